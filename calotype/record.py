@@ -1,0 +1,74 @@
+"""The record of what was done to a picture: kept in the file's metadata and in a JSON beside it.
+
+A record holds all that is needed to make the same file again, and nothing that changes from run to run (no clock, no
+paths of the machine), so that the same work gives the same bytes.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from calotype.errors import CalotypeError
+from calotype.picture import Picture
+
+
+@dataclass(frozen=True)
+class FaceRecord:
+    """One face that was found. Positions are in pixels of the source as it is seen upright."""
+
+    number: int  # from 1, reading order: top to bottom, then left to right
+    box: tuple[float, float, float, float]  # x, y, width, height
+    landmarks: tuple[tuple[float, float], ...]  # eye, eye, nose, mouth corner, mouth corner; picture's left first
+    confidence: float  # 0 to 1, the detector's
+    treated: bool
+    why: str = ""  # one clause, where it was left alone
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was done: task and options, source by content, models by content, and how it was computed."""
+
+    task: str
+    options: dict[str, Any]
+    source_name: str
+    source_sha256: str
+    source_size: tuple[int, int]  # height, width, upright
+    models: tuple[ModelRecord, ...] = ()
+    faces: tuple[FaceRecord, ...] = ()
+    computed: dict[str, Any] = field(default_factory=dict)  # program, torch, device, precision, tile, threads
+    said: tuple[str, ...] = ()  # notes about this picture
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str = "the record") -> "Record":
+        """Raises CalotypeError, naming `where`, for text that is no record."""
+        try:
+            data = json.loads(text)
+            data["faces"] = tuple(
+                FaceRecord(**{**f, "box": tuple(f["box"]), "landmarks": tuple(map(tuple, f["landmarks"]))})
+                for f in data.get("faces", ())
+            )
+            data["models"] = tuple(ModelRecord(**m) for m in data.get("models", ()))
+            data["source_size"] = tuple(data["source_size"])
+            data["said"] = tuple(data.get("said", ()))
+            return cls(**data)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
+            raise CalotypeError(f"{where} is not a record of ours ({type(fault).__name__}); give the .json beside a result") from None
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a picture task ends in."""
+
+    picture: Picture
+    before: Picture  # the source as it was opened
+    record: Record
