@@ -88,7 +88,8 @@ def _checked(cls: type, spec: dataclasses.Field, kind: Any, value: Any) -> Any:
 
 def _check_range(flag: str, rules: About, value: Any) -> None:
     if rules.choices and value not in rules.choices:
-        raise CalotypeError(f"{flag} is one of {', '.join(rules.choices)}, not {value!r}{nearest(str(value), rules.choices)}")
+        hint = nearest(str(value), rules.choices)
+        raise CalotypeError(f"{flag} is one of {', '.join(rules.choices)}, not {value!r}{hint}")
     too_low = rules.least is not None and not value >= rules.least  # "not >=" also catches NaN
     too_high = rules.most is not None and not value <= rules.most
     if too_low or too_high:

@@ -62,7 +62,9 @@ class Record:
             data["said"] = tuple(data.get("said", ()))
             return cls(**data)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
-            raise CalotypeError(f"{where} is not a record of ours ({type(fault).__name__}); give the .json beside a result") from None
+            raise CalotypeError(
+                f"{where} is no record of Calotype's ({type(fault).__name__}); give the .json beside a result"
+            ) from None
 
 
 @dataclass(frozen=True, eq=False)

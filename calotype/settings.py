@@ -13,9 +13,7 @@ from calotype.options import about, option, read, visible
 class Settings:
     """Where things are kept, what computes, and what is too much."""
 
-    home: Path = option(
-        Path("~/.calotype"), "folder for fetched models and lists", env="CALOTYPE_HOME", is_path=True
-    )
+    home: Path = option(Path("~/.calotype"), "folder for fetched models and lists", env="CALOTYPE_HOME", is_path=True)
     device: str = option("auto", "what computes: auto, cpu, cuda, cuda:1, mps", env="CALOTYPE_DEVICE")
     precision: str = option(
         "auto",

@@ -44,9 +44,7 @@ class Tiling:
 
     tile: int = option(0, "tile side in input pixels; 0 chooses from free memory", least=0, most=4096)
     overlap: int = option(32, "input pixels shared by neighbouring tiles", least=0, most=1024)
-    denoise: float = option(
-        0.5, "realesr-general-x4v3 only: 1 removes noise strongly, 0 keeps it", least=0, most=1
-    )
+    denoise: float = option(0.5, "realesr-general-x4v3 only: 1 removes noise strongly, 0 keeps it", least=0, most=1)
     alpha: str = option(
         "network", "how transparency is enlarged: by the network, or by Lanczos", choices=("network", "lanczos")
     )
@@ -71,11 +69,10 @@ class Restore(Tiling, Saving):
     face_model: str = option("auto", "network for faces: catalog name, file, none; auto takes the best at hand")
     faces: str = option("all", "which faces: all, none, center, or numbers from the report such as 1,3")
     strength: str = option(
-        "1", "how much of the restoration to keep, 0 to 1; single faces by number, the rest by name: 0.8,2=0.3,background=1"
+        "1",
+        "how much of the restoration to keep, 0 to 1; single faces by number, the rest by name: 0.8,2=0.3,background=1",
     )
-    fidelity: float = option(
-        0.5, "CodeFormer only: 0 the clearest face, 1 the most faithful one", least=0, most=1
-    )
+    fidelity: float = option(0.5, "CodeFormer only: 0 the clearest face, 1 the most faithful one", least=0, most=1)
     aligned: bool = option(False, "the source is one aligned face crop: no detection, no pasting")
     min_confidence: float = option(0.7, "leave faces alone that the detector is less sure of", least=0, most=1)
     min_face: int = option(20, "leave faces alone that are narrower than this, in pixels", least=0)
