@@ -1,9 +1,14 @@
 """A network ready to work: on its device, in the quickest number format that is right."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
+
+PROBE = 32  # side of the small picture that tells how much memory a network takes
+SPARE = 2.5  # peak memory of a network over its largest layer's input and output, measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,3 +31,99 @@ class Loaded:
     has_fidelity: bool = False
     half: bool = True  # float16 gives right pictures
     bfloat16: bool = True
+
+
+class Network:
+    """`network(x)`: (N, 3, h, w) float32 in [0, 1] on the CPU -> (N, 3, h*scale, w*scale) float32 on the CPU, not clamped.
+
+    A result that half precision broke (NaN or infinity) is computed again in float32.
+    """
+
+    def __init__(self, loaded: Loaded, device: torch.device, dtype: torch.dtype):
+        self.name, self.sha256 = loaded.name, loaded.sha256
+        self.scale, self.multiple, self.side = loaded.scale, loaded.multiple, loaded.side
+        self.device, self.dtype = device, dtype
+        self._loaded = loaded
+        self._format = torch.channels_last
+        self._module = self._placed(dtype)
+        if loaded.kind == "upscale":
+            self.bytes_per_pixel = self._probe()
+
+    def __call__(self, x: Tensor, fidelity: float = 0.5) -> Tensor:
+        y = self._run(self._module, x, self.dtype, fidelity)
+        if self.dtype != torch.float32 and not torch.isfinite(y).all():
+            y = self._run(self._placed(torch.float32), x, torch.float32, fidelity)
+        return y
+
+    @torch.inference_mode()
+    def _run(self, module: nn.Module, x: Tensor, dtype: torch.dtype, fidelity: float) -> Tensor:
+        x = x.to(self.device, dtype).contiguous(memory_format=self._format)
+        return self._loaded.call(module, x, fidelity).to("cpu", torch.float32)
+
+    def _placed(self, dtype: torch.dtype) -> nn.Module:
+        if self.device.type == "cpu" and dtype == torch.float32:
+            return self._loaded.module.to(memory_format=self._format)
+        return copy.deepcopy(self._loaded.module).to(self.device, dtype, memory_format=self._format)
+
+    def _probe(self) -> int:
+        """Peak bytes per input pixel, from a small run; also settles whether the network bears channels_last."""
+        side = -(-PROBE // self.multiple) * self.multiple
+        x = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+        largest = 0
+
+        def measure(layer: nn.Module, given: tuple, made: object) -> None:
+            nonlocal largest
+            sizes = [t.numel() for t in (*given, made) if isinstance(t, Tensor)]
+            largest = max(largest, sum(sizes))
+
+        hooks = [m.register_forward_hook(measure) for m in self._module.modules() if not list(m.children())]
+        try:
+            self._run(self._module, x, self.dtype, 0.5)
+        except RuntimeError:  # a view of channels_last data somewhere in the network
+            self._format = torch.contiguous_format
+            self._module = self._module.to(memory_format=self._format)
+            self._run(self._module, x, self.dtype, 0.5)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return int(SPARE * largest * self.dtype.itemsize / side**2)
+
+
+def pick_device(wanted: str) -> torch.device:
+    """auto -> CUDA, then Apple's MPS, then the processor."""
+    if wanted != "auto":
+        return torch.device(wanted)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def pick_dtype(device: torch.device, wanted: str, loaded: Loaded | None = None) -> tuple[torch.dtype, str]:
+    """The number format for a network on a device, and why, in a clause."""
+    if wanted != "auto":
+        return getattr(torch, wanted), "asked for"
+    if device.type == "cuda":
+        if loaded is None or loaded.half:
+            return torch.float16, "the quickest on CUDA; what it breaks is computed again in float32"
+        return torch.float32, "this network needs it"
+    if device.type == "cpu" and has_bfloat16():
+        if loaded is None or loaded.bfloat16:
+            return torch.bfloat16, "this processor multiplies bfloat16 in hardware"
+        return torch.float32, "this network needs it"
+    return torch.float32, "no quicker format on this device"
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 matrices in hardware (AVX-512 BF16, AMX, Arm BF16)."""
+    try:
+        able = torch.cpu.get_capabilities()
+    except AttributeError:  # before torch 2.11
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16"))
+
+
+def is_out_of_memory(fault: BaseException) -> bool:
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(fault, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(fault, RuntimeError) and any(word in str(fault).lower() for word in words)
+    )

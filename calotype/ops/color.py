@@ -1,0 +1,39 @@
+"""Between stored pixels (8 or 16 bit, grey or RGB, (H, W, C)) and what networks take ((3, H, W) float32 in [0, 1])."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in JPEG
+
+
+def white(dtype: np.dtype) -> int:
+    """The largest value: 255 or 65535."""
+    return np.iinfo(dtype).max
+
+
+def to_tensor(pixels: np.ndarray) -> Tensor:
+    """(H, W, 1|3) uint8|uint16 -> (3, H, W) float32 in [0, 1]; grey is repeated."""
+    x = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1) / float(white(pixels.dtype))
+    return x.expand(3, -1, -1) if x.shape[0] == 1 else x
+
+
+def to_pixels(x: Tensor, like: np.ndarray) -> np.ndarray:
+    """(3, H, W) float in [0, 1] -> (H, W, C) of the type and channels of `like`; rounds half up, clamps."""
+    if like.shape[2] == 1 and x.shape[0] == 3:
+        x = luma(x)
+    x = (x.clamp(0, 1) * white(like.dtype) + 0.5).permute(1, 2, 0)
+    return np.ascontiguousarray(x.to(torch.int32).numpy().astype(like.dtype))
+
+
+def luma(x: Tensor) -> Tensor:
+    """(3, H, W) -> (1, H, W)."""
+    return (x * torch.tensor(LUMA, dtype=x.dtype)[:, None, None]).sum(0, keepdim=True)
+
+
+def is_grey(pixels: np.ndarray, tolerance: float = 0.0) -> bool:
+    """Whether every pixel of (H, W, C) has equal channels, within `tolerance` of white."""
+    if pixels.shape[2] == 1:
+        return True
+    spread = pixels.max(2).astype(np.int32) - pixels.min(2)
+    return bool(spread.max() <= tolerance * white(pixels.dtype))

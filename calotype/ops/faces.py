@@ -1,0 +1,145 @@
+"""Faces: aligned out of a picture, and pasted back so that no edge shows. Points are (x, y) pixels, centres at integers.
+
+The template is FFHQ's at 512 px, as face restoration networks were trained on it.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+TEMPLATE = np.array(  # eye, eye, nose, mouth corner, mouth corner; picture's left first
+    [
+        (192.98138, 239.94708),
+        (318.90277, 240.1936),
+        (256.63416, 314.01935),
+        (201.26117, 371.41043),
+        (313.08905, 371.15118),
+    ]
+)
+TEMPLATE_SIDE = 512
+OUTSIDE = (132, 133, 135)  # RGB of what a crop shows beyond the picture's edge, as the networks were trained
+
+
+def template(side: int) -> np.ndarray:
+    """The five points in an aligned crop of this side: (5, 2)."""
+    return (TEMPLATE + 0.5) * (side / TEMPLATE_SIDE) - 0.5
+
+
+def similarity(points: np.ndarray, onto: np.ndarray) -> np.ndarray:
+    """The rotation, uniform scale and shift that bring `points` nearest to `onto` (Umeyama 1991): (2, 3)."""
+    centre, wanted = points.mean(0), onto.mean(0)
+    a, b = points - centre, onto - wanted
+    u, s, vt = np.linalg.svd(b.T @ a)
+    flip = np.array([1.0, np.sign(np.linalg.det(u @ vt))])
+    turn = (u * flip) @ vt
+    scaled = turn * ((s * flip).sum() / (a**2).sum())
+    return np.hstack([scaled, (wanted - scaled @ centre)[:, None]])
+
+
+def size_of(matrix: np.ndarray) -> float:
+    """How many times larger the crop shows things than the picture."""
+    return float(np.hypot(matrix[0, 0], matrix[1, 0]))
+
+
+def align(pixels: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
+    """Cuts (H, W, C) pixels into an aligned (side, side, C) crop; what is shrunk is smoothed first."""
+    pixels, matrix = _shrunk(pixels, matrix, side)
+    outside = [v * (np.iinfo(pixels.dtype).max // 255) for v in OUTSIDE]
+    crop = cv2.warpAffine(pixels, matrix, (side, side), flags=cv2.INTER_CUBIC, borderValue=outside)
+    return crop.reshape(side, side, pixels.shape[2])
+
+
+def _shrunk(pixels: np.ndarray, matrix: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """The part of the picture that the crop shows, reduced so that the crop's scale is near 1."""
+    if size_of(matrix) > 0.75:
+        return pixels, matrix
+    (left, top), (right, bottom) = bounds(cv2.invertAffineTransform(matrix), side, pixels.shape[:2])
+    part = pixels[top:bottom, left:right]
+    if part.size == 0:
+        return pixels, matrix
+    height = max(1, round(part.shape[0] * size_of(matrix)))
+    width = max(1, round(part.shape[1] * size_of(matrix)))
+    small = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, -1)
+    grow = np.array([part.shape[1] / width, part.shape[0] / height])
+    into = matrix.copy()
+    into[:, 2] += matrix[:, :2] @ ((grow - 1) / 2 + (left, top))
+    into[:, :2] = matrix[:, :2] * grow
+    return small, into
+
+
+def bounds(matrix: np.ndarray, side: int, shape: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The rectangle of a picture (H, W) that a crop lands on: (left, top), (right, bottom), ends exclusive."""
+    corners = np.array([(-0.5, -0.5), (side, -0.5), (-0.5, side), (side, side)])
+    landed = corners @ matrix[:, :2].T + matrix[:, 2]
+    low = np.clip(np.floor(landed.min(0)).astype(int) - 2, 0, shape[::-1])
+    high = np.clip(np.ceil(landed.max(0)).astype(int) + 3, 0, shape[::-1])
+    return (int(low[0]), int(low[1])), (int(high[0]), int(high[1]))
+
+
+def scaled(matrix: np.ndarray, scale_y: float, scale_x: float) -> np.ndarray:
+    """A crop-to-picture matrix, for the picture enlarged: pixel centres keep their place."""
+    grow = np.diag([scale_x, scale_y])
+    into = grow @ matrix
+    into[:, 2] += (np.array([scale_x, scale_y]) - 1) / 2
+    return into
+
+
+def feather(side: int) -> np.ndarray:
+    """How much of a restored crop to keep: (side, side) float32 in [0, 1].
+
+    1 over brows, eyes, nose, mouth, cheeks and chin of the template; fading to 0 before the crop's edge, so that hair and
+    background join without a seam.
+    """
+    at = (np.arange(side, dtype=np.float32) + 0.5) * (TEMPLATE_SIDE / side)
+    x, y = np.abs(at - 256) / 226, np.abs(at - 276) / 232
+    distance = (x[None, :] ** 3 + y[:, None] ** 3) ** (1 / 3)
+    fade = np.clip((1 - distance) / 0.32, 0, 1)
+    return (fade * fade * (3 - 2 * fade)).astype(np.float32)
+
+
+def matched(restored: np.ndarray, crop: np.ndarray) -> np.ndarray:
+    """Gives a restored crop the light and colour of the crop it came from: both (side, side, C) float32.
+
+    Only the lowest frequencies are taken over (a blur of an eighth of the side), so a network's drift in tone goes and
+    its detail stays.
+    """
+    sigma = restored.shape[0] / 8
+    drift = cv2.GaussianBlur(crop - restored, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
+    return restored + drift.reshape(restored.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """A restored crop and where it belongs."""
+
+    crop: np.ndarray  # (side, side, C) float32 in [0, 1]
+    matrix: np.ndarray  # (2, 3) crop -> picture
+    strength: float = 1.0
+
+
+def paste(canvas: np.ndarray, plain: np.ndarray, patch: Patch) -> tuple[slice, slice, np.ndarray]:
+    """Blends a patch into the part of the canvas that it covers.
+
+    Args:
+        canvas: (H, W, C) float32 in [0, 1], the enlarged picture.
+        plain: (H, W, C) float32, the picture enlarged without any network; what strength 0 returns.
+        patch: its matrix leads to the canvas.
+
+    Returns:
+        the rows, columns and new pixels (h, w, C) of that part. Strength moves the face from `plain` (0) to `patch` (1).
+    """
+    side = patch.crop.shape[0]
+    (left, top), (right, bottom) = bounds(patch.matrix, side, canvas.shape[:2])
+    rows, columns = slice(top, bottom), slice(left, right)
+    matrix = patch.matrix.copy()
+    matrix[:, 2] -= (left, top)
+    size = (right - left, bottom - top)
+    if 0 in size:
+        return rows, columns, canvas[rows, columns]
+    drawn = cv2.warpAffine(patch.crop, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    mask = cv2.warpAffine(feather(side), matrix, size, flags=cv2.INTER_LINEAR)[..., None]
+    drawn = drawn.reshape(*mask.shape[:2], -1)
+    under = plain[rows, columns]
+    face = under + patch.strength * (drawn - under)
+    return rows, columns, canvas[rows, columns] * (1 - mask) + face * mask
