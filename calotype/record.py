@@ -5,11 +5,14 @@ paths of the machine), so that the same work gives the same bytes.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from calotype import __version__
 from calotype.errors import CalotypeError
 from calotype.picture import Picture
+from calotype.tasks import kind_of, options_of
 
 
 @dataclass(frozen=True)
@@ -74,3 +77,28 @@ class Result:
     picture: Picture
     before: Picture  # the source as it was opened
     record: Record
+
+    @classmethod
+    def of(
+        cls,
+        task: Any,
+        before: Picture,
+        picture: Picture,
+        models: Iterable[Any],
+        computed: dict[str, Any],
+        faces: Iterable[FaceRecord] = (),
+    ) -> "Result":
+        """Writes the record of a task; `models` are whatever has a name and a sha256."""
+        used = {model.name: ModelRecord(model.name, model.sha256) for model in models if model is not None}
+        record = Record(
+            task=kind_of(task),
+            options=options_of(task),
+            source_name=task.source.name,
+            source_sha256=before.sha256,
+            source_size=before.pixels.shape[:2],
+            models=tuple(used.values()),
+            faces=tuple(faces),
+            computed={"calotype": __version__, **computed},
+            said=before.notes,
+        )
+        return cls(picture, before, record)

@@ -77,6 +77,55 @@ class Restore(Tiling, Saving):
     min_confidence: float = option(0.7, "leave faces alone that the detector is less sure of", least=0, most=1)
     min_face: int = option(20, "leave faces alone that are narrower than this, in pixels", least=0)
 
+    def __post_init__(self) -> None:
+        chosen_faces(self.faces)
+        Strengths.read(self.strength)
+
+
+def chosen_faces(text: str) -> str | frozenset[int]:
+    """all, none or center as they are; numbers such as "1,3" as a set. Raises CalotypeError for anything else."""
+    if text in ("all", "none", "center"):
+        return text
+    try:
+        numbers = frozenset(int(part) for part in text.split(","))
+    except ValueError:
+        numbers = frozenset({0})
+    if min(numbers) < 1:
+        raise CalotypeError(f"--faces is all, none, center, or face numbers such as 1,3, not {text!r}")
+    return numbers
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """How much of the restoration to keep: for all, for single faces by number, for what is no face."""
+
+    overall: float
+    faces: Mapping[int, float]
+    background: float
+
+    @classmethod
+    def read(cls, text: str) -> "Strengths":
+        """Reads "0.8", "0.8,2=0.3", "0.5,background=1". Raises CalotypeError for anything else."""
+        overall, named = 1.0, {}
+        try:
+            for part in text.split(","):
+                name, equals, value = part.strip().rpartition("=")
+                if not 0 <= float(value) <= 1:
+                    raise ValueError
+                if equals:
+                    named[name.strip() if name.strip() == "background" else int(name)] = float(value)
+                else:
+                    overall = float(value)
+        except ValueError:
+            raise CalotypeError(
+                f"--strength is a number from 0 to 1, or such as 0.8,2=0.3,background=1, not {text!r}"
+            ) from None
+        background = named.pop("background", overall)
+        return cls(overall, named, background)
+
+    def of(self, number: int) -> float:
+        return self.faces.get(number, self.overall)
+
 
 TASKS: dict[str, type] = {"restore": Restore, "upscale": Upscale}
 

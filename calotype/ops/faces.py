@@ -1,5 +1,6 @@
-"""Faces: aligned out of a picture, and pasted back so that no edge shows. Points are (x, y) pixels, centres at integers.
+"""Faces: aligned out of a picture, and pasted back so that no edge shows.
 
+Points are (x, y) in pixels, pixel centres at integers.
 The template is FFHQ's at 512 px, as face restoration networks were trained on it.
 """
 
@@ -88,8 +89,8 @@ def scaled(matrix: np.ndarray, scale_y: float, scale_x: float) -> np.ndarray:
 def feather(side: int) -> np.ndarray:
     """How much of a restored crop to keep: (side, side) float32 in [0, 1].
 
-    1 over brows, eyes, nose, mouth, cheeks and chin of the template; fading to 0 before the crop's edge, so that hair and
-    background join without a seam.
+    1 over brows, eyes, nose, mouth, cheeks and chin of the template; fading to 0 before the crop's edge, so that hair
+    and background join without a seam.
     """
     at = (np.arange(side, dtype=np.float32) + 0.5) * (TEMPLATE_SIDE / side)
     x, y = np.abs(at - 256) / 226, np.abs(at - 276) / 232
@@ -118,28 +119,22 @@ class Patch:
     strength: float = 1.0
 
 
-def paste(canvas: np.ndarray, plain: np.ndarray, patch: Patch) -> tuple[slice, slice, np.ndarray]:
-    """Blends a patch into the part of the canvas that it covers.
+def paste(enlarged: np.ndarray, plain: np.ndarray, patch: Patch, corner: tuple[int, int]) -> np.ndarray:
+    """Blends a patch into the part of a picture that it covers.
 
     Args:
-        canvas: (H, W, C) float32 in [0, 1], the enlarged picture.
-        plain: (H, W, C) float32, the picture enlarged without any network; what strength 0 returns.
-        patch: its matrix leads to the canvas.
+        enlarged: (h, w, C) float32 in [0, 1], that part of the enlarged picture.
+        plain: (h, w, C) float32, the same part enlarged without any network; what strength 0 returns.
+        patch: its matrix leads to the whole picture.
+        corner: (left, top) of that part.
 
     Returns:
-        the rows, columns and new pixels (h, w, C) of that part. Strength moves the face from `plain` (0) to `patch` (1).
+        (h, w, C) float32. Strength moves the face from `plain` (0) to the patch's crop (1).
     """
-    side = patch.crop.shape[0]
-    (left, top), (right, bottom) = bounds(patch.matrix, side, canvas.shape[:2])
-    rows, columns = slice(top, bottom), slice(left, right)
+    size = (enlarged.shape[1], enlarged.shape[0])
     matrix = patch.matrix.copy()
-    matrix[:, 2] -= (left, top)
-    size = (right - left, bottom - top)
-    if 0 in size:
-        return rows, columns, canvas[rows, columns]
+    matrix[:, 2] -= corner
     drawn = cv2.warpAffine(patch.crop, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    mask = cv2.warpAffine(feather(side), matrix, size, flags=cv2.INTER_LINEAR)[..., None]
-    drawn = drawn.reshape(*mask.shape[:2], -1)
-    under = plain[rows, columns]
-    face = under + patch.strength * (drawn - under)
-    return rows, columns, canvas[rows, columns] * (1 - mask) + face * mask
+    mask = cv2.warpAffine(feather(patch.crop.shape[0]), matrix, size, flags=cv2.INTER_LINEAR)[..., None]
+    face = plain + patch.strength * (drawn.reshape(plain.shape) - plain)
+    return enlarged * (1 - mask) + face * mask

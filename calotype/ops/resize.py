@@ -1,10 +1,13 @@
-"""Lanczos resizing of a picture that comes row by row, so that it never lies in memory whole as floating point."""
+"""Lanczos resizing row by row and part by part, so that no picture lies in memory whole as floating point."""
 
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from calotype.ops.color import to_tensor
 
 
 def taps(size: int, wanted: int, lobes: int = 3) -> tuple[Tensor, Tensor]:
@@ -24,7 +27,7 @@ def taps(size: int, wanted: int, lobes: int = 3) -> tuple[Tensor, Tensor]:
 
 
 class Resizer:
-    """Takes bands of rows (C, h, W) from the top downwards and yields (first row, (C, h', W')) of the resized picture."""
+    """Takes bands of rows (C, h, W) from the top downwards, yields (first row, (C, h', W')) of the resized picture."""
 
     def __init__(self, height: int, width: int, wanted_height: int, wanted_width: int):
         self.same = (height, width) == (wanted_height, wanted_width)
@@ -47,6 +50,17 @@ class Resizer:
         keep_from = int(first[min(self._next, len(first) - 1)])
         self._held = held[:, keep_from - self._held_from :].clone()
         self._held_from = keep_from
+
+
+def part(pixels: np.ndarray, size: tuple[int, int], rows: slice, columns: slice) -> Tensor:
+    """One part of (H, W, C) pixels resized to `size` (height, width): (3, h, w) float32, nominally in [0, 1]."""
+    first_y, weights_y = taps(pixels.shape[0], size[0])
+    first_x, weights_x = taps(pixels.shape[1], size[1])
+    first_y, weights_y, first_x, weights_x = first_y[rows], weights_y[rows], first_x[columns], weights_x[columns]
+    top, left = int(first_y[0]), int(first_x[0])
+    bottom, right = int(first_y[-1]) + weights_y.shape[1], int(first_x[-1]) + weights_x.shape[1]
+    x = to_tensor(pixels[top:bottom, left:right])
+    return _gather(_gather(x, first_y - top, weights_y, 1), first_x - left, weights_x, 2)
 
 
 def _gather(x: Tensor, first: Tensor, weights: Tensor, dim: int) -> Tensor:

@@ -1,8 +1,8 @@
 """Cutting a picture into tiles of one shape, and blending what comes back, a row of tiles at a time.
 
-Neighbouring tiles share a strip. In its middle the one fades into the other over at most `FEATHER` input pixels; the rest
-of the strip is context that the network sees and nobody keeps. So a tiled run equals the untiled one where that context,
-(overlap - feather) / 2 on each side, covers the network's receptive field.
+Neighbouring tiles share a strip. In its middle the one fades into the other over at most `FEATHER` input pixels; the
+rest of the strip is context that the network sees and nobody keeps. So a tiled run equals the untiled one where that
+context, (overlap - feather) / 2 on each side, covers the network's receptive field.
 
 Only one row of tiles is held as floating point, whatever the size of the picture.
 """
@@ -128,7 +128,7 @@ class Blend:
         self._carried = torch.zeros(channels, 0, self.width)
 
     def lay(self, row: int, column: int, tile: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Adds one tile (C, tile*scale, tile*scale); after the last one of a row yields (first row, (C, h, W*scale))."""
+        """Adds one tile (C, tile*scale, tile*scale); after the last of a row yields (first row, (C, h, W*scale))."""
         x = self.tiles.columns.starts[column] * self.scale
         self._band[:, :, x : x + tile.shape[2]] += tile * self._across[column]
         if column + 1 == len(self.tiles.columns.starts):

@@ -1,0 +1,214 @@
+"""Restoring an old photo: faces by a face network, all the rest by a super-resolution network."""
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from calotype.checkpoints.cache import Models
+from calotype.errors import CalotypeError
+from calotype.models.detector import Found
+from calotype.models.network import Network
+from calotype.ops import faces as ops
+from calotype.ops.color import luma, to_pixels, to_tensor, white
+from calotype.ops.resize import part
+from calotype.picture import Picture
+from calotype.pipelines.upscale import enlarge, enlarge_alpha, enlarged_size
+from calotype.record import FaceRecord, Result
+from calotype.tasks import Progress, Restore, Said, Strengths, chosen_faces
+
+GROW = 1.15  # a restored face shown this much larger than the network draws it is enlarged by the upscaler
+TOO_LARGE = 2.0  # a face with this many times the network's pixels has more detail than the network can draw
+
+
+def restore(task: Restore, models: Models) -> Iterator[Progress | Said | Result]:
+    """Opens the photo, finds and restores its faces, enlarges the whole, pastes the faces; yields the Result last."""
+    picture = Picture.open(task.source, models.settings.max_pixels)
+    deep = picture.pixels.dtype == np.uint16
+    upscaler = None if task.upscaler == "none" else models.upscaler(task.upscaler, task.denoise, deep)
+    network = yield from face_network(task, models, deep)
+    if task.aligned:
+        yield aligned(task, picture, network, models)
+        return
+
+    found = find_faces(picture, models) if network or task.faces != "none" else []
+    chosen = [record_of(n, face, task, network, picture) for n, face in enumerate(found, 1)]
+    chosen = _only_asked(chosen, task, picture)
+    restored = yield from restored_faces(picture, chosen, network, task)
+
+    strengths = Strengths.read(task.strength)
+    size = enlarged_size(picture.pixels, task.scale)
+    pixels = yield from enlarge(picture.pixels, upscaler, size, task, models, strengths.background)
+    alpha = yield from enlarge_alpha(picture.alpha, upscaler, size, task, models)
+    if pixels is picture.pixels:
+        pixels = pixels.copy()
+    for face in restored:
+        _paste(pixels, picture.pixels, face, upscaler)
+
+    computed = models.computed(upscaler or network, tile=task.tile, overlap=task.overlap)
+    used = [upscaler, network if restored else None]
+    yield Result.of(task, picture, picture.then(pixels, alpha), used, computed, chosen)
+
+
+def face_network(task: Restore, models: Models, deep: bool) -> Generator[Said, None, Network | None]:
+    """The network for faces, or None with a word why."""
+    if task.face_model == "none" or task.faces == "none":
+        return None
+    name = models.shelf.best_faces() if task.face_model == "auto" else task.face_model
+    if name is None:
+        yield Said("no face network is at hand, so faces are only enlarged; fetch one: calotype models pull gfpgan-1.4")
+        return None
+    return models.faces(name, deep)
+
+
+def find_faces(picture: Picture, models: Models) -> list[Found]:
+    """All faces of a picture in reading order: top to bottom in rows, then left to right."""
+    found = models.detector().find(_for_eyes(picture.pixels))
+    if not found:
+        return []
+    row = float(np.median([face.box[3] for face in found]))
+    return sorted(found, key=lambda f: (round((f.box[1] + f.box[3] / 2) / row), f.box[0]))
+
+
+def _for_eyes(pixels: np.ndarray) -> np.ndarray:
+    """Any pixels as (H, W, 3) uint8."""
+    if pixels.dtype == np.uint16:
+        pixels = (pixels // 257).astype(np.uint8)
+    return pixels if pixels.shape[2] == 3 else pixels.repeat(3, 2)
+
+
+def record_of(number: int, face: Found, task: Restore, network: Network | None, picture: Picture) -> FaceRecord:
+    """What is to happen with a face: treated, or left alone and why."""
+    strength = Strengths.read(task.strength).of(number)
+    return FaceRecord(
+        number=number,
+        box=tuple(round(float(v), 1) for v in face.box),
+        landmarks=tuple((round(float(x), 2), round(float(y), 2)) for x, y in face.landmarks),
+        confidence=round(float(face.confidence), 3),
+        treated=not (why := _why_not(face, task, network, strength)),
+        why=why,
+        strength=strength,
+    )
+
+
+def _why_not(face: Found, task: Restore, network: Network | None, strength: float) -> str:
+    if network is None:
+        return "no face network"
+    if face.confidence < task.min_confidence:
+        return f"the detector is not sure that this is a face ({face.confidence:.2f})"
+    if face.box[2] < task.min_face:
+        return f"too small ({face.box[2]:.0f} pixels wide)"
+    if 1 / ops.size_of(_matrix(face.landmarks, network.side)) > TOO_LARGE:
+        return f"already has more detail than the face network draws ({network.side} pixels)"
+    return "" if strength > 0 else "strength 0"
+
+
+def _only_asked(faces: list[FaceRecord], task: Restore, picture: Picture) -> list[FaceRecord]:
+    """Leaves alone the faces that --faces does not name."""
+    asked = chosen_faces(task.faces)
+    if asked == "all":
+        return faces
+    if asked == "center":
+        numbers = {_central(faces, picture)}
+    else:
+        numbers = set() if asked == "none" else asked
+        if missing := sorted(numbers - {face.number for face in faces}):
+            raise CalotypeError(
+                f"{task.source} has {len(faces)} face{'s' * (len(faces) != 1)}, no face {missing[0]}; "
+                "run once without --faces and with --report to see their numbers"
+            )
+    return [f if f.number in numbers else replace(f, treated=False, why=f.why or "not asked for") for f in faces]
+
+
+def _central(faces: list[FaceRecord], picture: Picture) -> int:
+    """The face whose middle is nearest to the picture's."""
+    height, width = picture.pixels.shape[:2]
+
+    def distance(face: FaceRecord) -> float:
+        x, y, w, h = face.box
+        return (x + w / 2 - width / 2) ** 2 + (y + h / 2 - height / 2) ** 2
+
+    return min(faces, key=distance).number if faces else 0
+
+
+@dataclass(frozen=True, eq=False)
+class RestoredFace:
+    """What the network drew of a face."""
+
+    crop: Tensor  # (3, side, side) float32 in [0, 1]
+    matrix: np.ndarray  # (2, 3) crop -> source
+    strength: float
+
+
+def restored_faces(
+    picture: Picture, faces: list[FaceRecord], network: Network | None, task: Restore
+) -> Generator[Progress, None, list[RestoredFace]]:
+    """Runs the faces that are to be treated through the network, one at a time."""
+    wanted = [face for face in faces if face.treated]
+    restored = []
+    for n, face in enumerate(wanted):
+        yield Progress(n, len(wanted), "faces")
+        matrix = _matrix(np.array(face.landmarks), network.side)
+        crop = ops.align(picture.pixels, matrix, network.side)
+        drawn = draw_face(crop, network, task.fidelity)
+        restored.append(RestoredFace(drawn, cv2.invertAffineTransform(matrix), face.strength))
+    return restored
+
+
+def _matrix(landmarks: np.ndarray, side: int) -> np.ndarray:
+    return ops.similarity(np.asarray(landmarks, dtype=np.float64), ops.template(side))
+
+
+def draw_face(crop: np.ndarray, network: Network, fidelity: float) -> Tensor:
+    """An aligned (side, side, C) crop through the network, in the crop's own light and colour: (3, side, side)."""
+    x = to_tensor(crop)
+    y = network(x[None], fidelity)[0].clamp(0, 1)
+    if crop.shape[2] == 1:
+        y = luma(y).expand(3, -1, -1)
+    pair = (t.permute(1, 2, 0).contiguous().numpy() for t in (y, x))
+    return torch.from_numpy(ops.matched(*pair)).permute(2, 0, 1).clamp(0, 1)
+
+
+def _paste(pixels: np.ndarray, source: np.ndarray, face: RestoredFace, upscaler: Network | None) -> None:
+    """Lays a restored face onto the enlarged pixels, in place."""
+    height, width = pixels.shape[:2]
+    ratio = height / source.shape[0], width / source.shape[1]
+    crop, matrix = face.crop, ops.scaled(face.matrix, *ratio)
+    if upscaler is not None and upscaler.scale > 1 and ops.size_of(matrix) > GROW:
+        crop = upscaler(crop[None])[0].clamp(0, 1)
+        matrix = _for_larger_crop(matrix, upscaler.scale)
+    (left, top), (right, bottom) = ops.bounds(matrix, crop.shape[1], (height, width))
+    rows, columns = slice(top, bottom), slice(left, right)
+    if top >= bottom or left >= right:
+        return
+    under = to_tensor(pixels[rows, columns]).permute(1, 2, 0).numpy()
+    plain = part(source, (height, width), rows, columns).permute(1, 2, 0).numpy()
+    patch = ops.Patch(crop.permute(1, 2, 0).contiguous().numpy(), matrix, face.strength)
+    pasted = torch.from_numpy(ops.paste(under, plain, patch, (left, top))).permute(2, 0, 1)
+    pixels[rows, columns] = to_pixels(pasted, pixels)
+
+
+def _for_larger_crop(matrix: np.ndarray, scale: int) -> np.ndarray:
+    """The same place for a crop that was enlarged: pixel centres keep theirs."""
+    shrink = np.array([[1 / scale, 0], [0, 1 / scale]])
+    offset = np.full(2, (1 / scale - 1) / 2)
+    return np.hstack([matrix[:, :2] @ shrink, (matrix[:, :2] @ offset + matrix[:, 2])[:, None]])
+
+
+def aligned(task: Restore, picture: Picture, network: Network | None, models: Models) -> Result:
+    """The source is one aligned face: resized to the network's side, drawn, nothing pasted."""
+    if network is None:
+        raise CalotypeError(
+            f"{task.source}: --aligned needs a face network; fetch one: calotype models pull gfpgan-1.4"
+        )
+    size = (network.side, network.side)
+    x = part(picture.pixels, size, slice(0, size[0]), slice(0, size[1])).clamp(0, 1)
+    crop = to_pixels(x, picture.pixels)
+    strength = Strengths.read(task.strength).of(1)
+    drawn = x + strength * (draw_face(crop, network, task.fidelity) - x)
+    alpha = None if picture.alpha is None else np.full(size, white(crop.dtype), crop.dtype)
+    result = picture.then(to_pixels(drawn, picture.pixels), alpha)
+    return Result.of(task, picture, result, [network], models.computed(network))
