@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 FEATHER = 8  # input pixels
+SMALLEST = 4 * FEATHER  # side of a tile from which neighbouring seams never meet
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,12 @@ def axis(size: int, tile: int, overlap: int, multiple: int = 1) -> Axis:
 
     Args:
         size: pixels, at least 1.
-        tile: the wanted side; 0 takes the whole axis as one tile. Rounded up to a multiple, and at least 2 of them.
+        tile: the wanted side, rounded up to a multiple and to `SMALLEST`; 0 takes the whole axis as one tile.
         overlap: at most half a tile is used.
         multiple: sides and starts are multiples of it (networks that begin with a pixel-unshuffle).
     """
     whole = _up(size, multiple)
-    tile = min(whole, max(_up(tile, multiple), 2 * multiple)) if tile else whole
+    tile = min(whole, _up(max(tile, SMALLEST), multiple)) if tile else whole
     if tile >= whole:
         return Axis(size, whole, (0,))
     overlap = min(overlap, tile // 2 - multiple + 1)

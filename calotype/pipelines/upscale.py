@@ -13,13 +13,12 @@ from calotype.errors import CalotypeError
 from calotype.models.network import Network, is_out_of_memory
 from calotype.ops.color import to_pixels, to_tensor, white
 from calotype.ops.resize import Resizer, part
-from calotype.ops.tile import Blend, Grid, grid
+from calotype.ops.tile import SMALLEST, Blend, Grid, grid
 from calotype.picture import Picture
 from calotype.record import Result
 from calotype.tasks import Progress, Said, Tiling, Upscale
 
 TILE = {"cpu": 384, "cuda": 512, "mps": 256}  # measured: larger tiles waste less overlap, smaller ones suit caches
-SMALLEST_TILE = 32
 BAND = 128  # rows at a time where no network works
 LONG = 60  # seconds from which the person is told beforehand
 QUICK_MODEL = "realesr-animevideov3"
@@ -118,7 +117,7 @@ def plan(shape: tuple[int, int], network: Network, tiling: Tiling, free: int, mo
     side = tiling.tile or TILE.get(network.device.type, 256)
     if not tiling.tile:
         fits = int((free * 0.6 / network.bytes_per_pixel) ** 0.5)
-        side = max(SMALLEST_TILE, min(side, fits // 16 * 16))
+        side = max(SMALLEST, min(side, fits // 16 * 16))
     if most:
         side = min(side, most)
     tiles = grid(*shape, side, tiling.overlap, network.multiple)
@@ -151,12 +150,12 @@ def _pass(pixels: np.ndarray, network: Network, size: tuple[int, int], tiling: T
             if not is_out_of_memory(fault):
                 raise
         side = max(chosen.tiles.rows.tile, chosen.tiles.columns.tile)
-        if side <= SMALLEST_TILE:
+        if side <= SMALLEST:
             raise CalotypeError(
                 f"there is not enough memory even for tiles of {side} pixels; "
                 f"close other programs or take --model {QUICK_MODEL}"
             )
-        most = max(SMALLEST_TILE, side // 2)
+        most = max(SMALLEST, side // 2)
         yield Said(f"out of memory with tiles of {side} pixels, going on with {most}")
 
 
