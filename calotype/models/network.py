@@ -34,7 +34,7 @@ class Loaded:
 
 
 class Network:
-    """`network(x)`: (N, 3, h, w) float32 in [0, 1] on the CPU -> (N, 3, h*scale, w*scale) float32 on the CPU, not clamped.
+    """`network(x)`: (N, 3, h, w) float32 in [0, 1] -> (N, 3, h*scale, w*scale) float32, not clamped; both on the CPU.
 
     A result that half precision broke (NaN or infinity) is computed again in float32.
     """
