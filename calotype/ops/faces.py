@@ -86,6 +86,13 @@ def scaled(matrix: np.ndarray, scale_y: float, scale_x: float) -> np.ndarray:
     return into
 
 
+def for_side(matrix: np.ndarray, side: int, other: int) -> np.ndarray:
+    """A crop-to-picture matrix for a crop of `side`, made one for the same crop resized to `other`."""
+    shrink = side / other
+    offset = matrix[:, :2] @ np.full(2, (shrink - 1) / 2)
+    return np.hstack([matrix[:, :2] * shrink, (matrix[:, 2] + offset)[:, None]])
+
+
 def feather(side: int) -> np.ndarray:
     """How much of a restored crop to keep: (side, side) float32 in [0, 1].
 

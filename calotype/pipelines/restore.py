@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from calotype.checkpoints.cache import Models
 from calotype.errors import CalotypeError
@@ -20,7 +21,6 @@ from calotype.pipelines.upscale import enlarge, enlarge_alpha, enlarged_size
 from calotype.record import FaceRecord, Result
 from calotype.tasks import Progress, Restore, Said, Strengths, chosen_faces
 
-GROW = 1.15  # a restored face shown this much larger than the network draws it is enlarged by the upscaler
 TOO_LARGE = 2.0  # a face with this many times the network's pixels has more detail than the network can draw
 
 
@@ -175,11 +175,9 @@ def draw_face(crop: np.ndarray, network: Network, fidelity: float) -> Tensor:
 def _paste(pixels: np.ndarray, source: np.ndarray, face: RestoredFace, upscaler: Network | None) -> None:
     """Lays a restored face onto the enlarged pixels, in place."""
     height, width = pixels.shape[:2]
-    ratio = height / source.shape[0], width / source.shape[1]
-    crop, matrix = face.crop, ops.scaled(face.matrix, *ratio)
-    if upscaler is not None and upscaler.scale > 1 and ops.size_of(matrix) > GROW:
-        crop = upscaler(crop[None])[0].clamp(0, 1)
-        matrix = _for_larger_crop(matrix, upscaler.scale)
+    matrix = ops.scaled(face.matrix, height / source.shape[0], width / source.shape[1])
+    crop = _enlarged_face(face, ops.size_of(matrix), upscaler)
+    matrix = ops.for_side(matrix, face.crop.shape[1], crop.shape[1])
     (left, top), (right, bottom) = ops.bounds(matrix, crop.shape[1], (height, width))
     rows, columns = slice(top, bottom), slice(left, right)
     if top >= bottom or left >= right:
@@ -191,11 +189,27 @@ def _paste(pixels: np.ndarray, source: np.ndarray, face: RestoredFace, upscaler:
     pixels[rows, columns] = to_pixels(pasted, pixels)
 
 
-def _for_larger_crop(matrix: np.ndarray, scale: int) -> np.ndarray:
-    """The same place for a crop that was enlarged: pixel centres keep theirs."""
-    shrink = np.array([[1 / scale, 0], [0, 1 / scale]])
-    offset = np.full(2, (1 / scale - 1) / 2)
-    return np.hstack([matrix[:, :2] @ shrink, (matrix[:, :2] @ offset + matrix[:, 2])[:, None]])
+def _enlarged_face(face: RestoredFace, grow: float, upscaler: Network | None) -> Tensor:
+    """A restored crop as large as it will be shown (`grow` times larger).
+
+    It goes through the upscaler from the size that the face has in the photo, so that it comes out as sharp as its
+    surroundings; enlarged from the crop's own size it would look soft beside them.
+    """
+    side = face.crop.shape[1]
+    shown = max(1, round(side * grow))
+    crop = face.crop
+    if upscaler is not None and upscaler.scale > 1:
+        in_photo = round(side * ops.size_of(face.matrix))
+        given = min(side, max(in_photo, -(-shown // upscaler.scale)))
+        given = -(-given // upscaler.multiple) * upscaler.multiple
+        crop = upscaler(_resized(crop, given)[None])[0].clamp(0, 1)
+    return _resized(crop, shown)
+
+
+def _resized(crop: Tensor, side: int) -> Tensor:
+    if crop.shape[1] == side:
+        return crop
+    return functional.interpolate(crop[None], (side, side), mode="bicubic", antialias=True)[0].clamp(0, 1)
 
 
 def aligned(task: Restore, picture: Picture, network: Network | None, models: Models) -> Result:
