@@ -1,0 +1,94 @@
+"""Pictures made for looking at: eight bits, in sRGB, no larger than a screen shows."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageDraw, ImageFont
+
+from calotype.picture import Metadata, Picture, save
+
+LONGEST = 8192  # pixels of a comparison's longer side; larger ones open in few programs
+PAPER, INK, LINE = (250, 249, 246), (96, 90, 82), 0.004
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a picture, in its pixels; may reach over its edges, where it is clipped."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    def clipped(self, height: int, width: int, scale: tuple[float, float]) -> tuple[slice, slice]:
+        """Rows and columns in a picture that is `scale` (down, across) times as large; at least one pixel."""
+        top, left = (max(0, int(v * s)) for v, s in zip((self.y, self.x), scale, strict=True))
+        bottom = min(height, max(top + 1, round((self.y + self.height) * scale[0])))
+        right = min(width, max(left + 1, round((self.x + self.width) * scale[1])))
+        return slice(min(top, height - 1), bottom), slice(min(left, width - 1), right)
+
+
+def shown(picture: Picture, most: int, part: tuple[slice, slice] | None = None) -> Image.Image:
+    """The picture, or a part of it, laid on white, as RGB in sRGB, its longer side at most `most` pixels."""
+    rows, columns = part or (slice(None), slice(None))
+    image = _image(picture.pixels[rows, columns])
+    alpha = None if picture.alpha is None else _image(picture.alpha[rows, columns][..., None])
+    size = _within(image.size, most)
+    if size != image.size:
+        image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    image = _srgb(image, picture.metadata.icc)
+    if alpha is not None:
+        white = Image.new("RGB", size, (255, 255, 255))
+        image = Image.composite(image, white, alpha.resize(size, Image.Resampling.BOX, reducing_gap=2.0))
+    return image
+
+
+def _image(pixels: np.ndarray) -> Image.Image:
+    pixels = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
+    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
+
+
+def _within(size: tuple[int, int], most: int) -> tuple[int, int]:
+    factor = min(1.0, most / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def _srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
+    if icc:
+        try:
+            own = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+            return ImageCms.profileToProfile(image, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            pass  # a broken profile: shown as if it were sRGB
+    return image.convert("RGB")
+
+
+def side_by_side(before: Picture, after: Picture) -> Image.Image:
+    """Before, enlarged plainly to the size of after, and after; side by side, very wide ones one over the other."""
+    height, width = after.pixels.shape[:2]
+    stacked = width > 2 * height
+    most = LONGEST if max(width, height) * 2 <= LONGEST else LONGEST // 2
+    right = shown(after, most)
+    left = shown(before, most).resize(right.size, Image.Resampling.BICUBIC)
+    gap = max(2, round(LINE * max(right.size)))
+    band = max(22, round(0.045 * min(1600, max(right.size))))
+    cell = (right.width, right.height + band)
+    places = [(0, 0), (0, cell[1] + gap) if stacked else (cell[0] + gap, 0)]
+    sheet = Image.new("RGB", (places[1][0] + cell[0], places[1][1] + cell[1]), PAPER)
+    for image, place, label in ((left, places[0], "before"), (right, places[1], "after")):
+        sheet.paste(image, place)
+        _label(sheet, place[0], place[1] + image.height, cell[0], band, label)
+    return sheet
+
+
+def _label(sheet: Image.Image, x: int, y: int, width: int, band: int, text: str) -> None:
+    font = ImageFont.load_default(size=band * 0.55)
+    ImageDraw.Draw(sheet).text((x + width / 2, y + band / 2), text, INK, font, anchor="mm")
+
+
+def save_comparison(before: Picture, after: Picture, path: Path) -> None:
+    """Writes `side_by_side` as JPEG. Raises CalotypeError where it can't be written."""
+    sheet = side_by_side(before, after)
+    save(Picture(np.asarray(sheet), metadata=Metadata()), path, format="jpeg", quality=92)

@@ -1,0 +1,230 @@
+"""From what stands on the command line to a list of pictures, each with the place of its result."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from calotype.album.names import ending, format_of, key, natural, readable, shortened
+from calotype.errors import CalotypeError
+from calotype.options import option
+
+SHOWN = 3  # names given where many files are meant
+
+
+@dataclass(frozen=True, kw_only=True)
+class Album:
+    """Which results are written, and where."""
+
+    out: Path = option(
+        Path("out"), "folder for the results, made if missing; for one picture also a file name", is_path=True
+    )
+    recursive: bool = option(False, "also the folders within folders; the results keep the tree")
+    suffix: str = option("", "added to the name of each result: photo-restored.jpg with -restored")
+    overwrite: bool = option(False, "replace results that were made in another way, or that are not ours")
+    sidecar: bool = option(True, "write NAME.json beside each result: all that is needed to make it again")
+    compare: bool = option(False, "also write NAME-compare.jpg: before and after side by side")
+    report: Path | None = option(
+        None, "also write this page, such as album.html: every picture and face, before and after", is_path=True
+    )
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture to work on. `fault` says in a sentence why there is nothing to work on."""
+
+    source: Path
+    target: Path
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done, and sentences about what was left out."""
+
+    items: tuple[Item, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Found:
+    source: Path
+    folder: Path  # below the place of the results, where the tree is kept
+    fault: str | None = None
+
+
+def plan(inputs: Sequence[str | Path], album: Album, format: str = "auto") -> Plan:
+    """Files, folders and patterns -> pictures in natural order, each once, each with a name of its own.
+
+    Args:
+        format: of the results, one of tasks.FORMATS.
+
+    Raises:
+        CalotypeError: there is nothing to work on, or no place for the results.
+    """
+    if "/" in album.suffix or "\\" in album.suffix or not album.suffix.isprintable():
+        raise CalotypeError(
+            f"--suffix is a part of a file's name, so it can't be {readable(album.suffix)!r}; leave / out"
+        )
+    if album.report and album.report.suffix.lower() not in (".html", ".htm"):
+        raise CalotypeError(f"--report takes the name of a page, such as album.html, not {readable(album.report)}")
+    strangers: list[Path] = []
+    found = _once(_scan(inputs, album, strangers))
+    if not any(f.fault is None for f in found):
+        raise CalotypeError(found[0].fault if found else _nothing(inputs, strangers))
+    if _is_file_name(album.out):
+        items = [_single(found, album.out, format)]
+    else:
+        _make_folder(album.out)
+        items = _named(_without_results(found, album, format), album, format)
+    notes = (_strangers(strangers),) if strangers else ()
+    return Plan(tuple(items), notes)
+
+
+def _scan(inputs: Sequence[str | Path], album: Album, strangers: list[Path]) -> Iterator[_Found]:
+    for given in inputs:
+        path = Path(given).expanduser()
+        if path.is_dir():
+            yield from _folder(path, album, strangers)
+        elif os.path.lexists(path):
+            yield _Found(path, Path(), None if path.is_file() else f"{readable(path)} is no file that can be read")
+        else:
+            yield from _pattern(path, album, strangers)
+
+
+def _pattern(path: Path, album: Album, strangers: list[Path]) -> Iterator[_Found]:
+    """Windows shells leave patterns to the program; a name that exists never comes here, whatever its brackets."""
+    matches = sorted(glob.glob(str(path), recursive=True), key=natural) if glob.has_magic(str(path)) else []
+    if not matches:
+        yield _Found(path, Path(), f"{readable(path)} isn't there; check the name")
+    for match in map(Path, matches):
+        if match.is_dir():
+            continue
+        if match.suffix.lower() in _suffixes():
+            yield _Found(match, Path())
+        else:
+            strangers.append(match)
+
+
+def _folder(root: Path, album: Album, strangers: list[Path]) -> Iterator[_Found]:
+    out = os.path.realpath(album.out)
+    for folder, below, names in os.walk(root):
+        below[:] = sorted((n for n in below if _enters(Path(folder, n), out, album)), key=natural)
+        for name in sorted(names, key=natural):
+            path = Path(folder, name)
+            if not name.startswith(".") and path.suffix.lower() in _suffixes():
+                yield _Found(path, Path(folder).relative_to(root))
+            elif not _is_ours(path):
+                strangers.append(path)
+
+
+def _enters(folder: Path, out: str, album: Album) -> bool:
+    return album.recursive and not folder.name.startswith(".") and os.path.realpath(folder) != out
+
+
+def _is_ours(path: Path) -> bool:
+    """Sidecars of earlier runs are no news."""
+    return path.suffix == ".json" and path.with_suffix("").exists()
+
+
+def _suffixes() -> frozenset[str]:
+    from calotype.picture import SUFFIXES
+
+    return frozenset(SUFFIXES)
+
+
+def _once(found: Iterable[_Found]) -> list[_Found]:
+    kept: dict[str, _Found] = {}
+    for one in found:
+        kept.setdefault(os.path.realpath(one.source), one)
+    return list(kept.values())
+
+
+def _nothing(inputs: Sequence[str | Path], strangers: list[Path]) -> str:
+    names = " and ".join(readable(name) for name in inputs) or "the command"
+    hint = f" ({_strangers(strangers)})" if strangers else "; for folders within it give --recursive"
+    return f"there is no picture in {names}{hint}"
+
+
+def _strangers(paths: list[Path]) -> str:
+    names = ", ".join(readable(path.name) for path in paths[:SHOWN])
+    more = ", ..." if len(paths) > SHOWN else ""
+    verb = "file is no picture" if len(paths) == 1 else "files are no pictures"
+    return f"{len(paths)} {verb} and left out: {names}{more}"
+
+
+def _is_file_name(out: Path) -> bool:
+    return format_of(out) is not None and not out.is_dir()
+
+
+def _single(found: list[_Found], out: Path, format: str) -> Item:
+    if len(found) > 1:
+        raise CalotypeError(f"-o {readable(out)} names one file, but there are {len(found)} pictures; give a folder")
+    if format not in ("auto", format_of(out)):
+        raise CalotypeError(f"-o {readable(out)} and --format {format} ask for two formats; leave --format out")
+    _make_folder(out.parent)
+    fault = "its result would take its own place" if _same(found[0].source, out) else None
+    return Item(found[0].source, out, fault and f"{readable(out)}: {fault}; give another name with -o")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise CalotypeError(f"{readable(folder)} is a file, so no folder for results; give another with -o") from None
+    except OSError as fault:
+        raise CalotypeError(
+            f"can't make the folder {readable(folder)} ({fault.strerror}); give another with -o"
+        ) from None
+    if not os.access(folder, os.W_OK):
+        raise CalotypeError(f"may not write into the folder {readable(folder)}; give another with -o")
+
+
+def _plain_target(found: _Found, album: Album, format: str, mark: str = "") -> Path:
+    folder = album.out / found.folder
+    stem = found.source.stem + mark + album.suffix
+    return folder / shortened(stem, ending(found.source, format), folder)
+
+
+def _without_results(found: list[_Found], album: Album, format: str) -> list[_Found]:
+    """A folder that also takes the results holds those of earlier runs: they are no sources."""
+    from calotype.album.sidecar import is_result
+
+    targets = {key(_plain_target(one, album, format)): one for one in found}
+    return [one for one in found if targets.get(key(one.source), one) is one or not is_result(one.source)]
+
+
+def _named(found: list[_Found], album: Album, format: str) -> list[Item]:
+    taken = {key(one.source): one for one in found}
+    items = []
+    for one in found:
+        target = next(t for t in _candidates(one, album, format) if taken.get(key(t), one) is one)
+        taken[key(target)] = one
+        fault = one.fault
+        if fault is None and _same(one.source, target):
+            fault = (
+                f"the result of {readable(one.source)} would take its own place; give -o another folder, or --suffix"
+            )
+        items.append(Item(one.source, target, fault))
+    return items
+
+
+def _candidates(one: _Found, album: Album, format: str) -> Iterator[Path]:
+    """photo.jpg, photo-png.jpg, photo-png-summer.jpg, photo-png-2.jpg, ..."""
+    yield _plain_target(one, album, format)
+    mark = "-" + one.source.suffix.lower().lstrip(".") if one.source.suffix.lower() else ""
+    yield _plain_target(one, album, format, mark)
+    yield _plain_target(one, album, format, f"{mark}-{one.source.absolute().parent.name}")
+    number = 2
+    while True:
+        yield _plain_target(one, album, format, f"{mark}-{number}")
+        number += 1
+
+
+def _same(source: Path, target: Path) -> bool:
+    """Whether writing the target would touch the source, also through links."""
+    try:
+        return key(source) == key(target) or os.path.samefile(source, target)
+    except OSError:
+        return False

@@ -1,0 +1,46 @@
+"""Writing a result: the picture, its sidecar, a comparison."""
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from calotype.album.inputs import Album, Item
+from calotype.album.names import beside, format_of, readable
+from calotype.album.sidecar import sha256_of, sidecar_of, write_sidecar
+from calotype.errors import CalotypeError
+
+if TYPE_CHECKING:
+    from calotype.record import Result
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The checksum of the written file, and what its format could not keep."""
+
+    sha256: str
+    said: tuple[str, ...]
+
+
+def keep(result: "Result", item: Item, task: Any, album: Album) -> Kept:
+    """Writes the picture first and what stands beside it after, so that a sidecar always tells of a whole picture.
+
+    Raises:
+        CalotypeError: it can't be written, or would harm the source.
+    """
+    from calotype.picture import save
+
+    target = item.target
+    if target.exists() and os.path.samefile(item.source, target):
+        raise CalotypeError(f"{readable(target)} is the source itself; give another -o")
+    how = {"quality": task.quality, "strip_location": task.strip_location, "record": result.record.as_json()}
+    said = save(result.picture, target, format=format_of(target), **how)
+    sha256 = sha256_of(target)
+    if album.sidecar:
+        write_sidecar(result.record, item.source, target, sha256)
+    else:
+        sidecar_of(target).unlink(missing_ok=True)  # of a result that is no more
+    if album.compare:
+        from calotype.album.compare import save_comparison
+
+        save_comparison(result.before, result.picture, beside(target, "-compare", ".jpg"))
+    return Kept(sha256, tuple(said))

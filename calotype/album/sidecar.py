@@ -1,0 +1,263 @@
+"""The JSON beside a result: how to make it again, and whether it still is what was made."""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calotype.album.names import format_of, readable
+from calotype.errors import CalotypeError
+from calotype.tasks import kind_of, options_of, read_task
+
+if TYPE_CHECKING:
+    from calotype.record import Record
+
+LARGEST = 16 * 2**20  # bytes of a sidecar; a real one has a few thousand
+LOSSLESS = ("png", "tiff", "bmp")
+
+
+@dataclass(frozen=True)
+class Story:
+    """A record found on disk. Paths are relative to the sidecar's folder; empty where there was no sidecar."""
+
+    record: "Record"
+    found_in: Path
+    source: str = ""
+    result: str = ""
+    result_sha256: str = ""
+
+
+def sidecar_of(target: Path) -> Path:
+    return target.with_name(target.name + ".json")
+
+
+def sha256_of(path: Path) -> str:
+    """Raises CalotypeError where the file can't be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as fault:
+        raise CalotypeError(f"can't read {readable(path)} ({fault.strerror}); check the name and its rights") from None
+
+
+def write_sidecar(record: "Record", source: Path, target: Path, sha256: str) -> Path:
+    """Writes the record, readable by people, with where source and result lie as seen from here."""
+    path = sidecar_of(target)
+    files = {"source": _relative(source, path.parent), "result": target.name, "result_sha256": sha256}
+    data = {**json.loads(record.as_json()), "files": files}
+    write_whole(path, json.dumps(data, ensure_ascii=False, indent=2).encode("utf-8", "backslashreplace") + b"\n")
+    return path
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """All or nothing: the file appears when its content is on the disk.
+
+    Raises:
+        CalotypeError: it can't be written.
+    """
+    with whole_file(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path):
+    """A binary file to write into, which takes the place of `path` at the end; what fails leaves nothing behind."""
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".calotype-", delete=False) as file:
+            temporary = file.name
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as fault:
+        raise CalotypeError(f"can't write {readable(path)} ({fault.strerror}); make room or give another -o") from None
+    finally:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _relative(path: Path, folder: Path) -> str:
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # another drive on Windows
+        return path.absolute().as_posix()
+
+
+def read_story(path: Path) -> Story:
+    """From a sidecar, or from a result that carries its record.
+
+    Raises:
+        CalotypeError: there is no record in it.
+    """
+    if format_of(path):
+        story = _beside(path) or _embedded(path)
+        if story is None:
+            sha256_of(path)
+            raise CalotypeError(f"{readable(path)} carries no record of Calotype's; give the .json beside a result")
+        return story
+    return _read_sidecar(path)
+
+
+def _read_sidecar(path: Path) -> Story:
+    from calotype.record import Record
+
+    where = readable(path)
+    try:
+        with path.open("rb") as file:
+            text = file.read(LARGEST + 1)
+        data = json.loads(text) if len(text) <= LARGEST else None
+    except OSError as fault:
+        raise CalotypeError(f"can't read {where} ({fault.strerror}); check the name") from None
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        raise CalotypeError(f"{where} is no record of Calotype's; give the .json beside a result")
+    files = data.pop("files", {})
+    record = checked(Record.from_json(json.dumps(data), where), where)
+    named = files if isinstance(files, dict) else {}
+    source, result, sha256 = (str(named.get(name, "")) for name in ("source", "result", "result_sha256"))
+    return Story(record, path, source, result, sha256)
+
+
+def checked(record: "Record", where: str) -> "Record":
+    """A record comes from outside: what we rely on must be of the right kind.
+
+    Raises:
+        CalotypeError: it is not.
+    """
+    kinds = {"task": str, "options": dict, "source_name": str, "source_sha256": str, "computed": dict}
+    for name, kind in kinds.items():
+        if not isinstance(getattr(record, name), kind):
+            raise CalotypeError(f"{where} is no record of Calotype's: its {name} can't be read")
+    return record
+
+
+def _beside(result: Path) -> Story | None:
+    """The sidecar of a result, where it tells of the very bytes that lie there."""
+    path = sidecar_of(result)
+    if not path.is_file():
+        return None
+    try:
+        story = _read_sidecar(path)
+    except CalotypeError:
+        return None
+    return story if story.result_sha256 == sha256_of(result) else None
+
+
+def _embedded(result: Path) -> Story | None:
+    from calotype.picture import read_record
+    from calotype.record import Record
+
+    try:
+        text = read_record(result)
+        return Story(checked(Record.from_json(text, result.name), result.name), result) if text else None
+    except CalotypeError:
+        return None
+
+
+def is_result(path: Path) -> bool:
+    """Whether this picture was made by Calotype."""
+    return path.is_file() and bool(sidecar_of(path).is_file() or _embedded(path))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What lies at the place of a result: nothing, the very result (`story`), or something that is in the way."""
+
+    story: Story | None = None
+    fault: str | None = None
+
+
+def standing(target: Path, task: Any, sha_of: Callable[["Record"], dict[str, str]]) -> Standing:
+    """Compares what lies at `target` with what the task would make.
+
+    Args:
+        sha_of: the checksums, by name, of the models that would be used where the record's were.
+    """
+    if not os.path.lexists(target):
+        return Standing()
+    if target.is_dir():
+        return Standing(fault=f"{readable(target)} is a folder; give --suffix or another -o")
+    story = _beside(target) or (None if _was_changed(target) else _embedded(target))
+    if story is None:
+        return _in_the_way(target, "was changed since, or is not ours")
+    record = story.record
+    if record.source_sha256 != sha256_of(task.source):
+        return _in_the_way(target, "was made from another picture")
+    lossless = format_of(target) in LOSSLESS
+    now, then = (_telling(options, record, lossless) for options in (options_of(task), record.options))
+    if record.task != kind_of(task) or now != then:
+        return _in_the_way(target, "was made with other options")
+    if {model.name: model.sha256 for model in record.models} != sha_of(record):
+        return _in_the_way(target, "was made with other models")
+    return Standing(story)
+
+
+def _was_changed(target: Path) -> bool:
+    """A sidecar lies beside it that tells of the same work, but of other bytes."""
+    embedded = _embedded(target)
+    if embedded is None or not sidecar_of(target).is_file():
+        return False
+    try:
+        return _read_sidecar(sidecar_of(target)).record == embedded.record
+    except CalotypeError:
+        return False
+
+
+def _in_the_way(target: Path, why: str) -> Standing:
+    return Standing(fault=f"{readable(target)} exists and {why}; give --overwrite or --suffix")
+
+
+def _telling(options: dict[str, Any], record: "Record", lossless: bool) -> dict[str, Any]:
+    """The options that make a difference to this picture."""
+    names = [model.name for model in record.models]
+    idle = {"tile"}
+    if lossless:
+        idle.add("quality")
+    if not any("general-x4v3" in name for name in names):
+        idle.add("denoise")
+    if not any("codeformer" in name.lower() for name in names):
+        idle.add("fidelity")
+    return {name: value for name, value in options.items() if name not in idle}
+
+
+def find_source(story: Story, given: Path | None) -> Path:
+    """The picture that a record was made from: as given, at its old place, or beside the record.
+
+    Raises:
+        CalotypeError: it is at none of them, or has other bytes now.
+    """
+    folder, record = story.found_in.parent, story.record
+    places = [given] if given else [folder / story.source, folder / Path(record.source_name).name]
+    there = [place for place in places if place.is_file()]
+    for place in there:
+        if sha256_of(place) == record.source_sha256:
+            return place
+    name = readable(given or record.source_name)
+    if there:
+        raise CalotypeError(f"{readable(there[0])} is no longer the picture that the record tells of; give --source")
+    raise CalotypeError(f"the picture {name} isn't where it was; say where it is with --source")
+
+
+def task_again(story: Story, source: Path) -> Any:
+    """The recorded task, on the source as found.
+
+    Raises:
+        CalotypeError: the record asks for something that this version doesn't know.
+    """
+    return read_task(story.record.task, {**story.record.options, "source": source})

@@ -1,0 +1,88 @@
+"""The command line: builds a task from flags, hands it to the engine, tells what happens. No command imports torch
+before it has something to compute."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from typer.exceptions import TyperException
+
+from calotype import __version__
+from calotype.cli import look, models, pictures
+from calotype.cli.show import complain, print_json
+from calotype.errors import CalotypeError
+from calotype.options import nearest
+
+ALL_DONE, USAGE = 0, 2
+HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
+COMMANDS = (pictures.restore, pictures.upscale, pictures.again, look.info, look.doctor)
+GROUPS = {"models": (models.HELP, models.COMMANDS)}
+
+
+def app() -> typer.Typer:
+    """The whole command line. Made when called, so that importing this module does nothing."""
+    made = _group(
+        "Restores and enlarges photos on this computer. Nothing leaves it.", COMMANDS, invoke_without_command=True
+    )
+    made.callback()(_top)
+    for name, (help, commands) in GROUPS.items():
+        made.add_typer(_group(help, commands), name=name)
+    return made
+
+
+def _group(help: str, commands: Sequence[Any], **more: Any) -> typer.Typer:
+    how = {
+        "no_args_is_help": True,
+        "add_completion": False,
+        "context_settings": {"help_option_names": ["-h", "--help"]},
+    }
+    made = typer.Typer(help=help, **how, **more)
+    for command in commands:
+        made.command(command.__name__.rstrip("_"))(command)
+    return made
+
+
+def _top(
+    version: bool = typer.Option(False, "--version", help="print the version and end", show_default=False),
+) -> None:
+    """Restores and enlarges photos on this computer. Nothing leaves it."""
+    if version:
+        print(f"calotype {__version__}")
+        raise typer.Exit
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit status: 0 all done, 1 some failed, 2 wrong usage, 130 interrupted."""
+    args = list(sys.argv[1:] if args is None else args)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal can't show is no reason to fail
+    try:
+        return typer.main.get_command(app()).main(args, prog_name="calotype", standalone_mode=False) or ALL_DONE
+    except CalotypeError as fault:
+        return _refused(str(fault), args)
+    except TyperException as fault:
+        if not args or type(fault).__name__ == "NoArgsIsHelpError":
+            print(fault.format_message())
+            return USAGE
+        return _refused(_sentence(fault), args)
+
+
+def _refused(sentence: str, args: Sequence[str]) -> int:
+    if "--json" in args:
+        print_json({"event": "error", "text": sentence})
+    complain(sentence)
+    return USAGE
+
+
+def _sentence(fault: TyperException) -> str:
+    """typer's usage errors in our words, with the nearest name that exists."""
+    context = getattr(fault, "ctx", None)
+    where = context.command_path if context else "calotype"
+    unknown = getattr(fault, "option_name", None)
+    if unknown and type(fault).__name__ == "NoSuchOption":
+        names = [name for param in context.command.params for name in param.opts + param.secondary_opts]
+        return f"{where} has no option {unknown}{nearest(unknown, names)}; `{where} --help` lists them"
+    text = fault.format_message().strip().rstrip(".")
+    return f"{text[:1].lower()}{text[1:]}; `{where} --help` tells more"

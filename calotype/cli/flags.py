@@ -1,0 +1,108 @@
+"""Command-line flags made from dataclass fields: name, default, help, choices and range stand there alone."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from calotype.album import Album
+from calotype.options import About, about, visible
+from calotype.settings import Settings
+from calotype.tasks import Restore, Saving, Tiling, Upscale
+
+SHORT = {"out": "-o", "scale": "-s", "model": "-n", "upscaler": "-n", "tile": "-t", "recursive": "-r", "fidelity": "-w"}
+PANELS = {
+    Restore: "What is done",
+    Upscale: "What is done",
+    Album: "What is written, and where",
+    Saving: "The result's file",
+    Tiling: "Large pictures and transparency",
+    Settings: "This computer",
+}
+NEEDED = inspect.Parameter.empty
+ARGUMENT = "source"  # the one field that isn't a flag
+
+
+def flags(*classes: type) -> list[inspect.Parameter]:
+    """One keyword parameter for every visible field, None where it is not given on the command line."""
+    return [_parameter(cls, spec) for cls in classes for spec in _own_first(cls) if spec.name != ARGUMENT]
+
+
+def shape(function: Callable, *parameters: inspect.Parameter) -> Callable:
+    """Gives `function(**given)` the signature that typer reads."""
+    names = [parameter.name for parameter in parameters]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise ValueError(f"two options are called {twice}")
+    function.__signature__ = inspect.Signature(list(parameters))
+    function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return function
+
+
+def given(cls: type, values: dict[str, Any]) -> dict[str, Any]:
+    """What the command line said about the fields of `cls`."""
+    return {spec.name: values[spec.name] for spec in visible(cls) if values.get(spec.name) is not None}
+
+
+def argument(name: str, kind: Any, help: str, metavar: str, default: Any = NEEDED) -> inspect.Parameter:
+    return _keyword(name, Annotated[kind, typer.Argument(help=_plain(help), metavar=metavar)], default)
+
+
+def flag(
+    name: str, help: str, *names: str, kind: Any = bool, panel: str | None = None, **more: Any
+) -> inspect.Parameter:
+    """An option that belongs to a door alone."""
+    names = names or ("--" + name.replace("_", "-"),)
+    info = typer.Option(*names, help=_plain(help), rich_help_panel=panel, show_default=False, **more)
+    return _keyword(name, Annotated[kind, info], False if kind is bool else None)
+
+
+def _own_first(cls: type) -> Iterable[dataclasses.Field]:
+    return sorted(visible(cls), key=lambda spec: _owner(cls, spec.name) is not cls)
+
+
+def _owner(cls: type, name: str) -> type:
+    return next(base for base in cls.__mro__ if name in vars(base).get("__annotations__", {}))
+
+
+def _parameter(cls: type, spec: dataclasses.Field) -> inspect.Parameter:
+    rules, name = about(spec), spec.name.replace("_", "-")
+    is_switch = spec.type is bool
+    long = f"--{name}/--no-{name}" if is_switch and spec.default else f"--{name}"
+    info = typer.Option(
+        *([SHORT[spec.name]] if spec.name in SHORT else []),
+        long,
+        help=_plain(rules.help + _facts(rules, spec.default)),
+        metavar=None if is_switch else _metavar(spec),
+        show_default=False,
+        rich_help_panel=PANELS[_owner(cls, spec.name)],
+    )
+    return _keyword(spec.name, Annotated[bool | None if is_switch else str | None, info], None)
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _metavar(spec: dataclasses.Field) -> str:
+    return {Path: "PATH", Path | None: "PATH", int: "N", float: "X"}.get(spec.type, "WORD")
+
+
+def _facts(rules: About, default: Any) -> str:
+    """What stands behind the help: choices or range, default, environment variable."""
+    facts = [", ".join(rules.choices)] if rules.choices else []
+    if rules.least is not None and rules.most is not None and f"{rules.least:g}" not in rules.help:
+        facts.append(f"{rules.least:g} to {rules.most:g}")
+    if default not in (None, False, True, ""):
+        facts.append(f"default {default:g}" if isinstance(default, float) else f"default {default}")
+    if rules.env:
+        facts.append(f"or ${rules.env}")
+    return f" ({'; '.join(facts)})" if facts else ""
+
+
+def _plain(text: str) -> str:
+    """Help is no markup."""
+    return text.replace("[", r"\[")

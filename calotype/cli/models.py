@@ -1,0 +1,171 @@
+"""`calotype models`: what is at hand, what could be fetched, and fetching it."""
+
+import contextlib
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calotype.album.names import readable
+from calotype.cli.flags import argument, flag, flags, given, shape
+from calotype.cli.show import complain, print_json, table
+from calotype.errors import CalotypeError
+from calotype.options import nearest
+from calotype.settings import Settings
+
+if TYPE_CHECKING:
+    from calotype.checkpoints.catalog import Listed, Shelf
+
+HELP = "List, fetch, add and check the models."
+
+
+def list_(**values: Any) -> int:
+    """List the models: what is at hand, and what could be fetched."""
+    rows = [_facts(listed) for listed in _shelf(values).entries()]
+    if values["json"]:
+        for row in rows:
+            print_json(row)
+        return 0
+    cells = [[r["name"], r["for"], r["licence"], _size(r), r["state"], r["about"]] for r in rows]
+    table("", ["name", "for", "licence", "size", "state", ""], cells)
+    missing = [row["name"] for row in rows if not row["path"]]
+    if missing:
+        print(f"\nFetch one: calotype models pull {missing[-1] if 'gfpgan-1.4' not in missing else 'gfpgan-1.4'}")
+    return 0
+
+
+def info(**values: Any) -> int:
+    """Tell all about one model."""
+    facts = _facts(_listed(_shelf(values), values["name"]))
+    if values["json"]:
+        print_json(facts)
+    else:
+        table("", ["", ""], [[name, value] for name, value in facts.items() if value not in (None, "", 0)])
+    return 0
+
+
+def pull(**values: Any) -> int:
+    """Fetch a model from its official address, checked before it is kept. Goes on where it was interrupted."""
+    from calotype.checkpoints.catalog import CATALOG, known_name
+    from calotype.checkpoints.fetch import pull as fetch
+
+    settings = Settings.gather(given(Settings, values))
+    name = known_name(values["name"])
+    if name not in CATALOG:
+        raise CalotypeError(
+            f"no model is named {readable(name)}{nearest(name, CATALOG)}; calotype models list shows all"
+        )
+    entry = CATALOG[name]
+    if not entry.commercial and not values["json"]:
+        complain(f"{name} is under the {entry.licence}: not for commercial use")
+    for step in _shown(fetch(entry, settings), values["json"]):
+        if values["json"]:
+            print_json({"event": "progress", "model": name, **dataclasses.asdict(step)})
+    path = _listed(_shelf(values), name).path
+    if values["json"]:
+        print_json({"event": "done", "model": name, "path": str(path)})
+    else:
+        print(f"{name} -> {readable(path)}")
+    return 0
+
+
+def add(**values: Any) -> int:
+    """Put a model file of your own on the list, by a name; it is used where it lies."""
+    found = _shelf(values).add(values["file"], values["name"])
+    print(f"{readable(found.name)} -> {readable(found.path)}")
+    return 0
+
+
+def remove(**values: Any) -> int:
+    """Take a model off the list; a fetched file is deleted, an added one stays where it lies."""
+    print(f"removed: {readable(_shelf(values).remove(values['name']))}")
+    return 0
+
+
+def verify(**values: Any) -> int:
+    """Read the models at hand again and compare them with their checksums."""
+    is_good = True
+    for verdict in _shelf(values).verify(values["name"]):
+        is_good = is_good and verdict.good
+        if values["json"]:
+            print_json({**dataclasses.asdict(verdict), "path": str(verdict.path)})
+        else:
+            print(f"{'ok' if verdict.good else '!!'}  {readable(verdict.name)}: {readable(verdict.word)}", flush=True)
+    return 0 if is_good else 1
+
+
+def _shelf(values: dict[str, Any]) -> "Shelf":
+    from calotype.checkpoints.catalog import Shelf
+
+    return Shelf(Settings.gather(given(Settings, values)))
+
+
+def _listed(shelf: "Shelf", name: str) -> "Listed":
+    from calotype.checkpoints.catalog import known_name
+
+    entries = {listed.name: listed for listed in shelf.entries()}
+    found = entries.get(name) or entries.get(known_name(name))
+    if found is None:
+        raise CalotypeError(
+            f"no model is named {readable(name)}{nearest(name, entries)}; calotype models list shows all"
+        )
+    return found
+
+
+def _facts(listed: "Listed") -> dict[str, Any]:
+    from calotype.checkpoints.catalog import KINDS
+
+    facts = {"name": listed.name, "for": KINDS.get(listed.kind, listed.kind), "path": listed.path and str(listed.path)}
+    entry = listed.entry
+    if entry is None:
+        state = "added" if listed.path else "added, but gone"
+        return {**facts, "state": state, "licence": "", "size": 0, "about": "your own"}
+    state = "ships" if entry.ships else "fetched" if listed.path else "to fetch"
+    more = {"licence": entry.licence, "commercial": entry.commercial, "size": entry.size, "about": entry.about}
+    return {**facts, "state": state, **more, "scale": entry.scale, "url": entry.url, "sha256": entry.sha256}
+
+
+def _size(row: dict[str, Any]) -> str:
+    size = row["size"] or (Path(row["path"]).stat().st_size if row["path"] else 0)
+    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e6:.1f} MB" if size else ""
+
+
+@contextlib.contextmanager
+def _bar(is_shown: bool) -> Iterator[Any]:
+    if not is_shown:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield bar
+
+
+def _shown(steps: Any, as_json: bool) -> Iterator[Any]:
+    """Passes progress on, at most some times a second, and draws it on a terminal."""
+    last = 0.0
+    with _bar(sys.stderr.isatty() and not as_json) as bar, contextlib.closing(steps):
+        drawn = bar.add_task("", total=None) if bar else None
+        for step in steps:
+            if bar:
+                bar.update(drawn, completed=step.done, total=step.total)
+            if step.done == step.total or time.monotonic() - last > 0.2:
+                last = time.monotonic()
+                yield step
+
+
+NAME = argument("name", str, "name in the list", "NAME")
+ANY = argument("name", str | None, "one model; all where not given", "NAME", None)
+AS_JSON = flag("json", "as JSON")
+CALLED = flag("name", "what to call it", kind=str | None)
+shape(list_, AS_JSON, *flags(Settings))
+shape(info, NAME, AS_JSON, *flags(Settings))
+shape(pull, NAME, AS_JSON, *flags(Settings))
+shape(add, argument("file", Path, "the file", "FILE"), CALLED, *flags(Settings))
+shape(remove, NAME, *flags(Settings))
+shape(verify, ANY, AS_JSON, *flags(Settings))
+COMMANDS = (list_, info, pull, add, remove, verify)

@@ -1,0 +1,140 @@
+"""`calotype restore`, `upscale` and `again`."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from calotype.album import Album, Item, plan, readable
+from calotype.album.names import beside, format_of
+from calotype.cli.flags import argument, flag, flags, given, shape
+from calotype.cli.show import Quiet, listener
+from calotype.errors import CalotypeError
+from calotype.options import read
+from calotype.settings import Settings
+from calotype.tasks import TASKS, read_task
+
+INPUTS = argument("inputs", list[Path], "pictures, folders of pictures, or patterns such as 'scans/*.jpg'", "INPUT")
+TELL = (
+    flag("json", "one JSON object a line on stdout for everything that happens", panel="What is said"),
+    flag("quiet", "say nothing of what goes well", "-q", "--quiet", panel="What is said"),
+)
+
+
+def restore(**values: Any) -> int:
+    """Restore old photos: the faces by a face network, all the rest by a super-resolution network.
+
+    Results go to the folder "out", or to what -o says. What is done already is left alone, so the same command goes on
+    after an interruption.
+    """
+    return _batch("restore", values)
+
+
+def upscale(**values: Any) -> int:
+    """Enlarge pictures with a super-resolution network.
+
+    Results go to the folder "out", or to what -o says. What is done already is left alone, so the same command goes on
+    after an interruption.
+    """
+    return _batch("upscale", values)
+
+
+shape(restore, INPUTS, *flags(Album, TASKS["restore"], Settings), *TELL)
+shape(upscale, INPUTS, *flags(Album, TASKS["upscale"], Settings), *TELL)
+
+
+def _batch(kind: str, values: dict[str, Any]) -> int:
+    from calotype.cli.batch import Batch
+
+    cls = TASKS[kind]
+    settings = Settings.gather(given(Settings, values))
+    album = read(Album, given(Album, values))
+    asked = given(cls, values)
+    format = read_task(kind, {**asked, "source": "x"}).format  # every flag is checked before anything is done
+    show = _listener(values)
+    chosen = plan(values["inputs"], album, format)
+    return Batch(chosen, album, settings, lambda source: read_task(kind, {**asked, "source": source}), show).run()
+
+
+def _listener(values: dict[str, Any]) -> Quiet:
+    return listener(bool(values["json"]), bool(values["quiet"]), time.monotonic)
+
+
+def again(**values: Any) -> int:
+    """Make a result again from its record, and say whether it is the same to the last byte.
+
+    The record is the .json beside a result, or the result itself, which carries it too.
+    """
+    from calotype.album.sidecar import find_source, read_story, task_again
+    from calotype.cli.batch import Batch
+
+    story = read_story(values["record"])
+    source = find_source(story, values["source"])
+    task = task_again(story, source)
+    settings = Settings.gather({**_computed(story.record.computed), **given(Settings, values)})
+    _check_models(story, settings)
+    target = values["out"] or _target(story)
+    album = Album(out=target, overwrite=bool(values["overwrite"]))
+    if format_of(target) is None or target.is_dir():
+        raise CalotypeError(f"-o {readable(target)} names no picture file; give one, such as again.png")
+    chosen = plan([source], album)
+    show = _listener(values)
+    status = Batch(chosen, album, settings, lambda source: task, show).run()
+    return status or _compare(story, chosen.items[0], show)
+
+
+shape(
+    again,
+    argument("record", Path, "the .json beside a result, or the result", "RECORD"),
+    flag("out", "file of the new result (default NAME-again beside the record)", "-o", "--out", kind=Path | None),
+    flag("source", "where the picture lies now, if not where it was", kind=Path | None),
+    flag("overwrite", "replace a file that lies there"),
+    *flags(Settings),
+    *TELL,
+)
+
+
+def _computed(recorded: dict[str, Any]) -> dict[str, Any]:
+    """The number format decides about bits, so it is taken from the record."""
+    return {name: recorded[name] for name in ("precision", "device") if isinstance(recorded.get(name), str)}
+
+
+def _target(story: Any) -> Path:
+    name = story.result or story.found_in.name
+    place = story.found_in.with_name(Path(name).name)
+    if format_of(place) is None:
+        raise CalotypeError(f"{readable(story.found_in)} doesn't say what its result was called; give -o FILE")
+    return beside(place, "-again", place.suffix)
+
+
+def _check_models(story: Any, settings: Settings) -> None:
+    from calotype.album.today import Today
+
+    now = Today(settings).models(story.record)
+    for model in story.record.models:
+        if now.get(model.name) != model.sha256:
+            state = "has other bytes now" if now.get(model.name) else "isn't at hand"
+            raise CalotypeError(
+                f"the record names the model {readable(model.name)} ({readable(model.sha256[:12])}...), which {state}; "
+                "`calotype models list` shows what is there"
+            )
+
+
+def _compare(story: Any, item: Item, show: Quiet) -> int:
+    from calotype.album.sidecar import read_story, sha256_of
+
+    old = story.result_sha256 or (sha256_of(story.found_in) if format_of(story.found_in) else "")
+    if old and old == sha256_of(item.target):
+        text = "the same to the last byte"
+    elif old:
+        text = "not the same bytes as the first time" + _why(
+            story.record.computed, read_story(item.target).record.computed
+        )
+    else:
+        text = "the record doesn't tell the bytes of its result, so they can't be compared"
+    show.tell("compared", source=str(item.source), target=str(item.target), same=text.startswith("the same"), text=text)
+    return 0
+
+
+def _why(then: dict[str, Any], now: dict[str, Any]) -> str:
+    changed = [f"{n} {readable(str(then.get(n)))}, now {now.get(n)}" for n in now if then.get(n) != now[n]]
+    return f": it was made with {'; '.join(changed)}" if changed else ""

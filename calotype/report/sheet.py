@@ -1,0 +1,191 @@
+"""Gathers the report while a batch runs; thumbnails wait in a nameless file on disk, not in memory."""
+
+import io
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from PIL import Image, ImageDraw, ImageFont
+
+from calotype import __version__
+from calotype.album import readable
+from calotype.album.compare import Window, shown
+from calotype.album.sidecar import whole_file
+from calotype.errors import CalotypeError
+from calotype.picture import Picture
+from calotype.record import FaceRecord, Record, Result
+from calotype.report import page
+
+LARGE, SMALL, FACE = 1400, 640, 256  # longer sides in the page: a picture, the overview of faces, a face
+MARGIN = 0.45  # of a face's box, shown around it
+ACCENT = (214, 120, 40)
+
+
+class Sheet:
+    """`with Sheet(path) as sheet: sheet.add(...)`: the page appears at the end, whole, also after an interruption."""
+
+    def __init__(self, path: Path):
+        self.path, self.is_written = path, False
+        self._body: IO[bytes] | None = None
+        self._pictures = self._failures = self._faces = 0
+
+    def __enter__(self) -> "Sheet":
+        """Raises CalotypeError where a file that isn't a report of ours is in the way."""
+        _check_ours(self.path)
+        self._body = tempfile.TemporaryFile()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._pictures or self._failures:
+                self._write()
+        finally:
+            self._body.close()
+
+    def add(self, source: Path, target: Path, result: Result, seconds: float | None = None) -> None:
+        """A finished picture. `seconds`: None for one that was done in an earlier run."""
+        self._add(source, target, result.before, result.picture, result.record, seconds)
+
+    def add_files(self, source: Path, target: Path, record: Record, max_pixels: int) -> None:
+        """A picture that was done in an earlier run, read from its files."""
+        before = Picture.open(source, max_pixels)
+        self._add(source, target, before, Picture.open(target, 2**62), record, None)
+
+    def add_failure(self, source: Path, cause: str) -> None:
+        self._failures += 1
+        self._put(page.failure(readable(source.name), readable(cause)))
+
+    def _add(
+        self, source: Path, target: Path, before: Picture, after: Picture, record: Record, seconds: float | None
+    ) -> None:
+        self._pictures += 1
+        self._faces += len(record.faces)
+        large = shown(after, LARGE)
+        plain = shown(before, LARGE).resize(large.size, Image.Resampling.BICUBIC)
+        name = readable(source.name)
+        pair = page.pair(_jpeg(plain), _jpeg(large), large.size, name)
+        faces = _people(before, after, record) if record.faces else ""
+        notes = [readable(note) for note in record.said]
+        lead = _lead(target, before, after, seconds)
+        self._put(page.picture(name, lead, pair, faces, notes, page.details(_rows(record))))
+
+    def _put(self, html: str) -> None:
+        self._body.write(html.encode("utf-8", "backslashreplace"))
+
+    def _write(self) -> None:
+        title = "Before and after"
+        with whole_file(self.path) as file:
+            file.write(page.head(title, self._counted(), __version__).encode("utf-8", "backslashreplace"))
+            self._body.seek(0)
+            shutil.copyfileobj(self._body, file)
+            file.write(page.foot(__version__).encode())
+        self.is_written = True
+
+    def _counted(self) -> str:
+        parts = [_many(self._pictures, "picture"), _many(self._faces, "face")]
+        parts += [f"{self._failures} not done"] if self._failures else []
+        return ", ".join(parts) + time.strftime(" · %d %B %Y")
+
+
+def _check_ours(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            if page.GENERATOR.encode() in file.read(2048):
+                return
+    except FileNotFoundError:
+        return
+    except OSError as fault:
+        raise CalotypeError(f"can't write the report {readable(path)} ({fault.strerror}); give another -o") from None
+    raise CalotypeError(f"{readable(path)} exists and is no report of Calotype's; move it, or give another -o")
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _lead(target: Path, before: Picture, after: Picture, seconds: float | None) -> str:
+    sizes = " to ".join(f"{p.pixels.shape[1]} × {p.pixels.shape[0]}" for p in (before, after))
+    took = "done in an earlier run" if seconds is None else f"took {_in_words(seconds)}"
+    return f"{sizes} pixels · {took} · {readable(target.name)}"
+
+
+def _in_words(seconds: float) -> str:
+    return f"{seconds:.1f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
+
+
+def _people(before: Picture, after: Picture, record: Record) -> str:
+    treated = sum(face.treated for face in record.faces)
+    title = f"{_many(len(record.faces), 'face')} found, {treated} restored"
+    cards = (_card(before, after, face) for face in record.faces)
+    return page.people(_jpeg(_overview(before, record.faces)), cards, title)
+
+
+def _card(before: Picture, after: Picture, face: FaceRecord) -> str:
+    height, width = before.pixels.shape[:2]
+    window = _around(face)
+    scale = after.pixels.shape[0] / height, after.pixels.shape[1] / width
+    crops = [
+        shown(picture, FACE, window.clipped(*picture.pixels.shape[:2], by))
+        for picture, by in ((before, (1.0, 1.0)), (after, scale))
+    ]
+    large = _enlarged(crops[1])
+    return page.face(
+        face.number, _jpeg(crops[0].resize(large.size, Image.Resampling.BICUBIC)), _jpeg(large), _told(face)
+    )
+
+
+def _enlarged(image: Image.Image) -> Image.Image:
+    factor = FACE / max(image.size)
+    size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
+    return image.resize(size, Image.Resampling.BICUBIC)
+
+
+def _around(face: FaceRecord) -> Window:
+    """A square around the face, with some of the hair and the neck."""
+    x, y, width, height = face.box
+    side = max(width, height) * (1 + MARGIN)
+    return Window(x + width / 2 - side / 2, y + height / 2 - side / 2, side, side)
+
+
+def _told(face: FaceRecord) -> list[str]:
+    x, y, width, height = face.box
+    first = f"{width:.0f} × {height:.0f} pixels at {x:.0f}, {y:.0f}"
+    second = f"the detector is {face.confidence:.0%} sure"
+    third = (
+        f"restored, strength {face.strength:g}" if face.treated else f"left alone: {readable(face.why) or 'as asked'}"
+    )
+    return [first, second, third]
+
+
+def _overview(before: Picture, faces: tuple[FaceRecord, ...]) -> Image.Image:
+    """The picture before, each face in a numbered box."""
+    image = shown(before, SMALL)
+    factor = image.width / before.pixels.shape[1]
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(size=max(13, SMALL // 36))
+    for face in faces:
+        x, y, width, height = (v * factor for v in face.box)
+        draw.rectangle((x, y, x + width, y + height), outline=ACCENT, width=3)
+        tag = draw.textbbox((x, y), str(face.number), font)
+        draw.rectangle((x, y, tag[2] + 5, tag[3] + 4), fill=ACCENT)
+        draw.text((x + 3, y + 1), str(face.number), (255, 255, 255), font)
+    return image
+
+
+def _rows(record: Record) -> list[tuple[str, str]]:
+    models = [(f"model {model.name}", f"sha256 {model.sha256[:16]}…") for model in record.models]
+    computed = [(name, str(value)) for name, value in record.computed.items()]
+    options = [(name.replace("_", " "), str(value)) for name, value in record.options.items()]
+    rows = [("task", record.task), *models, *options, *computed, ("source sha256", record.source_sha256)]
+    return [(readable(name), readable(value)) for name, value in rows]
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=86, optimize=True)
+    return file.getvalue()
