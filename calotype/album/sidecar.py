@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from calotype.errors import CalotypeError
 from calotype.tasks import kind_of, options_of, read_task
 
 if TYPE_CHECKING:
-    from calotype.record import Record
+    from calotype.record import FaceRecord, Record
 
 LARGEST = 16 * 2**20  # bytes of a sidecar; a real one has a few thousand
 LOSSLESS = ("png", "tiff", "bmp")
@@ -141,10 +142,19 @@ def checked(record: "Record", where: str) -> "Record":
         CalotypeError: it is not.
     """
     kinds = {"task": str, "options": dict, "source_name": str, "source_sha256": str, "computed": dict}
-    for name, kind in kinds.items():
-        if not isinstance(getattr(record, name), kind):
-            raise CalotypeError(f"{where} is no record of Calotype's: its {name} can't be read")
+    wrong = [name for name, kind in kinds.items() if not isinstance(getattr(record, name), kind)]
+    wrong += [] if all(isinstance(part, str) for m in record.models for part in (m.name, m.sha256)) else ["models"]
+    wrong += [] if all(isinstance(sentence, str) for sentence in record.said) else ["said"]
+    wrong += [] if all(map(_is_face, record.faces)) else ["faces"]
+    if wrong:
+        raise CalotypeError(f"{where} is no record of Calotype's: its {wrong[0]} can't be read")
     return record
+
+
+def _is_face(face: "FaceRecord") -> bool:
+    numbers = [*face.box, *(v for point in face.landmarks for v in point), face.confidence, face.strength, face.number]
+    are_numbers = all(isinstance(v, (int, float)) and math.isfinite(v) for v in numbers)
+    return are_numbers and len(face.box) == 4 and isinstance(face.why, str)
 
 
 def _beside(result: Path) -> Story | None:

@@ -1,0 +1,119 @@
+"""The house keeps its order: a file imports from lines above its own, or from its own line; no two import each other."""
+
+import ast
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import calotype
+
+ROOT = Path(calotype.__file__).parent
+ORDER = [
+    "errors",
+    "options",
+    "settings",
+    "tasks",
+    "jobs",
+    "picture",
+    "record",
+    "ops",
+    "models",
+    "checkpoints",
+    "training",
+    "pipelines",
+    "engine",
+    "bench",
+    "album",
+    "report",
+    "doctor",
+    "worker",
+    "cluster",
+    "api",
+    "web",
+    "bot",
+    "cli",
+    "__main__",
+]
+HEAVY = ("torch", "cv2", "numpy", "PIL", "torchvision", "spandrel")
+
+
+def modules() -> dict[str, Path]:
+    files = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = ("calotype", *path.relative_to(ROOT).with_suffix("").parts)
+        files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return files
+
+
+MODULES = modules()
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """Our own modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            found |= {resolved(node.module, alias.name) for alias in node.names}
+    return frozenset(name for name in found if name.split(".")[0] == "calotype")
+
+
+def resolved(package: str, name: str) -> str:
+    """`from calotype.cli import show` means the file calotype/cli/show.py, where there is one."""
+    return f"{package}.{name}" if f"{package}.{name}" in MODULES else package
+
+
+def line(module: str) -> int:
+    parts = module.split(".")
+    return -1 if len(parts) == 1 else ORDER.index(parts[1])
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_file_imports_from_lines_above_its_own(module):
+    assert len(module.split(".")) == 1 or module.split(".")[1] in ORDER, "this file has no line in the order yet"
+    wrong = [name for name in imports(module) if line(name) > line(module)]
+    assert not wrong
+
+
+def test_every_import_of_ours_is_there():
+    missing = {(module, name) for module in MODULES for name in imports(module) if name not in MODULES}
+    assert not missing
+
+
+def test_no_two_files_import_each_other():
+    def walk(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path[path.index(module) :], module))
+        if module not in seen:
+            for name in imports(module) & MODULES.keys():
+                walk(name, (*path, module))
+            seen.add(module)
+
+    seen: set[str] = set()
+    for module in MODULES:
+        walk(module, ())
+
+
+@pytest.mark.parametrize("module", ["calotype.cli", "calotype.doctor", "calotype.album", "calotype.tasks"])
+def test_a_door_opens_without_torch(module):
+    program = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_comes_within_half_a_second():
+    program = (
+        "import time; begun = time.perf_counter(); from calotype.cli import main; import contextlib, io\n"
+        "with contextlib.redirect_stdout(io.StringIO()): main(['--help'])\n"
+        "print(time.perf_counter() - begun)"
+    )
+    times = []
+    for _ in range(5):  # the best of some: a busy machine only ever adds
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        times.append(float(done.stdout))
+    assert min(times) < 0.5
