@@ -117,6 +117,24 @@ def matched(restored: np.ndarray, crop: np.ndarray) -> np.ndarray:
     return restored + drift.reshape(restored.shape)
 
 
+def is_sharp(crop: np.ndarray, drawn: np.ndarray) -> bool:
+    """Whether a face is already about as sharp as what a network drew of it, and has little noise.
+
+    Both (side, side, 3) float32 in [0, 1]. Judged by the Laplacian over the face: its upper end are edges, its median
+    is noise. On 12 clean faces the ratio of edges was 0.79 to 1.6, on the same ones blurred or shrunk 0.15 to 0.7; the
+    noise is a fifth of the edges at most in clean ones, more than a quarter from a deviation of 6/255.
+    """
+    (edges, noise), (drawn_edges, drawn_noise) = _edges_and_noise(crop), _edges_and_noise(drawn)
+    clean, drawn_clean = (max(0.0, e * e - 9 * n * n) for e, n in ((edges, noise), (drawn_edges, drawn_noise)))
+    return bool(edges >= 5 * noise and clean >= 0.85**2 * drawn_clean)
+
+
+def _edges_and_noise(crop: np.ndarray) -> tuple[float, float]:
+    grey = cv2.cvtColor(np.ascontiguousarray(crop), cv2.COLOR_RGB2GRAY)
+    bend = np.abs(cv2.Laplacian(grey, cv2.CV_32F))[feather(crop.shape[0]) > 0.5]
+    return float(np.percentile(bend, 98)), float(np.median(bend)) / 0.6745
+
+
 @dataclass(frozen=True, eq=False)
 class Patch:
     """A restored crop and where it belongs."""

@@ -35,9 +35,10 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Said | Result]
         return
 
     found = find_faces(picture, models) if network or task.faces != "none" else []
-    chosen = [record_of(n, face, task, network, picture) for n, face in enumerate(found, 1)]
-    chosen = _only_asked(chosen, task, picture)
-    restored = yield from restored_faces(picture, chosen, network, task)
+    faces = [record_of(n, face, task, network) for n, face in enumerate(found, 1)]
+    faces = _only_asked(faces, task, picture)
+    restored = yield from restored_faces(picture, faces, network, task)
+    faces = [replace(f, treated=f.number in restored, why=f.why or _sharp(f.number in restored)) for f in faces]
 
     strengths = Strengths.read(task.strength)
     size = enlarged_size(picture.pixels, task.scale)
@@ -45,12 +46,12 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Said | Result]
     alpha = yield from enlarge_alpha(picture.alpha, upscaler, size, task, models)
     if pixels is picture.pixels:
         pixels = pixels.copy()
-    for face in restored:
+    for face in restored.values():
         _paste(pixels, picture.pixels, face, upscaler)
 
     computed = models.computed(upscaler or network, tile=task.tile, overlap=task.overlap)
     used = [upscaler, network if restored else None]
-    yield Result.of(task, picture, picture.then(pixels, alpha), used, computed, chosen)
+    yield Result.of(task, picture, picture.then(pixels, alpha), used, computed, faces)
 
 
 def face_network(task: Restore, models: Models, deep: bool) -> Generator[Said, None, Network | None]:
@@ -80,30 +81,39 @@ def _for_eyes(pixels: np.ndarray) -> np.ndarray:
     return pixels if pixels.shape[2] == 3 else pixels.repeat(3, 2)
 
 
-def record_of(number: int, face: Found, task: Restore, network: Network | None, picture: Picture) -> FaceRecord:
-    """What is to happen with a face: treated, or left alone and why."""
+def record_of(number: int, face: Found, task: Restore, network: Network | None) -> FaceRecord:
+    """What is to happen with a face: treated, or left alone and why. A face asked for by its number is treated."""
     strength = Strengths.read(task.strength).of(number)
+    is_named = number in chosen_faces(task.faces) if task.faces not in ("all", "none", "center") else False
     return FaceRecord(
         number=number,
         box=tuple(round(float(v), 1) for v in face.box),
         landmarks=tuple((round(float(x), 2), round(float(y), 2)) for x, y in face.landmarks),
         confidence=round(float(face.confidence), 3),
-        treated=not (why := _why_not(face, task, network, strength)),
+        treated=not (why := _why_not(face, task, network, strength, is_named)),
         why=why,
         strength=strength,
     )
 
 
-def _why_not(face: Found, task: Restore, network: Network | None, strength: float) -> str:
+def _why_not(face: Found, task: Restore, network: Network | None, strength: float, is_named: bool) -> str:
     if network is None:
         return "no face network"
+    if strength == 0:
+        return "strength 0"
+    if is_named:
+        return ""
     if face.confidence < task.min_confidence:
         return f"the detector is not sure that this is a face ({face.confidence:.2f})"
     if face.box[2] < task.min_face:
         return f"too small ({face.box[2]:.0f} pixels wide)"
     if 1 / ops.size_of(_matrix(face.landmarks, network.side)) > TOO_LARGE:
         return f"already has more detail than the face network draws ({network.side} pixels)"
-    return "" if strength > 0 else "strength 0"
+    return ""
+
+
+def _sharp(is_restored: bool) -> str:
+    return "" if is_restored else "already as sharp as the face network would draw it"
 
 
 def _only_asked(faces: list[FaceRecord], task: Restore, picture: Picture) -> list[FaceRecord]:
@@ -145,16 +155,22 @@ class RestoredFace:
 
 def restored_faces(
     picture: Picture, faces: list[FaceRecord], network: Network | None, task: Restore
-) -> Generator[Progress, None, list[RestoredFace]]:
-    """Runs the faces that are to be treated through the network, one at a time."""
+) -> Generator[Progress, None, dict[int, RestoredFace]]:
+    """Runs the faces that are to be treated through the network, one at a time: by number.
+
+    Faces that turn out to be sharp already are left out, unless they were asked for by number.
+    """
     wanted = [face for face in faces if face.treated]
-    restored = []
+    is_open = task.faces in ("all", "center")
+    restored = {}
     for n, face in enumerate(wanted):
         yield Progress(n, len(wanted), "faces")
         matrix = _matrix(np.array(face.landmarks), network.side)
         crop = ops.align(picture.pixels, matrix, network.side)
         drawn = draw_face(crop, network, task.fidelity)
-        restored.append(RestoredFace(drawn, cv2.invertAffineTransform(matrix), face.strength))
+        if is_open and ops.is_sharp(*(t.permute(1, 2, 0).numpy() for t in (to_tensor(crop), drawn))):
+            continue
+        restored[face.number] = RestoredFace(drawn, cv2.invertAffineTransform(matrix), face.strength)
     return restored
 
 
