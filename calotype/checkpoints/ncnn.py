@@ -1,7 +1,7 @@
 """Reads super-resolution networks in ncnn's form (`x.param` beside `x.bin`) into the state dicts that spandrel knows.
 
-A `.param` is text: one layer a line, `kind name inputs outputs in... out... key=value...`. A `.bin` holds the numbers of
-the layers in that order: of a Convolution a 4-byte tag, the weights, float32 biases; of a PReLU float32 slopes.
+A `.param` is text: one layer a line, `kind name inputs outputs in... out... key=value...`. A `.bin` holds the numbers
+of the layers in that order: of a Convolution a 4-byte tag, the weights, float32 biases; of a PReLU float32 slopes.
 """
 
 from dataclasses import dataclass
@@ -139,9 +139,7 @@ def _esrgan(layers: list[Layer], tensors: list[dict[str, Tensor]]) -> Converted:
     concats = sum(layer.kind == "Concat" for layer in layers)
     if rest or blocks < 1 or concats != 12 * blocks:
         raise ValueError(f"{len(tensors)} convolutions and {concats} concatenations make no ESRGAN")
-    body = [
-        f"body.{b}.rdb{d}.conv{c}" for b in range(blocks) for d in range(1, 4) for c in range(1, 6)
-    ]  # fmt: skip
+    body = [f"body.{b}.rdb{d}.conv{c}" for b in range(blocks) for d in range(1, 4) for c in range(1, 6)]
     ups = [f"conv_up{n}" for n in range(1, len(resizes) + 1)]
     return Converted(_named(["conv_first", *body, "conv_body", *ups, "conv_hr", "conv_last"], tensors))
 

@@ -1,0 +1,188 @@
+"""Fetches checkpoints of the catalog: resumable, checked before they count, and only when asked to."""
+
+import http.client
+import re
+import shutil
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+from calotype import __version__
+from calotype.checkpoints.catalog import Entry, Shelf, digest
+from calotype.errors import CalotypeError
+from calotype.settings import Settings
+from calotype.tasks import Progress, Said
+
+CHUNK = 1 << 20  # bytes
+PATIENCE = 30  # seconds without a byte
+TRIES = 4  # connections that bring nothing new, in a row
+LARGEST = 16 << 30  # bytes, where the catalog does not know the size
+SAFE_HOSTS = ("127.0.0.1", "localhost")  # may be asked without https: nobody is in between
+
+
+class _Broken(Exception):
+    """The connection ended too early; asking again for the rest may help."""
+
+
+def pull(entry: Entry, settings: Settings) -> Iterator[Progress | Said]:
+    """Fetches one checkpoint into `home/models`; yields bytes, and sentences for the person.
+
+    What arrives lies in a `.part` file until its size and sha256 are right; a `.part` that is there already is gone on
+    with. Where the catalog knows no sha256, the first file fetched sets it.
+
+    Raises:
+        CalotypeError: offline, no connection, no room, or not the file that the catalog means.
+    """
+    shelf = Shelf(settings)
+    target = shelf.folder / entry.file
+    if entry.ships:
+        raise CalotypeError(f"{entry.name} comes with the program; there is nothing to fetch")
+    if target.is_file():
+        yield Said(f"{entry.name} is at hand already: {target}")
+        return
+    if settings.offline:
+        raise CalotypeError(
+            f"{entry.name} is not fetched while offline (--offline, CALOTYPE_OFFLINE); "
+            f"fetch {entry.url} in another way and: calotype models add FILE --name {entry.name}"
+        )
+    if not entry.commercial:
+        yield Said(f"{entry.name} is under the {entry.licence}: not for commercial use")
+    part = target.with_name(target.name + ".part")
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        yield from _until_whole(entry, part)
+        yield from _checked(entry, part, shelf)
+        part.replace(target)
+    except OSError as fault:
+        raise CalotypeError(f"{part} cannot be written: {fault.strerror or fault}; make room or set --home") from None
+
+
+def _until_whole(entry: Entry, part: Path) -> Iterator[Progress]:
+    """Asks again for the rest when a connection breaks off, as long as each brings something."""
+    tries = 0
+    while tries < TRIES:
+        before = _size(part)
+        try:
+            yield from _connection(entry, part)
+            return
+        except _Broken as fault:
+            tries = 1 if _size(part) > before else tries + 1
+            reason = str(fault)
+    raise CalotypeError(
+        f"{entry.name} broke off after {_size(part)} bytes ({reason}); the same command goes on from there"
+    )
+
+
+def _connection(entry: Entry, part: Path) -> Generator[Progress, None, None]:
+    """One connection: appends what it brings to the part."""
+    have = _size(part)
+    if entry.size and have == entry.size:
+        return
+    with _asked(entry, have) as answer:
+        start, total = _range(answer, have)
+        if total:
+            _check_total(entry, part, total, total - start)
+        with part.open("r+b" if start else "wb") as file:
+            file.seek(start)
+            file.truncate()
+            yield Progress(start, total, "bytes")
+            for chunk in _chunks(answer):
+                start += len(chunk)
+                if start > (entry.size or LARGEST):
+                    raise CalotypeError(f"{entry.url} is larger than the {entry.size} bytes of {entry.name}; refused")
+                file.write(chunk)
+                yield Progress(start, total, "bytes")
+    if total and start < total:
+        raise _Broken(f"{start} of {total} bytes came")
+
+
+def _asked(entry: Entry, have: int) -> http.client.HTTPResponse:
+    """Opens the connection, asking for what is missing."""
+    _check_address(entry.url)
+    headers = {"User-Agent": f"calotype/{__version__}", "Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    request = urllib.request.Request(entry.url, headers=headers)
+    try:
+        return urllib.request.build_opener(_SafeRedirects).open(request, timeout=PATIENCE)
+    except urllib.error.HTTPError as fault:
+        fault.close()
+        if fault.code == 416 or fault.code >= 500:
+            raise _Broken(f"HTTP {fault.code}") from None
+        raise CalotypeError(
+            f"{entry.url} answers {fault.code} {fault.reason}; fetch {entry.file} in another way and: "
+            f"calotype models add FILE --name {entry.name}"
+        ) from None
+    except urllib.error.URLError as fault:
+        raise _Broken(str(fault.reason)) from None
+    except (OSError, http.client.HTTPException) as fault:
+        raise _Broken(str(fault)) from None
+
+
+def _chunks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
+    while True:
+        try:
+            chunk = answer.read(CHUNK)
+        except http.client.IncompleteRead as fault:
+            chunk = fault.partial
+        except (OSError, http.client.HTTPException) as fault:
+            raise _Broken(str(fault)) from None
+        if not chunk:
+            return
+        yield chunk
+
+
+def _range(answer: http.client.HTTPResponse, have: int) -> tuple[int, int]:
+    """Where the answer starts in the file, and how long the whole is (0: not told)."""
+    if answer.status == 206:
+        told = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+        if told and int(told[1]) == have:
+            return have, int(told[2])
+        raise _Broken("the server sent another part than was asked for")
+    return 0, int(answer.headers.get("Content-Length") or 0)
+
+
+def _check_total(entry: Entry, part: Path, total: int, missing: int) -> None:
+    if (entry.size and total != entry.size) or total > LARGEST:
+        part.unlink(missing_ok=True)
+        raise CalotypeError(
+            f"{entry.url} offers {total} bytes where {entry.name} has {entry.size or LARGEST}; nothing was kept"
+        )
+    free = shutil.disk_usage(part.parent).free
+    if free < missing:
+        raise CalotypeError(f"{part.parent} has {free} bytes left and {entry.name} needs {missing}; make room")
+
+
+def _checked(entry: Entry, part: Path, shelf: Shelf) -> Iterator[Said]:
+    """Compares size and sha256; a wrong file is deleted."""
+    expected, found = entry.sha256 or shelf.seen(entry), digest(part)
+    if entry.size and _size(part) != entry.size:
+        found = f"{found}, {_size(part)} bytes where {entry.size} belong"
+    elif not expected:
+        shelf.saw(entry, found)
+        yield Said(f"{entry.name}: no sha256 is known to compare with; found and kept for later: {found}")
+        return
+    elif found == expected:
+        return
+    part.unlink()
+    raise CalotypeError(
+        f"{entry.url} did not send {entry.name}: sha256 should be {expected} and is {found}; nothing was kept, try again"
+    )
+
+
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, request, answer, code, message, headers, url):
+        _check_address(url)
+        return super().redirect_request(request, answer, code, message, headers, url)
+
+
+def _check_address(url: str) -> None:
+    address = urllib.parse.urlsplit(url)
+    if address.scheme != "https" and not (address.scheme == "http" and address.hostname in SAFE_HOSTS):
+        raise CalotypeError(f"{url} is no https address, so nothing is fetched from there")
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0

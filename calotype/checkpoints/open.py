@@ -1,0 +1,290 @@
+"""The one door for weights: a file becomes a network that is ready to work. Nothing in a file is ever run."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from spandrel import MAIN_REGISTRY, ImageModelDescriptor, UnsupportedModelError
+from spandrel.architectures.GFPGAN import GFPGAN
+from spandrel.architectures.RestoreFormer import RestoreFormer
+from torch import Tensor, nn
+
+from calotype.checkpoints import ncnn
+from calotype.checkpoints.catalog import CATALOG, Checkpoint, digest
+from calotype.checkpoints.pickles import read_pickle
+from calotype.errors import CalotypeError
+from calotype.models import codeformer, restorer
+from calotype.models.network import Loaded
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".param")
+LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
+LARGEST_INDEX = 4096  # no network has as many layers in a row; a key that says so would only fill the memory
+WRAPPERS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net")
+SIDE = 512  # of the aligned face that GFPGAN and RestoreFormer take
+STRANGE = (KeyError, IndexError, ValueError, TypeError, RuntimeError, AssertionError, AttributeError, ZeroDivisionError)
+
+
+def load(found: Checkpoint, denoise: float | None = None) -> Loaded:
+    """Opens a checkpoint: float32, on the CPU, in eval mode, without gradients.
+
+    Args:
+        denoise: for a checkpoint with a twin (realesr-general-x4v3): 1 is it alone, 0 the twin alone; None is 1.
+
+    Raises:
+        CalotypeError: unreadable, changed since it was fetched, with code in it, or no network that Calotype knows.
+    """
+    sha256 = _checked(found)
+    resize = 1.0
+    if pair := ncnn.pair_of(found.path):
+        sha256 = _checked_weights(found, pair[1])
+        converted = ncnn.read(*pair)
+        state, resize = converted.state, converted.resize
+    elif denoise is None or denoise == 1 or not (found.entry or CATALOG.get(found.name, found)).twin:
+        state = read_state(found.path)
+    else:
+        state, sha256 = _mixed(found, sha256, denoise)
+    built = _built(state, found.path)
+    if resize != 1:
+        built = _resized(built, resize)
+    built.module.eval().requires_grad_(False).float()
+    return Loaded(name=found.name, sha256=sha256, **vars(built))
+
+
+def read_state(path: Path, wrappers: tuple[str, ...] = WRAPPERS) -> dict[str, Tensor]:
+    """The tensors of a file by name, on the CPU.
+
+    Args:
+        wrappers: where the tensors lie inside another dict, the key to take, by preference.
+
+    Raises:
+        CalotypeError: no such file, damaged, with code in it, or without tensors.
+    """
+    if not path.is_file():
+        raise CalotypeError(
+            f"{path} is a folder; give the file of weights in it" if path.is_dir() else f"no file {path}"
+        )
+    if path.suffix.lower() not in SUFFIXES:
+        raise CalotypeError(f"{path} is no file of weights; Calotype reads {', '.join(SUFFIXES)}")
+    try:
+        if path.stat().st_size == 0:
+            raise CalotypeError(f"{path} is empty; fetch or copy it again")
+        data = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else read_pickle(path)
+    except OSError as fault:
+        raise CalotypeError(f"{path} cannot be read: {fault.strerror or fault}") from None
+    return _tensors(data, path, wrappers)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if size < 8 or length > min(size - 8, LONGEST_HEADER):
+        raise CalotypeError(f"{path} is damaged: its header would be {length} bytes long; fetch or copy it again")
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, KeyError, RecursionError) as fault:
+        raise CalotypeError(f"{path} is damaged or no safetensors file ({fault}); fetch or copy it again") from None
+
+
+def _tensors(data: Any, path: Path, wrappers: tuple[str, ...]) -> dict[str, Tensor]:
+    """Unwraps and checks what was read."""
+    for key in wrappers:
+        if isinstance(data, dict) and isinstance(data.get(key), dict):
+            data = data[key]
+            break
+    named = data.items() if isinstance(data, dict) else ()
+    state = {key: value for key, value in named if isinstance(key, str) and isinstance(value, Tensor)}
+    if not state:
+        raise CalotypeError(f"{path} holds no weights; give a file with a network's tensors by name")
+    for key, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
+            raise CalotypeError(f"{path} holds {key} in a form that Calotype does not read (sparse or quantised)")
+        if any(int(number) > LARGEST_INDEX for number in re.findall(r"(?<![0-9])[0-9]{1,9}(?![0-9])", key)):
+            raise CalotypeError(f"{path} is no network that Calotype knows: it has a key {key[:80]}")
+    _check_sizes(state, path)
+    return state
+
+
+def _check_sizes(state: dict[str, Tensor], path: Path) -> None:
+    """A few bytes can declare a tensor of any size by repeating them; weights never do that."""
+    size = path.stat().st_size
+    declared = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if declared > 2 * size + 4096:
+        raise CalotypeError(f"{path} declares {declared} bytes of weights and has only {size}; it is not what it says")
+    for key, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
+            raise CalotypeError(f"{path} is damaged: {key} holds numbers that are not finite; fetch or copy it again")
+
+
+def _checked(found: Checkpoint) -> str:
+    sha256 = digest(found.path)
+    if found.sha256 and sha256 != found.sha256:
+        raise CalotypeError(
+            f"{found.path} is not the {found.name} it was (sha256 {sha256}, expected {found.sha256}); "
+            f"calotype models remove {found.name}, then fetch or add it again"
+        )
+    return sha256
+
+
+def _checked_weights(found: Checkpoint, weights: Path) -> str:
+    sha256, expected = digest(weights), found.entry.weights_sha256 if found.entry else ""
+    if expected and sha256 != expected:
+        raise CalotypeError(f"{weights} is not the {found.name} that ships (sha256 {sha256}, expected {expected})")
+    return sha256
+
+
+def _mixed(found: Checkpoint, sha256: str, denoise: float) -> tuple[dict[str, Tensor], str]:
+    """denoise * general + (1 - denoise) * twin, tensor by tensor, and both sha256."""
+    twin = (found.entry or CATALOG[found.name]).twin
+    if found.twin is None:
+        raise CalotypeError(
+            f"--denoise {denoise:g} mixes {found.name} with {twin}, which is not at hand; "
+            f"fetch it: calotype models pull {twin}, or give --denoise 1"
+        )
+    wanted = ("params", *WRAPPERS)
+    one, other = read_state(found.path, wanted), read_state(found.twin, wanted)
+    if {key: value.shape for key, value in one.items()} != {key: value.shape for key, value in other.items()}:
+        raise CalotypeError(f"{found.path} and {found.twin} cannot be mixed: their layers differ")
+    mixed = {key: denoise * one[key].float() + (1 - denoise) * other[key].float() for key in one}
+    return mixed, f"{sha256}+{digest(found.twin)}"
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """What Loaded needs besides name and sha256."""
+
+    kind: str
+    module: nn.Module
+    call: Callable[[nn.Module, Tensor, float], Tensor]
+    scale: int = 1
+    multiple: int = 1
+    side: int | None = None
+    has_fidelity: bool = False
+    half: bool = True
+    bfloat16: bool = True
+
+
+def _built(state: dict[str, Tensor], path: Path) -> Built:
+    """Finds the network that these weights belong to; every key must have its place."""
+    state = _without_prefix(state)
+    try:
+        for detects, build in ARCHITECTURES:
+            if detects(state):
+                return build(state)
+        return _from_spandrel(state, path)
+    except UnsupportedModelError:
+        raise CalotypeError(
+            f"{path} is no network that Calotype knows: {len(state)} tensors, the first {min(state)[:80]}; "
+            "it takes networks for enlarging and for restoring faces"
+        ) from None
+    except STRANGE as fault:
+        reason = " ".join(str(fault).split())[:200]
+        raise CalotypeError(f"{path} looks like a known network but does not fit it: {reason}") from None
+
+
+def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Drops what training in parallel, or a class around the network, puts before every key."""
+    for prefix in ("module.", "netG.", "generator."):
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def _our_restorer(state: dict[str, Tensor]) -> Built:
+    def call(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
+        return unsigned(module(signed(x)))
+
+    return Built("faces", restorer.build(state), call, side=restorer.SIDE)
+
+
+def _codeformer(state: dict[str, Tensor]) -> Built:
+    def call(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
+        return unsigned(module(signed(x), fidelity))
+
+    network = codeformer.build(state)
+    return Built("faces", network, call, side=network.side, has_fidelity=True, half=False)
+
+
+ARCHITECTURES: list[tuple[Callable[[dict[str, Tensor]], bool], Callable[[dict[str, Tensor]], Built]]] = [
+    (restorer.detects, _our_restorer),
+    (codeformer.detects, _codeformer),
+]
+
+
+def _from_spandrel(state: dict[str, Tensor], path: Path) -> Built:
+    found = MAIN_REGISTRY.load(state)
+    if not isinstance(found, ImageModelDescriptor):
+        raise CalotypeError(
+            f"{path} is a network for {found.purpose.lower()}; Calotype takes those for enlarging and for faces"
+        )
+    half, bfloat16 = found.supports_half, found.supports_bfloat16
+    if found.purpose == "FaceSR":
+        call = FACE_CALLS.get(type(found.model))
+        if call is None:
+            raise CalotypeError(f"{path} is a face network of a kind that Calotype does not know")
+        return Built("faces", found.model, call, side=SIDE, half=half, bfloat16=bfloat16)
+    channels = (found.input_channels, found.output_channels)
+    if channels not in ((3, 3), (1, 1)):
+        raise CalotypeError(f"{path} takes {channels[0]} channels and gives {channels[1]}, not colour for colour")
+    multiple = max(1, found.size_requirements.multiple_of)
+    call = _enlarging(found)
+    return Built("upscale", found.model, call, found.scale, multiple, half=half, bfloat16=bfloat16)
+
+
+def _enlarging(found: ImageModelDescriptor) -> Callable[[nn.Module, Tensor, float], Tensor]:
+    """spandrel's own call without its clamp, for batches, on whichever copy of the network is given."""
+    needs, scale, grey = found.size_requirements, found.scale, found.input_channels == 1
+
+    def call(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
+        n, c, height, width = x.shape
+        if grey:
+            x = x.reshape(n * c, 1, height, width)
+        right, bottom = needs.get_padding(width, height)
+        if right or bottom:
+            x = F.pad(x, (0, right, 0, bottom), "replicate")
+        y = found._call_fn(module, x)[..., : height * scale, : width * scale]
+        return y.reshape(n, c, height * scale, width * scale)
+
+    return call
+
+
+def _resized(built: Built, factor: float) -> Built:
+    """The network followed by a bicubic change of size, as ncnn's animevideov3 x2 and x3 have it."""
+
+    def call(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
+        y = built.call(module, x, fidelity)
+        return F.interpolate(y, scale_factor=factor, mode="bicubic", align_corners=False)
+
+    return Built(**{**vars(built), "call": call, "scale": round(built.scale * factor)})
+
+
+def signed(x: Tensor) -> Tensor:
+    """[0, 1] -> [-1, 1]."""
+    return x * 2 - 1
+
+
+def unsigned(y: Tensor) -> Tensor:
+    """[-1, 1] -> [0, 1]."""
+    return (y + 1) / 2
+
+
+def call_gfpgan(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
+    """(N, 3, 512, 512) in [0, 1] both ways. The noise is the checkpoint's own: the same face comes out the same again."""
+    return unsigned(module(signed(x), return_rgb=False, randomize_noise=False)[0])
+
+
+def call_restoreformer(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
+    """(N, 3, 512, 512) in [0, 1] both ways."""
+    return unsigned(module(signed(x))[0])
+
+
+FACE_CALLS: dict[type, Callable[[nn.Module, Tensor, float], Tensor]] = {
+    GFPGAN: call_gfpgan,
+    RestoreFormer: call_restoreformer,
+}

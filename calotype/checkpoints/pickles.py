@@ -1,0 +1,162 @@
+"""Reads tensors from files of torch.save. Such a file is a program for a small machine; here nothing of it may call.
+
+Two locks: first the program is read, not run, and any name in it outside a short list is refused; then torch reads it
+with `weights_only`, which has a list of its own.
+"""
+
+import pickle
+import pickletools
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from calotype.errors import CalotypeError
+
+SAFE_TORCH = (2, 10)  # weights_only could be tricked before (CVE-2025-32434, CVE-2026-24747)
+LARGEST_PROGRAM = 64 << 20  # bytes of pickle; the tensors lie outside of it
+MOST_ENTRIES = 100_000
+OLD_PROGRAMS = 5  # in a file of the old form: number, protocol, system, weights, names of storages
+OLD_NUMBER = 0x1950A86A20F9469CFC6C  # what a file of the old form begins with
+ALLOWED = {
+    *(("collections", name) for name in ("OrderedDict", "defaultdict", "Counter")),
+    ("typing", "OrderedDict"),
+    *(("torch._utils", f"_rebuild_{name}") for name in ("tensor", "tensor_v2", "parameter")),
+    *(("torch", f"{name}Storage") for name in ("Float", "Half", "BFloat16", "Double", "Byte", "Char", "Short")),
+    *(("torch", f"{name}Storage") for name in ("Int", "Long", "Bool")),
+    *(("torch", name) for name in ("Size", "device", "Tensor", "float32", "float16", "bfloat16", "float64", "int64")),
+    ("torch.nn.parameter", "Parameter"),
+    ("torch.storage", "UntypedStorage"),
+    ("torch.serialization", "_get_layout"),
+    ("_codecs", "encode"),
+    *((module, name) for module in ("builtins", "__builtin__") for name in ("set", "dict", "list", "int", "bytearray")),
+}
+STRINGS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "BINSTRING", "SHORT_BINSTRING")
+
+
+def read_pickle(path: Path) -> Any:
+    """What torch.save wrote into a file, tensors on the CPU.
+
+    Raises:
+        CalotypeError: an unsafe torch, or the file is none of torch.save's, is damaged, or has code in it.
+        OSError: the file cannot be read.
+    """
+    check_torch(torch.__version__)
+    zipped = zipfile.is_zipfile(path)
+    try:
+        _check_zip(path) if zipped else _check_old(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except pickle.UnpicklingError as fault:
+        raise CalotypeError(_refused(path, _named_in(str(fault)))) from None
+    except (zipfile.BadZipFile, NotImplementedError) as fault:
+        raise CalotypeError(f"{path} is damaged ({fault}); fetch or copy it again") from None
+    except (
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        RuntimeError,
+        RecursionError,
+    ) as fault:
+        reason = str(fault).split("\n")[0][:160]
+        raise CalotypeError(
+            f"{path} is damaged or was not written by torch ({reason}); fetch or copy it again"
+        ) from None
+
+
+def check_torch(version: str) -> None:
+    """Raises CalotypeError for a torch whose weights_only could be tricked."""
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < SAFE_TORCH:
+        raise CalotypeError(f"torch {version} does not read foreign files safely; pip install 'torch>=2.10'")
+
+
+def _refused(path: Path, name: str) -> str:
+    return (
+        f"{path} has code in it ({name}) and is refused; nothing of it was run. Take it as .safetensors, or not at all"
+    )
+
+
+def _named_in(message: str) -> str:
+    found = re.search(r"(?:GLOBAL |global |Unsupported (?:class|operand) |import )`?([\w.]+)", message)
+    return found[1] if found else "a name that is no tensor's"
+
+
+def _check_zip(path: Path) -> None:
+    """Looks through the list of entries and the program, before torch does."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        for entry in entries:
+            _check_entry(entry, path)
+        programs = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
+        if len(entries) > MOST_ENTRIES or len(programs) != 1 or len(set(archive.namelist())) != len(entries):
+            raise CalotypeError(f"{path} is a zip file but none of torch.save's; give a file with a network's weights")
+        if any("/code/" in entry.filename for entry in entries):
+            raise CalotypeError(f"{path} is a TorchScript program, not weights; give the weights alone")
+        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise CalotypeError(f"{path} declares more than it holds; it is not what it says")
+        if programs[0].file_size > LARGEST_PROGRAM:
+            raise CalotypeError(f"{path} has an index that is too large; give a file with a network's weights")
+        with archive.open(programs[0]) as program:
+            _check_names(program, path)
+
+
+def _check_entry(entry: zipfile.ZipInfo, path: Path) -> None:
+    name = entry.filename
+    if name.startswith("/") or "\\" in name or ".." in name.split("/") or not name.isprintable():
+        raise CalotypeError(f"{path} has an entry with an impossible name ({name[:80]!r}) and is refused")
+    if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+        raise CalotypeError(f"{path} is compressed or encrypted inside, which torch.save never does; it is refused")
+
+
+def _check_old(path: Path) -> None:
+    """The form of before torch 1.6, several pickles and then the numbers; or one plain pickle."""
+    with path.open("rb") as file:
+        start = file.read(2)
+        file.seek(0)
+        if not start.startswith(b"\x80"):
+            raise CalotypeError(f"{path} was not written by torch; give a file with a network's weights")
+        first = _check_names(file, path)
+        if first != OLD_NUMBER:
+            raise CalotypeError(f"{path} is a plain pickle, not written by torch; save it as .safetensors")
+        for _ in range(OLD_PROGRAMS - 1):
+            _check_names(file, path)
+
+
+def _check_names(program: IO[bytes], path: Path) -> int | None:
+    """Reads one pickle without running it; returns its first number.
+
+    Raises:
+        CalotypeError: a name outside ALLOWED, or a way of naming that torch.save never takes.
+        ValueError: it is cut or no pickle.
+    """
+    first = None
+    for name in _names(program):
+        if isinstance(name, int):
+            first = name if first is None else first
+        elif name not in ALLOWED:
+            raise CalotypeError(_refused(path, ".".join(part for part in name if part)[:120]))
+    return first
+
+
+def _names(program: IO[bytes]) -> Iterator[tuple[str, str] | int]:
+    """The (module, name) that a pickle would import, and the numbers in it."""
+    strings = ["", ""]
+    for code, given, _ in pickletools.genops(program):
+        if code.name in STRINGS:
+            strings = [strings[1], str(given)]
+        elif code.name == "GLOBAL":
+            module, _, name = given.partition(" ")
+            yield module, name
+        elif code.name == "INST":
+            yield given.replace(" ", "."), ""
+        elif code.name == "STACK_GLOBAL":  # its names come from anywhere; torch.save writes GLOBAL
+            yield ".".join(strings), ""
+        elif code.name.startswith("EXT"):
+            yield "copyreg extension", str(given)
+        elif isinstance(given, int) and code.name.startswith(("LONG", "INT", "BININT")):
+            yield given

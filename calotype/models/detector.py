@@ -1,0 +1,178 @@
+"""Finds faces with YuNet, and five landmarks in each."""
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from calotype.errors import CalotypeError
+
+SIDES = (1280, 480)  # the long sides to look at: large faces are only seen in the small picture
+LEAST = 0.5  # confidence below which nothing is returned
+SURE = 0.7  # confidence from which a face is taken to be one
+SAME = 0.4  # overlap (intersection over union) from which two boxes are one face
+CUT = 2.0  # how much wider than the face the piece is that landmarks are looked for in
+FINE = (64, 90)  # widths in pixels at which YuNet's landmarks are most exact, measured
+MOST = 5000  # candidates per look
+MIRRORED = [1, 0, 2, 4, 3]  # order of the landmarks in a mirrored picture
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """One face, in pixels of the picture; pixel centres lie at whole numbers."""
+
+    box: tuple[float, float, float, float]  # x, y, width, height; may reach beyond the picture's edge
+    landmarks: np.ndarray  # (5, 2) float64 x, y: eye, eye, nose, mouth corner, mouth corner; left first as seen upright
+    confidence: float  # 0 to 1
+
+
+class Detector:
+    """`find` may be called from several threads."""
+
+    def __init__(self, onnx_path: Path):
+        """Raises CalotypeError where the file cannot be read as YuNet's."""
+        try:
+            data = np.fromfile(onnx_path, dtype=np.uint8)
+            with _quiet():
+                self._yunet = cv2.FaceDetectorYN.create(
+                    "onnx", data, np.empty(0, np.uint8), (320, 320), LEAST, 0.3, MOST
+                )
+        except (OSError, cv2.error):
+            raise CalotypeError(f"{onnx_path} cannot be read as the YuNet face detector; install it again") from None
+        self._one_at_a_time = threading.Lock()
+
+    def find(self, pixels: np.ndarray) -> list[Found]:
+        """All faces with a confidence of 0.5 or more, the surest first.
+
+        Where none is sure in the picture as it is, it is looked at on its sides and on its head too.
+
+        Args:
+            pixels: (H, W, 3) uint8, RGB.
+        """
+        picture = np.ascontiguousarray(pixels[..., ::-1])  # YuNet was trained on BGR
+        faces, turns = self._at_two_sizes(picture), 0
+        if not _sure(faces):
+            looks = [(self._at_two_sizes(np.ascontiguousarray(np.rot90(picture, n))), n) for n in (1, 2, 3)]
+            best, turned = max(looks, key=lambda look: _sure(look[0]))
+            if _sure(best):
+                faces, turns = best, turned
+        upright = np.ascontiguousarray(np.rot90(picture, turns))
+        fine = (self._finer(upright, face) for face in faces)
+        return [_turned_back(face, turns, picture.shape[:2]) for face in fine]
+
+    def _at_two_sizes(self, picture: np.ndarray) -> list[Found]:
+        long = max(picture.shape[:2])
+        scales = {min(1.0, side / long) for side in SIDES}
+        if long < SIDES[1]:
+            scales.add(2.0)  # faces of some 10 pixels are only seen enlarged
+        return _without_doubles(face for scale in sorted(scales) for face in self._look(picture, scale))
+
+    def _look(self, picture: np.ndarray, scale: float) -> list[Found]:
+        """The faces in a (H, W, 3) BGR picture, looked for at one size."""
+        height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+        small = picture
+        if (height, width) != picture.shape[:2]:
+            way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+            small = cv2.resize(picture, (width, height), interpolation=way)
+        with self._one_at_a_time, _quiet():
+            self._yunet.setInputSize((width, height))
+            rows = self._yunet.detect(small)[1]
+        ratio = np.array([picture.shape[1] / width, picture.shape[0] / height])
+        return [_read(row, ratio) for row in ([] if rows is None else rows.astype(np.float64))]
+
+    def _finer(self, picture: np.ndarray, face: Found) -> Found:
+        """The face with landmarks looked for in a piece of fitting size and its mirror image, averaged."""
+        scale = np.clip(face.box[2], *FINE) / face.box[2]
+        x, y, w, h = face.box
+        side = max(16, round(CUT * max(w, h) * scale))
+        corner = np.array([x + w / 2, y + h / 2]) - side / scale / 2
+        matrix = np.hstack([np.eye(2) * scale, -scale * corner[:, None]])
+        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        piece = _cut(picture, matrix, side, way)
+        here = _nearest(self._look(piece, 1.0), face, matrix)
+        there = _nearest([_mirrored(f, side) for f in self._look(piece[:, ::-1].copy(), 1.0)], face, matrix)
+        seen = [found.landmarks for found in (here, there) if found is not None]
+        if not seen:
+            return face
+        return replace(face, landmarks=(np.mean(seen, 0) - matrix[:, 2]) / scale)
+
+
+def _cut(picture: np.ndarray, matrix: np.ndarray, side: int, way: int) -> np.ndarray:
+    """A square piece; what lies outside of the picture repeats its edge. Shrinks by area, which warpAffine cannot."""
+    scale = matrix[0, 0]
+    if way != cv2.INTER_AREA:
+        return cv2.warpAffine(picture, matrix, (side, side), flags=way, borderMode=cv2.BORDER_REPLICATE)
+    whole = max(side, round(side / scale))
+    same = np.hstack([np.eye(2), matrix[:, 2:] / scale])
+    piece = cv2.warpAffine(picture, same, (whole, whole), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.resize(piece, (side, side), interpolation=way)
+
+
+def _read(row: np.ndarray, ratio: np.ndarray) -> Found:
+    """A row of YuNet's in a picture that was shrunk: pixel centres keep their place."""
+    x, y, w, h = row[:4] * np.tile(ratio, 2)
+    landmarks = (row[4:14].reshape(5, 2) + 0.5) * ratio - 0.5
+    return Found((float(x), float(y), float(w), float(h)), landmarks, float(min(row[14], 1.0)))
+
+
+def _sure(faces: list[Found]) -> float:
+    """How much speaks for these faces: the confidences of those that are sure."""
+    return sum(face.confidence for face in faces if face.confidence >= SURE)
+
+
+def _without_doubles(faces: Iterable[Found]) -> list[Found]:
+    kept: list[Found] = []
+    for face in sorted(faces, key=lambda f: (-f.confidence, f.box)):
+        if face.box[2] > 0 and face.box[3] > 0 and all(overlap(face.box, other.box) < SAME for other in kept):
+            kept.append(face)
+    return kept
+
+
+def overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """Intersection over union of two boxes (x, y, width, height)."""
+    left, top = max(one[0], other[0]), max(one[1], other[1])
+    right, bottom = min(one[0] + one[2], other[0] + other[2]), min(one[1] + one[3], other[1] + other[3])
+    shared = max(0.0, right - left) * max(0.0, bottom - top)
+    return shared / (one[2] * one[3] + other[2] * other[3] - shared)
+
+
+def _nearest(seen: list[Found], face: Found, matrix: np.ndarray) -> Found | None:
+    """The one in a piece that is the face which the piece was cut for."""
+    scale = matrix[0, 0]
+    x, y = np.array(face.box[:2]) * scale + matrix[:, 2]
+    box = (x, y, face.box[2] * scale, face.box[3] * scale)
+    best = max(seen, key=lambda found: overlap(found.box, box), default=None)
+    return best if best and overlap(best.box, box) >= SAME else None
+
+
+def _mirrored(face: Found, width: int) -> Found:
+    """A face of a mirrored picture where it is in the picture; its left is its right again."""
+    x, y, w, h = face.box
+    landmarks = face.landmarks[MIRRORED] * [-1, 1] + [width - 1, 0]
+    return replace(face, box=(width - x - w, y, w, h), landmarks=landmarks)
+
+
+def _turned_back(face: Found, turns: int, shape: tuple[int, int]) -> Found:
+    """A face of a picture turned `turns` quarters against the clock, in the picture of `shape` before."""
+    x, y, w, h = face.box
+    points = face.landmarks
+    for n in range(turns, 0, -1):
+        width = shape[1] if n % 2 else shape[0]  # of the picture before this turn
+        x, y, w, h = width - y - h, x, h, w
+        points = np.stack([width - 1 - points[:, 1], points[:, 0]], 1)
+    return replace(face, box=(x, y, w, h), landmarks=points)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences OpenCV's warning that its graph engine takes no target; errors are still printed."""
+    log = cv2.utils.logging
+    level = log.setLogLevel(log.LOG_LEVEL_ERROR)
+    try:
+        yield
+    finally:
+        log.setLogLevel(level)
