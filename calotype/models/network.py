@@ -36,7 +36,8 @@ class Loaded:
 class Network:
     """`network(x)`: (N, 3, h, w) float32 in [0, 1] -> (N, 3, h*scale, w*scale) float32, not clamped; both on the CPU.
 
-    A result that half precision broke (NaN or infinity) is computed again in float32.
+    A result that half precision broke (NaN or infinity) is computed again in float32. In bfloat16 the first and the
+    last convolution stay in float32: next to no work, and the result is 3 to 13 dB nearer to float32.
     """
 
     def __init__(self, loaded: Loaded, device: torch.device, dtype: torch.dtype):
@@ -44,20 +45,20 @@ class Network:
         self.scale, self.multiple, self.side = loaded.scale, loaded.multiple, loaded.side
         self.device, self.dtype = device, dtype
         self._loaded = loaded
-        self._format = torch.channels_last
+        self._format, self._input = torch.channels_last, dtype
         self._module = self._placed(dtype)
         if loaded.kind == "upscale":
-            self.bytes_per_pixel = self._probe()
+            self.bytes_per_pixel = self._settle()
 
     def __call__(self, x: Tensor, fidelity: float = 0.5) -> Tensor:
-        y = self._run(self._module, x, self.dtype, fidelity)
+        y = self._run(self._module, x.to(self._input), fidelity)
         if self.dtype != torch.float32 and not torch.isfinite(y).all():
-            y = self._run(self._placed(torch.float32), x, torch.float32, fidelity)
+            y = self._run(self._placed(torch.float32), x, fidelity)
         return y
 
     @torch.inference_mode()
-    def _run(self, module: nn.Module, x: Tensor, dtype: torch.dtype, fidelity: float) -> Tensor:
-        x = x.to(self.device, dtype).contiguous(memory_format=self._format)
+    def _run(self, module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
+        x = x.to(self.device).contiguous(memory_format=self._format)
         return self._loaded.call(module, x, fidelity).to("cpu", torch.float32)
 
     def _placed(self, dtype: torch.dtype) -> nn.Module:
@@ -65,28 +66,51 @@ class Network:
             return self._loaded.module.to(memory_format=self._format)
         return copy.deepcopy(self._loaded.module).to(self.device, dtype, memory_format=self._format)
 
-    def _probe(self) -> int:
-        """Peak bytes per input pixel, from a small run; also settles whether the network bears channels_last."""
+    def _settle(self) -> int:
+        """A small run tells which convolutions are outermost and whether channels_last works; peak bytes per pixel."""
         side = -(-PROBE // self.multiple) * self.multiple
         x = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
-        largest = 0
-
-        def measure(layer: nn.Module, given: tuple, made: object) -> None:
-            nonlocal largest
-            sizes = [t.numel() for t in (*given, made) if isinstance(t, Tensor)]
-            largest = max(largest, sum(sizes))
-
-        hooks = [m.register_forward_hook(measure) for m in self._module.modules() if not list(m.children())]
         try:
-            self._run(self._module, x, self.dtype, 0.5)
+            layers = self._watched(x)
         except RuntimeError:  # a view of channels_last data somewhere in the network
             self._format = torch.contiguous_format
-            self._module = self._module.to(memory_format=self._format)
-            self._run(self._module, x, self.dtype, 0.5)
+            self._module = self._placed(self.dtype)
+            layers = self._watched(x)
+        if self.dtype == torch.bfloat16:
+            self._keep_ends([layer for layer, _ in layers if isinstance(layer, nn.Conv2d)], x)
+        return int(SPARE * max(size for _, size in layers) * self.dtype.itemsize / side**2)
+
+    def _watched(self, x: Tensor) -> list[tuple[nn.Module, int]]:
+        """The layers in the order in which they work, each with the number of its input's and output's values."""
+        layers = []
+
+        def note(layer: nn.Module, given: tuple, made: object) -> None:
+            layers.append((layer, sum(t.numel() for t in (*given, made) if isinstance(t, Tensor))))
+
+        hooks = [m.register_forward_hook(note) for m in self._module.modules() if not list(m.children())]
+        try:
+            self._run(self._module, x.to(self._input), 0.5)
         finally:
             for hook in hooks:
                 hook.remove()
-        return int(SPARE * largest * self.dtype.itemsize / side**2)
+        return layers
+
+    def _keep_ends(self, convolutions: list[nn.Conv2d], x: Tensor) -> None:
+        """Puts the outermost convolutions, and so the picture itself, back into float32, where the network bears it."""
+        if len(convolutions) < 2:
+            return
+        first, last = convolutions[0], convolutions[-1]
+        names = {layer: name for name, layer in self._module.named_modules()}
+        for layer in (first, last):
+            exact = self._loaded.module.get_submodule(names[layer])
+            layer.float().load_state_dict(exact.state_dict())
+        first.register_forward_hook(lambda layer, given, made: made.to(self.dtype))
+        last.register_forward_pre_hook(lambda layer, given: (given[0].float(),))
+        self._input = torch.float32
+        try:
+            self._run(self._module, x, 0.5)
+        except RuntimeError:  # the picture goes elsewhere too
+            self._input, self._module = self.dtype, self._placed(self.dtype)
 
 
 def pick_device(wanted: str) -> torch.device:
