@@ -1,4 +1,4 @@
-"""The house keeps its order: a file imports from lines above its own, or from its own line; no two import each other."""
+"""The house keeps its order: a file imports from lines above its own, or from its own line, and never in a circle."""
 
 import ast
 import subprocess

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from calotype.album.names import ending, format_of, key, natural, readable, shortened
+from calotype.album.names import beside, ending, format_of, key, natural, readable, shortened
 from calotype.errors import CalotypeError
 from calotype.options import option
 
@@ -115,7 +115,7 @@ def _folder(root: Path, album: Album, strangers: list[Path]) -> Iterator[_Found]
             path = Path(folder, name)
             if not name.startswith(".") and path.suffix.lower() in _suffixes():
                 yield _Found(path, Path(folder).relative_to(root))
-            elif not _is_ours(path):
+            elif not _is_ours(path, album):
                 strangers.append(path)
 
 
@@ -123,9 +123,10 @@ def _enters(folder: Path, out: str, album: Album) -> bool:
     return album.recursive and not folder.name.startswith(".") and os.path.realpath(folder) != out
 
 
-def _is_ours(path: Path) -> bool:
-    """Sidecars of earlier runs are no news."""
-    return path.suffix == ".json" and path.with_suffix("").exists()
+def _is_ours(path: Path, album: Album) -> bool:
+    """Sidecars and the report of earlier runs are no news."""
+    is_report = album.report is not None and _same(path, album.report)
+    return is_report or (path.suffix == ".json" and path.with_suffix("").exists())
 
 
 def _suffixes() -> frozenset[str]:
@@ -191,8 +192,12 @@ def _without_results(found: list[_Found], album: Album, format: str) -> list[_Fo
     """A folder that also takes the results holds those of earlier runs: they are no sources."""
     from calotype.album.sidecar import is_result
 
-    targets = {key(_plain_target(one, album, format)): one for one in found}
-    return [one for one in found if targets.get(key(one.source), one) is one or not is_result(one.source)]
+    made: dict[str, Path] = {}  # what stands where a run writes: the result that it belongs to
+    for one in found:
+        target = _plain_target(one, album, format)
+        if key(target) != key(one.source):
+            made |= {key(target): target, key(beside(target, "-compare", ".jpg")): target}
+    return [one for one in found if key(one.source) not in made or not is_result(made[key(one.source)])]
 
 
 def _named(found: list[_Found], album: Album, format: str) -> list[Item]:

@@ -257,11 +257,18 @@ def find_source(story: Story, given: Path | None) -> Path:
     there = [place for place in places if place.is_file()]
     for place in there:
         if sha256_of(place) == record.source_sha256:
-            return place
+            return _nearby(place)
     name = readable(given or record.source_name)
     if there:
         raise CalotypeError(f"{readable(there[0])} is no longer the picture that the record tells of; give --source")
     raise CalotypeError(f"the picture {name} isn't where it was; say where it is with --source")
+
+
+def _nearby(path: Path) -> Path:
+    """`out/../a.jpg` as `a.jpg`."""
+    with contextlib.suppress(ValueError):  # another drive on Windows
+        return Path(os.path.relpath(os.path.realpath(path)))
+    return path
 
 
 def task_again(story: Story, source: Path) -> Any:

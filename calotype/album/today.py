@@ -8,9 +8,21 @@ from calotype.errors import CalotypeError
 from calotype.settings import Settings
 
 if TYPE_CHECKING:
+    from calotype.checkpoints.catalog import Checkpoint
     from calotype.record import Record
 
-ASKED = ("model", "upscaler", "face_model")  # the options that name models
+ASKED = {"model": "upscale", "upscaler": "upscale", "face_model": "faces"}  # options that name models, and what for
+NO_NAMES = ("auto", "none")
+
+
+def check_models(task: Any, settings: Settings) -> None:
+    """Raises CalotypeError for a model that is unknown, not at hand or for another purpose, before any work is done."""
+    from calotype.checkpoints.catalog import Shelf
+
+    for option, kind in ASKED.items():
+        name = getattr(task, option, "auto")
+        if name not in NO_NAMES:
+            Shelf(settings).find(name, kind=kind)
 
 
 class Today:
@@ -30,7 +42,7 @@ class Today:
             with contextlib.suppress(CalotypeError):
                 checkpoint = self._shelf.find(asked)
                 if checkpoint.name in used or self._matters(checkpoint.name, record):
-                    found[checkpoint.name] = self._sha256(checkpoint)
+                    found[checkpoint.name] = self._sha256(checkpoint, record)
         return found
 
     def _asked(self, record: "Record") -> list[str]:
@@ -42,9 +54,16 @@ class Today:
         """A face network that came since would be used now, if any face was restored."""
         return name == self._shelf.best_faces() and any(face.treated for face in record.faces)
 
-    def _sha256(self, checkpoint: Any) -> str:
+    def _sha256(self, checkpoint: "Checkpoint", record: "Record") -> str:
+        """As it is recorded: of the weights; of both files where two were mixed."""
+        path = checkpoint.path
+        sha256 = self._digest(path.with_suffix(".bin") if path.suffix.lower() == ".param" else path)
+        mixed = checkpoint.twin and record.options.get("denoise") != 1
+        return f"{sha256}+{self._digest(checkpoint.twin)}" if mixed else sha256
+
+    def _digest(self, path: Path) -> str:
         from calotype.checkpoints.catalog import digest
 
-        if checkpoint.path not in self._read:
-            self._read[checkpoint.path] = digest(checkpoint.path)
-        return self._read[checkpoint.path]
+        if path not in self._read:
+            self._read[path] = digest(path)
+        return self._read[path]

@@ -11,7 +11,7 @@ from calotype.cli.show import Quiet, listener
 from calotype.errors import CalotypeError
 from calotype.options import read
 from calotype.settings import Settings
-from calotype.tasks import TASKS, read_task
+from calotype.tasks import TASKS, Restore, Strengths, chosen_faces, read_task
 
 INPUTS = argument("inputs", list[Path], "pictures, folders of pictures, or patterns such as 'scans/*.jpg'", "INPUT")
 TELL = (
@@ -43,16 +43,25 @@ shape(upscale, INPUTS, *flags(Album, TASKS["upscale"], Settings), *TELL)
 
 
 def _batch(kind: str, values: dict[str, Any]) -> int:
+    from calotype.album.today import check_models
     from calotype.cli.batch import Batch
 
     cls = TASKS[kind]
     settings = Settings.gather(given(Settings, values))
     album = read(Album, given(Album, values))
     asked = given(cls, values)
-    format = read_task(kind, {**asked, "source": "x"}).format  # every flag is checked before anything is done
+    task = read_task(kind, {**asked, "source": "x"})
+    _check_faces(task)  # every flag is checked before anything is done
+    check_models(task, settings)
     show = _listener(values)
-    chosen = plan(values["inputs"], album, format)
+    chosen = plan(values["inputs"], album, task.format)
     return Batch(chosen, album, settings, lambda source: read_task(kind, {**asked, "source": source}), show).run()
+
+
+def _check_faces(task: Any) -> None:
+    if isinstance(task, Restore):
+        chosen_faces(task.faces)
+        Strengths.read(task.strength)
 
 
 def _listener(values: dict[str, Any]) -> Quiet:

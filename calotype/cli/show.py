@@ -1,6 +1,7 @@
 """How a run is told: a bar for a person, a line for a pipe, a JSON object for a machine."""
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -14,13 +15,22 @@ def clean(value: Any) -> Any:
     return readable(value) if isinstance(value, str) else value
 
 
+def say(text: str, stream: Any = None) -> None:
+    """One line to stdout, or to another stream. Where nobody reads any more (`| head -1`), the work goes on in silence."""
+    stream = stream or sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def complain(sentence: str) -> None:
     """To stderr, as every sentence about what went wrong."""
-    print(f"calotype: {clean(sentence)}", file=sys.stderr)
+    say(f"calotype: {clean(sentence)}", sys.stderr)
 
 
 def print_json(data: Any) -> None:
-    print(json.dumps(data, ensure_ascii=True, default=str), flush=True)
+    say(json.dumps(data, ensure_ascii=True, default=str))
 
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
@@ -29,7 +39,15 @@ def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(*columns, title=title or None, box=None, pad_edge=False, header_style="bold", title_justify="left")
+    made = Table(
+        *columns,
+        title=title or None,
+        box=None,
+        show_header=any(columns),
+        pad_edge=False,
+        header_style="bold",
+        title_justify="left",
+    )
     for row in rows:
         made.add_row(*(Text(str(clean(str(cell)))) for cell in row))
     width = None if sys.stdout.isatty() else 160
@@ -41,36 +59,37 @@ class Quiet:
 
     def tell(self, event: str, **data: Any) -> None:
         if event == "failed":
-            self.line(f"calotype: {data['source']}: {data['cause']}", sys.stderr)
+            self.line(f"calotype: {failure(data)}", sys.stderr)
         elif event == "summary" and data["interrupted"]:
             self.line(f"calotype: {stopped(data)}", sys.stderr)
 
     def line(self, text: str, stream: Any = None) -> None:
-        print(clean(text), file=stream or sys.stdout, flush=True)
+        say(clean(text), stream)
 
     def close(self) -> None:
         pass
 
 
 class Plain(Quiet):
-    """One line for each picture on stdout, sentences on stderr."""
+    """One line for each picture on stdout, sentences on stderr; what failed is listed at the end."""
 
     def tell(self, event: str, **data: Any) -> None:
         if event == "done":
             self.line(f"{data['source']} -> {data['target']}")
         elif event == "skipped":
             self.line(f"{data['target']}: {data['why']}", sys.stderr)
+        elif event == "compared":
+            self.line(data["text"])
         elif event == "said":
             self.line(f"{data['source']}: {data['text']}" if data.get("source") else data["text"], sys.stderr)
         elif event == "summary":
             self.summary(data)
-        super().tell(event, **data)
 
     def summary(self, data: dict[str, Any]) -> None:
-        if data["pictures"] > 1 or data["failed"] or data["skipped"]:
+        if data["pictures"] > 1 or data["interrupted"]:
             self.line(counted(data), sys.stderr)
-        for failure in data["failures"] if data["pictures"] > 1 else ():
-            self.line(f"  {failure['source']}: {failure['cause']}", sys.stderr)
+        for failed in data["failures"]:
+            self.line(f"calotype: {failure(failed)}", sys.stderr)
         if data["report"]:
             self.line(f"report: {data['report']}", sys.stderr)
 
@@ -90,7 +109,7 @@ class Bar(Plain):
 
     def line(self, text: str, stream: Any = None) -> None:
         if stream in (None, sys.stdout) and not sys.stdout.isatty():
-            print(clean(text), flush=True)
+            say(clean(text))
         else:
             self._console.print(clean(text), markup=False, soft_wrap=True)
 
@@ -136,6 +155,11 @@ def listener(as_json: bool, quiet: bool, clock: Any) -> Quiet:
     if quiet:
         return Quiet()
     return Bar() if sys.stderr.isatty() else Plain()
+
+
+def failure(data: dict[str, Any]) -> str:
+    """The cause names the file in most cases."""
+    return data["cause"] if data["source"] in data["cause"] else f"{data['source']}: {data['cause']}"
 
 
 def in_words(seconds: float) -> str:

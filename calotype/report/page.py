@@ -60,7 +60,8 @@ footer { padding-bottom: 72px; }
   article { border: 0; padding: 0; margin-bottom: 28pt; background: none; } h2, h3 { break-after: avoid; }
   .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 8pt; width: 100%; break-inside: avoid; }
   .pair .after { position: relative; } .pair .after img { clip-path: none; } .pair img { max-height: 16cm; }
-  .pair .bar, .pair input, details:not([open]) { display: none; } .faces li { break-inside: avoid; } }
+  .pair .bar, .pair input, details:not([open]) { display: none; } .faces li { break-inside: avoid; }
+  .faces { grid-template-columns: repeat(auto-fill, minmax(170px, 1fr)); } }
 """
 
 SCRIPT = """

@@ -34,7 +34,7 @@ class Sheet:
 
     def __enter__(self) -> "Sheet":
         """Raises CalotypeError where a file that isn't a report of ours is in the way."""
-        _check_ours(self.path)
+        _check_place(self.path)
         self._body = tempfile.TemporaryFile()
         return self
 
@@ -92,16 +92,20 @@ class Sheet:
         return ", ".join(parts) + time.strftime(" · %d %B %Y")
 
 
-def _check_ours(path: Path) -> None:
+def _check_place(path: Path) -> None:
+    """Before any work is done, not after it."""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("rb") as file:
             if page.GENERATOR.encode() in file.read(2048):
                 return
     except FileNotFoundError:
         return
     except OSError as fault:
-        raise CalotypeError(f"can't write the report {readable(path)} ({fault.strerror}); give another -o") from None
-    raise CalotypeError(f"{readable(path)} exists and is no report of Calotype's; move it, or give another -o")
+        raise CalotypeError(
+            f"can't write the report {readable(path)} ({fault.strerror}); give another --report"
+        ) from None
+    raise CalotypeError(f"{readable(path)} exists and is no report of Calotype's; give another --report")
 
 
 def _many(number: int, what: str) -> str:

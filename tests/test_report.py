@@ -1,0 +1,187 @@
+"""The report: one page, nothing fetched, no name of a file becomes markup, faces numbered where they are."""
+
+import base64
+import gc
+import io
+import weakref
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from calotype.errors import CalotypeError
+from calotype.picture import Picture, save
+from calotype.record import FaceRecord, ModelRecord, Record, Result
+from calotype.report import Sheet, page
+from calotype.report.sheet import ACCENT, SMALL, _overview
+
+EVIL = "a\"><script>alert(1)</script><img src=x onerror=alert(2)>'&amp;\x1b[31m.jpg"
+LANDMARKS = ((10.0, 10.0),) * 5
+FACES = (
+    FaceRecord(1, (10.0, 20.0, 30.0, 40.0), LANDMARKS, 0.93, True, strength=0.8),
+    FaceRecord(2, (70.0, 60.0, 8.0, 9.0), LANDMARKS, 0.55, False, why="too small <8>"),
+)
+
+
+class Reader(HTMLParser):
+    """Collects tags, text and where a browser would look for more."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags, self.text, self.addresses, self.handlers = [], "", [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attributes if name in ("src", "href", "action", "data")]
+        self.handlers += [name for name, _ in attributes if name.startswith("on")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def result(source="photo.jpg", seed=0, size=(100, 80), faces=FACES, dtype=np.uint8, notes=()) -> Result:
+    pixels = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, (*size, 3), dtype)
+    before = Picture(pixels, notes=notes)
+    after = before.then(pixels.repeat(2, 0).repeat(2, 1))
+    models = (ModelRecord("realesrgan-x4plus", "ab" * 32),)
+    return Result(
+        before=before, picture=after, record=Record("restore", {}, source, "00", size, models, faces, said=notes)
+    )
+
+
+def written(path: Path, *results: Result, name="photo.jpg", failures=()) -> Reader:
+    with Sheet(path) as sheet:
+        for one in results:
+            sheet.add(Path(name), Path("out") / name, one, 1.5)
+        for source, cause in failures:
+            sheet.add_failure(Path(source), cause)
+    return Reader(path.read_text("utf-8"))
+
+
+def test_the_page_is_complete_in_itself(tmp_path):
+    read = written(tmp_path / "a.html", result(), result("other.jpg", 1))
+    assert read.addresses and all(address.startswith("data:image/jpeg;base64,") for address in read.addresses)
+    for address in read.addresses:
+        Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).load()
+    html = (tmp_path / "a.html").read_text("utf-8")
+    assert "http://" not in html and "https://" not in html and "@import" not in html and "url(" not in html
+
+
+def test_no_name_becomes_markup(tmp_path):
+    evil = result(EVIL, notes=(EVIL,))
+    plain = written(tmp_path / "plain.html", result(notes=("x",)), failures=[("a.jpg", "b")])
+    read = written(tmp_path / "a.html", evil, name=EVIL.replace("/", "∕"), failures=[(EVIL, EVIL)])
+    assert read.tags == plain.tags and not read.handlers
+    assert "\x1b" not in (tmp_path / "a.html").read_text("utf-8")
+    assert "<script>alert(1)" in read.text
+
+
+@given(st.text(max_size=20))
+def test_any_text_is_shown_as_it_is(text):
+    html = page.failure(text, text) + page.details([(text, text)]) + page.face(1, b"", b"", [text])
+    read = Reader(html)
+    assert not set(read.tags) - {
+        "article",
+        "h2",
+        "p",
+        "details",
+        "summary",
+        "dl",
+        "dt",
+        "dd",
+        "li",
+        "div",
+        "img",
+        "span",
+    }
+
+
+def test_only_our_own_script_and_style_may_run(tmp_path):
+    html = page.head("t", "l", "0") + page.foot("0")
+    policy = html.partition("Content-Security-Policy")[2].partition(">")[0]
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+    assert page._hash(html.partition("<script>")[2].partition("</script>")[0]) in policy
+    assert page._hash(html.partition("<style>")[2].partition("</style>")[0]) in policy
+
+
+def test_every_face_is_numbered_with_what_became_of_it(tmp_path):
+    read = written(tmp_path / "a.html", result())
+    for words in ("30 × 40 pixels at 10, 20", "93% sure", "restored, strength 0.8", "left alone: too small <8>"):
+        assert words in read.text
+    assert "2 faces found, 1 restored" in read.text
+    assert "1 picture, 2 faces" in read.text
+
+
+def test_boxes_stand_where_the_faces_are():
+    image = np.asarray(_overview(Picture(np.full((1000, 800, 3), 128, np.uint8)), FACES[:1])).astype(int)
+    marked = np.argwhere((abs(image - ACCENT)).sum(2) < 30)
+    factor = SMALL / 1000
+    assert abs(marked.min(0) - np.array([20, 10]) * factor).max() < 3
+    assert abs(marked.max(0)[0] - 60 * factor) < 3 or marked.max(0)[0] < 60 * factor + 20
+
+
+def test_sixteen_bits_grey_and_faces_over_the_edge(tmp_path):
+    edge = (
+        FaceRecord(1, (-20.0, -9.0, 40.0, 40.0), LANDMARKS, 1.0, True),
+        FaceRecord(2, (79.5, 99.5, 5.0, 5.0), LANDMARKS, 1, True),
+    )
+    one = result(faces=edge, dtype=np.uint16)
+    grey = Picture(np.zeros((1, 1, 1), np.uint8))
+    tiny = Result(picture=grey, before=grey, record=Record("restore", {}, "x", "", (1, 1)))
+    assert written(tmp_path / "a.html", one, tiny).tags.count("article") == 2
+
+
+def test_failures_are_listed_with_their_cause(tmp_path):
+    read = written(tmp_path / "a.html", failures=[("bad.jpg", "bad.jpg is cut off")])
+    assert "bad.jpg is cut off" in read.text and "1 not done" in read.text
+
+
+def test_pictures_do_not_stay_in_memory(tmp_path):
+    with Sheet(tmp_path / "a.html") as sheet:
+        one = result()
+        kept = weakref.ref(one.picture)
+        sheet.add(Path("a.jpg"), Path("b.jpg"), one, 1.0)
+        del one
+        gc.collect()
+        assert kept() is None
+
+
+def test_the_page_appears_whole_also_after_an_interruption(tmp_path):
+    path = tmp_path / "a.html"
+    with pytest.raises(KeyboardInterrupt), Sheet(path) as sheet:
+        sheet.add(Path("a.jpg"), Path("b.jpg"), result(), 1.0)
+        assert not path.exists()
+        raise KeyboardInterrupt
+    assert path.read_text("utf-8").endswith("</html>\n")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.html"]
+
+
+def test_a_report_replaces_a_report_and_nothing_else(tmp_path):
+    path = tmp_path / "a.html"
+    written(path, result())
+    assert "other.jpg" in written(path, result(), name="other.jpg").text
+    path.write_text("<html>my page</html>")
+    with pytest.raises(CalotypeError, match="no report of Calotype's"):
+        written(path, result())
+    assert path.read_text() == "<html>my page</html>"
+
+
+def test_a_page_that_cannot_be_written_is_a_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(CalotypeError, match="can't write the report"):
+        written(tmp_path / "file" / "a.html", result())
+    written(tmp_path / "new" / "a.html", result())
+
+
+def test_pictures_of_an_earlier_run_are_read_from_their_files(tmp_path):
+    one = result()
+    for name, picture in (("a.png", one.before), ("b.png", one.picture)):
+        save(picture, tmp_path / name, format="png")
+    with Sheet(tmp_path / "a.html") as sheet:
+        sheet.add_files(tmp_path / "a.png", tmp_path / "b.png", one.record, 10**6)
+    assert "done in an earlier run" in Reader((tmp_path / "a.html").read_text("utf-8")).text
