@@ -1,0 +1,237 @@
+"""EXIF as typed entries, read and written without loss: what we do not understand is copied as it is.
+
+The bytes of a value stay in the byte order of the block they came from; nothing is guessed from tag numbers.
+"""
+
+import struct
+from dataclasses import dataclass, field, replace
+from mmap import mmap
+
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8, 129: 1}
+ASCII, SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 2, 3, 4, 5, 7, 16
+
+ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, SOFTWARE = 274, 282, 283, 296, 305
+EXIF_IFD, GPS_IFD, INTEROP_IFD, MAKER_NOTE = 34665, 34853, 40965, 37500
+PIXEL_SIZES = {256: 0, 257: 1, 40962: 0, 40963: 1}  # tags that repeat width (0) and height (1)
+
+_MOST_BYTES = 64 << 20  # of all values together; beyond it a block is a trap
+# Tags of the first directory that tell about the file it stood in, not about the photo.
+_STRUCTURE = frozenset(
+    {254, 255, *range(258, 267), 273, *range(277, 282), 284, *range(288, 294), 297, 301, *range(317, 343), 347}
+    | {*range(512, 522), *range(529, 533), 559, 700, 33723, 34377, 34675, 37724}
+) - {318, 319}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One value: `kind` is the TIFF type number, `data` holds `count` of them in the block's byte order."""
+
+    kind: int
+    count: int
+    data: bytes
+
+
+Directory = dict[int, Entry]
+
+
+@dataclass(frozen=True)
+class Exif:
+    """The directories of one block, without thumbnails."""
+
+    order: str = "<"  # struct's sign for the byte order
+    root: Directory = field(default_factory=dict)
+    photo: Directory = field(default_factory=dict)
+    gps: Directory = field(default_factory=dict)
+    interop: Directory = field(default_factory=dict)
+    is_damaged: bool = False  # some entries were unreadable and are left out
+
+    def number(self, tag: int, default: int = 0) -> int:
+        """The first integer of a value in the first directory."""
+        entry = self.root.get(tag)
+        code = {1: "B", SHORT: "H", LONG: "I", LONG8: "Q"}.get(entry.kind) if entry and entry.count else None
+        return struct.unpack_from(self.order + code, entry.data)[0] if entry and code else default
+
+    def ratio(self, tag: int) -> float | None:
+        """A rational of the first directory, None where it is missing or divides by zero."""
+        entry = self.root.get(tag)
+        if entry is None or entry.kind != RATIONAL or entry.count < 1:
+            return None
+        over, under = struct.unpack_from(self.order + "II", entry.data)
+        return over / under if under else None
+
+
+def parse(block: bytes | mmap) -> Exif:
+    """Reads a TIFF structure: an Exif block, or a whole TIFF file (memory-mapped), classic or Big.
+
+    Only what lies wholly inside the block is kept; `is_damaged` tells when something was left out.
+
+    Raises:
+        ValueError: no byte order mark, or no first directory.
+    """
+    with memoryview(block) as view:
+        order = {b"II": "<", b"MM": ">"}.get(bytes(view[:2]))
+        if order is None or len(view) < 8:
+            raise ValueError("no byte order mark")
+        is_big = struct.unpack_from(order + "H", view, 2)[0] == 43
+        if is_big and len(view) < 16:
+            raise ValueError("no first directory")
+        start = struct.unpack_from(order + "Q", view, 8)[0] if is_big else struct.unpack_from(order + "I", view, 4)[0]
+        return _Reader(view, order, is_big).block(start)
+
+
+class _Reader:
+    """Walks the directories of one block and counts what it had to leave out."""
+
+    def __init__(self, view: memoryview, order: str, is_big: bool):
+        self.view, self.order, self.is_big = view, order, is_big
+        self.left = _MOST_BYTES
+        self.is_damaged = False
+
+    def block(self, start: int) -> Exif:
+        root = self.directory(start)
+        if not root:
+            raise ValueError("no first directory")
+        photo, gps = self.below(root, EXIF_IFD), self.below(root, GPS_IFD)
+        interop = self.below(photo, INTEROP_IFD)
+        return Exif(self.order, root, photo, gps, interop, self.is_damaged)
+
+    def below(self, above: Directory, tag: int) -> Directory:
+        entry = above.pop(tag, None)
+        if entry is None or entry.kind not in (LONG, 13, LONG8, 18) or entry.count < 1:
+            self.is_damaged |= entry is not None
+            return {}
+        code = "Q" if SIZES[entry.kind] == 8 else "I"
+        return self.directory(struct.unpack_from(self.order + code, entry.data)[0])
+
+    def directory(self, start: int) -> Directory:
+        head, size = ("Q", 20) if self.is_big else ("H", 12)
+        first = start + struct.calcsize(head)
+        if start < 8 or first > len(self.view):
+            self.is_damaged = True
+            return {}
+        count = struct.unpack_from(self.order + head, self.view, start)[0]
+        room = (len(self.view) - first) // size
+        self.is_damaged |= count > room
+        entries: Directory = {}
+        for at in range(first, first + min(count, room, 4096) * size, size):
+            self.entry(entries, at)
+        return entries
+
+    def entry(self, entries: Directory, at: int) -> None:
+        tag, kind, count = struct.unpack_from(self.order + ("HHQ" if self.is_big else "HHI"), self.view, at)
+        inline, code = (at + 12, "Q") if self.is_big else (at + 8, "I")
+        length = SIZES.get(kind, 0) * count
+        if length > struct.calcsize(code):
+            inline = struct.unpack_from(self.order + code, self.view, inline)[0]
+        if not SIZES.get(kind) or length > self.left or inline + length > len(self.view):
+            self.is_damaged = True
+            return
+        self.left -= length
+        entries.setdefault(tag, Entry(kind, count, bytes(self.view[inline : inline + length])))
+
+
+def about_photo(exif: Exif) -> Exif:
+    """Without what described the old file's layout, and with the orientation, if any, reset to 1."""
+    root = {tag: entry for tag, entry in exif.root.items() if tag not in _STRUCTURE and tag < 50700}
+    if ORIENTATION in root:
+        root[ORIENTATION] = short(exif.order, 1)
+    return replace(exif, root=root)
+
+
+def for_size(exif: Exif, width: int, height: int) -> Exif:
+    """With every entry that repeats the picture's size set to this one."""
+
+    def fitted(directory: Directory) -> Directory:
+        sizes = {tag: long(exif.order, (width, height)[at]) for tag, at in PIXEL_SIZES.items() if tag in directory}
+        return directory | sizes
+
+    return replace(exif, root=fitted(exif.root), photo=fitted(exif.photo))
+
+
+def without_place(exif: Exif) -> Exif:
+    """Without GPS, and without the maker's note, in which some cameras keep the town."""
+    photo = {tag: entry for tag, entry in exif.photo.items() if tag != MAKER_NOTE}
+    return replace(exif, gps={}, photo=photo)
+
+
+def with_software(exif: Exif, software: str) -> Exif:
+    return replace(exif, root=exif.root | {SOFTWARE: text(software)})
+
+
+def with_resolution(exif: Exif, dpi: tuple[float, float]) -> Exif:
+    """With the resolution entries, in dots per inch."""
+    values = {X_RESOLUTION: ratio(exif.order, dpi[0]), Y_RESOLUTION: ratio(exif.order, dpi[1])}
+    return replace(exif, root=exif.root | values | {RESOLUTION_UNIT: short(exif.order, 2)})
+
+
+def resolution(exif: Exif) -> tuple[float, float] | None:
+    """Dots per inch, where the block tells them."""
+    x, y = exif.ratio(X_RESOLUTION), exif.ratio(Y_RESOLUTION)
+    unit = {2: 1.0, 3: 2.54}.get(exif.number(RESOLUTION_UNIT, 2))
+    return (x * unit, y * unit) if x and y and unit else None
+
+
+def short(order: str, *values: int) -> Entry:
+    return Entry(SHORT, len(values), struct.pack(f"{order}{len(values)}H", *values))
+
+
+def long(order: str, *values: int) -> Entry:
+    return Entry(LONG, len(values), struct.pack(f"{order}{len(values)}I", *values))
+
+
+def ratio(order: str, value: float) -> Entry:
+    under = 10_000 if value < 400_000 else 1
+    return Entry(RATIONAL, 1, struct.pack(order + "II", min(round(value * under), 0xFFFFFFFF), under))
+
+
+def text(value: str) -> Entry:
+    data = value.encode() + b"\0"
+    return Entry(ASCII, len(data), data)
+
+
+def pack(exif: Exif) -> bytes:
+    """The block, ready for a file's Exif place, without the `Exif\\0\\0` prefix."""
+    mark = b"II*\0" if exif.order == "<" else b"MM\0*"
+    return mark + struct.pack(exif.order + "I", 8) + pack_directories(exif, 8)
+
+
+def pack_directories(exif: Exif, start: int, is_big: bool = False) -> bytes:
+    """All directories one after the other, the first at byte `start` of the file; the last link of each is 0."""
+    interop = _Laid(exif.order, is_big, exif.interop)
+    photo = _Laid(exif.order, is_big, exif.photo, {INTEROP_IFD: interop})
+    gps = _Laid(exif.order, is_big, exif.gps)
+    return _Laid(exif.order, is_big, exif.root, {EXIF_IFD: photo, GPS_IFD: gps}).packed(start)
+
+
+class _Laid:
+    """One directory and those below it: sizes first, then bytes, since a pointer needs the size of what precedes."""
+
+    def __init__(self, order: str, is_big: bool, entries: Directory, below: dict[int, "_Laid"] | None = None):
+        self.order, self.is_big = order, is_big
+        self.below = {tag: laid for tag, laid in (below or {}).items() if laid.entries}
+        self.word = 8 if is_big else 4
+        blank = Entry(LONG8 if is_big else LONG, 1, bytes(self.word))
+        self.entries = entries | dict.fromkeys(self.below, blank)
+        self.head = (16 + 20 * len(self.entries)) if is_big else (6 + 12 * len(self.entries))
+        self.own = self.head + sum(_even(len(e.data)) for e in self.entries.values() if len(e.data) > self.word)
+
+    def packed(self, start: int) -> bytes:
+        code = "Q" if self.is_big else "I"
+        lower, at = b"", start + self.own
+        entries = dict(self.entries)
+        for tag, laid in self.below.items():
+            entries[tag] = replace(entries[tag], data=struct.pack(self.order + code, at + len(lower)))
+            lower += laid.packed(at + len(lower))
+        rows, values = [], b""
+        for tag, entry in sorted(entries.items()):
+            value = entry.data.ljust(self.word, b"\0")
+            if len(entry.data) > self.word:
+                value = struct.pack(self.order + code, start + self.head + len(values))
+                values += entry.data.ljust(_even(len(entry.data)), b"\0")
+            rows.append(struct.pack(self.order + "HH" + code, tag, entry.kind, entry.count) + value)
+        count = struct.pack(self.order + ("Q" if self.is_big else "H"), len(rows))
+        return count + b"".join(rows) + bytes(self.word) + values + lower
+
+
+def _even(length: int) -> int:
+    return length + length % 2

@@ -1,0 +1,111 @@
+"""The formats we read and write: their names, file endings, first bytes and limits."""
+
+from dataclasses import dataclass
+
+from calotype.errors import CalotypeError
+from calotype.tasks import FORMATS
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a file format is called by and what it can hold."""
+
+    name: str  # one of tasks.FORMATS
+    title: str  # as people write it
+    suffix: str
+    side: int  # longest side in pixels that encoder and decoder take
+    pixels: int = 1 << 40  # most pixels in all
+    deep: int = 8  # bits of a sample that survive
+    has_alpha: bool = True
+
+
+KNOWN = {
+    known.name: known
+    for known in (
+        Format("jpeg", "JPEG", ".jpg", 65_500, has_alpha=False),  # libjpeg's own limit, a little under 65535
+        Format("png", "PNG", ".png", 1_000_000, deep=16),
+        Format("webp", "WebP", ".webp", 16_383),
+        Format("tiff", "TIFF", ".tif", 1 << 31, deep=16),
+        Format("bmp", "BMP", ".bmp", 1 << 20, pixels=1_400_000_000, has_alpha=False),
+        Format("avif", "AVIF", ".avif", 32_768, pixels=1 << 28),
+        Format("heic", "HEIC", ".heic", 16_384, pixels=1 << 28, deep=10),
+    )
+}
+
+_SUFFIXES = "jpg jpeg jpe jfif mpo png apng webp tif tiff bmp dib heic heif hif avif gif"
+SUFFIXES = frozenset("." + ending for ending in _SUFFIXES.split())
+
+# What a wrong file turns out to be: first bytes, and how to say it.
+_STRANGERS = (
+    (b"8BPS", "a Photoshop file"),
+    (b"%!PS", "a PostScript file"),
+    (b"\xc5\xd0\xd3\xc6", "an EPS file"),
+    (b"%PDF", "a PDF"),
+    (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000"),
+    (b"\xff\x0a", "a JPEG XL"),
+    (b"\x00\x00\x00\x0cJXL ", "a JPEG XL"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"v/1\x01", "an OpenEXR file"),
+)
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+_AVIF_BRANDS = {b"avif", b"avis"}
+
+
+def suffix_of(format: str) -> str:
+    """The file ending that goes with a format of tasks.FORMATS, `.jpg` for jpeg."""
+    return KNOWN[format].suffix
+
+
+def recognise(head: bytes, name: str) -> str:
+    """The format by content, from a file's first bytes (64 or more): one of tasks.FORMATS, or gif.
+
+    Raises:
+        CalotypeError: it is none of them; what it is instead is said where it can be told.
+    """
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "gif"
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "webp"
+    if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return "tiff"
+    if head.startswith(b"BM") and len(head) > 18 and head[14:18] in _BITMAP_HEADERS:
+        return "bmp"
+    if head[4:8] == b"ftyp":
+        return _brand(head, name)
+    raise CalotypeError(f"{name} is {_stranger(head)}, not a picture of a kind we read; {readable()}")
+
+
+_BITMAP_HEADERS = {size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124)}
+
+
+def readable() -> str:
+    return f"save it as {', '.join(KNOWN[name].title for name in FORMATS[1:-1])} or HEIC first"
+
+
+def _brand(head: bytes, name: str) -> str:
+    """Files of the ISO family say what they are in a list of four-letter brands."""
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    brands = [head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))]
+    for brand in brands:
+        if brand in _AVIF_BRANDS:
+            return "avif"
+        if brand in _HEIC_BRANDS:
+            return "heic"
+    kind = "a camera's raw file" if brands[0] == b"crx " else "a video or another file of its family"
+    raise CalotypeError(f"{name} is {kind}, not a picture of a kind we read; {readable()}")
+
+
+def _stranger(head: bytes) -> str:
+    for start, kind in _STRANGERS:
+        if head.startswith(start):
+            return kind
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if text.startswith((b"<svg", b"<?xml")):
+        return "an SVG or other XML text"
+    if text.lower().startswith((b"<!doctype html", b"<html")):
+        return "a web page"
+    return "text" if head.isascii() and b"\0" not in head else "something else"
