@@ -121,7 +121,7 @@ def is_sharp(crop: np.ndarray, drawn: np.ndarray) -> bool:
     """Whether a face is already about as sharp as what a network drew of it, and has little noise.
 
     Both (side, side, 3) float32 in [0, 1]. Judged by the Laplacian over the face: its upper end are edges, its median
-    is noise. On 12 clean faces the ratio of edges was 0.79 to 1.6, on the same ones blurred or shrunk 0.15 to 0.7; the
+    is noise. On 12 clean faces the ratio of edges was 0.79 to 1.6, on the same ones blurred or shrunk 0.15 to 0.7;
     noise is a fifth of the edges at most in clean ones, more than a quarter from a deviation of 6/255.
     """
     (edges, noise), (drawn_edges, drawn_noise) = _edges_and_noise(crop), _edges_and_noise(drawn)

@@ -8,7 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calotype.ops.faces import Patch, align, bounds, feather, matched, paste, scaled, similarity, size_of, template
+from calotype.ops.faces import (
+    Patch,
+    align,
+    bounds,
+    feather,
+    is_sharp,
+    matched,
+    paste,
+    scaled,
+    similarity,
+    size_of,
+    template,
+)
 
 
 def test_the_template_at_512_is_the_published_one_and_256_is_its_half():
@@ -115,3 +127,13 @@ def test_scaling_a_place_keeps_pixel_centres(scale):
     # the crop's left edge, half a pixel before its first centre, lands on the enlarged picture's same edge
     edge = into[:, :2] @ (-0.5, -0.5) + into[:, 2]
     np.testing.assert_allclose(edge, (np.array([4.5, 6.5]) + 0.5) * scale - 0.5, atol=1e-9)
+
+
+def test_sharp_faces_are_told_from_soft_and_noisy_ones(portrait):
+    """Her portrait shrunk until it is as sharp as 256 px can be, the same blurred, the same with noise."""
+    sharp = cv2.resize(portrait, (256, 256), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    soft = cv2.GaussianBlur(sharp, (0, 0), 1.5)
+    noisy = (sharp + np.random.default_rng(0).normal(0, 0.06, sharp.shape)).clip(0, 1).astype(np.float32)
+    assert is_sharp(sharp, drawn=soft) and is_sharp(sharp, drawn=sharp)
+    assert not is_sharp(soft, drawn=sharp)
+    assert not is_sharp(noisy, drawn=soft)

@@ -1,0 +1,36 @@
+"""What several tests stand on: an engine with the models that ship, and pictures drawn or free."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from calotype.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory):
+    return Settings.gather({"home": tmp_path_factory.mktemp("home"), "offline": True, "device": "cpu"}, environ={})
+
+
+@pytest.fixture(scope="session")
+def engine(settings):
+    from calotype.engine import Engine
+
+    return Engine(settings)
+
+
+@pytest.fixture(scope="session")
+def portrait():
+    """NASA's portrait of Eileen Collins, public domain: (512, 512, 3) uint8."""
+    data = pytest.importorskip("skimage.data")
+    return data.astronaut()
+
+
+@pytest.fixture(scope="session")
+def old_photo(portrait, tmp_path_factory):
+    """Her portrait, small, soft and noisy, as a file."""
+    small = np.asarray(Image.fromarray(portrait).resize((256, 256), Image.BOX), np.float32)
+    noisy = small + np.random.default_rng(0).normal(0, 5, small.shape)
+    path = tmp_path_factory.mktemp("photo") / "old.png"
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path)
+    return path

@@ -1,0 +1,186 @@
+"""Restoring with the real networks that ship: faces keep their place, strength does as it says."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from calotype.errors import CalotypeError
+from calotype.models.network import Loaded, Network
+from calotype.picture import Picture
+from calotype.pipelines.restore import draw_face, find_faces
+from calotype.record import Result
+from calotype.tasks import Restore, Said, Strengths, chosen_faces
+
+QUICK = "realesr-animevideov3"
+
+
+def finish(run):
+    *events, result = list(run)
+    assert isinstance(result, Result)
+    return [event.text for event in events if isinstance(event, Said)], result
+
+
+def restored(engine, source, **options):
+    return finish(engine.run(Restore(source=source, **{"upscaler": QUICK, **options})))[1]
+
+
+def test_the_face_is_found_and_drawn_and_keeps_its_place(engine, old_photo):
+    """Eyes, nose and mouth of the result lie within 3 px at half the output's scale of where they were."""
+    result = restored(engine, old_photo, scale=4)
+    (before,) = result.record.faces
+    assert before.treated and before.number == 1
+    (after,) = find_faces(result.picture, engine.models)
+    away = np.linalg.norm(np.array(after.landmarks) - (np.array(before.landmarks) + 0.5) * 4 + 0.5, axis=1)
+    assert away.max() < 3 * 4 / 2
+
+
+def test_the_face_region_changes_and_the_rest_does_not(engine, old_photo):
+    plain = restored(engine, old_photo, faces="none")
+    face = restored(engine, old_photo)
+    x, y, w, h = (round(2 * v) for v in face.record.faces[0].box)
+    changed = (plain.picture.pixels != face.picture.pixels).any(2)
+    assert changed[y : y + h, x : x + w].mean() > 0.9
+    changed[max(0, y - h) : y + 2 * h, max(0, x - w) : x + 2 * w] = False
+    assert not changed.any()
+
+
+def test_strength_0_returns_the_picture_itself(engine, old_photo):
+    result = restored(engine, old_photo, scale=1, strength="0")
+    assert np.array_equal(result.picture.pixels, Picture.open(old_photo).pixels)
+    assert [face.why for face in result.record.faces] == ["strength 0"]
+
+
+def test_strength_is_monotone_everywhere(engine, old_photo):
+    results = [restored(engine, old_photo, strength=s).picture.pixels.astype(int) for s in ("0", "0.3", "0.7", "1")]
+    away = [np.abs(pixels - results[0]) for pixels in results]
+    for sooner, later in pairwise(away):
+        assert (later >= sooner - 1).all()  # one level of rounding
+    assert away[-1].mean() > 1
+
+
+def test_each_face_has_its_own_strength(engine, old_photo):
+    whole = restored(engine, old_photo, strength="1")
+    gentle = restored(engine, old_photo, strength="1,1=0.2")
+    x, y, w, h = (round(2 * v) for v in whole.record.faces[0].box)
+    middle = slice(y + h // 3, y + 2 * h // 3), slice(x + w // 3, x + 2 * w // 3)
+    assert (whole.picture.pixels[middle] != gentle.picture.pixels[middle]).any()
+    assert np.array_equal(whole.picture.pixels[:50, :50], gentle.picture.pixels[:50, :50])
+    assert gentle.record.faces[0].strength == 0.2
+
+
+def test_grey_photos_stay_grey(engine, old_photo, tmp_path):
+    path = tmp_path / "grey.png"
+    Image.open(old_photo).convert("L").save(path)
+    result = restored(engine, path)
+    assert result.picture.pixels.shape == (512, 512, 1)
+    assert result.record.faces[0].treated
+
+
+def test_16_bits_stay_16_bits_with_the_face_as_bright_as_before(engine, old_photo, tmp_path):
+    """The original program pastes 0-255 faces into a 0-65535 picture: black faces."""
+    path = tmp_path / "deep.png"
+    deep = np.asarray(Image.open(old_photo).convert("L")).astype(np.uint16) * 257
+    Image.fromarray(deep).save(path)
+    result = restored(engine, path, scale=1)
+    assert result.picture.pixels.dtype == np.uint16
+    x, y, w, h = (round(v) for v in result.record.faces[0].box)
+    was, now = (p[y : y + h, x : x + w].mean() for p in (deep, result.picture.pixels))
+    assert now == pytest.approx(was, rel=0.05)
+
+
+def test_faces_by_number_center_and_none(engine, old_photo, tmp_path):
+    photo = np.asarray(Image.open(old_photo))
+    pair = tmp_path / "pair.png"
+    Image.fromarray(np.hstack([photo, photo[:, ::-1]])).save(pair)
+
+    def treated(asked):
+        return [face.treated for face in restored(engine, pair, faces=asked, scale=1).record.faces]
+
+    assert treated("all") == [True, True]
+    assert treated("2") == [False, True]
+    assert sum(treated("center")) == 1
+    assert treated("none") == [False, False] or treated("none") == []
+    with pytest.raises(CalotypeError, match="2 faces, no face 7"):
+        treated("7")
+
+
+def test_unsure_and_tiny_faces_are_left_alone_and_it_is_said(engine, old_photo):
+    unsure = restored(engine, old_photo, min_confidence=0.99).record.faces[0]
+    assert not unsure.treated and "not sure" in unsure.why
+    tiny = restored(engine, old_photo, min_face=200).record.faces[0]
+    assert not tiny.treated and "too small" in tiny.why
+    asked = restored(engine, old_photo, min_face=200, faces="1").record.faces[0]
+    assert asked.treated  # asked for by its number
+
+
+def test_an_aligned_face_comes_out_at_the_networks_side(engine, old_photo, tmp_path):
+    path = tmp_path / "face.png"
+    Image.open(old_photo).crop((60, 10, 150, 100)).save(path)
+    result = restored(engine, path, aligned=True)
+    assert result.picture.pixels.shape == (256, 256, 3)
+    assert [model.name for model in result.record.models] == ["faces-v0"]
+
+
+def test_the_record_names_the_models_and_what_was_computed(engine, old_photo):
+    record = restored(engine, old_photo).record
+    assert [model.name for model in record.models] == [QUICK, "faces-v0"]
+    assert all(len(model.sha256) == 64 for model in record.models)
+    assert record.source_size == (256, 256) and len(record.source_sha256) == 64
+    assert type(record).from_json(record.as_json()) == record
+
+
+def test_without_a_face_network_the_rest_is_restored_and_it_is_said(engine, old_photo, monkeypatch):
+    monkeypatch.setattr(engine.models.shelf, "best_faces", lambda: None)
+    said, result = finish(engine.run(Restore(source=old_photo, upscaler=QUICK)))
+    assert result.picture.pixels.shape == (512, 512, 3)
+    assert any("calotype models pull" in text for text in said)
+    assert [face.why for face in result.record.faces] == ["no face network"]
+
+
+def test_the_same_work_gives_the_same_pixels(engine, old_photo):
+    one, other = (restored(engine, old_photo).picture.pixels for _ in range(2))
+    assert np.array_equal(one, other)
+
+
+def test_a_photo_without_a_face_is_only_enlarged(engine, tmp_path):
+    path = tmp_path / "none.png"
+    Image.fromarray(np.full((64, 64, 3), 128, np.uint8)).save(path)
+    result = restored(engine, path)
+    assert result.record.faces == () and result.picture.pixels.shape == (128, 128, 3)
+
+
+@pytest.mark.parametrize("text", ["2", "-0.1", "nan", "x", "0.5,a=1", "1=2", ""])
+def test_strengths_that_mean_nothing_are_refused(text):
+    with pytest.raises(CalotypeError, match="--strength"):
+        Strengths.read(text)
+
+
+def test_strengths_that_mean_something():
+    read = Strengths.read("0.8,2=0.3,background=1")
+    assert (read.of(1), read.of(2), read.background) == (0.8, 0.3, 1.0)
+    assert Strengths.read("0.4").background == 0.4
+
+
+@pytest.mark.parametrize("text", ["0", "1,,2", "left", "-1", ""])
+def test_faces_that_mean_nothing_are_refused(text):
+    with pytest.raises(CalotypeError, match="--faces"):
+        chosen_faces(text)
+
+
+def test_fidelity_reaches_a_network_that_has_it(engine):
+    """The value is handed to the network's own call."""
+    import torch
+
+    seen = []
+
+    def call(module, x, fidelity):
+        seen.append(fidelity)
+        return x
+
+    loaded = replace(engine.models.faces("faces-v0")._loaded, call=call, has_fidelity=True)
+    assert isinstance(loaded, Loaded)
+    draw_face(np.full((256, 256, 3), 90, np.uint8), Network(loaded, torch.device("cpu"), torch.float32), 0.25)
+    assert seen == [0.25]

@@ -1,0 +1,242 @@
+"""Enlarging with the real networks that ship, on small pictures."""
+
+import importlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from calotype.checkpoints.cache import Models
+from calotype.errors import CalotypeError
+from calotype.models.network import Network, has_bfloat16
+from calotype.pipelines.upscale import enlarge, enlarged_size, plan
+from calotype.record import Result
+from calotype.settings import Settings
+from calotype.tasks import Progress, Said, Upscale
+
+pipeline = importlib.import_module("calotype.pipelines.upscale")  # its name in the package is the function
+
+QUICK = "realesr-animevideov3"  # reaches 18 pixels: 18 convolutions of 3x3
+
+
+def drawn(height=60, width=84, channels=3, dtype=np.uint8):
+    """Shapes and texture, seeded."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    rng = np.random.default_rng(7)
+    planes = [0.5 + 0.3 * np.sin(x / (4 + c)) * np.cos(y / 5) + 0.2 * ((x + y) % 23 > 11) for c in range(channels)]
+    noisy = np.stack(planes, 2) - 0.1 + rng.normal(0, 0.02, (height, width, channels))
+    return (noisy.clip(0, 1) * np.iinfo(dtype).max).astype(dtype)
+
+
+def finish(run):
+    *events, result = list(run)
+    assert isinstance(result, Result)
+    return events, result
+
+
+def run(engine, pixels, tmp_path, **options):
+    path = tmp_path / "in.png"
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(path)
+    return finish(engine.run(Upscale(source=path, **{"model": QUICK, **options})))[1]
+
+
+def whole(pixels, network, scale, **options):
+    """Runs `enlarge` alone and returns the pixels."""
+    models = options.pop("models")
+    task = Upscale(source="x", **options)
+    work = enlarge(pixels, network, enlarged_size(pixels, scale), task, models)
+    try:
+        while True:
+            next(work)
+    except StopIteration as done:
+        return done.value
+
+
+@pytest.fixture(scope="module")
+def exact(settings):
+    """Models in float32."""
+    return Models(replace(settings, precision="float32"))
+
+
+def test_a_picture_grows_by_the_networks_own_factor_and_keeps_its_look(engine, tmp_path):
+    pixels = drawn()
+    result = run(engine, pixels, tmp_path)
+    assert result.picture.pixels.shape == (240, 336, 3)
+    back = np.asarray(Image.fromarray(result.picture.pixels).resize((84, 60), Image.BOX), np.float32)
+    assert np.abs(back - pixels).mean() < 12  # of 255
+
+
+@pytest.mark.parametrize("scale", [0.5, 1, 1.37, 2, 3, 4, 5.5])
+def test_any_scale_gives_the_size_it_says(engine, tmp_path, scale):
+    result = run(engine, drawn(33, 41), tmp_path, scale=scale)
+    assert result.picture.pixels.shape == (round(33 * scale), round(41 * scale), 3)
+
+
+def test_grey_stays_grey(engine, tmp_path):
+    assert run(engine, drawn(channels=1), tmp_path).picture.pixels.shape == (240, 336, 1)
+
+
+@pytest.mark.parametrize("largest", [65535, 255])
+def test_16_bits_stay_16_bits_even_in_a_dark_scan(engine, tmp_path, largest):
+    pixels = (drawn(channels=1, dtype=np.uint16).astype(np.float32) * (largest / 65535)).astype(np.uint16)
+    result = run(engine, pixels, tmp_path)
+    assert result.picture.pixels.dtype == np.uint16
+    assert result.picture.pixels.mean() == pytest.approx(pixels.mean(), rel=0.1)
+    assert result.record.computed["precision"] == "float32"
+
+
+@pytest.mark.parametrize("way", ["network", "lanczos"])
+def test_transparency_is_enlarged_too(engine, tmp_path, way):
+    alpha = np.zeros((40, 40), np.uint8)
+    alpha[10:30, 10:30] = 255
+    pixels = np.dstack([drawn(40, 40), alpha])
+    result = run(engine, pixels, tmp_path, alpha=way)
+    assert result.picture.alpha.shape == (160, 160)
+    assert result.picture.alpha[80, 80] > 250 and result.picture.alpha[4, 4] < 5
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(64, 48), (100, 48), (80, 44)])
+def test_tiles_equal_the_whole_where_the_context_covers_the_reach(exact, tile, overlap):
+    """(overlap - 8) / 2 pixels of context on each side, 18 are needed."""
+    pixels, network = drawn(150, 131), exact.upscaler(QUICK)
+    untiled = whole(pixels, network, 4, models=exact, tile=4096)
+    tiled = whole(pixels, network, 4, models=exact, tile=tile, overlap=min(overlap, tile // 2))
+    context = (min(overlap, tile // 2) - 8) // 2
+    difference = int(np.abs(untiled.astype(int) - tiled).max())
+    assert difference <= (1 if context >= 18 else 40)
+
+
+def test_too_little_overlap_is_not_equal(exact):
+    """The other half of the proof: without context the seams would show, so the test above can fail."""
+    pixels, network = drawn(150, 131), exact.upscaler(QUICK)
+    untiled = whole(pixels, network, 4, models=exact, tile=4096)
+    tiled = whole(pixels, network, 4, models=exact, tile=64, overlap=4)
+    assert np.abs(untiled.astype(int) - tiled).max() > 1
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason="this processor has no bfloat16")
+def test_bfloat16_is_within_45_decibels_of_float32(exact, settings):
+    quick, pixels = Models(replace(settings, precision="bfloat16")), drawn(64, 64)
+    for name in (QUICK, "realesrgan-x4plus"):
+        one = whole(pixels, exact.upscaler(name), 4, models=exact).astype(np.float32)
+        other = whole(pixels, quick.upscaler(name), 4, models=quick).astype(np.float32)
+        assert 10 * np.log10(255**2 / np.square(one - other).mean()) > 45
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (2, 3)])
+def test_the_smallest_pictures_work(engine, tmp_path, shape):
+    result = run(engine, drawn(*shape), tmp_path)
+    assert result.picture.pixels.shape == (shape[0] * 4, shape[1] * 4, 3)
+
+
+def test_little_memory_means_small_tiles(exact):
+    network = exact.upscaler("realesrgan-x4plus")
+    task = Upscale(source="x")
+    roomy = plan((1000, 1000), network, task, 2**34)
+    tight = plan((1000, 1000), network, task, 2**28)
+    assert roomy.tiles.rows.tile > tight.tiles.rows.tile >= 32
+    assert tight.tiles.rows.tile * tight.tiles.columns.tile * network.bytes_per_pixel < 2**28
+
+
+class Scarce(Network):
+    """A real network on a device that holds only small tiles."""
+
+    def __call__(self, x, fidelity=0.5):
+        if x.shape[-1] > 40:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().__call__(x, fidelity)
+
+
+def test_out_of_memory_halves_the_tile_and_goes_on(exact):
+    network = exact.upscaler(QUICK)
+    scarce = Scarce(network._loaded, network.device, torch.float32)
+    pixels = drawn(90, 90)
+    work = enlarge(pixels, scarce, (360, 360), Upscale(source="x", tile=80, overlap=16), exact)
+    said = []
+    try:
+        while True:
+            event = next(work)
+            said += [event.text] if isinstance(event, Said) else []
+    except StopIteration as done:
+        result = done.value
+    assert said == ["out of memory with tiles of 80 pixels, going on with 40"]
+    assert np.array_equal(result, whole(pixels, network, 4, models=exact, tile=40, overlap=16))
+
+
+class Failing(Network):
+    """Fails on the third tile, as a broken device does."""
+
+    calls = 0
+
+    def __call__(self, x, fidelity=0.5):
+        self.calls += 1
+        if self.calls == 3:
+            raise RuntimeError("device fault")
+        return super().__call__(x, fidelity)
+
+
+def test_a_tile_that_fails_fails_the_picture(exact):
+    network = exact.upscaler(QUICK)
+    broken = Failing(network._loaded, network.device, torch.float32)
+    with pytest.raises(RuntimeError, match="device fault"):
+        whole(drawn(90, 90), broken, 4, models=exact, tile=40, overlap=8)
+
+
+def test_nothing_fits_is_one_sentence(exact):
+    network = exact.upscaler(QUICK)
+
+    class Hopeless(Network):
+        def __call__(self, x, fidelity=0.5):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    none = Hopeless(network._loaded, network.device, torch.float32)
+    with pytest.raises(CalotypeError, match="not enough memory even for tiles"):
+        whole(drawn(90, 90), none, 4, models=exact)
+
+
+def test_what_half_precision_breaks_is_computed_again(exact):
+    loaded = exact.upscaler(QUICK)._loaded
+    network = Network(loaded, torch.device("cpu"), torch.bfloat16)
+    with torch.no_grad():
+        next(network._module.parameters()).fill_(float("nan"))
+    x = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(network(x), Network(loaded, torch.device("cpu"), torch.float32)(x))
+
+
+def test_progress_rises_to_the_number_of_tiles_and_closing_stops(engine, tmp_path):
+    path = tmp_path / "in.png"
+    Image.fromarray(drawn(90, 90)).save(path)
+    task = Upscale(source=path, model=QUICK, tile=40, overlap=8)
+    events, _ = finish(engine.run(task))
+    counts = [event.done for event in events if isinstance(event, Progress)]
+    assert counts == list(range(events[0].total + 1))
+    running = engine.run(task)
+    next(running), next(running)
+    running.close()
+    with pytest.raises(StopIteration):
+        next(running)
+
+
+def test_long_work_is_announced_with_what_would_be_quicker(monkeypatch, exact):
+    """A clock that runs a hundred times as fast makes six tiles long work."""
+    begun = pipeline.time.monotonic()
+    now = pipeline.time.monotonic
+    monkeypatch.setattr(pipeline.time, "monotonic", lambda: begun + (now() - begun) * 1000)
+    task = Upscale(source="x", tile=32, overlap=8)
+    work = enlarge(drawn(60, 60), exact.upscaler("realesrgan-x4plus"), (240, 240), task, exact)
+    said = [event.text for event in work if isinstance(event, Said)]
+    assert len(said) == 1 and "this will take about" in said[0] and QUICK in said[0]
+
+
+def test_settings_bound_the_memory(settings):
+    bounded = Models(replace(settings, memory=0.25))
+    assert bounded.free_memory(torch.device("cpu")) <= 2**28
+
+
+def test_settings_are_read_from_the_environment():
+    read = Settings.gather({}, {"CALOTYPE_OFFLINE": "1", "CALOTYPE_MAX_PIXELS": "1000"})
+    assert read.offline and read.max_pixels == 1000
+    with pytest.raises(CalotypeError, match="--precision is one of"):
+        Settings.gather({"precision": "float8"}, {})
