@@ -61,6 +61,8 @@ def pull(entry: Entry, settings: Settings) -> Iterator[Progress | Said]:
 
 def _until_whole(entry: Entry, part: Path) -> Iterator[Progress]:
     """Asks again for the rest when a connection breaks off, as long as each brings something."""
+    if entry.size and _size(part) > entry.size:
+        part.unlink()
     tries = 0
     while tries < TRIES:
         before = _size(part)
@@ -80,7 +82,10 @@ def _connection(entry: Entry, part: Path) -> Generator[Progress, None, None]:
     have = _size(part)
     if entry.size and have == entry.size:
         return
-    with _asked(entry, have) as answer:
+    answer = _asked(entry, have)
+    if answer is None:
+        return
+    with answer:
         start, total = _range(answer, have)
         if total:
             _check_total(entry, part, total, total - start)
@@ -98,8 +103,8 @@ def _connection(entry: Entry, part: Path) -> Generator[Progress, None, None]:
         raise _Broken(f"{start} of {total} bytes came")
 
 
-def _asked(entry: Entry, have: int) -> http.client.HTTPResponse:
-    """Opens the connection, asking for what is missing."""
+def _asked(entry: Entry, have: int) -> http.client.HTTPResponse | None:
+    """Opens the connection, asking for what is missing; None where nothing is."""
     _check_address(entry.url)
     headers = {"User-Agent": f"calotype/{__version__}", "Accept-Encoding": "identity"}
     if have:
@@ -109,7 +114,9 @@ def _asked(entry: Entry, have: int) -> http.client.HTTPResponse:
         return urllib.request.build_opener(_SafeRedirects).open(request, timeout=PATIENCE)
     except urllib.error.HTTPError as fault:
         fault.close()
-        if fault.code == 416 or fault.code >= 500:
+        if fault.code == 416 and fault.headers.get("Content-Range") == f"bytes */{have}":
+            return None
+        if fault.code >= 500:
             raise _Broken(f"HTTP {fault.code}") from None
         raise CalotypeError(
             f"{entry.url} answers {fault.code} {fault.reason}; fetch {entry.file} in another way and: "
@@ -168,7 +175,7 @@ def _checked(entry: Entry, part: Path, shelf: Shelf) -> Iterator[Said]:
         return
     part.unlink()
     raise CalotypeError(
-        f"{entry.url} did not send {entry.name}: sha256 should be {expected} and is {found}; nothing was kept, try again"
+        f"{entry.url} did not send {entry.name}: sha256 should be {expected} and is {found}; nothing was kept"
     )
 
 

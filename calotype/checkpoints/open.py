@@ -275,7 +275,7 @@ def unsigned(y: Tensor) -> Tensor:
 
 
 def call_gfpgan(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
-    """(N, 3, 512, 512) in [0, 1] both ways. The noise is the checkpoint's own: the same face comes out the same again."""
+    """(N, 3, 512, 512) in [0, 1] both ways. The noise is the checkpoint's own: the same face comes out the same."""
     return unsigned(module(signed(x), return_rgb=False, randomize_noise=False)[0])
 
 

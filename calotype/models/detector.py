@@ -16,7 +16,9 @@ LEAST = 0.5  # confidence below which nothing is returned
 SURE = 0.7  # confidence from which a face is taken to be one
 SAME = 0.4  # overlap (intersection over union) from which two boxes are one face
 CUT = 2.0  # how much wider than the face the piece is that landmarks are looked for in
-FINE = (64, 90)  # widths in pixels at which YuNet's landmarks are most exact, measured
+FINE = (64, 72, 80, 88)  # widths in pixels at which YuNet's landmarks are most exact; measured, each errs its own way
+UPRIGHT = 0.925  # upright faces mostly reach this, faces that lie or stand on their head never did
+BETTER = 1.04  # how much surer the faces of a turned picture must be to believe that it lay
 MOST = 5000  # candidates per look
 MIRRORED = [1, 0, 2, 4, 3]  # order of the landmarks in a mirrored picture
 
@@ -48,21 +50,28 @@ class Detector:
     def find(self, pixels: np.ndarray) -> list[Found]:
         """All faces with a confidence of 0.5 or more, the surest first.
 
-        Where none is sure in the picture as it is, it is looked at on its sides and on its head too.
+        Where the faces may be lying, the picture is also looked at from its sides and upside down: YuNet finds such
+        faces too, but puts their landmarks in wrong places.
 
         Args:
             pixels: (H, W, 3) uint8, RGB.
         """
         picture = np.ascontiguousarray(pixels[..., ::-1])  # YuNet was trained on BGR
-        faces, turns = self._at_two_sizes(picture), 0
-        if not _sure(faces):
-            looks = [(self._at_two_sizes(np.ascontiguousarray(np.rot90(picture, n))), n) for n in (1, 2, 3)]
-            best, turned = max(looks, key=lambda look: _sure(look[0]))
-            if _sure(best):
-                faces, turns = best, turned
-        upright = np.ascontiguousarray(np.rot90(picture, turns))
-        fine = (self._finer(upright, face) for face in faces)
+        turns, faces = self._upright(picture)
+        turned = np.ascontiguousarray(np.rot90(picture, turns))
+        fine = (self._finer(turned, face) for face in faces)
         return [_turned_back(face, turns, picture.shape[:2]) for face in fine]
+
+    def _upright(self, picture: np.ndarray) -> tuple[int, list[Found]]:
+        """How many quarters to turn the picture against the clock for its faces to stand, and the faces then."""
+        faces = self._at_two_sizes(picture)
+        if faces and faces[0].confidence >= UPRIGHT:
+            return 0, faces
+        looks = [(n, self._at_two_sizes(np.ascontiguousarray(np.rot90(picture, n)))) for n in (1, 2, 3)]
+        turns, best = max(looks, key=lambda look: _sure(look[1]))
+        surer = _sure(best) > BETTER * _sure(faces)
+        stands = not _sure(faces) or best[:1] and best[0].confidence >= UPRIGHT - 0.025
+        return (turns, best) if surer and stands else (0, faces)
 
     def _at_two_sizes(self, picture: np.ndarray) -> list[Found]:
         long = max(picture.shape[:2])
@@ -85,31 +94,26 @@ class Detector:
         return [_read(row, ratio) for row in ([] if rows is None else rows.astype(np.float64))]
 
     def _finer(self, picture: np.ndarray, face: Found) -> Found:
-        """The face with landmarks looked for in a piece of fitting size and its mirror image, averaged."""
-        scale = np.clip(face.box[2], *FINE) / face.box[2]
-        x, y, w, h = face.box
-        side = max(16, round(CUT * max(w, h) * scale))
-        corner = np.array([x + w / 2, y + h / 2]) - side / scale / 2
-        matrix = np.hstack([np.eye(2) * scale, -scale * corner[:, None]])
-        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        piece = _cut(picture, matrix, side, way)
-        here = _nearest(self._look(piece, 1.0), face, matrix)
-        there = _nearest([_mirrored(f, side) for f in self._look(piece[:, ::-1].copy(), 1.0)], face, matrix)
-        seen = [found.landmarks for found in (here, there) if found is not None]
-        if not seen:
-            return face
-        return replace(face, landmarks=(np.mean(seen, 0) - matrix[:, 2]) / scale)
+        """The face with landmarks as seen in pieces of several fitting sizes and their mirror images, averaged."""
+        piece, corner = _cut(picture, face)
+        box = (face.box[0] - corner[0], face.box[1] - corner[1], *face.box[2:])
+        seen = []
+        for width in FINE:
+            scale = width / face.box[2]
+            here = self._look(piece, scale)
+            there = [_mirrored(f, piece.shape[1]) for f in self._look(piece[:, ::-1].copy(), scale)]
+            both = (_nearest(faces, box) for faces in (here, there))
+            seen += [found.landmarks for found in both if found is not None]
+        return replace(face, landmarks=np.mean(seen, 0) + corner) if seen else face
 
 
-def _cut(picture: np.ndarray, matrix: np.ndarray, side: int, way: int) -> np.ndarray:
-    """A square piece; what lies outside of the picture repeats its edge. Shrinks by area, which warpAffine cannot."""
-    scale = matrix[0, 0]
-    if way != cv2.INTER_AREA:
-        return cv2.warpAffine(picture, matrix, (side, side), flags=way, borderMode=cv2.BORDER_REPLICATE)
-    whole = max(side, round(side / scale))
-    same = np.hstack([np.eye(2), matrix[:, 2:] / scale])
-    piece = cv2.warpAffine(picture, same, (whole, whole), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return cv2.resize(piece, (side, side), interpolation=way)
+def _cut(picture: np.ndarray, face: Found) -> tuple[np.ndarray, np.ndarray]:
+    """A square piece around a face, and the (2,) place of its corner. Beyond the picture's edge, the edge goes on."""
+    x, y, w, h = face.box
+    side = max(16, round(CUT * max(w, h)))
+    corner = np.round([x + w / 2 - side / 2, y + h / 2 - side / 2])
+    move = np.array([[1, 0, -corner[0]], [0, 1, -corner[1]]])
+    return cv2.warpAffine(picture, move, (side, side), borderMode=cv2.BORDER_REPLICATE), corner
 
 
 def _read(row: np.ndarray, ratio: np.ndarray) -> Found:
@@ -140,11 +144,8 @@ def overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
     return shared / (one[2] * one[3] + other[2] * other[3] - shared)
 
 
-def _nearest(seen: list[Found], face: Found, matrix: np.ndarray) -> Found | None:
-    """The one in a piece that is the face which the piece was cut for."""
-    scale = matrix[0, 0]
-    x, y = np.array(face.box[:2]) * scale + matrix[:, 2]
-    box = (x, y, face.box[2] * scale, face.box[3] * scale)
+def _nearest(seen: list[Found], box: tuple[float, ...]) -> Found | None:
+    """The face whose box is this one; None if none is."""
     best = max(seen, key=lambda found: overlap(found.box, box), default=None)
     return best if best and overlap(best.box, box) >= SAME else None
 
