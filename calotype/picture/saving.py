@@ -6,46 +6,16 @@ import io
 import os
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-
-from calotype import __version__
 from calotype.errors import CalotypeError
 from calotype.picture import exif as exif_blocks
-from calotype.picture import formats, profile, xmp
-from calotype.picture.exif import Exif
+from calotype.picture import formats, xmp
+from calotype.picture.fitting import Ready, fitted
 from calotype.picture.formats import Format
-from calotype.picture.picture import Metadata, Picture, look, opened
-
-_BAND = 1 << 22  # samples worked on at a time
-_JPEG_EXIF, _JPEG_XMP = 65_527, 65_504  # bytes that one segment of a JPEG holds
-_NO_RESOLUTION = ("webp", "avif", "heic")  # formats that can tell it by EXIF only
-
-
-@dataclass(frozen=True, eq=False)
-class _Ready:
-    """What goes into the file, fitted to its format."""
-
-    colour: np.ndarray  # (H, W, 1 or 3)
-    alpha: np.ndarray | None
-    icc: bytes | None
-    exif: Exif
-    xmp: bytes | None
-    dpi: tuple[float, float] | None
-    quality: int
-
-    @property
-    def samples(self) -> np.ndarray:  # (H, W, 1 to 4)
-        return self.colour if self.alpha is None else np.concatenate([self.colour, self.alpha[:, :, None]], axis=2)
-
-    @property
-    def told(self) -> dict[str, Any]:
-        """Metadata as keywords of Pillow's writers."""
-        values = {"icc_profile": self.icc, "exif": b"Exif\0\0" + exif_blocks.pack(self.exif), "xmp": self.xmp}
-        return {key: value for key, value in values.items() if value}
+from calotype.picture.picture import Picture, look, opened
 
 
 def save(
@@ -71,8 +41,8 @@ def save(
     path = Path(path)
     known = formats.KNOWN[format]
     _check_size(picture, known, path)
-    with _arriving(path) as file:
-        ready, notes = _fitted(picture, known, quality, strip_location, record)
+    with _Arriving(path) as file:
+        ready, notes = fitted(picture, known, quality, strip_location, record)
         _WRITERS[format](ready, file)
     return notes
 
@@ -103,7 +73,7 @@ def _check_size(picture: Picture, known: Format, path: Path) -> None:
     )
 
 
-class _arriving:
+class _Arriving:
     """A file beside `path` that takes its place when the block ends well, and vanishes otherwise, also on Ctrl-C."""
 
     def __init__(self, path: Path):
@@ -112,9 +82,9 @@ class _arriving:
         self.file: BinaryIO | None = None
 
     def __enter__(self) -> BinaryIO:
-        if self.path.is_dir():
-            raise CalotypeError(f"{self.path} is a folder; give the name of a file")
         try:
+            if self.path.is_dir():
+                raise CalotypeError(f"{self.path} is a folder; give the name of a file")
             self.file = open(self.part, "xb")
         except OSError as fault:
             raise self._sentence(fault) from fault
@@ -128,7 +98,7 @@ class _arriving:
             raise self._sentence(own) from own
         finally:
             self._clear()
-        if isinstance(fault, OSError):
+        if isinstance(fault, OSError) and fault.errno:  # without a number it is an encoder's, not the disk's
             raise self._sentence(fault) from fault
 
     def _finish(self) -> None:
@@ -153,146 +123,32 @@ class _arriving:
         return CalotypeError(f"{self.path} cannot be written: {fault.strerror or fault}; choose another name or folder")
 
 
-def _fitted(
-    picture: Picture, known: Format, quality: int, strip_location: bool, record: str
-) -> tuple[_Ready, tuple[str, ...]]:
-    """Pixels and metadata as the format can hold them, and what it could not."""
-    colour, alpha, notes = picture.pixels, picture.alpha, []
-    if colour.dtype == np.uint16 and known.deep < 16:
-        notes.append(f"{known.title} keeps {known.deep} bits only")
-        if known.deep == 8:
-            colour, alpha = _in_8_bits(colour), None if alpha is None else _in_8_bits(alpha)
-    if alpha is not None and not known.has_alpha:
-        notes.append(f"{known.title} has no transparency: laid on white")
-        colour, alpha = _on_white(colour, alpha), None
-    icc, dpi = picture.metadata.icc, picture.metadata.dpi
-    if colour.shape[2] == 1 and (known.name == "webp" or (known.name == "avif" and alpha is not None)):
-        colour, icc = _in_rgb(colour, icc)
-    ready = _Ready(colour, alpha, icc, Exif(), None, dpi, quality)
-    if known.name == "bmp":
-        return replace(ready, icc=None), (*notes, *_bmp_losses(picture.metadata, record))
-    exif = _exif(picture, strip_location, dpi if known.name in _NO_RESOLUTION else None)
-    packet, xmp_notes = _xmp(picture, strip_location, record)
-    ready = replace(ready, exif=exif, xmp=packet)
-    if known.name == "jpeg":
-        ready, jpeg_notes = _in_segments(ready, picture, strip_location)
-        xmp_notes += jpeg_notes
-    return ready, (*notes, *xmp_notes)
-
-
-def _bmp_losses(metadata: Metadata, record: str) -> tuple[str, ...]:
-    held = {"colour profile": metadata.icc, "EXIF": metadata.exif, "XMP": metadata.xmp, "record": record}
-    lost = [what for what, value in held.items() if value]
-    return (f"BMP has no place for {', '.join(lost)}: left out",) if lost else ()
-
-
-def _exif(picture: Picture, strip_location: bool, dpi: tuple[float, float] | None) -> Exif:
-    block = picture.metadata.exif
-    told = exif_blocks.parse(block) if block else Exif()
-    height, width, _ = picture.pixels.shape
-    told = exif_blocks.for_size(told, width, height)
-    told = exif_blocks.without_place(told) if strip_location else told
-    if dpi or (picture.metadata.dpi and exif_blocks.X_RESOLUTION in told.root):
-        told = exif_blocks.with_resolution(told, picture.metadata.dpi)
-    return exif_blocks.with_software(told, f"Calotype {__version__}")
-
-
-def _xmp(picture: Picture, strip_location: bool, record: str) -> tuple[bytes | None, tuple[str, ...]]:
-    height, width, _ = picture.pixels.shape
-    try:
-        return xmp.rewritten(picture.metadata.xmp, width, height, strip_location, record), ()
-    except ValueError:
-        return xmp.rewritten(None, width, height, strip_location, record), ("the XMP is damaged and left out",)
-
-
-def _in_segments(ready: _Ready, picture: Picture, strip_location: bool) -> tuple[_Ready, tuple[str, ...]]:
-    """A JPEG's segments end at 64 KB: the maker's note goes first, then what is still too long."""
-    notes: list[str] = []
-    if len(exif_blocks.pack(ready.exif)) > _JPEG_EXIF:
-        notes.append("the maker's note is too long for JPEG and left out")
-        photo = {tag: entry for tag, entry in ready.exif.photo.items() if tag != exif_blocks.MAKER_NOTE}
-        ready = replace(ready, exif=replace(ready.exif, photo=photo))
-    if len(exif_blocks.pack(ready.exif)) > _JPEG_EXIF:
-        notes.append("the EXIF is too long for JPEG and left out")
-        ready = replace(ready, exif=exif_blocks.with_software(Exif(), f"Calotype {__version__}"))
-    if ready.xmp and len(ready.xmp) > _JPEG_XMP:
-        notes.append("the record and the XMP together are too long for JPEG: the record is left out")
-        ready = replace(ready, xmp=_xmp(picture, strip_location, "")[0])
-    if ready.xmp and len(ready.xmp) > _JPEG_XMP:
-        notes.append("the XMP is too long for JPEG and left out")
-        ready = replace(ready, xmp=None)
-    return ready, tuple(notes)
-
-
-def _in_8_bits(samples: np.ndarray) -> np.ndarray:
-    """16 bits -> 8 bits, rounded: 257 steps to one."""
-    return _by_rows(lambda part: ((part.astype(np.uint32) + 128) // 257).astype(np.uint8), samples)
-
-
-def _on_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Straight alpha laid on white, same type; what was opaque stays bit for bit."""
-    most = int(np.iinfo(colour.dtype).max)
-
-    def laid(part: np.ndarray, cover: np.ndarray) -> np.ndarray:
-        cover = cover[:, :, None].astype(np.uint64)
-        return ((part * cover + most * (most - cover) + most // 2) // most).astype(part.dtype)
-
-    return _by_rows(laid, colour, alpha)
-
-
-def _in_rgb(grey: np.ndarray, icc: bytes | None) -> tuple[np.ndarray, bytes | None]:
-    """Grey -> RGB for formats without grey; through the grey profile, which RGB pixels could not carry."""
-    from PIL import Image
-
-    turned = profile.to_srgb(icc, "L") if icc else None
-    if turned is None:
-        return np.repeat(grey, 3, axis=2), None
-    if grey.dtype == np.uint16:  # Little CMS takes 8 bits from Pillow: a curve of them, read between its points
-        curve = np.asarray(turned(Image.fromarray(np.arange(256, dtype=np.uint8)[None])))[0, :, 0]
-        points = np.interp(np.arange(65_536), np.arange(256) * 257, curve * 257.0)
-        return np.repeat(np.rint(points).astype(np.uint16)[grey], 3, axis=2), profile.srgb()
-    return _by_rows(lambda part: np.asarray(turned(Image.fromarray(part[:, :, 0]))), grey), profile.srgb()
-
-
-def _by_rows(work: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
-    """`work` on some rows at a time, so that its intermediate types never hold a whole picture."""
-    first = arrays[0]
-    rows = max(1, _BAND // max(1, first[0].size))
-    out: np.ndarray | None = None
-    for top in range(0, len(first), rows):
-        part = work(*(array[top : top + rows] for array in arrays))
-        if out is None:
-            out = np.empty((len(first), *part.shape[1:]), part.dtype)
-        out[top : top + rows] = part
-    return out
-
-
-def _pillow(ready: _Ready):
+def _pillow(ready: Ready):
     from PIL import Image
 
     samples = ready.samples
     return Image.fromarray(samples[:, :, 0] if samples.shape[2] == 1 else samples)
 
 
-def _encoded(ready: _Ready, file: BinaryIO, format: str, **how: Any) -> None:
+def _encoded(ready: Ready, file: BinaryIO, format: str, **how: Any) -> None:
     """Through memory: Pillow's own file writing loses the reason when a disk is full."""
     out = io.BytesIO()
     _pillow(ready).save(out, format, **how)
     file.write(out.getbuffer())
 
 
-def _jpeg(ready: _Ready, file: BinaryIO) -> None:
+def _jpeg(ready: Ready, file: BinaryIO) -> None:
     colour = 0 if ready.quality >= 90 else 2  # 4:4:4 or 4:2:0
     dpi = {"dpi": ready.dpi} if ready.dpi and max(ready.dpi) < 65_535 else {}
     _encoded(ready, file, "jpeg", quality=ready.quality, subsampling=colour, **dpi, **ready.told)
 
 
-def _webp(ready: _Ready, file: BinaryIO) -> None:
+def _webp(ready: Ready, file: BinaryIO) -> None:
     how = {"lossless": True, "exact": True, "quality": 75} if ready.quality == 100 else {"quality": ready.quality}
     _encoded(ready, file, "webp", method=4, **how, **ready.told)
 
 
-def _avif(ready: _Ready, file: BinaryIO) -> None:
+def _avif(ready: Ready, file: BinaryIO) -> None:
     # Pillow rewrites a block that tells an orientation; ours is 1, which is also what none means.
     root = {tag: entry for tag, entry in ready.exif.root.items() if tag != exif_blocks.ORIENTATION}
     ready = replace(ready, exif=replace(ready.exif, root=root))
@@ -302,30 +158,30 @@ def _avif(ready: _Ready, file: BinaryIO) -> None:
     _encoded(ready, file, "avif", quality=ready.quality, subsampling=colour, autotiling=False, **ready.told)
 
 
-def _heic(ready: _Ready, file: BinaryIO) -> None:
+def _heic(ready: Ready, file: BinaryIO) -> None:
     from calotype.picture.heif import heic_bytes
 
     file.write(heic_bytes(ready.samples, ready.quality, ready.icc, exif_blocks.pack(ready.exif), ready.xmp))
 
 
-def _bmp(ready: _Ready, file: BinaryIO) -> None:
+def _bmp(ready: Ready, file: BinaryIO) -> None:
     _encoded(ready, file, "bmp", **({"dpi": ready.dpi} if ready.dpi else {}))
 
 
-def _png(ready: _Ready, file: BinaryIO) -> None:
+def _png(ready: Ready, file: BinaryIO) -> None:
     from calotype.picture.png import png_pieces
 
     for piece in png_pieces(ready.samples, ready.icc, exif_blocks.pack(ready.exif), ready.xmp, ready.dpi):
         file.write(piece)
 
 
-def _tiff(ready: _Ready, file: BinaryIO) -> None:
+def _tiff(ready: Ready, file: BinaryIO) -> None:
     from calotype.picture.tiff import write_tiff
 
     write_tiff(file, ready.colour, ready.alpha, ready.icc, ready.exif, ready.xmp, ready.dpi)
 
 
-_WRITERS: dict[str, Callable[[_Ready, BinaryIO], None]] = {
+_WRITERS: dict[str, Callable[[Ready, BinaryIO], None]] = {
     "jpeg": _jpeg,
     "png": _png,
     "webp": _webp,
