@@ -172,8 +172,6 @@ def _through_pillow(samples: np.ndarray, mode: str, icc: bytes | None) -> Pixels
     notes = ()
     if samples.dtype == np.uint16:
         samples, notes = (samples >> 8).astype(np.uint8), (f"of its 16 bits in {mode} 8 are used",)
-    if mode == "LAB":  # a and b are signed in the file, Pillow has them shifted
-        samples = samples ^ np.array([0, 128, 128], np.uint8)
     height, width, _ = samples.shape
     data = np.ascontiguousarray(samples)
     image = Image.frombuffer(mode, (width, height), data, "raw", mode, 0, 1)
