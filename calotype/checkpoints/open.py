@@ -39,16 +39,17 @@ def load(found: Checkpoint, denoise: float | None = None) -> Loaded:
     Raises:
         CalotypeError: unreadable, changed since it was fetched, with code in it, or no network that Calotype knows.
     """
+    _check_file(found.path)
     sha256 = _checked(found)
     resize = 1.0
     if pair := ncnn.pair_of(found.path):
         sha256 = _checked_weights(found, pair[1])
         converted = ncnn.read(*pair)
         state, resize = converted.state, converted.resize
-    elif denoise is None or denoise == 1 or not (found.entry or CATALOG.get(found.name, found)).twin:
-        state = read_state(found.path)
-    else:
+    elif denoise is not None and denoise < 1 and _twin_of(found):
         state, sha256 = _mixed(found, sha256, denoise)
+    else:
+        state = read_state(found.path)
     built = _built(state, found.path)
     if resize != 1:
         built = _resized(built, resize)
@@ -65,19 +66,23 @@ def read_state(path: Path, wrappers: tuple[str, ...] = WRAPPERS) -> dict[str, Te
     Raises:
         CalotypeError: no such file, damaged, with code in it, or without tensors.
     """
-    if not path.is_file():
-        raise CalotypeError(
-            f"{path} is a folder; give the file of weights in it" if path.is_dir() else f"no file {path}"
-        )
-    if path.suffix.lower() not in SUFFIXES:
-        raise CalotypeError(f"{path} is no file of weights; Calotype reads {', '.join(SUFFIXES)}")
+    _check_file(path)
     try:
-        if path.stat().st_size == 0:
-            raise CalotypeError(f"{path} is empty; fetch or copy it again")
         data = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else read_pickle(path)
     except OSError as fault:
         raise CalotypeError(f"{path} cannot be read: {fault.strerror or fault}") from None
     return _tensors(data, path, wrappers)
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise CalotypeError(f"{path} is a folder; give the file of weights in it")
+    if not path.is_file():
+        raise CalotypeError(f"there is no file {path}")
+    if path.suffix.lower() not in SUFFIXES:
+        raise CalotypeError(f"{path} is no file of weights; Calotype reads {', '.join(SUFFIXES)}")
+    if path.stat().st_size == 0:
+        raise CalotypeError(f"{path} is empty; fetch or copy it again")
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -139,9 +144,14 @@ def _checked_weights(found: Checkpoint, weights: Path) -> str:
     return sha256
 
 
+def _twin_of(found: Checkpoint) -> str:
+    entry = found.entry or CATALOG.get(found.name)
+    return entry.twin if entry else ""
+
+
 def _mixed(found: Checkpoint, sha256: str, denoise: float) -> tuple[dict[str, Tensor], str]:
     """denoise * general + (1 - denoise) * twin, tensor by tensor, and both sha256."""
-    twin = (found.entry or CATALOG[found.name]).twin
+    twin = _twin_of(found)
     if found.twin is None:
         raise CalotypeError(
             f"--denoise {denoise:g} mixes {found.name} with {twin}, which is not at hand; "

@@ -70,7 +70,7 @@ class Detector:
         looks = [(n, self._at_two_sizes(np.ascontiguousarray(np.rot90(picture, n)))) for n in (1, 2, 3)]
         turns, best = max(looks, key=lambda look: _sure(look[1]))
         surer = _sure(best) > BETTER * _sure(faces)
-        stands = not _sure(faces) or best[:1] and best[0].confidence >= UPRIGHT - 0.025
+        stands = not _sure(faces) or (best[:1] and best[0].confidence >= UPRIGHT - 0.025)
         return (turns, best) if surer and stands else (0, faces)
 
     def _at_two_sizes(self, picture: np.ndarray) -> list[Found]:

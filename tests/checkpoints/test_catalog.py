@@ -1,0 +1,201 @@
+"""The catalog and the shelf."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from spandrel.architectures.Compact import Compact
+
+from calotype.checkpoints.catalog import BEST_FACES, CATALOG, KINDS, Shelf, digest, known_name
+from calotype.checkpoints.embedded import shipped
+from calotype.errors import CalotypeError
+from calotype.models.restorer import Restorer
+from calotype.settings import Settings
+
+SHIPPED = {
+    "realesrgan-x4plus",
+    "realesrgan-x4plus-anime",
+    "realesr-animevideov3",
+    "realesr-animevideov3-x2",
+    "realesr-animevideov3-x3",
+    "faces-v0",
+    "yunet",
+}
+
+
+@pytest.fixture
+def shelf(tmp_path) -> Shelf:
+    return Shelf(Settings(home=tmp_path / "home"))
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """A person's own upscaler and face restorer."""
+    torch.manual_seed(0)
+    upscaler, faces = tmp_path / "My Upscaler.pth", tmp_path / "faces.pth"
+    torch.save(Compact(num_feat=8, num_conv=1, upscale=2).state_dict(), upscaler)
+    torch.save(Restorer((8, 16), (1, 1)).state_dict(), faces)
+    return upscaler, faces
+
+
+def place(shelf: Shelf, name: str) -> None:
+    """As if it had been fetched."""
+    shelf.folder.mkdir(parents=True, exist_ok=True)
+    (shelf.folder / CATALOG[name].file).write_bytes(b"weights")
+
+
+def test_every_entry_is_whole():
+    for name, entry in CATALOG.items():
+        assert name == entry.name and entry.kind in KINDS and entry.licence and entry.about and "\n" not in entry.about
+        assert entry.ships or re.fullmatch(r"https://github\.com/\S+/" + re.escape(entry.file), entry.url)
+        assert re.fullmatch(r"[0-9a-f]{64}", entry.sha256) or name == "gfpgan-1.2"
+        assert entry.commercial == ("non-commercial" not in entry.licence)
+        assert not entry.twin or entry.twin in CATALOG
+    assert {name for name, entry in CATALOG.items() if entry.ships} == SHIPPED
+    assert [name for name, entry in CATALOG.items() if not entry.commercial] == ["codeformer"]
+
+
+def test_what_ships_is_at_hand_as_it_should_be(shelf):
+    at_hand = {one.name for one in shelf.entries() if one.path}
+    assert at_hand == SHIPPED
+    verdicts = list(shelf.verify())
+    assert {v.name for v in verdicts} == SHIPPED and all(v.good for v in verdicts)
+    for name in SHIPPED:
+        path = shelf.find(name).path
+        size = path.stat().st_size + (path.with_suffix(".bin").stat().st_size if path.suffix == ".param" else 0)
+        assert CATALOG[name].size == size
+
+
+def test_the_cards_tell_the_files_sha256():
+    for folder, file in (("yunet", "face_detection_yunet_2023mar.onnx"), ("faces-v0", "model.safetensors")):
+        assert digest(shipped(folder, file)) in shipped(folder, "CARD.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "known, name",
+    [
+        ("RealESRGAN_x4plus", "realesrgan-x4plus"),
+        ("RealESRGAN_x4plus.pth", "realesrgan-x4plus"),
+        ("RealESRGAN_x4plus_anime_6B", "realesrgan-x4plus-anime"),
+        ("realesr-animevideov3", "realesr-animevideov3"),
+        ("RealESRNet_x4plus", "realesrnet-x4plus"),
+        ("RealESRGAN_x2plus.pth", "realesrgan-x2plus"),
+        ("GFPGANv1.4", "gfpgan-1.4"),
+        ("GFPGANv1.4.pth", "gfpgan-1.4"),
+        ("gfpgan", "gfpgan-1.4"),
+        ("GFPGANCleanv1-NoCE-C2.pth", "gfpgan-1.2"),
+        ("CodeFormer", "codeformer"),
+        ("RestoreFormer", "restoreformer"),
+        ("my-own", "my-own"),
+    ],
+)
+def test_the_names_that_people_know(known, name):
+    assert known_name(known) == name
+
+
+def test_what_is_not_at_hand_is_said_with_its_command(shelf):
+    with pytest.raises(CalotypeError, match=r"gfpgan-1\.4 is not at hand; fetch it: calotype models pull gfpgan-1\.4"):
+        shelf.find("GFPGANv1.4.pth")
+    with pytest.raises(CalotypeError, match=r"no model is named realesrgan-x4plu, did you mean realesrgan-x4plus\?"):
+        shelf.find("realesrgan-x4plu")
+    with pytest.raises(CalotypeError, match=r"there is no file weights/none\.pth"):
+        shelf.find("weights/none.pth")
+    with pytest.raises(CalotypeError, match="is a folder"):
+        shelf.find(str(shelf.folder.parent.parent))
+
+
+def test_a_model_for_something_else_is_refused(shelf):
+    with pytest.raises(CalotypeError, match="faces-v0 is for restoring faces, not for enlarging"):
+        shelf.find("faces-v0", kind="upscale")
+
+
+def test_the_best_face_network_at_hand(shelf):
+    assert shelf.best_faces() == "faces-v0"
+    for name in reversed(BEST_FACES[:-1]):
+        place(shelf, name)
+        assert shelf.best_faces() == name
+
+
+def test_own_files_are_used_where_they_lie(shelf, mine):
+    upscaler, faces = mine
+    found = shelf.add(upscaler, "sharp")
+    assert (found.name, found.path, found.kind) == ("sharp", upscaler, "upscale")
+    assert shelf.add(faces).kind == "faces"
+    again = Shelf(Settings(home=shelf.folder.parent))  # another run
+    assert again.find("sharp", kind="upscale").path == upscaler
+    assert {one.name for one in again.entries() if one.entry is None} == {"sharp", "faces"}
+    assert all(verdict.good for verdict in again.verify("sharp"))
+    assert again.remove("sharp") == upscaler and upscaler.exists()
+    with pytest.raises(CalotypeError, match="no model is named sharp"):
+        again.find("sharp")
+
+
+def test_a_changed_or_lost_own_file_is_noticed(shelf, mine):
+    upscaler, _ = mine
+    shelf.add(upscaler, "sharp")
+    with upscaler.open("ab") as file:
+        file.write(b"x")
+    (verdict,) = shelf.verify("sharp")
+    assert not verdict.good and "should be" in verdict.word
+    upscaler.unlink()
+    with pytest.raises(CalotypeError, match="which is gone"):
+        shelf.find("sharp")
+    assert next(one.path for one in shelf.entries() if one.name == "sharp") is None
+
+
+def test_a_catalog_name_for_a_file_fetched_elsewhere(shelf, mine):
+    upscaler, faces = mine
+    shelf.add(faces, "GFPGANv1.4")
+    assert shelf.find("gfpgan-1.4", kind="faces").path == faces
+    assert shelf.best_faces() == "gfpgan-1.4"
+    with pytest.raises(CalotypeError, match="is for enlarging, and codeformer is for restoring faces"):
+        shelf.add(upscaler, "codeformer")
+    assert shelf.remove("gfpgan-1.4") == faces and faces.exists()
+    assert shelf.best_faces() == "faces-v0"
+
+
+def test_what_cannot_be_added_or_removed(shelf, mine, tmp_path):
+    with pytest.raises(CalotypeError, match="cannot be a model's name"):
+        shelf.add(mine[0])  # "My Upscaler"
+    with pytest.raises(CalotypeError, match="already at hand"):
+        shelf.add(mine[0], "yunet")
+    with pytest.raises(CalotypeError, match="there is no file"):
+        shelf.add(tmp_path / "none.pth", "none")
+    with pytest.raises(CalotypeError, match="comes with the program"):
+        shelf.remove("yunet")
+    with pytest.raises(CalotypeError, match="not at hand"):
+        shelf.remove("gfpgan-1.4")
+    assert not (shelf.folder / "shelf.json").exists()
+
+
+def test_a_fetched_file_is_deleted(shelf):
+    place(shelf, "gfpgan-1.4")
+    path = shelf.remove("gfpgan-1.4")
+    assert not path.exists()
+
+
+def test_a_fetched_file_that_changed_is_noticed(shelf):
+    place(shelf, "gfpgan-1.4")
+    (verdict,) = shelf.verify("gfpgan-1.4")
+    assert not verdict.good and CATALOG["gfpgan-1.4"].sha256 in verdict.word
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"added": {"x": {}}}', '{"added": []}', '{"added": {"x": 3}}'])
+def test_a_damaged_list_is_said(shelf, text):
+    shelf.folder.mkdir(parents=True)
+    (shelf.folder / "shelf.json").write_text(text)
+    with pytest.raises(CalotypeError, match=r"shelf\.json is damaged"):
+        shelf.find("my-own")
+
+
+def test_a_folder_named_like_a_model_does_not_hide_it(shelf, tmp_path, monkeypatch):
+    (tmp_path / "yunet").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert shelf.find("yunet").kind == "detect"
+
+
+def test_the_catalog_needs_no_torch():
+    code = "import sys, calotype.checkpoints.catalog, calotype.checkpoints.fetch; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
