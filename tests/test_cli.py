@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import calotype
 from calotype.album import Album
 from calotype.album.sidecar import sidecar_of
 from calotype.cli import main
@@ -41,6 +42,7 @@ def folder(tmp_path, monkeypatch):
     """An empty folder to work in, with a home of its own."""
     monkeypatch.setenv("CALOTYPE_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("CALOTYPE_OFFLINE", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(Path(calotype.__file__).parents[1]))  # where it isn't installed
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -367,11 +369,11 @@ def test_models_are_listed_and_checked(folder, capsys):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kind", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_run_leaves_whole_files_and_goes_on(folder, kind):
     for n in range(4):
-        draw(folder / f"in/{n}.png", size=(150, 150), seed=n)
-    command = [sys.executable, "-m", "calotype", "upscale", "in", "--model", "realesr-animevideov3", "--json"]
+        draw(folder / f"in/{n}.png", size=(110, 110), seed=n)
+    command = [sys.executable, "-m", "calotype", "upscale", "in", *QUICK, "--json"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in running.stdout:
         if json.loads(line)["event"] == "done":

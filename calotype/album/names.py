@@ -23,6 +23,8 @@ FORMATS = {
     ".heif": "heic",
 }
 
+STAND_INS = {".mpo": ".jpg", ".dib": ".bmp", ".hif": ".heic"}  # read, but written under a better known ending
+
 
 def readable(name: str | os.PathLike) -> str:
     """A name that is safe to show: control and direction-turning characters become their escapes."""
@@ -49,10 +51,10 @@ def format_of(path: Path) -> str | None:
 
 
 def ending(source: Path, format: str) -> str:
-    """The ending of a result: of the wanted format, else the source's own where we write it, else .png."""
+    """The ending of a result: of the wanted format, else the source's own where we write it, else the nearest."""
     if format != "auto" and format_of(source) != format:
         return next(suffix for suffix, name in FORMATS.items() if name == format)
-    return source.suffix if format_of(source) else ".png"
+    return source.suffix if format_of(source) else STAND_INS.get(source.suffix.lower(), ".png")
 
 
 def key(path: Path) -> str:

@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from calotype import __version__
-from calotype.cli import look, models, pictures
+from calotype.cli import bench, look, models, pictures
 from calotype.cli.show import complain, print_json
 from calotype.errors import CalotypeError
 from calotype.options import nearest
@@ -17,7 +17,7 @@ from calotype.options import nearest
 ALL_DONE, USAGE = 0, 2
 HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
 COMMANDS = (pictures.restore, pictures.upscale, pictures.again, look.info, look.doctor)
-GROUPS = {"models": (models.HELP, models.COMMANDS)}
+GROUPS = {"models": (models.HELP, models.COMMANDS), "bench": (bench.HELP, bench.COMMANDS)}
 
 
 def app() -> typer.Typer:

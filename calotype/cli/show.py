@@ -16,7 +16,7 @@ def clean(value: Any) -> Any:
 
 
 def say(text: str, stream: Any = None) -> None:
-    """One line to stdout, or to another stream. Where nobody reads any more (`| head -1`), the work goes on in silence."""
+    """One line to stdout, or another stream. Where nobody reads any more (`| head -1`), work goes on in silence."""
     stream = stream or sys.stdout
     try:
         print(text, file=stream, flush=True)
