@@ -1,0 +1,152 @@
+"""The second-order degradation of Real-ESRGAN: how pictures are made worse to train enlarging networks.
+
+Wang et al. 2021, "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data" (arXiv 2107.10833),
+§3 and figure 2; probabilities and ranges as published for the x4plus network.
+
+Numbers are drawn first, for each picture alone and as plain data (`draw`), then carried out (`carry_out`): so a draw
+can be looked at, kept and repeated, and a picture's result depends on nothing else in its batch. The published program
+draws sizes once for a batch and evens that out with a pool of 180 pictures; here no pool is needed.
+"""
+
+import math
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from calotype.ops.degrade.jpeg import jpeg
+from calotype.ops.degrade.kernels import SIZES, Kernel, KernelRanges, blur, draw_kernel, draw_sinc, weights
+from calotype.ops.degrade.noise import Noise, NoiseRanges, draw_noise, noisy
+
+MODES = ("area", "bilinear", "bicubic")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One round of blur, resize, noise and JPEG; the defaults are the first round."""
+
+    kernels: KernelRanges = KernelRanges()
+    blurred: float = 1.0  # probability
+    resized: tuple[float, float, float] = (0.2, 0.7, 0.1)  # probabilities: larger, smaller, as it is
+    factor: tuple[float, float] = (0.15, 1.5)  # smallest and largest
+    noise: NoiseRanges = NoiseRanges()
+    quality: tuple[float, float] = (30.0, 95.0)  # of JPEG
+
+
+SECOND = Stage(
+    kernels=KernelRanges(sigma=(0.2, 1.5)),
+    blurred=0.8,
+    resized=(0.3, 0.4, 0.3),
+    factor=(0.3, 1.2),
+    noise=NoiseRanges(sigma=(1.0, 25.0), poisson=(0.05, 2.5)),
+)
+
+
+@dataclass(frozen=True)
+class SecondOrder:
+    """The whole recipe."""
+
+    scale: int = 4  # how many times smaller the result is
+    first: Stage = Stage()
+    second: Stage = SECOND
+    sinc: float = 0.8  # probability of the last filter, which rings as sharpened pictures do
+    sinc_sizes: tuple[int, ...] = SIZES
+    sinc_cutoff: tuple[float, float] = (math.pi / 3, math.pi)
+    jpeg_last: float = 0.5  # probability that JPEG comes after the last filter and not before
+
+
+@dataclass(frozen=True)
+class Round:
+    """What was drawn for one stage."""
+
+    kernel: Kernel | None
+    factor: float
+    mode: str
+    noise: Noise
+    quality: float
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What was drawn for one picture: with the seed, all that its degradation depends on."""
+
+    first: Round
+    second: Round
+    sinc: Kernel | None
+    is_jpeg_last: bool
+    mode: str
+    seed: int  # of the noise
+
+
+def second_order(x: Tensor, generator: torch.Generator, recipe: SecondOrder = SecondOrder()) -> Tensor:
+    """Degrades each picture of a batch in its own way.
+
+    Args:
+        x: (N, 3, H, W) RGB in [0, 1], sides of at least `recipe.scale`.
+        generator: on the CPU; gives one seed for each picture, in order.
+
+    Returns:
+        (N, 3, H // scale, W // scale) in [0, 1], in steps of 1/255, on x's device. The same generator state gives the
+        same result on the same device; other devices draw other noise.
+    """
+    draws = [draw(seed, recipe) for seed in seeds(generator, len(x))]
+    return torch.cat([carry_out(picture[None], drawn, recipe.scale) for picture, drawn in zip(x, draws, strict=True)])
+
+
+def seeds(generator: torch.Generator, count: int) -> list[int]:
+    """One after the other, so that the first ones do not depend on how many follow."""
+    return [int(torch.randint(2**62, (), generator=generator)) for _ in range(count)]
+
+
+def draw(seed: int, recipe: SecondOrder) -> Draw:
+    """All numbers of one picture."""
+    chance = Random(seed)
+    first, second = _draw_round(chance, recipe.first), _draw_round(chance, recipe.second)
+    sinc = None
+    if chance.random() < recipe.sinc:
+        sinc = draw_sinc(chance, chance.choice(recipe.sinc_sizes), recipe.sinc_cutoff)
+    return Draw(first, second, sinc, chance.random() < recipe.jpeg_last, chance.choice(MODES), seed)
+
+
+def _draw_round(chance: Random, stage: Stage) -> Round:
+    kernel = draw_kernel(chance, stage.kernels) if chance.random() < stage.blurred else None
+    low, high = stage.factor
+    way = chance.choices(("larger", "smaller", "same"), stage.resized)[0]
+    factor = {"larger": chance.uniform(1, high), "smaller": chance.uniform(low, 1), "same": 1.0}[way]
+    return Round(kernel, factor, chance.choice(MODES), draw_noise(chance, stage.noise), chance.uniform(*stage.quality))
+
+
+def carry_out(x: Tensor, drawn: Draw, scale: int) -> Tensor:
+    """Degrades (N, 3, H, W), all pictures in the same way but for the noise, to (N, 3, H // scale, W // scale)."""
+    height, width = x.shape[-2:]
+    generator = torch.Generator(x.device).manual_seed(drawn.seed)
+
+    first = drawn.first
+    x = _blurred(x, first.kernel)
+    x = resized(x, (height * first.factor, width * first.factor), first.mode)
+    x = noisy(x, first.noise, generator)
+    x = jpeg(x, first.quality)
+
+    second = drawn.second
+    x = _blurred(x, second.kernel)
+    x = resized(x, (height / scale * second.factor, width / scale * second.factor), second.mode)
+    x = noisy(x, second.noise, generator)
+
+    # Only these two orders: others make twisted lines (§3.3).
+    size = (height // scale, width // scale)
+    if drawn.is_jpeg_last:
+        x = jpeg(_blurred(resized(x, size, drawn.mode), drawn.sinc), second.quality)
+    else:
+        x = _blurred(resized(jpeg(x, second.quality), size, drawn.mode), drawn.sinc)
+    return (x * 255).round().clamp(0, 255) / 255
+
+
+def _blurred(x: Tensor, kernel: Kernel | None) -> Tensor:
+    return x if kernel is None else blur(x, weights(kernel))
+
+
+def resized(x: Tensor, size: tuple[float, float], mode: str) -> Tensor:
+    """(N, C, H, W) to `size` rounded down, at least one pixel; as published, without a filter against aliasing."""
+    return F.interpolate(x, [max(1, int(side)) for side in size], mode=mode)
