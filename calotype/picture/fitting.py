@@ -46,13 +46,13 @@ def fitted(
 ) -> tuple[Ready, tuple[str, ...]]:
     """Pixels and metadata as the format can hold them, and what it could not."""
     colour, alpha, notes = picture.pixels, picture.alpha, []
+    if alpha is not None and not known.has_alpha:
+        notes.append(f"{known.title} has no transparency: laid on white")
+        colour, alpha = _on_white(colour, alpha), None
     if colour.dtype == np.uint16 and known.deep < 16:
         notes.append(f"{known.title} keeps {known.deep} bits only")
         if known.deep == 8:
             colour, alpha = _in_8_bits(colour), None if alpha is None else _in_8_bits(alpha)
-    if alpha is not None and not known.has_alpha:
-        notes.append(f"{known.title} has no transparency: laid on white")
-        colour, alpha = _on_white(colour, alpha), None
     icc, dpi = picture.metadata.icc, picture.metadata.dpi
     if colour.shape[2] == 1 and (known.name == "webp" or (known.name == "avif" and alpha is not None)):
         colour, icc = _in_rgb(colour, icc)

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 
+from calotype.errors import CalotypeError
 from calotype.picture.found import Found, Pixels, decoding, split, stretched, unmultiplied
 from calotype.picture.raster import from_pillow
 
@@ -97,7 +98,11 @@ def _depth(data: bytes) -> int:
 
 
 def heic_bytes(samples: np.ndarray, quality: int, icc: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
-    """The file. `samples` is (H, W, 1 to 4) uint8 or uint16; of 16 bits 10 remain."""
+    """The file. `samples` is (H, W, 1 to 4) uint8 or uint16; of 16 bits 10 remain.
+
+    Raises:
+        CalotypeError: a shape that the encoder refuses.
+    """
     import pillow_heif
 
     height, width, channels = samples.shape
@@ -108,5 +113,10 @@ def heic_bytes(samples: np.ndarray, quality: int, icc: bytes | None, exif: bytes
     out = io.BytesIO()
     told = {key: value for key, value in (("icc_profile", icc), ("exif", exif), ("xmp", xmp)) if value}
     chroma = 444 if quality >= 90 else 420
-    file.save(out, quality=quality, chroma=chroma, **told)
+    try:
+        file.save(out, quality=quality, chroma=chroma, **told)
+    except RuntimeError as fault:  # x265 has limits of its own for long thin pictures
+        raise CalotypeError(
+            f"HEIC's encoder does not take {width}x{height} pixels; PNG or TIFF can hold them"
+        ) from fault
     return out.getvalue()
