@@ -4,6 +4,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, ImageCms, ImageDraw, ImageFont
 
@@ -33,21 +34,22 @@ class Window:
 def shown(picture: Picture, most: int, part: tuple[slice, slice] | None = None) -> Image.Image:
     """The picture, or a part of it, laid on white, as RGB in sRGB, its longer side at most `most` pixels."""
     rows, columns = part or (slice(None), slice(None))
-    image = _image(picture.pixels[rows, columns])
-    alpha = None if picture.alpha is None else _image(picture.alpha[rows, columns][..., None])
-    size = _within(image.size, most)
-    if size != image.size:
-        image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
-    image = _srgb(image, picture.metadata.icc)
-    if alpha is not None:
-        white = Image.new("RGB", size, (255, 255, 255))
-        image = Image.composite(image, white, alpha.resize(size, Image.Resampling.BOX, reducing_gap=2.0))
+    image = _srgb(_small(picture.pixels[rows, columns], most), picture.metadata.icc)
+    if picture.alpha is not None:
+        white = Image.new("RGB", image.size, (255, 255, 255))
+        image = Image.composite(image, white, _small(picture.alpha[rows, columns][..., None], most))
     return image
 
 
-def _image(pixels: np.ndarray) -> Image.Image:
-    pixels = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
-    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
+def _small(pixels: np.ndarray, most: int) -> Image.Image:
+    """(H, W, C) pixels as an eight-bit image; reduced first, so that a huge picture is not copied."""
+    height, width = pixels.shape[:2]
+    size = _within((width, height), most)
+    if size != (width, height):
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(pixels.squeeze(2) if pixels.shape[2:] == (1,) else pixels))
 
 
 def _within(size: tuple[int, int], most: int) -> tuple[int, int]:

@@ -169,15 +169,18 @@ def _told(face: FaceRecord) -> list[str]:
 def _overview(before: Picture, faces: tuple[FaceRecord, ...]) -> Image.Image:
     """The picture before, each face in a numbered box."""
     image = shown(before, SMALL)
+    factor = SMALL / max(image.size)
+    image = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
     factor = image.width / before.pixels.shape[1]
     draw = ImageDraw.Draw(image)
-    font = ImageFont.load_default(size=max(13, SMALL // 36))
+    font = ImageFont.load_default(size=SMALL // 24)
     for face in faces:
         x, y, width, height = (v * factor for v in face.box)
         draw.rectangle((x, y, x + width, y + height), outline=ACCENT, width=3)
-        tag = draw.textbbox((x, y), str(face.number), font)
-        draw.rectangle((x, y, tag[2] + 5, tag[3] + 4), fill=ACCENT)
-        draw.text((x + 3, y + 1), str(face.number), (255, 255, 255), font)
+        right, bottom = draw.textbbox((0, 0), str(face.number), font)[2:]
+        above = max(0, y - bottom - 6)  # the number stands on the box, not in the face
+        draw.rectangle((x, above, x + right + 8, above + bottom + 6), fill=ACCENT)
+        draw.text((x + 4, above + 2), str(face.number), (255, 255, 255), font)
     return image
 
 
