@@ -34,6 +34,10 @@ ALLOWED = {
     ("_codecs", "encode"),
     *((module, name) for module in ("builtins", "__builtin__") for name in ("set", "dict", "list", "int", "bytearray")),
 }
+DAMAGE = (  # what torch, zipfile and pickletools raise on damaged files, found by damaging files
+    *(ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError, EOFError, RuntimeError),
+    *(RecursionError, OverflowError, MemoryError, NotImplementedError, zipfile.BadZipFile),
+)
 STRINGS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "BINSTRING", "SHORT_BINSTRING")
 
 
@@ -45,24 +49,13 @@ def read_pickle(path: Path) -> Any:
         OSError: the file cannot be read.
     """
     check_torch(torch.__version__)
-    zipped = zipfile.is_zipfile(path)
     try:
+        zipped = zipfile.is_zipfile(path)
         _check_zip(path) if zipped else _check_old(path)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as fault:
         raise CalotypeError(_refused(path, _named_in(str(fault)))) from None
-    except (zipfile.BadZipFile, NotImplementedError) as fault:
-        raise CalotypeError(f"{path} is damaged ({fault}); fetch or copy it again") from None
-    except (
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        RuntimeError,
-        RecursionError,
-    ) as fault:
+    except DAMAGE as fault:
         reason = str(fault).split("\n")[0][:160]
         raise CalotypeError(
             f"{path} is damaged or was not written by torch ({reason}); fetch or copy it again"
@@ -120,14 +113,31 @@ def _check_old(path: Path) -> None:
         file.seek(0)
         if not start.startswith(b"\x80"):
             raise CalotypeError(f"{path} was not written by torch; give a file with a network's weights")
-        first = _check_names(file, path)
+        program = _Bounded(file, path.stat().st_size)
+        first = _check_names(program, path)
         if first != OLD_NUMBER:
             raise CalotypeError(f"{path} is a plain pickle, not written by torch; save it as .safetensors")
         for _ in range(OLD_PROGRAMS - 1):
-            _check_names(file, path)
+            _check_names(program, path)
 
 
-def _check_names(program: IO[bytes], path: Path) -> int | None:
+class _Bounded:
+    """A file that is never asked for more than it has: a string of declared terabytes is cut, not made room for."""
+
+    def __init__(self, file: IO[bytes], size: int):
+        self._file, self._size = file, size
+
+    def read(self, count: int) -> bytes:
+        return self._file.read(min(count, self._size))
+
+    def readline(self) -> bytes:
+        return self._file.readline(self._size)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+def _check_names(program: Any, path: Path) -> int | None:
     """Reads one pickle without running it; returns its first number.
 
     Raises:
@@ -143,7 +153,7 @@ def _check_names(program: IO[bytes], path: Path) -> int | None:
     return first
 
 
-def _names(program: IO[bytes]) -> Iterator[tuple[str, str] | int]:
+def _names(program: Any) -> Iterator[tuple[str, str] | int]:
     """The (module, name) that a pickle would import, and the numbers in it."""
     strings = ["", ""]
     for code, given, _ in pickletools.genops(program):

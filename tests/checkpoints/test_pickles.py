@@ -1,6 +1,7 @@
 """Nothing in a file of weights is ever run, in whichever of torch's forms it comes."""
 
 import pickle
+import random
 import struct
 import zipfile
 from collections import OrderedDict
@@ -159,6 +160,32 @@ def test_a_tensor_larger_than_its_file_is_refused(tmp_path):
     torch.save({"weight": torch.ones(1).expand(1 << 20, 1 << 20)}, path)
     with pytest.raises(CalotypeError, match="declares"):
         read_state(path)
+
+
+def test_a_string_of_declared_terabytes_is_not_made_room_for(tmp_path):
+    path = tmp_path / "x.pth"
+    path.write_bytes(b"\x80\x04\x8d" + (1 << 45).to_bytes(8, "little") + b"abc.")
+    with pytest.raises(CalotypeError, match="damaged or was not written by torch"):
+        read_state(path)
+
+
+@pytest.mark.parametrize("save", [save_zip, save_old])
+def test_any_damage_ends_in_a_sentence_or_in_finite_weights(tmp_path, save):
+    path, rng = tmp_path / "x.pth", random.Random(0)
+    save({"layer.weight": torch.rand(8, 3), "layer.bias": torch.rand(8)}, path)
+    whole = path.read_bytes()
+    for _ in range(80):
+        data = bytearray(whole)
+        for _ in range(rng.choice([1, 3, 10])):
+            at = rng.randrange(len(data))
+            data[at : at + rng.choice([0, 1, 4])] = rng.randbytes(rng.choice([0, 1, 4]))
+        path.write_bytes(data)
+        try:
+            state = read_state(path)
+        except CalotypeError as fault:
+            assert str(path) in str(fault) and "\n" not in str(fault)
+        else:
+            assert all(torch.isfinite(tensor.float()).all() for tensor in state.values())
 
 
 @pytest.mark.parametrize("version, good", [("2.9.1", False), ("2.10.0", True), ("2.14.1+cpu", True), ("3.0", True)])
