@@ -108,12 +108,12 @@ def test_a_door_opens_without_torch(module):
 
 def test_help_comes_within_half_a_second():
     program = (
-        "import time; begun = time.perf_counter(); from calotype.cli import main; import contextlib, io\n"
-        "with contextlib.redirect_stdout(io.StringIO()): main(['--help'])\n"
-        "print(time.perf_counter() - begun)"
+        "import contextlib, io, time\nfrom calotype.cli import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()):\n    main(['--help'])\n"
+        "print(time.process_time())"  # processor time since the interpreter began: a busy machine changes little
     )
     times = []
-    for _ in range(5):  # the best of some: a busy machine only ever adds
+    for _ in range(3):
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         times.append(float(done.stdout))
-    assert min(times) < 0.5
+    assert sorted(times)[1] < 0.5

@@ -119,11 +119,12 @@ def test_every_face_is_numbered_with_what_became_of_it(tmp_path):
 
 
 def test_boxes_stand_where_the_faces_are():
-    image = np.asarray(_overview(Picture(np.full((1000, 800, 3), 128, np.uint8)), FACES[:1])).astype(int)
+    face = FaceRecord(1, (100.0, 200.0, 300.0, 400.0), LANDMARKS, 0.9, True)
+    image = np.asarray(_overview(Picture(np.full((1000, 800, 3), 128, np.uint8)), (face,))).astype(int)
     marked = np.argwhere((abs(image - ACCENT)).sum(2) < 30)
     factor = SMALL / 1000
-    assert abs(marked.max(0) - np.array([60, 40]) * factor).max() < 3
-    assert abs(marked.min(0)[1] - 10 * factor) < 3
+    assert abs(marked.max(0) - np.array([600, 400]) * factor).max() < 3
+    assert abs(marked.min(0)[1] - 100 * factor) < 3
 
 
 def test_sixteen_bits_grey_and_faces_over_the_edge(tmp_path):
