@@ -66,7 +66,7 @@ def parse(block: bytes | mmap) -> Exif:
     Only what lies wholly inside the block is kept; `is_damaged` tells when something was left out.
 
     Raises:
-        ValueError: no byte order mark, or no first directory.
+        ValueError: no byte order mark, or nothing readable in it.
     """
     with memoryview(block) as view:
         order = {b"II": "<", b"MM": ">"}.get(bytes(view[:2]))
@@ -89,9 +89,9 @@ class _Reader:
 
     def block(self, start: int) -> Exif:
         root = self.directory(start)
-        if not root:
-            raise ValueError("no first directory")
         photo, gps = self.below(root, EXIF_IFD), self.below(root, GPS_IFD)
+        if not (root or photo or gps):
+            raise ValueError("no entries")
         interop = self.below(photo, INTEROP_IFD)
         return Exif(self.order, root, photo, gps, interop, self.is_damaged)
 

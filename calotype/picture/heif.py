@@ -1,6 +1,7 @@
 """HEIC and AVIF. Their decoders turn the picture upright or tell how; EXIF's orientation does not count in them."""
 
 import io
+import re
 
 import numpy as np
 
@@ -49,7 +50,15 @@ def find_avif(data: bytes, name: str) -> Found:
 
     with decoding(name):
         _check_boxes(data)
-        image = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
+        try:
+            image, notes = AvifImagePlugin.AvifImageFile(io.BytesIO(data)), ()
+        except ValueError as fault:
+            if "Exif" not in str(fault):
+                raise
+            # libavif gives up on a picture whose EXIF is malformed: hide that item from it
+            data = re.sub(rb"(infe.{8})Exif", rb"\1none", data, flags=re.DOTALL)
+            image = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
+            notes = ("its EXIF is damaged and left out",)
     info, bits = dict(image.info), _depth(data)
 
     def decode() -> Pixels:
@@ -60,7 +69,7 @@ def find_avif(data: bytes, name: str) -> Found:
             return _deep(data, bits, info.get("icc_profile"), len(image.getbands()))
 
     exif = (info.get("exif") or b"").removeprefix(b"Exif\0\0") or None
-    notes = ("it is animated: the first frame is used",) if image.is_animated else ()
+    notes += ("it is animated: the first frame is used",) if image.is_animated else ()
     return Found((image.height, image.width), decode, exif, info.get("xmp"), notes=notes)
 
 

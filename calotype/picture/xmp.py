@@ -14,6 +14,7 @@ OURS = "http://ns.calotype.org/1.0/"
 _SIZES = {(EXIF, "PixelXDimension"): 0, (EXIF, "PixelYDimension"): 1, (TIFF, "ImageWidth"): 0, (TIFF, "ImageLength"): 1}
 _PLACES = {"City", "State", "Country", "Location", "CountryCode", "CountryName", "ProvinceState", "Sublocation"}
 _PLACES |= {"LocationCreated", "LocationShown", "WorldRegion", "LocationName"}
+_DEEPEST = 100
 _MOST_BYTES = 4 << 20  # a tree takes some fifty times as much memory
 _BEGIN = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
 _EMPTY = (
@@ -66,9 +67,15 @@ def _tree(packet: bytes) -> minidom.Document:
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise ValueError("entities in XMP")
     try:
-        return minidom.parseString(text.encode())
-    except (ExpatError, RecursionError, LookupError, AttributeError, TypeError) as fault:
+        tree = minidom.parseString(text.encode())
+    except (ExpatError, LookupError, AttributeError, TypeError) as fault:
         raise ValueError(f"XMP that is no XML: {fault}") from fault
+    level: list[minidom.Node] = [tree]
+    for _ in range(_DEEPEST):  # minidom recurses; what real programs write is some ten levels deep
+        level = [child for node in level for child in node.childNodes]
+        if not level:
+            return tree
+    raise ValueError("XMP nested too deeply")
 
 
 def _text(packet: bytes) -> str:
@@ -80,10 +87,7 @@ def _text(packet: bytes) -> str:
 
 
 def _written(tree: minidom.Document) -> bytes:
-    try:
-        return "".join(node.toxml() for node in tree.childNodes).encode()
-    except RecursionError as fault:
-        raise ValueError("XMP nested too deeply") from fault
+    return "".join(node.toxml() for node in tree.childNodes).encode()
 
 
 def _elements(tree: minidom.Document) -> list[minidom.Element]:
