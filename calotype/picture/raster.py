@@ -25,9 +25,15 @@ def find_jpeg(data: bytes, name: str) -> Found:
         image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     info = image.info
     notes = ("it holds more than one picture: the first is used",) if "mpoffset" in info else ()
+
+    def decode() -> Pixels:
+        with decoding(name):
+            _check_whole(data)
+        return _decode(image, name, info.get("icc_profile"))
+
     return Found(
         (image.height, image.width),
-        lambda: _decode(image, name, info.get("icc_profile")),
+        decode,
         _plain_exif(info.get("exif")),
         info.get("xmp"),
         _positive(info.get("dpi")) if info.get("jfif_unit") in (1, 2) else None,
@@ -54,6 +60,20 @@ def _check_end(data: bytes) -> None:
         if marker == 0xDA:  # a scan: its data hold no marker but restarts
             following = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]").search(data, at)
             at = following.start() if following else len(data)
+
+
+def _check_whole(data: bytes) -> None:
+    """Data cut short and closed with an end mark (recovered files): libjpeg fills up with grey and only warns.
+
+    An eighth of the size is enough to see the warning, which Pillow does not pass on.
+    """
+    import simplejpeg
+
+    try:
+        simplejpeg.decode_jpeg(data, "GRAY", fastdct=True, min_height=1, min_width=1, min_factor=8, strict=True)
+    except ValueError as fault:  # other warnings are no reason to refuse, other faults are Pillow's to find
+        if "premature end" in str(fault).lower():
+            raise
 
 
 def find_bmp(data: bytes, name: str) -> Found:
