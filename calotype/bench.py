@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from calotype.engine import Engine
+from calotype.errors import CalotypeError
 from calotype.models.network import Network
 from calotype.ops.tile import FEATHER, Blend, grid
 
-SIDE = 224  # of the picture that is drawn for the check
 OVERLAPS = (8, 16, 32, 48, 64)
 
 
@@ -26,12 +26,19 @@ class TileRow:
     mean: float
 
 
-def tiles(engine: Engine, model: str, tile: int = 112, side: int = SIDE) -> Iterator[TileRow]:
-    """Enlarges one picture whole, then in tiles with growing overlap; yields a row for each."""
+def tiles(engine: Engine, model: str, tile: int = 112) -> Iterator[TileRow]:
+    """Enlarges a drawn picture whole and in two by two tiles, with growing overlap; yields a row for each.
+
+    Raises:
+        CalotypeError: a tile so small that the overlaps of the table do not fit.
+    """
+    if tile < 2 * max(OVERLAPS) - 16:
+        raise CalotypeError(f"--tile takes values from {2 * max(OVERLAPS) - 16}, not {tile}")
     network = engine.models.upscaler(model)
-    picture = textured(side)
-    whole = network(picture[None])[0].clamp(0, 1)
     for overlap in OVERLAPS:
+        side = (2 * tile - min(overlap, tile // 2)) // network.multiple * network.multiple
+        picture = textured(side)
+        whole = network(picture[None])[0].clamp(0, 1)
         difference = (tiled(picture, network, tile, overlap) - whole).abs() * 255
         context = (min(overlap, tile // 2) - FEATHER) // 2
         yield TileRow(network.name, tile, overlap, max(0, context), difference.max().item(), difference.mean().item())

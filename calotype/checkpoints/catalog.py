@@ -146,27 +146,12 @@ class Shelf:
         """The name of the best network for faces that is at hand."""
         return next((name for name in BEST_FACES if self._path(CATALOG[name])), None)
 
-    def add(self, file: str | Path, name: str | None = None) -> Checkpoint:
-        """Puts a person's own file on the shelf; it is used where it lies.
-
-        A catalog name may be given for a file that was fetched in another way.
-
-        Raises:
-            CalotypeError: the file cannot be used, or the name is taken or no name.
-        """
-        from calotype.checkpoints.open import load  # torch is only needed where a file is looked into
-
-        path = Path(file).expanduser().absolute()
-        name = known_name(name or path.stem)
-        self._check_name(name)
-        loaded = load(Checkpoint(name, path))
-        if name in CATALOG and CATALOG[name].kind != loaded.kind:
-            raise CalotypeError(f"{path} is for {KINDS[loaded.kind]}, and {name} is for {KINDS[CATALOG[name].kind]}")
-        added = self._added() | {name: {"path": str(path), "kind": loaded.kind, "sha256": digest(path)}}
-        self._write(added=added)
+    def put(self, name: str, path: Path, kind: str) -> Checkpoint:
+        """Writes down a person's own file, which is used where it lies; `checkpoints.add` looks into it first."""
+        self._write(added=self._added() | {name: {"path": str(path), "kind": kind, "sha256": digest(path)}})
         return self.find(name)
 
-    def _check_name(self, name: str) -> None:
+    def check_name(self, name: str) -> None:
         if not re.fullmatch(r"[\w][\w.+-]{0,99}", name):
             raise CalotypeError(f"{name!r} cannot be a model's name; use letters, digits, dots and dashes with --name")
         if name in self._added() or (name in CATALOG and self._path(CATALOG[name])):

@@ -44,8 +44,8 @@ class Entry:
         return in_wheel(self.file) if self.file.endswith(".param") else shipped(*self.file.split("/"))
 
 
-# Sizes and sha256 of fetched files are those that several public projects pin for the official release files; they were
-# not measured here. `pull` refuses what differs and says what it found.
+# Sizes and sha256 of fetched files are those that other public projects pin for the official release files (most in
+# several, realesrnet-x4plus in one); they were not measured here. `pull` refuses what differs and says what it found.
 _TABLE = (
     Entry(
         "realesrgan-x4plus",

@@ -73,7 +73,9 @@ def pull(**values: Any) -> int:
 
 def add(**values: Any) -> int:
     """Put a model file of your own on the list, by a name; it is used where it lies."""
-    found = _shelf(values).add(values["file"], values["name"])
+    from calotype.checkpoints.add import add as put
+
+    found = put(_shelf(values), values["file"], values["name"])
     print(f"{readable(found.name)} -> {readable(found.path)}")
     return 0
 

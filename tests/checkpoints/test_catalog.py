@@ -8,6 +8,7 @@ import pytest
 import torch
 from spandrel.architectures.Compact import Compact
 
+from calotype.checkpoints.add import add
 from calotype.checkpoints.catalog import BEST_FACES, CATALOG, KINDS, Shelf, digest, known_name
 from calotype.checkpoints.embedded import shipped
 from calotype.errors import CalotypeError
@@ -120,9 +121,9 @@ def test_the_best_face_network_at_hand(shelf):
 
 def test_own_files_are_used_where_they_lie(shelf, mine):
     upscaler, faces = mine
-    found = shelf.add(upscaler, "sharp")
+    found = add(shelf, upscaler, "sharp")
     assert (found.name, found.path, found.kind) == ("sharp", upscaler, "upscale")
-    assert shelf.add(faces).kind == "faces"
+    assert add(shelf, faces).kind == "faces"
     again = Shelf(Settings(home=shelf.folder.parent))  # another run
     assert again.find("sharp", kind="upscale").path == upscaler
     assert {one.name for one in again.entries() if one.entry is None} == {"sharp", "faces"}
@@ -134,7 +135,7 @@ def test_own_files_are_used_where_they_lie(shelf, mine):
 
 def test_a_changed_or_lost_own_file_is_noticed(shelf, mine):
     upscaler, _ = mine
-    shelf.add(upscaler, "sharp")
+    add(shelf, upscaler, "sharp")
     with upscaler.open("ab") as file:
         file.write(b"x")
     (verdict,) = shelf.verify("sharp")
@@ -147,22 +148,22 @@ def test_a_changed_or_lost_own_file_is_noticed(shelf, mine):
 
 def test_a_catalog_name_for_a_file_fetched_elsewhere(shelf, mine):
     upscaler, faces = mine
-    shelf.add(faces, "GFPGANv1.4")
+    add(shelf, faces, "GFPGANv1.4")
     assert shelf.find("gfpgan-1.4", kind="faces").path == faces
     assert shelf.best_faces() == "gfpgan-1.4"
     with pytest.raises(CalotypeError, match="is for enlarging, and codeformer is for restoring faces"):
-        shelf.add(upscaler, "codeformer")
+        add(shelf, upscaler, "codeformer")
     assert shelf.remove("gfpgan-1.4") == faces and faces.exists()
     assert shelf.best_faces() == "faces-v0"
 
 
 def test_what_cannot_be_added_or_removed(shelf, mine, tmp_path):
     with pytest.raises(CalotypeError, match="cannot be a model's name"):
-        shelf.add(mine[0])  # "My Upscaler"
+        add(shelf, mine[0])  # "My Upscaler"
     with pytest.raises(CalotypeError, match="already at hand"):
-        shelf.add(mine[0], "yunet")
+        add(shelf, mine[0], "yunet")
     with pytest.raises(CalotypeError, match="there is no file"):
-        shelf.add(tmp_path / "none.pth", "none")
+        add(shelf, tmp_path / "none.pth", "none")
     with pytest.raises(CalotypeError, match="comes with the program"):
         shelf.remove("yunet")
     with pytest.raises(CalotypeError, match="not at hand"):
