@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from calotype.errors import CalotypeError
 
@@ -26,6 +27,7 @@ _FAULTS = (
     struct.error,
     zlib.error,
     MemoryError,
+    Image.DecompressionBombError,
 )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from calotype.picture.found import Found, Pixels, decoding, split
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # in the order the decoder wants
 _XMP_KEY = b"XML:com.adobe.xmp"
 _MOST_TEXT = 32 << 20  # what a compressed chunk may unfold to
 _INCH = 0.0254  # metres
@@ -43,20 +44,21 @@ def find_png(data: bytes, name: str) -> Found:
 
 def _sorted(data: bytes) -> tuple[bytes, dict[bytes, list[bytes]], tuple[str, ...]]:
     """What the decoder needs as a file of its own, all chunks by kind, and what to say."""
-    kept, said, notes = [_SIGNATURE], {}, ()
+    kept, said, notes = {}, {}, ()
     for kind, body, raw, is_sound in _chunks(data):
         is_critical = not kind[0] & 0x20
+        if is_critical and not (is_sound and kind in _PIXEL_CHUNKS):
+            raise ValueError(f"entry {kind.decode('latin-1')} is {'unknown' if is_sound else 'damaged'}")
         if not is_sound:
-            if is_critical:
-                raise ValueError(f"checksum of {kind.decode('latin-1')} is wrong")
             notes += (f"a damaged {kind.decode('latin-1')} entry is left out",)
             continue
+        if kind in _PIXEL_CHUNKS:
+            kept.setdefault(kind, []).append(raw)
         said.setdefault(kind, []).append(body if kind != b"IDAT" else b"")
-        if is_critical or kind == b"tRNS":
-            kept.append(raw)
     if b"acTL" in said:
         notes += ("it is animated: the first frame is used",)
-    return b"".join(kept), said, notes
+    pieces = [raw for kind in _PIXEL_CHUNKS for raw in kept.get(kind, ())[: None if kind == b"IDAT" else 1]]
+    return b"".join([_SIGNATURE, *pieces]), said, notes
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:

@@ -43,7 +43,7 @@ def find_tiff(file: BinaryIO, name: str) -> Found:
         _check_segments(page, length)
         height, width = int(page.imagelength), int(page.imagewidth)
         icc, xmp = _bytes(page, 34675), _bytes(page, 700)
-    _check_samples(page, name)
+        _check_samples(page, name)
     notes = (f"page {number} of {count} is used",) if count > 1 else ()
     notes += ("some entries of its metadata are damaged and left out",) if told.is_damaged else ()
     block = exif_blocks.pack(_about_photo(told))
