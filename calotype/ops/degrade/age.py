@@ -27,7 +27,7 @@ class Wear:
     """How much of everything at amount 1."""
 
     blur: float = 1.4  # sigma of lens and enlarger, pixels
-    grain: float = 0.045  # standard deviation in middle tones, of white
+    grain: float = 0.03  # standard deviation in middle tones, of white
     grain_size: float = 0.8  # sigma, pixels
     fading: float = 0.75  # how far black and white move towards INK and PAPER
     toning: float = 0.6  # how far colours move towards brown
