@@ -142,6 +142,7 @@ def kind_of(task: Any) -> str:
 
 
 def options_of(task: Any) -> dict[str, Any]:
-    """The task as JSON-ready data, its source left out."""
-    data = {spec.name: getattr(task, spec.name) for spec in dataclasses.fields(task) if spec.name != "source"}
+    """The task as JSON-ready data; its source is left out, and its tile, for which the record has the real one."""
+    names = [spec.name for spec in dataclasses.fields(task) if spec.name not in ("source", "tile")]
+    data = {name: getattr(task, name) for name in names}
     return {name: str(value) if isinstance(value, Path) else value for name, value in data.items()}

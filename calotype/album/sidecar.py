@@ -236,9 +236,7 @@ def _in_the_way(target: Path, why: str) -> Standing:
 def _telling(options: dict[str, Any], record: "Record", lossless: bool) -> dict[str, Any]:
     """The options that make a difference to this picture."""
     names = [model.name for model in record.models]
-    idle = {"tile"}
-    if lossless:
-        idle.add("quality")
+    idle = {"quality"} if lossless else set()
     if not any("general-x4v3" in name for name in names):
         idle.add("denoise")
     if not any("codeformer" in name.lower() for name in names):
@@ -272,9 +270,10 @@ def _nearby(path: Path) -> Path:
 
 
 def task_again(story: Story, source: Path) -> Any:
-    """The recorded task, on the source as found.
+    """The recorded task, on the source as found, in tiles as they were then, whatever memory is free now.
 
     Raises:
         CalotypeError: the record asks for something that this version doesn't know.
     """
-    return read_task(story.record.task, {**story.record.options, "source": source})
+    record = story.record
+    return read_task(record.task, {**record.options, "tile": record.computed.get("tile", 0), "source": source})

@@ -42,14 +42,13 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Said | Result]
 
     strengths = Strengths.read(task.strength)
     size = enlarged_size(picture.pixels, task.scale)
-    pixels = yield from enlarge(picture.pixels, upscaler, size, task, models, strengths.background)
+    whole = yield from enlarge(picture.pixels, upscaler, size, task, models, strengths.background)
     alpha = yield from enlarge_alpha(picture.alpha, upscaler, size, task, models)
-    if pixels is picture.pixels:
-        pixels = pixels.copy()
+    pixels = whole.pixels.copy() if whole.pixels is picture.pixels else whole.pixels
     for face in restored.values():
         _paste(pixels, picture.pixels, face, upscaler)
 
-    computed = models.computed(upscaler or network, tile=task.tile, overlap=task.overlap)
+    computed = models.computed(upscaler or network, tile=whole.tile)
     used = [upscaler, network if restored else None]
     yield Result.of(task, picture, picture.then(pixels, alpha), used, computed, faces)
 

@@ -23,7 +23,16 @@ BAND = 128  # rows at a time where no network works
 LONG = 60  # seconds from which the person is told beforehand
 QUICK_MODEL = "realesr-animevideov3"
 
-Work = Generator[Progress | Said, None, np.ndarray]
+
+@dataclass(frozen=True, eq=False)
+class Enlarged:
+    """Pixels, and the side that tiles were allowed to have: 0 where no network worked."""
+
+    pixels: np.ndarray
+    tile: int = 0
+
+
+Work = Generator[Progress | Said, None, Enlarged]
 
 
 def upscale(task: Upscale, models: Models) -> Iterator[Progress | Said | Result]:
@@ -32,11 +41,11 @@ def upscale(task: Upscale, models: Models) -> Iterator[Progress | Said | Result]
     network = models.upscaler(task.model, task.denoise, deep=picture.pixels.dtype == np.uint16)
     size = enlarged_size(picture.pixels, task.scale or network.scale)
 
-    pixels = yield from enlarge(picture.pixels, network, size, task, models)
+    colour = yield from enlarge(picture.pixels, network, size, task, models)
     alpha = yield from enlarge_alpha(picture.alpha, network, size, task, models)
 
-    computed = models.computed(network, tile=task.tile, overlap=task.overlap)
-    yield Result.of(task, picture, picture.then(pixels, alpha), [network], computed)
+    computed = models.computed(network, tile=colour.tile)
+    yield Result.of(task, picture, picture.then(colour.pixels, alpha), [network], computed)
 
 
 def enlarged_size(pixels: np.ndarray, scale: float) -> tuple[int, int]:
@@ -64,26 +73,26 @@ def enlarge(
         CalotypeError: not even the smallest tile fits in memory.
     """
     if network is None or keep == 0:
-        return plainly(pixels, size)
-    done = pixels
-    while size[0] > done.shape[0] * network.scale * 1.05 and network.scale > 1:
-        step = (done.shape[0] * network.scale, done.shape[1] * network.scale)
-        done = yield from _pass(done, network, step, tiling, models)
-    result = yield from _pass(done, network, size, tiling, models)
-    return result if keep == 1 else mixed(result, pixels, keep)
+        return Enlarged(plainly(pixels, size))
+    done = Enlarged(pixels)
+    while size[0] > done.pixels.shape[0] * network.scale * 1.05 and network.scale > 1:
+        step = (done.pixels.shape[0] * network.scale, done.pixels.shape[1] * network.scale)
+        done = yield from _pass(done.pixels, network, step, tiling, models)
+    done = yield from _pass(done.pixels, network, size, tiling, models)
+    return done if keep == 1 else Enlarged(mixed(done.pixels, pixels, keep), done.tile)
 
 
 def enlarge_alpha(
     alpha: np.ndarray | None, network: Network | None, size: tuple[int, int], tiling: Tiling, models: Models
-) -> Work:
+) -> Generator[Progress | Said, None, np.ndarray | None]:
     """(H, W) transparency, or None, through the network or by Lanczos, as the task says."""
     if alpha is None:
         return None
     if alpha.min() == white(alpha.dtype):
         return np.full(size, white(alpha.dtype), alpha.dtype)
     grey = np.ascontiguousarray(alpha[..., None])
-    result = yield from enlarge(grey, network if tiling.alpha == "network" else None, size, tiling, models)
-    return result[..., 0]
+    done = yield from enlarge(grey, network if tiling.alpha == "network" else None, size, tiling, models)
+    return done.pixels[..., 0]
 
 
 def plainly(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -106,9 +115,10 @@ def mixed(result: np.ndarray, pixels: np.ndarray, keep: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Plan:
-    """One shape of tile for the whole picture, and how many go through the network together."""
+    """One shape of tile for the whole picture, the side that bounded it, and how many go through together."""
 
     tiles: Grid
+    side: int
     batch: int
 
 
@@ -120,12 +130,11 @@ def plan(shape: tuple[int, int], network: Network, tiling: Tiling, free: int, mo
         side = max(SMALLEST, min(side, fits // 16 * 16))
     if most:
         side = min(side, most)
-    tiles = grid(*shape, side, tiling.overlap, network.multiple)
-    if not tiling.tile:
-        tiles = _fitted(shape, tiles, tiling.overlap, network.multiple)
+    side = max(SMALLEST, side)
+    tiles = _fitted(shape, grid(*shape, side, tiling.overlap, network.multiple), tiling.overlap, network.multiple)
     area = tiles.rows.tile * tiles.columns.tile
     batch = 1 if network.device.type == "cpu" else int(free * 0.6 / network.bytes_per_pixel / area)
-    return Plan(tiles, max(1, min(8, batch)))
+    return Plan(tiles, side, max(1, min(8, batch)))
 
 
 def _fitted(shape: tuple[int, int], tiles: Grid, overlap: int, multiple: int) -> Grid:
@@ -145,7 +154,7 @@ def _pass(pixels: np.ndarray, network: Network, size: tuple[int, int], tiling: T
     while True:
         chosen = plan(pixels.shape[:2], network, tiling, models.free_memory(network.device), most)
         try:
-            return (yield from _rows(pixels, network, size, chosen))
+            return Enlarged((yield from _rows(pixels, network, size, chosen)), chosen.side)
         except (MemoryError, RuntimeError) as fault:
             if not is_out_of_memory(fault):
                 raise
@@ -159,7 +168,9 @@ def _pass(pixels: np.ndarray, network: Network, size: tuple[int, int], tiling: T
         yield Said(f"out of memory with tiles of {side} pixels, going on with {most}")
 
 
-def _rows(pixels: np.ndarray, network: Network, size: tuple[int, int], chosen: Plan) -> Work:
+def _rows(
+    pixels: np.ndarray, network: Network, size: tuple[int, int], chosen: Plan
+) -> Generator[Progress | Said, None, np.ndarray]:
     result = np.empty((*size, pixels.shape[2]), pixels.dtype)
     tiles, clock, gain = chosen.tiles, Clock(len(chosen.tiles), network), _gain(pixels)
     blend = Blend(tiles, network.scale)

@@ -51,7 +51,7 @@ def whole(pixels, network, scale, **options):
         while True:
             next(work)
     except StopIteration as done:
-        return done.value
+        return done.value.pixels
 
 
 @pytest.fixture(scope="module")
@@ -160,9 +160,9 @@ def test_out_of_memory_halves_the_tile_and_goes_on(exact):
             event = next(work)
             said += [event.text] if isinstance(event, Said) else []
     except StopIteration as done:
-        result = done.value
-    assert said == ["out of memory with tiles of 80 pixels, going on with 40"]
-    assert np.array_equal(result, whole(pixels, network, 4, models=exact, tile=40, overlap=16))
+        result = done.value.pixels
+    assert said == ["out of memory with tiles of 54 pixels, going on with 32"]
+    assert np.array_equal(result, whole(pixels, network, 4, models=exact, tile=32, overlap=16))
 
 
 class Failing(Network):
