@@ -337,3 +337,20 @@ def test_layout_of_a_tiff_does_not_leak_into_exif(tmp_path):
     save(before, tmp_path / "out.jpg", format="jpeg")
     root, _, _ = exif_of(tmp_path / "out.jpg")
     assert set(root) <= {271, 274, 282, 283, 296, 305, 306, 34665, 34853}
+
+
+def test_what_has_no_place_with_us_is_said(tmp_path):
+    from PIL import PngImagePlugin
+
+    info, out = PngImagePlugin.PngInfo(), io.BytesIO()
+    info.add_text("Title", "grandmother")
+    info.add_text("Software", "x")
+    Image.fromarray(PIXELS).save(out, "png", pnginfo=info)
+    assert opened(tmp_path, out.getvalue()).notes == ("its text entries (Title) are not carried over",)
+    block = b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0" + (8).to_bytes(4, "big") + b"\x1c\x02\x78\0\x03abc"
+    app13 = b"\xff\xed" + (len(block) + 2).to_bytes(2, "big") + block
+    data = written("jpeg", comment=b"scan 7")
+    notes = opened(tmp_path, data[:2] + app13 + data[2:]).notes
+    assert notes == ("its IPTC captions are not carried over", "its comment is not carried over")
+    tifffile.imwrite(tmp_path / "a", PIXELS, photometric="rgb", extratags=[(33723, 7, 3, b"abc", True)])
+    assert Picture.open(tmp_path / "a").notes == ("its IPTC captions are not carried over",)

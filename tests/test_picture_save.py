@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -198,11 +200,29 @@ def test_places_that_cannot_be_written(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_closed_folder(tmp_path):
-    tmp_path.chmod(0o500)
+@pytest.fixture
+def closed():
+    """A folder with a picture, neither open to us: root may go anywhere, so for a moment we are nobody."""
+    if not hasattr(os, "geteuid"):
+        pytest.skip("no such permissions here")
+    was = os.geteuid()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        save(picture(), folder / "a.png", format="png")
+        (folder / "a.png").chmod(0)
+        folder.chmod(0o555)
+        if was == 0:
+            os.seteuid(65_534)
+        yield folder
+        os.seteuid(was)
+        folder.chmod(0o700)
+
+
+def test_what_is_closed_to_us(closed):
     with pytest.raises(CalotypeError, match="closed to you"):
-        save(picture(), tmp_path / "a.png", format="png")
+        save(picture(), closed / "b.png", format="png")
+    with pytest.raises(CalotypeError, match="may not be read"):
+        Picture.open(closed / "a.png")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on file sizes")

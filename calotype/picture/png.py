@@ -11,6 +11,7 @@ from calotype.picture.found import Found, Pixels, decoding, split
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # in the order the decoder wants
 _XMP_KEY = b"XML:com.adobe.xmp"
+_PERSONAL = {b"Title", b"Author", b"Description", b"Copyright", b"Comment", b"Creation Time"}
 _MOST_TEXT = 32 << 20  # what a compressed chunk may unfold to
 _INCH = 0.0254  # metres
 
@@ -31,6 +32,8 @@ def find_png(data: bytes, name: str) -> Found:
         gamma = int.from_bytes(said[b"gAMA"][0], "big") / 100_000
         if abs(gamma - 1 / 2.2) > 0.05:
             notes += (f"its gamma of {gamma:.3f} is not carried over: PNG's gAMA without a profile",)
+    texts = sorted(_told_by_text(said))
+    notes += (f"its text entries ({', '.join(texts)}) are not carried over",) if texts else ()
 
     def decode() -> Pixels:
         import imagecodecs
@@ -126,6 +129,12 @@ def _xmp(said: dict[bytes, list[bytes]]) -> bytes | None:
     return None
 
 
+def _told_by_text(said: dict[bytes, list[bytes]]) -> set[str]:
+    """The keywords by which a person may have told something."""
+    keys = {body.partition(b"\0")[0] for kind in (b"tEXt", b"zTXt", b"iTXt") for body in said.get(kind, ())}
+    return {key.decode("latin-1") for key in keys & _PERSONAL}
+
+
 def _dpi(said: dict[bytes, list[bytes]]) -> tuple[float, float] | None:
     for body in said.get(b"pHYs", ()):
         if len(body) == 9 and body[8] == 1:
@@ -140,8 +149,8 @@ def png_pieces(
     """The file, piece by piece. `samples` is (H, W, 1 to 4) uint8 or uint16, alpha last and straight."""
     import imagecodecs
 
-    # Level 5 is about twice as quick as libpng's own choice and the file some 2 % larger.
-    file = memoryview(imagecodecs.png_encode(samples if samples.shape[2] > 1 else samples[:, :, 0], level=5))
+    # Level 3 takes a third of the time of zlib's usual 6; the file grows by 4 %.
+    file = memoryview(imagecodecs.png_encode(samples if samples.shape[2] > 1 else samples[:, :, 0], level=3))
     after_header = len(_SIGNATURE) + 12 + 13
     told = b""
     if icc:

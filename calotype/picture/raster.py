@@ -25,6 +25,8 @@ def find_jpeg(data: bytes, name: str) -> Found:
         image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     info = image.info
     notes = ("it holds more than one picture: the first is used",) if "mpoffset" in info else ()
+    notes += ("its IPTC captions are not carried over",) if 0x0404 in info.get("photoshop", ()) else ()
+    notes += ("its comment is not carried over",) if info.get("comment") else ()
 
     def decode() -> Pixels:
         with decoding(name):

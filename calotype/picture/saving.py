@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import io
 import os
 import secrets
 from collections.abc import Callable
@@ -130,11 +129,15 @@ def _pillow(ready: Ready):
     return Image.fromarray(samples[:, :, 0] if samples.shape[2] == 1 else samples)
 
 
+class _Unnumbered:
+    """A file that only writes: given a file's number, Pillow writes by itself and loses the reason of a failure."""
+
+    def __init__(self, file: BinaryIO):
+        self.write, self.flush = file.write, file.flush
+
+
 def _encoded(ready: Ready, file: BinaryIO, format: str, **how: Any) -> None:
-    """Through memory: Pillow's own file writing loses the reason when a disk is full."""
-    out = io.BytesIO()
-    _pillow(ready).save(out, format, **how)
-    file.write(out.getbuffer())
+    _pillow(ready).save(_Unnumbered(file), format, **how)
 
 
 def _jpeg(ready: Ready, file: BinaryIO) -> None:

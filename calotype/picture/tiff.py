@@ -1,7 +1,6 @@
 """TIFF: tifffile reads the pixels into one array; we write them strip by strip."""
 
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from mmap import ACCESS_READ, mmap
@@ -46,6 +45,7 @@ def find_tiff(file: BinaryIO, name: str) -> Found:
         _check_samples(page, name)
     notes = (f"page {number} of {count} is used",) if count > 1 else ()
     notes += ("some entries of its metadata are damaged and left out",) if told.is_damaged else ()
+    notes += ("its IPTC captions are not carried over",) if 33723 in told.root else ()
     block = exif_blocks.pack(_about_photo(told))
     dpi = exif_blocks.resolution(told) if 282 in told.root else None
     return Found((height, width), lambda: _decode(page, name, icc), block, xmp, dpi, notes=notes)
@@ -222,10 +222,13 @@ def _head(order: str, is_big: bool, directory: int) -> bytes:
 
 
 def _strip(colour: np.ndarray, alpha: np.ndarray | None, order: str) -> bytes:
+    import imagecodecs
+
     samples = colour if alpha is None else np.concatenate([colour, alpha[:, :, None]], axis=2)
     steps = samples.copy()
     steps[:, 1:] -= samples[:, :-1]  # the horizontal predictor; overflow wraps as the format says
-    return zlib.compress(steps.astype(steps.dtype.newbyteorder(order), copy=False).tobytes(), 5)
+    # libdeflate: a zlib stream like any other, twice as quick as zlib and smaller
+    return imagecodecs.deflate_encode(steps.astype(steps.dtype.newbyteorder(order), copy=False).tobytes(), 4)
 
 
 def _layout(
