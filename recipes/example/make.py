@@ -24,7 +24,7 @@ PHOTO = Path(__file__).parents[2] / "examples" / "collins.jpg"
 ORIGINAL = "a8c429c18afa7b0fd5673e598d73a21225d94c864a71bbb3885126fdecb41071"  # sha256 of the portrait's pixels
 CROP = (slice(0, 480), slice(36, 420))  # rows, columns: head and shoulders, 4:5 as prints have it
 SEED = 22  # its scratches spare the face
-WEAR = Wear(grain=0.022, blur=1.7, smaller=1.2, fading=0.95, toning=0.78, stains=0.06)
+WEAR = Wear(grain=0.014, blur=1.3, smaller=1.1, fading=0.95, toning=0.78, stains=0.06, texture=0.006)
 QUALITY = 88
 DATE = "2026:11:23 12:00:00"  # when it was aged; when it was taken is not recorded in the original
 TAGS = {

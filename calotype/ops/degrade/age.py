@@ -83,7 +83,7 @@ def _grain(x: Tensor, generator: torch.Generator, wear: Wear, unit: float) -> Te
 
 def _evened(x: Tensor) -> Tensor:
     """Mean 0 and standard deviation 1."""
-    return (x - x.mean()) / x.std().clamp(min=1e-6)
+    return (x - x.mean()) / x.std(correction=0).clamp(min=1e-6)
 
 
 def _faded(x: Tensor, generator: torch.Generator, wear: Wear, amount: float) -> Tensor:

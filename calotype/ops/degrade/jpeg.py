@@ -53,7 +53,8 @@ def jpeg(x: Tensor, quality: Tensor | float) -> Tensor:
     y, chroma = _split(padded)
     y = _coded(y, table(LUMINANCE, quality))
     chroma = _coded(chroma, table(CHROMINANCE, quality))
-    return (_joined(y, chroma)[..., :height, :width] / 255).to(x.dtype)
+    chroma = chroma[..., : -(-height // 2), : -(-width // 2)]
+    return (_joined(y[..., :height, :width], chroma) / 255).to(x.dtype)
 
 
 def table(base: tuple[tuple[int, ...], ...], quality: Tensor) -> Tensor:
@@ -67,13 +68,15 @@ def table(base: tuple[tuple[int, ...], ...], quality: Tensor) -> Tensor:
 def _split(rgb: Tensor) -> tuple[Tensor, Tensor]:
     """(N, 3, H, W) in 0..255 -> luma (N, 1, H, W) and halved chroma (N, 2, H/2, W/2), whole numbers around 0."""
     ycc = _turned(rgb, TO_YCC).round()
-    return ycc[:, :1] - 128, F.avg_pool2d(ycc[:, 1:], 2).round()
+    sums = F.avg_pool2d(ycc[:, 1:], 2) * 4
+    rounding = torch.arange(sums.shape[-1], device=sums.device) % 2 + 1  # libjpeg's: up and down in turns
+    return ycc[:, :1] - 128, ((sums + rounding) / 4).floor()
 
 
 def _joined(y: Tensor, chroma: Tensor) -> Tensor:
-    """The inverse; chroma is interpolated with weights 3/4 and 1/4, as libjpeg does."""
-    chroma = F.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False)
-    ycc = torch.cat([(y + 128), chroma.round()], 1)
+    """The inverse, for any H and W; chroma is interpolated with weights 3/4 and 1/4, as libjpeg does."""
+    chroma = F.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False).round()
+    ycc = torch.cat([y + 128, chroma[..., : y.shape[-2], : y.shape[-1]]], 1)
     return _turned(ycc, TO_RGB).round().clamp(0, 255)
 
 

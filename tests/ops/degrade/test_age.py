@@ -1,0 +1,66 @@
+"""Old prints: seeded, worse with the amount, in range, and looking old in ways that can be measured."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from calotype.ops.degrade import Wear, age
+
+CLEAN = dict.fromkeys(("grain", "texture", "stains", "vignette", "scratches", "specks"), 0.0)
+
+
+def error(a, b):
+    return (a - b).square().mean().sqrt().item()
+
+
+def test_the_same_seed_ages_the_same_way(photo):
+    before = torch.get_rng_state()
+    assert torch.equal(age(photo, 5), age(photo, 5))
+    assert not torch.equal(age(photo, 5), age(photo, 6))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_nothing_is_nothing_and_more_is_worse(photo):
+    kept = photo.clone()
+    harm = [error(age(photo, 1, amount), photo) for amount in (0, 0.25, 0.5, 1.0)]
+    assert harm[0] == 0 and harm == sorted(harm) and harm[-1] > 0.05
+    assert torch.equal(photo, kept)
+
+
+def test_it_fades_yellows_and_loses_colour():
+    white, black = (age(torch.full((3, 64, 64), v), 0).mean((1, 2)) for v in (1.0, 0.0))
+    assert white[2] < white[1] < white[0] < 0.96 and black.min() > 0.03
+    red = torch.tensor([0.9, 0.1, 0.1])[:, None, None].expand(3, 64, 64)
+    faded = age(red, 0, wear=Wear(**CLEAN)).mean((1, 2))
+    assert faded.max() - faded.min() < 0.5
+
+
+def test_each_kind_of_wear_does_something_and_alone_nothing_else(photo):
+    untouched = Wear(**CLEAN, blur=0, fading=0, toning=0, smaller=1, quality=100)
+    assert error(age(photo, 3, wear=untouched), photo) < 0.02  # JPEG at its best
+    for name in Wear.__dataclass_fields__:
+        worn = Wear(**{**vars(untouched), name: getattr(Wear(), name)})
+        assert name == "grain_size" or not torch.equal(age(photo, 3, wear=worn), age(photo, 3, wear=untouched)), name
+
+
+def test_grain_has_the_strength_it_says():
+    flat = torch.full((3, 256, 256), 0.5)
+    wear = Wear(**{**CLEAN, "grain": 0.04}, blur=0, fading=0, toning=0, smaller=1, quality=100)
+    assert 0.03 < (age(flat, 0, wear=wear).mean(0) - 0.5).std() < 0.05
+
+
+def test_damage_keeps_its_size_in_the_picture():
+    wear = Wear(**{**CLEAN, "scratches": 6.0, "specks": 30.0}, blur=0, fading=0, toning=0, smaller=1, quality=100)
+    shares = []
+    for side in (256, 512, 1024):
+        damaged = (age(torch.full((3, side, side), 0.5), 4, wear=wear) - 0.5).abs().amax(0) > 0.08
+        shares.append(damaged.float().mean().item())
+    assert 0.0002 < shares[1] < 0.03 and max(shares) < 2 * min(shares)
+
+
+@given(height=st.integers(1, 80), width=st.integers(1, 80), seed=st.integers(0, 2**62), amount=st.floats(0.01, 2))
+@settings(max_examples=40, deadline=None)
+def test_any_picture_keeps_its_shape_and_range(height, width, seed, amount):
+    x = torch.rand(3, height, width, generator=torch.Generator().manual_seed(0))
+    y = age(x, seed, amount)
+    assert y.shape == x.shape and y.dtype == x.dtype and y.isfinite().all() and y.min() >= 0 and y.max() <= 1
