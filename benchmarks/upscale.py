@@ -206,6 +206,8 @@ def measured(name: str, options: argparse.Namespace) -> Measured:
     """Sends one contender to work and waits for it."""
     if importlib.util.find_spec(CONTENDERS[name][0]) is None:
         return Measured(name, why="not installed")
+    if name == "original-tiles" and max(cv2.imread(str(options.picture)).shape) <= TILE:
+        return Measured(name, why="one tile: as above")
     if name.startswith("openvino") and not (options.kept / "network.xml").exists():
         done = _started("convert", options)
         if done.returncode:
