@@ -1,5 +1,9 @@
 """What several tests stand on: an engine with the models that ship, and pictures drawn or free."""
 
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does; before torch is imported
+
 import numpy as np
 import pytest
 from PIL import Image
