@@ -140,25 +140,49 @@ def _scratched(x: Tensor, chance: Random, mean: float, unit: float) -> Tensor:
 
 
 def _dusted(x: Tensor, chance: Random, mean: float, unit: float) -> Tensor:
-    """Specks, a third of them hairs (short arcs); most are small, half of them light (dust on the negative)."""
+    """Specks of dust and dirt, in place; each touches only the pixels around it."""
     height, width = x.shape[-2:]
     for _ in range(_count(chance, mean)):
         row, column = chance.uniform(0, height), chance.uniform(0, width)
-        is_hair = chance.random() < 0.2
-        size = chance.lognormvariate(0.0, 0.45) * unit * (6 if is_hair else 1.1)
-        bend, angle = chance.uniform(-0.6, 0.6) if is_hair else 0.0, chance.uniform(0, math.pi)
-        strength, is_light = chance.uniform(0.2, 0.75), chance.random() < 0.6
-        reach = math.ceil(3 * size) + 1
+        speck = _draw_speck(chance, unit)
+        reach = math.ceil(3 * speck.size) + 1
         rows = slice(max(0, int(row) - reach), min(height, int(row) + reach + 1))
         columns = slice(max(0, int(column) - reach), min(width, int(column) + reach + 1))
         part = x[..., rows, columns]
         y, across = _places(part)
-        y, across = y + rows.start - row, across + columns.start - column
-        u = (math.cos(angle) * across + math.sin(angle) * y) / size
-        thin = 0.55 * max(unit, 0.6) if is_hair else size * (0.5 + 0.5 * abs(math.cos(3 * angle)))
-        v = (math.cos(angle) * y - math.sin(angle) * across - bend * size * u**2) / thin
-        x[..., rows, columns] = _covered(part, strength * torch.exp(-(u**4) - v**2), is_light)
+        shape = _shape_of(speck, y + rows.start - row, across + columns.start - column)
+        x[..., rows, columns] = _covered(part, speck.strength * shape, speck.is_light)
     return x
+
+
+@dataclass(frozen=True)
+class Speck:
+    """A grain, or a hair (thin, long, bent). Lengths in pixels."""
+
+    size: float  # half its length
+    thickness: float  # half of it
+    bend: float  # how far the ends lie aside, in sizes
+    angle: float  # radians
+    strength: float  # 0 to 1
+    is_light: bool
+
+
+def _draw_speck(chance: Random, unit: float) -> Speck:
+    """One in five is a hair; most are small; six in ten are light (dust on the negative), the others dirt."""
+    is_hair = chance.random() < 0.2
+    size = chance.lognormvariate(0.0, 0.45) * unit * (6 if is_hair else 1.1)
+    bend, angle = chance.uniform(-0.6, 0.6) if is_hair else 0.0, chance.uniform(0, math.pi)
+    strength, is_light = chance.uniform(0.2, 0.75), chance.random() < 0.6
+    thickness = 0.55 * max(unit, 0.6) if is_hair else size * (0.5 + 0.5 * abs(math.cos(3 * angle)))
+    return Speck(size, thickness, bend, angle, strength, is_light)
+
+
+def _shape_of(speck: Speck, y: Tensor, x: Tensor) -> Tensor:
+    """0 to 1 for each pixel, given its place from the middle of the speck."""
+    cos, sin = math.cos(speck.angle), math.sin(speck.angle)
+    along = (cos * x + sin * y) / speck.size
+    aside = (cos * y - sin * x - speck.bend * speck.size * along**2) / speck.thickness
+    return torch.exp(-(along**4) - aside**2)
 
 
 def _covered(x: Tensor, strength: Tensor, is_light: bool) -> Tensor:
