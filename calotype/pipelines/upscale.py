@@ -70,8 +70,9 @@ def enlarge(
         keep: how much of the network's picture to keep, the rest is plain Lanczos: 0 to 1.
 
     Raises:
-        CalotypeError: not even the smallest tile fits in memory.
+        CalotypeError: the result, or not even the smallest tile, fits in memory.
     """
+    _check_room(pixels, size, models)
     if network is None or keep == 0:
         return Enlarged(plainly(pixels, size))
     done = Enlarged(pixels)
@@ -80,6 +81,17 @@ def enlarge(
         done = yield from _pass(done.pixels, network, step, tiling, models)
     done = yield from _pass(done.pixels, network, size, tiling, models)
     return done if keep == 1 else Enlarged(mixed(done.pixels, pixels, keep), done.tile)
+
+
+def _check_room(pixels: np.ndarray, size: tuple[int, int], models: Models) -> None:
+    """Refuses a result that memory cannot hold (once as pixels, once while it is written), before any work."""
+    needed = 2 * size[0] * size[1] * pixels.shape[2] * pixels.itemsize
+    free = models.free_memory(torch.device("cpu"))
+    if needed > free:
+        raise CalotypeError(
+            f"a result of {size[1]} x {size[0]} pixels needs about {needed / 2**30:.1f} GiB of memory and "
+            f"{free / 2**30:.1f} are free; take a smaller --scale"
+        )
 
 
 def enlarge_alpha(

@@ -230,6 +230,12 @@ def test_long_work_is_announced_with_what_would_be_quicker(monkeypatch, exact):
     assert len(said) == 1 and "this will take about" in said[0] and QUICK in said[0]
 
 
+def test_a_result_beyond_memory_is_refused_before_any_work(settings, exact):
+    bounded = Models(replace(settings, memory=0.01))
+    with pytest.raises(CalotypeError, match=r"5120 x 5120 pixels needs about 0.1 GiB.*--scale"):
+        whole(drawn(80, 80), exact.upscaler(QUICK), 64, models=bounded)
+
+
 def test_settings_bound_the_memory(settings):
     bounded = Models(replace(settings, memory=0.25))
     assert bounded.free_memory(torch.device("cpu")) <= 2**28
