@@ -68,7 +68,8 @@ def _tile_by_tile(network, x, tile: int, scale: int):
 
 
 def ours(model: str, precision: str) -> Run:
-    """This program, as `calotype upscale` runs it."""
+    """This program, as `calotype upscale` runs it: waiting threads sleep, read when torch is imported."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from calotype.engine import Engine
     from calotype.record import Result
     from calotype.settings import Settings
