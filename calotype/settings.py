@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from calotype.errors import CalotypeError
 from calotype.options import about, option, read, visible
 
 
@@ -23,7 +24,7 @@ class Settings:
     )
     threads: int = option(0, "processor threads; 0 takes all cores", least=0, most=1024, env="CALOTYPE_THREADS")
     memory: float = option(
-        0.0, "memory to use at most, in GiB; 0 measures what is free", least=0, env="CALOTYPE_MEMORY"
+        0.0, "memory to use at most, in GiB; 0 measures what is free", least=0, most=1e6, env="CALOTYPE_MEMORY"
     )
     max_pixels: int = option(
         250_000_000, "refuse pictures that declare more pixels than this", least=1, env="CALOTYPE_MAX_PIXELS"
@@ -42,7 +43,15 @@ class Settings:
         for spec in visible(cls):
             text = environ.get(about(spec).env, "")
             if text:
-                values[spec.name] = text.lower() in ("1", "true", "yes", "on") if spec.type is bool else text
+                values[spec.name] = _switch(about(spec).env, text) if spec.type is bool else text
         values |= {name: value for name, value in (given or {}).items() if value is not None}
         settings = read(cls, values)
         return read(cls, {**vars(settings), "home": settings.home.expanduser()})
+
+
+def _switch(name: str, text: str) -> bool:
+    """What an environment variable says; a word that is neither yes nor no must not pass for one."""
+    for words, meant in ((("1", "true", "yes", "on"), True), (("0", "false", "no", "off"), False)):
+        if text.lower() in words:
+            return meant
+    raise CalotypeError(f"{name} is 1 or 0, not {text!r}")
