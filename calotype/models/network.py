@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from calotype.errors import CalotypeError
+
 PROBE = 32  # side of the small picture that tells how much memory a network takes
 SPARE = 2.5  # peak memory of a network over its largest layer's input and output, measured
 
@@ -54,6 +56,11 @@ class Network:
         y = self._run(self._module, x.to(self._input), fidelity)
         if self.dtype != torch.float32 and not torch.isfinite(y).all():
             y = self._run(self._placed(torch.float32), x, fidelity)
+        if not torch.isfinite(y).all():
+            raise CalotypeError(
+                f"the network {self.name} gives no numbers on this picture (NaN or infinity); its file is damaged or "
+                "not made for such pictures, take another model"
+            )
         return y
 
     @torch.inference_mode()
@@ -114,12 +121,15 @@ class Network:
 
 
 def pick_device(wanted: str) -> torch.device:
-    """auto -> CUDA, then Apple's MPS, then the processor."""
-    if wanted != "auto":
-        return torch.device(wanted)
+    """auto -> CUDA, then Apple's MPS, then the processor. Raises CalotypeError for one that is not there."""
+    there = ["cpu"] + ["mps"] * torch.backends.mps.is_available()
     if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        there += ["cuda", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
+    if wanted == "auto":
+        return torch.device("cuda" if "cuda" in there else there[-1])
+    if wanted not in there:
+        raise CalotypeError(f"this machine has no device {wanted}; leave --device out, or take {' or '.join(there)}")
+    return torch.device(wanted)
 
 
 def pick_dtype(device: torch.device, wanted: str, loaded: Loaded | None = None) -> tuple[torch.dtype, str]:

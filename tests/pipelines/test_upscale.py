@@ -10,7 +10,7 @@ from PIL import Image
 
 from calotype.checkpoints.cache import Models
 from calotype.errors import CalotypeError
-from calotype.models.network import Network, has_bfloat16
+from calotype.models.network import Network, has_bfloat16, pick_device
 from calotype.pipelines.upscale import enlarge, enlarged_size, plan
 from calotype.record import Result
 from calotype.settings import Settings
@@ -234,6 +234,36 @@ def test_a_result_beyond_memory_is_refused_before_any_work(settings, exact):
     bounded = Models(replace(settings, memory=0.01))
     with pytest.raises(CalotypeError, match=r"5120 x 5120 pixels needs about 0.1 GiB.*--scale"):
         whole(drawn(80, 80), exact.upscaler(QUICK), 64, models=bounded)
+
+
+def test_a_grey_picture_stored_as_rgb_stays_grey(engine, tmp_path):
+    result = run(engine, drawn(channels=1).repeat(3, 2), tmp_path).picture.pixels
+    assert result.shape == (240, 336, 3)
+    assert (result == result[..., :1]).all()
+
+
+def test_a_network_that_gives_no_numbers_fails_the_picture(exact):
+    loaded = exact.upscaler(QUICK)._loaded
+    spoilt = replace(loaded, call=lambda module, x, fidelity: loaded.call(module, x, fidelity) * float("nan"))
+    broken = Network(spoilt, torch.device("cpu"), torch.float32)
+    with pytest.raises(CalotypeError, match="gives no numbers"):
+        whole(drawn(), broken, 4, models=exact)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "foo", "meta"])
+def test_a_device_that_is_not_there_is_one_sentence(device):
+    with pytest.raises(CalotypeError, match=f"no device {device}; leave --device out"):
+        pick_device(device)
+
+
+@pytest.mark.parametrize(("word", "meant"), [("1", True), ("yes", True), ("off", False), ("0", False)])
+def test_switches_in_the_environment(word, meant):
+    assert Settings.gather({}, {"CALOTYPE_OFFLINE": word}).offline is meant
+
+
+def test_a_switch_that_is_neither_yes_nor_no_is_refused():
+    with pytest.raises(CalotypeError, match="CALOTYPE_OFFLINE is 1 or 0"):
+        Settings.gather({}, {"CALOTYPE_OFFLINE": "banana"})
 
 
 def test_settings_bound_the_memory(settings):
