@@ -80,6 +80,8 @@ class Restore(Tiling, Saving):
     def __post_init__(self) -> None:
         chosen_faces(self.faces)
         Strengths.read(self.strength)
+        if self.aligned and "none" in (self.faces, self.face_model):
+            raise CalotypeError("--aligned restores the one face that the picture is; leave out none")
 
 
 def chosen_faces(text: str) -> str | frozenset[int]:

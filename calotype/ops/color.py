@@ -31,9 +31,21 @@ def luma(x: Tensor) -> Tensor:
     return (x * torch.tensor(LUMA, dtype=x.dtype)[:, None, None]).sum(0, keepdim=True)
 
 
-def is_grey(pixels: np.ndarray, tolerance: float = 0.0) -> bool:
-    """Whether every pixel of (H, W, C) has equal channels, within `tolerance` of white."""
+def grey_kept(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, C) of a grey picture stored as RGB -> its one channel (H, W, 1); anything else comes back as it is.
+
+    Grey is what differs by one 8-bit step at most between channels, as JPEG leaves it.
+    """
     if pixels.shape[2] == 1:
-        return True
-    spread = pixels.max(2).astype(np.int32) - pixels.min(2)
-    return bool(spread.max() <= tolerance * white(pixels.dtype))
+        return pixels
+    step = white(pixels.dtype) // 255
+    for top in range(0, len(pixels), 256):
+        band = pixels[top : top + 256]
+        if (band.max(2) - band.min(2)).max() > step:
+            return pixels
+    return np.ascontiguousarray(pixels[..., 1:2])
+
+
+def coloured(pixels: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """(H, W, C) with as many channels as `like`."""
+    return pixels if pixels.shape[2] == like.shape[2] else pixels.repeat(like.shape[2], 2)

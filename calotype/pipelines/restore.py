@@ -14,10 +14,10 @@ from calotype.errors import CalotypeError
 from calotype.models.detector import Found
 from calotype.models.network import Network
 from calotype.ops import faces as ops
-from calotype.ops.color import luma, to_pixels, to_tensor, white
+from calotype.ops.color import coloured, grey_kept, luma, to_pixels, to_tensor
 from calotype.ops.resize import part
 from calotype.picture import Picture
-from calotype.pipelines.upscale import enlarge, enlarge_alpha, enlarged_size
+from calotype.pipelines.upscale import enlarge, enlarge_alpha, enlarged_size, plainly
 from calotype.record import FaceRecord, Result
 from calotype.tasks import Progress, Restore, Said, Strengths, chosen_faces
 
@@ -26,12 +26,13 @@ TOO_LARGE = 2.0  # a face with this many times the network's pixels has more det
 
 def restore(task: Restore, models: Models) -> Iterator[Progress | Said | Result]:
     """Opens the photo, finds and restores its faces, enlarges the whole, pastes the faces; yields the Result last."""
-    picture = Picture.open(task.source, models.settings.max_pixels)
+    opened = Picture.open(task.source, models.settings.max_pixels)
+    picture = opened.then(grey_kept(opened.pixels), opened.alpha)
     deep = picture.pixels.dtype == np.uint16
     upscaler = None if task.upscaler == "none" else models.upscaler(task.upscaler, task.denoise, deep)
     network = yield from face_network(task, models, deep)
     if task.aligned:
-        yield aligned(task, picture, network, models)
+        yield aligned(task, opened, network, models)
         return
 
     found = find_faces(picture, models) if network or task.faces != "none" else []
@@ -50,14 +51,16 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Said | Result]
 
     computed = models.computed(upscaler or network, tile=whole.tile)
     used = [upscaler, network if restored else None]
-    yield Result.of(task, picture, picture.then(pixels, alpha), used, computed, faces)
+    result = opened.then(coloured(pixels, opened.pixels), alpha)
+    yield Result.of(task, opened, result, used, computed, faces)
 
 
 def face_network(task: Restore, models: Models, deep: bool) -> Generator[Said, None, Network | None]:
     """The network for faces, or None with a word why."""
     if task.face_model == "none" or task.faces == "none":
         return None
-    name = models.shelf.best_faces() if task.face_model == "auto" else task.face_model
+    best = models.preferred_faces or models.shelf.best_faces()
+    name = best if task.face_model == "auto" else task.face_model
     if name is None:
         yield Said("no face network is at hand, so faces are only enlarged; fetch one: calotype models pull gfpgan-1.4")
         return None
@@ -228,16 +231,21 @@ def _resized(crop: Tensor, side: int) -> Tensor:
 
 
 def aligned(task: Restore, picture: Picture, network: Network | None, models: Models) -> Result:
-    """The source is one aligned face: resized to the network's side, drawn, nothing pasted."""
+    """The source is one aligned face: resized to the network's side, drawn, nothing pasted; --scale has no part."""
     if network is None:
         raise CalotypeError(
             f"{task.source}: --aligned needs a face network; fetch one: calotype models pull gfpgan-1.4"
         )
-    size = (network.side, network.side)
-    x = part(picture.pixels, size, slice(0, size[0]), slice(0, size[1])).clamp(0, 1)
-    crop = to_pixels(x, picture.pixels)
+    height, width = picture.pixels.shape[:2]
+    if height != width:
+        raise CalotypeError(f"{task.source} is {width} x {height}: an aligned face is square; leave --aligned out")
     strength = Strengths.read(task.strength).of(1)
+    if strength == 0:
+        return Result.of(task, picture, picture, [], models.computed(network))
+    size, whole = (network.side, network.side), slice(0, network.side)
+    x = part(picture.pixels, size, whole, whole).clamp(0, 1)
+    crop = to_pixels(x, picture.pixels)
     drawn = x + strength * (draw_face(crop, network, task.fidelity) - x)
-    alpha = None if picture.alpha is None else np.full(size, white(crop.dtype), crop.dtype)
+    alpha = None if picture.alpha is None else plainly(picture.alpha[..., None], size)[..., 0]
     result = picture.then(to_pixels(drawn, picture.pixels), alpha)
     return Result.of(task, picture, result, [network], models.computed(network))

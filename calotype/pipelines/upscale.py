@@ -11,7 +11,7 @@ from torch import Tensor
 from calotype.checkpoints.cache import Models
 from calotype.errors import CalotypeError
 from calotype.models.network import Network, is_out_of_memory
-from calotype.ops.color import to_pixels, to_tensor, white
+from calotype.ops.color import coloured, grey_kept, to_pixels, to_tensor, white
 from calotype.ops.resize import Resizer, part
 from calotype.ops.tile import SMALLEST, Blend, Grid, grid
 from calotype.picture import Picture
@@ -41,11 +41,12 @@ def upscale(task: Upscale, models: Models) -> Iterator[Progress | Said | Result]
     network = models.upscaler(task.model, task.denoise, deep=picture.pixels.dtype == np.uint16)
     size = enlarged_size(picture.pixels, task.scale or network.scale)
 
-    colour = yield from enlarge(picture.pixels, network, size, task, models)
+    colour = yield from enlarge(grey_kept(picture.pixels), network, size, task, models)
     alpha = yield from enlarge_alpha(picture.alpha, network, size, task, models)
 
     computed = models.computed(network, tile=colour.tile)
-    yield Result.of(task, picture, picture.then(colour.pixels, alpha), [network], computed)
+    result = picture.then(coloured(colour.pixels, picture.pixels), alpha)
+    yield Result.of(task, picture, result, [network], computed)
 
 
 def enlarged_size(pixels: np.ndarray, scale: float) -> tuple[int, int]:

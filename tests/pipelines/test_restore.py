@@ -124,6 +124,28 @@ def test_an_aligned_face_comes_out_at_the_networks_side(engine, old_photo, tmp_p
     assert [model.name for model in result.record.models] == ["faces-v0"]
 
 
+def test_an_aligned_face_keeps_its_alpha_must_be_square_and_is_itself_at_strength_0(engine, old_photo, tmp_path):
+    face = Image.open(old_photo).crop((60, 10, 150, 100))
+    face.putalpha(128)
+    face.save(tmp_path / "face.png")
+    assert (restored(engine, tmp_path / "face.png", aligned=True).picture.alpha == 128).all()
+    same = restored(engine, tmp_path / "face.png", aligned=True, strength="0").picture.pixels
+    assert np.array_equal(same, np.asarray(face)[..., :3])
+    face.crop((0, 0, 90, 60)).save(tmp_path / "wide.png")
+    with pytest.raises(CalotypeError, match="an aligned face is square"):
+        restored(engine, tmp_path / "wide.png", aligned=True)
+    with pytest.raises(CalotypeError, match="leave out none"):
+        Restore(source=tmp_path / "face.png", aligned=True, faces="none")
+
+
+def test_a_grey_photo_stored_as_rgb_stays_grey_with_its_face_drawn(engine, old_photo, tmp_path):
+    path = tmp_path / "grey.png"
+    Image.open(old_photo).convert("L").convert("RGB").save(path)
+    result = restored(engine, path)
+    assert result.record.faces[0].treated
+    assert (result.picture.pixels == result.picture.pixels[..., :1]).all()
+
+
 def test_the_record_names_the_models_and_what_was_computed(engine, old_photo):
     record = restored(engine, old_photo).record
     assert [model.name for model in record.models] == [QUICK, "faces-v0"]
