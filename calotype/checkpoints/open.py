@@ -110,7 +110,7 @@ def _tensors(data: Any, path: Path, wrappers: tuple[str, ...]) -> dict[str, Tens
     for key, tensor in state.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
             raise CalotypeError(f"{path} holds {key} in a form that Calotype does not read (sparse or quantised)")
-        if any(int(number) > LARGEST_INDEX for number in re.findall(r"(?<![0-9])[0-9]{1,9}(?![0-9])", key)):
+        if any(len(number) > 9 or int(number) > LARGEST_INDEX for number in re.findall(r"[0-9]+", key)):
             raise CalotypeError(f"{path} is no network that Calotype knows: it has a key {key[:80]}")
     _check_sizes(state, path)
     return state
