@@ -45,6 +45,14 @@ class Today:
                     found[checkpoint.name] = self._sha256(checkpoint, record)
         return found
 
+    def recorded(self, record: "Record") -> dict[str, str]:
+        """Checksums of just the models that the record names, as far as they are at hand."""
+        found = {}
+        for model in record.models:
+            with contextlib.suppress(CalotypeError):
+                found[model.name] = self._sha256(self._shelf.find(model.name), record)
+        return found
+
     def _asked(self, record: "Record") -> list[str]:
         names = [str(record.options.get(option)) for option in ASKED if record.options.get(option)]
         best = self._shelf.best_faces()

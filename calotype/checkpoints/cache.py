@@ -22,6 +22,7 @@ class Models:
         self.settings = settings
         self.shelf = Shelf(settings)
         self.device = pick_device(settings.device)
+        self.preferred_faces: str | None = None  # what "auto" means, where a record says it
         self._kept: dict[tuple, Any] = {}
 
     def upscaler(self, name: str, denoise: float = 0.5, deep: bool = False) -> Network:
@@ -71,7 +72,13 @@ class Models:
     def computed(self, network: Network | None, **more: Any) -> dict[str, Any]:
         """What else the bits of a result depend on, for its record."""
         dtype = str(network.dtype).removeprefix("torch.") if network else "float32"
-        return {"torch": torch.__version__.partition("+")[0], "device": self.device.type, "precision": dtype, **more}
+        return {
+            "torch": torch.__version__.partition("+")[0],
+            "device": self.device.type,
+            "precision": dtype,
+            "threads": torch.get_num_threads(),
+            **more,
+        }
 
 
 def _left_in_container() -> int:

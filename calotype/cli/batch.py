@@ -32,7 +32,16 @@ LEAST_FREE = 16 * 2**20  # bytes; with less, minutes of work would end in nothin
 class Batch:
     """Runs the items of a plan. `make_task(source)` says what is asked for each."""
 
-    def __init__(self, plan: Plan, album: Album, settings: Settings, make_task: Callable[[Path], Any], show: Quiet):
+    def __init__(
+        self,
+        plan: Plan,
+        album: Album,
+        settings: Settings,
+        make_task: Callable[[Path], Any],
+        show: Quiet,
+        faces: str | None = None,
+    ):
+        self._faces = faces  # what `--face-model auto` stands for, where a record says it
         self._plan, self._album, self._settings, self._show = plan, album, settings, show
         self._make_task, self._today = make_task, Today(settings)
         self._engine: Engine | None = None
@@ -127,7 +136,7 @@ class Batch:
 
         kept = keep(result, item, task, self._album)
         seconds = time.monotonic() - begun
-        for sentence in kept.said:
+        for sentence in (*result.record.said, *kept.said):
             self._show.tell("said", source=names["source"], text=sentence)
         if self._sheet:
             self._sheet.add(item.source, item.target, result, seconds)
@@ -141,6 +150,7 @@ class Batch:
             from calotype.engine import Engine
 
             self._engine = Engine(self._settings)
+            self._engine.models.preferred_faces = self._faces
         return self._engine
 
     def _summary(self, seconds: float, interrupted: bool) -> None:

@@ -11,7 +11,7 @@ from calotype.cli.show import Quiet, listener
 from calotype.errors import CalotypeError
 from calotype.options import read
 from calotype.settings import Settings
-from calotype.tasks import TASKS, Restore, Strengths, chosen_faces, read_task
+from calotype.tasks import TASKS, read_task
 
 INPUTS = argument("inputs", list[Path], "pictures, folders of pictures, or patterns such as 'scans/*.jpg'", "INPUT")
 TELL = (
@@ -51,17 +51,10 @@ def _batch(kind: str, values: dict[str, Any]) -> int:
     album = read(Album, given(Album, values))
     asked = given(cls, values)
     task = read_task(kind, {**asked, "source": "x"})
-    _check_faces(task)  # every flag is checked before anything is done
     check_models(task, settings)
     show = _listener(values)
     chosen = plan(values["inputs"], album, task.format)
     return Batch(chosen, album, settings, lambda source: read_task(kind, {**asked, "source": source}), show).run()
-
-
-def _check_faces(task: Any) -> None:
-    if isinstance(task, Restore):
-        chosen_faces(task.faces)
-        Strengths.read(task.strength)
 
 
 def _listener(values: dict[str, Any]) -> Quiet:
@@ -87,7 +80,7 @@ def again(**values: Any) -> int:
         raise CalotypeError(f"-o {readable(target)} names no picture file; give one, such as again.png")
     chosen = plan([source], album)
     show = _listener(values)
-    status = Batch(chosen, album, settings, lambda source: task, show).run()
+    status = Batch(chosen, album, settings, lambda source: task, show, _faces(story.record)).run()
     return status or _compare(story, chosen.items[0], show)
 
 
@@ -103,8 +96,8 @@ shape(
 
 
 def _computed(recorded: dict[str, Any]) -> dict[str, Any]:
-    """The number format decides about bits, so it is taken from the record."""
-    return {name: recorded[name] for name in ("precision", "device") if isinstance(recorded.get(name), str)}
+    """What decides about bits is taken from the record."""
+    return {name: recorded[name] for name in ("precision", "device", "threads") if name in recorded}
 
 
 def _target(story: Any) -> Path:
@@ -118,7 +111,7 @@ def _target(story: Any) -> Path:
 def _check_models(story: Any, settings: Settings) -> None:
     from calotype.album.today import Today
 
-    now = Today(settings).models(story.record)
+    now = Today(settings).recorded(story.record)
     for model in story.record.models:
         if now.get(model.name) != model.sha256:
             state = "has other bytes now" if now.get(model.name) else "isn't at hand"
@@ -128,6 +121,13 @@ def _check_models(story: Any, settings: Settings) -> None:
             )
 
 
+def _faces(record: Any) -> str | None:
+    """The face network that was used then; by its place in the record, after the upscaler."""
+    if record.task != "restore" or not any(face.treated for face in record.faces):
+        return None
+    return record.models[-1].name if record.models else None
+
+
 def _compare(story: Any, item: Item, show: Quiet) -> int:
     from calotype.album.sidecar import read_story, sha256_of
 
@@ -135,9 +135,9 @@ def _compare(story: Any, item: Item, show: Quiet) -> int:
     if old and old == sha256_of(item.target):
         text = "the same to the last byte"
     elif old:
-        text = "not the same bytes as the first time" + _why(
-            story.record.computed, read_story(item.target).record.computed
-        )
+        now = read_story(item.target).record
+        then = story.record.computed | {"source": story.record.source_name}
+        text = "not the same bytes as the first time" + _why(then, now.computed | {"source": now.source_name})
     else:
         text = "the record doesn't tell the bytes of its result, so they can't be compared"
     show.tell("compared", source=str(item.source), target=str(item.target), same=text.startswith("the same"), text=text)
