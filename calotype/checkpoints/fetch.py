@@ -53,8 +53,9 @@ def pull(entry: Entry, settings: Settings) -> Iterator[Progress | Said]:
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         yield from _until_whole(entry, part)
-        yield from _checked(entry, part, shelf)
+        said = list(_checked(entry, part, shelf))
         part.replace(target)
+        yield from said  # last, so that nobody who stops listening loses the file
     except OSError as fault:
         raise CalotypeError(f"{part} cannot be written: {fault.strerror or fault}; make room or set --home") from None
 

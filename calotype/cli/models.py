@@ -14,6 +14,7 @@ from calotype.cli.show import complain, print_json, table
 from calotype.errors import CalotypeError
 from calotype.options import nearest
 from calotype.settings import Settings
+from calotype.tasks import Said
 
 if TYPE_CHECKING:
     from calotype.checkpoints.catalog import Listed, Shelf
@@ -58,11 +59,12 @@ def pull(**values: Any) -> int:
             f"no model is named {readable(name)}{nearest(name, CATALOG)}; calotype models list shows all"
         )
     entry = CATALOG[name]
-    if not entry.commercial and not values["json"]:
-        complain(f"{name} is under the {entry.licence}: not for commercial use")
     for step in _shown(fetch(entry, settings), values["json"]):
         if values["json"]:
-            print_json({"event": "progress", "model": name, **dataclasses.asdict(step)})
+            kind = "said" if isinstance(step, Said) else "progress"
+            print_json({"event": kind, "model": name, **dataclasses.asdict(step)})
+        elif isinstance(step, Said):
+            complain(step.text)
     path = _listed(_shelf(values), name).path
     if values["json"]:
         print_json({"event": "done", "model": name, "path": str(path)})
@@ -153,6 +155,9 @@ def _shown(steps: Any, as_json: bool) -> Iterator[Any]:
     with _bar(sys.stderr.isatty() and not as_json) as bar, contextlib.closing(steps):
         drawn = bar.add_task("", total=None) if bar else None
         for step in steps:
+            if isinstance(step, Said):
+                yield step
+                continue
             if bar:
                 bar.update(drawn, completed=step.done, total=step.total)
             if step.done == step.total or time.monotonic() - last > 0.2:

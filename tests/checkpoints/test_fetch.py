@@ -13,6 +13,7 @@ import pytest
 
 from calotype.checkpoints.catalog import CATALOG, Entry, Shelf
 from calotype.checkpoints.fetch import pull
+from calotype.cli import main
 from calotype.errors import CalotypeError
 from calotype.settings import Settings
 from calotype.tasks import Progress, Said
@@ -242,3 +243,17 @@ def test_what_was_fetched_is_on_the_shelf(server, settings, monkeypatch):
     list(pull(known, settings))
     assert shelf.find("x").sha256 == SHA256
     assert [verdict.good for verdict in shelf.verify("x")] == [True]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_command_fetches_what_has_something_to_say(server, tmp_path, monkeypatch, capsys, as_json):
+    """Not for commercial use, no sha256 known: both are said, and the file is kept."""
+    spoken = dataclasses.replace(entry(server, licence="CC-BY-NC", sha256=""), commercial=False)
+    monkeypatch.setitem(CATALOG, "x", spoken)
+    status = main(["models", "pull", "x", "--home", str(tmp_path / "home"), *["--json"] * as_json])
+    out, err = capsys.readouterr()
+    assert status == 0, err
+    words = out if as_json else err
+    assert "CC-BY-NC" in words and SHA256 in words
+    assert (tmp_path / "home" / "models" / "x.pth").read_bytes() == DATA
+    assert not list((tmp_path / "home").rglob("*.part"))
