@@ -270,6 +270,37 @@ def test_a_comparison_and_a_report(folder, capsys):
     assert (folder / "out/a.png.json").exists(), "what the first run left out is made up for"
 
 
+def test_what_is_not_ours_is_never_replaced_by_what_stands_beside_a_result(folder, capsys):
+    """A person's own photo-compare.jpg, and a person's own photo.png.json."""
+    draw(Path("in/photo.jpg"))
+    own = draw(Path("in/photo-compare.jpg"), seed=1).read_bytes()
+    args = ["upscale", "in/photo.jpg", "-n", "realesr-animevideov3", "-o", "in", "--format", "png", "--compare"]
+    assert main(args) == 1
+    assert "not ours" in capsys.readouterr().err
+    assert Path("in/photo-compare.jpg").read_bytes() == own and not Path("in/photo.png").exists()
+    Path("in/photo.png.json").write_text('{"my": "notes"}')
+    assert main(args[:-1]) == 1
+    assert main([*args[:-1], "--no-sidecar"]) == 0
+    assert Path("in/photo.png.json").read_text() == '{"my": "notes"}'
+
+
+def test_a_comparison_takes_no_name_of_another_picture(folder):
+    for name in ("photo.jpg", "photo-compare.jpg"):
+        draw(Path("in") / name)
+    both = ["in/photo-compare.jpg", "in/photo.jpg"]
+    assert main(["upscale", *both, "-n", "realesr-animevideov3", "-o", "out", "--compare"]) == 0
+    pictures = {path.name for path in Path("out").iterdir() if path.suffix != ".json"}
+    assert len(pictures) == 4
+    assert main(["upscale", *both, "-n", "realesr-animevideov3", "-o", "out", "--compare", "-q"]) == 0
+
+
+def test_a_comparison_can_be_asked_for_afterwards(folder):
+    draw(Path("a.png"))
+    assert main(["upscale", "a.png", "-n", "realesr-animevideov3"]) == 0
+    assert main(["upscale", "a.png", "-n", "realesr-animevideov3", "--compare", "--format", "png"]) == 0
+    assert Path("out/a-compare.jpg").is_file()
+
+
 def test_into_the_folder_of_the_sources_and_again(folder, capsys):
     draw(folder / "a.png")
     command = ["restore", ".", *PLAIN, "-o", ".", "--suffix", "-restored", "--compare"]

@@ -74,7 +74,7 @@ def plan(inputs: Sequence[str | Path], album: Album, format: str = "auto") -> Pl
     if not any(f.fault is None for f in found):
         raise CalotypeError(found[0].fault if found else _nothing(inputs, strangers))
     if _is_file_name(album.out):
-        items = [_single(found, album.out, format)]
+        items = [_single(found, album, format)]
     else:
         _make_folder(album.out)
         items = _named(_without_results(found, album, format), album, format)
@@ -159,13 +159,15 @@ def _is_file_name(out: Path) -> bool:
     return format_of(out) is not None and not out.is_dir()
 
 
-def _single(found: list[_Found], out: Path, format: str) -> Item:
+def _single(found: list[_Found], album: Album, format: str) -> Item:
+    out = album.out
     if len(found) > 1:
         raise CalotypeError(f"-o {readable(out)} names one file, but there are {len(found)} pictures; give a folder")
     if format not in ("auto", format_of(out)):
         raise CalotypeError(f"-o {readable(out)} and --format {format} ask for two formats; leave --format out")
     _make_folder(out.parent)
-    fault = "its result would take its own place" if _same(found[0].source, out) else None
+    is_own_place = any(_same(found[0].source, place) for place in _places(out, album))
+    fault = "its result would take its own place" if is_own_place else None
     return Item(found[0].source, out, fault and f"{readable(out)}: {fault}; give another name with -o")
 
 
@@ -204,15 +206,21 @@ def _named(found: list[_Found], album: Album, format: str) -> list[Item]:
     taken = {key(one.source): one for one in found}
     items = []
     for one in found:
-        target = next(t for t in _candidates(one, album, format) if taken.get(key(t), one) is one)
-        taken[key(target)] = one
+        candidates = _candidates(one, album, format)
+        target = next(t for t in candidates if all(taken.get(key(p), one) is one for p in _places(t, album)))
+        taken |= {key(place): one for place in _places(target, album)}
         fault = one.fault
-        if fault is None and _same(one.source, target):
+        if fault is None and any(_same(one.source, place) for place in _places(target, album)):
             fault = (
                 f"the result of {readable(one.source)} would take its own place; give -o another folder, or --suffix"
             )
         items.append(Item(one.source, target, fault))
     return items
+
+
+def _places(target: Path, album: Album) -> list[Path]:
+    """All pictures that a run writes for one target."""
+    return [target, beside(target, "-compare", ".jpg")] if album.compare else [target]
 
 
 def _candidates(one: _Found, album: Album, format: str) -> Iterator[Path]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from calotype.album.inputs import Album, Item
 from calotype.album.names import beside, format_of, readable
-from calotype.album.sidecar import sha256_of, sidecar_of, write_sidecar
+from calotype.album.sidecar import is_result, is_sidecar, sha256_of, sidecar_of, write_sidecar
 from calotype.errors import CalotypeError
 
 if TYPE_CHECKING:
@@ -19,6 +19,22 @@ class Kept:
 
     sha256: str
     said: tuple[str, ...]
+
+
+def check_places(item: Item, album: Album) -> None:
+    """What a run writes beside a result must not take the place of a file that is not ours; asked before any work.
+
+    Raises:
+        CalotypeError: naming that file. With --overwrite it may be replaced.
+    """
+    if album.overwrite:
+        return
+    beside_it = sidecar_of(item.target)
+    if album.sidecar and beside_it.exists() and not is_sidecar(beside_it):
+        raise CalotypeError(f"{readable(beside_it)} exists and is not ours; give --no-sidecar, --suffix or --overwrite")
+    comparison = beside(item.target, "-compare", ".jpg")
+    if album.compare and comparison.exists() and not is_result(item.target):
+        raise CalotypeError(f"{readable(comparison)} exists and is not ours; give --suffix or --overwrite")
 
 
 def keep(result: "Result", item: Item, task: Any, album: Album) -> Kept:
@@ -38,8 +54,8 @@ def keep(result: "Result", item: Item, task: Any, album: Album) -> Kept:
     sha256 = sha256_of(target)
     if album.sidecar:
         write_sidecar(result.record, item.source, target, sha256)
-    else:
-        sidecar_of(target).unlink(missing_ok=True)  # of a result that is no more
+    elif is_sidecar(sidecar_of(target)):
+        sidecar_of(target).unlink()  # of a result that is no more
     if album.compare:
         from calotype.album.compare import save_comparison
 

@@ -182,7 +182,15 @@ def _embedded(result: Path) -> Story | None:
 
 def is_result(path: Path) -> bool:
     """Whether this picture was made by Calotype."""
-    return path.is_file() and bool(sidecar_of(path).is_file() or _embedded(path))
+    return path.is_file() and bool(is_sidecar(sidecar_of(path)) or _embedded(path))
+
+
+def is_sidecar(path: Path) -> bool:
+    """Whether this file is a record of ours."""
+    try:
+        return path.is_file() and bool(_read_sidecar(path))
+    except CalotypeError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -236,7 +244,7 @@ def _in_the_way(target: Path, why: str) -> Standing:
 def _telling(options: dict[str, Any], record: "Record", lossless: bool) -> dict[str, Any]:
     """The options that make a difference to this picture."""
     names = [model.name for model in record.models]
-    idle = {"quality"} if lossless else set()
+    idle = {"format", "quality"} if lossless else {"format"}  # the name of the result tells the format
     if not any("general-x4v3" in name for name in names):
         idle.add("denoise")
     if not any("codeformer" in name.lower() for name in names):

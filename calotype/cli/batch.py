@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calotype.album import Album, Item, Plan, readable
+from calotype.album.names import beside
 from calotype.album.sidecar import sha256_of, sidecar_of, standing, write_sidecar
 from calotype.album.today import Today
 from calotype.cli.show import Quiet
@@ -104,6 +105,9 @@ class Batch:
             return
         if found.fault and not self._album.overwrite:
             raise CalotypeError(found.fault)
+        from calotype.album.keep import check_places
+
+        check_places(item, self._album)
         _check_room(item.target.parent)
         begun = time.monotonic()
         result = self._compute(task, names)
@@ -113,10 +117,23 @@ class Batch:
         """Done already; what an interrupted run left out beside it is made up for."""
         if self._album.sidecar and not sidecar_of(item.target).is_file():
             write_sidecar(record, item.source, item.target, sha256_of(item.target))
+        if self._album.compare:
+            self._compare_files(item)
         self._counts["skipped"] += 1
         if self._sheet:
             self._sheet.add_files(item.source, item.target, record, self._settings.max_pixels)
         self._show.tell("skipped", **names, why="done already")
+
+    def _compare_files(self, item: Item) -> None:
+        """The comparison of a result that is done already, if it is missing."""
+        place = beside(item.target, "-compare", ".jpg")
+        if place.exists():
+            return
+        from calotype.album.compare import save_comparison
+        from calotype.picture import Picture
+
+        before, after = (Picture.open(path, self._settings.max_pixels) for path in (item.source, item.target))
+        save_comparison(before, after, place)
 
     def _compute(self, task: Any, names: dict[str, str]) -> "Result":
         result = None
