@@ -294,6 +294,17 @@ def test_a_comparison_takes_no_name_of_another_picture(folder):
     assert main(["upscale", *both, "-n", "realesr-animevideov3", "-o", "out", "--compare", "-q"]) == 0
 
 
+def test_a_folder_that_takes_its_own_results_does_not_feed_on_them(folder):
+    for name in ("same/a.jpg", "same/a.png"):
+        draw(Path(name))
+    command = ["upscale", "same", "-n", "realesr-animevideov3", "-o", "same", "--suffix=-r", "--format", "png"]
+    assert main(command) == 0
+    once = files(folder / "same")
+    assert main(command) == 0
+    assert main(command) == 0
+    assert files(folder / "same") == once and len(once) == 6
+
+
 def test_a_comparison_can_be_asked_for_afterwards(folder):
     draw(Path("a.png"))
     assert main(["upscale", "a.png", "-n", "realesr-animevideov3"]) == 0

@@ -199,7 +199,25 @@ def _without_results(found: list[_Found], album: Album, format: str) -> list[_Fo
         target = _plain_target(one, album, format)
         if key(target) != key(one.source):
             made |= {key(target): target, key(beside(target, "-compare", ".jpg")): target}
-    return [one for one in found if key(one.source) not in made or not is_result(made[key(one.source)])]
+    found = [one for one in found if key(one.source) not in made or not is_result(made[key(one.source)])]
+    return [one for one in found if not _made_here(one, found, album)]
+
+
+def _made_here(one: _Found, found: list[_Found], album: Album) -> bool:
+    """Whether a picture in the folder of the results was made, under whatever name, from another one of the scan."""
+    from calotype.album.sidecar import is_result, read_story
+
+    if not _same_folder(one.source.parent, album.out / one.folder) or not is_result(one.source):
+        return False
+    try:
+        made_from = read_story(one.source).record.source_name
+    except CalotypeError:
+        return False
+    return any(other is not one and other.source.name == made_from for other in found)
+
+
+def _same_folder(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _named(found: list[_Found], album: Album, format: str) -> list[Item]:

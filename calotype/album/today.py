@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from calotype.record import Record
 
 ASKED = {"model": "upscale", "upscaler": "upscale", "face_model": "faces"}  # options that name models, and what for
-NO_NAMES = ("auto", "none")
+TAKEN = {"upscaler": ("none",), "face_model": ("auto", "none")}  # words that name no model
 
 
 def check_models(task: Any, settings: Settings) -> None:
@@ -20,8 +20,8 @@ def check_models(task: Any, settings: Settings) -> None:
     from calotype.checkpoints.catalog import Shelf
 
     for option, kind in ASKED.items():
-        name = getattr(task, option, "auto")
-        if name not in NO_NAMES:
+        name = getattr(task, option, None)
+        if name is not None and name not in TAKEN.get(option, ()):
             Shelf(settings).find(name, kind=kind)
 
 
