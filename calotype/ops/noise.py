@@ -1,0 +1,121 @@
+"""Noise by seed: the same on every device and in any batch, because every picture has a generator of its own.
+
+Two sources. "cpu" is torch's generator on the CPU, as ComfyUI and A1111 (with "RNG: CPU") draw it. "a1111" is what CUDA's
+generator gives, and so A1111's "GPU" and "NV" pictures: Philox 4x32-10 (Salmon et al. 2011, section 3.3) with Box-Muller.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SOURCES = ("cpu", "a1111")
+LARGEST_SEED = 2**63 - 1
+_ROUNDS = 10
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_UNIT = np.float32(2.3283064e-10)  # 2 ** -32, as CUDA writes it
+_TURN = np.float32(2.3283064e-10 * 6.2831855)
+
+
+class Source(Protocol):
+    """`source(shape)`: the next normal numbers, float32 on the CPU."""
+
+    def __call__(self, shape: tuple[int, ...]) -> Tensor: ...
+
+
+def source(seed: int, kind: str = "cpu") -> Source:
+    """A fresh source of normal numbers, one of SOURCES."""
+    return _Philox(seed) if kind == "a1111" else _Torch(seed)
+
+
+class _Torch:
+    def __init__(self, seed: int):
+        self.generator = torch.Generator("cpu").manual_seed(seed)
+
+    def __call__(self, shape: tuple[int, ...]) -> Tensor:
+        return torch.randn(shape, generator=self.generator)
+
+
+class _Philox:
+    """Numbers of one call are the lanes of a CUDA kernel; each call counts one further."""
+
+    def __init__(self, seed: int):
+        self._key = (seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF)
+        self._calls = 0
+
+    def __call__(self, shape: tuple[int, ...]) -> Tensor:
+        lanes = np.arange(math.prod(shape), dtype=np.uint64)
+        zero = np.zeros_like(lanes)
+        words = philox((zero + np.uint64(self._calls), zero, lanes & np.uint64(0xFFFFFFFF), zero), self._key)
+        self._calls += 1
+        return torch.from_numpy(_normal(words[0], words[1]).reshape(shape))
+
+
+def philox(counter: tuple[np.ndarray, ...], key: tuple[int, int]) -> tuple[np.ndarray, ...]:
+    """Philox 4x32-10: four arrays of 32-bit words (held as uint64), two key words -> four arrays of words."""
+    a, b, c, d = counter
+    low = np.uint64(0xFFFFFFFF)
+    for turn in range(_ROUNDS):
+        keys = [np.uint64((key[n] + turn * _WEYL[n]) & 0xFFFFFFFF) for n in (0, 1)]
+        left, right = a * np.uint64(_MULTIPLIERS[0]), c * np.uint64(_MULTIPLIERS[1])
+        high = np.uint64(32)
+        a, b, c, d = (right >> high) ^ b ^ keys[0], right & low, (left >> high) ^ d ^ keys[1], left & low
+    return a, b, c, d
+
+
+def _normal(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Box and Muller, in float32 as CUDA does it."""
+    u = x.astype(np.float32) * _UNIT + _UNIT / 2
+    v = y.astype(np.float32) * _TURN + _TURN / 2
+    return (np.sqrt(np.float32(-2) * np.log(u)) * np.sin(v)).astype(np.float32)
+
+
+def first_noise(
+    draw: Source,
+    fresh: Callable[[int], Source],
+    seed: int,
+    shape: tuple[int, int, int],
+    variation: tuple[int, float] | None = None,
+    resized_from: tuple[int, int] | None = None,
+) -> Tensor:
+    """What a picture starts from, (C, h, w).
+
+    Args:
+        draw: the picture's own source, from which the later noise comes too.
+        fresh: makes a source from a seed.
+        variation: another seed, and how far to go towards it, 0 to 1.
+        resized_from: (h, w) of the latents whose noise is kept in the middle, as A1111's "seed resize".
+    """
+    small = (shape[0], *resized_from) if resized_from else shape
+    noise = fresh(seed)(small) if small != shape else draw(shape)
+    if variation and variation[1]:
+        noise = slerp(noise, fresh(variation[0])(small), variation[1])
+    return noise if small == shape else _placed(noise, draw(shape))
+
+
+def slerp(one: Tensor, other: Tensor, share: float) -> Tensor:
+    """From `one` (share 0) to `other` (share 1) along the sphere, column by column of (C, h, w), as A1111 does it."""
+    along = [x / x.norm(dim=1, keepdim=True) for x in (one, other)]
+    dot = (along[0] * along[1]).sum(1)
+    if dot.mean() > 0.9995:
+        return one * (1 - share) + other * share
+    angle = dot.acos()
+    parts = [torch.sin(angle * part) / torch.sin(angle) for part in (1 - share, share)]
+    return parts[0].unsqueeze(1) * one + parts[1].unsqueeze(1) * other
+
+
+def _placed(noise: Tensor, canvas: Tensor) -> Tensor:
+    """`noise` in the middle of `canvas`; what is larger is cut."""
+    target, origin = [slice(None)], [slice(None)]
+    for small, large in zip(noise.shape[1:], canvas.shape[1:], strict=True):
+        gap = (large - small) // 2 if large >= small else -((small - large) // 2)
+        size = min(small, large) if gap >= 0 else small + 2 * gap
+        target.append(slice(max(gap, 0), max(gap, 0) + size))
+        origin.append(slice(max(-gap, 0), max(-gap, 0) + size))
+    canvas = canvas.clone()
+    canvas[tuple(target)] = noise[tuple(origin)][:, : canvas.shape[1], : canvas.shape[2]]
+    return canvas

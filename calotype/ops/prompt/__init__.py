@@ -1,0 +1,21 @@
+"""The grammar of prompts, as Stable Diffusion's users write them: A1111's, from the text to chunks of tokens."""
+
+from calotype.ops.prompt.chunks import Chunk, Vectors, chunks
+from calotype.ops.prompt.emphasis import BREAK, EMPHASES, emphasis, weighed
+from calotype.ops.prompt.parts import Extra, composition, extras, matrix
+from calotype.ops.prompt.schedule import schedule
+
+__all__ = [
+    "BREAK",
+    "EMPHASES",
+    "Chunk",
+    "Extra",
+    "Vectors",
+    "chunks",
+    "composition",
+    "emphasis",
+    "extras",
+    "matrix",
+    "schedule",
+    "weighed",
+]
