@@ -1,8 +1,6 @@
-"""`python -m calotype`"""
+"""`python -m calotype`."""
 
-import sys
-
-from calotype.cli import main
+from calotype.cli import enter
 
 if __name__ == "__main__":
-    sys.exit(main())
+    enter()

@@ -7,7 +7,7 @@ import torch
 
 from calotype.checkpoints.cache import Models
 from calotype.models.network import pick_dtype
-from calotype.pipelines import PIPELINES
+from calotype.pipelines import pipeline
 from calotype.record import Result
 from calotype.settings import Settings
 from calotype.tasks import Progress, Said, kind_of
@@ -24,7 +24,7 @@ class Engine:
 
     def run(self, task: Any) -> Iterator[Progress | Said | Result]:
         """Raises CalotypeError for what the person can mend."""
-        return PIPELINES[kind_of(task)](task, self.models)
+        return pipeline(kind_of(task))(task, self.models)
 
     def explain(self) -> dict[str, Any]:
         """What computes and why, for `calotype doctor`."""

@@ -40,9 +40,9 @@ class Record:
 
     task: str
     options: dict[str, Any]
-    source_name: str
-    source_sha256: str
-    source_size: tuple[int, int]  # height, width, upright
+    source_name: str = ""  # empty where there was none
+    source_sha256: str = ""
+    source_size: tuple[int, int] = (0, 0)  # height, width, upright
     models: tuple[ModelRecord, ...] = ()
     faces: tuple[FaceRecord, ...] = ()
     computed: dict[str, Any] = field(default_factory=dict)  # program, torch, device, precision, tile, threads
@@ -75,14 +75,15 @@ class Result:
     """What a picture task ends in."""
 
     picture: Picture
-    before: Picture  # the source as it was opened
+    before: Picture | None  # the source as it was opened, where there was one
     record: Record
+    is_sheet: bool = False  # of several drawings
 
     @classmethod
     def of(
         cls,
         task: Any,
-        before: Picture,
+        before: Picture | None,
         picture: Picture,
         models: Iterable[Any],
         computed: dict[str, Any],
@@ -93,12 +94,17 @@ class Result:
         record = Record(
             task=kind_of(task),
             options=options_of(task),
-            source_name=task.source.name,
-            source_sha256=before.sha256,
-            source_size=before.pixels.shape[:2],
+            **_origin(task, before),
             models=tuple(used.values()),
             faces=tuple(faces),
             computed={"calotype": __version__, **computed},
-            said=before.notes,
+            said=before.notes if before else (),
         )
         return cls(picture, before, record)
+
+
+def _origin(task: Any, before: Picture | None) -> dict[str, Any]:
+    if before is None:
+        return {}
+    path = task.source if hasattr(task, "source") else task.init
+    return {"source_name": path.name, "source_sha256": before.sha256, "source_size": before.pixels.shape[:2]}

@@ -1,13 +1,15 @@
 """What one can ask for, as plain data. Nothing here needs torch."""
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from calotype.errors import CalotypeError
 from calotype.options import nearest, option, read
+from calotype.sampling import sampler_named, schedule_named
 
 FORMATS = ("auto", "jpeg", "png", "webp", "tiff", "bmp", "avif", "heic")
 
@@ -20,6 +22,13 @@ class Progress:
     total: int
     what: str
     remaining: float | None = None  # seconds, where it can be told
+
+
+@dataclass(frozen=True)
+class Drawing(Progress):
+    """Progress of a picture that is being drawn; `look()` shows it as it is now, small: (h, w, 3) uint8."""
+
+    look: Callable[[], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,107 @@ class Restore(Tiling, Saving):
             raise CalotypeError("--aligned restores the one face that the picture is; leave out none")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How noise becomes a picture."""
+
+    steps: int | None = option(None, "steps of the sampler; the model's own where not given", least=1, most=1000)
+    guidance: float | None = option(None, "how closely to follow the words (CFG scale); 1: plainly", least=0, most=100)
+    rescale: float | None = option(None, "guidance rescale, against glaring colours at high guidance", least=0, most=1)
+    sampler: str = option("auto", "by A1111's name, such as 'Euler a' or 'DPM++ 2M Karras'; auto: the model's own")
+    schedule: str = option("automatic", "schedule type by A1111's name, such as karras")
+    clip_skip: int = option(0, "take the text encoder's n-th layer from the end; 0: the model's own", least=0, most=12)
+    emphasis: str = option(
+        "original", "what weights such as (word:1.2) do", choices=("original", "no-norm", "ignore", "none")
+    )
+    noise: str = option("cpu", "where noise comes from; a1111: as its GPU and NV pictures", choices=("cpu", "a1111"))
+    variation_seed: int = option(-1, "seed to go towards; -1 takes a random one", least=-1, most=2**63 - 1)
+    variation: float = option(0.0, "how far towards the variation seed", least=0, most=1)
+    seed_resize: str = option("", "keep the noise of this size, WxH, in the middle")
+    tiling: bool = option(False, "a texture whose edges meet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """The picture that drawing starts from, where it is not noise alone."""
+
+    init: Path | None = option(None, "picture to start from (img2img)", is_path=True)
+    strength: float = option(0.75, "how much of it to draw anew (denoising strength)", least=0, most=1)
+    resize: str = option("crop", "how it comes to another size", choices=("crop", "fill", "stretch"))
+    mask: Path | None = option(None, "picture of its size; what is white there is drawn anew (inpaint)", is_path=True)
+    invert_mask: bool = option(False, "draw anew what is black instead")
+    mask_blur: int = option(4, "pixels over which the new fades in, inside the mask", least=0, most=256)
+    fill: str = option("original", "what the hole holds at first", choices=("original", "blur", "noise", "nothing"))
+    only_masked: bool = option(False, "work on the part around the mask alone, at full size")
+    padding: int = option(32, "pixels around the mask that count as its surroundings", least=0, most=1024)
+    outpaint: str = option("", "pixels to add: 64, or left,top,right,bottom")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hires:
+    """A second, larger pass."""
+
+    hires: float = option(0.0, "draw again this many times larger; 0: no second pass", least=0, most=8)
+    hires_upscaler: str = option("latent", "latent, lanczos, or a network for enlarging: catalog name or file")
+    hires_steps: int = option(0, "steps of the second pass; 0: as the first", least=0, most=1000)
+    hires_strength: float = option(0.7, "how much of it to draw anew", least=0, most=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imagine(Sampling, Start, Hires):
+    """Make pictures from words."""
+
+    prompt: str = option("", "what to draw, in A1111's grammar")
+    negative: str = option("", "what not to draw")
+    model: str = option("emoji", "name in the catalog, a checkpoint file, or a diffusers folder")
+    vae: str = option("", "another VAE: name or file")
+    lora: str = option("", "LoRAs by name or file, such as mine:0.8,other; or <lora:mine:0.8> in the prompt")
+    style: str = option("", "names from styles.csv in the home folder, by commas")
+    size: str = option("", "WxH in pixels, or one number; the model's own where not given")
+    seed: int = option(-1, "the same seed gives the same picture; -1 takes a random one", least=-1, most=2**63 - 1)
+    count: int = option(1, "how many pictures; the seed counts up", least=1, most=10_000)
+    batch: int = option(0, "how many are computed together; 0 chooses by memory", least=0, most=64)
+    grid: bool = option(False, "one more picture that shows all")
+    matrix: bool = option(False, "every combination of the parts of 'a|b|c'")
+    x: str = option("", "draw a sheet over an option, such as steps=10,20,30 or 'guidance=1-9 (+2)'")
+    y: str = option("", "the sheet's other axis")
+    place: int = 0  # of the one picture in a batch that is made again: the bits of float32 depend on it
+
+    def __post_init__(self) -> None:
+        read_size(self.size, "--size")
+        read_size(self.seed_resize, "--seed-resize")
+        read_margins(self.outpaint)
+        if self.sampler != "auto":
+            sampler_named(self.sampler, self.schedule)
+        schedule_named(self.schedule)
+        if self.init is None and (self.mask or self.outpaint):
+            raise CalotypeError(
+                f"--{'mask' if self.mask else 'outpaint'} needs the picture that it belongs to; give --init"
+            )
+        if self.mask and self.outpaint:
+            raise CalotypeError("--mask and --outpaint don't go together; do one after the other")
+
+
+def read_size(text: str, flag: str) -> tuple[int, int] | None:
+    """(height, width) of "768x512" or "512"; None for nothing. Raises CalotypeError."""
+    if not text:
+        return None
+    found = re.fullmatch(r"\s*(\d{1,5})(?:\s*[x×X*]\s*(\d{1,5}))?\s*", text)
+    width, height = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not (8 <= width <= 16384 and 8 <= height <= 16384):
+        raise CalotypeError(f"{flag} is such as 512 or 768x512 (width x height, 8 to 16384 pixels), not {text!r}")
+    return height, width
+
+
+def read_margins(text: str) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of "64" or "64,0,64,0". Raises CalotypeError."""
+    parts = text.split(",") if text else ["0"]
+    if len(parts) not in (1, 4) or not all(re.fullmatch(r"\s*\d{1,5}\s*", part) for part in parts):
+        raise CalotypeError(f"--outpaint is such as 64, or left,top,right,bottom, not {text!r}")
+    left, top, right, bottom = [int(part) for part in parts] * (4 // len(parts))
+    return left, top, right, bottom
+
+
 def chosen_faces(text: str) -> str | frozenset[int]:
     """all, none or center as they are; numbers such as "1,3" as a set. Raises CalotypeError for anything else."""
     if text in ("all", "none", "center"):
@@ -129,7 +239,7 @@ class Strengths:
         return self.faces.get(number, self.overall)
 
 
-TASKS: dict[str, type] = {"restore": Restore, "upscale": Upscale}
+TASKS: dict[str, type] = {"restore": Restore, "upscale": Upscale, "imagine": Imagine}
 
 
 def read_task(kind: str, data: Mapping[str, Any]) -> Any:
@@ -145,6 +255,6 @@ def kind_of(task: Any) -> str:
 
 def options_of(task: Any) -> dict[str, Any]:
     """The task as JSON-ready data; its source is left out, and its tile, for which the record has the real one."""
-    names = [spec.name for spec in dataclasses.fields(task) if spec.name not in ("source", "tile")]
+    names = [spec.name for spec in dataclasses.fields(task) if spec.name not in ("source", "init", "tile")]
     data = {name: getattr(task, name) for name in names}
     return {name: str(value) if isinstance(value, Path) else value for name, value in data.items()}

@@ -21,7 +21,7 @@ from calotype.cli.flags import SHORT, flags
 from calotype.cli.pictures import again, restore, upscale
 from calotype.options import visible
 from calotype.picture import read_record
-from calotype.pipelines import PIPELINES
+from calotype.pipelines import pipeline
 from calotype.settings import Settings
 from calotype.tasks import Restore, Upscale
 
@@ -189,14 +189,14 @@ def test_one_bad_file_does_not_stop_the_others(folder, capsys):
 
 
 def test_a_bug_of_ours_keeps_its_traceback_and_the_batch_goes_on(folder, capsys, monkeypatch):
-    real = PIPELINES["restore"]
+    real = pipeline("restore")
 
     def broken(task, models):
         if task.source.name == "a.png":
             raise ZeroDivisionError("our fault")
         yield from real(task, models)
 
-    monkeypatch.setitem(PIPELINES, "restore", broken)
+    monkeypatch.setattr("calotype.pipelines.restore.restore", broken)
     draw(folder / "a.png")
     draw(folder / "b.png", seed=1)
     assert main(["restore", "a.png", "b.png", *PLAIN]) == 1
@@ -437,7 +437,7 @@ def test_an_interruption_is_said(folder, capsys, monkeypatch):
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setitem(PIPELINES, "restore", stopped)
+    monkeypatch.setattr("calotype.pipelines.restore.restore", stopped)
     draw(folder / "a.png")
     assert main(["restore", "a.png", *PLAIN]) == 130
     assert "the same command goes on" in capsys.readouterr().err

@@ -15,6 +15,7 @@ ORDER = [
     "errors",
     "options",
     "settings",
+    "sampling",
     "tasks",
     "jobs",
     "picture",

@@ -1,16 +1,20 @@
 """The models of one device: opened when first wanted, then kept."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
 
 from calotype.checkpoints.catalog import Shelf
-from calotype.checkpoints.open import load
-from calotype.models.detector import Detector
 from calotype.models.network import Network, pick_device, pick_dtype
 from calotype.settings import Settings
+
+if TYPE_CHECKING:
+    from calotype.models.detector import Detector
+    from calotype.models.diffusion import Diffusion
+    from calotype.ops.prompt import Extra
 
 GENERAL = "realesr-general-x4v3"  # the one network that mixes with a twin
 
@@ -42,13 +46,60 @@ class Models:
         """A face restoration network by catalog name or file."""
         return self._network(self.shelf.find(name, kind="faces"), None, deep)
 
-    def detector(self) -> Detector:
-        key = ("detector",)
+    def detector(self) -> "Detector":
+        from calotype.models.detector import Detector
+
+        return self._once(("detector",), lambda: Detector(self.shelf.find("yunet", kind="detect").path))
+
+    def diffusion(self, name: str, vae: str = "") -> "Diffusion":
+        """A model that makes pictures, by catalog name, file or diffusers folder; with a VAE of one's own where named.
+
+        Only the last one is kept: two would fill most memories.
+
+        Raises:
+            CalotypeError: unknown, not at hand, unreadable, or for another purpose.
+        """
+        found = self.shelf.find(name, kind="diffusion" if name in self.shelf.names("diffusion") else "")
+        other = self.shelf.find(vae, kind="vae" if vae in self.shelf.names("vae") else "") if vae else None
+        key = ("diffusion", found.path, other and other.path)
         if key not in self._kept:
-            self._kept[key] = Detector(self.shelf.find("yunet", kind="detect").path)
-        return self._kept[key]
+            for old in [key for key in self._kept if key[0] in ("diffusion", "adapter")]:
+                del self._kept[old]
+        return self._once(key, lambda: self._diffusion(found, other))
+
+    def _diffusion(self, found: Any, vae: Any) -> "Diffusion":
+        from calotype.checkpoints.diffusion import open_diffusion
+        from calotype.models.diffusion import Diffusion
+
+        dtype, _ = pick_dtype(self.device, self.settings.precision)
+        return Diffusion(open_diffusion(found, vae), self.device, dtype)
+
+    def adapter(self, name: str) -> Any:
+        """A LoRA by the name under which it was added, or by its file."""
+        from calotype.checkpoints.lora import read_adapter
+
+        found = self.shelf.find(name, kind="lora" if name in self.shelf.names("lora") else "")
+        return self._once(("adapter", found.path), lambda: read_adapter(found.path, found.name))
+
+    def put_on(self, wanted: "Sequence[Extra]", model: "Diffusion") -> Callable[[], None]:
+        """LoRAs onto a model's weights; what comes back takes them off and leaves no trace."""
+        if not wanted:
+            return lambda: None
+        from calotype.checkpoints.lora import attach
+
+        adapters = [(self.adapter(lora.name), lora.text, lora.unet) for lora in wanted]
+        return attach(adapters, model.unet, [part.encoder for part in model.text], model.name).remove
+
+    def embedding(self, name: str) -> Any:
+        """A learned word (textual inversion) by the name under which it was added."""
+        from calotype.checkpoints.embeddings import read_embedding
+
+        found = self.shelf.find(name, kind="embedding")
+        return self._once(("embedding", found.path), lambda: read_embedding(found.path, found.name))
 
     def _network(self, found: Any, denoise: float | None, deep: bool) -> Network:
+        from calotype.checkpoints.open import load
+
         loaded = self._once(("loaded", found.path, denoise), lambda: load(found, denoise=denoise))
         dtype, _ = pick_dtype(self.device, self.settings.precision, loaded)
         if deep and dtype == torch.bfloat16 and self.settings.precision == "auto":
@@ -69,7 +120,7 @@ class Models:
         limit = int(self.settings.memory * 2**30)
         return min(free, limit) if limit else free
 
-    def computed(self, network: Network | None, **more: Any) -> dict[str, Any]:
+    def computed(self, network: Any | None, **more: Any) -> dict[str, Any]:
         """What else the bits of a result depend on, for its record."""
         dtype = str(network.dtype).removeprefix("torch.") if network else "float32"
         return {

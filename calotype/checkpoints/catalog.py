@@ -31,9 +31,13 @@ __all__ = [
 ]
 
 
+INDEX = "model_index.json"  # a diffusers folder stands here by this file
+WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")
+
+
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file of weights that is at hand."""
+    """A file of weights that is at hand, or a diffusers folder by its model_index.json."""
 
     name: str
     path: Path
@@ -81,6 +85,10 @@ class Shelf:
         added = [Listed(n, a["kind"], None, Path(a["path"])) for n, a in self._added().items() if n not in CATALOG]
         return known + [one if one.path.is_file() else Listed(one.name, one.kind, None, None) for one in added]
 
+    def names(self, kind: str) -> list[str]:
+        """What is at hand for a purpose."""
+        return [one.name for one in self.entries() if one.kind == kind and one.path]
+
     def find(self, name: str, kind: str = "") -> Checkpoint:
         """By name in the catalog, name under which it was added, or path of a file.
 
@@ -97,7 +105,7 @@ class Shelf:
         elif name in added:
             found = Checkpoint(name, Path(added[name]["path"]), added[name]["kind"], None, added[name]["sha256"])
         else:
-            return self._file(name, added)
+            return self._file(name, added, kind)
         if kind and found.kind != kind:
             raise CalotypeError(f"{found.name} is for {KINDS[found.kind]}, not for {KINDS[kind]}")
         if not found.path.is_file():
@@ -116,15 +124,19 @@ class Shelf:
         sha256 = entry.sha256 or self.seen(entry)
         return Checkpoint(entry.name, path, entry.kind, entry, sha256, self._twin(entry))
 
-    def _file(self, name: str, added: dict[str, Any]) -> Checkpoint:
+    def _file(self, name: str, added: dict[str, Any], kind: str) -> Checkpoint:
         path = Path(name).expanduser()
+        if (path / INDEX).is_file():
+            return Checkpoint(path.resolve().name, path / INDEX)
         if path.is_dir():
             raise CalotypeError(f"{name} is a folder; give the file of weights in it")
         if not path.exists():
             if _is_path(name):
                 raise CalotypeError(f"there is no file {name}")
-            hint = nearest(name, [*CATALOG, *added])
-            raise CalotypeError(f"no model is named {name}{hint}; calotype models list shows all")
+            fitting = [n for n, e in CATALOG.items() if kind in ("", e.kind)]
+            hint = nearest(name, fitting + [n for n, a in added.items() if kind in ("", a["kind"])])
+            what = {"lora": "LoRA", "embedding": "learned word", "vae": "VAE"}.get(kind, "model")
+            raise CalotypeError(f"no {what} is named {name}{hint}; calotype models list shows all")
         entry = CATALOG.get(known_name(path.name))
         if entry is None or not entry.twin:
             return Checkpoint(path.stem, path)
@@ -224,12 +236,30 @@ class Shelf:
 
 
 def digest(path: Path) -> str:
-    """The sha256 of a file, in hex digits. Raises CalotypeError where it cannot be read."""
+    """The sha256 of a file, in hex digits; of a diffusers folder's index that of all weights in the folder, by name.
+
+    Raises:
+        CalotypeError: it cannot be read.
+    """
+    if path.name == INDEX:
+        parts = (f"{name} {digest(weights)}" for name, weights in weights_in(path.parent).items())
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as fault:
         raise CalotypeError(f"{path} cannot be read: {fault.strerror}") from None
+
+
+def weights_in(folder: Path) -> dict[str, Path]:
+    """The file of weights of each part in a diffusers folder: plain safetensors first, half ones next, pickled last."""
+    try:
+        parts = [part for part in sorted(folder.iterdir()) if part.is_dir()]
+    except OSError as fault:
+        raise CalotypeError(f"{folder} cannot be read: {fault.strerror}") from None
+    names = [name + half + end for end in (".safetensors", ".bin") for name in WEIGHTS for half in ("", ".fp16")]
+    found = {part.name: next((part / n for n in names if (part / n).is_file()), None) for part in parts}
+    return {name: path for name, path in found.items() if path is not None}
 
 
 def _is_path(name: str) -> bool:

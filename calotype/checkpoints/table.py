@@ -6,7 +6,15 @@ from pathlib import Path
 
 from calotype.checkpoints.embedded import in_wheel, shipped
 
-KINDS = {"upscale": "enlarging", "faces": "restoring faces", "detect": "finding faces"}
+KINDS = {
+    "upscale": "enlarging",
+    "faces": "restoring faces",
+    "detect": "finding faces",
+    "diffusion": "making pictures",
+    "vae": "VAE of a model that makes pictures",
+    "lora": "LoRA: teaches such a model a style or a thing",
+    "embedding": "a learned word for prompts",
+}
 BSD, APACHE, MIT = "BSD-3-Clause", "Apache-2.0", "MIT"
 S_LAB = "S-Lab License 1.0 (non-commercial)"
 
@@ -210,6 +218,16 @@ _TABLE = (
         file="faces-v0/model.safetensors",
         size=13_010_144,
         sha256="0c80d42c1d15b1b6bba65657f58d04ca764e7f3b82fb4998ca91f06c7dc38bf2",
+    ),
+    Entry(
+        "emoji",
+        "diffusion",
+        MIT,
+        "a miniature Stable Diffusion of our own, 256 pixels: emoji in seven styles, such as 'red apple, fluent 3d'",
+        file="emoji/model_index.json",
+        size=60_794_158,
+        sha256="7d885b3ace9aa71bd7957ddd044e2fbd5ceabd912c495e5d1c09f4b2ab160c2a",
+        aliases=("calotype-emoji",),
     ),
     Entry(
         "yunet",

@@ -58,7 +58,7 @@ class Batch:
         for note in self._plan.notes:
             self._show.tell("said", source=None, text=note)
         try:
-            with _terminable(), self._open_sheet():
+            with terminable(), self._open_sheet():
                 for item in self._plan.items:
                     self._one(item)
         except KeyboardInterrupt:
@@ -189,7 +189,7 @@ def _check_room(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """SIGTERM stops a run as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -9,26 +9,33 @@ from typing import Annotated, Any
 import typer
 
 from calotype.album import Album
+from calotype.album.drawn import Output
 from calotype.options import About, about, visible
 from calotype.settings import Settings
-from calotype.tasks import Restore, Saving, Tiling, Upscale
+from calotype.tasks import Hires, Imagine, Restore, Sampling, Saving, Start, Tiling, Upscale
 
 SHORT = {"out": "-o", "scale": "-s", "model": "-n", "upscaler": "-n", "tile": "-t", "recursive": "-r", "fidelity": "-w"}
+SHORT["count"] = "-c"
 PANELS = {
     Restore: "What is done",
     Upscale: "What is done",
+    Imagine: "What is drawn",
+    Sampling: "How it is drawn",
+    Start: "From a picture: img2img, inpaint, outpaint",
+    Hires: "A second pass, larger (hires fix)",
     Album: "What is written, and where",
+    Output: "What is written, and where",
     Saving: "The result's file",
     Tiling: "Large pictures and transparency",
     Settings: "This computer",
 }
 NEEDED = inspect.Parameter.empty
-ARGUMENT = "source"  # the one field that isn't a flag
+ARGUMENTS = ("source", "prompt")  # the fields that aren't flags
 
 
 def flags(*classes: type) -> list[inspect.Parameter]:
     """One keyword parameter for every visible field, None where it is not given on the command line."""
-    return [_parameter(cls, spec) for cls in classes for spec in _own_first(cls) if spec.name != ARGUMENT]
+    return [_parameter(cls, spec) for cls in classes for spec in _own_first(cls) if spec.name not in ARGUMENTS]
 
 
 def shape(function: Callable, *parameters: inspect.Parameter) -> Callable:
@@ -88,7 +95,8 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def _metavar(spec: dataclasses.Field) -> str:
-    return {Path: "PATH", Path | None: "PATH", int: "N", float: "X"}.get(spec.type, "WORD")
+    kinds = {Path: "PATH", Path | None: "PATH", int: "N", int | None: "N", float: "X", float | None: "X"}
+    return kinds.get(spec.type, "WORD")
 
 
 def _facts(rules: About, default: Any) -> str:

@@ -8,7 +8,9 @@ from calotype.album.names import format_of, readable
 from calotype.cli.flags import argument, flag, flags, given, shape
 from calotype.cli.show import clean, print_json, table
 from calotype.errors import CalotypeError
+from calotype.options import visible
 from calotype.settings import Settings
+from calotype.tasks import TASKS
 
 MARKS = {"good": "ok", "note": "--", "bad": "!!"}
 
@@ -37,7 +39,10 @@ def info(**values: Any) -> int:
     if values["json"]:
         print_json({"file": str(file), **facts, "record": record})
         return 0
-    table("", ["", ""], [[name, value] for name, value in facts.items() if value not in (None, "")])
+    table("", ["", ""], [[name, value] for name, value in facts.items() if value and name != "parameters"])
+    if infotext := facts.get("parameters"):
+        print()
+        table("parameters", ["", ""], [[name, value] for name, value in infotext.items() if value])
     if record is None:
         print("\nno record of Calotype's")
     else:
@@ -47,6 +52,7 @@ def info(**values: Any) -> int:
 
 
 def _facts(file: Path, settings: Settings) -> dict[str, Any]:
+    from calotype.album.redrawn import infotext_fields
     from calotype.picture import Picture
 
     picture = Picture.open(file, settings.max_pixels)
@@ -65,6 +71,7 @@ def _facts(file: Path, settings: Settings) -> dict[str, Any]:
         "xmp_bytes": len(metadata.xmp) if metadata.xmp else None,
         "sha256": picture.sha256,
         "notes": " ".join(picture.notes),
+        "parameters": infotext_fields(picture),
     }
 
 
@@ -117,10 +124,14 @@ def _record(file: Path) -> dict[str, Any] | None:
 
 
 def _flat(record: dict[str, Any]) -> Any:
-    yield from (["task", record["task"]], ["source", record["source_name"]], ["source sha256", record["source_sha256"]])
+    yield ["task", record["task"]]
+    if record["source_name"]:
+        yield from (["source", record["source_name"]], ["source sha256", record["source_sha256"]])
     for model in record["models"]:
         yield ["model", f"{model['name']}  sha256 {model['sha256']}"]
-    for name, value in (record["options"] | record["computed"]).items():
+    usual = {spec.name: spec.default for spec in visible(TASKS[record["task"]])} if record["task"] in TASKS else {}
+    said = {name: value for name, value in record["options"].items() if value != usual.get(name)}
+    for name, value in (said | record["computed"]).items():
         yield [name.replace("_", " "), value]
     for face in record["faces"]:
         x, y, width, height = face["box"]

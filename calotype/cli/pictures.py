@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from calotype.album import Album, Item, plan, readable
+from calotype.album import Album, plan, readable
 from calotype.album.names import beside, format_of
 from calotype.cli.flags import argument, flag, flags, given, shape
 from calotype.cli.show import Quiet, listener
@@ -64,12 +64,15 @@ def _listener(values: dict[str, Any]) -> Quiet:
 def again(**values: Any) -> int:
     """Make a result again from its record, and say whether it is the same to the last byte.
 
-    The record is the .json beside a result, or the result itself, which carries it too.
+    The record is the .json beside a result, or the result itself, which carries it too. A picture that A1111, Forge or
+    NovelAI drew is drawn again from the parameters in it, as far as the model is at hand.
     """
-    from calotype.album.sidecar import find_source, read_story, task_again
+    from calotype.album.sidecar import find_source, task_again
     from calotype.cli.batch import Batch
 
-    story = read_story(values["record"])
+    story = _story(values["record"])
+    if story is None or story.record.task == "imagine":
+        return _draw_again(story, values)
     source = find_source(story, values["source"])
     task = task_again(story, source)
     settings = Settings.gather({**_computed(story.record.computed), **given(Settings, values)})
@@ -81,7 +84,7 @@ def again(**values: Any) -> int:
     chosen = plan([source], album)
     show = _listener(values)
     status = Batch(chosen, album, settings, lambda source: task, show, _faces(story.record)).run()
-    return status or _compare(story, chosen.items[0], show)
+    return status or _compare(story, chosen.items[0].target, show, str(chosen.items[0].source))
 
 
 shape(
@@ -93,6 +96,40 @@ shape(
     *flags(Settings),
     *TELL,
 )
+
+
+def _story(path: Path) -> Any:
+    """The record; None for a picture without one, which may tell of itself in A1111's way."""
+    from calotype.album.redrawn import infotext_fields
+    from calotype.album.sidecar import read_story
+    from calotype.picture import Picture
+
+    try:
+        return read_story(path)
+    except CalotypeError:
+        if format_of(path) is None or not infotext_fields(Picture.open(path)):
+            raise
+        return None
+
+
+def _draw_again(story: Any, values: dict[str, Any]) -> int:
+    from calotype.album.drawn import Output
+    from calotype.album.redrawn import recorded_task, told_task
+    from calotype.cli.imagine import Drawings, prepare
+    from calotype.picture import Picture
+
+    path = values["record"]
+    task = told_task(Picture.open(path), path) if story is None else recorded_task(story, values["source"])
+    told = _computed(story.record.computed) if story else {}
+    settings = Settings.gather({**told, **given(Settings, values)})
+    if story:
+        _check_models(story, settings)
+    target = values["out"] or (_target(story) if story else beside(path, "-again", path.suffix))
+    prepare([task], settings)
+    show = _listener(values)
+    drawings = Drawings([task], Output(out=target, overwrite=bool(values["overwrite"])), settings, show, last_only=True)
+    status = drawings.run()
+    return status or (_compare(story, drawings.made[-1], show) if story else 0)
 
 
 def _computed(recorded: dict[str, Any]) -> dict[str, Any]:
@@ -128,19 +165,19 @@ def _faces(record: Any) -> str | None:
     return record.models[-1].name if record.models else None
 
 
-def _compare(story: Any, item: Item, show: Quiet) -> int:
+def _compare(story: Any, target: Path, show: Quiet, source: str = "") -> int:
     from calotype.album.sidecar import read_story, sha256_of
 
     old = story.result_sha256 or (sha256_of(story.found_in) if format_of(story.found_in) else "")
-    if old and old == sha256_of(item.target):
+    if old and old == sha256_of(target):
         text = "the same to the last byte"
     elif old:
-        now = read_story(item.target).record
+        now = read_story(target).record
         then = story.record.computed | {"source": story.record.source_name}
         text = "not the same bytes as the first time" + _why(then, now.computed | {"source": now.source_name})
     else:
         text = "the record doesn't tell the bytes of its result, so they can't be compared"
-    show.tell("compared", source=str(item.source), target=str(item.target), same=text.startswith("the same"), text=text)
+    show.tell("compared", source=source, target=str(target), same=text.startswith("the same"), text=text)
     return 0
 
 

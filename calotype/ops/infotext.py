@@ -43,8 +43,8 @@ def quoted(value: Any) -> str:
 def read(text: str) -> dict[str, str]:
     """All fields by A1111's names, with "Prompt" and "Negative prompt"; a size also as "Size-1" and "Size-2".
 
-    The last line counts as parameters only where it has three of them. What A1111 takes for granted when it is missing is
-    filled in: "Clip skip", "Schedule type", "RNG" (its default is the graphics card's).
+    The last line counts as parameters only where it has three of them. What A1111 takes for granted when it is missing
+    is filled in: "Clip skip", "Schedule type", "RNG" (its default is the graphics card's).
     """
     *lines, last = text.strip().split("\n")
     if len(_PAIR.findall(last)) < 3:

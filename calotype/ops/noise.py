@@ -1,7 +1,8 @@
 """Noise by seed: the same on every device and in any batch, because every picture has a generator of its own.
 
-Two sources. "cpu" is torch's generator on the CPU, as ComfyUI and A1111 (with "RNG: CPU") draw it. "a1111" is what CUDA's
-generator gives, and so A1111's "GPU" and "NV" pictures: Philox 4x32-10 (Salmon et al. 2011, section 3.3) with Box-Muller.
+Two sources. "cpu" is torch's generator on the CPU, as ComfyUI and A1111 (with "RNG: CPU") draw it. "a1111" is what
+CUDA's generator gives, and so A1111's "GPU" and "NV" pictures: Philox 4x32-10 (Salmon et al. 2011, section 3.3) with
+Box-Muller.
 """
 
 import math

@@ -11,6 +11,7 @@ SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12:
 ASCII, SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 2, 3, 4, 5, 7, 16
 
 ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, SOFTWARE = 274, 282, 283, 296, 305
+USER_COMMENT = 37510
 EXIF_IFD, GPS_IFD, INTEROP_IFD, MAKER_NOTE = 34665, 34853, 40965, 37500
 PIXEL_SIZES = {256: 0, 257: 1, 40962: 0, 40963: 1}  # tags that repeat width (0) and height (1)
 
@@ -169,6 +170,23 @@ def resolution(exif: Exif) -> tuple[float, float] | None:
     x, y = exif.ratio(X_RESOLUTION), exif.ratio(Y_RESOLUTION)
     unit = {2: 1.0, 3: 2.54}.get(exif.number(RESOLUTION_UNIT, 2))
     return (x * unit, y * unit) if x and y and unit else None
+
+
+def comment(exif: Exif) -> str:
+    """The person's comment, in which programs that draw keep their parameters; empty where there is none."""
+    entry = exif.photo.get(USER_COMMENT)
+    if entry is None or len(entry.data) < 8:
+        return ""
+    code, body = entry.data[:8], entry.data[8:]
+    if code == b"UNICODE\0":  # the standard leaves the byte order open; A1111 writes the large end first
+        order = "utf-16-le" if body[1:2] == b"\0" and body[:1] != b"\0" else "utf-16-be"
+        return body.decode(order, "replace").strip("\0")
+    return body.decode("utf-8", "replace").strip("\0 ") if code in (b"ASCII\0\0\0", bytes(8)) else ""
+
+
+def with_comment(exif: Exif, text: str) -> Exif:
+    data = b"UNICODE\0" + text.encode("utf-16-be", "replace")
+    return replace(exif, photo=exif.photo | {USER_COMMENT: Entry(UNDEFINED, len(data), data)})
 
 
 def short(order: str, *values: int) -> Entry:

@@ -29,6 +29,7 @@ class Ready:
     xmp: bytes | None
     dpi: tuple[float, float] | None
     quality: int
+    infotext: str = ""  # for PNG; other formats have it in the EXIF
 
     @property
     def samples(self) -> np.ndarray:  # (H, W, 1 to 4)
@@ -61,7 +62,9 @@ def fitted(
         return replace(ready, icc=None), (*notes, *_bmp_losses(picture.metadata, record))
     exif = _exif(picture, strip_location, dpi if known.name in _NO_RESOLUTION else None)
     packet, xmp_notes = _xmp(picture, strip_location, record)
-    ready = replace(ready, exif=exif, xmp=packet)
+    if (infotext := picture.metadata.infotext) and known.name != "png":
+        exif = exif_blocks.with_comment(exif, infotext)
+    ready = replace(ready, exif=exif, xmp=packet, infotext=infotext)
     if known.name == "jpeg":
         ready, jpeg_notes = _in_segments(ready, picture, strip_location)
         xmp_notes += jpeg_notes

@@ -3,9 +3,9 @@
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
@@ -52,6 +52,7 @@ class Found:
     dpi: tuple[float, float] | None = None
     is_upright: bool = False  # the decoder turns it itself
     notes: tuple[str, ...] = ()
+    drawn: Mapping[str, str] = field(default_factory=dict)  # texts of programs that draw: parameters, Comment ...
 
 
 @contextmanager

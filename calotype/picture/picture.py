@@ -3,7 +3,8 @@
 import hashlib
 import os
 import stat
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +24,12 @@ class Metadata:
     exif: bytes | None = None  # TIFF block without the "Exif\0\0" prefix, orientation reset to 1, no thumbnail
     xmp: bytes | None = None  # packet, orientation reset to 1
     dpi: tuple[float, float] | None = None  # x, y
+    drawn: Mapping[str, str] = field(default_factory=dict)  # what a program that draws told; "parameters" is infotext
+
+    @property
+    def infotext(self) -> str:
+        """A1111's line of parameters, where the file has one."""
+        return self.drawn.get("parameters", "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +130,11 @@ def _told(picture: Picture, found: Found, decoded: Pixels) -> Picture:
     icc, icc_notes = _fitting(decoded.icc, picture.pixels.shape[2])
     dpi = found.dpi or (exif_blocks.resolution(exif) if exif else None)
     turn = 1 if found.is_upright else orientation
-    metadata = Metadata(icc, exif_blocks.pack(exif) if exif else None, packet, dpi[::-1] if dpi and turn >= 5 else dpi)
+    drawn = dict(found.drawn)
+    if exif and not drawn and (comment := exif_blocks.comment(exif)):
+        drawn["parameters"] = comment
+    dpi = dpi[::-1] if dpi and turn >= 5 else dpi
+    metadata = Metadata(icc, exif_blocks.pack(exif) if exif else None, packet, dpi, drawn)
     return replace(
         picture,
         pixels=upright(picture.pixels, turn),

@@ -11,6 +11,7 @@ from calotype.picture.found import Found, Pixels, decoding, split
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # in the order the decoder wants
 _XMP_KEY = b"XML:com.adobe.xmp"
+INFOTEXT = "parameters"  # the keyword under which A1111 and its kin keep what a picture was drawn with
 _PERSONAL = {b"Title", b"Author", b"Description", b"Copyright", b"Comment", b"Creation Time"}
 _MOST_TEXT = 32 << 20  # what a compressed chunk may unfold to
 _INCH = 0.0254  # metres
@@ -42,7 +43,9 @@ def find_png(data: bytes, name: str) -> Found:
             colour, alpha = split(imagecodecs.png_decode(kept))
         return Pixels(colour, alpha, icc)
 
-    return Found((height, width), decode, _exif(said), _xmp(said), _dpi(said), notes=notes)
+    told = {key: _text(said, key) for key in (INFOTEXT, "Software", "Description", "Comment")}
+    drawn = {key: text for key, text in told.items() if text} if told[INFOTEXT] or told["Comment"] else {}
+    return Found((height, width), decode, _exif(said), _xmp(said), _dpi(said), notes=notes, drawn=drawn)
 
 
 def _sorted(data: bytes) -> tuple[bytes, dict[bytes, list[bytes]], tuple[str, ...]]:
@@ -129,6 +132,21 @@ def _xmp(said: dict[bytes, list[bytes]]) -> bytes | None:
     return None
 
 
+def _text(said: dict[bytes, list[bytes]], wanted: str) -> str:
+    """A text by its keyword, from tEXt, zTXt or iTXt; empty where there is none."""
+    for kind in (b"tEXt", b"zTXt", b"iTXt"):
+        for body in said.get(kind, ()):
+            key, _, rest = body.partition(b"\0")
+            if key.decode("latin-1") != wanted:
+                continue
+            if kind == b"tEXt":
+                return rest.decode("latin-1")
+            parts = (rest[1:],) if kind == b"zTXt" else rest[2:].split(b"\0", 2)
+            is_folded = kind == b"zTXt" or rest[:1] == b"\1"
+            return ((_unfolded(parts[-1]) or b"") if is_folded else parts[-1]).decode("utf-8", "replace")
+    return ""
+
+
 def _told_by_text(said: dict[bytes, list[bytes]]) -> set[str]:
     """The keywords by which a person may have told something."""
     keys = {body.partition(b"\0")[0] for kind in (b"tEXt", b"zTXt", b"iTXt") for body in said.get(kind, ())}
@@ -144,7 +162,12 @@ def _dpi(said: dict[bytes, list[bytes]]) -> tuple[float, float] | None:
 
 
 def png_pieces(
-    samples: np.ndarray, icc: bytes | None, exif: bytes | None, xmp: bytes | None, dpi: tuple[float, float] | None
+    samples: np.ndarray,
+    icc: bytes | None,
+    exif: bytes | None,
+    xmp: bytes | None,
+    dpi: tuple[float, float] | None,
+    infotext: str = "",
 ) -> list[memoryview]:
     """The file, piece by piece. `samples` is (H, W, 1 to 4) uint8 or uint16, alpha last and straight."""
     import imagecodecs
@@ -161,7 +184,17 @@ def png_pieces(
         told += _chunk(b"eXIf", exif)
     if xmp:
         told += _chunk(b"iTXt", _XMP_KEY + b"\0\0\0\0\0" + xmp)
+    if infotext:
+        told += _text_chunk(INFOTEXT, infotext)
     return [file[:after_header], memoryview(told), file[after_header:]]
+
+
+def _text_chunk(key: str, text: str) -> bytes:
+    """tEXt where its letters allow it, as A1111 writes it; iTXt otherwise."""
+    try:
+        return _chunk(b"tEXt", key.encode("latin-1") + b"\0" + text.encode("latin-1"))
+    except UnicodeEncodeError:
+        return _chunk(b"iTXt", key.encode("latin-1") + b"\0\0\0\0\0" + text.encode("utf-8", "replace"))
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

@@ -174,7 +174,9 @@ def _bmp(ready: Ready, file: BinaryIO) -> None:
 def _png(ready: Ready, file: BinaryIO) -> None:
     from calotype.picture.png import png_pieces
 
-    for piece in png_pieces(ready.samples, ready.icc, exif_blocks.pack(ready.exif), ready.xmp, ready.dpi):
+    for piece in png_pieces(
+        ready.samples, ready.icc, exif_blocks.pack(ready.exif), ready.xmp, ready.dpi, ready.infotext
+    ):
         file.write(piece)
 
 

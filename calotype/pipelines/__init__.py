@@ -1,6 +1,12 @@
 """One file for each kind of task; each is a generator that yields progress and, last, the result."""
 
-from calotype.pipelines.restore import restore
-from calotype.pipelines.upscale import upscale
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Any
 
-PIPELINES = {"restore": restore, "upscale": upscale}
+_PLACES = {"restore": "restore", "upscale": "upscale", "imagine": "imagine"}  # kind: module and function
+
+
+def pipeline(kind: str) -> Callable[..., Iterator[Any]]:
+    """Imported when first wanted: drawing needs nothing of what restoring needs, and each import takes seconds."""
+    return getattr(importlib.import_module(f"calotype.pipelines.{_PLACES[kind]}"), kind)

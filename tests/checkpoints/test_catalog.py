@@ -9,7 +9,7 @@ import torch
 from spandrel.architectures.Compact import Compact
 
 from calotype.checkpoints.add import add
-from calotype.checkpoints.catalog import BEST_FACES, CATALOG, KINDS, Shelf, digest, known_name
+from calotype.checkpoints.catalog import BEST_FACES, CATALOG, INDEX, KINDS, Shelf, digest, known_name, weights_in
 from calotype.checkpoints.embedded import shipped
 from calotype.errors import CalotypeError
 from calotype.models.restorer import Restorer
@@ -22,6 +22,7 @@ SHIPPED = {
     "realesr-animevideov3-x2",
     "realesr-animevideov3-x3",
     "faces-v0",
+    "emoji",
     "yunet",
 }
 
@@ -65,7 +66,9 @@ def test_what_ships_is_at_hand_as_it_should_be(shelf):
     assert {v.name for v in verdicts} == SHIPPED and all(v.good for v in verdicts)
     for name in SHIPPED:
         path = shelf.find(name).path
-        size = path.stat().st_size + (path.with_suffix(".bin").stat().st_size if path.suffix == ".param" else 0)
+        parts = weights_in(path.parent).values() if path.name == INDEX else [path]
+        parts = [*parts, path.with_suffix(".bin")] if path.suffix == ".param" else parts
+        size = sum(part.stat().st_size for part in parts)
         assert CATALOG[name].size == size
 
 

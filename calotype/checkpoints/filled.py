@@ -1,0 +1,18 @@
+"""Tensors into a module that was made without any."""
+
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from calotype.errors import CalotypeError
+
+
+def filled(module: nn.Module, state: dict[str, Tensor], where: Path) -> nn.Module:
+    """Gives a module on the meta device its tensors, without a copy. Raises CalotypeError where they do not fit."""
+    wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    given = {key: tuple(value.shape) for key, value in state.items()}
+    wrong = [key for key in wanted if wanted[key] != given.get(key)] + [key for key in given if key not in wanted]
+    if wrong:
+        raise CalotypeError(f"{where} does not hold the weights it should: {len(wrong)} do not fit, first {wrong[0]}")
+    module.load_state_dict(state, assign=True)
+    return module.eval().requires_grad_(False)

@@ -1,0 +1,183 @@
+"""What a single file of Stable Diffusion is, told by its keys and shapes alone, and the configs that go with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from calotype.errors import CalotypeError
+from calotype.models.text_encoder import TextShape
+
+UNET, VAE = "model.diffusion_model.", "first_stage_model."
+_CROSS, _UP, _DOWN, _UPS = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D", "DownBlock2D", "UpBlock2D"
+
+TRAINING = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "epsilon",
+}
+CLIP_L = TextShape()
+OPENCLIP_H = TextShape(49408, 1024, 4096, 24, 16, 77, "gelu")
+OPENCLIP_G = TextShape(49408, 1280, 5120, 32, 20, 77, "gelu", projection_dim=1280)
+
+
+@dataclass(frozen=True)
+class TextLayout:
+    """One text encoder within a file."""
+
+    prefix: str
+    shape: TextShape
+    is_open: bool = False  # named and packed as OpenCLIP does it
+    layer: int = 1
+    is_normalised: bool = True
+    pads_with_end: bool = True
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One kind of file."""
+
+    name: str
+    family: str  # a key of sampling.PRESETS
+    unet: Mapping[str, Any]
+    text: tuple[TextLayout, ...]
+    vae: Mapping[str, Any]
+    native: int
+    training: Mapping[str, Any] = field(default_factory=lambda: TRAINING)
+    is_prediction_known: bool = True
+
+
+def _unet(
+    channels: tuple[int, ...], width: int, heads: Any, down: list[str], up: list[str], **more: Any
+) -> dict[str, Any]:
+    return {
+        "sample_size": 64,
+        "in_channels": 4,
+        "out_channels": 4,
+        "block_out_channels": channels,
+        "cross_attention_dim": width,
+        "attention_head_dim": heads,
+        "down_block_types": down,
+        "up_block_types": up,
+        "layers_per_block": 2,
+        **more,
+    }
+
+
+def vae_config(scale: float = 0.18215, channels: tuple[int, ...] = (128, 256, 512, 512)) -> dict[str, Any]:
+    return {
+        "in_channels": 3,
+        "out_channels": 3,
+        "latent_channels": 4,
+        "block_out_channels": channels,
+        "layers_per_block": 2,
+        "down_block_types": ["DownEncoderBlock2D"] * 4,
+        "up_block_types": ["UpDecoderBlock2D"] * 4,
+        "scaling_factor": scale,
+    }
+
+
+_FOUR = ([_CROSS] * 3 + [_DOWN], [_UPS] + [_UP] * 3)
+_XL_TEXT = (
+    TextLayout("conditioner.embedders.0.transformer.", CLIP_L, layer=2, is_normalised=False),
+    TextLayout("conditioner.embedders.1.model.", OPENCLIP_G, True, 2, False, pads_with_end=False),
+)
+_SD1 = Layout(
+    "sd1",
+    "sd1",
+    _unet((320, 640, 1280, 1280), 768, 8, *_FOUR),
+    (TextLayout("cond_stage_model.transformer.", CLIP_L),),
+    vae_config(),
+    512,
+)
+_SD2 = Layout(
+    "sd2",
+    "sd2",
+    _unet((320, 640, 1280, 1280), 1024, (5, 10, 20, 20), *_FOUR, use_linear_projection=True),
+    (TextLayout("cond_stage_model.model.", OPENCLIP_H, True, 2, pads_with_end=False),),
+    vae_config(),
+    768,
+    is_prediction_known=False,
+)
+_XL_MORE = {"use_linear_projection": True, "addition_embed_type": "text_time", "addition_time_embed_dim": 256}
+_SDXL = Layout(
+    "sdxl",
+    "sdxl",
+    _unet(
+        (320, 640, 1280),
+        2048,
+        (5, 10, 20),
+        [_DOWN, _CROSS, _CROSS],
+        [_UP, _UP, _UPS],
+        transformer_layers_per_block=(1, 2, 10),
+        projection_class_embeddings_input_dim=2816,
+        **_XL_MORE,
+    ),
+    _XL_TEXT,
+    vae_config(0.13025),
+    1024,
+)
+_REFINER = Layout(
+    "sdxl-refiner",
+    "sdxl",
+    _unet(
+        (384, 768, 1536, 1536),
+        1280,
+        (6, 12, 24, 24),
+        [_DOWN, _CROSS, _CROSS, _DOWN],
+        [_UPS, _UP, _UP, _UPS],
+        transformer_layers_per_block=4,
+        projection_class_embeddings_input_dim=2560,
+        **_XL_MORE,
+    ),
+    (TextLayout("conditioner.embedders.0.model.", OPENCLIP_G, True, 2, False, pads_with_end=False),),
+    vae_config(0.13025),
+    1024,
+)
+LAYOUTS = {one.name: one for one in (_SD1, _SD2, _SDXL, _REFINER)}
+_BY_WIDTH = {(320, 768): "sd1", (320, 1024): "sd2", (320, 2048): "sdxl", (384, 1280): "sdxl-refiner"}
+_FIRST, _WORDS = UNET + "input_blocks.0.0.weight", "attn2.to_k.weight"
+_STRANGERS = (
+    ("double_blocks.0.", "Flux"),
+    ("model.diffusion_model.double_blocks.0.", "Flux"),
+    ("joint_blocks.0.", "Stable Diffusion 3"),
+    ("model.diffusion_model.joint_blocks.0.", "Stable Diffusion 3"),
+    ("control_model.", "ControlNet"),
+    ("lora_", "a LoRA; call it in the prompt, <lora:name:1>, or with --lora"),
+    ("unet.up_blocks", "a LoRA; call it in the prompt, <lora:name:1>, or with --lora"),
+)
+
+
+def recognise(shapes: Mapping[str, tuple[int, ...]], where: Path) -> Layout:
+    """What a file is.
+
+    Raises:
+        CalotypeError: none of the Stable Diffusion layouts; what it seems to be is named.
+    """
+    first = shapes.get(_FIRST)
+    words = next((shape for key, shape in shapes.items() if key.startswith(UNET) and key.endswith(_WORDS)), None)
+    name = _BY_WIDTH.get((first[0], words[1])) if first and words and len(first) == 4 and len(words) == 2 else None
+    if name is None:
+        raise CalotypeError(f"{where} is no Stable Diffusion checkpoint that Calotype knows: {_stranger(shapes)}")
+    layout = LAYOUTS[name]
+    if first[1] == 4:
+        return layout
+    if first[1] != 9:
+        raise CalotypeError(
+            f"{where} is a checkpoint whose U-Net takes {first[1]} channels; Calotype takes 4, or 9 for inpainting"
+        )
+    inpainting = {**layout.unet, "in_channels": 9}
+    return Layout(**{**vars(layout), "name": f"{name}-inpaint", "unet": inpainting})
+
+
+def _stranger(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    for beginning, what in _STRANGERS:
+        if any(key.startswith(beginning) for key in shapes):
+            return f"it seems to be {what}"
+    if any(key.removeprefix(VAE).startswith("decoder.") for key in shapes):
+        return "it seems to be a VAE alone; give it with --vae"
+    if _FIRST in shapes:
+        return "its U-Net has other widths than SD 1.x, 2.x and SDXL"
+    return f"it has {len(shapes)} tensors, the first {min(shapes, default='none')[:80]}"

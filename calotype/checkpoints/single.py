@@ -1,0 +1,181 @@
+"""Stable Diffusion in one file, as its users share it, opened with configs that ship: nothing is fetched."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from calotype.checkpoints.catalog import Checkpoint, digest
+from calotype.checkpoints.filled import filled
+from calotype.checkpoints.layouts import UNET, VAE, Layout, TextLayout, recognise, vae_config
+from calotype.checkpoints.names import original, unet_names, vae_names
+from calotype.checkpoints.state import read_state
+from calotype.checkpoints.tokens import clip_tokenizer
+from calotype.errors import CalotypeError
+from calotype.models.diffusion import Opened, TextPart
+from calotype.models.text_encoder import TextEncoder, classic_names
+
+OPEN_LAYER = {  # OpenCLIP's names within a layer -> CLIP's
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+    "attn.out_proj": "self_attn.out_proj",
+}
+SDXL_SCALE, SD_SCALE = 0.13025, 0.18215  # of their VAEs
+
+
+def open_file(found: Checkpoint) -> Opened:
+    """Opens a checkpoint of any layout in `layouts`.
+
+    Raises:
+        CalotypeError: unreadable, changed since it was added, incomplete, or something else.
+    """
+    sha256 = digest(found.path)
+    if found.sha256 and sha256 != found.sha256:
+        raise CalotypeError(
+            f"{found.path} is not the {found.name} it was (sha256 {sha256}, expected {found.sha256}); "
+            f"calotype models remove {found.name}, then add it again"
+        )
+    state = read_state(found.path)
+    layout = recognise({key: tuple(value.shape) for key, value in state.items()}, found.path)
+    return opened(state, layout, found.path, found.name, sha256)
+
+
+def opened(state: dict[str, Tensor], layout: Layout, where: Path, name: str, sha256: str) -> Opened:
+    """The networks of a layout out of a file's tensors, which are used as they are, without a copy."""
+    unet = open_unet(state, layout, where)
+    vae = {key.removeprefix(VAE): value for key, value in state.items() if key.startswith(VAE)}
+    if not vae:
+        raise CalotypeError(f"{where} has no VAE in it; Calotype needs one file with all parts")
+    training = _training(state, layout, unet)
+    is_base = layout.family == "sd2" and training["prediction_type"] == "epsilon"
+    return Opened(
+        name=name,
+        sha256=sha256,
+        family=layout.family,
+        unet=unet,
+        vae=_vae_of(vae, layout.vae, where),
+        text=tuple(_text(state, part, where) for part in layout.text),
+        training=training,
+        native=512 if is_base else layout.native,
+    )
+
+
+def open_unet(state: dict[str, Tensor], layout: Layout, where: Path) -> nn.Module:
+    """The U-Net alone."""
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    with torch.device("meta"):
+        module = UNet2DConditionModel.from_config(dict(layout.unet))
+    names = unet_names(layout.unet)
+    return filled(module, _taken(state, module, lambda key: UNET + original(key, names), where), where)
+
+
+def open_vae(path: Path) -> nn.Module:
+    """A file with a VAE alone, by the original's or by diffusers' names; or the VAE of a whole checkpoint.
+
+    Raises:
+        CalotypeError: there is none in it.
+    """
+    state = read_state(path)
+    if any(key.startswith(VAE) for key in state):
+        state = {key.removeprefix(VAE): value for key, value in state.items() if key.startswith(VAE)}
+    if "decoder.conv_in.weight" not in state:
+        raise CalotypeError(f"{path} holds no VAE; give a file with one, such as vae-ft-mse-840000-ema-pruned")
+    is_xl = "xl" in path.name.lower()  # keys and shapes are the same; only the scale differs, which no file tells
+    return _vae_of(state, vae_config(SDXL_SCALE if is_xl else SD_SCALE), path)
+
+
+def _vae_of(state: dict[str, Tensor], config: Any, where: Path) -> nn.Module:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    with torch.device("meta"):
+        module = AutoencoderKL.from_config(dict(config))
+    if "decoder.up_blocks.0.resnets.0.conv1.weight" in state:
+        return filled(module, {key: value for key, value in state.items() if key in module.state_dict()}, where)
+    names = vae_names(config)
+    return filled(module, _taken(state, module, lambda key: original(key, names), where), where)
+
+
+def _taken(state: dict[str, Tensor], module: nn.Module, name_of: Any, where: Path) -> dict[str, Tensor]:
+    """For each tensor of the module the file's, in the module's shape: 1x1 convolutions and matrices are the same."""
+    found = {}
+    for key, value in module.state_dict().items():
+        name = name_of(key)
+        if name not in state:
+            raise CalotypeError(f"{where} is incomplete: it has no {name}; fetch or copy it again")
+        given = state[name]
+        found[key] = given.reshape(value.shape) if given.numel() == value.numel() else given
+    return found
+
+
+def _text(state: dict[str, Tensor], part: TextLayout, where: Path) -> TextPart:
+    own = {key.removeprefix(part.prefix): value for key, value in state.items() if key.startswith(part.prefix)}
+    if not own:
+        raise CalotypeError(f"{where} is incomplete: it has no text encoder under {part.prefix}")
+    with torch.device("meta"):
+        encoder = TextEncoder(part.shape)
+    named = from_openclip(own, part) if part.is_open else classic_names(own)
+    wanted = encoder.state_dict()
+    tokenizer = clip_tokenizer(pads_with_end=part.pads_with_end)
+    weights = {key: value for key, value in named.items() if key in wanted}
+    return TextPart(filled(encoder, weights, where), tokenizer, part.layer, part.is_normalised, is_fixed=part.layer > 1)
+
+
+def from_openclip(state: dict[str, Tensor], part: TextLayout) -> dict[str, Tensor]:
+    """OpenCLIP's text transformer by CLIP's names; q, k and v lie in one matrix there."""
+    found = {}
+    for key, value in state.items():
+        if key.startswith("transformer.resblocks."):
+            number, _, rest = key.removeprefix("transformer.resblocks.").partition(".")
+            found |= _open_layer(f"text_model.encoder.layers.{number}.", rest, value)
+    plain = {
+        "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
+        "positional_embedding": "text_model.embeddings.position_embedding.weight",
+        "ln_final.weight": "text_model.final_layer_norm.weight",
+        "ln_final.bias": "text_model.final_layer_norm.bias",
+    }
+    found |= {ours: state[theirs] for theirs, ours in plain.items() if theirs in state}
+    if part.shape.projection_dim and "text_projection" in state:
+        found["text_projection.weight"] = state["text_projection"].T.contiguous()
+    return found
+
+
+def _open_layer(place: str, rest: str, value: Tensor) -> dict[str, Tensor]:
+    if rest.startswith("attn.in_proj_"):
+        kind = rest.removeprefix("attn.in_proj_")
+        parts = value.chunk(3)
+        return {f"{place}self_attn.{n}_proj.{kind}": part for n, part in zip("qkv", parts, strict=True)}
+    name, _, kind = rest.rpartition(".")
+    return {f"{place}{OPEN_LAYER.get(name, name)}.{kind}": value}
+
+
+def _training(state: dict[str, Tensor], layout: Layout, unet: nn.Module) -> dict[str, Any]:
+    """What the U-Net predicts: told by NovelAI's marks, or, where keys cannot tell, by trying."""
+    training = dict(layout.training)
+    if "v_pred" in state or (not layout.is_prediction_known and predicts_v(unet)):
+        training["prediction_type"] = "v_prediction"
+    if "ztsnr" in state:
+        training["rescale_betas_zero_snr"] = True
+    return training
+
+
+@torch.inference_mode()
+def predicts_v(unet: nn.Module) -> bool:
+    """Whether a U-Net predicts v: at the noisiest step it then answers with minus the picture, not with the noise.
+
+    A1111's test: the mean of (answer - x) at t = 999 for x of 0.5 and words of 0.5 is below -1.
+    """
+    kind = next(unet.parameters()).dtype
+    x = torch.full((1, unet.config.in_channels, 8, 8), 0.5, dtype=kind)
+    words = torch.full((1, 2, unet.config.cross_attention_dim), 0.5, dtype=kind)
+    answer = unet(x, torch.tensor(999), words).sample.float()
+    return float((answer - x[:, : answer.shape[1]].float()).mean()) < -1
+
+
+def with_vae(model: Opened, path: Path) -> Opened:
+    """The model with another VAE."""
+    return replace(model, vae=open_vae(path))

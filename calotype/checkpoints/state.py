@@ -1,0 +1,89 @@
+"""Tensors by name from files of weights. Nothing in a file is ever run."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from calotype.checkpoints.pickles import read_pickle
+from calotype.errors import CalotypeError
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".param")
+LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
+LARGEST_INDEX = 4096  # no network has as many layers in a row; a key that says so would only fill the memory
+WRAPPERS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net")
+
+
+def read_state(path: Path, wrappers: tuple[str, ...] = WRAPPERS) -> dict[str, Tensor]:
+    """The tensors of a file by name, on the CPU.
+
+    Args:
+        wrappers: where the tensors lie inside another dict, the key to take, by preference.
+
+    Raises:
+        CalotypeError: no such file, damaged, with code in it, or without tensors.
+    """
+    check_file(path)
+    try:
+        data = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else read_pickle(path)
+    except OSError as fault:
+        raise CalotypeError(f"{path} cannot be read: {fault.strerror or fault}") from None
+    return _tensors(data, path, wrappers)
+
+
+def check_file(path: Path) -> None:
+    """Raises CalotypeError where there is no file that could hold weights."""
+    if path.is_dir():
+        raise CalotypeError(f"{path} is a folder; give the file of weights in it")
+    if not path.is_file():
+        raise CalotypeError(f"there is no file {path}")
+    if path.suffix.lower() not in SUFFIXES:
+        raise CalotypeError(f"{path} is no file of weights; Calotype reads {', '.join(SUFFIXES)}")
+    if path.stat().st_size == 0:
+        raise CalotypeError(f"{path} is empty; fetch or copy it again")
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if size < 8 or length > min(size - 8, LONGEST_HEADER):
+        raise CalotypeError(f"{path} is damaged: its header would be {length} bytes long; fetch or copy it again")
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, KeyError, RecursionError) as fault:
+        raise CalotypeError(f"{path} is damaged or no safetensors file ({fault}); fetch or copy it again") from None
+
+
+def _tensors(data: Any, path: Path, wrappers: tuple[str, ...]) -> dict[str, Tensor]:
+    """Unwraps and checks what was read."""
+    for key in wrappers:
+        if isinstance(data, dict) and isinstance(data.get(key), dict):
+            data = data[key]
+            break
+    named = data.items() if isinstance(data, dict) else ()
+    state = {key: value for key, value in named if isinstance(key, str) and isinstance(value, Tensor)}
+    if not state:
+        raise CalotypeError(f"{path} holds no weights; give a file with a network's tensors by name")
+    for key, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
+            raise CalotypeError(f"{path} holds {key} in a form that Calotype does not read (sparse or quantised)")
+        if any(len(number) > 9 or int(number) > LARGEST_INDEX for number in re.findall(r"[0-9]+", key)):
+            raise CalotypeError(f"{path} is no network that Calotype knows: it has a key {key[:80]}")
+    _check_sizes(state, path)
+    return state
+
+
+def _check_sizes(state: dict[str, Tensor], path: Path) -> None:
+    """A few bytes can declare a tensor of any size by repeating them; weights never do that."""
+    size = path.stat().st_size
+    declared = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if declared > 2 * size + 4096:
+        raise CalotypeError(f"{path} declares {declared} bytes of weights and has only {size}; it is not what it says")
+    for key, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
+            raise CalotypeError(f"{path} is damaged: {key} holds numbers that are not finite; fetch or copy it again")

@@ -1,0 +1,111 @@
+"""Words to tokens, as CLIP's text encoders know them.
+
+By the `tokenizers` library alone: the import of transformers takes seconds.
+"""
+
+import gzip
+import json
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calotype.checkpoints.embedded import shipped
+from calotype.errors import CalotypeError
+
+if TYPE_CHECKING:
+    import tokenizers
+
+BEGIN, END = "<|startoftext|>", "<|endoftext|>"
+_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+@dataclass(frozen=True, eq=False)
+class Tokenizer:
+    """`encode(text)` -> tokens, without begin and end."""
+
+    inner: "tokenizers.Tokenizer"
+    bos: int
+    eos: int
+    pad: int
+    comma: int | None
+
+    def encode(self, text: str) -> list[int]:
+        return self.inner.encode(text, add_special_tokens=False).ids
+
+
+def tokenizer_in(folder: Path) -> Tokenizer:
+    """The tokenizer of a diffusers folder: tokenizer.json, or vocab.json and merges.txt.
+
+    Raises:
+        CalotypeError: neither is there, or they are damaged.
+    """
+    import tokenizers
+
+    try:
+        if (folder / "tokenizer.json").is_file():
+            inner = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        else:
+            vocabulary = json.loads((folder / "vocab.json").read_text("utf-8"))
+            lines = (folder / "merges.txt").read_text("utf-8").splitlines()
+            inner = _built(
+                vocabulary, [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
+            )
+        told = _config(folder / "tokenizer_config.json").get("pad_token")
+    except OSError as fault:
+        raise CalotypeError(f"{folder} has no tokenizer in it ({fault.strerror}); the model is incomplete") from None
+    except Exception as fault:  # noqa: BLE001  tokenizers raises bare Exceptions
+        raise CalotypeError(f"{folder} holds a damaged tokenizer ({str(fault)[:100]}); fetch it again") from None
+    made = _described(inner, folder)
+    pad = inner.token_to_id(told["content"] if isinstance(told, dict) else told) if told else None
+    return replace(made, pad=made.eos if pad is None else pad)
+
+
+def _config(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+
+def clip_tokenizer(pads_with_end: bool = True) -> Tokenizer:
+    """CLIP's own, with which single files are read.
+
+    Args:
+        pads_with_end: SD 1.x and SDXL's first encoder; OpenCLIP's (SD 2.x, SDXL's second) pad with token 0.
+    """
+    made = _described(_clip(), shipped("clip"))
+    return made if pads_with_end else replace(made, pad=0)
+
+
+@cache
+def _clip() -> "tokenizers.Tokenizer":
+    lines = gzip.decompress(shipped("clip", "merges.txt.gz").read_bytes()).decode().split("\n")
+    merges = [tuple(line.split()) for line in lines]
+    letters = list(_byte_letters())
+    words = [*letters, *(letter + "</w>" for letter in letters), *("".join(pair) for pair in merges), BEGIN, END]
+    return _built({word: n for n, word in enumerate(words)}, merges)
+
+
+def _byte_letters() -> list[str]:
+    """A printable letter for each byte, in the order of GPT-2's table (Radford et al. 2019)."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    return [chr(byte) for byte in plain] + [chr(256 + n) for n in range(256 - len(plain))]
+
+
+def _built(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> "tokenizers.Tokenizer":
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+    inner = Tokenizer(models.BPE(vocabulary, merges, unk_token=END, end_of_word_suffix="</w>"))
+    inner.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    inner.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(_WORDS), "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    inner.add_special_tokens([BEGIN, END])
+    return inner
+
+
+def _described(inner: "tokenizers.Tokenizer", where: Path) -> Tokenizer:
+    begin, end = inner.token_to_id(BEGIN), inner.token_to_id(END)
+    if begin is None or end is None:
+        raise CalotypeError(f"{where} holds a tokenizer that is not CLIP's; Calotype draws with CLIP's words only")
+    return Tokenizer(inner, begin, end, end, inner.token_to_id(",</w>"))

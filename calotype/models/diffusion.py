@@ -1,0 +1,223 @@
+"""A latent diffusion model ready to work: words to states, noise towards pictures, pictures to latents and back."""
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from calotype.models.text_encoder import TextEncoder
+
+
+class Tokenizer(Protocol):
+    """Words to tokens, without begin and end."""
+
+    bos: int
+    eos: int
+    pad: int
+    comma: int | None
+
+    def encode(self, text: str) -> list[int]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class TextPart:
+    """One text encoder, and what of it the U-Net was trained on."""
+
+    encoder: TextEncoder
+    tokenizer: Tokenizer
+    layer: int = 1  # from the end
+    is_normalised: bool = True  # the last norm comes after that layer
+    is_fixed: bool = False  # clip skip does not change the layer
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A checkpoint in memory, on the CPU, in eval mode, without gradients, in the number format of its file."""
+
+    name: str
+    sha256: str
+    family: str  # a key of sampling.PRESETS
+    unet: nn.Module
+    vae: nn.Module
+    text: tuple[TextPart, ...]
+    training: Mapping[str, Any]  # betas, prediction_type ..., by the names of a diffusers scheduler's config
+    native: int  # pixels; the side of the squares that it was trained on
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """What one text means to the U-Net."""
+
+    states: Tensor  # (1, 77 * chunks, D) float32
+    pooled: Tensor | None = None  # (1, P): SDXL
+
+
+class Diffusion:
+    """The parts on one device. All tensors in and out are float32 on the CPU; latents are (N, C, h, w).
+
+    It holds weights and what is worn on them, never the work: two drawings may take turns.
+    """
+
+    def __init__(self, opened: Opened, device: torch.device, dtype: torch.dtype):
+        self.name, self.sha256, self.family = opened.name, opened.sha256, opened.family
+        self.training, self.native = opened.training, opened.native
+        self.device, self.dtype = device, dtype
+        self.unet = _placed(opened.unet, device, dtype)
+        self.vae = _ends_exact(_placed(opened.vae, device, dtype), dtype)
+        self.text = tuple(replace(p, encoder=_placed(p.encoder, device, torch.float32)) for p in opened.text)
+        self._worn: tuple = ()
+        self._take_off: Callable[[], None] = lambda: None
+
+    @property
+    def channels(self) -> int:
+        """Of the latents."""
+        return self.vae.config.latent_channels
+
+    @property
+    def factor(self) -> int:
+        """Pixels of a latent's side."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def multiple(self) -> int:
+        """Sides in pixels that the U-Net takes are multiples of this."""
+        return self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+
+    @property
+    def is_for_holes(self) -> bool:
+        """An inpainting model: it takes the mask and what is around the hole besides the latents."""
+        return self.unet.config.in_channels == 2 * self.channels + 1
+
+    def wear(self, key: tuple, put_on: Callable[[], Callable[[], None]]) -> None:
+        """Puts adapters on the weights, and takes off those of before; equal keys change nothing.
+
+        Args:
+            put_on: puts them on, and returns what takes them off.
+        """
+        if key == self._worn:
+            return
+        self._take_off()
+        self._worn, self._take_off = (), lambda: None
+        self._take_off = put_on()
+        self._worn = key
+
+    def read(
+        self,
+        rows: Sequence[tuple[list[int], Mapping[int, Sequence[Tensor]]]],
+        weigh: Callable[[Tensor], Tensor],
+        skip: int = 0,
+    ) -> Condition:
+        """Chunks of tokens, each up to 75 and with learned vectors by place (one tensor for each encoder), into states.
+
+        Args:
+            weigh: puts weights on (chunks, 77, D) states.
+            skip: the layer from the end; 0: the model's own. SD 2.x and SDXL take a fixed layer, whatever it says.
+        """
+        states, pooled = [], None
+        for n, part in enumerate(self.text):
+            ids = torch.tensor([_framed(tokens, part.tokenizer) for tokens, _ in rows], device=self.device)
+            embedded = part.encoder.embed(ids)
+            for row, (_, learned) in enumerate(rows):
+                for place, vectors in learned.items():
+                    vector = vectors[n].to(embedded)
+                    embedded[row, place + 1 : place + 1 + len(vector)] = vector
+            ends = torch.tensor([min(len(tokens), 75) + 1 for tokens, _ in rows], device=self.device)
+            told = part.encoder(embedded, ends)
+            layer = told.layers[-(part.layer if skip == 0 or part.is_fixed else min(skip, len(told.layers)))]
+            states.append(weigh(part.encoder.normalised(layer) if part.is_normalised else layer).float().cpu())
+            pooled = told.pooled[:1].float().cpu() if told.pooled is not None else pooled
+        joined = torch.cat(states, -1)
+        return Condition(joined.reshape(1, -1, joined.shape[-1]), pooled)
+
+    def predict(self, x: Tensor, t: Tensor, states: Tensor, added: Mapping[str, Tensor], is_tiling: bool) -> Tensor:
+        """The network's answer, as it was trained (epsilon or v), for (N, C, h, w) at time `t`.
+
+        A step that half precision broke (NaN or infinity) is repeated in float32.
+        """
+        y = self._run(self.unet, self.dtype, x, t, states, added, is_tiling)
+        if self.dtype != torch.float32 and not torch.isfinite(y).all():
+            exact = copy.deepcopy(self.unet).float()
+            y = self._run(exact, torch.float32, x, t, states, added, is_tiling)
+        return y
+
+    def _run(
+        self, unet: nn.Module, dtype: torch.dtype, x: Tensor, t: Tensor, states: Tensor, added, is_tiling
+    ) -> Tensor:
+        x = x.to(self.device, dtype).contiguous(memory_format=torch.channels_last)
+        more = {name: value.to(self.device, dtype) for name, value in added.items()}
+        with _edges_meet(unet, is_tiling):
+            y = unet(x, t.to(self.device), states.to(self.device, dtype), added_cond_kwargs=more or None).sample
+        return y.to("cpu", torch.float32)
+
+    def latents(self, pixels: Tensor, is_tiling: bool = False) -> Tensor:
+        """(N, 3, H, W) in [0, 1] -> latents, the mean of what the VAE gives."""
+        x = pixels.to(self.device, self.vae.dtype) * 2 - 1
+        with _edges_meet(self.vae, is_tiling):
+            z = self.vae.encode(x).latent_dist.mode().float()
+        return ((z - self._shift) * self.vae.config.scaling_factor).cpu()
+
+    def pixels(self, latents: Tensor, is_tiling: bool = False) -> Tensor:
+        """Latents -> (N, 3, H, W) in [0, 1], one by one: the VAE takes more memory than all else."""
+        z = latents / self.vae.config.scaling_factor + self._shift
+        with _edges_meet(self.vae, is_tiling):
+            return torch.cat([self._decoded(one[None]) for one in z])
+
+    def _decoded(self, z: Tensor) -> Tensor:
+        x = self.vae.decode(z.to(self.device, self.vae.dtype)).sample.float()
+        if not torch.isfinite(x).all():
+            x = copy.deepcopy(self.vae).float().decode(z.to(self.device)).sample
+        return (x.cpu() / 2 + 0.5).clamp(0, 1)
+
+    def size_words(self, height: int, width: int, count: int) -> Tensor:
+        """SDXL's numbers (Podell et al. 2023, section 2.2): the training picture's size, its crop, the size wanted.
+
+        (count, 6); the refiner takes an aesthetic score for the target's size: (count, 5), 2.5 for the unwanted.
+        """
+        if self.unet.config.projection_class_embeddings_input_dim == 2560:
+            scores = [2.5] + [6.0] * (count - 1)
+            return torch.tensor([[height, width, 0, 0, score] for score in scores])
+        return torch.tensor([[height, width, 0, 0, height, width]] * count, dtype=torch.float32)
+
+    @property
+    def _shift(self) -> float:
+        return getattr(self.vae.config, "shift_factor", None) or 0.0
+
+
+def _framed(tokens: list[int], tokenizer: Tokenizer) -> list[int]:
+    """77 tokens: begin, up to 75, end, and what pads."""
+    tokens = tokens[:75]
+    return [tokenizer.bos, *tokens, tokenizer.eos] + [tokenizer.pad] * (75 - len(tokens))
+
+
+def _placed(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(device, dtype)
+            if tensor.dim() == 4:
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return module.eval().requires_grad_(False)
+
+
+def _ends_exact(vae: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """In bfloat16 the last convolution, and so the picture itself, stays in float32: eight bits of it would show."""
+    if dtype == torch.bfloat16:
+        last = vae.decoder.conv_out.float()
+        last.register_forward_pre_hook(lambda layer, given: (given[0].float(),))
+    return vae
+
+
+@contextlib.contextmanager
+def _edges_meet(network: nn.Module, is_tiling: bool) -> Iterator[None]:
+    """Convolutions that look around the edge, for textures; put back when the network has run."""
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)] if is_tiling else []
+    for layer in layers:
+        layer.padding_mode = "circular"
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.padding_mode = "zeros"

@@ -1,0 +1,228 @@
+"""What drawing starts from: nothing but a size, a picture, a picture with a hole, or a picture with room around it."""
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from calotype.errors import CalotypeError
+from calotype.ops.color import coloured, luma, to_pixels, to_tensor
+from calotype.ops.resize import part
+from calotype.picture import Picture
+from calotype.tasks import Imagine, read_margins, read_size
+
+OVERLAP = 8  # pixels of the picture that outpainting draws anew as well, so that no seam is left
+ROOMY = 1.5  # a picture with a mask that is this much larger than the model's size is worked on around the mask only
+
+
+@dataclass(frozen=True, eq=False)
+class Canvas:
+    """Sizes are (height, width). `pixels` and `hole` have the size in which the U-Net works, a multiple of its own."""
+
+    size: tuple[int, int]  # of what is drawn
+    work: tuple[int, int]  # the same, made larger for the U-Net
+    pixels: Tensor | None = None  # (1, 3, h, w) in [0, 1]
+    hole: Tensor | None = None  # (1, 1, h, w): 1 is drawn anew, 0 stays
+    source: Picture | None = None  # as it was opened
+    base: np.ndarray | None = None  # (H, W, C): what stays, in the size of the result
+    fade: np.ndarray | None = None  # (H, W) float32: how much of the new shows; exactly 0 outside the hole
+    box: tuple[int, int, int, int] | None = None  # top, left, bottom, right in `base` that is worked on
+    mask_sha256: str = ""  # of the mask's file
+
+    def finished(self, drawn: Tensor) -> np.ndarray:
+        """(3, h, w) in [0, 1] as the U-Net's size has it -> the result's pixels."""
+        drawn = drawn[:, : self.size[0], : self.size[1]]
+        if self.base is None:
+            return to_pixels(drawn, np.empty((1, 1, 3), np.uint8))
+        top, left, bottom, right = self.box
+        around, fade = self.base[top:bottom, left:right], torch.from_numpy(self.fade[top:bottom, left:right])
+        if drawn.shape[1:] != around.shape[:2]:
+            drawn = resized(drawn, around.shape[:2])
+        old = to_tensor(around)
+        mixed = to_pixels(old + fade * (drawn - old), around)
+        result = self.base.copy()
+        result[top:bottom, left:right] = np.where(self.fade[top:bottom, left:right, None] > 0, mixed, around)
+        return result
+
+
+def canvas(task: Imagine, native: int, multiple: int, max_pixels: int) -> Canvas:
+    """Opens what the task names.
+
+    Raises:
+        CalotypeError: a file that is no picture, a mask of another size or without a hole.
+    """
+    size = read_size(task.size, "--size")
+    if task.init is None:
+        return _sized(size or (native, native), multiple)
+    source = Picture.open(task.init, max_pixels)
+    if task.outpaint:
+        return _widened(task, source, multiple)
+    if task.mask:
+        return _holed(task, source, size, native, multiple, max_pixels)
+    made = _sized(size or _fitting(source.pixels.shape[:2], native), multiple)
+    return replace(
+        made, pixels=_padded(_brought(to_tensor(source.pixels), made.size, task.resize), made), source=source
+    )
+
+
+def _sized(size: tuple[int, int], multiple: int) -> Canvas:
+    return Canvas(size, tuple(-(-side // multiple) * multiple for side in size))
+
+
+def _fitting(size: tuple[int, int], native: int) -> tuple[int, int]:
+    """The source's shape with the area that the model was trained on, in steps of 8."""
+    scale = native / (size[0] * size[1]) ** 0.5
+    return tuple(max(8, round(side * scale / 8) * 8) for side in size)
+
+
+def _padded(x: Tensor, made: Canvas) -> Tensor:
+    """(C, h, w) -> (1, C, H, W), mirrored at the right and the bottom."""
+    x = x[None]
+    right, bottom = made.work[1] - made.size[1], made.work[0] - made.size[0]
+    while right or bottom:
+        step = (min(right, x.shape[3] - 1), min(bottom, x.shape[2] - 1))
+        if not any(step):
+            return F.pad(x, (0, right, 0, bottom), "replicate")
+        x = F.pad(x, (0, step[0], 0, step[1]), "reflect")
+        right, bottom = right - step[0], bottom - step[1]
+    return x
+
+
+def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """(3, H, W) in [0, 1] by Lanczos."""
+    pixels = to_pixels(x, np.empty((1, 1, 3), np.uint16))
+    return part(pixels, size, slice(0, size[0]), slice(0, size[1])).clamp(0, 1)
+
+
+def _brought(x: Tensor, size: tuple[int, int], way: str) -> Tensor:
+    """(3, H, W) to `size`: cropped, filled at the borders, or stretched."""
+    height, width = x.shape[1:]
+    if (height, width) == size:
+        return x
+    if way == "stretch":
+        return resized(x, size)
+    pick = max if way == "crop" else min
+    scale = pick(size[0] / height, size[1] / width)
+    x = resized(x, (max(1, round(height * scale)), max(1, round(width * scale))))
+    gaps = [(wanted - side) // 2 for wanted, side in zip(size, x.shape[1:], strict=True)]
+    if way == "crop":
+        top, left = (max(-gap, 0) for gap in gaps)
+        x = x[:, top : top + size[0], left : left + size[1]]
+    top, left = (max((wanted - side) // 2, 0) for wanted, side in zip(size, x.shape[1:], strict=True))
+    edges = (left, size[1] - x.shape[2] - left, top, size[0] - x.shape[1] - top)
+    return F.pad(x[None], edges, "replicate")[0]
+
+
+def _holed(
+    task: Imagine, source: Picture, size: tuple[int, int] | None, native: int, multiple: int, max_pixels: int
+) -> Canvas:
+    mask = Picture.open(task.mask, max_pixels)
+    hole = _mask(task, source, mask)
+    height, width = hole.shape
+    only = task.only_masked or (size is None and max(height, width) > native * ROOMY)
+    box = _around(hole, task.padding, native) if only else (0, 0, height, width)
+    top, left, bottom, right = box
+    inside = (bottom - top, right - left)
+    work = size or (_fitting(inside, native) if only else inside)
+    made = _sized(work, multiple)
+    x = to_tensor(source.pixels[top:bottom, left:right])
+    filled = _filled(x, hole[top:bottom, left:right]) if task.fill == "blur" else x
+    inside_hole = cv2.resize(hole[top:bottom, left:right].astype(np.float32), work[::-1], interpolation=cv2.INTER_AREA)
+    return replace(
+        made,
+        pixels=_padded(filled if work == inside else resized(filled, work), made),
+        hole=_padded(torch.from_numpy((inside_hole[None] > 0).astype(np.float32)), made),
+        source=source,
+        base=source.pixels,
+        fade=_fade(hole, task.mask_blur),
+        box=box,
+        mask_sha256=mask.sha256,
+    )
+
+
+def _mask(task: Imagine, source: Picture, mask: Picture) -> np.ndarray:
+    """(H, W) bool: True is the hole."""
+    if mask.pixels.shape[:2] != source.pixels.shape[:2]:
+        sizes = [f"{p.pixels.shape[1]}x{p.pixels.shape[0]}" for p in (mask, source)]
+        raise CalotypeError(
+            f"{task.mask} is {sizes[0]} pixels and {task.init} is {sizes[1]}; a mask has the size of its picture"
+        )
+    hole = luma(to_tensor(mask.pixels))[0].numpy() >= 0.5
+    hole = ~hole if task.invert_mask else hole
+    if not hole.any():
+        raise CalotypeError(
+            f"{task.mask} leaves nothing to draw: no pixel of it is {'black' if task.invert_mask else 'white'}; "
+            f"paint the hole, or {'leave out' if task.invert_mask else 'give'} --invert-mask"
+        )
+    return hole
+
+
+def _around(hole: np.ndarray, padding: int, native: int) -> tuple[int, int, int, int]:
+    """The box of the hole with its surroundings, at least as large as the model's own size where there is room."""
+    box = []
+    for along, side in ((hole.any(1), hole.shape[0]), (hole.any(0), hole.shape[1])):
+        first, last = np.flatnonzero(along)[[0, -1]]
+        first, last = first - padding, last + 1 + padding
+        short = max(0, min(native, side) - (last - first))
+        first, last = first - short // 2, last + short - short // 2
+        first, last = max(0, first - max(0, last - side)), min(side, last - min(0, first))
+        box.append((int(first), int(last)))
+    return box[0][0], box[1][0], box[0][1], box[1][1]
+
+
+def _fade(hole: np.ndarray, blur: int) -> np.ndarray:
+    """1 inside, falling to the rim of the hole over `blur` pixels, exactly 0 outside."""
+    inside = np.pad(hole, 1, mode="edge").astype(np.uint8)  # the picture's own border is no rim
+    depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1] if not hole.all() else None
+    if depth is None:
+        return np.ones(hole.shape, np.float32)
+    share = np.clip(depth / (blur + 1), 0, 1).astype(np.float32)
+    return share * share * (3 - 2 * share)
+
+
+def _filled(x: Tensor, hole: np.ndarray) -> Tensor:
+    """(3, h, w) with the colours around the hole spread into it, softer the farther they come."""
+    keep = torch.from_numpy(~hole).float()
+    result, reach = x * keep, 2
+    missing = ~keep.bool()
+    while missing.any() and reach < 2 * max(hole.shape):
+        parts = [_soft(plane.numpy(), reach) for plane in (*(x * keep), keep)]
+        weight = torch.from_numpy(parts[3])
+        now = missing & (weight > 0.02)
+        colour = torch.from_numpy(np.stack(parts[:3])) / weight.clamp(min=1e-6)
+        result = torch.where(now, colour, result)
+        missing, reach = missing & ~now, reach * 2
+    return result.clamp(0, 1)
+
+
+def _soft(plane: np.ndarray, reach: int) -> np.ndarray:
+    return cv2.GaussianBlur(np.ascontiguousarray(plane), (0, 0), reach)
+
+
+def _widened(task: Imagine, source: Picture, multiple: int) -> Canvas:
+    left, top, right, bottom = read_margins(task.outpaint)
+    height, width = source.pixels.shape[:2]
+    size = (height + top + bottom, width + left + right)
+    hole = np.ones(size, bool)
+    inner = [
+        slice(edge + (OVERLAP if edge else 0), edge + side - (OVERLAP if other else 0))
+        for edge, side, other in ((top, height, bottom), (left, width, right))
+    ]
+    hole[inner[0], inner[1]] = False
+    made = _sized(size, multiple)
+    base = cv2.copyMakeBorder(source.pixels, top, bottom, left, right, cv2.BORDER_REPLICATE)
+    base = np.ascontiguousarray(base.reshape(*size, source.pixels.shape[2]))
+    new = np.ones(size, np.float32)
+    new[top : top + height, left : left + width] = _fade(hole, OVERLAP - 1)[top : top + height, left : left + width]
+    return replace(
+        made,
+        pixels=_padded(_filled(to_tensor(coloured(base, np.empty((1, 1, 3)))), hole), made),
+        hole=_padded(torch.from_numpy(hole[None].astype(np.float32)), made),
+        source=source,
+        base=base,
+        fade=new,
+        box=(0, 0, *size),
+    )

@@ -1,0 +1,76 @@
+"""From a prompt to what the U-Net is told at each step."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from calotype.models.diffusion import Condition, Diffusion
+from calotype.ops.prompt import Vectors, chunks, composition, emphasis, schedule, weighed
+
+
+@dataclass(frozen=True)
+class Said:
+    """The texts of one step: what to draw, each with its weight, and what not to draw."""
+
+    wanted: tuple[tuple[str, float], ...]
+    unwanted: str
+
+
+def said_at_each(prompt: str, negative: str, steps: int, first_pass: int = 0) -> list[Said]:
+    """One entry for each of `steps` steps."""
+    wanted = [(schedule(text, steps, first_pass), weight) for text, weight in composition(prompt)]
+    unwanted = schedule(negative, steps, first_pass)
+    return [
+        Said(tuple((_at(texts, n), weight) for texts, weight in wanted), _at(unwanted, n)) for n in range(1, steps + 1)
+    ]
+
+
+def _at(texts: list[tuple[int, str]], step: int) -> str:
+    return next(text for until, text in texts if step <= until)
+
+
+class Reader:
+    """Texts to conditions; each text is encoded once."""
+
+    def __init__(self, model: Diffusion, way: str, skip: int, learned: Mapping[str, Sequence[Tensor]] | None = None):
+        self._model, self._way, self._skip = model, way, skip
+        self._learned = learned or {}
+        first = model.text[0].tokenizer
+        self._words = [
+            Vectors(name, tuple(first.encode(name)), len(vectors[0])) for name, vectors in self._learned.items()
+        ]
+        self._read: dict[str, Condition] = {}
+
+    def __call__(self, text: str) -> Condition:
+        if text not in self._read:
+            self._read[text] = self._encoded(text)
+        return self._read[text]
+
+    def _encoded(self, text: str) -> Condition:
+        tokenizer = self._model.text[0].tokenizer
+        cut = chunks(emphasis(text, self._way != "none"), tokenizer.encode, tokenizer.comma, self._words)
+        weights = torch.tensor([_framed(chunk.weights) for chunk in cut])
+        rows = [(chunk.tokens, {place: self._learned[name] for place, name in chunk.vectors}) for chunk in cut]
+        return self._model.read(rows, lambda states: weighed(states, weights, self._way), self._skip)
+
+    def together(self, said: Said, has_unwanted: bool) -> Condition:
+        """All conditions of a step as rows, the unwanted one first; shorter ones are filled with the empty prompt."""
+        texts = ([said.unwanted] if has_unwanted else []) + [text for text, _ in said.wanted]
+        found = [self(text) for text in texts]
+        longest = max(one.states.shape[1] for one in found)
+        states = torch.cat([self._filled(one.states, longest) for one in found])
+        pooled = torch.cat([one.pooled for one in found]) if found[0].pooled is not None else None
+        return Condition(states, pooled)
+
+    def _filled(self, states: Tensor, length: int) -> Tensor:
+        if states.shape[1] == length:
+            return states
+        empty = self("").states
+        return torch.cat([states, empty.repeat(1, (length - states.shape[1]) // empty.shape[1], 1)], 1)
+
+
+def _framed(weights: list[float]) -> list[float]:
+    """77 weights: begin, the tokens', end and what pads."""
+    return [1.0, *weights] + [1.0] * (76 - len(weights))

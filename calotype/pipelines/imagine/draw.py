@@ -1,0 +1,214 @@
+"""Pictures from words, step by step."""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from calotype.checkpoints.cache import Models
+from calotype.errors import CalotypeError
+from calotype.models.diffusion import Diffusion
+from calotype.ops.noise import Source, first_noise, source
+from calotype.picture import Picture
+from calotype.pipelines.imagine.canvas import Canvas, canvas, resized
+from calotype.pipelines.imagine.conditions import Reader, said_at_each
+from calotype.pipelines.imagine.job import Clock, Job, Pass, Work
+from calotype.pipelines.imagine.look import Look
+from calotype.pipelines.imagine.loop import denoised
+from calotype.pipelines.imagine.schedulers import begins_at, scheduler
+from calotype.pipelines.imagine.sheet import Cell, cells, sheet
+from calotype.pipelines.imagine.told import told
+from calotype.pipelines.imagine.words import Words
+from calotype.record import Result
+from calotype.sampling import PRESETS, Preset, sampler_named
+from calotype.tasks import Imagine, Progress, read_size
+from calotype.tasks import Said as Sentence
+
+TOGETHER = {"cpu": 4, "cuda": 8, "mps": 4}  # pictures computed together; measured: more gain little
+SPARE = 14  # peak memory of the U-Net over its widest layer, measured
+SPARE_VAE = 7
+
+
+@torch.inference_mode()
+def imagine(task: Imagine, models: Models) -> Iterator[Progress | Sentence | Result]:
+    """Yields progress, a Result for every picture and, where it was asked for, one for a sheet of all of them, last.
+
+    Closing it cancels within one step.
+    """
+    task = replace(task, seed=_chosen(task.seed))
+    if task.variation:
+        task = replace(task, variation_seed=_chosen(task.variation_seed))
+    made: list[Result] = []
+    planned = cells(task)
+    clock = Clock(sum(_evaluations(cell.task, models) for cell in planned))
+    for cell in planned:
+        for event in _cell(cell, models, clock):
+            if isinstance(event, Result):
+                made.append(event)
+            yield event
+    if len(made) > 1 and (task.grid or task.x or task.y or task.matrix):
+        yield sheet(task, planned, made)
+
+
+def _chosen(seed: int) -> int:
+    return seed if seed >= 0 else secrets.randbelow(2**32)
+
+
+def settled(task: Imagine, preset: Preset) -> Imagine:
+    """The task with the model's own choices where the person made none."""
+    return replace(
+        task,
+        steps=preset.steps if task.steps is None else task.steps,
+        guidance=preset.guidance if task.guidance is None else task.guidance,
+        rescale=preset.rescale if task.rescale is None else task.rescale,
+        sampler=preset.sampler if task.sampler == "auto" else task.sampler,
+        schedule=preset.schedule if task.sampler == "auto" and task.schedule == "automatic" else task.schedule,
+    )
+
+
+def _evaluations(task: Imagine, models: Models) -> int:
+    """Steps that a cell will take, for the bar: pictures times steps, by batches."""
+    steps = settled(task, PRESETS["sd1"] if task.model != "emoji" else PRESETS["emoji"]).steps
+    run = steps if task.init is None else max(1, int(steps * min(task.strength, 1)))
+    second = max(1, int((task.hires_steps or steps) * task.hires_strength)) if task.hires > 1 else 0
+    batches = -(-task.count // (task.batch or TOGETHER.get(models.device.type, 4)))
+    return batches * (run + second)
+
+
+def _cell(cell: Cell, models: Models, clock: Clock) -> Iterator[Progress | Sentence | Result]:
+    words = Words.of(cell.task, models.settings)
+    for sentence in words.notes:
+        yield Sentence(sentence)
+    model = models.diffusion(cell.task.model, cell.task.vae)
+    job = _job(cell.task, model, words, models)
+    _check_room(job, models)
+    most = job.task.batch or TOGETHER.get(models.device.type, 4)
+    seeds = [job.task.seed + n for n in range(job.task.count)]
+    for first in range(0, len(seeds), most):
+        wanted = seeds[first : first + most]
+        is_again = job.task.batch > len(wanted) == 1  # the same batch, and place in it, give the same bits
+        together, place = (wanted * job.task.batch, job.task.place) if is_again else (wanted, 0)
+        latents = yield from _drawn(job, together, models, clock)
+        for n, seed in enumerate(wanted, place):
+            model.wear(*words.worn(models, model))
+            pixels = job.model.pixels(latents[n : n + 1], job.task.tiling)[0]
+            yield _result(job, seed, pixels, (len(together), n), models)
+
+
+def _job(task: Imagine, model: Diffusion, words: Words, models: Models) -> Job:
+    task = settled(task, PRESETS[model.family])
+    has_zero_snr = bool(model.training.get("rescale_betas_zero_snr"))
+    sampler, schedule = sampler_named(task.sampler, task.schedule, has_zero_snr)
+    made = canvas(task, model.native, model.multiple, models.settings.max_pixels)
+    model.wear(*words.worn(models, model))
+    reader = Reader(model, task.emphasis, task.clip_skip, words.learned(models, model))
+    return Job(task, model, words, sampler, schedule, made, reader, Look(model))
+
+
+def _check_room(job: Job, models: Models) -> None:
+    """Refuses a size that memory cannot hold, before any work."""
+    unet, vae, (height, width) = job.model.unet.config, job.model.vae.config, job.canvas.work
+    scale = max(job.task.hires, 1) ** 2
+    area, count = height * width * scale, max(job.task.batch, 1)
+    latent = area / job.model.factor**2 * 2 * count
+    needed = max(
+        latent * unet.block_out_channels[0] * job.model.dtype.itemsize * SPARE,
+        area * vae.block_out_channels[0] * 4 * SPARE_VAE,
+    )
+    free = models.free_memory(models.device)
+    if needed > free:
+        raise CalotypeError(
+            f"{job.model.name} needs about {needed / 2**30:.1f} GiB of memory for a picture of "
+            f"{int(width * scale**0.5)}x{int(height * scale**0.5)}, and {free / 2**30:.1f} are free; take a smaller "
+            "--size and enlarge the result"
+        )
+
+
+def _drawn(job: Job, seeds: Sequence[int], models: Models, clock: Clock) -> Work:
+    """Clean latents (N, C, h, w), one for each seed, after both passes."""
+    task, model = job.task, job.model
+    made = scheduler(job.sampler, job.schedule, task.steps, model.training, model.family)
+    shape = tuple(side // model.factor for side in job.canvas.work)
+    clean = None if job.canvas.pixels is None else model.latents(job.canvas.pixels, task.tiling)
+    sources, noise = _noise(job, seeds, shape)
+    begin = 0 if clean is None else begins_at(made, task.steps, task.strength)
+    said = said_at_each(job.words.prompt, job.words.negative, task.steps)
+    x = yield from denoised(job, Pass(made, begin, said, clean, shape), noise, sources, models, clock)
+    if task.hires > 1:
+        x = yield from _again_larger(job, x, seeds, models, clock)
+    return x
+
+
+def _noise(job: Job, seeds: Sequence[int], shape: tuple[int, int]) -> tuple[list[Source], Tensor]:
+    """Each picture's own source, and what it draws first."""
+    task = job.task
+    sources = [source(seed, task.noise) for seed in seeds]
+    small = read_size(task.seed_resize, "--seed-resize")
+    resized_from = tuple(side // job.model.factor for side in small) if small else None
+    first = [
+        first_noise(
+            draw,
+            lambda seed: source(seed, task.noise),
+            seed,
+            (job.model.channels, *shape),
+            (task.variation_seed, task.variation) if task.variation else None,
+            resized_from,
+        )
+        for draw, seed in zip(sources, seeds, strict=True)
+    ]
+    return sources, torch.stack(first)
+
+
+def _again_larger(job: Job, x: Tensor, seeds: Sequence[int], models: Models, clock: Clock) -> Work:
+    """The second pass of a hires fix: enlarged, noised again, drawn again. As A1111, with the same seeds."""
+    task, model = job.task, job.model
+    steps = task.hires_steps or task.steps
+    size = tuple(-(-round(side * task.hires) // model.multiple) * model.multiple for side in job.canvas.work)
+    shape = tuple(side // model.factor for side in size)
+    if task.hires_upscaler.startswith("latent"):
+        clean = F.interpolate(x, shape, mode="bilinear", antialias=False)
+    else:
+        clean = yield from _enlarged(job, x, size, models)
+    made = scheduler(job.sampler, job.schedule, steps, model.training, model.family)
+    begin = begins_at(made, steps, task.hires_strength)
+    sources, noise = _noise(job, seeds, shape)
+    said = said_at_each(job.words.prompt, job.words.negative, steps, first_pass=task.steps)
+    larger = replace(job, canvas=Canvas(tuple(round(side * task.hires) for side in job.canvas.size), size))
+    return (yield from denoised(larger, Pass(made, begin, said, clean, shape), noise, sources, models, clock))
+
+
+def _enlarged(job: Job, x: Tensor, size: tuple[int, int], models: Models) -> Work:
+    """Latents -> pixels -> a network for enlarging, or Lanczos -> latents."""
+    name, latents = job.task.hires_upscaler, []
+    for one in x:
+        pixels = job.model.pixels(one[None], job.task.tiling)[0]
+        if name != "lanczos":
+            from calotype.ops.color import to_pixels, to_tensor
+            from calotype.pipelines.upscale import enlarge
+            from calotype.tasks import Tiling
+
+            network = models.upscaler(name)
+            done = yield from enlarge(to_pixels(pixels, np.empty((1, 1, 3), np.uint8)), network, size, Tiling(), models)
+            pixels = to_tensor(done.pixels)
+        latents.append(job.model.latents(resized(pixels, size)[None], job.task.tiling))
+    return torch.cat(latents)
+
+
+def _result(job: Job, seed: int, pixels: Tensor, where: tuple[int, int], models: Models) -> Result:
+    """`where` it was in its batch: the batch's size, and the place."""
+    final = job.canvas
+    if job.task.hires > 1:
+        final = Canvas(tuple(round(side * job.task.hires) for side in job.canvas.size), job.canvas.work)
+    done = final.finished(pixels)
+    before = final.source
+    picture = before.then(done) if before is not None and final.base is not None else Picture(done)
+    task = replace(job.task, seed=seed, count=1, batch=where[0], place=where[1], grid=False, matrix=False, x="", y="")
+    computed = models.computed(job.model) | ({"mask": final.mask_sha256} if final.mask_sha256 else {})
+    used = [job.model, *job.words.used(models)]
+    text = told(task, job.words, job.model, job.sampler, job.schedule, picture, models)
+    drawn = replace(picture, metadata=replace(picture.metadata, drawn={"parameters": text}))
+    return Result.of(task, before, drawn, used, computed)

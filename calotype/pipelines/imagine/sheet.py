@@ -1,0 +1,179 @@
+"""Many pictures of one task: over the values of an option, over parts of a prompt, and on one sheet with labels."""
+
+import csv
+import dataclasses
+import math
+import re
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from calotype.errors import CalotypeError
+from calotype.ops.prompt import matrix
+from calotype.options import nearest, read, visible
+from calotype.picture import Picture
+from calotype.record import Result
+from calotype.tasks import Imagine
+
+ALIASES = {"cfg": "guidance", "denoise": "strength", "sr": "prompt", "checkpoint": "model", "scheduler": "schedule"}
+CLOSED = ("x", "y", "grid", "matrix", "count", "batch", "init", "mask")
+_RANGE = re.compile(r"\s*(-?[\d.]+)\s*-\s*(-?[\d.]+)(?:\s*\(\s*([+-][\d.]+)\s*\)|\s*\[\s*(\d+)\s*\])?\s*")
+MOST = 10_000  # pictures of a sheet
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of the sheet: what to draw there, and what stands beside its row and over its column."""
+
+    task: Imagine
+    across: str = ""
+    down: str = ""
+
+
+def cells(task: Imagine) -> list[Cell]:
+    """The task itself, or one cell for every combination, row by row.
+
+    Raises:
+        CalotypeError: an axis that names no option, or values that it does not take.
+    """
+    if not (task.x or task.y or task.matrix):
+        return [Cell(task)]
+    if task.count > 1:
+        raise CalotypeError("a sheet has one picture in each place; leave out --count, or --x, --y and --matrix")
+    plain = replace(task, x="", y="", matrix=False, grid=False)
+    rows = _along(task.y, "--y", plain)
+    found = [
+        Cell(across, x_label, y_label)
+        for y_label, down in rows
+        for x_label, across in (_prompts(down) if task.matrix and not task.x else _along(task.x, "--x", down))
+    ]
+    if len(found) > MOST:
+        raise CalotypeError(f"that is a sheet of {len(found):,} pictures; take fewer values")
+    return found
+
+
+def _prompts(task: Imagine) -> list[tuple[str, Imagine]]:
+    first, *_ = texts = matrix(task.prompt)
+    return [(text.removeprefix(first).strip(", ") or first, replace(task, prompt=text)) for text in texts]
+
+
+def _along(axis: str, flag: str, task: Imagine) -> list[tuple[str, Imagine]]:
+    """The label and the task of each value of an axis."""
+    if not axis:
+        return [("", task)]
+    name, equals, text = axis.partition("=")
+    name = name.strip().lower().replace("-", "_").replace(" ", "_")
+    name = ALIASES.get(name, name)
+    known = [spec.name for spec in visible(Imagine) if spec.name not in CLOSED]
+    if name not in known or not equals:
+        raise CalotypeError(
+            f"{flag} is such as steps=10,20,30; {name!r} is no option of a picture{nearest(name, known)}"
+        )
+    values = _values(text)
+    if name == "prompt":
+        return [(value, replace(task, prompt=_swapped(task.prompt, values[0], value, flag))) for value in values]
+    data = {spec.name: getattr(task, spec.name) for spec in dataclasses.fields(task)}
+    return [
+        (f"{name.replace('_', ' ')} {value}", read(Imagine, {**data, name: _typed(name, value)})) for value in values
+    ]
+
+
+def _typed(name: str, value: str) -> object:
+    kind = next(spec.type for spec in dataclasses.fields(Imagine) if spec.name == name)
+    return value.lower() in ("true", "yes", "on", "1") if kind is bool else value
+
+
+def _swapped(prompt: str, old: str, new: str, flag: str) -> str:
+    """A1111's search and replace: the first value is looked for in the prompt."""
+    if old not in prompt:
+        raise CalotypeError(f"{flag} prompt=...: the first value {old!r} does not stand in the prompt")
+    return prompt.replace(old, new)
+
+
+def _values(text: str) -> list[str]:
+    """`1,2,3`, `1-9`, `1-9 (+2)`, `0-1 [5]`, and quoted values with commas in them."""
+    found = []
+    for part in next(csv.reader([text], skipinitialspace=True), []):
+        found += _counted(part) or [part.strip()]
+    return found
+
+
+def _counted(part: str) -> list[str]:
+    given = _RANGE.fullmatch(part)
+    if not given:
+        return []
+    try:
+        first, last = float(given[1]), float(given[2])
+        if given[4]:
+            return [f"{value:.6g}" for value in np.linspace(first, last, max(1, min(int(given[4]), MOST)))]
+        step = float(given[3] or (1 if last >= first else -1))
+        count = math.floor((last - first) / step + 1e-9) + 1 if step else 0
+        return [f"{first + n * step:.6g}" for n in range(max(0, min(count, MOST)))]
+    except ValueError:
+        return []
+
+
+def sheet(task: Imagine, planned: list[Cell], made: list[Result]) -> Result:
+    """All pictures on one sheet, with their labels."""
+    across = list(dict.fromkeys(cell.across for cell in planned))
+    columns = len(across) if len(planned) > 1 else math.ceil(len(made) ** 0.5)
+    pictures = [_plain(result.picture) for result in made]
+    rows = [pictures[n : n + columns] for n in range(0, len(pictures), columns)]
+    downs = list(dict.fromkeys(cell.down for cell in planned))
+    labels = (across, downs) if len(planned) > 1 else ([], [])
+    pixels = composed(rows, *labels)
+    record = dataclasses.replace(made[0].record, options=made[0].record.options | _axes(task))
+    return Result(Picture(pixels, metadata=made[0].picture.metadata), None, record, is_sheet=True)
+
+
+def _axes(task: Imagine) -> dict[str, object]:
+    return {"x": task.x, "y": task.y, "matrix": task.matrix, "prompt": task.prompt, "count": task.count, "grid": True}
+
+
+def _plain(picture: Picture) -> np.ndarray:
+    pixels = picture.pixels if picture.pixels.dtype == np.uint8 else (picture.pixels >> 8).astype(np.uint8)
+    return pixels if pixels.shape[2] == 3 else pixels.repeat(3, 2)
+
+
+def composed(rows: list[list[np.ndarray]], across: list[str], down: list[str], gap: int = 4) -> np.ndarray:
+    """Pictures in rows on white, labels over the columns and beside the rows; (H, W, 3) uint8."""
+    from PIL import Image, ImageDraw
+
+    height, width = (max(picture.shape[axis] for row in rows for picture in row) for axis in (0, 1))
+    font = _font(max(12, min(width, height) // 18))
+    left = max((_lines(text, width, font)[1] for text in down if text), default=0)
+    top = max((_lines(text, width, font)[2] for text in across if text), default=0)
+    left, top = (side + 4 * gap if side else 0 for side in (left, top))
+    canvas = Image.new(
+        "RGB", (left + len(rows[0]) * (width + gap) - gap, top + len(rows) * (height + gap) - gap), "white"
+    )
+    pen = ImageDraw.Draw(canvas)
+    for n, text in enumerate(across):
+        place = (left + n * (width + gap) + width // 2, top // 2)
+        pen.multiline_text(place, _lines(text, width, font)[0], "black", font, "mm", align="center")
+    for n, text in enumerate(down):
+        place = (left // 2, top + n * (height + gap) + height // 2)
+        pen.multiline_text(place, _lines(text, width, font)[0], "black", font, "mm", align="center")
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            canvas.paste(Image.fromarray(picture), (left + x * (width + gap), top + y * (height + gap)))
+    return np.asarray(canvas)
+
+
+def _font(size: int):
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
+
+
+def _lines(text: str, most: int, font) -> tuple[str, int, int]:
+    """The text broken into lines that fit, and its width and height."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= most or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    height = sum(font.getmetrics()) + 4
+    return "\n".join(lines), math.ceil(max(font.getlength(line) for line in lines)), height * len(lines)

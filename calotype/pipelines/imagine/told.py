@@ -1,0 +1,80 @@
+"""A drawing's line of parameters, as A1111 writes it, so that every tool that reads those reads ours."""
+
+from calotype import __version__
+from calotype.checkpoints.cache import Models
+from calotype.models.diffusion import Diffusion
+from calotype.ops.infotext import written
+from calotype.picture import Picture
+from calotype.pipelines.imagine.words import Words
+from calotype.sampling import Sampler
+from calotype.tasks import Imagine
+
+RNG = {"cpu": "CPU", "a1111": "NV"}
+EMPHASIS = {"original": None, "no-norm": "No norm", "ignore": "Ignore", "none": "None"}
+FILL = {"original": "original", "blur": "fill", "noise": "latent noise", "nothing": "latent nothing"}
+
+
+def told(
+    task: Imagine, words: Words, model: Diffusion, sampler: Sampler, schedule: str, picture: Picture, models: Models
+) -> str:
+    """The prompt as it was written, its negative, and the fields by A1111's names in A1111's order."""
+    height, width = picture.pixels.shape[:2]
+    first = (round(side / max(task.hires, 1)) for side in (width, height))
+    fields = {
+        "Steps": task.steps,
+        "Sampler": sampler.name,
+        "Schedule type": "SGM Uniform" if schedule == "sgm uniform" else schedule.title(),
+        "CFG scale": f"{task.guidance:g}",
+        "Seed": task.seed,
+        "Size": "x".join(map(str, first)),
+        "Model hash": model.sha256[:10],
+        "Model": model.name,
+        "VAE": task.vae or None,
+        **_variation(task),
+        "Denoising strength": f"{task.strength:g}"
+        if task.init
+        else f"{task.hires_strength:g}"
+        if task.hires > 1
+        else None,
+        "Clip skip": task.clip_skip if task.clip_skip > 1 else None,
+        "RNG": RNG[task.noise],
+        "Tiling": True if task.tiling else None,
+        "CFG Rescale": f"{task.rescale:g}" if task.rescale else None,
+        **_second_pass(task),
+        **_hole(task),
+        **words.short_hashes(models),
+        "Emphasis": EMPHASIS[task.emphasis],
+        "Version": f"Calotype {__version__}",
+    }
+    return written(task.prompt, task.negative, fields)
+
+
+def _variation(task: Imagine) -> dict[str, object]:
+    if not task.variation:
+        return {"Seed resize from": task.seed_resize or None}
+    return {
+        "Variation seed": task.variation_seed,
+        "Variation seed strength": f"{task.variation:g}",
+        "Seed resize from": task.seed_resize or None,
+    }
+
+
+def _second_pass(task: Imagine) -> dict[str, object]:
+    if task.hires <= 1:
+        return {}
+    return {
+        "Hires upscale": f"{task.hires:g}",
+        "Hires steps": task.hires_steps or None,
+        "Hires upscaler": "Latent" if task.hires_upscaler == "latent" else task.hires_upscaler,
+    }
+
+
+def _hole(task: Imagine) -> dict[str, object]:
+    if task.mask is None:
+        return {}
+    return {
+        "Mask blur": task.mask_blur,
+        "Inpaint area": "Only masked" if task.only_masked else None,
+        "Masked area padding": task.padding if task.only_masked else None,
+        "Masked content": FILL[task.fill],
+    }

@@ -1,0 +1,178 @@
+"""Samplers and schedules by the names that Stable Diffusion's users know, and what each kind of model likes.
+
+No torch here: doors check names with it. `pipelines/imagine` makes a fresh scheduler of diffusers from an entry.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from calotype.errors import CalotypeError
+from calotype.options import nearest
+
+SPACED = ("uniform", "sgm uniform", "ddim")
+SHAPED = ("karras", "exponential", "beta")
+LISTED = ("simple", "normal", "align your steps")
+SCHEDULES = ("automatic", *SPACED, *SHAPED, *LISTED)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """One sampler: the diffusers scheduler that does it, and what of the schedules it can follow."""
+
+    name: str
+    scheduler: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    automatic: str = "uniform"  # what the schedule "automatic" means, as in A1111
+    schedules: tuple[str, ...] = (*SPACED, *SHAPED, *LISTED)
+    evaluations: int = 1  # of the network in a step
+    aliases: tuple[str, ...] = ()
+    note: str = ""
+
+
+def _dpm(name: str, automatic: str, *aliases: str, note: str = "", **settings: Any) -> Sampler:
+    return Sampler(name, "DPMSolverMultistepScheduler", settings, automatic, aliases=aliases, note=note)
+
+
+_TABLE = (
+    _dpm("DPM++ 2M", "karras", "k_dpmpp_2m", algorithm_type="dpmsolver++", solver_order=2),
+    _dpm("DPM++ 2M SDE", "exponential", "k_dpmpp_2m_sde", algorithm_type="sde-dpmsolver++", solver_order=2),
+    _dpm(
+        "DPM++ 2M SDE Heun",
+        "exponential",
+        "k_dpmpp_2m_sde_heun",
+        algorithm_type="sde-dpmsolver++",
+        solver_order=2,
+        solver_type="heun",
+    ),
+    _dpm("DPM++ 3M SDE", "exponential", "k_dpmpp_3m_sde", algorithm_type="sde-dpmsolver++", solver_order=3),
+    Sampler(
+        "DPM++ SDE",
+        "DPMSolverSinglestepScheduler",
+        {"algorithm_type": "sde-dpmsolver++", "solver_order": 2},
+        "karras",
+        schedules=("uniform", *SHAPED, *LISTED),
+        aliases=("k_dpmpp_sde",),
+        note="a step is one run of the network, not two; its noise is drawn step by step, not from a Brownian tree",
+    ),
+    Sampler("Euler a", "EulerAncestralDiscreteScheduler", aliases=("k_euler_a", "k_euler_ancestral")),
+    Sampler("Euler", "EulerDiscreteScheduler", aliases=("k_euler",)),
+    Sampler("Heun", "HeunDiscreteScheduler", evaluations=2, aliases=("k_heun",)),
+    Sampler("LMS", "LMSDiscreteScheduler", schedules=(*SPACED, *SHAPED), aliases=("k_lms",)),
+    Sampler(
+        "DPM2",
+        "KDPM2DiscreteScheduler",
+        automatic="karras",
+        schedules=(*SPACED, *SHAPED),
+        evaluations=2,
+        aliases=("k_dpm_2",),
+    ),
+    Sampler(
+        "DPM2 a",
+        "KDPM2AncestralDiscreteScheduler",
+        automatic="karras",
+        schedules=(*SPACED, *SHAPED),
+        evaluations=2,
+        aliases=("k_dpm_2_a", "k_dpm_2_ancestral"),
+    ),
+    Sampler("DDIM", "DDIMScheduler", automatic="ddim", schedules=SPACED),
+    Sampler("PLMS", "PNDMScheduler", {"skip_prk_steps": True}, automatic="ddim", schedules=SPACED),
+    Sampler("UniPC", "UniPCMultistepScheduler", {"solver_order": 2}, schedules=(*SPACED, *SHAPED)),
+    Sampler("DEIS", "DEISMultistepScheduler", {"solver_order": 2}, schedules=(*SPACED, *SHAPED)),
+    Sampler(
+        "LCM",
+        "LCMScheduler",
+        automatic="lcm",
+        schedules=("lcm",),
+        note="for models and LoRAs made for it; few steps, guidance 1 to 2",
+    ),
+)
+SAMPLERS: dict[str, Sampler] = {sampler.name: sampler for sampler in _TABLE}
+
+# A1111's samplers that diffusers does not have, and what comes nearest.
+MISSING = {
+    "DPM++ 2S a": "DPM++ SDE",
+    "DPM fast": "DPM++ 2M",
+    "DPM adaptive": "DPM++ 2M",
+    "Restart": "DPM++ 2M SDE",
+    "DDIM CFG++": "DDIM",
+    "HeunPP2": "Heun",
+    "IPNDM": "DEIS",
+    "IPNDM_V": "DEIS",
+}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a model draws best with, where the person says nothing; chosen by looking."""
+
+    steps: int
+    guidance: float
+    sampler: str
+    schedule: str = "automatic"
+    rescale: float = 0.0
+    size: int = 512
+
+
+PRESETS = {
+    "emoji": Preset(20, 4.0, "DPM++ 2M", "sgm uniform", size=256),
+    "sd1": Preset(20, 7.0, "DPM++ 2M", size=512),
+    "sd2": Preset(20, 7.0, "DPM++ 2M", size=768),
+    "sdxl": Preset(25, 6.0, "DPM++ 2M", size=1024),
+}
+
+
+def sampler_named(text: str, schedule: str = "automatic", has_zero_snr: bool = False) -> tuple[Sampler, str]:
+    """By A1111's name in any case, "DPM++ 2M Karras" too; the schedule is never "automatic".
+
+    What "automatic" means is A1111's choice for the sampler; but a model with zero terminal SNR begins at its last
+    timestep or not at all (Lin et al. 2023, section 3.3), which is "sgm uniform".
+
+    Raises:
+        CalotypeError: unknown, one that diffusers does not have, or a schedule that the sampler cannot follow.
+    """
+    name, suffix = _without_schedule(text)
+    if name not in _KNOWN:
+        missing = {known.lower(): known for known in MISSING}.get(name)
+        if missing:
+            raise CalotypeError(
+                f"the sampler {missing} does not exist in diffusers, which Calotype stands on; "
+                f"{MISSING[missing]} comes nearest"
+            )
+        raise CalotypeError(
+            f"no sampler is named {text!r}{nearest(text, SAMPLERS)}; there are {', '.join(sorted(SAMPLERS))}"
+        )
+    sampler = _KNOWN[name]
+    wanted = schedule_named(schedule)
+    wanted = suffix if wanted == "automatic" and suffix else wanted
+    if wanted == "automatic":
+        wanted = "sgm uniform" if has_zero_snr and "sgm uniform" in sampler.schedules else sampler.automatic
+    if wanted not in sampler.schedules:
+        able = ", ".join(sampler.schedules) if len(sampler.schedules) > 1 else "its own one, automatic"
+        raise CalotypeError(f"the sampler {sampler.name} cannot follow the schedule {wanted}; it takes {able}")
+    return sampler, wanted
+
+
+def schedule_named(text: str) -> str:
+    """One of SCHEDULES, by A1111's name in any case, with spaces or underlines."""
+    name = " ".join(text.lower().replace("_", " ").replace("-", " ").split())
+    name = {"normal": "normal", "sgm": "sgm uniform", "ays": "align your steps", "": "automatic"}.get(name, name)
+    if name not in SCHEDULES:
+        raise CalotypeError(
+            f"no schedule is named {text!r}{nearest(name, SCHEDULES)}; there are {', '.join(SCHEDULES)}"
+        )
+    return name
+
+
+def _without_schedule(text: str) -> tuple[str, str]:
+    """ "DPM++ 2M Karras" -> ("dpm++ 2m", "karras"), as A1111's old names have it."""
+    name = " ".join(text.lower().split())
+    name = name.replace("dpmpp", "dpm++") if not name.startswith("k_") else name
+    for schedule in SHAPED:
+        for ending in (f" {schedule}", f"_{schedule}", "_ka" if schedule == "karras" else f" {schedule}"):
+            if name.endswith(ending) and name.removesuffix(ending) in _KNOWN:
+                return name.removesuffix(ending), schedule
+    return name, ""
+
+
+_KNOWN = {alias.lower(): sampler for sampler in _TABLE for alias in (sampler.name, *sampler.aliases)}
