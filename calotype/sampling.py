@@ -115,7 +115,7 @@ class Preset:
 
 
 PRESETS = {
-    "emoji": Preset(20, 4.0, "DPM++ 2M", "sgm uniform", size=256),
+    "emoji": Preset(16, 3.5, "DPM++ 2M", "sgm uniform", size=256),
     "sd1": Preset(20, 7.0, "DPM++ 2M", size=512),
     "sd2": Preset(20, 7.0, "DPM++ 2M", size=768),
     "sdxl": Preset(25, 6.0, "DPM++ 2M", size=1024),

@@ -1,24 +1,137 @@
-"""Putting a person's own file on the shelf."""
+"""A person's own files on the shelf: looked into first, then used where they lie."""
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from calotype.checkpoints.catalog import CATALOG, KINDS, Checkpoint, Shelf, known_name
-from calotype.checkpoints.open import load
+from calotype.checkpoints.catalog import CATALOG, INDEX, KINDS, Checkpoint, Shelf, known_name
+from calotype.checkpoints.layouts import UNET, VAE, recognise
+from calotype.checkpoints.shapes import shapes_in
 from calotype.errors import CalotypeError
+
+FOLDERS = {  # of A1111 and Forge, below `models` or the program's own folder; ComfyUI's names where they differ
+    "Stable-diffusion": "diffusion",
+    "checkpoints": "diffusion",
+    "Lora": "lora",
+    "LyCORIS": "lora",
+    "loras": "lora",
+    "VAE": "vae",
+    "vae": "vae",
+    "embeddings": "embedding",
+    "ESRGAN": "upscale",
+    "RealESRGAN": "upscale",
+    "upscale_models": "upscale",
+    "GFPGAN": "faces",
+    "Codeformer": "faces",
+    "facerestore_models": "faces",
+}
+ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
 def add(shelf: Shelf, file: str | Path, name: str | None = None) -> Checkpoint:
-    """Opens the file to see what it is for, then gives it a name; it is used where it lies.
+    """Looks into the file to see what it is for, then gives it a name.
 
-    A catalog name may be given for a file that was fetched in another way.
+    A catalog name may be given for a file that was fetched in another way. A diffusers folder is added as one model.
 
     Raises:
         CalotypeError: the file cannot be used, or the name is taken or no name.
     """
     path = Path(file).expanduser().absolute()
-    name = known_name(name or path.stem)
+    path = path / INDEX if (path / INDEX).is_file() else path
+    name = known_name(name or (path.parent.name if path.name == INDEX else path.stem))
     shelf.check_name(name)
-    loaded = load(Checkpoint(name, path))
-    if name in CATALOG and CATALOG[name].kind != loaded.kind:
-        raise CalotypeError(f"{path} is for {KINDS[loaded.kind]}, and {name} is for {KINDS[CATALOG[name].kind]}")
-    return shelf.put(name, path, loaded.kind)
+    kind = kind_of_file(path, name)
+    if name in CATALOG and CATALOG[name].kind != kind:
+        raise CalotypeError(f"{path} is for {KINDS[kind]}, and {name} is for {KINDS[CATALOG[name].kind]}")
+    return shelf.put(name, path, kind)
+
+
+def kind_of_file(path: Path, name: str = "") -> str:
+    """What a file is for, a key of KINDS: by its keys where they tell, else by opening it.
+
+    Raises:
+        CalotypeError: it cannot be read, or nothing of Calotype's takes it.
+    """
+    if path.name == INDEX:
+        return "diffusion"
+    shapes = shapes_in(path)
+    if any(key.startswith(UNET) for key in shapes):
+        recognise(shapes, path)
+        return "diffusion"
+    told = next((kind for kind, is_so in _SIGNS.items() if is_so(shapes)), None)
+    if told:
+        return told
+    from calotype.checkpoints.open import load
+
+    return load(Checkpoint(name or path.stem, path)).kind
+
+
+def _is_lora(shapes: dict[str, tuple[int, ...]]) -> bool:
+    signs = (".lora_down.", ".lora_up.", ".lora_A.", ".lora.down.", "_lora.down.", ".hada_w1_a", ".lokr_w1", ".diff")
+    return any(sign in key for key in shapes for sign in signs)
+
+
+def _is_vae(shapes: dict[str, tuple[int, ...]]) -> bool:
+    plain = {key.removeprefix(VAE) for key in shapes}
+    return {"decoder.conv_in.weight", "encoder.conv_in.weight", "post_quant_conv.weight"} <= plain
+
+
+def _is_embedding(shapes: dict[str, tuple[int, ...]]) -> bool:
+    return 1 <= len(shapes) <= 2 and all(len(shape) <= 2 and shape and shape[-1] in WIDTHS for shape in shapes.values())
+
+
+WIDTHS = (256, 768, 1024, 1280)  # of the text encoders that words are learned for
+_SIGNS: dict[str, Callable[[dict[str, tuple[int, ...]]], bool]] = {
+    "lora": _is_lora,
+    "vae": _is_vae,
+    "embedding": _is_embedding,
+}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of one file of another program: added, known (it was on the shelf) or failed, with the `fault`."""
+
+    path: Path
+    name: str
+    kind: str
+    state: str = "added"
+    fault: str = ""
+
+
+def import_from(shelf: Shelf, folder: Path) -> Iterator[Imported]:
+    """Puts all models of an A1111, Forge or ComfyUI folder on the shelf, where they lie: nothing is copied.
+
+    One file that cannot be used does not stop the others. What is on the shelf already is passed over.
+
+    Raises:
+        CalotypeError: there is no such folder, or none of the known ones in it.
+    """
+    folder = folder.expanduser().absolute()
+    if not folder.is_dir():
+        raise CalotypeError(f"there is no folder {folder}")
+    rooms = [(folder / below / name, kind) for below in ("", "models") for name, kind in FOLDERS.items()]
+    rooms = [(room, kind) for room, kind in rooms if room.is_dir()]
+    if not rooms:
+        known = ", ".join(FOLDERS)
+        raise CalotypeError(f"{folder} has none of the folders in which A1111 or ComfyUI keep models ({known})")
+    seen: set[Path] = set()
+    for room, kind in rooms:
+        for path in sorted(room.rglob("*")):
+            if path.suffix.lower() in ENDINGS and path.is_file() and path.resolve() not in seen:
+                seen.add(path.resolve())
+                yield _imported(shelf, path, kind)
+
+
+def _imported(shelf: Shelf, path: Path, kind: str) -> Imported:
+    name = shelf.free_name(path)
+    if not name:
+        return Imported(path, path.stem, kind, "known")
+    try:
+        found = kind_of_file(path, name)
+        if found != kind and "embedding" in (found, kind):
+            raise CalotypeError(f"{path} is for {KINDS[found]}")
+        shelf.put(name, path, found)
+    except CalotypeError as fault:
+        return Imported(path, name, kind, "failed", str(fault))
+    return Imported(path, name, found)

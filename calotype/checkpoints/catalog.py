@@ -163,8 +163,17 @@ class Shelf:
         self._write(added=self._added() | {name: {"path": str(path), "kind": kind, "sha256": digest(path)}})
         return self.find(name)
 
+    def free_name(self, path: Path) -> str:
+        """A name for a person's file: its own, with a number where another has it; empty where the file has one."""
+        added = self._added()
+        if any(Path(one["path"]) == path for one in added.values()):
+            return ""
+        stem = re.sub(r"[^\w .+()&'-]", "_", path.stem).strip()[:90].lstrip(".-") or "model"
+        names = (stem, *(f"{stem}-{n}" for n in range(2, 1000)))
+        return next(name for name in names if name not in added and known_name(name) not in CATALOG)
+
     def check_name(self, name: str) -> None:
-        if not re.fullmatch(r"[\w][\w.+-]{0,99}", name):
+        if not re.fullmatch(r"\w[\w .+()&'-]{0,99}", name):
             raise CalotypeError(f"{name!r} cannot be a model's name; use letters, digits, dots and dashes with --name")
         if name in self._added() or (name in CATALOG and self._path(CATALOG[name])):
             raise CalotypeError(f"{name} is already at hand; give another --name, or remove it first")

@@ -43,7 +43,7 @@ def _group(help: str, commands: Sequence[Any], **more: Any) -> typer.Typer:
     }
     made = typer.Typer(help=help, **how, **more)
     for command in commands:
-        made.command(command.__name__.rstrip("_"))(command)
+        made.command(command.__name__.rstrip("_").replace("_", "-"))(command)
     return made
 
 

@@ -82,6 +82,26 @@ def add(**values: Any) -> int:
     return 0
 
 
+def import_from(**values: Any) -> int:
+    """Put all models of an A1111, Forge or ComfyUI folder on the list; they stay and are used where they lie."""
+    from calotype.checkpoints.add import import_from as imported
+    from calotype.checkpoints.catalog import KINDS
+
+    count = {"added": 0, "known": 0, "failed": 0}
+    for one in imported(_shelf(values), values["folder"]):
+        count[one.state] += 1
+        if values["json"]:
+            print_json({**dataclasses.asdict(one), "path": str(one.path)})
+        elif one.fault:
+            complain(f"left out: {one.fault}")
+        elif one.state == "added":
+            print(f"{readable(one.name)}  {KINDS[one.kind]}  {readable(one.path)}", flush=True)
+    if not values["json"]:
+        known = f", {count['known']} known already" if count["known"] else ""
+        print(f"{count['added']} added{known}, {count['failed']} left out")
+    return 1 if count["failed"] else 0
+
+
 def remove(**values: Any) -> int:
     """Take a model off the list; a fetched file is deleted, an added one stays where it lies."""
     print(f"removed: {readable(_shelf(values).remove(values['name']))}")
@@ -173,6 +193,8 @@ shape(list_, AS_JSON, *flags(Settings))
 shape(info, NAME, AS_JSON, *flags(Settings))
 shape(pull, NAME, AS_JSON, *flags(Settings))
 shape(add, argument("file", Path, "the file", "FILE"), CALLED, *flags(Settings))
+ROOT = argument("folder", Path, "its folder, such as stable-diffusion-webui", "FOLDER")
+shape(import_from, ROOT, AS_JSON, *flags(Settings))
 shape(remove, NAME, *flags(Settings))
 shape(verify, ANY, AS_JSON, *flags(Settings))
-COMMANDS = (list_, info, pull, add, remove, verify)
+COMMANDS = (list_, info, pull, add, import_from, remove, verify)

@@ -162,7 +162,7 @@ def test_a_catalog_name_for_a_file_fetched_elsewhere(shelf, mine):
 
 def test_what_cannot_be_added_or_removed(shelf, mine, tmp_path):
     with pytest.raises(CalotypeError, match="cannot be a model's name"):
-        add(shelf, mine[0])  # "My Upscaler"
+        add(shelf, mine[0], "../up")
     with pytest.raises(CalotypeError, match="already at hand"):
         add(shelf, mine[0], "yunet")
     with pytest.raises(CalotypeError, match="there is no file"):

@@ -1,0 +1,43 @@
+"""What tensors a file holds, without reading their numbers where the format allows it."""
+
+import json
+from pathlib import Path
+
+from calotype.checkpoints.state import LONGEST_HEADER, check_file, read_state
+from calotype.errors import CalotypeError
+
+
+def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes by key; of a safetensors file from its header alone, as quickly for 7 GB as for 7 MB.
+
+    Learned words of A1111's, which lie in a dict of their own, are told as {"string_to_param": their shape}.
+
+    Raises:
+        CalotypeError: no such file, damaged, or with code in it.
+    """
+    check_file(path)
+    if path.suffix.lower() == ".param":
+        return {}
+    if path.suffix.lower() != ".safetensors":
+        return _pickled(path)
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > min(path.stat().st_size - 8, LONGEST_HEADER):
+                raise ValueError
+            header = json.loads(file.read(length))
+        return {key: tuple(map(int, told["shape"])) for key, told in header.items() if key != "__metadata__"}
+    except OSError as fault:
+        raise CalotypeError(f"{path} cannot be read: {fault.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise CalotypeError(f"{path} is damaged or no safetensors file; fetch or copy it again") from None
+
+
+def _pickled(path: Path) -> dict[str, tuple[int, ...]]:
+    from calotype.checkpoints.pickles import read_pickle
+
+    data = read_pickle(path)
+    learned = data.get("string_to_param") if isinstance(data, dict) else None
+    if isinstance(learned, dict):
+        return {str(key): tuple(value.shape) for key, value in learned.items() if hasattr(value, "shape")}
+    return {key: tuple(value.shape) for key, value in read_state(path).items()}
