@@ -59,8 +59,8 @@ class Models:
         Raises:
             CalotypeError: unknown, not at hand, unreadable, or for another purpose.
         """
-        found = self.shelf.find(name, kind="diffusion" if name in self.shelf.names("diffusion") else "")
-        other = self.shelf.find(vae, kind="vae" if vae in self.shelf.names("vae") else "") if vae else None
+        found = self.shelf.find(name, kind="diffusion")
+        other = self.shelf.find(vae, kind="vae") if vae else None
         key = ("diffusion", found.path, other and other.path)
         if key not in self._kept:
             for old in [key for key in self._kept if key[0] in ("diffusion", "adapter")]:
@@ -78,7 +78,7 @@ class Models:
         """A LoRA by the name under which it was added, or by its file."""
         from calotype.checkpoints.lora import read_adapter
 
-        found = self.shelf.find(name, kind="lora" if name in self.shelf.names("lora") else "")
+        found = self.shelf.find(name, kind="lora")
         return self._once(("adapter", found.path), lambda: read_adapter(found.path, found.name))
 
     def put_on(self, wanted: "Sequence[Extra]", model: "Diffusion") -> Callable[[], None]:

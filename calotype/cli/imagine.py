@@ -70,7 +70,7 @@ def prepare(tasks: list[Imagine], settings: Settings) -> None:
 
     shelf = Shelf(settings)
     names = {task.model for task in tasks}
-    found = [shelf.find(name, "diffusion" if name in shelf.names("diffusion") else "") for name in sorted(names)]
+    found = [shelf.find(name, "diffusion") for name in sorted(names)]
     is_plain = all(one.path.name == INDEX for one in found) and not any(task.vae for task in tasks)
     words = " ".join(f"{task.sampler} {task.schedule} {task.x} {task.y}" for task in tasks).lower()
     is_plain = is_plain and "lms" not in words and "beta" not in words  # these need scipy, which is left out then

@@ -1,0 +1,220 @@
+"""`calotype imagine`, and what follows from it: info, again."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, PngImagePlugin
+from safetensors.torch import save_file
+
+from calotype.cli import main
+
+APPLE = "red apple, fluent 3d"
+QUICK = ["--steps", "2", "--size", "64", "--device", "cpu"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CALOTYPE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CALOTYPE_OFFLINE", "1")
+    return tmp_path
+
+
+def pictures(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def imagine(*args):
+    return main(["imagine", *args, *QUICK])
+
+
+def events(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_pictures_get_names_of_their_own(folder, capsys):
+    assert imagine(APPLE, "--seed", "7", "-c", "2") == 0
+    assert imagine("苹果, noto", "--seed", "7") == 0
+    assert pictures(folder / "out") == [
+        "00000-7-red-apple-fluent-3d.png",
+        "00001-8-red-apple-fluent-3d.png",
+        "00002-7-苹果-noto.png",
+    ]
+    assert capsys.readouterr().out.startswith(f"{APPLE} -> out/00000-7-red-apple-fluent-3d.png\n")
+
+
+def test_a_named_picture_is_not_replaced(folder, capsys):
+    assert imagine(APPLE, "-o", "apple.jpg", "--seed", "1") == 0
+    before = (folder / "apple.jpg").read_bytes()
+    assert imagine(APPLE, "-o", "apple.jpg", "--seed", "2") == 2
+    assert "apple.jpg is there already" in capsys.readouterr().err
+    assert (folder / "apple.jpg").read_bytes() == before
+    assert imagine(APPLE, "-o", "apple.jpg", "--seed", "2", "--overwrite") == 0
+    assert (folder / "apple.jpg").read_bytes() != before
+    assert imagine(APPLE, "-o", "many.png", "-c", "2", "--grid") == 0
+    assert {"many-1.png", "many-2.png", "many-sheet.png"} <= set(pictures(folder))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
+def test_parameters_are_read_by_every_tool(folder, capsys, name):
+    assert imagine(f"{APPLE}, “苹果”", "--negative", "blue: a, b", "-o", name, "--seed", "4") == 0
+    with Image.open(folder / name) as picture:
+        if name.endswith("png"):
+            text = picture.info["parameters"]
+        else:
+            raw = picture.getexif().get_ifd(0x8769)[0x9286]
+            assert raw[:8] == b"UNICODE\0"
+            text = raw[8:].decode("utf-16-be")
+    assert text.startswith(f"{APPLE}, “苹果”\nNegative prompt: blue: a, b\nSteps: 2, Sampler: DPM++ 2M, ")
+    capsys.readouterr()
+    assert main(["info", name, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["parameters"]["Seed"] == "4" and told["record"]["options"]["seed"] == 4
+
+
+@pytest.mark.parametrize("name", ["out/00000-3-red-apple-fluent-3d.png", "out/00001-4-red-apple-fluent-3d.png"])
+def test_again_makes_the_same_file(folder, capsys, name):
+    assert imagine(APPLE, "--seed", "3", "-c", "2", "--precision", "float32") == 0
+    assert main(["again", name]) == 0
+    assert "the same to the last byte" in capsys.readouterr().out
+
+
+def test_again_finds_the_picture_and_the_mask_it_began_with(folder, capsys):
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save("photo.png")
+    Image.fromarray(np.eye(64, dtype=np.uint8) * 255).save("hole.png")
+    assert main(["imagine", APPLE, "--init", "photo.png", "--mask", "hole.png", "--steps", "2", "-o", "new.png"]) == 0
+    assert main(["again", "new.png"]) == 0
+    assert "the same to the last byte" in capsys.readouterr().out
+    (folder / "photo.png").unlink()
+    assert main(["again", "new.png", "-o", "x.png"]) == 2
+    assert "isn't where it was" in capsys.readouterr().err
+
+
+def test_a_sheet_is_made_again_too(folder, capsys):
+    assert imagine(APPLE, "--x", "steps=1,2", "--seed", "3") == 0
+    assert main(["again", "out/00002-sheet.png"]) == 0
+    assert "the same to the last byte" in capsys.readouterr().out
+    assert pictures(folder / "out")[-1] == "00002-sheet.png"
+
+
+def test_a_picture_of_a1111s_is_drawn_again(folder, capsys):
+    infotext = (
+        f"{APPLE}\nNegative prompt: blue\nSteps: 3, Sampler: Euler a, Schedule type: Automatic, CFG scale: 3.5, Seed: 11, "
+        "Size: 64x72, Model hash: 0123456789, Model: emoji, Version: v1.10.1"
+    )
+    told = PngImagePlugin.PngInfo()
+    told.add_text("parameters", infotext)
+    Image.new("RGB", (64, 72)).save("old.png", pnginfo=told)
+    assert main(["again", "old.png"]) == 0
+    assert main(["info", "old-again.png", "--json"]) == 0
+    options = json.loads(capsys.readouterr().out.splitlines()[-1])["record"]["options"]
+    assert (options["steps"], options["sampler"], options["seed"], options["noise"]) == (3, "Euler a", 11, "a1111")
+    assert Image.open("old-again.png").size == (64, 72)
+
+
+def test_a_list_of_prompts(folder, capsys):
+    (folder / "提示.txt").write_text(
+        f'# mine\n{APPLE}\n\n--prompt "blue car" --steps 1 --width 64 --height 32 --cfg_scale 2\n', "utf-8"
+    )
+    assert main(["imagine", "--from-file", "提示.txt", "--seed", "1", *QUICK, "--json"]) == 0
+    done = [event for event in events(capsys.readouterr().out) if event["event"] == "done"]
+    assert [(event["width"], event["height"]) for event in done] == [(64, 64), (64, 32)]
+    (folder / "bad.txt").write_text("good\n--prompt x --stepz 3\n")
+    assert main(["imagine", "--from-file", "bad.txt"]) == 2
+    assert "bad.txt, line 2: Imagine has no option stepz, did you mean steps?" in capsys.readouterr().err
+    assert main(["imagine", "x", "--from-file", "bad.txt"]) == 2
+
+
+def test_one_bad_prompt_of_a_list_stops_no_other(folder, capsys):
+    (folder / "list.txt").write_text("one <lora:none:1>\ntwo\n")
+    assert main(["imagine", "--from-file", "list.txt", *QUICK]) == 1
+    told = capsys.readouterr()
+    assert "two -> " in told.out and "no LoRA is named none" in told.err
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        (["x", "--model", "emojy"], "no model is named emojy, did you mean emoji?"),
+        (["x", "--model", "yunet"], "yunet is for finding faces, not for making pictures"),
+        (["x", "--model", "none.safetensors"], "no model is named none.safetensors"),
+        (["x", "--model", "broken.safetensors"], "broken.safetensors is damaged"),
+        (["x", "--model", "evil.ckpt"], "has code in it (posix.system)"),
+        (["x <lora:nine:1>"], "no LoRA is named nine"),
+        (["x", "--lora", "a:b"], "--lora is such as"),
+        (["x", "--sampler", "Eulr"], "did you mean Euler?"),
+        (["x", "--sampler", "DPM++ 2S a"], "does not exist in diffusers"),
+        (["x", "--sampler", "DDIM", "--schedule", "karras"], "cannot follow the schedule karras"),
+        (["x", "--size", "9999999"], "--size is such as"),
+        (["x", "--size", "16000", "--memory", "2"], "GiB of memory for a picture of 16000x16000"),
+        (["x", "--init", "none.png"], "none.png does not exist"),
+        (["x", "--mask", "m.png"], "give --init"),
+        (["x", "--style", "mine"], "no style is named 'mine'"),
+        (["x", "--from-file", "none.txt"], "give a prompt or --from-file"),
+        (["--from-file", "none.txt"], "none.txt cannot be read"),
+        (["x", "--stepz", "3"], "did you mean --steps?"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(folder, capsys, args, word):
+    (folder / "broken.safetensors").write_bytes(b"\xff" * 40)
+    torch.save({"state_dict": Evil()}, folder / "evil.ckpt")
+    assert main(["imagine", *args]) == 2
+    told = capsys.readouterr()
+    assert word in told.err and told.err.count("\n") == 1 and told.out == ""
+    assert not (folder / "out").exists()
+
+
+class Evil:
+    def __reduce__(self):
+        import os
+
+        return os.system, ("touch pwned",)
+
+
+def test_styles_wrap_the_prompt(folder, capsys):
+    (folder / "home").mkdir()
+    (folder / "home/styles.csv").write_text('name,prompt,negative_prompt\n3d,"{prompt}, fluent 3d",flat\n', "utf-8-sig")
+    assert imagine("red apple", "--style", "3d", "-o", "a.png", "--seed", "1") == 0
+    assert imagine(APPLE, "--negative", "flat", "-o", "b.png", "--seed", "1") == 0
+    assert np.array_equal(np.asarray(Image.open("a.png")), np.asarray(Image.open("b.png")))
+
+
+def test_a_learned_word_is_called_by_its_name(folder, capsys):
+    save_file(
+        {"emb_params": torch.randn(2, 256, generator=torch.Generator().manual_seed(0))}, folder / "zorp.safetensors"
+    )
+    assert imagine("zorp, noto", "-o", "a.png", "--seed", "1") == 0
+    assert main(["models", "add", "zorp.safetensors"]) == 0
+    assert imagine("zorp, noto", "-o", "b.png", "--seed", "1") == 0
+    assert not np.array_equal(np.asarray(Image.open("a.png")), np.asarray(Image.open("b.png")))
+    assert "TI hashes: zorp: " in Image.open("b.png").info["parameters"].replace('"', "")
+
+
+def test_events_for_machines(folder, capsys):
+    assert imagine(APPLE, "--seed", "1", "--json") == 0
+    told = events(capsys.readouterr().out)
+    assert [event["event"] for event in told][0 :: len(told) - 1] == ["begin", "summary"]
+    [done] = [event for event in told if event["event"] == "done"]
+    assert done["seed"] == 1 and done["target"].endswith(".png") and len(done["sha256"]) == 64
+
+
+@pytest.mark.slow
+def test_the_first_picture_comes_within_seconds(folder):
+    """As typed: a new process, its imports, the model, sixteen steps."""
+    import time
+
+    begun = time.monotonic()
+    subprocess.run([sys.executable, "-m", "calotype", "imagine", APPLE, "--device", "cpu"], check=True)
+    assert time.monotonic() - begun < 20  # 5 on a quiet machine; a benchmark measures it
+
+
+def test_in_its_own_process_it_works_with_quick_imports(folder):
+    command = [sys.executable, "-m", "calotype", "imagine", APPLE, "--seed", "1", *QUICK, "-o", "a.png"]
+    subprocess.run(command, check=True)
+    assert imagine(APPLE, "--seed", "1", "-o", "b.png") == 0
+    assert (folder / "a.png").read_bytes() == (folder / "b.png").read_bytes()
