@@ -104,8 +104,8 @@ def test_a_sheet_is_made_again_too(folder, capsys):
 
 def test_a_picture_of_a1111s_is_drawn_again(folder, capsys):
     infotext = (
-        f"{APPLE}\nNegative prompt: blue\nSteps: 3, Sampler: Euler a, Schedule type: Automatic, CFG scale: 3.5, Seed: 11, "
-        "Size: 64x72, Model hash: 0123456789, Model: emoji, Version: v1.10.1"
+        f"{APPLE}\nNegative prompt: blue\nSteps: 3, Sampler: Euler a, Schedule type: Automatic, CFG scale: 3.5, "
+        "Seed: 11, Size: 64x72, Model hash: 0123456789, Model: emoji, Version: v1.10.1"
     )
     told = PngImagePlugin.PngInfo()
     told.add_text("parameters", infotext)

@@ -78,7 +78,9 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def enter() -> None:
-    """The program's own end: what is left is to take torch apart, which takes most of a second and helps nobody."""
+    """The program in a process of its own, where imports may take short cuts, and the end need not be tidy: to take
+    torch apart takes most of a second and helps nobody."""
+    imagine.OWN_PROCESS.append(True)
     status = main()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # nobody reads any more

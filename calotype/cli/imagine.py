@@ -22,6 +22,7 @@ from calotype.tasks import Drawing, Imagine, Progress, Said, read_task
 if TYPE_CHECKING:
     from calotype.engine import Engine
 
+OWN_PROCESS: list[bool] = []  # not empty where nobody else will want what the quick import leaves out
 LARGEST_LIST = 16 << 20  # bytes of a file of prompts
 A1111_NAMES = {  # options of its "prompts from file", where they differ
     "negative_prompt": "negative",
@@ -74,7 +75,7 @@ def prepare(tasks: list[Imagine], settings: Settings) -> None:
     is_plain = all(one.path.name == INDEX for one in found) and not any(task.vae for task in tasks)
     words = " ".join(f"{task.sampler} {task.schedule} {task.x} {task.y}" for task in tasks).lower()
     is_plain = is_plain and "lms" not in words and "beta" not in words  # these need scipy, which is left out then
-    if is_plain and settings.device in ("auto", "cpu"):
+    if is_plain and OWN_PROCESS and settings.device in ("auto", "cpu"):
         from calotype.models.lean import import_quickly
 
         import_quickly()

@@ -42,11 +42,11 @@ def kohya(unet, text, rank=4, has_convolutions=False, seed=0) -> dict[str, torch
 
     for name, layer in unet.named_modules():
         flat = name.replace(".", "_")
-        if hasattr(layer, "weight") and isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d)):
-            if "attentions" in name or (
-                has_convolutions and isinstance(layer, torch.nn.Conv2d) and ("resnets" in name or "samplers" in name)
-            ):
-                put(f"lora_unet_{flat}", layer)
+        if not isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d)):
+            continue
+        is_convolution = isinstance(layer, torch.nn.Conv2d) and ("resnets" in name or "samplers" in name)
+        if "attentions" in name or (has_convolutions and is_convolution):
+            put(f"lora_unet_{flat}", layer)
     for name, layer in text[0].named_modules():
         if isinstance(layer, torch.nn.Linear) and "layers" in name:
             put(f"lora_te_{name.replace('.', '_')}", layer)
