@@ -56,7 +56,7 @@ def test_a_named_picture_is_not_replaced(folder, capsys):
     assert imagine(APPLE, "-o", "apple.jpg", "--seed", "2", "--overwrite") == 0
     assert (folder / "apple.jpg").read_bytes() != before
     assert imagine(APPLE, "-o", "many.png", "-c", "2", "--grid") == 0
-    assert {"many-1.png", "many-2.png", "many-sheet.png"} <= set(pictures(folder))
+    assert {"many-1.png", "many-2.png", "many.png"} <= set(pictures(folder))
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
@@ -100,6 +100,9 @@ def test_a_sheet_is_made_again_too(folder, capsys):
     assert main(["again", "out/00002-sheet.png"]) == 0
     assert "the same to the last byte" in capsys.readouterr().out
     assert pictures(folder / "out")[-1] == "00002-sheet.png"
+    assert imagine(APPLE, "--x", "steps=1,2", "-o", "s.png") == 0
+    assert {"s.png", "s-1.png", "s-2.png"} <= set(pictures(folder))
+    assert Image.open("s.png").width > 128
 
 
 def test_a_picture_of_a1111s_is_drawn_again(folder, capsys):

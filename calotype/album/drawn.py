@@ -32,19 +32,23 @@ class Output:
 
 
 class Places:
-    """Names for one run: `00012-SEED-first-words.png`, counted on from what lies in the folder."""
+    """Names for one run: in a folder `00012-SEED-first-words.png`, counted on from what lies there.
 
-    def __init__(self, output: Output, count: int):
-        """`count` pictures are to come. Raises CalotypeError where a named file is there already."""
-        self._output, self._count, self._given = output, count, 0
+    With a name given, that is the picture; of several pictures they are `name-1.png` and so on, and a sheet of them has
+    the name itself.
+    """
+
+    def __init__(self, output: Output, is_many: bool):
+        """Raises CalotypeError where a named file is there already."""
+        self._output, self._is_many, self._given = output, is_many, 0
         if output.is_file:
-            for n in range(1, count + 1):
-                self._check(self._named(n))
+            self._check(output.out)
+            self._check(self._named(1))
 
     def next(self, result: "Result") -> Path:
         self._given += 1
         if self._output.is_file:
-            target = self._named(self._given, result.is_sheet)
+            target = self._output.out if result.is_sheet else self._named(self._given)
             self._check(target)
             return target
         folder, options = self._output.out, result.record.options
@@ -52,11 +56,9 @@ class Places:
         words = "sheet" if result.is_sheet else f"{options['seed']}-{_slug(options['prompt'])}"
         return folder / shortened(f"{number:05}-{words}".rstrip("-"), ending(Path(), self._output.format), folder)
 
-    def _named(self, n: int, is_sheet: bool = False) -> Path:
-        """`apple.png`; of several `apple-1.png`, and `apple-sheet.png`."""
-        if self._count == 1 and (not is_sheet or self._given == 1):
-            return self._output.out
-        return self._output.out.with_stem(f"{self._output.out.stem}-{'sheet' if is_sheet else n}")
+    def _named(self, n: int) -> Path:
+        out = self._output.out
+        return out.with_stem(f"{out.stem}-{n}") if self._is_many else out
 
     def _check(self, target: Path) -> None:
         if target.exists() and not self._output.overwrite:

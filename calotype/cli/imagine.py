@@ -105,7 +105,8 @@ class Drawings:
         """The exit status. Raises CalotypeError for what the person can mend, outside a list."""
         begun, interrupted = time.monotonic(), False
         count = sum(task.count for task in self._tasks)
-        places = Places(self._output, count)
+        has_sheet = any(task.x or task.y or task.matrix for task in self._tasks)
+        places = Places(self._output, is_many=count > 1 or (has_sheet and not self._last_only))
         self._show.tell("begin", pictures=count, out=str(self._output.out))
         try:
             with terminable():
