@@ -22,6 +22,12 @@ class Settings:
         choices=("auto", "float32", "bfloat16", "float16"),
         env="CALOTYPE_PRECISION",
     )
+    compile: str = option(
+        "auto",
+        "compile the network that draws (with CUDA graphs); auto: on CUDA, where the job is long enough to repay it",
+        choices=("auto", "on", "off"),
+        env="CALOTYPE_COMPILE",
+    )
     threads: int = option(0, "processor threads; 0 takes all cores", least=0, most=1024, env="CALOTYPE_THREADS")
     memory: float = option(
         0.0, "memory to use at most, in GiB; 0 measures what is free", least=0, most=1e6, env="CALOTYPE_MEMORY"

@@ -65,3 +65,15 @@ def test_pictures_and_files_that_are_named_are_there():
         for target in re.findall(r"\]\(([^):]+)\)", text(name)):
             assert (ROOT / target).exists(), target
         assert (ROOT / "examples" / "collins.jpg").exists()
+
+
+def test_the_table_of_samplers_is_the_programs():
+    from calotype.sampling import MISSING, SAMPLERS, SCHEDULES
+
+    table = text("docs/samplers.md")
+    rows = {row.split("|")[1].strip(): row for row in table.splitlines() if row.startswith("| ")}
+    for name, sampler in SAMPLERS.items():
+        assert f"`{sampler.scheduler}`" in rows[name] and f"| {sampler.automatic} |" in rows[name]
+    for name, nearest in MISSING.items():
+        assert rows[name] == f"| {name} | {nearest} |"
+    assert f"Schedules: {', '.join(SCHEDULES)}." in table

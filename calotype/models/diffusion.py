@@ -69,6 +69,7 @@ class Diffusion:
         self.unet = _placed(opened.unet, device, dtype)
         self.vae = _ends_exact(_placed(opened.vae, device, dtype), dtype)
         self.text = tuple(replace(p, encoder=_placed(p.encoder, device, torch.float32)) for p in opened.text)
+        self._compiled: Any = None
         self._worn: tuple = ()
         self._take_off: Callable[[], None] = lambda: None
 
@@ -133,12 +134,21 @@ class Diffusion:
         joined = torch.cat(states, -1)
         return Condition(joined.reshape(1, -1, joined.shape[-1]), pooled)
 
-    def predict(self, x: Tensor, t: Tensor, states: Tensor, added: Mapping[str, Tensor], is_tiling: bool) -> Tensor:
+    def predict(
+        self,
+        x: Tensor,
+        t: Tensor,
+        states: Tensor,
+        added: Mapping[str, Tensor],
+        is_tiling: bool,
+        is_compiled: bool = False,
+    ) -> Tensor:
         """The network's answer, as it was trained (epsilon or v), for (N, C, h, w) at time `t`.
 
         A step that half precision broke (NaN or infinity) is repeated in float32.
         """
-        y = self._run(self.unet, self.dtype, x, t, states, added, is_tiling)
+        network = self._quick() if is_compiled and not is_tiling and len(x) > 1 else self.unet
+        y = self._run(network, self.dtype, x, t, states, added, is_tiling)
         if self.dtype != torch.float32 and not torch.isfinite(y).all():
             exact = copy.deepcopy(self.unet).float()
             y = self._run(exact, torch.float32, x, t, states, added, is_tiling)
@@ -148,10 +158,21 @@ class Diffusion:
         self, unet: nn.Module, dtype: torch.dtype, x: Tensor, t: Tensor, states: Tensor, added, is_tiling
     ) -> Tensor:
         x = x.to(self.device, dtype).contiguous(memory_format=torch.channels_last)
+        states = states.to(self.device, dtype)
         more = {name: value.to(self.device, dtype) for name, value in added.items()}
+        if unet is self._compiled:  # one graph for every batch and every length of prompt
+            for tensor, axes in ((x, (0,)), (states, (0, 1)), *((value, (0,)) for value in more.values())):
+                torch._dynamo.mark_dynamic(tensor, axes)
         with _edges_meet(unet, is_tiling):
-            y = unet(x, t.to(self.device), states.to(self.device, dtype), added_cond_kwargs=more or None).sample
+            y = unet(x, t.to(self.device), states, added_cond_kwargs=more or None).sample
         return y.to("cpu", torch.float32)
+
+    def _quick(self) -> Any:
+        """The U-Net compiled, on CUDA with its graphs; a new size is compiled anew, a new batch or prompt is not."""
+        if self._compiled is None:
+            mode = "reduce-overhead" if self.device.type == "cuda" else "default"
+            self._compiled = torch.compile(self.unet, mode=mode)
+        return self._compiled
 
     def latents(self, pixels: Tensor, is_tiling: bool = False) -> Tensor:
         """(N, 3, H, W) in [0, 1] -> latents, the mean of what the VAE gives."""

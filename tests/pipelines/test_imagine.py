@@ -262,6 +262,22 @@ def test_guidance_1_runs_the_network_once(exact, monkeypatch):
     assert rows == [1, 1, 2, 2, 6, 6]
 
 
+def test_one_graph_serves_every_batch_and_every_length_of_prompt(settings, monkeypatch):
+    """torch's compiler is asked once. What it makes of the graph on CUDA needs a GPU; here it runs as it is."""
+    graphs, real = [], torch.compile
+
+    def counted(graph, inputs):
+        graphs.append(1)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", lambda network, mode: real(network, backend=counted))
+    engine = Engine(dataclasses.replace(settings, precision="float32", compile="on"))
+    plain = Engine(dataclasses.replace(settings, precision="float32"))
+    for options in ({}, {"count": 3}, {"prompt": f"{APPLE} BREAK noto"}, {"prompt": f"{APPLE} AND blue"}):
+        assert far(pixels(engine, **options), pixels(plain, **options)) <= 1
+    assert len(graphs) == 1
+
+
 def test_equal_prompts_are_encoded_once(exact, monkeypatch):
     texts, real = [], Diffusion.read
     monkeypatch.setattr(Diffusion, "read", lambda self, rows, *more: (texts.append(rows), real(self, rows, *more))[1])

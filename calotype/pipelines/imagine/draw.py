@@ -29,8 +29,9 @@ from calotype.tasks import Imagine, Progress, read_size
 from calotype.tasks import Said as Sentence
 
 TOGETHER = {"cpu": 4, "cuda": 8, "mps": 4}  # pictures computed together; measured: more gain little
-SPARE = 14  # peak memory of the U-Net over its widest layer, measured
-SPARE_VAE = 7
+LONG = 4000  # steps from which compiling, a minute, repays at 40 steps a second without and 125 with it
+SPARE = 18  # peak memory of the U-Net over its widest layer, measured
+SPARE_VAE = 8
 
 
 @torch.inference_mode()
@@ -84,9 +85,8 @@ def _cell(cell: Cell, models: Models, clock: Clock) -> Iterator[Progress | Sente
     for sentence in words.notes:
         yield Sentence(sentence)
     model = models.diffusion(cell.task.model, cell.task.vae)
-    job = _job(cell.task, model, words, models)
-    _check_room(job, models)
-    most = job.task.batch or TOGETHER.get(models.device.type, 4)
+    job = _job(cell.task, model, words, models, clock.total)
+    most = _fitting_batch(job, models)
     seeds = [job.task.seed + n for n in range(job.task.count)]
     for first in range(0, len(seeds), most):
         wanted = seeds[first : first + most]
@@ -99,33 +99,47 @@ def _cell(cell: Cell, models: Models, clock: Clock) -> Iterator[Progress | Sente
             yield _result(job, seed, pixels, (len(together), n), models)
 
 
-def _job(task: Imagine, model: Diffusion, words: Words, models: Models) -> Job:
+def _job(task: Imagine, model: Diffusion, words: Words, models: Models, steps: int) -> Job:
+    """`steps` are those of all that is drawn together, which tell whether compiling repays."""
     task = settled(task, PRESETS[model.family])
     has_zero_snr = bool(model.training.get("rescale_betas_zero_snr"))
     sampler, schedule = sampler_named(task.sampler, task.schedule, has_zero_snr)
     made = canvas(task, model.native, model.multiple, models.settings.max_pixels)
     model.wear(*words.worn(models, model))
     reader = Reader(model, task.emphasis, task.clip_skip, words.learned(models, model))
-    return Job(task, model, words, sampler, schedule, made, reader, Look(model))
+    wish, is_long = models.settings.compile, models.device.type == "cuda" and steps >= LONG
+    is_compiled = wish == "on" or (wish == "auto" and is_long)
+    return Job(task, model, words, sampler, schedule, made, reader, Look(model), is_compiled)
 
 
-def _check_room(job: Job, models: Models) -> None:
-    """Refuses a size that memory cannot hold, before any work."""
-    unet, vae, (height, width) = job.model.unet.config, job.model.vae.config, job.canvas.work
-    scale = max(job.task.hires, 1) ** 2
-    area, count = height * width * scale, max(job.task.batch, 1)
-    latent = area / job.model.factor**2 * 2 * count
-    needed = max(
-        latent * unet.block_out_channels[0] * job.model.dtype.itemsize * SPARE,
-        area * vae.block_out_channels[0] * 4 * SPARE_VAE,
+def _fitting_batch(job: Job, models: Models) -> int:
+    """How many pictures are computed together: as asked, or as many as memory holds, up to TOGETHER.
+
+    Raises:
+        CalotypeError: not even one fits; said before any work.
+    """
+    free, wanted = models.free_memory(models.device), job.task.batch or TOGETHER.get(models.device.type, 4)
+    least = wanted if job.task.batch else 1
+    fitting = [count for count in range(wanted, least - 1, -1) if _needed(job, count) <= free]
+    if fitting:
+        return fitting[0]
+    width, height = (round(side * max(job.task.hires, 1)) for side in job.canvas.work[::-1])
+    needed = _needed(job, least) / 2**30
+    raise CalotypeError(
+        f"{job.model.name} needs about {needed:.1f} GiB of memory for a picture of {width}x{height}, "
+        f"and {free / 2**30:.1f} are free; take a smaller --size and enlarge the result"
     )
-    free = models.free_memory(models.device)
-    if needed > free:
-        raise CalotypeError(
-            f"{job.model.name} needs about {needed / 2**30:.1f} GiB of memory for a picture of "
-            f"{int(width * scale**0.5)}x{int(height * scale**0.5)}, and {free / 2**30:.1f} are free; take a smaller "
-            "--size and enlarge the result"
-        )
+
+
+def _needed(job: Job, count: int) -> float:
+    """Bytes at the peak: of the U-Net's widest layer with both conditions, or of the VAE's, picture by picture."""
+    unet, vae, (height, width) = job.model.unet.config, job.model.vae.config, job.canvas.work
+    area = height * width * max(job.task.hires, 1) ** 2
+    latents = 2 * count * area / job.model.factor**2
+    return max(
+        latents * unet.block_out_channels[0] * job.model.dtype.itemsize * SPARE,
+        area * vae.block_out_channels[0] * job.model.dtype.itemsize * SPARE_VAE,
+    )
 
 
 def _drawn(job: Job, seeds: Sequence[int], models: Models, clock: Clock) -> Work:

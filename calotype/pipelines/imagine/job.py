@@ -46,6 +46,7 @@ class Job:
     canvas: Canvas
     reader: Reader
     look: Look
+    is_compiled: bool = False
 
 
 @dataclass(frozen=True, eq=False)

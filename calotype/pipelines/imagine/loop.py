@@ -84,6 +84,7 @@ def _guided(job: Job, x: Tensor, t: Tensor, said: Said, around: Tensor | None) -
         rows.states.repeat_interleave(count, 0),
         _added(job, rows, count),
         job.task.tiling,
+        job.is_compiled,
     ).unflatten(0, (number, count))
     if not torch.isfinite(answer).all():
         raise CalotypeError(f"the model {job.model.name} gives no numbers (NaN or infinity); its file is damaged")
