@@ -102,6 +102,17 @@ MISSING = {
 }
 
 
+# How latents are enlarged between the two passes, by A1111's names: torch's mode, and whether antialiased.
+LATENT = {
+    "latent": ("bilinear", False),
+    "latent (antialiased)": ("bilinear", True),
+    "latent (bicubic)": ("bicubic", False),
+    "latent (bicubic antialiased)": ("bicubic", True),
+    "latent (nearest)": ("nearest", False),
+    "latent (nearest-exact)": ("nearest-exact", False),
+}
+
+
 @dataclass(frozen=True)
 class Preset:
     """What a model draws best with, where the person says nothing; chosen by looking."""

@@ -134,7 +134,7 @@ class Hires:
     """A second, larger pass."""
 
     hires: float = option(0.0, "draw again this many times larger; 0: no second pass", least=0, most=8)
-    hires_upscaler: str = option("latent", "latent, lanczos, or a network for enlarging: catalog name or file")
+    hires_upscaler: str = option("latent", "latent, latent (nearest) and its kin, lanczos, or a network for enlarging")
     hires_steps: int = option(0, "steps of the second pass; 0: as the first", least=0, most=1000)
     hires_strength: float = option(0.7, "how much of it to draw anew", least=0, most=1)
 
@@ -170,6 +170,8 @@ class Imagine(Sampling, Start, Hires):
             raise CalotypeError(
                 f"--{'mask' if self.mask else 'outpaint'} needs the picture that it belongs to; give --init"
             )
+        if self.hires > 1 and self.init is not None:
+            raise CalotypeError("--hires draws from words alone; for a second pass over a picture, give it with --init")
         if self.mask and self.outpaint:
             raise CalotypeError("--mask and --outpaint don't go together; do one after the other")
 

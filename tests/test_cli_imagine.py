@@ -221,3 +221,21 @@ def test_in_its_own_process_it_works_with_quick_imports(folder):
     subprocess.run(command, check=True)
     assert imagine(APPLE, "--seed", "1", "-o", "b.png") == 0
     assert (folder / "a.png").read_bytes() == (folder / "b.png").read_bytes()
+
+
+def test_an_interrupted_run_keeps_what_is_drawn(folder):
+    import signal
+
+    command = [sys.executable, "-m", "calotype", "imagine", APPLE, "-c", "200", "--batch", "1", *QUICK, "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        for line in run.stdout:
+            if json.loads(line)["event"] == "done":
+                break
+        run.send_signal(signal.SIGINT)
+        rest = [json.loads(line) for line in run.stdout]
+        assert run.wait() == 130
+    assert rest[-1]["event"] == "summary" and rest[-1]["interrupted"]
+    names = pictures(folder / "out")
+    assert len(names) == rest[-1]["done"] and all(name.endswith(".png") for name in names)
+    for name in names:
+        Image.open(folder / "out" / name).load()

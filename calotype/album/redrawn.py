@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from calotype.album.names import readable
 from calotype.album.sidecar import Story, find_source, sha256_of
 from calotype.errors import CalotypeError
+from calotype.sampling import LATENT
 from calotype.tasks import Imagine, read_task
 
 if TYPE_CHECKING:
@@ -83,6 +84,6 @@ def _data(fields: dict[str, str]) -> dict[str, Any]:
         "tiling": True if fields.get("Tiling") == "True" else None,
         "hires": fields.get("Hires upscale"),
         "hires_steps": fields.get("Hires steps"),
-        "hires_upscaler": "latent" if upscaler.startswith("Latent") else upscaler.lower().replace(" ", "-"),
+        "hires_upscaler": upscaler.lower() if upscaler.lower() in LATENT else upscaler,
         "hires_strength": fields.get("Denoising strength"),
     }

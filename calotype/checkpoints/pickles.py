@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import torch
 
 from calotype.errors import CalotypeError
@@ -34,6 +35,9 @@ ALLOWED = {
     ("_codecs", "encode"),
     *((module, name) for module in ("builtins", "__builtin__") for name in ("set", "dict", "list", "int", "bytearray")),
 }
+LIGHTNING = ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint")  # a name only, in old checkpoints
+ALLOWED |= {LIGHTNING, *((module, "scalar") for module in ("numpy.core.multiarray", "numpy._core.multiarray"))}
+ALLOWED |= {("numpy", "dtype")}
 DAMAGE = (  # what torch, zipfile and pickletools raise on damaged files, found by damaging files
     *(ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError, EOFError, RuntimeError),
     *(RecursionError, OverflowError, MemoryError, NotImplementedError, zipfile.BadZipFile),
@@ -52,7 +56,8 @@ def read_pickle(path: Path) -> Any:
     try:
         zipped = zipfile.is_zipfile(path)
         _check_zip(path) if zipped else _check_old(path)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        with torch.serialization.safe_globals(_harmless()):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as fault:
         raise CalotypeError(_refused(path, _named_in(str(fault)))) from None
     except DAMAGE as fault:
@@ -60,6 +65,18 @@ def read_pickle(path: Path) -> Any:
         raise CalotypeError(
             f"{path} is damaged or was not written by torch ({reason}); fetch or copy it again"
         ) from None
+
+
+def _harmless() -> list[Any]:
+    """What the official Stable Diffusion files hold besides tensors: the name of a class, and a number of numpy's."""
+    name = ".".join(LIGHTNING)
+    kinds = [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
+    scalar = np.float64(0).__reduce__()[0]
+    return [(_Placeholder, name), (scalar, "numpy.core.multiarray.scalar"), scalar, np.dtype, *kinds]
+
+
+class _Placeholder:
+    """Stands where a class of another library is named; it is never made."""
 
 
 def check_torch(version: str) -> None:

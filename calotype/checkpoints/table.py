@@ -20,6 +20,8 @@ S_LAB = "S-Lab License 1.0 (non-commercial)"
 
 ESRGAN = "https://github.com/xinntao/Real-ESRGAN/releases/download/"
 GFPGAN = "https://github.com/TencentARC/GFPGAN/releases/download/"
+HUB = "https://huggingface.co/"
+OPENRAIL = "CreativeML OpenRAIL-M (uses that it names are forbidden)"
 CODEFORMER = "https://github.com/sczhou/CodeFormer/releases/download/"
 
 
@@ -228,6 +230,36 @@ _TABLE = (
         size=60_794_158,
         sha256="7d885b3ace9aa71bd7957ddd044e2fbd5ceabd912c495e5d1c09f4b2ab160c2a",
         aliases=("calotype-emoji",),
+    ),
+    Entry(
+        "stable-diffusion-1.5",
+        "diffusion",
+        OPENRAIL,
+        "Stable Diffusion 1.5, 512 pixels: what most checkpoints and LoRAs were made from",
+        file="v1-5-pruned-emaonly.safetensors",
+        url=HUB + "stable-diffusion-v1-5/stable-diffusion-v1-5/resolve/main/v1-5-pruned-emaonly.safetensors",
+        size=4_265_146_304,
+        sha256="6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa",
+    ),
+    Entry(
+        "sdxl-base-1.0",
+        "diffusion",
+        "CreativeML OpenRAIL++-M (uses that it names are forbidden)",
+        "Stable Diffusion XL, 1024 pixels: larger and better, wants a graphics card",
+        file="sd_xl_base_1.0.safetensors",
+        url=HUB + "stabilityai/stable-diffusion-xl-base-1.0/resolve/main/sd_xl_base_1.0.safetensors",
+        size=6_938_078_334,
+        sha256="31e35c80fc4829d14f90153f4c74cd59c90b779f6afe05a74cd6120b893f7e5b",
+    ),
+    Entry(
+        "sd-vae-ft-mse",
+        "vae",
+        MIT,
+        "a better VAE for SD 1.x: clearer eyes and small faces; use it with --vae",
+        file="vae-ft-mse-840000-ema-pruned.safetensors",
+        url=HUB + "stabilityai/sd-vae-ft-mse-original/resolve/main/vae-ft-mse-840000-ema-pruned.safetensors",
+        size=334_641_190,
+        sha256="735e4c3a447a3255760d7f86845f09f937809baa529c17370d83e4c3758f3c75",
     ),
     Entry(
         "yunet",

@@ -126,6 +126,7 @@ class Drawings:
             seconds=round(time.monotonic() - begun, 2),
             interrupted=interrupted,
             report=None,
+            is_drawn=True,
         )
         for text in self._tracebacks:
             self._show.line(text)

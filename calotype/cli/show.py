@@ -177,4 +177,6 @@ def counted(data: dict[str, Any]) -> str:
 
 def stopped(data: dict[str, Any]) -> str:
     ready = data["done"] + data["skipped"]
+    if data.get("is_drawn"):
+        return f"stopped: {ready} of {data['pictures']} pictures are drawn and kept"
     return f"stopped: {ready} of {data['pictures']} pictures are done; the same command goes on with the others"

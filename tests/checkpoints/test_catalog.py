@@ -51,7 +51,9 @@ def place(shelf: Shelf, name: str) -> None:
 def test_every_entry_is_whole():
     for name, entry in CATALOG.items():
         assert name == entry.name and entry.kind in KINDS and entry.licence and entry.about and "\n" not in entry.about
-        assert entry.ships or re.fullmatch(r"https://github\.com/\S+/" + re.escape(entry.file), entry.url)
+        assert entry.ships or re.fullmatch(
+            r"https://(github\.com|huggingface\.co)/\S+/" + re.escape(entry.file), entry.url
+        )
         assert re.fullmatch(r"[0-9a-f]{64}", entry.sha256) or name == "gfpgan-1.2"
         assert entry.commercial == ("non-commercial" not in entry.licence)
         assert not entry.twin or entry.twin in CATALOG

@@ -195,3 +195,22 @@ def test_only_a_safe_torch_reads_pickles(version, good):
     else:
         with pytest.raises(CalotypeError, match=r"torch 2\.9\.1 does not read foreign files safely"):
             check_torch(version)
+
+
+def test_an_official_checkpoint_names_a_class_of_lightnings(tmp_path, monkeypatch):
+    """Stable Diffusion's own .ckpt files: a class as a key, numbers of numpy's. The class is not looked for."""
+    import sys
+    import types
+
+    import numpy as np
+
+    module = types.ModuleType("pytorch_lightning.callbacks.model_checkpoint")
+    module.ModelCheckpoint = type("ModelCheckpoint", (), {"__module__": module.__name__})
+    with monkeypatch.context() as patch:
+        for name in ("pytorch_lightning", "pytorch_lightning.callbacks"):
+            patch.setitem(sys.modules, name, types.ModuleType(name))
+        patch.setitem(sys.modules, module.__name__, module)
+        callbacks = {module.ModelCheckpoint: {"best_model_score": np.float64(0.5), "current_score": torch.tensor(1.0)}}
+        data = {"state_dict": {"a.weight": torch.ones(2)}, "callbacks": callbacks, "global_step": 470000}
+        torch.save(data, tmp_path / "model.ckpt")
+    assert torch.equal(read_state(tmp_path / "model.ckpt")["a.weight"], torch.ones(2))

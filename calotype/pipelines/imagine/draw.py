@@ -24,7 +24,7 @@ from calotype.pipelines.imagine.sheet import Cell, cells, sheet
 from calotype.pipelines.imagine.told import told
 from calotype.pipelines.imagine.words import Words
 from calotype.record import Result
-from calotype.sampling import PRESETS, Preset, sampler_named
+from calotype.sampling import LATENT, PRESETS, Preset, sampler_named
 from calotype.tasks import Imagine, Progress, read_size
 from calotype.tasks import Said as Sentence
 
@@ -183,8 +183,9 @@ def _again_larger(job: Job, x: Tensor, seeds: Sequence[int], models: Models, clo
     steps = task.hires_steps or task.steps
     size = tuple(-(-round(side * task.hires) // model.multiple) * model.multiple for side in job.canvas.work)
     shape = tuple(side // model.factor for side in size)
-    if task.hires_upscaler.startswith("latent"):
-        clean = F.interpolate(x, shape, mode="bilinear", antialias=False)
+    if task.hires_upscaler.lower() in LATENT:
+        mode, is_antialiased = LATENT[task.hires_upscaler.lower()]
+        clean = F.interpolate(x, shape, mode=mode, antialias=is_antialiased)
     else:
         clean = yield from _enlarged(job, x, size, models)
     made = scheduler(job.sampler, job.schedule, steps, model.training, model.family)

@@ -6,7 +6,7 @@ from calotype.models.diffusion import Diffusion
 from calotype.ops.infotext import written
 from calotype.picture import Picture
 from calotype.pipelines.imagine.words import Words
-from calotype.sampling import Sampler
+from calotype.sampling import LATENT, Sampler
 from calotype.tasks import Imagine
 
 RNG = {"cpu": "CPU", "a1111": "NV"}
@@ -65,7 +65,9 @@ def _second_pass(task: Imagine) -> dict[str, object]:
     return {
         "Hires upscale": f"{task.hires:g}",
         "Hires steps": task.hires_steps or None,
-        "Hires upscaler": "Latent" if task.hires_upscaler == "latent" else task.hires_upscaler,
+        "Hires upscaler": task.hires_upscaler.capitalize()
+        if task.hires_upscaler.lower() in LATENT
+        else task.hires_upscaler,
     }
 
 
