@@ -40,7 +40,7 @@ def save(
     path = Path(path)
     known = formats.KNOWN[format]
     _check_size(picture, known, path)
-    with _Arriving(path) as file:
+    with Arriving(path) as file:
         ready, notes = fitted(picture, known, quality, strip_location, record)
         _WRITERS[format](ready, file)
     return notes
@@ -72,7 +72,7 @@ def _check_size(picture: Picture, known: Format, path: Path) -> None:
     )
 
 
-class _Arriving:
+class Arriving:
     """A file beside `path` that takes its place when the block ends well, and vanishes otherwise, also on Ctrl-C."""
 
     def __init__(self, path: Path):

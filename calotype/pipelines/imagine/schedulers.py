@@ -81,7 +81,7 @@ def _config(cls: type, told: Mapping[str, Any], schedule: str, is_wild: bool) ->
     if "timestep_spacing" in known and schedule in SPACING:
         config["timestep_spacing"] = SPACING[schedule]
     if "steps_offset" in known:
-        config["steps_offset"] = 1 if schedule == "ddim" else 0
+        config["steps_offset"] = 1  # counts for "ddim" alone
     return config | {name: False for name in ("clip_sample",) if name in known}
 
 
