@@ -278,13 +278,16 @@ def test_modules_that_are_not_there_are_told(small, tmp_path):
 @pytest.mark.parametrize(
     ("state", "word"),
     [
-        ({"lora_unet_conv_in.lora_down.weight": torch.randn(4, 4, 3, 3)}, "one half is missing|does not fit"),
+        (
+            {"lora_unet_conv_in.lora_down.weight": torch.randn(4, 4, 3, 3)},
+            "damaged: the tensors of conv_in do not fit .up is missing",
+        ),
         (
             {
                 "lora_unet_conv_in.lora_down.weight": torch.randn(4, 4, 3, 3),
                 "lora_unet_conv_in.lora_up.weight": torch.randn(9, 2),
             },
-            "does not fit",
+            "damaged: the tensors of conv_in do not fit",
         ),
         ({"something.else": torch.randn(3)}, "no LoRA"),
         ({"lora_unet_conv_in.alpha": torch.tensor(1.0)}, "no LoRA"),

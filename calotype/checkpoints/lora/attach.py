@@ -1,13 +1,12 @@
 """Adapters onto the weights of a model, and off again: the very bits come back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from calotype.checkpoints.lora.deltas import bias_delta, delta
+from calotype.checkpoints.lora.deltas import Damaged, bias_delta, check, check_bias, delta
 from calotype.checkpoints.lora.read import Adapter
 from calotype.checkpoints.names import original, unet_names
 from calotype.errors import CalotypeError
@@ -17,10 +16,10 @@ LAYERS = (nn.Linear, nn.Conv2d, nn.Embedding, nn.LayerNorm, nn.GroupNorm)
 
 @dataclass
 class Attached:
-    """Adapters that are on. `unfit` are the modules of a file that this model does not have."""
+    """Adapters that are on. `unfit` is what of their files has no place in this model."""
 
     unfit: list[str] = field(default_factory=list)
-    _kept: dict[Tensor, Tensor] = field(default_factory=dict)  # a parameter, and its numbers from before
+    _kept: dict[Tensor, Tensor] = field(default_factory=dict)  # a parameter, and on the CPU its numbers from before
 
     def __enter__(self) -> "Attached":
         return self
@@ -30,16 +29,27 @@ class Attached:
 
     @torch.inference_mode()
     def remove(self) -> None:
-        """Puts every weight back as it was, bit for bit."""
+        """Puts every weight back as it was, bit for bit; more than once does nothing more."""
         for parameter, before in self._kept.items():
             parameter.data.copy_(before)
         self._kept.clear()
 
-    @torch.inference_mode()
-    def _add(self, parameter: Tensor, change: Tensor) -> None:
-        self._kept.setdefault(parameter, parameter.data.clone())
-        exact = parameter.data.to("cpu", torch.float32) + change.reshape(parameter.shape)
-        parameter.data.copy_(exact.to(parameter.dtype))
+
+@dataclass(frozen=True, eq=False)
+class _Change:
+    """What one adapter does to one parameter."""
+
+    adapter: Adapter
+    name: str
+    tensors: Mapping[str, Tensor]
+    strength: float
+    is_bias: bool
+
+    def of(self, before: Tensor) -> Tensor:
+        try:
+            return bias_delta(self.tensors, before) if self.is_bias else delta(self.tensors, before)
+        except Damaged as fault:
+            raise CalotypeError(_damaged(self.adapter, self.name, fault)) from None
 
 
 def attach(
@@ -50,36 +60,41 @@ def attach(
 ) -> Attached:
     """Adds each adapter to the weights: (adapter, strength in the text encoders, strength in the U-Net).
 
-    Several on one weight add up in float32 before they are rounded once. Tensors that no module of the model takes are
-    told in `Attached.unfit`.
+    Several on one weight add up in float32 before they are rounded once. All is computed on the CPU, so that the same
+    weights come out on every device. Where a file has more than this model has places for, the rest is told in
+    `Attached.unfit`.
 
     Raises:
-        CalotypeError: nothing of an adapter fits, or its shapes do not: it was made for another base.
+        CalotypeError: nothing of an adapter fits, or shapes do not: it was made for another base. Or it is damaged.
+            The weights are then as they were.
     """
     rooms = {"unet": _unet_modules(unet)}
     rooms |= {f"text_encoder{'_2' * n}": _modules(encoder) for n, encoder in enumerate(text_encoders)}
     attached = Attached()
-    changes: dict[Tensor, Tensor] = {}
+    plan: dict[Tensor, list[_Change]] = {}
     for adapter, text, drawing in adapters:
-        fitting = 0
-        for (part, name), tensors in adapter.modules.items():
-            module = rooms.get(part, {}).get(_flat(name))
-            strength = drawing if part == "unet" else text
-            if module is None:
-                attached.unfit.append(f"{part} {name}")
-                continue
-            fitting += 1
-            if strength:
-                _collect(changes, module, tensors, strength, adapter, name, model)
-        if not fitting:
-            raise CalotypeError(_for_another(adapter, next(iter(adapter.modules))[1], model, len(adapter.modules)))
+        strengths = {"unet": drawing, "text_encoder": text, "text_encoder_2": text}
+        changes, unfit = _sorted_out(adapter, rooms, strengths, model)
+        attached.unfit += unfit
+        for parameter, change in changes:
+            plan.setdefault(parameter, []).append(change)
     try:
-        for parameter, change in changes.items():
-            attached._add(parameter, change)
+        for parameter, todo in plan.items():
+            _apply(parameter, todo, attached._kept)
     except BaseException:
         attached.remove()
         raise
     return attached
+
+
+@torch.inference_mode()
+def _apply(parameter: Tensor, changes: Sequence[_Change], kept: dict[Tensor, Tensor]) -> None:
+    before = parameter.data.to("cpu", copy=True)
+    exact = base = before.float()
+    for change in changes:
+        exact = torch.add(exact, change.of(base), alpha=change.strength)
+    kept[parameter] = before
+    parameter.data.copy_(exact)
 
 
 def _flat(name: str) -> str:
@@ -87,7 +102,7 @@ def _flat(name: str) -> str:
 
 
 def _modules(root: nn.Module) -> dict[str, nn.Module]:
-    """Layers by their names with underlines; a text encoder's with and without `text_model`."""
+    """Layers by their names with underlines; a text encoder's without `text_model`, which not all files write."""
     return {_flat(name): layer for name, layer in root.named_modules() if isinstance(layer, LAYERS)}
 
 
@@ -99,29 +114,50 @@ def _unet_modules(unet: nn.Module) -> dict[str, nn.Module]:
     return theirs | found
 
 
-def _collect(
-    changes: dict[Tensor, Tensor],
-    module: nn.Module,
-    tensors: Mapping[str, Tensor],
-    strength: float,
-    adapter: Adapter,
-    name: str,
-    model: str,
-) -> None:
-    parts: list[tuple[Any, Tensor | None]] = []
-    try:
-        parts.append((module.weight, delta(tensors, module.weight.cpu())))
-    except ValueError as fault:
-        raise CalotypeError(f"{_for_another(adapter, name, model)}: {fault}") from None
-    if (bias := bias_delta(tensors)) is not None and getattr(module, "bias", None) is not None:
-        parts.append((module.bias, bias))
-    for parameter, change in parts:
-        if change.numel() != parameter.numel() or not torch.isfinite(change).all():
-            raise CalotypeError(f"the LoRA {adapter.name} is damaged: {name} does not fit or holds no numbers")
-        changes[parameter] = changes.get(parameter, 0) + strength * change
+def _sorted_out(
+    adapter: Adapter, rooms: Mapping[str, Mapping[str, nn.Module]], strengths: Mapping[str, float], model: str
+) -> tuple[list[tuple[Tensor, _Change]], list[str]]:
+    """The changes of one adapter, and what of it has no place. A part of strength 0 stays untouched."""
+    changes: list[tuple[Tensor, _Change]] = []
+    nowhere, clashes = [], []
+    for (part, name), tensors in adapter.modules.items():
+        layer = rooms.get(part, {}).get(_flat(name))
+        if layer is None:
+            nowhere.append(f"{part} {name}")
+        elif strengths[part]:
+            try:
+                changes += _changes(adapter, name, tensors, strengths[part], layer)
+            except Damaged as fault:
+                raise CalotypeError(_damaged(adapter, name, fault)) from None
+            except ValueError as fault:
+                clashes.append(f"{part} {name} ({fault})")
+    if clashes or len(nowhere) == len(adapter.modules):
+        raise CalotypeError(_for_another(adapter, model, clashes + nowhere))
+    return changes, [*nowhere, *adapter.unknown]
 
 
-def _for_another(adapter: Adapter, name: str, model: str, count: int = 0) -> str:
+def _changes(
+    adapter: Adapter, name: str, tensors: Mapping[str, Tensor], strength: float, layer: nn.Module
+) -> Iterator[tuple[Tensor, _Change]]:
+    """Raises ValueError where shapes do not fit; nothing large is computed yet."""
+    check(tensors, layer.weight)
+    if tensors.keys() - {"diff_b", "alpha", "scale"}:
+        yield layer.weight, _Change(adapter, name, tensors, strength, is_bias=False)
+    if "diff_b" in tensors:
+        if getattr(layer, "bias", None) is None:
+            raise ValueError("there is no bias")
+        check_bias(tensors, layer.bias)
+        yield layer.bias, _Change(adapter, name, tensors, strength, is_bias=True)
+
+
+def _damaged(adapter: Adapter, name: str, fault: Damaged) -> str:
+    return f"the LoRA {adapter.name} is damaged: the tensors of {name} do not fit ({fault}); fetch or copy it again"
+
+
+def _for_another(adapter: Adapter, model: str, faults: Sequence[str]) -> str:
     base = f" (it was made for {adapter.base})" if adapter.base else ""
-    what = f"none of its {count} modules fits, the first is {name}" if count else f"{name} does not fit"
-    return f"the LoRA {adapter.name} is for another base than {model}{base}: {what}"
+    count, whole = len(faults), len(adapter.modules)
+    return (
+        f"the LoRA {adapter.name} is for another base than {model}{base}: {count} of its {whole} "
+        f"modules do not fit, the first is {faults[0]}; take a model of its own base"
+    )

@@ -1,45 +1,43 @@
 """Files of LoRA, LoCon, LoHa and LoKr, as kohya, diffusers and peft name what is in them."""
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from calotype.checkpoints.catalog import digest
+from calotype.checkpoints.lora.told import scale_of, settings_of
 from calotype.checkpoints.state import read_state
 from calotype.errors import CalotypeError
 
-# Endings of keys -> (what is added to the module's name, what the tensor is).
+# Endings of keys -> what the tensor is; what stands before is the module's name.
 _ROLES = {
-    ".lora_down.weight": "down",
-    ".lora_up.weight": "up",
-    ".lora_mid.weight": "mid",
-    ".lora_A.weight": "down",
-    ".lora_B.weight": "up",
-    ".lora_A.default.weight": "down",
-    ".lora_B.default.weight": "up",
-    ".lora.down.weight": "down",
-    ".lora.up.weight": "up",
-    ".lora_linear_layer.down.weight": "down",
-    ".lora_linear_layer.up.weight": "up",
-    ".lora_magnitude_vector": "dora_scale",
-    ".lora_magnitude_vector.weight": "dora_scale",
-    ".alpha": "alpha",
-    ".dora_scale": "dora_scale",
-    ".diff": "diff",
-    ".diff_b": "diff_b",
-    **{f".{name}": name for name in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2")},
-    **{
-        f".{name}": name
-        for name in ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2")
-    },
+    "lora_down.weight": "down",
+    "lora_up.weight": "up",
+    "lora_mid.weight": "mid",
+    "lora.down.weight": "down",
+    "lora.up.weight": "up",
+    "lora_linear_layer.down.weight": "down",
+    "lora_linear_layer.up.weight": "up",
+    "w_norm": "diff",
+    "b_norm": "diff_b",
+    **{name: name for name in ("alpha", "scale", "dora_scale", "diff", "diff_b")},
+    **{name: name for name in ("bias_indices", "bias_values", "bias_size")},
+    **{f"hada_{name}": f"hada_{name}" for name in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")},
+    **{f"lokr_{name}": f"lokr_{name}" for name in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")},
 }
+_ENDING = re.compile(rf"\.({'|'.join(map(re.escape, sorted(_ROLES, key=len, reverse=True)))})$")
+_PEFT = re.compile(  # the adapter's own name may stand in between
+    r"\.lora_(?:(?P<half>A|B)(?:\.\w+)?\.weight|magnitude_vector(?:\.\w+){0,2})$"
+)
 _OLD = re.compile(r"\.processor\.(to_q|to_k|to_v|to_out)_lora\.(down|up)\.weight$")  # diffusers before 0.20
+_PEFT_ROLES = {"A": "down", "B": "up", None: "magnitude"}
 _PARTS = (  # how keys begin -> the part of the model that they belong to
     ("lora_unet_", "unet"),
     ("lora_te1_", "text_encoder"),
@@ -48,11 +46,10 @@ _PARTS = (  # how keys begin -> the part of the model that they belong to
     ("text_encoder_2.", "text_encoder_2"),
     ("text_encoder.", "text_encoder"),
     ("unet.", "unet"),
-    ("base_model.model.unet.", "unet"),
-    ("base_model.model.", ""),
 )
+_WRAPPED = "base_model.model."  # peft writes this before every name
 _BASES = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}
-_TOO_LARGE = 1 << 28  # numbers in one tensor
+_CROSS = ("attn2_to_k", "attn2_to_v", "attn2.to_k", "attn2.to_v")  # what takes the words in
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,41 +62,63 @@ class Adapter:
     base: str  # "SD 1.x", "SD 2.x", "SDXL", or empty where it cannot be told
     modules: Mapping[tuple[str, str], Mapping[str, Tensor]]
     metadata: Mapping[str, str]
+    unknown: tuple[str, ...] = ()  # keys of the file that belong to no kind of LoRA
 
 
 def read_adapter(path: Path, name: str = "") -> Adapter:
-    """Raises CalotypeError: unreadable, damaged, or no LoRA of a known kind."""
+    """A file of LoRA, LoCon, LoHa, LoKr, DoRA or of full differences, in kohya's, diffusers' or peft's names.
+
+    Raises:
+        CalotypeError: unreadable, damaged, or no LoRA of a known kind.
+    """
     state = read_state(path)
     modules: dict[tuple[str, str], dict[str, Tensor]] = {}
-    strange = []
+    unknown = []
     for key, tensor in state.items():
-        place = _place(key)
-        if place is None or tensor.numel() > _TOO_LARGE:
-            strange.append(key)
-        else:
+        if place := _place(key):
             modules.setdefault(place[:2], {})[place[2]] = tensor
-    if not modules or all(set(parts) == {"alpha"} for parts in modules.values()):
-        raise CalotypeError(f"{path} is no LoRA that Calotype knows: {len(state)} tensors, the first {min(state)[:80]}")
-    if strange:
-        raise CalotypeError(f"{path} has {len(strange)} tensors that no LoRA has, the first {strange[0][:80]}")
+        else:
+            unknown.append(key)
+    real = [own for own in modules.values() if own.keys() - {"alpha", "scale"}]
+    if not real or 2 * len(unknown) > len(state):
+        first = min(unknown or state)[:80]
+        raise CalotypeError(f"{path} is no LoRA that Calotype knows: {len(state)} tensors, such as {first}")
     metadata = _metadata(path)
-    return Adapter(name or path.stem, digest(path), _short_hash(path), _base(modules, metadata), modules, metadata)
+    _tell_scales(modules, settings_of(path, metadata))
+    base, hashes = _base(modules, metadata), (digest(path), _short_hash(path))
+    return Adapter(name or path.stem, *hashes, base, modules, metadata, tuple(unknown))
 
 
 def _place(key: str) -> tuple[str, str, str] | None:
     """Part, module and role of a tensor, None for one that has no place in a LoRA."""
-    if old := _OLD.search(key):
-        layer = "to_out.0" if old[1] == "to_out" else old[1]
-        module, role = f"{key[: old.start()]}.{layer}", old[2]
+    if found := _OLD.search(key):
+        module = f"{key[: found.start()]}.{found[1]}{'.0' if found[1] == 'to_out' else ''}"
+        role = found[2]
+    elif found := _ENDING.search(key):
+        module, role = key[: found.start()], _ROLES[found[1]]
+    elif found := _PEFT.search(key):
+        module, role = key[: found.start()], _PEFT_ROLES[found["half"]]
     else:
-        ending = next((end for end in _ROLES if key.endswith(end)), None)
-        if ending is None:
-            return None
-        module, role = key.removesuffix(ending), _ROLES[ending]
+        return None
+    return (*_part(module.removeprefix(_WRAPPED)), role)
+
+
+def _part(module: str) -> tuple[str, str]:
+    """The part of the model and the module's name there; a bare name tells by itself which part it is of."""
     for beginning, part in _PARTS:
         if module.startswith(beginning):
-            return part or "unet", module.removeprefix(beginning), role
-    return "unet", module, role
+            return part, module.removeprefix(beginning)
+    is_text = module.startswith(("text_model.", "encoder.layers."))
+    return "text_encoder" if is_text else "unet", module
+
+
+def _tell_scales(modules: Mapping[tuple[str, str], dict[str, Tensor]], settings: Mapping[str, Any]) -> None:
+    """Where only the settings tell the strength, it becomes a tensor as if the file had it."""
+    for (part, module), own in modules.items() if settings else ():
+        if "down" in own and not own.keys() & {"alpha", "scale"}:
+            scale = scale_of(settings, part, module, own["down"].shape[0] if own["down"].dim() else 0)
+            if scale is not None:
+                own["scale"] = torch.tensor(scale)
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -122,23 +141,10 @@ def _short_hash(path: Path) -> str:
 
 def _base(modules: Mapping[tuple[str, str], Mapping[str, Tensor]], metadata: Mapping[str, str]) -> str:
     """By the width of the words that its cross-attention takes, else by what kohya wrote."""
-    for (part, module), tensors in modules.items():
-        flat = module.replace(".", "_")
-        if part == "unet" and flat.endswith(("attn2_to_k", "attn2_to_v")) and "down" in tensors:
-            return _BASES.get(tensors["down"].shape[1], "")
+    for (part, module), own in modules.items():
+        wide = next((own[role] for role in ("down", "hada_w1_b") if role in own), None)
+        if part == "unet" and module.endswith(_CROSS) and wide is not None and wide.dim() > 1:
+            return _BASES.get(wide.shape[1], "")
     told = str(metadata.get("ss_base_model_version", "")).lower()
     known = {"sdxl": "SDXL", "sd_v1": "SD 1.x", "sd_v2": "SD 2.x"}
     return next((base for sign, base in known.items() if told.startswith(sign)), "")
-
-
-def tags(adapter: Adapter, most: int = 10) -> list[str]:
-    """The words that it was trained with most often, as kohya wrote them down."""
-    try:
-        counted = json.loads(adapter.metadata.get("ss_tag_frequency", "{}"))
-        found: dict[str, int] = {}
-        for folder in counted.values():
-            for tag, count in folder.items():
-                found[tag.strip()] = found.get(tag.strip(), 0) + int(count)
-    except (ValueError, TypeError, AttributeError):
-        return []
-    return sorted(found, key=lambda tag: -found[tag])[:most]
