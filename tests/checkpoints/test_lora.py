@@ -5,13 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from calotype.checkpoints.layouts import LAYOUTS
 from calotype.checkpoints.lora import attach, read_adapter
-from calotype.checkpoints.lora.deltas import delta
 from calotype.errors import CalotypeError
 from tests.checkpoints.originals import modules, narrow
 
@@ -188,62 +185,6 @@ def test_two_halves_are_a_whole(small, tmp_path):
         assert torch.allclose(answer(unet), whole, atol=1e-5)
 
 
-# What each kind adds, by its paper's formula.
-
-
-def test_lora_scales_by_alpha_over_rank():
-    down, up, weight = torch.randn(4, 6), torch.randn(5, 4), torch.zeros(5, 6)
-    assert torch.allclose(delta({"down": down, "up": up}, weight), up @ down)
-    assert torch.allclose(delta({"down": down, "up": up, "alpha": torch.tensor(0.0)}, weight), up @ down)
-    assert torch.allclose(delta({"down": down, "up": up, "alpha": torch.tensor(1.0)}, weight), up @ down / 4)
-
-
-@given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 5), st.sampled_from([1, 3]))
-@settings(max_examples=25, deadline=None)
-def test_a_convolutions_lora_is_two_convolutions(rank, inputs, outputs, kernel):
-    torch.manual_seed(0)
-    down, up = torch.randn(rank, inputs, kernel, kernel), torch.randn(outputs, rank, 1, 1)
-    x = torch.randn(1, inputs, 6, 6)
-    added = delta({"down": down, "up": up}, torch.zeros(outputs, inputs, kernel, kernel))
-    two = torch.nn.functional.conv2d(torch.nn.functional.conv2d(x, down, padding=kernel // 2), up)
-    assert torch.allclose(torch.nn.functional.conv2d(x, added, padding=kernel // 2), two, atol=1e-4)
-
-
-def test_a_tucker_form_is_three_convolutions():
-    torch.manual_seed(0)
-    down, mid, up = torch.randn(3, 5, 1, 1), torch.randn(3, 3, 3, 3), torch.randn(4, 3, 1, 1)
-    conv, x = torch.nn.functional.conv2d, torch.randn(1, 5, 6, 6)
-    added = delta({"down": down, "mid": mid, "up": up}, torch.zeros(4, 5, 3, 3))
-    assert torch.allclose(conv(x, added, padding=1), conv(conv(conv(x, down), mid, padding=1), up), atol=1e-4)
-
-
-def test_loha_is_a_product_of_two():
-    own = {f"hada_w{n}_{s}": torch.randn(*shape) for n in "12" for s, shape in (("a", (5, 2)), ("b", (2, 6)))}
-    wanted = (own["hada_w1_a"] @ own["hada_w1_b"]) * (own["hada_w2_a"] @ own["hada_w2_b"])
-    assert torch.allclose(delta(own, torch.zeros(5, 6)), wanted)
-    assert torch.allclose(delta({**own, "alpha": torch.tensor(1.0)}, torch.zeros(5, 6)), wanted / 2)
-
-
-def test_lokr_is_a_kronecker_product():
-    one, two = torch.randn(2, 3), torch.randn(4, 5)
-    assert torch.allclose(delta({"lokr_w1": one, "lokr_w2": two}, torch.zeros(8, 15)), torch.kron(one, two))
-    a, b = torch.randn(4, 2), torch.randn(2, 5)
-    own = {"lokr_w1": one, "lokr_w2_a": a, "lokr_w2_b": b, "alpha": torch.tensor(1.0)}
-    assert torch.allclose(delta(own, torch.zeros(8, 15)), torch.kron(one, a @ b) / 2)
-    own = {"lokr_w1": one, "lokr_w2": torch.randn(4, 5, 3, 3)}
-    assert delta(own, torch.zeros(8, 15, 3, 3)).shape == (8, 15, 3, 3)
-
-
-def test_dora_keeps_the_learned_magnitude():
-    weight, down, up = torch.randn(5, 6), torch.randn(2, 6), torch.randn(5, 2)
-    length = torch.rand(5) + 1
-    whole = weight + delta({"down": down, "up": up, "dora_scale": length}, weight)
-    assert torch.allclose(whole.norm(dim=1), length, atol=1e-5)
-    by_input = torch.rand(1, 6) + 1
-    whole = weight + delta({"down": down, "up": up, "dora_scale": by_input}, weight)
-    assert torch.allclose(whole.norm(dim=0), by_input[0], atol=1e-5)
-
-
 def test_a_full_difference_and_a_bias_are_added(small, tmp_path):
     unet, text = small
     name, layer = "lora_unet_conv_in", unet.conv_in
@@ -275,35 +216,138 @@ def test_modules_that_are_not_there_are_told(small, tmp_path):
         assert found.unfit and all("mid_block_9" in name for name in found.unfit)
 
 
-@pytest.mark.parametrize(
-    ("state", "word"),
-    [
-        (
-            {"lora_unet_conv_in.lora_down.weight": torch.randn(4, 4, 3, 3)},
-            "damaged: the tensors of conv_in do not fit .up is missing",
-        ),
-        (
-            {
-                "lora_unet_conv_in.lora_down.weight": torch.randn(4, 4, 3, 3),
-                "lora_unet_conv_in.lora_up.weight": torch.randn(9, 2),
-            },
-            "damaged: the tensors of conv_in do not fit",
-        ),
-        ({"something.else": torch.randn(3)}, "no LoRA"),
-        ({"lora_unet_conv_in.alpha": torch.tensor(1.0)}, "no LoRA"),
-    ],
-)
-def test_a_broken_file_gets_a_sentence(small, tmp_path, state, word):
-    unet, text = small
-    before = digest(unet)
-    with pytest.raises(CalotypeError, match=word):
-        attach([(read_adapter(written(tmp_path / "x.safetensors", state)), 1.0, 1.0)], unet, text)
-    assert digest(unet) == before
-
-
 def test_the_short_hash_does_not_heed_the_metadata(tmp_path):
     state = {"lora_unet_conv_in.diff": torch.ones(2, 2)}
     save_file(state, tmp_path / "a.safetensors", {"ss_output_name": "a"})
     save_file(state, tmp_path / "b.safetensors", {"ss_output_name": "another name"})
     one, other = (read_adapter(tmp_path / f"{name}.safetensors") for name in "ab")
     assert one.short_hash == other.short_hash and one.sha256 != other.sha256 and len(one.short_hash) == 12
+
+
+def linear(name, out, inputs, value=0.1):
+    """A LoRA of rank 1 that adds `value` to every weight of a layer."""
+    return {f"{name}.lora_down.weight": torch.full((1, inputs), value), f"{name}.lora_up.weight": torch.ones(out, 1)}
+
+
+@pytest.mark.parametrize("text_model", ["text_model_", ""])
+def test_kohyas_names_of_text_encoders(tmp_path, text_model):
+    """`lora_te_` of SD 1.x and 2.x; `lora_te1_` and `lora_te2_` of SDXL. transformers 5 writes no `text_model`."""
+    unet, _, text = modules(narrow("sdxl"))
+    layer = f"{text_model}encoder_layers_1_self_attn_q_proj"
+    state = linear(f"lora_te1_{layer}", 32, 32) | linear(f"lora_te2_{layer}", 32, 32, 0.2)
+    state |= linear("lora_te2_text_projection", 64, 32, 0.3)
+    wanted = [[encoder.text_model.encoder.layers[1].self_attn.q_proj.weight.clone() for encoder in text]]
+    projection = text[1].text_projection.weight.clone()
+    with attach([(read_adapter(written(tmp_path / "x.safetensors", state)), 0.5, 1.0)], unet, text) as found:
+        assert not found.unfit
+        changed = [encoder.text_model.encoder.layers[1].self_attn.q_proj.weight for encoder in text]
+        assert torch.allclose(changed[0], wanted[0][0] + 0.05) and torch.allclose(changed[1], wanted[0][1] + 0.1)
+        assert torch.allclose(text[1].text_projection.weight, projection + 0.15)
+    assert torch.equal(text[1].text_projection.weight, projection)
+    one = read_adapter(written(tmp_path / "y.safetensors", linear(f"lora_te_{layer}", 32, 32)))
+    with attach([(one, 1.0, 1.0)], unet, text[:1]) as found:
+        assert torch.allclose(text[0].text_model.encoder.layers[1].self_attn.q_proj.weight, wanted[0][0] + 0.1)
+
+
+# Names of the original's blocks in SDXL, and what diffusers calls the same.
+BLOCKS = {
+    "input_blocks_1_0_in_layers_2": "down_blocks.0.resnets.0.conv1",
+    "input_blocks_3_0_op": "down_blocks.0.downsamplers.0.conv",
+    "input_blocks_4_0_skip_connection": "down_blocks.1.resnets.0.conv_shortcut",
+    "input_blocks_4_1_proj_in": "down_blocks.1.attentions.0.proj_in",
+    "input_blocks_8_1_transformer_blocks_0_ff_net_2": "down_blocks.2.attentions.1.transformer_blocks.0.ff.net.2",
+    "middle_block_1_transformer_blocks_0_attn2_to_out_0": "mid_block.attentions.0.transformer_blocks.0.attn2.to_out.0",
+    "middle_block_2_out_layers_3": "mid_block.resnets.1.conv2",
+    "output_blocks_2_2_conv": "up_blocks.0.upsamplers.0.conv",
+    "output_blocks_5_1_transformer_blocks_0_attn1_to_v": "up_blocks.1.attentions.2.transformer_blocks.0.attn1.to_v",
+    "output_blocks_8_0_emb_layers_1": "up_blocks.2.resnets.2.time_emb_proj",
+    "time_embed_0": "time_embedding.linear_1",
+    "label_emb_0_2": "add_embedding.linear_2",
+    "out_2": "conv_out",
+}
+
+
+def test_sdxls_block_names(tmp_path):
+    unet, _, text = modules(narrow("sdxl"))
+    layers = {theirs: unet.get_submodule(ours) for theirs, ours in BLOCKS.items()}
+    state = {f"lora_unet_{name}.diff": torch.full(layer.weight.shape, 0.1) for name, layer in layers.items()}
+    before = {name: layer.weight.clone() for name, layer in layers.items()}
+    with attach([(read_adapter(written(tmp_path / "x.safetensors", state)), 1.0, 1.0)], unet, text) as found:
+        assert not found.unfit
+        assert all(torch.allclose(layer.weight, before[name] + 0.1) for name, layer in layers.items())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lora_alpha": 4},
+        {"lora_alpha": 6, "alpha_pattern": {"attn1.to_k": 1}},
+        {"lora_alpha": 3, "use_rslora": True},
+        {"lora_alpha": 6, "use_dora": True},
+    ],
+    ids=lambda settings: "-".join(settings),
+)
+def test_what_diffusers_saves_is_read_with_its_settings(small, tmp_path, settings):
+    """alpha is not among the tensors there; convolutions have a DoRA magnitude of their own shape."""
+    peft = pytest.importorskip("peft")
+    from diffusers import UNet2DConditionModel
+
+    unet, text = small
+    theirs = UNet2DConditionModel.from_config(unet.config)
+    theirs.load_state_dict(unet.state_dict())
+    theirs.add_adapter(peft.LoraConfig(r=4, target_modules=["to_q", "to_k", "conv1", "proj_in"], **settings))
+    generator = torch.Generator().manual_seed(3)
+    for name, parameter in theirs.named_parameters():
+        if "lora_" in name and "magnitude" not in name:
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
+        elif "magnitude" in name:
+            parameter.data *= 1 + torch.rand(parameter.shape, generator=generator)
+    theirs.save_lora_adapter(tmp_path)
+    before = answer(unet)
+    with attach([(read_adapter(tmp_path / "pytorch_lora_weights.safetensors"), 1.0, 1.0)], unet, text) as found:
+        assert not found.unfit
+        assert (answer(unet) - answer(theirs.eval())).abs().max() < 1e-5 < (answer(unet) - before).abs().max()
+
+
+def test_what_peft_saves_is_read_with_its_settings(tmp_path):
+    peft = pytest.importorskip("peft")
+    unet, _, text = modules(narrow("sd1"))
+    theirs = peft.get_peft_model(text[0], peft.LoraConfig(r=2, lora_alpha=5, target_modules=["q_proj", "fc1"]))
+    for name, parameter in theirs.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    theirs.save_pretrained(tmp_path)
+    merged = theirs.merge_and_unload().state_dict()
+    _, _, fresh = modules(narrow("sd1"))
+    plain = digest(*fresh)
+    with attach([(read_adapter(tmp_path / "adapter_model.safetensors"), 1.0, 1.0)], unet, fresh) as found:
+        assert not found.unfit and digest(*fresh) != plain
+        assert all(torch.allclose(value, merged[key], atol=1e-5) for key, value in fresh[0].state_dict().items())
+    assert digest(*fresh) == plain
+    (tmp_path / "adapter_config.json").write_text("{")
+    with pytest.raises(CalotypeError, match=r"settings of the LoRA .* are damaged"):
+        read_adapter(tmp_path / "adapter_model.safetensors")
+
+
+def test_several_are_rounded_once(tmp_path):
+    """In bfloat16, three changes of a quarter of the last digit each are seen together, not lost one by one."""
+    unet, _, text = modules(narrow("sd1"))
+    unet.to(torch.bfloat16)
+    weight = unet.time_embedding.linear_1.weight
+    weight.data.fill_(1.0)
+    state = {"lora_unet_time_embedding_linear_1.diff": torch.full(weight.shape, 2.0**-9)}
+    adapter = read_adapter(written(tmp_path / "x.safetensors", state))
+    with attach([(adapter, 1.0, 1.0)] * 3, unet, text):
+        assert torch.equal(weight, torch.full_like(weight, 1 + 2**-7))
+    assert torch.equal(weight, torch.ones_like(weight))
+
+
+def test_memory_layout_and_identity_of_weights_stay(small, tmp_path):
+    """A compiled graph, or channels_last, lives on the very tensors."""
+    unet, text = small
+    unet.to(memory_format=torch.channels_last)
+    told = [(id(p), p.data_ptr(), p.stride(), p.dtype) for p in unet.parameters()]
+    adapter = read_adapter(written(tmp_path / "x.safetensors", kohya(unet, text, has_convolutions=True)))
+    with attach([(adapter, 1.0, 1.0)], unet, text):
+        assert [(id(p), p.data_ptr(), p.stride(), p.dtype) for p in unet.parameters()] == told
+    assert [(id(p), p.data_ptr(), p.stride(), p.dtype) for p in unet.parameters()] == told

@@ -163,8 +163,9 @@ def _sparse(own: Mapping[str, Tensor], weight: Tensor) -> Tensor | None:
     if weight.is_meta:
         return None
     values = own["bias_values"].to("cpu", torch.float32)
-    try:
-        return torch.sparse_coo_tensor(own["bias_indices"].long(), values, size).to_dense().reshape(weight.shape)
+    try:  # unchecked, a place outside would be written to all the same
+        whole = torch.sparse_coo_tensor(own["bias_indices"].long(), values, size, check_invariants=True)
+        return whole.to_dense().reshape(weight.shape)
     except (RuntimeError, KeyError) as fault:
         raise Damaged(f"its places do not fit, {_sentence(fault)}") from None
 
