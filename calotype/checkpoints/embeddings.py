@@ -12,6 +12,7 @@ from calotype.checkpoints.state import check_file, read_state
 from calotype.errors import CalotypeError
 
 MOST = 75  # vectors of one word: a chunk holds no more
+_PAIRS = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"))  # SDXL's two text encoders
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,33 +26,56 @@ class Embedding:
 
 
 def read_embedding(path: Path, name: str = "") -> Embedding:
-    """Raises CalotypeError: unreadable, or no learned word."""
+    """A learned word; its name is the file's where no other is given.
+
+    Raises:
+        CalotypeError: unreadable, damaged, with code in it, or no learned word.
+    """
     check_file(path)
-    data = read_state(path) if path.suffix.lower() == ".safetensors" else read_pickle(path)
-    found = [_rows(value) for value in _vectors(data)]
-    if not found or any(rows is None for rows in found):
-        raise CalotypeError(f"{path} is no learned word (textual inversion) that Calotype knows")
+    try:
+        data = read_state(path) if path.suffix.lower() == ".safetensors" else read_pickle(path)
+    except OSError as fault:
+        raise CalotypeError(f"{path} cannot be read: {fault.strerror or fault}") from None
+    found = tuple(_rows(value, path) for value in _vectors(data, path))
+    if len({len(rows) for rows in found}) > 1:
+        counts = " and ".join(str(len(rows)) for rows in found)
+        raise CalotypeError(f"{path} is damaged: {counts} vectors for its two text encoders; fetch or copy it again")
     sha256 = digest(path)
-    return Embedding(name or path.stem, tuple(found), sha256, sha256[:12])
+    return Embedding(name or path.stem, found, sha256, sha256[:12])
 
 
-def _vectors(data: Any) -> list[Any]:
-    """A1111: string_to_param; its safetensors: emb_params; SDXL: clip_l and clip_g; diffusers: the word itself."""
+def _vectors(data: Any, path: Path) -> list[Any]:
+    """One for each text encoder.
+
+    A1111: string_to_param; its safetensors: emb_params; SDXL: clip_l and clip_g, or text_encoders_0 and _1; diffusers:
+    the word itself.
+    """
     if not isinstance(data, dict):
-        return []
-    if isinstance(data.get("string_to_param"), dict):
-        return list(data["string_to_param"].values())[:1]
-    if "clip_g" in data:
-        return [data[key] for key in ("clip_l", "clip_g") if key in data]
+        raise CalotypeError(_no_word(path, "it holds no tensors by name"))
+    if isinstance(data.get("string_to_param"), dict) and data["string_to_param"]:
+        return [next(iter(data["string_to_param"].values()))]
+    for pair in _PAIRS:
+        if any(key in data for key in pair):
+            return [data[key] for key in pair if key in data]
     if "emb_params" in data:
         return [data["emb_params"]]
-    values = [value for value in data.values() if isinstance(value, Tensor)]
-    return values if len(values) == 1 else []
+    words = [key for key, value in data.items() if isinstance(value, Tensor)]
+    if len(words) != 1:
+        raise CalotypeError(_no_word(path, f"it holds {len(words)} tensors, and a word is one"))
+    return [data[words[0]]]
 
 
-def _rows(value: Any) -> Tensor | None:
-    """(n, D); one vector may come as (D,)."""
+def _rows(value: Any, path: Path) -> Tensor:
+    """(n, D) float32; one vector may come as (D,)."""
     if not isinstance(value, Tensor) or value.dim() not in (1, 2) or not value.is_floating_point():
-        return None
-    rows = value.detach().float().reshape(-1, value.shape[-1])
-    return rows if 1 <= len(rows) <= MOST and rows.isfinite().all() else None
+        raise CalotypeError(_no_word(path, "what it holds are no vectors"))
+    rows = value.detach().float().reshape(-1, value.shape[-1]) if value.numel() else value.new_zeros(0, 1)
+    if not 1 <= len(rows) <= MOST:
+        raise CalotypeError(_no_word(path, f"it holds {len(rows)} vectors, and a word has 1 to {MOST}"))
+    if not rows.isfinite().all():
+        raise CalotypeError(f"{path} is damaged: its numbers are not finite; fetch or copy it again")
+    return rows
+
+
+def _no_word(path: Path, why: str) -> str:
+    return f"{path} is no learned word (textual inversion) that Calotype knows: {why}"

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -188,6 +188,7 @@ LAYERS = st.sampled_from(["lora_unet_conv_in", "unet.conv_in", "lora_unet_time_e
 
 
 @given(st.dictionaries(st.tuples(LAYERS, st.sampled_from(ROLES)), SHAPES, min_size=1, max_size=6))
+@example({("lora_unet_conv_in", "bias_values"): (), ("lora_unet_conv_in", "bias_size"): ()})
 @settings(max_examples=150, deadline=None)
 def test_whatever_a_file_holds_there_is_a_sentence_and_no_trace(small, tmp_path_factory, parts):
     unet, text = small

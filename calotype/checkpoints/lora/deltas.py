@@ -157,7 +157,7 @@ def _sparse(own: Mapping[str, Tensor], weight: Tensor) -> Tensor | None:
     """What LyCORIS keeps of a difference where it is large, by place; the strength counts for it, alpha does not."""
     if "bias_values" not in own:
         return None
-    size = own["bias_size"].long().tolist()
+    size = own["bias_size"].reshape(-1).long().tolist()
     if prod(size) != weight.numel() or any(side < 0 for side in size):
         raise ValueError(f"{tuple(size)} instead of {tuple(weight.shape)}")
     if weight.is_meta:
