@@ -83,8 +83,10 @@ def work(name: str, count: int, steps: int, runs: int, out: str) -> None:
     """One contender, in its own process: writes its pictures, prints its figures as JSON."""
     begun = float(os.environ["BEGUN"])
     if name.startswith("calotype"):  # as the command line does, before torch is imported
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        from calotype.cli import threads
+
+        threads.rest()
+        threads.spin_if_quiet()
     draw = CONTENDERS[name]()
     loaded = time.time() - begun
     draw(1, steps)

@@ -27,6 +27,7 @@ class Models:
         self.shelf = Shelf(settings)
         self.device = pick_device(settings.device)
         self.preferred_faces: str | None = None  # what "auto" means, where a record says it
+        self.unfit: list[str] = []  # modules of the LoRAs put on last that the model does not have
         self._kept: dict[tuple, Any] = {}
 
     def upscaler(self, name: str, denoise: float = 0.5, deep: bool = False) -> Network:
@@ -88,7 +89,9 @@ class Models:
         from calotype.checkpoints.lora import attach
 
         adapters = [(self.adapter(lora.name), lora.text, lora.unet) for lora in wanted]
-        return attach(adapters, model.unet, [part.encoder for part in model.text], model.name).remove
+        attached = attach(adapters, model.unet, [part.encoder for part in model.text], model.name)
+        self.unfit = list(attached.unfit)
+        return attached.remove
 
     def embedding(self, name: str) -> Any:
         """A learned word (textual inversion) by the name under which it was added."""

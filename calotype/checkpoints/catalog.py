@@ -260,6 +260,17 @@ def digest(path: Path) -> str:
         raise CalotypeError(f"{path} cannot be read: {fault.strerror}") from None
 
 
+def verified(found: Checkpoint) -> str:
+    """The sha256 of a checkpoint. Raises CalotypeError where it is not what was written down of it."""
+    sha256 = digest(found.path)
+    if found.sha256 and sha256 != found.sha256:
+        raise CalotypeError(
+            f"{found.path} is not the {found.name} it was (sha256 {sha256}, expected {found.sha256}); "
+            f"calotype models remove {found.name}, then fetch or add it again"
+        )
+    return sha256
+
+
 def weights_in(folder: Path) -> dict[str, Path]:
     """The file of weights of each part in a diffusers folder: plain safetensors first, half ones next, pickled last."""
     try:

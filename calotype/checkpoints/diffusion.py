@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calotype.checkpoints.catalog import INDEX, Checkpoint, digest, weights_in
+from calotype.checkpoints.catalog import INDEX, Checkpoint, verified, weights_in
 from calotype.checkpoints.filled import filled
 from calotype.checkpoints.single import open_file, with_vae
 from calotype.checkpoints.state import read_state
@@ -44,7 +44,7 @@ def _opened_folder(found: Checkpoint) -> Opened:
         }
         return Opened(
             name=found.name,
-            sha256=_checked(found),
+            sha256=verified(found),
             family=_family(found, unet),
             unet=unet,
             vae=_vae(folder),
@@ -57,16 +57,6 @@ def _opened_folder(found: Checkpoint) -> Opened:
         raise CalotypeError(
             f"{folder} is no diffusion model that Calotype knows: {type(fault).__name__} {reason}"
         ) from None
-
-
-def _checked(found: Checkpoint) -> str:
-    sha256 = digest(found.path)
-    if found.sha256 and sha256 != found.sha256:
-        raise CalotypeError(
-            f"{found.path.parent} does not hold the {found.name} it did (sha256 {sha256}, expected {found.sha256}); "
-            f"{'install it again' if found.entry else f'calotype models remove {found.name}, then add it again'}"
-        )
-    return sha256
 
 
 def _has(index: dict[str, Any], part: str) -> bool:

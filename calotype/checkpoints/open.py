@@ -11,7 +11,7 @@ from spandrel.architectures.RestoreFormer import RestoreFormer
 from torch import Tensor, nn
 
 from calotype.checkpoints import ncnn
-from calotype.checkpoints.catalog import CATALOG, Checkpoint, digest
+from calotype.checkpoints.catalog import CATALOG, Checkpoint, digest, verified
 from calotype.checkpoints.state import WRAPPERS, check_file, read_state
 from calotype.errors import CalotypeError
 from calotype.models import codeformer, restorer
@@ -31,7 +31,7 @@ def load(found: Checkpoint, denoise: float | None = None) -> Loaded:
         CalotypeError: unreadable, changed since it was fetched, with code in it, or no network that Calotype knows.
     """
     check_file(found.path)
-    sha256 = _checked(found)
+    sha256 = verified(found)
     resize = 1.0
     if pair := ncnn.pair_of(found.path):
         sha256 = _checked_weights(found, pair[1])
@@ -46,16 +46,6 @@ def load(found: Checkpoint, denoise: float | None = None) -> Loaded:
         built = _resized(built, resize)
     built.module.eval().requires_grad_(False).float()
     return Loaded(name=found.name, sha256=sha256, **vars(built))
-
-
-def _checked(found: Checkpoint) -> str:
-    sha256 = digest(found.path)
-    if found.sha256 and sha256 != found.sha256:
-        raise CalotypeError(
-            f"{found.path} is not the {found.name} it was (sha256 {sha256}, expected {found.sha256}); "
-            f"calotype models remove {found.name}, then fetch or add it again"
-        )
-    return sha256
 
 
 def _checked_weights(found: Checkpoint, weights: Path) -> str:

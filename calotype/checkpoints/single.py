@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calotype.checkpoints.catalog import Checkpoint, digest
+from calotype.checkpoints.catalog import Checkpoint, verified
 from calotype.checkpoints.filled import filled
 from calotype.checkpoints.layouts import UNET, VAE, Layout, TextLayout, recognise, vae_config
 from calotype.checkpoints.names import original, unet_names, vae_names
@@ -33,12 +33,7 @@ def open_file(found: Checkpoint) -> Opened:
     Raises:
         CalotypeError: unreadable, changed since it was added, incomplete, or something else.
     """
-    sha256 = digest(found.path)
-    if found.sha256 and sha256 != found.sha256:
-        raise CalotypeError(
-            f"{found.path} is not the {found.name} it was (sha256 {sha256}, expected {found.sha256}); "
-            f"calotype models remove {found.name}, then add it again"
-        )
+    sha256 = verified(found)
     state = read_state(found.path)
     layout = recognise({key: tuple(value.shape) for key, value in state.items()}, found.path)
     return opened(state, layout, found.path, found.name, sha256)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from calotype.album import readable
 from calotype.album.drawn import Output, Places, write
+from calotype.cli import threads
 from calotype.cli.batch import ALL_DONE, INTERRUPTED, SOME_FAILED, terminable
 from calotype.cli.flags import argument, flag, flags, given, shape
 from calotype.cli.show import Quiet, listener
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from calotype.engine import Engine
 
 OWN_PROCESS: list[bool] = []  # not empty where nobody else will want what the quick import leaves out
+FEW = 8  # pictures: a job of seconds
 LARGEST_LIST = 16 << 20  # bytes of a file of prompts
 A1111_NAMES = {  # options of its "prompts from file", where they differ
     "negative_prompt": "negative",
@@ -75,6 +77,8 @@ def prepare(tasks: list[Imagine], settings: Settings) -> None:
     is_plain = all(one.path.name == INDEX for one in found) and not any(task.vae for task in tasks)
     words = " ".join(f"{task.sampler} {task.schedule} {task.x} {task.y}" for task in tasks).lower()
     is_plain = is_plain and "lms" not in words and "beta" not in words  # these need scipy, which is left out then
+    if OWN_PROCESS and sum(task.count for task in tasks) <= FEW and not any(task.x or task.y for task in tasks):
+        threads.spin_if_quiet()
     if is_plain and OWN_PROCESS and settings.device in ("auto", "cpu"):
         from calotype.models.lean import import_quickly
 

@@ -85,7 +85,12 @@ def _cell(cell: Cell, models: Models, clock: Clock) -> Iterator[Progress | Sente
     for sentence in words.notes:
         yield Sentence(sentence)
     model = models.diffusion(cell.task.model, cell.task.vae)
+    models.unfit.clear()
     job = _job(cell.task, model, words, models, clock.total)
+    if models.unfit:
+        yield Sentence(
+            f"{len(models.unfit)} modules of the LoRA have no place in {model.name}, such as {models.unfit[0]}"
+        )
     most = _fitting_batch(job, models)
     seeds = [job.task.seed + n for n in range(job.task.count)]
     for first in range(0, len(seeds), most):
