@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from calotype import __version__
-from calotype.cli import bench, imagine, look, models, pictures
+from calotype.cli import bench, imagine, look, models, pictures, threads, train
 from calotype.cli.show import complain, print_json
 from calotype.errors import CalotypeError
 from calotype.options import nearest
@@ -19,7 +19,11 @@ from calotype.options import nearest
 ALL_DONE, USAGE = 0, 2
 HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
 COMMANDS = (pictures.restore, pictures.upscale, imagine.imagine, pictures.again, look.info, look.doctor)
-GROUPS = {"models": (models.HELP, models.COMMANDS), "bench": (bench.HELP, bench.COMMANDS)}
+GROUPS = {
+    "train": (train.HELP, train.COMMANDS),
+    "models": (models.HELP, models.COMMANDS),
+    "bench": (bench.HELP, bench.COMMANDS),
+}
 
 
 def app() -> typer.Typer:
@@ -59,10 +63,7 @@ def _top(
 def main(args: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status: 0 all done, 1 some failed, 2 wrong usage, 130 interrupted."""
     args = list(sys.argv[1:] if args is None else args)
-    # Threads that wait must sleep, not spin: beside other programs spinning made networks 5 to 10 times slower.
-    # Read once, when torch is imported. A short spin is kept: it makes small networks a quarter faster.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    threads.rest()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal can't show is no reason to fail

@@ -12,7 +12,8 @@ from calotype.album import Album
 from calotype.album.drawn import Output
 from calotype.options import About, about, visible
 from calotype.settings import Settings
-from calotype.tasks import Hires, Imagine, Restore, Sampling, Saving, Start, Tiling, Upscale
+from calotype.tasks import Hires, Imagine, Restore, Sampling, Saving, Start, Tiling, TrainLora, Upscale
+from calotype.tasks.training import Network, Photos, Saved, Schedule
 
 SHORT = {"out": "-o", "scale": "-s", "model": "-n", "upscaler": "-n", "tile": "-t", "recursive": "-r", "fidelity": "-w"}
 SHORT["count"] = "-c"
@@ -27,10 +28,15 @@ PANELS = {
     Output: "What is written, and where",
     Saving: "The result's file",
     Tiling: "Large pictures and transparency",
+    TrainLora: "What is learnt",
+    Photos: "Photos and captions",
+    Network: "The LoRA",
+    Schedule: "How long, and at what rate",
+    Saved: "What is written, and where",
     Settings: "This computer",
 }
 NEEDED = inspect.Parameter.empty
-ARGUMENTS = ("source", "prompt")  # the fields that aren't flags
+ARGUMENTS = ("source", "prompt", "photos")  # the fields that aren't flags
 
 
 def flags(*classes: type) -> list[inspect.Parameter]:

@@ -4,7 +4,12 @@ import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-_PLACES = {"restore": "restore", "upscale": "upscale", "imagine": "imagine"}  # kind: module and function
+_PLACES = {
+    "restore": "restore",
+    "upscale": "upscale",
+    "imagine": "imagine",
+    "train_lora": "train_lora",
+}  # kind: module and function
 
 
 def pipeline(kind: str) -> Callable[..., Iterator[Any]]:

@@ -94,6 +94,14 @@ def _betas(told: Mapping[str, Any]) -> np.ndarray:
     return np.linspace(start**0.5, end**0.5, count) ** 2
 
 
+def signals(training: Mapping[str, Any]) -> Tensor:
+    """The root of the cumulated alphas at each timestep, float32: how much of the picture is left in the noise."""
+    betas = _betas(training)
+    if training.get("rescale_betas_zero_snr"):
+        betas = zero_terminal(betas)
+    return torch.from_numpy(np.sqrt(np.cumprod(1 - betas))).float()
+
+
 def zero_terminal(betas: np.ndarray, least: float = 2.0**-12) -> np.ndarray:
     """Betas whose last signal is nearly nothing, `least`: Lin et al. 2023, algorithm 1, kept above zero."""
     signal = np.sqrt(np.cumprod(1 - betas))

@@ -1,96 +1,12 @@
-"""What one can ask for, as plain data. Nothing here needs torch."""
+"""Making pictures from words."""
 
-import dataclasses
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from calotype.errors import CalotypeError
-from calotype.options import nearest, option, read
+from calotype.options import option
 from calotype.sampling import sampler_named, schedule_named
-
-FORMATS = ("auto", "jpeg", "png", "webp", "tiff", "bmp", "avif", "heic")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a task is: `done` of `total` units of `what`."""
-
-    done: int
-    total: int
-    what: str
-    remaining: float | None = None  # seconds, where it can be told
-
-
-@dataclass(frozen=True)
-class Drawing(Progress):
-    """Progress of a picture that is being drawn; `look()` shows it as it is now, small: (h, w, 3) uint8."""
-
-    look: Callable[[], Any] | None = None
-
-
-@dataclass(frozen=True)
-class Said:
-    """A sentence for the person about the picture in hand."""
-
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Saving:
-    """How the result is written."""
-
-    format: str = option("auto", "file format of the result; auto keeps the source's", choices=FORMATS)
-    quality: int = option(95, "quality of JPEG, WebP, AVIF and HEIC", least=1, most=100)
-    strip_location: bool = option(False, "leave the place where the photo was taken (GPS) out of the result")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tiling:
-    """How a large picture is cut for the network."""
-
-    tile: int = option(0, "tile side in input pixels; 0 chooses from free memory", least=0, most=4096)
-    overlap: int = option(32, "input pixels shared by neighbouring tiles", least=0, most=1024)
-    denoise: float = option(0.5, "realesr-general-x4v3 only: 1 removes noise strongly, 0 keeps it", least=0, most=1)
-    alpha: str = option(
-        "network", "how transparency is enlarged: by the network, or by Lanczos", choices=("network", "lanczos")
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Upscale(Tiling, Saving):
-    """Enlarge a picture with a super-resolution network."""
-
-    source: Path = option(help="picture", is_path=True)
-    model: str = option("realesrgan-x4plus", "name in the catalog, or a file")
-    scale: float = option(0.0, "how many times larger, any number; 0 takes the network's own", least=0, most=64)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Restore(Tiling, Saving):
-    """Restore an old photo: the faces by a face network, all the rest by a super-resolution network."""
-
-    source: Path = option(help="photo", is_path=True)
-    scale: float = option(2.0, "how many times larger the result is, any number", least=0.01, most=64)
-    upscaler: str = option("realesrgan-x4plus", "network for the whole picture: catalog name, file, or none")
-    face_model: str = option("auto", "network for faces: catalog name, file, none; auto takes the best at hand")
-    faces: str = option("all", "which faces: all, none, center, or numbers from the report such as 1,3")
-    strength: str = option(
-        "1",
-        "how much of the restoration to keep, 0 to 1; single faces by number, the rest by name: 0.8,2=0.3,background=1",
-    )
-    fidelity: float = option(0.5, "CodeFormer only: 0 the clearest face, 1 the most faithful one", least=0, most=1)
-    aligned: bool = option(False, "the source is one aligned face crop: no detection, no pasting")
-    min_confidence: float = option(0.7, "leave faces alone that the detector is less sure of", least=0, most=1)
-    min_face: int = option(20, "leave faces alone that are narrower than this, in pixels", least=0)
-
-    def __post_init__(self) -> None:
-        chosen_faces(self.faces)
-        Strengths.read(self.strength)
-        if self.aligned and "none" in (self.faces, self.face_model):
-            raise CalotypeError("--aligned restores the one face that the picture is; leave out none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,69 +110,3 @@ def read_margins(text: str) -> tuple[int, int, int, int]:
         raise CalotypeError(f"--outpaint is such as 64, or left,top,right,bottom, not {text!r}")
     left, top, right, bottom = [int(part) for part in parts] * (4 // len(parts))
     return left, top, right, bottom
-
-
-def chosen_faces(text: str) -> str | frozenset[int]:
-    """all, none or center as they are; numbers such as "1,3" as a set. Raises CalotypeError for anything else."""
-    if text in ("all", "none", "center"):
-        return text
-    try:
-        numbers = frozenset(int(part) for part in text.split(","))
-    except ValueError:
-        numbers = frozenset({0})
-    if min(numbers) < 1:
-        raise CalotypeError(f"--faces is all, none, center, or face numbers such as 1,3, not {text!r}")
-    return numbers
-
-
-@dataclass(frozen=True)
-class Strengths:
-    """How much of the restoration to keep: for all, for single faces by number, for what is no face."""
-
-    overall: float
-    faces: Mapping[int, float]
-    background: float
-
-    @classmethod
-    def read(cls, text: str) -> "Strengths":
-        """Reads "0.8", "0.8,2=0.3", "0.5,background=1". Raises CalotypeError for anything else."""
-        overall, named = 1.0, {}
-        try:
-            for part in text.split(","):
-                name, equals, value = part.strip().rpartition("=")
-                if not 0 <= float(value) <= 1:
-                    raise ValueError
-                if equals:
-                    named[name.strip() if name.strip() == "background" else int(name)] = float(value)
-                else:
-                    overall = float(value)
-        except ValueError:
-            raise CalotypeError(
-                f"--strength is a number from 0 to 1, or such as 0.8,2=0.3,background=1, not {text!r}"
-            ) from None
-        background = named.pop("background", overall)
-        return cls(overall, named, background)
-
-    def of(self, number: int) -> float:
-        return self.faces.get(number, self.overall)
-
-
-TASKS: dict[str, type] = {"restore": Restore, "upscale": Upscale, "imagine": Imagine}
-
-
-def read_task(kind: str, data: Mapping[str, Any]) -> Any:
-    """A task from outside data, checked. Raises CalotypeError for an unknown kind, name, type or range."""
-    if kind not in TASKS:
-        raise CalotypeError(f"there is no task {kind}{nearest(kind, TASKS)}")
-    return read(TASKS[kind], data)
-
-
-def kind_of(task: Any) -> str:
-    return next(kind for kind, cls in TASKS.items() if cls is type(task))
-
-
-def options_of(task: Any) -> dict[str, Any]:
-    """The task as JSON-ready data; its source is left out, and its tile, for which the record has the real one."""
-    names = [spec.name for spec in dataclasses.fields(task) if spec.name not in ("source", "init", "tile")]
-    data = {name: getattr(task, name) for name in names}
-    return {name: str(value) if isinstance(value, Path) else value for name, value in data.items()}

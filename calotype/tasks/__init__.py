@@ -1,0 +1,57 @@
+"""What one can ask for, as plain data. Nothing here needs torch."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from calotype.errors import CalotypeError
+from calotype.options import nearest, read
+from calotype.tasks.drawing import Hires, Imagine, Sampling, Start, read_margins, read_size
+from calotype.tasks.events import Drawing, Progress, Said
+from calotype.tasks.pictures import FORMATS, Restore, Saving, Strengths, Tiling, Upscale, chosen_faces
+from calotype.tasks.training import TrainLora
+
+__all__ = [
+    "FORMATS",
+    "TASKS",
+    "Drawing",
+    "Hires",
+    "Imagine",
+    "Progress",
+    "Restore",
+    "Said",
+    "Sampling",
+    "Saving",
+    "Start",
+    "Strengths",
+    "Tiling",
+    "TrainLora",
+    "Upscale",
+    "chosen_faces",
+    "kind_of",
+    "options_of",
+    "read_margins",
+    "read_size",
+    "read_task",
+]
+
+TASKS: dict[str, type] = {"restore": Restore, "upscale": Upscale, "imagine": Imagine, "train_lora": TrainLora}
+
+
+def read_task(kind: str, data: Mapping[str, Any]) -> Any:
+    """A task from outside data, checked. Raises CalotypeError for an unknown kind, name, type or range."""
+    if kind not in TASKS:
+        raise CalotypeError(f"there is no task {kind}{nearest(kind, TASKS)}")
+    return read(TASKS[kind], data)
+
+
+def kind_of(task: Any) -> str:
+    return next(kind for kind, cls in TASKS.items() if cls is type(task))
+
+
+def options_of(task: Any) -> dict[str, Any]:
+    """The task as JSON-ready data; its source is left out, and its tile, for which the record has the real one."""
+    names = [spec.name for spec in dataclasses.fields(task) if spec.name not in ("source", "init", "tile")]
+    data = {name: getattr(task, name) for name in names}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in data.items()}

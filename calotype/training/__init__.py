@@ -1,0 +1,1 @@
+"""What training pipelines share: photos and captions, buckets, losses, rates, files and states."""

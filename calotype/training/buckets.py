@@ -1,0 +1,68 @@
+"""Sizes that training pictures are brought to, as kohya's sd-scripts chooses them: many shapes, one area."""
+
+import math
+from dataclasses import dataclass
+
+Size = tuple[int, int]  # width, height, as everything in a trainer's settings and logs has it
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How one picture comes to its bucket: scaled to cover it, then cropped."""
+
+    bucket: Size
+    scaled: Size  # before the crop, at least as large as the bucket
+
+
+def sizes(resolution: Size, least: int = 256, most: int = 1024, step: int = 64) -> list[Size]:
+    """All buckets of an area: the square, and for each width the height that just stays within the area.
+
+    >>> len(sizes((512, 512)))
+    17
+    """
+    area = resolution[0] * resolution[1]
+    square = int(math.sqrt(area) // step) * step
+    found = {(square, square)}
+    for width in range(least // step * step, -(-most // step) * step + 1, step):
+        height = min(most, int(area // width // step) * step)
+        if height >= least:
+            found |= {(width, height), (height, width)}
+    return sorted(found)
+
+
+def fit(size: Size, buckets: list[Size]) -> Fit:
+    """The bucket of the nearest shape; one of the picture's very size comes first."""
+    if size in buckets:
+        return Fit(size, size)
+    shape = size[0] / size[1]
+    bucket = min(buckets, key=lambda one: abs(one[0] / one[1] - shape))
+    return Fit(bucket, _covering(size, bucket))
+
+
+def fit_unscaled(size: Size, resolution: Size, step: int = 64) -> Fit:
+    """`bucket_no_upscale`: a picture within the area stays as large as it is; a larger one comes down to the area.
+
+    The bucket is what is left when both sides are cut to multiples of `step`.
+    """
+    area = resolution[0] * resolution[1]
+    if size[0] * size[1] > area:
+        size = _brought_to(size, area, step)
+    bucket = tuple(max(step, side // step * step) for side in size)
+    return Fit(bucket, tuple(max(side, wanted) for side, wanted in zip(size, bucket, strict=True)))
+
+
+def _brought_to(size: Size, area: int, step: int) -> Size:
+    """Scaled to the area with one side on a multiple of the step: that side which changes the shape less."""
+    shape = size[0] / size[1]
+    width = math.sqrt(area * shape)
+    by_width = round(width / step) * step
+    by_height = round(area / width / step) * step
+    one = (by_width, round(by_width / shape))
+    other = (round(by_height * shape), by_height)
+    return min((one, other), key=lambda found: abs(found[0] / found[1] - shape))
+
+
+def _covering(size: Size, bucket: Size) -> Size:
+    """The picture scaled so that it just covers the bucket; halves round up."""
+    scale = max(bucket[0] / size[0], bucket[1] / size[1])
+    return tuple(max(wanted, math.floor(side * scale + 0.5)) for side, wanted in zip(size, bucket, strict=True))

@@ -1,0 +1,53 @@
+"""LoRA files as kohya's sd-scripts writes them: names of modules, alpha for each, metadata, hashes."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save as packed
+from torch import Tensor
+
+from calotype.picture.saving import Arriving
+
+LEAST_KEYS = (
+    "ss_v2",
+    "ss_base_model_version",
+    "ss_network_module",
+    "ss_network_dim",
+    "ss_network_alpha",
+    "ss_network_args",
+)
+
+
+def key_of(part: str, module: str) -> str:
+    """`unet`, `down_blocks.0...to_q` -> `lora_unet_down_blocks_0_..._to_q`; text encoders are te, te1, te2."""
+    return f"lora_{part}_{module.replace('.', '_')}"
+
+
+def hashes(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, str]:
+    """`sshs_model_hash` and `sshs_legacy_hash` of a file with the `ss_` entries alone, as sd-scripts counts them."""
+    data = packed(dict(state), {key: value for key, value in metadata.items() if key.startswith("ss_")})
+    start = 8 + int.from_bytes(data[:8], "little")
+    legacy = data[0x100000 : 0x100000 + 0x10000]
+    return {
+        "sshs_model_hash": hashlib.sha256(data[start:]).hexdigest(),
+        "sshs_legacy_hash": hashlib.sha256(legacy).hexdigest()[:8],
+    }
+
+
+def write(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """A .safetensors file, whole or not at all. Everything in the metadata is text; None is written as the word.
+
+    Raises:
+        CalotypeError: the disk is full, or the folder is closed.
+    """
+    told = {key: value if isinstance(value, str) else _text(value) for key, value in metadata.items()}
+    told |= hashes(state, told)
+    with Arriving(path) as file:
+        file.write(packed(dict(state), told))
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)

@@ -1,0 +1,37 @@
+"""Which pictures come in which step: kohya's order, which depends on nothing but the seed and the epoch."""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One picture of the set as the plan knows it."""
+
+    index: int
+    bucket: tuple[int, int]
+    repeats: int
+
+
+def batches(pictures: Sequence[Shown], size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Indices of each batch of an epoch, counted from 0: buckets are shuffled, cut into batches, and these shuffled."""
+    dice = random.Random(seed + epoch)
+    buckets: dict[tuple[int, int], list[int]] = {}
+    for picture in pictures:
+        buckets.setdefault(picture.bucket, []).extend([picture.index] * picture.repeats)
+    found = []
+    for indices in buckets.values():
+        dice.shuffle(indices)
+        found += [indices[n : n + size] for n in range(0, len(indices), size)]
+    dice.shuffle(found)
+    return found
+
+
+def count(pictures: Sequence[Shown], size: int) -> int:
+    """Batches of an epoch."""
+    totals: dict[tuple[int, int], int] = {}
+    for picture in pictures:
+        totals[picture.bucket] = totals.get(picture.bucket, 0) + picture.repeats
+    return sum(math.ceil(total / size) for total in totals.values())

@@ -1,0 +1,203 @@
+"""Learning a LoRA on the model that ships, for real: a few steps on a few drawn pictures."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from calotype.checkpoints.lora import read_adapter
+from calotype.engine import Engine
+from calotype.errors import CalotypeError
+from calotype.pipelines.train_lora import Learned, encoded
+from calotype.record import Result
+from calotype.tasks import Imagine, Progress, Said, TrainLora
+
+
+@pytest.fixture(scope="module")
+def engine(settings):
+    return Engine(dataclasses.replace(settings, precision="float32"))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder as lora-scripts wants it, with odd names."""
+    folder = tmp_path_factory.mktemp("照片")
+    room = folder / "2_zkz 猫"
+    room.mkdir()
+    rng = np.random.default_rng(0)
+    for n in range(3):
+        picture = np.zeros((80 + 16 * n, 96, 3), np.uint8) + rng.integers(0, 255, 3, np.uint8)
+        picture[20:50, 20:60] = rng.integers(0, 255, 3)
+        Image.fromarray(picture).save(room / f"第 {n}.png")
+    (room / "第 1.txt").write_text("zkz, square, red", "utf-8")
+    return folder
+
+
+def learn(engine, photos, out, stop=None, **options):
+    options = {"resolution": "64", "mixed_precision": "no", "network_dim": 2, "learning_rate": 1e-3, **options}
+    options = {
+        "max_train_steps": 6,
+        "save_precision": "float",
+        "min_bucket_reso": 32,
+        "bucket_reso_steps": 32,
+        **options,
+    }
+    task = TrainLora(photos=photos, output_dir=out, output_name="mine", **options)
+    told, run = [], engine.run(task)
+    for step in run:
+        told.append(step)
+        if stop and isinstance(step, Progress) and step.what.startswith("steps") and step.done == stop:
+            run.close()
+            break
+    return told
+
+
+def weights(out):
+    return load_file(out / "mine.safetensors")
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_it_learns_and_the_file_works_here(engine, photos, tmp_path):
+    told = learn(engine, photos, tmp_path, max_train_steps=12, learning_rate=5e-3)
+    [learned] = [step for step in told if isinstance(step, Learned)]
+    assert (
+        learned.path == tmp_path / "mine.safetensors"
+        and len(learned.losses) == 12
+        and np.isfinite(learned.losses).all()
+    )
+    pictures = []
+    for prompt in ("zkz", f"zkz <lora:{learned.path}:1>"):
+        task = Imagine(prompt=prompt, seed=1, steps=2, size="64")
+        pictures += [step.picture.pixels for step in engine.run(task) if isinstance(step, Result)]
+    assert not np.array_equal(*pictures)
+    assert not list(tmp_path.glob("*.state.safetensors"))
+
+
+def test_the_same_run_gives_the_same_file(engine, photos, tmp_path):
+    for name in "ab":
+        learn(engine, photos, tmp_path / name)
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    metadata = []
+    for name in "ab":
+        with safe_open(tmp_path / name / "mine.safetensors", "pt") as file:
+            metadata.append(file.metadata())
+    assert metadata[0] == metadata[1]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"train_batch_size": 2, "flip_aug": True, "shuffle_caption": True, "network_dropout": 0.2}]
+)
+def test_a_run_that_is_stopped_twice_ends_as_one_that_is_not(engine, photos, tmp_path, options):
+    learn(engine, photos, tmp_path / "whole", **options)
+    for stop in (2, 5, None):
+        told = learn(engine, photos, tmp_path / "parts", stop, save_state_every=2, **options)
+    assert any(isinstance(step, Said) and "going on after step 4" in step.text for step in told)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_a_state_of_other_settings_is_not_gone_on_with(engine, photos, tmp_path):
+    learn(engine, photos, tmp_path, 2, save_state_every=1)
+    with pytest.raises(CalotypeError, match="other photos or settings"):
+        learn(engine, photos, tmp_path, learning_rate=2e-3)
+
+
+def test_names_and_metadata_are_kohyas(engine, photos, tmp_path):
+    learn(engine, photos, tmp_path, conv_dim=2, max_train_steps=1)
+    state = weights(tmp_path)
+    key = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
+    assert state[f"{key}.lora_down.weight"].shape == (2, 192) and state[f"{key}.lora_up.weight"].shape == (192, 2)
+    assert float(state[f"{key}.alpha"]) == 2.0
+    assert "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_up.weight" in state
+    assert state["lora_unet_down_blocks_0_resnets_0_conv1.lora_down.weight"].shape == (2, 128, 3, 3)
+    assert state["lora_unet_down_blocks_0_resnets_0_conv1.lora_up.weight"].shape == (128, 2, 1, 1)
+    with safe_open(tmp_path / "mine.safetensors", "pt") as file:
+        told = file.metadata()
+    assert (
+        told["ss_network_dim"] == "2" and told["ss_network_module"] == "networks.lora" and told["ss_unet_lr"] == "None"
+    )
+    assert told["ss_num_train_images"] == "6" and '"square": 1' in told["ss_tag_frequency"]
+    adapter = read_adapter(tmp_path / "mine.safetensors")
+    assert told["sshs_model_hash"].startswith(adapter.short_hash)
+
+
+def test_diffusers_reads_the_file_and_answers_alike(engine, photos, tmp_path):
+    pytest.importorskip("peft")
+    from diffusers import UNet2DConditionModel
+    from diffusers.loaders import StableDiffusionLoraLoaderMixin
+
+    from calotype.checkpoints.lora import attach
+
+    learn(engine, photos, tmp_path, learning_rate=1e-2, conv_dim=2)
+    model = engine.models.diffusion("emoji")
+    model.wear((), lambda: lambda: None)
+    theirs = UNet2DConditionModel.from_config(model.unet.config)
+    theirs.load_state_dict(model.unet.state_dict())
+    converted, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(
+        tmp_path / "mine.safetensors", unet_config=model.unet.config
+    )
+    StableDiffusionLoraLoaderMixin.load_lora_into_unet(converted, alphas, theirs.eval())
+    x, t, words = torch.randn(1, 4, 8, 8), torch.tensor(400), torch.randn(1, 77, 256)
+    with torch.inference_mode():
+        plain = model.unet(x, t, words).sample
+        wanted = theirs(x, t, words).sample
+        with attach([(read_adapter(tmp_path / "mine.safetensors"), 1.0, 1.0)], model.unet, []) as on:
+            found = model.unet(x, t, words).sample
+    assert (found - wanted).abs().max() < 1e-4 and (found - plain).abs().max() > 1e-3
+    assert all(name.startswith("text_encoder") for name in on.unfit)
+
+
+def test_the_first_step_begins_at_the_base_model(engine, photos, tmp_path):
+    """Up is zero: the first loss is the base model's own, whatever the rank."""
+    losses = [
+        learn(engine, photos, tmp_path / str(rank), max_train_steps=1, network_dim=rank)[-1].losses[0]
+        for rank in (1, 4)
+    ]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(("length", "tokens"), [(75, 77), (150, 152), (225, 227)])
+def test_long_captions_are_as_long_as_kohyas(engine, length, tokens):
+    with torch.inference_mode():
+        states, _ = encoded(engine.models.diffusion("emoji"), ["a", "b, " * 200], length, 0)
+    assert states.shape == (2, tokens, 256)
+
+
+def test_regularisation_pictures_count_as_told(engine, photos, tmp_path):
+    told = learn(
+        engine, photos, tmp_path, regular=photos, prior_loss_weight=0.0, max_train_steps=1, train_batch_size=64
+    )
+    assert any(isinstance(step, Said) and "3 to hold the rest in place" in step.text for step in told)
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"learning_rate": 0.0}, "nothing would be learnt"),
+        ({"optimizer_type": "Adamw9"}, "did you mean AdamW"),
+        ({"optimizer_type": "Prodigy", "optimizer_args": "d0"}, "not installed|--optimizer-args is such as"),
+        ({"optimizer_args": "nonsense=1"}, "does not take"),
+        ({"model": "yunet"}, "not for making pictures"),
+    ],
+)
+def test_what_cannot_be_is_said(engine, photos, tmp_path, options, word):
+    with pytest.raises(CalotypeError, match=word):
+        learn(engine, photos, tmp_path, **options)
+
+
+def test_a_folder_without_photos_is_said(engine, tmp_path):
+    with pytest.raises(CalotypeError, match="has no pictures in it"):
+        learn(engine, tmp_path, tmp_path)
+    with pytest.raises(CalotypeError, match="there is no folder"):
+        learn(engine, tmp_path / "none", tmp_path)
+
+
+def test_a_dry_run_does_nothing(engine, photos, tmp_path):
+    told = learn(engine, photos, tmp_path / "out", dry_run=True)
+    assert all(isinstance(step, Said) for step in told) and not (tmp_path / "out").exists()

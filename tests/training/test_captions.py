@@ -1,0 +1,55 @@
+"""Captions: any editor's, and kohya's order of changes."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from calotype.errors import CalotypeError
+from calotype.training.captions import CaptionWays, changed, read_caption
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gbk"])
+def test_every_editors_text_is_read(tmp_path, encoding):
+    path = tmp_path / "猫.txt"
+    path.write_bytes("\n一只猫, 坐着\nsecond line\n".encode(encoding))
+    assert read_caption(path) == "一只猫, 坐着"
+
+
+@pytest.mark.parametrize("data", [b"\xff\xff\x00\x81", bytes(range(256)), b"a\0b"])
+def test_what_is_no_text_is_named(tmp_path, data):
+    (tmp_path / "a.txt").write_bytes(data)
+    with pytest.raises(CalotypeError, match=r"a\.txt is no text"):
+        read_caption(tmp_path / "a.txt")
+
+
+def test_an_empty_file_is_an_empty_caption(tmp_path):
+    (tmp_path / "a.txt").write_text("\n \n")
+    assert read_caption(tmp_path / "a.txt") == ""
+
+
+TAGS = st.lists(st.text("abc", min_size=1, max_size=4), min_size=1, max_size=8)
+
+
+@given(TAGS, st.integers(0, 9), st.integers())
+def test_shuffling_keeps_all_tags_and_the_first_in_place(tags, keep, seed):
+    caption = ", ".join(tags)
+    found = changed(caption, CaptionWays(shuffle=True, keep_tokens=keep), random.Random(seed)).split(", ")
+    assert sorted(found) == sorted(tags) and found[:keep] == tags[:keep]
+
+
+@given(TAGS, st.integers())
+def test_without_ways_nothing_changes(tags, seed):
+    caption = ",".join(tags)
+    assert changed(caption, CaptionWays(), random.Random(seed)) == caption
+    assert not CaptionWays().changes and CaptionWays(dropout=0.1).changes
+
+
+def test_dropout_is_as_often_as_told():
+    dice, ways = random.Random(0), CaptionWays(dropout=0.25)
+    assert 200 < sum(changed("a, b", ways, dice) == "" for _ in range(1000)) < 300
+    dice, ways = random.Random(0), CaptionWays(tag_dropout=0.5, keep_tokens=1)
+    found = [changed("me, a, b, c", ways, dice) for _ in range(500)]
+    assert all(text.startswith("me") for text in found)
+    assert 1.3 < sum(len(text.split(", ")) - 1 for text in found) / 500 < 1.7
