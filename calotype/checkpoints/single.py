@@ -1,5 +1,8 @@
 """Stable Diffusion in one file, as its users share it, opened with configs that ship: nothing is fetched."""
 
+import copy
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +27,15 @@ OPEN_LAYER = {  # OpenCLIP's names within a layer -> CLIP's
     "mlp.c_proj": "mlp.fc2",
     "attn.out_proj": "self_attn.out_proj",
 }
-SDXL_SCALE, SD_SCALE = 0.13025, 0.18215  # of their VAEs
+OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # of diffusers before 0.15
+EDM = ("edm_mean", "edm_vpred.sigma_max")  # Karras et al. 2022: trained on sigmas, not on the 1000 steps of the others
 
 
-def open_file(found: Checkpoint) -> Opened:
+def open_file(found: Checkpoint, vae: Path | None = None) -> Opened:
     """Opens a checkpoint of any layout in `layouts`.
+
+    Args:
+        vae: a file whose VAE takes the place of the checkpoint's own, which may then lack one.
 
     Raises:
         CalotypeError: unreadable, changed since it was added, incomplete, or something else.
@@ -36,15 +43,20 @@ def open_file(found: Checkpoint) -> Opened:
     sha256 = verified(found)
     state = read_state(found.path)
     layout = recognise({key: tuple(value.shape) for key, value in state.items()}, found.path)
-    return opened(state, layout, found.path, found.name, sha256)
+    return opened(state, layout, found.path, found.name, sha256, vae)
 
 
-def opened(state: dict[str, Tensor], layout: Layout, where: Path, name: str, sha256: str) -> Opened:
+def opened(
+    state: dict[str, Tensor], layout: Layout, where: Path, name: str, sha256: str, other_vae: Path | None = None
+) -> Opened:
     """The networks of a layout out of a file's tensors, which are used as they are, without a copy."""
+    if any(mark in state for mark in EDM):
+        raise CalotypeError(
+            f"{where} was trained with EDM (as Playground 2.5 and CosXL), which Calotype does not draw with; "
+            "give a checkpoint of SD 1.x, 2.x or SDXL"
+        )
     unet = open_unet(state, layout, where)
-    vae = {key.removeprefix(VAE): value for key, value in state.items() if key.startswith(VAE)}
-    if not vae:
-        raise CalotypeError(f"{where} has no VAE in it; Calotype needs one file with all parts")
+    vae = open_vae(other_vae, layout.vae) if other_vae else _own_vae(state, layout, where)
     training = _training(state, layout, unet)
     is_base = layout.family == "sd2" and training["prediction_type"] == "epsilon"
     return Opened(
@@ -52,7 +64,7 @@ def opened(state: dict[str, Tensor], layout: Layout, where: Path, name: str, sha
         sha256=sha256,
         family=layout.family,
         unet=unet,
-        vae=_vae_of(vae, layout.vae, where),
+        vae=vae,
         text=tuple(_text(state, part, where) for part in layout.text),
         training=training,
         native=512 if is_base else layout.native,
@@ -60,51 +72,90 @@ def opened(state: dict[str, Tensor], layout: Layout, where: Path, name: str, sha
 
 
 def open_unet(state: dict[str, Tensor], layout: Layout, where: Path) -> nn.Module:
-    """The U-Net alone."""
+    """The U-Net alone.
+
+    Raises:
+        CalotypeError: a tensor is missing, has another shape, or has no place in it: then it is another kind of model.
+    """
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     with torch.device("meta"):
         module = UNet2DConditionModel.from_config(dict(layout.unet))
     names = unet_names(layout.unet)
-    return filled(module, _taken(state, module, lambda key: UNET + original(key, names), where), where)
+    places = {key: UNET + original(key, names) for key in module.state_dict()}
+    strays = sorted({key for key in state if key.startswith(UNET)} - set(places.values()))
+    if strays:
+        raise CalotypeError(
+            f"{where} looks like {layout.name}, but {len(strays)} tensors of its U-Net have no place there, "
+            f"first {strays[0]}; it is another kind of model, which Calotype does not draw with"
+        )
+    return filled(module, _taken(state, module, places, where), where)
 
 
-def open_vae(path: Path) -> nn.Module:
+def _own_vae(state: dict[str, Tensor], layout: Layout, where: Path) -> nn.Module:
+    own = {key.removeprefix(VAE): value for key, value in state.items() if key.startswith(VAE)}
+    if not own:
+        raise CalotypeError(f"{where} has no VAE in it; give the file that has all parts")
+    return _vae_of(own, layout.vae, where)
+
+
+def open_vae(path: Path, config: Mapping[str, Any] | None = None) -> nn.Module:
     """A file with a VAE alone, by the original's or by diffusers' names; or the VAE of a whole checkpoint.
 
+    Args:
+        config: of an AutoencoderKL; None: that of SD 1.x. No file tells the scale of the latents, in which the VAEs
+            of SD 1.x and of SDXL differ.
+
     Raises:
-        CalotypeError: there is none in it.
+        CalotypeError: there is none in it, or one that does not fit the config.
     """
     state = read_state(path)
     if any(key.startswith(VAE) for key in state):
         state = {key.removeprefix(VAE): value for key, value in state.items() if key.startswith(VAE)}
     if "decoder.conv_in.weight" not in state:
         raise CalotypeError(f"{path} holds no VAE; give a file with one, such as vae-ft-mse-840000-ema-pruned")
-    is_xl = "xl" in path.name.lower()  # keys and shapes are the same; only the scale differs, which no file tells
-    return _vae_of(state, vae_config(SDXL_SCALE if is_xl else SD_SCALE), path)
+    return _vae_of(state, config or vae_config(), path)
 
 
-def _vae_of(state: dict[str, Tensor], config: Any, where: Path) -> nn.Module:
+def _vae_of(state: dict[str, Tensor], config: Mapping[str, Any], where: Path) -> nn.Module:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     with torch.device("meta"):
         module = AutoencoderKL.from_config(dict(config))
-    if "decoder.up_blocks.0.resnets.0.conv1.weight" in state:
-        return filled(module, {key: value for key, value in state.items() if key in module.state_dict()}, where)
-    names = vae_names(config)
-    return filled(module, _taken(state, module, lambda key: original(key, names), where), where)
+    is_diffusers = "decoder.up_blocks.0.resnets.0.conv1.weight" in state
+    names = {} if is_diffusers else vae_names(config)
+    state = with_new_attention(state) if is_diffusers else state
+    places = {key: original(key, names) for key in module.state_dict()}
+    return filled(module, _taken(state, module, places, where), where)
 
 
-def _taken(state: dict[str, Tensor], module: nn.Module, name_of: Any, where: Path) -> dict[str, Tensor]:
+def with_new_attention(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A VAE's tensors by diffusers' present names: the folders of SD 1.5 and of sd-vae-ft-mse have the old ones."""
+    found = {}
+    for key, value in state.items():
+        place, _, kind = key.rpartition(".")
+        block, _, name = place.rpartition(".")
+        is_old = ".attentions." in block and name in OLD_ATTENTION
+        found[f"{block}.{OLD_ATTENTION[name]}.{kind}" if is_old else key] = value
+    return found
+
+
+def _taken(state: dict[str, Tensor], module: nn.Module, places: Mapping[str, str], where: Path) -> dict[str, Tensor]:
     """For each tensor of the module the file's, in the module's shape: 1x1 convolutions and matrices are the same."""
     found = {}
     for key, value in module.state_dict().items():
-        name = name_of(key)
+        name = places[key]
         if name not in state:
             raise CalotypeError(f"{where} is incomplete: it has no {name}; fetch or copy it again")
         given = state[name]
-        found[key] = given.reshape(value.shape) if given.numel() == value.numel() else given
+        found[key] = given.reshape(value.shape) if _essence(given) == _essence(value) else given
     return found
+
+
+def _essence(tensor: Tensor) -> tuple[int, ...]:
+    """A shape without the 1x1 of a convolution."""
+    shape = tuple(tensor.shape)
+    return shape[:2] if shape[2:] == (1, 1) else shape
 
 
 def _text(state: dict[str, Tensor], part: TextLayout, where: Path) -> TextPart:
@@ -151,7 +202,8 @@ def _open_layer(place: str, rest: str, value: Tensor) -> dict[str, Tensor]:
 def _training(state: dict[str, Tensor], layout: Layout, unet: nn.Module) -> dict[str, Any]:
     """What the U-Net predicts: told by NovelAI's marks, or, where keys cannot tell, by trying."""
     training = dict(layout.training)
-    if "v_pred" in state or (not layout.is_prediction_known and predicts_v(unet)):
+    is_open = not layout.is_prediction_known and unet.config.in_channels == unet.config.out_channels
+    if "v_pred" in state or (is_open and predicts_v(unet)):  # the inpainting model of SD 2 predicts the noise
         training["prediction_type"] = "v_prediction"
     if "ztsnr" in state:
         training["rescale_betas_zero_snr"] = True
@@ -164,13 +216,21 @@ def predicts_v(unet: nn.Module) -> bool:
 
     A1111's test: the mean of (answer - x) at t = 999 for x of 0.5 and words of 0.5 is below -1.
     """
-    kind = next(unet.parameters()).dtype
+    kinds = {parameter.dtype for parameter in unet.parameters()}
+    is_plain = len(kinds) == 1 and min(kind.itemsize for kind in kinds) > 1  # float8 is for keeping, not for reckoning
+    surplus = _surplus(unet) if is_plain else math.nan
+    if not math.isfinite(surplus):  # or SD 2.1's attention has left the range of float16
+        surplus = _surplus(copy.deepcopy(unet).float())
+    return surplus < -1
+
+
+def _surplus(unet: nn.Module) -> float:
+    kind = unet.dtype
     x = torch.full((1, unet.config.in_channels, 8, 8), 0.5, dtype=kind)
     words = torch.full((1, 2, unet.config.cross_attention_dim), 0.5, dtype=kind)
-    answer = unet(x, torch.tensor(999), words).sample.float()
-    return float((answer - x[:, : answer.shape[1]].float()).mean()) < -1
+    return float((unet(x, torch.tensor(999), words).sample.float() - x.float()).mean())
 
 
 def with_vae(model: Opened, path: Path) -> Opened:
-    """The model with another VAE."""
-    return replace(model, vae=open_vae(path))
+    """The model with another VAE of the same shape, whose latents have the model's scale."""
+    return replace(model, vae=open_vae(path, model.vae.config))

@@ -1,15 +1,15 @@
 """Stable Diffusion in one file: recognised by its keys, opened offline."""
 
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from calotype.checkpoints.catalog import Checkpoint
 from calotype.checkpoints.layouts import LAYOUTS, UNET, VAE, recognise
-from calotype.checkpoints.single import from_openclip, open_unet, open_vae, opened, predicts_v
-from calotype.checkpoints.tokens import clip_tokenizer, tokenizer_in
+from calotype.checkpoints.single import from_openclip, open_file, open_unet, open_vae, opened, predicts_v, with_vae
 from calotype.errors import CalotypeError
 from tests.checkpoints.originals import checkpoint, modules, narrow
 
@@ -121,6 +121,24 @@ def test_names_are_those_that_diffusers_knows(name):
         assert all(torch.equal(own[key], converted[key].reshape(own[key].shape)) for key in own)
 
 
+@pytest.mark.parametrize("name", ["sd2", "sdxl", "sdxl-refiner"])
+def test_openclip_is_converted_as_diffusers_converts_it(name):
+    from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    layout = narrow(name)
+    part, state = layout.text[-1], checkpoint(layout)
+    width = part.shape.hidden_size
+    config = CLIPTextConfig(hidden_size=width, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    if part.shape.projection_dim:  # diffusers takes its width for that of the network, as it is in the real files
+        assert state[part.prefix + "text_projection"].shape[0] == width
+    theirs = convert_open_clip_checkpoint(CLIPTextModelWithProjection(config), dict(state), prefix=part.prefix)
+    own = {key.removeprefix(part.prefix): value for key, value in state.items() if key.startswith(part.prefix)}
+    ours = from_openclip(own, part)
+    assert theirs.keys() <= ours.keys() and len(theirs) > 30
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
 def test_openclip_reads_as_transformers_reads_it():
     """The same weights through OpenCLIP's names, and by hand through torch's own attention."""
     layout = narrow("sd2")
@@ -179,62 +197,106 @@ def test_a_missing_tensor_is_named():
         open_unet(state, layout, HERE)
 
 
-def test_a_vae_alone_opens_by_both_namings(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({UNET + "label_emb.0.0.weight": torch.zeros(2, 2)}, r"have no place there, first .*label_emb"),
+        ({UNET + "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": torch.zeros(64, 32)}, "1 do not fit"),
+        ({"edm_mean": torch.zeros(4)}, "EDM"),
+        ({"edm_vpred.sigma_max": torch.tensor(120.0)}, "EDM"),
+    ],
+)
+def test_a_model_of_another_kind_is_told_not_drawn_with(change, word):
     layout = narrow("sd1")
-    monkeypatch.setattr("calotype.checkpoints.single.vae_config", lambda scale: {**layout.vae, "scaling_factor": scale})
+    with pytest.raises(CalotypeError, match=word):
+        opened(checkpoint(layout) | change, layout, HERE, "x", "0")
+
+
+def test_what_files_hold_besides_the_networks_is_passed_over():
+    layout = narrow("sd1")
+    prefix = "cond_stage_model.transformer."
+    state = {key.replace(f"{prefix}text_model.", prefix): value for key, value in checkpoint(layout).items()}
+    state |= {prefix + "embeddings.position_ids": torch.arange(77)[None], "betas": torch.ones(1000)}
+    state |= {"model_ema.decay": torch.tensor(1.0), "model_ema.diffusion_modelout2bias": torch.zeros(4)}
+    found = opened(state, layout, HERE, "x", "0")
+    assert torch.equal(
+        found.text[0].encoder.state_dict()["text_model.final_layer_norm.weight"],
+        state[prefix + "final_layer_norm.weight"],
+    )
+    assert found.unet.conv_out.bias.data_ptr() == state[UNET + "out.2.bias"].data_ptr()  # not a copy, not the average
+
+
+def saved(state, path):
+    save_file({key: value.contiguous() for key, value in state.items()}, path)
+    return path
+
+
+def test_a_vae_alone_opens_by_all_namings(tmp_path):
+    layout = narrow("sd1")
     state = {k: v.clone() for k, v in checkpoint(layout).items() if k.startswith(VAE)}
     _, vae, _ = modules(layout)
-    for n, named in enumerate((state, {k.removeprefix(VAE): v for k, v in state.items()}, vae.state_dict())):
-        path = tmp_path / f"{n}.safetensors"
-        save_file({k: v.contiguous() for k, v in named.items()}, path)
-        found = open_vae(path)
-        assert all(torch.equal(found.state_dict()[key], value) for key, value in vae.state_dict().items())
+    own, old = vae.state_dict(), {}
+    for key, value in own.items():
+        for new, before in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
+            key = key.replace(f".{new}.", f".{before}.")
+        old[key] = value
+    assert len(old.keys() - own.keys()) == 16
+    for n, named in enumerate((state, {k.removeprefix(VAE): v for k, v in state.items()}, own, old)):
+        found = open_vae(saved(named, tmp_path / f"{n}.safetensors"), layout.vae).state_dict()
+        assert found.keys() == own.keys() and all(torch.equal(found[key], own[key]) for key in own)
 
 
-def test_v_is_told_from_epsilon_by_trying():
-    unet, *_ = modules(narrow("sd2"))
+def test_another_vae_takes_the_scale_of_the_model(tmp_path):
+    """SD's VAEs and SDXL's look alike; the scale belongs to the U-Net that was trained on the latents."""
+    layout = narrow("sdxl")
+    state = checkpoint(layout)
+    path = saved({k: v for k, v in state.items() if k.startswith(VAE)}, tmp_path / "fixed.safetensors")
+    assert with_vae(opened(state, layout, HERE, "x", "0"), path).vae.config.scaling_factor == 0.13025
+    other = replace(layout, vae={**layout.vae, "block_out_channels": (32, 32, 32, 32)})
+    with pytest.raises(CalotypeError, match=r"fixed\.safetensors does not hold the weights"):
+        with_vae(opened(checkpoint(other), other, HERE, "x", "0"), path)
+
+
+def test_a_checkpoint_without_a_vae_takes_one_that_is_given(tmp_path, monkeypatch):
+    layout = narrow("sd1")
+    monkeypatch.setattr("calotype.checkpoints.single.recognise", lambda shapes, where: layout)
+    state = checkpoint(layout)
+    vae = saved({k: v for k, v in state.items() if k.startswith(VAE)}, tmp_path / "vae.safetensors")
+    bare = saved({k: v for k, v in state.items() if not k.startswith(VAE)}, tmp_path / "bare.safetensors")
+    found = open_file(Checkpoint("bare", bare), vae)
+    assert torch.equal(found.vae.decoder.conv_in.weight, state[VAE + "decoder.conv_in.weight"])
+    with pytest.raises(CalotypeError, match="no VAE in it"):
+        open_file(Checkpoint("bare", bare))
+
+
+def answering(unet, value):
+    """A U-Net that gives `value` everywhere."""
     torch.nn.init.zeros_(unet.conv_out.weight)
-    torch.nn.init.constant_(unet.conv_out.bias, 0.4)
-    assert not predicts_v(unet)
-    torch.nn.init.constant_(unet.conv_out.bias, -1.0)
-    assert predicts_v(unet)
+    torch.nn.init.constant_(unet.conv_out.bias, value)
+    return unet
 
 
-TEXTS = [
-    "a photo of a cat, déjà vu",
-    "猫 在 桌子上",
-    "😀👍🏽",
-    "don't  can't I'll",
-    "123 4.5 (x:1.2)",
-    "é e\u0301",
-    "ﬁ",
-    "",
-    "\n\t",
-]
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.float8_e4m3fn])
+def test_v_is_told_from_epsilon_by_trying(kind):
+    unet, *_ = modules(narrow("sd2"))
+    assert not predicts_v(answering(unet, 0.4).to(kind))
+    assert predicts_v(answering(unet.float(), -1.0).to(kind))
 
 
-def test_words_are_cut_as_transformers_cuts_them(tmp_path):
-    from transformers import CLIPTokenizer
-
-    ours = clip_tokenizer()
-    ours.inner.save(str(tmp_path / "tokenizer.json"))
-    model = json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))["model"]
-    (tmp_path / "tokenizer.json").unlink()
-    (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"]), "utf-8")
-    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
-    (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges), "utf-8")
-    theirs, again = CLIPTokenizer.from_pretrained(tmp_path), tokenizer_in(tmp_path)
-    for text in TEXTS:
-        wanted = theirs(text, add_special_tokens=False).input_ids
-        assert ours.encode(text) == wanted == again.encode(text)
-    assert ours.encode("a photo of a cat") == [320, 1125, 539, 320, 2368]  # known of CLIP
-    assert (ours.bos, ours.eos, ours.pad, ours.comma) == (49406, 49407, 49407, 267)
-    assert clip_tokenizer(pads_with_end=False).pad == 0
+def test_v_is_told_where_half_precision_overflows():
+    unet, *_ = modules(narrow("sd2"))
+    torch.nn.init.constant_(unet.mid_block.resnets[0].conv1.bias, 6e4)
+    torch.nn.init.constant_(unet.mid_block.resnets[0].time_emb_proj.bias, 6e4)
+    unet = answering(unet, -1.0).half()
+    x, words = torch.full((1, 4, 8, 8), 0.5).half(), torch.full((1, 2, 64), 0.5).half()
+    assert not torch.isfinite(unet(x, torch.tensor(999), words).sample).all()
+    assert predicts_v(unet) and unet.dtype == torch.float16
 
 
-def test_a_folder_without_a_tokenizer_is_told(tmp_path):
-    with pytest.raises(CalotypeError, match="no tokenizer"):
-        tokenizer_in(tmp_path)
-    (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(CalotypeError, match="damaged"):
-        tokenizer_in(tmp_path)
+def test_the_inpainting_model_of_sd_2_predicts_the_noise():
+    layout = narrow("sd2")
+    layout = replace(layout, unet={**layout.unet, "in_channels": 9})
+    state = checkpoint(layout)
+    state[UNET + "out.2.weight"] = torch.zeros_like(state[UNET + "out.2.weight"])
+    state[UNET + "out.2.bias"] = torch.full((4,), -5.0)
+    assert opened(state, layout, HERE, "x", "0").training["prediction_type"] == "epsilon"
