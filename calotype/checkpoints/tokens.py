@@ -51,13 +51,14 @@ def tokenizer_in(folder: Path) -> Tokenizer:
             inner = _built(
                 vocabulary, [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
             )
+        inner.no_truncation(), inner.no_padding()  # a file may hold both; chunks are the caller's
         told = _config(folder / "tokenizer_config.json").get("pad_token")
+        pad = inner.token_to_id(told["content"] if isinstance(told, dict) else told) if told else None
     except OSError as fault:
         raise CalotypeError(f"{folder} has no tokenizer in it ({fault.strerror}); the model is incomplete") from None
     except Exception as fault:  # noqa: BLE001  tokenizers raises bare Exceptions
         raise CalotypeError(f"{folder} holds a damaged tokenizer ({str(fault)[:100]}); fetch it again") from None
     made = _described(inner, folder)
-    pad = inner.token_to_id(told["content"] if isinstance(told, dict) else told) if told else None
     return replace(made, pad=made.eos if pad is None else pad)
 
 
