@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from calotype.checkpoints.catalog import INDEX, Checkpoint, verified, weights_in
 from calotype.checkpoints.filled import filled
-from calotype.checkpoints.single import open_file, with_vae
+from calotype.checkpoints.single import open_file, with_new_attention, with_vae
 from calotype.checkpoints.state import read_state
 from calotype.checkpoints.tokens import tokenizer_in
 from calotype.errors import CalotypeError
@@ -29,7 +29,9 @@ def open_diffusion(found: Checkpoint, vae: Checkpoint | None = None) -> Opened:
     Raises:
         CalotypeError: unreadable, changed since it was added, incomplete, or no diffusion model that Calotype knows.
     """
-    opened = _opened_folder(found) if found.path.name == INDEX else open_file(found)
+    if found.path.name != INDEX:
+        return open_file(found, vae.path if vae is not None else None)
+    opened = _opened_folder(found)
     return with_vae(opened, vae.path) if vae is not None else opened
 
 
@@ -88,7 +90,7 @@ def _vae(folder: Path) -> nn.Module:
 def _built(cls: Any, part: Path) -> nn.Module:
     with torch.device("meta"):
         module = cls.from_config(_json(part / "config.json"))
-    return filled(module, _state(part), part)
+    return filled(module, with_new_attention(_state(part)), part)
 
 
 def _text(folder: Path, part: str) -> TextPart:
