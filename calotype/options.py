@@ -25,6 +25,7 @@ class About:
     most: float | None = None
     env: str = ""  # the environment variable that sets it, for settings
     is_path: bool = False  # never taken from the network
+    also: tuple[str, ...] = ()  # other names of its flag, that people know from elsewhere
 
 
 def option(default: Any = dataclasses.MISSING, help: str = "", **about: Any) -> Any:
@@ -56,13 +57,19 @@ def read(cls: type, data: Mapping[str, Any]) -> Any:
     specs = {spec.name: spec for spec in dataclasses.fields(cls)}
     for name in data:
         if name not in specs:
-            raise CalotypeError(f"{cls.__name__} has no option {name}{nearest(name, specs)}")
+            raise CalotypeError(f"there is no option {name}{nearest(name, specs)}")
     hints = typing.get_type_hints(cls)
     values = {name: _checked(cls, specs[name], hints[name], value) for name, value in data.items()}
     missing = [s.name for s in specs.values() if s.default is dataclasses.MISSING and s.name not in values]
     if missing:
-        raise CalotypeError(f"{cls.__name__} needs {' and '.join(missing)}")
+        raise CalotypeError(f"{' and '.join(missing)} must be given")
     return cls(**values)
+
+
+def checked(cls: type, name: str, value: Any) -> Any:
+    """One option's value as `read` would take it. Raises CalotypeError for a wrong type, or a value out of range."""
+    spec = next(spec for spec in dataclasses.fields(cls) if spec.name == name)
+    return _checked(cls, spec, typing.get_type_hints(cls)[name], value)
 
 
 def _checked(cls: type, spec: dataclasses.Field, kind: Any, value: Any) -> Any:

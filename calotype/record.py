@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from calotype import __version__
 from calotype.errors import CalotypeError
 from calotype.picture import Picture
@@ -49,7 +51,9 @@ class Record:
     said: tuple[str, ...] = ()  # notes about this picture
 
     def as_json(self) -> str:
-        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        """One line that any encoding takes: of a file's name that is no UTF-8, the odd bytes are written as escapes."""
+        text = json.dumps(asdict(self), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        return text.encode("utf-8", "backslashreplace").decode()
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str = "the record") -> "Record":
@@ -68,6 +72,15 @@ class Record:
             raise CalotypeError(
                 f"{where} is no record of Calotype's ({type(fault).__name__}); give the .json beside a result"
             ) from None
+
+
+@dataclass(frozen=True, eq=False)
+class Film:
+    """What a walk between pictures ends in."""
+
+    frames: tuple[np.ndarray, ...]  # (H, W, 3) uint8 each
+    seconds: float  # of each
+    seed: int  # of the first picture
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,7 +49,7 @@ _TABLE = (
     Sampler(
         "DPM++ SDE",
         "DPMSolverSinglestepScheduler",
-        {"algorithm_type": "sde-dpmsolver++", "solver_order": 2},
+        {"algorithm_type": "sde-dpmsolver++", "solver_order": 2, "lower_order_final": True},
         "karras",
         schedules=("uniform", *SHAPED, *LISTED),
         aliases=("k_dpmpp_sde",),
@@ -111,6 +111,7 @@ LATENT = {
     "latent (nearest)": ("nearest", False),
     "latent (nearest-exact)": ("nearest-exact", False),
 }
+LANCZOS = "lanczos"  # the pixels, between the passes
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,11 @@ PRESETS = {
     "sd2": Preset(20, 7.0, "DPM++ 2M", size=768),
     "sdxl": Preset(25, 6.0, "DPM++ 2M", size=1024),
 }
+
+
+def schedule_title(schedule: str) -> str:
+    """As A1111 writes it; what only one sampler has is its automatic one."""
+    return {"sgm uniform": "SGM Uniform", "ddim": "DDIM", "lcm": "Automatic"}.get(schedule, schedule.title())
 
 
 def sampler_named(text: str, schedule: str = "automatic", has_zero_snr: bool = False) -> tuple[Sampler, str]:

@@ -59,6 +59,30 @@ def test_a_named_picture_is_not_replaced(folder, capsys):
     assert {"many-1.png", "many-2.png", "many.png"} <= set(pictures(folder))
 
 
+def test_what_comes_to_a_name_meanwhile_is_not_replaced(folder, monkeypatch):
+    """As when two runs draw into one folder: both find the same number free."""
+    from calotype.album import drawn
+
+    monkeypatch.setattr(drawn, "_last", lambda folder: -1)
+    assert imagine(APPLE, "--seed", "1") == 0 and imagine(APPLE, "--seed", "1") == 0
+    assert pictures(folder / "out") == ["00000-1-red-apple-fluent-3d.png", "00001-1-red-apple-fluent-3d.png"]
+
+
+def test_all_names_of_a_run_must_be_free(folder, capsys):
+    (folder / "x-2.png").write_bytes(b"mine")
+    assert imagine(APPLE, "-o", "x.png", "-c", "3") == 2
+    assert "x-2.png is there already" in capsys.readouterr().err
+    assert pictures(folder) == ["x-2.png"] and (folder / "x-2.png").read_bytes() == b"mine"
+
+
+def test_again_keeps_the_format_in_a_folder(folder, capsys):
+    assert imagine(APPLE, "-o", "a.jpg", "--seed", "1") == 0
+    (folder / "more").mkdir()
+    assert main(["again", "a.jpg", "-o", "more"]) == 0
+    assert pictures(folder / "more")[0].endswith((".jpg", ".jpeg"))
+    assert "the same to the last byte" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
 def test_parameters_are_read_by_every_tool(folder, capsys, name):
     assert imagine(f"{APPLE}, “苹果”", "--negative", "blue: a, b", "-o", name, "--seed", "4") == 0
@@ -120,6 +144,23 @@ def test_a_picture_of_a1111s_is_drawn_again(folder, capsys):
     assert Image.open("old-again.png").size == (64, 72)
 
 
+def test_what_a1111_tells_besides_is_followed(folder, capsys):
+    infotext = (
+        f"{APPLE}\nSteps: 2, Sampler: DPM++ 2M, Schedule type: SGM Uniform, CFG scale: 3, Seed: 11, Size: 64x64, "
+        "Model: emoji, VAE: mine.safetensors, Denoising strength: 0.5, Hires resize: 96x96, Hires upscaler: Latent, "
+        "Emphasis: No norm, Version: v1.10.1"
+    )
+    told = PngImagePlugin.PngInfo()
+    told.add_text("parameters", infotext)
+    Image.new("RGB", (96, 96)).save("old.png", pnginfo=told)
+    assert main(["again", "old.png"]) == 0
+    assert "the VAE mine.safetensors is not at hand" in "".join(capsys.readouterr())
+    assert main(["info", "old-again.png", "--json"]) == 0
+    options = json.loads(capsys.readouterr().out.splitlines()[-1])["record"]["options"]
+    assert (options["hires"], options["emphasis"], options["vae"]) == (1.5, "no-norm", "")
+    assert Image.open("old-again.png").size == (96, 96)
+
+
 def test_a_list_of_prompts(folder, capsys):
     (folder / "提示.txt").write_text(
         f'# mine\n{APPLE}\n\n--prompt "blue car" --steps 1 --width 64 --height 32 --cfg_scale 2\n', "utf-8"
@@ -129,8 +170,22 @@ def test_a_list_of_prompts(folder, capsys):
     assert [(event["width"], event["height"]) for event in done] == [(64, 64), (64, 32)]
     (folder / "bad.txt").write_text("good\n--prompt x --stepz 3\n")
     assert main(["imagine", "--from-file", "bad.txt"]) == 2
-    assert "bad.txt, line 2: Imagine has no option stepz, did you mean steps?" in capsys.readouterr().err
+    assert "bad.txt, line 2: there is no option stepz, did you mean steps?" in capsys.readouterr().err
     assert main(["imagine", "x", "--from-file", "bad.txt"]) == 2
+
+
+def test_a_list_in_a1111s_words(folder, capsys):
+    line = '--prompt "blue car" --n_iter 2 --batch_size 2 --subseed 4 --subseed_strength 0.5 --sd_model emoji --seed 3'
+    (folder / "list.txt").write_text(line)
+    assert main(["imagine", "--from-file", "list.txt", *QUICK]) == 0
+    assert len(pictures(folder / "out")) == 4
+    capsys.readouterr()
+    assert main(["info", "out/00003-3-blue-car.png", "--json"]) == 0
+    options = json.loads(capsys.readouterr().out)["record"]["options"]
+    assert (options["seed"], options["variation_seed"], options["variation"]) == (3, 7, 0.5)
+    (folder / "list.txt").write_text("--prompt x --n_iter many")
+    assert main(["imagine", "--from-file", "list.txt"]) == 2
+    assert "--n_iter is a whole number, not 'many'" in capsys.readouterr().err
 
 
 def test_one_bad_prompt_of_a_list_stops_no_other(folder, capsys):
@@ -160,6 +215,9 @@ def test_one_bad_prompt_of_a_list_stops_no_other(folder, capsys):
         (["x", "--style", "mine"], "no style is named 'mine'"),
         (["x", "--from-file", "none.txt"], "give a prompt or --from-file"),
         (["--from-file", "none.txt"], "none.txt cannot be read"),
+        (["x", "-o", "a.gif"], "-o a.gif is a format that drawings are not written in; give a folder"),
+        (["x", "-o", "broken.safetensors"], "-o broken.safetensors is a file, and no picture"),
+        (["x", "--hires", "0.5"], "--hires is how many times larger"),
         (["x", "--stepz", "3"], "did you mean --steps?"),
     ],
 )

@@ -14,6 +14,7 @@ ROOT = Path(calotype.__file__).parent
 ORDER = [
     "errors",
     "options",
+    "paper",
     "settings",
     "sampling",
     "tasks",

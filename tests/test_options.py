@@ -31,7 +31,7 @@ def test_defaults_stand_in_the_dataclass_alone():
     "data, words",
     [
         ({"place": "x", "sise": 1}, "no option sise, did you mean size?"),
-        ({}, "needs place"),
+        ({}, "place must be given"),
         ({"place": "x", "size": "large"}, "--size takes a value of type float, not 'large'"),
         ({"place": "x", "size": 5}, "from 0.5 up to 4"),
         ({"place": "x", "size": float("nan")}, "from 0.5 up to 4"),

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from calotype import paper
 from calotype.errors import CalotypeError
 from calotype.picture import Picture, save
 from calotype.record import FaceRecord, ModelRecord, Record, Result
@@ -83,7 +84,7 @@ def test_no_name_becomes_markup(tmp_path):
 
 @given(st.text(max_size=20))
 def test_any_text_is_shown_as_it_is(text):
-    html = page.failure(text, text) + page.details([(text, text)]) + page.face(1, b"", b"", [text])
+    html = page.failure(text, text) + paper.details([(text, text)]) + page.face(1, b"", b"", [text])
     read = Reader(html)
     assert not set(read.tags) - {
         "article",
@@ -105,8 +106,8 @@ def test_only_our_own_script_and_style_may_run(tmp_path):
     html = page.head("t", "l", "0") + page.foot("0")
     policy = html.partition("Content-Security-Policy")[2].partition(">")[0]
     assert "default-src 'none'" in policy and "unsafe" not in policy
-    assert page._hash(html.partition("<script>")[2].partition("</script>")[0]) in policy
-    assert page._hash(html.partition("<style>")[2].partition("</style>")[0]) in policy
+    assert paper.hashed(html.partition("<script>")[2].partition("</script>")[0]) in policy
+    assert paper.hashed(html.partition("<style>")[2].partition("</style>")[0]) in policy
 
 
 def test_every_face_is_numbered_with_what_became_of_it(tmp_path):

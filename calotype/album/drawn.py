@@ -1,17 +1,20 @@
 """Drawn pictures on disk: each gets a name of its own, and none takes the place of another."""
 
+import contextlib
+import itertools
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calotype.album.names import ending, format_of, readable, shortened
+from calotype.album.names import FORMATS, ending, format_of, readable, shortened
 from calotype.album.sidecar import sha256_of, write_sidecar
 from calotype.errors import CalotypeError
 from calotype.options import option
 
 if TYPE_CHECKING:
-    from calotype.record import Result
+    from calotype.record import Film, Result
 
 WORDS = 8  # of the prompt in a name
 
@@ -38,31 +41,55 @@ class Places:
     the name itself.
     """
 
-    def __init__(self, output: Output, is_many: bool):
-        """Raises CalotypeError where a named file is there already."""
+    def __init__(self, output: Output, count: int = 1, is_many: bool = False):
+        """Raises CalotypeError where a named file is there already, or -o is a file that is no picture."""
         self._output, self._is_many, self._given = output, is_many, 0
         if output.is_file:
-            self._check(output.out)
-            self._check(self._named(1))
+            for target in {output.out, *(self._named(n + 1) for n in range(count))}:
+                if target.exists() and not output.overwrite:
+                    raise CalotypeError(f"{readable(target)} is there already; give another -o, or --overwrite")
+        elif not output.out.is_dir():
+            self._check_folder(output.out)
 
-    def next(self, result: "Result") -> Path:
+    @staticmethod
+    def _check_folder(out: Path) -> None:
+        from calotype.picture.formats import SUFFIXES
+
+        is_picture = out.suffix.lower() in SUFFIXES
+        if is_picture or out.exists():
+            what = "a format that drawings are not written in" if is_picture else "a file, and no picture"
+            able = ", ".join({name: suffix for suffix, name in reversed(FORMATS.items())}.values())
+            raise CalotypeError(f"-o {readable(out)} is {what}; give a folder, or a name that ends in one of {able}")
+
+    def next(self, result: "Result") -> Iterator[Path]:
+        """Names for a picture, the best first; the others are for where another one has come there meanwhile."""
         self._given += 1
         if self._output.is_file:
             target = self._output.out if result.is_sheet else self._named(self._given)
-            self._check(target)
-            return target
+            yield target
+            yield from (target.with_stem(f"{target.stem}-{n}") for n in itertools.count(2))
         folder, options = self._output.out, result.record.options
-        number = _last(folder) + 1
         words = "sheet" if result.is_sheet else f"{options['seed']}-{_slug(options['prompt'])}"
-        return folder / shortened(f"{number:05}-{words}".rstrip("-"), ending(Path(), self._output.format), folder)
+        for number in itertools.count(_last(folder) + 1):
+            yield folder / shortened(f"{number:05}-{words}".rstrip("-"), ending(Path(), self._output.format), folder)
+
+    def filmed(self, film: "Film") -> tuple[Path, tuple[str, ...]]:
+        """A film as GIF, and as MP4 beside it where that can be made; the MP4's name, or the GIF's, and what to say."""
+        from calotype.picture import film as films
+
+        folder = self._output.out.parent if self._output.is_file else self._output.out
+        folder.mkdir(parents=True, exist_ok=True)
+        name = self._output.out.stem if self._output.is_file else f"{_last(folder) + 1:05}-{film.seed}-walk"
+        target, times = folder / f"{name}.gif", [film.seconds] * len(film.frames)
+        films.gif(target, film.frames, times)
+        if not films.can_mp4():
+            return target, (films.MISSING,)
+        films.mp4(target.with_suffix(".mp4"), film.frames, times, fade=0)
+        return target.with_suffix(".mp4"), ()
 
     def _named(self, n: int) -> Path:
         out = self._output.out
         return out.with_stem(f"{out.stem}-{n}") if self._is_many else out
-
-    def _check(self, target: Path) -> None:
-        if target.exists() and not self._output.overwrite:
-            raise CalotypeError(f"{readable(target)} is there already; give another -o, or --overwrite")
 
 
 def _last(folder: Path) -> int:
@@ -79,14 +106,22 @@ def _slug(prompt: str) -> str:
     return "-".join(re.findall(r"\w+", plain)[:WORDS])[:80]
 
 
-def write(result: "Result", target: Path, output: Output) -> tuple[str, tuple[str, ...]]:
-    """The picture with its parameters and its record in it. Returns its sha256, and what the format could not keep."""
+def write(result: "Result", places: Places, output: Output) -> tuple[Path, str, tuple[str, ...]]:
+    """The picture with its parameters and its record in it, under the first name that nobody has.
+
+    Returns:
+        where it lies, its sha256, and what the format could not keep.
+    """
     from calotype.picture import save
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    record = result.record.as_json().encode("utf-8", "backslashreplace").decode()
-    said = save(result.picture, target, format=format_of(target), quality=output.quality, record=record)
+    is_new = not (output.is_file and output.overwrite)
+    for target in places.next(result):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        how = {"quality": output.quality, "record": result.record.as_json(), "is_new": is_new}
+        with contextlib.suppress(FileExistsError):
+            said = save(result.picture, target, format=format_of(target), **how)
+            break
     sha256 = sha256_of(target)
     if output.sidecar:
         write_sidecar(result.record, Path(result.record.source_name or "."), target, sha256)
-    return sha256, tuple(said)
+    return target, sha256, tuple(said)

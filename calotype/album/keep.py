@@ -48,8 +48,7 @@ def keep(result: "Result", item: Item, task: Any, album: Album) -> Kept:
     target = item.target
     if target.exists() and os.path.samefile(item.source, target):
         raise CalotypeError(f"{readable(target)} is the source itself; give another -o")
-    record = result.record.as_json().encode("utf-8", "backslashreplace").decode()  # a name may be no UTF-8
-    how = {"quality": task.quality, "strip_location": task.strip_location, "record": record}
+    how = {"quality": task.quality, "strip_location": task.strip_location, "record": result.record.as_json()}
     said = save(result.picture, target, format=format_of(target), **how)
     sha256 = sha256_of(target)
     if album.sidecar:

@@ -1,12 +1,12 @@
 """A drawing made again: from our record, or from the line of parameters that A1111 and its kin leave in their files."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calotype.album.names import readable
 from calotype.album.sidecar import Story, find_source, sha256_of
 from calotype.errors import CalotypeError
-from calotype.sampling import LATENT
 from calotype.tasks import Imagine, read_task
 
 if TYPE_CHECKING:
@@ -35,8 +35,11 @@ def _mask(story: Story, was: Path, sha256: str) -> Path:
     raise CalotypeError(f"the mask {readable(was.name)} isn't where it was, or has changed; put it beside the picture")
 
 
-def told_task(picture: "Picture", where: Path) -> Imagine:
-    """What A1111, Forge or NovelAI tell in a picture of theirs, as a task of ours.
+def told_task(picture: "Picture", where: Path, vaes: Collection[str] = ()) -> tuple[Imagine, list[str]]:
+    """What A1111, Forge or NovelAI tell in a picture of theirs, as a task of ours, and what of it is not followed.
+
+    Args:
+        vaes: those at hand; one that is not is left out, since most checkpoints have one in them.
 
     Raises:
         CalotypeError: the picture tells nothing, or of something that cannot be made from words alone.
@@ -48,7 +51,13 @@ def told_task(picture: "Picture", where: Path) -> Imagine:
         )
     if "Mask blur" in fields or ("Denoising strength" in fields and "Hires upscaler" not in fields):
         raise CalotypeError(f"{readable(where)} was made from another picture, which its parameters don't hold")
-    return read_task("imagine", {name: value for name, value in _data(fields).items() if value not in (None, "")})
+    told = {name: value for name, value in _data(fields).items() if value not in (None, "")}
+    vae = told.pop("vae", None)
+    at_hand = {Path(name).stem.casefold(): name for name in vaes}.get(Path(vae or "").stem.casefold())
+    notes = [f"the VAE {vae} is not at hand, the model's own is taken"] if vae and not at_hand else []
+    if learnt := fields.get("Training"):
+        notes.append(f"it was drawn with a LoRA on its way ({learnt}), which is not put on here")
+    return read_task("imagine", told | ({"vae": at_hand} if at_hand else {})), notes
 
 
 def infotext_fields(picture: "Picture") -> dict[str, str]:
@@ -64,11 +73,12 @@ def infotext_fields(picture: "Picture") -> dict[str, str]:
 
 def _data(fields: dict[str, str]) -> dict[str, Any]:
     """Fields by A1111's names -> options."""
-    upscaler = fields.get("Hires upscaler", "")
     return {
         "prompt": fields["Prompt"],
         "negative": fields["Negative prompt"],
         "model": fields.get("Model"),
+        "vae": fields.get("VAE") if fields.get("VAE") not in ("None", "Automatic") else None,
+        "emphasis": fields.get("Emphasis", "original").lower().replace(" ", "-"),
         "steps": fields["Steps"],
         "sampler": fields.get("Sampler"),
         "schedule": fields.get("Schedule type"),
@@ -82,8 +92,16 @@ def _data(fields: dict[str, str]) -> dict[str, Any]:
         "variation": fields.get("Variation seed strength"),
         "seed_resize": fields.get("Seed resize from"),
         "tiling": True if fields.get("Tiling") == "True" else None,
-        "hires": fields.get("Hires upscale"),
+        "hires": fields.get("Hires upscale") or _times_larger(fields),
         "hires_steps": fields.get("Hires steps"),
-        "hires_upscaler": upscaler.lower() if upscaler.lower() in LATENT else upscaler,
+        "hires_upscaler": fields.get("Hires upscaler"),
         "hires_strength": fields.get("Denoising strength"),
     }
+
+
+def _times_larger(fields: dict[str, str]) -> float | None:
+    """Where the second pass was given by its size: how many times larger, along the side that grows more."""
+    try:
+        return max(float(fields[f"Hires resize-{n}"]) / float(fields[f"Size-{n}"]) for n in (1, 2))
+    except (KeyError, ValueError, ZeroDivisionError):
+        return None

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from calotype.checkpoints.catalog import CATALOG, INDEX, KINDS, Checkpoint, Shelf, known_name
+from calotype.checkpoints.catalog import CATALOG, ENDINGS, INDEX, KINDS, Checkpoint, Shelf, known_name
 from calotype.checkpoints.layouts import UNET, VAE, recognise
 from calotype.checkpoints.shapes import shapes_in
 from calotype.errors import CalotypeError
@@ -25,7 +25,6 @@ FOLDERS = {  # of A1111 and Forge, below `models` or the program's own folder; C
     "Codeformer": "faces",
     "facerestore_models": "faces",
 }
-ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
 def add(shelf: Shelf, file: str | Path, name: str | None = None) -> Checkpoint:
@@ -67,7 +66,8 @@ def kind_of_file(path: Path, name: str = "") -> str:
 
 
 def _is_lora(shapes: dict[str, tuple[int, ...]]) -> bool:
-    signs = (".lora_down.", ".lora_up.", ".lora_A.", ".lora.down.", "_lora.down.", ".hada_w1_a", ".lokr_w1", ".diff")
+    signs = (".lora_down.", ".lora_up.", ".lora_A.", ".lora.down.", "_lora.down.", ".lora_linear_layer.")
+    signs += (".hada_w1_a", ".hada_w2_a", ".lokr_w1", ".lokr_w2", ".diff", ".w_norm")
     return any(sign in key for key in shapes for sign in signs)
 
 
@@ -80,9 +80,14 @@ def _is_embedding(shapes: dict[str, tuple[int, ...]]) -> bool:
     return 1 <= len(shapes) <= 2 and all(len(shape) <= 2 and shape and shape[-1] in WIDTHS for shape in shapes.values())
 
 
+def _is_forger(shapes: dict[str, tuple[int, ...]]) -> bool:
+    return {"first", "scale.weight", "stages.0.0.join.weight", "out.weight"} <= shapes.keys()
+
+
 WIDTHS = (256, 768, 1024, 1280)  # of the text encoders that words are learned for
 _SIGNS: dict[str, Callable[[dict[str, tuple[int, ...]]], bool]] = {
     "lora": _is_lora,
+    "diffusion": _is_forger,  # which draws as well; its own metadata tells it apart
     "vae": _is_vae,
     "embedding": _is_embedding,
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import torch
 
-from calotype.checkpoints.catalog import Shelf
+from calotype.checkpoints.catalog import Checkpoint, Shelf
 from calotype.models.network import Network, pick_device, pick_dtype
 from calotype.settings import Settings
 
@@ -74,6 +74,12 @@ class Models:
 
         dtype, _ = pick_dtype(self.device, self.settings.precision)
         return Diffusion(open_diffusion(found, vae), self.device, dtype)
+
+    def forger(self, found: Checkpoint) -> Any:
+        """The generator of a GAN, as `calotype train gan` writes it."""
+        from calotype.checkpoints.gan import read
+
+        return self._once(("forger", found.path), lambda: read(found))
 
     def adapter(self, name: str) -> Any:
         """A LoRA by the name under which it was added, or by its file."""

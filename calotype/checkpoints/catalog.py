@@ -3,15 +3,15 @@
 Nothing here needs torch, except `Shelf.add`, which looks into the file.
 """
 
-import hashlib
 import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from calotype.checkpoints.hashes import INDEX, digest
 from calotype.checkpoints.table import BEST_FACES, CATALOG, KINDS, Entry, known_name
 from calotype.errors import CalotypeError
 from calotype.options import nearest
@@ -20,6 +20,8 @@ from calotype.settings import Settings
 __all__ = [
     "BEST_FACES",
     "CATALOG",
+    "ENDINGS",
+    "INDEX",
     "KINDS",
     "Checkpoint",
     "Entry",
@@ -31,8 +33,7 @@ __all__ = [
 ]
 
 
-INDEX = "model_index.json"  # a diffusers folder stands here by this file
-WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")
+ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Checkpoint:
     entry: Entry | None = None
     sha256: str = ""  # what the file must have; empty where nothing is known
     twin: Path | None = None  # the file it can be mixed with
+    stamps: Path | None = None  # where sha256 of large files are remembered
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,11 @@ class Shelf:
         Raises:
             CalotypeError: unknown, not at hand (with the command that fetches it), or for another purpose.
         """
+        return replace(self._found(name, kind), stamps=self.folder / "hashes.json")
+
+    def _found(self, name: str, kind: str) -> Checkpoint:
         added = self._added()
+        name = self._by_file(name, kind, added)
         plain = known_name(name)
         if plain in CATALOG and not _is_path(name):
             found = self._known(CATALOG[plain], added)
@@ -111,6 +117,14 @@ class Shelf:
         if not found.path.is_file():
             raise CalotypeError(f"{found.name} was added from {found.path}, which is gone; add it again or remove it")
         return found
+
+    @staticmethod
+    def _by_file(name: str, kind: str, added: dict[str, Any]) -> str:
+        """The name under which a person's file is kept, where its own was taken or is no name: prompts call it so."""
+        if not kind or added.get(name, {}).get("kind") == kind or CATALOG.get(known_name(name)):
+            return name
+        same = [n for n, one in added.items() if one["kind"] == kind and Path(one["path"]).stem == name]
+        return same[0] if same else name
 
     def _known(self, entry: Entry, added: dict[str, Any]) -> Checkpoint:
         if entry.name in added:
@@ -244,42 +258,19 @@ class Shelf:
             raise CalotypeError(f"{self._list} cannot be written: {fault.strerror}; set another --home") from None
 
 
-def digest(path: Path) -> str:
-    """The sha256 of a file, in hex digits; of a diffusers folder's index that of all weights in the folder, by name.
-
-    Raises:
-        CalotypeError: it cannot be read.
-    """
-    if path.name == INDEX:
-        parts = (f"{name} {digest(weights)}" for name, weights in weights_in(path.parent).items())
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as fault:
-        raise CalotypeError(f"{path} cannot be read: {fault.strerror}") from None
-
-
 def verified(found: Checkpoint) -> str:
-    """The sha256 of a checkpoint. Raises CalotypeError where it is not what was written down of it."""
-    sha256 = digest(found.path)
+    """The sha256 of a checkpoint. Raises CalotypeError where it is not what was written down of it.
+
+    A large file that has the size and time of change that it had when it was read whole is not read again; `calotype
+    models verify` always reads.
+    """
+    sha256 = digest(found.path, found.stamps)
     if found.sha256 and sha256 != found.sha256:
         raise CalotypeError(
             f"{found.path} is not the {found.name} it was (sha256 {sha256}, expected {found.sha256}); "
             f"calotype models remove {found.name}, then fetch or add it again"
         )
     return sha256
-
-
-def weights_in(folder: Path) -> dict[str, Path]:
-    """The file of weights of each part in a diffusers folder: plain safetensors first, half ones next, pickled last."""
-    try:
-        parts = [part for part in sorted(folder.iterdir()) if part.is_dir()]
-    except OSError as fault:
-        raise CalotypeError(f"{folder} cannot be read: {fault.strerror}") from None
-    names = [name + half + end for end in (".safetensors", ".bin") for name in WEIGHTS for half in ("", ".fp16")]
-    found = {part.name: next((part / n for n in names if (part / n).is_file()), None) for part in parts}
-    return {name: path for name, path in found.items() if path is not None}
 
 
 def _is_path(name: str) -> bool:

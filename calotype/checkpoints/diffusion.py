@@ -1,14 +1,16 @@
 """Latent diffusion models on disk: a folder as diffusers writes it, or one file as people share it."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from calotype.checkpoints.catalog import INDEX, Checkpoint, verified, weights_in
+from calotype.checkpoints.catalog import Checkpoint, verified
 from calotype.checkpoints.filled import filled
+from calotype.checkpoints.hashes import INDEX, weights_in
 from calotype.checkpoints.single import open_file, with_new_attention, with_vae
 from calotype.checkpoints.state import read_state
 from calotype.checkpoints.tokens import tokenizer_in
@@ -47,12 +49,13 @@ def _opened_folder(found: Checkpoint) -> Opened:
         return Opened(
             name=found.name,
             sha256=verified(found),
-            family=_family(found, unet),
+            family=_family(found, unet, training),
             unet=unet,
             vae=_vae(folder),
             text=text,
             training=training,
             native=unet.config.sample_size * 2 ** (_levels(folder / "vae") - 1),
+            is_unsaid_zero=_has(index, "text_encoder_2") and bool(index.get("force_zeros_for_empty_prompt", True)),
         )
     except STRANGE as fault:
         reason = " ".join(str(fault).split())[:200]
@@ -65,10 +68,12 @@ def _has(index: dict[str, Any], part: str) -> bool:
     return bool(index.get(part) and index[part][0])
 
 
-def _family(found: Checkpoint, unet: nn.Module) -> str:
+def _family(found: Checkpoint, unet: nn.Module, training: dict[str, Any]) -> str:
+    """By the width of the words; miniatures of no known width, such as `train diffusion` makes, are drawn as emoji."""
     if found.entry is not None:
         return found.entry.name
-    return {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl"}.get(unet.config.cross_attention_dim, "sd1")
+    otherwise = "emoji" if training.get("rescale_betas_zero_snr") else "sd1"
+    return {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl"}.get(unet.config.cross_attention_dim, otherwise)
 
 
 def _levels(part: Path) -> int:
@@ -84,13 +89,14 @@ def _unet(folder: Path) -> nn.Module:
 def _vae(folder: Path) -> nn.Module:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-    return _built(AutoencoderKL, folder / "vae")
+    return _built(AutoencoderKL, folder / "vae", with_new_attention)
 
 
-def _built(cls: Any, part: Path) -> nn.Module:
+def _built(cls: Any, part: Path, renamed: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict) -> nn.Module:
+    """The part with its weights, whose names `renamed` brings up to date."""
     with torch.device("meta"):
         module = cls.from_config(_json(part / "config.json"))
-    return filled(module, with_new_attention(_state(part)), part)
+    return filled(module, renamed(_state(part)), part)
 
 
 def _text(folder: Path, part: str) -> TextPart:

@@ -145,6 +145,7 @@ _STRANGERS = (
     ("joint_blocks.0.", "Stable Diffusion 3"),
     ("model.diffusion_model.joint_blocks.0.", "Stable Diffusion 3"),
     ("control_model.", "ControlNet"),
+    ("stages.0.0.join.", "a forger (GAN); calotype imagine draws from it"),
     ("lora_", "a LoRA; call it in the prompt, <lora:name:1>, or with --lora"),
     ("unet.up_blocks", "a LoRA; call it in the prompt, <lora:name:1>, or with --lora"),
 )

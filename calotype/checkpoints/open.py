@@ -121,7 +121,8 @@ def _our_restorer(state: dict[str, Tensor]) -> Built:
     def call(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
         return unsigned(module(signed(x)))
 
-    return Built("faces", restorer.build(state), call, side=restorer.SIDE)
+    network = restorer.build(state)
+    return Built("faces", network, call, side=network.side)
 
 
 def _codeformer(state: dict[str, Tensor]) -> Built:

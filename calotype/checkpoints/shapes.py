@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from calotype.checkpoints.state import LONGEST_HEADER, check_file, read_state
+from calotype.checkpoints.state import check_file, header_of, tensors_in
 from calotype.errors import CalotypeError
 
 
@@ -21,11 +21,7 @@ def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
     if path.suffix.lower() != ".safetensors":
         return _pickled(path)
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > min(path.stat().st_size - 8, LONGEST_HEADER):
-                raise ValueError
-            header = json.loads(file.read(length))
+        header = json.loads(header_of(path))
         return {key: tuple(map(int, told["shape"])) for key, told in header.items() if key != "__metadata__"}
     except OSError as fault:
         raise CalotypeError(f"{path} cannot be read: {fault.strerror}") from None
@@ -40,4 +36,4 @@ def _pickled(path: Path) -> dict[str, tuple[int, ...]]:
     learned = data.get("string_to_param") if isinstance(data, dict) else None
     if isinstance(learned, dict):
         return {str(key): tuple(value.shape) for key, value in learned.items() if hasattr(value, "shape")}
-    return {key: tuple(value.shape) for key, value in read_state(path).items()}
+    return {key: tuple(value.shape) for key, value in tensors_in(data, path).items()}

@@ -68,6 +68,7 @@ def opened(
         text=tuple(_text(state, part, where) for part in layout.text),
         training=training,
         native=512 if is_base else layout.native,
+        is_unsaid_zero=layout.family == "sdxl" and len(layout.text) == 2,  # not the refiner
     )
 
 

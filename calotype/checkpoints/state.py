@@ -32,7 +32,7 @@ def read_state(path: Path, wrappers: tuple[str, ...] = WRAPPERS) -> dict[str, Te
         data = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else read_pickle(path)
     except OSError as fault:
         raise CalotypeError(f"{path} cannot be read: {fault.strerror or fault}") from None
-    return _tensors(data, path, wrappers)
+    return tensors_in(data, path, wrappers)
 
 
 def check_file(path: Path) -> None:
@@ -47,20 +47,31 @@ def check_file(path: Path) -> None:
         raise CalotypeError(f"{path} is empty; fetch or copy it again")
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def header_of(path: Path) -> bytes:
+    """The JSON at the beginning of a safetensors file.
+
+    Raises:
+        CalotypeError: the file declares a longer one than it can hold.
+        OSError: it cannot be read.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-    if size < 8 or length > min(size - 8, LONGEST_HEADER):
-        raise CalotypeError(f"{path} is damaged: its header would be {length} bytes long; fetch or copy it again")
+        if size < 8 or length > min(size - 8, LONGEST_HEADER):
+            raise CalotypeError(f"{path} is damaged: its header would be {length} bytes long; fetch or copy it again")
+        return file.read(length)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    header_of(path)
     try:
         return load_file(path)
     except (SafetensorError, ValueError, KeyError, RecursionError) as fault:
         raise CalotypeError(f"{path} is damaged or no safetensors file ({fault}); fetch or copy it again") from None
 
 
-def _tensors(data: Any, path: Path, wrappers: tuple[str, ...]) -> dict[str, Tensor]:
-    """Unwraps and checks what was read."""
+def tensors_in(data: Any, path: Path, wrappers: tuple[str, ...] = WRAPPERS) -> dict[str, Tensor]:
+    """Unwraps and checks what was read of a file, as `read_state` does."""
     for key in wrappers:
         if isinstance(data, dict) and isinstance(data.get(key), dict):
             data = data[key]

@@ -67,7 +67,7 @@ _TABLE = (
         sha256="c8a066c12541a1ef01ba90fddd90688278bdc11536847699239be29225015bc8",
         weights_sha256="713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
         scale=4,
-        aliases=("RealESRGAN_x4plus",),
+        aliases=("RealESRGAN_x4plus", "R-ESRGAN 4x+"),
     ),
     Entry(
         "realesrgan-x4plus-anime",
@@ -79,7 +79,7 @@ _TABLE = (
         sha256="d63c7e93c58ec5d0048ca1f0a995f40b2af17c2816a2e0a3b7172046d98795ec",
         weights_sha256="fe01c269cfd10cdef8e018ab66ebe750cf79c7af4d1f9c16c737e1295229bacc",
         scale=4,
-        aliases=("RealESRGAN_x4plus_anime_6B",),
+        aliases=("RealESRGAN_x4plus_anime_6B", "R-ESRGAN 4x+ Anime6B"),
     ),
     Entry(
         "realesr-animevideov3",
@@ -91,7 +91,7 @@ _TABLE = (
         sha256="157c0a10405f885d4c53ce76fe2ba731694bcd16ec90ab6b889335e384239682",
         weights_sha256="548a36f9c3f4ab8da56cd3b13badf23968bee207b396dad14d04b830e5f2ab2d",
         scale=4,
-        aliases=("realesr-animevideov3-x4",),
+        aliases=("realesr-animevideov3-x4", "R-ESRGAN AnimeVideo"),
     ),
     Entry(
         "realesr-animevideov3-x2",
@@ -125,6 +125,7 @@ _TABLE = (
         size=67_061_725,
         sha256="49fafd45f8fd7aa8d31ab2a22d14d91b536c34494a5cfe31eb5d89c2fa266abb",
         scale=2,
+        aliases=("R-ESRGAN 2x+",),
     ),
     Entry(
         "realesrnet-x4plus",
@@ -148,6 +149,7 @@ _TABLE = (
         sha256="8dc7edb9ac80ccdc30c3a5dca6616509367f05fbc184ad95b731f05bece96292",
         scale=4,
         twin="realesr-general-wdn-x4v3",
+        aliases=("R-ESRGAN General 4xV3",),
     ),
     Entry(
         "realesr-general-wdn-x4v3",
@@ -159,6 +161,7 @@ _TABLE = (
         size=4_885_111,
         sha256="1641f8c4464b9f097c9fdda5589273713f67cf59f3d909e0bd688f0cee269dca",
         scale=4,
+        aliases=("R-ESRGAN General WDN 4xV3",),
     ),
     Entry(
         "gfpgan-1.2",

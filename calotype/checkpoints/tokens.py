@@ -5,6 +5,7 @@ By the `tokenizers` library alone: the import of transformers takes seconds.
 
 import gzip
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -110,3 +111,51 @@ def _described(inner: "tokenizers.Tokenizer", where: Path) -> Tokenizer:
     if begin is None or end is None:
         raise CalotypeError(f"{where} holds a tokenizer that is not CLIP's; Calotype draws with CLIP's words only")
     return Tokenizer(inner, begin, end, end, inner.token_to_id(",</w>"))
+
+
+def trained_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
+    """Byte-pair encoding (Sennrich et al. 2016) as CLIP's, learnt from texts in any language; at most `size` tokens.
+
+    Every byte has a token, in a word and at its end, so that every text can be told.
+    """
+    from tokenizers import trainers
+
+    learner = _built({END: 0}, [])
+    letters = sorted(_byte_letters())
+    learner.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=size,
+            initial_alphabet=letters,
+            end_of_word_suffix="</w>",
+            special_tokens=[],
+            min_frequency=2,
+            show_progress=False,
+        ),
+    )
+    words = dict.fromkeys([*letters, *(letter + "</w>" for letter in letters)])
+    merges = []
+    for one, other in json.loads(learner.to_str())["model"]["merges"]:
+        if len(words) + 2 >= size or one not in words or other not in words:
+            break
+        merges.append((one, other))
+        words[one + other] = None
+    inner = _built({word: n for n, word in enumerate([*words, BEGIN, END])}, merges)
+    return _described(inner, Path("the tokenizer"))
+
+
+def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """tokenizer.json, and vocab.json and merges.txt, as transformers reads them."""
+    from tokenizers import processors
+
+    folder.mkdir(parents=True, exist_ok=True)
+    ends = processors.RobertaProcessing((END, tokenizer.eos), (BEGIN, tokenizer.bos), False, False)
+    tokenizer.inner.post_processor = ends
+    tokenizer.inner.save(str(folder / "tokenizer.json"))
+    model = json.loads(tokenizer.inner.to_str())["model"]
+    merges = "".join(f"{one} {other}\n" for one, other in model["merges"])
+    (folder / "merges.txt").write_text("#version: 0.2\n" + merges, "utf-8")
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False), "utf-8")
+    told = {"bos_token": BEGIN, "eos_token": END, "pad_token": END, "unk_token": END}
+    told |= {"model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(told, indent=2), "utf-8")

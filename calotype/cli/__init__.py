@@ -11,16 +11,18 @@ import typer
 from typer.exceptions import TyperException
 
 from calotype import __version__
-from calotype.cli import bench, imagine, look, models, pictures, threads, train
+from calotype.cli import bench, imagine, look, lora, models, pictures, threads, train
 from calotype.cli.show import complain, print_json
 from calotype.errors import CalotypeError
 from calotype.options import nearest
 
 ALL_DONE, USAGE = 0, 2
 HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
+EITHER_WAY = {"token_normalize_func": lambda name: name.replace("_", "-")}  # --max_train_epochs, as in sd-scripts
 COMMANDS = (pictures.restore, pictures.upscale, imagine.imagine, pictures.again, look.info, look.doctor)
 GROUPS = {
     "train": (train.HELP, train.COMMANDS),
+    "lora": (lora.HELP, lora.COMMANDS),
     "models": (models.HELP, models.COMMANDS),
     "bench": (bench.HELP, bench.COMMANDS),
 }
@@ -47,7 +49,7 @@ def _group(help: str, commands: Sequence[Any], **more: Any) -> typer.Typer:
     }
     made = typer.Typer(help=help, **how, **more)
     for command in commands:
-        made.command(command.__name__.rstrip("_").replace("_", "-"))(command)
+        made.command(command.__name__.rstrip("_").replace("_", "-"), context_settings=EITHER_WAY)(command)
     return made
 
 
@@ -63,6 +65,8 @@ def _top(
 def main(args: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status: 0 all done, 1 some failed, 2 wrong usage, 130 interrupted."""
     args = list(sys.argv[1:] if args is None else args)
+    if args[:1] == ["train"]:
+        args = train.joined(args)
     threads.rest()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -12,11 +12,34 @@ from calotype.album import Album
 from calotype.album.drawn import Output
 from calotype.options import About, about, visible
 from calotype.settings import Settings
-from calotype.tasks import Hires, Imagine, Restore, Sampling, Saving, Start, Tiling, TrainLora, Upscale
-from calotype.tasks.training import Network, Photos, Saved, Schedule
+from calotype.tasks import (
+    Caption,
+    ConvertLora,
+    ExtractLora,
+    Hires,
+    Imagine,
+    MergeLora,
+    Outcome,
+    ResizeLora,
+    Restore,
+    Sampling,
+    Saving,
+    Start,
+    Tiling,
+    TrainGan,
+    TrainLora,
+    TrainRestorer,
+    TrainUpscaler,
+    Upscale,
+    enhancing,
+)
+from calotype.tasks.captions import Cropping, Tagging
+from calotype.tasks.diffusion import Budget, Captioned, Made, Miniature, TrainDiffusion
+from calotype.tasks.training import Accepted, Logged, Network, Photos, Saved, Schedule, Watched
+from calotype.tasks.training_gan import Forgery, Kept, War
 
 SHORT = {"out": "-o", "scale": "-s", "model": "-n", "upscaler": "-n", "tile": "-t", "recursive": "-r", "fidelity": "-w"}
-SHORT["count"] = "-c"
+SHORT |= {"count": "-c", "output_dir": "-o"}
 PANELS = {
     Restore: "What is done",
     Upscale: "What is done",
@@ -32,16 +55,45 @@ PANELS = {
     Photos: "Photos and captions",
     Network: "The LoRA",
     Schedule: "How long, and at what rate",
+    Watched: "Samples, validation, logs",
+    Logged: "Samples, validation, logs",
+    TrainUpscaler: "What is learnt",
+    TrainRestorer: "What is learnt",
+    enhancing.Rounds: "How long, and at what rate",
+    enhancing.Losses: "What is called good",
+    enhancing.Outcome: "What is written, and when",
+    TrainGan: "What is learnt",
+    Forgery: "Pictures and networks",
+    War: "How long, and how",
+    Kept: "What is written, and where",
+    TrainDiffusion: "What is learnt",
+    Captioned: "Pictures and captions",
+    Miniature: "The networks",
+    Budget: "How long, and at what rate",
+    Made: "What is written, and where",
     Saved: "What is written, and where",
+    Caption: "What is written, and where",
+    Tagging: "Tags",
+    Cropping: "Faces",
+    Accepted: "Taken from sd-scripts' commands, and needless",
+    **dict.fromkeys((MergeLora, ResizeLora, ExtractLora, ConvertLora), "What is done"),
+    Outcome: "What is written, and where",
     Settings: "This computer",
 }
+FROM_FILES = (TrainLora,)  # their options also come from a file, against which the command line stands
 NEEDED = inspect.Parameter.empty
-ARGUMENTS = ("source", "prompt", "photos")  # the fields that aren't flags
+ARGUMENTS = ("source", "prompt", "photos", "loras", "tuned", "base")  # the fields that aren't flags
+ARGUMENTS_OF = {ResizeLora: ("lora",), ConvertLora: ("lora",)}  # and those that are flags elsewhere
 
 
 def flags(*classes: type) -> list[inspect.Parameter]:
     """One keyword parameter for every visible field, None where it is not given on the command line."""
-    return [_parameter(cls, spec) for cls in classes for spec in _own_first(cls) if spec.name not in ARGUMENTS]
+    return [
+        _parameter(cls, spec)
+        for cls in classes
+        for spec in _own_first(cls)
+        if spec.name not in (*ARGUMENTS, *ARGUMENTS_OF.get(cls, ()))
+    ]
 
 
 def shape(function: Callable, *parameters: inspect.Parameter) -> Callable:
@@ -84,10 +136,13 @@ def _owner(cls: type, name: str) -> type:
 def _parameter(cls: type, spec: dataclasses.Field) -> inspect.Parameter:
     rules, name = about(spec), spec.name.replace("_", "-")
     is_switch = spec.type is bool
-    long = f"--{name}/--no-{name}" if is_switch and spec.default else f"--{name}"
+    may_be_on = spec.default or cls in FROM_FILES  # so that there is something to turn off
+    off = name.removeprefix("no-") if name.startswith("no-") else f"no-{name}"
+    long = f"--{name}/--{off}" if is_switch and may_be_on else f"--{name}"
     info = typer.Option(
         *([SHORT[spec.name]] if spec.name in SHORT else []),
         long,
+        *(f"--{other}" for other in rules.also),
         help=_plain(rules.help + _facts(rules, spec.default)),
         metavar=None if is_switch else _metavar(spec),
         show_default=False,
@@ -120,3 +175,9 @@ def _facts(rules: About, default: Any) -> str:
 def _plain(text: str) -> str:
     """Help is no markup."""
     return text.replace("[", r"\[")
+
+
+TELL = (
+    flag("json", "one JSON object a line on stdout for everything that happens", panel="What is said"),
+    flag("quiet", "say nothing of what goes well", "-q", "--quiet", panel="What is said"),
+)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import shlex
 import time
 import traceback
@@ -13,12 +14,12 @@ from calotype.album import readable
 from calotype.album.drawn import Output, Places, write
 from calotype.cli import threads
 from calotype.cli.batch import ALL_DONE, INTERRUPTED, SOME_FAILED, terminable
-from calotype.cli.flags import argument, flag, flags, given, shape
+from calotype.cli.flags import TELL, argument, flag, flags, given, shape
 from calotype.cli.show import Quiet, listener
 from calotype.errors import CalotypeError
 from calotype.options import read
 from calotype.settings import Settings
-from calotype.tasks import Drawing, Imagine, Progress, Said, read_task
+from calotype.tasks import Imagine, Progress, Said, read_task
 
 if TYPE_CHECKING:
     from calotype.engine import Engine
@@ -31,8 +32,9 @@ A1111_NAMES = {  # options of its "prompts from file", where they differ
     "cfg_scale": "guidance",
     "sampler_name": "sampler",
     "scheduler": "schedule",
-    "n_iter": "count",
-    "batch_size": "count",
+    "subseed": "variation_seed",
+    "subseed_strength": "variation",
+    "sd_model": "model",
     "denoising_strength": "strength",
     "styles": "style",
 }
@@ -52,7 +54,7 @@ def imagine(**values: Any) -> int:
         tasks = list(_listed(values["from_file"], asked))
     else:
         tasks = [read_task("imagine", {**asked, "prompt": values["prompt"] or ""})]
-    show = listener(bool(values["json"]), bool(values["quiet"]), time.monotonic)
+    show = listener(values)
     prepare(tasks, settings)
     return Drawings(tasks, output, settings, show, is_list=bool(values["from_file"])).run()
 
@@ -60,10 +62,13 @@ def imagine(**values: Any) -> int:
 shape(
     imagine,
     argument("prompt", str | None, "what to draw; may be left out", "PROMPT", None),
-    flag("from_file", "draw each line of a text file; a line may be '--prompt \"...\" --steps 20'", kind=Path | None),
+    flag(
+        "from_file",
+        "draw each line of a text file; a line may be '--prompt \"...\" --steps 20', and one with # is passed over",
+        kind=Path | None,
+    ),
     *flags(Output, Imagine, Settings),
-    flag("json", "one JSON object a line on stdout for everything that happens", panel="What is said"),
-    flag("quiet", "say nothing of what goes well", "-q", "--quiet", panel="What is said"),
+    *TELL,
 )
 
 
@@ -110,7 +115,7 @@ class Drawings:
         begun, interrupted = time.monotonic(), False
         count = sum(task.count for task in self._tasks)
         has_sheet = any(task.x or task.y or task.matrix for task in self._tasks)
-        places = Places(self._output, is_many=count > 1 or (has_sheet and not self._last_only))
+        places = Places(self._output, count, is_many=count > 1 or (has_sheet and not self._last_only))
         self._show.tell("begin", pictures=count, out=str(self._output.out))
         try:
             with terminable():
@@ -156,14 +161,18 @@ class Drawings:
         self._show.tell("failed", source=name, cause=cause)
 
     def _draw(self, task: Imagine, places: Places, name: str) -> None:
+        from calotype.record import Film
+
         begun, waiting = time.monotonic(), None
         with contextlib.closing(self._engine_now().run(task)) as steps:
             for step in steps:
                 if isinstance(step, Progress):
-                    facts = {k: v for k, v in dataclasses.asdict(_plain(step)).items() if k != "look"}
+                    facts = {spec.name: getattr(step, spec.name) for spec in dataclasses.fields(Progress)}
                     self._show.tell("progress", source=name, **facts)
                 elif isinstance(step, Said):
                     self._show.tell("said", source=name, text=step.text)
+                elif isinstance(step, Film):
+                    self._filmed(step, places, name, begun)
                 elif self._last_only:
                     waiting = step
                 else:
@@ -173,8 +182,7 @@ class Drawings:
             self._keep(waiting, places, name, begun)
 
     def _keep(self, result: Any, places: Places, name: str, begun: float) -> None:
-        target = places.next(result)
-        sha256, said = write(result, target, self._output)
+        target, sha256, said = write(result, places, self._output)
         for sentence in (*result.record.said, *said):
             self._show.tell("said", source=name, text=sentence)
         self.made.append(target)
@@ -183,16 +191,21 @@ class Drawings:
         seed = None if result.is_sheet else result.record.options["seed"]
         self._show.tell("done", source=name, target=str(target), seed=seed, sheet=result.is_sheet, **facts)
 
+    def _filmed(self, film: Any, places: Places, name: str, begun: float) -> None:
+        target, said = places.filmed(film)
+        for sentence in said:
+            self._show.tell("said", source=name, text=sentence)
+        self.made.append(target)
+        height, width = film.frames[0].shape[:2]
+        facts = {"width": width, "height": height, "seconds": round(time.monotonic() - begun, 2)}
+        self._show.tell("done", source=name, target=str(target), seed=film.seed, sheet=False, **facts)
+
     def _engine_now(self) -> "Engine":
         if self._engine is None:
             from calotype.engine import Engine
 
             self._engine = Engine(self._settings)
         return self._engine
-
-
-def _plain(step: Progress) -> Progress:
-    return dataclasses.replace(step, look=None) if isinstance(step, Drawing) else step
 
 
 def _listed(path: Path, asked: dict[str, Any]) -> Iterator[Imagine]:
@@ -230,8 +243,18 @@ def _line(line: str) -> dict[str, Any]:
         name = words.pop(0).removeprefix("--").replace("-", "_")
         is_switch = not words or words[0].startswith("--")
         told[A1111_NAMES.get(name, name)] = "" if is_switch else words.pop(0)
+    counts = [_count(name, told.pop(name)) for name in ("n_iter", "batch_size") if name in told]
+    if counts:
+        told["count"] = str(math.prod(counts))
     if "width" in told or "height" in told:
         sides = [told.pop(side, None) for side in ("width", "height")]
         told["size"] = "x".join(side or sides[0] or sides[1] for side in sides)
     switches = {spec.name for spec in dataclasses.fields(Imagine) if spec.type is bool}
     return {name: value.lower() != "false" if name in switches else value for name, value in told.items()}
+
+
+def _count(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise CalotypeError(f"--{name} is a whole number, not {text!r}") from None

@@ -1,12 +1,11 @@
 """`calotype restore`, `upscale` and `again`."""
 
-import time
 from pathlib import Path
 from typing import Any
 
 from calotype.album import Album, plan, readable
 from calotype.album.names import beside, format_of
-from calotype.cli.flags import argument, flag, flags, given, shape
+from calotype.cli.flags import TELL, argument, flag, flags, given, shape
 from calotype.cli.show import Quiet, listener
 from calotype.errors import CalotypeError
 from calotype.options import read
@@ -14,10 +13,6 @@ from calotype.settings import Settings
 from calotype.tasks import TASKS, read_task
 
 INPUTS = argument("inputs", list[Path], "pictures, folders of pictures, or patterns such as 'scans/*.jpg'", "INPUT")
-TELL = (
-    flag("json", "one JSON object a line on stdout for everything that happens", panel="What is said"),
-    flag("quiet", "say nothing of what goes well", "-q", "--quiet", panel="What is said"),
-)
 
 
 def restore(**values: Any) -> int:
@@ -52,13 +47,9 @@ def _batch(kind: str, values: dict[str, Any]) -> int:
     asked = given(cls, values)
     task = read_task(kind, {**asked, "source": "x"})
     check_models(task, settings)
-    show = _listener(values)
+    show = listener(values)
     chosen = plan(values["inputs"], album, task.format)
     return Batch(chosen, album, settings, lambda source: read_task(kind, {**asked, "source": source}), show).run()
-
-
-def _listener(values: dict[str, Any]) -> Quiet:
-    return listener(bool(values["json"]), bool(values["quiet"]), time.monotonic)
 
 
 def again(**values: Any) -> int:
@@ -70,9 +61,9 @@ def again(**values: Any) -> int:
     from calotype.album.sidecar import find_source, task_again
     from calotype.cli.batch import Batch
 
-    story = _story(values["record"])
+    story, picture = _story(values["record"])
     if story is None or story.record.task == "imagine":
-        return _draw_again(story, values)
+        return _draw_again(story, picture, values)
     source = find_source(story, values["source"])
     task = task_again(story, source)
     settings = Settings.gather({**_computed(story.record.computed), **given(Settings, values)})
@@ -82,7 +73,7 @@ def again(**values: Any) -> int:
     if format_of(target) is None or target.is_dir():
         raise CalotypeError(f"-o {readable(target)} names no picture file; give one, such as again.png")
     chosen = plan([source], album)
-    show = _listener(values)
+    show = listener(values)
     status = Batch(chosen, album, settings, lambda source: task, show, _faces(story.record)).run()
     return status or _compare(story, chosen.items[0].target, show, str(chosen.items[0].source))
 
@@ -98,36 +89,44 @@ shape(
 )
 
 
-def _story(path: Path) -> Any:
-    """The record; None for a picture without one, which may tell of itself in A1111's way."""
+def _story(path: Path) -> tuple[Any, Any]:
+    """The record and no picture; or, of a file without a record that tells of itself in A1111's way, the picture."""
     from calotype.album.redrawn import infotext_fields
     from calotype.album.sidecar import read_story
     from calotype.picture import Picture
 
     try:
-        return read_story(path)
+        return read_story(path), None
     except CalotypeError:
-        if format_of(path) is None or not infotext_fields(Picture.open(path)):
+        picture = Picture.open(path) if format_of(path) else None
+        if picture is None or not infotext_fields(picture):
             raise
-        return None
+        return None, picture
 
 
-def _draw_again(story: Any, values: dict[str, Any]) -> int:
+def _draw_again(story: Any, picture: Any, values: dict[str, Any]) -> int:
     from calotype.album.drawn import Output
     from calotype.album.redrawn import recorded_task, told_task
+    from calotype.checkpoints.catalog import Shelf
     from calotype.cli.imagine import Drawings, prepare
-    from calotype.picture import Picture
 
     path = values["record"]
-    task = told_task(Picture.open(path), path) if story is None else recorded_task(story, values["source"])
     told = _computed(story.record.computed) if story else {}
     settings = Settings.gather({**told, **given(Settings, values)})
+    notes = []
     if story:
+        task = recorded_task(story, values["source"])
         _check_models(story, settings)
+    else:
+        task, notes = told_task(picture, path, Shelf(settings).names("vae"))
     target = values["out"] or (_target(story) if story else beside(path, "-again", path.suffix))
     prepare([task], settings)
-    show = _listener(values)
-    drawings = Drawings([task], Output(out=target, overwrite=bool(values["overwrite"])), settings, show, last_only=True)
+    show = listener(values)
+    for note in notes:
+        show.tell("said", source=str(path), text=note)
+    kind = format_of(path) or format_of(Path(story.result if story else "")) or "png"
+    output = Output(out=target, format=kind, overwrite=bool(values["overwrite"]))
+    drawings = Drawings([task], output, settings, show, last_only=True)
     status = drawings.run()
     return status or (_compare(story, drawings.made[-1], show) if story else 0)
 

@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+import time
+from collections.abc import Mapping
 from typing import Any
 
 from calotype.album import readable
@@ -122,8 +124,7 @@ class Bar(Plain):
             name = clean(data["source"])[-40:]
             self._bars.update(self._tiles, description=name, total=None, completed=0, rest="", visible=True)
         elif event == "progress":
-            rest = "" if data["remaining"] is None else f"{data['what']}, {in_words(data['remaining'])} left"
-            self._bars.update(self._tiles, completed=data["done"], total=data["total"], rest=rest or data["what"])
+            self._bars.update(self._tiles, completed=data["done"], total=data["total"], rest=in_hand(data))
         elif event in ("done", "skipped", "failed"):
             self._bars.update(self._pictures, advance=1)
         elif event == "summary":
@@ -148,11 +149,11 @@ class Lines(Quiet):
         print_json({"event": event, **data})
 
 
-def listener(as_json: bool, quiet: bool, clock: Any) -> Quiet:
-    """The way of telling that fits the options and where the words go."""
-    if as_json:
-        return Lines(clock)
-    if quiet:
+def listener(values: Mapping[str, Any]) -> Quiet:
+    """The way of telling that fits the options (flags.TELL) and where the words go."""
+    if values["json"]:
+        return Lines(time.monotonic)
+    if values["quiet"]:
         return Quiet()
     return Bar() if sys.stderr.isatty() else Plain()
 
@@ -160,6 +161,16 @@ def listener(as_json: bool, quiet: bool, clock: Any) -> Quiet:
 def failure(data: dict[str, Any]) -> str:
     """The cause names the file in most cases."""
     return data["cause"] if data["source"] in data["cause"] else f"{data['source']}: {data['cause']}"
+
+
+def in_hand(data: dict[str, Any]) -> str:
+    """What stands behind the bar: what is counted, of a training run its loss, rate and memory, and the time left."""
+    parts = [data["what"]]
+    parts += [f"loss {data['loss']:.4f}"] if data.get("loss") is not None else []
+    parts += [f"rate {data['rate']:.1e}"] if data.get("rate") is not None else []
+    parts += [f"{data['memory'] / 2**30:.1f} GiB"] if data.get("memory") is not None else []
+    parts += [f"{in_words(data['remaining'])} left"] if data["remaining"] is not None else []
+    return ", ".join(parts)
 
 
 def in_words(seconds: float) -> str:

@@ -2,18 +2,33 @@
 
 import contextlib
 import dataclasses
+import re
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from calotype.album.names import readable
 from calotype.cli.batch import terminable
-from calotype.cli.flags import argument, flag, flags, given, shape
-from calotype.cli.show import listener
+from calotype.cli.flags import TELL, argument, flag, flags, given, shape
+from calotype.cli.show import Quiet, listener
+from calotype.errors import CalotypeError
 from calotype.settings import Settings
-from calotype.tasks import Progress, Said, TrainLora, read_task
+from calotype.tasks import (
+    Caption,
+    Progress,
+    Said,
+    TrainDiffusion,
+    TrainGan,
+    TrainLora,
+    TrainRestorer,
+    TrainUpscaler,
+    read_task,
+)
 
-HELP = "Learn a face, a thing or a style from photos."
+FILE = Path | None
+SEVERAL = ("--network-args", "--optimizer-args", "--lr-scheduler-args")
+HELP = "Learn from pictures: a face, thing or style, to forge pictures, to enlarge them, to restore faces."
 
 
 def lora(**values: Any) -> int:
@@ -22,12 +37,84 @@ def lora(**values: Any) -> int:
     Options are called as in kohya's sd-scripts. What is learnt is saved again and again: after an interruption, the
     same command goes on where it was. The file works in A1111, ComfyUI and diffusers, and here as <lora:FILE:1>.
     """
+    settings, show = Settings.gather(given(Settings, values)), _listener(values)
+    task = _task(values, show)
+    return _learnt(task, str(task.photos), settings, show, _recent)
+
+
+def upscaler(**values: Any) -> int:
+    """Fine-tune or train a Real-ESRGAN on a folder of sharp pictures.
+
+    They are made worse in Real-ESRGAN's way, and the network learns to make them good again. After an interruption,
+    the same command goes on where it was. The files work in upscale --model FILE, A1111, chaiNNer and upscayl.
+    """
+    return _from_photos("train_upscaler", TrainUpscaler, values)
+
+
+def restorer(**values: Any) -> int:
+    """Learn to restore faces, from a folder of sharp ones, or measure with --evaluate how well a network does.
+
+    Faces are blurred, shrunk and made noisy in GFPGAN's way, and the network learns to make them good again. The file
+    works in restore --face-model FILE. After an interruption, the same command goes on where it was.
+    """
+    return _from_photos("train_restorer", TrainRestorer, values)
+
+
+def _from_photos(kind: str, cls: type, values: dict[str, Any]) -> int:
     settings = Settings.gather(given(Settings, values))
-    task = read_task("train_lora", {**given(TrainLora, values), "photos": values["photos"]})
-    show = listener(bool(values["json"]), bool(values["quiet"]), time.monotonic)
+    task = read_task(kind, {**given(cls, values), "photos": values["photos"]})
+    return _learnt(task, str(task.photos), settings, _listener(values), _recent)
+
+
+def _recent(learned: Any) -> dict[str, Any]:
+    recent = learned.losses[-50:]
+    return {"loss": round(sum(recent) / len(recent), 5)} if recent else {}
+
+
+def _listener(values: Mapping[str, Any]) -> Quiet:
+    """Of several processes one speaks."""
+    from calotype.training.processes import rank
+
+    return listener(values if rank() == 0 else {"json": False, "quiet": True})
+
+
+def gan(**values: Any) -> int:
+    """Learn to forge pictures like those in a folder: two networks at war, a forger and an expert.
+
+    From the same latents it draws the same forgeries again and again, and at the end makes a film of them in which they
+    become real. `calotype imagine --model FILE` draws from the file that is learnt. After an interruption, the same
+    command goes on where it was. With --demo it learns from smileys that come with the program.
+    """
+    settings = Settings.gather(given(Settings, values))
+    task = read_task("train_gan", given(TrainGan, values))
+
+    def ends(forged: Any) -> dict[str, Any]:
+        return {"film": [str(path) for path in forged.film], **forged.figures}
+
+    return _learnt(task, str(task.photos or "demo"), settings, _listener(values), ends)
+
+
+def diffusion(**values: Any) -> int:
+    """Learn to draw from captioned pictures alone: Stable Diffusion in miniature, from nothing.
+
+    A folder, or a .tar, holds NAME.png with NAME.txt beside it, each line a caption. Tokenizer, KL-VAE, text encoder
+    and U-Net are learnt in the --minutes given. After an interruption, the same command goes on where it was. What
+    comes of it is a folder for calotype imagine --model FOLDER, and for diffusers.
+    """
+    settings = Settings.gather(given(Settings, values))
+    task = read_task("train_diffusion", {**given(TrainDiffusion, values), "photos": values["photos"]})
+
+    def ends(trained: Any) -> dict[str, Any]:
+        return _recent(trained) | {"held_out": {"found": trained.hits[0], "of": trained.hits[1]}}
+
+    return _learnt(task, str(task.photos), settings, _listener(values), ends)
+
+
+def _learnt(task: Any, name: str, settings: Settings, show: Quiet, ends: Callable[[Any], dict[str, Any]]) -> int:
+    """Runs a training task; `ends` tells of what it ended in. Returns the exit status."""
     from calotype.engine import Engine
 
-    name, begun = str(task.photos), time.monotonic()
+    begun = time.monotonic()
     show.tell("begin", pictures=1, out=str(task.output_dir))
     show.tell("picture", source=name, target=str(task.output_dir))
     try:
@@ -39,8 +126,8 @@ def lora(**values: Any) -> int:
                     show.tell("said", source=None, text=step.text)
                 else:
                     seconds = round(time.monotonic() - begun, 2)
-                    loss = sum(step.losses[-50:]) / max(1, len(step.losses[-50:]))
-                    show.tell("done", source=name, target=str(step.path), loss=round(loss, 5), seconds=seconds)
+                    facts = {**ends(step), "seconds": seconds, "report": str(step.report)}
+                    show.tell("done", source=name, target=str(step.path), **facts)
     except KeyboardInterrupt:
         show.close()
         show.tell("said", source=None, text=f"stopped; the same command goes on ({readable(task.output_dir)})")
@@ -50,11 +137,123 @@ def lora(**values: Any) -> int:
     return 0
 
 
+def caption(**values: Any) -> int:
+    """Write captions for photos to learn from, or crop them around the face (--face).
+
+    A caption is made of the trigger word, what the folder is called (10_anna person: "anna person") and, with
+    --tagger, tags. It is a text file beside the photo; one that is there stays. Photos are only read.
+    """
+    settings = Settings.gather(given(Settings, values))
+    task = read_task("caption", {**given(Caption, values), "photos": values["photos"]})
+    show = listener(values)
+    from calotype.engine import Engine
+    from calotype.pipelines.caption import Failed, Kept, Written
+
+    counts, failures, begun, is_stopped = {"pictures": 0, "done": 0, "skipped": 0}, [], time.monotonic(), False
+    try:
+        with terminable(), contextlib.closing(Engine(settings).run(task)) as steps:
+            for step in steps:
+                if isinstance(step, Progress):
+                    if not step.done:
+                        counts["pictures"] = step.total
+                        show.tell("begin", pictures=step.total, out=str(task.out or task.photos))
+                        show.tell("picture", source=str(task.photos), target=str(task.out or task.photos))
+                    show.tell("progress", source=str(task.photos), **dataclasses.asdict(step))
+                elif isinstance(step, Said):
+                    show.tell("said", source=None, text=step.text)
+                elif isinstance(step, Written):
+                    counts["done"] += 1
+                    show.tell("done", source=str(step.source), target=str(step.target), text=step.text)
+                elif isinstance(step, Kept):
+                    counts["skipped"] += 1
+                    why = "is there already; --overwrite replaces it"
+                    show.tell("skipped", source=str(step.source), target=str(step.target), why=why)
+                elif isinstance(step, Failed):
+                    failures.append({"source": str(step.source), "cause": step.cause})
+                    show.tell("failed", **failures[-1])
+    except KeyboardInterrupt:
+        is_stopped = True
+    finally:
+        show.close()
+    seconds = round(time.monotonic() - begun, 2)
+    more = {"failures": failures, "seconds": seconds, "interrupted": is_stopped, "report": None}
+    show.tell("summary", **counts, failed=len(failures), **more)
+    return 130 if is_stopped else 1 if failures else 0
+
+
+def joined(args: Sequence[str]) -> list[str]:
+    """`--network_args a=1 b=2`, several words behind one flag as sd-scripts has them, as one word."""
+    found: list[str] = []
+    is_open = has_value = False
+    for word in args:
+        is_assignment = re.match(r"\w+=", word)
+        if word.startswith("-"):
+            name, equals, _ = word.partition("=")
+            is_open, has_value = name.replace("_", "-") in SEVERAL, bool(equals)
+        elif is_open and has_value and is_assignment:
+            found[-1] += f" {word}"
+            continue
+        else:
+            is_open, has_value = is_open and bool(is_assignment), True
+        found.append(word)
+    return found
+
+
+def _task(values: Mapping[str, Any], show: Quiet) -> TrainLora:
+    """From the settings file, if there is one; the command line wins over it."""
+    told = given(TrainLora, values)
+    if values["train_data_dir"] is not None:
+        told.setdefault("photos", values["train_data_dir"])
+    if values["config"] is not None:
+        from calotype.training.configs import read_config
+
+        config = read_config(values["config"])
+        for note in config.notes:
+            show.tell("said", source=None, text=note)
+        told = config.under(told)
+    if "photos" not in told:
+        raise CalotypeError("give the folder with your photos: calotype train lora PHOTOS")
+    return read_task("train_lora", told)
+
+
 shape(
     lora,
-    argument("photos", Path, "folder with photos, or with N_name folders of them", "PHOTOS"),
+    argument("photos", Path | None, "folder with photos, or with N_name folders of them", "PHOTOS", None),
+    flag(
+        "config", "settings from a TOML file, or from lora-scripts' train.sh or train.ps1 (read, never run)", kind=FILE
+    ),
+    flag("train_data_dir", "PHOTOS, as sd-scripts calls it", kind=FILE),
     *flags(TrainLora, Settings),
-    flag("json", "one JSON object a line on stdout for everything that happens", panel="What is said"),
-    flag("quiet", "say nothing of what goes well", "-q", "--quiet", panel="What is said"),
+    *TELL,
 )
-COMMANDS = (lora,)
+shape(
+    caption,
+    argument("photos", Path, "folder with photos, or with N_name folders of them", "PHOTOS"),
+    *flags(Caption, Settings),
+    *TELL,
+)
+shape(
+    upscaler,
+    argument("photos", Path, "folder with sharp pictures", "PHOTOS"),
+    *flags(TrainUpscaler, Settings),
+    *TELL,
+)
+shape(
+    restorer,
+    argument("photos", Path, "folder with sharp faces", "FACES"),
+    *flags(TrainRestorer, Settings),
+    *TELL,
+)
+shape(
+    gan,
+    argument("photos", Path | None, "folder with pictures; its sub-folders count too", "FOLDER", None),
+    *flags(TrainGan, Settings),
+    *TELL,
+)
+shape(
+    diffusion,
+    argument("photos", Path, "folder of captioned pictures, or a .tar of them", "PICTURES"),
+    *flags(TrainDiffusion, Settings),
+    *TELL,
+)
+COMMANDS = (lora, caption, gan, upscaler, restorer, diffusion)

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from calotype.models.text_encoder import TextEncoder
+from calotype.models.text_encoder import TextEncoder, TextStates
+from calotype.ops.prompt.chunks import LENGTH
 
 
 class Tokenizer(Protocol):
@@ -33,6 +34,16 @@ class TextPart:
     is_normalised: bool = True  # the last norm comes after that layer
     is_fixed: bool = False  # clip skip does not change the layer
 
+    def framed(self, tokens: list[int]) -> list[int]:
+        """77 tokens: begin, up to 75, end, and what pads."""
+        tokens, own = tokens[:LENGTH], self.tokenizer
+        return [own.bos, *tokens, own.eos] + [own.pad] * (LENGTH - len(tokens))
+
+    def chosen(self, told: TextStates, skip: int = 0) -> Tensor:
+        """(N, L, D): the layer that the U-Net was trained on, or the `skip`-th from the end where that is open."""
+        layer = told.layers[-(self.layer if skip == 0 or self.is_fixed else min(skip, len(told.layers)))]
+        return self.encoder.normalised(layer) if self.is_normalised else layer
+
 
 @dataclass(frozen=True, eq=False)
 class Opened:
@@ -46,6 +57,7 @@ class Opened:
     text: tuple[TextPart, ...]
     training: Mapping[str, Any]  # betas, prediction_type ..., by the names of a diffusers scheduler's config
     native: int  # pixels; the side of the squares that it was trained on
+    is_unsaid_zero: bool = False  # nothing unwanted is told to the U-Net as zeros, not as the empty text (SDXL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +77,7 @@ class Diffusion:
     def __init__(self, opened: Opened, device: torch.device, dtype: torch.dtype):
         self.name, self.sha256, self.family = opened.name, opened.sha256, opened.family
         self.training, self.native = opened.training, opened.native
+        self.is_unsaid_zero = opened.is_unsaid_zero
         self.device, self.dtype = device, dtype
         self.unet = _placed(opened.unet, device, dtype)
         self.vae = _ends_exact(_placed(opened.vae, device, dtype), dtype)
@@ -120,16 +133,15 @@ class Diffusion:
         """
         states, pooled = [], None
         for n, part in enumerate(self.text):
-            ids = torch.tensor([_framed(tokens, part.tokenizer) for tokens, _ in rows], device=self.device)
+            ids = torch.tensor([part.framed(tokens) for tokens, _ in rows], device=self.device)
             embedded = part.encoder.embed(ids)
             for row, (_, learned) in enumerate(rows):
                 for place, vectors in learned.items():
                     vector = vectors[n].to(embedded)
                     embedded[row, place + 1 : place + 1 + len(vector)] = vector
-            ends = torch.tensor([min(len(tokens), 75) + 1 for tokens, _ in rows], device=self.device)
+            ends = torch.tensor([min(len(tokens), LENGTH) + 1 for tokens, _ in rows], device=self.device)
             told = part.encoder(embedded, ends)
-            layer = told.layers[-(part.layer if skip == 0 or part.is_fixed else min(skip, len(told.layers)))]
-            states.append(weigh(part.encoder.normalised(layer) if part.is_normalised else layer).float().cpu())
+            states.append(weigh(part.chosen(told, skip)).float().cpu())
             pooled = told.pooled[:1].float().cpu() if told.pooled is not None else pooled
         joined = torch.cat(states, -1)
         return Condition(joined.reshape(1, -1, joined.shape[-1]), pooled)
@@ -193,25 +205,20 @@ class Diffusion:
             x = copy.deepcopy(self.vae).float().decode(z.to(self.device)).sample
         return (x.cpu() / 2 + 0.5).clamp(0, 1)
 
-    def size_words(self, height: int, width: int, count: int) -> Tensor:
+    def size_words(self, height: int, width: int, count: int, has_unwanted: bool) -> Tensor:
         """SDXL's numbers (Podell et al. 2023, section 2.2): the training picture's size, its crop, the size wanted.
 
-        (count, 6); the refiner takes an aesthetic score for the target's size: (count, 5), 2.5 for the unwanted.
+        (count, 6); the refiner takes an aesthetic score for the target's size: (count, 5), 2.5 for the unwanted, which
+        is the first row.
         """
         if self.unet.config.projection_class_embeddings_input_dim == 2560:
-            scores = [2.5] + [6.0] * (count - 1)
+            scores = [2.5 if has_unwanted and row == 0 else 6.0 for row in range(count)]
             return torch.tensor([[height, width, 0, 0, score] for score in scores])
         return torch.tensor([[height, width, 0, 0, height, width]] * count, dtype=torch.float32)
 
     @property
     def _shift(self) -> float:
         return getattr(self.vae.config, "shift_factor", None) or 0.0
-
-
-def _framed(tokens: list[int], tokenizer: Tokenizer) -> list[int]:
-    """77 tokens: begin, up to 75, end, and what pads."""
-    tokens = tokens[:75]
-    return [tokenizer.bos, *tokens, tokenizer.eos] + [tokenizer.pad] * (75 - len(tokens))
 
 
 def _placed(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

@@ -153,3 +153,17 @@ def classic_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     roots = ("embeddings.", "encoder.", "final_layer_norm.")
     named = {("text_model." + key if key.startswith(roots) else key): value for key, value in state.items()}
     return {key: value for key, value in named.items() if not key.endswith("position_ids")}
+
+
+def fresh(shape: TextShape, chance: torch.Generator) -> TextEncoder:
+    """An encoder that knows nothing yet, with CLIP's first values (Radford et al. 2021, as transformers draws them)."""
+    made, width = TextEncoder(shape), shape.hidden_size
+    inner = width**-0.5 * (2 * shape.num_hidden_layers) ** -0.5
+    spread = {"k_proj": inner, "v_proj": inner, "q_proj": inner, "out_proj": width**-0.5, "fc1": (2 * width) ** -0.5}
+    spread |= {"fc2": inner, "token_embedding": 0.02, "position_embedding": 0.02, "text_projection": width**-0.5}
+    for name, module in made.named_modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=spread[name.rpartition(".")[2]], generator=chance)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+    return made

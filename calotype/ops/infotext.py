@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 NEGATIVE = "Negative prompt:"
-_PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+_PAIR = re.compile(r'\s*(\w[\w \-/]{1,60}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 _SIZE = re.compile(r"(-?\d+)x(-?\d+)")
 _NOVEL = {
     "k_euler_ancestral": "Euler a",

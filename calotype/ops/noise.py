@@ -104,7 +104,7 @@ def slerp(one: Tensor, other: Tensor, share: float) -> Tensor:
     dot = (along[0] * along[1]).sum(1)
     if dot.mean() > 0.9995:
         return one * (1 - share) + other * share
-    angle = dot.acos()
+    angle = dot.clamp(-1 + 1e-6, 1 - 1e-6).acos()  # noise one pixel high is parallel or opposite
     parts = [torch.sin(angle * part) / torch.sin(angle) for part in (1 - share, share)]
     return parts[0].unsqueeze(1) * one + parts[1].unsqueeze(1) * other
 

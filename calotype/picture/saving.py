@@ -25,22 +25,25 @@ def save(
     quality: int = 95,
     strip_location: bool = False,
     record: str = "",
+    is_new: bool = False,
 ) -> tuple[str, ...]:
     """Writes the picture, with its metadata and the record; the same input gives the same bytes.
 
     The file is written beside its place and moved there when it is whole; nothing is left behind when that fails.
     `format` is one of tasks.FORMATS without auto. `quality`, 1 to 100, is for JPEG, WebP (100: lossless), AVIF and
-    HEIC; from 90 on, JPEG, AVIF and HEIC keep colour at full resolution.
+    HEIC; from 90 on, JPEG, AVIF and HEIC keep colour at full resolution. With `is_new` nothing is replaced, also not
+    what another program puts there at the same moment.
 
     Returns:
         Sentences about what the format could not keep.
     Raises:
         CalotypeError: too large for the format, a folder that cannot be written to, a full disk.
+        FileExistsError: with `is_new`, something lies there.
     """
     path = Path(path)
     known = formats.KNOWN[format]
     _check_size(picture, known, path)
-    with Arriving(path) as file:
+    with Arriving(path, is_new) as file:
         ready, notes = fitted(picture, known, quality, strip_location, record)
         _WRITERS[format](ready, file)
     return notes
@@ -75,16 +78,20 @@ def _check_size(picture: Picture, known: Format, path: Path) -> None:
 class Arriving:
     """A file beside `path` that takes its place when the block ends well, and vanishes otherwise, also on Ctrl-C."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, is_new: bool = False):
+        self.path, self._is_new = path, is_new
         self.part = path.parent / f".calotype-{secrets.token_hex(6)}.part"
         self.file: BinaryIO | None = None
 
     def __enter__(self) -> BinaryIO:
         try:
+            if self._is_new and os.path.lexists(self.path):
+                raise FileExistsError(self.path)
             if self.path.is_dir():
                 raise CalotypeError(f"{self.path} is a folder; give the name of a file")
             self.file = open(self.part, "xb")
+        except FileExistsError:
+            raise
         except OSError as fault:
             raise self._sentence(fault) from fault
         return self.file
@@ -93,6 +100,8 @@ class Arriving:
         try:
             if kind is None:
                 self._finish()
+        except FileExistsError:
+            raise
         except OSError as own:
             raise self._sentence(own) from own
         finally:
@@ -104,7 +113,10 @@ class Arriving:
         self.file.flush()
         os.fsync(self.file.fileno())
         self.file.close()
-        os.replace(self.part, self.path)
+        if self._is_new:
+            _linked(self.part, self.path)
+        else:
+            os.replace(self.part, self.path)
 
     def _clear(self) -> None:
         with contextlib.suppress(OSError):  # what could not be flushed is thrown away anyway
@@ -120,6 +132,17 @@ class Arriving:
         if fault.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             return CalotypeError(f"{self.path} cannot be written: folder {folder} is closed to you; choose another one")
         return CalotypeError(f"{self.path} cannot be written: {fault.strerror or fault}; choose another name or folder")
+
+
+def _linked(part: Path, path: Path) -> None:
+    """Gives the file its name, which nothing may have: FileExistsError. Only a link does that in one act."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links, such as FAT
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+        os.replace(part, path)
 
 
 def _pillow(ready: Ready):

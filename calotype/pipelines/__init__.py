@@ -9,6 +9,12 @@ _PLACES = {
     "upscale": "upscale",
     "imagine": "imagine",
     "train_lora": "train_lora",
+    "train_diffusion": "train_diffusion",
+    "caption": "caption",
+    **dict.fromkeys(("merge_lora", "resize_lora", "extract_lora", "convert_lora"), "lora"),
+    "train_gan": "train_gan",
+    "train_upscaler": "train_upscaler",
+    "train_restorer": "train_restorer",
 }  # kind: module and function
 
 

@@ -1,29 +1,12 @@
-"""The words and the looks of the report: HTML in one file, nothing fetched, every text escaped."""
+"""The words and the looks of the report; the paper is that of all our pages."""
 
-import base64
-import hashlib
 from collections.abc import Iterable
 from html import escape
 
-GENERATOR = '<meta name="generator" content="Calotype'
+from calotype import paper
+from calotype.paper import data_uri
 
-STYLE = """
-:root { color-scheme: light dark; --paper: #faf9f6; --card: #ffffff; --ink: #2b2723; --soft: #766d63; --line: #e4dfd7;
-  --accent: #8a5a2b; --bad: #9b2c1f; }
-@media (prefers-color-scheme: dark) { :root { --paper: #191715; --card: #22201d; --ink: #ece6de; --soft: #a59b8f;
-  --line: #3a3631; --accent: #d9a66c; --bad: #ef9484; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink); overflow-wrap: anywhere;
-  font: 17px/1.6 Charter, "Iowan Old Style", Georgia, "Noto Serif", "Noto Serif CJK SC", serif; }
-main, header, footer { max-width: 1040px; margin: 0 auto; padding: 0 24px; }
-header { padding-top: 72px; padding-bottom: 24px; }
-h1 { font-size: 40px; line-height: 1.15; font-weight: 500; margin: 0 0 10px; letter-spacing: -0.01em; }
-h2 { font-size: 24px; line-height: 1.3; font-weight: 500; margin: 0; }
-h3 { font-size: 18px; font-weight: 600; margin: 36px 0 12px; }
-p { margin: 0 0 8px; } .soft, footer { color: var(--soft); font-size: 15px; }
-article { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 32px;
-  margin: 0 0 40px; }
-.pair { position: relative; margin: 20px auto 0; width: fit-content; max-width: 100%; line-height: 0; }
+STYLE = """.pair { position: relative; margin: 20px auto 0; width: fit-content; max-width: 100%; line-height: 0; }
 .pair img { display: block; max-width: 100%; max-height: 82vh; width: auto; height: auto; border-radius: 4px; }
 .pair .after img { clip-path: inset(0 0 0 var(--cut, 50%)); }
 .pair figure { margin: 0; } .pair .after { position: absolute; inset: 0; }
@@ -48,19 +31,11 @@ article { background: var(--card); border: 1px solid var(--line); border-radius:
 .faces p { font-size: 15px; line-height: 1.45; margin: 0; }
 .number { display: inline-block; min-width: 24px; padding: 0 7px; margin-right: 6px; border-radius: 12px;
   background: var(--accent); color: var(--card); font: 600 14px/24px sans-serif; text-align: center; }
-ul.notes { padding-left: 20px; margin: 20px 0 0; } details { margin-top: 24px; }
-summary { cursor: pointer; color: var(--accent); }
-dl { display: grid; grid-template-columns: minmax(110px, 170px) 1fr; gap: 2px 16px; font-size: 15px; margin: 12px 0 0; }
-dt { color: var(--soft); } dd { margin: 0; }
-.failed { border-color: var(--bad); } .failed h2 { color: var(--bad); }
-footer { padding-bottom: 72px; }
-@media (max-width: 700px) { .people { grid-template-columns: 1fr; } article { padding: 20px; }
-  header { padding-top: 36px; } }
-@media print { body { background: none; font-size: 11pt; } header { padding-top: 0; }
-  article { border: 0; padding: 0; margin-bottom: 28pt; background: none; } h2, h3 { break-after: avoid; }
+@media (max-width: 700px) { .people { grid-template-columns: 1fr; } }
+@media print {
   .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 8pt; width: 100%; break-inside: avoid; }
   .pair .after { position: relative; } .pair .after img { clip-path: none; } .pair img { max-height: 16cm; }
-  .pair .bar, .pair input, details:not([open]) { display: none; } .faces li { break-inside: avoid; }
+  .pair .bar, .pair input { display: none; } .faces li { break-inside: avoid; }
   .faces { grid-template-columns: repeat(auto-fill, minmax(170px, 1fr)); } }
 """
 
@@ -76,43 +51,12 @@ for (const pair of document.querySelectorAll(".pair")) {
 
 def head(title: str, lead: str, version: str) -> str:
     """Everything before the first picture."""
-    policy = f"default-src 'none'; img-src data:; style-src '{_hash(STYLE)}'; script-src '{_hash(SCRIPT)}'"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-{GENERATOR} {escape(version)}">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<title>{escape(title)}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<header>
-<h1>{escape(title)}</h1>
-<p class="soft">{escape(lead)}</p>
-</header>
-<main>
-"""
+    return paper.head(title, lead, version, STYLE, SCRIPT)
 
 
 def foot(version: str) -> str:
     """Everything after the last picture."""
-    return f"""</main>
-<footer>Made by Calotype {escape(version)}. The page is complete in itself: keep it, send it, print it.</footer>
-<script>{SCRIPT}</script>
-</body>
-</html>
-"""
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def data_uri(jpeg: bytes) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+    return paper.foot(version, SCRIPT)
 
 
 def picture(name: str, lead: str, pair: str, faces: str, notes: Iterable[str], details: str) -> str:
@@ -156,11 +100,6 @@ def face(number: int, before: bytes, after: bytes, lines: Iterable[str]) -> str:
     return f"""<li><div class="two"><img src="{data_uri(before)}" alt="face {number}, before">\
 <img src="{data_uri(after)}" alt="face {number}, after"></div>
 <p><span class="number">{number}</span>{told}</p></li>"""
-
-
-def details(rows: Iterable[tuple[str, str]]) -> str:
-    inside = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
-    return f"<details><summary>How it was made</summary><dl>{inside}</dl></details>"
 
 
 def failure(name: str, cause: str) -> str:

@@ -10,7 +10,7 @@ from typing import IO
 
 from PIL import Image, ImageDraw, ImageFont
 
-from calotype import __version__
+from calotype import __version__, paper
 from calotype.album import readable
 from calotype.album.compare import Window, shown
 from calotype.album.sidecar import whole_file
@@ -72,7 +72,7 @@ class Sheet:
         faces = _people(before, after, record) if record.faces else ""
         notes = [readable(note) for note in record.said]
         lead = _lead(target, before, after, seconds)
-        self._put(page.picture(name, lead, pair, faces, notes, page.details(_rows(record))))
+        self._put(page.picture(name, lead, pair, faces, notes, paper.details(_rows(record))))
 
     def _put(self, html: str) -> None:
         self._body.write(html.encode("utf-8", "backslashreplace"))
@@ -97,7 +97,7 @@ def _check_place(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("rb") as file:
-            if page.GENERATOR.encode() in file.read(2048):
+            if paper.GENERATOR.encode() in file.read(2048):
                 return
     except FileNotFoundError:
         return

@@ -7,18 +7,30 @@ from typing import Any
 
 from calotype.errors import CalotypeError
 from calotype.options import nearest, read
+from calotype.tasks.adapters import ConvertLora, ExtractLora, MergeLora, Outcome, ResizeLora
+from calotype.tasks.captions import Caption
+from calotype.tasks.diffusion import TrainDiffusion
 from calotype.tasks.drawing import Hires, Imagine, Sampling, Start, read_margins, read_size
-from calotype.tasks.events import Drawing, Progress, Said
+from calotype.tasks.enhancing import TrainRestorer, TrainUpscaler
+from calotype.tasks.events import Drawing, Learning, Progress, Said
 from calotype.tasks.pictures import FORMATS, Restore, Saving, Strengths, Tiling, Upscale, chosen_faces
 from calotype.tasks.training import TrainLora
+from calotype.tasks.training_gan import TrainGan
 
 __all__ = [
     "FORMATS",
     "TASKS",
+    "Caption",
+    "ConvertLora",
     "Drawing",
+    "ExtractLora",
     "Hires",
     "Imagine",
+    "Learning",
+    "MergeLora",
+    "Outcome",
     "Progress",
+    "ResizeLora",
     "Restore",
     "Said",
     "Sampling",
@@ -26,7 +38,11 @@ __all__ = [
     "Start",
     "Strengths",
     "Tiling",
+    "TrainDiffusion",
+    "TrainGan",
     "TrainLora",
+    "TrainRestorer",
+    "TrainUpscaler",
     "Upscale",
     "chosen_faces",
     "kind_of",
@@ -36,7 +52,21 @@ __all__ = [
     "read_task",
 ]
 
-TASKS: dict[str, type] = {"restore": Restore, "upscale": Upscale, "imagine": Imagine, "train_lora": TrainLora}
+TASKS: dict[str, type] = {
+    "restore": Restore,
+    "upscale": Upscale,
+    "imagine": Imagine,
+    "train_lora": TrainLora,
+    "train_diffusion": TrainDiffusion,
+    "caption": Caption,
+    "merge_lora": MergeLora,
+    "resize_lora": ResizeLora,
+    "extract_lora": ExtractLora,
+    "convert_lora": ConvertLora,
+    "train_gan": TrainGan,
+    "train_upscaler": TrainUpscaler,
+    "train_restorer": TrainRestorer,
+}
 
 
 def read_task(kind: str, data: Mapping[str, Any]) -> Any:

@@ -71,9 +71,13 @@ class Imagine(Sampling, Start, Hires):
     batch: int = option(0, "how many are computed together; 0 chooses by memory", least=0, most=64)
     grid: bool = option(False, "one more picture that shows all")
     matrix: bool = option(False, "every combination of the parts of 'a|b|c'")
+    truncation: float = option(
+        1.0, "of a forger (GAN): how far from its average; .7 is likelier and less varied", least=0, most=2
+    )
+    interpolate: bool = option(False, "of a forger: a film that walks from picture to picture, as GIF and MP4")
     x: str = option("", "draw a sheet over an option, such as steps=10,20,30 or 'guidance=1-9 (+2)'")
     y: str = option("", "the sheet's other axis")
-    place: int = 0  # of the one picture in a batch that is made again: the bits of float32 depend on it
+    place: int = -1  # of the one picture in a batch that is made again: the bits of float32 depend on it
 
     def __post_init__(self) -> None:
         read_size(self.size, "--size")
@@ -86,10 +90,18 @@ class Imagine(Sampling, Start, Hires):
             raise CalotypeError(
                 f"--{'mask' if self.mask else 'outpaint'} needs the picture that it belongs to; give --init"
             )
-        if self.hires > 1 and self.init is not None:
+        if 0 < self.hires < 1:
+            raise CalotypeError(f"--hires is how many times larger, 1 at least, such as 1.5; not {self.hires:g}")
+        if self.place >= max(self.batch, 1):
+            raise CalotypeError(f"the place {self.place} is not within a batch of {self.batch}")
+        if self.has_second_pass and self.init is not None:
             raise CalotypeError("--hires draws from words alone; for a second pass over a picture, give it with --init")
         if self.mask and self.outpaint:
             raise CalotypeError("--mask and --outpaint don't go together; do one after the other")
+
+    @property
+    def has_second_pass(self) -> bool:
+        return self.hires >= 1
 
 
 def read_size(text: str, flag: str) -> tuple[int, int] | None:

@@ -23,6 +23,15 @@ class Drawing(Progress):
 
 
 @dataclass(frozen=True)
+class Learning(Progress):
+    """Progress of a training run, after a step."""
+
+    loss: float | None = None  # the mean of the last steps; None where it is no number
+    rate: float | None = None  # the highest of the learning rates
+    memory: int | None = None  # bytes in use, of the device that computes
+
+
+@dataclass(frozen=True)
 class Said:
     """A sentence for the person about the picture in hand."""
 

@@ -1,15 +1,25 @@
 """Learning from photos. Names and defaults are those of kohya's sd-scripts and lora-scripts, which people know."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from calotype.errors import CalotypeError
-from calotype.options import option
+from calotype.options import checked, nearest, option
+from calotype.sampling import sampler_named
 
 SCHEDULERS = (
     *("linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"),
-    *("inverse_sqrt", "cosine_with_min_lr", "warmup_stable_decay"),
+    *("inverse_sqrt", "cosine_with_min_lr", "warmup_stable_decay", "piecewise_constant", "adafactor"),
 )
+MODULES = ("networks.lora", "lycoris.kohya", "lycoris.locon")
+ALGORITHMS = ("lora", "locon", "loha", "lokr")
+LOSSES = ("l2", "l1", "huber", "smooth_l1")
+SAMPLERS_OF_KOHYA = {
+    **{"pndm": "PLMS", "euler_a": "Euler a", "k_dpm_2_a": "DPM2 a", "dpm_2": "DPM2", "dpm_2_a": "DPM2 a"},
+    **{"dpmsolver": "DPM++ 2M", "dpmsolver++": "DPM++ 2M", "dpmsingle": "DPM++ SDE"},  # what comes nearest
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,12 +27,19 @@ class Photos:
     """What is learnt from."""
 
     photos: Path = option(help="folder with photos, or with N_name folders of them", is_path=True)
-    regular: Path | None = option(None, "folder of regularisation pictures (reg_data_dir)", is_path=True)
+    regular: Path | None = option(None, "folder of regularisation pictures", is_path=True, also=("reg-data-dir",))
     prior_loss_weight: float = option(1.0, "how much regularisation pictures count", least=0, most=100)
     caption_extension: str = option(".txt", "ending of caption files")
     shuffle_caption: bool = option(False, "shuffle the tags of a caption at each step")
     keep_tokens: int = option(0, "tags at the beginning that are not shuffled or dropped", least=0, most=1000)
+    keep_tokens_separator: str = option("", "what parts the tags to keep from the others, such as |||")
+    caption_separator: str = option(",", "what parts tags")
+    secondary_separator: str = option("", "what parts tags that stay together; a comma takes its place at the end")
+    caption_prefix: str = option("", "words before every caption")
+    caption_suffix: str = option("", "words behind every caption")
+    enable_wildcard: bool = option(False, "captions of several lines, of which one is taken, and {this|or that}")
     caption_dropout_rate: float = option(0.0, "how often a picture goes without caption", least=0, most=1)
+    caption_dropout_every_n_epochs: int = option(0, "no captions in every n-th epoch; 0: never", least=0, most=100_000)
     caption_tag_dropout_rate: float = option(0.0, "how often a tag is left out", least=0, most=1)
     resolution: str = option("", "WxH or one number; the model's own where not given")
     enable_bucket: bool = option(True, "train on each photo's own shape, not on squares alone")
@@ -31,7 +48,9 @@ class Photos:
     bucket_reso_steps: int = option(64, "sides of buckets are multiples of this", least=8, most=512)
     bucket_no_upscale: bool = option(False, "never enlarge a photo")
     flip_aug: bool = option(False, "show every photo mirrored, half of the time")
+    color_aug: bool = option(False, "change hue or gamma a little, in a third of the steps")
     random_crop: bool = option(False, "crop anywhere, not in the middle")
+    cache_latents_to_disk: bool = option(False, "keep photos as latents in Calotype's own folder, for the next run")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +61,16 @@ class Network:
     network_alpha: float = option(0.0, "its alpha; 0 takes the rank", least=0, most=1024)
     conv_dim: int = option(0, "rank for 3x3 convolutions too (LoCon); 0: none", least=0, most=1024)
     conv_alpha: float = option(0.0, "alpha of these; 0 takes their rank", least=0, most=1024)
-    network_dropout: float = option(0.0, "dropout within the LoRA", least=0, most=0.99)
+    network_module: str = option("networks.lora", "the trainer whose layers it has", choices=MODULES)
+    algo: str = option("lora", "what a layer is made of; locon is lora, also for convolutions", choices=ALGORITHMS)
+    factor: int = option(-1, "of LoKr: the smaller side of what it multiplies; -1: near the root", least=-1, most=4096)
+    network_args: str = option("", "such as conv_dim=4 conv_alpha=1 algo=loha dropout=0.1, as sd-scripts has them")
+    network_dropout: float = option(0.0, "how often a number within a layer is left out", least=0, most=0.99)
+    rank_dropout: float = option(0.0, "how often a rank of a layer is left out", least=0, most=0.99)
+    module_dropout: float = option(0.0, "how often a layer is left out", least=0, most=0.99)
+    scale_weight_norms: float = option(0.0, "longest change of a layer (1 is usual); 0: any", least=0, most=1e6)
     network_weights: Path | None = option(None, "LoRA file to go on from", is_path=True)
+    dim_from_weights: bool = option(False, "layers, ranks and alphas as in network_weights")
     network_train_unet_only: bool = option(False, "leave the text encoder as it is")
     network_train_text_encoder_only: bool = option(False, "train the text encoder alone")
 
@@ -63,14 +90,41 @@ class Schedule:
     lr_warmup_steps: str = option("0", "steps in which it rises; a share such as 0.05, or 5%")
     lr_scheduler_num_cycles: int = option(1, "restarts of the cosine", least=1, most=1000)
     lr_scheduler_power: float = option(1.0, "of the polynomial", least=0, most=100)
+    lr_scheduler_min_lr_ratio: float | None = option(
+        None, "where cosine_with_min_lr and warmup_stable_decay end, as a share of the rate", least=0, most=1
+    )
+    lr_scheduler_timescale: int = option(0, "of inverse_sqrt; 0: as long as the warm-up", least=0, most=10_000_000)
+    lr_decay_steps: str = option("20%", "steps in which warmup_stable_decay falls; a share such as 0.2, or 20%")
+    lr_scheduler_args: str = option("", "of piecewise_constant, such as step_rules=1:100,0.1:200,0.01")
     optimizer_type: str = option("AdamW", "AdamW, AdamW8bit, Lion, Prodigy, DAdaptation, AdaFactor, or module.Class")
     optimizer_args: str = option("", "its arguments, such as weight_decay=0.1 betas=(0.9,0.99)")
     max_grad_norm: float = option(1.0, "longest gradient; 0: any", least=0, most=1e6)
     min_snr_gamma: float = option(0.0, "weigh steps by signal (5 is usual); 0: not", least=0, most=1000)
+    scale_v_pred_loss_like_noise_pred: bool = option(False, "weigh steps of a v model as those of an epsilon one")
+    v_pred_like_loss: float = option(0.0, "add the loss so often as a v model would weigh it", least=0, most=100)
+    debiased_estimation_loss: bool = option(False, "weigh steps by the root of the signal (Yu et al. 2023)")
+    loss_type: str = option("l2", "how a difference counts", choices=LOSSES)
+    huber_schedule: str = option("snr", "how huber_c changes", choices=("constant", "exponential", "snr"))
+    huber_c: float = option(0.1, "where huber and smooth_l1 turn from squares to lengths", least=1e-6, most=1e3)
+    huber_scale: float = option(1.0, "of huber_c, constant and exponential", least=1e-6, most=1e6)
+    min_timestep: int = option(0, "least noisy time that is trained", least=0, most=999)
+    max_timestep: int = option(1000, "noisiest time that is trained, not counted itself", least=1, most=1000)
     noise_offset: float = option(0.0, "brighter and darker noise (0.05 is usual)", least=0, most=1)
+    noise_offset_random_strength: bool = option(False, "anything up to noise_offset, at each step")
+    adaptive_noise_scale: float = option(0.0, "add the latents' mean so often to noise_offset", least=-10, most=10)
+    multires_noise_iterations: int = option(0, "coarser noises that are added (6 to 10 are usual)", least=0, most=20)
+    multires_noise_discount: float = option(0.3, "how much each of them counts, of the one before", least=0, most=1)
+    ip_noise_gamma: float = option(0.0, "more noise in the picture than is asked for (0.1 is usual)", least=0, most=1)
+    ip_noise_gamma_random_strength: bool = option(False, "anything up to ip_noise_gamma, at each step")
+    zero_terminal_snr: bool = option(False, "the noisiest step is noise alone")
     seed: int = option(1337, "the same seed learns the same", least=0, most=2**63 - 1)
     mixed_precision: str = option("auto", "number format of the network", choices=("auto", "no", "bf16", "fp16"))
+    full_fp16: bool = option(False, "the LoRA's own numbers in fp16 too; with --mixed-precision fp16")
+    full_bf16: bool = option(False, "the LoRA's own numbers in bf16 too; with --mixed-precision bf16")
     gradient_checkpointing: bool = option(False, "less memory, more time")
+    stop_text_encoder_training: int = option(
+        0, "step from which the text encoder stays as it is; -1: from the first; 0: never", least=-1, most=10_000_000
+    )
     max_token_length: int = option(225, "longest caption in tokens: 75, 150 or 225", least=75, most=225)
     clip_skip: int = option(0, "layer of the text encoder from the end; 0: the model's own", least=0, most=12)
 
@@ -83,15 +137,87 @@ class Saved:
     output_name: str = option("lora", "name of the LoRA")
     save_every_n_epochs: int = option(0, "keep a file every so many epochs; 0: the last alone", least=0, most=100_000)
     save_last_n_epochs: int = option(0, "of these keep the last so many; 0: all", least=0, most=100_000)
+    save_every_n_steps: int = option(0, "keep a file every so many steps; 0: none", least=0, most=10_000_000)
+    save_last_n_steps: int = option(0, "of these keep those of the last so many steps; 0: all", least=0, most=10**7)
+    save_n_epoch_ratio: int = option(0, "keep so many files, by epochs; 0: as the others say", least=0, most=100_000)
+    save_model_as: str = option("safetensors", "kind of file", choices=("safetensors", "pt", "ckpt"))
     save_precision: str = option("fp16", "number format of the file", choices=("float", "fp16", "bf16"))
     save_state_every: int = option(50, "steps after which all that is needed to go on is saved", least=1, most=10**6)
+    resume: Path | None = option(None, "state to go on from, or the folder it lies in", is_path=True)
+    no_metadata: bool = option(False, "write no settings and captions into the file")
+    training_comment: str = option("", "a sentence for the file's metadata")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainLora(Photos, Network, Schedule, Saved):
-    """Learn a face, a thing or a style from photos, as a LoRA."""
+class Accepted:
+    """What sd-scripts asks for and Calotype does anyway, or never: taken, so that a command need not be changed."""
 
-    model: str = option("emoji", "name in the catalog, a checkpoint file, or a diffusers folder")
+    xformers: bool = option(False, "accepted: attention is always the fused one")
+    sdpa: bool = option(False, "accepted: attention is always the fused one")
+    mem_eff_attn: bool = option(False, "accepted: attention is always the fused one")
+    cache_latents: bool = option(False, "accepted: photos are kept as latents wherever they stay the same")
+    save_state: bool = option(False, "accepted: states are always saved")
+    lowram: bool = option(False, "accepted")
+    persistent_data_loader_workers: bool = option(False, "accepted: there are none to keep")
+    max_data_loader_n_workers: int = option(0, "accepted: there are none", least=0, most=1024)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logged:
+    """TensorBoard's files, which any training run can write."""
+
+    logging_dir: Path | None = option(None, "folder for TensorBoard's files", is_path=True)
+    log_prefix: str = option("", "beginning of the name of a run's folder there")
+    log_with: str = option(
+        "auto", "auto: TensorBoard's files where there is a --logging-dir", choices=("auto", "tensorboard", "none")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched(Logged):
+    """What is seen of a run while it goes on, and after."""
+
+    sample_every_n_epochs: int = option(
+        0,
+        "draw sample pictures every so many epochs; 0: none, or at each where there are --sample-prompts",
+        least=0,
+        most=100_000,
+    )
+    sample_every_n_steps: int = option(0, "draw them every so many steps; 0: not by steps", least=0, most=10_000_000)
+    sample_prompts: str = option(
+        "",
+        "file with a prompt a line (--n --w --h --d --l --s --ss as in sd-scripts), or prompts with ; between; "
+        "captions of the photos where not given",
+        is_path=True,
+    )
+    sample_sampler: str = option("auto", "sampler of these, by A1111's or sd-scripts' name; auto: the model's own")
+    sample_at_first: bool = option(True, "draw them before the first step too")
+    validation_split: float = option(0.0, "share of the photos held back, to measure what is learnt", least=0, most=0.9)
+    validation_seed: int | None = option(None, "chooses them; --seed where not given", least=0, most=2**63 - 1)
+    validate_every_n_epochs: int = option(1, "measure every so many epochs", least=1, most=100_000)
+
+    @property
+    def samples_after(self) -> tuple[int, int]:
+        """Epochs and steps after which samples are drawn; 0: not by these. (0, 0): never."""
+        epochs, steps = self.sample_every_n_epochs, self.sample_every_n_steps
+        return (1, 0) if self.sample_prompts and not (epochs or steps) else (epochs, steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainLora(Accepted, Photos, Network, Schedule, Watched, Saved):
+    """Learn a face, a thing or a style from photos, as a LoRA.
+
+    `network_args` are spread over the options of their own names.
+    """
+
+    model: str = option(
+        "emoji",
+        "name in the catalog, a checkpoint file, or a diffusers folder",
+        also=("pretrained-model-name-or-path",),
+    )
+    vae: str = option("", "another VAE: name or file")
+    v2: bool = option(False, "the model is of SD 2.x (found out anyway)")
+    v_parameterization: bool = option(False, "the model answers with v (found out, where its file says so)")
     dry_run: bool = option(False, "tell what would be done, and do nothing")
 
     def __post_init__(self) -> None:
@@ -104,10 +230,36 @@ class TrainLora(Photos, Network, Schedule, Saved):
         if self.bucket_reso_steps % 8:
             raise CalotypeError(f"--bucket-reso-steps is a multiple of 8, not {self.bucket_reso_steps}")
         warmup(self.lr_warmup_steps, 100)
+        warmup(self.lr_decay_steps, 100, "--lr-decay-steps")
+        if self.sample_sampler != "auto":
+            sampler_known(self.sample_sampler)
+        check_prefix(self.log_prefix)
+        if self.lr_scheduler == "piecewise_constant":
+            step_rules(self.lr_scheduler_args)
+        if self.lr_scheduler == "adafactor" and self.optimizer_type.lower() != "adafactor":
+            raise CalotypeError("--lr-scheduler adafactor goes with --optimizer-type AdaFactor alone")
+        for name, format in (("full_fp16", "fp16"), ("full_bf16", "bf16")):
+            if getattr(self, name) and self.mixed_precision != format:
+                raise CalotypeError(f"--{name.replace('_', '-')} needs --mixed-precision {format}")
+        if self.dim_from_weights and (self.network_weights is None or self.algo not in ("lora", "locon")):
+            raise CalotypeError("--dim-from-weights needs the LoRA that --network-weights names")
+        if self.adaptive_noise_scale and not self.noise_offset:
+            raise CalotypeError("--adaptive-noise-scale needs --noise-offset")
+        if self.min_timestep >= self.max_timestep:
+            raise CalotypeError("--min-timestep is below --max-timestep")
+        for name, value in network_arguments(self.network_args, self.network_module).items():
+            object.__setattr__(self, name, value)
 
     @property
     def alpha(self) -> float:
         return self.network_alpha or float(self.network_dim)
+
+    @property
+    def convolutions(self) -> tuple[int, float]:
+        """Rank and alpha of 3x3 convolutions; LyCORIS trains them as all else where it is not told."""
+        if self.network_module != MODULES[0] and not self.conv_dim:
+            return self.network_dim, self.conv_alpha or self.alpha
+        return self.conv_dim, self.conv_alpha or float(self.conv_dim)
 
     @property
     def rates(self) -> tuple[float, float]:
@@ -120,12 +272,60 @@ class TrainLora(Photos, Network, Schedule, Saved):
         )
 
 
-def warmup(text: str, steps: int) -> int:
+def sampler_known(name: str) -> str:
+    """A sampler by A1111's name, from that or from sd-scripts' name for it. Raises CalotypeError for an unknown one."""
+    known = SAMPLERS_OF_KOHYA.get(name.lower(), name)
+    sampler_named(known)
+    return known
+
+
+NETWORK_ARGS = {name: name for name in ("conv_dim", "conv_alpha", "algo", "factor", "rank_dropout", "module_dropout")}
+NETWORK_ARGS |= {"dropout": "network_dropout"}
+
+
+def network_arguments(text: str, module: str = MODULES[0]) -> dict[str, Any]:
+    """Options that network_args such as "conv_dim=4 algo=loha" stand for. Raises CalotypeError for unknown ones."""
+    found: dict[str, Any] = {}
+    for word in text.split():
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise CalotypeError(f"--network-args is such as conv_dim=4 conv_alpha=1, not {word!r}")
+        if key in NETWORK_ARGS:
+            name = NETWORK_ARGS[key]
+            found[name] = checked(TrainLora, name, value if value not in ("", "None") else 0)
+        elif value.lower() not in ("", "false", "none", "0") and word != "preset=full":
+            raise CalotypeError(f"--network-args knows no {word}{nearest(key, NETWORK_ARGS)}")
+    if found.get("conv_dim") and module == MODULES[0]:
+        found.setdefault("conv_alpha", 1.0)  # sd-scripts' default, where LyCORIS takes network_alpha
+    elif found.get("conv_dim"):
+        found.setdefault("conv_alpha", 0.0)
+    return found
+
+
+def step_rules(text: str) -> list[tuple[float, float]]:
+    """(step, factor) of "step_rules=1:100,0.1:200,0.01": each factor, and the step before which it holds."""
+    try:
+        name, rules = text.strip().split("=", 1)
+        parts = [part.split(":") for part in rules.strip("\"'").split(",")]
+        found = [(float(part[1]) if len(part) == 2 else math.inf, float(part[0])) for part in parts]
+        if name != "step_rules" or found[-1][0] != math.inf or found != sorted(found):
+            raise ValueError
+        return found
+    except (ValueError, IndexError):
+        raise CalotypeError(f"--lr-scheduler-args is such as step_rules=1:100,0.1:200,0.01, not {text!r}") from None
+
+
+def check_prefix(prefix: str) -> None:
+    if "/" in prefix or "\\" in prefix:
+        raise CalotypeError(f"--log-prefix is the beginning of a name, not a path: {prefix!r}")
+
+
+def warmup(text: str, steps: int, flag: str = "--lr-warmup-steps") -> int:
     """Steps of "100", "0.05" or "5%" of all steps. Raises CalotypeError for anything else."""
     try:
         share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
         if not 0 <= share < 1e7:
             raise ValueError
     except ValueError:
-        raise CalotypeError(f"--lr-warmup-steps is such as 100, 0.05 or 5%, not {text!r}") from None
+        raise CalotypeError(f"{flag} is such as 100, 0.05 or 5%, not {text!r}") from None
     return round(share * steps) if share < 1 or text.endswith("%") else int(share)

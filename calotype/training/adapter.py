@@ -1,17 +1,17 @@
-"""LoRA layers beside frozen ones (Hu et al. 2021), and LoCon's for convolutions, as sd-scripts trains them.
+"""The layers of a model that are trained beside the frozen ones, chosen and named as sd-scripts does.
 
-They hang on the layers as hooks: no module is replaced, every name stays, and taking them off leaves nothing behind.
+They hang on the layers as hooks: no module is replaced, and every name stays.
 """
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from calotype.checkpoints.lora.naming import kohyas
 from calotype.errors import CalotypeError
+from calotype.training.detours import KINDS, Detour, Dropouts, Lokr
 from calotype.training.kohya import key_of
 
 BLOCKS = ("resnets", "downsamplers", "upsamplers")  # where convolutions are trained too, if they are
@@ -19,85 +19,98 @@ BLOCKS = ("resnets", "downsamplers", "upsamplers")  # where convolutions are tra
 
 @dataclass(frozen=True)
 class Ranks:
-    """Rank and alpha of the layers, and of 3x3 convolutions (0: not trained)."""
+    """What a layer gets: kind, rank and alpha, and those of 3x3 convolutions (rank 0: not trained)."""
 
     dim: int
     alpha: float
     conv_dim: int = 0
     conv_alpha: float = 0.0
-    dropout: float = 0.0
-
-
-class Lora(nn.Module):
-    """The detour of one layer: scale * up(down(x)); zero at first. Kept in float32, computed in the input's format."""
-
-    def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int, alpha: float, dropout: float, seed: int):
-        super().__init__()
-        self.scale, self.alpha, self.dropout = alpha / rank, alpha, dropout
-        shape = tuple(layer.weight.shape)
-        self.down = nn.Parameter(torch.empty(rank, *shape[1:]))
-        self.up = nn.Parameter(torch.zeros(shape[0], rank, *[1] * (len(shape) - 2)))
-        generator = torch.Generator().manual_seed(seed)
-        bound = 1 / math.sqrt(self.down[0].numel())  # Kaiming's with a = sqrt(5)
-        with torch.no_grad():
-            self.down.uniform_(-bound, bound, generator=generator)
-        self._conv = None if len(shape) == 2 else (layer.stride, layer.padding, layer.dilation)
-
-    def forward(self, x: Tensor) -> Tensor:
-        down, up = self.down.to(x.dtype), self.up.to(x.dtype)
-        y = F.linear(x, down) if self._conv is None else F.conv2d(x, down, None, *self._conv)
-        if self.dropout and self.training:
-            y = F.dropout(y, self.dropout)
-        return self.scale * (F.linear(y, up) if self._conv is None else F.conv2d(y, up))
+    dropouts: Dropouts = field(default_factory=Dropouts)
+    kind: str = "lora"  # a key of detours.KINDS
+    factor: int = -1  # of LoKr
 
 
 class Adapters:
-    """All LoRA layers of a model, by kohya's names."""
+    """All trained layers of a model, by kohya's names."""
 
-    def __init__(self) -> None:
-        self.layers: dict[str, Lora] = {}
-        self._hooks: list = []
+    def __init__(self, is_xl: bool = False) -> None:
+        """With `is_xl` the U-Net's layers are called as the original's: sd-scripts trains SDXL on that."""
+        self.layers: dict[str, Detour] = {}
+        self._is_xl = is_xl
 
     def hang(
-        self, part: str, network: nn.Module, chosen: Iterator[tuple[str, nn.Module, int, float]], ranks: Ranks
+        self,
+        part: str,
+        chosen: Iterator[tuple[str, nn.Module, int, float]],
+        ranks: Ranks,
+        known: Mapping[str, tuple[int, float]] | None = None,
     ) -> None:
-        """Adds a LoRA to each chosen layer: name, layer, rank, alpha."""
+        """Adds a detour to each chosen layer: name, layer, rank, alpha; or to those of `known`, as it has them."""
+        kind = KINDS[ranks.kind]
+        if kind is Lokr:
+            kind = type("Lokr", (Lokr,), {"factor": ranks.factor})
         for name, layer, rank, alpha in chosen:
-            key = key_of(part, name)
-            lora = Lora(layer, min(rank, *layer.weight.shape[:2]), alpha, ranks.dropout, seed=len(self.layers))
-            self.layers[key] = lora
-            self._hooks.append(layer.register_forward_hook(_detour(lora)))
+            key = kohyas("unet", name.replace(".", "_"), True) if self._is_xl and part == "unet" else key_of(part, name)
+            if known is not None:
+                if key not in known:
+                    continue
+                rank, alpha = known[key]
+            least = min(rank, *layer.weight.shape[:2])
+            made = kind(layer, least, alpha, ranks.dropouts, seed=len(self.layers))
+            self.layers[key] = made
+            layer.register_forward_hook(_detour(made))
 
     def parameters(self, is_unet: bool) -> list[nn.Parameter]:
-        return [p for key, lora in self.layers.items() if ("_unet_" in key) == is_unet for p in lora.parameters()]
+        return [p for layer in self._part(is_unet) for p in layer.parameters()]
 
-    def take_off(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks.clear()
+    def train(self, is_unet: bool, is_on: bool = True) -> None:
+        """Whether a part's layers learn, or only answer: without dropout, and without gradients."""
+        for layer in self._part(is_unet):
+            layer.train(is_on).requires_grad_(is_on)
+
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        for layer in self.layers.values():
+            layer.to(device, dtype)
+
+    def shorten(self, longest: float) -> None:
+        """Brings the change of every layer that learns to `longest` at most."""
+        for layer in self.layers.values():
+            if layer.training:  # the others must stay as they are, to the bit
+                layer.shorten(longest)
+
+    def _part(self, is_unet: bool) -> Iterable[Detour]:
+        return (layer for key, layer in self.layers.items() if ("_unet_" in key) == is_unet)
 
     def state(self, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-        """As kohya's files have it."""
+        """As kohya's and LyCORIS' files have it."""
         found = {}
-        for key, lora in self.layers.items():
-            found[f"{key}.lora_down.weight"] = lora.down.detach().to("cpu", dtype).contiguous()
-            found[f"{key}.lora_up.weight"] = lora.up.detach().to("cpu", dtype).contiguous()
-            found[f"{key}.alpha"] = torch.tensor(lora.alpha, dtype=dtype)
+        for key, layer in self.layers.items():
+            for name, value in layer.named().items():
+                found[f"{key}.{name}"] = value.detach().to("cpu", dtype).contiguous()
+            found[f"{key}.alpha"] = torch.tensor(layer.alpha, dtype=dtype)
         return found
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor], where: str) -> None:
         """Weights of a file with the same layers and ranks. Raises CalotypeError where they do not fit."""
-        for key, lora in self.layers.items():
-            for name, parameter in (("down", lora.down), ("up", lora.up)):
-                value = state.get(f"{key}.lora_{name}.weight")
+        for key, layer in self.layers.items():
+            for name, parameter in layer.named().items():
+                value = state.get(f"{key}.{name}")
                 if value is None or value.shape != parameter.shape:
                     raise CalotypeError(f"{where} does not fit what is trained: {key} is missing or has another rank")
                 parameter.copy_(value)
 
 
-def _detour(lora: Lora):
-    return lambda layer, given, made: made + lora(given[0])
+def ranks_in(state: Mapping[str, Tensor]) -> dict[str, tuple[int, float]]:
+    """Rank and alpha of each layer of a LoRA's file, by kohya's names; without an alpha it is the rank."""
+    end = ".lora_down.weight"
+    keys = [key.removesuffix(end) for key in state if key.endswith(end)]
+    found = {key: len(state[key + end]) for key in keys}
+    return {key: (rank, float(state.get(f"{key}.alpha", rank)) or float(rank)) for key, rank in found.items()}
+
+
+def _detour(detour: Detour):
+    return lambda layer, given, made: made if detour.is_skipped() else detour.beside(layer, given[0], made)
 
 
 def unet_layers(unet: nn.Module, ranks: Ranks) -> Iterator[tuple[str, nn.Module, int, float]]:

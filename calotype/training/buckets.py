@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from calotype.tasks.training import TrainLora
+
 Size = tuple[int, int]  # width, height, as everything in a trainer's settings and logs has it
 
 
@@ -28,6 +30,16 @@ def sizes(resolution: Size, least: int = 256, most: int = 1024, step: int = 64) 
         if height >= least:
             found |= {(width, height), (height, width)}
     return sorted(found)
+
+
+def fit_of(size: Size, task: TrainLora, resolution: Size, step: int) -> Fit:
+    """How a picture of this size is trained on, as the task tells; `step` is what sides are multiples of."""
+    if not task.enable_bucket:
+        return fit(size, [resolution])
+    if task.bucket_no_upscale:
+        return fit_unscaled(size, resolution, step)
+    least, most = min(task.min_bucket_reso, *resolution), max(task.max_bucket_reso, *resolution)
+    return fit(size, sizes(resolution, least, most, step))
 
 
 def fit(size: Size, buckets: list[Size]) -> Fit:

@@ -1,24 +1,17 @@
 """LoRA files as kohya's sd-scripts writes them: names of modules, alpha for each, metadata, hashes."""
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save as packed
 from torch import Tensor
 
 from calotype.picture.saving import Arriving
-
-LEAST_KEYS = (
-    "ss_v2",
-    "ss_base_model_version",
-    "ss_network_module",
-    "ss_network_dim",
-    "ss_network_alpha",
-    "ss_network_args",
-)
 
 
 def key_of(part: str, module: str) -> str:
@@ -40,9 +33,17 @@ def hashes(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str
 def write(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """A .safetensors file, whole or not at all. Everything in the metadata is text; None is written as the word.
 
+    One that ends in .pt or .ckpt is torch's own, of tensors alone; it has no place for metadata.
+
     Raises:
         CalotypeError: the disk is full, or the folder is closed.
     """
+    if path.suffix != ".safetensors":
+        packed_up = io.BytesIO()
+        torch.save(dict(state), packed_up)
+        with Arriving(path) as file:
+            file.write(packed_up.getbuffer())
+        return
     told = {key: value if isinstance(value, str) else _text(value) for key, value in metadata.items()}
     told |= hashes(state, told)
     with Arriving(path) as file:

@@ -1,5 +1,6 @@
 """The pictures of a training set, as kohya's sd-scripts finds them in folders; nothing is moved, nothing written."""
 
+import random
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,20 @@ class Photo:
     caption: str
     repeats: int = 1
     is_regular: bool = False  # drawn by the base model to hold the rest in place, not to be learnt
+    is_told: bool = True  # the caption is from a file beside it, not the folder's name
+
+
+@dataclass(frozen=True)
+class Room:
+    """A folder with pictures."""
+
+    folder: Path
+    name: str = ""  # what the pictures in it show: what its own name says behind the number
+    repeats: int = 0  # 0: its name does not say
+
+    @property
+    def pictures(self) -> list[Path]:
+        return _pictures(self.folder)
 
 
 @dataclass(frozen=True)
@@ -30,22 +45,21 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-def find_photos(folder: Path, extension: str = ".txt", is_regular: bool = False) -> Found:
+def find_photos(folder: Path, extension: str = ".txt", is_regular: bool = False, has_wildcards: bool = False) -> Found:
     """`N_name` folders below `folder`, each shown N times; or, where there are none, the pictures in it themselves.
 
     A caption is the first line of the file beside the picture; without one it is the folder's name behind the number.
+    With wildcards it is all lines, of which each step chooses one.
 
     Raises:
         CalotypeError: no such folder, no pictures in it, or a caption that cannot be read.
     """
-    if not folder.is_dir():
-        raise CalotypeError(f"there is no folder {folder}; give the folder with your photos")
-    rooms = [(room, _REPEATED.fullmatch(room.name)) for room in sorted(folder.iterdir()) if room.is_dir()]
-    named = [(room, int(told[1]), told[2]) for room, told in rooms if told and int(told[1]) > 0]
-    photos = [photo for room, repeats, name in named for photo in _in(room, name, repeats, extension, is_regular)]
+    extension = extension if extension.startswith(".") else f".{extension}"
+    rooms = find_rooms(folder)
+    named = [room for room in rooms if room.repeats]
+    photos = [photo for room in rooms for photo in _in(room, extension, is_regular, has_wildcards)]
     notes = []
     if not named:
-        photos = _in(folder, "", 1, extension, is_regular)
         repeats = 1 if is_regular else advised_repeats(len(photos))
         photos = [replace(photo, repeats=repeats) for photo in photos]
         if photos and repeats > 1:
@@ -55,26 +69,58 @@ def find_photos(folder: Path, extension: str = ".txt", is_regular: bool = False)
     elif loose := _pictures(folder):
         notes.append(f"{len(loose)} pictures outside the N_name folders are left out, the first is {loose[0].name}")
     if not photos:
-        where = "in it" if not named else f"in its folders {', '.join(room.name for room, *_ in named[:3])}"
+        where = "in it" if not named else f"in its folders {', '.join(room.folder.name for room in named[:3])}"
         raise CalotypeError(f"{folder} has no pictures {where}; put photos there ({', '.join(SUFFIXES)})")
     return Found(tuple(photos), tuple(notes))
+
+
+def find_rooms(folder: Path) -> list[Room]:
+    """The `N_name` folders in `folder`, or, where there are none, the folder itself.
+
+    Raises:
+        CalotypeError: no such folder.
+    """
+    if not folder.is_dir():
+        raise CalotypeError(f"there is no folder {folder}; give the folder with your photos")
+    told = [(room, _REPEATED.fullmatch(room.name)) for room in sorted(folder.iterdir()) if room.is_dir()]
+    rooms = [Room(room, name[2].strip(), int(name[1])) for room, name in told if name and int(name[1]) > 0]
+    return rooms or [Room(folder)]
 
 
 def advised_repeats(count: int) -> int:
     return next((repeats for most, repeats in REPEATS if count <= most), 1)
 
 
-def _in(room: Path, name: str, repeats: int, extension: str, is_regular: bool) -> list[Photo]:
-    return [Photo(path, _caption(path, extension, name), repeats, is_regular) for path in _pictures(room)]
+def _in(room: Room, extension: str, is_regular: bool, has_wildcards: bool) -> list[Photo]:
+    told = [(path, *_caption(path, extension, room.name, has_wildcards)) for path in room.pictures]
+    return [Photo(path, caption, room.repeats or 1, is_regular, is_told) for path, caption, is_told in told]
 
 
 def _pictures(room: Path) -> list[Path]:
     return sorted(path for path in room.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
-def _caption(path: Path, extension: str, otherwise: str) -> str:
+def held_back(photos: tuple[Photo, ...], share: float, seed: int) -> tuple[tuple[Photo, ...], tuple[Photo, ...]]:
+    """The photos to learn from, and those to measure with: at least one of each, chosen by the seed; in their order.
+
+    Raises:
+        CalotypeError: there are not two.
+    """
+    if not share:
+        return photos, ()
+    if len(photos) < 2:
+        raise CalotypeError("--validation-split needs two photos at least: one to learn from, one to measure with")
+    count = min(max(1, round(share * len(photos))), len(photos) - 1)
+    chosen = set(random.Random(seed).sample(range(len(photos)), count))
+    parts = ([photo for n, photo in enumerate(photos) if (n in chosen) == is_held] for is_held in (False, True))
+    learnt, held = map(tuple, parts)
+    return learnt, held
+
+
+def _caption(path: Path, extension: str, otherwise: str, has_wildcards: bool) -> tuple[str, bool]:
+    """The caption, and whether a file beside the picture has it."""
     beside = path.with_suffix(extension)
-    return read_caption(beside) if beside.is_file() else otherwise.strip()
+    return (read_caption(beside, has_wildcards), True) if beside.is_file() else (otherwise, False)
 
 
 def balanced(photos: tuple[Photo, ...], regular: tuple[Photo, ...]) -> tuple[Photo, ...]:

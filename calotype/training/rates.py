@@ -1,35 +1,62 @@
 """How the learning rate goes over the steps: factors of it, from 0 to 1, by sd-scripts' names."""
 
 import math
+from collections.abc import Sequence
 
 
-def factor(name: str, step: int, total: int, warm: int = 0, cycles: int = 1, power: float = 1.0) -> float:
+def factor(
+    name: str,
+    step: int,
+    total: int,
+    warm: int = 0,
+    cycles: int = 1,
+    power: float = 1.0,
+    least: float | None = None,
+    decay: int | None = None,
+    timescale: int = 0,
+    rules: Sequence[tuple[float, float]] = (),
+) -> float:
     """The factor at `step`, counted from 0, of `total` steps, of which `warm` rise.
 
     Args:
-        cycles: restarts of "cosine_with_restarts".
+        cycles: restarts of "cosine_with_restarts"; half waves of "cosine_with_min_lr" and "warmup_stable_decay".
         power: of "polynomial".
+        least: where "cosine_with_min_lr" (0.1 if None) and "warmup_stable_decay" (0 if None) end.
+        decay: the last steps of "warmup_stable_decay", in which it falls; a fifth of what is left if None.
+        timescale: of "inverse_sqrt"; 0: as long as the warm-up.
+        rules: of "piecewise_constant": (step, factor), the factor holding before the step.
     """
+    if name == "piecewise_constant":
+        return next((value for end, value in rules if step < end), rules[-1][1] if rules else 1.0)
     if step < warm:
-        return step / max(1, warm)
+        begin = (least or 0.0) if name == "warmup_stable_decay" else 0.0
+        return begin + (1 - begin) * step / max(1, warm)
     rest, done = max(1, total - warm), step - warm
     share = min(1.0, done / rest)
-    if name in ("constant", "constant_with_warmup"):
+    if name in ("constant", "constant_with_warmup", "adafactor"):
         return 1.0
     if name == "linear":
         return 1.0 - share
     if name == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * share))
+        return _wave(share)
     if name == "cosine_with_restarts":
-        return 0.0 if share >= 1 else 0.5 * (1 + math.cos(math.pi * ((cycles * share) % 1.0)))
+        return 0.0 if share >= 1 else _wave((cycles * share) % 1.0)
     if name == "polynomial":
-        least = 1e-7
-        return least + (1 - least) * (1 - share) ** power
+        end = 1e-7
+        return end + (1 - end) * (1 - share) ** power
     if name == "inverse_sqrt":
-        scale = max(1, warm or 10_000)
+        scale = timescale or max(1, warm or 10_000)
         return 1 / math.sqrt((step + scale - warm) / scale)
     if name == "cosine_with_min_lr":
-        return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * share))
+        end = 0.1 if least is None else least
+        return end + (1 - end) * _wave(cycles * share)
     if name == "warmup_stable_decay":
-        return 1.0 if share < 0.8 else 0.5 * (1 + math.cos(math.pi * (share - 0.8) / 0.2))
+        falling = rest / 5 if decay is None else decay
+        fallen = min(1.0, max(0.0, (done - (rest - falling)) / max(1, falling)))
+        return (least or 0.0) + (1 - (least or 0.0)) * (_wave(cycles * fallen) if fallen < 1 else 0.0)
     raise ValueError(name)
+
+
+def _wave(share: float) -> float:
+    """From 1 to 0 as half a cosine."""
+    return 0.5 * (1 + math.cos(math.pi * share))

@@ -24,24 +24,19 @@ class State:
     optimizer: Mapping[str, Any]
     losses: tuple[float, ...]
     fingerprint: str  # of everything that decides about the result
+    scale: tuple[float, int] = (1.0, 0)  # of the loss, and steps since it was changed
 
 
 def save(path: Path, state: State) -> None:
     """Raises CalotypeError where the disk is full; the file from before stays then."""
     tensors = {f"w.{key}": value.contiguous() for key, value in state.weights.items()}
-    plain: dict[str, dict[str, Any]] = {}
-    for number, kept in state.optimizer["state"].items():
-        for key, value in kept.items():
-            if isinstance(value, Tensor):
-                tensors[f"o.{number}.{key}"] = value.detach().cpu().contiguous()
-            else:
-                plain.setdefault(str(number), {})[key] = value
+    optimizer = {"state": state.optimizer["state"], "param_groups": state.optimizer["param_groups"]}
     told = {
         "step": str(state.step),
-        "groups": json.dumps(state.optimizer["param_groups"]),
-        "plain": json.dumps(plain),
+        "optimizer": json.dumps(_apart(optimizer, "o", tensors)),
         "losses": json.dumps(state.losses),
         "fingerprint": state.fingerprint,
+        "scale": json.dumps(state.scale),
     }
     data = packed(tensors, told)
     with Arriving(path) as file:
@@ -54,19 +49,17 @@ def load(path: Path) -> State:
         with safe_open(path, "pt") as file:
             told, keys = file.metadata() or {}, list(file.keys())
             tensors = {key: file.get_tensor(key) for key in keys}
-        optimizer: dict[int, dict[str, Any]] = {}
-        for number, kept in json.loads(told["plain"]).items():
-            optimizer.setdefault(int(number), {}).update(kept)
-        for key in keys:
-            if key.startswith("o."):
-                _, number, name = key.split(".", 2)
-                optimizer.setdefault(int(number), {})[name] = tensors[key]
+        optimizer = _together(json.loads(told["optimizer"]), tensors)
         return State(
             int(told["step"]),
             {key.removeprefix("w."): tensors[key] for key in keys if key.startswith("w.")},
-            {"state": optimizer, "param_groups": json.loads(told["groups"])},
+            {
+                "state": {int(n): kept for n, kept in optimizer["state"].items()},
+                "param_groups": optimizer["param_groups"],
+            },
             tuple(json.loads(told["losses"])),
             told["fingerprint"],
+            tuple(json.loads(told["scale"])),
         )
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as fault:
         raise CalotypeError(
@@ -74,5 +67,42 @@ def load(path: Path) -> State:
         ) from None
 
 
+def state_in(path: Path) -> Path:
+    """The state that a person points at: the file, or the only one in a folder. Raises CalotypeError for none."""
+    if path.is_file():
+        return path
+    found = sorted(path.glob("*.state.safetensors")) if path.is_dir() else []
+    if len(found) == 1:
+        return found[0]
+    if len(found) > 1:
+        raise CalotypeError(f"{path} holds {len(found)} states; give one of them, such as {found[0].name}")
+    if (path / "optimizer.bin").is_file():
+        raise CalotypeError(
+            f"{path} is a state of sd-scripts, which only it can read; give its LoRA: --network-weights"
+        )
+    raise CalotypeError(f"there is no state at {path}; give a NAME.state.safetensors, or its folder")
+
+
+def _apart(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """The same with a name where a tensor was; the tensors, however deep, lie by these names in `tensors`."""
+    if isinstance(value, Tensor):
+        tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)  # groups may share one
+        return {"tensor": name}
+    if isinstance(value, Mapping):
+        return {"map": {str(key): _apart(one, f"{name}.{key}", tensors) for key, one in value.items()}}
+    if isinstance(value, (list, tuple)):
+        return [_apart(one, f"{name}.{n}", tensors) for n, one in enumerate(value)]
+    return value
+
+
+def _together(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, dict) and "tensor" in value:
+        return tensors[value["tensor"]]
+    if isinstance(value, dict):
+        return {key: _together(one, tensors) for key, one in value["map"].items()}
+    return [_together(one, tensors) for one in value] if isinstance(value, list) else value
+
+
 def dtype_named(name: str) -> torch.dtype:
-    return {"float": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[name]
+    """sd-scripts' names, of files ("float") and of computing ("no": nothing mixed)."""
+    return {"no": torch.float32, "float": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[name]

@@ -92,3 +92,16 @@ def test_an_unknown_lora_gets_the_nearest_name(shelf, tmp_path):
         shelf.find("gandma", kind="lora")
     with pytest.raises(CalotypeError, match="for LoRA"):
         shelf.find("grandma", kind="diffusion")
+
+
+def test_a_file_is_also_found_by_its_own_name(shelf, tmp_path):
+    """Prompts call a LoRA as its file is called, also where another model took that name first."""
+    root = tmp_path / "webui/models"
+    vae = {key: value for key, value in checkpoint(narrow("sd1")).items() if key.startswith("first_stage_model.")}
+    save(root / "VAE/mine.safetensors", vae)
+    save(root / "Lora/mine.safetensors", LORA)
+    save(root / "Lora/anna [v2].safetensors", LORA)
+    assert {one.state for one in import_from(shelf, tmp_path / "webui")} == {"added"}
+    assert shelf.find("mine", "lora").path == root / "Lora/mine.safetensors"
+    assert shelf.find("mine", "vae").path == root / "VAE/mine.safetensors"
+    assert shelf.find("anna [v2]", "lora").path == root / "Lora/anna [v2].safetensors"

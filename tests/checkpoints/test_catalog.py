@@ -1,5 +1,7 @@
 """The catalog and the shelf."""
 
+import dataclasses
+import os
 import re
 import subprocess
 import sys
@@ -9,8 +11,9 @@ import torch
 from spandrel.architectures.Compact import Compact
 
 from calotype.checkpoints.add import add
-from calotype.checkpoints.catalog import BEST_FACES, CATALOG, INDEX, KINDS, Shelf, digest, known_name, weights_in
+from calotype.checkpoints.catalog import BEST_FACES, CATALOG, KINDS, Shelf, digest, known_name, verified
 from calotype.checkpoints.embedded import shipped
+from calotype.checkpoints.hashes import INDEX, weights_in
 from calotype.errors import CalotypeError
 from calotype.models.restorer import Restorer
 from calotype.settings import Settings
@@ -205,3 +208,20 @@ def test_a_folder_named_like_a_model_does_not_hide_it(shelf, tmp_path, monkeypat
 def test_the_catalog_needs_no_torch():
     code = "import sys, calotype.checkpoints.catalog, calotype.checkpoints.fetch; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_large_file_is_read_once(settings, tmp_path, monkeypatch):
+    from calotype.checkpoints import hashes
+
+    monkeypatch.setattr(hashes, "LARGE", 4)
+    shelf, path = Shelf(dataclasses.replace(settings, home=tmp_path / "home")), tmp_path / "big.safetensors"
+    path.write_bytes(b"12345678")
+    reads, real = [], hashes.hashlib.file_digest
+    monkeypatch.setattr(hashes.hashlib, "file_digest", lambda *a: (reads.append(1), real(*a))[1])
+    first = verified(shelf.find(str(path)))
+    assert verified(shelf.find(str(path))) == first == digest(path) and len(reads) == 2
+    path.write_bytes(b"87654321")
+    os.utime(path, (1, 1))
+    assert verified(shelf.find(str(path))) != first
+    (tmp_path / "home/models/hashes.json").write_text("[broken")
+    assert verified(shelf.find(str(path))) == digest(path)

@@ -155,7 +155,7 @@ def test_a_square_doras_magnitude_is_told_by_its_shape():
 )
 def test_shapes_are_compared_before_anything_is_computed(own, shape):
     tensors = {role: torch.ones(*size) for role, size in own.items()}
-    with pytest.raises(ValueError, match=r"instead of|for"):
+    with pytest.raises(ValueError, match=r"the layer|for"):
         check(tensors, torch.zeros(*shape))
 
 

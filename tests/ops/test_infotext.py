@@ -1,6 +1,7 @@
 """A1111's line of parameters."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -64,3 +65,10 @@ def test_novelai_is_converted():
     assert fields["Prompt"] == r"(girl:1.103) \(x\)" and fields["Negative prompt"] == "bad"
     assert fields["Sampler"] == "Euler" and fields["CFG scale"] == "11"
     assert from_novelai("x", "no json") == "" and from_novelai("x", "[]") == ""
+
+
+@pytest.mark.parametrize("text", ["a " * 40_000, 'ab:"' * 20_000, "a" * 80_000 + ":"])
+def test_no_line_takes_long(text):
+    begun = time.monotonic()
+    read(text)
+    assert time.monotonic() - begun < 2

@@ -72,3 +72,8 @@ def test_a_resized_seed_keeps_its_noise_in_the_middle(shape):
     y, x = (min(8, side) // 2 for side in shape[1:])
     inside = found[:, (top if shape[1] > 8 else 0) + y, (left if shape[2] > 8 else 0) + x]
     assert torch.equal(inside, kept[:, (top if shape[1] < 8 else 0) + y, (left if shape[2] < 8 else 0) + x])
+
+
+def test_noise_one_pixel_high_can_be_mixed():
+    one, other = noise(1, (4, 1, 16)), noise(2, (4, 1, 16))
+    assert slerp(one, other, 0.3).isfinite().all()

@@ -213,3 +213,20 @@ def test_weights_keep_the_mean_in_the_original_way():
     assert kept.mean() == pytest.approx(float(states.mean()), rel=1e-5)
     assert torch.allclose(weighed(states, weights, "no-norm")[0, 3], states[0, 3] * 3)
     assert torch.equal(weighed(states, weights, "ignore"), states)
+
+
+def test_the_original_way_keeps_the_mean_of_each_chunk():
+    states, weights = torch.rand(2, 77, 8) + torch.tensor([1.0, 5.0])[:, None, None], torch.ones(2, 77)
+    weights[0, 3] = 3
+    kept = weighed(states, weights, "original")
+    assert torch.allclose(kept.mean((1, 2)), states.mean((1, 2)), rtol=1e-5)
+    assert torch.allclose(kept[1], states[1])
+
+
+@pytest.mark.parametrize(
+    "text", ["(a:" + "1" * 60_000, "(a:" + " " * 60_000, "a" + " " * 60_000 + "b", "[a:b:" + "1" * 60_000 + "x]"]
+)
+def test_no_text_takes_long(text):
+    begun = time.monotonic()
+    emphasis(text), schedule(text, 20), composition(text), matrix(text), extras(text)
+    assert time.monotonic() - begun < 2

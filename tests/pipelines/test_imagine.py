@@ -223,6 +223,28 @@ def test_a_variation_lies_between_two_seeds(exact):
     assert 0 < np.abs(little.astype(int) - one).mean() < np.abs(other.astype(int) - one).mean()
 
 
+def test_with_a_variation_the_seed_stays_and_the_other_counts(exact):
+    made = draw(exact, seed=1, variation=0.5, variation_seed=5, count=2)
+    assert [(r.record.options["seed"], r.record.options["variation_seed"]) for r in made] == [(1, 5), (1, 6)]
+    again = pixels(exact, seed=1, variation=0.5, variation_seed=6)
+    assert far(made[1].picture.pixels, again) <= 1
+
+
+def test_seeds_left_open_on_an_axis_are_chosen_and_recorded(exact):
+    made = draw(exact, size="32", steps=1, x="seed=-1,-1", y="variation=0,0.5")
+    *cells, last = (result.record.options for result in made)
+    assert len({cell["seed"] for cell in cells}) == 4 and min(cell["seed"] for cell in cells) >= 0
+    varied = {cell["variation_seed"] for cell in cells if cell["variation"]}
+    assert len(varied) == 1 and last["variation_seed"] == varied.pop() >= 0
+
+
+def test_a_batch_asked_for_by_hand_draws_one_picture_once(exact, monkeypatch):
+    rows, real = [], Diffusion.predict
+    monkeypatch.setattr(Diffusion, "predict", lambda self, x, *more: (rows.append(len(x)), real(self, x, *more))[1])
+    draw(exact, batch=4, guidance=1.0)
+    assert set(rows) == {1}
+
+
 # The grammar at work.
 
 
@@ -362,6 +384,57 @@ def test_outpainting_keeps_the_middle(exact, photo):
     assert made[:, :32].std() > 1
 
 
+def see_through(photo, path):
+    """The photo with its left half fading away, over colours that nobody is meant to see."""
+    with Image.open(photo) as opened:
+        source = np.asarray(opened.convert("RGB")).copy()
+    alpha = np.full(source.shape[:2], 255, np.uint8)
+    alpha[:, :125] = np.arange(125, dtype=np.uint8) * 2
+    source[:, :20] = (0, 255, 0)
+    Image.fromarray(np.dstack([source, alpha])).save(path)
+    return path, source, alpha
+
+
+def test_transparency_stays_where_nothing_is_new(exact, photo, tmp_path):
+    init, source, alpha = see_through(photo, tmp_path / "a.png")
+    mask = masked(photo, (60, 120, 80, 170))
+    made = draw(exact, init=init, mask=mask, strength=1.0, size="")[0].picture
+    outside = np.asarray(Image.open(mask)) == 0
+    assert np.array_equal(made.alpha[outside], alpha[outside]) and np.array_equal(made.pixels[outside], source[outside])
+    assert made.alpha[70:110, 90:160].min() == 255  # what is drawn can be seen
+    made = draw(exact, init=init, outpaint="32,0,0,0", strength=1.0, size="")[0].picture
+    assert np.array_equal(made.alpha[:, 50:], alpha[:, 18:]) and made.alpha[:, :32].min() == 255
+
+
+def test_a_picture_to_start_from_is_seen_on_white(exact, photo, tmp_path):
+    init, _, _ = see_through(photo, tmp_path / "a.png")
+    task = Imagine(prompt=APPLE, init=init, strength=0.0, size="250x190", steps=1, seed=1)
+    events = list(exact.run(task))
+    assert any("a.png is transparent in parts" in step.text for step in events if isinstance(step, Said))
+    [made] = [step.picture for step in events if isinstance(step, Result)]
+    assert made.alpha is None and made.pixels[:, :10].min() > 180
+
+
+def test_a_hole_may_be_painted_on_a_layer_of_its_own(exact, photo):
+    plain = masked(photo, (60, 120, 80, 170))
+    hole = np.asarray(Image.open(plain))
+    layer = photo.with_name("layer.png")
+    Image.fromarray(np.dstack([np.zeros_like(hole)] * 3 + [hole])).save(layer)  # black paint, nothing around it
+    options = {"init": photo, "strength": 1.0, "size": "", "steps": 1}
+    assert np.array_equal(pixels(exact, mask=layer, **options), pixels(exact, mask=plain, **options))
+
+
+def test_room_beyond_memory_is_refused_before_it_is_made(exact, photo):
+    with pytest.raises(CalotypeError, match=r"GiB of memory for a picture of .*; take a smaller --outpaint"):
+        draw(exact, init=photo, outpaint="90000")
+
+
+@pytest.mark.parametrize("way", ["crop", "fill", "stretch"])
+def test_a_thread_of_a_picture_is_brought_to_size(exact, tmp_path, way):
+    Image.new("RGB", (20_000, 1), "red").save(tmp_path / "thread.png")
+    assert pixels(exact, init=tmp_path / "thread.png", size="64", resize=way, steps=1).shape == (64, 64, 3)
+
+
 def test_a_mask_of_another_size_is_named(exact, photo):
     mask = masked(photo, (0, 5, 0, 5), size=(100, 100))
     with pytest.raises(CalotypeError, match=r"mask\.png is 100x100 .* is 250x190"):
@@ -384,6 +457,20 @@ def test_the_second_pass_is_larger(exact, upscaler):
     [made] = draw(exact, hires=2.0, hires_upscaler=upscaler, hires_strength=0.5)
     assert made.picture.pixels.shape == (128, 128, 3)
     assert "Hires upscale: 2" in made.picture.metadata.infotext and "Size: 64x64" in made.picture.metadata.infotext
+
+
+def test_upscalers_have_a1111s_names_too(exact):
+    ours, theirs = (
+        draw(exact, size="32", hires=2.0, hires_upscaler=name)[0]
+        for name in ("realesr-animevideov3", "R-ESRGAN AnimeVideo")
+    )
+    assert np.array_equal(ours.picture.pixels, theirs.picture.pixels)
+
+
+def test_a_missing_upscaler_is_told_before_any_work(exact):
+    steps = exact.run(Imagine(prompt=APPLE, size="32", hires=2.0, hires_upscaler="4x-none"))
+    with pytest.raises(CalotypeError, match="no model is named 4x-none"):
+        next(steps)
 
 
 # Progress, previews, cancelling.
@@ -485,6 +572,41 @@ def test_a_lora_for_another_base_is_refused(half, tmp_path):
     assert len(draw(half)) == 1
 
 
+def test_a_picture_tells_of_its_loras_and_styles(half, tmp_path):
+    path = lora_file(tmp_path / "mine.safetensors", half)
+    (half.models.settings.home).mkdir(exist_ok=True)
+    (half.models.settings.home / "styles.csv").write_text('name,prompt\nin 3d,"{prompt}, fluent 3d"\n', "utf-8")
+    [made] = draw(half, "red apple", style="in 3d", lora=f"{path}:0.5")
+    assert made.picture.metadata.infotext.startswith("red apple, fluent 3d <lora:mine:0.5>\nSteps: ")
+
+
+# Learned words.
+
+
+def learned(engine, tmp_path, name, width):
+    path = tmp_path / f"{name}.safetensors"
+    save_file({"emb_params": torch.randn(1, width, generator=torch.Generator().manual_seed(0))}, path)
+    return engine.models.shelf.put(name, path, "embedding")
+
+
+def test_a_learned_word_is_a_whole_word_and_of_the_models_width(settings, tmp_path):
+    engine = Engine(dataclasses.replace(settings, precision="float32", home=tmp_path))
+    plain = pixels(engine, "red apple, noto")
+    learned(engine, tmp_path, "app", 256), learned(engine, tmp_path, "noto", 768)
+    task = Imagine(prompt="red apple, noto", seed=1, steps=2, size="64")
+    events = list(engine.run(task))
+    [made] = [step for step in events if isinstance(step, Result)]
+    assert np.array_equal(made.picture.pixels, plain) and "TI hashes" not in made.picture.metadata.infotext
+    assert [step.text.partition(":")[0] for step in events if isinstance(step, Said)] == [
+        "the word noto was learned for text encoders of width 768, and 256 are those of emoji"
+    ]
+    assert far(pixels(engine, "red app, noto"), pixels(exact_without(settings), "red app, noto")) > 0
+
+
+def exact_without(settings):
+    return Engine(dataclasses.replace(settings, precision="float32"))
+
+
 # Sheets.
 
 
@@ -499,6 +621,30 @@ def test_a_sheet_has_every_combination(exact):
     ]
     height, width, _ = made[-1].picture.pixels.shape
     assert width > 2 * 32 and height > 2 * 32
+
+
+def test_equal_values_have_places_of_their_own(exact):
+    made = draw(exact, size="32", steps=1, x="seed=1,1,2", y="guidance=2,2")
+    assert len(made) == 7
+    once = draw(exact, size="32", steps=1, x="seed=1,3,2", y="guidance=2,4")[-1]
+    assert made[-1].picture.pixels.shape == once.picture.pixels.shape
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("1-9 (+4)", ["1", "5", "9"]),
+        ("0.1-0.3 (+0.1)", ["0.1", "0.2", "0.3"]),
+        ("4294967290-4294967292", ["4294967290", "4294967291", "4294967292"]),
+        ("0-1 [3]", ["0", "0.5", "1"]),
+        ("3-1", ["3", "2", "1"]),
+        ('a,"b, c"', ["a", "b, c"]),
+    ],
+)
+def test_values_of_an_axis_keep_their_digits(text, values):
+    from calotype.pipelines.imagine.sheet import _values
+
+    assert _values(text) == values
 
 
 def test_a_matrix_has_every_part(exact):
@@ -544,7 +690,14 @@ def test_what_cannot_be_called_is_said(exact):
 
 
 @pytest.mark.parametrize(
-    "options", [{"init": None, "mask": "m.png"}, {"size": "0"}, {"size": "axb"}, {"outpaint": "1,2", "init": "x.png"}]
+    "options",
+    [
+        {"init": None, "mask": "m.png"},
+        {"size": "0"},
+        {"size": "axb"},
+        {"outpaint": "1,2", "init": "x.png"},
+        {"hires": 0.5},
+    ],
 )
 def test_what_does_not_go_together_is_refused(options):
     with pytest.raises(CalotypeError):

@@ -88,7 +88,7 @@ def padded(folder):
     return transformers.CLIPTokenizer.from_pretrained(folder, model_max_length=77, pad_token="!")
 
 
-def ours(layout: Layout, tmp_path, monkeypatch, **options):
+def ours(layout: Layout, tmp_path, monkeypatch, negative=NEGATIVE, **options):
     """Our pipeline's pixels, (1, 3, H, W) in [0, 1], out of a file of this layout."""
     path = tmp_path / "model.safetensors"
     save_file({key: value.contiguous() for key, value in checkpoint(layout).items()}, path)
@@ -98,26 +98,28 @@ def ours(layout: Layout, tmp_path, monkeypatch, **options):
     monkeypatch.setattr(
         Diffusion, "pixels", lambda self, latents, tiles=False: (made.append(keep(self, latents, tiles)), made[-1])[1]
     )
-    task = Imagine(prompt=PROMPT, negative=NEGATIVE, model=str(path), seed=3, size="64", **options)
+    task = Imagine(prompt=PROMPT, negative=negative, model=str(path), seed=3, size="64", **options)
     results = [step for step in engine.run(task) if isinstance(step, Result)]
     assert results[0].picture.pixels.shape == (64, 64, 3)
     return made[0], engine.models.diffusion(str(path))
 
 
 @pytest.mark.parametrize("name", ["sd1", "sd2", "sdxl"])
-@pytest.mark.parametrize(("sampler", "schedule"), SAMPLERS)
-def test_a_file_of_each_layout_draws_what_diffusers_draws(tmp_path, monkeypatch, name, sampler, schedule):
+@pytest.mark.parametrize(
+    ("sampler", "schedule", "negative"), [*((*one, NEGATIVE) for one in SAMPLERS), (*SAMPLERS[0], "")]
+)
+def test_a_file_of_each_layout_draws_what_diffusers_draws(tmp_path, monkeypatch, name, sampler, schedule, negative):
     from calotype.pipelines.imagine.schedulers import scheduler
     from calotype.sampling import sampler_named
 
     layout = narrow(name)
     options = {"steps": 3, "guidance": 5.0, "sampler": sampler, "schedule": schedule, "emphasis": "ignore"}
-    found, model = ours(layout, tmp_path, monkeypatch, **options)
+    found, model = ours(layout, tmp_path, monkeypatch, negative, **options)
     pipe = theirs(layout, tmp_path, scheduler(*sampler_named(sampler, schedule), 3, model.training))
     pipe.set_progress_bar_config(disable=True)
     picture = pipe(
         prompt=PROMPT.replace("(", "").replace(")", ""),
-        negative_prompt=NEGATIVE,
+        negative_prompt=negative or None,
         num_inference_steps=3,
         guidance_scale=5.0,
         height=64,

@@ -1,6 +1,10 @@
 """Learning a LoRA on the model that ships, for real: a few steps on a few drawn pictures."""
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,9 +16,10 @@ from safetensors.torch import load_file
 from calotype.checkpoints.lora import read_adapter
 from calotype.engine import Engine
 from calotype.errors import CalotypeError
-from calotype.pipelines.train_lora import Learned, encoded
+from calotype.pipelines.train_lora import Learned
 from calotype.record import Result
 from calotype.tasks import Imagine, Progress, Said, TrainLora
+from calotype.training.texts import encoded
 
 
 @pytest.fixture(scope="module")
@@ -200,4 +205,26 @@ def test_a_folder_without_photos_is_said(engine, tmp_path):
 
 def test_a_dry_run_does_nothing(engine, photos, tmp_path):
     told = learn(engine, photos, tmp_path / "out", dry_run=True)
-    assert all(isinstance(step, Said) for step in told) and not (tmp_path / "out").exists()
+    assert all(isinstance(step, Said | Progress) for step in told) and not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns_with_twice_the_batch(photos, tmp_path):
+    options = "--device cpu --resolution 64 --mixed-precision no --network-dim 2 --learning-rate 1e-3 --flip-aug"
+    options += " --min-bucket-reso 32 --bucket-reso-steps 32 --save-precision float --output-name mine"
+    args = [str(photos), *options.split(), "--max-train-steps", "4", "--json"]
+    environ = os.environ | {"CALOTYPE_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+    module = ["-m", "calotype.pipelines.train_lora", *args]
+    one = [sys.executable, *module, "--train-batch-size", "2", "--output-dir", str(tmp_path / "one")]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    two = [*launcher, *module, "--train-batch-size", "1", "--output-dir", str(tmp_path / "two")]
+    curves = []
+    for command in (one, two):
+        run = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=200)
+        told = [json.loads(line) for line in run.stdout.splitlines()]
+        curves.append([event["loss"] for event in told if "loss" in event and event["event"] == "progress"])
+    assert len(curves[0]) == 4 and curves[0] == pytest.approx(curves[1], rel=1e-3)
+    ours, theirs = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert ours.keys() == theirs.keys()
+    apart = sum(float((ours[key] - theirs[key]).square().sum()) for key in ours) ** 0.5
+    assert apart < 0.01 * sum(float(value.square().sum()) for value in ours.values()) ** 0.5

@@ -53,3 +53,28 @@ def test_dropout_is_as_often_as_told():
     found = [changed("me, a, b, c", ways, dice) for _ in range(500)]
     assert all(text.startswith("me") for text in found)
     assert 1.3 < sum(len(text.split(", ")) - 1 for text in found) / 500 < 1.7
+
+
+def test_all_lines_are_read_where_one_is_to_be_chosen(tmp_path):
+    (tmp_path / "a.txt").write_text("one\n\n two \n")
+    assert read_caption(tmp_path / "a.txt", is_whole=True) == "one\ntwo"
+
+
+def test_wildcards_choose_and_doubled_braces_stay():
+    dice, ways = random.Random(0), CaptionWays(has_wildcards=True)
+    found = {changed("a {red|blue} cat\n{{b}}", ways, dice) for _ in range(100)}
+    assert found == {"a red cat", "a blue cat", "{b}"} and ways.changes
+
+
+def test_words_are_put_around_and_every_nth_epoch_goes_without():
+    ways = CaptionWays(prefix="zkz,", suffix=", photo", every_n_epochs=3)
+    found = [changed("cat", ways, random.Random(0), epoch) for epoch in range(1, 7)]
+    assert found == ["zkz, cat , photo", "zkz, cat , photo", ""] * 2
+
+
+def test_separators_say_what_stays_and_what_stays_together():
+    ways = CaptionWays(shuffle=True, keep_separator="|||", secondary_separator=";", tag_dropout=0.3)
+    found = [changed("me, you ||| a, b;c, d ||| end", ways, random.Random(n)) for n in range(200)]
+    assert all(text.startswith("me, you") and text.endswith("end") and "|" not in text for text in found)
+    assert any("b,c" in text for text in found) and all(("b" in text) == ("b,c" in text) for text in found)
+    assert len({text.split(", ")[2] for text in found}) > 2

@@ -1,16 +1,17 @@
 """Rates, targets and weights, against the formulas that they are named after."""
 
 import math
+import random
 
 import pytest
 import torch
 
-from calotype.tasks.training import SCHEDULERS, warmup
-from calotype.training.losses import noised, offset_noise, snr_weight, target
+from calotype.tasks.training import SCHEDULERS, step_rules, warmup
+from calotype.training.losses import Loss, Noise, noised, offset_noise, pyramid_noise, snr_weight, target
 from calotype.training.rates import factor
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", [name for name in SCHEDULERS if name != "piecewise_constant"])
 def test_rates_rise_in_the_warm_up_and_stay_within_one(name):
     found = [factor(name, step, 100, warm=10, cycles=2) for step in range(101)]
     assert found[:3] == [0.0, 0.1, 0.2] and max(found) <= 1.0 and min(found) >= 0.0
@@ -62,3 +63,75 @@ def test_offset_noise_moves_the_mean():
     moved = offset_noise(plain, 0.5, torch.Generator().manual_seed(0))
     assert offset_noise(plain, 0.0, torch.Generator()) is plain
     assert float((moved - plain).mean((2, 3)).std()) == pytest.approx(0.5, rel=0.2)
+
+
+def test_rates_by_steps_hold_between_them():
+    rules = step_rules("step_rules=1:3,0.1:5,0.01")
+    assert [factor("piecewise_constant", step, 9, rules=rules) for step in range(7)] == [1, 1, 1, 0.1, 0.1, 0.01, 0.01]
+
+
+def test_rates_that_end_above_zero_are_transformers_own():
+    optimization = pytest.importorskip("transformers.optimization")
+    for name, own in (
+        ("cosine_with_min_lr", {"num_training_steps": 50, "min_lr_rate": 0.2}),
+        ("warmup_stable_decay", {"num_stable_steps": 30, "num_decay_steps": 13, "min_lr_ratio": 0.2}),
+        ("inverse_sqrt", {"timescale": 20}),
+    ):
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        make = optimization.TYPE_TO_SCHEDULER_FUNCTION[optimization.SchedulerType(name)]
+        theirs = make(optimizer, num_warmup_steps=7, **own)
+        for step in range(50):
+            mine = factor(name, step, 50, 7, least=0.2, decay=13, timescale=20)
+            assert mine == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-6), (name, step)
+            optimizer.step()
+            theirs.step()
+
+
+def test_noise_of_many_coarsenesses_has_deviation_one_and_coarse_parts():
+    plain = torch.randn(8, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+    made = pyramid_noise(plain, 6, 0.5, torch.Generator().manual_seed(1), random.Random(2))
+    assert float(made.std()) == pytest.approx(1, abs=1e-3)
+    coarse = [torch.nn.functional.avg_pool2d(one, 8).std() for one in (plain, made)]
+    assert coarse[1] > 1.4 * coarse[0]
+
+
+def test_offset_follows_the_latents_mean():
+    clean = torch.cat([torch.zeros(200, 4, 4, 4), torch.full((200, 4, 4, 4), 3.0)])
+    made = offset_noise(torch.zeros_like(clean), 0.1, torch.Generator().manual_seed(0), clean, 0.5)
+    deviations = [float(half.mean((2, 3)).std()) for half in made.chunk(2)]
+    assert deviations == pytest.approx([0.1, 1.6], rel=0.15)
+
+
+def test_more_noise_in_the_picture_leaves_what_is_to_be_found():
+    clean = torch.zeros(2, 4, 8, 8)
+    wanted, given = Noise(ip_noise_gamma=0.5).made(clean, torch.Generator().manual_seed(0), random.Random(0))
+    same, also = Noise().made(clean, torch.Generator().manual_seed(0), random.Random(0))
+    assert torch.equal(wanted, same) and same is also and float((given - wanted).std()) == pytest.approx(0.5, rel=0.2)
+
+
+def test_soft_losses_are_squares_when_small_and_lengths_when_large():
+    signal, share = torch.tensor([0.7]), torch.tensor([0.5])
+    for size, power in ((1e-3, 2), (1e3, 1)):
+        one, two = (torch.full((1, 4, 2, 2), size * n) for n in (1, 2))
+        for kind in ("huber", "smooth_l1"):
+            loss = Loss(loss_type=kind, huber_schedule="constant", huber_c=1.0)
+            ratio = loss.each(two, two * 0, signal, share) / loss.each(one, one * 0, signal, share)
+            assert float(ratio) == pytest.approx(2**power, rel=1e-2)
+    assert float(Loss(loss_type="l1").each(one, one * 0, signal, share)) == pytest.approx(1e3)
+    sigma = (1 - 0.49) ** 0.5 / 0.7
+    assert float(Loss(huber_c=0.1)._turn(signal, share)) == pytest.approx(0.9 / (1 + sigma) ** 2 + 0.1, rel=1e-4)
+    assert float(Loss(huber_schedule="exponential")._turn(signal, share)) == pytest.approx(0.1**0.5, rel=1e-4)
+
+
+def test_weights_are_sd_scripts():
+    signal = torch.tensor([0.9, 0.2])
+    snr = [s**2 / (1 - s**2) for s in signal.tolist()]
+    cases = [
+        ({"debiased_estimation_loss": True}, "epsilon", [1 / s**0.5 for s in snr]),
+        ({"debiased_estimation_loss": True}, "v_prediction", [1 / (s + 1) for s in snr]),
+        ({"scale_v_pred_loss_like_noise_pred": True}, "v_prediction", [s / (s + 1) for s in snr]),
+        ({"v_pred_like_loss": 0.5}, "epsilon", [1 + 0.5 * (s + 1) / s for s in snr]),
+        ({}, "epsilon", [1, 1]),
+    ]
+    for told, prediction, wanted in cases:
+        assert Loss(**told).weight(signal, prediction).tolist() == pytest.approx(wanted, rel=1e-4)

@@ -68,16 +68,8 @@ def attach(
         CalotypeError: nothing of an adapter fits, or shapes do not: it was made for another base. Or it is damaged.
             The weights are then as they were.
     """
-    rooms = {"unet": _unet_modules(unet)}
-    rooms |= {f"text_encoder{'_2' * n}": _modules(encoder) for n, encoder in enumerate(text_encoders)}
     attached = Attached()
-    plan: dict[Tensor, list[_Change]] = {}
-    for adapter, text, drawing in adapters:
-        strengths = {"unet": drawing, "text_encoder": text, "text_encoder_2": text}
-        changes, unfit = _sorted_out(adapter, rooms, strengths, model)
-        attached.unfit += unfit
-        for parameter, change in changes:
-            plan.setdefault(parameter, []).append(change)
+    plan, attached.unfit = _planned(adapters, unet, text_encoders, model)
     try:
         for parameter, todo in plan.items():
             _apply(parameter, todo, attached._kept)
@@ -85,6 +77,40 @@ def attach(
         attached.remove()
         raise
     return attached
+
+
+def bake(
+    adapters: Sequence[tuple[Adapter, float, float]],
+    unet: nn.Module,
+    text_encoders: Sequence[nn.Module],
+    model: str = "this model",
+) -> tuple[set[Tensor], list[str]]:
+    """As `attach`, for good: the numbers of before are not kept, and after an error the model is of no use.
+
+    Returns:
+        The parameters that changed, in place, and what of the files had no place.
+    """
+    plan, unfit = _planned(adapters, unet, text_encoders, model)
+    for parameter, todo in plan.items():
+        _apply(parameter, todo, {})
+    return set(plan), unfit
+
+
+def _planned(
+    adapters: Sequence[tuple[Adapter, float, float]], unet: nn.Module, text_encoders: Sequence[nn.Module], model: str
+) -> tuple[dict[Tensor, list[_Change]], list[str]]:
+    """What is to be done to each parameter, and what has no place."""
+    rooms = {"unet": _unet_modules(unet)}
+    rooms |= {f"text_encoder{'_2' * n}": _modules(encoder) for n, encoder in enumerate(text_encoders)}
+    plan: dict[Tensor, list[_Change]] = {}
+    nowhere: list[str] = []
+    for adapter, text, drawing in adapters:
+        strengths = {"unet": drawing, "text_encoder": text, "text_encoder_2": text}
+        changes, unfit = _sorted_out(adapter, rooms, strengths, model)
+        nowhere += unfit
+        for parameter, change in changes:
+            plan.setdefault(parameter, []).append(change)
+    return plan, nowhere
 
 
 @torch.inference_mode()

@@ -27,12 +27,12 @@ def check(tensors: Mapping[str, Tensor], weight: Tensor) -> None:
     hollow = {role: tensor.to("meta") for role, tensor in tensors.items()}
     try:
         shape = _product(hollow, weight.to("meta")).shape
-        _scale(tensors)
+        scale_of(tensors)
         _sparse(tensors, weight.to("meta"))
     except _FAULTS as fault:
         raise Damaged(_sentence(fault)) from None
     if shape[:1] != weight.shape[:1] or shape.numel() != weight.numel():
-        raise ValueError(f"{tuple(shape)} instead of {tuple(weight.shape)}")
+        raise ValueError(f"what it adds has the shape {tuple(shape)}, the layer {tuple(weight.shape)}")
     for role in ("dora_scale", "magnitude"):
         if role in tensors:
             _magnitude(tensors[role], role, weight)
@@ -53,7 +53,7 @@ def delta(tensors: Mapping[str, Tensor], weight: Tensor) -> Tensor:
     """
     check(tensors, weight)
     own = {role: tensor.to("cpu", torch.float32) for role, tensor in tensors.items() if not role.startswith("bias_")}
-    scale = _scale(tensors)
+    scale = scale_of(tensors)
     if "up" in own:  # on the small matrix: the product need not be gone through once more
         own["up"] = own["up"] * scale
         added = _product(own, weight).reshape(weight.shape)
@@ -73,6 +73,12 @@ def delta(tensors: Mapping[str, Tensor], weight: Tensor) -> Tensor:
 def bias_delta(tensors: Mapping[str, Tensor], bias: Tensor) -> Tensor:
     """What is added to a bias, float32."""
     return tensors["diff_b"].to("cpu", torch.float32).reshape(bias.shape)
+
+
+def own_shape(tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """The shape of what is added, as the tensors tell it; a convolution's may be flat. Nothing large is computed."""
+    hollow = {role: tensor.to("meta") for role, tensor in tensors.items()}
+    return tuple(_product(hollow, torch.empty(0, device="meta")).shape)
 
 
 def _sentence(fault: BaseException) -> str:
@@ -96,7 +102,7 @@ def _product(own: Mapping[str, Tensor], weight: Tensor) -> Tensor:
     raise KeyError("what an adapter consists of")
 
 
-def _scale(own: Mapping[str, Tensor]) -> float:
+def scale_of(own: Mapping[str, Tensor]) -> float:
     """alpha / rank; without an alpha, or with 0, it is the rank. A scale that the file tells goes before both."""
     if "scale" in own:
         return float(own["scale"])

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from calotype.checkpoints.catalog import digest
-from calotype.checkpoints.lora.told import scale_of, settings_of
+from calotype.checkpoints.lora.told import PEFT, scale_of, settings_of
 from calotype.checkpoints.state import read_state
 from calotype.errors import CalotypeError
 
@@ -63,10 +63,14 @@ class Adapter:
     modules: Mapping[tuple[str, str], Mapping[str, Tensor]]
     metadata: Mapping[str, str]
     unknown: tuple[str, ...] = ()  # keys of the file that belong to no kind of LoRA
+    path: Path | None = None
 
 
-def read_adapter(path: Path, name: str = "") -> Adapter:
+def read_adapter(path: Path, name: str = "", part: str = "") -> Adapter:
     """A file of LoRA, LoCon, LoHa, LoKr, DoRA or of full differences, in kohya's, diffusers' or peft's names.
+
+    Args:
+        part: of the model, where the keys do not tell it: peft's files have one part each, and no name for it.
 
     Raises:
         CalotypeError: unreadable, damaged, or no LoRA of a known kind.
@@ -76,7 +80,7 @@ def read_adapter(path: Path, name: str = "") -> Adapter:
     unknown = []
     for key, tensor in state.items():
         if place := _place(key):
-            modules.setdefault(place[:2], {})[place[2]] = tensor
+            modules.setdefault((part or place[0], place[1]), {})[place[2]] = tensor
         else:
             unknown.append(key)
     real = [own for own in modules.values() if own.keys() - {"alpha", "scale"}]
@@ -86,7 +90,7 @@ def read_adapter(path: Path, name: str = "") -> Adapter:
     metadata = _metadata(path)
     _tell_scales(modules, settings_of(path, metadata))
     base, hashes = _base(modules, metadata), (digest(path), _short_hash(path))
-    return Adapter(name or path.stem, *hashes, base, modules, metadata, tuple(unknown))
+    return Adapter(name or path.stem, *hashes, base, modules, metadata, tuple(unknown), path)
 
 
 def _place(key: str) -> tuple[str, str, str] | None:
@@ -118,7 +122,7 @@ def _tell_scales(modules: Mapping[tuple[str, str], dict[str, Tensor]], settings:
         if "down" in own and not own.keys() & {"alpha", "scale"}:
             scale = scale_of(settings, part, module, own["down"].shape[0] if own["down"].dim() else 0)
             if scale is not None:
-                own["scale"] = torch.tensor(scale)
+                own["scale"] = torch.tensor(scale, dtype=torch.float64)  # so that scale * rank is alpha again
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -148,3 +152,22 @@ def _base(modules: Mapping[tuple[str, str], Mapping[str, Tensor]], metadata: Map
     told = str(metadata.get("ss_base_model_version", "")).lower()
     known = {"sdxl": "SDXL", "sd_v1": "SD 1.x", "sd_v2": "SD 2.x"}
     return next((base for sign, base in known.items() if told.startswith(sign)), "")
+
+
+def read_folder(folder: Path) -> Adapter:
+    """What peft saves: a folder for each part of the model (unet, text_encoder, text_encoder_2), or for one alone.
+
+    Raises:
+        CalotypeError: there is no such file in it, or as `read_adapter`.
+    """
+    rooms = {part: folder / part / f"{PEFT}.safetensors" for part in ("unet", "text_encoder", "text_encoder_2")}
+    found = [read_adapter(path, folder.name, part) for part, path in rooms.items() if path.is_file()]
+    alone = [folder / f"{PEFT}.safetensors", folder / "pytorch_lora_weights.safetensors"]
+    found = found or [read_adapter(path, folder.name) for path in alone if path.is_file()][:1]
+    if not found:
+        raise CalotypeError(f"{folder} holds no LoRA: neither {PEFT}.safetensors nor a folder unet with one")
+    modules = {key: own for one in found for key, own in one.modules.items()}
+    metadata = {key: value for one in found for key, value in one.metadata.items()}
+    unknown = tuple(key for one in found for key in one.unknown)
+    base = next((one.base for one in found if one.base), "")
+    return replace(found[0], base=base, modules=modules, metadata=metadata, unknown=unknown, path=folder)

@@ -9,8 +9,10 @@ BREAK = "BREAK"  # as a fragment's text, with the weight -1: the chunk ends here
 EMPHASES = ("original", "no-norm", "ignore", "none")
 MORE = 1.1
 
-_PIECES = re.compile(r"\\[()\[\]\\]|\\|\(|\[|:\s*(?P<weight>[+-]?(?:\d+\.?\d*|\.\d+))\s*\)|\)|\]|[^\\()\[\]:]+|:", re.S)
-_BREAKS = re.compile(r"\s*\bBREAK\b\s*")
+_PIECES = re.compile(
+    r"\\[()\[\]\\]|\\|\(|\[|:\s*(?P<weight>[+-]?(?:\d+(?:\.\d*)?|\.\d+))\s*\)|\)|\]|[^\\()\[\]:]+|:", re.S
+)
+_BREAKS = re.compile(r"(?<!\s)\s*\bBREAK\b\s*")
 
 
 def emphasis(text: str, is_on: bool = True) -> list[tuple[str, float]]:
@@ -112,11 +114,12 @@ def _merged(fragments: list[tuple[str, float]]) -> list[tuple[str, float]]:
 def weighed(states: Tensor, weights: Tensor, way: str) -> Tensor:
     """Token states (N, L, D) under their weights (N, L), in one of EMPHASES.
 
-    "original" brings the mean back to what it was before; "no-norm" only multiplies, "ignore" and "none" do not.
+    "original" brings the mean of each chunk back to what it was before, as A1111 does chunk by chunk; "no-norm" only
+    multiplies, "ignore" and "none" do not.
     """
     if way in ("ignore", "none") or bool((weights == 1).all()):
         return states
     heavier = states * weights[..., None].to(states)
     if way == "no-norm":
         return heavier
-    return heavier * (states.mean() / heavier.mean())
+    return heavier * (states.mean((1, 2), keepdim=True) / heavier.mean((1, 2), keepdim=True))

@@ -7,7 +7,7 @@ from typing import Self
 
 _EXTRA = re.compile(r"<(\w+):([^<>]+)>")
 _AND = re.compile(r"\bAND\b")
-_WEIGHED = re.compile(r"(.*?)(?:\s*:\s*([-+]?(?:\d+\.?\d*|\.\d+)))?\s*", re.S)
+_WEIGHT = re.compile(r"\s*[-+]?(?:\d+(?:\.\d*)?|\.\d+)\s*")
 LORAS = ("lora", "lyco")
 
 
@@ -55,8 +55,12 @@ def extras(prompt: str) -> tuple[str, list[Extra], list[str]]:
 
 def composition(prompt: str) -> list[tuple[str, float]]:
     """The parts of `a AND b :0.8`, each with its weight, 1 where none is given."""
-    parts = [_WEIGHED.fullmatch(part) for part in _AND.split(prompt)]
-    return [(part[1], float(part[2]) if part[2] else 1.0) for part in parts]
+    return [_weighed(part) for part in _AND.split(prompt)]
+
+
+def _weighed(part: str) -> tuple[str, float]:
+    text, _, weight = part.rpartition(":")
+    return (text.rstrip(), float(weight)) if _WEIGHT.fullmatch(weight) and ":" in part else (part.rstrip(), 1.0)
 
 
 def matrix(prompt: str) -> list[str]:

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 
 _TOKENS = re.compile(r"\\.|\\|[()\[\]:|]|[^\\()\[\]:|]+", re.S)
-_NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*")
+_NUMBER = re.compile(r"\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*")
 _MOST = 10**6  # steps; beyond is never
 
 

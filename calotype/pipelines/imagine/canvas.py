@@ -1,5 +1,6 @@
 """What drawing starts from: nothing but a size, a picture, a picture with a hole, or a picture with room around it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from calotype.errors import CalotypeError
-from calotype.ops.color import coloured, luma, to_pixels, to_tensor
+from calotype.ops.color import coloured, luma, to_pixels, to_tensor, white
 from calotype.ops.resize import part
 from calotype.picture import Picture
 from calotype.tasks import Imagine, read_margins, read_size
@@ -28,9 +29,16 @@ class Canvas:
     hole: Tensor | None = None  # (1, 1, h, w): 1 is drawn anew, 0 stays
     source: Picture | None = None  # as it was opened
     base: np.ndarray | None = None  # (H, W, C): what stays, in the size of the result
+    alpha: np.ndarray | None = None  # (H, W): the result's, where the source has one; what is new is opaque
     fade: np.ndarray | None = None  # (H, W) float32: how much of the new shows; exactly 0 outside the hole
     box: tuple[int, int, int, int] | None = None  # top, left, bottom, right in `base` that is worked on
     mask_sha256: str = ""  # of the mask's file
+    notes: tuple[str, ...] = ()  # sentences for the person
+
+    def enlarged(self, times: float, multiple: int) -> "Canvas":
+        """The plain canvas of a second pass."""
+        work = tuple(-(-round(side * times) // multiple) * multiple for side in self.work)
+        return Canvas(tuple(round(side * times) for side in self.size), work)
 
     def finished(self, drawn: Tensor) -> np.ndarray:
         """(3, h, w) in [0, 1] as the U-Net's size has it -> the result's pixels."""
@@ -48,24 +56,63 @@ class Canvas:
         return result
 
 
-def canvas(task: Imagine, native: int, multiple: int, max_pixels: int) -> Canvas:
+Check = Callable[[tuple[int, int]], None]
+
+
+def canvas(task: Imagine, native: int, multiple: int, max_pixels: int, check: Check = lambda work: None) -> Canvas:
     """Opens what the task names.
+
+    Args:
+        check: is told the size (height, width) in which the U-Net will work before anything of that size is made, and
+            raises where that is too much.
 
     Raises:
         CalotypeError: a file that is no picture, a mask of another size or without a hole.
     """
     size = read_size(task.size, "--size")
     if task.init is None:
-        return _sized(size or (native, native), multiple)
+        made = _sized(size or (native, native), multiple)
+        check(made.work)
+        return made
     source = Picture.open(task.init, max_pixels)
     if task.outpaint:
-        return _widened(task, source, multiple)
+        return _widened(task, source, multiple, check)
     if task.mask:
-        return _holed(task, source, size, native, multiple, max_pixels)
+        return _holed(task, source, Picture.open(task.mask, max_pixels), _Sizes(size, native, multiple, check))
     made = _sized(size or _fitting(source.pixels.shape[:2], native), multiple)
-    return replace(
-        made, pixels=_padded(_brought(to_tensor(source.pixels), made.size, task.resize), made), source=source
-    )
+    check(made.work)
+    pixels = _padded(_brought(_on_white(source), made.size, task.resize), made)
+    notes = () if source.alpha is None else (f"{task.init.name} is transparent in parts; they are drawn as white",)
+    return replace(made, pixels=pixels, source=source, notes=notes)
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """What decides about the size of the work: what was asked for, and what the model takes."""
+
+    asked: tuple[int, int] | None
+    native: int
+    multiple: int
+    check: Check
+
+
+def _on_white(picture: Picture) -> np.ndarray:
+    """(H, W, C) as it is seen on white paper: what lies under transparent parts may be anything."""
+    if picture.alpha is None:
+        return picture.pixels
+    most = white(picture.pixels.dtype)
+    share = picture.alpha[..., None].astype(np.float32) / most
+    seen = picture.pixels * share + most * (1 - share)
+    return (seen + 0.5).astype(picture.pixels.dtype)
+
+
+def _opaque(alpha: np.ndarray | None, fade: np.ndarray) -> np.ndarray | None:
+    """(H, W): opaque where the new shows, and where nothing is new as it was, bit for bit."""
+    if alpha is None:
+        return None
+    most = white(alpha.dtype)
+    raised = (alpha + fade * (most - alpha.astype(np.float32)) + 0.5).clip(0, most).astype(alpha.dtype)
+    return np.where(fade > 0, raised, alpha)
 
 
 def _sized(size: tuple[int, int], multiple: int) -> Canvas:
@@ -97,67 +144,78 @@ def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
     return part(pixels, size, slice(0, size[0]), slice(0, size[1])).clamp(0, 1)
 
 
-def _brought(x: Tensor, size: tuple[int, int], way: str) -> Tensor:
-    """(3, H, W) to `size`: cropped, filled at the borders, or stretched."""
-    height, width = x.shape[1:]
+def _brought(pixels: np.ndarray, size: tuple[int, int], way: str) -> Tensor:
+    """(H, W, C) to (3, h, w) in [0, 1] of `size`: cropped, filled at the borders, or stretched.
+
+    Of a picture much longer than wide only the part that stays is made.
+    """
+    height, width = pixels.shape[:2]
     if (height, width) == size:
-        return x
+        return to_tensor(pixels)
     if way == "stretch":
-        return resized(x, size)
+        return part(pixels, size, slice(0, size[0]), slice(0, size[1])).clamp(0, 1)
     pick = max if way == "crop" else min
     scale = pick(size[0] / height, size[1] / width)
-    x = resized(x, (max(1, round(height * scale)), max(1, round(width * scale))))
-    gaps = [(wanted - side) // 2 for wanted, side in zip(size, x.shape[1:], strict=True)]
-    if way == "crop":
-        top, left = (max(-gap, 0) for gap in gaps)
-        x = x[:, top : top + size[0], left : left + size[1]]
-    top, left = (max((wanted - side) // 2, 0) for wanted, side in zip(size, x.shape[1:], strict=True))
+    scaled = (max(1, round(height * scale)), max(1, round(width * scale)))
+    kept = [
+        slice(max((side - wanted) // 2, 0), max((side - wanted) // 2, 0) + min(side, wanted))
+        for side, wanted in zip(scaled, size, strict=True)
+    ]
+    x = part(pixels, scaled, *kept).clamp(0, 1)
+    top, left = ((wanted - side) // 2 for wanted, side in zip(size, x.shape[1:], strict=True))
     edges = (left, size[1] - x.shape[2] - left, top, size[0] - x.shape[1] - top)
     return F.pad(x[None], edges, "replicate")[0]
 
 
-def _holed(
-    task: Imagine, source: Picture, size: tuple[int, int] | None, native: int, multiple: int, max_pixels: int
-) -> Canvas:
-    mask = Picture.open(task.mask, max_pixels)
-    hole = _mask(task, source, mask)
+def _holed(task: Imagine, source: Picture, mask: Picture, sizes: _Sizes) -> Canvas:
+    hole, notes = _mask(task, source, mask)
     height, width = hole.shape
-    only = task.only_masked or (size is None and max(height, width) > native * ROOMY)
-    box = _around(hole, task.padding, native) if only else (0, 0, height, width)
+    only = task.only_masked or (sizes.asked is None and max(height, width) > sizes.native * ROOMY)
+    box = _around(hole, task.padding, sizes.native) if only else (0, 0, height, width)
     top, left, bottom, right = box
     inside = (bottom - top, right - left)
-    work = size or (_fitting(inside, native) if only else inside)
-    made = _sized(work, multiple)
-    x = to_tensor(source.pixels[top:bottom, left:right])
+    work = sizes.asked or (_fitting(inside, sizes.native) if only else inside)
+    made = _sized(work, sizes.multiple)
+    sizes.check(made.work)
+    x = to_tensor(_on_white(source)[top:bottom, left:right])
     filled = _filled(x, hole[top:bottom, left:right]) if task.fill == "blur" else x
     inside_hole = cv2.resize(hole[top:bottom, left:right].astype(np.float32), work[::-1], interpolation=cv2.INTER_AREA)
+    fade = _fade(hole, task.mask_blur)
     return replace(
         made,
         pixels=_padded(filled if work == inside else resized(filled, work), made),
         hole=_padded(torch.from_numpy((inside_hole[None] > 0).astype(np.float32)), made),
         source=source,
         base=source.pixels,
-        fade=_fade(hole, task.mask_blur),
+        alpha=_opaque(source.alpha, fade),
+        fade=fade,
         box=box,
         mask_sha256=mask.sha256,
+        notes=notes,
     )
 
 
-def _mask(task: Imagine, source: Picture, mask: Picture) -> np.ndarray:
-    """(H, W) bool: True is the hole."""
+def _mask(task: Imagine, source: Picture, mask: Picture) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(H, W) bool: True is the hole; and what to say of it.
+
+    Of a mask with transparent parts what is opaque is the hole, as in A1111: it was painted on a layer of its own.
+    """
     if mask.pixels.shape[:2] != source.pixels.shape[:2]:
         sizes = [f"{p.pixels.shape[1]}x{p.pixels.shape[0]}" for p in (mask, source)]
         raise CalotypeError(
             f"{task.mask} is {sizes[0]} pixels and {task.init} is {sizes[1]}; a mask has the size of its picture"
         )
-    hole = luma(to_tensor(mask.pixels))[0].numpy() >= 0.5
+    hole, notes, paint = luma(to_tensor(mask.pixels))[0].numpy() >= 0.5, (), ("black", "white")
+    if mask.alpha is not None and mask.alpha.min() < mask.alpha.max():
+        hole, paint = mask.alpha > white(mask.alpha.dtype) // 2, ("transparent", "opaque")
+        notes = (f"{task.mask.name} has transparent parts: what is opaque in it is the hole; or give --invert-mask",)
     hole = ~hole if task.invert_mask else hole
     if not hole.any():
         raise CalotypeError(
-            f"{task.mask} leaves nothing to draw: no pixel of it is {'black' if task.invert_mask else 'white'}; "
+            f"{task.mask} leaves nothing to draw: no pixel of it is {paint[0 if task.invert_mask else 1]}; "
             f"paint the hole, or {'leave out' if task.invert_mask else 'give'} --invert-mask"
         )
-    return hole
+    return hole, notes
 
 
 def _around(hole: np.ndarray, padding: int, native: int) -> tuple[int, int, int, int]:
@@ -202,27 +260,35 @@ def _soft(plane: np.ndarray, reach: int) -> np.ndarray:
     return cv2.GaussianBlur(np.ascontiguousarray(plane), (0, 0), reach)
 
 
-def _widened(task: Imagine, source: Picture, multiple: int) -> Canvas:
+def _widened(task: Imagine, source: Picture, multiple: int, check: Check) -> Canvas:
     left, top, right, bottom = read_margins(task.outpaint)
     height, width = source.pixels.shape[:2]
     size = (height + top + bottom, width + left + right)
+    made = _sized(size, multiple)
+    check(made.work)
     hole = np.ones(size, bool)
     inner = [
         slice(edge + (OVERLAP if edge else 0), edge + side - (OVERLAP if other else 0))
         for edge, side, other in ((top, height, bottom), (left, width, right))
     ]
     hole[inner[0], inner[1]] = False
-    made = _sized(size, multiple)
-    base = cv2.copyMakeBorder(source.pixels, top, bottom, left, right, cv2.BORDER_REPLICATE)
-    base = np.ascontiguousarray(base.reshape(*size, source.pixels.shape[2]))
+    base, seen = (_bordered(pixels, (top, bottom, left, right)) for pixels in (source.pixels, _on_white(source)))
+    alpha = None if source.alpha is None else np.pad(source.alpha, ((top, bottom), (left, right)))
     new = np.ones(size, np.float32)
     new[top : top + height, left : left + width] = _fade(hole, OVERLAP - 1)[top : top + height, left : left + width]
     return replace(
         made,
-        pixels=_padded(_filled(to_tensor(coloured(base, np.empty((1, 1, 3)))), hole), made),
+        pixels=_padded(_filled(to_tensor(coloured(seen, np.empty((1, 1, 3)))), hole), made),
         hole=_padded(torch.from_numpy(hole[None].astype(np.float32)), made),
         source=source,
         base=base,
+        alpha=_opaque(alpha, new),
         fade=new,
         box=(0, 0, *size),
     )
+
+
+def _bordered(pixels: np.ndarray, margins: tuple[int, int, int, int]) -> np.ndarray:
+    """(H, W, C) with its edges repeated at top, bottom, left and right."""
+    top, bottom, left, right = margins
+    return np.pad(pixels, ((top, bottom), (left, right), (0, 0)), "edge")

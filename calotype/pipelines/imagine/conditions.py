@@ -1,5 +1,6 @@
 """From a prompt to what the U-Net is told at each step."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -55,20 +56,26 @@ class Reader:
         rows = [(chunk.tokens, {place: self._learned[name] for place, name in chunk.vectors}) for chunk in cut]
         return self._model.read(rows, lambda states: weighed(states, weights, self._way), self._skip)
 
-    def together(self, said: Said, has_unwanted: bool) -> Condition:
-        """All conditions of a step as rows, the unwanted one first; shorter ones are filled with the empty prompt."""
-        texts = ([said.unwanted] if has_unwanted else []) + [text for text, _ in said.wanted]
-        found = [self(text) for text in texts]
-        longest = max(one.states.shape[1] for one in found)
-        states = torch.cat([self._filled(one.states, longest) for one in found])
-        pooled = torch.cat([one.pooled for one in found]) if found[0].pooled is not None else None
-        return Condition(states, pooled)
+    def together(self, said: Said, has_unwanted: bool) -> list[Condition]:
+        """All conditions of a step as rows, the unwanted one first, in one piece for each run of equal lengths.
 
-    def _filled(self, states: Tensor, length: int) -> Tensor:
-        if states.shape[1] == length:
-            return states
-        empty = self("").states
-        return torch.cat([states, empty.repeat(1, (length - states.shape[1]) // empty.shape[1], 1)], 1)
+        As in A1111 a longer prompt does not change what a shorter one means: nothing is filled up.
+        """
+        wanted = [self(text) for text, _ in said.wanted]
+        found = [self._unwanted(said.unwanted, wanted[0]), *wanted] if has_unwanted else wanted
+        runs = (list(run) for _, run in itertools.groupby(found, lambda one: one.states.shape[1]))
+        return [_stacked(run) for run in runs]
+
+    def _unwanted(self, text: str, like: Condition) -> Condition:
+        """Zeros are the same at any length, so they go along with what is wanted."""
+        if text.strip() or not self._model.is_unsaid_zero:
+            return self(text)
+        return Condition(torch.zeros_like(like.states), None if like.pooled is None else torch.zeros_like(like.pooled))
+
+
+def _stacked(run: list[Condition]) -> Condition:
+    pooled = torch.cat([one.pooled for one in run]) if run[0].pooled is not None else None
+    return Condition(torch.cat([one.states for one in run]), pooled)
 
 
 def _framed(weights: list[float]) -> list[float]:

@@ -3,6 +3,8 @@
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,10 +14,12 @@ from torch import Tensor
 from calotype.checkpoints.cache import Models
 from calotype.errors import CalotypeError
 from calotype.models.diffusion import Diffusion
+from calotype.ops.color import to_pixels, to_tensor
 from calotype.ops.noise import Source, first_noise, source
 from calotype.picture import Picture
-from calotype.pipelines.imagine.canvas import Canvas, canvas, resized
+from calotype.pipelines.imagine.canvas import canvas, resized
 from calotype.pipelines.imagine.conditions import Reader, said_at_each
+from calotype.pipelines.imagine.forge import forged, is_asked
 from calotype.pipelines.imagine.job import Clock, Job, Pass, Work
 from calotype.pipelines.imagine.look import Look
 from calotype.pipelines.imagine.loop import denoised
@@ -23,9 +27,9 @@ from calotype.pipelines.imagine.schedulers import begins_at, scheduler
 from calotype.pipelines.imagine.sheet import Cell, cells, sheet
 from calotype.pipelines.imagine.told import told
 from calotype.pipelines.imagine.words import Words
-from calotype.record import Result
-from calotype.sampling import LATENT, PRESETS, Preset, sampler_named
-from calotype.tasks import Imagine, Progress, read_size
+from calotype.record import Film, Result
+from calotype.sampling import LANCZOS, LATENT, PRESETS, Preset, sampler_named
+from calotype.tasks import Imagine, Progress, Tiling, read_size
 from calotype.tasks import Said as Sentence
 
 TOGETHER = {"cpu": 4, "cuda": 8, "mps": 4}  # pictures computed together; measured: more gain little
@@ -34,17 +38,24 @@ SPARE = 18  # peak memory of the U-Net over its widest layer, measured
 SPARE_VAE = 8
 
 
+class Seeds(NamedTuple):
+    """What one picture begins with."""
+
+    seed: int
+    variation: int
+
+
 @torch.inference_mode()
-def imagine(task: Imagine, models: Models) -> Iterator[Progress | Sentence | Result]:
+def imagine(task: Imagine, models: Models) -> Iterator[Progress | Sentence | Result | Film]:
     """Yields progress, a Result for every picture and, where it was asked for, one for a sheet of all of them, last.
 
     Closing it cancels within one step.
     """
-    task = replace(task, seed=_chosen(task.seed))
-    if task.variation:
-        task = replace(task, variation_seed=_chosen(task.variation_seed))
+    if found := is_asked(task, models):
+        yield from forged(task, found, models)
+        return
     made: list[Result] = []
-    planned = cells(task)
+    planned = _seeded(cells(replace(task, seed=_chosen(task.seed))))
     clock = Clock(sum(_evaluations(cell.task, models) for cell in planned))
     for cell in planned:
         for event in _cell(cell, models, clock):
@@ -57,6 +68,17 @@ def imagine(task: Imagine, models: Models) -> Iterator[Progress | Sentence | Res
 
 def _chosen(seed: int) -> int:
     return seed if seed >= 0 else secrets.randbelow(2**32)
+
+
+def _seeded(planned: list[Cell]) -> list[Cell]:
+    """Every seed chosen that is open in some cell; where variations are open, all go towards the same one."""
+    other, found = _chosen(-1), []
+    for cell in planned:
+        task = replace(cell.task, seed=_chosen(cell.task.seed))
+        if task.variation and task.variation_seed < 0:
+            task = replace(task, variation_seed=other)
+        found.append(replace(cell, task=task))
+    return found
 
 
 def settled(task: Imagine, preset: Preset) -> Imagine:
@@ -75,8 +97,8 @@ def _evaluations(task: Imagine, models: Models) -> int:
     """Steps that a cell will take, for the bar: pictures times steps, by batches."""
     steps = settled(task, PRESETS["sd1"] if task.model != "emoji" else PRESETS["emoji"]).steps
     run = steps if task.init is None else max(1, int(steps * min(task.strength, 1)))
-    second = max(1, int((task.hires_steps or steps) * task.hires_strength)) if task.hires > 1 else 0
-    batches = -(-task.count // (task.batch or TOGETHER.get(models.device.type, 4)))
+    second = max(1, int((task.hires_steps or steps) * task.hires_strength)) if task.has_second_pass else 0
+    batches = -(-task.count // _most_together(task, models))
     return batches * (run + second)
 
 
@@ -87,21 +109,29 @@ def _cell(cell: Cell, models: Models, clock: Clock) -> Iterator[Progress | Sente
     model = models.diffusion(cell.task.model, cell.task.vae)
     models.unfit.clear()
     job = _job(cell.task, model, words, models, clock.total)
+    for sentence in (*words.misfits(models, model), *job.canvas.notes):
+        yield Sentence(sentence)
     if models.unfit:
         yield Sentence(
             f"{len(models.unfit)} modules of the LoRA have no place in {model.name}, such as {models.unfit[0]}"
         )
     most = _fitting_batch(job, models)
-    seeds = [job.task.seed + n for n in range(job.task.count)]
+    seeds = _seeds(job.task)
     for first in range(0, len(seeds), most):
         wanted = seeds[first : first + most]
-        is_again = job.task.batch > len(wanted) == 1  # the same batch, and place in it, give the same bits
+        is_again = job.task.place >= 0  # the same batch, and place in it, give the same bits
         together, place = (wanted * job.task.batch, job.task.place) if is_again else (wanted, 0)
         latents = yield from _drawn(job, together, models, clock)
         for n, seed in enumerate(wanted, place):
-            model.wear(*words.worn(models, model))
             pixels = job.model.pixels(latents[n : n + 1], job.task.tiling)[0]
             yield _result(job, seed, pixels, (len(together), n), models)
+
+
+def _seeds(task: Imagine) -> list[Seeds]:
+    """Of each picture; with a variation its seed counts up and the other stays, as in A1111."""
+    if task.variation:
+        return [Seeds(task.seed, task.variation_seed + n) for n in range(task.count)]
+    return [Seeds(task.seed + n, task.variation_seed) for n in range(task.count)]
 
 
 def _job(task: Imagine, model: Diffusion, words: Words, models: Models, steps: int) -> Job:
@@ -109,7 +139,10 @@ def _job(task: Imagine, model: Diffusion, words: Words, models: Models, steps: i
     task = settled(task, PRESETS[model.family])
     has_zero_snr = bool(model.training.get("rescale_betas_zero_snr"))
     sampler, schedule = sampler_named(task.sampler, task.schedule, has_zero_snr)
-    made = canvas(task, model.native, model.multiple, models.settings.max_pixels)
+    check = partial(_check_memory, task, model, models=models)
+    made = canvas(task, model.native, model.multiple, models.settings.max_pixels, check)
+    if task.has_second_pass and task.hires_upscaler.lower() not in (*LATENT, LANCZOS):
+        models.upscaler(task.hires_upscaler)  # one that is missing is told before the first pass
     model.wear(*words.worn(models, model))
     reader = Reader(model, task.emphasis, task.clip_skip, words.learned(models, model))
     wish, is_long = models.settings.compile, models.device.type == "cuda" and steps >= LONG
@@ -117,88 +150,109 @@ def _job(task: Imagine, model: Diffusion, words: Words, models: Models, steps: i
     return Job(task, model, words, sampler, schedule, made, reader, Look(model), is_compiled)
 
 
-def _fitting_batch(job: Job, models: Models) -> int:
-    """How many pictures are computed together: as asked, or as many as memory holds, up to TOGETHER.
+def _most_together(task: Imagine, models: Models) -> int:
+    return task.batch or TOGETHER.get(models.device.type, 4)
 
-    Raises:
-        CalotypeError: not even one fits; said before any work.
-    """
-    free, wanted = models.free_memory(models.device), job.task.batch or TOGETHER.get(models.device.type, 4)
-    least = wanted if job.task.batch else 1
-    fitting = [count for count in range(wanted, least - 1, -1) if _needed(job, count) <= free]
-    if fitting:
-        return fitting[0]
-    width, height = (round(side * max(job.task.hires, 1)) for side in job.canvas.work[::-1])
-    needed = _needed(job, least) / 2**30
+
+def _check_memory(task: Imagine, model: Diffusion, work: tuple[int, int], models: Models) -> None:
+    """Raises CalotypeError where not even the smallest batch fits; called before anything of that size is made."""
+    free, needed = models.free_memory(models.device), _needed(task, model, work, task.batch or 1)
+    if needed <= free:
+        return
+    width, height = (round(side * max(task.hires, 1)) for side in work[::-1])
+    smaller = "a smaller --outpaint" if task.outpaint else "a smaller --size and enlarge the result"
     raise CalotypeError(
-        f"{job.model.name} needs about {needed:.1f} GiB of memory for a picture of {width}x{height}, "
-        f"and {free / 2**30:.1f} are free; take a smaller --size and enlarge the result"
+        f"{model.name} needs about {needed / 2**30:.1f} GiB of memory for a picture of {width}x{height}, "
+        f"and {free / 2**30:.1f} are free; take {smaller}"
     )
 
 
-def _needed(job: Job, count: int) -> float:
+def _fitting_batch(job: Job, models: Models) -> int:
+    """How many pictures are computed together: as asked, or as many as memory holds, up to TOGETHER."""
+    if job.task.batch:
+        return job.task.batch
+    free = models.free_memory(models.device)
+    counts = range(_most_together(job.task, models), 1, -1)
+    return next((n for n in counts if _needed(job.task, job.model, job.canvas.work, n) <= free), 1)
+
+
+def _needed(task: Imagine, model: Diffusion, work: tuple[int, int], count: int) -> float:
     """Bytes at the peak: of the U-Net's widest layer with both conditions, or of the VAE's, picture by picture."""
-    unet, vae, (height, width) = job.model.unet.config, job.model.vae.config, job.canvas.work
-    area = height * width * max(job.task.hires, 1) ** 2
-    latents = 2 * count * area / job.model.factor**2
+    unet, vae = model.unet.config, model.vae.config
+    area = work[0] * work[1] * max(task.hires, 1) ** 2
+    latents = 2 * count * area / model.factor**2
     return max(
-        latents * unet.block_out_channels[0] * job.model.dtype.itemsize * SPARE,
-        area * vae.block_out_channels[0] * job.model.dtype.itemsize * SPARE_VAE,
+        latents * unet.block_out_channels[0] * model.dtype.itemsize * SPARE,
+        area * vae.block_out_channels[0] * model.dtype.itemsize * SPARE_VAE,
     )
 
 
-def _drawn(job: Job, seeds: Sequence[int], models: Models, clock: Clock) -> Work:
+def _drawn(job: Job, seeds: Sequence[Seeds], models: Models, clock: Clock) -> Work:
     """Clean latents (N, C, h, w), one for each seed, after both passes."""
-    task, model = job.task, job.model
-    made = scheduler(job.sampler, job.schedule, task.steps, model.training, model.family)
-    shape = tuple(side // model.factor for side in job.canvas.work)
-    clean = None if job.canvas.pixels is None else model.latents(job.canvas.pixels, task.tiling)
-    sources, noise = _noise(job, seeds, shape)
-    begin = 0 if clean is None else begins_at(made, task.steps, task.strength)
-    said = said_at_each(job.words.prompt, job.words.negative, task.steps)
-    x = yield from denoised(job, Pass(made, begin, said, clean, shape), noise, sources, models, clock)
-    if task.hires > 1:
+    task, pixels = job.task, job.canvas.pixels
+    clean = None if pixels is None else job.model.latents(pixels, task.tiling)
+    x = yield from _pass(job, seeds, task.steps, clean, task.strength, models, clock)
+    if task.has_second_pass:
         x = yield from _again_larger(job, x, seeds, models, clock)
     return x
 
 
-def _noise(job: Job, seeds: Sequence[int], shape: tuple[int, int]) -> tuple[list[Source], Tensor]:
+def _pass(
+    job: Job,
+    seeds: Sequence[Seeds],
+    steps: int,
+    clean: Tensor | None,
+    strength: float,
+    models: Models,
+    clock: Clock,
+    first_pass: int = 0,
+) -> Work:
+    """One way down on the job's canvas, from noise alone or from `clean` latents.
+
+    Args:
+        first_pass: in a second pass, the steps of the first, for prompts that change on their way.
+    """
+    model = job.model
+    made = scheduler(job.sampler, job.schedule, steps, model.training, model.family)
+    shape = tuple(side // model.factor for side in job.canvas.work)
+    begin = 0 if clean is None else begins_at(made, steps, strength)
+    sources, noise = _noise(job, seeds, shape)
+    said = said_at_each(job.words.prompt, job.words.negative, steps, first_pass)
+    return (yield from denoised(job, Pass(made, begin, said, clean, shape), noise, sources, models, clock))
+
+
+def _noise(job: Job, seeds: Sequence[Seeds], shape: tuple[int, int]) -> tuple[list[Source], Tensor]:
     """Each picture's own source, and what it draws first."""
     task = job.task
-    sources = [source(seed, task.noise) for seed in seeds]
+    sources = [source(own.seed, task.noise) for own in seeds]
     small = read_size(task.seed_resize, "--seed-resize")
     resized_from = tuple(side // job.model.factor for side in small) if small else None
     first = [
         first_noise(
             draw,
             lambda seed: source(seed, task.noise),
-            seed,
+            own.seed,
             (job.model.channels, *shape),
-            (task.variation_seed, task.variation) if task.variation else None,
+            (own.variation, task.variation) if task.variation else None,
             resized_from,
         )
-        for draw, seed in zip(sources, seeds, strict=True)
+        for draw, own in zip(sources, seeds, strict=True)
     ]
     return sources, torch.stack(first)
 
 
-def _again_larger(job: Job, x: Tensor, seeds: Sequence[int], models: Models, clock: Clock) -> Work:
+def _again_larger(job: Job, x: Tensor, seeds: Sequence[Seeds], models: Models, clock: Clock) -> Work:
     """The second pass of a hires fix: enlarged, noised again, drawn again. As A1111, with the same seeds."""
     task, model = job.task, job.model
-    steps = task.hires_steps or task.steps
-    size = tuple(-(-round(side * task.hires) // model.multiple) * model.multiple for side in job.canvas.work)
-    shape = tuple(side // model.factor for side in size)
+    room = job.canvas.enlarged(task.hires, model.multiple)
     if task.hires_upscaler.lower() in LATENT:
         mode, is_antialiased = LATENT[task.hires_upscaler.lower()]
+        shape = tuple(side // model.factor for side in room.work)
         clean = F.interpolate(x, shape, mode=mode, antialias=is_antialiased)
     else:
-        clean = yield from _enlarged(job, x, size, models)
-    made = scheduler(job.sampler, job.schedule, steps, model.training, model.family)
-    begin = begins_at(made, steps, task.hires_strength)
-    sources, noise = _noise(job, seeds, shape)
-    said = said_at_each(job.words.prompt, job.words.negative, steps, first_pass=task.steps)
-    larger = replace(job, canvas=Canvas(tuple(round(side * task.hires) for side in job.canvas.size), size))
-    return (yield from denoised(larger, Pass(made, begin, said, clean, shape), noise, sources, models, clock))
+        clean = yield from _enlarged(job, x, room.work, models)
+    steps, larger = task.hires_steps or task.steps, replace(job, canvas=room)
+    return (yield from _pass(larger, seeds, steps, clean, task.hires_strength, models, clock, task.steps))
 
 
 def _enlarged(job: Job, x: Tensor, size: tuple[int, int], models: Models) -> Work:
@@ -206,10 +260,8 @@ def _enlarged(job: Job, x: Tensor, size: tuple[int, int], models: Models) -> Wor
     name, latents = job.task.hires_upscaler, []
     for one in x:
         pixels = job.model.pixels(one[None], job.task.tiling)[0]
-        if name != "lanczos":
-            from calotype.ops.color import to_pixels, to_tensor
+        if name.lower() != LANCZOS:
             from calotype.pipelines.upscale import enlarge
-            from calotype.tasks import Tiling
 
             network = models.upscaler(name)
             done = yield from enlarge(to_pixels(pixels, np.empty((1, 1, 3), np.uint8)), network, size, Tiling(), models)
@@ -218,17 +270,16 @@ def _enlarged(job: Job, x: Tensor, size: tuple[int, int], models: Models) -> Wor
     return torch.cat(latents)
 
 
-def _result(job: Job, seed: int, pixels: Tensor, where: tuple[int, int], models: Models) -> Result:
+def _result(job: Job, seeds: Seeds, pixels: Tensor, where: tuple[int, int], models: Models) -> Result:
     """`where` it was in its batch: the batch's size, and the place."""
-    final = job.canvas
-    if job.task.hires > 1:
-        final = Canvas(tuple(round(side * job.task.hires) for side in job.canvas.size), job.canvas.work)
+    final = job.canvas.enlarged(job.task.hires, job.model.multiple) if job.task.has_second_pass else job.canvas
     done = final.finished(pixels)
     before = final.source
-    picture = before.then(done) if before is not None and final.base is not None else Picture(done)
-    task = replace(job.task, seed=seed, count=1, batch=where[0], place=where[1], grid=False, matrix=False, x="", y="")
+    picture = before.then(done, final.alpha) if before is not None and final.base is not None else Picture(done)
+    own = {"seed": seeds.seed, "variation_seed": seeds.variation, "batch": where[0], "place": where[1]}
+    task = replace(job.task, **own, count=1, grid=False, matrix=False, x="", y="")
     computed = models.computed(job.model) | ({"mask": final.mask_sha256} if final.mask_sha256 else {})
-    used = [job.model, *job.words.used(models)]
+    used = [job.model, *job.words.used(models, job.model)]
     text = told(task, job.words, job.model, job.sampler, job.schedule, picture, models)
     drawn = replace(picture, metadata=replace(picture.metadata, drawn={"parameters": text}))
     return Result.of(task, before, drawn, used, computed)

@@ -71,21 +71,25 @@ def _around_hole(job: Job, hole: Tensor | None, clean: Tensor | None) -> Tensor:
 def _guided(job: Job, x: Tensor, t: Tensor, said: Said, around: Tensor | None) -> Tensor:
     """The network's answer under guidance: u + sum of w g (c - u). Ho and Salimans 2022; Liu et al. 2022 for AND.
 
-    All conditions of all pictures go through together. Guidance 1 with one condition needs no second run.
+    All conditions of one length, of all pictures, go through together. Guidance 1 with one condition needs no second
+    run.
     """
     scale, count = job.task.guidance, len(x)
     has_unwanted = not (scale == 1 and [weight for _, weight in said.wanted] == [1.0])
-    rows = job.reader.together(said, has_unwanted)
-    number = len(rows.states)
     x = x if around is None else torch.cat([x, around.expand(count, -1, *x.shape[2:])], 1)
-    answer = job.model.predict(
-        x.repeat(number, 1, 1, 1),
-        t,
-        rows.states.repeat_interleave(count, 0),
-        _added(job, rows, count),
-        job.task.tiling,
-        job.is_compiled,
-    ).unflatten(0, (number, count))
+    answers = []
+    for rows in job.reader.together(said, has_unwanted):
+        number, is_first = len(rows.states), not answers
+        answer = job.model.predict(
+            x.repeat(number, 1, 1, 1),
+            t,
+            rows.states.repeat_interleave(count, 0),
+            _added(job, rows, count, has_unwanted and is_first),
+            job.task.tiling,
+            job.is_compiled,
+        )
+        answers.append(answer.unflatten(0, (number, count)))
+    answer = torch.cat(answers)
     if not torch.isfinite(answer).all():
         raise CalotypeError(f"the model {job.model.name} gives no numbers (NaN or infinity); its file is damaged")
     if not has_unwanted:
@@ -104,12 +108,12 @@ def _rescaled(guided: Tensor, plain: Tensor, share: float) -> Tensor:
     return share * even + (1 - share) * guided
 
 
-def _added(job: Job, rows: Condition, count: int) -> Mapping[str, Tensor]:
+def _added(job: Job, rows: Condition, count: int, has_unwanted: bool) -> Mapping[str, Tensor]:
     """SDXL's further conditions: the pooled text, and the sizes that training pictures had and were cut to."""
     if rows.pooled is None or job.model.family != "sdxl":
         return {}
     height, width = job.canvas.work
-    numbers = job.model.size_words(height, width, len(rows.pooled))
+    numbers = job.model.size_words(height, width, len(rows.pooled), has_unwanted)
     return {
         "text_embeds": rows.pooled.repeat_interleave(count, 0),
         "time_ids": numbers.repeat_interleave(count, 0),

@@ -5,6 +5,7 @@ import dataclasses
 import math
 import re
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 import numpy as np
 
@@ -13,11 +14,12 @@ from calotype.ops.prompt import matrix
 from calotype.options import nearest, read, visible
 from calotype.picture import Picture
 from calotype.record import Result
-from calotype.tasks import Imagine
+from calotype.tasks import Imagine, options_of
 
 ALIASES = {"cfg": "guidance", "denoise": "strength", "sr": "prompt", "checkpoint": "model", "scheduler": "schedule"}
 CLOSED = ("x", "y", "grid", "matrix", "count", "batch", "init", "mask")
 _RANGE = re.compile(r"\s*(-?[\d.]+)\s*-\s*(-?[\d.]+)(?:\s*\(\s*([+-][\d.]+)\s*\)|\s*\[\s*(\d+)\s*\])?\s*")
+_WHOLE = {spec.name for spec in dataclasses.fields(Imagine) if spec.type in (int, int | None)}
 MOST = 10_000  # pictures of a sheet
 
 
@@ -28,6 +30,8 @@ class Cell:
     task: Imagine
     across: str = ""
     down: str = ""
+    row: int = 0
+    column: int = 0
 
 
 def cells(task: Imagine) -> list[Cell]:
@@ -43,9 +47,11 @@ def cells(task: Imagine) -> list[Cell]:
     plain = replace(task, x="", y="", matrix=False, grid=False)
     rows = _along(task.y, "--y", plain)
     found = [
-        Cell(across, x_label, y_label)
-        for y_label, down in rows
-        for x_label, across in (_prompts(down) if task.matrix and not task.x else _along(task.x, "--x", down))
+        Cell(across, x_label, y_label, row, column)
+        for row, (y_label, down) in enumerate(rows)
+        for column, (x_label, across) in enumerate(
+            _prompts(down) if task.matrix and not task.x else _along(task.x, "--x", down)
+        )
     ]
     if len(found) > MOST:
         raise CalotypeError(f"that is a sheet of {len(found):,} pictures; take fewer values")
@@ -69,7 +75,7 @@ def _along(axis: str, flag: str, task: Imagine) -> list[tuple[str, Imagine]]:
         raise CalotypeError(
             f"{flag} is such as steps=10,20,30; {name!r} is no option of a picture{nearest(name, known)}"
         )
-    values = _values(text)
+    values = _values(text, is_whole=name in _WHOLE)
     if name == "prompt":
         return [(value, replace(task, prompt=_swapped(task.prompt, values[0], value, flag))) for value in values]
     data = {spec.name: getattr(task, spec.name) for spec in dataclasses.fields(task)}
@@ -90,44 +96,57 @@ def _swapped(prompt: str, old: str, new: str, flag: str) -> str:
     return prompt.replace(old, new)
 
 
-def _values(text: str) -> list[str]:
+def _values(text: str, is_whole: bool = False) -> list[str]:
     """`1,2,3`, `1-9`, `1-9 (+2)`, `0-1 [5]`, and quoted values with commas in them."""
     found = []
     for part in next(csv.reader([text], skipinitialspace=True), []):
-        found += _counted(part) or [part.strip()]
+        found += _counted(part, is_whole) or [part.strip()]
     return found
 
 
-def _counted(part: str) -> list[str]:
+def _counted(part: str, is_whole: bool) -> list[str]:
     given = _RANGE.fullmatch(part)
     if not given:
         return []
     try:
-        first, last = float(given[1]), float(given[2])
+        first, last = Decimal(given[1]), Decimal(given[2])
         if given[4]:
-            return [f"{value:.6g}" for value in np.linspace(first, last, max(1, min(int(given[4]), MOST)))]
-        step = float(given[3] or (1 if last >= first else -1))
-        count = math.floor((last - first) / step + 1e-9) + 1 if step else 0
-        return [f"{first + n * step:.6g}" for n in range(max(0, min(count, MOST)))]
-    except ValueError:
+            count = max(1, min(int(given[4]), MOST))
+            values = [first + (last - first) * n / max(count - 1, 1) for n in range(count)]
+        else:
+            step = Decimal(given[3] or (1 if last >= first else -1))
+            count = int((last - first) // step) + 1 if step and (last - first) / step >= 0 else 0
+            values = [first + n * step for n in range(min(count, MOST))]
+    except ArithmeticError:
         return []
+    return [f"{value:.0f}" if is_whole or value == value.to_integral() else f"{value:.6g}" for value in values]
 
 
 def sheet(task: Imagine, planned: list[Cell], made: list[Result]) -> Result:
     """All pictures on one sheet, with their labels."""
-    across = list(dict.fromkeys(cell.across for cell in planned))
-    columns = len(across) if len(planned) > 1 else math.ceil(len(made) ** 0.5)
     pictures = [_plain(result.picture) for result in made]
+    if len(planned) == len(made):
+        columns = 1 + max(cell.column for cell in planned)
+        labels = [cell.across for cell in planned[:columns]], [cell.down for cell in planned[::columns]]
+    else:
+        columns, labels = math.ceil(len(made) ** 0.5), ([], [])
     rows = [pictures[n : n + columns] for n in range(0, len(pictures), columns)]
-    downs = list(dict.fromkeys(cell.down for cell in planned))
-    labels = (across, downs) if len(planned) > 1 else ([], [])
     pixels = composed(rows, *labels)
-    record = dataclasses.replace(made[0].record, options=made[0].record.options | _axes(task))
+    record = dataclasses.replace(made[0].record, options=_options(task, planned, made))
     return Result(Picture(pixels, metadata=made[0].picture.metadata), None, record, is_sheet=True)
 
 
-def _axes(task: Imagine) -> dict[str, object]:
-    return {"x": task.x, "y": task.y, "matrix": task.matrix, "prompt": task.prompt, "count": task.count, "grid": True}
+def _options(task: Imagine, planned: list[Cell], made: list[Result]) -> dict[str, object]:
+    """Those with which the whole sheet is drawn again: what was asked for, and what was settled alike in all places."""
+    first, *others = (result.record.options for result in made)
+    settled = {name: value for name, value in first.items() if all(other[name] == value for other in others)}
+    seeds = {
+        "seed": planned[0].task.seed,
+        "variation_seed": max(cell.task.variation_seed for cell in planned),
+    }
+    asked = options_of(task)
+    whole = {name: asked[name] for name in ("x", "y", "matrix", "prompt", "count", "place")}
+    return asked | settled | seeds | whole | {"batch": first["batch"], "grid": True}
 
 
 def _plain(picture: Picture) -> np.ndarray:

@@ -6,7 +6,7 @@ from calotype.models.diffusion import Diffusion
 from calotype.ops.infotext import written
 from calotype.picture import Picture
 from calotype.pipelines.imagine.words import Words
-from calotype.sampling import LATENT, Sampler
+from calotype.sampling import LATENT, Sampler, schedule_title
 from calotype.tasks import Imagine
 
 RNG = {"cpu": "CPU", "a1111": "NV"}
@@ -23,7 +23,7 @@ def told(
     fields = {
         "Steps": task.steps,
         "Sampler": sampler.name,
-        "Schedule type": "SGM Uniform" if schedule == "sgm uniform" else schedule.title(),
+        "Schedule type": schedule_title(schedule),
         "CFG scale": f"{task.guidance:g}",
         "Seed": task.seed,
         "Size": "x".join(map(str, first)),
@@ -34,7 +34,7 @@ def told(
         "Denoising strength": f"{task.strength:g}"
         if task.init
         else f"{task.hires_strength:g}"
-        if task.hires > 1
+        if task.has_second_pass
         else None,
         "Clip skip": task.clip_skip if task.clip_skip > 1 else None,
         "RNG": RNG[task.noise],
@@ -42,11 +42,11 @@ def told(
         "CFG Rescale": f"{task.rescale:g}" if task.rescale else None,
         **_second_pass(task),
         **_hole(task),
-        **words.short_hashes(models),
+        **words.short_hashes(models, model),
         "Emphasis": EMPHASIS[task.emphasis],
         "Version": f"Calotype {__version__}",
     }
-    return written(task.prompt, task.negative, fields)
+    return written(*words.written, fields)
 
 
 def _variation(task: Imagine) -> dict[str, object]:
@@ -60,7 +60,7 @@ def _variation(task: Imagine) -> dict[str, object]:
 
 
 def _second_pass(task: Imagine) -> dict[str, object]:
-    if task.hires <= 1:
+    if not task.has_second_pass:
         return {}
     return {
         "Hires upscale": f"{task.hires:g}",

@@ -1,14 +1,16 @@
 """What the person wrote, taken apart: the prompts as they are read, and the LoRAs and learned words they call."""
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 from torch import Tensor
 
 from calotype.checkpoints.cache import Models
+from calotype.checkpoints.catalog import ENDINGS
 from calotype.errors import CalotypeError
 from calotype.models.diffusion import Diffusion
 from calotype.ops.prompt import Extra, extras
@@ -27,6 +29,7 @@ class Words:
     prompt: str
     negative: str
     loras: tuple[Extra, ...]
+    written: tuple[str, str]  # both prompts with styles and with every LoRA called, as a picture tells of itself
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -35,49 +38,72 @@ class Words:
         prompt, negative = _styled(task, settings.home / STYLES)
         if max(len(prompt), len(negative)) > LONGEST:
             raise CalotypeError(f"the prompt is longer than {LONGEST:,} letters; shorten it")
+        named = _named(task.lora)
+        written = " ".join([prompt, *map(_spoken, named)]).strip(), negative
         prompt, called, unknown = extras(prompt)
         negative, _, more = extras(negative)
         notes = [f"{text} in the prompt is left out: Calotype has only <lora:name:weight>" for text in unknown + more]
-        return cls(prompt, negative, tuple(_named(task.lora) + called), tuple(notes))
+        return cls(prompt, negative, tuple(named + called), written, tuple(notes))
 
     def worn(self, models: Models, model: Diffusion) -> tuple[tuple, Callable[[], Callable[[], None]]]:
         """The LoRAs as `Diffusion.wear` takes them."""
         wanted = tuple(lora for lora in self.loras if lora.text or lora.unet)
         return wanted, lambda: models.put_on(wanted, model)
 
-    def called(self, models: Models) -> list[Any]:
-        """The learned words (textual inversion) at hand whose names occur in the prompts."""
+    def called(self, models: Models, model: Diffusion) -> list[Any]:
+        """The learned words (textual inversion) in the prompts that were learned for such a model."""
+        return [word for word in self._words(models) if _fits(word, model)]
+
+    def misfits(self, models: Models, model: Diffusion) -> list[str]:
+        """A sentence for each word that stays a plain word, because it was learned for another kind of model."""
+        return [
+            f"the word {word.name} was learned for text encoders of width {_listed(_widths(word))}, and "
+            f"{_listed(_wanted(model))} are those of {model.name}: it is read as a plain word"
+            for word in self._words(models)
+            if not _fits(word, model)
+        ]
+
+    def _words(self, models: Models) -> list[Any]:
         text = f"{self.prompt}\n{self.negative}".casefold()
-        return [models.embedding(name) for name in models.shelf.names("embedding") if name.casefold() in text]
+        names = [name for name in models.shelf.names("embedding") if name.casefold() in text]
+        return [models.embedding(name) for name in names if _stands_in(name.casefold(), text)]
 
     def learned(self, models: Models, model: Diffusion) -> Mapping[str, Sequence[Tensor]]:
         """The vectors of each learned word, one (n, D) tensor for each text encoder."""
-        widths = [part.encoder.shape.hidden_size for part in model.text]
-        return {word.name: _fitting(word, widths, model.name) for word in self.called(models)}
+        return {word.name: [_widths(word)[width] for width in _wanted(model)] for word in self.called(models, model)}
 
-    def used(self, models: Models) -> list[Any]:
+    def used(self, models: Models, model: Diffusion) -> list[Any]:
         """The LoRAs and learned words, each with name, sha256 and short_hash."""
-        return [models.adapter(lora.name) for lora in self.loras if lora.text or lora.unet] + self.called(models)
+        return self._adapters(models) + self.called(models, model)
 
-    def short_hashes(self, models: Models) -> dict[str, str]:
+    def short_hashes(self, models: Models, model: Diffusion) -> dict[str, str]:
         """As A1111 tells them: `Lora hashes` and `TI hashes`."""
-        found = {
-            "Lora hashes": [models.adapter(lora.name) for lora in self.loras if lora.text or lora.unet],
-            "TI hashes": self.called(models),
-        }
+        found = {"Lora hashes": self._adapters(models), "TI hashes": self.called(models, model)}
         return {key: ", ".join(f"{one.name}: {one.short_hash}" for one in ones) for key, ones in found.items() if ones}
 
+    def _adapters(self, models: Models) -> list[Any]:
+        return [models.adapter(lora.name) for lora in self.loras if lora.text or lora.unet]
 
-def _fitting(word: Any, widths: list[int], model: str) -> list[Tensor]:
-    """Raises CalotypeError for a word that was learned for another kind of model."""
-    by_width = {vectors.shape[1]: vectors for vectors in word.vectors}
-    if any(width not in by_width for width in widths):
-        learned, wanted = (" and ".join(map(str, found)) for found in (by_width, widths))
-        raise CalotypeError(
-            f"the word {word.name} was learned for text encoders of width {learned}, and those of {model} have "
-            f"{wanted}; take a model that it was made for, or leave the word out"
-        )
-    return [by_width[width] for width in widths]
+
+def _stands_in(name: str, text: str) -> bool:
+    """As a word of its own, not within another one."""
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
+
+
+def _widths(word: Any) -> dict[int, Tensor]:
+    return {vectors.shape[1]: vectors for vectors in word.vectors}
+
+
+def _wanted(model: Diffusion) -> list[int]:
+    return [part.encoder.shape.hidden_size for part in model.text]
+
+
+def _fits(word: Any, model: Diffusion) -> bool:
+    return set(_wanted(model)) <= _widths(word).keys()
+
+
+def _listed(widths: Iterable[int]) -> str:
+    return " and ".join(map(str, widths))
 
 
 def _named(text: str) -> list[Extra]:
@@ -86,6 +112,12 @@ def _named(text: str) -> list[Extra]:
         return [Extra.read(part.strip()) for part in text.split(",") if part.strip()]
     except ValueError:
         raise CalotypeError(f"--lora is such as mine:0.8,other, not {text!r}") from None
+
+
+def _spoken(lora: Extra) -> str:
+    """As it is called in a prompt: by its name, where it was given by its file."""
+    path = Path(lora.name)
+    return str(replace(lora, name=path.stem) if path.suffix.lower() in ENDINGS else lora)
 
 
 def _styled(task: Imagine, path: Path) -> tuple[str, str]:

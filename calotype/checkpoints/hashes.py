@@ -1,0 +1,68 @@
+"""sha256 of checkpoints; those of large files are remembered, so that a start need not read gigabytes twice."""
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from calotype.errors import CalotypeError
+
+INDEX = "model_index.json"  # a diffusers folder stands here by this file
+WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")
+LARGE = 256 << 20  # bytes; what is smaller is read within a second
+
+
+def digest(path: Path, stamps: Path | None = None) -> str:
+    """The sha256 of a file, in hex digits; of a diffusers folder's index that of all weights in the folder, by name.
+
+    Args:
+        stamps: a JSON file that remembers those of large files, by place, size and time of change.
+
+    Raises:
+        CalotypeError: it cannot be read.
+    """
+    if path.name == INDEX:
+        parts = (f"{name} {digest(weights, stamps)}" for name, weights in weights_in(path.parent).items())
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    try:
+        told = path.stat()
+        stamp = [told.st_size, told.st_mtime_ns]
+        is_kept = stamps is not None and told.st_size >= LARGE
+        known = _known(stamps).get(str(path.absolute())) if is_kept else None
+        if known and known[:2] == stamp:
+            return known[2]
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as fault:
+        raise CalotypeError(f"{path} cannot be read: {fault.strerror}") from None
+    if is_kept:
+        _remember(stamps, str(path.absolute()), [*stamp, sha256])
+    return sha256
+
+
+def _known(stamps: Path) -> dict[str, list]:
+    try:
+        data = json.loads(stamps.read_text("utf-8"))
+        return {place: [int(size), int(time), str(sha256)] for place, (size, time, sha256) in data.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}  # it only saves time
+
+
+def _remember(stamps: Path, place: str, told: list) -> None:
+    with contextlib.suppress(OSError):
+        stamps.parent.mkdir(parents=True, exist_ok=True)
+        beside = stamps.with_suffix(f".{os.getpid()}.part")
+        beside.write_text(json.dumps(_known(stamps) | {place: told}, indent=1, ensure_ascii=False), "utf-8")
+        beside.replace(stamps)
+
+
+def weights_in(folder: Path) -> dict[str, Path]:
+    """The file of weights of each part in a diffusers folder: plain safetensors first, half ones next, pickled last."""
+    try:
+        parts = [part for part in sorted(folder.iterdir()) if part.is_dir()]
+    except OSError as fault:
+        raise CalotypeError(f"{folder} cannot be read: {fault.strerror}") from None
+    names = [name + half + end for end in (".safetensors", ".bin") for name in WEIGHTS for half in ("", ".fp16")]
+    found = {part.name: next((part / n for n in names if (part / n).is_file()), None) for part in parts}
+    return {name: path for name, path in found.items() if path is not None}

@@ -1,0 +1,126 @@
+"""Real-ESRGAN's networks as files that its own program, spandrel and the converters for ncnn read: `params_ema`.
+
+spandrel names the layers of RRDBNet as the oldest ESRGAN did; Real-ESRGAN's files name them as BasicSR does.
+"""
+
+import io
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as packed
+from spandrel.architectures.Compact import Compact
+from spandrel.architectures.ESRGAN import ESRGAN
+from torch import Tensor, nn
+
+from calotype.errors import CalotypeError
+from calotype.models.network import Loaded
+from calotype.picture.saving import Arriving
+
+_DENSE = re.compile(r"model\.1\.sub\.(\d+)\.RDB(\d)\.conv(\d)\.0\.(weight|bias)")
+_PLAIN = re.compile(r"model\.(\d+|1\.sub\.\d+)\.(weight|bias)")
+
+
+def new_network(kind: str, scale: int, width: int, depth: int) -> nn.Module:
+    """A network with random weights, from torch's generator.
+
+    Args:
+        kind: "rrdbnet" or "srvgg".
+        scale: 1, 2 or 4.
+        width: its channels.
+        depth: blocks of an RRDBNet, layers of a SRVGGNetCompact.
+    """
+    if kind == "srvgg":
+        return Compact(num_feat=width, num_conv=depth, upscale=scale)
+    shuffle = 4 // scale  # x2plus and x1 fold pixels into channels, and enlarge these four times
+    network = ESRGAN(
+        in_nc=3 * shuffle**2,
+        num_filters=width,
+        num_blocks=depth,
+        scale=4,
+        shuffle_factor=shuffle if shuffle > 1 else None,
+    )
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv2d) and ".RDB" in name:  # as published: dense blocks begin as next to nothing
+            nn.init.kaiming_normal_(layer.weight)
+            layer.weight.data.mul_(0.1)
+            nn.init.zeros_(layer.bias)
+    return network
+
+
+def scale_of(network: nn.Module) -> int:
+    """How much a network of `new_network` or `trainable` enlarges."""
+    return network.upscale if isinstance(network, Compact) else network.scale // (network.shuffle_factor or 1)
+
+
+def trainable(loaded: Loaded) -> nn.Module:
+    """The network in a checkpoint, if it is one that can be written again.
+
+    Raises:
+        CalotypeError: it is of another kind, or does more than its network.
+    """
+    network = loaded.module
+    if not isinstance(network, (ESRGAN, Compact)) or loaded.kind != "upscale":
+        raise CalotypeError(
+            f"{loaded.name} is neither RRDBNet nor SRVGGNetCompact, which Real-ESRGAN consists of; train on one of "
+            "these, such as realesrgan-x4plus or realesr-animevideov3"
+        )
+    if scale_of(network) != loaded.scale:
+        raise CalotypeError(
+            f"{loaded.name} is a network that enlarges {scale_of(network)} times, and then shrinks; train on that: "
+            "realesr-animevideov3"
+        )
+    if any(name in ("RDB1.conv1x1", "norm") for name, _ in network.named_modules()):
+        raise CalotypeError(f"{loaded.name} is an ESRGAN+, which Real-ESRGAN's files have no names for")
+    official(network.state_dict())
+    return network
+
+
+def official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """spandrel's keys as those of Real-ESRGAN's files; those of SRVGGNetCompact are the same.
+
+    Raises:
+        CalotypeError: a key of another network.
+    """
+    if all(key.startswith("body.") for key in state):
+        return dict(state)
+    ends = sorted({int(key.split(".")[1]) for key in state if _PLAIN.fullmatch(key) and ".sub." not in key})
+    ups = len(ends) - 3
+    names = ["conv_first", *(f"conv_up{n}" for n in range(1, ups + 1)), "conv_hr", "conv_last"]
+    places = {str(place): name for place, name in zip(ends, names, strict=True)} if ups >= 0 else {}
+    found = {}
+    for key, value in state.items():
+        if dense := _DENSE.fullmatch(key):
+            block, rdb, conv, what = dense.groups()
+            found[f"body.{block}.rdb{rdb}.conv{conv}.{what}"] = value
+        elif (plain := _PLAIN.fullmatch(key)) and (plain[1] in places or ".sub." in plain[1]):
+            found[f"{places.get(plain[1], 'conv_body')}.{plain[2]}"] = value
+        else:
+            raise CalotypeError(f"the network has a layer {key} that Real-ESRGAN's files have no name for")
+    return found
+
+
+def write(path: Path, network: nn.Module, told: Mapping[str, Any]) -> None:
+    """Writes `path`, whole or not at all: .pth with the weights under `params_ema`, or .safetensors with them alone.
+
+    Args:
+        told: JSON-ready data, which .safetensors keeps under "calotype".
+    Raises:
+        CalotypeError: the disk is full, or the folder is closed; weights that are no numbers.
+    """
+    state = {key: value.detach().to("cpu", torch.float32).contiguous() for key, value in network.state_dict().items()}
+    state = official(state)
+    if not all(math.isfinite(float(value.sum())) for value in state.values()):
+        raise CalotypeError(f"{path} is not written: the weights are no numbers any more; go on from an earlier file")
+    if path.suffix == ".pth":
+        buffer = io.BytesIO()
+        torch.save({"params_ema": state}, buffer)
+        data = buffer.getvalue()
+    else:
+        data = packed(state, {"calotype": json.dumps(told)})
+    with Arriving(path) as file:
+        file.write(data)

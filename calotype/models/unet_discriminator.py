@@ -1,0 +1,62 @@
+"""The discriminator of Real-ESRGAN: a U-Net that judges every pixel, with spectral normalisation.
+
+Wang et al. 2021, "Real-ESRGAN" (arXiv 2107.10833), §3.4; spectral normalisation is that of Miyato et al. 2018.
+"""
+
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+SLOPE = 0.2
+MULTIPLE = 8  # of the sides of what is judged
+# names in files of the published program, and here: torch keeps what a norm needs elsewhere today
+OFFICIAL = {
+    "weight_orig": "parametrizations.weight.original",
+    "weight_u": "parametrizations.weight.0._u",
+    "weight_v": "parametrizations.weight.0._v",
+}
+
+
+class UNetDiscriminator(nn.Module):
+    """(N, 3, H, W) in [0, 1] -> (N, 1, H, W) logits, higher for more real; sides are multiples of 8."""
+
+    def __init__(self, channels: int = 64):
+        super().__init__()
+        c = channels
+        self.conv0 = nn.Conv2d(3, c, 3, 1, 1)
+        self.conv1, self.conv2, self.conv3 = (_normal(c * n, c * n * 2, 4, 2) for n in (1, 2, 4))
+        self.conv4, self.conv5, self.conv6 = (_normal(c * n, c * n // 2) for n in (8, 4, 2))
+        self.conv7, self.conv8 = _normal(c, c), _normal(c, c)
+        self.conv9 = nn.Conv2d(c, 1, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x0 = F.leaky_relu(self.conv0(x), SLOPE)
+        x1 = F.leaky_relu(self.conv1(x0), SLOPE)
+        x2 = F.leaky_relu(self.conv2(x1), SLOPE)
+        x = F.leaky_relu(self.conv3(x2), SLOPE)
+        for conv, beside in ((self.conv4, x2), (self.conv5, x1), (self.conv6, x0)):
+            x = F.leaky_relu(conv(F.interpolate(x, scale_factor=2, mode="bilinear")), SLOPE) + beside
+        for conv in (self.conv7, self.conv8):
+            x = F.leaky_relu(conv(x), SLOPE)
+        return self.conv9(x)
+
+
+def _normal(given: int, made: int, side: int = 3, stride: int = 1) -> nn.Module:
+    return spectral_norm(nn.Conv2d(given, made, side, stride, 1, bias=False))
+
+
+def build(state: Mapping[str, Tensor]) -> UNetDiscriminator:
+    """A discriminator with the weights of the published program's file, or of one made here.
+
+    Raises:
+        KeyError, RuntimeError: keys are missing, unknown, or of the wrong shape.
+    """
+    network = UNetDiscriminator(state["conv0.weight"].shape[0])
+    own = {}
+    for key, value in state.items():
+        layer, _, name = key.partition(".")
+        own[f"{layer}.{OFFICIAL.get(name, name)}"] = value.float()
+    network.load_state_dict(own)
+    return network

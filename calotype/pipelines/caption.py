@@ -1,0 +1,216 @@
+"""Photos made ready to be learnt from: captions, and crops around faces. The photos themselves are only read."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from calotype.checkpoints.cache import Models
+from calotype.errors import CalotypeError
+from calotype.picture import Picture
+from calotype.picture.saving import Arriving, save
+from calotype.tasks import Progress, Said
+from calotype.tasks.captions import Caption
+from calotype.training.captions import read_caption
+from calotype.training.photos import Room, advised_repeats, find_rooms
+from calotype.training.portraits import largest, window
+
+Words = Callable[[np.ndarray], list[str]]  # tags of (H, W, 3) uint8 RGB
+
+
+@dataclass(frozen=True)
+class Written:
+    """A caption or a crop that is now there."""
+
+    source: Path
+    target: Path
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A caption or a crop that was there before and stays."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A photo that is left out, and why."""
+
+    source: Path
+    cause: str
+
+
+def caption(task: Caption, models: Models) -> Iterator[Progress | Said | Written | Kept | Failed]:
+    """One photo after the other; a bad one does not stop the rest.
+
+    Raises:
+        CalotypeError: no photos, nothing to write into captions, no such tagger, no room on disk.
+    """
+    rooms = find_rooms(task.photos)
+    photos = [(room, path) for room in rooms for path in room.pictures]
+    if not photos:
+        raise CalotypeError(f"{task.photos} has no pictures in it; put photos there")
+    words = _tagger(task, models)
+    if not (words or task.trigger or task.face) and not any(room.name for room in rooms):
+        raise CalotypeError(
+            f"there is nothing to say of the photos in {task.photos}; name its folders N_name, or give --trigger WORD "
+            "or --tagger"
+        )
+    work = _Faces(task, models, words) if task.face else _Captions(task, models, words)
+    yield Progress(0, len(photos), "photos")
+    for n, (room, path) in enumerate(photos, 1):
+        try:
+            yield from work.done(room, path)
+        except _Unreadable as fault:
+            yield Failed(path, str(fault))
+        yield Progress(n, len(photos), "photos")
+
+
+class _Unreadable(Exception):
+    """This photo or its caption cannot be read; the rest may go on."""
+
+
+def _tagger(task: Caption, models: Models) -> Words | None:
+    if task.tagger is None:
+        return None
+    from calotype.training.tagger import Tagger, spaced
+
+    tagger = Tagger(task.tagger, task.tagger_tags, models.settings.threads)
+    without = frozenset(spaced(tag.strip()).casefold() for tag in task.exclude_tags.split(","))
+    return lambda pixels: tagger.tags(pixels, task.threshold, task.character_threshold, without)
+
+
+class _Captions:
+    """Captions beside the photos, or in a folder of their own."""
+
+    def __init__(self, task: Caption, models: Models, words: Words | None):
+        self.task, self.words, self.max_pixels = task, words, models.settings.max_pixels
+        self.ending = "." + task.caption_extension.removeprefix(".")
+
+    def done(self, room: Room, path: Path) -> Iterator[Said | Written | Kept]:
+        target = self._place(room, path).with_suffix(self.ending)
+        if target.exists() and not self.task.overwrite:
+            yield Kept(path, target)
+            return
+        before = self._before(path) if self.task.prefix else ""
+        text = self._text(room, before, lambda: eight_bits(self._opened(path)))
+        if not text:
+            yield Said(f"{path.name}: nothing was found to say of it, so it has no caption")
+            return
+        _put(target, text)
+        yield Written(path, target, text)
+
+    def _place(self, room: Room, path: Path) -> Path:
+        out = self.task.out
+        return path if out is None else out / room.folder.relative_to(self.task.photos) / path.name
+
+    def _before(self, path: Path) -> str:
+        """The caption that is beside the photo."""
+        beside = path.with_suffix(self.ending)
+        try:
+            return read_caption(beside) if beside.is_file() else ""
+        except CalotypeError as fault:
+            raise _Unreadable(str(fault)) from fault
+
+    def _opened(self, path: Path) -> Picture:
+        try:
+            return Picture.open(path, self.max_pixels)
+        except CalotypeError as fault:
+            raise _Unreadable(str(fault)) from fault
+
+    def _text(self, room: Room, before: str, look: Callable[[], np.ndarray]) -> str:
+        """The old caption, or the folder's name and tags, behind the trigger word."""
+        if before:
+            return _called(self.task.trigger if self.task.prefix else "", before.split(","))
+        return _called(self.task.trigger, [room.name, *(self.words(look()) if self.words else [])])
+
+
+class _Faces(_Captions):
+    """Crops around faces, each with its caption, in `N_name` folders of a folder of their own."""
+
+    def __init__(self, task: Caption, models: Models, words: Words | None):
+        super().__init__(task, models, words)
+        self.find = models.detector().find
+        self.out = task.out or task.photos.resolve().with_name(task.photos.resolve().name + "-faces")
+        if self.out.resolve().is_relative_to(task.photos.resolve()):
+            raise CalotypeError(f"{self.out} lies in the folder of the photos; give another -o for the crops")
+        self._taken: set[Path] = set()
+
+    def done(self, room: Room, path: Path) -> Iterator[Said | Written | Kept]:
+        target = self._free(self._folder(room), path)
+        if target.exists() and not self.task.overwrite:
+            yield Kept(path, target)
+            return
+        before, picture = self._before(path), self._opened(path)
+        pixels = eight_bits(picture)
+        face, count = largest(self.find(pixels))
+        if face is None:
+            yield Said(f"{path.name}: no face was found, so it is left out")
+            return
+        if count > 1:
+            yield Said(f"{path.name}: of {count} faces the largest is taken")
+        rows, columns = window(face, pixels.shape[:2], self.task.face_shape, self.task.face_margin)
+        is_opaque = picture.alpha is None  # training sees no transparency, so what hides there must not stay
+        crop = picture.then((picture.pixels if is_opaque else pixels)[rows, columns])
+        text = self._text(room, before, lambda: np.ascontiguousarray(pixels[rows, columns]))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        save(crop, target, format="png")
+        beside = target.with_suffix(self.ending)
+        if text and (self.task.overwrite or not beside.exists()):
+            _put(beside, text)
+        yield Written(path, target, text)
+
+    def _folder(self, room: Room) -> Path:
+        """As the photos' own; where that tells no number, with the number that is usual for so many."""
+        if room.repeats:
+            return self.out / room.folder.name
+        return self.out / f"{advised_repeats(len(room.pictures))}_{_plain(self.task.trigger) or 'face'}"
+
+    def _free(self, folder: Path, path: Path) -> Path:
+        """`a.jpg` and `a.webp` do not become one file."""
+        target = folder / f"{path.stem}.png"
+        if target in self._taken:
+            target = folder / f"{path.name.replace('.', '-')}.png"
+        self._taken.add(target)
+        return target
+
+
+def eight_bits(picture: Picture) -> np.ndarray:
+    """(H, W, 3) uint8 as seen on white."""
+    pixels = picture.pixels
+    if picture.alpha is not None:
+        most = np.iinfo(pixels.dtype).max
+        share = (picture.alpha / np.float32(most))[..., None]
+        pixels = (pixels * share + most * (1 - share)).astype(pixels.dtype)
+    if pixels.dtype == np.uint16:
+        pixels = (pixels // 257).astype(np.uint8)
+    return np.ascontiguousarray(pixels if pixels.shape[2] == 3 else pixels.repeat(3, 2))
+
+
+def _called(trigger: str, words: list[str]) -> str:
+    """The trigger word and the others with commas between; none twice, in whatever case."""
+    words = [word.strip() for word in words if word.strip()]
+    first = trigger.strip()
+    if first and not (words and words[0].casefold().startswith(first.casefold())):
+        words = [first, *words]
+    return ", ".join({word.casefold(): word for word in reversed(words)}[key] for key in _keys(words))
+
+
+def _keys(words: list[str]) -> list[str]:
+    return list(dict.fromkeys(word.casefold() for word in words))
+
+
+def _plain(text: str) -> str:
+    """What of a word may stand in a folder's name."""
+    return re.sub(r"[^\w -]", "", text).strip()
+
+
+def _put(target: Path, text: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with Arriving(target) as file:
+        file.write((text + "\n").encode("utf-8", "replace"))

@@ -1,0 +1,300 @@
+"""What learning to enlarge and learning to restore faces share: the loop, in plain sight, and what is seen of it."""
+
+import copy
+import hashlib
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from calotype.errors import CalotypeError
+from calotype.models.network import has_bfloat16
+from calotype.ops.color import to_pixels
+from calotype.picture import Picture, save
+from calotype.tasks import Progress, Said, options_of
+from calotype.training import state as states
+from calotype.training.learned import Learned
+from calotype.training.rates import factor
+from calotype.training.rivals import Lesson, Phase, Rivals
+from calotype.training.state import State
+from calotype.training.watch import SECONDS, Watch, logs_of, options_told
+
+FAILED = 3  # steps with a loss that is no number before the run is stopped
+PSNR, PERCEPTUAL = "PSNR in dB/held back", "Perceptual distance/held back"
+WORSE = 3.0  # dB below its best at which the network has collapsed
+WON = 0.995  # share of pixels that the expert judges rightly from which on it teaches nothing more
+RECENT = 100  # steps over which that is counted
+OVERTIME = 1.1  # of the minutes given, after which the run ends as it is
+UNFELT = ("save_", "sample_", "validat", "log", "output_")  # options that change nothing of what is learnt
+IDLE = ("dry_run", "photos", "model", "vgg", "discriminator")  # what these name is told by its contents
+
+
+@dataclass(frozen=True, eq=False)
+class Test:
+    """A picture held back."""
+
+    name: str
+    low: Tensor  # (3, h, w) in [0, 1]
+    true: Tensor  # (3, H, W) in [0, 1]
+
+
+@dataclass(frozen=True)
+class Spans:
+    """How many steps of each kind."""
+
+    l1: int
+    gan: int
+    quiet: int  # of the second stage, those in which the expert is not yet heard
+
+    @property
+    def total(self) -> int:
+        return self.l1 + self.gan
+
+    def times(self, share: float) -> "Spans":
+        """Longer or shorter as a whole; what there is does not vanish."""
+        l1, gan, quiet = (max(min(1, n), round(n * share)) for n in (self.l1, self.gan, self.quiet))
+        return Spans(l1, gan, min(quiet, gan))
+
+
+@dataclass(eq=False)
+class Course:
+    """One run: all that the loop needs to know of what is learnt."""
+
+    task: Any  # with the options of tasks.enhancing's Rounds, Losses and Kept
+    rivals: Rivals
+    lesson: Callable[[int], Lesson]  # of a step; all chance in it comes from the seed and the step's number
+    tests: Sequence[Test]
+    written: Callable[[str, nn.Module, int], Path]  # a network, under a name, after so many steps
+    photos: int
+    told: list[str]  # the plan
+    about: dict[str, str]
+    decides: Sequence[Any]  # what the result depends on besides the options, as JSON-ready data
+    features_first: bool = False  # features count in stage one too
+    spans: Spans = field(init=False)
+    is_sound: bool = True  # not worse by far than it was before
+
+    def __post_init__(self) -> None:
+        task = self.task
+        self.spans = Spans(task.l1_steps, task.gan_steps, min(task.gan_warmup_steps, task.gan_steps))
+
+    def phase(self, step: int) -> Phase:
+        """Stage one, then features and an expert that only learns, then the expert's verdict too."""
+        if step < self.spans.l1:
+            return Phase(perceptual=self.features_first)
+        return Phase(True, True, step >= self.spans.l1 + self.spans.quiet)
+
+    @property
+    def state_path(self) -> Path:
+        return self.task.output_dir / f"{self.task.output_name}.state.safetensors"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        options = {k: v for k, v in options_of(self.task).items() if k not in IDLE and not k.startswith(UNFELT)}
+        told = json.dumps([options, list(self.decides)], sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()
+
+
+def is_mixed(wanted: str, device: torch.device) -> bool:
+    """Whether to compute in bfloat16: where the device multiplies it in hardware, or it is asked for."""
+    if wanted == "auto":
+        return torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and has_bfloat16()
+    return wanted == "bf16"
+
+
+# ---------------------------------------------------------------------- the loop
+
+
+def learn(course: Course) -> Iterator[Progress | Said | Learned]:
+    """Yields progress, and Learned last. Closing it keeps the last state; the same command goes on from there.
+
+    Raises:
+        CalotypeError: a state that does not fit, no room on disk, a loss that is no number.
+    """
+    task, rivals = course.task, course.rivals
+    begin, losses = _resumed(course)
+    if begin:
+        yield Said(f"going on after step {begin} of {course.spans.total}")
+    elif task.minutes:
+        course.spans = _timed(course)
+        yield Said(f"{task.minutes:g} minutes are about {course.spans.total} steps here")
+    total = course.spans.total
+    logs, missing = logs_of(task)
+    yield from map(Said, missing)
+    facts = {"plan": course.told, "about": course.about, **options_told(task)}
+    watch = Watch(task.output_dir, task.output_name, (begin, total, 0), rivals.device, facts, logs)
+    failed, right, has_won = 0, deque(maxlen=RECENT), False
+    try:
+        if begin == 0:
+            yield from _looked_at(course, watch, 0)
+        for step in range(begin, total):
+            rate = factor(task.lr_scheduler, step, total)
+            phase = course.phase(step)
+            told = rivals.step(step, course.lesson(step), phase, rate, task.ema_decay, task.max_grad_norm)
+            loss, done = told.pop("loss"), step + 1
+            failed = failed + 1 if not math.isfinite(loss) else 0
+            if failed == FAILED:
+                raise CalotypeError(
+                    f"the loss is no number since step {step - FAILED + 2}: the rate {task.learning_rate:g} is too "
+                    "high; give a lower --learning-rate, or --mixed-precision no. The last state is kept"
+                )
+            losses.append(loss)
+            rates = [group["lr"] for group in rivals.optimizer.param_groups]
+            right.append(told.pop("Verdict/right", 0.0))
+            yield watch.stepped(done, loss, dict(zip(("network", "discriminator"), rates, strict=False)), **told)
+            if not has_won and phase.expert_counts and len(right) == RECENT and sum(right) / RECENT > WON:
+                has_won = True
+                yield Said(
+                    f"step {done}: the discriminator tells every picture that is made from a real one, so the network "
+                    "learns little from it; give a lower --discriminator-lr or a higher --gan-weight"
+                )
+            is_over = task.minutes and watch.diary.last(SECONDS) > OVERTIME * 60 * task.minutes
+            if done % task.validate_every == 0 or done == total or is_over:
+                yield from _looked_at(course, watch, done)
+            if done % task.save_state_every == 0 and done < total and not failed:
+                _save_state(course, done, losses)  # last: what the step left behind is whole by now
+            if is_over and done < total:
+                yield Said(f"the {task.minutes:g} minutes are over after {done} of {total} steps")
+                break
+        path = course.written(task.output_name, rivals.mean, len(losses))
+        watch.finished()
+    finally:
+        watch.close()
+    course.state_path.unlink(missing_ok=True)
+    if course.is_sound:
+        for kind in (".safetensors", ".pth"):
+            (task.output_dir / f"{_good(course)}{kind}").unlink(missing_ok=True)
+    yield Said(f"report: {watch.path}")
+    yield Learned(path, tuple(losses), course.photos, watch.path)
+
+
+def _resumed(course: Course) -> tuple[int, list[float]]:
+    if not course.state_path.is_file():
+        return 0, []
+    state = states.load(course.state_path)
+    if state.fingerprint != course.fingerprint:
+        raise CalotypeError(
+            f"{course.state_path} is the state of a run with other pictures or settings; delete it to begin anew, or "
+            "give another --output-name"
+        )
+    weights = dict(state.weights)
+    course.spans = Spans(*(int(n) for n in weights.pop("spans")))
+    course.rivals.load(weights, state.optimizer, str(course.state_path))
+    return state.step, list(state.losses)
+
+
+def _save_state(course: Course, step: int, losses: Sequence[float]) -> None:
+    spans = course.spans
+    weights = {"spans": torch.tensor([spans.l1, spans.gan, spans.quiet]), **course.rivals.state()}
+    course.task.output_dir.mkdir(parents=True, exist_ok=True)
+    optimizer = course.rivals.optimizer.state_dict()
+    states.save(course.state_path, State(step, weights, optimizer, tuple(losses), course.fingerprint))
+
+
+def _timed(course: Course) -> Spans:
+    """As many steps of each kind as fit into the minutes; measured with copies of all that learns."""
+    task, spans, cost = course.task, course.spans, 0.0
+    trial = copy.deepcopy(course.rivals)
+    for count, first in ((spans.l1, 0), (spans.gan, spans.l1 + spans.quiet)):
+        if count:
+            seconds = []
+            for n in (0, 1, 2):
+                begun = time.monotonic()
+                trial.step(0, course.lesson(n), course.phase(first), 1.0, 0.9, task.max_grad_norm)
+                seconds.append(time.monotonic() - begun)
+            cost += count * min(seconds[1:])
+    return spans.times(60 * task.minutes / cost)
+
+
+# ---------------------------------------------------------------------- what is seen
+
+
+def _looked_at(course: Course, watch: Watch, done: int) -> Iterator[Said]:
+    """Measures on what was held back, shows samples, and keeps the network while it is sound."""
+    if course.tests:
+        yield from _measured(course, watch, done)
+        _sampled(course, watch, done)
+    watch.page_written()
+
+
+def _measured(course: Course, watch: Watch, done: int) -> Iterator[Said]:
+    numbers = measured(course.rivals.shown, course.tests, course.rivals.features)
+    before = [(value, step) for step, value in watch.diary.numbers.get(PSNR, ()) if math.isfinite(value)]
+    best, when = max(before, default=(-math.inf, 0))
+    watch.measured(numbers)
+    told = f"step {done}: {numbers[PSNR]:.2f} dB on {len(course.tests)} pictures held back"
+    if PERCEPTUAL in numbers:
+        told += f", perceptual distance {numbers[PERCEPTUAL]:.3f}"
+    good = _good(course)
+    course.is_sound = numbers[PSNR] >= best - WORSE
+    if not course.is_sound:
+        yield Said(
+            f"{told}; that is {best - numbers[PSNR]:.1f} dB less than after step {when}: the network has collapsed. "
+            f"{good} is as it was when it was sound; begin anew with a lower --gan-weight or --learning-rate"
+        )
+        return
+    if done:
+        course.written(good, course.rivals.mean, done)
+    yield Said(told)
+
+
+def _good(course: Course) -> str:
+    """Name of the file that is kept while the network is sound."""
+    return f"{course.task.output_name}-good"
+
+
+def measured(
+    restored: Callable[[Tensor], Tensor], tests: Sequence[Test], features: nn.Module | None
+) -> dict[str, float]:
+    """Mean PSNR in dB, and mean distance of features, of what is made of the pictures held back.
+
+    Args:
+        restored: (1, 3, h, w) to (1, 3, H, W), both in [0, 1].
+    """
+    psnr, distance = 0.0, 0.0
+    for test in tests:
+        made, true = restored(test.low[None]), test.true[None]
+        psnr += decibels(made, true) / len(tests)
+        if features is not None:
+            device = next(features.parameters()).device
+            with torch.no_grad():
+                distance += float(features(made.to(device), true.to(device))) / len(tests)
+    return {PSNR: psnr} | ({PERCEPTUAL: distance} if features is not None else {})
+
+
+def decibels(made: Tensor, true: Tensor) -> float:
+    """PSNR of pictures in [0, 1]; 100 at most."""
+    return float(-10 * torch.log10((made - true).square().mean().clamp(min=1e-10)))
+
+
+def _sampled(course: Course, watch: Watch, done: int) -> None:
+    """Poor, made and true side by side, for some of the pictures held back."""
+    task, folder = course.task, course.task.output_dir / "sample"
+    for n, test in enumerate(course.tests[: task.sample_count]):
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = strip([test.low, course.rivals.shown(test.low[None])[0], test.true])
+        path = folder / f"{task.output_name}_{done:06d}_{n:02d}.png"
+        save(Picture(pixels), path, format="png")
+        watch.sampled(path, test.name, "as it is given, as it is made, as it is in truth", pixels, n)
+
+
+def strip(pictures: Sequence[Tensor]) -> np.ndarray:
+    """(3, h, w) each, enlarged without smoothing to the size of the last one: (H, n * W, 3) uint8."""
+    height, width = pictures[-1].shape[1:]
+    wide = [F.interpolate(x[None], (height, width), mode="nearest")[0] for x in pictures]
+    return to_pixels(torch.cat(wide, 2), like=np.empty((1, 1, 3), np.uint8))
+
+
+def about(device: torch.device, is_mixed: bool, **more: str) -> dict[str, str]:
+    """Facts for the page."""
+    how = "bfloat16 where it does no harm" if is_mixed else "float32"
+    return {**more, "computed": f"on {device.type}, in {how}, with torch {torch.__version__.partition('+')[0]}"}

@@ -1,0 +1,130 @@
+"""How well face networks restore, in a table: on faces that none of them learnt from."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from calotype.checkpoints.cache import Models
+from calotype.errors import CalotypeError
+from calotype.models.detector import Detector
+from calotype.ops.color import to_pixels
+from calotype.picture import Picture, save
+from calotype.picture.saving import Arriving
+from calotype.pipelines.enhancing import Test, decibels, strip
+from calotype.tasks import Progress, Said
+from calotype.training.learned import Learned
+from calotype.training.perceptual import Lite
+
+SHOWN = 8  # faces of the sheet
+SMALL = 4  # how many times smaller what the upscaler and bicubic are given
+
+
+@dataclass(frozen=True)
+class Row:
+    """Means over all faces; of landmarks over those faces in which they are found both times."""
+
+    way: str
+    perceptual: float  # distance of features, lower is better
+    psnr: float  # dB
+    landmarks: float  # pixels, lower is better
+    identity: float  # 1 - likeness of deep features, lower is better
+    lost: int  # faces that the detector does not see any more
+    seconds: float  # of a face
+
+
+def compared(task: Any, models: Models, tests: Sequence[Test]) -> Iterator[Progress | Said | Learned]:
+    """Measures --model beside the unrestored face, bicubic and Real-ESRGAN x4plus; writes a table and a sheet.
+
+    Raises:
+        CalotypeError: no faces held back, the features are not installed, a network is not at hand.
+    """
+    if not tests:
+        raise CalotypeError("no faces are held back to measure with; give a higher --validation-split, or more sheets")
+    side, features, detector = tests[0].true.shape[1], Lite(), models.detector()
+    restorer, upscaler = models.faces(task.model), models.upscaler("realesrgan-x4plus")
+
+    def ours(x: Tensor) -> Tensor:
+        return _at(restorer(_at(x, restorer.side)), side)
+
+    small = side // SMALL
+    ways: dict[str, Callable[[Tensor], Tensor]] = {
+        "unrestored": lambda x: x,
+        "bicubic": lambda x: _at(_at(x, small), side),
+        "realesrgan-x4plus": lambda x: _at(upscaler(_at(x, small)), side),
+        restorer.name: ours,
+    }
+    rows, made = [], {}
+    for n, (name, way) in enumerate(ways.items()):
+        begun = time.monotonic()
+        made[name] = []
+        for k, test in enumerate(tests):
+            made[name].append(way(test.low[None])[0].clamp(0, 1))
+            yield Progress(n * len(tests) + k + 1, len(ways) * len(tests), "faces")
+        seconds = (time.monotonic() - begun) / len(tests)
+        rows.append(_row(name, made[name], tests, features, detector, seconds))
+    clean = sum(decibels(ours(test.true[None]).clamp(0, 1), test.true[None]) for test in tests) / len(tests)
+    yield from map(Said, _table(rows))
+    yield Said(f"a sharp face through {restorer.name} has {clean:.2f} dB; {len(tests)} faces of {side} pixels")
+    path = task.output_dir / f"{task.output_name}-figures.json"
+    task.output_dir.mkdir(parents=True, exist_ok=True)
+    data = {"faces": len(tests), "side": side, "clean_psnr": clean, "rows": [asdict(row) for row in rows]}
+    with Arriving(path) as file:
+        file.write(json.dumps(data, indent=1).encode())
+    sheet = path.with_suffix(".jpg")
+    save(Picture(_sheet(list(made.values()), tests)), sheet, format="jpeg", quality=90)
+    yield Said(f"figures: {path}, and side by side, the truth last: {sheet}")
+    yield Learned(path, (), len(tests), sheet)
+
+
+def _row(
+    name: str, made: Sequence[Tensor], tests: Sequence[Test], features: Lite, detector: Detector, seconds: float
+) -> Row:
+    count, perceptual, identity, psnr, away, lost = len(tests), 0.0, 0.0, 0.0, [], 0
+    with torch.no_grad():
+        for picture, test in zip(made, tests, strict=True):
+            one, other = picture[None], test.true[None]
+            perceptual += float(features(one, other)) / count
+            identity += float(features.identity(one, other)) / count
+            psnr += decibels(one, other) / count
+            seen, true = (_landmarks(detector, x) for x in (picture, test.true))
+            if true is not None and seen is not None:
+                away.append(float(np.hypot(*(seen - true).T).mean()))
+            lost += true is not None and seen is None
+    return Row(name, perceptual, psnr, float(np.mean(away)) if away else float("nan"), identity, lost, seconds)
+
+
+def _landmarks(detector: Detector, picture: Tensor) -> np.ndarray | None:
+    found = detector.find(to_pixels(picture, like=np.empty((1, 1, 3), np.uint8)))
+    return found[0].landmarks if found else None
+
+
+def _at(x: Tensor, side: int | None) -> Tensor:
+    """(N, 3, h, h) to the side, bicubic, smoothed where it shrinks."""
+    if side is None or x.shape[-1] == side:
+        return x
+    return F.interpolate(x, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    """Lines that stand under each other."""
+    width = max(len(row.way) for row in rows)
+    told = [f"{'':{width}}  perceptual   PSNR  landmarks  identity  lost  seconds"]
+    told += [
+        f"{row.way:{width}}  {row.perceptual:10.3f}  {row.psnr:5.2f}  {row.landmarks:9.2f}  {row.identity:8.4f}  "
+        f"{row.lost:4d}  {row.seconds:7.2f}"
+        for row in rows
+    ]
+    return told
+
+
+def _sheet(columns: Sequence[Sequence[Tensor]], tests: Sequence[Test]) -> np.ndarray:
+    """Faces in rows, ways in columns, the truth last."""
+    rows = [strip([*(column[n] for column in columns), tests[n].true]) for n in range(min(SHOWN, len(tests)))]
+    return np.ascontiguousarray(np.concatenate(rows))

@@ -1,0 +1,179 @@
+"""What a war of forger and expert shows on its way: the same forgeries again and again, figures, verdicts, the film."""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from calotype.errors import CalotypeError
+from calotype.models.gan import Discriminator, Generator
+from calotype.picture import Picture, film
+from calotype.tasks import Progress, Said, TrainGan
+from calotype.training import contact
+from calotype.training.gallery import Gallery
+from calotype.training.realness import Figures, Measure
+from calotype.training.watch import Watch
+
+SHOWN, COLUMNS = 40, 8  # forgeries of a sheet
+JUDGED = 8  # of each kind on the sheet of verdicts
+LEAST_MEASURED, MEASURED = 64, 400  # forgeries that figures are taken of: as many as pictures, within these
+TOGETHER = 32
+ONE_SIDED = 300  # steps in a row in which the expert tells all apart, without doubt, before the war is called off
+DOUBTLESS = 0.01  # the expert's loss below which it has no doubt left
+SAME = 0.15  # diversity, as a share of the real pictures', below which forgeries are all alike
+TWICE = 3  # snapshots in a row
+FIRST, EACH, LAST = 0.6, 0.2, 3.0  # seconds of the film
+
+
+def moments(steps: int, count: int) -> list[int]:
+    """The steps after which forgeries are drawn: 0, closely at first, where most happens, and the last."""
+    return sorted({round(steps * (n / (count - 1)) ** 1.5) for n in range(count)})
+
+
+class Seen:
+    """Asked after every step. Nothing that it does changes what is learnt."""
+
+    def __init__(
+        self,
+        task: TrainGan,
+        watch: Watch,
+        forger: Generator,
+        expert: Discriminator,
+        gallery: Gallery,
+        half: bool,
+        keep: Callable[[str, int], Path],
+    ):
+        """Args: keep: writes the forger under a name, after so many steps."""
+        self.task, self.watch, self.forger, self.expert = task, watch, forger, expert
+        self.gallery, self.half, self._keep = gallery, half, keep
+        self.moments = set(moments(task.steps, task.snapshots))
+        chance = torch.Generator().manual_seed(task.seed)
+        self.latents = torch.randn(
+            min(MEASURED, max(LEAST_MEASURED, len(gallery))), forger.shape.latent, generator=chance
+        )
+        some = torch.randperm(len(gallery), generator=chance)
+        self._measure = Measure(lambda: gallery.taken(some[:MEASURED]))
+        self._judged = some[:JUDGED]
+        self.figures: dict[str, float] = {}
+
+    def after(self, done: int) -> Iterator[Progress | Said]:
+        """What is due after `done` steps. Raises CalotypeError where one side has won."""
+        self._check_expert(done)
+        if done not in self.moments:
+            return
+        forged = self.drawn(self.latents)
+        figures = self._measure(forged)
+        self._noted(done, figures)
+        self._sheet(done, forged[:SHOWN])
+        is_good = math.isfinite(figures.frechet) and figures.diversity >= SAME
+        if done and is_good:
+            self._keep(self.task.output_name, done)
+            if self._is_best(done):
+                self.watch.kept_best(self._keep(f"{self.task.output_name}-best", done))
+        self._check_diversity(done)
+        yield Said(
+            f"step {done}: Fréchet distance {figures.frechet:.3g}, precision {figures.precision:.2f}, "
+            f"recall {figures.recall:.2f}, diversity {figures.diversity:.2f}"
+        )
+
+    @torch.no_grad()
+    def drawn(self, latents: Tensor) -> Tensor:
+        """(N, 3, S, S) in [-1, 1], on the CPU."""
+        device = next(self.forger.parameters()).device
+        return torch.cat([self.forger(some.to(device)).float().cpu() for some in latents.split(TOGETHER)]).clamp(-1, 1)
+
+    # ------------------------------------------------------------------ figures
+
+    def _noted(self, done: int, figures: Figures) -> None:
+        self.figures = {name: round(value, 4) for name, value in vars(figures).items()}
+        self.watch.diary.note(
+            done,
+            {
+                "Fréchet distance/forgeries": figures.frechet,
+                "precision and recall/precision": figures.precision,
+                "precision and recall/recall": figures.recall,
+                "diversity/forgeries, of the pictures'": figures.diversity,
+            },
+        )
+
+    def _is_best(self, done: int) -> bool:
+        return (self.watch.diary.least("Fréchet distance/forgeries") or (done,))[0] == done
+
+    def _check_expert(self, done: int) -> None:
+        """The expert has won outright: nothing that the forger draws is taken for real, and it learns no more."""
+        losses = [value for _, value in self.watch.diary.numbers.get("loss/current", ())[-ONE_SIDED:]]
+        if len(losses) == ONE_SIDED and max(losses) < DOUBTLESS:
+            raise CalotypeError(
+                f"the expert has won: for {ONE_SIDED} steps, up to step {done}, it told every forgery apart; "
+                f"{self.remains()}; raise --gamma, lower --learning-rate or take --augment color,translation,cutout"
+            )
+
+    def _check_diversity(self, done: int) -> None:
+        """Forgeries are all alike (mode collapse), and do not come apart again."""
+        told = self.watch.diary.numbers["diversity/forgeries, of the pictures'"]
+        recent = [value for step, value in told if step > self.task.steps // 20][-TWICE:]
+        if len(recent) == TWICE and not any(value >= SAME for value in recent):
+            raise CalotypeError(
+                f"the forger has collapsed: at step {done} its pictures are all alike, for the {TWICE}rd snapshot in a "
+                f"row; {self.remains()}; raise --gamma, lower --learning-rate or add pictures"
+            )
+
+    def remains(self) -> str:
+        path = self.task.output_dir / f"{self.task.output_name}.safetensors"
+        return f"the last good forger is kept as {path}" if path.is_file() else "nothing good came of it"
+
+    # ------------------------------------------------------------------ pictures
+
+    @property
+    def _folder(self) -> Path:
+        return self.task.output_dir / f"{self.task.output_name}-snapshots"
+
+    def _sheet(self, done: int, forged: Tensor) -> None:
+        forged = contact.pixels_of(forged)
+        sheet = contact.grid(forged, COLUMNS)
+        path = self._folder / f"{done:08d}.png"
+        contact.written(sheet, path)
+        what = "the same forgeries at every snapshot"
+        self.watch.sampled(path, what, f"seed {self.task.seed}, running mean", sheet, 0)
+        real = self.gallery.taken(self._judged)
+        judged = contact.verdicts(contact.pixels_of(real), forged[:JUDGED], self._marks(real, done))
+        path = self._folder / f"verdicts-{done:08d}.png"
+        contact.written(judged, path)
+        what = "the expert's verdicts on pictures and forgeries"
+        self.watch.sampled(path, what, "how likely each is real, beside the mean of the other kind", judged, 1)
+
+    @torch.no_grad()
+    def _marks(self, real: Tensor, done: int) -> tuple[list[float], list[float]]:
+        """The expert compares: each picture with all forgeries, each forgery with all pictures; 0 to 1."""
+        device = next(self.expert.parameters()).device
+        forged = self.drawn(self.latents[:JUDGED])
+        one, other = (self.expert(x.to(device)).float().cpu() for x in (real, forged))
+        return tuple(torch.sigmoid(a[:, None] - b[None]).mean(1).tolist() for a, b in ((one, other), (other, one)))
+
+    # ------------------------------------------------------------------ the film
+
+    def filmed(self) -> Iterator[Progress | Said]:
+        """The timeline film from the sheets of all snapshots; returns where it lies."""
+        told = dict(self.watch.diary.numbers.get("Fréchet distance/forgeries", ()))
+        steps = [step for step in sorted(told) if (self._folder / f"{step:08d}.png").is_file()]
+        frames = []
+        for n, step in enumerate(steps, 1):
+            frames.append(self._frame(step, told[step]))
+            yield Progress(n, len(steps), "frames")
+        seconds = [FIRST, *[EACH] * (len(frames) - 2), LAST][-len(frames) :]
+        path = self.task.output_dir / f"{self.task.output_name}.gif"
+        film.gif(path, frames, seconds)
+        if not film.can_mp4():
+            yield Said(film.MISSING)
+            return (path,)
+        film.mp4(path.with_suffix(".mp4"), frames, seconds)
+        return path, path.with_suffix(".mp4")
+
+    def _frame(self, step: int, distance: float) -> np.ndarray:
+        total = self.task.steps
+        seen = step * self.task.train_batch_size
+        caption = f"step {step:,} of {total:,}  ·  {seen:,} pictures seen  ·  Fréchet distance {distance:.3g}"
+        return contact.captioned(Picture.open(self._folder / f"{step:08d}.png").pixels, caption, step / total)

@@ -1,0 +1,101 @@
+"""Sample pictures of a training run, drawn with the model as it is now."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from calotype.checkpoints.cache import Models
+from calotype.models.diffusion import Diffusion
+from calotype.ops.infotext import quoted
+from calotype.picture import Picture, save
+from calotype.pipelines.imagine.draw import imagine
+from calotype.record import Result
+from calotype.tasks import Drawing, Imagine, Progress
+from calotype.training.prompts import Prompt
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How prompts are drawn that do not say it themselves."""
+
+    size: tuple[int, int]  # width, height
+    seed: int  # the n-th prompt takes seed + n, so that each has the same one whenever it is drawn
+    sampler: str = "auto"
+    clip_skip: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One of them."""
+
+    number: int
+    path: Path
+    prompt: str
+    how: str
+    picture: Picture
+
+
+class _Lent(Models):
+    """The models of the engine, where every wish for one that draws is met by the run's own."""
+
+    def __init__(self, models: Models, own: Diffusion):
+        self.__dict__.update(models.__dict__)
+        self.settings = replace(models.settings, compile="off")
+        self._own = own
+
+    def diffusion(self, name: str, vae: str = "") -> Diffusion:
+        return self._own
+
+
+def drawn(
+    prompts: Sequence[Prompt], ways: Ways, model: Diffusion, models: Models, folder: Path, name: str, when: str
+) -> Iterator[Progress | Sample]:
+    """Yields progress and, for every prompt, the sample that was saved as `folder/NAME_NN_SEED.png`.
+
+    All chance comes from the prompts' seeds. What the prompts call on top (`<lora:other:1>`) is taken off again.
+
+    Args:
+        when: what the picture's parameters tell about the run, such as "mine, epoch 3, step 42".
+    Raises:
+        CalotypeError: a prompt calls what is not there, the memory does not suffice, the disk is full.
+    """
+    lent = _Lent(models, model)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        for number, prompt in enumerate(prompts):
+            for event in imagine(_task(prompt, number, ways), lent):
+                if isinstance(event, Drawing):
+                    yield Progress(number * event.total + event.done, len(prompts) * event.total, "drawing samples")
+                elif isinstance(event, Result):
+                    yield _saved(event, number, folder, name, when)
+    finally:
+        model.wear((), lambda: lambda: None)
+
+
+def _task(prompt: Prompt, number: int, ways: Ways) -> Imagine:
+    width, height = prompt.width or ways.size[0], prompt.height or ways.size[1]
+    return Imagine(
+        prompt=prompt.prompt,
+        negative=prompt.negative,
+        size=f"{width}x{height}",
+        seed=(ways.seed + number) % 2**63 if prompt.seed is None else prompt.seed,
+        steps=prompt.steps,
+        guidance=prompt.scale,
+        sampler=prompt.sampler or ways.sampler,
+        clip_skip=ways.clip_skip,
+        emphasis="none" if prompt.is_plain else "original",
+    )
+
+
+def _saved(result: Result, number: int, folder: Path, name: str, when: str) -> Sample:
+    """Without a record: `calotype again` could not make the picture, for the LoRA as it was then is gone."""
+    options, metadata = result.record.options, result.picture.metadata
+    text = f"{metadata.drawn['parameters']}, Training: {quoted(when)}"
+    picture = replace(result.picture, metadata=replace(metadata, drawn={"parameters": text}))
+    path = folder / f"{name}_{number:02d}_{options['seed']}.png"
+    save(picture, path, format="png")
+    height, width = picture.pixels.shape[:2]
+    how = f"{options['steps']} steps of {options['sampler']}, guidance {options['guidance']:g}, "
+    how += f"{width}x{height}, seed {options['seed']}"
+    how += f", not {options['negative']}" if options["negative"] else ""
+    return Sample(number, path, options["prompt"], how, picture)

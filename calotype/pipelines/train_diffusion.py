@@ -1,0 +1,486 @@
+"""Stable Diffusion in miniature, from nothing: tokenizer, then the KL-VAE, then text encoder and U-Net.
+
+The two loops are in plain sight here; what a step of each does stands in training/autoencoder.py and diffusing.py.
+"""
+
+import copy
+import gc
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from calotype import __version__
+from calotype.checkpoints.cache import Models
+from calotype.checkpoints.tokens import trained_tokenizer
+from calotype.errors import CalotypeError
+from calotype.models.diffusion import Diffusion, Opened, TextPart
+from calotype.models.network import has_bfloat16
+from calotype.ops.prompt.chunks import LENGTH
+from calotype.picture import Picture, save
+from calotype.pipelines.imagine.schedulers import signals
+from calotype.pipelines.samples import Sample, Ways, drawn
+from calotype.tasks import Progress, Said, TrainDiffusion, options_of
+from calotype.training import autoencoder, diffusing, state
+from calotype.training.autoencoder import Autoencoding
+from calotype.training.captions import read_text
+from calotype.training.diffusing import Diffusing, Lessons
+from calotype.training.folder import write_folder
+from calotype.training.nearest import Score, nearest
+from calotype.training.networks import Means, new_text, new_unet, new_vae, under
+from calotype.training.pairs import Pairs, held_back, read_pairs, repeated
+from calotype.training.prompts import Prompt, of_captions, read_prompts
+from calotype.training.validation import validation_loss
+from calotype.training.watch import Watch, logs_of, options_told
+
+FAILED = 3  # steps with a loss that is no number before the run is stopped
+TRIED = 3  # steps of each kind that are timed, the first one not counted
+SPARE = 0.92  # of the time: the rest is for reading, for samples, and for what comes at the end
+CAPTIONS = 32  # of a picture, at most
+SHEET = 8  # pictures on a sheet of reconstructions
+TESTED = 64  # pictures held back with which the losses are measured
+WORSE = 1.5  # dB by which the adversarial stage may cost the autoencoder
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training ends in."""
+
+    path: Path
+    losses: tuple[float, ...]
+    pictures: int
+    report: Path
+    hits: tuple[int, int] = (0, 0)  # pictures held back that were found again, of so many
+
+
+def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress | Said | Trained]:
+    """Yields progress, and Trained last. Closing it keeps the last state; the same command goes on from there.
+
+    Raises:
+        CalotypeError: no captioned pictures, a state that does not fit, no room, a loss that is no number.
+    """
+    if (task.output_dir / task.output_name).exists():
+        raise CalotypeError(f"{task.output_dir / task.output_name} is there already; give another --output-name")
+    logs, notes = logs_of(task)
+    pairs: Any = None
+    for pairs in read_pairs(task.photos, task.resolution, task.caption_extension, models.settings.max_pixels):
+        if isinstance(pairs, Progress):
+            yield pairs
+    run = _Run(task, models, pairs, logs)
+    for note in (*notes, *pairs.notes, *run.notes):
+        yield Said(note)
+    if not run.is_resumed:
+        yield from run.planned()
+    yield from map(Said, run.told())
+    if not task.dry_run:
+        yield from run.trained()
+
+
+class _Run:
+    """The parts of one run: settled once, then stepped through."""
+
+    def __init__(self, task: TrainDiffusion, models: Models, pairs: Pairs, logs: Path | None):
+        self.task, self.models, self.pairs, self.logs = task, models, pairs, logs
+        self.means = _means(task, models)
+        is_gpu = self.means.device.type == "cuda"
+        names = read_text(task.held_out).splitlines() if task.held_out else ()
+        self.held = held_back(pairs.pairs, task.validation_split, task.seed, names)
+        held = set(self.held)
+        self.learnt = torch.tensor([n for n in range(len(pairs.pairs)) if n not in held])
+        self.batches = (task.vae_batch_size or (96 if is_gpu else 12), task.train_batch_size or (512 if is_gpu else 32))
+        self.tokenizer = trained_tokenizer(self._texts(), task.vocab_size)
+        self.signals = signals(diffusing.TRAINING)
+        self.prompts, self.notes = self._prompts()
+        found = state.load(self._state_path) if self._state_path.is_file() else None
+        if found and found.fingerprint != self._fingerprint:
+            raise CalotypeError(
+                f"{self._state_path} is the state of a run with other pictures or settings; delete it to begin anew, "
+                "or give another --output-name"
+            )
+        self.found, self.is_resumed = found, found is not None
+        self.steps = tuple(found.weights["plan"].tolist()) if found else (task.vae_train_steps, task.max_train_steps)
+        self.losses = list(found.losses) if found else []
+
+    def _texts(self) -> list[str]:
+        return [caption for n in self.learnt.tolist() for caption in self.pairs.pairs[n].captions]
+
+    def _prompts(self) -> tuple[list[Prompt], list[str]]:
+        if not self.task.sample_count:
+            return [], []
+        if self.task.sample_prompts:
+            return read_prompts(self.task.sample_prompts)
+        return of_captions([self.pairs.pairs[n].captions[0] for n in self.held or self.learnt.tolist()]), []
+
+    # ------------------------------------------------------------------ before
+
+    def planned(self) -> Iterator[Progress]:
+        """How many steps fit into the time: a few of each kind are timed, on networks that are thrown away."""
+        task, (vae_steps, steps) = self.task, self.steps
+        if vae_steps and steps:
+            return
+        budget, share = task.minutes * 60 * SPARE, task.vae_share
+        seconds = []
+        for n, kind in enumerate(("plain", "judged", "diffusing"), 1):
+            if not (vae_steps if kind != "diffusing" else steps):
+                seconds.append(self._timed(kind))
+            else:
+                seconds.append(0.0)
+            yield Progress(n, 3, "kinds of steps timed")
+        plain, judged, diffused = seconds
+        if not vae_steps:
+            late = min(1.0, task.adversarial_share + autoencoder.EARLY) if task.adversarial_share else 0.0
+            vae_steps = max(1, int(share * budget / ((1 - late) * plain + late * judged)))
+        if not steps:
+            steps = max(1, int((1 - share if not task.vae_train_steps else 1) * budget / diffused))
+        self.steps = (vae_steps, steps)
+
+    def _timed(self, kind: str) -> float:
+        """Seconds that a step takes."""
+        if kind == "diffusing":
+            learning: Any = self._diffusing(self._lessons(self._new_vae(), range(0, min(16, len(self.learnt)))), 10**6)
+            numbers = range(TRIED)
+        else:
+            learning = self._autoencoding(10**6)
+            numbers = range(10**6 - TRIED, 10**6) if kind == "judged" else range(TRIED)
+        for n, number in enumerate(numbers):
+            if n == 1:
+                begin = time.monotonic()
+            learning.step(number)
+        return (time.monotonic() - begin) / (TRIED - 1)
+
+    def told(self) -> list[str]:
+        """The plan in sentences."""
+        task, groups = self.task, {pair.group for pair in self.pairs.pairs}
+        told = [
+            f"{len(self.learnt)} pictures of {task.resolution}x{task.resolution} to learn, {len(self.held)} held back"
+            + (f", in {len(groups)} groups" if len(groups) > 1 else "")
+            + f"; {self.tokenizer.inner.get_vocab_size()} tokens"
+        ]
+        parts = (self._new_vae(), self._new_unet(), self._new_text())
+        vae, unet, text = (sum(p.numel() for p in part.parameters()) / 1e6 for part in parts)
+        (first, second), (crops, batch) = self.steps, self.batches
+        told.append(
+            f"KL-VAE, {vae:.1f} million numbers: {first} steps of {crops}; then U-Net, {unet:.1f}, and text encoder, "
+            f"{text:.1f}: {second} steps of {batch}, in {str(self.means.dtype).removeprefix('torch.')}"
+        )
+        if self.prompts:
+            told.append(f"samples drawn {task.sample_count} times on the way, into {task.output_dir / 'sample'}")
+        return told
+
+    # ------------------------------------------------------------------ the parts
+
+    def _new_vae(self) -> nn.Module:
+        task = self.task
+        return new_vae(task.vae_widths, task.latent_channels, task.resolution, task.seed, self.means)
+
+    def _new_unet(self) -> nn.Module:
+        task = self.task
+        side = task.resolution // task.factor
+        return new_unet(task.unet_widths, task.latent_channels, side, task.text_width, task.seed, self.means)
+
+    def _new_text(self) -> Any:
+        task = self.task
+        return new_text(task.text_width, task.text_layers, self.tokenizer.inner.get_vocab_size(), task.seed, self.means)
+
+    def _autoencoding(self, steps: int) -> Autoencoding:
+        task, adversarial = self.task, self.task.adversarial_share
+        way = autoencoder.Way(
+            *(steps, self.batches[0], task.vae_learning_rate, task.seed, adversarial, task.adversarial_weight)
+        )
+        return Autoencoding(self._new_vae(), self.pairs.pixels, self.learnt, self.means, way)
+
+    def _diffusing(self, lessons: Lessons, steps: int) -> Diffusing:
+        task, batch = self.task, self.batches[1]
+        way = diffusing.Way(
+            *(steps, batch, task.learning_rate, task.seed, task.caption_dropout_rate, task.min_snr_gamma),
+            task.ema_decay,
+        )
+        return Diffusing(self._new_unet(), self._new_text(), lessons, self.means, way)
+
+    # ------------------------------------------------------------------ the loops
+
+    def trained(self) -> Iterator[Progress | Said | Trained]:
+        first, second = self.steps
+        begin = self.found.step if self.found else 0
+        if begin:
+            yield Said(f"going on after step {begin} of {first + second}")
+        watch = self._watch(begin)
+        try:
+            if begin < first:
+                vae = yield from self._autoencoded(watch, begin)
+            else:
+                vae = self._new_vae()
+                vae.load_state_dict(under(self.found.weights, "vae"))
+                vae.register_to_config(scaling_factor=1.0)
+            vae = vae.eval().requires_grad_(False)
+            gc.collect()
+            yield Said("the autoencoder is done; U-Net and text encoder learn")
+            lessons = self._lessons(vae)
+            learning = self._diffusing(lessons, second)
+            if self.found and begin >= first:
+                learning.load(self.found.weights, self.found.optimizer)
+            else:
+                self._save_state(first, learning, vae)
+            yield from self._diffused(watch, learning, vae, max(0, begin - first))
+            score = yield from self._scored(watch, learning, vae)
+            path = self.task.output_dir / self.task.output_name
+            parts = (learning.unet_mean, vae, learning.text_mean)
+            card = self._card(watch, score)
+            write_folder(path, parts, self.tokenizer, diffusing.TRAINING, card, self.task.save_precision)
+            watch.finished()
+        finally:
+            watch.close()
+        self._state_path.unlink(missing_ok=True)
+        yield Said(f"report: {watch.path}")
+        hits = (score.hits, score.count) if score else (0, 0)
+        yield Trained(path, tuple(self.losses), len(self.learnt), watch.path, hits)
+
+    def _autoencoded(self, watch: Watch, begin: int) -> Iterator[Progress | Said]:
+        """The first loop. Returns the KL-VAE, with its latents normalised."""
+        task, steps = self.task, self.steps[0]
+        learning = self._autoencoding(steps)
+        if begin:
+            learning.load(self.found.weights, self.found.optimizer)
+        for n in range(begin, steps):
+            loss, told = learning.step(n)
+            self._checked(loss, n + 1, "--vae-learning-rate")
+            numbers = {f"vae/{name}": value for name, value in told.items()}
+            rate = {"vae": learning.optimizer.param_groups[0]["lr"]}
+            yield watch.stepped(n + 1, loss, rate, "vae", **numbers)
+            if self._is_due(n, steps):
+                quality = self._reconstructed(watch, learning.mean, n + 1)
+                yield Said(f"step {n + 1}: reconstructions of {quality:.2f} dB")
+            if (n + 1) % task.save_state_every == 0 and n + 1 < steps and math.isfinite(loss):
+                self._save_state(n + 1, learning)
+        vae = learning.mean
+        if learning.before is not None:
+            now, then = (self._quality(one)[0] for one in (vae, learning.before))
+            if now < then - WORSE:
+                vae = learning.before
+                yield Said(
+                    f"the adversarial stage made the autoencoder worse ({then:.1f} to {now:.1f} dB), so what it was "
+                    "before is kept; a lower --adversarial-weight would help"
+                )
+        autoencoder.fold(vae, self._moments(vae, self.learnt[:1024].tolist(), sampled=True)[0])
+        return vae
+
+    def _diffused(self, watch: Watch, learning: Diffusing, vae: nn.Module, begin: int) -> Iterator[Progress | Said]:
+        """The second loop."""
+        task, (before, steps) = self.task, self.steps
+        for n in range(begin, steps):
+            done = before + n + 1
+            loss, _ = learning.step(n)
+            self._checked(loss, done, "--learning-rate")
+            yield watch.stepped(done, loss, {"unet": learning.optimizer.param_groups[0]["lr"]})
+            if self._is_due(n, steps):
+                yield from self._seen(watch, learning, vae, done)
+            if done % task.save_state_every == 0 and n + 1 < steps and math.isfinite(loss):
+                self._save_state(done, learning, vae)
+
+    def _checked(self, loss: float, step: int, flag: str) -> None:
+        self.losses.append(loss)
+        if len(self.losses) >= FAILED and not any(map(math.isfinite, self.losses[-FAILED:])):
+            raise CalotypeError(
+                f"the loss is no number since step {step - FAILED + 1}: the rate is too high; give a lower {flag}. "
+                "The last state is kept"
+            )
+
+    def _is_due(self, n: int, steps: int) -> bool:
+        """After step n of a loop: samples are drawn, evenly spread, the last ones at its end."""
+        count = max(1, self.task.sample_count)
+        return (n + 1) * count // steps > n * count // steps
+
+    # ------------------------------------------------------------------ latents
+
+    @torch.no_grad()
+    def _moments(self, vae: nn.Module, places: Sequence[int], sampled: bool = False) -> tuple[Tensor, Tensor]:
+        """(N, C, h, w) each on the device: means and deviations of the latents; `sampled`: drawn from them, float32."""
+        device, found = self.means.device, []
+        for n, some in enumerate(torch.tensor(list(places)).split(64)):
+            x = self.pairs.pixels[some].to(device).float() / 127.5 - 1
+            with self.means.autocast():
+                given = vae.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist
+            mean, spread = given.mean.float(), given.std.float()
+            if sampled:
+                generator = torch.Generator(device).manual_seed(self.task.seed + n)
+                mean = mean + spread * torch.randn(mean.shape, generator=generator, device=device)
+            found.append((mean, spread) if sampled else (mean.half(), spread.half()))
+        means, spreads = zip(*found, strict=True)
+        return torch.cat(means), torch.cat(spreads)
+
+    def _lessons(self, vae: nn.Module, places: Sequence[int] | None = None) -> Lessons:
+        places, device = list(places or range(len(self.pairs.pairs))), self.means.device
+        mean, spread = self._moments(vae, places)
+        pairs = [self.pairs.pairs[n] for n in places]
+        count = min(CAPTIONS, max(len(pair.captions) for pair in pairs))
+        rows = [[self._framed(said) for said in repeated(pair.captions, count)] for pair in pairs]
+        held = set(self.held)
+        weights = [0.0 if n in held else float(pair.weight) for n, pair in zip(places, pairs, strict=True)]
+        return Lessons(
+            mean,
+            spread,
+            torch.tensor(rows, dtype=torch.int32, device=device),
+            torch.tensor(self._framed(""), dtype=torch.int32, device=device),
+            torch.tensor(weights if any(weights) else [1.0] * len(weights), device=device),
+            self.signals.to(device),
+        )
+
+    def _framed(self, caption: str) -> list[int]:
+        own = self.tokenizer
+        tokens = own.encode(caption)[:LENGTH]
+        return [own.bos, *tokens, own.eos] + [own.pad] * (LENGTH - len(tokens))
+
+    # ------------------------------------------------------------------ what is seen
+
+    def _watch(self, begin: int) -> Watch:
+        task, device = self.task, self.means.device
+        about = {
+            "pictures": str(task.photos),
+            "computed": f"on {device.type}, with torch {torch.__version__.partition('+')[0]}",
+        }
+        facts = {"plan": self.told(), "about": about, **options_told(task)}
+        return Watch(task.output_dir, task.output_name, (begin, sum(self.steps), 0), device, facts, self.logs)
+
+    def _tested(self) -> list[int]:
+        return (self.held or self.learnt.tolist())[:TESTED]
+
+    @torch.no_grad()
+    def _quality(self, vae: nn.Module) -> tuple[float, Tensor, Tensor]:
+        """dB, and the pictures, true and as the VAE gives them back: (N, 3, S, S) uint8."""
+        true = self.pairs.pixels[torch.tensor(self._tested())]
+        made = []
+        for some in true.split(16):
+            x = (some.to(self.means.device).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+            with self.means.autocast():
+                y = vae.decode(vae.encode(x).latent_dist.mean).sample.float()
+            made.append(((y.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu())
+        return autoencoder.psnr(torch.cat(made), true), true, torch.cat(made)
+
+    def _reconstructed(self, watch: Watch, vae: nn.Module, step: int) -> float:
+        quality, true, made = self._quality(vae)
+        watch.measured({"psnr/pictures held back" if self.held else "psnr/pictures": quality})
+        if self.task.sample_count:
+            self._sheet(watch, true, made, f"vae_{step:06d}", "Above the picture, below what the autoencoder keeps", "")
+        return quality
+
+    def _sheet(self, watch: Watch, true: Tensor, made: Tensor, name: str, what: str, how: str) -> None:
+        rows = [torch.cat(list(some[:SHEET]), 2) for some in (true, made)]  # (3, S, N * S)
+        pixels = torch.cat(rows, 1).permute(1, 2, 0).contiguous().numpy()
+        folder = self.task.output_dir / "sample"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self.task.output_name}_{name}.png"
+        save(Picture(pixels), path, format="png")
+        watch.sampled(path, what, how, pixels, 99)
+
+    def _seen(self, watch: Watch, learning: Diffusing, vae: nn.Module, done: int) -> Iterator[Progress | Said]:
+        """The loss on what is held back, and samples, both by the mean weights. Neither changes what is learnt."""
+        tested = self.held[:TESTED]
+        if tested:
+            clean = [learning.lessons.mean[n].float().cpu() for n in tested]
+
+            def answer(n: int, x: Tensor, times: Tensor) -> Tensor:
+                return learning.validation_answer(tested, n, x, times)
+
+            loss = validation_loss(clean, answer, learning.loss, self.signals, diffusing.PREDICTION)
+            watch.validated(loss)
+            yield Said(f"step {done}: validation loss {loss:.4f}")
+        if self.prompts:
+            task, side = self.task, self.task.resolution
+            name, when = f"{task.output_name}_{done:06d}", f"{task.output_name}, step {done}"
+            ways, model = Ways((side, side), task.seed), self._model(learning, vae)
+            for event in drawn(self.prompts, ways, model, self.models, task.output_dir / "sample", name, when):
+                if isinstance(event, Sample):
+                    watch.sampled(event.path, event.prompt, event.how, event.picture.pixels, event.number)
+                else:
+                    yield event
+        watch.page_written()
+
+    def _model(self, learning: Diffusing, vae: nn.Module) -> Diffusion:
+        """The mean weights, ready to draw; the run keeps its own."""
+        unet, text, own = (copy.deepcopy(one) for one in (learning.unet_mean, learning.text_mean, vae))
+        part = TextPart(text, self.tokenizer)
+        opened = Opened(
+            self.task.output_name, "", "emoji", unet, own, (part,), diffusing.TRAINING, self.task.resolution
+        )
+        return Diffusion(opened, self.means.device, self.means.dtype)
+
+    def _scored(self, watch: Watch, learning: Diffusing, vae: nn.Module) -> Iterator[Progress | Said]:
+        """Returns the score of what is held back, None where nothing is."""
+        if not self.held:
+            return None
+        model, score = self._model(learning, vae), None
+        latents = learning.lessons.mean
+        for score in nearest(model, self.pairs.pairs, self.held, latents, self.signals, self.task.seed):
+            if isinstance(score, Progress):
+                yield score
+        assert isinstance(score, Score)
+        true = self.pairs.pixels[torch.tensor(score.places)]
+        what = "Never seen: above the true picture, below what is drawn from its caption"
+        self._sheet(watch, true, score.drawn, "held_out", what, f"{score.hits} of {score.count} found again")
+        watch.diary.fact("held out", [score.hits, score.count, round(score.chance, 1)])
+        yield Said(_score_told(score))
+        return score
+
+    # ------------------------------------------------------------------ what is kept
+
+    @property
+    def _state_path(self) -> Path:
+        return self.task.output_dir / f"{self.task.output_name}.state.safetensors"
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        """Of everything that decides about the numbers."""
+        idle = {"output_dir", "output_name", "save_state_every", "save_precision", "dry_run", "photos", "held_out"}
+        idle |= {"sample_count", "sample_prompts", "logging_dir", "log_prefix", "log_with"}
+        options = {key: value for key, value in options_of(self.task).items() if key not in idle}
+        pixels = hashlib.sha256(self.pairs.pixels.numpy().data).hexdigest()
+        pairs = [(pair.name, pair.captions, pair.weight) for pair in self.pairs.pairs]
+        told = json.dumps([options, pixels, pairs, self.held, self.batches, str(self.means.dtype)], sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()
+
+    def _save_state(self, step: int, learning: Autoencoding | Diffusing, vae: nn.Module | None = None) -> None:
+        weights = {"plan": torch.tensor(self.steps), **learning.weights()}
+        weights |= {f"vae.{key}": value for key, value in vae.state_dict().items()} if vae else {}
+        plain = {key: value.detach().cpu() for key, value in weights.items()}
+        found = state.State(step, plain, learning.optimizer.state_dict(), tuple(self.losses), self._fingerprint)
+        state.save(self._state_path, found)
+
+    def _card(self, watch: Watch, score: Score | None) -> str:
+        task = self.task
+        lines = [
+            f"# {task.output_name}",
+            "",
+            "Learnt from nothing by `calotype train diffusion` " + f"{__version__}.",
+            "",
+        ]
+        lines += [f"- {line}" for line in self.told()]
+        lines += [f"- seed {task.seed}; v-prediction, zero terminal SNR; draws at {task.resolution} pixels"]
+        lines += [f"- {_score_told(score)}"] if score else []
+        lines += ["", "## Data", "", self.pairs.about.strip()] if self.pairs.about.strip() else []
+        return "\n".join(lines) + "\n"
+
+
+def _score_told(score: Score) -> str:
+    return (
+        f"of {score.count} pictures held back, {score.hits} as drawn are nearest to the true one among up to "
+        f"100 of their group (by chance: {score.chance:.2g})"
+    )
+
+
+def _means(task: TrainDiffusion, models: Models) -> Means:
+    device, wish = models.device, models.settings.compile
+    if task.mixed_precision == "auto":
+        has_half = torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and has_bfloat16()
+    else:
+        has_half = task.mixed_precision == "bf16"
+    is_long = device.type == "cuda" and (task.minutes >= 8 and not task.max_train_steps)
+    is_compiled = wish == "on" or (wish == "auto" and is_long)
+    return Means(device, torch.bfloat16 if has_half else torch.float32, is_compiled, task.factor)

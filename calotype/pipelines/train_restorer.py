@@ -1,0 +1,181 @@
+"""Learning to restore faces: GFPGAN's degradation (Wang et al. 2021, arXiv 2101.04061, §4.1) and ways of counting.
+
+Its discriminators of eyes and mouth are here one discriminator that judges every pixel and is heard more there; its
+StyleGAN2 prior is a dictionary of facial parts that is learnt with the rest (calotype/models/restorer.py).
+"""
+
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save as packed
+from torch import nn
+
+from calotype import __version__
+from calotype.checkpoints.cache import Models
+from calotype.checkpoints.catalog import digest
+from calotype.checkpoints.open import load, signed, unsigned
+from calotype.errors import CalotypeError
+from calotype.models.restorer import Restorer
+from calotype.models.unet_discriminator import MULTIPLE
+from calotype.ops.color import to_pixels, to_tensor
+from calotype.ops.degrade import FaceRecipe, degrade_faces
+from calotype.ops.degrade.noise import grey
+from calotype.picture.saving import Arriving
+from calotype.pipelines.enhancing import Course, Test, about, is_mixed, learn
+from calotype.pipelines.face_figures import compared
+from calotype.pipelines.train_upscaler import judge
+from calotype.tasks import Progress, Said
+from calotype.tasks.enhancing import TrainRestorer
+from calotype.training.faces import Face, emphasis, faces_in, split, tensor_of
+from calotype.training.learned import Learned
+from calotype.training.perceptual import features_named
+from calotype.training.rivals import Lesson, Rivals, Terms
+
+MOST_TESTS = 16  # faces held back that are measured on the way
+
+
+def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | Said | Learned]:
+    """Yields progress, and Learned last. Closing it keeps the last state; the same command goes on from there.
+
+    Raises:
+        CalotypeError: no faces, a model or a state that does not fit, no room on disk, a loss that is no number.
+    """
+    torch.manual_seed(task.seed)  # of new weights; all later chance comes from the seed and the step
+    network, name, sha256 = _begun(task, models)
+    if network.side % MULTIPLE:
+        raise CalotypeError(f"--side is a multiple of {MULTIPLE}, not {network.side}")
+    features, usual, note = features_named(task.perceptual, task.vgg)
+    yield from map(Said, [note] if note else [])
+    faces: list[Face] = []
+    enlarged = _enlarger(models, task.enlarge) if task.enlarge else None
+    detector = models.detector()
+    for event in faces_in(task.photos, network.side, task.aligned, detector, enlarged, models.settings.max_pixels):
+        if isinstance(event, Face):
+            faces.append(event)
+        else:
+            yield event
+    learnt, held = split(faces, task.validation_split, task.seed)
+    if task.evaluate:
+        yield from compared(task, models, _spread([_test(f, n) for n, f in enumerate(held)], task.evaluate_count))
+        return
+    mixed = is_mixed(task.mixed_precision, models.device)
+    terms = Terms(task.l1_weight, task.perceptual_weight, task.gan_weight, task.identity_weight)
+    course = Course(
+        task,
+        Rivals(
+            *(network, judge(task) if task.gan_steps else None, features, terms),
+            *((task.learning_rate, task.discriminator_lr), models.device, mixed),
+            call=lambda module, x: unsigned(module(signed(x))),
+            usual=usual,
+        ),
+        partial(_lesson, task, learnt, models.device),
+        _spread([_test(face, n) for n, face in enumerate(held)], MOST_TESTS),
+        partial(_written, task, name),
+        photos=len(learnt),
+        told=_told(task, learnt, held, network, name, usual),
+        about=about(models.device, mixed, network=f"{name}, sha256 {sha256[:16]}…" if sha256 else name),
+        decides=[
+            [one.sha256 for one in learnt],
+            *(sha256, usual, mixed),
+            *(digest(path) if path else "" for path in (task.vgg, task.discriminator)),
+        ],
+        features_first=True,
+    )
+    yield from map(Said, course.told)
+    if not task.dry_run:
+        yield from learn(course)
+
+
+def _begun(task: TrainRestorer, models: Models) -> tuple[Restorer, str, str]:
+    """The network, its name, and the sha256 of the file that it is from."""
+    if task.model == "none":
+        network = Restorer(task.widths, task.depths, 4, task.codes, task.side)
+        return network, f"new restorer, {task.channels} channels, {task.blocks} blocks, {task.codes} codes", ""
+    loaded = load(models.shelf.find(task.model, kind="faces"))
+    if isinstance(loaded.module, Restorer):
+        return loaded.module, loaded.name, loaded.sha256
+    if task.evaluate:  # any face network can be measured
+        side = Restorer((8, 8), (1, 1), 4, 0, loaded.side or 512)
+        return side, loaded.name, loaded.sha256
+    raise CalotypeError(f"{loaded.name} is no restorer of Calotype's own kind; train on one, or on none")
+
+
+def _enlarger(models: Models, name: str) -> Callable[[np.ndarray], np.ndarray]:
+    network = models.upscaler(name)
+    return lambda crop: to_pixels(network(to_tensor(crop)[None])[0], like=crop)
+
+
+def _spread(tests: Sequence[Test], most: int) -> list[Test]:
+    """So many at most, evenly from all sheets."""
+    count = min(most, len(tests))
+    return [tests[n * len(tests) // count] for n in range(count)]
+
+
+def recipe(side: int) -> FaceRecipe:
+    """GFPGAN's ranges, which are meant for 512 pixels, for this side. Colours stay: grey photos are to stay grey."""
+    usual, share = FaceRecipe(shifted=0.0, coloured=0.0, grey=0.0), side / 512
+    least, most = usual.kernels.sigma
+    kernels = replace(usual.kernels, sigma=(least, max(least, most * share)))
+    return replace(usual, kernels=kernels, smaller=(usual.smaller[0], max(1.0, usual.smaller[1] * share)))
+
+
+def _lesson(task: TrainRestorer, faces: Sequence[Face], device: torch.device, step: int) -> Lesson:
+    """The batch of a step: faces chosen at random, mirrored, grey or as they are, degraded."""
+    dice = random.Random(f"{task.seed} {step}")
+    pictures, weights, kept = [], [], []
+    for _ in range(task.batch_size):
+        face = faces[dice.randrange(len(faces))]
+        x, weight = tensor_of(face), emphasis(face.landmarks, face.pixels.shape[0], task.parts_weight)
+        if dice.random() < 0.5:
+            x, weight = x.flip(2), weight.flip(2)
+        if dice.random() < task.grey:
+            x = grey(x[None]).expand(1, 3, -1, -1)[0]
+        pictures.append(x)
+        weights.append(weight)
+        kept.append(dice.random() < task.clean)
+    true = torch.stack(pictures).to(device)
+    generator = torch.Generator().manual_seed((task.seed * 1_000_003 + step) % 2**63)
+    low = degrade_faces(true, generator, recipe(true.shape[-1]))
+    low = torch.where(torch.tensor(kept, device=device)[:, None, None, None], true, low)
+    return Lesson(low, true, true, torch.stack(weights).to(device))
+
+
+def _test(face: Face, number: int) -> Test:
+    """A face held back, degraded the same way whenever it is asked for."""
+    true = tensor_of(face)
+    low = degrade_faces(true[None], torch.Generator().manual_seed(number), recipe(true.shape[-1]))[0]
+    return Test(face.name, low, true)
+
+
+def _written(task: TrainRestorer, name: str, stem: str, network: nn.Module, steps: int) -> Path:
+    """One safetensors file in float16, which `restore --face-model FILE` uses."""
+    state = {key: value.detach().to("cpu", torch.float16).contiguous() for key, value in network.state_dict().items()}
+    if not all(torch.isfinite(value).all() for value in state.values()):
+        raise CalotypeError("the weights are no numbers in float16 any more; give a lower --learning-rate")
+    told = {"trained on": name, "steps": steps, "side": network.side, "by": f"Calotype {__version__}"}
+    task.output_dir.mkdir(parents=True, exist_ok=True)
+    path = task.output_dir / f"{stem}.safetensors"
+    with Arriving(path) as file:
+        file.write(packed(state, {"calotype": json.dumps(told)}))
+    return path
+
+
+def _told(
+    task: TrainRestorer, faces: Sequence[Face], held: Sequence[Face], network: Restorer, name: str, usual: str
+) -> list[str]:
+    """The plan in sentences."""
+    numbers = sum(p.numel() for p in network.parameters()) / 1e6
+    seen = {"lite": ", features of EfficientNet-Lite0", "vgg": ", features of VGG19"}.get(usual, "")
+    sheets = len({face.sheet for face in held})
+    return [
+        f"{len(faces)} faces to learn from, {len(held)} of {sheets} sheets or photos held back to measure with",
+        f"{name}: {network.side} pixels, {numbers:.1f} million numbers learn",
+        f"{task.l1_steps} steps with L1{seen}, then {task.gan_steps} with a discriminator too; {task.batch_size} "
+        "faces in a step",
+    ]

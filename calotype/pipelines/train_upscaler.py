@@ -1,0 +1,149 @@
+"""Learning to enlarge pictures as good as one's own: Real-ESRGAN's training (Wang et al. 2021, arXiv 2107.10833).
+
+Stage one is RealESRNet's, L1 alone; stage two is RealESRGAN's, with features and a discriminator.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from calotype import __version__
+from calotype.checkpoints import official
+from calotype.checkpoints.cache import Models
+from calotype.checkpoints.catalog import digest
+from calotype.checkpoints.open import load
+from calotype.checkpoints.state import read_state
+from calotype.errors import CalotypeError
+from calotype.models.unet_discriminator import MULTIPLE, UNetDiscriminator, build
+from calotype.ops.degrade import SecondOrder, second_order
+from calotype.pipelines.enhancing import Course, Test, about, is_mixed, learn
+from calotype.tasks import Progress, Said
+from calotype.tasks.enhancing import Losses, TrainUpscaler
+from calotype.training.crops import Sharp, opened, piece, sharpened
+from calotype.training.learned import Learned
+from calotype.training.perceptual import features_named
+from calotype.training.photos import held_back
+from calotype.training.rivals import Lesson, Rivals, Terms
+
+MOST_TESTS = 16  # pictures held back that are measured
+
+
+def train_upscaler(task: TrainUpscaler, models: Models) -> Iterator[Progress | Said | Learned]:
+    """Yields progress, and Learned last. Closing it keeps the last state; the same command goes on from there.
+
+    Raises:
+        CalotypeError: no pictures, a model or a state that does not fit, no room on disk, a loss that is no number.
+    """
+    torch.manual_seed(task.seed)  # of new weights; all later chance comes from the seed and the step
+    network, name, sha256 = _begun(task, models)
+    scale = official.scale_of(network)
+    if task.gt_size % (MULTIPLE * scale):
+        raise CalotypeError(f"--gt-size is a multiple of {MULTIPLE * scale} for this network, not {task.gt_size}")
+    features, usual, note = features_named(task.perceptual, task.vgg) if task.gan_steps else (None, "", "")
+    expert = judge(task) if task.gan_steps else None
+    sharp: list[Sharp] = []
+    for event in opened(task.photos, models.settings.max_pixels):
+        if isinstance(event, Sharp):
+            sharp.append(event)
+        else:
+            yield event
+    learnt, held = held_back(tuple(sharp), task.validation_split if len(sharp) > 1 else 0.0, task.seed)
+    mixed = is_mixed(task.mixed_precision, models.device)
+    course = Course(
+        task,
+        Rivals(
+            *(network, expert, features, Terms(task.l1_weight, task.perceptual_weight, task.gan_weight)),
+            *((task.learning_rate, task.discriminator_lr), models.device, mixed),
+            usual=usual,
+        ),
+        partial(_lesson, task, learnt, scale, models.device),
+        [_test(one, task, scale, n) for n, one in enumerate(held[:MOST_TESTS])],
+        partial(_written, task, name),
+        photos=len(learnt),
+        told=_told(task, learnt, held, network, name, usual),
+        about=about(models.device, mixed, network=f"{name}, sha256 {sha256[:16]}…" if sha256 else name),
+        decides=[[one.sha256 for one in learnt], sha256, usual, mixed, *map(_digest, (task.vgg, task.discriminator))],
+    )
+    yield from map(Said, [note] if note else [])
+    yield from map(Said, course.told)
+    if not task.dry_run:
+        yield from learn(course)
+
+
+def _begun(task: TrainUpscaler, models: Models) -> tuple[nn.Module, str, str]:
+    """The network, its name, and the sha256 of the file that it is from."""
+    if task.model != "none":
+        loaded = load(models.shelf.find(task.model, kind="upscale"))
+        return official.trainable(loaded), loaded.name, loaded.sha256
+    depth = task.num_block or {"rrdbnet": 23, "srvgg": 16}[task.network]
+    made = official.new_network(task.network, task.scale, task.num_feat, depth)
+    return made, f"new {task.network}, {task.num_feat} channels, {depth} deep", ""
+
+
+def judge(task: Losses) -> UNetDiscriminator:
+    """The discriminator: a new one, or that of a file. Raises CalotypeError where the file is of something else."""
+    if task.discriminator is None:
+        return UNetDiscriminator(task.discriminator_feat)
+    try:
+        return build(read_state(task.discriminator, ("params", "params_ema")))
+    except (KeyError, RuntimeError):
+        raise CalotypeError(
+            f"{task.discriminator} is not Real-ESRGAN's discriminator; give RealESRGAN_x4plus_netD.pth, or leave "
+            "--discriminator out"
+        ) from None
+
+
+def _lesson(task: TrainUpscaler, photos: Sequence[Sharp], scale: int, device: torch.device, step: int) -> Lesson:
+    """The batch of a step: pieces of photos chosen at random, degraded twice over."""
+    dice = random.Random(f"{task.seed} {step}")
+    chosen = [photos[dice.randrange(len(photos))] for _ in range(task.batch_size)]
+    true = torch.stack([piece(one.pixels, task.gt_size, dice, task.rotate) for one in chosen]).to(device)
+    target = sharpened(true) if task.l1_gt_usm else true
+    generator = torch.Generator().manual_seed((task.seed * 1_000_003 + step) % 2**63)
+    return Lesson(second_order(target, generator, SecondOrder(scale)), true, target)
+
+
+def _test(photo: Sharp, task: TrainUpscaler, scale: int, number: int) -> Test:
+    """The middle of a photo, degraded the same way whenever it is asked for."""
+    true = piece(photo.pixels, task.gt_size)
+    low = second_order(true[None], torch.Generator().manual_seed(number), SecondOrder(scale))[0]
+    return Test(photo.path.name, low, true)
+
+
+def _written(task: TrainUpscaler, name: str, stem: str, network: nn.Module, steps: int) -> Path:
+    """One file or two; the first of them."""
+    kinds = ("safetensors", "pth") if task.save_format == "both" else (task.save_format,)
+    task.output_dir.mkdir(parents=True, exist_ok=True)
+    paths = [task.output_dir / f"{stem}.{kind}" for kind in kinds]
+    told = {"trained on": name, "steps": steps, "scale": official.scale_of(network), "by": f"Calotype {__version__}"}
+    for path in paths:
+        official.write(path, network, told)
+    return paths[0]
+
+
+def _told(
+    task: TrainUpscaler, photos: Sequence[Sharp], held: Sequence[Sharp], network: nn.Module, name: str, usual: str
+) -> list[str]:
+    """The plan in sentences."""
+    numbers = sum(p.numel() for p in network.parameters()) / 1e6
+    seen = {"lite": ", features of EfficientNet-Lite0", "vgg": ", features of VGG19"}.get(usual, "")
+    stages = [f"{task.l1_steps} steps with L1 alone"] if task.l1_steps else []
+    if task.gan_steps:
+        stages.append(f"{task.gan_steps} steps with L1{seen} and a discriminator")
+    small = sum(min(one.pixels.shape[:2]) < task.gt_size for one in photos)
+    found = [
+        f"{len(photos)} pictures to learn from, {len(held)} held back to measure with",
+        f"{name}: enlarges {official.scale_of(network)} times, {numbers:.1f} million numbers learn",
+        f"{', then '.join(stages)}; {task.batch_size} pieces of {task.gt_size} pixels in a step",
+    ]
+    if small:
+        found.append(f"{small} pictures are smaller than a piece and go on mirrored; --gt-size makes pieces smaller")
+    return found
+
+
+def _digest(path: Path | None) -> str:
+    return digest(path) if path else ""

@@ -1,0 +1,56 @@
+"""Making photos ready to be learnt from: captions beside them, or crops around the faces in them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from calotype.errors import CalotypeError
+from calotype.options import option
+
+SHAPES = ("square", "portrait")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tagging:
+    """Words that a network finds."""
+
+    tagger: Path | None = option(
+        None, "WD14 tagger to ask for tags: its model.onnx, or the folder with it and selected_tags.csv", is_path=True
+    )
+    tagger_tags: Path | None = option(None, "its list of tags, where it lies elsewhere", is_path=True)
+    threshold: float = option(0.35, "how sure it must be of a tag", least=0, most=1)
+    character_threshold: float = option(0.85, "how sure of a known figure's name", least=0, most=1)
+    exclude_tags: str = option("", "tags never to write, with commas between")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cropping:
+    """Faces."""
+
+    face: bool = option(False, "write copies cropped around the largest face, with their captions")
+    face_shape: str = option("square", "shape of these", choices=SHAPES)
+    face_margin: float = option(0.75, "room on each side of the face, in faces", least=0, most=5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caption(Tagging, Cropping):
+    """Write captions for photos to learn from, from their folder's name, a trigger word and tags."""
+
+    photos: Path = option(help="folder with photos, or with N_name folders of them", is_path=True)
+    trigger: str = option("", "word that shall call what is learnt; it begins every caption")
+    prefix: bool = option(False, "keep what captions say, and put the trigger word before it")
+    caption_extension: str = option(".txt", "ending of caption files")
+    out: Path | None = option(
+        None, "folder for captions (beside the photos where not given) or crops (PHOTOS-faces)", is_path=True
+    )
+    overwrite: bool = option(False, "replace captions and crops that are there")
+
+    def __post_init__(self) -> None:
+        if self.prefix and not self.trigger.strip():
+            raise CalotypeError("--prefix puts the trigger word before captions; give it with --trigger WORD")
+        if "\n" in self.trigger or "\r" in self.trigger:
+            raise CalotypeError("--trigger is one line")
+        ending = self.caption_extension.removeprefix(".")
+        if not ending.isalnum():
+            raise CalotypeError(f"--caption-extension is such as .txt, not {self.caption_extension!r}")
+        if f".{ending.lower()}" in (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif", ".tif", ".tiff", ".heic"):
+            raise CalotypeError(f"--caption-extension {self.caption_extension} is that of pictures; .txt is usual")

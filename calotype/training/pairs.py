@@ -1,0 +1,221 @@
+"""Pictures with captions for a model that learns from nothing: a folder of them, or a tar as WebDataset packs it.
+
+NAME.png and NAME.txt belong together; each line of the text is one caption, the first one the usual. Folders within are
+groups, such as styles of drawing; a folder called N_group counts N times as much. A README.md tells of the set.
+"""
+
+import contextlib
+import random
+import re
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from calotype.errors import CalotypeError
+from calotype.ops.color import to_tensor, white
+from calotype.ops.resize import part as scaled_part
+from calotype.picture import Picture
+from calotype.tasks import Progress
+from calotype.training.buckets import fit
+from calotype.training.captions import decoded, read_text
+from calotype.training.photos import SUFFIXES
+
+_WEIGHED = re.compile(r"(\d+)_(.*)", re.S)
+LARGEST = 256 << 20  # bytes of a picture within a tar
+ROOM = 0.7  # share of the free memory that the pictures may take
+TOLD = 3  # pictures left out that are named
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One picture's words."""
+
+    name: str  # path within the set without its ending, "/" between
+    captions: tuple[str, ...]
+    group: str = ""
+    weight: int = 1  # how often it is shown, beside the others
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """The whole set in memory, and sentences about what was left out."""
+
+    pixels: Tensor  # (N, 3, S, S) uint8, sRGB as stored, transparency on white
+    pairs: tuple[Pair, ...]
+    about: str = ""  # its README.md
+    notes: tuple[str, ...] = ()
+
+
+def read_pairs(source: Path, side: int, extension: str = ".txt", max_pixels: int = 10**9) -> Iterator[Progress | Pairs]:
+    """Yields progress, and the set last. Pictures are scaled to cover the square, and cut around their middle.
+
+    Raises:
+        CalotypeError: no such folder, no tar, nothing in it, no captions, not enough memory.
+    """
+    with _opened(source) as files:
+        named = {name: path for name in files.names if (path := PurePosixPath(name)).suffix.lower() in SUFFIXES}
+        if not named:
+            raise CalotypeError(f"{source} has no pictures in it; put them there ({', '.join(SUFFIXES)})")
+        _check_room(len(named), side)
+        pixels = torch.empty(len(named), 3, side, side, dtype=torch.uint8)
+        found: list[Pair] = []
+        faults: list[str] = []
+        for n, (name, path) in enumerate(sorted(named.items()), 1):
+            try:
+                with files.at(name) as file:
+                    pixels[len(found)] = squared(Picture.open(file, max_pixels), side)
+                found.append(_pair(path, files, extension))
+            except CalotypeError as fault:
+                faults.append(str(fault))
+            yield Progress(n, len(named), "pictures")
+        readme = next((name for name in files.names if name.lower() == "readme.md"), None)
+        about = files.text(readme) if readme else ""
+    if not found:
+        raise CalotypeError(f"{source} has no picture that can be read; the first: {faults[0]}")
+    if not any(caption for pair in found for caption in pair.captions):
+        raise CalotypeError(f"{source} has no captions; write one into NAME{extension} beside each NAME.png")
+    notes = [f"left out: {fault}" for fault in faults[:TOLD]]
+    notes += [f"and {len(faults) - TOLD} more pictures"] if len(faults) > TOLD else []
+    yield Pairs(pixels[: len(found)], tuple(found), about, tuple(notes))
+
+
+def held_back(pairs: Sequence[Pair], share: float, seed: int, names: Sequence[str] = ()) -> list[int]:
+    """The places of the pictures to measure with: those that are named, or a share of all that the seed chooses.
+
+    Raises:
+        CalotypeError: a name is not in the set, or nothing would be left to learn from.
+    """
+    if names:
+        places = {pair.name: n for n, pair in enumerate(pairs)}
+        plain = [name.strip() for name in names if name.strip()]
+        missing = [name for name in plain if name not in places]
+        if missing:
+            raise CalotypeError(
+                f"{len(missing)} names of --held-out are not in the set, such as {missing[0]}; "
+                f"names are such as {pairs[0].name}"
+            )
+        held = sorted({places[name] for name in plain})
+    else:
+        count = max(1, round(share * len(pairs))) if share else 0
+        held = sorted(random.Random(seed).sample(range(len(pairs)), min(count, len(pairs))))
+    if len(held) >= len(pairs):
+        raise CalotypeError(f"all {len(pairs)} pictures would be held back, and none learnt from; hold fewer back")
+    return held
+
+
+def squared(picture: Picture, side: int) -> Tensor:
+    """(3, side, side) uint8."""
+    pixels = picture.pixels
+    if picture.alpha is not None:
+        most = white(pixels.dtype)
+        alpha = picture.alpha[..., None].astype(np.float32) / most
+        pixels = (pixels * alpha + most * (1 - alpha) + 0.5).astype(pixels.dtype)
+    height, width = pixels.shape[:2]
+    wide, high = fit((width, height), [(side, side)]).scaled
+    left, top = (wide - side) // 2, (high - side) // 2
+    if (width, height) == (wide, high):
+        x = to_tensor(pixels[top : top + side, left : left + side])
+    else:
+        x = scaled_part(pixels, (high, wide), slice(top, top + side), slice(left, left + side))
+    return (x.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def _pair(path: PurePosixPath, files: "_Files", extension: str) -> Pair:
+    weighed = _WEIGHED.fullmatch(path.parent.name)
+    room = weighed[2] if weighed else path.parent.name
+    captions = (room,)
+    beside = str(path.with_suffix(extension))
+    if beside in files.names:
+        lines = tuple(line.strip() for line in files.text(beside).splitlines() if line.strip())
+        captions = lines or captions
+    return Pair(str(path.with_suffix("")), captions, room, max(1, int(weighed[1])) if weighed else 1)
+
+
+def _check_room(count: int, side: int) -> None:
+    needed, free = count * 3 * side**2, psutil.virtual_memory().available
+    if needed > ROOM * free:
+        raise CalotypeError(
+            f"{count} pictures of {side}x{side} take {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} are "
+            "free; give a smaller --resolution"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Files:
+    """A folder, or a tar; names have "/" between."""
+
+    names: Mapping[str, object]
+    where: Path
+    archive: tarfile.TarFile | None = None
+    room: Path | None = None  # for one picture of the archive at a time
+
+    @contextlib.contextmanager
+    def at(self, name: str) -> Iterator[Path]:
+        if self.archive is None:
+            yield self.where / name
+            return
+        path = self.room / PurePosixPath(name).name
+        path.write_bytes(self._bytes(name))
+        try:
+            yield path
+        finally:
+            path.unlink()
+
+    def text(self, name: str) -> str:
+        if self.archive is None:
+            return read_text(self.where / name)
+        return decoded(self._bytes(name), f"{self.where}: {name}")
+
+    def _bytes(self, name: str) -> bytes:
+        member = self.names[name]
+        if member.size > LARGEST:
+            raise CalotypeError(f"{self.where}: {name} is too large ({member.size >> 20} MiB) for a picture")
+        try:
+            data = self.archive.extractfile(member).read()
+        except (tarfile.TarError, OSError, EOFError) as fault:
+            raise CalotypeError(f"{self.where} is damaged at {name} ({type(fault).__name__}); copy it again") from None
+        if len(data) != member.size:
+            raise CalotypeError(f"{self.where} ends within {name}; copy it again")
+        return data
+
+
+@contextlib.contextmanager
+def _opened(source: Path) -> Iterator[_Files]:
+    if source.is_dir():
+        paths = (path for path in source.rglob("*") if not path.name.startswith(".") and path.is_file())
+        yield _Files({path.relative_to(source).as_posix(): path for path in paths}, source)
+        return
+    if not source.exists():
+        raise CalotypeError(f"there is no {source}; give a folder of pictures with captions, or a .tar of them")
+    try:
+        archive = tarfile.open(source, "r:")  # noqa: SIM115 - closed below
+        members = {
+            m.name.removeprefix("./"): m
+            for m in archive
+            if m.isfile() and not PurePosixPath(m.name).name.startswith(".")
+        }
+    except (tarfile.TarError, OSError, EOFError, ValueError) as fault:
+        raise CalotypeError(
+            f"{source} is no folder and no tar that can be read ({type(fault).__name__}); give a folder of pictures, "
+            "or an uncompressed .tar"
+        ) from None
+    with archive, tempfile.TemporaryDirectory(prefix="calotype-") as room:
+        yield _Files(members, source, archive, Path(room))
+
+
+def repeated(captions: Sequence[str], count: int) -> list[str]:
+    """So many captions, in turn."""
+    return [captions[n % len(captions)] for n in range(count)]
+
+
+def without(pairs: Sequence[Pair], held: Sequence[int]) -> list[Pair]:
+    """Those to learn from; what is held back has no weight, and keeps its place."""
+    chosen = set(held)
+    return [replace(pair, weight=0) if n in chosen else pair for n, pair in enumerate(pairs)]

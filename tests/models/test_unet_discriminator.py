@@ -1,0 +1,34 @@
+import torch
+
+from calotype.models.unet_discriminator import OFFICIAL, UNetDiscriminator, build
+
+
+def test_every_pixel_is_judged():
+    assert UNetDiscriminator(8)(torch.rand(2, 3, 24, 32)).shape == (2, 1, 24, 32)
+
+
+def test_a_file_of_the_published_program_is_read():
+    """Its names for what spectral normalisation keeps are older than torch's today."""
+    torch.manual_seed(0)
+    network = UNetDiscriminator(8)
+    network(torch.rand(1, 3, 16, 16))  # moves the norm's vectors
+    published = {}
+    for key, value in network.state_dict().items():
+        for theirs, ours in OFFICIAL.items():
+            key = key.replace(ours, theirs)
+        published[key] = value
+    assert "conv1.weight_orig" in published and "conv0.weight" in published
+    x = torch.rand(1, 3, 16, 16)
+    assert torch.equal(build(published).eval()(x), network.eval()(x))
+
+
+def test_its_slope_is_bounded():
+    """Spectral normalisation: no layer inside stretches anything by much more than 1."""
+    torch.manual_seed(0)
+    network = UNetDiscriminator(8)
+    with torch.no_grad():
+        network.conv4.parametrizations.weight.original.mul_(50)
+    for _ in range(30):
+        network(torch.rand(1, 3, 16, 16))
+    weight = network.eval().conv4.weight.detach().flatten(1)
+    assert torch.linalg.matrix_norm(weight, 2) < 1.05

@@ -1,0 +1,167 @@
+"""A latent diffusion model from nothing, at toy size: each stage learns, goes on exactly, and the folder draws."""
+
+import io
+import tarfile
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from safetensors.torch import load_file
+from tokenizers.decoders import ByteLevel
+
+from calotype.checkpoints.tokens import tokenizer_in
+from calotype.errors import CalotypeError
+from calotype.pipelines import train_diffusion as pipeline
+from calotype.pipelines.train_diffusion import Trained
+from calotype.record import Result
+from calotype.tasks import Imagine, Learning, Said, TrainDiffusion
+from calotype.training.autoencoder import fold
+from calotype.training.diary import read_diary
+from calotype.training.networks import Means, new_vae
+from calotype.training.pairs import read_pairs
+
+COLOURS = {"red": "红", "blue": "蓝"}
+SMALL = {"resolution": 32, "vae_channels": "32,32", "unet_channels": "32,32", "text_width": 32, "text_layers": 1}
+SMALL |= {"vocab_size": 600, "vae_batch_size": 2, "train_batch_size": 4, "mixed_precision": "no"}
+SMALL |= {"vae_train_steps": 8, "max_train_steps": 8, "sample_count": 0, "validation_split": 0.2}
+WEIGHTS = ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Networks this small lose more by sharing than they win."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def drawing(colour, n):
+    image = Image.new("RGB", (32, 32), "white")
+    ImageDraw.Draw(image).ellipse((4 + n, 6, 20 + n, 24), fill=colour)
+    return image
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    for n in range(6):
+        name = list(COLOURS)[n % 2]
+        (folder / f"{n % 2 + 1}_{name}s").mkdir(exist_ok=True)
+        path = folder / f"{n % 2 + 1}_{name}s" / f"{n}.png"
+        drawing(name, n).save(path)
+        path.with_suffix(".txt").write_text(f"{name} circle\n{COLOURS[name]}色的圆\n", "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def learn(engine, pictures):
+    """Closed after the step `stop`."""
+
+    def run(out, stop=None, **options):
+        told, steps = [], engine.run(TrainDiffusion(photos=pictures, output_dir=out, **{**SMALL, **options}))
+        for step in steps:
+            told.append(step)
+            if stop and isinstance(step, Learning) and step.done == stop:
+                steps.close()
+                break
+        return told
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(learn, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole")
+    return learn(out, save_state_every=3), out
+
+
+def test_what_is_learnt_is_a_folder_that_draws(whole, engine):
+    told, out = whole
+    assert isinstance(told[-1], Trained) and told[-1].path == out / "diffusion"
+    task = Imagine(prompt="红色的圆", model=str(out / "diffusion"), steps=2, seed=1)
+    (drawn,) = [event for event in engine.run(task) if isinstance(event, Result)]
+    assert drawn.picture.pixels.shape == (32, 32, 3)
+    assert drawn.record.options["schedule"] == "sgm uniform"  # as a model without signal at its end is drawn
+    assert sorted(path.name for path in out.iterdir()) == ["diffusion", "diffusion.log.jsonl", "report.html", "sample"]
+
+
+def test_both_stages_are_told_of_and_what_is_held_back_is_looked_for(whole):
+    told, out = whole
+    names = {name for line in read_diary(out / "diffusion.log.jsonl") for name in line}
+    assert {"vae/current", "vae/adversarial", "vae/discriminator", "loss/current", "psnr/pictures held back"} <= names
+    assert told[-1].hits[1] == 1
+    assert any("nearest to the true one" in said.text for said in told if isinstance(said, Said))
+
+
+@pytest.mark.parametrize("stops", [(4, 7), (11,)])  # within each stage; the adversarial loss begins with step 6
+def test_a_run_that_is_stopped_learns_the_same(whole, learn, tmp_path, stops):
+    for stop in (*stops, None):
+        learn(tmp_path, stop, save_state_every=3)
+    for name in WEIGHTS:
+        one, other = (load_file(f"{out}/diffusion/{name}.safetensors") for out in (whole[1], tmp_path))
+        assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def test_losses_fall_in_both_stages(learn, tmp_path):
+    options = {"vae_train_steps": 30, "max_train_steps": 30, "learning_rate": 3e-3, "vae_learning_rate": 3e-3}
+    losses = learn(tmp_path, adversarial_share=0.0, **options)[-1].losses
+    for stage in (losses[:30], losses[30:]):
+        assert sum(stage[-8:]) < 0.95 * sum(stage[:8])
+
+
+def test_a_tar_is_as_good_as_the_folder(pictures, tmp_path):
+    with tarfile.open(tmp_path / "set.tar", "w") as tar:
+        tar.add(pictures, ".")
+        data = b"no picture"
+        member = tarfile.TarInfo("zz.png")
+        member.size = len(data)
+        tar.addfile(member, io.BytesIO(data))
+    *_, packed = read_pairs(tmp_path / "set.tar", 32)
+    *_, plain = read_pairs(pictures, 32)
+    assert torch.equal(packed.pixels, plain.pixels) and packed.pairs == plain.pairs
+    assert plain.pairs[-1].weight == 2 and plain.pairs[-1].group == "blues"
+    assert "zz.png" in packed.notes[0]
+
+
+def test_the_tokenizer_tells_every_language(whole):
+    tokenizer = tokenizer_in(whole[1] / "diffusion/tokenizer")
+    for text in ("red circle", "红色的圆", "ein ünbekanntes wort 😀"):
+        tokens = [tokenizer.inner.id_to_token(n).replace("</w>", "Ġ") for n in tokenizer.encode(text)]
+        assert ByteLevel().decode(tokens).split() == text.split()
+    assert len(tokenizer.encode("红色的圆")) < len("红色的圆".encode()) and tokenizer.inner.get_vocab_size() <= 600
+
+
+def test_latents_are_normalised_and_pictures_stay_as_they_were():
+    vae = new_vae((32, 32), 4, 32, 0, Means(torch.device("cpu"))).eval()
+    x = torch.rand(8, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        before, given = vae(x).sample, vae.encode(x).latent_dist.mean
+        fold(vae, given)
+        after, latents = vae(x).sample, vae.encode(x).latent_dist.mean
+    torch.testing.assert_close(after, before, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(4), atol=1e-3, rtol=0)
+    torch.testing.assert_close(latents.std((0, 2, 3)), torch.ones(4), atol=1e-3, rtol=0)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(learn, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline.Autoencoding, "step", lambda self, n: (float("nan"), {}))
+    with pytest.raises(CalotypeError, match="give a lower --vae-learning-rate"):
+        learn(tmp_path)
+
+
+def test_bad_input_is_told_in_a_sentence(learn, engine, pictures, tmp_path):
+    with pytest.raises(CalotypeError, match="no captions"):
+        Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+        list(engine.run(TrainDiffusion(photos=tmp_path, output_dir=tmp_path / "out", **SMALL)))
+    (tmp_path / "no.tar").write_bytes(b"nothing of the kind" * 100)
+    with pytest.raises(CalotypeError, match="no tar"):
+        list(engine.run(TrainDiffusion(photos=tmp_path / "no.tar", output_dir=tmp_path / "out", **SMALL)))
+    (tmp_path / "names").write_text("reds/99\n")
+    with pytest.raises(CalotypeError, match="not in the set"):
+        learn(tmp_path / "out", held_out=tmp_path / "names")
+    with pytest.raises(CalotypeError, match="multiple of 4"):
+        TrainDiffusion(photos=pictures, resolution=34, vae_channels="32,32", unet_channels="32,32")
+    learn(tmp_path / "out", 2, save_state_every=1)
+    with pytest.raises(CalotypeError, match="other pictures or settings"):
+        learn(tmp_path / "out", seed=2, save_state_every=1)

@@ -1,0 +1,254 @@
+"""Forger and expert: a run is exact, goes on where it stopped, shows itself, and its forger draws."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from calotype.checkpoints import gan
+from calotype.checkpoints.catalog import Checkpoint, digest
+from calotype.errors import CalotypeError
+from calotype.models.gan import Discriminator, Generator, Shape
+from calotype.pipelines.gan_seen import ONE_SIDED, Seen, moments
+from calotype.pipelines.train_gan import Forged
+from calotype.record import Film, Result
+from calotype.tasks import Imagine, Said, TrainGan, read_task
+from calotype.training.gallery import COUNT, Gallery, of_demo
+from calotype.training.state import load, save
+from calotype.training.watch import Watch
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Twelve discs, one of them transparent around, one in a folder below."""
+    place, (y, x) = tmp_path_factory.mktemp("discs"), np.mgrid[:40, :48]
+    (place / "more").mkdir()
+    for n in range(12):
+        inside = (y - 20) ** 2 + (x - 24) ** 2 < (8 + n) ** 2
+        pixels = np.where(inside[..., None], (250, 200, 20 * n), (255, 255, 255)).astype(np.uint8)
+        where = place / "more" if n == 11 else place
+        if n == 10:
+            pixels = np.dstack([pixels * 0 + np.uint8(40), inside * np.uint8(255)])
+        Image.fromarray(pixels).save(where / f"{n}.png")
+    return place
+
+
+def asked(folder, out, **more):
+    told = {"resolution": 32, "capacity": 0.25, "train_batch_size": 4, "max_train_steps": 6, "snapshots": 3}
+    return TrainGan(photos=folder, output_dir=out, mixed_precision="no", **{**told, "save_state_every": 2, **more})
+
+
+@pytest.fixture(scope="module")
+def done(engine, folder, tmp_path_factory):
+    before = {path: digest(path) for path in folder.rglob("*.png")}
+    out = tmp_path_factory.mktemp("gan")
+    events = list(engine.run(asked(folder, out)))
+    assert {path: digest(path) for path in folder.rglob("*.png")} == before
+    return out, events
+
+
+def test_a_run_ends_in_a_forger_sheets_a_film_and_a_page(done):
+    out, events = done
+    forged = events[-1]
+    assert isinstance(forged, Forged) and forged.path == out / "gan.safetensors" and forged.pictures == 12
+    assert set(forged.figures) == {"frechet", "precision", "recall", "diversity"}
+    steps = moments(6, 3)
+    sheets = [out / "gan-snapshots" / f"{step:08d}.png" for step in steps]
+    assert len({digest(path) for path in sheets}) == 3  # the same latents, another forger
+    assert Image.open(sheets[0]).size == (8 * 32, 5 * 32)
+    with Image.open(out / "gan.gif") as film:
+        assert film.n_frames == 3
+    page = (out / "report.html").read_text("utf-8")
+    assert "Fréchet" in page and "realness" in page and "diversity" in page
+    assert not (out / "gan.state.safetensors").exists()
+
+
+def test_the_film_is_one_that_players_read(done):
+    av = pytest.importorskip("av")
+    with av.open(str(done[0] / "gan.mp4")) as film:
+        frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    assert len(frames) > 24 and frames[0].std() > 1
+    assert np.abs(frames[0].astype(int) - frames[-1]).mean() > 1
+
+
+@pytest.mark.parametrize("stop", [2, 5])
+def test_a_run_that_was_stopped_ends_in_the_same_bytes(engine, folder, done, tmp_path, stop):
+    run, steps = engine.run(asked(folder, tmp_path)), 0
+    for event in run:
+        steps = event.done if getattr(event, "what", "") == "steps" else steps
+        if steps == stop + 1:
+            break
+    run.close()
+    assert (tmp_path / "gan.state.safetensors").is_file()
+    events = list(engine.run(asked(folder, tmp_path)))
+    assert any("going on after step" in event.text for event in events if isinstance(event, Said))
+    assert digest(tmp_path / "gan.safetensors") == digest(done[0] / "gan.safetensors")
+
+
+def test_a_state_of_other_settings_is_refused(engine, folder, tmp_path):
+    run = engine.run(asked(folder, tmp_path))
+    for event in run:
+        if getattr(event, "what", "") == "steps" and event.done == 3:
+            break
+    run.close()
+    with pytest.raises(CalotypeError, match="other pictures or settings"):
+        list(engine.run(asked(folder, tmp_path, gamma=3)))
+
+
+def test_the_forger_draws_and_truncation_makes_it_less_varied(engine, done):
+    def drawn(**more):
+        task = Imagine(model=str(done[0] / "gan.safetensors"), seed=5, count=4, **more)
+        return [event for event in engine.run(task) if isinstance(event, Result)]
+
+    plain, average, gathered = drawn(), drawn(truncation=0), drawn(grid=True)
+    assert [result.picture.pixels.shape for result in plain] == [(32, 32, 3)] * 4
+    assert len({result.picture.pixels.tobytes() for result in plain}) == 4
+    assert len({result.picture.pixels.tobytes() for result in average}) == 1
+    assert gathered[-1].is_sheet and [result.record.options["seed"] for result in plain] == [5, 6, 7, 8]
+    again = list(engine.run(read_task("imagine", plain[2].record.options)))
+    assert again[-1].picture.pixels.tobytes() == plain[2].picture.pixels.tobytes()
+
+
+def test_a_walk_is_a_film_that_begins_at_its_first_picture(engine, done):
+    model = str(done[0] / "gan.safetensors")
+    film = list(engine.run(Imagine(model=model, seed=5, count=2, interpolate=True)))[-1]
+    first = list(engine.run(Imagine(model=model, seed=5)))[-1].picture.pixels
+    assert isinstance(film, Film) and len(film.frames) == 48
+    assert np.array_equal(film.frames[0][::8, ::8], first)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"prompt": "a cat"}, "no use for a prompt"),
+        ({"guidance": 3.0}, "--guidance"),
+        ({"interpolate": True}, "--count 2"),
+    ],
+)
+def test_what_a_forger_has_no_use_for_is_refused(engine, done, more, told):
+    with pytest.raises(CalotypeError, match=told):
+        list(engine.run(Imagine(model=str(done[0] / "gan.safetensors"), **more)))
+
+
+def test_truncation_is_for_forgers_alone(engine):
+    with pytest.raises(CalotypeError, match="emoji is none"):
+        list(engine.run(Imagine(prompt="a cat", truncation=0.5)))
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"resolution": 48}, "--resolution is one of"),
+        ({"demo": True}, "--demo learns from what ships"),
+        ({"photos": None}, "give a folder"),
+        ({"log_prefix": "a/b"}, "not a path"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(folder, tmp_path, more, told):
+    with pytest.raises(CalotypeError, match=told):
+        dataclasses.replace(asked(folder, tmp_path), **more)
+
+
+def test_bad_pictures_are_told_and_left_out(engine, folder, tmp_path):
+    with pytest.raises(CalotypeError, match="there is no folder"):
+        list(engine.run(asked(tmp_path / "none", tmp_path)))
+    (tmp_path / "few").mkdir()
+    (tmp_path / "few" / "bad.png").write_text("no picture")
+    with pytest.raises(CalotypeError, match=r"0 pictures that can be read, .*bad\.png"):
+        list(engine.run(asked(tmp_path / "few", tmp_path)))
+    for path in folder.glob("?.png"):
+        (tmp_path / "few" / path.name).write_bytes(path.read_bytes())
+    run = engine.run(asked(tmp_path / "few", tmp_path, augment="colour"))
+    sentences = []
+    with pytest.raises(CalotypeError, match="did you mean color"):
+        sentences.extend(event.text for event in run if isinstance(event, Said))
+    run.close()
+    run = engine.run(asked(tmp_path / "few", tmp_path))
+    assert any("bad.png" in event.text for event in (next(run) for _ in range(11)) if isinstance(event, Said))
+    run.close()
+
+
+def test_a_loss_that_is_no_number_ends_the_run(engine, folder, tmp_path):
+    run, path = engine.run(asked(folder, tmp_path)), tmp_path / "gan.state.safetensors"
+    while not path.is_file():
+        next(run)
+    run.close()
+    state = load(path)
+    state.weights["forger.scale.weight"].fill_(1e38)
+    save(path, state)
+    with pytest.raises(CalotypeError, match="the loss is no number since step"):
+        list(engine.run(asked(folder, tmp_path)))
+
+
+# ---------------------------------------------------------------------- what is noticed
+
+
+@pytest.fixture
+def seen(folder, tmp_path):
+    """Whatever watches a run of 100 steps, at its beginning."""
+    task = asked(folder, tmp_path, max_train_steps=100, snapshots=11)
+    shape = Shape.preset(32, 0.25)
+    forger = Generator(shape).requires_grad_(False)
+    gallery = Gallery(torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8))
+
+    def keep(name, step):
+        gan.write(tmp_path / f"{name}.safetensors", forger, {"calotype.steps": str(step)})
+        return tmp_path / f"{name}.safetensors"
+
+    watch = Watch(tmp_path, "gan", (0, 100, 0), torch.device("cpu"), {})
+    yield Seen(task, watch, forger, Discriminator(shape).requires_grad_(False), gallery, False, keep)
+    watch.close()
+
+
+def test_collapse_is_told_and_the_last_good_forger_kept(seen, tmp_path):
+    steps = sorted(seen.moments)
+    seen.forger.first.mul_(20)  # forgeries differ as much as noise does
+    list(seen.after(steps[3]))
+    kept = digest(tmp_path / "gan.safetensors")
+    seen.forger.scale.weight.zero_()  # every latent draws the same
+    for step in steps[4:6]:
+        list(seen.after(step))
+    with pytest.raises(CalotypeError, match=r"collapsed: at step 46 .* is kept as .*gan\.safetensors"):
+        list(seen.after(steps[6]))
+    assert digest(tmp_path / "gan.safetensors") == kept
+
+
+def test_an_expert_that_wins_outright_is_told(seen):
+    for step in range(ONE_SIDED):
+        assert list(seen.after(step + 1000)) == []
+        seen.watch.stepped(step + 1, 0.001, {})
+    with pytest.raises(CalotypeError, match="the expert has won"):
+        list(seen.after(ONE_SIDED))
+
+
+# ---------------------------------------------------------------------- files
+
+
+def test_a_forgers_file_tells_its_shape(tmp_path):
+    shape = Shape.preset(64, 0.25)
+    gan.write(tmp_path / "a.safetensors", Generator(shape), {})
+    assert gan.is_gan(tmp_path / "a.safetensors")
+    assert gan.read(Checkpoint("a", tmp_path / "a.safetensors")).generator.shape == shape
+
+
+@pytest.mark.parametrize("side", [32, 64, 128, 256, 512])
+def test_presets_draw_pictures_of_their_size(side):
+    shape = Shape.preset(side, 0.25)
+    with torch.no_grad():
+        picture = Generator(shape)(torch.zeros(1, shape.latent))
+        assert picture.shape == (1, 3, side, side)
+        assert Discriminator(shape)(picture).shape == (1,)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"side": 64, "widths": [8]}', '{"side": 1e9, "widths": [64]}'])
+def test_a_shape_that_is_none_is_refused(text):
+    with pytest.raises(CalotypeError):
+        Shape.told(text, "a file")
+
+
+def test_the_demo_ships_its_pictures():
+    gallery = of_demo(64)
+    assert gallery.pictures.shape == (COUNT, 3, 64, 64)
+    assert (gallery.pictures[-1] != 255).any() and (gallery.pictures[:, :, 0, 0] > 240).float().mean() > 0.9

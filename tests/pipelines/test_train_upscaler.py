@@ -1,0 +1,198 @@
+"""Learning to enlarge, for real and small: every step of the run, the file, and going on."""
+
+import dataclasses
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from skimage.data import astronaut
+
+from calotype.engine import Engine
+from calotype.errors import CalotypeError
+from calotype.picture import Picture
+from calotype.pipelines import enhancing
+from calotype.tasks import Progress, Said, TrainUpscaler, Upscale
+from calotype.training.learned import Learned
+from calotype.training.state import load, save
+
+TINY = {"model": "none", "network": "srvgg", "num_feat": 16, "num_block": 2, "gt_size": 64, "batch_size": 2}
+TINY |= {"discriminator_feat": 8, "learning_rate": 2e-3, "mixed_precision": "no", "perceptual": "none"}
+
+
+@pytest.fixture(scope="module")
+def engine(settings):
+    return Engine(dataclasses.replace(settings, precision="float32"))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("фото 1")
+    whole = astronaut()
+    for n, (y, x) in enumerate([(0, 130), (0, 250), (180, 60), (256, 256), (300, 100)]):
+        Image.fromarray(whole[y : y + 128, x : x + 128]).save(folder / f"{n}.png")
+    return folder
+
+
+def learn(engine, photos, out, stop=None, **options):
+    """All events; with `stop` the run is closed after so many steps."""
+    told, run = [], engine.run(TrainUpscaler(photos=photos, output_dir=out, **{**TINY, **options}))
+    for event in run:
+        told.append(event)
+        if stop and isinstance(event, Progress) and event.what == "steps" and event.done == stop:
+            run.close()
+            break
+    return told
+
+
+def said(told):
+    return "\n".join(event.text for event in told if isinstance(event, Said))
+
+
+@pytest.fixture(scope="module")
+def run(engine, photos, tmp_path_factory):
+    """A run through both stages, with all that is there to be seen."""
+    out = tmp_path_factory.mktemp("run")
+    options = {"l1_steps": 30, "gan_steps": 10, "gan_warmup_steps": 4, "validate_every": 20, "perceptual": "auto"}
+    return learn(engine, photos, out, validation_split=0.4, **options), out
+
+
+def test_the_file_enlarges_pictures(run, engine, photos):
+    """The round trip: trained here, opened by spandrel, used by upscale."""
+    told, out = run
+    learned = told[-1]
+    assert isinstance(learned, Learned) and learned.path == out / "upscaler.safetensors" and learned.photos == 3
+    pth = torch.load(out / "upscaler.pth", weights_only=True)["params_ema"]
+    state = load_file(learned.path)
+    assert pth.keys() == state.keys() and all(torch.equal(pth[key], state[key]) for key in state)
+    *_, result = engine.run(Upscale(source=photos / "0.png", model=str(out / "upscaler.pth"), scale=4))
+    assert result.picture.pixels.shape == (512, 512, 3)
+    *_, other = engine.run(Upscale(source=photos / "0.png", model=str(learned.path), scale=4))
+    assert np.array_equal(result.picture.pixels, other.picture.pixels)
+
+
+def test_it_learns(run):
+    told, out = run
+    lines = [json.loads(line) for line in (out / "upscaler.log.jsonl").read_text("utf-8").splitlines()]
+    psnr = {line["step"]: line[enhancing.PSNR] for line in lines if enhancing.PSNR in line}
+    assert list(psnr) == [0, 20, 40] and psnr[40] > psnr[0] + 0.3
+    assert re.search(r"step 40: \d+\.\d\d dB on 2 pictures held back", said(told))
+
+
+def test_the_second_stage_is_a_contest(run):
+    _, out = run
+    lines = [json.loads(line) for line in (out / "upscaler.log.jsonl").read_text("utf-8").splitlines()]
+    steps = {line["step"]: line for line in lines if "loss/current" in line}
+    assert "Verdict/real" not in steps[30] and "Adversary/network" not in steps[34]
+    assert "Verdict/real" in steps[31] and "Adversary/network" in steps[35]
+
+
+def test_samples_stand_side_by_side(run):
+    _, out = run
+    names = sorted(path.name for path in (out / "sample").iterdir())
+    assert names == [f"upscaler_{step:06d}_{n:02d}.png" for step in (0, 20, 40) for n in (0, 1)]
+    assert Picture.open(out / "sample" / names[-1]).pixels.shape == (64, 192, 3)
+    page = (out / "report.html").read_text("utf-8")
+    assert 'class="wide"' in page and "PSNR in dB" in page and "finished after 40 steps" in page.lower()
+    assert not (out / "upscaler-good.pth").exists() and not (out / "upscaler.state.safetensors").exists()
+
+
+def test_going_on_gives_the_same_file(engine, photos, tmp_path):
+    options = {"l1_steps": 3, "gan_steps": 4, "gan_warmup_steps": 2, "save_state_every": 1}
+    whole = learn(engine, photos, tmp_path / "whole", **options)
+    learn(engine, photos, tmp_path / "parts", stop=2, **options)
+    assert not (tmp_path / "parts" / "upscaler.pth").exists()
+    learn(engine, photos, tmp_path / "parts", stop=6, **options)
+    told = learn(engine, photos, tmp_path / "parts", **options)
+    assert "going on after step" in said(told)
+    assert told[-1].losses == whole[-1].losses
+    assert told[-1].path.read_bytes() == whole[-1].path.read_bytes()
+
+
+def test_other_settings_do_not_go_on(engine, photos, tmp_path):
+    learn(engine, photos, tmp_path, stop=2, gan_steps=4, save_state_every=1)
+    with pytest.raises(CalotypeError, match="other pictures or settings; delete it"):
+        learn(engine, photos, tmp_path, gan_steps=4, l1_weight=2.0)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(engine, photos, tmp_path):
+    options = {"l1_steps": 30, "gan_steps": 0, "save_state_every": 1}
+    learn(engine, photos, tmp_path, stop=3, **options)
+    path = tmp_path / "upscaler.state.safetensors"
+    state = load(path)
+    state.weights["network.body.0.weight"][0] = math.nan
+    save(path, state)
+    with pytest.raises(CalotypeError, match=r"no number since step 3.*--learning-rate"):
+        learn(engine, photos, tmp_path, **options)
+    assert load(path).step == 2 and not (tmp_path / "upscaler.pth").exists()
+
+
+def test_a_network_that_falls_apart_is_noticed(engine, photos, tmp_path):
+    """Real parts; only the fall itself is brought about by hand."""
+    from calotype.pipelines import train_upscaler
+    from calotype.training.watch import Watch
+
+    task = TrainUpscaler(photos=photos, output_dir=tmp_path, validation_split=0.4, **TINY)
+    courses = []
+
+    def caught(course):
+        courses.append(course)
+        return iter(())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_upscaler, "learn", caught)
+        list(engine.run(task))
+    (course,) = courses
+    watch = Watch(tmp_path, "upscaler", (0, 10, 0), torch.device("cpu"), {})
+    list(enhancing._looked_at(course, watch, 5))
+    good = (tmp_path / "upscaler-good.pth").read_bytes()
+    with torch.no_grad():
+        for parameter in course.rivals.mean.parameters():
+            parameter.add_(1.0)
+    (fall,) = enhancing._looked_at(course, watch, 10)
+    watch.close()
+    assert "the network has collapsed" in fall.text and not course.is_sound
+    assert (tmp_path / "upscaler-good.pth").read_bytes() == good
+
+
+def test_minutes_become_steps(engine, photos, tmp_path):
+    told = learn(engine, photos, tmp_path, minutes=0.02, l1_steps=300, gan_steps=100, validate_every=10_000)
+    steps = int(re.search(r"minutes are about (\d+) steps", said(told))[1])
+    assert 1 < len(told[-1].losses) <= steps and all(map(math.isfinite, told[-1].losses))
+
+
+def test_a_bad_picture_is_left_out(engine, photos, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.png").write_bytes((photos / "0.png").read_bytes())
+    (folder / "b.png").write_bytes(b"no picture")
+    told = learn(engine, folder, tmp_path / "out", dry_run=True)
+    assert "left out: b.png" in said(told) and "1 pictures to learn from, 0 held back" in said(told)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "options, why",
+    [
+        ({"photos": "none"}, "there is no folder"),
+        ({"photos": "empty"}, "has no pictures that can be learnt from"),
+        ({"model": "faces-v0"}, "faces-v0 is"),
+        ({"gt_size": 48}, "multiple of 32"),
+        ({"scale": 3}, "--scale is 1, 2 or 4"),
+        ({"discriminator": "photo"}, "is not Real-ESRGAN's discriminator"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_sentence(engine, photos, tmp_path, options, why):
+    (tmp_path / "empty").mkdir()
+    given = dict(options)
+    if "photos" in given:
+        photos = tmp_path / given.pop("photos")
+    if "discriminator" in given:
+        torch.save({"params": {"x": torch.zeros(2)}}, tmp_path / "d.pth")
+        given["discriminator"] = tmp_path / "d.pth"
+    with pytest.raises(CalotypeError, match=why):
+        learn(engine, photos, tmp_path / "out", **given)

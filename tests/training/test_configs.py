@@ -1,0 +1,233 @@
+"""Settings that people bring from lora-scripts and sd-scripts mean here what they meant there, and are never run."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from calotype.cli import main
+from calotype.cli.train import joined
+from calotype.errors import CalotypeError
+from calotype.options import read
+from calotype.tasks import TrainLora
+from calotype.training.configs import read_config
+
+SAMPLES = Path(__file__).parent / "configs"
+NAMES = ("train.sh", "train.ps1", "autosave.toml")
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A folder as people have it: a model, photos in a folder with a space, and the settings."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "base.safetensors").write_bytes(b"")
+    (tmp_path / "my photos" / "grandma").mkdir(parents=True)
+    for path in SAMPLES.iterdir():
+        shutil.copy(path, tmp_path)
+    return tmp_path
+
+
+def of(path):
+    config = read_config(path)
+    return read(TrainLora, config.options), config.notes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_kind_of_file_says_the_same(home, name):
+    task, notes = of(home / name)
+    assert task.model == str(home / "models" / "base.safetensors") and task.photos == home / "my photos" / "grandma"
+    assert task.output_dir == home / "output" and task.regular is None and task.resolution == "512x768"
+    assert (task.network_dim, task.alpha, task.max_train_epochs, task.train_batch_size) == (8, 4.0, 6, 2)
+    assert (task.learning_rate, task.unet_lr, task.text_encoder_lr) == (1e-4, 2e-4, 1e-5)
+    assert task.clip_skip == 2 and task.enable_bucket and task.xformers and task.seed == 1337
+    assert task.max_token_length == 225 and task.caption_extension == ".txt" and task.save_precision == "fp16"
+    assert not any("never to be shown" in note for note in notes)
+
+
+def test_a_shell_script_is_read_with_its_conditions(home):
+    task, notes = of(home / "train.sh")
+    assert task.stop_text_encoder_training == 40 and task.min_snr_gamma == 0.5 and task.flip_aug
+    assert task.conv_dim == 0 and task.network_module == "networks.lora" and task.noise_offset == 0
+    assert task.save_state and not task.network_train_unet_only and task.optimizer_type == "AdamW"
+    assert notes == ("train.sh sets --clip_skip, but its own command loses it; here it counts",)
+
+
+def test_a_powershell_script_is_read_with_its_conditions(home):
+    task, notes = of(home / "train.ps1")
+    assert task.output_name == "grandma's" and task.optimizer_args == "decouple=True" and task.min_snr_gamma == 0.5
+    assert (task.conv_dim, task.conv_alpha, task.algo, task.network_dropout) == (4, 2.0, "lora", 0.0)
+    assert task.save_state and not task.lowram and not task.network_train_unet_only and not notes
+
+
+def test_the_forms_autosave_keeps_its_own_words(home):
+    task, notes = of(home / "autosave.toml")
+    assert task.optimizer_args == "decouple=True weight_decay=0.01 d_coef=2.0" and task.algo == "locon"
+    assert task.save_model_as == "pt" and task.full_bf16 and task.network_train_unet_only
+    assert task.multires_noise_iterations == 6 and task.cache_latents_to_disk
+    assert "captions may have 225 tokens, not 255" in notes and "nothing is sent to wandb" in notes
+    assert task.sample_every_n_epochs == 2 and task.log_with == "none" and task.logging_dir == home / "logs"
+
+
+def test_paths_begin_where_the_photos_are(home):
+    """lora-scripts keeps its autosaves two folders below the one that it is started in."""
+    inner = home / "config" / "autosave"
+    inner.mkdir(parents=True)
+    shutil.move(home / "autosave.toml", inner)
+    task, _ = of(inner / "autosave.toml")
+    assert task.photos == home / "my photos" / "grandma" and task.output_dir == home / "output"
+
+
+def test_what_is_left_out_is_as_in_sd_scripts(home):
+    task, notes = of(home / "sections.toml")
+    assert (task.network_dim, task.alpha, task.conv_dim, task.conv_alpha) == (4, 1.0, 8, 1.0)
+    assert not task.enable_bucket and task.lr_scheduler == "constant" and task.max_token_length == 75
+    assert task.max_train_steps == 900 and task.caption_extension == ".caption" and task.resolution == "512"
+    [note] = notes
+    assert "no enable_bucket" in note and "network_alpha 1.0" in note and "max_train_steps" not in note
+
+
+def test_our_own_names_have_our_own_defaults(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('photos = "photos"\nnetwork_dim = 8\noptimizer_args = "weight_decay=0.1"\n', "utf-8")
+    task, notes = of(path)
+    assert task == TrainLora(photos=tmp_path / "photos", network_dim=8, optimizer_args="weight_decay=0.1") and not notes
+
+
+def test_the_command_line_wins(home):
+    config = read_config(home / "sections.toml")
+    task = read(TrainLora, config.under({"conv_dim": "2", "max_train_epochs": "3", "enable_bucket": True}))
+    assert task.conv_dim == 2 and task.max_train_epochs == 3 and task.max_train_steps == 0 and task.enable_bucket
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "gbk"])
+@pytest.mark.parametrize("name", NAMES)
+def test_files_of_any_editor_are_read(home, name, encoding):
+    path = home / name
+    text = path.read_text("utf-8").replace("my photos", "照片").replace("\n", "\r\n")
+    path.write_bytes(text.encode(encoding))
+    (home / "照片" / "grandma").mkdir(parents=True)
+    assert of(path)[0].photos == home / "照片" / "grandma"
+
+
+CALL = "accelerate launch train_network.py --train_data_dir=x "
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.toml", "train_bach_size = 1", "train_bach_size, did you mean train_batch_size?"),
+        ("a.toml", "qqq = 1\nxxx = 2", "does not know: qqq; xxx"),
+        ("a.toml", "network_dim = ", "is no TOML"),
+        ("a.toml", "network_dim = 'wide'", "a.toml: --network-dim takes a value of type int"),
+        ("a.toml", "network_dim = 5000", "a.toml: --network-dim takes values from 1"),
+        ("a.toml", 'model_train_type = "flux-lora"', "is for flux-lora; Calotype trains sd-lora"),
+        ("a.toml", 'network_module = "networks.oft"', "is for networks.oft"),
+        ("a.toml", 'network_args = ["block_dims=1,2"]', "knows no block_dims=1,2"),
+        ("a.toml", 'base_weights = "x.safetensors"', "asks for base_weights, which Calotype cannot do"),
+        ("a.toml", "text_encoder_lr = [1e-5, 1e-6]", "several values for text_encoder_lr"),
+        ("a.toml", "[[datasets]]\nresolution = 512", "dataset_config"),
+        ("a.sh", "echo nothing", "no call of train_network.py"),
+        ("a.sh", "python flux_train_network.py --x=1", "calls flux_train_network.py"),
+        ("a.sh", CALL + "--seed=$(date +%s)", "line 1: $(date +%s), whose value is not in it"),
+        ("a.sh", CALL + "--vae --flip_aug", "gives no value for vae"),
+        ("a.sh", CALL + "--seed=$SEED", "line 1: SEED, whose value is not in it"),
+        ("a.sh", "for n in 1 2; do\n" + CALL + "\ndone", "line 1: for"),
+        ("a.sh", "\nif nvidia-smi; then\n" + CALL + "\nfi", "line 2: the condition 'nvidia-smi'"),
+        ("a.sh", 'x="open\n' + CALL, "quotation mark"),
+        ("a.sh", "fi", "fi without if"),
+        ("a.sh", "accelerate launch train_network.py stray --seed=1", "'stray' stands before"),
+        ("a.ps1", CALL + "--seed=$(Get-Random)", "$(Get-Random), whose value"),
+        ("a.ps1", "foreach ($n in 1,2) {\n" + CALL + "\n}", "line 1: foreach"),
+        ("a.ps1", "}", "a } that closes nothing"),
+        ("a.ps1", "if ($a", "never closed"),
+    ],
+)
+def test_what_cannot_be_followed_is_one_sentence(tmp_path, name, text, words):
+    (tmp_path / name).write_text(text, "utf-8")
+    with pytest.raises(CalotypeError) as caught:
+        read_config(tmp_path / name)
+    assert words in str(caught.value) and "\n" not in str(caught.value) and name in str(caught.value)
+
+
+def test_files_that_are_none_are_said(tmp_path):
+    with pytest.raises(CalotypeError, match="cannot be read"):
+        read_config(tmp_path / "none.toml")
+    (tmp_path / "large.toml").write_bytes(b"#" * 1_000_001)
+    with pytest.raises(CalotypeError, match="too large"):
+        read_config(tmp_path / "large.toml")
+    (tmp_path / "odd.toml").write_bytes(b"\0\xff\0")
+    with pytest.raises(CalotypeError, match="no text in UTF-8"):
+        read_config(tmp_path / "odd.toml")
+
+
+def test_nothing_of_a_script_is_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    script = "touch ran; x=$(touch ran); y=`touch ran`\n[[ -n $x ]] && touch ran\n" + CALL + "--seed=1\n"
+    for name in ("a.sh", "a.ps1"):
+        (tmp_path / name).write_text(script.replace("[[", "#") if name == "a.ps1" else script, "utf-8")
+        assert of(tmp_path / name)[0].seed == 1
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_photo_set_of_a_script_is_planned_by_the_command(home, portrait, capsys):
+    from PIL import Image
+
+    room = home / "my photos" / "grandma" / "2_grandma"
+    room.mkdir()
+    Image.fromarray(portrait).save(room / "a.png")
+    before = (home / "train.sh").read_bytes()
+    assert main(["train", "lora", "--config", str(home / "train.sh"), "--model", "emoji", "--dry_run"]) == 0
+    said = capsys.readouterr().err
+    assert "its own command loses it" in said and "1 photos to learn" in said and "6 steps of 2 in 6 epochs" in said
+    assert (home / "train.sh").read_bytes() == before and not (home / "output").exists()
+
+
+def test_flags_may_be_written_as_for_sd_scripts(home, portrait, capsys):
+    from PIL import Image
+
+    Image.fromarray(portrait).save(home / "my photos" / "a.png")
+    told = ["--pretrained_model_name_or_path=emoji", "--train_data_dir", str(home / "my photos"), "--network_dim", "2"]
+    told += ["--network_args", "conv_dim=4", "conv_alpha=1", "--optimizer_args", "weight_decay=0.1", "betas=0.9,0.99"]
+    assert main(["train", "lora", *told, "--no-enable_bucket", "--xformers", "--dry_run"]) == 0
+    assert "1 at 256x256" in capsys.readouterr().err
+    assert main(["train", "lora", *told, "--network_args", "conv=1", "--dry_run"]) == 2
+    assert "knows no conv=1, did you mean conv_dim?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "wanted"),
+    [
+        ("x --network_args a=1 b=2 --seed 1", ["x", "--network_args", "a=1 b=2", "--seed", "1"]),
+        ("--optimizer-args=a=1 b=2 c=3", ["--optimizer-args=a=1 b=2 c=3"]),
+        ("--network_args a=1 photos", ["--network_args", "a=1", "photos"]),
+        ("--network_args a=1 photos b=2", ["--network_args", "a=1", "photos", "b=2"]),
+        ("--seed 1 a=1 b=1", ["--seed", "1", "a=1", "b=1"]),
+    ],
+)
+def test_words_behind_one_flag_are_one(args, wanted):
+    assert joined(args.split()) == wanted
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(NAMES), st.data())
+def test_whatever_a_file_is_it_is_read_or_refused_in_a_sentence(name, data):
+    text = (SAMPLES / name).read_text("utf-8")
+    for _ in range(data.draw(st.integers(1, 3))):
+        begin = data.draw(st.integers(0, len(text)))
+        end = begin + data.draw(st.integers(0, 60))
+        text = text[:begin] + data.draw(st.text("${}()[]\"'`\\;\n|&<>=+-# @!", max_size=3)) + text[end:]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_text(text, "utf-8")
+        try:
+            read_config(path)
+        except CalotypeError as fault:
+            assert "\n" not in str(fault)
+
+
+def test_photos_must_come_from_somewhere(capsys):
+    assert main(["train", "lora"]) == 2
+    assert "give the folder with your photos" in capsys.readouterr().err

@@ -1,0 +1,31 @@
+"""Loss scaling follows what the numbers can hold, and is nothing where they hold enough."""
+
+import torch
+from torch import nn
+
+from calotype.training import scale
+from calotype.training.scale import LossScale
+
+
+def with_grad(*values, dtype=torch.float32):
+    parameter = nn.Parameter(torch.zeros(len(values), dtype=dtype))
+    parameter.grad = torch.tensor(values, dtype=dtype)
+    return parameter
+
+
+def test_gradients_come_back_to_their_size():
+    found, one = LossScale.of(torch.float16), with_grad(65536.0, -131072.0)
+    assert found.unscaled([one, nn.Parameter(torch.zeros(1))]) and one.grad.tolist() == [1.0, -2.0]
+
+
+def test_it_is_idle_for_other_formats():
+    found, one = LossScale.of(torch.bfloat16), with_grad(3.0, float("inf"))
+    assert found.unscaled([one]) and one.grad[0] == 3.0 and found == LossScale(1.0, 0)
+
+
+def test_it_halves_where_too_much_and_doubles_after_long():
+    found = LossScale.of(torch.float16)
+    assert not found.unscaled([with_grad(float("inf"))]) and found.factor == scale.FIRST / 2
+    for _ in range(scale.GROWS_AFTER):
+        assert found.unscaled([with_grad(1.0)])
+    assert found == LossScale(scale.FIRST, 0)
