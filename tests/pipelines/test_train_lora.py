@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -221,8 +222,9 @@ def test_two_processes_learn_what_one_learns_with_twice_the_batch(photos, tmp_pa
     curves = []
     for command in (one, two):
         run = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=200)
-        told = [json.loads(line) for line in run.stdout.splitlines()]
-        curves.append([event["loss"] for event in told if "loss" in event and event["event"] == "progress"])
+        assert [json.loads(line)["event"] for line in run.stdout.splitlines()].count("done") == 1  # one of them speaks
+        diary = (Path(command[-1]) / "mine.log.jsonl").read_text("utf-8").splitlines()  # it has every step
+        curves.append([told["loss/current"] for told in map(json.loads, diary) if "loss/current" in told])
     assert len(curves[0]) == 4 and curves[0] == pytest.approx(curves[1], rel=1e-3)
     ours, theirs = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert ours.keys() == theirs.keys()
