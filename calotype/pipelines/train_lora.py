@@ -203,10 +203,29 @@ class _Run(Planned):
         if not lessons:
             return torch.zeros(())
         signal = self.signals[times]
+        x = noised(clean, noise, signal)
+        wanted = self._held_in_place(target(clean, wanted_noise, signal, self.prediction), x, times, lessons, captions)
         states, pooled = self._states(captions)
-        answer = self._answer(noised(clean, noise, signal), times, lessons, states, pooled)
-        each = self._each(answer, target(clean, wanted_noise, signal, self.prediction), times)
+        each = self._each(self._answer(x, times, lessons, states, pooled), wanted, times)
         return (each * torch.tensor([one.weight for one in lessons]).to(each)).sum() / count
+
+    @torch.no_grad()
+    def _held_in_place(
+        self, wanted: Tensor, x: Tensor, times: Tensor, lessons: list[Lesson], captions: list[str]
+    ) -> Tensor:
+        """With `prior_target` "model", what regularisation pictures ask for is what the model itself answers to them.
+
+        So they hold nothing but what the LoRA changes, and no chance of single pictures is learnt from them.
+        """
+        regular = [n for n, one in enumerate(lessons) if one.photo.is_regular]
+        if self.task.prior_target == "pictures" or not regular:
+            return wanted
+        with self.adapters.silent():
+            states, pooled = self._own_states([captions[n] for n in regular])
+            own = self._answer(x[regular], times[regular], [lessons[n] for n in regular], states, pooled)
+        wanted = wanted.to(own, copy=True)
+        wanted[regular] = own
+        return wanted
 
     def _answer(self, x: Tensor, times: Tensor, lessons: list[Lesson], states: Tensor, pooled: Tensor | None) -> Tensor:
         """The U-Net's, in float32 on its device."""

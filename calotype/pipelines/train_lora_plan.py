@@ -276,6 +276,13 @@ class Planned:
         pooled = torch.cat([one[1] for one in found]) if found[0][1] is not None else None
         return torch.cat([one[0] for one in found]), pooled
 
+    def _own_states(self, captions: list[str]) -> tuple[Tensor, Tensor | None]:
+        """As `_states`, of the model as it was before it learnt."""
+        if not self.task.rates[1]:
+            return self._states(captions)
+        with self.adapters.silent(), torch.no_grad():
+            return encoded(self.model, captions, self.task.max_token_length, self.task.clip_skip)
+
     def _loss(self, indices: list[int], number: int) -> Tensor:
         """Of a batch; the loop has it."""
         raise NotImplementedError

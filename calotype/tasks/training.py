@@ -29,6 +29,11 @@ class Photos:
     photos: Path = option(help="folder with photos, or with N_name folders of them", is_path=True)
     regular: Path | None = option(None, "folder of regularisation pictures", is_path=True, also=("reg-data-dir",))
     prior_loss_weight: float = option(1.0, "how much regularisation pictures count", least=0, most=100)
+    prior_target: str = option(
+        "pictures",
+        "what is held in place with them: what they show, or what the model itself makes of them",
+        choices=("pictures", "model"),
+    )
     caption_extension: str = option(".txt", "ending of caption files")
     shuffle_caption: bool = option(False, "shuffle the tags of a caption at each step")
     keep_tokens: int = option(0, "tags at the beginning that are not shuffled or dropped", least=0, most=1000)

@@ -3,7 +3,8 @@
 They hang on the layers as hooks: no module is replaced, and every name stays.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -36,7 +37,7 @@ class Adapters:
     def __init__(self, is_xl: bool = False) -> None:
         """With `is_xl` the U-Net's layers are called as the original's: sd-scripts trains SDXL on that."""
         self.layers: dict[str, Detour] = {}
-        self._is_xl = is_xl
+        self._is_xl, self._is_silent = is_xl, False
 
     def hang(
         self,
@@ -58,7 +59,23 @@ class Adapters:
             least = min(rank, *layer.weight.shape[:2])
             made = kind(layer, least, alpha, ranks.dropouts, seed=len(self.layers))
             self.layers[key] = made
-            layer.register_forward_hook(_detour(made))
+            layer.register_forward_hook(self._detour(made))
+
+    def _detour(self, detour: Detour) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+        def beside(layer: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> Tensor:
+            is_left_out = self._is_silent or detour.is_skipped()
+            return made if is_left_out else detour.beside(layer, given[0], made)
+
+        return beside
+
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """Within, the model answers as if nothing hung on it; no dice are thrown."""
+        self._is_silent = True
+        try:
+            yield
+        finally:
+            self._is_silent = False
 
     def parameters(self, is_unet: bool) -> list[nn.Parameter]:
         return [p for layer in self._part(is_unet) for p in layer.parameters()]
@@ -107,10 +124,6 @@ def ranks_in(state: Mapping[str, Tensor]) -> dict[str, tuple[int, float]]:
     keys = [key.removesuffix(end) for key in state if key.endswith(end)]
     found = {key: len(state[key + end]) for key in keys}
     return {key: (rank, float(state.get(f"{key}.alpha", rank)) or float(rank)) for key, rank in found.items()}
-
-
-def _detour(detour: Detour):
-    return lambda layer, given, made: made if detour.is_skipped() else detour.beside(layer, given[0], made)
 
 
 def unet_layers(unet: nn.Module, ranks: Ranks) -> Iterator[tuple[str, nn.Module, int, float]]:

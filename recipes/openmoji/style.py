@@ -23,7 +23,7 @@ REPEATS = 20  # of each drawing in an epoch; as many regularisation pictures com
 TRAINING = (
     *("--resolution", 256, "--network-train-unet-only", "--network-dim", 16, "--conv-dim", 16),
     *("--learning-rate", 1e-3, "--lr-scheduler", "linear", "--train-batch-size", 8, "--max-train-steps", 1000),
-    *("--prior-loss-weight", 2),
+    *("--prior-target", "model", "--prior-loss-weight", 2),
     *("--max-token-length", 75),  # one chunk of words, as these prompts are drawn with
 )
 

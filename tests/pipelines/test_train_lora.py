@@ -182,6 +182,22 @@ def test_regularisation_pictures_count_as_told(engine, photos, tmp_path):
     assert any(isinstance(step, Said) and "3 to hold the rest in place" in step.text for step in told)
 
 
+@pytest.mark.parametrize("is_unet_alone", [True, False])
+def test_regularisation_pictures_can_hold_what_the_model_itself_makes(engine, photos, tmp_path, is_unet_alone):
+    """An untrained LoRA changes nothing, so they cost nothing then, however much they count; later they do."""
+    options = {"regular": photos, "max_train_steps": 4, "train_batch_size": 64, "learning_rate": 1e-2}
+    options["network_train_unet_only"] = is_unet_alone
+
+    def losses(name, **more):
+        return learn(engine, photos, tmp_path / name, **options, **more)[-1].losses
+
+    without = losses("without", prior_loss_weight=0.0)
+    held = losses("held", prior_target="model", prior_loss_weight=50.0)
+    shown = losses("shown", prior_loss_weight=50.0)
+    assert held[0] == pytest.approx(without[0], rel=1e-5) and shown[0] > 10 * held[0]
+    assert held[1] > without[1]
+
+
 @pytest.mark.parametrize(
     ("options", "word"),
     [

@@ -151,6 +151,8 @@ def _idle(course: Course) -> Iterator[str]:
             "leave it out"
         )
     if task.regular is None or not course.regular:
+        if task.prior_target == "model":
+            yield "--prior-target model does nothing without regularisation pictures; give --regular, or leave it out"
         return
     if not task.prior_loss_weight:
         yield "the regularisation pictures have no effect, as --prior-loss-weight is 0; give 1, or leave --regular out"
