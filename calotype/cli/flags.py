@@ -164,12 +164,16 @@ def _facts(rules: About, default: Any) -> str:
     """What stands behind the help: choices or range, default, environment variable."""
     facts = [", ".join(rules.choices)] if rules.choices else []
     if rules.least is not None and rules.most is not None and f"{rules.least:g}" not in rules.help:
-        facts.append(f"{rules.least:g} to {rules.most:g}")
-    if default not in (None, False, True, ""):
-        facts.append(f"default {default:g}" if isinstance(default, float) else f"default {default}")
+        facts.append(f"{_number(rules.least)} to {_number(rules.most)}")
+    if default is not None and default != "" and not isinstance(default, bool):
+        facts.append(f"default {_number(default)}")
     if rules.env:
         facts.append(f"or ${rules.env}")
     return f" ({'; '.join(facts)})" if facts else ""
+
+
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _plain(text: str) -> str:

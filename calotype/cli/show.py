@@ -118,7 +118,9 @@ class Bar(Plain):
     def tell(self, event: str, **data: Any) -> None:
         if event == "begin" and data["pictures"]:
             self._bars.start()
-            self._pictures = self._bars.add_task("pictures", total=data["pictures"], rest="")
+            self._pictures = self._bars.add_task(
+                "pictures", total=data["pictures"], rest="", visible=data["pictures"] > 1
+            )
             self._tiles = self._bars.add_task("", total=None, rest="", visible=False)
         elif event == "picture":
             name = clean(data["source"])[-40:]

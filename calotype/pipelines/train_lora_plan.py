@@ -196,9 +196,10 @@ class Planned:
         for one in self.shown:
             buckets[one.bucket] = buckets.get(one.bucket, 0) + 1
         told = ", ".join(f"{count} at {w}x{h}" for (w, h), count in sorted(buckets.items(), key=lambda b: -b[1])[:6])
-        yield Said(f"{len(learnt)} photos to learn, {len(self.photos) - len(learnt)} to hold the rest in place: {told}")
+        regular = len(self.photos) - len(learnt)
+        yield Said(f"{_photos(len(learnt))} to learn, {regular} to hold the rest in place: {told}")
         if self.held:
-            yield Said(f"{len(self.held)} photos held back, to measure with: {_listed(self.held)}")
+            yield Said(f"{_photos(len(self.held))} held back, to measure with: {_listed(self.held)}")
         epochs = math.ceil(self.total / self.per_epoch)
         numbers = sum(p.numel() for lora in self.adapters.layers.values() for p in lora.parameters())
         yield Said(
@@ -286,6 +287,10 @@ class Planned:
     def _loss(self, indices: list[int], number: int) -> Tensor:
         """Of a batch; the loop has it."""
         raise NotImplementedError
+
+
+def _photos(count: int) -> str:
+    return "1 photo" if count == 1 else f"{count} photos"
 
 
 def _listed(photos: Sequence[Photo]) -> str:
