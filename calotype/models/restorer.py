@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SIDE = 256  # pixels; what weights without a prior were trained on
+SIDE = 256  # pixels; what weights without a prior take where two pixels' squares become channels
 TELLTALE = ("enter.weight", "down.0.0.first.weight", "shrink.0.weight", "up.0.0.second.weight", "leave.weight")
 GROUPS = 8
 
@@ -99,6 +99,31 @@ class Restorer(nn.Module):
         return x + F.pixel_shuffle(self.leave(h), self.shuffle)
 
 
+@torch.no_grad()
+def grown(network: Restorer, codes: int = 0) -> Restorer:
+    """For faces of twice the side, with what is learnt already; with a prior of so many codes where it has none.
+
+    Each pixel becomes four alike, so until it learns further it restores what is merely doubled as it did before.
+    """
+    channels = tuple(level[0].first.out_channels for level in network.down)
+    blocks = tuple(len(level) for level in network.down)
+    is_new = isinstance(network.prior, nn.Identity) and codes > 0
+    codes = codes if is_new else len(getattr(network.prior, "keys", ()))
+    larger = Restorer(channels, blocks, 2 * network.shuffle, codes, 2 * network.side)
+    state = network.state_dict()
+    for name, axis, share in (("enter.weight", 1, 4), ("leave.weight", 0, 1), ("leave.bias", 0, 1)):
+        squares = state[name].unflatten(axis, (3, network.shuffle, network.shuffle))
+        doubled = squares.repeat_interleave(2, axis + 1).repeat_interleave(2, axis + 2)
+        state[name] = doubled.flatten(axis, axis + 2) / share
+    if is_new:
+        state |= {f"prior.{key}": value for key, value in larger.prior.state_dict().items()}
+        state["prior.join.weight"], state["prior.join.bias"] = (
+            0 * state[f"prior.join.{n}"] for n in ("weight", "bias")
+        )
+    larger.load_state_dict(state)
+    return larger
+
+
 def _blocks(channels: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(Block(channels) for _ in range(count)))
 
@@ -118,7 +143,7 @@ def build(state: dict[str, Tensor]) -> Restorer:
     channels = tuple(state[f"down.{k}.0.first.weight"].shape[0] for k in range(levels))
     blocks = tuple(sum(f"down.{k}.{n}.first.weight" in state for n in range(64)) for k in range(levels))
     shuffle = math.isqrt(state["enter.weight"].shape[1] // 3)
-    codes, side = 0, SIDE
+    codes, side = 0, SIDE * shuffle // 2
     if "prior.place" in state:
         codes, side = len(state["prior.keys"]), state["prior.place"].shape[-1] * shuffle * 2 ** (levels - 1)
     with torch.device("meta"):

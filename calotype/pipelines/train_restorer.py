@@ -6,7 +6,7 @@ StyleGAN2 prior is a dictionary of facial parts that is learnt with the rest (ca
 
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from calotype.checkpoints.cache import Models
 from calotype.checkpoints.catalog import digest
 from calotype.checkpoints.open import load, signed, unsigned
 from calotype.errors import CalotypeError
-from calotype.models.restorer import Restorer
+from calotype.models.restorer import Restorer, grown
 from calotype.models.unet_discriminator import MULTIPLE
 from calotype.ops.color import to_pixels, to_tensor
 from calotype.ops.degrade import FaceRecipe, degrade_faces
@@ -52,15 +52,14 @@ def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | S
         raise CalotypeError(f"--side is a multiple of {MULTIPLE}, not {network.side}")
     features, usual, note = features_named(task.perceptual, task.vgg)
     yield from map(Said, [note] if note else [])
-    faces: list[Face] = []
-    enlarged = _enlarger(models, task.enlarge) if task.enlarge else None
-    detector = models.detector()
-    for event in faces_in(task.photos, network.side, task.aligned, detector, enlarged, models.settings.max_pixels):
-        if isinstance(event, Face):
-            faces.append(event)
-        else:
-            yield event
-    learnt, held = split(faces, task.validation_split, task.seed)
+    faces = yield from _faces(task, task.photos, network.side, models)
+    if task.held_back:
+        learnt, held = faces, (yield from _faces(task, task.held_back, network.side, models))
+        known = {face.sha256 for face in learnt} & {face.sha256 for face in held}
+        if known and not task.evaluate:
+            yield Said(f"{len(known)} of the faces in {task.held_back} are learnt from too, so figures flatter")
+    else:
+        learnt, held = split(faces, task.validation_split, task.seed)
     if task.evaluate:
         yield from compared(task, models, _spread([_test(f, n) for n, f in enumerate(held)], task.evaluate_count))
         return
@@ -99,11 +98,26 @@ def _begun(task: TrainRestorer, models: Models) -> tuple[Restorer, str, str]:
         return network, f"new restorer, {task.channels} channels, {task.blocks} blocks, {task.codes} codes", ""
     loaded = load(models.shelf.find(task.model, kind="faces"))
     if isinstance(loaded.module, Restorer):
+        if task.grow:
+            return grown(loaded.module, task.codes), f"{loaded.name}, grown", loaded.sha256
         return loaded.module, loaded.name, loaded.sha256
     if task.evaluate:  # any face network can be measured
         side = Restorer((8, 8), (1, 1), 4, 0, loaded.side or 512)
         return side, loaded.name, loaded.sha256
     raise CalotypeError(f"{loaded.name} is no restorer of Calotype's own kind; train on one, or on none")
+
+
+def _faces(
+    task: TrainRestorer, folder: Path, side: int, models: Models
+) -> Generator[Progress | Said, None, list[Face]]:
+    enlarged, found = _enlarger(models, task.enlarge) if task.enlarge else None, []
+    way = (side, task.aligned, models.detector(), enlarged, models.settings.max_pixels, task.sharpen)
+    for event in faces_in(folder, *way):
+        if isinstance(event, Face):
+            found.append(event)
+        else:
+            yield event
+    return found
 
 
 def _enlarger(models: Models, name: str) -> Callable[[np.ndarray], np.ndarray]:

@@ -108,6 +108,11 @@ class TrainRestorer(Rounds, Losses, Outcome):
     channels: str = option("64,128,192,256", "where --model is none, channels from a quarter of the side down")
     blocks: str = option("2,2,4,6", "where --model is none, blocks at each of these")
     codes: int = option(256, "where --model is none, codes of its prior; 0: it has none", least=0, most=65536)
+    grow: bool = option(False, "train on --model made for faces of twice its side, with a prior if it has none")
+    held_back: Path | None = option(
+        None, "folder of faces to measure with, instead of a share of the others", is_path=True
+    )
+    sharpen: float = option(0.0, "how much faces that are enlarged without a network are sharpened", least=0, most=2)
     enlarge: str = option("", "network that brings smaller faces to size, such as realesrgan-x4plus; Lanczos without")
     parts_weight: float = option(2.0, "how much more eyes and mouth count", least=0, most=100)
     identity_weight: float = option(0.5, "of the likeness of deep features", least=0, most=1e4)
@@ -142,6 +147,12 @@ class TrainRestorer(Rounds, Losses, Outcome):
             )
         if self.evaluate and self.model == "none":
             raise CalotypeError("--evaluate measures a network; name it with --model")
+        if self.model == "none" and not self.codes and self.side != 512:
+            raise CalotypeError("a network without a prior (--codes 0) is for --side 512")
+        if self.grow and (self.evaluate or self.model == "none"):
+            raise CalotypeError(
+                "--grow makes a larger network of --model to train on; name one, and leave --evaluate out"
+            )
         if not self.l1_steps + self.gan_steps:
             raise CalotypeError("--l1-steps and --gan-steps are both 0, so nothing would be learnt")
 

@@ -21,6 +21,7 @@ from calotype.training.photos import SUFFIXES
 
 SURE = 0.8  # of a face in a photo
 SMALLEST = 0.25  # of the side; smaller faces have nothing to teach
+SHARPENED = 0.75  # sigma of the mask that sharpens what is enlarged, in pixels of what was given
 EYES, MOUTH = 0.055, 0.075  # how far they reach (sigma), of the side
 _SHEET = re.compile(r"_r\d+c\d+$")  # row and column on the sheet that a face was cut from
 
@@ -43,12 +44,15 @@ def faces_in(
     detector: Detector,
     enlarged: Callable[[np.ndarray], np.ndarray] | None,
     max_pixels: int,
+    sharpen: float = 0.0,
 ) -> Iterator[Progress | Said | Face]:
     """Every face in a folder and those in it. What cannot be read, and what has no face, is left out and said.
 
     Args:
         is_aligned: a picture is one face, aligned as FFHQ's.
         enlarged: makes a larger one of a (H, W, 3) uint8 face that is smaller than the side.
+        sharpen: how much those are sharpened that are enlarged without it.
+
     Raises:
         CalotypeError: no such folder, or no face in it.
     """
@@ -60,7 +64,7 @@ def faces_in(
         try:
             picture = Picture.open(path, max_pixels)
             for crop, landmarks, number in found(_rgb(picture.pixels), side, detector, path.name):
-                crop, landmarks = _brought(crop, landmarks, side, enlarged)
+                crop, landmarks = _brought(crop, landmarks, side, enlarged, sharpen)
                 sheet = _SHEET.sub("", path.stem) if is_aligned else path.stem
                 yield Face(path.stem + number, sheet, picture.sha256 + number, crop, landmarks)
                 count += 1
@@ -109,7 +113,11 @@ def _found(
 
 
 def _brought(
-    crop: np.ndarray, landmarks: np.ndarray, side: int, enlarged: Callable[[np.ndarray], np.ndarray] | None
+    crop: np.ndarray,
+    landmarks: np.ndarray,
+    side: int,
+    enlarged: Callable[[np.ndarray], np.ndarray] | None,
+    sharpen: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A square crop and its landmarks, at the side."""
     given = crop.shape[0]
@@ -118,6 +126,9 @@ def _brought(
     if crop.shape[0] != side:
         way = cv2.INTER_AREA if crop.shape[0] > side else cv2.INTER_LANCZOS4
         crop = cv2.resize(crop, (side, side), interpolation=way)
+    if given < side and enlarged is None and sharpen:
+        soft = cv2.GaussianBlur(crop.astype(np.float32), (0, 0), SHARPENED * side / given)
+        crop = np.clip(crop + sharpen * (crop - soft), 0, 255).round().astype(np.uint8)
     return crop, (landmarks + 0.5) * (side / given) - 0.5
 
 

@@ -14,7 +14,7 @@ from skimage.data import astronaut
 
 from calotype.engine import Engine
 from calotype.errors import CalotypeError
-from calotype.models.restorer import Restorer, build
+from calotype.models.restorer import Restorer, build, grown
 from calotype.ops.faces import align, similarity, template
 from calotype.pipelines.train_restorer import recipe
 from calotype.tasks import Progress, Restore, Said, TrainRestorer
@@ -159,3 +159,39 @@ def test_an_untrained_prior_hinders_nothing():
     torch.manual_seed(0)
     face = torch.rand(1, 3, 64, 64) * 2 - 1
     assert torch.equal(Restorer((8, 16), (1, 1), 4, 8, 64)(face), face)
+
+
+@pytest.mark.parametrize("codes", [0, 8])
+def test_a_grown_one_restores_what_is_doubled_as_before(codes):
+    torch.manual_seed(0)
+    network = Restorer((16, 24), (1, 2), 2, 0, 64)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    larger = grown(network, codes)
+    x = torch.rand(1, 3, 64, 64) * 2 - 1
+
+    def doubled(x):
+        return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+    assert (larger.side, larger.shuffle) == (128, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(larger(doubled(x)), doubled(network(x)), rtol=1e-4, atol=1e-4)
+        assert not torch.equal(network(x), x)
+    again = build(larger.state_dict())
+    assert again.shuffle == 4 and again.side == (128 if codes else 512)
+    assert grown(larger, 4).shuffle == 8 and len(getattr(grown(larger, 4).prior, "keys", ())) == (codes or 4)
+
+
+def test_it_grows_and_is_measured_on_a_folder_of_its_own(engine, faces, tmp_path):
+    held = tmp_path / "held"
+    held.mkdir()
+    (held / "x_r00c00.png").write_bytes((faces / "c_r00c03.png").read_bytes())
+    learn(engine, faces, tmp_path / "small", l1_steps=1, gan_steps=0)
+    small = str(tmp_path / "small/restorer.safetensors")
+    options = {"model": small, "grow": True, "held_back": held, "sharpen": 0.5, "l1_steps": 1, "gan_steps": 0}
+    told = learn(engine, faces, tmp_path / "large", **options)
+    assert "1 of the faces in" in said(told) and "flatter" in said(told) and "5 faces to learn from" in said(told)
+    state = load_file(tmp_path / "large/restorer.safetensors")
+    assert state["enter.weight"].shape[1] == 3 * 8**2 and len(state["prior.keys"]) == 8
+    with pytest.raises(CalotypeError, match="--grow makes a larger network of --model"):
+        learn(engine, faces, tmp_path, grow=True)
