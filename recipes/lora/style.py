@@ -41,7 +41,7 @@ def main() -> None:
     wanted = [Line(f"{words(name)}, {TRIGGER}", 100, SEEDS) for name in UNSEEN]
     others = [Line(f"{words(name)}, {style}", 200) for name in UNSEEN[::2] for style in STYLES]
     before, before_others = drawn(wanted, work / "before"), drawn(others, work / "before-others")
-    lora, time = learnt(work, "openmoji", TRAINING)
+    lora, time = learnt(work / "photos", work / "regular", work / "lora" / "openmoji.safetensors", TRAINING)
     after = drawn(wanted, work / "after", "--lora", lora)
     after_others = drawn(others, work / "after-others", "--lora", lora)
 
