@@ -2,7 +2,7 @@
 
     pip install resvg-py
     npm pack @iconify-json/openmoji && tar xzf iconify-json-openmoji-*.tgz
-    python recipes/openmoji/style.py package/icons.json [WORK]
+    python recipes/lora/style.py package/icons.json [WORK]
 
 WORK (a folder, "work" where not given) takes everything that is made; what lies there already is not made again. The
 table goes into the README beside this file, the contact sheet becomes style.jpg.
