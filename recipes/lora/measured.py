@@ -12,6 +12,8 @@ from calotype.checkpoints.cache import Models
 from calotype.settings import Settings
 
 DARK = 0.25  # a pixel whose brightest channel is below this belongs to a black line or area
+PAPER = 0.95  # one whose darkest is above this is white paper
+SHADES = 6  # of each channel, in the histogram of colours
 
 
 class Seen:
@@ -26,24 +28,39 @@ class Seen:
     @torch.inference_mode()
     def looked_at(self, paths: Sequence[Path]) -> "Pictures":
         """(N, ...) of all pictures, each looked at once."""
-        latents, styles, dark = [], [], []
+        latents, styles, dark, colours = [], [], [], []
         for path in paths:
             self._grams.clear()
             pixels = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1) / 255  # (3, H, W)
             latents.append(self._model.latents(pixels[None])[0])
             styles.append(torch.cat(self._grams, -1)[0])
             dark.append((pixels.amax(0) < DARK).float().mean())
-        return Pictures(torch.stack(latents), torch.stack(styles), torch.stack(dark))
+            colours.append(histogram(pixels))
+        return Pictures(*map(torch.stack, (latents, styles, dark, colours)))
 
 
 class Pictures:
-    """What is known of N pictures: latents (N, C, h, w), Gram matrices of four levels (N, D), dark share (N,)."""
+    """What is known of N pictures.
 
-    def __init__(self, latents: Tensor, styles: Tensor, dark: Tensor):
-        self.latents, self.styles, self.dark = latents, styles, dark
+    Args:
+        latents: (N, C, h, w)
+        styles: (N, D), Gram matrices of four levels.
+        dark: (N,), shares of black.
+        colours: (N, B), histograms of what is not paper.
+    """
+
+    def __init__(self, latents: Tensor, styles: Tensor, dark: Tensor, colours: Tensor):
+        self._parts = (latents, styles, dark, colours)
+        self.latents, self.styles, self.dark, self.colours = self._parts
 
     def __getitem__(self, which) -> "Pictures":
-        return Pictures(self.latents[which], self.styles[which], self.dark[which])
+        return Pictures(*(part[which] for part in self._parts))
+
+    def __len__(self) -> int:
+        return len(self.dark)
+
+    def __add__(self, other: "Pictures") -> "Pictures":
+        return Pictures(*(torch.cat(pair) for pair in zip(self._parts, other._parts, strict=True)))
 
     def far(self, other: "Pictures") -> Tensor:
         """(N,): mean squared difference of the latents, whose numbers have a variance of about 1."""
@@ -52,6 +69,10 @@ class Pictures:
     def unlike(self, other: "Pictures") -> Tensor:
         """(N,): distance of the Gram matrices, as a share of the other's own."""
         return (self.styles - other.styles).norm(dim=1) / other.styles.norm(dim=1)
+
+    def unlike_in_colours(self, other: "Pictures") -> Tensor:
+        """(N,): the share of what is not paper that has other colours; 1 where there is nothing."""
+        return 1 - torch.minimum(self.colours, other.colours).sum(1)
 
 
 def nearer(names: Sequence[str], true: Pictures, before: Pictures, after: Pictures) -> tuple[str, float]:
@@ -106,6 +127,18 @@ def moved(groups: Sequence[str], before: Pictures, after: Pictures, far: float) 
         f"| **all** | **{steps.mean():.3f}** | **{steps.mean() / far:.1%}** | **{styles.mean():.3f}** |",
     ]
     return "\n".join(lines)
+
+
+def histogram(pixels: Tensor) -> Tensor:
+    """(3, H, W) -> (SHADES^3,), of sum 1: the colours of what is not paper, each shared out to its eight neighbours."""
+    drawn = pixels.flatten(1).T  # (H * W, 3)
+    drawn = drawn[drawn.amin(1) <= PAPER] * (SHADES - 1)
+    low = drawn.floor().clamp(max=SHADES - 2).long()
+    counts = torch.zeros(SHADES, SHADES, SHADES)
+    for corner in torch.cartesian_prod(*[torch.arange(2)] * 3):
+        red, green, blue = (low + corner).T
+        counts.index_put_((red, green, blue), (1 - (drawn - low - corner).abs()).prod(1), accumulate=True)
+    return counts.flatten() / max(1, len(drawn))
 
 
 def gram(features: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
     pip install resvg-py
     npm pack @iconify-json/openmoji && tar xzf iconify-json-openmoji-*.tgz
-    python recipes/openmoji/style.py package/icons.json [WORK]
+    python recipes/lora/style.py package/icons.json [WORK]
 
 WORK (a folder, "work" where not given) takes everything that is made; what lies there already is not made again. The
 table goes into the README beside this file, the contact sheet becomes style.jpg.
@@ -41,7 +41,7 @@ def main() -> None:
     wanted = [Line(f"{words(name)}, {TRIGGER}", 100, SEEDS) for name in UNSEEN]
     others = [Line(f"{words(name)}, {style}", 200) for name in UNSEEN[::2] for style in STYLES]
     before, before_others = drawn(wanted, work / "before"), drawn(others, work / "before-others")
-    lora, time = learnt(work, "openmoji", TRAINING)
+    lora, time = learnt(work / "photos", work / "regular", work / "lora" / "openmoji.safetensors", TRAINING)
     after = drawn(wanted, work / "after", "--lora", lora)
     after_others = drawn(others, work / "after-others", "--lora", lora)
 

@@ -62,11 +62,11 @@ def regular() -> list[Line]:
     return [Line(prompt, n) for n, prompt in enumerate(prompts)] + [Line("", 5000, 16)]
 
 
-def learnt(work: Path, name: str, options: Sequence[object]) -> tuple[Path, str]:
-    """The LoRA from `work/photos`, beside `work/regular`, and how long it took."""
-    lora, told = work / "lora" / f"{name}.safetensors", work / "lora" / "time.txt"
+def learnt(photos: Path, regular: Path, lora: Path, options: Sequence[object]) -> tuple[Path, str]:
+    """The LoRA from photos, beside regularisation pictures, and how long it took."""
+    told = lora.with_name("time.txt")
     if not lora.is_file():
-        where = ("--output-dir", lora.parent, "--output-name", name)
-        clock, busy = calotype("train", "lora", work / "photos", "--regular", work / "regular", *options, *where)
+        where = ("--output-dir", lora.parent, "--output-name", lora.stem)
+        clock, busy = calotype("train", "lora", photos, "--regular", regular, *options, *where)
         told.write_text(f"Training took {clock / 60:.1f} minutes, {busy / 60:.1f} of the processors' time.\n", "utf-8")
     return lora, told.read_text("utf-8")
