@@ -42,7 +42,7 @@ from calotype.training.optimizers import is_schedule_free, learning, optimizer_n
 from calotype.training.processes import Processes
 from calotype.training.rates import factor
 from calotype.training.scale import LossScale
-from calotype.training.state import State, dtype_named, load, save, state_in
+from calotype.training.state import State, dtype_named, load, remembered, save, state_in
 from calotype.training.validation import validation_loss
 from calotype.training.watch import Watch, logs_of, options_told
 
@@ -375,7 +375,7 @@ class _Run(Planned):
             raise CalotypeError(
                 f"{path} is of another optimizer than {self.optimizer_type}; give that, or --network-weights"
             )
-        self.optimizer.load_state_dict(state.optimizer)
+        remembered(self.optimizer, state.optimizer)
         if whole != before:
             for group, mine in zip(self.optimizer.param_groups, self._groups(), strict=True):
                 group["initial_lr"] = mine["initial_lr"]
