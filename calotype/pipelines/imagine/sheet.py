@@ -158,8 +158,10 @@ def composed(rows: list[list[np.ndarray]], across: list[str], down: list[str], g
     """Pictures in rows on white, labels over the columns and beside the rows; (H, W, 3) uint8."""
     from PIL import Image, ImageDraw
 
+    from calotype.picture.fonts import font_for
+
     height, width = (max(picture.shape[axis] for row in rows for picture in row) for axis in (0, 1))
-    font = _font(max(12, min(width, height) // 18))
+    font = font_for(" ".join([*across, *down]), max(12, min(width, height) // 18))
     left = max((_lines(text, width, font)[1] for text in down if text), default=0)
     top = max((_lines(text, width, font)[2] for text in across if text), default=0)
     left, top = (side + 4 * gap if side else 0 for side in (left, top))
@@ -179,16 +181,20 @@ def composed(rows: list[list[np.ndarray]], across: list[str], down: list[str], g
     return np.asarray(canvas)
 
 
-def _font(size: int):
-    from PIL import ImageFont
-
-    return ImageFont.load_default(size)
+def _fitting(word: str, most: int, font) -> list[str]:
+    """A word that is too long in pieces that fit: Chinese has no spaces."""
+    pieces = [""]
+    for letter in word:
+        if pieces[-1] and font.getlength(pieces[-1] + letter) > most:
+            pieces.append("")
+        pieces[-1] += letter
+    return pieces
 
 
 def _lines(text: str, most: int, font) -> tuple[str, int, int]:
     """The text broken into lines that fit, and its width and height."""
     lines = [""]
-    for word in text.split():
+    for word in (part for whole in text.split() for part in _fitting(whole, most, font)):
         longer = f"{lines[-1]} {word}".strip()
         if font.getlength(longer) <= most or not lines[-1]:
             lines[-1] = longer
