@@ -10,6 +10,7 @@ import torch
 from PIL import Image, PngImagePlugin
 from safetensors.torch import save_file
 
+from calotype.checkpoints import embedded
 from calotype.cli import main
 
 APPLE = "red apple, fluent 3d"
@@ -105,6 +106,21 @@ def test_again_makes_the_same_file(folder, capsys, name):
     assert imagine(APPLE, "--seed", "3", "-c", "2", "--precision", "float32") == 0
     assert main(["again", name]) == 0
     assert "the same to the last byte" in capsys.readouterr().out
+
+
+def test_again_finds_a_model_and_a_lora_where_they_lie(folder, capsys):
+    (folder / "自己的").symlink_to(embedded.shipped("emoji"))
+
+    def lora(number):
+        parts = {"lora_down": torch.ones(1, 256, 1, 1), "lora_up": torch.full((256, 1, 1, 1), number)}
+        key = "lora_unet_mid_block_attentions_0_proj_in"
+        save_file({f"{key}.{name}.weight": value for name, value in parts.items()}, "mine.safetensors")
+
+    lora(1e-3)
+    assert imagine(APPLE, "--model", "自己的", "--lora", "mine.safetensors:0.5", "-o", "a.png") == 0
+    assert main(["again", "a.png", "-o", "b.png"]) == 0 and "the same to the last byte" in capsys.readouterr().out
+    lora(2e-3)
+    assert main(["again", "a.png", "-o", "c.png"]) == 2 and "has other bytes now" in capsys.readouterr().err
 
 
 def test_again_finds_the_picture_and_the_mask_it_began_with(folder, capsys):

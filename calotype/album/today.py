@@ -1,6 +1,7 @@
 """What the models of a record would be if its work were done today."""
 
 import contextlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,10 +48,14 @@ class Today:
 
     def recorded(self, record: "Record") -> dict[str, str]:
         """Checksums of just the models that the record names, as far as they are at hand."""
-        found = {}
+        found: dict[str, str] = {}
         for model in record.models:
-            with contextlib.suppress(CalotypeError):
-                found[model.name] = self._sha256(self._shelf.find(model.name), record)
+            hashes = []
+            for asked in (model.name, *_files_told(record, model.name)):
+                with contextlib.suppress(CalotypeError):
+                    hashes.append(self._sha256(self._shelf.find(asked), record))
+            if hashes:
+                found[model.name] = model.sha256 if model.sha256 in hashes else hashes[0]
         return found
 
     def _asked(self, record: "Record") -> list[str]:
@@ -75,3 +80,11 @@ class Today:
         if path not in self._read:
             self._read[path] = digest(path)
         return self._read[path]
+
+
+def _files_told(record: "Record", name: str) -> list[str]:
+    """Files and folders in the recorded options that are called so, wherever they lie."""
+    texts = [value for value in record.options.values() if isinstance(value, str) and value]
+    parts = [part for text in texts for part in (text, *re.split(r"[,<>]", text))]
+    paths = [Path(re.sub(r"(:-?[\d.]+)+$", "", part.strip().removeprefix("lora:"))) for part in parts]
+    return [str(path) for path in dict.fromkeys(paths) if name in (path.stem, path.name) and path.exists()]
