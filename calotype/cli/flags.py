@@ -125,6 +125,12 @@ def flag(
     return _keyword(name, Annotated[kind, info], False if kind is bool else None)
 
 
+def hidden(name: str, kind: Any) -> inspect.Parameter:
+    """An option that is taken, and not listed."""
+    info = typer.Option("--" + name.replace("_", "-"), hidden=True, show_default=False)
+    return _keyword(name, Annotated[kind | None, info], None)
+
+
 def _own_first(cls: type) -> Iterable[dataclasses.Field]:
     return sorted(visible(cls), key=lambda spec: _owner(cls, spec.name) is not cls)
 

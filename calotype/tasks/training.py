@@ -85,7 +85,9 @@ class Schedule:
     """How long, and at what rate."""
 
     max_train_epochs: int = option(10, "how often all photos are shown", least=1, most=100_000)
-    max_train_steps: int = option(0, "end after so many steps instead", least=0, most=10_000_000)
+    max_train_steps: int = option(
+        0, "end after so many steps instead, where no epochs are given", least=0, most=10_000_000
+    )
     train_batch_size: int = option(1, "pictures in a step", least=1, most=1024)
     gradient_accumulation_steps: int = option(1, "steps added up before the weights change", least=1, most=1024)
     learning_rate: float = option(1e-4, "of all parts that have no rate of their own", least=0, most=10)

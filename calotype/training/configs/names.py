@@ -75,4 +75,20 @@ BEYOND = frozenset(
     """)
 )
 
+# The form's own, and old names of sd-scripts', that say more than one option does (read._spread).
+SPREAD = ("use_8bit_adam", "use_lion_optimizer", "prodigy_d0", "prodigy_d_coef", "model_train_type")
+
+# Of all these, what stands in a command without a value.
+SWITCHES = frozenset(
+    _split("""
+    highvram no_half_vae skip_cache_check cache_info cache_text_encoder_outputs cache_text_encoder_outputs_to_disk
+    torch_compile disable_mmap_load_safetensors ddp_gradient_as_bucket_view ddp_static_graph deepspeed fp8_base
+    fp8_base_unet cpu_offload_checkpointing fused_backward_pass use_safetensors output_config console_log_simple
+    save_state_on_train_end log_config enable_block_weights enable_base_weight enable_preview
+    save_state_to_huggingface resume_from_huggingface async_upload multi_gpu debug_dataset masked_loss alpha_mask
+    weighted_captions optimizer_schedulefree_wrapper perlin_noise train_norm skip_until_initial_step use_8bit_adam
+    use_lion_optimizer debiased_estimation
+    """)
+)
+
 KINDS = ("sd-lora", "sdxl-lora")  # model_train_type of lora-scripts' form
