@@ -207,6 +207,7 @@ def _task(values: Mapping[str, Any], show: Quiet) -> TrainLora:
 
     kohyas = {name: values[name] for name in ("train_data_dir", *KOHYAS) if values[name] is not None}
     told, notes = translated(kohyas | given(TrainLora, values), "the command line")
+    told = _as_file(told)
     if values["config"] is not None:
         config = read_config(values["config"])
         notes = [*config.notes, *notes]
@@ -216,6 +217,19 @@ def _task(values: Mapping[str, Any], show: Quiet) -> TrainLora:
     if "photos" not in told:
         raise CalotypeError("give the folder with your photos: calotype train lora PHOTOS")
     return read_task("train_lora", told)
+
+
+def _as_file(told: dict[str, Any]) -> dict[str, Any]:
+    """`-o folder/my.safetensors` tells folder, name and kind."""
+    path = Path(str(told.get("output_dir", "")))
+    kinds = next(about(spec).choices for spec in visible(TrainLora) if spec.name == "save_model_as")
+    if path.suffix.lower()[1:] not in kinds or path.is_dir():
+        return told
+    for name, value in (("output_name", path.stem), ("save_model_as", path.suffix.lower()[1:])):
+        if told.get(name, value) != value:
+            raise CalotypeError(f"-o {path} and --{name.replace('_', '-')} {told[name]} do not agree; give one of them")
+        told = {**told, name: value}
+    return {**told, "output_dir": path.parent}
 
 
 def _kohyas() -> list[str]:

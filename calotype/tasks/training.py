@@ -140,7 +140,9 @@ class Schedule:
 class Saved:
     """What is written, and when."""
 
-    output_dir: Path = option(Path("out"), "folder for the LoRA, its states and logs", is_path=True)
+    output_dir: Path = option(
+        Path("out"), "folder for the LoRA, its states and logs; or its file, such as my.safetensors", is_path=True
+    )
     output_name: str = option("lora", "name of the LoRA")
     save_every_n_epochs: int = option(0, "keep a file every so many epochs; 0: the last alone", least=0, most=100_000)
     save_last_n_epochs: int = option(0, "of these keep the last so many; 0: all", least=0, most=100_000)

@@ -291,3 +291,21 @@ def test_epochs_win_over_steps_in_flags_too(asked):
     assert (task.max_train_epochs, task.max_train_steps) == (1, 0)
     assert "max_train_epochs counts and max_train_steps does not" in said
     assert asked("--max_train_steps", "1600")[0].max_train_steps == 1600
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("my.v2.safetensors", "safetensors"), ("my.v2.PT", "pt"), ("my.v2.ckpt", "ckpt")]
+)
+def test_an_output_that_is_a_file_is_that_file(asked, tmp_path, name, kind):
+    task, _ = asked("-o", str(tmp_path / "new" / name))
+    assert (task.output_dir, task.output_name, task.save_model_as) == (tmp_path / "new", "my.v2", kind)
+    assert asked("-o", name)[0].output_dir == Path()
+
+
+def test_an_output_that_is_a_file_agrees_with_its_name_and_is_no_folder(asked, tmp_path):
+    task, said = asked("-o", "my.safetensors", "--output_name", "yours")
+    assert task is None and "-o my.safetensors and --output-name yours do not agree" in said
+    assert asked("-o", "my.safetensors", "--save_model_as", "pt")[0] is None
+    assert asked("-o", "my.safetensors", "--output_name", "my")[0].output_name == "my"
+    (tmp_path / "old.ckpt").mkdir()
+    assert asked("-o", str(tmp_path / "old.ckpt"))[0].output_dir == tmp_path / "old.ckpt"
