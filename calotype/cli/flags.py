@@ -113,7 +113,7 @@ def given(cls: type, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def argument(name: str, kind: Any, help: str, metavar: str, default: Any = NEEDED) -> inspect.Parameter:
-    return _keyword(name, Annotated[kind, typer.Argument(help=_plain(help), metavar=metavar)], default)
+    return _keyword(name, Annotated[kind, typer.Argument(help=help, metavar=metavar)], default)
 
 
 def flag(
@@ -121,7 +121,7 @@ def flag(
 ) -> inspect.Parameter:
     """An option that belongs to a door alone."""
     names = names or ("--" + name.replace("_", "-"),)
-    info = typer.Option(*names, help=_plain(help), rich_help_panel=panel, show_default=False, **more)
+    info = typer.Option(*names, help=help, rich_help_panel=panel, show_default=False, **more)
     return _keyword(name, Annotated[kind, info], False if kind is bool else None)
 
 
@@ -149,7 +149,7 @@ def _parameter(cls: type, spec: dataclasses.Field) -> inspect.Parameter:
         *([SHORT[spec.name]] if spec.name in SHORT else []),
         long,
         *(f"--{other}" for other in rules.also),
-        help=_plain(rules.help + _facts(rules, spec.default)),
+        help=rules.help + _facts(rules, spec.default),
         metavar=None if is_switch else _metavar(spec),
         show_default=False,
         rich_help_panel=PANELS[_owner(cls, spec.name)],
@@ -180,11 +180,6 @@ def _facts(rules: About, default: Any) -> str:
 
 def _number(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _plain(text: str) -> str:
-    """Help is no markup."""
-    return text.replace("[", r"\[")
 
 
 TELL = (
