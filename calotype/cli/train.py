@@ -143,7 +143,8 @@ def caption(**values: Any) -> int:
     """Write captions for photos to learn from, or crop them around the face (--face).
 
     A caption is made of the trigger word, what the folder is called (10_anna person: "anna person") and, with
-    --tagger, tags. It is a text file beside the photo; one that is there stays. Photos are only read.
+    --tagger, tags. It is a text file beside the photo; one that is there stays, or gets the trigger word with --prefix.
+    Photos are only read.
     """
     settings = Settings.gather(given(Settings, values))
     task = read_task("caption", {**given(Caption, values), "photos": values["photos"]})
@@ -168,8 +169,7 @@ def caption(**values: Any) -> int:
                     show.tell("done", source=str(step.source), target=str(step.target), text=step.text)
                 elif isinstance(step, Kept):
                     counts["skipped"] += 1
-                    why = "is there already; --overwrite replaces it"
-                    show.tell("skipped", source=str(step.source), target=str(step.target), why=why)
+                    show.tell("skipped", source=str(step.source), target=str(step.target), why=step.why)
                 elif isinstance(step, Failed):
                     failures.append({"source": str(step.source), "cause": step.cause})
                     show.tell("failed", **failures[-1])
