@@ -12,6 +12,7 @@ from calotype.errors import CalotypeError
 from calotype.picture.saving import Arriving
 
 RATE = 24  # frames a second of an MP4
+WIDE = 640  # pixels of a GIF
 MISSING = "PyAV is not installed, so there is no MP4; run pip install 'calotype[film]'"
 
 
@@ -20,11 +21,19 @@ def can_mp4() -> bool:
 
 
 def gif(path: Path, frames: Sequence[np.ndarray], seconds: Sequence[float]) -> None:
-    """(H, W, 3) uint8 frames, each shown for so many seconds; begins again at its end. Whole or not at all."""
-    images = [Image.fromarray(frame).quantize(128, dither=Image.Dither.NONE) for frame in frames]
+    """(H, W, 3) uint8 frames, each shown for so many seconds; begins again at its end. Whole or not at all.
+
+    Frames wider than WIDE are shrunk, since GIF packs badly and is for pages and chats.
+    """
+    images = [_small(Image.fromarray(frame)).quantize(128, dither=Image.Dither.NONE) for frame in frames]
     times = [max(20, round(100 * s) * 10) for s in seconds]  # GIF counts hundredths
     with Arriving(path) as file:
         images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=times, loop=0, optimize=False)
+
+
+def _small(image: Image.Image) -> Image.Image:
+    share = min(1, WIDE / image.width)
+    return image.resize((round(image.width * share), round(image.height * share)), Image.Resampling.LANCZOS)
 
 
 def mp4(path: Path, frames: Sequence[np.ndarray], seconds: Sequence[float], fade: float = 0.15) -> None:

@@ -175,5 +175,5 @@ class Seen:
     def _frame(self, step: int, distance: float) -> np.ndarray:
         total = self.task.steps
         seen = step * self.task.train_batch_size
-        caption = f"step {step:,} of {total:,}  ·  {seen:,} pictures seen  ·  Fréchet distance {distance:.3g}"
+        caption = f"step {step:,} of {total:,}  ·  {seen:,} pictures seen  ·  Frechet distance {distance:.3g}"  # the font has no é
         return contact.captioned(Picture.open(self._folder / f"{step:08d}.png").pixels, caption, step / total)

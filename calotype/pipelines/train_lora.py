@@ -3,6 +3,7 @@
 With several processes, the command line's options go to each: `accelerate launch -m calotype.pipelines.train_lora ...`.
 """
 
+import contextlib
 import hashlib
 import importlib
 import json
@@ -10,6 +11,7 @@ import math
 import os
 import random
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import cached_property
@@ -29,7 +31,7 @@ from calotype.tasks.training import Accepted, Saved, TrainLora, Watched, step_ru
 from calotype.training import kohya, plan
 from calotype.training.captions import changed
 from calotype.training.expected import expected
-from calotype.training.files import files_due
+from calotype.training.files import alone, files_due
 from calotype.training.glance import looked_at
 from calotype.training.learned import Learned
 from calotype.training.lessons import Lesson, crop_of, shown
@@ -44,7 +46,10 @@ from calotype.training.state import State, dtype_named, load, save, state_in
 from calotype.training.validation import validation_loss
 from calotype.training.watch import Watch, logs_of, options_told
 
-FAILED = 3  # steps with a loss that is no number before the run is stopped
+FAILED = 3  # steps with a loss or gradients that are no numbers before the run is stopped
+SAVED_AFTER = 120.0  # seconds between two states, where no number of steps is told
+FREE = {"learning_rate", "unet_lr", "text_encoder_lr", "max_train_steps", "max_train_epochs", "lr_decay_steps"}
+FREE |= {"lr_warmup_steps", "lr_scheduler"}  # and what begins with it: how a run goes on may differ in these
 
 
 def train_lora(task: TrainLora, models: Models) -> Iterator[Progress | Said | Learned]:
@@ -70,57 +75,77 @@ def train_lora(task: TrainLora, models: Models) -> Iterator[Progress | Said | Le
     run.told = [said.text for said in run.plan_told()] + planned(task, prompts)
     yield from map(Said, run.told)
     yield from map(Said, expected(run.trial(), models.free_memory(models.device), task.dry_run))
+    yield from map(Said, run.begun())
     if task.dry_run:
         return
-    yield from run.lessons_made()
-    yield from run.trained()
+    with alone(task.output_dir, task.output_name) if run.processes.is_first else contextlib.nullcontext():
+        yield from run.lessons_made()
+        yield from run.trained()
 
 
 class _Run(Planned):
     """A run, stepped through."""
 
+    def begun(self) -> list[str]:
+        """Makes the optimizer and reads the state that there may be; what to say of it."""
+        self.optimizer = optimizer_named(self.optimizer_type, self._groups(), self.task.optimizer_args)
+        self.done, self.losses, self.is_whole = 0, [], True  # steps, their losses, and whether all is written of them
+        self.failed, self.is_changing, self.saved_at = 0, False, time.monotonic()
+        return self._resumed()
+
     def trained(self) -> Iterator[Progress | Said | Learned]:
-        task = self.task
-        optimizer = optimizer_named(self.optimizer_type, self._groups(), task.optimizer_args)
-        begin, losses, note = self._resumed(optimizer)
-        if note:
-            yield Said(note)
-        watch, failed = self._watch(begin), 0
-        seen = self._seen(watch, optimizer)
+        task, begin = self.task, self.done
+        watch = self._watch(begin)
+        seen = self._seen(watch)
         try:
             if begin == 0:
                 yield from seen.before()
+            elif not self.is_whole:  # it was stopped before its last step was written
+                yield from self._followed(seen)
             for step in range(begin, self.total):
-                loss = self._step(step, optimizer)
-                failed = failed + 1 if not math.isfinite(loss) else 0
-                if failed == FAILED:
-                    raise CalotypeError(
-                        f"the loss is no number since step {step - FAILED + 2}: the rate {task.learning_rate:g} is "
-                        "too high, or fp16 too coarse; give a lower --learning-rate or --mixed-precision bf16. The "
-                        "last state is kept"
-                    )
-                losses.append(loss)
-                done = step + 1
-                yield watch.stepped(done, loss, self._rates(optimizer))
-                yield from self._kept(done, optimizer)
-                yield from seen.after(done)
-                if done % task.save_state_every == 0 and done < self.total and not failed:
-                    self._save_state(done, optimizer, losses)  # last: what the step left behind is whole by now
+                loss = self._step(step)
+                if self.failed == FAILED:
+                    raise self._spoilt()
+                yield watch.stepped(self.done, loss, self._rates())
+                yield from self._followed(seen)
+                if self._is_state_due():
+                    self._save_state()
             if task.save_state:
-                self._save_state(self.total, optimizer, losses)
-            path = self._written(task.output_name, self.total, optimizer)
+                self._save_state()
+            path = self._written(task.output_name, self.total)
             watch.finished()
+        except (GeneratorExit, KeyboardInterrupt):
+            if self.done > begin and not self.is_changing:
+                self._save_state()
+            raise
         finally:
             watch.close()
         self.processes.wait()
         if self.processes.is_first and not task.save_state:
             self._state_path.unlink(missing_ok=True)
         yield Said(f"report: {watch.path}")
-        yield Learned(path, tuple(losses), len(self.photos), watch.path)
+        yield Learned(path, tuple(self.losses), len(self.photos), watch.path)
 
-    def _step(self, step: int, optimizer: torch.optim.Optimizer) -> float:
-        """One change of the weights. All chance in it comes from the seed and the step's number."""
-        task, total = self.task, 0.0
+    def _followed(self, seen: Seen) -> Iterator[Progress | Said]:
+        """What comes after a step: files and samples that are due."""
+        yield from self._kept()
+        yield from seen.after(self.done)
+        self.is_whole = True
+
+    def _spoilt(self) -> CalotypeError:
+        task = self.task
+        return CalotypeError(
+            f"the loss or its gradients are no numbers since step {self.done - FAILED + 1}: the rate "
+            f"{task.learning_rate:g} is too high, or the number format too coarse. The last good state is kept; the "
+            "same command with a lower --learning-rate goes on from it"
+        )
+
+    def _step(self, step: int) -> float:
+        """One change of the weights, unless the loss or its gradients are no numbers.
+
+        All chance in it comes from the seed and the step's number.
+        """
+        task, total, optimizer = self.task, 0.0, self.optimizer
         rate = self._rate(step)
         is_text_on = self._is_text_on(step)
         if is_text_on != self.is_text_on:
@@ -136,23 +161,30 @@ class _Run(Planned):
             if loss.requires_grad:
                 (loss * self.scale.factor).backward()
             total += float(loss.detach())
-        total = self._added_up(total, optimizer)
+        total = self._added_up(total)
         learning_now = [p for group in optimizer.param_groups for p in group["params"]]
-        if math.isfinite(total) and self.scale.unscaled(learning_now):
+        self.is_changing = True  # a state of now would be half of one step and half of the next
+        is_fine = math.isfinite(total) and self.scale.unscaled(learning_now)
+        if is_fine:
             if task.max_grad_norm:
                 nn.utils.clip_grad_norm_(learning_now, task.max_grad_norm)
             optimizer.step()
             if task.scale_weight_norms:
                 self.adapters.shorten(task.scale_weight_norms)
+            self.failed = 0
+        elif not (math.isfinite(total) and self.scale.is_searching):
+            self.failed += 1
+        self.losses.append(total)
+        self.done, self.is_whole, self.is_changing = step + 1, False, False
         optimizer.zero_grad(set_to_none=True)
         return total
 
-    def _added_up(self, loss: float, optimizer: torch.optim.Optimizer) -> float:
+    def _added_up(self, loss: float) -> float:
         """The loss of all processes, with their gradients added up in each."""
         if self.processes.count == 1:
             return loss
         whole = torch.tensor([loss], device=self.model.device)
-        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
         for parameter in parameters:
             parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         self.processes.add_up([whole, *(p.grad for p in parameters)])
@@ -251,14 +283,14 @@ class _Run(Planned):
 
     # ------------------------------------------------------------------ what is seen
 
-    def _seen(self, watch: Watch, optimizer: torch.optim.Optimizer) -> Seen:
+    def _seen(self, watch: Watch) -> Seen:
         return Seen(
-            *(self.task, watch, self.model, self.models, self.adapters, optimizer),
+            *(self.task, watch, self.model, self.models, self.adapters, self.optimizer),
             size=self.size,
             steps=(self.per_epoch, self.total),
             prompts=self.prompts if self.processes.is_first else (),  # the others go on, and wait at the next step
             measure=self._measured if self.tests and self.processes.is_first else None,
-            keep=lambda name, done: self._written(name, done, optimizer),
+            keep=self._written,
         )
 
     def _watch(self, begin: int) -> Watch:
@@ -273,10 +305,11 @@ class _Run(Planned):
         is_first = self.processes.is_first
         return Watch(task.output_dir, task.output_name, steps, model.device, facts, self.logs, is_first)
 
-    def _rates(self, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    def _rates(self) -> dict[str, float]:
         """By sd-scripts' names of the parts; of optimizers that find their own rate, that."""
         names = [name for name, rate in zip(("unet", "textencoder"), self.task.rates, strict=True) if rate]
-        return {name: g["lr"] * g.get("d", 1.0) for name, g in zip(names, optimizer.param_groups, strict=False)}
+        groups = self.optimizer.param_groups
+        return {name: float(g["lr"] * g.get("d", 1.0)) for name, g in zip(names, groups, strict=False)}
 
     @torch.no_grad()
     def _measured(self) -> float:
@@ -302,8 +335,8 @@ class _Run(Planned):
         return self.task.output_dir / f"{self.task.output_name}.state.safetensors"
 
     @cached_property
-    def _fingerprint(self) -> str:
-        """Of everything that decides about the numbers."""
+    def _fingerprints(self) -> tuple[str, str]:
+        """Of everything that decides about the numbers, and of that without rates and length."""
         idle = {spec.name for cls in (Accepted, Watched, Saved) for spec in fields(cls)}
         idle |= {"dry_run", "photos", "regular", "network_weights", "network_args", "model", "v2"}
         idle |= {"cache_latents_to_disk"}
@@ -312,65 +345,91 @@ class _Run(Planned):
             (sha256, p.caption, p.repeats, p.is_regular) for p, sha256 in zip(self.photos, self.sha256s, strict=True)
         ]
         weights = digest(self.task.network_weights) if self.task.network_weights else ""
-        model = [self.model.sha256, str(self.model.dtype), self.processes.count]
-        told = json.dumps([options, photos, weights, *model], sort_keys=True)
-        return hashlib.sha256(told.encode()).hexdigest()
+        more = [photos, weights, self.model.sha256, str(self.model.dtype), self.processes.count]
+        core = {name: v for name, v in options.items() if name not in FREE and not name.startswith("lr_scheduler")}
+        whole, kin = (json.dumps([told, *more], sort_keys=True) for told in (options, core))
+        return hashlib.sha256(whole.encode()).hexdigest(), hashlib.sha256(kin.encode()).hexdigest()
 
-    def _resumed(self, optimizer: torch.optim.Optimizer) -> tuple[int, list[float], str]:
-        """Steps done, their losses, and a sentence about it. A state that was pointed at may be of another run."""
+    def _resumed(self) -> list[str]:
+        """Takes over the state of an earlier run; what to say of it. One that was pointed at may be of another run.
+
+        A run that differs in rates or length alone goes on at the state's step.
+        """
         path = self._state_path
         if not path.is_file():
             if self.task.resume is None:
-                return 0, [], ""
+                return []
             path = state_in(self.task.resume)
         state = load(path)
-        is_own = state.fingerprint == self._fingerprint
-        if not is_own and path == self._state_path:
+        (whole, kin), (before, kin_before) = self._fingerprints, (*state.fingerprint.split(), "", "")[:2]
+        is_kin = kin == kin_before
+        if not is_kin and path == self._state_path:
             raise CalotypeError(
                 f"{path} is the state of a run with other photos or settings; delete it to begin anew, or give another "
                 "--output-name"
             )
+        if is_kin and state.step > self.total:
+            raise CalotypeError(f"{path} has {state.step} steps behind it, and {self.total} are asked for; give more")
         self.adapters.load(state.weights, str(path))
-        mine, theirs = (groups["param_groups"] for groups in (optimizer.state_dict(), state.optimizer))
+        mine, theirs = (groups["param_groups"] for groups in (self.optimizer.state_dict(), state.optimizer))
         if len(mine) != len(theirs) or not all(a.keys() <= b.keys() for a, b in zip(mine, theirs, strict=True)):
             raise CalotypeError(
                 f"{path} is of another optimizer than {self.optimizer_type}; give that, or --network-weights"
             )
-        optimizer.load_state_dict(state.optimizer)
-        if is_own:
-            self.scale = LossScale(*state.scale)
-            return state.step, list(state.losses), f"going on after step {state.step} of {self.total}"
-        for group, mine in zip(optimizer.param_groups, self._groups(), strict=True):
-            group["initial_lr"] = mine["initial_lr"]
-        return 0, [], f"what {path} learnt in {state.step} steps goes on with other photos or settings, from step 0"
+        self.optimizer.load_state_dict(state.optimizer)
+        if whole != before:
+            for group, mine in zip(self.optimizer.param_groups, self._groups(), strict=True):
+                group["initial_lr"] = mine["initial_lr"]
+        if not is_kin:
+            return [f"what {path} learnt in {state.step} steps goes on with other photos or settings, from step 0"]
+        self.done, self.losses, self.is_whole = state.step, list(state.losses), state.is_whole
+        self.scale = LossScale(*state.scale)
+        other = "" if whole == before else ", with another rate or length than before"
+        return [f"going on after step {state.step} of {self.total}{other}"]
 
-    def _save_state(self, step: int, optimizer: torch.optim.Optimizer, losses: list[float]) -> None:
-        if not self.processes.is_first:
+    def _is_state_due(self) -> bool:
+        if self.done == self.total or self.failed:
+            return False
+        every = self.task.save_state_every
+        return self.done % every == 0 if every else time.monotonic() - self.saved_at > SAVED_AFTER
+
+    def _save_state(self) -> None:
+        """Where the weights are numbers; otherwise the state from before stays."""
+        if not self.processes.is_first or not self._is_sound():
             return
         self.task.output_dir.mkdir(parents=True, exist_ok=True)
-        scale = (self.scale.factor, self.scale.good)
-        state = State(step, self.adapters.state(), optimizer.state_dict(), tuple(losses), self._fingerprint, scale)
-        save(self._state_path, state)
+        scale, fingerprint = (self.scale.factor, self.scale.good), " ".join(self._fingerprints)
+        kept = (self.adapters.state(), self.optimizer.state_dict(), tuple(self.losses), fingerprint, scale)
+        save(self._state_path, State(self.done, *kept, self.is_whole))
+        self.saved_at = time.monotonic()
 
-    def _kept(self, done: int, optimizer: torch.optim.Optimizer) -> Iterator[Said]:
+    def _is_sound(self) -> bool:
+        weights = [p.detach() for layer in self.adapters.layers.values() for p in layer.parameters()]
+        return bool(torch.isfinite(torch.stack(torch._foreach_norm(weights, math.inf))).all())
+
+    def _kept(self) -> Iterator[Said]:
         """Files of the way there, as often as told; of these the last few."""
-        for due in files_due(self.task, done, self.total, self.per_epoch):
-            yield Said(f"{due.when}: {self._written(due.name, done, optimizer)}")
+        for due in files_due(self.task, self.done, self.total, self.per_epoch):
+            yield Said(f"{due.when}: {self._written(due.name, self.done)}")
             if due.outlived and self.processes.is_first:
                 self._file(due.outlived).unlink(missing_ok=True)
 
     def _file(self, name: str) -> Path:
         return self.task.output_dir / f"{name}.{self.task.save_model_as}"
 
-    def _written(self, name: str, steps: int, optimizer: torch.optim.Optimizer) -> Path:
-        learning(optimizer, False)  # in every process: it may change the last bits
+    def _written(self, name: str, steps: int) -> Path:
+        if not self._is_sound():
+            raise self._spoilt()
+        self.is_changing = True  # schedule-free optimizers show other weights meanwhile
+        learning(self.optimizer, False)  # in every process: it may change the last bits
         if self.processes.is_first:
             self.task.output_dir.mkdir(parents=True, exist_ok=True)
             told = metadata(self.task, self.model, self.photos, self.size, self._count(steps))
             if not self.task.no_metadata:
                 told["ss_num_validation_images"] = len(self.held)
             kohya.write(self._file(name), self.adapters.state(dtype_named(self.task.save_precision)), told)
-        learning(optimizer, True)
+        learning(self.optimizer, True)
+        self.is_changing = False
         return self._file(name)
 
     def _count(self, steps: int) -> Count:

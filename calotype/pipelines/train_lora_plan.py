@@ -37,6 +37,8 @@ from calotype.training.scale import LossScale
 from calotype.training.state import dtype_named
 from calotype.training.texts import encoded
 
+TEXTS = 2**29  # bytes of captions' states that are kept
+
 
 def photos_of(task: TrainLora) -> tuple[tuple[Photo, ...], tuple[Photo, ...], list[str]]:
     """To learn from, to measure with, and what to say."""
@@ -122,7 +124,7 @@ class Planned:
         self.prompts: list[Prompt] = []  # of sample pictures
         self.logs: Path | None = None  # TensorBoard's folder
         self.adapters = self._adapters()
-        self.texts: dict[str, Tensor] = {}
+        self.texts: dict[str, tuple[Tensor, Tensor | None]] = {}  # the one that was wanted last comes last
         self.is_text_on = self._is_text_on(0)
         self.scale = LossScale.of(model.dtype)
 
@@ -270,12 +272,20 @@ class Planned:
         """(N, L, D) for the U-Net; kept where the text encoders are frozen."""
         if self.is_text_on:
             return encoded(self.model, captions, self.task.max_token_length, self.task.clip_skip)
-        for caption in set(captions) - self.texts.keys():
-            with torch.no_grad():
-                self.texts[caption] = encoded(self.model, [caption], self.task.max_token_length, self.task.clip_skip)
-        found = [self.texts[caption] for caption in captions]
+        found = [self._state_of(caption) for caption in captions]
         pooled = torch.cat([one[1] for one in found]) if found[0][1] is not None else None
         return torch.cat([one[0] for one in found]), pooled
+
+    @torch.no_grad()
+    def _state_of(self, caption: str) -> tuple[Tensor, Tensor | None]:
+        """Of one caption; where they change from step to step, those that were wanted last are kept."""
+        found = self.texts.pop(caption, None)
+        if found is None:
+            found = encoded(self.model, [caption], self.task.max_token_length, self.task.clip_skip)
+            while self.texts and (len(self.texts) + 1) * found[0].nbytes > TEXTS:
+                self.texts.pop(next(iter(self.texts)))
+        self.texts[caption] = found
+        return found
 
     def _own_states(self, captions: list[str]) -> tuple[Tensor, Tensor | None]:
         """As `_states`, of the model as it was before it learnt."""

@@ -151,7 +151,9 @@ class Saved:
     save_n_epoch_ratio: int = option(0, "keep so many files, by epochs; 0: as the others say", least=0, most=100_000)
     save_model_as: str = option("safetensors", "kind of file", choices=("safetensors", "pt", "ckpt"))
     save_precision: str = option("fp16", "number format of the file", choices=("float", "fp16", "bf16"))
-    save_state_every: int = option(50, "steps after which all that is needed to go on is saved", least=1, most=10**6)
+    save_state_every: int = option(
+        0, "steps after which all that is needed to go on is saved; 0: every two minutes", least=0, most=10**6
+    )
     resume: Path | None = option(None, "state to go on from, or the folder it lies in", is_path=True)
     no_metadata: bool = option(False, "write no settings and captions into the file")
     training_comment: str = option("", "a sentence for the file's metadata")

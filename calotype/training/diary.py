@@ -94,11 +94,15 @@ class Diary:
         if "fact" in told:
             self.facts[told["fact"]] = told["value"]
         elif "picture" in told:
-            self.pictures.append(Shown(**told))
+            before = [shown for shown in self.pictures if shown.picture != told["picture"]]
+            self.pictures = [*before, Shown(**told)]
         else:
             for name, value in told.items():
                 if name != "step":
-                    self.numbers.setdefault(name, []).append((told["step"], math.nan if value is None else value))
+                    values = self.numbers.setdefault(name, [])
+                    if values and values[-1][0] == told["step"]:  # a run that goes on may tell of a step again
+                        values.pop()
+                    values.append((told["step"], math.nan if value is None else value))
 
     def _all(self) -> Iterator[dict[str, Any]]:
         """Everything, as it would be told in one go."""

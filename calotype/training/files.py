@@ -1,9 +1,14 @@
-"""Which files a run leaves on its way, by sd-scripts' options."""
+"""Which files a run leaves on its way, by sd-scripts' options; and that no two runs write the same ones."""
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+import psutil
+
+from calotype.errors import CalotypeError
 from calotype.tasks.training import TrainLora
 
 
@@ -30,6 +35,41 @@ def files_due(task: TrainLora, done: int, total: int, per_epoch: int) -> Iterato
         old = done - task.save_last_n_steps - 1
         old -= old % every
         yield Due(f"{name}-step{done:08d}", f"step {done}", f"{name}-step{old:08d}" if task.save_last_n_steps else "")
+
+
+@contextmanager
+def alone(folder: Path, name: str) -> Iterator[None]:
+    """Within, no other run of this program takes the same names in this folder.
+
+    Raises:
+        CalotypeError: one is at work there.
+    """
+    path, process = folder / f"{name}.running", psutil.Process()
+    folder.mkdir(parents=True, exist_ok=True)
+    told = f"{process.pid} {process.create_time()}"
+    while True:
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(told)
+            break
+        except FileExistsError:
+            if _is_at_work(path):
+                raise CalotypeError(
+                    f"another run is at work on {folder / name}; wait for it, or give another --output-name"
+                ) from None
+            path.unlink(missing_ok=True)  # its run was ended without a chance to clear up
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _is_at_work(path: Path) -> bool:
+    try:
+        pid, begun = path.read_text("utf-8").split()
+        return abs(psutil.Process(int(pid)).create_time() - float(begun)) < 1
+    except (OSError, ValueError, psutil.Error):
+        return False
 
 
 def _every_epochs(task: TrainLora, epochs: int) -> int:

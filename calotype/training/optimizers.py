@@ -1,8 +1,10 @@
 """Optimizers by the names that sd-scripts' users know."""
 
 import ast
+import contextlib
 import importlib
 import importlib.util
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,7 +103,8 @@ def optimizer_named(name: str, groups: list[dict[str, Any]], args: str = "") -> 
         if settings.get("warmup_init"):
             settings["relative_step"] = True
     try:
-        optimizer = made(groups, **settings)
+        with contextlib.redirect_stdout(sys.stderr):  # some say there what they do
+            optimizer = made(groups, **settings)
     except (TypeError, ValueError) as fault:
         raise CalotypeError(f"the optimizer {name} does not take {args!r}: {fault}") from None
     learning(optimizer, True)

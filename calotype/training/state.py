@@ -25,6 +25,7 @@ class State:
     losses: tuple[float, ...]
     fingerprint: str  # of everything that decides about the result
     scale: tuple[float, int] = (1.0, 0)  # of the loss, and steps since it was changed
+    is_whole: bool = True  # nothing of its last step is left to do: files, samples
 
 
 def save(path: Path, state: State) -> None:
@@ -37,6 +38,7 @@ def save(path: Path, state: State) -> None:
         "losses": json.dumps(state.losses),
         "fingerprint": state.fingerprint,
         "scale": json.dumps(state.scale),
+        "is whole": json.dumps(state.is_whole),
     }
     data = packed(tensors, told)
     with Arriving(path) as file:
@@ -60,6 +62,7 @@ def load(path: Path) -> State:
             tuple(json.loads(told["losses"])),
             told["fingerprint"],
             tuple(json.loads(told["scale"])),
+            json.loads(told.get("is whole", "true")) is True,
         )
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as fault:
         raise CalotypeError(

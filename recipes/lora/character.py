@@ -28,6 +28,7 @@ REPEATS = 50  # of each view in an epoch; as many regularisation pictures come t
 TRAINING = (
     *("--resolution", 256, "--network-train-unet-only", "--network-dim", 16, "--conv-dim", 16),
     *("--learning-rate", 1e-3, "--lr-scheduler", "linear", "--train-batch-size", 8, "--max-train-steps", 500),
+    *("--prior-target", "model"),
     *("--max-token-length", 75),  # one chunk of words, as these prompts are drawn with
 )
 DESCRIBED = "teal robot with a red scarf"

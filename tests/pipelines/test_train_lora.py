@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +18,12 @@ from safetensors.torch import load_file
 from calotype.checkpoints.lora import read_adapter
 from calotype.engine import Engine
 from calotype.errors import CalotypeError
+from calotype.pipelines import train_lora, train_lora_plan
 from calotype.pipelines.train_lora import Learned
 from calotype.record import Result
 from calotype.tasks import Imagine, Progress, Said, TrainLora
+from calotype.training import optimizers
+from calotype.training.files import alone
 from calotype.training.texts import encoded
 
 
@@ -43,7 +47,8 @@ def photos(tmp_path_factory):
     return folder
 
 
-def learn(engine, photos, out, stop=None, **options):
+def learn(engine, photos, out, stop=None, left=None, **options):
+    """All that is told; `left` gets a copy of the folder as it is before the run is closed at step `stop`."""
     options = {"resolution": "64", "mixed_precision": "no", "network_dim": 2, "learning_rate": 1e-3, **options}
     options = {
         "max_train_steps": 6,
@@ -57,9 +62,15 @@ def learn(engine, photos, out, stop=None, **options):
     for step in run:
         told.append(step)
         if stop and isinstance(step, Progress) and step.what.startswith("steps") and step.done == stop:
+            if left:
+                shutil.copytree(out, left)
             run.close()
             break
     return told
+
+
+def said(told):
+    return "\n".join(step.text for step in told if isinstance(step, Said))
 
 
 def weights(out):
@@ -104,14 +115,154 @@ def test_a_run_that_is_stopped_twice_ends_as_one_that_is_not(engine, photos, tmp
     learn(engine, photos, tmp_path / "whole", **options)
     for stop in (2, 5, None):
         told = learn(engine, photos, tmp_path / "parts", stop, save_state_every=2, **options)
-    assert any(isinstance(step, Said) and "going on after step 4" in step.text for step in told)
+    assert "going on after step 5" in said(told)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_a_run_that_is_killed_twice_ends_as_one_that_is_not(engine, photos, tmp_path):
+    """Its folder as it is at that moment is all that such a run leaves."""
+    learn(engine, photos, tmp_path / "whole")
+    for stop, left in ((3, "once"), (5, "twice")):
+        learn(engine, photos, tmp_path / "parts", stop, left=tmp_path / left, save_state_every=2)
+        shutil.rmtree(tmp_path / "parts")
+        (tmp_path / left).rename(tmp_path / "parts")
+        (tmp_path / "parts/mine.running").write_text("999999999 1.0", "utf-8")
+    assert "going on after step 4 of 6" in said(learn(engine, photos, tmp_path / "parts", save_state_every=2))
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
 def test_a_state_of_other_settings_is_not_gone_on_with(engine, photos, tmp_path):
     learn(engine, photos, tmp_path, 2, save_state_every=1)
     with pytest.raises(CalotypeError, match="other photos or settings"):
-        learn(engine, photos, tmp_path, learning_rate=2e-3)
+        learn(engine, photos, tmp_path, network_alpha=2.0)
+
+
+def test_another_rate_or_length_goes_on_at_the_same_step(engine, photos, tmp_path):
+    learn(engine, photos, tmp_path, 2)
+    told = learn(engine, photos, tmp_path, learning_rate=2e-4, max_train_steps=4, lr_scheduler="constant")
+    assert "going on after step 2 of 4, with another rate or length than before" in said(told)
+    assert len(told[-1].losses) == 4 and told[-2].text.startswith("report")
+    diary = (tmp_path / "mine.log.jsonl").read_text("utf-8").splitlines()
+    assert [told["lr/unet"] for told in map(json.loads, diary) if "lr/unet" in told][-1] == 2e-4
+    learn(engine, photos, tmp_path / "b", 5)
+    with pytest.raises(CalotypeError, match="has 5 steps behind it, and 3 are asked for"):
+        learn(engine, photos, tmp_path / "b", max_train_steps=3)
+
+
+def test_stopped_anywhere_it_goes_on_from_there(engine, photos, tmp_path):
+    """What the last step had left to write is written then."""
+    learn(engine, photos, tmp_path / "whole", save_every_n_steps=1)
+    told = learn(engine, photos, tmp_path / "parts", 3, save_every_n_steps=1)
+    told += learn(engine, photos, tmp_path / "parts", save_every_n_steps=1)
+    assert "going on after step 3 of 6" in said(told)
+    whole, parts = (
+        sorted(path.name for path in (tmp_path / name).glob("*.safetensors")) for name in ("whole", "parts")
+    )
+    assert whole == parts and "mine-step00000003.safetensors" in parts
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_an_interrupt_in_the_middle_of_a_step_keeps_those_before(engine, photos, tmp_path, monkeypatch):
+    learn(engine, photos, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupted(patch, engine, photos, tmp_path / "parts", at=4)
+    assert "going on after step 3 of 6" in said(learn(engine, photos, tmp_path / "parts"))
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def interrupted(patch, engine, photos, out, at):
+    """Ctrl-C while gradients are computed."""
+    own = train_lora._Run._loss
+
+    def loss(self, *args):
+        if getattr(self, "done", 0) == at - 1:
+            raise KeyboardInterrupt
+        return own(self, *args)
+
+    patch.setattr(train_lora._Run, "_loss", loss)
+    with pytest.raises(KeyboardInterrupt):
+        learn(engine, photos, out)
+
+
+def spoilt(patch, since, until=10**9):
+    """Gradients that are no numbers while the loss is one."""
+    own = train_lora._Run._added_up
+
+    def added_up(self, loss):
+        for group in self.optimizer.param_groups:
+            if since <= self.done + 1 < until:
+                group["params"][0].grad[:] = float("nan")
+        return own(self, loss)
+
+    patch.setattr(train_lora._Run, "_added_up", added_up)
+
+
+def test_gradients_that_are_no_numbers_end_it_and_the_last_good_state_goes_on(engine, photos, tmp_path, monkeypatch):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(CalotypeError, match=r"no numbers since step 4.*goes on from it"),
+    ):
+        spoilt(patch, since=4)
+        learn(engine, photos, tmp_path, save_state_every=2, save_every_n_steps=1, max_train_steps=9)
+    for path in tmp_path.glob("*.safetensors"):
+        assert all(torch.isfinite(value).all() for value in load_file(path).values()), path
+    told = learn(engine, photos, tmp_path, save_state_every=2, save_every_n_steps=1, learning_rate=1e-4)
+    assert "going on after step 2 of 6" in said(told) and np.isfinite(told[-1].losses).all()
+
+
+def test_one_step_whose_gradients_are_no_numbers_is_left_out(engine, photos, tmp_path, monkeypatch):
+    spoilt(monkeypatch, since=6)
+    learn(engine, photos, tmp_path)
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path).values())
+
+
+def test_only_one_run_at_a_time_writes_a_name(engine, photos, tmp_path):
+    with alone(tmp_path, "mine"), pytest.raises(CalotypeError, match="another run is at work on"):
+        learn(engine, photos, tmp_path, max_train_steps=1)
+    (tmp_path / "mine.running").write_text("999999999 1.0", "utf-8")  # of a run that was killed
+    learn(engine, photos, tmp_path, max_train_steps=1)
+    assert weights(tmp_path) and not (tmp_path / "mine.running").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"optimizer_args": "nonsense=1"}, "does not take"),
+        ({"optimizer_type": "Adm"}, "no optimizer is named Adm"),
+        ({"resume": Path("nowhere")}, "there is no state at nowhere"),
+    ],
+)
+def test_a_dry_run_finds_what_a_run_would_fail_on(engine, photos, tmp_path, options, word):
+    with pytest.raises(CalotypeError, match=word):
+        learn(engine, photos, tmp_path, dry_run=True, **options)
+
+
+def test_what_an_optimizer_prints_is_not_among_the_lines(capsys, monkeypatch):
+    class Talking(torch.optim.SGD):
+        def __init__(self, *args, **settings):
+            print("at work")
+            super().__init__(*args, **settings)
+
+    monkeypatch.setattr(torch.optim, "Talking", Talking, raising=False)
+    optimizers.optimizer_named("Talking", [{"params": [torch.zeros(1, requires_grad=True)], "lr": 0.1}])
+    told = capsys.readouterr()
+    assert not told.out and "at work" in told.err
+
+
+def test_captions_that_change_fill_no_memory(engine, photos, tmp_path, monkeypatch):
+    seen = []
+    own = train_lora_plan.Planned._state_of
+
+    def state_of(self, caption):
+        found = own(self, caption)
+        seen.append(len(self.texts))
+        return found
+
+    monkeypatch.setattr(train_lora_plan, "TEXTS", 3 * 77 * 256 * 4)
+    monkeypatch.setattr(train_lora_plan.Planned, "_state_of", state_of)
+    options = {"shuffle_caption": True, "caption_tag_dropout_rate": 0.5, "caption_suffix": ", a, b, c, d"}
+    learn(engine, photos, tmp_path, network_train_unet_only=True, max_token_length=75, **options)
+    assert max(seen) == 3
 
 
 def test_names_and_metadata_are_kohyas(engine, photos, tmp_path):

@@ -1,5 +1,6 @@
 """Loss scaling follows what the numbers can hold, and is nothing where they hold enough."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -19,8 +20,15 @@ def test_gradients_come_back_to_their_size():
 
 
 def test_it_is_idle_for_other_formats():
-    found, one = LossScale.of(torch.bfloat16), with_grad(3.0, float("inf"))
-    assert found.unscaled([one]) and one.grad[0] == 3.0 and found == LossScale(1.0, 0)
+    found, one = LossScale.of(torch.bfloat16), with_grad(3.0, -5.0)
+    assert found.unscaled([one]) and one.grad.tolist() == [3.0, -5.0] and found == LossScale(1.0, 0)
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("nan")])
+def test_what_is_no_number_is_noticed_in_all_formats(bad):
+    found = LossScale.of(torch.bfloat16)
+    assert not found.unscaled([with_grad(1.0), with_grad(3.0, bad)]) and found == LossScale(1.0, 0)
+    assert not found.is_searching and LossScale.of(torch.float16).is_searching
 
 
 def test_it_halves_where_too_much_and_doubles_after_long():
