@@ -157,6 +157,13 @@ class Saved:
     resume: Path | None = option(None, "state to go on from, or the folder it lies in", is_path=True)
     no_metadata: bool = option(False, "write no settings and captions into the file")
     training_comment: str = option("", "a sentence for the file's metadata")
+    metadata_title: str = option("", "what the file calls itself; output_name where not given")
+    metadata_author: str = option("", "who made it")
+    metadata_description: str = option("", "what it is")
+    metadata_license: str = option("", "its licence")
+    metadata_tags: str = option("", "words to find it by, with commas between")
+    metadata_usage_hint: str = option("", "how to use it")
+    metadata_trigger_phrase: str = option("", "words that call what was learnt")
 
 
 @dataclass(frozen=True, kw_only=True)
