@@ -11,7 +11,6 @@ import math
 import os
 import random
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import cached_property
@@ -33,6 +32,7 @@ from calotype.training.captions import changed
 from calotype.training.expected import expected
 from calotype.training.files import alone, files_due
 from calotype.training.glance import looked_at
+from calotype.training.interrupts import Due
 from calotype.training.learned import Learned
 from calotype.training.lessons import Lesson, crop_of, shown
 from calotype.training.lint import findings
@@ -42,12 +42,11 @@ from calotype.training.optimizers import is_schedule_free, learning, optimizer_n
 from calotype.training.processes import Processes
 from calotype.training.rates import factor
 from calotype.training.scale import LossScale
-from calotype.training.state import State, dtype_named, load, save, state_in
+from calotype.training.state import State, dtype_named, load, remembered, save, state_in
 from calotype.training.validation import validation_loss
 from calotype.training.watch import Watch, logs_of, options_told
 
 FAILED = 3  # steps with a loss or gradients that are no numbers before the run is stopped
-SAVED_AFTER = 120.0  # seconds between two states, where no number of steps is told
 FREE = {"learning_rate", "unet_lr", "text_encoder_lr", "max_train_steps", "max_train_epochs", "lr_decay_steps"}
 FREE |= {"lr_warmup_steps", "lr_scheduler"}  # and what begins with it: how a run goes on may differ in these
 
@@ -90,7 +89,7 @@ class _Run(Planned):
         """Makes the optimizer and reads the state that there may be; what to say of it."""
         self.optimizer = optimizer_named(self.optimizer_type, self._groups(), self.task.optimizer_args)
         self.done, self.losses, self.is_whole = 0, [], True  # steps, their losses, and whether all is written of them
-        self.failed, self.is_changing, self.saved_at = 0, False, time.monotonic()
+        self.failed, self.is_changing, self.due = 0, False, Due(self.task.save_state_every)
         return self._resumed()
 
     def trained(self) -> Iterator[Progress | Said | Learned]:
@@ -382,7 +381,7 @@ class _Run(Planned):
             raise CalotypeError(
                 f"{path} is of another optimizer than {self.optimizer_type}; give that, or --network-weights"
             )
-        self.optimizer.load_state_dict(state.optimizer)
+        remembered(self.optimizer, state.optimizer)
         if whole != before:
             for group, mine in zip(self.optimizer.param_groups, self._groups(), strict=True):
                 group["initial_lr"] = mine["initial_lr"]
@@ -394,10 +393,7 @@ class _Run(Planned):
         return [f"going on after step {state.step} of {self.total}{other}"]
 
     def _is_state_due(self) -> bool:
-        if self.done == self.total or self.failed:
-            return False
-        every = self.task.save_state_every
-        return self.done % every == 0 if every else time.monotonic() - self.saved_at > SAVED_AFTER
+        return self.done < self.total and not self.failed and self.due(self.done)
 
     def _save_state(self) -> None:
         """Where the weights are numbers; otherwise the state from before stays."""
@@ -407,7 +403,7 @@ class _Run(Planned):
         scale, fingerprint = (self.scale.factor, self.scale.good), " ".join(self._fingerprints)
         kept = (self.adapters.state(), self.optimizer.state_dict(), tuple(self.losses), fingerprint, scale)
         save(self._state_path, State(self.done, *kept, self.is_whole))
-        self.saved_at = time.monotonic()
+        self.due.saved()
 
     def _is_sound(self) -> bool:
         weights = [p.detach() for layer in self.adapters.layers.values() for p in layer.parameters()]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from calotype.training.ema import kept, mean_moved
 from calotype.training.networks import Means, chance_at, is_finite, under
+from calotype.training.state import remembered
 
 DISCRIMINATOR_RATE = 2e-4
 DIVERGENCE = 1e-4  # weight of the Kullback-Leibler divergence
@@ -164,7 +165,7 @@ class Autoencoding:
         for name in ("vae", "mean", "expert", "before"):
             if (one := getattr(self, name)) is not None:
                 one.load_state_dict(under(weights, name))
-        self.optimizer.load_state_dict(dict(optimizer))
+        remembered(self.optimizer, optimizer)
 
 
 def reconstruction(made: Tensor, true: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from calotype.models.text_encoder import TextEncoder
 from calotype.training.ema import kept, mean_moved
 from calotype.training.losses import noised, snr_weight, target
 from calotype.training.networks import Means, chance_at, is_finite, under
+from calotype.training.state import remembered
 
 PREDICTION = "v_prediction"
 TRAINING: Mapping[str, Any] = {  # by the names of a diffusers scheduler's config
@@ -129,7 +130,7 @@ class Diffusing:
     def load(self, weights: Mapping[str, Tensor], optimizer: Mapping[str, Any]) -> None:
         for name in self.PARTS:
             getattr(self, name).load_state_dict(under(weights, name))
-        self.optimizer.load_state_dict(dict(optimizer))
+        remembered(self.optimizer, optimizer)
 
 
 def states(text: TextEncoder, tokens: Tensor) -> Tensor:

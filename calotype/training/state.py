@@ -86,6 +86,20 @@ def state_in(path: Path) -> Path:
     raise CalotypeError(f"there is no state at {path}; give a NAME.state.safetensors, or its folder")
 
 
+def remembered(optimizer: torch.optim.Optimizer, kept: Mapping[str, Any]) -> None:
+    """Gives an optimizer back what it remembered, each part laid out in memory as its weight is.
+
+    Fused optimizers go through both as they lie in memory, so another layout would mix the numbers up.
+    """
+    optimizer.load_state_dict(dict(kept))
+    for weight, parts in optimizer.state.items():
+        parts |= {
+            name: torch.empty_like(weight, dtype=part.dtype).copy_(part)
+            for name, part in parts.items()
+            if isinstance(part, Tensor) and part.shape == weight.shape
+        }
+
+
 def _apart(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """The same with a name where a tensor was; the tensors, however deep, lie by these names in `tensors`."""
     if isinstance(value, Tensor):
