@@ -11,6 +11,7 @@ import math
 import os
 import random
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import cached_property
