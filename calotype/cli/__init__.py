@@ -2,6 +2,7 @@
 before it has something to compute."""
 
 import contextlib
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -12,12 +13,12 @@ from typer.exceptions import TyperException
 
 from calotype import __version__
 from calotype.cli import bench, imagine, look, lora, models, pictures, threads, train
+from calotype.cli.help import WIDEST, Command
 from calotype.cli.show import complain, print_json
 from calotype.errors import CalotypeError
 from calotype.options import nearest
 
 ALL_DONE, USAGE = 0, 2
-HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
 EITHER_WAY = {"token_normalize_func": lambda name: name.replace("_", "-")}  # --max_train_epochs, as in sd-scripts
 COMMANDS = (pictures.restore, pictures.upscale, imagine.imagine, pictures.again, look.info, look.doctor)
 GROUPS = {
@@ -37,7 +38,7 @@ def app() -> typer.Typer:
     )
     made.callback()(_top)
     for name, (help, commands) in GROUPS.items():
-        made.add_typer(_group(help, commands), name=name)
+        made.add_typer(_group(help, commands), name=name, short_help=help)
     return made
 
 
@@ -45,11 +46,14 @@ def _group(help: str, commands: Sequence[Any], **more: Any) -> typer.Typer:
     how = {
         "no_args_is_help": True,
         "add_completion": False,
-        "context_settings": {"help_option_names": ["-h", "--help"]},
+        "rich_markup_mode": None,  # its tables cut names of options short in a terminal of 80 columns
+        "context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": WIDEST},
     }
     made = typer.Typer(help=help, **how, **more)
     for command in commands:
-        made.command(command.__name__.rstrip("_").replace("_", "-"), context_settings=EITHER_WAY)(command)
+        name = command.__name__.rstrip("_").replace("_", "-")
+        in_short = inspect.getdoc(command).splitlines()[0]  # typer's own is cut
+        made.command(name, cls=Command, context_settings=EITHER_WAY, short_help=in_short)(command)
     return made
 
 

@@ -113,7 +113,7 @@ def given(cls: type, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def argument(name: str, kind: Any, help: str, metavar: str, default: Any = NEEDED) -> inspect.Parameter:
-    return _keyword(name, Annotated[kind, typer.Argument(help=_plain(help), metavar=metavar)], default)
+    return _keyword(name, Annotated[kind, typer.Argument(help=help, metavar=metavar)], default)
 
 
 def flag(
@@ -121,8 +121,14 @@ def flag(
 ) -> inspect.Parameter:
     """An option that belongs to a door alone."""
     names = names or ("--" + name.replace("_", "-"),)
-    info = typer.Option(*names, help=_plain(help), rich_help_panel=panel, show_default=False, **more)
+    info = typer.Option(*names, help=help, rich_help_panel=panel, show_default=False, **more)
     return _keyword(name, Annotated[kind, info], False if kind is bool else None)
+
+
+def hidden(name: str, kind: Any) -> inspect.Parameter:
+    """An option that is taken, and not listed."""
+    info = typer.Option("--" + name.replace("_", "-"), hidden=True, show_default=False)
+    return _keyword(name, Annotated[kind | None, info], None)
 
 
 def _own_first(cls: type) -> Iterable[dataclasses.Field]:
@@ -143,7 +149,7 @@ def _parameter(cls: type, spec: dataclasses.Field) -> inspect.Parameter:
         *([SHORT[spec.name]] if spec.name in SHORT else []),
         long,
         *(f"--{other}" for other in rules.also),
-        help=_plain(rules.help + _facts(rules, spec.default)),
+        help=rules.help + _facts(rules, spec.default),
         metavar=None if is_switch else _metavar(spec),
         show_default=False,
         rich_help_panel=PANELS[_owner(cls, spec.name)],
@@ -174,11 +180,6 @@ def _facts(rules: About, default: Any) -> str:
 
 def _number(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _plain(text: str) -> str:
-    """Help is no markup."""
-    return text.replace("[", r"\[")
 
 
 TELL = (

@@ -10,9 +10,10 @@ from typing import Any
 
 from calotype.album.names import readable
 from calotype.cli.batch import terminable
-from calotype.cli.flags import TELL, argument, flag, flags, given, shape
+from calotype.cli.flags import TELL, argument, flag, flags, given, hidden, shape
 from calotype.cli.show import Quiet, listener
 from calotype.errors import CalotypeError
+from calotype.options import about, visible
 from calotype.settings import Settings
 from calotype.tasks import (
     Caption,
@@ -25,6 +26,7 @@ from calotype.tasks import (
     TrainUpscaler,
     read_task,
 )
+from calotype.training.configs import names
 
 FILE = Path | None
 SEVERAL = ("--network-args", "--optimizer-args", "--lr-scheduler-args")
@@ -141,7 +143,8 @@ def caption(**values: Any) -> int:
     """Write captions for photos to learn from, or crop them around the face (--face).
 
     A caption is made of the trigger word, what the folder is called (10_anna person: "anna person") and, with
-    --tagger, tags. It is a text file beside the photo; one that is there stays. Photos are only read.
+    --tagger, tags. It is a text file beside the photo; one that is there stays, or gets the trigger word with --prefix.
+    Photos are only read.
     """
     settings = Settings.gather(given(Settings, values))
     task = read_task("caption", {**given(Caption, values), "photos": values["photos"]})
@@ -166,8 +169,7 @@ def caption(**values: Any) -> int:
                     show.tell("done", source=str(step.source), target=str(step.target), text=step.text)
                 elif isinstance(step, Kept):
                     counts["skipped"] += 1
-                    why = "is there already; --overwrite replaces it"
-                    show.tell("skipped", source=str(step.source), target=str(step.target), why=why)
+                    show.tell("skipped", source=str(step.source), target=str(step.target), why=step.why)
                 elif isinstance(step, Failed):
                     failures.append({"source": str(step.source), "cause": step.cause})
                     show.tell("failed", **failures[-1])
@@ -201,29 +203,54 @@ def joined(args: Sequence[str]) -> list[str]:
 
 def _task(values: Mapping[str, Any], show: Quiet) -> TrainLora:
     """From the settings file, if there is one; the command line wins over it."""
-    told = given(TrainLora, values)
-    if values["train_data_dir"] is not None:
-        told.setdefault("photos", values["train_data_dir"])
-    if values["config"] is not None:
-        from calotype.training.configs import read_config
+    from calotype.training.configs.read import read_config, translated
 
+    kohyas = {name: values[name] for name in ("train_data_dir", *KOHYAS) if values[name] is not None}
+    told, notes = translated(kohyas | given(TrainLora, values), "the command line")
+    told = _as_file(told)
+    if values["config"] is not None:
         config = read_config(values["config"])
-        for note in config.notes:
-            show.tell("said", source=None, text=note)
+        notes = [*config.notes, *notes]
         told = config.under(told)
+    for note in dict.fromkeys(notes):
+        show.tell("said", source=None, text=note)
     if "photos" not in told:
         raise CalotypeError("give the folder with your photos: calotype train lora PHOTOS")
     return read_task("train_lora", told)
 
 
+def _as_file(told: dict[str, Any]) -> dict[str, Any]:
+    """`-o folder/my.safetensors` tells folder, name and kind."""
+    path = Path(str(told.get("output_dir", "")))
+    kinds = next(about(spec).choices for spec in visible(TrainLora) if spec.name == "save_model_as")
+    if path.suffix.lower()[1:] not in kinds or path.is_dir():
+        return told
+    for name, value in (("output_name", path.stem), ("save_model_as", path.suffix.lower()[1:])):
+        if told.get(name, value) != value:
+            raise CalotypeError(f"-o {path} and --{name.replace('_', '-')} {told[name]} do not agree; give one of them")
+        told = {**told, name: value}
+    return {**told, "output_dir": path.parent}
+
+
+def _kohyas() -> list[str]:
+    """Options that sd-scripts has and we have by no such name; what becomes of them, the reader of configs knows."""
+    ours = {other.replace("-", "_") for spec in visible(TrainLora) for other in (spec.name, *about(spec).also)}
+    known = {*names.ALIASES, *names.NEEDLESS, *names.SAID, *names.BEYOND, *names.SPREAD}
+    return sorted(known - ours - {"train_data_dir", "config_file"})
+
+
+KOHYAS = _kohyas()
 shape(
     lora,
     argument("photos", Path | None, "folder with photos, or with N_name folders of them", "PHOTOS", None),
     flag(
-        "config", "settings from a TOML file, or from lora-scripts' train.sh or train.ps1 (read, never run)", kind=FILE
+        *("config", "settings from a TOML file, or from lora-scripts' train.sh or train.ps1 (read, never run)"),
+        *("--config", "--config-file"),
+        kind=FILE,
     ),
     flag("train_data_dir", "PHOTOS, as sd-scripts calls it", kind=FILE),
     *flags(TrainLora, Settings),
+    *(hidden(name, bool if name in names.SWITCHES else str) for name in KOHYAS),
     *TELL,
 )
 shape(

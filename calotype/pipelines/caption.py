@@ -35,6 +35,7 @@ class Kept:
 
     source: Path
     target: Path
+    why: str = "is there already; --overwrite replaces it"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def caption(task: Caption, models: Models) -> Iterator[Progress | Said | Written
     """One photo after the other; a bad one does not stop the rest.
 
     Raises:
-        CalotypeError: no photos, nothing to write into captions, no such tagger, no room on disk.
+        CalotypeError: no photos, nothing to write into captions, no such tagger, no room on disk, no face anywhere.
     """
     rooms = find_rooms(task.photos)
     photos = [(room, path) for room in rooms for path in room.pictures]
@@ -63,12 +64,20 @@ def caption(task: Caption, models: Models) -> Iterator[Progress | Said | Written
         )
     work = _Faces(task, models, words) if task.face else _Captions(task, models, words)
     yield Progress(0, len(photos), "photos")
+    done = failed = 0
     for n, (room, path) in enumerate(photos, 1):
         try:
-            yield from work.done(room, path)
+            for step in work.done(room, path):
+                done += isinstance(step, Written | Kept)
+                yield step
         except _Unreadable as fault:
+            failed += 1
             yield Failed(path, str(fault))
         yield Progress(n, len(photos), "photos")
+    if task.face and not done and failed < len(photos):
+        raise CalotypeError(
+            f"no face was found in any photo of {task.photos}, so there are no crops; take photos in which it is larger"
+        )
 
 
 class _Unreadable(Exception):
@@ -94,11 +103,15 @@ class _Captions:
 
     def done(self, room: Room, path: Path) -> Iterator[Said | Written | Kept]:
         target = self._place(room, path).with_suffix(self.ending)
-        if target.exists() and not self.task.overwrite:
+        goes_before = self.task.prefix and self.task.out is None  # to put it there is to replace what is there
+        if target.exists() and not self.task.overwrite and not goes_before:
             yield Kept(path, target)
             return
-        before = self._before(path) if self.task.prefix else ""
-        text = self._text(room, before, lambda: eight_bits(self._opened(path)))
+        before, picture = self._before(path) if self.task.prefix else "", self._opened(path)
+        text = self._text(room, before, lambda: eight_bits(picture))
+        if before and text == before and goes_before:
+            yield Kept(path, target, "begins with the trigger word already")
+            return
         if not text:
             yield Said(f"{path.name}: nothing was found to say of it, so it has no caption")
             return
@@ -110,10 +123,10 @@ class _Captions:
         return path if out is None else out / room.folder.relative_to(self.task.photos) / path.name
 
     def _before(self, path: Path) -> str:
-        """The caption that is beside the photo."""
+        """The caption that is beside the photo; of several lines, all."""
         beside = path.with_suffix(self.ending)
         try:
-            return read_caption(beside) if beside.is_file() else ""
+            return read_caption(beside, is_whole=True) if beside.is_file() else ""
         except CalotypeError as fault:
             raise _Unreadable(str(fault)) from fault
 
@@ -126,7 +139,8 @@ class _Captions:
     def _text(self, room: Room, before: str, look: Callable[[], np.ndarray]) -> str:
         """The old caption, or the folder's name and tags, behind the trigger word."""
         if before:
-            return _called(self.task.trigger if self.task.prefix else "", before.split(","))
+            trigger = self.task.trigger if self.task.prefix else ""
+            return "\n".join(_called(trigger, line.split(",")) for line in before.split("\n"))
         return _called(self.task.trigger, [room.name, *(self.words(look()) if self.words else [])])
 
 

@@ -11,6 +11,7 @@ import math
 import os
 import random
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import cached_property
@@ -37,7 +38,7 @@ from calotype.training.learned import Learned
 from calotype.training.lessons import Lesson, crop_of, shown
 from calotype.training.lint import findings
 from calotype.training.losses import noised, target
-from calotype.training.metadata import Count, metadata
+from calotype.training.metadata import Count, Run, metadata, weights_told
 from calotype.training.optimizers import is_schedule_free, learning, optimizer_named
 from calotype.training.processes import Processes
 from calotype.training.rates import factor
@@ -302,7 +303,13 @@ class _Run(Planned):
         facts = {"plan": self.told, "about": about, **options_told(task)}
         steps = (begin, self.total, self.per_epoch)
         is_first = self.processes.is_first
-        return Watch(task.output_dir, task.output_name, steps, model.device, facts, self.logs, is_first)
+        watch = Watch(task.output_dir, task.output_name, steps, model.device, facts, self.logs, is_first)
+        self.begun_at = float(watch.diary.facts.get("begun at") or time.time())
+        watch.diary.fact("begun at", self.begun_at)
+        shelf = self.models.shelf
+        vae = shelf.find(task.vae, "vae").path if task.vae else None
+        self.weights_told = weights_told(shelf.find(task.model, "diffusion").path, vae)
+        return watch
 
     def _rates(self) -> dict[str, float]:
         """By sd-scripts' names of the parts; of optimizers that find their own rate, that."""
@@ -420,9 +427,7 @@ class _Run(Planned):
         learning(self.optimizer, False)  # in every process: it may change the last bits
         if self.processes.is_first:
             self.task.output_dir.mkdir(parents=True, exist_ok=True)
-            told = metadata(self.task, self.model, self.photos, self.size, self._count(steps))
-            if not self.task.no_metadata:
-                told["ss_num_validation_images"] = len(self.held)
+            told = metadata(self.task, self.model, self.photos, self.size, self._count(steps), self._told_of())
             kohya.write(self._file(name), self.adapters.state(dtype_named(self.task.save_precision)), told)
         learning(self.optimizer, True)
         self.is_changing = False
@@ -431,6 +436,14 @@ class _Run(Planned):
     def _count(self, steps: int) -> Count:
         epochs = math.ceil(self.total / self.per_epoch)
         return Count(self.batches, epochs, math.ceil(steps / self.per_epoch), steps, self.total, self.together)
+
+    def _told_of(self) -> Run:
+        return Run(
+            *(int(self._fingerprints[1][:8], 16), self.begun_at, time.time(), len(self.held)),
+            sizes=[(glance.size, fit.bucket) for glance, fit in zip(self.glances, self.fits, strict=True)],
+            optimizer=type(self.optimizer),
+            weights=self.weights_told,
+        )
 
 
 if __name__ == "__main__":  # as `accelerate launch -m calotype.pipelines.train_lora PHOTOS ...` and torchrun start it

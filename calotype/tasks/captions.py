@@ -37,7 +37,7 @@ class Caption(Tagging, Cropping):
 
     photos: Path = option(help="folder with photos, or with N_name folders of them", is_path=True)
     trigger: str = option("", "word that shall call what is learnt; it begins every caption")
-    prefix: bool = option(False, "keep what captions say, and put the trigger word before it")
+    prefix: bool = option(False, "keep what captions say, and put the trigger word before it, in the same files")
     caption_extension: str = option(".txt", "ending of caption files")
     out: Path | None = option(
         None, "folder for captions (beside the photos where not given) or crops (PHOTOS-faces)", is_path=True

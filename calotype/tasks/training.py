@@ -85,7 +85,9 @@ class Schedule:
     """How long, and at what rate."""
 
     max_train_epochs: int = option(10, "how often all photos are shown", least=1, most=100_000)
-    max_train_steps: int = option(0, "end after so many steps instead", least=0, most=10_000_000)
+    max_train_steps: int = option(
+        0, "end after so many steps instead, where no epochs are given", least=0, most=10_000_000
+    )
     train_batch_size: int = option(1, "pictures in a step", least=1, most=1024)
     gradient_accumulation_steps: int = option(1, "steps added up before the weights change", least=1, most=1024)
     learning_rate: float = option(1e-4, "of all parts that have no rate of their own", least=0, most=10)
@@ -138,7 +140,9 @@ class Schedule:
 class Saved:
     """What is written, and when."""
 
-    output_dir: Path = option(Path("out"), "folder for the LoRA, its states and logs", is_path=True)
+    output_dir: Path = option(
+        Path("out"), "folder for the LoRA, its states and logs; or its file, such as my.safetensors", is_path=True
+    )
     output_name: str = option("lora", "name of the LoRA")
     save_every_n_epochs: int = option(0, "keep a file every so many epochs; 0: the last alone", least=0, most=100_000)
     save_last_n_epochs: int = option(0, "of these keep the last so many; 0: all", least=0, most=100_000)
@@ -153,6 +157,13 @@ class Saved:
     resume: Path | None = option(None, "state to go on from, or the folder it lies in", is_path=True)
     no_metadata: bool = option(False, "write no settings and captions into the file")
     training_comment: str = option("", "a sentence for the file's metadata")
+    metadata_title: str = option("", "what the file calls itself; output_name where not given")
+    metadata_author: str = option("", "who made it")
+    metadata_description: str = option("", "what it is")
+    metadata_license: str = option("", "its licence")
+    metadata_tags: str = option("", "words to find it by, with commas between")
+    metadata_usage_hint: str = option("", "how to use it")
+    metadata_trigger_phrase: str = option("", "words that call what was learnt")
 
 
 @dataclass(frozen=True, kw_only=True)

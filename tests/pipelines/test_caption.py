@@ -82,6 +82,34 @@ def test_a_prefix_goes_before_what_captions_say(engine, photos, tmp_path):
     assert (room / "一.txt").read_bytes() == "红, 裙, 红".encode("gb18030")
 
 
+def test_a_prefix_goes_into_captions_that_are_there_once(engine, photos):
+    room = photos / "10_zkz 猫"
+    (room / "一.txt").write_text("a red square\n\nred, {big|small}", "utf-8")
+    (room / "b.c.txt").write_text("Anna, blue", "utf-8")
+    steps = told(engine, photos=photos, trigger="anna", prefix=True)
+    assert [step.source.name for step in of(Kept, steps)] == ["b.c.jpg"] and "trigger word" in of(Kept, steps)[0].why
+    texts = {name: (room / f"{name}.txt").read_text("utf-8") for name in ("一", "b.c", "third")}
+    assert texts == {
+        "一": "anna, a red square\nanna, red, {big|small}\n",
+        "b.c": "Anna, blue",
+        "third": "anna, zkz 猫\n",
+    }
+    before = contents(photos)
+    assert len(of(Kept, told(engine, photos=photos, trigger="anna", prefix=True))) == 3
+    assert contents(photos) == before
+
+
+def test_files_that_are_no_pictures_get_no_captions(engine, photos):
+    room = photos / "10_zkz 猫"
+    (room / "none.jpg").write_bytes(b"")
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(room / "cut.png")
+    (room / "cut.png").write_bytes((room / "cut.png").read_bytes()[:4000])
+    steps = told(engine, photos=photos, trigger="anna")
+    assert [step.source.name for step in of(Failed, steps)] == ["cut.png", "none.jpg"]
+    assert not (room / "none.txt").exists() and not (room / "cut.txt").exists() and len(of(Written, steps)) == 3
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -167,6 +195,12 @@ def test_crops_of_a_plain_folder_get_a_number_and_a_name(engine, tmp_path, portr
     assert targets == [tmp_path / "me-faces" / "7_zkz" / name for name in ("a.png", "a-webp.png")]
     first = Picture.open(targets[0])
     assert first.alpha is None and first.pixels[:60].min() == 255, "what hid under transparency does not come back"
+
+
+def test_without_any_face_it_is_said(photos, capsys):
+    assert main(["train", "caption", str(photos), "--face"]) == 2
+    assert "no face was found in any photo of" in capsys.readouterr().err.splitlines()[-1]
+    assert not list(photos.parent.glob("*-faces"))
 
 
 def test_a_window_stays_within_the_picture():

@@ -97,6 +97,9 @@ def test_it_learns_and_the_file_works_here(engine, photos, tmp_path):
     assert not list(tmp_path.glob("*.state.safetensors"))
 
 
+TIMES = {"ss_training_started_at", "ss_training_finished_at", "modelspec.date"}  # all else is the same
+
+
 def test_the_same_run_gives_the_same_file(engine, photos, tmp_path):
     for name in "ab":
         learn(engine, photos, tmp_path / name)
@@ -105,7 +108,8 @@ def test_the_same_run_gives_the_same_file(engine, photos, tmp_path):
     for name in "ab":
         with safe_open(tmp_path / name / "mine.safetensors", "pt") as file:
             metadata.append(file.metadata())
-    assert metadata[0] == metadata[1]
+    assert metadata[0].keys() == metadata[1].keys()
+    assert {name for name, value in metadata[0].items() if metadata[1][name] != value} <= TIMES
 
 
 @pytest.mark.parametrize(

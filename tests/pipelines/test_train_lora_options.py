@@ -1,5 +1,7 @@
 """sd-scripts' options do what they say, on the model that ships, in a few steps each."""
 
+import time
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -168,3 +170,20 @@ def test_the_loras_own_numbers_may_be_half_as_long(engine, photos, tmp_path):  #
 def test_options_that_do_not_fit_are_one_sentence(engine, photos, tmp_path, options, words):  # noqa: F811
     with pytest.raises(CalotypeError, match=words):
         learn(engine, photos, tmp_path, **options)
+
+
+def test_a_run_that_goes_on_keeps_its_session_and_its_beginning(engine, photos, tmp_path):  # noqa: F811
+    begun = time.time()
+    learn(engine, photos, tmp_path, 2, max_train_steps=3, save_every_n_steps=1)
+    with safe_open(tmp_path / "mine-step00000001.safetensors", "pt") as file:
+        session = file.metadata()["ss_session_id"]
+    between = time.time()
+    learn(engine, photos, tmp_path, max_train_steps=3, metadata_author="me")
+    with safe_open(tmp_path / "mine.safetensors", "pt") as file:
+        told = file.metadata()
+    assert begun <= float(told["ss_training_started_at"]) < between
+    assert between < float(told["ss_training_finished_at"]) <= time.time()
+    assert told["modelspec.author"] == "me" and told["ss_session_id"] == session
+    learn(engine, photos, tmp_path / "other", max_train_steps=1, seed=7)
+    with safe_open(tmp_path / "other" / "mine.safetensors", "pt") as file:
+        assert file.metadata()["ss_session_id"] != session

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calotype.cli import main
+from calotype.cli import main, train
 from calotype.cli.train import joined
 from calotype.errors import CalotypeError
 from calotype.options import read
 from calotype.tasks import TrainLora
-from calotype.training.configs import read_config
+from calotype.training.configs import names
+from calotype.training.configs.read import read_config
 
 SAMPLES = Path(__file__).parent / "configs"
 NAMES = ("train.sh", "train.ps1", "autosave.toml")
@@ -181,7 +182,7 @@ def test_a_photo_set_of_a_script_is_planned_by_the_command(home, portrait, capsy
     before = (home / "train.sh").read_bytes()
     assert main(["train", "lora", "--config", str(home / "train.sh"), "--model", "emoji", "--dry_run"]) == 0
     said = capsys.readouterr().err
-    assert "its own command loses it" in said and "1 photos to learn" in said and "6 steps of 2 in 6 epochs" in said
+    assert "its own command loses it" in said and "1 photo to learn" in said and "6 steps of 2 in 6 epochs" in said
     assert (home / "train.sh").read_bytes() == before and not (home / "output").exists()
 
 
@@ -231,3 +232,80 @@ def test_whatever_a_file_is_it_is_read_or_refused_in_a_sentence(name, data):
 def test_photos_must_come_from_somewhere(capsys):
     assert main(["train", "lora"]) == 2
     assert "give the folder with your photos" in capsys.readouterr().err
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path, capsys):
+    """What `calotype train lora PHOTOS` with more words behind it would do, and what is said of them."""
+
+    def of_words(*words):
+        tasks = []
+        monkeypatch.setattr(train, "_learnt", lambda task, *rest: tasks.append(task) or 0)
+        status = main(["train", "lora", str(tmp_path), *words])
+        assert status == (0 if tasks else 2)
+        return (tasks or [None])[0], capsys.readouterr().err
+
+    return of_words
+
+
+ADAFACTOR = {"optimizer_type": "adafactor", "lr_scheduler": "adafactor"}
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["--resolution=512,768"], {"resolution": "512x768"}),
+        (["--resolution", "512"], {"resolution": "512"}),
+        (["--log_with", "all"], {"log_with": "auto"}),
+        (["--log_with=wandb"], {"log_with": "none"}),
+        (["--optimizer_type=adafactor", "--lr_scheduler=adafactor:1e-4"], ADAFACTOR),
+        (["--vae_batch_size", "4", "--no_half_vae"], {}),
+        (["--use_8bit_adam"], {"optimizer_type": "AdamW8bit"}),
+        (["--debiased_estimation"], {"debiased_estimation_loss": True}),
+        (["--caption_extention=.caption"], {"caption_extension": ".caption"}),
+        (["--max_token_length=255"], {"max_token_length": 225}),
+        (["--train_data_dir=elsewhere"], {}),
+        (["--output_dir=a.dir"], {"output_dir": Path("a.dir")}),
+    ],
+)
+def test_flags_are_translated_as_a_file_is(asked, tmp_path, words, wanted):
+    task, _ = asked(*words)
+    assert task == TrainLora(photos=tmp_path, **wanted)
+
+
+def test_needless_options_are_taken_as_flags_and_what_is_not_done_is_said(asked, tmp_path):
+    taken = [name for name in train.KOHYAS if name in names.NEEDLESS | names.SAID.keys()]
+    words = [word for name in taken for word in (f"--{name}", *([] if name in names.SWITCHES else ["1"]))]
+    task, said = asked(*words)
+    assert task == TrainLora(photos=tmp_path) and "no_half_vae" in taken and "ddp_timeout" in taken
+    assert said.count("nothing is sent to Hugging Face") == 1 and "nothing is sent to wandb" in said
+
+
+def test_flags_that_would_change_what_is_learnt_are_refused(asked):
+    task, said = asked("--masked_loss", "--base_weights", "x.safetensors")
+    assert task is None and "asks for base_weights, masked_loss, which Calotype cannot do" in said
+
+
+def test_epochs_win_over_steps_in_flags_too(asked):
+    task, said = asked("--max_train_epochs", "1", "--max_train_steps", "1600")
+    assert (task.max_train_epochs, task.max_train_steps) == (1, 0)
+    assert "max_train_epochs counts and max_train_steps does not" in said
+    assert asked("--max_train_steps", "1600")[0].max_train_steps == 1600
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("my.v2.safetensors", "safetensors"), ("my.v2.PT", "pt"), ("my.v2.ckpt", "ckpt")]
+)
+def test_an_output_that_is_a_file_is_that_file(asked, tmp_path, name, kind):
+    task, _ = asked("-o", str(tmp_path / "new" / name))
+    assert (task.output_dir, task.output_name, task.save_model_as) == (tmp_path / "new", "my.v2", kind)
+    assert asked("-o", name)[0].output_dir == Path()
+
+
+def test_an_output_that_is_a_file_agrees_with_its_name_and_is_no_folder(asked, tmp_path):
+    task, said = asked("-o", "my.safetensors", "--output_name", "yours")
+    assert task is None and "-o my.safetensors and --output-name yours do not agree" in said
+    assert asked("-o", "my.safetensors", "--save_model_as", "pt")[0] is None
+    assert asked("-o", "my.safetensors", "--output_name", "my")[0].output_name == "my"
+    (tmp_path / "old.ckpt").mkdir()
+    assert asked("-o", str(tmp_path / "old.ckpt"))[0].output_dir == tmp_path / "old.ckpt"

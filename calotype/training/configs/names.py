@@ -38,8 +38,8 @@ NEEDLESS = frozenset(
     cache_text_encoder_outputs_to_disk torch_compile dynamo_backend disable_mmap_load_safetensors tokenizer_cache_dir
     ddp_timeout ddp_gradient_as_bucket_view ddp_static_graph deepspeed fp8_base fp8_base_unet cpu_offload_checkpointing
     fused_backward_pass use_safetensors output_config config_file console_log_level console_log_file console_log_simple
-    save_state save_state_on_train_end save_last_n_epochs_state save_last_n_steps_state metadata_title metadata_author
-    metadata_description metadata_license metadata_tags log_tracker_name log_tracker_config wandb_run_name log_config
+    save_state save_state_on_train_end save_last_n_epochs_state save_last_n_steps_state
+    log_tracker_name log_tracker_config wandb_run_name log_config
     enable_block_weights enable_base_weight enable_preview gpu_ids model_type num_cpu_threads_per_process
     dataset_repeats
     """)
@@ -61,6 +61,10 @@ SAID = {
     "resize_interpolation": "photos are made smaller by areas and larger by Lanczos",
     "validate_every_n_steps": "what is held back is measured after epochs",
     "max_validation_steps": "all photos that are held back are measured",
+    **dict.fromkeys(
+        [f"metadata_{name}" for name in ("thumbnail", "merged_from", "preprocessor", "is_negative_embedding")],
+        "of what the file could say of itself it says title, author, description, licence, tags, hint and trigger",
+    ),
     "debug_dataset": "--dry-run tells what would be done",
 }
 
@@ -72,6 +76,22 @@ BEYOND = frozenset(
     down_lr_weight mid_lr_weight up_lr_weight block_lr_zero_threshold block_dims block_alphas conv_block_dims
     conv_block_alphas lr_scheduler_type optimizer_schedulefree_wrapper schedulefree_wrapper_args perlin_noise
     train_norm blocks_to_swap dylora_unit initial_epoch initial_step skip_until_initial_step
+    """)
+)
+
+# The form's own, and old names of sd-scripts', that say more than one option does (read._spread).
+SPREAD = ("use_8bit_adam", "use_lion_optimizer", "prodigy_d0", "prodigy_d_coef", "model_train_type")
+
+# Of all these, what stands in a command without a value.
+SWITCHES = frozenset(
+    _split("""
+    highvram no_half_vae skip_cache_check cache_info cache_text_encoder_outputs cache_text_encoder_outputs_to_disk
+    torch_compile disable_mmap_load_safetensors ddp_gradient_as_bucket_view ddp_static_graph deepspeed fp8_base
+    fp8_base_unet cpu_offload_checkpointing fused_backward_pass use_safetensors output_config console_log_simple
+    save_state_on_train_end log_config enable_block_weights enable_base_weight enable_preview
+    save_state_to_huggingface resume_from_huggingface async_upload multi_gpu debug_dataset masked_loss alpha_mask
+    weighted_captions optimizer_schedulefree_wrapper perlin_noise train_norm skip_until_initial_step use_8bit_adam
+    use_lion_optimizer debiased_estimation
     """)
 )
 

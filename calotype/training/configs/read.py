@@ -59,14 +59,14 @@ def read_config(path: Path) -> Config:
         CalotypeError: unreadable, an unknown option (with the nearest known one), or one that Calotype cannot follow.
     """
     data, lost = _data(path)
-    notes = []
+    notes: list[str] = []
     if lost:
         data = {**named(lost, str(path)), **data}
         told = ", ".join(word.split("=")[0].split()[0] for word in lost)
         notes.append(f"{path.name} sets {told}, but its own command loses it; here it counts")
-    plain = _renamed(_spread(data))
     is_kohyas = bool({"pretrained_model_name_or_path", "train_data_dir"} & data.keys())
-    found = _known(path, plain, notes)
+    found, more = translated({name: value for name, value in data.items() if value not in ("", None, [])}, str(path))
+    notes += more
     if is_kohyas:
         _fill(path, found, notes)
     _place(path, found)
@@ -76,6 +76,19 @@ def read_config(path: Path) -> Config:
     except CalotypeError as fault:
         raise CalotypeError(f"{path}: {fault}") from None
     return Config(found, tuple(notes))
+
+
+def translated(data: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
+    """Options of TrainLora, from options by sd-scripts' names or our own; and sentences about what is not followed.
+
+    Args:
+        where: they come from, for sentences.
+
+    Raises:
+        CalotypeError: an unknown option (with the nearest known one), or one that Calotype cannot follow.
+    """
+    notes: list[str] = []
+    return _known(where, _renamed(_spread(data)), notes), notes
 
 
 def _data(path: Path) -> tuple[dict[str, Any], list[str]]:
@@ -136,8 +149,8 @@ def _flat(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _spread(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what is empty; and what lora-scripts' form keeps apart, as sd-scripts has it."""
-    found = {name: value for name, value in data.items() if value not in ("", None, [])}
+    """What lora-scripts' form keeps apart, as sd-scripts has it."""
+    found = dict(data)
     if found.pop("use_8bit_adam", False):
         found.setdefault("optimizer_type", "AdamW8bit")
     if found.pop("use_lion_optimizer", False):
@@ -170,41 +183,43 @@ def _renamed(data: Mapping[str, Any]) -> dict[str, Any]:
     return {names.ALIASES.get(name, name): value for name, value in data.items()}
 
 
-def _known(path: Path, data: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+def _known(where: str, data: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     """What of it are options of ours. Raises CalotypeError for what is unknown, or beyond us."""
     fields = {spec.name: spec for spec in visible(TrainLora)}
-    known = {*fields, *names.ALIASES, *names.NEEDLESS, *names.SAID, *names.BEYOND, "model_train_type", "network_module"}
+    known = {*fields, *names.ALIASES, *names.NEEDLESS, *names.SAID, *names.BEYOND, *names.SPREAD}
     unknown = [name for name in data if name not in known]
     if unknown:
         told = "; ".join(f"{name}{nearest(name, known)}" for name in unknown)
-        raise CalotypeError(f"{path} has options that Calotype does not know: {told}")
+        raise CalotypeError(f"{where} has options that Calotype does not know: {told}")
     if data.get("model_train_type", names.KINDS[0]) not in names.KINDS:
-        raise CalotypeError(f"{path} is for {data['model_train_type']}; Calotype trains {' and '.join(names.KINDS)}")
+        raise CalotypeError(f"{where} is for {data['model_train_type']}; Calotype trains {' and '.join(names.KINDS)}")
     if data.get("network_module", MODULES[0]) not in MODULES:
-        raise CalotypeError(f"{path} is for {data['network_module']}; Calotype trains {', '.join(MODULES)}")
+        raise CalotypeError(f"{where} is for {data['network_module']}; Calotype trains {', '.join(MODULES)}")
     beyond = [
         name for name in data if name in names.BEYOND and name not in fields and data[name] not in (False, "false")
     ]
     if beyond:
-        raise CalotypeError(f"{path} asks for {', '.join(beyond)}, which Calotype cannot do; take it out to go without")
+        raise CalotypeError(
+            f"{where} asks for {', '.join(beyond)}, which Calotype cannot do; take it out to go without"
+        )
     said = [name for name in data if name in names.SAID and name not in fields and data[name]]
     notes += dict.fromkeys(names.SAID[name] for name in said)
-    found = {name: _value(path, name, fields[name].type, value) for name, value in data.items() if name in fields}
+    found = {name: _value(where, name, fields[name].type, value) for name, value in data.items() if name in fields}
     _follow_kohya(data, found, notes)
     return found
 
 
-def _value(path: Path, name: str, kind: Any, value: Any) -> Any:
+def _value(where: str, name: str, kind: Any, value: Any) -> Any:
     """Text of a list or a number where an option is text, yes or no of a word where it is a switch."""
     if value is True and kind is not bool:
-        raise CalotypeError(f"{path} gives no value for {name}")
+        raise CalotypeError(f"{where} gives no value for {name}")
     if name == "resolution":
         return "x".join(str(side).strip() for side in (value if isinstance(value, list) else str(value).split(",")))
     if name in MANY:
         return " ".join(str(part) for part in _listed(value))
     if isinstance(value, list):
         if len({str(one) for one in value}) > 1:
-            raise CalotypeError(f"{path} gives several values for {name}; Calotype takes one")
+            raise CalotypeError(f"{where} gives several values for {name}; Calotype takes one")
         value = value[0]
     if kind is bool and not isinstance(value, bool):
         words = {"1": True, "true": True, "0": False, "false": False}
@@ -223,8 +238,8 @@ def _follow_kohya(data: Mapping[str, Any], found: dict[str, Any], notes: list[st
     if found.get("log_with") in ("wandb", "all"):
         found["log_with"] = "none" if found["log_with"] == "wandb" else "auto"
         notes += [names.SAID["wandb_api_key"]] if names.SAID["wandb_api_key"] not in notes else []
-    if "max_train_epochs" in found:
-        found.pop("max_train_steps", None)  # epochs win
+    if "max_train_epochs" in found and str(found.pop("max_train_steps", 0)) != "0":
+        notes.append("max_train_epochs counts and max_train_steps does not, as in sd-scripts")
     length = found.get("max_token_length")
     if isinstance(length, int | str) and str(length).isdigit() and int(length) not in LENGTHS:
         found["max_token_length"] = max((n for n in LENGTHS if n <= int(length)), default=LENGTHS[0])
