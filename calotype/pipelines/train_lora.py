@@ -129,14 +129,14 @@ class _Run(Planned):
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate
         parts = task.gradient_accumulation_steps
-        for n in range(parts):
-            number = step * parts + n
+        numbers = plan.of_step(step, self.batches, parts)
+        for number in numbers:
             torch.manual_seed((task.seed * 1_000_003 + number) % 2**63)  # dropout's
             loss = self._loss(self._batch(number), number) / parts
             if loss.requires_grad:
                 (loss * self.scale.factor).backward()
             total += float(loss.detach())
-        total = self._added_up(total, optimizer)
+        total = self._added_up(total, optimizer) * parts / len(numbers)  # the loss that is told is the batches' mean
         learning_now = [p for group in optimizer.param_groups for p in group["params"]]
         if math.isfinite(total) and self.scale.unscaled(learning_now):
             if task.max_grad_norm:

@@ -103,7 +103,7 @@ class Planned:
             plan.Shown(n, f.bucket, p.repeats) for n, (p, f) in enumerate(zip(self.photos, self.fits, strict=True))
         ]
         self.batches = plan.count(self.shown, self.together)  # of an epoch
-        self.per_epoch = math.ceil(self.batches / task.gradient_accumulation_steps)
+        self.per_epoch = plan.steps(self.batches, task.gradient_accumulation_steps)
         self.total = task.max_train_steps or self.per_epoch * task.max_train_epochs
         self.ways = ways_of(task)
         self.noise = Noise(**{spec.name: getattr(task, spec.name) for spec in fields(Noise)})
@@ -202,8 +202,9 @@ class Planned:
             yield Said(f"{_photos(len(self.held))} held back, to measure with: {_listed(self.held)}")
         epochs = math.ceil(self.total / self.per_epoch)
         numbers = sum(p.numel() for lora in self.adapters.layers.values() for p in lora.parameters())
+        most = min(self.together * self.task.gradient_accumulation_steps, sum(one.repeats for one in self.shown))
         yield Said(
-            f"{self.total} steps of {self.together} in {epochs} epochs; {len(self.adapters.layers)} layers "
+            f"{self.total} steps of {most} in {epochs} epochs; {len(self.adapters.layers)} layers "
             f"with {numbers / 1e6:.1f} million numbers learn, in {str(self.model.dtype).removeprefix('torch.')}"
         )
 
@@ -238,7 +239,7 @@ class Planned:
             device=model.device,
             batch=task.train_batch_size,
             widest=width * height // model.factor**2 * model.unet.config.block_out_channels[0] * model.dtype.itemsize,
-            passes=self.total * task.gradient_accumulation_steps * area / (self.together * width * height),
+            passes=self.total * self.batches / self.per_epoch * area / (self.together * width * height),
             photos=len(self.photos) * (1 + task.flip_aug),
             weights=sum(p.numel() * p.itemsize for module in modules for p in module.parameters()),
             remedies=[

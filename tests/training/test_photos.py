@@ -19,7 +19,7 @@ from calotype.training.photos import Photo, balanced, find_photos, find_rooms
     ],
 )
 def test_regularisation_pictures_are_counted_as_kohyas(count, repeats, shown):
-    photos = tuple(Photo(Path(f"{n}.png"), "") for n in range(count - 1)) + (Photo(Path("last.png"), ""),)
+    photos = tuple(Photo(Path(f"{n}.png"), "") for n in range(count))
     regular = tuple(Photo(Path(f"reg {n}.png"), "", one, True) for n, one in enumerate(repeats))
     found = balanced(photos, regular)
     assert [photo.repeats for photo in found] == shown
