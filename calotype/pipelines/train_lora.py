@@ -32,7 +32,7 @@ from calotype.training.expected import expected
 from calotype.training.files import files_due
 from calotype.training.glance import looked_at
 from calotype.training.learned import Learned
-from calotype.training.lessons import Lesson, crop_of, shown
+from calotype.training.lessons import Lesson, shown
 from calotype.training.lint import findings
 from calotype.training.losses import noised, target
 from calotype.training.metadata import Count, metadata
@@ -242,10 +242,7 @@ class _Run(Planned):
     def _added(self, lessons: list[Lesson], pooled: Tensor | None) -> dict[str, Tensor] | None:
         if pooled is None or self.model.family != "sdxl":
             return None
-        numbers = [
-            [float(n) for n in (*one.fit.scaled[::-1], *crop_of(one.fit)[::-1], *one.fit.bucket[::-1])]
-            for one in lessons
-        ]
+        numbers = [[float(n) for n in one.fit.told] for one in lessons]
         device, dtype = self.model.device, self.model.dtype
         return {"text_embeds": pooled.to(device, dtype), "time_ids": torch.tensor(numbers).to(device, dtype)}
 

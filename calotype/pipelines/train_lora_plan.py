@@ -222,7 +222,7 @@ class Planned:
 
         def loss(count: int, part: float) -> Tensor:
             noise = torch.randn(model.channels, *(side // model.factor for side in sides(part)))
-            lesson = Lesson(photo=photo, fit=Fit((width, height), (width, height)), latents=(noise,), weight=1.0)
+            lesson = Lesson(photo=photo, fit=Fit(*[(width, height)] * 3), latents=(noise,), weight=1.0)
             kept, self.lessons = self.lessons, [lesson]
             try:
                 return self._loss([0] * (count * self.processes.count), 0)  # of which this one takes its share

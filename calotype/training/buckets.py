@@ -14,6 +14,17 @@ class Fit:
 
     bucket: Size
     scaled: Size  # before the crop, at least as large as the bucket
+    own: Size  # the picture's, before all that
+
+    @property
+    def told(self) -> tuple[int, ...]:
+        """SDXL's numbers as sd-scripts has them: own height and width, top and left, the bucket's height and width.
+
+        Top and left are those of the picture laid into its bucket whole, not those of the crop.
+        """
+        (width, height), shape = self.bucket, self.own[0] / self.own[1]
+        top, left = (height - min(height, width / shape)) // 2, (width - min(width, height * shape)) // 2
+        return (*self.own[::-1], int(top), int(left), height, width)
 
 
 def sizes(resolution: Size, least: int = 256, most: int = 1024, step: int = 64) -> list[Size]:
@@ -45,10 +56,10 @@ def fit_of(size: Size, task: TrainLora, resolution: Size, step: int) -> Fit:
 def fit(size: Size, buckets: list[Size]) -> Fit:
     """The bucket of the nearest shape; one of the picture's very size comes first."""
     if size in buckets:
-        return Fit(size, size)
+        return Fit(size, size, size)
     shape = size[0] / size[1]
     bucket = min(buckets, key=lambda one: abs(one[0] / one[1] - shape))
-    return Fit(bucket, _covering(size, bucket))
+    return Fit(bucket, _covering(size, bucket), size)
 
 
 def fit_unscaled(size: Size, resolution: Size, step: int = 64) -> Fit:
@@ -60,7 +71,7 @@ def fit_unscaled(size: Size, resolution: Size, step: int = 64) -> Fit:
     if size[0] * size[1] > area:
         scaled = _brought_to(size, area, step)
     bucket = tuple(max(step, _cut(side, step)) for side in scaled)
-    return Fit(bucket, tuple(max(side, wanted) for side, wanted in zip(scaled, bucket, strict=True)))
+    return Fit(bucket, tuple(max(side, wanted) for side, wanted in zip(scaled, bucket, strict=True)), size)
 
 
 def _brought_to(size: Size, area: int, step: int) -> Size:

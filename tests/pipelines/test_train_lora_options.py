@@ -1,5 +1,8 @@
 """sd-scripts' options do what they say, on the model that ships, in a few steps each."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -7,7 +10,11 @@ from safetensors.torch import load_file
 
 from calotype.checkpoints.lora import attach, read_adapter
 from calotype.errors import CalotypeError
+from calotype.pipelines.train_lora import _Run
 from calotype.tasks import Said
+from calotype.training.buckets import fit, sizes
+from calotype.training.lessons import Lesson
+from calotype.training.photos import Photo
 from calotype.training.scale import LossScale
 from tests.pipelines.test_train_lora import engine, learn, photos, same, weights  # noqa: F401
 
@@ -168,3 +175,10 @@ def test_the_loras_own_numbers_may_be_half_as_long(engine, photos, tmp_path):  #
 def test_options_that_do_not_fit_are_one_sentence(engine, photos, tmp_path, options, words):  # noqa: F811
     with pytest.raises(CalotypeError, match=words):
         learn(engine, photos, tmp_path, **options)
+
+
+def test_sdxl_is_told_of_each_photo_what_sd_scripts_tells():
+    told = SimpleNamespace(model=SimpleNamespace(family="sdxl", device="cpu", dtype=torch.float32))
+    lessons = [Lesson(Photo(Path(), ""), fit(size, sizes((512, 512))), 1.0) for size in ((1920, 1080), (600, 800))]
+    added = _Run._added(told, lessons, torch.zeros(2, 4))
+    assert added["time_ids"].tolist() == [[1080, 1920, 12, 0, 384, 640], [800, 600, 0, 8, 576, 448]]

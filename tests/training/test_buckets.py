@@ -78,3 +78,17 @@ def test_photos_larger_than_the_area_come_down_as_kohyas_do(size, scaled, bucket
 def test_known_fits(size, scaled, bucket):
     found = fit(size, sizes((512, 512)))
     assert (found.scaled, found.bucket) == (scaled, bucket)
+
+
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [
+        ((1920, 1080), (1080, 1920, 12, 0, 384, 640)),  # whole it is 640x360 there
+        ((1080, 1920), (1920, 1080, 0, 12, 640, 384)),
+        ((3000, 4000), (4000, 3000, 0, 8, 576, 448)),  # 432x576
+        ((1000, 1000), (1000, 1000, 0, 0, 512, 512)),
+        ((832, 256), (256, 832, 0, 0, 256, 832)),
+    ],
+)
+def test_sdxl_is_told_the_photos_own_size_and_where_it_lies_whole(size, told):
+    assert fit(size, sizes((512, 512))).told == told

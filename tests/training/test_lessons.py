@@ -13,7 +13,7 @@ from calotype.training.buckets import Fit
 from calotype.training.lessons import color_changed, lesson, shown
 from calotype.training.photos import Photo
 
-FIT = Fit((64, 32), (80, 32))
+FIT = Fit((64, 32), (80, 32), (80, 32))
 
 
 @pytest.fixture(scope="module")
