@@ -188,10 +188,15 @@ class Diffusion:
 
     def latents(self, pixels: Tensor, is_tiling: bool = False) -> Tensor:
         """(N, 3, H, W) in [0, 1] -> latents, the mean of what the VAE gives."""
+        return self.spread(pixels, is_tiling)[0]
+
+    def spread(self, pixels: Tensor, is_tiling: bool = False) -> tuple[Tensor, Tensor]:
+        """As `latents`, with their deviation."""
         x = pixels.to(self.device, self.vae.dtype) * 2 - 1
         with _edges_meet(self.vae, is_tiling):
-            z = self.vae.encode(x).latent_dist.mode().float()
-        return ((z - self._shift) * self.vae.config.scaling_factor).cpu()
+            told = self.vae.encode(x).latent_dist
+        scale = self.vae.config.scaling_factor
+        return ((told.mode().float() - self._shift) * scale).cpu(), (told.std.float() * scale).cpu()
 
     def pixels(self, latents: Tensor, is_tiling: bool = False) -> Tensor:
         """Latents -> (N, 3, H, W) in [0, 1], one by one: the VAE takes more memory than all else."""

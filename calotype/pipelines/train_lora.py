@@ -35,7 +35,7 @@ from calotype.training.files import alone, files_due
 from calotype.training.glance import looked_at
 from calotype.training.interrupts import Due
 from calotype.training.learned import Learned
-from calotype.training.lessons import Lesson, crop_of, shown
+from calotype.training.lessons import Lesson, shown
 from calotype.training.lint import findings
 from calotype.training.losses import noised, target
 from calotype.training.metadata import Count, Run, metadata, weights_told
@@ -154,14 +154,14 @@ class _Run(Planned):
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate
         parts = task.gradient_accumulation_steps
-        for n in range(parts):
-            number = step * parts + n
+        numbers = plan.of_step(step, self.batches, parts)
+        for number in numbers:
             torch.manual_seed((task.seed * 1_000_003 + number) % 2**63)  # dropout's
             loss = self._loss(self._batch(number), number) / parts
             if loss.requires_grad:
                 (loss * self.scale.factor).backward()
             total += float(loss.detach())
-        total = self._added_up(total)
+        total = self._added_up(total) * parts / len(numbers)  # the loss that is told is the batches' mean
         learning_now = [p for group in optimizer.param_groups for p in group["params"]]
         self.is_changing = True  # a state of now would be half of one step and half of the next
         is_fine = math.isfinite(total) and self.scale.unscaled(learning_now)
@@ -274,10 +274,7 @@ class _Run(Planned):
     def _added(self, lessons: list[Lesson], pooled: Tensor | None) -> dict[str, Tensor] | None:
         if pooled is None or self.model.family != "sdxl":
             return None
-        numbers = [
-            [float(n) for n in (*one.fit.scaled[::-1], *crop_of(one.fit)[::-1], *one.fit.bucket[::-1])]
-            for one in lessons
-        ]
+        numbers = [[float(n) for n in one.fit.told] for one in lessons]
         device, dtype = self.model.device, self.model.dtype
         return {"text_embeds": pooled.to(device, dtype), "time_ids": torch.tensor(numbers).to(device, dtype)}
 

@@ -97,7 +97,7 @@ class Planned:
         self.together = task.train_batch_size * processes.count  # pictures of a batch, over all processes
         (self.photos, self.glances), (self.held, held_glances) = photos, held
         self.size = size_of(task, model)
-        self.sha256s = [glance.sha256 for glance in self.glances]
+        self.sha256s, self.held_sha256s = ([glance.sha256 for glance in one] for one in (self.glances, held_glances))
         step = max(task.bucket_reso_steps, model.multiple)
         self.fits = [fit_of(glance.size, task, self.size, step) for glance in self.glances]
         self.held_fits = [fit_of(glance.size, task, self.size, step) for glance in held_glances]
@@ -105,7 +105,7 @@ class Planned:
             plan.Shown(n, f.bucket, p.repeats) for n, (p, f) in enumerate(zip(self.photos, self.fits, strict=True))
         ]
         self.batches = plan.count(self.shown, self.together)  # of an epoch
-        self.per_epoch = math.ceil(self.batches / task.gradient_accumulation_steps)
+        self.per_epoch = plan.steps(self.batches, task.gradient_accumulation_steps)
         self.total = task.max_train_steps or self.per_epoch * task.max_train_epochs
         self.ways = ways_of(task)
         self.noise = Noise(**{spec.name: getattr(task, spec.name) for spec in fields(Noise)})
@@ -204,8 +204,9 @@ class Planned:
             yield Said(f"{_photos(len(self.held))} held back, to measure with: {_listed(self.held)}")
         epochs = math.ceil(self.total / self.per_epoch)
         numbers = sum(p.numel() for lora in self.adapters.layers.values() for p in lora.parameters())
+        most = min(self.together * self.task.gradient_accumulation_steps, sum(one.repeats for one in self.shown))
         yield Said(
-            f"{self.total} steps of {self.together} in {epochs} epochs; {len(self.adapters.layers)} layers "
+            f"{self.total} steps of {most} in {epochs} epochs; {len(self.adapters.layers)} layers "
             f"with {numbers / 1e6:.1f} million numbers learn, in {str(self.model.dtype).removeprefix('torch.')}"
         )
 
@@ -223,7 +224,7 @@ class Planned:
 
         def loss(count: int, part: float) -> Tensor:
             noise = torch.randn(model.channels, *(side // model.factor for side in sides(part)))
-            lesson = Lesson(photo=photo, fit=Fit((width, height), (width, height)), latents=(noise,), weight=1.0)
+            lesson = Lesson(photo=photo, fit=Fit(*[(width, height)] * 3), latents=(noise,), weight=1.0)
             kept, self.lessons = self.lessons, [lesson]
             try:
                 return self._loss([0] * (count * self.processes.count), 0)  # of which this one takes its share
@@ -240,7 +241,7 @@ class Planned:
             device=model.device,
             batch=task.train_batch_size,
             widest=width * height // model.factor**2 * model.unet.config.block_out_channels[0] * model.dtype.itemsize,
-            passes=self.total * task.gradient_accumulation_steps * area / (self.together * width * height),
+            passes=self.total * self.batches / self.per_epoch * area / (self.together * width * height),
             photos=len(self.photos) * (1 + task.flip_aug),
             weights=sum(p.numel() * p.itemsize for module in modules for p in module.parameters()),
             remedies=[
@@ -255,8 +256,9 @@ class Planned:
         """Every photo, read once; as latents, unless each step sees it changed."""
         settings, count = self.models.settings, len(self.photos) + len(self.held)
         plain = replace(self.task, color_aug=False, random_crop=False, flip_aug=False, cache_latents_to_disk=False)
-        for n, (photo, fitted) in enumerate(zip(self.held, self.held_fits, strict=True)):
-            self.tests.append(lesson(photo, fitted, "", plain, self.model, settings.max_pixels, settings.home))
+        plain = replace(plain, seed=0)  # so that runs with other seeds measure the same
+        for n, (photo, fitted, sha256) in enumerate(zip(self.held, self.held_fits, self.held_sha256s, strict=True)):
+            self.tests.append(lesson(photo, fitted, sha256, plain, self.model, settings.max_pixels, settings.home))
             yield Progress(n + 1, count, "photos")
         for n, (photo, fitted, sha256) in enumerate(zip(self.photos, self.fits, self.sha256s, strict=True)):
             made = lesson(photo, fitted, sha256, self.task, self.model, settings.max_pixels, settings.home)

@@ -14,6 +14,17 @@ class Fit:
 
     bucket: Size
     scaled: Size  # before the crop, at least as large as the bucket
+    own: Size  # the picture's, before all that
+
+    @property
+    def told(self) -> tuple[int, ...]:
+        """SDXL's numbers as sd-scripts has them: own height and width, top and left, the bucket's height and width.
+
+        Top and left are those of the picture laid into its bucket whole, not those of the crop.
+        """
+        (width, height), shape = self.bucket, self.own[0] / self.own[1]
+        top, left = (height - min(height, width / shape)) // 2, (width - min(width, height * shape)) // 2
+        return (*self.own[::-1], int(top), int(left), height, width)
 
 
 def sizes(resolution: Size, least: int = 256, most: int = 1024, step: int = 64) -> list[Size]:
@@ -45,10 +56,10 @@ def fit_of(size: Size, task: TrainLora, resolution: Size, step: int) -> Fit:
 def fit(size: Size, buckets: list[Size]) -> Fit:
     """The bucket of the nearest shape; one of the picture's very size comes first."""
     if size in buckets:
-        return Fit(size, size)
+        return Fit(size, size, size)
     shape = size[0] / size[1]
     bucket = min(buckets, key=lambda one: abs(one[0] / one[1] - shape))
-    return Fit(bucket, _covering(size, bucket))
+    return Fit(bucket, _covering(size, bucket), size)
 
 
 def fit_unscaled(size: Size, resolution: Size, step: int = 64) -> Fit:
@@ -56,25 +67,40 @@ def fit_unscaled(size: Size, resolution: Size, step: int = 64) -> Fit:
 
     The bucket is what is left when both sides are cut to multiples of `step`.
     """
-    area = resolution[0] * resolution[1]
+    area, scaled = resolution[0] * resolution[1], size
     if size[0] * size[1] > area:
-        size = _brought_to(size, area, step)
-    bucket = tuple(max(step, side // step * step) for side in size)
-    return Fit(bucket, tuple(max(side, wanted) for side, wanted in zip(size, bucket, strict=True)))
+        scaled = _brought_to(size, area, step)
+    bucket = tuple(max(step, _cut(side, step)) for side in scaled)
+    return Fit(bucket, tuple(max(side, wanted) for side, wanted in zip(scaled, bucket, strict=True)), size)
 
 
 def _brought_to(size: Size, area: int, step: int) -> Size:
-    """Scaled to the area with one side on a multiple of the step: that side which changes the shape less."""
+    """Scaled to stay within the area, one side on a multiple of the step.
+
+    It is that side whose multiple, with the other side cut to one too, changes the shape less.
+    """
     shape = size[0] / size[1]
     width = math.sqrt(area * shape)
-    by_width = round(width / step) * step
-    by_height = round(area / width / step) * step
-    one = (by_width, round(by_width / shape))
-    other = (round(by_height * shape), by_height)
-    return min((one, other), key=lambda found: abs(found[0] / found[1] - shape))
+    by_width = max(step, _cut(_rounded(width), step))
+    by_height = max(step, _cut(_rounded(area / width), step))
+    one, other = (by_width, _rounded(by_width / shape)), (_rounded(by_height * shape), by_height)
+
+    def change(scaled: Size) -> float:
+        return abs(max(step, _cut(scaled[0], step)) / max(step, _cut(scaled[1], step)) - shape)
+
+    return one if change(one) < change(other) else other
+
+
+def _cut(side: int, step: int) -> int:
+    return side // step * step
+
+
+def _rounded(side: float) -> int:
+    """Halves round up."""
+    return math.floor(side + 0.5)
 
 
 def _covering(size: Size, bucket: Size) -> Size:
     """The picture scaled so that it just covers the bucket; halves round up."""
     scale = max(bucket[0] / size[0], bucket[1] / size[1])
-    return tuple(max(wanted, math.floor(side * scale + 0.5)) for side, wanted in zip(size, bucket, strict=True))
+    return tuple(max(wanted, _rounded(side * scale)) for side, wanted in zip(size, bucket, strict=True))

@@ -1,7 +1,7 @@
 """Photos as the network sees them: brought to their bucket, sometimes changed a little, and as latents.
 
 What never changes is computed once, and kept on disk where that is wished; what changes is computed at each step, all
-chance in it from the dice of that step.
+chance in it from the dice of that step. Latents are a sample of what the VAE gives, as in sd-scripts, not its mean.
 """
 
 import hashlib
@@ -52,7 +52,10 @@ def is_changing(task: TrainLora) -> bool:
 def lesson(
     photo: Photo, fit: Fit, sha256: str, task: TrainLora, model: Diffusion, max_pixels: int, home: Path
 ) -> Lesson:
-    """Reads a photo; its latents are looked up below `home`, and kept there, where the task says so."""
+    """Reads a photo; what its latents are drawn from is looked up below `home`, and kept there, where the task says so.
+
+    The draw depends on the photo's content and the run's seed alone.
+    """
     weight = task.prior_loss_weight if photo.is_regular else 1.0
 
     def scaled() -> Tensor:
@@ -61,9 +64,9 @@ def lesson(
     if is_changing(task):
         return Lesson(photo, fit, weight, pixels=(scaled() * 255).round().byte())
     if not task.cache_latents_to_disk:
-        return Lesson(photo, fit, weight, _latents(_cropped(scaled(), fit), task, model))
+        return Lesson(photo, fit, weight, _drawn(_spreads(_cropped(scaled(), fit), task, model), sha256, task.seed))
     told = [
-        1,
+        2,
         sha256,
         model.sha256 or model.name,
         task.vae,
@@ -74,7 +77,8 @@ def lesson(
     ]
     name = hashlib.sha256(json.dumps(told).encode()).hexdigest()
     place = home / "latents" / name[:2] / f"{name}.safetensors"
-    return Lesson(photo, fit, weight, _kept(place, lambda: _latents(_cropped(scaled(), fit), task, model)))
+    spreads = _kept(place, lambda: _spreads(_cropped(scaled(), fit), task, model))
+    return Lesson(photo, fit, weight, _drawn(spreads, sha256, task.seed))
 
 
 def shown(lessons: Sequence[Lesson], task: TrainLora, model: Diffusion, dice: random.Random) -> Tensor:
@@ -83,7 +87,8 @@ def shown(lessons: Sequence[Lesson], task: TrainLora, model: Diffusion, dice: ra
         return torch.stack([dice.choice(one.latents) for one in lessons])
     views = torch.stack([_view(one, task, dice) for one in lessons])
     with torch.no_grad():
-        return model.latents(views)
+        mean, deviation = model.spread(views)
+    return mean + deviation * torch.randn(mean.shape, generator=torch.Generator().manual_seed(dice.getrandbits(60)))
 
 
 def crop_of(fit: Fit) -> tuple[int, int]:
@@ -129,9 +134,20 @@ def _cropped(pixels: Tensor, fit: Fit) -> Tensor:
     return pixels[:, top : top + height, left : left + width]
 
 
-def _latents(pixels: Tensor, task: TrainLora, model: Diffusion) -> tuple[Tensor, ...]:
+def _spreads(pixels: Tensor, task: TrainLora, model: Diffusion) -> tuple[Tensor, ...]:
+    """Mean and deviation of its latents, (2, C, h, w); where it is flipped too, its mirror image's as well."""
     views = [pixels, pixels.flip(2)] if task.flip_aug else [pixels]
-    return tuple(model.latents(view[None])[0].clone() for view in views)
+    return tuple(torch.cat(model.spread(view[None])) for view in views)
+
+
+def _drawn(spreads: Sequence[Tensor], sha256: str, seed: int) -> tuple[Tensor, ...]:
+    """A sample of each."""
+    found = []
+    for n, (mean, deviation) in enumerate(spreads):
+        told = hashlib.sha256(f"{sha256} {n} {seed}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(told[:7], "big"))
+        found.append(mean + deviation * torch.randn(mean.shape, generator=generator))
+    return tuple(found)
 
 
 def _kept(place: Path, made: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
@@ -140,8 +156,8 @@ def _kept(place: Path, made: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, 
         found = load_file(place)
         return tuple(found[str(n)] for n in range(len(found)))
     except (OSError, SafetensorError, KeyError):
-        latents = made()
+        spreads = made()
         place.parent.mkdir(parents=True, exist_ok=True)
         with Arriving(place) as file:
-            file.write(packed({str(n): one.contiguous() for n, one in enumerate(latents)}))
-        return latents
+            file.write(packed({str(n): one.contiguous() for n, one in enumerate(spreads)}))
+        return spreads

@@ -9,7 +9,7 @@ from calotype.errors import CalotypeError
 from calotype.training.captions import read_caption
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif", ".tif", ".tiff", ".heic")
-_REPEATED = re.compile(r"(\d+)_(.*)", re.S)
+_REPEATED = re.compile(r"(\d+)_(.*)|(\d{1,3})", re.S)  # a folder called 2019 is a year
 REPEATS = ((10, 7), (50, 5), (100, 3))  # up to so many photos, so many repeats; one beyond. lora-scripts' advice
 
 
@@ -46,7 +46,7 @@ class Found:
 
 
 def find_photos(folder: Path, extension: str = ".txt", is_regular: bool = False, has_wildcards: bool = False) -> Found:
-    """`N_name` folders below `folder`, each shown N times; or, where there are none, the pictures in it themselves.
+    """`N_name` or `N` folders in `folder`, each shown N times; or, where there are none, the pictures in it themselves.
 
     A caption is the first line of the file beside the picture; without one it is the folder's name behind the number.
     With wildcards it is all lines, of which each step chooses one.
@@ -75,7 +75,7 @@ def find_photos(folder: Path, extension: str = ".txt", is_regular: bool = False,
 
 
 def find_rooms(folder: Path) -> list[Room]:
-    """The `N_name` folders in `folder`, or, where there are none, the folder itself.
+    """The `N_name` and `N` folders in `folder`, or, where there are none, the folder itself.
 
     Raises:
         CalotypeError: no such folder.
@@ -83,8 +83,8 @@ def find_rooms(folder: Path) -> list[Room]:
     if not folder.is_dir():
         raise CalotypeError(f"there is no folder {folder}; give the folder with your photos")
     told = [(room, _REPEATED.fullmatch(room.name)) for room in sorted(folder.iterdir()) if room.is_dir()]
-    rooms = [Room(room, name[2].strip(), int(name[1])) for room, name in told if name and int(name[1]) > 0]
-    return rooms or [Room(folder)]
+    rooms = [Room(room, (name[2] or "").strip(), int(name[1] or name[3])) for room, name in told if name]
+    return [room for room in rooms if room.repeats] or [Room(folder)]
 
 
 def advised_repeats(count: int) -> int:
@@ -124,14 +124,16 @@ def _caption(path: Path, extension: str, otherwise: str, has_wildcards: bool) ->
 
 
 def balanced(photos: tuple[Photo, ...], regular: tuple[Photo, ...]) -> tuple[Photo, ...]:
-    """Regularisation pictures, repeated or cut: an epoch shows as many of them as of the others, as kohya does."""
-    wanted = sum(photo.repeats for photo in photos)
-    if not regular:
-        return ()
-    shown = [photo for photo in regular for _ in range(photo.repeats)]
-    chosen: dict[Path, Photo] = {}
-    for n in range(wanted):
-        photo = shown[n % len(shown)]
-        before = chosen.get(photo.path)
-        chosen[photo.path] = replace(photo, repeats=before.repeats + 1 if before else 1)
-    return tuple(chosen.values())
+    """Regularisation pictures, as often in an epoch as the others all together, counted as sd-scripts does.
+
+    They come in their order with their own repeats, until there are enough; the last of them is not cut. Where all of
+    them are too few, each in turn is shown once more.
+    """
+    wanted, chosen, count = sum(photo.repeats for photo in photos), [], 0
+    for photo in regular:
+        if count >= wanted:
+            break
+        chosen.append(photo)
+        count += photo.repeats
+    more, first = divmod(max(0, wanted - count), max(1, len(chosen)))
+    return tuple(replace(photo, repeats=photo.repeats + more + (n < first)) for n, photo in enumerate(chosen))

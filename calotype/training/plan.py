@@ -1,4 +1,7 @@
-"""Which pictures come in which step: kohya's order, which depends on nothing but the seed and the epoch."""
+"""Which pictures come in which step. It depends on nothing but the seed and the epoch.
+
+As in sd-scripts buckets are shuffled, cut into batches and these shuffled; the dice are others, and so the order is.
+"""
 
 import math
 import random
@@ -35,3 +38,19 @@ def count(pictures: Sequence[Shown], size: int) -> int:
     for picture in pictures:
         totals[picture.bucket] = totals.get(picture.bucket, 0) + picture.repeats
     return sum(math.ceil(total / size) for total in totals.values())
+
+
+def steps(batches: int, accumulated: int) -> int:
+    """Changes of the weights in an epoch of so many batches."""
+    return math.ceil(batches / accumulated)
+
+
+def of_step(step: int, batches: int, accumulated: int) -> range:
+    """The batches of a step, both counted over all epochs from 0; no step reaches into the next epoch.
+
+    >>> [list(of_step(step, 5, 2)) for step in range(4)]
+    [[0, 1], [2, 3], [4], [5, 6]]
+    """
+    epoch, place = divmod(step, steps(batches, accumulated))
+    first = place * accumulated
+    return range(epoch * batches + first, epoch * batches + min(first + accumulated, batches))

@@ -353,6 +353,19 @@ def test_regularisation_pictures_can_hold_what_the_model_itself_makes(engine, ph
     assert held[1] > without[1]
 
 
+def test_steps_that_add_up_batches_end_with_their_epoch(engine, photos, tmp_path):
+    """One batch an epoch: four are asked for, and there is one; the plan, the files and the losses say so."""
+    options = {"train_batch_size": 64, "max_train_steps": 0, "max_train_epochs": 2, "save_every_n_epochs": 1}
+    one = learn(engine, photos, tmp_path / "one", **options)
+    four = learn(engine, photos, tmp_path / "four", gradient_accumulation_steps=4, **options)
+    assert any(isinstance(step, Said) and "2 steps of 6 in 2 epochs" in step.text for step in four)
+    assert four[-1].losses == pytest.approx(one[-1].losses, rel=1e-3) and len(four[-1].losses) == 2
+    assert (tmp_path / "four" / "mine-000001.safetensors").is_file()
+    with safe_open(tmp_path / "four" / "mine.safetensors", "pt") as file:
+        told = file.metadata()
+    assert (told["ss_epoch"], told["ss_steps"], told["ss_num_batches_per_epoch"]) == ("2", "2", "1")
+
+
 @pytest.mark.parametrize(
     ("options", "word"),
     [

@@ -1,6 +1,8 @@
 """sd-scripts' options do what they say, on the model that ships, in a few steps each."""
 
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +11,11 @@ from safetensors.torch import load_file
 
 from calotype.checkpoints.lora import attach, read_adapter
 from calotype.errors import CalotypeError
+from calotype.pipelines.train_lora import _Run
 from calotype.tasks import Said
+from calotype.training.buckets import fit, sizes
+from calotype.training.lessons import Lesson
+from calotype.training.photos import Photo
 from calotype.training.scale import LossScale
 from tests.pipelines.test_train_lora import engine, learn, photos, same, weights  # noqa: F401
 
@@ -187,3 +193,10 @@ def test_a_run_that_goes_on_keeps_its_session_and_its_beginning(engine, photos, 
     learn(engine, photos, tmp_path / "other", max_train_steps=1, seed=7)
     with safe_open(tmp_path / "other" / "mine.safetensors", "pt") as file:
         assert file.metadata()["ss_session_id"] != session
+
+
+def test_sdxl_is_told_of_each_photo_what_sd_scripts_tells():
+    told = SimpleNamespace(model=SimpleNamespace(family="sdxl", device="cpu", dtype=torch.float32))
+    lessons = [Lesson(Photo(Path(), ""), fit(size, sizes((512, 512))), 1.0) for size in ((1920, 1080), (600, 800))]
+    added = _Run._added(told, lessons, torch.zeros(2, 4))
+    assert added["time_ids"].tolist() == [[1080, 1920, 12, 0, 384, 640], [800, 600, 0, 8, 576, 448]]

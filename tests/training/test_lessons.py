@@ -13,7 +13,7 @@ from calotype.training.buckets import Fit
 from calotype.training.lessons import color_changed, lesson, shown
 from calotype.training.photos import Photo
 
-FIT = Fit((64, 32), (80, 32))
+FIT = Fit((64, 32), (80, 32), (80, 32))
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +47,32 @@ def test_latents_are_kept_by_content_outside_the_photos(photo, model, tmp_path):
     Image.new("RGB", (80, 32), "red").save(photo.path)  # the same name and size, other content
     third, _ = made(photo, model, tmp_path / "home", "two", **options)
     assert not torch.equal(first.latents[0], third.latents[0])
-    kept.write_bytes(kept.read_bytes()[:100])  # damaged: made anew
-    fourth, _ = made(photo, model, tmp_path / "home", **options)
+    [other] = {*(tmp_path / "home" / "latents").rglob("*.safetensors")} - {kept}
+    other.write_bytes(other.read_bytes()[:100])  # damaged: made anew
+    fourth, _ = made(photo, model, tmp_path / "home", "two", **options)
     assert torch.equal(fourth.latents[0], third.latents[0]) and len(list((tmp_path / "home").rglob("*.part"))) == 0
+
+
+def test_latents_are_a_sample_by_the_photos_content_and_the_runs_seed(photo, model, tmp_path):
+    with torch.inference_mode():
+        pixels = torch.from_numpy(np.asarray(Image.open(photo.path)).copy()).permute(2, 0, 1)[None, :, :, 8:72] / 255
+        mean, deviation = model.spread(pixels)
+    assert torch.equal(mean, model.latents(pixels)) and deviation.min() > 0
+
+    def latents(sha256="one", **options):
+        return made(photo, model, tmp_path / "home", sha256, flip_aug=True, **options)[0].latents
+
+    (first, mirrored), (again, _), (other, _), (content, _) = latents(), latents(), latents(seed=1), latents("two")
+    assert torch.equal(first, again) and not torch.equal(first, other) and not torch.equal(first, content)
+    assert not torch.equal(first, mirrored)
+    drawn = [latents(seed=seed)[0] for seed in range(40)]
+    off = torch.stack([(one - mean[0]) / deviation[0] for one in drawn])
+    assert abs(float(off.mean())) < 0.05 and float(off.std()) == pytest.approx(1, abs=0.05)
+    for _ in range(2):  # made and kept; then read
+        kept = latents(cache_latents_to_disk=True)
+        assert torch.equal(kept[0], first) and torch.equal(kept[1], mirrored)
+    assert torch.equal(latents(seed=1, cache_latents_to_disk=True)[0], other)
+    assert len(list((tmp_path / "home").rglob("*.safetensors"))) == 1
 
 
 def test_what_changes_is_seen_anew_by_each_step_and_the_same_by_the_same(photo, model, tmp_path):
@@ -60,6 +83,12 @@ def test_what_changes_is_seen_anew_by_each_step_and_the_same_by_the_same(photo, 
     seen = [shown([one, one], task, model, random.Random(seed)) for seed in (1, 1, 2)]
     assert seen[0].shape == (2, 4, 8, 16) or seen[0].shape[2:] == (32 // model.factor, 64 // model.factor)
     assert torch.equal(seen[0], seen[1]) and not torch.equal(seen[0], seen[2])
+
+    whole, plain = made(photo, model, tmp_path, color_aug=True)  # which changes nothing in most steps
+    seen = [shown([whole], plain, model, random.Random(seed)) for seed in range(8)]
+    with torch.inference_mode():
+        mean, deviation = model.spread(whole.pixels[None, :, :, 8:72] / 255)
+    assert sum(0.7 < float(((one - mean) / deviation).std()) < 1.3 for one in seen) >= 3
 
 
 def test_colors_change_a_third_of_the_time_and_only_a_little():

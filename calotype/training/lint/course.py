@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from calotype.tasks.training import TrainLora
+from calotype.training import plan
 from calotype.training.buckets import Fit, Size
 from calotype.training.glance import Glance
 from calotype.training.photos import Photo
@@ -42,7 +43,7 @@ class Course:
     def views(self) -> float:
         """How often photos to learn are shown in the whole run, all together."""
         per_epoch = sum(photo.repeats for photo, *_ in self.learnt)
-        return per_epoch * self.steps * self.task.gradient_accumulation_steps / max(1, self.batches)
+        return per_epoch * self.steps / max(1, plan.steps(self.batches, self.task.gradient_accumulation_steps))
 
 
 def some(photos: Iterable[Photo]) -> str:

@@ -1,0 +1,42 @@
+"""Pictures in folders, and how often each of them is shown."""
+
+from pathlib import Path
+
+import pytest
+
+from calotype.training.photos import Photo, balanced, find_photos, find_rooms
+
+
+@pytest.mark.parametrize(
+    ("count", "repeats", "shown"),
+    [
+        (10, [3] * 5, [3, 3, 3, 3]),  # the last one is not cut, and the fifth is not needed
+        (20, [3] * 5, [4, 4, 4, 4, 4]),
+        (23, [3] * 5, [5, 5, 5, 4, 4]),
+        (15, [3] * 5, [3, 3, 3, 3, 3]),
+        (9, [1, 5], [3, 6]),  # once more each, whatever its own repeats
+        (7, [], []),
+    ],
+)
+def test_regularisation_pictures_are_counted_as_kohyas(count, repeats, shown):
+    photos = tuple(Photo(Path(f"{n}.png"), "") for n in range(count))
+    regular = tuple(Photo(Path(f"reg {n}.png"), "", one, True) for n, one in enumerate(repeats))
+    found = balanced(photos, regular)
+    assert [photo.repeats for photo in found] == shown
+    assert [photo.path for photo in found] == [photo.path for photo in regular[: len(shown)]]
+    assert all(photo.is_regular for photo in found)
+
+
+def test_a_number_alone_names_a_folder_of_so_many_repeats(tmp_path):
+    for name in ("10", "3_zkz", "2019", "0", "0_none"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.png").touch()
+    assert [(room.folder.name, room.name, room.repeats) for room in find_rooms(tmp_path)] == [
+        ("10", "", 10),
+        ("3_zkz", "zkz", 3),
+    ]
+    found = find_photos(tmp_path).photos
+    assert [(photo.path.name, photo.caption, photo.repeats) for photo in found] == [
+        ("10.png", "", 10),
+        ("3_zkz.png", "zkz", 3),
+    ]
