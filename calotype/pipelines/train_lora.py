@@ -372,7 +372,11 @@ class _Run(Planned):
                 "--output-name"
             )
         if is_kin and state.step > self.total:
-            raise CalotypeError(f"{path} has {state.step} steps behind it, and {self.total} are asked for; give more")
+            if path == self._state_path:
+                raise CalotypeError(
+                    f"{path} has {state.step} steps behind it, and {self.total} are asked for; give more"
+                )
+            is_kin = False
         self.adapters.load(state.weights, str(path))
         mine, theirs = (groups["param_groups"] for groups in (self.optimizer.state_dict(), state.optimizer))
         if len(mine) != len(theirs) or not all(a.keys() <= b.keys() for a, b in zip(mine, theirs, strict=True)):
