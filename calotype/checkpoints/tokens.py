@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+_ALONE = "[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"  # letters of scripts without spaces
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +87,9 @@ def _clip() -> "tokenizers.Tokenizer":
     return _built({word: n for n, word in enumerate(words)}, merges)
 
 
+_ASCII = frozenset(map(chr, range(ord("!"), ord("~") + 1)))
+
+
 def _byte_letters() -> list[str]:
     """A printable letter for each byte, in the order of GPT-2's table (Radford et al. 2019)."""
     plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
@@ -116,11 +120,15 @@ def _described(inner: "tokenizers.Tokenizer", where: Path) -> Tokenizer:
 def trained_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
     """Byte-pair encoding (Sennrich et al. 2016) as CLIP's, learnt from texts in any language; at most `size` tokens.
 
-    Every byte has a token, in a word and at its end, so that every text can be told.
+    Every byte has a token, in a word and at its end, so that every text can be told. Chinese and Japanese characters
+    are never joined: a phrase as one token would say nothing about a new phrase of the same characters.
     """
-    from tokenizers import trainers
+    from tokenizers import Regex, pre_tokenizers, trainers
 
     learner = _built({END: 0}, [])
+    learner.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(_ALONE), "isolated"), learner.pre_tokenizer]
+    )
     letters = sorted(_byte_letters())
     learner.train_from_iterator(
         texts,
@@ -136,12 +144,21 @@ def trained_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
     words = dict.fromkeys([*letters, *(letter + "</w>" for letter in letters)])
     merges = []
     for one, other in json.loads(learner.to_str())["model"]["merges"]:
-        if len(words) + 2 >= size or one not in words or other not in words:
+        if one not in words or other not in words:
             break
-        merges.append((one, other))
-        words[one + other] = None
+        for part in _ways(one, other):
+            if one + part not in words and len(words) + 2 < size:
+                merges.append((one, part))
+                words[one + part] = None
     inner = _built({word: n for n, word in enumerate([*words, BEGIN, END])}, merges)
     return _described(inner, Path("the tokenizer"))
+
+
+def _ways(one: str, other: str) -> list[str]:
+    """What follows `one` in a merge: characters that stood alone when they were learnt are known within words too."""
+    inner = other.removesuffix("</w>")
+    is_one_character = inner != other and not set(one + inner) & _ASCII
+    return [other, inner] if is_one_character else [other]
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:

@@ -269,7 +269,7 @@ class _Run:
                     f"the adversarial stage made the autoencoder worse ({then:.1f} to {now:.1f} dB), so what it was "
                     "before is kept; a lower --adversarial-weight would help"
                 )
-        autoencoder.fold(vae, self._moments(vae, self.learnt[:1024].tolist(), sampled=True)[0])
+        autoencoder.fold(vae, self._moments(vae, self._spread(1024), sampled=True)[0])
         return vae
 
     def _diffused(self, watch: Watch, learning: Diffusing, vae: nn.Module, begin: int) -> Iterator[Progress | Said]:
@@ -299,6 +299,10 @@ class _Run:
         return (n + 1) * count // steps > n * count // steps
 
     # ------------------------------------------------------------------ latents
+
+    def _spread(self, count: int) -> list[int]:
+        """Places of so many pictures at most to learn from, evenly from all groups: the set is sorted by them."""
+        return self.learnt[:: math.ceil(len(self.learnt) / count)].tolist()
 
     @torch.no_grad()
     def _moments(self, vae: nn.Module, places: Sequence[int], sampled: bool = False) -> tuple[Tensor, Tensor]:

@@ -90,7 +90,7 @@ class Diffusing:
         times = torch.randint(0, len(lessons.signals), (way.batch,), generator=chance, device=device)
         signal = lessons.signals[times]
         x = noised(clean, noise, signal).contiguous(memory_format=torch.channels_last)
-        with self.means.autocast():
+        with self.means.autocast(), self.means.attention():
             answer = self._answer(x, times, tokens)
         loss = self.loss(answer.float(), target(clean, noise, signal, PREDICTION), times).mean()
         loss.backward()

@@ -77,7 +77,8 @@ def write_folder(
 def _write(network: nn.Module, folder: Path, name: str, config: Mapping[str, Any], precision: str) -> None:
     dtype = dtype_named(precision)
     state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in network.state_dict().items()}
-    _write_json(folder / "config.json", config)
+    told = {key: value for key, value in config.items() if key != "_use_default_values"}  # whose values are not read
+    _write_json(folder / "config.json", told)
     save_file(state, folder / f"{name}.safetensors", {"format": "pt"})
 
 

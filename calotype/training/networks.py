@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from calotype.models.text_encoder import TextEncoder, TextShape, fresh
 
@@ -25,6 +26,10 @@ class Means:
         if self.dtype == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
+
+    def attention(self) -> Any:
+        """What steps that learn look around with: on a processor plain products, for torch's own way back is slower."""
+        return sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else contextlib.nullcontext()
 
     def quick(self, network: Any) -> Any:
         return torch.compile(network) if self.is_compiled else network

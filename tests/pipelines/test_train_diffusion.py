@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 from tokenizers.decoders import ByteLevel
 
-from calotype.checkpoints.tokens import tokenizer_in
+from calotype.checkpoints.tokens import tokenizer_in, trained_tokenizer
 from calotype.errors import CalotypeError
 from calotype.pipelines import train_diffusion as pipeline
 from calotype.pipelines.train_diffusion import Trained
@@ -86,6 +86,15 @@ def test_what_is_learnt_is_a_folder_that_draws(whole, engine):
     assert sorted(path.name for path in out.iterdir()) == ["diffusion", "diffusion.log.jsonl", "report.html", "sample"]
 
 
+def test_the_folder_has_the_scale_of_the_run(whole, engine):
+    """Latents of another scale than the run's: every picture came out in one colour."""
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    folder = whole[1] / "diffusion"
+    vaes = (engine.models.diffusion(str(folder)).vae, AutoencoderKL.from_pretrained(folder / "vae"))
+    assert [vae.config.scaling_factor for vae in vaes] == [1.0, 1.0]
+
+
 def test_both_stages_are_told_of_and_what_is_held_back_is_looked_for(whole):
     told, out = whole
     names = {name for line in read_diary(out / "diffusion.log.jsonl") for name in line}
@@ -130,6 +139,14 @@ def test_the_tokenizer_tells_every_language(whole):
         tokens = [tokenizer.inner.id_to_token(n).replace("</w>", "Ġ") for n in tokenizer.encode(text)]
         assert ByteLevel().decode(tokens).split() == text.split()
     assert len(tokenizer.encode("红色的圆")) < len("红色的圆".encode()) and tokenizer.inner.get_vocab_size() <= 600
+
+
+def test_chinese_characters_have_their_meaning_in_every_phrase():
+    """A phrase that was learnt as one token would tell nothing of a new one with the same characters."""
+    tokenizer = trained_tokenizer(["红色方形", "红色星形", "蓝色圆形", "red square", "blue circle"] * 9, 4096)
+    learnt = {token for text in ("红色方形", "蓝色圆形") for token in tokenizer.encode(text)}
+    assert set(tokenizer.encode("红色圆形")) <= learnt
+    assert len(tokenizer.encode("红色圆形")) == 4 and len(tokenizer.encode("red square")) == 2
 
 
 def test_latents_are_normalised_and_pictures_stay_as_they_were():
