@@ -1,7 +1,9 @@
 """Learning to enlarge pictures and to restore faces. Names of Real-ESRGAN's training options where it has them."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from calotype.errors import CalotypeError
 from calotype.options import option
@@ -52,6 +54,15 @@ class Losses:
     )
     discriminator_feat: int = option(64, "channels of a new one", least=8, most=512)
 
+    def check_losses(self) -> None:
+        """Raises CalotypeError for options that others leave without use."""
+        if self.vgg and self.perceptual in ("lite", "none"):
+            raise CalotypeError(f"--vgg has no use with --perceptual {self.perceptual}; leave one of them out")
+        if self.perceptual == "none":
+            _check_unused(self, ("perceptual_weight",), "--perceptual none counts no features")
+        if self.discriminator:
+            _check_unused(self, ("discriminator_feat",), f"{self.discriminator.name} has the channels that it has")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Logged):
@@ -89,6 +100,9 @@ class TrainUpscaler(Rounds, Losses, Outcome):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_losses()
+        if self.model != "none":
+            _check_unused(self, ("network", "scale", "num_feat", "num_block"), _as_it_is(self.model))
         if self.scale == 3:
             raise CalotypeError("--scale is 1, 2 or 4")
         if self.gt_size % 32:
@@ -136,6 +150,16 @@ class TrainRestorer(Rounds, Losses, Outcome):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_losses()
+        if self.model != "none":
+            shape = ("side", "channels", "blocks") if self.grow else ("side", "channels", "blocks", "codes")
+            _check_unused(self, shape, _as_it_is(self.model))
+        if self.identity_weight and (self.vgg or self.perceptual in ("vgg", "none")):
+            _check_unused(self, ("identity_weight",), "likeness is a matter of EfficientNet-Lite0's features alone")
+        if self.enlarge:
+            _check_unused(self, ("sharpen",), f"{self.enlarge} makes faces sharp that it enlarges")
+        if self.held_back:
+            _check_unused(self, ("validation_split",), f"the faces in {self.held_back} are what is held back")
         if len(self.widths) != len(self.depths):
             raise CalotypeError("--channels and --blocks have a number for each resolution, and so equally many")
         if any(width % 8 for width in self.widths):
@@ -163,6 +187,19 @@ class TrainRestorer(Rounds, Losses, Outcome):
     @property
     def depths(self) -> tuple[int, ...]:
         return _numbers("--blocks", self.blocks)
+
+
+def _check_unused(task: Any, names: Sequence[str], why: str) -> None:
+    """Raises CalotypeError for options that are given and have no use, which is better than to leave them unheard."""
+    usual = {spec.name: spec.default for spec in fields(task)}
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(task, name) != usual[name]]
+    if given:
+        told = "leave them out" if len(given) > 1 else "leave it out"
+        raise CalotypeError(f"{why}, so {' and '.join(given)} would change nothing; {told}")
+
+
+def _as_it_is(model: str) -> str:
+    return f"{model} is trained on as it is made (--model none begins anew)"
 
 
 def _numbers(flag: str, text: str) -> tuple[int, ...]:

@@ -86,7 +86,7 @@ class Rivals:
         )
 
     def step(self, step: int, lesson: Lesson, phase: Phase, rate: float, decay: float, most: float) -> dict[str, float]:
-        """One change of the weights, unless a loss is no number.
+        """One change of the weights, unless a loss or a gradient is no number.
 
         Args:
             rate: factor of the learning rates.
@@ -107,10 +107,8 @@ class Rivals:
         if not math.isfinite(told["loss"]):
             return told
         loss.backward()
-        if most:
-            length = nn.utils.clip_grad_norm_(self.network.parameters(), most)
-            if not torch.isfinite(length):
-                return told | {"loss": math.nan}
+        if not torch.isfinite(nn.utils.clip_grad_norm_(self.network.parameters(), most or math.inf)):
+            return told | {"loss": math.nan}
         self.optimizer.step()  # what has no gradient stays as it is: the expert
         mean_moved(self.mean, self.network, kept(decay, step))
         if phase.expert_learns and self.expert is not None:
@@ -148,6 +146,8 @@ class Rivals:
         if not math.isfinite(told["Adversary/discriminator"]):
             return told | {"loss": math.nan}
         loss.backward()
+        if not torch.isfinite(nn.utils.clip_grad_norm_(self.expert.parameters(), math.inf)):
+            return told | {"loss": math.nan}
         self.optimizer.step()
         return told
 

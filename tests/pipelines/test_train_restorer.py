@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -43,8 +44,14 @@ def faces(tmp_path_factory):
     return folder
 
 
+SHAPE = ("side", "channels", "blocks", "codes")  # of a new network
+
+
 def learn(engine, faces, out, stop=None, **options):
-    told, run = [], engine.run(TrainRestorer(photos=faces, output_dir=out, **{**TINY, **options}))
+    unused = SHAPE if "model" in options else ()
+    unused += ("validation_split",) if "held_back" in options else ()
+    given = {name: value for name, value in TINY.items() if name not in unused} | options
+    told, run = [], engine.run(TrainRestorer(photos=faces, output_dir=out, **given))
     for event in run:
         told.append(event)
         if stop and isinstance(event, Progress) and event.what == "steps" and event.done == stop:
@@ -147,6 +154,23 @@ def test_what_cannot_be_is_said_in_a_sentence(engine, faces, tmp_path, options, 
         learn(engine, faces, tmp_path, **options)
 
 
+@pytest.mark.parametrize(
+    "options, why",
+    [
+        ({"model": "faces-v0", "side": 256, "codes": 8}, "faces-v0 is trained on.*so --side and --codes would change"),
+        ({"model": "faces-v0", "grow": True, "channels": "8,16", "blocks": "1,1"}, "so --channels and --blocks would"),
+        ({"identity_weight": 0.3, "perceptual": "none"}, "so --identity-weight would change nothing"),
+        ({"identity_weight": 0.3, "vgg": Path("vgg.pth")}, "EfficientNet-Lite0's features alone, so --identity-weight"),
+        ({"sharpen": 0.5, "enlarge": "realesrgan-x4plus"}, "realesrgan-x4plus makes.*so --sharpen would"),
+        ({"held_back": Path("held"), "validation_split": 0.3}, "so --validation-split would"),
+    ],
+)
+def test_what_would_go_unheard_is_refused(options, why):
+    with pytest.raises(CalotypeError, match=why):
+        TrainRestorer(photos=Path("faces"), **options)
+    TrainRestorer(photos=Path("faces"), model="faces-v0", grow=True, codes=8, sharpen=0.5, perceptual="none")
+
+
 def test_faces_that_are_too_small_are_left_out(engine, faces, tmp_path):
     told = []
     with pytest.raises(CalotypeError, match="no faces that can be learnt from"):
@@ -188,7 +212,15 @@ def test_it_grows_and_is_measured_on_a_folder_of_its_own(engine, faces, tmp_path
     (held / "x_r00c00.png").write_bytes((faces / "c_r00c03.png").read_bytes())
     learn(engine, faces, tmp_path / "small", l1_steps=1, gan_steps=0)
     small = str(tmp_path / "small/restorer.safetensors")
-    options = {"model": small, "grow": True, "held_back": held, "sharpen": 0.5, "l1_steps": 1, "gan_steps": 0}
+    options = {
+        "model": small,
+        "grow": True,
+        "codes": 8,
+        "held_back": held,
+        "sharpen": 0.5,
+        "l1_steps": 1,
+        "gan_steps": 0,
+    }
     told = learn(engine, faces, tmp_path / "large", **options)
     assert "1 of the faces in" in said(told) and "flatter" in said(told) and "5 faces to learn from" in said(told)
     state = load_file(tmp_path / "large/restorer.safetensors")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,6 +48,13 @@ def learn(engine, photos, out, stop=None, **options):
             run.close()
             break
     return told
+
+
+SHAPE = ("network", "num_feat", "num_block")  # of a new network
+
+
+def without(*names):
+    return {name: value for name, value in TINY.items() if name not in names}
 
 
 def said(told):
@@ -180,10 +188,8 @@ def test_a_bad_picture_is_left_out(engine, photos, tmp_path):
     [
         ({"photos": "none"}, "there is no folder"),
         ({"photos": "empty"}, "has no pictures that can be learnt from"),
-        ({"model": "faces-v0"}, "faces-v0 is"),
         ({"gt_size": 48}, "multiple of 32"),
         ({"scale": 3}, "--scale is 1, 2 or 4"),
-        ({"discriminator": "photo"}, "is not Real-ESRGAN's discriminator"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_sentence(engine, photos, tmp_path, options, why):
@@ -191,8 +197,30 @@ def test_what_cannot_be_is_said_in_a_sentence(engine, photos, tmp_path, options,
     given = dict(options)
     if "photos" in given:
         photos = tmp_path / given.pop("photos")
-    if "discriminator" in given:
-        torch.save({"params": {"x": torch.zeros(2)}}, tmp_path / "d.pth")
-        given["discriminator"] = tmp_path / "d.pth"
     with pytest.raises(CalotypeError, match=why):
         learn(engine, photos, tmp_path / "out", **given)
+
+
+def test_files_of_something_else_are_said_in_a_sentence(engine, photos, tmp_path):
+    options = {"photos": photos, "output_dir": tmp_path}
+    with pytest.raises(CalotypeError, match="faces-v0 is"):
+        list(engine.run(TrainUpscaler(**options, **{**without(*SHAPE), "model": "faces-v0"})))
+    torch.save({"params": {"x": torch.zeros(2)}}, tmp_path / "d.pth")
+    with pytest.raises(CalotypeError, match="is not Real-ESRGAN's discriminator"):
+        list(engine.run(TrainUpscaler(**options, discriminator=tmp_path / "d.pth", **without("discriminator_feat"))))
+
+
+@pytest.mark.parametrize(
+    "options, why",
+    [
+        ({"scale": 2, "num_feat": 8}, "realesrgan-x4plus is trained on.*so --scale and --num-feat would change"),
+        ({"network": "srvgg"}, "so --network would change nothing; leave it out"),
+        ({"vgg": Path("vgg.pth"), "perceptual": "lite"}, "--vgg has no use with --perceptual lite"),
+        ({"perceptual_weight": 2.0, "perceptual": "none"}, "so --perceptual-weight would"),
+        ({"discriminator": Path("netD.pth"), "discriminator_feat": 32}, "netD.pth has.*so --discriminator-feat would"),
+    ],
+)
+def test_what_would_go_unheard_is_refused(options, why):
+    with pytest.raises(CalotypeError, match=why):
+        TrainUpscaler(photos=Path("photos"), **options)
+    TrainUpscaler(photos=Path("photos"), model="none", num_feat=8, scale=2, network="srvgg")

@@ -1,0 +1,25 @@
+"""One step of a network and of the expert that judges it."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from calotype.training.rivals import Lesson, Phase, Rivals, Terms
+
+
+@pytest.mark.parametrize("who", ["network", "expert"])
+@pytest.mark.parametrize("most", [0.0, 10.0])
+def test_a_gradient_that_is_no_number_changes_no_weight(who, most):
+    torch.manual_seed(0)
+    device = torch.device("cpu")
+    network, expert = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 1, 1)
+    rivals = Rivals(network, expert, None, Terms(1.0, 0.0, 0.1), (1e-3, 1e-3), device, False)
+    part = getattr(rivals, who)
+    part.weight.register_hook(lambda gradient: gradient * math.inf)
+    before = part.weight.detach().clone()
+    x = torch.rand(2, 3, 8, 8)
+    told = rivals.step(0, Lesson(x, x, x), Phase(perceptual=False, expert_learns=True), 1.0, 0.9, most)
+    assert math.isnan(told["loss"]) and torch.equal(part.weight, before)
+    assert all(torch.isfinite(value).all() for value in rivals.state().values())
