@@ -23,6 +23,7 @@ from calotype.ops.color import to_pixels
 from calotype.picture import Picture, save
 from calotype.tasks import Progress, Said, options_of
 from calotype.training import state as states
+from calotype.training.interrupts import Due, whole
 from calotype.training.learned import Learned
 from calotype.training.rates import factor
 from calotype.training.rivals import Lesson, Phase, Rivals
@@ -35,6 +36,7 @@ WORSE = 3.0  # dB below its best at which the network has collapsed
 WON = 0.995  # share of pixels that the expert judges rightly from which on it teaches nothing more
 RECENT = 100  # steps over which that is counted
 OVERTIME = 1.1  # of the minutes given, after which the run ends as it is
+KINDS = (".safetensors", ".pth")  # of files that a run may write
 UNFELT = ("save_", "sample_", "validat", "log", "output_")  # options that change nothing of what is learnt
 IDLE = ("dry_run", "photos", "model", "vgg", "discriminator")  # what these name is told by its contents
 
@@ -121,7 +123,7 @@ def learn(course: Course) -> Iterator[Progress | Said | Learned]:
         CalotypeError: a state that does not fit, no room on disk, a loss that is no number.
     """
     task, rivals = course.task, course.rivals
-    begin, losses = _resumed(course)
+    begin, losses, is_whole = _resumed(course)
     if begin:
         yield Said(f"going on after step {begin} of {course.spans.total}")
     elif task.minutes:
@@ -132,24 +134,31 @@ def learn(course: Course) -> Iterator[Progress | Said | Learned]:
     yield from map(Said, missing)
     facts = {"plan": course.told, "about": course.about, **options_told(task)}
     watch = Watch(task.output_dir, task.output_name, (begin, total, 0), rivals.device, facts, logs)
-    failed, right, has_won = 0, deque(maxlen=RECENT), False
+    failed, right, has_won, due = 0, deque(maxlen=RECENT), False, Due(task.save_state_every)
+    done, is_changing = begin, False
     try:
-        if begin == 0:
-            yield from _looked_at(course, watch, 0)
+        if begin == 0 or not is_whole:  # it was stopped before its last step was looked at
+            yield from _looked_at(course, watch, begin)
+        is_whole = True
         for step in range(begin, total):
             rate = factor(task.lr_scheduler, step, total)
             phase = course.phase(step)
-            told = rivals.step(step, course.lesson(step), phase, rate, task.ema_decay, task.max_grad_norm)
-            loss, done = told.pop("loss"), step + 1
+            with whole():
+                is_changing = True
+                told = rivals.step(step, course.lesson(step), phase, rate, task.ema_decay, task.max_grad_norm)
+                loss, done = told.pop("loss"), step + 1
+                losses.append(loss)
+                is_changing = False
             failed = failed + 1 if not math.isfinite(loss) else 0
             if failed == FAILED:
                 raise CalotypeError(
                     f"the loss is no number since step {step - FAILED + 2}: the rate {task.learning_rate:g} is too "
                     "high; give a lower --learning-rate, or --mixed-precision no. The last state is kept"
                 )
-            losses.append(loss)
             rates = [group["lr"] for group in rivals.optimizer.param_groups]
             right.append(told.pop("Verdict/right", 0.0))
+            is_over = task.minutes and watch.diary.last(SECONDS, 0.0) > OVERTIME * 60 * task.minutes
+            is_whole = not (done % task.validate_every == 0 or done == total or is_over)
             yield watch.stepped(done, loss, dict(zip(("network", "discriminator"), rates, strict=False)), **told)
             if not has_won and phase.expert_counts and len(right) == RECENT and sum(right) / RECENT > WON:
                 has_won = True
@@ -157,29 +166,53 @@ def learn(course: Course) -> Iterator[Progress | Said | Learned]:
                     f"step {done}: the discriminator tells every picture that is made from a real one, so the network "
                     "learns little from it; give a lower --discriminator-lr or a higher --gan-weight"
                 )
-            is_over = task.minutes and watch.diary.last(SECONDS) > OVERTIME * 60 * task.minutes
-            if done % task.validate_every == 0 or done == total or is_over:
+            if not is_whole:
                 yield from _looked_at(course, watch, done)
-            if done % task.save_state_every == 0 and done < total and not failed:
-                _save_state(course, done, losses)  # last: what the step left behind is whole by now
+                is_whole = True
+            if due(done) and done < total and not failed:
+                _save_state(course, done, losses)
+                due.saved()
             if is_over and done < total:
                 yield Said(f"the {task.minutes:g} minutes are over after {done} of {total} steps")
                 break
-        path = course.written(task.output_name, rivals.mean, len(losses))
+        path = course.written(task.output_name, rivals.mean, len(losses)) if course.is_sound else _rescued(course)
         watch.finished()
+    except (GeneratorExit, KeyboardInterrupt):
+        if done > begin and not is_changing and not failed:
+            _save_state(course, done, losses, is_whole)
+        raise
     finally:
         watch.close()
     course.state_path.unlink(missing_ok=True)
     if course.is_sound:
-        for kind in (".safetensors", ".pth"):
+        for kind in KINDS:
             (task.output_dir / f"{_good(course)}{kind}").unlink(missing_ok=True)
+    else:
+        yield Said(f"the network has collapsed at the end; {path} is as it was when it was sound last")
     yield Said(f"report: {watch.path}")
     yield Learned(path, tuple(losses), course.photos, watch.path)
 
 
-def _resumed(course: Course) -> tuple[int, list[float]]:
+def _rescued(course: Course) -> Path:
+    """Puts the files of the network as it was when it was sound where the last ones belong."""
+    paths = []
+    for kind in KINDS:
+        good, wanted = (course.task.output_dir / f"{n}{kind}" for n in (_good(course), course.task.output_name))
+        if good.is_file():
+            good.replace(wanted)
+            paths.append(wanted)
+    if not paths:
+        raise CalotypeError(
+            "the network has collapsed, and it was never sound; begin anew with a lower --gan-weight or --learning-rate"
+        )
+    return paths[0]
+
+
+def _resumed(course: Course) -> tuple[int, list[float], bool]:
+    """Steps done, their losses, and whether nothing of the last one is left to do."""
     if not course.state_path.is_file():
-        return 0, []
+        _check_free(course)
+        return 0, [], True
     state = states.load(course.state_path)
     if state.fingerprint != course.fingerprint:
         raise CalotypeError(
@@ -189,15 +222,26 @@ def _resumed(course: Course) -> tuple[int, list[float]]:
     weights = dict(state.weights)
     course.spans = Spans(*(int(n) for n in weights.pop("spans")))
     course.rivals.load(weights, state.optimizer, str(course.state_path))
-    return state.step, list(state.losses)
+    return state.step, list(state.losses), state.is_whole
 
 
-def _save_state(course: Course, step: int, losses: Sequence[float]) -> None:
+def _check_free(course: Course) -> None:
+    """Raises CalotypeError where an earlier run has ended under this name: its result is not written over."""
+    for kind in KINDS:
+        path = course.task.output_dir / f"{course.task.output_name}{kind}"
+        if path.exists():
+            raise CalotypeError(f"{path} is there already, from a run that ended; give another --output-name")
+        (course.task.output_dir / f"{_good(course)}{kind}").unlink(missing_ok=True)
+
+
+def _save_state(course: Course, step: int, losses: Sequence[float], is_whole: bool = True) -> None:
     spans = course.spans
     weights = {"spans": torch.tensor([spans.l1, spans.gan, spans.quiet]), **course.rivals.state()}
     course.task.output_dir.mkdir(parents=True, exist_ok=True)
     optimizer = course.rivals.optimizer.state_dict()
-    states.save(course.state_path, State(step, weights, optimizer, tuple(losses), course.fingerprint))
+    states.save(
+        course.state_path, State(step, weights, optimizer, tuple(losses), course.fingerprint, is_whole=is_whole)
+    )
 
 
 def _timed(course: Course) -> Spans:

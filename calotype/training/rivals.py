@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from calotype.errors import CalotypeError
 from calotype.training.ema import kept, mean_moved
 from calotype.training.perceptual import USUAL
+from calotype.training.state import remembered
 
 BETAS = (0.9, 0.99)  # Adam's, as published
 
@@ -185,7 +186,7 @@ class Rivals:
                 prefix = f"{part}."
                 own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
                 module.load_state_dict(own)
-            self.optimizer.load_state_dict(dict(optimizer))
+            remembered(self.optimizer, optimizer)
         except (RuntimeError, KeyError, ValueError):
             raise CalotypeError(f"{where} is the state of other networks; delete it to begin anew") from None
 

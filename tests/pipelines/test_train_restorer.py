@@ -95,7 +95,7 @@ def test_going_on_gives_the_same_file(engine, faces, tmp_path):
     whole = learn(engine, faces, tmp_path / "whole", **options)
     learn(engine, faces, tmp_path / "parts", stop=5, **options)
     told = learn(engine, faces, tmp_path / "parts", **options)
-    assert "going on after step 4 of 6" in said(told)
+    assert "going on after step 5 of 6" in said(told)
     assert told[-1].path.read_bytes() == whole[-1].path.read_bytes()
 
 

@@ -134,9 +134,9 @@ def test_a_loss_that_is_no_number_ends_the_run(engine, photos, tmp_path):
     state = load(path)
     state.weights["network.body.0.weight"][0] = math.nan
     save(path, state)
-    with pytest.raises(CalotypeError, match=r"no number since step 3.*--learning-rate"):
+    with pytest.raises(CalotypeError, match=r"no number since step 4.*--learning-rate"):
         learn(engine, photos, tmp_path, **options)
-    assert load(path).step == 2 and not (tmp_path / "upscaler.pth").exists()
+    assert load(path).step == 3 and not (tmp_path / "upscaler.pth").exists()
 
 
 def test_a_network_that_falls_apart_is_noticed(engine, photos, tmp_path):
@@ -165,6 +165,28 @@ def test_a_network_that_falls_apart_is_noticed(engine, photos, tmp_path):
     watch.close()
     assert "the network has collapsed" in fall.text and not course.is_sound
     assert (tmp_path / "upscaler-good.pth").read_bytes() == good
+    assert enhancing._rescued(course).name == "upscaler.safetensors"
+    assert (tmp_path / "upscaler.pth").read_bytes() == good and not (tmp_path / "upscaler-good.pth").exists()
+    with pytest.raises(CalotypeError, match="never sound"):
+        enhancing._rescued(course)
+
+
+def test_what_a_run_has_ended_in_is_not_written_over(engine, photos, tmp_path):
+    options = {"l1_steps": 2, "gan_steps": 0}
+    learn(engine, photos, tmp_path, **options)
+    before = (tmp_path / "upscaler.pth").read_bytes()
+    with pytest.raises(CalotypeError, match="is there already, from a run that ended; give another --output-name"):
+        learn(engine, photos, tmp_path, **options, seed=5)
+    assert (tmp_path / "upscaler.pth").read_bytes() == before
+
+
+def test_stopped_anywhere_it_goes_on_from_there_and_looks_at_what_is_due(engine, photos, tmp_path):
+    options = {"l1_steps": 4, "gan_steps": 2, "gan_warmup_steps": 1, "validate_every": 3, "validation_split": 0.4}
+    whole = learn(engine, photos, tmp_path / "whole", **options)
+    learn(engine, photos, tmp_path / "parts", stop=3, **options)
+    told = learn(engine, photos, tmp_path / "parts", **options)
+    assert "going on after step 3 of 6" in said(told) and "step 3: " in said(told)
+    assert told[-1].path.read_bytes() == whole[-1].path.read_bytes()
 
 
 def test_minutes_become_steps(engine, photos, tmp_path):
