@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
+from safetensors.torch import save_file as packed
 
 from calotype.checkpoints import gan
 from calotype.checkpoints.catalog import Checkpoint, digest
@@ -233,6 +235,21 @@ def test_a_forgers_file_tells_its_shape(tmp_path):
     assert gan.read(Checkpoint("a", tmp_path / "a.safetensors")).generator.shape == shape
 
 
+def test_a_forgers_file_is_believed_its_weights_alone(tmp_path, monkeypatch):
+    made, path = [], tmp_path / "a.safetensors"
+    monkeypatch.setattr(gan, "Generator", lambda shape: made.append(Generator(shape)) or made[-1])
+    told = Shape(32, (256,) * 4, blocks=2)
+    packed({"first": torch.zeros(1)}, path, {gan.KEY: told.as_json()})
+    with pytest.raises(CalotypeError, match="does not hold the weights that it tells of"):
+        gan.read(Checkpoint("a", path))
+    assert all(weight.is_meta for weight in made[0].parameters())
+    gan.write(path, Generator(Shape.preset(32, 0.25)), {})
+    state = load_file(path)
+    packed({**state, "out.weight": state["out.weight"][:1]}, path, {gan.KEY: Shape.preset(32, 0.25).as_json()})
+    with pytest.raises(CalotypeError, match="does not hold the weights that it tells of"):
+        gan.read(Checkpoint("a", path))
+
+
 @pytest.mark.parametrize("side", [32, 64, 128, 256, 512])
 def test_presets_draw_pictures_of_their_size(side):
     shape = Shape.preset(side, 0.25)
@@ -242,7 +259,13 @@ def test_presets_draw_pictures_of_their_size(side):
         assert Discriminator(shape)(picture).shape == (1,)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"side": 64, "widths": [8]}', '{"side": 1e9, "widths": [64]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{}", '{"side": 64, "widths": [8]}', '{"side": 1e9, "widths": [64]}', '{"side": 4, "widths": []}'),
+        *('{"side": 32, "widths": [8, 8, 8, 8], "blocks": 24}', '{"side": 8, "widths": [8, 4096]}'),
+    ],
+)
 def test_a_shape_that_is_none_is_refused(text):
     with pytest.raises(CalotypeError):
         Shape.told(text, "a file")
