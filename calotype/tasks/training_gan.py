@@ -5,7 +5,7 @@ from pathlib import Path
 
 from calotype.errors import CalotypeError
 from calotype.options import option
-from calotype.tasks.training import Logged, check_prefix
+from calotype.tasks.training import Logged, check_name, check_prefix
 
 SIDES = (32, 64, 128, 256, 512)
 STEPS, DEMO_STEPS = 30_000, 5000
@@ -62,6 +62,7 @@ class TrainGan(Forgery, War, Kept, Logged):
             raise CalotypeError(f"--demo learns from what ships; leave out {self.photos}, or --demo")
         if not self.demo and self.photos is None:
             raise CalotypeError("give a folder with pictures to learn from, or --demo to see it done")
+        check_name(self.output_name)
         check_prefix(self.log_prefix)
 
     @property
