@@ -48,7 +48,9 @@ class Kept:
     output_dir: Path = option(Path("out"), "folder for the forger, its snapshots, states and logs", is_path=True)
     output_name: str = option("gan", "name of the forger")
     snapshots: int = option(32, "how often the same forgeries are drawn, for the film", least=2, most=1000)
-    save_state_every: int = option(100, "steps after which all that is needed to go on is saved", least=1, most=10**6)
+    save_state_every: int = option(
+        0, "steps after which all that is needed to go on is saved; 0: every two minutes", least=0, most=10**6
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
