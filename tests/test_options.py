@@ -114,3 +114,12 @@ def test_a_home_in_the_home_folder_is_found():
 def test_a_wrong_environment_is_a_sentence():
     with pytest.raises(CalotypeError, match="--threads"):
         Settings.gather({}, {"CALOTYPE_THREADS": "many"})
+
+
+@pytest.mark.parametrize("kind", [kind for kind in TASKS if kind.startswith("train_")])
+@pytest.mark.parametrize("name", ["../x", "a/b", "a\\b", "", " ", "..", "a\0", "a:b", "x" * 300])
+def test_no_trainer_takes_a_name_that_leads_out_of_its_folder(kind, name):
+    with pytest.raises(CalotypeError, match="--output-name is") as caught:
+        read_task(kind, {"photos": "x", "output_name": name})
+    assert "\n" not in str(caught.value)
+    assert read_task(kind, {"photos": "x", "output_name": "grandma's 70th, ü.v2"}).output_name

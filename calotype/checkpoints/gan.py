@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors.torch import save as packed
 
 from calotype.checkpoints.catalog import Checkpoint, digest
@@ -54,14 +55,20 @@ def is_gan(path: Path) -> bool:
 
 
 def read(found: Checkpoint) -> Gan:
-    """Raises CalotypeError: missing, damaged, or no forger of Calotype's."""
+    """Takes no more memory than the file has weights, whatever else it tells.
+
+    Raises:
+        CalotypeError: missing, damaged, or no forger of Calotype's.
+    """
     check_file(found.path)
     state, told = read_state(found.path), _told(found.path)
     if KEY not in told:
         raise CalotypeError(f"{found.path} holds no forger; `calotype train gan` makes them")
-    generator = Generator(Shape.told(told[KEY], str(found.path)))
+    shape = Shape.told(told[KEY], str(found.path))
+    with torch.device("meta"):
+        generator = Generator(shape)
     try:
-        generator.load_state_dict(state)
+        generator.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
     except RuntimeError:
         raise CalotypeError(f"{found.path} does not hold the weights that it tells of; train it again") from None
     return Gan(found.name, digest(found.path), generator.eval().requires_grad_(False))

@@ -22,6 +22,8 @@ GAIN = math.sqrt(2 / (1 + SLOPE**2))
 BASE = 4  # pixels of the first tensor's side
 SIDES = (32, 64, 128, 256, 512)
 LATENT, WIDEST = 64, 256
+MOST = {"side": 1024, "latent": 4096, "blocks": 16, "patch": 16}  # that a file may ask for
+MOST_CHANNELS = 2048
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,11 @@ class Shape:
     patch: int = 1  # pixels that one place of the largest size stands for, along each side
 
     def __post_init__(self) -> None:
-        numbers = (self.side, self.latent, self.blocks, self.patch, *self.widths)
-        is_whole = all(isinstance(n, int) and 1 <= n <= 4096 for n in numbers)
-        if not is_whole or self.side != BASE * self.patch * 2 ** (len(self.widths) - 1):
+        numbers = [(getattr(self, name), most) for name, most in MOST.items()]
+        numbers += [(width, MOST_CHANNELS) for width in self.widths]
+        is_fine = all(isinstance(number, int) and 1 <= number <= most for number, most in numbers)
+        is_fine = is_fine and 1 <= len(self.widths) <= MOST["side"].bit_length()
+        if not is_fine or self.side != BASE * self.patch * 2 ** (len(self.widths) - 1):
             raise CalotypeError(f"there is no such generator: {self}")
 
     @classmethod

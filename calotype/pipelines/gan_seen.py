@@ -1,6 +1,7 @@
 """What a war of forger and expert shows on its way: the same forgeries again and again, figures, verdicts, the film."""
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,12 +26,23 @@ ONE_SIDED = 300  # steps in a row in which the expert tells all apart, without d
 DOUBTLESS = 0.01  # the expert's loss below which it has no doubt left
 SAME = 0.15  # diversity, as a share of the real pictures', below which forgeries are all alike
 TWICE = 3  # snapshots in a row
+FIGURES = {  # by the diary's names
+    "frechet": "Fréchet distance/forgeries",
+    "precision": "precision and recall/precision",
+    "recall": "precision and recall/recall",
+    "diversity": "diversity/forgeries, of the pictures'",
+}
+SHEET = re.compile(r"(verdicts-)?[0-9]{8}\.png")
 FIRST, EACH, LAST = 0.6, 0.2, 3.0  # seconds of the film
 
 
 def moments(steps: int, count: int) -> list[int]:
     """The steps after which forgeries are drawn: 0, closely at first, where most happens, and the last."""
     return sorted({round(steps * (n / (count - 1)) ** 1.5) for n in range(count)})
+
+
+def _is_good(frechet: float, diversity: float) -> bool:
+    return math.isfinite(frechet) and diversity >= SAME
 
 
 class Seen:
@@ -57,7 +69,24 @@ class Seen:
         some = torch.randperm(len(gallery), generator=chance)
         self._measure = Measure(lambda: gallery.taken(some[:MEASURED]))
         self._judged = some[:JUDGED]
-        self.figures: dict[str, float] = {}
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Of the last snapshot, also where that was before the run was stopped."""
+        return {name: round(self.watch.diary.last(told), 4) for name, told in FIGURES.items()}
+
+    @property
+    def last_good(self) -> int:
+        """The step of the last snapshot whose forger was kept; 0 where none was."""
+        told = (self.watch.diary.numbers.get(FIGURES[name], ()) for name in ("frechet", "diversity"))
+        good = (step for (step, d), (_, v) in zip(*told, strict=True) if _is_good(d, v) and step)
+        return max(good, default=0)
+
+    def cleared(self) -> None:
+        """At the beginning: sheets of an earlier run go."""
+        for path in self._folder.glob("*.png"):
+            if SHEET.fullmatch(path.name):
+                path.unlink()
 
     def after(self, done: int) -> Iterator[Progress | Said]:
         """What is due after `done` steps. Raises CalotypeError where one side has won."""
@@ -68,8 +97,7 @@ class Seen:
         figures = self._measure(forged)
         self._noted(done, figures)
         self._sheet(done, forged[:SHOWN])
-        is_good = math.isfinite(figures.frechet) and figures.diversity >= SAME
-        if done and is_good:
+        if done and _is_good(figures.frechet, figures.diversity):
             self._keep(self.task.output_name, done)
             if self._is_best(done):
                 self.watch.kept_best(self._keep(f"{self.task.output_name}-best", done))
@@ -88,16 +116,7 @@ class Seen:
     # ------------------------------------------------------------------ figures
 
     def _noted(self, done: int, figures: Figures) -> None:
-        self.figures = {name: round(value, 4) for name, value in vars(figures).items()}
-        self.watch.diary.note(
-            done,
-            {
-                "Fréchet distance/forgeries": figures.frechet,
-                "precision and recall/precision": figures.precision,
-                "precision and recall/recall": figures.recall,
-                "diversity/forgeries, of the pictures'": figures.diversity,
-            },
-        )
+        self.watch.diary.note(done, {told: getattr(figures, name) for name, told in FIGURES.items()})
 
     def _is_best(self, done: int) -> bool:
         return (self.watch.diary.least("Fréchet distance/forgeries") or (done,))[0] == done

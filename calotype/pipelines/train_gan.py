@@ -32,11 +32,13 @@ from calotype.training.adversarial import (
 )
 from calotype.training.ema import mean_moved
 from calotype.training.gallery import Gallery, of_demo, of_folder
+from calotype.training.interrupts import Due, whole
+from calotype.training.scale import are_numbers
 from calotype.training.state import State, load, save
 from calotype.training.watch import Watch, logs_of, options_told
 
 GAMMA = 10.0  # at 64 pixels; at 2, R3GAN's for large sets, the expert of a small set outruns the forger
-FAILED = 3  # steps with a loss that is no number before the run is stopped
+FAILED = 3  # steps with a loss or gradients that are no numbers before the run is stopped
 SMALL = 128  # channels of networks so small that threads lose more by waiting for each other than they gain
 FEW = 5000  # pictures below which the expert would learn them by heart
 LAST_RATE = 0.1  # of learning rate and penalty, as shares of the first
@@ -55,12 +57,13 @@ class Forged:
 
 
 def train_gan(task: TrainGan, models: Models) -> Iterator[Progress | Said | Forged]:
-    """Yields progress, and Forged last. Closing it keeps the last state; the same command goes on from there.
+    """Yields progress, and Forged last. Closing it keeps the very step; the same command goes on from there.
 
     Raises:
-        CalotypeError: too few pictures, a state that does not fit, no room on disk, a loss that is no number, or a war
-            that one side has won.
+        CalotypeError: too few pictures, a forger of that name, a state that does not fit, no room on disk, a loss that
+            is no number, or a war that one side has won.
     """
+    _check_free(task)
     gallery = None
     for event in _found(task, models):
         if isinstance(event, Gallery):
@@ -88,6 +91,21 @@ def _found(task: TrainGan, models: Models) -> Iterator[Progress | Said | Gallery
     yield from of_folder(task.photos, task.resolution, free, models.settings.max_pixels)
 
 
+def _state_path(task: TrainGan) -> Path:
+    return task.output_dir / f"{task.output_name}.state.safetensors"
+
+
+def _check_free(task: TrainGan) -> None:
+    """What an earlier run ended in is never overwritten; what lies beside a state belongs to the run that goes on."""
+    names = [f"{task.output_name}{end}" for end in (".safetensors", "-best.safetensors", ".gif", ".mp4")]
+    found = [name for name in names if (task.output_dir / name).exists()]
+    if found and not _state_path(task).exists():
+        raise CalotypeError(
+            f"{task.output_dir} holds {' and '.join(found)} of an earlier run; give another --output-name, or delete "
+            f"{'them' if len(found) > 1 else 'it'}"
+        )
+
+
 class _War:
     """The parts of one run: settled once, then stepped through."""
 
@@ -102,6 +120,8 @@ class _War:
         self.forger, self.expert = (_placed(made(shape), device) for made in (Generator, Discriminator))
         self.mean = copy.deepcopy(self.forger).requires_grad_(False).eval()
         groups = [{"params": list(network.parameters())} for network in (self.forger, self.expert)]
+        self.done, self.is_whole, self.is_changing = 0, True, False  # steps; whether all is written of them
+        self.failed, self.due = 0, Due(task.save_state_every)
         self.optimizer = torch.optim.Adam(groups, lr=task.learning_rate, betas=(0.0, 0.99), fused=device.type != "mps")
 
     def _usual(self) -> list[str]:
@@ -117,32 +137,65 @@ class _War:
         plan = list(self._plan())
         for sentence in plan if begin == 0 else [f"going on after step {begin} of {task.steps}"]:
             yield Said(sentence)
-        watch, failed = self._watch(begin, plan), 0
-        seen = Seen(task, watch, self.mean, self.expert, self.gallery, self.half, self._written)
+        watch = self._watch(begin, plan)
+        seen = Seen(task, watch, self.mean, self.expert, self.gallery, self.half, self._kept)
         try:
             if begin == 0:
+                seen.cleared()
                 yield from seen.after(0)
+            elif not self.is_whole:  # it was stopped before all was written of its last step
+                yield from self._followed(seen)
             for step in range(begin, task.steps):
-                told = self._step(step)
-                failed = 0 if math.isfinite(told["loss"]) else failed + 1
-                if failed == FAILED:
-                    raise CalotypeError(
-                        f"the loss is no number since step {step - FAILED + 2}; give a lower --learning-rate, a higher "
-                        f"--gamma, or --mixed-precision no; {seen.remains()}"
-                    )
-                done = step + 1
-                yield watch.stepped(done, **told, rates={"both": self.optimizer.param_groups[0]["lr"]})
-                yield from seen.after(done)
-                if done % task.save_state_every == 0 and done < task.steps and not failed:
-                    self._save_state(done)  # last: what the step left behind is whole by now
+                with whole():
+                    self.is_changing = True  # a state of now would be half of one step and half of the next
+                    told = self._step(step)
+                    self.done, self.is_whole, self.is_changing = step + 1, False, False
+                    rates = {"both": self.optimizer.param_groups[0]["lr"]}
+                    event = watch.stepped(self.done, **told, rates=rates)
+                if self.failed == FAILED:
+                    raise self._spoilt(seen)
+                yield event
+                yield from self._followed(seen)
+                if self.done < task.steps and not self.failed and self.due(self.done):
+                    self._save_state()
             films = yield from seen.filmed()
-            path = self._written(task.output_name, task.steps)
+            path, sentence = self._ended(seen)
+            yield from [Said(sentence)] if sentence else []
             watch.finished()
+        except (GeneratorExit, KeyboardInterrupt):
+            if self.done > begin and not self.is_changing:
+                self._save_state()
+            raise
         finally:
             watch.close()
-        self._state_path.unlink(missing_ok=True)
+        _state_path(task).unlink(missing_ok=True)
         yield Said(f"report: {watch.path}")
         yield Forged(path, films, seen.figures, len(self.gallery), watch.path)
+
+    def _followed(self, seen: Seen) -> Iterator[Progress | Said]:
+        """What comes after a step, where it is due."""
+        yield from seen.after(self.done)
+        self.is_whole = True
+
+    def _spoilt(self, seen: Seen) -> CalotypeError:
+        return CalotypeError(
+            f"the loss or its gradients are no numbers since step {self.done - FAILED + 1}; give a lower "
+            f"--learning-rate, a higher --gamma, or --mixed-precision no; {seen.remains()}"
+        )
+
+    def _ended(self, seen: Seen) -> tuple[Path, str]:
+        """Where the forger lies at the end, and what to say where it is not as the last step left it."""
+        name = self.task.output_name
+        path = self.task.output_dir / f"{name}.safetensors"
+        if seen.last_good == self.task.steps:
+            return self._written(name, self.task.steps), ""
+        if seen.last_good and path.is_file():
+            return path, (
+                f"at the end the forgeries are all alike; {path} is the last good forger, of step {seen.last_good}; "
+                "raise --gamma, lower --learning-rate or add pictures"
+            )
+        path = self._written(name, self.task.steps)
+        return path, f"the forgeries have been all alike at every snapshot; {path} draws as the last step left it"
 
     def _step(self, step: int) -> dict[str, float]:
         """The expert learns, then the forger. All chance in it comes from the seed and the step's number.
@@ -164,7 +217,7 @@ class _War:
         real, forged = verdicts.float().chunk(2)
         slope = penalty(self.expert, torch.cat([both[: self.share], both[count : count + self.share]]))  # R1 and R2
         loss = expert_loss(real, forged)
-        self._learnt(loss + self.gamma * fall * slope)
+        is_fine = self._learnt(self.expert, loss + self.gamma * fall * slope)
         told = {
             "loss": loss.item(),
             "realness/pictures": real.mean().item(),
@@ -178,7 +231,8 @@ class _War:
         with self._autocast():
             verdicts = self.expert(augmented(torch.cat([real, forged]), self.augment, chance))
         lost = forger_loss(*verdicts.float().chunk(2))
-        self._learnt(lost)
+        is_fine = self._learnt(self.forger, lost) and is_fine
+        self.failed = 0 if is_fine else self.failed + 1
         mean_moved(self.mean, self.forger, kept(int(task.ema_kimg * 1000), count, (step + 1) * count))
         return {**told, "loss/forger": lost.item(), "penalty/mean squared slope": slope.item()}
 
@@ -192,11 +246,16 @@ class _War:
         with torch.set_grad_enabled(is_learnt), self._autocast():
             return self.forger(latents).float()
 
-    def _learnt(self, loss: Tensor) -> None:
-        if math.isfinite(loss.item()):
+    def _learnt(self, network: nn.Module, loss: Tensor) -> bool:
+        """Changes the weights, unless the loss, its gradients or their squares, which Adam keeps, are no numbers."""
+        is_fine = math.isfinite(loss.item())
+        if is_fine:
             loss.backward()
+            is_fine = are_numbers([p.grad for p in network.parameters() if p.grad is not None], power=2)
+        if is_fine:
             self.optimizer.step()  # of the network that has gradients alone
         self.optimizer.zero_grad(set_to_none=True)
+        return is_fine
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
@@ -227,16 +286,20 @@ class _War:
     # ------------------------------------------------------------------ what is kept
 
     def _written(self, name: str, steps: int) -> Path:
-        """The forger's running mean as a file."""
+        """The forger's running mean as a file. Raises CalotypeError where its weights are no numbers."""
+        if not are_numbers(list(self.mean.parameters())):
+            raise CalotypeError("the forger's weights are no numbers any more, and are not kept; lower --learning-rate")
         self.task.output_dir.mkdir(parents=True, exist_ok=True)
         path = self.task.output_dir / f"{name}.safetensors"
         told = {"calotype.version": __version__, "calotype.steps": str(steps), "calotype.seed": str(self.task.seed)}
         gan.write(path, self.mean, {**told, "calotype.pictures": str(len(self.gallery))})
         return path
 
-    @property
-    def _state_path(self) -> Path:
-        return self.task.output_dir / f"{self.task.output_name}.state.safetensors"
+    def _kept(self, name: str, steps: int) -> Path:
+        """As it is after a snapshot. A state tells from now on whose file it is."""
+        if not _state_path(self.task).exists():
+            self._save_state()
+        return self._written(name, steps)
 
     @property
     def _networks(self) -> dict[str, nn.Module]:
@@ -249,18 +312,25 @@ class _War:
         told = json.dumps([options, self.task.steps, self.gallery.sha256, self.half], sort_keys=True)
         return hashlib.sha256(told.encode()).hexdigest()
 
-    def _save_state(self, step: int) -> None:
+    def _save_state(self) -> None:
+        """Where the weights are numbers; otherwise the state from before stays."""
+        if not all(are_numbers(list(network.parameters())) for network in self._networks.values()):
+            return
         self.task.output_dir.mkdir(parents=True, exist_ok=True)
         weights = {f"{name}.{k}": v.cpu() for name, n in self._networks.items() for k, v in n.state_dict().items()}
-        save(self._state_path, State(step, weights, self.optimizer.state_dict(), (), self._fingerprint))
+        optimizer = self.optimizer.state_dict()
+        state = State(self.done, weights, optimizer, (), self._fingerprint, is_whole=self.is_whole)
+        save(_state_path(self.task), state)
+        self.due.saved()
 
     def _resumed(self) -> int:
-        if not self._state_path.is_file():
+        path = _state_path(self.task)
+        if not path.is_file():
             return 0
-        state = load(self._state_path)
+        state = load(path)
         if state.fingerprint != self._fingerprint:
             raise CalotypeError(
-                f"{self._state_path} is the state of a run with other pictures or settings; delete it to begin anew, "
+                f"{path} is the state of a run with other pictures or settings; delete it to begin anew, "
                 "or give another --output-name"
             )
         for name, network in self._networks.items():
@@ -269,6 +339,7 @@ class _War:
         self.optimizer.load_state_dict(state.optimizer)
         for weight, kept_of in self.optimizer.state.items():  # in the weight's own order in memory, as Adam takes them
             kept_of |= {k: torch.empty_like(weight).copy_(v) for k, v in kept_of.items() if v.shape == weight.shape}
+        self.done, self.is_whole = state.step, state.is_whole
         return state.step
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from calotype.errors import CalotypeError
 from calotype.options import option
-from calotype.tasks.training import Logged, check_prefix
+from calotype.tasks.training import Logged, check_name, check_prefix
 
 SMALL = 128  # pixels; networks for smaller pictures are smaller by themselves
 
@@ -91,8 +91,7 @@ class TrainDiffusion(Captioned, Miniature, Budget, Made, Logged):
                 f"--resolution is a multiple of {self.multiple} with these networks, not {self.resolution}; "
                 "fewer --vae-channels or --unet-channels take smaller ones"
             )
-        if self.output_name in ("", ".", "..") or {"/", "\\"} & set(self.output_name):
-            raise CalotypeError(f"--output-name is the name of a folder, not a path: {self.output_name!r}")
+        check_name(self.output_name)
         check_prefix(self.log_prefix)
 
     @property

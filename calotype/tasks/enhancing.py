@@ -7,7 +7,7 @@ from typing import Any
 
 from calotype.errors import CalotypeError
 from calotype.options import option
-from calotype.tasks.training import Logged, check_prefix
+from calotype.tasks.training import Logged, check_name, check_prefix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +78,7 @@ class Outcome(Logged):
     sample_count: int = option(4, "pictures that samples show", least=0, most=64)
 
     def __post_init__(self) -> None:
-        if not self.output_name.strip() or any(letter in self.output_name for letter in '/\\:*?"<>|\0'):
-            raise CalotypeError(f"--output-name is the name of a file without its folder, not {self.output_name!r}")
+        check_name(self.output_name)
         check_prefix(self.log_prefix)
 
 

@@ -251,6 +251,7 @@ class TrainLora(Accepted, Photos, Network, Schedule, Watched, Saved):
         warmup(self.lr_decay_steps, 100, "--lr-decay-steps")
         if self.sample_sampler != "auto":
             sampler_known(self.sample_sampler)
+        check_name(self.output_name)
         check_prefix(self.log_prefix)
         if self.lr_scheduler == "piecewise_constant":
             step_rules(self.lr_scheduler_args)
@@ -336,6 +337,18 @@ def step_rules(text: str) -> list[tuple[float, float]]:
 def check_prefix(prefix: str) -> None:
     if "/" in prefix or "\\" in prefix:
         raise CalotypeError(f"--log-prefix is the beginning of a name, not a path: {prefix!r}")
+
+
+def check_name(name: str, ending: int = 40) -> None:
+    """Names of what is written begin with it, in a folder of its own. Raises CalotypeError where it leads elsewhere.
+
+    Args:
+        ending: bytes that are kept free for what follows it.
+    """
+    if not name.strip() or set(name) <= {"."} or any(letter in '/\\:*?"<>|' or ord(letter) < 32 for letter in name):
+        raise CalotypeError(f"--output-name is a name without its folder, not {name!r}")
+    if len(name.encode("utf-8", "replace")) > 255 - ending:
+        raise CalotypeError(f"--output-name is too long for the name of a file: {name[:40]}...")
 
 
 def warmup(text: str, steps: int, flag: str = "--lr-warmup-steps") -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from calotype.errors import CalotypeError
 from calotype.options import option
-from calotype.tasks.training import Logged, check_prefix
+from calotype.tasks.training import Logged, check_name, check_prefix
 
 SIDES = (32, 64, 128, 256, 512)
 STEPS, DEMO_STEPS = 30_000, 5000
@@ -48,7 +48,9 @@ class Kept:
     output_dir: Path = option(Path("out"), "folder for the forger, its snapshots, states and logs", is_path=True)
     output_name: str = option("gan", "name of the forger")
     snapshots: int = option(32, "how often the same forgeries are drawn, for the film", least=2, most=1000)
-    save_state_every: int = option(100, "steps after which all that is needed to go on is saved", least=1, most=10**6)
+    save_state_every: int = option(
+        0, "steps after which all that is needed to go on is saved; 0: every two minutes", least=0, most=10**6
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,7 @@ class TrainGan(Forgery, War, Kept, Logged):
             raise CalotypeError(f"--demo learns from what ships; leave out {self.photos}, or --demo")
         if not self.demo and self.photos is None:
             raise CalotypeError("give a folder with pictures to learn from, or --demo to see it done")
+        check_name(self.output_name)
         check_prefix(self.log_prefix)
 
     @property

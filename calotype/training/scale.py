@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 FIRST, LEAST, GROWS_AFTER = (
     65536.0,
@@ -35,7 +35,7 @@ class LossScale:
         grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if self.factor > 1:
             torch._foreach_div_(grads, self.factor)
-        is_fine = not grads or bool(torch.isfinite(torch.stack(torch._foreach_norm(grads, math.inf))).all())
+        is_fine = are_numbers(grads)
         if self.factor == 1:
             return is_fine
         self.good = self.good + 1 if is_fine else 0
@@ -44,3 +44,8 @@ class LossScale:
         elif self.good == GROWS_AFTER:
             self.factor, self.good = self.factor * 2, 0
         return is_fine
+
+
+def are_numbers(tensors: Sequence[Tensor], power: int = 1) -> bool:
+    """Whether all that is in them is finite, also when it is raised to `power`."""
+    return not tensors or bool(torch.isfinite(torch.stack(torch._foreach_norm(tensors, math.inf)) ** power).all())

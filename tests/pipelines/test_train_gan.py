@@ -1,16 +1,23 @@
 """Forger and expert: a run is exact, goes on where it stopped, shows itself, and its forger draws."""
 
 import dataclasses
+import math
+import os
+import signal
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+from safetensors.torch import save_file as packed
 
 from calotype.checkpoints import gan
 from calotype.checkpoints.catalog import Checkpoint, digest
 from calotype.errors import CalotypeError
 from calotype.models.gan import Discriminator, Generator, Shape
+from calotype.pipelines import gan_seen, train_gan
 from calotype.pipelines.gan_seen import ONE_SIDED, Seen, moments
 from calotype.pipelines.train_gan import Forged
 from calotype.record import Film, Result
@@ -85,6 +92,97 @@ def test_a_run_that_was_stopped_ends_in_the_same_bytes(engine, folder, done, tmp
     events = list(engine.run(asked(folder, tmp_path)))
     assert any("going on after step" in event.text for event in events if isinstance(event, Said))
     assert digest(tmp_path / "gan.safetensors") == digest(done[0] / "gan.safetensors")
+
+
+def test_a_finished_forger_is_never_overwritten(engine, folder, done):
+    out = done[0]
+    before = {path: digest(path) for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(CalotypeError, match=r"holds gan\.safetensors and .* give another --output-name, or delete"):
+        list(engine.run(asked(folder, out, seed=2)))
+    assert {path: digest(path) for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_sheets_of_an_earlier_run_go_before_the_first_step(engine, folder, tmp_path):
+    sheets = tmp_path / "gan-snapshots"
+    sheets.mkdir()
+    for name in ("00000005.png", "verdicts-00000005.png", "mine.png"):
+        (sheets / name).write_bytes(b"old")
+    run = engine.run(asked(folder, tmp_path))
+    while not (sheets / "00000000.png").is_file():
+        next(run)
+    run.close()
+    assert {path.name for path in sheets.iterdir()} == {"00000000.png", "verdicts-00000000.png", "mine.png"}
+
+
+@pytest.mark.parametrize("stop", [1, 4, 6])
+def test_a_run_that_is_closed_keeps_its_very_step(engine, folder, done, tmp_path, stop):
+    run = engine.run(asked(folder, tmp_path, save_state_every=0))
+    for event in run:
+        if getattr(event, "what", "") == "steps" and event.done == stop:
+            break
+    run.close()
+    assert load(tmp_path / "gan.state.safetensors").step == stop
+    forged = list(engine.run(asked(folder, tmp_path, save_state_every=0)))[-1]
+    assert forged.figures == done[1][-1].figures
+    for name in ("gan.safetensors", "gan-snapshots/00000002.png", "gan.gif"):
+        assert digest(tmp_path / name) == digest(done[0] / name)
+
+
+def test_an_interrupt_within_a_step_keeps_that_step(engine, folder, done, tmp_path, monkeypatch):
+    def stopped(*given):
+        monkeypatch.setattr(train_gan, "forger_loss", own)
+        os.kill(os.getpid(), signal.SIGINT)
+        return own(*given)
+
+    own = train_gan.forger_loss
+    run = engine.run(asked(folder, tmp_path, save_state_every=0))
+    for event in run:
+        if getattr(event, "what", "") == "steps" and event.done == 2:
+            break
+    monkeypatch.setattr(train_gan, "forger_loss", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        list(run)
+    assert load(tmp_path / "gan.state.safetensors").step == 3
+    list(engine.run(asked(folder, tmp_path)))
+    assert digest(tmp_path / "gan.safetensors") == digest(done[0] / "gan.safetensors")
+
+
+@pytest.mark.parametrize("spoilt", ["penalty", "forger_loss", "expert_loss"])
+@pytest.mark.parametrize("how", ["loss", "gradient"])
+def test_whatever_is_no_number_is_counted_and_not_learnt(engine, folder, tmp_path, monkeypatch, spoilt, how):
+    own = getattr(train_gan, spoilt)
+
+    def wrong(*given):
+        value = own(*given)
+        if how == "loss":
+            return value * math.inf
+        value.register_hook(lambda slope: slope * math.inf)
+        return value
+
+    run = engine.run(asked(folder, tmp_path))
+    while not (tmp_path / "gan.state.safetensors").is_file():
+        next(run)
+    kept = digest(tmp_path / "gan.state.safetensors")
+    monkeypatch.setattr(train_gan, spoilt, wrong)
+    with pytest.raises(CalotypeError, match="no numbers since step 4"):
+        list(run)
+    assert digest(tmp_path / "gan.state.safetensors") == kept
+
+
+def test_a_collapse_at_the_end_leaves_the_last_good_forger(engine, folder, tmp_path, monkeypatch):
+    def collapsed(seen, done):
+        if done == 6:
+            seen.forger.scale.weight.zero_()  # every latent draws the same
+        yield from after(seen, done)
+
+    after = Seen.after
+    monkeypatch.setattr(Seen, "after", collapsed)
+    monkeypatch.setattr(gan_seen, "SAME", 1e-3)
+    events = list(engine.run(asked(folder, tmp_path)))
+    told = " ".join(event.text for event in events if isinstance(event, Said))
+    assert "is the last good forger, of step 2" in told
+    with safe_open(events[-1].path, "pt") as file:
+        assert file.metadata()["calotype.steps"] == "2"
 
 
 def test_a_state_of_other_settings_is_refused(engine, folder, tmp_path):
@@ -178,7 +276,7 @@ def test_a_loss_that_is_no_number_ends_the_run(engine, folder, tmp_path):
     state = load(path)
     state.weights["forger.scale.weight"].fill_(1e38)
     save(path, state)
-    with pytest.raises(CalotypeError, match="the loss is no number since step"):
+    with pytest.raises(CalotypeError, match="the loss or its gradients are no numbers since step"):
         list(engine.run(asked(folder, tmp_path)))
 
 
@@ -233,6 +331,21 @@ def test_a_forgers_file_tells_its_shape(tmp_path):
     assert gan.read(Checkpoint("a", tmp_path / "a.safetensors")).generator.shape == shape
 
 
+def test_a_forgers_file_is_believed_its_weights_alone(tmp_path, monkeypatch):
+    made, path = [], tmp_path / "a.safetensors"
+    monkeypatch.setattr(gan, "Generator", lambda shape: made.append(Generator(shape)) or made[-1])
+    told = Shape(32, (256,) * 4, blocks=2)
+    packed({"first": torch.zeros(1)}, path, {gan.KEY: told.as_json()})
+    with pytest.raises(CalotypeError, match="does not hold the weights that it tells of"):
+        gan.read(Checkpoint("a", path))
+    assert all(weight.is_meta for weight in made[0].parameters())
+    gan.write(path, Generator(Shape.preset(32, 0.25)), {})
+    state = load_file(path)
+    packed({**state, "out.weight": state["out.weight"][:1]}, path, {gan.KEY: Shape.preset(32, 0.25).as_json()})
+    with pytest.raises(CalotypeError, match="does not hold the weights that it tells of"):
+        gan.read(Checkpoint("a", path))
+
+
 @pytest.mark.parametrize("side", [32, 64, 128, 256, 512])
 def test_presets_draw_pictures_of_their_size(side):
     shape = Shape.preset(side, 0.25)
@@ -242,7 +355,13 @@ def test_presets_draw_pictures_of_their_size(side):
         assert Discriminator(shape)(picture).shape == (1,)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"side": 64, "widths": [8]}', '{"side": 1e9, "widths": [64]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{}", '{"side": 64, "widths": [8]}', '{"side": 1e9, "widths": [64]}', '{"side": 4, "widths": []}'),
+        *('{"side": 32, "widths": [8, 8, 8, 8], "blocks": 24}', '{"side": 8, "widths": [8, 4096]}'),
+    ],
+)
 def test_a_shape_that_is_none_is_refused(text):
     with pytest.raises(CalotypeError):
         Shape.told(text, "a file")
