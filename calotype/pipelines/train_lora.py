@@ -205,6 +205,7 @@ class _Run(Planned):
             warmup(task.lr_decay_steps, self.total),
             task.lr_scheduler_timescale,
             step_rules(task.lr_scheduler_args) if task.lr_scheduler == "piecewise_constant" else (),
+            task.learning_rate or max(task.rates),
         )
 
     def _batch(self, number: int) -> list[int]:

@@ -154,7 +154,7 @@ class Planned:
         if known:
             ranks = replace(ranks, conv_dim=1)  # which convolutions there are, the file says
         unet_rate, text_rate = task.rates
-        adapters = Adapters(is_xl=model.family == "sdxl")
+        adapters = Adapters(model.family == "sdxl", task.seed)
         if unet_rate:
             adapters.hang("unet", unet_layers(model.unet, ranks), ranks, known)
         encoders = [p.encoder for p in model.text]

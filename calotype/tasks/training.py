@@ -101,7 +101,7 @@ class Schedule:
         None, "where cosine_with_min_lr and warmup_stable_decay end, as a share of the rate", least=0, most=1
     )
     lr_scheduler_timescale: int = option(0, "of inverse_sqrt; 0: as long as the warm-up", least=0, most=10_000_000)
-    lr_decay_steps: str = option("20%", "steps in which warmup_stable_decay falls; a share such as 0.2, or 20%")
+    lr_decay_steps: str = option("0", "steps in which warmup_stable_decay falls; a share such as 0.2, or 20%")
     lr_scheduler_args: str = option("", "of piecewise_constant, such as step_rules=1:100,0.1:200,0.01")
     optimizer_type: str = option("AdamW", "AdamW, AdamW8bit, Lion, Prodigy, DAdaptation, AdaFactor, or module.Class")
     optimizer_args: str = option("", "its arguments, such as weight_decay=0.1 betas=(0.9,0.99)")
@@ -359,4 +359,4 @@ def warmup(text: str, steps: int, flag: str = "--lr-warmup-steps") -> int:
             raise ValueError
     except ValueError:
         raise CalotypeError(f"{flag} is such as 100, 0.05 or 5%, not {text!r}") from None
-    return round(share * steps) if share < 1 or text.endswith("%") else int(share)
+    return int(share * steps) if share < 1 or text.endswith("%") else int(share)

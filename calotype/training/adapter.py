@@ -34,10 +34,14 @@ class Ranks:
 class Adapters:
     """All trained layers of a model, by kohya's names."""
 
-    def __init__(self, is_xl: bool = False) -> None:
-        """With `is_xl` the U-Net's layers are called as the original's: sd-scripts trains SDXL on that."""
+    def __init__(self, is_xl: bool = False, seed: int = 0) -> None:
+        """With `is_xl` the U-Net's layers are called as the original's: sd-scripts trains SDXL on that.
+
+        Args:
+            seed: of what layers begin with.
+        """
         self.layers: dict[str, Detour] = {}
-        self._is_xl, self._is_silent = is_xl, False
+        self._is_xl, self._seed, self._is_silent = is_xl, seed, False
 
     def hang(
         self,
@@ -57,7 +61,7 @@ class Adapters:
                     continue
                 rank, alpha = known[key]
             least = min(rank, *layer.weight.shape[:2])
-            made = kind(layer, least, alpha, ranks.dropouts, seed=len(self.layers))
+            made = kind(layer, least, alpha, ranks.dropouts, (self._seed * 15_485_863 + len(self.layers)) % 2**63)
             self.layers[key] = made
             layer.register_forward_hook(self._detour(made))
 

@@ -24,3 +24,14 @@ def test_sdxl_has_the_originals_blocks_and_fits_its_own_model(tmp_path):
     save_file(adapters.state(), tmp_path / "mine.safetensors")
     found = attach([(read_adapter(tmp_path / "mine.safetensors"), 1.0, 1.0)], unet, encoders, "sdxl")
     assert not found.unfit
+
+
+def test_what_layers_begin_with_is_the_seeds():
+    begun = []
+    for seed in (1, 1, 2):
+        adapters, ranks = Adapters(seed=seed), Ranks(2, 2.0)
+        layers = [torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)]
+        adapters.hang("unet", ((f"{n}.attentions.", layer, 2, 2.0) for n, layer in enumerate(layers)), ranks)
+        begun.append([layer.down.detach().clone() for layer in adapters.layers.values()])
+    assert torch.equal(begun[0][0], begun[1][0]) and not torch.equal(begun[0][0], begun[2][0])
+    assert not torch.equal(begun[0][0], begun[0][1])

@@ -128,6 +128,7 @@ def test_usual_settings_are_passed_over_in_silence(healthy, options):
     [
         ({"lr_scheduler": "constant", "lr_warmup_steps": "100"}, "constant_with_warmup"),
         ({"lr_scheduler": "constant_with_warmup"}, "has no warm-up"),
+        ({"lr_scheduler": "warmup_stable_decay", "lr_warmup_steps": "5%"}, "never falls"),
         ({"lr_warmup_steps": "5000"}, "never ends"),
         ({"lr_warmup_steps": "80%"}, "5% is usual"),
         ({"max_train_steps": 300, "lr_scheduler_num_cycles": 100}, "no time for the rate to fall"),

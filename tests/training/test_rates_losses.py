@@ -2,11 +2,12 @@
 
 import math
 import random
+from pathlib import Path
 
 import pytest
 import torch
 
-from calotype.tasks.training import SCHEDULERS, step_rules, warmup
+from calotype.tasks.training import SCHEDULERS, TrainLora, step_rules, warmup
 from calotype.training.losses import Loss, Noise, noised, offset_noise, pyramid_noise, snr_weight, target
 from calotype.training.rates import factor
 
@@ -34,6 +35,30 @@ def test_rates_are_diffusers_own():
 @pytest.mark.parametrize(("text", "steps"), [("0", 0), ("25", 25), ("0.1", 20), ("5%", 10)])
 def test_warm_up_may_be_a_share(text, steps):
     assert warmup(text, 200) == steps
+
+
+@pytest.mark.parametrize(("text", "steps"), [("0.05", 51), ("5%", 51), ("51.9", 51)])
+def test_a_share_of_a_step_is_cut_off_as_in_sd_scripts(text, steps):
+    assert warmup(text, 1030) == steps
+
+
+def test_the_polynomial_ends_at_the_rate_of_diffusers_own_whatever_it_began_at():
+    from diffusers.optimization import get_polynomial_decay_schedule_with_warmup
+
+    for rate in (1e-6, 1e-4, 1.0):
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=rate)
+        theirs = get_polynomial_decay_schedule_with_warmup(optimizer, 7, 50, power=2.0)
+        for step in range(52):
+            mine = rate * factor("polynomial", step, 50, 7, power=2.0, rate=rate)
+            assert mine == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6), (rate, step)
+            optimizer.step()
+            theirs.step()
+    assert factor("polynomial", 50, 50, rate=1e-8) == 1.0 and factor("polynomial", 50, 50, rate=0.0) == 0.0
+
+
+def test_without_steps_to_fall_in_the_rate_stays():
+    assert [factor("warmup_stable_decay", step, 50, 10) for step in (10, 30, 49)] == [1.0, 1.0, 1.0]
+    assert TrainLora(photos=Path("x")).lr_decay_steps == "0"
 
 
 def test_targets_are_diffusers_own():

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from calotype.tasks.training import warmup
 from calotype.training.lint import limits
 from calotype.training.lint.course import Course
 
@@ -27,6 +28,8 @@ def _schedule(course: Course) -> Iterator[str]:
             "them; the rate will rise first, as with --lr-scheduler constant_with_warmup. Give that, or "
             "--lr-warmup-steps 0"
         )
+    if task.lr_scheduler == "warmup_stable_decay" and not warmup(task.lr_decay_steps, steps):
+        yield "lr_scheduler warmup_stable_decay never falls, as --lr-decay-steps is 0; give it such as 20%"
     if warm >= steps:
         yield (
             f"the warm-up of {warm} steps never ends, training has {steps}: the full rate is never reached. Give "
