@@ -34,7 +34,7 @@ from calotype.training.ema import mean_moved
 from calotype.training.gallery import Gallery, of_demo, of_folder
 from calotype.training.interrupts import Due, whole
 from calotype.training.scale import are_numbers
-from calotype.training.state import State, load, save
+from calotype.training.state import State, load, remembered, save
 from calotype.training.watch import Watch, logs_of, options_told
 
 GAMMA = 10.0  # at 64 pixels; at 2, R3GAN's for large sets, the expert of a small set outruns the forger
@@ -336,9 +336,7 @@ class _War:
         for name, network in self._networks.items():
             own = {k.removeprefix(f"{name}."): v for k, v in state.weights.items() if k.startswith(f"{name}.")}
             network.load_state_dict(own)
-        self.optimizer.load_state_dict(state.optimizer)
-        for weight, kept_of in self.optimizer.state.items():  # in the weight's own order in memory, as Adam takes them
-            kept_of |= {k: torch.empty_like(weight).copy_(v) for k, v in kept_of.items() if v.shape == weight.shape}
+        remembered(self.optimizer, state.optimizer)
         self.done, self.is_whole = state.step, state.is_whole
         return state.step
 

@@ -26,7 +26,7 @@ def penalty(expert: Expert, pictures: Tensor) -> Tensor:
     """Zero-centred gradient penalty (Mescheder, Geiger and Nowozin 2018): R1 on real pictures, R2 on forgeries.
 
     Args:
-        pictures: (N, 3, H, W) float32, as the expert sees them.
+        pictures: (N, 3, H, W) float32, as the expert sees them, and so with their augmentation.
     Returns:
         the mean squared length of the verdict's gradient by the picture.
     """

@@ -59,6 +59,7 @@ def read_pairs(source: Path, side: int, extension: str = ".txt", max_pixels: int
     Raises:
         CalotypeError: no such folder, no tar, nothing in it, no captions, not enough memory.
     """
+    extension = extension if extension.startswith(".") else f".{extension}"
     with _opened(source) as files:
         named = {name: path for name in files.names if (path := PurePosixPath(name)).suffix.lower() in SUFFIXES}
         if not named:
@@ -75,6 +76,7 @@ def read_pairs(source: Path, side: int, extension: str = ".txt", max_pixels: int
             except CalotypeError as fault:
                 faults.append(str(fault))
             yield Progress(n, len(named), "pictures")
+        silent = [name for name, path in sorted(named.items()) if str(path.with_suffix(extension)) not in files.names]
         readme = next((name for name in files.names if name.lower() == "readme.md"), None)
         about = files.text(readme) if readme else ""
     if not found:
@@ -82,6 +84,11 @@ def read_pairs(source: Path, side: int, extension: str = ".txt", max_pixels: int
     if not any(caption for pair in found for caption in pair.captions):
         raise CalotypeError(f"{source} has no captions; write one into NAME{extension} beside each NAME.png")
     notes = [f"left out: {fault}" for fault in faults[:TOLD]]
+    if 0 < len(silent) < len(named):
+        notes.append(
+            f"{len(silent)} of {len(named)} pictures have no NAME{extension} and go by their folder's name, such as "
+            f"{silent[0]}"
+        )
     notes += [f"and {len(faults) - TOLD} more pictures"] if len(faults) > TOLD else []
     yield Pairs(pixels[: len(found)], tuple(found), about, tuple(notes))
 

@@ -16,11 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from calotype.errors import CalotypeError
+
 WIDTHS, KERNEL, SEED = (3, 32, 64, 128), 3, 20_240
 SIDE = 64  # pixels; all pictures are looked at in this size
 NUMBERS = 64  # of one picture
 MOST = 2048  # pictures that are compared
 NEIGHBOURS = 3
+ALIKE = 1e-4  # of the features' length; pictures that differ less are the same
 TOGETHER = 64
 
 
@@ -94,7 +97,11 @@ class Measure:
 
     @cached_property
     def real(self) -> Tensor:
-        return self._look(self._given())
+        """Raises CalotypeError where the pictures are all alike: then nothing can be told from them."""
+        seen = self._look(self._given())
+        if len(seen) > 1 and float(seen.std(0).norm()) < ALIKE * float(seen.mean(0).norm()):
+            raise CalotypeError(f"the {len(seen)} pictures to learn from are all alike; give different ones")
+        return seen
 
     def __call__(self, forged: Tensor) -> Figures:
         seen = self._look(forged)

@@ -133,6 +133,15 @@ def test_a_tar_is_as_good_as_the_folder(pictures, tmp_path):
     assert "zz.png" in packed.notes[0]
 
 
+def test_captions_may_end_otherwise_and_missing_ones_are_told(tmp_path):
+    for n in range(3):
+        drawing("red", n).save(tmp_path / f"{n}.png")
+    (tmp_path / "0.caption").write_text("one", "utf-8")
+    *_, pairs = read_pairs(tmp_path, 32, "caption")
+    assert pairs.pairs[0].captions == ("one",)
+    assert any("2 of 3 pictures have no NAME.caption and go by their folder's name" in note for note in pairs.notes)
+
+
 def test_the_tokenizer_tells_every_language(whole):
     tokenizer = tokenizer_in(whole[1] / "diffusion/tokenizer")
     for text in ("red circle", "红色的圆", "ein ünbekanntes wort 😀"):

@@ -371,3 +371,10 @@ def test_the_demo_ships_its_pictures():
     gallery = of_demo(64)
     assert gallery.pictures.shape == (COUNT, 3, 64, 64)
     assert (gallery.pictures[-1] != 255).any() and (gallery.pictures[:, :, 0, 0] > 240).float().mean() > 0.9
+
+
+def test_pictures_that_are_all_alike_are_refused(engine, tmp_path):
+    for n in range(10):
+        Image.new("RGB", (40, 40), (200, 30, 30)).save(tmp_path / f"{n}.png")
+    with pytest.raises(CalotypeError, match="the 10 pictures to learn from are all alike"):
+        list(engine.run(asked(tmp_path, tmp_path / "out")))
