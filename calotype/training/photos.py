@@ -57,8 +57,11 @@ def find_photos(folder: Path, extension: str = ".txt", is_regular: bool = False,
     extension = extension if extension.startswith(".") else f".{extension}"
     rooms = find_rooms(folder)
     named = [room for room in rooms if room.repeats]
-    photos = [photo for room in rooms for photo in _in(room, extension, is_regular, has_wildcards)]
-    notes = []
+    notes: list[str] = []
+    photos = [photo for room in rooms for photo in _in(room, extension, is_regular, has_wildcards, notes)]
+    if notes and not photos:
+        raise CalotypeError(notes[0])
+    notes = [f"left out: {note}" for note in notes]
     if not named:
         repeats = 1 if is_regular else advised_repeats(len(photos))
         photos = [replace(photo, repeats=repeats) for photo in photos]
@@ -91,9 +94,17 @@ def advised_repeats(count: int) -> int:
     return next((repeats for most, repeats in REPEATS if count <= most), 1)
 
 
-def _in(room: Room, extension: str, is_regular: bool, has_wildcards: bool) -> list[Photo]:
-    told = [(path, *_caption(path, extension, room.name, has_wildcards)) for path in room.pictures]
-    return [Photo(path, caption, room.repeats or 1, is_regular, is_told) for path, caption, is_told in told]
+def _in(room: Room, extension: str, is_regular: bool, has_wildcards: bool, faults: list[str]) -> list[Photo]:
+    """Those whose captions can be read; why the others cannot goes into `faults`."""
+    found = []
+    for path in room.pictures:
+        try:
+            caption, is_told = _caption(path, extension, room.name, has_wildcards)
+        except CalotypeError as fault:
+            faults.append(str(fault))
+            continue
+        found.append(Photo(path, caption, room.repeats or 1, is_regular, is_told))
+    return found
 
 
 def _pictures(room: Path) -> list[Path]:

@@ -139,7 +139,7 @@ def test_validation_is_measured_alike_and_the_best_is_kept(watched, learn, tmp_p
     is_last = all(torch.equal(value, kept[key]) for key, value in last.items())
     assert is_last == (best == 4)
     said = [step.text for step in told if isinstance(step, Said)]
-    assert any("1 photos held back" in text for text in said) and any("3 photos to learn" in text for text in said)
+    assert any("1 photo held back" in text for text in said) and any("3 photos to learn" in text for text in said)
     assert any("the lowest so far" in text for text in said)
 
 

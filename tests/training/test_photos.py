@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from calotype.errors import CalotypeError
 from calotype.training.photos import Photo, balanced, find_photos, find_rooms
 
 
@@ -40,3 +42,15 @@ def test_a_number_alone_names_a_folder_of_so_many_repeats(tmp_path):
         ("10.png", "", 10),
         ("3_zkz.png", "zkz", 3),
     ]
+
+
+def test_a_photo_whose_caption_cannot_be_read_is_left_out(tmp_path):
+    for name in "ab":
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfe\xff")
+    found = find_photos(tmp_path, ".txt")
+    assert [photo.path.name for photo in found.photos] == ["b.png"]
+    assert any(note.startswith("left out: ") and "a.txt" in note for note in found.notes)
+    (tmp_path / "b.png").unlink()
+    with pytest.raises(CalotypeError, match=r"a\.txt"):
+        find_photos(tmp_path, ".txt")
