@@ -52,7 +52,8 @@ def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | S
         raise CalotypeError(f"--side is a multiple of {MULTIPLE}, not {network.side}")
     features, usual, note = features_named(task.perceptual, task.vgg)
     yield from map(Said, [note] if note else [])
-    faces = yield from _faces(task, task.photos, network.side, models)
+    is_apart = task.evaluate and task.held_back  # then the others are not looked at
+    faces = [] if is_apart else (yield from _faces(task, task.photos, network.side, models))
     if task.held_back:
         learnt, held = faces, (yield from _faces(task, task.held_back, network.side, models))
         known = {face.sha256 for face in learnt} & {face.sha256 for face in held}
