@@ -177,6 +177,13 @@ class Shelf:
         self._write(added=self._added() | {name: {"path": str(path), "kind": kind, "sha256": digest(path)}})
         return self.find(name)
 
+    def keep(self, path: Path, kind: str) -> str:
+        """Gives a file that was just made here a name, or the one it had: its own where no other file has that."""
+        path, added = path.absolute(), self._added()
+        names = [name for name, one in added.items() if Path(one["path"]) == path]
+        gone = [path.stem] if path.stem in added and not Path(added[path.stem]["path"]).is_file() else []
+        return self.put((names or gone or [self.free_name(path)])[0], path, kind).name
+
     def free_name(self, path: Path) -> str:
         """A name for a person's file: its own, with a number where another has it; empty where the file has one."""
         added = self._added()

@@ -37,7 +37,7 @@ def lora(**values: Any) -> int:
     """Learn a face, a thing or a style as a LoRA, from a folder of photos.
 
     Options are called as in kohya's sd-scripts. What is learnt is saved again and again: after an interruption, the
-    same command goes on where it was. The file works in A1111, ComfyUI and diffusers, and here as <lora:FILE:1>.
+    same command goes on where it was. The file works in A1111, ComfyUI and diffusers, and here as <lora:NAME:1>.
     """
     settings, show = Settings.gather(given(Settings, values)), _listener(values)
     task = _task(values, show)

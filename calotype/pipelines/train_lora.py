@@ -123,6 +123,7 @@ class _Run(Planned):
         self.processes.wait()
         if self.processes.is_first and not task.save_state:
             self._state_path.unlink(missing_ok=True)
+        yield from self._named(path)
         yield Said(f"report: {watch.path}")
         yield Learned(path, tuple(self.losses), len(self.photos), watch.path)
 
@@ -328,6 +329,17 @@ class _Run(Planned):
         return validation_loss(clean, answer, self._each, self.signals, self.prediction, self.task.train_batch_size)
 
     # ------------------------------------------------------------------ what is kept
+
+    def _named(self, path: Path) -> Iterator[Said]:
+        """Prompts call the LoRA by a name from now on, wherever it lies."""
+        if not self.processes.is_first:
+            return
+        try:
+            name = self.models.shelf.keep(path, "lora")
+        except CalotypeError as fault:
+            yield Said(f"prompts cannot call it by name ({fault}); give its path: <lora:{path}:1>")
+        else:
+            yield Said(f"in prompts it is <lora:{name}:1>")
 
     def _groups(self) -> list[dict[str, Any]]:
         unet, text = self.task.rates

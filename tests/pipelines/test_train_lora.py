@@ -57,7 +57,7 @@ def learn(engine, photos, out, stop=None, left=None, **options):
         "bucket_reso_steps": 32,
         **options,
     }
-    task = TrainLora(photos=photos, output_dir=out, output_name="mine", **options)
+    task = TrainLora(photos=photos, output_dir=out, **{"output_name": "mine", **options})
     told, run = [], engine.run(task)
     for step in run:
         told.append(step)
@@ -98,6 +98,18 @@ def test_it_learns_and_the_file_works_here(engine, photos, tmp_path):
 
 
 TIMES = {"ss_training_started_at", "ss_training_finished_at", "modelspec.date"}  # all else is the same
+
+
+def test_prompts_call_it_by_its_name_at_once(engine, photos, tmp_path):
+    """Another one of the same name elsewhere gets a number; one that is made anew keeps its name."""
+    options = {"max_train_steps": 2, "learning_rate": 5e-3, "output_name": "阿嬷"}
+    names = [said(learn(engine, photos, tmp_path / part, **options)) for part in "ab"]
+    assert "in prompts it is <lora:阿嬷:1>" in names[0] and "<lora:阿嬷-2:1>" in names[1]
+    (tmp_path / "a" / "阿嬷.safetensors").unlink()
+    assert "<lora:阿嬷:1>" in said(learn(engine, photos, tmp_path / "a", **options))
+    task = Imagine(prompt="zkz <lora:阿嬷:0.8>", seed=1, steps=1, size="64")
+    [result] = [step for step in engine.run(task) if isinstance(step, Result)]
+    assert "阿嬷" in [model.name for model in result.record.models]
 
 
 def test_the_same_run_gives_the_same_file(engine, photos, tmp_path):
