@@ -94,8 +94,10 @@ class Diary:
         if "fact" in told:
             self.facts[told["fact"]] = told["value"]
         elif "picture" in told:
-            before = [shown for shown in self.pictures if shown.picture != told["picture"]]
-            self.pictures = [*before, Shown(**told)]
+            now = Shown(**told)
+            if now in self.pictures:  # a run that goes on may tell of a step again
+                self.pictures.remove(now)
+            self.pictures.append(now)
         else:
             for name, value in told.items():
                 if name != "step":
