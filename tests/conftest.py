@@ -1,6 +1,7 @@
 """What several tests stand on: an engine with the models that ship, and pictures drawn or free."""
 
 import os
+import signal
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does; before torch is imported
 
@@ -38,3 +39,9 @@ def old_photo(portrait, tmp_path_factory):
     path = tmp_path_factory.mktemp("photo") / "old.png"
     Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path)
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible():
+    """Ctrl-C works here and in what is started here, also where the tests themselves run in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
