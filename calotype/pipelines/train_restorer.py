@@ -1,7 +1,7 @@
 """Learning to restore faces: GFPGAN's degradation (Wang et al. 2021, arXiv 2101.04061, §4.1) and ways of counting.
 
-Its discriminators of eyes and mouth are here one discriminator that judges every pixel and is heard more there; its
-StyleGAN2 prior is a dictionary of facial parts that is learnt with the rest (calotype/models/restorer.py).
+Its discriminators of eyes and mouth are here one discriminator that is shown pieces there, and elsewhere; its StyleGAN2
+prior is a dictionary of facial parts that is learnt with the rest (calotype/models/restorer.py).
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save as packed
-from torch import nn
+from torch import Tensor, nn
 
 from calotype import __version__
 from calotype.checkpoints.cache import Models
@@ -24,7 +24,7 @@ from calotype.errors import CalotypeError
 from calotype.models.restorer import Restorer, grown
 from calotype.models.unet_discriminator import MULTIPLE
 from calotype.ops.color import to_pixels, to_tensor
-from calotype.ops.degrade import FaceRecipe, degrade_faces
+from calotype.ops.degrade import FaceRecipe, degrade_faces, faded, worn
 from calotype.ops.degrade.noise import grey
 from calotype.picture.saving import Arriving
 from calotype.pipelines.enhancing import Course, Test, about, is_mixed, learn
@@ -32,7 +32,7 @@ from calotype.pipelines.face_figures import compared
 from calotype.pipelines.train_upscaler import judge
 from calotype.tasks import Progress, Said
 from calotype.tasks.enhancing import TrainRestorer
-from calotype.training.faces import Face, emphasis, faces_in, split, tensor_of
+from calotype.training.faces import Face, emphasis, faces_in, mirrored, places, split, tensor_of
 from calotype.training.learned import Learned
 from calotype.training.perceptual import features_named
 from calotype.training.rivals import Lesson, Rivals, Terms
@@ -141,24 +141,47 @@ def recipe(side: int) -> FaceRecipe:
 
 
 def _lesson(task: TrainRestorer, faces: Sequence[Face], device: torch.device, step: int) -> Lesson:
-    """The batch of a step: faces chosen at random, mirrored, grey or as they are, degraded."""
+    """The batch of a step: faces chosen at random, mirrored, grey, faded or as they are; worn and degraded."""
     dice = random.Random(f"{task.seed} {step}")
-    pictures, weights, kept = [], [], []
+    shown, given, weights, kept, places_of = [], [], [], [], []
     for _ in range(task.batch_size):
         face = faces[dice.randrange(len(faces))]
-        x, weight = tensor_of(face), emphasis(face.landmarks, face.pixels.shape[0], task.parts_weight)
+        side, landmarks = face.pixels.shape[0], face.landmarks
+        x = tensor_of(face)
         if dice.random() < 0.5:
-            x, weight = x.flip(2), weight.flip(2)
-        if dice.random() < task.grey:
-            x = grey(x[None]).expand(1, 3, -1, -1)[0]
-        pictures.append(x)
-        weights.append(weight)
+            x, landmarks = x.flip(2), mirrored(landmarks, side)
+        x = _in_tones_of_old(task, x, dice)
         kept.append(dice.random() < task.clean)
-    true = torch.stack(pictures).to(device)
+        shown.append(x)
+        given.append(_worn(x, dice) if dice.random() < task.worn else x)
+        weights.append(emphasis(landmarks, side, task.parts_weight))
+        places_of.append(places(landmarks, side, task.pieces, dice) if 0 < task.pieces < side else [])
+    true = torch.stack(shown).to(device)
     generator = torch.Generator().manual_seed((task.seed * 1_000_003 + step) % 2**63)
-    low = degrade_faces(true, generator, recipe(true.shape[-1]))
+    low = degrade_faces(torch.stack(given).to(device), generator, recipe(true.shape[-1]))
     low = torch.where(torch.tensor(kept, device=device)[:, None, None, None], true, low)
-    return Lesson(low, true, true, torch.stack(weights).to(device))
+    pieces = partial(_cut, places_of, task.pieces) if any(places_of) else None
+    return Lesson(low, true, true, torch.stack(weights).to(device), pieces)
+
+
+def _in_tones_of_old(task: TrainRestorer, x: Tensor, dice: random.Random) -> Tensor:
+    """Grey, or brown and faded, as often as is wished: what is given so is to stay so."""
+    if dice.random() < task.grey:
+        x = grey(x[None]).expand(1, 3, -1, -1)[0]
+    if dice.random() < task.toned:
+        x = faded(x[None], torch.Generator().manual_seed(dice.getrandbits(40)), amount=dice.random())[0].clamp(0, 1)
+    return x
+
+
+def _worn(x: Tensor, dice: random.Random) -> Tensor:
+    """Damaged as a print on which the face is as large as the picture, or but a fifth of it."""
+    return worn(x, dice.getrandbits(40), dice.uniform(0.1, 1), round(x.shape[-1] * dice.uniform(0.2, 1)))
+
+
+def _cut(places_of: Sequence[Sequence[tuple[int, int]]], piece: int, x: Tensor) -> Tensor:
+    """The pieces of (N, 3, H, W) one after the other."""
+    cuts = [x[n, :, y : y + piece, at : at + piece] for n, one in enumerate(places_of) for y, at in one]
+    return torch.stack(cuts)
 
 
 def _test(face: Face, number: int) -> Test:

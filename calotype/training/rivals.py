@@ -31,6 +31,16 @@ class Lesson:
     true: Tensor  # (N, 3, H, W) in [0, 1], what the discriminator takes for real
     target: Tensor  # the same, or sharpened
     emphasis: Tensor | None = None  # (N, 1, H, W), how much a pixel counts
+    pieces: Callable[[Tensor], Tensor] | None = None  # of (N, 3, H, W), what the expert judges, each pixel alike
+
+    def judged(self, x: Tensor) -> Tensor:
+        """What the expert is shown of pictures that were made, or of real ones."""
+        return self.pieces(x) if self.pieces else x
+
+    @property
+    def heard(self) -> Tensor | None:
+        """How much the expert's verdict on a pixel counts."""
+        return None if self.pieces else self.emphasis
 
 
 @dataclass(frozen=True)
@@ -122,13 +132,16 @@ class Rivals:
         apart = (made - lesson.target).abs()
         found = {"L1/pixels": terms.l1 * (apart if weight is None else apart * weight).mean()}
         if phase.perceptual and self.features is not None:
-            if terms.perceptual:
-                weighed = terms.perceptual * self._usual
+            weighed = terms.perceptual * self._usual
+            if terms.identity and hasattr(self.features, "both"):
+                distance, unlikeness = self.features.both(made, lesson.target)
+                found["Features/distance"] = weighed * distance
+                found["Features/identity"] = terms.identity * unlikeness.mean()
+            elif terms.perceptual:
                 found["Features/distance"] = weighed * self.features(made, lesson.target)
-            if terms.identity and hasattr(self.features, "identity"):
-                found["Features/identity"] = terms.identity * self.features.identity(made, lesson.true).mean()
         if phase.expert_counts and terms.gan:
-            found["Adversary/network"] = terms.gan * _verdict(self.expert(self._laid(made)), True, weight)
+            logits = self.expert(self._laid(lesson.judged(made)))
+            found["Adversary/network"] = terms.gan * _verdict(logits, True, lesson.heard)
         return found
 
     def _expert_taught(self, lesson: Lesson, made: Tensor) -> dict[str, float]:
@@ -136,7 +149,7 @@ class Rivals:
         self.optimizer.zero_grad(set_to_none=True)
         self.expert.requires_grad_(True)
         with self._mixing():
-            real, forged = (self.expert(self._laid(x)).float() for x in (lesson.true, made))
+            real, forged = (self.expert(self._laid(lesson.judged(x))).float() for x in (lesson.true, made))
         loss = _verdict(real, True) + _verdict(forged, False)
         told = {
             "Adversary/discriminator": float(loss.detach()),

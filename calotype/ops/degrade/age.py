@@ -40,6 +40,9 @@ class Wear:
     quality: float = 72.0  # of the scan's JPEG
 
 
+TONES_KEPT = Wear(fading=0.0, toning=0.0, stains=0.0, vignette=0.0)
+
+
 def age(pixels: Tensor, seed: int, amount: float = 1.0, wear: Wear = Wear()) -> Tensor:
     """An old print of this photo, scanned.
 
@@ -58,11 +61,29 @@ def age(pixels: Tensor, seed: int, amount: float = 1.0, wear: Wear = Wear()) -> 
     x = pixels[None].float()
     x = softened(x, wear.blur * amount * unit)
     x = x + _grain(x, generator, wear, unit) * amount
-    x = _faded(x, generator, wear, min(1.0, amount))
+    x = faded(x, generator, wear, min(1.0, amount))
     x = x - _vignette(x, wear) * amount + _texture(x, generator, unit) * wear.texture * amount
     x = _scratched(x, chance, wear.scratches * amount, unit)
     x = _dusted(x, chance, wear.specks * amount, unit)
     return _scanned(x.clamp(0, 1), wear, amount)[0].to(pixels.dtype)
+
+
+def worn(pixels: Tensor, seed: int, amount: float, size: int) -> Tensor:
+    """What an old print bears and does not lose its tones by: softness, grain, dust, scratches, the scan's JPEG.
+
+    Args:
+        pixels: (3, H, W) RGB in [0, 1], such as a part of a print.
+        size: the shorter side, in pixels, at which the damage is drawn; the smaller it is, the larger are scratches.
+
+    Returns:
+        (3, H, W) in [0, 1].
+    """
+    whole = pixels[None].float()
+    share = min(1.0, size / min(pixels.shape[-2:]))
+    small = [max(1, round(side * share)) for side in pixels.shape[-2:]]
+    x = F.interpolate(whole, small, mode="bicubic", antialias=True).clamp(0, 1)
+    harm = age(x[0], seed, amount, TONES_KEPT)[None] - x
+    return (whole + F.interpolate(harm, pixels.shape[-2:], mode="bicubic"))[0].clamp(0, 1).to(pixels.dtype)
 
 
 def softened(x: Tensor, sigma: float) -> Tensor:
@@ -86,8 +107,8 @@ def _evened(x: Tensor) -> Tensor:
     return (x - x.mean()) / x.std(correction=0).clamp(min=1e-6)
 
 
-def _faded(x: Tensor, generator: torch.Generator, wear: Wear, amount: float) -> Tensor:
-    """Towards brown, black and white towards ink and paper, here more and there less."""
+def faded(x: Tensor, generator: torch.Generator, wear: Wear = Wear(), amount: float = 1.0) -> Tensor:
+    """(N, 3, H, W) towards brown, black and white towards ink and paper, here more and there less; not clamped."""
     toning = wear.toning * amount
     x = x + toning * (grey(x) - x)
     slow = _slow(x, generator, 5)

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calotype.ops.degrade import Wear, age
+from calotype.ops.degrade import Wear, age, faded, worn
 
 CLEAN = dict.fromkeys(("grain", "texture", "stains", "vignette", "scratches", "specks"), 0.0)
 
@@ -64,3 +64,36 @@ def test_any_picture_keeps_its_shape_and_range(height, width, seed, amount):
     x = torch.rand(3, height, width, generator=torch.Generator().manual_seed(0))
     y = age(x, seed, amount)
     assert y.shape == x.shape and y.dtype == x.dtype and y.isfinite().all() and y.min() >= 0 and y.max() <= 1
+
+
+def test_what_is_worn_keeps_its_tones(photo):
+    damaged, old = worn(photo, 3, 1.0, min(photo.shape[-2:])), age(photo, 3)
+    assert error(damaged, photo) > 0.02
+    tones = [(x.mean((1, 2)) - photo.mean((1, 2))).abs().max().item() for x in (damaged, old)]
+    assert tones[0] < 0.02 < tones[1]
+    assert error(worn(photo, 3, 0.0, 512), photo) < 1e-6
+
+
+def test_a_small_print_is_damaged_more_coarsely():
+    """Neighbouring pixels of the damage differ less."""
+    flat = torch.full((3, 256, 256), 0.5)
+    fine, coarse = (worn(flat, 5, 1.0, size) - flat for size in (256, 64))
+    rough = [((x[:, 1:] - x[:, :-1]).square().mean() / x.square().mean()).item() for x in (fine, coarse)]
+    assert rough[1] < rough[0] / 3
+
+
+@given(height=st.integers(1, 60), width=st.integers(1, 60), size=st.integers(1, 600), amount=st.floats(0, 1))
+@settings(max_examples=30, deadline=None)
+def test_anything_can_be_worn(height, width, size, amount):
+    x = torch.rand(3, height, width, generator=torch.Generator().manual_seed(0))
+    y = worn(x, 1, amount, size)
+    assert y.shape == x.shape and y.isfinite().all() and y.min() >= 0 and y.max() <= 1
+
+
+def test_fading_alone_blurs_nothing(photo):
+    """A straight line for each channel explains it, but for slow stains."""
+    x = photo.mean(0, keepdim=True).expand(3, -1, -1)
+    y = faded(x[None], torch.Generator().manual_seed(0), amount=1.0)[0]
+    for one, other in zip(x, y, strict=True):
+        assert torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1] > 0.97
+    assert y.mean((1, 2))[0] > y.mean((1, 2))[2] + 0.03
