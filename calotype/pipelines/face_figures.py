@@ -1,6 +1,7 @@
 """How well face networks restore, in a table: on faces that none of them learnt from."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -19,11 +20,14 @@ from calotype.picture import Picture, save
 from calotype.picture.saving import Arriving
 from calotype.pipelines.enhancing import Test, decibels, strip
 from calotype.tasks import Progress, Said
+from calotype.training import likeness
 from calotype.training.learned import Learned
+from calotype.training.likeness import Likeness
 from calotype.training.perceptual import Lite
 
 SHOWN = 8  # faces of the sheet
-SMALL = 4  # how many times smaller what the upscaler and bicubic are given
+SMALL = 4  # how many times smaller the face is that the upscaler and bicubic are given, besides the whole one
+UPSCALER = "realesrgan-x4plus"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Row:
     psnr: float  # dB
     landmarks: float  # pixels, lower is better
     identity: float  # 1 - likeness of deep features, lower is better
+    person: float  # distance of dlib's descriptors, lower is better; no number where they are not installed
     lost: int  # faces that the detector does not see any more
     seconds: float  # of a face
 
@@ -48,18 +53,11 @@ def compared(task: Any, models: Models, tests: Sequence[Test]) -> Iterator[Progr
     if not tests:
         raise CalotypeError("no faces are held back to measure with; give a higher --validation-split, or more sheets")
     side, features, detector = tests[0].true.shape[1], Lite(), models.detector()
-    restorer, upscaler = models.faces(task.model), models.upscaler("realesrgan-x4plus")
-
-    def ours(x: Tensor) -> Tensor:
-        return _at(restorer(_at(x, restorer.side)), side)
-
-    small = side // SMALL
-    ways: dict[str, Callable[[Tensor], Tensor]] = {
-        "unrestored": lambda x: x,
-        "bicubic": lambda x: _at(_at(x, small), side),
-        "realesrgan-x4plus": lambda x: _at(upscaler(_at(x, small)), side),
-        restorer.name: ours,
-    }
+    persons = Likeness() if likeness.is_installed() else None
+    if persons is None:
+        yield Said(likeness.MISSING)
+    ways = _ways(task, models, side)
+    ours = next(reversed(ways.values()))
     rows, made = [], {}
     for n, (name, way) in enumerate(ways.items()):
         begun = time.monotonic()
@@ -68,13 +66,13 @@ def compared(task: Any, models: Models, tests: Sequence[Test]) -> Iterator[Progr
             made[name].append(way(test.low[None])[0].clamp(0, 1))
             yield Progress(n * len(tests) + k + 1, len(ways) * len(tests), "faces")
         seconds = (time.monotonic() - begun) / len(tests)
-        rows.append(_row(name, made[name], tests, features, detector, seconds))
+        rows.append(_row(name, made[name], tests, features, detector, persons, seconds))
     clean = sum(decibels(ours(test.true[None]).clamp(0, 1), test.true[None]) for test in tests) / len(tests)
     yield from map(Said, _table(rows))
-    yield Said(f"a sharp face through {restorer.name} has {clean:.2f} dB; {len(tests)} faces of {side} pixels")
+    yield Said(f"a sharp face through {rows[-1].way} has {clean:.2f} dB; {len(tests)} faces of {side} pixels")
     path = task.output_dir / f"{task.output_name}-figures.json"
     task.output_dir.mkdir(parents=True, exist_ok=True)
-    data = {"faces": len(tests), "side": side, "clean_psnr": clean, "rows": [asdict(row) for row in rows]}
+    data = {"faces": len(tests), "side": side, "clean_psnr": clean, "rows": [_plain(row) for row in rows]}
     with Arriving(path) as file:
         file.write(json.dumps(data, indent=1).encode())
     sheet = path.with_suffix(".jpg")
@@ -83,21 +81,59 @@ def compared(task: Any, models: Models, tests: Sequence[Test]) -> Iterator[Progr
     yield Learned(path, (), len(tests), sheet)
 
 
+def _ways(task: Any, models: Models, side: int) -> dict[str, Callable[[Tensor], Tensor]]:
+    """All that is compared, --model last: (N, 3, side, side) to the same.
+
+    Real-ESRGAN is given the face twice: as it is, and a quarter as large, which is kinder to what was that small.
+    """
+    small, upscaler = side // SMALL, models.upscaler(UPSCALER)
+
+    def drawn(network: Any) -> Callable[[Tensor], Tensor]:
+        return lambda x: _at(network(_at(x, network.side)), side)
+
+    restorers = [models.faces(name) for name in (*task.others, task.model)]
+    return {
+        "unrestored": lambda x: x,
+        "bicubic": lambda x: _at(_at(x, small), side),
+        UPSCALER: lambda x: _at(upscaler(x), side),
+        f"{UPSCALER}, of a quarter": lambda x: _at(upscaler(_at(x, small)), side),
+        **{network.name: drawn(network) for network in restorers},
+    }
+
+
 def _row(
-    name: str, made: Sequence[Tensor], tests: Sequence[Test], features: Lite, detector: Detector, seconds: float
+    name: str,
+    made: Sequence[Tensor],
+    tests: Sequence[Test],
+    features: Lite,
+    detector: Detector,
+    persons: Likeness | None,
+    seconds: float,
 ) -> Row:
-    count, perceptual, identity, psnr, away, lost = len(tests), 0.0, 0.0, 0.0, [], 0
+    count, perceptual, identity, psnr, away, apart, lost = len(tests), 0.0, 0.0, 0.0, [], [], 0
     with torch.no_grad():
         for picture, test in zip(made, tests, strict=True):
             one, other = picture[None], test.true[None]
-            perceptual += float(features(one, other)) / count
-            identity += float(features.identity(one, other)) / count
+            distance, unlikeness = features.both(one, other)
+            perceptual += float(distance) / count
+            identity += float(unlikeness) / count
             psnr += decibels(one, other) / count
             seen, true = (_landmarks(detector, x) for x in (picture, test.true))
             if true is not None and seen is not None:
                 away.append(float(np.hypot(*(seen - true).T).mean()))
             lost += true is not None and seen is None
-    return Row(name, perceptual, psnr, float(np.mean(away)) if away else float("nan"), identity, lost, seconds)
+            if true is not None and persons is not None:
+                apart.append(persons.apart(picture, test.true, true))
+    return Row(name, perceptual, psnr, _mean(away), identity, _mean(apart), lost, seconds)
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    return float(np.mean(numbers)) if numbers else math.nan
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    """As JSON has it: null where there is no number."""
+    return {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in asdict(row).items()}
 
 
 def _landmarks(detector: Detector, picture: Tensor) -> np.ndarray | None:
@@ -115,9 +151,10 @@ def _at(x: Tensor, side: int | None) -> Tensor:
 def _table(rows: Sequence[Row]) -> list[str]:
     """Lines that stand under each other."""
     width = max(len(row.way) for row in rows)
-    told = [f"{'':{width}}  perceptual   PSNR  landmarks  identity  lost  seconds"]
+    told = [f"{'':{width}}  perceptual   PSNR  landmarks  identity  person  lost  seconds"]
     told += [
         f"{row.way:{width}}  {row.perceptual:10.3f}  {row.psnr:5.2f}  {row.landmarks:9.2f}  {row.identity:8.4f}  "
+        f"{'-' if math.isnan(row.person) else f'{row.person:.3f}':>6}  "
         f"{row.lost:4d}  {row.seconds:7.2f}"
         for row in rows
     ]

@@ -146,6 +146,7 @@ class TrainRestorer(Rounds, Losses, Outcome):
     evaluate: bool = option(
         False, "measure --model on the faces held back, beside others, and train nothing; with its training's --seed"
     )
+    beside: str = option("", "other face networks that are measured too, such as faces-v0,gfpgan-1.4")
     evaluate_count: int = option(48, "faces that are measured at most", least=1, most=100_000)
     l1_steps: int = option(12_000, "steps of stage one: no discriminator", least=0, most=10_000_000)
     gan_steps: int = option(10_000, "steps of stage two: against the discriminator", least=0, most=10_000_000)
@@ -180,6 +181,8 @@ class TrainRestorer(Rounds, Losses, Outcome):
                 f"--side is a multiple of {4 * 2 ** (len(self.widths) - 1)} for {len(self.widths)} resolutions, not "
                 f"{self.side}"
             )
+        if self.beside and not self.evaluate:
+            raise CalotypeError("--beside names networks that --evaluate measures; give both or none")
         if self.pieces % 8:
             raise CalotypeError(f"--pieces is a multiple of 8, not {self.pieces}")
         if self.evaluate and self.model == "none":
@@ -192,6 +195,11 @@ class TrainRestorer(Rounds, Losses, Outcome):
             )
         if not self.l1_steps + self.gan_steps:
             raise CalotypeError("--l1-steps and --gan-steps are both 0, so nothing would be learnt")
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Names or files."""
+        return tuple(dict.fromkeys(name.strip() for name in self.beside.split(",") if name.strip()))
 
     @property
     def widths(self) -> tuple[int, ...]:

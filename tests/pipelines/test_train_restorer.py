@@ -22,6 +22,7 @@ from calotype.models.restorer import Restorer, build, grown
 from calotype.ops.faces import align, similarity, template
 from calotype.pipelines.train_restorer import _lesson, recipe
 from calotype.tasks import Progress, Restore, Said, TrainRestorer
+from calotype.training import likeness
 from calotype.training.faces import Face, emphasis, mirrored, places, split
 from calotype.training.learned import Learned
 from calotype.training.perceptual import is_installed
@@ -113,13 +114,33 @@ def test_faces_are_found_in_photos(engine, tmp_path):
 
 @pytest.mark.skipif(not is_installed(), reason="the features are an extra")
 def test_figures_stand_side_by_side(engine, faces, tmp_path):
-    told = learn(engine, faces, tmp_path, model="faces-v0", evaluate=True, evaluate_count=1)
+    told = learn(engine, faces, tmp_path, model="faces-v0", evaluate=True, evaluate_count=1, beside="faces-v1")
     data = json.loads((tmp_path / "restorer-figures.json").read_text("utf-8"))
-    assert [row["way"] for row in data["rows"]] == ["unrestored", "bicubic", "realesrgan-x4plus", "faces-v0"]
+    upscaler = "realesrgan-x4plus"
+    known = ["unrestored", "bicubic", upscaler, f"{upscaler}, of a quarter", "faces-v1", "faces-v0"]
+    assert [row["way"] for row in data["rows"]] == known
     assert data["faces"] == 1 and data["side"] == 256
     assert all(math.isfinite(row[key]) for row in data["rows"] for key in ("perceptual", "psnr", "identity"))
-    assert cv2.imread(str(tmp_path / "restorer-figures.jpg")).shape == (256, 5 * 256, 3)
+    assert cv2.imread(str(tmp_path / "restorer-figures.jpg")).shape == (256, 7 * 256, 3)
     assert "perceptual" in said(told)
+    persons = [row["person"] for row in data["rows"]]
+    assert all(isinstance(d, float) for d in persons) if likeness.is_installed() else not any(persons)
+
+
+@pytest.mark.skipif(not likeness.is_installed(), reason="likeness is an extra")
+def test_a_person_is_nearer_to_itself_than_to_another():
+    from skimage.data import lfw_subset  # faces of 25 pixels, so of other people at least
+
+    face = torch.from_numpy(align(astronaut(), similarity(LANDMARKS, template(150)), 150).copy())
+    face = face.permute(2, 0, 1) / 255
+    other = torch.nn.functional.interpolate(
+        torch.from_numpy(lfw_subset()[:1].astype(np.float32)).expand(3, -1, -1)[None], (150, 150), mode="bicubic"
+    )[0].clamp(0, 1)
+    soft = torch.nn.functional.avg_pool2d(face, 3, 1, 1)
+    measure = likeness.Likeness()
+    landmarks = template(150)
+    distances = [measure.apart(face, x, landmarks) for x in (face, soft, other)]
+    assert distances[0] == 0 < distances[1] < 0.6 < distances[2]
 
 
 def test_eyes_and_mouth_count_more():
@@ -199,6 +220,7 @@ def test_the_ranges_are_the_published_ones_at_512():
         ({"channels": "8,12"}, "multiples of 8"),
         ({"blocks": "1,1,1"}, "equally many"),
         ({"side": 68}, "--side is a multiple of 8"),
+        ({"beside": "faces-v0"}, "--beside names networks that --evaluate measures"),
         ({"pieces": 20}, "--pieces is a multiple of 8, not 20"),
         ({"evaluate": True}, "name it with --model"),
         ({"model": "realesrgan-x4plus"}, "realesrgan-x4plus"),
