@@ -23,6 +23,7 @@ from calotype.ops.color import to_pixels
 from calotype.picture import Picture, save
 from calotype.tasks import Progress, Said, options_of
 from calotype.training import state as states
+from calotype.training.files import alone
 from calotype.training.interrupts import Due, whole
 from calotype.training.learned import Learned
 from calotype.training.rates import factor
@@ -120,8 +121,13 @@ def learn(course: Course) -> Iterator[Progress | Said | Learned]:
     """Yields progress, and Learned last. Closing it keeps the last state; the same command goes on from there.
 
     Raises:
-        CalotypeError: a state that does not fit, no room on disk, a loss that is no number.
+        CalotypeError: another run of that name, a state that does not fit, no room on disk, a loss that is no number.
     """
+    with alone(course.task.output_dir, course.task.output_name):
+        yield from _learnt(course)
+
+
+def _learnt(course: Course) -> Iterator[Progress | Said | Learned]:
     task, rivals = course.task, course.rivals
     begin, losses, is_whole = _resumed(course)
     if begin:

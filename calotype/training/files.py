@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from calotype.errors import CalotypeError
+from calotype.picture.saving import Arriving
 from calotype.tasks.training import TrainLora
 
 
@@ -39,18 +40,18 @@ def files_due(task: TrainLora, done: int, total: int, per_epoch: int) -> Iterato
 
 @contextmanager
 def alone(folder: Path, name: str) -> Iterator[None]:
-    """Within, no other run of this program takes the same names in this folder.
+    """Within, no other run of this program takes the same names in this folder, which is made where there is none.
 
     Raises:
-        CalotypeError: one is at work there.
+        CalotypeError: one is at work there, or the folder cannot be written to.
     """
     path, process = folder / f"{name}.running", psutil.Process()
-    folder.mkdir(parents=True, exist_ok=True)
     told = f"{process.pid} {process.create_time()}"
+    _made(folder)
     while True:
         try:
-            with path.open("x", encoding="utf-8") as file:
-                file.write(told)
+            with Arriving(path, is_new=True) as file:  # never there without its words, which others read
+                file.write(told.encode())
             break
         except FileExistsError:
             if _is_at_work(path):
@@ -62,6 +63,15 @@ def alone(folder: Path, name: str) -> Iterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)
+
+
+def _made(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise CalotypeError(f"{folder} is a file, not a folder; give another --output-dir") from None
+    except OSError as fault:
+        raise CalotypeError(f"folder {folder} cannot be made ({fault.strerror}); give another --output-dir") from None
 
 
 def _is_at_work(path: Path) -> bool:

@@ -20,6 +20,7 @@ from calotype.ops.faces import align, similarity, template
 from calotype.pipelines.train_restorer import recipe
 from calotype.tasks import Progress, Restore, Said, TrainRestorer
 from calotype.training.faces import Face, emphasis, split
+from calotype.training.files import alone
 from calotype.training.learned import Learned
 from calotype.training.perceptual import is_installed
 
@@ -227,3 +228,14 @@ def test_it_grows_and_is_measured_on_a_folder_of_its_own(engine, faces, tmp_path
     assert state["enter.weight"].shape[1] == 3 * 8**2 and len(state["prior.keys"]) == 8
     with pytest.raises(CalotypeError, match="--grow makes a larger network of --model"):
         learn(engine, faces, tmp_path, grow=True)
+
+
+def test_only_one_run_at_a_time_writes_a_name(engine, faces, tmp_path):
+    options = {"l1_steps": 1, "gan_steps": 0}
+    with alone(tmp_path, "restorer"):
+        with pytest.raises(CalotypeError, match=r"another run is at work on .*restorer; wait for it"):
+            learn(engine, faces, tmp_path, **options)
+        assert "to learn from" in said(learn(engine, faces, tmp_path, dry_run=True, **options))
+    assert not list(tmp_path.iterdir())
+    assert isinstance(learn(engine, faces, tmp_path, **options)[-1], Learned)
+    assert not (tmp_path / "restorer.running").exists()

@@ -18,6 +18,7 @@ from calotype.errors import CalotypeError
 from calotype.picture import Picture
 from calotype.pipelines import enhancing
 from calotype.tasks import Progress, Said, TrainUpscaler, Upscale
+from calotype.training.files import alone
 from calotype.training.learned import Learned
 from calotype.training.state import load, save
 
@@ -246,3 +247,14 @@ def test_what_would_go_unheard_is_refused(options, why):
     with pytest.raises(CalotypeError, match=why):
         TrainUpscaler(photos=Path("photos"), **options)
     TrainUpscaler(photos=Path("photos"), model="none", num_feat=8, scale=2, network="srvgg")
+
+
+def test_only_one_run_at_a_time_writes_a_name(engine, photos, tmp_path):
+    options = {"l1_steps": 1, "gan_steps": 0}
+    with alone(tmp_path, "upscaler"):
+        with pytest.raises(CalotypeError, match=r"another run is at work on .*upscaler; wait for it"):
+            learn(engine, photos, tmp_path, **options)
+        assert "to learn from" in said(learn(engine, photos, tmp_path, dry_run=True, **options))
+    assert not list(tmp_path.iterdir())
+    assert isinstance(learn(engine, photos, tmp_path, **options)[-1], Learned)
+    assert not (tmp_path / "upscaler.running").exists()
