@@ -1,8 +1,9 @@
 """Which files a run leaves on its way, by sd-scripts' options; and that no two runs write the same ones."""
 
+import contextlib
 import math
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def files_due(task: TrainLora, done: int, total: int, per_epoch: int) -> Iterato
         yield Due(f"{name}-step{done:08d}", f"step {done}", f"{name}-step{old:08d}" if task.save_last_n_steps else "")
 
 
-@contextmanager
+@contextlib.contextmanager
 def alone(folder: Path, name: str) -> Iterator[None]:
     """Within, no other run of this program takes the same names in this folder, which is made where there is none.
 
@@ -46,23 +47,30 @@ def alone(folder: Path, name: str) -> Iterator[None]:
         CalotypeError: one is at work there, or the folder cannot be written to.
     """
     path, process = folder / f"{name}.running", psutil.Process()
-    told = f"{process.pid} {process.create_time()}"
+    told = f"{process.pid} {process.create_time()} {secrets.token_hex(6)}"
     _made(folder)
-    while True:
-        try:
-            with Arriving(path, is_new=True) as file:  # never there without its words, which others read
-                file.write(told.encode())
-            break
-        except FileExistsError:
+    try:
+        while not _is_taken(path, told):
             if _is_at_work(path):
                 raise CalotypeError(
                     f"another run is at work on {folder / name}; wait for it, or give another --output-name"
-                ) from None
+                )
             path.unlink(missing_ok=True)  # its run was ended without a chance to clear up
-    try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if path.read_text("utf-8") == told:
+                path.unlink()
+
+
+def _is_taken(path: Path, told: str) -> bool:
+    """Puts the file there, unless there is one; it is never there without its words, which others read."""
+    try:
+        with Arriving(path, is_new=True) as file:
+            file.write(told.encode())
+    except FileExistsError:
+        return False
+    return True
 
 
 def _made(folder: Path) -> None:
@@ -76,7 +84,7 @@ def _made(folder: Path) -> None:
 
 def _is_at_work(path: Path) -> bool:
     try:
-        pid, begun = path.read_text("utf-8").split()
+        pid, begun, *_ = path.read_text("utf-8").split()
         return abs(psutil.Process(int(pid)).create_time() - float(begun)) < 1
     except (OSError, ValueError, psutil.Error):
         return False

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from calotype.errors import CalotypeError
+from calotype.picture.saving import Arriving
 from calotype.tasks import TrainLora
 from calotype.training.files import alone, files_due
 
@@ -51,6 +52,18 @@ def test_a_run_that_was_killed_is_in_nobodys_way(tmp_path, left):
     with alone(tmp_path, "a"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_behind_the_beginning_is_in_nobodys_way(tmp_path, monkeypatch):
+    def finished(arriving):
+        finish(arriving)
+        raise KeyboardInterrupt
+
+    finish = Arriving._finish
+    monkeypatch.setattr(Arriving, "_finish", finished)
+    with pytest.raises(KeyboardInterrupt), alone(tmp_path, "a"):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_written_to_is_a_sentence(tmp_path):
