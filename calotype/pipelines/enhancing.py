@@ -167,18 +167,20 @@ def _learnt(course: Course) -> Iterator[Progress | Said | Learned]:
                 told = rivals.step(step, course.lesson(step), phase, rate, task.ema_decay, task.max_grad_norm)
                 loss, done = told.pop("loss"), step + 1
                 losses.append(loss)
+                right.append(told.pop("Verdict/right", 0.0))
+                is_whole = not (done % task.validate_every == 0 or done == total)
                 is_changing = False
+                rates = [group["lr"] for group in rivals.optimizer.param_groups]
+                event = watch.stepped(done, loss, dict(zip(("network", "discriminator"), rates, strict=False)), **told)
             failed = failed + 1 if not math.isfinite(loss) else 0
             if failed == FAILED:
                 raise CalotypeError(
                     f"the loss is no number since step {step - FAILED + 2}: the rate {task.learning_rate:g} is too "
                     "high; give a lower --learning-rate, or --mixed-precision no. The last state is kept"
                 )
-            rates = [group["lr"] for group in rivals.optimizer.param_groups]
-            right.append(told.pop("Verdict/right", 0.0))
             is_over = task.minutes and watch.diary.last(SECONDS, 0.0) > OVERTIME * 60 * task.minutes
-            is_whole = not (done % task.validate_every == 0 or done == total or is_over)
-            yield watch.stepped(done, loss, dict(zip(("network", "discriminator"), rates, strict=False)), **told)
+            is_whole = is_whole and not is_over
+            yield event
             if not has_won and phase.expert_counts and len(right) == RECENT and sum(right) / RECENT > WON:
                 has_won = True
                 yield Said(

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import math
+import os
 import re
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +239,32 @@ def test_stopped_anywhere_it_goes_on_from_there_and_looks_at_what_is_due(engine,
     told = learn(engine, photos, tmp_path / "parts", **options)
     assert "going on after step 3 of 6" in said(told) and "step 3: " in said(told)
     assert told[-1].path.read_bytes() == whole[-1].path.read_bytes()
+
+
+def test_an_interrupt_within_a_step_loses_nothing_of_what_is_due_behind_it(engine, photos, tmp_path, monkeypatch):
+    options = {"l1_steps": 4, "gan_steps": 0, "validate_every": 3, "validation_split": 0.4}
+    whole = learn(engine, photos, tmp_path / "whole", **options)
+
+    def stopped(rivals, step, *given):
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step_of(rivals, step, *given)
+
+    step_of = Rivals.step
+    monkeypatch.setattr(Rivals, "step", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        learn(engine, photos, tmp_path / "parts", **options)
+    monkeypatch.undo()
+    state = load(tmp_path / "parts/upscaler.state.safetensors")
+    assert state.step == 3 and not state.is_whole
+    told = learn(engine, photos, tmp_path / "parts", **options)
+    assert "going on after step 3 of 4" in said(told) and "step 3: " in said(told)
+    assert told[-1].path.read_bytes() == whole[-1].path.read_bytes()
+    kept = [sorted(path.name for path in (tmp_path / name / "sample").iterdir()) for name in ("whole", "parts")]
+    assert kept[0] == kept[1]
+    logs = [(tmp_path / name / "upscaler.log.jsonl").read_text("utf-8").splitlines() for name in ("whole", "parts")]
+    losses = [[line["loss/current"] for line in map(json.loads, log) if "loss/current" in line] for log in logs]
+    assert losses[0] == losses[1] and len(losses[0]) == 4
 
 
 def test_minutes_become_steps(engine, photos, tmp_path):
