@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import math
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def _state_path(task: TrainGan) -> Path:
 def _check_free(task: TrainGan) -> None:
     """What an earlier run ended in is never overwritten; what lies beside a state belongs to the run that goes on."""
     names = [f"{task.output_name}{end}" for end in (".safetensors", "-best.safetensors", ".gif", ".mp4")]
-    found = [name for name in names if (task.output_dir / name).exists()]
+    found = [name for name in names if os.path.exists(task.output_dir / name)]  # a folder that cannot be has nothing
     if found and not _state_path(task).exists():
         raise CalotypeError(
             f"{task.output_dir} holds {' and '.join(found)} of an earlier run; give another --output-name, or delete "
