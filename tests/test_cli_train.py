@@ -1,11 +1,15 @@
-"""`calotype train` as somebody new meets it: folders of any name, and folders that cannot be."""
+"""`calotype train` as somebody new meets it: interrupts at any moment, folders that cannot be."""
 
 import os
+import signal
+import sys
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from calotype import cli
 from calotype.cli import main
 
 TINY = {
@@ -44,3 +48,30 @@ def test_a_folder_that_cannot_be_is_a_sentence(photos, tmp_path, kind, where, wh
     assert main(["train", kind, str(photos), *TINY[kind].split(), "--output-dir", str(tmp_path / where)]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("calotype: ") and why in last and last.endswith("give another --output-dir")
+
+
+def test_an_interrupt_while_the_program_loads_is_heard_behind_it(photos, tmp_path, monkeypatch, capsys):
+    class Swallowing:
+        """As some libraries do in which an import fails."""
+
+        def find_spec(self, name, path=None, target=None):
+            if name == "calotype.engine":
+                try:
+                    os.kill(os.getpid(), signal.SIGINT)
+                    time.sleep(0.05)
+                except KeyboardInterrupt:
+                    pass
+
+    monkeypatch.delitem(sys.modules, "calotype.engine", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Swallowing(), *sys.meta_path])
+    out = tmp_path / "out"
+    assert main(["train", "upscaler", str(photos), *TINY["upscaler"].split(), "--output-dir", str(out)]) == 130
+    assert "stopped; the same command goes on" in capsys.readouterr().err and not out.exists()
+
+
+def test_an_interrupt_before_there_are_commands_ends_quietly(monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    assert main(["train", "gan", "--demo"]) == 130
