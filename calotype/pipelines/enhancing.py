@@ -148,7 +148,7 @@ def _learnt(course: Course) -> Iterator[Progress | Said | Learned]:
         yield Said(f"{task.minutes:g} minutes are about {course.spans.total} steps here")
     total = course.spans.total
     if not course.tests:
-        yield Said("no pictures are held back, so some are measured that are learnt from: a collapse shows, no more")
+        yield Said("no pictures are held back, so pieces of those learnt from are measured: a collapse shows, no more")
     logs, missing = logs_of(task)
     yield from map(Said, missing)
     facts = {"plan": course.told, "about": course.about, **options_told(task)}
@@ -295,7 +295,8 @@ def _measured(course: Course, watch: Watch, done: int) -> Iterator[Said]:
     before = watch.diary.numbers.get(f"{PSNR}/{course.whose}", ())
     best, when = max(((value, step) for step, value in before if math.isfinite(value)), default=(-math.inf, 0))
     watch.measured({f"{name}/{course.whose}": value for name, value in numbers.items()})
-    told = f"step {done}: {numbers[PSNR]:.2f} dB on {len(course.measured)} pictures {course.whose}"
+    what = "pictures held back" if course.tests else "pieces of what is learnt from"
+    told = f"step {done}: {numbers[PSNR]:.2f} dB on {len(course.measured)} {what}"
     if PERCEPTUAL in numbers:
         told += f", perceptual distance {numbers[PERCEPTUAL]:.3f}"
     good = _good(course)

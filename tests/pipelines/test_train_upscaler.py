@@ -189,8 +189,8 @@ def test_where_nothing_is_held_back_the_end_is_the_last_sound_network(engine, ph
     monkeypatch.setattr(Rivals, "step", stepped)
     options = {"l1_steps": 6, "gan_steps": 0, "validate_every": 2, "validation_split": 0.0}
     told = learn(engine, photos, tmp_path, **options)
-    assert "no pictures are held back, so some are measured that are learnt from" in said(told)
-    assert re.search(r"step 4: \d+\.\d\d dB on 8 pictures learnt from", said(told))
+    assert "no pictures are held back, so pieces of those learnt from are measured" in said(told)
+    assert re.search(r"step 4: \d+\.\d\d dB on 8 pieces of what is learnt from", said(told))
     assert "step 6" in said(told) and "the network has collapsed at the end" in said(told)
     state = load_file(told[-1].path)
     assert not any((value == 1.0).all() for value in state.values())
