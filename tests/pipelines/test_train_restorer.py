@@ -127,6 +127,17 @@ def test_eyes_and_mouth_count_more():
     assert 2.5 < float(weight[y, x] / corner) <= 3.0
 
 
+def test_only_one_run_at_a_time_writes_a_name(engine, faces, tmp_path):
+    options = {"l1_steps": 1, "gan_steps": 0}
+    with alone(tmp_path, "restorer"):
+        with pytest.raises(CalotypeError, match=r"another run is at work on .*restorer; wait for it"):
+            learn(engine, faces, tmp_path, **options)
+        assert "to learn from" in said(learn(engine, faces, tmp_path, dry_run=True, **options))
+    assert not list(tmp_path.iterdir())
+    assert isinstance(learn(engine, faces, tmp_path, **options)[-1], Learned)
+    assert not (tmp_path / "restorer.running").exists()
+
+
 def test_a_sheet_is_not_torn():
     cuts = [Face(f"{n}", f"s{n // 3}", "", np.zeros((8, 8, 3), np.uint8), template(8)) for n in range(30)]
     learnt, held = split(cuts, 0.2, 1)
@@ -228,14 +239,3 @@ def test_it_grows_and_is_measured_on_a_folder_of_its_own(engine, faces, tmp_path
     assert state["enter.weight"].shape[1] == 3 * 8**2 and len(state["prior.keys"]) == 8
     with pytest.raises(CalotypeError, match="--grow makes a larger network of --model"):
         learn(engine, faces, tmp_path, grow=True)
-
-
-def test_only_one_run_at_a_time_writes_a_name(engine, faces, tmp_path):
-    options = {"l1_steps": 1, "gan_steps": 0}
-    with alone(tmp_path, "restorer"):
-        with pytest.raises(CalotypeError, match=r"another run is at work on .*restorer; wait for it"):
-            learn(engine, faces, tmp_path, **options)
-        assert "to learn from" in said(learn(engine, faces, tmp_path, dry_run=True, **options))
-    assert not list(tmp_path.iterdir())
-    assert isinstance(learn(engine, faces, tmp_path, **options)[-1], Learned)
-    assert not (tmp_path / "restorer.running").exists()
