@@ -11,6 +11,7 @@ from PIL import Image
 
 from calotype import cli
 from calotype.cli import main
+from calotype.training.files import alone
 
 TINY = {
     "upscaler": "--model none --network srvgg --num-feat 8 --num-block 1 --gt-size 32 --batch-size 1 --perceptual none "
@@ -48,6 +49,17 @@ def test_a_folder_that_cannot_be_is_a_sentence(photos, tmp_path, kind, where, wh
     assert main(["train", kind, str(photos), *TINY[kind].split(), "--output-dir", str(tmp_path / where)]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("calotype: ") and why in last and last.endswith("give another --output-dir")
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_two_runs_do_not_write_the_same_files(photos, tmp_path, kind, capsys):
+    words = ["train", kind, str(photos), *TINY[kind].split(), "--output-dir", str(tmp_path / "out")]
+    with alone(tmp_path / "out", kind):
+        assert main(words) == 2
+        assert "another run is at work on" in capsys.readouterr().err
+        if kind != "gan":  # which has no dry run
+            assert main([*words, "--dry-run"]) == 0
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_an_interrupt_while_the_program_loads_is_heard_behind_it(photos, tmp_path, monkeypatch, capsys):

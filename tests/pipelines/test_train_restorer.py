@@ -20,7 +20,6 @@ from calotype.ops.faces import align, similarity, template
 from calotype.pipelines.train_restorer import recipe
 from calotype.tasks import Progress, Restore, Said, TrainRestorer
 from calotype.training.faces import Face, emphasis, split
-from calotype.training.files import alone
 from calotype.training.learned import Learned
 from calotype.training.perceptual import is_installed
 
@@ -125,17 +124,6 @@ def test_eyes_and_mouth_count_more():
     assert abs(float(weight.mean()) - 1) < 1e-5
     (x, y), corner = template(128)[0].round().astype(int), weight[2, 2]
     assert 2.5 < float(weight[y, x] / corner) <= 3.0
-
-
-def test_only_one_run_at_a_time_writes_a_name(engine, faces, tmp_path):
-    options = {"l1_steps": 1, "gan_steps": 0}
-    with alone(tmp_path, "restorer"):
-        with pytest.raises(CalotypeError, match=r"another run is at work on .*restorer; wait for it"):
-            learn(engine, faces, tmp_path, **options)
-        assert "to learn from" in said(learn(engine, faces, tmp_path, dry_run=True, **options))
-    assert not list(tmp_path.iterdir())
-    assert isinstance(learn(engine, faces, tmp_path, **options)[-1], Learned)
-    assert not (tmp_path / "restorer.running").exists()
 
 
 def test_a_sheet_is_not_torn():
