@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageDraw, ImageFont
 
 from calotype.picture import Metadata, Picture, save
+from calotype.picture.white import on_white
 
 LONGEST = 8192  # pixels of a comparison's longer side; larger ones open in few programs
 PAPER, INK, LINE = (250, 249, 246), (96, 90, 82), 0.004
@@ -34,11 +35,10 @@ class Window:
 def shown(picture: Picture, most: int, part: tuple[slice, slice] | None = None) -> Image.Image:
     """The picture, or a part of it, laid on white, as RGB in sRGB, its longer side at most `most` pixels."""
     rows, columns = part or (slice(None), slice(None))
-    image = _srgb(_small(picture.pixels[rows, columns], most), picture.metadata.icc)
-    if picture.alpha is not None:
-        white = Image.new("RGB", image.size, (255, 255, 255))
-        image = Image.composite(image, white, _small(picture.alpha[rows, columns][..., None], most))
-    return image
+    pixels, alpha = picture.pixels[rows, columns], picture.alpha
+    if alpha is not None:
+        pixels = on_white(pixels, alpha[rows, columns])
+    return _srgb(_small(pixels, most), picture.metadata.icc)
 
 
 def _small(pixels: np.ndarray, most: int) -> Image.Image:

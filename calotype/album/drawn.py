@@ -80,12 +80,15 @@ class Places:
         folder = self._output.out.parent if self._output.is_file else self._output.out
         folder.mkdir(parents=True, exist_ok=True)
         name = self._output.out.stem if self._output.is_file else f"{_last(folder) + 1:05}-{film.seed}-walk"
-        target, times = folder / f"{name}.gif", [film.seconds] * len(film.frames)
-        films.gif(target, film.frames, times)
-        if not films.can_mp4():
-            return target, (films.MISSING,)
-        films.mp4(target.with_suffix(".mp4"), film.frames, times, fade=0)
-        return target.with_suffix(".mp4"), ()
+        target = folder / f"{name}.gif"
+        with contextlib.ExitStack() as both:
+            shown = [both.enter_context(films.gif(target))]
+            if films.can_mp4():
+                shown.append(both.enter_context(films.mp4(target.with_suffix(".mp4"), fade=0)))
+            for frame in film.frames:
+                for show in shown:
+                    show(frame, film.seconds)
+        return (target.with_suffix(".mp4"), ()) if films.can_mp4() else (target, (films.MISSING,))
 
     def _named(self, n: int) -> Path:
         out = self._output.out

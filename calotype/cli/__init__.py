@@ -18,7 +18,7 @@ from calotype.cli.show import complain, print_json
 from calotype.errors import CalotypeError
 from calotype.options import nearest
 
-ALL_DONE, USAGE = 0, 2
+ALL_DONE, USAGE, INTERRUPTED = 0, 2, 130
 EITHER_WAY = {"token_normalize_func": lambda name: name.replace("_", "-")}  # --max_train_epochs, as in sd-scripts
 COMMANDS = (pictures.restore, pictures.upscale, imagine.imagine, pictures.again, look.info, look.doctor)
 GROUPS = {
@@ -84,6 +84,8 @@ def main(args: Sequence[str] | None = None) -> int:
             print(fault.format_message())
             return USAGE
         return _refused(_sentence(fault), args)
+    except KeyboardInterrupt:  # while the commands are put together
+        return INTERRUPTED
 
 
 def enter() -> None:

@@ -27,6 +27,7 @@ from calotype.tasks import (
     read_task,
 )
 from calotype.training.configs import names
+from calotype.training.interrupts import whole
 
 FILE = Path | None
 SEVERAL = ("--network-args", "--optimizer-args", "--lr-scheduler-args")
@@ -114,14 +115,15 @@ def diffusion(**values: Any) -> int:
 
 def _learnt(task: Any, name: str, settings: Settings, show: Quiet, ends: Callable[[Any], dict[str, Any]]) -> int:
     """Runs a training task; `ends` tells of what it ended in. Returns the exit status."""
-    from calotype.engine import Engine
-
     begun = time.monotonic()
     show.tell("begin", pictures=1, out=str(task.output_dir))
     show.tell("picture", source=name, target=str(task.output_dir))
     try:
-        with terminable(), contextlib.closing(Engine(settings).run(task)) as steps:
-            for step in steps:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(terminable())
+            with whole():  # libraries that are interrupted while they load may swallow it, or go on half loaded
+                from calotype.engine import Engine
+            for step in stack.enter_context(contextlib.closing(Engine(settings).run(task))):
                 if isinstance(step, Progress):
                     show.tell("progress", source=name, **dataclasses.asdict(step))
                 elif isinstance(step, Said):

@@ -12,6 +12,13 @@ def white(dtype: np.dtype) -> int:
     return np.iinfo(dtype).max
 
 
+def eight_bits(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 of any pixels."""
+    if pixels.dtype == np.uint16:
+        pixels = (pixels // 257).astype(np.uint8)
+    return np.ascontiguousarray(pixels if pixels.shape[2] == 3 else pixels.repeat(3, 2))
+
+
 def to_tensor(pixels: np.ndarray) -> Tensor:
     """(H, W, 1|3) uint8|uint16 -> (3, H, W) float32 in [0, 1]; grey is repeated."""
     x = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1) / float(white(pixels.dtype))

@@ -1,12 +1,15 @@
-"""Films of frames that are all of one size: GIF by Pillow, MP4 (H.264) by PyAV."""
+"""Films of frames that are all of one size: GIF by Pillow, MP4 (H.264) by PyAV. Of a film in the making, a frame or two
+lie in memory, however long it is."""
 
+import contextlib
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import GifImagePlugin, Image, ImageChops
 
 from calotype.errors import CalotypeError
 from calotype.picture.saving import Arriving
@@ -15,20 +18,64 @@ RATE = 24  # frames a second of an MP4
 WIDE = 640  # pixels of a GIF
 MISSING = "PyAV is not installed, so there is no MP4; run pip install 'calotype[film]'"
 
+Shown = Callable[
+    [np.ndarray, float], None
+]  # takes the next frame, (H, W, 3) uint8, and for how many seconds it is shown
+
 
 def can_mp4() -> bool:
     return importlib.util.find_spec("av") is not None
 
 
-def gif(path: Path, frames: Sequence[np.ndarray], seconds: Sequence[float]) -> None:
-    """(H, W, 3) uint8 frames, each shown for so many seconds; begins again at its end. Whole or not at all.
+@contextlib.contextmanager
+def gif(path: Path) -> Iterator[Shown]:
+    """A film that begins again at its end, of the frames that it is shown within. Whole or not at all.
 
     Frames wider than WIDE are shrunk, since GIF packs badly and is for pages and chats.
     """
-    images = [_small(Image.fromarray(frame)).quantize(128, dither=Image.Dither.NONE) for frame in frames]
-    times = [max(20, round(100 * s) * 10) for s in seconds]  # GIF counts hundredths
     with Arriving(path) as file:
-        images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=times, loop=0, optimize=False)
+        film = _Gif(file)
+        yield film.shown
+        film.ended()
+
+
+class _Gif:
+    """The last frame waits until another one comes: while the same is shown again, only its time grows."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self._is_first = file, True
+        self._last: Image.Image | None = None
+        self._part, self._time = (0, 0, 0, 0), 0  # where it differs from the one before; thousandths of a second
+
+    def shown(self, frame: np.ndarray, seconds: float) -> None:
+        image = _small(Image.fromarray(frame)).quantize(128, dither=Image.Dither.NONE)
+        time = max(20, round(100 * seconds) * 10)  # GIF counts hundredths
+        part = (0, 0, *image.size) if self._last is None else _changed(self._last, image)
+        if part is None:
+            self._time += time
+            return
+        self._written()
+        self._last, self._part, self._time = image, part, time
+
+    def ended(self) -> None:
+        self._written()
+        self._file.write(b";")
+
+    def _written(self) -> None:
+        """The frame that waits, if one does; the first one's colours are the film's, others bring their own."""
+        if self._last is None:
+            return
+        if self._is_first:
+            header, _ = GifImagePlugin.getheader(self._last, info={"loop": 0, "duration": self._time})
+            self._file.writelines(header)
+        how = {"duration": self._time, "include_color_table": not self._is_first}
+        self._file.writelines(GifImagePlugin.getdata(self._last.crop(self._part), self._part[:2], **how))
+        self._is_first = False
+
+
+def _changed(before: Image.Image, image: Image.Image) -> tuple[int, int, int, int] | None:
+    """The smallest part outside which both look alike; None where they do everywhere."""
+    return ImageChops.difference(before.convert("RGB"), image.convert("RGB")).getbbox()
 
 
 def _small(image: Image.Image) -> Image.Image:
@@ -36,8 +83,9 @@ def _small(image: Image.Image) -> Image.Image:
     return image.resize((round(image.width * share), round(image.height * share)), Image.Resampling.LANCZOS)
 
 
-def mp4(path: Path, frames: Sequence[np.ndarray], seconds: Sequence[float], fade: float = 0.15) -> None:
-    """The same as a film that plays everywhere; each frame fades into the next.
+@contextlib.contextmanager
+def mp4(path: Path, fade: float = 0.15) -> Iterator[Shown]:
+    """The same as a film that plays everywhere; each frame fades into the next, for so many seconds.
 
     Raises:
         CalotypeError: PyAV is missing, or the disk is full.
@@ -46,24 +94,28 @@ def mp4(path: Path, frames: Sequence[np.ndarray], seconds: Sequence[float], fade
         raise CalotypeError(MISSING)
     import av
 
-    height, width = frames[0].shape[:2]
     with Arriving(path) as file, av.open(file, "w", format="mp4") as film:
         stream = film.add_stream("libx264", rate=RATE, options={"crf": "18", "preset": "medium"})
-        stream.width, stream.height, stream.pix_fmt = width - width % 2, height - height % 2, "yuv420p"
-        stream.time_base = Fraction(1, RATE)
-        for pixels in _played(frames, seconds, fade):
-            even = np.ascontiguousarray(pixels[: stream.height, : stream.width])
-            for packet in stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")):
-                film.mux(packet)
-        for packet in stream.encode():
-            film.mux(packet)
+        stream.pix_fmt, stream.time_base = "yuv420p", Fraction(1, RATE)
+        before: np.ndarray | None = None
+
+        def shown(frame: np.ndarray, seconds: float) -> None:
+            nonlocal before
+            if before is None:
+                stream.height, stream.width = (side - side % 2 for side in frame.shape[:2])
+            for pixels in _played(before, frame, seconds, fade):
+                even = np.ascontiguousarray(pixels[: stream.height, : stream.width])
+                film.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+            before = frame
+
+        yield shown
+        film.mux(stream.encode())
 
 
-def _played(frames: Sequence[np.ndarray], seconds: Sequence[float], fade: float) -> Iterator[np.ndarray]:
-    for n, (frame, time) in enumerate(zip(frames, seconds, strict=True)):
-        count = max(1, round(time * RATE))
-        fading = min(round(fade * RATE), count - 1) if n else 0
-        for k in range(fading):
-            share = (k + 1) / (fading + 1)
-            yield (frames[n - 1] * (1 - share) + frame * share).astype(np.uint8)
-        yield from (frame for _ in range(count - fading))
+def _played(before: np.ndarray | None, frame: np.ndarray, seconds: float, fade: float) -> Iterator[np.ndarray]:
+    count = max(1, round(seconds * RATE))
+    fading = 0 if before is None else min(round(fade * RATE), count - 1)
+    for k in range(fading):
+        share = (k + 1) / (fading + 1)
+        yield (before * (1 - share) + frame * share).astype(np.uint8)
+    yield from (frame for _ in range(count - fading))

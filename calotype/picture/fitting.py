@@ -1,6 +1,5 @@
 """Fitting a picture to a file format: what the format cannot hold is turned into what it can, and said."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,8 +11,8 @@ from calotype.picture import profile, xmp
 from calotype.picture.exif import Exif
 from calotype.picture.formats import Format
 from calotype.picture.picture import Metadata, Picture
+from calotype.picture.white import by_rows, on_white
 
-_BAND = 1 << 22  # samples worked on at a time
 _JPEG_EXIF, _JPEG_XMP = 65_527, 65_504  # bytes that one segment of a JPEG holds
 _NO_RESOLUTION = ("webp", "avif", "heic")  # formats that can tell it by EXIF only
 
@@ -49,7 +48,7 @@ def fitted(
     colour, alpha, notes = picture.pixels, picture.alpha, []
     if alpha is not None and not known.has_alpha:
         notes.append(f"{known.title} has no transparency: laid on white")
-        colour, alpha = _on_white(colour, alpha), None
+        colour, alpha = on_white(colour, alpha), None
     if colour.dtype == np.uint16 and known.deep < 16:
         notes.append(f"{known.title} keeps {known.deep} bits only")
         if known.deep == 8:
@@ -117,18 +116,7 @@ def _in_segments(ready: Ready, picture: Picture, strip_location: bool) -> tuple[
 
 def _in_8_bits(samples: np.ndarray) -> np.ndarray:
     """16 bits -> 8 bits, rounded: 257 steps to one."""
-    return _by_rows(lambda part: ((part.astype(np.uint32) + 128) // 257).astype(np.uint8), samples)
-
-
-def _on_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Straight alpha laid on white, same type; what was opaque stays bit for bit."""
-    most = int(np.iinfo(colour.dtype).max)
-
-    def laid(part: np.ndarray, cover: np.ndarray) -> np.ndarray:
-        cover = cover[:, :, None].astype(np.uint64)
-        return ((part * cover + most * (most - cover) + most // 2) // most).astype(part.dtype)
-
-    return _by_rows(laid, colour, alpha)
+    return by_rows(lambda part: ((part.astype(np.uint32) + 128) // 257).astype(np.uint8), samples)
 
 
 def _in_rgb(grey: np.ndarray, icc: bytes | None) -> tuple[np.ndarray, bytes | None]:
@@ -142,17 +130,4 @@ def _in_rgb(grey: np.ndarray, icc: bytes | None) -> tuple[np.ndarray, bytes | No
         curve = np.asarray(turned(Image.fromarray(np.arange(256, dtype=np.uint8)[None])))[0, :, 0]
         points = np.interp(np.arange(65_536), np.arange(256) * 257, curve * 257.0)
         return np.repeat(np.rint(points).astype(np.uint16)[grey], 3, axis=2), profile.srgb()
-    return _by_rows(lambda part: np.asarray(turned(Image.fromarray(part[:, :, 0]))), grey), profile.srgb()
-
-
-def _by_rows(work: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
-    """`work` on some rows at a time, so that its intermediate types never hold a whole picture."""
-    first = arrays[0]
-    rows = max(1, _BAND // max(1, first[0].size))
-    out: np.ndarray | None = None
-    for top in range(0, len(first), rows):
-        part = work(*(array[top : top + rows] for array in arrays))
-        if out is None:
-            out = np.empty((len(first), *part.shape[1:]), part.dtype)
-        out[top : top + rows] = part
-    return out
+    return by_rows(lambda part: np.asarray(turned(Image.fromarray(part[:, :, 0]))), grey), profile.srgb()

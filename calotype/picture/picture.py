@@ -14,6 +14,7 @@ from calotype.errors import CalotypeError
 from calotype.picture import exif as exif_blocks
 from calotype.picture import formats, profile, xmp
 from calotype.picture.found import Found, Pixels
+from calotype.picture.white import on_white
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,10 @@ class Picture:
     def then(self, pixels: np.ndarray, alpha: np.ndarray | None = None) -> "Picture":
         """New pixels with the same story."""
         return replace(self, pixels=np.ascontiguousarray(pixels), alpha=alpha)
+
+    def on_white(self) -> "Picture":
+        """As it is seen on white paper, without alpha."""
+        return self if self.alpha is None else self.then(on_white(self.pixels, self.alpha))
 
     @classmethod
     def open(cls, path: Path, max_pixels: int = 250_000_000) -> "Picture":

@@ -9,6 +9,7 @@ import numpy as np
 
 from calotype.checkpoints.cache import Models
 from calotype.errors import CalotypeError
+from calotype.ops.color import eight_bits
 from calotype.picture import Picture
 from calotype.picture.saving import Arriving, save
 from calotype.tasks import Progress, Said
@@ -108,7 +109,7 @@ class _Captions:
             yield Kept(path, target)
             return
         before, picture = self._before(path) if self.task.prefix else "", self._opened(path)
-        text = self._text(room, before, lambda: eight_bits(picture))
+        text = self._text(room, before, lambda: eight_bits(picture.pixels))
         if before and text == before and goes_before:
             yield Kept(path, target, "begins with the trigger word already")
             return
@@ -132,7 +133,7 @@ class _Captions:
 
     def _opened(self, path: Path) -> Picture:
         try:
-            return Picture.open(path, self.max_pixels)
+            return Picture.open(path, self.max_pixels).on_white()  # what hides under transparency is not to stay
         except CalotypeError as fault:
             raise _Unreadable(str(fault)) from fault
 
@@ -161,7 +162,7 @@ class _Faces(_Captions):
             yield Kept(path, target)
             return
         before, picture = self._before(path), self._opened(path)
-        pixels = eight_bits(picture)
+        pixels = eight_bits(picture.pixels)
         face, count = largest(self.find(pixels))
         if face is None:
             yield Said(f"{path.name}: no face was found, so it is left out")
@@ -169,8 +170,7 @@ class _Faces(_Captions):
         if count > 1:
             yield Said(f"{path.name}: of {count} faces the largest is taken")
         rows, columns = window(face, pixels.shape[:2], self.task.face_shape, self.task.face_margin)
-        is_opaque = picture.alpha is None  # training sees no transparency, so what hides there must not stay
-        crop = picture.then((picture.pixels if is_opaque else pixels)[rows, columns])
+        crop = picture.then(picture.pixels[rows, columns])
         text = self._text(room, before, lambda: np.ascontiguousarray(pixels[rows, columns]))
         target.parent.mkdir(parents=True, exist_ok=True)
         save(crop, target, format="png")
@@ -192,18 +192,6 @@ class _Faces(_Captions):
             target = folder / f"{path.name.replace('.', '-')}.png"
         self._taken.add(target)
         return target
-
-
-def eight_bits(picture: Picture) -> np.ndarray:
-    """(H, W, 3) uint8 as seen on white."""
-    pixels = picture.pixels
-    if picture.alpha is not None:
-        most = np.iinfo(pixels.dtype).max
-        share = (picture.alpha / np.float32(most))[..., None]
-        pixels = (pixels * share + most * (1 - share)).astype(pixels.dtype)
-    if pixels.dtype == np.uint16:
-        pixels = (pixels // 257).astype(np.uint8)
-    return np.ascontiguousarray(pixels if pixels.shape[2] == 3 else pixels.repeat(3, 2))
 
 
 def _called(trigger: str, words: list[str]) -> str:

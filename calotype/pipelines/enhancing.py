@@ -23,6 +23,7 @@ from calotype.ops.color import to_pixels
 from calotype.picture import Picture, save
 from calotype.tasks import Progress, Said, options_of
 from calotype.training import state as states
+from calotype.training.files import alone
 from calotype.training.interrupts import Due, whole
 from calotype.training.learned import Learned
 from calotype.training.rates import factor
@@ -31,9 +32,11 @@ from calotype.training.state import State
 from calotype.training.watch import SECONDS, Watch, logs_of, options_told
 
 FAILED = 3  # steps with a loss that is no number before the run is stopped
-PSNR, PERCEPTUAL = "PSNR in dB/held back", "Perceptual distance/held back"
+PSNR, PERCEPTUAL = "PSNR in dB", "Perceptual distance"
+HELD, LEARNT = "held back", "learnt from"  # whose the numbers are
 WORSE = 3.0  # dB below its best at which the network has collapsed
 WON = 0.995  # share of pixels that the expert judges rightly from which on it teaches nothing more
+FEW = 8  # pictures learnt from that are measured where none are held back
 RECENT = 100  # steps over which that is counted
 OVERTIME = 1.1  # of the minutes given, after which the run ends as it is
 KINDS = (".safetensors", ".pth")  # of files that a run may write
@@ -43,7 +46,7 @@ IDLE = ("dry_run", "photos", "model", "vgg", "discriminator")  # what these name
 
 @dataclass(frozen=True, eq=False)
 class Test:
-    """A picture held back."""
+    """A picture to measure with."""
 
     name: str
     low: Tensor  # (3, h, w) in [0, 1]
@@ -75,7 +78,7 @@ class Course:
     task: Any  # with the options of tasks.enhancing's Rounds, Losses and Kept
     rivals: Rivals
     lesson: Callable[[int], Lesson]  # of a step; all chance in it comes from the seed and the step's number
-    tests: Sequence[Test]
+    tests: Sequence[Test]  # held back
     written: Callable[[str, nn.Module, int], Path]  # a network, under a name, after so many steps
     photos: int
     told: list[str]  # the plan
@@ -94,6 +97,15 @@ class Course:
         if step < self.spans.l1:
             return Phase(perceptual=self.features_first)
         return Phase(True, True, step >= self.spans.l1 + self.spans.quiet)
+
+    @cached_property
+    def measured(self) -> Sequence[Test]:
+        """What is held back, or else what steps that never come would learn from: a collapse shows there as well."""
+        return self.tests or _dealt(self.lesson)
+
+    @property
+    def whose(self) -> str:
+        return HELD if self.tests else LEARNT
 
     @property
     def state_path(self) -> Path:
@@ -120,8 +132,13 @@ def learn(course: Course) -> Iterator[Progress | Said | Learned]:
     """Yields progress, and Learned last. Closing it keeps the last state; the same command goes on from there.
 
     Raises:
-        CalotypeError: a state that does not fit, no room on disk, a loss that is no number.
+        CalotypeError: another run of that name, a state that does not fit, no room on disk, a loss that is no number.
     """
+    with alone(course.task.output_dir, course.task.output_name):
+        yield from _learnt(course)
+
+
+def _learnt(course: Course) -> Iterator[Progress | Said | Learned]:
     task, rivals = course.task, course.rivals
     begin, losses, is_whole = _resumed(course)
     if begin:
@@ -130,6 +147,8 @@ def learn(course: Course) -> Iterator[Progress | Said | Learned]:
         course.spans = _timed(course)
         yield Said(f"{task.minutes:g} minutes are about {course.spans.total} steps here")
     total = course.spans.total
+    if not course.tests:
+        yield Said("no pictures are held back, so pieces of those learnt from are measured: a collapse shows, no more")
     logs, missing = logs_of(task)
     yield from map(Said, missing)
     facts = {"plan": course.told, "about": course.about, **options_told(task)}
@@ -137,7 +156,7 @@ def learn(course: Course) -> Iterator[Progress | Said | Learned]:
     failed, right, has_won, due = 0, deque(maxlen=RECENT), False, Due(task.save_state_every)
     done, is_changing = begin, False
     try:
-        if begin == 0 or not is_whole:  # it was stopped before its last step was looked at
+        if begin in (0, total) or not is_whole:  # or it was stopped before its last step was looked at
             yield from _looked_at(course, watch, begin)
         is_whole = True
         for step in range(begin, total):
@@ -148,18 +167,20 @@ def learn(course: Course) -> Iterator[Progress | Said | Learned]:
                 told = rivals.step(step, course.lesson(step), phase, rate, task.ema_decay, task.max_grad_norm)
                 loss, done = told.pop("loss"), step + 1
                 losses.append(loss)
+                right.append(told.pop("Verdict/right", 0.0))
+                is_whole = not (done % task.validate_every == 0 or done == total)
                 is_changing = False
+                rates = [group["lr"] for group in rivals.optimizer.param_groups]
+                event = watch.stepped(done, loss, dict(zip(("network", "discriminator"), rates, strict=False)), **told)
             failed = failed + 1 if not math.isfinite(loss) else 0
             if failed == FAILED:
                 raise CalotypeError(
                     f"the loss is no number since step {step - FAILED + 2}: the rate {task.learning_rate:g} is too "
                     "high; give a lower --learning-rate, or --mixed-precision no. The last state is kept"
                 )
-            rates = [group["lr"] for group in rivals.optimizer.param_groups]
-            right.append(told.pop("Verdict/right", 0.0))
             is_over = task.minutes and watch.diary.last(SECONDS, 0.0) > OVERTIME * 60 * task.minutes
-            is_whole = not (done % task.validate_every == 0 or done == total or is_over)
-            yield watch.stepped(done, loss, dict(zip(("network", "discriminator"), rates, strict=False)), **told)
+            is_whole = is_whole and not is_over
+            yield event
             if not has_won and phase.expert_counts and len(right) == RECENT and sum(right) / RECENT > WON:
                 has_won = True
                 yield Said(
@@ -263,27 +284,29 @@ def _timed(course: Course) -> Spans:
 
 
 def _looked_at(course: Course, watch: Watch, done: int) -> Iterator[Said]:
-    """Measures on what was held back, shows samples, and keeps the network while it is sound."""
-    if course.tests:
-        yield from _measured(course, watch, done)
-        _sampled(course, watch, done)
+    """Measures, shows samples, and keeps the network while it is sound."""
+    yield from _measured(course, watch, done)
+    _sampled(course, watch, done)
     watch.page_written()
 
 
 def _measured(course: Course, watch: Watch, done: int) -> Iterator[Said]:
-    numbers = measured(course.rivals.shown, course.tests, course.rivals.features)
-    before = [(value, step) for step, value in watch.diary.numbers.get(PSNR, ()) if math.isfinite(value)]
-    best, when = max(before, default=(-math.inf, 0))
-    watch.measured(numbers)
-    told = f"step {done}: {numbers[PSNR]:.2f} dB on {len(course.tests)} pictures held back"
+    numbers = measured(course.rivals.shown, course.measured, course.rivals.features)
+    before = watch.diary.numbers.get(f"{PSNR}/{course.whose}", ())
+    best, when = max(((value, step) for step, value in before if math.isfinite(value)), default=(-math.inf, 0))
+    watch.measured({f"{name}/{course.whose}": value for name, value in numbers.items()})
+    what = "pictures held back" if course.tests else "pieces of what is learnt from"
+    told = f"step {done}: {numbers[PSNR]:.2f} dB on {len(course.measured)} {what}"
     if PERCEPTUAL in numbers:
         told += f", perceptual distance {numbers[PERCEPTUAL]:.3f}"
     good = _good(course)
     course.is_sound = numbers[PSNR] >= best - WORSE
     if not course.is_sound:
+        is_kept = any((course.task.output_dir / f"{good}{kind}").is_file() for kind in KINDS)
         yield Said(
             f"{told}; that is {best - numbers[PSNR]:.1f} dB less than after step {when}: the network has collapsed. "
-            f"{good} is as it was when it was sound; begin anew with a lower --gan-weight or --learning-rate"
+            f"{f'{good} is as it was when it was sound' if is_kept else 'Nothing good came of it'}; begin anew with a "
+            "lower --gan-weight or --learning-rate"
         )
         return
     if done:
@@ -296,10 +319,20 @@ def _good(course: Course) -> str:
     return f"{course.task.output_name}-good"
 
 
+def _dealt(lesson: Callable[[int], Lesson]) -> list[Test]:
+    """A few pieces that the seed deals before step 0; those with nothing to mend only where there are no others."""
+    found: list[Test] = []
+    while len(found) < 2 * FEW:
+        batch = lesson(-1 - len(found))
+        pairs = zip(batch.low.cpu(), batch.true.cpu(), strict=True)
+        found += [Test(f"learnt from, {len(found) + n}", low, true) for n, (low, true) in enumerate(pairs, 1)]
+    return sorted(found, key=lambda test: torch.equal(test.low, test.true))[:FEW]
+
+
 def measured(
     restored: Callable[[Tensor], Tensor], tests: Sequence[Test], features: nn.Module | None
 ) -> dict[str, float]:
-    """Mean PSNR in dB, and mean distance of features, of what is made of the pictures held back.
+    """Mean PSNR in dB, and mean distance of features, of what is made of the pictures.
 
     Args:
         restored: (1, 3, h, w) to (1, 3, H, W), both in [0, 1].
@@ -321,9 +354,9 @@ def decibels(made: Tensor, true: Tensor) -> float:
 
 
 def _sampled(course: Course, watch: Watch, done: int) -> None:
-    """Poor, made and true side by side, for some of the pictures held back."""
+    """Poor, made and true side by side, for some of the pictures that are measured."""
     task, folder = course.task, course.task.output_dir / "sample"
-    for n, test in enumerate(course.tests[: task.sample_count]):
+    for n, test in enumerate(course.measured[: task.sample_count]):
         folder.mkdir(parents=True, exist_ok=True)
         pixels = strip([test.low, course.rivals.shown(test.low[None])[0], test.true])
         path = folder / f"{task.output_name}_{done:06d}_{n:02d}.png"

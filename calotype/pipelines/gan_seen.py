@@ -1,5 +1,6 @@
 """What a war of forger and expert shows on its way: the same forgeries again and again, figures, verdicts, the film."""
 
+import contextlib
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -178,18 +179,19 @@ class Seen:
         """The timeline film from the sheets of all snapshots; returns where it lies."""
         told = dict(self.watch.diary.numbers.get("Fréchet distance/forgeries", ()))
         steps = [step for step in sorted(told) if (self._folder / f"{step:08d}.png").is_file()]
-        frames = []
-        for n, step in enumerate(steps, 1):
-            frames.append(self._frame(step, told[step]))
-            yield Progress(n, len(steps), "frames")
-        seconds = [FIRST, *[EACH] * (len(frames) - 2), LAST][-len(frames) :]
-        path = self.task.output_dir / f"{self.task.output_name}.gif"
-        film.gif(path, frames, seconds)
-        if not film.can_mp4():
+        made = {self.task.output_dir / f"{self.task.output_name}.gif": film.gif}
+        if film.can_mp4():
+            made[self.task.output_dir / f"{self.task.output_name}.mp4"] = film.mp4
+        else:
             yield Said(film.MISSING)
-            return (path,)
-        film.mp4(path.with_suffix(".mp4"), frames, seconds)
-        return path, path.with_suffix(".mp4")
+        with contextlib.ExitStack() as films:
+            shown = [films.enter_context(begun(path)) for path, begun in made.items()]
+            for n, step in enumerate(steps, 1):
+                frame, seconds = self._frame(step, told[step]), LAST if n == len(steps) else FIRST if n == 1 else EACH
+                for show in shown:
+                    show(frame, seconds)
+                yield Progress(n, len(steps), "frames")
+        return tuple(made)
 
     def _frame(self, step: int, distance: float) -> np.ndarray:
         total = self.task.steps

@@ -14,7 +14,7 @@ from calotype.errors import CalotypeError
 from calotype.models.detector import Found
 from calotype.models.network import Network
 from calotype.ops import faces as ops
-from calotype.ops.color import coloured, grey_kept, luma, to_pixels, to_tensor
+from calotype.ops.color import coloured, eight_bits, grey_kept, luma, to_pixels, to_tensor
 from calotype.ops.resize import part
 from calotype.picture import Picture
 from calotype.pipelines.upscale import enlarge, enlarge_alpha, enlarged_size, plainly
@@ -70,18 +70,11 @@ def face_network(task: Restore, models: Models, deep: bool) -> Generator[Said, N
 
 def find_faces(picture: Picture, models: Models) -> list[Found]:
     """All faces of a picture in reading order: top to bottom in rows, then left to right."""
-    found = models.detector().find(_for_eyes(picture.pixels))
+    found = models.detector().find(eight_bits(picture.pixels))
     if not found:
         return []
     row = float(np.median([face.box[3] for face in found]))
     return sorted(found, key=lambda f: (round((f.box[1] + f.box[3] / 2) / row), f.box[0]))
-
-
-def _for_eyes(pixels: np.ndarray) -> np.ndarray:
-    """Any pixels as (H, W, 3) uint8."""
-    if pixels.dtype == np.uint16:
-        pixels = (pixels // 257).astype(np.uint8)
-    return pixels if pixels.shape[2] == 3 else pixels.repeat(3, 2)
 
 
 def record_of(number: int, face: Found, task: Restore, network: Network | None) -> FaceRecord:

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import math
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from calotype.training.adversarial import (
     penalty,
 )
 from calotype.training.ema import mean_moved
+from calotype.training.files import alone
 from calotype.training.gallery import Gallery, of_demo, of_folder
 from calotype.training.interrupts import Due, whole
 from calotype.training.scale import are_numbers
@@ -60,8 +62,8 @@ def train_gan(task: TrainGan, models: Models) -> Iterator[Progress | Said | Forg
     """Yields progress, and Forged last. Closing it keeps the very step; the same command goes on from there.
 
     Raises:
-        CalotypeError: too few pictures, a forger of that name, a state that does not fit, no room on disk, a loss that
-            is no number, or a war that one side has won.
+        CalotypeError: too few pictures, a forger or another run of that name, a state that does not fit, no room on
+            disk, a loss that is no number, or a war that one side has won.
     """
     _check_free(task)
     gallery = None
@@ -78,7 +80,9 @@ def train_gan(task: TrainGan, models: Models) -> Iterator[Progress | Said | Forg
     try:
         if models.device.type == "cpu" and not models.settings.threads and max(war.forger.shape.widths) <= SMALL:
             torch.set_num_threads(1)
-        yield from war.fought()
+        with alone(task.output_dir, task.output_name):
+            _check_free(task)  # also from what has ended meanwhile
+            yield from war.fought()
     finally:
         torch.set_num_threads(threads)
 
@@ -98,7 +102,7 @@ def _state_path(task: TrainGan) -> Path:
 def _check_free(task: TrainGan) -> None:
     """What an earlier run ended in is never overwritten; what lies beside a state belongs to the run that goes on."""
     names = [f"{task.output_name}{end}" for end in (".safetensors", "-best.safetensors", ".gif", ".mp4")]
-    found = [name for name in names if (task.output_dir / name).exists()]
+    found = [name for name in names if os.path.exists(task.output_dir / name)]  # a folder that cannot be has nothing
     if found and not _state_path(task).exists():
         raise CalotypeError(
             f"{task.output_dir} holds {' and '.join(found)} of an earlier run; give another --output-name, or delete "

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from calotype.errors import CalotypeError
-from calotype.ops.color import to_tensor
+from calotype.ops.color import to_tensor, white
 from calotype.ops.degrade.kernels import Kernel, blur, weights
 from calotype.picture import Picture
 from calotype.tasks import Progress, Said
@@ -28,14 +28,17 @@ class Sharp:
     path: Path
     sha256: str
     kept: np.ndarray | None  # (H, W, C) uint8 or uint16
+    max_pixels: int
 
     @property
     def pixels(self) -> np.ndarray:
-        return self.kept if self.kept is not None else _read(self.path)
+        return self.kept if self.kept is not None else _read(self.path, self.max_pixels)
 
 
 def opened(folder: Path, max_pixels: int) -> Iterator[Progress | Said | Sharp]:
     """Every picture in a folder and those in it, in the order of their names; what cannot be read is left out and said.
+
+    Transparency becomes white, and edges that are nothing else are cut off: they would teach nothing.
 
     Raises:
         CalotypeError: no such folder, or no picture in it that can be read.
@@ -43,26 +46,40 @@ def opened(folder: Path, max_pixels: int) -> Iterator[Progress | Said | Sharp]:
     if not folder.is_dir():
         raise CalotypeError(f"there is no folder {folder}; give the folder with your pictures")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    bytes_kept, count = 0, 0
+    bytes_kept, count, clear = 0, 0, 0
     for n, path in enumerate(paths, 1):
         try:
-            picture = Picture.open(path, max_pixels)
+            whole = Picture.open(path, max_pixels)
+            picture = _seen(whole, path.name)
             if min(picture.pixels.shape[:2]) < LEAST:
                 raise CalotypeError(f"{path.name} has sides of less than {LEAST} pixels")
         except CalotypeError as fault:
             yield Said(f"left out: {fault}")
             continue
         bytes_kept += picture.pixels.nbytes
-        count += 1
-        yield Sharp(path, picture.sha256, picture.pixels if bytes_kept <= KEPT else None)
+        count, clear = count + 1, clear + (picture is not whole)
+        yield Sharp(path, picture.sha256, picture.pixels if bytes_kept <= KEPT else None, max_pixels)
         yield Progress(n, len(paths), "pictures")
     if not count:
         raise CalotypeError(f"{folder} has no pictures that can be learnt from; put some there ({', '.join(SUFFIXES)})")
+    if clear:
+        yield Said(f"{clear} pictures are transparent in parts and learnt as they look on white, without empty edges")
 
 
 @lru_cache(maxsize=8)
-def _read(path: Path) -> np.ndarray:
-    return Picture.open(path).pixels
+def _read(path: Path, max_pixels: int) -> np.ndarray:
+    return _seen(Picture.open(path, max_pixels), path.name).pixels
+
+
+def _seen(picture: Picture, name: str) -> Picture:
+    """What there is to be seen of it, on white. Raises CalotypeError where that is nothing."""
+    if picture.alpha is None or picture.alpha.min() == white(picture.alpha.dtype):
+        return picture
+    rows, columns = (np.flatnonzero(picture.alpha.any(axis)) for axis in (1, 0))
+    if not len(rows):
+        raise CalotypeError(f"{name} is transparent all over")
+    part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    return picture.then(picture.pixels[part], picture.alpha[part]).on_white()
 
 
 def piece(pixels: np.ndarray, side: int, dice: random.Random | None = None, rotate: bool = False) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from calotype.errors import CalotypeError
 from calotype.models.detector import Detector
-from calotype.ops.color import to_tensor
+from calotype.ops.color import eight_bits, to_tensor
 from calotype.ops.faces import align, similarity, template
 from calotype.picture import Picture
 from calotype.tasks import Progress, Said
@@ -46,7 +46,8 @@ def faces_in(
     max_pixels: int,
     sharpen: float = 0.0,
 ) -> Iterator[Progress | Said | Face]:
-    """Every face in a folder and those in it. What cannot be read, and what has no face, is left out and said.
+    """Every face in a folder and those in it. What cannot be read, and what has no face, is left out and said;
+    transparency becomes white.
 
     Args:
         is_aligned: a picture is one face, aligned as FFHQ's.
@@ -63,7 +64,7 @@ def faces_in(
     for n, path in enumerate(paths, 1):
         try:
             picture = Picture.open(path, max_pixels)
-            for crop, landmarks, number in found(_rgb(picture.pixels), side, detector, path.name):
+            for crop, landmarks, number in found(eight_bits(picture.on_white().pixels), side, detector, path.name):
                 crop, landmarks = _brought(crop, landmarks, side, enlarged, sharpen)
                 sheet = _SHEET.sub("", path.stem) if is_aligned else path.stem
                 yield Face(path.stem + number, sheet, picture.sha256 + number, crop, landmarks)
@@ -73,13 +74,6 @@ def faces_in(
         yield Progress(n, len(paths), "faces")
     if not count:
         raise CalotypeError(f"{folder} has no faces that can be learnt from; put sharp ones there")
-
-
-def _rgb(pixels: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 of any picture."""
-    if pixels.dtype != np.uint8:
-        pixels = (pixels // 257).astype(np.uint8)
-    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
 def _as_it_is(

@@ -1,14 +1,16 @@
 """Which files a run leaves on its way, by sd-scripts' options; and that no two runs write the same ones."""
 
+import contextlib
 import math
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from calotype.errors import CalotypeError
+from calotype.picture.saving import Arriving
 from calotype.tasks.training import TrainLora
 
 
@@ -37,36 +39,52 @@ def files_due(task: TrainLora, done: int, total: int, per_epoch: int) -> Iterato
         yield Due(f"{name}-step{done:08d}", f"step {done}", f"{name}-step{old:08d}" if task.save_last_n_steps else "")
 
 
-@contextmanager
+@contextlib.contextmanager
 def alone(folder: Path, name: str) -> Iterator[None]:
-    """Within, no other run of this program takes the same names in this folder.
+    """Within, no other run of this program takes the same names in this folder, which is made where there is none.
 
     Raises:
-        CalotypeError: one is at work there.
+        CalotypeError: one is at work there, or the folder cannot be written to.
     """
     path, process = folder / f"{name}.running", psutil.Process()
-    folder.mkdir(parents=True, exist_ok=True)
-    told = f"{process.pid} {process.create_time()}"
-    while True:
-        try:
-            with path.open("x", encoding="utf-8") as file:
-                file.write(told)
-            break
-        except FileExistsError:
+    told = f"{process.pid} {process.create_time()} {secrets.token_hex(6)}"
+    _made(folder)
+    try:
+        while not _is_taken(path, told):
             if _is_at_work(path):
                 raise CalotypeError(
                     f"another run is at work on {folder / name}; wait for it, or give another --output-name"
-                ) from None
+                )
             path.unlink(missing_ok=True)  # its run was ended without a chance to clear up
-    try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if path.read_text("utf-8") == told:
+                path.unlink()
+
+
+def _is_taken(path: Path, told: str) -> bool:
+    """Puts the file there, unless there is one; it is never there without its words, which others read."""
+    try:
+        with Arriving(path, is_new=True) as file:
+            file.write(told.encode())
+    except FileExistsError:
+        return False
+    return True
+
+
+def _made(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise CalotypeError(f"{folder} is a file, not a folder; give another --output-dir") from None
+    except OSError as fault:
+        raise CalotypeError(f"folder {folder} cannot be made ({fault.strerror}); give another --output-dir") from None
 
 
 def _is_at_work(path: Path) -> bool:
     try:
-        pid, begun = path.read_text("utf-8").split()
+        pid, begun, *_ = path.read_text("utf-8").split()
         return abs(psutil.Process(int(pid)).create_time() - float(begun)) < 1
     except (OSError, ValueError, psutil.Error):
         return False

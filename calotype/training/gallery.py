@@ -89,13 +89,11 @@ def of_demo(side: int) -> Gallery:
 
 def _square(picture: Picture, side: int) -> Tensor:
     """(3, side, side) uint8."""
-    height, width = picture.pixels.shape[:2]
+    pixels = picture.on_white().pixels
+    height, width = pixels.shape[:2]
     edge = min(height, width)
     rows, columns = (slice((size - edge) // 2, (size - edge) // 2 + edge) for size in (height, width))
-    x = _scaled(picture.pixels[rows, columns], side)
-    if picture.alpha is not None:
-        cover = _scaled(picture.alpha[rows, columns, None], side).clamp(0, 1)
-        x = x * cover + (1 - cover)
+    x = _scaled(pixels[rows, columns], side)
     return (x.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
 
 

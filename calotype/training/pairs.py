@@ -13,13 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 import psutil
 import torch
 from torch import Tensor
 
 from calotype.errors import CalotypeError
-from calotype.ops.color import to_tensor, white
+from calotype.ops.color import to_tensor
 from calotype.ops.resize import part as scaled_part
 from calotype.picture import Picture
 from calotype.tasks import Progress
@@ -119,11 +118,7 @@ def held_back(pairs: Sequence[Pair], share: float, seed: int, names: Sequence[st
 
 def squared(picture: Picture, side: int) -> Tensor:
     """(3, side, side) uint8."""
-    pixels = picture.pixels
-    if picture.alpha is not None:
-        most = white(pixels.dtype)
-        alpha = picture.alpha[..., None].astype(np.float32) / most
-        pixels = (pixels * alpha + most * (1 - alpha) + 0.5).astype(pixels.dtype)
+    pixels = picture.on_white().pixels
     height, width = pixels.shape[:2]
     wide, high = fit((width, height), [(side, side)]).scaled
     left, top = (wide - side) // 2, (high - side) // 2

@@ -22,6 +22,7 @@ from calotype.pipelines.gan_seen import ONE_SIDED, Seen, moments
 from calotype.pipelines.train_gan import Forged
 from calotype.record import Film, Result
 from calotype.tasks import Imagine, Said, TrainGan, read_task
+from calotype.training.files import alone
 from calotype.training.gallery import COUNT, Gallery, of_demo
 from calotype.training.state import load, save
 from calotype.training.watch import Watch
@@ -144,6 +145,26 @@ def test_an_interrupt_within_a_step_keeps_that_step(engine, folder, done, tmp_pa
         list(run)
     assert load(tmp_path / "gan.state.safetensors").step == 3
     list(engine.run(asked(folder, tmp_path)))
+    assert digest(tmp_path / "gan.safetensors") == digest(done[0] / "gan.safetensors")
+
+
+def test_only_one_run_at_a_time_writes_a_name(engine, folder, tmp_path):
+    with alone(tmp_path, "gan"), pytest.raises(CalotypeError, match=r"another run is at work on .*gan; wait for it"):
+        list(engine.run(asked(folder, tmp_path)))
+    assert not list(tmp_path.iterdir())
+    run = engine.run(asked(folder, tmp_path))
+    while not (tmp_path / "gan.running").exists():
+        next(run)
+    run.close()
+    assert not (tmp_path / "gan.running").exists()
+
+
+def test_what_ended_while_pictures_were_read_is_not_overwritten(engine, folder, done, tmp_path):
+    run = engine.run(asked(folder, tmp_path, seed=2))
+    next(run)
+    (tmp_path / "gan.safetensors").write_bytes((done[0] / "gan.safetensors").read_bytes())
+    with pytest.raises(CalotypeError, match=r"holds gan\.safetensors of an earlier run"):
+        list(run)
     assert digest(tmp_path / "gan.safetensors") == digest(done[0] / "gan.safetensors")
 
 

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import math
+import os
 import re
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,9 @@ from calotype.errors import CalotypeError
 from calotype.picture import Picture
 from calotype.pipelines import enhancing
 from calotype.tasks import Progress, Said, TrainUpscaler, Upscale
+from calotype.training.files import alone
 from calotype.training.learned import Learned
+from calotype.training.rivals import Lesson, Rivals
 from calotype.training.state import load, save
 
 TINY = {"model": "none", "network": "srvgg", "num_feat": 16, "num_block": 2, "gt_size": 64, "batch_size": 2}
@@ -86,7 +90,7 @@ def test_the_file_enlarges_pictures(run, engine, photos):
 def test_it_learns(run):
     told, out = run
     lines = [json.loads(line) for line in (out / "upscaler.log.jsonl").read_text("utf-8").splitlines()]
-    psnr = {line["step"]: line[enhancing.PSNR] for line in lines if enhancing.PSNR in line}
+    psnr = {line["step"]: line["PSNR in dB/held back"] for line in lines if "PSNR in dB/held back" in line}
     assert list(psnr) == [0, 20, 40] and psnr[40] > psnr[0] + 0.3
     assert re.search(r"step 40: \d+\.\d\d dB on 2 pictures held back", said(told))
 
@@ -139,12 +143,13 @@ def test_a_loss_that_is_no_number_ends_the_run(engine, photos, tmp_path):
     assert load(path).step == 3 and not (tmp_path / "upscaler.pth").exists()
 
 
-def test_a_network_that_falls_apart_is_noticed(engine, photos, tmp_path):
+@pytest.mark.parametrize("validation_split", [0.4, 0.0])
+def test_a_network_that_falls_apart_is_noticed(engine, photos, tmp_path, validation_split):
     """Real parts; only the fall itself is brought about by hand."""
     from calotype.pipelines import train_upscaler
     from calotype.training.watch import Watch
 
-    task = TrainUpscaler(photos=photos, output_dir=tmp_path, validation_split=0.4, **TINY)
+    task = TrainUpscaler(photos=photos, output_dir=tmp_path, validation_split=validation_split, **TINY)
     courses = []
 
     def caught(course):
@@ -163,12 +168,59 @@ def test_a_network_that_falls_apart_is_noticed(engine, photos, tmp_path):
             parameter.add_(1.0)
     (fall,) = enhancing._looked_at(course, watch, 10)
     watch.close()
-    assert "the network has collapsed" in fall.text and not course.is_sound
+    assert re.search(r"has collapsed\. upscaler-good is as it was", fall.text) and not course.is_sound
     assert (tmp_path / "upscaler-good.pth").read_bytes() == good
     assert enhancing._rescued(course).name == "upscaler.safetensors"
     assert (tmp_path / "upscaler.pth").read_bytes() == good and not (tmp_path / "upscaler-good.pth").exists()
     with pytest.raises(CalotypeError, match="never sound"):
         enhancing._rescued(course)
+
+
+def test_where_nothing_is_held_back_the_end_is_the_last_sound_network(engine, photos, tmp_path, monkeypatch):
+    def stepped(rivals, step, *given):
+        told = step_of(rivals, step, *given)
+        if step == 4:
+            with torch.no_grad():
+                for parameter in rivals.mean.parameters():
+                    parameter.fill_(1.0)
+        return told
+
+    step_of = Rivals.step
+    monkeypatch.setattr(Rivals, "step", stepped)
+    options = {"l1_steps": 6, "gan_steps": 0, "validate_every": 2, "validation_split": 0.0}
+    told = learn(engine, photos, tmp_path, **options)
+    assert "no pictures are held back, so pieces of those learnt from are measured" in said(told)
+    assert re.search(r"step 4: \d+\.\d\d dB on 8 pieces of what is learnt from", said(told))
+    assert "step 6" in said(told) and "the network has collapsed at the end" in said(told)
+    state = load_file(told[-1].path)
+    assert not any((value == 1.0).all() for value in state.values())
+    assert not (tmp_path / "upscaler-good.pth").exists() and (tmp_path / "sample/upscaler_000004_03.png").is_file()
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "PSNR in dB" in page and "learnt from" in page
+
+
+def test_a_collapse_at_the_end_is_remembered_where_the_run_goes_on_behind_it(engine, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(enhancing, "WORSE", -1000.0)  # nothing is sound after the first look
+    options = {"l1_steps": 3, "gan_steps": 0, "validation_split": 0.0}
+    run = engine.run(TrainUpscaler(photos=photos, output_dir=tmp_path, **{**TINY, **options}))
+    for event in run:
+        if isinstance(event, Said) and "step 3" in event.text:
+            break
+    state = tmp_path / "upscaler.state.safetensors"
+    run.close()
+    assert load(state).step == 3
+    save(state, dataclasses.replace(load(state), is_whole=True))
+    with pytest.raises(CalotypeError, match="never sound"):
+        learn(engine, photos, tmp_path, **options)
+
+
+def test_pieces_with_something_to_mend_are_measured_first():
+    """Faces are also shown as they are; what is made of these says little."""
+    true = torch.rand(2, 3, 8, 8)
+    tests = enhancing._dealt(lambda step: Lesson(torch.stack([true[0], true[1] * 0.5]), true, true))
+    assert len(tests) == enhancing.FEW and not any(torch.equal(test.low, test.true) for test in tests)
+    tests = enhancing._dealt(lambda step: Lesson(true, true, true))
+    assert len(tests) == enhancing.FEW
 
 
 def test_what_a_run_has_ended_in_is_not_written_over(engine, photos, tmp_path):
@@ -187,6 +239,32 @@ def test_stopped_anywhere_it_goes_on_from_there_and_looks_at_what_is_due(engine,
     told = learn(engine, photos, tmp_path / "parts", **options)
     assert "going on after step 3 of 6" in said(told) and "step 3: " in said(told)
     assert told[-1].path.read_bytes() == whole[-1].path.read_bytes()
+
+
+def test_an_interrupt_within_a_step_loses_nothing_of_what_is_due_behind_it(engine, photos, tmp_path, monkeypatch):
+    options = {"l1_steps": 4, "gan_steps": 0, "validate_every": 3, "validation_split": 0.4}
+    whole = learn(engine, photos, tmp_path / "whole", **options)
+
+    def stopped(rivals, step, *given):
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step_of(rivals, step, *given)
+
+    step_of = Rivals.step
+    monkeypatch.setattr(Rivals, "step", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        learn(engine, photos, tmp_path / "parts", **options)
+    monkeypatch.undo()
+    state = load(tmp_path / "parts/upscaler.state.safetensors")
+    assert state.step == 3 and not state.is_whole
+    told = learn(engine, photos, tmp_path / "parts", **options)
+    assert "going on after step 3 of 4" in said(told) and "step 3: " in said(told)
+    assert told[-1].path.read_bytes() == whole[-1].path.read_bytes()
+    kept = [sorted(path.name for path in (tmp_path / name / "sample").iterdir()) for name in ("whole", "parts")]
+    assert kept[0] == kept[1]
+    logs = [(tmp_path / name / "upscaler.log.jsonl").read_text("utf-8").splitlines() for name in ("whole", "parts")]
+    losses = [[line["loss/current"] for line in map(json.loads, log) if "loss/current" in line] for log in logs]
+    assert losses[0] == losses[1] and len(losses[0]) == 4
 
 
 def test_minutes_become_steps(engine, photos, tmp_path):
@@ -246,3 +324,14 @@ def test_what_would_go_unheard_is_refused(options, why):
     with pytest.raises(CalotypeError, match=why):
         TrainUpscaler(photos=Path("photos"), **options)
     TrainUpscaler(photos=Path("photos"), model="none", num_feat=8, scale=2, network="srvgg")
+
+
+def test_only_one_run_at_a_time_writes_a_name(engine, photos, tmp_path):
+    options = {"l1_steps": 1, "gan_steps": 0}
+    with alone(tmp_path, "upscaler"):
+        with pytest.raises(CalotypeError, match=r"another run is at work on .*upscaler; wait for it"):
+            learn(engine, photos, tmp_path, **options)
+        assert "to learn from" in said(learn(engine, photos, tmp_path, dry_run=True, **options))
+    assert not list(tmp_path.iterdir())
+    assert isinstance(learn(engine, photos, tmp_path, **options)[-1], Learned)
+    assert not (tmp_path / "upscaler.running").exists()

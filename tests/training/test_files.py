@@ -1,11 +1,14 @@
-"""Files that a run leaves on its way, by kohya's rules."""
+"""Files that a run leaves on its way, by kohya's rules; and no two runs that write the same ones."""
 
+import os
 from pathlib import Path
 
 import pytest
 
+from calotype.errors import CalotypeError
+from calotype.picture.saving import Arriving
 from calotype.tasks import TrainLora
-from calotype.training.files import files_due
+from calotype.training.files import alone, files_due
 
 
 def left(total, per_epoch, **options):
@@ -30,3 +33,41 @@ def left(total, per_epoch, **options):
 )
 def test_files_are_kept_as_often_and_as_many_as_told(options, names):
     assert left(18, 3, **options) == names
+
+
+def test_a_name_is_one_runs_at_a_time(tmp_path):
+    with alone(tmp_path / "新 out", "a"), alone(tmp_path / "新 out", "b"):
+        with (
+            pytest.raises(CalotypeError, match=r"another run is at work on .*新 out.a; wait for it"),
+            alone(tmp_path / "新 out", "a"),
+        ):
+            pass
+        assert (tmp_path / "新 out" / "a.running").read_text("utf-8").startswith(f"{os.getpid()} ")
+    assert list((tmp_path / "新 out").iterdir()) == []
+
+
+@pytest.mark.parametrize("left", ["", "999999999 1.0", f"{os.getpid()} 1.0"])
+def test_a_run_that_was_killed_is_in_nobodys_way(tmp_path, left):
+    (tmp_path / "a.running").write_text(left, "utf-8")
+    with alone(tmp_path, "a"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_behind_the_beginning_is_in_nobodys_way(tmp_path, monkeypatch):
+    def finished(arriving):
+        finish(arriving)
+        raise KeyboardInterrupt
+
+    finish = Arriving._finish
+    monkeypatch.setattr(Arriving, "_finish", finished)
+    with pytest.raises(KeyboardInterrupt), alone(tmp_path, "a"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_to_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder, why in ((tmp_path / "file", "is a file, not a folder"), (tmp_path / "file" / "out", "cannot be made")):
+        with pytest.raises(CalotypeError, match=f"{why}.*give another --output-dir"), alone(folder, "a"):
+            pass

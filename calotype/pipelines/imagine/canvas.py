@@ -81,7 +81,7 @@ def canvas(task: Imagine, native: int, multiple: int, max_pixels: int, check: Ch
         return _holed(task, source, Picture.open(task.mask, max_pixels), _Sizes(size, native, multiple, check))
     made = _sized(size or _fitting(source.pixels.shape[:2], native), multiple)
     check(made.work)
-    pixels = _padded(_brought(_on_white(source), made.size, task.resize), made)
+    pixels = _padded(_brought(source.on_white().pixels, made.size, task.resize), made)
     notes = () if source.alpha is None else (f"{task.init.name} is transparent in parts; they are drawn as white",)
     return replace(made, pixels=pixels, source=source, notes=notes)
 
@@ -94,16 +94,6 @@ class _Sizes:
     native: int
     multiple: int
     check: Check
-
-
-def _on_white(picture: Picture) -> np.ndarray:
-    """(H, W, C) as it is seen on white paper: what lies under transparent parts may be anything."""
-    if picture.alpha is None:
-        return picture.pixels
-    most = white(picture.pixels.dtype)
-    share = picture.alpha[..., None].astype(np.float32) / most
-    seen = picture.pixels * share + most * (1 - share)
-    return (seen + 0.5).astype(picture.pixels.dtype)
 
 
 def _opaque(alpha: np.ndarray | None, fade: np.ndarray) -> np.ndarray | None:
@@ -177,7 +167,7 @@ def _holed(task: Imagine, source: Picture, mask: Picture, sizes: _Sizes) -> Canv
     work = sizes.asked or (_fitting(inside, sizes.native) if only else inside)
     made = _sized(work, sizes.multiple)
     sizes.check(made.work)
-    x = to_tensor(_on_white(source)[top:bottom, left:right])
+    x = to_tensor(source.on_white().pixels[top:bottom, left:right])
     filled = _filled(x, hole[top:bottom, left:right]) if task.fill == "blur" else x
     inside_hole = cv2.resize(hole[top:bottom, left:right].astype(np.float32), work[::-1], interpolation=cv2.INTER_AREA)
     fade = _fade(hole, task.mask_blur)
@@ -272,7 +262,7 @@ def _widened(task: Imagine, source: Picture, multiple: int, check: Check) -> Can
         for edge, side, other in ((top, height, bottom), (left, width, right))
     ]
     hole[inner[0], inner[1]] = False
-    base, seen = (_bordered(pixels, (top, bottom, left, right)) for pixels in (source.pixels, _on_white(source)))
+    base, seen = (_bordered(pixels, (top, bottom, left, right)) for pixels in (source.pixels, source.on_white().pixels))
     alpha = None if source.alpha is None else np.pad(source.alpha, ((top, bottom), (left, right)))
     new = np.ones(size, np.float32)
     new[top : top + height, left : left + width] = _fade(hole, OVERLAP - 1)[top : top + height, left : left + width]

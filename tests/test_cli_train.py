@@ -1,0 +1,89 @@
+"""`calotype train` as somebody new meets it: interrupts at any moment, folders that cannot be."""
+
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from calotype import cli
+from calotype.cli import main
+from calotype.training.files import alone
+
+TINY = {
+    "upscaler": "--model none --network srvgg --num-feat 8 --num-block 1 --gt-size 32 --batch-size 1 --perceptual none "
+    "--l1-steps 1 --gan-steps 0",
+    "restorer": "--side 64 --channels 8,16 --blocks 1,1 --codes 8 --batch-size 1 --perceptual none --l1-steps 1 "
+    "--gan-steps 0",
+    "gan": "--resolution 32 --capacity 0.25 --train-batch-size 2 --max-train-steps 1 --snapshots 2",
+}
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """Ten pictures that differ, in a folder with a Chinese name."""
+    monkeypatch.setenv("CALOTYPE_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "我的 照片"
+    folder.mkdir()
+    for n in range(10):
+        pixels = np.random.default_rng(n).integers(0, 256, (4, 4, 3), np.uint8)
+        Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC).save(folder / f"照片{n}.png")
+    return folder
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_folders_may_have_names_in_any_script(photos, tmp_path, kind, capsys):
+    out = tmp_path / "学 到"
+    assert main(["train", kind, str(photos), *TINY[kind].split(), "--output-dir", str(out), "--output-name", "新"]) == 0
+    assert (out / "新.safetensors").is_file() and (out / "report.html").is_file()
+    assert f"{photos} -> {out}/新.safetensors".replace("/", os.sep) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", TINY)
+@pytest.mark.parametrize("where, why", [("x" * 300, "cannot be made"), ("file", "is a file, not a folder")])
+def test_a_folder_that_cannot_be_is_a_sentence(photos, tmp_path, kind, where, why, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["train", kind, str(photos), *TINY[kind].split(), "--output-dir", str(tmp_path / where)]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("calotype: ") and why in last and last.endswith("give another --output-dir")
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_two_runs_do_not_write_the_same_files(photos, tmp_path, kind, capsys):
+    words = ["train", kind, str(photos), *TINY[kind].split(), "--output-dir", str(tmp_path / "out")]
+    with alone(tmp_path / "out", kind):
+        assert main(words) == 2
+        assert "another run is at work on" in capsys.readouterr().err
+        if kind != "gan":  # which has no dry run
+            assert main([*words, "--dry-run"]) == 0
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_an_interrupt_while_the_program_loads_is_heard_behind_it(photos, tmp_path, monkeypatch, capsys):
+    class Swallowing:
+        """As some libraries do in which an import fails."""
+
+        def find_spec(self, name, path=None, target=None):
+            if name == "calotype.engine":
+                try:
+                    os.kill(os.getpid(), signal.SIGINT)
+                    time.sleep(0.05)
+                except KeyboardInterrupt:
+                    pass
+
+    monkeypatch.delitem(sys.modules, "calotype.engine", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Swallowing(), *sys.meta_path])
+    out = tmp_path / "out"
+    assert main(["train", "upscaler", str(photos), *TINY["upscaler"].split(), "--output-dir", str(out)]) == 130
+    assert "stopped; the same command goes on" in capsys.readouterr().err and not out.exists()
+
+
+def test_an_interrupt_before_there_are_commands_ends_quietly(monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    assert main(["train", "gan", "--demo"]) == 130
