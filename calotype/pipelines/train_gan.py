@@ -92,7 +92,7 @@ def _found(task: TrainGan, models: Models) -> Iterator[Progress | Said | Gallery
         yield of_demo(task.resolution)
         return
     free = models.free_memory(torch.device("cpu"))
-    yield from of_folder(task.photos, task.resolution, free, models.settings.max_pixels)
+    yield from of_folder(task.photos, task.resolution, free, models.settings.max_pixels, task.output_dir)
 
 
 def _state_path(task: TrainGan) -> Path:

@@ -46,7 +46,7 @@ def train_upscaler(task: TrainUpscaler, models: Models) -> Iterator[Progress | S
     features, usual, note = features_named(task.perceptual, task.vgg) if task.gan_steps else (None, "", "")
     expert = judge(task) if task.gan_steps else None
     sharp: list[Sharp] = []
-    for event in opened(task.photos, models.settings.max_pixels):
+    for event in opened(task.photos, models.settings.max_pixels, task.output_dir):
         if isinstance(event, Sharp):
             sharp.append(event)
         else:

@@ -15,7 +15,7 @@ from calotype.ops.color import to_tensor, white
 from calotype.ops.degrade.kernels import Kernel, blur, weights
 from calotype.picture import Picture
 from calotype.tasks import Progress, Said
-from calotype.training.photos import SUFFIXES
+from calotype.training.photos import SUFFIXES, pictures_below
 
 KEPT = 2 << 30  # bytes of pixels that stay in memory; what is more is read again whenever it is shown
 LEAST = 32  # pixels; smaller pictures teach nothing
@@ -35,17 +35,21 @@ class Sharp:
         return self.kept if self.kept is not None else _read(self.path, self.max_pixels)
 
 
-def opened(folder: Path, max_pixels: int) -> Iterator[Progress | Said | Sharp]:
+def opened(folder: Path, max_pixels: int, out: Path | None = None) -> Iterator[Progress | Said | Sharp]:
     """Every picture in a folder and those in it, in the order of their names; what cannot be read is left out and said.
 
     Transparency becomes white, and edges that are nothing else are cut off: they would teach nothing.
+
+    Args:
+        out: folder for results, which are not learnt from.
 
     Raises:
         CalotypeError: no such folder, or no picture in it that can be read.
     """
     if not folder.is_dir():
         raise CalotypeError(f"there is no folder {folder}; give the folder with your pictures")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths, note = pictures_below(folder, out)
+    yield from [Said(note)] if note else []
     bytes_kept, count, clear = 0, 0, 0
     for n, path in enumerate(paths, 1):
         try:

@@ -17,7 +17,7 @@ from calotype.ops.color import eight_bits, to_tensor
 from calotype.ops.faces import align, similarity, template
 from calotype.picture import Picture
 from calotype.tasks import Progress, Said
-from calotype.training.photos import SUFFIXES
+from calotype.training.photos import pictures_below
 
 SURE = 0.8  # of a face in a photo
 SMALLEST = 0.25  # of the side; smaller faces have nothing to teach
@@ -45,6 +45,7 @@ def faces_in(
     enlarged: Callable[[np.ndarray], np.ndarray] | None,
     max_pixels: int,
     sharpen: float = 0.0,
+    out: Path | None = None,
 ) -> Iterator[Progress | Said | Face]:
     """Every face in a folder and those in it. What cannot be read, and what has no face, is left out and said;
     transparency becomes white.
@@ -53,13 +54,15 @@ def faces_in(
         is_aligned: a picture is one face, aligned as FFHQ's.
         enlarged: makes a larger one of a (H, W, 3) uint8 face that is smaller than the side.
         sharpen: how much those are sharpened that are enlarged without it.
+        out: folder for results, which are not learnt from.
 
     Raises:
         CalotypeError: no such folder, or no face in it.
     """
     if not folder.is_dir():
         raise CalotypeError(f"there is no folder {folder}; give the folder with faces")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths, note = pictures_below(folder, out)
+    yield from [Said(note)] if note else []
     count, found = 0, _as_it_is if is_aligned else _found
     for n, path in enumerate(paths, 1):
         try:

@@ -14,7 +14,7 @@ from calotype.ops.color import to_tensor
 from calotype.ops.resize import part
 from calotype.picture import Picture
 from calotype.tasks import Progress, Said
-from calotype.training.photos import SUFFIXES
+from calotype.training.photos import SUFFIXES, pictures_below
 
 FEWEST = 8  # pictures from which anything can be learnt
 DEMO = ("smileys", "pictures.webp")
@@ -39,20 +39,24 @@ class Gallery:
         return self.pictures[numbers].float() / 127.5 - 1
 
 
-def of_folder(folder: Path, side: int, free: int, max_pixels: int) -> Iterator[Progress | Said | Gallery]:
+def of_folder(
+    folder: Path, side: int, free: int, max_pixels: int, out: Path | None = None
+) -> Iterator[Progress | Said | Gallery]:
     """Every picture in the folder and below it: its middle square, by Lanczos; transparency becomes white.
 
     Yields progress, sentences about what is left out, and the Gallery last.
 
     Args:
         free: bytes of memory.
+        out: folder for results, which are not learnt from.
 
     Raises:
         CalotypeError: no such folder, too few pictures that can be read, or more than memory holds.
     """
     if not folder.is_dir():
         raise CalotypeError(f"there is no folder {folder}; give the folder with your pictures")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths, note = pictures_below(folder, out)
+    yield from [Said(note)] if note else []
     needed = len(paths) * 3 * side * side
     if needed > free / 2:
         raise CalotypeError(

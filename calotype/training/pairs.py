@@ -24,7 +24,7 @@ from calotype.picture import Picture
 from calotype.tasks import Progress
 from calotype.training.buckets import fit
 from calotype.training.captions import decoded, read_text
-from calotype.training.photos import SUFFIXES
+from calotype.training.photos import SUFFIXES, drawn_in_training
 
 _WEIGHED = re.compile(r"(\d+)_(.*)", re.S)
 LARGEST = 256 << 20  # bytes of a picture within a tar
@@ -60,7 +60,8 @@ def read_pairs(source: Path, side: int, extension: str = ".txt", max_pixels: int
     """
     extension = extension if extension.startswith(".") else f".{extension}"
     with _opened(source) as files:
-        named = {name: path for name in files.names if (path := PurePosixPath(name)).suffix.lower() in SUFFIXES}
+        names = files.names.keys() - drawn_in_training(files.names.keys())
+        named = {name: path for name in names if (path := PurePosixPath(name)).suffix.lower() in SUFFIXES}
         if not named:
             raise CalotypeError(f"{source} has no pictures in it; put them there ({', '.join(SUFFIXES)})")
         _check_room(len(named), side)

@@ -2,13 +2,15 @@
 
 import random
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from calotype.errors import CalotypeError
 from calotype.training.captions import read_caption
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif", ".tif", ".tiff", ".heic")
+_MADE = re.compile(r"(.*/)?(sample/[^/]+_e?\d{6}(_\d\d(_\d+)?)?|[^/]+-snapshots/(verdicts-)?\d{8})\.png", re.S)
 _REPEATED = re.compile(r"(\d+)_(.*)|(\d{1,3})", re.S)  # a folder called 2019 is a year
 REPEATS = ((10, 7), (50, 5), (100, 3))  # up to so many photos, so many repeats; one beyond. lora-scripts' advice
 
@@ -75,6 +77,30 @@ def find_photos(folder: Path, extension: str = ".txt", is_regular: bool = False,
         where = "in it" if not named else f"in its folders {', '.join(room.folder.name for room in named[:3])}"
         raise CalotypeError(f"{folder} has no pictures {where}; put photos there ({', '.join(SUFFIXES)})")
     return Found(tuple(photos), tuple(notes))
+
+
+def pictures_below(folder: Path, out: Path | None = None) -> tuple[list[Path], str]:
+    """Every picture in a folder and below it, by name, and what to say of those left out: nobody learns from results.
+
+    Args:
+        out: where results go; all in it is left out where that is a folder below.
+    """
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    found = {name for name, path in files.items() if path.suffix.lower() in SUFFIXES}
+    left = drawn_in_training(files) & found
+    where = f"in {folder} were drawn in training and"
+    if out and folder.resolve() in out.resolve().parents:
+        inner, where = out.resolve().relative_to(folder.resolve()), f"in {out}"
+        left |= {name for name in found if Path(name).is_relative_to(inner)}
+    told = f"{len(left)} pictures {where} are left out: results are not learnt from" if left else ""
+    return sorted(files[name] for name in found - left), told
+
+
+def drawn_in_training(names: Collection[str]) -> set[str]:
+    """Of the files in a folder, by their paths in it, the samples and sheets of a run: they lie beside its diary."""
+    runs = {PurePosixPath(name).parent for name in names if name.endswith(".log.jsonl")}
+    matches = (_MADE.fullmatch(name) for name in names)
+    return {match[0] for match in matches if match and PurePosixPath(match[1] or ".") in runs}
 
 
 def find_rooms(folder: Path) -> list[Room]:

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from calotype.errors import CalotypeError
-from calotype.training.photos import Photo, balanced, find_photos, find_rooms
+from calotype.training.photos import Photo, balanced, find_photos, find_rooms, pictures_below
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,43 @@ def test_a_photo_whose_caption_cannot_be_read_is_left_out(tmp_path):
     (tmp_path / "b.png").unlink()
     with pytest.raises(CalotypeError, match=r"a\.txt"):
         find_photos(tmp_path, ".txt")
+
+
+def placed(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def found(folder, out=None):
+    paths, told = pictures_below(folder, out)
+    return [path.relative_to(folder).as_posix() for path in paths], told
+
+
+def test_results_in_the_folder_are_not_learnt_from(tmp_path, monkeypatch):
+    placed(tmp_path, "1.png", "b/2.JPG", "note.txt", "out/00001-4-a-cat.png", "outer/3.png")
+    mine = ["1.png", "b/2.JPG", "outer/3.png"]
+    assert found(tmp_path) == ([*mine[:2], "out/00001-4-a-cat.png", mine[2]], "")
+    assert found(tmp_path, tmp_path / "out") == (
+        mine,
+        f"1 pictures in {tmp_path / 'out'} are left out: results are not learnt from",
+    )
+    monkeypatch.chdir(tmp_path)
+    assert pictures_below(Path(), Path("out"))[0] == [Path(name) for name in mine]
+    assert found(tmp_path, tmp_path / "b" / ".." / "out")[0] == mine
+    for away in (tmp_path, tmp_path.parent, tmp_path.parent / "out", tmp_path / "none"):
+        assert len(found(tmp_path, away)[0]) == 4
+
+
+@pytest.mark.parametrize("where", ["", "an earlier run/"])
+def test_what_training_draws_is_known_wherever_a_run_lies(tmp_path, where):
+    drawn = ["gan-snapshots/00000012.png", "gan-snapshots/verdicts-00000012.png", "sample/up_000020_01.png"]
+    drawn += ["sample/lora_e000001_00_1337.png", "sample/lora_000012_00_7.png", "sample/model_vae_000100.png"]
+    mine = [f"{where}{name}" for name in ("1.png", "gan-snapshots/mine.png", "sample/holiday.png")]
+    placed(tmp_path, *mine, *(f"{where}{name}" for name in drawn))
+    assert len(found(tmp_path)[0]) == 9  # nothing was trained there
+    placed(tmp_path, f"{where}gan.log.jsonl")
+    assert found(tmp_path, tmp_path) == (
+        mine,
+        f"6 pictures in {tmp_path} were drawn in training and are left out: results are not learnt from",
+    )
