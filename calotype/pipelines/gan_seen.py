@@ -16,7 +16,7 @@ from calotype.picture import Picture, film
 from calotype.tasks import Progress, Said, TrainGan
 from calotype.training import contact
 from calotype.training.gallery import Gallery
-from calotype.training.realness import Figures, Measure
+from calotype.training.realness import Measure
 from calotype.training.watch import Watch
 
 SHOWN, COLUMNS = 40, 8  # forgeries of a sheet
@@ -96,7 +96,7 @@ class Seen:
             return
         forged = self.drawn(self.latents)
         figures = self._measure(forged)
-        self._noted(done, figures)
+        self.watch.measured({told: getattr(figures, name) for name, told in FIGURES.items()})
         self._sheet(done, forged[:SHOWN])
         if done and _is_good(figures.frechet, figures.diversity):
             self._keep(self.task.output_name, done)
@@ -115,9 +115,6 @@ class Seen:
         return torch.cat([self.forger(some.to(device)).float().cpu() for some in latents.split(TOGETHER)]).clamp(-1, 1)
 
     # ------------------------------------------------------------------ figures
-
-    def _noted(self, done: int, figures: Figures) -> None:
-        self.watch.diary.note(done, {told: getattr(figures, name) for name, told in FIGURES.items()})
 
     def _is_best(self, done: int) -> bool:
         return (self.watch.diary.least("Fréchet distance/forgeries") or (done,))[0] == done

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save_file as packed
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from calotype.checkpoints import gan
 from calotype.checkpoints.catalog import Checkpoint, digest
@@ -52,7 +53,7 @@ def asked(folder, out, **more):
 def done(engine, folder, tmp_path_factory):
     before = {path: digest(path) for path in folder.rglob("*.png")}
     out = tmp_path_factory.mktemp("gan")
-    events = list(engine.run(asked(folder, out)))
+    events = list(engine.run(asked(folder, out, log_with="tensorboard")))
     assert {path: digest(path) for path in folder.rglob("*.png")} == before
     return out, events
 
@@ -71,6 +72,17 @@ def test_a_run_ends_in_a_forger_sheets_a_film_and_a_page(done):
     page = (out / "report.html").read_text("utf-8")
     assert "Fréchet" in page and "realness" in page and "diversity" in page
     assert not (out / "gan.state.safetensors").exists()
+
+
+def test_tensorboard_has_the_figures(done):
+    out, events = done
+    told = EventAccumulator(str(next((out / "logs").rglob("network_train"))))
+    told.Reload()
+    for name, tag in gan_seen.FIGURES.items():
+        numbers = told.Scalars(tag)
+        assert [number.step for number in numbers] == moments(6, 3)
+        assert numbers[-1].value == pytest.approx(events[-1].figures[name], abs=1e-4)
+    assert [number.step for number in told.Scalars("loss/forger")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_the_film_is_one_that_players_read(done):
@@ -324,13 +336,18 @@ def seen(folder, tmp_path):
 def test_collapse_is_told_and_the_last_good_forger_kept(seen, tmp_path):
     steps = sorted(seen.moments)
     seen.forger.first.mul_(20)  # forgeries differ as much as noise does
-    list(seen.after(steps[3]))
+
+    def stepped(step):
+        seen.watch.stepped(step, 1.0, {})
+        return list(seen.after(step))
+
+    stepped(steps[3])
     kept = digest(tmp_path / "gan.safetensors")
     seen.forger.scale.weight.zero_()  # every latent draws the same
     for step in steps[4:6]:
-        list(seen.after(step))
+        stepped(step)
     with pytest.raises(CalotypeError, match=r"collapsed: at step 46 .* is kept as .*gan\.safetensors"):
-        list(seen.after(steps[6]))
+        stepped(steps[6])
     assert digest(tmp_path / "gan.safetensors") == kept
 
 
