@@ -83,6 +83,14 @@ class Seen:
         good = (step for (step, d), (_, v) in zip(*told, strict=True) if _is_good(d, v) and step)
         return max(good, default=0)
 
+    def changed(self, done: int) -> None:
+        """Rate, gamma or length are others from this step on: what was before does not tell who wins."""
+        self.watch.diary.fact("changed after", done)
+
+    @property
+    def _since(self) -> int:
+        return self.watch.diary.facts.get("changed after", 0)
+
     def cleared(self) -> None:
         """At the beginning: sheets of an earlier run go."""
         for path in self._folder.glob("*.png"):
@@ -121,21 +129,24 @@ class Seen:
 
     def _check_expert(self, done: int) -> None:
         """The expert has won outright: nothing that the forger draws is taken for real, and it learns no more."""
-        losses = [value for _, value in self.watch.diary.numbers.get("loss/current", ())[-ONE_SIDED:]]
+        recent = self.watch.diary.numbers.get("loss/current", ())[-ONE_SIDED:]
+        losses = [value for step, value in recent if step > self._since]
         if len(losses) == ONE_SIDED and max(losses) < DOUBTLESS:
             raise CalotypeError(
                 f"the expert has won: for {ONE_SIDED} steps, up to step {done}, it told every forgery apart; "
-                f"{self.remains()}; raise --gamma, lower --learning-rate or take --augment color,translation,cutout"
+                f"{self.remains()}; the same command goes on with a higher --gamma or a lower --learning-rate; or "
+                "begin anew with --augment color,translation,cutout"
             )
 
     def _check_diversity(self, done: int) -> None:
         """Forgeries are all alike (mode collapse), and do not come apart again."""
         told = self.watch.diary.numbers["diversity/forgeries, of the pictures'"]
-        recent = [value for step, value in told if step > self.task.steps // 20][-TWICE:]
+        recent = [value for step, value in told if step > max(self.task.steps // 20, self._since)][-TWICE:]
         if len(recent) == TWICE and not any(value >= SAME for value in recent):
             raise CalotypeError(
                 f"the forger has collapsed: at step {done} its pictures are all alike, for the {TWICE}rd snapshot in a "
-                f"row; {self.remains()}; raise --gamma, lower --learning-rate or add pictures"
+                f"row; {self.remains()}; the same command goes on with a higher --gamma or a lower --learning-rate; or "
+                "begin anew with more pictures"
             )
 
     def remains(self) -> str:

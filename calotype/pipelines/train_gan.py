@@ -44,7 +44,8 @@ FAILED = 3  # steps with a loss or gradients that are no numbers before the run 
 SMALL = 128  # channels of networks so small that threads lose more by waiting for each other than they gain
 FEW = 5000  # pictures below which the expert would learn them by heart
 LAST_RATE = 0.1  # of learning rate and penalty, as shares of the first
-UNFELT = ("output_dir", "output_name", "photos", "snapshots", "save_state_every")  # by the numbers; nor are logs
+UNFELT = ("output_dir", "output_name", "photos", "snapshots", "save_state_every", "save_state")  # nor are logs
+FREE = ("learning_rate", "gamma", "max_train_steps")  # how a run goes on may differ in these
 
 
 @dataclass(frozen=True)
@@ -137,12 +138,15 @@ class _War:
 
     def fought(self) -> Iterator[Progress | Said | Forged]:
         task = self.task
-        begin = self._resumed()
+        begin, is_changed = self._resumed()
         plan = list(self._plan())
-        for sentence in plan if begin == 0 else [f"going on after step {begin} of {task.steps}"]:
+        other = ", with another rate, gamma or length than before" if is_changed else ""
+        for sentence in plan if begin == 0 else [f"going on after step {begin} of {task.steps}{other}"]:
             yield Said(sentence)
         watch = self._watch(begin, plan)
         seen = Seen(task, watch, self.mean, self.expert, self.gallery, self.half, self._kept)
+        if begin and is_changed:
+            seen.changed(begin)
         try:
             if begin == 0:
                 seen.cleared()
@@ -165,6 +169,8 @@ class _War:
             films = yield from seen.filmed()
             path, sentence = self._ended(seen)
             yield from [Said(sentence)] if sentence else []
+            if task.save_state:
+                self._save_state()
             watch.finished()
         except (GeneratorExit, KeyboardInterrupt):
             if self.done > begin and not self.is_changing:
@@ -172,7 +178,10 @@ class _War:
             raise
         finally:
             watch.close()
-        _state_path(task).unlink(missing_ok=True)
+        if task.save_state:
+            yield Said(f"{_state_path(task)} is kept: the same command learns on with more --max-train-steps")
+        else:
+            _state_path(task).unlink(missing_ok=True)
         yield Said(f"report: {watch.path}")
         yield Forged(path, films, seen.figures, len(self.gallery), watch.path)
 
@@ -182,9 +191,10 @@ class _War:
         self.is_whole = True
 
     def _spoilt(self, seen: Seen) -> CalotypeError:
+        anew = ", or begin anew with --mixed-precision no" if self.half else ""
         return CalotypeError(
-            f"the loss or its gradients are no numbers since step {self.done - FAILED + 1}; give a lower "
-            f"--learning-rate, a higher --gamma, or --mixed-precision no; {seen.remains()}"
+            f"the loss or its gradients are no numbers since step {self.done - FAILED + 1}; {seen.remains()}; the same "
+            f"command goes on with a lower --learning-rate or a higher --gamma{anew}"
         )
 
     def _ended(self, seen: Seen) -> tuple[Path, str]:
@@ -310,11 +320,14 @@ class _War:
         return {"forger": self.forger, "expert": self.expert, "mean": self.mean}
 
     @cached_property
-    def _fingerprint(self) -> str:
-        """Of everything that decides about the numbers."""
+    def _fingerprints(self) -> tuple[str, str]:
+        """Of everything that decides about the numbers, and of that without rate, gamma and length."""
         options = {k: v for k, v in options_of(self.task).items() if k not in UNFELT and not k.startswith("log")}
-        told = json.dumps([options, self.task.steps, self.gallery.sha256, self.half], sort_keys=True)
-        return hashlib.sha256(told.encode()).hexdigest()
+        options |= {"gamma": self.gamma, "max_train_steps": self.task.steps}
+        core = {name: value for name, value in options.items() if name not in FREE}
+        more = [self.gallery.sha256, self.half]
+        whole, kin = (json.dumps([told, *more], sort_keys=True) for told in (options, core))
+        return hashlib.sha256(whole.encode()).hexdigest(), hashlib.sha256(kin.encode()).hexdigest()
 
     def _save_state(self) -> None:
         """Where the weights are numbers; otherwise the state from before stays."""
@@ -323,26 +336,32 @@ class _War:
         self.task.output_dir.mkdir(parents=True, exist_ok=True)
         weights = {f"{name}.{k}": v.cpu() for name, n in self._networks.items() for k, v in n.state_dict().items()}
         optimizer = self.optimizer.state_dict()
-        state = State(self.done, weights, optimizer, (), self._fingerprint, is_whole=self.is_whole)
+        state = State(self.done, weights, optimizer, (), " ".join(self._fingerprints), is_whole=self.is_whole)
         save(_state_path(self.task), state)
         self.due.saved()
 
-    def _resumed(self) -> int:
+    def _resumed(self) -> tuple[int, bool]:
+        """Takes over the state of a run that was stopped: its step, and whether it went another way until then."""
         path = _state_path(self.task)
         if not path.is_file():
-            return 0
+            return 0, False
         state = load(path)
-        if state.fingerprint != self._fingerprint:
+        (whole, kin), (before, kin_before) = self._fingerprints, (*state.fingerprint.split(), "", "")[:2]
+        if kin != kin_before:
             raise CalotypeError(
                 f"{path} is the state of a run with other pictures or settings; delete it to begin anew, "
                 "or give another --output-name"
+            )
+        if state.step > self.task.steps:
+            raise CalotypeError(
+                f"{path} has {state.step} steps behind it, and {self.task.steps} are asked for; give more"
             )
         for name, network in self._networks.items():
             own = {k.removeprefix(f"{name}."): v for k, v in state.weights.items() if k.startswith(f"{name}.")}
             network.load_state_dict(own)
         remembered(self.optimizer, state.optimizer)
         self.done, self.is_whole = state.step, state.is_whole
-        return state.step
+        return state.step, whole != before
 
 
 def _half(task: TrainGan, device: torch.device) -> bool:

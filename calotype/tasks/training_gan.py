@@ -51,6 +51,7 @@ class Kept:
     save_state_every: int = option(
         0, "steps after which all that is needed to go on is saved; 0: every two minutes", least=0, most=10**6
     )
+    save_state: bool = option(False, "keep at the end what is needed to learn on with more --max-train-steps")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from calotype.pipelines.gan_seen import ONE_SIDED, Seen, moments
 from calotype.pipelines.train_gan import Forged
 from calotype.record import Film, Result
 from calotype.tasks import Imagine, Said, TrainGan, read_task
+from calotype.training.diary import Diary
 from calotype.training.files import alone
 from calotype.training.gallery import COUNT, Gallery, of_demo
 from calotype.training.state import load, save
@@ -218,14 +219,64 @@ def test_a_collapse_at_the_end_leaves_the_last_good_forger(engine, folder, tmp_p
         assert file.metadata()["calotype.steps"] == "2"
 
 
-def test_a_state_of_other_settings_is_refused(engine, folder, tmp_path):
-    run = engine.run(asked(folder, tmp_path))
+def stopped(engine, task, step):
+    run = engine.run(task)
     for event in run:
-        if getattr(event, "what", "") == "steps" and event.done == 3:
+        if getattr(event, "what", "") == "steps" and event.done == step:
             break
     run.close()
+
+
+def sentences(events):
+    return [event.text for event in events if isinstance(event, Said)]
+
+
+def numbers(out, name):
+    return dict(Diary(out / "gan.log.jsonl", 10**6, is_kept=False).numbers[name])
+
+
+@pytest.mark.parametrize("more", [{"train_batch_size": 2}, {"seed": 2}, {"mixed_precision": "bf16"}])
+def test_a_state_of_other_settings_is_refused(engine, folder, tmp_path, more):
+    stopped(engine, asked(folder, tmp_path), 3)
     with pytest.raises(CalotypeError, match="other pictures or settings"):
-        list(engine.run(asked(folder, tmp_path, gamma=3)))
+        list(engine.run(dataclasses.replace(asked(folder, tmp_path), **more)))
+
+
+def test_a_state_goes_on_with_another_rate_gamma_and_length(engine, folder, done, tmp_path):
+    stopped(engine, asked(folder, tmp_path), 4)
+    with pytest.raises(CalotypeError, match="has 4 steps behind it, and 3 are asked for; give more"):
+        list(engine.run(asked(folder, tmp_path, max_train_steps=3)))
+    other = asked(folder, tmp_path, learning_rate=2e-3, gamma=3, max_train_steps=9)
+    told = sentences(engine.run(other))
+    assert "going on after step 4 of 9, with another rate, gamma or length than before" in told
+    rates, before = numbers(tmp_path, "lr/both"), numbers(done[0], "lr/both")
+    assert {step: rates[step] for step in range(1, 5)} == {step: before[step] for step in range(1, 5)}
+    assert rates[5] == pytest.approx(2e-3 * (1 - 0.9 * 4 / 9)) and rates[9] == pytest.approx(2e-3 * (1 - 0.9 * 8 / 9))
+    assert digest(tmp_path / "gan.safetensors") != digest(done[0] / "gan.safetensors")
+
+
+@pytest.mark.parametrize("stop", [0, 8])
+def test_a_run_whose_state_is_kept_learns_on(engine, folder, done, tmp_path, stop):
+    told = sentences(engine.run(asked(folder, tmp_path, save_state=True)))
+    assert any("is kept: the same command learns on with more --max-train-steps" in text for text in told)
+    assert digest(tmp_path / "gan.safetensors") == digest(done[0] / "gan.safetensors")
+    more = asked(folder, tmp_path, max_train_steps=12)
+    if stop:  # and is stopped once more
+        stopped(engine, more, stop)
+    events = list(engine.run(more))
+    other = ", with another rate, gamma or length than before" if not stop else ""
+    assert f"going on after step {stop or 6} of 12{other}" in sentences(events)
+    assert list(numbers(tmp_path, gan_seen.FIGURES["frechet"])) == [0, 2, 6, 12]
+    with Image.open(tmp_path / "gan.gif") as film:
+        assert film.n_frames == 4
+    with safe_open(events[-1].path, "pt") as file:
+        assert file.metadata()["calotype.steps"] == "12"
+    assert not (tmp_path / "gan.state.safetensors").exists()
+    if stop:
+        once = tmp_path / "once"
+        list(engine.run(asked(folder, once, save_state=True)))
+        list(engine.run(asked(folder, once, max_train_steps=12)))
+        assert digest(once / "gan.safetensors") == digest(tmp_path / "gan.safetensors")
 
 
 def test_the_forger_draws_and_truncation_makes_it_less_varied(engine, done):
@@ -357,6 +408,8 @@ def test_an_expert_that_wins_outright_is_told(seen):
         seen.watch.stepped(step + 1, 0.001, {})
     with pytest.raises(CalotypeError, match="the expert has won"):
         list(seen.after(ONE_SIDED))
+    seen.changed(ONE_SIDED // 2)
+    assert list(seen.after(ONE_SIDED)) == []
 
 
 # ---------------------------------------------------------------------- files
