@@ -21,12 +21,12 @@ def main() -> None:
     if not folders or not all(folder for _, _, folder in folders):
         sys.exit(__doc__)
     real = gathered(Path(sys.argv[1]))
-    measure = Measure(lambda: real)
+    measure = Measure(lambda: [real])
     print("| forgeries | pictures | Fréchet | precision | recall | diversity |")
     print("|---|---|---|---|---|---|")
     for name, _, folder in folders:
         pictures = gathered(Path(folder))
-        told = measure(pictures)
+        told = measure([pictures])
         figures = f"{told.frechet:.3f} | {told.precision:.2f} | {told.recall:.2f} | {told.diversity:.2f}"
         print(f"| {name} | {len(pictures)} | {figures} |")
 

@@ -1,6 +1,7 @@
 """What a war of forger and expert shows on its way: the same forgeries again and again, figures, verdicts, the film."""
 
 import contextlib
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -16,13 +17,14 @@ from calotype.picture import Picture, film
 from calotype.tasks import Progress, Said, TrainGan
 from calotype.training import contact
 from calotype.training.gallery import Gallery
+from calotype.training.realness import TOGETHER as LOOKED
 from calotype.training.realness import Measure
 from calotype.training.watch import Watch
 
 SHOWN, COLUMNS = 40, 8  # forgeries of a sheet
 JUDGED = 8  # of each kind on the sheet of verdicts
 LEAST_MEASURED, MEASURED = 64, 400  # forgeries that figures are taken of: as many as pictures, within these
-TOGETHER = 32
+TOGETHER = 32  # forgeries that are drawn at once, where a step has as many
 ONE_SIDED = 300  # steps in a row in which the expert tells all apart, without doubt, before the war is called off
 DOUBTLESS = 0.01  # the expert's loss below which it has no doubt left
 SAME = 0.15  # diversity, as a share of the real pictures', below which forgeries are all alike
@@ -68,7 +70,7 @@ class Seen:
             min(MEASURED, max(LEAST_MEASURED, len(gallery))), forger.shape.latent, generator=chance
         )
         some = torch.randperm(len(gallery), generator=chance)
-        self._measure = Measure(lambda: gallery.taken(some[:MEASURED]))
+        self._measure = Measure(lambda: map(gallery.taken, some[:MEASURED].split(LOOKED)))
         self._judged = some[:JUDGED]
 
     @property
@@ -102,8 +104,9 @@ class Seen:
         self._check_expert(done)
         if done not in self.moments:
             return
-        forged = self.drawn(self.latents)
-        figures = self._measure(forged)
+        first, *others = self.latents.split(LOOKED)
+        forged = self.drawn(first)
+        figures = self._measure(itertools.chain([forged], map(self.drawn, others)))
         self.watch.measured({told: getattr(figures, name) for name, told in FIGURES.items()})
         self._sheet(done, forged[:SHOWN])
         if done and _is_good(figures.frechet, figures.diversity):
@@ -120,7 +123,8 @@ class Seen:
     def drawn(self, latents: Tensor) -> Tensor:
         """(N, 3, S, S) in [-1, 1], on the CPU."""
         device = next(self.forger.parameters()).device
-        return torch.cat([self.forger(some.to(device)).float().cpu() for some in latents.split(TOGETHER)]).clamp(-1, 1)
+        parts = latents.split(min(TOGETHER, self.task.train_batch_size))
+        return torch.cat([self.forger(some.to(device)).float().cpu() for some in parts]).clamp(-1, 1)
 
     # ------------------------------------------------------------------ figures
 

@@ -7,7 +7,7 @@ with each other; they are no FID of the literature, which takes Inception's feat
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -21,14 +21,14 @@ from calotype.errors import CalotypeError
 WIDTHS, KERNEL, SEED = (3, 32, 64, 128), 3, 20_240
 SIDE = 64  # pixels; all pictures are looked at in this size
 NUMBERS = 64  # of one picture
-MOST = 2048  # pictures that are compared
 NEIGHBOURS = 3
 ALIKE = 1e-4  # of the features' length; pictures that differ less are the same
 TOGETHER = 64
 
 
 class Look:
-    """Pictures (N, 3, S, S) in [-1, 1] to features (N, 64): means over places of three random layers, projected."""
+    """Pictures, (n, 3, S, S) in [-1, 1] at a time, to features (N, 64): means over places of three random layers,
+    projected."""
 
     def __init__(self) -> None:
         chance = torch.Generator().manual_seed(SEED)
@@ -40,8 +40,8 @@ class Look:
         self._project = torch.randn(total, NUMBERS, generator=chance) / math.sqrt(total)
 
     @torch.no_grad()
-    def __call__(self, pictures: Tensor) -> Tensor:
-        return torch.cat([self._one(x) for x in pictures.float().cpu().split(TOGETHER)])
+    def __call__(self, pictures: Iterable[Tensor]) -> Tensor:
+        return torch.cat([self._one(x) for some in pictures for x in some.float().cpu().split(TOGETHER)])
 
     def _one(self, x: Tensor) -> Tensor:
         if x.shape[-1] != SIDE:
@@ -89,10 +89,10 @@ class Figures:
 
 
 class Measure:
-    """Compares forgeries with real pictures; of many pictures the first ones."""
+    """Compares forgeries with real pictures. Both come in parts, of which one at a time is in memory."""
 
-    def __init__(self, real: Callable[[], Tensor]):
-        """Args: real: gives (N, 3, S, S) in [-1, 1] when first wanted."""
+    def __init__(self, real: Callable[[], Iterable[Tensor]]):
+        """Args: real: gives parts (n, 3, S, S) in [-1, 1] when first wanted."""
         self._given, self._look = real, Look()
 
     @cached_property
@@ -103,7 +103,7 @@ class Measure:
             raise CalotypeError(f"the {len(seen)} pictures to learn from are all alike; give different ones")
         return seen
 
-    def __call__(self, forged: Tensor) -> Figures:
+    def __call__(self, forged: Iterable[Tensor]) -> Figures:
         seen = self._look(forged)
         if not torch.isfinite(seen).all():
             return Figures(math.nan, math.nan, math.nan, math.nan)

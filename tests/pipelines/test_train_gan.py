@@ -367,6 +367,9 @@ def test_a_loss_that_is_no_number_ends_the_run(engine, folder, tmp_path):
 # ---------------------------------------------------------------------- what is noticed
 
 
+taken = Gallery.taken
+
+
 @pytest.fixture
 def seen(folder, tmp_path):
     """Whatever watches a run of 100 steps, at its beginning."""
@@ -400,6 +403,17 @@ def test_collapse_is_told_and_the_last_good_forger_kept(seen, tmp_path):
     with pytest.raises(CalotypeError, match=r"collapsed: at step 46 .* is kept as .*gan\.safetensors"):
         stepped(steps[6])
     assert digest(tmp_path / "gan.safetensors") == kept
+
+
+def test_what_is_measured_is_in_memory_by_parts(seen, monkeypatch):
+    together = {"drawn": [], "taken": []}
+    gallery = Gallery(torch.randint(0, 256, (150, 3, 32, 32), dtype=torch.uint8))
+    seen = Seen(seen.task, seen.watch, seen.forger, seen.expert, gallery, False, seen._keep)
+    monkeypatch.setattr(Gallery, "taken", lambda _, some: together["taken"].append(len(some)) or taken(gallery, some))
+    seen.forger.register_forward_pre_hook(lambda _, given: together["drawn"].append(len(given[0])))
+    list(seen.after(0))
+    assert sum(together["taken"]) == 150 + gan_seen.JUDGED and max(together["taken"]) == 64
+    assert sum(together["drawn"]) == 150 + gan_seen.JUDGED and max(together["drawn"]) == 4  # as in a step
 
 
 def test_an_expert_that_wins_outright_is_told(seen):

@@ -78,24 +78,29 @@ def smileys():
 
 
 def test_the_distance_is_none_to_oneself_and_rises_as_pictures_get_worse(smileys):
-    measure = Measure(lambda: smileys)
-    assert abs(measure(smileys).frechet) < 1e-3
+    measure = Measure(lambda: [smileys])
+    assert abs(measure([smileys]).frechet) < 1e-3
     for spoiled in (
         lambda x, share: x + share * torch.randn(x.shape, generator=chance()),
         lambda x, share: (1 - share) * x + share * x.mean((2, 3), keepdim=True),
         lambda x, share: torch.where(torch.rand(x.shape[-2:], generator=chance()) < share, -1.0, x),
     ):
-        distances = [measure(spoiled(smileys, share)).frechet for share in (0.1, 0.3, 0.6)]
+        distances = [measure([spoiled(smileys, share)]).frechet for share in (0.1, 0.3, 0.6)]
         assert 0 < distances[0] < distances[1] < distances[2]
 
 
 def test_few_kinds_cost_recall_and_diversity_and_noise_costs_precision(smileys):
-    measure = Measure(lambda: smileys)
-    whole, few = measure(smileys), measure(smileys[:8].repeat(50, 1, 1, 1))
-    noise = measure(torch.randn(200, 3, 32, 32, generator=chance()))
+    measure = Measure(lambda: [smileys])
+    whole, few = measure([smileys]), measure([smileys[:8].repeat(50, 1, 1, 1)])
+    noise = measure([torch.randn(200, 3, 32, 32, generator=chance())])
     assert whole.precision == whole.recall == 1 and math.isclose(whole.diversity, 1)
     assert few.precision == 1 and few.recall < 0.3 and few.diversity < 0.9
     assert noise.precision < 0.05
+
+
+def test_pictures_may_come_in_parts(smileys):
+    noise = torch.randn(200, 3, 32, 32, generator=chance())
+    assert Measure(lambda: smileys.split(64))(noise.split(64)) == Measure(lambda: [smileys])([noise])
 
 
 def test_the_distance_of_gaussians_is_the_known_one():
@@ -105,7 +110,7 @@ def test_the_distance_of_gaussians_is_the_known_one():
 
 
 def test_the_look_is_the_same_everywhere():
-    assert torch.equal(Look()(torch.ones(2, 3, 64, 64)), Look()(torch.ones(2, 3, 64, 64)))
+    assert torch.equal(Look()([torch.ones(2, 3, 64, 64)]), Look()([torch.ones(2, 3, 64, 64)]))
 
 
 def test_a_walk_goes_along_the_circle():
