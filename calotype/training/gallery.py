@@ -17,6 +17,7 @@ from calotype.tasks import Progress, Said
 from calotype.training.photos import SUFFIXES, pictures_below
 
 FEWEST = 8  # pictures from which anything can be learnt
+ROOM = 0.7  # share of the free memory that they may take
 DEMO = ("smileys", "pictures.webp")
 CELL, COUNT, COLUMNS = 64, 437, 24  # of the demo's sheet
 
@@ -32,7 +33,7 @@ class Gallery:
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(self.pictures.numpy().tobytes()).hexdigest()
+        return hashlib.sha256(self.pictures.numpy()).hexdigest()
 
     def taken(self, numbers: Tensor) -> Tensor:
         """Some of them, (n, 3, S, S) float32 in [-1, 1]."""
@@ -58,12 +59,13 @@ def of_folder(
     paths, note = pictures_below(folder, out)
     yield from [Said(note)] if note else []
     needed = len(paths) * 3 * side * side
-    if needed > free / 2:
+    if needed > ROOM * free:
         raise CalotypeError(
-            f"the {len(paths)} pictures of {folder} take {needed / 2**30:.1f} GiB at {side} pixels and "
-            f"{free / 2**30:.1f} are free; give a smaller --resolution or fewer pictures"
+            f"the {len(paths)} pictures of {folder} take {needed / 2**30:.1f} GiB at {side} pixels, and with "
+            f"{free / 2**30:.1f} free they may take {ROOM * free / 2**30:.1f}; give a smaller --resolution or fewer "
+            "pictures"
         )
-    found, faults, small = [], [], 0
+    squares, count, faults, small = torch.empty(len(paths), 3, side, side, dtype=torch.uint8), 0, [], 0
     for n, path in enumerate(paths, 1):
         try:
             picture = Picture.open(path, max_pixels)
@@ -71,16 +73,17 @@ def of_folder(
             faults.append(str(fault))
             continue
         small += min(picture.pixels.shape[:2]) < side
-        found.append(_square(picture, side))
+        squares[count] = _square(picture, side)
+        count += 1
         yield Progress(n, len(paths), "pictures")
-    if len(found) < FEWEST:
+    if count < FEWEST:
         why = f"; {faults[0]}" if faults else f" ({', '.join(SUFFIXES)})"
-        raise CalotypeError(f"{folder} has {len(found)} pictures that can be read, and it takes {FEWEST} or more{why}")
+        raise CalotypeError(f"{folder} has {count} pictures that can be read, and it takes {FEWEST} or more{why}")
     if faults:
         yield Said(f"{len(faults)} pictures cannot be read and are left out, the first: {faults[0]}")
     if small:
         yield Said(f"{small} pictures are smaller than {side} pixels and were enlarged; forgeries will be as soft")
-    yield Gallery(torch.stack(found))
+    yield Gallery(squares[:count])
 
 
 def of_demo(side: int) -> Gallery:

@@ -1,9 +1,11 @@
 """Forger and expert: a run is exact, goes on where it stopped, shows itself, and its forger draws."""
 
 import dataclasses
+import hashlib
 import math
 import os
 import signal
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ from calotype.record import Film, Result
 from calotype.tasks import Imagine, Said, TrainGan, read_task
 from calotype.training.diary import Diary
 from calotype.training.files import alone
-from calotype.training.gallery import COUNT, Gallery, of_demo
+from calotype.training.gallery import COUNT, Gallery, of_demo, of_folder
 from calotype.training.state import load, save
 from calotype.training.watch import Watch
 
@@ -350,6 +352,28 @@ def test_bad_pictures_are_told_and_left_out(engine, folder, tmp_path):
     run = engine.run(asked(tmp_path / "few", tmp_path))
     assert any("bad.png" in event.text for event in (next(run) for _ in range(11)) if isinstance(event, Said))
     run.close()
+
+
+def test_pictures_that_memory_cannot_hold_are_refused_with_numbers_that_agree(folder):
+    needed = 12 * 3 * 512 * 512
+    told = r"take 0\.0 GiB at 512 pixels, and with 0\.0 free they may take 0\.0; give a smaller --resolution"
+    with pytest.raises(CalotypeError, match=told):
+        list(of_folder(folder, 512, int(needed / 0.71), 10**9))
+    gallery = list(of_folder(folder, 512, int(needed / 0.69), 10**9))[-1]
+    assert gallery.pictures.shape == (12, 3, 512, 512)
+
+
+def test_what_cannot_be_read_leaves_no_gap_and_the_fingerprint_no_copy(tmp_path):
+    for n in range(40):
+        Image.new("RGB", (8, 8), (n, 0, 0)).save(tmp_path / f"{n:02}.png")
+    (tmp_path / "17.5.png").write_text("no picture")
+    gallery = list(of_folder(tmp_path, 256, 2**30, 10**9))[-1]
+    assert gallery.pictures[:, 0, 0, 0].tolist() == list(range(40))
+    expected = hashlib.sha256(gallery.pictures.numpy().tobytes()).hexdigest()
+    tracemalloc.start()
+    assert gallery.sha256 == expected
+    assert tracemalloc.get_traced_memory()[1] < gallery.pictures.nbytes / 10
+    tracemalloc.stop()
 
 
 def test_a_loss_that_is_no_number_ends_the_run(engine, folder, tmp_path):
