@@ -46,10 +46,15 @@ class Shape:
 
     @classmethod
     def preset(cls, side: int, capacity: float = 1.0) -> "Shape":
-        """The usual networks for pictures of `side` pixels; `capacity` scales their channels."""
+        """The usual networks for pictures of `side` pixels; `capacity` scales their channels.
+
+        Larger pictures have as many channels at their finest squares as those of 64 pixels, so that the cost of a
+        pixel stays; the coarser ones double up to the widest.
+        """
         patch = 2 if side >= 64 else 1
+        most = 1024 * max(1, side // 64)
         sizes = [BASE * 2**n for n in range(round(math.log2(side // patch / BASE)) + 1)]
-        widths = tuple(max(16, round(min(WIDEST, 1024 / size) * capacity / 8) * 8) for size in sizes)
+        widths = tuple(max(16, round(min(WIDEST, most / size) * capacity / 8) * 8) for size in sizes)
         return cls(side, widths, patch=patch)
 
     @classmethod

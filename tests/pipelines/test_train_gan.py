@@ -484,6 +484,18 @@ def test_presets_draw_pictures_of_their_size(side):
         assert Discriminator(shape)(picture).shape == (1,)
 
 
+def test_presets_grow_with_the_side_and_those_of_64_pixels_are_as_they_were():
+    assert Shape.preset(64, 0.5).widths == (128, 64, 32, 16)  # the demo's
+    assert Shape.preset(32).widths == Shape.preset(64).widths == (256, 128, 64, 32)
+    counts = []
+    for side in (64, 128, 256, 512):
+        shape = Shape.preset(side)
+        assert shape.widths[-3:] == (128, 64, 32)
+        assert Shape.preset(side, 2).widths == tuple(2 * width for width in shape.widths)
+        counts.append(sum(p.numel() for p in Generator(shape).parameters()) / 1e6)
+    assert counts == pytest.approx([1.0, 1.8, 2.6, 3.4], abs=0.05)
+
+
 @pytest.mark.parametrize(
     "text",
     [
