@@ -93,6 +93,14 @@ class Seen:
     def _since(self) -> int:
         return self.watch.diary.facts.get("changed after", 0)
 
+    @property
+    def best(self) -> str:
+        """Which of the snapshots' forgers was best, in a sentence; "" where none was kept."""
+        name, step = (self.watch.diary.facts.get(f"best {what}") for what in ("file", "step"))
+        return (
+            f"by Fréchet distance the forger was best after step {step}: {self.task.output_dir / name}" if name else ""
+        )
+
     def cleared(self) -> None:
         """At the beginning: sheets of an earlier run go."""
         for path in self._folder.glob("*.png"):

@@ -168,7 +168,7 @@ class _War:
                     self._save_state()
             films = yield from seen.filmed()
             path, sentence = self._ended(seen)
-            yield from [Said(sentence)] if sentence else []
+            yield from (Said(told) for told in (sentence, seen.best) if told)
             if task.save_state:
                 self._save_state()
             watch.finished()

@@ -29,6 +29,10 @@ NAMES = {
     "lr/vae": "autoencoder",
     "lr/textencoder": "text encoder",
 }
+BEST = {  # by kind of number: which one is low at its best, what it is called, and whose file is kept then
+    "loss": (VALIDATION, "On the photos held back, the loss", "LoRA"),
+    "Fréchet distance": ("Fréchet distance/forgeries", "The Fréchet distance", "forger"),
+}
 TITLES = {"loss": "Loss", "vae": "Autoencoder", "psnr": "Reconstruction, dB", "lr": "Learning rate"}
 
 STYLE = """
@@ -96,7 +100,7 @@ def _plots(diary: Diary) -> list[str]:
     for kind in order:
         title = TITLES.get(kind, kind)
         lines = [line for n, names in enumerate(_alike(diary, kinds[kind])) for line in _lines(diary, names, n % 3)]
-        told = _best(diary) if kind == "loss" else ""
+        told = _best(diary, *BEST[kind]) if kind in BEST else ""
         found.append(f"<article>\n<h2>{escape(title)}</h2>\n{told}{plot.plot(title, lines)}</article>\n")
     return found
 
@@ -121,14 +125,14 @@ def _lines(diary: Diary, names: list[str], colour: int) -> list[plot.Line]:
     return [raw, plot.Line(f"{told.replace(' of each step', '')}, smoothed", plot.smoothed(points), colour)]
 
 
-def _best(diary: Diary) -> str:
-    best = diary.least(VALIDATION)
+def _best(diary: Diary, number: str, name: str, whose: str) -> str:
+    best, file, step = diary.least(number), diary.facts.get("best file", ""), diary.facts.get("best step")
     if best is None:
         return ""
-    file = diary.facts.get("best file", "")
-    kept = f"; {escape(str(file))} is the LoRA as it was then" if file else ""
-    when = escape(_when(diary, best[0]))
-    return f"<p>On the photos held back, the loss was lowest after {when}: {best[1]:.4f}{kept}.</p>\n"
+    then = f"after {escape(_when(diary, step))}" if isinstance(step, int) and step != best[0] else "then"
+    kept = f"; {escape(str(file))} is the {whose} as it was {then}" if file else ""
+    when = f"{'after ' if best[0] else ''}{escape(_when(diary, best[0]))}"
+    return f"<p>{name} was lowest {when}: {best[1]:.4f}{kept}.</p>\n"
 
 
 def _when(diary: Diary, step: int) -> str:

@@ -111,8 +111,9 @@ class Watch:
         self._note(self._done, numbers)
 
     def kept_best(self, path: Path) -> None:
-        """What was learnt lies in this file as it was when the validation loss was lowest."""
+        """What was learnt lies in this file as it is now, at its best so far."""
         self.diary.fact("best file", path.name)
+        self.diary.fact("best step", self._done)
 
     def best(self) -> tuple[int, float] | None:
         """The step after which the validation loss was lowest, and that loss."""

@@ -77,6 +77,22 @@ def test_a_run_ends_in_a_forger_sheets_a_film_and_a_page(done):
     assert not (out / "gan.state.safetensors").exists()
 
 
+def test_the_best_forger_is_told_and_kept(done):
+    out, events = done
+    distances = numbers(out, gan_seen.FIGURES["frechet"])
+    with safe_open(out / "gan-best.safetensors", "pt") as file:
+        step = int(file.metadata()["calotype.steps"])
+    assert f"by Fréchet distance the forger was best after step {step}: {out / 'gan-best.safetensors'}" in sentences(
+        events
+    )
+    low = min(distances, key=distances.get)
+    then = "then" if low == step else f"after step {step}"
+    assert (
+        f"<p>The Fréchet distance was lowest {f'after step {low}' if low else 'before the first step'}: "
+        f"{distances[low]:.4f}; gan-best.safetensors is the forger as it was {then}.</p>"
+    ) in (out / "report.html").read_text("utf-8")
+
+
 def test_tensorboard_has_the_figures(done):
     out, events = done
     told = EventAccumulator(str(next((out / "logs").rglob("network_train"))))
