@@ -3,7 +3,6 @@
 The two loops are in plain sight here; what a step of each does stands in training/autoencoder.py and diffusing.py.
 """
 
-import copy
 import gc
 import hashlib
 import json
@@ -22,31 +21,26 @@ from calotype import __version__
 from calotype.checkpoints.cache import Models
 from calotype.checkpoints.tokens import trained_tokenizer
 from calotype.errors import CalotypeError
-from calotype.models.diffusion import Diffusion, Opened, TextPart
 from calotype.models.network import has_bfloat16
 from calotype.ops.prompt.chunks import LENGTH
-from calotype.picture import Picture, save
+from calotype.pipelines.diffusion_seen import Seen, told
 from calotype.pipelines.imagine.schedulers import signals
-from calotype.pipelines.samples import Sample, Ways, drawn
 from calotype.tasks import Progress, Said, TrainDiffusion, options_of
 from calotype.training import autoencoder, diffusing, state
 from calotype.training.autoencoder import Autoencoding
 from calotype.training.captions import read_text
 from calotype.training.diffusing import Diffusing, Lessons
 from calotype.training.folder import write_folder
-from calotype.training.nearest import Score, nearest
+from calotype.training.nearest import Score
 from calotype.training.networks import Means, new_text, new_unet, new_vae, under
 from calotype.training.pairs import Pairs, held_back, read_pairs, repeated
 from calotype.training.prompts import Prompt, of_captions, read_prompts
-from calotype.training.validation import validation_loss
 from calotype.training.watch import Watch, logs_of, options_told
 
 FAILED = 3  # steps with a loss that is no number before the run is stopped
 TRIED = 3  # steps of each kind that are timed, the first one not counted
 SPARE = 0.92  # of the time: the rest is for reading, for samples, and for what comes at the end
 CAPTIONS = 32  # of a picture, at most
-SHEET = 8  # pictures on a sheet of reconstructions
-TESTED = 64  # pictures held back with which the losses are measured
 WORSE = 1.5  # dB by which the adversarial stage may cost the autoencoder
 
 
@@ -213,9 +207,10 @@ class _Run:
         if begin:
             yield Said(f"going on after step {begin} of {first + second}")
         watch = self._watch(begin)
+        seen = self._seen(watch)
         try:
             if begin < first:
-                vae = yield from self._autoencoded(watch, begin)
+                vae = yield from self._autoencoded(watch, seen, begin)
             else:
                 vae = self._new_vae()
                 vae.load_state_dict(under(self.found.weights, "vae"))
@@ -229,8 +224,8 @@ class _Run:
                 learning.load(self.found.weights, self.found.optimizer)
             else:
                 self._save_state(first, learning, vae)
-            yield from self._diffused(watch, learning, vae, max(0, begin - first))
-            score = yield from self._scored(watch, learning, vae)
+            yield from self._diffused(watch, seen, learning, vae, max(0, begin - first))
+            score = yield from seen.scored(learning, vae)
             path = self.task.output_dir / self.task.output_name
             parts = (learning.unet_mean, vae, learning.text_mean)
             card = self._card(watch, score)
@@ -243,7 +238,7 @@ class _Run:
         hits = (score.hits, score.count) if score else (0, 0)
         yield Trained(path, tuple(self.losses), len(self.learnt), watch.path, hits)
 
-    def _autoencoded(self, watch: Watch, begin: int) -> Iterator[Progress | Said]:
+    def _autoencoded(self, watch: Watch, seen: Seen, begin: int) -> Iterator[Progress | Said]:
         """The first loop. Returns the KL-VAE, with its latents normalised."""
         task, steps = self.task, self.steps[0]
         learning = self._autoencoding(steps)
@@ -256,13 +251,13 @@ class _Run:
             rate = {"vae": learning.optimizer.param_groups[0]["lr"]}
             yield watch.stepped(n + 1, loss, rate, "vae", **numbers)
             if self._is_due(n, steps):
-                quality = self._reconstructed(watch, learning.mean, n + 1)
+                quality = seen.reconstructed(learning.mean, n + 1)
                 yield Said(f"step {n + 1}: reconstructions of {quality:.2f} dB")
             if (n + 1) % task.save_state_every == 0 and n + 1 < steps and math.isfinite(loss):
                 self._save_state(n + 1, learning)
         vae = learning.mean
         if learning.before is not None:
-            now, then = (self._quality(one)[0] for one in (vae, learning.before))
+            now, then = (seen.quality(one) for one in (vae, learning.before))
             if now < then - WORSE:
                 vae = learning.before
                 yield Said(
@@ -272,7 +267,9 @@ class _Run:
         autoencoder.fold(vae, self._moments(vae, self._spread(1024), sampled=True)[0])
         return vae
 
-    def _diffused(self, watch: Watch, learning: Diffusing, vae: nn.Module, begin: int) -> Iterator[Progress | Said]:
+    def _diffused(
+        self, watch: Watch, seen: Seen, learning: Diffusing, vae: nn.Module, begin: int
+    ) -> Iterator[Progress | Said]:
         """The second loop."""
         task, (before, steps) = self.task, self.steps
         for n in range(begin, steps):
@@ -281,7 +278,7 @@ class _Run:
             self._checked(loss, done, "--learning-rate")
             yield watch.stepped(done, loss, {"unet": learning.optimizer.param_groups[0]["lr"]})
             if self._is_due(n, steps):
-                yield from self._seen(watch, learning, vae, done)
+                yield from seen.sampled(learning, vae, done)
             if done % task.save_state_every == 0 and n + 1 < steps and math.isfinite(loss):
                 self._save_state(done, learning, vae)
 
@@ -344,6 +341,10 @@ class _Run:
 
     # ------------------------------------------------------------------ what is seen
 
+    def _seen(self, watch: Watch) -> Seen:
+        places = (self.held, self.learnt.tolist())
+        return Seen(self.task, self.models, self.means, self.pairs, places, self.tokenizer, self.prompts, watch)
+
     def _watch(self, begin: int) -> Watch:
         task, device = self.task, self.means.device
         about = {
@@ -352,86 +353,6 @@ class _Run:
         }
         facts = {"plan": self.told(), "about": about, **options_told(task)}
         return Watch(task.output_dir, task.output_name, (begin, sum(self.steps), 0), device, facts, self.logs)
-
-    def _tested(self) -> list[int]:
-        return (self.held or self.learnt.tolist())[:TESTED]
-
-    @torch.no_grad()
-    def _quality(self, vae: nn.Module) -> tuple[float, Tensor, Tensor]:
-        """dB, and the pictures, true and as the VAE gives them back: (N, 3, S, S) uint8."""
-        true = self.pairs.pixels[torch.tensor(self._tested())]
-        made = []
-        for some in true.split(16):
-            x = (some.to(self.means.device).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-            with self.means.autocast():
-                y = vae.decode(vae.encode(x).latent_dist.mean).sample.float()
-            made.append(((y.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu())
-        return autoencoder.psnr(torch.cat(made), true), true, torch.cat(made)
-
-    def _reconstructed(self, watch: Watch, vae: nn.Module, step: int) -> float:
-        quality, true, made = self._quality(vae)
-        watch.measured({"psnr/pictures held back" if self.held else "psnr/pictures": quality})
-        if self.task.sample_count:
-            self._sheet(watch, true, made, f"vae_{step:06d}", "Above the picture, below what the autoencoder keeps", "")
-        return quality
-
-    def _sheet(self, watch: Watch, true: Tensor, made: Tensor, name: str, what: str, how: str) -> None:
-        rows = [torch.cat(list(some[:SHEET]), 2) for some in (true, made)]  # (3, S, N * S)
-        pixels = torch.cat(rows, 1).permute(1, 2, 0).contiguous().numpy()
-        folder = self.task.output_dir / "sample"
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{self.task.output_name}_{name}.png"
-        save(Picture(pixels), path, format="png")
-        watch.sampled(path, what, how, pixels, 99)
-
-    def _seen(self, watch: Watch, learning: Diffusing, vae: nn.Module, done: int) -> Iterator[Progress | Said]:
-        """The loss on what is held back, and samples, both by the mean weights. Neither changes what is learnt."""
-        tested = self.held[:TESTED]
-        if tested:
-            clean = [learning.lessons.mean[n].float().cpu() for n in tested]
-
-            def answer(n: int, x: Tensor, times: Tensor) -> Tensor:
-                return learning.validation_answer(tested, n, x, times)
-
-            loss = validation_loss(clean, answer, learning.loss, self.signals, diffusing.PREDICTION)
-            watch.validated(loss)
-            yield Said(f"step {done}: validation loss {loss:.4f}")
-        if self.prompts:
-            task, side = self.task, self.task.resolution
-            name, when = f"{task.output_name}_{done:06d}", f"{task.output_name}, step {done}"
-            ways, model = Ways((side, side), task.seed), self._model(learning, vae)
-            for event in drawn(self.prompts, ways, model, self.models, task.output_dir / "sample", name, when):
-                if isinstance(event, Sample):
-                    watch.sampled(event.path, event.prompt, event.how, event.picture.pixels, event.number)
-                else:
-                    yield event
-        watch.page_written()
-
-    def _model(self, learning: Diffusing, vae: nn.Module) -> Diffusion:
-        """The mean weights, ready to draw; the run keeps its own."""
-        unet, text, own = (copy.deepcopy(one) for one in (learning.unet_mean, learning.text_mean, vae))
-        part = TextPart(text, self.tokenizer)
-        opened = Opened(
-            self.task.output_name, "", "emoji", unet, own, (part,), diffusing.TRAINING, self.task.resolution
-        )
-        return Diffusion(opened, self.means.device, self.means.dtype)
-
-    def _scored(self, watch: Watch, learning: Diffusing, vae: nn.Module) -> Iterator[Progress | Said]:
-        """Returns the score of what is held back, None where nothing is."""
-        if not self.held:
-            return None
-        model, score = self._model(learning, vae), None
-        latents = learning.lessons.mean
-        for score in nearest(model, self.pairs.pairs, self.held, latents, self.signals, self.task.seed):
-            if isinstance(score, Progress):
-                yield score
-        assert isinstance(score, Score)
-        true = self.pairs.pixels[torch.tensor(score.places)]
-        what = "Never seen: above the true picture, below what is drawn from its caption"
-        self._sheet(watch, true, score.drawn, "held_out", what, f"{score.hits} of {score.count} found again")
-        watch.diary.fact("held out", [score.hits, score.count, round(score.chance, 1)])
-        yield Said(_score_told(score))
-        return score
 
     # ------------------------------------------------------------------ what is kept
 
@@ -467,16 +388,9 @@ class _Run:
         ]
         lines += [f"- {line}" for line in self.told()]
         lines += [f"- seed {task.seed}; v-prediction, zero terminal SNR; draws at {task.resolution} pixels"]
-        lines += [f"- {_score_told(score)}"] if score else []
+        lines += [f"- {told(score)}"] if score else []
         lines += ["", "## Data", "", self.pairs.about.strip()] if self.pairs.about.strip() else []
         return "\n".join(lines) + "\n"
-
-
-def _score_told(score: Score) -> str:
-    return (
-        f"of {score.count} pictures held back, {score.hits} as drawn are nearest to the true one among up to "
-        f"100 of their group (by chance: {score.chance:.2g})"
-    )
 
 
 def _means(task: TrainDiffusion, models: Models) -> Means:
