@@ -1,7 +1,7 @@
 """What is seen of a diffusion model while it learns from nothing: reconstructions, losses, samples, its score."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -79,12 +79,13 @@ class Seen:
                     yield event
         self.watch.page_written()
 
-    def scored(self, learning: Diffusing, vae: nn.Module) -> Iterator[Progress | Said]:
-        """Returns the score of what is held back, None where nothing is."""
+    def scored(self, learning: Diffusing, vae: nn.Module, remaining: Callable[[], float]) -> Iterator[Progress | Said]:
+        """Returns the score of what is held back, None where nothing is; `remaining`: seconds that are left."""
         if not self.held:
             return None
         model, score, lessons = self._model(learning, vae), None, learning.lessons
-        for score in nearest(model, self.pairs.pairs, self.held, lessons.mean, lessons.signals.cpu(), self.task.seed):
+        held, signals, seed = self.held, lessons.signals.cpu(), self.task.seed
+        for score in nearest(model, self.pairs.pairs, held, lessons.mean, signals, seed, remaining):
             if isinstance(score, Progress):
                 yield score
         assert isinstance(score, Score)

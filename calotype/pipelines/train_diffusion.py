@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,11 @@ from calotype.models.network import has_bfloat16
 from calotype.ops.prompt.chunks import LENGTH
 from calotype.pipelines.diffusion_seen import Seen, told
 from calotype.pipelines.imagine.schedulers import signals
-from calotype.tasks import Progress, Said, TrainDiffusion, options_of
+from calotype.tasks import Learning, Progress, Said, TrainDiffusion, options_of
 from calotype.training import autoencoder, diffusing, state
 from calotype.training.autoencoder import Autoencoding
 from calotype.training.captions import read_text
+from calotype.training.clock import Clock, Stage
 from calotype.training.diffusing import Diffusing, Lessons
 from calotype.training.folder import write_folder
 from calotype.training.nearest import Score
@@ -39,7 +40,9 @@ from calotype.training.watch import Watch, logs_of, options_told
 
 FAILED = 3  # steps with a loss that is no number before the run is stopped
 TRIED = 3  # steps of each kind that are timed, the first one not counted
-SPARE = 0.92  # of the time: the rest is for reading, for samples, and for what comes at the end
+SPARE = 0.92  # of the time is planned for: the rest is for samples, and for what comes at the end
+LEARNING = 0.97  # of the time, after which no step is taken
+TIGHT = 0.5  # of the time, which reading may take before that is said
 CAPTIONS = 32  # of a picture, at most
 WORSE = 1.5  # dB by which the adversarial stage may cost the autoencoder
 
@@ -61,6 +64,7 @@ def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress |
     Raises:
         CalotypeError: no captioned pictures, a state that does not fit, no room, a loss that is no number.
     """
+    clock = Clock()
     if (task.output_dir / task.output_name).exists():
         raise CalotypeError(f"{task.output_dir / task.output_name} is there already; give another --output-name")
     logs, notes = logs_of(task)
@@ -68,7 +72,7 @@ def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress |
     for pairs in read_pairs(task.photos, task.resolution, task.caption_extension, models.settings.max_pixels):
         if isinstance(pairs, Progress):
             yield pairs
-    run = _Run(task, models, pairs, logs)
+    run = _Run(task, models, pairs, logs, clock)
     for note in (*notes, *pairs.notes, *run.notes):
         yield Said(note)
     if not run.is_resumed:
@@ -81,8 +85,8 @@ def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress |
 class _Run:
     """The parts of one run: settled once, then stepped through."""
 
-    def __init__(self, task: TrainDiffusion, models: Models, pairs: Pairs, logs: Path | None):
-        self.task, self.models, self.pairs, self.logs = task, models, pairs, logs
+    def __init__(self, task: TrainDiffusion, models: Models, pairs: Pairs, logs: Path | None, clock: Clock):
+        self.task, self.models, self.pairs, self.logs, self.clock = task, models, pairs, logs, clock
         self.means = _means(task, models)
         is_gpu = self.means.device.type == "cuda"
         names = read_text(task.held_out).splitlines() if task.held_out else ()
@@ -102,6 +106,9 @@ class _Run:
         self.found, self.is_resumed = found, found is not None
         self.steps = tuple(found.weights["plan"].tolist()) if found else (task.vae_train_steps, task.max_train_steps)
         self.losses = list(found.losses) if found else []
+        self.stage = Stage(clock, self.steps[0])
+        if found:
+            clock.before, self.stage.begin, self.stage.end = found.weights["clock"].tolist()
 
     def _texts(self) -> list[str]:
         return [caption for n in self.learnt.tolist() for caption in self.pairs.pairs[n].captions]
@@ -115,40 +122,54 @@ class _Run:
 
     # ------------------------------------------------------------------ before
 
-    def planned(self) -> Iterator[Progress]:
+    def planned(self) -> Iterator[Progress | Said]:
         """How many steps fit into the time: a few of each kind are timed, on networks that are thrown away."""
-        task, (vae_steps, steps) = self.task, self.steps
-        if vae_steps and steps:
+        task, (first, second) = self.task, self.steps
+        if first and second:
             return
-        budget, share = task.minutes * 60 * SPARE, task.vae_share
         seconds = []
         for n, kind in enumerate(("plain", "judged", "diffusing"), 1):
-            if not (vae_steps if kind != "diffusing" else steps):
-                seconds.append(self._timed(kind))
-            else:
-                seconds.append(0.0)
+            seconds.append(0.0 if kind == "diffusing" and second else self._timed(kind))
             yield Progress(n, 3, "kinds of steps timed")
         plain, judged, diffused = seconds
-        if not vae_steps:
-            late = min(1.0, task.adversarial_share + autoencoder.EARLY) if task.adversarial_share else 0.0
-            vae_steps = max(1, int(share * budget / ((1 - late) * plain + late * judged)))
-        if not steps:
-            steps = max(1, int((1 - share if not task.vae_train_steps else 1) * budget / diffused))
-        self.steps = (vae_steps, steps)
+        late = min(1.0, task.adversarial_share + autoencoder.EARLY) if task.adversarial_share else 0.0
+        each = (1 - late) * plain + late * judged
+        spent, time_given = self.clock.now, task.minutes * 60
+        if spent > TIGHT * time_given:
+            yield Said(f"{spent / 60:.1f} of the {task.minutes:g} minutes are over before the first step; give more")
+        budget = SPARE * time_given - spent
+        if not first:
+            first = max(1, int(task.vae_share * budget / each))
+        elif first * each > budget:
+            raise CalotypeError(
+                f"{first} steps of the VAE take about {first * each / 60:.1f} minutes here, so nothing is left of "
+                f"{task.minutes:g} for the U-Net; give more --minutes, or --max-train-steps"
+            )
+        if not second:
+            second = max(1, int((budget - first * each) / diffused))
+        self.steps = (first, second)
 
     def _timed(self, kind: str) -> float:
         """Seconds that a step takes."""
         if kind == "diffusing":
             learning: Any = self._diffusing(self._lessons(self._new_vae(), range(0, min(16, len(self.learnt)))), 10**6)
-            numbers = range(TRIED)
         else:
             learning = self._autoencoding(10**6)
-            numbers = range(10**6 - TRIED, 10**6) if kind == "judged" else range(TRIED)
-        for n, number in enumerate(numbers):
+        for n in range(TRIED):
             if n == 1:
                 begin = time.monotonic()
-            learning.step(number)
+            learning.step(n, 1.0 if kind == "judged" else 0.0)
         return (time.monotonic() - begin) / (TRIED - 1)
+
+    def _limited(self, number: int) -> Stage:
+        """Stage 0 or 1, from now on. Where its steps were given, only they count."""
+        task, now = self.task, self.clock.now
+        end = LEARNING * task.minutes * 60
+        if task.max_train_steps if number else task.vae_train_steps:
+            end = math.inf
+        elif number == 0:
+            end = now + task.vae_share * max(0.0, end - now)
+        return Stage(self.clock, self.steps[number], now, end)
 
     def told(self) -> list[str]:
         """The plan in sentences."""
@@ -202,14 +223,13 @@ class _Run:
     # ------------------------------------------------------------------ the loops
 
     def trained(self) -> Iterator[Progress | Said | Trained]:
-        first, second = self.steps
         begin = self.found.step if self.found else 0
         if begin:
-            yield Said(f"going on after step {begin} of {first + second}")
+            yield Said(f"going on after step {begin} of {sum(self.steps)}")
         watch = self._watch(begin)
         seen = self._seen(watch)
         try:
-            if begin < first:
+            if begin < self.steps[0]:
                 vae = yield from self._autoencoded(watch, seen, begin)
             else:
                 vae = self._new_vae()
@@ -218,14 +238,16 @@ class _Run:
             vae = vae.eval().requires_grad_(False)
             gc.collect()
             yield Said("the autoencoder is done; U-Net and text encoder learn")
-            lessons = self._lessons(vae)
+            lessons, (first, second) = self._lessons(vae), self.steps
             learning = self._diffusing(lessons, second)
             if self.found and begin >= first:
                 learning.load(self.found.weights, self.found.optimizer)
+                self.stage.steps = second
             else:
+                self.stage = self._limited(1)
                 self._save_state(first, learning, vae)
             yield from self._diffused(watch, seen, learning, vae, max(0, begin - first))
-            score = yield from seen.scored(learning, vae)
+            score = yield from seen.scored(learning, vae, self._remaining)
             path = self.task.output_dir / self.task.output_name
             parts = (learning.unet_mean, vae, learning.text_mean)
             card = self._card(watch, score)
@@ -244,17 +266,26 @@ class _Run:
         learning = self._autoencoding(steps)
         if begin:
             learning.load(self.found.weights, self.found.optimizer)
-        for n in range(begin, steps):
-            loss, told = learning.step(n)
-            self._checked(loss, n + 1, "--vae-learning-rate")
+        else:
+            self.stage = self._limited(0)
+        done, looks = begin, self._looks(begin)
+        while done < steps and not (done and self.stage.is_late):
+            loss, told = learning.step(done, self.stage.share(done))
+            done += 1
+            self._checked(loss, done, "--vae-learning-rate")
             numbers = {f"vae/{name}": value for name, value in told.items()}
             rate = {"vae": learning.optimizer.param_groups[0]["lr"]}
-            yield watch.stepped(n + 1, loss, rate, "vae", **numbers)
-            if self._is_due(n, steps):
-                quality = seen.reconstructed(learning.mean, n + 1)
-                yield Said(f"step {n + 1}: reconstructions of {quality:.2f} dB")
-            if (n + 1) % task.save_state_every == 0 and n + 1 < steps and math.isfinite(loss):
-                self._save_state(n + 1, learning)
+            yield self._in_time(watch.stepped(done, loss, rate, "vae", **numbers))
+            if self._looks(done) > looks:
+                looks = self._looks(done)
+                quality = seen.reconstructed(learning.mean, done)
+                yield Said(f"step {done}: reconstructions of {quality:.2f} dB")
+            if done % task.save_state_every == 0 and done < steps and math.isfinite(loss):
+                self._save_state(done, learning)
+        if done < steps:
+            yield Said(f"the autoencoder's part of the time is over after {done} of {steps} steps")
+            self.steps = (done, self.steps[1])
+            watch.shortened(sum(self.steps))
         vae = learning.mean
         if learning.before is not None:
             now, then = (seen.quality(one) for one in (vae, learning.before))
@@ -272,15 +303,21 @@ class _Run:
     ) -> Iterator[Progress | Said]:
         """The second loop."""
         task, (before, steps) = self.task, self.steps
-        for n in range(begin, steps):
-            done = before + n + 1
-            loss, _ = learning.step(n)
+        n, looks = begin, self._looks(begin)
+        while n < steps and not (n and self.stage.is_late):
+            loss, _ = learning.step(n, self.stage.share(n))
+            n += 1
+            done = before + n
             self._checked(loss, done, "--learning-rate")
-            yield watch.stepped(done, loss, {"unet": learning.optimizer.param_groups[0]["lr"]})
-            if self._is_due(n, steps):
+            yield self._in_time(watch.stepped(done, loss, {"unet": learning.optimizer.param_groups[0]["lr"]}))
+            if self._looks(n) > looks:
+                looks, begun = self._looks(n), self.clock.now
                 yield from seen.sampled(learning, vae, done)
-            if done % task.save_state_every == 0 and n + 1 < steps and math.isfinite(loss):
+                self.stage.reserve = self.clock.now - begun  # the last look takes as long
+            if done % task.save_state_every == 0 and n < steps and math.isfinite(loss):
                 self._save_state(done, learning, vae)
+        if n < steps:
+            yield Said(f"the {task.minutes:g} minutes are over after {before + n} of {before + steps} steps")
 
     def _checked(self, loss: float, step: int, flag: str) -> None:
         self.losses.append(loss)
@@ -290,10 +327,17 @@ class _Run:
                 "The last state is kept"
             )
 
-    def _is_due(self, n: int, steps: int) -> bool:
-        """After step n of a loop: samples are drawn, evenly spread, the last ones at its end."""
-        count = max(1, self.task.sample_count)
-        return (n + 1) * count // steps > n * count // steps
+    def _looks(self, done: int) -> int:
+        """How often there is a look at what is learnt until then: evenly spread over a stage, the last at its end."""
+        return int(max(1, self.task.sample_count) * self.stage.share(done) + 1e-9)
+
+    def _in_time(self, event: Learning) -> Learning:
+        """No more seconds are left than the minutes have."""
+        return replace(event, remaining=min(event.remaining, max(0.0, self._remaining())))
+
+    def _remaining(self) -> float:
+        """Seconds, infinite where steps were given and no time."""
+        return math.inf if self.task.max_train_steps else self.task.minutes * 60 - self.clock.now
 
     # ------------------------------------------------------------------ latents
 
@@ -372,7 +416,8 @@ class _Run:
         return hashlib.sha256(told.encode()).hexdigest()
 
     def _save_state(self, step: int, learning: Autoencoding | Diffusing, vae: nn.Module | None = None) -> None:
-        weights = {"plan": torch.tensor(self.steps), **learning.weights()}
+        clock = torch.tensor([self.clock.now, self.stage.begin, self.stage.end], dtype=torch.float64)
+        weights = {"plan": torch.tensor(self.steps), "clock": clock, **learning.weights()}
         weights |= {f"vae.{key}": value for key, value in vae.state_dict().items()} if vae else {}
         plain = {key: value.detach().cpu() for key, value in weights.items()}
         found = state.State(step, plain, learning.optimizer.state_dict(), tuple(self.losses), self._fingerprint)

@@ -41,7 +41,7 @@ class Budget:
     """How long, and at what rate."""
 
     minutes: float = option(
-        15.0, "time for all of it; the steps are timed, and as many taken", least=0.02, most=100_000
+        15.0, "time for all of it; the steps are timed, and as many taken as fit", least=0.02, most=100_000
     )
     vae_share: float = option(0.29, "the VAE's share of the time", least=0.01, most=0.95)
     vae_train_steps: int = option(0, "train the VAE for so many steps instead", least=0, most=10_000_000)

@@ -55,13 +55,14 @@ class Way:
     def __post_init__(self) -> None:
         assert self.steps > 0
 
-    def is_adversarial(self, step: int) -> bool:
-        return self.adversarial_weight > 0 and step >= (1 - self.adversarial_share) * self.steps
+    def is_adversarial(self, share: float) -> bool:
+        """`share`: how much of the way is behind."""
+        return self.adversarial_weight > 0 and share >= 1 - self.adversarial_share
 
-    def is_judged(self, step: int) -> bool:
+    def is_judged(self, share: float) -> bool:
         """The discriminator learns."""
-        share = self.adversarial_share + EARLY if self.adversarial_share else 0.0
-        return self.adversarial_weight > 0 and step >= (1 - share) * self.steps
+        last = self.adversarial_share + EARLY if self.adversarial_share else 0.0
+        return self.adversarial_weight > 0 and share >= 1 - last
 
 
 class Autoencoding:
@@ -82,13 +83,13 @@ class Autoencoding:
         self.optimizer = torch.optim.AdamW(groups, fused=means.device.type == "cuda")
         self._encoder, self._decoder = means.quick(vae.encoder), means.quick(vae.decoder)
 
-    def step(self, n: int) -> tuple[float, dict[str, float]]:
-        """The loss, and its parts by name."""
+    def step(self, n: int, share: float) -> tuple[float, dict[str, float]]:
+        """The loss, and its parts by name; `share` of the way is behind, more than n steps where time is short."""
         way, vae, group = self.way, self.vae, self.optimizer.param_groups[0]
-        if way.is_adversarial(n) and self.before is None:
+        if way.is_adversarial(share) and self.before is None:
             self.before = copy.deepcopy(self.mean)
         warm = min(200, way.steps // 10 + 1)
-        group["lr"] = way.rate * min(1, (n + 1) / warm) * (0.5 + 0.5 * math.cos(math.pi * n / way.steps)) + 1e-6
+        group["lr"] = way.rate * min(1, (n + 1) / warm) * (0.5 + 0.5 * math.cos(math.pi * share)) + 1e-6
         chance = chance_at(self.means.device, way.seed, 2 * n)
         crops = self._crops(n, chance)
         with self.means.autocast():
@@ -100,7 +101,7 @@ class Autoencoding:
             made = self._decoder(vae.post_quant_conv(code.contiguous(memory_format=torch.channels_last))).float()
         told = {"reconstruction": reconstruction(made, crops), "divergence": divergence(mean, variance)}
         loss = told["reconstruction"] + DIVERGENCE * told["divergence"]
-        if way.is_adversarial(n):
+        if way.is_adversarial(share):
             loss = loss + self._fooling(made, told)
         loss.backward()
         total = float(loss.detach())
@@ -109,7 +110,7 @@ class Autoencoding:
             self.optimizer.step()
             mean_moved(self.mean, vae, kept(DECAY, n))
         self.optimizer.zero_grad(set_to_none=True)
-        if way.is_judged(n) and is_finite(total):
+        if way.is_judged(share) and is_finite(total):
             told["discriminator"] = self._judged(crops, made.detach())
         return total, {name: float(value.detach()) for name, value in told.items()}
 

@@ -29,7 +29,7 @@ TRAINING: Mapping[str, Any] = {  # by the names of a diffusers scheduler's confi
     "rescale_betas_zero_snr": True,
 }
 LEAST, SILENT = 0.15, 0.5  # weight of any timestep at least, and of the one that has no signal
-LEVEL = 0.3  # share of the steps after which the rate begins to fall
+LEVEL = 0.3  # share of the way after which the rate begins to fall
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Way:
     min_snr_gamma: float
     ema_decay: float
 
-    def rate_at(self, step: int) -> float:
-        """Rises, is level, and falls as a cosine."""
-        share, warm = step / self.steps, min(300, self.steps // 10 + 1)
+    def rate_at(self, step: int, share: float) -> float:
+        """Rises, is level, and falls as a cosine; `share` of the way is behind."""
+        warm = min(300, self.steps // 10 + 1)
         fall = 1.0 if share < LEVEL else 0.5 + 0.5 * math.cos(math.pi * (share - LEVEL) / (1 - LEVEL))
         return self.rate * min(1, (step + 1) / warm) * fall + 1e-6
 
@@ -75,10 +75,10 @@ class Diffusing:
         )
         self._answer = means.quick(self._answered)
 
-    def step(self, n: int) -> tuple[float, dict[str, float]]:
-        """The loss, and nothing besides."""
+    def step(self, n: int, share: float) -> tuple[float, dict[str, float]]:
+        """The loss, and nothing besides; `share` of the way is behind, more than n steps where time is short."""
         way, lessons, device = self.way, self.lessons, self.means.device
-        self.optimizer.param_groups[0]["lr"] = way.rate_at(n)
+        self.optimizer.param_groups[0]["lr"] = way.rate_at(n, share)
         chance = chance_at(device, way.seed, 2 * n + 1)
         chosen = torch.multinomial(lessons.weights, way.batch, replacement=True, generator=chance)
         normal = torch.randn((2, way.batch, *lessons.mean.shape[1:]), generator=chance, device=device)

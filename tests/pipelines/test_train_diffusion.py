@@ -1,7 +1,9 @@
 """A latent diffusion model from nothing, at toy size: each stage learns, goes on exactly, and the folder draws."""
 
 import io
+import re
 import tarfile
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from calotype.pipelines import train_diffusion as pipeline
 from calotype.pipelines.train_diffusion import Trained
 from calotype.record import Result
 from calotype.tasks import Imagine, Learning, Said, TrainDiffusion
+from calotype.training import clock
 from calotype.training.autoencoder import fold
 from calotype.training.diary import read_diary
 from calotype.training.networks import Means, new_vae
@@ -112,6 +115,47 @@ def test_a_run_that_is_stopped_learns_the_same(whole, learn, tmp_path, stops):
         assert all(torch.equal(value, other[key]) for key, value in one.items())
 
 
+@pytest.fixture
+def slow(monkeypatch):
+    """A machine on which a step takes 100 ms, where 20 were counted on; only the run's clock knows of it."""
+    now = [0.0]
+
+    def slowed(step):
+        def stepped(self, *given):
+            now[0] += 0.1
+            return step(self, *given)
+
+        return stepped
+
+    for learns in (pipeline.Autoencoding, pipeline.Diffusing):
+        monkeypatch.setattr(learns, "step", slowed(learns.step))
+    monkeypatch.setattr(pipeline._Run, "_timed", lambda self, kind: 0.02)
+    monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+@pytest.mark.parametrize("stops", [(), (5, 30)])
+def test_a_machine_that_becomes_slow_ends_in_time_and_leaves_nothing_out(learn, tmp_path, slow, stops):
+    timed = {"vae_train_steps": 0, "max_train_steps": 0, "minutes": 0.08, "save_state_every": 1}
+    for stop in (*stops, None):
+        told = learn(tmp_path, stop, **timed)
+    assert 0.9 * 60 * 0.08 < slow[0] < 1.1 * 60 * 0.08
+    numbers = {name: value for line in read_diary(tmp_path / "diffusion.log.jsonl") for name, value in line.items()}
+    assert numbers["vae/adversarial"] and numbers["lr/vae"] < 0.02 * 1e-3 and numbers["lr/unet"] < 0.02 * 7e-4
+    said = " ".join(event.text for event in told if isinstance(event, Said))
+    assert re.search(r"the 0.08 minutes are over after \d+ of \d+ steps", said)
+    first = sum("vae/current" in line for line in read_diary(tmp_path / "diffusion.log.jsonl"))
+    assert 0.2 < first / len(told[-1].losses) < 0.4  # the VAE's share
+
+
+def test_a_machine_that_stays_as_it_was_takes_the_steps_that_were_counted(learn, tmp_path, slow, monkeypatch):
+    monkeypatch.setattr(pipeline._Run, "_timed", lambda self, kind: 0.1)
+    told = learn(tmp_path, vae_train_steps=0, max_train_steps=0, minutes=0.05)
+    steps = [event for event in told if isinstance(event, Learning)]
+    assert steps[-1].done == steps[0].total == len(told[-1].losses)
+    assert 0.85 * 3 < slow[0] < 3 and not any("are over" in event.text for event in told if isinstance(event, Said))
+
+
 def test_losses_fall_in_both_stages(learn, tmp_path):
     options = {"vae_train_steps": 30, "max_train_steps": 30, "learning_rate": 3e-3, "vae_learning_rate": 3e-3}
     losses = learn(tmp_path, adversarial_share=0.0, **options)[-1].losses
@@ -171,7 +215,7 @@ def test_latents_are_normalised_and_pictures_stay_as_they_were():
 
 
 def test_a_loss_that_is_no_number_ends_the_run(learn, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline.Autoencoding, "step", lambda self, n: (float("nan"), {}))
+    monkeypatch.setattr(pipeline.Autoencoding, "step", lambda self, *given: (float("nan"), {}))
     with pytest.raises(CalotypeError, match="give a lower --vae-learning-rate"):
         learn(tmp_path)
 
