@@ -1,8 +1,10 @@
 """Stable Diffusion in miniature, from nothing: tokenizer, then the KL-VAE, then text encoder and U-Net.
 
-The two loops are in plain sight here; what a step of each does stands in training/autoencoder.py and diffusing.py.
+The loop of both stages is in plain sight here; what a step of each does stands in training/autoencoder.py and
+training/diffusing.py.
 """
 
+import copy
 import gc
 import hashlib
 import json
@@ -32,10 +34,12 @@ from calotype.training.captions import read_text
 from calotype.training.clock import Clock, Stage
 from calotype.training.diffusing import Diffusing, Lessons
 from calotype.training.folder import write_folder
+from calotype.training.interrupts import Due, whole
 from calotype.training.nearest import Score
 from calotype.training.networks import Means, new_text, new_unet, new_vae, under
 from calotype.training.pairs import Pairs, held_back, read_pairs, repeated
 from calotype.training.prompts import Prompt, of_captions, read_prompts
+from calotype.training.state import State
 from calotype.training.watch import Watch, logs_of, options_told
 
 FAILED = 3  # steps with a loss that is no number before the run is stopped
@@ -59,7 +63,7 @@ class Trained:
 
 
 def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress | Said | Trained]:
-    """Yields progress, and Trained last. Closing it keeps the last state; the same command goes on from there.
+    """Yields progress, and Trained last. Closing it keeps the very step; the same command goes on from there.
 
     Raises:
         CalotypeError: no captioned pictures, a state that does not fit, no room, a loss that is no number.
@@ -80,6 +84,18 @@ def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress |
     yield from map(Said, run.told())
     if not task.dry_run:
         yield from run.trained()
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What sets a stage apart in the loop."""
+
+    part: str  # whose rate it is
+    noted: str  # what its loss is noted as
+    flag: str  # of its rate
+
+
+KINDS = (_Kind("vae", "vae", "--vae-learning-rate"), _Kind("unet", "loss", "--learning-rate"))
 
 
 class _Run:
@@ -106,9 +122,19 @@ class _Run:
         self.found, self.is_resumed = found, found is not None
         self.steps = tuple(found.weights["plan"].tolist()) if found else (task.vae_train_steps, task.max_train_steps)
         self.losses = list(found.losses) if found else []
-        self.stage = Stage(clock, self.steps[0])
+        self.number, self.n, self.looks, self.stage = 0, 0, 0, Stage(clock, self.steps[0])
         if found:
-            clock.before, self.stage.begin, self.stage.end = found.weights["clock"].tolist()
+            clock.before, begin, end, *counts = found.weights["stage"].tolist()
+            self.number, self.n, self.looks = map(int, counts)
+            self.stage = Stage(clock, self.steps[self.number], begin, end)
+        self.learning: Any = None  # Autoencoding, then Diffusing
+        self.vae: nn.Module | None = None  # from the second stage on
+        self.is_changing, self.due = False, Due(task.save_state_every)
+
+    @property
+    def done(self) -> int:
+        """Steps of both stages."""
+        return self.n + (self.steps[0] if self.number else 0)
 
     def _texts(self) -> list[str]:
         return [caption for n in self.learnt.tolist() for caption in self.pairs.pairs[n].captions]
@@ -220,39 +246,29 @@ class _Run:
         )
         return Diffusing(self._new_unet(), self._new_text(), lessons, self.means, way)
 
-    # ------------------------------------------------------------------ the loops
+    # ------------------------------------------------------------------ the loop
 
     def trained(self) -> Iterator[Progress | Said | Trained]:
-        begin = self.found.step if self.found else 0
+        begin, path = self.done, None
         if begin:
             yield Said(f"going on after step {begin} of {sum(self.steps)}")
         watch = self._watch(begin)
         seen = self._seen(watch)
         try:
-            if begin < self.steps[0]:
-                vae = yield from self._autoencoded(watch, seen, begin)
-            else:
-                vae = self._new_vae()
-                vae.load_state_dict(under(self.found.weights, "vae"))
-                vae.register_to_config(scaling_factor=1.0)
-            vae = vae.eval().requires_grad_(False)
-            gc.collect()
-            yield Said("the autoencoder is done; U-Net and text encoder learn")
-            lessons, (first, second) = self._lessons(vae), self.steps
-            learning = self._diffusing(lessons, second)
-            if self.found and begin >= first:
-                learning.load(self.found.weights, self.found.optimizer)
-                self.stage.steps = second
-            else:
-                self.stage = self._limited(1)
-                self._save_state(first, learning, vae)
-            yield from self._diffused(watch, seen, learning, vae, max(0, begin - first))
-            score = yield from seen.scored(learning, vae, self._remaining)
-            path = self.task.output_dir / self.task.output_name
-            parts = (learning.unet_mean, vae, learning.text_mean)
-            card = self._card(watch, score)
-            write_folder(path, parts, self.tokenizer, diffusing.TRAINING, card, self.task.save_precision)
+            self._taken_up()
+            if self.number == 0:
+                yield from self._learnt(watch, seen)
+                yield from self._turned(watch, seen)
+            yield from self._learnt(watch, seen)
+            if self.n < self.steps[1]:
+                yield Said(f"the {self.task.minutes:g} minutes are over after {self.done} of {sum(self.steps)} steps")
+            score = yield from seen.scored(self.learning, self.vae, self._remaining)
+            path = self._written(score)
             watch.finished()
+        except (GeneratorExit, KeyboardInterrupt):
+            if self.done > begin and path is None and not self.is_changing:
+                self._save_state()
+            raise
         finally:
             watch.close()
         self._state_path.unlink(missing_ok=True)
@@ -260,76 +276,92 @@ class _Run:
         hits = (score.hits, score.count) if score else (0, 0)
         yield Trained(path, tuple(self.losses), len(self.learnt), watch.path, hits)
 
-    def _autoencoded(self, watch: Watch, seen: Seen, begin: int) -> Iterator[Progress | Said]:
-        """The first loop. Returns the KL-VAE, with its latents normalised."""
-        task, steps = self.task, self.steps[0]
-        learning = self._autoencoding(steps)
-        if begin:
-            learning.load(self.found.weights, self.found.optimizer)
+    def _taken_up(self) -> None:
+        """Makes what learns in the first stage, or in the one in which the run was stopped, as it was then."""
+        if self.number == 0:
+            self.learning = self._autoencoding(self.steps[0])
+        else:
+            self.vae = self._new_vae()
+            self.vae.load_state_dict(under(self.found.weights, "vae"))
+            self.vae.register_to_config(scaling_factor=1.0)
+            self.vae.eval().requires_grad_(False)
+            self.learning = self._diffusing(self._lessons(self.vae), self.steps[1])
+        if self.found:
+            self.learning.load(self.found.weights, self.found.optimizer)
+            self.found = None  # it takes as much memory as the networks
         else:
             self.stage = self._limited(0)
-        done, looks = begin, self._looks(begin)
-        while done < steps and not (done and self.stage.is_late):
-            loss, told = learning.step(done, self.stage.share(done))
-            done += 1
-            self._checked(loss, done, "--vae-learning-rate")
-            numbers = {f"vae/{name}": value for name, value in told.items()}
-            rate = {"vae": learning.optimizer.param_groups[0]["lr"]}
-            yield self._in_time(watch.stepped(done, loss, rate, "vae", **numbers))
-            if self._looks(done) > looks:
-                looks = self._looks(done)
-                quality = seen.reconstructed(learning.mean, done)
-                yield Said(f"step {done}: reconstructions of {quality:.2f} dB")
-            if done % task.save_state_every == 0 and done < steps and math.isfinite(loss):
-                self._save_state(done, learning)
-        if done < steps:
-            yield Said(f"the autoencoder's part of the time is over after {done} of {steps} steps")
-            self.steps = (done, self.steps[1])
+
+    def _learnt(self, watch: Watch, seen: Seen) -> Iterator[Progress | Said]:
+        """The steps of a stage."""
+        kind, steps = KINDS[self.number], self.steps[self.number]
+        yield from self._followed(seen)  # a stop may have left that undone
+        while self.n < steps and not (self.n and self.stage.is_late):
+            with whole():
+                self.is_changing = True
+                loss, told = self.learning.step(self.n, self.stage.share(self.n))
+                self.n += 1
+                self.losses.append(loss)
+                self.is_changing = False
+                rates = {kind.part: self.learning.optimizer.param_groups[0]["lr"]}
+                numbers = {f"{kind.noted}/{name}": value for name, value in told.items()}
+                event = watch.stepped(self.done, loss, rates, kind.noted, **numbers)
+            self._check(kind.flag)
+            yield self._in_time(event)
+            yield from self._followed(seen)
+            if self.n < steps and math.isfinite(loss) and self.due(self.done):
+                self._save_state()
+
+    def _followed(self, seen: Seen) -> Iterator[Progress | Said]:
+        """What comes after a step, where it is due: looks, evenly spread over a stage, the last one at its end."""
+        looks = int(max(1, self.task.sample_count) * self.stage.share(self.n) + 1e-9)
+        if looks == self.looks or not self.n:
+            return
+        if self.number == 0:
+            quality = seen.reconstructed(self.learning.mean, self.done)
+            yield Said(f"step {self.done}: reconstructions of {quality:.2f} dB")
+        else:
+            begun = self.clock.now
+            yield from seen.sampled(self.learning, self.vae, self.done)
+            self.stage.reserve = self.clock.now - begun  # the last look takes as long
+        self.looks = looks
+
+    def _turned(self, watch: Watch, seen: Seen) -> Iterator[Said]:
+        """From the first stage to the second."""
+        if self.n < self.steps[0]:
+            yield Said(f"the autoencoder's part of the time is over after {self.n} of {self.steps[0]} steps")
+            self.steps = (self.n, self.steps[1])
             watch.shortened(sum(self.steps))
-        vae = learning.mean
+        vae = yield from self._autoencoder(seen)
+        autoencoder.fold(vae, self._moments(vae, self._spread(1024), sampled=True)[0])
+        vae.eval().requires_grad_(False)
+        learning = self._diffusing(self._lessons(vae), self.steps[1])
+        with whole():
+            self.vae, self.learning, self.number, self.n, self.looks = vae, learning, 1, 0, 0
+            self.stage = self._limited(1)
+        gc.collect()
+        yield Said("the autoencoder is done; U-Net and text encoder learn")
+        self._save_state()
+
+    def _autoencoder(self, seen: Seen) -> Iterator[Said]:
+        """Returns what the first stage has learnt, a copy."""
+        learning = self.learning
         if learning.before is not None:
-            now, then = (seen.quality(one) for one in (vae, learning.before))
+            now, then = (seen.quality(one) for one in (learning.mean, learning.before))
             if now < then - WORSE:
-                vae = learning.before
                 yield Said(
                     f"the adversarial stage made the autoencoder worse ({then:.1f} to {now:.1f} dB), so what it was "
                     "before is kept; a lower --adversarial-weight would help"
                 )
-        autoencoder.fold(vae, self._moments(vae, self._spread(1024), sampled=True)[0])
-        return vae
+                return copy.deepcopy(learning.before)
+        return copy.deepcopy(learning.mean)
 
-    def _diffused(
-        self, watch: Watch, seen: Seen, learning: Diffusing, vae: nn.Module, begin: int
-    ) -> Iterator[Progress | Said]:
-        """The second loop."""
-        task, (before, steps) = self.task, self.steps
-        n, looks = begin, self._looks(begin)
-        while n < steps and not (n and self.stage.is_late):
-            loss, _ = learning.step(n, self.stage.share(n))
-            n += 1
-            done = before + n
-            self._checked(loss, done, "--learning-rate")
-            yield self._in_time(watch.stepped(done, loss, {"unet": learning.optimizer.param_groups[0]["lr"]}))
-            if self._looks(n) > looks:
-                looks, begun = self._looks(n), self.clock.now
-                yield from seen.sampled(learning, vae, done)
-                self.stage.reserve = self.clock.now - begun  # the last look takes as long
-            if done % task.save_state_every == 0 and n < steps and math.isfinite(loss):
-                self._save_state(done, learning, vae)
-        if n < steps:
-            yield Said(f"the {task.minutes:g} minutes are over after {before + n} of {before + steps} steps")
-
-    def _checked(self, loss: float, step: int, flag: str) -> None:
-        self.losses.append(loss)
+    def _check(self, flag: str) -> None:
         if len(self.losses) >= FAILED and not any(map(math.isfinite, self.losses[-FAILED:])):
             raise CalotypeError(
-                f"the loss is no number since step {step - FAILED + 1}: the rate is too high; give a lower {flag}. "
-                "The last state is kept"
+                f"the loss is no number since step {self.done - FAILED + 1}: the rate is too high; give a lower "
+                f"{flag}. The last state is kept"
             )
-
-    def _looks(self, done: int) -> int:
-        """How often there is a look at what is learnt until then: evenly spread over a stage, the last at its end."""
-        return int(max(1, self.task.sample_count) * self.stage.share(done) + 1e-9)
 
     def _in_time(self, event: Learning) -> Learning:
         """No more seconds are left than the minutes have."""
@@ -415,15 +447,23 @@ class _Run:
         told = json.dumps([options, pixels, pairs, self.held, self.batches, str(self.means.dtype)], sort_keys=True)
         return hashlib.sha256(told.encode()).hexdigest()
 
-    def _save_state(self, step: int, learning: Autoencoding | Diffusing, vae: nn.Module | None = None) -> None:
-        clock = torch.tensor([self.clock.now, self.stage.begin, self.stage.end], dtype=torch.float64)
-        weights = {"plan": torch.tensor(self.steps), "clock": clock, **learning.weights()}
-        weights |= {f"vae.{key}": value for key, value in vae.state_dict().items()} if vae else {}
+    def _save_state(self) -> None:
+        stage = [self.clock.now, self.stage.begin, self.stage.end, self.number, self.n, self.looks]
+        weights = {"plan": torch.tensor(self.steps), "stage": torch.tensor(stage, dtype=torch.float64)}
+        weights |= self.learning.weights()
+        weights |= {f"vae.{key}": value for key, value in self.vae.state_dict().items()} if self.vae else {}
         plain = {key: value.detach().cpu() for key, value in weights.items()}
-        found = state.State(step, plain, learning.optimizer.state_dict(), tuple(self.losses), self._fingerprint)
-        state.save(self._state_path, found)
+        optimizer = self.learning.optimizer.state_dict()
+        state.save(self._state_path, State(self.done, plain, optimizer, tuple(self.losses), self._fingerprint))
+        self.due.saved()
 
-    def _card(self, watch: Watch, score: Score | None) -> str:
+    def _written(self, score: Score | None) -> Path:
+        path = self.task.output_dir / self.task.output_name
+        parts = (self.learning.unet_mean, self.vae, self.learning.text_mean)
+        write_folder(path, parts, self.tokenizer, diffusing.TRAINING, self._card(score), self.task.save_precision)
+        return path
+
+    def _card(self, score: Score | None) -> str:
         task = self.task
         lines = [
             f"# {task.output_name}",

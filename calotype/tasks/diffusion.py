@@ -65,7 +65,9 @@ class Made:
     output_dir: Path = option(Path("out"), "folder for the model, its states and logs", is_path=True)
     output_name: str = option("diffusion", "name of the model's folder there")
     save_precision: str = option("fp16", "number format of the files", choices=("float", "fp16", "bf16"))
-    save_state_every: int = option(500, "steps after which all that is needed to go on is saved", least=1, most=10**6)
+    save_state_every: int = option(
+        0, "steps after which all that is needed to go on is saved; 0: every two minutes", least=0, most=10**6
+    )
     sample_count: int = option(6, "sets of samples over the run", least=0, most=1000)
     sample_prompts: str = option(
         "", "file with a prompt a line, or prompts with ; between; captions held back where not given", is_path=True

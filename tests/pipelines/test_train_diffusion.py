@@ -1,8 +1,14 @@
 """A latent diffusion model from nothing, at toy size: each stage learns, goes on exactly, and the folder draws."""
 
 import io
+import json
+import os
 import re
+import signal
+import subprocess
+import sys
 import tarfile
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +19,7 @@ from tokenizers.decoders import ByteLevel
 
 from calotype.checkpoints.tokens import tokenizer_in, trained_tokenizer
 from calotype.errors import CalotypeError
+from calotype.pipelines import diffusion_seen
 from calotype.pipelines import train_diffusion as pipeline
 from calotype.pipelines.train_diffusion import Trained
 from calotype.record import Result
@@ -22,6 +29,7 @@ from calotype.training.autoencoder import fold
 from calotype.training.diary import read_diary
 from calotype.training.networks import Means, new_vae
 from calotype.training.pairs import read_pairs
+from calotype.training.state import load
 
 COLOURS = {"red": "红", "blue": "蓝"}
 SMALL = {"resolution": 32, "vae_channels": "32,32", "unet_channels": "32,32", "text_width": 32, "text_layers": 1}
@@ -109,10 +117,72 @@ def test_both_stages_are_told_of_and_what_is_held_back_is_looked_for(whole):
 @pytest.mark.parametrize("stops", [(4, 7), (11,)])  # within each stage; the adversarial loss begins with step 6
 def test_a_run_that_is_stopped_learns_the_same(whole, learn, tmp_path, stops):
     for stop in (*stops, None):
-        learn(tmp_path, stop, save_state_every=3)
-    for name in WEIGHTS:
-        one, other = (load_file(f"{out}/diffusion/{name}.safetensors") for out in (whole[1], tmp_path))
-        assert all(torch.equal(value, other[key]) for key, value in one.items())
+        learn(tmp_path, stop)
+        assert not stop or load(tmp_path / "diffusion.state.safetensors").step == stop
+    assert same(whole[1], tmp_path)
+
+
+def same(one, other):
+    """Whether what was learnt is the same to the last bit."""
+    return all(
+        torch.equal(value, load_file(f"{other}/diffusion/{name}.safetensors")[key])
+        for name in WEIGHTS
+        for key, value in load_file(f"{one}/diffusion/{name}.safetensors").items()
+    )
+
+
+def test_an_interrupt_within_a_step_keeps_that_step(whole, learn, tmp_path, monkeypatch):
+    for learns, step in ((pipeline.Autoencoding, 3), (pipeline.Diffusing, 5)):
+        own = learns.step
+
+        def stopped(self, n, share, own=own, last=step):
+            if n == last:
+                os.kill(os.getpid(), signal.SIGINT)
+            return own(self, n, share)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(learns, "step", stopped)
+            learn(tmp_path)
+        kept = load(tmp_path / "diffusion.state.safetensors")
+        assert kept.step == len(kept.losses) == step + 1 + (8 if learns is pipeline.Diffusing else 0)
+    learn(tmp_path)
+    assert same(whole[1], tmp_path)
+
+
+def test_an_interrupt_between_steps_keeps_the_last_one(whole, learn, tmp_path, monkeypatch):
+    """While pictures are given back, between the stages, while samples are drawn, the model is tried and written."""
+
+    def stopped(*given):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+
+    places = [(pipeline.Seen, "reconstructed", 8), (pipeline.autoencoder, "fold", 8), (pipeline.Seen, "sampled", 16)]
+    for where, name, step in [*places, (diffusion_seen, "nearest", 16), (pipeline, "write_folder", 16)]:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(where, name, stopped)
+            learn(tmp_path)
+        assert load(tmp_path / "diffusion.state.safetensors").step == step
+    told = learn(tmp_path)
+    assert same(whole[1], tmp_path) and told[-1].losses == whole[0][-1].losses
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_the_command_is_stopped_by_ctrl_c_and_by_sigterm(learn, pictures, tmp_path):
+    long = {"vae_train_steps": 30, "max_train_steps": 50}
+    learn(tmp_path / "whole", **long)
+    out, flags = tmp_path / "out", [f"--{name.replace('_', '-')}={value}" for name, value in {**SMALL, **long}.items()]
+    command = [sys.executable, "-m", "calotype", "train", "diffusion", pictures, "--output-dir", out, "--json"]
+    for kind, step in ((signal.SIGINT, 5), (signal.SIGTERM, 40), (None, 0)):
+        running = subprocess.Popen([*command, *flags, "--device=cpu", "--threads=1"], stdout=subprocess.PIPE, text=True)
+        for line in running.stdout:
+            told = json.loads(line)
+            if kind and told.get("what") == "steps" and told["done"] >= step:
+                running.send_signal(kind)
+                kind = None
+        assert running.wait() == (130 if step else 0)
+        assert not step or load(out / "diffusion.state.safetensors").step >= step
+    assert same(tmp_path / "whole", out)
 
 
 @pytest.fixture
