@@ -4,6 +4,7 @@ The loop of both stages is in plain sight here; what a step of each does stands 
 training/diffusing.py.
 """
 
+import contextlib
 import copy
 import gc
 import hashlib
@@ -33,6 +34,7 @@ from calotype.training.autoencoder import Autoencoding
 from calotype.training.captions import read_text
 from calotype.training.clock import Clock, Stage
 from calotype.training.diffusing import Diffusing, Lessons
+from calotype.training.files import alone
 from calotype.training.folder import write_folder
 from calotype.training.interrupts import Due, whole
 from calotype.training.nearest import Score
@@ -66,7 +68,8 @@ def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress |
     """Yields progress, and Trained last. Closing it keeps the very step; the same command goes on from there.
 
     Raises:
-        CalotypeError: no captioned pictures, a state that does not fit, no room, a loss that is no number.
+        CalotypeError: no captioned pictures, a state that does not fit, another run at work under this name, no room,
+            a loss that is no number.
     """
     clock = Clock()
     if (task.output_dir / task.output_name).exists():
@@ -79,11 +82,12 @@ def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress |
     run = _Run(task, models, pairs, logs, clock)
     for note in (*notes, *pairs.notes, *run.notes):
         yield Said(note)
-    if not run.is_resumed:
-        yield from run.planned()
-    yield from map(Said, run.told())
-    if not task.dry_run:
-        yield from run.trained()
+    with contextlib.nullcontext() if task.dry_run else alone(task.output_dir, task.output_name):
+        if not run.is_resumed:
+            yield from run.planned()
+        yield from map(Said, run.told())
+        if not task.dry_run:
+            yield from run.trained()
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,19 @@ def test_an_interrupt_between_steps_keeps_the_last_one(whole, learn, tmp_path, m
     assert same(whole[1], tmp_path) and told[-1].losses == whole[0][-1].losses
 
 
+def test_two_runs_cannot_write_the_same_names(learn, engine, pictures, tmp_path):
+    first = engine.run(TrainDiffusion(photos=pictures, output_dir=tmp_path, **SMALL))
+    next(event for event in first if isinstance(event, Learning))
+    with pytest.raises(CalotypeError, match="another run is at work"):
+        learn(tmp_path)
+    learn(tmp_path, dry_run=True)
+    learn(tmp_path, 1, output_name="other")
+    first.close()
+    assert not list(tmp_path.glob("*.running"))
+    learn(tmp_path / "none", dry_run=True)
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_the_command_is_stopped_by_ctrl_c_and_by_sigterm(learn, pictures, tmp_path):
