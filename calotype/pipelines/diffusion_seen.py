@@ -55,6 +55,11 @@ class Seen:
     def quality(self, vae: nn.Module) -> float:
         return self._given_back(vae)[0]
 
+    def flat(self) -> float:
+        """What it would be if of each picture its mean colour were left."""
+        true = self.pairs.pixels[self.tested]
+        return autoencoder.psnr(true.float().mean((2, 3), keepdim=True).expand(true.shape), true)
+
     def sampled(self, learning: Diffusing, vae: nn.Module, done: int) -> Iterator[Progress | Said]:
         """The loss on what is held back, and samples, both by the mean weights."""
         tested = self.held[:TESTED]

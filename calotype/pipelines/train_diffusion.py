@@ -45,12 +45,13 @@ from calotype.training.state import State
 from calotype.training.watch import Watch, logs_of, options_told
 
 FAILED = 3  # steps with a loss that is no number before the run is stopped
-TRIED = 3  # steps of each kind that are timed, the first one not counted
+TRIED = 3  # steps of each kind that are timed at least, the first one not counted
+TRYING = 0.01  # of the time, for each kind
 SPARE = 0.92  # of the time is planned for: the rest is for samples, and for what comes at the end
 LEARNING = 0.97  # of the time, after which no step is taken
 TIGHT = 0.5  # of the time, which reading may take before that is said
 CAPTIONS = 32  # of a picture, at most
-WORSE = 1.5  # dB by which the adversarial stage may cost the autoencoder
+FLAT = 3.0  # dB above what the pictures' mean colours are worth, below which an autoencoder has learnt nothing
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class _Kind:
     flag: str  # of its rate
 
 
+EASIER = ("a lower --adversarial-weight or --vae-learning-rate", "a lower --learning-rate")
 KINDS = (_Kind("vae", "vae", "--vae-learning-rate"), _Kind("unet", "loss", "--learning-rate"))
 
 
@@ -134,6 +136,10 @@ class _Run:
         self.learning: Any = None  # Autoencoding, then Diffusing
         self.vae: nn.Module | None = None  # from the second stage on
         self.is_changing, self.due = False, Due(task.save_state_every)
+
+    @property
+    def _rates(self) -> list[float]:
+        return [self.task.vae_learning_rate, self.task.learning_rate]
 
     @property
     def done(self) -> int:
@@ -180,16 +186,17 @@ class _Run:
         self.steps = (first, second)
 
     def _timed(self, kind: str) -> float:
-        """Seconds that a step takes."""
+        """Seconds of the quickest of several steps: time ends a plan too long, and one too short would waste it."""
         if kind == "diffusing":
             learning: Any = self._diffusing(self._lessons(self._new_vae(), range(0, min(16, len(self.learnt)))), 10**6)
         else:
             learning = self._autoencoding(10**6)
-        for n in range(TRIED):
-            if n == 1:
-                begin = time.monotonic()
-            learning.step(n, 1.0 if kind == "judged" else 0.0)
-        return (time.monotonic() - begin) / (TRIED - 1)
+        seconds, begun = [], time.monotonic()
+        while len(seconds) < TRIED or time.monotonic() - begun < TRYING * 60 * self.task.minutes:
+            before = time.monotonic()
+            learning.step(len(seconds), 1.0 if kind == "judged" else 0.0)
+            seconds.append(time.monotonic() - before)
+        return min(seconds[1:])
 
     def _limited(self, number: int) -> Stage:
         """Stage 0 or 1, from now on. Where its steps were given, only they count."""
@@ -255,7 +262,9 @@ class _Run:
     def trained(self) -> Iterator[Progress | Said | Trained]:
         begin, path = self.done, None
         if begin:
-            yield Said(f"going on after step {begin} of {sum(self.steps)}")
+            rates = self.found.weights["rates"].tolist()
+            other = "" if rates == self._rates else ", with another rate than before"
+            yield Said(f"going on after step {begin} of {sum(self.steps)}{other}")
         watch = self._watch(begin)
         seen = self._seen(watch)
         try:
@@ -266,6 +275,7 @@ class _Run:
             yield from self._learnt(watch, seen)
             if self.n < self.steps[1]:
                 yield Said(f"the {self.task.minutes:g} minutes are over after {self.done} of {sum(self.steps)} steps")
+            yield from self._sound()
             score = yield from seen.scored(self.learning, self.vae, self._remaining)
             path = self._written(score)
             watch.finished()
@@ -317,18 +327,44 @@ class _Run:
                 self._save_state()
 
     def _followed(self, seen: Seen) -> Iterator[Progress | Said]:
-        """What comes after a step, where it is due: looks, evenly spread over a stage, the last one at its end."""
-        looks = int(max(1, self.task.sample_count) * self.stage.share(self.n) + 1e-9)
-        if looks == self.looks or not self.n:
+        """What comes after a step, where it is due."""
+        if self.number == 1 and self.n and self.n % diffusing.WINDOW == 0:
+            yield from self._judged()
+        looks = self._looks()
+        if looks == self.looks:
             return
         if self.number == 0:
             quality = seen.reconstructed(self.learning.mean, self.done)
             yield Said(f"step {self.done}: reconstructions of {quality:.2f} dB")
+            if not self.learning.looked_at(quality):
+                yield Said(
+                    f"that is {self.learning.best - quality:.1f} dB less than before: the autoencoder has become worse "
+                    f"by far, and is kept as it was; {EASIER[0]} would help"
+                )
         else:
             begun = self.clock.now
             yield from seen.sampled(self.learning, self.vae, self.done)
             self.stage.reserve = self.clock.now - begun  # the last look takes as long
         self.looks = looks
+
+    def _looks(self) -> int:
+        """How many are due until now: evenly spread over a stage, at its end, and before the adversarial loss joins."""
+        if not self.n:
+            return 0
+        count, late = max(1, self.task.sample_count), self.task.adversarial_share
+        marks = {n / count for n in range(1, count + 1)} | ({1 - late} if self.number == 0 else set())
+        return sum(mark <= self.stage.share(self.n) + 1e-9 for mark in marks)
+
+    def _judged(self) -> Iterator[Said]:
+        """Keeps the networks while their loss is sound; says so when they have collapsed."""
+        *before, is_sound = diffusing.soundness(self.losses[self.steps[0] :])
+        if is_sound:
+            self.learning.keep()
+        elif before[-1]:
+            yield Said(
+                f"step {self.done}: the loss is far above what it was: the U-Net has collapsed, and is kept as it was "
+                f"{diffusing.WINDOW} steps ago; {EASIER[1]} would help"
+            )
 
     def _turned(self, watch: Watch, seen: Seen) -> Iterator[Said]:
         """From the first stage to the second."""
@@ -348,24 +384,41 @@ class _Run:
         self._save_state()
 
     def _autoencoder(self, seen: Seen) -> Iterator[Said]:
-        """Returns what the first stage has learnt, a copy."""
-        learning = self.learning
-        if learning.before is not None:
-            now, then = (seen.quality(one) for one in (learning.mean, learning.before))
-            if now < then - WORSE:
-                yield Said(
-                    f"the adversarial stage made the autoencoder worse ({then:.1f} to {now:.1f} dB), so what it was "
-                    "before is kept; a lower --adversarial-weight would help"
-                )
-                return copy.deepcopy(learning.before)
-        return copy.deepcopy(learning.mean)
+        """Returns what the first stage has learnt, a copy: as it is at its end, or at its best where that is better."""
+        learning, quality = self.learning, seen.quality(self.learning.mean)
+        is_sound = quality >= learning.best - autoencoder.WORSE
+        if not is_sound:
+            yield Said(
+                f"the autoencoder is taken as it was at its best, with {learning.best:.1f} dB, not as it is at the "
+                f"end, with {quality:.1f}"
+            )
+        flat = seen.flat()
+        if max(quality, learning.best) < flat + FLAT:
+            yield Said(
+                f"the autoencoder has learnt hardly more than the mean colours of pictures, which give {flat:.1f} dB, "
+                "so nothing can be seen in what is drawn; give more --minutes or --vae-train-steps"
+            )
+        return copy.deepcopy(learning.mean if is_sound else learning.good)
 
     def _check(self, flag: str) -> None:
-        if len(self.losses) >= FAILED and not any(map(math.isfinite, self.losses[-FAILED:])):
-            raise CalotypeError(
-                f"the loss is no number since step {self.done - FAILED + 1}: the rate is too high; give a lower "
-                f"{flag}. The last state is kept"
-            )
+        """Steps that are no numbers change nothing: after some in a row, the state from before them is kept."""
+        if len(self.losses) < FAILED or any(map(math.isfinite, self.losses[-FAILED:])):
+            return
+        begin = self.done - FAILED + 1
+        self.n -= FAILED
+        del self.losses[-FAILED:]
+        told = f"the loss or its gradients are no numbers since step {begin}: the rate is too high; "
+        if self.done == 0:
+            raise CalotypeError(f"{told}begin again with a lower {flag}")
+        self._save_state()
+        raise CalotypeError(f"{told}step {self.done} is kept, and the same command with a lower {flag} goes on from it")
+
+    def _sound(self) -> Iterator[Said]:
+        """Where the networks have collapsed, they are at the end what they were before."""
+        if not all(diffusing.soundness(self.losses[self.steps[0] :])[-1:]):
+            with whole():
+                self.learning.go_back()
+            yield Said("the U-Net has collapsed at the end, so it is as it was when its loss was sound last")
 
     def _in_time(self, event: Learning) -> Learning:
         """No more seconds are left than the minutes have."""
@@ -444,6 +497,7 @@ class _Run:
     def _fingerprint(self) -> str:
         """Of everything that decides about the numbers."""
         idle = {"output_dir", "output_name", "save_state_every", "save_precision", "dry_run", "photos", "held_out"}
+        idle |= {"vae_learning_rate", "learning_rate"}  # a run may go on with others
         idle |= {"sample_count", "sample_prompts", "logging_dir", "log_prefix", "log_with"}
         options = {key: value for key, value in options_of(self.task).items() if key not in idle}
         pixels = hashlib.sha256(self.pairs.pixels.numpy().data).hexdigest()
@@ -454,7 +508,7 @@ class _Run:
     def _save_state(self) -> None:
         stage = [self.clock.now, self.stage.begin, self.stage.end, self.number, self.n, self.looks]
         weights = {"plan": torch.tensor(self.steps), "stage": torch.tensor(stage, dtype=torch.float64)}
-        weights |= self.learning.weights()
+        weights |= {"rates": torch.tensor(self._rates, dtype=torch.float64), **self.learning.weights()}
         weights |= {f"vae.{key}": value for key, value in self.vae.state_dict().items()} if self.vae else {}
         plain = {key: value.detach().cpu() for key, value in weights.items()}
         optimizer = self.learning.optimizer.state_dict()

@@ -1,7 +1,9 @@
 """A latent diffusion model from nothing, at toy size: each stage learns, goes on exactly, and the folder draws."""
 
+import copy
 import io
 import json
+import math
 import os
 import re
 import signal
@@ -156,7 +158,7 @@ def test_an_interrupt_between_steps_keeps_the_last_one(whole, learn, tmp_path, m
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.1)
 
-    places = [(pipeline.Seen, "reconstructed", 8), (pipeline.autoencoder, "fold", 8), (pipeline.Seen, "sampled", 16)]
+    places = [(pipeline.Seen, "reconstructed", 6), (pipeline.autoencoder, "fold", 8), (pipeline.Seen, "sampled", 16)]
     for where, name, step in [*places, (diffusion_seen, "nearest", 16), (pipeline, "write_folder", 16)]:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(where, name, stopped)
@@ -297,10 +299,87 @@ def test_latents_are_normalised_and_pictures_stay_as_they_were():
     torch.testing.assert_close(latents.std((0, 2, 3)), torch.ones(4), atol=1e-3, rtol=0)
 
 
-def test_a_loss_that_is_no_number_ends_the_run(learn, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline.Autoencoding, "step", lambda self, *given: (float("nan"), {}))
-    with pytest.raises(CalotypeError, match="give a lower --vae-learning-rate"):
+@pytest.mark.parametrize("how", ["loss", "gradient"])
+@pytest.mark.parametrize(
+    ("learns", "where", "name", "good"),
+    [
+        (pipeline.Autoencoding, pipeline.autoencoder, "reconstruction", 4),
+        (pipeline.Diffusing, pipeline.Diffusing, "loss", 12),
+    ],
+)
+def test_steps_that_are_no_numbers_change_nothing_and_end_the_run(
+    learn, tmp_path, monkeypatch, learns, where, name, good, how
+):
+    own, step, now = getattr(where, name), learns.step, [0]
+
+    def stepped(self, n, share):
+        now[0] = n
+        return step(self, n, share)
+
+    def spoilt(*given):
+        value = own(*given)
+        if now[0] >= 4 and how == "loss":
+            return value * math.inf
+        if now[0] >= 4:
+            value.register_hook(lambda slope: slope * math.inf)
+        return value
+
+    monkeypatch.setattr(learns, "step", stepped)
+    monkeypatch.setattr(where, name, spoilt)
+    with pytest.raises(CalotypeError, match=f"step {good} is kept, and the same command with a lower"):
         learn(tmp_path)
+    kept = load(tmp_path / "diffusion.state.safetensors")
+    assert kept.step == len(kept.losses) == good
+    assert all(torch.isfinite(value).all() for key, value in kept.weights.items() if "." in key)
+    monkeypatch.undo()
+    told = learn(tmp_path, vae_learning_rate=5e-4, learning_rate=5e-4)
+    assert len(told[-1].losses) == 16
+    assert f"going on after step {good} of 16, with another rate than before" in [getattr(e, "text", "") for e in told]
+
+
+def spoiling(monkeypatch, learns, parts, after):
+    """From a step on the weights become noise and the loss high; what they were after each step before."""
+    own, kept = learns.step, []
+
+    def step(self, n, share):
+        loss, told = own(self, n, share)
+        if n < after:
+            kept.append({part: copy.deepcopy(getattr(self, part).state_dict()) for part in parts})
+            return loss, told
+        for part in parts:
+            for weight in getattr(self, part).parameters():
+                weight.data.normal_(0, 9)
+        return loss + 9, told
+
+    monkeypatch.setattr(learns, "step", step)
+    return kept
+
+
+def test_an_autoencoder_that_has_become_worse_is_taken_as_it_was(learn, tmp_path, monkeypatch):
+    kept = spoiling(monkeypatch, pipeline.Autoencoding, ["mean"], 6)
+    told = " ".join(getattr(event, "text", "") for event in learn(tmp_path, sample_count=4, save_precision="float"))
+    assert "the autoencoder has become worse by far" in told and "taken as it was at its best" in told
+    learnt = load_file(f"{tmp_path}/diffusion/{WEIGHTS[1]}.safetensors")
+    assert any(all(torch.equal(v, learnt[k]) for k, v in one["mean"].items() if "quant" not in k) for one in kept)
+
+
+@pytest.mark.parametrize("stop", [None, 15])
+def test_a_unet_that_has_collapsed_is_taken_as_it_was(learn, tmp_path, monkeypatch, stop):
+    monkeypatch.setattr(pipeline.diffusing, "WINDOW", 2)
+    kept = spoiling(monkeypatch, pipeline.Diffusing, ["unet_mean", "text_mean"], 5)
+    told = learn(tmp_path, stop, save_precision="float")
+    told += learn(tmp_path, save_precision="float") if stop else []
+    told = " ".join(getattr(event, "text", "") for event in told)
+    assert "step 14: the loss is far above" in told and "collapsed at the end" in told
+    for part, name in (("unet_mean", WEIGHTS[0]), ("text_mean", WEIGHTS[2])):
+        learnt = load_file(f"{tmp_path}/diffusion/{name}.safetensors")
+        both = learnt.keys() & kept[3][part].keys()
+        assert both and all(torch.equal(kept[3][part][key], learnt[key]) for key in both)
+
+
+def test_a_loss_is_sound_while_it_is_near_its_lowest(monkeypatch):
+    monkeypatch.setattr(pipeline.diffusing, "WINDOW", 2)
+    assert pipeline.diffusing.soundness([4, 4, 1, math.nan, 1.4, 1.4, 2, 2, 1, 1, 9]) == [True, True, True, False, True]
 
 
 def test_bad_input_is_told_in_a_sentence(learn, engine, pictures, tmp_path):
