@@ -172,7 +172,7 @@ class _Run:
         each = (1 - late) * plain + late * judged
         spent, time_given = self.clock.now, task.minutes * 60
         if spent > TIGHT * time_given:
-            yield Said(f"{spent / 60:.1f} of the {task.minutes:g} minutes are over before the first step; give more")
+            yield Said(f"{spent / 60:.1f} of the {task.minutes:g} minutes are over before the first step")
         budget = SPARE * time_given - spent
         if not first:
             first = max(1, int(task.vae_share * budget / each))

@@ -42,13 +42,13 @@ def alone(folder: Path, name: str) -> Iterator[None]:
     """Within, no other run of this program takes the same names in this folder.
 
     Raises:
-        CalotypeError: one is at work there.
+        CalotypeError: one is at work there, or nothing can be written there.
     """
     path, process = folder / f"{name}.running", psutil.Process()
-    folder.mkdir(parents=True, exist_ok=True)
     told = f"{process.pid} {process.create_time()}"
     while True:
         try:
+            _made(folder)
             with path.open("x", encoding="utf-8") as file:
                 file.write(told)
             break
@@ -58,10 +58,19 @@ def alone(folder: Path, name: str) -> Iterator[None]:
                     f"another run is at work on {folder / name}; wait for it, or give another --output-name"
                 ) from None
             path.unlink(missing_ok=True)  # its run was ended without a chance to clear up
+        except OSError as fault:
+            raise CalotypeError(f"{path} cannot be written: {fault.strerror}; give another --output-dir") from None
     try:
         yield
     finally:
         path.unlink(missing_ok=True)
+
+
+def _made(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise CalotypeError(f"{folder} is a file, and no folder; give another --output-dir") from None
 
 
 def _is_at_work(path: Path) -> bool:

@@ -271,6 +271,13 @@ def test_captions_may_end_otherwise_and_missing_ones_are_told(tmp_path):
     assert any("2 of 3 pictures have no NAME.caption and go by their folder's name" in note for note in pairs.notes)
 
 
+def test_one_picture_alone_is_learnt(engine, tmp_path):
+    drawing("red", 0).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("red circle", "utf-8")
+    told = list(engine.run(TrainDiffusion(photos=tmp_path, output_dir=tmp_path / "out", **SMALL)))
+    assert told[-1].pictures == 1 and told[-1].hits == (0, 0)
+
+
 def test_the_tokenizer_tells_every_language(whole):
     tokenizer = tokenizer_in(whole[1] / "diffusion/tokenizer")
     for text in ("red circle", "红色的圆", "ein ünbekanntes wort 😀"):
@@ -394,6 +401,15 @@ def test_bad_input_is_told_in_a_sentence(learn, engine, pictures, tmp_path):
         learn(tmp_path / "out", held_out=tmp_path / "names")
     with pytest.raises(CalotypeError, match="multiple of 4"):
         TrainDiffusion(photos=pictures, resolution=34, vae_channels="32,32", unet_channels="32,32")
+    (tmp_path / "names").write_text("".join(f"{n % 2 + 1}_{list(COLOURS)[n % 2]}s/{n}\n" for n in range(6)))
+    with pytest.raises(CalotypeError, match="names all of the 6 pictures"):
+        learn(tmp_path / "out", held_out=tmp_path / "names")
+    with pytest.raises(CalotypeError, match="is a file, and no folder"):
+        learn(tmp_path / "names")
+    with pytest.raises(CalotypeError, match="cannot be written: Not a directory"):
+        learn(tmp_path / "names/out")
+    with pytest.raises(CalotypeError, match=r"take about .* so nothing is left"):
+        learn(tmp_path / "out", vae_train_steps=10**6, max_train_steps=0, minutes=0.02)
     learn(tmp_path / "out", 2, save_state_every=1)
     with pytest.raises(CalotypeError, match="other pictures or settings"):
         learn(tmp_path / "out", seed=2, save_state_every=1)
