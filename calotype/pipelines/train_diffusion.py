@@ -51,7 +51,7 @@ SPARE = 0.92  # of the time is planned for: the rest is for samples, and for wha
 LEARNING = 0.97  # of the time, after which no step is taken
 TIGHT = 0.5  # of the time, which reading may take before that is said
 CAPTIONS = 32  # of a picture, at most
-FLAT = 3.0  # dB above what the pictures' mean colours are worth, below which an autoencoder has learnt nothing
+FLAT = 1.0  # dB above what the pictures' mean colours give, below which an autoencoder has learnt hardly anything
 
 
 @dataclass(frozen=True)
@@ -396,7 +396,7 @@ class _Run:
         if max(quality, learning.best) < flat + FLAT:
             yield Said(
                 f"the autoencoder has learnt hardly more than the mean colours of pictures, which give {flat:.1f} dB, "
-                "so nothing can be seen in what is drawn; give more --minutes or --vae-train-steps"
+                "so little can be seen in what is drawn; give more --minutes or --vae-train-steps"
             )
         return copy.deepcopy(learning.mean if is_sound else learning.good)
 

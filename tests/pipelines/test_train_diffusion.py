@@ -384,6 +384,13 @@ def test_a_unet_that_has_collapsed_is_taken_as_it_was(learn, tmp_path, monkeypat
         assert both and all(torch.equal(kept[3][part][key], learnt[key]) for key in both)
 
 
+@pytest.mark.parametrize(("quality", "is_said"), [(-10.0, True), (10.0, False)])
+def test_an_autoencoder_that_has_learnt_hardly_anything_is_told_of(learn, tmp_path, monkeypatch, quality, is_said):
+    monkeypatch.setattr(pipeline.Seen, "quality", lambda self, vae: self.flat() + quality)
+    told = " ".join(getattr(event, "text", "") for event in learn(tmp_path))
+    assert ("hardly more than the mean colours" in told) == is_said
+
+
 def test_a_loss_is_sound_while_it_is_near_its_lowest(monkeypatch):
     monkeypatch.setattr(pipeline.diffusing, "WINDOW", 2)
     assert pipeline.diffusing.soundness([4, 4, 1, math.nan, 1.4, 1.4, 2, 2, 1, 1, 9]) == [True, True, True, False, True]
