@@ -54,7 +54,7 @@ def main() -> None:
         items = [told for told in drawings(modules) if given.style in (None, told["style"])]
         if given.limit:
             items = random.Random(0).sample(items, min(given.limit, len(items)))
-        packed(items, about(modules, items), given.out)
+        packed(items, modules, given.out)
 
 
 def fetched(folder: Path) -> Path:
@@ -161,11 +161,9 @@ def captions(told: dict) -> list[str]:
     return [usual, *english, *chinese]
 
 
-def packed(items: list[dict], readme: str, out: Path) -> None:
-    held, part = [], out.with_name(out.name + ".part")
+def packed(items: list[dict], modules: Path, out: Path) -> None:
+    held, kept, part = [], [], out.with_name(out.name + ".part")
     with Pool() as pool, tarfile.open(part, "w") as tar:
-        add(tar, "README.md", readme.encode())
-        kept = 0
         for told, data in zip(items, pool.imap(rendered, items, chunksize=32), strict=True):
             if data is None:
                 continue
@@ -175,10 +173,12 @@ def packed(items: list[dict], readme: str, out: Path) -> None:
             add(tar, f"{name}.txt", "\n".join(captions(told)).encode())
             if not told["is_toned"] and random.Random(told["style"] + told["label"]).random() < HELD_OUT:
                 held.append(name)
-            kept += 1
+            kept.append(told)
+        add(tar, "README.md", about(modules, kept).encode())
     os.replace(part, out)
     out.with_name("held_out.txt").write_text("\n".join(held) + "\n", "utf-8")
-    print(f"{kept} drawings in {out}, {len(items) - kept} could not be drawn; {len(held)} to hold out in held_out.txt")
+    lost = len(items) - len(kept)
+    print(f"{len(kept)} drawings in {out}, {lost} could not be drawn; {len(held)} to hold out in held_out.txt")
 
 
 def rendered(told: dict) -> bytes | None:
