@@ -43,6 +43,25 @@ def test_folders_may_have_names_in_any_script(photos, tmp_path, kind, capsys):
 
 
 @pytest.mark.parametrize("kind", TINY)
+def test_an_output_that_is_a_file_is_that_file(photos, tmp_path, kind, capsys):
+    words = ["train", kind, str(photos), *TINY[kind].split()]
+    path = tmp_path / "new" / "my.v2.safetensors"
+    assert main([*words, "-o", str(path), "--output-name", "yours"]) == 2
+    assert f"-o {path} and --output-name yours do not agree; give one of them" in capsys.readouterr().err
+    assert main([*words, "-o", str(path)]) == 0
+    assert path.is_file() and (path.parent / "my.v2.log.jsonl").is_file()
+    assert not list(path.parent.glob("*.pth"))
+
+
+def test_an_upscalers_file_may_be_of_torchs_kind(photos, tmp_path, capsys):
+    words = ["train", "upscaler", str(photos), *TINY["upscaler"].split(), "-o", str(tmp_path / "new" / "my.pth")]
+    assert main([*words, "--save-format", "both"]) == 2
+    assert "--save-format both do not agree" in capsys.readouterr().err
+    assert main(words) == 0
+    assert {path.name for path in (tmp_path / "new").glob("my.*[hs]")} == {"my.pth"}
+
+
+@pytest.mark.parametrize("kind", TINY)
 @pytest.mark.parametrize("where, why", [("x" * 300, "cannot be made"), ("file", "is a file, not a folder")])
 def test_a_folder_that_cannot_be_is_a_sentence(photos, tmp_path, kind, where, why, capsys):
     (tmp_path / "file").write_text("")

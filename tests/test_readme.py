@@ -39,6 +39,14 @@ def test_every_command_is_one_that_the_program_takes(name):
 
 
 @pytest.mark.parametrize("name", READMES)
+def test_the_forger_that_is_drawn_from_is_one_that_was_trained(name):
+    lines = [shlex.split(line) for line in commands(name)]
+    made = {words[-1] for words in lines if words[1:3] == ["train", "gan"] and words[-2] == "-o"}
+    [drawn] = [words for words in lines if words[1] == "imagine" and "--truncation" in words]
+    assert drawn[drawn.index("--model") + 1] in made
+
+
+@pytest.mark.parametrize("name", READMES)
 def test_every_model_of_the_catalog_stands_in_the_table_and_no_other(name):
     section = text(name)[text(name).index("| `realesrgan-x4plus`") :]
     rows = [row.split("|")[1] for row in section.splitlines() if row.startswith("| `")]

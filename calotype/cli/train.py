@@ -30,6 +30,7 @@ from calotype.training.configs import names
 from calotype.training.interrupts import whole
 
 FILE = Path | None
+KINDS = ("save_model_as", "save_format")  # options that choose the kind of file
 SEVERAL = ("--network-args", "--optimizer-args", "--lr-scheduler-args")
 HELP = "Learn from pictures: a face, thing or style, to forge pictures, to enlarge them, to restore faces."
 
@@ -65,7 +66,7 @@ def restorer(**values: Any) -> int:
 
 def _from_photos(kind: str, cls: type, values: dict[str, Any]) -> int:
     settings = Settings.gather(given(Settings, values))
-    task = read_task(kind, {**given(cls, values), "photos": values["photos"]})
+    task = read_task(kind, _as_file({**given(cls, values), "photos": values["photos"]}, cls))
     return _learnt(task, str(task.photos), settings, _listener(values), _recent)
 
 
@@ -89,7 +90,7 @@ def gan(**values: Any) -> int:
     command goes on where it was. With --demo it learns from smileys that come with the program.
     """
     settings = Settings.gather(given(Settings, values))
-    task = read_task("train_gan", given(TrainGan, values))
+    task = read_task("train_gan", _as_file(given(TrainGan, values), TrainGan))
 
     def ends(forged: Any) -> dict[str, Any]:
         return {"film": [str(path) for path in forged.film], **forged.figures}
@@ -209,7 +210,7 @@ def _task(values: Mapping[str, Any], show: Quiet) -> TrainLora:
 
     kohyas = {name: values[name] for name in ("train_data_dir", *KOHYAS) if values[name] is not None}
     told, notes = translated(kohyas | given(TrainLora, values), "the command line")
-    told = _as_file(told)
+    told = _as_file(told, TrainLora)
     if values["config"] is not None:
         config = read_config(values["config"])
         notes = [*config.notes, *notes]
@@ -221,16 +222,17 @@ def _task(values: Mapping[str, Any], show: Quiet) -> TrainLora:
     return read_task("train_lora", told)
 
 
-def _as_file(told: dict[str, Any]) -> dict[str, Any]:
-    """`-o folder/my.safetensors` tells folder, name and kind."""
+def _as_file(told: dict[str, Any], cls: type) -> dict[str, Any]:
+    """`-o folder/my.safetensors` tells folder, name and, where there are several, kind of file."""
     path = Path(str(told.get("output_dir", "")))
-    kinds = next(about(spec).choices for spec in visible(TrainLora) if spec.name == "save_model_as")
-    if path.suffix.lower()[1:] not in kinds or path.is_dir():
+    kinds = next(((s.name, about(s).choices) for s in visible(cls) if s.name in KINDS), ("", ("safetensors",)))
+    kind = path.suffix.lower()[1:]
+    if not kind or kind not in kinds[1] or path.is_dir():
         return told
-    for name, value in (("output_name", path.stem), ("save_model_as", path.suffix.lower()[1:])):
-        if told.get(name, value) != value:
+    for name, value in (("output_name", path.stem), (kinds[0], kind)):
+        if name and told.get(name, value) != value:
             raise CalotypeError(f"-o {path} and --{name.replace('_', '-')} {told[name]} do not agree; give one of them")
-        told = {**told, name: value}
+        told = {**told, **({name: value} if name else {})}
     return {**told, "output_dir": path.parent}
 
 

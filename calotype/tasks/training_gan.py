@@ -45,7 +45,11 @@ class War:
 class Kept:
     """What is written, and when."""
 
-    output_dir: Path = option(Path("out"), "folder for the forger, its snapshots, states and logs", is_path=True)
+    output_dir: Path = option(
+        Path("out"),
+        "folder for the forger, snapshots, states, logs; or its file, such as my.safetensors",
+        is_path=True,
+    )
     output_name: str = option("gan", "name of the forger")
     snapshots: int = option(32, "how often the same forgeries are drawn, for the film", least=2, most=1000)
     save_state_every: int = option(
