@@ -70,6 +70,23 @@ def test_a_folder_that_cannot_be_is_a_sentence(photos, tmp_path, kind, where, wh
     assert last.startswith("calotype: ") and why in last and last.endswith("give another --output-dir")
 
 
+@pytest.mark.parametrize(("kind", "room"), [("gan", "gan-snapshots"), ("upscaler", "sample"), ("restorer", "sample")])
+def test_a_file_in_place_of_a_folder_for_samples_is_a_sentence(photos, tmp_path, kind, room, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / room).write_text("mine")
+    assert main(["train", kind, str(photos), *TINY[kind].split(), "--output-dir", str(out)]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"calotype: {out / room} is a file, not a folder; give another --output-dir"
+    assert (out / room).read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", [*TINY, "lora", "diffusion"])
+def test_a_name_goes_without_its_ending(photos, kind, capsys):
+    assert main(["train", kind, str(photos), "--output-name", "my.v2.SafeTensors"]) == 2
+    assert "--output-name is a name without its ending, which comes by itself; give my.v2" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", TINY)
 def test_two_runs_do_not_write_the_same_files(photos, tmp_path, kind, capsys):
     words = ["train", kind, str(photos), *TINY[kind].split(), "--output-dir", str(tmp_path / "out")]

@@ -23,7 +23,7 @@ from calotype.ops.color import to_pixels
 from calotype.picture import Picture, save
 from calotype.tasks import Progress, Said, options_of
 from calotype.training import state as states
-from calotype.training.files import alone
+from calotype.training.files import alone, made
 from calotype.training.interrupts import Due, whole
 from calotype.training.learned import Learned
 from calotype.training.rates import factor
@@ -357,7 +357,7 @@ def _sampled(course: Course, watch: Watch, done: int) -> None:
     """Poor, made and true side by side, for some of the pictures that are measured."""
     task, folder = course.task, course.task.output_dir / "sample"
     for n, test in enumerate(course.measured[: task.sample_count]):
-        folder.mkdir(parents=True, exist_ok=True)
+        made(folder)
         pixels = strip([test.low, course.rivals.shown(test.low[None])[0], test.true])
         path = folder / f"{task.output_name}_{done:06d}_{n:02d}.png"
         save(Picture(pixels), path, format="png")

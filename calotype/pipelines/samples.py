@@ -11,6 +11,7 @@ from calotype.picture import Picture, save
 from calotype.pipelines.imagine.draw import imagine
 from calotype.record import Result
 from calotype.tasks import Drawing, Imagine, Progress
+from calotype.training.files import made
 from calotype.training.prompts import Prompt
 
 
@@ -60,7 +61,7 @@ def drawn(
         CalotypeError: a prompt calls what is not there, the memory does not suffice, the disk is full.
     """
     lent = _Lent(models, model)
-    folder.mkdir(parents=True, exist_ok=True)
+    made(folder)
     try:
         for number, prompt in enumerate(prompts):
             for event in imagine(_task(prompt, number, ways), lent):

@@ -15,6 +15,7 @@ SCHEDULERS = (
 )
 MODULES = ("networks.lora", "lycoris.kohya", "lycoris.locon")
 ALGORITHMS = ("lora", "locon", "loha", "lokr")
+ENDINGS = ("safetensors", "pt", "ckpt", "pth")  # of files that training ends in
 LOSSES = ("l2", "l1", "huber", "smooth_l1")
 SAMPLERS_OF_KOHYA = {
     **{"pndm": "PLMS", "euler_a": "Euler a", "k_dpm_2_a": "DPM2 a", "dpm_2": "DPM2", "dpm_2_a": "DPM2 a"},
@@ -347,6 +348,9 @@ def check_name(name: str, ending: int = 40) -> None:
     """
     if not name.strip() or set(name) <= {"."} or any(letter in '/\\:*?"<>|' or ord(letter) < 32 for letter in name):
         raise CalotypeError(f"--output-name is a name without its folder, not {name!r}")
+    stem, _, kind = name.rpartition(".")
+    if stem and kind.lower() in ENDINGS:
+        raise CalotypeError(f"--output-name is a name without its ending, which comes by itself; give {stem}")
     if len(name.encode("utf-8", "replace")) > 255 - ending:
         raise CalotypeError(f"--output-name is too long for the name of a file: {name[:40]}...")
 

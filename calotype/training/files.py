@@ -48,7 +48,7 @@ def alone(folder: Path, name: str) -> Iterator[None]:
     """
     path, process = folder / f"{name}.running", psutil.Process()
     told = f"{process.pid} {process.create_time()} {secrets.token_hex(6)}"
-    _made(folder)
+    made(folder)
     try:
         while not _is_taken(path, told):
             if _is_at_work(path):
@@ -73,7 +73,8 @@ def _is_taken(path: Path, told: str) -> bool:
     return True
 
 
-def _made(folder: Path) -> None:
+def made(folder: Path) -> None:
+    """Raises CalotypeError where it cannot be, such as where a file has its name."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
