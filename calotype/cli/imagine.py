@@ -54,6 +54,7 @@ def imagine(**values: Any) -> int:
         tasks = list(_listed(values["from_file"], asked))
     else:
         tasks = [read_task("imagine", {**asked, "prompt": values["prompt"] or ""})]
+    _check_output(tasks, given(Output, values))
     show = listener(values)
     prepare(tasks, settings)
     return Drawings(tasks, output, settings, show, is_list=bool(values["from_file"])).run()
@@ -70,6 +71,16 @@ shape(
     *flags(Output, Imagine, Settings),
     *TELL,
 )
+
+
+def _check_output(tasks: list[Imagine], asked: dict[str, Any]) -> None:
+    """Raises CalotypeError for what only single pictures have a use for, where there is none."""
+    idle = [f"--{name}" for name in ("format", "quality", "sidecar") if name in asked]
+    if idle and all(task.interpolate for task in tasks):
+        told = "leave them out" if len(idle) > 1 else "leave it out"
+        raise CalotypeError(
+            f"--interpolate writes a GIF and an MP4, so {' and '.join(idle)} would change nothing; {told}"
+        )
 
 
 def prepare(tasks: list[Imagine], settings: Settings) -> None:

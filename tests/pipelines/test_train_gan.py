@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from calotype.checkpoints import gan
 from calotype.checkpoints.catalog import Checkpoint, digest
+from calotype.cli import main
 from calotype.errors import CalotypeError
 from calotype.models.gan import Discriminator, Generator, Shape
 from calotype.pipelines import gan_seen, train_gan
@@ -317,6 +318,25 @@ def test_a_walk_is_a_film_that_begins_at_its_first_picture(engine, done):
     first = list(engine.run(Imagine(model=model, seed=5)))[-1].picture.pixels
     assert isinstance(film, Film) and len(film.frames) == 48
     assert np.array_equal(film.frames[0][::8, ::8], first)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--grid", "so --grid would change nothing; leave it out"),
+        ("--format jpeg", "--interpolate writes a GIF and an MP4, so --format would change nothing; leave it out"),
+        ("--quality 80 --sidecar", "so --quality and --sidecar would change nothing; leave them out"),
+    ],
+)
+def test_a_walk_has_no_use_for_what_pictures_have(done, tmp_path, capsys, words, told):
+    walk = ["imagine", "--model", str(done[0] / "gan.safetensors"), "--count", "2", "--interpolate"]
+    out = tmp_path / "walk"
+    assert main([*walk, *words.split(), "-o", str(out)]) == 2
+    assert told in capsys.readouterr().err and not out.exists()
+    lines = tmp_path / "lines.txt"
+    lines.write_text("# both kinds\n--interpolate --count 2\n--count 1\n")
+    if words != "--grid":  # one of the lines has a use for it
+        assert main(["imagine", "--from-file", str(lines), *walk[1:3], *words.split(), "-o", str(out)]) == 0
 
 
 @pytest.mark.parametrize(
