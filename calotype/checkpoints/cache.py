@@ -76,10 +76,14 @@ class Models:
         return Diffusion(open_diffusion(found, vae), self.device, dtype)
 
     def forger(self, found: Checkpoint) -> Any:
-        """The generator of a GAN, as `calotype train gan` writes it."""
+        """The generator of a GAN, as `calotype train gan` writes it; again where the file has become another."""
         from calotype.checkpoints.gan import read
 
-        return self._once(("forger", found.path), lambda: read(found))
+        stat = found.path.stat()
+        key = ("forger", found.path, stat.st_size, stat.st_mtime_ns)
+        for old in [old for old in self._kept if old[:2] == key[:2] and old != key]:
+            del self._kept[old]
+        return self._once(key, lambda: read(found))
 
     def adapter(self, name: str) -> Any:
         """A LoRA by the name under which it was added, or by its file."""

@@ -97,9 +97,7 @@ class Imagine(Sampling, Start, Hires):
         if self.has_second_pass and self.init is not None:
             raise CalotypeError("--hires draws from words alone; for a second pass over a picture, give it with --init")
         if self.interpolate and self.grid:
-            raise CalotypeError(
-                "--interpolate makes one film of all, so --grid would change nothing; leave it out"
-            )
+            raise CalotypeError("--interpolate makes one film of all, so --grid would change nothing; leave it out")
         if self.mask and self.outpaint:
             raise CalotypeError("--mask and --outpaint don't go together; do one after the other")
 

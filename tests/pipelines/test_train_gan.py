@@ -312,6 +312,24 @@ def test_the_forger_draws_and_truncation_makes_it_less_varied(engine, done):
     assert again[-1].picture.pixels.tobytes() == plain[2].picture.pixels.tobytes()
 
 
+def test_a_forger_that_was_trained_anew_is_what_draws(engine, done, tmp_path):
+    path = tmp_path / "a.safetensors"
+
+    def drawn():
+        return list(engine.run(Imagine(model=str(path), seed=5)))[-1]
+
+    results = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        gan.write(path, Generator(Shape.preset(32, 0.25)), {})
+        results.append(drawn())
+        assert results[-1].picture.pixels.tobytes() == drawn().picture.pixels.tobytes()
+        assert engine.models.forger(Checkpoint("a", path)) is engine.models.forger(Checkpoint("a", path))
+    one, other = (result.picture.pixels for result in results)
+    assert not np.array_equal(one, other)
+    assert sum(key[:2] == ("forger", path) for key in engine.models._kept) == 1
+
+
 def test_a_walk_is_a_film_that_begins_at_its_first_picture(engine, done):
     model = str(done[0] / "gan.safetensors")
     film = list(engine.run(Imagine(model=model, seed=5, count=2, interpolate=True)))[-1]
