@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,19 +33,21 @@ from calotype.training.adversarial import (
     penalty,
 )
 from calotype.training.ema import mean_moved
+from calotype.training.expected import gibibytes, in_words
 from calotype.training.files import alone
 from calotype.training.gallery import Gallery, of_demo, of_folder
 from calotype.training.interrupts import Due, whole
 from calotype.training.scale import are_numbers
 from calotype.training.state import State, load, remembered, save
-from calotype.training.watch import Watch, logs_of, options_told
+from calotype.training.watch import Watch, in_use, logs_of, options_told, peaked
 
 GAMMA = 10.0  # at 64 pixels; at 2, R3GAN's for large sets, the expert of a small set outruns the forger
 FAILED = 3  # steps with a loss or gradients that are no numbers before the run is stopped
 SMALL = 128  # channels of networks so small that threads lose more by waiting for each other than they gain
 FEW = 5000  # pictures below which the expert would learn them by heart
 LAST_RATE = 0.1  # of learning rate and penalty, as shares of the first
-UNFELT = ("output_dir", "output_name", "photos", "snapshots", "save_state_every", "save_state")  # nor are logs
+UNFELT = ("output_dir", "output_name", "photos", "snapshots", "save_state_every", "save_state")
+UNFELT += ("dry_run",)  # nor are logs
 FREE = ("learning_rate", "gamma", "max_train_steps")  # how a run goes on may differ in these
 
 
@@ -81,6 +84,9 @@ def train_gan(task: TrainGan, models: Models) -> Iterator[Progress | Said | Forg
     try:
         if models.device.type == "cpu" and not models.settings.threads and max(war.forger.shape.widths) <= SMALL:
             torch.set_num_threads(1)
+        if task.dry_run:
+            yield from war.foretold(models.free_memory(models.device))
+            return
         with alone(task.output_dir, task.output_name):
             _check_free(task)  # also from what has ended meanwhile
             yield from war.fought()
@@ -140,9 +146,7 @@ class _War:
         task = self.task
         begin, is_changed = self._resumed()
         plan = list(self._plan())
-        other = ", with another rate, gamma or length than before" if is_changed else ""
-        for sentence in plan if begin == 0 else [f"going on after step {begin} of {task.steps}{other}"]:
-            yield Said(sentence)
+        yield from map(Said, plan if begin == 0 else [self._going_on(begin, is_changed)])
         watch = self._watch(begin, plan)
         seen = Seen(task, watch, self.mean, self.expert, self.gallery, self.half, self._kept)
         if begin and is_changed:
@@ -286,6 +290,30 @@ class _War:
             f"forger {forger:.1f} and expert {expert:.1f} million numbers, in {self._format}; gamma {self.gamma:g}; "
             f"augmented by {', '.join(self.augment) or 'nothing'}"
         )
+
+    def _going_on(self, begin: int, is_changed: bool) -> str:
+        other = ", with another rate, gamma or length than before" if is_changed else ""
+        return f"going on after step {begin} of {self.task.steps}{other}"
+
+    def foretold(self, free: int) -> Iterator[Said]:
+        """The plan, and what it takes: measured on steps that nobody keeps.
+
+        Args:
+            free: bytes of memory before.
+        """
+        begin, is_changed = self._resumed()
+        yield from map(Said, self._plan())
+        if begin:
+            yield Said(self._going_on(begin, is_changed))
+        before, seconds = in_use(self.device), math.inf
+        for step in range(2):  # the first one is slower
+            begun = time.monotonic()
+            self._step(step)
+            seconds = min(seconds, time.monotonic() - begun)
+        need = max(0, peaked(self.device) - before)
+        yield Said(f"memory expected: {gibibytes(need)} besides the pictures and networks; {gibibytes(free)} are free")
+        left = seconds * (self.task.steps - begin)
+        yield Said(f"time expected: about {in_words(left)}, and that of {self.task.snapshots} snapshots")
 
     def _watch(self, begin: int, plan: list[str]) -> Watch:
         task, version = self.task, torch.__version__.partition("+")[0]

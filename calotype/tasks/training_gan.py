@@ -62,6 +62,8 @@ class Kept:
 class TrainGan(Forgery, War, Kept, Logged):
     """Learn to forge pictures like those in a folder: a forger and an expert at war."""
 
+    dry_run: bool = option(False, "tell what would be done, and do nothing")
+
     def __post_init__(self) -> None:
         if self.resolution not in SIDES:
             raise CalotypeError(f"--resolution is one of {', '.join(map(str, SIDES))}, not {self.resolution}")

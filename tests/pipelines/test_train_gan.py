@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import math
 import os
+import re
 import signal
 import tracemalloc
 
@@ -252,6 +253,24 @@ def sentences(events):
 
 def numbers(out, name):
     return dict(Diary(out / "gan.log.jsonl", 10**6, is_kept=False).numbers[name])
+
+
+def test_a_dry_run_tells_the_plan_and_writes_nothing(engine, folder, done, tmp_path):
+    out = tmp_path / "out"
+    events = list(engine.run(asked(folder, out, dry_run=True)))
+    told = sentences(events)
+    assert told[0] == "12 pictures to learn from, as squares of 32 pixels" and "6 steps of 4" in told[1]
+    assert re.fullmatch(r"memory expected: \d+ MiB besides the pictures and networks; [\d.]+ GiB are free", told[-2])
+    assert re.fullmatch(r"time expected: about \d+ seconds, and that of 3 snapshots", told[-1])
+    assert not out.exists() and not any(isinstance(event, Forged) for event in events)
+    stopped(engine, asked(folder, out), 4)
+    before = {path: digest(path) for path in out.rglob("*") if path.is_file()}
+    assert "going on after step 4 of 6" in sentences(engine.run(asked(folder, out, dry_run=True)))
+    assert {path: digest(path) for path in out.rglob("*") if path.is_file()} == before
+    list(engine.run(asked(folder, out)))
+    assert digest(out / "gan.safetensors") == digest(done[0] / "gan.safetensors")
+    with pytest.raises(CalotypeError, match=r"holds gan\.safetensors and .* give another --output-name, or delete"):
+        list(engine.run(asked(folder, out, dry_run=True)))
 
 
 @pytest.mark.parametrize("more", [{"train_batch_size": 2}, {"seed": 2}, {"mixed_precision": "bf16"}])
