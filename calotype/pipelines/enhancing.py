@@ -224,7 +224,8 @@ def _rescued(course: Course) -> Path:
             paths.append(wanted)
     if not paths:
         raise CalotypeError(
-            "the network has collapsed, and it was never sound; begin anew with a lower --gan-weight or --learning-rate"
+            "the network has collapsed, and it was never sound; begin anew under another --output-name, with a lower "
+            "--gan-weight or --learning-rate"
         )
     return paths[0]
 
@@ -247,12 +248,16 @@ def _resumed(course: Course) -> tuple[int, list[float], bool]:
 
 
 def _check_free(course: Course) -> None:
-    """Raises CalotypeError where an earlier run has ended under this name: its result is not written over."""
+    """Raises CalotypeError where an earlier run has left its result, or its last sound network, under this name."""
     for kind in KINDS:
-        path = course.task.output_dir / f"{course.task.output_name}{kind}"
+        path, good = (course.task.output_dir / f"{n}{kind}" for n in (course.task.output_name, _good(course)))
         if path.exists():
             raise CalotypeError(f"{path} is there already, from a run that ended; give another --output-name")
-        (course.task.output_dir / f"{_good(course)}{kind}").unlink(missing_ok=True)
+        if good.exists():
+            raise CalotypeError(
+                f"{good} is there already, the last sound network of a run that was broken off; give another "
+                "--output-name, or move it away"
+            )
 
 
 def _save_state(course: Course, step: int, losses: Sequence[float], is_whole: bool = True) -> None:
@@ -305,8 +310,8 @@ def _measured(course: Course, watch: Watch, done: int) -> Iterator[Said]:
         is_kept = any((course.task.output_dir / f"{good}{kind}").is_file() for kind in KINDS)
         yield Said(
             f"{told}; that is {best - numbers[PSNR]:.1f} dB less than after step {when}: the network has collapsed. "
-            f"{f'{good} is as it was when it was sound' if is_kept else 'Nothing good came of it'}; begin anew with a "
-            "lower --gan-weight or --learning-rate"
+            f"{f'{good} is as it was when it was sound' if is_kept else 'Nothing good came of it'}; begin anew under "
+            "another --output-name, with a lower --gan-weight or --learning-rate"
         )
         return
     if done:

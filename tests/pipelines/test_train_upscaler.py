@@ -232,6 +232,20 @@ def test_what_a_run_has_ended_in_is_not_written_over(engine, photos, tmp_path):
     assert (tmp_path / "upscaler.pth").read_bytes() == before
 
 
+@pytest.mark.parametrize("kind", enhancing.KINDS)
+def test_the_last_sound_network_of_a_run_that_was_broken_off_is_not_thrown_away(engine, photos, tmp_path, kind):
+    options = {"l1_steps": 3, "gan_steps": 0, "validate_every": 1}
+    learn(engine, photos, tmp_path, stop=2, **options)
+    (tmp_path / "upscaler.state.safetensors").unlink()
+    good = tmp_path / f"upscaler-good{kind}"
+    before = good.read_bytes()
+    for other in set(enhancing.KINDS) - {kind}:
+        (tmp_path / f"upscaler-good{other}").unlink()
+    with pytest.raises(CalotypeError, match=f"{good.name} is there already, the last sound network"):
+        learn(engine, photos, tmp_path, **options)
+    assert good.read_bytes() == before and not (tmp_path / "upscaler.pth").exists()
+
+
 def test_stopped_anywhere_it_goes_on_from_there_and_looks_at_what_is_due(engine, photos, tmp_path):
     options = {"l1_steps": 4, "gan_steps": 2, "gan_warmup_steps": 1, "validate_every": 3, "validation_split": 0.4}
     whole = learn(engine, photos, tmp_path / "whole", **options)
