@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +41,9 @@ RECENT = 100  # steps over which that is counted
 OVERTIME = 1.1  # of the minutes given, after which the run ends as it is
 KINDS = (".safetensors", ".pth")  # of files that a run may write
 UNFELT = ("save_", "sample_", "validat", "log", "output_")  # options that change nothing of what is learnt
+RATES = ("learning_rate", "discriminator_lr", "lr_scheduler")
+WEIGHTS = ("l1_weight", "perceptual_weight", "gan_weight", "identity_weight", "parts_weight")
+LENGTHS = ("l1_steps", "gan_steps", "gan_warmup_steps", "minutes")
 IDLE = ("dry_run", "photos", "model", "vgg", "discriminator")  # what these name is told by its contents
 
 
@@ -69,6 +72,11 @@ class Spans:
         """Longer or shorter as a whole; what there is does not vanish."""
         l1, gan, quiet = (max(min(1, n), round(n * share)) for n in (self.l1, self.gan, self.quiet))
         return Spans(l1, gan, min(quiet, gan))
+
+    def until(self, done: int) -> "Spans":
+        """Those that were taken, where it ended after so many."""
+        l1 = min(self.l1, done)
+        return Spans(l1, done - l1, min(self.quiet, done - l1))
 
 
 @dataclass(eq=False)
@@ -113,9 +121,12 @@ class Course:
 
     @cached_property
     def fingerprint(self) -> str:
+        """Of everything that decides about the result, of that without what may change on the way, and that itself."""
         options = {k: v for k, v in options_of(self.task).items() if k not in IDLE and not k.startswith(UNFELT)}
-        told = json.dumps([options, list(self.decides)], sort_keys=True)
-        return hashlib.sha256(told.encode()).hexdigest()
+        free = {name: options[name] for name in (*RATES, *WEIGHTS, *LENGTHS) if name in options}
+        core = {name: value for name, value in options.items() if name not in free}
+        told = (json.dumps([kept, list(self.decides)], sort_keys=True).encode() for kept in (options, core))
+        return " ".join((*(hashlib.sha256(one).hexdigest() for one in told), json.dumps(free)))
 
 
 def is_mixed(wanted: str, device: torch.device) -> bool:
@@ -140,12 +151,8 @@ def learn(course: Course) -> Iterator[Progress | Said | Learned]:
 
 def _learnt(course: Course) -> Iterator[Progress | Said | Learned]:
     task, rivals = course.task, course.rivals
-    begin, losses, is_whole = _resumed(course)
-    if begin:
-        yield Said(f"going on after step {begin} of {course.spans.total}")
-    elif task.minutes:
-        course.spans = _timed(course)
-        yield Said(f"{task.minutes:g} minutes are about {course.spans.total} steps here")
+    begin, losses, is_whole, notes = _resumed(course)
+    yield from map(Said, notes)
     total = course.spans.total
     if not course.tests:
         yield Said("no pictures are held back, so pieces of those learnt from are measured: a collapse shows, no more")
@@ -176,7 +183,7 @@ def _learnt(course: Course) -> Iterator[Progress | Said | Learned]:
             if failed == FAILED:
                 raise CalotypeError(
                     f"the loss is no number since step {step - FAILED + 2}: the rate {task.learning_rate:g} is too "
-                    "high; give a lower --learning-rate, or --mixed-precision no. The last state is kept"
+                    "high. The same command with a lower --learning-rate goes on from the last state"
                 )
             is_over = task.minutes and watch.diary.last(SECONDS, 0.0) > OVERTIME * 60 * task.minutes
             is_whole = is_whole and not is_over
@@ -185,17 +192,22 @@ def _learnt(course: Course) -> Iterator[Progress | Said | Learned]:
                 has_won = True
                 yield Said(
                     f"step {done}: the discriminator tells every picture that is made from a real one, so the network "
-                    "learns little from it; give a lower --discriminator-lr or a higher --gan-weight"
+                    "learns little from it; stop it, and go on with a lower --discriminator-lr or a higher --gan-weight"
                 )
+            is_due = due(done) or not (is_whole or course.state_path.is_file())  # a sound file is not kept without it
             if not is_whole:
                 yield from _looked_at(course, watch, done)
                 is_whole = True
-            if due(done) and done < total and not failed:
+            if is_due and done < total and not failed:
                 _save_state(course, done, losses)
                 due.saved()
             if is_over and done < total:
                 yield Said(f"the {task.minutes:g} minutes are over after {done} of {total} steps")
                 break
+        is_kept = task.save_state and course.is_sound
+        if is_kept:
+            course.spans = course.spans.until(done)
+            _save_state(course, done, losses)
         path = course.written(task.output_name, rivals.mean, len(losses)) if course.is_sound else _rescued(course)
         watch.finished()
     except (GeneratorExit, KeyboardInterrupt):
@@ -204,7 +216,8 @@ def _learnt(course: Course) -> Iterator[Progress | Said | Learned]:
         raise
     finally:
         watch.close()
-    course.state_path.unlink(missing_ok=True)
+    if not is_kept:
+        course.state_path.unlink(missing_ok=True)
     if course.is_sound:
         for kind in KINDS:
             (task.output_dir / f"{_good(course)}{kind}").unlink(missing_ok=True)
@@ -216,12 +229,9 @@ def _learnt(course: Course) -> Iterator[Progress | Said | Learned]:
 
 def _rescued(course: Course) -> Path:
     """Puts the files of the network as it was when it was sound where the last ones belong."""
-    paths = []
-    for kind in KINDS:
-        good, wanted = (course.task.output_dir / f"{n}{kind}" for n in (_good(course), course.task.output_name))
-        if good.is_file():
-            good.replace(wanted)
-            paths.append(wanted)
+    for path in _sound(course):
+        path.replace(path.with_name(f"{course.task.output_name}{path.suffix}"))
+    paths = _sound(course)
     if not paths:
         raise CalotypeError(
             "the network has collapsed, and it was never sound; begin anew under another --output-name, with a lower "
@@ -230,21 +240,86 @@ def _rescued(course: Course) -> Path:
     return paths[0]
 
 
-def _resumed(course: Course) -> tuple[int, list[float], bool]:
-    """Steps done, their losses, and whether nothing of the last one is left to do."""
-    if not course.state_path.is_file():
+def _sound(course: Course) -> list[Path]:
+    """The files of the network as it was when it was sound: of this run, or else what it ended in before it went on."""
+    stems = (_good(course), course.task.output_name)
+    found = ([course.task.output_dir / f"{stem}{kind}" for kind in KINDS] for stem in stems)
+    return next((there for paths in found if (there := [path for path in paths if path.is_file()])), [])
+
+
+def _resumed(course: Course) -> tuple[int, list[float], bool, list[str]]:
+    """Steps done, their losses, whether nothing of the last one is left to do, and what to say of it.
+
+    A run that differs in rates, weights of losses or length alone goes on at the state's step.
+    """
+    path = course.state_path
+    if not path.is_file():
         _check_free(course)
-        return 0, [], True
-    state = states.load(course.state_path)
-    if state.fingerprint != course.fingerprint:
+        return 0, [], True, _timed(course)
+    state = states.load(path)
+    weights = dict(state.weights)
+    _check_stages(course, weights)
+    changed = _changed(course, state.fingerprint)
+    was = Spans(*(int(n) for n in weights.pop("spans")))
+    course.rivals.load(weights, state.optimizer, str(path))
+    notes = _timed(course) if changed & {*LENGTHS} else []
+    course.spans = _continued(course, was, state.step) if changed & {*LENGTHS} else was
+    done, total = state.step, course.spans.total
+    results = (course.task.output_dir / f"{course.task.output_name}{kind}" for kind in KINDS)
+    if done == total and (ended := next((result for result in results if result.exists()), None)):
+        raise CalotypeError(
+            f"{ended} is there already, from a run that ended after {done} steps; give more to learn on, or another "
+            "--output-name"
+        )
+    flags = " and ".join(f"--{name.replace('_', '-')}" for name in sorted(changed))
+    other = f", with another {flags} than before" if changed else ""
+    return done, list(state.losses), state.is_whole, [*notes, f"going on after step {done} of {total}{other}"]
+
+
+def _changed(course: Course, before: str) -> set[str]:
+    """The options in which a run that goes on differs. Raises CalotypeError where it is another run."""
+    (whole, kin, free), (whole_before, *more) = course.fingerprint.split(" ", 2), before.split(" ", 2)
+    if whole == whole_before:
+        return set()
+    if len(more) < 2 or kin != more[0]:
         raise CalotypeError(
             f"{course.state_path} is the state of a run with other pictures or settings; delete it to begin anew, or "
             "give another --output-name"
         )
-    weights = dict(state.weights)
-    course.spans = Spans(*(int(n) for n in weights.pop("spans")))
-    course.rivals.load(weights, state.optimizer, str(course.state_path))
-    return state.step, list(state.losses), state.is_whole
+    free, free_before = (json.loads(told) for told in (free, more[1]))
+    return {name for name in free if free[name] != free_before.get(name)}
+
+
+def _check_stages(course: Course, weights: Mapping[str, Tensor]) -> None:
+    """Raises CalotypeError where one has a second stage, and the other has not: its networks are others."""
+    has_expert = any(key.startswith("expert.") for key in weights)
+    if has_expert != (course.rivals.expert is not None):
+        raise CalotypeError(
+            f"{course.state_path} is of a run {'with' if has_expert else 'without'} a second stage (--gan-steps); "
+            "give another --output-name, and with --model what was learnt"
+        )
+
+
+def _continued(course: Course, was: Spans, done: int) -> Spans:
+    """The steps that are asked for now, where `done` of others are behind it; no stage is gone back to.
+
+    Raises:
+        CalotypeError: more are behind it than are asked for, or stage one would be.
+    """
+    asked, path = course.spans, course.state_path
+    if course.task.minutes:
+        l1 = was.l1 if done > was.l1 else max(asked.l1, done)
+        asked = Spans(l1, max(0, asked.total - l1), asked.quiet)
+    if asked.total < done:
+        raise CalotypeError(f"{path} has {done} steps behind it, and {asked.total} are asked for; give more")
+    if done > was.l1 and asked.l1 != was.l1:
+        raise CalotypeError(
+            f"{path} is in its second stage, after {was.l1} steps of the first; give --l1-steps {was.l1} and "
+            "--gan-steps for more"
+        )
+    if asked.l1 < min(done, was.l1):
+        raise CalotypeError(f"{path} has {done} steps of stage one behind it; give as many --l1-steps, or more")
+    return asked
 
 
 def _check_free(course: Course) -> None:
@@ -270,9 +345,14 @@ def _save_state(course: Course, step: int, losses: Sequence[float], is_whole: bo
     )
 
 
-def _timed(course: Course) -> Spans:
-    """As many steps of each kind as fit into the minutes; measured with copies of all that learns."""
+def _timed(course: Course) -> list[str]:
+    """Where minutes are given, makes it as many steps of each kind as fit in; what to say of it.
+
+    Measured with copies of all that learns.
+    """
     task, spans, cost = course.task, course.spans, 0.0
+    if not task.minutes:
+        return []
     trial = copy.deepcopy(course.rivals)
     for count, first in ((spans.l1, 0), (spans.gan, spans.l1 + spans.quiet)):
         if count:
@@ -282,7 +362,8 @@ def _timed(course: Course) -> Spans:
                 trial.step(0, course.lesson(n), course.phase(first), 1.0, 0.9, task.max_grad_norm)
                 seconds.append(time.monotonic() - begun)
             cost += count * min(seconds[1:])
-    return spans.times(60 * task.minutes / cost)
+    course.spans = spans.times(60 * task.minutes / cost)
+    return [f"{task.minutes:g} minutes are about {course.spans.total} steps here"]
 
 
 # ---------------------------------------------------------------------- what is seen
@@ -304,18 +385,17 @@ def _measured(course: Course, watch: Watch, done: int) -> Iterator[Said]:
     told = f"step {done}: {numbers[PSNR]:.2f} dB on {len(course.measured)} {what}"
     if PERCEPTUAL in numbers:
         told += f", perceptual distance {numbers[PERCEPTUAL]:.3f}"
-    good = _good(course)
     course.is_sound = numbers[PSNR] >= best - WORSE
     if not course.is_sound:
-        is_kept = any((course.task.output_dir / f"{good}{kind}").is_file() for kind in KINDS)
+        found = _sound(course)
+        kept = f"{found[0].stem} is as it was when it was sound" if found else "Nothing good came of it"
         yield Said(
             f"{told}; that is {best - numbers[PSNR]:.1f} dB less than after step {when}: the network has collapsed. "
-            f"{f'{good} is as it was when it was sound' if is_kept else 'Nothing good came of it'}; begin anew under "
-            "another --output-name, with a lower --gan-weight or --learning-rate"
+            f"{kept}; begin anew under another --output-name, with a lower --gan-weight or --learning-rate"
         )
         return
     if done:
-        course.written(good, course.rivals.mean, done)
+        course.written(_good(course), course.rivals.mean, done)
     yield Said(told)
 
 

@@ -73,6 +73,7 @@ class Outcome(Logged):
     save_state_every: int = option(
         0, "steps after which all that is needed to go on is saved; 0: every two minutes", least=0, most=10**6
     )
+    save_state: bool = option(False, "keep at the end what is needed to learn on with more steps")
     validation_split: float = option(0.1, "share of the pictures held back, to measure with", least=0, most=0.9)
     validate_every: int = option(200, "steps after which is measured, and samples are shown", least=1, most=10**6)
     sample_count: int = option(4, "pictures that samples show", least=0, most=64)

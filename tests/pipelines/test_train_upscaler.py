@@ -128,7 +128,67 @@ def test_going_on_gives_the_same_file(engine, photos, tmp_path):
 def test_other_settings_do_not_go_on(engine, photos, tmp_path):
     learn(engine, photos, tmp_path, stop=2, gan_steps=4, save_state_every=1)
     with pytest.raises(CalotypeError, match="other pictures or settings; delete it"):
-        learn(engine, photos, tmp_path, gan_steps=4, l1_weight=2.0)
+        learn(engine, photos, tmp_path, gan_steps=4, rotate=True)
+    with pytest.raises(CalotypeError, match=r"is of a run with a second stage \(--gan-steps\)"):
+        learn(engine, photos, tmp_path, l1_steps=4, gan_steps=0)
+
+
+def rates_of(out):
+    lines = map(json.loads, (out / "upscaler.log.jsonl").read_text("utf-8").splitlines())
+    return {line["step"]: (line["lr/network"], line["lr/discriminator"]) for line in lines if "lr/network" in line}
+
+
+def test_another_rate_goes_on_from_the_state(engine, photos, tmp_path):
+    options = {"l1_steps": 2, "gan_steps": 4, "gan_warmup_steps": 1, "save_state_every": 1}
+    learn(engine, photos, tmp_path, stop=3, **options)
+    told = learn(engine, photos, tmp_path, **options, learning_rate=1e-3, gan_weight=0.05)
+    assert "going on after step 3 of 6, with another --gan-weight and --learning-rate than before" in said(told)
+    rates = rates_of(tmp_path)
+    assert rates[3] == (2e-3, 1e-4) and rates[4] == rates[6] == (1e-3, 1e-4)
+
+
+def test_what_is_kept_at_the_end_is_learnt_on_with_more_steps(engine, photos, tmp_path):
+    """As if all of them had been asked for at once: the constant rate is the same."""
+    options = {"l1_steps": 2, "gan_warmup_steps": 1, "save_state": True}
+    whole = learn(engine, photos, tmp_path / "whole", gan_steps=4, **options)
+    learn(engine, photos, tmp_path / "parts", gan_steps=2, **options)
+    with pytest.raises(CalotypeError, match="from a run that ended after 4 steps; give more to learn on"):
+        learn(engine, photos, tmp_path / "parts", gan_steps=2, **options)
+    told = learn(engine, photos, tmp_path / "parts", gan_steps=4, **options)
+    assert "going on after step 4 of 6, with another --gan-steps than before" in said(told)
+    assert told[-1].losses == whole[-1].losses
+    assert told[-1].path.read_bytes() == whole[-1].path.read_bytes()
+    assert (tmp_path / "parts/upscaler.state.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    "steps, why",
+    [
+        ({"l1_steps": 1, "gan_steps": 1}, "has 3 steps behind it, and 2 are asked for; give more"),
+        ({"l1_steps": 1, "gan_steps": 9}, "in its second stage, after 2 steps of the first; give --l1-steps 2"),
+        ({"l1_steps": 5, "gan_steps": 9}, "in its second stage, after 2 steps of the first; give --l1-steps 2"),
+    ],
+)
+def test_no_step_is_taken_back(engine, photos, tmp_path, steps, why):
+    learn(engine, photos, tmp_path, stop=3, l1_steps=2, gan_steps=4)
+    with pytest.raises(CalotypeError, match=why):
+        learn(engine, photos, tmp_path, **steps)
+
+
+def test_minutes_that_are_over_are_learnt_on_with_more(engine, photos, tmp_path):
+    """Whatever the stages were shared out to, none is gone back to."""
+    options = {"l1_steps": 30, "gan_steps": 10, "validate_every": 10_000, "save_state": True}
+    told = learn(engine, photos, tmp_path, minutes=0.005, **options)
+    done = len(told[-1].losses)
+    state = load(tmp_path / "upscaler.state.safetensors")
+    assert state.step == done == int(state.weights["spans"][:2].sum())
+    with pytest.raises(CalotypeError, match=f"from a run that ended after {done} steps"):
+        learn(engine, photos, tmp_path, minutes=0.005, **options)
+    told = learn(engine, photos, tmp_path, minutes=0.05, **options)
+    assert re.search(rf"going on after step {done} of \d+, with another --minutes than before", said(told))
+    assert len(told[-1].losses) > done
+    spans = load(tmp_path / "upscaler.state.safetensors").weights["spans"]
+    assert spans[0] == state.weights["spans"][0] or state.weights["spans"][1] == 0
 
 
 def test_a_loss_that_is_no_number_ends_the_run(engine, photos, tmp_path):
@@ -172,6 +232,9 @@ def test_a_network_that_falls_apart_is_noticed(engine, photos, tmp_path, validat
     assert (tmp_path / "upscaler-good.pth").read_bytes() == good
     assert enhancing._rescued(course).name == "upscaler.safetensors"
     assert (tmp_path / "upscaler.pth").read_bytes() == good and not (tmp_path / "upscaler-good.pth").exists()
+    assert enhancing._rescued(course).name == "upscaler.safetensors"  # what it ended in before it went on
+    for kind in enhancing.KINDS:
+        (tmp_path / f"upscaler{kind}").unlink()
     with pytest.raises(CalotypeError, match="never sound"):
         enhancing._rescued(course)
 
