@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save as packed
 from torch import Tensor, nn
 
 from calotype.errors import CalotypeError
 from calotype.models.network import has_bfloat16
 from calotype.ops.color import to_pixels
 from calotype.picture import Picture, save
+from calotype.picture.saving import Arriving
 from calotype.tasks import Progress, Said, options_of
 from calotype.training import state as states
 from calotype.training.files import alone
@@ -119,6 +121,10 @@ class Course:
     def state_path(self) -> Path:
         return self.task.output_dir / f"{self.task.output_name}.state.safetensors"
 
+    @property
+    def expert_path(self) -> Path:
+        return self.task.output_dir / f"{self.task.output_name}-discriminator.safetensors"
+
     @cached_property
     def fingerprint(self) -> str:
         """Of everything that decides about the result, of that without what may change on the way, and that itself."""
@@ -208,6 +214,8 @@ def _learnt(course: Course) -> Iterator[Progress | Said | Learned]:
         if is_kept:
             course.spans = course.spans.until(done)
             _save_state(course, done, losses)
+        if task.save_discriminator and course.is_sound:
+            _expert_written(course)
         path = course.written(task.output_name, rivals.mean, len(losses)) if course.is_sound else _rescued(course)
         watch.finished()
     except (GeneratorExit, KeyboardInterrupt):
@@ -324,6 +332,8 @@ def _continued(course: Course, was: Spans, done: int) -> Spans:
 
 def _check_free(course: Course) -> None:
     """Raises CalotypeError where an earlier run has left its result, or its last sound network, under this name."""
+    if course.task.save_discriminator and course.expert_path.exists():
+        raise CalotypeError(f"{course.expert_path} is there already, from a run that ended; give another --output-name")
     for kind in KINDS:
         path, good = (course.task.output_dir / f"{n}{kind}" for n in (course.task.output_name, _good(course)))
         if path.exists():
@@ -343,6 +353,13 @@ def _save_state(course: Course, step: int, losses: Sequence[float], is_whole: bo
     states.save(
         course.state_path, State(step, weights, optimizer, tuple(losses), course.fingerprint, is_whole=is_whole)
     )
+
+
+def _expert_written(course: Course) -> None:
+    state = course.rivals.expert.state_dict()
+    data = packed({key: value.detach().cpu().contiguous() for key, value in state.items()})
+    with Arriving(course.expert_path) as file:
+        file.write(data)
 
 
 def _timed(course: Course) -> list[str]:

@@ -90,10 +90,10 @@ def judge(task: Losses) -> UNetDiscriminator:
         return UNetDiscriminator(task.discriminator_feat)
     try:
         return build(read_state(task.discriminator, ("params", "params_ema")))
-    except (KeyError, RuntimeError):
+    except (KeyError, RuntimeError, ValueError):
         raise CalotypeError(
-            f"{task.discriminator} is not Real-ESRGAN's discriminator; give RealESRGAN_x4plus_netD.pth, or leave "
-            "--discriminator out"
+            f"{task.discriminator} is not Real-ESRGAN's discriminator; give RealESRGAN_x4plus_netD.pth or one that "
+            "--save-discriminator kept, or leave --discriminator out"
         ) from None
 
 

@@ -9,6 +9,8 @@ from calotype.errors import CalotypeError
 from calotype.options import option
 from calotype.tasks.training import Logged, check_name, check_prefix
 
+WIDEST = 512  # channels of a discriminator
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rounds:
@@ -50,9 +52,10 @@ class Losses:
     )
     vgg: Path | None = option(None, "torchvision's VGG19 as a file (vgg19-dcbb9e9d.pth)", is_path=True)
     discriminator: Path | None = option(
-        None, "file of a discriminator to go on from (RealESRGAN_x4plus_netD.pth)", is_path=True
+        None, "file of a discriminator to go on from: one made here, or RealESRGAN_x4plus_netD.pth", is_path=True
     )
-    discriminator_feat: int = option(64, "channels of a new one", least=8, most=512)
+    discriminator_feat: int = option(64, "channels of a new one", least=8, most=WIDEST)
+    save_discriminator: bool = option(False, "keep it too, as NAME-discriminator.safetensors for --discriminator")
 
     def check_losses(self) -> None:
         """Raises CalotypeError for options that others leave without use."""
@@ -62,6 +65,8 @@ class Losses:
             _check_unused(self, ("perceptual_weight",), "--perceptual none counts no features")
         if self.discriminator:
             _check_unused(self, ("discriminator_feat",), f"{self.discriminator.name} has the channels that it has")
+        if not self.gan_steps:
+            _check_unused(self, ("save_discriminator",), "--gan-steps 0 has no discriminator")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +162,7 @@ class TrainRestorer(Rounds, Losses, Outcome):
     lr_scheduler: str = option(
         "cosine_with_min_lr", "how both fall", choices=("constant", "cosine", "cosine_with_min_lr")
     )
-    discriminator_feat: int = option(32, "channels of a new one", least=8, most=512)
+    discriminator_feat: int = option(32, "channels of a new one", least=8, most=WIDEST)
     output_name: str = option("restorer", "name of the file")
     dry_run: bool = option(False, "tell what would be done, and do nothing")
 

@@ -19,6 +19,7 @@ from calotype.engine import Engine
 from calotype.errors import CalotypeError
 from calotype.picture import Picture
 from calotype.pipelines import enhancing
+from calotype.pipelines.train_upscaler import judge
 from calotype.tasks import Progress, Said, TrainUpscaler, Upscale
 from calotype.training.files import alone
 from calotype.training.learned import Learned
@@ -382,15 +383,35 @@ def test_files_of_something_else_are_said_in_a_sentence(engine, photos, tmp_path
     options = {"photos": photos, "output_dir": tmp_path}
     with pytest.raises(CalotypeError, match="faces-v0 is"):
         list(engine.run(TrainUpscaler(**options, **{**without(*SHAPE), "model": "faces-v0"})))
-    torch.save({"params": {"x": torch.zeros(2)}}, tmp_path / "d.pth")
-    with pytest.raises(CalotypeError, match="is not Real-ESRGAN's discriminator"):
-        list(engine.run(TrainUpscaler(**options, discriminator=tmp_path / "d.pth", **without("discriminator_feat"))))
+    for state in ({"x": torch.zeros(2)}, {"conv0.weight": torch.zeros(())}, {"conv0.weight": torch.zeros(400, 0)}):
+        torch.save({"params": state}, tmp_path / "d.pth")
+        with pytest.raises(CalotypeError, match="is not Real-ESRGAN's discriminator"):
+            list(
+                engine.run(TrainUpscaler(**options, discriminator=tmp_path / "d.pth", **without("discriminator_feat")))
+            )
+
+
+def test_the_discriminator_is_kept_and_gone_on_from(engine, photos, tmp_path):
+    options = {"gan_steps": 3, "gan_warmup_steps": 1, "save_state": True, "save_discriminator": True}
+    learn(engine, photos, tmp_path, **options)
+    path = tmp_path / "upscaler-discriminator.safetensors"
+    weights = load(tmp_path / "upscaler.state.safetensors").weights
+    task = TrainUpscaler(photos=photos, output_dir=tmp_path, discriminator=path, **without("discriminator_feat"))
+    kept = judge(task).state_dict()
+    assert kept and all(torch.equal(value, weights[f"expert.{key}"]) for key, value in kept.items())
+    other = {**options, "discriminator_feat": 64, "discriminator": path}  # 64 is the option's own default
+    assert isinstance(learn(engine, photos, tmp_path / "other", **other)[-1], Learned)
+    for left in tmp_path.glob("upscaler.*"):
+        left.unlink()
+    with pytest.raises(CalotypeError, match=r"upscaler-discriminator\.safetensors is there already"):
+        learn(engine, photos, tmp_path, **options)
 
 
 @pytest.mark.parametrize(
     "options, why",
     [
         ({"scale": 2, "num_feat": 8}, "realesrgan-x4plus is trained on.*so --scale and --num-feat would change"),
+        ({"gan_steps": 0, "l1_steps": 1, "save_discriminator": True}, "so --save-discriminator would change nothing"),
         ({"network": "srvgg"}, "so --network would change nothing; leave it out"),
         ({"vgg": Path("vgg.pth"), "perceptual": "lite"}, "--vgg has no use with --perceptual lite"),
         ({"perceptual_weight": 2.0, "perceptual": "none"}, "so --perceptual-weight would"),
