@@ -5,6 +5,7 @@ import json
 import math
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from calotype.engine import Engine
 from calotype.errors import CalotypeError
 from calotype.models.restorer import Restorer, build, grown
 from calotype.ops.faces import align, similarity, template
+from calotype.pipelines.face_figures import _ways
 from calotype.pipelines.train_restorer import _lesson, recipe
 from calotype.tasks import Progress, Restore, Said, TrainRestorer
 from calotype.training import likeness
@@ -125,6 +127,21 @@ def test_figures_stand_side_by_side(engine, faces, tmp_path):
     assert "perceptual" in said(told)
     persons = [row["person"] for row in data["rows"]]
     assert all(isinstance(d, float) for d in persons) if likeness.is_installed() else not any(persons)
+
+
+def test_networks_of_one_name_have_a_row_each():
+    def opened(name):
+        return SimpleNamespace(name=Path(name).stem, side=None)
+
+    models = SimpleNamespace(upscaler=lambda name: None, faces=opened)
+    others = ("old/restorer.safetensors", "new/restorer.safetensors", "other.safetensors", "there/bicubic.safetensors")
+    ways = _ways(SimpleNamespace(others=others, model="new/restorer.safetensors"), models, 64)
+    assert list(ways)[4:] == [
+        "old/restorer.safetensors",
+        "other",
+        "there/bicubic.safetensors",
+        "new/restorer.safetensors",
+    ]
 
 
 @pytest.mark.skipif(not likeness.is_installed(), reason="likeness is an extra")
