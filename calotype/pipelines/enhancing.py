@@ -19,7 +19,7 @@ from safetensors.torch import save as packed
 from torch import Tensor, nn
 
 from calotype.errors import CalotypeError
-from calotype.models.network import has_bfloat16
+from calotype.models.network import is_bfloat16_quick
 from calotype.ops.color import to_pixels
 from calotype.picture import Picture, save
 from calotype.picture.saving import Arriving
@@ -138,7 +138,7 @@ class Course:
 def is_mixed(wanted: str, device: torch.device) -> bool:
     """Whether to compute in bfloat16: where the device multiplies it in hardware, or it is asked for."""
     if wanted == "auto":
-        return torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and has_bfloat16()
+        return is_bfloat16_quick(device)
     return wanted == "bf16"
 
 
