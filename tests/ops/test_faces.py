@@ -118,6 +118,26 @@ def test_matched_takes_light_from_the_crop_and_detail_from_the_network():
     assert np.abs((result - result.mean((0, 1))) - detail).max() < 0.02
 
 
+def test_an_iris_keeps_its_colour_and_its_drawing():
+    """Brown in the photo, drawn in blue: no longer blue, and as light and as sharp as it is drawn."""
+    skin, brown, blue = (np.array(c, np.float32) for c in ((0.8, 0.6, 0.5), (0.42, 0.28, 0.2), (0.26, 0.33, 0.42)))
+    y, x = np.mgrid[:512, :512]
+    iris = ((x - 193) ** 2 + (y - 240) ** 2 < 12**2)[..., None]
+    photo = cv2.GaussianBlur(np.where(iris, brown, skin), (0, 0), 4)
+    drawn = np.where(iris, blue, skin)
+    result = matched(drawn, photo)
+    too_blue = [float(p[240, 193, 2] - p[240, 193, 0]) for p in (drawn, result, photo)]
+    assert too_blue[0] > 0.15 and too_blue[2] < -0.15 and too_blue[1] < 0.02
+    luma = [picture @ np.array((0.299, 0.587, 0.114), np.float32) for picture in (drawn, result)]
+    assert np.abs(luma[0] - luma[1])[200:280, 150:240].max() < 0.02
+
+
+def test_grey_crops_stay_grey():
+    drawn = np.random.default_rng(0).random((64, 64, 1)).astype(np.float32).repeat(3, 2)
+    result = matched(drawn, np.full((64, 64, 1), 0.5, np.float32))
+    assert result.shape == (64, 64, 3) and np.ptp(result, axis=2).max() < 1e-6
+
+
 @given(scale=st.floats(0.1, 8))
 @settings(deadline=None)
 def test_scaling_a_place_keeps_pixel_centres(scale):
