@@ -273,6 +273,21 @@ def test_faces_that_are_too_small_are_left_out(engine, faces, tmp_path):
     assert "a_r00c00.png is 96x96, no aligned face of 512 pixels" in said(told)
 
 
+def test_more_faces_than_memory_holds_are_refused_before_they_fill_it(engine, faces, tmp_path, monkeypatch):
+    folder, face = tmp_path / "many", next(faces.iterdir()).read_bytes()
+    folder.mkdir()
+    for n in range(40):
+        (folder / f"{n}.png").write_bytes(face)
+    monkeypatch.setattr(engine.models, "free_memory", lambda device: 30 * 3 * 64**2)
+    run, read = engine.run(TrainRestorer(photos=folder, output_dir=tmp_path, dry_run=True, **TINY)), 0
+    with pytest.raises(CalotypeError, match=r"about 40 faces of 64 pixels take .* GiB of memory, and .*smaller --side"):
+        for event in run:
+            read += isinstance(event, Progress)
+    assert read < 16
+    monkeypatch.setattr(engine.models, "free_memory", lambda device: 40 * 3 * 64**2)
+    assert "to learn from" in said(learn(engine, folder, tmp_path, dry_run=True))
+
+
 def test_an_untrained_prior_hinders_nothing():
     torch.manual_seed(0)
     face = torch.rand(1, 3, 64, 64) * 2 - 1
