@@ -51,8 +51,7 @@ def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | S
     network, name, sha256 = _begun(task, models)
     if network.side % MULTIPLE:
         raise CalotypeError(f"--side is a multiple of {MULTIPLE}, not {network.side}")
-    features, usual, note = features_named(task.perceptual, task.vgg)
-    yield from map(Said, [note] if note else [])
+    features, usual = features_named(task.perceptual, task.vgg)
     is_apart = task.evaluate and task.held_back  # then the others are not looked at
     faces = [] if is_apart else (yield from _faces(task, task.photos, network.side, models))
     if task.held_back:

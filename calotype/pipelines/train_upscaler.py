@@ -43,7 +43,7 @@ def train_upscaler(task: TrainUpscaler, models: Models) -> Iterator[Progress | S
     scale = official.scale_of(network)
     if task.gt_size % (MULTIPLE * scale):
         raise CalotypeError(f"--gt-size is a multiple of {MULTIPLE * scale} for this network, not {task.gt_size}")
-    features, usual, note = features_named(task.perceptual, task.vgg) if task.gan_steps else (None, "", "")
+    features, usual = features_named(task.perceptual, task.vgg) if task.gan_steps else (None, "")
     expert = judge(task) if task.gan_steps else None
     sharp: list[Sharp] = []
     for event in opened(task.photos, models.settings.max_pixels):
@@ -68,7 +68,6 @@ def train_upscaler(task: TrainUpscaler, models: Models) -> Iterator[Progress | S
         about=about(models.device, mixed, network=f"{name}, sha256 {sha256[:16]}…" if sha256 else name),
         decides=[[one.sha256 for one in learnt], sha256, usual, mixed, *map(_digest, (task.vgg, task.discriminator))],
     )
-    yield from map(Said, [note] if note else [])
     yield from map(Said, course.told)
     if not task.dry_run:
         yield from learn(course)

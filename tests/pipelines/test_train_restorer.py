@@ -24,7 +24,7 @@ from calotype.ops.faces import align, similarity, template
 from calotype.pipelines.face_figures import _ways
 from calotype.pipelines.train_restorer import _lesson, recipe
 from calotype.tasks import Progress, Restore, Said, TrainRestorer
-from calotype.training import likeness
+from calotype.training import likeness, perceptual
 from calotype.training.faces import Face, emphasis, mirrored, places, split
 from calotype.training.learned import Learned
 from calotype.training.perceptual import is_installed
@@ -286,6 +286,14 @@ def test_more_faces_than_memory_holds_are_refused_before_they_fill_it(engine, fa
     assert read < 16
     monkeypatch.setattr(engine.models, "free_memory", lambda device: 40 * 3 * 64**2)
     assert "to learn from" in said(learn(engine, folder, tmp_path, dry_run=True))
+
+
+def test_without_the_features_it_does_not_begin(engine, faces, tmp_path, monkeypatch):
+    """22,000 steps without likeness are not what was asked for."""
+    monkeypatch.setattr(perceptual, "is_installed", lambda: False)
+    with pytest.raises(CalotypeError, match="the features of EfficientNet-Lite0 are not installed"):
+        learn(engine, faces, tmp_path, perceptual="auto", dry_run=True)
+    assert "to learn from" in said(learn(engine, faces, tmp_path, perceptual="none", dry_run=True))
 
 
 def test_an_untrained_prior_hinders_nothing():
