@@ -100,7 +100,7 @@ class Course:
 
     def __post_init__(self) -> None:
         task = self.task
-        self.spans = Spans(task.l1_steps, task.gan_steps, min(task.gan_warmup_steps, task.gan_steps))
+        self.spans = Spans(task.stage_one, task.gan_steps, min(task.gan_warmup_steps, task.gan_steps))
 
     def phase(self, step: int) -> Phase:
         """Stage one, then features and an expert that only learns, then the expert's verdict too."""
@@ -129,6 +129,7 @@ class Course:
     def fingerprint(self) -> str:
         """Of everything that decides about the result, of that without what may change on the way, and that itself."""
         options = {k: v for k, v in options_of(self.task).items() if k not in IDLE and not k.startswith(UNFELT)}
+        options["l1_steps"] = self.task.stage_one
         free = {name: options[name] for name in (*RATES, *WEIGHTS, *LENGTHS) if name in options}
         core = {name: value for name, value in options.items() if name not in free}
         told = (json.dumps([kept, list(self.decides)], sort_keys=True).encode() for kept in (options, core))

@@ -130,7 +130,8 @@ def _told(
     """The plan in sentences."""
     numbers = sum(p.numel() for p in network.parameters()) / 1e6
     seen = {"lite": ", features of EfficientNet-Lite0", "vgg": ", features of VGG19"}.get(usual, "")
-    stages = [f"{task.l1_steps} steps with L1 alone"] if task.l1_steps else []
+    first = ", as the network is new (--l1-steps tells how many)" if task.l1_steps is None else ""
+    stages = [f"{task.stage_one} steps with L1 alone{first}"] if task.stage_one else []
     if task.gan_steps:
         stages.append(f"{task.gan_steps} steps with L1{seen} and a discriminator")
     small = sum(min(one.pixels.shape[:2]) < task.gt_size for one in photos)

@@ -10,6 +10,7 @@ from calotype.options import option
 from calotype.tasks.training import Logged, check_name, check_prefix
 
 WIDEST = 512  # channels of a discriminator
+FIRST = 2.5  # steps of stage one for each of stage two with which a new network learns to enlarge, as published
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,11 @@ class Rounds:
     max_grad_norm: float = option(10.0, "longest gradient of the network; 0: any", least=0, most=1e6)
     seed: int = option(0, "the same seed learns the same", least=0, most=2**63 - 1)
     mixed_precision: str = option("auto", "number format of the computing", choices=("auto", "no", "bf16"))
+
+    @property
+    def stage_one(self) -> int:
+        """Its steps."""
+        return self.l1_steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +106,12 @@ class TrainUpscaler(Rounds, Losses, Outcome):
     num_block: int = option(0, "where --model is none, its blocks or layers; 0: 23 or 16", least=0, most=128)
     gt_size: int = option(256, "side of the pieces that are cut from pictures", least=32, most=1024)
     l1_gt_usm: bool = option(True, "hold L1 and features against pictures that are sharpened")
+    l1_steps: int | None = option(
+        None,
+        "steps of stage one: no discriminator; by itself 2.5 for each of stage two for a new network, 0 for others",
+        least=0,
+        most=10_000_000,
+    )
     rotate: bool = option(False, "turn the pieces too, not only mirror them")
     save_format: str = option("both", "kind of file", choices=("both", "safetensors", "pth"))
     output_name: str = option("upscaler", "name of the file")
@@ -114,8 +126,15 @@ class TrainUpscaler(Rounds, Losses, Outcome):
             raise CalotypeError("--scale is 1, 2 or 4")
         if self.gt_size % 32:
             raise CalotypeError(f"--gt-size is a multiple of 32, not {self.gt_size}")
-        if not self.l1_steps + self.gan_steps:
+        if not self.stage_one + self.gan_steps:
             raise CalotypeError("--l1-steps and --gan-steps are both 0, so nothing would be learnt")
+
+    @property
+    def stage_one(self) -> int:
+        """Its steps: a new network knows nothing yet that a discriminator could judge."""
+        if self.l1_steps is None:
+            return round(FIRST * self.gan_steps) if self.model == "none" else 0
+        return self.l1_steps
 
 
 @dataclass(frozen=True, kw_only=True)

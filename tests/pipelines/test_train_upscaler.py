@@ -351,6 +351,23 @@ def test_minutes_become_steps(engine, photos, tmp_path):
     assert 1 < len(told[-1].losses) <= steps and all(map(math.isfinite, told[-1].losses))
 
 
+@pytest.mark.parametrize(
+    "options, plan",
+    [
+        ({}, r"100 steps with L1 alone, as the network is new .*, then 40 steps with L1 and a discriminator"),
+        ({"l1_steps": 3}, "3 steps with L1 alone, then 40 steps with L1 and a discriminator"),
+        ({"l1_steps": 0}, "^40 steps with L1 and a discriminator"),
+        ({"model": "realesr-animevideov3-x4"}, "^40 steps with L1 and a discriminator"),
+    ],
+)
+def test_a_new_network_is_not_judged_before_it_knows_anything(engine, photos, tmp_path, options, plan):
+    given = without(*SHAPE) if "model" in options else TINY
+    told = engine.run(
+        TrainUpscaler(photos=photos, output_dir=tmp_path, dry_run=True, **{**given, "gan_steps": 40, **options})
+    )
+    assert re.search(plan, said(told), re.M)
+
+
 def test_a_bad_picture_is_left_out(engine, photos, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
