@@ -55,7 +55,7 @@ class Test:
 
     name: str
     low: Tensor  # (3, h, w) in [0, 1]
-    true: Tensor  # (3, H, W) in [0, 1]
+    true: Tensor  # (3, H, W) in [0, 1], as sharp as it is taught
 
 
 @dataclass(frozen=True)
@@ -427,7 +427,7 @@ def _dealt(lesson: Callable[[int], Lesson]) -> list[Test]:
     found: list[Test] = []
     while len(found) < 2 * FEW:
         batch = lesson(-1 - len(found))
-        pairs = zip(batch.low.cpu(), batch.true.cpu(), strict=True)
+        pairs = zip(batch.low.cpu(), batch.target.cpu(), strict=True)
         found += [Test(f"learnt from, {len(found) + n}", low, true) for n, (low, true) in enumerate(pairs, 1)]
     return sorted(found, key=lambda test: torch.equal(test.low, test.true))[:FEW]
 

@@ -107,10 +107,11 @@ def _lesson(task: TrainUpscaler, photos: Sequence[Sharp], scale: int, device: to
 
 
 def _test(photo: Sharp, task: TrainUpscaler, scale: int, number: int) -> Test:
-    """The middle of a photo, degraded the same way whenever it is asked for."""
-    true = piece(photo.pixels, task.gt_size)
-    low = second_order(true[None], torch.Generator().manual_seed(number), SecondOrder(scale))[0]
-    return Test(photo.path.name, low, true)
+    """The middle of a photo, as sharp as it is taught and degraded the same way whenever it is asked for."""
+    true = piece(photo.pixels, task.gt_size)[None]
+    target = sharpened(true) if task.l1_gt_usm else true
+    low = second_order(target, torch.Generator().manual_seed(number), SecondOrder(scale))
+    return Test(photo.path.name, low[0], target[0])
 
 
 def _written(task: TrainUpscaler, name: str, stem: str, network: nn.Module, steps: int) -> Path:

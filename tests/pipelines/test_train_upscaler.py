@@ -6,6 +6,7 @@ import math
 import os
 import re
 import signal
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,12 @@ from skimage.data import astronaut
 
 from calotype.engine import Engine
 from calotype.errors import CalotypeError
+from calotype.ops.degrade import SecondOrder, second_order
 from calotype.picture import Picture
 from calotype.pipelines import enhancing
-from calotype.pipelines.train_upscaler import judge
+from calotype.pipelines.train_upscaler import _lesson, _test, judge
 from calotype.tasks import Progress, Said, TrainUpscaler, Upscale
+from calotype.training.crops import Sharp, opened, piece, sharpened
 from calotype.training.files import alone
 from calotype.training.learned import Learned
 from calotype.training.rivals import Lesson, Rivals
@@ -285,6 +288,22 @@ def test_pieces_with_something_to_mend_are_measured_first():
     assert len(tests) == enhancing.FEW and not any(torch.equal(test.low, test.true) for test in tests)
     tests = enhancing._dealt(lambda step: Lesson(true, true, true))
     assert len(tests) == enhancing.FEW
+
+
+@pytest.mark.parametrize("l1_gt_usm", [True, False])
+def test_it_is_measured_as_it_is_taught(photos, l1_gt_usm):
+    """PSNR would fall otherwise while the network learns to sharpen."""
+    task = TrainUpscaler(photos=photos, l1_gt_usm=l1_gt_usm, **TINY)
+    sharp = [event for event in opened(photos, 10**6) if isinstance(event, Sharp)]
+    cut = piece(sharp[0].pixels, 64)
+    test = _test(sharp[0], task, 4, 0)
+    assert torch.equal(test.true, sharpened(cut[None])[0] if l1_gt_usm else cut)
+    assert not torch.equal(sharpened(cut[None])[0], cut)
+    low = second_order(test.true[None], torch.Generator().manual_seed(0), SecondOrder(4))[0]
+    assert torch.equal(test.low, low)
+    taught = [_lesson(task, sharp, 4, torch.device("cpu"), -1 - n).target for n in range(8)]
+    seen = enhancing._dealt(partial(_lesson, task, sharp, 4, torch.device("cpu")))
+    assert all(any(torch.equal(test.true, x) for x in torch.cat(taught)) for test in seen)
 
 
 def test_what_a_run_has_ended_in_is_not_written_over(engine, photos, tmp_path):
