@@ -25,7 +25,7 @@ from calotype.picture import Picture, save
 from calotype.picture.saving import Arriving
 from calotype.tasks import Progress, Said, options_of
 from calotype.training import state as states
-from calotype.training.files import alone
+from calotype.training.files import alone, check_place
 from calotype.training.interrupts import Due, whole
 from calotype.training.learned import Learned
 from calotype.training.rates import factor
@@ -119,11 +119,11 @@ class Course:
 
     @property
     def state_path(self) -> Path:
-        return self.task.output_dir / f"{self.task.output_name}.state.safetensors"
+        return _state_path(self.task)
 
     @property
     def expert_path(self) -> Path:
-        return self.task.output_dir / f"{self.task.output_name}-discriminator.safetensors"
+        return _expert_path(self.task)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -141,6 +141,41 @@ def is_mixed(wanted: str, device: torch.device) -> bool:
     if wanted == "auto":
         return is_bfloat16_quick(device)
     return wanted == "bf16"
+
+
+# ---------------------------------------------------------------------- where it goes
+
+
+def check_free(task: Any) -> None:
+    """Makes and changes nothing, so that it can be asked before anything else.
+
+    Raises:
+        CalotypeError: the folder cannot be written to, or an earlier run has left its result, or its last sound
+            network, under this name, and no state to go on from.
+    """
+    check_place(task.output_dir)
+    if _state_path(task).is_file():
+        return
+    expert = _expert_path(task)
+    if task.save_discriminator and expert.exists():
+        raise CalotypeError(f"{expert} is there already, from a run that ended; give another --output-name")
+    for kind in KINDS:
+        path, good = (task.output_dir / f"{name}{kind}" for name in (task.output_name, _good(task)))
+        if path.exists():
+            raise CalotypeError(f"{path} is there already, from a run that ended; give another --output-name")
+        if good.exists():
+            raise CalotypeError(
+                f"{good} is there already, the last sound network of a run that was broken off; give another "
+                "--output-name, or move it away"
+            )
+
+
+def _state_path(task: Any) -> Path:
+    return task.output_dir / f"{task.output_name}.state.safetensors"
+
+
+def _expert_path(task: Any) -> Path:
+    return task.output_dir / f"{task.output_name}-discriminator.safetensors"
 
 
 # ---------------------------------------------------------------------- the loop
@@ -229,7 +264,7 @@ def _learnt(course: Course) -> Iterator[Progress | Said | Learned]:
         course.state_path.unlink(missing_ok=True)
     if course.is_sound:
         for kind in KINDS:
-            (task.output_dir / f"{_good(course)}{kind}").unlink(missing_ok=True)
+            (task.output_dir / f"{_good(course.task)}{kind}").unlink(missing_ok=True)
     else:
         yield Said(f"the network has collapsed at the end; {path} is as it was when it was sound last")
     yield Said(f"report: {watch.path}")
@@ -251,7 +286,7 @@ def _rescued(course: Course) -> Path:
 
 def _sound(course: Course) -> list[Path]:
     """The files of the network as it was when it was sound: of this run, or else what it ended in before it went on."""
-    stems = (_good(course), course.task.output_name)
+    stems = (_good(course.task), course.task.output_name)
     found = ([course.task.output_dir / f"{stem}{kind}" for kind in KINDS] for stem in stems)
     return next((there for paths in found if (there := [path for path in paths if path.is_file()])), [])
 
@@ -263,7 +298,7 @@ def _resumed(course: Course) -> tuple[int, list[float], bool, list[str]]:
     """
     path = course.state_path
     if not path.is_file():
-        _check_free(course)
+        check_free(course.task)
         return 0, [], True, _timed(course)
     state = states.load(path)
     weights = dict(state.weights)
@@ -329,21 +364,6 @@ def _continued(course: Course, was: Spans, done: int) -> Spans:
     if asked.l1 < min(done, was.l1):
         raise CalotypeError(f"{path} has {done} steps of stage one behind it; give as many --l1-steps, or more")
     return asked
-
-
-def _check_free(course: Course) -> None:
-    """Raises CalotypeError where an earlier run has left its result, or its last sound network, under this name."""
-    if course.task.save_discriminator and course.expert_path.exists():
-        raise CalotypeError(f"{course.expert_path} is there already, from a run that ended; give another --output-name")
-    for kind in KINDS:
-        path, good = (course.task.output_dir / f"{n}{kind}" for n in (course.task.output_name, _good(course)))
-        if path.exists():
-            raise CalotypeError(f"{path} is there already, from a run that ended; give another --output-name")
-        if good.exists():
-            raise CalotypeError(
-                f"{good} is there already, the last sound network of a run that was broken off; give another "
-                "--output-name, or move it away"
-            )
 
 
 def _save_state(course: Course, step: int, losses: Sequence[float], is_whole: bool = True) -> None:
@@ -413,13 +433,13 @@ def _measured(course: Course, watch: Watch, done: int) -> Iterator[Said]:
         )
         return
     if done:
-        course.written(_good(course), course.rivals.mean, done)
+        course.written(_good(course.task), course.rivals.mean, done)
     yield Said(told)
 
 
-def _good(course: Course) -> str:
+def _good(task: Any) -> str:
     """Name of the file that is kept while the network is sound."""
-    return f"{course.task.output_name}-good"
+    return f"{task.output_name}-good"
 
 
 def _dealt(lesson: Callable[[int], Lesson]) -> list[Test]:

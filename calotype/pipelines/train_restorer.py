@@ -27,12 +27,13 @@ from calotype.ops.color import to_pixels, to_tensor
 from calotype.ops.degrade import FaceRecipe, degrade_faces, faded, worn
 from calotype.ops.degrade.noise import grey
 from calotype.picture.saving import Arriving
-from calotype.pipelines.enhancing import Course, Test, about, is_mixed, learn
+from calotype.pipelines.enhancing import Course, Test, about, check_free, is_mixed, learn
 from calotype.pipelines.face_figures import compared
 from calotype.pipelines.train_upscaler import judge
 from calotype.tasks import Progress, Said
 from calotype.tasks.enhancing import TrainRestorer
 from calotype.training.faces import Face, emphasis, faces_in, mirrored, places, split, tensor_of
+from calotype.training.files import check_place
 from calotype.training.learned import Learned
 from calotype.training.perceptual import features_named
 from calotype.training.rivals import Lesson, Rivals, Terms
@@ -47,6 +48,10 @@ def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | S
     Raises:
         CalotypeError: no faces, a model or a state that does not fit, no room on disk, a loss that is no number.
     """
+    if task.evaluate:
+        check_place(task.output_dir)
+    else:
+        check_free(task)
     torch.manual_seed(task.seed)  # of new weights; all later chance comes from the seed and the step
     network, name, sha256 = _begun(task, models)
     if network.side % MULTIPLE:

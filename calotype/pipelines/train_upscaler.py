@@ -20,7 +20,7 @@ from calotype.checkpoints.state import read_state
 from calotype.errors import CalotypeError
 from calotype.models.unet_discriminator import MULTIPLE, UNetDiscriminator, build
 from calotype.ops.degrade import SecondOrder, second_order
-from calotype.pipelines.enhancing import Course, Test, about, is_mixed, learn
+from calotype.pipelines.enhancing import Course, Test, about, check_free, is_mixed, learn
 from calotype.tasks import Progress, Said
 from calotype.tasks.enhancing import Losses, TrainUpscaler
 from calotype.training.crops import Sharp, opened, piece, sharpened
@@ -38,6 +38,7 @@ def train_upscaler(task: TrainUpscaler, models: Models) -> Iterator[Progress | S
     Raises:
         CalotypeError: no pictures, a model or a state that does not fit, no room on disk, a loss that is no number.
     """
+    check_free(task)
     torch.manual_seed(task.seed)  # of new weights; all later chance comes from the seed and the step
     network, name, sha256 = _begun(task, models)
     scale = official.scale_of(network)

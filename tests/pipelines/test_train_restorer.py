@@ -105,6 +105,13 @@ def test_going_on_gives_the_same_file(engine, faces, tmp_path):
     assert told[-1].path.read_bytes() == whole[-1].path.read_bytes()
 
 
+@pytest.mark.parametrize("options", [{"dry_run": True}, {"model": "faces-v0", "evaluate": True}])
+def test_where_it_cannot_write_is_said_before_any_face_is_read(engine, faces, tmp_path, options):
+    (tmp_path / "out").write_bytes(b"")
+    with pytest.raises(CalotypeError, match="out is a file, not a folder; give another --output-dir"):
+        learn(engine, tmp_path / "no such folder", tmp_path / "out", **options)
+
+
 def test_faces_are_found_in_photos(engine, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()

@@ -315,6 +315,20 @@ def test_what_a_run_has_ended_in_is_not_written_over(engine, photos, tmp_path):
     assert (tmp_path / "upscaler.pth").read_bytes() == before
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(
+    "there, why", [("out", "out is a file, not a folder"), ("out/upscaler.pth", "upscaler.pth is there already")]
+)
+def test_where_it_cannot_write_is_said_before_any_picture_is_read(engine, photos, tmp_path, there, why, dry_run):
+    (tmp_path / there).parent.mkdir(exist_ok=True)
+    (tmp_path / there).write_bytes(b"kept")
+    out = tmp_path / "out" if there != "out" else tmp_path / "out" / "within"
+    run, told = engine.run(TrainUpscaler(photos=photos, output_dir=out, dry_run=dry_run, **TINY)), []
+    with pytest.raises(CalotypeError, match=f"{why}.*; give another --output"):
+        told.extend(run)
+    assert not told and (tmp_path / there).read_bytes() == b"kept"
+
+
 @pytest.mark.parametrize("kind", enhancing.KINDS)
 def test_the_last_sound_network_of_a_run_that_was_broken_off_is_not_thrown_away(engine, photos, tmp_path, kind):
     options = {"l1_steps": 3, "gan_steps": 0, "validate_every": 1}
