@@ -1,8 +1,10 @@
 """Stable Diffusion in miniature, from nothing: tokenizer, then the KL-VAE, then text encoder and U-Net.
 
-The two loops are in plain sight here; what a step of each does stands in training/autoencoder.py and diffusing.py.
+The loop of both stages is in plain sight here; what a step of each does stands in training/autoencoder.py and
+training/diffusing.py.
 """
 
+import contextlib
 import copy
 import gc
 import hashlib
@@ -10,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,32 +24,34 @@ from calotype import __version__
 from calotype.checkpoints.cache import Models
 from calotype.checkpoints.tokens import trained_tokenizer
 from calotype.errors import CalotypeError
-from calotype.models.diffusion import Diffusion, Opened, TextPart
 from calotype.models.network import has_bfloat16
 from calotype.ops.prompt.chunks import LENGTH
-from calotype.picture import Picture, save
+from calotype.pipelines.diffusion_seen import Seen, told
 from calotype.pipelines.imagine.schedulers import signals
-from calotype.pipelines.samples import Sample, Ways, drawn
-from calotype.tasks import Progress, Said, TrainDiffusion, options_of
+from calotype.tasks import Learning, Progress, Said, TrainDiffusion, options_of
 from calotype.training import autoencoder, diffusing, state
 from calotype.training.autoencoder import Autoencoding
 from calotype.training.captions import read_text
+from calotype.training.clock import Clock, Stage
 from calotype.training.diffusing import Diffusing, Lessons
+from calotype.training.files import alone
 from calotype.training.folder import write_folder
-from calotype.training.nearest import Score, nearest
+from calotype.training.interrupts import Due, whole
+from calotype.training.nearest import Score
 from calotype.training.networks import Means, new_text, new_unet, new_vae, under
 from calotype.training.pairs import Pairs, held_back, read_pairs, repeated
 from calotype.training.prompts import Prompt, of_captions, read_prompts
-from calotype.training.validation import validation_loss
+from calotype.training.state import State
 from calotype.training.watch import Watch, logs_of, options_told
 
 FAILED = 3  # steps with a loss that is no number before the run is stopped
-TRIED = 3  # steps of each kind that are timed, the first one not counted
-SPARE = 0.92  # of the time: the rest is for reading, for samples, and for what comes at the end
+TRIED = 3  # steps of each kind that are timed at least, the first one not counted
+TRYING = 0.01  # of the time, for each kind
+SPARE = 0.92  # of the time is planned for: the rest is for samples, and for what comes at the end
+LEARNING = 0.97  # of the time, after which no step is taken
+TIGHT = 0.5  # of the time, which reading may take before that is said
 CAPTIONS = 32  # of a picture, at most
-SHEET = 8  # pictures on a sheet of reconstructions
-TESTED = 64  # pictures held back with which the losses are measured
-WORSE = 1.5  # dB by which the adversarial stage may cost the autoencoder
+FLAT = 1.0  # dB above what the pictures' mean colours give, below which an autoencoder has learnt hardly anything
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,13 @@ class Trained:
 
 
 def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress | Said | Trained]:
-    """Yields progress, and Trained last. Closing it keeps the last state; the same command goes on from there.
+    """Yields progress, and Trained last. Closing it keeps the very step; the same command goes on from there.
 
     Raises:
-        CalotypeError: no captioned pictures, a state that does not fit, no room, a loss that is no number.
+        CalotypeError: no captioned pictures, a state that does not fit, another run at work under this name, no room,
+            a loss that is no number.
     """
+    clock = Clock()
     if (task.output_dir / task.output_name).exists():
         raise CalotypeError(f"{task.output_dir / task.output_name} is there already; give another --output-name")
     logs, notes = logs_of(task)
@@ -74,21 +80,35 @@ def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress |
     for pairs in read_pairs(task.photos, task.resolution, task.caption_extension, models.settings.max_pixels):
         if isinstance(pairs, Progress):
             yield pairs
-    run = _Run(task, models, pairs, logs)
+    run = _Run(task, models, pairs, logs, clock)
     for note in (*notes, *pairs.notes, *run.notes):
         yield Said(note)
-    if not run.is_resumed:
-        yield from run.planned()
-    yield from map(Said, run.told())
-    if not task.dry_run:
-        yield from run.trained()
+    with contextlib.nullcontext() if task.dry_run else alone(task.output_dir, task.output_name):
+        if not run.is_resumed:
+            yield from run.planned()
+        yield from map(Said, run.told())
+        if not task.dry_run:
+            yield from run.trained()
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What sets a stage apart in the loop."""
+
+    part: str  # whose rate it is
+    noted: str  # what its loss is noted as
+    flag: str  # of its rate
+
+
+EASIER = ("a lower --adversarial-weight or --vae-learning-rate", "a lower --learning-rate")
+KINDS = (_Kind("vae", "vae", "--vae-learning-rate"), _Kind("unet", "loss", "--learning-rate"))
 
 
 class _Run:
     """The parts of one run: settled once, then stepped through."""
 
-    def __init__(self, task: TrainDiffusion, models: Models, pairs: Pairs, logs: Path | None):
-        self.task, self.models, self.pairs, self.logs = task, models, pairs, logs
+    def __init__(self, task: TrainDiffusion, models: Models, pairs: Pairs, logs: Path | None, clock: Clock):
+        self.task, self.models, self.pairs, self.logs, self.clock = task, models, pairs, logs, clock
         self.means = _means(task, models)
         is_gpu = self.means.device.type == "cuda"
         names = read_text(task.held_out).splitlines() if task.held_out else ()
@@ -108,6 +128,23 @@ class _Run:
         self.found, self.is_resumed = found, found is not None
         self.steps = tuple(found.weights["plan"].tolist()) if found else (task.vae_train_steps, task.max_train_steps)
         self.losses = list(found.losses) if found else []
+        self.number, self.n, self.looks, self.stage = 0, 0, 0, Stage(clock, self.steps[0])
+        if found:
+            clock.before, begin, end, *counts = found.weights["stage"].tolist()
+            self.number, self.n, self.looks = map(int, counts)
+            self.stage = Stage(clock, self.steps[self.number], begin, end)
+        self.learning: Any = None  # Autoencoding, then Diffusing
+        self.vae: nn.Module | None = None  # from the second stage on
+        self.is_changing, self.due = False, Due(task.save_state_every)
+
+    @property
+    def _rates(self) -> list[float]:
+        return [self.task.vae_learning_rate, self.task.learning_rate]
+
+    @property
+    def done(self) -> int:
+        """Steps of both stages."""
+        return self.n + (self.steps[0] if self.number else 0)
 
     def _texts(self) -> list[str]:
         return [caption for n in self.learnt.tolist() for caption in self.pairs.pairs[n].captions]
@@ -121,40 +158,55 @@ class _Run:
 
     # ------------------------------------------------------------------ before
 
-    def planned(self) -> Iterator[Progress]:
+    def planned(self) -> Iterator[Progress | Said]:
         """How many steps fit into the time: a few of each kind are timed, on networks that are thrown away."""
-        task, (vae_steps, steps) = self.task, self.steps
-        if vae_steps and steps:
+        task, (first, second) = self.task, self.steps
+        if first and second:
             return
-        budget, share = task.minutes * 60 * SPARE, task.vae_share
         seconds = []
         for n, kind in enumerate(("plain", "judged", "diffusing"), 1):
-            if not (vae_steps if kind != "diffusing" else steps):
-                seconds.append(self._timed(kind))
-            else:
-                seconds.append(0.0)
+            seconds.append(0.0 if kind == "diffusing" and second else self._timed(kind))
             yield Progress(n, 3, "kinds of steps timed")
         plain, judged, diffused = seconds
-        if not vae_steps:
-            late = min(1.0, task.adversarial_share + autoencoder.EARLY) if task.adversarial_share else 0.0
-            vae_steps = max(1, int(share * budget / ((1 - late) * plain + late * judged)))
-        if not steps:
-            steps = max(1, int((1 - share if not task.vae_train_steps else 1) * budget / diffused))
-        self.steps = (vae_steps, steps)
+        late = min(1.0, task.adversarial_share + autoencoder.EARLY) if task.adversarial_share else 0.0
+        each = (1 - late) * plain + late * judged
+        spent, time_given = self.clock.now, task.minutes * 60
+        if spent > TIGHT * time_given:
+            yield Said(f"{spent / 60:.1f} of the {task.minutes:g} minutes are over before the first step")
+        budget = SPARE * time_given - spent
+        if not first:
+            first = max(1, int(task.vae_share * budget / each))
+        elif first * each > budget:
+            raise CalotypeError(
+                f"{first} steps of the VAE take about {first * each / 60:.1f} minutes here, so nothing is left of "
+                f"{task.minutes:g} for the U-Net; give more --minutes, or --max-train-steps"
+            )
+        if not second:
+            second = max(1, int((budget - first * each) / diffused))
+        self.steps = (first, second)
 
     def _timed(self, kind: str) -> float:
-        """Seconds that a step takes."""
+        """Seconds of the quickest of several steps: time ends a plan too long, and one too short would waste it."""
         if kind == "diffusing":
             learning: Any = self._diffusing(self._lessons(self._new_vae(), range(0, min(16, len(self.learnt)))), 10**6)
-            numbers = range(TRIED)
         else:
             learning = self._autoencoding(10**6)
-            numbers = range(10**6 - TRIED, 10**6) if kind == "judged" else range(TRIED)
-        for n, number in enumerate(numbers):
-            if n == 1:
-                begin = time.monotonic()
-            learning.step(number)
-        return (time.monotonic() - begin) / (TRIED - 1)
+        seconds, begun = [], time.monotonic()
+        while len(seconds) < TRIED or time.monotonic() - begun < TRYING * 60 * self.task.minutes:
+            before = time.monotonic()
+            learning.step(len(seconds), 1.0 if kind == "judged" else 0.0)
+            seconds.append(time.monotonic() - before)
+        return min(seconds[1:])
+
+    def _limited(self, number: int) -> Stage:
+        """Stage 0 or 1, from now on. Where its steps were given, only they count."""
+        task, now = self.task, self.clock.now
+        end = LEARNING * task.minutes * 60
+        if task.max_train_steps if number else task.vae_train_steps:
+            end = math.inf
+        elif number == 0:
+            end = now + task.vae_share * max(0.0, end - now)
+        return Stage(self.clock, self.steps[number], now, end)
 
     def told(self) -> list[str]:
         """The plan in sentences."""
@@ -205,37 +257,32 @@ class _Run:
         )
         return Diffusing(self._new_unet(), self._new_text(), lessons, self.means, way)
 
-    # ------------------------------------------------------------------ the loops
+    # ------------------------------------------------------------------ the loop
 
     def trained(self) -> Iterator[Progress | Said | Trained]:
-        first, second = self.steps
-        begin = self.found.step if self.found else 0
+        begin, path = self.done, None
         if begin:
-            yield Said(f"going on after step {begin} of {first + second}")
+            rates = self.found.weights["rates"].tolist()
+            other = "" if rates == self._rates else ", with another rate than before"
+            yield Said(f"going on after step {begin} of {sum(self.steps)}{other}")
         watch = self._watch(begin)
+        seen = self._seen(watch)
         try:
-            if begin < first:
-                vae = yield from self._autoencoded(watch, begin)
-            else:
-                vae = self._new_vae()
-                vae.load_state_dict(under(self.found.weights, "vae"))
-                vae.register_to_config(scaling_factor=1.0)
-            vae = vae.eval().requires_grad_(False)
-            gc.collect()
-            yield Said("the autoencoder is done; U-Net and text encoder learn")
-            lessons = self._lessons(vae)
-            learning = self._diffusing(lessons, second)
-            if self.found and begin >= first:
-                learning.load(self.found.weights, self.found.optimizer)
-            else:
-                self._save_state(first, learning, vae)
-            yield from self._diffused(watch, learning, vae, max(0, begin - first))
-            score = yield from self._scored(watch, learning, vae)
-            path = self.task.output_dir / self.task.output_name
-            parts = (learning.unet_mean, vae, learning.text_mean)
-            card = self._card(watch, score)
-            write_folder(path, parts, self.tokenizer, diffusing.TRAINING, card, self.task.save_precision)
+            self._taken_up()
+            if self.number == 0:
+                yield from self._learnt(watch, seen)
+                yield from self._turned(watch, seen)
+            yield from self._learnt(watch, seen)
+            if self.n < self.steps[1]:
+                yield Said(f"the {self.task.minutes:g} minutes are over after {self.done} of {sum(self.steps)} steps")
+            yield from self._sound()
+            score = yield from seen.scored(self.learning, self.vae, self._remaining)
+            path = self._written(score)
             watch.finished()
+        except (GeneratorExit, KeyboardInterrupt):
+            if self.done > begin and path is None and not self.is_changing:
+                self._save_state()
+            raise
         finally:
             watch.close()
         self._state_path.unlink(missing_ok=True)
@@ -243,60 +290,143 @@ class _Run:
         hits = (score.hits, score.count) if score else (0, 0)
         yield Trained(path, tuple(self.losses), len(self.learnt), watch.path, hits)
 
-    def _autoencoded(self, watch: Watch, begin: int) -> Iterator[Progress | Said]:
-        """The first loop. Returns the KL-VAE, with its latents normalised."""
-        task, steps = self.task, self.steps[0]
-        learning = self._autoencoding(steps)
-        if begin:
-            learning.load(self.found.weights, self.found.optimizer)
-        for n in range(begin, steps):
-            loss, told = learning.step(n)
-            self._checked(loss, n + 1, "--vae-learning-rate")
-            numbers = {f"vae/{name}": value for name, value in told.items()}
-            rate = {"vae": learning.optimizer.param_groups[0]["lr"]}
-            yield watch.stepped(n + 1, loss, rate, "vae", **numbers)
-            if self._is_due(n, steps):
-                quality = self._reconstructed(watch, learning.mean, n + 1)
-                yield Said(f"step {n + 1}: reconstructions of {quality:.2f} dB")
-            if (n + 1) % task.save_state_every == 0 and n + 1 < steps and math.isfinite(loss):
-                self._save_state(n + 1, learning)
-        vae = learning.mean
-        if learning.before is not None:
-            now, then = (self._quality(one)[0] for one in (vae, learning.before))
-            if now < then - WORSE:
-                vae = learning.before
+    def _taken_up(self) -> None:
+        """Makes what learns in the first stage, or in the one in which the run was stopped, as it was then."""
+        if self.number == 0:
+            self.learning = self._autoencoding(self.steps[0])
+        else:
+            self.vae = self._new_vae()
+            self.vae.load_state_dict(under(self.found.weights, "vae"))
+            self.vae.register_to_config(scaling_factor=1.0)
+            self.vae.eval().requires_grad_(False)
+            self.learning = self._diffusing(self._lessons(self.vae), self.steps[1])
+        if self.found:
+            self.learning.load(self.found.weights, self.found.optimizer)
+            self.found = None  # it takes as much memory as the networks
+        else:
+            self.stage = self._limited(0)
+
+    def _learnt(self, watch: Watch, seen: Seen) -> Iterator[Progress | Said]:
+        """The steps of a stage."""
+        kind, steps = KINDS[self.number], self.steps[self.number]
+        yield from self._followed(seen)  # a stop may have left that undone
+        while self.n < steps and not (self.n and self.stage.is_late):
+            with whole():
+                self.is_changing = True
+                loss, told = self.learning.step(self.n, self.stage.share(self.n))
+                self.n += 1
+                self.losses.append(loss)
+                self.is_changing = False
+                rates = {kind.part: self.learning.optimizer.param_groups[0]["lr"]}
+                numbers = {f"{kind.noted}/{name}": value for name, value in told.items()}
+                event = watch.stepped(self.done, loss, rates, kind.noted, **numbers)
+            self._check(kind.flag)
+            yield self._in_time(event)
+            yield from self._followed(seen)
+            if self.n < steps and math.isfinite(loss) and self.due(self.done):
+                self._save_state()
+
+    def _followed(self, seen: Seen) -> Iterator[Progress | Said]:
+        """What comes after a step, where it is due."""
+        if self.number == 1 and self.n and self.n % diffusing.WINDOW == 0:
+            yield from self._judged()
+        looks = self._looks()
+        if looks == self.looks:
+            return
+        if self.number == 0:
+            quality = seen.reconstructed(self.learning.mean, self.done)
+            yield Said(f"step {self.done}: reconstructions of {quality:.2f} dB")
+            if not self.learning.looked_at(quality):
                 yield Said(
-                    f"the adversarial stage made the autoencoder worse ({then:.1f} to {now:.1f} dB), so what it was "
-                    "before is kept; a lower --adversarial-weight would help"
+                    f"that is {self.learning.best - quality:.1f} dB less than before: the autoencoder has become worse "
+                    f"by far, and is kept as it was; {EASIER[0]} would help"
                 )
-        autoencoder.fold(vae, self._moments(vae, self._spread(1024), sampled=True)[0])
-        return vae
+        else:
+            begun = self.clock.now
+            yield from seen.sampled(self.learning, self.vae, self.done)
+            self.stage.reserve = self.clock.now - begun  # the last look takes as long
+        self.looks = looks
 
-    def _diffused(self, watch: Watch, learning: Diffusing, vae: nn.Module, begin: int) -> Iterator[Progress | Said]:
-        """The second loop."""
-        task, (before, steps) = self.task, self.steps
-        for n in range(begin, steps):
-            done = before + n + 1
-            loss, _ = learning.step(n)
-            self._checked(loss, done, "--learning-rate")
-            yield watch.stepped(done, loss, {"unet": learning.optimizer.param_groups[0]["lr"]})
-            if self._is_due(n, steps):
-                yield from self._seen(watch, learning, vae, done)
-            if done % task.save_state_every == 0 and n + 1 < steps and math.isfinite(loss):
-                self._save_state(done, learning, vae)
+    def _looks(self) -> int:
+        """How many are due until now: evenly spread over a stage, at its end, and before the adversarial loss joins."""
+        if not self.n:
+            return 0
+        count, late = max(1, self.task.sample_count), self.task.adversarial_share
+        marks = {n / count for n in range(1, count + 1)} | ({1 - late} if self.number == 0 else set())
+        return sum(mark <= self.stage.share(self.n) + 1e-9 for mark in marks)
 
-    def _checked(self, loss: float, step: int, flag: str) -> None:
-        self.losses.append(loss)
-        if len(self.losses) >= FAILED and not any(map(math.isfinite, self.losses[-FAILED:])):
-            raise CalotypeError(
-                f"the loss is no number since step {step - FAILED + 1}: the rate is too high; give a lower {flag}. "
-                "The last state is kept"
+    def _judged(self) -> Iterator[Said]:
+        """Keeps the networks while their loss is sound; says so when they have collapsed."""
+        *before, is_sound = diffusing.soundness(self.losses[self.steps[0] :])
+        if is_sound:
+            self.learning.keep()
+        elif before[-1]:
+            yield Said(
+                f"step {self.done}: the loss is far above what it was: the U-Net has collapsed, and is kept as it was "
+                f"{diffusing.WINDOW} steps ago; {EASIER[1]} would help"
             )
 
-    def _is_due(self, n: int, steps: int) -> bool:
-        """After step n of a loop: samples are drawn, evenly spread, the last ones at its end."""
-        count = max(1, self.task.sample_count)
-        return (n + 1) * count // steps > n * count // steps
+    def _turned(self, watch: Watch, seen: Seen) -> Iterator[Said]:
+        """From the first stage to the second."""
+        if self.n < self.steps[0]:
+            yield Said(f"the autoencoder's part of the time is over after {self.n} of {self.steps[0]} steps")
+            self.steps = (self.n, self.steps[1])
+            watch.shortened(sum(self.steps))
+        vae = yield from self._autoencoder(seen)
+        autoencoder.fold(vae, self._moments(vae, self._spread(1024), sampled=True)[0])
+        vae.eval().requires_grad_(False)
+        learning = self._diffusing(self._lessons(vae), self.steps[1])
+        with whole():
+            self.vae, self.learning, self.number, self.n, self.looks = vae, learning, 1, 0, 0
+            self.stage = self._limited(1)
+        gc.collect()
+        yield Said("the autoencoder is done; U-Net and text encoder learn")
+        self._save_state()
+
+    def _autoencoder(self, seen: Seen) -> Iterator[Said]:
+        """Returns what the first stage has learnt, a copy: as it is at its end, or at its best where that is better."""
+        learning, quality = self.learning, seen.quality(self.learning.mean)
+        is_sound = quality >= learning.best - autoencoder.WORSE
+        if not is_sound:
+            yield Said(
+                f"the autoencoder is taken as it was at its best, with {learning.best:.1f} dB, not as it is at the "
+                f"end, with {quality:.1f}"
+            )
+        flat = seen.flat()
+        if max(quality, learning.best) < flat + FLAT:
+            yield Said(
+                f"the autoencoder has learnt hardly more than the mean colours of pictures, which give {flat:.1f} dB, "
+                "so little can be seen in what is drawn; give more --minutes or --vae-train-steps"
+            )
+        return copy.deepcopy(learning.mean if is_sound else learning.good)
+
+    def _check(self, flag: str) -> None:
+        """Steps that are no numbers change nothing: after some in a row, the state from before them is kept."""
+        if len(self.losses) < FAILED or any(map(math.isfinite, self.losses[-FAILED:])):
+            return
+        begin = self.done - FAILED + 1
+        self.n -= FAILED
+        del self.losses[-FAILED:]
+        told = f"the loss or its gradients are no numbers since step {begin}: the rate is too high; "
+        if self.done == 0:
+            raise CalotypeError(f"{told}begin again with a lower {flag}")
+        self._save_state()
+        raise CalotypeError(f"{told}step {self.done} is kept, and the same command with a lower {flag} goes on from it")
+
+    def _sound(self) -> Iterator[Said]:
+        """Where the networks have collapsed, they are at the end what they were before."""
+        if not all(diffusing.soundness(self.losses[self.steps[0] :])[-1:]):
+            with whole():
+                self.learning.go_back()
+            yield Said("the U-Net has collapsed at the end, so it is as it was when its loss was sound last")
+
+    def _in_time(self, event: Learning) -> Learning:
+        """No more seconds are left than the minutes have."""
+        return replace(event, remaining=min(event.remaining, max(0.0, self._remaining())))
+
+    def _remaining(self) -> float:
+        """Seconds, infinite where steps were given and no time."""
+        return math.inf if self.task.max_train_steps else self.task.minutes * 60 - self.clock.now
 
     # ------------------------------------------------------------------ latents
 
@@ -344,6 +474,10 @@ class _Run:
 
     # ------------------------------------------------------------------ what is seen
 
+    def _seen(self, watch: Watch) -> Seen:
+        places = (self.held, self.learnt.tolist())
+        return Seen(self.task, self.models, self.means, self.pairs, places, self.tokenizer, self.prompts, watch)
+
     def _watch(self, begin: int) -> Watch:
         task, device = self.task, self.means.device
         about = {
@@ -352,86 +486,6 @@ class _Run:
         }
         facts = {"plan": self.told(), "about": about, **options_told(task)}
         return Watch(task.output_dir, task.output_name, (begin, sum(self.steps), 0), device, facts, self.logs)
-
-    def _tested(self) -> list[int]:
-        return (self.held or self.learnt.tolist())[:TESTED]
-
-    @torch.no_grad()
-    def _quality(self, vae: nn.Module) -> tuple[float, Tensor, Tensor]:
-        """dB, and the pictures, true and as the VAE gives them back: (N, 3, S, S) uint8."""
-        true = self.pairs.pixels[torch.tensor(self._tested())]
-        made = []
-        for some in true.split(16):
-            x = (some.to(self.means.device).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-            with self.means.autocast():
-                y = vae.decode(vae.encode(x).latent_dist.mean).sample.float()
-            made.append(((y.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu())
-        return autoencoder.psnr(torch.cat(made), true), true, torch.cat(made)
-
-    def _reconstructed(self, watch: Watch, vae: nn.Module, step: int) -> float:
-        quality, true, made = self._quality(vae)
-        watch.measured({"psnr/pictures held back" if self.held else "psnr/pictures": quality})
-        if self.task.sample_count:
-            self._sheet(watch, true, made, f"vae_{step:06d}", "Above the picture, below what the autoencoder keeps", "")
-        return quality
-
-    def _sheet(self, watch: Watch, true: Tensor, made: Tensor, name: str, what: str, how: str) -> None:
-        rows = [torch.cat(list(some[:SHEET]), 2) for some in (true, made)]  # (3, S, N * S)
-        pixels = torch.cat(rows, 1).permute(1, 2, 0).contiguous().numpy()
-        folder = self.task.output_dir / "sample"
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{self.task.output_name}_{name}.png"
-        save(Picture(pixels), path, format="png")
-        watch.sampled(path, what, how, pixels, 99)
-
-    def _seen(self, watch: Watch, learning: Diffusing, vae: nn.Module, done: int) -> Iterator[Progress | Said]:
-        """The loss on what is held back, and samples, both by the mean weights. Neither changes what is learnt."""
-        tested = self.held[:TESTED]
-        if tested:
-            clean = [learning.lessons.mean[n].float().cpu() for n in tested]
-
-            def answer(n: int, x: Tensor, times: Tensor) -> Tensor:
-                return learning.validation_answer(tested, n, x, times)
-
-            loss = validation_loss(clean, answer, learning.loss, self.signals, diffusing.PREDICTION)
-            watch.validated(loss)
-            yield Said(f"step {done}: validation loss {loss:.4f}")
-        if self.prompts:
-            task, side = self.task, self.task.resolution
-            name, when = f"{task.output_name}_{done:06d}", f"{task.output_name}, step {done}"
-            ways, model = Ways((side, side), task.seed), self._model(learning, vae)
-            for event in drawn(self.prompts, ways, model, self.models, task.output_dir / "sample", name, when):
-                if isinstance(event, Sample):
-                    watch.sampled(event.path, event.prompt, event.how, event.picture.pixels, event.number)
-                else:
-                    yield event
-        watch.page_written()
-
-    def _model(self, learning: Diffusing, vae: nn.Module) -> Diffusion:
-        """The mean weights, ready to draw; the run keeps its own."""
-        unet, text, own = (copy.deepcopy(one) for one in (learning.unet_mean, learning.text_mean, vae))
-        part = TextPart(text, self.tokenizer)
-        opened = Opened(
-            self.task.output_name, "", "emoji", unet, own, (part,), diffusing.TRAINING, self.task.resolution
-        )
-        return Diffusion(opened, self.means.device, self.means.dtype)
-
-    def _scored(self, watch: Watch, learning: Diffusing, vae: nn.Module) -> Iterator[Progress | Said]:
-        """Returns the score of what is held back, None where nothing is."""
-        if not self.held:
-            return None
-        model, score = self._model(learning, vae), None
-        latents = learning.lessons.mean
-        for score in nearest(model, self.pairs.pairs, self.held, latents, self.signals, self.task.seed):
-            if isinstance(score, Progress):
-                yield score
-        assert isinstance(score, Score)
-        true = self.pairs.pixels[torch.tensor(score.places)]
-        what = "Never seen: above the true picture, below what is drawn from its caption"
-        self._sheet(watch, true, score.drawn, "held_out", what, f"{score.hits} of {score.count} found again")
-        watch.diary.fact("held out", [score.hits, score.count, round(score.chance, 1)])
-        yield Said(_score_told(score))
-        return score
 
     # ------------------------------------------------------------------ what is kept
 
@@ -443,6 +497,7 @@ class _Run:
     def _fingerprint(self) -> str:
         """Of everything that decides about the numbers."""
         idle = {"output_dir", "output_name", "save_state_every", "save_precision", "dry_run", "photos", "held_out"}
+        idle |= {"vae_learning_rate", "learning_rate"}  # a run may go on with others
         idle |= {"sample_count", "sample_prompts", "logging_dir", "log_prefix", "log_with"}
         options = {key: value for key, value in options_of(self.task).items() if key not in idle}
         pixels = hashlib.sha256(self.pairs.pixels.numpy().data).hexdigest()
@@ -450,14 +505,23 @@ class _Run:
         told = json.dumps([options, pixels, pairs, self.held, self.batches, str(self.means.dtype)], sort_keys=True)
         return hashlib.sha256(told.encode()).hexdigest()
 
-    def _save_state(self, step: int, learning: Autoencoding | Diffusing, vae: nn.Module | None = None) -> None:
-        weights = {"plan": torch.tensor(self.steps), **learning.weights()}
-        weights |= {f"vae.{key}": value for key, value in vae.state_dict().items()} if vae else {}
+    def _save_state(self) -> None:
+        stage = [self.clock.now, self.stage.begin, self.stage.end, self.number, self.n, self.looks]
+        weights = {"plan": torch.tensor(self.steps), "stage": torch.tensor(stage, dtype=torch.float64)}
+        weights |= {"rates": torch.tensor(self._rates, dtype=torch.float64), **self.learning.weights()}
+        weights |= {f"vae.{key}": value for key, value in self.vae.state_dict().items()} if self.vae else {}
         plain = {key: value.detach().cpu() for key, value in weights.items()}
-        found = state.State(step, plain, learning.optimizer.state_dict(), tuple(self.losses), self._fingerprint)
-        state.save(self._state_path, found)
+        optimizer = self.learning.optimizer.state_dict()
+        state.save(self._state_path, State(self.done, plain, optimizer, tuple(self.losses), self._fingerprint))
+        self.due.saved()
 
-    def _card(self, watch: Watch, score: Score | None) -> str:
+    def _written(self, score: Score | None) -> Path:
+        path = self.task.output_dir / self.task.output_name
+        parts = (self.learning.unet_mean, self.vae, self.learning.text_mean)
+        write_folder(path, parts, self.tokenizer, diffusing.TRAINING, self._card(score), self.task.save_precision)
+        return path
+
+    def _card(self, score: Score | None) -> str:
         task = self.task
         lines = [
             f"# {task.output_name}",
@@ -467,16 +531,9 @@ class _Run:
         ]
         lines += [f"- {line}" for line in self.told()]
         lines += [f"- seed {task.seed}; v-prediction, zero terminal SNR; draws at {task.resolution} pixels"]
-        lines += [f"- {_score_told(score)}"] if score else []
+        lines += [f"- {told(score)}"] if score else []
         lines += ["", "## Data", "", self.pairs.about.strip()] if self.pairs.about.strip() else []
         return "\n".join(lines) + "\n"
-
-
-def _score_told(score: Score) -> str:
-    return (
-        f"of {score.count} pictures held back, {score.hits} as drawn are nearest to the true one among up to "
-        f"100 of their group (by chance: {score.chance:.2g})"
-    )
 
 
 def _means(task: TrainDiffusion, models: Models) -> Means:

@@ -41,7 +41,7 @@ class Budget:
     """How long, and at what rate."""
 
     minutes: float = option(
-        15.0, "time for all of it; the steps are timed, and as many taken", least=0.02, most=100_000
+        15.0, "time for all of it; the steps are timed, and as many taken as fit", least=0.02, most=100_000
     )
     vae_share: float = option(0.29, "the VAE's share of the time", least=0.01, most=0.95)
     vae_train_steps: int = option(0, "train the VAE for so many steps instead", least=0, most=10_000_000)
@@ -65,7 +65,9 @@ class Made:
     output_dir: Path = option(Path("out"), "folder for the model, its states and logs", is_path=True)
     output_name: str = option("diffusion", "name of the model's folder there")
     save_precision: str = option("fp16", "number format of the files", choices=("float", "fp16", "bf16"))
-    save_state_every: int = option(500, "steps after which all that is needed to go on is saved", least=1, most=10**6)
+    save_state_every: int = option(
+        0, "steps after which all that is needed to go on is saved; 0: every two minutes", least=0, most=10**6
+    )
     sample_count: int = option(6, "sets of samples over the run", least=0, most=1000)
     sample_prompts: str = option(
         "", "file with a prompt a line, or prompts with ; between; captions held back where not given", is_path=True

@@ -24,6 +24,7 @@ DIVERGENCE = 1e-4  # weight of the Kullback-Leibler divergence
 EARLY = 0.05  # share of the steps by which the discriminator begins before it counts
 SCALES = (1.0, 1.0, 1.5, 2.0, 0.75)  # of the crops, in turn: half of the picture, and how much is brought to that size
 DECAY = 0.999
+WORSE = 1.5  # dB below its best at which the autoencoder has become far worse; the adversarial loss may cost less
 PULLING = ("reconstruction", "adversarial")
 
 
@@ -55,13 +56,14 @@ class Way:
     def __post_init__(self) -> None:
         assert self.steps > 0
 
-    def is_adversarial(self, step: int) -> bool:
-        return self.adversarial_weight > 0 and step >= (1 - self.adversarial_share) * self.steps
+    def is_adversarial(self, share: float) -> bool:
+        """`share`: how much of the way is behind."""
+        return self.adversarial_weight > 0 and share >= 1 - self.adversarial_share
 
-    def is_judged(self, step: int) -> bool:
+    def is_judged(self, share: float) -> bool:
         """The discriminator learns."""
-        share = self.adversarial_share + EARLY if self.adversarial_share else 0.0
-        return self.adversarial_weight > 0 and step >= (1 - share) * self.steps
+        last = self.adversarial_share + EARLY if self.adversarial_share else 0.0
+        return self.adversarial_weight > 0 and share >= 1 - last
 
 
 class Autoencoding:
@@ -73,7 +75,7 @@ class Autoencoding:
         torch.manual_seed(way.seed)
         self.expert = PatchDiscriminator().to(means.device, memory_format=torch.channels_last)
         self.mean = copy.deepcopy(vae).eval().requires_grad_(False)
-        self.before: nn.Module | None = None  # the mean as it was when the discriminator joined
+        self.good, self.best = copy.deepcopy(self.mean), -math.inf  # the mean at its best so far, and its dB then
         parts = [(vae, way.rate, (0.9, 0.99), 1e-4), (self.expert, DISCRIMINATOR_RATE, (0.5, 0.9), 0.01)]
         groups = [
             {"params": list(part.parameters()), "lr": rate, "betas": betas, "weight_decay": decay}
@@ -82,13 +84,11 @@ class Autoencoding:
         self.optimizer = torch.optim.AdamW(groups, fused=means.device.type == "cuda")
         self._encoder, self._decoder = means.quick(vae.encoder), means.quick(vae.decoder)
 
-    def step(self, n: int) -> tuple[float, dict[str, float]]:
-        """The loss, and its parts by name."""
+    def step(self, n: int, share: float) -> tuple[float, dict[str, float]]:
+        """The loss, and its parts by name; `share` of the way is behind, more than n steps where time is short."""
         way, vae, group = self.way, self.vae, self.optimizer.param_groups[0]
-        if way.is_adversarial(n) and self.before is None:
-            self.before = copy.deepcopy(self.mean)
         warm = min(200, way.steps // 10 + 1)
-        group["lr"] = way.rate * min(1, (n + 1) / warm) * (0.5 + 0.5 * math.cos(math.pi * n / way.steps)) + 1e-6
+        group["lr"] = way.rate * min(1, (n + 1) / warm) * (0.5 + 0.5 * math.cos(math.pi * share)) + 1e-6
         chance = chance_at(self.means.device, way.seed, 2 * n)
         crops = self._crops(n, chance)
         with self.means.autocast():
@@ -100,16 +100,15 @@ class Autoencoding:
             made = self._decoder(vae.post_quant_conv(code.contiguous(memory_format=torch.channels_last))).float()
         told = {"reconstruction": reconstruction(made, crops), "divergence": divergence(mean, variance)}
         loss = told["reconstruction"] + DIVERGENCE * told["divergence"]
-        if way.is_adversarial(n):
+        if way.is_adversarial(share):
             loss = loss + self._fooling(made, told)
         loss.backward()
-        total = float(loss.detach())
+        total = float(loss.detach() + 0 * nn.utils.clip_grad_norm_(group["params"], 1.0))  # NaN where one is none
         if is_finite(total):
-            nn.utils.clip_grad_norm_(group["params"], 1.0)
             self.optimizer.step()
             mean_moved(self.mean, vae, kept(DECAY, n))
         self.optimizer.zero_grad(set_to_none=True)
-        if way.is_judged(n) and is_finite(total):
+        if way.is_judged(share) and is_finite(total):
             told["discriminator"] = self._judged(crops, made.detach())
         return total, {name: float(value.detach()) for name, value in told.items()}
 
@@ -130,7 +129,8 @@ class Autoencoding:
             real, forged = self.expert(true).float(), self.expert(made.to(true)).float()
         loss = F.relu(1 - real).mean() + F.relu(1 + forged).mean()
         loss.backward()
-        if is_finite(float(loss.detach())):
+        slope = nn.utils.get_total_norm([p.grad for p in self.expert.parameters()])
+        if is_finite(float(loss.detach() + slope)):
             self.optimizer.step()  # the autoencoder has no gradients now, and stays
         self.optimizer.zero_grad(set_to_none=True)
         return loss
@@ -155,16 +155,22 @@ class Autoencoding:
 
     # ------------------------------------------------------------------ what is kept
 
+    PARTS = ("vae", "mean", "expert", "good")
+
+    def looked_at(self, quality: float) -> bool:
+        """Keeps the mean, whose pictures are so many dB, where it is the best so far; False where it is far worse."""
+        if quality >= self.best:
+            self.good, self.best = copy.deepcopy(self.mean), quality
+        return quality >= self.best - WORSE
+
     def weights(self) -> dict[str, Tensor]:
-        parts = {"vae": self.vae, "mean": self.mean, "expert": self.expert, "before": self.before}
-        return {f"{name}.{key}": v for name, one in parts.items() if one for key, v in one.state_dict().items()}
+        told = {f"{name}.{key}": v for name in self.PARTS for key, v in getattr(self, name).state_dict().items()}
+        return {**told, "best": torch.tensor(self.best, dtype=torch.float64)}
 
     def load(self, weights: Mapping[str, Tensor], optimizer: Mapping[str, Any]) -> None:
-        if any(key.startswith("before.") for key in weights):
-            self.before = copy.deepcopy(self.mean)
-        for name in ("vae", "mean", "expert", "before"):
-            if (one := getattr(self, name)) is not None:
-                one.load_state_dict(under(weights, name))
+        for name in self.PARTS:
+            getattr(self, name).load_state_dict(under(weights, name))
+        self.best = float(weights["best"])
         remembered(self.optimizer, optimizer)
 
 

@@ -6,8 +6,10 @@ now and then without caption, for guidance (Ho and Salimans 2022).
 
 import copy
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -29,7 +31,9 @@ TRAINING: Mapping[str, Any] = {  # by the names of a diffusers scheduler's confi
     "rescale_betas_zero_snr": True,
 }
 LEAST, SILENT = 0.15, 0.5  # weight of any timestep at least, and of the one that has no signal
-LEVEL = 0.3  # share of the steps after which the rate begins to fall
+WINDOW = 50  # steps over which the loss is the mean
+COLLAPSED = 1.5  # times the lowest: of a loss at which the networks are spoilt
+LEVEL = 0.3  # share of the way after which the rate begins to fall
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,9 @@ class Way:
     min_snr_gamma: float
     ema_decay: float
 
-    def rate_at(self, step: int) -> float:
-        """Rises, is level, and falls as a cosine."""
-        share, warm = step / self.steps, min(300, self.steps // 10 + 1)
+    def rate_at(self, step: int, share: float) -> float:
+        """Rises, is level, and falls as a cosine; `share` of the way is behind."""
+        warm = min(300, self.steps // 10 + 1)
         fall = 1.0 if share < LEVEL else 0.5 + 0.5 * math.cos(math.pi * (share - LEVEL) / (1 - LEVEL))
         return self.rate * min(1, (step + 1) / warm) * fall + 1e-6
 
@@ -69,16 +73,17 @@ class Diffusing:
     def __init__(self, unet: nn.Module, text: TextEncoder, lessons: Lessons, means: Means, way: Way):
         self.unet, self.text, self.lessons, self.means, self.way = unet, text, lessons, means, way
         self.unet_mean, self.text_mean = (copy.deepcopy(one).eval().requires_grad_(False) for one in (unet, text))
+        self.unet_good, self.text_good = copy.deepcopy(self.unet_mean), copy.deepcopy(self.text_mean)
         self._all = [*unet.parameters(), *text.parameters()]
         self.optimizer = torch.optim.AdamW(
             self._all, way.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=means.device.type == "cuda"
         )
         self._answer = means.quick(self._answered)
 
-    def step(self, n: int) -> tuple[float, dict[str, float]]:
-        """The loss, and nothing besides."""
+    def step(self, n: int, share: float) -> tuple[float, dict[str, float]]:
+        """The loss, and nothing besides; `share` of the way is behind, more than n steps where time is short."""
         way, lessons, device = self.way, self.lessons, self.means.device
-        self.optimizer.param_groups[0]["lr"] = way.rate_at(n)
+        self.optimizer.param_groups[0]["lr"] = way.rate_at(n, share)
         chance = chance_at(device, way.seed, 2 * n + 1)
         chosen = torch.multinomial(lessons.weights, way.batch, replacement=True, generator=chance)
         normal = torch.randn((2, way.batch, *lessons.mean.shape[1:]), generator=chance, device=device)
@@ -94,9 +99,8 @@ class Diffusing:
             answer = self._answer(x, times, tokens)
         loss = self.loss(answer.float(), target(clean, noise, signal, PREDICTION), times).mean()
         loss.backward()
-        total = float(loss.detach())
+        total = float(loss.detach() + 0 * nn.utils.clip_grad_norm_(self._all, 1.0))  # NaN where one is none
         if is_finite(total):
-            nn.utils.clip_grad_norm_(self._all, 1.0)
             self.optimizer.step()
             keep = kept(way.ema_decay, n)
             mean_moved(self.unet_mean, self.unet, keep)
@@ -122,7 +126,15 @@ class Diffusing:
 
     # ------------------------------------------------------------------ what is kept
 
-    PARTS = ("unet", "text", "unet_mean", "text_mean")
+    PARTS = ("unet", "text", "unet_mean", "text_mean", "unet_good", "text_good")
+
+    def keep(self) -> None:
+        """The mean weights as they are now: what they were is there then when they get spoilt."""
+        self.unet_good, self.text_good = copy.deepcopy(self.unet_mean), copy.deepcopy(self.text_mean)
+
+    def go_back(self) -> None:
+        """To what was kept."""
+        self.unet_mean, self.text_mean = copy.deepcopy(self.unet_good), copy.deepcopy(self.text_good)
 
     def weights(self) -> dict[str, Tensor]:
         return {f"{name}.{key}": v for name in self.PARTS for key, v in getattr(self, name).state_dict().items()}
@@ -131,6 +143,13 @@ class Diffusing:
         for name in self.PARTS:
             getattr(self, name).load_state_dict(under(weights, name))
         remembered(self.optimizer, optimizer)
+
+
+def soundness(losses: Sequence[float]) -> list[bool]:
+    """After every WINDOW steps: whether their mean loss is near the lowest until then; steps left out do not count."""
+    windows = [losses[n : n + WINDOW] for n in range(0, len(losses) - WINDOW + 1, WINDOW)]
+    means = [statistics.fmean(filter(math.isfinite, some)) for some in windows]
+    return [mean <= COLLAPSED * least for mean, least in zip(means, accumulate(means, min), strict=True)]
 
 
 def states(text: TextEncoder, tokens: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ def read_pairs(source: Path, side: int, extension: str = ".txt", max_pixels: int
 
 
 def held_back(pairs: Sequence[Pair], share: float, seed: int, names: Sequence[str] = ()) -> list[int]:
-    """The places of the pictures to measure with: those that are named, or a share of all that the seed chooses.
+    """The places of the pictures to measure with: those that are named, or a share that the seed chooses, never all.
 
     Raises:
         CalotypeError: a name is not in the set, or nothing would be left to learn from.
@@ -110,9 +110,9 @@ def held_back(pairs: Sequence[Pair], share: float, seed: int, names: Sequence[st
         held = sorted({places[name] for name in plain})
     else:
         count = max(1, round(share * len(pairs))) if share else 0
-        held = sorted(random.Random(seed).sample(range(len(pairs)), min(count, len(pairs))))
-    if len(held) >= len(pairs):
-        raise CalotypeError(f"all {len(pairs)} pictures would be held back, and none learnt from; hold fewer back")
+        held = sorted(random.Random(seed).sample(range(len(pairs)), min(count, len(pairs) - 1)))
+    if len(held) == len(pairs):
+        raise CalotypeError(f"--held-out names all of the {len(pairs)} pictures, so none is learnt from; name fewer")
     return held
 
 

@@ -91,6 +91,10 @@ class Watch:
         shown = recent if math.isfinite(recent) else None
         return Learning(step, self._total, "steps", left, shown, max(rates.values(), default=None), in_use(self.device))
 
+    def shortened(self, total: int) -> None:
+        """The run will have only so many steps."""
+        self._total = total
+
     def epoch_ended(self) -> Said | None:
         """After an epoch's last step: its loss goes into the logs; now and then there is a sentence."""
         epoch, epochs = self._done // self._each, math.ceil(self._total / self._each)

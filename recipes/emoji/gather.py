@@ -1,10 +1,10 @@
-"""Gathers emoji drawings from their packages into one .tar for `calotype train diffusion`, with English and Chinese words.
+"""Gathers emoji from their packages into one .tar for `calotype train diffusion`, with English and Chinese captions.
 
     python recipes/emoji/gather.py emoji.tar
 
-It needs npm on the path, and `pip install resvg-py` to draw SVG. Each picture is WebP without loss, 256x256 on white; the
-folder it lies in is its style, `4_` for what counts four times as much as the same thing in other tones of skin. Packages,
-versions and licences are written into the README.md of the .tar, and from there into the model's card.
+It needs npm on the path, and `pip install resvg-py` to draw SVG. Each picture is WebP without loss, 256x256 on white;
+the folder it lies in is its style, `4_` for what counts four times as much as the same thing in other tones of skin.
+Packages, versions and licences are written into the README.md of the .tar, and from there into the model's card.
 """
 
 import argparse
@@ -13,9 +13,11 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import tarfile
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from multiprocessing import Pool
 from pathlib import Path
@@ -43,33 +45,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="the .tar; held_out.txt is written beside it")
     parser.add_argument("--packages", type=Path, help="folder with node_modules; fetched by npm where not given")
+    parser.add_argument("--style", choices=[style for _, style, *_ in STYLES.values()], help="only this one")
     parser.add_argument("--limit", type=int, default=0, help="only so many drawings, chosen at random")
     given = parser.parse_args()
+    given.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         modules = (given.packages or fetched(Path(folder))) / "node_modules"
-        items = list(drawings(modules))
+        items = [told for told in drawings(modules) if given.style in (None, told["style"])]
         if given.limit:
             items = random.Random(0).sample(items, min(given.limit, len(items)))
-        packed(items, about(modules, items), given.out)
+        packed(items, modules, given.out)
 
 
 def fetched(folder: Path) -> Path:
     names = [f"{name}@{version}" for name, (version, *_) in STYLES.items()] + ["@".join(WORDS)]
-    subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), *names], check=True)
+    npm = shutil.which("npm")
+    if npm is None:
+        raise SystemExit("the drawings come by npm, which is not on the path; install Node.js, or give --packages")
+    if subprocess.run([npm, "install", "--no-audit", "--no-fund", "--prefix", str(folder), *names]).returncode:
+        raise SystemExit("npm could not fetch the packages; what it says stands above")
     return folder
 
 
 def drawings(modules: Path) -> Iterator[dict]:
     """Each with its style, its words in both languages, and either its SVG or the file it lies in."""
     english, chinese = words(modules, "en"), words(modules, "zh")
-    by_name = {slug(told["label"]): code for code, told in english.items()}
+    exact, loose = {slug(told["label"]): code for code, told in english.items()}, names(english)
     for package, (_, style, style_zh, _) in STYLES.items():
         folder = modules / package
         is_svg = (folder / "icons.json").is_file()
-        found = iconify(folder) if is_svg else lobehub(folder)
-        seen: set[str] = set()
+        found = list(iconify(folder) if is_svg else lobehub(folder))
+        seen, own = set(), {slug(name) for name, *_ in found}
         for name, code, drawing in found:
-            code = code if code in english else by_name.get(slug(name), code)
+            code = code if code in english else exact.get(slug(name), code)
+            if code not in english:
+                code = loose.get(squeezed(name).replace("flagfor", "flag", 1), code)
+                if code in english and slug(english[code]["label"]) in seen | own:  # another drawing of the same
+                    code = ""
             label = english.get(code, {}).get("label") or name.replace("-", " ").lower()
             if code not in english and not is_svg:  # these have no names but their code points
                 continue
@@ -95,6 +107,13 @@ def words(modules: Path, language: str) -> dict[str, dict]:
     return found
 
 
+def names(english: dict[str, dict]) -> dict[str, str]:
+    """Code points by what packages call them: CLDR's names and Unicode's own, without spaces and dashes."""
+    single = [code for code in english if "-" not in code]
+    found = {squeezed(unicodedata.name(chr(int(code, 16)), "")): code for code in single}
+    return found | {squeezed(told["label"]): code for code, told in english.items()}
+
+
 def iconify(folder: Path) -> Iterator[tuple[str, str, dict]]:
     told = json.loads((folder / "icons.json").read_text("utf-8"))
     codes = folder / "chars.json"
@@ -103,7 +122,8 @@ def iconify(folder: Path) -> Iterator[tuple[str, str, dict]]:
         if icon.get("hidden"):
             continue
         left, top, width, height = (
-            icon.get(key, told.get(key, usual)) for key, usual in zip(("left", "top", "width", "height"), (0, 0, 16, 16))
+            icon.get(key, told.get(key, usual))
+            for key, usual in zip(("left", "top", "width", "height"), (0, 0, 16, 16), strict=True)
         )
         svg = (
             '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
@@ -137,15 +157,13 @@ def captions(told: dict) -> list[str]:
         short = dice.choice((style, told["style_zh"]))
         some = dice.sample(tags, min(len(tags), dice.randint(1, 3)))
         kinds = [f"{label}，{short}"] * 3 + [label, f"{short}风格的{label}"]
-        chinese.append(dice.choice(kinds + ["，".join([label, *some, short])] if some else kinds))
+        chinese.append(dice.choice([*kinds, "，".join([label, *some, short])] if some else kinds))
     return [usual, *english, *chinese]
 
 
-def packed(items: list[dict], readme: str, out: Path) -> None:
-    held, part = [], out.with_name(out.name + ".part")
+def packed(items: list[dict], modules: Path, out: Path) -> None:
+    held, kept, part = [], [], out.with_name(out.name + ".part")
     with Pool() as pool, tarfile.open(part, "w") as tar:
-        add(tar, "README.md", readme.encode())
-        kept = 0
         for told, data in zip(items, pool.imap(rendered, items, chunksize=32), strict=True):
             if data is None:
                 continue
@@ -155,10 +173,12 @@ def packed(items: list[dict], readme: str, out: Path) -> None:
             add(tar, f"{name}.txt", "\n".join(captions(told)).encode())
             if not told["is_toned"] and random.Random(told["style"] + told["label"]).random() < HELD_OUT:
                 held.append(name)
-            kept += 1
+            kept.append(told)
+        add(tar, "README.md", about(modules, kept).encode())
     os.replace(part, out)
     out.with_name("held_out.txt").write_text("\n".join(held) + "\n", "utf-8")
-    print(f"{kept} drawings in {out}, {len(items) - kept} could not be drawn; {len(held)} to hold out in held_out.txt")
+    lost = len(items) - len(kept)
+    print(f"{len(kept)} drawings in {out}, {lost} could not be drawn; {len(held)} to hold out in held_out.txt")
 
 
 def rendered(told: dict) -> bytes | None:
@@ -191,9 +211,13 @@ def about(modules: Path, items: list[dict]) -> str:
         info = modules / package / "info.json"
         licence = json.loads(info.read_text("utf-8"))["license"]["spdx"] if info.is_file() else told["license"]
         count = sum(one["style"] == style for one in items) if style else ""
+        if count == 0:
+            continue
         rows.append(f"| {style} | {count} | {who} | `{package}` {told['version']} | {licence} |")
     head = "| style | drawings | who | package | licence |\n|---|---|---|---|---|\n"
-    return f"Emoji of {len(STYLES)} styles, with words in English and Chinese.\n\n{head}" + "\n".join(rows) + "\n"
+    named = sum(bool(one["label_zh"]) for one in items)
+    told = f"Drawings of emoji, {len(items)}, with captions in English; {named} have names in Chinese as well."
+    return f"{told}\n\n{head}" + "\n".join(rows) + "\n"
 
 
 def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -204,6 +228,10 @@ def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def squeezed(text: str) -> str:
+    return slug(text).replace("-", "")
 
 
 def plain(code: str) -> str:

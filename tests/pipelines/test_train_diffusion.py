@@ -1,7 +1,17 @@
 """A latent diffusion model from nothing, at toy size: each stage learns, goes on exactly, and the folder draws."""
 
+import copy
 import io
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
 import tarfile
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,14 +21,17 @@ from tokenizers.decoders import ByteLevel
 
 from calotype.checkpoints.tokens import tokenizer_in, trained_tokenizer
 from calotype.errors import CalotypeError
+from calotype.pipelines import diffusion_seen
 from calotype.pipelines import train_diffusion as pipeline
 from calotype.pipelines.train_diffusion import Trained
 from calotype.record import Result
 from calotype.tasks import Imagine, Learning, Said, TrainDiffusion
+from calotype.training import clock
 from calotype.training.autoencoder import fold
 from calotype.training.diary import read_diary
 from calotype.training.networks import Means, new_vae
 from calotype.training.pairs import read_pairs
+from calotype.training.state import load
 
 COLOURS = {"red": "红", "blue": "蓝"}
 SMALL = {"resolution": 32, "vae_channels": "32,32", "unet_channels": "32,32", "text_width": 32, "text_layers": 1}
@@ -106,10 +119,126 @@ def test_both_stages_are_told_of_and_what_is_held_back_is_looked_for(whole):
 @pytest.mark.parametrize("stops", [(4, 7), (11,)])  # within each stage; the adversarial loss begins with step 6
 def test_a_run_that_is_stopped_learns_the_same(whole, learn, tmp_path, stops):
     for stop in (*stops, None):
-        learn(tmp_path, stop, save_state_every=3)
-    for name in WEIGHTS:
-        one, other = (load_file(f"{out}/diffusion/{name}.safetensors") for out in (whole[1], tmp_path))
-        assert all(torch.equal(value, other[key]) for key, value in one.items())
+        learn(tmp_path, stop)
+        assert not stop or load(tmp_path / "diffusion.state.safetensors").step == stop
+    assert same(whole[1], tmp_path)
+
+
+def same(one, other):
+    """Whether what was learnt is the same to the last bit."""
+    return all(
+        torch.equal(value, load_file(f"{other}/diffusion/{name}.safetensors")[key])
+        for name in WEIGHTS
+        for key, value in load_file(f"{one}/diffusion/{name}.safetensors").items()
+    )
+
+
+def test_an_interrupt_within_a_step_keeps_that_step(whole, learn, tmp_path, monkeypatch):
+    for learns, step in ((pipeline.Autoencoding, 3), (pipeline.Diffusing, 5)):
+        own = learns.step
+
+        def stopped(self, n, share, own=own, last=step):
+            if n == last:
+                os.kill(os.getpid(), signal.SIGINT)
+            return own(self, n, share)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(learns, "step", stopped)
+            learn(tmp_path)
+        kept = load(tmp_path / "diffusion.state.safetensors")
+        assert kept.step == len(kept.losses) == step + 1 + (8 if learns is pipeline.Diffusing else 0)
+    learn(tmp_path)
+    assert same(whole[1], tmp_path)
+
+
+def test_an_interrupt_between_steps_keeps_the_last_one(whole, learn, tmp_path, monkeypatch):
+    """While pictures are given back, between the stages, while samples are drawn, the model is tried and written."""
+
+    def stopped(*given):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+
+    places = [(pipeline.Seen, "reconstructed", 6), (pipeline.autoencoder, "fold", 8), (pipeline.Seen, "sampled", 16)]
+    for where, name, step in [*places, (diffusion_seen, "nearest", 16), (pipeline, "write_folder", 16)]:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(where, name, stopped)
+            learn(tmp_path)
+        assert load(tmp_path / "diffusion.state.safetensors").step == step
+    told = learn(tmp_path)
+    assert same(whole[1], tmp_path) and told[-1].losses == whole[0][-1].losses
+
+
+def test_two_runs_cannot_write_the_same_names(learn, engine, pictures, tmp_path):
+    first = engine.run(TrainDiffusion(photos=pictures, output_dir=tmp_path, **SMALL))
+    next(event for event in first if isinstance(event, Learning))
+    with pytest.raises(CalotypeError, match="another run is at work"):
+        learn(tmp_path)
+    learn(tmp_path, dry_run=True)
+    learn(tmp_path, 1, output_name="other")
+    first.close()
+    assert not list(tmp_path.glob("*.running"))
+    learn(tmp_path / "none", dry_run=True)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_the_command_is_stopped_by_ctrl_c_and_by_sigterm(learn, pictures, tmp_path):
+    long = {"vae_train_steps": 30, "max_train_steps": 50}
+    learn(tmp_path / "whole", **long)
+    out, flags = tmp_path / "out", [f"--{name.replace('_', '-')}={value}" for name, value in {**SMALL, **long}.items()]
+    command = [sys.executable, "-m", "calotype", "train", "diffusion", pictures, "--output-dir", out, "--json"]
+    for kind, step in ((signal.SIGINT, 5), (signal.SIGTERM, 40), (None, 0)):
+        running = subprocess.Popen([*command, *flags, "--device=cpu", "--threads=1"], stdout=subprocess.PIPE, text=True)
+        for line in running.stdout:
+            told = json.loads(line)
+            if kind and told.get("what") == "steps" and told["done"] >= step:
+                running.send_signal(kind)
+                kind = None
+        assert running.wait() == (130 if step else 0)
+        assert not step or load(out / "diffusion.state.safetensors").step >= step
+    assert same(tmp_path / "whole", out)
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """A machine on which a step takes 100 ms, where 20 were counted on; only the run's clock knows of it."""
+    now = [0.0]
+
+    def slowed(step):
+        def stepped(self, *given):
+            now[0] += 0.1
+            return step(self, *given)
+
+        return stepped
+
+    for learns in (pipeline.Autoencoding, pipeline.Diffusing):
+        monkeypatch.setattr(learns, "step", slowed(learns.step))
+    monkeypatch.setattr(pipeline._Run, "_timed", lambda self, kind: 0.02)
+    monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+@pytest.mark.parametrize("stops", [(), (5, 30)])
+def test_a_machine_that_becomes_slow_ends_in_time_and_leaves_nothing_out(learn, tmp_path, slow, stops):
+    timed = {"vae_train_steps": 0, "max_train_steps": 0, "minutes": 0.08, "save_state_every": 1}
+    for stop in (*stops, None):
+        told = learn(tmp_path, stop, **timed)
+    assert 0.9 * 60 * 0.08 < slow[0] < 1.1 * 60 * 0.08
+    numbers = {name: value for line in read_diary(tmp_path / "diffusion.log.jsonl") for name, value in line.items()}
+    assert numbers["vae/adversarial"] and numbers["lr/vae"] < 0.02 * 1e-3 and numbers["lr/unet"] < 0.02 * 7e-4
+    said = " ".join(event.text for event in told if isinstance(event, Said))
+    assert re.search(r"the 0.08 minutes are over after \d+ of \d+ steps", said)
+    first = sum("vae/current" in line for line in read_diary(tmp_path / "diffusion.log.jsonl"))
+    assert 0.2 < first / len(told[-1].losses) < 0.4  # the VAE's share
+
+
+def test_a_machine_that_stays_as_it_was_takes_the_steps_that_were_counted(learn, tmp_path, slow, monkeypatch):
+    monkeypatch.setattr(pipeline._Run, "_timed", lambda self, kind: 0.1)
+    told = learn(tmp_path, vae_train_steps=0, max_train_steps=0, minutes=0.05)
+    steps = [event for event in told if isinstance(event, Learning)]
+    assert steps[-1].done == steps[0].total == len(told[-1].losses)
+    assert 0.85 * 3 < slow[0] < 3 and not any("are over" in event.text for event in told if isinstance(event, Said))
 
 
 def test_losses_fall_in_both_stages(learn, tmp_path):
@@ -142,6 +271,13 @@ def test_captions_may_end_otherwise_and_missing_ones_are_told(tmp_path):
     assert any("2 of 3 pictures have no NAME.caption and go by their folder's name" in note for note in pairs.notes)
 
 
+def test_one_picture_alone_is_learnt(engine, tmp_path):
+    drawing("red", 0).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("red circle", "utf-8")
+    told = list(engine.run(TrainDiffusion(photos=tmp_path, output_dir=tmp_path / "out", **SMALL)))
+    assert told[-1].pictures == 1 and told[-1].hits == (0, 0)
+
+
 def test_the_tokenizer_tells_every_language(whole):
     tokenizer = tokenizer_in(whole[1] / "diffusion/tokenizer")
     for text in ("red circle", "红色的圆", "ein ünbekanntes wort 😀"):
@@ -170,10 +306,94 @@ def test_latents_are_normalised_and_pictures_stay_as_they_were():
     torch.testing.assert_close(latents.std((0, 2, 3)), torch.ones(4), atol=1e-3, rtol=0)
 
 
-def test_a_loss_that_is_no_number_ends_the_run(learn, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline.Autoencoding, "step", lambda self, n: (float("nan"), {}))
-    with pytest.raises(CalotypeError, match="give a lower --vae-learning-rate"):
+@pytest.mark.parametrize("how", ["loss", "gradient"])
+@pytest.mark.parametrize(
+    ("learns", "where", "name", "good"),
+    [
+        (pipeline.Autoencoding, pipeline.autoencoder, "reconstruction", 4),
+        (pipeline.Diffusing, pipeline.Diffusing, "loss", 12),
+    ],
+)
+def test_steps_that_are_no_numbers_change_nothing_and_end_the_run(
+    learn, tmp_path, monkeypatch, learns, where, name, good, how
+):
+    own, step, now = getattr(where, name), learns.step, [0]
+
+    def stepped(self, n, share):
+        now[0] = n
+        return step(self, n, share)
+
+    def spoilt(*given):
+        value = own(*given)
+        if now[0] >= 4 and how == "loss":
+            return value * math.inf
+        if now[0] >= 4:
+            value.register_hook(lambda slope: slope * math.inf)
+        return value
+
+    monkeypatch.setattr(learns, "step", stepped)
+    monkeypatch.setattr(where, name, spoilt)
+    with pytest.raises(CalotypeError, match=f"step {good} is kept, and the same command with a lower"):
         learn(tmp_path)
+    kept = load(tmp_path / "diffusion.state.safetensors")
+    assert kept.step == len(kept.losses) == good
+    assert all(torch.isfinite(value).all() for key, value in kept.weights.items() if "." in key)
+    monkeypatch.undo()
+    told = learn(tmp_path, vae_learning_rate=5e-4, learning_rate=5e-4)
+    assert len(told[-1].losses) == 16
+    assert f"going on after step {good} of 16, with another rate than before" in [getattr(e, "text", "") for e in told]
+
+
+def spoiling(monkeypatch, learns, parts, after):
+    """From a step on the weights become noise and the loss high; what they were after each step before."""
+    own, kept = learns.step, []
+
+    def step(self, n, share):
+        loss, told = own(self, n, share)
+        if n < after:
+            kept.append({part: copy.deepcopy(getattr(self, part).state_dict()) for part in parts})
+            return loss, told
+        for part in parts:
+            for weight in getattr(self, part).parameters():
+                weight.data.normal_(0, 9)
+        return loss + 9, told
+
+    monkeypatch.setattr(learns, "step", step)
+    return kept
+
+
+def test_an_autoencoder_that_has_become_worse_is_taken_as_it_was(learn, tmp_path, monkeypatch):
+    kept = spoiling(monkeypatch, pipeline.Autoencoding, ["mean"], 6)
+    told = " ".join(getattr(event, "text", "") for event in learn(tmp_path, sample_count=4, save_precision="float"))
+    assert "the autoencoder has become worse by far" in told and "taken as it was at its best" in told
+    learnt = load_file(f"{tmp_path}/diffusion/{WEIGHTS[1]}.safetensors")
+    assert any(all(torch.equal(v, learnt[k]) for k, v in one["mean"].items() if "quant" not in k) for one in kept)
+
+
+@pytest.mark.parametrize("stop", [None, 15])
+def test_a_unet_that_has_collapsed_is_taken_as_it_was(learn, tmp_path, monkeypatch, stop):
+    monkeypatch.setattr(pipeline.diffusing, "WINDOW", 2)
+    kept = spoiling(monkeypatch, pipeline.Diffusing, ["unet_mean", "text_mean"], 5)
+    told = learn(tmp_path, stop, save_precision="float")
+    told += learn(tmp_path, save_precision="float") if stop else []
+    told = " ".join(getattr(event, "text", "") for event in told)
+    assert "step 14: the loss is far above" in told and "collapsed at the end" in told
+    for part, name in (("unet_mean", WEIGHTS[0]), ("text_mean", WEIGHTS[2])):
+        learnt = load_file(f"{tmp_path}/diffusion/{name}.safetensors")
+        both = learnt.keys() & kept[3][part].keys()
+        assert both and all(torch.equal(kept[3][part][key], learnt[key]) for key in both)
+
+
+@pytest.mark.parametrize(("quality", "is_said"), [(-10.0, True), (10.0, False)])
+def test_an_autoencoder_that_has_learnt_hardly_anything_is_told_of(learn, tmp_path, monkeypatch, quality, is_said):
+    monkeypatch.setattr(pipeline.Seen, "quality", lambda self, vae: self.flat() + quality)
+    told = " ".join(getattr(event, "text", "") for event in learn(tmp_path))
+    assert ("hardly more than the mean colours" in told) == is_said
+
+
+def test_a_loss_is_sound_while_it_is_near_its_lowest(monkeypatch):
+    monkeypatch.setattr(pipeline.diffusing, "WINDOW", 2)
+    assert pipeline.diffusing.soundness([4, 4, 1, math.nan, 1.4, 1.4, 2, 2, 1, 1, 9]) == [True, True, True, False, True]
 
 
 def test_bad_input_is_told_in_a_sentence(learn, engine, pictures, tmp_path):
@@ -188,6 +408,15 @@ def test_bad_input_is_told_in_a_sentence(learn, engine, pictures, tmp_path):
         learn(tmp_path / "out", held_out=tmp_path / "names")
     with pytest.raises(CalotypeError, match="multiple of 4"):
         TrainDiffusion(photos=pictures, resolution=34, vae_channels="32,32", unet_channels="32,32")
+    (tmp_path / "names").write_text("".join(f"{n % 2 + 1}_{list(COLOURS)[n % 2]}s/{n}\n" for n in range(6)))
+    with pytest.raises(CalotypeError, match="names all of the 6 pictures"):
+        learn(tmp_path / "out", held_out=tmp_path / "names")
+    with pytest.raises(CalotypeError, match="is a file, not a folder"):
+        learn(tmp_path / "names")
+    with pytest.raises(CalotypeError, match="cannot be written: Not a directory"):
+        learn(tmp_path / "names/out")
+    with pytest.raises(CalotypeError, match=r"take about .* so nothing is left"):
+        learn(tmp_path / "out", vae_train_steps=10**6, max_train_steps=0, minutes=0.02)
     learn(tmp_path / "out", 2, save_state_every=1)
     with pytest.raises(CalotypeError, match="other pictures or settings"):
         learn(tmp_path / "out", seed=2, save_state_every=1)
