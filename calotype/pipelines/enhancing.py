@@ -419,8 +419,9 @@ def _measured(course: Course, watch: Watch, done: int) -> Iterator[Said]:
     before = watch.diary.numbers.get(f"{PSNR}/{course.whose}", ())
     best, when = max(((value, step) for step, value in before if math.isfinite(value)), default=(-math.inf, 0))
     watch.measured({f"{name}/{course.whose}": value for name, value in numbers.items()})
-    what = "pictures held back" if course.tests else "pieces of what is learnt from"
-    told = f"step {done}: {numbers[PSNR]:.2f} dB on {len(course.measured)} {what}"
+    count = len(course.measured)
+    what = f"{counted(count, 'picture')} held back" if course.tests else f"{count} pieces of what is learnt from"
+    told = f"step {done}: {numbers[PSNR]:.2f} dB on {what}"
     if PERCEPTUAL in numbers:
         told += f", perceptual distance {numbers[PERCEPTUAL]:.3f}"
     course.is_sound = numbers[PSNR] >= best - WORSE
@@ -469,6 +470,11 @@ def measured(
             with torch.no_grad():
                 distance += float(features(made.to(device), true.to(device))) / len(tests)
     return {PSNR: psnr} | ({PERCEPTUAL: distance} if features is not None else {})
+
+
+def counted(count: int, what: str) -> str:
+    """ "1 picture", "2 pictures"."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def decibels(made: Tensor, true: Tensor) -> float:

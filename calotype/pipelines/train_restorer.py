@@ -27,7 +27,7 @@ from calotype.ops.color import to_pixels, to_tensor
 from calotype.ops.degrade import FaceRecipe, degrade_faces, faded, worn
 from calotype.ops.degrade.noise import grey
 from calotype.picture.saving import Arriving
-from calotype.pipelines.enhancing import Course, Test, about, check_free, is_mixed, learn
+from calotype.pipelines.enhancing import Course, Test, about, check_free, counted, is_mixed, learn
 from calotype.pipelines.face_figures import compared
 from calotype.pipelines.train_upscaler import judge
 from calotype.tasks import Progress, Said
@@ -230,8 +230,9 @@ def _told(
     seen = {"lite": ", features of EfficientNet-Lite0", "vgg": ", features of VGG19"}.get(usual, "")
     sheets = len({face.sheet for face in held})
     return [
-        f"{len(faces)} faces to learn from, {len(held)} of {sheets} sheets or photos held back to measure with",
+        f"{counted(len(faces), 'face')} to learn from, {len(held)} held back to measure with (sheets or photos: "
+        f"{sheets})",
         f"{name}: {network.side} pixels, {numbers:.1f} million numbers learn",
-        f"{task.l1_steps} steps with L1{seen}, then {task.gan_steps} with a discriminator too; {task.batch_size} "
-        "faces in a step",
+        f"{counted(task.l1_steps, 'step')} with L1{seen}, then {task.gan_steps} with a discriminator too; "
+        f"{counted(task.batch_size, 'face')} in a step",
     ]

@@ -20,7 +20,7 @@ from calotype.checkpoints.state import read_state
 from calotype.errors import CalotypeError
 from calotype.models.unet_discriminator import MULTIPLE, UNetDiscriminator, build
 from calotype.ops.degrade import SecondOrder, second_order
-from calotype.pipelines.enhancing import Course, Test, about, check_free, is_mixed, learn
+from calotype.pipelines.enhancing import Course, Test, about, check_free, counted, is_mixed, learn
 from calotype.tasks import Progress, Said
 from calotype.tasks.enhancing import Losses, TrainUpscaler
 from calotype.training.crops import Sharp, opened, piece, sharpened
@@ -133,17 +133,19 @@ def _told(
     numbers = sum(p.numel() for p in network.parameters()) / 1e6
     seen = {"lite": ", features of EfficientNet-Lite0", "vgg": ", features of VGG19"}.get(usual, "")
     first = ", as the network is new (--l1-steps tells how many)" if task.l1_steps is None else ""
-    stages = [f"{task.stage_one} steps with L1 alone{first}"] if task.stage_one else []
+    stages = [f"{counted(task.stage_one, 'step')} with L1 alone{first}"] if task.stage_one else []
     if task.gan_steps:
-        stages.append(f"{task.gan_steps} steps with L1{seen} and a discriminator")
+        stages.append(f"{counted(task.gan_steps, 'step')} with L1{seen} and a discriminator")
     small = sum(min(one.pixels.shape[:2]) < task.gt_size for one in photos)
     found = [
-        f"{len(photos)} pictures to learn from, {len(held)} held back to measure with",
+        f"{counted(len(photos), 'picture')} to learn from, {len(held)} held back to measure with",
         f"{name}: enlarges {official.scale_of(network)} times, {numbers:.1f} million numbers learn",
-        f"{', then '.join(stages)}; {task.batch_size} pieces of {task.gt_size} pixels in a step",
+        f"{', then '.join(stages)}; {counted(task.batch_size, 'piece')} of {task.gt_size} pixels in a step",
     ]
     if small:
-        found.append(f"{small} pictures are smaller than a piece and go on mirrored; --gt-size makes pieces smaller")
+        found.append(
+            f"{counted(small, 'picture')} smaller than a piece, to go on mirrored; --gt-size makes pieces smaller"
+        )
     return found
 
 

@@ -84,7 +84,7 @@ def test_it_learns_and_whole_sheets_are_held_back(run):
     psnr = [line["PSNR in dB/held back"] for line in lines if "PSNR in dB/held back" in line]
     assert len(psnr) == 4 and psnr[-1] > psnr[0]
     assert any("Adversary/network" in line for line in lines)
-    assert "of 1 sheets or photos held back" in said(told)
+    assert "2 held back to measure with (sheets or photos: 1)" in said(told)
 
 
 def test_restore_uses_the_file(run, engine, old_photo):
@@ -118,7 +118,7 @@ def test_faces_are_found_in_photos(engine, tmp_path):
     Image.fromarray(astronaut()).save(folder / "portrait.png")
     Image.fromarray(np.full((200, 200, 3), 90, np.uint8)).save(folder / "wall.png")
     told = learn(engine, folder, tmp_path / "out", aligned=False, dry_run=True)
-    assert "1 faces to learn from" in said(told) and "left out: wall.png shows no face" in said(told)
+    assert "1 face to learn from" in said(told) and "left out: wall.png shows no face" in said(told)
 
 
 @pytest.mark.skipif(not is_installed(), reason="the features are an extra")

@@ -378,6 +378,12 @@ def test_an_interrupt_within_a_step_loses_nothing_of_what_is_due_behind_it(engin
     assert losses[0] == losses[1] and len(losses[0]) == 4
 
 
+def test_one_is_told_as_one(engine, photos, tmp_path):
+    told = learn(engine, photos, tmp_path, l1_steps=1, gan_steps=0, validation_split=0.2, batch_size=1)
+    assert re.search(r"step 1: \d+\.\d\d dB on 1 picture held back", said(told))
+    assert "1 step with L1 alone; 1 piece of 64 pixels in a step" in said(told)
+
+
 def test_minutes_become_steps(engine, photos, tmp_path):
     told = learn(engine, photos, tmp_path, minutes=0.02, l1_steps=300, gan_steps=100, validate_every=10_000)
     steps = int(re.search(r"minutes are about (\d+) steps", said(told))[1])
@@ -407,7 +413,7 @@ def test_a_bad_picture_is_left_out(engine, photos, tmp_path):
     (folder / "a.png").write_bytes((photos / "0.png").read_bytes())
     (folder / "b.png").write_bytes(b"no picture")
     told = learn(engine, folder, tmp_path / "out", dry_run=True)
-    assert "left out: b.png" in said(told) and "1 pictures to learn from, 0 held back" in said(told)
+    assert "left out: b.png" in said(told) and "1 picture to learn from, 0 held back" in said(told)
     assert not (tmp_path / "out").exists()
 
 
