@@ -66,6 +66,12 @@ def alone(folder: Path, name: str) -> Iterator[None]:
 
 def check_place(folder: Path) -> None:
     """Raises CalotypeError where nothing can be written into a folder that may not be there yet; makes nothing."""
+    try:
+        os.stat(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as fault:  # a name that is too long
+        raise CalotypeError(f"folder {folder} cannot be made ({fault.strerror}); give another --output-dir") from None
     there = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
     if not there.is_dir():
         raise CalotypeError(f"{there} is a file, not a folder; give another --output-dir")

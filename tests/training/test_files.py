@@ -53,6 +53,8 @@ def test_where_nothing_can_be_written_is_known_before(tmp_path):
     for folder in (tmp_path / "file", tmp_path / "file" / "a" / "b"):
         with pytest.raises(CalotypeError, match=r"file is a file, not a folder; give another --output-dir"):
             check_place(folder)
+    with pytest.raises(CalotypeError, match=r"cannot be made .*; give another --output-dir"):
+        check_place(tmp_path / ("x" * 1000))
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
