@@ -18,7 +18,8 @@ from calotype.models.detector import Detector
 from calotype.ops.color import to_pixels
 from calotype.picture import Picture, save
 from calotype.picture.saving import Arriving
-from calotype.pipelines.enhancing import Test, decibels, strip
+from calotype.pipelines.course import Test
+from calotype.pipelines.enhancing import decibels, strip
 from calotype.tasks import Progress, Said
 from calotype.training import likeness
 from calotype.training.learned import Learned

@@ -27,7 +27,8 @@ from calotype.ops.color import to_pixels, to_tensor
 from calotype.ops.degrade import FaceRecipe, degrade_faces, faded, worn
 from calotype.ops.degrade.noise import grey
 from calotype.picture.saving import Arriving
-from calotype.pipelines.enhancing import Course, Test, about, check_free, counted, is_mixed, learn
+from calotype.pipelines.course import Course, Test, check_free
+from calotype.pipelines.enhancing import about, counted, is_mixed, learn
 from calotype.pipelines.face_figures import compared
 from calotype.pipelines.train_upscaler import judge
 from calotype.tasks import Progress, Said

@@ -20,7 +20,8 @@ from calotype.checkpoints.state import read_state
 from calotype.errors import CalotypeError
 from calotype.models.unet_discriminator import MULTIPLE, UNetDiscriminator, build
 from calotype.ops.degrade import SecondOrder, second_order
-from calotype.pipelines.enhancing import Course, Test, about, check_free, counted, is_mixed, learn
+from calotype.pipelines.course import Course, Test, check_free
+from calotype.pipelines.enhancing import about, counted, is_mixed, learn
 from calotype.tasks import Progress, Said
 from calotype.tasks.enhancing import Losses, TrainUpscaler
 from calotype.training.crops import Sharp, opened, piece, sharpened

@@ -21,6 +21,7 @@ from calotype.errors import CalotypeError
 from calotype.ops.degrade import SecondOrder, second_order
 from calotype.picture import Picture
 from calotype.pipelines import enhancing
+from calotype.pipelines.course import FEW, KINDS, dealt
 from calotype.pipelines.train_upscaler import _lesson, _test, judge
 from calotype.tasks import Progress, Said, TrainUpscaler, Upscale
 from calotype.training.crops import Sharp, opened, piece, sharpened
@@ -237,7 +238,7 @@ def test_a_network_that_falls_apart_is_noticed(engine, photos, tmp_path, validat
     assert enhancing._rescued(course).name == "upscaler.safetensors"
     assert (tmp_path / "upscaler.pth").read_bytes() == good and not (tmp_path / "upscaler-good.pth").exists()
     assert enhancing._rescued(course).name == "upscaler.safetensors"  # what it ended in before it went on
-    for kind in enhancing.KINDS:
+    for kind in KINDS:
         (tmp_path / f"upscaler{kind}").unlink()
     with pytest.raises(CalotypeError, match="never sound"):
         enhancing._rescued(course)
@@ -284,10 +285,10 @@ def test_a_collapse_at_the_end_is_remembered_where_the_run_goes_on_behind_it(eng
 def test_pieces_with_something_to_mend_are_measured_first():
     """Faces are also shown as they are; what is made of these says little."""
     true = torch.rand(2, 3, 8, 8)
-    tests = enhancing._dealt(lambda step: Lesson(torch.stack([true[0], true[1] * 0.5]), true, true))
-    assert len(tests) == enhancing.FEW and not any(torch.equal(test.low, test.true) for test in tests)
-    tests = enhancing._dealt(lambda step: Lesson(true, true, true))
-    assert len(tests) == enhancing.FEW
+    tests = dealt(lambda step: Lesson(torch.stack([true[0], true[1] * 0.5]), true, true))
+    assert len(tests) == FEW and not any(torch.equal(test.low, test.true) for test in tests)
+    tests = dealt(lambda step: Lesson(true, true, true))
+    assert len(tests) == FEW
 
 
 @pytest.mark.parametrize("l1_gt_usm", [True, False])
@@ -302,7 +303,7 @@ def test_it_is_measured_as_it_is_taught(photos, l1_gt_usm):
     low = second_order(test.true[None], torch.Generator().manual_seed(0), SecondOrder(4))[0]
     assert torch.equal(test.low, low)
     taught = [_lesson(task, sharp, 4, torch.device("cpu"), -1 - n).target for n in range(8)]
-    seen = enhancing._dealt(partial(_lesson, task, sharp, 4, torch.device("cpu")))
+    seen = dealt(partial(_lesson, task, sharp, 4, torch.device("cpu")))
     assert all(any(torch.equal(test.true, x) for x in torch.cat(taught)) for test in seen)
 
 
@@ -329,14 +330,14 @@ def test_where_it_cannot_write_is_said_before_any_picture_is_read(engine, photos
     assert not told and (tmp_path / there).read_bytes() == b"kept"
 
 
-@pytest.mark.parametrize("kind", enhancing.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_last_sound_network_of_a_run_that_was_broken_off_is_not_thrown_away(engine, photos, tmp_path, kind):
     options = {"l1_steps": 3, "gan_steps": 0, "validate_every": 1}
     learn(engine, photos, tmp_path, stop=2, **options)
     (tmp_path / "upscaler.state.safetensors").unlink()
     good = tmp_path / f"upscaler-good{kind}"
     before = good.read_bytes()
-    for other in set(enhancing.KINDS) - {kind}:
+    for other in set(KINDS) - {kind}:
         (tmp_path / f"upscaler-good{other}").unlink()
     with pytest.raises(CalotypeError, match=f"{good.name} is there already, the last sound network"):
         learn(engine, photos, tmp_path, **options)
