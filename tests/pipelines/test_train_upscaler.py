@@ -180,6 +180,17 @@ def test_no_step_is_taken_back(engine, photos, tmp_path, steps, why):
         learn(engine, photos, tmp_path, **steps)
 
 
+def test_stage_one_is_made_longer_only_while_it_lasts(engine, photos, tmp_path):
+    learn(engine, photos, tmp_path, stop=3, l1_steps=4, gan_steps=2)
+    with pytest.raises(CalotypeError, match="has 3 steps of stage one behind it; give as many --l1-steps"):
+        learn(engine, photos, tmp_path, l1_steps=2, gan_steps=9)
+    told = learn(engine, photos, tmp_path, l1_steps=5, gan_steps=1, gan_warmup_steps=0)
+    assert "after step 3 of 6, with another --gan-steps and --gan-warmup-steps and --l1-steps than" in said(told)
+    lines = map(json.loads, (tmp_path / "upscaler.log.jsonl").read_text("utf-8").splitlines())
+    judged = [line["step"] for line in lines if "Adversary/network" in line]
+    assert judged == [6]
+
+
 def test_minutes_that_are_over_are_learnt_on_with_more(engine, photos, tmp_path):
     """Whatever the stages were shared out to, none is gone back to."""
     options = {"l1_steps": 30, "gan_steps": 10, "validate_every": 10_000, "save_state": True}
