@@ -24,7 +24,7 @@ from calotype import __version__
 from calotype.checkpoints.cache import Models
 from calotype.checkpoints.tokens import trained_tokenizer
 from calotype.errors import CalotypeError
-from calotype.models.network import has_bfloat16
+from calotype.models.network import is_bfloat16_quick
 from calotype.ops.prompt.chunks import LENGTH
 from calotype.pipelines.diffusion_seen import Seen, told
 from calotype.pipelines.imagine.schedulers import signals
@@ -539,7 +539,7 @@ class _Run:
 def _means(task: TrainDiffusion, models: Models) -> Means:
     device, wish = models.device, models.settings.compile
     if task.mixed_precision == "auto":
-        has_half = torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and has_bfloat16()
+        has_half = is_bfloat16_quick(device)
     else:
         has_half = task.mixed_precision == "bf16"
     is_long = device.type == "cuda" and (task.minutes >= 8 and not task.max_train_steps)
