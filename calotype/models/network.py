@@ -164,6 +164,11 @@ def is_bfloat16_quick(device: torch.device) -> bool:
     return device.type == "cpu" and has_bfloat16()
 
 
+def is_mixed(wanted: str, device: torch.device) -> bool:
+    """Whether training computes in bfloat16, its weights aside: "auto" where it is quick, "bf16" always, "no" never."""
+    return is_bfloat16_quick(device) if wanted == "auto" else wanted == "bf16"
+
+
 def is_out_of_memory(fault: BaseException) -> bool:
     words = ("out of memory", "can't allocate memory", "not enough memory")
     return isinstance(fault, (MemoryError, torch.OutOfMemoryError)) or (

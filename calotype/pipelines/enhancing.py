@@ -12,7 +12,6 @@ from safetensors.torch import save as packed
 from torch import Tensor, nn
 
 from calotype.errors import CalotypeError
-from calotype.models.network import is_bfloat16_quick
 from calotype.ops.color import to_pixels
 from calotype.picture import Picture, save
 from calotype.picture.saving import Arriving
@@ -30,13 +29,6 @@ WORSE = 3.0  # dB below its best at which the network has collapsed
 WON = 0.995  # share of pixels that the expert judges rightly from which on it teaches nothing more
 RECENT = 100  # steps over which that is counted
 OVERTIME = 1.1  # of the minutes given, after which the run ends as it is
-
-
-def is_mixed(wanted: str, device: torch.device) -> bool:
-    """Whether to compute in bfloat16: where the device multiplies it in hardware, or it is asked for."""
-    if wanted == "auto":
-        return is_bfloat16_quick(device)
-    return wanted == "bf16"
 
 
 # ---------------------------------------------------------------------- the loop

@@ -21,6 +21,7 @@ from calotype.checkpoints.cache import Models
 from calotype.checkpoints.catalog import digest
 from calotype.checkpoints.open import load, signed, unsigned
 from calotype.errors import CalotypeError
+from calotype.models.network import is_mixed
 from calotype.models.restorer import Restorer, grown
 from calotype.models.unet_discriminator import MULTIPLE
 from calotype.ops.color import to_pixels, to_tensor
@@ -28,7 +29,7 @@ from calotype.ops.degrade import FaceRecipe, degrade_faces, faded, worn
 from calotype.ops.degrade.noise import grey
 from calotype.picture.saving import Arriving
 from calotype.pipelines.course import Course, Test, check_free
-from calotype.pipelines.enhancing import about, counted, is_mixed, learn
+from calotype.pipelines.enhancing import about, counted, learn
 from calotype.pipelines.face_figures import compared
 from calotype.pipelines.train_upscaler import judge
 from calotype.tasks import Progress, Said

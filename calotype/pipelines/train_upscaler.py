@@ -18,10 +18,11 @@ from calotype.checkpoints.catalog import digest
 from calotype.checkpoints.open import load
 from calotype.checkpoints.state import read_state
 from calotype.errors import CalotypeError
+from calotype.models.network import is_mixed
 from calotype.models.unet_discriminator import MULTIPLE, UNetDiscriminator, build
 from calotype.ops.degrade import SecondOrder, second_order
 from calotype.pipelines.course import Course, Test, check_free
-from calotype.pipelines.enhancing import about, counted, is_mixed, learn
+from calotype.pipelines.enhancing import about, counted, learn
 from calotype.tasks import Progress, Said
 from calotype.tasks.enhancing import Losses, TrainUpscaler
 from calotype.training.crops import Sharp, opened, piece, sharpened

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from calotype.models import network
-from calotype.pipelines.enhancing import is_mixed
+from calotype.models.network import is_mixed
 from calotype.pipelines.train_gan import _half
 from calotype.tasks import TrainGan
 
