@@ -140,7 +140,7 @@ def pick_dtype(device: torch.device, wanted: str, loaded: Loaded | None = None) 
         if loaded is None or loaded.half:
             return torch.float16, "the quickest on CUDA; what it breaks is computed again in float32"
         return torch.float32, "this network needs it"
-    if device.type == "cpu" and has_bfloat16():
+    if is_bfloat16_quick(device):
         if loaded is None or loaded.bfloat16:
             return torch.bfloat16, "this processor multiplies bfloat16 in hardware"
         return torch.float32, "this network needs it"
@@ -154,6 +154,19 @@ def has_bfloat16() -> bool:
     except AttributeError:  # before torch 2.11
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16"))
+
+
+def is_bfloat16_quick(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 in hardware: CUDA's from Ampere on, not those that torch emulates it on."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and has_bfloat16()
+
+
+def is_mixed(wanted: str, device: torch.device) -> bool:
+    """Whether training computes in bfloat16, its weights aside: "auto" where it is quick, "bf16" always, "no" never."""
+    return is_bfloat16_quick(device) if wanted == "auto" else wanted == "bf16"
 
 
 def is_out_of_memory(fault: BaseException) -> bool:

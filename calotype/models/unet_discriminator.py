@@ -5,9 +5,12 @@ Wang et al. 2021, "Real-ESRGAN" (arXiv 2107.10833), §3.4; spectral normalisatio
 
 from collections.abc import Mapping
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
+
+from calotype.tasks.enhancing import WIDEST
 
 SLOPE = 0.2
 MULTIPLE = 8  # of the sides of what is judged
@@ -51,12 +54,16 @@ def build(state: Mapping[str, Tensor]) -> UNetDiscriminator:
     """A discriminator with the weights of the published program's file, or of one made here.
 
     Raises:
-        KeyError, RuntimeError: keys are missing, unknown, or of the wrong shape.
+        KeyError, RuntimeError, ValueError: keys are missing, unknown, or of the wrong shape.
     """
-    network = UNetDiscriminator(state["conv0.weight"].shape[0])
+    first = state["conv0.weight"]
+    if first.ndim != 4 or not 1 <= first.shape[0] <= WIDEST:
+        raise ValueError(f"conv0.weight is {tuple(first.shape)}")
+    with torch.device("meta"):  # what a file says of its size takes no memory
+        network = UNetDiscriminator(first.shape[0])
     own = {}
     for key, value in state.items():
         layer, _, name = key.partition(".")
         own[f"{layer}.{OFFICIAL.get(name, name)}"] = value.float()
-    network.load_state_dict(own)
+    network.load_state_dict(own, assign=True)
     return network

@@ -1,128 +1,34 @@
 """What learning to enlarge and learning to restore faces share: the loop, in plain sight, and what is seen of it."""
 
-import copy
-import hashlib
-import json
 import math
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save as packed
 from torch import Tensor, nn
 
 from calotype.errors import CalotypeError
-from calotype.models.network import has_bfloat16
 from calotype.ops.color import to_pixels
 from calotype.picture import Picture, save
-from calotype.tasks import Progress, Said, options_of
-from calotype.training import state as states
+from calotype.picture.saving import Arriving
+from calotype.pipelines.course import KINDS, Course, Test, good_name, resumed, save_state
+from calotype.tasks import Progress, Said
 from calotype.training.files import alone, made
 from calotype.training.interrupts import Due, whole
 from calotype.training.learned import Learned
 from calotype.training.rates import factor
-from calotype.training.rivals import Lesson, Phase, Rivals
-from calotype.training.state import State
 from calotype.training.watch import SECONDS, Watch, logs_of, options_told
 
 FAILED = 3  # steps with a loss that is no number before the run is stopped
 PSNR, PERCEPTUAL = "PSNR in dB", "Perceptual distance"
-HELD, LEARNT = "held back", "learnt from"  # whose the numbers are
 WORSE = 3.0  # dB below its best at which the network has collapsed
 WON = 0.995  # share of pixels that the expert judges rightly from which on it teaches nothing more
-FEW = 8  # pictures learnt from that are measured where none are held back
 RECENT = 100  # steps over which that is counted
 OVERTIME = 1.1  # of the minutes given, after which the run ends as it is
-KINDS = (".safetensors", ".pth")  # of files that a run may write
-UNFELT = ("save_", "sample_", "validat", "log", "output_")  # options that change nothing of what is learnt
-IDLE = ("dry_run", "photos", "model", "vgg", "discriminator")  # what these name is told by its contents
-
-
-@dataclass(frozen=True, eq=False)
-class Test:
-    """A picture to measure with."""
-
-    name: str
-    low: Tensor  # (3, h, w) in [0, 1]
-    true: Tensor  # (3, H, W) in [0, 1]
-
-
-@dataclass(frozen=True)
-class Spans:
-    """How many steps of each kind."""
-
-    l1: int
-    gan: int
-    quiet: int  # of the second stage, those in which the expert is not yet heard
-
-    @property
-    def total(self) -> int:
-        return self.l1 + self.gan
-
-    def times(self, share: float) -> "Spans":
-        """Longer or shorter as a whole; what there is does not vanish."""
-        l1, gan, quiet = (max(min(1, n), round(n * share)) for n in (self.l1, self.gan, self.quiet))
-        return Spans(l1, gan, min(quiet, gan))
-
-
-@dataclass(eq=False)
-class Course:
-    """One run: all that the loop needs to know of what is learnt."""
-
-    task: Any  # with the options of tasks.enhancing's Rounds, Losses and Kept
-    rivals: Rivals
-    lesson: Callable[[int], Lesson]  # of a step; all chance in it comes from the seed and the step's number
-    tests: Sequence[Test]  # held back
-    written: Callable[[str, nn.Module, int], Path]  # a network, under a name, after so many steps
-    photos: int
-    told: list[str]  # the plan
-    about: dict[str, str]
-    decides: Sequence[Any]  # what the result depends on besides the options, as JSON-ready data
-    features_first: bool = False  # features count in stage one too
-    spans: Spans = field(init=False)
-    is_sound: bool = True  # not worse by far than it was before
-
-    def __post_init__(self) -> None:
-        task = self.task
-        self.spans = Spans(task.l1_steps, task.gan_steps, min(task.gan_warmup_steps, task.gan_steps))
-
-    def phase(self, step: int) -> Phase:
-        """Stage one, then features and an expert that only learns, then the expert's verdict too."""
-        if step < self.spans.l1:
-            return Phase(perceptual=self.features_first)
-        return Phase(True, True, step >= self.spans.l1 + self.spans.quiet)
-
-    @cached_property
-    def measured(self) -> Sequence[Test]:
-        """What is held back, or else what steps that never come would learn from: a collapse shows there as well."""
-        return self.tests or _dealt(self.lesson)
-
-    @property
-    def whose(self) -> str:
-        return HELD if self.tests else LEARNT
-
-    @property
-    def state_path(self) -> Path:
-        return self.task.output_dir / f"{self.task.output_name}.state.safetensors"
-
-    @cached_property
-    def fingerprint(self) -> str:
-        options = {k: v for k, v in options_of(self.task).items() if k not in IDLE and not k.startswith(UNFELT)}
-        told = json.dumps([options, list(self.decides)], sort_keys=True)
-        return hashlib.sha256(told.encode()).hexdigest()
-
-
-def is_mixed(wanted: str, device: torch.device) -> bool:
-    """Whether to compute in bfloat16: where the device multiplies it in hardware, or it is asked for."""
-    if wanted == "auto":
-        return torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and has_bfloat16()
-    return wanted == "bf16"
 
 
 # ---------------------------------------------------------------------- the loop
@@ -140,12 +46,8 @@ def learn(course: Course) -> Iterator[Progress | Said | Learned]:
 
 def _learnt(course: Course) -> Iterator[Progress | Said | Learned]:
     task, rivals = course.task, course.rivals
-    begin, losses, is_whole = _resumed(course)
-    if begin:
-        yield Said(f"going on after step {begin} of {course.spans.total}")
-    elif task.minutes:
-        course.spans = _timed(course)
-        yield Said(f"{task.minutes:g} minutes are about {course.spans.total} steps here")
+    begin, losses, is_whole, notes = resumed(course)
+    yield from map(Said, notes)
     total = course.spans.total
     if not course.tests:
         yield Said("no pictures are held back, so pieces of those learnt from are measured: a collapse shows, no more")
@@ -176,7 +78,7 @@ def _learnt(course: Course) -> Iterator[Progress | Said | Learned]:
             if failed == FAILED:
                 raise CalotypeError(
                     f"the loss is no number since step {step - FAILED + 2}: the rate {task.learning_rate:g} is too "
-                    "high; give a lower --learning-rate, or --mixed-precision no. The last state is kept"
+                    "high. The same command with a lower --learning-rate goes on from the last state"
                 )
             is_over = task.minutes and watch.diary.last(SECONDS, 0.0) > OVERTIME * 60 * task.minutes
             is_whole = is_whole and not is_over
@@ -185,29 +87,37 @@ def _learnt(course: Course) -> Iterator[Progress | Said | Learned]:
                 has_won = True
                 yield Said(
                     f"step {done}: the discriminator tells every picture that is made from a real one, so the network "
-                    "learns little from it; give a lower --discriminator-lr or a higher --gan-weight"
+                    "learns little from it; stop it, and go on with a lower --discriminator-lr or a higher --gan-weight"
                 )
+            is_due = due(done) or not (is_whole or course.state_path.is_file())  # a sound file is not kept without it
             if not is_whole:
                 yield from _looked_at(course, watch, done)
                 is_whole = True
-            if due(done) and done < total and not failed:
-                _save_state(course, done, losses)
+            if is_due and done < total and not failed:
+                save_state(course, done, losses)
                 due.saved()
             if is_over and done < total:
                 yield Said(f"the {task.minutes:g} minutes are over after {done} of {total} steps")
                 break
+        is_kept = task.save_state and course.is_sound
+        if is_kept:
+            course.spans = course.spans.until(done)
+            save_state(course, done, losses)
+        if task.save_discriminator and course.is_sound:
+            _expert_written(course)
         path = course.written(task.output_name, rivals.mean, len(losses)) if course.is_sound else _rescued(course)
         watch.finished()
     except (GeneratorExit, KeyboardInterrupt):
         if done > begin and not is_changing and not failed:
-            _save_state(course, done, losses, is_whole)
+            save_state(course, done, losses, is_whole)
         raise
     finally:
         watch.close()
-    course.state_path.unlink(missing_ok=True)
+    if not is_kept:
+        course.state_path.unlink(missing_ok=True)
     if course.is_sound:
         for kind in KINDS:
-            (task.output_dir / f"{_good(course)}{kind}").unlink(missing_ok=True)
+            (task.output_dir / f"{good_name(course.task)}{kind}").unlink(missing_ok=True)
     else:
         yield Said(f"the network has collapsed at the end; {path} is as it was when it was sound last")
     yield Said(f"report: {watch.path}")
@@ -216,68 +126,29 @@ def _learnt(course: Course) -> Iterator[Progress | Said | Learned]:
 
 def _rescued(course: Course) -> Path:
     """Puts the files of the network as it was when it was sound where the last ones belong."""
-    paths = []
-    for kind in KINDS:
-        good, wanted = (course.task.output_dir / f"{n}{kind}" for n in (_good(course), course.task.output_name))
-        if good.is_file():
-            good.replace(wanted)
-            paths.append(wanted)
+    for path in _sound(course):
+        path.replace(path.with_name(f"{course.task.output_name}{path.suffix}"))
+    paths = _sound(course)
     if not paths:
         raise CalotypeError(
-            "the network has collapsed, and it was never sound; begin anew with a lower --gan-weight or --learning-rate"
+            "the network has collapsed, and it was never sound; begin anew under another --output-name, with a lower "
+            "--gan-weight or --learning-rate"
         )
     return paths[0]
 
 
-def _resumed(course: Course) -> tuple[int, list[float], bool]:
-    """Steps done, their losses, and whether nothing of the last one is left to do."""
-    if not course.state_path.is_file():
-        _check_free(course)
-        return 0, [], True
-    state = states.load(course.state_path)
-    if state.fingerprint != course.fingerprint:
-        raise CalotypeError(
-            f"{course.state_path} is the state of a run with other pictures or settings; delete it to begin anew, or "
-            "give another --output-name"
-        )
-    weights = dict(state.weights)
-    course.spans = Spans(*(int(n) for n in weights.pop("spans")))
-    course.rivals.load(weights, state.optimizer, str(course.state_path))
-    return state.step, list(state.losses), state.is_whole
+def _sound(course: Course) -> list[Path]:
+    """The files of the network as it was when it was sound: of this run, or else what it ended in before it went on."""
+    stems = (good_name(course.task), course.task.output_name)
+    found = ([course.task.output_dir / f"{stem}{kind}" for kind in KINDS] for stem in stems)
+    return next((there for paths in found if (there := [path for path in paths if path.is_file()])), [])
 
 
-def _check_free(course: Course) -> None:
-    """Raises CalotypeError where an earlier run has ended under this name: its result is not written over."""
-    for kind in KINDS:
-        path = course.task.output_dir / f"{course.task.output_name}{kind}"
-        if path.exists():
-            raise CalotypeError(f"{path} is there already, from a run that ended; give another --output-name")
-        (course.task.output_dir / f"{_good(course)}{kind}").unlink(missing_ok=True)
-
-
-def _save_state(course: Course, step: int, losses: Sequence[float], is_whole: bool = True) -> None:
-    spans = course.spans
-    weights = {"spans": torch.tensor([spans.l1, spans.gan, spans.quiet]), **course.rivals.state()}
-    course.task.output_dir.mkdir(parents=True, exist_ok=True)
-    optimizer = course.rivals.optimizer.state_dict()
-    states.save(
-        course.state_path, State(step, weights, optimizer, tuple(losses), course.fingerprint, is_whole=is_whole)
-    )
-
-
-def _timed(course: Course) -> Spans:
-    """As many steps of each kind as fit into the minutes; measured with copies of all that learns."""
-    task, spans, cost = course.task, course.spans, 0.0
-    trial = copy.deepcopy(course.rivals)
-    for count, first in ((spans.l1, 0), (spans.gan, spans.l1 + spans.quiet)):
-        if count:
-            seconds = []
-            for n in (0, 1, 2):
-                begun = time.monotonic()
-                trial.step(0, course.lesson(n), course.phase(first), 1.0, 0.9, task.max_grad_norm)
-                seconds.append(time.monotonic() - begun)
-            cost += count * min(seconds[1:])
-    return spans.times(60 * task.minutes / cost)
+def _expert_written(course: Course) -> None:
+    state = course.rivals.expert.state_dict()
+    data = packed({key: value.detach().cpu().contiguous() for key, value in state.items()})
+    with Arriving(course.expert_path) as file:
+        file.write(data)
 
 
 # ---------------------------------------------------------------------- what is seen
@@ -295,38 +166,23 @@ def _measured(course: Course, watch: Watch, done: int) -> Iterator[Said]:
     before = watch.diary.numbers.get(f"{PSNR}/{course.whose}", ())
     best, when = max(((value, step) for step, value in before if math.isfinite(value)), default=(-math.inf, 0))
     watch.measured({f"{name}/{course.whose}": value for name, value in numbers.items()})
-    what = "pictures held back" if course.tests else "pieces of what is learnt from"
-    told = f"step {done}: {numbers[PSNR]:.2f} dB on {len(course.measured)} {what}"
+    count = len(course.measured)
+    what = f"{counted(count, 'picture')} held back" if course.tests else f"{count} pieces of what is learnt from"
+    told = f"step {done}: {numbers[PSNR]:.2f} dB on {what}"
     if PERCEPTUAL in numbers:
         told += f", perceptual distance {numbers[PERCEPTUAL]:.3f}"
-    good = _good(course)
     course.is_sound = numbers[PSNR] >= best - WORSE
     if not course.is_sound:
-        is_kept = any((course.task.output_dir / f"{good}{kind}").is_file() for kind in KINDS)
+        found = _sound(course)
+        kept = f"{found[0].stem} is as it was when it was sound" if found else "Nothing good came of it"
         yield Said(
             f"{told}; that is {best - numbers[PSNR]:.1f} dB less than after step {when}: the network has collapsed. "
-            f"{f'{good} is as it was when it was sound' if is_kept else 'Nothing good came of it'}; begin anew with a "
-            "lower --gan-weight or --learning-rate"
+            f"{kept}; begin anew under another --output-name, with a lower --gan-weight or --learning-rate"
         )
         return
     if done:
-        course.written(good, course.rivals.mean, done)
+        course.written(good_name(course.task), course.rivals.mean, done)
     yield Said(told)
-
-
-def _good(course: Course) -> str:
-    """Name of the file that is kept while the network is sound."""
-    return f"{course.task.output_name}-good"
-
-
-def _dealt(lesson: Callable[[int], Lesson]) -> list[Test]:
-    """A few pieces that the seed deals before step 0; those with nothing to mend only where there are no others."""
-    found: list[Test] = []
-    while len(found) < 2 * FEW:
-        batch = lesson(-1 - len(found))
-        pairs = zip(batch.low.cpu(), batch.true.cpu(), strict=True)
-        found += [Test(f"learnt from, {len(found) + n}", low, true) for n, (low, true) in enumerate(pairs, 1)]
-    return sorted(found, key=lambda test: torch.equal(test.low, test.true))[:FEW]
 
 
 def measured(
@@ -346,6 +202,11 @@ def measured(
             with torch.no_grad():
                 distance += float(features(made.to(device), true.to(device))) / len(tests)
     return {PSNR: psnr} | ({PERCEPTUAL: distance} if features is not None else {})
+
+
+def counted(count: int, what: str) -> str:
+    """ "1 picture", "2 pictures"."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def decibels(made: Tensor, true: Tensor) -> float:

@@ -18,7 +18,8 @@ from calotype.models.detector import Detector
 from calotype.ops.color import to_pixels
 from calotype.picture import Picture, save
 from calotype.picture.saving import Arriving
-from calotype.pipelines.enhancing import Test, decibels, strip
+from calotype.pipelines.course import Test
+from calotype.pipelines.enhancing import decibels, strip
 from calotype.tasks import Progress, Said
 from calotype.training import likeness
 from calotype.training.learned import Learned
@@ -91,14 +92,18 @@ def _ways(task: Any, models: Models, side: int) -> dict[str, Callable[[Tensor], 
     def drawn(network: Any) -> Callable[[Tensor], Tensor]:
         return lambda x: _at(network(_at(x, network.side)), side)
 
-    restorers = [models.faces(name) for name in (*task.others, task.model)]
-    return {
+    found = {
         "unrestored": lambda x: x,
         "bicubic": lambda x: _at(_at(x, small), side),
         UPSCALER: lambda x: _at(upscaler(x), side),
         f"{UPSCALER}, of a quarter": lambda x: _at(upscaler(_at(x, small)), side),
-        **{network.name: drawn(network) for network in restorers},
     }
+    given = dict.fromkeys(name for name in task.others if name != task.model)
+    restorers = {name: models.faces(name) for name in (*given, task.model)}
+    names = [*found, *(network.name for network in restorers.values())]
+    for name, network in restorers.items():  # two of one name are told apart as they were given
+        found[network.name if names.count(network.name) == 1 else name] = drawn(network)
+    return found
 
 
 def _row(

@@ -24,7 +24,7 @@ from calotype import __version__
 from calotype.checkpoints.cache import Models
 from calotype.checkpoints.tokens import trained_tokenizer
 from calotype.errors import CalotypeError
-from calotype.models.network import has_bfloat16
+from calotype.models.network import is_mixed
 from calotype.ops.prompt.chunks import LENGTH
 from calotype.pipelines.diffusion_seen import Seen, told
 from calotype.pipelines.imagine.schedulers import signals
@@ -538,10 +538,7 @@ class _Run:
 
 def _means(task: TrainDiffusion, models: Models) -> Means:
     device, wish = models.device, models.settings.compile
-    if task.mixed_precision == "auto":
-        has_half = torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and has_bfloat16()
-    else:
-        has_half = task.mixed_precision == "bf16"
+    has_half = is_mixed(task.mixed_precision, device)
     is_long = device.type == "cuda" and (task.minutes >= 8 and not task.max_train_steps)
     is_compiled = wish == "on" or (wish == "auto" and is_long)
     return Means(device, torch.bfloat16 if has_half else torch.float32, is_compiled, task.factor)

@@ -20,7 +20,7 @@ from calotype.checkpoints import gan
 from calotype.checkpoints.cache import Models
 from calotype.errors import CalotypeError
 from calotype.models.gan import Discriminator, Generator, Shape
-from calotype.models.network import has_bfloat16
+from calotype.models.network import is_bfloat16_quick
 from calotype.pipelines.gan_seen import Seen
 from calotype.tasks import Progress, Said, TrainGan, options_of
 from calotype.training.adversarial import (
@@ -396,7 +396,7 @@ def _half(task: TrainGan, device: torch.device) -> bool:
     """Whether the networks compute in bfloat16; penalties, and the weights, are float32 always."""
     if task.mixed_precision != "auto":
         return task.mixed_precision == "bf16"
-    return torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and has_bfloat16()
+    return is_bfloat16_quick(device)
 
 
 def _placed(network: nn.Module, device: torch.device) -> nn.Module:

@@ -14,7 +14,7 @@ from calotype.checkpoints.diffusion import open_diffusion
 from calotype.checkpoints.state import read_state
 from calotype.errors import CalotypeError
 from calotype.models.diffusion import Diffusion
-from calotype.models.network import has_bfloat16
+from calotype.models.network import has_bfloat16, is_bfloat16_quick
 from calotype.pipelines.imagine.schedulers import signals
 from calotype.tasks import Progress, Said, read_size
 from calotype.tasks.training import TrainLora, warmup
@@ -57,7 +57,7 @@ def opened(task: TrainLora, models: Models) -> Diffusion:
     if task.mixed_precision != "auto" and not _is_too_fine(task, models.device):
         dtype = dtype_named(task.mixed_precision)
     elif models.device.type == "cuda":
-        dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        dtype = torch.bfloat16 if is_bfloat16_quick(models.device) else torch.float16
     else:
         dtype = torch.bfloat16 if has_bfloat16() else torch.float32
     vae = models.shelf.find(task.vae, "vae") if task.vae else None

@@ -21,23 +21,27 @@ from calotype.checkpoints.cache import Models
 from calotype.checkpoints.catalog import digest
 from calotype.checkpoints.open import load, signed, unsigned
 from calotype.errors import CalotypeError
+from calotype.models.network import is_mixed
 from calotype.models.restorer import Restorer, grown
 from calotype.models.unet_discriminator import MULTIPLE
 from calotype.ops.color import to_pixels, to_tensor
 from calotype.ops.degrade import FaceRecipe, degrade_faces, faded, worn
 from calotype.ops.degrade.noise import grey
 from calotype.picture.saving import Arriving
-from calotype.pipelines.enhancing import Course, Test, about, is_mixed, learn
+from calotype.pipelines.course import Course, Test, check_free
+from calotype.pipelines.enhancing import about, counted, learn
 from calotype.pipelines.face_figures import compared
 from calotype.pipelines.train_upscaler import judge
 from calotype.tasks import Progress, Said
 from calotype.tasks.enhancing import TrainRestorer
 from calotype.training.faces import Face, emphasis, faces_in, mirrored, places, split, tensor_of
+from calotype.training.files import check_place
 from calotype.training.learned import Learned
 from calotype.training.perceptual import features_named
 from calotype.training.rivals import Lesson, Rivals, Terms
 
 MOST_TESTS = 16  # faces held back that are measured on the way
+SURVEYED = 16  # pictures that tell how many faces there will be in all
 
 
 def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | Said | Learned]:
@@ -46,12 +50,15 @@ def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | S
     Raises:
         CalotypeError: no faces, a model or a state that does not fit, no room on disk, a loss that is no number.
     """
+    if task.evaluate:
+        check_place(task.output_dir)
+    else:
+        check_free(task)
     torch.manual_seed(task.seed)  # of new weights; all later chance comes from the seed and the step
     network, name, sha256 = _begun(task, models)
     if network.side % MULTIPLE:
         raise CalotypeError(f"--side is a multiple of {MULTIPLE}, not {network.side}")
-    features, usual, note = features_named(task.perceptual, task.vgg)
-    yield from map(Said, [note] if note else [])
+    features, usual = features_named(task.perceptual, task.vgg)
     is_apart = task.evaluate and task.held_back  # then the others are not looked at
     faces = [] if is_apart else (yield from _faces(task, task.photos, network.side, models))
     if task.held_back:
@@ -111,14 +118,27 @@ def _begun(task: TrainRestorer, models: Models) -> tuple[Restorer, str, str]:
 def _faces(
     task: TrainRestorer, folder: Path, side: int, models: Models
 ) -> Generator[Progress | Said, None, list[Face]]:
+    """All of them stay in memory. Raises CalotypeError where they would not fit, which the first few pictures tell."""
     enlarged, found = _enlarger(models, task.enlarge) if task.enlarge else None, []
+    free = models.free_memory(torch.device("cpu"))
     way = (side, task.aligned, models.detector(), enlarged, models.settings.max_pixels, task.sharpen)
     for event in faces_in(folder, *way):
         if isinstance(event, Face):
             found.append(event)
         else:
+            if isinstance(event, Progress):
+                _check_room(len(found), event, side, free)
             yield event
     return found
+
+
+def _check_room(count: int, progress: Progress, side: int, free: int) -> None:
+    total = count * progress.total // progress.done if progress.done >= SURVEYED else count
+    if (needed := total * 3 * side**2) > free:
+        raise CalotypeError(
+            f"about {total} faces of {side} pixels take {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} are "
+            "free; give fewer of them, or a smaller --side"
+        )
 
 
 def _enlarger(models: Models, name: str) -> Callable[[np.ndarray], np.ndarray]:
@@ -212,8 +232,9 @@ def _told(
     seen = {"lite": ", features of EfficientNet-Lite0", "vgg": ", features of VGG19"}.get(usual, "")
     sheets = len({face.sheet for face in held})
     return [
-        f"{len(faces)} faces to learn from, {len(held)} of {sheets} sheets or photos held back to measure with",
+        f"{counted(len(faces), 'face')} to learn from, {len(held)} held back to measure with (sheets or photos: "
+        f"{sheets})",
         f"{name}: {network.side} pixels, {numbers:.1f} million numbers learn",
-        f"{task.l1_steps} steps with L1{seen}, then {task.gan_steps} with a discriminator too; {task.batch_size} "
-        "faces in a step",
+        f"{counted(task.l1_steps, 'step')} with L1{seen}, then {task.gan_steps} with a discriminator too; "
+        f"{counted(task.batch_size, 'face')} in a step",
     ]

@@ -18,9 +18,11 @@ from calotype.checkpoints.catalog import digest
 from calotype.checkpoints.open import load
 from calotype.checkpoints.state import read_state
 from calotype.errors import CalotypeError
+from calotype.models.network import is_mixed
 from calotype.models.unet_discriminator import MULTIPLE, UNetDiscriminator, build
 from calotype.ops.degrade import SecondOrder, second_order
-from calotype.pipelines.enhancing import Course, Test, about, is_mixed, learn
+from calotype.pipelines.course import Course, Test, check_free
+from calotype.pipelines.enhancing import about, counted, learn
 from calotype.tasks import Progress, Said
 from calotype.tasks.enhancing import Losses, TrainUpscaler
 from calotype.training.crops import Sharp, opened, piece, sharpened
@@ -38,12 +40,13 @@ def train_upscaler(task: TrainUpscaler, models: Models) -> Iterator[Progress | S
     Raises:
         CalotypeError: no pictures, a model or a state that does not fit, no room on disk, a loss that is no number.
     """
+    check_free(task)
     torch.manual_seed(task.seed)  # of new weights; all later chance comes from the seed and the step
     network, name, sha256 = _begun(task, models)
     scale = official.scale_of(network)
     if task.gt_size % (MULTIPLE * scale):
         raise CalotypeError(f"--gt-size is a multiple of {MULTIPLE * scale} for this network, not {task.gt_size}")
-    features, usual, note = features_named(task.perceptual, task.vgg) if task.gan_steps else (None, "", "")
+    features, usual = features_named(task.perceptual, task.vgg) if task.gan_steps else (None, "")
     expert = judge(task) if task.gan_steps else None
     sharp: list[Sharp] = []
     for event in opened(task.photos, models.settings.max_pixels, task.output_dir):
@@ -68,7 +71,6 @@ def train_upscaler(task: TrainUpscaler, models: Models) -> Iterator[Progress | S
         about=about(models.device, mixed, network=f"{name}, sha256 {sha256[:16]}…" if sha256 else name),
         decides=[[one.sha256 for one in learnt], sha256, usual, mixed, *map(_digest, (task.vgg, task.discriminator))],
     )
-    yield from map(Said, [note] if note else [])
     yield from map(Said, course.told)
     if not task.dry_run:
         yield from learn(course)
@@ -90,10 +92,10 @@ def judge(task: Losses) -> UNetDiscriminator:
         return UNetDiscriminator(task.discriminator_feat)
     try:
         return build(read_state(task.discriminator, ("params", "params_ema")))
-    except (KeyError, RuntimeError):
+    except (KeyError, RuntimeError, ValueError):
         raise CalotypeError(
-            f"{task.discriminator} is not Real-ESRGAN's discriminator; give RealESRGAN_x4plus_netD.pth, or leave "
-            "--discriminator out"
+            f"{task.discriminator} is not Real-ESRGAN's discriminator; give RealESRGAN_x4plus_netD.pth or one that "
+            "--save-discriminator kept, or leave --discriminator out"
         ) from None
 
 
@@ -108,10 +110,11 @@ def _lesson(task: TrainUpscaler, photos: Sequence[Sharp], scale: int, device: to
 
 
 def _test(photo: Sharp, task: TrainUpscaler, scale: int, number: int) -> Test:
-    """The middle of a photo, degraded the same way whenever it is asked for."""
-    true = piece(photo.pixels, task.gt_size)
-    low = second_order(true[None], torch.Generator().manual_seed(number), SecondOrder(scale))[0]
-    return Test(photo.path.name, low, true)
+    """The middle of a photo, as sharp as it is taught and degraded the same way whenever it is asked for."""
+    true = piece(photo.pixels, task.gt_size)[None]
+    target = sharpened(true) if task.l1_gt_usm else true
+    low = second_order(target, torch.Generator().manual_seed(number), SecondOrder(scale))
+    return Test(photo.path.name, low[0], target[0])
 
 
 def _written(task: TrainUpscaler, name: str, stem: str, network: nn.Module, steps: int) -> Path:
@@ -131,17 +134,20 @@ def _told(
     """The plan in sentences."""
     numbers = sum(p.numel() for p in network.parameters()) / 1e6
     seen = {"lite": ", features of EfficientNet-Lite0", "vgg": ", features of VGG19"}.get(usual, "")
-    stages = [f"{task.l1_steps} steps with L1 alone"] if task.l1_steps else []
+    first = ", as the network is new (--l1-steps tells how many)" if task.l1_steps is None else ""
+    stages = [f"{counted(task.stage_one, 'step')} with L1 alone{first}"] if task.stage_one else []
     if task.gan_steps:
-        stages.append(f"{task.gan_steps} steps with L1{seen} and a discriminator")
+        stages.append(f"{counted(task.gan_steps, 'step')} with L1{seen} and a discriminator")
     small = sum(min(one.pixels.shape[:2]) < task.gt_size for one in photos)
     found = [
-        f"{len(photos)} pictures to learn from, {len(held)} held back to measure with",
+        f"{counted(len(photos), 'picture')} to learn from, {len(held)} held back to measure with",
         f"{name}: enlarges {official.scale_of(network)} times, {numbers:.1f} million numbers learn",
-        f"{', then '.join(stages)}; {task.batch_size} pieces of {task.gt_size} pixels in a step",
+        f"{', then '.join(stages)}; {counted(task.batch_size, 'piece')} of {task.gt_size} pixels in a step",
     ]
     if small:
-        found.append(f"{small} pictures are smaller than a piece and go on mirrored; --gt-size makes pieces smaller")
+        found.append(
+            f"{counted(small, 'picture')} smaller than a piece, to go on mirrored; --gt-size makes pieces smaller"
+        )
     return found
 
 

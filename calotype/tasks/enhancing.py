@@ -9,6 +9,9 @@ from calotype.errors import CalotypeError
 from calotype.options import option
 from calotype.tasks.training import Logged, check_name, check_prefix
 
+WIDEST = 512  # channels of a discriminator
+FIRST = 2.5  # steps of stage one for each of stage two with which a new network learns to enlarge, as published
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rounds:
@@ -33,6 +36,11 @@ class Rounds:
     seed: int = option(0, "the same seed learns the same", least=0, most=2**63 - 1)
     mixed_precision: str = option("auto", "number format of the computing", choices=("auto", "no", "bf16"))
 
+    @property
+    def stage_one(self) -> int:
+        """Its steps."""
+        return self.l1_steps
+
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
@@ -50,9 +58,10 @@ class Losses:
     )
     vgg: Path | None = option(None, "torchvision's VGG19 as a file (vgg19-dcbb9e9d.pth)", is_path=True)
     discriminator: Path | None = option(
-        None, "file of a discriminator to go on from (RealESRGAN_x4plus_netD.pth)", is_path=True
+        None, "file of a discriminator to go on from: one made here, or RealESRGAN_x4plus_netD.pth", is_path=True
     )
-    discriminator_feat: int = option(64, "channels of a new one", least=8, most=512)
+    discriminator_feat: int = option(64, "channels of a new one", least=8, most=WIDEST)
+    save_discriminator: bool = option(False, "keep it too, as NAME-discriminator.safetensors for --discriminator")
 
     def check_losses(self) -> None:
         """Raises CalotypeError for options that others leave without use."""
@@ -62,6 +71,8 @@ class Losses:
             _check_unused(self, ("perceptual_weight",), "--perceptual none counts no features")
         if self.discriminator:
             _check_unused(self, ("discriminator_feat",), f"{self.discriminator.name} has the channels that it has")
+        if not self.gan_steps:
+            _check_unused(self, ("save_discriminator",), "--gan-steps 0 has no discriminator")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +84,7 @@ class Outcome(Logged):
     save_state_every: int = option(
         0, "steps after which all that is needed to go on is saved; 0: every two minutes", least=0, most=10**6
     )
+    save_state: bool = option(False, "keep at the end what is needed to learn on with more steps")
     validation_split: float = option(0.1, "share of the pictures held back, to measure with", least=0, most=0.9)
     validate_every: int = option(200, "steps after which is measured, and samples are shown", least=1, most=10**6)
     sample_count: int = option(4, "pictures that samples show", least=0, most=64)
@@ -94,6 +106,12 @@ class TrainUpscaler(Rounds, Losses, Outcome):
     num_block: int = option(0, "where --model is none, its blocks or layers; 0: 23 or 16", least=0, most=128)
     gt_size: int = option(256, "side of the pieces that are cut from pictures", least=32, most=1024)
     l1_gt_usm: bool = option(True, "hold L1 and features against pictures that are sharpened")
+    l1_steps: int | None = option(
+        None,
+        "steps of stage one: no discriminator; by itself 2.5 for each of stage two for a new network, 0 for others",
+        least=0,
+        most=10_000_000,
+    )
     rotate: bool = option(False, "turn the pieces too, not only mirror them")
     save_format: str = option("both", "kind of file", choices=("both", "safetensors", "pth"))
     output_name: str = option("upscaler", "name of the file")
@@ -108,8 +126,15 @@ class TrainUpscaler(Rounds, Losses, Outcome):
             raise CalotypeError("--scale is 1, 2 or 4")
         if self.gt_size % 32:
             raise CalotypeError(f"--gt-size is a multiple of 32, not {self.gt_size}")
-        if not self.l1_steps + self.gan_steps:
+        if not self.stage_one + self.gan_steps:
             raise CalotypeError("--l1-steps and --gan-steps are both 0, so nothing would be learnt")
+
+    @property
+    def stage_one(self) -> int:
+        """Its steps: a new network knows nothing yet that a discriminator could judge."""
+        if self.l1_steps is None:
+            return round(FIRST * self.gan_steps) if self.model == "none" else 0
+        return self.l1_steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +181,7 @@ class TrainRestorer(Rounds, Losses, Outcome):
     lr_scheduler: str = option(
         "cosine_with_min_lr", "how both fall", choices=("constant", "cosine", "cosine_with_min_lr")
     )
-    discriminator_feat: int = option(32, "channels of a new one", least=8, most=512)
+    discriminator_feat: int = option(32, "channels of a new one", least=8, most=WIDEST)
     output_name: str = option("restorer", "name of the file")
     dry_run: bool = option(False, "tell what would be done, and do nothing")
 

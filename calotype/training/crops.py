@@ -32,7 +32,7 @@ class Sharp:
 
     @property
     def pixels(self) -> np.ndarray:
-        return self.kept if self.kept is not None else _read(self.path, self.max_pixels)
+        return self.kept if self.kept is not None else _read(self.path, self.sha256, self.max_pixels)
 
 
 def opened(folder: Path, max_pixels: int, out: Path | None = None) -> Iterator[Progress | Said | Sharp]:
@@ -71,8 +71,12 @@ def opened(folder: Path, max_pixels: int, out: Path | None = None) -> Iterator[P
 
 
 @lru_cache(maxsize=8)
-def _read(path: Path, max_pixels: int) -> np.ndarray:
-    return _seen(Picture.open(path, max_pixels), path.name).pixels
+def _read(path: Path, sha256: str, max_pixels: int) -> np.ndarray:
+    """Raises CalotypeError where it is another picture by now: the run would not be the one that it says it is."""
+    picture = Picture.open(path, max_pixels)
+    if picture.sha256 != sha256:
+        raise CalotypeError(f"{path} has changed since the run read it; put the picture back, or begin anew")
+    return _seen(picture, path.name).pixels
 
 
 def _seen(picture: Picture, name: str) -> Picture:

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -61,6 +62,21 @@ def alone(folder: Path, name: str) -> Iterator[None]:
         with contextlib.suppress(OSError):
             if path.read_text("utf-8") == told:
                 path.unlink()
+
+
+def check_place(folder: Path) -> None:
+    """Raises CalotypeError where nothing can be written into a folder that may not be there yet; makes nothing."""
+    try:
+        os.stat(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as fault:  # a name that is too long
+        raise CalotypeError(f"folder {folder} cannot be made ({fault.strerror}); give another --output-dir") from None
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+    if not there.is_dir():
+        raise CalotypeError(f"{there} is a file, not a folder; give another --output-dir")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise CalotypeError(f"folder {there} cannot be written to; give another --output-dir")
 
 
 def _is_taken(path: Path, told: str) -> bool:

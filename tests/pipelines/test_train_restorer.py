@@ -5,6 +5,7 @@ import json
 import math
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -20,9 +21,10 @@ from calotype.engine import Engine
 from calotype.errors import CalotypeError
 from calotype.models.restorer import Restorer, build, grown
 from calotype.ops.faces import align, similarity, template
+from calotype.pipelines.face_figures import _ways
 from calotype.pipelines.train_restorer import _lesson, recipe
 from calotype.tasks import Progress, Restore, Said, TrainRestorer
-from calotype.training import likeness
+from calotype.training import likeness, perceptual
 from calotype.training.faces import Face, emphasis, mirrored, places, split
 from calotype.training.learned import Learned
 from calotype.training.perceptual import is_installed
@@ -82,7 +84,7 @@ def test_it_learns_and_whole_sheets_are_held_back(run):
     psnr = [line["PSNR in dB/held back"] for line in lines if "PSNR in dB/held back" in line]
     assert len(psnr) == 4 and psnr[-1] > psnr[0]
     assert any("Adversary/network" in line for line in lines)
-    assert "of 1 sheets or photos held back" in said(told)
+    assert "2 held back to measure with (sheets or photos: 1)" in said(told)
 
 
 def test_restore_uses_the_file(run, engine, old_photo):
@@ -103,13 +105,20 @@ def test_going_on_gives_the_same_file(engine, faces, tmp_path):
     assert told[-1].path.read_bytes() == whole[-1].path.read_bytes()
 
 
+@pytest.mark.parametrize("options", [{"dry_run": True}, {"model": "faces-v0", "evaluate": True}])
+def test_where_it_cannot_write_is_said_before_any_face_is_read(engine, faces, tmp_path, options):
+    (tmp_path / "out").write_bytes(b"")
+    with pytest.raises(CalotypeError, match="out is a file, not a folder; give another --output-dir"):
+        learn(engine, tmp_path / "no such folder", tmp_path / "out", **options)
+
+
 def test_faces_are_found_in_photos(engine, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     Image.fromarray(astronaut()).save(folder / "portrait.png")
     Image.fromarray(np.full((200, 200, 3), 90, np.uint8)).save(folder / "wall.png")
     told = learn(engine, folder, tmp_path / "out", aligned=False, dry_run=True)
-    assert "1 faces to learn from" in said(told) and "left out: wall.png shows no face" in said(told)
+    assert "1 face to learn from" in said(told) and "left out: wall.png shows no face" in said(told)
 
 
 @pytest.mark.skipif(not is_installed(), reason="the features are an extra")
@@ -125,6 +134,21 @@ def test_figures_stand_side_by_side(engine, faces, tmp_path):
     assert "perceptual" in said(told)
     persons = [row["person"] for row in data["rows"]]
     assert all(isinstance(d, float) for d in persons) if likeness.is_installed() else not any(persons)
+
+
+def test_networks_of_one_name_have_a_row_each():
+    def opened(name):
+        return SimpleNamespace(name=Path(name).stem, side=None)
+
+    models = SimpleNamespace(upscaler=lambda name: None, faces=opened)
+    others = ("old/restorer.safetensors", "new/restorer.safetensors", "other.safetensors", "there/bicubic.safetensors")
+    ways = _ways(SimpleNamespace(others=others, model="new/restorer.safetensors"), models, 64)
+    assert list(ways)[4:] == [
+        "old/restorer.safetensors",
+        "other",
+        "there/bicubic.safetensors",
+        "new/restorer.safetensors",
+    ]
 
 
 @pytest.mark.skipif(not likeness.is_installed(), reason="likeness is an extra")
@@ -254,6 +278,29 @@ def test_faces_that_are_too_small_are_left_out(engine, faces, tmp_path):
         for event in engine.run(TrainRestorer(photos=faces, output_dir=tmp_path, **{**TINY, "side": 512})):
             told.append(event)
     assert "a_r00c00.png is 96x96, no aligned face of 512 pixels" in said(told)
+
+
+def test_more_faces_than_memory_holds_are_refused_before_they_fill_it(engine, faces, tmp_path, monkeypatch):
+    folder, face = tmp_path / "many", next(faces.iterdir()).read_bytes()
+    folder.mkdir()
+    for n in range(40):
+        (folder / f"{n}.png").write_bytes(face)
+    monkeypatch.setattr(engine.models, "free_memory", lambda device: 30 * 3 * 64**2)
+    run, read = engine.run(TrainRestorer(photos=folder, output_dir=tmp_path, dry_run=True, **TINY)), 0
+    with pytest.raises(CalotypeError, match=r"about 40 faces of 64 pixels take .* GiB of memory, and .*smaller --side"):
+        for event in run:
+            read += isinstance(event, Progress)
+    assert read < 16
+    monkeypatch.setattr(engine.models, "free_memory", lambda device: 40 * 3 * 64**2)
+    assert "to learn from" in said(learn(engine, folder, tmp_path, dry_run=True))
+
+
+def test_without_the_features_it_does_not_begin(engine, faces, tmp_path, monkeypatch):
+    """22,000 steps without likeness are not what was asked for."""
+    monkeypatch.setattr(perceptual, "is_installed", lambda: False)
+    with pytest.raises(CalotypeError, match="the features of EfficientNet-Lite0 are not installed"):
+        learn(engine, faces, tmp_path, perceptual="auto", dry_run=True)
+    assert "to learn from" in said(learn(engine, faces, tmp_path, perceptual="none", dry_run=True))
 
 
 def test_an_untrained_prior_hinders_nothing():

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import signal
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,13 @@ from skimage.data import astronaut
 
 from calotype.engine import Engine
 from calotype.errors import CalotypeError
+from calotype.ops.degrade import SecondOrder, second_order
 from calotype.picture import Picture
 from calotype.pipelines import enhancing
+from calotype.pipelines.course import FEW, KINDS, dealt
+from calotype.pipelines.train_upscaler import _lesson, _test, judge
 from calotype.tasks import Progress, Said, TrainUpscaler, Upscale
+from calotype.training.crops import Sharp, opened, piece, sharpened
 from calotype.training.files import alone
 from calotype.training.learned import Learned
 from calotype.training.rivals import Lesson, Rivals
@@ -128,7 +133,78 @@ def test_going_on_gives_the_same_file(engine, photos, tmp_path):
 def test_other_settings_do_not_go_on(engine, photos, tmp_path):
     learn(engine, photos, tmp_path, stop=2, gan_steps=4, save_state_every=1)
     with pytest.raises(CalotypeError, match="other pictures or settings; delete it"):
-        learn(engine, photos, tmp_path, gan_steps=4, l1_weight=2.0)
+        learn(engine, photos, tmp_path, gan_steps=4, rotate=True)
+    with pytest.raises(CalotypeError, match=r"is of a run with a second stage \(--gan-steps\)"):
+        learn(engine, photos, tmp_path, l1_steps=4, gan_steps=0)
+
+
+def rates_of(out):
+    lines = map(json.loads, (out / "upscaler.log.jsonl").read_text("utf-8").splitlines())
+    return {line["step"]: (line["lr/network"], line["lr/discriminator"]) for line in lines if "lr/network" in line}
+
+
+def test_another_rate_goes_on_from_the_state(engine, photos, tmp_path):
+    options = {"l1_steps": 2, "gan_steps": 4, "gan_warmup_steps": 1, "save_state_every": 1}
+    learn(engine, photos, tmp_path, stop=3, **options)
+    told = learn(engine, photos, tmp_path, **options, learning_rate=1e-3, gan_weight=0.05)
+    assert "going on after step 3 of 6, with another --gan-weight and --learning-rate than before" in said(told)
+    rates = rates_of(tmp_path)
+    assert rates[3] == (2e-3, 1e-4) and rates[4] == rates[6] == (1e-3, 1e-4)
+
+
+def test_what_is_kept_at_the_end_is_learnt_on_with_more_steps(engine, photos, tmp_path):
+    """As if all of them had been asked for at once: the constant rate is the same."""
+    options = {"l1_steps": 2, "gan_warmup_steps": 1, "save_state": True}
+    whole = learn(engine, photos, tmp_path / "whole", gan_steps=4, **options)
+    learn(engine, photos, tmp_path / "parts", gan_steps=2, **options)
+    with pytest.raises(CalotypeError, match="from a run that ended after 4 steps; give more to learn on"):
+        learn(engine, photos, tmp_path / "parts", gan_steps=2, **options)
+    told = learn(engine, photos, tmp_path / "parts", gan_steps=4, **options)
+    assert "going on after step 4 of 6, with another --gan-steps than before" in said(told)
+    assert told[-1].losses == whole[-1].losses
+    assert told[-1].path.read_bytes() == whole[-1].path.read_bytes()
+    assert (tmp_path / "parts/upscaler.state.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    "steps, why",
+    [
+        ({"l1_steps": 1, "gan_steps": 1}, "has 3 steps behind it, and 2 are asked for; give more"),
+        ({"l1_steps": 1, "gan_steps": 9}, "in its second stage, after 2 steps of the first; give --l1-steps 2"),
+        ({"l1_steps": 5, "gan_steps": 9}, "in its second stage, after 2 steps of the first; give --l1-steps 2"),
+    ],
+)
+def test_no_step_is_taken_back(engine, photos, tmp_path, steps, why):
+    learn(engine, photos, tmp_path, stop=3, l1_steps=2, gan_steps=4)
+    with pytest.raises(CalotypeError, match=why):
+        learn(engine, photos, tmp_path, **steps)
+
+
+def test_stage_one_is_made_longer_only_while_it_lasts(engine, photos, tmp_path):
+    learn(engine, photos, tmp_path, stop=3, l1_steps=4, gan_steps=2)
+    with pytest.raises(CalotypeError, match="has 3 steps of stage one behind it; give as many --l1-steps"):
+        learn(engine, photos, tmp_path, l1_steps=2, gan_steps=9)
+    told = learn(engine, photos, tmp_path, l1_steps=5, gan_steps=1, gan_warmup_steps=0)
+    assert "after step 3 of 6, with another --gan-steps and --gan-warmup-steps and --l1-steps than" in said(told)
+    lines = map(json.loads, (tmp_path / "upscaler.log.jsonl").read_text("utf-8").splitlines())
+    judged = [line["step"] for line in lines if "Adversary/network" in line]
+    assert judged == [6]
+
+
+def test_minutes_that_are_over_are_learnt_on_with_more(engine, photos, tmp_path):
+    """Whatever the stages were shared out to, none is gone back to."""
+    options = {"l1_steps": 30, "gan_steps": 10, "validate_every": 10_000, "save_state": True}
+    told = learn(engine, photos, tmp_path, minutes=0.005, **options)
+    done = len(told[-1].losses)
+    state = load(tmp_path / "upscaler.state.safetensors")
+    assert state.step == done == int(state.weights["spans"][:2].sum())
+    with pytest.raises(CalotypeError, match=f"from a run that ended after {done} steps"):
+        learn(engine, photos, tmp_path, minutes=0.005, **options)
+    told = learn(engine, photos, tmp_path, minutes=0.05, **options)
+    assert re.search(rf"going on after step {done} of \d+, with another --minutes than before", said(told))
+    assert len(told[-1].losses) > done
+    spans = load(tmp_path / "upscaler.state.safetensors").weights["spans"]
+    assert spans[0] == state.weights["spans"][0] or state.weights["spans"][1] == 0
 
 
 def test_a_loss_that_is_no_number_ends_the_run(engine, photos, tmp_path):
@@ -172,6 +248,9 @@ def test_a_network_that_falls_apart_is_noticed(engine, photos, tmp_path, validat
     assert (tmp_path / "upscaler-good.pth").read_bytes() == good
     assert enhancing._rescued(course).name == "upscaler.safetensors"
     assert (tmp_path / "upscaler.pth").read_bytes() == good and not (tmp_path / "upscaler-good.pth").exists()
+    assert enhancing._rescued(course).name == "upscaler.safetensors"  # what it ended in before it went on
+    for kind in KINDS:
+        (tmp_path / f"upscaler{kind}").unlink()
     with pytest.raises(CalotypeError, match="never sound"):
         enhancing._rescued(course)
 
@@ -217,10 +296,26 @@ def test_a_collapse_at_the_end_is_remembered_where_the_run_goes_on_behind_it(eng
 def test_pieces_with_something_to_mend_are_measured_first():
     """Faces are also shown as they are; what is made of these says little."""
     true = torch.rand(2, 3, 8, 8)
-    tests = enhancing._dealt(lambda step: Lesson(torch.stack([true[0], true[1] * 0.5]), true, true))
-    assert len(tests) == enhancing.FEW and not any(torch.equal(test.low, test.true) for test in tests)
-    tests = enhancing._dealt(lambda step: Lesson(true, true, true))
-    assert len(tests) == enhancing.FEW
+    tests = dealt(lambda step: Lesson(torch.stack([true[0], true[1] * 0.5]), true, true))
+    assert len(tests) == FEW and not any(torch.equal(test.low, test.true) for test in tests)
+    tests = dealt(lambda step: Lesson(true, true, true))
+    assert len(tests) == FEW
+
+
+@pytest.mark.parametrize("l1_gt_usm", [True, False])
+def test_it_is_measured_as_it_is_taught(photos, l1_gt_usm):
+    """PSNR would fall otherwise while the network learns to sharpen."""
+    task = TrainUpscaler(photos=photos, l1_gt_usm=l1_gt_usm, **TINY)
+    sharp = [event for event in opened(photos, 10**6) if isinstance(event, Sharp)]
+    cut = piece(sharp[0].pixels, 64)
+    test = _test(sharp[0], task, 4, 0)
+    assert torch.equal(test.true, sharpened(cut[None])[0] if l1_gt_usm else cut)
+    assert not torch.equal(sharpened(cut[None])[0], cut)
+    low = second_order(test.true[None], torch.Generator().manual_seed(0), SecondOrder(4))[0]
+    assert torch.equal(test.low, low)
+    taught = [_lesson(task, sharp, 4, torch.device("cpu"), -1 - n).target for n in range(8)]
+    seen = dealt(partial(_lesson, task, sharp, 4, torch.device("cpu")))
+    assert all(any(torch.equal(test.true, x) for x in torch.cat(taught)) for test in seen)
 
 
 def test_what_a_run_has_ended_in_is_not_written_over(engine, photos, tmp_path):
@@ -230,6 +325,34 @@ def test_what_a_run_has_ended_in_is_not_written_over(engine, photos, tmp_path):
     with pytest.raises(CalotypeError, match="is there already, from a run that ended; give another --output-name"):
         learn(engine, photos, tmp_path, **options, seed=5)
     assert (tmp_path / "upscaler.pth").read_bytes() == before
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(
+    "there, why", [("out", "out is a file, not a folder"), ("out/upscaler.pth", "upscaler.pth is there already")]
+)
+def test_where_it_cannot_write_is_said_before_any_picture_is_read(engine, photos, tmp_path, there, why, dry_run):
+    (tmp_path / there).parent.mkdir(exist_ok=True)
+    (tmp_path / there).write_bytes(b"kept")
+    out = tmp_path / "out" if there != "out" else tmp_path / "out" / "within"
+    run, told = engine.run(TrainUpscaler(photos=photos, output_dir=out, dry_run=dry_run, **TINY)), []
+    with pytest.raises(CalotypeError, match=f"{why}.*; give another --output"):
+        told.extend(run)
+    assert not told and (tmp_path / there).read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_last_sound_network_of_a_run_that_was_broken_off_is_not_thrown_away(engine, photos, tmp_path, kind):
+    options = {"l1_steps": 3, "gan_steps": 0, "validate_every": 1}
+    learn(engine, photos, tmp_path, stop=2, **options)
+    (tmp_path / "upscaler.state.safetensors").unlink()
+    good = tmp_path / f"upscaler-good{kind}"
+    before = good.read_bytes()
+    for other in set(KINDS) - {kind}:
+        (tmp_path / f"upscaler-good{other}").unlink()
+    with pytest.raises(CalotypeError, match=f"{good.name} is there already, the last sound network"):
+        learn(engine, photos, tmp_path, **options)
+    assert good.read_bytes() == before and not (tmp_path / "upscaler.pth").exists()
 
 
 def test_stopped_anywhere_it_goes_on_from_there_and_looks_at_what_is_due(engine, photos, tmp_path):
@@ -267,10 +390,33 @@ def test_an_interrupt_within_a_step_loses_nothing_of_what_is_due_behind_it(engin
     assert losses[0] == losses[1] and len(losses[0]) == 4
 
 
+def test_one_is_told_as_one(engine, photos, tmp_path):
+    told = learn(engine, photos, tmp_path, l1_steps=1, gan_steps=0, validation_split=0.2, batch_size=1)
+    assert re.search(r"step 1: \d+\.\d\d dB on 1 picture held back", said(told))
+    assert "1 step with L1 alone; 1 piece of 64 pixels in a step" in said(told)
+
+
 def test_minutes_become_steps(engine, photos, tmp_path):
     told = learn(engine, photos, tmp_path, minutes=0.02, l1_steps=300, gan_steps=100, validate_every=10_000)
     steps = int(re.search(r"minutes are about (\d+) steps", said(told))[1])
     assert 1 < len(told[-1].losses) <= steps and all(map(math.isfinite, told[-1].losses))
+
+
+@pytest.mark.parametrize(
+    "options, plan",
+    [
+        ({}, r"100 steps with L1 alone, as the network is new .*, then 40 steps with L1 and a discriminator"),
+        ({"l1_steps": 3}, "3 steps with L1 alone, then 40 steps with L1 and a discriminator"),
+        ({"l1_steps": 0}, "^40 steps with L1 and a discriminator"),
+        ({"model": "realesr-animevideov3-x4"}, "^40 steps with L1 and a discriminator"),
+    ],
+)
+def test_a_new_network_is_not_judged_before_it_knows_anything(engine, photos, tmp_path, options, plan):
+    given = without(*SHAPE) if "model" in options else TINY
+    told = engine.run(
+        TrainUpscaler(photos=photos, output_dir=tmp_path, dry_run=True, **{**given, "gan_steps": 40, **options})
+    )
+    assert re.search(plan, said(told), re.M)
 
 
 def test_a_bad_picture_is_left_out(engine, photos, tmp_path):
@@ -279,7 +425,7 @@ def test_a_bad_picture_is_left_out(engine, photos, tmp_path):
     (folder / "a.png").write_bytes((photos / "0.png").read_bytes())
     (folder / "b.png").write_bytes(b"no picture")
     told = learn(engine, folder, tmp_path / "out", dry_run=True)
-    assert "left out: b.png" in said(told) and "1 pictures to learn from, 0 held back" in said(told)
+    assert "left out: b.png" in said(told) and "1 picture to learn from, 0 held back" in said(told)
     assert not (tmp_path / "out").exists()
 
 
@@ -305,15 +451,35 @@ def test_files_of_something_else_are_said_in_a_sentence(engine, photos, tmp_path
     options = {"photos": photos, "output_dir": tmp_path}
     with pytest.raises(CalotypeError, match="faces-v0 is"):
         list(engine.run(TrainUpscaler(**options, **{**without(*SHAPE), "model": "faces-v0"})))
-    torch.save({"params": {"x": torch.zeros(2)}}, tmp_path / "d.pth")
-    with pytest.raises(CalotypeError, match="is not Real-ESRGAN's discriminator"):
-        list(engine.run(TrainUpscaler(**options, discriminator=tmp_path / "d.pth", **without("discriminator_feat"))))
+    for state in ({"x": torch.zeros(2)}, {"conv0.weight": torch.zeros(())}, {"conv0.weight": torch.zeros(400, 0)}):
+        torch.save({"params": state}, tmp_path / "d.pth")
+        with pytest.raises(CalotypeError, match="is not Real-ESRGAN's discriminator"):
+            list(
+                engine.run(TrainUpscaler(**options, discriminator=tmp_path / "d.pth", **without("discriminator_feat")))
+            )
+
+
+def test_the_discriminator_is_kept_and_gone_on_from(engine, photos, tmp_path):
+    options = {"gan_steps": 3, "gan_warmup_steps": 1, "save_state": True, "save_discriminator": True}
+    learn(engine, photos, tmp_path, **options)
+    path = tmp_path / "upscaler-discriminator.safetensors"
+    weights = load(tmp_path / "upscaler.state.safetensors").weights
+    task = TrainUpscaler(photos=photos, output_dir=tmp_path, discriminator=path, **without("discriminator_feat"))
+    kept = judge(task).state_dict()
+    assert kept and all(torch.equal(value, weights[f"expert.{key}"]) for key, value in kept.items())
+    other = {**options, "discriminator_feat": 64, "discriminator": path}  # 64 is the option's own default
+    assert isinstance(learn(engine, photos, tmp_path / "other", **other)[-1], Learned)
+    for left in tmp_path.glob("upscaler.*"):
+        left.unlink()
+    with pytest.raises(CalotypeError, match=r"upscaler-discriminator\.safetensors is there already"):
+        learn(engine, photos, tmp_path, **options)
 
 
 @pytest.mark.parametrize(
     "options, why",
     [
         ({"scale": 2, "num_feat": 8}, "realesrgan-x4plus is trained on.*so --scale and --num-feat would change"),
+        ({"gan_steps": 0, "l1_steps": 1, "save_discriminator": True}, "so --save-discriminator would change nothing"),
         ({"network": "srvgg"}, "so --network would change nothing; leave it out"),
         ({"vgg": Path("vgg.pth"), "perceptual": "lite"}, "--vgg has no use with --perceptual lite"),
         ({"perceptual_weight": 2.0, "perceptual": "none"}, "so --perceptual-weight would"),

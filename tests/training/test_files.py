@@ -8,7 +8,7 @@ import pytest
 from calotype.errors import CalotypeError
 from calotype.picture.saving import Arriving
 from calotype.tasks import TrainLora
-from calotype.training.files import alone, files_due
+from calotype.training.files import alone, check_place, files_due
 
 
 def left(total, per_epoch, **options):
@@ -44,6 +44,27 @@ def test_a_name_is_one_runs_at_a_time(tmp_path):
             pass
         assert (tmp_path / "新 out" / "a.running").read_text("utf-8").startswith(f"{os.getpid()} ")
     assert list((tmp_path / "新 out").iterdir()) == []
+
+
+def test_where_nothing_can_be_written_is_known_before(tmp_path):
+    check_place(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_bytes(b"")
+    for folder in (tmp_path / "file", tmp_path / "file" / "a" / "b"):
+        with pytest.raises(CalotypeError, match=r"file is a file, not a folder; give another --output-dir"):
+            check_place(folder)
+    with pytest.raises(CalotypeError, match=r"cannot be made .*; give another --output-dir"):
+        check_place(tmp_path / ("x" * 1000))
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_is_closed_is_known_before(tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(CalotypeError, match="cannot be written to; give another --output-dir"):
+            check_place(tmp_path / "a")
+    finally:
+        tmp_path.chmod(0o700)
 
 
 @pytest.mark.parametrize("left", ["", "999999999 1.0", f"{os.getpid()} 1.0"])

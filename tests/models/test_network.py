@@ -1,0 +1,34 @@
+"""Which number format a device is quick in."""
+
+import contextlib
+
+import pytest
+import torch
+
+from calotype.models import network
+from calotype.models.network import is_mixed
+from calotype.pipelines.train_gan import _half
+from calotype.tasks import TrainGan
+
+
+@pytest.mark.parametrize("generation, is_quick", [(6, False), (7, False), (8, True), (9, True)])
+def test_bfloat16_that_is_emulated_is_not_taken(monkeypatch, generation, is_quick):
+    """torch says yes to it on GTX and RTX 20 cards and on the T4, where it is slow."""
+
+    def told(including_emulation=True):
+        return including_emulation or generation >= 8
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", told)
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
+    card = torch.device("cuda")
+    assert network.is_bfloat16_quick(card) == is_mixed("auto", card) == _half(TrainGan(demo=True), card) == is_quick
+    assert is_mixed("bf16", card)
+
+
+@pytest.mark.parametrize("has", [False, True])
+def test_a_processor_says_itself_whether_it_is_quick_in_bfloat16(monkeypatch, has):
+    monkeypatch.setattr(network, "has_bfloat16", lambda: has)
+    assert network.is_bfloat16_quick(torch.device("cpu")) == is_mixed("auto", torch.device("cpu")) == has
+    assert not network.is_bfloat16_quick(torch.device("mps"))
+    dtype, _ = network.pick_dtype(torch.device("cpu"), "auto")
+    assert dtype == (torch.bfloat16 if has else torch.float32)
