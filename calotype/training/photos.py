@@ -87,13 +87,14 @@ def pictures_below(folder: Path, out: Path | None = None) -> tuple[list[Path], s
     """
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     found = {name for name, path in files.items() if path.suffix.lower() in SUFFIXES}
-    left = drawn_in_training(files) & found
-    where = f"in {folder} were drawn in training and"
+    drawn, within = drawn_in_training(files) & found, set()
     if out and folder.resolve() in out.resolve().parents:
-        inner, where = out.resolve().relative_to(folder.resolve()), f"in {out}"
-        left |= {name for name in found if Path(name).is_relative_to(inner)}
-    told = f"{len(left)} pictures {where} are left out: results are not learnt from" if left else ""
-    return sorted(files[name] for name in found - left), told
+        inner = out.resolve().relative_to(folder.resolve())
+        within = {name for name in found if Path(name).is_relative_to(inner)}
+    parts = {f"in {out}": within, "drawn in training": drawn - within}
+    told = ", ".join(f"{len(names)} {which}" for which, names in parts.items() if names)
+    kept = sorted(files[name] for name in found - drawn - within)
+    return kept, f"pictures left out, for they are results: {told}" if told else ""
 
 
 def drawn_in_training(names: Collection[str]) -> set[str]:

@@ -73,7 +73,7 @@ def test_results_in_the_folder_are_not_learnt_from(tmp_path, monkeypatch):
     assert found(tmp_path) == ([*mine[:2], "out/00001-4-a-cat.png", mine[2]], "")
     assert found(tmp_path, tmp_path / "out") == (
         mine,
-        f"1 pictures in {tmp_path / 'out'} are left out: results are not learnt from",
+        f"pictures left out, for they are results: 1 in {tmp_path / 'out'}",
     )
     monkeypatch.chdir(tmp_path)
     assert pictures_below(Path(), Path("out"))[0] == [Path(name) for name in mine]
@@ -92,5 +92,7 @@ def test_what_training_draws_is_known_wherever_a_run_lies(tmp_path, where):
     placed(tmp_path, f"{where}gan.log.jsonl")
     assert found(tmp_path, tmp_path) == (
         mine,
-        f"6 pictures in {tmp_path} were drawn in training and are left out: results are not learnt from",
+        "pictures left out, for they are results: 6 drawn in training",
     )
+    placed(tmp_path, "out/2.png", "out/gan.log.jsonl", "out/gan-snapshots/00000001.png")
+    assert found(tmp_path, tmp_path / "out")[1].endswith(f"results: 2 in {tmp_path / 'out'}, 6 drawn in training")
