@@ -14,6 +14,7 @@ from calotype.pipelines.samples import Sample, Ways, drawn
 from calotype.tasks import Progress, Said, TrainDiffusion
 from calotype.training import autoencoder, diffusing
 from calotype.training.diffusing import Diffusing
+from calotype.training.files import made as made_folder
 from calotype.training.nearest import Score, nearest
 from calotype.training.networks import Means
 from calotype.training.pairs import Pairs
@@ -116,7 +117,7 @@ class Seen:
         rows = [torch.cat(list(some[:SHEET]), 2) for some in (true, made)]  # (3, S, N * S)
         pixels = torch.cat(rows, 1).permute(1, 2, 0).contiguous().numpy()
         folder = self.task.output_dir / "sample"
-        folder.mkdir(parents=True, exist_ok=True)
+        made_folder(folder)
         path = folder / f"{self.task.output_name}_{name}.png"
         save(Picture(pixels), path, format="png")
         self.watch.sampled(path, what, how, pixels, 99)

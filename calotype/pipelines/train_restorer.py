@@ -121,8 +121,8 @@ def _faces(
     """All of them stay in memory. Raises CalotypeError where they would not fit, which the first few pictures tell."""
     enlarged, found = _enlarger(models, task.enlarge) if task.enlarge else None, []
     free = models.free_memory(torch.device("cpu"))
-    way = (side, task.aligned, models.detector(), enlarged, models.settings.max_pixels, task.sharpen)
-    for event in faces_in(folder, *way):
+    limits = (models.settings.max_pixels, task.sharpen, task.output_dir)
+    for event in faces_in(folder, side, task.aligned, models.detector(), enlarged, *limits):
         if isinstance(event, Face):
             found.append(event)
         else:

@@ -79,7 +79,9 @@ class Losses:
 class Outcome(Logged):
     """What is written, and when."""
 
-    output_dir: Path = option(Path("out"), "folder for what is learnt, its states and logs", is_path=True)
+    output_dir: Path = option(
+        Path("out"), "folder for what is learnt, its states and logs; or its file, such as my.safetensors", is_path=True
+    )
     output_name: str = option("network", "name of the file")
     save_state_every: int = option(
         0, "steps after which all that is needed to go on is saved; 0: every two minutes", least=0, most=10**6

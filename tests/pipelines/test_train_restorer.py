@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import random
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -110,6 +111,17 @@ def test_where_it_cannot_write_is_said_before_any_face_is_read(engine, faces, tm
     (tmp_path / "out").write_bytes(b"")
     with pytest.raises(CalotypeError, match="out is a file, not a folder; give another --output-dir"):
         learn(engine, tmp_path / "no such folder", tmp_path / "out", **options)
+
+
+def test_what_lies_where_results_go_is_not_learnt_from(engine, faces, tmp_path):
+    for path in faces.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/restored_r00c00.png").write_bytes(path.read_bytes())
+    told = said(learn(engine, tmp_path, tmp_path / "out", dry_run=True))
+    learnt, held = re.search(r"(\d) faces to learn from, (\d) ", told).groups()
+    assert int(learnt) + int(held) == 5
+    assert "for they are results: 1 in" in told
 
 
 def test_faces_are_found_in_photos(engine, tmp_path):
