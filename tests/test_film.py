@@ -110,3 +110,21 @@ def test_a_walk_is_kept_as_both(tmp_path, monkeypatch):
     assert path == tmp_path / "00001-7-walk.gif" and told == (film.MISSING,)
     with pytest.raises(CalotypeError, match="PyAV is not installed"), film.mp4(tmp_path / "a.mp4"):
         pass
+
+
+@pytest.mark.parametrize("kind", ["gif", "mp4"])
+def test_a_film_without_frames_replaces_nothing(tmp_path, kind):
+    path = tmp_path / f"film.{kind}"
+    path.write_bytes(b"an earlier one")
+    if kind == "mp4" and not film.can_mp4():
+        pytest.skip("PyAV is an extra")
+    with pytest.raises(CalotypeError, match="no frames"), getattr(film, kind)(path):
+        pass
+    assert path.read_bytes() == b"an earlier one" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_gif_that_stands_still_for_long_is_shown_as_long_as_gif_can(tmp_path):
+    with film.gif(tmp_path / "still.gif") as shown:
+        for _ in range(3):
+            shown(np.zeros((4, 4, 3), np.uint8), 400.0)
+    assert Image.open(tmp_path / "still.gif").info["duration"] == 655_350

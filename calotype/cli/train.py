@@ -227,7 +227,7 @@ def _as_file(told: dict[str, Any], cls: type) -> dict[str, Any]:
     path = Path(str(told.get("output_dir", "")))
     kinds = next(((s.name, about(s).choices) for s in visible(cls) if s.name in KINDS), ("", ("safetensors",)))
     kind = path.suffix.lower()[1:]
-    if not kind or kind not in kinds[1] or path.is_dir():
+    if kind not in {*kinds[1]} - {"both"} or path.is_dir():
         return told
     for name, value in (("output_name", path.stem), (kinds[0], kind)):
         if name and told.get(name, value) != value:

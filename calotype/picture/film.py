@@ -16,6 +16,7 @@ from calotype.picture.saving import Arriving
 
 RATE = 24  # frames a second of an MP4
 WIDE = 640  # pixels of a GIF
+LONGEST = 655_350  # thousandths of a second that a frame of a GIF can be shown
 MISSING = "PyAV is not installed, so there is no MP4; run pip install 'calotype[film]'"
 
 Shown = Callable[
@@ -52,12 +53,14 @@ class _Gif:
         time = max(20, round(100 * seconds) * 10)  # GIF counts hundredths
         part = (0, 0, *image.size) if self._last is None else _changed(self._last, image)
         if part is None:
-            self._time += time
+            self._time = min(self._time + time, LONGEST)
             return
         self._written()
         self._last, self._part, self._time = image, part, time
 
     def ended(self) -> None:
+        if self._last is None:
+            raise CalotypeError("a film has no frames; give it some")
         self._written()
         self._file.write(b";")
 
@@ -109,6 +112,8 @@ def mp4(path: Path, fade: float = 0.15) -> Iterator[Shown]:
             before = frame
 
         yield shown
+        if before is None:
+            raise CalotypeError("a film has no frames; give it some")
         film.mux(stream.encode())
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -76,9 +76,10 @@ def _learnt(course: Course) -> Iterator[Progress | Said | Learned]:
                 event = watch.stepped(done, loss, dict(zip(("network", "discriminator"), rates, strict=False)), **told)
             failed = failed + 1 if not math.isfinite(loss) else 0
             if failed == FAILED:
+                what = "goes on from the last state" if course.state_path.is_file() else "begins anew"
                 raise CalotypeError(
                     f"the loss is no number since step {step - FAILED + 2}: the rate {task.learning_rate:g} is too "
-                    "high. The same command with a lower --learning-rate goes on from the last state"
+                    f"high. The same command with a lower --learning-rate {what}"
                 )
             is_over = task.minutes and watch.diary.last(SECONDS, 0.0) > OVERTIME * 60 * task.minutes
             is_whole = is_whole and not is_over
@@ -91,7 +92,7 @@ def _learnt(course: Course) -> Iterator[Progress | Said | Learned]:
                 )
             is_due = due(done) or not (is_whole or course.state_path.is_file())  # a sound file is not kept without it
             if not is_whole:
-                yield from _looked_at(course, watch, done)
+                yield from _looked_at(course, watch, done, is_kept=not failed)
                 is_whole = True
             if is_due and done < total and not failed:
                 save_state(course, done, losses)
@@ -154,15 +155,16 @@ def _expert_written(course: Course) -> None:
 # ---------------------------------------------------------------------- what is seen
 
 
-def _looked_at(course: Course, watch: Watch, done: int) -> Iterator[Said]:
-    """Measures, shows samples, and keeps the network while it is sound."""
-    yield from _measured(course, watch, done)
-    _sampled(course, watch, done)
+def _looked_at(course: Course, watch: Watch, done: int, is_kept: bool = True) -> Iterator[Said]:
+    """Measures, shows samples, and keeps the network while it is sound and that is wished."""
+    made = [course.rivals.shown(test.low[None])[0] for test in course.measured]
+    yield from _measured(course, watch, done, made, is_kept)
+    _sampled(course, watch, done, made)
     watch.page_written()
 
 
-def _measured(course: Course, watch: Watch, done: int) -> Iterator[Said]:
-    numbers = measured(course.rivals.shown, course.measured, course.rivals.features)
+def _measured(course: Course, watch: Watch, done: int, made: Sequence[Tensor], is_kept: bool) -> Iterator[Said]:
+    numbers = measured(made, course.measured, course.rivals.features)
     before = watch.diary.numbers.get(f"{PSNR}/{course.whose}", ())
     best, when = max(((value, step) for step, value in before if math.isfinite(value)), default=(-math.inf, 0))
     watch.measured({f"{name}/{course.whose}": value for name, value in numbers.items()})
@@ -180,27 +182,21 @@ def _measured(course: Course, watch: Watch, done: int) -> Iterator[Said]:
             f"{kept}; begin anew under another --output-name, with a lower --gan-weight or --learning-rate"
         )
         return
-    if done:
+    if done and is_kept:
         course.written(good_name(course.task), course.rivals.mean, done)
     yield Said(told)
 
 
-def measured(
-    restored: Callable[[Tensor], Tensor], tests: Sequence[Test], features: nn.Module | None
-) -> dict[str, float]:
-    """Mean PSNR in dB, and mean distance of features, of what is made of the pictures.
-
-    Args:
-        restored: (1, 3, h, w) to (1, 3, H, W), both in [0, 1].
-    """
+def measured(made: Sequence[Tensor], tests: Sequence[Test], features: nn.Module | None) -> dict[str, float]:
+    """Mean PSNR in dB, and mean distance of features, of what was made of the pictures: (3, H, W) each, in [0, 1]."""
     psnr, distance = 0.0, 0.0
-    for test in tests:
-        made, true = restored(test.low[None]), test.true[None]
-        psnr += decibels(made, true) / len(tests)
+    for picture, test in zip(made, tests, strict=True):
+        one, true = picture[None], test.true[None]
+        psnr += decibels(one, true) / len(tests)
         if features is not None:
             device = next(features.parameters()).device
             with torch.no_grad():
-                distance += float(features(made.to(device), true.to(device))) / len(tests)
+                distance += float(features(one.to(device), true.to(device))) / len(tests)
     return {PSNR: psnr} | ({PERCEPTUAL: distance} if features is not None else {})
 
 
@@ -214,12 +210,12 @@ def decibels(made: Tensor, true: Tensor) -> float:
     return float(-10 * torch.log10((made - true).square().mean().clamp(min=1e-10)))
 
 
-def _sampled(course: Course, watch: Watch, done: int) -> None:
+def _sampled(course: Course, watch: Watch, done: int, drawn: Sequence[Tensor]) -> None:
     """Poor, made and true side by side, for some of the pictures that are measured."""
     task, folder = course.task, course.task.output_dir / "sample"
     for n, test in enumerate(course.measured[: task.sample_count]):
         made(folder)
-        pixels = strip([test.low, course.rivals.shown(test.low[None])[0], test.true])
+        pixels = strip([test.low, drawn[n], test.true])
         path = folder / f"{task.output_name}_{done:06d}_{n:02d}.png"
         save(Picture(pixels), path, format="png")
         watch.sampled(path, test.name, "as it is given, as it is made, as it is in truth", pixels, n)

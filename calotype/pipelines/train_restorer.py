@@ -38,10 +38,10 @@ from calotype.training.faces import Face, emphasis, faces_in, mirrored, places, 
 from calotype.training.files import check_place
 from calotype.training.learned import Learned
 from calotype.training.perceptual import features_named
+from calotype.training.photos import check_room
 from calotype.training.rivals import Lesson, Rivals, Terms
 
 MOST_TESTS = 16  # faces held back that are measured on the way
-SURVEYED = 16  # pictures that tell how many faces there will be in all
 
 
 def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | Said | Learned]:
@@ -118,7 +118,7 @@ def _begun(task: TrainRestorer, models: Models) -> tuple[Restorer, str, str]:
 def _faces(
     task: TrainRestorer, folder: Path, side: int, models: Models
 ) -> Generator[Progress | Said, None, list[Face]]:
-    """All of them stay in memory. Raises CalotypeError where they would not fit, which the first few pictures tell."""
+    """All of them stay in memory. Raises CalotypeError where they do not fit."""
     enlarged, found = _enlarger(models, task.enlarge) if task.enlarge else None, []
     free = models.free_memory(torch.device("cpu"))
     limits = (models.settings.max_pixels, task.sharpen, task.output_dir)
@@ -126,19 +126,11 @@ def _faces(
         if isinstance(event, Face):
             found.append(event)
         else:
-            if isinstance(event, Progress):
-                _check_room(len(found), event, side, free)
+            if isinstance(event, Progress):  # aligned pictures have a face each; of others it is not known before
+                count = max(event.total if task.aligned else 0, len(found))
+                check_room(count, side, free, counted(count, "face"), "--side")
             yield event
     return found
-
-
-def _check_room(count: int, progress: Progress, side: int, free: int) -> None:
-    total = count * progress.total // progress.done if progress.done >= SURVEYED else count
-    if (needed := total * 3 * side**2) > free:
-        raise CalotypeError(
-            f"about {total} faces of {side} pixels take {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} are "
-            "free; give fewer of them, or a smaller --side"
-        )
 
 
 def _enlarger(models: Models, name: str) -> Callable[[np.ndarray], np.ndarray]:

@@ -14,10 +14,9 @@ from calotype.ops.color import to_tensor
 from calotype.ops.resize import part
 from calotype.picture import Picture
 from calotype.tasks import Progress, Said
-from calotype.training.photos import SUFFIXES, pictures_below
+from calotype.training.photos import SUFFIXES, check_room, pictures_below
 
 FEWEST = 8  # pictures from which anything can be learnt
-ROOM = 0.7  # share of the free memory that they may take
 DEMO = ("smileys", "pictures.webp")
 CELL, COUNT, COLUMNS = 64, 437, 24  # of the demo's sheet
 
@@ -58,13 +57,7 @@ def of_folder(
         raise CalotypeError(f"there is no folder {folder}; give the folder with your pictures")
     paths, note = pictures_below(folder, out)
     yield from [Said(note)] if note else []
-    needed = len(paths) * 3 * side * side
-    if needed > ROOM * free:
-        raise CalotypeError(
-            f"the {len(paths)} pictures of {folder} take {needed / 2**30:.1f} GiB at {side} pixels, and with "
-            f"{free / 2**30:.1f} free they may take {ROOM * free / 2**30:.1f}; give a smaller --resolution or fewer "
-            "pictures"
-        )
+    check_room(len(paths), side, free, f"the {len(paths)} pictures of {folder}", "--resolution")
     squares, count, faults, small = torch.empty(len(paths), 3, side, side, dtype=torch.uint8), 0, [], 0
     for n, path in enumerate(paths, 1):
         try:

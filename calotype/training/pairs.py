@@ -24,11 +24,10 @@ from calotype.picture import Picture
 from calotype.tasks import Progress
 from calotype.training.buckets import fit
 from calotype.training.captions import decoded, read_text
-from calotype.training.photos import SUFFIXES, drawn_in_training
+from calotype.training.photos import SUFFIXES, check_room, drawn_in_training
 
 _WEIGHED = re.compile(r"(\d+)_(.*)", re.S)
 LARGEST = 256 << 20  # bytes of a picture within a tar
-ROOM = 0.7  # share of the free memory that the pictures may take
 TOLD = 3  # pictures left out that are named
 
 
@@ -64,7 +63,7 @@ def read_pairs(source: Path, side: int, extension: str = ".txt", max_pixels: int
         named = {name: path for name in names if (path := PurePosixPath(name)).suffix.lower() in SUFFIXES}
         if not named:
             raise CalotypeError(f"{source} has no pictures in it; put them there ({', '.join(SUFFIXES)})")
-        _check_room(len(named), side)
+        check_room(len(named), side, psutil.virtual_memory().available, f"{len(named)} pictures", "--resolution")
         pixels = torch.empty(len(named), 3, side, side, dtype=torch.uint8)
         found: list[Pair] = []
         faults: list[str] = []
@@ -139,15 +138,6 @@ def _pair(path: PurePosixPath, files: "_Files", extension: str) -> Pair:
         lines = tuple(line.strip() for line in files.text(beside).splitlines() if line.strip())
         captions = lines or captions
     return Pair(str(path.with_suffix("")), captions, room, max(1, int(weighed[1])) if weighed else 1)
-
-
-def _check_room(count: int, side: int) -> None:
-    needed, free = count * 3 * side**2, psutil.virtual_memory().available
-    if needed > ROOM * free:
-        raise CalotypeError(
-            f"{count} pictures of {side}x{side} take {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} are "
-            "free; give a smaller --resolution"
-        )
 
 
 @dataclass(frozen=True, eq=False)

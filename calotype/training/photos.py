@@ -12,6 +12,7 @@ from calotype.training.captions import read_caption
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif", ".tif", ".tiff", ".heic")
 _MADE = re.compile(r"(.*/)?(sample/[^/]+_e?\d{6}(_\d\d(_\d+)?)?|[^/]+-snapshots/(verdicts-)?\d{8})\.png", re.S)
 _REPEATED = re.compile(r"(\d+)_(.*)|(\d{1,3})", re.S)  # a folder called 2019 is a year
+ROOM = 0.7  # share of the free memory that pictures which stay there may take
 REPEATS = ((10, 7), (50, 5), (100, 3))  # up to so many photos, so many repeats; one beyond. lora-scripts' advice
 
 
@@ -102,6 +103,22 @@ def drawn_in_training(names: Collection[str]) -> set[str]:
     runs = {PurePosixPath(name).parent for name in names if name.endswith(".log.jsonl")}
     matches = (_MADE.fullmatch(name) for name in names)
     return {match[0] for match in matches if match and PurePosixPath(match[1] or ".") in runs}
+
+
+def check_room(count: int, side: int, free: int, what: str, flag: str) -> None:
+    """Raises CalotypeError where so many square pictures of 8 bits do not fit into what they may take of the memory.
+
+    Args:
+        free: bytes.
+        what: of which pictures, such as "the 12 pictures of here".
+        flag: the option that makes them smaller.
+    """
+    needed, most = count * 3 * side**2, ROOM * free
+    if needed > most:
+        raise CalotypeError(
+            f"{what} take {needed / 2**30:.1f} GiB at {side} pixels, and with {free / 2**30:.1f} free they may take "
+            f"{most / 2**30:.1f}; give a smaller {flag} or fewer pictures"
+        )
 
 
 def find_rooms(folder: Path) -> list[Room]:

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from calotype.errors import CalotypeError
-from calotype.training.photos import Photo, balanced, find_photos, find_rooms, pictures_below
+from calotype.training.photos import Photo, balanced, check_room, find_photos, find_rooms, pictures_below
 
 
 @pytest.mark.parametrize(
@@ -96,3 +96,11 @@ def test_what_training_draws_is_known_wherever_a_run_lies(tmp_path, where):
     )
     placed(tmp_path, "out/2.png", "out/gan.log.jsonl", "out/gan-snapshots/00000001.png")
     assert found(tmp_path, tmp_path / "out")[1].endswith(f"results: 2 in {tmp_path / 'out'}, 6 drawn in training")
+
+
+def test_pictures_may_take_most_of_the_memory_and_no_more():
+    check_room(7, 64, 10 * 3 * 64**2, "7 pictures", "--resolution")
+    with pytest.raises(
+        CalotypeError, match=r"^8 pictures take 0\.0 GiB at 64 pixels, .*; give a smaller --resolution or"
+    ):
+        check_room(8, 64, 10 * 3 * 64**2, "8 pictures", "--resolution")
