@@ -241,6 +241,12 @@ def test_a_machine_that_stays_as_it_was_takes_the_steps_that_were_counted(learn,
     assert 0.85 * 3 < slow[0] < 3 and not any("are over" in event.text for event in told if isinstance(event, Said))
 
 
+def test_a_run_whose_time_is_over_ends_with_what_it_has(learn, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline._Run, "_remaining", lambda self: -1.0)
+    trained = learn(tmp_path, validation_split=0.5)[-1]
+    assert trained.path.is_dir() and trained.hits[1] == 1  # of the three held back
+
+
 def test_losses_fall_in_both_stages(learn, tmp_path):
     options = {"vae_train_steps": 30, "max_train_steps": 30, "learning_rate": 3e-3, "vae_learning_rate": 3e-3}
     losses = learn(tmp_path, adversarial_share=0.0, **options)[-1].losses
