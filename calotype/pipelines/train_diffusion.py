@@ -77,7 +77,8 @@ def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress |
         raise CalotypeError(f"{task.output_dir / task.output_name} is there already; give another --output-name")
     logs, notes = logs_of(task)
     pairs: Any = None
-    for pairs in read_pairs(task.photos, task.resolution, task.caption_extension, models.settings.max_pixels):
+    most = models.settings.max_pixels
+    for pairs in read_pairs(task.photos, task.resolution, task.caption_extension, most, task.output_dir):
         if isinstance(pairs, Progress):
             yield pairs
     run = _Run(task, models, pairs, logs, clock)
