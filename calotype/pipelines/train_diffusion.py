@@ -73,8 +73,7 @@ def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress |
             a loss that is no number.
     """
     clock = Clock()
-    if (task.output_dir / task.output_name).exists():
-        raise CalotypeError(f"{task.output_dir / task.output_name} is there already; give another --output-name")
+    _check_free(task)
     logs, notes = logs_of(task)
     pairs: Any = None
     most = models.settings.max_pixels
@@ -85,11 +84,18 @@ def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress |
     for note in (*notes, *pairs.notes, *run.notes):
         yield Said(note)
     with contextlib.nullcontext() if task.dry_run else alone(task.output_dir, task.output_name):
+        _check_free(task)  # also from what has ended meanwhile
+        run.resume()
         if not run.is_resumed:
             yield from run.planned()
         yield from map(Said, run.told())
         if not task.dry_run:
             yield from run.trained()
+
+
+def _check_free(task: TrainDiffusion) -> None:
+    if (task.output_dir / task.output_name).exists():
+        raise CalotypeError(f"{task.output_dir / task.output_name} is there already; give another --output-name")
 
 
 @dataclass(frozen=True)
@@ -120,23 +126,33 @@ class _Run:
         self.tokenizer = trained_tokenizer(self._texts(), task.vocab_size)
         self.signals = signals(diffusing.TRAINING)
         self.prompts, self.notes = self._prompts()
-        found = state.load(self._state_path) if self._state_path.is_file() else None
-        if found and found.fingerprint != self._fingerprint:
+        self.found: State | None = None  # until it is taken up
+        self.is_resumed, self.steps = False, (task.vae_train_steps, task.max_train_steps)
+        self.losses: list[float] = []
+        self.number, self.n, self.looks, self.stage = 0, 0, 0, Stage(clock, self.steps[0])
+        self.learning: Any = None  # Autoencoding, then Diffusing
+        self.vae: nn.Module | None = None  # from the second stage on
+        self.is_changing, self.due = False, Due(task.save_state_every)
+
+    def resume(self) -> None:
+        """Reads the state of a run that was stopped, if there is one.
+
+        Raises:
+            CalotypeError: it has other pictures or settings.
+        """
+        if not self._state_path.is_file():
+            return
+        found = state.load(self._state_path)
+        if found.fingerprint != self._fingerprint:
             raise CalotypeError(
                 f"{self._state_path} is the state of a run with other pictures or settings; delete it to begin anew, "
                 "or give another --output-name"
             )
-        self.found, self.is_resumed = found, found is not None
-        self.steps = tuple(found.weights["plan"].tolist()) if found else (task.vae_train_steps, task.max_train_steps)
-        self.losses = list(found.losses) if found else []
-        self.number, self.n, self.looks, self.stage = 0, 0, 0, Stage(clock, self.steps[0])
-        if found:
-            clock.before, begin, end, *counts = found.weights["stage"].tolist()
-            self.number, self.n, self.looks = map(int, counts)
-            self.stage = Stage(clock, self.steps[self.number], begin, end)
-        self.learning: Any = None  # Autoencoding, then Diffusing
-        self.vae: nn.Module | None = None  # from the second stage on
-        self.is_changing, self.due = False, Due(task.save_state_every)
+        self.found, self.is_resumed = found, True
+        self.steps, self.losses = tuple(found.weights["plan"].tolist()), list(found.losses)
+        self.clock.before, begin, end, *counts = found.weights["stage"].tolist()
+        self.number, self.n, self.looks = map(int, counts)
+        self.stage = Stage(self.clock, self.steps[self.number], begin, end)
 
     @property
     def _rates(self) -> list[float]:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -179,6 +180,26 @@ def test_two_runs_cannot_write_the_same_names(learn, engine, pictures, tmp_path)
     assert not list(tmp_path.glob("*.running"))
     learn(tmp_path / "none", dry_run=True)
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("stop", [3, None])
+def test_what_another_run_did_meanwhile_is_seen(engine, pictures, tmp_path, stop):
+    shutil.copytree(pictures, tmp_path / "set")
+    (tmp_path / "set" / "no.png").write_text("no picture")
+    task = TrainDiffusion(photos=tmp_path / "set", output_dir=tmp_path / "out", **SMALL)
+    waiting, other = engine.run(task), engine.run(task)
+    assert next(event for event in waiting if isinstance(event, Said)).text.startswith("left out: ")
+    for event in other:
+        if stop and isinstance(event, Learning) and event.done == stop:
+            break
+    other.close()
+    if stop:
+        told = [event.text for event in waiting if isinstance(event, Said)]
+        assert f"going on after step {stop} of 16" in told
+    else:
+        with pytest.raises(CalotypeError, match="is there already; give another --output-name"):
+            next(event for event in waiting if isinstance(event, Learning))
+    assert not list((tmp_path / "out").glob("*.running"))
 
 
 @pytest.mark.slow
