@@ -34,7 +34,7 @@ from calotype.training.autoencoder import Autoencoding
 from calotype.training.captions import read_text
 from calotype.training.clock import Clock, Stage
 from calotype.training.diffusing import Diffusing, Lessons
-from calotype.training.files import alone
+from calotype.training.files import alone, check_place
 from calotype.training.folder import write_folder
 from calotype.training.interrupts import Due, whole
 from calotype.training.nearest import Score
@@ -94,6 +94,7 @@ def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress |
 
 
 def _check_free(task: TrainDiffusion) -> None:
+    check_place(task.output_dir)
     if (task.output_dir / task.output_name).exists():
         raise CalotypeError(f"{task.output_dir / task.output_name} is there already; give another --output-name")
 
