@@ -72,7 +72,11 @@ def check_place(folder: Path) -> None:
         pass
     except OSError as fault:  # a name that is too long
         raise CalotypeError(f"folder {folder} cannot be made ({fault.strerror}); give another --output-dir") from None
-    there = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+    there = next((path for path in (folder, *folder.absolute().parents) if os.path.exists(path)), None)
+    if there is None:  # a drive that is not there
+        raise CalotypeError(
+            f"folder {folder} cannot be made, for no folder above it is there; give another --output-dir"
+        )
     if not there.is_dir():
         raise CalotypeError(f"{there} is a file, not a folder; give another --output-dir")
     if not os.access(there, os.W_OK | os.X_OK):

@@ -57,6 +57,14 @@ def test_where_nothing_can_be_written_is_known_before(tmp_path):
         check_place(tmp_path / ("x" * 1000))
 
 
+def test_a_drive_that_is_not_there_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(os.path, "exists", lambda path: False)
+    with pytest.raises(
+        CalotypeError, match=r"cannot be made, for no folder above it is there; give another --output-d"
+    ):
+        check_place(tmp_path / "a")
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_is_closed_is_known_before(tmp_path):
     tmp_path.chmod(0o500)
