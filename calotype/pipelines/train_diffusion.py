@@ -134,6 +134,7 @@ class _Run:
         self.learning: Any = None  # Autoencoding, then Diffusing
         self.vae: nn.Module | None = None  # from the second stage on
         self.is_changing, self.due = False, Due(task.save_state_every)
+        self.seen_at = 0  # the step of the last look, which is not taken twice
 
     def resume(self) -> None:
         """Reads the state of a run that was stopped, if there is one.
@@ -343,13 +344,19 @@ class _Run:
             yield from self._followed(seen)
             if self.n < steps and math.isfinite(loss) and self.due(self.done):
                 self._save_state()
+        yield from self._looked_at(seen)  # where time ran out behind the last step
 
     def _followed(self, seen: Seen) -> Iterator[Progress | Said]:
         """What comes after a step, where it is due."""
         if self.number == 1 and self.n and self.n % diffusing.WINDOW == 0:
             yield from self._judged()
+        yield from self._looked_at(seen)
+
+    def _looked_at(self, seen: Seen) -> Iterator[Progress | Said]:
+        """Reconstructions, or samples and the loss on what is held back, where they are due."""
         looks = self._looks()
-        if looks == self.looks:
+        if looks == self.looks or self.done == self.seen_at:
+            self.looks = looks
             return
         if self.number == 0:
             quality = seen.reconstructed(self.learning.mean, self.done)
@@ -363,7 +370,7 @@ class _Run:
             begun = self.clock.now
             yield from seen.sampled(self.learning, self.vae, self.done)
             self.stage.reserve = self.clock.now - begun  # the last look takes as long
-        self.looks = looks
+        self.looks, self.seen_at = looks, self.done
 
     def _looks(self) -> int:
         """How many are due until now: evenly spread over a stage, at its end, and before the adversarial loss joins."""

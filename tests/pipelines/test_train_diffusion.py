@@ -254,6 +254,32 @@ def test_a_machine_that_becomes_slow_ends_in_time_and_leaves_nothing_out(learn, 
     assert 0.2 < first / len(told[-1].losses) < 0.4  # the VAE's share
 
 
+def test_the_last_look_is_taken_when_time_runs_out_behind_a_step(learn, tmp_path, slow, monkeypatch):
+    def saved(self):
+        save(self)
+        if self.n:
+            slow[0] = max(slow[0], self.stage.end)
+
+    save = pipeline._Run._save_state
+    monkeypatch.setattr(pipeline._Run, "_save_state", saved)
+    timed = {"vae_train_steps": 0, "max_train_steps": 0, "minutes": 0.08, "save_state_every": 1, "sample_count": 1}
+    told = " ".join(event.text for event in learn(tmp_path, **timed) if isinstance(event, Said))
+    assert "step 1: reconstructions of" in told and "step 2: validation loss" in told
+    assert len(list((tmp_path / "sample").glob("diffusion_000002_*.png"))) > 0
+
+
+def test_a_look_that_leaves_no_time_for_another_step_is_the_last(learn, tmp_path, slow, monkeypatch):
+    def sampled(self, learning, vae, done):
+        steps.append(done)
+        yield from sample(self, learning, vae, done)
+        slow[0] += 1.2
+
+    sample, steps = pipeline.Seen.sampled, []
+    monkeypatch.setattr(pipeline.Seen, "sampled", sampled)
+    timed = {"vae_train_steps": 0, "max_train_steps": 0, "minutes": 0.08, "sample_count": 4}
+    assert steps == [len(learn(tmp_path, **timed)[-1].losses)]
+
+
 def test_a_machine_that_stays_as_it_was_takes_the_steps_that_were_counted(learn, tmp_path, slow, monkeypatch):
     monkeypatch.setattr(pipeline._Run, "_timed", lambda self, kind: 0.1)
     told = learn(tmp_path, vae_train_steps=0, max_train_steps=0, minutes=0.05)
