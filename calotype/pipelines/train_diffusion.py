@@ -153,8 +153,8 @@ class _Run:
         self.found, self.is_resumed = found, True
         self.steps, self.losses = tuple(found.weights["plan"].tolist()), list(found.losses)
         self.clock.before, begin, end, *counts = found.weights["stage"].tolist()
-        self.number, self.n, self.looks = map(int, counts)
-        self.stage = Stage(self.clock, self.steps[self.number], begin, end)
+        self.number, self.n, self.looks = map(int, counts[:3])
+        self.stage = Stage(self.clock, self.steps[self.number], begin, end, *counts[3:])  # states once had no reserve
 
     @property
     def _rates(self) -> list[float]:
@@ -531,7 +531,8 @@ class _Run:
         return hashlib.sha256(told.encode()).hexdigest()
 
     def _save_state(self) -> None:
-        stage = [self.clock.now, self.stage.begin, self.stage.end, self.number, self.n, self.looks]
+        own = self.stage
+        stage = [self.clock.now, own.begin, own.end, self.number, self.n, self.looks, own.reserve]
         weights = {"plan": torch.tensor(self.steps), "stage": torch.tensor(stage, dtype=torch.float64)}
         weights |= {"rates": torch.tensor(self._rates, dtype=torch.float64), **self.learning.weights()}
         weights |= {f"vae.{key}": value for key, value in self.vae.state_dict().items()} if self.vae else {}

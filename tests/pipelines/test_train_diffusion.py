@@ -280,6 +280,24 @@ def test_a_look_that_leaves_no_time_for_another_step_is_the_last(learn, tmp_path
     assert steps == [len(learn(tmp_path, **timed)[-1].losses)]
 
 
+def test_a_run_that_goes_on_keeps_time_for_the_last_look(engine, pictures, tmp_path, slow, monkeypatch):
+    def sampled(self, learning, vae, done):
+        steps.append(done)
+        slow[0] += 0.6
+        yield from sample(self, learning, vae, done)
+
+    sample, steps = pipeline.Seen.sampled, []
+    monkeypatch.setattr(pipeline.Seen, "sampled", sampled)
+    timed = {"vae_train_steps": 0, "max_train_steps": 0, "minutes": 0.08, "sample_count": 2}
+    task = TrainDiffusion(photos=pictures, output_dir=tmp_path, **SMALL | timed)
+    run = engine.run(task)
+    assert next(event for event in run if isinstance(event, Learning) and steps)
+    run.close()
+    trained = list(engine.run(task))[-1]
+    assert len(steps) == 2 and steps[-1] == len(trained.losses)
+    assert slow[0] < 60 * 0.08
+
+
 def test_a_machine_that_stays_as_it_was_takes_the_steps_that_were_counted(learn, tmp_path, slow, monkeypatch):
     monkeypatch.setattr(pipeline._Run, "_timed", lambda self, kind: 0.1)
     told = learn(tmp_path, vae_train_steps=0, max_train_steps=0, minutes=0.05)
