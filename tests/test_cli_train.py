@@ -61,11 +61,15 @@ def test_an_upscalers_file_may_be_of_torchs_kind(photos, tmp_path, capsys):
     assert {path.name for path in (tmp_path / "new").glob("my.*[hs]")} == {"my.pth"}
 
 
-@pytest.mark.parametrize("kind", TINY)
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["", "dry"])
+@pytest.mark.parametrize("kind", [*TINY, "lora", "diffusion"])
 @pytest.mark.parametrize("where, why", [("x" * 300, "cannot be made"), ("file", "is a file, not a folder")])
-def test_a_folder_that_cannot_be_is_a_sentence(photos, tmp_path, kind, where, why, capsys):
+def test_a_folder_that_cannot_be_is_told_before_pictures_are_read(photos, tmp_path, kind, where, why, dry, capsys):
     (tmp_path / "file").write_text("")
-    assert main(["train", kind, str(photos), *TINY[kind].split(), "--output-dir", str(tmp_path / where)]) == 2
+    for path in photos.iterdir():
+        path.write_text("no picture")
+    words = ["train", kind, str(photos), *TINY.get(kind, "").split(), "--output-dir", str(tmp_path / where)]
+    assert main([*words, *dry]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("calotype: ") and why in last and last.endswith("give another --output-dir")
 

@@ -34,7 +34,7 @@ from calotype.training.autoencoder import Autoencoding
 from calotype.training.captions import read_text
 from calotype.training.clock import Clock, Stage
 from calotype.training.diffusing import Diffusing, Lessons
-from calotype.training.files import alone
+from calotype.training.files import alone, check_place
 from calotype.training.folder import write_folder
 from calotype.training.interrupts import Due, whole
 from calotype.training.nearest import Score
@@ -73,22 +73,30 @@ def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress |
             a loss that is no number.
     """
     clock = Clock()
-    if (task.output_dir / task.output_name).exists():
-        raise CalotypeError(f"{task.output_dir / task.output_name} is there already; give another --output-name")
+    _check_free(task)
     logs, notes = logs_of(task)
     pairs: Any = None
-    for pairs in read_pairs(task.photos, task.resolution, task.caption_extension, models.settings.max_pixels):
+    most = models.settings.max_pixels
+    for pairs in read_pairs(task.photos, task.resolution, task.caption_extension, most, task.output_dir):
         if isinstance(pairs, Progress):
             yield pairs
     run = _Run(task, models, pairs, logs, clock)
     for note in (*notes, *pairs.notes, *run.notes):
         yield Said(note)
     with contextlib.nullcontext() if task.dry_run else alone(task.output_dir, task.output_name):
+        _check_free(task)  # also from what has ended meanwhile
+        run.resume()
         if not run.is_resumed:
             yield from run.planned()
         yield from map(Said, run.told())
         if not task.dry_run:
             yield from run.trained()
+
+
+def _check_free(task: TrainDiffusion) -> None:
+    check_place(task.output_dir)
+    if (task.output_dir / task.output_name).exists():
+        raise CalotypeError(f"{task.output_dir / task.output_name} is there already; give another --output-name")
 
 
 @dataclass(frozen=True)
@@ -119,23 +127,34 @@ class _Run:
         self.tokenizer = trained_tokenizer(self._texts(), task.vocab_size)
         self.signals = signals(diffusing.TRAINING)
         self.prompts, self.notes = self._prompts()
-        found = state.load(self._state_path) if self._state_path.is_file() else None
-        if found and found.fingerprint != self._fingerprint:
+        self.found: State | None = None  # until it is taken up
+        self.is_resumed, self.steps = False, (task.vae_train_steps, task.max_train_steps)
+        self.losses: list[float] = []
+        self.number, self.n, self.looks, self.stage = 0, 0, 0, Stage(clock, self.steps[0])
+        self.learning: Any = None  # Autoencoding, then Diffusing
+        self.vae: nn.Module | None = None  # from the second stage on
+        self.is_changing, self.due = False, Due(task.save_state_every)
+        self.seen_at = 0  # the step of the last look, which is not taken twice
+
+    def resume(self) -> None:
+        """Reads the state of a run that was stopped, if there is one.
+
+        Raises:
+            CalotypeError: it has other pictures or settings.
+        """
+        if not self._state_path.is_file():
+            return
+        found = state.load(self._state_path)
+        if found.fingerprint != self._fingerprint:
             raise CalotypeError(
                 f"{self._state_path} is the state of a run with other pictures or settings; delete it to begin anew, "
                 "or give another --output-name"
             )
-        self.found, self.is_resumed = found, found is not None
-        self.steps = tuple(found.weights["plan"].tolist()) if found else (task.vae_train_steps, task.max_train_steps)
-        self.losses = list(found.losses) if found else []
-        self.number, self.n, self.looks, self.stage = 0, 0, 0, Stage(clock, self.steps[0])
-        if found:
-            clock.before, begin, end, *counts = found.weights["stage"].tolist()
-            self.number, self.n, self.looks = map(int, counts)
-            self.stage = Stage(clock, self.steps[self.number], begin, end)
-        self.learning: Any = None  # Autoencoding, then Diffusing
-        self.vae: nn.Module | None = None  # from the second stage on
-        self.is_changing, self.due = False, Due(task.save_state_every)
+        self.found, self.is_resumed = found, True
+        self.steps, self.losses = tuple(found.weights["plan"].tolist()), list(found.losses)
+        self.clock.before, begin, end, *counts = found.weights["stage"].tolist()
+        self.number, self.n, self.looks = map(int, counts[:3])
+        self.stage = Stage(self.clock, self.steps[self.number], begin, end, *counts[3:])  # states once had no reserve
 
     @property
     def _rates(self) -> list[float]:
@@ -325,13 +344,19 @@ class _Run:
             yield from self._followed(seen)
             if self.n < steps and math.isfinite(loss) and self.due(self.done):
                 self._save_state()
+        yield from self._looked_at(seen)  # where time ran out behind the last step
 
     def _followed(self, seen: Seen) -> Iterator[Progress | Said]:
         """What comes after a step, where it is due."""
         if self.number == 1 and self.n and self.n % diffusing.WINDOW == 0:
             yield from self._judged()
+        yield from self._looked_at(seen)
+
+    def _looked_at(self, seen: Seen) -> Iterator[Progress | Said]:
+        """Reconstructions, or samples and the loss on what is held back, where they are due."""
         looks = self._looks()
-        if looks == self.looks:
+        if looks == self.looks or self.done == self.seen_at:
+            self.looks = looks
             return
         if self.number == 0:
             quality = seen.reconstructed(self.learning.mean, self.done)
@@ -345,7 +370,7 @@ class _Run:
             begun = self.clock.now
             yield from seen.sampled(self.learning, self.vae, self.done)
             self.stage.reserve = self.clock.now - begun  # the last look takes as long
-        self.looks = looks
+        self.looks, self.seen_at = looks, self.done
 
     def _looks(self) -> int:
         """How many are due until now: evenly spread over a stage, at its end, and before the adversarial loss joins."""
@@ -506,7 +531,8 @@ class _Run:
         return hashlib.sha256(told.encode()).hexdigest()
 
     def _save_state(self) -> None:
-        stage = [self.clock.now, self.stage.begin, self.stage.end, self.number, self.n, self.looks]
+        own = self.stage
+        stage = [self.clock.now, own.begin, own.end, self.number, self.n, self.looks, own.reserve]
         weights = {"plan": torch.tensor(self.steps), "stage": torch.tensor(stage, dtype=torch.float64)}
         weights |= {"rates": torch.tensor(self._rates, dtype=torch.float64), **self.learning.weights()}
         weights |= {f"vae.{key}": value for key, value in self.vae.state_dict().items()} if self.vae else {}

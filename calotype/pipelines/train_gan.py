@@ -34,7 +34,7 @@ from calotype.training.adversarial import (
 )
 from calotype.training.ema import mean_moved
 from calotype.training.expected import gibibytes, in_words
-from calotype.training.files import alone
+from calotype.training.files import alone, check_place
 from calotype.training.gallery import Gallery, of_demo, of_folder
 from calotype.training.interrupts import Due, whole
 from calotype.training.scale import are_numbers
@@ -108,8 +108,9 @@ def _state_path(task: TrainGan) -> Path:
 
 def _check_free(task: TrainGan) -> None:
     """What an earlier run ended in is never overwritten; what lies beside a state belongs to the run that goes on."""
+    check_place(task.output_dir)
     names = [f"{task.output_name}{end}" for end in (".safetensors", "-best.safetensors", ".gif", ".mp4")]
-    found = [name for name in names if os.path.exists(task.output_dir / name)]  # a folder that cannot be has nothing
+    found = [name for name in names if os.path.exists(task.output_dir / name)]  # a name that cannot be has nothing
     if found and not _state_path(task).exists():
         raise CalotypeError(
             f"{task.output_dir} holds {' and '.join(found)} of an earlier run; give another --output-name, or delete "

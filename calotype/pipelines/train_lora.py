@@ -31,7 +31,7 @@ from calotype.tasks.training import Accepted, Saved, TrainLora, Watched, step_ru
 from calotype.training import kohya, plan
 from calotype.training.captions import changed
 from calotype.training.expected import expected
-from calotype.training.files import alone, files_due
+from calotype.training.files import alone, check_place, files_due
 from calotype.training.glance import looked_at
 from calotype.training.interrupts import Due
 from calotype.training.learned import Learned
@@ -58,6 +58,7 @@ def train_lora(task: TrainLora, models: Models) -> Iterator[Progress | Said | Le
     Raises:
         CalotypeError: no photos, a model or a state that does not fit, no room on disk, a loss that is no number.
     """
+    check_place(task.output_dir)
     found, held, notes = photos_of(task)
     prompts, more = wanted(task, found)
     logs, missing = logs_of(task)

@@ -13,6 +13,7 @@ import psutil
 from calotype.errors import CalotypeError
 from calotype.picture.saving import Arriving
 from calotype.tasks.training import TrainLora
+from calotype.training.interrupts import whole
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,18 @@ def alone(folder: Path, name: str) -> Iterator[None]:
     made(folder)
     try:
         while not _is_taken(path, told):
-            if _is_at_work(path):
+            others = _words(path)
+            if others is None:  # it has ended meanwhile
+                continue
+            if _is_at_work(others):
                 raise CalotypeError(
                     f"another run is at work on {folder / name}; wait for it, or give another --output-name"
                 )
-            path.unlink(missing_ok=True)  # its run was ended without a chance to clear up
+            _cleared(path, others, told)  # its run was ended without a chance to clear up
         yield
     finally:
         with contextlib.suppress(OSError):
-            if path.read_text("utf-8") == told:
+            if _words(path) == told:
                 path.unlink()
 
 
@@ -72,7 +76,11 @@ def check_place(folder: Path) -> None:
         pass
     except OSError as fault:  # a name that is too long
         raise CalotypeError(f"folder {folder} cannot be made ({fault.strerror}); give another --output-dir") from None
-    there = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+    there = next((path for path in (folder, *folder.absolute().parents) if os.path.exists(path)), None)
+    if there is None:  # a drive that is not there
+        raise CalotypeError(
+            f"folder {folder} cannot be made, for no folder above it is there; give another --output-dir"
+        )
     if not there.is_dir():
         raise CalotypeError(f"{there} is a file, not a folder; give another --output-dir")
     if not os.access(there, os.W_OK | os.X_OK):
@@ -99,11 +107,35 @@ def made(folder: Path) -> None:
         raise CalotypeError(f"folder {folder} cannot be made ({fault.strerror}); give another --output-dir") from None
 
 
-def _is_at_work(path: Path) -> bool:
+def _cleared(path: Path, judged: str, told: str) -> None:
+    """Deletes the file if it still says what was judged. One run at a time may, so that no other's is deleted."""
+    claim = path.with_name(f"{path.name}.cleared")
+    with whole():
+        if _is_taken(claim, told):
+            try:
+                if _words(path) == judged:
+                    path.unlink(missing_ok=True)
+            finally:
+                claim.unlink()
+        elif (others := _words(claim)) is not None and not _is_at_work(others):
+            claim.unlink(missing_ok=True)
+
+
+def _words(path: Path) -> str | None:
+    """None where there is no file, and nothing where it cannot be read."""
     try:
-        pid, begun, *_ = path.read_text("utf-8").split()
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        return "" if path.is_symlink() else None  # a link to nothing
+    except (OSError, ValueError):
+        return ""
+
+
+def _is_at_work(words: str) -> bool:
+    try:
+        pid, begun, *_ = words.split()
         return abs(psutil.Process(int(pid)).create_time() - float(begun)) < 1
-    except (OSError, ValueError, psutil.Error):
+    except (ValueError, psutil.Error):
         return False
 
 

@@ -51,7 +51,7 @@ def nearest(
     places = random.Random(seed).sample(list(held), min(MOST, len(held)))
     hits, chance, drawn, first = 0, 0.0, [], 0
     size = TOGETHER if remaining() == math.inf else 1
-    while first < len(places) and size:
+    while first < len(places) and size > 0:
         begun, some = time.monotonic(), places[first : first + size]
         prompts = [pairs[n].captions[0] for n in some]
         noise = torch.cat([noise_of(place, latents.shape[1:], seed) for place in some])
@@ -66,7 +66,7 @@ def nearest(
         first += len(some)
         yield Progress(first, len(places), "pictures held back, drawn")
         pace = (time.monotonic() - begun) / len(some)
-        size = int(min(TOGETHER, 2 * size, remaining() / pace))
+        size = int(min(TOGETHER, 2 * size, max(0.0, remaining()) / pace))
     yield Score(hits, first, chance, torch.cat(drawn), tuple(places[:first]))
 
 

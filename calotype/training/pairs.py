@@ -24,7 +24,7 @@ from calotype.picture import Picture
 from calotype.tasks import Progress
 from calotype.training.buckets import fit
 from calotype.training.captions import decoded, read_text
-from calotype.training.photos import SUFFIXES, check_room, drawn_in_training
+from calotype.training.photos import SUFFIXES, check_room, is_picture, results_among
 
 _WEIGHED = re.compile(r"(\d+)_(.*)", re.S)
 LARGEST = 256 << 20  # bytes of a picture within a tar
@@ -51,16 +51,21 @@ class Pairs:
     notes: tuple[str, ...] = ()
 
 
-def read_pairs(source: Path, side: int, extension: str = ".txt", max_pixels: int = 10**9) -> Iterator[Progress | Pairs]:
+def read_pairs(
+    source: Path, side: int, extension: str = ".txt", max_pixels: int = 10**9, out: Path | None = None
+) -> Iterator[Progress | Pairs]:
     """Yields progress, and the set last. Pictures are scaled to cover the square, and cut around their middle.
+
+    Args:
+        out: folder for results, which are not learnt from.
 
     Raises:
         CalotypeError: no such folder, no tar, nothing in it, no captions, not enough memory.
     """
     extension = extension if extension.startswith(".") else f".{extension}"
     with _opened(source) as files:
-        names = files.names.keys() - drawn_in_training(files.names.keys())
-        named = {name: path for name in names if (path := PurePosixPath(name)).suffix.lower() in SUFFIXES}
+        results, note = results_among(files.names.keys(), source, out)
+        named = {name: PurePosixPath(name) for name in files.names if is_picture(name) and name not in results}
         if not named:
             raise CalotypeError(f"{source} has no pictures in it; put them there ({', '.join(SUFFIXES)})")
         check_room(len(named), side, psutil.virtual_memory().available, f"{len(named)} pictures", "--resolution")
@@ -82,7 +87,8 @@ def read_pairs(source: Path, side: int, extension: str = ".txt", max_pixels: int
         raise CalotypeError(f"{source} has no picture that can be read; the first: {faults[0]}")
     if not any(caption for pair in found for caption in pair.captions):
         raise CalotypeError(f"{source} has no captions; write one into NAME{extension} beside each NAME.png")
-    notes = [f"left out: {fault}" for fault in faults[:TOLD]]
+    notes = [note] if note else []
+    notes += [f"left out: {fault}" for fault in faults[:TOLD]]
     if 0 < len(silent) < len(named):
         notes.append(
             f"{len(silent)} of {len(named)} pictures have no NAME{extension} and go by their folder's name, such as "

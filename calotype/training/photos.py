@@ -10,7 +10,9 @@ from calotype.errors import CalotypeError
 from calotype.training.captions import read_caption
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif", ".tif", ".tiff", ".heic")
-_MADE = re.compile(r"(.*/)?(sample/[^/]+_e?\d{6}(_\d\d(_\d+)?)?|[^/]+-snapshots/(verdicts-)?\d{8})\.png", re.S)
+_DRAWN = r"sample/[^/]+_(e?\d{6,}(_\d\d+(_\d+)?)?|held_out)\.png|[^/]+-snapshots/(verdicts-)?\d{8,}\.png"
+_MADE = re.compile(rf"(.*/)?({_DRAWN})", re.S)
+_COMPARED = "-figures"  # NAME-figures.jpg is what `train restorer --evaluate` shows, and NAME-figures.json says
 _REPEATED = re.compile(r"(\d+)_(.*)|(\d{1,3})", re.S)  # a folder called 2019 is a year
 ROOM = 0.7  # share of the free memory that pictures which stay there may take
 REPEATS = ((10, 7), (50, 5), (100, 3))  # up to so many photos, so many repeats; one beyond. lora-scripts' advice
@@ -87,22 +89,37 @@ def pictures_below(folder: Path, out: Path | None = None) -> tuple[list[Path], s
         out: where results go; all in it is left out where that is a folder below.
     """
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    found = {name for name, path in files.items() if path.suffix.lower() in SUFFIXES}
-    drawn, within = drawn_in_training(files) & found, set()
+    results, note = results_among(files, folder, out)
+    return sorted(path for name, path in files.items() if is_picture(name) and name not in results), note
+
+
+def results_among(names: Collection[str], folder: Path, out: Path | None = None) -> tuple[set[str], str]:
+    """Of the files in a folder, by their paths in it, the pictures that are results, and what to say of them.
+
+    Args:
+        out: where results go; all in it is left out where that is a folder below.
+    """
+    found = {name for name in names if is_picture(name)}
+    drawn, within = _drawn_in_training(names) & found, set()
     if out and folder.resolve() in out.resolve().parents:
         inner = out.resolve().relative_to(folder.resolve())
         within = {name for name in found if Path(name).is_relative_to(inner)}
     parts = {f"in {out}": within, "drawn in training": drawn - within}
-    told = ", ".join(f"{len(names)} {which}" for which, names in parts.items() if names)
-    kept = sorted(files[name] for name in found - drawn - within)
-    return kept, f"pictures left out, for they are results: {told}" if told else ""
+    told = ", ".join(f"{len(some)} {which}" for which, some in parts.items() if some)
+    return drawn | within, f"pictures left out, for they are results: {told}" if told else ""
 
 
-def drawn_in_training(names: Collection[str]) -> set[str]:
-    """Of the files in a folder, by their paths in it, the samples and sheets of a run: they lie beside its diary."""
+def is_picture(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
+def _drawn_in_training(names: Collection[str]) -> set[str]:
+    """The samples and sheets of a run lie beside its diary, faces compared beside their figures."""
     runs = {PurePosixPath(name).parent for name in names if name.endswith(".log.jsonl")}
     matches = (_MADE.fullmatch(name) for name in names)
-    return {match[0] for match in matches if match and PurePosixPath(match[1] or ".") in runs}
+    drawn = {match[0] for match in matches if match and PurePosixPath(match[1] or ".") in runs}
+    sheets = {f"{name.removesuffix('.json')}.jpg" for name in names if name.endswith(f"{_COMPARED}.json")}
+    return drawn | sheets.intersection(names)
 
 
 def check_room(count: int, side: int, free: int, what: str, flag: str) -> None:

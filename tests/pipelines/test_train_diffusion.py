@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -181,6 +182,26 @@ def test_two_runs_cannot_write_the_same_names(learn, engine, pictures, tmp_path)
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize("stop", [3, None])
+def test_what_another_run_did_meanwhile_is_seen(engine, pictures, tmp_path, stop):
+    shutil.copytree(pictures, tmp_path / "set")
+    (tmp_path / "set" / "no.png").write_text("no picture")
+    task = TrainDiffusion(photos=tmp_path / "set", output_dir=tmp_path / "out", **SMALL)
+    waiting, other = engine.run(task), engine.run(task)
+    assert next(event for event in waiting if isinstance(event, Said)).text.startswith("left out: ")
+    for event in other:
+        if stop and isinstance(event, Learning) and event.done == stop:
+            break
+    other.close()
+    if stop:
+        told = [event.text for event in waiting if isinstance(event, Said)]
+        assert f"going on after step {stop} of 16" in told
+    else:
+        with pytest.raises(CalotypeError, match="is there already; give another --output-name"):
+            next(event for event in waiting if isinstance(event, Learning))
+    assert not list((tmp_path / "out").glob("*.running"))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_the_command_is_stopped_by_ctrl_c_and_by_sigterm(learn, pictures, tmp_path):
@@ -233,12 +254,62 @@ def test_a_machine_that_becomes_slow_ends_in_time_and_leaves_nothing_out(learn, 
     assert 0.2 < first / len(told[-1].losses) < 0.4  # the VAE's share
 
 
+def test_the_last_look_is_taken_when_time_runs_out_behind_a_step(learn, tmp_path, slow, monkeypatch):
+    def saved(self):
+        save(self)
+        if self.n:
+            slow[0] = max(slow[0], self.stage.end)
+
+    save = pipeline._Run._save_state
+    monkeypatch.setattr(pipeline._Run, "_save_state", saved)
+    timed = {"vae_train_steps": 0, "max_train_steps": 0, "minutes": 0.08, "save_state_every": 1, "sample_count": 1}
+    told = " ".join(event.text for event in learn(tmp_path, **timed) if isinstance(event, Said))
+    assert "step 1: reconstructions of" in told and "step 2: validation loss" in told
+    assert len(list((tmp_path / "sample").glob("diffusion_000002_*.png"))) > 0
+
+
+def test_a_look_that_leaves_no_time_for_another_step_is_the_last(learn, tmp_path, slow, monkeypatch):
+    def sampled(self, learning, vae, done):
+        steps.append(done)
+        yield from sample(self, learning, vae, done)
+        slow[0] += 1.2
+
+    sample, steps = pipeline.Seen.sampled, []
+    monkeypatch.setattr(pipeline.Seen, "sampled", sampled)
+    timed = {"vae_train_steps": 0, "max_train_steps": 0, "minutes": 0.08, "sample_count": 4}
+    assert steps == [len(learn(tmp_path, **timed)[-1].losses)]
+
+
+def test_a_run_that_goes_on_keeps_time_for_the_last_look(engine, pictures, tmp_path, slow, monkeypatch):
+    def sampled(self, learning, vae, done):
+        steps.append(done)
+        slow[0] += 0.6
+        yield from sample(self, learning, vae, done)
+
+    sample, steps = pipeline.Seen.sampled, []
+    monkeypatch.setattr(pipeline.Seen, "sampled", sampled)
+    timed = {"vae_train_steps": 0, "max_train_steps": 0, "minutes": 0.08, "sample_count": 2}
+    task = TrainDiffusion(photos=pictures, output_dir=tmp_path, **SMALL | timed)
+    run = engine.run(task)
+    assert next(event for event in run if isinstance(event, Learning) and steps)
+    run.close()
+    trained = list(engine.run(task))[-1]
+    assert len(steps) == 2 and steps[-1] == len(trained.losses)
+    assert slow[0] < 60 * 0.08
+
+
 def test_a_machine_that_stays_as_it_was_takes_the_steps_that_were_counted(learn, tmp_path, slow, monkeypatch):
     monkeypatch.setattr(pipeline._Run, "_timed", lambda self, kind: 0.1)
     told = learn(tmp_path, vae_train_steps=0, max_train_steps=0, minutes=0.05)
     steps = [event for event in told if isinstance(event, Learning)]
     assert steps[-1].done == steps[0].total == len(told[-1].losses)
     assert 0.85 * 3 < slow[0] < 3 and not any("are over" in event.text for event in told if isinstance(event, Said))
+
+
+def test_a_run_whose_time_is_over_ends_with_what_it_has(learn, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline._Run, "_remaining", lambda self: -1.0)
+    trained = learn(tmp_path, validation_split=0.5)[-1]
+    assert trained.path.is_dir() and trained.hits[1] == 1  # of the three held back
 
 
 def test_losses_fall_in_both_stages(learn, tmp_path):
@@ -413,7 +484,7 @@ def test_bad_input_is_told_in_a_sentence(learn, engine, pictures, tmp_path):
         learn(tmp_path / "out", held_out=tmp_path / "names")
     with pytest.raises(CalotypeError, match="is a file, not a folder"):
         learn(tmp_path / "names")
-    with pytest.raises(CalotypeError, match=r"cannot be made \(Not a directory\)"):
+    with pytest.raises(CalotypeError, match="names is a file, not a folder"):
         learn(tmp_path / "names/out")
     with pytest.raises(CalotypeError, match=r"take about .* so nothing is left"):
         learn(tmp_path / "out", vae_train_steps=10**6, max_train_steps=0, minutes=0.02)

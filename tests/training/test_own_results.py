@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calotype.tasks import Said, TrainGan, TrainRestorer, TrainUpscaler
+from calotype.tasks import Said, TrainDiffusion, TrainGan, TrainRestorer, TrainUpscaler
 from calotype.training.pairs import Pairs, read_pairs
+from tests.pipelines.test_train_diffusion import SMALL
 from tests.pipelines.test_train_restorer import TINY as RESTORER
 from tests.pipelines.test_train_upscaler import TINY as UPSCALER
 
 STEPS = 4
 GAN = {"resolution": 32, "capacity": 0.25, "train_batch_size": 2, "max_train_steps": STEPS, "snapshots": 2}
+DIFFUSION = SMALL | {"sample_count": 1, "vae_train_steps": 1, "max_train_steps": STEPS - 1}
 ENHANCING = {"validate_every": 1, "l1_steps": STEPS, "gan_steps": 0, "save_state_every": 1}
 
 
@@ -26,8 +28,13 @@ def folder(tmp_path):
 @pytest.mark.parametrize("inner", ["", "out"])
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [(TrainGan, GAN), (TrainUpscaler, UPSCALER | ENHANCING), (TrainRestorer, RESTORER | ENHANCING)],
-    ids=["gan", "upscaler", "restorer"],
+    [
+        (TrainGan, GAN),
+        (TrainUpscaler, UPSCALER | ENHANCING),
+        (TrainRestorer, RESTORER | ENHANCING),
+        (TrainDiffusion, DIFFUSION),
+    ],
+    ids=["gan", "upscaler", "restorer", "diffusion"],
 )
 def test_a_run_beside_its_pictures_goes_on(engine, folder, inner, kind, options):
     task = kind(photos=folder, output_dir=folder / inner, **options)

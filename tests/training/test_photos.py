@@ -86,16 +86,17 @@ def test_results_in_the_folder_are_not_learnt_from(tmp_path, monkeypatch):
 def test_what_training_draws_is_known_wherever_a_run_lies(tmp_path, where):
     drawn = ["gan-snapshots/00000012.png", "gan-snapshots/verdicts-00000012.png", "sample/up_000020_01.png"]
     drawn += ["sample/lora_e000001_00_1337.png", "sample/lora_000012_00_7.png", "sample/model_vae_000100.png"]
+    drawn += ["sample/model_held_out.png", "sample/lora_1000000_100_7.png", "gan-snapshots/100000000.png"]
     mine = [f"{where}{name}" for name in ("1.png", "gan-snapshots/mine.png", "sample/holiday.png")]
     placed(tmp_path, *mine, *(f"{where}{name}" for name in drawn))
-    assert len(found(tmp_path)[0]) == 9  # nothing was trained there
+    assert len(found(tmp_path)[0]) == 12  # nothing was trained there
     placed(tmp_path, f"{where}gan.log.jsonl")
     assert found(tmp_path, tmp_path) == (
         mine,
-        "pictures left out, for they are results: 6 drawn in training",
+        "pictures left out, for they are results: 9 drawn in training",
     )
     placed(tmp_path, "out/2.png", "out/gan.log.jsonl", "out/gan-snapshots/00000001.png")
-    assert found(tmp_path, tmp_path / "out")[1].endswith(f"results: 2 in {tmp_path / 'out'}, 6 drawn in training")
+    assert found(tmp_path, tmp_path / "out")[1].endswith(f"results: 2 in {tmp_path / 'out'}, 9 drawn in training")
 
 
 def test_pictures_may_take_most_of_the_memory_and_no_more():
@@ -104,3 +105,11 @@ def test_pictures_may_take_most_of_the_memory_and_no_more():
         CalotypeError, match=r"^8 pictures take 0\.0 GiB at 64 pixels, .*; give a smaller --resolution or"
     ):
         check_room(8, 64, 10 * 3 * 64**2, "8 pictures", "--resolution")
+
+
+def test_faces_that_were_compared_are_known_by_their_figures(tmp_path):
+    placed(tmp_path, "1.png", "our-figures.jpg", "out/restorer-figures.jpg", "out/restorer-figures.json")
+    assert found(tmp_path) == (
+        ["1.png", "our-figures.jpg"],
+        "pictures left out, for they are results: 1 drawn in training",
+    )
