@@ -216,19 +216,19 @@ _TABLE = (
         aliases=("codeformer-v0.1.0",),
     ),
     Entry(
-        "faces-v1",
+        "faces-v2",
         "faces",
         MIT,
         "a compact face restorer of our own, 512 pixels, trained on synthetic faces",
-        file="faces-v1/model.safetensors",
+        file="faces-v2/model.safetensors",
         size=13_619_784,
-        sha256="0572d2faa68c85fb7f5fd87b3c9e1b103f654f74e0a322472bbc7b53aa8e8c65",
+        sha256="0c60046e7789e7e913cb77985aec9c20a602918124d557ace180ed2350f1f83b",
     ),
     Entry(
         "faces-v0",
         "faces",
         MIT,
-        "its smaller forerunner, 256 pixels, from which faces-v1 was grown",
+        "its smaller forerunner, 256 pixels, from which faces-v2 was grown",
         file="faces-v0/model.safetensors",
         size=13_010_144,
         sha256="0c80d42c1d15b1b6bba65657f58d04ca764e7f3b82fb4998ca91f06c7dc38bf2",
@@ -284,7 +284,7 @@ _TABLE = (
     ),
 )
 CATALOG: dict[str, Entry] = {entry.name: entry for entry in _TABLE}
-BEST_FACES = ("gfpgan-1.4", "gfpgan-1.3", "codeformer", "restoreformer", "gfpgan-1.2", "faces-v1")
+BEST_FACES = ("gfpgan-1.4", "gfpgan-1.3", "codeformer", "restoreformer", "gfpgan-1.2", "faces-v2")
 
 
 def known_name(name: str) -> str:

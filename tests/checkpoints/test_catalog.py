@@ -25,7 +25,7 @@ SHIPPED = {
     "realesr-animevideov3-x2",
     "realesr-animevideov3-x3",
     "faces-v0",
-    "faces-v1",
+    "faces-v2",
     "emoji",
     "yunet",
 }
@@ -82,7 +82,7 @@ def test_the_cards_tell_the_files_sha256():
     files = {
         "yunet": "face_detection_yunet_2023mar.onnx",
         "faces-v0": "model.safetensors",
-        "faces-v1": "model.safetensors",
+        "faces-v2": "model.safetensors",
     }
     for folder, file in files.items():
         assert digest(shipped(folder, file)) in shipped(folder, "CARD.md").read_text("utf-8")
@@ -127,7 +127,7 @@ def test_a_model_for_something_else_is_refused(shelf):
 
 
 def test_the_best_face_network_at_hand(shelf):
-    assert shelf.best_faces() == "faces-v1"
+    assert shelf.best_faces() == "faces-v2"
     for name in reversed(BEST_FACES[:-1]):
         place(shelf, name)
         assert shelf.best_faces() == name
@@ -168,7 +168,7 @@ def test_a_catalog_name_for_a_file_fetched_elsewhere(shelf, mine):
     with pytest.raises(CalotypeError, match="is for enlarging, and codeformer is for restoring faces"):
         add(shelf, upscaler, "codeformer")
     assert shelf.remove("gfpgan-1.4") == faces and faces.exists()
-    assert shelf.best_faces() == "faces-v1"
+    assert shelf.best_faces() == "faces-v2"
 
 
 def test_what_cannot_be_added_or_removed(shelf, mine, tmp_path):

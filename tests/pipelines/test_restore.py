@@ -121,7 +121,7 @@ def test_an_aligned_face_comes_out_at_the_networks_side(engine, old_photo, tmp_p
     Image.open(old_photo).crop((60, 10, 150, 100)).save(path)
     result = restored(engine, path, aligned=True)
     assert result.picture.pixels.shape == (512, 512, 3)
-    assert [model.name for model in result.record.models] == ["faces-v1"]
+    assert [model.name for model in result.record.models] == ["faces-v2"]
 
 
 def test_an_aligned_face_keeps_its_alpha_must_be_square_and_is_itself_at_strength_0(engine, old_photo, tmp_path):
@@ -148,7 +148,7 @@ def test_a_grey_photo_stored_as_rgb_stays_grey_with_its_face_drawn(engine, old_p
 
 def test_the_record_names_the_models_and_what_was_computed(engine, old_photo):
     record = restored(engine, old_photo).record
-    assert [model.name for model in record.models] == [QUICK, "faces-v1"]
+    assert [model.name for model in record.models] == [QUICK, "faces-v2"]
     assert all(len(model.sha256) == 64 for model in record.models)
     assert record.source_size == (256, 256) and len(record.source_sha256) == 64
     assert type(record).from_json(record.as_json()) == record

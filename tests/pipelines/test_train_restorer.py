@@ -135,10 +135,10 @@ def test_faces_are_found_in_photos(engine, tmp_path):
 
 @pytest.mark.skipif(not is_installed(), reason="the features are an extra")
 def test_figures_stand_side_by_side(engine, faces, tmp_path):
-    told = learn(engine, faces, tmp_path, model="faces-v0", evaluate=True, evaluate_count=1, beside="faces-v1")
+    told = learn(engine, faces, tmp_path, model="faces-v0", evaluate=True, evaluate_count=1, beside="faces-v2")
     data = json.loads((tmp_path / "restorer-figures.json").read_text("utf-8"))
     upscaler = "realesrgan-x4plus"
-    known = ["unrestored", "bicubic", upscaler, f"{upscaler}, of a quarter", "faces-v1", "faces-v0"]
+    known = ["unrestored", "bicubic", upscaler, f"{upscaler}, of a quarter", "faces-v2", "faces-v0"]
     assert [row["way"] for row in data["rows"]] == known
     assert data["faces"] == 1 and data["side"] == 256
     assert all(math.isfinite(row[key]) for row in data["rows"] for key in ("perceptual", "psnr", "identity"))
