@@ -101,7 +101,7 @@ class Course:
 
     @property
     def state_path(self) -> Path:
-        return state_path(self.task)
+        return states.state_path(self.task)
 
     @property
     def expert_path(self) -> Path:
@@ -139,7 +139,7 @@ def check_free(task: Any) -> None:
             network, under this name, and no state to go on from.
     """
     check_place(task.output_dir)
-    if os.path.exists(state_path(task)):  # a name that cannot be has nothing
+    if os.path.exists(states.state_path(task)):  # a name that cannot be has nothing
         return
     expert = expert_path(task)
     if task.save_discriminator and os.path.exists(expert):
@@ -153,10 +153,6 @@ def check_free(task: Any) -> None:
                 f"{good} is there already, the last sound network of a run that was broken off; give another "
                 "--output-name, or move it away"
             )
-
-
-def state_path(task: Any) -> Path:
-    return task.output_dir / f"{task.output_name}.state.safetensors"
 
 
 def expert_path(task: Any) -> Path:

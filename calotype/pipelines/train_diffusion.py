@@ -41,7 +41,7 @@ from calotype.training.nearest import Score
 from calotype.training.networks import Means, new_text, new_unet, new_vae, under
 from calotype.training.pairs import Pairs, held_back, read_pairs, repeated
 from calotype.training.prompts import Prompt, of_captions, read_prompts
-from calotype.training.state import State
+from calotype.training.state import State, state_path
 from calotype.training.watch import Watch, logs_of, options_told
 
 FAILED = 3  # steps with a loss that is no number before the run is stopped
@@ -516,7 +516,7 @@ class _Run:
 
     @property
     def _state_path(self) -> Path:
-        return self.task.output_dir / f"{self.task.output_name}.state.safetensors"
+        return state_path(self.task)
 
     @cached_property
     def _fingerprint(self) -> str:

@@ -38,7 +38,7 @@ from calotype.training.files import alone, check_place
 from calotype.training.gallery import Gallery, of_demo, of_folder
 from calotype.training.interrupts import Due, whole
 from calotype.training.scale import are_numbers
-from calotype.training.state import State, load, remembered, save
+from calotype.training.state import State, load, remembered, save, state_path
 from calotype.training.watch import Watch, in_use, logs_of, options_told, peaked
 
 GAMMA = 10.0  # at 64 pixels; at 2, R3GAN's for large sets, the expert of a small set outruns the forger
@@ -102,16 +102,12 @@ def _found(task: TrainGan, models: Models) -> Iterator[Progress | Said | Gallery
     yield from of_folder(task.photos, task.resolution, free, models.settings.max_pixels, task.output_dir)
 
 
-def _state_path(task: TrainGan) -> Path:
-    return task.output_dir / f"{task.output_name}.state.safetensors"
-
-
 def _check_free(task: TrainGan) -> None:
     """What an earlier run ended in is never overwritten; what lies beside a state belongs to the run that goes on."""
     check_place(task.output_dir)
     names = [f"{task.output_name}{end}" for end in (".safetensors", "-best.safetensors", ".gif", ".mp4")]
     found = [name for name in names if os.path.exists(task.output_dir / name)]  # a name that cannot be has nothing
-    if found and not _state_path(task).exists():
+    if found and not state_path(task).exists():
         raise CalotypeError(
             f"{task.output_dir} holds {' and '.join(found)} of an earlier run; give another --output-name, or delete "
             f"{'them' if len(found) > 1 else 'it'}"
@@ -184,9 +180,9 @@ class _War:
         finally:
             watch.close()
         if task.save_state:
-            yield Said(f"{_state_path(task)} is kept: the same command learns on with more --max-train-steps")
+            yield Said(f"{state_path(task)} is kept: the same command learns on with more --max-train-steps")
         else:
-            _state_path(task).unlink(missing_ok=True)
+            state_path(task).unlink(missing_ok=True)
         yield Said(f"report: {watch.path}")
         yield Forged(path, films, seen.figures, len(self.gallery), watch.path)
 
@@ -340,7 +336,7 @@ class _War:
 
     def _kept(self, name: str, steps: int) -> Path:
         """As it is after a snapshot. A state tells from now on whose file it is."""
-        if not _state_path(self.task).exists():
+        if not state_path(self.task).exists():
             self._save_state()
         return self._written(name, steps)
 
@@ -366,12 +362,12 @@ class _War:
         weights = {f"{name}.{k}": v.cpu() for name, n in self._networks.items() for k, v in n.state_dict().items()}
         optimizer = self.optimizer.state_dict()
         state = State(self.done, weights, optimizer, (), " ".join(self._fingerprints), is_whole=self.is_whole)
-        save(_state_path(self.task), state)
+        save(state_path(self.task), state)
         self.due.saved()
 
     def _resumed(self) -> tuple[int, bool]:
         """Takes over the state of a run that was stopped: its step, and whether it went another way until then."""
-        path = _state_path(self.task)
+        path = state_path(self.task)
         if not path.is_file():
             return 0, False
         state = load(path)

@@ -43,7 +43,7 @@ from calotype.training.optimizers import is_schedule_free, learning, optimizer_n
 from calotype.training.processes import Processes
 from calotype.training.rates import factor
 from calotype.training.scale import LossScale
-from calotype.training.state import State, dtype_named, load, remembered, save, state_in
+from calotype.training.state import State, dtype_named, load, remembered, save, state_in, state_path
 from calotype.training.validation import validation_loss
 from calotype.training.watch import Watch, logs_of, options_told
 
@@ -349,7 +349,7 @@ class _Run(Planned):
 
     @property
     def _state_path(self) -> Path:
-        return self.task.output_dir / f"{self.task.output_name}.state.safetensors"
+        return state_path(self.task)
 
     @cached_property
     def _fingerprints(self) -> tuple[str, str]:

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from calotype import __version__
 from calotype.checkpoints.cache import Models
-from calotype.checkpoints.catalog import digest
 from calotype.checkpoints.open import load, signed, unsigned
 from calotype.errors import CalotypeError
 from calotype.models.network import is_mixed
@@ -31,13 +30,13 @@ from calotype.picture.saving import Arriving
 from calotype.pipelines.course import Course, Test, check_free
 from calotype.pipelines.enhancing import about, counted, learn
 from calotype.pipelines.face_figures import compared
-from calotype.pipelines.train_upscaler import judge
+from calotype.pipelines.train_upscaler import digest_of, judge
 from calotype.tasks import Progress, Said
 from calotype.tasks.enhancing import TrainRestorer
 from calotype.training.faces import Face, emphasis, faces_in, mirrored, places, split, tensor_of
 from calotype.training.files import check_place
 from calotype.training.learned import Learned
-from calotype.training.perceptual import features_named
+from calotype.training.perceptual import NAMES, features_named
 from calotype.training.photos import check_room
 from calotype.training.rivals import Lesson, Rivals, Terms
 
@@ -90,7 +89,7 @@ def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | S
         decides=[
             [one.sha256 for one in learnt],
             *(sha256, usual, mixed),
-            *(digest(path) if path else "" for path in (task.vgg, task.discriminator)),
+            *map(digest_of, (task.vgg, task.discriminator)),
         ],
         features_first=True,
     )
@@ -221,7 +220,7 @@ def _told(
 ) -> list[str]:
     """The plan in sentences."""
     numbers = sum(p.numel() for p in network.parameters()) / 1e6
-    seen = {"lite": ", features of EfficientNet-Lite0", "vgg": ", features of VGG19"}.get(usual, "")
+    seen = f", features of {NAMES[usual]}" if usual else ""
     sheets = len({face.sheet for face in held})
     return [
         f"{counted(len(faces), 'face')} to learn from, {len(held)} held back to measure with (sheets or photos: "

@@ -27,7 +27,7 @@ from calotype.tasks import Progress, Said
 from calotype.tasks.enhancing import Losses, TrainUpscaler
 from calotype.training.crops import Sharp, opened, piece, sharpened
 from calotype.training.learned import Learned
-from calotype.training.perceptual import features_named
+from calotype.training.perceptual import NAMES, features_named
 from calotype.training.photos import held_back
 from calotype.training.rivals import Lesson, Rivals, Terms
 
@@ -69,7 +69,7 @@ def train_upscaler(task: TrainUpscaler, models: Models) -> Iterator[Progress | S
         photos=len(learnt),
         told=_told(task, learnt, held, network, name, usual),
         about=about(models.device, mixed, network=f"{name}, sha256 {sha256[:16]}…" if sha256 else name),
-        decides=[[one.sha256 for one in learnt], sha256, usual, mixed, *map(_digest, (task.vgg, task.discriminator))],
+        decides=[[one.sha256 for one in learnt], sha256, usual, mixed, *map(digest_of, (task.vgg, task.discriminator))],
     )
     yield from map(Said, course.told)
     if not task.dry_run:
@@ -133,7 +133,7 @@ def _told(
 ) -> list[str]:
     """The plan in sentences."""
     numbers = sum(p.numel() for p in network.parameters()) / 1e6
-    seen = {"lite": ", features of EfficientNet-Lite0", "vgg": ", features of VGG19"}.get(usual, "")
+    seen = f", features of {NAMES[usual]}" if usual else ""
     first = ", as the network is new (--l1-steps tells how many)" if task.l1_steps is None else ""
     stages = [f"{counted(task.stage_one, 'step')} with L1 alone{first}"] if task.stage_one else []
     if task.gan_steps:
@@ -151,5 +151,5 @@ def _told(
     return found
 
 
-def _digest(path: Path | None) -> str:
+def digest_of(path: Path | None) -> str:
     return digest(path) if path else ""

@@ -24,6 +24,7 @@ MEAN, DEVIATION = 0.498, 0.502  # of what EfficientNet-Lite takes
 SEEN = (0, 2, 4, 10)  # of its blocks; and the stem
 DEEP = 14  # the last block that an identity is compared in
 USUAL = {"lite": 0.12, "vgg": 1.0}  # weights beside L1 with which training goes well
+NAMES = {"lite": "EfficientNet-Lite0", "vgg": "VGG19"}  # as people know them
 VGG_LAYERS = {2: 0.1, 7: 0.1, 16: 1.0, 25: 1.0, 34: 1.0}  # conv1_2, conv2_2, conv3_4, conv4_4, conv5_4
 
 

@@ -28,6 +28,11 @@ class State:
     is_whole: bool = True  # nothing of its last step is left to do: files, samples
 
 
+def state_path(task: Any) -> Path:
+    """Where the state of a run lies: beside what it writes, under its name."""
+    return task.output_dir / f"{task.output_name}.state.safetensors"
+
+
 def save(path: Path, state: State) -> None:
     """Raises CalotypeError where the disk is full; the file from before stays then."""
     tensors = {f"w.{key}": value.contiguous() for key, value in state.weights.items()}
