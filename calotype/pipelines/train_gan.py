@@ -302,12 +302,13 @@ class _War:
         yield from map(Said, self._plan())
         if begin:
             yield Said(self._going_on(begin, is_changed))
-        before, seconds = in_use(self.device), math.inf
+        before, earlier, seconds = in_use(self.device), peaked(self.device), math.inf
         for step in range(2):  # the first one is slower
             begun = time.monotonic()
             self._step(step)
             seconds = min(seconds, time.monotonic() - begun)
-        need = max(0, peaked(self.device) - before)
+        most = peaked(self.device)
+        need = max(0, (most if most > earlier else in_use(self.device)) - before)  # what came earlier is no need of it
         yield Said(f"memory expected: {gibibytes(need)} besides the pictures and networks; {gibibytes(free)} are free")
         left = seconds * (self.task.steps - begin)
         yield Said(f"time expected: about {in_words(left)}, and that of {self.task.snapshots} snapshots")
