@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from calotype.settings import Settings
-from calotype.tasks import Said
+from calotype.tasks import Note
 from calotype.training.gallery import Gallery, of_folder
 from calotype.training.realness import SIDE, Measure
 
@@ -34,7 +34,7 @@ def main() -> None:
 def gathered(folder: Path):
     """(N, 3, SIDE, SIDE) in [-1, 1] of a folder."""
     for event in of_folder(folder, SIDE, 2**33, Settings.gather({}).max_pixels):
-        if isinstance(event, Said):
+        if isinstance(event, Note):
             print(event.text, file=sys.stderr)
     assert isinstance(event, Gallery)
     return event.taken(slice(None))

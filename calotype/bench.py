@@ -33,7 +33,9 @@ def tiles(engine: Engine, model: str, tile: int = 112) -> Iterator[TileRow]:
         CalotypeError: a tile so small that the overlaps of the table do not fit.
     """
     if tile < 2 * max(OVERLAPS) - 16:
-        raise CalotypeError(f"--tile takes values from {2 * max(OVERLAPS) - 16}, not {tile}")
+        raise CalotypeError(
+            "{option:tile} takes values from {number}, not {tile}", number=2 * max(OVERLAPS) - 16, tile=tile
+        )
     network = engine.models.upscaler(model)
     for overlap in OVERLAPS:
         side = (2 * tile - min(overlap, tile // 2)) // network.multiple * network.multiple

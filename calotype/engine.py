@@ -10,7 +10,7 @@ from calotype.models.network import pick_dtype
 from calotype.pipelines import pipeline
 from calotype.record import Result
 from calotype.settings import Settings
-from calotype.tasks import Progress, Said, kind_of
+from calotype.tasks import Note, Progress, kind_of
 
 
 class Engine:
@@ -22,7 +22,7 @@ class Engine:
             torch.set_num_threads(settings.threads)
         self.models = Models(settings)
 
-    def run(self, task: Any) -> Iterator[Progress | Said | Result]:
+    def run(self, task: Any) -> Iterator[Progress | Note | Result]:
         """Raises CalotypeError for what the person can mend."""
         return pipeline(kind_of(task))(task, self.models)
 

@@ -1,4 +1,87 @@
-"""What a person can mend, said in one sentence."""
+"""Sentences for the person, as data: what a person can mend, which option it is about, and what would mend it.
+
+A sentence is a template with named values, as gettext wants it: a catalog can translate the template, and each door
+(command line, API, page, bot) words the options and remedies in it: `--mask`, `mask`, the label of a form's field.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from string import Formatter
+from typing import Any
+
+RESERVED = ("option", "task", "remedy")  # placeholders that the door fills in
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What would mend a fault, for a door to word, or to show as a button."""
+
+    action: str  # a key of ACTIONS
+    target: str = ""  # the name of a model, of an extra
+
+
+ACTIONS = {
+    "pull_model": "fetch it",
+    "list_models": "the list of models shows all",
+    "replace_model": "remove it from the list of models, then fetch or add it again",
+    "install": "install the extra {target}",
+}  # action: how it is worded where no door is at hand
+
+
+class Message:
+    """A sentence: template and values.
+
+    Besides the values, a template may hold `{option:mask}`, an option that the door words, `{option}`, the one that an
+    error is about, `{task:caption}`, a kind of task, and `{remedy}`. Values may be messages and errors themselves.
+    Equal messages have the same template and the same values.
+    """
+
+    __slots__ = ("template", "values")
+
+    def __init__(self, template: "str | Message", /, **values: Any):
+        if isinstance(template, Message):
+            template, values = template.template, {**template.values, **values}
+        self.template, self.values = template, values
+
+    def __str__(self) -> str:
+        return PLAIN.fill(self)
+
+    def __repr__(self) -> str:
+        return f"Message({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Message) and (self.template, str(self)) == (other.template, str(other))
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    @classmethod
+    def of(cls, sentence: "str | Message | Exception") -> "Message":
+        """A text or a fault as a message: braces in a text mean nothing."""
+        return sentence if isinstance(sentence, Message) else cls("{sentence}", sentence=sentence)
+
+    def as_data(self) -> dict[str, Any]:
+        """As JSON: {"template": str, "values": {name: value}}; what JSON does not know becomes text."""
+        return {"template": self.template, "values": {name: _data(value) for name, value in self.values.items()}}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> "Message":
+        """What `as_data` made. Raises KeyError, TypeError or ValueError for anything else."""
+        values = {name: _value(value) for name, value in data["values"].items()}
+        message = cls(str(data["template"]), **values)
+        str(message)  # a template that does not fit its values is said here
+        return message
+
+    @property
+    def options(self) -> list[str]:
+        """The options that the sentence names, in its order."""
+        fields = Formatter().parse(self.template)
+        return [spec.format(**self.values) for _, name, spec, _ in fields if name == "option" and spec]
+
+
+def named(options: Iterable[str]) -> Message:
+    """Several options, for a sentence: `{option:format} and {option:quality}`."""
+    return Message(" and ".join(f"{{option:{name}}}" for name in options))
 
 
 class CalotypeError(Exception):
@@ -6,4 +89,84 @@ class CalotypeError(Exception):
 
     A door prints it without a traceback and ends with status 2 (or the right HTTP status). Anything else that is raised
     is our own bug and keeps its traceback.
+
+    Args:
+        template: the sentence, or its template (see `Message`).
+        option: the name of the field that the fault is about; else the first one that the sentence names.
+        remedy: what would mend it; stands at the end of the sentence, or where the template has {remedy}.
+        values: for the template.
     """
+
+    def __init__(self, template: str | Message, /, *, option: str = "", remedy: Remedy | None = None, **values: Any):
+        self.message = Message(template, **values)
+        self._option, self.remedy = option, remedy
+        super().__init__(PLAIN.fill(self))
+
+    @property
+    def option(self) -> str:
+        """The option that the fault is about; empty where it is about none."""
+        return self._option or next(iter(self.message.options), "")
+
+    def __str__(self) -> str:
+        return PLAIN.fill(self)
+
+    def __reduce__(self) -> Any:  # it crosses processes
+        return _again, (type(self), self.message.as_data(), self._option, self.remedy)
+
+
+class Wording:
+    """How a door words options, tasks and remedies, and in which language. This one is for where no door is at hand."""
+
+    def option(self, name: str) -> str:
+        return name
+
+    def task(self, kind: str) -> str:
+        return kind
+
+    def remedy(self, remedy: Remedy) -> str:
+        """A clause, such as "fetch it"."""
+        return ACTIONS[remedy.action].format(target=remedy.target)
+
+    def translate(self, template: str) -> str:
+        return template
+
+    def fill(self, sentence: str | Message | Exception, *, with_remedy: bool = True) -> str:
+        """The whole sentence. `with_remedy`: false where the door shows the remedy as something to press."""
+        fault = sentence if isinstance(sentence, CalotypeError) else None
+        message = fault.message if fault else sentence
+        if not isinstance(message, Message):
+            return str(message)
+        values = {n: self.fill(v) if isinstance(v, (Message, Exception)) else v for n, v in message.values.items()}
+        remedy = self.remedy(fault.remedy) if fault and fault.remedy and with_remedy else ""
+        ours = {"option": _Named(self.option, fault.option if fault else ""), "task": _Named(self.task)}
+        text = self.translate(message.template).format(**{**values, **ours, "remedy": remedy})
+        return f"{text}; {remedy}" if remedy and "{remedy}" not in message.template else text
+
+
+class _Named:
+    """`{option:mask}` in a template: what the door calls `mask`."""
+
+    def __init__(self, word: Any, usual: str = ""):
+        self._word, self._usual = word, usual
+
+    def __format__(self, name: str) -> str:
+        return self._word(name or self._usual)
+
+
+PLAIN = Wording()
+
+
+def _data(value: Any) -> Any:
+    if isinstance(value, CalotypeError):
+        value = value.message
+    if isinstance(value, Message):
+        return {"message": value.as_data()}
+    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
+
+
+def _value(data: Any) -> Any:
+    return Message.from_data(data["message"]) if isinstance(data, dict) else data
+
+
+def _again(cls: type, message: Mapping[str, Any], option: str, remedy: Remedy | None) -> CalotypeError:
+    return cls(Message.from_data(message), option=option, remedy=remedy)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ def visible(cls: type) -> list[dataclasses.Field]:
     return [spec for spec in dataclasses.fields(cls) if "about" in spec.metadata]
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
+def nearest(name: str, names: Iterable[str]) -> Message:
     """ ", did you mean x?" or nothing."""
     close = difflib.get_close_matches(name, list(names), 1, 0.6)
-    return f", did you mean {close[0]}?" if close else ""
+    return Message(", did you mean {name}?", name=close[0]) if close else Message("")
 
 
 def read(cls: type, data: Mapping[str, Any]) -> Any:
@@ -57,12 +57,12 @@ def read(cls: type, data: Mapping[str, Any]) -> Any:
     specs = {spec.name: spec for spec in dataclasses.fields(cls)}
     for name in data:
         if name not in specs:
-            raise CalotypeError(f"there is no option {name}{nearest(name, specs)}")
+            raise CalotypeError("there is no option {name}{hint}", name=name, hint=nearest(name, specs))
     hints = typing.get_type_hints(cls)
     values = {name: _checked(cls, specs[name], hints[name], value) for name, value in data.items()}
     missing = [s.name for s in specs.values() if s.default is dataclasses.MISSING and s.name not in values]
     if missing:
-        raise CalotypeError(f"{' and '.join(missing)} must be given")
+        raise CalotypeError("{names} must be given", names=" and ".join(missing))
     return cls(**values)
 
 
@@ -73,7 +73,6 @@ def checked(cls: type, name: str, value: Any) -> Any:
 
 
 def _checked(cls: type, spec: dataclasses.Field, kind: Any, value: Any) -> Any:
-    flag = "--" + spec.name.replace("_", "-")
     if isinstance(kind, types.UnionType):
         if value is None:
             return None
@@ -87,19 +86,33 @@ def _checked(cls: type, spec: dataclasses.Field, kind: Any, value: Any) -> Any:
             raise ValueError
         value = kind(value) if kind in (int, float, str, Path, bool) else value
     except (TypeError, ValueError, OverflowError):
-        raise CalotypeError(f"{flag} takes a value of type {kind.__name__}, not {value!r}") from None
+        raise CalotypeError(
+            "{option} takes a value of type {kind}, not {value!r}", option=spec.name, kind=kind.__name__, value=value
+        ) from None
     if "about" in spec.metadata:
-        _check_range(flag, about(spec), value)
+        _check_range(spec.name, about(spec), value)
     return value
 
 
-def _check_range(flag: str, rules: About, value: Any) -> None:
+def _check_range(name: str, rules: About, value: Any) -> None:
     if rules.choices and value not in rules.choices:
-        hint = nearest(str(value), rules.choices)
-        raise CalotypeError(f"{flag} is one of {', '.join(rules.choices)}, not {value!r}{hint}")
+        raise CalotypeError(
+            "{option} is one of {choices}, not {value!r}{hint}",
+            option=name,
+            choices=", ".join(rules.choices),
+            value=value,
+            hint=nearest(str(value), rules.choices),
+        )
     too_low = rules.least is not None and not value >= rules.least  # "not >=" also catches NaN
     too_high = rules.most is not None and not value <= rules.most
     if too_low or too_high:
-        low = "" if rules.least is None else f" from {rules.least:g}"
-        high = "" if rules.most is None else f" up to {rules.most:g}"
-        raise CalotypeError(f"{flag} takes values{low}{high}, not {value:g}")
+        span = {"least": rules.least, "most": rules.most}
+        raise CalotypeError("{option} takes values{span}, not {value:g}", option=name, span=_span(**span), value=value)
+
+
+def _span(least: float | None, most: float | None) -> Message:
+    if most is None:
+        return Message(" from {least:g}", least=least)
+    if least is None:
+        return Message(" up to {most:g}", most=most)
+    return Message(" from {least:g} up to {most:g}", least=least, most=most)

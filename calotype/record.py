@@ -70,7 +70,9 @@ class Record:
             return cls(**data)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
             raise CalotypeError(
-                f"{where} is no record of Calotype's ({type(fault).__name__}); give the .json beside a result"
+                "{where} is no record of Calotype's ({kind}); give the .json beside a result",
+                where=where,
+                kind=type(fault).__name__,
             ) from None
 
 

@@ -153,11 +153,16 @@ def sampler_named(text: str, schedule: str = "automatic", has_zero_snr: bool = F
         missing = {known.lower(): known for known in MISSING}.get(name)
         if missing:
             raise CalotypeError(
-                f"the sampler {missing} does not exist in diffusers, which Calotype stands on; "
-                f"{MISSING[missing]} comes nearest"
+                "the sampler {missing} does not exist in diffusers, which Calotype stands on; {missing_2} comes "
+                "nearest",
+                missing=missing,
+                missing_2=MISSING[missing],
             )
         raise CalotypeError(
-            f"no sampler is named {text!r}{nearest(text, SAMPLERS)}; there are {', '.join(sorted(SAMPLERS))}"
+            "no sampler is named {text!r}{hint}; there are {names}",
+            text=text,
+            hint=nearest(text, SAMPLERS),
+            names=", ".join(sorted(SAMPLERS)),
         )
     sampler = _KNOWN[name]
     wanted = schedule_named(schedule)
@@ -166,7 +171,12 @@ def sampler_named(text: str, schedule: str = "automatic", has_zero_snr: bool = F
         wanted = "sgm uniform" if has_zero_snr and "sgm uniform" in sampler.schedules else sampler.automatic
     if wanted not in sampler.schedules:
         able = ", ".join(sampler.schedules) if len(sampler.schedules) > 1 else "its own one, automatic"
-        raise CalotypeError(f"the sampler {sampler.name} cannot follow the schedule {wanted}; it takes {able}")
+        raise CalotypeError(
+            "the sampler {sampler} cannot follow the schedule {wanted}; it takes {able}",
+            sampler=sampler.name,
+            wanted=wanted,
+            able=able,
+        )
     return sampler, wanted
 
 
@@ -176,7 +186,10 @@ def schedule_named(text: str) -> str:
     name = {"normal": "normal", "sgm": "sgm uniform", "ays": "align your steps", "": "automatic"}.get(name, name)
     if name not in SCHEDULES:
         raise CalotypeError(
-            f"no schedule is named {text!r}{nearest(name, SCHEDULES)}; there are {', '.join(SCHEDULES)}"
+            "no schedule is named {text!r}{hint}; there are {names}",
+            text=text,
+            hint=nearest(name, SCHEDULES),
+            names=", ".join(SCHEDULES),
         )
     return name
 

@@ -60,4 +60,4 @@ def _switch(name: str, text: str) -> bool:
     for words, meant in ((("1", "true", "yes", "on"), True), (("0", "false", "no", "off"), False)):
         if text.lower() in words:
             return meant
-    raise CalotypeError(f"{name} is 1 or 0, not {text!r}")
+    raise CalotypeError("{name} is 1 or 0, not {text!r}", name=name, text=text)

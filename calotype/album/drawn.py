@@ -24,9 +24,11 @@ class Output:
     """Where drawn pictures go."""
 
     out: Path = option(Path("out"), "folder for the pictures, or the name of the one picture", is_path=True)
-    format: str = option("png", "file format, where -o is a folder", choices=("png", "jpeg", "webp", "avif", "tiff"))
+    format: str = option(
+        "png", "file format, where {option:out} is a folder", choices=("png", "jpeg", "webp", "avif", "tiff")
+    )
     quality: int = option(95, "quality of JPEG, WebP and AVIF", least=1, most=100)
-    overwrite: bool = option(False, "replace a file that lies at the name given with -o")
+    overwrite: bool = option(False, "replace a file that lies at the name given with {option:out}")
     sidecar: bool = option(False, "also write the record as a JSON file beside each picture")
 
     @property
@@ -47,7 +49,10 @@ class Places:
         if output.is_file:
             for target in {output.out, *(self._named(n + 1) for n in range(count))}:
                 if target.exists() and not output.overwrite:
-                    raise CalotypeError(f"{readable(target)} is there already; give another -o, or --overwrite")
+                    raise CalotypeError(
+                        "{target} is there already; give another {option:out}, or {option:overwrite}",
+                        target=readable(target),
+                    )
         elif not output.out.is_dir():
             self._check_folder(output.out)
 
@@ -59,7 +64,12 @@ class Places:
         if is_picture or out.exists():
             what = "a format that drawings are not written in" if is_picture else "a file, and no picture"
             able = ", ".join({name: suffix for suffix, name in reversed(FORMATS.items())}.values())
-            raise CalotypeError(f"-o {readable(out)} is {what}; give a folder, or a name that ends in one of {able}")
+            raise CalotypeError(
+                "{option:out} {out} is {what}; give a folder, or a name that ends in one of {able}",
+                out=readable(out),
+                what=what,
+                able=able,
+            )
 
     def next(self, result: "Result") -> Iterator[Path]:
         """Names for a picture, the best first; the others are for where another one has come there meanwhile."""

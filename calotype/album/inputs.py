@@ -65,10 +65,13 @@ def plan(inputs: Sequence[str | Path], album: Album, format: str = "auto") -> Pl
     """
     if "/" in album.suffix or "\\" in album.suffix or not album.suffix.isprintable():
         raise CalotypeError(
-            f"--suffix is a part of a file's name, so it can't be {readable(album.suffix)!r}; leave / out"
+            "{option:suffix} is a part of a file's name, so it can't be {suffix!r}; leave / out",
+            suffix=readable(album.suffix),
         )
     if album.report and album.report.suffix.lower() not in (".html", ".htm"):
-        raise CalotypeError(f"--report takes the name of a page, such as album.html, not {readable(album.report)}")
+        raise CalotypeError(
+            "{option:report} takes the name of a page, such as album.html, not {report}", report=readable(album.report)
+        )
     strangers: list[Path] = []
     found = _once(_scan(inputs, album, strangers))
     if not any(f.fault is None for f in found):
@@ -144,7 +147,7 @@ def _once(found: Iterable[_Found]) -> list[_Found]:
 
 def _nothing(inputs: Sequence[str | Path], strangers: list[Path]) -> str:
     names = " and ".join(readable(name) for name in inputs) or "the command"
-    hint = f" ({_strangers(strangers)})" if strangers else "; for folders within it give --recursive"
+    hint = f" ({_strangers(strangers)})" if strangers else "; for folders within it give {option:recursive}"
     return f"there is no picture in {names}{hint}"
 
 
@@ -162,9 +165,17 @@ def _is_file_name(out: Path) -> bool:
 def _single(found: list[_Found], album: Album, format: str) -> Item:
     out = album.out
     if len(found) > 1:
-        raise CalotypeError(f"-o {readable(out)} names one file, but there are {len(found)} pictures; give a folder")
+        raise CalotypeError(
+            "{option:out} {out} names one file, but there are {count} pictures; give a folder",
+            out=readable(out),
+            count=len(found),
+        )
     if format not in ("auto", format_of(out)):
-        raise CalotypeError(f"-o {readable(out)} and --format {format} ask for two formats; leave --format out")
+        raise CalotypeError(
+            "{option:out} {out} and {option:format} {format} ask for two formats; leave {option:format} out",
+            out=readable(out),
+            format=format,
+        )
     _make_folder(out.parent)
     is_own_place = any(_same(found[0].source, place) for place in _places(out, album))
     fault = "its result would take its own place" if is_own_place else None
@@ -175,13 +186,19 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise CalotypeError(f"{readable(folder)} is a file, so no folder for results; give another with -o") from None
+        raise CalotypeError(
+            "{folder} is a file, so no folder for results; give another with {option:out}", folder=readable(folder)
+        ) from None
     except OSError as fault:
         raise CalotypeError(
-            f"can't make the folder {readable(folder)} ({fault.strerror}); give another with -o"
+            "can't make the folder {folder} ({reason}); give another with {option:out}",
+            folder=readable(folder),
+            reason=fault.strerror,
         ) from None
     if not os.access(folder, os.W_OK):
-        raise CalotypeError(f"may not write into the folder {readable(folder)}; give another with -o")
+        raise CalotypeError(
+            "may not write into the folder {folder}; give another with {option:out}", folder=readable(folder)
+        )
 
 
 def _plain_target(found: _Found, album: Album, format: str, mark: str = "") -> Path:

@@ -31,10 +31,16 @@ def check_places(item: Item, album: Album) -> None:
         return
     beside_it = sidecar_of(item.target)
     if album.sidecar and beside_it.exists() and not is_sidecar(beside_it):
-        raise CalotypeError(f"{readable(beside_it)} exists and is not ours; give --no-sidecar, --suffix or --overwrite")
+        raise CalotypeError(
+            "{beside_it} exists and is not ours; give {option:no_sidecar}, {option:suffix} or {option:overwrite}",
+            beside_it=readable(beside_it),
+        )
     comparison = beside(item.target, "-compare", ".jpg")
     if album.compare and comparison.exists() and not is_result(item.target):
-        raise CalotypeError(f"{readable(comparison)} exists and is not ours; give --suffix or --overwrite")
+        raise CalotypeError(
+            "{comparison} exists and is not ours; give {option:suffix} or {option:overwrite}",
+            comparison=readable(comparison),
+        )
 
 
 def keep(result: "Result", item: Item, task: Any, album: Album) -> Kept:
@@ -47,7 +53,7 @@ def keep(result: "Result", item: Item, task: Any, album: Album) -> Kept:
 
     target = item.target
     if target.exists() and os.path.samefile(item.source, target):
-        raise CalotypeError(f"{readable(target)} is the source itself; give another -o")
+        raise CalotypeError("{target} is the source itself; give another {option:out}", target=readable(target))
     how = {"quality": task.quality, "strip_location": task.strip_location, "record": result.record.as_json()}
     said = save(result.picture, target, format=format_of(target), **how)
     sha256 = sha256_of(target)

@@ -32,7 +32,9 @@ def _mask(story: Story, was: Path, sha256: str) -> Path:
     for place in (was, story.found_in.parent / was.name):
         if place.is_file() and sha256_of(place) == sha256:
             return place
-    raise CalotypeError(f"the mask {readable(was.name)} isn't where it was, or has changed; put it beside the picture")
+    raise CalotypeError(
+        "the mask {was} isn't where it was, or has changed; put it beside the picture", was=readable(was.name)
+    )
 
 
 def told_task(picture: "Picture", where: Path, vaes: Collection[str] = ()) -> tuple[Imagine, list[str]]:
@@ -47,10 +49,12 @@ def told_task(picture: "Picture", where: Path, vaes: Collection[str] = ()) -> tu
     fields = infotext_fields(picture)
     if "Steps" not in fields or "Seed" not in fields:
         raise CalotypeError(
-            f"{readable(where)} doesn't tell how it was made; there is no record and no parameters in it"
+            "{where} doesn't tell how it was made; there is no record and no parameters in it", where=readable(where)
         )
     if "Mask blur" in fields or ("Denoising strength" in fields and "Hires upscaler" not in fields):
-        raise CalotypeError(f"{readable(where)} was made from another picture, which its parameters don't hold")
+        raise CalotypeError(
+            "{where} was made from another picture, which its parameters don't hold", where=readable(where)
+        )
     told = {name: value for name, value in _data(fields).items() if value not in (None, "")}
     vae = told.pop("vae", None)
     at_hand = {Path(name).stem.casefold(): name for name in vaes}.get(Path(vae or "").stem.casefold())

@@ -43,7 +43,9 @@ def sha256_of(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as fault:
-        raise CalotypeError(f"can't read {readable(path)} ({fault.strerror}); check the name and its rights") from None
+        raise CalotypeError(
+            "can't read {path} ({reason}); check the name and its rights", path=readable(path), reason=fault.strerror
+        ) from None
 
 
 def write_sidecar(record: "Record", source: Path, target: Path, sha256: str) -> Path:
@@ -79,7 +81,11 @@ def whole_file(path: Path):
         os.replace(temporary, path)
         temporary = None
     except OSError as fault:
-        raise CalotypeError(f"can't write {readable(path)} ({fault.strerror}); make room or give another -o") from None
+        raise CalotypeError(
+            "can't write {path} ({reason}); make room or give another {option:out}",
+            path=readable(path),
+            reason=fault.strerror,
+        ) from None
     finally:
         if temporary:
             with contextlib.suppress(OSError):
@@ -109,7 +115,9 @@ def read_story(path: Path) -> Story:
         story = _beside(path) or _embedded(path)
         if story is None:
             sha256_of(path)
-            raise CalotypeError(f"{readable(path)} carries no record of Calotype's; give the .json beside a result")
+            raise CalotypeError(
+                "{path} carries no record of Calotype's; give the .json beside a result", path=readable(path)
+            )
         return story
     return _read_sidecar(path)
 
@@ -123,11 +131,13 @@ def _read_sidecar(path: Path) -> Story:
             text = file.read(LARGEST + 1)
         data = json.loads(text) if len(text) <= LARGEST else None
     except OSError as fault:
-        raise CalotypeError(f"can't read {where} ({fault.strerror}); check the name") from None
+        raise CalotypeError(
+            "can't read {where} ({reason}); check the name", where=where, reason=fault.strerror
+        ) from None
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
-        raise CalotypeError(f"{where} is no record of Calotype's; give the .json beside a result")
+        raise CalotypeError("{where} is no record of Calotype's; give the .json beside a result", where=where)
     files = data.pop("files", {})
     record = checked(Record.from_json(json.dumps(data), where), where)
     named = files if isinstance(files, dict) else {}
@@ -147,7 +157,9 @@ def checked(record: "Record", where: str) -> "Record":
     wrong += [] if all(isinstance(sentence, str) for sentence in record.said) else ["said"]
     wrong += [] if all(map(_is_face, record.faces)) else ["faces"]
     if wrong:
-        raise CalotypeError(f"{where} is no record of Calotype's: its {wrong[0]} can't be read")
+        raise CalotypeError(
+            "{where} is no record of Calotype's: its {wrong} can't be read", where=where, wrong=wrong[0]
+        )
     return record
 
 
@@ -266,8 +278,10 @@ def find_source(story: Story, given: Path | None) -> Path:
             return _nearby(place)
     name = readable(given or record.source_name)
     if there:
-        raise CalotypeError(f"{readable(there[0])} is no longer the picture that the record tells of; give --source")
-    raise CalotypeError(f"the picture {name} isn't where it was; say where it is with --source")
+        raise CalotypeError(
+            "{there} is no longer the picture that the record tells of; give {option:source}", there=readable(there[0])
+        )
+    raise CalotypeError("the picture {name} isn't where it was; say where it is with {option:source}", name=name)
 
 
 def _nearby(path: Path) -> Path:

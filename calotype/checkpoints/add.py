@@ -41,7 +41,13 @@ def add(shelf: Shelf, file: str | Path, name: str | None = None) -> Checkpoint:
     shelf.check_name(name)
     kind = kind_of_file(path, name)
     if name in CATALOG and CATALOG[name].kind != kind:
-        raise CalotypeError(f"{path} is for {KINDS[kind]}, and {name} is for {KINDS[CATALOG[name].kind]}")
+        raise CalotypeError(
+            "{path} is for {kinds}, and {name} is for {kinds_2}",
+            path=path,
+            kinds=KINDS[kind],
+            name=name,
+            kinds_2=KINDS[CATALOG[name].kind],
+        )
     return shelf.put(name, path, kind)
 
 
@@ -114,12 +120,16 @@ def import_from(shelf: Shelf, folder: Path) -> Iterator[Imported]:
     """
     folder = folder.expanduser().absolute()
     if not folder.is_dir():
-        raise CalotypeError(f"there is no folder {folder}")
+        raise CalotypeError("there is no folder {folder}", folder=folder)
     rooms = [(folder / below / name, kind) for below in ("", "models") for name, kind in FOLDERS.items()]
     rooms = [(room, kind) for room, kind in rooms if room.is_dir()]
     if not rooms:
         known = ", ".join(FOLDERS)
-        raise CalotypeError(f"{folder} has none of the folders in which A1111 or ComfyUI keep models ({known})")
+        raise CalotypeError(
+            "{folder} has none of the folders in which A1111 or ComfyUI keep models ({known})",
+            folder=folder,
+            known=known,
+        )
     seen: set[Path] = set()
     for room, kind in rooms:
         for path in sorted(room.rglob("*")):
@@ -135,7 +145,7 @@ def _imported(shelf: Shelf, path: Path, kind: str) -> Imported:
     try:
         found = kind_of_file(path, name)
         if found != kind and "embedding" in (found, kind):
-            raise CalotypeError(f"{path} is for {KINDS[found]}")
+            raise CalotypeError("{path} is for {kinds}", path=path, kinds=KINDS[found])
         shelf.put(name, path, found)
     except CalotypeError as fault:
         return Imported(path, name, kind, "failed", str(fault))

@@ -134,14 +134,18 @@ def arriving_folder(path: Path) -> Iterator[Path]:
         CalotypeError: there is something at `path` already, or it cannot be written.
     """
     if path.exists():
-        raise CalotypeError(f"{path} is there already, and folders are never written over; give another -o")
+        raise CalotypeError(
+            "{path} is there already, and folders are never written over; give another {option:out}", path=path
+        )
     part = path.parent / f".calotype-{secrets.token_hex(6)}.part"
     try:
         part.mkdir()
         yield part
         part.rename(path)
     except OSError as fault:
-        raise CalotypeError(f"{path} cannot be written: {fault.strerror or fault}; choose another place") from None
+        raise CalotypeError(
+            "{path} cannot be written: {value}; choose another place", path=path, value=fault.strerror or fault
+        ) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -113,9 +113,18 @@ class Shelf:
         else:
             return self._file(name, added, kind)
         if kind and found.kind != kind:
-            raise CalotypeError(f"{found.name} is for {KINDS[found.kind]}, not for {KINDS[kind]}")
+            raise CalotypeError(
+                "{found} is for {kinds}, not for {kinds_2}",
+                found=found.name,
+                kinds=KINDS[found.kind],
+                kinds_2=KINDS[kind],
+            )
         if not found.path.is_file():
-            raise CalotypeError(f"{found.name} was added from {found.path}, which is gone; add it again or remove it")
+            raise CalotypeError(
+                "{found} was added from {path}, which is gone; add it again or remove it",
+                found=found.name,
+                path=found.path,
+            )
         return found
 
     @staticmethod
@@ -132,9 +141,13 @@ class Shelf:
             return Checkpoint(entry.name, Path(mine["path"]), entry.kind, entry, mine["sha256"], self._twin(entry))
         path = self._path(entry)
         if path is None and (place := entry.shipped_path()):
-            raise CalotypeError(f"{entry.name} should come with the program, but {place} is missing; install it again")
+            raise CalotypeError(
+                "{entry} should come with the program, but {place} is missing; install it again",
+                entry=entry.name,
+                place=place,
+            )
         if path is None:
-            raise CalotypeError(f"{entry.name} is not at hand; fetch it: calotype models pull {entry.name}")
+            raise CalotypeError("{entry} is not at hand; fetch it: calotype models pull {entry}", entry=entry.name)
         sha256 = entry.sha256 or self.seen(entry)
         return Checkpoint(entry.name, path, entry.kind, entry, sha256, self._twin(entry))
 
@@ -143,14 +156,16 @@ class Shelf:
         if (path / INDEX).is_file():
             return Checkpoint(path.resolve().name, path / INDEX)
         if path.is_dir():
-            raise CalotypeError(f"{name} is a folder; give the file of weights in it")
+            raise CalotypeError("{name} is a folder; give the file of weights in it", name=name)
         if not path.exists():
             if _is_path(name):
-                raise CalotypeError(f"there is no file {name}")
+                raise CalotypeError("there is no file {name}", name=name)
             fitting = [n for n, e in CATALOG.items() if kind in ("", e.kind)]
             hint = nearest(name, fitting + [n for n, a in added.items() if kind in ("", a["kind"])])
             what = {"lora": "LoRA", "embedding": "learned word", "vae": "VAE"}.get(kind, "model")
-            raise CalotypeError(f"no {what} is named {name}{hint}; calotype models list shows all")
+            raise CalotypeError(
+                "no {what} is named {name}{hint}; calotype models list shows all", what=what, name=name, hint=hint
+            )
         entry = CATALOG.get(known_name(path.name))
         if entry is None or not entry.twin:
             return Checkpoint(path.stem, path)
@@ -195,9 +210,11 @@ class Shelf:
 
     def check_name(self, name: str) -> None:
         if not re.fullmatch(r"\w[\w .+()&'-]{0,99}", name):
-            raise CalotypeError(f"{name!r} cannot be a model's name; use letters, digits, dots and dashes with --name")
+            raise CalotypeError(
+                "{name!r} cannot be a model's name; use letters, digits, dots and dashes with {option:name}", name=name
+            )
         if name in self._added() or (name in CATALOG and self._path(CATALOG[name])):
-            raise CalotypeError(f"{name} is already at hand; give another --name, or remove it first")
+            raise CalotypeError("{name} is already at hand; give another {option:name}, or remove it first", name=name)
 
     def remove(self, name: str) -> Path:
         """Takes a model off the shelf: a fetched file is deleted, an added one stays where it lies. Returns its path.
@@ -212,9 +229,9 @@ class Shelf:
             self._write(added=added)
             return path
         if name not in CATALOG:
-            raise CalotypeError(f"no model is named {name}{nearest(name, [*CATALOG, *added])}")
+            raise CalotypeError("no model is named {name}{hint}", name=name, hint=nearest(name, [*CATALOG, *added]))
         if CATALOG[name].ships:
-            raise CalotypeError(f"{name} comes with the program and stays")
+            raise CalotypeError("{name} comes with the program and stays", name=name)
         path = self._known(CATALOG[name], added).path
         path.unlink()
         self._write(seen={file: sha for file, sha in self._seen().items() if file != path.name})
@@ -250,9 +267,9 @@ class Shelf:
         except FileNotFoundError:
             return {}
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise CalotypeError(f"{self._list} is damaged; delete it and add your models again") from None
+            raise CalotypeError("{list} is damaged; delete it and add your models again", list=self._list) from None
         except OSError as fault:
-            raise CalotypeError(f"{self._list} cannot be read: {fault.strerror}") from None
+            raise CalotypeError("{list} cannot be read: {reason}", list=self._list, reason=fault.strerror) from None
 
     def _write(self, **changes: Any) -> None:
         text = json.dumps(self._read() | changes, indent=1, ensure_ascii=False, sort_keys=True)
@@ -262,7 +279,9 @@ class Shelf:
             beside.write_text(text, "utf-8")
             beside.replace(self._list)
         except OSError as fault:
-            raise CalotypeError(f"{self._list} cannot be written: {fault.strerror}; set another --home") from None
+            raise CalotypeError(
+                "{list} cannot be written: {reason}; set another {option:home}", list=self._list, reason=fault.strerror
+            ) from None
 
 
 def verified(found: Checkpoint) -> str:
@@ -274,8 +293,12 @@ def verified(found: Checkpoint) -> str:
     sha256 = digest(found.path, found.stamps)
     if found.sha256 and sha256 != found.sha256:
         raise CalotypeError(
-            f"{found.path} is not the {found.name} it was (sha256 {sha256}, expected {found.sha256}); "
-            f"calotype models remove {found.name}, then fetch or add it again"
+            "{path} is not the {found} it was (sha256 {sha256}, expected {sha256_2}); calotype models remove "
+            "{found}, then fetch or add it again",
+            path=found.path,
+            found=found.name,
+            sha256=sha256,
+            sha256_2=found.sha256,
         )
     return sha256
 

@@ -60,7 +60,10 @@ def _opened_folder(found: Checkpoint) -> Opened:
     except STRANGE as fault:
         reason = " ".join(str(fault).split())[:200]
         raise CalotypeError(
-            f"{folder} is no diffusion model that Calotype knows: {type(fault).__name__} {reason}"
+            "{folder} is no diffusion model that Calotype knows: {kind} {reason}",
+            folder=folder,
+            kind=type(fault).__name__,
+            reason=reason,
         ) from None
 
 
@@ -112,7 +115,9 @@ def _text(folder: Path, part: str) -> TextPart:
 def _state(part: Path) -> dict[str, Tensor]:
     path = weights_in(part.parent).get(part.name)
     if path is None:
-        raise CalotypeError(f"{part} holds no file of weights that Calotype reads (sharded ones are not read)")
+        raise CalotypeError(
+            "{part} holds no file of weights that Calotype reads (sharded ones are not read)", part=part
+        )
     return read_state(path)
 
 
@@ -120,9 +125,11 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text("utf-8"))
     except OSError as fault:
-        raise CalotypeError(f"{path} cannot be read: {fault.strerror}; the folder is incomplete") from None
+        raise CalotypeError(
+            "{path} cannot be read: {reason}; the folder is incomplete", path=path, reason=fault.strerror
+        ) from None
     except (ValueError, RecursionError):
-        raise CalotypeError(f"{path} is damaged; fetch or copy it again") from None
+        raise CalotypeError("{path} is damaged; fetch or copy it again", path=path) from None
     if not isinstance(data, dict):
-        raise CalotypeError(f"{path} is damaged; fetch or copy it again")
+        raise CalotypeError("{path} is damaged; fetch or copy it again", path=path)
     return data

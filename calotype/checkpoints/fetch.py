@@ -13,7 +13,7 @@ from calotype import __version__
 from calotype.checkpoints.catalog import Entry, Shelf, digest
 from calotype.errors import CalotypeError
 from calotype.settings import Settings
-from calotype.tasks import Progress, Said
+from calotype.tasks import Note, Progress, note
 
 CHUNK = 1 << 20  # bytes
 PATIENCE = 30  # seconds without a byte
@@ -26,7 +26,7 @@ class _Broken(Exception):
     """The connection ended too early; asking again for the rest may help."""
 
 
-def pull(entry: Entry, settings: Settings) -> Iterator[Progress | Said]:
+def pull(entry: Entry, settings: Settings) -> Iterator[Progress | Note]:
     """Fetches one checkpoint into `home/models`; yields bytes, and sentences for the person.
 
     What arrives lies in a `.part` file until its size and sha256 are right; a `.part` that is there already is gone on
@@ -38,17 +38,19 @@ def pull(entry: Entry, settings: Settings) -> Iterator[Progress | Said]:
     shelf = Shelf(settings)
     target = shelf.folder / entry.file
     if entry.ships:
-        raise CalotypeError(f"{entry.name} comes with the program; there is nothing to fetch")
+        raise CalotypeError("{entry} comes with the program; there is nothing to fetch", entry=entry.name)
     if target.is_file():
-        yield Said(f"{entry.name} is at hand already: {target}")
+        yield note("{entry} is at hand already: {target}", entry=entry.name, target=target)
         return
     if settings.offline:
         raise CalotypeError(
-            f"{entry.name} is not fetched while offline (--offline, CALOTYPE_OFFLINE); "
-            f"fetch {entry.url} in another way and: calotype models add FILE --name {entry.name}"
+            "{entry} is not fetched while offline ({option:offline}, CALOTYPE_OFFLINE); fetch {url} in "
+            "another way and: calotype models add FILE {option:name} {entry}",
+            entry=entry.name,
+            url=entry.url,
         )
     if not entry.commercial:
-        yield Said(f"{entry.name} is under the {entry.licence}: not for commercial use")
+        yield note("{entry} is under the {licence}: not for commercial use", entry=entry.name, licence=entry.licence)
     part = target.with_name(target.name + ".part")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +59,11 @@ def pull(entry: Entry, settings: Settings) -> Iterator[Progress | Said]:
         part.replace(target)
         yield from said  # last, so that nobody who stops listening loses the file
     except OSError as fault:
-        raise CalotypeError(f"{part} cannot be written: {fault.strerror or fault}; make room or set --home") from None
+        raise CalotypeError(
+            "{part} cannot be written: {value}; make room or set {option:home}",
+            part=part,
+            value=fault.strerror or fault,
+        ) from None
 
 
 def _until_whole(entry: Entry, part: Path) -> Iterator[Progress]:
@@ -74,7 +80,10 @@ def _until_whole(entry: Entry, part: Path) -> Iterator[Progress]:
             tries = 1 if _size(part) > before else tries + 1
             reason = str(fault)
     raise CalotypeError(
-        f"{entry.name} broke off after {_size(part)} bytes ({reason}); the same command goes on from there"
+        "{entry} broke off after {size} bytes ({reason}); the same command goes on from there",
+        entry=entry.name,
+        size=_size(part),
+        reason=reason,
     )
 
 
@@ -97,7 +106,12 @@ def _connection(entry: Entry, part: Path) -> Generator[Progress, None, None]:
             for chunk in _chunks(answer):
                 start += len(chunk)
                 if start > (entry.size or LARGEST):
-                    raise CalotypeError(f"{entry.url} is larger than the {entry.size} bytes of {entry.name}; refused")
+                    raise CalotypeError(
+                        "{url} is larger than the {size} bytes of {entry}; refused",
+                        url=entry.url,
+                        size=entry.size,
+                        entry=entry.name,
+                    )
                 file.write(chunk)
                 yield Progress(start, total, "bytes")
     if total and start < total:
@@ -120,8 +134,13 @@ def _asked(entry: Entry, have: int) -> http.client.HTTPResponse | None:
         if fault.code >= 500:
             raise _Broken(f"HTTP {fault.code}") from None
         raise CalotypeError(
-            f"{entry.url} answers {fault.code} {fault.reason}; fetch {entry.file} in another way and: "
-            f"calotype models add FILE --name {entry.name}"
+            "{url} answers {code} {reason}; fetch {file} in another way and: calotype models add FILE "
+            "{option:name} {entry}",
+            url=entry.url,
+            code=fault.code,
+            reason=fault.reason,
+            file=entry.file,
+            entry=entry.name,
         ) from None
     except urllib.error.URLError as fault:
         raise _Broken(str(fault.reason)) from None
@@ -156,27 +175,45 @@ def _check_total(entry: Entry, part: Path, total: int, missing: int) -> None:
     if (entry.size and total != entry.size) or total > LARGEST:
         part.unlink(missing_ok=True)
         raise CalotypeError(
-            f"{entry.url} offers {total} bytes where {entry.name} has {entry.size or LARGEST}; nothing was kept"
+            "{url} offers {total} bytes where {entry} has {value}; nothing was kept",
+            url=entry.url,
+            total=total,
+            entry=entry.name,
+            value=entry.size or LARGEST,
         )
     free = shutil.disk_usage(part.parent).free
     if free < missing:
-        raise CalotypeError(f"{part.parent} has {free} bytes left and {entry.name} needs {missing}; make room")
+        raise CalotypeError(
+            "{parent} has {free} bytes left and {entry} needs {missing}; make room",
+            parent=part.parent,
+            free=free,
+            entry=entry.name,
+            missing=missing,
+        )
 
 
-def _checked(entry: Entry, part: Path, shelf: Shelf) -> Iterator[Said]:
+def _checked(entry: Entry, part: Path, shelf: Shelf) -> Iterator[Note]:
     """Compares size and sha256; a wrong file is deleted."""
     expected, found = entry.sha256 or shelf.seen(entry), digest(part)
     if entry.size and _size(part) != entry.size:
         found = f"{found}, {_size(part)} bytes where {entry.size} belong"
     elif not expected:
         shelf.saw(entry, found)
-        yield Said(f"{entry.name}: no sha256 is known to compare with; found and kept for later: {found}")
+        yield note(
+            "{entry}: no sha256 is known to compare with; found and kept for later: {found}",
+            entry=entry.name,
+            found=found,
+        )
         return
     elif found == expected:
         return
     part.unlink()
     raise CalotypeError(
-        f"{entry.url} did not send {entry.name}: sha256 should be {expected} and is {found}; nothing was kept"
+        "{url} did not send {entry}: sha256 should be {expected} and is {found}; nothing was kept",
+        url=entry.url,
+        entry=entry.name,
+        expected=expected,
+        found=found,
     )
 
 
@@ -189,7 +226,7 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
 def _check_address(url: str) -> None:
     address = urllib.parse.urlsplit(url)
     if address.scheme != "https" and not (address.scheme == "http" and address.hostname in SAFE_HOSTS):
-        raise CalotypeError(f"{url} is no https address, so nothing is fetched from there")
+        raise CalotypeError("{url} is no https address, so nothing is fetched from there", url=url)
 
 
 def _size(part: Path) -> int:

@@ -13,6 +13,11 @@ def filled(module: nn.Module, state: dict[str, Tensor], where: Path) -> nn.Modul
     given = {key: tuple(value.shape) for key, value in state.items()}
     wrong = [key for key in wanted if wanted[key] != given.get(key)] + [key for key in given if key not in wanted]
     if wrong:
-        raise CalotypeError(f"{where} does not hold the weights it should: {len(wrong)} do not fit, first {wrong[0]}")
+        raise CalotypeError(
+            "{where} does not hold the weights it should: {count} do not fit, first {wrong}",
+            where=where,
+            count=len(wrong),
+            wrong=wrong[0],
+        )
     module.load_state_dict(state, assign=True)
     return module.eval().requires_grad_(False)

@@ -63,14 +63,16 @@ def read(found: Checkpoint) -> Gan:
     check_file(found.path)
     state, told = read_state(found.path), _told(found.path)
     if KEY not in told:
-        raise CalotypeError(f"{found.path} holds no forger; `calotype train gan` makes them")
+        raise CalotypeError("{path} holds no forger; `calotype train gan` makes them", path=found.path)
     shape = Shape.told(told[KEY], str(found.path))
     with torch.device("meta"):
         generator = Generator(shape)
     try:
         generator.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
     except RuntimeError:
-        raise CalotypeError(f"{found.path} does not hold the weights that it tells of; train it again") from None
+        raise CalotypeError(
+            "{path} does not hold the weights that it tells of; train it again", path=found.path
+        ) from None
     return Gan(found.name, digest(found.path), generator.eval().requires_grad_(False))
 
 

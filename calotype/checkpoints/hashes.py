@@ -35,7 +35,7 @@ def digest(path: Path, stamps: Path | None = None) -> str:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as fault:
-        raise CalotypeError(f"{path} cannot be read: {fault.strerror}") from None
+        raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror) from None
     if is_kept:
         _remember(stamps, str(path.absolute()), [*stamp, sha256])
     return sha256
@@ -62,7 +62,7 @@ def weights_in(folder: Path) -> dict[str, Path]:
     try:
         parts = [part for part in sorted(folder.iterdir()) if part.is_dir()]
     except OSError as fault:
-        raise CalotypeError(f"{folder} cannot be read: {fault.strerror}") from None
+        raise CalotypeError("{folder} cannot be read: {reason}", folder=folder, reason=fault.strerror) from None
     names = [name + half + end for end in (".safetensors", ".bin") for name in WEIGHTS for half in ("", ".fp16")]
     found = {part.name: next((part / n for n in names if (part / n).is_file()), None) for part in parts}
     return {name: path for name, path in found.items() if path is not None}

@@ -161,13 +161,19 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], where: Path) -> Layout:
     words = next((shape for key, shape in shapes.items() if key.startswith(UNET) and key.endswith(_WORDS)), None)
     name = _BY_WIDTH.get((first[0], words[1])) if first and words and len(first) == 4 and len(words) == 2 else None
     if name is None:
-        raise CalotypeError(f"{where} is no Stable Diffusion checkpoint that Calotype knows: {_stranger(shapes)}")
+        raise CalotypeError(
+            "{where} is no Stable Diffusion checkpoint that Calotype knows: {stranger}",
+            where=where,
+            stranger=_stranger(shapes),
+        )
     layout = LAYOUTS[name]
     if first[1] == 4:
         return layout
     if first[1] != 9:
         raise CalotypeError(
-            f"{where} is a checkpoint whose U-Net takes {first[1]} channels; Calotype takes 4, or 9 for inpainting"
+            "{where} is a checkpoint whose U-Net takes {first} channels; Calotype takes 4, or 9 for inpainting",
+            where=where,
+            first=first[1],
         )
     inpainting = {**layout.unet, "in_channels": 9}
     return Layout(**{**vars(layout), "name": f"{name}-inpaint", "unet": inpainting})

@@ -62,11 +62,16 @@ def read(param: Path, weights: Path) -> Converted:
         return _esrgan(layers, tensors)
     except (ValueError, IndexError, KeyError) as fault:
         raise CalotypeError(
-            f"{param} and {weights.name} are no ncnn network that Calotype reads: {fault}; "
-            "it reads ESRGAN and Real-ESRGAN's compact networks"
+            "{param} and {weights} are no ncnn network that Calotype reads: {fault}; it reads ESRGAN and "
+            "Real-ESRGAN's compact networks",
+            param=param,
+            weights=weights.name,
+            fault=fault,
         ) from None
     except OSError as fault:
-        raise CalotypeError(f"{fault.filename} cannot be read: {fault.strerror}") from None
+        raise CalotypeError(
+            "{filename} cannot be read: {reason}", filename=fault.filename, reason=fault.strerror
+        ) from None
 
 
 def _layers(param: Path) -> list[Layer]:

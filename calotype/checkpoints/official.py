@@ -66,16 +66,19 @@ def trainable(loaded: Loaded) -> nn.Module:
     network = loaded.module
     if not isinstance(network, (ESRGAN, Compact)) or loaded.kind != "upscale":
         raise CalotypeError(
-            f"{loaded.name} is neither RRDBNet nor SRVGGNetCompact, which Real-ESRGAN consists of; train on one of "
-            "these, such as realesrgan-x4plus or realesr-animevideov3"
+            "{loaded} is neither RRDBNet nor SRVGGNetCompact, which Real-ESRGAN consists of; train on one of "
+            "these, such as realesrgan-x4plus or realesr-animevideov3",
+            loaded=loaded.name,
         )
     if scale_of(network) != loaded.scale:
         raise CalotypeError(
-            f"{loaded.name} is a network that enlarges {scale_of(network)} times, and then shrinks; train on that: "
-            "realesr-animevideov3"
+            "{loaded} is a network that enlarges {scale_of} times, and then shrinks; train on that: "
+            "realesr-animevideov3",
+            loaded=loaded.name,
+            scale_of=scale_of(network),
         )
     if any(name in ("RDB1.conv1x1", "norm") for name, _ in network.named_modules()):
-        raise CalotypeError(f"{loaded.name} is an ESRGAN+, which Real-ESRGAN's files have no names for")
+        raise CalotypeError("{loaded} is an ESRGAN+, which Real-ESRGAN's files have no names for", loaded=loaded.name)
     official(network.state_dict())
     return network
 
@@ -100,7 +103,7 @@ def official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif (plain := _PLAIN.fullmatch(key)) and (plain[1] in places or ".sub." in plain[1]):
             found[f"{places.get(plain[1], 'conv_body')}.{plain[2]}"] = value
         else:
-            raise CalotypeError(f"the network has a layer {key} that Real-ESRGAN's files have no name for")
+            raise CalotypeError("the network has a layer {key} that Real-ESRGAN's files have no name for", key=key)
     return found
 
 
@@ -115,7 +118,9 @@ def write(path: Path, network: nn.Module, told: Mapping[str, Any]) -> None:
     state = {key: value.detach().to("cpu", torch.float32).contiguous() for key, value in network.state_dict().items()}
     state = official(state)
     if not all(math.isfinite(float(value.sum())) for value in state.values()):
-        raise CalotypeError(f"{path} is not written: the weights are no numbers any more; go on from an earlier file")
+        raise CalotypeError(
+            "{path} is not written: the weights are no numbers any more; go on from an earlier file", path=path
+        )
     if path.suffix == ".pth":
         buffer = io.BytesIO()
         torch.save({"params_ema": state}, buffer)

@@ -51,7 +51,13 @@ def load(found: Checkpoint, denoise: float | None = None) -> Loaded:
 def _checked_weights(found: Checkpoint, weights: Path) -> str:
     sha256, expected = digest(weights), found.entry.weights_sha256 if found.entry else ""
     if expected and sha256 != expected:
-        raise CalotypeError(f"{weights} is not the {found.name} that ships (sha256 {sha256}, expected {expected})")
+        raise CalotypeError(
+            "{weights} is not the {found} that ships (sha256 {sha256}, expected {expected})",
+            weights=weights,
+            found=found.name,
+            sha256=sha256,
+            expected=expected,
+        )
     return sha256
 
 
@@ -65,13 +71,16 @@ def _mixed(found: Checkpoint, sha256: str, denoise: float) -> tuple[dict[str, Te
     twin = _twin_of(found)
     if found.twin is None:
         raise CalotypeError(
-            f"--denoise {denoise:g} mixes {found.name} with {twin}, which is not at hand; "
-            f"fetch it: calotype models pull {twin}, or give --denoise 1"
+            "{option:denoise} {denoise:g} mixes {found} with {twin}, which is not at hand; fetch it: "
+            "calotype models pull {twin}, or give {option:denoise} 1",
+            denoise=denoise,
+            found=found.name,
+            twin=twin,
         )
     wanted = ("params", *WRAPPERS)
     one, other = read_state(found.path, wanted), read_state(found.twin, wanted)
     if {key: value.shape for key, value in one.items()} != {key: value.shape for key, value in other.items()}:
-        raise CalotypeError(f"{found.path} and {found.twin} cannot be mixed: their layers differ")
+        raise CalotypeError("{path} and {twin} cannot be mixed: their layers differ", path=found.path, twin=found.twin)
     mixed = {key: denoise * one[key].float() + (1 - denoise) * other[key].float() for key in one}
     return mixed, f"{sha256}+{digest(found.twin)}"
 
@@ -101,12 +110,17 @@ def _built(state: dict[str, Tensor], path: Path) -> Built:
         return _from_spandrel(state, path)
     except UnsupportedModelError:
         raise CalotypeError(
-            f"{path} is no network that Calotype knows: {len(state)} tensors, the first {min(state)[:80]}; "
-            "it takes networks for enlarging and for restoring faces"
+            "{path} is no network that Calotype knows: {count} tensors, the first {state}; it takes networks "
+            "for enlarging and for restoring faces",
+            path=path,
+            count=len(state),
+            state=min(state)[:80],
         ) from None
     except STRANGE as fault:
         reason = " ".join(str(fault).split())[:200]
-        raise CalotypeError(f"{path} looks like a known network but does not fit it: {reason}") from None
+        raise CalotypeError(
+            "{path} looks like a known network but does not fit it: {reason}", path=path, reason=reason
+        ) from None
 
 
 def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -143,17 +157,24 @@ def _from_spandrel(state: dict[str, Tensor], path: Path) -> Built:
     found = MAIN_REGISTRY.load(state)
     if not isinstance(found, ImageModelDescriptor):
         raise CalotypeError(
-            f"{path} is a network for {found.purpose.lower()}; Calotype takes those for enlarging and for faces"
+            "{path} is a network for {purpose}; Calotype takes those for enlarging and for faces",
+            path=path,
+            purpose=found.purpose.lower(),
         )
     half, bfloat16 = found.supports_half, found.supports_bfloat16
     if found.purpose == "FaceSR":
         call = FACE_CALLS.get(type(found.model))
         if call is None:
-            raise CalotypeError(f"{path} is a face network of a kind that Calotype does not know")
+            raise CalotypeError("{path} is a face network of a kind that Calotype does not know", path=path)
         return Built("faces", found.model, call, side=SIDE, half=half, bfloat16=bfloat16)
     channels = (found.input_channels, found.output_channels)
     if channels not in ((3, 3), (1, 1)):
-        raise CalotypeError(f"{path} takes {channels[0]} channels and gives {channels[1]}, not colour for colour")
+        raise CalotypeError(
+            "{path} takes {channels} channels and gives {channels_2}, not colour for colour",
+            path=path,
+            channels=channels[0],
+            channels_2=channels[1],
+        )
     multiple = max(1, found.size_requirements.multiple_of)
     call = _enlarging(found)
     return Built("upscale", found.model, call, found.scale, multiple, half=half, bfloat16=bfloat16)

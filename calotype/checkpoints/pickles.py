@@ -63,7 +63,7 @@ def read_pickle(path: Path) -> Any:
     except DAMAGE as fault:
         reason = str(fault).split("\n")[0][:160]
         raise CalotypeError(
-            f"{path} is damaged or was not written by torch ({reason}); fetch or copy it again"
+            "{path} is damaged or was not written by torch ({reason}); fetch or copy it again", path=path, reason=reason
         ) from None
 
 
@@ -82,7 +82,9 @@ class _Placeholder:
 def check_torch(version: str) -> None:
     """Raises CalotypeError for a torch whose weights_only could be tricked."""
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < SAFE_TORCH:
-        raise CalotypeError(f"torch {version} does not read foreign files safely; pip install 'torch>=2.10'")
+        raise CalotypeError(
+            "torch {version} does not read foreign files safely; pip install 'torch>=2.10'", version=version
+        )
 
 
 def _refused(path: Path, name: str) -> str:
@@ -104,13 +106,17 @@ def _check_zip(path: Path) -> None:
             _check_entry(entry, path)
         programs = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
         if len(entries) > MOST_ENTRIES or len(programs) != 1 or len(set(archive.namelist())) != len(entries):
-            raise CalotypeError(f"{path} is a zip file but none of torch.save's; give a file with a network's weights")
+            raise CalotypeError(
+                "{path} is a zip file but none of torch.save's; give a file with a network's weights", path=path
+            )
         if any("/code/" in entry.filename for entry in entries):
-            raise CalotypeError(f"{path} is a TorchScript program, not weights; give the weights alone")
+            raise CalotypeError("{path} is a TorchScript program, not weights; give the weights alone", path=path)
         if sum(entry.file_size for entry in entries) > path.stat().st_size:
-            raise CalotypeError(f"{path} declares more than it holds; it is not what it says")
+            raise CalotypeError("{path} declares more than it holds; it is not what it says", path=path)
         if programs[0].file_size > LARGEST_PROGRAM:
-            raise CalotypeError(f"{path} has an index that is too large; give a file with a network's weights")
+            raise CalotypeError(
+                "{path} has an index that is too large; give a file with a network's weights", path=path
+            )
         with archive.open(programs[0]) as program:
             _check_names(program, path)
 
@@ -118,9 +124,13 @@ def _check_zip(path: Path) -> None:
 def _check_entry(entry: zipfile.ZipInfo, path: Path) -> None:
     name = entry.filename
     if name.startswith("/") or "\\" in name or ".." in name.split("/") or not name.isprintable():
-        raise CalotypeError(f"{path} has an entry with an impossible name ({name[:80]!r}) and is refused")
+        raise CalotypeError(
+            "{path} has an entry with an impossible name ({name!r}) and is refused", path=path, name=name[:80]
+        )
     if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
-        raise CalotypeError(f"{path} is compressed or encrypted inside, which torch.save never does; it is refused")
+        raise CalotypeError(
+            "{path} is compressed or encrypted inside, which torch.save never does; it is refused", path=path
+        )
 
 
 def _check_old(path: Path) -> None:
@@ -129,11 +139,11 @@ def _check_old(path: Path) -> None:
         start = file.read(2)
         file.seek(0)
         if not start.startswith(b"\x80"):
-            raise CalotypeError(f"{path} was not written by torch; give a file with a network's weights")
+            raise CalotypeError("{path} was not written by torch; give a file with a network's weights", path=path)
         program = _Bounded(file, path.stat().st_size)
         first = _check_names(program, path)
         if first != OLD_NUMBER:
-            raise CalotypeError(f"{path} is a plain pickle, not written by torch; save it as .safetensors")
+            raise CalotypeError("{path} is a plain pickle, not written by torch; save it as .safetensors", path=path)
         for _ in range(OLD_PROGRAMS - 1):
             _check_names(program, path)
 

@@ -24,9 +24,9 @@ def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
         header = json.loads(header_of(path))
         return {key: tuple(map(int, told["shape"])) for key, told in header.items() if key != "__metadata__"}
     except OSError as fault:
-        raise CalotypeError(f"{path} cannot be read: {fault.strerror}") from None
+        raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise CalotypeError(f"{path} is damaged or no safetensors file; fetch or copy it again") from None
+        raise CalotypeError("{path} is damaged or no safetensors file; fetch or copy it again", path=path) from None
 
 
 def _pickled(path: Path) -> dict[str, tuple[int, ...]]:

@@ -52,8 +52,9 @@ def opened(
     """The networks of a layout out of a file's tensors, which are used as they are, without a copy."""
     if any(mark in state for mark in EDM):
         raise CalotypeError(
-            f"{where} was trained with EDM (as Playground 2.5 and CosXL), which Calotype does not draw with; "
-            "give a checkpoint of SD 1.x, 2.x or SDXL"
+            "{where} was trained with EDM (as Playground 2.5 and CosXL), which Calotype does not draw with; "
+            "give a checkpoint of SD 1.x, 2.x or SDXL",
+            where=where,
         )
     unet = open_unet(state, layout, where)
     vae = open_vae(other_vae, layout.vae) if other_vae else _own_vae(state, layout, where)
@@ -87,8 +88,12 @@ def open_unet(state: dict[str, Tensor], layout: Layout, where: Path) -> nn.Modul
     strays = sorted({key for key in state if key.startswith(UNET)} - set(places.values()))
     if strays:
         raise CalotypeError(
-            f"{where} looks like {layout.name}, but {len(strays)} tensors of its U-Net have no place there, "
-            f"first {strays[0]}; it is another kind of model, which Calotype does not draw with"
+            "{where} looks like {layout}, but {count} tensors of its U-Net have no place there, first "
+            "{strays}; it is another kind of model, which Calotype does not draw with",
+            where=where,
+            layout=layout.name,
+            count=len(strays),
+            strays=strays[0],
         )
     return filled(module, _taken(state, module, places, where), where)
 
@@ -96,7 +101,7 @@ def open_unet(state: dict[str, Tensor], layout: Layout, where: Path) -> nn.Modul
 def _own_vae(state: dict[str, Tensor], layout: Layout, where: Path) -> nn.Module:
     own = {key.removeprefix(VAE): value for key, value in state.items() if key.startswith(VAE)}
     if not own:
-        raise CalotypeError(f"{where} has no VAE in it; give the file that has all parts")
+        raise CalotypeError("{where} has no VAE in it; give the file that has all parts", where=where)
     return _vae_of(own, layout.vae, where)
 
 
@@ -114,7 +119,9 @@ def open_vae(path: Path, config: Mapping[str, Any] | None = None) -> nn.Module:
     if any(key.startswith(VAE) for key in state):
         state = {key.removeprefix(VAE): value for key, value in state.items() if key.startswith(VAE)}
     if "decoder.conv_in.weight" not in state:
-        raise CalotypeError(f"{path} holds no VAE; give a file with one, such as vae-ft-mse-840000-ema-pruned")
+        raise CalotypeError(
+            "{path} holds no VAE; give a file with one, such as vae-ft-mse-840000-ema-pruned", path=path
+        )
     return _vae_of(state, config or vae_config(), path)
 
 
@@ -147,7 +154,9 @@ def _taken(state: dict[str, Tensor], module: nn.Module, places: Mapping[str, str
     for key, value in module.state_dict().items():
         name = places[key]
         if name not in state:
-            raise CalotypeError(f"{where} is incomplete: it has no {name}; fetch or copy it again")
+            raise CalotypeError(
+                "{where} is incomplete: it has no {name}; fetch or copy it again", where=where, name=name
+            )
         given = state[name]
         found[key] = given.reshape(value.shape) if _essence(given) == _essence(value) else given
     return found
@@ -162,7 +171,9 @@ def _essence(tensor: Tensor) -> tuple[int, ...]:
 def _text(state: dict[str, Tensor], part: TextLayout, where: Path) -> TextPart:
     own = {key.removeprefix(part.prefix): value for key, value in state.items() if key.startswith(part.prefix)}
     if not own:
-        raise CalotypeError(f"{where} is incomplete: it has no text encoder under {part.prefix}")
+        raise CalotypeError(
+            "{where} is incomplete: it has no text encoder under {prefix}", where=where, prefix=part.prefix
+        )
     with torch.device("meta"):
         encoder = TextEncoder(part.shape)
     named = from_openclip(own, part) if part.is_open else classic_names(own)

@@ -31,20 +31,22 @@ def read_state(path: Path, wrappers: tuple[str, ...] = WRAPPERS) -> dict[str, Te
     try:
         data = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else read_pickle(path)
     except OSError as fault:
-        raise CalotypeError(f"{path} cannot be read: {fault.strerror or fault}") from None
+        raise CalotypeError("{path} cannot be read: {value}", path=path, value=fault.strerror or fault) from None
     return tensors_in(data, path, wrappers)
 
 
 def check_file(path: Path) -> None:
     """Raises CalotypeError where there is no file that could hold weights."""
     if path.is_dir():
-        raise CalotypeError(f"{path} is a folder; give the file of weights in it")
+        raise CalotypeError("{path} is a folder; give the file of weights in it", path=path)
     if not path.is_file():
-        raise CalotypeError(f"there is no file {path}")
+        raise CalotypeError("there is no file {path}", path=path)
     if path.suffix.lower() not in SUFFIXES:
-        raise CalotypeError(f"{path} is no file of weights; Calotype reads {', '.join(SUFFIXES)}")
+        raise CalotypeError(
+            "{path} is no file of weights; Calotype reads {names}", path=path, names=", ".join(SUFFIXES)
+        )
     if path.stat().st_size == 0:
-        raise CalotypeError(f"{path} is empty; fetch or copy it again")
+        raise CalotypeError("{path} is empty; fetch or copy it again", path=path)
 
 
 def header_of(path: Path) -> bytes:
@@ -58,7 +60,11 @@ def header_of(path: Path) -> bytes:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(size - 8, LONGEST_HEADER):
-            raise CalotypeError(f"{path} is damaged: its header would be {length} bytes long; fetch or copy it again")
+            raise CalotypeError(
+                "{path} is damaged: its header would be {length} bytes long; fetch or copy it again",
+                path=path,
+                length=length,
+            )
         return file.read(length)
 
 
@@ -67,7 +73,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, ValueError, KeyError, RecursionError) as fault:
-        raise CalotypeError(f"{path} is damaged or no safetensors file ({fault}); fetch or copy it again") from None
+        raise CalotypeError(
+            "{path} is damaged or no safetensors file ({fault}); fetch or copy it again", path=path, fault=fault
+        ) from None
 
 
 def tensors_in(data: Any, path: Path, wrappers: tuple[str, ...] = WRAPPERS) -> dict[str, Tensor]:
@@ -79,12 +87,14 @@ def tensors_in(data: Any, path: Path, wrappers: tuple[str, ...] = WRAPPERS) -> d
     named = data.items() if isinstance(data, dict) else ()
     state = {key: value for key, value in named if isinstance(key, str) and isinstance(value, Tensor)}
     if not state:
-        raise CalotypeError(f"{path} holds no weights; give a file with a network's tensors by name")
+        raise CalotypeError("{path} holds no weights; give a file with a network's tensors by name", path=path)
     for key, tensor in state.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
-            raise CalotypeError(f"{path} holds {key} in a form that Calotype does not read (sparse or quantised)")
+            raise CalotypeError(
+                "{path} holds {key} in a form that Calotype does not read (sparse or quantised)", path=path, key=key
+            )
         if any(len(number) > 9 or int(number) > LARGEST_INDEX for number in re.findall(r"[0-9]+", key)):
-            raise CalotypeError(f"{path} is no network that Calotype knows: it has a key {key[:80]}")
+            raise CalotypeError("{path} is no network that Calotype knows: it has a key {key}", path=path, key=key[:80])
     _check_sizes(state, path)
     return state
 
@@ -94,10 +104,17 @@ def _check_sizes(state: dict[str, Tensor], path: Path) -> None:
     size = path.stat().st_size
     declared = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     if declared > 2 * size + 4096:
-        raise CalotypeError(f"{path} declares {declared} bytes of weights and has only {size}; it is not what it says")
+        raise CalotypeError(
+            "{path} declares {declared} bytes of weights and has only {size}; it is not what it says",
+            path=path,
+            declared=declared,
+            size=size,
+        )
     for key, tensor in state.items():
         if not tensor.is_floating_point():
             continue
         plain = tensor.float() if tensor.itemsize == 1 else tensor  # float8 knows no sums
         if not torch.isfinite(plain.sum(dtype=torch.float64)):  # one pass, no copy
-            raise CalotypeError(f"{path} is damaged: {key} holds numbers that are not finite; fetch or copy it again")
+            raise CalotypeError(
+                "{path} is damaged: {key} holds numbers that are not finite; fetch or copy it again", path=path, key=key
+            )

@@ -57,9 +57,13 @@ def tokenizer_in(folder: Path) -> Tokenizer:
         told = _config(folder / "tokenizer_config.json").get("pad_token")
         pad = inner.token_to_id(told["content"] if isinstance(told, dict) else told) if told else None
     except OSError as fault:
-        raise CalotypeError(f"{folder} has no tokenizer in it ({fault.strerror}); the model is incomplete") from None
+        raise CalotypeError(
+            "{folder} has no tokenizer in it ({reason}); the model is incomplete", folder=folder, reason=fault.strerror
+        ) from None
     except Exception as fault:  # noqa: BLE001  tokenizers raises bare Exceptions
-        raise CalotypeError(f"{folder} holds a damaged tokenizer ({str(fault)[:100]}); fetch it again") from None
+        raise CalotypeError(
+            "{folder} holds a damaged tokenizer ({fault}); fetch it again", folder=folder, fault=str(fault)[:100]
+        ) from None
     made = _described(inner, folder)
     return replace(made, pad=made.eos if pad is None else pad)
 
@@ -113,7 +117,9 @@ def _built(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> "tokeni
 def _described(inner: "tokenizers.Tokenizer", where: Path) -> Tokenizer:
     begin, end = inner.token_to_id(BEGIN), inner.token_to_id(END)
     if begin is None or end is None:
-        raise CalotypeError(f"{where} holds a tokenizer that is not CLIP's; Calotype draws with CLIP's words only")
+        raise CalotypeError(
+            "{where} holds a tokenizer that is not CLIP's; Calotype draws with CLIP's words only", where=where
+        )
     return Tokenizer(inner, begin, end, end, inner.token_to_id(",</w>"))
 
 

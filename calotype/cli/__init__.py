@@ -15,6 +15,7 @@ from calotype import __version__
 from calotype.cli import bench, imagine, look, lora, models, pictures, threads, train
 from calotype.cli.help import WIDEST, Command
 from calotype.cli.show import complain, print_json
+from calotype.cli.wording import WORDING
 from calotype.errors import CalotypeError
 from calotype.options import nearest
 
@@ -78,7 +79,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         return typer.main.get_command(app()).main(args, prog_name="calotype", standalone_mode=False) or ALL_DONE
     except CalotypeError as fault:
-        return _refused(str(fault), args)
+        return _refused(WORDING.fill(fault), args)
     except TyperException as fault:
         if not args or type(fault).__name__ == "NoArgsIsHelpError":
             print(fault.format_message())

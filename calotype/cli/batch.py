@@ -17,9 +17,10 @@ from calotype.album.names import beside
 from calotype.album.sidecar import sha256_of, sidecar_of, standing, write_sidecar
 from calotype.album.today import Today
 from calotype.cli.show import Quiet
+from calotype.cli.wording import WORDING
 from calotype.errors import CalotypeError
 from calotype.settings import Settings
-from calotype.tasks import Progress, Said
+from calotype.tasks import Note, Progress
 
 if TYPE_CHECKING:
     from calotype.engine import Engine
@@ -86,7 +87,7 @@ class Batch:
                 raise CalotypeError(item.fault)
             self._work(item, names)
         except CalotypeError as fault:
-            self._failed(names["source"], str(fault))
+            self._failed(names["source"], WORDING.fill(fault))
         except Exception as bug:  # noqa: BLE001  the batch goes on; the traceback is printed at its end
             self._tracebacks.append(f"{readable(item.source)}:\n{traceback.format_exc()}")
             self._failed(names["source"], f"an error in Calotype itself: {type(bug).__name__}: {bug}")
@@ -141,8 +142,8 @@ class Batch:
             for step in steps:
                 if isinstance(step, Progress):
                     self._show.tell("progress", source=names["source"], **dataclasses.asdict(step))
-                elif isinstance(step, Said):
-                    self._show.tell("said", source=names["source"], text=step.text)
+                elif isinstance(step, Note):
+                    self._show.tell("said", source=names["source"], text=WORDING.fill(step.message))
                 else:
                     result = step
         return result
@@ -184,7 +185,9 @@ def _check_room(folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if free < LEAST_FREE:
         raise CalotypeError(
-            f"the disk of {readable(folder)} has {free / 2**20:.0f} MiB left; make room or give another -o"
+            "the disk of {folder} has {free:.0f} MiB left; make room or give another {option:out}",
+            folder=readable(folder),
+            free=free / 2**20,
         )
 
 

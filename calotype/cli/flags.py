@@ -10,6 +10,8 @@ import typer
 
 from calotype.album import Album
 from calotype.album.drawn import Output
+from calotype.cli.wording import WORDING
+from calotype.errors import Message
 from calotype.options import About, about, visible
 from calotype.settings import Settings
 from calotype.tasks import (
@@ -149,7 +151,7 @@ def _parameter(cls: type, spec: dataclasses.Field) -> inspect.Parameter:
         *([SHORT[spec.name]] if spec.name in SHORT else []),
         long,
         *(f"--{other}" for other in rules.also),
-        help=rules.help + _facts(rules, spec.default),
+        help=WORDING.fill(Message(rules.help)) + _facts(rules, spec.default),
         metavar=None if is_switch else _metavar(spec),
         show_default=False,
         rich_help_panel=PANELS[_owner(cls, spec.name)],

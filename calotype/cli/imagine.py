@@ -16,10 +16,11 @@ from calotype.cli import threads
 from calotype.cli.batch import ALL_DONE, INTERRUPTED, SOME_FAILED, terminable
 from calotype.cli.flags import TELL, argument, flag, flags, given, shape
 from calotype.cli.show import Quiet, listener
+from calotype.cli.wording import WORDING
 from calotype.errors import CalotypeError
 from calotype.options import read
 from calotype.settings import Settings
-from calotype.tasks import Imagine, Progress, Said, read_task
+from calotype.tasks import Imagine, Note, Progress, read_task
 
 if TYPE_CHECKING:
     from calotype.engine import Engine
@@ -50,7 +51,7 @@ def imagine(**values: Any) -> int:
     asked = {name: value for name, value in given(Imagine, values).items() if name != "prompt"}
     if values["from_file"]:
         if values["prompt"]:
-            raise CalotypeError("give a prompt or --from-file, not both")
+            raise CalotypeError("give a prompt or {option:from_file}, not both")
         tasks = list(_listed(values["from_file"], asked))
     else:
         tasks = [read_task("imagine", {**asked, "prompt": values["prompt"] or ""})]
@@ -79,7 +80,9 @@ def _check_output(tasks: list[Imagine], asked: dict[str, Any]) -> None:
     if idle and all(task.interpolate for task in tasks):
         told = "leave them out" if len(idle) > 1 else "leave it out"
         raise CalotypeError(
-            f"--interpolate writes a GIF and an MP4, so {' and '.join(idle)} would change nothing; {told}"
+            "{option:interpolate} writes a GIF and an MP4, so {names} would change nothing; {told}",
+            names=" and ".join(idle),
+            told=told,
         )
 
 
@@ -160,7 +163,7 @@ class Drawings:
         except CalotypeError as fault:
             if not self._is_list:
                 raise
-            self._failed(name, str(fault))
+            self._failed(name, WORDING.fill(fault))
         except Exception as bug:
             if not self._is_list:
                 raise
@@ -180,8 +183,8 @@ class Drawings:
                 if isinstance(step, Progress):
                     facts = {spec.name: getattr(step, spec.name) for spec in dataclasses.fields(Progress)}
                     self._show.tell("progress", source=name, **facts)
-                elif isinstance(step, Said):
-                    self._show.tell("said", source=name, text=step.text)
+                elif isinstance(step, Note):
+                    self._show.tell("said", source=name, text=WORDING.fill(step.message))
                 elif isinstance(step, Film):
                     self._filmed(step, places, name, begun)
                 elif self._last_only:
@@ -223,12 +226,12 @@ def _listed(path: Path, asked: dict[str, Any]) -> Iterator[Imagine]:
     """One task for each line that says something. Raises CalotypeError, naming the line."""
     try:
         if path.stat().st_size > LARGEST_LIST:
-            raise CalotypeError(f"{readable(path)} is too large for a list of prompts")
+            raise CalotypeError("{path} is too large for a list of prompts", path=readable(path))
         lines = path.read_text("utf-8-sig").splitlines()
     except OSError as fault:
-        raise CalotypeError(f"{readable(path)} cannot be read: {fault.strerror}") from None
+        raise CalotypeError("{path} cannot be read: {reason}", path=readable(path), reason=fault.strerror) from None
     except UnicodeDecodeError:
-        raise CalotypeError(f"{readable(path)} is no text in UTF-8; save it as such") from None
+        raise CalotypeError("{path} is no text in UTF-8; save it as such", path=readable(path)) from None
     found = False
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.startswith("#"):
@@ -236,9 +239,11 @@ def _listed(path: Path, asked: dict[str, Any]) -> Iterator[Imagine]:
             try:
                 yield read_task("imagine", {**asked, **_line(line.strip())})
             except CalotypeError as fault:
-                raise CalotypeError(f"{readable(path)}, line {number}: {fault}") from None
+                raise CalotypeError(
+                    "{path}, line {number}: {fault}", path=readable(path), number=number, fault=fault
+                ) from None
     if not found:
-        raise CalotypeError(f"{readable(path)} has no prompts in it; write one a line")
+        raise CalotypeError("{path} has no prompts in it; write one a line", path=readable(path))
 
 
 def _line(line: str) -> dict[str, Any]:
@@ -248,7 +253,7 @@ def _line(line: str) -> dict[str, Any]:
     try:
         words = shlex.split(line)
     except ValueError as fault:
-        raise CalotypeError(f"its quotes don't match ({fault})") from None
+        raise CalotypeError("its quotes don't match ({fault})", fault=fault) from None
     told: dict[str, str] = {}
     while words:
         name = words.pop(0).removeprefix("--").replace("-", "_")
@@ -268,4 +273,4 @@ def _count(name: str, text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise CalotypeError(f"--{name} is a whole number, not {text!r}") from None
+        raise CalotypeError("--{name} is a whole number, not {text!r}", name=name, text=text) from None

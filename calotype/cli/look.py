@@ -35,7 +35,7 @@ def info(**values: Any) -> int:
     facts = _facts(file, settings) if format_of(file) or not file.name.endswith(".json") else {}
     record = _record(file)
     if record is None and not facts:
-        raise CalotypeError(f"{readable(file)} is no picture and no record")
+        raise CalotypeError("{file} is no picture and no record", file=readable(file))
     if values["json"]:
         print_json({"file": str(file), **facts, "record": record})
         return 0

@@ -9,8 +9,9 @@ from calotype.album.names import readable
 from calotype.cli.batch import terminable
 from calotype.cli.flags import TELL, argument, flag, flags, given, shape
 from calotype.cli.show import listener, print_json, table
+from calotype.cli.wording import WORDING
 from calotype.settings import Settings
-from calotype.tasks import TASKS, Progress, Said, read_task
+from calotype.tasks import TASKS, Note, Progress, read_task
 
 HELP = "Look into LoRA files, merge, resize, extract and convert them."
 TAGS = 30  # words that are shown of a folder; --json has them all
@@ -84,8 +85,8 @@ def _run(kind: str, values: dict[str, Any], named: dict[str, Any]) -> int:
             for step in steps:
                 if isinstance(step, Progress):
                     show.tell("progress", source=source, **dataclasses.asdict(step))
-                elif isinstance(step, Said):
-                    show.tell("said", source=None, text=step.text)
+                elif isinstance(step, Note):
+                    show.tell("said", source=None, text=WORDING.fill(step.message))
                 else:
                     seconds = round(time.monotonic() - begun, 2)
                     show.tell("done", source=source, target=str(step.path), **step.facts, seconds=seconds)

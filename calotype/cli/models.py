@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from calotype.album.names import readable
 from calotype.cli.flags import argument, flag, flags, given, shape
 from calotype.cli.show import complain, print_json, table
+from calotype.cli.wording import WORDING
 from calotype.errors import CalotypeError
 from calotype.options import nearest
 from calotype.settings import Settings
-from calotype.tasks import Said
+from calotype.tasks import Note
 
 if TYPE_CHECKING:
     from calotype.checkpoints.catalog import Listed, Shelf
@@ -56,15 +57,18 @@ def pull(**values: Any) -> int:
     name = known_name(values["name"])
     if name not in CATALOG:
         raise CalotypeError(
-            f"no model is named {readable(name)}{nearest(name, CATALOG)}; calotype models list shows all"
+            "no model is named {name}{hint}; calotype models list shows all",
+            name=readable(name),
+            hint=nearest(name, CATALOG),
         )
     entry = CATALOG[name]
     for step in _shown(fetch(entry, settings), values["json"]):
         if values["json"]:
-            kind = "said" if isinstance(step, Said) else "progress"
-            print_json({"event": kind, "model": name, **dataclasses.asdict(step)})
-        elif isinstance(step, Said):
-            complain(step.text)
+            kind = "said" if isinstance(step, Note) else "progress"
+            facts = {"text": WORDING.fill(step.message)} if kind == "said" else dataclasses.asdict(step)
+            print_json({"event": kind, "model": name, **facts})
+        elif isinstance(step, Note):
+            complain(WORDING.fill(step.message))
     path = _listed(_shelf(values), name).path
     if values["json"]:
         print_json({"event": "done", "model": name, "path": str(path)})
@@ -133,7 +137,9 @@ def _listed(shelf: "Shelf", name: str) -> "Listed":
     found = entries.get(name) or entries.get(known_name(name))
     if found is None:
         raise CalotypeError(
-            f"no model is named {readable(name)}{nearest(name, entries)}; calotype models list shows all"
+            "no model is named {name}{hint}; calotype models list shows all",
+            name=readable(name),
+            hint=nearest(name, entries),
         )
     return found
 
@@ -175,7 +181,7 @@ def _shown(steps: Any, as_json: bool) -> Iterator[Any]:
     with _bar(sys.stderr.isatty() and not as_json) as bar, contextlib.closing(steps):
         drawn = bar.add_task("", total=None) if bar else None
         for step in steps:
-            if isinstance(step, Said):
+            if isinstance(step, Note):
                 yield step
                 continue
             if bar:

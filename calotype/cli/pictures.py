@@ -71,7 +71,9 @@ def again(**values: Any) -> int:
     target = values["out"] or _target(story)
     album = Album(out=target, overwrite=bool(values["overwrite"]))
     if format_of(target) is None or target.is_dir():
-        raise CalotypeError(f"-o {readable(target)} names no picture file; give one, such as again.png")
+        raise CalotypeError(
+            "{option:out} {target} names no picture file; give one, such as again.png", target=readable(target)
+        )
     chosen = plan([source], album)
     show = listener(values)
     status = Batch(chosen, album, settings, lambda source: task, show, _faces(story.record)).run()
@@ -140,7 +142,10 @@ def _target(story: Any) -> Path:
     name = story.result or story.found_in.name
     place = story.found_in.with_name(Path(name).name)
     if format_of(place) is None:
-        raise CalotypeError(f"{readable(story.found_in)} doesn't say what its result was called; give -o FILE")
+        raise CalotypeError(
+            "{found_in} doesn't say what its result was called; give {option:out} FILE",
+            found_in=readable(story.found_in),
+        )
     return beside(place, "-again", place.suffix)
 
 
@@ -152,8 +157,11 @@ def _check_models(story: Any, settings: Settings) -> None:
         if now.get(model.name) != model.sha256:
             state = "has other bytes now" if now.get(model.name) else "isn't at hand"
             raise CalotypeError(
-                f"the record names the model {readable(model.name)} ({readable(model.sha256[:12])}...), which {state}; "
-                "`calotype models list` shows what is there"
+                "the record names the model {model} ({sha256}...), which {state}; `calotype models list` shows "
+                "what is there",
+                model=readable(model.name),
+                sha256=readable(model.sha256[:12]),
+                state=state,
             )
 
 

@@ -12,13 +12,14 @@ from calotype.album.names import readable
 from calotype.cli.batch import terminable
 from calotype.cli.flags import TELL, argument, flag, flags, given, hidden, shape
 from calotype.cli.show import Quiet, listener
+from calotype.cli.wording import WORDING
 from calotype.errors import CalotypeError
 from calotype.options import about, visible
 from calotype.settings import Settings
 from calotype.tasks import (
     Caption,
+    Note,
     Progress,
-    Said,
     TrainDiffusion,
     TrainGan,
     TrainLora,
@@ -127,8 +128,8 @@ def _learnt(task: Any, name: str, settings: Settings, show: Quiet, ends: Callabl
             for step in stack.enter_context(contextlib.closing(Engine(settings).run(task))):
                 if isinstance(step, Progress):
                     show.tell("progress", source=name, **dataclasses.asdict(step))
-                elif isinstance(step, Said):
-                    show.tell("said", source=None, text=step.text)
+                elif isinstance(step, Note):
+                    show.tell("said", source=None, text=WORDING.fill(step.message))
                 else:
                     seconds = round(time.monotonic() - begun, 2)
                     facts = {**ends(step), "seconds": seconds, "report": str(step.report)}
@@ -165,8 +166,8 @@ def caption(**values: Any) -> int:
                         show.tell("begin", pictures=step.total, out=str(task.out or task.photos))
                         show.tell("picture", source=str(task.photos), target=str(task.out or task.photos))
                     show.tell("progress", source=str(task.photos), **dataclasses.asdict(step))
-                elif isinstance(step, Said):
-                    show.tell("said", source=None, text=step.text)
+                elif isinstance(step, Note):
+                    show.tell("said", source=None, text=WORDING.fill(step.message))
                 elif isinstance(step, Written):
                     counts["done"] += 1
                     show.tell("done", source=str(step.source), target=str(step.target), text=step.text)
@@ -231,7 +232,12 @@ def _as_file(told: dict[str, Any], cls: type) -> dict[str, Any]:
         return told
     for name, value in (("output_name", path.stem), (kinds[0], kind)):
         if name and told.get(name, value) != value:
-            raise CalotypeError(f"-o {path} and --{name.replace('_', '-')} {told[name]} do not agree; give one of them")
+            raise CalotypeError(
+                "{option:out} {path} and --{name} {told} do not agree; give one of them",
+                path=path,
+                name=name.replace("_", "-"),
+                told=told[name],
+            )
         told = {**told, **({name: value} if name else {})}
     return {**told, "output_dir": path.parent}
 

@@ -44,7 +44,9 @@ class Detector:
                     "onnx", data, np.empty(0, np.uint8), (320, 320), LEAST, 0.3, MOST
                 )
         except (OSError, cv2.error):
-            raise CalotypeError(f"{onnx_path} cannot be read as the YuNet face detector; install it again") from None
+            raise CalotypeError(
+                "{onnx_path} cannot be read as the YuNet face detector; install it again", onnx_path=onnx_path
+            ) from None
         self._one_at_a_time = threading.Lock()
 
     def find(self, pixels: np.ndarray) -> list[Found]:

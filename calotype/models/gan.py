@@ -42,7 +42,7 @@ class Shape:
         is_fine = all(isinstance(number, int) and 1 <= number <= most for number, most in numbers)
         is_fine = is_fine and 1 <= len(self.widths) <= MOST["side"].bit_length()
         if not is_fine or self.side != BASE * self.patch * 2 ** (len(self.widths) - 1):
-            raise CalotypeError(f"there is no such generator: {self}")
+            raise CalotypeError("there is no such generator: {value}", value=self)
 
     @classmethod
     def preset(cls, side: int, capacity: float = 1.0) -> "Shape":
@@ -64,7 +64,7 @@ class Shape:
             told = json.loads(text)
             return cls(**{**told, "widths": tuple(told["widths"])})
         except (ValueError, TypeError, KeyError):
-            raise CalotypeError(f"{where} does not tell what generator it holds; train it again") from None
+            raise CalotypeError("{where} does not tell what generator it holds; train it again", where=where) from None
 
     def as_json(self) -> str:
         return json.dumps(asdict(self))

@@ -58,8 +58,9 @@ class Network:
             y = self._run(self._placed(torch.float32), x, fidelity)
         if not torch.isfinite(y).all():
             raise CalotypeError(
-                f"the network {self.name} gives no numbers on this picture (NaN or infinity); its file is damaged or "
-                "not made for such pictures, take another model"
+                "the network {name} gives no numbers on this picture (NaN or infinity); its file is damaged or "
+                "not made for such pictures, take another model",
+                name=self.name,
             )
         return y
 
@@ -128,7 +129,11 @@ def pick_device(wanted: str) -> torch.device:
     if wanted == "auto":
         return torch.device("cuda" if "cuda" in there else there[-1])
     if wanted not in there:
-        raise CalotypeError(f"this machine has no device {wanted}; leave --device out, or take {' or '.join(there)}")
+        raise CalotypeError(
+            "this machine has no device {wanted}; leave {option:device} out, or take {names}",
+            wanted=wanted,
+            names=" or ".join(there),
+        )
     return torch.device(wanted)
 
 

@@ -76,7 +76,12 @@ def recognise(head: bytes, name: str) -> str:
         return "bmp"
     if head[4:8] == b"ftyp":
         return _brand(head, name)
-    raise CalotypeError(f"{name} is {_stranger(head)}, not a picture of a kind we read; {readable()}")
+    raise CalotypeError(
+        "{name} is {stranger}, not a picture of a kind we read; {readable}",
+        name=name,
+        stranger=_stranger(head),
+        readable=readable(),
+    )
 
 
 _BITMAP_HEADERS = {size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124)}
@@ -96,7 +101,9 @@ def _brand(head: bytes, name: str) -> str:
         if brand in _HEIC_BRANDS:
             return "heic"
     kind = "a camera's raw file" if brands[0] == b"crx " else "a video or another file of its family"
-    raise CalotypeError(f"{name} is {kind}, not a picture of a kind we read; {readable()}")
+    raise CalotypeError(
+        "{name} is {kind}, not a picture of a kind we read; {readable}", name=name, kind=kind, readable=readable()
+    )
 
 
 def _stranger(head: bytes) -> str:

@@ -63,10 +63,14 @@ def decoding(name: str) -> Iterator[None]:
             warnings.simplefilter("ignore")  # decoders warn about metadata that we look at ourselves
             yield
     except MemoryError as fault:
-        raise CalotypeError(f"{name} does not fit into memory; close other programs or make it smaller") from fault
+        raise CalotypeError(
+            "{name} does not fit into memory; close other programs or make it smaller", name=name
+        ) from fault
     except _FAULTS as fault:
         cause = str(fault).strip().splitlines()[0][:120].rstrip(".") if str(fault).strip() else type(fault).__name__
-        raise CalotypeError(f"{name} is damaged or cut off ({cause}); try another copy of it") from fault
+        raise CalotypeError(
+            "{name} is damaged or cut off ({cause}); try another copy of it", name=name, cause=cause
+        ) from fault
 
 
 def split(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

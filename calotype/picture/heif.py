@@ -126,6 +126,8 @@ def heic_bytes(samples: np.ndarray, quality: int, icc: bytes | None, exif: bytes
         file.save(out, quality=quality, chroma=chroma, **told)
     except RuntimeError as fault:  # x265 has limits of its own for long thin pictures
         raise CalotypeError(
-            f"HEIC's encoder does not take {width}x{height} pixels; PNG or TIFF can hold them"
+            "HEIC's encoder does not take {width}x{height} pixels; PNG or TIFF can hold them",
+            width=width,
+            height=height,
         ) from fault
     return out.getvalue()

@@ -70,8 +70,13 @@ class Picture:
             height, width = found.size
             if height * width > max_pixels:
                 raise CalotypeError(
-                    f"{path.name} declares {width}x{height} = {height * width:,} pixels, more than the {max_pixels:,} "
-                    f"allowed; if it can be trusted, give --max-pixels {height * width}"
+                    "{path} declares {width}x{height} = {height_2:,} pixels, more than the {max_pixels:,} allowed; "
+                    "if it can be trusted, give {option:max_pixels} {height_2}",
+                    path=path.name,
+                    width=width,
+                    height=height,
+                    height_2=height * width,
+                    max_pixels=max_pixels,
                 )
             decoded = found.decode()
         return _told(cls(decoded.colour, decoded.alpha, format=format, sha256=sha256), found, decoded)
@@ -82,21 +87,23 @@ def opened(path: Path) -> BinaryIO:
     try:
         file = open(path, "rb")  # noqa: SIM115 - the caller closes it
     except FileNotFoundError:
-        raise CalotypeError(f"{path} does not exist; check the name") from None
+        raise CalotypeError("{path} does not exist; check the name", path=path) from None
     except IsADirectoryError:
-        raise CalotypeError(f"{path} is a folder; give a picture in it") from None
+        raise CalotypeError("{path} is a folder; give a picture in it", path=path) from None
     except PermissionError:
         what = "is a folder; give a picture in it" if path.is_dir() else "may not be read; change its permissions"
-        raise CalotypeError(f"{path} {what}") from None
+        raise CalotypeError("{path} {what}", path=path, what=what) from None
     except (OSError, ValueError) as fault:
-        raise CalotypeError(f"{path} cannot be opened: {getattr(fault, 'strerror', None) or fault}") from None
+        raise CalotypeError(
+            "{path} cannot be opened: {value}", path=path, value=getattr(fault, "strerror", None) or fault
+        ) from None
     status = os.fstat(file.fileno())
     if stat.S_ISREG(status.st_mode) and status.st_size:
         return file
     file.close()
     if not stat.S_ISREG(status.st_mode):
-        raise CalotypeError(f"{path} is a device or a pipe, not a file; save the picture to a file first")
-    raise CalotypeError(f"{path} is empty (zero bytes); try another copy of it")
+        raise CalotypeError("{path} is a device or a pipe, not a file; save the picture to a file first", path=path)
+    raise CalotypeError("{path} is empty (zero bytes); try another copy of it", path=path)
 
 
 def look(file: BinaryIO, name: str, max_pixels: int) -> tuple[str, Found]:
@@ -109,7 +116,11 @@ def look(file: BinaryIO, name: str, max_pixels: int) -> tuple[str, Found]:
         return format, find_tiff(file, name)
     size = os.fstat(file.fileno()).st_size
     if size > max_pixels * 8 + (256 << 20):  # larger than its pixels could be unpacked
-        raise CalotypeError(f"{name} is too large a file ({size >> 20} MiB) for the pixels allowed; see --max-pixels")
+        raise CalotypeError(
+            "{name} is too large a file ({size} MiB) for the pixels allowed; see {option:max_pixels}",
+            name=name,
+            size=size >> 20,
+        )
     found = _reader(format)(file.read(), name)
     return ("png" if format == "gif" else format), found
 

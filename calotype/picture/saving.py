@@ -71,7 +71,12 @@ def _check_size(picture: Picture, known: Format, path: Path) -> None:
     fit = [f.title for f in formats.KNOWN.values() if max(height, width) <= f.side and height * width <= f.pixels]
     fit = [title for title in ("PNG", "TIFF") if title in fit]
     raise CalotypeError(
-        f"{path.name} would be {width}x{height}, too large for {known.title}; {' or '.join(fit)} can hold it"
+        "{path} would be {width}x{height}, too large for {title}; {names} can hold it",
+        path=path.name,
+        width=width,
+        height=height,
+        title=known.title,
+        names=" or ".join(fit),
     )
 
 
@@ -88,7 +93,7 @@ class Arriving:
             if self._is_new and os.path.lexists(self.path):
                 raise FileExistsError(self.path)
             if self.path.is_dir():
-                raise CalotypeError(f"{self.path} is a folder; give the name of a file")
+                raise CalotypeError("{path} is a folder; give the name of a file", path=self.path)
             self.file = open(self.part, "xb")
         except FileExistsError:
             raise
@@ -126,12 +131,24 @@ class Arriving:
     def _sentence(self, fault: OSError) -> CalotypeError:
         folder = self.path.parent
         if fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return CalotypeError(f"{self.path} cannot be written: the disk is full; make room or choose another folder")
+            return CalotypeError(
+                "{path} cannot be written: the disk is full; make room or choose another folder", path=self.path
+            )
         if fault.errno == errno.ENOENT:
-            return CalotypeError(f"{self.path} cannot be written: there is no folder {folder}; make it first")
+            return CalotypeError(
+                "{path} cannot be written: there is no folder {folder}; make it first", path=self.path, folder=folder
+            )
         if fault.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return CalotypeError(f"{self.path} cannot be written: folder {folder} is closed to you; choose another one")
-        return CalotypeError(f"{self.path} cannot be written: {fault.strerror or fault}; choose another name or folder")
+            return CalotypeError(
+                "{path} cannot be written: folder {folder} is closed to you; choose another one",
+                path=self.path,
+                folder=folder,
+            )
+        return CalotypeError(
+            "{path} cannot be written: {value}; choose another name or folder",
+            path=self.path,
+            value=fault.strerror or fault,
+        )
 
 
 def _linked(part: Path, path: Path) -> None:

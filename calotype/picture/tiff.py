@@ -37,7 +37,7 @@ def find_tiff(file: BinaryIO, name: str) -> Found:
         page, number = _full_page(pages)
         count = len(pages)
     if 50706 in told.root or page is None:
-        raise CalotypeError(f"{name} is a camera's raw file; develop it first and give the developed picture")
+        raise CalotypeError("{name} is a camera's raw file; develop it first and give the developed picture", name=name)
     with decoding(name):
         _check_segments(page, length)
         height, width = int(page.imagelength), int(page.imagewidth)
@@ -112,11 +112,17 @@ def _check_samples(page: Any, name: str) -> None:
     bits = page.bitspersample
     if kind or not isinstance(bits, int) or bits > 16:
         kind = kind or f"{bits}-bit" if isinstance(bits, int) else "mixed"
-        raise CalotypeError(f"{name} holds {kind} samples; save it with 8 or 16 bits per channel first")
+        raise CalotypeError(
+            "{name} holds {kind} samples; save it with 8 or 16 bits per channel first", name=name, kind=kind
+        )
     known = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB)
     if int(page.photometric) not in known or int(page.compression) not in _COMPRESSIONS:
         what = f"colour kind {int(page.photometric)}, compression {int(page.compression)}"
-        raise CalotypeError(f"{name} is a TIFF of a kind we do not read ({what}); save it with LZW compression first")
+        raise CalotypeError(
+            "{name} is a TIFF of a kind we do not read ({what}); save it with LZW compression first",
+            name=name,
+            what=what,
+        )
 
 
 def _decode(page: Any, name: str, icc: bytes | None) -> Pixels:

@@ -12,7 +12,7 @@ from calotype.errors import CalotypeError
 from calotype.ops.color import eight_bits
 from calotype.picture import Picture
 from calotype.picture.saving import Arriving, save
-from calotype.tasks import Progress, Said
+from calotype.tasks import Note, Progress, note
 from calotype.tasks.captions import Caption
 from calotype.training.captions import read_caption
 from calotype.training.photos import Room, advised_repeats, find_rooms
@@ -47,7 +47,7 @@ class Failed:
     cause: str
 
 
-def caption(task: Caption, models: Models) -> Iterator[Progress | Said | Written | Kept | Failed]:
+def caption(task: Caption, models: Models) -> Iterator[Progress | Note | Written | Kept | Failed]:
     """One photo after the other; a bad one does not stop the rest.
 
     Raises:
@@ -56,12 +56,13 @@ def caption(task: Caption, models: Models) -> Iterator[Progress | Said | Written
     rooms = find_rooms(task.photos)
     photos = [(room, path) for room in rooms for path in room.pictures]
     if not photos:
-        raise CalotypeError(f"{task.photos} has no pictures in it; put photos there")
+        raise CalotypeError("{photos} has no pictures in it; put photos there", photos=task.photos)
     words = _tagger(task, models)
     if not (words or task.trigger or task.face) and not any(room.name for room in rooms):
         raise CalotypeError(
-            f"there is nothing to say of the photos in {task.photos}; name its folders N_name, or give --trigger WORD "
-            "or --tagger"
+            "there is nothing to say of the photos in {photos}; name its folders N_name, or give "
+            "{option:trigger} WORD or {option:tagger}",
+            photos=task.photos,
         )
     work = _Faces(task, models, words) if task.face else _Captions(task, models, words)
     yield Progress(0, len(photos), "photos")
@@ -77,7 +78,8 @@ def caption(task: Caption, models: Models) -> Iterator[Progress | Said | Written
         yield Progress(n, len(photos), "photos")
     if task.face and not done and failed < len(photos):
         raise CalotypeError(
-            f"no face was found in any photo of {task.photos}, so there are no crops; take photos in which it is larger"
+            "no face was found in any photo of {photos}, so there are no crops; take photos in which it is larger",
+            photos=task.photos,
         )
 
 
@@ -102,7 +104,7 @@ class _Captions:
         self.task, self.words, self.max_pixels = task, words, models.settings.max_pixels
         self.ending = "." + task.caption_extension.removeprefix(".")
 
-    def done(self, room: Room, path: Path) -> Iterator[Said | Written | Kept]:
+    def done(self, room: Room, path: Path) -> Iterator[Note | Written | Kept]:
         target = self._place(room, path).with_suffix(self.ending)
         goes_before = self.task.prefix and self.task.out is None  # to put it there is to replace what is there
         if target.exists() and not self.task.overwrite and not goes_before:
@@ -114,7 +116,7 @@ class _Captions:
             yield Kept(path, target, "begins with the trigger word already")
             return
         if not text:
-            yield Said(f"{path.name}: nothing was found to say of it, so it has no caption")
+            yield note("{path}: nothing was found to say of it, so it has no caption", path=path.name)
             return
         _put(target, text)
         yield Written(path, target, text)
@@ -153,10 +155,12 @@ class _Faces(_Captions):
         self.find = models.detector().find
         self.out = task.out or task.photos.resolve().with_name(task.photos.resolve().name + "-faces")
         if self.out.resolve().is_relative_to(task.photos.resolve()):
-            raise CalotypeError(f"{self.out} lies in the folder of the photos; give another -o for the crops")
+            raise CalotypeError(
+                "{out} lies in the folder of the photos; give another {option:out} for the crops", out=self.out
+            )
         self._taken: set[Path] = set()
 
-    def done(self, room: Room, path: Path) -> Iterator[Said | Written | Kept]:
+    def done(self, room: Room, path: Path) -> Iterator[Note | Written | Kept]:
         target = self._free(self._folder(room), path)
         if target.exists() and not self.task.overwrite:
             yield Kept(path, target)
@@ -165,10 +169,10 @@ class _Faces(_Captions):
         pixels = eight_bits(picture.pixels)
         face, count = largest(self.find(pixels))
         if face is None:
-            yield Said(f"{path.name}: no face was found, so it is left out")
+            yield note("{path}: no face was found, so it is left out", path=path.name)
             return
         if count > 1:
-            yield Said(f"{path.name}: of {count} faces the largest is taken")
+            yield note("{path}: of {count} faces the largest is taken", path=path.name, count=count)
         rows, columns = window(face, pixels.shape[:2], self.task.face_shape, self.task.face_margin)
         crop = picture.then(picture.pixels[rows, columns])
         text = self._text(room, before, lambda: np.ascontiguousarray(pixels[rows, columns]))

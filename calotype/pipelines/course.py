@@ -143,15 +143,20 @@ def check_free(task: Any) -> None:
         return
     expert = expert_path(task)
     if task.save_discriminator and os.path.exists(expert):
-        raise CalotypeError(f"{expert} is there already, from a run that ended; give another --output-name")
+        raise CalotypeError(
+            "{expert} is there already, from a run that ended; give another {option:output_name}", expert=expert
+        )
     for kind in KINDS:
         path, good = (task.output_dir / f"{name}{kind}" for name in (task.output_name, good_name(task)))
         if os.path.exists(path):
-            raise CalotypeError(f"{path} is there already, from a run that ended; give another --output-name")
+            raise CalotypeError(
+                "{path} is there already, from a run that ended; give another {option:output_name}", path=path
+            )
         if os.path.exists(good):
             raise CalotypeError(
-                f"{good} is there already, the last sound network of a run that was broken off; give another "
-                "--output-name, or move it away"
+                "{good} is there already, the last sound network of a run that was broken off; give another "
+                "{option:output_name}, or move it away",
+                good=good,
             )
 
 
@@ -188,8 +193,10 @@ def resumed(course: Course) -> tuple[int, list[float], bool, list[str]]:
     results = (course.task.output_dir / f"{course.task.output_name}{kind}" for kind in KINDS)
     if done == total and (ended := next((result for result in results if result.exists()), None)):
         raise CalotypeError(
-            f"{ended} is there already, from a run that ended after {done} steps; give more to learn on, or another "
-            "--output-name"
+            "{ended} is there already, from a run that ended after {done} steps; give more to learn on, or "
+            "another {option:output_name}",
+            ended=ended,
+            done=done,
         )
     flags = " and ".join(f"--{name.replace('_', '-')}" for name in sorted(changed))
     other = f", with another {flags} than before" if changed else ""
@@ -203,8 +210,9 @@ def _changed(course: Course, before: str) -> set[str]:
         return set()
     if len(more) < 2 or kin != more[0]:
         raise CalotypeError(
-            f"{course.state_path} is the state of a run with other pictures or settings; delete it to begin anew, or "
-            "give another --output-name"
+            "{state_path} is the state of a run with other pictures or settings; delete it to begin anew, or "
+            "give another {option:output_name}",
+            state_path=course.state_path,
         )
     free, free_before = (json.loads(told) for told in (free, more[1]))
     return {name for name in free if free[name] != free_before.get(name)}
@@ -215,8 +223,10 @@ def _check_stages(course: Course, weights: Mapping[str, Tensor]) -> None:
     has_expert = any(key.startswith("expert.") for key in weights)
     if has_expert != (course.rivals.expert is not None):
         raise CalotypeError(
-            f"{course.state_path} is of a run {'with' if has_expert else 'without'} a second stage (--gan-steps); "
-            "give another --output-name, and with --model what was learnt"
+            "{state_path} is of a run {value} a second stage ({option:gan_steps}); give another "
+            "{option:output_name}, and with {option:model} what was learnt",
+            state_path=course.state_path,
+            value="with" if has_expert else "without",
         )
 
 
@@ -231,14 +241,25 @@ def _continued(course: Course, was: Spans, done: int) -> Spans:
         l1 = was.l1 if done > was.l1 else max(asked.l1, done)
         asked = Spans(l1, max(0, asked.total - l1), asked.quiet)
     if asked.total < done:
-        raise CalotypeError(f"{path} has {done} steps behind it, and {asked.total} are asked for; give more")
+        raise CalotypeError(
+            "{path} has {done} steps behind it, and {total} are asked for; give more",
+            path=path,
+            done=done,
+            total=asked.total,
+        )
     if done > was.l1 and asked.l1 != was.l1:
         raise CalotypeError(
-            f"{path} is in its second stage, after {was.l1} steps of the first; give --l1-steps {was.l1} and "
-            "--gan-steps for more"
+            "{path} is in its second stage, after {l1} steps of the first; give {option:l1_steps} {l1} and "
+            "{option:gan_steps} for more",
+            path=path,
+            l1=was.l1,
         )
     if asked.l1 < min(done, was.l1):
-        raise CalotypeError(f"{path} has {done} steps of stage one behind it; give as many --l1-steps, or more")
+        raise CalotypeError(
+            "{path} has {done} steps of stage one behind it; give as many {option:l1_steps}, or more",
+            path=path,
+            done=done,
+        )
     return asked
 
 

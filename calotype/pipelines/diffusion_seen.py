@@ -11,7 +11,7 @@ from calotype.checkpoints.tokens import Tokenizer
 from calotype.models.diffusion import Diffusion, Opened, TextPart
 from calotype.picture import Picture, save
 from calotype.pipelines.samples import Sample, Ways, drawn
-from calotype.tasks import Progress, Said, TrainDiffusion
+from calotype.tasks import Note, Progress, TrainDiffusion, note
 from calotype.training import autoencoder, diffusing
 from calotype.training.diffusing import Diffusing
 from calotype.training.files import made as made_folder
@@ -61,7 +61,7 @@ class Seen:
         true = self.pairs.pixels[self.tested]
         return autoencoder.psnr(true.float().mean((2, 3), keepdim=True).expand(true.shape), true)
 
-    def sampled(self, learning: Diffusing, vae: nn.Module, done: int) -> Iterator[Progress | Said]:
+    def sampled(self, learning: Diffusing, vae: nn.Module, done: int) -> Iterator[Progress | Note]:
         """The loss on what is held back, and samples, both by the mean weights."""
         tested = self.held[:TESTED]
         if tested:
@@ -73,7 +73,7 @@ class Seen:
             signals = learning.lessons.signals.cpu()
             loss = validation_loss(clean, answer, learning.loss, signals, diffusing.PREDICTION)
             self.watch.validated(loss)
-            yield Said(f"step {done}: validation loss {loss:.4f}")
+            yield note("step {done}: validation loss {loss:.4f}", done=done, loss=loss)
         if self.prompts:
             task, side = self.task, self.task.resolution
             name, when = f"{task.output_name}_{done:06d}", f"{task.output_name}, step {done}"
@@ -85,7 +85,7 @@ class Seen:
                     yield event
         self.watch.page_written()
 
-    def scored(self, learning: Diffusing, vae: nn.Module, remaining: Callable[[], float]) -> Iterator[Progress | Said]:
+    def scored(self, learning: Diffusing, vae: nn.Module, remaining: Callable[[], float]) -> Iterator[Progress | Note]:
         """Returns the score of what is held back, None where nothing is; `remaining`: seconds that are left."""
         if not self.held:
             return None
@@ -99,7 +99,7 @@ class Seen:
         what = "Never seen: above the true picture, below what is drawn from its caption"
         self._sheet(true, score.drawn, "held_out", what, f"{score.hits} of {score.count} found again")
         self.watch.diary.fact("held out", [score.hits, score.count, round(score.chance, 1)])
-        yield Said(told(score))
+        yield note(told(score))
         return score
 
     @torch.no_grad()

@@ -16,7 +16,7 @@ from calotype.ops.color import to_pixels
 from calotype.picture import Picture, save
 from calotype.picture.saving import Arriving
 from calotype.pipelines.course import KINDS, Course, Test, good_name, resumed, save_state
-from calotype.tasks import Progress, Said
+from calotype.tasks import Note, Progress, note
 from calotype.training.files import alone, made
 from calotype.training.interrupts import Due, whole
 from calotype.training.learned import Learned
@@ -34,7 +34,7 @@ OVERTIME = 1.1  # of the minutes given, after which the run ends as it is
 # ---------------------------------------------------------------------- the loop
 
 
-def learn(course: Course) -> Iterator[Progress | Said | Learned]:
+def learn(course: Course) -> Iterator[Progress | Note | Learned]:
     """Yields progress, and Learned last. Closing it keeps the last state; the same command goes on from there.
 
     Raises:
@@ -44,15 +44,15 @@ def learn(course: Course) -> Iterator[Progress | Said | Learned]:
         yield from _learnt(course)
 
 
-def _learnt(course: Course) -> Iterator[Progress | Said | Learned]:
+def _learnt(course: Course) -> Iterator[Progress | Note | Learned]:
     task, rivals = course.task, course.rivals
     begin, losses, is_whole, notes = resumed(course)
-    yield from map(Said, notes)
+    yield from map(note, notes)
     total = course.spans.total
     if not course.tests:
-        yield Said("no pictures are held back, so pieces of those learnt from are measured: a collapse shows, no more")
+        yield note("no pictures are held back, so pieces of those learnt from are measured: a collapse shows, no more")
     logs, missing = logs_of(task)
-    yield from map(Said, missing)
+    yield from map(note, missing)
     facts = {"plan": course.told, "about": course.about, **options_told(task)}
     watch = Watch(task.output_dir, task.output_name, (begin, total, 0), rivals.device, facts, logs)
     failed, right, has_won, due = 0, deque(maxlen=RECENT), False, Due(task.save_state_every)
@@ -78,17 +78,22 @@ def _learnt(course: Course) -> Iterator[Progress | Said | Learned]:
             if failed == FAILED:
                 what = "goes on from the last state" if course.state_path.is_file() else "begins anew"
                 raise CalotypeError(
-                    f"the loss is no number since step {step - FAILED + 2}: the rate {task.learning_rate:g} is too "
-                    f"high. The same command with a lower --learning-rate {what}"
+                    "the loss is no number since step {step}: the rate {learning_rate:g} is too high. The same "
+                    "command with a lower {option:learning_rate} {what}",
+                    step=step - FAILED + 2,
+                    learning_rate=task.learning_rate,
+                    what=what,
                 )
             is_over = task.minutes and watch.diary.last(SECONDS, 0.0) > OVERTIME * 60 * task.minutes
             is_whole = is_whole and not is_over
             yield event
             if not has_won and phase.expert_counts and len(right) == RECENT and sum(right) / RECENT > WON:
                 has_won = True
-                yield Said(
-                    f"step {done}: the discriminator tells every picture that is made from a real one, so the network "
-                    "learns little from it; stop it, and go on with a lower --discriminator-lr or a higher --gan-weight"
+                yield note(
+                    "step {done}: the discriminator tells every picture that is made from a real one, so the network "
+                    "learns little from it; stop it, and go on with a lower {option:discriminator_lr} or a higher "
+                    "{option:gan_weight}",
+                    done=done,
                 )
             is_due = due(done) or not (is_whole or course.state_path.is_file())  # a sound file is not kept without it
             if not is_whole:
@@ -98,7 +103,12 @@ def _learnt(course: Course) -> Iterator[Progress | Said | Learned]:
                 save_state(course, done, losses)
                 due.saved()
             if is_over and done < total:
-                yield Said(f"the {task.minutes:g} minutes are over after {done} of {total} steps")
+                yield note(
+                    "the {minutes:g} minutes are over after {done} of {total} steps",
+                    minutes=task.minutes,
+                    done=done,
+                    total=total,
+                )
                 break
         is_kept = task.save_state and course.is_sound
         if is_kept:
@@ -120,8 +130,8 @@ def _learnt(course: Course) -> Iterator[Progress | Said | Learned]:
         for kind in KINDS:
             (task.output_dir / f"{good_name(course.task)}{kind}").unlink(missing_ok=True)
     else:
-        yield Said(f"the network has collapsed at the end; {path} is as it was when it was sound last")
-    yield Said(f"report: {watch.path}")
+        yield note("the network has collapsed at the end; {path} is as it was when it was sound last", path=path)
+    yield note("report: {path}", path=watch.path)
     yield Learned(path, tuple(losses), course.photos, watch.path)
 
 
@@ -132,8 +142,8 @@ def _rescued(course: Course) -> Path:
     paths = _sound(course)
     if not paths:
         raise CalotypeError(
-            "the network has collapsed, and it was never sound; begin anew under another --output-name, with a lower "
-            "--gan-weight or --learning-rate"
+            "the network has collapsed, and it was never sound; begin anew under another "
+            "{option:output_name}, with a lower {option:gan_weight} or {option:learning_rate}"
         )
     return paths[0]
 
@@ -155,7 +165,7 @@ def _expert_written(course: Course) -> None:
 # ---------------------------------------------------------------------- what is seen
 
 
-def _looked_at(course: Course, watch: Watch, done: int, is_kept: bool = True) -> Iterator[Said]:
+def _looked_at(course: Course, watch: Watch, done: int, is_kept: bool = True) -> Iterator[Note]:
     """Measures, shows samples, and keeps the network while it is sound and that is wished."""
     made = [course.rivals.shown(test.low[None])[0] for test in course.measured]
     yield from _measured(course, watch, done, made, is_kept)
@@ -163,7 +173,7 @@ def _looked_at(course: Course, watch: Watch, done: int, is_kept: bool = True) ->
     watch.page_written()
 
 
-def _measured(course: Course, watch: Watch, done: int, made: Sequence[Tensor], is_kept: bool) -> Iterator[Said]:
+def _measured(course: Course, watch: Watch, done: int, made: Sequence[Tensor], is_kept: bool) -> Iterator[Note]:
     numbers = measured(made, course.measured, course.rivals.features)
     before = watch.diary.numbers.get(f"{PSNR}/{course.whose}", ())
     best, when = max(((value, step) for step, value in before if math.isfinite(value)), default=(-math.inf, 0))
@@ -177,14 +187,19 @@ def _measured(course: Course, watch: Watch, done: int, made: Sequence[Tensor], i
     if not course.is_sound:
         found = _sound(course)
         kept = f"{found[0].stem} is as it was when it was sound" if found else "Nothing good came of it"
-        yield Said(
-            f"{told}; that is {best - numbers[PSNR]:.1f} dB less than after step {when}: the network has collapsed. "
-            f"{kept}; begin anew under another --output-name, with a lower --gan-weight or --learning-rate"
+        yield note(
+            "{told}; that is {best:.1f} dB less than after step {when}: the network has collapsed. {kept}; "
+            "begin anew under another {option:output_name}, with a lower {option:gan_weight} or "
+            "{option:learning_rate}",
+            told=told,
+            best=best - numbers[PSNR],
+            when=when,
+            kept=kept,
         )
         return
     if done and is_kept:
         course.written(good_name(course.task), course.rivals.mean, done)
-    yield Said(told)
+    yield note(told)
 
 
 def measured(made: Sequence[Tensor], tests: Sequence[Test], features: nn.Module | None) -> dict[str, float]:

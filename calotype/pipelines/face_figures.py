@@ -20,7 +20,7 @@ from calotype.picture import Picture, save
 from calotype.picture.saving import Arriving
 from calotype.pipelines.course import Test
 from calotype.pipelines.enhancing import decibels, strip
-from calotype.tasks import Progress, Said
+from calotype.tasks import Note, Progress, note
 from calotype.training import likeness
 from calotype.training.learned import Learned
 from calotype.training.likeness import Likeness
@@ -45,18 +45,20 @@ class Row:
     seconds: float  # of a face
 
 
-def compared(task: Any, models: Models, tests: Sequence[Test]) -> Iterator[Progress | Said | Learned]:
+def compared(task: Any, models: Models, tests: Sequence[Test]) -> Iterator[Progress | Note | Learned]:
     """Measures --model beside the unrestored face, bicubic and Real-ESRGAN x4plus; writes a table and a sheet.
 
     Raises:
         CalotypeError: no faces held back, the features are not installed, a network is not at hand.
     """
     if not tests:
-        raise CalotypeError("no faces are held back to measure with; give a higher --validation-split, or more sheets")
+        raise CalotypeError(
+            "no faces are held back to measure with; give a higher {option:validation_split}, or more sheets"
+        )
     side, features, detector = tests[0].true.shape[1], Lite(), models.detector()
     persons = Likeness() if likeness.is_installed() else None
     if persons is None:
-        yield Said(likeness.MISSING)
+        yield note(likeness.MISSING)
     ways = _ways(task, models, side)
     ours = next(reversed(ways.values()))
     rows, made = [], {}
@@ -69,8 +71,14 @@ def compared(task: Any, models: Models, tests: Sequence[Test]) -> Iterator[Progr
         seconds = (time.monotonic() - begun) / len(tests)
         rows.append(_row(name, made[name], tests, features, detector, persons, seconds))
     clean = sum(decibels(ours(test.true[None]).clamp(0, 1), test.true[None]) for test in tests) / len(tests)
-    yield from map(Said, _table(rows))
-    yield Said(f"a sharp face through {rows[-1].way} has {clean:.2f} dB; {len(tests)} faces of {side} pixels")
+    yield from map(note, _table(rows))
+    yield note(
+        "a sharp face through {way} has {clean:.2f} dB; {count} faces of {side} pixels",
+        way=rows[-1].way,
+        clean=clean,
+        count=len(tests),
+        side=side,
+    )
     path = task.output_dir / f"{task.output_name}-figures.json"
     task.output_dir.mkdir(parents=True, exist_ok=True)
     data = {"faces": len(tests), "side": side, "clean_psnr": clean, "rows": [_plain(row) for row in rows]}
@@ -78,7 +86,7 @@ def compared(task: Any, models: Models, tests: Sequence[Test]) -> Iterator[Progr
         file.write(json.dumps(data, indent=1).encode())
     sheet = path.with_suffix(".jpg")
     save(Picture(_sheet(list(made.values()), tests)), sheet, format="jpeg", quality=90)
-    yield Said(f"figures: {path}, and side by side, the truth last: {sheet}")
+    yield note("figures: {path}, and side by side, the truth last: {sheet}", path=path, sheet=sheet)
     yield Learned(path, (), len(tests), sheet)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from calotype.errors import CalotypeError
 from calotype.models.gan import Discriminator, Generator
 from calotype.picture import Picture, film
-from calotype.tasks import Progress, Said, TrainGan
+from calotype.tasks import Note, Progress, TrainGan, note
 from calotype.training import contact
 from calotype.training.gallery import Gallery
 from calotype.training.realness import TOGETHER as LOOKED
@@ -107,7 +107,7 @@ class Seen:
             if SHEET.fullmatch(path.name):
                 path.unlink()
 
-    def after(self, done: int) -> Iterator[Progress | Said]:
+    def after(self, done: int) -> Iterator[Progress | Note]:
         """What is due after `done` steps. Raises CalotypeError where one side has won."""
         self._check_expert(done)
         if done not in self.moments:
@@ -122,9 +122,14 @@ class Seen:
             if self._is_best(done):
                 self.watch.kept_best(self._keep(f"{self.task.output_name}-best", done))
         self._check_diversity(done)
-        yield Said(
-            f"step {done}: Fréchet distance {figures.frechet:.3g}, precision {figures.precision:.2f}, "
-            f"recall {figures.recall:.2f}, diversity {figures.diversity:.2f}"
+        yield note(
+            "step {done}: Fréchet distance {frechet:.3g}, precision {precision:.2f}, recall {recall:.2f}, "
+            "diversity {diversity:.2f}",
+            done=done,
+            frechet=figures.frechet,
+            precision=figures.precision,
+            recall=figures.recall,
+            diversity=figures.diversity,
         )
 
     @torch.no_grad()
@@ -145,9 +150,12 @@ class Seen:
         losses = [value for step, value in recent if step > self._since]
         if len(losses) == ONE_SIDED and max(losses) < DOUBTLESS:
             raise CalotypeError(
-                f"the expert has won: for {ONE_SIDED} steps, up to step {done}, it told every forgery apart; "
-                f"{self.remains()}; the same command goes on with a higher --gamma or a lower --learning-rate; or "
-                "begin anew with --augment color,translation,cutout"
+                "the expert has won: for {one_sided} steps, up to step {done}, it told every forgery apart; "
+                "{remains}; the same command goes on with a higher {option:gamma} or a lower "
+                "{option:learning_rate}; or begin anew with {option:augment} color,translation,cutout",
+                one_sided=ONE_SIDED,
+                done=done,
+                remains=self.remains(),
             )
 
     def _check_diversity(self, done: int) -> None:
@@ -156,9 +164,12 @@ class Seen:
         recent = [value for step, value in told if step > max(self.task.steps // 20, self._since)][-TWICE:]
         if len(recent) == TWICE and not any(value >= SAME for value in recent):
             raise CalotypeError(
-                f"the forger has collapsed: at step {done} its pictures are all alike, for the {TWICE}rd snapshot in a "
-                f"row; {self.remains()}; the same command goes on with a higher --gamma or a lower --learning-rate; or "
-                "begin anew with more pictures"
+                "the forger has collapsed: at step {done} its pictures are all alike, for the {twice}rd snapshot "
+                "in a row; {remains}; the same command goes on with a higher {option:gamma} or a lower "
+                "{option:learning_rate}; or begin anew with more pictures",
+                done=done,
+                twice=TWICE,
+                remains=self.remains(),
             )
 
     def remains(self) -> str:
@@ -195,7 +206,7 @@ class Seen:
 
     # ------------------------------------------------------------------ the film
 
-    def filmed(self) -> Iterator[Progress | Said]:
+    def filmed(self) -> Iterator[Progress | Note]:
         """The timeline film from the sheets of all snapshots; returns where it lies."""
         told = dict(self.watch.diary.numbers.get("Fréchet distance/forgeries", ()))
         steps = [step for step in sorted(told) if (self._folder / f"{step:08d}.png").is_file()]
@@ -203,7 +214,7 @@ class Seen:
         if film.can_mp4():
             made[self.task.output_dir / f"{self.task.output_name}.mp4"] = film.mp4
         else:
-            yield Said(film.MISSING)
+            yield note(film.MISSING)
         with contextlib.ExitStack() as films:
             shown = [films.enter_context(begun(path)) for path, begun in made.items()]
             for n, step in enumerate(steps, 1):

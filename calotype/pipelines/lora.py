@@ -24,7 +24,7 @@ from calotype.checkpoints.lora.naming import Layers, is_kohyas, is_xl, layers_of
 from calotype.checkpoints.lora.told import DIFFUSERS, PEFT
 from calotype.errors import CalotypeError
 from calotype.models.diffusion import Opened
-from calotype.tasks import ConvertLora, ExtractLora, MergeLora, Outcome, Progress, ResizeLora, Said
+from calotype.tasks import ConvertLora, ExtractLora, MergeLora, Note, Outcome, Progress, ResizeLora, note
 from calotype.training import kohya
 from calotype.training.adapter import Ranks, text_layers, unet_layers
 from calotype.training.state import dtype_named
@@ -41,7 +41,7 @@ class Written:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def merge_lora(task: MergeLora, models: Models) -> Iterator[Progress | Said | Written]:
+def merge_lora(task: MergeLora, models: Models) -> Iterator[Progress | Note | Written]:
     """Yields what there is to say, and Written last.
 
     Raises:
@@ -53,7 +53,12 @@ def merge_lora(task: MergeLora, models: Models) -> Iterator[Progress | Said | Wr
         check_out(task, weighed, is_folder=found.path.name == INDEX, others=[found.path])
         unfit = baked(found, weighed, task.out, _asked(task))
         if unfit:
-            yield Said(f"{len(unfit)} modules have no place in {found.name}, first {unfit[0]}")
+            yield note(
+                "{count} modules have no place in {found}, first {unfit}",
+                count=len(unfit),
+                found=found.name,
+                unfit=unfit[0],
+            )
         yield Written(task.out, {"loras": len(weighed), "into": found.name, "unfit": len(unfit)})
         return
     check_out(task, weighed)
@@ -70,7 +75,7 @@ def merge_lora(task: MergeLora, models: Models) -> Iterator[Progress | Said | Wr
     yield from _ended(task.out, layers, was_cut=task.rank is not None)
 
 
-def resize_lora(task: ResizeLora, models: Models) -> Iterator[Progress | Said | Written]:
+def resize_lora(task: ResizeLora, models: Models) -> Iterator[Progress | Note | Written]:
     """As `merge_lora`. The file keeps its names, kohya's or diffusers', and what else its header told."""
     adapter = read_lora(task.lora, models)
     check_out(task, [(adapter, 1.0)])
@@ -89,7 +94,7 @@ def resize_lora(task: ResizeLora, models: Models) -> Iterator[Progress | Said | 
     yield from _ended(task.out, layers, was_cut=True)
 
 
-def convert_lora(task: ConvertLora, models: Models) -> Iterator[Progress | Said | Written]:
+def convert_lora(task: ConvertLora, models: Models) -> Iterator[Progress | Note | Written]:
     """As `merge_lora`. Not one bit of the weights changes, unless another number format is wanted."""
     adapter = read_lora(task.lora, models)
     check_out(task, [(adapter, 1.0)], is_folder=task.to == "peft")
@@ -110,7 +115,7 @@ def convert_lora(task: ConvertLora, models: Models) -> Iterator[Progress | Said 
 
 
 @torch.inference_mode()
-def extract_lora(task: ExtractLora, models: Models) -> Iterator[Progress | Said | Written]:
+def extract_lora(task: ExtractLora, models: Models) -> Iterator[Progress | Note | Written]:
     """The singular values of what two checkpoints differ in: U-Net, and text encoders where they do differ.
 
     Raises:
@@ -128,12 +133,14 @@ def extract_lora(task: ExtractLora, models: Models) -> Iterator[Progress | Said 
         yield Progress(n, len(pairs), "layers")
     if not layers:
         raise CalotypeError(
-            f"{task.tuned} and {task.base} do not differ where a LoRA would hold it; give two others, or --conv-rank"
+            "{tuned} and {base} do not differ where a LoRA would hold it; give two others, or {option:conv_rank}",
+            tuned=task.tuned,
+            base=task.base,
         )
     if same:
-        yield Said(f"{same} layers are the same in both, and are left out")
+        yield note("{same} layers are the same in both, and are left out", same=same)
     if not any(part != "unet" for (part, _), *_ in pairs):
-        yield Said(f"the text encoders differ by less than {task.min_diff:g}, and are left out")
+        yield note("the text encoders differ by less than {min_diff:g}, and are left out", min_diff=task.min_diff)
     dtype = _asked(task) or next(tuned.unet.parameters()).dtype
     base_name = _FAMILIES.get(tuned.family, "")
     metadata = {
@@ -163,16 +170,21 @@ def check_out(
     sources = [*(adapter.path for adapter, _ in weighed if adapter.path), *others]
     if task.out.exists() and any(task.out.samefile(place) for path in sources for place in (path, path.parent)):
         raise CalotypeError(
-            f"{task.out} is what the result is made of, and originals stay as they are; give another -o"
+            "{out} is what the result is made of, and originals stay as they are; give another {option:out}",
+            out=task.out,
         )
     if is_folder:
         if task.out.suffix == ".safetensors" or task.out.exists():
-            raise CalotypeError(f"{task.out} cannot be the folder that this makes; give -o and a name that is free")
+            raise CalotypeError(
+                "{out} cannot be the folder that this makes; give {option:out} and a name that is free", out=task.out
+            )
         return
     if task.out.suffix.lower() != ".safetensors":
-        raise CalotypeError(f"{task.out} is no name for the result, which is a .safetensors file; give another -o")
+        raise CalotypeError(
+            "{out} is no name for the result, which is a .safetensors file; give another {option:out}", out=task.out
+        )
     if task.out.exists() and not task.overwrite:
-        raise CalotypeError(f"{task.out} is there already; give --overwrite, or another -o")
+        raise CalotypeError("{out} is there already; give {option:overwrite}, or another {option:out}", out=task.out)
 
 
 def pairs_of(task: ExtractLora, tuned: Opened, base: Opened) -> Iterator[tuple[tuple[str, str], Tensor, Tensor, int]]:
@@ -198,8 +210,12 @@ def _of_network(
         before = weights.get(f"{name}.weight")
         if before is None or before.shape != layer.weight.shape:
             raise CalotypeError(
-                f"{task.tuned} and {task.base} are of different kinds: {part} {name} does not fit; give the checkpoint "
-                "that the tuned one began with"
+                "{tuned} and {base} are of different kinds: {part} {name} does not fit; give the checkpoint that "
+                "the tuned one began with",
+                tuned=task.tuned,
+                base=task.base,
+                part=part,
+                name=name,
             )
         yield (part, name.replace(".", "_")), layer.weight, before, min(rank, *before.shape[:2])
 
@@ -305,7 +321,7 @@ def tag_counts(metadata: Mapping[str, str]) -> dict[str, dict[str, int]]:
         return {}
 
 
-def _ended(out: Path, layers: Sequence[Made], was_cut: bool) -> Iterator[Said | Written]:
+def _ended(out: Path, layers: Sequence[Made], was_cut: bool) -> Iterator[Note | Written]:
     """What was kept, in a sentence and in numbers."""
     ranks = [layer.rank for layer in layers if layer.rank]
     facts: dict[str, Any] = {"layers": len(layers), "least_rank": min(ranks, default=0), "rank": max(ranks, default=0)}
@@ -317,9 +333,13 @@ def _ended(out: Path, layers: Sequence[Made], was_cut: bool) -> Iterator[Said | 
         spread = (
             f"{facts['rank']}" if facts["least_rank"] == facts["rank"] else f"{facts['least_rank']} to {facts['rank']}"
         )
-        yield Said(
-            f"{kept:.2%} of the energy kept in {len(ranks)} layers of rank {spread}; "
-            f"the least, {least:.1%}, in {' '.join(worst.name)}"
+        yield note(
+            "{kept:.2%} of the energy kept in {count} layers of rank {spread}; the least, {least:.1%}, in {names}",
+            kept=kept,
+            count=len(ranks),
+            spread=spread,
+            least=least,
+            names=" ".join(worst.name),
         )
         facts |= {"kept": round(kept, 6), "least_kept": round(least, 6)}
     yield Written(out, facts)

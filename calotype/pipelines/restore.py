@@ -19,13 +19,13 @@ from calotype.ops.resize import part
 from calotype.picture import Picture
 from calotype.pipelines.upscale import enlarge, enlarge_alpha, enlarged_size, plainly
 from calotype.record import FaceRecord, Result
-from calotype.tasks import Progress, Restore, Said, Strengths, chosen_faces
+from calotype.tasks import Note, Progress, Restore, Strengths, chosen_faces, note
 
 SHARP = 0.5  # how much of a pasted face comes from the upscaler; chosen by eye
 TOO_LARGE = 2.0  # a face with this many times the network's pixels has more detail than the network can draw
 
 
-def restore(task: Restore, models: Models) -> Iterator[Progress | Said | Result]:
+def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]:
     """Opens the photo, finds and restores its faces, enlarges the whole, pastes the faces; yields the Result last."""
     opened = Picture.open(task.source, models.settings.max_pixels)
     picture = opened.then(grey_kept(opened.pixels), opened.alpha)
@@ -56,14 +56,14 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Said | Result]
     yield Result.of(task, opened, result, used, computed, faces)
 
 
-def face_network(task: Restore, models: Models, deep: bool) -> Generator[Said, None, Network | None]:
+def face_network(task: Restore, models: Models, deep: bool) -> Generator[Note, None, Network | None]:
     """The network for faces, or None with a word why."""
     if task.face_model == "none" or task.faces == "none":
         return None
     best = models.preferred_faces or models.shelf.best_faces()
     name = best if task.face_model == "auto" else task.face_model
     if name is None:
-        yield Said("no face network is at hand, so faces are only enlarged; fetch one: calotype models pull gfpgan-1.4")
+        yield note("no face network is at hand, so faces are only enlarged; fetch one: calotype models pull gfpgan-1.4")
         return None
     return models.faces(name, deep)
 
@@ -123,8 +123,12 @@ def _only_asked(faces: list[FaceRecord], task: Restore, picture: Picture) -> lis
         numbers = set() if asked == "none" else asked
         if missing := sorted(numbers - {face.number for face in faces}):
             raise CalotypeError(
-                f"{task.source} has {len(faces)} face{'s' * (len(faces) != 1)}, no face {missing[0]}; "
-                "run once without --faces and with --report to see their numbers"
+                "{source} has {count} face{value}, no face {missing}; run once without {option:faces} and with "
+                "{option:report} to see their numbers",
+                source=task.source,
+                count=len(faces),
+                value="s" * (len(faces) != 1),
+                missing=missing[0],
             )
     return [f if f.number in numbers else replace(f, treated=False, why=f.why or "not asked for") for f in faces]
 
@@ -229,11 +233,17 @@ def aligned(task: Restore, picture: Picture, network: Network | None, models: Mo
     """The source is one aligned face: resized to the network's side, drawn, nothing pasted; --scale has no part."""
     if network is None:
         raise CalotypeError(
-            f"{task.source}: --aligned needs a face network; fetch one: calotype models pull gfpgan-1.4"
+            "{source}: {option:aligned} needs a face network; fetch one: calotype models pull gfpgan-1.4",
+            source=task.source,
         )
     height, width = picture.pixels.shape[:2]
     if height != width:
-        raise CalotypeError(f"{task.source} is {width} x {height}: an aligned face is square; leave --aligned out")
+        raise CalotypeError(
+            "{source} is {width} x {height}: an aligned face is square; leave {option:aligned} out",
+            source=task.source,
+            width=width,
+            height=height,
+        )
     strength = Strengths.read(task.strength).of(1)
     if strength == 0:
         return Result.of(task, picture, picture, [], models.computed(network))

@@ -12,7 +12,7 @@ from calotype.checkpoints.cache import Models
 from calotype.errors import CalotypeError
 from calotype.models.diffusion import Diffusion
 from calotype.pipelines.samples import Sample, Ways, drawn
-from calotype.tasks import Progress, Said
+from calotype.tasks import Note, Progress, note
 from calotype.tasks.training import TrainLora, sampler_known
 from calotype.training.adapter import Adapters
 from calotype.training.photos import Photo
@@ -56,11 +56,11 @@ class Seen:
     measure: Callable[[], float] | None  # the validation loss, where photos are held back
     keep: Callable[[str, int], Path]  # writes the LoRA under a name, after so many steps
 
-    def before(self) -> Iterator[Progress | Said]:
+    def before(self) -> Iterator[Progress | Note]:
         if self.task.sample_at_first:
             yield from self._sampled(0)
 
-    def after(self, done: int) -> Iterator[Progress | Said]:
+    def after(self, done: int) -> Iterator[Progress | Note]:
         """What is due after `done` steps."""
         task, (each, total) = self.task, self.steps
         (epoch, rest), (epochs, steps) = divmod(done, each), task.samples_after
@@ -72,7 +72,7 @@ class Seen:
         if not rest and (said := self.watch.epoch_ended()):
             yield said
 
-    def _validated(self, done: int) -> Said:
+    def _validated(self, done: int) -> Note:
         """The LoRA is kept where it is the best so far."""
         with self._at_rest():
             loss = self.measure()
@@ -81,11 +81,11 @@ class Seen:
                 self.watch.kept_best(self.keep(f"{self.task.output_name}-best", done))
         told = f"{self._when(done)}: validation loss {loss:.4f}"
         if is_best:
-            return Said(f"{told}, the lowest so far")
+            return note("{told}, the lowest so far", told=told)
         best = self.watch.best()
-        return Said(f"{told}; it was lowest, {best[1]:.4f}, after {self._when(best[0])}" if best else told)
+        return note(f"{told}; it was lowest, {best[1]:.4f}, after {self._when(best[0])}" if best else told)
 
-    def _sampled(self, done: int) -> Iterator[Progress | Said]:
+    def _sampled(self, done: int) -> Iterator[Progress | Note]:
         """The sample pictures, with the LoRA as it is now.
 
         What cannot be drawn is known before the first step, and ends the run then; later it costs no more than a set.
@@ -108,7 +108,7 @@ class Seen:
             if done == 0 and isinstance(fault, CalotypeError):
                 raise
             why = "the memory of the device does not suffice" if not isinstance(fault, CalotypeError) else fault
-            yield Said(f"{self._when(done)}: samples are left out: {why}")
+            yield note("{when}: samples are left out: {why}", when=self._when(done), why=why)
 
     def _when(self, done: int) -> str:
         epoch, rest = divmod(done, self.steps[0])

@@ -28,7 +28,7 @@ from calotype.models.network import is_mixed
 from calotype.ops.prompt.chunks import LENGTH
 from calotype.pipelines.diffusion_seen import Seen, told
 from calotype.pipelines.imagine.schedulers import signals
-from calotype.tasks import Learning, Progress, Said, TrainDiffusion, options_of
+from calotype.tasks import Learning, Note, Progress, TrainDiffusion, note, options_of
 from calotype.training import autoencoder, diffusing, state
 from calotype.training.autoencoder import Autoencoding
 from calotype.training.captions import read_text
@@ -65,7 +65,7 @@ class Trained:
     hits: tuple[int, int] = (0, 0)  # pictures held back that were found again, of so many
 
 
-def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress | Said | Trained]:
+def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress | Note | Trained]:
     """Yields progress, and Trained last. Closing it keeps the very step; the same command goes on from there.
 
     Raises:
@@ -81,14 +81,14 @@ def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress |
         if isinstance(pairs, Progress):
             yield pairs
     run = _Run(task, models, pairs, logs, clock)
-    for note in (*notes, *pairs.notes, *run.notes):
-        yield Said(note)
+    for text in (*notes, *pairs.notes, *run.notes):
+        yield note(text)
     with contextlib.nullcontext() if task.dry_run else alone(task.output_dir, task.output_name):
         _check_free(task)  # also from what has ended meanwhile
         run.resume()
         if not run.is_resumed:
             yield from run.planned()
-        yield from map(Said, run.told())
+        yield from map(note, run.told())
         if not task.dry_run:
             yield from run.trained()
 
@@ -96,7 +96,10 @@ def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress |
 def _check_free(task: TrainDiffusion) -> None:
     check_place(task.output_dir)
     if (task.output_dir / task.output_name).exists():
-        raise CalotypeError(f"{task.output_dir / task.output_name} is there already; give another --output-name")
+        raise CalotypeError(
+            "{output_dir} is there already; give another {option:output_name}",
+            output_dir=task.output_dir / task.output_name,
+        )
 
 
 @dataclass(frozen=True)
@@ -147,8 +150,9 @@ class _Run:
         found = state.load(self._state_path)
         if found.fingerprint != self._fingerprint:
             raise CalotypeError(
-                f"{self._state_path} is the state of a run with other pictures or settings; delete it to begin anew, "
-                "or give another --output-name"
+                "{state_path} is the state of a run with other pictures or settings; delete it to begin anew, or "
+                "give another {option:output_name}",
+                state_path=self._state_path,
             )
         self.found, self.is_resumed = found, True
         self.steps, self.losses = tuple(found.weights["plan"].tolist()), list(found.losses)
@@ -177,7 +181,7 @@ class _Run:
 
     # ------------------------------------------------------------------ before
 
-    def planned(self) -> Iterator[Progress | Said]:
+    def planned(self) -> Iterator[Progress | Note]:
         """How many steps fit into the time: a few of each kind are timed, on networks that are thrown away."""
         task, (first, second) = self.task, self.steps
         if first and second:
@@ -191,14 +195,21 @@ class _Run:
         each = (1 - late) * plain + late * judged
         spent, time_given = self.clock.now, task.minutes * 60
         if spent > TIGHT * time_given:
-            yield Said(f"{spent / 60:.1f} of the {task.minutes:g} minutes are over before the first step")
+            yield note(
+                "{spent:.1f} of the {minutes:g} minutes are over before the first step",
+                spent=spent / 60,
+                minutes=task.minutes,
+            )
         budget = SPARE * time_given - spent
         if not first:
             first = max(1, int(task.vae_share * budget / each))
         elif first * each > budget:
             raise CalotypeError(
-                f"{first} steps of the VAE take about {first * each / 60:.1f} minutes here, so nothing is left of "
-                f"{task.minutes:g} for the U-Net; give more --minutes, or --max-train-steps"
+                "{first} steps of the VAE take about {first_2:.1f} minutes here, so nothing is left of "
+                "{minutes:g} for the U-Net; give more {option:minutes}, or {option:max_train_steps}",
+                first=first,
+                first_2=first * each / 60,
+                minutes=task.minutes,
             )
         if not second:
             second = max(1, int((budget - first * each) / diffused))
@@ -278,12 +289,12 @@ class _Run:
 
     # ------------------------------------------------------------------ the loop
 
-    def trained(self) -> Iterator[Progress | Said | Trained]:
+    def trained(self) -> Iterator[Progress | Note | Trained]:
         begin, path = self.done, None
         if begin:
             rates = self.found.weights["rates"].tolist()
             other = "" if rates == self._rates else ", with another rate than before"
-            yield Said(f"going on after step {begin} of {sum(self.steps)}{other}")
+            yield note("going on after step {begin} of {sum}{other}", begin=begin, sum=sum(self.steps), other=other)
         watch = self._watch(begin)
         seen = self._seen(watch)
         try:
@@ -293,7 +304,12 @@ class _Run:
                 yield from self._turned(watch, seen)
             yield from self._learnt(watch, seen)
             if self.n < self.steps[1]:
-                yield Said(f"the {self.task.minutes:g} minutes are over after {self.done} of {sum(self.steps)} steps")
+                yield note(
+                    "the {minutes:g} minutes are over after {done} of {sum} steps",
+                    minutes=self.task.minutes,
+                    done=self.done,
+                    sum=sum(self.steps),
+                )
             yield from self._sound()
             score = yield from seen.scored(self.learning, self.vae, self._remaining)
             path = self._written(score)
@@ -305,7 +321,7 @@ class _Run:
         finally:
             watch.close()
         self._state_path.unlink(missing_ok=True)
-        yield Said(f"report: {watch.path}")
+        yield note("report: {path}", path=watch.path)
         hits = (score.hits, score.count) if score else (0, 0)
         yield Trained(path, tuple(self.losses), len(self.learnt), watch.path, hits)
 
@@ -325,7 +341,7 @@ class _Run:
         else:
             self.stage = self._limited(0)
 
-    def _learnt(self, watch: Watch, seen: Seen) -> Iterator[Progress | Said]:
+    def _learnt(self, watch: Watch, seen: Seen) -> Iterator[Progress | Note]:
         """The steps of a stage."""
         kind, steps = KINDS[self.number], self.steps[self.number]
         yield from self._followed(seen)  # a stop may have left that undone
@@ -346,13 +362,13 @@ class _Run:
                 self._save_state()
         yield from self._looked_at(seen)  # where time ran out behind the last step
 
-    def _followed(self, seen: Seen) -> Iterator[Progress | Said]:
+    def _followed(self, seen: Seen) -> Iterator[Progress | Note]:
         """What comes after a step, where it is due."""
         if self.number == 1 and self.n and self.n % diffusing.WINDOW == 0:
             yield from self._judged()
         yield from self._looked_at(seen)
 
-    def _looked_at(self, seen: Seen) -> Iterator[Progress | Said]:
+    def _looked_at(self, seen: Seen) -> Iterator[Progress | Note]:
         """Reconstructions, or samples and the loss on what is held back, where they are due."""
         looks = self._looks()
         if looks == self.looks or self.done == self.seen_at:
@@ -360,11 +376,13 @@ class _Run:
             return
         if self.number == 0:
             quality = seen.reconstructed(self.learning.mean, self.done)
-            yield Said(f"step {self.done}: reconstructions of {quality:.2f} dB")
+            yield note("step {done}: reconstructions of {quality:.2f} dB", done=self.done, quality=quality)
             if not self.learning.looked_at(quality):
-                yield Said(
-                    f"that is {self.learning.best - quality:.1f} dB less than before: the autoencoder has become worse "
-                    f"by far, and is kept as it was; {EASIER[0]} would help"
+                yield note(
+                    "that is {best:.1f} dB less than before: the autoencoder has become worse by far, and is kept as "
+                    "it was; {easier} would help",
+                    best=self.learning.best - quality,
+                    easier=EASIER[0],
                 )
         else:
             begun = self.clock.now
@@ -380,21 +398,26 @@ class _Run:
         marks = {n / count for n in range(1, count + 1)} | ({1 - late} if self.number == 0 else set())
         return sum(mark <= self.stage.share(self.n) + 1e-9 for mark in marks)
 
-    def _judged(self) -> Iterator[Said]:
+    def _judged(self) -> Iterator[Note]:
         """Keeps the networks while their loss is sound; says so when they have collapsed."""
         *before, is_sound = diffusing.soundness(self.losses[self.steps[0] :])
         if is_sound:
             self.learning.keep()
         elif before[-1]:
-            yield Said(
-                f"step {self.done}: the loss is far above what it was: the U-Net has collapsed, and is kept as it was "
-                f"{diffusing.WINDOW} steps ago; {EASIER[1]} would help"
+            yield note(
+                "step {done}: the loss is far above what it was: the U-Net has collapsed, and is kept as it was "
+                "{window} steps ago; {easier} would help",
+                done=self.done,
+                window=diffusing.WINDOW,
+                easier=EASIER[1],
             )
 
-    def _turned(self, watch: Watch, seen: Seen) -> Iterator[Said]:
+    def _turned(self, watch: Watch, seen: Seen) -> Iterator[Note]:
         """From the first stage to the second."""
         if self.n < self.steps[0]:
-            yield Said(f"the autoencoder's part of the time is over after {self.n} of {self.steps[0]} steps")
+            yield note(
+                "the autoencoder's part of the time is over after {n} of {steps} steps", n=self.n, steps=self.steps[0]
+            )
             self.steps = (self.n, self.steps[1])
             watch.shortened(sum(self.steps))
         vae = yield from self._autoencoder(seen)
@@ -405,23 +428,27 @@ class _Run:
             self.vae, self.learning, self.number, self.n, self.looks = vae, learning, 1, 0, 0
             self.stage = self._limited(1)
         gc.collect()
-        yield Said("the autoencoder is done; U-Net and text encoder learn")
+        yield note("the autoencoder is done; U-Net and text encoder learn")
         self._save_state()
 
-    def _autoencoder(self, seen: Seen) -> Iterator[Said]:
+    def _autoencoder(self, seen: Seen) -> Iterator[Note]:
         """Returns what the first stage has learnt, a copy: as it is at its end, or at its best where that is better."""
         learning, quality = self.learning, seen.quality(self.learning.mean)
         is_sound = quality >= learning.best - autoencoder.WORSE
         if not is_sound:
-            yield Said(
-                f"the autoencoder is taken as it was at its best, with {learning.best:.1f} dB, not as it is at the "
-                f"end, with {quality:.1f}"
+            yield note(
+                "the autoencoder is taken as it was at its best, with {best:.1f} dB, not as it is at the end, "
+                "with {quality:.1f}",
+                best=learning.best,
+                quality=quality,
             )
         flat = seen.flat()
         if max(quality, learning.best) < flat + FLAT:
-            yield Said(
-                f"the autoencoder has learnt hardly more than the mean colours of pictures, which give {flat:.1f} dB, "
-                "so little can be seen in what is drawn; give more --minutes or --vae-train-steps"
+            yield note(
+                "the autoencoder has learnt hardly more than the mean colours of pictures, which give {flat:.1f} "
+                "dB, so little can be seen in what is drawn; give more {option:minutes} or "
+                "{option:vae_train_steps}",
+                flat=flat,
             )
         return copy.deepcopy(learning.mean if is_sound else learning.good)
 
@@ -434,16 +461,21 @@ class _Run:
         del self.losses[-FAILED:]
         told = f"the loss or its gradients are no numbers since step {begin}: the rate is too high; "
         if self.done == 0:
-            raise CalotypeError(f"{told}begin again with a lower {flag}")
+            raise CalotypeError("{told}begin again with a lower {flag}", told=told, flag=flag)
         self._save_state()
-        raise CalotypeError(f"{told}step {self.done} is kept, and the same command with a lower {flag} goes on from it")
+        raise CalotypeError(
+            "{told}step {done} is kept, and the same command with a lower {flag} goes on from it",
+            told=told,
+            done=self.done,
+            flag=flag,
+        )
 
-    def _sound(self) -> Iterator[Said]:
+    def _sound(self) -> Iterator[Note]:
         """Where the networks have collapsed, they are at the end what they were before."""
         if not all(diffusing.soundness(self.losses[self.steps[0] :])[-1:]):
             with whole():
                 self.learning.go_back()
-            yield Said("the U-Net has collapsed at the end, so it is as it was when its loss was sound last")
+            yield note("the U-Net has collapsed at the end, so it is as it was when its loss was sound last")
 
     def _in_time(self, event: Learning) -> Learning:
         """No more seconds are left than the minutes have."""

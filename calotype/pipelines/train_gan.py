@@ -22,7 +22,7 @@ from calotype.errors import CalotypeError
 from calotype.models.gan import Discriminator, Generator, Shape
 from calotype.models.network import is_bfloat16_quick
 from calotype.pipelines.gan_seen import Seen
-from calotype.tasks import Progress, Said, TrainGan, options_of
+from calotype.tasks import Note, Progress, TrainGan, note, options_of
 from calotype.training.adversarial import (
     augmentations,
     augmented,
@@ -62,7 +62,7 @@ class Forged:
     report: Path
 
 
-def train_gan(task: TrainGan, models: Models) -> Iterator[Progress | Said | Forged]:
+def train_gan(task: TrainGan, models: Models) -> Iterator[Progress | Note | Forged]:
     """Yields progress, and Forged last. Closing it keeps the very step; the same command goes on from there.
 
     Raises:
@@ -77,8 +77,8 @@ def train_gan(task: TrainGan, models: Models) -> Iterator[Progress | Said | Forg
         else:
             yield event
     logs, notes = logs_of(task)
-    for note in notes:
-        yield Said(note)
+    for text in notes:
+        yield note(text)
     war = _War(task, gallery, models.device, logs)
     threads = torch.get_num_threads()
     try:
@@ -94,7 +94,7 @@ def train_gan(task: TrainGan, models: Models) -> Iterator[Progress | Said | Forg
         torch.set_num_threads(threads)
 
 
-def _found(task: TrainGan, models: Models) -> Iterator[Progress | Said | Gallery]:
+def _found(task: TrainGan, models: Models) -> Iterator[Progress | Note | Gallery]:
     if task.demo:
         yield of_demo(task.resolution)
         return
@@ -109,8 +109,10 @@ def _check_free(task: TrainGan) -> None:
     found = [name for name in names if os.path.exists(task.output_dir / name)]  # a name that cannot be has nothing
     if found and not state_path(task).exists():
         raise CalotypeError(
-            f"{task.output_dir} holds {' and '.join(found)} of an earlier run; give another --output-name, or delete "
-            f"{'them' if len(found) > 1 else 'it'}"
+            "{output_dir} holds {names} of an earlier run; give another {option:output_name}, or delete {value}",
+            output_dir=task.output_dir,
+            names=" and ".join(found),
+            value="them" if len(found) > 1 else "it",
         )
 
 
@@ -139,11 +141,11 @@ class _War:
 
     # ------------------------------------------------------------------ the loop
 
-    def fought(self) -> Iterator[Progress | Said | Forged]:
+    def fought(self) -> Iterator[Progress | Note | Forged]:
         task = self.task
         begin, is_changed = self._resumed()
         plan = list(self._plan())
-        yield from map(Said, plan if begin == 0 else [self._going_on(begin, is_changed)])
+        yield from map(note, plan if begin == 0 else [self._going_on(begin, is_changed)])
         watch = self._watch(begin, plan)
         seen = Seen(task, watch, self.mean, self.expert, self.gallery, self.half, self._kept)
         if begin and is_changed:
@@ -169,7 +171,7 @@ class _War:
                     self._save_state()
             films = yield from seen.filmed()
             path, sentence = self._ended(seen)
-            yield from (Said(told) for told in (sentence, seen.best) if told)
+            yield from (note(told) for told in (sentence, seen.best) if told)
             if task.save_state:
                 self._save_state()
             watch.finished()
@@ -180,13 +182,16 @@ class _War:
         finally:
             watch.close()
         if task.save_state:
-            yield Said(f"{state_path(task)} is kept: the same command learns on with more --max-train-steps")
+            yield note(
+                "{state_path} is kept: the same command learns on with more {option:max_train_steps}",
+                state_path=state_path(task),
+            )
         else:
             state_path(task).unlink(missing_ok=True)
-        yield Said(f"report: {watch.path}")
+        yield note("report: {path}", path=watch.path)
         yield Forged(path, films, seen.figures, len(self.gallery), watch.path)
 
-    def _followed(self, seen: Seen) -> Iterator[Progress | Said]:
+    def _followed(self, seen: Seen) -> Iterator[Progress | Note]:
         """What comes after a step, where it is due."""
         yield from seen.after(self.done)
         self.is_whole = True
@@ -194,8 +199,11 @@ class _War:
     def _spoilt(self, seen: Seen) -> CalotypeError:
         anew = ", or begin anew with --mixed-precision no" if self.half else ""
         return CalotypeError(
-            f"the loss or its gradients are no numbers since step {self.done - FAILED + 1}; {seen.remains()}; the same "
-            f"command goes on with a lower --learning-rate or a higher --gamma{anew}"
+            "the loss or its gradients are no numbers since step {done}; {remains}; the same command goes on "
+            "with a lower {option:learning_rate} or a higher {option:gamma}{anew}",
+            done=self.done - FAILED + 1,
+            remains=seen.remains(),
+            anew=anew,
         )
 
     def _ended(self, seen: Seen) -> tuple[Path, str]:
@@ -292,16 +300,16 @@ class _War:
         other = ", with another rate, gamma or length than before" if is_changed else ""
         return f"going on after step {begin} of {self.task.steps}{other}"
 
-    def foretold(self, free: int) -> Iterator[Said]:
+    def foretold(self, free: int) -> Iterator[Note]:
         """The plan, and what it takes: measured on steps that nobody keeps.
 
         Args:
             free: bytes of memory before.
         """
         begin, is_changed = self._resumed()
-        yield from map(Said, self._plan())
+        yield from map(note, self._plan())
         if begin:
-            yield Said(self._going_on(begin, is_changed))
+            yield note(self._going_on(begin, is_changed))
         before, earlier, seconds = in_use(self.device), peaked(self.device), math.inf
         for step in range(2):  # the first one is slower
             begun = time.monotonic()
@@ -309,9 +317,17 @@ class _War:
             seconds = min(seconds, time.monotonic() - begun)
         most = peaked(self.device)
         need = max(0, (most if most > earlier else in_use(self.device)) - before)  # what came earlier is no need of it
-        yield Said(f"memory expected: {gibibytes(need)} besides the pictures and networks; {gibibytes(free)} are free")
+        yield note(
+            "memory expected: {gibibytes} besides the pictures and networks; {gibibytes_2} are free",
+            gibibytes=gibibytes(need),
+            gibibytes_2=gibibytes(free),
+        )
         left = seconds * (self.task.steps - begin)
-        yield Said(f"time expected: about {in_words(left)}, and that of {self.task.snapshots} snapshots")
+        yield note(
+            "time expected: about {in_words}, and that of {snapshots} snapshots",
+            in_words=in_words(left),
+            snapshots=self.task.snapshots,
+        )
 
     def _watch(self, begin: int, plan: list[str]) -> Watch:
         task, version = self.task, torch.__version__.partition("+")[0]
@@ -328,7 +344,9 @@ class _War:
     def _written(self, name: str, steps: int) -> Path:
         """The forger's running mean as a file. Raises CalotypeError where its weights are no numbers."""
         if not are_numbers(list(self.mean.parameters())):
-            raise CalotypeError("the forger's weights are no numbers any more, and are not kept; lower --learning-rate")
+            raise CalotypeError(
+                "the forger's weights are no numbers any more, and are not kept; lower {option:learning_rate}"
+            )
         self.task.output_dir.mkdir(parents=True, exist_ok=True)
         path = self.task.output_dir / f"{name}.safetensors"
         told = {"calotype.version": __version__, "calotype.steps": str(steps), "calotype.seed": str(self.task.seed)}
@@ -375,12 +393,16 @@ class _War:
         (whole, kin), (before, kin_before) = self._fingerprints, (*state.fingerprint.split(), "", "")[:2]
         if kin != kin_before:
             raise CalotypeError(
-                f"{path} is the state of a run with other pictures or settings; delete it to begin anew, "
-                "or give another --output-name"
+                "{path} is the state of a run with other pictures or settings; delete it to begin anew, or give "
+                "another {option:output_name}",
+                path=path,
             )
         if state.step > self.task.steps:
             raise CalotypeError(
-                f"{path} has {state.step} steps behind it, and {self.task.steps} are asked for; give more"
+                "{path} has {step} steps behind it, and {steps} are asked for; give more",
+                path=path,
+                step=state.step,
+                steps=self.task.steps,
             )
         for name, network in self._networks.items():
             own = {k.removeprefix(f"{name}."): v for k, v in state.weights.items() if k.startswith(f"{name}.")}

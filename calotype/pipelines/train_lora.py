@@ -26,7 +26,7 @@ from calotype.checkpoints.catalog import digest
 from calotype.errors import CalotypeError
 from calotype.pipelines.seen import Seen, planned, wanted
 from calotype.pipelines.train_lora_plan import Planned, opened, photos_of, size_of
-from calotype.tasks import Progress, Said, options_of
+from calotype.tasks import Note, Progress, note, options_of
 from calotype.tasks.training import Accepted, Saved, TrainLora, Watched, step_rules, warmup
 from calotype.training import kohya, plan
 from calotype.training.captions import changed
@@ -52,7 +52,7 @@ FREE = {"learning_rate", "unet_lr", "text_encoder_lr", "max_train_steps", "max_t
 FREE |= {"lr_warmup_steps", "lr_scheduler"}  # and what begins with it: how a run goes on may differ in these
 
 
-def train_lora(task: TrainLora, models: Models) -> Iterator[Progress | Said | Learned]:
+def train_lora(task: TrainLora, models: Models) -> Iterator[Progress | Note | Learned]:
     """Yields progress, and Learned last. Closing it keeps the last state; the same command goes on from there.
 
     Raises:
@@ -62,21 +62,21 @@ def train_lora(task: TrainLora, models: Models) -> Iterator[Progress | Said | Le
     found, held, notes = photos_of(task)
     prompts, more = wanted(task, found)
     logs, missing = logs_of(task)
-    for note in notes + more + missing:
-        yield Said(note)
+    for text in notes + more + missing:
+        yield note(text)
     model = opened(task, models)
     side, most, faces = max(size_of(task, model)), models.settings.max_pixels, models.detector().find
     photos = yield from looked_at(found, side, most, faces)
     tests = (yield from looked_at(held, side, most, faces)) if held else ([], [])
     run = _Run(task, models, model, Processes.joined(model.device), photos, tests)
     run.prompts, run.logs = prompts, logs
-    for note in run.notes:
-        yield Said(note)
-    yield from map(Said, findings(run.course()))
+    for text in run.notes:
+        yield note(text)
+    yield from map(note, findings(run.course()))
     run.told = [said.text for said in run.plan_told()] + planned(task, prompts)
-    yield from map(Said, run.told)
-    yield from map(Said, expected(run.trial(), models.free_memory(models.device), task.dry_run))
-    yield from map(Said, run.begun())
+    yield from map(note, run.told)
+    yield from map(note, expected(run.trial(), models.free_memory(models.device), task.dry_run))
+    yield from map(note, run.begun())
     if task.dry_run:
         return
     with alone(task.output_dir, task.output_name) if run.processes.is_first else contextlib.nullcontext():
@@ -94,7 +94,7 @@ class _Run(Planned):
         self.failed, self.is_changing, self.due = 0, False, Due(self.task.save_state_every)
         return self._resumed()
 
-    def trained(self) -> Iterator[Progress | Said | Learned]:
+    def trained(self) -> Iterator[Progress | Note | Learned]:
         task, begin = self.task, self.done
         watch = self._watch(begin)
         seen = self._seen(watch)
@@ -125,10 +125,10 @@ class _Run(Planned):
         if self.processes.is_first and not task.save_state:
             self._state_path.unlink(missing_ok=True)
         yield from self._named(path)
-        yield Said(f"report: {watch.path}")
+        yield note("report: {path}", path=watch.path)
         yield Learned(path, tuple(self.losses), len(self.photos), watch.path)
 
-    def _followed(self, seen: Seen) -> Iterator[Progress | Said]:
+    def _followed(self, seen: Seen) -> Iterator[Progress | Note]:
         """What comes after a step: files and samples that are due."""
         yield from self._kept()
         yield from seen.after(self.done)
@@ -137,9 +137,11 @@ class _Run(Planned):
     def _spoilt(self) -> CalotypeError:
         task = self.task
         return CalotypeError(
-            f"the loss or its gradients are no numbers since step {self.done - FAILED + 1}: the rate "
-            f"{task.learning_rate:g} is too high, or the number format too coarse. The last good state is kept; the "
-            "same command with a lower --learning-rate goes on from it"
+            "the loss or its gradients are no numbers since step {done}: the rate {learning_rate:g} is too "
+            "high, or the number format too coarse. The last good state is kept; the same command with a "
+            "lower {option:learning_rate} goes on from it",
+            done=self.done - FAILED + 1,
+            learning_rate=task.learning_rate,
         )
 
     def _step(self, step: int) -> float:
@@ -331,16 +333,18 @@ class _Run(Planned):
 
     # ------------------------------------------------------------------ what is kept
 
-    def _named(self, path: Path) -> Iterator[Said]:
+    def _named(self, path: Path) -> Iterator[Note]:
         """Prompts call the LoRA by a name from now on, wherever it lies."""
         if not self.processes.is_first:
             return
         try:
             name = self.models.shelf.keep(path, "lora")
         except CalotypeError as fault:
-            yield Said(f"prompts cannot call it by name ({fault}); give its path: <lora:{path}:1>")
+            yield note(
+                "prompts cannot call it by name ({fault}); give its path: <lora:{path}:1>", fault=fault, path=path
+            )
         else:
-            yield Said(f"in prompts it is <lora:{name}:1>")
+            yield note("in prompts it is <lora:{name}:1>", name=name)
 
     def _groups(self) -> list[dict[str, Any]]:
         unet, text = self.task.rates
@@ -382,20 +386,26 @@ class _Run(Planned):
         is_kin = kin == kin_before
         if not is_kin and path == self._state_path:
             raise CalotypeError(
-                f"{path} is the state of a run with other photos or settings; delete it to begin anew, or give another "
-                "--output-name"
+                "{path} is the state of a run with other photos or settings; delete it to begin anew, or give "
+                "another {option:output_name}",
+                path=path,
             )
         if is_kin and state.step > self.total:
             if path == self._state_path:
                 raise CalotypeError(
-                    f"{path} has {state.step} steps behind it, and {self.total} are asked for; give more"
+                    "{path} has {step} steps behind it, and {total} are asked for; give more",
+                    path=path,
+                    step=state.step,
+                    total=self.total,
                 )
             is_kin = False
         self.adapters.load(state.weights, str(path))
         mine, theirs = (groups["param_groups"] for groups in (self.optimizer.state_dict(), state.optimizer))
         if len(mine) != len(theirs) or not all(a.keys() <= b.keys() for a, b in zip(mine, theirs, strict=True)):
             raise CalotypeError(
-                f"{path} is of another optimizer than {self.optimizer_type}; give that, or --network-weights"
+                "{path} is of another optimizer than {optimizer_type}; give that, or {option:network_weights}",
+                path=path,
+                optimizer_type=self.optimizer_type,
             )
         remembered(self.optimizer, state.optimizer)
         if whole != before:
@@ -425,10 +435,10 @@ class _Run(Planned):
         weights = [p.detach() for layer in self.adapters.layers.values() for p in layer.parameters()]
         return bool(torch.isfinite(torch.stack(torch._foreach_norm(weights, math.inf))).all())
 
-    def _kept(self) -> Iterator[Said]:
+    def _kept(self) -> Iterator[Note]:
         """Files of the way there, as often as told; of these the last few."""
         for due in files_due(self.task, self.done, self.total, self.per_epoch):
-            yield Said(f"{due.when}: {self._written(due.name, self.done)}")
+            yield note("{when}: {written}", when=due.when, written=self._written(due.name, self.done))
             if due.outlived and self.processes.is_first:
                 self._file(due.outlived).unlink(missing_ok=True)
 

@@ -16,7 +16,7 @@ from calotype.errors import CalotypeError
 from calotype.models.diffusion import Diffusion
 from calotype.models.network import has_bfloat16, is_bfloat16_quick
 from calotype.pipelines.imagine.schedulers import signals
-from calotype.tasks import Progress, Said, read_size
+from calotype.tasks import Note, Progress, note, read_size
 from calotype.tasks.training import TrainLora, warmup
 from calotype.training import plan
 from calotype.training.adapter import Adapters, Ranks, ranks_in, text_layers, text_parts, unet_layers
@@ -63,7 +63,9 @@ def opened(task: TrainLora, models: Models) -> Diffusion:
     vae = models.shelf.find(task.vae, "vae") if task.vae else None
     model = Diffusion(open_diffusion(models.shelf.find(task.model, "diffusion"), vae), models.device, dtype)
     if model.is_for_holes:
-        raise CalotypeError(f"{model.name} is an inpainting model; train on the plain one, the LoRA works on both")
+        raise CalotypeError(
+            "{model} is an inpainting model; train on the plain one, the LoRA works on both", model=model.name
+        )
     if models.device.type == "cpu":
         model.unet.set_attn_processor(FewTokens())
     if task.gradient_checkpointing:
@@ -78,7 +80,7 @@ def _is_too_fine(task: TrainLora, device: torch.device) -> bool:
 
 def size_of(task: TrainLora, model: Diffusion) -> tuple[int, int]:
     """Width and height whose area is trained at."""
-    return (read_size(task.resolution, "--resolution") or (model.native, model.native))[::-1]
+    return (read_size(task.resolution, "resolution") or (model.native, model.native))[::-1]
 
 
 class Planned:
@@ -139,9 +141,13 @@ class Planned:
         if task.v_parameterization and model.training.get("prediction_type", "epsilon") == "epsilon":
             yield f"{model.name} is trained as a v model, as told, though its file speaks of epsilon"
         if self.prediction == "epsilon" and task.scale_v_pred_loss_like_noise_pred:
-            raise CalotypeError(f"--scale-v-pred-loss-like-noise-pred is for v models, and {model.name} is none")
+            raise CalotypeError(
+                "{option:scale_v_pred_loss_like_noise_pred} is for v models, and {model} is none", model=model.name
+            )
         if self.prediction != "epsilon" and task.v_pred_like_loss:
-            raise CalotypeError(f"--v-pred-like-loss is for epsilon models, and {model.name} answers with v")
+            raise CalotypeError(
+                "{option:v_pred_like_loss} is for epsilon models, and {model} answers with v", model=model.name
+            )
         if task.algo in ("loha", "lokr") and task.network_dropout:
             yield f"{task.algo} has no dropout of single numbers; rank_dropout and module_dropout it has"
 
@@ -162,9 +168,13 @@ class Planned:
             for name, encoder in zip(text_parts(encoders), encoders, strict=True):
                 adapters.hang(name, text_layers(encoder, ranks), ranks, known)
         if known is not None and not adapters.layers:
-            raise CalotypeError(f"{task.network_weights} has no LoRA layers of {model.name}; train without it")
+            raise CalotypeError(
+                "{network_weights} has no LoRA layers of {model}; train without it",
+                network_weights=task.network_weights,
+                model=model.name,
+            )
         if not adapters.layers:
-            raise CalotypeError("every rate is 0, so nothing would be learnt; give --learning-rate")
+            raise CalotypeError("every rate is 0, so nothing would be learnt; give {option:learning_rate}")
         is_half = task.full_fp16 or task.full_bf16
         adapters.to(model.device, model.dtype if is_half else torch.float32)
         if state is not None:
@@ -191,7 +201,7 @@ class Planned:
             tokens=lambda text: max(len(part.tokenizer.encode(text)) for part in model.text),
         )
 
-    def plan_told(self) -> Iterator[Said]:
+    def plan_told(self) -> Iterator[Note]:
         """The plan in sentences: pictures, buckets, steps, what is trained."""
         learnt = [p for p in self.photos if not p.is_regular]
         buckets: dict[tuple[int, int], int] = {}
@@ -199,15 +209,30 @@ class Planned:
             buckets[one.bucket] = buckets.get(one.bucket, 0) + 1
         told = ", ".join(f"{count} at {w}x{h}" for (w, h), count in sorted(buckets.items(), key=lambda b: -b[1])[:6])
         regular = len(self.photos) - len(learnt)
-        yield Said(f"{_photos(len(learnt))} to learn, {regular} to hold the rest in place: {told}")
+        yield note(
+            "{photos} to learn, {regular} to hold the rest in place: {told}",
+            photos=_photos(len(learnt)),
+            regular=regular,
+            told=told,
+        )
         if self.held:
-            yield Said(f"{_photos(len(self.held))} held back, to measure with: {_listed(self.held)}")
+            yield note(
+                "{photos} held back, to measure with: {listed}",
+                photos=_photos(len(self.held)),
+                listed=_listed(self.held),
+            )
         epochs = math.ceil(self.total / self.per_epoch)
         numbers = sum(p.numel() for lora in self.adapters.layers.values() for p in lora.parameters())
         most = min(self.together * self.task.gradient_accumulation_steps, sum(one.repeats for one in self.shown))
-        yield Said(
-            f"{self.total} steps of {most} in {epochs} epochs; {len(self.adapters.layers)} layers "
-            f"with {numbers / 1e6:.1f} million numbers learn, in {str(self.model.dtype).removeprefix('torch.')}"
+        yield note(
+            "{total} steps of {most} in {epochs} epochs; {count} layers with {numbers:.1f} million numbers "
+            "learn, in {removeprefix}",
+            total=self.total,
+            most=most,
+            epochs=epochs,
+            count=len(self.adapters.layers),
+            numbers=numbers / 1e6,
+            removeprefix=str(self.model.dtype).removeprefix("torch."),
         )
 
     def trial(self) -> Trial:

@@ -31,7 +31,7 @@ from calotype.pipelines.course import Course, Test, check_free
 from calotype.pipelines.enhancing import about, counted, learn
 from calotype.pipelines.face_figures import compared
 from calotype.pipelines.train_upscaler import digest_of, judge
-from calotype.tasks import Progress, Said
+from calotype.tasks import Note, Progress, note
 from calotype.tasks.enhancing import TrainRestorer
 from calotype.training.faces import Face, emphasis, faces_in, mirrored, places, split, tensor_of
 from calotype.training.files import check_place
@@ -43,7 +43,7 @@ from calotype.training.rivals import Lesson, Rivals, Terms
 MOST_TESTS = 16  # faces held back that are measured on the way
 
 
-def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | Said | Learned]:
+def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | Note | Learned]:
     """Yields progress, and Learned last. Closing it keeps the last state; the same command goes on from there.
 
     Raises:
@@ -56,7 +56,9 @@ def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | S
     torch.manual_seed(task.seed)  # of new weights; all later chance comes from the seed and the step
     network, name, sha256 = _begun(task, models)
     if network.side % MULTIPLE:
-        raise CalotypeError(f"--side is a multiple of {MULTIPLE}, not {network.side}")
+        raise CalotypeError(
+            "{option:side} is a multiple of {multiple}, not {side}", multiple=MULTIPLE, side=network.side
+        )
     features, usual = features_named(task.perceptual, task.vgg)
     is_apart = task.evaluate and task.held_back  # then the others are not looked at
     faces = [] if is_apart else (yield from _faces(task, task.photos, network.side, models))
@@ -64,7 +66,11 @@ def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | S
         learnt, held = faces, (yield from _faces(task, task.held_back, network.side, models))
         known = {face.sha256 for face in learnt} & {face.sha256 for face in held}
         if known and not task.evaluate:
-            yield Said(f"{len(known)} of the faces in {task.held_back} are learnt from too, so figures flatter")
+            yield note(
+                "{count} of the faces in {held_back} are learnt from too, so figures flatter",
+                count=len(known),
+                held_back=task.held_back,
+            )
     else:
         learnt, held = split(faces, task.validation_split, task.seed)
     if task.evaluate:
@@ -93,7 +99,7 @@ def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | S
         ],
         features_first=True,
     )
-    yield from map(Said, course.told)
+    yield from map(note, course.told)
     if not task.dry_run:
         yield from learn(course)
 
@@ -111,12 +117,12 @@ def _begun(task: TrainRestorer, models: Models) -> tuple[Restorer, str, str]:
     if task.evaluate:  # any face network can be measured
         side = Restorer((8, 8), (1, 1), 4, 0, loaded.side or 512)
         return side, loaded.name, loaded.sha256
-    raise CalotypeError(f"{loaded.name} is no restorer of Calotype's own kind; train on one, or on none")
+    raise CalotypeError("{loaded} is no restorer of Calotype's own kind; train on one, or on none", loaded=loaded.name)
 
 
 def _faces(
     task: TrainRestorer, folder: Path, side: int, models: Models
-) -> Generator[Progress | Said, None, list[Face]]:
+) -> Generator[Progress | Note, None, list[Face]]:
     """All of them stay in memory. Raises CalotypeError where they do not fit."""
     enlarged, found = _enlarger(models, task.enlarge) if task.enlarge else None, []
     free = models.free_memory(torch.device("cpu"))
@@ -206,7 +212,7 @@ def _written(task: TrainRestorer, name: str, stem: str, network: nn.Module, step
     """One safetensors file in float16, which `restore --face-model FILE` uses."""
     state = {key: value.detach().to("cpu", torch.float16).contiguous() for key, value in network.state_dict().items()}
     if not all(torch.isfinite(value).all() for value in state.values()):
-        raise CalotypeError("the weights are no numbers in float16 any more; give a lower --learning-rate")
+        raise CalotypeError("the weights are no numbers in float16 any more; give a lower {option:learning_rate}")
     told = {"trained on": name, "steps": steps, "side": network.side, "by": f"Calotype {__version__}"}
     task.output_dir.mkdir(parents=True, exist_ok=True)
     path = task.output_dir / f"{stem}.safetensors"

@@ -23,7 +23,7 @@ from calotype.models.unet_discriminator import MULTIPLE, UNetDiscriminator, buil
 from calotype.ops.degrade import SecondOrder, second_order
 from calotype.pipelines.course import Course, Test, check_free
 from calotype.pipelines.enhancing import about, counted, learn
-from calotype.tasks import Progress, Said
+from calotype.tasks import Note, Progress, note
 from calotype.tasks.enhancing import Losses, TrainUpscaler
 from calotype.training.crops import Sharp, opened, piece, sharpened
 from calotype.training.learned import Learned
@@ -34,7 +34,7 @@ from calotype.training.rivals import Lesson, Rivals, Terms
 MOST_TESTS = 16  # pictures held back that are measured
 
 
-def train_upscaler(task: TrainUpscaler, models: Models) -> Iterator[Progress | Said | Learned]:
+def train_upscaler(task: TrainUpscaler, models: Models) -> Iterator[Progress | Note | Learned]:
     """Yields progress, and Learned last. Closing it keeps the last state; the same command goes on from there.
 
     Raises:
@@ -45,7 +45,11 @@ def train_upscaler(task: TrainUpscaler, models: Models) -> Iterator[Progress | S
     network, name, sha256 = _begun(task, models)
     scale = official.scale_of(network)
     if task.gt_size % (MULTIPLE * scale):
-        raise CalotypeError(f"--gt-size is a multiple of {MULTIPLE * scale} for this network, not {task.gt_size}")
+        raise CalotypeError(
+            "{option:gt_size} is a multiple of {multiple} for this network, not {gt_size}",
+            multiple=MULTIPLE * scale,
+            gt_size=task.gt_size,
+        )
     features, usual = features_named(task.perceptual, task.vgg) if task.gan_steps else (None, "")
     expert = judge(task) if task.gan_steps else None
     sharp: list[Sharp] = []
@@ -71,7 +75,7 @@ def train_upscaler(task: TrainUpscaler, models: Models) -> Iterator[Progress | S
         about=about(models.device, mixed, network=f"{name}, sha256 {sha256[:16]}…" if sha256 else name),
         decides=[[one.sha256 for one in learnt], sha256, usual, mixed, *map(digest_of, (task.vgg, task.discriminator))],
     )
-    yield from map(Said, course.told)
+    yield from map(note, course.told)
     if not task.dry_run:
         yield from learn(course)
 
@@ -94,8 +98,9 @@ def judge(task: Losses) -> UNetDiscriminator:
         return build(read_state(task.discriminator, ("params", "params_ema")))
     except (KeyError, RuntimeError, ValueError):
         raise CalotypeError(
-            f"{task.discriminator} is not Real-ESRGAN's discriminator; give RealESRGAN_x4plus_netD.pth or one that "
-            "--save-discriminator kept, or leave --discriminator out"
+            "{discriminator} is not Real-ESRGAN's discriminator; give RealESRGAN_x4plus_netD.pth or one that "
+            "{option:save_discriminator} kept, or leave {option:discriminator} out",
+            discriminator=task.discriminator,
         ) from None
 
 

@@ -16,7 +16,7 @@ from calotype.ops.resize import Resizer, part
 from calotype.ops.tile import SMALLEST, Blend, Grid, grid
 from calotype.picture import Picture
 from calotype.record import Result
-from calotype.tasks import Progress, Said, Tiling, Upscale
+from calotype.tasks import Note, Progress, Tiling, Upscale, note
 
 TILE = {"cpu": 384, "cuda": 512, "mps": 256}  # measured: larger tiles waste less overlap, smaller ones suit caches
 BAND = 128  # rows at a time where no network works
@@ -32,10 +32,10 @@ class Enlarged:
     tile: int = 0
 
 
-Work = Generator[Progress | Said, None, Enlarged]
+Work = Generator[Progress | Note, None, Enlarged]
 
 
-def upscale(task: Upscale, models: Models) -> Iterator[Progress | Said | Result]:
+def upscale(task: Upscale, models: Models) -> Iterator[Progress | Note | Result]:
     """Opens the picture, enlarges colour and transparency, and yields the Result last."""
     picture = Picture.open(task.source, models.settings.max_pixels)
     network = models.upscaler(task.model, task.denoise, deep=picture.pixels.dtype == np.uint16)
@@ -90,14 +90,18 @@ def _check_room(pixels: np.ndarray, size: tuple[int, int], models: Models) -> No
     free = models.free_memory(torch.device("cpu"))
     if needed > free:
         raise CalotypeError(
-            f"a result of {size[1]} x {size[0]} pixels needs about {needed / 2**30:.1f} GiB of memory and "
-            f"{free / 2**30:.1f} are free; take a smaller --scale"
+            "a result of {size} x {size_2} pixels needs about {needed:.1f} GiB of memory and {free:.1f} are "
+            "free; take a smaller {option:scale}",
+            size=size[1],
+            size_2=size[0],
+            needed=needed / 2**30,
+            free=free / 2**30,
         )
 
 
 def enlarge_alpha(
     alpha: np.ndarray | None, network: Network | None, size: tuple[int, int], tiling: Tiling, models: Models
-) -> Generator[Progress | Said, None, np.ndarray | None]:
+) -> Generator[Progress | Note, None, np.ndarray | None]:
     """(H, W) transparency, or None, through the network or by Lanczos, as the task says."""
     if alpha is None:
         return None
@@ -174,16 +178,18 @@ def _pass(pixels: np.ndarray, network: Network, size: tuple[int, int], tiling: T
         side = max(chosen.tiles.rows.tile, chosen.tiles.columns.tile)
         if side <= SMALLEST:
             raise CalotypeError(
-                f"there is not enough memory even for tiles of {side} pixels; "
-                f"close other programs or take --model {QUICK_MODEL}"
+                "there is not enough memory even for tiles of {side} pixels; close other programs or take "
+                "{option:model} {quick_model}",
+                side=side,
+                quick_model=QUICK_MODEL,
             )
         most = max(SMALLEST, side // 2)
-        yield Said(f"out of memory with tiles of {side} pixels, going on with {most}")
+        yield note("out of memory with tiles of {side} pixels, going on with {most}", side=side, most=most)
 
 
 def _rows(
     pixels: np.ndarray, network: Network, size: tuple[int, int], chosen: Plan
-) -> Generator[Progress | Said, None, np.ndarray]:
+) -> Generator[Progress | Note, None, np.ndarray]:
     result = np.empty((*size, pixels.shape[2]), pixels.dtype)
     tiles, clock, gain = chosen.tiles, Clock(len(chosen.tiles), network), _gain(pixels)
     blend = Blend(tiles, network.scale)
@@ -232,7 +238,7 @@ class Clock:
         each = (time.monotonic() - self._first) / counted if counted else (self._first - self._begun) / done
         return each * (self._total - done)
 
-    def warning(self, done: int) -> Iterator[Said]:
+    def warning(self, done: int) -> Iterator[Note]:
         """After two tiles, if the whole takes over a minute: how long, and what would be quicker."""
         if self._warned or done < min(2, self._total) or done == self._total:
             return
@@ -240,7 +246,7 @@ class Clock:
         remaining = self._remaining(done)
         if remaining > LONG:
             hint = "" if self._network.name.startswith(QUICK_MODEL) else f"; {QUICK_MODEL} would be far quicker"
-            yield Said(f"this will take about {_in_words(remaining)}{hint}")
+            yield note("this will take about {in_words}{hint}", in_words=_in_words(remaining), hint=hint)
 
 
 def _in_words(seconds: float) -> str:

@@ -103,9 +103,13 @@ def _check_place(path: Path) -> None:
         return
     except OSError as fault:
         raise CalotypeError(
-            f"can't write the report {readable(path)} ({fault.strerror}); give another --report"
+            "can't write the report {path} ({reason}); give another {option:report}",
+            path=readable(path),
+            reason=fault.strerror,
         ) from None
-    raise CalotypeError(f"{readable(path)} exists and is no report of Calotype's; give another --report")
+    raise CalotypeError(
+        "{path} exists and is no report of Calotype's; give another {option:report}", path=readable(path)
+    )
 
 
 def _many(number: int, what: str) -> str:

@@ -12,7 +12,7 @@ from calotype.tasks.captions import Caption
 from calotype.tasks.diffusion import TrainDiffusion
 from calotype.tasks.drawing import Hires, Imagine, Sampling, Start, read_margins, read_size
 from calotype.tasks.enhancing import TrainRestorer, TrainUpscaler
-from calotype.tasks.events import Drawing, Learning, Progress, Said
+from calotype.tasks.events import Drawing, Learning, Note, Progress, note
 from calotype.tasks.pictures import FORMATS, Restore, Saving, Strengths, Tiling, Upscale, chosen_faces
 from calotype.tasks.training import TrainLora
 from calotype.tasks.training_gan import TrainGan
@@ -28,11 +28,11 @@ __all__ = [
     "Imagine",
     "Learning",
     "MergeLora",
+    "Note",
     "Outcome",
     "Progress",
     "ResizeLora",
     "Restore",
-    "Said",
     "Sampling",
     "Saving",
     "Start",
@@ -46,6 +46,7 @@ __all__ = [
     "Upscale",
     "chosen_faces",
     "kind_of",
+    "note",
     "options_of",
     "read_margins",
     "read_size",
@@ -72,7 +73,7 @@ TASKS: dict[str, type] = {
 def read_task(kind: str, data: Mapping[str, Any]) -> Any:
     """A task from outside data, checked. Raises CalotypeError for an unknown kind, name, type or range."""
     if kind not in TASKS:
-        raise CalotypeError(f"there is no task {kind}{nearest(kind, TASKS)}")
+        raise CalotypeError("there is no task {kind}{hint}", kind=kind, hint=nearest(kind, TASKS))
     return read(TASKS[kind], data)
 
 

@@ -9,7 +9,7 @@ from calotype.options import option
 
 PRECISIONS = ("source", "float", "fp16", "bf16")
 FORMS = ("kohya", "diffusers", "peft")
-LIMITS = {"sv_ratio": (1.0, 1e9), "sv_fro": (0.0, 1.0), "sv_cumulative": (0.0, 1.0)}  # of --dynamic, below and above
+LIMITS = {"sv_ratio": (1.0, 1e9), "sv_fro": (0.0, 1.0), "sv_cumulative": (0.0, 1.0)}  # of `dynamic`, below and above
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Outcome:
 
     def __post_init__(self) -> None:
         if self.out is None:
-            raise CalotypeError("where the result goes is not said; give -o and the name of a file")
+            raise CalotypeError("where the result goes is not said; give {option:out} and the name of a file")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +39,9 @@ class MergeLora(Outcome):
         if not isinstance(self.loras, list | tuple) or not all(name for name, _ in self.weighed) or not self.loras:
             raise CalotypeError("nothing is named to merge; give LoRA files, each with its weight such as my:0.8")
         if self.into and (self.rank or self.conv_rank):
-            raise CalotypeError("a checkpoint takes a LoRA as it is; give --rank or --into, not both")
+            raise CalotypeError("a checkpoint takes a LoRA as it is; give {option:rank} or {option:into}, not both")
         if self.conv_rank and not self.rank:
-            raise CalotypeError("--conv-rank goes with --rank; give both")
+            raise CalotypeError("{option:conv_rank} goes with {option:rank}; give both")
 
     @property
     def weighed(self) -> list[tuple[str, float]]:
@@ -54,7 +54,7 @@ class ResizeLora(Outcome):
     """Give a LoRA a lower rank, so that its file is smaller."""
 
     lora: str = option(help="file or name")
-    rank: int | None = option(None, "the new rank; with --dynamic the highest", least=1, most=4096)
+    rank: int | None = option(None, "the new rank; with {option:dynamic} the highest", least=1, most=4096)
     conv_rank: int | None = option(
         None, "of convolutions larger than 1x1; the same where not given", least=1, most=4096
     )
@@ -63,9 +63,11 @@ class ResizeLora(Outcome):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.dynamic and self.rank is None:
-            raise CalotypeError("the new rank is not said; give --rank N, or --dynamic such as sv_fro=0.9")
+            raise CalotypeError(
+                "the new rank is not said; give {option:rank} N, or {option:dynamic} such as sv_fro=0.9"
+            )
         if self.conv_rank and self.rank is None:
-            raise CalotypeError("--conv-rank goes with --rank; give both")
+            raise CalotypeError("{option:conv_rank} goes with {option:rank}; give both")
         _ = self.rule
 
     @property
@@ -78,8 +80,9 @@ class ResizeLora(Outcome):
         below, above = LIMITS.get(method, (math.inf, 0))
         if number is None or not below < number <= above:
             raise CalotypeError(
-                f"--dynamic is sv_ratio=X with X above 1, or sv_fro=X or sv_cumulative=X with X above 0 and up to 1, "
-                f"not {self.dynamic!r}"
+                "{option:dynamic} is sv_ratio=X with X above 1, or sv_fro=X or sv_cumulative=X with X above 0 "
+                "and up to 1, not {dynamic!r}",
+                dynamic=self.dynamic,
             )
         return method, number
 
@@ -115,7 +118,7 @@ def weighed(text: str) -> tuple[str, float]:
     if not colon or number is None or not name:
         return text, 1.0
     if not math.isfinite(number):
-        raise CalotypeError(f"{text}: the weight of a LoRA is a number such as 0.8")
+        raise CalotypeError("{text}: the weight of a LoRA is a number such as 0.8", text=text)
     return name, number
 
 

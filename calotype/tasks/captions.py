@@ -46,11 +46,19 @@ class Caption(Tagging, Cropping):
 
     def __post_init__(self) -> None:
         if self.prefix and not self.trigger.strip():
-            raise CalotypeError("--prefix puts the trigger word before captions; give it with --trigger WORD")
+            raise CalotypeError(
+                "{option:prefix} puts the trigger word before captions; give it with {option:trigger} WORD"
+            )
         if "\n" in self.trigger or "\r" in self.trigger:
-            raise CalotypeError("--trigger is one line")
+            raise CalotypeError("{option:trigger} is one line")
         ending = self.caption_extension.removeprefix(".")
         if not ending.isalnum():
-            raise CalotypeError(f"--caption-extension is such as .txt, not {self.caption_extension!r}")
+            raise CalotypeError(
+                "{option:caption_extension} is such as .txt, not {caption_extension!r}",
+                caption_extension=self.caption_extension,
+            )
         if f".{ending.lower()}" in (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif", ".tif", ".tiff", ".heic"):
-            raise CalotypeError(f"--caption-extension {self.caption_extension} is that of pictures; .txt is usual")
+            raise CalotypeError(
+                "{option:caption_extension} {caption_extension} is that of pictures; .txt is usual",
+                caption_extension=self.caption_extension,
+            )

@@ -81,28 +81,34 @@ class TrainDiffusion(Captioned, Miniature, Budget, Made, Logged):
     dry_run: bool = option(False, "tell what would be done, and do nothing")
 
     def __post_init__(self) -> None:
-        for flag, widths in (("--vae-channels", self.vae_widths), ("--unet-channels", self.unet_widths)):
+        for name, widths in (("vae_channels", self.vae_widths), ("unet_channels", self.unet_widths)):
             if any(width < 32 or width % 32 or width > 4096 for width in widths) or len(widths) > 6:
-                raise CalotypeError(f"{flag} takes up to six multiples of 32 with commas between, not {widths}")
+                raise CalotypeError(
+                    "{option} takes up to six multiples of 32 with commas between, not {widths}",
+                    option=name,
+                    widths=widths,
+                )
         if len(self.unet_widths) < 2:
-            raise CalotypeError("--unet-channels takes two levels at least, such as 64,128")
+            raise CalotypeError("{option:unet_channels} takes two levels at least, such as 64,128")
         if self.text_width % 32:
-            raise CalotypeError(f"--text-width is a multiple of 32, not {self.text_width}")
+            raise CalotypeError("{option:text_width} is a multiple of 32, not {text_width}", text_width=self.text_width)
         if self.resolution % self.multiple:
             raise CalotypeError(
-                f"--resolution is a multiple of {self.multiple} with these networks, not {self.resolution}; "
-                "fewer --vae-channels or --unet-channels take smaller ones"
+                "{option:resolution} is a multiple of {multiple} with these networks, not {resolution}; fewer "
+                "{option:vae_channels} or {option:unet_channels} take smaller ones",
+                multiple=self.multiple,
+                resolution=self.resolution,
             )
         check_name(self.output_name)
         check_prefix(self.log_prefix)
 
     @property
     def vae_widths(self) -> tuple[int, ...]:
-        return _widths("--vae-channels", self.vae_channels or ("32,64,64" if self.is_small else "32,64,128,128"))
+        return _widths("vae_channels", self.vae_channels or ("32,64,64" if self.is_small else "32,64,128,128"))
 
     @property
     def unet_widths(self) -> tuple[int, ...]:
-        return _widths("--unet-channels", self.unet_channels or ("64,128,128" if self.is_small else "128,192,256"))
+        return _widths("unet_channels", self.unet_channels or ("64,128,128" if self.is_small else "128,192,256"))
 
     @property
     def is_small(self) -> bool:
@@ -118,8 +124,10 @@ class TrainDiffusion(Captioned, Miniature, Budget, Made, Logged):
         return self.factor * 2 ** (len(self.unet_widths) - 1)
 
 
-def _widths(flag: str, text: str) -> tuple[int, ...]:
+def _widths(option: str, text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise CalotypeError(f"{flag} takes numbers with commas between, such as 32,64,64, not {text!r}") from None
+        raise CalotypeError(
+            "{option} takes numbers with commas between, such as 32,64,64, not {text!r}", option=option, text=text
+        ) from None

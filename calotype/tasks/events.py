@@ -1,8 +1,10 @@
-"""What a running task tells."""
+"""What a running task yields, and what a run of the program tells a door."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from calotype.errors import Message
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,17 @@ class Learning(Progress):
 
 
 @dataclass(frozen=True)
-class Said:
+class Note:
     """A sentence for the person about the picture in hand."""
 
-    text: str
+    message: Message
+
+    @property
+    def text(self) -> str:
+        """Worded for no door in particular."""
+        return str(self.message)
+
+
+def note(sentence: str | Message | Exception, /, **values: Any) -> Note:
+    """A note; values are for the sentence where it is a template. A text without values is taken as it is."""
+    return Note(Message(sentence, **values) if values or isinstance(sentence, Message) else Message.of(sentence))

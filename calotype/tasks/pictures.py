@@ -62,7 +62,7 @@ class Restore(Tiling, Saving):
         chosen_faces(self.faces)
         Strengths.read(self.strength)
         if self.aligned and "none" in (self.faces, self.face_model):
-            raise CalotypeError("--aligned restores the one face that the picture is; leave out none")
+            raise CalotypeError("{option:aligned} restores the one face that the picture is; leave out none")
 
 
 def chosen_faces(text: str) -> str | frozenset[int]:
@@ -74,7 +74,7 @@ def chosen_faces(text: str) -> str | frozenset[int]:
     except ValueError:
         numbers = frozenset({0})
     if min(numbers) < 1:
-        raise CalotypeError(f"--faces is all, none, center, or face numbers such as 1,3, not {text!r}")
+        raise CalotypeError("{option:faces} is all, none, center, or face numbers such as 1,3, not {text!r}", text=text)
     return numbers
 
 
@@ -101,7 +101,7 @@ class Strengths:
                     overall = float(value)
         except ValueError:
             raise CalotypeError(
-                f"--strength is a number from 0 to 1, or such as 0.8,2=0.3,background=1, not {text!r}"
+                "{option:strength} is a number from 0 to 1, or such as 0.8,2=0.3,background=1, not {text!r}", text=text
             ) from None
         background = named.pop("background", overall)
         return cls(overall, named, background)

@@ -43,7 +43,7 @@ class Photos:
     secondary_separator: str = option("", "what parts tags that stay together; a comma takes its place at the end")
     caption_prefix: str = option("", "words before every caption")
     caption_suffix: str = option("", "words behind every caption")
-    enable_wildcard: bool = option(False, "captions of several lines, of which one is taken, and {this|or that}")
+    enable_wildcard: bool = option(False, "captions of several lines, of which one is taken, and {{this|or that}}")
     caption_dropout_rate: float = option(0.0, "how often a picture goes without caption", least=0, most=1)
     caption_dropout_every_n_epochs: int = option(0, "no captions in every n-th epoch; 0: never", least=0, most=100_000)
     caption_tag_dropout_rate: float = option(0.0, "how often a tag is left out", least=0, most=1)
@@ -127,8 +127,8 @@ class Schedule:
     zero_terminal_snr: bool = option(False, "the noisiest step is noise alone")
     seed: int = option(1337, "the same seed learns the same", least=0, most=2**63 - 1)
     mixed_precision: str = option("auto", "number format of the network", choices=("auto", "no", "bf16", "fp16"))
-    full_fp16: bool = option(False, "the LoRA's own numbers in fp16 too; with --mixed-precision fp16")
-    full_bf16: bool = option(False, "the LoRA's own numbers in bf16 too; with --mixed-precision bf16")
+    full_fp16: bool = option(False, "the LoRA's own numbers in fp16 too; with {option:mixed_precision} fp16")
+    full_bf16: bool = option(False, "the LoRA's own numbers in bf16 too; with {option:mixed_precision} bf16")
     gradient_checkpointing: bool = option(False, "less memory, more time")
     stop_text_encoder_training: int = option(
         0, "step from which the text encoder stays as it is; -1: from the first; 0: never", least=-1, most=10_000_000
@@ -188,7 +188,9 @@ class Logged:
     logging_dir: Path | None = option(None, "folder for TensorBoard's files", is_path=True)
     log_prefix: str = option("", "beginning of the name of a run's folder there")
     log_with: str = option(
-        "auto", "auto: TensorBoard's files where there is a --logging-dir", choices=("auto", "tensorboard", "none")
+        "auto",
+        "auto: TensorBoard's files where there is a {option:logging_dir}",
+        choices=("auto", "tensorboard", "none"),
     )
 
 
@@ -198,7 +200,7 @@ class Watched(Logged):
 
     sample_every_n_epochs: int = option(
         0,
-        "draw sample pictures every so many epochs; 0: none, or at each where there are --sample-prompts",
+        "draw sample pictures every so many epochs; 0: none, or at each where there are {option:sample_prompts}",
         least=0,
         most=100_000,
     )
@@ -212,7 +214,7 @@ class Watched(Logged):
     sample_sampler: str = option("auto", "sampler of these, by A1111's or sd-scripts' name; auto: the model's own")
     sample_at_first: bool = option(True, "draw them before the first step too")
     validation_split: float = option(0.0, "share of the photos held back, to measure what is learnt", least=0, most=0.9)
-    validation_seed: int | None = option(None, "chooses them; --seed where not given", least=0, most=2**63 - 1)
+    validation_seed: int | None = option(None, "chooses them; {option:seed} where not given", least=0, most=2**63 - 1)
     validate_every_n_epochs: int = option(1, "measure every so many epochs", least=1, most=100_000)
 
     @property
@@ -241,15 +243,21 @@ class TrainLora(Accepted, Photos, Network, Schedule, Watched, Saved):
 
     def __post_init__(self) -> None:
         if self.max_token_length not in (75, 150, 225):
-            raise CalotypeError(f"--max-token-length is 75, 150 or 225, not {self.max_token_length}")
+            raise CalotypeError(
+                "{option:max_token_length} is 75, 150 or 225, not {max_token_length}",
+                max_token_length=self.max_token_length,
+            )
         if self.network_train_unet_only and self.network_train_text_encoder_only:
             raise CalotypeError(
-                "--network-train-unet-only and --network-train-text-encoder-only leave nothing to train"
+                "{option:network_train_unet_only} and {option:network_train_text_encoder_only} leave nothing to train"
             )
         if self.bucket_reso_steps % 8:
-            raise CalotypeError(f"--bucket-reso-steps is a multiple of 8, not {self.bucket_reso_steps}")
+            raise CalotypeError(
+                "{option:bucket_reso_steps} is a multiple of 8, not {bucket_reso_steps}",
+                bucket_reso_steps=self.bucket_reso_steps,
+            )
         warmup(self.lr_warmup_steps, 100)
-        warmup(self.lr_decay_steps, 100, "--lr-decay-steps")
+        warmup(self.lr_decay_steps, 100, "lr_decay_steps")
         if self.sample_sampler != "auto":
             sampler_known(self.sample_sampler)
         check_name(self.output_name)
@@ -257,16 +265,16 @@ class TrainLora(Accepted, Photos, Network, Schedule, Watched, Saved):
         if self.lr_scheduler == "piecewise_constant":
             step_rules(self.lr_scheduler_args)
         if self.lr_scheduler == "adafactor" and self.optimizer_type.lower() != "adafactor":
-            raise CalotypeError("--lr-scheduler adafactor goes with --optimizer-type AdaFactor alone")
+            raise CalotypeError("{option:lr_scheduler} adafactor goes with {option:optimizer_type} AdaFactor alone")
         for name, format in (("full_fp16", "fp16"), ("full_bf16", "bf16")):
             if getattr(self, name) and self.mixed_precision != format:
-                raise CalotypeError(f"--{name.replace('_', '-')} needs --mixed-precision {format}")
+                raise CalotypeError("{option} needs {option:mixed_precision} {format}", option=name, format=format)
         if self.dim_from_weights and (self.network_weights is None or self.algo not in ("lora", "locon")):
-            raise CalotypeError("--dim-from-weights needs the LoRA that --network-weights names")
+            raise CalotypeError("{option:dim_from_weights} needs the LoRA that {option:network_weights} names")
         if self.adaptive_noise_scale and not self.noise_offset:
-            raise CalotypeError("--adaptive-noise-scale needs --noise-offset")
+            raise CalotypeError("{option:adaptive_noise_scale} needs {option:noise_offset}")
         if self.min_timestep >= self.max_timestep:
-            raise CalotypeError("--min-timestep is below --max-timestep")
+            raise CalotypeError("{option:min_timestep} is below {option:max_timestep}")
         for name, value in network_arguments(self.network_args, self.network_module).items():
             object.__setattr__(self, name, value)
 
@@ -309,12 +317,14 @@ def network_arguments(text: str, module: str = MODULES[0]) -> dict[str, Any]:
     for word in text.split():
         key, equals, value = word.partition("=")
         if not equals:
-            raise CalotypeError(f"--network-args is such as conv_dim=4 conv_alpha=1, not {word!r}")
+            raise CalotypeError("{option:network_args} is such as conv_dim=4 conv_alpha=1, not {word!r}", word=word)
         if key in NETWORK_ARGS:
             name = NETWORK_ARGS[key]
             found[name] = checked(TrainLora, name, value if value not in ("", "None") else 0)
         elif value.lower() not in ("", "false", "none", "0") and word != "preset=full":
-            raise CalotypeError(f"--network-args knows no {word}{nearest(key, NETWORK_ARGS)}")
+            raise CalotypeError(
+                "{option:network_args} knows no {word}{hint}", word=word, hint=nearest(key, NETWORK_ARGS)
+            )
     if found.get("conv_dim") and module == MODULES[0]:
         found.setdefault("conv_alpha", 1.0)  # sd-scripts' default, where LyCORIS takes network_alpha
     elif found.get("conv_dim"):
@@ -332,12 +342,14 @@ def step_rules(text: str) -> list[tuple[float, float]]:
             raise ValueError
         return found
     except (ValueError, IndexError):
-        raise CalotypeError(f"--lr-scheduler-args is such as step_rules=1:100,0.1:200,0.01, not {text!r}") from None
+        raise CalotypeError(
+            "{option:lr_scheduler_args} is such as step_rules=1:100,0.1:200,0.01, not {text!r}", text=text
+        ) from None
 
 
 def check_prefix(prefix: str) -> None:
     if "/" in prefix or "\\" in prefix:
-        raise CalotypeError(f"--log-prefix is the beginning of a name, not a path: {prefix!r}")
+        raise CalotypeError("{option:log_prefix} is the beginning of a name, not a path: {prefix!r}", prefix=prefix)
 
 
 def check_name(name: str, ending: int = 40) -> None:
@@ -347,20 +359,22 @@ def check_name(name: str, ending: int = 40) -> None:
         ending: bytes that are kept free for what follows it.
     """
     if not name.strip() or set(name) <= {"."} or any(letter in '/\\:*?"<>|' or ord(letter) < 32 for letter in name):
-        raise CalotypeError(f"--output-name is a name without its folder, not {name!r}")
+        raise CalotypeError("{option:output_name} is a name without its folder, not {name!r}", name=name)
     stem, _, kind = name.rpartition(".")
     if stem and kind.lower() in ENDINGS:
-        raise CalotypeError(f"--output-name is a name without its ending, which comes by itself; give {stem}")
+        raise CalotypeError(
+            "{option:output_name} is a name without its ending, which comes by itself; give {stem}", stem=stem
+        )
     if len(name.encode("utf-8", "replace")) > 255 - ending:
-        raise CalotypeError(f"--output-name is too long for the name of a file: {name[:40]}...")
+        raise CalotypeError("{option:output_name} is too long for the name of a file: {name}...", name=name[:40])
 
 
-def warmup(text: str, steps: int, flag: str = "--lr-warmup-steps") -> int:
+def warmup(text: str, steps: int, option: str = "lr_warmup_steps") -> int:
     """Steps of "100", "0.05" or "5%" of all steps. Raises CalotypeError for anything else."""
     try:
         share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
         if not 0 <= share < 1e7:
             raise ValueError
     except ValueError:
-        raise CalotypeError(f"{flag} is such as 100, 0.05 or 5%, not {text!r}") from None
+        raise CalotypeError("{option} is such as 100, 0.05 or 5%, not {text!r}", option=option, text=text) from None
     return int(share * steps) if share < 1 or text.endswith("%") else int(share)

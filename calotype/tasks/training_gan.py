@@ -55,7 +55,7 @@ class Kept:
     save_state_every: int = option(
         0, "steps after which all that is needed to go on is saved; 0: every two minutes", least=0, most=10**6
     )
-    save_state: bool = option(False, "keep at the end what is needed to learn on with more --max-train-steps")
+    save_state: bool = option(False, "keep at the end what is needed to learn on with more {option:max_train_steps}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +66,17 @@ class TrainGan(Forgery, War, Kept, Logged):
 
     def __post_init__(self) -> None:
         if self.resolution not in SIDES:
-            raise CalotypeError(f"--resolution is one of {', '.join(map(str, SIDES))}, not {self.resolution}")
+            raise CalotypeError(
+                "{option:resolution} is one of {names}, not {resolution}",
+                names=", ".join(map(str, SIDES)),
+                resolution=self.resolution,
+            )
         if self.demo and self.photos is not None:
-            raise CalotypeError(f"--demo learns from what ships; leave out {self.photos}, or --demo")
+            raise CalotypeError(
+                "{option:demo} learns from what ships; leave out {photos}, or {option:demo}", photos=self.photos
+            )
         if not self.demo and self.photos is None:
-            raise CalotypeError("give a folder with pictures to learn from, or --demo to see it done")
+            raise CalotypeError("give a folder with pictures to learn from, or {option:demo} to see it done")
         check_name(self.output_name)
         check_prefix(self.log_prefix)
 

@@ -118,7 +118,11 @@ class Adapters:
             for name, parameter in layer.named().items():
                 value = state.get(f"{key}.{name}")
                 if value is None or value.shape != parameter.shape:
-                    raise CalotypeError(f"{where} does not fit what is trained: {key} is missing or has another rank")
+                    raise CalotypeError(
+                        "{where} does not fit what is trained: {key} is missing or has another rank",
+                        where=where,
+                        key=key,
+                    )
                 parameter.copy_(value)
 
 

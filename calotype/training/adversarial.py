@@ -88,7 +88,12 @@ def augmentations(text: str) -> list[str]:
     for name in names:
         if name not in AUGMENTATIONS:
             known = ", ".join(AUGMENTATIONS)
-            raise CalotypeError(f"--augment knows no {name}{nearest(name, AUGMENTATIONS)}; there are {known}, and none")
+            raise CalotypeError(
+                "{option:augment} knows no {name}{hint}; there are {known}, and none",
+                name=name,
+                hint=nearest(name, AUGMENTATIONS),
+                known=known,
+            )
     return names
 
 

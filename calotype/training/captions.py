@@ -58,7 +58,9 @@ def read_caption(path: Path, is_whole: bool = False) -> str:
     """
     text = read_text(path)
     if len(text) > LONGEST:
-        raise CalotypeError(f"{path} is no caption: it has {len(text):,} letters; a caption is one line")
+        raise CalotypeError(
+            "{path} is no caption: it has {count:,} letters; a caption is one line", path=path, count=len(text)
+        )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return "\n".join(lines if is_whole else lines[:1])
 
@@ -68,7 +70,7 @@ def read_text(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as fault:
-        raise CalotypeError(f"{path} cannot be read: {fault.strerror}") from None
+        raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror) from None
     return decoded(data, path)
 
 
@@ -82,7 +84,7 @@ def decoded(data: bytes, where: Path | str) -> str:
             continue
         if "\0" not in text:
             return text
-    raise CalotypeError(f"{where} is no text in UTF-8, UTF-16 or GBK; save it as UTF-8")
+    raise CalotypeError("{where} is no text in UTF-8, UTF-16 or GBK; save it as UTF-8", where=where)
 
 
 def changed(caption: str, ways: CaptionWays, dice: random.Random, epoch: int = 1) -> str:

@@ -14,7 +14,7 @@ from calotype.errors import CalotypeError
 from calotype.ops.color import to_tensor, white
 from calotype.ops.degrade.kernels import Kernel, blur, weights
 from calotype.picture import Picture
-from calotype.tasks import Progress, Said
+from calotype.tasks import Note, Progress, note
 from calotype.training.photos import SUFFIXES, pictures_below
 
 KEPT = 2 << 30  # bytes of pixels that stay in memory; what is more is read again whenever it is shown
@@ -35,7 +35,7 @@ class Sharp:
         return self.kept if self.kept is not None else _read(self.path, self.sha256, self.max_pixels)
 
 
-def opened(folder: Path, max_pixels: int, out: Path | None = None) -> Iterator[Progress | Said | Sharp]:
+def opened(folder: Path, max_pixels: int, out: Path | None = None) -> Iterator[Progress | Note | Sharp]:
     """Every picture in a folder and those in it, in the order of their names; what cannot be read is left out and said.
 
     Transparency becomes white, and edges that are nothing else are cut off: they would teach nothing.
@@ -47,27 +47,34 @@ def opened(folder: Path, max_pixels: int, out: Path | None = None) -> Iterator[P
         CalotypeError: no such folder, or no picture in it that can be read.
     """
     if not folder.is_dir():
-        raise CalotypeError(f"there is no folder {folder}; give the folder with your pictures")
-    paths, note = pictures_below(folder, out)
-    yield from [Said(note)] if note else []
+        raise CalotypeError("there is no folder {folder}; give the folder with your pictures", folder=folder)
+    paths, left_out = pictures_below(folder, out)
+    yield from [note(left_out)] if left_out else []
     bytes_kept, count, clear = 0, 0, 0
     for n, path in enumerate(paths, 1):
         try:
             whole = Picture.open(path, max_pixels)
             picture = _seen(whole, path.name)
             if min(picture.pixels.shape[:2]) < LEAST:
-                raise CalotypeError(f"{path.name} has sides of less than {LEAST} pixels")
+                raise CalotypeError("{path} has sides of less than {least} pixels", path=path.name, least=LEAST)
         except CalotypeError as fault:
-            yield Said(f"left out: {fault}")
+            yield note("left out: {fault}", fault=fault)
             continue
         bytes_kept += picture.pixels.nbytes
         count, clear = count + 1, clear + (picture is not whole)
         yield Sharp(path, picture.sha256, picture.pixels if bytes_kept <= KEPT else None, max_pixels)
         yield Progress(n, len(paths), "pictures")
     if not count:
-        raise CalotypeError(f"{folder} has no pictures that can be learnt from; put some there ({', '.join(SUFFIXES)})")
+        raise CalotypeError(
+            "{folder} has no pictures that can be learnt from; put some there ({names})",
+            folder=folder,
+            names=", ".join(SUFFIXES),
+        )
     if clear:
-        yield Said(f"{clear} pictures are transparent in parts and learnt as they look on white, without empty edges")
+        yield note(
+            "{clear} pictures are transparent in parts and learnt as they look on white, without empty edges",
+            clear=clear,
+        )
 
 
 @lru_cache(maxsize=8)
@@ -75,7 +82,7 @@ def _read(path: Path, sha256: str, max_pixels: int) -> np.ndarray:
     """Raises CalotypeError where it is another picture by now: the run would not be the one that it says it is."""
     picture = Picture.open(path, max_pixels)
     if picture.sha256 != sha256:
-        raise CalotypeError(f"{path} has changed since the run read it; put the picture back, or begin anew")
+        raise CalotypeError("{path} has changed since the run read it; put the picture back, or begin anew", path=path)
     return _seen(picture, path.name).pixels
 
 
@@ -85,7 +92,7 @@ def _seen(picture: Picture, name: str) -> Picture:
         return picture
     rows, columns = (np.flatnonzero(picture.alpha.any(axis)) for axis in (1, 0))
     if not len(rows):
-        raise CalotypeError(f"{name} is transparent all over")
+        raise CalotypeError("{name} is transparent all over", name=name)
     part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     return picture.then(picture.pixels[part], picture.alpha[part]).on_white()
 

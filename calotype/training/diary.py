@@ -56,7 +56,11 @@ class Diary:
                 file.writelines(_line(told) for told in self._all())
             self._file = path.open("ab", buffering=0)
         except OSError as fault:
-            raise CalotypeError(f"{path} cannot be written ({fault.strerror}); give another --output-dir") from None
+            raise CalotypeError(
+                "{path} cannot be written ({reason}); give another {option:output_dir}",
+                path=path,
+                reason=fault.strerror,
+            ) from None
 
     def note(self, step: int, numbers: Mapping[str, float]) -> None:
         self._tell({"step": step, **numbers})
@@ -88,7 +92,9 @@ class Diary:
         try:
             self._file.write(_line(told))
         except OSError as fault:
-            raise CalotypeError(f"{self.path} cannot be written ({fault.strerror}); make room on the disk") from None
+            raise CalotypeError(
+                "{path} cannot be written ({reason}); make room on the disk", path=self.path, reason=fault.strerror
+            ) from None
 
     def _take(self, told: Mapping[str, Any]) -> None:
         if "fact" in told:

@@ -196,7 +196,7 @@ def fits(need: int, free: int, remedies: Iterable[str]) -> str:
     told = f"training needs about {gibibytes(need)} of memory besides the model, and {gibibytes(free)} are free"
     advice = f"give {' or '.join(remedies)}, or close other programs"
     if need > SURE * free:
-        raise CalotypeError(f"{told}; {advice}")
+        raise CalotypeError("{told}; {advice}", told=told, advice=advice)
     return f"{told}, so it may run out; {advice}"
 
 

@@ -16,7 +16,7 @@ from calotype.models.detector import Detector
 from calotype.ops.color import eight_bits, to_tensor
 from calotype.ops.faces import align, similarity, template
 from calotype.picture import Picture
-from calotype.tasks import Progress, Said
+from calotype.tasks import Note, Progress, note
 from calotype.training.photos import pictures_below
 
 SURE = 0.8  # of a face in a photo
@@ -46,7 +46,7 @@ def faces_in(
     max_pixels: int,
     sharpen: float = 0.0,
     out: Path | None = None,
-) -> Iterator[Progress | Said | Face]:
+) -> Iterator[Progress | Note | Face]:
     """Every face in a folder and those in it. What cannot be read, and what has no face, is left out and said;
     transparency becomes white.
 
@@ -60,9 +60,9 @@ def faces_in(
         CalotypeError: no such folder, or no face in it.
     """
     if not folder.is_dir():
-        raise CalotypeError(f"there is no folder {folder}; give the folder with faces")
-    paths, note = pictures_below(folder, out)
-    yield from [Said(note)] if note else []
+        raise CalotypeError("there is no folder {folder}; give the folder with faces", folder=folder)
+    paths, left_out = pictures_below(folder, out)
+    yield from [note(left_out)] if left_out else []
     count, found = 0, _as_it_is if is_aligned else _found
     for n, path in enumerate(paths, 1):
         try:
@@ -73,10 +73,10 @@ def faces_in(
                 yield Face(path.stem + number, sheet, picture.sha256 + number, crop, landmarks)
                 count += 1
         except CalotypeError as fault:
-            yield Said(f"left out: {fault}")
+            yield note("left out: {fault}", fault=fault)
         yield Progress(n, len(paths), "faces")
     if not count:
-        raise CalotypeError(f"{folder} has no faces that can be learnt from; put sharp ones there")
+        raise CalotypeError("{folder} has no faces that can be learnt from; put sharp ones there", folder=folder)
 
 
 def _as_it_is(
@@ -85,7 +85,12 @@ def _as_it_is(
     height, width = pixels.shape[:2]
     if height != width or height < SMALLEST * side:
         raise CalotypeError(
-            f"{name} is {width}x{height}, no aligned face of {side} pixels; give --no-aligned to find faces in photos"
+            "{name} is {width}x{height}, no aligned face of {side} pixels; give {option:no_aligned} to find "
+            "faces in photos",
+            name=name,
+            width=width,
+            height=height,
+            side=side,
         )
     seen = detector.find(pixels)
     yield pixels, (seen[0].landmarks if seen else template(height)), ""
@@ -106,7 +111,7 @@ def _found(
             landmarks = face.landmarks @ matrix[:, :2].T + matrix[:, 2]
             yield align(pixels, matrix, own), landmarks, f"-{count}"
     if not count:
-        raise CalotypeError(f"{name} shows no face that is large enough")
+        raise CalotypeError("{name} shows no face that is large enough", name=name)
 
 
 def _brought(

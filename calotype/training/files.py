@@ -58,7 +58,8 @@ def alone(folder: Path, name: str) -> Iterator[None]:
                 continue
             if _is_at_work(others):
                 raise CalotypeError(
-                    f"another run is at work on {folder / name}; wait for it, or give another --output-name"
+                    "another run is at work on {folder}; wait for it, or give another {option:output_name}",
+                    folder=folder / name,
                 )
             _cleared(path, others, told)  # its run was ended without a chance to clear up
         yield
@@ -75,16 +76,21 @@ def check_place(folder: Path) -> None:
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as fault:  # a name that is too long
-        raise CalotypeError(f"folder {folder} cannot be made ({fault.strerror}); give another --output-dir") from None
+        raise CalotypeError(
+            "folder {folder} cannot be made ({reason}); give another {option:output_dir}",
+            folder=folder,
+            reason=fault.strerror,
+        ) from None
     there = next((path for path in (folder, *folder.absolute().parents) if os.path.exists(path)), None)
     if there is None:  # a drive that is not there
         raise CalotypeError(
-            f"folder {folder} cannot be made, for no folder above it is there; give another --output-dir"
+            "folder {folder} cannot be made, for no folder above it is there; give another {option:output_dir}",
+            folder=folder,
         )
     if not there.is_dir():
-        raise CalotypeError(f"{there} is a file, not a folder; give another --output-dir")
+        raise CalotypeError("{there} is a file, not a folder; give another {option:output_dir}", there=there)
     if not os.access(there, os.W_OK | os.X_OK):
-        raise CalotypeError(f"folder {there} cannot be written to; give another --output-dir")
+        raise CalotypeError("folder {there} cannot be written to; give another {option:output_dir}", there=there)
 
 
 def _is_taken(path: Path, told: str) -> bool:
@@ -102,9 +108,15 @@ def made(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise CalotypeError(f"{folder} is a file, not a folder; give another --output-dir") from None
+        raise CalotypeError(
+            "{folder} is a file, not a folder; give another {option:output_dir}", folder=folder
+        ) from None
     except OSError as fault:
-        raise CalotypeError(f"folder {folder} cannot be made ({fault.strerror}); give another --output-dir") from None
+        raise CalotypeError(
+            "folder {folder} cannot be made ({reason}); give another {option:output_dir}",
+            folder=folder,
+            reason=fault.strerror,
+        ) from None
 
 
 def _cleared(path: Path, judged: str, told: str) -> None:

@@ -68,7 +68,11 @@ def write_folder(
         (arriving / "CARD.md").write_text(card, "utf-8")
         os.replace(arriving, folder)
     except OSError as fault:
-        raise CalotypeError(f"{folder} cannot be written: {fault.strerror}; give another --output-name") from None
+        raise CalotypeError(
+            "{folder} cannot be written: {reason}; give another {option:output_name}",
+            folder=folder,
+            reason=fault.strerror,
+        ) from None
     finally:
         with contextlib.suppress(OSError):
             shutil.rmtree(arriving)

@@ -13,7 +13,7 @@ from calotype.errors import CalotypeError
 from calotype.ops.color import to_tensor
 from calotype.ops.resize import part
 from calotype.picture import Picture
-from calotype.tasks import Progress, Said
+from calotype.tasks import Note, Progress, note
 from calotype.training.photos import SUFFIXES, check_room, pictures_below
 
 FEWEST = 8  # pictures from which anything can be learnt
@@ -41,7 +41,7 @@ class Gallery:
 
 def of_folder(
     folder: Path, side: int, free: int, max_pixels: int, out: Path | None = None
-) -> Iterator[Progress | Said | Gallery]:
+) -> Iterator[Progress | Note | Gallery]:
     """Every picture in the folder and below it: its middle square, by Lanczos; transparency becomes white.
 
     Yields progress, sentences about what is left out, and the Gallery last.
@@ -54,9 +54,9 @@ def of_folder(
         CalotypeError: no such folder, too few pictures that can be read, or more than memory holds.
     """
     if not folder.is_dir():
-        raise CalotypeError(f"there is no folder {folder}; give the folder with your pictures")
-    paths, note = pictures_below(folder, out)
-    yield from [Said(note)] if note else []
+        raise CalotypeError("there is no folder {folder}; give the folder with your pictures", folder=folder)
+    paths, left_out = pictures_below(folder, out)
+    yield from [note(left_out)] if left_out else []
     check_room(len(paths), side, free, f"the {len(paths)} pictures of {folder}", "--resolution")
     squares, count, faults, small = torch.empty(len(paths), 3, side, side, dtype=torch.uint8), 0, [], 0
     for n, path in enumerate(paths, 1):
@@ -71,11 +71,23 @@ def of_folder(
         yield Progress(n, len(paths), "pictures")
     if count < FEWEST:
         why = f"; {faults[0]}" if faults else f" ({', '.join(SUFFIXES)})"
-        raise CalotypeError(f"{folder} has {count} pictures that can be read, and it takes {FEWEST} or more{why}")
+        raise CalotypeError(
+            "{folder} has {count} pictures that can be read, and it takes {fewest} or more{why}",
+            folder=folder,
+            count=count,
+            fewest=FEWEST,
+            why=why,
+        )
     if faults:
-        yield Said(f"{len(faults)} pictures cannot be read and are left out, the first: {faults[0]}")
+        yield note(
+            "{count} pictures cannot be read and are left out, the first: {faults}", count=len(faults), faults=faults[0]
+        )
     if small:
-        yield Said(f"{small} pictures are smaller than {side} pixels and were enlarged; forgeries will be as soft")
+        yield note(
+            "{small} pictures are smaller than {side} pixels and were enlarged; forgeries will be as soft",
+            small=small,
+            side=side,
+        )
     yield Gallery(squares[:count])
 
 

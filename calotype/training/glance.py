@@ -10,7 +10,7 @@ import numpy as np
 from calotype.errors import CalotypeError
 from calotype.models.detector import SURE, Found
 from calotype.picture import Picture
-from calotype.tasks import Progress, Said
+from calotype.tasks import Note, Progress, note
 from calotype.training.buckets import Size
 from calotype.training.photos import Photo
 
@@ -49,7 +49,7 @@ class Glance:
 
 def looked_at(
     photos: Sequence[Photo], side: int, max_pixels: int, faces: Callable[[np.ndarray], list[Found]]
-) -> Generator[Progress | Said, None, tuple[list[Photo], list[Glance]]]:
+) -> Generator[Progress | Note, None, tuple[list[Photo], list[Glance]]]:
     """Looks at every photo once, in the regularisation pictures for no faces; those that cannot be read are left out.
 
     Args:
@@ -65,10 +65,10 @@ def looked_at(
             glances.append(glance(photo.path, side, max_pixels, None if photo.is_regular else faces))
             good.append(photo)
         except CalotypeError as fault:
-            yield Said(f"left out: {fault}")
+            yield note("left out: {fault}", fault=fault)
         yield Progress(n, len(photos), "photos looked at")
     if not any(not photo.is_regular for photo in good):
-        raise CalotypeError(f"none of the {len(photos)} photos can be read; put others into their folder")
+        raise CalotypeError("none of the {count} photos can be read; put others into their folder", count=len(photos))
     return good, glances
 
 

@@ -92,12 +92,17 @@ def optimizer_named(name: str, groups: list[dict[str, Any]], args: str = "") -> 
         try:
             made = getattr(importlib.import_module(known.module), known.name)
         except ImportError:
-            raise CalotypeError(f"the optimizer {name} is not installed: pip install {known.package}") from None
+            raise CalotypeError(
+                "the optimizer {name} is not installed: pip install {package}", name=name, package=known.package
+            ) from None
         settings = known.settings | settings
     if made is torch.optim.AdamW:
         settings.setdefault("fused", True)
     if name.lower().startswith(ONE_RATE) and len({group["lr"] for group in groups}) > 1:
-        raise CalotypeError(f"{name} finds one rate for all; give --unet-lr and --text-encoder-lr the same, usually 1")
+        raise CalotypeError(
+            "{name} finds one rate for all; give {option:unet_lr} and {option:text_encoder_lr} the same, usually 1",
+            name=name,
+        )
     if known is not None and known.name == "Adafactor":
         settings = {"relative_step": True} | settings
         if settings.get("warmup_init"):
@@ -106,7 +111,9 @@ def optimizer_named(name: str, groups: list[dict[str, Any]], args: str = "") -> 
         with contextlib.redirect_stdout(sys.stderr):  # some say there what they do
             optimizer = made(groups, **settings)
     except (TypeError, ValueError) as fault:
-        raise CalotypeError(f"the optimizer {name} does not take {args!r}: {fault}") from None
+        raise CalotypeError(
+            "the optimizer {name} does not take {args!r}: {fault}", name=name, args=args, fault=fault
+        ) from None
     learning(optimizer, True)
     return optimizer
 
@@ -127,10 +134,17 @@ def _foreign(name: str) -> type[torch.optim.Optimizer]:
     try:
         found = getattr(importlib.import_module(module or "torch.optim"), cls, None)
     except (ImportError, ValueError):
-        raise CalotypeError(f"the optimizer {name} is not installed: there is no module {module}") from None
+        raise CalotypeError(
+            "the optimizer {name} is not installed: there is no module {module}", name=name, module=module
+        ) from None
     if isinstance(found, type) and issubclass(found, torch.optim.Optimizer):
         return found
-    raise CalotypeError(f"no optimizer is named {name}{nearest(name, KNOWN)}; there are {', '.join(KNOWN)}")
+    raise CalotypeError(
+        "no optimizer is named {name}{hint}; there are {names}",
+        name=name,
+        hint=nearest(name, KNOWN),
+        names=", ".join(KNOWN),
+    )
 
 
 def arguments(text: str) -> dict[str, Any]:
@@ -144,6 +158,6 @@ def arguments(text: str) -> dict[str, Any]:
             found[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             raise CalotypeError(
-                f"--optimizer-args is such as weight_decay=0.1 betas=(0.9,0.99), not {word!r}"
+                "{option:optimizer_args} is such as weight_decay=0.1 betas=(0.9,0.99), not {word!r}", word=word
             ) from None
     return found

@@ -67,7 +67,9 @@ def read_pairs(
         results, note = results_among(files.names.keys(), source, out)
         named = {name: PurePosixPath(name) for name in files.names if is_picture(name) and name not in results}
         if not named:
-            raise CalotypeError(f"{source} has no pictures in it; put them there ({', '.join(SUFFIXES)})")
+            raise CalotypeError(
+                "{source} has no pictures in it; put them there ({names})", source=source, names=", ".join(SUFFIXES)
+            )
         check_room(len(named), side, psutil.virtual_memory().available, f"{len(named)} pictures", "--resolution")
         pixels = torch.empty(len(named), 3, side, side, dtype=torch.uint8)
         found: list[Pair] = []
@@ -84,9 +86,15 @@ def read_pairs(
         readme = next((name for name in files.names if name.lower() == "readme.md"), None)
         about = files.text(readme) if readme else ""
     if not found:
-        raise CalotypeError(f"{source} has no picture that can be read; the first: {faults[0]}")
+        raise CalotypeError(
+            "{source} has no picture that can be read; the first: {faults}", source=source, faults=faults[0]
+        )
     if not any(caption for pair in found for caption in pair.captions):
-        raise CalotypeError(f"{source} has no captions; write one into NAME{extension} beside each NAME.png")
+        raise CalotypeError(
+            "{source} has no captions; write one into NAME{extension} beside each NAME.png",
+            source=source,
+            extension=extension,
+        )
     notes = [note] if note else []
     notes += [f"left out: {fault}" for fault in faults[:TOLD]]
     if 0 < len(silent) < len(named):
@@ -110,15 +118,19 @@ def held_back(pairs: Sequence[Pair], share: float, seed: int, names: Sequence[st
         missing = [name for name in plain if name not in places]
         if missing:
             raise CalotypeError(
-                f"{len(missing)} names of --held-out are not in the set, such as {missing[0]}; "
-                f"names are such as {pairs[0].name}"
+                "{count} names of {option:held_out} are not in the set, such as {missing}; names are such as {name}",
+                count=len(missing),
+                missing=missing[0],
+                name=pairs[0].name,
             )
         held = sorted({places[name] for name in plain})
     else:
         count = max(1, round(share * len(pairs))) if share else 0
         held = sorted(random.Random(seed).sample(range(len(pairs)), min(count, len(pairs) - 1)))
     if len(held) == len(pairs):
-        raise CalotypeError(f"--held-out names all of the {len(pairs)} pictures, so none is learnt from; name fewer")
+        raise CalotypeError(
+            "{option:held_out} names all of the {count} pictures, so none is learnt from; name fewer", count=len(pairs)
+        )
     return held
 
 
@@ -175,13 +187,23 @@ class _Files:
     def _bytes(self, name: str) -> bytes:
         member = self.names[name]
         if member.size > LARGEST:
-            raise CalotypeError(f"{self.where}: {name} is too large ({member.size >> 20} MiB) for a picture")
+            raise CalotypeError(
+                "{where}: {name} is too large ({size} MiB) for a picture",
+                where=self.where,
+                name=name,
+                size=member.size >> 20,
+            )
         try:
             data = self.archive.extractfile(member).read()
         except (tarfile.TarError, OSError, EOFError) as fault:
-            raise CalotypeError(f"{self.where} is damaged at {name} ({type(fault).__name__}); copy it again") from None
+            raise CalotypeError(
+                "{where} is damaged at {name} ({kind}); copy it again",
+                where=self.where,
+                name=name,
+                kind=type(fault).__name__,
+            ) from None
         if len(data) != member.size:
-            raise CalotypeError(f"{self.where} ends within {name}; copy it again")
+            raise CalotypeError("{where} ends within {name}; copy it again", where=self.where, name=name)
         return data
 
 
@@ -192,7 +214,9 @@ def _opened(source: Path) -> Iterator[_Files]:
         yield _Files({path.relative_to(source).as_posix(): path for path in paths}, source)
         return
     if not source.exists():
-        raise CalotypeError(f"there is no {source}; give a folder of pictures with captions, or a .tar of them")
+        raise CalotypeError(
+            "there is no {source}; give a folder of pictures with captions, or a .tar of them", source=source
+        )
     try:
         archive = tarfile.open(source, "r:")  # noqa: SIM115 - closed below
         members = {
@@ -202,8 +226,10 @@ def _opened(source: Path) -> Iterator[_Files]:
         }
     except (tarfile.TarError, OSError, EOFError, ValueError) as fault:
         raise CalotypeError(
-            f"{source} is no folder and no tar that can be read ({type(fault).__name__}); give a folder of pictures, "
-            "or an uncompressed .tar"
+            "{source} is no folder and no tar that can be read ({kind}); give a folder of pictures, or an "
+            "uncompressed .tar",
+            source=source,
+            kind=type(fault).__name__,
         ) from None
     with archive, tempfile.TemporaryDirectory(prefix="calotype-") as room:
         yield _Files(members, source, archive, Path(room))

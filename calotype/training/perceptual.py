@@ -100,7 +100,7 @@ class Vgg(nn.Module):
             layers.load_state_dict({key: state[key] for key in layers.state_dict()}, assign=True)
         except (KeyError, RuntimeError):
             raise CalotypeError(
-                f"{path} is not torchvision's VGG19; give vgg19-dcbb9e9d.pth, or leave --vgg out"
+                "{path} is not torchvision's VGG19; give vgg19-dcbb9e9d.pth, or leave {option:vgg} out", path=path
             ) from None
         for layer in layers:
             if isinstance(layer, nn.ReLU):
@@ -130,7 +130,7 @@ def features_named(name: str, vgg: Path | None) -> tuple[nn.Module | None, str]:
         CalotypeError: they are not there; to learn without them is another thing, and asked for by name.
     """
     if name == "vgg" and vgg is None:
-        raise CalotypeError("--perceptual vgg needs --vgg FILE: torchvision's vgg19-dcbb9e9d.pth")
+        raise CalotypeError("{option:perceptual} vgg needs {option:vgg} FILE: torchvision's vgg19-dcbb9e9d.pth")
     if name == "none":
         return None, ""
     if vgg is not None and name in ("auto", "vgg"):

@@ -78,7 +78,12 @@ def find_photos(folder: Path, extension: str = ".txt", is_regular: bool = False,
         notes.append(f"{len(loose)} pictures outside the N_name folders are left out, the first is {loose[0].name}")
     if not photos:
         where = "in it" if not named else f"in its folders {', '.join(room.folder.name for room in named[:3])}"
-        raise CalotypeError(f"{folder} has no pictures {where}; put photos there ({', '.join(SUFFIXES)})")
+        raise CalotypeError(
+            "{folder} has no pictures {where}; put photos there ({names})",
+            folder=folder,
+            where=where,
+            names=", ".join(SUFFIXES),
+        )
     return Found(tuple(photos), tuple(notes))
 
 
@@ -133,8 +138,14 @@ def check_room(count: int, side: int, free: int, what: str, flag: str) -> None:
     needed, most = count * 3 * side**2, ROOM * free
     if needed > most:
         raise CalotypeError(
-            f"{what} take {needed / 2**30:.1f} GiB at {side} pixels, and with {free / 2**30:.1f} free they may take "
-            f"{most / 2**30:.1f}; give a smaller {flag} or fewer pictures"
+            "{what} take {needed:.1f} GiB at {side} pixels, and with {free:.1f} free they may take "
+            "{most:.1f}; give a smaller {flag} or fewer pictures",
+            what=what,
+            needed=needed / 2**30,
+            side=side,
+            free=free / 2**30,
+            most=most / 2**30,
+            flag=flag,
         )
 
 
@@ -145,7 +156,7 @@ def find_rooms(folder: Path) -> list[Room]:
         CalotypeError: no such folder.
     """
     if not folder.is_dir():
-        raise CalotypeError(f"there is no folder {folder}; give the folder with your photos")
+        raise CalotypeError("there is no folder {folder}; give the folder with your photos", folder=folder)
     told = [(room, _REPEATED.fullmatch(room.name)) for room in sorted(folder.iterdir()) if room.is_dir()]
     rooms = [Room(room, (name[2] or "").strip(), int(name[1] or name[3])) for room, name in told if name]
     return [room for room in rooms if room.repeats] or [Room(folder)]
@@ -181,7 +192,9 @@ def held_back(photos: tuple[Photo, ...], share: float, seed: int) -> tuple[tuple
     if not share:
         return photos, ()
     if len(photos) < 2:
-        raise CalotypeError("--validation-split needs two photos at least: one to learn from, one to measure with")
+        raise CalotypeError(
+            "{option:validation_split} needs two photos at least: one to learn from, one to measure with"
+        )
     count = min(max(1, round(share * len(photos))), len(photos) - 1)
     chosen = set(random.Random(seed).sample(range(len(photos)), count))
     parts = ([photo for n, photo in enumerate(photos) if (n in chosen) == is_held] for is_held in (False, True))

@@ -67,9 +67,13 @@ def read_prompts(text: str) -> tuple[list[Prompt], list[str]]:
             found.append(prompt)
             ignored |= left_out
     if not found:
-        raise CalotypeError(f"{where} has no prompt in it; write one a line, such as: a cat, side view --d 1")
+        raise CalotypeError(
+            "{where} has no prompt in it; write one a line, such as: a cat, side view --d 1", where=where
+        )
     if len(found) > MOST:
-        raise CalotypeError(f"{where} has {len(found):,} prompts; more than {MOST:,} are not drawn")
+        raise CalotypeError(
+            "{where} has {count:,} prompts; more than {most:,} are not drawn", where=where, count=len(found), most=MOST
+        )
     names = ", ".join(f"--{name}" for name in sorted(ignored))
     return found, [f"{where}: {names} has no meaning here and is left out"] if ignored else []
 
@@ -96,7 +100,7 @@ def _rows(path: Path) -> list[Any]:
             raise ValueError
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CalotypeError(
-            f"{path} has not the form of sd-scripts' sample prompts; write a .txt with one prompt a line"
+            "{path} has not the form of sd-scripts' sample prompts; write a .txt with one prompt a line", path=path
         ) from None
     return rows
 
@@ -114,7 +118,9 @@ def _of_line(line: str, where: str) -> tuple[Prompt, set[str]]:
             values[field] = value
         else:
             known = ", ".join(f"--{letter}" for letter in _BY_LETTER)
-            raise CalotypeError(f"{where}: a prompt has no option --{name}; there are {known}")
+            raise CalotypeError(
+                "{where}: a prompt has no option --{name}; there are {known}", where=where, name=name, known=known
+            )
     return Prompt(first.strip(), **values), left_out
 
 
@@ -131,7 +137,14 @@ def _value(name: str, value: Any, how: tuple[str, Callable[[Any], Any], float, f
         if most and not least <= read <= most:
             raise ValueError
     except CalotypeError as fault:
-        raise CalotypeError(f"{where}: {fault}") from None
+        raise CalotypeError("{where}: {fault}", where=where, fault=fault) from None
     except (ValueError, TypeError, OverflowError):
-        raise CalotypeError(f"{where}: {name} takes a number from {least:g} to {most:g}, not {value!r}") from None
+        raise CalotypeError(
+            "{where}: {name} takes a number from {least:g} to {most:g}, not {value!r}",
+            where=where,
+            name=name,
+            least=least,
+            most=most,
+            value=value,
+        ) from None
     return field, read

@@ -100,7 +100,9 @@ class Measure:
         """Raises CalotypeError where the pictures are all alike: then nothing can be told from them."""
         seen = self._look(self._given())
         if len(seen) > 1 and float(seen.std(0).norm()) < ALIKE * float(seen.mean(0).norm()):
-            raise CalotypeError(f"the {len(seen)} pictures to learn from are all alike; give different ones")
+            raise CalotypeError(
+                "the {count} pictures to learn from are all alike; give different ones", count=len(seen)
+            )
         return seen
 
     def __call__(self, forged: Iterable[Tensor]) -> Figures:

@@ -202,7 +202,9 @@ class Rivals:
                 module.load_state_dict(own)
             remembered(self.optimizer, optimizer)
         except (RuntimeError, KeyError, ValueError):
-            raise CalotypeError(f"{where} is the state of other networks; delete it to begin anew") from None
+            raise CalotypeError(
+                "{where} is the state of other networks; delete it to begin anew", where=where
+            ) from None
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["initial_lr"] = rate
 

@@ -71,7 +71,9 @@ def load(path: Path) -> State:
         )
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as fault:
         raise CalotypeError(
-            f"{path} is no state of a training run ({type(fault).__name__}); delete it to begin anew"
+            "{path} is no state of a training run ({kind}); delete it to begin anew",
+            path=path,
+            kind=type(fault).__name__,
         ) from None
 
 
@@ -83,12 +85,18 @@ def state_in(path: Path) -> Path:
     if len(found) == 1:
         return found[0]
     if len(found) > 1:
-        raise CalotypeError(f"{path} holds {len(found)} states; give one of them, such as {found[0].name}")
+        raise CalotypeError(
+            "{path} holds {count} states; give one of them, such as {name}",
+            path=path,
+            count=len(found),
+            name=found[0].name,
+        )
     if (path / "optimizer.bin").is_file():
         raise CalotypeError(
-            f"{path} is a state of sd-scripts, which only it can read; give its LoRA: --network-weights"
+            "{path} is a state of sd-scripts, which only it can read; give its LoRA: {option:network_weights}",
+            path=path,
         )
-    raise CalotypeError(f"there is no state at {path}; give a NAME.state.safetensors, or its folder")
+    raise CalotypeError("there is no state at {path}; give a NAME.state.safetensors, or its folder", path=path)
 
 
 def remembered(optimizer: torch.optim.Optimizer, kept: Mapping[str, Any]) -> None:

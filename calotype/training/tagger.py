@@ -30,23 +30,32 @@ class Tagger:
         try:
             import onnxruntime
         except ImportError:
-            raise CalotypeError("--tagger needs onnxruntime: pip install 'calotype[tagger]'") from None
+            raise CalotypeError("{option:tagger} needs onnxruntime: pip install 'calotype[tagger]'") from None
         if not model.is_file():
-            raise CalotypeError(f"there is no tagger {model}; give its model.onnx, or the folder with it")
+            raise CalotypeError("there is no tagger {model}; give its model.onnx, or the folder with it", model=model)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = threads, 4
         try:
             self._session = onnxruntime.InferenceSession(str(model), options, ["CPUExecutionProvider"])
         except Exception as fault:  # noqa: BLE001  onnxruntime's have no class in common
-            raise CalotypeError(f"{model} cannot be read as an ONNX model ({_first(fault)}); fetch it again") from None
+            raise CalotypeError(
+                "{model} cannot be read as an ONNX model ({first}); fetch it again", model=model, first=_first(fault)
+            ) from None
         [given, *others], [made, *_] = self._session.get_inputs(), self._session.get_outputs()
         shape = list(given.shape)
         if others or len(shape) != 4 or shape[3] != 3 or not isinstance(shape[1], int) or shape[1] != shape[2]:
-            raise CalotypeError(f"{model} is no WD14 tagger: it takes {shape}, not squares of (height, width, 3)")
+            raise CalotypeError(
+                "{model} is no WD14 tagger: it takes {shape}, not squares of (height, width, 3)",
+                model=model,
+                shape=shape,
+            )
         if isinstance(made.shape[-1], int) and made.shape[-1] != len(self.list):
             raise CalotypeError(
-                f"{model} knows {made.shape[-1]} tags, the list has {len(self.list)}; give the list that belongs to it "
-                "with --tagger-tags"
+                "{model} knows {shape} tags, the list has {count}; give the list that belongs to it with "
+                "{option:tagger_tags}",
+                model=model,
+                shape=made.shape[-1],
+                count=len(self.list),
             )
         self.side, self._input, self._output = shape[1], given.name, made.name
 
@@ -81,9 +90,13 @@ def read_tags(path: Path) -> list[Tag]:
         with open(path, encoding="utf-8-sig", newline="") as file:
             return [Tag(spaced(row["name"]), int(row["category"])) for row in csv.DictReader(file)]
     except OSError as fault:
-        raise CalotypeError(f"the tagger's list {path} cannot be read: {fault.strerror}; give --tagger-tags") from None
+        raise CalotypeError(
+            "the tagger's list {path} cannot be read: {reason}; give {option:tagger_tags}",
+            path=path,
+            reason=fault.strerror,
+        ) from None
     except (KeyError, ValueError, TypeError, csv.Error):
-        raise CalotypeError(f"{path} is no list of tags: it wants the columns name and category") from None
+        raise CalotypeError("{path} is no list of tags: it wants the columns name and category", path=path) from None
 
 
 def spaced(name: str) -> str:

@@ -28,7 +28,9 @@ class Board:
             self._writer: Any = SummaryWriter(folder, purge_step=after + 1 if after else None, flush_secs=10)
         except OSError as fault:
             raise CalotypeError(
-                f"{folder} cannot be written to ({fault.strerror}); give another --logging-dir"
+                "{folder} cannot be written to ({reason}); give another {option:logging_dir}",
+                folder=folder,
+                reason=fault.strerror,
             ) from None
 
     def number(self, step: int, name: str, value: float) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from calotype.errors import CalotypeError
 from calotype.options import visible
-from calotype.tasks import Learning, Said
+from calotype.tasks import Learning, Note, note
 from calotype.training import report
 from calotype.training.diary import SECONDS, Diary, Shown
 from calotype.training.report import VALIDATION
@@ -95,14 +95,18 @@ class Watch:
         """The run will have only so many steps."""
         self._total = total
 
-    def epoch_ended(self) -> Said | None:
+    def epoch_ended(self) -> Note | None:
         """After an epoch's last step: its loss goes into the logs; now and then there is a sentence."""
         epoch, epochs = self._done // self._each, math.ceil(self._total / self._each)
         losses = [value for _, value in self.diary.numbers["loss/current"][-self._each :]]
         self._note(self._done, {"loss/epoch_average": sum(losses) / len(losses)})
         self.page_written()
         is_told = epoch % math.ceil(epochs / TOLD) == 0 or epoch == epochs
-        return Said(f"epoch {epoch} of {epochs}: loss {sum(losses) / len(losses):.4f}") if is_told else None
+        return (
+            note("epoch {epoch} of {epochs}: loss {sum:.4f}", epoch=epoch, epochs=epochs, sum=sum(losses) / len(losses))
+            if is_told
+            else None
+        )
 
     def validated(self, loss: float) -> bool:
         """The loss on what was held back, as the run stands now; whether it is the lowest so far."""

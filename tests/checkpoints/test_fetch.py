@@ -16,7 +16,7 @@ from calotype.checkpoints.fetch import pull
 from calotype.cli import main
 from calotype.errors import CalotypeError
 from calotype.settings import Settings
-from calotype.tasks import Progress, Said
+from calotype.tasks import Note, Progress
 
 DATA = np.random.default_rng(0).bytes(3_000_000)
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -183,7 +183,7 @@ def test_a_part_that_is_too_long_is_begun_again(server, settings):
 def test_the_first_sha256_is_kept_to_where_none_is_known(server, settings):
     unknown = entry(server, size=0, sha256="")
     *_, told = pull(unknown, settings)
-    assert isinstance(told, Said) and SHA256 in told.text
+    assert isinstance(told, Note) and SHA256 in told.text
     (settings.home / "models" / "x.pth").unlink()
     server.data = DATA[::-1]
     with pytest.raises(CalotypeError, match=f"should be {SHA256}"):
@@ -215,7 +215,7 @@ def test_what_is_at_hand_is_not_fetched(server, settings):
 
 def test_a_licence_that_is_not_commercial_is_said_first(server, settings):
     told = next(iter(pull(entry(server, commercial=False, licence="S-Lab"), settings)))
-    assert told == Said("x is under the S-Lab: not for commercial use")
+    assert told == Note("x is under the S-Lab: not for commercial use")
     assert server.asked == []
 
 

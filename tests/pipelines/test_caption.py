@@ -13,7 +13,7 @@ from calotype.errors import CalotypeError
 from calotype.models.detector import Found
 from calotype.picture import Picture
 from calotype.pipelines.caption import Failed, Kept, Written
-from calotype.tasks import Caption, Said
+from calotype.tasks import Caption, Note
 from calotype.training.portraits import largest, window
 from calotype.training.tagger import Tagger
 
@@ -166,7 +166,7 @@ def test_faces_are_cut_out_upright_and_whole(engine, people, tmp_path, shape, ra
     assert crops.keys() == {"upright.png", "turned.jpg", "two.png"}
     assert crops["upright.png"].target == tmp_path / "crops" / "4_collins" / "upright.png"
     assert crops["upright.png"].text == "collins" and crops["two.png"].text == "two people"
-    said = [step.text for step in of(Said, steps)]
+    said = [step.text for step in of(Note, steps)]
     assert said == ["nobody.png: no face was found, so it is left out", "two.png: of 2 faces the largest is taken"]
     assert [step.source.name for step in of(Failed, steps)] == ["cut.jpg"]
     pictures = {name: Picture.open(step.target).pixels for name, step in crops.items()}

@@ -17,7 +17,7 @@ from calotype.models.diffusion import Diffusion
 from calotype.picture import Picture
 from calotype.record import Result
 from calotype.sampling import MISSING, SAMPLERS, SCHEDULES, sampler_named
-from calotype.tasks import Drawing, Imagine, Said
+from calotype.tasks import Drawing, Imagine, Note
 
 GOLDEN = Path(__file__).parent / "golden"
 APPLE = "red apple, fluent 3d"
@@ -420,7 +420,7 @@ def test_a_picture_to_start_from_is_seen_on_white(exact, photo, tmp_path):
     init, _, _ = see_through(photo, tmp_path / "a.png")
     task = Imagine(prompt=APPLE, init=init, strength=0.0, size="250x190", steps=1, seed=1)
     events = list(exact.run(task))
-    assert any("a.png is transparent in parts" in step.text for step in events if isinstance(step, Said))
+    assert any("a.png is transparent in parts" in step.text for step in events if isinstance(step, Note))
     [made] = [step.picture for step in events if isinstance(step, Result)]
     assert made.alpha is None and made.pixels[:, :10].min() > 180
 
@@ -607,7 +607,7 @@ def test_a_learned_word_is_a_whole_word_and_of_the_models_width(settings, tmp_pa
     events = list(engine.run(task))
     [made] = [step for step in events if isinstance(step, Result)]
     assert np.array_equal(made.picture.pixels, plain) and "TI hashes" not in made.picture.metadata.infotext
-    assert [step.text.partition(":")[0] for step in events if isinstance(step, Said)] == [
+    assert [step.text.partition(":")[0] for step in events if isinstance(step, Note)] == [
         "the word noto was learned for text encoders of width 768, and 256 are those of emoji"
     ]
     assert far(pixels(engine, "red app, noto"), pixels(exact_without(settings), "red app, noto")) > 0
@@ -695,7 +695,7 @@ def test_a_size_beyond_memory_is_refused_before_any_work(settings):
 
 def test_what_cannot_be_called_is_said(exact):
     task = Imagine(prompt=f"{APPLE} <hypernet:x:1>", steps=1, size="32")
-    said = [step.text for step in exact.run(task) if isinstance(step, Said)]
+    said = [step.text for step in exact.run(task) if isinstance(step, Note)]
     assert said and "<hypernet:x:1>" in said[0]
 
 

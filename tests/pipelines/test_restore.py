@@ -12,7 +12,7 @@ from calotype.models.network import Loaded, Network
 from calotype.picture import Picture
 from calotype.pipelines.restore import draw_face, find_faces
 from calotype.record import Result
-from calotype.tasks import Restore, Said, Strengths, chosen_faces
+from calotype.tasks import Note, Restore, Strengths, chosen_faces
 
 QUICK = "realesr-animevideov3"
 
@@ -20,7 +20,7 @@ QUICK = "realesr-animevideov3"
 def finish(run):
     *events, result = list(run)
     assert isinstance(result, Result)
-    return [event.text for event in events if isinstance(event, Said)], result
+    return [event.text for event in events if isinstance(event, Note)], result
 
 
 def restored(engine, source, **options):

@@ -26,7 +26,7 @@ from calotype.pipelines import diffusion_seen
 from calotype.pipelines import train_diffusion as pipeline
 from calotype.pipelines.train_diffusion import Trained
 from calotype.record import Result
-from calotype.tasks import Imagine, Learning, Said, TrainDiffusion
+from calotype.tasks import Imagine, Learning, Note, TrainDiffusion
 from calotype.training import clock
 from calotype.training.autoencoder import fold
 from calotype.training.diary import read_diary
@@ -114,7 +114,7 @@ def test_both_stages_are_told_of_and_what_is_held_back_is_looked_for(whole):
     names = {name for line in read_diary(out / "diffusion.log.jsonl") for name in line}
     assert {"vae/current", "vae/adversarial", "vae/discriminator", "loss/current", "psnr/pictures held back"} <= names
     assert told[-1].hits[1] == 1
-    assert any("nearest to the true one" in said.text for said in told if isinstance(said, Said))
+    assert any("nearest to the true one" in said.text for said in told if isinstance(said, Note))
 
 
 @pytest.mark.parametrize("stops", [(4, 7), (11,)])  # within each stage; the adversarial loss begins with step 6
@@ -188,13 +188,13 @@ def test_what_another_run_did_meanwhile_is_seen(engine, pictures, tmp_path, stop
     (tmp_path / "set" / "no.png").write_text("no picture")
     task = TrainDiffusion(photos=tmp_path / "set", output_dir=tmp_path / "out", **SMALL)
     waiting, other = engine.run(task), engine.run(task)
-    assert next(event for event in waiting if isinstance(event, Said)).text.startswith("left out: ")
+    assert next(event for event in waiting if isinstance(event, Note)).text.startswith("left out: ")
     for event in other:
         if stop and isinstance(event, Learning) and event.done == stop:
             break
     other.close()
     if stop:
-        told = [event.text for event in waiting if isinstance(event, Said)]
+        told = [event.text for event in waiting if isinstance(event, Note)]
         assert f"going on after step {stop} of 16" in told
     else:
         with pytest.raises(CalotypeError, match="is there already; give another --output-name"):
@@ -248,7 +248,7 @@ def test_a_machine_that_becomes_slow_ends_in_time_and_leaves_nothing_out(learn, 
     assert 0.9 * 60 * 0.08 < slow[0] < 1.1 * 60 * 0.08
     numbers = {name: value for line in read_diary(tmp_path / "diffusion.log.jsonl") for name, value in line.items()}
     assert numbers["vae/adversarial"] and numbers["lr/vae"] < 0.02 * 1e-3 and numbers["lr/unet"] < 0.02 * 7e-4
-    said = " ".join(event.text for event in told if isinstance(event, Said))
+    said = " ".join(event.text for event in told if isinstance(event, Note))
     assert re.search(r"the 0.08 minutes are over after \d+ of \d+ steps", said)
     first = sum("vae/current" in line for line in read_diary(tmp_path / "diffusion.log.jsonl"))
     assert 0.2 < first / len(told[-1].losses) < 0.4  # the VAE's share
@@ -263,7 +263,7 @@ def test_the_last_look_is_taken_when_time_runs_out_behind_a_step(learn, tmp_path
     save = pipeline._Run._save_state
     monkeypatch.setattr(pipeline._Run, "_save_state", saved)
     timed = {"vae_train_steps": 0, "max_train_steps": 0, "minutes": 0.08, "save_state_every": 1, "sample_count": 1}
-    told = " ".join(event.text for event in learn(tmp_path, **timed) if isinstance(event, Said))
+    told = " ".join(event.text for event in learn(tmp_path, **timed) if isinstance(event, Note))
     assert "step 1: reconstructions of" in told and "step 2: validation loss" in told
     assert len(list((tmp_path / "sample").glob("diffusion_000002_*.png"))) > 0
 
@@ -303,7 +303,7 @@ def test_a_machine_that_stays_as_it_was_takes_the_steps_that_were_counted(learn,
     told = learn(tmp_path, vae_train_steps=0, max_train_steps=0, minutes=0.05)
     steps = [event for event in told if isinstance(event, Learning)]
     assert steps[-1].done == steps[0].total == len(told[-1].losses)
-    assert 0.85 * 3 < slow[0] < 3 and not any("are over" in event.text for event in told if isinstance(event, Said))
+    assert 0.85 * 3 < slow[0] < 3 and not any("are over" in event.text for event in told if isinstance(event, Note))
 
 
 def test_a_run_whose_time_is_over_ends_with_what_it_has(learn, tmp_path, monkeypatch):

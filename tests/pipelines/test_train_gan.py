@@ -26,7 +26,7 @@ from calotype.pipelines import gan_seen, train_gan
 from calotype.pipelines.gan_seen import ONE_SIDED, Seen, moments
 from calotype.pipelines.train_gan import Forged
 from calotype.record import Film, Result
-from calotype.tasks import Imagine, Said, TrainGan, read_task
+from calotype.tasks import Imagine, Note, TrainGan, read_task
 from calotype.training.diary import Diary
 from calotype.training.files import alone
 from calotype.training.gallery import COUNT, Gallery, of_demo, of_folder
@@ -124,7 +124,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_bytes(engine, folder, done, tmp
     run.close()
     assert (tmp_path / "gan.state.safetensors").is_file()
     events = list(engine.run(asked(folder, tmp_path)))
-    assert any("going on after step" in event.text for event in events if isinstance(event, Said))
+    assert any("going on after step" in event.text for event in events if isinstance(event, Note))
     assert digest(tmp_path / "gan.safetensors") == digest(done[0] / "gan.safetensors")
 
 
@@ -233,7 +233,7 @@ def test_a_collapse_at_the_end_leaves_the_last_good_forger(engine, folder, tmp_p
     monkeypatch.setattr(Seen, "after", collapsed)
     monkeypatch.setattr(gan_seen, "SAME", 1e-3)
     events = list(engine.run(asked(folder, tmp_path)))
-    told = " ".join(event.text for event in events if isinstance(event, Said))
+    told = " ".join(event.text for event in events if isinstance(event, Note))
     assert "is the last good forger, of step 2" in told
     with safe_open(events[-1].path, "pt") as file:
         assert file.metadata()["calotype.steps"] == "2"
@@ -248,7 +248,7 @@ def stopped(engine, task, step):
 
 
 def sentences(events):
-    return [event.text for event in events if isinstance(event, Said)]
+    return [event.text for event in events if isinstance(event, Note)]
 
 
 def numbers(out, name):
@@ -420,10 +420,10 @@ def test_bad_pictures_are_told_and_left_out(engine, folder, tmp_path):
     run = engine.run(asked(tmp_path / "few", tmp_path, augment="colour"))
     sentences = []
     with pytest.raises(CalotypeError, match="did you mean color"):
-        sentences.extend(event.text for event in run if isinstance(event, Said))
+        sentences.extend(event.text for event in run if isinstance(event, Note))
     run.close()
     run = engine.run(asked(tmp_path / "few", tmp_path))
-    assert any("bad.png" in event.text for event in (next(run) for _ in range(11)) if isinstance(event, Said))
+    assert any("bad.png" in event.text for event in (next(run) for _ in range(11)) if isinstance(event, Note))
     run.close()
 
 

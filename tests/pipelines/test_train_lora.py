@@ -21,7 +21,7 @@ from calotype.errors import CalotypeError
 from calotype.pipelines import train_lora, train_lora_plan
 from calotype.pipelines.train_lora import Learned
 from calotype.record import Result
-from calotype.tasks import Imagine, Progress, Said, TrainLora
+from calotype.tasks import Imagine, Note, Progress, TrainLora
 from calotype.training import optimizers
 from calotype.training.files import alone
 from calotype.training.texts import encoded
@@ -70,7 +70,7 @@ def learn(engine, photos, out, stop=None, left=None, **options):
 
 
 def said(told):
-    return "\n".join(step.text for step in told if isinstance(step, Said))
+    return "\n".join(step.text for step in told if isinstance(step, Note))
 
 
 def weights(out):
@@ -346,7 +346,7 @@ def test_regularisation_pictures_count_as_told(engine, photos, tmp_path):
     told = learn(
         engine, photos, tmp_path, regular=photos, prior_loss_weight=0.0, max_train_steps=1, train_batch_size=64
     )
-    assert any(isinstance(step, Said) and "3 to hold the rest in place" in step.text for step in told)
+    assert any(isinstance(step, Note) and "3 to hold the rest in place" in step.text for step in told)
 
 
 @pytest.mark.parametrize("is_unet_alone", [True, False])
@@ -370,7 +370,7 @@ def test_steps_that_add_up_batches_end_with_their_epoch(engine, photos, tmp_path
     options = {"train_batch_size": 64, "max_train_steps": 0, "max_train_epochs": 2, "save_every_n_epochs": 1}
     one = learn(engine, photos, tmp_path / "one", **options)
     four = learn(engine, photos, tmp_path / "four", gradient_accumulation_steps=4, **options)
-    assert any(isinstance(step, Said) and "2 steps of 6 in 2 epochs" in step.text for step in four)
+    assert any(isinstance(step, Note) and "2 steps of 6 in 2 epochs" in step.text for step in four)
     assert four[-1].losses == pytest.approx(one[-1].losses, rel=1e-3) and len(four[-1].losses) == 2
     assert (tmp_path / "four" / "mine-000001.safetensors").is_file()
     with safe_open(tmp_path / "four" / "mine.safetensors", "pt") as file:
@@ -402,7 +402,7 @@ def test_a_folder_without_photos_is_said(engine, tmp_path):
 
 def test_a_dry_run_does_nothing(engine, photos, tmp_path):
     told = learn(engine, photos, tmp_path / "out", dry_run=True)
-    assert all(isinstance(step, Said | Progress) for step in told) and not (tmp_path / "out").exists()
+    assert all(isinstance(step, Note | Progress) for step in told) and not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

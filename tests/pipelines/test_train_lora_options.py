@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from calotype.checkpoints.lora import attach, read_adapter
 from calotype.errors import CalotypeError
 from calotype.pipelines.train_lora import _Run
-from calotype.tasks import Said
+from calotype.tasks import Note
 from calotype.training.buckets import fit, sizes
 from calotype.training.lessons import Lesson
 from calotype.training.photos import Photo
@@ -41,7 +41,7 @@ ALL_CHANCE = {
 
 
 def said(told):
-    return [step.text for step in told if isinstance(step, Said)]
+    return [step.text for step in told if isinstance(step, Note)]
 
 
 @pytest.mark.parametrize(

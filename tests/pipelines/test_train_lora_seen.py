@@ -13,7 +13,7 @@ from calotype.errors import CalotypeError
 from calotype.picture import Picture
 from calotype.pipelines.seen import Seen
 from calotype.pipelines.train_lora import Learned
-from calotype.tasks import Learning, Progress, Said, TrainLora
+from calotype.tasks import Learning, Note, Progress, TrainLora
 from calotype.training.adapter import Adapters
 from calotype.training.detours import Dropouts, Lora
 from calotype.training.diary import read_diary
@@ -116,13 +116,13 @@ def test_what_cannot_be_drawn_is_known_before_the_first_step_and_costs_a_set_lat
         learn(tmp_path, **options)
     *told, learned = learn(tmp_path, sample_at_first=False, **options)
     assert isinstance(learned, Learned)
-    assert any(isinstance(step, Said) and "step 1: samples are left out" in step.text for step in told)
+    assert any(isinstance(step, Note) and "step 1: samples are left out" in step.text for step in told)
 
 
 def test_the_plan_tells_of_samples_and_drawing_one_again_says_what_it_was_drawn_with(watched, tmp_path):
     told, out = watched
     plan = f"a sample picture drawn before the first step, every epoch and at the end, into {out / 'sample'}"
-    assert any(isinstance(step, Said) and step.text == plan for step in told)
+    assert any(isinstance(step, Note) and step.text == plan for step in told)
     path = out / "sample" / "mine_e000002_00_5.png"
     _, notes = told_task(Picture.open(path), path)
     assert notes == ["it was drawn with a LoRA on its way (mine, epoch 2, step 4), which is not put on here"]
@@ -138,7 +138,7 @@ def test_validation_is_measured_alike_and_the_best_is_kept(watched, learn, tmp_p
     kept, last = (load_file(out / f"mine{name}.safetensors") for name in ("-best", ""))
     is_last = all(torch.equal(value, kept[key]) for key, value in last.items())
     assert is_last == (best == 4)
-    said = [step.text for step in told if isinstance(step, Said)]
+    said = [step.text for step in told if isinstance(step, Note)]
     assert any("1 photo held back" in text for text in said) and any("3 photos to learn" in text for text in said)
     assert any("the lowest so far" in text for text in said)
 
@@ -195,7 +195,7 @@ def test_without_tensorboards_library_it_is_said(learn, tmp_path, monkeypatch):
     with pytest.raises(CalotypeError, match=r"calotype\[train\]"):
         learn(tmp_path, log_with="tensorboard")
     told = learn(tmp_path, logging_dir=tmp_path / "logs", dry_run=True)
-    assert any(isinstance(step, Said) and "nothing is written to" in step.text for step in told)
+    assert any(isinstance(step, Note) and "nothing is written to" in step.text for step in told)
 
 
 def test_progress_tells_loss_rate_time_and_memory(watched):

@@ -24,7 +24,7 @@ from calotype.models.restorer import Restorer, build, grown
 from calotype.ops.faces import align, similarity, template
 from calotype.pipelines.face_figures import _ways
 from calotype.pipelines.train_restorer import _lesson, recipe
-from calotype.tasks import Progress, Restore, Said, TrainRestorer
+from calotype.tasks import Note, Progress, Restore, TrainRestorer
 from calotype.training import likeness, perceptual
 from calotype.training.faces import Face, emphasis, mirrored, places, split
 from calotype.training.learned import Learned
@@ -68,7 +68,7 @@ def learn(engine, faces, out, stop=None, **options):
 
 
 def said(told):
-    return "\n".join(event.text for event in told if isinstance(event, Said))
+    return "\n".join(event.text for event in told if isinstance(event, Note))
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from calotype.picture import Picture
 from calotype.pipelines import enhancing
 from calotype.pipelines.course import FEW, KINDS, dealt
 from calotype.pipelines.train_upscaler import _lesson, _test, judge
-from calotype.tasks import Progress, Said, TrainUpscaler, Upscale
+from calotype.tasks import Note, Progress, TrainUpscaler, Upscale
 from calotype.training.crops import Sharp, opened, piece, sharpened
 from calotype.training.files import alone
 from calotype.training.learned import Learned
@@ -67,7 +67,7 @@ def without(*names):
 
 
 def said(told):
-    return "\n".join(event.text for event in told if isinstance(event, Said))
+    return "\n".join(event.text for event in told if isinstance(event, Note))
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +283,7 @@ def test_a_collapse_at_the_end_is_remembered_where_the_run_goes_on_behind_it(eng
     options = {"l1_steps": 3, "gan_steps": 0, "validation_split": 0.0}
     run = engine.run(TrainUpscaler(photos=photos, output_dir=tmp_path, **{**TINY, **options}))
     for event in run:
-        if isinstance(event, Said) and "step 3" in event.text:
+        if isinstance(event, Note) and "step 3" in event.text:
             break
     state = tmp_path / "upscaler.state.safetensors"
     run.close()

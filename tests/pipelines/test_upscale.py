@@ -14,7 +14,7 @@ from calotype.models.network import Network, has_bfloat16, pick_device
 from calotype.pipelines.upscale import enlarge, enlarged_size, plan
 from calotype.record import Result
 from calotype.settings import Settings
-from calotype.tasks import Progress, Said, Upscale
+from calotype.tasks import Note, Progress, Upscale
 
 pipeline = importlib.import_module("calotype.pipelines.upscale")  # its name in the package is the function
 
@@ -158,7 +158,7 @@ def test_out_of_memory_halves_the_tile_and_goes_on(exact):
     try:
         while True:
             event = next(work)
-            said += [event.text] if isinstance(event, Said) else []
+            said += [event.text] if isinstance(event, Note) else []
     except StopIteration as done:
         result = done.value.pixels
     assert said == ["out of memory with tiles of 54 pixels, going on with 32"]
@@ -226,7 +226,7 @@ def test_long_work_is_announced_with_what_would_be_quicker(monkeypatch, exact):
     monkeypatch.setattr(pipeline.time, "monotonic", lambda: begun + (now() - begun) * 1000)
     task = Upscale(source="x", tile=32, overlap=8)
     work = enlarge(drawn(60, 60), exact.upscaler("realesrgan-x4plus"), (240, 240), task, exact)
-    said = [event.text for event in work if isinstance(event, Said)]
+    said = [event.text for event in work if isinstance(event, Note)]
     assert len(said) == 1 and "this will take about" in said[0] and QUICK in said[0]
 
 

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from calotype.cli import main
 from calotype.engine import Engine
 from calotype.errors import CalotypeError
-from calotype.tasks import Said, TrainLora
+from calotype.tasks import Note, TrainLora
 from calotype.training.expected import TRIAL, Trial, cost, expected, fits, remembered
 
 MIB = 2**20
@@ -96,7 +96,7 @@ OPTIONS = {"resolution": "64", "min_bucket_reso": 64, "mixed_precision": "no", "
 def learn(settings, photos, out, memory, **options):
     engine = Engine(dataclasses.replace(settings, memory=memory))
     task = TrainLora(photos=photos, output_dir=out, output_name="a", save_precision="float", **OPTIONS, **options)
-    return [step.text for step in engine.run(task) if isinstance(step, Said)]
+    return [step.text for step in engine.run(task) if isinstance(step, Note)]
 
 
 def test_counting_leaves_no_trace_in_what_is_learnt(settings, photos, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from PIL import Image
 from calotype.checkpoints.catalog import Shelf
 from calotype.errors import CalotypeError
 from calotype.models.detector import Detector
-from calotype.tasks import Said, TrainLora
+from calotype.tasks import Note, TrainLora
 from calotype.tasks.training import warmup
 from calotype.training import plan
 from calotype.training.buckets import fit, sizes
@@ -309,7 +309,7 @@ def test_damaged_photos_are_left_out_and_said(tmp_path):
     (tmp_path / "3_猫" / "坏.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
     (tmp_path / "3_猫" / "零.jpg").write_bytes(b"")
     steps, (photos, glances) = ended(looked_at(find_photos(tmp_path).photos, 512, 10**9, lambda rgb: []))
-    said = [step.text for step in steps if isinstance(step, Said)]
+    said = [step.text for step in steps if isinstance(step, Note)]
     assert len(photos) == len(glances) == 2 and len(said) == 2
     assert "坏.png" in said[0] and "零.jpg" in said[1] and all(text.startswith("left out: ") for text in said)
     bad = [dataclasses.replace(photo, path=Path("none.png")) for photo in photos]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calotype.tasks import Said, TrainDiffusion, TrainGan, TrainRestorer, TrainUpscaler
+from calotype.tasks import Note, TrainDiffusion, TrainGan, TrainRestorer, TrainUpscaler
 from calotype.training.pairs import Pairs, read_pairs
 from tests.pipelines.test_train_diffusion import SMALL
 from tests.pipelines.test_train_restorer import TINY as RESTORER
@@ -45,7 +45,7 @@ def test_a_run_beside_its_pictures_goes_on(engine, folder, inner, kind, options)
     run.close()
     drawn = len(list(folder.rglob("*.png"))) - 9
     assert drawn
-    told = [event.text for event in engine.run(task) if isinstance(event, Said)]
+    told = [event.text for event in engine.run(task) if isinstance(event, Note)]
     assert f"going on after step 2 of {STEPS}" in told
     assert any(text.startswith(f"pictures left out, for they are results: {drawn} ") for text in told)
     pairs = list(read_pairs(folder, 64))[-1]

@@ -6,7 +6,7 @@ from PIL import Image
 
 from calotype.errors import CalotypeError
 from calotype.picture import Picture
-from calotype.tasks import Said
+from calotype.tasks import Note
 from calotype.training import crops
 from calotype.training.crops import Sharp
 from calotype.training.faces import Face, faces_in
@@ -60,7 +60,7 @@ def test_edges_that_are_empty_are_cut_off(tmp_path):
     told = list(crops.opened(drawn(tmp_path / "discs", lambda y, x: np.zeros((96, 96, 3)), 1), 10**9))
     [sharp] = (event for event in told if isinstance(event, Sharp))
     assert sharp.pixels.shape == (75, 75, 3) and (sharp.pixels[0, 0] == 255).all()
-    assert "1 pictures are transparent in parts" in next(event.text for event in told if isinstance(event, Said))
+    assert "1 pictures are transparent in parts" in next(event.text for event in told if isinstance(event, Note))
 
 
 def test_a_picture_that_is_read_again_is_the_same(tmp_path, monkeypatch):
@@ -74,7 +74,7 @@ def test_a_picture_that_shows_nothing_is_left_out(tmp_path):
     Image.new("RGBA", (64, 64), (9, 9, 9, 0)).save(tmp_path / "empty.png")
     with pytest.raises(CalotypeError, match="has no pictures that can be learnt from"):
         for event in crops.opened(tmp_path, 10**9):
-            assert not isinstance(event, Said) or "empty.png is transparent all over" in event.text
+            assert not isinstance(event, Note) or "empty.png is transparent all over" in event.text
 
 
 def test_an_opaque_picture_is_laid_on_nothing():

@@ -72,8 +72,12 @@ def _by_part(layers: Layers, where: str) -> dict[str, dict[str, Tensors]]:
         if not (own.keys() <= _FITS and {"down", "up"} <= own.keys()):
             strange = min(own.keys() - _FITS, default="half of a LoRA")
             raise CalotypeError(
-                f"{where} is more than a LoRA: {name} has {strange}, which has no place in files of diffusers and "
-                "peft; give --to kohya, or make the nearest LoRA of it with calotype lora merge and --rank"
+                "{where} is more than a LoRA: {name} has {strange}, which has no place in files of diffusers and "
+                "peft; give {option:to} kohya, or make the nearest LoRA of it with calotype lora merge and "
+                "{option:rank}",
+                where=where,
+                name=name,
+                strange=strange,
             )
         found.setdefault(part, {})[dotted(name, where)] = own
     return found
@@ -139,6 +143,7 @@ def _flat(magnitude: Tensor, up: Tensor, name: str) -> Tensor:
     """As peft has them: (out,), of a convolution (1, out, 1, 1)."""
     if magnitude.numel() != up.shape[0]:
         raise CalotypeError(
-            f"{name} has a DoRA magnitude for each input, as old LyCORIS wrote it; peft has one for each output"
+            "{name} has a DoRA magnitude for each input, as old LyCORIS wrote it; peft has one for each output",
+            name=name,
         )
     return magnitude.reshape(-1) if up.dim() == 2 else magnitude.reshape(1, -1, 1, 1)

@@ -82,21 +82,26 @@ def merged(
         except (ValueError, RuntimeError, KeyError, IndexError) as fault:
             names = " and ".join(dict.fromkeys(one.adapter.name for one in given))
             raise CalotypeError(
-                f"{names} cannot be merged: the tensors of {' '.join(name)} do not fit ({str(fault)[:100]}); "
-                "merge LoRAs of the same base"
+                "{names} cannot be merged: the tensors of {names_2} do not fit ({fault}); merge LoRAs of the same base",
+                names=names,
+                names_2=" ".join(name),
+                fault=str(fault)[:100],
             ) from None
 
 
 def _check_kind(given: _Given, rank: int | None) -> None:
     if given.kind == "DoRA":
         raise CalotypeError(
-            f"{given.adapter.name} is a DoRA: what it adds depends on the weights of the model, so that no LoRA can "
-            "stand for it; give --into and a checkpoint"
+            "{adapter} is a DoRA: what it adds depends on the weights of the model, so that no LoRA can "
+            "stand for it; give {option:into} and a checkpoint",
+            adapter=given.adapter.name,
         )
     if given.kind and rank is None:
         raise CalotypeError(
-            f"{given.adapter.name} is a {given.kind}, which is no product of two narrow matrices; give --rank for the "
-            "LoRA that comes nearest, or --into and a checkpoint"
+            "{adapter} is a {kind}, which is no product of two narrow matrices; give {option:rank} for the "
+            "LoRA that comes nearest, or {option:into} and a checkpoint",
+            adapter=given.adapter.name,
+            kind=given.kind,
         )
 
 
@@ -212,7 +217,12 @@ def resized(
         given = _Given(adapter, name, own, 1.0)
         if given.kind:
             way = "" if given.kind == "DoRA" else "; calotype lora merge with --rank makes the nearest LoRA of it"
-            raise CalotypeError(f"{adapter.name} is a {given.kind}, and only LoRA and LoCon have a rank to choose{way}")
+            raise CalotypeError(
+                "{adapter} is a {kind}, and only LoRA and LoCon have a rank to choose{way}",
+                adapter=adapter.name,
+                kind=given.kind,
+                way=way,
+            )
         if "down" not in own or "up" not in own:
             yield Made(name, dict(own))
             continue
@@ -221,8 +231,10 @@ def resized(
             yield _resized(name, own, limit, rule)
         except (ValueError, RuntimeError, IndexError) as fault:
             raise CalotypeError(
-                f"{adapter.name} is damaged: the tensors of {' '.join(name)} do not fit ({str(fault)[:100]}); "
-                "fetch or copy it again"
+                "{adapter} is damaged: the tensors of {names} do not fit ({fault}); fetch or copy it again",
+                adapter=adapter.name,
+                names=" ".join(name),
+                fault=str(fault)[:100],
             ) from None
 
 

@@ -82,8 +82,10 @@ def dotted(name: str, where: str) -> str:
         found = _WORD.match(name, place)
         if found is None:
             raise CalotypeError(
-                f"{where} has a layer {name[:80]}, which neither SD 1.x, 2.x nor SDXL has; "
-                "such a file can only be used in the form that it has"
+                "{where} has a layer {name}, which neither SD 1.x, 2.x nor SDXL has; such a file can only be "
+                "used in the form that it has",
+                where=where,
+                name=name[:80],
             )
         words.append(found[1])
         place = found.end()

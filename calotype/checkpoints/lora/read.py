@@ -86,7 +86,12 @@ def read_adapter(path: Path, name: str = "", part: str = "") -> Adapter:
     real = [own for own in modules.values() if own.keys() - {"alpha", "scale"}]
     if not real or 2 * len(unknown) > len(state):
         first = min(unknown or state)[:80]
-        raise CalotypeError(f"{path} is no LoRA that Calotype knows: {len(state)} tensors, such as {first}")
+        raise CalotypeError(
+            "{path} is no LoRA that Calotype knows: {count} tensors, such as {first}",
+            path=path,
+            count=len(state),
+            first=first,
+        )
     metadata = _metadata(path)
     _tell_scales(modules, settings_of(path, metadata))
     base, hashes = _base(modules, metadata), (digest(path), _short_hash(path))
@@ -165,7 +170,9 @@ def read_folder(folder: Path) -> Adapter:
     alone = [folder / f"{PEFT}.safetensors", folder / "pytorch_lora_weights.safetensors"]
     found = found or [read_adapter(path, folder.name) for path in alone if path.is_file()][:1]
     if not found:
-        raise CalotypeError(f"{folder} holds no LoRA: neither {PEFT}.safetensors nor a folder unet with one")
+        raise CalotypeError(
+            "{folder} holds no LoRA: neither {peft}.safetensors nor a folder unet with one", folder=folder, peft=PEFT
+        )
     modules = {key: own for one in found for key, own in one.modules.items()}
     metadata = {key: value for one in found for key, value in one.metadata.items()}
     unknown = tuple(key for one in found for key in one.unknown)

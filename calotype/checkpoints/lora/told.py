@@ -27,9 +27,9 @@ def settings_of(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
         else:
             return {}
     except (ValueError, RecursionError, OSError):
-        raise CalotypeError(f"the settings of the LoRA {path} are damaged; fetch or copy it again") from None
+        raise CalotypeError("the settings of the LoRA {path} are damaged; fetch or copy it again", path=path) from None
     if not isinstance(found, dict):
-        raise CalotypeError(f"the settings of the LoRA {where} are damaged; fetch or copy it again")
+        raise CalotypeError("the settings of the LoRA {where} are damaged; fetch or copy it again", where=where)
     return found
 
 

@@ -69,7 +69,7 @@ def canvas(task: Imagine, native: int, multiple: int, max_pixels: int, check: Ch
     Raises:
         CalotypeError: a file that is no picture, a mask of another size or without a hole.
     """
-    size = read_size(task.size, "--size")
+    size = read_size(task.size, "size")
     if task.init is None:
         made = _sized(size or (native, native), multiple)
         check(made.work)
@@ -193,7 +193,11 @@ def _mask(task: Imagine, source: Picture, mask: Picture) -> tuple[np.ndarray, tu
     if mask.pixels.shape[:2] != source.pixels.shape[:2]:
         sizes = [f"{p.pixels.shape[1]}x{p.pixels.shape[0]}" for p in (mask, source)]
         raise CalotypeError(
-            f"{task.mask} is {sizes[0]} pixels and {task.init} is {sizes[1]}; a mask has the size of its picture"
+            "{mask} is {sizes} pixels and {init} is {sizes_2}; a mask has the size of its picture",
+            mask=task.mask,
+            sizes=sizes[0],
+            init=task.init,
+            sizes_2=sizes[1],
         )
     hole, notes, paint = luma(to_tensor(mask.pixels))[0].numpy() >= 0.5, (), ("black", "white")
     if mask.alpha is not None and mask.alpha.min() < mask.alpha.max():
@@ -202,8 +206,10 @@ def _mask(task: Imagine, source: Picture, mask: Picture) -> tuple[np.ndarray, tu
     hole = ~hole if task.invert_mask else hole
     if not hole.any():
         raise CalotypeError(
-            f"{task.mask} leaves nothing to draw: no pixel of it is {paint[0 if task.invert_mask else 1]}; "
-            f"paint the hole, or {'leave out' if task.invert_mask else 'give'} --invert-mask"
+            "{mask} leaves nothing to draw: no pixel of it is {paint}; paint the hole, or {value} {option:invert_mask}",
+            mask=task.mask,
+            paint=paint[0 if task.invert_mask else 1],
+            value="leave out" if task.invert_mask else "give",
         )
     return hole, notes
 

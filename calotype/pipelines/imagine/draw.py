@@ -29,8 +29,7 @@ from calotype.pipelines.imagine.told import told
 from calotype.pipelines.imagine.words import Words
 from calotype.record import Film, Result
 from calotype.sampling import LANCZOS, LATENT, PRESETS, Preset, sampler_named
-from calotype.tasks import Imagine, Progress, Tiling, read_size
-from calotype.tasks import Said as Sentence
+from calotype.tasks import Imagine, Note, Progress, Tiling, note, read_size
 
 TOGETHER = {"cpu": 4, "cuda": 8, "mps": 4}  # pictures computed together; measured: more gain little
 LONG = 4000  # steps from which compiling, a minute, repays at 40 steps a second without and 125 with it
@@ -46,7 +45,7 @@ class Seeds(NamedTuple):
 
 
 @torch.inference_mode()
-def imagine(task: Imagine, models: Models) -> Iterator[Progress | Sentence | Result | Film]:
+def imagine(task: Imagine, models: Models) -> Iterator[Progress | Note | Result | Film]:
     """Yields progress, a Result for every picture and, where it was asked for, one for a sheet of all of them, last.
 
     Closing it cancels within one step.
@@ -102,18 +101,21 @@ def _evaluations(task: Imagine, models: Models) -> int:
     return batches * (run + second)
 
 
-def _cell(cell: Cell, models: Models, clock: Clock) -> Iterator[Progress | Sentence | Result]:
+def _cell(cell: Cell, models: Models, clock: Clock) -> Iterator[Progress | Note | Result]:
     words = Words.of(cell.task, models.settings)
     for sentence in words.notes:
-        yield Sentence(sentence)
+        yield note(sentence)
     model = models.diffusion(cell.task.model, cell.task.vae)
     models.unfit.clear()
     job = _job(cell.task, model, words, models, clock.total)
     for sentence in (*words.misfits(models, model), *job.canvas.notes):
-        yield Sentence(sentence)
+        yield note(sentence)
     if models.unfit:
-        yield Sentence(
-            f"{len(models.unfit)} modules of the LoRA have no place in {model.name}, such as {models.unfit[0]}"
+        yield note(
+            "{count} modules of the LoRA have no place in {model}, such as {unfit}",
+            count=len(models.unfit),
+            model=model.name,
+            unfit=models.unfit[0],
         )
     most = _fitting_batch(job, models)
     seeds = _seeds(job.task)
@@ -162,8 +164,14 @@ def _check_memory(task: Imagine, model: Diffusion, work: tuple[int, int], models
     width, height = (round(side * max(task.hires, 1)) for side in work[::-1])
     smaller = "a smaller --outpaint" if task.outpaint else "a smaller --size and enlarge the result"
     raise CalotypeError(
-        f"{model.name} needs about {needed / 2**30:.1f} GiB of memory for a picture of {width}x{height}, "
-        f"and {free / 2**30:.1f} are free; take {smaller}"
+        "{model} needs about {needed:.1f} GiB of memory for a picture of {width}x{height}, and "
+        "{free:.1f} are free; take {smaller}",
+        model=model.name,
+        needed=needed / 2**30,
+        width=width,
+        height=height,
+        free=free / 2**30,
+        smaller=smaller,
     )
 
 
@@ -225,7 +233,7 @@ def _noise(job: Job, seeds: Sequence[Seeds], shape: tuple[int, int]) -> tuple[li
     """Each picture's own source, and what it draws first."""
     task = job.task
     sources = [source(own.seed, task.noise) for own in seeds]
-    small = read_size(task.seed_resize, "--seed-resize")
+    small = read_size(task.seed_resize, "seed_resize")
     resized_from = tuple(side // job.model.factor for side in small) if small else None
     first = [
         first_noise(

@@ -35,7 +35,11 @@ def is_asked(task: Imagine, models: Models) -> Checkpoint | None:
         return found
     for name in ("truncation", "interpolate"):
         if getattr(task, name) != _default(name):
-            raise CalotypeError(f"--{name} is for forgers, which `calotype train gan` makes; {found.name} is none")
+            raise CalotypeError(
+                "--{name} is for forgers, which `calotype train gan` makes; {found} is none",
+                name=name,
+                found=found.name,
+            )
     return None
 
 
@@ -49,7 +53,9 @@ def forged(task: Imagine, found: Checkpoint, models: Models) -> Iterator[Progres
     for spec in fields(task):
         if spec.name not in TAKEN and getattr(task, spec.name) != spec.default:
             word = "a prompt" if spec.name == "prompt" else f"--{spec.name.replace('_', '-')}"
-            raise CalotypeError(f"{found.name} is a forger, which draws without words: it has no use for {word}")
+            raise CalotypeError(
+                "{found} is a forger, which draws without words: it has no use for {word}", found=found.name, word=word
+            )
     model = models.forger(found)
     generator = model.generator.to(models.device)
     first = task.seed if task.seed >= 0 else secrets.randbelow(2**32)
@@ -77,7 +83,7 @@ def _walk(task: Imagine, latents: Tensor, generator: torch.nn.Module) -> Iterato
     """From picture to picture and back to the first, along great circles (Shoemake 1985), which keep to latents' usual
     length."""
     if len(latents) < 2:
-        raise CalotypeError("--interpolate walks between pictures; give --count 2 or more")
+        raise CalotypeError("{option:interpolate} walks between pictures; give {option:count} 2 or more")
     frames, total = [], len(latents) * LEG
     factor = max(1, LEAST // generator.shape.side)
     for n, here in enumerate(latents):

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from calotype.models.diffusion import Diffusion
 from calotype.pipelines.imagine.canvas import Canvas
-from calotype.pipelines.imagine.conditions import Reader, Said
+from calotype.pipelines.imagine.conditions import Note, Reader
 from calotype.pipelines.imagine.look import Look
 from calotype.pipelines.imagine.words import Words
 from calotype.sampling import Sampler
 from calotype.tasks import Drawing, Imagine, Progress
-from calotype.tasks import Said as Sentence
+from calotype.tasks import Note as Sentence
 
 Work = Generator[Progress | Sentence, None, Tensor]
 
@@ -55,6 +55,6 @@ class Pass:
 
     scheduler: Any
     begin: int  # index of the first timestep
-    said: list[Said]
+    said: list[Note]
     clean: Tensor | None  # (1 or N, C, h, w): what it starts from
     shape: tuple[int, int]  # of the latents

@@ -43,7 +43,9 @@ def cells(task: Imagine) -> list[Cell]:
     if not (task.x or task.y or task.matrix):
         return [Cell(task)]
     if task.count > 1:
-        raise CalotypeError("a sheet has one picture in each place; leave out --count, or --x, --y and --matrix")
+        raise CalotypeError(
+            "a sheet has one picture in each place; leave out {option:count}, or --x, --y and {option:matrix}"
+        )
     plain = replace(task, x="", y="", matrix=False, grid=False)
     rows = _along(task.y, "--y", plain)
     found = [
@@ -54,7 +56,7 @@ def cells(task: Imagine) -> list[Cell]:
         )
     ]
     if len(found) > MOST:
-        raise CalotypeError(f"that is a sheet of {len(found):,} pictures; take fewer values")
+        raise CalotypeError("that is a sheet of {count:,} pictures; take fewer values", count=len(found))
     return found
 
 
@@ -73,7 +75,10 @@ def _along(axis: str, flag: str, task: Imagine) -> list[tuple[str, Imagine]]:
     known = [spec.name for spec in visible(Imagine) if spec.name not in CLOSED]
     if name not in known or not equals:
         raise CalotypeError(
-            f"{flag} is such as steps=10,20,30; {name!r} is no option of a picture{nearest(name, known)}"
+            "{flag} is such as steps=10,20,30; {name!r} is no option of a picture{hint}",
+            flag=flag,
+            name=name,
+            hint=nearest(name, known),
         )
     values = _values(text, is_whole=name in _WHOLE)
     if name == "prompt":
@@ -92,7 +97,9 @@ def _typed(name: str, value: str) -> object:
 def _swapped(prompt: str, old: str, new: str, flag: str) -> str:
     """A1111's search and replace: the first value is looked for in the prompt."""
     if old not in prompt:
-        raise CalotypeError(f"{flag} prompt=...: the first value {old!r} does not stand in the prompt")
+        raise CalotypeError(
+            "{flag} prompt=...: the first value {old!r} does not stand in the prompt", flag=flag, old=old
+        )
     return prompt.replace(old, new)
 
 

@@ -37,7 +37,7 @@ class Words:
         """Raises CalotypeError for an unknown style, or a --lora that cannot be read."""
         prompt, negative = _styled(task, settings.home / STYLES)
         if max(len(prompt), len(negative)) > LONGEST:
-            raise CalotypeError(f"the prompt is longer than {LONGEST:,} letters; shorten it")
+            raise CalotypeError("the prompt is longer than {longest:,} letters; shorten it", longest=LONGEST)
         named = _named(task.lora)
         written = " ".join([prompt, *map(_spoken, named)]).strip(), negative
         prompt, called, unknown = extras(prompt)
@@ -111,7 +111,7 @@ def _named(text: str) -> list[Extra]:
     try:
         return [Extra.read(part.strip()) for part in text.split(",") if part.strip()]
     except ValueError:
-        raise CalotypeError(f"--lora is such as mine:0.8,other, not {text!r}") from None
+        raise CalotypeError("{option:lora} is such as mine:0.8,other, not {text!r}", text=text) from None
 
 
 def _spoken(lora: Extra) -> str:
@@ -132,7 +132,9 @@ def _styled(task: Imagine, path: Path) -> tuple[str, str]:
                 if known
                 else f"; write styles into {path}: name,prompt,negative_prompt"
             )
-            raise CalotypeError(f"no style is named {name!r}{nearest(name, known)}{there}")
+            raise CalotypeError(
+                "no style is named {name!r}{hint}{there}", name=name, hint=nearest(name, known), there=there
+            )
         prompt, negative = (_within(style, text) for style, text in zip(known[name], (prompt, negative), strict=True))
     return prompt, negative
 
@@ -151,7 +153,9 @@ def styles(path: Path) -> dict[str, tuple[str, str]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, csv.Error) as fault:
-        raise CalotypeError(f"{path} cannot be read as a table of styles ({fault}); mend or delete it") from None
+        raise CalotypeError(
+            "{path} cannot be read as a table of styles ({fault}); mend or delete it", path=path, fault=fault
+        ) from None
     return {
         row["name"]: (row.get("prompt") or row.get("text") or "", row.get("negative_prompt") or "")
         for row in rows

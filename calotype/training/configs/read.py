@@ -74,7 +74,7 @@ def read_config(path: Path) -> Config:
         args = network_arguments(found.pop("network_args", ""), str(found.get("network_module", MODULES[0])))
         found = {name: checked(TrainLora, name, value) for name, value in (args | found).items()}
     except CalotypeError as fault:
-        raise CalotypeError(f"{path}: {fault}") from None
+        raise CalotypeError("{path}: {fault}", path=path, fault=fault) from None
     return Config(found, tuple(notes))
 
 
@@ -100,12 +100,17 @@ def _data(path: Path) -> tuple[dict[str, Any], list[str]]:
             return _from_command(path, words), lost
         return _flat(path, tomllib.loads(text)), []
     except tomllib.TOMLDecodeError as fault:
-        raise CalotypeError(f"{path} is no TOML: {fault}; a script's name ends in .sh or .ps1") from None
+        raise CalotypeError(
+            "{path} is no TOML: {fault}; a script's name ends in .sh or .ps1", path=path, fault=fault
+        ) from None
     except Unreadable as fault:
         line, what = fault.args
         raise CalotypeError(
-            f"{path}, line {line}: {_short(what)}; Calotype reads a script and does not run it: write the value there, "
-            "or give the options themselves"
+            "{path}, line {line}: {short}; Calotype reads a script and does not run it: write the value "
+            "there, or give the options themselves",
+            path=path,
+            line=line,
+            short=_short(what),
         ) from None
 
 
@@ -117,19 +122,28 @@ def _short(text: str) -> str:
 def _text(path: Path) -> str:
     try:
         if path.stat().st_size > LARGEST:
-            raise CalotypeError(f"{path} is too large for a file of settings ({path.stat().st_size:,} bytes)")
+            raise CalotypeError(
+                "{path} is too large for a file of settings ({st_size:,} bytes)", path=path, st_size=path.stat().st_size
+            )
         data = path.read_bytes()
     except OSError as fault:
-        raise CalotypeError(f"{path} cannot be read: {fault.strerror}") from None
+        raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror) from None
     return decoded(data, path)
 
 
 def _from_command(path: Path, words: list[str]) -> dict[str, Any]:
     if not words:
-        raise CalotypeError(f"{path} has no call of train_network.py in it; give the script that starts the training")
+        raise CalotypeError(
+            "{path} has no call of train_network.py in it; give the script that starts the training", path=path
+        )
     script = words[0].replace("\\", "/").rsplit("/", 1)[-1]
     if script not in TRAINERS:
-        raise CalotypeError(f"{path} calls {script}; Calotype trains what {' and '.join(TRAINERS)} train")
+        raise CalotypeError(
+            "{path} calls {script}; Calotype trains what {names} train",
+            path=path,
+            script=script,
+            names=" and ".join(TRAINERS),
+        )
     return named(words[1:], str(path))
 
 
@@ -137,7 +151,7 @@ def _flat(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
     """Sections are only there for the eye, as in sd-scripts; lora-scripts' presets tell of themselves in one."""
     if any(isinstance(value, list) and value and isinstance(value[0], dict) for value in data.values()):
         raise CalotypeError(
-            f"{path} describes folders (dataset_config); give the photos' folder and its options instead"
+            "{path} describes folders (dataset_config); give the photos' folder and its options instead", path=path
         )
     found: dict[str, Any] = {}
     for name, value in data.items():
@@ -190,17 +204,29 @@ def _known(where: str, data: Mapping[str, Any], notes: list[str]) -> dict[str, A
     unknown = [name for name in data if name not in known]
     if unknown:
         told = "; ".join(f"{name}{nearest(name, known)}" for name in unknown)
-        raise CalotypeError(f"{where} has options that Calotype does not know: {told}")
+        raise CalotypeError("{where} has options that Calotype does not know: {told}", where=where, told=told)
     if data.get("model_train_type", names.KINDS[0]) not in names.KINDS:
-        raise CalotypeError(f"{where} is for {data['model_train_type']}; Calotype trains {' and '.join(names.KINDS)}")
+        raise CalotypeError(
+            "{where} is for {data}; Calotype trains {names}",
+            where=where,
+            data=data["model_train_type"],
+            names=" and ".join(names.KINDS),
+        )
     if data.get("network_module", MODULES[0]) not in MODULES:
-        raise CalotypeError(f"{where} is for {data['network_module']}; Calotype trains {', '.join(MODULES)}")
+        raise CalotypeError(
+            "{where} is for {data}; Calotype trains {names}",
+            where=where,
+            data=data["network_module"],
+            names=", ".join(MODULES),
+        )
     beyond = [
         name for name in data if name in names.BEYOND and name not in fields and data[name] not in (False, "false")
     ]
     if beyond:
         raise CalotypeError(
-            f"{where} asks for {', '.join(beyond)}, which Calotype cannot do; take it out to go without"
+            "{where} asks for {names}, which Calotype cannot do; take it out to go without",
+            where=where,
+            names=", ".join(beyond),
         )
     said = [name for name in data if name in names.SAID and name not in fields and data[name]]
     notes += dict.fromkeys(names.SAID[name] for name in said)
@@ -212,14 +238,14 @@ def _known(where: str, data: Mapping[str, Any], notes: list[str]) -> dict[str, A
 def _value(where: str, name: str, kind: Any, value: Any) -> Any:
     """Text of a list or a number where an option is text, yes or no of a word where it is a switch."""
     if value is True and kind is not bool:
-        raise CalotypeError(f"{where} gives no value for {name}")
+        raise CalotypeError("{where} gives no value for {name}", where=where, name=name)
     if name == "resolution":
         return "x".join(str(side).strip() for side in (value if isinstance(value, list) else str(value).split(",")))
     if name in MANY:
         return " ".join(str(part) for part in _listed(value))
     if isinstance(value, list):
         if len({str(one) for one in value}) > 1:
-            raise CalotypeError(f"{where} gives several values for {name}; Calotype takes one")
+            raise CalotypeError("{where} gives several values for {name}; Calotype takes one", where=where, name=name)
         value = value[0]
     if kind is bool and not isinstance(value, bool):
         words = {"1": True, "true": True, "0": False, "false": False}

@@ -92,7 +92,9 @@ def named(words: Sequence[str], where: str) -> dict[str, object]:
             last = name.strip().replace("-", "_")
             found[last] = [value] if equals else []
         elif not last:
-            raise CalotypeError(f"{where}: {word!r} stands before the first option of the training command")
+            raise CalotypeError(
+                "{where}: {word!r} stands before the first option of the training command", where=where, word=word
+            )
         else:
             found[last].append(word)
     return {name: _value(name, values) for name, values in found.items()}
