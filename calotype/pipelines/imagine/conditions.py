@@ -12,19 +12,20 @@ from calotype.ops.prompt import Vectors, chunks, composition, emphasis, schedule
 
 
 @dataclass(frozen=True)
-class Said:
+class StepPrompts:
     """The texts of one step: what to draw, each with its weight, and what not to draw."""
 
     wanted: tuple[tuple[str, float], ...]
     unwanted: str
 
 
-def said_at_each(prompt: str, negative: str, steps: int, first_pass: int = 0) -> list[Said]:
+def said_at_each(prompt: str, negative: str, steps: int, first_pass: int = 0) -> list[StepPrompts]:
     """One entry for each of `steps` steps."""
     wanted = [(schedule(text, steps, first_pass), weight) for text, weight in composition(prompt)]
     unwanted = schedule(negative, steps, first_pass)
     return [
-        Said(tuple((_at(texts, n), weight) for texts, weight in wanted), _at(unwanted, n)) for n in range(1, steps + 1)
+        StepPrompts(tuple((_at(texts, n), weight) for texts, weight in wanted), _at(unwanted, n))
+        for n in range(1, steps + 1)
     ]
 
 
@@ -56,7 +57,7 @@ class Reader:
         rows = [(chunk.tokens, {place: self._learned[name] for place, name in chunk.vectors}) for chunk in cut]
         return self._model.read(rows, lambda states: weighed(states, weights, self._way), self._skip)
 
-    def together(self, said: Said, has_unwanted: bool) -> list[Condition]:
+    def together(self, said: StepPrompts, has_unwanted: bool) -> list[Condition]:
         """All conditions of a step as rows, the unwanted one first, in one piece for each run of equal lengths.
 
         As in A1111 a longer prompt does not change what a shorter one means: nothing is filled up.

@@ -9,14 +9,13 @@ from torch import Tensor
 
 from calotype.models.diffusion import Diffusion
 from calotype.pipelines.imagine.canvas import Canvas
-from calotype.pipelines.imagine.conditions import Note, Reader
+from calotype.pipelines.imagine.conditions import Reader, StepPrompts
 from calotype.pipelines.imagine.look import Look
 from calotype.pipelines.imagine.words import Words
 from calotype.sampling import Sampler
-from calotype.tasks import Drawing, Imagine, Progress
-from calotype.tasks import Note as Sentence
+from calotype.tasks import Drawing, Imagine, Note, Progress
 
-Work = Generator[Progress | Sentence, None, Tensor]
+Work = Generator[Progress | Note, None, Tensor]
 
 
 class Clock:
@@ -55,6 +54,6 @@ class Pass:
 
     scheduler: Any
     begin: int  # index of the first timestep
-    said: list[Note]
+    said: list[StepPrompts]
     clean: Tensor | None  # (1 or N, C, h, w): what it starts from
     shape: tuple[int, int]  # of the latents

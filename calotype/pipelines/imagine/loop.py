@@ -10,7 +10,7 @@ from calotype.checkpoints.cache import Models
 from calotype.errors import CalotypeError
 from calotype.models.diffusion import Condition
 from calotype.ops.noise import Source
-from calotype.pipelines.imagine.conditions import Note
+from calotype.pipelines.imagine.conditions import StepPrompts
 from calotype.pipelines.imagine.job import Clock, Job, Pass, Work
 from calotype.pipelines.imagine.schedulers import Walk
 
@@ -68,7 +68,7 @@ def _around_hole(job: Job, hole: Tensor | None, clean: Tensor | None) -> Tensor:
     return torch.cat([hole, job.model.latents(pixels)], 1)
 
 
-def _guided(job: Job, x: Tensor, t: Tensor, said: Note, around: Tensor | None) -> Tensor:
+def _guided(job: Job, x: Tensor, t: Tensor, said: StepPrompts, around: Tensor | None) -> Tensor:
     """The network's answer under guidance: u + sum of w g (c - u). Ho and Salimans 2022; Liu et al. 2022 for AND.
 
     All conditions of one length, of all pictures, go through together. Guidance 1 with one condition needs no second
