@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from calotype import __version__
-from calotype.album.names import readable
 from calotype.errors import CalotypeError
+from calotype.outputs.names import readable
 from calotype.settings import Settings
 
 if TYPE_CHECKING:

@@ -1,33 +1,59 @@
 """One device and the models on it: takes a task, yields progress, then the result."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from calotype.checkpoints.cache import Models
-from calotype.models.network import pick_dtype
-from calotype.pipelines import pipeline
-from calotype.record import Result
 from calotype.settings import Settings
 from calotype.tasks import Note, Progress, kind_of
 
+if TYPE_CHECKING:
+    from calotype.checkpoints.cache import Models
+    from calotype.record import Result
+
 
 class Engine:
-    """Keeps models between tasks. Closing a run cancels it within one tile."""
+    """Keeps models between tasks. Closing a run cancels it within one tile.
 
-    def __init__(self, settings: Settings):
+    Neither making one nor asking what it is loads torch: that happens at the first task.
+
+    Args:
+        before_loading: called once, before torch is imported.
+    """
+
+    def __init__(self, settings: Settings, before_loading: Callable[[], None] | None = None):
         self.settings = settings
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
-        self.models = Models(settings)
+        self._before_loading = before_loading
 
-    def run(self, task: Any) -> Iterator[Progress | Note | Result]:
+    @property
+    def is_loaded(self) -> bool:
+        """Whether torch is there, and a device was chosen."""
+        return "models" in vars(self)
+
+    @cached_property
+    def models(self) -> "Models":
+        if self._before_loading:
+            self._before_loading()
+        import torch
+
+        from calotype.checkpoints.cache import Models
+
+        if self.settings.threads:
+            torch.set_num_threads(self.settings.threads)
+        return Models(self.settings)
+
+    def run(self, task: Any) -> "Iterator[Progress | Note | Result]":
         """Raises CalotypeError for what the person can mend."""
+        from calotype.pipelines import pipeline
+
         return pipeline(kind_of(task))(task, self.models)
 
     def explain(self) -> dict[str, Any]:
         """What computes and why, for `calotype doctor`."""
+        import torch
+
+        from calotype.models.network import pick_dtype
+
         dtype, why = pick_dtype(self.models.device, self.settings.precision)
         return {
             "device": self.models.device.type,

@@ -110,8 +110,23 @@ class CalotypeError(Exception):
     def __str__(self) -> str:
         return PLAIN.fill(self)
 
+    def as_data(self) -> dict[str, Any]:
+        """As JSON: sentence, option and remedy, each as data."""
+        remedy = self.remedy and [self.remedy.action, self.remedy.target]
+        return {"error": self.message.as_data(), "option": self._option, "remedy": remedy}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> "CalotypeError":
+        """What `as_data` made."""
+        remedy = Remedy(*data["remedy"]) if data["remedy"] else None
+        return cls(Message.from_data(data["error"]), option=data["option"], remedy=remedy)
+
     def __reduce__(self) -> Any:  # it crosses processes
-        return _again, (type(self), self.message.as_data(), self._option, self.remedy)
+        return type(self).from_data, (self.as_data(),)
+
+
+class PictureError(CalotypeError):
+    """A fault of one picture, or of the place of its result; others of the same run may go well."""
 
 
 class Wording:
@@ -158,15 +173,13 @@ PLAIN = Wording()
 
 def _data(value: Any) -> Any:
     if isinstance(value, CalotypeError):
-        value = value.message
+        return value.as_data()
     if isinstance(value, Message):
         return {"message": value.as_data()}
     return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
 
 
 def _value(data: Any) -> Any:
-    return Message.from_data(data["message"]) if isinstance(data, dict) else data
-
-
-def _again(cls: type, message: Mapping[str, Any], option: str, remedy: Remedy | None) -> CalotypeError:
-    return cls(Message.from_data(message), option=option, remedy=remedy)
+    if isinstance(data, dict):
+        return CalotypeError.from_data(data) if "error" in data else Message.from_data(data["message"])
+    return data

@@ -15,16 +15,16 @@ import typer
 from PIL import Image
 
 import calotype
-from calotype.album import Album
-from calotype.album.sidecar import sidecar_of
 from calotype.cli import app, main
 from calotype.cli.flags import SHORT, flags
 from calotype.cli.pictures import again, restore, upscale
 from calotype.options import visible
+from calotype.outputs.sidecar import sidecar_of
 from calotype.picture import read_record
 from calotype.pipelines import pipeline
 from calotype.settings import Settings
 from calotype.tasks import Restore, Upscale
+from calotype.tasks.output import Album
 
 QUICK = ("--model", "realesr-animevideov3-x2")
 PLAIN = ("--upscaler", "none", "--face-model", "none")

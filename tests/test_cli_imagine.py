@@ -62,9 +62,9 @@ def test_a_named_picture_is_not_replaced(folder, capsys):
 
 def test_what_comes_to_a_name_meanwhile_is_not_replaced(folder, monkeypatch):
     """As when two runs draw into one folder: both find the same number free."""
-    from calotype.album import drawn
+    from calotype.outputs import drawings
 
-    monkeypatch.setattr(drawn, "_last", lambda folder: -1)
+    monkeypatch.setattr(drawings, "_last", lambda folder: -1)
     assert imagine(APPLE, "--seed", "1") == 0 and imagine(APPLE, "--seed", "1") == 0
     assert pictures(folder / "out") == ["00000-1-red-apple-fluent-3d.png", "00001-1-red-apple-fluent-3d.png"]
 

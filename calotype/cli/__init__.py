@@ -1,4 +1,4 @@
-"""The command line: builds a task from flags, hands it to the engine, tells what happens. No command imports torch
+"""The command line: builds a request from flags, hands it to the runner, shows the events. No command imports torch
 before it has something to compute."""
 
 import contextlib
@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from calotype import __version__
-from calotype.cli import bench, imagine, look, lora, models, pictures, threads, train
+from calotype.cli import bench, fast_import, imagine, look, lora, models, pictures, threads, train
 from calotype.cli.help import WIDEST, Command
 from calotype.cli.show import complain, print_json
 from calotype.cli.wording import WORDING
@@ -92,7 +92,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def enter() -> None:
     """The program in a process of its own, where imports may take short cuts, and the end need not be tidy: to take
     torch apart takes most of a second and helps nobody."""
-    imagine.OWN_PROCESS.append(True)
+    fast_import.OWN_PROCESS.append(True)
     status = main()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # nobody reads any more

@@ -8,8 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from calotype.album import Album
-from calotype.album.drawn import Output
 from calotype.cli.wording import WORDING
 from calotype.errors import Message
 from calotype.options import About, about, visible
@@ -37,6 +35,7 @@ from calotype.tasks import (
 )
 from calotype.tasks.captions import Cropping, Tagging
 from calotype.tasks.diffusion import Budget, Captioned, Made, Miniature, TrainDiffusion
+from calotype.tasks.output import Album, DrawingOutput
 from calotype.tasks.training import Accepted, Logged, Network, Photos, Saved, Schedule, Watched
 from calotype.tasks.training_gan import Forgery, Kept, War
 
@@ -50,7 +49,7 @@ PANELS = {
     Start: "From a picture: img2img, inpaint, outpaint",
     Hires: "A second pass, larger (hires fix)",
     Album: "What is written, and where",
-    Output: "What is written, and where",
+    DrawingOutput: "What is written, and where",
     Saving: "The result's file",
     Tiling: "Large pictures and transparency",
     TrainLora: "What is learnt",

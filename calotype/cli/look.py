@@ -4,14 +4,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from calotype.album.names import format_of, readable
 from calotype.cli.flags import argument, flag, flags, given, shape
 from calotype.cli.show import clean, print_json, table
-from calotype.errors import CalotypeError
 from calotype.options import visible
+from calotype.outputs.describe import describe
 from calotype.settings import Settings
 from calotype.tasks import TASKS
 
+PLACE = "yes, use --strip-location to leave it out of results"
 MARKS = {"good": "ok", "note": "--", "bad": "!!"}
 
 
@@ -31,11 +31,10 @@ def doctor(**values: Any) -> int:
 
 def info(**values: Any) -> int:
     """Tell what a picture carries: size, depth, profile, date, and the record of what Calotype did."""
-    file, settings = values["file"], Settings.gather()
-    facts = _facts(file, settings) if format_of(file) or not file.name.endswith(".json") else {}
-    record = _record(file)
-    if record is None and not facts:
-        raise CalotypeError("{file} is no picture and no record", file=readable(file))
+    file = values["file"]
+    facts, record = describe(file, Settings.gather().max_pixels)
+    if "location" in facts:
+        facts["location"] = PLACE if facts["location"] else "no"
     if values["json"]:
         print_json({"file": str(file), **facts, "record": record})
         return 0
@@ -49,78 +48,6 @@ def info(**values: Any) -> int:
         print()
         table("what was done", ["", ""], list(_flat(record)))
     return 0
-
-
-def _facts(file: Path, settings: Settings) -> dict[str, Any]:
-    from calotype.album.redrawn import infotext_fields
-    from calotype.picture import Picture
-
-    picture = Picture.open(file, settings.max_pixels)
-    height, width, channels = picture.pixels.shape
-    kind = ("grey" if channels == 1 else "colour") + (" with transparency" if picture.alpha is not None else "")
-    metadata = picture.metadata
-    return {
-        "format": picture.format,
-        "width": width,
-        "height": height,
-        "bits": picture.pixels.dtype.itemsize * 8,
-        "pixels": kind,
-        "dpi": list(metadata.dpi) if metadata.dpi else None,
-        "profile": _profile(metadata.icc),
-        **_exif(metadata.exif),
-        "xmp_bytes": len(metadata.xmp) if metadata.xmp else None,
-        "sha256": picture.sha256,
-        "notes": " ".join(picture.notes),
-        "parameters": infotext_fields(picture),
-    }
-
-
-def _profile(icc: bytes | None) -> str | None:
-    import io
-
-    from PIL import ImageCms
-
-    if not icc:
-        return None
-    try:
-        return ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(icc))).strip()
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return f"unreadable, {len(icc)} bytes"
-
-
-def _exif(block: bytes | None) -> dict[str, Any]:
-    """The few tags that a person asks for; a broken block tells nothing."""
-    from PIL import ExifTags, Image
-
-    if not block:
-        return {}
-    exif = Image.Exif()
-    try:
-        exif.load(b"Exif\0\0" + block)
-        more = exif.get_ifd(ExifTags.IFD.Exif)
-        has_place = bool(exif.get_ifd(ExifTags.IFD.GPSInfo))
-    except (OSError, ValueError, SyntaxError, KeyError, TypeError, OverflowError):
-        return {"exif": "unreadable"}
-    base = ExifTags.Base
-    wanted = {"date": more.get(base.DateTimeOriginal, exif.get(base.DateTime)), "camera": exif.get(base.Model)}
-    wanted |= {
-        "artist": exif.get(base.Artist),
-        "software": exif.get(base.Software),
-        "copyright": exif.get(base.Copyright),
-    }
-    told = {name: str(value).strip("\0 ") for name, value in wanted.items() if value}
-    return told | {"location": "yes, use --strip-location to leave it out of results" if has_place else "no"}
-
-
-def _record(file: Path) -> dict[str, Any] | None:
-    from calotype.album.sidecar import read_story
-
-    try:
-        return dataclasses.asdict(read_story(file).record)
-    except CalotypeError:
-        if file.name.endswith(".json"):
-            raise
-        return None
 
 
 def _flat(record: dict[str, Any]) -> Any:

@@ -1,17 +1,13 @@
 """`calotype lora`: what LoRA files are, and making others of them."""
 
-import contextlib
-import dataclasses
-import time
 from typing import Any
 
-from calotype.album.names import readable
-from calotype.cli.batch import terminable
+from calotype import runner
 from calotype.cli.flags import TELL, argument, flag, flags, given, shape
-from calotype.cli.show import listener, print_json, table
-from calotype.cli.wording import WORDING
+from calotype.cli.show import print_json, reporter_for, show, table
+from calotype.engine import Engine
 from calotype.settings import Settings
-from calotype.tasks import TASKS, Note, Progress, read_task
+from calotype.tasks import TASKS, read_task
 
 HELP = "Look into LoRA files, merge, resize, extract and convert them."
 TAGS = 30  # words that are shown of a folder; --json has them all
@@ -21,10 +17,10 @@ def info(**values: Any) -> int:
     """Tell what a LoRA is: base, ranks, trigger words, how it was trained, hashes."""
     from calotype.checkpoints.cache import Models
     from calotype.pipelines.lora import read_lora, tag_counts
+    from calotype.training.lora_info import describe
 
     adapter = read_lora(values["lora"], Models(Settings.gather(given(Settings, values))))
-    facts = {"name": adapter.name, "path": str(adapter.path), **_facts(adapter)}
-    tags = tag_counts(adapter.metadata)
+    facts, tags = describe(adapter), tag_counts(adapter.metadata)
     if values["json"]:
         print_json({**facts, "tags": tags, "metadata": dict(adapter.metadata)})
         return 0
@@ -74,46 +70,7 @@ def convert(**values: Any) -> int:
 def _run(kind: str, values: dict[str, Any], named: dict[str, Any]) -> int:
     settings = Settings.gather(given(Settings, values))
     task = read_task(kind, {**given(TASKS[kind], values), **named})
-    show = listener(values)
-    from calotype.engine import Engine
-
-    source, begun = " + ".join(map(str, named.get("loras", named.values()))), time.monotonic()
-    show.tell("begin", pictures=1, out=str(task.out))
-    show.tell("picture", source=source, target=str(task.out))
-    try:
-        with terminable(), contextlib.closing(Engine(settings).run(task)) as steps:
-            for step in steps:
-                if isinstance(step, Progress):
-                    show.tell("progress", source=source, **dataclasses.asdict(step))
-                elif isinstance(step, Note):
-                    show.tell("said", source=None, text=WORDING.fill(step.message))
-                else:
-                    seconds = round(time.monotonic() - begun, 2)
-                    show.tell("done", source=source, target=str(step.path), **step.facts, seconds=seconds)
-    except KeyboardInterrupt:
-        show.close()
-        show.tell("said", source=None, text=f"stopped; {readable(task.out)} is not written")
-        return 130
-    finally:
-        show.close()
-    return 0
-
-
-def _facts(adapter: Any) -> dict[str, Any]:
-    from calotype.checkpoints.lora.facts import facts_of, model_hash
-    from calotype.checkpoints.state import read_state
-    from calotype.training.kohya import hashes
-
-    facts = facts_of(adapter)
-    if adapter.path.is_dir():
-        return facts
-    size = adapter.path.stat().st_size
-    facts |= {"size": size, "sha256": adapter.sha256, "autov2": adapter.sha256[:10]}
-    facts["sshs_model_hash"] = model_hash(adapter.path)
-    facts["sshs_legacy_hash"] = hashes(read_state(adapter.path), adapter.metadata)["sshs_legacy_hash"]
-    written = adapter.metadata.get("sshs_model_hash", "")
-    changed = bool(written) and written != facts["sshs_model_hash"]
-    return facts | ({"note": "the weights are not those that the header's sshs_model_hash tells"} if changed else {})
+    return show(runner.run(runner.Request((task,)), Engine(settings)), reporter_for(values))
 
 
 def _told(value: Any) -> str:

@@ -8,24 +8,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calotype.album.names import readable
 from calotype.cli.flags import argument, flag, flags, given, shape
 from calotype.cli.show import complain, print_json, table
 from calotype.cli.wording import WORDING
-from calotype.errors import CalotypeError
-from calotype.options import nearest
+from calotype.outputs.names import readable
 from calotype.settings import Settings
 from calotype.tasks import Note
 
 if TYPE_CHECKING:
-    from calotype.checkpoints.catalog import Listed, Shelf
+    from calotype.checkpoints.catalog import Shelf
 
 HELP = "List, fetch, add and check the models."
 
 
 def list_(**values: Any) -> int:
     """List the models: what is at hand, and what could be fetched."""
-    rows = [_facts(listed) for listed in _shelf(values).entries()]
+    from calotype.checkpoints.describe import describe
+
+    rows = [describe(entry) for entry in _shelf(values).entries()]
     if values["json"]:
         for row in rows:
             print_json(row)
@@ -40,7 +40,9 @@ def list_(**values: Any) -> int:
 
 def info(**values: Any) -> int:
     """Tell all about one model."""
-    facts = _facts(_listed(_shelf(values), values["name"]))
+    from calotype.checkpoints.describe import describe, listed
+
+    facts = describe(listed(_shelf(values), values["name"]))
     if values["json"]:
         print_json(facts)
     else:
@@ -51,16 +53,13 @@ def info(**values: Any) -> int:
 def pull(**values: Any) -> int:
     """Fetch a model from its official address, checked before it is kept. Goes on where it was interrupted."""
     from calotype.checkpoints.catalog import CATALOG, known_name
+    from calotype.checkpoints.describe import listed, unknown
     from calotype.checkpoints.fetch import pull as fetch
 
     settings = Settings.gather(given(Settings, values))
     name = known_name(values["name"])
     if name not in CATALOG:
-        raise CalotypeError(
-            "no model is named {name}{hint}; calotype models list shows all",
-            name=readable(name),
-            hint=nearest(name, CATALOG),
-        )
+        raise unknown(readable(name), CATALOG)
     entry = CATALOG[name]
     for step in _shown(fetch(entry, settings), values["json"]):
         if values["json"]:
@@ -69,7 +68,7 @@ def pull(**values: Any) -> int:
             print_json({"event": kind, "model": name, **facts})
         elif isinstance(step, Note):
             complain(WORDING.fill(step.message))
-    path = _listed(_shelf(values), name).path
+    path = listed(_shelf(values), name).path
     if values["json"]:
         print_json({"event": "done", "model": name, "path": str(path)})
     else:
@@ -128,33 +127,6 @@ def _shelf(values: dict[str, Any]) -> "Shelf":
     from calotype.checkpoints.catalog import Shelf
 
     return Shelf(Settings.gather(given(Settings, values)))
-
-
-def _listed(shelf: "Shelf", name: str) -> "Listed":
-    from calotype.checkpoints.catalog import known_name
-
-    entries = {listed.name: listed for listed in shelf.entries()}
-    found = entries.get(name) or entries.get(known_name(name))
-    if found is None:
-        raise CalotypeError(
-            "no model is named {name}{hint}; calotype models list shows all",
-            name=readable(name),
-            hint=nearest(name, entries),
-        )
-    return found
-
-
-def _facts(listed: "Listed") -> dict[str, Any]:
-    from calotype.checkpoints.catalog import KINDS
-
-    facts = {"name": listed.name, "for": KINDS.get(listed.kind, listed.kind), "path": listed.path and str(listed.path)}
-    entry = listed.entry
-    if entry is None:
-        state = "added" if listed.path else "added, but gone"
-        return {**facts, "state": state, "licence": "", "size": 0, "about": "your own"}
-    state = "ships" if entry.ships else "fetched" if listed.path else "to fetch"
-    more = {"licence": entry.licence, "commercial": entry.commercial, "size": entry.size, "about": entry.about}
-    return {**facts, "state": state, **more, "scale": entry.scale, "url": entry.url, "sha256": entry.sha256}
 
 
 def _size(row: dict[str, Any]) -> str:

@@ -1,15 +1,35 @@
-"""How a run is told: a bar for a person, a line for a pipe, a JSON object for a machine."""
+"""How a run is shown: a bar for a person, a line for a pipe, a JSON object for a machine."""
 
+import contextlib
 import json
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from calotype.album import readable
+from calotype.cli.wording import WORDING
+from calotype.outputs.names import readable
+from calotype.tasks.events import (
+    Compared,
+    Event,
+    Failed,
+    Finished,
+    ItemStarted,
+    Learning,
+    Note,
+    Progress,
+    Saved,
+    Skipped,
+    Started,
+    as_line,
+)
 
+ALL_DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 EVERY = 0.2  # seconds between two progress events of the JSON kind
+MANY = 20  # pictures; of more, what failed is listed once more at the end
 
 
 def clean(value: Any) -> Any:
@@ -56,48 +76,52 @@ def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     Console(width=width).print(made)
 
 
-class Quiet:
-    """Says nothing of what goes well; what fails goes to stderr."""
+class Reporter:
+    """Says nothing of what goes well; what fails goes to stderr at once."""
 
-    def tell(self, event: str, **data: Any) -> None:
-        if event == "failed":
-            self.line(f"calotype: {failure(data)}", sys.stderr)
-        elif event == "summary" and data["interrupted"]:
-            self.line(f"calotype: {stopped(data)}", sys.stderr)
+    def emit(self, event: Event) -> None:
+        if isinstance(event, Failed):
+            self.line(f"calotype: {failure(event)}", sys.stderr)
+        elif isinstance(event, Finished) and event.interrupted:
+            self.line(f"calotype: {stopped(event)}", sys.stderr)
 
     def line(self, text: str, stream: Any = None) -> None:
-        say(clean(text), stream)
+        say("\n".join(map(clean, text.split("\n"))), stream)
 
     def close(self) -> None:
         pass
 
 
-class Plain(Quiet):
-    """One line for each picture on stdout, sentences on stderr; what failed is listed at the end."""
+class PlainReporter(Reporter):
+    """One line for each picture on stdout, sentences on stderr."""
 
-    def tell(self, event: str, **data: Any) -> None:
-        if event == "done":
-            self.line(f"{data['source']} -> {data['target']}")
-        elif event == "skipped":
-            self.line(f"{data['target']}: {data['why']}", sys.stderr)
-        elif event == "compared":
-            self.line(data["text"])
-        elif event == "said":
-            self.line(f"{data['source']}: {data['text']}" if data.get("source") else data["text"], sys.stderr)
-        elif event == "summary":
-            self.summary(data)
+    def emit(self, event: Event) -> None:
+        if isinstance(event, Saved):
+            self.line(f"{event.source} -> {event.target}")
+        elif isinstance(event, Skipped):
+            self.line(f"{event.target}: {WORDING.fill(event.why)}", sys.stderr)
+        elif isinstance(event, Compared):
+            self.line(WORDING.fill(event.text))
+        elif isinstance(event, Note):
+            text = WORDING.fill(event.message)
+            self.line(f"{event.source}: {text}" if event.source else text, sys.stderr)
+        elif isinstance(event, Finished):
+            self._finish(event)
+        else:
+            super().emit(event)
 
-    def summary(self, data: dict[str, Any]) -> None:
-        if data["pictures"] > 1 or data["interrupted"]:
-            self.line(counted(data), sys.stderr)
-        for failed in data["failures"]:
-            self.line(f"calotype: {failure(failed)}", sys.stderr)
-        if data["report"]:
-            self.line(f"report: {data['report']}", sys.stderr)
+    def _finish(self, event: Finished) -> None:
+        if event.pictures > 1 or event.interrupted:
+            self.line(counted(event), sys.stderr)
+        if event.pictures > MANY:
+            for failed in event.failures:
+                self.line(f"calotype: {failure(failed)}", sys.stderr)
+        if event.report:
+            self.line(f"report: {event.report}", sys.stderr)
 
 
-class Bar(Plain):
-    """Plain, with a bar on the terminal that tells pictures, tiles and remaining time."""
+class BarReporter(PlainReporter):
+    """Plain, with a bar on the terminal that shows pictures, tiles and remaining time."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -111,67 +135,103 @@ class Bar(Plain):
 
     def line(self, text: str, stream: Any = None) -> None:
         if stream in (None, sys.stdout) and not sys.stdout.isatty():
-            say(clean(text))
+            super().line(text)
         else:
-            self._console.print(clean(text), markup=False, soft_wrap=True)
+            shown = "\n".join(map(clean, text.split("\n")))
+            self._console.print(shown, markup=False, soft_wrap=True)
 
-    def tell(self, event: str, **data: Any) -> None:
-        if event == "begin" and data["pictures"]:
+    def emit(self, event: Event) -> None:
+        if isinstance(event, Started) and event.pictures:
             self._bars.start()
-            self._pictures = self._bars.add_task(
-                "pictures", total=data["pictures"], rest="", visible=data["pictures"] > 1
-            )
+            self._pictures = self._bars.add_task("pictures", total=event.pictures, rest="", visible=event.pictures > 1)
             self._tiles = self._bars.add_task("", total=None, rest="", visible=False)
-        elif event == "picture":
-            name = clean(data["source"])[-40:]
+        elif isinstance(event, ItemStarted):
+            name = clean(event.source)[-40:]
             self._bars.update(self._tiles, description=name, total=None, completed=0, rest="", visible=True)
-        elif event == "progress":
-            self._bars.update(self._tiles, completed=data["done"], total=data["total"], rest=in_hand(data))
-        elif event in ("done", "skipped", "failed"):
+        elif isinstance(event, Progress):
+            self._bars.update(self._tiles, completed=event.done, total=event.total, rest=in_hand(event))
+        elif isinstance(event, Saved | Skipped | Failed) and self._pictures is not None:
             self._bars.update(self._pictures, advance=1)
-        elif event == "summary":
+        elif isinstance(event, Finished):
             self.close()
-        super().tell(event, **data)
+        super().emit(event)
 
     def close(self) -> None:
         self._bars.stop()
 
 
-class Lines(Quiet):
-    """One JSON object a line on stdout, nothing else."""
+class JsonReporter(Reporter):
+    """One JSON object a line on stdout, nothing else (docs/events.md)."""
 
     def __init__(self, clock: Any) -> None:
         self._clock, self._last = clock, 0.0
 
-    def tell(self, event: str, **data: Any) -> None:
-        if event == "progress" and data["done"] < data["total"]:
+    def emit(self, event: Event) -> None:
+        if isinstance(event, Progress) and event.done < event.total:
             if self._clock() - self._last < EVERY:
                 return
             self._last = self._clock()
-        print_json({"event": event, **data})
+        print_json(as_line(event, WORDING))
 
 
-def listener(values: Mapping[str, Any]) -> Quiet:
-    """The way of telling that fits the options (flags.TELL) and where the words go."""
+def reporter_for(values: Mapping[str, Any]) -> Reporter:
+    """The one that fits the options (flags.TELL) and where the words go."""
     if values["json"]:
-        return Lines(time.monotonic)
+        return JsonReporter(time.monotonic)
     if values["quiet"]:
-        return Quiet()
-    return Bar() if sys.stderr.isatty() else Plain()
+        return Reporter()
+    return BarReporter() if sys.stderr.isatty() else PlainReporter()
 
 
-def failure(data: dict[str, Any]) -> str:
+def show(events: Iterator[Event], reporter: Reporter) -> int:
+    """Shows the events of a run until it ends; SIGTERM stops it as Ctrl-C does. Returns the exit status.
+
+    Raises:
+        CalotypeError: bad usage.
+    """
+    status, queue = ALL_DONE, events
+    try:
+        with terminable():
+            while True:
+                try:
+                    event = next(queue, None)
+                    if event is None:
+                        return status
+                    if isinstance(event, Failed):
+                        status = max(status, SOME_FAILED)
+                    elif isinstance(event, Finished) and event.interrupted:
+                        status = INTERRUPTED
+                    reporter.emit(event)
+                except KeyboardInterrupt:  # between two events, or out of a run that has no last one
+                    status, queue = INTERRUPTED, _rest(events)
+    finally:
+        reporter.close()
+        events.close()
+
+
+def _rest(events: Iterator[Event]) -> Iterator[Event]:
+    """What an interrupted run still has to say."""
+    try:
+        yield events.throw(KeyboardInterrupt)
+        yield from events
+    except (KeyboardInterrupt, StopIteration):
+        return
+
+
+def failure(event: Failed) -> str:
     """The cause names the file in most cases."""
-    return data["cause"] if data["source"] in data["cause"] else f"{data['source']}: {data['cause']}"
+    cause = WORDING.fill(event.cause)
+    return cause if event.source in cause else f"{event.source}: {cause}"
 
 
-def in_hand(data: dict[str, Any]) -> str:
+def in_hand(event: Progress) -> str:
     """What stands behind the bar: what is counted, of a training run its loss, rate and memory, and the time left."""
-    parts = [data["what"]]
-    parts += [f"loss {data['loss']:.4f}"] if data.get("loss") is not None else []
-    parts += [f"rate {data['rate']:.1e}"] if data.get("rate") is not None else []
-    parts += [f"{data['memory'] / 2**30:.1f} GiB"] if data.get("memory") is not None else []
-    parts += [f"{in_words(data['remaining'])} left"] if data["remaining"] is not None else []
+    parts = [event.what]
+    if isinstance(event, Learning):
+        parts += [f"loss {event.loss:.4f}"] if event.loss is not None else []
+        parts += [f"rate {event.rate:.1e}"] if event.rate is not None else []
+        parts += [f"{event.memory / 2**30:.1f} GiB"] if event.memory is not None else []
+    parts += [f"{in_words(event.remaining)} left"] if event.remaining is not None else []
     return ", ".join(parts)
 
 
@@ -181,15 +241,32 @@ def in_words(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def counted(data: dict[str, Any]) -> str:
-    parts = [f"{data['done']} done"]
-    parts += [f"{data['skipped']} done already"] if data["skipped"] else []
-    parts += [f"{data['failed']} failed"] if data["failed"] else []
-    return stopped(data) if data["interrupted"] else ", ".join(parts) + f" in {in_words(data['seconds'])}"
+def counted(event: Finished) -> str:
+    parts = [f"{event.done} done"]
+    parts += [f"{event.skipped} done already"] if event.skipped else []
+    parts += [f"{len(event.failures)} failed"] if event.failures else []
+    return stopped(event) if event.interrupted else ", ".join(parts) + f" in {in_words(event.seconds)}"
 
 
-def stopped(data: dict[str, Any]) -> str:
-    ready = data["done"] + data["skipped"]
-    if data.get("is_drawn"):
-        return f"stopped: {ready} of {data['pictures']} pictures are drawn and kept"
-    return f"stopped: {ready} of {data['pictures']} pictures are done; the same command goes on with the others"
+def stopped(event: Finished) -> str:
+    ready = event.done + event.skipped
+    if event.is_drawn:
+        return f"stopped: {ready} of {event.pictures} pictures are drawn and kept"
+    return f"stopped: {ready} of {event.pictures} pictures are done; the same command goes on with the others"
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM stops a run as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(signum: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

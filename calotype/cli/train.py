@@ -1,34 +1,28 @@
 """`calotype train`: learning from photos."""
 
-import contextlib
-import dataclasses
 import re
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from calotype.album.names import readable
-from calotype.cli.batch import terminable
+from calotype import runner
 from calotype.cli.flags import TELL, argument, flag, flags, given, hidden, shape
-from calotype.cli.show import Quiet, listener
-from calotype.cli.wording import WORDING
+from calotype.cli.show import Reporter, reporter_for, show
+from calotype.engine import Engine
 from calotype.errors import CalotypeError
 from calotype.options import about, visible
 from calotype.settings import Settings
 from calotype.tasks import (
     Caption,
-    Note,
-    Progress,
     TrainDiffusion,
     TrainGan,
     TrainLora,
     TrainRestorer,
     TrainUpscaler,
+    note,
     read_task,
 )
 from calotype.training.configs import names
-from calotype.training.interrupts import whole
 
 FILE = Path | None
 KINDS = ("save_model_as", "save_format")  # options that choose the kind of file
@@ -42,9 +36,8 @@ def lora(**values: Any) -> int:
     Options are called as in kohya's sd-scripts. What is learnt is saved again and again: after an interruption, the
     same command goes on where it was. The file works in A1111, ComfyUI and diffusers, and here as <lora:NAME:1>.
     """
-    settings, show = Settings.gather(given(Settings, values)), _listener(values)
-    task = _task(values, show)
-    return _learnt(task, str(task.photos), settings, show, _recent)
+    settings, reporter = Settings.gather(given(Settings, values)), _reporter(values)
+    return _run(_task(values, reporter), settings, reporter)
 
 
 def upscaler(**values: Any) -> int:
@@ -68,19 +61,14 @@ def restorer(**values: Any) -> int:
 def _from_photos(kind: str, cls: type, values: dict[str, Any]) -> int:
     settings = Settings.gather(given(Settings, values))
     task = read_task(kind, _as_file({**given(cls, values), "photos": values["photos"]}, cls))
-    return _learnt(task, str(task.photos), settings, _listener(values), _recent)
+    return _run(task, settings, _reporter(values))
 
 
-def _recent(learned: Any) -> dict[str, Any]:
-    recent = learned.losses[-50:]
-    return {"loss": round(sum(recent) / len(recent), 5)} if recent else {}
-
-
-def _listener(values: Mapping[str, Any]) -> Quiet:
+def _reporter(values: Mapping[str, Any]) -> Reporter:
     """Of several processes one speaks."""
-    from calotype.training.processes import rank
+    from calotype.training.rank import rank
 
-    return listener(values if rank() == 0 else {"json": False, "quiet": True})
+    return reporter_for(values if rank() == 0 else {"json": False, "quiet": True})
 
 
 def gan(**values: Any) -> int:
@@ -92,11 +80,7 @@ def gan(**values: Any) -> int:
     """
     settings = Settings.gather(given(Settings, values))
     task = read_task("train_gan", _as_file(given(TrainGan, values), TrainGan))
-
-    def ends(forged: Any) -> dict[str, Any]:
-        return {"film": [str(path) for path in forged.film], **forged.figures}
-
-    return _learnt(task, str(task.photos or "demo"), settings, _listener(values), ends)
+    return _run(task, settings, _reporter(values))
 
 
 def diffusion(**values: Any) -> int:
@@ -108,39 +92,11 @@ def diffusion(**values: Any) -> int:
     """
     settings = Settings.gather(given(Settings, values))
     task = read_task("train_diffusion", {**given(TrainDiffusion, values), "photos": values["photos"]})
-
-    def ends(trained: Any) -> dict[str, Any]:
-        return _recent(trained) | {"held_out": {"found": trained.hits[0], "of": trained.hits[1]}}
-
-    return _learnt(task, str(task.photos), settings, _listener(values), ends)
+    return _run(task, settings, _reporter(values))
 
 
-def _learnt(task: Any, name: str, settings: Settings, show: Quiet, ends: Callable[[Any], dict[str, Any]]) -> int:
-    """Runs a training task; `ends` tells of what it ended in. Returns the exit status."""
-    begun = time.monotonic()
-    show.tell("begin", pictures=1, out=str(task.output_dir))
-    show.tell("picture", source=name, target=str(task.output_dir))
-    try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(terminable())
-            with whole():  # libraries that are interrupted while they load may swallow it, or go on half loaded
-                from calotype.engine import Engine
-            for step in stack.enter_context(contextlib.closing(Engine(settings).run(task))):
-                if isinstance(step, Progress):
-                    show.tell("progress", source=name, **dataclasses.asdict(step))
-                elif isinstance(step, Note):
-                    show.tell("said", source=None, text=WORDING.fill(step.message))
-                else:
-                    seconds = round(time.monotonic() - begun, 2)
-                    facts = {**ends(step), "seconds": seconds, "report": str(step.report)}
-                    show.tell("done", source=name, target=str(step.path), **facts)
-    except KeyboardInterrupt:
-        show.close()
-        show.tell("said", source=None, text=f"stopped; the same command goes on ({readable(task.output_dir)})")
-        return 130
-    finally:
-        show.close()
-    return 0
+def _run(task: Any, settings: Settings, reporter: Reporter) -> int:
+    return show(runner.run(runner.Request((task,)), Engine(settings)), reporter)
 
 
 def caption(**values: Any) -> int:
@@ -152,39 +108,7 @@ def caption(**values: Any) -> int:
     """
     settings = Settings.gather(given(Settings, values))
     task = read_task("caption", {**given(Caption, values), "photos": values["photos"]})
-    show = listener(values)
-    from calotype.engine import Engine
-    from calotype.pipelines.caption import Failed, Kept, Written
-
-    counts, failures, begun, is_stopped = {"pictures": 0, "done": 0, "skipped": 0}, [], time.monotonic(), False
-    try:
-        with terminable(), contextlib.closing(Engine(settings).run(task)) as steps:
-            for step in steps:
-                if isinstance(step, Progress):
-                    if not step.done:
-                        counts["pictures"] = step.total
-                        show.tell("begin", pictures=step.total, out=str(task.out or task.photos))
-                        show.tell("picture", source=str(task.photos), target=str(task.out or task.photos))
-                    show.tell("progress", source=str(task.photos), **dataclasses.asdict(step))
-                elif isinstance(step, Note):
-                    show.tell("said", source=None, text=WORDING.fill(step.message))
-                elif isinstance(step, Written):
-                    counts["done"] += 1
-                    show.tell("done", source=str(step.source), target=str(step.target), text=step.text)
-                elif isinstance(step, Kept):
-                    counts["skipped"] += 1
-                    show.tell("skipped", source=str(step.source), target=str(step.target), why=step.why)
-                elif isinstance(step, Failed):
-                    failures.append({"source": str(step.source), "cause": step.cause})
-                    show.tell("failed", **failures[-1])
-    except KeyboardInterrupt:
-        is_stopped = True
-    finally:
-        show.close()
-    seconds = round(time.monotonic() - begun, 2)
-    more = {"failures": failures, "seconds": seconds, "interrupted": is_stopped, "report": None}
-    show.tell("summary", **counts, failed=len(failures), **more)
-    return 130 if is_stopped else 1 if failures else 0
+    return _run(task, settings, reporter_for(values))
 
 
 def joined(args: Sequence[str]) -> list[str]:
@@ -205,7 +129,7 @@ def joined(args: Sequence[str]) -> list[str]:
     return found
 
 
-def _task(values: Mapping[str, Any], show: Quiet) -> TrainLora:
+def _task(values: Mapping[str, Any], reporter: Reporter) -> TrainLora:
     """From the settings file, if there is one; the command line wins over it."""
     from calotype.training.configs.read import read_config, translated
 
@@ -216,8 +140,8 @@ def _task(values: Mapping[str, Any], show: Quiet) -> TrainLora:
         config = read_config(values["config"])
         notes = [*config.notes, *notes]
         told = config.under(told)
-    for note in dict.fromkeys(notes):
-        show.tell("said", source=None, text=note)
+    for sentence in dict.fromkeys(notes):
+        reporter.emit(note(sentence))
     if "photos" not in told:
         raise CalotypeError("give the folder with your photos: calotype train lora PHOTOS")
     return read_task("train_lora", told)

@@ -2,18 +2,18 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from calotype.checkpoints.cache import Models
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.ops.color import eight_bits
 from calotype.picture import Picture
 from calotype.picture.saving import Arriving, save
 from calotype.tasks import Note, Progress, note
 from calotype.tasks.captions import Caption
+from calotype.tasks.events import Failed, Saved, Skipped
 from calotype.training.captions import read_caption
 from calotype.training.photos import Room, advised_repeats, find_rooms
 from calotype.training.portraits import largest, window
@@ -21,33 +21,10 @@ from calotype.training.portraits import largest, window
 Words = Callable[[np.ndarray], list[str]]  # tags of (H, W, 3) uint8 RGB
 
 
-@dataclass(frozen=True)
-class Written:
-    """A caption or a crop that is now there."""
-
-    source: Path
-    target: Path
-    text: str = ""
+STAYS = Message("is there already; {option:overwrite} replaces it")
 
 
-@dataclass(frozen=True)
-class Kept:
-    """A caption or a crop that was there before and stays."""
-
-    source: Path
-    target: Path
-    why: str = "is there already; --overwrite replaces it"
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A photo that is left out, and why."""
-
-    source: Path
-    cause: str
-
-
-def caption(task: Caption, models: Models) -> Iterator[Progress | Note | Written | Kept | Failed]:
+def caption(task: Caption, models: Models) -> Iterator[Progress | Note | Saved | Skipped | Failed]:
     """One photo after the other; a bad one does not stop the rest.
 
     Raises:
@@ -70,11 +47,11 @@ def caption(task: Caption, models: Models) -> Iterator[Progress | Note | Written
     for n, (room, path) in enumerate(photos, 1):
         try:
             for step in work.done(room, path):
-                done += isinstance(step, Written | Kept)
+                done += isinstance(step, Saved | Skipped)
                 yield step
         except _Unreadable as fault:
             failed += 1
-            yield Failed(path, str(fault))
+            yield Failed(str(path), fault.args[0])
         yield Progress(n, len(photos), "photos")
     if task.face and not done and failed < len(photos):
         raise CalotypeError(
@@ -104,22 +81,22 @@ class _Captions:
         self.task, self.words, self.max_pixels = task, words, models.settings.max_pixels
         self.ending = "." + task.caption_extension.removeprefix(".")
 
-    def done(self, room: Room, path: Path) -> Iterator[Note | Written | Kept]:
+    def done(self, room: Room, path: Path) -> Iterator[Note | Saved | Skipped]:
         target = self._place(room, path).with_suffix(self.ending)
         goes_before = self.task.prefix and self.task.out is None  # to put it there is to replace what is there
         if target.exists() and not self.task.overwrite and not goes_before:
-            yield Kept(path, target)
+            yield Skipped(str(path), str(target), STAYS)
             return
         before, picture = self._before(path) if self.task.prefix else "", self._opened(path)
         text = self._text(room, before, lambda: eight_bits(picture.pixels))
         if before and text == before and goes_before:
-            yield Kept(path, target, "begins with the trigger word already")
+            yield Skipped(str(path), str(target), Message("begins with the trigger word already"))
             return
         if not text:
             yield note("{path}: nothing was found to say of it, so it has no caption", path=path.name)
             return
         _put(target, text)
-        yield Written(path, target, text)
+        yield Saved(str(path), str(target), {"text": text})
 
     def _place(self, room: Room, path: Path) -> Path:
         out = self.task.out
@@ -131,13 +108,13 @@ class _Captions:
         try:
             return read_caption(beside, is_whole=True) if beside.is_file() else ""
         except CalotypeError as fault:
-            raise _Unreadable(str(fault)) from fault
+            raise _Unreadable(fault) from fault
 
     def _opened(self, path: Path) -> Picture:
         try:
             return Picture.open(path, self.max_pixels).on_white()  # what hides under transparency is not to stay
         except CalotypeError as fault:
-            raise _Unreadable(str(fault)) from fault
+            raise _Unreadable(fault) from fault
 
     def _text(self, room: Room, before: str, look: Callable[[], np.ndarray]) -> str:
         """The old caption, or the folder's name and tags, behind the trigger word."""
@@ -160,10 +137,10 @@ class _Faces(_Captions):
             )
         self._taken: set[Path] = set()
 
-    def done(self, room: Room, path: Path) -> Iterator[Note | Written | Kept]:
+    def done(self, room: Room, path: Path) -> Iterator[Note | Saved | Skipped]:
         target = self._free(self._folder(room), path)
         if target.exists() and not self.task.overwrite:
-            yield Kept(path, target)
+            yield Skipped(str(path), str(target), STAYS)
             return
         before, picture = self._before(path), self._opened(path)
         pixels = eight_bits(picture.pixels)
@@ -181,7 +158,7 @@ class _Faces(_Captions):
         beside = target.with_suffix(self.ending)
         if text and (self.task.overwrite or not beside.exists()):
             _put(beside, text)
-        yield Written(path, target, text)
+        yield Saved(str(path), str(target), {"text": text})
 
     def _folder(self, room: Room) -> Path:
         """As the photos' own; where that tells no number, with the number that is usual for so many."""

@@ -37,6 +37,7 @@ from calotype.training.diffusing import Diffusing, Lessons
 from calotype.training.files import alone, check_place
 from calotype.training.folder import write_folder
 from calotype.training.interrupts import Due, whole
+from calotype.training.learned import mean_loss
 from calotype.training.nearest import Score
 from calotype.training.networks import Means, new_text, new_unet, new_vae, under
 from calotype.training.pairs import Pairs, held_back, read_pairs, repeated
@@ -63,6 +64,11 @@ class Trained:
     pictures: int
     report: Path
     hits: tuple[int, int] = (0, 0)  # pictures held back that were found again, of so many
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the last event says besides the file."""
+        return mean_loss(self.losses) | {"held_out": {"found": self.hits[0], "of": self.hits[1]}}
 
 
 def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress | Note | Trained]:

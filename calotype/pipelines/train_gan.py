@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,11 @@ class Forged:
     figures: dict[str, float]
     pictures: int
     report: Path
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the last event says besides the file."""
+        return {"film": [str(path) for path in self.film], **self.figures}
 
 
 def train_gan(task: TrainGan, models: Models) -> Iterator[Progress | Note | Forged]:

@@ -1,10 +1,34 @@
-"""What a running task yields, and what a run of the program tells a door."""
+"""What a task yields while it runs, and what a run of the program tells a door (docs/events.md).
 
-from collections.abc import Callable
-from dataclasses import dataclass
+A task yields Progress, Note and, last, its result. `runner.run` yields the events below: frozen, and each can cross a
+process as JSON (`as_data`, `from_data`).
+"""
+
+import base64
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from calotype.errors import Message
+from calotype.errors import PLAIN, CalotypeError, Message, Wording
+
+Sentence = Message | CalotypeError
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run begins: so many pictures (or 1 training run), and where results go."""
+
+    pictures: int
+    out: str
+
+
+@dataclass(frozen=True)
+class ItemStarted:
+    """Work on one source begins; `target` is the file, or the folder, that its result goes to."""
+
+    source: str
+    target: str
 
 
 @dataclass(frozen=True)
@@ -15,11 +39,15 @@ class Progress:
     total: int
     what: str
     remaining: float | None = None  # seconds, where it can be told
+    source: str | None = None
 
 
 @dataclass(frozen=True)
 class Drawing(Progress):
-    """Progress of a picture that is being drawn; `look()` shows it as it is now, small: (h, w, 3) uint8."""
+    """Progress of a picture that is being drawn; `look()` shows it as it is now, small: (h, w, 3) uint8.
+
+    Within one process only: the runner makes a `Preview` of it.
+    """
 
     look: Callable[[], Any] | None = None
 
@@ -28,16 +56,26 @@ class Drawing(Progress):
 class Learning(Progress):
     """Progress of a training run, after a step."""
 
-    loss: float | None = None  # the mean of the last steps; None where it is no number
+    loss: float | None = None  # the mean of the last steps; None where it is NaN
     rate: float | None = None  # the highest of the learning rates
     memory: int | None = None  # bytes in use, of the device that computes
 
 
 @dataclass(frozen=True)
+class Preview:
+    """A picture that is being drawn, as it is now, small."""
+
+    source: str
+    image: bytes  # a whole file
+    media_type: str = "image/jpeg"
+
+
+@dataclass(frozen=True)
 class Note:
-    """A sentence for the person about the picture in hand."""
+    """A sentence for the person, about the source in hand or, where that is None, about the run."""
 
     message: Message
+    source: str | None = None
 
     @property
     def text(self) -> str:
@@ -45,6 +83,135 @@ class Note:
         return str(self.message)
 
 
+@dataclass(frozen=True)
+class Saved:
+    """A result lies whole at its place. Which facts there are depends on the kind of task."""
+
+    source: str
+    target: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Nothing was done, since the result is there already."""
+
+    source: str
+    target: str
+    why: Message
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Nothing came of this source; the run goes on with the next one."""
+
+    source: str
+    cause: Sentence
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Whether a result that was made again has the same bytes as the first time."""
+
+    source: str
+    target: str
+    same: bool
+    text: Message
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The last event of a run over pictures."""
+
+    pictures: int
+    done: int
+    skipped: int
+    failures: tuple[Failed, ...]
+    seconds: float
+    interrupted: bool
+    report: str | None = None
+    is_drawn: bool = False  # pictures from words, where nothing of an interrupted picture is left to go on with
+
+
+Event = Started | ItemStarted | Progress | Preview | Note | Saved | Skipped | Failed | Compared | Finished
+
+KINDS: dict[str, type] = {
+    "begin": Started,
+    "picture": ItemStarted,
+    "progress": Progress,
+    "learning": Learning,
+    "preview": Preview,
+    "said": Note,
+    "done": Saved,
+    "skipped": Skipped,
+    "failed": Failed,
+    "compared": Compared,
+    "summary": Finished,
+}
+NAMES = {cls: name for name, cls in KINDS.items()}
+
+
 def note(sentence: str | Message | Exception, /, **values: Any) -> Note:
     """A note; values are for the sentence where it is a template. A text without values is taken as it is."""
     return Note(Message(sentence, **values) if values or isinstance(sentence, Message) else Message.of(sentence))
+
+
+def as_data(event: Event) -> dict[str, Any]:
+    """The event as JSON-ready data that loses nothing: sentences as templates with values, bytes in base 64."""
+    return {"event": NAMES[type(event)], **{s.name: _packed(getattr(event, s.name)) for s in dataclasses.fields(event)}}
+
+
+def from_data(data: Mapping[str, Any]) -> Event:
+    """What `as_data` made. Raises KeyError, TypeError or ValueError for anything else."""
+    values = {name: _unpacked(value) for name, value in data.items() if name != "event"}
+    return KINDS[data["event"]](**values)
+
+
+def as_line(event: Event, wording: Wording = PLAIN) -> dict[str, Any]:
+    """The event as the command line's --json prints it: flat, sentences worded, failures as source and cause."""
+    name = {"learning": "progress"}.get(NAMES[type(event)], NAMES[type(event)])
+    data = {"event": name, **{s.name: getattr(event, s.name) for s in dataclasses.fields(event)}}
+    if isinstance(event, Progress):
+        data = {"event": name, "source": data.pop("source"), **{k: v for k, v in data.items() if k != "event"}}
+    elif isinstance(event, Note):
+        data = {"event": name, "source": event.source, "text": wording.fill(event.message)}
+    elif isinstance(event, Preview):
+        data["image"] = base64.b64encode(event.image).decode()
+    elif isinstance(event, Saved):
+        data |= data.pop("facts")
+    elif isinstance(event, Finished):
+        failures = [{"source": failed.source, "cause": wording.fill(failed.cause)} for failed in event.failures]
+        counts = {"pictures": event.pictures, "done": event.done, "skipped": event.skipped, "failed": len(failures)}
+        rest = {"seconds": event.seconds, "interrupted": event.interrupted, "report": event.report}
+        data = {"event": name, **counts, "failures": failures, **rest, **({"is_drawn": True} if event.is_drawn else {})}
+    return {key: wording.fill(value) if isinstance(value, Sentence) else value for key, value in data.items()}
+
+
+def _packed(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode()}
+    if isinstance(value, CalotypeError):
+        return value.as_data()
+    if isinstance(value, Message):
+        return {"message": value.as_data()}
+    if type(value) in NAMES:
+        return as_data(value)
+    return [_packed(one) for one in value] if isinstance(value, tuple) else dict(value) if _is_map(value) else value
+
+
+def _unpacked(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_unpacked(one) for one in value)
+    if not _is_map(value):
+        return value
+    if "base64" in value:
+        return base64.b64decode(value["base64"])
+    if "error" in value:
+        return CalotypeError.from_data(value)
+    if "message" in value:
+        return Message.from_data(value["message"])
+    return from_data(value) if value.get("event") in KINDS else value
+
+
+def _is_map(value: Any) -> bool:
+    return isinstance(value, Mapping)

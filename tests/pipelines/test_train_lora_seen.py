@@ -8,8 +8,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from calotype.album.redrawn import told_task
 from calotype.errors import CalotypeError
+from calotype.outputs.reproduce import told_task
 from calotype.picture import Picture
 from calotype.pipelines.seen import Seen
 from calotype.pipelines.train_lora import Learned

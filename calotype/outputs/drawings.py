@@ -4,36 +4,18 @@ import contextlib
 import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calotype.album.names import FORMATS, ending, format_of, readable, shortened
-from calotype.album.sidecar import sha256_of, write_sidecar
-from calotype.errors import CalotypeError
-from calotype.options import option
+from calotype.errors import CalotypeError, Message, PictureError
+from calotype.outputs.names import FORMATS, ending, format_of, readable, shortened
+from calotype.outputs.sidecar import sha256_of, write_sidecar
+from calotype.tasks.output import DrawingOutput
 
 if TYPE_CHECKING:
     from calotype.record import Film, Result
 
 WORDS = 8  # of the prompt in a name
-
-
-@dataclass(frozen=True, kw_only=True)
-class Output:
-    """Where drawn pictures go."""
-
-    out: Path = option(Path("out"), "folder for the pictures, or the name of the one picture", is_path=True)
-    format: str = option(
-        "png", "file format, where {option:out} is a folder", choices=("png", "jpeg", "webp", "avif", "tiff")
-    )
-    quality: int = option(95, "quality of JPEG, WebP and AVIF", least=1, most=100)
-    overwrite: bool = option(False, "replace a file that lies at the name given with {option:out}")
-    sidecar: bool = option(False, "also write the record as a JSON file beside each picture")
-
-    @property
-    def is_file(self) -> bool:
-        return format_of(self.out) is not None and not self.out.is_dir()
 
 
 class Places:
@@ -43,13 +25,13 @@ class Places:
     the name itself.
     """
 
-    def __init__(self, output: Output, count: int = 1, is_many: bool = False):
+    def __init__(self, output: DrawingOutput, count: int = 1, is_many: bool = False):
         """Raises CalotypeError where a named file is there already, or -o is a file that is no picture."""
         self._output, self._is_many, self._given = output, is_many, 0
-        if output.is_file:
+        if _is_file(output):
             for target in {output.out, *(self._named(n + 1) for n in range(count))}:
                 if target.exists() and not output.overwrite:
-                    raise CalotypeError(
+                    raise PictureError(
                         "{target} is there already; give another {option:out}, or {option:overwrite}",
                         target=readable(target),
                     )
@@ -62,19 +44,20 @@ class Places:
 
         is_picture = out.suffix.lower() in SUFFIXES
         if is_picture or out.exists():
-            what = "a format that drawings are not written in" if is_picture else "a file, and no picture"
+            format = Message("{option:out} {out} is a format that drawings are not written in", out=readable(out))
+            file = Message("{option:out} {out} is a file, and no picture", out=readable(out))
             able = ", ".join({name: suffix for suffix, name in reversed(FORMATS.items())}.values())
             raise CalotypeError(
-                "{option:out} {out} is {what}; give a folder, or a name that ends in one of {able}",
-                out=readable(out),
-                what=what,
+                "{fault}; give a folder, or a name that ends in one of {able}",
+                option="out",
+                fault=format if is_picture else file,
                 able=able,
             )
 
     def next(self, result: "Result") -> Iterator[Path]:
         """Names for a picture, the best first; the others are for where another one has come there meanwhile."""
         self._given += 1
-        if self._output.is_file:
+        if _is_file(self._output):
             target = self._output.out if result.is_sheet else self._named(self._given)
             yield target
             yield from (target.with_stem(f"{target.stem}-{n}") for n in itertools.count(2))
@@ -83,13 +66,13 @@ class Places:
         for number in itertools.count(_last(folder) + 1):
             yield folder / shortened(f"{number:05}-{words}".rstrip("-"), ending(Path(), self._output.format), folder)
 
-    def filmed(self, film: "Film") -> tuple[Path, tuple[str, ...]]:
+    def save_film(self, film: "Film") -> tuple[Path, tuple[str, ...]]:
         """A film as GIF, and as MP4 beside it where that can be made; the MP4's name, or the GIF's, and what to say."""
         from calotype.picture import film as films
 
-        folder = self._output.out.parent if self._output.is_file else self._output.out
+        folder = self._output.out.parent if _is_file(self._output) else self._output.out
         folder.mkdir(parents=True, exist_ok=True)
-        name = self._output.out.stem if self._output.is_file else f"{_last(folder) + 1:05}-{film.seed}-walk"
+        name = self._output.out.stem if _is_file(self._output) else f"{_last(folder) + 1:05}-{film.seed}-walk"
         target = folder / f"{name}.gif"
         with contextlib.ExitStack() as both:
             shown = [both.enter_context(films.gif(target))]
@@ -103,6 +86,10 @@ class Places:
     def _named(self, n: int) -> Path:
         out = self._output.out
         return out.with_stem(f"{out.stem}-{n}") if self._is_many else out
+
+
+def _is_file(output: DrawingOutput) -> bool:
+    return format_of(output.out) is not None and not output.out.is_dir()
 
 
 def _last(folder: Path) -> int:
@@ -119,7 +106,7 @@ def _slug(prompt: str) -> str:
     return "-".join(re.findall(r"\w+", plain)[:WORDS])[:80]
 
 
-def write(result: "Result", places: Places, output: Output) -> tuple[Path, str, tuple[str, ...]]:
+def save_drawing(result: "Result", places: Places, output: DrawingOutput) -> tuple[Path, str, tuple[str, ...]]:
     """The picture with its parameters and its record in it, under the first name that nobody has.
 
     Returns:
@@ -127,7 +114,7 @@ def write(result: "Result", places: Places, output: Output) -> tuple[Path, str, 
     """
     from calotype.picture import save
 
-    is_new = not (output.is_file and output.overwrite)
+    is_new = not (_is_file(output) and output.overwrite)
     for target in places.next(result):
         target.parent.mkdir(parents=True, exist_ok=True)
         how = {"quality": output.quality, "record": result.record.as_json(), "is_new": is_new}

@@ -3,7 +3,7 @@
 import contextlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from calotype.errors import CalotypeError
 from calotype.settings import Settings
@@ -13,20 +13,9 @@ if TYPE_CHECKING:
     from calotype.record import Record
 
 ASKED = {"model": "upscale", "upscaler": "upscale", "face_model": "faces"}  # options that name models, and what for
-TAKEN = {"upscaler": ("none",), "face_model": ("auto", "none")}  # words that name no model
 
 
-def check_models(task: Any, settings: Settings) -> None:
-    """Raises CalotypeError for a model that is unknown, not at hand or for another purpose, before any work is done."""
-    from calotype.checkpoints.catalog import Shelf
-
-    for option, kind in ASKED.items():
-        name = getattr(task, option, None)
-        if name is not None and name not in TAKEN.get(option, ()):
-            Shelf(settings).find(name, kind=kind)
-
-
-class Today:
+class CurrentHashes:
     """Names and checksums of models as they are now. Each file is read once."""
 
     def __init__(self, settings: Settings):

@@ -11,28 +11,28 @@ from typing import IO
 from PIL import Image, ImageDraw, ImageFont
 
 from calotype import __version__, paper
-from calotype.album import readable
-from calotype.album.compare import Window, shown
-from calotype.album.sidecar import whole_file
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
+from calotype.outputs import report_html as page
+from calotype.outputs.compare import Window, shown
+from calotype.outputs.names import readable
+from calotype.outputs.sidecar import whole_file
 from calotype.picture import Picture
 from calotype.record import FaceRecord, Record, Result
-from calotype.report import page
 
 LARGE, SMALL, FACE = 1400, 640, 256  # longer sides in the page: a picture, the overview of faces, a face
 MARGIN = 0.45  # of a face's box, shown around it
 ACCENT = (214, 120, 40)
 
 
-class Sheet:
-    """`with Sheet(path) as sheet: sheet.add(...)`: the page appears at the end, whole, also after an interruption."""
+class Report:
+    """`with Report(path) as report: report.add(...)`: the page appears whole at the end, also after an interruption."""
 
     def __init__(self, path: Path):
         self.path, self.is_written = path, False
         self._body: IO[bytes] | None = None
         self._pictures = self._failures = self._faces = 0
 
-    def __enter__(self) -> "Sheet":
+    def __enter__(self) -> "Report":
         """Raises CalotypeError where a file that isn't a report of ours is in the way."""
         _check_place(self.path)
         self._body = tempfile.TemporaryFile()
@@ -56,9 +56,9 @@ class Sheet:
         before = Picture.open(source, max_pixels)
         self._add(source, target, before, Picture.open(target, 2**62), record, None)
 
-    def add_failure(self, source: Path, cause: str) -> None:
+    def add_failure(self, source: Path, cause: str | Message | CalotypeError) -> None:
         self._failures += 1
-        self._put(page.failure(readable(source.name), readable(cause)))
+        self._put(page.failure(readable(source.name), readable(str(cause))))
 
     def _add(
         self, source: Path, target: Path, before: Picture, after: Picture, record: Record, seconds: float | None

@@ -15,10 +15,9 @@ from PIL import Image
 
 from calotype import paper
 from calotype.errors import CalotypeError
+from calotype.outputs.report import ACCENT, SMALL, Report, _overview, page
 from calotype.picture import Picture, save
 from calotype.record import FaceRecord, ModelRecord, Record, Result
-from calotype.report import Sheet, page
-from calotype.report.sheet import ACCENT, SMALL, _overview
 
 EVIL = "a\"><script>alert(1)</script><img src=x onerror=alert(2)>'&amp;\x1b[31m.jpg"
 LANDMARKS = ((10.0, 10.0),) * 5
@@ -56,7 +55,7 @@ def result(source="photo.jpg", seed=0, size=(100, 80), faces=FACES, dtype=np.uin
 
 
 def written(path: Path, *results: Result, name="photo.jpg", failures=()) -> Reader:
-    with Sheet(path) as sheet:
+    with Report(path) as sheet:
         for one in results:
             sheet.add(Path(name), Path("out") / name, one, 1.5)
         for source, cause in failures:
@@ -145,7 +144,7 @@ def test_failures_are_listed_with_their_cause(tmp_path):
 
 
 def test_pictures_do_not_stay_in_memory(tmp_path):
-    with Sheet(tmp_path / "a.html") as sheet:
+    with Report(tmp_path / "a.html") as sheet:
         one = result()
         kept = weakref.ref(one.picture)
         sheet.add(Path("a.jpg"), Path("b.jpg"), one, 1.0)
@@ -156,7 +155,7 @@ def test_pictures_do_not_stay_in_memory(tmp_path):
 
 def test_the_page_appears_whole_also_after_an_interruption(tmp_path):
     path = tmp_path / "a.html"
-    with pytest.raises(KeyboardInterrupt), Sheet(path) as sheet:
+    with pytest.raises(KeyboardInterrupt), Report(path) as sheet:
         sheet.add(Path("a.jpg"), Path("b.jpg"), result(), 1.0)
         assert not path.exists()
         raise KeyboardInterrupt
@@ -185,6 +184,6 @@ def test_pictures_of_an_earlier_run_are_read_from_their_files(tmp_path):
     one = result()
     for name, picture in (("a.png", one.before), ("b.png", one.picture)):
         save(picture, tmp_path / name, format="png")
-    with Sheet(tmp_path / "a.html") as sheet:
+    with Report(tmp_path / "a.html") as sheet:
         sheet.add_files(tmp_path / "a.png", tmp_path / "b.png", one.record, 10**6)
     assert "done in an earlier run" in Reader((tmp_path / "a.html").read_text("utf-8")).text

@@ -1,4 +1,4 @@
-"""From what stands on the command line to a list of pictures, each with the place of its result."""
+"""From files, folders and patterns to a list of pictures, each with the place of its result."""
 
 import glob
 import os
@@ -6,28 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from calotype.album.names import beside, ending, format_of, key, natural, readable, shortened
-from calotype.errors import CalotypeError
-from calotype.options import option
+from calotype.errors import CalotypeError, Message
+from calotype.outputs.names import beside, ending, format_of, key, natural, readable, shortened
+from calotype.tasks.output import Album
 
 SHOWN = 3  # names given where many files are meant
-
-
-@dataclass(frozen=True, kw_only=True)
-class Album:
-    """Which results are written, and where."""
-
-    out: Path = option(
-        Path("out"), "folder for the results, made if missing; for one picture also a file name", is_path=True
-    )
-    recursive: bool = option(False, "also the folders within folders; the results keep the tree")
-    suffix: str = option("", "added to the name of each result: photo-restored.jpg with -restored")
-    overwrite: bool = option(False, "replace results that were made in another way, or that are not ours")
-    sidecar: bool = option(True, "write NAME.json beside each result: all that is needed to make it again")
-    compare: bool = option(False, "also write NAME-compare.jpg: before and after side by side")
-    report: Path | None = option(
-        None, "also write this page, such as album.html: every picture and face, before and after", is_path=True
-    )
 
 
 @dataclass(frozen=True)
@@ -36,7 +19,7 @@ class Item:
 
     source: Path
     target: Path
-    fault: str | None = None
+    fault: Message | None = None
 
 
 @dataclass(frozen=True)
@@ -44,14 +27,14 @@ class Plan:
     """What is to be done, and sentences about what was left out."""
 
     items: tuple[Item, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Found:
     source: Path
     folder: Path  # below the place of the results, where the tree is kept
-    fault: str | None = None
+    fault: Message | None = None
 
 
 def plan(inputs: Sequence[str | Path], album: Album, format: str = "auto") -> Plan:
@@ -91,7 +74,7 @@ def _scan(inputs: Sequence[str | Path], album: Album, strangers: list[Path]) -> 
         if path.is_dir():
             yield from _folder(path, album, strangers)
         elif os.path.lexists(path):
-            yield _Found(path, Path(), None if path.is_file() else f"{readable(path)} is no file that can be read")
+            yield _Found(path, Path(), None if path.is_file() else _unreadable(path))
         else:
             yield from _pattern(path, album, strangers)
 
@@ -100,7 +83,7 @@ def _pattern(path: Path, album: Album, strangers: list[Path]) -> Iterator[_Found
     """Windows shells leave patterns to the program; a name that exists never comes here, whatever its brackets."""
     matches = sorted(glob.glob(str(path), recursive=True), key=natural) if glob.has_magic(str(path)) else []
     if not matches:
-        yield _Found(path, Path(), f"{readable(path)} isn't there; check the name")
+        yield _Found(path, Path(), Message("{path} isn't there; check the name", path=readable(path)))
     for match in map(Path, matches):
         if match.is_dir():
             continue
@@ -132,6 +115,10 @@ def _is_ours(path: Path, album: Album) -> bool:
     return is_report or (path.suffix == ".json" and path.with_suffix("").exists())
 
 
+def _unreadable(path: Path) -> Message:
+    return Message("{path} is no file that can be read", path=readable(path))
+
+
 def _suffixes() -> frozenset[str]:
     from calotype.picture import SUFFIXES
 
@@ -145,17 +132,18 @@ def _once(found: Iterable[_Found]) -> list[_Found]:
     return list(kept.values())
 
 
-def _nothing(inputs: Sequence[str | Path], strangers: list[Path]) -> str:
+def _nothing(inputs: Sequence[str | Path], strangers: list[Path]) -> Message:
     names = " and ".join(readable(name) for name in inputs) or "the command"
-    hint = f" ({_strangers(strangers)})" if strangers else "; for folders within it give {option:recursive}"
-    return f"there is no picture in {names}{hint}"
+    if strangers:
+        return Message("there is no picture in {names} ({left_out})", names=names, left_out=_strangers(strangers))
+    return Message("there is no picture in {names}; for folders within it give {option:recursive}", names=names)
 
 
-def _strangers(paths: list[Path]) -> str:
-    names = ", ".join(readable(path.name) for path in paths[:SHOWN])
-    more = ", ..." if len(paths) > SHOWN else ""
-    verb = "file is no picture" if len(paths) == 1 else "files are no pictures"
-    return f"{len(paths)} {verb} and left out: {names}{more}"
+def _strangers(paths: list[Path]) -> Message:
+    names = ", ".join(readable(path.name) for path in paths[:SHOWN]) + (", ..." if len(paths) > SHOWN else "")
+    if len(paths) == 1:
+        return Message("1 file is no picture and left out: {names}", names=names)
+    return Message("{count} files are no pictures and left out: {names}", count=len(paths), names=names)
 
 
 def _is_file_name(out: Path) -> bool:
@@ -178,8 +166,8 @@ def _single(found: list[_Found], album: Album, format: str) -> Item:
         )
     _make_folder(out.parent)
     is_own_place = any(_same(found[0].source, place) for place in _places(out, album))
-    fault = "its result would take its own place" if is_own_place else None
-    return Item(found[0].source, out, fault and f"{readable(out)}: {fault}; give another name with -o")
+    own = "{out}: its result would take its own place; give another name with {option:out}"
+    return Item(found[0].source, out, Message(own, out=readable(out)) if is_own_place else None)
 
 
 def _make_folder(folder: Path) -> None:
@@ -209,7 +197,7 @@ def _plain_target(found: _Found, album: Album, format: str, mark: str = "") -> P
 
 def _without_results(found: list[_Found], album: Album, format: str) -> list[_Found]:
     """A folder that also takes the results holds those of earlier runs: they are no sources."""
-    from calotype.album.sidecar import is_result
+    from calotype.outputs.sidecar import is_result
 
     made: dict[str, Path] = {}  # what stands where a run writes: the result that it belongs to
     for one in found:
@@ -222,12 +210,12 @@ def _without_results(found: list[_Found], album: Album, format: str) -> list[_Fo
 
 def _made_here(one: _Found, found: list[_Found], album: Album) -> bool:
     """Whether a picture in the folder of the results was made, under whatever name, from another one of the scan."""
-    from calotype.album.sidecar import is_result, read_story
+    from calotype.outputs.sidecar import is_result, read_stored
 
     if not _same_folder(one.source.parent, album.out / one.folder) or not is_result(one.source):
         return False
     try:
-        made_from = read_story(one.source).record.source_name
+        made_from = read_stored(one.source).record.source_name
     except CalotypeError:
         return False
     return any(other is not one and other.source.name == made_from for other in found)
@@ -246,9 +234,10 @@ def _named(found: list[_Found], album: Album, format: str) -> list[Item]:
         taken |= {key(place): one for place in _places(target, album)}
         fault = one.fault
         if fault is None and any(_same(one.source, place) for place in _places(target, album)):
-            fault = (
-                f"the result of {readable(one.source)} would take its own place; give -o another folder, or --suffix"
+            own = (
+                "the result of {source} would take its own place; give {option:out} another folder, or {option:suffix}"
             )
+            fault = Message(own, source=readable(one.source))
         items.append(Item(one.source, target, fault))
     return items
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calotype.album.names import format_of, readable
-from calotype.errors import CalotypeError
-from calotype.tasks import kind_of, options_of, read_task
+from calotype.errors import CalotypeError, Message
+from calotype.outputs.names import format_of, readable
+from calotype.tasks import kind_of, options_of
 
 if TYPE_CHECKING:
     from calotype.record import FaceRecord, Record
@@ -23,7 +23,7 @@ LOSSLESS = ("png", "tiff", "bmp")
 
 
 @dataclass(frozen=True)
-class Story:
+class StoredRecord:
     """A record found on disk. Paths are relative to the sidecar's folder; empty where there was no sidecar."""
 
     record: "Record"
@@ -105,24 +105,24 @@ def _relative(path: Path, folder: Path) -> str:
         return path.absolute().as_posix()
 
 
-def read_story(path: Path) -> Story:
+def read_stored(path: Path) -> StoredRecord:
     """From a sidecar, or from a result that carries its record.
 
     Raises:
         CalotypeError: there is no record in it.
     """
     if format_of(path):
-        story = _beside(path) or _embedded(path)
-        if story is None:
+        stored = _beside(path) or _embedded(path)
+        if stored is None:
             sha256_of(path)
             raise CalotypeError(
                 "{path} carries no record of Calotype's; give the .json beside a result", path=readable(path)
             )
-        return story
+        return stored
     return _read_sidecar(path)
 
 
-def _read_sidecar(path: Path) -> Story:
+def _read_sidecar(path: Path) -> StoredRecord:
     from calotype.record import Record
 
     where = readable(path)
@@ -142,7 +142,7 @@ def _read_sidecar(path: Path) -> Story:
     record = checked(Record.from_json(json.dumps(data), where), where)
     named = files if isinstance(files, dict) else {}
     source, result, sha256 = (str(named.get(name, "")) for name in ("source", "result", "result_sha256"))
-    return Story(record, path, source, result, sha256)
+    return StoredRecord(record, path, source, result, sha256)
 
 
 def checked(record: "Record", where: str) -> "Record":
@@ -169,25 +169,25 @@ def _is_face(face: "FaceRecord") -> bool:
     return are_numbers and len(face.box) == 4 and isinstance(face.why, str)
 
 
-def _beside(result: Path) -> Story | None:
+def _beside(result: Path) -> StoredRecord | None:
     """The sidecar of a result, where it tells of the very bytes that lie there."""
     path = sidecar_of(result)
     if not path.is_file():
         return None
     try:
-        story = _read_sidecar(path)
+        stored = _read_sidecar(path)
     except CalotypeError:
         return None
-    return story if story.result_sha256 == sha256_of(result) else None
+    return stored if stored.result_sha256 == sha256_of(result) else None
 
 
-def _embedded(result: Path) -> Story | None:
+def _embedded(result: Path) -> StoredRecord | None:
     from calotype.picture import read_record
     from calotype.record import Record
 
     try:
         text = read_record(result)
-        return Story(checked(Record.from_json(text, result.name), result.name), result) if text else None
+        return StoredRecord(checked(Record.from_json(text, result.name), result.name), result) if text else None
     except CalotypeError:
         return None
 
@@ -206,36 +206,45 @@ def is_sidecar(path: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What lies at the place of a result: nothing, the very result (`story`), or something that is in the way."""
+class Existing:
+    """What lies at the place of a result: nothing, the very result (`stored`), or something that is in the way."""
 
-    story: Story | None = None
-    fault: str | None = None
+    stored: StoredRecord | None = None
+    fault: Message | None = None
 
 
-def standing(target: Path, task: Any, sha_of: Callable[["Record"], dict[str, str]]) -> Standing:
+def existing_result(target: Path, task: Any, sha_of: Callable[["Record"], dict[str, str]]) -> Existing:
     """Compares what lies at `target` with what the task would make.
 
     Args:
         sha_of: the checksums, by name, of the models that would be used where the record's were.
     """
     if not os.path.lexists(target):
-        return Standing()
+        return Existing()
     if target.is_dir():
-        return Standing(fault=f"{readable(target)} is a folder; give --suffix or another -o")
-    story = _beside(target) or (None if _was_changed(target) else _embedded(target))
-    if story is None:
-        return _in_the_way(target, "was changed since, or is not ours")
-    record = story.record
+        folder = "{target} is a folder; give {option:suffix} or another {option:out}"
+        return Existing(fault=Message(folder, target=readable(target)))
+    stored = _beside(target) or (None if _was_changed(target) else _embedded(target))
+    if stored is None:
+        return _in_the_way(
+            target, "{target} exists and was changed since, or is not ours; give {option:overwrite} or {option:suffix}"
+        )
+    record = stored.record
     if record.source_sha256 != sha256_of(task.source):
-        return _in_the_way(target, "was made from another picture")
+        return _in_the_way(
+            target, "{target} exists and was made from another picture; give {option:overwrite} or {option:suffix}"
+        )
     lossless = format_of(target) in LOSSLESS
     now, then = (_telling(options, record, lossless) for options in (options_of(task), record.options))
     if record.task != kind_of(task) or now != then:
-        return _in_the_way(target, "was made with other options")
+        return _in_the_way(
+            target, "{target} exists and was made with other options; give {option:overwrite} or {option:suffix}"
+        )
     if {model.name: model.sha256 for model in record.models} != sha_of(record):
-        return _in_the_way(target, "was made with other models")
-    return Standing(story)
+        return _in_the_way(
+            target, "{target} exists and was made with other models; give {option:overwrite} or {option:suffix}"
+        )
+    return Existing(stored)
 
 
 def _was_changed(target: Path) -> bool:
@@ -249,8 +258,8 @@ def _was_changed(target: Path) -> bool:
         return False
 
 
-def _in_the_way(target: Path, why: str) -> Standing:
-    return Standing(fault=f"{readable(target)} exists and {why}; give --overwrite or --suffix")
+def _in_the_way(target: Path, template: str) -> Existing:
+    return Existing(fault=Message(template, target=readable(target)))
 
 
 def _telling(options: dict[str, Any], record: "Record", lossless: bool) -> dict[str, Any]:
@@ -262,40 +271,3 @@ def _telling(options: dict[str, Any], record: "Record", lossless: bool) -> dict[
     if not any("codeformer" in name.lower() for name in names):
         idle.add("fidelity")
     return {name: value for name, value in options.items() if name not in idle}
-
-
-def find_source(story: Story, given: Path | None) -> Path:
-    """The picture that a record was made from: as given, at its old place, or beside the record.
-
-    Raises:
-        CalotypeError: it is at none of them, or has other bytes now.
-    """
-    folder, record = story.found_in.parent, story.record
-    places = [given] if given else [folder / story.source, folder / Path(record.source_name).name]
-    there = [place for place in places if place.is_file()]
-    for place in there:
-        if sha256_of(place) == record.source_sha256:
-            return _nearby(place)
-    name = readable(given or record.source_name)
-    if there:
-        raise CalotypeError(
-            "{there} is no longer the picture that the record tells of; give {option:source}", there=readable(there[0])
-        )
-    raise CalotypeError("the picture {name} isn't where it was; say where it is with {option:source}", name=name)
-
-
-def _nearby(path: Path) -> Path:
-    """`out/../a.jpg` as `a.jpg`."""
-    with contextlib.suppress(ValueError):  # another drive on Windows
-        return Path(os.path.relpath(os.path.realpath(path)))
-    return path
-
-
-def task_again(story: Story, source: Path) -> Any:
-    """The recorded task, on the source as found, in tiles as they were then, whatever memory is free now.
-
-    Raises:
-        CalotypeError: the record asks for something that this version doesn't know.
-    """
-    record = story.record
-    return read_task(record.task, {**record.options, "tile": record.computed.get("tile", 0), "source": source})

@@ -10,12 +10,20 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
+
+from calotype.cli import threads
+from calotype.errors import CalotypeError
+from calotype.settings import Settings
+from calotype.tasks import Imagine
 
 HIDDEN = ("transformers", "peft", "accelerate", "scipy", "torchvision", "onnxruntime", "bitsandbytes", "k_diffusion")
 BARE = ("diffusers.models.transformers", "diffusers.models.unets", "diffusers.models.autoencoders")
 NEEDED = ("diffusers.models.unets.unet_2d_condition", "diffusers.models.autoencoders.autoencoder_kl")
+
+OWN_PROCESS: list[bool] = []  # not empty where nobody else will want what the quick import leaves out
+FEW = 8  # pictures: a job of seconds
 
 
 def import_quickly() -> bool:
@@ -93,3 +101,32 @@ def _bare() -> Iterator[None]:
     finally:
         for name in made:
             del sys.modules[name]
+
+
+def imports_quickly(tasks: Sequence[Imagine], settings: Settings) -> Callable[[], None]:
+    """What an engine is to call before it imports torch: in a process of our own, the way that is quickest for these
+    tasks; else nothing."""
+
+    def before_loading() -> None:
+        if not OWN_PROCESS:
+            return
+        if sum(task.count for task in tasks) <= FEW and not any(task.x or task.y for task in tasks):
+            threads.spin_if_quiet()
+        if _is_plain(tasks, settings) and settings.device in ("auto", "cpu"):
+            import_quickly()
+
+    return before_loading
+
+
+def _is_plain(tasks: Sequence[Imagine], settings: Settings) -> bool:
+    """Whether nothing is wanted that the quick import leaves out: single files, samplers that need scipy."""
+    from calotype.checkpoints.catalog import INDEX, Shelf
+
+    shelf = Shelf(settings)
+    words = " ".join(f"{task.sampler} {task.schedule} {task.x} {task.y}" for task in tasks).lower()
+    if "lms" in words or "beta" in words or any(task.vae for task in tasks):
+        return False
+    try:
+        return all(shelf.find(name, "diffusion").path.name == INDEX for name in sorted({task.model for task in tasks}))
+    except CalotypeError:
+        return False

@@ -1,0 +1,33 @@
+"""What is known of a model: name, purpose, size, licence, where it lies. For lists of models in every door."""
+
+from typing import Any
+
+from calotype.checkpoints.catalog import KINDS, Listed, Shelf, known_name
+from calotype.errors import CalotypeError, Remedy
+from calotype.options import nearest
+
+
+def listed(shelf: Shelf, name: str) -> Listed:
+    """The entry of a model. Raises CalotypeError for a name that nothing has."""
+    entries = {entry.name: entry for entry in shelf.entries()}
+    found = entries.get(name) or entries.get(known_name(name))
+    if found is None:
+        raise unknown(name, entries)
+    return found
+
+
+def unknown(name: str, names: Any) -> CalotypeError:
+    hint = nearest(name, names)
+    return CalotypeError("no model is named {name}{hint}", name=name, hint=hint, remedy=Remedy("list_models"))
+
+
+def describe(listed: Listed) -> dict[str, Any]:
+    """As data; `state` is ships, fetched, to fetch, added, or added, but gone."""
+    facts = {"name": listed.name, "for": KINDS.get(listed.kind, listed.kind), "path": listed.path and str(listed.path)}
+    entry = listed.entry
+    if entry is None:
+        state = "added" if listed.path else "added, but gone"
+        return {**facts, "state": state, "licence": "", "size": 0, "about": "your own"}
+    state = "ships" if entry.ships else "fetched" if listed.path else "to fetch"
+    more = {"licence": entry.licence, "commercial": entry.commercial, "size": entry.size, "about": entry.about}
+    return {**facts, "state": state, **more, "scale": entry.scale, "url": entry.url, "sha256": entry.sha256}

@@ -1,0 +1,1 @@
+"""Other programs' words and ours: their names of options, their files of settings and prompts. No torch."""

@@ -1,0 +1,423 @@
+"""One request through the engine to files and events: the only place that does this. Doors build the request, and show
+the events; a worker stores them.
+
+Closing the generator cancels within one tile or step; KeyboardInterrupt, raised or thrown into it, stops the run, and
+the events end as they would have, with `Finished.interrupted`.
+"""
+
+import contextlib
+import io
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calotype.checks import check
+from calotype.engine import Engine
+from calotype.errors import CalotypeError, Message, PictureError
+from calotype.outputs.drawings import Places, save_drawing
+from calotype.outputs.inputs import Item, plan
+from calotype.outputs.model_hashes import CurrentHashes
+from calotype.outputs.names import beside, readable
+from calotype.outputs.reproduce import Reproduction, compared
+from calotype.outputs.save import check_places, check_room, save_result
+from calotype.outputs.sidecar import existing_result, sha256_of, sidecar_of, write_sidecar
+from calotype.tasks import Imagine, Restore, Upscale, kind_of
+from calotype.tasks.events import (
+    Drawing,
+    Event,
+    Failed,
+    Finished,
+    ItemStarted,
+    Learning,
+    Note,
+    Preview,
+    Progress,
+    Saved,
+    Skipped,
+    Started,
+)
+from calotype.tasks.output import Album, DrawingOutput
+
+if TYPE_CHECKING:
+    from calotype.outputs.report import Report
+    from calotype.record import Film, Record, Result
+
+PREVIEW_QUALITY = 80  # of the JPEG
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        tasks: of one kind. Restoring and enlarging take one; its source stands for each of the inputs.
+        inputs: files, folders and patterns of pictures to restore or enlarge; none: the task's own source.
+        is_list: several drawings of which a bad one does not stop the others.
+        last_only: of a sheet that is made again, save the sheet and not its single pictures.
+    """
+
+    tasks: tuple[Any, ...]
+    inputs: tuple[str | Path, ...] = ()
+    is_list: bool = False
+    last_only: bool = False
+
+    @property
+    def task(self) -> Any:
+        return self.tasks[0]
+
+
+def run(
+    request: Request,
+    engine: Engine,
+    output: Album | DrawingOutput | None = None,
+    *,
+    preview_every: float | None = None,
+) -> Iterator[Event]:
+    """Runs a request and saves its results.
+
+    What is wrong with the request, its models and folders is raised before anything is computed, and before torch is
+    imported; a picture that cannot be read becomes a `Failed`.
+
+    Args:
+        output: where pictures go; other tasks say it themselves.
+        preview_every: seconds between two previews of a picture that is being drawn; None: no previews.
+    Raises:
+        CalotypeError: bad usage. Anything but a CalotypeError is our own bug; in a run over several pictures it fails
+            that picture, and its traceback is in the note that follows.
+    """
+    if isinstance(request.task, Restore | Upscale):
+        yield from _AlbumRun(request, engine, output or Album()).events()
+    elif isinstance(request.task, Imagine):
+        yield from _DrawingRun(request, engine, output or DrawingOutput(), preview_every).events()
+    elif kind_of(request.task) == "caption":
+        yield from _captions(request.task, engine)
+    else:
+        yield from _single(request.task, engine)
+
+
+def again(reproduction: Reproduction, engine: Engine) -> Iterator[Event]:
+    """Makes a result again, and says whether it has the same bytes."""
+    target = source = ""
+    yield from (Note(message, str(reproduction.path)) for message in reproduction.notes)
+    request = Request((reproduction.task,), last_only=True)
+    for event in run(request, engine, reproduction.output):
+        if isinstance(event, Saved | Skipped):
+            target, source = event.target, event.source
+        yield event
+    if target and reproduction.stored:
+        yield compared(reproduction.stored, Path(target), "" if reproduction.is_drawn else source)
+
+
+class _Run:
+    """What runs over pictures have in common: counting, failures, the last event."""
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+        self.begun = time.monotonic()
+        self.done = self.skipped = 0
+        self.failures: list[Failed] = []
+
+    def failed(self, source: str, cause: CalotypeError | Message) -> Iterator[Event]:
+        self.failures.append(Failed(source, cause))
+        yield self.failures[-1]
+
+    def broken(self, source: str, bug: Exception) -> Iterator[Event]:
+        """An error of our own: this picture fails, the traceback is told, the others go on."""
+        text = Message("an error in Calotype itself: {kind}: {bug}", kind=type(bug).__name__, bug=str(bug))
+        yield from self.failed(source, text)
+        yield Note(Message("{source}:\n{traceback}", source=source, traceback=traceback.format_exc()))
+
+    def finished(
+        self, pictures: int, interrupted: bool, report: Path | None = None, is_drawn: bool = False
+    ) -> Finished:
+        seconds = round(time.monotonic() - self.begun, 2)
+        place = str(report) if report else None
+        return Finished(pictures, self.done, self.skipped, tuple(self.failures), seconds, interrupted, place, is_drawn)
+
+
+class _AlbumRun(_Run):
+    """Restoring or enlarging one picture after the other; none stops the others."""
+
+    def __init__(self, request: Request, engine: Engine, album: Album):
+        super().__init__(engine)
+        self.task, self.album = request.task, album
+        check(self.task, engine.settings)
+        self.plan = plan(request.inputs or (self.task.source,), album, self.task.format)
+        self.hashes = CurrentHashes(engine.settings)
+        self.report: Report | None = None
+
+    def events(self) -> Iterator[Event]:
+        items, interrupted = self.plan.items, False
+        yield Started(len(items), str(self.album.out))
+        yield from map(Note, self.plan.notes)
+        try:
+            with self._open_report():
+                for item in items:
+                    yield ItemStarted(str(item.source), str(item.target))
+                    yield from self._one(item)
+        except KeyboardInterrupt:
+            interrupted = True
+        is_written = self.report is not None and self.report.is_written
+        yield self.finished(len(items), interrupted, self.album.report if is_written else None)
+
+    @contextlib.contextmanager
+    def _open_report(self) -> Iterator[None]:
+        if self.album.report is None:
+            yield
+            return
+        from calotype.outputs.report import Report
+
+        with Report(self.album.report) as self.report:
+            yield
+
+    def _one(self, item: Item) -> Iterator[Event]:
+        source = str(item.source)
+        try:
+            if item.fault:
+                raise PictureError(item.fault)
+            yield from self._work(item)
+        except CalotypeError as fault:
+            yield from self._left_out(source, self.failed(source, fault))
+        except Exception as bug:  # noqa: BLE001  the others go on
+            yield from self._left_out(source, self.broken(source, bug))
+
+    def _left_out(self, source: str, events: Iterator[Event]) -> Iterator[Event]:
+        yield from events
+        if self.report:
+            self.report.add_failure(Path(source), self.failures[-1].cause)
+
+    def _work(self, item: Item) -> Iterator[Event]:
+        task = replace(self.task, source=item.source)
+        found = existing_result(item.target, task, self.hashes.models)
+        if found.stored:
+            yield self._skip(item, found.stored.record)
+            return
+        if found.fault and not self.album.overwrite:
+            raise PictureError(found.fault)
+        check_places(item, self.album)
+        check_room(item.target.parent)
+        if not self.engine.is_loaded:
+            from calotype.picture import Picture
+
+            Picture.open(task.source, self.engine.settings.max_pixels)  # a damaged one is said before torch is loaded
+        begun, result = time.monotonic(), None
+        with contextlib.closing(self.engine.run(task)) as steps:
+            for step in steps:
+                if isinstance(step, Progress | Note):
+                    yield replace(step, source=str(item.source))
+                else:
+                    result = step
+        yield from self._keep(item, task, result, begun)
+
+    def _skip(self, item: Item, record: "Record") -> Skipped:
+        """Done already; what an interrupted run left out beside it is made up for."""
+        if self.album.sidecar and not sidecar_of(item.target).is_file():
+            write_sidecar(record, item.source, item.target, sha256_of(item.target))
+        if self.album.compare:
+            self._compare_files(item)
+        self.skipped += 1
+        if self.report:
+            self.report.add_files(item.source, item.target, record, self.engine.settings.max_pixels)
+        return Skipped(str(item.source), str(item.target), Message("done already"))
+
+    def _compare_files(self, item: Item) -> None:
+        """The comparison of a result that is done already, if it is missing."""
+        place = beside(item.target, "-compare", ".jpg")
+        if place.exists():
+            return
+        from calotype.outputs.compare import save_comparison
+        from calotype.picture import Picture
+
+        before, after = (Picture.open(path, self.engine.settings.max_pixels) for path in (item.source, item.target))
+        save_comparison(before, after, place)
+
+    def _keep(self, item: Item, task: Any, result: "Result", begun: float) -> Iterator[Event]:
+        """Writes the picture, then what stands beside it."""
+        source, saved = str(item.source), save_result(result, item, task, self.album)
+        seconds = time.monotonic() - begun
+        for sentence in (*result.record.said, *saved.notes):
+            yield Note(Message.of(sentence), source)
+        if self.report:
+            self.report.add(item.source, item.target, result, seconds)
+        self.done += 1
+        facts = {"sha256": saved.sha256, **_size(result.picture.pixels), "seconds": round(seconds, 2)}
+        yield Saved(source, str(item.target), facts | {"faces": len(result.record.faces)})
+
+
+class _DrawingRun(_Run):
+    """Pictures from words; in a list one bad line does not stop the others."""
+
+    def __init__(self, request: Request, engine: Engine, output: DrawingOutput, preview_every: float | None):
+        super().__init__(engine)
+        self.request, self.output = request, output
+        if not request.is_list:
+            check(request.task, engine.settings)
+        self.count = sum(task.count for task in request.tasks)
+        has_sheet = any(task.x or task.y or task.matrix for task in request.tasks)
+        is_many = self.count > 1 or (has_sheet and not request.last_only)
+        self.places = Places(output, self.count, is_many=is_many)
+        self.preview_every, self.previewed = preview_every, time.monotonic()
+
+    def events(self) -> Iterator[Event]:
+        interrupted = False
+        yield Started(self.count, str(self.output.out))
+        try:
+            for task in self.request.tasks:
+                name = " ".join(task.prompt.split()) or "(no words)"
+                yield ItemStarted(name, str(self.output.out))
+                yield from self._one(task, name)
+        except KeyboardInterrupt:
+            interrupted = True
+        yield self.finished(self.count, interrupted, is_drawn=True)
+
+    def _one(self, task: Imagine, name: str) -> Iterator[Event]:
+        try:
+            if self.request.is_list:
+                check(task, self.engine.settings)
+            if not self.engine.is_loaded:
+                _check_pictures(task, self.engine.settings.max_pixels)
+            yield from self._draw(task, name)
+        except CalotypeError as fault:
+            if not (self.request.is_list or self.done or isinstance(fault, PictureError)):
+                raise
+            yield from self.failed(name, fault)
+        except Exception as bug:
+            if not self.request.is_list:
+                raise
+            yield from self.broken(name, bug)
+
+    def _draw(self, task: Imagine, name: str) -> Iterator[Event]:
+        from calotype.record import Film
+
+        begun, waiting = time.monotonic(), None
+        with contextlib.closing(self.engine.run(task)) as steps:
+            for step in steps:
+                if isinstance(step, Progress):
+                    yield from self._progress(step, name)
+                elif isinstance(step, Note):
+                    yield replace(step, source=name)
+                elif isinstance(step, Film):
+                    yield from self._keep_film(step, name, begun)
+                elif self.request.last_only:
+                    waiting = step
+                else:
+                    yield from self._keep(step, name, begun)
+                    begun = time.monotonic()
+        if waiting is not None:
+            yield from self._keep(waiting, name, begun)
+
+    def _progress(self, step: Progress, name: str) -> Iterator[Event]:
+        if isinstance(step, Drawing) and step.look and self._is_preview_due():
+            yield Preview(name, _jpeg(step.look()))
+        yield Progress(step.done, step.total, step.what, step.remaining, name)
+
+    def _is_preview_due(self) -> bool:
+        is_due = self.preview_every is not None and time.monotonic() - self.previewed >= self.preview_every
+        self.previewed = time.monotonic() if is_due else self.previewed
+        return is_due
+
+    def _keep(self, result: "Result", name: str, begun: float) -> Iterator[Event]:
+        target, sha256, notes = save_drawing(result, self.places, self.output)
+        for sentence in (*result.record.said, *notes):
+            yield Note(Message.of(sentence), name)
+        self.done += 1
+        seed = None if result.is_sheet else result.record.options["seed"]
+        facts = {"seed": seed, "sheet": result.is_sheet, "sha256": sha256, **_size(result.picture.pixels)}
+        yield Saved(name, str(target), facts | {"seconds": round(time.monotonic() - begun, 2)})
+
+    def _keep_film(self, film: "Film", name: str, begun: float) -> Iterator[Event]:
+        target, notes = self.places.save_film(film)
+        for sentence in notes:
+            yield Note(Message.of(sentence), name)
+        self.done += 1
+        facts = {"seed": film.seed, "sheet": False, **_size(film.frames[0])}
+        yield Saved(name, str(target), facts | {"seconds": round(time.monotonic() - begun, 2)})
+
+
+def _captions(task: Any, engine: Engine) -> Iterator[Event]:
+    """Captions, or crops around faces, of a folder."""
+    check(task, engine.settings)
+    run, total, interrupted = _Run(engine), 0, False
+    source, out = str(task.photos), str(task.out or task.photos)
+    try:
+        with contextlib.closing(engine.run(task)) as steps:
+            for step in steps:
+                if isinstance(step, Progress):
+                    if not step.done:
+                        total = step.total
+                        yield from (Started(total, out), ItemStarted(source, out))
+                    step = replace(step, source=source)
+                run.done += isinstance(step, Saved)
+                run.skipped += isinstance(step, Skipped)
+                run.failures += [step] if isinstance(step, Failed) else []
+                yield step
+    except KeyboardInterrupt:
+        interrupted = True
+    yield run.finished(total, interrupted)
+
+
+def _single(task: Any, engine: Engine) -> Iterator[Event]:
+    """A training run, or a tool for LoRA files: one result, which the task saves itself."""
+    check(task, engine.settings)
+    begun, is_training = time.monotonic(), hasattr(task, "output_dir")
+    source, out = _source_of(task), str(task.output_dir if is_training else task.out)
+    yield from (Started(1, out), ItemStarted(source, out))
+    is_going, interrupted = False, False
+    try:
+        with contextlib.closing(engine.run(task)) as steps:
+            for step in steps:
+                is_going = is_going or isinstance(step, Learning)
+                if isinstance(step, Progress):
+                    yield replace(step, source=source)
+                elif isinstance(step, Note):
+                    yield step
+                else:
+                    seconds = {"seconds": round(time.monotonic() - begun, 2)}
+                    report = {"report": str(step.report)} if is_training else {}
+                    yield Saved(source, str(step.path), {**step.facts, **seconds, **report})
+    except KeyboardInterrupt:
+        interrupted = True
+    except CalotypeError as fault:
+        if not is_going:
+            raise
+        yield Failed(source, fault)
+    if interrupted:
+        place = Message("{out}", out=readable(out))
+        stopped = "stopped; the same command goes on ({place})" if is_training else "stopped; {place} is not written"
+        yield Note(Message(stopped, place=place))
+        raise KeyboardInterrupt
+
+
+def _source_of(task: Any) -> str:
+    if hasattr(task, "photos"):
+        return str(task.photos or "demo")
+    names = [getattr(task, name) for name in ("loras", "lora", "tuned", "base") if hasattr(task, name)]
+    return " + ".join(str(part) for name in names for part in (name if isinstance(name, list | tuple) else [name]))
+
+
+def _check_pictures(task: Imagine, max_pixels: int) -> None:
+    """Raises PictureError for a picture to start from that cannot be read: before torch is loaded."""
+    from calotype.picture import Picture
+
+    for path in (task.init, task.mask):
+        if path is not None:
+            try:
+                Picture.open(path, max_pixels)
+            except CalotypeError as fault:
+                raise PictureError(fault.message, option=fault.option, remedy=fault.remedy) from None
+
+
+def _size(pixels: Any) -> dict[str, int]:
+    height, width = pixels.shape[:2]
+    return {"width": width, "height": height}
+
+
+def _jpeg(pixels: Any) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=PREVIEW_QUALITY)
+    return file.getvalue()
