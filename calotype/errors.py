@@ -113,16 +113,18 @@ class CalotypeError(Exception):
     def as_data(self) -> dict[str, Any]:
         """As JSON: sentence, option and remedy, each as data."""
         remedy = self.remedy and [self.remedy.action, self.remedy.target]
-        return {"error": self.message.as_data(), "option": self._option, "remedy": remedy}
+        kind = type(self).__name__
+        return {"error": self.message.as_data(), "kind": kind, "option": self._option, "remedy": remedy}
 
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> "CalotypeError":
+    @staticmethod
+    def from_data(data: Mapping[str, Any]) -> "CalotypeError":
         """What `as_data` made."""
         remedy = Remedy(*data["remedy"]) if data["remedy"] else None
-        return cls(Message.from_data(data["error"]), option=data["option"], remedy=remedy)
+        kind = PictureError if data["kind"] == "PictureError" else CalotypeError
+        return kind(Message.from_data(data["error"]), option=data["option"], remedy=remedy)
 
     def __reduce__(self) -> Any:  # it crosses processes
-        return type(self).from_data, (self.as_data(),)
+        return CalotypeError.from_data, (self.as_data(),)
 
 
 class PictureError(CalotypeError):
