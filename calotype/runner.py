@@ -312,7 +312,7 @@ class _DrawingRun(_Run):
     def _progress(self, step: Progress, name: str) -> Iterator[Event]:
         if isinstance(step, Drawing) and step.look and self._is_preview_due():
             yield Preview(name, _jpeg(step.look()))
-        yield Progress(step.done, step.total, step.what, step.remaining, name)
+        yield Progress(step.done, step.total, step.what, step.remaining, source=name)
 
     def _is_preview_due(self) -> bool:
         is_due = self.preview_every is not None and time.monotonic() - self.previewed >= self.preview_every

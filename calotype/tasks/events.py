@@ -39,7 +39,7 @@ class Progress:
     total: int
     what: str
     remaining: float | None = None  # seconds, where it can be told
-    source: str | None = None
+    source: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,10 @@ SECONDS = st.none() | st.floats(0, 1e6)
 EVENTS = st.one_of(
     st.builds(Started, st.integers(0, 9), TEXT),
     st.builds(ItemStarted, TEXT, TEXT),
-    st.builds(Progress, st.integers(0, 9), st.integers(0, 9), TEXT, SECONDS, TEXT),
-    st.builds(Learning, st.integers(0, 9), st.integers(0, 9), TEXT, SECONDS, TEXT, SECONDS, SECONDS, st.integers()),
+    st.builds(Progress, st.integers(0, 9), st.integers(0, 9), TEXT, SECONDS, source=TEXT),
+    st.builds(
+        Learning, st.integers(0, 9), st.integers(0, 9), TEXT, SECONDS, SECONDS, SECONDS, st.integers(), source=TEXT
+    ),
     st.builds(Preview, TEXT, st.binary(max_size=50)),
     st.builds(Note, SENTENCES, st.none() | TEXT),
     st.builds(Saved, TEXT, TEXT, st.dictionaries(TEXT, st.integers() | TEXT)),
