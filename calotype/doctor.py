@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from calotype import __version__
 from calotype.errors import CalotypeError
-from calotype.outputs.names import readable
+from calotype.files import readable
 from calotype.settings import Settings
 
 if TYPE_CHECKING:

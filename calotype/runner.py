@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 from calotype.checks import check
 from calotype.engine import Engine
 from calotype.errors import CalotypeError, Message, PictureError
+from calotype.files import readable
 from calotype.outputs.drawings import Places, save_drawing
 from calotype.outputs.inputs import Item, plan
 from calotype.outputs.model_hashes import CurrentHashes
-from calotype.outputs.names import beside, readable
+from calotype.outputs.names import beside
 from calotype.outputs.reproduce import Reproduction, compared
 from calotype.outputs.save import check_places, check_room, save_result
 from calotype.outputs.sidecar import existing_result, sha256_of, sidecar_of, write_sidecar

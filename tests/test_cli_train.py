@@ -11,7 +11,7 @@ from PIL import Image
 
 from calotype import cli
 from calotype.cli import main
-from calotype.training.files import alone
+from calotype.files import run_lock
 
 TINY = {
     "upscaler": "--model none --network srvgg --num-feat 8 --num-block 1 --gt-size 32 --batch-size 1 --perceptual none "
@@ -94,7 +94,7 @@ def test_a_name_goes_without_its_ending(photos, kind, capsys):
 @pytest.mark.parametrize("kind", TINY)
 def test_two_runs_do_not_write_the_same_files(photos, tmp_path, kind, capsys):
     words = ["train", kind, str(photos), *TINY[kind].split(), "--output-dir", str(tmp_path / "out")]
-    with alone(tmp_path / "out", kind):
+    with run_lock(tmp_path / "out", kind):
         assert main(words) == 2
         assert "another run is at work on" in capsys.readouterr().err
         assert main([*words, "--dry-run"]) == 0

@@ -1,12 +1,9 @@
 """LoRAs put into a checkpoint for good: written in the layout that it had, one file or a diffusers folder."""
 
-import contextlib
 import errno
 import json
-import os
-import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -21,8 +18,7 @@ from calotype.checkpoints.layouts import VAE, recognise
 from calotype.checkpoints.lora import Adapter, bake
 from calotype.checkpoints.single import opened
 from calotype.checkpoints.state import read_state
-from calotype.errors import CalotypeError
-from calotype.picture.saving import Arriving
+from calotype.files import whole_folder, whole_path
 
 _WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".onnx", ".pb", ".h5", ".gguf", ".index.json")
 
@@ -78,7 +74,7 @@ def _folder(found: Checkpoint, adapters: Sequence, out: Path, dtype: torch.dtype
         for parameter in [one for network in networks.values() for one in network.parameters()]:
             parameter.data = parameter.data.to(dtype)
     _, unfit = bake(adapters, model.unet, [part.encoder for part in model.text], model.name)
-    with arriving_folder(out) as part:
+    with whole_folder(out) as part:
         for path in sorted(source.iterdir()):
             if path.is_dir() and not path.name.startswith("."):
                 ignored = _ignored if path.name in networks else None
@@ -113,41 +109,12 @@ def save_state(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, s
     Raises:
         CalotypeError: the disk is full, or the folder is closed.
     """
-    arriving = Arriving(path)
-    with arriving:
-        mode = arriving.part.stat().st_mode
+    with whole_path(path) as part:
         try:
-            save_file({key: value.contiguous() for key, value in state.items()}, arriving.part, dict(metadata))
+            save_file({key: value.contiguous() for key, value in state.items()}, part, dict(metadata))
         except SafetensorError as fault:  # it knows no kinds of errors; the system's number stands in the text
             number = str(fault).partition("os error ")[2].partition(")")[0]
             raise OSError(int(number) if number.isdigit() else errno.EIO, str(fault)) from None
-        arriving.part.chmod(mode)  # it has put a file of its own there
-        with arriving.part.open("rb") as file:
-            os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def arriving_folder(path: Path) -> Iterator[Path]:
-    """A folder beside `path` that takes its place when the block ends well, and vanishes otherwise.
-
-    Raises:
-        CalotypeError: there is something at `path` already, or it cannot be written.
-    """
-    if path.exists():
-        raise CalotypeError(
-            "{path} is there already, and folders are never written over; give another {option:out}", path=path
-        )
-    part = path.parent / f".calotype-{secrets.token_hex(6)}.part"
-    try:
-        part.mkdir()
-        yield part
-        part.rename(path)
-    except OSError as fault:
-        raise CalotypeError(
-            "{path} cannot be written: {value}; choose another place", path=path, value=fault.strerror or fault
-        ) from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_json(path: Path, data: object) -> None:

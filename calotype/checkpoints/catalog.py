@@ -4,7 +4,6 @@ Nothing here needs torch, except `Shelf.add`, which looks into the file.
 """
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import Any
 from calotype.checkpoints.hashes import INDEX, digest
 from calotype.checkpoints.table import BEST_FACES, CATALOG, KINDS, Entry, known_name
 from calotype.errors import CalotypeError
+from calotype.files import make_folder, write_whole
 from calotype.options import nearest
 from calotype.settings import Settings
 
@@ -273,15 +273,8 @@ class Shelf:
 
     def _write(self, **changes: Any) -> None:
         text = json.dumps(self._read() | changes, indent=1, ensure_ascii=False, sort_keys=True)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            beside = self._list.with_suffix(f".{os.getpid()}.part")
-            beside.write_text(text, "utf-8")
-            beside.replace(self._list)
-        except OSError as fault:
-            raise CalotypeError(
-                "{list} cannot be written: {reason}; set another {option:home}", list=self._list, reason=fault.strerror
-            ) from None
+        make_folder(self.folder, "home")
+        write_whole(self._list, text.encode(), "home")
 
 
 def verified(found: Checkpoint) -> str:

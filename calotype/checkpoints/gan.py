@@ -11,8 +11,8 @@ from safetensors.torch import save as packed
 from calotype.checkpoints.catalog import Checkpoint, digest
 from calotype.checkpoints.state import check_file, header_of, read_state
 from calotype.errors import CalotypeError
+from calotype.files import write_whole
 from calotype.models.gan import Generator, Shape
-from calotype.picture.saving import Arriving
 
 KEY = "calotype.generator"
 
@@ -34,8 +34,7 @@ def write(path: Path, generator: Generator, more: Mapping[str, str]) -> None:
     """
     state = {key: value.detach().float().cpu().contiguous() for key, value in generator.state_dict().items()}
     data = _ordered(packed(state, {**more, KEY: generator.shape.as_json()}))
-    with Arriving(path) as file:
-        file.write(data)
+    write_whole(path, data)
 
 
 def _ordered(data: bytes) -> bytes:

@@ -3,10 +3,10 @@
 import contextlib
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from calotype.errors import CalotypeError
+from calotype.files import make_folder, write_whole
 
 INDEX = "model_index.json"  # a diffusers folder stands here by this file
 WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")
@@ -50,11 +50,9 @@ def _known(stamps: Path) -> dict[str, list]:
 
 
 def _remember(stamps: Path, place: str, told: list) -> None:
-    with contextlib.suppress(OSError):
-        stamps.parent.mkdir(parents=True, exist_ok=True)
-        beside = stamps.with_suffix(f".{os.getpid()}.part")
-        beside.write_text(json.dumps(_known(stamps) | {place: told}, indent=1, ensure_ascii=False), "utf-8")
-        beside.replace(stamps)
+    with contextlib.suppress(CalotypeError, UnicodeError):
+        make_folder(stamps.parent, "home")
+        write_whole(stamps, json.dumps(_known(stamps) | {place: told}, indent=1, ensure_ascii=False).encode())
 
 
 def weights_in(folder: Path) -> dict[str, Path]:

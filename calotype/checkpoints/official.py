@@ -18,8 +18,8 @@ from spandrel.architectures.ESRGAN import ESRGAN
 from torch import Tensor, nn
 
 from calotype.errors import CalotypeError
+from calotype.files import write_whole
 from calotype.models.network import Loaded
-from calotype.picture.saving import Arriving
 
 _DENSE = re.compile(r"model\.1\.sub\.(\d+)\.RDB(\d)\.conv(\d)\.0\.(weight|bias)")
 _PLAIN = re.compile(r"model\.(\d+|1\.sub\.\d+)\.(weight|bias)")
@@ -127,5 +127,4 @@ def write(path: Path, network: nn.Module, told: Mapping[str, Any]) -> None:
         data = buffer.getvalue()
     else:
         data = packed(state, {"calotype": json.dumps(told)})
-    with Arriving(path) as file:
-        file.write(data)
+    write_whole(path, data)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from calotype.cli.flags import argument, flag, flags, given, shape
 from calotype.cli.show import complain, print_json, table
 from calotype.cli.wording import WORDING
-from calotype.outputs.names import readable
+from calotype.files import readable
 from calotype.settings import Settings
 from calotype.tasks import Note
 

@@ -1,17 +1,14 @@
 """How a run is shown: a bar for a person, a line for a pipe, a JSON object for a machine."""
 
-import contextlib
 import json
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from calotype.cli.wording import WORDING
-from calotype.outputs.names import readable
+from calotype.files import readable, terminable
 from calotype.tasks.events import (
     Compared,
     Event,
@@ -253,20 +250,3 @@ def stopped(event: Finished) -> str:
     if event.is_drawn:
         return f"stopped: {ready} of {event.pictures} pictures are drawn and kept"
     return f"stopped: {ready} of {event.pictures} pictures are done; the same command goes on with the others"
-
-
-@contextlib.contextmanager
-def terminable() -> Iterator[None]:
-    """SIGTERM stops a run as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(signum: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from calotype.errors import CalotypeError
-from calotype.outputs.names import readable
+from calotype.files import readable
 from calotype.tasks import Imagine, read_task
 
 LARGEST_LIST = 16 << 20  # bytes of a file of prompts

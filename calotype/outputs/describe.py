@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from calotype.errors import CalotypeError
-from calotype.outputs.names import format_of, readable
+from calotype.files import readable
+from calotype.outputs.names import format_of
 
 
 def describe(file: Path, max_pixels: int) -> tuple[dict[str, Any], dict[str, Any] | None]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calotype.errors import CalotypeError, Message, PictureError
-from calotype.outputs.names import FORMATS, ending, format_of, readable, shortened
+from calotype.files import readable
+from calotype.outputs.names import FORMATS, ending, format_of, shortened
 from calotype.outputs.sidecar import sha256_of, write_sidecar
 from calotype.tasks.output import DrawingOutput
 

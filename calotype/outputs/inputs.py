@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calotype.errors import CalotypeError, Message
-from calotype.outputs.names import beside, ending, format_of, key, natural, readable, shortened
+from calotype.files import readable
+from calotype.outputs.names import beside, ending, format_of, key, natural, shortened
 from calotype.tasks.output import Album
 
 SHOWN = 3  # names given where many files are meant

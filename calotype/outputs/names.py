@@ -26,19 +26,6 @@ FORMATS = {
 STAND_INS = {".mpo": ".jpg", ".dib": ".bmp", ".hif": ".heic"}  # read, but written under a better known ending
 
 
-def readable(name: str | os.PathLike) -> str:
-    """A name that is safe to show: control and direction-turning characters become their escapes."""
-    return "".join(c if _is_plain(c) else c.encode("unicode_escape", "backslashreplace").decode() for c in str(name))
-
-
-def _is_plain(char: str) -> bool:
-    category = unicodedata.category(char)
-    return (
-        category not in ("Cc", "Cs", "Zl", "Zp")
-        and char not in "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-    )
-
-
 def natural(path: str | os.PathLike) -> tuple:
     """Sorts photo2 before photo10, whatever the case."""
     parts = re.split(r"([0-9]+)", str(path).casefold())

@@ -12,10 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from calotype import __version__, paper
 from calotype.errors import CalotypeError, Message
+from calotype.files import readable, whole_file
 from calotype.outputs import report_html as page
 from calotype.outputs.compare import Window, shown
-from calotype.outputs.names import readable
-from calotype.outputs.sidecar import whole_file
 from calotype.picture import Picture
 from calotype.record import FaceRecord, Record, Result
 
@@ -79,7 +78,7 @@ class Report:
 
     def _write(self) -> None:
         title = "Before and after"
-        with whole_file(self.path) as file:
+        with whole_file(self.path, option="report") as file:
             file.write(page.head(title, self._counted(), __version__).encode("utf-8", "backslashreplace"))
             self._body.seek(0)
             shutil.copyfileobj(self._body, file)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calotype.errors import CalotypeError, Message, Remedy
+from calotype.files import readable
 from calotype.outputs.model_hashes import CurrentHashes
-from calotype.outputs.names import beside, format_of, readable
+from calotype.outputs.names import beside, format_of
 from calotype.outputs.sidecar import StoredRecord, read_stored, sha256_of
 from calotype.settings import Settings
 from calotype.tasks import Imagine, read_task

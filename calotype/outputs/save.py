@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calotype.errors import Message, PictureError
+from calotype.files import readable
 from calotype.outputs.inputs import Item
-from calotype.outputs.names import beside, format_of, readable
+from calotype.outputs.names import beside, format_of
 from calotype.outputs.sidecar import is_result, is_sidecar, sha256_of, sidecar_of, write_sidecar
 from calotype.tasks.output import Album
 

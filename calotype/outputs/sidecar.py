@@ -1,18 +1,17 @@
 """The JSON beside a result: how to make it again, and whether it still is what was made."""
 
-import contextlib
 import hashlib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calotype.errors import CalotypeError, Message
-from calotype.outputs.names import format_of, readable
+from calotype.files import readable, write_whole
+from calotype.outputs.names import format_of
 from calotype.tasks import kind_of, options_of
 
 if TYPE_CHECKING:
@@ -53,49 +52,9 @@ def write_sidecar(record: "Record", source: Path, target: Path, sha256: str) -> 
     path = sidecar_of(target)
     files = {"source": _relative(source, path.parent), "result": target.name, "result_sha256": sha256}
     data = {**json.loads(record.as_json()), "files": files}
-    write_whole(path, json.dumps(data, ensure_ascii=False, indent=2).encode("utf-8", "backslashreplace") + b"\n")
+    text = json.dumps(data, ensure_ascii=False, indent=2) + "\n"
+    write_whole(path, text.encode("utf-8", "backslashreplace"), "out")
     return path
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """All or nothing: the file appears when its content is on the disk.
-
-    Raises:
-        CalotypeError: it can't be written.
-    """
-    with whole_file(path) as file:
-        file.write(content)
-
-
-@contextlib.contextmanager
-def whole_file(path: Path):
-    """A binary file to write into, which takes the place of `path` at the end; what fails leaves nothing behind."""
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".calotype-", delete=False) as file:
-            temporary = file.name
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-        temporary = None
-    except OSError as fault:
-        raise CalotypeError(
-            "can't write {path} ({reason}); make room or give another {option:out}",
-            path=readable(path),
-            reason=fault.strerror,
-        ) from None
-    finally:
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _relative(path: Path, folder: Path) -> str:

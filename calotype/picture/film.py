@@ -12,7 +12,7 @@ import numpy as np
 from PIL import GifImagePlugin, Image, ImageChops
 
 from calotype.errors import CalotypeError
-from calotype.picture.saving import Arriving
+from calotype.files import whole_file
 
 RATE = 24  # frames a second of an MP4
 WIDE = 640  # pixels of a GIF
@@ -34,7 +34,7 @@ def gif(path: Path) -> Iterator[Shown]:
 
     Frames wider than WIDE are shrunk, since GIF packs badly and is for pages and chats.
     """
-    with Arriving(path) as file:
+    with whole_file(path) as file:
         film = _Gif(file)
         yield film.shown
         film.ended()
@@ -97,7 +97,7 @@ def mp4(path: Path, fade: float = 0.15) -> Iterator[Shown]:
         raise CalotypeError(MISSING)
     import av
 
-    with Arriving(path) as file, av.open(file, "w", format="mp4") as film:
+    with whole_file(path) as file, av.open(file, "w", format="mp4") as film:
         stream = film.add_stream("libx264", rate=RATE, options={"crf": "18", "preset": "medium"})
         stream.pix_fmt, stream.time_base = "yuv420p", Fraction(1, RATE)
         before: np.ndarray | None = None

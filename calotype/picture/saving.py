@@ -1,15 +1,12 @@
 """Writing a picture: what the format cannot hold is said, the file appears whole or not at all."""
 
-import contextlib
-import errno
-import os
-import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from calotype.errors import CalotypeError
+from calotype.files import whole_file
 from calotype.picture import exif as exif_blocks
 from calotype.picture import formats, xmp
 from calotype.picture.fitting import Ready, fitted
@@ -43,7 +40,7 @@ def save(
     path = Path(path)
     known = formats.KNOWN[format]
     _check_size(picture, known, path)
-    with Arriving(path, is_new) as file:
+    with whole_file(path, is_new) as file:
         ready, notes = fitted(picture, known, quality, strip_location, record)
         _WRITERS[format](ready, file)
     return notes
@@ -78,88 +75,6 @@ def _check_size(picture: Picture, known: Format, path: Path) -> None:
         title=known.title,
         names=" or ".join(fit),
     )
-
-
-class Arriving:
-    """A file beside `path` that takes its place when the block ends well, and vanishes otherwise, also on Ctrl-C."""
-
-    def __init__(self, path: Path, is_new: bool = False):
-        self.path, self._is_new = path, is_new
-        self.part = path.parent / f".calotype-{secrets.token_hex(6)}.part"
-        self.file: BinaryIO | None = None
-
-    def __enter__(self) -> BinaryIO:
-        try:
-            if self._is_new and os.path.lexists(self.path):
-                raise FileExistsError(self.path)
-            if self.path.is_dir():
-                raise CalotypeError("{path} is a folder; give the name of a file", path=self.path)
-            self.file = open(self.part, "xb")
-        except FileExistsError:
-            raise
-        except OSError as fault:
-            raise self._sentence(fault) from fault
-        return self.file
-
-    def __exit__(self, kind: type | None, fault: BaseException | None, _: Any) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        except FileExistsError:
-            raise
-        except OSError as own:
-            raise self._sentence(own) from own
-        finally:
-            self._clear()
-        if isinstance(fault, OSError) and fault.errno:  # without a number it is an encoder's, not the disk's
-            raise self._sentence(fault) from fault
-
-    def _finish(self) -> None:
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.file.close()
-        if self._is_new:
-            _linked(self.part, self.path)
-        else:
-            os.replace(self.part, self.path)
-
-    def _clear(self) -> None:
-        with contextlib.suppress(OSError):  # what could not be flushed is thrown away anyway
-            self.file.close()
-        self.part.unlink(missing_ok=True)
-
-    def _sentence(self, fault: OSError) -> CalotypeError:
-        folder = self.path.parent
-        if fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return CalotypeError(
-                "{path} cannot be written: the disk is full; make room or choose another folder", path=self.path
-            )
-        if fault.errno == errno.ENOENT:
-            return CalotypeError(
-                "{path} cannot be written: there is no folder {folder}; make it first", path=self.path, folder=folder
-            )
-        if fault.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return CalotypeError(
-                "{path} cannot be written: folder {folder} is closed to you; choose another one",
-                path=self.path,
-                folder=folder,
-            )
-        return CalotypeError(
-            "{path} cannot be written: {value}; choose another name or folder",
-            path=self.path,
-            value=fault.strerror or fault,
-        )
-
-
-def _linked(part: Path, path: Path) -> None:
-    """Gives the file its name, which nothing may have: FileExistsError. Only a link does that in one act."""
-    try:
-        os.link(part, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links, such as FAT
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
-        os.replace(part, path)
 
 
 def _pillow(ready: Ready):

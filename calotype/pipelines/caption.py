@@ -8,9 +8,10 @@ import numpy as np
 
 from calotype.checkpoints.cache import Models
 from calotype.errors import CalotypeError, Message
+from calotype.files import write_whole
 from calotype.ops.color import eight_bits
 from calotype.picture import Picture
-from calotype.picture.saving import Arriving, save
+from calotype.picture.saving import save
 from calotype.tasks import Note, Progress, note
 from calotype.tasks.captions import Caption
 from calotype.tasks.events import Failed, Saved, Skipped
@@ -195,5 +196,4 @@ def _plain(text: str) -> str:
 
 def _put(target: Path, text: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with Arriving(target) as file:
-        file.write((text + "\n").encode("utf-8", "replace"))
+    write_whole(target, (text + "\n").encode("utf-8", "replace"))

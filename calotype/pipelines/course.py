@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from calotype.errors import CalotypeError
+from calotype.files import check_folder
 from calotype.tasks import options_of
 from calotype.training import state as states
-from calotype.training.files import check_place
 from calotype.training.rivals import Lesson, Phase, Rivals
 from calotype.training.state import State
 
@@ -138,7 +138,7 @@ def check_free(task: Any) -> None:
         CalotypeError: the folder cannot be written to, or an earlier run has left its result, or its last sound
             network, under this name, and no state to go on from.
     """
-    check_place(task.output_dir)
+    check_folder(task.output_dir)
     if os.path.exists(states.state_path(task)):  # a name that cannot be has nothing
         return
     expert = expert_path(task)

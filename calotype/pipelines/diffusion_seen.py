@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from calotype.checkpoints.cache import Models
 from calotype.checkpoints.tokens import Tokenizer
+from calotype.files import make_folder
 from calotype.models.diffusion import Diffusion, Opened, TextPart
 from calotype.picture import Picture, save
 from calotype.pipelines.samples import Sample, Ways, drawn
 from calotype.tasks import Note, Progress, TrainDiffusion, note
 from calotype.training import autoencoder, diffusing
 from calotype.training.diffusing import Diffusing
-from calotype.training.files import made as made_folder
 from calotype.training.nearest import Score, nearest
 from calotype.training.networks import Means
 from calotype.training.pairs import Pairs
@@ -117,7 +117,7 @@ class Seen:
         rows = [torch.cat(list(some[:SHEET]), 2) for some in (true, made)]  # (3, S, N * S)
         pixels = torch.cat(rows, 1).permute(1, 2, 0).contiguous().numpy()
         folder = self.task.output_dir / "sample"
-        made_folder(folder)
+        make_folder(folder)
         path = folder / f"{self.task.output_name}_{name}.png"
         save(Picture(pixels), path, format="png")
         self.watch.sampled(path, what, how, pixels, 99)

@@ -12,13 +12,12 @@ from safetensors.torch import save as packed
 from torch import Tensor, nn
 
 from calotype.errors import CalotypeError
+from calotype.files import make_folder, run_lock, uninterrupted, write_whole
 from calotype.ops.color import to_pixels
 from calotype.picture import Picture, save
-from calotype.picture.saving import Arriving
 from calotype.pipelines.course import KINDS, Course, Test, good_name, resumed, save_state
 from calotype.tasks import Note, Progress, note
-from calotype.training.files import alone, made
-from calotype.training.interrupts import Due, whole
+from calotype.training.interrupts import Due
 from calotype.training.learned import Learned
 from calotype.training.rates import factor
 from calotype.training.watch import SECONDS, Watch, logs_of, options_told
@@ -40,7 +39,7 @@ def learn(course: Course) -> Iterator[Progress | Note | Learned]:
     Raises:
         CalotypeError: another run of that name, a state that does not fit, no room on disk, a loss that is no number.
     """
-    with alone(course.task.output_dir, course.task.output_name):
+    with run_lock(course.task.output_dir, course.task.output_name):
         yield from _learnt(course)
 
 
@@ -64,7 +63,7 @@ def _learnt(course: Course) -> Iterator[Progress | Note | Learned]:
         for step in range(begin, total):
             rate = factor(task.lr_scheduler, step, total)
             phase = course.phase(step)
-            with whole():
+            with uninterrupted():
                 is_changing = True
                 told = rivals.step(step, course.lesson(step), phase, rate, task.ema_decay, task.max_grad_norm)
                 loss, done = told.pop("loss"), step + 1
@@ -158,8 +157,7 @@ def _sound(course: Course) -> list[Path]:
 def _expert_written(course: Course) -> None:
     state = course.rivals.expert.state_dict()
     data = packed({key: value.detach().cpu().contiguous() for key, value in state.items()})
-    with Arriving(course.expert_path) as file:
-        file.write(data)
+    write_whole(course.expert_path, data)
 
 
 # ---------------------------------------------------------------------- what is seen
@@ -229,7 +227,7 @@ def _sampled(course: Course, watch: Watch, done: int, drawn: Sequence[Tensor]) -
     """Poor, made and true side by side, for some of the pictures that are measured."""
     task, folder = course.task, course.task.output_dir / "sample"
     for n, test in enumerate(course.measured[: task.sample_count]):
-        made(folder)
+        make_folder(folder)
         pixels = strip([test.low, drawn[n], test.true])
         path = folder / f"{task.output_name}_{done:06d}_{n:02d}.png"
         save(Picture(pixels), path, format="png")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calotype.checkpoints.baked import arriving_folder, baked, save_state, write_json
+from calotype.checkpoints.baked import baked, save_state, write_json
 from calotype.checkpoints.cache import Models
 from calotype.checkpoints.catalog import INDEX
 from calotype.checkpoints.diffusion import open_diffusion
@@ -23,6 +23,7 @@ from calotype.checkpoints.lora.merged import Made, merged, resized
 from calotype.checkpoints.lora.naming import Layers, is_kohyas, is_xl, layers_of
 from calotype.checkpoints.lora.told import DIFFUSERS, PEFT
 from calotype.errors import CalotypeError
+from calotype.files import whole_folder
 from calotype.models.diffusion import Opened
 from calotype.tasks import ConvertLora, ExtractLora, MergeLora, Note, Outcome, Progress, ResizeLora, note
 from calotype.training import kohya
@@ -104,7 +105,7 @@ def convert_lora(task: ConvertLora, models: Models) -> Iterator[Progress | Note 
     metadata = {key: value for key, value in adapter.metadata.items() if key not in (DIFFUSERS, "format")}
     if task.to == "peft":
         parts = forms.peft(layers, adapter.name)
-        with arriving_folder(task.out) as folder:
+        with whole_folder(task.out) as folder:
             for part, (state, settings) in parts.items():
                 (folder / part).mkdir()
                 save_state(folder / part / f"{PEFT}.safetensors", state, {**metadata, "format": "pt"})

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from calotype.checkpoints.cache import Models
+from calotype.files import make_folder
 from calotype.models.diffusion import Diffusion
 from calotype.ops.infotext import quoted
 from calotype.picture import Picture, save
 from calotype.pipelines.imagine.draw import imagine
 from calotype.record import Result
 from calotype.tasks import Drawing, Imagine, Progress
-from calotype.training.files import made
 from calotype.training.prompts import Prompt
 
 
@@ -61,7 +61,7 @@ def drawn(
         CalotypeError: a prompt calls what is not there, the memory does not suffice, the disk is full.
     """
     lent = _Lent(models, model)
-    made(folder)
+    make_folder(folder)
     try:
         for number, prompt in enumerate(prompts):
             for event in imagine(_task(prompt, number, ways), lent):

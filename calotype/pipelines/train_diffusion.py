@@ -24,6 +24,7 @@ from calotype import __version__
 from calotype.checkpoints.cache import Models
 from calotype.checkpoints.tokens import trained_tokenizer
 from calotype.errors import CalotypeError
+from calotype.files import check_folder, read_text, run_lock, uninterrupted
 from calotype.models.network import is_mixed
 from calotype.ops.prompt.chunks import LENGTH
 from calotype.pipelines.diffusion_seen import Seen, told
@@ -31,12 +32,10 @@ from calotype.pipelines.imagine.schedulers import signals
 from calotype.tasks import Learning, Note, Progress, TrainDiffusion, note, options_of
 from calotype.training import autoencoder, diffusing, state
 from calotype.training.autoencoder import Autoencoding
-from calotype.training.captions import read_text
 from calotype.training.clock import Clock, Stage
 from calotype.training.diffusing import Diffusing, Lessons
-from calotype.training.files import alone, check_place
 from calotype.training.folder import write_folder
-from calotype.training.interrupts import Due, whole
+from calotype.training.interrupts import Due
 from calotype.training.learned import mean_loss
 from calotype.training.nearest import Score
 from calotype.training.networks import Means, new_text, new_unet, new_vae, under
@@ -89,7 +88,7 @@ def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress |
     run = _Run(task, models, pairs, logs, clock)
     for text in (*notes, *pairs.notes, *run.notes):
         yield note(text)
-    with contextlib.nullcontext() if task.dry_run else alone(task.output_dir, task.output_name):
+    with contextlib.nullcontext() if task.dry_run else run_lock(task.output_dir, task.output_name):
         _check_free(task)  # also from what has ended meanwhile
         run.resume()
         if not run.is_resumed:
@@ -100,7 +99,7 @@ def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress |
 
 
 def _check_free(task: TrainDiffusion) -> None:
-    check_place(task.output_dir)
+    check_folder(task.output_dir)
     if (task.output_dir / task.output_name).exists():
         raise CalotypeError(
             "{output_dir} is there already; give another {option:output_name}",
@@ -352,7 +351,7 @@ class _Run:
         kind, steps = KINDS[self.number], self.steps[self.number]
         yield from self._followed(seen)  # a stop may have left that undone
         while self.n < steps and not (self.n and self.stage.is_late):
-            with whole():
+            with uninterrupted():
                 self.is_changing = True
                 loss, told = self.learning.step(self.n, self.stage.share(self.n))
                 self.n += 1
@@ -430,7 +429,7 @@ class _Run:
         autoencoder.fold(vae, self._moments(vae, self._spread(1024), sampled=True)[0])
         vae.eval().requires_grad_(False)
         learning = self._diffusing(self._lessons(vae), self.steps[1])
-        with whole():
+        with uninterrupted():
             self.vae, self.learning, self.number, self.n, self.looks = vae, learning, 1, 0, 0
             self.stage = self._limited(1)
         gc.collect()
@@ -479,7 +478,7 @@ class _Run:
     def _sound(self) -> Iterator[Note]:
         """Where the networks have collapsed, they are at the end what they were before."""
         if not all(diffusing.soundness(self.losses[self.steps[0] :])[-1:]):
-            with whole():
+            with uninterrupted():
                 self.learning.go_back()
             yield note("the U-Net has collapsed at the end, so it is as it was when its loss was sound last")
 

@@ -20,6 +20,7 @@ from calotype import __version__
 from calotype.checkpoints import gan
 from calotype.checkpoints.cache import Models
 from calotype.errors import CalotypeError
+from calotype.files import check_folder, run_lock, uninterrupted
 from calotype.models.gan import Discriminator, Generator, Shape
 from calotype.models.network import is_bfloat16_quick
 from calotype.pipelines.gan_seen import Seen
@@ -35,9 +36,8 @@ from calotype.training.adversarial import (
 )
 from calotype.training.ema import mean_moved
 from calotype.training.expected import gibibytes, in_words
-from calotype.training.files import alone, check_place
 from calotype.training.gallery import Gallery, of_demo, of_folder
-from calotype.training.interrupts import Due, whole
+from calotype.training.interrupts import Due
 from calotype.training.scale import are_numbers
 from calotype.training.state import State, load, remembered, save, state_path
 from calotype.training.watch import Watch, in_use, logs_of, options_told, peaked
@@ -93,7 +93,7 @@ def train_gan(task: TrainGan, models: Models) -> Iterator[Progress | Note | Forg
         if task.dry_run:
             yield from war.foretold(models.free_memory(models.device))
             return
-        with alone(task.output_dir, task.output_name):
+        with run_lock(task.output_dir, task.output_name):
             _check_free(task)  # also from what has ended meanwhile
             yield from war.fought()
     finally:
@@ -110,7 +110,7 @@ def _found(task: TrainGan, models: Models) -> Iterator[Progress | Note | Gallery
 
 def _check_free(task: TrainGan) -> None:
     """What an earlier run ended in is never overwritten; what lies beside a state belongs to the run that goes on."""
-    check_place(task.output_dir)
+    check_folder(task.output_dir)
     names = [f"{task.output_name}{end}" for end in (".safetensors", "-best.safetensors", ".gif", ".mp4")]
     found = [name for name in names if os.path.exists(task.output_dir / name)]  # a name that cannot be has nothing
     if found and not state_path(task).exists():
@@ -163,7 +163,7 @@ class _War:
             elif not self.is_whole:  # it was stopped before all was written of its last step
                 yield from self._followed(seen)
             for step in range(begin, task.steps):
-                with whole():
+                with uninterrupted():
                     self.is_changing = True  # a state of now would be half of one step and half of the next
                     told = self._step(step)
                     self.done, self.is_whole, self.is_changing = step + 1, False, False

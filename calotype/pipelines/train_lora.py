@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from calotype.checkpoints.cache import Models
 from calotype.checkpoints.catalog import digest
 from calotype.errors import CalotypeError
+from calotype.files import check_folder, run_lock
 from calotype.pipelines.seen import Seen, planned, wanted
 from calotype.pipelines.train_lora_plan import Planned, opened, photos_of, size_of
 from calotype.tasks import Note, Progress, note, options_of
@@ -31,7 +32,7 @@ from calotype.tasks.training import Accepted, Saved, TrainLora, Watched, step_ru
 from calotype.training import kohya, plan
 from calotype.training.captions import changed
 from calotype.training.expected import expected
-from calotype.training.files import alone, check_place, files_due
+from calotype.training.files import files_due
 from calotype.training.glance import looked_at
 from calotype.training.interrupts import Due
 from calotype.training.learned import Learned
@@ -58,7 +59,7 @@ def train_lora(task: TrainLora, models: Models) -> Iterator[Progress | Note | Le
     Raises:
         CalotypeError: no photos, a model or a state that does not fit, no room on disk, a loss that is no number.
     """
-    check_place(task.output_dir)
+    check_folder(task.output_dir)
     found, held, notes = photos_of(task)
     prompts, more = wanted(task, found)
     logs, missing = logs_of(task)
@@ -79,7 +80,7 @@ def train_lora(task: TrainLora, models: Models) -> Iterator[Progress | Note | Le
     yield from map(note, run.begun())
     if task.dry_run:
         return
-    with alone(task.output_dir, task.output_name) if run.processes.is_first else contextlib.nullcontext():
+    with run_lock(task.output_dir, task.output_name) if run.processes.is_first else contextlib.nullcontext():
         yield from run.lessons_made()
         yield from run.trained()
 

@@ -20,13 +20,13 @@ from calotype import __version__
 from calotype.checkpoints.cache import Models
 from calotype.checkpoints.open import load, signed, unsigned
 from calotype.errors import CalotypeError
+from calotype.files import check_folder, write_whole
 from calotype.models.network import is_mixed
 from calotype.models.restorer import Restorer, grown
 from calotype.models.unet_discriminator import MULTIPLE
 from calotype.ops.color import to_pixels, to_tensor
 from calotype.ops.degrade import FaceRecipe, degrade_faces, faded, worn
 from calotype.ops.degrade.noise import grey
-from calotype.picture.saving import Arriving
 from calotype.pipelines.course import Course, Test, check_free
 from calotype.pipelines.enhancing import about, counted, learn
 from calotype.pipelines.face_figures import compared
@@ -34,7 +34,6 @@ from calotype.pipelines.train_upscaler import digest_of, judge
 from calotype.tasks import Note, Progress, note
 from calotype.tasks.enhancing import TrainRestorer
 from calotype.training.faces import Face, emphasis, faces_in, mirrored, places, split, tensor_of
-from calotype.training.files import check_place
 from calotype.training.learned import Learned
 from calotype.training.perceptual import NAMES, features_named
 from calotype.training.photos import check_room
@@ -50,7 +49,7 @@ def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | N
         CalotypeError: no faces, a model or a state that does not fit, no room on disk, a loss that is no number.
     """
     if task.evaluate:
-        check_place(task.output_dir)
+        check_folder(task.output_dir)
     else:
         check_free(task)
     torch.manual_seed(task.seed)  # of new weights; all later chance comes from the seed and the step
@@ -216,8 +215,7 @@ def _written(task: TrainRestorer, name: str, stem: str, network: nn.Module, step
     told = {"trained on": name, "steps": steps, "side": network.side, "by": f"Calotype {__version__}"}
     task.output_dir.mkdir(parents=True, exist_ok=True)
     path = task.output_dir / f"{stem}.safetensors"
-    with Arriving(path) as file:
-        file.write(packed(state, {"calotype": json.dumps(told)}))
+    write_whole(path, packed(state, {"calotype": json.dumps(told)}))
     return path
 
 

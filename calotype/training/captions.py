@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calotype.errors import CalotypeError
+from calotype.files import read_text
 from calotype.tasks.training import TrainLora
 
-ENCODINGS = ("utf-8-sig", "utf-16", "gb18030")  # what people's editors write; tried in this order
 LONGEST = 100_000  # letters
 
 
@@ -63,28 +63,6 @@ def read_caption(path: Path, is_whole: bool = False) -> str:
         )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return "\n".join(lines if is_whole else lines[:1])
-
-
-def read_text(path: Path) -> str:
-    """What a person wrote. Raises CalotypeError where it cannot be read as text."""
-    try:
-        data = path.read_bytes()
-    except OSError as fault:
-        raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror) from None
-    return decoded(data, path)
-
-
-def decoded(data: bytes, where: Path | str) -> str:
-    """Text that people's editors wrote: UTF-8, UTF-16 with its mark, or GB18030. Raises CalotypeError for others."""
-    has_mark = data.startswith((b"\xff\xfe", b"\xfe\xff"))
-    for encoding in ENCODINGS[1:2] if has_mark else (ENCODINGS[0], ENCODINGS[2]):
-        try:
-            text = data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if "\0" not in text:
-            return text
-    raise CalotypeError("{where} is no text in UTF-8, UTF-16 or GBK; save it as UTF-8", where=where)
 
 
 def changed(caption: str, ways: CaptionWays, dice: random.Random, epoch: int = 1) -> str:

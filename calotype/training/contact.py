@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from calotype.files import make_folder
 from calotype.picture import Picture, save
-from calotype.training.files import made
 
 PAPER, INK, SOFT = (250, 247, 242), (38, 33, 28), (120, 110, 100)
 REAL, FORGED = (47, 111, 143), (178, 84, 48)
@@ -33,7 +33,7 @@ def grid(pictures: np.ndarray, columns: int) -> np.ndarray:
 
 def written(pixels: np.ndarray, path: Path) -> None:
     """A PNG, whole or not at all. Raises CalotypeError where a file lies in place of its folder."""
-    made(path.parent)
+    make_folder(path.parent)
     save(Picture(np.ascontiguousarray(pixels)), path, format="png")
 
 

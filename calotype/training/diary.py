@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from calotype.errors import CalotypeError
-from calotype.picture.saving import Arriving
+from calotype.files import write_whole
 
 SECONDS = "seconds"  # the number that tells how long the run has worked until then
 
@@ -52,8 +52,7 @@ class Diary:
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with Arriving(path) as file:
-                file.writelines(_line(told) for told in self._all())
+            write_whole(path, b"".join(_line(told) for told in self._all()))
             self._file = path.open("ab", buffering=0)
         except OSError as fault:
             raise CalotypeError(

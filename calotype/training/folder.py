@@ -1,19 +1,15 @@
 """A model that was learnt from nothing as a folder, as diffusers writes them."""
 
-import contextlib
 import json
-import os
-import secrets
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import nn
 
+from calotype.checkpoints.baked import save_state
 from calotype.checkpoints.tokens import Tokenizer, write_tokenizer
-from calotype.errors import CalotypeError
+from calotype.files import make_folder, whole_folder
 from calotype.models.text_encoder import TextEncoder
 from calotype.training.state import dtype_named
 
@@ -51,31 +47,18 @@ def write_folder(
     Raises:
         CalotypeError: something is there already, or cannot be written.
     """
-    arriving = folder.parent / f".calotype-{secrets.token_hex(6)}.part"
     unet, vae, text = parts
-    try:
-        if folder.exists():
-            raise FileExistsError(17, "something is there already")
-        arriving.mkdir(parents=True)
+    make_folder(folder.parent)
+    with whole_folder(folder, "output_name") as part:
         for name, network in (("unet", unet), ("vae", vae)):
-            _write(network, arriving / name, "diffusion_pytorch_model", dict(network.config), precision)
-        _write(text, arriving / "text_encoder", "model", _text_config(text, tokenizer), precision)
-        write_tokenizer(tokenizer, arriving / "tokenizer")
+            _write(network, part / name, "diffusion_pytorch_model", dict(network.config), precision)
+        _write(text, part / "text_encoder", "model", _text_config(text, tokenizer), precision)
+        write_tokenizer(tokenizer, part / "tokenizer")
         steps = {**training, "clip_sample": False, "set_alpha_to_one": True, "steps_offset": 1}
         steps |= {"_class_name": "DDIMScheduler", "_diffusers_version": VERSION, "timestep_spacing": "trailing"}
-        _write_json(arriving / "scheduler" / "scheduler_config.json", steps)
-        _write_json(arriving / "model_index.json", INDEX)
-        (arriving / "CARD.md").write_text(card, "utf-8")
-        os.replace(arriving, folder)
-    except OSError as fault:
-        raise CalotypeError(
-            "{folder} cannot be written: {reason}; give another {option:output_name}",
-            folder=folder,
-            reason=fault.strerror,
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(arriving)
+        _write_json(part / "scheduler" / "scheduler_config.json", steps)
+        _write_json(part / "model_index.json", INDEX)
+        (part / "CARD.md").write_text(card, "utf-8")
 
 
 def _write(network: nn.Module, folder: Path, name: str, config: Mapping[str, Any], precision: str) -> None:
@@ -83,7 +66,7 @@ def _write(network: nn.Module, folder: Path, name: str, config: Mapping[str, Any
     state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in network.state_dict().items()}
     told = {key: value for key, value in config.items() if key != "_use_default_values"}  # whose values are not read
     _write_json(folder / "config.json", told)
-    save_file(state, folder / f"{name}.safetensors", {"format": "pt"})
+    save_state(folder / f"{name}.safetensors", state, {"format": "pt"})
 
 
 def _text_config(text: TextEncoder, tokenizer: Tokenizer) -> dict[str, Any]:

@@ -19,11 +19,11 @@ from safetensors.torch import load_file
 from safetensors.torch import save as packed
 from torch import Tensor
 
+from calotype.files import write_whole
 from calotype.models.diffusion import Diffusion
 from calotype.ops.color import to_tensor
 from calotype.ops.resize import part as scaled_part
 from calotype.picture import Picture
-from calotype.picture.saving import Arriving
 from calotype.tasks.training import TrainLora
 from calotype.training.buckets import Fit
 from calotype.training.photos import Photo
@@ -158,6 +158,5 @@ def _kept(place: Path, made: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, 
     except (OSError, SafetensorError, KeyError):
         spreads = made()
         place.parent.mkdir(parents=True, exist_ok=True)
-        with Arriving(place) as file:
-            file.write(packed({str(n): one.contiguous() for n, one in enumerate(spreads)}))
+        write_whole(place, packed({str(n): one.contiguous() for n, one in enumerate(spreads)}))
         return spreads

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from calotype.errors import CalotypeError
+from calotype.files import decoded, read_text
 from calotype.ops.color import to_tensor
 from calotype.ops.resize import part as scaled_part
 from calotype.picture import Picture
 from calotype.tasks import Progress
 from calotype.training.buckets import fit
-from calotype.training.captions import decoded, read_text
 from calotype.training.photos import SUFFIXES, check_room, is_picture, results_among
 
 _WEIGHED = re.compile(r"(\d+)_(.*)", re.S)

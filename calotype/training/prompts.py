@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from calotype.errors import CalotypeError
+from calotype.files import read_text
 from calotype.tasks.training import sampler_known
-from calotype.training.captions import read_text
 
 SUFFIXES = (".txt", ".toml", ".json")
 MOST = 10_000  # prompts in a file

@@ -11,8 +11,8 @@ from PIL import Image
 
 from calotype import __version__, paper
 from calotype.errors import CalotypeError
+from calotype.files import write_whole
 from calotype.picture import Picture
-from calotype.picture.saving import Arriving
 from calotype.training import plot
 from calotype.training.diary import SECONDS, Diary, Shown
 
@@ -75,8 +75,7 @@ def write(path: Path, diary: Diary, name: str, state: str) -> None:
     lead = " · ".join([state, *([in_words(diary.last(SECONDS))] if diary.numbers.get(SECONDS) else [])])
     first = paper.head(name, lead[:1].upper() + lead[1:], __version__, plot.STYLE + STYLE)
     first = first.replace("<title>", parts.pop(0) + "<title>", 1)
-    with Arriving(path) as file:
-        file.write((first + "".join(parts) + paper.foot(__version__)).encode("utf-8", "backslashreplace"))
+    write_whole(path, (first + "".join(parts) + paper.foot(__version__)).encode("utf-8", "backslashreplace"))
 
 
 def in_words(seconds: float) -> str:

@@ -12,7 +12,7 @@ from safetensors.torch import save as packed
 from torch import Tensor
 
 from calotype.errors import CalotypeError
-from calotype.picture.saving import Arriving
+from calotype.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,7 @@ def save(path: Path, state: State) -> None:
         "is whole": json.dumps(state.is_whole),
     }
     data = packed(tensors, told)
-    with Arriving(path) as file:
-        file.write(data)
+    write_whole(path, data)
 
 
 def load(path: Path) -> State:

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from calotype.errors import CalotypeError
+from calotype.files import readable
 from calotype.outputs.compare import Window, shown, side_by_side
 from calotype.outputs.inputs import Item, plan
-from calotype.outputs.names import key, natural, readable, shortened
+from calotype.outputs.names import key, natural, shortened
 from calotype.outputs.reproduce import find_source, task_again
 from calotype.outputs.save import save_result
-from calotype.outputs.sidecar import existing_result, read_stored, sha256_of, sidecar_of, whole_file
+from calotype.outputs.sidecar import existing_result, read_stored, sha256_of, sidecar_of
 from calotype.picture import Picture
 from calotype.record import FaceRecord, ModelRecord, Record, Result
 from calotype.tasks import Upscale
@@ -440,15 +441,6 @@ def test_whatever_stands_in_a_record_it_is_read_or_refused(tmp_path_factory, cha
     else:
         assert isinstance(stored.record.options, dict)
         assert all(isinstance(model.sha256, str) for model in stored.record.models)
-
-
-def test_a_whole_file_or_none(folder):
-    path = folder / "a.json"
-    path.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), whole_file(path) as file:
-        file.write(b"half")
-        raise KeyboardInterrupt
-    assert path.read_bytes() == b"old" and os.listdir(folder) == ["a.json"]
 
 
 # comparison

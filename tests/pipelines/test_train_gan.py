@@ -21,6 +21,7 @@ from calotype.checkpoints import gan
 from calotype.checkpoints.catalog import Checkpoint, digest
 from calotype.cli import main
 from calotype.errors import CalotypeError
+from calotype.files import run_lock
 from calotype.models.gan import Discriminator, Generator, Shape
 from calotype.pipelines import gan_seen, train_gan
 from calotype.pipelines.gan_seen import ONE_SIDED, Seen, moments
@@ -28,7 +29,6 @@ from calotype.pipelines.train_gan import Forged
 from calotype.record import Film, Result
 from calotype.tasks import Imagine, Note, TrainGan, read_task
 from calotype.training.diary import Diary
-from calotype.training.files import alone
 from calotype.training.gallery import COUNT, Gallery, of_demo, of_folder
 from calotype.training.state import load, save
 from calotype.training.watch import Watch
@@ -182,7 +182,7 @@ def test_an_interrupt_within_a_step_keeps_that_step(engine, folder, done, tmp_pa
 
 
 def test_only_one_run_at_a_time_writes_a_name(engine, folder, tmp_path):
-    with alone(tmp_path, "gan"), pytest.raises(CalotypeError, match=r"another run is at work on .*gan; wait for it"):
+    with run_lock(tmp_path, "gan"), pytest.raises(CalotypeError, match=r"another run is at work on .*gan; wait for it"):
         list(engine.run(asked(folder, tmp_path)))
     assert not list(tmp_path.iterdir())
     run = engine.run(asked(folder, tmp_path))

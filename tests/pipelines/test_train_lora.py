@@ -18,12 +18,12 @@ from safetensors.torch import load_file
 from calotype.checkpoints.lora import read_adapter
 from calotype.engine import Engine
 from calotype.errors import CalotypeError
+from calotype.files import run_lock
 from calotype.pipelines import train_lora, train_lora_plan
 from calotype.pipelines.train_lora import Learned
 from calotype.record import Result
 from calotype.tasks import Imagine, Note, Progress, TrainLora
 from calotype.training import optimizers
-from calotype.training.files import alone
 from calotype.training.texts import encoded
 
 
@@ -233,7 +233,7 @@ def test_one_step_whose_gradients_are_no_numbers_is_left_out(engine, photos, tmp
 
 
 def test_only_one_run_at_a_time_writes_a_name(engine, photos, tmp_path):
-    with alone(tmp_path, "mine"), pytest.raises(CalotypeError, match="another run is at work on"):
+    with run_lock(tmp_path, "mine"), pytest.raises(CalotypeError, match="another run is at work on"):
         learn(engine, photos, tmp_path, max_train_steps=1)
     (tmp_path / "mine.running").write_text("999999999 1.0", "utf-8")  # of a run that was killed
     learn(engine, photos, tmp_path, max_train_steps=1)

@@ -18,6 +18,7 @@ from skimage.data import astronaut
 
 from calotype.engine import Engine
 from calotype.errors import CalotypeError
+from calotype.files import run_lock
 from calotype.ops.degrade import SecondOrder, second_order
 from calotype.picture import Picture
 from calotype.pipelines import enhancing
@@ -25,7 +26,6 @@ from calotype.pipelines.course import FEW, KINDS, dealt
 from calotype.pipelines.train_upscaler import _lesson, _test, judge
 from calotype.tasks import Note, Progress, TrainUpscaler, Upscale
 from calotype.training.crops import Sharp, opened, piece, sharpened
-from calotype.training.files import alone
 from calotype.training.learned import Learned
 from calotype.training.rivals import Lesson, Rivals
 from calotype.training.state import load, save
@@ -494,7 +494,7 @@ def test_what_would_go_unheard_is_refused(options, why):
 
 def test_only_one_run_at_a_time_writes_a_name(engine, photos, tmp_path):
     options = {"l1_steps": 1, "gan_steps": 0}
-    with alone(tmp_path, "upscaler"):
+    with run_lock(tmp_path, "upscaler"):
         with pytest.raises(CalotypeError, match=r"another run is at work on .*upscaler; wait for it"):
             learn(engine, photos, tmp_path, **options)
         assert "to learn from" in said(learn(engine, photos, tmp_path, dry_run=True, **options))

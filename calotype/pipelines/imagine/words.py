@@ -1,6 +1,8 @@
 """What the person wrote, taken apart: the prompts as they are read, and the LoRAs and learned words they call."""
 
 import csv
+import io
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +14,7 @@ from torch import Tensor
 from calotype.checkpoints.cache import Models
 from calotype.checkpoints.catalog import ENDINGS
 from calotype.errors import CalotypeError
+from calotype.files import read_text
 from calotype.models.diffusion import Diffusion
 from calotype.ops.prompt import Extra, extras
 from calotype.options import nearest
@@ -147,12 +150,12 @@ def _within(style: str, text: str) -> str:
 
 def styles(path: Path) -> dict[str, tuple[str, str]]:
     """A1111's styles.csv: name -> (prompt, negative prompt). Raises CalotypeError where it cannot be read."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return {}
-    except (OSError, ValueError, csv.Error) as fault:
+    text = read_text(path)
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    except csv.Error as fault:
         raise CalotypeError(
             "{path} cannot be read as a table of styles ({fault}); mend or delete it", path=path, fault=fault
         ) from None

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
+from calotype.files import read_text
 from calotype.options import checked, nearest, visible
 from calotype.tasks.training import MODULES, TrainLora, network_arguments
-from calotype.training.captions import decoded
 from calotype.training.configs import names
 from calotype.training.configs.powershell import read_powershell
 from calotype.training.configs.shell import read_shell
@@ -120,15 +120,7 @@ def _short(text: str) -> str:
 
 
 def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > LARGEST:
-            raise CalotypeError(
-                "{path} is too large for a file of settings ({st_size:,} bytes)", path=path, st_size=path.stat().st_size
-            )
-        data = path.read_bytes()
-    except OSError as fault:
-        raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror) from None
-    return decoded(data, path)
+    return read_text(path, LARGEST, Message("a file of settings"))
 
 
 def _from_command(path: Path, words: list[str]) -> dict[str, Any]:
