@@ -3,6 +3,7 @@
 from typing import Any
 
 from calotype.errors import CalotypeError
+from calotype.files import check_folder
 from calotype.settings import Settings
 from calotype.tasks import kind_of
 
@@ -32,9 +33,7 @@ def check(task: Any, settings: Settings) -> None:
         if path is not None and not path.exists():
             raise CalotypeError("{path} does not exist; check the name", path=path)
     if hasattr(task, "output_dir"):
-        from calotype.training.files import check_place
-
-        check_place(task.output_dir)
+        check_folder(task.output_dir)
     if getattr(task, "photos", None) is not None:
         _check_photos(task, kind)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from calotype.files import uninterrupted
 from calotype.settings import Settings
 from calotype.tasks import Note, Progress, kind_of
 
@@ -32,11 +33,12 @@ class Engine:
 
     @cached_property
     def models(self) -> "Models":
-        if self._before_loading:
-            self._before_loading()
-        import torch
+        with uninterrupted():  # libraries that are interrupted while they load may swallow it, or go on half loaded
+            if self._before_loading:
+                self._before_loading()
+            import torch
 
-        from calotype.checkpoints.cache import Models
+            from calotype.checkpoints.cache import Models
 
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
@@ -46,7 +48,10 @@ class Engine:
         """Raises CalotypeError for what the person can mend."""
         from calotype.pipelines import pipeline
 
-        return pipeline(kind_of(task))(task, self.models)
+        models = self.models
+        with uninterrupted():
+            run = pipeline(kind_of(task))
+        return run(task, models)
 
     def explain(self) -> dict[str, Any]:
         """What computes and why, for `calotype doctor`."""
