@@ -106,14 +106,14 @@ def test_an_interrupt_while_the_program_loads_is_heard_behind_it(photos, tmp_pat
         """As some libraries do in which an import fails."""
 
         def find_spec(self, name, path=None, target=None):
-            if name == "calotype.engine":
+            if name == "calotype.pipelines.train_upscaler":
                 try:
                     os.kill(os.getpid(), signal.SIGINT)
                     time.sleep(0.05)
                 except KeyboardInterrupt:
                     pass
 
-    monkeypatch.delitem(sys.modules, "calotype.engine", raising=False)
+    monkeypatch.delitem(sys.modules, "calotype.pipelines.train_upscaler", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Swallowing(), *sys.meta_path])
     out = tmp_path / "out"
     assert main(["train", "upscaler", str(photos), *TINY["upscaler"].split(), "--output-dir", str(out)]) == 130
