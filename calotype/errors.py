@@ -24,6 +24,7 @@ ACTIONS = {
     "pull_model": "fetch it",
     "list_models": "the list of models shows all",
     "replace_model": "remove it from the list of models, then fetch or add it again",
+    "add_model": "add the file as {target}",
     "install": "install the extra {target}",
 }  # action: how it is worded where no door is at hand
 

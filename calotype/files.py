@@ -32,21 +32,6 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)  # that ask a program to end
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY)  # never a lost write
-_UNWRITABLE = {  # cause: sentence without and with an option that would mend it
-    "full": (
-        "{path} cannot be written: the disk is full; make room or choose another folder",
-        "{path} cannot be written: the disk is full; make room or give another {option}",
-    ),
-    "no folder": ("{path} cannot be written: there is no folder {folder}; make it first",) * 2,
-    "closed": (
-        "{path} cannot be written: folder {folder} is closed to you; choose another one",
-        "{path} cannot be written: folder {folder} is closed to you; give another {option}",
-    ),
-    "other": (
-        "{path} cannot be written: {reason}; choose another name or folder",
-        "{path} cannot be written: {reason}; give another {option}",
-    ),
-}
 
 
 # Whole files and folders
@@ -184,11 +169,24 @@ def _worded(path: Path, option: str) -> Iterator[None]:
 
 
 def _unwritable(path: Path, fault: OSError, option: str) -> CalotypeError:
-    is_lost = fault.errno == errno.ENOENT and not path.parent.is_dir()
-    number = fault.errno
-    cause = "full" if number in _FULL else "closed" if number in _CLOSED else "no folder" if is_lost else "other"
-    values = {"path": readable(path), "folder": readable(path.parent), "reason": fault.strerror or fault}
-    return CalotypeError(_UNWRITABLE[cause][bool(option)], option=option, **values)
+    name, folder, reason = readable(path), readable(path.parent), fault.strerror or fault
+    if option:
+        return CalotypeError(
+            "{path} cannot be written: {reason}; give another {option}", option=option, path=name, reason=reason
+        )
+    if fault.errno in _FULL:
+        return CalotypeError(
+            "{path} cannot be written: the disk is full; make room or choose another folder", path=name
+        )
+    if fault.errno == errno.ENOENT and not path.parent.is_dir():
+        return CalotypeError(
+            "{path} cannot be written: there is no folder {folder}; make it first", path=name, folder=folder
+        )
+    if fault.errno in _CLOSED:
+        return CalotypeError(
+            "{path} cannot be written: folder {folder} is closed to you; choose another one", path=name, folder=folder
+        )
+    return CalotypeError("{path} cannot be written: {reason}; choose another name or folder", path=name, reason=reason)
 
 
 def _sync(number: int) -> None:
@@ -423,7 +421,7 @@ def read_text(path: Path, most: int = TEXT_MOST, what: Message = A_TEXT) -> str:
         raise CalotypeError("{path} cannot be read: {reason}", path=readable(path), reason=fault.strerror) from None
     if len(data) > most:
         raise CalotypeError(
-            "{path} is too large for {what} (more than {most:,} bytes)", path=readable(path), what=what, most=most
+            "{path} is too large for {kind} (more than {most:,} bytes)", path=readable(path), kind=what, most=most
         )
     return decoded(data, path)
 

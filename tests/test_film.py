@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.outputs.drawings import Places
 from calotype.picture import film
 from calotype.record import Film
@@ -108,7 +108,7 @@ def test_a_walk_is_kept_as_both(tmp_path, monkeypatch):
         assert made.n_frames == 3
     monkeypatch.setattr(film, "can_mp4", lambda: False)
     path, told = Places(output, 1).save_film(walk)
-    assert path == tmp_path / "00001-7-walk.gif" and told == (film.MISSING,)
+    assert path == tmp_path / "00001-7-walk.gif" and told == (Message.of(film.missing()),)
     with pytest.raises(CalotypeError, match="PyAV is not installed"), film.mp4(tmp_path / "a.mp4"):
         pass
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from calotype import __version__
 from calotype.checkpoints.catalog import Entry, Shelf, digest
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message, Remedy
 from calotype.settings import Settings
 from calotype.tasks import Note, Progress, note
 
@@ -24,6 +24,10 @@ SAFE_HOSTS = ("127.0.0.1", "localhost")  # may be asked without https: nobody is
 
 class _Broken(Exception):
     """The connection ended too early; asking again for the rest may help."""
+
+    def __init__(self, reason: Message | object):
+        self.reason = reason if isinstance(reason, Message) else str(reason)
+        super().__init__(self.reason)
 
 
 def pull(entry: Entry, settings: Settings) -> Iterator[Progress | Note]:
@@ -45,7 +49,8 @@ def pull(entry: Entry, settings: Settings) -> Iterator[Progress | Note]:
     if settings.offline:
         raise CalotypeError(
             "{entry} is not fetched while offline ({option:offline}, CALOTYPE_OFFLINE); fetch {url} in "
-            "another way and: calotype models add FILE {option:name} {entry}",
+            "another way and: {remedy}",
+            remedy=Remedy("add_model", entry.name),
             entry=entry.name,
             url=entry.url,
         )
@@ -60,9 +65,9 @@ def pull(entry: Entry, settings: Settings) -> Iterator[Progress | Note]:
         yield from said  # last, so that nobody who stops listening loses the file
     except OSError as fault:
         raise CalotypeError(
-            "{part} cannot be written: {value}; make room or set {option:home}",
+            "{part} cannot be written: {reason}; make room or set {option:home}",
             part=part,
-            value=fault.strerror or fault,
+            reason=fault.strerror or fault,
         ) from None
 
 
@@ -78,7 +83,7 @@ def _until_whole(entry: Entry, part: Path) -> Iterator[Progress]:
             return
         except _Broken as fault:
             tries = 1 if _size(part) > before else tries + 1
-            reason = str(fault)
+            reason = fault.reason
     raise CalotypeError(
         "{entry} broke off after {size} bytes ({reason}); the same command goes on from there",
         entry=entry.name,
@@ -115,7 +120,7 @@ def _connection(entry: Entry, part: Path) -> Generator[Progress, None, None]:
                 file.write(chunk)
                 yield Progress(start, total, "bytes")
     if total and start < total:
-        raise _Broken(f"{start} of {total} bytes came")
+        raise _Broken(Message("{count} of {total} bytes came", count=start, total=total))
 
 
 def _asked(entry: Entry, have: int) -> http.client.HTTPResponse | None:
@@ -132,20 +137,19 @@ def _asked(entry: Entry, have: int) -> http.client.HTTPResponse | None:
         if fault.code == 416 and fault.headers.get("Content-Range") == f"bytes */{have}":
             return None
         if fault.code >= 500:
-            raise _Broken(f"HTTP {fault.code}") from None
+            raise _Broken(Message("HTTP {code}", code=fault.code)) from None
         raise CalotypeError(
-            "{url} answers {code} {reason}; fetch {file} in another way and: calotype models add FILE "
-            "{option:name} {entry}",
+            "{url} answers {code} {reason}; fetch {file} in another way and: {remedy}",
+            remedy=Remedy("add_model", entry.name),
             url=entry.url,
             code=fault.code,
             reason=fault.reason,
             file=entry.file,
-            entry=entry.name,
         ) from None
     except urllib.error.URLError as fault:
-        raise _Broken(str(fault.reason)) from None
+        raise _Broken(fault.reason) from None
     except (OSError, http.client.HTTPException) as fault:
-        raise _Broken(str(fault)) from None
+        raise _Broken(fault) from None
 
 
 def _chunks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
@@ -155,7 +159,7 @@ def _chunks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
         except http.client.IncompleteRead as fault:
             chunk = fault.partial
         except (OSError, http.client.HTTPException) as fault:
-            raise _Broken(str(fault)) from None
+            raise _Broken(fault) from None
         if not chunk:
             return
         yield chunk
@@ -167,7 +171,7 @@ def _range(answer: http.client.HTTPResponse, have: int) -> tuple[int, int]:
         told = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
         if told and int(told[1]) == have:
             return have, int(told[2])
-        raise _Broken("the server sent another part than was asked for")
+        raise _Broken(Message("the server sent another part than was asked for"))
     return 0, int(answer.headers.get("Content-Length") or 0)
 
 
@@ -175,17 +179,17 @@ def _check_total(entry: Entry, part: Path, total: int, missing: int) -> None:
     if (entry.size and total != entry.size) or total > LARGEST:
         part.unlink(missing_ok=True)
         raise CalotypeError(
-            "{url} offers {total} bytes where {entry} has {value}; nothing was kept",
+            "{url} offers {total} bytes where {entry} has {size}; nothing was kept",
             url=entry.url,
             total=total,
             entry=entry.name,
-            value=entry.size or LARGEST,
+            size=entry.size or LARGEST,
         )
     free = shutil.disk_usage(part.parent).free
     if free < missing:
         raise CalotypeError(
-            "{parent} has {free} bytes left and {entry} needs {missing}; make room",
-            parent=part.parent,
+            "{folder} has {free} bytes left and {entry} needs {missing}; make room",
+            folder=part.parent,
             free=free,
             entry=entry.name,
             missing=missing,
@@ -195,9 +199,16 @@ def _check_total(entry: Entry, part: Path, total: int, missing: int) -> None:
 def _checked(entry: Entry, part: Path, shelf: Shelf) -> Iterator[Note]:
     """Compares size and sha256; a wrong file is deleted."""
     expected, found = entry.sha256 or shelf.seen(entry), digest(part)
-    if entry.size and _size(part) != entry.size:
-        found = f"{found}, {_size(part)} bytes where {entry.size} belong"
-    elif not expected:
+    if entry.size and (size := _size(part)) != entry.size:
+        part.unlink()
+        raise CalotypeError(
+            "{url} did not send {entry}: it has {size} bytes where {expected} belong; nothing was kept",
+            url=entry.url,
+            entry=entry.name,
+            size=size,
+            expected=entry.size,
+        )
+    if not expected:
         shelf.saw(entry, found)
         yield note(
             "{entry}: no sha256 is known to compare with; found and kept for later: {found}",
@@ -205,7 +216,7 @@ def _checked(entry: Entry, part: Path, shelf: Shelf) -> Iterator[Note]:
             found=found,
         )
         return
-    elif found == expected:
+    if found == expected:
         return
     part.unlink()
     raise CalotypeError(

@@ -16,6 +16,7 @@ REMEDIES = {
     "pull_model": "fetch it: calotype models pull {target}",
     "list_models": "calotype models list shows all",
     "replace_model": "calotype models remove {target}, then fetch or add it again",
+    "add_model": "calotype models add FILE --name {target}",
     "install": "run pip install 'calotype[{target}]'",
 }
 

@@ -82,7 +82,7 @@ class Places:
             for frame in film.frames:
                 for show in shown:
                     show(frame, film.seconds)
-        return (target.with_suffix(".mp4"), ()) if films.can_mp4() else (target, (films.MISSING,))
+        return (target.with_suffix(".mp4"), ()) if films.can_mp4() else (target, (Message.of(films.missing()),))
 
     def _named(self, n: int) -> Path:
         out = self._output.out

@@ -11,13 +11,12 @@ from typing import BinaryIO
 import numpy as np
 from PIL import GifImagePlugin, Image, ImageChops
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Remedy
 from calotype.files import whole_file
 
 RATE = 24  # frames a second of an MP4
 WIDE = 640  # pixels of a GIF
 LONGEST = 655_350  # thousandths of a second that a frame of a GIF can be shown
-MISSING = "PyAV is not installed, so there is no MP4; run pip install 'calotype[film]'"
 
 Shown = Callable[
     [np.ndarray, float], None
@@ -26,6 +25,11 @@ Shown = Callable[
 
 def can_mp4() -> bool:
     return importlib.util.find_spec("av") is not None
+
+
+def missing() -> CalotypeError:
+    """What to say where it cannot."""
+    return CalotypeError("PyAV is not installed, so there is no MP4", remedy=Remedy("install", "film"))
 
 
 @contextlib.contextmanager
@@ -94,7 +98,7 @@ def mp4(path: Path, fade: float = 0.15) -> Iterator[Shown]:
         CalotypeError: PyAV is missing, or the disk is full.
     """
     if not can_mp4():
-        raise CalotypeError(MISSING)
+        raise missing()
     import av
 
     with whole_file(path) as file, av.open(file, "w", format="mp4") as film:

@@ -214,7 +214,7 @@ class Seen:
         if film.can_mp4():
             made[self.task.output_dir / f"{self.task.output_name}.mp4"] = film.mp4
         else:
-            yield note(film.MISSING)
+            yield note(film.missing())
         with contextlib.ExitStack() as films:
             shown = [films.enter_context(begun(path)) for path, begun in made.items()]
             for n, step in enumerate(steps, 1):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from calotype.checkpoints.cache import Models
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.models.diffusion import Diffusion
 from calotype.pipelines.samples import Sample, Ways, drawn
 from calotype.tasks import Note, Progress, note
@@ -20,7 +20,7 @@ from calotype.training.prompts import Prompt, of_captions, read_prompts
 from calotype.training.watch import Watch
 
 
-def wanted(task: TrainLora, photos: Sequence[Photo]) -> tuple[list[Prompt], list[str]]:
+def wanted(task: TrainLora, photos: Sequence[Photo]) -> tuple[list[Prompt], list[Message]]:
     """The prompts of the sample pictures, none where there shall be none; and what to say of them."""
     if not any(task.samples_after):
         return [], []

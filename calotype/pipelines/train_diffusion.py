@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from calotype import __version__
 from calotype.checkpoints.cache import Models
 from calotype.checkpoints.tokens import trained_tokenizer
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.files import check_folder, read_text, run_lock, uninterrupted
 from calotype.models.network import is_mixed
 from calotype.ops.prompt.chunks import LENGTH
@@ -177,7 +177,7 @@ class _Run:
     def _texts(self) -> list[str]:
         return [caption for n in self.learnt.tolist() for caption in self.pairs.pairs[n].captions]
 
-    def _prompts(self) -> tuple[list[Prompt], list[str]]:
+    def _prompts(self) -> tuple[list[Prompt], list[Message]]:
         if not self.task.sample_count:
             return [], []
         if self.task.sample_prompts:
