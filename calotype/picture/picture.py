@@ -70,13 +70,13 @@ class Picture:
             height, width = found.size
             if height * width > max_pixels:
                 raise CalotypeError(
-                    "{path} declares {width}x{height} = {height_2:,} pixels, more than the {max_pixels:,} allowed; "
-                    "if it can be trusted, give {option:max_pixels} {height_2}",
-                    path=path.name,
+                    "{name} declares {width}x{height} = {count:,} pixels, more than the {most:,} allowed; "
+                    "if it can be trusted, give {option:max_pixels} {count}",
+                    name=path.name,
                     width=width,
                     height=height,
-                    height_2=height * width,
-                    max_pixels=max_pixels,
+                    count=height * width,
+                    most=max_pixels,
                 )
             decoded = found.decode()
         return _told(cls(decoded.colour, decoded.alpha, format=format, sha256=sha256), found, decoded)
@@ -91,11 +91,12 @@ def opened(path: Path) -> BinaryIO:
     except IsADirectoryError:
         raise CalotypeError("{path} is a folder; give a picture in it", path=path) from None
     except PermissionError:
-        what = "is a folder; give a picture in it" if path.is_dir() else "may not be read; change its permissions"
-        raise CalotypeError("{path} {what}", path=path, what=what) from None
+        if path.is_dir():  # as Windows says it
+            raise CalotypeError("{path} is a folder; give a picture in it", path=path) from None
+        raise CalotypeError("{path} may not be read; change its permissions", path=path) from None
     except (OSError, ValueError) as fault:
         raise CalotypeError(
-            "{path} cannot be opened: {value}", path=path, value=getattr(fault, "strerror", None) or fault
+            "{path} cannot be opened: {reason}", path=path, reason=getattr(fault, "strerror", None) or fault
         ) from None
     status = os.fstat(file.fileno())
     if stat.S_ISREG(status.st_mode) and status.st_size:
