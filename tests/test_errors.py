@@ -27,7 +27,10 @@ from hypothesis import strategies as st
 import calotype
 from calotype.cli import app
 from calotype.cli.wording import CLAUSES, COMMANDS, TO_TYPE, WORDING
-from calotype.errors import ACTIONS, PLAIN, CalotypeError, Message, Remedy, Wording, named
+from calotype.errors import ACTIONS, PLAIN, CalotypeError, Message, PictureError, Remedy, Wording, named
+from calotype.options import about, visible
+from calotype.settings import Settings
+from calotype.tasks import TASKS
 from calotype.tasks.events import note
 
 ROOT = Path(calotype.__file__).parent
@@ -140,7 +143,8 @@ def messages(draw, values=plain_values) -> Message:
 
 def errors(values: Any) -> Any:
     return st.builds(
-        lambda message, option, remedy: CalotypeError(message, option=option, remedy=remedy),
+        lambda kind, message, option, remedy: kind(message, option=option, remedy=remedy),
+        st.sampled_from([CalotypeError, PictureError]),
         messages(values),
         st.sampled_from(["", "mask"]),
         remedies,
@@ -164,6 +168,7 @@ def test_a_message_is_the_same_after_json(message):
 @given(errors(nested))
 def test_an_error_is_the_same_after_json_and_after_a_process(fault):
     for again in (CalotypeError.from_data(through_json(fault.as_data())), pickle.loads(pickle.dumps(fault))):
+        assert type(again) is type(fault)
         assert WORDING.fill(again) == WORDING.fill(fault) and str(again) == str(fault)
         assert (again.option, again.remedy, again.message) == (fault.option, fault.remedy, fault.message)
 
@@ -195,7 +200,7 @@ def test_other_data_is_no_message(data):
 
 def test_a_remedy_that_no_door_knows_is_refused():
     with pytest.raises(ValueError, match="reboot"):
-        CalotypeError.from_data({"template": "x", "values": {}, "option": "", "remedy": ["reboot", ""]})
+        CalotypeError.from_data(CalotypeError("x").as_data() | {"remedy": ["reboot", ""]})
 
 
 def raise_in_worker() -> None:
@@ -261,13 +266,14 @@ def test_a_catalog_translates_the_template_and_keeps_the_values():
 
 DOOR = "cli/"
 DIALECTS = ("training/configs/", "training/prompts.py")  # these read and write other programs' flags
-MAKERS = ("CalotypeError", "Message", "note")
+ERRORS = ("CalotypeError", "PictureError")
+MAKERS = (*ERRORS, "Message", "note")
 DEFINED = ("errors.py", "tasks/events.py")  # where those are defined
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*|(?<!\S)-o(?![\w-])")
 SHEET = re.compile(r"\{[^{}]*;[^{}]*\}")  # a style sheet or a script: no placeholder has a semicolon
 FRAGMENTS = re.compile(r"what|why|told|.*_[0-9]")  # names of values that say nothing to a translator
-ABOUT = {"option", "remedy"}  # keywords of CalotypeError that say something about the sentence
-SENTENCE = re.compile(r"\b(Message|CalotypeError)\b")
+ABOUT = {"option", "remedy"}  # keywords of errors that say something about the sentence
+SENTENCE = re.compile(rf"\b({'|'.join(ERRORS)}|Message)\b")
 
 
 @cache
@@ -339,20 +345,56 @@ def test_what_is_typed_is_found(code, hits):
     assert [hit for _, hit in typed_words(ast.parse(code))] == hits
 
 
-def sentences(tree: ast.Module) -> Iterator[ast.Call]:
-    """Every call that makes a sentence."""
-    for node in ast.walk(tree):
+def sentences(tree: ast.Module) -> Iterator[tuple[ast.Call, ast.AST]]:
+    """Every call that makes a sentence, and the function that it stands in, or the module."""
+    home = {}
+    for scope in (tree, *(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))):  # outer ones first
+        home |= dict.fromkeys(ast.walk(scope), scope)
+    for node, scope in home.items():
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in MAKERS:
-            yield node
+            yield node, scope
 
 
-def faults(call: ast.Call, names: frozenset[str] = frozenset()) -> Iterator[str]:
+def faults(call: ast.Call, tree: ast.Module, scope: ast.AST, names: frozenset[str]) -> Iterator[str]:
     """What is wrong with a call that makes a sentence; `names` are those of messages."""
-    template = call.args[0] if call.args else None
-    if isinstance(template, ast.Constant) and isinstance(template.value, str):
-        yield from faults_of_template(template.value, {keyword.arg for keyword in call.keywords}, call.func.id)
-    elif not is_message(template, names):
-        yield f"its template is made as it runs: {ast.unparse(template)[:80] if template else 'nothing'}"
+    first = call.args[0] if call.args else None
+    templates = list(literal_texts(first, scope, tree))
+    if templates and None not in templates:
+        for template in templates:
+            yield from faults_of_template(template, {keyword.arg for keyword in call.keywords}, call.func.id)
+    elif not is_message(first, names):
+        yield f"its template is made as it runs: {ast.unparse(first)[:80] if first else 'nothing'}"
+
+
+def literal_texts(node: ast.expr | None, *scopes: ast.AST) -> Iterator[str | None]:
+    """The texts that an expression may be, directly, by a name in these scopes or in a table; None for any other."""
+    match node:
+        case ast.Constant(value=str(text)):
+            yield text
+        case ast.IfExp(body=first, orelse=second):
+            yield from (*literal_texts(first, *scopes), *literal_texts(second, *scopes))
+        case ast.Subscript(value=ast.Name() as table):
+            yield from literal_texts(table, *scopes)
+        case ast.Dict(values=items):
+            for item in items:
+                yield from literal_texts(item, *scopes)
+        case ast.Name(id=name) if values := next(filter(None, (values_of(name, scope) for scope in scopes)), None):
+            for value in values:
+                yield from literal_texts(value)
+        case _:
+            yield None
+
+
+def values_of(name: str, scope: ast.AST) -> list[ast.expr | None]:
+    """What a name is bound to in a function, or in a module outside of functions; None for an argument's value."""
+    nodes = scope.body if isinstance(scope, ast.Module) else ast.walk(scope)
+    found = []
+    for node in nodes:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            found.append(node.value)
+        elif isinstance(node, ast.arg) and node.arg == name:
+            found.append(None)
+    return found
 
 
 def faults_of_template(template: str, values: set[str | None], maker: str) -> Iterator[str]:
@@ -361,7 +403,7 @@ def faults_of_template(template: str, values: set[str | None], maker: str) -> It
     except ValueError as fault:
         yield f"{template!r} is no template: {fault}"
         return
-    about = ABOUT & values if maker == "CalotypeError" else set()
+    about = ABOUT & values if maker in ERRORS else set()
     for name, spec in fields:
         if name in ("option", "task", "remedy"):
             yield from faults_of_reserved(name, spec, about)
@@ -394,7 +436,7 @@ def placeholders(template: str) -> Iterator[tuple[str, str]]:
 def is_sentence(annotation: ast.expr | None) -> bool:
     """Whether an annotation is of messages or errors, one or several, and of no plain text."""
     text = ast.unparse(annotation) if annotation else ""
-    return bool(SENTENCE.search(text)) and not re.search(r"\bstr\b", text)
+    return bool(SENTENCE.search(text)) and not re.search(r"\bstr \||\| str\b", text)
 
 
 def is_message(node: ast.expr | None, names: frozenset[str]) -> bool:
@@ -402,23 +444,27 @@ def is_message(node: ast.expr | None, names: frozenset[str]) -> bool:
     match node:
         case ast.Call(func=ast.Attribute(value=ast.Name(id="Message"), attr="of")):
             return True
+        case ast.Call(func=ast.Attribute(attr="fromkeys") | ast.Name(id="list" | "tuple"), args=[items]):
+            return is_message(items, names)
         case ast.Call(func=inner) | ast.Subscript(value=inner) | ast.Starred(value=inner):
             return is_message(inner, names)
         case ast.Name(id=name):
             return name in names
         case ast.Attribute(attr=name):
             return name in names or f".{name}" in names
-        case ast.IfExp(body=first, orelse=second):
+        case ast.IfExp(body=first, orelse=second) | ast.BinOp(left=first, op=ast.Add(), right=second):
             return is_message(first, names) and is_message(second, names)
         case ast.Tuple(elts=items) | ast.List(elts=items) | ast.Dict(values=items):
             return bool(items) and all(is_message(item, names) for item in items)
+        case ast.ListComp(elt=item) | ast.GeneratorExp(elt=item):
+            return is_message(item, names)
     return False
 
 
 @cache
 def shared() -> frozenset[str]:
     """Functions that return messages, constants and .fields that are some, in any file."""
-    found = {"Message", "CalotypeError"}
+    found = {"Message", *ERRORS, ".help"}  # an option's help is a template
     for tree in sources().values():
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and is_sentence(node.returns):
@@ -432,21 +478,36 @@ def shared() -> frozenset[str]:
     return frozenset(found)
 
 
+@cache
 def bound(tree: ast.Module) -> frozenset[str]:
     """Names that stand for messages or errors somewhere in a file: arguments, results, faults that were caught."""
-    found = set(shared())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.arg) and is_sentence(node.annotation):
-            found.add(node.arg)
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and is_sentence(node.annotation):
-            found.add(node.target.id)
-        elif isinstance(node, ast.ExceptHandler) and node.name and is_sentence(node.type):
-            found.add(node.name)
-        elif isinstance(node, ast.Assign) and is_message(node.value, shared()):
-            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-        elif isinstance(node, (ast.For, ast.comprehension)) and is_message(node.iter, shared()):
-            found |= {name.id for name in ast.walk(node.target) if isinstance(name, ast.Name)}
-    return frozenset(found)
+    before, found = frozenset(), shared()
+    while found != before:
+        before, found = found, found | {name for node in ast.walk(tree) for name in bound_by(node, found)}
+    return found
+
+
+def bound_by(node: ast.AST, names: frozenset[str]) -> Iterator[str]:
+    if isinstance(node, ast.arg) and is_sentence(node.annotation):
+        yield node.arg
+    elif isinstance(node, ast.ExceptHandler) and node.name and is_sentence(node.type):
+        yield node.name
+    elif isinstance(node, ast.AnnAssign) and is_sentence(node.annotation):
+        yield from (name.id for name in ast.walk(node.target) if isinstance(name, ast.Name))
+    elif isinstance(node, ast.Assign) and is_message(node.value, names):
+        yield from (name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name))
+    elif isinstance(node, (ast.For, ast.comprehension)) and is_message(node.iter, names):
+        yield from (name.id for name in ast.walk(node.target) if isinstance(name, ast.Name))
+
+
+def test_every_help_of_an_option_is_a_template():
+    found = [
+        f"{cls.__name__}.{spec.name}: {fault}"
+        for cls in (*TASKS.values(), Settings)
+        for spec in visible(cls)
+        for fault in faults_of_template(about(spec).help, set(), "")
+    ]
+    assert not found, "\n".join(["", *sorted(set(found))])
 
 
 def test_every_sentence_is_a_whole_template_with_named_values():
@@ -454,10 +515,10 @@ def test_every_sentence_is_a_whole_template_with_named_values():
         f"calotype/{path}:{call.lineno} {fault}"
         for path, tree in sources().items()
         if path not in DEFINED
-        for call in sentences(tree)
-        for fault in faults(call, bound(tree))
+        for call, scope in sentences(tree)
+        for fault in faults(call, tree, scope, bound(tree))
     ]
-    assert not found, "\n".join(["", *found])
+    assert not found, "\n".join(["", *sorted(found)])
 
 
 @pytest.mark.parametrize(
@@ -469,6 +530,9 @@ def test_every_sentence_is_a_whole_template_with_named_values():
         ("CalotypeError('fetch x; {remedy}, or take y', remedy=remedy)", None),
         ("CalotypeError('a fault', option='mask', remedy=remedy)", None),
         ("CalotypeError(reason if x else Message('no'))", None),
+        ("a = '{x}'\ndef f():\n  b = 'no'\n  note(b if x else a, x=1)", "x has no place in it"),
+        ("T = {1: 'no {x}', 2: 'no {y}'}\ndef f():\n  note(T[n], x=1, y=2)", "y has no place in it"),
+        ("a = 'no'\ndef f(a):\n  note(a)", "its template is made as it runs"),
         ("note(f'{path} is a folder')", "its template is made as it runs"),
         ("Message('a' + b)", "its template is made as it runs"),
         ("CalotypeError(text)", "its template is made as it runs: text"),
@@ -488,5 +552,6 @@ def test_every_sentence_is_a_whole_template_with_named_values():
     ],
 )
 def test_what_is_no_template_is_found(code, fault):
-    found = [text for call in sentences(ast.parse(code)) for text in faults(call, frozenset({"reason", "Message"}))]
+    tree, names = ast.parse(code), frozenset({"reason", "Message"})
+    found = [text for call, scope in sentences(tree) for text in faults(call, tree, scope, names)]
     assert (fault in found[0]) if fault else not found

@@ -1,6 +1,5 @@
 """`calotype info` and `calotype doctor`."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
