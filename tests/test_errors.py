@@ -267,7 +267,7 @@ def test_a_catalog_translates_the_template_and_keeps_the_values():
 DOOR = "cli/"
 DIALECTS = ("training/configs/", "training/prompts.py")  # these read and write other programs' flags
 ERRORS = ("CalotypeError", "PictureError")
-MAKERS = (*ERRORS, "Message", "note")
+MAKERS = (*ERRORS, "Message", "note", "plural")
 DEFINED = ("errors.py", "tasks/events.py")  # where those are defined
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*|(?<!\S)-o(?![\w-])")
 SHEET = re.compile(r"\{[^{}]*;[^{}]*\}")  # a style sheet or a script: no placeholder has a semicolon
@@ -357,13 +357,18 @@ def sentences(tree: ast.Module) -> Iterator[tuple[ast.Call, ast.AST]]:
 
 def faults(call: ast.Call, tree: ast.Module, scope: ast.AST, names: frozenset[str]) -> Iterator[str]:
     """What is wrong with a call that makes a sentence; `names` are those of messages."""
-    first = call.args[0] if call.args else None
-    templates = list(literal_texts(first, scope, tree))
-    if templates and None not in templates:
-        for template in templates:
-            yield from faults_of_template(template, {keyword.arg for keyword in call.keywords}, call.func.id)
-    elif not is_message(first, names):
-        yield f"its template is made as it runs: {ast.unparse(first)[:80] if first else 'nothing'}"
+    values = {keyword.arg for keyword in call.keywords}
+    if call.func.id == "plural":  # the count, the sentence of one and that of several
+        texts, values = call.args[1:], values | {"count"}
+    else:
+        texts = call.args[:1] or [None]
+    for text in texts:
+        templates = list(literal_texts(text, scope, tree))
+        if None not in templates:
+            for template in templates:
+                yield from faults_of_template(template, values, call.func.id)
+        elif not is_message(text, names):
+            yield f"its template is made as it runs: {ast.unparse(text)[:80] if text else 'nothing'}"
 
 
 def literal_texts(node: ast.expr | None, *scopes: ast.AST) -> Iterator[str | None]:
@@ -411,7 +416,7 @@ def faults_of_template(template: str, values: set[str | None], maker: str) -> It
             yield f"{{{name}}} is not given by name"
         elif FRAGMENTS.fullmatch(name):
             yield f"{{{name}}} says nothing to a translator"
-    unused = values - {name for name, _ in fields} - about
+    unused = values - {name for name, _ in fields} - about - ({"count"} if maker == "plural" else set())
     yield from (f"{name or 'what ** gives'} has no place in it" for name in sorted(unused, key=str))
 
 
@@ -533,6 +538,8 @@ def test_every_sentence_is_a_whole_template_with_named_values():
         ("a = '{x}'\ndef f():\n  b = 'no'\n  note(b if x else a, x=1)", "x has no place in it"),
         ("T = {1: 'no {x}', 2: 'no {y}'}\ndef f():\n  note(T[n], x=1, y=2)", "y has no place in it"),
         ("a = 'no'\ndef f(a):\n  note(a)", "its template is made as it runs"),
+        ("plural(n, '1 photo of {x}', '{count} photos of {x}', x=x)", None),
+        ("plural(n, 'a photo', '{count} photos of {x}', x=x)", "x has no place in it"),
         ("note(f'{path} is a folder')", "its template is made as it runs"),
         ("Message('a' + b)", "its template is made as it runs"),
         ("CalotypeError(text)", "its template is made as it runs: text"),
