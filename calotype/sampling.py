@@ -153,10 +153,9 @@ def sampler_named(text: str, schedule: str = "automatic", has_zero_snr: bool = F
         missing = {known.lower(): known for known in MISSING}.get(name)
         if missing:
             raise CalotypeError(
-                "the sampler {missing} does not exist in diffusers, which Calotype stands on; {missing_2} comes "
-                "nearest",
-                missing=missing,
-                missing_2=MISSING[missing],
+                "the sampler {name} does not exist in diffusers, which Calotype stands on; {nearest} comes nearest",
+                name=missing,
+                nearest=MISSING[missing],
             )
         raise CalotypeError(
             "no sampler is named {text!r}{hint}; there are {names}",
@@ -170,12 +169,17 @@ def sampler_named(text: str, schedule: str = "automatic", has_zero_snr: bool = F
     if wanted == "automatic":
         wanted = "sgm uniform" if has_zero_snr and "sgm uniform" in sampler.schedules else sampler.automatic
     if wanted not in sampler.schedules:
-        able = ", ".join(sampler.schedules) if len(sampler.schedules) > 1 else "its own one, automatic"
+        if len(sampler.schedules) == 1:
+            raise CalotypeError(
+                "the sampler {sampler} cannot follow the schedule {schedule}; it takes its own one, automatic",
+                sampler=sampler.name,
+                schedule=wanted,
+            )
         raise CalotypeError(
-            "the sampler {sampler} cannot follow the schedule {wanted}; it takes {able}",
+            "the sampler {sampler} cannot follow the schedule {schedule}; it takes {names}",
             sampler=sampler.name,
-            wanted=wanted,
-            able=able,
+            schedule=wanted,
+            names=", ".join(sampler.schedules),
         )
     return sampler, wanted
 

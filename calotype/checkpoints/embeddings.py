@@ -9,7 +9,7 @@ from torch import Tensor
 from calotype.checkpoints.catalog import digest
 from calotype.checkpoints.pickles import read_pickle
 from calotype.checkpoints.state import check_file, read_state
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 
 MOST = 75  # vectors of one word: a chunk holds no more
 _PAIRS = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"))  # SDXL's two text encoders
@@ -35,14 +35,15 @@ def read_embedding(path: Path, name: str = "") -> Embedding:
     try:
         data = read_state(path) if path.suffix.lower() == ".safetensors" else read_pickle(path)
     except OSError as fault:
-        raise CalotypeError("{path} cannot be read: {value}", path=path, value=fault.strerror or fault) from None
+        raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror or fault) from None
     found = tuple(_rows(value, path) for value in _vectors(data, path))
     if len({len(rows) for rows in found}) > 1:
-        counts = " and ".join(str(len(rows)) for rows in found)
+        first, second = map(len, found)
         raise CalotypeError(
-            "{path} is damaged: {counts} vectors for its two text encoders; fetch or copy it again",
+            "{path} is damaged: {first} and {second} vectors for its two text encoders; fetch or copy it again",
             path=path,
-            counts=counts,
+            first=first,
+            second=second,
         )
     sha256 = digest(path)
     return Embedding(name or path.stem, found, sha256, sha256[:12])
@@ -55,7 +56,7 @@ def _vectors(data: Any, path: Path) -> list[Any]:
     the word itself.
     """
     if not isinstance(data, dict):
-        raise CalotypeError(_no_word(path, "it holds no tensors by name"))
+        raise _no_word(path, Message("it holds no tensors by name"))
     if isinstance(data.get("string_to_param"), dict) and data["string_to_param"]:
         return [next(iter(data["string_to_param"].values()))]
     for pair in _PAIRS:
@@ -65,21 +66,25 @@ def _vectors(data: Any, path: Path) -> list[Any]:
         return [data["emb_params"]]
     words = [key for key, value in data.items() if isinstance(value, Tensor)]
     if len(words) != 1:
-        raise CalotypeError(_no_word(path, f"it holds {len(words)} tensors, and a word is one"))
+        raise _no_word(path, Message("it holds {count} tensors, and a word is one", count=len(words)))
     return [data[words[0]]]
 
 
 def _rows(value: Any, path: Path) -> Tensor:
     """(n, D) float32; one vector may come as (D,)."""
     if not isinstance(value, Tensor) or value.dim() not in (1, 2) or not value.is_floating_point():
-        raise CalotypeError(_no_word(path, "what it holds are no vectors"))
+        raise _no_word(path, Message("what it holds are no vectors"))
     rows = value.detach().float().reshape(-1, value.shape[-1]) if value.numel() else value.new_zeros(0, 1)
     if not 1 <= len(rows) <= MOST:
-        raise CalotypeError(_no_word(path, f"it holds {len(rows)} vectors, and a word has 1 to {MOST}"))
+        raise _no_word(
+            path, Message("it holds {count} vectors, and a word has 1 to {most}", count=len(rows), most=MOST)
+        )
     if not rows.isfinite().all():
         raise CalotypeError("{path} is damaged: its numbers are not finite; fetch or copy it again", path=path)
     return rows
 
 
-def _no_word(path: Path, why: str) -> str:
-    return f"{path} is no learned word (textual inversion) that Calotype knows: {why}"
+def _no_word(path: Path, reason: Message) -> CalotypeError:
+    return CalotypeError(
+        "{path} is no learned word (textual inversion) that Calotype knows: {reason}", path=path, reason=reason
+    )

@@ -14,10 +14,10 @@ def filled(module: nn.Module, state: dict[str, Tensor], where: Path) -> nn.Modul
     wrong = [key for key in wanted if wanted[key] != given.get(key)] + [key for key in given if key not in wanted]
     if wrong:
         raise CalotypeError(
-            "{where} does not hold the weights it should: {count} do not fit, first {wrong}",
+            "{where} does not hold the weights it should: {count} do not fit, first {first}",
             where=where,
             count=len(wrong),
-            wrong=wrong[0],
+            first=wrong[0],
         )
     module.load_state_dict(state, assign=True)
     return module.eval().requires_grad_(False)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.models.text_encoder import TextShape
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
@@ -139,15 +139,18 @@ _REFINER = Layout(
 LAYOUTS = {one.name: one for one in (_SD1, _SD2, _SDXL, _REFINER)}
 _BY_WIDTH = {(320, 768): "sd1", (320, 1024): "sd2", (320, 2048): "sdxl", (384, 1280): "sdxl-refiner"}
 _FIRST, _WORDS = UNET + "input_blocks.0.0.weight", "attn2.to_k.weight"
-_STRANGERS = (
-    ("double_blocks.0.", "Flux"),
-    ("model.diffusion_model.double_blocks.0.", "Flux"),
-    ("joint_blocks.0.", "Stable Diffusion 3"),
-    ("model.diffusion_model.joint_blocks.0.", "Stable Diffusion 3"),
-    ("control_model.", "ControlNet"),
-    ("stages.0.0.join.", "a forger (GAN); calotype imagine draws from it"),
-    ("lora_", "a LoRA; call it in the prompt, <lora:name:1>, or with --lora"),
-    ("unet.up_blocks", "a LoRA; call it in the prompt, <lora:name:1>, or with --lora"),
+_FLUX = Message("it seems to be {model}", model="Flux")
+_SD3 = Message("it seems to be {model}", model="Stable Diffusion 3")
+_LORA = Message("it seems to be a LoRA; call it in the prompt, <lora:name:1>, or with {option:lora}")
+_STRANGERS = (  # how a key begins: what the file is
+    ("double_blocks.0.", _FLUX),
+    ("model.diffusion_model.double_blocks.0.", _FLUX),
+    ("joint_blocks.0.", _SD3),
+    ("model.diffusion_model.joint_blocks.0.", _SD3),
+    ("control_model.", Message("it seems to be {model}", model="ControlNet")),
+    ("stages.0.0.join.", Message("it seems to be a forger (GAN); {task:imagine} draws from it")),
+    ("lora_", _LORA),
+    ("unet.up_blocks", _LORA),
 )
 
 
@@ -162,29 +165,31 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], where: Path) -> Layout:
     name = _BY_WIDTH.get((first[0], words[1])) if first and words and len(first) == 4 and len(words) == 2 else None
     if name is None:
         raise CalotypeError(
-            "{where} is no Stable Diffusion checkpoint that Calotype knows: {stranger}",
+            "{where} is no Stable Diffusion checkpoint that Calotype knows: {reason}",
             where=where,
-            stranger=_stranger(shapes),
+            reason=_stranger(shapes),
         )
     layout = LAYOUTS[name]
     if first[1] == 4:
         return layout
     if first[1] != 9:
         raise CalotypeError(
-            "{where} is a checkpoint whose U-Net takes {first} channels; Calotype takes 4, or 9 for inpainting",
+            "{where} is a checkpoint whose U-Net takes {channels} channels; Calotype takes 4, or 9 for inpainting",
             where=where,
-            first=first[1],
+            channels=first[1],
         )
     inpainting = {**layout.unet, "in_channels": 9}
     return Layout(**{**vars(layout), "name": f"{name}-inpaint", "unet": inpainting})
 
 
-def _stranger(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    for beginning, what in _STRANGERS:
+def _stranger(shapes: Mapping[str, tuple[int, ...]]) -> Message:
+    for beginning, reason in _STRANGERS:
         if any(key.startswith(beginning) for key in shapes):
-            return f"it seems to be {what}"
+            return reason
     if any(key.removeprefix(VAE).startswith("decoder.") for key in shapes):
-        return "it seems to be a VAE alone; give it with --vae"
+        return Message("it seems to be a VAE alone; give it with {option:vae}")
     if _FIRST in shapes:
-        return "its U-Net has other widths than SD 1.x, 2.x and SDXL"
-    return f"it has {len(shapes)} tensors, the first {min(shapes, default='none')[:80]}"
+        return Message("its U-Net has other widths than SD 1.x, 2.x and SDXL")
+    if not shapes:
+        return Message("it has 0 tensors, the first none")
+    return Message("it has {count} tensors, the first {first}", count=len(shapes), first=min(shapes)[:80])

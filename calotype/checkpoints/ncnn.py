@@ -69,9 +69,7 @@ def read(param: Path, weights: Path) -> Converted:
             fault=fault,
         ) from None
     except OSError as fault:
-        raise CalotypeError(
-            "{filename} cannot be read: {reason}", filename=fault.filename, reason=fault.strerror
-        ) from None
+        raise CalotypeError("{path} cannot be read: {reason}", path=fault.filename, reason=fault.strerror) from None
 
 
 def _layers(param: Path) -> list[Layer]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from calotype.checkpoints import ncnn
 from calotype.checkpoints.catalog import CATALOG, Checkpoint, digest, verified
 from calotype.checkpoints.state import WRAPPERS, check_file, read_state
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Remedy
 from calotype.models import codeformer, restorer
 from calotype.models.network import Loaded
 
@@ -52,9 +52,9 @@ def _checked_weights(found: Checkpoint, weights: Path) -> str:
     sha256, expected = digest(weights), found.entry.weights_sha256 if found.entry else ""
     if expected and sha256 != expected:
         raise CalotypeError(
-            "{weights} is not the {found} that ships (sha256 {sha256}, expected {expected})",
+            "{weights} is not the {model} that ships (sha256 {sha256}, expected {expected})",
             weights=weights,
-            found=found.name,
+            model=found.name,
             sha256=sha256,
             expected=expected,
         )
@@ -71,10 +71,11 @@ def _mixed(found: Checkpoint, sha256: str, denoise: float) -> tuple[dict[str, Te
     twin = _twin_of(found)
     if found.twin is None:
         raise CalotypeError(
-            "{option:denoise} {denoise:g} mixes {found} with {twin}, which is not at hand; fetch it: "
-            "calotype models pull {twin}, or give {option:denoise} 1",
+            "{option:denoise} {denoise:g} mixes {model} with {twin}, which is not at hand; {remedy}, or give "
+            "{option:denoise} 1",
+            remedy=Remedy("pull_model", twin),
             denoise=denoise,
-            found=found.name,
+            model=found.name,
             twin=twin,
         )
     wanted = ("params", *WRAPPERS)
@@ -110,11 +111,11 @@ def _built(state: dict[str, Tensor], path: Path) -> Built:
         return _from_spandrel(state, path)
     except UnsupportedModelError:
         raise CalotypeError(
-            "{path} is no network that Calotype knows: {count} tensors, the first {state}; it takes networks "
+            "{path} is no network that Calotype knows: {count} tensors, the first {first}; it takes networks "
             "for enlarging and for restoring faces",
             path=path,
             count=len(state),
-            state=min(state)[:80],
+            first=min(state)[:80],
         ) from None
     except STRANGE as fault:
         reason = " ".join(str(fault).split())[:200]
@@ -170,10 +171,10 @@ def _from_spandrel(state: dict[str, Tensor], path: Path) -> Built:
     channels = (found.input_channels, found.output_channels)
     if channels not in ((3, 3), (1, 1)):
         raise CalotypeError(
-            "{path} takes {channels} channels and gives {channels_2}, not colour for colour",
+            "{path} takes {inputs} channels and gives {outputs}, not colour for colour",
             path=path,
-            channels=channels[0],
-            channels_2=channels[1],
+            inputs=channels[0],
+            outputs=channels[1],
         )
     multiple = max(1, found.size_requirements.multiple_of)
     call = _enlarging(found)

@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message, Remedy
 
 SAFE_TORCH = (2, 10)  # weights_only could be tricked before (CVE-2025-32434, CVE-2026-24747)
 LARGEST_PROGRAM = 64 << 20  # bytes of pickle; the tensors lie outside of it
@@ -59,7 +59,7 @@ def read_pickle(path: Path) -> Any:
         with torch.serialization.safe_globals(_harmless()):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as fault:
-        raise CalotypeError(_refused(path, _named_in(str(fault)))) from None
+        raise _refused(path, _named_in(str(fault))) from None
     except DAMAGE as fault:
         reason = str(fault).split("\n")[0][:160]
         raise CalotypeError(
@@ -82,20 +82,25 @@ class _Placeholder:
 def check_torch(version: str) -> None:
     """Raises CalotypeError for a torch whose weights_only could be tricked."""
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < SAFE_TORCH:
+        needed = ".".join(map(str, SAFE_TORCH))
         raise CalotypeError(
-            "torch {version} does not read foreign files safely; pip install 'torch>=2.10'", version=version
+            "torch {version} does not read foreign files safely",
+            remedy=Remedy("install_packages", f"torch>={needed}"),
+            version=version,
         )
 
 
-def _refused(path: Path, name: str) -> str:
-    return (
-        f"{path} has code in it ({name}) and is refused; nothing of it was run. Take it as .safetensors, or not at all"
+def _refused(path: Path, name: str | Message) -> CalotypeError:
+    return CalotypeError(
+        "{path} has code in it ({name}) and is refused; nothing of it was run. Take it as .safetensors, or not at all",
+        path=path,
+        name=name,
     )
 
 
-def _named_in(message: str) -> str:
+def _named_in(message: str) -> str | Message:
     found = re.search(r"(?:GLOBAL |global |Unsupported (?:class|operand) |import )`?([\w.]+)", message)
-    return found[1] if found else "a name that is no tensor's"
+    return found[1] if found else Message("a name that is no tensor's")
 
 
 def _check_zip(path: Path) -> None:
@@ -176,7 +181,7 @@ def _check_names(program: Any, path: Path) -> int | None:
         if isinstance(name, int):
             first = name if first is None else first
         elif name not in ALLOWED:
-            raise CalotypeError(_refused(path, ".".join(part for part in name if part)[:120]))
+            raise _refused(path, ".".join(part for part in name if part)[:120])
     return first
 
 

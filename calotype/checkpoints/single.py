@@ -89,11 +89,11 @@ def open_unet(state: dict[str, Tensor], layout: Layout, where: Path) -> nn.Modul
     if strays:
         raise CalotypeError(
             "{where} looks like {layout}, but {count} tensors of its U-Net have no place there, first "
-            "{strays}; it is another kind of model, which Calotype does not draw with",
+            "{first}; it is another kind of model, which Calotype does not draw with",
             where=where,
             layout=layout.name,
             count=len(strays),
-            strays=strays[0],
+            first=strays[0],
         )
     return filled(module, _taken(state, module, places, where), where)
 

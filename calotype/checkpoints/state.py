@@ -31,7 +31,7 @@ def read_state(path: Path, wrappers: tuple[str, ...] = WRAPPERS) -> dict[str, Te
     try:
         data = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else read_pickle(path)
     except OSError as fault:
-        raise CalotypeError("{path} cannot be read: {value}", path=path, value=fault.strerror or fault) from None
+        raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror or fault) from None
     return tensors_in(data, path, wrappers)
 
 

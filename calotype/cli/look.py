@@ -1,11 +1,11 @@
 """`calotype info` and `calotype doctor`."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 from calotype.cli.flags import argument, flag, flags, given, shape
 from calotype.cli.show import clean, print_json, table
+from calotype.cli.wording import WORDING
 from calotype.options import visible
 from calotype.outputs.describe import describe
 from calotype.settings import Settings
@@ -20,10 +20,12 @@ def doctor(**values: Any) -> int:
     from calotype.doctor import examine, is_well
 
     findings = examine(Settings.gather(given(Settings, values)))
+    rows = [(f.state, f.what, WORDING.fill(f.text), f.mend and WORDING.command(f.mend)) for f in findings]
     if values["json"]:
-        print_json({"well": is_well(findings), "findings": [dataclasses.asdict(finding) for finding in findings]})
+        told = [{"what": what, "state": state, "text": text, "mend": mend or ""} for state, what, text, mend in rows]
+        print_json({"well": is_well(findings), "findings": told})
     else:
-        rows = [[MARKS[f.state], f.what, f.text, f.mend and f"mend: {f.mend}"] for f in findings]
+        rows = [[MARKS[state], what, text, f"mend: {mend}" if mend else ""] for state, what, text, mend in rows]
         table("", ["", "what", "found", ""], rows)
         print("\nPhotos can be restored." if is_well(findings) else "\nPhotos can't be restored until !! is mended.")
     return 0 if is_well(findings) else 1

@@ -1,5 +1,7 @@
 """How the command line words options, tasks and remedies in a sentence: as flags and commands to type."""
 
+import shlex
+
 from calotype.errors import Remedy, Wording
 
 SHORT = {"out": "-o"}  # options that people know by their letter
@@ -12,6 +14,7 @@ COMMANDS = {
     **{f"train_{kind}": f"train {kind}" for kind in ("lora", "gan", "upscaler", "restorer", "diffusion")},
     **{f"{verb}_lora": f"lora {verb}" for verb in ("merge", "resize", "extract", "convert")},
 }
+<<<<<<< HEAD
 REMEDIES = {
     "pull_model": "fetch it: calotype models pull {target}",
     "list_models": "calotype models list shows all",
@@ -19,6 +22,27 @@ REMEDIES = {
     "add_model": "calotype models add FILE --name {target}",
     "install": "run pip install 'calotype[{target}]'",
 }
+=======
+TO_TYPE = {
+    "pull_model": "calotype models pull {target}",
+    "list_models": "calotype models list",
+    "remove_model": "calotype models remove {target}",
+    "replace_model": "calotype models remove {target}",
+    "install": "pip install 'calotype[{target}]'",
+    "install_packages": "pip install {target}",
+    "upgrade_packages": "pip install --upgrade {target}",
+    "reinstall_packages": "pip install --force-reinstall {target}",
+    "free_memory": "close other programs; tiles will be small",
+    "move_home": "set CALOTYPE_HOME to your folder",
+    "free_disk": "make room, or set CALOTYPE_HOME to a folder on another disk",
+}  # what to type for a remedy, or to do
+CLAUSES = {
+    "pull_model": "fetch it: {command}",
+    "list_models": "{command} shows all",
+    "replace_model": "{command}, then fetch or add it again",
+    "install": "run {command}",
+}  # how that stands in a sentence, where it does not stand alone
+>>>>>>> 472939673b746b89580a01c116a5d1867c5a7600
 
 
 class CommandLine(Wording):
@@ -31,7 +55,12 @@ class CommandLine(Wording):
         return f"calotype {COMMANDS[kind]}"
 
     def remedy(self, remedy: Remedy) -> str:
-        return REMEDIES[remedy.action].format(target=remedy.target)
+        return self.translate(CLAUSES.get(remedy.action, "{command}")).format(command=self.command(remedy))
+
+    def command(self, remedy: Remedy) -> str:
+        """What to type, without a sentence around it: "calotype models pull gfpgan-1.4"."""
+        target = " ".join(map(shlex.quote, remedy.target.split()))
+        return self.translate(TO_TYPE[remedy.action]).format(target=target)
 
 
 WORDING = CommandLine()

@@ -45,7 +45,7 @@ class Detector:
                 )
         except (OSError, cv2.error):
             raise CalotypeError(
-                "{onnx_path} cannot be read as the YuNet face detector; install it again", onnx_path=onnx_path
+                "{path} cannot be read as the YuNet face detector; install it again", path=onnx_path
             ) from None
         self._one_at_a_time = threading.Lock()
 

@@ -42,7 +42,7 @@ class Shape:
         is_fine = all(isinstance(number, int) and 1 <= number <= most for number, most in numbers)
         is_fine = is_fine and 1 <= len(self.widths) <= MOST["side"].bit_length()
         if not is_fine or self.side != BASE * self.patch * 2 ** (len(self.widths) - 1):
-            raise CalotypeError("there is no such generator: {value}", value=self)
+            raise CalotypeError("there is no such generator: {shape}", shape=self)
 
     @classmethod
     def preset(cls, side: int, capacity: float = 1.0) -> "Shape":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 
 PROBE = 32  # side of the small picture that tells how much memory a network takes
 SPARE = 2.5  # peak memory of a network over its largest layer's input and output, measured
@@ -137,19 +137,19 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def pick_dtype(device: torch.device, wanted: str, loaded: Loaded | None = None) -> tuple[torch.dtype, str]:
+def pick_dtype(device: torch.device, wanted: str, loaded: Loaded | None = None) -> tuple[torch.dtype, Message]:
     """The number format for a network on a device, and why, in a clause."""
     if wanted != "auto":
-        return getattr(torch, wanted), "asked for"
+        return getattr(torch, wanted), Message("asked for")
     if device.type == "cuda":
         if loaded is None or loaded.half:
-            return torch.float16, "the quickest on CUDA; what it breaks is computed again in float32"
-        return torch.float32, "this network needs it"
+            return torch.float16, Message("the quickest on CUDA; what it breaks is computed again in float32")
+        return torch.float32, Message("this network needs it")
     if is_bfloat16_quick(device):
         if loaded is None or loaded.bfloat16:
-            return torch.bfloat16, "this processor multiplies bfloat16 in hardware"
-        return torch.float32, "this network needs it"
-    return torch.float32, "no quicker format on this device"
+            return torch.bfloat16, Message("this processor multiplies bfloat16 in hardware")
+        return torch.float32, Message("this network needs it")
+    return torch.float32, Message("no quicker format on this device")
 
 
 def has_bfloat16() -> bool:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.tasks import FORMATS
 
 
@@ -37,15 +37,15 @@ SUFFIXES = frozenset("." + ending for ending in _SUFFIXES.split())
 
 # What a wrong file turns out to be: first bytes, and how to say it.
 _STRANGERS = (
-    (b"8BPS", "a Photoshop file"),
-    (b"%!PS", "a PostScript file"),
-    (b"\xc5\xd0\xd3\xc6", "an EPS file"),
-    (b"%PDF", "a PDF"),
-    (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000"),
-    (b"\xff\x0a", "a JPEG XL"),
-    (b"\x00\x00\x00\x0cJXL ", "a JPEG XL"),
-    (b"PK\x03\x04", "a ZIP archive"),
-    (b"v/1\x01", "an OpenEXR file"),
+    (b"8BPS", Message("a Photoshop file")),
+    (b"%!PS", Message("a PostScript file")),
+    (b"\xc5\xd0\xd3\xc6", Message("an EPS file")),
+    (b"%PDF", Message("a PDF")),
+    (b"\x00\x00\x00\x0cjP  ", Message("a JPEG 2000")),
+    (b"\xff\x0a", Message("a JPEG XL")),
+    (b"\x00\x00\x00\x0cJXL ", Message("a JPEG XL")),
+    (b"PK\x03\x04", Message("a ZIP archive")),
+    (b"v/1\x01", Message("an OpenEXR file")),
 )
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 _AVIF_BRANDS = {b"avif", b"avis"}
@@ -76,19 +76,19 @@ def recognise(head: bytes, name: str) -> str:
         return "bmp"
     if head[4:8] == b"ftyp":
         return _brand(head, name)
-    raise CalotypeError(
-        "{name} is {stranger}, not a picture of a kind we read; {readable}",
-        name=name,
-        stranger=_stranger(head),
-        readable=readable(),
-    )
+    raise _no_picture(name, _stranger(head))
 
 
 _BITMAP_HEADERS = {size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124)}
 
 
-def readable() -> str:
-    return f"save it as {', '.join(KNOWN[name].title for name in FORMATS[1:-1])} or HEIC first"
+def _no_picture(name: str, kind: Message) -> CalotypeError:
+    return CalotypeError(
+        "{name} is {kind}, not a picture of a kind we read; save it as {formats} or HEIC first",
+        name=name,
+        kind=kind,
+        formats=", ".join(KNOWN[format].title for format in FORMATS[1:-1]),
+    )
 
 
 def _brand(head: bytes, name: str) -> str:
@@ -100,19 +100,18 @@ def _brand(head: bytes, name: str) -> str:
             return "avif"
         if brand in _HEIC_BRANDS:
             return "heic"
-    kind = "a camera's raw file" if brands[0] == b"crx " else "a video or another file of its family"
-    raise CalotypeError(
-        "{name} is {kind}, not a picture of a kind we read; {readable}", name=name, kind=kind, readable=readable()
-    )
+    if brands[0] == b"crx ":
+        raise _no_picture(name, Message("a camera's raw file"))
+    raise _no_picture(name, Message("a video or another file of its family"))
 
 
-def _stranger(head: bytes) -> str:
+def _stranger(head: bytes) -> Message:
     for start, kind in _STRANGERS:
         if head.startswith(start):
             return kind
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith((b"<svg", b"<?xml")):
-        return "an SVG or other XML text"
+        return Message("an SVG or other XML text")
     if text.lower().startswith((b"<!doctype html", b"<html")):
-        return "a web page"
-    return "text" if head.isascii() and b"\0" not in head else "something else"
+        return Message("a web page")
+    return Message("text") if head.isascii() and b"\0" not in head else Message("something else")

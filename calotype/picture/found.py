@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from calotype.errors import CalotypeError
+from calotype.errors import PictureError
 
 # What the decoders raise on damaged files. It is a long list because they are many and none of them promises less.
 _FAULTS = (
@@ -63,12 +63,12 @@ def decoding(name: str) -> Iterator[None]:
             warnings.simplefilter("ignore")  # decoders warn about metadata that we look at ourselves
             yield
     except MemoryError as fault:
-        raise CalotypeError(
+        raise PictureError(
             "{name} does not fit into memory; close other programs or make it smaller", name=name
         ) from fault
     except _FAULTS as fault:
         cause = str(fault).strip().splitlines()[0][:120].rstrip(".") if str(fault).strip() else type(fault).__name__
-        raise CalotypeError(
+        raise PictureError(
             "{name} is damaged or cut off ({cause}); try another copy of it", name=name, cause=cause
         ) from fault
 

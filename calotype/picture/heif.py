@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from calotype.errors import CalotypeError
+from calotype.errors import PictureError
 from calotype.picture.found import Found, Pixels, decoding, split, stretched, unmultiplied
 from calotype.picture.raster import from_pillow
 
@@ -125,7 +125,7 @@ def heic_bytes(samples: np.ndarray, quality: int, icc: bytes | None, exif: bytes
     try:
         file.save(out, quality=quality, chroma=chroma, **told)
     except RuntimeError as fault:  # x265 has limits of its own for long thin pictures
-        raise CalotypeError(
+        raise PictureError(
             "HEIC's encoder does not take {width}x{height} pixels; PNG or TIFF can hold them",
             width=width,
             height=height,

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from calotype.errors import CalotypeError
+from calotype.errors import PictureError
 from calotype.picture import exif as exif_blocks
 from calotype.picture import formats, profile, xmp
 from calotype.picture.found import Found, Pixels
@@ -69,14 +69,14 @@ class Picture:
             format, found = look(file, path.name, max_pixels)
             height, width = found.size
             if height * width > max_pixels:
-                raise CalotypeError(
-                    "{path} declares {width}x{height} = {height_2:,} pixels, more than the {max_pixels:,} allowed; "
-                    "if it can be trusted, give {option:max_pixels} {height_2}",
-                    path=path.name,
+                raise PictureError(
+                    "{name} declares {width}x{height} = {count:,} pixels, more than the {most:,} allowed; "
+                    "if it can be trusted, give {option:max_pixels} {count}",
+                    name=path.name,
                     width=width,
                     height=height,
-                    height_2=height * width,
-                    max_pixels=max_pixels,
+                    count=height * width,
+                    most=max_pixels,
                 )
             decoded = found.decode()
         return _told(cls(decoded.colour, decoded.alpha, format=format, sha256=sha256), found, decoded)
@@ -87,23 +87,24 @@ def opened(path: Path) -> BinaryIO:
     try:
         file = open(path, "rb")  # noqa: SIM115 - the caller closes it
     except FileNotFoundError:
-        raise CalotypeError("{path} does not exist; check the name", path=path) from None
+        raise PictureError("{path} does not exist; check the name", path=path) from None
     except IsADirectoryError:
-        raise CalotypeError("{path} is a folder; give a picture in it", path=path) from None
+        raise PictureError("{path} is a folder; give a picture in it", path=path) from None
     except PermissionError:
-        what = "is a folder; give a picture in it" if path.is_dir() else "may not be read; change its permissions"
-        raise CalotypeError("{path} {what}", path=path, what=what) from None
+        if path.is_dir():  # as Windows says it
+            raise PictureError("{path} is a folder; give a picture in it", path=path) from None
+        raise PictureError("{path} may not be read; change its permissions", path=path) from None
     except (OSError, ValueError) as fault:
-        raise CalotypeError(
-            "{path} cannot be opened: {value}", path=path, value=getattr(fault, "strerror", None) or fault
+        raise PictureError(
+            "{path} cannot be opened: {reason}", path=path, reason=getattr(fault, "strerror", None) or fault
         ) from None
     status = os.fstat(file.fileno())
     if stat.S_ISREG(status.st_mode) and status.st_size:
         return file
     file.close()
     if not stat.S_ISREG(status.st_mode):
-        raise CalotypeError("{path} is a device or a pipe, not a file; save the picture to a file first", path=path)
-    raise CalotypeError("{path} is empty (zero bytes); try another copy of it", path=path)
+        raise PictureError("{path} is a device or a pipe, not a file; save the picture to a file first", path=path)
+    raise PictureError("{path} is empty (zero bytes); try another copy of it", path=path)
 
 
 def look(file: BinaryIO, name: str, max_pixels: int) -> tuple[str, Found]:
@@ -116,7 +117,7 @@ def look(file: BinaryIO, name: str, max_pixels: int) -> tuple[str, Found]:
         return format, find_tiff(file, name)
     size = os.fstat(file.fileno()).st_size
     if size > max_pixels * 8 + (256 << 20):  # larger than its pixels could be unpacked
-        raise CalotypeError(
+        raise PictureError(
             "{name} is too large a file ({size} MiB) for the pixels allowed; see {option:max_pixels}",
             name=name,
             size=size >> 20,

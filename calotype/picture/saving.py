@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from calotype.errors import CalotypeError
+from calotype.errors import PictureError
 from calotype.files import whole_file
 from calotype.picture import exif as exif_blocks
 from calotype.picture import formats, xmp
@@ -67,7 +67,7 @@ def _check_size(picture: Picture, known: Format, path: Path) -> None:
         return
     fit = [f.title for f in formats.KNOWN.values() if max(height, width) <= f.side and height * width <= f.pixels]
     fit = [title for title in ("PNG", "TIFF") if title in fit]
-    raise CalotypeError(
+    raise PictureError(
         "{path} would be {width}x{height}, too large for {title}; {names} can hold it",
         path=path.name,
         width=width,

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from calotype.errors import CalotypeError
+from calotype.errors import Message, PictureError
 from calotype.picture import exif as exif_blocks
 from calotype.picture.exif import LONG, LONG8, UNDEFINED, Entry, Exif, long, ratio, short
 from calotype.picture.found import Found, Pixels, decoding, stretched, unmultiplied
@@ -16,6 +16,8 @@ from calotype.picture.found import Found, Pixels, decoding, stretched, unmultipl
 # none, CCITT, LZW, JPEG, deflate, PackBits, LZMA, Zstandard, WebP
 _COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000, 50001}
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3, 5, 6, 8
+_COMPLEX = Message("complex")
+_NO_PHOTO = {2: Message("signed"), 3: Message("floating-point"), 5: _COMPLEX, 6: _COMPLEX}  # by SampleFormat
 _STRIP = 1 << 18  # bytes, about
 _CLASSIC = 0xFFFFFFFF - (1 << 24)  # bytes that 32-bit offsets can reach, with room for metadata
 
@@ -37,7 +39,7 @@ def find_tiff(file: BinaryIO, name: str) -> Found:
         page, number = _full_page(pages)
         count = len(pages)
     if 50706 in told.root or page is None:
-        raise CalotypeError("{name} is a camera's raw file; develop it first and give the developed picture", name=name)
+        raise PictureError("{name} is a camera's raw file; develop it first and give the developed picture", name=name)
     with decoding(name):
         _check_segments(page, length)
         height, width = int(page.imagelength), int(page.imagewidth)
@@ -108,20 +110,21 @@ def _check_segments(page: Any, length: int) -> None:
 
 def _check_samples(page: Any, name: str) -> None:
     """Says clearly what kinds of TIFF are no photo."""
-    kind = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}.get(int(page.sampleformat))
+    kind = _NO_PHOTO.get(int(page.sampleformat))
     bits = page.bitspersample
     if kind or not isinstance(bits, int) or bits > 16:
-        kind = kind or f"{bits}-bit" if isinstance(bits, int) else "mixed"
-        raise CalotypeError(
+        kind = (kind or Message("{bits}-bit", bits=bits)) if isinstance(bits, int) else Message("mixed")
+        raise PictureError(
             "{name} holds {kind} samples; save it with 8 or 16 bits per channel first", name=name, kind=kind
         )
     known = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB)
     if int(page.photometric) not in known or int(page.compression) not in _COMPRESSIONS:
-        what = f"colour kind {int(page.photometric)}, compression {int(page.compression)}"
-        raise CalotypeError(
-            "{name} is a TIFF of a kind we do not read ({what}); save it with LZW compression first",
+        raise PictureError(
+            "{name} is a TIFF of a kind we do not read (colour kind {colour}, compression {compression}); "
+            "save it with LZW compression first",
             name=name,
-            what=what,
+            colour=int(page.photometric),
+            compression=int(page.compression),
         )
 
 

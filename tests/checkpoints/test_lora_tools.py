@@ -16,6 +16,7 @@ from calotype.checkpoints.lora.naming import dotted, kohyas, layers_of
 from calotype.checkpoints.lora.read import Adapter
 from calotype.checkpoints.lora.told import DIFFUSERS
 from calotype.checkpoints.single import open_file
+from calotype.cli.wording import WORDING
 from calotype.errors import CalotypeError
 from calotype.tasks.adapters import MergeLora, ResizeLora, weighed
 from tests.checkpoints.originals import checkpoint, modules, narrow
@@ -195,7 +196,7 @@ def test_tuckers_form_is_folded_and_differences_add_up():
 def test_loha_needs_a_rank_and_dora_a_checkpoint():
     torch.manual_seed(0)
     loha = {f"hada_w{n}_{s}": torch.randn(*shape) for n in "12" for s, shape in (("a", (24, 2)), ("b", (2, 32)))}
-    with pytest.raises(CalotypeError, match=r"mine is a LoHa.*--rank"):
+    with pytest.raises(CalotypeError, match=r"mine is a LoHa.*give rank"):
         list(merged([(adapter(loha), 1.0)]))
     [made] = merged([(adapter(loha), 0.5)], rank=4)  # of rank 2 times 2
     assert torch.allclose(added(made), 0.5 * delta(loha, torch.zeros(24, 32)), atol=1e-4)
@@ -203,10 +204,11 @@ def test_loha_needs_a_rank_and_dora_a_checkpoint():
     with pytest.raises(CalotypeError, match="which no model has"):
         list(merged([(adapter(vast), 1.0)], rank=4))
     dora = random_lora() | {"dora_scale": torch.ones(24, 1)}
-    with pytest.raises(CalotypeError, match=r"mine is a DoRA.*--into"):
+    with pytest.raises(CalotypeError, match=r"mine is a DoRA.*give into"):
         list(merged([(adapter(dora), 1.0)], rank=4))
-    with pytest.raises(CalotypeError, match="only LoRA and LoCon have a rank"):
+    with pytest.raises(CalotypeError, match="only LoRA and LoCon have a rank") as caught:
         list(resized(adapter(loha), 1))
+    assert WORDING.fill(caught.value).endswith("; calotype lora merge with --rank makes the nearest LoRA of it")
     with pytest.raises(CalotypeError, match="merge LoRAs of the same base"):
         list(merged([(adapter(random_lora()), 1.0), (adapter(random_lora(n=48)), 1.0)]))
 
@@ -297,7 +299,9 @@ def test_diffusers_and_peft_draw_the_same_with_their_own_files(small, tmp_path):
 
 def test_what_has_no_place_in_diffusers_is_named(small):
     loha = adapter({"hada_w1_a": torch.ones(2, 2)})
-    with pytest.raises(CalotypeError, match=r"mine is more than a LoRA.*hada_w1_a.*--to kohya"):
+    with pytest.raises(
+        CalotypeError, match=r"mine is more than a LoRA.*hada_w1_a.*give to kohya, .* with merge_lora and rank"
+    ):
         forms.diffusers(layers_of(loha), "mine")
 
 
@@ -349,9 +353,9 @@ def test_a_weight_stands_behind_the_last_colon():
 
 def test_options_that_do_not_go_together(tmp_path):
     out = tmp_path / "x.safetensors"
-    with pytest.raises(CalotypeError, match="give --rank or --into, not both"):
+    with pytest.raises(CalotypeError, match="give rank or into, not both"):
         MergeLora(out=out, loras=("a",), rank=4, into="emoji")
     for rule in ("sv_ratio=1", "sv_fro=1.5", "sv_fro", "sv_other=2", "sv_ratio=nan"):
-        with pytest.raises(CalotypeError, match="--dynamic is sv_ratio=X"):
+        with pytest.raises(CalotypeError, match="dynamic is sv_ratio=X"):
             ResizeLora(out=out, lora="a", dynamic=rule)
     assert ResizeLora(out=out, lora="a", dynamic="sv_fro=0.9").rule == ("sv_fro", 0.9)

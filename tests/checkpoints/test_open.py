@@ -14,7 +14,8 @@ from torch import nn
 
 from calotype.checkpoints.catalog import CATALOG, Checkpoint, Shelf
 from calotype.checkpoints.open import call_gfpgan, call_restoreformer, load, read_state
-from calotype.errors import CalotypeError
+from calotype.cli.wording import WORDING
+from calotype.errors import CalotypeError, Remedy
 from calotype.models.codeformer import CodeFormer
 from calotype.models.restorer import Restorer
 from calotype.settings import Settings
@@ -227,8 +228,12 @@ def test_the_mix_takes_params_not_the_average(general):
 def test_a_missing_twin_is_said_with_its_command(general):
     shelf, one, _ = general
     (shelf.folder / "realesr-general-wdn-x4v3.pth").unlink()
-    with pytest.raises(CalotypeError, match=r"calotype models pull realesr-general-wdn-x4v3, or give --denoise 1"):
+    with pytest.raises(CalotypeError, match="not at hand; fetch it, or give denoise 1") as caught:
         load(at_hand(shelf), denoise=0.5)
+    assert caught.value.remedy == Remedy("pull_model", "realesr-general-wdn-x4v3")
+    assert WORDING.fill(caught.value).endswith(
+        "; fetch it: calotype models pull realesr-general-wdn-x4v3, or give --denoise 1"
+    )
     x = torch.rand(1, 3, 8, 8)
     assert torch.equal(run(load(at_hand(shelf), denoise=1), x), one(x))
 

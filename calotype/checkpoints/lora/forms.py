@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from calotype.checkpoints.lora.naming import Layers, Tensors, dotted, kohyas
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 
 _KEYS = {"down": "lora_down.weight", "up": "lora_up.weight", "mid": "lora_mid.weight", "magnitude": "dora_scale"}
 _PAIR = {"down": "lora_A.weight", "up": "lora_B.weight"}
@@ -70,10 +70,10 @@ def _by_part(layers: Layers, where: str) -> dict[str, dict[str, Tensors]]:
     found: dict[str, dict[str, Tensors]] = {}
     for (part, name), own in layers.items():
         if not (own.keys() <= _FITS and {"down", "up"} <= own.keys()):
-            strange = min(own.keys() - _FITS, default="half of a LoRA")
+            strange = min(own.keys() - _FITS, default=Message("half of a LoRA"))
             raise CalotypeError(
                 "{where} is more than a LoRA: {name} has {strange}, which has no place in files of diffusers and "
-                "peft; give {option:to} kohya, or make the nearest LoRA of it with calotype lora merge and "
+                "peft; give {option:to} kohya, or make the nearest LoRA of it with {task:merge_lora} and "
                 "{option:rank}",
                 where=where,
                 name=name,

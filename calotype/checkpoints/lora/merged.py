@@ -82,9 +82,9 @@ def merged(
         except (ValueError, RuntimeError, KeyError, IndexError) as fault:
             names = " and ".join(dict.fromkeys(one.adapter.name for one in given))
             raise CalotypeError(
-                "{names} cannot be merged: the tensors of {names_2} do not fit ({fault}); merge LoRAs of the same base",
+                "{names} cannot be merged: the tensors of {layer} do not fit ({fault}); merge LoRAs of the same base",
                 names=names,
-                names_2=" ".join(name),
+                layer=" ".join(name),
                 fault=str(fault)[:100],
             ) from None
 
@@ -216,13 +216,7 @@ def resized(
     for name, own in layers_of(adapter).items():
         given = _Given(adapter, name, own, 1.0)
         if given.kind:
-            way = "" if given.kind == "DoRA" else "; calotype lora merge with --rank makes the nearest LoRA of it"
-            raise CalotypeError(
-                "{adapter} is a {kind}, and only LoRA and LoCon have a rank to choose{way}",
-                adapter=adapter.name,
-                kind=given.kind,
-                way=way,
-            )
+            raise _no_rank(given)
         if "down" not in own or "up" not in own:
             yield Made(name, dict(own))
             continue
@@ -231,11 +225,24 @@ def resized(
             yield _resized(name, own, limit, rule)
         except (ValueError, RuntimeError, IndexError) as fault:
             raise CalotypeError(
-                "{adapter} is damaged: the tensors of {names} do not fit ({fault}); fetch or copy it again",
+                "{adapter} is damaged: the tensors of {layer} do not fit ({fault}); fetch or copy it again",
                 adapter=adapter.name,
-                names=" ".join(name),
+                layer=" ".join(name),
                 fault=str(fault)[:100],
             ) from None
+
+
+def _no_rank(given: _Given) -> CalotypeError:
+    if given.kind == "DoRA":
+        return CalotypeError(
+            "{adapter} is a DoRA, and only LoRA and LoCon have a rank to choose", adapter=given.adapter.name
+        )
+    return CalotypeError(
+        "{adapter} is a {kind}, and only LoRA and LoCon have a rank to choose; {task:merge_lora} with {option:rank} "
+        "makes the nearest LoRA of it",
+        adapter=given.adapter.name,
+        kind=given.kind,
+    )
 
 
 def _resized(name: tuple[str, str], own: Tensors, rank: int | None, rule: tuple[str, float] | None) -> Made:

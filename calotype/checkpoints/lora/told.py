@@ -29,7 +29,7 @@ def settings_of(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     except (ValueError, RecursionError, OSError):
         raise CalotypeError("the settings of the LoRA {path} are damaged; fetch or copy it again", path=path) from None
     if not isinstance(found, dict):
-        raise CalotypeError("the settings of the LoRA {where} are damaged; fetch or copy it again", where=where)
+        raise CalotypeError("the settings of the LoRA {path} are damaged; fetch or copy it again", path=where)
     return found
 
 
