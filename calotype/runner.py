@@ -405,10 +405,7 @@ def _check_pictures(task: Imagine, max_pixels: int) -> None:
 
     for path in (task.init, task.mask):
         if path is not None:
-            try:
-                Picture.open(path, max_pixels)
-            except CalotypeError as fault:
-                raise PictureError(fault.message, option=fault.option, remedy=fault.remedy) from None
+            Picture.open(path, max_pixels)
 
 
 def _size(pixels: Any) -> dict[str, int]:

@@ -14,20 +14,12 @@ COMMANDS = {
     **{f"train_{kind}": f"train {kind}" for kind in ("lora", "gan", "upscaler", "restorer", "diffusion")},
     **{f"{verb}_lora": f"lora {verb}" for verb in ("merge", "resize", "extract", "convert")},
 }
-<<<<<<< HEAD
-REMEDIES = {
-    "pull_model": "fetch it: calotype models pull {target}",
-    "list_models": "calotype models list shows all",
-    "replace_model": "calotype models remove {target}, then fetch or add it again",
-    "add_model": "calotype models add FILE --name {target}",
-    "install": "run pip install 'calotype[{target}]'",
-}
-=======
 TO_TYPE = {
     "pull_model": "calotype models pull {target}",
     "list_models": "calotype models list",
     "remove_model": "calotype models remove {target}",
     "replace_model": "calotype models remove {target}",
+    "add_model": "calotype models add FILE --name {target}",
     "install": "pip install 'calotype[{target}]'",
     "install_packages": "pip install {target}",
     "upgrade_packages": "pip install --upgrade {target}",
@@ -42,7 +34,6 @@ CLAUSES = {
     "replace_model": "{command}, then fetch or add it again",
     "install": "run {command}",
 }  # how that stands in a sentence, where it does not stand alone
->>>>>>> 472939673b746b89580a01c116a5d1867c5a7600
 
 
 class CommandLine(Wording):
