@@ -33,7 +33,7 @@ def home(tmp_path):
 
 def of(path):
     config = read_config(path)
-    return read(TrainLora, config.options), config.notes
+    return read(TrainLora, config.options), tuple(map(str, config.notes))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -122,8 +122,8 @@ CALL = "accelerate launch train_network.py --train_data_dir=x "
         ("a.toml", "train_bach_size = 1", "train_bach_size, did you mean train_batch_size?"),
         ("a.toml", "qqq = 1\nxxx = 2", "does not know: qqq; xxx"),
         ("a.toml", "network_dim = ", "is no TOML"),
-        ("a.toml", "network_dim = 'wide'", "a.toml: --network-dim takes a value of type int"),
-        ("a.toml", "network_dim = 5000", "a.toml: --network-dim takes values from 1"),
+        ("a.toml", "network_dim = 'wide'", "a.toml: network_dim takes a value of type int"),
+        ("a.toml", "network_dim = 5000", "a.toml: network_dim takes values from 1"),
         ("a.toml", 'model_train_type = "flux-lora"', "is for flux-lora; Calotype trains sd-lora"),
         ("a.toml", 'network_module = "networks.oft"', "is for networks.oft"),
         ("a.toml", 'network_args = ["block_dims=1,2"]', "knows no block_dims=1,2"),
