@@ -1,5 +1,6 @@
 """Pictures to learn from without words: any folder of them, as squares of one size, kept in memory."""
 
+import copy
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def of_folder(
         try:
             picture = Picture.open(path, max_pixels)
         except CalotypeError as fault:
-            faults.append(fault)
+            faults.append(copy.copy(fault))  # without its frames, which hold pixels
             continue
         small += min(picture.pixels.shape[:2]) < side
         squares[count] = _square(picture, side)

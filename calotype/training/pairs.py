@@ -5,6 +5,7 @@ groups, such as styles of drawing; a folder called N_group counts N times as muc
 """
 
 import contextlib
+import copy
 import random
 import re
 import tarfile
@@ -81,7 +82,7 @@ def read_pairs(
                     pixels[len(found)] = squared(Picture.open(file, max_pixels), side)
                 found.append(_pair(path, files, extension))
             except CalotypeError as fault:
-                faults.append(fault)
+                faults.append(copy.copy(fault))  # without its frames, which hold pixels
             yield Progress(n, len(named), "pictures")
         silent = [name for name, path in sorted(named.items()) if str(path.with_suffix(extension)) not in files.names]
         readme = next((name for name in files.names if name.lower() == "readme.md"), None)
