@@ -25,8 +25,7 @@ def wanted(task: TrainLora, photos: Sequence[Photo]) -> tuple[list[Prompt], list
     if not any(task.samples_after):
         return [], []
     if task.sample_prompts:
-        prompts, notes = read_prompts(task.sample_prompts)
-        return prompts, list(map(Message.of, notes))
+        return read_prompts(task.sample_prompts)
     return of_captions([photo.caption for photo in photos if not photo.is_regular]), []
 
 

@@ -178,8 +178,7 @@ class _Run:
         if not self.task.sample_count:
             return [], []
         if self.task.sample_prompts:
-            prompts, notes = read_prompts(self.task.sample_prompts)
-            return prompts, list(map(Message.of, notes))
+            return read_prompts(self.task.sample_prompts)
         return of_captions([self.pairs.pairs[n].captions[0] for n in self.held or self.learnt.tolist()]), []
 
     # ------------------------------------------------------------------ before

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.files import read_text
 from calotype.tasks.training import sampler_known
 
@@ -47,7 +47,7 @@ _BY_NAME = {name: how for (_, name), how in _OPTIONS.items()}
 _OTHERS = ("am", "g", "cn", "ctr", "ci", "f", "fs", "of", "iw", "nw")  # of other models, or of ControlNet
 
 
-def read_prompts(text: str) -> tuple[list[Prompt], list[str]]:
+def read_prompts(text: str) -> tuple[list[Prompt], list[Message]]:
     """The prompts of a file, or those that stand in `text` itself, one a line or with ; between; and what to say.
 
     Raises:
@@ -55,9 +55,12 @@ def read_prompts(text: str) -> tuple[list[Prompt], list[str]]:
     """
     path = Path(text)
     if "\n" not in text and path.suffix.lower() in SUFFIXES:
-        where, rows = str(path), _rows(path)
+        where, rows = Message("{path}", path=path), _rows(path)
     else:
-        where, rows = "--sample-prompts", [line for part in text.splitlines() for line in part.split(";")]
+        where, rows = (
+            Message("{option:sample_prompts}"),
+            [line for part in text.splitlines() for line in part.split(";")],
+        )
     found, ignored = [], set()
     for row in rows:
         if isinstance(row, Mapping):
@@ -68,14 +71,18 @@ def read_prompts(text: str) -> tuple[list[Prompt], list[str]]:
             ignored |= left_out
     if not found:
         raise CalotypeError(
-            "{where} has no prompt in it; write one a line, such as: a cat, side view --d 1", where=where
+            "{where} has no prompt in it; write one a line, such as: {example}",
+            where=where,
+            example="a cat, side view --d 1",
         )
     if len(found) > MOST:
         raise CalotypeError(
             "{where} has {count:,} prompts; more than {most:,} are not drawn", where=where, count=len(found), most=MOST
         )
+    if not ignored:
+        return found, []
     names = ", ".join(f"--{name}" for name in sorted(ignored))
-    return found, [f"{where}: {names} has no meaning here and is left out"] if ignored else []
+    return found, [Message("{where}: {names} has no meaning here and is left out", where=where, names=names)]
 
 
 def of_captions(captions: list[str]) -> list[Prompt]:
@@ -105,7 +112,7 @@ def _rows(path: Path) -> list[Any]:
     return rows
 
 
-def _of_line(line: str, where: str) -> tuple[Prompt, set[str]]:
+def _of_line(line: str, where: Message) -> tuple[Prompt, set[str]]:
     """`a cat --n ugly --w 512`, and the names of options that belong to other models."""
     first, *parts = re.split(r"(?:^|\s)--(?=[a-z]+(?:\s|$))", line)
     values, left_out = {}, set()
@@ -124,13 +131,15 @@ def _of_line(line: str, where: str) -> tuple[Prompt, set[str]]:
     return Prompt(first.strip(), **values), left_out
 
 
-def _of_table(row: Mapping[str, Any], where: str) -> Prompt:
+def _of_table(row: Mapping[str, Any], where: Message) -> Prompt:
     known = {name: how for name, how in _BY_NAME.items() if name in row}
     values = dict(_value(name, row[name], how, where) for name, how in known.items())
     return Prompt(str(row.get("prompt", "")), **values)
 
 
-def _value(name: str, value: Any, how: tuple[str, Callable[[Any], Any], float, float], where: str) -> tuple[str, Any]:
+def _value(
+    name: str, value: Any, how: tuple[str, Callable[[Any], Any], float, float], where: Message
+) -> tuple[str, Any]:
     field, kind, least, most = how
     try:
         read = kind(value)
@@ -140,11 +149,11 @@ def _value(name: str, value: Any, how: tuple[str, Callable[[Any], Any], float, f
         raise CalotypeError("{where}: {fault}", where=where, fault=fault) from None
     except (ValueError, TypeError, OverflowError):
         raise CalotypeError(
-            "{where}: {name} takes a number from {least:g} to {most:g}, not {value!r}",
+            "{where}: {name} takes a number from {least:g} to {most:g}, not {given!r}",
             where=where,
             name=name,
             least=least,
             most=most,
-            value=value,
+            given=value,
         ) from None
     return field, read
