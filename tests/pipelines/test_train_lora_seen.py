@@ -17,7 +17,7 @@ from calotype.tasks import Learning, Note, Progress, TrainLora
 from calotype.training.adapter import Adapters
 from calotype.training.detours import Dropouts, Lora
 from calotype.training.diary import read_diary
-from tests.test_report import Reader
+from tests.outputs.test_report import Reader
 
 SMALL = {"resolution": "32", "min_bucket_reso": 32, "bucket_reso_steps": 32, "network_dim": 2, "mixed_precision": "no"}
 PROMPT = "a cat --w 32 --h 32 --s 2 --d 5"

@@ -240,7 +240,7 @@ def asked(monkeypatch, tmp_path, capsys):
 
     def of_words(*words):
         tasks = []
-        monkeypatch.setattr(train, "_learnt", lambda task, *rest: tasks.append(task) or 0)
+        monkeypatch.setattr(train, "_run", lambda task, *rest: tasks.append(task) or 0)
         status = main(["train", "lora", str(tmp_path), *words])
         assert status == (0 if tasks else 2)
         return (tasks or [None])[0], capsys.readouterr().err
