@@ -96,6 +96,17 @@ def named(options: Iterable[str]) -> Message:
     return Message(" and ".join(f"{{option:{name}}}" for name in options))
 
 
+def plural(count: int, one: str, many: str, /, **values: Any) -> Message:
+    """The template that fits a count: `plural(n, "1 photo", "{count} photos")`."""
+    return Message(one if count == 1 else many, count=count, **values)
+
+
+def listed(parts: Iterable[Any], joint: str = ", ") -> Message:
+    """Several values of a sentence, one after the other: `a, b, c`."""
+    values = {f"part_{n}": part for n, part in enumerate(parts, 1)}
+    return Message(joint.join(f"{{{name}}}" for name in values), **values)
+
+
 class CalotypeError(Exception):
     """A fault the person can mend: the message names the thing, the cause and the next step.
 

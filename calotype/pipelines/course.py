@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message, named
 from calotype.files import check_folder
 from calotype.tasks import options_of
 from calotype.training import state as states
@@ -73,7 +73,7 @@ class Course:
     tests: Sequence[Test]  # held back
     written: Callable[[str, nn.Module, int], Path]  # a network, under a name, after so many steps
     photos: int
-    told: list[str]  # the plan
+    told: list[Message]  # the plan
     about: dict[str, str]
     decides: Sequence[Any]  # what the result depends on besides the options, as JSON-ready data
     features_first: bool = False  # features count in stage one too
@@ -144,7 +144,7 @@ def check_free(task: Any) -> None:
     expert = expert_path(task)
     if task.save_discriminator and os.path.exists(expert):
         raise CalotypeError(
-            "{expert} is there already, from a run that ended; give another {option:output_name}", expert=expert
+            "{path} is there already, from a run that ended; give another {option:output_name}", path=expert
         )
     for kind in KINDS:
         path, good = (task.output_dir / f"{name}{kind}" for name in (task.output_name, good_name(task)))
@@ -154,9 +154,9 @@ def check_free(task: Any) -> None:
             )
         if os.path.exists(good):
             raise CalotypeError(
-                "{good} is there already, the last sound network of a run that was broken off; give another "
+                "{path} is there already, the last sound network of a run that was broken off; give another "
                 "{option:output_name}, or move it away",
-                good=good,
+                path=good,
             )
 
 
@@ -172,7 +172,7 @@ def good_name(task: Any) -> str:
 # ---------------------------------------------------------------------- going on
 
 
-def resumed(course: Course) -> tuple[int, list[float], bool, list[str]]:
+def resumed(course: Course) -> tuple[int, list[float], bool, list[Message]]:
     """Steps done, their losses, whether nothing of the last one is left to do, and what to say of it.
 
     A run that differs in rates, weights of losses or length alone goes on at the state's step.
@@ -193,14 +193,23 @@ def resumed(course: Course) -> tuple[int, list[float], bool, list[str]]:
     results = (course.task.output_dir / f"{course.task.output_name}{kind}" for kind in KINDS)
     if done == total and (ended := next((result for result in results if result.exists()), None)):
         raise CalotypeError(
-            "{ended} is there already, from a run that ended after {done} steps; give more to learn on, or "
-            "another {option:output_name}",
-            ended=ended,
-            done=done,
+            "{path} is there already, from a run that ended after {steps} steps; give more to learn on, or another "
+            "{option:output_name}",
+            path=ended,
+            steps=done,
         )
-    flags = " and ".join(f"--{name.replace('_', '-')}" for name in sorted(changed))
-    other = f", with another {flags} than before" if changed else ""
-    return done, list(state.losses), state.is_whole, [*notes, f"going on after step {done} of {total}{other}"]
+    return done, list(state.losses), state.is_whole, [*notes, _going_on(done, total, changed)]
+
+
+def _going_on(step: int, total: int, changed: set[str]) -> Message:
+    if not changed:
+        return Message("going on after step {step} of {total}", step=step, total=total)
+    return Message(
+        "going on after step {step} of {total}, with another {options} than before",
+        step=step,
+        total=total,
+        options=named(sorted(changed)),
+    )
 
 
 def _changed(course: Course, before: str) -> set[str]:
@@ -210,9 +219,9 @@ def _changed(course: Course, before: str) -> set[str]:
         return set()
     if len(more) < 2 or kin != more[0]:
         raise CalotypeError(
-            "{state_path} is the state of a run with other pictures or settings; delete it to begin anew, or "
-            "give another {option:output_name}",
-            state_path=course.state_path,
+            "{path} is the state of a run with other pictures or settings; delete it to begin anew, or give another "
+            "{option:output_name}",
+            path=course.state_path,
         )
     free, free_before = (json.loads(told) for told in (free, more[1]))
     return {name for name in free if free[name] != free_before.get(name)}
@@ -221,12 +230,17 @@ def _changed(course: Course, before: str) -> set[str]:
 def _check_stages(course: Course, weights: Mapping[str, Tensor]) -> None:
     """Raises CalotypeError where one has a second stage, and the other has not: its networks are others."""
     has_expert = any(key.startswith("expert.") for key in weights)
-    if has_expert != (course.rivals.expert is not None):
+    if has_expert and course.rivals.expert is None:
         raise CalotypeError(
-            "{state_path} is of a run {value} a second stage ({option:gan_steps}); give another "
-            "{option:output_name}, and with {option:model} what was learnt",
-            state_path=course.state_path,
-            value="with" if has_expert else "without",
+            "{path} is of a run with a second stage ({option:gan_steps}); give another {option:output_name}, and with "
+            "{option:model} what was learnt",
+            path=course.state_path,
+        )
+    if course.rivals.expert is not None and not has_expert:
+        raise CalotypeError(
+            "{path} is of a run without a second stage ({option:gan_steps}); give another {option:output_name}, and "
+            "with {option:model} what was learnt",
+            path=course.state_path,
         )
 
 
@@ -242,23 +256,23 @@ def _continued(course: Course, was: Spans, done: int) -> Spans:
         asked = Spans(l1, max(0, asked.total - l1), asked.quiet)
     if asked.total < done:
         raise CalotypeError(
-            "{path} has {done} steps behind it, and {total} are asked for; give more",
+            "{path} has {steps} steps behind it, and {total} are asked for; give more",
             path=path,
-            done=done,
+            steps=done,
             total=asked.total,
         )
     if done > was.l1 and asked.l1 != was.l1:
         raise CalotypeError(
-            "{path} is in its second stage, after {l1} steps of the first; give {option:l1_steps} {l1} and "
+            "{path} is in its second stage, after {steps} steps of the first; give {option:l1_steps} {steps} and "
             "{option:gan_steps} for more",
             path=path,
-            l1=was.l1,
+            steps=was.l1,
         )
     if asked.l1 < min(done, was.l1):
         raise CalotypeError(
-            "{path} has {done} steps of stage one behind it; give as many {option:l1_steps}, or more",
+            "{path} has {steps} steps of stage one behind it; give as many {option:l1_steps}, or more",
             path=path,
-            done=done,
+            steps=done,
         )
     return asked
 
@@ -273,7 +287,7 @@ def save_state(course: Course, step: int, losses: Sequence[float], is_whole: boo
     )
 
 
-def _timed(course: Course) -> list[str]:
+def _timed(course: Course) -> list[Message]:
     """Where minutes are given, makes it as many steps of each kind as fit in; what to say of it.
 
     Measured with copies of all that learns.
@@ -291,4 +305,4 @@ def _timed(course: Course) -> list[str]:
                 seconds.append(time.monotonic() - begun)
             cost += count * min(seconds[1:])
     course.spans = spans.times(60 * task.minutes / cost)
-    return [f"{task.minutes:g} minutes are about {course.spans.total} steps here"]
+    return [Message("{minutes:g} minutes are about {steps} steps here", minutes=task.minutes, steps=course.spans.total)]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from calotype.checkpoints.cache import Models
 from calotype.checkpoints.tokens import Tokenizer
+from calotype.errors import Message
 from calotype.files import make_folder
 from calotype.models.diffusion import Diffusion, Opened, TextPart
 from calotype.picture import Picture, save
@@ -73,7 +74,7 @@ class Seen:
             signals = learning.lessons.signals.cpu()
             loss = validation_loss(clean, answer, learning.loss, signals, diffusing.PREDICTION)
             self.watch.validated(loss)
-            yield note("step {done}: validation loss {loss:.4f}", done=done, loss=loss)
+            yield note("step {step}: validation loss {loss:.4f}", step=done, loss=loss)
         if self.prompts:
             task, side = self.task, self.task.resolution
             name, when = f"{task.output_name}_{done:06d}", f"{task.output_name}, step {done}"
@@ -132,8 +133,11 @@ class Seen:
         return Diffusion(opened, self.means.device, self.means.dtype)
 
 
-def told(score: Score) -> str:
-    return (
-        f"of {score.count} pictures held back, {score.hits} as drawn are nearest to the true one among up to "
-        f"100 of their group (by chance: {score.chance:.2g})"
+def told(score: Score) -> Message:
+    return Message(
+        "of {count} pictures held back, {hits} as drawn are nearest to the true one among up to 100 of their group (by "
+        "chance: {chance:.2g})",
+        count=score.count,
+        hits=score.hits,
+        chance=score.chance,
     )

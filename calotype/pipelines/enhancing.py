@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import save as packed
 from torch import Tensor, nn
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message, plural
 from calotype.files import make_folder, run_lock, uninterrupted, write_whole
 from calotype.ops.color import to_pixels
 from calotype.picture import Picture, save
@@ -52,7 +52,7 @@ def _learnt(course: Course) -> Iterator[Progress | Note | Learned]:
         yield note("no pictures are held back, so pieces of those learnt from are measured: a collapse shows, no more")
     logs, missing = logs_of(task)
     yield from map(note, missing)
-    facts = {"plan": course.told, "about": course.about, **options_told(task)}
+    facts = {"plan": list(map(str, course.told)), "about": course.about, **options_told(task)}
     watch = Watch(task.output_dir, task.output_name, (begin, total, 0), rivals.device, facts, logs)
     failed, right, has_won, due = 0, deque(maxlen=RECENT), False, Due(task.save_state_every)
     done, is_changing = begin, False
@@ -75,24 +75,17 @@ def _learnt(course: Course) -> Iterator[Progress | Note | Learned]:
                 event = watch.stepped(done, loss, dict(zip(("network", "discriminator"), rates, strict=False)), **told)
             failed = failed + 1 if not math.isfinite(loss) else 0
             if failed == FAILED:
-                what = "goes on from the last state" if course.state_path.is_file() else "begins anew"
-                raise CalotypeError(
-                    "the loss is no number since step {step}: the rate {learning_rate:g} is too high. The same "
-                    "command with a lower {option:learning_rate} {what}",
-                    step=step - FAILED + 2,
-                    learning_rate=task.learning_rate,
-                    what=what,
-                )
+                raise _spoilt(course, step - FAILED + 2)
             is_over = task.minutes and watch.diary.last(SECONDS, 0.0) > OVERTIME * 60 * task.minutes
             is_whole = is_whole and not is_over
             yield event
             if not has_won and phase.expert_counts and len(right) == RECENT and sum(right) / RECENT > WON:
                 has_won = True
                 yield note(
-                    "step {done}: the discriminator tells every picture that is made from a real one, so the network "
+                    "step {step}: the discriminator tells every picture that is made from a real one, so the network "
                     "learns little from it; stop it, and go on with a lower {option:discriminator_lr} or a higher "
                     "{option:gan_weight}",
-                    done=done,
+                    step=done,
                 )
             is_due = due(done) or not (is_whole or course.state_path.is_file())  # a sound file is not kept without it
             if not is_whole:
@@ -103,9 +96,9 @@ def _learnt(course: Course) -> Iterator[Progress | Note | Learned]:
                 due.saved()
             if is_over and done < total:
                 yield note(
-                    "the {minutes:g} minutes are over after {done} of {total} steps",
+                    "the {minutes:g} minutes are over after {steps} of {total} steps",
                     minutes=task.minutes,
-                    done=done,
+                    steps=done,
                     total=total,
                 )
                 break
@@ -132,6 +125,21 @@ def _learnt(course: Course) -> Iterator[Progress | Note | Learned]:
         yield note("the network has collapsed at the end; {path} is as it was when it was sound last", path=path)
     yield note("report: {path}", path=watch.path)
     yield Learned(path, tuple(losses), course.photos, watch.path)
+
+
+def _spoilt(course: Course, step: int) -> CalotypeError:
+    values = {"step": step, "rate": course.task.learning_rate}
+    if course.state_path.is_file():
+        return CalotypeError(
+            "the loss is no number since step {step}: the rate {rate:g} is too high. The same command with a lower "
+            "{option:learning_rate} goes on from the last state",
+            **values,
+        )
+    return CalotypeError(
+        "the loss is no number since step {step}: the rate {rate:g} is too high. The same command with a lower "
+        "{option:learning_rate} begins anew",
+        **values,
+    )
 
 
 def _rescued(course: Course) -> Path:
@@ -176,28 +184,47 @@ def _measured(course: Course, watch: Watch, done: int, made: Sequence[Tensor], i
     before = watch.diary.numbers.get(f"{PSNR}/{course.whose}", ())
     best, when = max(((value, step) for step, value in before if math.isfinite(value)), default=(-math.inf, 0))
     watch.measured({f"{name}/{course.whose}": value for name, value in numbers.items()})
-    count = len(course.measured)
-    what = f"{counted(count, 'picture')} held back" if course.tests else f"{count} pieces of what is learnt from"
-    told = f"step {done}: {numbers[PSNR]:.2f} dB on {what}"
-    if PERCEPTUAL in numbers:
-        told += f", perceptual distance {numbers[PERCEPTUAL]:.3f}"
+    figures = _figures(course, done, numbers)
     course.is_sound = numbers[PSNR] >= best - WORSE
     if not course.is_sound:
-        found = _sound(course)
-        kept = f"{found[0].stem} is as it was when it was sound" if found else "Nothing good came of it"
-        yield note(
-            "{told}; that is {best:.1f} dB less than after step {when}: the network has collapsed. {kept}; "
-            "begin anew under another {option:output_name}, with a lower {option:gan_weight} or "
-            "{option:learning_rate}",
-            told=told,
-            best=best - numbers[PSNR],
-            when=when,
-            kept=kept,
-        )
+        yield _collapsed(course, figures, best - numbers[PSNR], when)
         return
     if done and is_kept:
         course.written(good_name(course.task), course.rivals.mean, done)
-    yield note(told)
+    yield note(figures)
+
+
+def _figures(course: Course, step: int, numbers: Mapping[str, float]) -> Message:
+    pictures = Message("{count} pieces of what is learnt from", count=len(course.measured))
+    if course.tests:
+        pictures = plural(len(course.measured), "1 picture held back", "{count} pictures held back")
+    values = {"step": step, "psnr": numbers[PSNR], "pictures": pictures}
+    if PERCEPTUAL not in numbers:
+        return Message("step {step}: {psnr:.2f} dB on {pictures}", **values)
+    return Message(
+        "step {step}: {psnr:.2f} dB on {pictures}, perceptual distance {distance:.3f}",
+        distance=numbers[PERCEPTUAL],
+        **values,
+    )
+
+
+def _collapsed(course: Course, figures: Message, less: float, step: int) -> Note:
+    """`less`: dB that the network was better by after a step."""
+    values = {"figures": figures, "less": less, "step": step}
+    if found := _sound(course):
+        return note(
+            "{figures}; that is {less:.1f} dB less than after step {step}: the network has collapsed. {name} is as it "
+            "was when it was sound; begin anew under another {option:output_name}, with a lower {option:gan_weight} or "
+            "{option:learning_rate}",
+            name=found[0].stem,
+            **values,
+        )
+    return note(
+        "{figures}; that is {less:.1f} dB less than after step {step}: the network has collapsed. Nothing good came of "
+        "it; begin anew under another {option:output_name}, with a lower {option:gan_weight} or "
+        "{option:learning_rate}",
+        **values,
+    )
 
 
 def measured(made: Sequence[Tensor], tests: Sequence[Test], features: nn.Module | None) -> dict[str, float]:
@@ -211,11 +238,6 @@ def measured(made: Sequence[Tensor], tests: Sequence[Test], features: nn.Module 
             with torch.no_grad():
                 distance += float(features(one.to(device), true.to(device))) / len(tests)
     return {PSNR: psnr} | ({PERCEPTUAL: distance} if features is not None else {})
-
-
-def counted(count: int, what: str) -> str:
-    """ "1 picture", "2 pictures"."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def decibels(made: Tensor, true: Tensor) -> float:

@@ -46,7 +46,7 @@ class Row:
 
 
 def compared(task: Any, models: Models, tests: Sequence[Test]) -> Iterator[Progress | Note | Learned]:
-    """Measures --model beside the unrestored face, bicubic and Real-ESRGAN x4plus; writes a table and a sheet.
+    """Measures `task.model` beside the unrestored face, bicubic and Real-ESRGAN x4plus; writes a table and a sheet.
 
     Raises:
         CalotypeError: no faces held back, the features are not installed, a network is not at hand.
@@ -58,7 +58,7 @@ def compared(task: Any, models: Models, tests: Sequence[Test]) -> Iterator[Progr
     side, features, detector = tests[0].true.shape[1], Lite(), models.detector()
     persons = Likeness() if likeness.is_installed() else None
     if persons is None:
-        yield note(likeness.MISSING)
+        yield note(likeness.missing())
     ways = _ways(task, models, side)
     ours = next(reversed(ways.values()))
     rows, made = [], {}
@@ -73,8 +73,8 @@ def compared(task: Any, models: Models, tests: Sequence[Test]) -> Iterator[Progr
     clean = sum(decibels(ours(test.true[None]).clamp(0, 1), test.true[None]) for test in tests) / len(tests)
     yield from map(note, _table(rows))
     yield note(
-        "a sharp face through {way} has {clean:.2f} dB; {count} faces of {side} pixels",
-        way=rows[-1].way,
+        "a sharp face through {network} has {clean:.2f} dB; {count} faces of {side} pixels",
+        network=rows[-1].way,
         clean=clean,
         count=len(tests),
         side=side,
@@ -90,7 +90,7 @@ def compared(task: Any, models: Models, tests: Sequence[Test]) -> Iterator[Progr
 
 
 def _ways(task: Any, models: Models, side: int) -> dict[str, Callable[[Tensor], Tensor]]:
-    """All that is compared, --model last: (N, 3, side, side) to the same.
+    """All that is compared, the task's model last: (N, 3, side, side) to the same.
 
     Real-ESRGAN is given the face twice: as it is, and a quarter as large, which is kinder to what was that small.
     """

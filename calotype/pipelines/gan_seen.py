@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.models.gan import Discriminator, Generator
 from calotype.picture import Picture, film
 from calotype.tasks import Note, Progress, TrainGan, note
@@ -94,11 +94,15 @@ class Seen:
         return self.watch.diary.facts.get("changed after", 0)
 
     @property
-    def best(self) -> str:
-        """Which of the snapshots' forgers was best, in a sentence; "" where none was kept."""
+    def best(self) -> Message | None:
+        """Which of the snapshots' forgers was best; None where none was kept."""
         name, step = (self.watch.diary.facts.get(f"best {what}") for what in ("file", "step"))
-        return (
-            f"by Fréchet distance the forger was best after step {step}: {self.task.output_dir / name}" if name else ""
+        if not name:
+            return None
+        return Message(
+            "by Fréchet distance the forger was best after step {step}: {path}",
+            step=step,
+            path=self.task.output_dir / name,
         )
 
     def cleared(self) -> None:
@@ -123,9 +127,9 @@ class Seen:
                 self.watch.kept_best(self._keep(f"{self.task.output_name}-best", done))
         self._check_diversity(done)
         yield note(
-            "step {done}: Fréchet distance {frechet:.3g}, precision {precision:.2f}, recall {recall:.2f}, "
+            "step {step}: Fréchet distance {frechet:.3g}, precision {precision:.2f}, recall {recall:.2f}, "
             "diversity {diversity:.2f}",
-            done=done,
+            step=done,
             frechet=figures.frechet,
             precision=figures.precision,
             recall=figures.recall,
@@ -150,11 +154,11 @@ class Seen:
         losses = [value for step, value in recent if step > self._since]
         if len(losses) == ONE_SIDED and max(losses) < DOUBTLESS:
             raise CalotypeError(
-                "the expert has won: for {one_sided} steps, up to step {done}, it told every forgery apart; "
-                "{remains}; the same command goes on with a higher {option:gamma} or a lower "
-                "{option:learning_rate}; or begin anew with {option:augment} color,translation,cutout",
-                one_sided=ONE_SIDED,
-                done=done,
+                "the expert has won: for {count} steps, up to step {step}, it told every forgery apart; {remains}; the "
+                "same command goes on with a higher {option:gamma} or a lower {option:learning_rate}; or begin anew "
+                "with {option:augment} color,translation,cutout",
+                count=ONE_SIDED,
+                step=done,
                 remains=self.remains(),
             )
 
@@ -164,17 +168,20 @@ class Seen:
         recent = [value for step, value in told if step > max(self.task.steps // 20, self._since)][-TWICE:]
         if len(recent) == TWICE and not any(value >= SAME for value in recent):
             raise CalotypeError(
-                "the forger has collapsed: at step {done} its pictures are all alike, for the {twice}rd snapshot "
-                "in a row; {remains}; the same command goes on with a higher {option:gamma} or a lower "
+                "the forger has collapsed: at step {step} its pictures are all alike, for the {count}rd snapshot in a "
+                "row; {remains}; the same command goes on with a higher {option:gamma} or a lower "
                 "{option:learning_rate}; or begin anew with more pictures",
-                done=done,
-                twice=TWICE,
+                step=done,
+                count=TWICE,
                 remains=self.remains(),
             )
 
-    def remains(self) -> str:
+    def remains(self) -> Message:
+        """What is kept of a run that failed, as a clause."""
         path = self.task.output_dir / f"{self.task.output_name}.safetensors"
-        return f"the last good forger is kept as {path}" if path.is_file() else "nothing good came of it"
+        if path.is_file():
+            return Message("the last good forger is kept as {path}", path=path)
+        return Message("nothing good came of it")
 
     # ------------------------------------------------------------------ pictures
 

@@ -22,7 +22,7 @@ from calotype.checkpoints.lora.factors import clamped, loss, spectrum
 from calotype.checkpoints.lora.merged import Made, merged, resized
 from calotype.checkpoints.lora.naming import Layers, is_kohyas, is_xl, layers_of
 from calotype.checkpoints.lora.told import DIFFUSERS, PEFT
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.files import whole_folder
 from calotype.models.diffusion import Opened
 from calotype.tasks import ConvertLora, ExtractLora, MergeLora, Note, Outcome, Progress, ResizeLora, note
@@ -55,10 +55,10 @@ def merge_lora(task: MergeLora, models: Models) -> Iterator[Progress | Note | Wr
         unfit = baked(found, weighed, task.out, _asked(task))
         if unfit:
             yield note(
-                "{count} modules have no place in {found}, first {unfit}",
+                "{count} modules have no place in {model}, first {module}",
                 count=len(unfit),
-                found=found.name,
-                unfit=unfit[0],
+                model=found.name,
+                module=unfit[0],
             )
         yield Written(task.out, {"loras": len(weighed), "into": found.name, "unfit": len(unfit)})
         return
@@ -139,7 +139,7 @@ def extract_lora(task: ExtractLora, models: Models) -> Iterator[Progress | Note 
             base=task.base,
         )
     if same:
-        yield note("{same} layers are the same in both, and are left out", same=same)
+        yield note("{count} layers are the same in both, and are left out", count=same)
     if not any(part != "unet" for (part, _), *_ in pairs):
         yield note("the text encoders differ by less than {min_diff:g}, and are left out", min_diff=task.min_diff)
     dtype = _asked(task) or next(tuned.unet.parameters()).dtype
@@ -331,16 +331,16 @@ def _ended(out: Path, layers: Sequence[Made], was_cut: bool) -> Iterator[Note | 
         kept = 1 - sum(layer.lost for layer in layers) / energy
         worst = max((layer for layer in layers if layer.energy), key=lambda layer: layer.lost / layer.energy)
         least = 1 - worst.lost / worst.energy
-        spread = (
-            f"{facts['rank']}" if facts["least_rank"] == facts["rank"] else f"{facts['least_rank']} to {facts['rank']}"
-        )
+        spread = Message("{rank}", rank=facts["rank"])
+        if facts["least_rank"] != facts["rank"]:
+            spread = Message("{lowest} to {highest}", lowest=facts["least_rank"], highest=facts["rank"])
         yield note(
-            "{kept:.2%} of the energy kept in {count} layers of rank {spread}; the least, {least:.1%}, in {names}",
+            "{kept:.2%} of the energy kept in {count} layers of rank {ranks}; the least, {least:.1%}, in {layer}",
             kept=kept,
             count=len(ranks),
-            spread=spread,
+            ranks=spread,
             least=least,
-            names=" ".join(worst.name),
+            layer=" ".join(worst.name),
         )
         facts |= {"kept": round(kept, 6), "least_kept": round(least, 6)}
     yield Written(out, facts)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from calotype.checkpoints.cache import Models
-from calotype.errors import CalotypeError, Message
+from calotype.errors import CalotypeError, Message, listed, plural
 from calotype.models.diffusion import Diffusion
 from calotype.pipelines.samples import Sample, Ways, drawn
 from calotype.tasks import Note, Progress, note
@@ -29,15 +29,22 @@ def wanted(task: TrainLora, photos: Sequence[Photo]) -> tuple[list[Prompt], list
     return of_captions([photo.caption for photo in photos if not photo.is_regular]), []
 
 
-def planned(task: TrainLora, prompts: Sequence[Prompt]) -> list[str]:
+def planned(task: TrainLora, prompts: Sequence[Prompt]) -> list[Message]:
     """What the plan says about them."""
     if not prompts:
         return []
-    when = ["before the first step"] if task.sample_at_first else []
-    for every, what in zip(task.samples_after, ("epoch", "step"), strict=True):
-        when += [f"every {what}" if every == 1 else f"every {every} {what}s"] if every else []
-    count = "a sample picture" if len(prompts) == 1 else f"{len(prompts)} sample pictures"
-    return [f"{count} drawn {', '.join(when)} and at the end, into {task.output_dir / 'sample'}"]
+    epochs, steps = task.samples_after
+    moments = [Message("before the first step")] if task.sample_at_first else []
+    moments += [plural(epochs, "every epoch", "every {count} epochs")] if epochs else []
+    moments += [plural(steps, "every step", "every {count} steps")] if steps else []
+    return [
+        Message(
+            "{pictures} drawn {moments} and at the end, into {folder}",
+            pictures=plural(len(prompts), "a sample picture", "{count} sample pictures"),
+            moments=listed(moments),
+            folder=task.output_dir / "sample",
+        )
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,11 +86,18 @@ class Seen:
             is_best = self.watch.validated(loss)
             if is_best:
                 self.watch.kept_best(self.keep(f"{self.task.output_name}-best", done))
-        told = f"{self._when(done)}: validation loss {loss:.4f}"
+        when = self._when(done)
         if is_best:
-            return note("{told}, the lowest so far", told=told)
-        best = self.watch.best()
-        return note(f"{told}; it was lowest, {best[1]:.4f}, after {self._when(best[0])}" if best else told)
+            return note("{when}: validation loss {loss:.4f}, the lowest so far", when=when, loss=loss)
+        if best := self.watch.best():
+            return note(
+                "{when}: validation loss {loss:.4f}; it was lowest, {lowest:.4f}, after {moment}",
+                when=when,
+                loss=loss,
+                lowest=best[1],
+                moment=self._when(best[0]),
+            )
+        return note("{when}: validation loss {loss:.4f}", when=when, loss=loss)
 
     def _sampled(self, done: int) -> Iterator[Progress | Note]:
         """The sample pictures, with the LoRA as it is now.
@@ -104,15 +118,18 @@ class Seen:
                         self.watch.sampled(event.path, event.prompt, event.how, event.picture.pixels, event.number)
                     else:
                         yield event
-        except (CalotypeError, torch.OutOfMemoryError) as fault:
-            if done == 0 and isinstance(fault, CalotypeError):
+        except CalotypeError as fault:
+            if done == 0:
                 raise
-            why = "the memory of the device does not suffice" if not isinstance(fault, CalotypeError) else fault
-            yield note("{when}: samples are left out: {why}", when=self._when(done), why=why)
+            yield note("{when}: samples are left out: {fault}", when=self._when(done), fault=fault)
+        except torch.OutOfMemoryError:
+            yield note("{when}: samples are left out: the memory of the device does not suffice", when=self._when(done))
 
-    def _when(self, done: int) -> str:
+    def _when(self, done: int) -> Message:
         epoch, rest = divmod(done, self.steps[0])
-        return f"step {done}" if rest else f"epoch {epoch}, step {done}"
+        if rest:
+            return Message("step {step}", step=done)
+        return Message("epoch {epoch}, step {step}", epoch=epoch, step=done)
 
     @contextlib.contextmanager
     def _at_rest(self) -> Iterator[None]:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from calotype import __version__
 from calotype.checkpoints.cache import Models
 from calotype.checkpoints.tokens import trained_tokenizer
-from calotype.errors import CalotypeError, Message
+from calotype.errors import CalotypeError, Message, plural
 from calotype.files import check_folder, read_text, run_lock, uninterrupted
 from calotype.models.network import is_mixed
 from calotype.ops.prompt.chunks import LENGTH
@@ -86,8 +86,7 @@ def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress |
         if isinstance(pairs, Progress):
             yield pairs
     run = _Run(task, models, pairs, logs, clock)
-    for text in (*notes, *pairs.notes, *run.notes):
-        yield note(text)
+    yield from map(note, (*notes, *pairs.notes, *run.notes))
     with contextlib.nullcontext() if task.dry_run else run_lock(task.output_dir, task.output_name):
         _check_free(task)  # also from what has ended meanwhile
         run.resume()
@@ -102,8 +101,7 @@ def _check_free(task: TrainDiffusion) -> None:
     check_folder(task.output_dir)
     if (task.output_dir / task.output_name).exists():
         raise CalotypeError(
-            "{output_dir} is there already; give another {option:output_name}",
-            output_dir=task.output_dir / task.output_name,
+            "{path} is there already; give another {option:output_name}", path=task.output_dir / task.output_name
         )
 
 
@@ -113,11 +111,10 @@ class _Kind:
 
     part: str  # whose rate it is
     noted: str  # what its loss is noted as
-    flag: str  # of its rate
+    option: str  # of its rate
 
 
-EASIER = ("a lower --adversarial-weight or --vae-learning-rate", "a lower --learning-rate")
-KINDS = (_Kind("vae", "vae", "--vae-learning-rate"), _Kind("unet", "loss", "--learning-rate"))
+KINDS = (_Kind("vae", "vae", "vae_learning_rate"), _Kind("unet", "loss", "learning_rate"))
 
 
 class _Run:
@@ -155,9 +152,9 @@ class _Run:
         found = state.load(self._state_path)
         if found.fingerprint != self._fingerprint:
             raise CalotypeError(
-                "{state_path} is the state of a run with other pictures or settings; delete it to begin anew, or "
-                "give another {option:output_name}",
-                state_path=self._state_path,
+                "{path} is the state of a run with other pictures or settings; delete it to begin anew, or give "
+                "another {option:output_name}",
+                path=self._state_path,
             )
         self.found, self.is_resumed = found, True
         self.steps, self.losses = tuple(found.weights["plan"].tolist()), list(found.losses)
@@ -210,10 +207,10 @@ class _Run:
             first = max(1, int(task.vae_share * budget / each))
         elif first * each > budget:
             raise CalotypeError(
-                "{first} steps of the VAE take about {first_2:.1f} minutes here, so nothing is left of "
-                "{minutes:g} for the U-Net; give more {option:minutes}, or {option:max_train_steps}",
-                first=first,
-                first_2=first * each / 60,
+                "{steps} steps of the VAE take about {needed:.1f} minutes here, so nothing is left of {minutes:g} for "
+                "the U-Net; give more {option:minutes}, or {option:max_train_steps}",
+                steps=first,
+                needed=first * each / 60,
                 minutes=task.minutes,
             )
         if not second:
@@ -243,23 +240,43 @@ class _Run:
             end = now + task.vae_share * max(0.0, end - now)
         return Stage(self.clock, self.steps[number], now, end)
 
-    def told(self) -> list[str]:
+    def told(self) -> list[Message]:
         """The plan in sentences."""
         task, groups = self.task, {pair.group for pair in self.pairs.pairs}
-        told = [
-            f"{len(self.learnt)} pictures of {task.resolution}x{task.resolution} to learn, {len(self.held)} held back"
-            + (f", in {len(groups)} groups" if len(groups) > 1 else "")
-            + f"; {self.tokenizer.inner.get_vocab_size()} tokens"
-        ]
         parts = (self._new_vae(), self._new_unet(), self._new_text())
         vae, unet, text = (sum(p.numel() for p in part.parameters()) / 1e6 for part in parts)
         (first, second), (crops, batch) = self.steps, self.batches
-        told.append(
-            f"KL-VAE, {vae:.1f} million numbers: {first} steps of {crops}; then U-Net, {unet:.1f}, and text encoder, "
-            f"{text:.1f}: {second} steps of {batch}, in {str(self.means.dtype).removeprefix('torch.')}"
-        )
+        told = [
+            plural(
+                max(1, len(groups)),
+                "{pictures} pictures of {side}x{side} to learn, {held} held back; {tokens} tokens",
+                "{pictures} pictures of {side}x{side} to learn, {held} held back, in {count} groups; {tokens} tokens",
+                pictures=len(self.learnt),
+                side=task.resolution,
+                held=len(self.held),
+                tokens=self.tokenizer.inner.get_vocab_size(),
+            ),
+            Message(
+                "KL-VAE, {vae:.1f} million numbers: {vae_steps} steps of {vae_batch}; then U-Net, {unet:.1f}, and text "
+                "encoder, {text:.1f}: {steps} steps of {batch}, in {dtype}",
+                vae=vae,
+                vae_steps=first,
+                vae_batch=crops,
+                unet=unet,
+                text=text,
+                steps=second,
+                batch=batch,
+                dtype=str(self.means.dtype).removeprefix("torch."),
+            ),
+        ]
         if self.prompts:
-            told.append(f"samples drawn {task.sample_count} times on the way, into {task.output_dir / 'sample'}")
+            told.append(
+                Message(
+                    "samples drawn {count} times on the way, into {folder}",
+                    count=task.sample_count,
+                    folder=task.output_dir / "sample",
+                )
+            )
         return told
 
     # ------------------------------------------------------------------ the parts
@@ -297,9 +314,7 @@ class _Run:
     def trained(self) -> Iterator[Progress | Note | Trained]:
         begin, path = self.done, None
         if begin:
-            rates = self.found.weights["rates"].tolist()
-            other = "" if rates == self._rates else ", with another rate than before"
-            yield note("going on after step {begin} of {sum}{other}", begin=begin, sum=sum(self.steps), other=other)
+            yield self._going_on(begin)
         watch = self._watch(begin)
         seen = self._seen(watch)
         try:
@@ -310,10 +325,10 @@ class _Run:
             yield from self._learnt(watch, seen)
             if self.n < self.steps[1]:
                 yield note(
-                    "the {minutes:g} minutes are over after {done} of {sum} steps",
+                    "the {minutes:g} minutes are over after {steps} of {total} steps",
                     minutes=self.task.minutes,
-                    done=self.done,
-                    sum=sum(self.steps),
+                    steps=self.done,
+                    total=sum(self.steps),
                 )
             yield from self._sound()
             score = yield from seen.scored(self.learning, self.vae, self._remaining)
@@ -329,6 +344,13 @@ class _Run:
         yield note("report: {path}", path=watch.path)
         hits = (score.hits, score.count) if score else (0, 0)
         yield Trained(path, tuple(self.losses), len(self.learnt), watch.path, hits)
+
+    def _going_on(self, step: int) -> Note:
+        if self.found.weights["rates"].tolist() == self._rates:
+            return note("going on after step {step} of {total}", step=step, total=sum(self.steps))
+        return note(
+            "going on after step {step} of {total}, with another rate than before", step=step, total=sum(self.steps)
+        )
 
     def _taken_up(self) -> None:
         """Makes what learns in the first stage, or in the one in which the run was stopped, as it was then."""
@@ -360,7 +382,7 @@ class _Run:
                 rates = {kind.part: self.learning.optimizer.param_groups[0]["lr"]}
                 numbers = {f"{kind.noted}/{name}": value for name, value in told.items()}
                 event = watch.stepped(self.done, loss, rates, kind.noted, **numbers)
-            self._check(kind.flag)
+            self._check(kind.option)
             yield self._in_time(event)
             yield from self._followed(seen)
             if self.n < steps and math.isfinite(loss) and self.due(self.done):
@@ -381,13 +403,12 @@ class _Run:
             return
         if self.number == 0:
             quality = seen.reconstructed(self.learning.mean, self.done)
-            yield note("step {done}: reconstructions of {quality:.2f} dB", done=self.done, quality=quality)
+            yield note("step {step}: reconstructions of {quality:.2f} dB", step=self.done, quality=quality)
             if not self.learning.looked_at(quality):
                 yield note(
-                    "that is {best:.1f} dB less than before: the autoencoder has become worse by far, and is kept as "
-                    "it was; {easier} would help",
-                    best=self.learning.best - quality,
-                    easier=EASIER[0],
+                    "that is {less:.1f} dB less than before: the autoencoder has become worse by far, and is kept as "
+                    "it was; a lower {option:adversarial_weight} or {option:vae_learning_rate} would help",
+                    less=self.learning.best - quality,
                 )
         else:
             begun = self.clock.now
@@ -410,18 +431,19 @@ class _Run:
             self.learning.keep()
         elif before[-1]:
             yield note(
-                "step {done}: the loss is far above what it was: the U-Net has collapsed, and is kept as it was "
-                "{window} steps ago; {easier} would help",
-                done=self.done,
+                "step {step}: the loss is far above what it was: the U-Net has collapsed, and is kept as it was "
+                "{window} steps ago; a lower {option:learning_rate} would help",
+                step=self.done,
                 window=diffusing.WINDOW,
-                easier=EASIER[1],
             )
 
     def _turned(self, watch: Watch, seen: Seen) -> Iterator[Note]:
         """From the first stage to the second."""
         if self.n < self.steps[0]:
             yield note(
-                "the autoencoder's part of the time is over after {n} of {steps} steps", n=self.n, steps=self.steps[0]
+                "the autoencoder's part of the time is over after {steps} of {total} steps",
+                steps=self.n,
+                total=self.steps[0],
             )
             self.steps = (self.n, self.steps[1])
             watch.shortened(sum(self.steps))
@@ -457,22 +479,27 @@ class _Run:
             )
         return copy.deepcopy(learning.mean if is_sound else learning.good)
 
-    def _check(self, flag: str) -> None:
+    def _check(self, option: str) -> None:
         """Steps that are no numbers change nothing: after some in a row, the state from before them is kept."""
         if len(self.losses) < FAILED or any(map(math.isfinite, self.losses[-FAILED:])):
             return
         begin = self.done - FAILED + 1
         self.n -= FAILED
         del self.losses[-FAILED:]
-        told = f"the loss or its gradients are no numbers since step {begin}: the rate is too high; "
         if self.done == 0:
-            raise CalotypeError("{told}begin again with a lower {flag}", told=told, flag=flag)
+            raise CalotypeError(
+                "the loss or its gradients are no numbers since step {step}: the rate is too high; begin again with a "
+                "lower {option}",
+                step=begin,
+                option=option,
+            )
         self._save_state()
         raise CalotypeError(
-            "{told}step {done} is kept, and the same command with a lower {flag} goes on from it",
-            told=told,
-            done=self.done,
-            flag=flag,
+            "the loss or its gradients are no numbers since step {step}: the rate is too high; step {kept} is kept, "
+            "and the same command with a lower {option} goes on from it",
+            step=begin,
+            kept=self.done,
+            option=option,
         )
 
     def _sound(self) -> Iterator[Note]:
@@ -546,7 +573,7 @@ class _Run:
             "pictures": str(task.photos),
             "computed": f"on {device.type}, with torch {torch.__version__.partition('+')[0]}",
         }
-        facts = {"plan": self.told(), "about": about, **options_told(task)}
+        facts = {"plan": list(map(str, self.told())), "about": about, **options_told(task)}
         return Watch(task.output_dir, task.output_name, (begin, sum(self.steps), 0), device, facts, self.logs)
 
     # ------------------------------------------------------------------ what is kept
@@ -589,7 +616,7 @@ class _Run:
         lines = [
             f"# {task.output_name}",
             "",
-            "Learnt from nothing by `calotype train diffusion` " + f"{__version__}.",
+            f"Learnt from nothing with `train_diffusion` of Calotype {__version__}.",
             "",
         ]
         lines += [f"- {line}" for line in self.told()]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from calotype import __version__
 from calotype.checkpoints import gan
 from calotype.checkpoints.cache import Models
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.files import check_folder, run_lock, uninterrupted
 from calotype.models.gan import Discriminator, Generator, Shape
 from calotype.models.network import is_bfloat16_quick
@@ -83,8 +83,7 @@ def train_gan(task: TrainGan, models: Models) -> Iterator[Progress | Note | Forg
         else:
             yield event
     logs, notes = logs_of(task)
-    for text in notes:
-        yield note(text)
+    yield from map(note, notes)
     war = _War(task, gallery, models.device, logs)
     threads = torch.get_num_threads()
     try:
@@ -113,13 +112,19 @@ def _check_free(task: TrainGan) -> None:
     check_folder(task.output_dir)
     names = [f"{task.output_name}{end}" for end in (".safetensors", "-best.safetensors", ".gif", ".mp4")]
     found = [name for name in names if os.path.exists(task.output_dir / name)]  # a name that cannot be has nothing
-    if found and not state_path(task).exists():
+    if not found or state_path(task).exists():
+        return
+    if len(found) == 1:
         raise CalotypeError(
-            "{output_dir} holds {names} of an earlier run; give another {option:output_name}, or delete {value}",
-            output_dir=task.output_dir,
-            names=" and ".join(found),
-            value="them" if len(found) > 1 else "it",
+            "{folder} holds {name} of an earlier run; give another {option:output_name}, or delete it",
+            folder=task.output_dir,
+            name=found[0],
         )
+    raise CalotypeError(
+        "{folder} holds {names} of an earlier run; give another {option:output_name}, or delete them",
+        folder=task.output_dir,
+        names=" and ".join(found),
+    )
 
 
 class _War:
@@ -176,8 +181,8 @@ class _War:
                 if self.done < task.steps and not self.failed and self.due(self.done):
                     self._save_state()
             films = yield from seen.filmed()
-            path, sentence = self._ended(seen)
-            yield from (note(told) for told in (sentence, seen.best) if told)
+            path, warning = self._ended(seen)
+            yield from map(note, filter(None, (warning, seen.best)))
             if task.save_state:
                 self._save_state()
             watch.finished()
@@ -189,8 +194,7 @@ class _War:
             watch.close()
         if task.save_state:
             yield note(
-                "{state_path} is kept: the same command learns on with more {option:max_train_steps}",
-                state_path=state_path(task),
+                "{path} is kept: the same command learns on with more {option:max_train_steps}", path=state_path(task)
             )
         else:
             state_path(task).unlink(missing_ok=True)
@@ -203,28 +207,36 @@ class _War:
         self.is_whole = True
 
     def _spoilt(self, seen: Seen) -> CalotypeError:
-        anew = ", or begin anew with --mixed-precision no" if self.half else ""
+        values = {"step": self.done - FAILED + 1, "remains": seen.remains()}
+        if not self.half:
+            return CalotypeError(
+                "the loss or its gradients are no numbers since step {step}; {remains}; the same command goes on with "
+                "a lower {option:learning_rate} or a higher {option:gamma}",
+                **values,
+            )
         return CalotypeError(
-            "the loss or its gradients are no numbers since step {done}; {remains}; the same command goes on "
-            "with a lower {option:learning_rate} or a higher {option:gamma}{anew}",
-            done=self.done - FAILED + 1,
-            remains=seen.remains(),
-            anew=anew,
+            "the loss or its gradients are no numbers since step {step}; {remains}; the same command goes on with a "
+            "lower {option:learning_rate} or a higher {option:gamma}, or begin anew with {option:mixed_precision} no",
+            **values,
         )
 
-    def _ended(self, seen: Seen) -> tuple[Path, str]:
+    def _ended(self, seen: Seen) -> tuple[Path, Message | None]:
         """Where the forger lies at the end, and what to say where it is not as the last step left it."""
         name = self.task.output_name
         path = self.task.output_dir / f"{name}.safetensors"
         if seen.last_good == self.task.steps:
-            return self._written(name, self.task.steps), ""
+            return self._written(name, self.task.steps), None
         if seen.last_good and path.is_file():
-            return path, (
-                f"at the end the forgeries are all alike; {path} is the last good forger, of step {seen.last_good}; "
-                "raise --gamma, lower --learning-rate or add pictures"
+            return path, Message(
+                "at the end the forgeries are all alike; {path} is the last good forger, of step {step}; raise "
+                "{option:gamma}, lower {option:learning_rate} or add pictures",
+                path=path,
+                step=seen.last_good,
             )
         path = self._written(name, self.task.steps)
-        return path, f"the forgeries have been all alike at every snapshot; {path} draws as the last step left it"
+        return path, Message(
+            "the forgeries have been all alike at every snapshot; {path} draws as the last step left it", path=path
+        )
 
     def _step(self, step: int) -> dict[str, float]:
         """The expert learns, then the forger. All chance in it comes from the seed and the step's number.
@@ -291,20 +303,37 @@ class _War:
 
     # ------------------------------------------------------------------ what is told
 
-    def _plan(self) -> Iterator[str]:
+    def _plan(self) -> Iterator[Message]:
         task, shape = self.task, self.forger.shape
         forger, expert = (sum(p.numel() for p in n.parameters()) / 1e6 for n in (self.forger, self.expert))
         often = task.steps * task.train_batch_size / len(self.gallery)
-        yield f"{len(self.gallery)} pictures to learn from, as squares of {shape.side} pixels"
-        yield f"{task.steps} steps of {task.train_batch_size}: every picture is seen about {often:.0f} times"
-        yield (
-            f"forger {forger:.1f} and expert {expert:.1f} million numbers, in {self._format}; gamma {self.gamma:g}; "
-            f"augmented by {', '.join(self.augment) or 'nothing'}"
+        yield Message(
+            "{count} pictures to learn from, as squares of {side} pixels", count=len(self.gallery), side=shape.side
+        )
+        yield Message(
+            "{steps} steps of {batch}: every picture is seen about {times:.0f} times",
+            steps=task.steps,
+            batch=task.train_batch_size,
+            times=often,
+        )
+        yield Message(
+            "forger {forger:.1f} and expert {expert:.1f} million numbers, in {dtype}; gamma {gamma:g}; augmented by "
+            "{augmentations}",
+            forger=forger,
+            expert=expert,
+            dtype=self._format,
+            gamma=self.gamma,
+            augmentations=", ".join(self.augment) or Message("nothing"),
         )
 
-    def _going_on(self, begin: int, is_changed: bool) -> str:
-        other = ", with another rate, gamma or length than before" if is_changed else ""
-        return f"going on after step {begin} of {self.task.steps}{other}"
+    def _going_on(self, begin: int, is_changed: bool) -> Message:
+        if not is_changed:
+            return Message("going on after step {step} of {total}", step=begin, total=self.task.steps)
+        return Message(
+            "going on after step {step} of {total}, with another rate, gamma or length than before",
+            step=begin,
+            total=self.task.steps,
+        )
 
     def foretold(self, free: int) -> Iterator[Note]:
         """The plan, and what it takes: measured on steps that nobody keeps.
@@ -324,21 +353,21 @@ class _War:
         most = peaked(self.device)
         need = max(0, (most if most > earlier else in_use(self.device)) - before)  # what came earlier is no need of it
         yield note(
-            "memory expected: {gibibytes} besides the pictures and networks; {gibibytes_2} are free",
-            gibibytes=gibibytes(need),
-            gibibytes_2=gibibytes(free),
+            "memory expected: {needed} besides the pictures and networks; {free} are free",
+            needed=gibibytes(need),
+            free=gibibytes(free),
         )
         left = seconds * (self.task.steps - begin)
         yield note(
-            "time expected: about {in_words}, and that of {snapshots} snapshots",
-            in_words=in_words(left),
+            "time expected: about {time}, and that of {snapshots} snapshots",
+            time=in_words(left),
             snapshots=self.task.snapshots,
         )
 
-    def _watch(self, begin: int, plan: list[str]) -> Watch:
+    def _watch(self, begin: int, plan: list[Message]) -> Watch:
         task, version = self.task, torch.__version__.partition("+")[0]
         about = {"computed": f"on {self.device.type}, in {self._format}, with torch {version}"}
-        facts = {"plan": plan, "about": about, **options_told(task)}
+        facts = {"plan": list(map(str, plan)), "about": about, **options_told(task)}
         return Watch(task.output_dir, task.output_name, (begin, task.steps, 0), self.device, facts, self.logs)
 
     @property

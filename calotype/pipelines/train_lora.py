@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from calotype.checkpoints.cache import Models
 from calotype.checkpoints.catalog import digest
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.files import check_folder, run_lock
 from calotype.pipelines.seen import Seen, planned, wanted
 from calotype.pipelines.train_lora_plan import Planned, opened, photos_of, size_of
@@ -63,18 +63,16 @@ def train_lora(task: TrainLora, models: Models) -> Iterator[Progress | Note | Le
     found, held, notes = photos_of(task)
     prompts, more = wanted(task, found)
     logs, missing = logs_of(task)
-    for text in notes + more + missing:
-        yield note(text)
+    yield from map(note, [*notes, *more, *missing])
     model = opened(task, models)
     side, most, faces = max(size_of(task, model)), models.settings.max_pixels, models.detector().find
     photos = yield from looked_at(found, side, most, faces)
     tests = (yield from looked_at(held, side, most, faces)) if held else ([], [])
     run = _Run(task, models, model, Processes.joined(model.device), photos, tests)
     run.prompts, run.logs = prompts, logs
-    for text in run.notes:
-        yield note(text)
+    yield from map(note, run.notes)
     yield from map(note, findings(run.course()))
-    run.told = [said.text for said in run.plan_told()] + planned(task, prompts)
+    run.told = [*run.plan_told(), *planned(task, prompts)]
     yield from map(note, run.told)
     yield from map(note, expected(run.trial(), models.free_memory(models.device), task.dry_run))
     yield from map(note, run.begun())
@@ -88,7 +86,7 @@ def train_lora(task: TrainLora, models: Models) -> Iterator[Progress | Note | Le
 class _Run(Planned):
     """A run, stepped through."""
 
-    def begun(self) -> list[str]:
+    def begun(self) -> list[Message]:
         """Makes the optimizer and reads the state that there may be; what to say of it."""
         self.optimizer = optimizer_named(self.optimizer_type, self._groups(), self.task.optimizer_args)
         self.done, self.losses, self.is_whole = 0, [], True  # steps, their losses, and whether all is written of them
@@ -138,11 +136,11 @@ class _Run(Planned):
     def _spoilt(self) -> CalotypeError:
         task = self.task
         return CalotypeError(
-            "the loss or its gradients are no numbers since step {done}: the rate {learning_rate:g} is too "
-            "high, or the number format too coarse. The last good state is kept; the same command with a "
-            "lower {option:learning_rate} goes on from it",
-            done=self.done - FAILED + 1,
-            learning_rate=task.learning_rate,
+            "the loss or its gradients are no numbers since step {step}: the rate {rate:g} is too high, or the number "
+            "format too coarse. The last good state is kept; the same command with a lower {option:learning_rate} goes "
+            "on from it",
+            step=self.done - FAILED + 1,
+            rate=task.learning_rate,
         )
 
     def _step(self, step: int) -> float:
@@ -303,7 +301,7 @@ class _Run(Planned):
             "model": f"{model.name}, sha256 {model.sha256[:16]}…",
             "computed": f"on {model.device.type}, in {dtype}, with torch {torch.__version__.partition('+')[0]}",
         }
-        facts = {"plan": self.told, "about": about, **options_told(task)}
+        facts = {"plan": list(map(str, self.told)), "about": about, **options_told(task)}
         steps = (begin, self.total, self.per_epoch)
         is_first = self.processes.is_first
         watch = Watch(task.output_dir, task.output_name, steps, model.device, facts, self.logs, is_first)
@@ -372,7 +370,7 @@ class _Run(Planned):
         whole, kin = (json.dumps([told, *more], sort_keys=True) for told in (options, core))
         return hashlib.sha256(whole.encode()).hexdigest(), hashlib.sha256(kin.encode()).hexdigest()
 
-    def _resumed(self) -> list[str]:
+    def _resumed(self) -> list[Message]:
         """Takes over the state of an earlier run; what to say of it. One that was pointed at may be of another run.
 
         A run that differs in rates or length alone goes on at the state's step.
@@ -413,11 +411,24 @@ class _Run(Planned):
             for group, mine in zip(self.optimizer.param_groups, self._groups(), strict=True):
                 group["initial_lr"] = mine["initial_lr"]
         if not is_kin:
-            return [f"what {path} learnt in {state.step} steps goes on with other photos or settings, from step 0"]
+            return [
+                Message(
+                    "what {path} learnt in {steps} steps goes on with other photos or settings, from step 0",
+                    path=path,
+                    steps=state.step,
+                )
+            ]
         self.done, self.losses, self.is_whole = state.step, list(state.losses), state.is_whole
         self.scale = LossScale(*state.scale)
-        other = "" if whole == before else ", with another rate or length than before"
-        return [f"going on after step {state.step} of {self.total}{other}"]
+        if whole == before:
+            return [Message("going on after step {step} of {total}", step=state.step, total=self.total)]
+        return [
+            Message(
+                "going on after step {step} of {total}, with another rate or length than before",
+                step=state.step,
+                total=self.total,
+            )
+        ]
 
     def _is_state_due(self) -> bool:
         return self.done < self.total and not self.failed and self.due(self.done)
@@ -439,7 +450,7 @@ class _Run(Planned):
     def _kept(self) -> Iterator[Note]:
         """Files of the way there, as often as told; of these the last few."""
         for due in files_due(self.task, self.done, self.total, self.per_epoch):
-            yield note("{when}: {written}", when=due.when, written=self._written(due.name, self.done))
+            yield note("{when}: {path}", when=due.when, path=self._written(due.name, self.done))
             if due.outlived and self.processes.is_first:
                 self._file(due.outlived).unlink(missing_ok=True)
 

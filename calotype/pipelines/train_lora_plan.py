@@ -12,11 +12,11 @@ from torch import Tensor
 from calotype.checkpoints.cache import Models
 from calotype.checkpoints.diffusion import open_diffusion
 from calotype.checkpoints.state import read_state
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message, listed, plural
 from calotype.models.diffusion import Diffusion
 from calotype.models.network import has_bfloat16, is_bfloat16_quick
 from calotype.pipelines.imagine.schedulers import signals
-from calotype.tasks import Note, Progress, note, read_size
+from calotype.tasks import Progress, read_size
 from calotype.tasks.training import TrainLora, warmup
 from calotype.training import plan
 from calotype.training.adapter import Adapters, Ranks, ranks_in, text_layers, text_parts, unet_layers
@@ -40,7 +40,7 @@ from calotype.training.texts import encoded
 TEXTS = 2**29  # bytes of captions' states that are kept
 
 
-def photos_of(task: TrainLora) -> tuple[tuple[Photo, ...], tuple[Photo, ...], list[str]]:
+def photos_of(task: TrainLora) -> tuple[tuple[Photo, ...], tuple[Photo, ...], list[Message]]:
     """To learn from, to measure with, and what to say."""
     found = find_photos(task.photos, task.caption_extension, has_wildcards=task.enable_wildcard)
     notes = list(found.notes)
@@ -119,10 +119,10 @@ class Planned:
         self.signals = signals(training)
         self.prediction = "v_prediction" if task.v_parameterization else training.get("prediction_type", "epsilon")
         self.optimizer_type, note = fitting(task.optimizer_type, model.device)
-        self.notes = [note] * bool(note) + list(self._contradictions())
+        self.notes = [Message.of(note)] * bool(note) + list(self._contradictions())
         self.lessons: list[Lesson] = []
         self.tests: list[Lesson] = []  # the photos held back
-        self.told: list[str] = []  # the plan
+        self.told: list[Message] = []  # the plan
         self.prompts: list[Prompt] = []  # of sample pictures
         self.logs: Path | None = None  # TensorBoard's folder
         self.adapters = self._adapters()
@@ -130,16 +130,22 @@ class Planned:
         self.is_text_on = self._is_text_on(0)
         self.scale = LossScale.of(model.dtype)
 
-    def _contradictions(self) -> Iterator[str]:
+    def _contradictions(self) -> Iterator[Message]:
         """Where what was told and what the model is do not agree."""
         task, model = self.task, self.model
         if _is_too_fine(task, model.device):
-            format = str(model.dtype).removeprefix("torch.")
-            yield f"fp16 needs a GPU; on this processor the network computes in {format}"
+            yield Message(
+                "fp16 needs a GPU; on this processor the network computes in {dtype}",
+                dtype=str(model.dtype).removeprefix("torch."),
+            )
         if task.v2 and model.family != "sd2":
-            yield f"the settings say v2, but {model.name} is no SD 2.x model; it is trained as what it is"
+            yield Message(
+                "the settings say v2, but {model} is no SD 2.x model; it is trained as what it is", model=model.name
+            )
         if task.v_parameterization and model.training.get("prediction_type", "epsilon") == "epsilon":
-            yield f"{model.name} is trained as a v model, as told, though its file speaks of epsilon"
+            yield Message(
+                "{model} is trained as a v model, as told, though its file speaks of epsilon", model=model.name
+            )
         if self.prediction == "epsilon" and task.scale_v_pred_loss_like_noise_pred:
             raise CalotypeError(
                 "{option:scale_v_pred_loss_like_noise_pred} is for v models, and {model} is none", model=model.name
@@ -149,7 +155,9 @@ class Planned:
                 "{option:v_pred_like_loss} is for epsilon models, and {model} answers with v", model=model.name
             )
         if task.algo in ("loha", "lokr") and task.network_dropout:
-            yield f"{task.algo} has no dropout of single numbers; rank_dropout and module_dropout it has"
+            yield Message(
+                "{algo} has no dropout of single numbers; rank_dropout and module_dropout it has", algo=task.algo
+            )
 
     def _adapters(self) -> Adapters:
         task, model = self.task, self.model
@@ -201,38 +209,38 @@ class Planned:
             tokens=lambda text: max(len(part.tokenizer.encode(text)) for part in model.text),
         )
 
-    def plan_told(self) -> Iterator[Note]:
+    def plan_told(self) -> Iterator[Message]:
         """The plan in sentences: pictures, buckets, steps, what is trained."""
         learnt = [p for p in self.photos if not p.is_regular]
         buckets: dict[tuple[int, int], int] = {}
         for one in self.shown:
             buckets[one.bucket] = buckets.get(one.bucket, 0) + 1
-        told = ", ".join(f"{count} at {w}x{h}" for (w, h), count in sorted(buckets.items(), key=lambda b: -b[1])[:6])
-        regular = len(self.photos) - len(learnt)
-        yield note(
-            "{photos} to learn, {regular} to hold the rest in place: {told}",
-            photos=_photos(len(learnt)),
-            regular=regular,
-            told=told,
+        fullest = sorted(buckets.items(), key=lambda b: -b[1])[:6]
+        yield Message(
+            "{photos} to learn, {regular} to hold the rest in place: {buckets}",
+            photos=_counted(learnt),
+            regular=len(self.photos) - len(learnt),
+            buckets=listed(
+                Message("{count} at {width}x{height}", count=count, width=width, height=height)
+                for (width, height), count in fullest
+            ),
         )
         if self.held:
-            yield note(
-                "{photos} held back, to measure with: {listed}",
-                photos=_photos(len(self.held)),
-                listed=_listed(self.held),
+            yield Message(
+                "{photos} held back, to measure with: {names}", photos=_counted(self.held), names=_names(self.held)
             )
         epochs = math.ceil(self.total / self.per_epoch)
         numbers = sum(p.numel() for lora in self.adapters.layers.values() for p in lora.parameters())
         most = min(self.together * self.task.gradient_accumulation_steps, sum(one.repeats for one in self.shown))
-        yield note(
-            "{total} steps of {most} in {epochs} epochs; {count} layers with {numbers:.1f} million numbers "
-            "learn, in {removeprefix}",
-            total=self.total,
-            most=most,
+        yield Message(
+            "{steps} steps of {pictures} in {epochs} epochs; {layers} layers with {millions:.1f} million numbers "
+            "learn, in {dtype}",
+            steps=self.total,
+            pictures=most,
             epochs=epochs,
-            count=len(self.adapters.layers),
-            numbers=numbers / 1e6,
-            removeprefix=str(self.model.dtype).removeprefix("torch."),
+            layers=len(self.adapters.layers),
+            millions=numbers / 1e6,
+            dtype=str(self.model.dtype).removeprefix("torch."),
         )
 
     def trial(self) -> Trial:
@@ -270,9 +278,9 @@ class Planned:
             photos=len(self.photos) * (1 + task.flip_aug),
             weights=sum(p.numel() * p.itemsize for module in modules for p in module.parameters()),
             remedies=[
-                *(["--train-batch-size 1"] if task.train_batch_size > 1 else []),
-                *([] if is_checked else ["--gradient-checkpointing"]),
-                f"--resolution {min(width, height) // 2}",
+                *([Message("{option:train_batch_size} 1")] if task.train_batch_size > 1 else []),
+                *([] if is_checked else [Message("{option:gradient_checkpointing}")]),
+                Message("{option:resolution} {side}", side=min(width, height) // 2),
             ],
         )
 
@@ -326,10 +334,11 @@ class Planned:
         raise NotImplementedError
 
 
-def _photos(count: int) -> str:
-    return "1 photo" if count == 1 else f"{count} photos"
+def _counted(photos: Sequence[Photo]) -> Message:
+    return plural(len(photos), "1 photo", "{count} photos")
 
 
-def _listed(photos: Sequence[Photo]) -> str:
+def _names(photos: Sequence[Photo]) -> Message:
     names = [photo.path.name for photo in photos]
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    first, rest = ", ".join(names[:4]), len(names) - 4
+    return Message("{names} and {count} more", names=first, count=rest) if rest > 0 else Message("{names}", names=first)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from calotype import __version__
 from calotype.checkpoints.cache import Models
 from calotype.checkpoints.open import load, signed, unsigned
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message, plural
 from calotype.files import check_folder, write_whole
 from calotype.models.network import is_mixed
 from calotype.models.restorer import Restorer, grown
@@ -28,7 +28,7 @@ from calotype.ops.color import to_pixels, to_tensor
 from calotype.ops.degrade import FaceRecipe, degrade_faces, faded, worn
 from calotype.ops.degrade.noise import grey
 from calotype.pipelines.course import Course, Test, check_free
-from calotype.pipelines.enhancing import about, counted, learn
+from calotype.pipelines.enhancing import about, learn
 from calotype.pipelines.face_figures import compared
 from calotype.pipelines.train_upscaler import digest_of, judge
 from calotype.tasks import Note, Progress, note
@@ -116,7 +116,7 @@ def _begun(task: TrainRestorer, models: Models) -> tuple[Restorer, str, str]:
     if task.evaluate:  # any face network can be measured
         side = Restorer((8, 8), (1, 1), 4, 0, loaded.side or 512)
         return side, loaded.name, loaded.sha256
-    raise CalotypeError("{loaded} is no restorer of Calotype's own kind; train on one, or on none", loaded=loaded.name)
+    raise CalotypeError("{model} is no restorer of Calotype's own kind; train on one, or on none", model=loaded.name)
 
 
 def _faces(
@@ -132,7 +132,7 @@ def _faces(
         else:
             if isinstance(event, Progress):  # aligned pictures have a face each; of others it is not known before
                 count = max(event.total if task.aligned else 0, len(found))
-                check_room(count, side, free, counted(count, "face"), "--side")
+                check_room(count, side, free, _counted(count), "side")
             yield event
     return found
 
@@ -208,7 +208,7 @@ def _test(face: Face, number: int) -> Test:
 
 
 def _written(task: TrainRestorer, name: str, stem: str, network: nn.Module, steps: int) -> Path:
-    """One safetensors file in float16, which `restore --face-model FILE` uses."""
+    """One safetensors file in float16, which `restore` takes as its `face_model`."""
     state = {key: value.detach().to("cpu", torch.float16).contiguous() for key, value in network.state_dict().items()}
     if not all(torch.isfinite(value).all() for value in state.values()):
         raise CalotypeError("the weights are no numbers in float16 any more; give a lower {option:learning_rate}")
@@ -221,15 +221,32 @@ def _written(task: TrainRestorer, name: str, stem: str, network: nn.Module, step
 
 def _told(
     task: TrainRestorer, faces: Sequence[Face], held: Sequence[Face], network: Restorer, name: str, usual: str
-) -> list[str]:
+) -> list[Message]:
     """The plan in sentences."""
-    numbers = sum(p.numel() for p in network.parameters()) / 1e6
-    seen = f", features of {NAMES[usual]}" if usual else ""
-    sheets = len({face.sheet for face in held})
+    first = plural(task.l1_steps, "1 step with L1", "{count} steps with L1")
+    if usual:
+        first = Message("{steps}, features of {features}", steps=first, features=NAMES[usual])
     return [
-        f"{counted(len(faces), 'face')} to learn from, {len(held)} held back to measure with (sheets or photos: "
-        f"{sheets})",
-        f"{name}: {network.side} pixels, {numbers:.1f} million numbers learn",
-        f"{counted(task.l1_steps, 'step')} with L1{seen}, then {task.gan_steps} with a discriminator too; "
-        f"{counted(task.batch_size, 'face')} in a step",
+        Message(
+            "{faces} to learn from, {held} held back to measure with (sheets or photos: {sheets})",
+            faces=_counted(len(faces)),
+            held=len(held),
+            sheets=len({face.sheet for face in held}),
+        ),
+        Message(
+            "{network}: {side} pixels, {millions:.1f} million numbers learn",
+            network=name,
+            side=network.side,
+            millions=sum(p.numel() for p in network.parameters()) / 1e6,
+        ),
+        Message(
+            "{first}, then {gan_steps} with a discriminator too; {faces} in a step",
+            first=first,
+            gan_steps=task.gan_steps,
+            faces=_counted(task.batch_size),
+        ),
     ]
+
+
+def _counted(faces: int) -> Message:
+    return plural(faces, "1 face", "{count} faces")

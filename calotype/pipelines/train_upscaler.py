@@ -17,12 +17,12 @@ from calotype.checkpoints.cache import Models
 from calotype.checkpoints.catalog import digest
 from calotype.checkpoints.open import load
 from calotype.checkpoints.state import read_state
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message, plural
 from calotype.models.network import is_mixed
 from calotype.models.unet_discriminator import MULTIPLE, UNetDiscriminator, build
 from calotype.ops.degrade import SecondOrder, second_order
 from calotype.pipelines.course import Course, Test, check_free
-from calotype.pipelines.enhancing import about, counted, learn
+from calotype.pipelines.enhancing import about, learn
 from calotype.tasks import Note, Progress, note
 from calotype.tasks.enhancing import Losses, TrainUpscaler
 from calotype.training.crops import Sharp, opened, piece, sharpened
@@ -98,9 +98,9 @@ def judge(task: Losses) -> UNetDiscriminator:
         return build(read_state(task.discriminator, ("params", "params_ema")))
     except (KeyError, RuntimeError, ValueError):
         raise CalotypeError(
-            "{discriminator} is not Real-ESRGAN's discriminator; give RealESRGAN_x4plus_netD.pth or one that "
+            "{path} is not Real-ESRGAN's discriminator; give RealESRGAN_x4plus_netD.pth or one that "
             "{option:save_discriminator} kept, or leave {option:discriminator} out",
-            discriminator=task.discriminator,
+            path=task.discriminator,
         ) from None
 
 
@@ -135,25 +135,55 @@ def _written(task: TrainUpscaler, name: str, stem: str, network: nn.Module, step
 
 def _told(
     task: TrainUpscaler, photos: Sequence[Sharp], held: Sequence[Sharp], network: nn.Module, name: str, usual: str
-) -> list[str]:
+) -> list[Message]:
     """The plan in sentences."""
-    numbers = sum(p.numel() for p in network.parameters()) / 1e6
-    seen = f", features of {NAMES[usual]}" if usual else ""
-    first = ", as the network is new (--l1-steps tells how many)" if task.l1_steps is None else ""
-    stages = [f"{counted(task.stage_one, 'step')} with L1 alone{first}"] if task.stage_one else []
-    if task.gan_steps:
-        stages.append(f"{counted(task.gan_steps, 'step')} with L1{seen} and a discriminator")
     small = sum(min(one.pixels.shape[:2]) < task.gt_size for one in photos)
     found = [
-        f"{counted(len(photos), 'picture')} to learn from, {len(held)} held back to measure with",
-        f"{name}: enlarges {official.scale_of(network)} times, {numbers:.1f} million numbers learn",
-        f"{', then '.join(stages)}; {counted(task.batch_size, 'piece')} of {task.gt_size} pixels in a step",
+        Message(
+            "{pictures} to learn from, {held} held back to measure with",
+            pictures=_counted(len(photos)),
+            held=len(held),
+        ),
+        Message(
+            "{network}: enlarges {scale} times, {millions:.1f} million numbers learn",
+            network=name,
+            scale=official.scale_of(network),
+            millions=sum(p.numel() for p in network.parameters()) / 1e6,
+        ),
+        Message(
+            "{stages}; {pieces} of {side} pixels in a step",
+            stages=_stages(task, usual),
+            pieces=plural(task.batch_size, "1 piece", "{count} pieces"),
+            side=task.gt_size,
+        ),
     ]
     if small:
         found.append(
-            f"{counted(small, 'picture')} smaller than a piece, to go on mirrored; --gt-size makes pieces smaller"
+            Message(
+                "{pictures} smaller than a piece, to go on mirrored; {option:gt_size} makes pieces smaller",
+                pictures=_counted(small),
+            )
         )
     return found
+
+
+def _counted(pictures: int) -> Message:
+    return plural(pictures, "1 picture", "{count} pictures")
+
+
+def _stages(task: TrainUpscaler, usual: str) -> Message:
+    first, then = (plural(steps, "1 step", "{count} steps") for steps in (task.stage_one, task.gan_steps))
+    first = Message("{steps} with L1 alone", steps=first)
+    if task.l1_steps is None:
+        first = Message("{first}, as the network is new ({option:l1_steps} tells how many)", first=first)
+    second = Message("{steps} with L1 and a discriminator", steps=then)
+    if usual:
+        second = Message(
+            "{steps} with L1, features of {features} and a discriminator", steps=then, features=NAMES[usual]
+        )
+    if task.stage_one and task.gan_steps:
+        return Message("{first}, then {second}", first=first, second=second)
+    return first if task.stage_one else second
 
 
 def digest_of(path: Path | None) -> str:

@@ -66,14 +66,14 @@ def opened(folder: Path, max_pixels: int, out: Path | None = None) -> Iterator[P
         yield Progress(n, len(paths), "pictures")
     if not count:
         raise CalotypeError(
-            "{folder} has no pictures that can be learnt from; put some there ({names})",
+            "{folder} has no pictures that can be learnt from; put some there ({suffixes})",
             folder=folder,
-            names=", ".join(SUFFIXES),
+            suffixes=", ".join(SUFFIXES),
         )
     if clear:
         yield note(
-            "{clear} pictures are transparent in parts and learnt as they look on white, without empty edges",
-            clear=clear,
+            "{count} pictures are transparent in parts and learnt as they look on white, without empty edges",
+            count=clear,
         )
 
 

@@ -5,6 +5,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 
 # Peak of a process over the tensors alive in it: kernels want room of their own, and memory is given back in pieces.
 # Measured on two cores with the model that ships: 1.2 at batch 1, 1.7 at 8, 1.5 at 24 and at 8 with checkpointing; with
@@ -59,10 +60,10 @@ class Trial:
     passes: float  # how often a full batch of the usual size goes through, in the whole run
     photos: int  # to be encoded before
     weights: int  # bytes of the model, which is in memory already
-    remedies: Sequence[str]  # options that would lower the need
+    remedies: Sequence[Message | str]  # options that would lower the need, with their values
 
 
-def expected(trial: Trial, free: int, is_dry: bool) -> Iterator[str]:
+def expected(trial: Trial, free: int, is_dry: bool) -> Iterator[Message]:
     """Whether a run fits into `free` bytes; in a dry run, how much it needs, and how long it takes.
 
     Raises:
@@ -73,18 +74,20 @@ def expected(trial: Trial, free: int, is_dry: bool) -> Iterator[str]:
     step = cost(lambda: trial.loss(trial.batch, 1.0), trial.parameters)
     photo = cost(lambda: _only(trial.encode(1.0)))
     if step is None or photo is None:
-        yield "how much memory it takes cannot be told for these options"
+        yield Message("how much memory it takes cannot be told for these options")
         return
     room = ROOM.get(trial.device.type, ROOM["cuda"])
     learning = step.bytes * room + remembered(trial.optimizer, trial.parameters)
     need = int(max(learning, photo.bytes * room))
     if is_dry:
-        yield (
-            f"memory expected: {gibibytes(trial.weights + need)}, of them {gibibytes(trial.weights)} for the model; "
-            f"{gibibytes(free)} are free besides it"
+        yield Message(
+            "memory expected: {needed}, of them {weights} for the model; {free} are free besides it",
+            needed=gibibytes(trial.weights + need),
+            weights=gibibytes(trial.weights),
+            free=gibibytes(free),
         )
-    if told := fits(need, free, trial.remedies):
-        yield told
+    if warning := fits(need, free, trial.remedies):
+        yield warning
     if is_dry:
         yield _time_told(trial, step)
 
@@ -93,7 +96,7 @@ def _only(_: Tensor) -> None:
     """For what is no loss."""
 
 
-def _time_told(trial: Trial, step: Cost) -> str:
+def _time_told(trial: Trial, step: Cost) -> Message:
     most = TRIAL.get(trial.device.type, TRIAL["cpu"])
     tries = ((trial.batch, 1.0), (1, 1.0), (1, 0.5), (1, 0.25))
     count, part = next(
@@ -104,10 +107,16 @@ def _time_told(trial: Trial, step: Cost) -> str:
     each *= step.operations / tried.operations
     side = min(1.0, part * 2)
     before = seconds(lambda: _only(trial.encode(side)), trial.device) / side**2 * trial.photos
-    return (
-        f"time expected on this machine: {in_words(before + each * trial.passes)}, {each:.2g} seconds for each batch"
-        + (f", {in_words(before)} of it to prepare the photos" if before > 0.02 * each * trial.passes else "")
-    )
+    whole = in_words(before + each * trial.passes)
+    if before > 0.02 * each * trial.passes:
+        return Message(
+            "time expected on this machine: {whole}, {each:.2g} seconds for each batch, {before} of it to prepare the "
+            "photos",
+            whole=whole,
+            each=each,
+            before=in_words(before),
+        )
+    return Message("time expected on this machine: {whole}, {each:.2g} seconds for each batch", whole=whole, each=each)
 
 
 class _Alive(TorchDispatchMode):
@@ -185,29 +194,40 @@ def remembered(optimizer: str, parameters: Iterable[nn.Parameter]) -> int:
     return each * sum(parameter.numel() for parameter in parameters)
 
 
-def fits(need: int, free: int, remedies: Iterable[str]) -> str:
-    """What to say of bytes that are needed where so many are free; nothing where they fit.
+def fits(need: int, free: int, remedies: Iterable[Message | str]) -> Message | None:
+    """What to say of bytes that are needed where so many are free; None where they fit.
 
     Raises:
         CalotypeError: training cannot work.
     """
     if need <= TIGHT * free:
-        return ""
-    told = f"training needs about {gibibytes(need)} of memory besides the model, and {gibibytes(free)} are free"
-    advice = f"give {' or '.join(remedies)}, or close other programs"
+        return None
+    values = {
+        "needed": gibibytes(need),
+        "free": gibibytes(free),
+        "options": reduce(lambda first, second: Message("{first} or {second}", first=first, second=second), remedies),
+    }
     if need > SURE * free:
-        raise CalotypeError("{told}; {advice}", told=told, advice=advice)
-    return f"{told}, so it may run out; {advice}"
+        raise CalotypeError(
+            "training needs about {needed} of memory besides the model, and {free} are free; give {options}, or close "
+            "other programs",
+            **values,
+        )
+    return Message(
+        "training needs about {needed} of memory besides the model, and {free} are free, so it may run out; give "
+        "{options}, or close other programs",
+        **values,
+    )
 
 
 def gibibytes(count: float) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.0f} MiB"
 
 
-def in_words(count: float) -> str:
+def in_words(count: float) -> Message:
     """Seconds as people say them."""
     if count < 90:
-        return f"{max(1, round(count))} seconds"
+        return Message("{count} seconds", count=max(1, round(count)))
     if count < 5400:
-        return f"{round(count / 60)} minutes"
-    return f"{count / 3600:.1f} hours"
+        return Message("{count} minutes", count=round(count / 60))
+    return Message("{count:.1f} hours", count=count / 3600)

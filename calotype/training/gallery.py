@@ -1,5 +1,6 @@
 """Pictures to learn from without words: any folder of them, as squares of one size, kept in memory."""
 
+import copy
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from calotype.checkpoints.embedded import shipped
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.ops.color import to_tensor
 from calotype.ops.resize import part
 from calotype.picture import Picture
@@ -57,35 +58,40 @@ def of_folder(
         raise CalotypeError("there is no folder {folder}; give the folder with your pictures", folder=folder)
     paths, left_out = pictures_below(folder, out)
     yield from [note(left_out)] if left_out else []
-    check_room(len(paths), side, free, f"the {len(paths)} pictures of {folder}", "--resolution")
+    pictures = Message("the {count} pictures of {folder}", count=len(paths), folder=folder)
+    check_room(len(paths), side, free, pictures, "resolution")
     squares, count, faults, small = torch.empty(len(paths), 3, side, side, dtype=torch.uint8), 0, [], 0
     for n, path in enumerate(paths, 1):
         try:
             picture = Picture.open(path, max_pixels)
         except CalotypeError as fault:
-            faults.append(str(fault))
+            faults.append(copy.copy(fault))  # without its frames, which hold pixels
             continue
         small += min(picture.pixels.shape[:2]) < side
         squares[count] = _square(picture, side)
         count += 1
         yield Progress(n, len(paths), "pictures")
     if count < FEWEST:
-        why = f"; {faults[0]}" if faults else f" ({', '.join(SUFFIXES)})"
+        values = {"folder": folder, "count": count, "fewest": FEWEST}
+        if faults:
+            raise CalotypeError(
+                "{folder} has {count} pictures that can be read, and it takes {fewest} or more; {fault}",
+                fault=faults[0],
+                **values,
+            )
         raise CalotypeError(
-            "{folder} has {count} pictures that can be read, and it takes {fewest} or more{why}",
-            folder=folder,
-            count=count,
-            fewest=FEWEST,
-            why=why,
+            "{folder} has {count} pictures that can be read, and it takes {fewest} or more ({suffixes})",
+            suffixes=", ".join(SUFFIXES),
+            **values,
         )
     if faults:
         yield note(
-            "{count} pictures cannot be read and are left out, the first: {faults}", count=len(faults), faults=faults[0]
+            "{count} pictures cannot be read and are left out, the first: {fault}", count=len(faults), fault=faults[0]
         )
     if small:
         yield note(
-            "{small} pictures are smaller than {side} pixels and were enlarged; forgeries will be as soft",
-            small=small,
+            "{count} pictures are smaller than {side} pixels and were enlarged; forgeries will be as soft",
+            count=small,
             side=side,
         )
     yield Gallery(squares[:count])

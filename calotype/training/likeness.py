@@ -8,10 +8,10 @@ import importlib.util
 import numpy as np
 from torch import Tensor
 
+from calotype.errors import CalotypeError, Remedy
 from calotype.ops.color import to_pixels
 from calotype.ops.faces import align, similarity
 
-MISSING = "dlib's descriptors of faces are not installed; pip install 'calotype[likeness]' adds a column for them"
 SIDE = 150  # pixels that it takes
 # YuNet's eyes, nose and mouth corners (x, y) in dlib's own chips with its padding of a quarter: medians over 25 faces
 CHIP = np.array([[49.2, 45.7], [99.4, 45.7], [74.3, 76.1], [52.8, 100.8], [95.8, 100.8]])
@@ -19,6 +19,14 @@ CHIP = np.array([[49.2, 45.7], [99.4, 45.7], [74.3, 76.1], [52.8, 100.8], [95.8,
 
 def is_installed() -> bool:
     return all(importlib.util.find_spec(name) for name in ("dlib", "face_recognition_models"))
+
+
+def missing() -> CalotypeError:
+    """What to say where they are not."""
+    return CalotypeError(
+        "dlib's descriptors of faces are not installed; {remedy} to have a column for them",
+        remedy=Remedy("install", "likeness"),
+    )
 
 
 class Likeness:

@@ -5,6 +5,7 @@ groups, such as styles of drawing; a folder called N_group counts N times as muc
 """
 
 import contextlib
+import copy
 import random
 import re
 import tarfile
@@ -17,7 +18,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.files import decoded, read_text
 from calotype.ops.color import to_tensor
 from calotype.ops.resize import part as scaled_part
@@ -48,7 +49,7 @@ class Pairs:
     pixels: Tensor  # (N, 3, S, S) uint8, sRGB as stored, transparency on white
     pairs: tuple[Pair, ...]
     about: str = ""  # its README.md
-    notes: tuple[str, ...] = ()
+    notes: tuple[Message, ...] = ()
 
 
 def read_pairs(
@@ -70,24 +71,25 @@ def read_pairs(
             raise CalotypeError(
                 "{source} has no pictures in it; put them there ({names})", source=source, names=", ".join(SUFFIXES)
             )
-        check_room(len(named), side, psutil.virtual_memory().available, f"{len(named)} pictures", "--resolution")
+        pictures = Message("{count} pictures", count=len(named))
+        check_room(len(named), side, psutil.virtual_memory().available, pictures, "resolution")
         pixels = torch.empty(len(named), 3, side, side, dtype=torch.uint8)
         found: list[Pair] = []
-        faults: list[str] = []
+        faults: list[CalotypeError] = []
         for n, (name, path) in enumerate(sorted(named.items()), 1):
             try:
                 with files.at(name) as file:
                     pixels[len(found)] = squared(Picture.open(file, max_pixels), side)
                 found.append(_pair(path, files, extension))
             except CalotypeError as fault:
-                faults.append(str(fault))
+                faults.append(copy.copy(fault))  # without its frames, which hold pixels
             yield Progress(n, len(named), "pictures")
         silent = [name for name, path in sorted(named.items()) if str(path.with_suffix(extension)) not in files.names]
         readme = next((name for name in files.names if name.lower() == "readme.md"), None)
         about = files.text(readme) if readme else ""
     if not found:
         raise CalotypeError(
-            "{source} has no picture that can be read; the first: {faults}", source=source, faults=faults[0]
+            "{source} has no picture that can be read; the first: {fault}", source=source, fault=faults[0]
         )
     if not any(caption for pair in found for caption in pair.captions):
         raise CalotypeError(
@@ -96,13 +98,19 @@ def read_pairs(
             extension=extension,
         )
     notes = [note] if note else []
-    notes += [f"left out: {fault}" for fault in faults[:TOLD]]
+    notes += [Message("left out: {fault}", fault=fault) for fault in faults[:TOLD]]
     if 0 < len(silent) < len(named):
         notes.append(
-            f"{len(silent)} of {len(named)} pictures have no NAME{extension} and go by their folder's name, such as "
-            f"{silent[0]}"
+            Message(
+                "{count} of {total} pictures have no NAME{extension} and go by their folder's name, such as {name}",
+                count=len(silent),
+                total=len(named),
+                extension=extension,
+                name=silent[0],
+            )
         )
-    notes += [f"and {len(faults) - TOLD} more pictures"] if len(faults) > TOLD else []
+    if len(faults) > TOLD:
+        notes.append(Message("and {count} more pictures", count=len(faults) - TOLD))
     yield Pairs(pixels[: len(found)], tuple(found), about, tuple(notes))
 
 

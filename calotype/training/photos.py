@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message, listed
 from calotype.training.captions import read_caption
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif", ".tif", ".tiff", ".heic")
@@ -47,7 +47,7 @@ class Found:
     """What lies in a folder, and sentences about what was taken for granted."""
 
     photos: tuple[Photo, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Message, ...] = ()
 
 
 def find_photos(folder: Path, extension: str = ".txt", is_regular: bool = False, has_wildcards: bool = False) -> Found:
@@ -62,32 +62,47 @@ def find_photos(folder: Path, extension: str = ".txt", is_regular: bool = False,
     extension = extension if extension.startswith(".") else f".{extension}"
     rooms = find_rooms(folder)
     named = [room for room in rooms if room.repeats]
-    notes: list[str] = []
-    photos = [photo for room in rooms for photo in _in(room, extension, is_regular, has_wildcards, notes)]
-    if notes and not photos:
-        raise CalotypeError(notes[0])
-    notes = [f"left out: {note}" for note in notes]
+    faults: list[CalotypeError] = []
+    photos = [photo for room in rooms for photo in _in(room, extension, is_regular, has_wildcards, faults)]
+    if faults and not photos:
+        raise faults[0]
+    notes = [Message("left out: {fault}", fault=fault) for fault in faults]
     if not named:
         repeats = 1 if is_regular else advised_repeats(len(photos))
         photos = [replace(photo, repeats=repeats) for photo in photos]
         if photos and repeats > 1:
             notes.append(
-                f"each of the {len(photos)} photos is shown {repeats} times an epoch; name a folder N_name to choose"
+                Message(
+                    "each of the {count} photos is shown {repeats} times an epoch; name a folder N_name to choose",
+                    count=len(photos),
+                    repeats=repeats,
+                )
             )
     elif loose := _pictures(folder):
-        notes.append(f"{len(loose)} pictures outside the N_name folders are left out, the first is {loose[0].name}")
-    if not photos:
-        where = "in it" if not named else f"in its folders {', '.join(room.folder.name for room in named[:3])}"
+        notes.append(
+            Message(
+                "{count} pictures outside the N_name folders are left out, the first is {name}",
+                count=len(loose),
+                name=loose[0].name,
+            )
+        )
+    if not photos and named:
         raise CalotypeError(
-            "{folder} has no pictures {where}; put photos there ({names})",
+            "{folder} has no pictures in its folders {names}; put photos there ({suffixes})",
             folder=folder,
-            where=where,
-            names=", ".join(SUFFIXES),
+            names=", ".join(room.folder.name for room in named[:3]),
+            suffixes=", ".join(SUFFIXES),
+        )
+    if not photos:
+        raise CalotypeError(
+            "{folder} has no pictures in it; put photos there ({suffixes})",
+            folder=folder,
+            suffixes=", ".join(SUFFIXES),
         )
     return Found(tuple(photos), tuple(notes))
 
 
-def pictures_below(folder: Path, out: Path | None = None) -> tuple[list[Path], str]:
+def pictures_below(folder: Path, out: Path | None = None) -> tuple[list[Path], Message | None]:
     """Every picture in a folder and below it, by name, and what to say of those left out: nobody learns from results.
 
     Args:
@@ -98,7 +113,7 @@ def pictures_below(folder: Path, out: Path | None = None) -> tuple[list[Path], s
     return sorted(path for name, path in files.items() if is_picture(name) and name not in results), note
 
 
-def results_among(names: Collection[str], folder: Path, out: Path | None = None) -> tuple[set[str], str]:
+def results_among(names: Collection[str], folder: Path, out: Path | None = None) -> tuple[set[str], Message | None]:
     """Of the files in a folder, by their paths in it, the pictures that are results, and what to say of them.
 
     Args:
@@ -109,9 +124,11 @@ def results_among(names: Collection[str], folder: Path, out: Path | None = None)
     if out and folder.resolve() in out.resolve().parents:
         inner = out.resolve().relative_to(folder.resolve())
         within = {name for name in found if Path(name).is_relative_to(inner)}
-    parts = {f"in {out}": within, "drawn in training": drawn - within}
-    told = ", ".join(f"{len(some)} {which}" for which, some in parts.items() if some)
-    return drawn | within, f"pictures left out, for they are results: {told}" if told else ""
+    parts = [Message("{count} in {folder}", count=len(within), folder=out)] if within else []
+    if others := drawn - within:
+        parts.append(Message("{count} drawn in training", count=len(others)))
+    note = Message("pictures left out, for they are results: {results}", results=listed(parts)) if parts else None
+    return drawn | within, note
 
 
 def is_picture(name: str) -> bool:
@@ -127,25 +144,25 @@ def _drawn_in_training(names: Collection[str]) -> set[str]:
     return drawn | sheets.intersection(names)
 
 
-def check_room(count: int, side: int, free: int, what: str, flag: str) -> None:
+def check_room(count: int, side: int, free: int, pictures: Message, option: str) -> None:
     """Raises CalotypeError where so many square pictures of 8 bits do not fit into what they may take of the memory.
 
     Args:
         free: bytes.
-        what: of which pictures, such as "the 12 pictures of here".
-        flag: the option that makes them smaller.
+        pictures: which ones, such as "the 12 pictures of here".
+        option: makes them smaller.
     """
     needed, most = count * 3 * side**2, ROOM * free
     if needed > most:
         raise CalotypeError(
-            "{what} take {needed:.1f} GiB at {side} pixels, and with {free:.1f} free they may take "
-            "{most:.1f}; give a smaller {flag} or fewer pictures",
-            what=what,
+            "{pictures} take {needed:.1f} GiB at {side} pixels, and with {free:.1f} free they may take "
+            "{most:.1f}; give a smaller {option} or fewer pictures",
+            option=option,
+            pictures=pictures,
             needed=needed / 2**30,
             side=side,
             free=free / 2**30,
             most=most / 2**30,
-            flag=flag,
         )
 
 
@@ -166,14 +183,14 @@ def advised_repeats(count: int) -> int:
     return next((repeats for most, repeats in REPEATS if count <= most), 1)
 
 
-def _in(room: Room, extension: str, is_regular: bool, has_wildcards: bool, faults: list[str]) -> list[Photo]:
+def _in(room: Room, extension: str, is_regular: bool, has_wildcards: bool, faults: list[CalotypeError]) -> list[Photo]:
     """Those whose captions can be read; why the others cannot goes into `faults`."""
     found = []
     for path in room.pictures:
         try:
             caption, is_told = _caption(path, extension, room.name, has_wildcards)
         except CalotypeError as fault:
-            faults.append(str(fault))
+            faults.append(fault)
             continue
         found.append(Photo(path, caption, room.repeats or 1, is_regular, is_told))
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Remedy
 
 MODEL, TAGS = "model.onnx", "selected_tags.csv"
 GENERAL, CHARACTER = 0, 4  # categories in the list; the rest are ratings
@@ -30,7 +30,7 @@ class Tagger:
         try:
             import onnxruntime
         except ImportError:
-            raise CalotypeError("{option:tagger} needs onnxruntime: pip install 'calotype[tagger]'") from None
+            raise CalotypeError("{option:tagger} needs onnxruntime", remedy=Remedy("install", "tagger")) from None
         if not model.is_file():
             raise CalotypeError("there is no tagger {model}; give its model.onnx, or the folder with it", model=model)
         options = onnxruntime.SessionOptions()
@@ -39,7 +39,7 @@ class Tagger:
             self._session = onnxruntime.InferenceSession(str(model), options, ["CPUExecutionProvider"])
         except Exception as fault:  # noqa: BLE001  onnxruntime's have no class in common
             raise CalotypeError(
-                "{model} cannot be read as an ONNX model ({first}); fetch it again", model=model, first=_first(fault)
+                "{model} cannot be read as an ONNX model ({reason}); fetch it again", model=model, reason=_first(fault)
             ) from None
         [given, *others], [made, *_] = self._session.get_inputs(), self._session.get_outputs()
         shape = list(given.shape)
@@ -51,10 +51,10 @@ class Tagger:
             )
         if isinstance(made.shape[-1], int) and made.shape[-1] != len(self.list):
             raise CalotypeError(
-                "{model} knows {shape} tags, the list has {count}; give the list that belongs to it with "
+                "{model} knows {known} tags, the list has {count}; give the list that belongs to it with "
                 "{option:tagger_tags}",
                 model=model,
-                shape=made.shape[-1],
+                known=made.shape[-1],
                 count=len(self.list),
             )
         self.side, self._input, self._output = shape[1], given.name, made.name

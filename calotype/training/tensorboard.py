@@ -1,4 +1,4 @@
-"""TensorBoard's event files, where its library is installed: `pip install calotype[train]`."""
+"""TensorBoard's event files, where its library is installed (the extra `train`)."""
 
 import importlib.util
 from pathlib import Path
@@ -6,13 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from calotype.errors import CalotypeError
-
-MISSING = "TensorBoard's library is not installed; run pip install 'calotype[train]', or give --log-with none"
+from calotype.errors import CalotypeError, Remedy
 
 
 def is_installed() -> bool:
     return importlib.util.find_spec("tensorboard") is not None
+
+
+def missing() -> CalotypeError:
+    """What to say where it is not."""
+    return CalotypeError(
+        "TensorBoard's library is not installed; {remedy}, or give {option:log_with} none",
+        remedy=Remedy("install", "train"),
+    )
 
 
 class Board:
@@ -21,7 +27,7 @@ class Board:
     def __init__(self, folder: Path, after: int = 0):
         """Raises CalotypeError where the library is missing, or the folder cannot be written to."""
         if not is_installed():
-            raise CalotypeError(MISSING)
+            raise missing()
         from torch.utils.tensorboard import SummaryWriter
 
         try:

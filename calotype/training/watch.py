@@ -15,13 +15,13 @@ import numpy as np
 import psutil
 import torch
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.options import visible
 from calotype.tasks import Learning, Note, note
 from calotype.training import report
 from calotype.training.diary import SECONDS, Diary, Shown
 from calotype.training.report import VALIDATION
-from calotype.training.tensorboard import MISSING, Board, is_installed
+from calotype.training.tensorboard import Board, is_installed, missing
 
 RECENT = 50  # steps over which the loss that is shown is the mean
 TOLD = 20  # epochs of a run that are told of in a sentence
@@ -101,12 +101,10 @@ class Watch:
         losses = [value for _, value in self.diary.numbers["loss/current"][-self._each :]]
         self._note(self._done, {"loss/epoch_average": sum(losses) / len(losses)})
         self.page_written()
-        is_told = epoch % math.ceil(epochs / TOLD) == 0 or epoch == epochs
-        return (
-            note("epoch {epoch} of {epochs}: loss {sum:.4f}", epoch=epoch, epochs=epochs, sum=sum(losses) / len(losses))
-            if is_told
-            else None
-        )
+        if epoch % math.ceil(epochs / TOLD) and epoch != epochs:
+            return None
+        mean = sum(losses) / len(losses)
+        return note("epoch {epoch} of {epochs}: loss {loss:.4f}", epoch=epoch, epochs=epochs, loss=mean)
 
     def validated(self, loss: float) -> bool:
         """The loss on what was held back, as the run stands now; whether it is the lowest so far."""
@@ -172,7 +170,7 @@ class Watch:
                 self._board.number(step, name, value)
 
 
-def logs_of(task: Any) -> tuple[Path | None, list[str]]:
+def logs_of(task: Any) -> tuple[Path | None, list[Message]]:
     """The folder of a run's TensorBoard files, as sd-scripts names it, where there shall be any; and what to say.
 
     Raises:
@@ -182,8 +180,8 @@ def logs_of(task: Any) -> tuple[Path | None, list[str]]:
         return None, []
     if not is_installed():
         if task.log_with == "tensorboard":
-            raise CalotypeError(MISSING)
-        return None, [f"nothing is written to {task.logging_dir}: {MISSING}"]
+            raise missing()
+        return None, [Message("nothing is written to {folder}: {fault}", folder=task.logging_dir, fault=missing())]
     begun = time.strftime("%Y%m%d%H%M%S")
     return (task.logging_dir or task.output_dir / "logs") / f"{task.log_prefix}{begun}" / "network_train", []
 

@@ -1,6 +1,7 @@
 """Captions and crops for photos to learn from, as the command writes them."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,8 +13,8 @@ from calotype.cli import main
 from calotype.errors import CalotypeError
 from calotype.models.detector import Found
 from calotype.picture import Picture
-from calotype.pipelines.caption import Failed, Kept, Written
 from calotype.tasks import Caption, Note
+from calotype.tasks.events import Failed, Saved, Skipped
 from calotype.training.portraits import largest, window
 from calotype.training.tagger import Tagger
 
@@ -26,6 +27,10 @@ def told(engine, **options):
 
 def of(kind, steps):
     return [step for step in steps if isinstance(step, kind)]
+
+
+def source_name(step):
+    return Path(step.source).name
 
 
 def plain(folder, names, colour=(200, 30, 30)):
@@ -47,7 +52,7 @@ def contents(folder):
 def test_captions_come_from_trigger_and_folder_and_nothing_else_changes(engine, photos):
     before = contents(photos)
     steps = told(engine, photos=photos, trigger="anna")
-    assert [step.text for step in of(Written, steps)] == ["anna, zkz 猫"] * 3
+    assert [step.facts["text"] for step in of(Saved, steps)] == ["anna, zkz 猫"] * 3
     after = contents(photos)
     assert {path.name for path in after.keys() - before.keys()} == {"一.txt", "b.c.txt", "third.txt"}
     assert all(after[path] == data for path, data in before.items())
@@ -55,14 +60,14 @@ def test_captions_come_from_trigger_and_folder_and_nothing_else_changes(engine, 
 
 
 def test_a_trigger_that_begins_the_folders_name_is_not_said_twice(engine, photos):
-    assert of(Written, told(engine, photos=photos, trigger="ZKZ"))[0].text == "zkz 猫"
+    assert of(Saved, told(engine, photos=photos, trigger="ZKZ"))[0].facts["text"] == "zkz 猫"
 
 
 def test_captions_that_are_there_stay(engine, photos):
     room = photos / "10_zkz 猫"
     (room / "一.txt").write_text("mine", "utf-8")
     steps = told(engine, photos=photos)
-    assert [step.source.name for step in of(Kept, steps)] == ["一.png"] and len(of(Written, steps)) == 2
+    assert [source_name(step) for step in of(Skipped, steps)] == ["一.png"] and len(of(Saved, steps)) == 2
     assert (room / "一.txt").read_text("utf-8") == "mine"
     told(engine, photos=photos, overwrite=True)
     assert (room / "一.txt").read_text("utf-8") == "zkz 猫\n"
@@ -73,10 +78,10 @@ def test_a_prefix_goes_before_what_captions_say(engine, photos, tmp_path):
     (room / "一.txt").write_bytes("红, 裙, 红".encode("gb18030"))
     (room / "b.c.txt").write_bytes(b"\x00\xff\x00\xfe\xff")
     steps = told(engine, photos=photos, trigger="anna", prefix=True, out=tmp_path / "new")
-    texts = {step.source.name: step.text for step in of(Written, steps)}
+    texts = {source_name(step): step.facts["text"] for step in of(Saved, steps)}
     assert texts == {"一.png": "anna, 红, 裙", "third.webp": "anna, zkz 猫"}
     [failed] = of(Failed, steps)
-    assert failed.source.name == "b.c.jpg" and "no text" in failed.cause
+    assert source_name(failed) == "b.c.jpg" and "no text" in str(failed.cause)
     assert (tmp_path / "new" / "10_zkz 猫" / "一.txt").read_text("utf-8") == "anna, 红, 裙\n"
     told(engine, photos=photos, trigger="anna", prefix=True, out=tmp_path / "new", overwrite=True)
     assert (room / "一.txt").read_bytes() == "红, 裙, 红".encode("gb18030")
@@ -87,7 +92,8 @@ def test_a_prefix_goes_into_captions_that_are_there_once(engine, photos):
     (room / "一.txt").write_text("a red square\n\nred, {big|small}", "utf-8")
     (room / "b.c.txt").write_text("Anna, blue", "utf-8")
     steps = told(engine, photos=photos, trigger="anna", prefix=True)
-    assert [step.source.name for step in of(Kept, steps)] == ["b.c.jpg"] and "trigger word" in of(Kept, steps)[0].why
+    [stays] = of(Skipped, steps)
+    assert source_name(stays) == "b.c.jpg" and "trigger word" in str(stays.why)
     texts = {name: (room / f"{name}.txt").read_text("utf-8") for name in ("一", "b.c", "third")}
     assert texts == {
         "一": "anna, a red square\nanna, red, {big|small}\n",
@@ -95,7 +101,7 @@ def test_a_prefix_goes_into_captions_that_are_there_once(engine, photos):
         "third": "anna, zkz 猫\n",
     }
     before = contents(photos)
-    assert len(of(Kept, told(engine, photos=photos, trigger="anna", prefix=True))) == 3
+    assert len(of(Skipped, told(engine, photos=photos, trigger="anna", prefix=True))) == 3
     assert contents(photos) == before
 
 
@@ -106,15 +112,15 @@ def test_files_that_are_no_pictures_get_no_captions(engine, photos):
     Image.fromarray(noise).save(room / "cut.png")
     (room / "cut.png").write_bytes((room / "cut.png").read_bytes()[:4000])
     steps = told(engine, photos=photos, trigger="anna")
-    assert [step.source.name for step in of(Failed, steps)] == ["cut.png", "none.jpg"]
-    assert not (room / "none.txt").exists() and not (room / "cut.txt").exists() and len(of(Written, steps)) == 3
+    assert [source_name(step) for step in of(Failed, steps)] == ["cut.png", "none.jpg"]
+    assert not (room / "none.txt").exists() and not (room / "cut.txt").exists() and len(of(Saved, steps)) == 3
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({}, "nothing to say of the photos"),
-        ({"tagger": "none.onnx"}, "give --tagger-tags"),
+        ({"tagger": "none.onnx"}, "give tagger_tags"),
         ({"out": "inside", "face": True}, "lies in the folder of the photos"),
     ],
 )
@@ -162,14 +168,14 @@ def people(tmp_path, portrait):
 def test_faces_are_cut_out_upright_and_whole(engine, people, tmp_path, shape, ratio):
     before = contents(people)
     steps = told(engine, photos=people, face=True, out=tmp_path / "crops", face_shape=shape, face_margin=0.5)
-    crops = {step.source.name: step for step in of(Written, steps)}
+    crops = {source_name(step): step for step in of(Saved, steps)}
     assert crops.keys() == {"upright.png", "turned.jpg", "two.png"}
-    assert crops["upright.png"].target == tmp_path / "crops" / "4_collins" / "upright.png"
-    assert crops["upright.png"].text == "collins" and crops["two.png"].text == "two people"
+    assert crops["upright.png"].target == str(tmp_path / "crops" / "4_collins" / "upright.png")
+    assert crops["upright.png"].facts["text"] == "collins" and crops["two.png"].facts["text"] == "two people"
     said = [step.text for step in of(Note, steps)]
     assert said == ["nobody.png: no face was found, so it is left out", "two.png: of 2 faces the largest is taken"]
-    assert [step.source.name for step in of(Failed, steps)] == ["cut.jpg"]
-    pictures = {name: Picture.open(step.target).pixels for name, step in crops.items()}
+    assert [source_name(step) for step in of(Failed, steps)] == ["cut.jpg"]
+    pictures = {name: Picture.open(Path(step.target)).pixels for name, step in crops.items()}
     for name, pixels in pictures.items():
         height, width = pixels.shape[:2]
         assert abs(height / width - ratio) < 0.02, name
@@ -181,7 +187,7 @@ def test_faces_are_cut_out_upright_and_whole(engine, people, tmp_path, shape, ra
     assert abs(pictures["two.png"].shape[1] / pictures["upright.png"].shape[1] - 1) < 0.1, "the larger of the two"
     assert contents(people) == before
     again = told(engine, photos=people, face=True, out=tmp_path / "crops", face_shape=shape)
-    assert len(of(Kept, again)) == 3 and not of(Written, again)
+    assert len(of(Skipped, again)) == 3 and not of(Saved, again)
 
 
 def test_crops_of_a_plain_folder_get_a_number_and_a_name(engine, tmp_path, portrait):
@@ -191,8 +197,8 @@ def test_crops_of_a_plain_folder_get_a_number_and_a_name(engine, tmp_path, portr
     Image.fromarray(clear).save(folder / "a.png")
     Image.fromarray(portrait).save(folder / "a.webp", lossless=True)
     steps = told(engine, photos=folder, face=True, trigger="../zkz", face_margin=5.0)
-    targets = [step.target for step in of(Written, steps)]
-    assert targets == [tmp_path / "me-faces" / "7_zkz" / name for name in ("a.png", "a-webp.png")]
+    targets = [step.target for step in of(Saved, steps)]
+    assert targets == [str(tmp_path / "me-faces" / "7_zkz" / name) for name in ("a.png", "a-webp.png")]
     first = Picture.open(targets[0])
     assert first.alpha is None and first.pixels[:60].min() == 255, "what hid under transparency does not come back"
 
@@ -255,13 +261,13 @@ def test_tags_are_those_that_a_wd14_tagger_is_sure_of(engine, photos, tmp_path):
     assert tagger.tags(red[..., ::-1]) == ["blue sky", "^_^"], "the channels are the right way round"
     assert tagger.tags(red, 0.97, without=frozenset({"anna (series)"})) == ["red dress"]
     steps = told(engine, photos=photos, trigger="anna", tagger=folder / "model.onnx", exclude_tags="^_^, blue_sky")
-    assert {step.text for step in of(Written, steps)} == {"anna, zkz 猫, anna (series), red dress"}
+    assert {step.facts["text"] for step in of(Saved, steps)} == {"anna, zkz 猫, anna (series), red dress"}
 
 
 def test_a_photo_that_cannot_be_read_gets_no_tags_and_stops_nothing(engine, photos, tmp_path):
     (photos / "10_zkz 猫" / "坏.png").write_bytes(b"no picture")
     steps = told(engine, photos=photos, tagger=wd14(tmp_path / "tagger"))
-    assert len(of(Written, steps)) == 3 and [step.source.name for step in of(Failed, steps)] == ["坏.png"]
+    assert len(of(Saved, steps)) == 3 and [source_name(step) for step in of(Failed, steps)] == ["坏.png"]
 
 
 def test_files_that_are_no_tagger_are_said(tmp_path):

@@ -131,7 +131,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_bytes(engine, folder, done, tmp
 def test_a_finished_forger_is_never_overwritten(engine, folder, done):
     out = done[0]
     before = {path: digest(path) for path in out.rglob("*") if path.is_file()}
-    with pytest.raises(CalotypeError, match=r"holds gan\.safetensors and .* give another --output-name, or delete"):
+    with pytest.raises(CalotypeError, match=r"holds gan\.safetensors and .* give another output_name, or delete"):
         list(engine.run(asked(folder, out, seed=2)))
     assert {path: digest(path) for path in out.rglob("*") if path.is_file()} == before
 
@@ -269,7 +269,7 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(engine, folder, done, tmp_p
     assert {path: digest(path) for path in out.rglob("*") if path.is_file()} == before
     list(engine.run(asked(folder, out)))
     assert digest(out / "gan.safetensors") == digest(done[0] / "gan.safetensors")
-    with pytest.raises(CalotypeError, match=r"holds gan\.safetensors and .* give another --output-name, or delete"):
+    with pytest.raises(CalotypeError, match=r"holds gan\.safetensors and .* give another output_name, or delete"):
         list(engine.run(asked(folder, out, dry_run=True)))
 
 
@@ -296,7 +296,7 @@ def test_a_state_goes_on_with_another_rate_gamma_and_length(engine, folder, done
 @pytest.mark.parametrize("stop", [0, 8])
 def test_a_run_whose_state_is_kept_learns_on(engine, folder, done, tmp_path, stop):
     told = sentences(engine.run(asked(folder, tmp_path, save_state=True)))
-    assert any("is kept: the same command learns on with more --max-train-steps" in text for text in told)
+    assert any("is kept: the same command learns on with more max_train_steps" in text for text in told)
     assert digest(tmp_path / "gan.safetensors") == digest(done[0] / "gan.safetensors")
     more = asked(folder, tmp_path, max_train_steps=12)
     if stop:  # and is stopped once more
@@ -380,8 +380,8 @@ def test_a_walk_has_no_use_for_what_pictures_have(done, tmp_path, capsys, words,
     ("more", "told"),
     [
         ({"prompt": "a cat"}, "no use for a prompt"),
-        ({"guidance": 3.0}, "--guidance"),
-        ({"interpolate": True}, "--count 2"),
+        ({"guidance": 3.0}, "guidance"),
+        ({"interpolate": True}, "count 2"),
     ],
 )
 def test_what_a_forger_has_no_use_for_is_refused(engine, done, more, told):
@@ -397,8 +397,8 @@ def test_truncation_is_for_forgers_alone(engine):
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        ({"resolution": 48}, "--resolution is one of"),
-        ({"demo": True}, "--demo learns from what ships"),
+        ({"resolution": 48}, "resolution is one of"),
+        ({"demo": True}, "demo learns from what ships"),
         ({"photos": None}, "give a folder"),
         ({"log_prefix": "a/b"}, "not a path"),
     ],
@@ -429,7 +429,7 @@ def test_bad_pictures_are_told_and_left_out(engine, folder, tmp_path):
 
 def test_pictures_that_memory_cannot_hold_are_refused_with_numbers_that_agree(folder):
     needed = 12 * 3 * 512 * 512
-    told = r"take 0\.0 GiB at 512 pixels, and with 0\.0 free they may take 0\.0; give a smaller --resolution"
+    told = r"take 0\.0 GiB at 512 pixels, and with 0\.0 free they may take 0\.0; give a smaller resolution"
     with pytest.raises(CalotypeError, match=told):
         list(of_folder(folder, 512, int(needed / 0.71), 10**9))
     gallery = list(of_folder(folder, 512, int(needed / 0.69), 10**9))[-1]

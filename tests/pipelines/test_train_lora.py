@@ -383,7 +383,7 @@ def test_steps_that_add_up_batches_end_with_their_epoch(engine, photos, tmp_path
     [
         ({"learning_rate": 0.0}, "nothing would be learnt"),
         ({"optimizer_type": "Adamw9"}, "did you mean AdamW"),
-        ({"optimizer_type": "Prodigy", "optimizer_args": "d0"}, "not installed|--optimizer-args is such as"),
+        ({"optimizer_type": "Prodigy", "optimizer_args": "d0"}, "not installed|optimizer_args is such as"),
         ({"optimizer_args": "nonsense=1"}, "does not take"),
         ({"model": "yunet"}, "not for making pictures"),
     ],

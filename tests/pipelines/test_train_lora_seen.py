@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from calotype.errors import CalotypeError
-from calotype.outputs.reproduce import told_task
+from calotype.outputs.reproduce import task_from_parameters
 from calotype.picture import Picture
 from calotype.pipelines.seen import Seen
 from calotype.pipelines.train_lora import Learned
@@ -17,7 +17,7 @@ from calotype.tasks import Learning, Note, Progress, TrainLora
 from calotype.training.adapter import Adapters
 from calotype.training.detours import Dropouts, Lora
 from calotype.training.diary import read_diary
-from tests.test_report import Reader
+from tests.outputs.test_report import Reader
 
 SMALL = {"resolution": "32", "min_bucket_reso": 32, "bucket_reso_steps": 32, "network_dim": 2, "mixed_precision": "no"}
 PROMPT = "a cat --w 32 --h 32 --s 2 --d 5"
@@ -124,8 +124,10 @@ def test_the_plan_tells_of_samples_and_drawing_one_again_says_what_it_was_drawn_
     plan = f"a sample picture drawn before the first step, every epoch and at the end, into {out / 'sample'}"
     assert any(isinstance(step, Note) and step.text == plan for step in told)
     path = out / "sample" / "mine_e000002_00_5.png"
-    _, notes = told_task(Picture.open(path), path)
-    assert notes == ["it was drawn with a LoRA on its way (mine, epoch 2, step 4), which is not put on here"]
+    _, notes = task_from_parameters(Picture.open(path), path)
+    assert list(map(str, notes)) == [
+        "it was drawn with a LoRA on its way (mine, epoch 2, step 4), which is not put on here"
+    ]
 
 
 def test_validation_is_measured_alike_and_the_best_is_kept(watched, learn, tmp_path):

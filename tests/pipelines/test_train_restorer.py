@@ -109,7 +109,7 @@ def test_going_on_gives_the_same_file(engine, faces, tmp_path):
 @pytest.mark.parametrize("options", [{"dry_run": True}, {"model": "faces-v0", "evaluate": True}])
 def test_where_it_cannot_write_is_said_before_any_face_is_read(engine, faces, tmp_path, options):
     (tmp_path / "out").write_bytes(b"")
-    with pytest.raises(CalotypeError, match="out is a file, not a folder; give another --output-dir"):
+    with pytest.raises(CalotypeError, match="out is a file, not a folder; give another output_dir"):
         learn(engine, tmp_path / "no such folder", tmp_path / "out", **options)
 
 
@@ -252,13 +252,13 @@ def test_the_ranges_are_the_published_ones_at_512():
 @pytest.mark.parametrize(
     "options, why",
     [
-        ({"channels": "8"}, "--channels is such as"),
+        ({"channels": "8"}, "channels is such as"),
         ({"channels": "8,12"}, "multiples of 8"),
         ({"blocks": "1,1,1"}, "equally many"),
-        ({"side": 68}, "--side is a multiple of 8"),
-        ({"beside": "faces-v0"}, "--beside names networks that --evaluate measures"),
-        ({"pieces": 20}, "--pieces is a multiple of 8, not 20"),
-        ({"evaluate": True}, "name it with --model"),
+        ({"side": 68}, "side is a multiple of 8"),
+        ({"beside": "faces-v0"}, "beside names networks that evaluate measures"),
+        ({"pieces": 20}, "pieces is a multiple of 8, not 20"),
+        ({"evaluate": True}, "name it with model"),
         ({"model": "realesrgan-x4plus"}, "realesrgan-x4plus"),
     ],
 )
@@ -270,12 +270,12 @@ def test_what_cannot_be_is_said_in_a_sentence(engine, faces, tmp_path, options, 
 @pytest.mark.parametrize(
     "options, why",
     [
-        ({"model": "faces-v0", "side": 256, "codes": 8}, "faces-v0 is trained on.*so --side and --codes would change"),
-        ({"model": "faces-v0", "grow": True, "channels": "8,16", "blocks": "1,1"}, "so --channels and --blocks would"),
-        ({"identity_weight": 0.3, "perceptual": "none"}, "so --identity-weight would change nothing"),
-        ({"identity_weight": 0.3, "vgg": Path("vgg.pth")}, "EfficientNet-Lite0's features alone, so --identity-weight"),
-        ({"sharpen": 0.5, "enlarge": "realesrgan-x4plus"}, "realesrgan-x4plus makes.*so --sharpen would"),
-        ({"held_back": Path("held"), "validation_split": 0.3}, "so --validation-split would"),
+        ({"model": "faces-v0", "side": 256, "codes": 8}, "faces-v0 is trained on.*so side and codes would change"),
+        ({"model": "faces-v0", "grow": True, "channels": "8,16", "blocks": "1,1"}, "so channels and blocks would"),
+        ({"identity_weight": 0.3, "perceptual": "none"}, "so identity_weight would change nothing"),
+        ({"identity_weight": 0.3, "vgg": Path("vgg.pth")}, "EfficientNet-Lite0's features alone, so identity_weight"),
+        ({"sharpen": 0.5, "enlarge": "realesrgan-x4plus"}, "realesrgan-x4plus makes.*so sharpen would"),
+        ({"held_back": Path("held"), "validation_split": 0.3}, "so validation_split would"),
     ],
 )
 def test_what_would_go_unheard_is_refused(options, why):
@@ -299,7 +299,7 @@ def test_more_faces_than_memory_holds_are_refused_before_they_fill_it(engine, fa
         (folder / f"{n}.png").write_bytes(face)
     monkeypatch.setattr(engine.models, "free_memory", lambda device: 30 * 3 * 64**2)
     run, read = engine.run(TrainRestorer(photos=folder, output_dir=tmp_path, dry_run=True, **TINY)), 0
-    with pytest.raises(CalotypeError, match=r"^40 faces take .* GiB at 64 pixels, and .*smaller --side"):
+    with pytest.raises(CalotypeError, match=r"^40 faces take .* GiB at 64 pixels, and .*smaller side"):
         for event in run:
             read += isinstance(event, Progress)
     assert read < 2
@@ -361,5 +361,5 @@ def test_it_grows_and_is_measured_on_a_folder_of_its_own(engine, faces, tmp_path
     assert "1 of the faces in" in said(told) and "flatter" in said(told) and "5 faces to learn from" in said(told)
     state = load_file(tmp_path / "large/restorer.safetensors")
     assert state["enter.weight"].shape[1] == 3 * 8**2 and len(state["prior.keys"]) == 8
-    with pytest.raises(CalotypeError, match="--grow makes a larger network of --model"):
+    with pytest.raises(CalotypeError, match="grow makes a larger network of model"):
         learn(engine, faces, tmp_path, grow=True)

@@ -134,7 +134,7 @@ def test_other_settings_do_not_go_on(engine, photos, tmp_path):
     learn(engine, photos, tmp_path, stop=2, gan_steps=4, save_state_every=1)
     with pytest.raises(CalotypeError, match="other pictures or settings; delete it"):
         learn(engine, photos, tmp_path, gan_steps=4, rotate=True)
-    with pytest.raises(CalotypeError, match=r"is of a run with a second stage \(--gan-steps\)"):
+    with pytest.raises(CalotypeError, match=r"is of a run with a second stage \(gan_steps\)"):
         learn(engine, photos, tmp_path, l1_steps=4, gan_steps=0)
 
 
@@ -147,7 +147,7 @@ def test_another_rate_goes_on_from_the_state(engine, photos, tmp_path):
     options = {"l1_steps": 2, "gan_steps": 4, "gan_warmup_steps": 1, "save_state_every": 1}
     learn(engine, photos, tmp_path, stop=3, **options)
     told = learn(engine, photos, tmp_path, **options, learning_rate=1e-3, gan_weight=0.05)
-    assert "going on after step 3 of 6, with another --gan-weight and --learning-rate than before" in said(told)
+    assert "going on after step 3 of 6, with another gan_weight and learning_rate than before" in said(told)
     rates = rates_of(tmp_path)
     assert rates[3] == (2e-3, 1e-4) and rates[4] == rates[6] == (1e-3, 1e-4)
 
@@ -160,7 +160,7 @@ def test_what_is_kept_at_the_end_is_learnt_on_with_more_steps(engine, photos, tm
     with pytest.raises(CalotypeError, match="from a run that ended after 4 steps; give more to learn on"):
         learn(engine, photos, tmp_path / "parts", gan_steps=2, **options)
     told = learn(engine, photos, tmp_path / "parts", gan_steps=4, **options)
-    assert "going on after step 4 of 6, with another --gan-steps than before" in said(told)
+    assert "going on after step 4 of 6, with another gan_steps than before" in said(told)
     assert told[-1].losses == whole[-1].losses
     assert told[-1].path.read_bytes() == whole[-1].path.read_bytes()
     assert (tmp_path / "parts/upscaler.state.safetensors").is_file()
@@ -170,8 +170,8 @@ def test_what_is_kept_at_the_end_is_learnt_on_with_more_steps(engine, photos, tm
     "steps, why",
     [
         ({"l1_steps": 1, "gan_steps": 1}, "has 3 steps behind it, and 2 are asked for; give more"),
-        ({"l1_steps": 1, "gan_steps": 9}, "in its second stage, after 2 steps of the first; give --l1-steps 2"),
-        ({"l1_steps": 5, "gan_steps": 9}, "in its second stage, after 2 steps of the first; give --l1-steps 2"),
+        ({"l1_steps": 1, "gan_steps": 9}, "in its second stage, after 2 steps of the first; give l1_steps 2"),
+        ({"l1_steps": 5, "gan_steps": 9}, "in its second stage, after 2 steps of the first; give l1_steps 2"),
     ],
 )
 def test_no_step_is_taken_back(engine, photos, tmp_path, steps, why):
@@ -182,10 +182,10 @@ def test_no_step_is_taken_back(engine, photos, tmp_path, steps, why):
 
 def test_stage_one_is_made_longer_only_while_it_lasts(engine, photos, tmp_path):
     learn(engine, photos, tmp_path, stop=3, l1_steps=4, gan_steps=2)
-    with pytest.raises(CalotypeError, match="has 3 steps of stage one behind it; give as many --l1-steps"):
+    with pytest.raises(CalotypeError, match="has 3 steps of stage one behind it; give as many l1_steps"):
         learn(engine, photos, tmp_path, l1_steps=2, gan_steps=9)
     told = learn(engine, photos, tmp_path, l1_steps=5, gan_steps=1, gan_warmup_steps=0)
-    assert "after step 3 of 6, with another --gan-steps and --gan-warmup-steps and --l1-steps than" in said(told)
+    assert "after step 3 of 6, with another gan_steps and gan_warmup_steps and l1_steps than" in said(told)
     lines = map(json.loads, (tmp_path / "upscaler.log.jsonl").read_text("utf-8").splitlines())
     judged = [line["step"] for line in lines if "Adversary/network" in line]
     assert judged == [6]
@@ -201,7 +201,7 @@ def test_minutes_that_are_over_are_learnt_on_with_more(engine, photos, tmp_path)
     with pytest.raises(CalotypeError, match=f"from a run that ended after {done} steps"):
         learn(engine, photos, tmp_path, minutes=0.005, **options)
     told = learn(engine, photos, tmp_path, minutes=0.05, **options)
-    assert re.search(rf"going on after step {done} of \d+, with another --minutes than before", said(told))
+    assert re.search(rf"going on after step {done} of \d+, with another minutes than before", said(told))
     assert len(told[-1].losses) > done
     spans = load(tmp_path / "upscaler.state.safetensors").weights["spans"]
     assert spans[0] == state.weights["spans"][0] or state.weights["spans"][1] == 0
@@ -214,7 +214,7 @@ def test_a_loss_that_is_no_number_ends_the_run(engine, photos, tmp_path):
     state = load(path)
     state.weights["network.body.0.weight"][0] = math.nan
     save(path, state)
-    with pytest.raises(CalotypeError, match=r"no number since step 4.*--learning-rate"):
+    with pytest.raises(CalotypeError, match=r"no number since step 4.*learning_rate"):
         learn(engine, photos, tmp_path, **options)
     assert load(path).step == 3 and not (tmp_path / "upscaler.pth").exists()
 
@@ -322,7 +322,7 @@ def test_what_a_run_has_ended_in_is_not_written_over(engine, photos, tmp_path):
     options = {"l1_steps": 2, "gan_steps": 0}
     learn(engine, photos, tmp_path, **options)
     before = (tmp_path / "upscaler.pth").read_bytes()
-    with pytest.raises(CalotypeError, match="is there already, from a run that ended; give another --output-name"):
+    with pytest.raises(CalotypeError, match="is there already, from a run that ended; give another output_name"):
         learn(engine, photos, tmp_path, **options, seed=5)
     assert (tmp_path / "upscaler.pth").read_bytes() == before
 
@@ -336,7 +336,7 @@ def test_where_it_cannot_write_is_said_before_any_picture_is_read(engine, photos
     (tmp_path / there).write_bytes(b"kept")
     out = tmp_path / "out" if there != "out" else tmp_path / "out" / "within"
     run, told = engine.run(TrainUpscaler(photos=photos, output_dir=out, dry_run=dry_run, **TINY)), []
-    with pytest.raises(CalotypeError, match=f"{why}.*; give another --output"):
+    with pytest.raises(CalotypeError, match=f"{why}.*; give another output"):
         told.extend(run)
     assert not told and (tmp_path / there).read_bytes() == b"kept"
 
@@ -435,7 +435,7 @@ def test_a_bad_picture_is_left_out(engine, photos, tmp_path):
         ({"photos": "none"}, "there is no folder"),
         ({"photos": "empty"}, "has no pictures that can be learnt from"),
         ({"gt_size": 48}, "multiple of 32"),
-        ({"scale": 3}, "--scale is 1, 2 or 4"),
+        ({"scale": 3}, "scale is 1, 2 or 4"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_sentence(engine, photos, tmp_path, options, why):
@@ -478,12 +478,12 @@ def test_the_discriminator_is_kept_and_gone_on_from(engine, photos, tmp_path):
 @pytest.mark.parametrize(
     "options, why",
     [
-        ({"scale": 2, "num_feat": 8}, "realesrgan-x4plus is trained on.*so --scale and --num-feat would change"),
-        ({"gan_steps": 0, "l1_steps": 1, "save_discriminator": True}, "so --save-discriminator would change nothing"),
-        ({"network": "srvgg"}, "so --network would change nothing; leave it out"),
-        ({"vgg": Path("vgg.pth"), "perceptual": "lite"}, "--vgg has no use with --perceptual lite"),
-        ({"perceptual_weight": 2.0, "perceptual": "none"}, "so --perceptual-weight would"),
-        ({"discriminator": Path("netD.pth"), "discriminator_feat": 32}, "netD.pth has.*so --discriminator-feat would"),
+        ({"scale": 2, "num_feat": 8}, "realesrgan-x4plus is trained on.*so scale and num_feat would change"),
+        ({"gan_steps": 0, "l1_steps": 1, "save_discriminator": True}, "so save_discriminator would change nothing"),
+        ({"network": "srvgg"}, "so network would change nothing; leave it out"),
+        ({"vgg": Path("vgg.pth"), "perceptual": "lite"}, "vgg has no use with perceptual lite"),
+        ({"perceptual_weight": 2.0, "perceptual": "none"}, "so perceptual_weight would"),
+        ({"discriminator": Path("netD.pth"), "discriminator_feat": 32}, "netD.pth has.*so discriminator_feat would"),
     ],
 )
 def test_what_would_go_unheard_is_refused(options, why):

@@ -33,7 +33,7 @@ def home(tmp_path):
 
 def of(path):
     config = read_config(path)
-    return read(TrainLora, config.options), config.notes
+    return read(TrainLora, config.options), tuple(map(str, config.notes))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -122,8 +122,8 @@ CALL = "accelerate launch train_network.py --train_data_dir=x "
         ("a.toml", "train_bach_size = 1", "train_bach_size, did you mean train_batch_size?"),
         ("a.toml", "qqq = 1\nxxx = 2", "does not know: qqq; xxx"),
         ("a.toml", "network_dim = ", "is no TOML"),
-        ("a.toml", "network_dim = 'wide'", "a.toml: --network-dim takes a value of type int"),
-        ("a.toml", "network_dim = 5000", "a.toml: --network-dim takes values from 1"),
+        ("a.toml", "network_dim = 'wide'", "a.toml: network_dim takes a value of type int"),
+        ("a.toml", "network_dim = 5000", "a.toml: network_dim takes values from 1"),
         ("a.toml", 'model_train_type = "flux-lora"', "is for flux-lora; Calotype trains sd-lora"),
         ("a.toml", 'network_module = "networks.oft"', "is for networks.oft"),
         ("a.toml", 'network_args = ["block_dims=1,2"]', "knows no block_dims=1,2"),
@@ -240,7 +240,7 @@ def asked(monkeypatch, tmp_path, capsys):
 
     def of_words(*words):
         tasks = []
-        monkeypatch.setattr(train, "_learnt", lambda task, *rest: tasks.append(task) or 0)
+        monkeypatch.setattr(train, "_run", lambda task, *rest: tasks.append(task) or 0)
         status = main(["train", "lora", str(tmp_path), *words])
         assert status == (0 if tasks else 2)
         return (tasks or [None])[0], capsys.readouterr().err

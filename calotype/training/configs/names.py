@@ -45,7 +45,7 @@ NEEDLESS = frozenset(
     """)
 )
 
-# Nothing that a value of these could mean is done; what is done instead, or what to do.
+# Nothing that a value of these could mean is done; what is done instead, or what to do, as templates.
 SAID = {
     "wandb_api_key": "nothing is sent to wandb",
     "huggingface_repo_id": "nothing is sent to Hugging Face",
@@ -65,7 +65,7 @@ SAID = {
         [f"metadata_{name}" for name in ("thumbnail", "merged_from", "preprocessor", "is_negative_embedding")],
         "of what the file could say of itself it says title, author, description, licence, tags, hint and trigger",
     ),
-    "debug_dataset": "--dry-run tells what would be done",
+    "debug_dataset": "{option:dry_run} tells what would be done",
 }
 
 # They would change what is learnt, and Calotype cannot do them.

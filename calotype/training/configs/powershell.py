@@ -70,7 +70,7 @@ class _Reader:
                 self.place += 1
             elif token == "}":
                 if not self.stack:
-                    raise Unreadable(self._line(), "a } that closes nothing")
+                    raise Unreadable(self._line(), "a }} that closes nothing")
                 closed = self.stack.pop()
                 self.place += 1
             elif first == "if" or (first in ("elseif", "else") and closed is not None):
@@ -90,7 +90,7 @@ class _Reader:
         while self.place < len(self.tokens) and self.tokens[self.place] == "\n":
             self.place += 1
         if self.place >= len(self.tokens) or self.tokens[self.place] != "{":
-            raise Unreadable(self._line(), f"{word} without a block")
+            raise Unreadable(self._line(), "{keyword} without a block", keyword=word)
         self.place += 1
         may = self._is_active and (word == "if" or not before.is_taken)
         is_so = may and (word == "else" or self._asked(asked))
@@ -109,10 +109,10 @@ class _Reader:
             self.place += 1
         if not self._is_active:
             if "{" in found:
-                raise Unreadable(_line(found), _raw(found[0]))
+                raise Unreadable(_line(found), "{command}", command=_raw(found[0]))
             return
         if _raw(found[0]).lower() in _BEYOND or "{" in found:
-            raise Unreadable(_line(found), _raw(found[0]))
+            raise Unreadable(_line(found), "{command}", command=_raw(found[0]))
         first, second = _raw(found[0]), _raw(found[1]) if len(found) > 1 else ""
         added, assigned = _ADDED.match(first), _ASSIGNED.match(first)
         if added and second == "(":
@@ -210,13 +210,13 @@ class _Reader:
         if tokens and _raw(tokens[0]).lower() in ("-not", "!"):
             return not self._compare(tokens[1:])
         if not all(isinstance(token, Word) for token in tokens) or len(tokens) not in (1, 3):
-            raise Unreadable(_line(tokens), f"the condition {' '.join(map(_raw, tokens))!r}")
+            raise Unreadable(_line(tokens), "the condition {condition!r}", condition=" ".join(map(_raw, tokens)))
         first = " ".join(expanded(tokens[0], self.values, ""))
         if len(tokens) == 1:
             return first not in ("", "0") if self._is_plain(tokens[0]) else bool(first)
         operator, second = _raw(tokens[1]).lower(), " ".join(expanded(tokens[2], self.values, ""))
         if operator not in COMPARED:
-            raise Unreadable(_line(tokens), f"the condition {operator!r}")
+            raise Unreadable(_line(tokens), "the condition {condition!r}", condition=operator)
         try:
             pair = (float(first or 0), float(second or 0))
         except ValueError:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calotype.errors import CalotypeError, Message
+from calotype.errors import CalotypeError, Message, listed
 from calotype.files import read_text
 from calotype.options import checked, nearest, visible
 from calotype.tasks.training import MODULES, TrainLora, network_arguments
@@ -16,7 +16,6 @@ from calotype.training.configs.shell import read_shell
 from calotype.training.configs.words import MANY, TRAINERS, Unreadable, named
 
 LARGEST = 1_000_000  # bytes; such files have a few thousand
-LONGEST = 80  # letters of a script in a sentence
 READERS: dict[str, Callable[[str], tuple[list[str], list[str]]]] = {".sh": read_shell, ".ps1": read_powershell}
 CONVERTED = (
     "model",
@@ -39,7 +38,7 @@ class Config:
     """What a settings file says: options of TrainLora, and sentences about what is taken otherwise than told."""
 
     options: dict[str, Any]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Message, ...] = ()
 
     def under(self, told: Mapping[str, Any]) -> dict[str, Any]:
         """With what the command line says, which wins; epochs of one do not meet the steps of the other."""
@@ -59,11 +58,16 @@ def read_config(path: Path) -> Config:
         CalotypeError: unreadable, an unknown option (with the nearest known one), or one that Calotype cannot follow.
     """
     data, lost = _data(path)
-    notes: list[str] = []
+    notes: list[Message] = []
     if lost:
         data = {**named(lost, str(path)), **data}
-        told = ", ".join(word.split("=")[0].split()[0] for word in lost)
-        notes.append(f"{path.name} sets {told}, but its own command loses it; here it counts")
+        notes.append(
+            Message(
+                "{file} sets {names}, but its own command loses it; here it counts",
+                file=path.name,
+                names=", ".join(word.split("=")[0].split()[0] for word in lost),
+            )
+        )
     is_kohyas = bool({"pretrained_model_name_or_path", "train_data_dir"} & data.keys())
     found, more = translated({name: value for name, value in data.items() if value not in ("", None, [])}, str(path))
     notes += more
@@ -78,7 +82,7 @@ def read_config(path: Path) -> Config:
     return Config(found, tuple(notes))
 
 
-def translated(data: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
+def translated(data: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[Message]]:
     """Options of TrainLora, from options by sd-scripts' names or our own; and sentences about what is not followed.
 
     Args:
@@ -87,7 +91,7 @@ def translated(data: Mapping[str, Any], where: str) -> tuple[dict[str, Any], lis
     Raises:
         CalotypeError: an unknown option (with the nearest known one), or one that Calotype cannot follow.
     """
-    notes: list[str] = []
+    notes: list[Message] = []
     return _known(where, _renamed(_spread(data)), notes), notes
 
 
@@ -104,19 +108,13 @@ def _data(path: Path) -> tuple[dict[str, Any], list[str]]:
             "{path} is no TOML: {fault}; a script's name ends in .sh or .ps1", path=path, fault=fault
         ) from None
     except Unreadable as fault:
-        line, what = fault.args
         raise CalotypeError(
-            "{path}, line {line}: {short}; Calotype reads a script and does not run it: write the value "
-            "there, or give the options themselves",
+            "{path}, line {line}: {statement}; Calotype reads a script and does not run it: write the value there, or "
+            "give the options themselves",
             path=path,
-            line=line,
-            short=_short(what),
+            line=fault.line,
+            statement=fault.statement,
         ) from None
-
-
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
 def _text(path: Path) -> str:
@@ -189,26 +187,28 @@ def _renamed(data: Mapping[str, Any]) -> dict[str, Any]:
     return {names.ALIASES.get(name, name): value for name, value in data.items()}
 
 
-def _known(where: str, data: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+def _known(where: str, data: Mapping[str, Any], notes: list[Message]) -> dict[str, Any]:
     """What of it are options of ours. Raises CalotypeError for what is unknown, or beyond us."""
     fields = {spec.name: spec for spec in visible(TrainLora)}
     known = {*fields, *names.ALIASES, *names.NEEDLESS, *names.SAID, *names.BEYOND, *names.SPREAD}
     unknown = [name for name in data if name not in known]
     if unknown:
-        told = "; ".join(f"{name}{nearest(name, known)}" for name in unknown)
-        raise CalotypeError("{where} has options that Calotype does not know: {told}", where=where, told=told)
+        hinted = (Message("{name}{hint}", name=name, hint=nearest(name, known)) for name in unknown)
+        raise CalotypeError(
+            "{where} has options that Calotype does not know: {names}", where=where, names=listed(hinted, "; ")
+        )
     if data.get("model_train_type", names.KINDS[0]) not in names.KINDS:
         raise CalotypeError(
-            "{where} is for {data}; Calotype trains {names}",
+            "{where} is for {kind}; Calotype trains {names}",
             where=where,
-            data=data["model_train_type"],
+            kind=data["model_train_type"],
             names=" and ".join(names.KINDS),
         )
     if data.get("network_module", MODULES[0]) not in MODULES:
         raise CalotypeError(
-            "{where} is for {data}; Calotype trains {names}",
+            "{where} is for {kind}; Calotype trains {names}",
             where=where,
-            data=data["network_module"],
+            kind=data["network_module"],
             names=", ".join(MODULES),
         )
     beyond = [
@@ -221,7 +221,7 @@ def _known(where: str, data: Mapping[str, Any], notes: list[str]) -> dict[str, A
             names=", ".join(beyond),
         )
     said = [name for name in data if name in names.SAID and name not in fields and data[name]]
-    notes += dict.fromkeys(names.SAID[name] for name in said)
+    notes += [Message(template) for template in dict.fromkeys(names.SAID[name] for name in said)]
     found = {name: _value(where, name, fields[name].type, value) for name, value in data.items() if name in fields}
     _follow_kohya(data, found, notes)
     return found
@@ -249,22 +249,25 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else str(value).split()
 
 
-def _follow_kohya(data: Mapping[str, Any], found: dict[str, Any], notes: list[str]) -> None:
+def _follow_kohya(data: Mapping[str, Any], found: dict[str, Any], notes: list[Message]) -> None:
     """Where two of sd-scripts' options together, or odd values of one, mean something of their own."""
     if "lr_scheduler" in found:
         found["lr_scheduler"] = str(found["lr_scheduler"]).split(":")[0]  # adafactor:1e-4 tells a rate too
     if found.get("log_with") in ("wandb", "all"):
         found["log_with"] = "none" if found["log_with"] == "wandb" else "auto"
-        notes += [names.SAID["wandb_api_key"]] if names.SAID["wandb_api_key"] not in notes else []
+        unsent = Message(names.SAID["wandb_api_key"])
+        notes += [unsent] if unsent not in notes else []
     if "max_train_epochs" in found and str(found.pop("max_train_steps", 0)) != "0":
-        notes.append("max_train_epochs counts and max_train_steps does not, as in sd-scripts")
+        notes.append(Message("max_train_epochs counts and max_train_steps does not, as in sd-scripts"))
     length = found.get("max_token_length")
     if isinstance(length, int | str) and str(length).isdigit() and int(length) not in LENGTHS:
         found["max_token_length"] = max((n for n in LENGTHS if n <= int(length)), default=LENGTHS[0])
-        notes.append(f"captions may have {found['max_token_length']} tokens, not {length}")
+        notes.append(
+            Message("captions may have {count} tokens, not {asked}", count=found["max_token_length"], asked=str(length))
+        )
 
 
-def _fill(path: Path, found: dict[str, Any], notes: list[str]) -> None:
+def _fill(path: Path, found: dict[str, Any], notes: list[Message]) -> None:
     """sd-scripts' defaults, where they are not ours."""
     missing = {name: value for name, value in names.DEFAULTS.items() if name not in found}
     if {"unet_lr", "text_encoder_lr"} <= found.keys():
@@ -272,9 +275,18 @@ def _fill(path: Path, found: dict[str, Any], notes: list[str]) -> None:
     if "max_train_epochs" not in found and "max_train_steps" not in found:
         missing["max_train_steps"] = names.STEPS
     found |= missing
-    told = [f"no {name}" if value is False else f"{name} {value}" for name, value in missing.items()]
-    if told:
-        notes.append(f"what {path.name} leaves out is as in sd-scripts: {', '.join(told)}")
+    if missing:
+        notes.append(
+            Message(
+                "what {file} leaves out is as in sd-scripts: {settings}",
+                file=path.name,
+                settings=listed(_setting(name, value) for name, value in missing.items()),
+            )
+        )
+
+
+def _setting(name: str, value: Any) -> Message:
+    return Message("no {name}", name=name) if value is False else Message("{name} {setting}", name=name, setting=value)
 
 
 def _place(path: Path, found: dict[str, Any]) -> None:

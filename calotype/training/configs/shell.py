@@ -58,7 +58,7 @@ class _Reader:
         while tokens:
             first, rest = _raw(tokens[0]), tokens[1:]
             if first in ("if", "elif", "else", "fi") and not (first == "if" or self.stack):
-                raise Unreadable(_line(tokens), f"{first} without if")
+                raise Unreadable(_line(tokens), "{keyword} without if", keyword=first)
             if first == "if":
                 is_so = self._is_active and self._chain(rest, is_asked=True)
                 self.stack.append(_Frame(is_so, is_so))
@@ -99,13 +99,13 @@ class _Reader:
         if first in _ENDS:
             return self._test(tokens[1:-1] if _raw(tokens[-1]) == _ENDS[first] else tokens[1:])
         if first in _BEYOND or first == "(":
-            raise Unreadable(_line(tokens), first)
+            raise Unreadable(_line(tokens), "{command}", command=first)
         if first in _ANNOUNCED:
             tokens = [token for token in tokens[1:] if not _raw(token).startswith("-")]
         if tokens and isinstance(tokens[0], Word) and _ASSIGNED.match(tokens[0].raw):
             return self._assign(tokens)
         if is_asked:
-            raise Unreadable(_line(tokens), f"the condition {first!r}")
+            raise Unreadable(_line(tokens), "the condition {condition!r}", condition=first)
         self._command(tokens)
         return True
 
@@ -178,7 +178,7 @@ class _Reader:
             return (words[0] == words[2]) == (words[1] != "!=")
         if len(words) == 3 and words[1] in NUMERIC:
             return NUMERIC[words[1]](_number(words[0], tokens), _number(words[2], tokens))
-        raise Unreadable(_line(tokens), f"the condition {' '.join(words)!r}")
+        raise Unreadable(_line(tokens), "the condition {condition!r}", condition=" ".join(words))
 
 
 NUMERIC = {
@@ -196,7 +196,7 @@ def _number(text: str, tokens: Sequence[Token]) -> float:
     try:
         return float(text or 0)
     except ValueError:
-        raise Unreadable(_line(tokens), f"{text!r} where a number should be") from None
+        raise Unreadable(_line(tokens), "{word!r} where a number should be", word=text) from None
 
 
 def _raw(token: Token) -> str:

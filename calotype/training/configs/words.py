@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 
 Value = str | list[str]
 MANY = ("network_args", "optimizer_args", "lr_scheduler_args", "base_weights", "base_weights_multiplier")
+LONGEST = 80  # letters of a script in a sentence
 TRAINERS = (
     "train_network.py",
     "sdxl_train_network.py",
@@ -34,7 +35,18 @@ class Word:
 
 
 class Unreadable(Exception):
-    """A place of a script that means more than data; args: line, what stands there."""
+    """A place of a script that means more than data."""
+
+    def __init__(self, line: int, template: str, **values: str):
+        """`template` says what stands there; the values are words of the script."""
+        self.line = line
+        self.statement = Message(template, **{name: _short(value) for name, value in values.items()})
+        super().__init__(line, str(self.statement))
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
 def expanded(word: Word, values: Mapping[str, Value], otherwise: str | None = None) -> list[str]:
@@ -66,7 +78,7 @@ def _text(part: str | Ref, values: Mapping[str, Value], otherwise: str | None, l
     for last in (part.default, "" if part.is_list else otherwise):
         if last is not None:
             return last
-    raise Unreadable(line, f"{part.name}, whose value is not in it")
+    raise Unreadable(line, "{variable}, whose value is not in it", variable=part.name)
 
 
 def trainer_in(words: Sequence[str]) -> int | None:

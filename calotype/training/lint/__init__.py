@@ -5,6 +5,7 @@ Nothing here stops a run: a person may know better. Each finding is one or two s
 
 from collections.abc import Iterator
 
+from calotype.errors import Message
 from calotype.training.lint.course import Course
 from calotype.training.lint.numbers import of_numbers
 from calotype.training.lint.pictures import of_pictures
@@ -13,7 +14,7 @@ from calotype.training.lint.words import of_words
 __all__ = ["Course", "findings"]
 
 
-def findings(course: Course) -> Iterator[str]:
+def findings(course: Course) -> Iterator[Message]:
     yield from of_numbers(course)
     yield from of_pictures(course)
     yield from of_words(course)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from calotype.errors import Message
 from calotype.tasks.training import TrainLora
 from calotype.training import plan
 from calotype.training.buckets import Fit, Size
@@ -46,17 +47,8 @@ class Course:
         return per_epoch * self.steps / max(1, plan.steps(self.batches, self.task.gradient_accumulation_steps))
 
 
-def some(photos: Iterable[Photo]) -> str:
+def some(photos: Iterable[Photo]) -> Message:
     """ "a.jpg, b.jpg, c.jpg and 4 more"."""
     names = [photo.path.name for photo in photos]
-    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + rest
-
-
-def are(count: int, one: str, many: str = "") -> str:
-    """ "1 photo is", "3 photos are"."""
-    return f"1 {one} is" if count == 1 else f"{count} {many or one + 's'} are"
-
-
-def have(count: int, one: str, many: str = "") -> str:
-    return f"1 {one} has" if count == 1 else f"{count} {many or one + 's'} have"
+    first, rest = ", ".join(names[:NAMED]), len(names) - NAMED
+    return Message("{names} and {count} more", names=first, count=rest) if rest > 0 else Message("{names}", names=first)

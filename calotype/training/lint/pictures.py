@@ -3,19 +3,20 @@
 import itertools
 from collections.abc import Iterator, Sequence
 
+from calotype.errors import Message, plural
 from calotype.training.glance import Glance, apart
 from calotype.training.lint import limits
-from calotype.training.lint.course import Course, are, have, some
+from calotype.training.lint.course import Course, some
 from calotype.training.photos import Photo
 
 MOST_COMPARED = 3000  # photos; of more, each is compared with its neighbours by name alone
 NEIGHBOURS = 50
 
 
-def of_pictures(course: Course) -> Iterator[str]:
+def of_pictures(course: Course) -> Iterator[Message]:
     learnt = [(photo, glance) for photo, glance, _ in course.learnt]
     if len(learnt) == 1:
-        yield (
+        yield Message(
             "there is one photo alone: its background and light are learnt as much as what it shows. Take ten or more, "
             "from different sides"
         )
@@ -25,13 +26,19 @@ def of_pictures(course: Course) -> Iterator[str]:
     yield from _small(course)
     holes = [photo for photo, glance in learnt if glance.has_holes]
     if holes:
-        yield (
-            f"{are(len(holes), 'photo')} partly transparent ({some(holes)}), and what lies hidden there is learnt, "
-            "often black or stripes; put a plain background behind what is shown"
+        yield Message(
+            "{photos} partly transparent ({names}), and what lies hidden there is learnt, often black or stripes; put "
+            "a plain background behind what is shown",
+            photos=_are(holes),
+            names=some(holes),
         )
 
 
-def _copies(learnt: Sequence[tuple[Photo, Glance]]) -> Iterator[str]:
+def _are(photos: Sequence[Photo]) -> Message:
+    return plural(len(photos), "1 photo is", "{count} photos are")
+
+
+def _copies(learnt: Sequence[tuple[Photo, Glance]]) -> Iterator[Message]:
     """Groups of one and the same file, and of photos that look the same."""
     files: dict[str, list[Photo]] = {}
     for photo, glance in learnt:
@@ -39,18 +46,24 @@ def _copies(learnt: Sequence[tuple[Photo, Glance]]) -> Iterator[str]:
     same = [photos for photos in files.values() if len(photos) > 1]
     if same:
         count = sum(len(photos) - 1 for photos in same)
-        yield (
-            f"{are(count, 'photo')} there twice, bit for bit (such as {' = '.join(p.path.name for p in same[0][:2])}); "
-            "keep one of each, and use the repeats of N_name folders to show some more often"
+        first, second = same[0][:2]
+        yield Message(
+            "{photos} there twice, bit for bit (such as {first} = {second}); keep one of each, and use the repeats of "
+            "N_name folders to show some more often",
+            photos=plural(count, "1 photo is", "{count} photos are"),
+            first=first.path.name,
+            second=second.path.name,
         )
     alike = _alike([(files[glance.sha256][0], glance) for photo, glance in learnt if files[glance.sha256][0] is photo])
     if alike:
-        one, other = alike[0]
-        yield (
-            f"{len(alike)} pairs of photos look nearly the same, such as {one.path.name} and {other.path.name}; what "
-            "they share counts more. Keep the best of each"
-            if len(alike) > 1
-            else f"{one.path.name} and {other.path.name} look nearly the same; keep the better one"
+        first, second = alike[0]
+        yield plural(
+            len(alike),
+            "{first} and {second} look nearly the same; keep the better one",
+            "{count} pairs of photos look nearly the same, such as {first} and {second}; what they share counts more. "
+            "Keep the best of each",
+            first=first.path.name,
+            second=second.path.name,
         )
 
 
@@ -69,18 +82,25 @@ def _alike(looked: Sequence[tuple[Photo, Glance]]) -> list[tuple[Photo, Photo]]:
     return found
 
 
-def _light(learnt: Sequence[tuple[Photo, Glance]]) -> Iterator[str]:
+def _light(learnt: Sequence[tuple[Photo, Glance]]) -> Iterator[Message]:
     plain = [photo for photo, glance in learnt if glance.spread <= limits.PLAIN]
     dark = [photo for photo, glance in learnt if glance.spread > limits.PLAIN and glance.light < limits.DARK]
     if plain:
-        yield f"{have(len(plain), 'photo')} nothing on it, one colour all over ({some(plain)}); take it out"
+        yield plural(
+            len(plain),
+            "1 photo has nothing on it, one colour all over ({names}); take it out",
+            "{count} photos have nothing on it, one colour all over ({names}); take it out",
+            names=some(plain),
+        )
     if dark:
-        yield (
-            f"{are(len(dark), 'photo')} very dark ({some(dark)}), and darkness will be learnt; brighten or leave out"
+        yield Message(
+            "{photos} very dark ({names}), and darkness will be learnt; brighten or leave out",
+            photos=_are(dark),
+            names=some(dark),
         )
 
 
-def _blurred(learnt: Sequence[tuple[Photo, Glance]]) -> Iterator[str]:
+def _blurred(learnt: Sequence[tuple[Photo, Glance]]) -> Iterator[Message]:
     clear = [
         (photo, glance)
         for photo, glance in learnt
@@ -98,27 +118,32 @@ def _blurred(learnt: Sequence[tuple[Photo, Glance]]) -> Iterator[str]:
         if not is_soft[id(photo)] and glance.face is not None and glance.face < limits.BLURRED_FACE
     ]
     if soft:
-        yield (
-            f"{are(len(soft), 'photo')} blurred ({some(soft)}), and blur is learnt with all else; leave out, or try "
-            "`calotype restore`"
+        yield Message(
+            "{photos} blurred ({names}), and blur is learnt with all else; leave out, or try `{task:restore}`",
+            photos=_are(soft),
+            names=some(soft),
         )
     if faces:
-        yield (
-            f"in {len(faces)} photos the face is out of focus while the rest is sharp ({some(faces)}); leave them out"
-            if len(faces) > 1
-            else f"the face in {some(faces)} is out of focus while the rest is sharp; leave it out"
+        yield plural(
+            len(faces),
+            "the face in {names} is out of focus while the rest is sharp; leave it out",
+            "in {count} photos the face is out of focus while the rest is sharp ({names}); leave them out",
+            names=some(faces),
         )
 
 
-def _small(course: Course) -> Iterator[str]:
+def _small(course: Course) -> Iterator[Message]:
     small = [
         (photo, max(scaled / own for scaled, own in zip(fit.scaled, glance.size, strict=True)))
         for photo, glance, fit in course.learnt
     ]
     small = sorted((one for one in small if one[1] > limits.ENLARGED), key=lambda one: -one[1])
     if small:
-        yield (
-            f"{are(len(small), 'photo')} smaller than the size trained at and will be enlarged up to {small[0][1]:.1f} "
-            f"times ({some(photo for photo, _ in small)}), which looks soft. Enlarge with `calotype upscale`, give "
-            "--bucket-no-upscale, or leave out"
+        photos = [photo for photo, _ in small]
+        yield Message(
+            "{photos} smaller than the size trained at and will be enlarged up to {times:.1f} times ({names}), which "
+            "looks soft. Enlarge with `{task:upscale}`, give {option:bucket_no_upscale}, or leave out",
+            photos=_are(photos),
+            times=small[0][1],
+            names=some(photos),
         )
