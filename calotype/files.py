@@ -199,8 +199,8 @@ def _sync(number: int) -> None:
 
 
 def _sync_path(path: Path) -> None:
-    with open(path, "rb" if os.name == "posix" else "r+b") as file:
-        _sync(file.fileno())
+    with contextlib.suppress(PermissionError), open(path, "rb" if os.name == "posix" else "r+b") as file:
+        _sync(file.fileno())  # a copy of a file that is read-only cannot be opened for this on Windows
 
 
 @contextlib.contextmanager
