@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 class Engine:
     """Keeps models between tasks. Closing a run cancels it within one tile.
 
+    A task finds nothing of another one, whether it comes after it or takes turns with it, step by step: its result is
+    that of a fresh engine, bit for bit.
+
     Neither making one nor asking what it is loads torch: that happens at the first task.
 
     Args:
@@ -40,18 +43,19 @@ class Engine:
 
             from calotype.checkpoints.cache import Models
 
-        if self.settings.threads:
+        if self.settings.threads:  # of the whole process
             torch.set_num_threads(self.settings.threads)
         return Models(self.settings)
 
     def run(self, task: Any) -> "Iterator[Progress | Note | Result]":
         """Raises CalotypeError for what the person can mend."""
+        models = self.models  # torch is loaded here
+        from calotype.models.process_state import isolated
         from calotype.pipelines import pipeline
 
-        models = self.models
         with uninterrupted():
             run = pipeline(kind_of(task))
-        return run(task, models)
+        return isolated(run(task, models), models.device)
 
     def explain(self) -> dict[str, Any]:
         """What computes and why, for `calotype doctor`."""

@@ -24,6 +24,17 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]: ...
 
 
+class Applied(Protocol):
+    """Adapters on the weights of a model."""
+
+    @property
+    def unfit(self) -> Sequence[str]:
+        """What of them has no place in the model."""
+
+    def remove(self) -> None:
+        """Takes them off; the very bits come back."""
+
+
 @dataclass(frozen=True, eq=False)
 class TextPart:
     """One text encoder, and what of it the U-Net was trained on."""
@@ -83,8 +94,8 @@ class Diffusion:
         self.vae = _ends_exact(_placed(opened.vae, device, dtype), dtype)
         self.text = tuple(replace(p, encoder=_placed(p.encoder, device, torch.float32)) for p in opened.text)
         self._compiled: Any = None
-        self._worn: tuple = ()
-        self._take_off: Callable[[], None] = lambda: None
+        self._worn: tuple | None = ()  # None: an interrupt came between
+        self._applied: Applied | None = None
 
     @property
     def channels(self) -> int:
@@ -106,18 +117,30 @@ class Diffusion:
         """An inpainting model: it takes the mask and what is around the hole besides the latents."""
         return self.unet.config.in_channels == 2 * self.channels + 1
 
-    def wear(self, key: tuple, put_on: Callable[[], Callable[[], None]]) -> None:
-        """Puts adapters on the weights, and takes off those of before; equal keys change nothing.
+    def wear(self, adapters: tuple, put_on: Callable[[], Applied]) -> Sequence[str]:
+        """Puts adapters on the weights, and takes off those of before; where equal ones are on, nothing changes.
 
         Args:
-            put_on: puts them on, and returns what takes them off.
+            adapters: what tells them from others, such as the adapters themselves with their strengths; empty: none.
+            put_on: puts them on; is not called where there are none.
+
+        Returns:
+            What of them has no place in this model.
         """
-        if key == self._worn:
-            return
-        self._take_off()
-        self._worn, self._take_off = (), lambda: None
-        self._take_off = put_on()
-        self._worn = key
+        if adapters != self._worn:
+            self.take_off()
+            if adapters:
+                self._worn = None
+                self._applied = put_on()
+                self._worn = adapters
+        return () if self._applied is None else self._applied.unfit
+
+    def take_off(self) -> None:
+        """Leaves no adapters on the weights."""
+        self._worn = None
+        if self._applied is not None:
+            self._applied.remove()
+        self._worn, self._applied = (), None
 
     def read(
         self,

@@ -4,7 +4,7 @@ their files; and whether the bytes are the same."""
 import contextlib
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,13 +163,16 @@ def _why(then: "Record", now: "Record") -> Message:
 
 
 def task_again(stored: StoredRecord, source: Path) -> Any:
-    """The recorded task, on the source as found, in tiles as they were then, whatever memory is free now.
+    """The recorded task, on the source as found, in tiles and with the face network as they were then, whatever memory
+    is free and whatever network is the best now.
 
     Raises:
         CalotypeError: the record asks for something that this version doesn't know.
     """
     record = stored.record
-    return read_task(record.task, {**record.options, "tile": record.computed.get("tile", 0), "source": source})
+    task = read_task(record.task, {**record.options, "tile": record.computed.get("tile", 0), "source": source})
+    faces = recorded_faces(record)
+    return replace(task, auto_face_model=faces) if faces else task
 
 
 def find_source(stored: StoredRecord, given: Path | None) -> Path:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from calotype.checkpoints.cache import Models
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message, Remedy
 from calotype.models.detector import Found
 from calotype.models.network import Network
 from calotype.ops import faces as ops
@@ -22,6 +22,7 @@ from calotype.record import FaceRecord, Result
 from calotype.tasks import Note, Progress, Restore, Strengths, chosen_faces, note
 
 SHARP = 0.5  # how much of a pasted face comes from the upscaler; chosen by eye
+PULL = Remedy("pull_model", "gfpgan-1.4")
 TOO_LARGE = 2.0  # a face with this many times the network's pixels has more detail than the network can draw
 
 
@@ -60,10 +61,10 @@ def face_network(task: Restore, models: Models, deep: bool) -> Generator[Note, N
     """The network for faces, or None with a word why."""
     if task.face_model == "none" or task.faces == "none":
         return None
-    best = models.preferred_faces or models.shelf.best_faces()
+    best = task.auto_face_model or models.shelf.best_faces()
     name = best if task.face_model == "auto" else task.face_model
     if name is None:
-        yield note("no face network is at hand, so faces are only enlarged; fetch one: calotype models pull gfpgan-1.4")
+        yield note(CalotypeError("no face network is at hand, so faces are only enlarged", remedy=PULL))
         return None
     return models.faces(name, deep)
 
@@ -113,7 +114,7 @@ def _sharp(is_restored: bool) -> str:
 
 
 def _only_asked(faces: list[FaceRecord], task: Restore, picture: Picture) -> list[FaceRecord]:
-    """Leaves alone the faces that --faces does not name."""
+    """Leaves alone the faces that the task's `faces` does not name."""
     asked = chosen_faces(task.faces)
     if asked == "all":
         return faces
@@ -123,11 +124,10 @@ def _only_asked(faces: list[FaceRecord], task: Restore, picture: Picture) -> lis
         numbers = set() if asked == "none" else asked
         if missing := sorted(numbers - {face.number for face in faces}):
             raise CalotypeError(
-                "{source} has {count} face{value}, no face {missing}; run once without {option:faces} and with "
-                "{option:report} to see their numbers",
+                "{source} has {faces}, no face {missing}; run once without {option:faces} and with {option:report} to "
+                "see their numbers",
                 source=task.source,
-                count=len(faces),
-                value="s" * (len(faces) != 1),
+                faces=Message("{count} face" if len(faces) == 1 else "{count} faces", count=len(faces)),
                 missing=missing[0],
             )
     return [f if f.number in numbers else replace(f, treated=False, why=f.why or "not asked for") for f in faces]
@@ -230,12 +230,9 @@ def _resized(crop: Tensor, side: int) -> Tensor:
 
 
 def aligned(task: Restore, picture: Picture, network: Network | None, models: Models) -> Result:
-    """The source is one aligned face: resized to the network's side, drawn, nothing pasted; --scale has no part."""
+    """The source is one aligned face: resized to the network's side, drawn, nothing pasted; `scale` has no part."""
     if network is None:
-        raise CalotypeError(
-            "{source}: {option:aligned} needs a face network; fetch one: calotype models pull gfpgan-1.4",
-            source=task.source,
-        )
+        raise CalotypeError("{source}: {option:aligned} needs a face network", source=task.source, remedy=PULL)
     height, width = picture.pixels.shape[:2]
     if height != width:
         raise CalotypeError(

@@ -9,7 +9,7 @@ from calotype.files import make_folder
 from calotype.models.diffusion import Diffusion
 from calotype.ops.infotext import quoted
 from calotype.picture import Picture, save
-from calotype.pipelines.imagine.draw import imagine
+from calotype.pipelines.imagine.draw import draw
 from calotype.record import Result
 from calotype.tasks import Drawing, Imagine, Progress
 from calotype.training.prompts import Prompt
@@ -36,18 +36,6 @@ class Sample:
     picture: Picture
 
 
-class _Lent(Models):
-    """The models of the engine, where every wish for one that draws is met by the run's own."""
-
-    def __init__(self, models: Models, own: Diffusion):
-        self.__dict__.update(models.__dict__)
-        self.settings = replace(models.settings, compile="off")
-        self._own = own
-
-    def diffusion(self, name: str, vae: str = "") -> Diffusion:
-        return self._own
-
-
 def drawn(
     prompts: Sequence[Prompt], ways: Ways, model: Diffusion, models: Models, folder: Path, name: str, when: str
 ) -> Iterator[Progress | Sample]:
@@ -60,17 +48,16 @@ def drawn(
     Raises:
         CalotypeError: a prompt calls what is not there, the memory does not suffice, the disk is full.
     """
-    lent = _Lent(models, model)
     make_folder(folder)
     try:
         for number, prompt in enumerate(prompts):
-            for event in imagine(_task(prompt, number, ways), lent):
+            for event in draw(_task(prompt, number, ways), model, models):
                 if isinstance(event, Drawing):
                     yield Progress(number * event.total + event.done, len(prompts) * event.total, "drawing samples")
                 elif isinstance(event, Result):
                     yield _saved(event, number, folder, name, when)
     finally:
-        model.wear((), lambda: lambda: None)
+        model.take_off()
 
 
 def _task(prompt: Prompt, number: int, ways: Ways) -> Imagine:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from calotype.checkpoints.cache import Models
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.models.network import Network, is_out_of_memory
 from calotype.ops.color import coloured, grey_kept, to_pixels, to_tensor, white
 from calotype.ops.resize import Resizer, part
@@ -245,13 +245,15 @@ class Clock:
         self._warned = True
         remaining = self._remaining(done)
         if remaining > LONG:
-            hint = "" if self._network.name.startswith(QUICK_MODEL) else f"; {QUICK_MODEL} would be far quicker"
-            yield note("this will take about {in_words}{hint}", in_words=_in_words(remaining), hint=hint)
+            sentence = "this will take about {duration}; {quick_model} would be far quicker"
+            if self._network.name.startswith(QUICK_MODEL):
+                sentence = "this will take about {duration}"
+            yield note(sentence, duration=_duration(remaining), quick_model=QUICK_MODEL)
 
 
-def _in_words(seconds: float) -> str:
+def _duration(seconds: float) -> Message:
     if seconds < 100:
-        return f"{seconds:.0f} seconds"
+        return Message("{seconds:.0f} seconds", seconds=seconds)
     if seconds < 5400:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.1f} hours"
+        return Message("{minutes:.0f} minutes", minutes=seconds / 60)
+    return Message("{hours:.1f} hours", hours=seconds / 3600)

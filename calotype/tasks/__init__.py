@@ -82,7 +82,8 @@ def kind_of(task: Any) -> str:
 
 
 def options_of(task: Any) -> dict[str, Any]:
-    """The task as JSON-ready data; its source is left out, and its tile, for which the record has the real one."""
-    names = [spec.name for spec in dataclasses.fields(task) if spec.name not in ("source", "init", "tile")]
+    """The task as JSON-ready data; its source is left out, and what the record has elsewhere as it really was."""
+    left_out = ("source", "init", "tile", "auto_face_model")
+    names = [spec.name for spec in dataclasses.fields(task) if spec.name not in left_out]
     data = {name: getattr(task, name) for name in names}
     return {name: str(value) if isinstance(value, Path) else value for name, value in data.items()}

@@ -57,6 +57,7 @@ class Restore(Tiling, Saving):
     aligned: bool = option(False, "the source is one aligned face crop: no detection, no pasting")
     min_confidence: float = option(0.7, "leave faces alone that the detector is less sure of", least=0, most=1)
     min_face: int = option(20, "leave faces alone that are narrower than this, in pixels", least=0)
+    auto_face_model: str = ""  # the network that "auto" stands for where a record says it; empty: the best at hand
 
     def __post_init__(self) -> None:
         chosen_faces(self.faces)

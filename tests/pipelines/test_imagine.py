@@ -435,7 +435,7 @@ def test_a_hole_may_be_painted_on_a_layer_of_its_own(exact, photo):
 
 
 def test_room_beyond_memory_is_refused_before_it_is_made(exact, photo):
-    with pytest.raises(CalotypeError, match=r"GiB of memory for a picture of .*; take a smaller --outpaint"):
+    with pytest.raises(CalotypeError, match=r"GiB of memory for a picture of .*; take a smaller outpaint"):
         draw(exact, init=photo, outpaint="90000")
 
 
@@ -672,9 +672,9 @@ def test_words_are_swapped_along_an_axis(exact):
     ("options", "word"),
     [
         ({"x": "stepz=1,2"}, "did you mean steps"),
-        ({"x": "steps=1,two"}, "--steps takes"),
+        ({"x": "steps=1,two"}, "steps takes"),
         ({"x": "prompt=green,red"}, "does not stand in the prompt"),
-        ({"x": "steps=1,2", "count": 2}, "leave out --count"),
+        ({"x": "steps=1,2", "count": 2}, "leave out count"),
         ({"y": "sampler=Euler,Eulerr"}, "no sampler is named"),
     ],
 )

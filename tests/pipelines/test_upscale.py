@@ -232,7 +232,7 @@ def test_long_work_is_announced_with_what_would_be_quicker(monkeypatch, exact):
 
 def test_a_result_beyond_memory_is_refused_before_any_work(settings, exact):
     bounded = Models(replace(settings, memory=0.01))
-    with pytest.raises(CalotypeError, match=r"5120 x 5120 pixels needs about 0.1 GiB.*--scale"):
+    with pytest.raises(CalotypeError, match=r"5120 x 5120 pixels needs about 0.1 GiB.*scale"):
         whole(drawn(80, 80), exact.upscaler(QUICK), 64, models=bounded)
 
 
@@ -252,7 +252,7 @@ def test_a_network_that_gives_no_numbers_fails_the_picture(exact):
 
 @pytest.mark.parametrize("device", ["cuda:99", "foo", "meta"])
 def test_a_device_that_is_not_there_is_one_sentence(device):
-    with pytest.raises(CalotypeError, match=f"no device {device}; leave --device out"):
+    with pytest.raises(CalotypeError, match=f"no device {device}; leave device out"):
         pick_device(device)
 
 
@@ -274,5 +274,5 @@ def test_settings_bound_the_memory(settings):
 def test_settings_are_read_from_the_environment():
     read = Settings.gather({}, {"CALOTYPE_OFFLINE": "1", "CALOTYPE_MAX_PIXELS": "1000"})
     assert read.offline and read.max_pixels == 1000
-    with pytest.raises(CalotypeError, match="--precision is one of"):
+    with pytest.raises(CalotypeError, match="precision is one of"):
         Settings.gather({"precision": "float8"}, {})

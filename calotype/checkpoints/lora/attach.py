@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from calotype.checkpoints.lora.deltas import Damaged, bias_delta, check, check_bias, delta
 from calotype.checkpoints.lora.read import Adapter
 from calotype.checkpoints.names import original, unet_names
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.Embedding, nn.LayerNorm, nn.GroupNorm)
 
@@ -49,7 +49,7 @@ class _Change:
         try:
             return bias_delta(self.tensors, before) if self.is_bias else delta(self.tensors, before)
         except Damaged as fault:
-            raise CalotypeError(_damaged(self.adapter, self.name, fault)) from None
+            raise _damaged(self.adapter, self.name, fault) from None
 
 
 def attach(
@@ -145,7 +145,8 @@ def _sorted_out(
 ) -> tuple[list[tuple[Tensor, _Change]], list[str]]:
     """The changes of one adapter, and what of it has no place. A part of strength 0 stays untouched."""
     changes: list[tuple[Tensor, _Change]] = []
-    nowhere, clashes = [], []
+    nowhere: list[str] = []
+    clashes: list[Message] = []
     for (part, name), tensors in adapter.modules.items():
         layer = rooms.get(part, {}).get(_flat(name))
         if layer is None:
@@ -154,11 +155,11 @@ def _sorted_out(
             try:
                 changes += _changes(adapter, name, tensors, strengths[part], layer)
             except Damaged as fault:
-                raise CalotypeError(_damaged(adapter, name, fault)) from None
+                raise _damaged(adapter, name, fault) from None
             except ValueError as fault:
-                clashes.append(f"{part} {name} ({fault})")
+                clashes.append(Message("{part} {name} ({fault})", part=part, name=name, fault=fault))
     if clashes or len(nowhere) == len(adapter.modules):
-        raise CalotypeError(_for_another(adapter, model, clashes + nowhere))
+        raise _for_another(adapter, model, [*clashes, *nowhere])
     return changes, [*nowhere, *adapter.unknown]
 
 
@@ -176,14 +177,23 @@ def _changes(
         yield layer.bias, _Change(adapter, name, tensors, strength, is_bias=True)
 
 
-def _damaged(adapter: Adapter, name: str, fault: Damaged) -> str:
-    return f"the LoRA {adapter.name} is damaged: the tensors of {name} do not fit ({fault}); fetch or copy it again"
+def _damaged(adapter: Adapter, name: str, fault: Damaged) -> CalotypeError:
+    return CalotypeError(
+        "the LoRA {adapter} is damaged: the tensors of {name} do not fit ({fault}); fetch or copy it again",
+        adapter=adapter.name,
+        name=name,
+        fault=fault,
+    )
 
 
-def _for_another(adapter: Adapter, model: str, faults: Sequence[str]) -> str:
-    base = f" (it was made for {adapter.base})" if adapter.base else ""
-    count, whole = len(faults), len(adapter.modules)
-    return (
-        f"the LoRA {adapter.name} is for another base than {model}{base}: {count} of its {whole} "
-        f"modules do not fit, the first is {faults[0]}; take a model of its own base"
+def _for_another(adapter: Adapter, model: str, faults: Sequence[str | Message]) -> CalotypeError:
+    return CalotypeError(
+        "the LoRA {adapter} is for another base than {model}{base}: {count} of its {whole} modules do not fit, the "
+        "first is {first}; take a model of its own base",
+        adapter=adapter.name,
+        model=model,
+        base=Message(" (it was made for {base})", base=adapter.base) if adapter.base else Message(""),
+        count=len(faults),
+        whole=len(adapter.modules),
+        first=faults[0],
     )

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.ops.color import coloured, luma, to_pixels, to_tensor, white
 from calotype.ops.resize import part
 from calotype.picture import Picture
@@ -33,7 +33,7 @@ class Canvas:
     fade: np.ndarray | None = None  # (H, W) float32: how much of the new shows; exactly 0 outside the hole
     box: tuple[int, int, int, int] | None = None  # top, left, bottom, right in `base` that is worked on
     mask_sha256: str = ""  # of the mask's file
-    notes: tuple[str, ...] = ()  # sentences for the person
+    notes: tuple[Message, ...] = ()  # for the person
 
     def enlarged(self, times: float, multiple: int) -> "Canvas":
         """The plain canvas of a second pass."""
@@ -82,8 +82,8 @@ def canvas(task: Imagine, native: int, multiple: int, max_pixels: int, check: Ch
     made = _sized(size or _fitting(source.pixels.shape[:2], native), multiple)
     check(made.work)
     pixels = _padded(_brought(source.on_white().pixels, made.size, task.resize), made)
-    notes = () if source.alpha is None else (f"{task.init.name} is transparent in parts; they are drawn as white",)
-    return replace(made, pixels=pixels, source=source, notes=notes)
+    white_parts = Message("{init} is transparent in parts; they are drawn as white", init=task.init.name)
+    return replace(made, pixels=pixels, source=source, notes=() if source.alpha is None else (white_parts,))
 
 
 @dataclass(frozen=True)
@@ -185,31 +185,35 @@ def _holed(task: Imagine, source: Picture, mask: Picture, sizes: _Sizes) -> Canv
     )
 
 
-def _mask(task: Imagine, source: Picture, mask: Picture) -> tuple[np.ndarray, tuple[str, ...]]:
+def _mask(task: Imagine, source: Picture, mask: Picture) -> tuple[np.ndarray, tuple[Message, ...]]:
     """(H, W) bool: True is the hole; and what to say of it.
 
     Of a mask with transparent parts what is opaque is the hole, as in A1111: it was painted on a layer of its own.
     """
     if mask.pixels.shape[:2] != source.pixels.shape[:2]:
-        sizes = [f"{p.pixels.shape[1]}x{p.pixels.shape[0]}" for p in (mask, source)]
         raise CalotypeError(
-            "{mask} is {sizes} pixels and {init} is {sizes_2}; a mask has the size of its picture",
+            "{mask} is {mask_width}x{mask_height} pixels and {init} is {width}x{height}; a mask has the size of its "
+            "picture",
             mask=task.mask,
-            sizes=sizes[0],
+            mask_width=mask.pixels.shape[1],
+            mask_height=mask.pixels.shape[0],
             init=task.init,
-            sizes_2=sizes[1],
+            width=source.pixels.shape[1],
+            height=source.pixels.shape[0],
         )
     hole, notes, paint = luma(to_tensor(mask.pixels))[0].numpy() >= 0.5, (), ("black", "white")
     if mask.alpha is not None and mask.alpha.min() < mask.alpha.max():
         hole, paint = mask.alpha > white(mask.alpha.dtype) // 2, ("transparent", "opaque")
-        notes = (f"{task.mask.name} has transparent parts: what is opaque in it is the hole; or give --invert-mask",)
+        sentence = "{mask} has transparent parts: what is opaque in it is the hole; or give {option:invert_mask}"
+        notes = (Message(sentence, mask=task.mask.name),)
     hole = ~hole if task.invert_mask else hole
     if not hole.any():
         raise CalotypeError(
-            "{mask} leaves nothing to draw: no pixel of it is {paint}; paint the hole, or {value} {option:invert_mask}",
+            "{mask} leaves nothing to draw: no pixel of it is {paint}; paint the hole, or {mend}",
+            option="mask",
             mask=task.mask,
-            paint=paint[0 if task.invert_mask else 1],
-            value="leave out" if task.invert_mask else "give",
+            paint=Message(paint[0 if task.invert_mask else 1]),
+            mend=Message("leave out {option:invert_mask}" if task.invert_mask else "give {option:invert_mask}"),
         )
     return hole, notes
 

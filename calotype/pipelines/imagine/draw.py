@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from calotype.checkpoints.cache import Models
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.models.diffusion import Diffusion
 from calotype.ops.color import to_pixels, to_tensor
 from calotype.ops.noise import Source, first_noise, source
@@ -20,13 +20,13 @@ from calotype.picture import Picture
 from calotype.pipelines.imagine.canvas import canvas, resized
 from calotype.pipelines.imagine.conditions import Reader, said_at_each
 from calotype.pipelines.imagine.forge import forged, is_asked
-from calotype.pipelines.imagine.job import Clock, Job, Pass, Work
+from calotype.pipelines.imagine.job import Clock, Job, Pass, Work, attach_adapters
 from calotype.pipelines.imagine.look import Look
 from calotype.pipelines.imagine.loop import denoised
 from calotype.pipelines.imagine.schedulers import begins_at, scheduler
 from calotype.pipelines.imagine.sheet import Cell, cells, sheet
 from calotype.pipelines.imagine.told import told
-from calotype.pipelines.imagine.words import Words
+from calotype.pipelines.imagine.words import Words, fits, misfit, vectors_of
 from calotype.record import Film, Result
 from calotype.sampling import LANCZOS, LATENT, PRESETS, Preset, sampler_named
 from calotype.tasks import Imagine, Note, Progress, Tiling, note, read_size
@@ -55,14 +55,34 @@ def imagine(task: Imagine, models: Models) -> Iterator[Progress | Note | Result 
         return
     made: list[Result] = []
     planned = _seeded(cells(replace(task, seed=_chosen(task.seed))))
-    clock = Clock(sum(_evaluations(cell.task, models) for cell in planned))
+    clock = Clock(sum(_evaluations(cell.task, _likely_family(cell.task), models) for cell in planned))
+    is_compiled = _is_compiled(models, clock.total)
     for cell in planned:
-        for event in _cell(cell, models, clock):
+        words = Words.of(cell.task, models.settings)
+        yield from map(note, words.notes)
+        model = models.diffusion(cell.task.model, cell.task.vae)
+        for event in _one_prompt(cell.task, words, model, models, clock, is_compiled):
             if isinstance(event, Result):
                 made.append(event)
             yield event
     if len(made) > 1 and (task.grid or task.x or task.y or task.matrix):
         yield sheet(task, planned, made)
+
+
+@torch.inference_mode()
+def draw(task: Imagine, model: Diffusion, models: Models) -> Iterator[Progress | Note | Result]:
+    """Draws one prompt with a model that is given, whatever the task names, and never compiled.
+
+    Args:
+        model: keeps the adapters that the prompt calls until others are put on it, or `model.take_off` is called.
+        models: for what the prompt calls: adapters, learned words, networks for enlarging.
+    Raises:
+        CalotypeError: what is called is not there, or memory does not suffice.
+    """
+    task = _seeded([Cell(replace(task, seed=_chosen(task.seed)))])[0].task
+    words = Words.of(task, models.settings)
+    yield from map(note, words.notes)
+    yield from _one_prompt(task, words, model, models, Clock(_evaluations(task, model.family, models)))
 
 
 def _chosen(seed: int) -> int:
@@ -92,31 +112,32 @@ def settled(task: Imagine, preset: Preset) -> Imagine:
     )
 
 
-def _evaluations(task: Imagine, models: Models) -> int:
+def _is_compiled(models: Models, steps: int) -> bool:
+    """`steps`: of all that is drawn together, which tell whether compiling repays."""
+    wish, is_long = models.settings.compile, models.device.type == "cuda" and steps >= LONG
+    return wish == "on" or (wish == "auto" and is_long)
+
+
+def _likely_family(task: Imagine) -> str:
+    """For the bar, before the model is opened: those of all large models take nearly as many steps."""
+    return "emoji" if task.model == "emoji" else "sd1"
+
+
+def _evaluations(task: Imagine, family: str, models: Models) -> int:
     """Steps that a cell will take, for the bar: pictures times steps, by batches."""
-    steps = settled(task, PRESETS["sd1"] if task.model != "emoji" else PRESETS["emoji"]).steps
+    steps = settled(task, PRESETS[family]).steps
     run = steps if task.init is None else max(1, int(steps * min(task.strength, 1)))
     second = max(1, int((task.hires_steps or steps) * task.hires_strength)) if task.has_second_pass else 0
     batches = -(-task.count // _most_together(task, models))
     return batches * (run + second)
 
 
-def _cell(cell: Cell, models: Models, clock: Clock) -> Iterator[Progress | Note | Result]:
-    words = Words.of(cell.task, models.settings)
-    for sentence in words.notes:
-        yield note(sentence)
-    model = models.diffusion(cell.task.model, cell.task.vae)
-    models.unfit.clear()
-    job = _job(cell.task, model, words, models, clock.total)
-    for sentence in (*words.misfits(models, model), *job.canvas.notes):
-        yield note(sentence)
-    if models.unfit:
-        yield note(
-            "{count} modules of the LoRA have no place in {model}, such as {unfit}",
-            count=len(models.unfit),
-            model=model.name,
-            unfit=models.unfit[0],
-        )
+def _one_prompt(
+    task: Imagine, words: Words, model: Diffusion, models: Models, clock: Clock, is_compiled: bool = False
+) -> Iterator[Progress | Note | Result]:
+    job, notes = _job(task, model, words, models)
+    job = replace(job, is_compiled=is_compiled)
+    yield from map(note, notes)
     most = _fitting_batch(job, models)
     seeds = _seeds(job.task)
     for first in range(0, len(seeds), most):
@@ -136,8 +157,8 @@ def _seeds(task: Imagine) -> list[Seeds]:
     return [Seeds(task.seed + n, task.variation_seed) for n in range(task.count)]
 
 
-def _job(task: Imagine, model: Diffusion, words: Words, models: Models, steps: int) -> Job:
-    """`steps` are those of all that is drawn together, which tell whether compiling repays."""
+def _job(task: Imagine, model: Diffusion, words: Words, models: Models) -> tuple[Job, list[Message]]:
+    """All that is settled before the first step, and what to say of it."""
     task = settled(task, PRESETS[model.family])
     has_zero_snr = bool(model.training.get("rescale_betas_zero_snr"))
     sampler, schedule = sampler_named(task.sampler, task.schedule, has_zero_snr)
@@ -145,11 +166,17 @@ def _job(task: Imagine, model: Diffusion, words: Words, models: Models, steps: i
     made = canvas(task, model.native, model.multiple, models.settings.max_pixels, check)
     if task.has_second_pass and task.hires_upscaler.lower() not in (*LATENT, LANCZOS):
         models.upscaler(task.hires_upscaler)  # one that is missing is told before the first pass
-    model.wear(*words.worn(models, model))
-    reader = Reader(model, task.emphasis, task.clip_skip, words.learned(models, model))
-    wish, is_long = models.settings.compile, models.device.type == "cuda" and steps >= LONG
-    is_compiled = wish == "on" or (wish == "auto" and is_long)
-    return Job(task, model, words, sampler, schedule, made, reader, Look(model), is_compiled)
+    adapters = words.adapters(models)
+    unfit = attach_adapters(adapters, model)
+    called = words.embeddings(models)
+    embeddings = tuple(word for word in called if fits(word, model))
+    vectors = {word.name: vectors_of(word, model) for word in embeddings}
+    reader = Reader(model, task.emphasis, task.clip_skip, vectors)
+    notes = [misfit(word, model) for word in called if not fits(word, model)] + list(made.notes)
+    if unfit:
+        left_out = "{count} modules of the LoRA have no place in {model}, such as {unfit}"
+        notes.append(Message(left_out, count=len(unfit), model=model.name, unfit=unfit[0]))
+    return Job(task, model, words, sampler, schedule, made, reader, Look(model), adapters, embeddings), notes
 
 
 def _most_together(task: Imagine, models: Models) -> int:
@@ -162,7 +189,7 @@ def _check_memory(task: Imagine, model: Diffusion, work: tuple[int, int], models
     if needed <= free:
         return
     width, height = (round(side * max(task.hires, 1)) for side in work[::-1])
-    smaller = "a smaller --outpaint" if task.outpaint else "a smaller --size and enlarge the result"
+    smaller = "a smaller {option:outpaint}" if task.outpaint else "a smaller {option:size} and enlarge the result"
     raise CalotypeError(
         "{model} needs about {needed:.1f} GiB of memory for a picture of {width}x{height}, and "
         "{free:.1f} are free; take {smaller}",
@@ -171,7 +198,7 @@ def _check_memory(task: Imagine, model: Diffusion, work: tuple[int, int], models
         width=width,
         height=height,
         free=free / 2**30,
-        smaller=smaller,
+        smaller=Message(smaller),
     )
 
 
@@ -199,7 +226,7 @@ def _drawn(job: Job, seeds: Sequence[Seeds], models: Models, clock: Clock) -> Wo
     """Clean latents (N, C, h, w), one for each seed, after both passes."""
     task, pixels = job.task, job.canvas.pixels
     clean = None if pixels is None else job.model.latents(pixels, task.tiling)
-    x = yield from _pass(job, seeds, task.steps, clean, task.strength, models, clock)
+    x = yield from _pass(job, seeds, task.steps, clean, task.strength, clock)
     if task.has_second_pass:
         x = yield from _again_larger(job, x, seeds, models, clock)
     return x
@@ -211,7 +238,6 @@ def _pass(
     steps: int,
     clean: Tensor | None,
     strength: float,
-    models: Models,
     clock: Clock,
     first_pass: int = 0,
 ) -> Work:
@@ -226,7 +252,7 @@ def _pass(
     begin = 0 if clean is None else begins_at(made, steps, strength)
     sources, noise = _noise(job, seeds, shape)
     said = said_at_each(job.words.prompt, job.words.negative, steps, first_pass)
-    return (yield from denoised(job, Pass(made, begin, said, clean, shape), noise, sources, models, clock))
+    return (yield from denoised(job, Pass(made, begin, said, clean, shape), noise, sources, clock))
 
 
 def _noise(job: Job, seeds: Sequence[Seeds], shape: tuple[int, int]) -> tuple[list[Source], Tensor]:
@@ -260,7 +286,7 @@ def _again_larger(job: Job, x: Tensor, seeds: Sequence[Seeds], models: Models, c
     else:
         clean = yield from _enlarged(job, x, room.work, models)
     steps, larger = task.hires_steps or task.steps, replace(job, canvas=room)
-    return (yield from _pass(larger, seeds, steps, clean, task.hires_strength, models, clock, task.steps))
+    return (yield from _pass(larger, seeds, steps, clean, task.hires_strength, clock, task.steps))
 
 
 def _enlarged(job: Job, x: Tensor, size: tuple[int, int], models: Models) -> Work:
@@ -287,7 +313,6 @@ def _result(job: Job, seeds: Seeds, pixels: Tensor, where: tuple[int, int], mode
     own = {"seed": seeds.seed, "variation_seed": seeds.variation, "batch": where[0], "place": where[1]}
     task = replace(job.task, **own, count=1, grid=False, matrix=False, x="", y="")
     computed = models.computed(job.model) | ({"mask": final.mask_sha256} if final.mask_sha256 else {})
-    used = [job.model, *job.words.used(models, job.model)]
-    text = told(task, job.words, job.model, job.sampler, job.schedule, picture, models)
+    text = told(task, job, picture)
     drawn = replace(picture, metadata=replace(picture.metadata, drawn={"parameters": text}))
-    return Result.of(task, before, drawn, used, computed)
+    return Result.of(task, before, drawn, job.used, computed)

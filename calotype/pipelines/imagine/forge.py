@@ -12,7 +12,7 @@ from torch import Tensor
 from calotype.checkpoints import gan
 from calotype.checkpoints.cache import Models
 from calotype.checkpoints.catalog import Checkpoint
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.ops.color import to_pixels
 from calotype.picture import Picture
 from calotype.pipelines.imagine.sheet import composed
@@ -36,8 +36,8 @@ def is_asked(task: Imagine, models: Models) -> Checkpoint | None:
     for name in ("truncation", "interpolate"):
         if getattr(task, name) != _default(name):
             raise CalotypeError(
-                "--{name} is for forgers, which `calotype train gan` makes; {found} is none",
-                name=name,
+                "{option} is for forgers, which `{task:train_gan}` makes; {found} is none",
+                option=name,
                 found=found.name,
             )
     return None
@@ -52,9 +52,12 @@ def forged(task: Imagine, found: Checkpoint, models: Models) -> Iterator[Progres
     """
     for spec in fields(task):
         if spec.name not in TAKEN and getattr(task, spec.name) != spec.default:
-            word = "a prompt" if spec.name == "prompt" else f"--{spec.name.replace('_', '-')}"
+            word = Message("a prompt" if spec.name == "prompt" else "{option:" + spec.name + "}")
             raise CalotypeError(
-                "{found} is a forger, which draws without words: it has no use for {word}", found=found.name, word=word
+                "{found} is a forger, which draws without words: it has no use for {word}",
+                option=spec.name,
+                found=found.name,
+                word=word,
             )
     model = models.forger(found)
     generator = model.generator.to(models.device)

@@ -1,9 +1,9 @@
 """One drawing as it is planned, and the clock that counts its steps."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -14,6 +14,10 @@ from calotype.pipelines.imagine.look import Look
 from calotype.pipelines.imagine.words import Words
 from calotype.sampling import Sampler
 from calotype.tasks import Drawing, Imagine, Note, Progress
+
+if TYPE_CHECKING:
+    from calotype.checkpoints.embeddings import Embedding
+    from calotype.checkpoints.lora import Adapter, Attached
 
 Work = Generator[Progress | Note, None, Tensor]
 
@@ -45,7 +49,14 @@ class Job:
     canvas: Canvas
     reader: Reader
     look: Look
+    adapters: "tuple[tuple[Adapter, float, float], ...]" = ()  # strengths in the text encoders and in the U-Net
+    embeddings: "tuple[Embedding, ...]" = ()  # the learned words that the prompts call
     is_compiled: bool = False
+
+    @property
+    def used(self) -> list[Any]:
+        """The model and what is put on it, each with name and sha256."""
+        return [self.model, *(adapter for adapter, *_ in self.adapters), *self.embeddings]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,3 +68,18 @@ class Pass:
     said: list[StepPrompts]
     clean: Tensor | None  # (1 or N, C, h, w): what it starts from
     shape: tuple[int, int]  # of the latents
+
+
+def attach_adapters(adapters: "tuple[tuple[Adapter, float, float], ...]", model: Diffusion) -> Sequence[str]:
+    """Puts just these adapters on the model, whatever is on it. Returns the names of what has no place in it.
+
+    Raises:
+        CalotypeError: an adapter for another base; the model is then without any.
+    """
+
+    def put_on() -> "Attached":
+        from calotype.checkpoints.lora import attach
+
+        return attach(adapters, model.unet, [part.encoder for part in model.text], model.name)
+
+    return model.wear(adapters, put_on)

@@ -6,16 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from calotype.checkpoints.cache import Models
 from calotype.errors import CalotypeError
 from calotype.models.diffusion import Condition
 from calotype.ops.noise import Source
 from calotype.pipelines.imagine.conditions import StepPrompts
-from calotype.pipelines.imagine.job import Clock, Job, Pass, Work
+from calotype.pipelines.imagine.job import Clock, Job, Pass, Work, attach_adapters
 from calotype.pipelines.imagine.schedulers import Walk
 
 
-def denoised(job: Job, way: Pass, noise: Tensor, sources: list[Source], models: Models, clock: Clock) -> Work:
+def denoised(job: Job, way: Pass, noise: Tensor, sources: list[Source], clock: Clock) -> Work:
     """The loop: predict, guide, step."""
     made, hole = way.scheduler, _small(job.canvas.hole, way.shape)
     timesteps = made.timesteps[way.begin :]
@@ -25,7 +24,7 @@ def denoised(job: Job, way: Pass, noise: Tensor, sources: list[Source], models: 
     around = _around_hole(job, hole, way.clean) if job.model.is_for_holes else None
     walk = Walk(made, job.sampler, sources)
     for n, t in enumerate(timesteps):
-        job.model.wear(*job.words.worn(models, job.model))  # another drawing may have come between
+        attach_adapters(job.adapters, job.model)  # another drawing may have come between
         said = way.said[min(n // made.order, len(way.said) - 1)]
         given = made.scale_model_input(x, t)
         answer = _guided(job, given, t, said, around)

@@ -44,15 +44,16 @@ def cells(task: Imagine) -> list[Cell]:
         return [Cell(task)]
     if task.count > 1:
         raise CalotypeError(
-            "a sheet has one picture in each place; leave out {option:count}, or --x, --y and {option:matrix}"
+            "a sheet has one picture in each place; leave out {option:count}, or {option:x}, {option:y} and "
+            "{option:matrix}"
         )
     plain = replace(task, x="", y="", matrix=False, grid=False)
-    rows = _along(task.y, "--y", plain)
+    rows = _along(task.y, "y", plain)
     found = [
         Cell(across, x_label, y_label, row, column)
         for row, (y_label, down) in enumerate(rows)
         for column, (x_label, across) in enumerate(
-            _prompts(down) if task.matrix and not task.x else _along(task.x, "--x", down)
+            _prompts(down) if task.matrix and not task.x else _along(task.x, "x", down)
         )
     ]
     if len(found) > MOST:
@@ -65,8 +66,8 @@ def _prompts(task: Imagine) -> list[tuple[str, Imagine]]:
     return [(text.removeprefix(first).strip(", ") or first, replace(task, prompt=text)) for text in texts]
 
 
-def _along(axis: str, flag: str, task: Imagine) -> list[tuple[str, Imagine]]:
-    """The label and the task of each value of an axis."""
+def _along(axis: str, option: str, task: Imagine) -> list[tuple[str, Imagine]]:
+    """The label and the task of each value of an axis, which the option named has given."""
     if not axis:
         return [("", task)]
     name, equals, text = axis.partition("=")
@@ -75,14 +76,14 @@ def _along(axis: str, flag: str, task: Imagine) -> list[tuple[str, Imagine]]:
     known = [spec.name for spec in visible(Imagine) if spec.name not in CLOSED]
     if name not in known or not equals:
         raise CalotypeError(
-            "{flag} is such as steps=10,20,30; {name!r} is no option of a picture{hint}",
-            flag=flag,
+            "{option} is such as steps=10,20,30; {name!r} is no option of a picture{hint}",
+            option=option,
             name=name,
             hint=nearest(name, known),
         )
     values = _values(text, is_whole=name in _WHOLE)
     if name == "prompt":
-        return [(value, replace(task, prompt=_swapped(task.prompt, values[0], value, flag))) for value in values]
+        return [(value, replace(task, prompt=_swapped(task.prompt, values[0], value, option))) for value in values]
     data = {spec.name: getattr(task, spec.name) for spec in dataclasses.fields(task)}
     return [
         (f"{name.replace('_', ' ')} {value}", read(Imagine, {**data, name: _typed(name, value)})) for value in values
@@ -94,11 +95,11 @@ def _typed(name: str, value: str) -> object:
     return value.lower() in ("true", "yes", "on", "1") if kind is bool else value
 
 
-def _swapped(prompt: str, old: str, new: str, flag: str) -> str:
+def _swapped(prompt: str, old: str, new: str, option: str) -> str:
     """A1111's search and replace: the first value is looked for in the prompt."""
     if old not in prompt:
         raise CalotypeError(
-            "{flag} prompt=...: the first value {old!r} does not stand in the prompt", flag=flag, old=old
+            "{option} prompt=...: the first value {old!r} does not stand in the prompt", option=option, old=old
         )
     return prompt.replace(old, new)
 

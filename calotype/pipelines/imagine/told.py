@@ -1,12 +1,10 @@
 """A drawing's line of parameters, as A1111 writes it, so that every tool that reads those reads ours."""
 
 from calotype import __version__
-from calotype.checkpoints.cache import Models
-from calotype.models.diffusion import Diffusion
 from calotype.ops.infotext import written
 from calotype.picture import Picture
-from calotype.pipelines.imagine.words import Words
-from calotype.sampling import LATENT, Sampler, schedule_title
+from calotype.pipelines.imagine.job import Job
+from calotype.sampling import LATENT, schedule_title
 from calotype.tasks import Imagine
 
 RNG = {"cpu": "CPU", "a1111": "NV"}
@@ -14,21 +12,23 @@ EMPHASIS = {"original": None, "no-norm": "No norm", "ignore": "Ignore", "none": 
 FILL = {"original": "original", "blur": "fill", "noise": "latent noise", "nothing": "latent nothing"}
 
 
-def told(
-    task: Imagine, words: Words, model: Diffusion, sampler: Sampler, schedule: str, picture: Picture, models: Models
-) -> str:
-    """The prompt as it was written, its negative, and the fields by A1111's names in A1111's order."""
+def told(task: Imagine, job: Job, picture: Picture) -> str:
+    """The prompt as it was written, its negative, and the fields by A1111's names in A1111's order.
+
+    Args:
+        task: the job's, for this one picture.
+    """
     height, width = picture.pixels.shape[:2]
     first = (round(side / max(task.hires, 1)) for side in (width, height))
     fields = {
         "Steps": task.steps,
-        "Sampler": sampler.name,
-        "Schedule type": schedule_title(schedule),
+        "Sampler": job.sampler.name,
+        "Schedule type": schedule_title(job.schedule),
         "CFG scale": f"{task.guidance:g}",
         "Seed": task.seed,
         "Size": "x".join(map(str, first)),
-        "Model hash": model.sha256[:10],
-        "Model": model.name,
+        "Model hash": job.model.sha256[:10],
+        "Model": job.model.name,
         "VAE": task.vae or None,
         **_variation(task),
         "Denoising strength": f"{task.strength:g}"
@@ -42,11 +42,17 @@ def told(
         "CFG Rescale": f"{task.rescale:g}" if task.rescale else None,
         **_second_pass(task),
         **_hole(task),
-        **words.short_hashes(models, model),
+        **_short_hashes(job),
         "Emphasis": EMPHASIS[task.emphasis],
         "Version": f"Calotype {__version__}",
     }
-    return written(*words.written, fields)
+    return written(*job.words.written, fields)
+
+
+def _short_hashes(job: Job) -> dict[str, str]:
+    adapters = [adapter for adapter, *_ in job.adapters]
+    called = {"Lora hashes": adapters, "TI hashes": job.embeddings}
+    return {key: ", ".join(f"{x.name}: {x.short_hash}" for x in found) for key, found in called.items() if found}
 
 
 def _variation(task: Imagine) -> dict[str, object]:

@@ -4,22 +4,26 @@ import csv
 import io
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 from torch import Tensor
 
 from calotype.checkpoints.cache import Models
 from calotype.checkpoints.catalog import ENDINGS
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.files import read_text
 from calotype.models.diffusion import Diffusion
 from calotype.ops.prompt import Extra, extras
 from calotype.options import nearest
 from calotype.settings import Settings
 from calotype.tasks import Imagine
+
+if TYPE_CHECKING:
+    from calotype.checkpoints.embeddings import Embedding
+    from calotype.checkpoints.lora import Adapter
 
 STYLES = "styles.csv"
 LONGEST = 1_000_000  # letters of a prompt
@@ -33,11 +37,11 @@ class Words:
     negative: str
     loras: tuple[Extra, ...]
     written: tuple[str, str]  # both prompts with styles and with every LoRA called, as a picture tells of itself
-    notes: tuple[str, ...] = ()
+    notes: tuple[Message, ...] = ()
 
     @classmethod
     def of(cls, task: Imagine, settings: Settings) -> Self:
-        """Raises CalotypeError for an unknown style, or a --lora that cannot be read."""
+        """Raises CalotypeError for an unknown style, or an option lora that cannot be read."""
         prompt, negative = _styled(task, settings.home / STYLES)
         if max(len(prompt), len(negative)) > LONGEST:
             raise CalotypeError("the prompt is longer than {longest:,} letters; shorten it", longest=LONGEST)
@@ -45,47 +49,19 @@ class Words:
         written = " ".join([prompt, *map(_spoken, named)]).strip(), negative
         prompt, called, unknown = extras(prompt)
         negative, _, more = extras(negative)
-        notes = [f"{text} in the prompt is left out: Calotype has only <lora:name:weight>" for text in unknown + more]
+        left_out = "{text} in the prompt is left out: Calotype has only <lora:name:weight>"
+        notes = [Message(left_out, text=text) for text in unknown + more]
         return cls(prompt, negative, tuple(named + called), written, tuple(notes))
 
-    def worn(self, models: Models, model: Diffusion) -> tuple[tuple, Callable[[], Callable[[], None]]]:
-        """The LoRAs as `Diffusion.wear` takes them."""
-        wanted = tuple(lora for lora in self.loras if lora.text or lora.unet)
-        return wanted, lambda: models.put_on(wanted, model)
+    def adapters(self, models: Models) -> "tuple[tuple[Adapter, float, float], ...]":
+        """The LoRAs called: each with its strength in the text encoders and in the U-Net, where either is not 0."""
+        return tuple((models.adapter(lora.name), lora.text, lora.unet) for lora in self.loras if lora.text or lora.unet)
 
-    def called(self, models: Models, model: Diffusion) -> list[Any]:
-        """The learned words (textual inversion) in the prompts that were learned for such a model."""
-        return [word for word in self._words(models) if _fits(word, model)]
-
-    def misfits(self, models: Models, model: Diffusion) -> list[str]:
-        """A sentence for each word that stays a plain word, because it was learned for another kind of model."""
-        return [
-            f"the word {word.name} was learned for text encoders of width {_listed(_widths(word))}, and "
-            f"{_listed(_wanted(model))} are those of {model.name}: it is read as a plain word"
-            for word in self._words(models)
-            if not _fits(word, model)
-        ]
-
-    def _words(self, models: Models) -> list[Any]:
+    def embeddings(self, models: Models) -> "list[Embedding]":
+        """The learned words (textual inversion) in the prompts, whatever model they were learned for."""
         text = f"{self.prompt}\n{self.negative}".casefold()
         names = [name for name in models.shelf.names("embedding") if name.casefold() in text]
         return [models.embedding(name) for name in names if _stands_in(name.casefold(), text)]
-
-    def learned(self, models: Models, model: Diffusion) -> Mapping[str, Sequence[Tensor]]:
-        """The vectors of each learned word, one (n, D) tensor for each text encoder."""
-        return {word.name: [_widths(word)[width] for width in _wanted(model)] for word in self.called(models, model)}
-
-    def used(self, models: Models, model: Diffusion) -> list[Any]:
-        """The LoRAs and learned words, each with name, sha256 and short_hash."""
-        return self._adapters(models) + self.called(models, model)
-
-    def short_hashes(self, models: Models, model: Diffusion) -> dict[str, str]:
-        """As A1111 tells them: `Lora hashes` and `TI hashes`."""
-        found = {"Lora hashes": self._adapters(models), "TI hashes": self.called(models, model)}
-        return {key: ", ".join(f"{one.name}: {one.short_hash}" for one in ones) for key, ones in found.items() if ones}
-
-    def _adapters(self, models: Models) -> list[Any]:
-        return [models.adapter(lora.name) for lora in self.loras if lora.text or lora.unet]
 
 
 def _stands_in(name: str, text: str) -> bool:
@@ -93,7 +69,29 @@ def _stands_in(name: str, text: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
 
 
-def _widths(word: Any) -> dict[int, Tensor]:
+def fits(word: "Embedding", model: Diffusion) -> bool:
+    """Whether the word was learned for text encoders of the model's widths."""
+    return set(_wanted(model)) <= _widths(word).keys()
+
+
+def vectors_of(word: "Embedding", model: Diffusion) -> Sequence[Tensor]:
+    """One (n, D) tensor for each text encoder, of a word that fits."""
+    return [_widths(word)[width] for width in _wanted(model)]
+
+
+def misfit(word: "Embedding", model: Diffusion) -> Message:
+    """What to say of a word that stays a plain word, because it was learned for another kind of model."""
+    return Message(
+        "the word {word} was learned for text encoders of width {widths}, and {wanted} are those of {model}: it is "
+        "read as a plain word",
+        word=word.name,
+        widths=_listed(_widths(word)),
+        wanted=_listed(_wanted(model)),
+        model=model.name,
+    )
+
+
+def _widths(word: "Embedding") -> Mapping[int, Tensor]:
     return {vectors.shape[1]: vectors for vectors in word.vectors}
 
 
@@ -101,12 +99,9 @@ def _wanted(model: Diffusion) -> list[int]:
     return [part.encoder.shape.hidden_size for part in model.text]
 
 
-def _fits(word: Any, model: Diffusion) -> bool:
-    return set(_wanted(model)) <= _widths(word).keys()
-
-
-def _listed(widths: Iterable[int]) -> str:
-    return " and ".join(map(str, widths))
+def _listed(widths: Iterable[int]) -> Message:
+    numbers = {f"width_{n}": width for n, width in enumerate(widths)}
+    return Message(" and ".join(f"{{{name}}}" for name in numbers), **numbers)
 
 
 def _named(text: str) -> list[Extra]:
@@ -130,11 +125,9 @@ def _styled(task: Imagine, path: Path) -> tuple[str, str]:
     known = styles(path) if wanted else {}
     for name in wanted:
         if name not in known:
-            there = (
-                f"; there are {', '.join(known)}"
-                if known
-                else f"; write styles into {path}: name,prompt,negative_prompt"
-            )
+            there = Message("; write styles into {path}: name,prompt,negative_prompt", path=path)
+            if known:
+                there = Message("; there are {names}", names=", ".join(known))
             raise CalotypeError(
                 "no style is named {name!r}{hint}{there}", name=name, hint=nearest(name, known), there=there
             )
