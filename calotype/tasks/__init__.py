@@ -1,12 +1,10 @@
 """What one can ask for, as plain data. Nothing here needs torch."""
 
-import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from calotype.errors import CalotypeError
-from calotype.options import nearest, read
+from calotype.options import as_data, as_name, nearest, read
 from calotype.tasks.adapters import ConvertLora, ExtractLora, MergeLora, Outcome, ResizeLora
 from calotype.tasks.captions import Caption
 from calotype.tasks.diffusion import TrainDiffusion
@@ -72,8 +70,8 @@ TASKS: dict[str, type] = {
 
 def read_task(kind: str, data: Mapping[str, Any]) -> Any:
     """A task from outside data, checked. Raises CalotypeError for an unknown kind, name, type or range."""
-    if kind not in TASKS:
-        raise CalotypeError("there is no task {kind}{hint}", kind=kind, hint=nearest(kind, TASKS))
+    if not isinstance(kind, str) or kind not in TASKS:
+        raise CalotypeError("there is no task {kind}{hint}", kind=as_name(kind), hint=nearest(kind, TASKS))
     return read(TASKS[kind], data)
 
 
@@ -83,6 +81,4 @@ def kind_of(task: Any) -> str:
 
 def options_of(task: Any) -> dict[str, Any]:
     """The task as JSON-ready data; its source is left out, and its tile, for which the record has the real one."""
-    names = [spec.name for spec in dataclasses.fields(task) if spec.name not in ("source", "init", "tile")]
-    data = {name: getattr(task, name) for name in names}
-    return {name: str(value) if isinstance(value, Path) else value for name, value in data.items()}
+    return {name: value for name, value in as_data(task).items() if name not in ("source", "init", "tile")}

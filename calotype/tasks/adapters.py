@@ -16,6 +16,8 @@ LIMITS = {"sv_ratio": (1.0, 1e9), "sv_fro": (0.0, 1.0), "sv_cumulative": (0.0, 1
 class Outcome:
     """Where the result goes."""
 
+    TITLE = "What is written, and where"
+
     out: Path | None = option(None, "file to write (for peft, and for a model in a folder: a folder)", is_path=True)
     save_precision: str = option("source", "number format of the file", choices=PRECISIONS)
     overwrite: bool = option(False, "write over a file that is there")
@@ -28,6 +30,8 @@ class Outcome:
 @dataclass(frozen=True, kw_only=True)
 class MergeLora(Outcome):
     """Make one LoRA of several, or put them into a checkpoint for good."""
+
+    TITLE = "What is done"
 
     loras: tuple[str, ...] = option(help="files or names, each with its weight such as my.safetensors:0.8")
     rank: int | None = option(None, "at most this rank, by singular values; else ranks add up", least=1, most=4096)
@@ -52,6 +56,8 @@ class MergeLora(Outcome):
 @dataclass(frozen=True, kw_only=True)
 class ResizeLora(Outcome):
     """Give a LoRA a lower rank, so that its file is smaller."""
+
+    TITLE = "What is done"
 
     lora: str = option(help="file or name")
     rank: int | None = option(None, "the new rank; with {option:dynamic} the highest", least=1, most=4096)
@@ -91,6 +97,8 @@ class ResizeLora(Outcome):
 class ExtractLora(Outcome):
     """Make a LoRA of what one checkpoint has learnt beyond another."""
 
+    TITLE = "What is done"
+
     tuned: str = option(help="the checkpoint that has learnt: a name, a file or a diffusers folder")
     base: str = option(help="the checkpoint that it began with")
     rank: int = option(16, "rank of the LoRA", least=1, most=4096)
@@ -102,6 +110,8 @@ class ExtractLora(Outcome):
 @dataclass(frozen=True, kw_only=True)
 class ConvertLora(Outcome):
     """Write a LoRA as another program wants it."""
+
+    TITLE = "What is done"
 
     lora: str = option(help="file, folder or name")
     to: str = option("kohya", "whose names: kohya (also A1111 and ComfyUI), diffusers or peft", choices=FORMS)

@@ -13,6 +13,8 @@ SHAPES = ("square", "portrait")
 class Tagging:
     """Words that a network finds."""
 
+    TITLE = "Tags"
+
     tagger: Path | None = option(
         None, "WD14 tagger to ask for tags: its model.onnx, or the folder with it and selected_tags.csv", is_path=True
     )
@@ -26,6 +28,8 @@ class Tagging:
 class Cropping:
     """Faces."""
 
+    TITLE = "Faces"
+
     face: bool = option(False, "write copies cropped around the largest face, with their captions")
     face_shape: str = option("square", "shape of these", choices=SHAPES)
     face_margin: float = option(0.75, "room on each side of the face, in faces", least=0, most=5)
@@ -34,6 +38,8 @@ class Cropping:
 @dataclass(frozen=True, kw_only=True)
 class Caption(Tagging, Cropping):
     """Write captions for photos to learn from, from their folder's name, a trigger word and tags."""
+
+    TITLE = "What is written, and where"
 
     photos: Path = option(help="folder with photos, or with N_name folders of them", is_path=True)
     trigger: str = option("", "word that shall call what is learnt; it begins every caption")

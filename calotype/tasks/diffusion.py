@@ -14,6 +14,8 @@ SMALL = 128  # pixels; networks for smaller pictures are smaller by themselves
 class Captioned:
     """What is learnt from."""
 
+    TITLE = "Pictures and captions"
+
     photos: Path = option(help="folder of captioned pictures, or a .tar of them as WebDataset packs it", is_path=True)
     caption_extension: str = option(
         ".txt", "ending of caption files; each line is one caption, the first one the usual"
@@ -28,6 +30,8 @@ class Captioned:
 class Miniature:
     """The networks."""
 
+    TITLE = "The networks"
+
     vae_channels: str = option("", "channels of the KL-VAE by level, such as 32,64,128,128; fitting where not given")
     unet_channels: str = option("", "channels of the U-Net by level, such as 128,192,256; fitting where not given")
     latent_channels: int = option(4, "channels of the latents", least=1, most=32)
@@ -39,6 +43,8 @@ class Miniature:
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """How long, and at what rate."""
+
+    TITLE = "How long, and at what rate"
 
     minutes: float = option(
         15.0, "time for all of it; the steps are timed, and as many taken as fit", least=0.02, most=100_000
@@ -62,6 +68,8 @@ class Budget:
 class Made:
     """What is written, and when."""
 
+    TITLE = "What is written, and where"
+
     output_dir: Path = option(Path("out"), "folder for the model, its states and logs", is_path=True)
     output_name: str = option("diffusion", "name of the model's folder there")
     save_precision: str = option("fp16", "number format of the files", choices=("float", "fp16", "bf16"))
@@ -77,6 +85,8 @@ class Made:
 @dataclass(frozen=True, kw_only=True)
 class TrainDiffusion(Captioned, Miniature, Budget, Made, Logged):
     """Learn to draw from captioned pictures alone: tokenizer, KL-VAE, text encoder and U-Net."""
+
+    TITLE = "What is learnt"
 
     dry_run: bool = option(False, "tell what would be done, and do nothing")
 

@@ -13,6 +13,8 @@ from calotype.sampling import sampler_named, schedule_named
 class Sampling:
     """How noise becomes a picture."""
 
+    TITLE = "How it is drawn"
+
     steps: int | None = option(None, "steps of the sampler; the model's own where not given", least=1, most=1000)
     guidance: float | None = option(None, "how closely to follow the words (CFG scale); 1: plainly", least=0, most=100)
     rescale: float | None = option(None, "guidance rescale, against glaring colours at high guidance", least=0, most=1)
@@ -33,6 +35,8 @@ class Sampling:
 class Start:
     """The picture that drawing starts from, where it is not noise alone."""
 
+    TITLE = "From a picture: img2img, inpaint, outpaint"
+
     init: Path | None = option(None, "picture to start from (img2img)", is_path=True)
     strength: float = option(0.75, "how much of it to draw anew (denoising strength)", least=0, most=1)
     resize: str = option("crop", "how it comes to another size", choices=("crop", "fill", "stretch"))
@@ -49,6 +53,8 @@ class Start:
 class Hires:
     """A second, larger pass."""
 
+    TITLE = "A second pass, larger (hires fix)"
+
     hires: float = option(0.0, "draw again this many times larger; 0: no second pass", least=0, most=8)
     hires_upscaler: str = option("latent", "latent, latent (nearest) and its kin, lanczos, or a network for enlarging")
     hires_steps: int = option(0, "steps of the second pass; 0: as the first", least=0, most=1000)
@@ -58,6 +64,8 @@ class Hires:
 @dataclass(frozen=True, kw_only=True)
 class Imagine(Sampling, Start, Hires):
     """Make pictures from words."""
+
+    TITLE = "What is drawn"
 
     prompt: str = option("", "what to draw, in A1111's grammar")
     negative: str = option("", "what not to draw")
@@ -77,7 +85,13 @@ class Imagine(Sampling, Start, Hires):
     interpolate: bool = option(False, "of a forger: a film that walks from picture to picture, as GIF and MP4")
     x: str = option("", "draw a sheet over an option, such as steps=10,20,30 or 'guidance=1-9 (+2)'")
     y: str = option("", "the sheet's other axis")
-    place: int = -1  # of the one picture in a batch that is made again: the bits of float32 depend on it
+    place: int = option(
+        -1,
+        "of the one picture in a batch that is made again: the bits of float32 depend on it",
+        least=-1,
+        most=63,
+        is_hidden=True,
+    )
 
     def __post_init__(self) -> None:
         read_size(self.size, "size")

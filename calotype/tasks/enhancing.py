@@ -17,6 +17,8 @@ FIRST = 2.5  # steps of stage one for each of stage two with which a new network
 class Rounds:
     """How long, and at what rate."""
 
+    TITLE = "How long, and at what rate"
+
     l1_steps: int = option(0, "steps of stage one: no discriminator", least=0, most=10_000_000)
     gan_steps: int = option(2000, "steps of stage two: against the discriminator", least=0, most=10_000_000)
     gan_warmup_steps: int = option(
@@ -45,6 +47,8 @@ class Rounds:
 @dataclass(frozen=True, kw_only=True)
 class Losses:
     """What is called good."""
+
+    TITLE = "What is called good"
 
     l1_weight: float = option(1.0, "of the mean difference of pixels", least=0, most=1e4)
     perceptual_weight: float = option(
@@ -84,6 +88,8 @@ class Losses:
 class Outcome(Logged):
     """What is written, and when."""
 
+    TITLE = "What is written, and when"
+
     output_dir: Path = option(
         Path("out"), "folder for what is learnt, its states and logs; or its file, such as my.safetensors", is_path=True
     )
@@ -104,6 +110,8 @@ class Outcome(Logged):
 @dataclass(frozen=True, kw_only=True)
 class TrainUpscaler(Rounds, Losses, Outcome):
     """Fine-tune or train a Real-ESRGAN on one's own pictures."""
+
+    TITLE = "What is learnt"
 
     photos: Path = option(help="folder with sharp pictures", is_path=True)
     model: str = option("realesrgan-x4plus", "what is trained on: name in the catalog, a file, or none to begin anew")
@@ -147,6 +155,8 @@ class TrainUpscaler(Rounds, Losses, Outcome):
 @dataclass(frozen=True, kw_only=True)
 class TrainRestorer(Rounds, Losses, Outcome):
     """Learn to restore faces, or measure how well a network does."""
+
+    TITLE = "What is learnt"
 
     photos: Path = option(help="folder with sharp faces", is_path=True)
     model: str = option("none", "restorer that is trained on, of Calotype's own kind: name or file; none begins anew")

@@ -14,6 +14,8 @@ FORMATS = ("auto", "jpeg", "png", "webp", "tiff", "bmp", "avif", "heic")
 class Saving:
     """How the result is written."""
 
+    TITLE = "The result's file"
+
     format: str = option("auto", "file format of the result; auto keeps the source's", choices=FORMATS)
     quality: int = option(95, "quality of JPEG, WebP, AVIF and HEIC", least=1, most=100)
     strip_location: bool = option(False, "leave the place where the photo was taken (GPS) out of the result")
@@ -22,6 +24,8 @@ class Saving:
 @dataclass(frozen=True, kw_only=True)
 class Tiling:
     """How a large picture is cut for the network."""
+
+    TITLE = "Large pictures and transparency"
 
     tile: int = option(0, "tile side in input pixels; 0 chooses from free memory", least=0, most=4096)
     overlap: int = option(32, "input pixels shared by neighbouring tiles", least=0, most=1024)
@@ -35,6 +39,8 @@ class Tiling:
 class Upscale(Tiling, Saving):
     """Enlarge a picture with a super-resolution network."""
 
+    TITLE = "What is done"
+
     source: Path = option(help="picture", is_path=True)
     model: str = option("realesrgan-x4plus", "name in the catalog, or a file")
     scale: float = option(0.0, "how many times larger, any number; 0 takes the network's own", least=0, most=64)
@@ -43,6 +49,8 @@ class Upscale(Tiling, Saving):
 @dataclass(frozen=True, kw_only=True)
 class Restore(Tiling, Saving):
     """Restore an old photo: the faces by a face network, all the rest by a super-resolution network."""
+
+    TITLE = "What is done"
 
     source: Path = option(help="photo", is_path=True)
     scale: float = option(2.0, "how many times larger the result is, any number", least=0.01, most=64)
@@ -56,7 +64,7 @@ class Restore(Tiling, Saving):
     fidelity: float = option(0.5, "CodeFormer only: 0 the clearest face, 1 the most faithful one", least=0, most=1)
     aligned: bool = option(False, "the source is one aligned face crop: no detection, no pasting")
     min_confidence: float = option(0.7, "leave faces alone that the detector is less sure of", least=0, most=1)
-    min_face: int = option(20, "leave faces alone that are narrower than this, in pixels", least=0)
+    min_face: int = option(20, "leave faces alone that are narrower than this, in pixels", least=0, most=65_535)
 
     def __post_init__(self) -> None:
         chosen_faces(self.faces)

@@ -27,6 +27,8 @@ SAMPLERS_OF_KOHYA = {
 class Photos:
     """What is learnt from."""
 
+    TITLE = "Photos and captions"
+
     photos: Path = option(help="folder with photos, or with N_name folders of them", is_path=True)
     regular: Path | None = option(None, "folder of regularisation pictures", is_path=True, also=("reg-data-dir",))
     prior_loss_weight: float = option(1.0, "how much regularisation pictures count", least=0, most=100)
@@ -63,6 +65,8 @@ class Photos:
 class Network:
     """What is trained."""
 
+    TITLE = "The LoRA"
+
     network_dim: int = option(16, "rank of the LoRA", least=1, most=1024)
     network_alpha: float = option(0.0, "its alpha; 0 takes the rank", least=0, most=1024)
     conv_dim: int = option(0, "rank for 3x3 convolutions too (LoCon); 0: none", least=0, most=1024)
@@ -84,6 +88,8 @@ class Network:
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
     """How long, and at what rate."""
+
+    TITLE = "How long, and at what rate"
 
     max_train_epochs: int = option(10, "how often all photos are shown", least=1, most=100_000)
     max_train_steps: int = option(
@@ -141,6 +147,8 @@ class Schedule:
 class Saved:
     """What is written, and when."""
 
+    TITLE = "What is written, and where"
+
     output_dir: Path = option(
         Path("out"), "folder for the LoRA, its states and logs; or its file, such as my.safetensors", is_path=True
     )
@@ -171,6 +179,8 @@ class Saved:
 class Accepted:
     """What sd-scripts asks for and Calotype does anyway, or never: taken, so that a command need not be changed."""
 
+    TITLE = "Taken from sd-scripts' commands, and needless"
+
     xformers: bool = option(False, "accepted: attention is always the fused one")
     sdpa: bool = option(False, "accepted: attention is always the fused one")
     mem_eff_attn: bool = option(False, "accepted: attention is always the fused one")
@@ -185,6 +195,8 @@ class Accepted:
 class Logged:
     """TensorBoard's files, which any training run can write."""
 
+    TITLE = "Samples, validation, logs"
+
     logging_dir: Path | None = option(None, "folder for TensorBoard's files", is_path=True)
     log_prefix: str = option("", "beginning of the name of a run's folder there")
     log_with: str = option(
@@ -197,6 +209,8 @@ class Logged:
 @dataclass(frozen=True, kw_only=True)
 class Watched(Logged):
     """What is seen of a run while it goes on, and after."""
+
+    TITLE = "Samples, validation, logs"
 
     sample_every_n_epochs: int = option(
         0,
@@ -230,6 +244,8 @@ class TrainLora(Accepted, Photos, Network, Schedule, Watched, Saved):
 
     `network_args` are spread over the options of their own names.
     """
+
+    TITLE = "What is learnt"
 
     model: str = option(
         "emoji",

@@ -15,6 +15,8 @@ STEPS, DEMO_STEPS = 30_000, 5000
 class Forgery:
     """What is learnt from, and by what networks."""
 
+    TITLE = "Pictures and networks"
+
     photos: Path | None = option(None, "folder with pictures; its sub-folders count too", is_path=True)
     demo: bool = option(False, "learn from the smileys that ship; takes under ten minutes on two processor cores")
     resolution: int = option(64, "side of the forgeries in pixels: 32, 64, 128, 256 or 512", least=32, most=512)
@@ -28,6 +30,8 @@ class Forgery:
 @dataclass(frozen=True, kw_only=True)
 class War:
     """How long the two learn, and how."""
+
+    TITLE = "How long, and how"
 
     max_train_steps: int = option(0, "steps; 0: 30,000, or 5,000 in the demo", least=0, most=100_000_000)
     train_batch_size: int = option(16, "pictures in a step", least=2, most=4096)
@@ -45,6 +49,8 @@ class War:
 class Kept:
     """What is written, and when."""
 
+    TITLE = "What is written, and where"
+
     output_dir: Path = option(
         Path("out"),
         "folder for the forger, snapshots, states, logs; or its file, such as my.safetensors",
@@ -61,6 +67,8 @@ class Kept:
 @dataclass(frozen=True, kw_only=True)
 class TrainGan(Forgery, War, Kept, Logged):
     """Learn to forge pictures like those in a folder: a forger and an expert at war."""
+
+    TITLE = "What is learnt"
 
     dry_run: bool = option(False, "tell what would be done, and do nothing")
 
