@@ -652,7 +652,7 @@ def test_equal_values_have_places_of_their_own(exact):
     ],
 )
 def test_values_of_an_axis_keep_their_digits(text, values):
-    from calotype.pipelines.imagine.sheet import _values
+    from calotype.tasks.sheets import _values
 
     assert _values(text) == values
 
@@ -672,9 +672,9 @@ def test_words_are_swapped_along_an_axis(exact):
     ("options", "word"),
     [
         ({"x": "stepz=1,2"}, "did you mean steps"),
-        ({"x": "steps=1,two"}, "--steps takes"),
+        ({"x": "steps=1,two"}, "steps takes"),
         ({"x": "prompt=green,red"}, "does not stand in the prompt"),
-        ({"x": "steps=1,2", "count": 2}, "leave out --count"),
+        ({"x": "steps=1,2", "count": 2}, "leave out count"),
         ({"y": "sampler=Euler,Eulerr"}, "no sampler is named"),
     ],
 )
