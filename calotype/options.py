@@ -7,6 +7,7 @@ int, float, str or Path, a frozen dataclass of such fields, a tuple of any of th
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -120,7 +121,8 @@ def shown(value: Any) -> str:
 
 def as_name(value: Any) -> str:
     """An unknown name as a sentence has it: as it is, where it could be one."""
-    return value if isinstance(value, str) and value.isidentifier() and len(value) <= SHOWN else shown(value)
+    is_name = isinstance(value, str) and re.fullmatch(rf"[\w.+-]{{1,{SHOWN}}}", value)
+    return value if is_name else shown(value)
 
 
 def read(cls: type, data: Mapping[str, Any]) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from calotype.checkpoints.catalog import CATALOG, ENDINGS, INDEX, KINDS, Checkpoint, Shelf, known_name
 from calotype.checkpoints.layouts import UNET, VAE, recognise
 from calotype.checkpoints.shapes import shapes_in
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 
 FOLDERS = {  # of A1111 and Forge, below `models` or the program's own folder; ComfyUI's names where they differ
     "Stable-diffusion": "diffusion",
@@ -44,9 +44,9 @@ def add(shelf: Shelf, file: str | Path, name: str | None = None) -> Checkpoint:
         raise CalotypeError(
             "{path} is for {kinds}, and {name} is for {kinds_2}",
             path=path,
-            kinds=KINDS[kind],
+            kinds=Message(KINDS[kind]),
             name=name,
-            kinds_2=KINDS[CATALOG[name].kind],
+            kinds_2=Message(KINDS[CATALOG[name].kind]),
         )
     return shelf.put(name, path, kind)
 
@@ -107,7 +107,7 @@ class Imported:
     name: str
     kind: str
     state: str = "added"
-    fault: str = ""
+    fault: CalotypeError | None = None
 
 
 def import_from(shelf: Shelf, folder: Path) -> Iterator[Imported]:
@@ -145,8 +145,8 @@ def _imported(shelf: Shelf, path: Path, kind: str) -> Imported:
     try:
         found = kind_of_file(path, name)
         if found != kind and "embedding" in (found, kind):
-            raise CalotypeError("{path} is for {kinds}", path=path, kinds=KINDS[found])
+            raise CalotypeError("{path} is for {kinds}", path=path, kinds=Message(KINDS[found]))
         shelf.put(name, path, found)
     except CalotypeError as fault:
-        return Imported(path, name, kind, "failed", str(fault))
+        return Imported(path, name, kind, "failed", fault)
     return Imported(path, name, found)

@@ -207,7 +207,7 @@ _TABLE = (
         "codeformer",
         "faces",
         S_LAB,
-        "CodeFormer: strong on badly damaged faces, with --fidelity; not for commercial use",
+        "CodeFormer: strong on badly damaged faces, with a fidelity to choose; not for commercial use",
         file="codeformer.pth",
         url=CODEFORMER + "v0.1.0/codeformer.pth",
         size=376_637_898,
@@ -267,7 +267,7 @@ _TABLE = (
         "sd-vae-ft-mse",
         "vae",
         MIT,
-        "a better VAE for SD 1.x: clearer eyes and small faces; use it with --vae",
+        "a better VAE for SD 1.x: clearer eyes and small faces; goes with such a model",
         file="vae-ft-mse-840000-ema-pruned.safetensors",
         url=HUB + "stabilityai/sd-vae-ft-mse-original/resolve/main/vae-ft-mse-840000-ema-pruned.safetensors",
         size=334_641_190,
@@ -291,7 +291,7 @@ def known_name(name: str) -> str:
     """The catalog's name for a name people know (RealESRGAN_x4plus.pth, GFPGANv1.4), else the name as it is."""
     bare = re.sub(r"\.(pth|pt|ckpt|safetensors|param|bin|onnx)$", "", name, flags=re.I).casefold()
     for entry in CATALOG.values():
-        file = Path(entry.file).stem if entry.url else ""
-        if bare in (other.casefold() for other in (entry.name, file, *entry.aliases)):
+        files = [Path(entry.file).stem] if entry.url else []
+        if bare in (other.casefold() for other in (entry.name, *files, *entry.aliases)):
             return entry.name
     return name

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from calotype.errors import CalotypeError
 from calotype.options import option
-from calotype.tasks.training import Logged, check_name, check_prefix
+from calotype.tasks.training import Logged, check_extension, check_name, check_prefix
 
 SMALL = 128  # pixels; networks for smaller pictures are smaller by themselves
 
@@ -47,7 +47,11 @@ class Budget:
     TITLE = "How long, and at what rate"
 
     minutes: float = option(
-        15.0, "time for all of it; the steps are timed, and as many taken as fit", least=0.02, most=100_000
+        15.0,
+        "time for all of it; the steps are timed, and as many taken as fit",
+        least=0.02,
+        most=100_000,
+        title="Minutes of training",
     )
     vae_share: float = option(0.29, "the VAE's share of the time", least=0.01, most=0.95)
     vae_train_steps: int = option(0, "train the VAE for so many steps instead", least=0, most=10_000_000)
@@ -111,6 +115,7 @@ class TrainDiffusion(Captioned, Miniature, Budget, Made, Logged):
             )
         check_name(self.output_name)
         check_prefix(self.log_prefix)
+        check_extension(self.caption_extension)
 
     @property
     def vae_widths(self) -> tuple[int, ...]:
