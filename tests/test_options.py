@@ -291,3 +291,20 @@ def test_no_trainer_takes_a_name_that_leads_out_of_its_folder(kind, name):
         read_task(kind, {"photos": "x", "output_name": name})
     assert "\n" not in str(caught.value)
     assert read_task(kind, {"photos": "x", "output_name": "grandma's 70th, ü.v2"}).output_name
+
+
+def test_network_args_stand_in_the_options_of_their_own_names():
+    task = read_task("train_lora", {"photos": "x", "conv_dim": 2, "network_args": "conv_dim=4 dropout=0.1 algo=loha"})
+    assert (task.conv_dim, task.conv_alpha, task.network_dropout, task.algo) == (4, 1.0, 0.1, "loha")
+    assert read_task("train_lora", options_of(task)) == task == dataclasses.replace(task)
+    with pytest.raises(CalotypeError, match="network_args says conv_dim 4"):
+        dataclasses.replace(task, conv_dim=2)
+    with pytest.raises(CalotypeError, match="knows no conv=1"):
+        read_task("train_lora", {"photos": "x", "network_args": "conv=1"})
+
+
+@pytest.mark.parametrize("kind", ["train_lora", "train_diffusion", "caption"])
+@pytest.mark.parametrize("ending", ["", ".", "..", "../x", "/x", "a\\b", "a\0"])
+def test_no_ending_of_captions_leads_elsewhere(kind, ending):
+    with pytest.raises(CalotypeError, match=r"caption_extension is such as \.txt"):
+        read_task(kind, {"photos": "x", "caption_extension": ending})

@@ -86,7 +86,7 @@ def _check_drawing(tasks: Sequence[Imagine], limits: Limits) -> None:
     work = sum(map(_work, tasks))
     if work > limits.drawing:
         raise CalotypeError(
-            "these pictures are {times:.1f} times the work that a request may ask for; take fewer pictures, fewer "
+            "these pictures are {times:.2f} times the work that a request may ask for; take fewer pictures, fewer "
             "{option:steps}, a smaller {option:size} or a shorter prompt",
             times=work / limits.drawing,
         )
@@ -114,13 +114,13 @@ def _check_training(pixels: float, batch: float, steps: float, limits: Limits, m
     """`more` is what a run does besides its steps, in pixels x pictures x steps."""
     if pixels * batch > limits.batch:
         raise CalotypeError(
-            "one step is {times:.1f} times what a request may ask for; take fewer pictures in a step, or smaller ones",
+            "one step is {times:.2f} times what a request may ask for; take fewer pictures in a step, or smaller ones",
             times=pixels * batch / limits.batch,
         )
     work = pixels * batch * steps + more
     if work > limits.training:
         raise CalotypeError(
-            "this training is {times:.1f} times the work that a request may ask for; take fewer steps or smaller "
+            "this training is {times:.2f} times the work that a request may ask for; take fewer steps or smaller "
             "pictures, or measure and draw samples more rarely",
             times=work / limits.training,
         )
