@@ -82,7 +82,8 @@ class Losses:
         if self.perceptual == "none":
             _check_unused(self, ("perceptual_weight",), Message("{option:perceptual} none counts no features"))
         if self.discriminator:
-            _check_unused(self, ("discriminator_feat",), f"{self.discriminator.name} has the channels that it has")
+            why = Message("{file} has the channels that it has", file=self.discriminator.name)
+            _check_unused(self, ("discriminator_feat",), why)
         if not self.gan_steps:
             _check_unused(self, ("save_discriminator",), Message("{option:gan_steps} 0 has no discriminator"))
 
@@ -254,11 +255,13 @@ class TrainRestorer(Rounds, Losses, Outcome):
             shape = ("side", "channels", "blocks") if self.grow else ("side", "channels", "blocks", "codes")
             _check_unused(self, shape, _as_it_is(self.model))
         if self.identity_weight and (self.vgg or self.perceptual in ("vgg", "none")):
-            _check_unused(self, ("identity_weight",), "likeness is a matter of EfficientNet-Lite0's features alone")
+            why = Message("likeness is a matter of EfficientNet-Lite0's features alone")
+            _check_unused(self, ("identity_weight",), why)
         if self.enlarge:
-            _check_unused(self, ("sharpen",), f"{self.enlarge} makes faces sharp that it enlarges")
+            _check_unused(self, ("sharpen",), Message("{model} makes faces sharp that it enlarges", model=self.enlarge))
         if self.held_back:
-            _check_unused(self, ("validation_split",), f"the faces in {self.held_back} are what is held back")
+            why = Message("the faces in {folder} are what is held back", folder=self.held_back)
+            _check_unused(self, ("validation_split",), why)
         if len(self.widths) != len(self.depths):
             raise CalotypeError(
                 "{option:channels} and {option:blocks} have a number for each resolution, and so equally many"
@@ -302,7 +305,7 @@ class TrainRestorer(Rounds, Losses, Outcome):
         return _numbers("blocks", self.blocks)
 
 
-def _check_unused(task: Any, names: Sequence[str], why: str | Message) -> None:
+def _check_unused(task: Any, names: Sequence[str], why: Message) -> None:
     """Raises CalotypeError for options that are given and have no use, which is better than to leave them unheard."""
     usual = {spec.name: spec.default for spec in fields(task)}
     given = [name for name in names if getattr(task, name) != usual[name]]
