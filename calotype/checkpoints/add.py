@@ -7,7 +7,7 @@ from pathlib import Path
 from calotype.checkpoints.catalog import CATALOG, ENDINGS, INDEX, KINDS, Checkpoint, Shelf, known_name
 from calotype.checkpoints.layouts import UNET, VAE, recognise
 from calotype.checkpoints.shapes import shapes_in
-from calotype.errors import CalotypeError, Message
+from calotype.errors import CalotypeError
 
 FOLDERS = {  # of A1111 and Forge, below `models` or the program's own folder; ComfyUI's names where they differ
     "Stable-diffusion": "diffusion",
@@ -42,11 +42,11 @@ def add(shelf: Shelf, file: str | Path, name: str | None = None) -> Checkpoint:
     kind = kind_of_file(path, name)
     if name in CATALOG and CATALOG[name].kind != kind:
         raise CalotypeError(
-            "{path} is for {kinds}, and {name} is for {kinds_2}",
+            "{path} is for {purpose}, and {name} is for {wanted}",
             path=path,
-            kinds=Message(KINDS[kind]),
+            purpose=KINDS[kind],
             name=name,
-            kinds_2=Message(KINDS[CATALOG[name].kind]),
+            wanted=KINDS[CATALOG[name].kind],
         )
     return shelf.put(name, path, kind)
 
@@ -145,7 +145,7 @@ def _imported(shelf: Shelf, path: Path, kind: str) -> Imported:
     try:
         found = kind_of_file(path, name)
         if found != kind and "embedding" in (found, kind):
-            raise CalotypeError("{path} is for {kinds}", path=path, kinds=Message(KINDS[found]))
+            raise CalotypeError("{path} is for {purpose}", path=path, purpose=KINDS[found])
         shelf.put(name, path, found)
     except CalotypeError as fault:
         return Imported(path, name, kind, "failed", fault)

@@ -34,6 +34,7 @@ __all__ = [
 
 
 UNKNOWN = {
+    "": "no model is named {name}{hint}",
     "lora": "no LoRA is named {name}{hint}",
     "embedding": "no learned word is named {name}{hint}",
     "vae": "no VAE is named {name}{hint}",
@@ -126,10 +127,10 @@ class Shelf:
             raise self._unknown(name, added, kind)
         if kind and found.kind != kind:
             raise CalotypeError(
-                "{found} is for {kinds}, not for {kinds_2}",
-                found=found.name,
-                kinds=Message(KINDS[found.kind]),
-                kinds_2=Message(KINDS[kind]),
+                "{name} is for {purpose}, not for {wanted}",
+                name=found.name,
+                purpose=KINDS[found.kind],
+                wanted=KINDS[kind],
             )
         if not found.path.is_file():
             raise CalotypeError(
@@ -183,9 +184,9 @@ class Shelf:
     def _unknown(name: str, added: dict[str, Any], kind: str) -> CalotypeError:
         fitting = [n for n, e in CATALOG.items() if kind in ("", e.kind)]
         hint = nearest(name, fitting + [n for n, a in added.items() if kind in ("", a["kind"])])
-        template = UNKNOWN.get(kind, "no model is named {name}{hint}")
         known = name if name.isprintable() and len(name) <= LONGEST else shown(name)
-        return CalotypeError(template, remedy=Remedy("list_models"), name=known, hint=hint)
+        kind = kind if kind in UNKNOWN else ""
+        return CalotypeError(UNKNOWN[kind], remedy=Remedy("list_models"), name=known, hint=hint)
 
     def _path(self, entry: Entry) -> Path | None:
         mine = self._added().get(entry.name)
@@ -301,12 +302,12 @@ def verified(found: Checkpoint) -> str:
     sha256 = digest(found.path, found.stamps)
     if found.sha256 and sha256 != found.sha256:
         raise CalotypeError(
-            "{path} is not the {found} it was (sha256 {sha256}, expected {sha256_2})",
+            "{path} is not the {name} it was (sha256 {sha256}, expected {expected})",
             remedy=Remedy("replace_model", found.name),
             path=found.path,
-            found=found.name,
+            name=found.name,
             sha256=sha256,
-            sha256_2=found.sha256,
+            expected=found.sha256,
         )
     return sha256
 

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calotype.checkpoints.embedded import in_wheel, shipped
+from calotype.errors import Message
 
 KINDS = {
-    "upscale": "enlarging",
-    "faces": "restoring faces",
-    "detect": "finding faces",
-    "diffusion": "making pictures",
-    "vae": "VAE of a model that makes pictures",
-    "lora": "LoRA: teaches such a model a style or a thing",
-    "embedding": "a learned word for prompts",
+    "upscale": Message("enlarging"),
+    "faces": Message("restoring faces"),
+    "detect": Message("finding faces"),
+    "diffusion": Message("making pictures"),
+    "vae": Message("VAE of a model that makes pictures"),
+    "lora": Message("LoRA: teaches such a model a style or a thing"),
+    "embedding": Message("a learned word for prompts"),
 }
 BSD, APACHE, MIT = "BSD-3-Clause", "Apache-2.0", "MIT"
 S_LAB = "S-Lab License 1.0 (non-commercial)"

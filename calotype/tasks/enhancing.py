@@ -310,9 +310,9 @@ def _check_unused(task: Any, names: Sequence[str], why: Message) -> None:
     usual = {spec.name: spec.default for spec in fields(task)}
     given = [name for name in names if getattr(task, name) != usual[name]]
     if len(given) == 1:
-        raise CalotypeError("{why}, so {option} would change nothing; leave it out", why=why, option=given[0])
+        raise CalotypeError("{reason}, so {option} would change nothing; leave it out", reason=why, option=given[0])
     if given:
-        raise CalotypeError("{why}, so {names} would change nothing; leave them out", why=why, names=named(given))
+        raise CalotypeError("{reason}, so {names} would change nothing; leave them out", reason=why, names=named(given))
 
 
 def _as_it_is(model: str) -> Message:
