@@ -1,18 +1,26 @@
 """Options as dataclass fields: the only place where a default, its help and its limits are written down.
 
-Command-line flags, API fields, web forms and bot options are all made from these fields.
+Command-line flags, API fields, web forms and bot options are all made from these fields. The type of a field is bool,
+int, float, str or Path, a frozen dataclass of such fields, a tuple of any of these (`tuple[str, ...]`), or one of these
+`| None`. A mix-in gives the fields that it declares a heading: `TITLE = "Photos and captions"`.
 """
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from calotype.errors import CalotypeError, Message
+from calotype.errors import PLAIN, CalotypeError, Message, Wording
+
+SHOWN = 60  # letters of a wrong value in a sentence
+SPELLED = {"vae": "VAE", "lora": "LoRA", "gan": "GAN", "lr": "learning rate", "ema": "EMA", "snr": "SNR"}
+SPELLED |= {"clip": "CLIP", "unet": "U-Net", "l1": "L1", "vgg": "VGG"}
 
 
 @dataclass(frozen=True)
@@ -20,12 +28,19 @@ class About:
     """What a door needs to know of an option besides its name, type and default."""
 
     help: str
+    title: str = ""  # beside a form's field; made from the name where it is empty
     choices: tuple[str, ...] = ()
     least: float | None = None
     most: float | None = None
+    longest: int = 1000  # letters of a text, where it comes from a stranger
+    items: int = 64  # entries of a tuple, where they come from a stranger
     env: str = ""  # the environment variable that sets it, for settings
     is_path: bool = False  # never taken from the network
+    names: str = ""  # the kind of model in the store that it names
+    words: tuple[str, ...] = ()  # what it takes besides names: none, auto
+    parsed: Callable[[str], Iterable[str]] | None = None  # the names in its text, where the text is not one name
     also: tuple[str, ...] = ()  # other names of its flag, that people know from elsewhere
+    is_hidden: bool = False  # doors do not show it
 
 
 def option(default: Any = dataclasses.MISSING, help: str = "", **about: Any) -> Any:
@@ -39,44 +54,166 @@ def about(spec: dataclasses.Field) -> About:
 
 def visible(cls: type) -> list[dataclasses.Field]:
     """The fields of a task or of the settings that doors show, in order of writing."""
-    return [spec for spec in dataclasses.fields(cls) if "about" in spec.metadata]
+    return [spec for spec in dataclasses.fields(cls) if "about" in spec.metadata and not about(spec).is_hidden]
 
 
-def nearest(name: str, names: Iterable[str]) -> Message:
+def title(spec: dataclasses.Field) -> str:
+    """What stands beside a form's field: `mask_blur` is "Mask blur"."""
+    if about(spec).title:
+        return about(spec).title
+    first, *others = (SPELLED.get(word, word) for word in spec.name.split("_"))
+    first = first if first in SPELLED.values() and first != first.lower() else first[:1].upper() + first[1:]
+    return " ".join([first, *others])
+
+
+def owner(cls: type, name: str) -> type:
+    """The class that declares a field: the task itself, or one of its mix-ins."""
+    return next(base for base in cls.__mro__ if name in vars(base).get("__annotations__", {}))
+
+
+def groups(cls: type) -> list[tuple[str, list[dataclasses.Field]]]:
+    """The visible fields under the titles of the classes that declare them, those of `cls` itself first."""
+    found: dict[str, list[dataclasses.Field]] = {}
+    for spec in sorted(visible(cls), key=lambda spec: owner(cls, spec.name) is not cls):
+        found.setdefault(getattr(owner(cls, spec.name), "TITLE", "Options"), []).append(spec)
+    return list(found.items())
+
+
+@cache
+def kinds(cls: type) -> Mapping[str, Any]:
+    """The type of every field by its name."""
+    return typing.get_type_hints(cls)
+
+
+def is_optional(kind: Any) -> bool:
+    return typing.get_origin(kind) in (types.UnionType, typing.Union)
+
+
+def required_kind(kind: Any) -> Any:
+    """`int` of `int | None`; other types as they are."""
+    if not is_optional(kind):
+        return kind
+    return next(part for part in typing.get_args(kind) if part is not types.NoneType)
+
+
+def entry_kind(kind: Any) -> Any:
+    """`str` of `tuple[str, ...]`; None for what is no tuple."""
+    return typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else None
+
+
+def nearest(name: Any, names: Iterable[str]) -> Message:
     """ ", did you mean x?" or nothing."""
-    close = difflib.get_close_matches(name, list(names), 1, 0.6)
+    is_name = isinstance(name, str) and len(name) <= SHOWN
+    close = difflib.get_close_matches(name, list(names), 1, 0.6) if is_name else []
     return Message(", did you mean {name}?", name=close[0]) if close else Message("")
+
+
+def shown(value: Any) -> str:
+    """A wrong value as a sentence has it: as Python writes it, on one line, and cut where it is long."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 1000:
+        return f"{'-' * (value < 0)}1e{int(value.bit_length() * 0.30103)}"  # Python writes no number of 4300 digits
+    try:
+        text = repr(value[: SHOWN + 1] if isinstance(value, str | bytes) else value)
+    except (ValueError, RecursionError):  # such a number within a list, or a list without end
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= SHOWN + 2 else f"{text[:SHOWN]}..."
+
+
+def as_name(value: Any) -> str:
+    """An unknown name as a sentence has it: as it is, where it could be one."""
+    is_name = isinstance(value, str) and re.fullmatch(rf"[\w.+-]{{1,{SHOWN}}}", value)
+    return value if is_name else shown(value)
 
 
 def read(cls: type, data: Mapping[str, Any]) -> Any:
     """Makes a task or settings object from outside data; names, types and ranges are checked here, once.
 
+    Nested options come as mappings, tuples as lists; both may also be what they become. A class may have a classmethod
+    `settled(values)`, which is given all checked values and returns those to make the object with.
+
     Raises:
-        CalotypeError: an unknown name (the nearest known one is suggested), a wrong type, a value out of range.
+        CalotypeError: an unknown name (the nearest known one is suggested), a wrong type, a value out of range. The
+            option of a nested fault is its path: `control.0.weight`.
     """
-    specs = {spec.name: spec for spec in dataclasses.fields(cls)}
-    for name in data:
-        if name not in specs:
-            raise CalotypeError("there is no option {name}{hint}", name=name, hint=nearest(name, specs))
-    hints = typing.get_type_hints(cls)
-    values = {name: _checked(cls, specs[name], hints[name], value) for name, value in data.items()}
-    missing = [s.name for s in specs.values() if s.default is dataclasses.MISSING and s.name not in values]
-    if missing:
-        raise CalotypeError("{names} must be given", names=" and ".join(missing))
-    return cls(**values)
+    return _read(cls, data, "")
 
 
 def checked(cls: type, name: str, value: Any) -> Any:
     """One option's value as `read` would take it. Raises CalotypeError for a wrong type, or a value out of range."""
     spec = next(spec for spec in dataclasses.fields(cls) if spec.name == name)
-    return _checked(cls, spec, typing.get_type_hints(cls)[name], value)
+    return _checked(spec, kinds(cls)[name], value, name)
 
 
-def _checked(cls: type, spec: dataclasses.Field, kind: Any, value: Any) -> Any:
-    if isinstance(kind, types.UnionType):
+def as_data(value: Any) -> Any:
+    """A task, or a value in it, as JSON has it, from which `read` makes the same again."""
+    if dataclasses.is_dataclass(value):
+        return {spec.name: as_data(getattr(value, spec.name)) for spec in dataclasses.fields(value)}
+    if isinstance(value, list | tuple):
+        return [as_data(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _read(cls: type, data: Any, path: str) -> Any:
+    """`path` is where a nested object stands: `control.0`."""
+    if isinstance(data, cls):
+        return data
+    if not isinstance(data, Mapping):
+        template = (
+            "{option} takes options by their names, not {value}"
+            if path
+            else "options are given by their names, not as {value}"
+        )
+        raise CalotypeError(template, option=path, value=shown(data))
+    specs = {spec.name: spec for spec in dataclasses.fields(cls)}
+    for name in data:
+        if name not in specs:
+            hint = nearest(name, specs)
+            raise CalotypeError("there is no option {name}{hint}", name=_joined(path, as_name(name)), hint=hint)
+    values = {name: _checked(specs[name], kinds(cls)[name], value, _joined(path, name)) for name, value in data.items()}
+    missing = [_joined(path, s.name) for s in specs.values() if is_required(s) and s.name not in values]
+    if missing:
+        raise CalotypeError("{names} must be given", names=" and ".join(missing))
+    values = cls.settled(values) if hasattr(cls, "settled") else values
+    if not path:
+        return cls(**values)
+    try:
+        return cls(**values)
+    except CalotypeError as fault:
+        option = _joined(path, fault.option) if fault.option else path
+        raise CalotypeError("{path}: {fault}", option=option, path=path, fault=fault) from None
+
+
+def is_required(spec: dataclasses.Field) -> bool:
+    return spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
+
+
+def default(spec: dataclasses.Field) -> Any:
+    """What holds where an option is not given; of one that must be given, dataclasses.MISSING."""
+    return spec.default if spec.default_factory is dataclasses.MISSING else spec.default_factory()
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _checked(spec: dataclasses.Field, kind: Any, value: Any, path: str) -> Any:
+    if is_optional(kind):
         if value is None:
             return None
-        kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
+        kind = required_kind(kind)
+    if entry_kind(kind):
+        if not isinstance(value, list | tuple):
+            raise CalotypeError("{option} takes a list, not {value}", option=path, value=shown(value))
+        return tuple(_checked(spec, entry_kind(kind), entry, f"{path}.{n}") for n, entry in enumerate(value))
+    if dataclasses.is_dataclass(kind):
+        return _read(kind, value, path)
+    value = _converted(kind, value, path)
+    if "about" in spec.metadata:
+        _check_range(path, about(spec), value)
+    return value
+
+
+def _converted(kind: Any, value: Any, path: str) -> Any:
     try:
         if kind is bool and not isinstance(value, bool):
             raise ValueError
@@ -84,30 +221,28 @@ def _checked(cls: type, spec: dataclasses.Field, kind: Any, value: Any) -> Any:
             raise ValueError
         if kind in (int, float) and isinstance(value, bool):
             raise ValueError
-        value = kind(value) if kind in (int, float, str, Path, bool) else value
+        return kind(value) if kind in (int, float, str, Path, bool) else value
     except (TypeError, ValueError, OverflowError):
         raise CalotypeError(
-            "{option} takes a value of type {kind}, not {value!r}", option=spec.name, kind=kind.__name__, value=value
+            "{option} takes a value of type {kind}, not {value}", option=path, kind=kind.__name__, value=shown(value)
         ) from None
-    if "about" in spec.metadata:
-        _check_range(spec.name, about(spec), value)
-    return value
 
 
-def _check_range(name: str, rules: About, value: Any) -> None:
+def _check_range(path: str, rules: About, value: Any) -> None:
     if rules.choices and value not in rules.choices:
         raise CalotypeError(
-            "{option} is one of {choices}, not {value!r}{hint}",
-            option=name,
+            "{option} is one of {choices}, not {value}{hint}",
+            option=path,
             choices=", ".join(rules.choices),
-            value=value,
-            hint=nearest(str(value), rules.choices),
+            value=shown(value),
+            hint=nearest(value, rules.choices),
         )
     too_low = rules.least is not None and not value >= rules.least  # "not >=" also catches NaN
     too_high = rules.most is not None and not value <= rules.most
     if too_low or too_high:
-        span = {"least": rules.least, "most": rules.most}
-        raise CalotypeError("{option} takes values{span}, not {value:g}", option=name, span=_span(**span), value=value)
+        span = _span(rules.least, rules.most)
+        figure = f"{value:g}" if isinstance(value, float) or abs(value) < 10**15 else shown(value)
+        raise CalotypeError("{option} takes values{span}, not {value}", option=path, span=span, value=figure)
 
 
 def _span(least: float | None, most: float | None) -> Message:
@@ -116,3 +251,71 @@ def _span(least: float | None, most: float | None) -> Message:
     if least is None:
         return Message(" up to {most:g}", most=most)
     return Message(" from {least:g} up to {most:g}", least=least, most=most)
+
+
+def schema(cls: type, wording: Wording = PLAIN) -> dict[str, Any]:
+    """JSON Schema (2020-12) of what `read` takes, as data of its own.
+
+    Besides the standard's keys a property has `x-group`, the title that it stands under; `x-file`, for one that is a
+    file or folder and comes as an upload, never as text; `x-names`, the kind of model in the store whose names it
+    takes, and `x-words`, what it takes besides these.
+
+    Args:
+        wording: how descriptions word options.
+    """
+    defs: dict[str, Any] = {}
+    whole = _object(cls, wording, defs)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole} | ({"$defs": defs} if defs else {})
+
+
+def _object(cls: type, wording: Wording, defs: dict[str, Any]) -> dict[str, Any]:
+    properties = {
+        spec.name: _property(spec, kinds(cls)[spec.name], group, wording, defs)
+        for group, specs in groups(cls)
+        for spec in specs
+    }
+    return {
+        "title": cls.__name__,
+        "description": (cls.__doc__ or "").partition("\n")[0],
+        "type": "object",
+        "properties": properties,
+        "required": [spec.name for spec in visible(cls) if is_required(spec)],
+        "additionalProperties": False,
+    }
+
+
+def _property(spec: dataclasses.Field, kind: Any, group: str, wording: Wording, defs: dict[str, Any]) -> dict[str, Any]:
+    rules = about(spec)
+    more: dict[str, Any] = {} if is_required(spec) else {"default": as_data(default(spec))}
+    more |= {"x-file": True} if rules.is_path else {}
+    more |= {"x-names": rules.names, "x-words": list(rules.words)} if rules.names else {}
+    shape = _typed(required_kind(kind), rules, wording, defs)
+    if is_optional(kind):
+        shape = _or_null(shape)
+    facts = {"title": title(spec), "description": wording.fill(Message(rules.help)), "x-group": group}
+    return {**shape, **facts, **more}
+
+
+def _typed(kind: Any, rules: About, wording: Wording, defs: dict[str, Any]) -> dict[str, Any]:
+    """The keys that say which values are valid."""
+    if entry_kind(kind):
+        return {"type": "array", "items": _typed(entry_kind(kind), rules, wording, defs), "maxItems": rules.items}
+    if dataclasses.is_dataclass(kind):
+        if kind.__name__ not in defs:
+            defs[kind.__name__] = {}  # it may hold itself
+            defs[kind.__name__] = _object(kind, wording, defs)
+        return {"$ref": f"#/$defs/{kind.__name__}"}
+    names = {bool: "boolean", int: "integer", float: "number", str: "string", Path: "string"}
+    shape: dict[str, Any] = {"type": names[kind]}
+    if rules.choices:
+        return shape | {"enum": list(rules.choices)}
+    if kind is str:
+        shape["maxLength"] = rules.longest
+    return shape | {key: n for key, n in (("minimum", rules.least), ("maximum", rules.most)) if n is not None}
+
+
+def _or_null(shape: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" in shape:
+        return {"anyOf": [shape, {"type": "null"}]}
+    more = {"enum": [*shape["enum"], None]} if "enum" in shape else {}
+    return {**shape, "type": [shape["type"], "null"], **more}

@@ -14,6 +14,8 @@ from calotype.options import about, option, read, visible
 class Settings:
     """Where things are kept, what computes, and what is too much."""
 
+    TITLE = "This computer"
+
     home: Path = option(Path("~/.calotype"), "folder for fetched models and lists", env="CALOTYPE_HOME", is_path=True)
     device: str = option("auto", "what computes: auto, cpu, cuda, cuda:1, mps", env="CALOTYPE_DEVICE")
     precision: str = option(
@@ -33,7 +35,11 @@ class Settings:
         0.0, "memory to use at most, in GiB; 0 measures what is free", least=0, most=1e6, env="CALOTYPE_MEMORY"
     )
     max_pixels: int = option(
-        250_000_000, "refuse pictures that declare more pixels than this", least=1, env="CALOTYPE_MAX_PIXELS"
+        250_000_000,
+        "refuse pictures that declare more pixels than this",
+        least=1,
+        most=2**40,
+        env="CALOTYPE_MAX_PIXELS",
     )
     offline: bool = option(False, "never use the network", env="CALOTYPE_OFFLINE")
 

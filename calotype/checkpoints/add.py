@@ -42,11 +42,11 @@ def add(shelf: Shelf, file: str | Path, name: str | None = None) -> Checkpoint:
     kind = kind_of_file(path, name)
     if name in CATALOG and CATALOG[name].kind != kind:
         raise CalotypeError(
-            "{path} is for {kinds}, and {name} is for {kinds_2}",
+            "{path} is for {purpose}, and {name} is for {wanted}",
             path=path,
-            kinds=KINDS[kind],
+            purpose=KINDS[kind],
             name=name,
-            kinds_2=KINDS[CATALOG[name].kind],
+            wanted=KINDS[CATALOG[name].kind],
         )
     return shelf.put(name, path, kind)
 
@@ -107,7 +107,7 @@ class Imported:
     name: str
     kind: str
     state: str = "added"
-    fault: str = ""
+    fault: CalotypeError | None = None
 
 
 def import_from(shelf: Shelf, folder: Path) -> Iterator[Imported]:
@@ -145,8 +145,8 @@ def _imported(shelf: Shelf, path: Path, kind: str) -> Imported:
     try:
         found = kind_of_file(path, name)
         if found != kind and "embedding" in (found, kind):
-            raise CalotypeError("{path} is for {kinds}", path=path, kinds=KINDS[found])
+            raise CalotypeError("{path} is for {purpose}", path=path, purpose=KINDS[found])
         shelf.put(name, path, found)
     except CalotypeError as fault:
-        return Imported(path, name, kind, "failed", str(fault))
+        return Imported(path, name, kind, "failed", fault)
     return Imported(path, name, found)

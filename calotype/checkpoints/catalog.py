@@ -12,9 +12,9 @@ from typing import Any
 
 from calotype.checkpoints.hashes import INDEX, digest
 from calotype.checkpoints.table import BEST_FACES, CATALOG, KINDS, Entry, known_name
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message, Remedy
 from calotype.files import make_folder, write_whole
-from calotype.options import nearest
+from calotype.options import nearest, shown
 from calotype.settings import Settings
 
 __all__ = [
@@ -33,6 +33,13 @@ __all__ = [
 ]
 
 
+UNKNOWN = {
+    "": "no model is named {name}{hint}",
+    "lora": "no LoRA is named {name}{hint}",
+    "embedding": "no learned word is named {name}{hint}",
+    "vae": "no VAE is named {name}{hint}",
+}
+LONGEST = 200  # letters of a name in a sentence
 ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
@@ -51,7 +58,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Listed:
-    """A line of `calotype models list`."""
+    """A line of the list of models."""
 
     name: str
     kind: str
@@ -61,13 +68,13 @@ class Listed:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `calotype models verify` found of one file."""
+    """What reading a file again has found."""
 
     name: str
     path: Path
     sha256: str
     good: bool
-    word: str
+    word: Message
 
 
 class Shelf:
@@ -77,8 +84,10 @@ class Shelf:
     `home/models/shelf.json`.
     """
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, trusted: bool = True):
+        """`trusted`: whether `find` also takes files by their paths, where it is not asked otherwise."""
         self.folder = settings.home / "models"
+        self._is_trusted = trusted
         self._list = self.folder / "shelf.json"
 
     def entries(self) -> list[Listed]:
@@ -91,33 +100,37 @@ class Shelf:
         """What is at hand for a purpose."""
         return [one.name for one in self.entries() if one.kind == kind and one.path]
 
-    def find(self, name: str, kind: str = "") -> Checkpoint:
+    def find(self, name: str, kind: str = "", trusted: bool | None = None) -> Checkpoint:
         """By name in the catalog, name under which it was added, or path of a file.
 
         Args:
             kind: what it must be for, a key of KINDS; a file given by path is judged when it is opened.
+            trusted: whether `name` may be a path, or a file that happens to have that name; None: as the shelf says.
 
         Raises:
-            CalotypeError: unknown, not at hand (with the command that fetches it), or for another purpose.
+            CalotypeError: unknown, not at hand (with what fetches it), or for another purpose.
         """
-        return replace(self._found(name, kind), stamps=self.folder / "hashes.json")
+        is_trusted = self._is_trusted if trusted is None else trusted
+        return replace(self._found(name, kind, is_trusted), stamps=self.folder / "hashes.json")
 
-    def _found(self, name: str, kind: str) -> Checkpoint:
+    def _found(self, name: str, kind: str, is_trusted: bool) -> Checkpoint:
         added = self._added()
         name = self._by_file(name, kind, added)
         plain = known_name(name)
-        if plain in CATALOG and not _is_path(name):
+        if plain in CATALOG and not (is_trusted and _is_path(name)):
             found = self._known(CATALOG[plain], added)
         elif name in added:
             found = Checkpoint(name, Path(added[name]["path"]), added[name]["kind"], None, added[name]["sha256"])
-        else:
+        elif is_trusted:
             return self._file(name, added, kind)
+        else:
+            raise self._unknown(name, added, kind)
         if kind and found.kind != kind:
             raise CalotypeError(
-                "{found} is for {kinds}, not for {kinds_2}",
-                found=found.name,
-                kinds=KINDS[found.kind],
-                kinds_2=KINDS[kind],
+                "{name} is for {purpose}, not for {wanted}",
+                name=found.name,
+                purpose=KINDS[found.kind],
+                wanted=KINDS[kind],
             )
         if not found.path.is_file():
             raise CalotypeError(
@@ -147,7 +160,7 @@ class Shelf:
                 place=place,
             )
         if path is None:
-            raise CalotypeError("{entry} is not at hand; fetch it: calotype models pull {entry}", entry=entry.name)
+            raise CalotypeError("{entry} is not at hand", remedy=Remedy("pull_model", entry.name), entry=entry.name)
         sha256 = entry.sha256 or self.seen(entry)
         return Checkpoint(entry.name, path, entry.kind, entry, sha256, self._twin(entry))
 
@@ -160,17 +173,20 @@ class Shelf:
         if not path.exists():
             if _is_path(name):
                 raise CalotypeError("there is no file {name}", name=name)
-            fitting = [n for n, e in CATALOG.items() if kind in ("", e.kind)]
-            hint = nearest(name, fitting + [n for n, a in added.items() if kind in ("", a["kind"])])
-            what = {"lora": "LoRA", "embedding": "learned word", "vae": "VAE"}.get(kind, "model")
-            raise CalotypeError(
-                "no {what} is named {name}{hint}; calotype models list shows all", what=what, name=name, hint=hint
-            )
+            raise self._unknown(name, added, kind)
         entry = CATALOG.get(known_name(path.name))
         if entry is None or not entry.twin:
             return Checkpoint(path.stem, path)
         beside = path.with_name(CATALOG[entry.twin].file)
         return Checkpoint(entry.name, path, twin=beside if beside.is_file() else self._twin(entry))
+
+    @staticmethod
+    def _unknown(name: str, added: dict[str, Any], kind: str) -> CalotypeError:
+        fitting = [n for n, e in CATALOG.items() if kind in ("", e.kind)]
+        hint = nearest(name, fitting + [n for n, a in added.items() if kind in ("", a["kind"])])
+        known = name if name.isprintable() and len(name) <= LONGEST else shown(name)
+        kind = kind if kind in UNKNOWN else ""
+        return CalotypeError(UNKNOWN[kind], remedy=Remedy("list_models"), name=known, hint=hint)
 
     def _path(self, entry: Entry) -> Path | None:
         mine = self._added().get(entry.name)
@@ -280,18 +296,18 @@ class Shelf:
 def verified(found: Checkpoint) -> str:
     """The sha256 of a checkpoint. Raises CalotypeError where it is not what was written down of it.
 
-    A large file that has the size and time of change that it had when it was read whole is not read again; `calotype
-    models verify` always reads.
+    A large file that has the size and time of change that it had when it was read whole is not read again, but by
+    `Shelf.verify`.
     """
     sha256 = digest(found.path, found.stamps)
     if found.sha256 and sha256 != found.sha256:
         raise CalotypeError(
-            "{path} is not the {found} it was (sha256 {sha256}, expected {sha256_2}); calotype models remove "
-            "{found}, then fetch or add it again",
+            "{path} is not the {name} it was (sha256 {sha256}, expected {expected})",
+            remedy=Remedy("replace_model", found.name),
             path=found.path,
-            found=found.name,
+            name=found.name,
             sha256=sha256,
-            sha256_2=found.sha256,
+            expected=found.sha256,
         )
     return sha256
 
@@ -300,12 +316,12 @@ def _is_path(name: str) -> bool:
     return "/" in name or "\\" in name or Path(name).is_file()
 
 
-def _judged(found: Checkpoint, sha256: str) -> tuple[bool, str]:
+def _judged(found: Checkpoint, sha256: str) -> tuple[bool, Message]:
     weights = found.path.with_suffix(".bin")
     if found.entry and found.entry.weights_sha256 and digest(weights) != found.entry.weights_sha256:
-        return False, f"{weights.name} differs from the one that ships; install the weights again"
+        return False, Message("{name} differs from the one that ships; install the weights again", name=weights.name)
     if not found.sha256:
-        return True, "no sha256 is known to compare with"
+        return True, Message("no sha256 is known to compare with")
     if sha256 == found.sha256:
-        return True, "as it should be"
-    return False, f"sha256 should be {found.sha256}; remove it and fetch or add it again"
+        return True, Message("as it should be")
+    return False, Message("sha256 should be {sha256}; remove it and fetch or add it again", sha256=found.sha256)

@@ -23,7 +23,11 @@ def unknown(name: str, names: Any) -> CalotypeError:
 
 def describe(listed: Listed) -> dict[str, Any]:
     """As data; `state` is ships, fetched, to fetch, added, or added, but gone."""
-    facts = {"name": listed.name, "for": KINDS.get(listed.kind, listed.kind), "path": listed.path and str(listed.path)}
+    facts = {
+        "name": listed.name,
+        "for": str(KINDS.get(listed.kind, listed.kind)),
+        "path": listed.path and str(listed.path),
+    }
     entry = listed.entry
     if entry is None:
         state = "added" if listed.path else "added, but gone"

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calotype.checkpoints.embedded import in_wheel, shipped
+from calotype.errors import Message
 
 KINDS = {
-    "upscale": "enlarging",
-    "faces": "restoring faces",
-    "detect": "finding faces",
-    "diffusion": "making pictures",
-    "vae": "VAE of a model that makes pictures",
-    "lora": "LoRA: teaches such a model a style or a thing",
-    "embedding": "a learned word for prompts",
+    "upscale": Message("enlarging"),
+    "faces": Message("restoring faces"),
+    "detect": Message("finding faces"),
+    "diffusion": Message("making pictures"),
+    "vae": Message("VAE of a model that makes pictures"),
+    "lora": Message("LoRA: teaches such a model a style or a thing"),
+    "embedding": Message("a learned word for prompts"),
 }
 BSD, APACHE, MIT = "BSD-3-Clause", "Apache-2.0", "MIT"
 S_LAB = "S-Lab License 1.0 (non-commercial)"
@@ -207,7 +208,7 @@ _TABLE = (
         "codeformer",
         "faces",
         S_LAB,
-        "CodeFormer: strong on badly damaged faces, with --fidelity; not for commercial use",
+        "CodeFormer: strong on badly damaged faces, with a fidelity to choose; not for commercial use",
         file="codeformer.pth",
         url=CODEFORMER + "v0.1.0/codeformer.pth",
         size=376_637_898,
@@ -267,7 +268,7 @@ _TABLE = (
         "sd-vae-ft-mse",
         "vae",
         MIT,
-        "a better VAE for SD 1.x: clearer eyes and small faces; use it with --vae",
+        "a better VAE for SD 1.x: clearer eyes and small faces; goes with such a model",
         file="vae-ft-mse-840000-ema-pruned.safetensors",
         url=HUB + "stabilityai/sd-vae-ft-mse-original/resolve/main/vae-ft-mse-840000-ema-pruned.safetensors",
         size=334_641_190,
@@ -291,7 +292,7 @@ def known_name(name: str) -> str:
     """The catalog's name for a name people know (RealESRGAN_x4plus.pth, GFPGANv1.4), else the name as it is."""
     bare = re.sub(r"\.(pth|pt|ckpt|safetensors|param|bin|onnx)$", "", name, flags=re.I).casefold()
     for entry in CATALOG.values():
-        file = Path(entry.file).stem if entry.url else ""
-        if bare in (other.casefold() for other in (entry.name, file, *entry.aliases)):
+        files = [Path(entry.file).stem] if entry.url else []
+        if bare in (other.casefold() for other in (entry.name, *files, *entry.aliases)):
             return entry.name
     return name

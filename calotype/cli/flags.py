@@ -2,85 +2,29 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from calotype.cli.wording import WORDING
-from calotype.errors import Message
-from calotype.options import About, about, visible
-from calotype.settings import Settings
-from calotype.tasks import (
-    Caption,
-    ConvertLora,
-    ExtractLora,
-    Hires,
-    Imagine,
-    MergeLora,
-    Outcome,
-    ResizeLora,
-    Restore,
-    Sampling,
-    Saving,
-    Start,
-    Tiling,
-    TrainGan,
-    TrainLora,
-    TrainRestorer,
-    TrainUpscaler,
-    Upscale,
-    enhancing,
+from calotype.errors import CalotypeError, Message
+from calotype.options import (
+    about,
+    default,
+    entry_kind,
+    groups,
+    is_required,
+    kinds,
+    required_kind,
+    visible,
 )
-from calotype.tasks.captions import Cropping, Tagging
-from calotype.tasks.diffusion import Budget, Captioned, Made, Miniature, TrainDiffusion
-from calotype.tasks.output import Album, DrawingOutput
-from calotype.tasks.training import Accepted, Logged, Network, Photos, Saved, Schedule, Watched
-from calotype.tasks.training_gan import Forgery, Kept, War
+from calotype.tasks import ConvertLora, ResizeLora, TrainLora
 
 SHORT = {"out": "-o", "scale": "-s", "model": "-n", "upscaler": "-n", "tile": "-t", "recursive": "-r", "fidelity": "-w"}
 SHORT |= {"count": "-c", "output_dir": "-o"}
-PANELS = {
-    Restore: "What is done",
-    Upscale: "What is done",
-    Imagine: "What is drawn",
-    Sampling: "How it is drawn",
-    Start: "From a picture: img2img, inpaint, outpaint",
-    Hires: "A second pass, larger (hires fix)",
-    Album: "What is written, and where",
-    DrawingOutput: "What is written, and where",
-    Saving: "The result's file",
-    Tiling: "Large pictures and transparency",
-    TrainLora: "What is learnt",
-    Photos: "Photos and captions",
-    Network: "The LoRA",
-    Schedule: "How long, and at what rate",
-    Watched: "Samples, validation, logs",
-    Logged: "Samples, validation, logs",
-    TrainUpscaler: "What is learnt",
-    TrainRestorer: "What is learnt",
-    enhancing.Rounds: "How long, and at what rate",
-    enhancing.Losses: "What is called good",
-    enhancing.Outcome: "What is written, and when",
-    TrainGan: "What is learnt",
-    Forgery: "Pictures and networks",
-    War: "How long, and how",
-    Kept: "What is written, and where",
-    TrainDiffusion: "What is learnt",
-    Captioned: "Pictures and captions",
-    Miniature: "The networks",
-    Budget: "How long, and at what rate",
-    Made: "What is written, and where",
-    Saved: "What is written, and where",
-    Caption: "What is written, and where",
-    Tagging: "Tags",
-    Cropping: "Faces",
-    Accepted: "Taken from sd-scripts' commands, and needless",
-    **dict.fromkeys((MergeLora, ResizeLora, ExtractLora, ConvertLora), "What is done"),
-    Outcome: "What is written, and where",
-    Settings: "This computer",
-}
 FROM_FILES = (TrainLora,)  # their options also come from a file, against which the command line stands
 NEEDED = inspect.Parameter.empty
 ARGUMENTS = ("source", "prompt", "photos", "loras", "tuned", "base")  # the fields that aren't flags
@@ -90,9 +34,10 @@ ARGUMENTS_OF = {ResizeLora: ("lora",), ConvertLora: ("lora",)}  # and those that
 def flags(*classes: type) -> list[inspect.Parameter]:
     """One keyword parameter for every visible field, None where it is not given on the command line."""
     return [
-        _parameter(cls, spec)
+        _parameter(cls, spec, panel)
         for cls in classes
-        for spec in _own_first(cls)
+        for panel, specs in groups(cls)
+        for spec in specs
         if spec.name not in (*ARGUMENTS, *ARGUMENTS_OF.get(cls, ()))
     ]
 
@@ -109,8 +54,53 @@ def shape(function: Callable, *parameters: inspect.Parameter) -> Callable:
 
 
 def given(cls: type, values: dict[str, Any]) -> dict[str, Any]:
-    """What the command line said about the fields of `cls`."""
-    return {spec.name: values[spec.name] for spec in visible(cls) if values.get(spec.name) is not None}
+    """What the command line said about the fields of `cls`.
+
+    Raises:
+        CalotypeError: the words of a nested option are no key=value.
+    """
+    told = {spec.name: values.get(spec.name) for spec in visible(cls)}
+    told = {name: value for name, value in told.items() if value is not None and value != []}
+    return {name: _parsed(kinds(cls)[name], value, name) for name, value in told.items()}
+
+
+def _parsed(kind: Any, value: Any, name: str) -> Any:
+    """The words behind a flag as `read` takes them: those of nested options as mappings."""
+    kind = required_kind(kind)
+    if entry_kind(kind):
+        return [_parsed(entry_kind(kind), entry, f"{name}.{n}") for n, entry in enumerate(value)]
+    return _pairs(kind, value, name) if dataclasses.is_dataclass(kind) else value
+
+
+def _pairs(cls: type, text: str, name: str) -> dict[str, Any]:
+    """`image=a.png,weight=0.5` as data; quotes hold commas, and a switch may stand without its =true."""
+    words = shlex.shlex(text, posix=True)
+    words.whitespace, words.whitespace_split, words.commenters, words.escape = ",", True, "", ""
+    try:
+        pairs = [word.partition("=") for word in words]
+        return {key.strip().replace("-", "_"): _value(cls, key, sign, value) for key, sign, value in pairs}
+    except ValueError:
+        raise CalotypeError(
+            "{option} is such as {example}, not {text!r}", option=name, example=_example(cls), text=text
+        ) from None
+
+
+def _value(cls: type, key: str, sign: str, value: str) -> Any:
+    """Raises ValueError where there is none, or it is neither true nor false where it has to be."""
+    if kinds(cls).get(key.strip().replace("-", "_")) is not bool:
+        if not sign:
+            raise ValueError
+        return value
+    if value.lower() not in ("", "true", "yes", "on", "1", "false", "no", "off", "0"):
+        raise ValueError
+    return value.lower() in ("true", "yes", "on", "1") if sign else True
+
+
+def _example(cls: type) -> str:
+    """`image=PATH,weight=1`: the options that must be given, and the first of the others."""
+    must = [f"{spec.name}={_metavar(spec.type)}" for spec in visible(cls) if is_required(spec)]
+    may = [f"{spec.name}={_number(default(spec))}" for spec in visible(cls) if not is_required(spec)]
+    return ",".join([*must, *may[:1]])
 
 
 def argument(name: str, kind: Any, help: str, metavar: str, default: Any = NEEDED) -> inspect.Parameter:
@@ -132,17 +122,9 @@ def hidden(name: str, kind: Any) -> inspect.Parameter:
     return _keyword(name, Annotated[kind | None, info], None)
 
 
-def _own_first(cls: type) -> Iterable[dataclasses.Field]:
-    return sorted(visible(cls), key=lambda spec: _owner(cls, spec.name) is not cls)
-
-
-def _owner(cls: type, name: str) -> type:
-    return next(base for base in cls.__mro__ if name in vars(base).get("__annotations__", {}))
-
-
-def _parameter(cls: type, spec: dataclasses.Field) -> inspect.Parameter:
+def _parameter(cls: type, spec: dataclasses.Field, panel: str) -> inspect.Parameter:
     rules, name = about(spec), spec.name.replace("_", "-")
-    is_switch = spec.type is bool
+    is_switch, is_repeated = spec.type is bool, bool(entry_kind(required_kind(spec.type)))
     may_be_on = spec.default or cls in FROM_FILES  # so that there is something to turn off
     off = name.removeprefix("no-") if name.startswith("no-") else f"no-{name}"
     long = f"--{name}/--{off}" if is_switch and may_be_on else f"--{name}"
@@ -150,33 +132,43 @@ def _parameter(cls: type, spec: dataclasses.Field) -> inspect.Parameter:
         *([SHORT[spec.name]] if spec.name in SHORT else []),
         long,
         *(f"--{other}" for other in rules.also),
-        help=WORDING.fill(Message(rules.help)) + _facts(rules, spec.default),
-        metavar=None if is_switch else _metavar(spec),
+        help=WORDING.fill(Message(rules.help)) + _facts(spec),
+        metavar=None if is_switch else _metavar(spec.type),
         show_default=False,
-        rich_help_panel=PANELS[_owner(cls, spec.name)],
+        rich_help_panel=panel,
     )
-    return _keyword(spec.name, Annotated[bool | None if is_switch else str | None, info], None)
+    kind = bool if is_switch else list[str] if is_repeated else str
+    return _keyword(spec.name, Annotated[kind | None, info], None)
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _metavar(spec: dataclasses.Field) -> str:
-    kinds = {Path: "PATH", Path | None: "PATH", int: "N", int | None: "N", float: "X", float | None: "X"}
-    return kinds.get(spec.type, "WORD")
+def _metavar(kind: Any) -> str:
+    kind = entry_kind(required_kind(kind)) or required_kind(kind)
+    return "KEY=VALUE,..." if dataclasses.is_dataclass(kind) else {Path: "PATH", int: "N", float: "X"}.get(kind, "WORD")
 
 
-def _facts(rules: About, default: Any) -> str:
+def _facts(spec: dataclasses.Field) -> str:
     """What stands behind the help: choices or range, default, environment variable."""
+    rules, default_value = about(spec), default(spec)
     facts = [", ".join(rules.choices)] if rules.choices else []
     if rules.least is not None and rules.most is not None and f"{rules.least:g}" not in rules.help:
         facts.append(f"{_number(rules.least)} to {_number(rules.most)}")
-    if default is not None and default != "" and not isinstance(default, bool):
-        facts.append(f"default {_number(default)}")
+    if nested := _nested(spec.type):
+        facts.append(_example(nested))
+        facts += ["may be repeated"] if entry_kind(required_kind(spec.type)) else []
+    elif default_value not in (None, "", ()) and not isinstance(default_value, bool):
+        facts.append(f"default {_number(default_value)}")
     if rules.env:
         facts.append(f"or ${rules.env}")
     return f" ({'; '.join(facts)})" if facts else ""
+
+
+def _nested(kind: Any) -> type | None:
+    kind = entry_kind(required_kind(kind)) or required_kind(kind)
+    return kind if dataclasses.is_dataclass(kind) else None
 
 
 def _number(value: Any) -> str:

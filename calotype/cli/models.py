@@ -94,9 +94,10 @@ def import_from(**values: Any) -> int:
     for one in imported(_shelf(values), values["folder"]):
         count[one.state] += 1
         if values["json"]:
-            print_json({**dataclasses.asdict(one), "path": str(one.path)})
+            fault = WORDING.fill(one.fault) if one.fault else ""
+            print_json({"path": str(one.path), "name": one.name, "kind": one.kind, "state": one.state, "fault": fault})
         elif one.fault:
-            complain(f"left out: {one.fault}")
+            complain(f"left out: {WORDING.fill(one.fault)}")
         elif one.state == "added":
             print(f"{readable(one.name)}  {KINDS[one.kind]}  {readable(one.path)}", flush=True)
     if not values["json"]:
@@ -115,11 +116,11 @@ def verify(**values: Any) -> int:
     """Read the models at hand again and compare them with their checksums."""
     is_good = True
     for verdict in _shelf(values).verify(values["name"]):
-        is_good = is_good and verdict.good
+        is_good, word = is_good and verdict.good, WORDING.fill(verdict.word)
         if values["json"]:
-            print_json({**dataclasses.asdict(verdict), "path": str(verdict.path)})
+            print_json({**vars(verdict), "path": str(verdict.path), "word": word})
         else:
-            print(f"{'ok' if verdict.good else '!!'}  {readable(verdict.name)}: {readable(verdict.word)}", flush=True)
+            print(f"{'ok' if verdict.good else '!!'}  {readable(verdict.name)}: {readable(word)}", flush=True)
     return 0 if is_good else 1
 
 

@@ -1,24 +1,25 @@
 """What one can ask for, as plain data. Nothing here needs torch."""
 
-import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from calotype.errors import CalotypeError
-from calotype.options import nearest, read
+from calotype.options import as_data, as_name, nearest, read
 from calotype.tasks.adapters import ConvertLora, ExtractLora, MergeLora, Outcome, ResizeLora
 from calotype.tasks.captions import Caption
 from calotype.tasks.diffusion import TrainDiffusion
 from calotype.tasks.drawing import Hires, Imagine, Sampling, Start, read_margins, read_size
 from calotype.tasks.enhancing import TrainRestorer, TrainUpscaler
 from calotype.tasks.events import Drawing, Learning, Note, Progress, note
+from calotype.tasks.guard import Files, Names, read_request, with_files
+from calotype.tasks.limits import LIMITS, Limits
 from calotype.tasks.pictures import FORMATS, Restore, Saving, Strengths, Tiling, Upscale, chosen_faces
 from calotype.tasks.training import TrainLora
 from calotype.tasks.training_gan import TrainGan
 
 __all__ = [
     "FORMATS",
+    "LIMITS",
     "TASKS",
     "Caption",
     "ConvertLora",
@@ -27,6 +28,7 @@ __all__ = [
     "Hires",
     "Imagine",
     "Learning",
+    "Limits",
     "MergeLora",
     "Note",
     "Outcome",
@@ -70,11 +72,34 @@ TASKS: dict[str, type] = {
 }
 
 
-def read_task(kind: str, data: Mapping[str, Any]) -> Any:
-    """A task from outside data, checked. Raises CalotypeError for an unknown kind, name, type or range."""
-    if kind not in TASKS:
-        raise CalotypeError("there is no task {kind}{hint}", kind=kind, hint=nearest(kind, TASKS))
-    return read(TASKS[kind], data)
+def read_task(
+    kind: str,
+    data: Mapping[str, Any],
+    trusted: bool = True,
+    *,
+    names: Names | None = None,
+    files: Files | None = None,
+    limits: Limits = LIMITS,
+) -> Any:
+    """A task from outside data, checked.
+
+    Args:
+        trusted: whether the data come from the person whose computer this is. Where they do not, they name no file and
+            no folder, models by the names of the store alone, no module, and ask for no more than the limits; see
+            `tasks.guard`.
+        names: what a stranger may name, by kind: "diffusion", "upscale", "faces", "vae", "lora" (`Shelf.names`), and
+            "style".
+        files: what the door has stored itself, by option: {"source": Path(...)}; within nested options by their path.
+        limits: for a stranger.
+
+    Raises:
+        CalotypeError: an unknown kind, name, type or range, or what a stranger may not ask for.
+    """
+    if not isinstance(kind, str) or kind not in TASKS:
+        raise CalotypeError("there is no task {kind}{hint}", kind=as_name(kind), hint=nearest(kind, TASKS))
+    if not trusted:
+        return read_request(TASKS[kind], data, names, files, limits)
+    return read(TASKS[kind], with_files(TASKS[kind], data, files) if files else data)
 
 
 def kind_of(task: Any) -> str:
@@ -84,6 +109,4 @@ def kind_of(task: Any) -> str:
 def options_of(task: Any) -> dict[str, Any]:
     """The task as JSON-ready data; its source is left out, and what the record has elsewhere as it really was."""
     left_out = ("source", "init", "tile", "auto_face_model")
-    names = [spec.name for spec in dataclasses.fields(task) if spec.name not in left_out]
-    data = {name: getattr(task, name) for name in names}
-    return {name: str(value) if isinstance(value, Path) else value for name, value in data.items()}
+    return {name: value for name, value in as_data(task).items() if name not in left_out}

@@ -16,7 +16,11 @@ LIMITS = {"sv_ratio": (1.0, 1e9), "sv_fro": (0.0, 1.0), "sv_cumulative": (0.0, 1
 class Outcome:
     """Where the result goes."""
 
-    out: Path | None = option(None, "file to write (for peft, and for a model in a folder: a folder)", is_path=True)
+    TITLE = "What is written, and where"
+
+    out: Path | None = option(
+        None, "file to write (for peft, and for a model in a folder: a folder)", is_path=True, title="Result"
+    )
     save_precision: str = option("source", "number format of the file", choices=PRECISIONS)
     overwrite: bool = option(False, "write over a file that is there")
 
@@ -29,10 +33,22 @@ class Outcome:
 class MergeLora(Outcome):
     """Make one LoRA of several, or put them into a checkpoint for good."""
 
-    loras: tuple[str, ...] = option(help="files or names, each with its weight such as my.safetensors:0.8")
+    TITLE = "What is done"
+
+    loras: tuple[str, ...] = option(
+        help="files or names, each with its weight such as my.safetensors:0.8",
+        title="LoRAs",
+        names="lora",
+        parsed=lambda text: (weighed(text)[0],),
+    )
     rank: int | None = option(None, "at most this rank, by singular values; else ranks add up", least=1, most=4096)
     conv_rank: int | None = option(None, "of convolutions, where it is another one", least=1, most=4096)
-    into: str = option("", "checkpoint to put them into: a name, a file or a diffusers folder")
+    into: str = option(
+        "",
+        "checkpoint to put them into: a name, a file or a diffusers folder",
+        title="Into a checkpoint",
+        names="diffusion",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,12 +69,16 @@ class MergeLora(Outcome):
 class ResizeLora(Outcome):
     """Give a LoRA a lower rank, so that its file is smaller."""
 
-    lora: str = option(help="file or name")
+    TITLE = "What is done"
+
+    lora: str = option(help="file or name", names="lora")
     rank: int | None = option(None, "the new rank; with {option:dynamic} the highest", least=1, most=4096)
     conv_rank: int | None = option(
         None, "of convolutions larger than 1x1; the same where not given", least=1, most=4096
     )
-    dynamic: str = option("", "find each layer's rank: sv_ratio=X, sv_fro=X or sv_cumulative=X, as sd-scripts does")
+    dynamic: str = option(
+        "", "find each layer's rank: sv_ratio=X, sv_fro=X or sv_cumulative=X, as sd-scripts does", title="Dynamic rank"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,7 +92,7 @@ class ResizeLora(Outcome):
 
     @property
     def rule(self) -> tuple[str, float] | None:
-        """Method and target of --dynamic."""
+        """Method and target of `dynamic`."""
         if not self.dynamic:
             return None
         method, _, text = self.dynamic.partition("=")
@@ -91,20 +111,32 @@ class ResizeLora(Outcome):
 class ExtractLora(Outcome):
     """Make a LoRA of what one checkpoint has learnt beyond another."""
 
-    tuned: str = option(help="the checkpoint that has learnt: a name, a file or a diffusers folder")
-    base: str = option(help="the checkpoint that it began with")
+    TITLE = "What is done"
+
+    tuned: str = option(
+        help="the checkpoint that has learnt: a name, a file or a diffusers folder",
+        title="Trained checkpoint",
+        names="diffusion",
+    )
+    base: str = option(help="the checkpoint that it began with", title="Base checkpoint", names="diffusion")
     rank: int = option(16, "rank of the LoRA", least=1, most=4096)
     conv_rank: int = option(0, "of 3x3 convolutions too (LoCon); 0: none", least=0, most=4096)
     clamp_quantile: float = option(0.99, "outliers are cut to this quantile of all numbers; 1: none", least=0.5, most=1)
-    min_diff: float = option(0.01, "text encoders that differ less are taken for the same", least=0, most=1000)
+    min_diff: float = option(
+        0.01, "text encoders that differ less are taken for the same", least=0, most=1000, title="Smallest difference"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertLora(Outcome):
     """Write a LoRA as another program wants it."""
 
-    lora: str = option(help="file, folder or name")
-    to: str = option("kohya", "whose names: kohya (also A1111 and ComfyUI), diffusers or peft", choices=FORMS)
+    TITLE = "What is done"
+
+    lora: str = option(help="file, folder or name", names="lora")
+    to: str = option(
+        "kohya", "whose names: kohya (also A1111 and ComfyUI), diffusers or peft", choices=FORMS, title="Names as in"
+    )
 
 
 def weighed(text: str) -> tuple[str, float]:

@@ -13,20 +13,28 @@ SHAPES = ("square", "portrait")
 class Tagging:
     """Words that a network finds."""
 
+    TITLE = "Tags"
+
     tagger: Path | None = option(
         None, "WD14 tagger to ask for tags: its model.onnx, or the folder with it and selected_tags.csv", is_path=True
     )
-    tagger_tags: Path | None = option(None, "its list of tags, where it lies elsewhere", is_path=True)
+    tagger_tags: Path | None = option(
+        None, "its list of tags, where it lies elsewhere", is_path=True, title="Tags of the tagger"
+    )
     threshold: float = option(0.35, "how sure it must be of a tag", least=0, most=1)
     character_threshold: float = option(0.85, "how sure of a known figure's name", least=0, most=1)
-    exclude_tags: str = option("", "tags never to write, with commas between")
+    exclude_tags: str = option("", "tags never to write, with commas between", longest=20_000)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cropping:
     """Faces."""
 
-    face: bool = option(False, "write copies cropped around the largest face, with their captions")
+    TITLE = "Faces"
+
+    face: bool = option(
+        False, "write copies cropped around the largest face, with their captions", title="Crop around the face"
+    )
     face_shape: str = option("square", "shape of these", choices=SHAPES)
     face_margin: float = option(0.75, "room on each side of the face, in faces", least=0, most=5)
 
@@ -35,12 +43,21 @@ class Cropping:
 class Caption(Tagging, Cropping):
     """Write captions for photos to learn from, from their folder's name, a trigger word and tags."""
 
+    TITLE = "What is written, and where"
+
     photos: Path = option(help="folder with photos, or with N_name folders of them", is_path=True)
-    trigger: str = option("", "word that shall call what is learnt; it begins every caption")
-    prefix: bool = option(False, "keep what captions say, and put the trigger word before it, in the same files")
+    trigger: str = option("", "word that shall call what is learnt; it begins every caption", title="Trigger word")
+    prefix: bool = option(
+        False,
+        "keep what captions say, and put the trigger word before it, in the same files",
+        title="Prefix what is there",
+    )
     caption_extension: str = option(".txt", "ending of caption files")
     out: Path | None = option(
-        None, "folder for captions (beside the photos where not given) or crops (PHOTOS-faces)", is_path=True
+        None,
+        "folder for captions (beside the photos where not given) or crops (PHOTOS-faces)",
+        is_path=True,
+        title="Folder for results",
     )
     overwrite: bool = option(False, "replace captions and crops that are there")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from calotype.errors import CalotypeError
 from calotype.options import option
-from calotype.tasks.training import Logged, check_name, check_prefix
+from calotype.tasks.training import Logged, check_extension, check_name, check_prefix
 
 SMALL = 128  # pixels; networks for smaller pictures are smaller by themselves
 
@@ -13,6 +13,8 @@ SMALL = 128  # pixels; networks for smaller pictures are smaller by themselves
 @dataclass(frozen=True, kw_only=True)
 class Captioned:
     """What is learnt from."""
+
+    TITLE = "Pictures and captions"
 
     photos: Path = option(help="folder of captioned pictures, or a .tar of them as WebDataset packs it", is_path=True)
     caption_extension: str = option(
@@ -28,6 +30,8 @@ class Captioned:
 class Miniature:
     """The networks."""
 
+    TITLE = "The networks"
+
     vae_channels: str = option("", "channels of the KL-VAE by level, such as 32,64,128,128; fitting where not given")
     unet_channels: str = option("", "channels of the U-Net by level, such as 128,192,256; fitting where not given")
     latent_channels: int = option(4, "channels of the latents", least=1, most=32)
@@ -40,8 +44,14 @@ class Miniature:
 class Budget:
     """How long, and at what rate."""
 
+    TITLE = "How long, and at what rate"
+
     minutes: float = option(
-        15.0, "time for all of it; the steps are timed, and as many taken as fit", least=0.02, most=100_000
+        15.0,
+        "time for all of it; the steps are timed, and as many taken as fit",
+        least=0.02,
+        most=100_000,
+        title="Minutes of training",
     )
     vae_share: float = option(0.29, "the VAE's share of the time", least=0.01, most=0.95)
     vae_train_steps: int = option(0, "train the VAE for so many steps instead", least=0, most=10_000_000)
@@ -62,6 +72,8 @@ class Budget:
 class Made:
     """What is written, and when."""
 
+    TITLE = "What is written, and where"
+
     output_dir: Path = option(Path("out"), "folder for the model, its states and logs", is_path=True)
     output_name: str = option("diffusion", "name of the model's folder there")
     save_precision: str = option("fp16", "number format of the files", choices=("float", "fp16", "bf16"))
@@ -77,6 +89,8 @@ class Made:
 @dataclass(frozen=True, kw_only=True)
 class TrainDiffusion(Captioned, Miniature, Budget, Made, Logged):
     """Learn to draw from captioned pictures alone: tokenizer, KL-VAE, text encoder and U-Net."""
+
+    TITLE = "What is learnt"
 
     dry_run: bool = option(False, "tell what would be done, and do nothing")
 
@@ -101,6 +115,7 @@ class TrainDiffusion(Captioned, Miniature, Budget, Made, Logged):
             )
         check_name(self.output_name)
         check_prefix(self.log_prefix)
+        check_extension(self.caption_extension)
 
     @property
     def vae_widths(self) -> tuple[int, ...]:

@@ -6,26 +6,38 @@ from pathlib import Path
 
 from calotype.errors import CalotypeError
 from calotype.options import option
-from calotype.sampling import sampler_named, schedule_named
+from calotype.sampling import LANCZOS, LATENT, sampler_named, schedule_named
+from calotype.tasks.prompts import called_loras, listed_loras, listed_names
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
     """How noise becomes a picture."""
 
+    TITLE = "How it is drawn"
+
     steps: int | None = option(None, "steps of the sampler; the model's own where not given", least=1, most=1000)
-    guidance: float | None = option(None, "how closely to follow the words (CFG scale); 1: plainly", least=0, most=100)
-    rescale: float | None = option(None, "guidance rescale, against glaring colours at high guidance", least=0, most=1)
+    guidance: float | None = option(
+        None, "how closely to follow the words (CFG scale); 1: plainly", least=0, most=100, title="Guidance scale"
+    )
+    rescale: float | None = option(
+        None, "guidance rescale, against glaring colours at high guidance", least=0, most=1, title="Guidance rescale"
+    )
     sampler: str = option("auto", "by A1111's name, such as 'Euler a' or 'DPM++ 2M Karras'; auto: the model's own")
-    schedule: str = option("automatic", "schedule type by A1111's name, such as karras")
+    schedule: str = option("automatic", "schedule type by A1111's name, such as karras", title="Schedule type")
     clip_skip: int = option(0, "take the text encoder's n-th layer from the end; 0: the model's own", least=0, most=12)
     emphasis: str = option(
         "original", "what weights such as (word:1.2) do", choices=("original", "no-norm", "ignore", "none")
     )
-    noise: str = option("cpu", "where noise comes from; a1111: as its GPU and NV pictures", choices=("cpu", "a1111"))
+    noise: str = option(
+        "cpu",
+        "where noise comes from; a1111: as its GPU and NV pictures",
+        choices=("cpu", "a1111"),
+        title="Noise source",
+    )
     variation_seed: int = option(-1, "seed to go towards; -1 takes a random one", least=-1, most=2**63 - 1)
-    variation: float = option(0.0, "how far towards the variation seed", least=0, most=1)
-    seed_resize: str = option("", "keep the noise of this size, WxH, in the middle")
+    variation: float = option(0.0, "how far towards the variation seed", least=0, most=1, title="Variation strength")
+    seed_resize: str = option("", "keep the noise of this size, WxH, in the middle", title="Seed from size")
     tiling: bool = option(False, "a texture whose edges meet")
 
 
@@ -33,15 +45,28 @@ class Sampling:
 class Start:
     """The picture that drawing starts from, where it is not noise alone."""
 
-    init: Path | None = option(None, "picture to start from (img2img)", is_path=True)
-    strength: float = option(0.75, "how much of it to draw anew (denoising strength)", least=0, most=1)
-    resize: str = option("crop", "how it comes to another size", choices=("crop", "fill", "stretch"))
+    TITLE = "From a picture: img2img, inpaint, outpaint"
+
+    init: Path | None = option(None, "picture to start from (img2img)", is_path=True, title="Start picture")
+    strength: float = option(
+        0.75, "how much of it to draw anew (denoising strength)", least=0, most=1, title="Denoising strength"
+    )
+    resize: str = option(
+        "crop", "how it comes to another size", choices=("crop", "fill", "stretch"), title="Resize mode"
+    )
     mask: Path | None = option(None, "picture of its size; what is white there is drawn anew (inpaint)", is_path=True)
     invert_mask: bool = option(False, "draw anew what is black instead")
     mask_blur: int = option(4, "pixels over which the new fades in, inside the mask", least=0, most=256)
-    fill: str = option("original", "what the hole holds at first", choices=("original", "blur", "noise", "nothing"))
+    fill: str = option(
+        "original",
+        "what the hole holds at first",
+        choices=("original", "blur", "noise", "nothing"),
+        title="Masked content",
+    )
     only_masked: bool = option(False, "work on the part around the mask alone, at full size")
-    padding: int = option(32, "pixels around the mask that count as its surroundings", least=0, most=1024)
+    padding: int = option(
+        32, "pixels around the mask that count as its surroundings", least=0, most=1024, title="Padding of the mask"
+    )
     outpaint: str = option("", "pixels to add: 64, or left,top,right,bottom")
 
 
@@ -49,35 +74,78 @@ class Start:
 class Hires:
     """A second, larger pass."""
 
-    hires: float = option(0.0, "draw again this many times larger; 0: no second pass", least=0, most=8)
-    hires_upscaler: str = option("latent", "latent, latent (nearest) and its kin, lanczos, or a network for enlarging")
-    hires_steps: int = option(0, "steps of the second pass; 0: as the first", least=0, most=1000)
-    hires_strength: float = option(0.7, "how much of it to draw anew", least=0, most=1)
+    TITLE = "A second pass, larger (hires fix)"
+
+    hires: float = option(
+        0.0, "draw again this many times larger; 0: no second pass", least=0, most=8, title="Enlarge by"
+    )
+    hires_upscaler: str = option(
+        "latent",
+        "latent, latent (nearest) and its kin, lanczos, or a network for enlarging",
+        title="Upscaler",
+        names="upscale",
+        words=(*LATENT, LANCZOS),
+        parsed=lambda text: () if text.lower() in (*LATENT, LANCZOS) else (text,),
+    )
+    hires_steps: int = option(
+        0, "steps of the second pass; 0: as the first", least=0, most=1000, title="Steps of the second pass"
+    )
+    hires_strength: float = option(
+        0.7, "how much of it to draw anew", least=0, most=1, title="Strength of the second pass"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Imagine(Sampling, Start, Hires):
     """Make pictures from words."""
 
-    prompt: str = option("", "what to draw, in A1111's grammar")
-    negative: str = option("", "what not to draw")
-    model: str = option("emoji", "name in the catalog, a checkpoint file, or a diffusers folder")
-    vae: str = option("", "another VAE: name or file")
-    lora: str = option("", "LoRAs by name or file, such as mine:0.8,other; or <lora:mine:0.8> in the prompt")
-    style: str = option("", "names from styles.csv in the home folder, by commas")
+    TITLE = "What is drawn"
+
+    prompt: str = option("", "what to draw, in A1111's grammar", longest=20_000, names="lora", parsed=called_loras)
+    negative: str = option(
+        "", "what not to draw", title="Negative prompt", longest=20_000, names="lora", parsed=called_loras
+    )
+    model: str = option("emoji", "name in the catalog, a checkpoint file, or a diffusers folder", names="diffusion")
+    vae: str = option("", "another VAE: name or file", names="vae")
+    lora: str = option(
+        "",
+        "LoRAs by name or file, such as mine:0.8,other; or <lora:mine:0.8> in the prompt",
+        title="LoRAs",
+        longest=4000,
+        names="lora",
+        parsed=lambda text: [lora.name for lora in listed_loras(text)],
+    )
+    style: str = option(
+        "", "names from styles.csv in the home folder, by commas", title="Styles", names="style", parsed=listed_names
+    )
     size: str = option("", "WxH in pixels, or one number; the model's own where not given")
     seed: int = option(-1, "the same seed gives the same picture; -1 takes a random one", least=-1, most=2**63 - 1)
-    count: int = option(1, "how many pictures; the seed counts up", least=1, most=10_000)
-    batch: int = option(0, "how many are computed together; 0 chooses by memory", least=0, most=64)
-    grid: bool = option(False, "one more picture that shows all")
-    matrix: bool = option(False, "every combination of the parts of 'a|b|c'")
+    count: int = option(1, "how many pictures; the seed counts up", least=1, most=10_000, title="Number of pictures")
+    batch: int = option(0, "how many are computed together; 0 chooses by memory", least=0, most=64, title="Batch size")
+    grid: bool = option(False, "one more picture that shows all", title="Grid of all")
+    matrix: bool = option(False, "every combination of the parts of 'a|b|c'", title="Prompt matrix")
     truncation: float = option(
         1.0, "of a forger (GAN): how far from its average; .7 is likelier and less varied", least=0, most=2
     )
-    interpolate: bool = option(False, "of a forger: a film that walks from picture to picture, as GIF and MP4")
-    x: str = option("", "draw a sheet over an option, such as steps=10,20,30 or 'guidance=1-9 (+2)'")
-    y: str = option("", "the sheet's other axis")
-    place: int = -1  # of the one picture in a batch that is made again: the bits of float32 depend on it
+    interpolate: bool = option(
+        False,
+        "of a forger: a film that walks from picture to picture, as GIF and MP4",
+        title="Film from picture to picture",
+    )
+    x: str = option(
+        "",
+        "draw a sheet over an option, such as steps=10,20,30 or 'guidance=1-9 (+2)'",
+        title="Sheet: from left to right",
+        longest=4000,
+    )
+    y: str = option("", "the sheet's other axis", title="Sheet: from top to bottom", longest=4000)
+    place: int = option(
+        -1,
+        "of the one picture in a batch that is made again: the bits of float32 depend on it",
+        least=-1,
+        most=63,
+        is_hidden=True,
+    )
 
     def __post_init__(self) -> None:
         read_size(self.size, "size")

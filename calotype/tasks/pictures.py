@@ -14,7 +14,11 @@ FORMATS = ("auto", "jpeg", "png", "webp", "tiff", "bmp", "avif", "heic")
 class Saving:
     """How the result is written."""
 
-    format: str = option("auto", "file format of the result; auto keeps the source's", choices=FORMATS)
+    TITLE = "The result's file"
+
+    format: str = option(
+        "auto", "file format of the result; auto keeps the source's", choices=FORMATS, title="File format"
+    )
     quality: int = option(95, "quality of JPEG, WebP, AVIF and HEIC", least=1, most=100)
     strip_location: bool = option(False, "leave the place where the photo was taken (GPS) out of the result")
 
@@ -23,11 +27,16 @@ class Saving:
 class Tiling:
     """How a large picture is cut for the network."""
 
+    TITLE = "Large pictures and transparency"
+
     tile: int = option(0, "tile side in input pixels; 0 chooses from free memory", least=0, most=4096)
     overlap: int = option(32, "input pixels shared by neighbouring tiles", least=0, most=1024)
     denoise: float = option(0.5, "realesr-general-x4v3 only: 1 removes noise strongly, 0 keeps it", least=0, most=1)
     alpha: str = option(
-        "network", "how transparency is enlarged: by the network, or by Lanczos", choices=("network", "lanczos")
+        "network",
+        "how transparency is enlarged: by the network, or by Lanczos",
+        choices=("network", "lanczos"),
+        title="Transparency",
     )
 
 
@@ -35,8 +44,10 @@ class Tiling:
 class Upscale(Tiling, Saving):
     """Enlarge a picture with a super-resolution network."""
 
-    source: Path = option(help="picture", is_path=True)
-    model: str = option("realesrgan-x4plus", "name in the catalog, or a file")
+    TITLE = "What is done"
+
+    source: Path = option(help="picture", is_path=True, title="Picture")
+    model: str = option("realesrgan-x4plus", "name in the catalog, or a file", names="upscale")
     scale: float = option(0.0, "how many times larger, any number; 0 takes the network's own", least=0, most=64)
 
 
@@ -44,19 +55,39 @@ class Upscale(Tiling, Saving):
 class Restore(Tiling, Saving):
     """Restore an old photo: the faces by a face network, all the rest by a super-resolution network."""
 
-    source: Path = option(help="photo", is_path=True)
+    TITLE = "What is done"
+
+    source: Path = option(help="photo", is_path=True, title="Photo")
     scale: float = option(2.0, "how many times larger the result is, any number", least=0.01, most=64)
-    upscaler: str = option("realesrgan-x4plus", "network for the whole picture: catalog name, file, or none")
-    face_model: str = option("auto", "network for faces: catalog name, file, none; auto takes the best at hand")
-    faces: str = option("all", "which faces: all, none, center, or numbers from the report such as 1,3")
+    upscaler: str = option(
+        "realesrgan-x4plus",
+        "network for the whole picture: catalog name, file, or none",
+        names="upscale",
+        words=("none",),
+    )
+    face_model: str = option(
+        "auto",
+        "network for faces: catalog name, file, none; auto takes the best at hand",
+        names="faces",
+        words=("auto", "none"),
+    )
+    faces: str = option(
+        "all", "which faces: all, none, center, or numbers from the report such as 1,3", title="Which faces"
+    )
     strength: str = option(
         "1",
         "how much of the restoration to keep, 0 to 1; single faces by number, the rest by name: 0.8,2=0.3,background=1",
     )
     fidelity: float = option(0.5, "CodeFormer only: 0 the clearest face, 1 the most faithful one", least=0, most=1)
-    aligned: bool = option(False, "the source is one aligned face crop: no detection, no pasting")
-    min_confidence: float = option(0.7, "leave faces alone that the detector is less sure of", least=0, most=1)
-    min_face: int = option(20, "leave faces alone that are narrower than this, in pixels", least=0)
+    aligned: bool = option(
+        False, "the source is one aligned face crop: no detection, no pasting", title="Is an aligned face"
+    )
+    min_confidence: float = option(
+        0.7, "leave faces alone that the detector is less sure of", least=0, most=1, title="Least confidence"
+    )
+    min_face: int = option(
+        20, "leave faces alone that are narrower than this, in pixels", least=0, most=65_535, title="Smallest face"
+    )
     auto_face_model: str = ""  # the network that "auto" stands for where a record says it; empty: the best at hand
 
     def __post_init__(self) -> None:

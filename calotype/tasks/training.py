@@ -1,13 +1,17 @@
 """Learning from photos. Names and defaults are those of kohya's sd-scripts and lora-scripts, which people know."""
 
 import math
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from calotype.errors import CalotypeError
 from calotype.options import checked, nearest, option
 from calotype.sampling import sampler_named
+from calotype.tasks.optimizers import KNOWN, known
 
 SCHEDULERS = (
     *("linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"),
@@ -16,6 +20,7 @@ SCHEDULERS = (
 MODULES = ("networks.lora", "lycoris.kohya", "lycoris.locon")
 ALGORITHMS = ("lora", "locon", "loha", "lokr")
 ENDINGS = ("safetensors", "pt", "ckpt", "pth")  # of files that training ends in
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.I)  # what no file of Windows is called
 LOSSES = ("l2", "l1", "huber", "smooth_l1")
 SAMPLERS_OF_KOHYA = {
     **{"pndm": "PLMS", "euler_a": "Euler a", "k_dpm_2_a": "DPM2 a", "dpm_2": "DPM2", "dpm_2_a": "DPM2 a"},
@@ -27,8 +32,12 @@ SAMPLERS_OF_KOHYA = {
 class Photos:
     """What is learnt from."""
 
+    TITLE = "Photos and captions"
+
     photos: Path = option(help="folder with photos, or with N_name folders of them", is_path=True)
-    regular: Path | None = option(None, "folder of regularisation pictures", is_path=True, also=("reg-data-dir",))
+    regular: Path | None = option(
+        None, "folder of regularisation pictures", is_path=True, also=("reg-data-dir",), title="Regularization pictures"
+    )
     prior_loss_weight: float = option(1.0, "how much regularisation pictures count", least=0, most=100)
     prior_target: str = option(
         "pictures",
@@ -63,6 +72,8 @@ class Photos:
 class Network:
     """What is trained."""
 
+    TITLE = "The LoRA"
+
     network_dim: int = option(16, "rank of the LoRA", least=1, most=1024)
     network_alpha: float = option(0.0, "its alpha; 0 takes the rank", least=0, most=1024)
     conv_dim: int = option(0, "rank for 3x3 convolutions too (LoCon); 0: none", least=0, most=1024)
@@ -70,7 +81,9 @@ class Network:
     network_module: str = option("networks.lora", "the trainer whose layers it has", choices=MODULES)
     algo: str = option("lora", "what a layer is made of; locon is lora, also for convolutions", choices=ALGORITHMS)
     factor: int = option(-1, "of LoKr: the smaller side of what it multiplies; -1: near the root", least=-1, most=4096)
-    network_args: str = option("", "such as conv_dim=4 conv_alpha=1 algo=loha dropout=0.1, as sd-scripts has them")
+    network_args: str = option(
+        "", "such as conv_dim=4 conv_alpha=1 algo=loha dropout=0.1, as sd-scripts has them", title="Network arguments"
+    )
     network_dropout: float = option(0.0, "how often a number within a layer is left out", least=0, most=0.99)
     rank_dropout: float = option(0.0, "how often a rank of a layer is left out", least=0, most=0.99)
     module_dropout: float = option(0.0, "how often a layer is left out", least=0, most=0.99)
@@ -84,6 +97,8 @@ class Network:
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
     """How long, and at what rate."""
+
+    TITLE = "How long, and at what rate"
 
     max_train_epochs: int = option(10, "how often all photos are shown", least=1, most=100_000)
     max_train_steps: int = option(
@@ -104,7 +119,13 @@ class Schedule:
     lr_scheduler_timescale: int = option(0, "of inverse_sqrt; 0: as long as the warm-up", least=0, most=10_000_000)
     lr_decay_steps: str = option("0", "steps in which warmup_stable_decay falls; a share such as 0.2, or 20%")
     lr_scheduler_args: str = option("", "of piecewise_constant, such as step_rules=1:100,0.1:200,0.01")
-    optimizer_type: str = option("AdamW", "AdamW, AdamW8bit, Lion, Prodigy, DAdaptation, AdaFactor, or module.Class")
+    optimizer_type: str = option(
+        "AdamW",
+        "AdamW, AdamW8bit, Lion, Prodigy, DAdaptation, AdaFactor, or module.Class",
+        names="optimizer",
+        words=tuple(KNOWN),
+        parsed=lambda text: () if known(text) else (text,),
+    )
     optimizer_args: str = option("", "its arguments, such as weight_decay=0.1 betas=(0.9,0.99)")
     max_grad_norm: float = option(1.0, "longest gradient; 0: any", least=0, most=1e6)
     min_snr_gamma: float = option(0.0, "weigh steps by signal (5 is usual); 0: not", least=0, most=1000)
@@ -141,6 +162,8 @@ class Schedule:
 class Saved:
     """What is written, and when."""
 
+    TITLE = "What is written, and where"
+
     output_dir: Path = option(
         Path("out"), "folder for the LoRA, its states and logs; or its file, such as my.safetensors", is_path=True
     )
@@ -157,13 +180,13 @@ class Saved:
     )
     resume: Path | None = option(None, "state to go on from, or the folder it lies in", is_path=True)
     no_metadata: bool = option(False, "write no settings and captions into the file")
-    training_comment: str = option("", "a sentence for the file's metadata")
+    training_comment: str = option("", "a sentence for the file's metadata", longest=20_000)
     metadata_title: str = option("", "what the file calls itself; output_name where not given")
     metadata_author: str = option("", "who made it")
-    metadata_description: str = option("", "what it is")
+    metadata_description: str = option("", "what it is", longest=20_000)
     metadata_license: str = option("", "its licence")
     metadata_tags: str = option("", "words to find it by, with commas between")
-    metadata_usage_hint: str = option("", "how to use it")
+    metadata_usage_hint: str = option("", "how to use it", longest=20_000)
     metadata_trigger_phrase: str = option("", "words that call what was learnt")
 
 
@@ -171,12 +194,14 @@ class Saved:
 class Accepted:
     """What sd-scripts asks for and Calotype does anyway, or never: taken, so that a command need not be changed."""
 
-    xformers: bool = option(False, "accepted: attention is always the fused one")
-    sdpa: bool = option(False, "accepted: attention is always the fused one")
+    TITLE = "Taken from sd-scripts' commands, and needless"
+
+    xformers: bool = option(False, "accepted: attention is always the fused one", title="Attention of xFormers")
+    sdpa: bool = option(False, "accepted: attention is always the fused one", title="Attention of PyTorch (SDPA)")
     mem_eff_attn: bool = option(False, "accepted: attention is always the fused one")
     cache_latents: bool = option(False, "accepted: photos are kept as latents wherever they stay the same")
     save_state: bool = option(False, "accepted: states are always saved")
-    lowram: bool = option(False, "accepted")
+    lowram: bool = option(False, "accepted", title="Low RAM")
     persistent_data_loader_workers: bool = option(False, "accepted: there are none to keep")
     max_data_loader_n_workers: int = option(0, "accepted: there are none", least=0, most=1024)
 
@@ -184,6 +209,8 @@ class Accepted:
 @dataclass(frozen=True, kw_only=True)
 class Logged:
     """TensorBoard's files, which any training run can write."""
+
+    TITLE = "Samples, validation, logs"
 
     logging_dir: Path | None = option(None, "folder for TensorBoard's files", is_path=True)
     log_prefix: str = option("", "beginning of the name of a run's folder there")
@@ -198,6 +225,8 @@ class Logged:
 class Watched(Logged):
     """What is seen of a run while it goes on, and after."""
 
+    TITLE = "Samples, validation, logs"
+
     sample_every_n_epochs: int = option(
         0,
         "draw sample pictures every so many epochs; 0: none, or at each where there are {option:sample_prompts}",
@@ -207,7 +236,7 @@ class Watched(Logged):
     sample_every_n_steps: int = option(0, "draw them every so many steps; 0: not by steps", least=0, most=10_000_000)
     sample_prompts: str = option(
         "",
-        "file with a prompt a line (--n --w --h --d --l --s --ss as in sd-scripts), or prompts with ; between; "
+        "file with a prompt a line (with n w h d l s ss behind it, as in sd-scripts), or prompts with ; between; "
         "captions of the photos where not given",
         is_path=True,
     )
@@ -228,17 +257,22 @@ class Watched(Logged):
 class TrainLora(Accepted, Photos, Network, Schedule, Watched, Saved):
     """Learn a face, a thing or a style from photos, as a LoRA.
 
-    `network_args` are spread over the options of their own names.
+    What `network_args` holds stands in the options of their own names too, where `read` has spread it.
     """
+
+    TITLE = "What is learnt"
 
     model: str = option(
         "emoji",
         "name in the catalog, a checkpoint file, or a diffusers folder",
         also=("pretrained-model-name-or-path",),
+        names="diffusion",
     )
-    vae: str = option("", "another VAE: name or file")
-    v2: bool = option(False, "the model is of SD 2.x (found out anyway)")
-    v_parameterization: bool = option(False, "the model answers with v (found out, where its file says so)")
+    vae: str = option("", "another VAE: name or file", names="vae")
+    v2: bool = option(False, "the model is of SD 2.x (found out anyway)", title="SD 2.x")
+    v_parameterization: bool = option(
+        False, "the model answers with v (found out, where its file says so)", title="Predicts v"
+    )
     dry_run: bool = option(False, "tell what would be done, and do nothing")
 
     def __post_init__(self) -> None:
@@ -262,6 +296,7 @@ class TrainLora(Accepted, Photos, Network, Schedule, Watched, Saved):
             sampler_known(self.sample_sampler)
         check_name(self.output_name)
         check_prefix(self.log_prefix)
+        check_extension(self.caption_extension)
         if self.lr_scheduler == "piecewise_constant":
             step_rules(self.lr_scheduler_args)
         if self.lr_scheduler == "adafactor" and self.optimizer_type.lower() != "adafactor":
@@ -276,7 +311,14 @@ class TrainLora(Accepted, Photos, Network, Schedule, Watched, Saved):
         if self.min_timestep >= self.max_timestep:
             raise CalotypeError("{option:min_timestep} is below {option:max_timestep}")
         for name, value in network_arguments(self.network_args, self.network_module).items():
-            object.__setattr__(self, name, value)
+            if getattr(self, name) != value:
+                raise CalotypeError("{option:network_args} says {option} {value}", option=name, value=value)
+
+    @classmethod
+    def settled(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Checked values, with what network_args says over them. Raises CalotypeError where it says nothing known."""
+        defaults = {spec.name: spec.default for spec in fields(cls)} | values
+        return {**values, **network_arguments(defaults["network_args"], defaults["network_module"])}
 
     @property
     def alpha(self) -> float:
@@ -302,9 +344,9 @@ class TrainLora(Accepted, Photos, Network, Schedule, Watched, Saved):
 
 def sampler_known(name: str) -> str:
     """A sampler by A1111's name, from that or from sd-scripts' name for it. Raises CalotypeError for an unknown one."""
-    known = SAMPLERS_OF_KOHYA.get(name.lower(), name)
-    sampler_named(known)
-    return known
+    name = SAMPLERS_OF_KOHYA.get(name.lower(), name)
+    sampler_named(name)
+    return name
 
 
 NETWORK_ARGS = {name: name for name in ("conv_dim", "conv_alpha", "algo", "factor", "rank_dropout", "module_dropout")}
@@ -352,13 +394,22 @@ def check_prefix(prefix: str) -> None:
         raise CalotypeError("{option:log_prefix} is the beginning of a name, not a path: {prefix!r}", prefix=prefix)
 
 
+def check_extension(extension: str) -> None:
+    """Raises CalotypeError for what cannot be the ending of a file's name."""
+    ending = extension.removeprefix(".")
+    if not ending.strip(". ") or any(letter in '/\\:*?"<>|' or ord(letter) < 32 for letter in ending):
+        raise CalotypeError("{option:caption_extension} is such as .txt, not {extension!r}", extension=extension)
+
+
 def check_name(name: str, ending: int = 40) -> None:
     """Names of what is written begin with it, in a folder of its own. Raises CalotypeError where it leads elsewhere.
 
     Args:
         ending: bytes that are kept free for what follows it.
     """
-    if not name.strip() or set(name) <= {"."} or any(letter in '/\\:*?"<>|' or ord(letter) < 32 for letter in name):
+    is_device = os.name == "nt" and _DEVICE.match(name)
+    is_none = not name.strip() or set(name) <= {"."} or is_device
+    if is_none or any(letter in '/\\:*?"<>|' or ord(letter) < 32 for letter in name):
         raise CalotypeError("{option:output_name} is a name without its folder, not {name!r}", name=name)
     stem, _, kind = name.rpartition(".")
     if stem and kind.lower() in ENDINGS:

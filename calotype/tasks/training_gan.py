@@ -15,8 +15,14 @@ STEPS, DEMO_STEPS = 30_000, 5000
 class Forgery:
     """What is learnt from, and by what networks."""
 
+    TITLE = "Pictures and networks"
+
     photos: Path | None = option(None, "folder with pictures; its sub-folders count too", is_path=True)
-    demo: bool = option(False, "learn from the smileys that ship; takes under ten minutes on two processor cores")
+    demo: bool = option(
+        False,
+        "learn from the smileys that ship; takes under ten minutes on two processor cores",
+        title="Learn from the smileys",
+    )
     resolution: int = option(64, "side of the forgeries in pixels: 32, 64, 128, 256 or 512", least=32, most=512)
     capacity: float = option(0.0, "more or fewer channels in both networks; 0: 1, or 0.5 in the demo", least=0, most=8)
     flip_aug: bool = option(True, "show pictures mirrored, half of the time")
@@ -29,13 +35,21 @@ class Forgery:
 class War:
     """How long the two learn, and how."""
 
+    TITLE = "How long, and how"
+
     max_train_steps: int = option(0, "steps; 0: 30,000, or 5,000 in the demo", least=0, most=100_000_000)
     train_batch_size: int = option(16, "pictures in a step", least=2, most=4096)
     learning_rate: float = option(1e-3, "of both networks; falls to a tenth", least=0, most=1)
-    gamma: float = option(0.0, "weight of the R1 and R2 penalties; 0: by resolution", least=0, most=100_000)
+    gamma: float = option(
+        0.0, "weight of the R1 and R2 penalties; 0: by resolution", least=0, most=100_000, title="Weight of R1 and R2"
+    )
     penalty_share: float = option(0.25, "share of each batch whose penalties are computed", least=0.01, most=1)
     ema_kimg: float = option(
-        10.0, "half-life of the forger's running mean, in thousands of pictures", least=0.1, most=1e4
+        10.0,
+        "half-life of the forger's running mean, in thousands of pictures",
+        least=0.1,
+        most=1e4,
+        title="EMA half-life in thousands of pictures",
     )
     seed: int = option(1337, "the same seed learns the same", least=0, most=2**63 - 1)
     mixed_precision: str = option("auto", "number format of the networks", choices=("auto", "no", "bf16"))
@@ -44,6 +58,8 @@ class War:
 @dataclass(frozen=True, kw_only=True)
 class Kept:
     """What is written, and when."""
+
+    TITLE = "What is written, and where"
 
     output_dir: Path = option(
         Path("out"),
@@ -61,6 +77,8 @@ class Kept:
 @dataclass(frozen=True, kw_only=True)
 class TrainGan(Forgery, War, Kept, Logged):
     """Learn to forge pictures like those in a folder: a forger and an expert at war."""
+
+    TITLE = "What is learnt"
 
     dry_run: bool = option(False, "tell what would be done, and do nothing")
 

@@ -73,7 +73,7 @@ def test_a_webui_is_taken_over_without_copies(shelf, tmp_path):
         ("bad-hands", "embedding"),
     }
     [fault] = [one for one in found if one.state == "failed"]
-    assert "broken.safetensors" in fault.fault
+    assert "broken.safetensors" in str(fault.fault)
     assert shelf.find("girl (v2)", "lora").path.parent.name == "Lora"
     assert not (shelf.folder / "girl (v2).safetensors").exists()
     assert {one.state for one in import_from(shelf, root)} == {"known", "failed"}

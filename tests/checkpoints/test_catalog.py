@@ -14,7 +14,7 @@ from calotype.checkpoints.add import add
 from calotype.checkpoints.catalog import BEST_FACES, CATALOG, KINDS, Shelf, digest, known_name, verified
 from calotype.checkpoints.embedded import shipped
 from calotype.checkpoints.hashes import INDEX, weights_in
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Remedy
 from calotype.models.restorer import Restorer
 from calotype.settings import Settings
 
@@ -111,8 +111,9 @@ def test_the_names_that_people_know(known, name):
 
 
 def test_what_is_not_at_hand_is_said_with_its_command(shelf):
-    with pytest.raises(CalotypeError, match=r"gfpgan-1\.4 is not at hand; fetch it: calotype models pull gfpgan-1\.4"):
+    with pytest.raises(CalotypeError, match=r"gfpgan-1\.4 is not at hand; fetch it") as caught:
         shelf.find("GFPGANv1.4.pth")
+    assert caught.value.remedy == Remedy("pull_model", "gfpgan-1.4")
     with pytest.raises(CalotypeError, match=r"no model is named realesrgan-x4plu, did you mean realesrgan-x4plus\?"):
         shelf.find("realesrgan-x4plu")
     with pytest.raises(CalotypeError, match=r"there is no file weights/none\.pth"):
@@ -153,7 +154,7 @@ def test_a_changed_or_lost_own_file_is_noticed(shelf, mine):
     with upscaler.open("ab") as file:
         file.write(b"x")
     (verdict,) = shelf.verify("sharp")
-    assert not verdict.good and "should be" in verdict.word
+    assert not verdict.good and "should be" in str(verdict.word)
     upscaler.unlink()
     with pytest.raises(CalotypeError, match="which is gone"):
         shelf.find("sharp")
@@ -194,7 +195,7 @@ def test_a_fetched_file_is_deleted(shelf):
 def test_a_fetched_file_that_changed_is_noticed(shelf):
     place(shelf, "gfpgan-1.4")
     (verdict,) = shelf.verify("gfpgan-1.4")
-    assert not verdict.good and CATALOG["gfpgan-1.4"].sha256 in verdict.word
+    assert not verdict.good and CATALOG["gfpgan-1.4"].sha256 in str(verdict.word)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"added": {"x": {}}}', '{"added": []}', '{"added": {"x": 3}}'])
@@ -203,6 +204,37 @@ def test_a_damaged_list_is_said(shelf, text):
     (shelf.folder / "shelf.json").write_text(text)
     with pytest.raises(CalotypeError, match=r"shelf\.json is damaged"):
         shelf.find("my-own")
+
+
+PATHS = (
+    "weights/none.pth",
+    "/etc/passwd",
+    "~",
+    "..",
+    ".",
+    "C:\\x.pth",
+    "\\\\host\\x",
+    "file:///etc/passwd",
+    "a\0b",
+    "x" * 10**6,
+)
+
+
+def test_a_name_from_a_stranger_is_never_a_file(shelf, mine, tmp_path, monkeypatch):
+    added = add(shelf, mine[0], "sharp")
+    (tmp_path / "yunet").write_bytes(b"x")
+    (tmp_path / "bare").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    assert shelf.find("bare").path.name == "bare" and shelf.find("yunet").kind == ""
+    for strict in (Shelf(Settings(home=tmp_path / "home"), trusted=False), shelf):
+        how = {} if strict is not shelf else {"trusted": False}
+        assert strict.find("yunet", **how).kind == "detect" and strict.find("sharp", **how).path == added.path
+        for name in (str(mine[0]), "bare", "My Upscaler.pth", "", *PATHS):
+            with pytest.raises(CalotypeError, match="no model is named") as caught:
+                strict.find(name, **how)
+            assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
+    with pytest.raises(CalotypeError, match="no LoRA is named"):
+        shelf.find(str(mine[0]), "lora", trusted=False)
 
 
 def test_a_folder_named_like_a_model_does_not_hide_it(shelf, tmp_path, monkeypatch):

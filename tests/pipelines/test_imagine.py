@@ -652,7 +652,7 @@ def test_equal_values_have_places_of_their_own(exact):
     ],
 )
 def test_values_of_an_axis_keep_their_digits(text, values):
-    from calotype.pipelines.imagine.sheet import _values
+    from calotype.tasks.sheets import _values
 
     assert _values(text) == values
 

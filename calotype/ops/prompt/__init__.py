@@ -2,8 +2,8 @@
 
 from calotype.ops.prompt.chunks import Chunk, Vectors, chunks
 from calotype.ops.prompt.emphasis import BREAK, EMPHASES, emphasis, weighed
-from calotype.ops.prompt.parts import Extra, composition, extras, matrix
 from calotype.ops.prompt.schedule import schedule
+from calotype.tasks.prompts import Extra, composition, extras, matrix
 
 __all__ = [
     "BREAK",

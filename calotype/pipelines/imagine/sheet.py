@@ -1,133 +1,16 @@
-"""Many pictures of one task: over the values of an option, over parts of a prompt, and on one sheet with labels."""
+"""Many pictures of one task on one sheet, with labels."""
 
-import csv
 import dataclasses
 import math
-import re
-from dataclasses import dataclass, replace
-from decimal import Decimal
 
 import numpy as np
 
-from calotype.errors import CalotypeError
-from calotype.ops.prompt import matrix
-from calotype.options import nearest, read, visible
 from calotype.picture import Picture
 from calotype.record import Result
 from calotype.tasks import Imagine, options_of
+from calotype.tasks.sheets import Cell, cells
 
-ALIASES = {"cfg": "guidance", "denoise": "strength", "sr": "prompt", "checkpoint": "model", "scheduler": "schedule"}
-CLOSED = ("x", "y", "grid", "matrix", "count", "batch", "init", "mask")
-_RANGE = re.compile(r"\s*(-?[\d.]+)\s*-\s*(-?[\d.]+)(?:\s*\(\s*([+-][\d.]+)\s*\)|\s*\[\s*(\d+)\s*\])?\s*")
-_WHOLE = {spec.name for spec in dataclasses.fields(Imagine) if spec.type in (int, int | None)}
-MOST = 10_000  # pictures of a sheet
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One place of the sheet: what to draw there, and what stands beside its row and over its column."""
-
-    task: Imagine
-    across: str = ""
-    down: str = ""
-    row: int = 0
-    column: int = 0
-
-
-def cells(task: Imagine) -> list[Cell]:
-    """The task itself, or one cell for every combination, row by row.
-
-    Raises:
-        CalotypeError: an axis that names no option, or values that it does not take.
-    """
-    if not (task.x or task.y or task.matrix):
-        return [Cell(task)]
-    if task.count > 1:
-        raise CalotypeError(
-            "a sheet has one picture in each place; leave out {option:count}, or {option:x}, {option:y} and "
-            "{option:matrix}"
-        )
-    plain = replace(task, x="", y="", matrix=False, grid=False)
-    rows = _along(task.y, "y", plain)
-    found = [
-        Cell(across, x_label, y_label, row, column)
-        for row, (y_label, down) in enumerate(rows)
-        for column, (x_label, across) in enumerate(
-            _prompts(down) if task.matrix and not task.x else _along(task.x, "x", down)
-        )
-    ]
-    if len(found) > MOST:
-        raise CalotypeError("that is a sheet of {count:,} pictures; take fewer values", count=len(found))
-    return found
-
-
-def _prompts(task: Imagine) -> list[tuple[str, Imagine]]:
-    first, *_ = texts = matrix(task.prompt)
-    return [(text.removeprefix(first).strip(", ") or first, replace(task, prompt=text)) for text in texts]
-
-
-def _along(axis: str, option: str, task: Imagine) -> list[tuple[str, Imagine]]:
-    """The label and the task of each value of an axis, which the option named has given."""
-    if not axis:
-        return [("", task)]
-    name, equals, text = axis.partition("=")
-    name = name.strip().lower().replace("-", "_").replace(" ", "_")
-    name = ALIASES.get(name, name)
-    known = [spec.name for spec in visible(Imagine) if spec.name not in CLOSED]
-    if name not in known or not equals:
-        raise CalotypeError(
-            "{option} is such as steps=10,20,30; {name!r} is no option of a picture{hint}",
-            option=option,
-            name=name,
-            hint=nearest(name, known),
-        )
-    values = _values(text, is_whole=name in _WHOLE)
-    if name == "prompt":
-        return [(value, replace(task, prompt=_swapped(task.prompt, values[0], value, option))) for value in values]
-    data = {spec.name: getattr(task, spec.name) for spec in dataclasses.fields(task)}
-    return [
-        (f"{name.replace('_', ' ')} {value}", read(Imagine, {**data, name: _typed(name, value)})) for value in values
-    ]
-
-
-def _typed(name: str, value: str) -> object:
-    kind = next(spec.type for spec in dataclasses.fields(Imagine) if spec.name == name)
-    return value.lower() in ("true", "yes", "on", "1") if kind is bool else value
-
-
-def _swapped(prompt: str, old: str, new: str, option: str) -> str:
-    """A1111's search and replace: the first value is looked for in the prompt."""
-    if old not in prompt:
-        raise CalotypeError(
-            "{option} prompt=...: the first value {old!r} does not stand in the prompt", option=option, old=old
-        )
-    return prompt.replace(old, new)
-
-
-def _values(text: str, is_whole: bool = False) -> list[str]:
-    """`1,2,3`, `1-9`, `1-9 (+2)`, `0-1 [5]`, and quoted values with commas in them."""
-    found = []
-    for part in next(csv.reader([text], skipinitialspace=True), []):
-        found += _counted(part, is_whole) or [part.strip()]
-    return found
-
-
-def _counted(part: str, is_whole: bool) -> list[str]:
-    given = _RANGE.fullmatch(part)
-    if not given:
-        return []
-    try:
-        first, last = Decimal(given[1]), Decimal(given[2])
-        if given[4]:
-            count = max(1, min(int(given[4]), MOST))
-            values = [first + (last - first) * n / max(count - 1, 1) for n in range(count)]
-        else:
-            step = Decimal(given[3] or (1 if last >= first else -1))
-            count = int((last - first) // step) + 1 if step and (last - first) / step >= 0 else 0
-            values = [first + n * step for n in range(min(count, MOST))]
-    except ArithmeticError:
-        return []
-    return [f"{value:.0f}" if is_whole or value == value.to_integral() else f"{value:.6g}" for value in values]
+__all__ = ["Cell", "cells", "composed", "sheet"]
 
 
 def sheet(task: Imagine, planned: list[Cell], made: list[Result]) -> Result:

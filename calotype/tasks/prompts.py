@@ -1,14 +1,18 @@
-"""What is taken out of a prompt, or split from it, before its words are read."""
+"""What is taken out of a prompt, or split from it, before its words are read. A task says with it what it names."""
 
 import itertools
+import math
 import re
 from dataclasses import dataclass
 from typing import Self
+
+from calotype.errors import CalotypeError
 
 _EXTRA = re.compile(r"<(\w+):([^<>]+)>")
 _AND = re.compile(r"\bAND\b")
 _WEIGHT = re.compile(r"\s*[-+]?(?:\d+(?:\.\d*)?|\.\d+)\s*")
 LORAS = ("lora", "lyco")
+_CALL = re.compile(rf"<\s*({'|'.join(LORAS)})\s*:.{{0,40}}", re.I | re.S)
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Extra:
         """What stands behind `lora:`, such as `name`, `name:0.8`, `name:0.5:0.9`, `name:te=0.5:unet=0.9`.
 
         Raises:
-            ValueError: a weight is no number.
+            ValueError: no name, or a weight is no number.
         """
         plain, named = [], {}
         for part in body.split(":"):
@@ -33,8 +37,13 @@ class Extra:
                 named[key.strip()] = value
             else:
                 plain.append(part.strip())
+        if not plain or not plain[0]:
+            raise ValueError("no name")
         text = float(named.get("te", plain[1] if len(plain) > 1 and plain[1] else 1.0))
-        return cls(plain[0], text, float(named.get("unet", plain[2] if len(plain) > 2 and plain[2] else text)))
+        unet = float(named.get("unet", plain[2] if len(plain) > 2 and plain[2] else text))
+        if not (math.isfinite(text) and math.isfinite(unet)):
+            raise ValueError("no weight")
+        return cls(plain[0], text, unet)
 
     def __str__(self) -> str:
         both = f"{self.text:g}" if self.text == self.unet else f"{self.text:g}:{self.unet:g}"
@@ -53,6 +62,32 @@ def extras(prompt: str) -> tuple[str, list[Extra], list[str]]:
     return _EXTRA.sub("", prompt), loras, unknown
 
 
+def listed_loras(text: str) -> list[Extra]:
+    """`mine:0.8,other` as LoRAs. Raises CalotypeError for anything else."""
+    try:
+        return [Extra.read(part.strip()) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise CalotypeError("{option:lora} is such as mine:0.8,other, not {text!r}", text=text) from None
+
+
+def called_loras(prompt: str) -> list[str]:
+    """The names of the LoRAs that a prompt calls, however it is put together with others.
+
+    Raises:
+        CalotypeError: a call that another text could complete: `<lora:a`, or `<lo<lora:a:1>ra:b:1>`.
+    """
+    left, loras, unknown = extras(prompt)
+    open_ = _CALL.search(left) or next((found for text in unknown if (found := _CALL.search(text))), None)
+    if open_:
+        raise CalotypeError("a prompt calls a LoRA as <lora:name:0.8>, not as {text!r}", text=open_[0])
+    return [lora.name for lora in loras]
+
+
+def listed_names(text: str) -> list[str]:
+    """`a, b` as names."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def composition(prompt: str) -> list[tuple[str, float]]:
     """The parts of `a AND b :0.8`, each with its weight, 1 where none is given."""
     return [_weighed(part) for part in _AND.split(prompt)]
@@ -68,12 +103,17 @@ def matrix(prompt: str) -> list[str]:
 
     A `|` inside square brackets belongs to the schedule and does not split.
     """
-    first, *others = (part.strip() for part in _split_outside(prompt))
+    first, *others = alternatives(prompt)
     prompts = []
     for chosen in itertools.product((False, True), repeat=len(others)):
         taken = [part for part, is_in in zip(others, reversed(chosen), strict=True) if is_in]
         prompts.append(", ".join([first, *taken]))
     return prompts
+
+
+def alternatives(prompt: str) -> list[str]:
+    """The parts that `matrix` combines: the prompt itself is the first alone where it has no `|`."""
+    return [part.strip() for part in _split_outside(prompt)]
 
 
 def _split_outside(prompt: str) -> list[str]:

@@ -1,0 +1,170 @@
+"""Requests from strangers: a task that names no file, no module, and no model that is not in the store."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from calotype.errors import CalotypeError, Remedy
+from calotype.options import (
+    About,
+    about,
+    as_data,
+    as_name,
+    default,
+    entry_kind,
+    kinds,
+    nearest,
+    read,
+    required_kind,
+    shown,
+)
+from calotype.tasks.drawing import Imagine
+from calotype.tasks.limits import LIMITS, Limits, check_work
+from calotype.tasks.sheets import cells
+
+Names = Mapping[str, Collection[str]] | Callable[[str], Collection[str]]
+Files = Mapping[str, Path | Sequence[Path]]
+
+UNKNOWN = {
+    "diffusion": "no model is named {name}{hint}",
+    "upscale": "no network for enlarging is named {name}{hint}",
+    "faces": "no network for faces is named {name}{hint}",
+    "vae": "no VAE is named {name}{hint}",
+    "lora": "no LoRA is named {name}{hint}",
+    "style": "no style is named {name}{hint}",
+    "optimizer": "no optimizer is named {name}{hint}",
+}  # kinds of what options name: models by their kind in the store
+STORED = ("diffusion", "upscale", "faces", "vae", "lora")
+_NO_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")  # control characters and halves of letters
+
+
+def read_request(
+    cls: type, data: Mapping[str, Any], names: Names | None = None, files: Files | None = None, limits: Limits = LIMITS
+) -> Any:
+    """A task as `options.read` makes it, from data that somebody unknown has sent. Opens no file, imports nothing.
+
+    Args:
+        names: the names in the store of each kind that `option(names=...)` has; None: none. The default of an option,
+            and its `words`, need not be among them.
+        files: by the option, or its path (`control.0.image`), the files that the door has stored itself.
+
+    Raises:
+        CalotypeError: a file or folder in the data, an unknown name, a text too long or no text, or what `read` and
+            `check_work` refuse.
+    """
+    _check_data(cls, data, "")
+    task = read(cls, with_files(cls, data, files or {}))
+    longest = next(about(spec).longest for spec in fields(Imagine) if spec.name == "prompt")
+    parts = [cell.task for cell in cells(task, limits.cells, longest)] if isinstance(task, Imagine) else [task]
+    known = _Known(names or {})
+    for part in (task, *parts):
+        _check_names(part, known)
+    check_work(task, parts, limits)
+    return task
+
+
+def with_files(cls: type, data: Mapping[str, Any], files: Files) -> Mapping[str, Any]:
+    """The data with files in their places. Raises CalotypeError for a place that holds no file."""
+    for path, file in files.items():
+        data = _placed(cls, data, path.split("."), file, path)
+    return data
+
+
+def _placed(cls: type, data: Any, keys: Sequence[str], file: Any, path: str) -> Any:
+    name, *rest = keys
+    spec = next((spec for spec in fields(cls) if spec.name == name), None)
+    if spec is None or not isinstance(data, Mapping):
+        raise CalotypeError("there is no option {path}", path=as_name(path))
+    kind = required_kind(kinds(cls)[name])
+    nested = entry_kind(kind) or kind
+    if not rest and about(spec).is_path:
+        return {**data, name: file}
+    if not (rest and dataclasses.is_dataclass(nested)):
+        raise CalotypeError("{option} is no file", option=path)
+    if nested is kind:
+        return {**data, name: _placed(nested, data.get(name, {}), rest, file, path)}
+    entries, (number, *rest) = list(data.get(name, ())), rest
+    if not (number.isdecimal() and len(number) < 4 and int(number) < len(entries) and rest):
+        raise CalotypeError("there is no option {path}", path=path)
+    entries[int(number)] = _placed(nested, entries[int(number)], rest, file, path)
+    return {**data, name: entries}
+
+
+def _check_data(cls: type, data: Any, path: str) -> None:
+    """What only strangers may not give; names, types and ranges are left to `read`."""
+    specs = {spec.name: spec for spec in fields(cls)}
+    for name, value in data.items() if isinstance(data, Mapping) else ():
+        if name in specs and value != as_data(default(specs[name])):
+            where = f"{path}.{name}" if path else name
+            _check_value(about(specs[name]), required_kind(kinds(cls)[name]), value, where)
+
+
+def _check_value(rules: About, kind: Any, value: Any, path: str) -> None:
+    if rules.is_path:
+        raise CalotypeError("{option} is a file or a folder, and a request names none; send the file", option=path)
+    if entry_kind(kind) and isinstance(value, list | tuple):
+        if len(value) > rules.items:
+            raise CalotypeError("{option} takes up to {most} entries", option=path, most=rules.items)
+        for n, entry in enumerate(value):
+            _check_value(rules, entry_kind(kind), entry, f"{path}.{n}")
+    elif dataclasses.is_dataclass(kind):
+        _check_data(kind, value, path)
+    elif isinstance(value, str):
+        _check_text(value, rules, path)
+    elif kind is str and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise CalotypeError("{option} is a text, not {value}", option=path, value=shown(value))
+
+
+def _check_text(text: str, rules: About, path: str) -> None:
+    if len(text) > rules.longest:
+        raise CalotypeError("{option} takes up to {most:,} letters", option=path, most=rules.longest)
+    if found := _NO_TEXT.search(text):
+        raise CalotypeError(
+            "{option} holds {letter}, which is no letter of a text", option=path, letter=shown(found[0])
+        )
+
+
+class _Known:
+    """The names of each kind, asked for once."""
+
+    def __init__(self, names: Names):
+        self._names, self._found = names, {}
+
+    def __getitem__(self, kind: str) -> Collection[str]:
+        if kind not in self._found:
+            names = self._names.get(kind, ()) if isinstance(self._names, Mapping) else self._names(kind)
+            self._found[kind] = frozenset(names)
+        return self._found[kind]
+
+
+def _check_names(task: Any, known: _Known) -> None:
+    for path, spec, text in _texts(task, ""):
+        rules = about(spec)
+        if not rules.names or text == default(spec) or text in rules.words:
+            continue
+        for name in rules.parsed(text) if rules.parsed else (text,):
+            if name not in known[rules.names]:
+                raise CalotypeError(
+                    UNKNOWN[rules.names],
+                    option=path,
+                    remedy=Remedy("list_models") if rules.names in STORED else None,
+                    name=as_name(name),
+                    hint=nearest(name, known[rules.names]),
+                )
+
+
+def _texts(
+    value: Any, path: str, spec: dataclasses.Field | None = None
+) -> Iterator[tuple[str, dataclasses.Field, str]]:
+    """Every text in a task, however deep: where it stands, the field, and the text."""
+    if dataclasses.is_dataclass(value):
+        for own in fields(value):
+            yield from _texts(getattr(value, own.name), f"{path}.{own.name}" if path else own.name, own)
+    elif isinstance(value, tuple):
+        for n, entry in enumerate(value):
+            yield from _texts(entry, f"{path}.{n}", spec)
+    elif isinstance(value, str):
+        yield path, spec, value

@@ -1,0 +1,198 @@
+"""How much work one request from a stranger may ask for. Bounds of single numbers stand beside the options."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from calotype.errors import CalotypeError
+from calotype.tasks.diffusion import TrainDiffusion
+from calotype.tasks.drawing import Imagine, read_margins, read_size
+from calotype.tasks.enhancing import TrainRestorer, TrainUpscaler
+from calotype.tasks.prompts import composition
+from calotype.tasks.training import TrainLora
+from calotype.tasks.training_gan import TrainGan
+
+NATIVE = (1024, 1024)  # height and width where the model decides: the largest that any has
+STEPS = 30  # of a sampler, where the model decides
+SMALLEST = 256**2  # pixels that a smaller picture costs as much as
+SAMPLES = 4  # pictures that a training run draws at once
+MILLION = 1e6
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may ask for. Of a file's size nothing is known here: `Settings.max_pixels` bounds that.
+
+    The work of drawing is pixels x pictures x steps, of both passes, times the prompts that AND joins and the thousands
+    of letters that they have; that of training pixels x pictures in a batch x steps, with the samples that it draws.
+    """
+
+    picture: float = 2**24  # pixels of a drawn picture: 4096 x 4096
+    pixels: float = 2**28  # of all pictures of a request, which may be held together: 256 of 1024 x 1024
+    cells: int = 1000  # pictures of a sheet
+    drawing: float = 1e10  # 500 pictures of 1024 x 1024 in 20 steps
+    scale: float = 16  # of enlarging
+    training: float = 2e11  # 190,000 steps with one picture of 1024 x 1024
+    batch: float = 2**26  # pixels of one step: 64 pictures of 1024 x 1024
+    photos: int = 1000  # pictures that are learnt from, where their number is not known
+    epochs: int = 1000
+    minutes: float = 24 * 60
+    rank: int = 512
+    weights: float = 1e9  # numbers that a new network has
+    files: int = 100  # that a training run keeps on its way
+
+
+LIMITS = Limits()
+SINGLE = {
+    **{"scale": "scale", "max_train_epochs": "epochs", "minutes": "minutes"},
+    **dict.fromkeys(("network_dim", "conv_dim", "rank", "conv_rank"), "rank"),
+}  # options, and the limit that each has for itself
+
+
+def check_work(task: Any, parts: Sequence[Any], limits: Limits = LIMITS) -> None:
+    """Raises CalotypeError where a request asks for more than its limits, and says of what.
+
+    Args:
+        parts: the task itself, or a task for every picture of its sheet.
+    """
+    for part in parts:
+        for name, limit in SINGLE.items():
+            value, most = getattr(part, name, None), getattr(limits, limit)
+            if value is not None and value > most:
+                raise CalotypeError("{option} goes up to {most:g} in a request", option=name, most=most)
+    if isinstance(task, Imagine):
+        _check_drawing(parts, limits)
+    elif type(task) in TRAINING:
+        TRAINING[type(task)](task, limits)
+
+
+def _check_drawing(tasks: Sequence[Imagine], limits: Limits) -> None:
+    sizes = [_pixels(task) for task in tasks]
+    if max(sizes) > limits.picture:
+        raise CalotypeError(
+            "a picture of {size:.1f} megapixels is too large for a request, which takes up to {most:.1f}; give a "
+            "smaller {option:size}",
+            size=max(sizes) / MILLION,
+            most=limits.picture / MILLION,
+        )
+    pixels = sum(size * task.count for size, task in zip(sizes, tasks, strict=True))
+    if pixels > limits.pixels:
+        raise CalotypeError(
+            "these pictures have {pixels:,.0f} megapixels together, and a request takes up to {most:,.0f}; take fewer",
+            pixels=pixels / MILLION,
+            most=limits.pixels / MILLION,
+            option="count",
+        )
+    work = sum(map(_work, tasks))
+    if work > limits.drawing:
+        raise CalotypeError(
+            "these pictures are {times:.2f} times the work that a request may ask for; take fewer pictures, fewer "
+            "{option:steps}, a smaller {option:size} or a shorter prompt",
+            times=work / limits.drawing,
+        )
+
+
+def _area(task: Imagine) -> int:
+    """Pixels of the first pass."""
+    height, width = read_size(task.size, "size") or NATIVE
+    left, top, right, bottom = read_margins(task.outpaint)
+    return (height + top + bottom) * (width + left + right)
+
+
+def _pixels(task: Imagine) -> float:
+    return _area(task) * max(task.hires, 1) ** 2
+
+
+def _work(task: Imagine) -> float:
+    steps = task.steps or STEPS
+    second = (task.hires_steps or steps) * max(_pixels(task), SMALLEST) if task.has_second_pass else 0
+    prompts = len(composition(task.prompt)) + (len(task.prompt) + len(task.negative)) // 1000
+    return task.count * prompts * (steps * max(_area(task), SMALLEST) + second)
+
+
+def _check_training(pixels: float, batch: float, steps: float, limits: Limits, more: float = 0) -> None:
+    """`more` is what a run does besides its steps, in pixels x pictures x steps."""
+    if pixels * batch > limits.batch:
+        raise CalotypeError(
+            "one step is {times:.2f} times what a request may ask for; take fewer pictures in a step, or smaller ones",
+            times=pixels * batch / limits.batch,
+        )
+    work = pixels * batch * steps + more
+    if work > limits.training:
+        raise CalotypeError(
+            "this training is {times:.2f} times the work that a request may ask for; take fewer steps or smaller "
+            "pictures, or measure and draw samples more rarely",
+            times=work / limits.training,
+        )
+
+
+def _check_weights(count: float, limits: Limits) -> None:
+    if count > limits.weights:
+        raise CalotypeError(
+            "such a network has about {count:,.0f} million weights, and a request takes up to {most:,.0f}; take fewer "
+            "channels or layers",
+            count=count / MILLION,
+            most=limits.weights / MILLION,
+        )
+
+
+def _check_lora(task: TrainLora, limits: Limits) -> None:
+    height, width = read_size(task.resolution, "resolution") or NATIVE
+    batch = task.train_batch_size * task.gradient_accumulation_steps
+    steps = task.max_train_steps or -(-task.max_train_epochs * limits.photos // batch)
+    every_epochs, every_steps = task.samples_after
+    drawn = _times(steps, every_steps) + _times(task.max_train_epochs, every_epochs)
+    kept = _times(steps, task.save_every_n_steps) + _times(task.max_train_epochs, task.save_every_n_epochs)
+    if kept > limits.files:
+        raise CalotypeError(
+            "this training keeps {kept:,} files, and a request takes up to {most:,}; keep them more rarely "
+            "({option:save_every_n_epochs}, {option:save_every_n_steps})",
+            kept=kept,
+            most=limits.files,
+        )
+    _check_training(height * width, task.train_batch_size, 0, limits)
+    samples = drawn * SAMPLES * STEPS * height * width
+    _check_training(height * width, 1, batch * steps, limits, samples)
+
+
+def _times(count: int, every: int) -> int:
+    return count // every if every else 0
+
+
+def _check_diffusion(task: TrainDiffusion, limits: Limits) -> None:
+    unet, vae = (sum(width**2 for width in widths) for widths in (task.unet_widths, task.vae_widths))
+    text = task.text_layers * 12 * task.text_width**2 + task.vocab_size * task.text_width
+    _check_weights(60 * unet + 40 * vae + text, limits)
+    _check_training(task.resolution**2, task.train_batch_size or 512, task.max_train_steps, limits)
+    _check_training(task.resolution**2, task.vae_batch_size or 96, task.vae_train_steps, limits)
+
+
+def _check_gan(task: TrainGan, limits: Limits) -> None:
+    _check_weights(3e7 * task.channels**2, limits)
+    _check_training(task.resolution**2, task.train_batch_size, task.steps, limits)
+
+
+def _check_upscaler(task: TrainUpscaler, limits: Limits) -> None:
+    if task.model == "none":
+        _check_weights(27 * (task.num_feat**2 + 256 * task.num_feat) * (task.num_block or 23), limits)
+    _check_enhancing(task, task.gt_size, limits)
+
+
+def _check_restorer(task: TrainRestorer, limits: Limits) -> None:
+    _check_weights(sum(40 * width**2 * depth for width, depth in zip(task.widths, task.depths, strict=True)), limits)
+    _check_enhancing(task, task.side, limits)
+
+
+def _check_enhancing(task: TrainUpscaler | TrainRestorer, side: int, limits: Limits) -> None:
+    steps = 0 if task.minutes else task.stage_one + task.gan_steps
+    measured = _times(steps, task.validate_every) * SAMPLES * side**2
+    _check_training(side**2, task.batch_size, steps, limits, measured)
+
+
+TRAINING: dict[type, Callable[[Any, Limits], None]] = {
+    TrainLora: _check_lora,
+    TrainDiffusion: _check_diffusion,
+    TrainGan: _check_gan,
+    TrainUpscaler: _check_upscaler,
+    TrainRestorer: _check_restorer,
+}
