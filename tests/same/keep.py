@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
 from same import inputs
 from same.commands import Command
 from same.run import Scratch, facts
-from safetensors import safe_open
 
 CASES = "cases.json"
 PACKED = 1_500_000  # bytes; larger states are compressed
