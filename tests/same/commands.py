@@ -33,7 +33,8 @@ class Command:
         line: as it would be typed behind `calotype`.
         status: the exit status that is expected; another one is shown while recording, and kept.
         stop: interrupt it (SIGINT) when so many states have arrived on disk; 0: never.
-        copies: files and folders that are copied before it starts, from where to where.
+        copies: files that are copied before it starts, from where to where; a LoRA without what chance and clock put in
+            its header, so that its checksum in later results is the same in every record.
         kind: "result", "fault" (its text may change), "help" (only the names of options must stay) or "status" (its
             exit status alone counts).
     """
@@ -128,34 +129,30 @@ def _train_lora() -> Iterator[Command]:
     frozen = "--network-train-unet-only --mixed-precision bf16 --save-precision bf16 --gradient-checkpointing"
     yield Command("train-lora-config", f"train lora --config in/config.toml {frozen} -o out/l3 --max-train-steps 2")
     yield Command("train-lora-shell", "train lora --config in/train.sh --dry-run -o out/l4")
-    weights = (
-        "--network-weights out/l1/mine.safetensors --dim-from-weights --optimizer-type AdaFactor --regular in/discs"
-    )
-    yield Command("train-lora-more", f"{lora} {weights} -o out/l5 --no-metadata --max-train-steps 2 --network-dim 1")
-    yield Command(
-        "imagine-lora", f'imagine "zkz" {DRAWN} --lora out/l1/mine.safetensors:0.8,out/l2/loha.ckpt -o out/i20.png'
-    )
-    yield Command("imagine-lora-prompt", f'imagine "zkz <lora:out/l1/mine.safetensors:1>" {DRAWN} -o out/i21.png')
+    settled = {"out/l1/mine.safetensors": "lora/mine.safetensors", "out/l3/lora.safetensors": "lora/other.safetensors"}
+    weights = "--network-weights lora/mine.safetensors --dim-from-weights --optimizer-type AdaFactor --regular in/discs"
+    yield Command("train-lora-more", f"{lora} {weights} -o out/l5 --no-metadata --max-train-steps 2", copies=settled)
+    several = "--lora lora/mine.safetensors:0.8,out/l2/loha.ckpt"
+    yield Command("imagine-lora", f'imagine "zkz" {DRAWN} {several} -o out/i20.png')
+    yield Command("imagine-lora-prompt", f'imagine "zkz <lora:lora/mine.safetensors:1>" {DRAWN} -o out/i21.png')
 
 
 def _lora() -> Iterator[Command]:
-    mine, other = "out/l1/mine.safetensors", "out/l3/lora.safetensors"
+    mine, other = "lora/mine.safetensors", "lora/other.safetensors"
     yield Command("lora-info", f"lora info {mine}")
     yield Command("lora-info-json", f"lora info {mine} --json")
     yield Command("lora-info-loha", "lora info out/l2/loha.ckpt --json")
-    yield Command("lora-merge", f"lora merge {mine}:0.8 {other}:0.5 -o out/m-both.safetensors")
-    yield Command(
-        "lora-merge-rank", f"lora merge {mine} {other} --rank 1 -o out/m-one.safetensors --save-precision fp16"
-    )
-    yield Command("lora-merge-emoji", f"lora merge {mine} --into emoji -o out/m-tuned")
-    yield Command("lora-resize", f"lora resize {other} --rank 1 -o out/m-small.safetensors")
-    yield Command(
-        "lora-resize-dynamic", f"lora resize {other} --dynamic sv_fro=0.9 --rank 2 -o out/m-dynamic.safetensors"
-    )
-    yield Command("lora-extract", "lora extract out/m-tuned emoji --rank 1 -o out/m-learnt.safetensors --json")
-    yield Command("lora-diffusers", f"lora convert {mine} --to diffusers -o out/m-diffusers.safetensors")
-    yield Command("lora-peft", f"lora convert {mine} --to peft -o out/m-peft")
-    yield Command("lora-kohya", "lora convert out/m-diffusers.safetensors --to kohya -o out/m-back.safetensors")
+    yield Command("lora-merge", f"lora merge {mine}:0.8 {other}:0.5 -o out/both.safetensors")
+    half = "--rank 1 --save-precision fp16"
+    yield Command("lora-merge-rank", f"lora merge {mine} {other} {half} -o out/one.safetensors")
+    yield Command("lora-merge-emoji", f"lora merge {mine} --into emoji -o out/tuned")
+    yield Command("lora-resize", f"lora resize {other} --rank 1 -o out/small.safetensors")
+    dynamic = "--dynamic sv_fro=0.9 --rank 2"
+    yield Command("lora-resize-dynamic", f"lora resize {other} {dynamic} -o out/dynamic.safetensors")
+    yield Command("lora-extract", "lora extract out/tuned emoji --rank 1 -o out/learnt.safetensors --json")
+    yield Command("lora-diffusers", f"lora convert {mine} --to diffusers -o out/diffusers.safetensors")
+    yield Command("lora-peft", f"lora convert {mine} --to peft -o out/peft")
+    yield Command("lora-kohya", "lora convert out/diffusers.safetensors --to kohya -o out/back.safetensors")
 
 
 def _train_gan() -> Iterator[Command]:
@@ -209,7 +206,7 @@ def _caption() -> Iterator[Command]:
 
 
 def _models() -> Iterator[Command]:
-    ui = {"out/l1/mine.safetensors": "ui/models/Lora/a.safetensors", "out/e1/upscaler.pth": "ui/models/ESRGAN/b.pth"}
+    ui = {"lora/mine.safetensors": "ui/models/Lora/a.safetensors", "out/e1/upscaler.pth": "ui/models/ESRGAN/b.pth"}
     ui |= {
         "out/g1/gan.safetensors": "ui/models/Stable-diffusion/c.safetensors",
         "in/broken/junk.pth": "ui/models/VAE/d.pth",

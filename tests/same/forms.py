@@ -6,6 +6,8 @@ Everything not named here is compared byte for byte. Left out are
 - of pages (`*.html`): durations and memory in words;
 - of LoRA files: the times of training in the metadata; of all safetensors files, the order of the metadata, which is
   left to chance when they are written;
+- of the list of models (`shelf.json`): the checksums of LoRAs, which depend on these;
+- of a diffusion training's state: the seconds in what it tells of its stage;
 - of torch's archives (`*.pth`, `*.pt`, `*.ckpt`): the folder's name within, and the id of the archive;
 - of TensorBoard's files: the time in each event and in the name, and the machine's name;
 - of output with --json: progress (which is told a few times a second) and seconds;
@@ -23,10 +25,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-TIMES = ("ss_training_started_at", "ss_training_finished_at", "ss_session_id", "modelspec.date", "sshs_session")
+TIMES = ("ss_training_started_at", "ss_training_finished_at", "modelspec.date")
 CLOCKS = ("seconds", "remaining", "memory", "begun at", "tensorboard")
 WORDS = ("text", "cause", "why")  # of events: sentences
 DURATION = re.compile(r"\b\d+ h \d+ min\b|\b\d+ min \d+ s\b|\b\d+(\.\d+)? (s|seconds|GiB)\b|\b(\d+:)?\d+:\d\d\b")
+STAGE = "w.stage"
 Words = Mapping[str, str]  # paths of the machine, by what stands for them
 
 
@@ -38,7 +41,8 @@ def name(path: str) -> str:
 
 def form(path: str, data: bytes, words: Words) -> Any:
     """What is compared where bytes differ."""
-    found = FORMS.get(PurePosixPath(path).suffix) or (_board if "tfevents" in path else None)
+    file = PurePosixPath(path)
+    found = FORMS.get(file.name) or FORMS.get(file.suffix) or (_board if "tfevents" in path else None)
     if found is None:
         return data
     try:
@@ -125,6 +129,14 @@ def _json(data: bytes, words: Words) -> Any:
     return _placed(json.loads(data), words)
 
 
+def _shelf(data: bytes, words: Words) -> Any:
+    told = _json(data, words)
+    for added in told["added"].values():
+        if added["kind"] == "lora":
+            added.pop("sha256", None)
+    return told
+
+
 def _diary(data: bytes, words: Words) -> list[Any]:
     lines = [_placed(json.loads(line), words) for line in data.splitlines()]
     return [_without(line, CLOCKS) for line in lines if line.get("fact") not in CLOCKS]
@@ -143,6 +155,8 @@ def _tensors(data: bytes, words: Words) -> dict[str, Any]:
         key: [facts["dtype"], facts["shape"], hashlib.sha256(body[slice(*facts["data_offsets"])]).hexdigest()]
         for key, facts in header.items()
     }
+    if STAGE in header:  # seconds so far, when the stage began and is to end, its number, step, looks, and more seconds
+        parts[STAGE] = struct.unpack("<7d", body[slice(*header[STAGE]["data_offsets"])])[3:6]
     return {"metadata": _placed(metadata, words), **parts}
 
 
@@ -186,6 +200,7 @@ def _placed(value: Any, words: Words) -> Any:
 
 
 FORMS: Mapping[str, Callable[[bytes, Words], Any]] = {
+    "shelf.json": _shelf,
     ".json": _json,
     ".jsonl": _diary,
     ".html": _page,

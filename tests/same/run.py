@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from same.commands import Command
+from same.forms import TIMES
 
 MANIFEST = "manifest.json"
 LIMIT = 1200  # seconds for one command; on a quiet processor none takes 20
@@ -51,7 +52,7 @@ class Scratch:
         for source, target in command.copies.items():
             place = self.folder / target
             place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(self.folder / source, place)
+            copy(self.folder / source, place)
         self.changes()
         begun = time.monotonic()
         done = self._process(command)
@@ -104,6 +105,20 @@ class Scratch:
         ours |= {"CALOTYPE_MEMORY": "4", "HOME": str(self.folder), "PYTHONUTF8": "1", "COLUMNS": "120", "TZ": "UTC"}
         stop = {"SAMENESS_STOP": str(command.stop)} if command and command.stop else {}
         return kept | ours | stop
+
+
+def copy(source: Path, place: Path) -> None:
+    """The same file; of a safetensors file with its metadata in order, and without times and number of the training."""
+    data = source.read_bytes()
+    if source.suffix == ".safetensors":
+        size = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + size])
+        metadata = header.pop("__metadata__", {})
+        kept = {key: metadata[key] for key in sorted(metadata) if key not in (*TIMES, "ss_session_id")}
+        words = json.dumps({"__metadata__": kept, **header}).encode()
+        words += b" " * (-len(words) % 8)
+        data = len(words).to_bytes(8, "little") + words + data[8 + size :]
+    place.write_bytes(data)
 
 
 def facts(scratch: Scratch) -> dict[str, Any]:
