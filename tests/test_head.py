@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from calotype.album.sidecar import read_story
 from safetensors.torch import load_file
 
-from calotype.album.sidecar import read_story
 from calotype.cli import main
 from calotype.picture import Picture
 

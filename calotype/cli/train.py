@@ -134,36 +134,36 @@ def _task(values: Mapping[str, Any], reporter: Reporter) -> TrainLora:
     from calotype.training.configs.read import read_config, translated
 
     kohyas = {name: values[name] for name in ("train_data_dir", *KOHYAS) if values[name] is not None}
-    told, notes = translated(kohyas | given(TrainLora, values), "the command line")
-    told = _as_file(told, TrainLora)
+    found, notes = translated(kohyas | given(TrainLora, values), "the command line")
+    found = _as_file(found, TrainLora)
     if values["config"] is not None:
         config = read_config(values["config"])
         notes = [*config.notes, *notes]
-        told = config.under(told)
+        found = config.under(found)
     for sentence in dict.fromkeys(notes):
         reporter.emit(note(sentence))
-    if "photos" not in told:
-        raise CalotypeError("give the folder with your photos: calotype train lora PHOTOS")
-    return read_task("train_lora", told)
+    if "photos" not in found:
+        raise CalotypeError("give the folder with your photos: {task:train_lora} PHOTOS")
+    return read_task("train_lora", found)
 
 
-def _as_file(told: dict[str, Any], cls: type) -> dict[str, Any]:
+def _as_file(found: dict[str, Any], cls: type) -> dict[str, Any]:
     """`-o folder/my.safetensors` tells folder, name and, where there are several, kind of file."""
-    path = Path(str(told.get("output_dir", "")))
+    path = Path(str(found.get("output_dir", "")))
     kinds = next(((s.name, about(s).choices) for s in visible(cls) if s.name in KINDS), ("", ("safetensors",)))
     kind = path.suffix.lower()[1:]
     if kind not in {*kinds[1]} - {"both"} or path.is_dir():
-        return told
+        return found
     for name, value in (("output_name", path.stem), (kinds[0], kind)):
-        if name and told.get(name, value) != value:
+        if name and found.get(name, value) != value:
             raise CalotypeError(
-                "{option:out} {path} and --{name} {told} do not agree; give one of them",
+                "{option:out} {path} and {option} {given} do not agree; give one of them",
+                option=name,
                 path=path,
-                name=name.replace("_", "-"),
-                told=told[name],
+                given=found[name],
             )
-        told = {**told, **({name: value} if name else {})}
-    return {**told, "output_dir": path.parent}
+        found = {**found, **({name: value} if name else {})}
+    return {**found, "output_dir": path.parent}
 
 
 def _kohyas() -> list[str]:

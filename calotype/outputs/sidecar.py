@@ -185,24 +185,16 @@ def existing_result(target: Path, task: Any, sha_of: Callable[["Record"], dict[s
         return Existing(fault=Message(folder, target=readable(target)))
     stored = _beside(target) or (None if _was_changed(target) else _embedded(target))
     if stored is None:
-        return _in_the_way(
-            target, "{target} exists and was changed since, or is not ours; give {option:overwrite} or {option:suffix}"
-        )
+        return _in_the_way(target, Message("was changed since, or is not ours"))
     record = stored.record
     if record.source_sha256 != sha256_of(task.source):
-        return _in_the_way(
-            target, "{target} exists and was made from another picture; give {option:overwrite} or {option:suffix}"
-        )
+        return _in_the_way(target, Message("was made from another picture"))
     lossless = format_of(target) in LOSSLESS
     now, then = (_telling(options, record, lossless) for options in (options_of(task), record.options))
     if record.task != kind_of(task) or now != then:
-        return _in_the_way(
-            target, "{target} exists and was made with other options; give {option:overwrite} or {option:suffix}"
-        )
+        return _in_the_way(target, Message("was made with other options"))
     if {model.name: model.sha256 for model in record.models} != sha_of(record):
-        return _in_the_way(
-            target, "{target} exists and was made with other models; give {option:overwrite} or {option:suffix}"
-        )
+        return _in_the_way(target, Message("was made with other models"))
     return Existing(stored)
 
 
@@ -217,8 +209,9 @@ def _was_changed(target: Path) -> bool:
         return False
 
 
-def _in_the_way(target: Path, template: str) -> Existing:
-    return Existing(fault=Message(template, target=readable(target)))
+def _in_the_way(target: Path, reason: Message) -> Existing:
+    sentence = "{target} exists and {reason}; give {option:overwrite} or {option:suffix}"
+    return Existing(fault=Message(sentence, target=readable(target), reason=reason))
 
 
 def _telling(options: dict[str, Any], record: "Record", lossless: bool) -> dict[str, Any]:

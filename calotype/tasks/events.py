@@ -152,8 +152,10 @@ NAMES = {cls: name for name, cls in KINDS.items()}
 
 
 def note(sentence: str | Message | Exception, /, **values: Any) -> Note:
-    """A note; values are for the sentence where it is a template. A text without values is taken as it is."""
-    return Note(Message(sentence, **values) if values or isinstance(sentence, Message) else Message.of(sentence))
+    """A note: a template with its values, a message, or a fault that is told and no more."""
+    if isinstance(sentence, CalotypeError):
+        return Note(Message("{fault}", fault=sentence))
+    return Note(Message.of(sentence) if isinstance(sentence, Exception) else Message(sentence, **values))
 
 
 def as_data(event: Event) -> dict[str, Any]:

@@ -94,8 +94,9 @@ def test_a_note_words_its_options_for_the_door():
     assert as_line(note("give {option:max_train_steps}", x=1), WORDING)["text"] == "give --max-train-steps"
 
 
-def test_a_text_without_values_is_no_template():
-    assert note("{broken").text == "{broken"
+def test_a_text_from_outside_is_no_template():
+    assert note(Message.of("{broken")).text == "{broken"
+    assert note(OSError("{broken")).text == "{broken"
 
 
 def sections() -> dict[str, set[str]]:

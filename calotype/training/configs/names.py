@@ -1,5 +1,7 @@
 """What sd-scripts and the form of lora-scripts call things, where we call them otherwise, need them not, or cannot."""
 
+from calotype.errors import Message
+
 _split = str.split  # of tables that are words alone
 ALIASES = {
     "pretrained_model_name_or_path": "model",
@@ -47,25 +49,27 @@ NEEDLESS = frozenset(
 
 # Nothing that a value of these could mean is done; what is done instead, or what to do, as templates.
 SAID = {
-    "wandb_api_key": "nothing is sent to wandb",
-    "huggingface_repo_id": "nothing is sent to Hugging Face",
-    "huggingface_token": "nothing is sent to Hugging Face",
-    "huggingface_repo_type": "nothing is sent to Hugging Face",
-    "huggingface_path_in_repo": "nothing is sent to Hugging Face",
-    "huggingface_repo_visibility": "nothing is sent to Hugging Face",
-    "save_state_to_huggingface": "nothing is sent to Hugging Face",
-    "resume_from_huggingface": "nothing is fetched from Hugging Face",
-    "async_upload": "nothing is sent to Hugging Face",
-    "multi_gpu": "it is the launcher that takes several GPUs",
-    "dataset_class": "the photos' folder says all",
-    "resize_interpolation": "photos are made smaller by areas and larger by Lanczos",
-    "validate_every_n_steps": "what is held back is measured after epochs",
-    "max_validation_steps": "all photos that are held back are measured",
+    "wandb_api_key": Message("nothing is sent to wandb"),
+    "huggingface_repo_id": Message("nothing is sent to Hugging Face"),
+    "huggingface_token": Message("nothing is sent to Hugging Face"),
+    "huggingface_repo_type": Message("nothing is sent to Hugging Face"),
+    "huggingface_path_in_repo": Message("nothing is sent to Hugging Face"),
+    "huggingface_repo_visibility": Message("nothing is sent to Hugging Face"),
+    "save_state_to_huggingface": Message("nothing is sent to Hugging Face"),
+    "resume_from_huggingface": Message("nothing is fetched from Hugging Face"),
+    "async_upload": Message("nothing is sent to Hugging Face"),
+    "multi_gpu": Message("it is the launcher that takes several GPUs"),
+    "dataset_class": Message("the photos' folder says all"),
+    "resize_interpolation": Message("photos are made smaller by areas and larger by Lanczos"),
+    "validate_every_n_steps": Message("what is held back is measured after epochs"),
+    "max_validation_steps": Message("all photos that are held back are measured"),
     **dict.fromkeys(
         [f"metadata_{name}" for name in ("thumbnail", "merged_from", "preprocessor", "is_negative_embedding")],
-        "of what the file could say of itself it says title, author, description, licence, tags, hint and trigger",
+        Message(
+            "of what the file could say of itself it says title, author, description, licence, tags, hint and trigger"
+        ),
     ),
-    "debug_dataset": "{option:dry_run} tells what would be done",
+    "debug_dataset": Message("{option:dry_run} tells what would be done"),
 }
 
 # They would change what is learnt, and Calotype cannot do them.

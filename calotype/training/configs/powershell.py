@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from calotype.errors import Message
 from calotype.training.configs.words import Ref, Unreadable, Value, Word, expanded, trainer_in
 
 _REF = re.compile(r"\$(?:\{(?P<braced>[^}]+)\}|(?P<plain>(?:[A-Za-z]+:)?[A-Za-z_]\w*))")
@@ -70,7 +71,7 @@ class _Reader:
                 self.place += 1
             elif token == "}":
                 if not self.stack:
-                    raise Unreadable(self._line(), "a }} that closes nothing")
+                    raise Unreadable(self._line(), Message("a }} that closes nothing"))
                 closed = self.stack.pop()
                 self.place += 1
             elif first == "if" or (first in ("elseif", "else") and closed is not None):
@@ -90,7 +91,7 @@ class _Reader:
         while self.place < len(self.tokens) and self.tokens[self.place] == "\n":
             self.place += 1
         if self.place >= len(self.tokens) or self.tokens[self.place] != "{":
-            raise Unreadable(self._line(), "{keyword} without a block", keyword=word)
+            raise Unreadable(self._line(), Message("{keyword} without a block", keyword=word))
         self.place += 1
         may = self._is_active and (word == "if" or not before.is_taken)
         is_so = may and (word == "else" or self._asked(asked))
@@ -109,10 +110,10 @@ class _Reader:
             self.place += 1
         if not self._is_active:
             if "{" in found:
-                raise Unreadable(_line(found), "{command}", command=_raw(found[0]))
+                raise Unreadable(_line(found), Message("{command}", command=_raw(found[0])))
             return
         if _raw(found[0]).lower() in _BEYOND or "{" in found:
-            raise Unreadable(_line(found), "{command}", command=_raw(found[0]))
+            raise Unreadable(_line(found), Message("{command}", command=_raw(found[0])))
         first, second = _raw(found[0]), _raw(found[1]) if len(found) > 1 else ""
         added, assigned = _ADDED.match(first), _ASSIGNED.match(first)
         if added and second == "(":
@@ -169,7 +170,11 @@ class _Reader:
             if isinstance(token, Word):
                 words.append(token)
             elif token == ",":
-                raise Unreadable(_line(tokens), "a list where a command should be") if words else Unreadable(0, ",")
+                raise (
+                    Unreadable(_line(tokens), Message("a list where a command should be"))
+                    if words
+                    else Unreadable(0, Message(","))
+                )
         place = trainer_in([" ".join(expanded(word, self.values, "")) for word in words])
         if place is None:
             return
@@ -178,7 +183,7 @@ class _Reader:
 
     def _parenthesised(self) -> list[Token]:
         if self.place >= len(self.tokens) or self.tokens[self.place] != "(":
-            raise Unreadable(self._line(), "if without a condition")
+            raise Unreadable(self._line(), Message("if without a condition"))
         found: list[Token] = []
         depth = 0
         while self.place < len(self.tokens):
@@ -188,7 +193,7 @@ class _Reader:
             if not depth:
                 return [one for one in found[1:] if one != "\n"]
             found.append(token)
-        raise Unreadable(self._line(), "a parenthesis that is never closed")
+        raise Unreadable(self._line(), Message("a parenthesis that is never closed"))
 
     def _asked(self, tokens: Sequence[Token]) -> bool:
         parts: list[list[Token]] = [[]]
@@ -210,13 +215,15 @@ class _Reader:
         if tokens and _raw(tokens[0]).lower() in ("-not", "!"):
             return not self._compare(tokens[1:])
         if not all(isinstance(token, Word) for token in tokens) or len(tokens) not in (1, 3):
-            raise Unreadable(_line(tokens), "the condition {condition!r}", condition=" ".join(map(_raw, tokens)))
+            raise Unreadable(
+                _line(tokens), Message("the condition {condition!r}", condition=" ".join(map(_raw, tokens)))
+            )
         first = " ".join(expanded(tokens[0], self.values, ""))
         if len(tokens) == 1:
             return first not in ("", "0") if self._is_plain(tokens[0]) else bool(first)
         operator, second = _raw(tokens[1]).lower(), " ".join(expanded(tokens[2], self.values, ""))
         if operator not in COMPARED:
-            raise Unreadable(_line(tokens), "the condition {condition!r}", condition=operator)
+            raise Unreadable(_line(tokens), Message("the condition {condition!r}", condition=operator))
         try:
             pair = (float(first or 0), float(second or 0))
         except ValueError:
@@ -319,7 +326,7 @@ def _word(text: str, place: int, line: int) -> tuple[Word, int]:
             parts.append(char)
             place += 1
     if quote:
-        raise Unreadable(line, "a quotation mark that is never closed")
+        raise Unreadable(line, Message("a quotation mark that is never closed"))
     merged: list[str | Ref] = []
     for part in parts:
         if isinstance(part, str) and merged and isinstance(merged[-1], str):

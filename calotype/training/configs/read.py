@@ -221,7 +221,7 @@ def _known(where: str, data: Mapping[str, Any], notes: list[Message]) -> dict[st
             names=", ".join(beyond),
         )
     said = [name for name in data if name in names.SAID and name not in fields and data[name]]
-    notes += [Message(template) for template in dict.fromkeys(names.SAID[name] for name in said)]
+    notes += dict.fromkeys(names.SAID[name] for name in said)
     found = {name: _value(where, name, fields[name].type, value) for name, value in data.items() if name in fields}
     _follow_kohya(data, found, notes)
     return found
@@ -255,7 +255,7 @@ def _follow_kohya(data: Mapping[str, Any], found: dict[str, Any], notes: list[Me
         found["lr_scheduler"] = str(found["lr_scheduler"]).split(":")[0]  # adafactor:1e-4 tells a rate too
     if found.get("log_with") in ("wandb", "all"):
         found["log_with"] = "none" if found["log_with"] == "wandb" else "auto"
-        unsent = Message(names.SAID["wandb_api_key"])
+        unsent = names.SAID["wandb_api_key"]
         notes += [unsent] if unsent not in notes else []
     if "max_train_epochs" in found and str(found.pop("max_train_steps", 0)) != "0":
         notes.append(Message("max_train_epochs counts and max_train_steps does not, as in sd-scripts"))

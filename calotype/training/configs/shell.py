@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from calotype.errors import Message
 from calotype.training.configs.words import Ref, Unreadable, Value, Word, expanded, trainer_in
 
 _OPERATOR = re.compile(r"&&|\|\||;;|[;|&()<>]")
@@ -58,7 +59,7 @@ class _Reader:
         while tokens:
             first, rest = _raw(tokens[0]), tokens[1:]
             if first in ("if", "elif", "else", "fi") and not (first == "if" or self.stack):
-                raise Unreadable(_line(tokens), "{keyword} without if", keyword=first)
+                raise Unreadable(_line(tokens), Message("{keyword} without if", keyword=first))
             if first == "if":
                 is_so = self._is_active and self._chain(rest, is_asked=True)
                 self.stack.append(_Frame(is_so, is_so))
@@ -99,13 +100,13 @@ class _Reader:
         if first in _ENDS:
             return self._test(tokens[1:-1] if _raw(tokens[-1]) == _ENDS[first] else tokens[1:])
         if first in _BEYOND or first == "(":
-            raise Unreadable(_line(tokens), "{command}", command=first)
+            raise Unreadable(_line(tokens), Message("{command}", command=first))
         if first in _ANNOUNCED:
             tokens = [token for token in tokens[1:] if not _raw(token).startswith("-")]
         if tokens and isinstance(tokens[0], Word) and _ASSIGNED.match(tokens[0].raw):
             return self._assign(tokens)
         if is_asked:
-            raise Unreadable(_line(tokens), "the condition {condition!r}", condition=first)
+            raise Unreadable(_line(tokens), Message("the condition {condition!r}", condition=first))
         self._command(tokens)
         return True
 
@@ -168,7 +169,7 @@ class _Reader:
         if tokens and _raw(tokens[0]) == "!":
             return not self._compare(tokens[1:])
         if not all(isinstance(token, Word) for token in tokens):
-            raise Unreadable(_line(tokens), "a condition with < or >")
+            raise Unreadable(_line(tokens), Message("a condition with < or >"))
         words = [" ".join(expanded(word, self.values, "")) for word in tokens]
         if len(words) < 2:
             return bool(words and words[0])
@@ -178,7 +179,7 @@ class _Reader:
             return (words[0] == words[2]) == (words[1] != "!=")
         if len(words) == 3 and words[1] in NUMERIC:
             return NUMERIC[words[1]](_number(words[0], tokens), _number(words[2], tokens))
-        raise Unreadable(_line(tokens), "the condition {condition!r}", condition=" ".join(words))
+        raise Unreadable(_line(tokens), Message("the condition {condition!r}", condition=" ".join(words)))
 
 
 NUMERIC = {
@@ -196,7 +197,7 @@ def _number(text: str, tokens: Sequence[Token]) -> float:
     try:
         return float(text or 0)
     except ValueError:
-        raise Unreadable(_line(tokens), "{word!r} where a number should be", word=text) from None
+        raise Unreadable(_line(tokens), Message("{word!r} where a number should be", word=text)) from None
 
 
 def _raw(token: Token) -> str:
@@ -287,7 +288,7 @@ def _word(text: str, place: int, line: int) -> tuple[Word, int]:
             parts.append(char)
             place += 1
     if quote:
-        raise Unreadable(line, "a quotation mark that is never closed")
+        raise Unreadable(line, Message("a quotation mark that is never closed"))
     return Word(text[begin:place], _merged(parts), line, is_quoted), place
 
 

@@ -37,10 +37,10 @@ class Word:
 class Unreadable(Exception):
     """A place of a script that means more than data."""
 
-    def __init__(self, line: int, template: str, **values: str):
-        """`template` says what stands there; the values are words of the script."""
+    def __init__(self, line: int, statement: Message):
+        """`statement` says what stands there; its values are words of the script, which are cut where they are long."""
         self.line = line
-        self.statement = Message(template, **{name: _short(value) for name, value in values.items()})
+        self.statement = Message(statement, **{name: _short(str(v)) for name, v in statement.values.items()})
         super().__init__(line, str(self.statement))
 
 
@@ -78,7 +78,7 @@ def _text(part: str | Ref, values: Mapping[str, Value], otherwise: str | None, l
     for last in (part.default, "" if part.is_list else otherwise):
         if last is not None:
             return last
-    raise Unreadable(line, "{variable}, whose value is not in it", variable=part.name)
+    raise Unreadable(line, Message("{variable}, whose value is not in it", variable=part.name))
 
 
 def trainer_in(words: Sequence[str]) -> int | None:
