@@ -97,7 +97,13 @@ def named_in(task):
     parts = [task, *(cell.task for cell in cells(task))] if hasattr(task, "matrix") else [task]
     for part in parts:
         values = {spec.name: getattr(part, spec.name) for spec in dataclasses.fields(part)}
-        for name, kind in (("model", None), ("vae", "vae"), ("upscaler", "upscale"), ("face_model", "faces")):
+        for name, kind in (
+            ("model", None),
+            ("vae", "vae"),
+            ("upscaler", "upscale"),
+            ("face_model", "faces"),
+            ("auto_face_model", "faces"),
+        ):
             if values.get(name) not in (None, "", "none", "auto"):
                 where = {"upscale": "upscale", "train_upscaler": "upscale", "train_restorer": "faces"}
                 yield kind or where.get(kind_of(task), "diffusion"), values[name]
@@ -396,6 +402,7 @@ class Steered:
     control: tuple[Control, ...] = option((), "pictures that steer", items=2)
     base: Control | None = option(None, "the first of them")
     pictures: tuple[Path, ...] = option((), "pictures", is_path=True)
+    ours: str = ""  # nothing that anybody may send
 
 
 def steered(data, **files):
@@ -424,6 +431,8 @@ def test_files_come_to_their_places_however_deep():
         ({}, {"control__image": PLACE}, "there is no option control.image"),
         ({}, {"base__model": PLACE}, "base.model is no file"),
         ({}, {"other": PLACE}, "there is no option other"),
+        ({}, {"ours": PLACE}, "there is no option ours"),
+        ({"ours": "x"}, {}, "there is no option ours"),
         ({"control": [{}]}, {}, "control.0.image must be given"),
     ],
 )

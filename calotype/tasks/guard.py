@@ -76,7 +76,7 @@ def with_files(cls: type, data: Mapping[str, Any], files: Files) -> Mapping[str,
 def _placed(cls: type, data: Any, keys: Sequence[str], file: Any, path: str) -> Any:
     name, *rest = keys
     spec = next((spec for spec in fields(cls) if spec.name == name), None)
-    if spec is None or not isinstance(data, Mapping):
+    if spec is None or "about" not in spec.metadata or not isinstance(data, Mapping):
         raise CalotypeError("there is no option {path}", path=as_name(path))
     kind = required_kind(kinds(cls)[name])
     nested = entry_kind(kind) or kind
@@ -97,8 +97,10 @@ def _check_data(cls: type, data: Any, path: str) -> None:
     """What only strangers may not give; names, types and ranges are left to `read`."""
     specs = {spec.name: spec for spec in fields(cls)}
     for name, value in data.items() if isinstance(data, Mapping) else ():
+        where = f"{path}.{name}" if path else name
+        if name in specs and "about" not in specs[name].metadata:
+            raise CalotypeError("there is no option {name}", name=where)
         if name in specs and value != as_data(default(specs[name])):
-            where = f"{path}.{name}" if path else name
             _check_value(about(specs[name]), required_kind(kinds(cls)[name]), value, where)
 
 
@@ -142,8 +144,8 @@ class _Known:
 
 def _check_names(task: Any, known: _Known) -> None:
     for path, spec, text in _texts(task, ""):
-        rules = about(spec)
-        if not rules.names or text == default(spec) or text in rules.words:
+        rules = about(spec) if "about" in spec.metadata else None
+        if rules is None or not rules.names or text == default(spec) or text in rules.words:
             continue
         for name in rules.parsed(text) if rules.parsed else (text,):
             if name not in known[rules.names]:
