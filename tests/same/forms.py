@@ -29,6 +29,7 @@ TIMES = ("ss_training_started_at", "ss_training_finished_at", "modelspec.date")
 CLOCKS = ("seconds", "remaining", "memory", "begun at", "tensorboard")
 WORDS = ("text", "cause", "why")  # of events: sentences
 DURATION = re.compile(r"\b\d+ h \d+ min\b|\b\d+ min \d+ s\b|\b\d+(\.\d+)? (s|seconds|GiB)\b|\b(\d+:)?\d+:\d\d\b")
+EXPECTED = re.compile(r"time expected.*")  # what is told of it depends on how long it is
 STAGE = "w.stage"
 Words = Mapping[str, str]  # paths of the machine, by what stands for them
 
@@ -56,7 +57,7 @@ def text(data: bytes, words: Words) -> str:
     told = data.decode("utf-8", "replace")
     for path, stand_in in words.items():
         told = told.replace(path, stand_in)
-    told = DURATION.sub("TIME", told)
+    told = EXPECTED.sub("time expected", DURATION.sub("TIME", told))
     return "\n".join(" ".join(line.split()) for line in told.splitlines())
 
 
