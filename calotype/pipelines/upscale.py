@@ -90,10 +90,10 @@ def _check_room(pixels: np.ndarray, size: tuple[int, int], models: Models) -> No
     free = models.free_memory(torch.device("cpu"))
     if needed > free:
         raise CalotypeError(
-            "a result of {size} x {size_2} pixels needs about {needed:.1f} GiB of memory and {free:.1f} are "
+            "a result of {width} x {height} pixels needs about {needed:.1f} GiB of memory and {free:.1f} are "
             "free; take a smaller {option:scale}",
-            size=size[1],
-            size_2=size[0],
+            width=size[1],
+            height=size[0],
             needed=needed / 2**30,
             free=free / 2**30,
         )

@@ -88,7 +88,12 @@ class Restore(Tiling, Saving):
     min_face: int = option(
         20, "leave faces alone that are narrower than this, in pixels", least=0, most=65_535, title="Smallest face"
     )
-    auto_face_model: str = ""  # the network that "auto" stands for where a record says it; empty: the best at hand
+    auto_face_model: str = option(
+        "",
+        "the network that auto stands for, where a record says it; the best at hand where empty",
+        names="faces",
+        is_hidden=True,
+    )
 
     def __post_init__(self) -> None:
         chosen_faces(self.faces)

@@ -12,7 +12,7 @@ from torch import Tensor
 from calotype.checkpoints import gan
 from calotype.checkpoints.cache import Models
 from calotype.checkpoints.catalog import Checkpoint
-from calotype.errors import CalotypeError, Message
+from calotype.errors import CalotypeError
 from calotype.ops.color import to_pixels
 from calotype.picture import Picture
 from calotype.pipelines.imagine.sheet import composed
@@ -52,12 +52,12 @@ def forged(task: Imagine, found: Checkpoint, models: Models) -> Iterator[Progres
     """
     for spec in fields(task):
         if spec.name not in TAKEN and getattr(task, spec.name) != spec.default:
-            word = Message("a prompt" if spec.name == "prompt" else "{option:" + spec.name + "}")
             raise CalotypeError(
-                "{found} is a forger, which draws without words: it has no use for {word}",
+                "{model} is a forger, which draws without words: it has no use for a prompt"
+                if spec.name == "prompt"
+                else "{model} is a forger, which draws without words: it has no use for {option}",
                 option=spec.name,
-                found=found.name,
-                word=word,
+                model=found.name,
             )
     model = models.forger(found)
     generator = model.generator.to(models.device)

@@ -4,7 +4,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from calotype.checkpoints.cache import Models
 from calotype.checkpoints.catalog import ENDINGS
-from calotype.errors import CalotypeError, Message
+from calotype.errors import CalotypeError, Message, listed
 from calotype.files import read_text
 from calotype.models.diffusion import Diffusion
 from calotype.ops.prompt import Extra, extras
@@ -85,8 +85,8 @@ def misfit(word: "Embedding", model: Diffusion) -> Message:
         "the word {word} was learned for text encoders of width {widths}, and {wanted} are those of {model}: it is "
         "read as a plain word",
         word=word.name,
-        widths=_listed(_widths(word)),
-        wanted=_listed(_wanted(model)),
+        widths=listed(_widths(word), " and "),
+        wanted=listed(_wanted(model), " and "),
         model=model.name,
     )
 
@@ -97,11 +97,6 @@ def _widths(word: "Embedding") -> Mapping[int, Tensor]:
 
 def _wanted(model: Diffusion) -> list[int]:
     return [part.encoder.shape.hidden_size for part in model.text]
-
-
-def _listed(widths: Iterable[int]) -> Message:
-    numbers = {f"width_{n}": width for n, width in enumerate(widths)}
-    return Message(" and ".join(f"{{{name}}}" for name in numbers), **numbers)
 
 
 def _named(text: str) -> list[Extra]:
