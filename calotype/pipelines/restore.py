@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from calotype.checkpoints.cache import Models
-from calotype.errors import CalotypeError, Message, Remedy
+from calotype.errors import CalotypeError, Remedy, plural
 from calotype.models.detector import Found
 from calotype.models.network import Network
 from calotype.ops import faces as ops
@@ -22,8 +22,8 @@ from calotype.record import FaceRecord, Result
 from calotype.tasks import Note, Progress, Restore, Strengths, chosen_faces, note
 
 SHARP = 0.5  # how much of a pasted face comes from the upscaler; chosen by eye
-PULL = Remedy("pull_model", "gfpgan-1.4")
 TOO_LARGE = 2.0  # a face with this many times the network's pixels has more detail than the network can draw
+USUAL = "gfpgan-1.4"  # the face network to fetch where there is none
 
 
 def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]:
@@ -64,7 +64,8 @@ def face_network(task: Restore, models: Models, deep: bool) -> Generator[Note, N
     best = task.auto_face_model or models.shelf.best_faces()
     name = best if task.face_model == "auto" else task.face_model
     if name is None:
-        yield note(CalotypeError("no face network is at hand, so faces are only enlarged", remedy=PULL))
+        sentence = "no face network such as {model} is at hand, so faces are only enlarged"
+        yield note(CalotypeError(sentence, model=USUAL, remedy=Remedy("pull_model", USUAL)))
         return None
     return models.faces(name, deep)
 
@@ -127,7 +128,7 @@ def _only_asked(faces: list[FaceRecord], task: Restore, picture: Picture) -> lis
                 "{source} has {faces}, no face {missing}; run once without {option:faces} and with {option:report} to "
                 "see their numbers",
                 source=task.source,
-                faces=Message("{count} face" if len(faces) == 1 else "{count} faces", count=len(faces)),
+                faces=plural(len(faces), "1 face", "{count} faces"),
                 missing=missing[0],
             )
     return [f if f.number in numbers else replace(f, treated=False, why=f.why or "not asked for") for f in faces]
@@ -232,7 +233,12 @@ def _resized(crop: Tensor, side: int) -> Tensor:
 def aligned(task: Restore, picture: Picture, network: Network | None, models: Models) -> Result:
     """The source is one aligned face: resized to the network's side, drawn, nothing pasted; `scale` has no part."""
     if network is None:
-        raise CalotypeError("{source}: {option:aligned} needs a face network", source=task.source, remedy=PULL)
+        raise CalotypeError(
+            "{source}: {option:aligned} needs a face network such as {model}",
+            source=task.source,
+            model=USUAL,
+            remedy=Remedy("pull_model", USUAL),
+        )
     height, width = picture.pixels.shape[:2]
     if height != width:
         raise CalotypeError(

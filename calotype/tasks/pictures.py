@@ -89,7 +89,10 @@ class Restore(Tiling, Saving):
         20, "leave faces alone that are narrower than this, in pixels", least=0, most=65_535, title="Smallest face"
     )
     auto_face_model: str = option(
-        "", "the face network that auto stood for, of a record; empty: the best at hand", names="faces", is_hidden=True
+        "",
+        "the network that auto stands for, where a record says it; the best at hand where empty",
+        names="faces",
+        is_hidden=True,
     )
 
     def __post_init__(self) -> None:

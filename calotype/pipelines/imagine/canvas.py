@@ -202,20 +202,21 @@ def _mask(task: Imagine, source: Picture, mask: Picture) -> tuple[np.ndarray, tu
             height=source.pixels.shape[0],
         )
     hole, notes = luma(to_tensor(mask.pixels))[0].numpy() >= 0.5, ()
-    paint = Message("black"), Message("white")
+    paint = Message("black" if task.invert_mask else "white")
     if mask.alpha is not None and mask.alpha.min() < mask.alpha.max():
-        hole, paint = mask.alpha > white(mask.alpha.dtype) // 2, (Message("transparent"), Message("opaque"))
+        hole = mask.alpha > white(mask.alpha.dtype) // 2
+        paint = Message("transparent" if task.invert_mask else "opaque")
         sentence = "{mask} has transparent parts: what is opaque in it is the hole; or give {option:invert_mask}"
         notes = (Message(sentence, mask=task.mask.name),)
     hole = ~hole if task.invert_mask else hole
     if not hole.any():
-        mend = Message("leave out {option:invert_mask}"), Message("give {option:invert_mask}")
+        mend = Message("leave out {option:invert_mask}") if task.invert_mask else Message("give {option:invert_mask}")
         raise CalotypeError(
             "{mask} leaves nothing to draw: no pixel of it is {paint}; paint the hole, or {mend}",
             option="mask",
             mask=task.mask,
-            paint=paint[0 if task.invert_mask else 1],
-            mend=mend[0 if task.invert_mask else 1],
+            paint=paint,
+            mend=mend,
         )
     return hole, notes
 
