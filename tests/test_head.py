@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from calotype.album.sidecar import read_story
 from safetensors.torch import load_file
 
 from calotype.cli import main
+from calotype.outputs.sidecar import read_stored
 from calotype.picture import Picture
 
 HEAD = Path(__file__).parent / "data" / "head"
@@ -62,7 +62,7 @@ def test_a_record_of_an_earlier_version_makes_the_same_picture(folder, name):
     again = folder / f"again{result.suffix}"
     inputs = ["--source", "in/start.png"] if "inpainted" in name else []
     assert main(["again", name, "-o", str(again), *inputs]) == 0
-    then, now = (read_story(path).record for path in (result, again))
+    then, now = (read_stored(path).record for path in (result, again))
     ours = pixels(again)
     assert now.options == then.options and now.models == then.models and len(now.faces) == len(then.faces)
     if then.computed == now.computed and is_same_machine():

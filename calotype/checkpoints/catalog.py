@@ -174,6 +174,8 @@ class Shelf:
             if _is_path(name):
                 raise CalotypeError("there is no file {name}", name=name)
             raise self._unknown(name, added, kind)
+        if not path.is_file():
+            raise CalotypeError("{name} is a device or a pipe; give the file of weights", name=name)
         entry = CATALOG.get(known_name(path.name))
         if entry is None or not entry.twin:
             return Checkpoint(path.stem, path)

@@ -2,8 +2,9 @@
 their files; and whether the bytes are the same."""
 
 import contextlib
+import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,14 @@ from calotype.outputs.sidecar import StoredRecord, read_stored, sha256_of
 from calotype.settings import Settings
 from calotype.tasks import Imagine, read_task
 from calotype.tasks.events import Compared
+from calotype.tasks.limits import Limits
 from calotype.tasks.output import Album, DrawingOutput
 
 if TYPE_CHECKING:
     from calotype.picture import Picture
     from calotype.record import Record
+
+OWN = Limits(**dict.fromkeys(("picture", "pixels", "drawing", "scale"), math.inf))  # whose computer it is decides
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def _drawing(
     else:
         from calotype.checkpoints.catalog import Shelf
 
-        task, notes = task_from_parameters(picture, path, Shelf(settings).names("vae"))
+        task, notes = task_from_parameters(picture, path, Shelf(settings).names)
     target = out or (_target(stored) if stored else beside(path, "-again", path.suffix))
     kind = format_of(path) or format_of(Path(stored.result if stored else "")) or "png"
     output = DrawingOutput(out=target, format=kind, overwrite=overwrite)
@@ -226,11 +230,16 @@ def _mask(stored: StoredRecord, was: Path, sha256: str) -> Path:
     )
 
 
-def task_from_parameters(picture: "Picture", where: Path, vaes: Collection[str] = ()) -> tuple[Imagine, list[Message]]:
+def task_from_parameters(
+    picture: "Picture", where: Path, names: Callable[[str], Collection[str]]
+) -> tuple[Imagine, list[Message]]:
     """What A1111, Forge or NovelAI tell in a picture of theirs, as a task of ours, and what of it is not followed.
 
+    The picture may be anybody's, so it names models and LoRAs as they are called here, never a file.
+
     Args:
-        vaes: those at hand; one that is not is left out, since most checkpoints have one in them.
+        names: of the models at hand for a purpose (`Shelf.names`). A VAE that is not at hand is left out, since most
+            checkpoints have one in them.
 
     Raises:
         CalotypeError: the picture tells nothing, or of something that cannot be made from words alone.
@@ -246,12 +255,13 @@ def task_from_parameters(picture: "Picture", where: Path, vaes: Collection[str] 
         )
     told = {name: value for name, value in _data(fields).items() if value not in (None, "")}
     vae = told.pop("vae", None)
-    at_hand = {Path(name).stem.casefold(): name for name in vaes}.get(Path(vae or "").stem.casefold())
+    at_hand = {Path(name).stem.casefold(): name for name in names("vae")}.get(Path(vae or "").stem.casefold())
     missing = Message("the VAE {vae} is not at hand, the model's own is taken", vae=vae)
     notes = [missing] if vae and not at_hand else []
     if learnt := fields.get("Training"):
         notes.append(Message("it was drawn with a LoRA on its way ({learnt}), which is not put on here", learnt=learnt))
-    return read_task("imagine", told | ({"vae": at_hand} if at_hand else {})), notes
+    told |= {"vae": at_hand} if at_hand else {}
+    return read_task("imagine", told, trusted=False, names=names, limits=OWN), notes
 
 
 def infotext_fields(picture: "Picture") -> dict[str, str]:

@@ -17,7 +17,7 @@ from calotype.files import readable
 from calotype.outputs.compare import Window, shown, side_by_side
 from calotype.outputs.inputs import Item, plan
 from calotype.outputs.names import key, natural, shortened
-from calotype.outputs.reproduce import find_source, task_again
+from calotype.outputs.reproduce import find_source, reproduction, task_again
 from calotype.outputs.save import save_result
 from calotype.outputs.sidecar import existing_result, read_stored, sha256_of, sidecar_of
 from calotype.picture import Picture
@@ -471,3 +471,16 @@ def test_sixteen_bits_and_transparency_are_shown_on_white():
 def test_a_window_never_leaves_the_picture(x, y, width, height, scale):
     rows, columns = Window(x, y, width, height).clipped(100, 80, (scale, scale))
     assert np.zeros((100, 80))[rows, columns].size >= 1
+
+
+@pytest.mark.parametrize("call", ["<lora:/etc/passwd:1>", "<lora:../../x.safetensors:1>", "<lora:C:\\x:1>"])
+def test_parameters_in_anybodys_picture_name_no_file(call, folder):
+    from PIL.PngImagePlugin import PngInfo
+
+    told = PngInfo()
+    told.add_text(
+        "parameters", f"a cat {call}\nSteps: 2, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 64x64, Model: emoji"
+    )
+    Image.new("RGB", (8, 8)).save(folder / "a.png", pnginfo=told)
+    with pytest.raises(CalotypeError, match="LoRA is named|no LoRA"):
+        reproduction(folder / "a.png", {"home": folder / "home"})

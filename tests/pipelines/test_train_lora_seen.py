@@ -124,7 +124,7 @@ def test_the_plan_tells_of_samples_and_drawing_one_again_says_what_it_was_drawn_
     plan = f"a sample picture drawn before the first step, every epoch and at the end, into {out / 'sample'}"
     assert any(isinstance(step, Note) and step.text == plan for step in told)
     path = out / "sample" / "mine_e000002_00_5.png"
-    _, notes = task_from_parameters(Picture.open(path), path)
+    _, notes = task_from_parameters(Picture.open(path), path, lambda kind: ["emoji"])
     assert list(map(str, notes)) == [
         "it was drawn with a LoRA on its way (mine, epoch 2, step 4), which is not put on here"
     ]
