@@ -482,5 +482,5 @@ def test_parameters_in_anybodys_picture_name_no_file(call, folder):
         "parameters", f"a cat {call}\nSteps: 2, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 64x64, Model: emoji"
     )
     Image.new("RGB", (8, 8)).save(folder / "a.png", pnginfo=told)
-    with pytest.raises(CalotypeError, match="LoRA is named|no LoRA"):
+    with pytest.raises(CalotypeError, match="LoRA"):
         reproduction(folder / "a.png", {"home": folder / "home"})
