@@ -5,7 +5,6 @@ import errno
 import functools
 import os
 import re
-import secrets
 import shutil
 import signal
 import threading
@@ -135,7 +134,7 @@ def _arriving(path: Path, is_new: bool, option: str) -> Iterator[Path]:
 
 
 def _part_of(path: Path) -> Path:
-    return path.parent / f".calotype-{secrets.token_hex(6)}.part"
+    return path.parent / f".calotype-{os.urandom(6).hex()}.part"
 
 
 def _link(part: Path, path: Path, option: str) -> None:

@@ -241,8 +241,9 @@ def test_what_was_fetched_is_on_the_shelf(server, settings, monkeypatch):
     known = entry(server)
     monkeypatch.setitem(CATALOG, "x", known)
     shelf = Shelf(settings)
-    with pytest.raises(CalotypeError, match="calotype models pull x"):
+    with pytest.raises(CalotypeError, match="x is not at hand") as told:
         shelf.find("x")
+    assert told.value.remedy == Remedy("pull_model", "x")
     list(pull(known, settings))
     assert shelf.find("x").sha256 == SHA256
     assert [verdict.good for verdict in shelf.verify("x")] == [True]
