@@ -451,7 +451,11 @@ def test_of_many_threads_one_holds_a_name(tmp_path, monkeypatch):
     assert set(most) == {1} and len(counts) > 5 and names(tmp_path) == []
 
 
-@pytest.mark.parametrize("text", ["", "999999999 1.0", f"{os.getpid()} 1.0 0123456789ab"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "999999999 1.0", f"{os.getpid()} 1.0 0123456789ab"],
+    ids=["empty", "of one that ended", "of one that runs"],
+)
 def test_the_file_of_an_older_version_is_in_nobodys_way(tmp_path, text):
     (tmp_path / "a.running").write_text(text, "utf-8")
     with run_lock(tmp_path, "a"):
