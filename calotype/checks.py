@@ -1,59 +1,86 @@
-"""What can be said of a request before torch or a model is loaded: models by name, folders, places of results."""
+"""What can be said of a request before torch or a model is loaded: names, files, folders, places of results."""
 
+from pathlib import Path
 from typing import Any
 
+from calotype.checkpoints.header import SUFFIXES, check_file, check_whole
 from calotype.errors import CalotypeError
 from calotype.files import check_folder
 from calotype.settings import Settings
-from calotype.tasks import kind_of
+from calotype.tasks import Imagine, kind_of
+from calotype.tasks.guard import STORED, names_in
+from calotype.tasks.limits import Limits, check_work
+from calotype.tasks.optimizers import check_known
+from calotype.tasks.sheets import cells
 
-NAMED = {
-    "restore": {"upscaler": "upscale", "face_model": "faces"},
-    "upscale": {"model": "upscale"},
-    "imagine": {"model": "diffusion", "vae": "vae"},
-    "train_lora": {"model": "diffusion", "vae": "vae"},
-    "train_upscaler": {"model": "upscale"},
-    "train_restorer": {"model": "faces"},
-}  # kind of task: its options that name models, and what these are for
+FILES = ("init", "mask", "network_weights", "vgg", "discriminator", "tagger", "tagger_tags")  # options that are read
 MISSING = {
     "train_gan": "there is no folder {folder}; give the folder with your pictures",
     "train_upscaler": "there is no folder {folder}; give the folder with your pictures",
     "train_restorer": "there is no folder {folder}; give the folder with faces",
     "train_diffusion": "there is no {folder}; give a folder of pictures with captions, or a .tar of them",
 }
-NO_MODELS = ("", "none", "auto")
 
 
-def check(task: Any, settings: Settings) -> None:
-    """Raises CalotypeError for a model that is unknown, not at hand or for another purpose, and for a folder to learn
-    from, or for results, that cannot be used."""
-    kind = kind_of(task)
-    _check_models(task, NAMED.get(kind, {}), settings)
-    for path in (getattr(task, "init", None), getattr(task, "mask", None)):
+def check(task: Any, settings: Settings, limits: Limits | None = None) -> None:
+    """Checks names, files and folders of a task. Loads neither torch nor a model.
+
+    Args:
+        limits: of a request from a stranger, whose pictures are measured too; None: there are none.
+    Raises:
+        CalotypeError: a model that is unknown, not at hand or for another purpose; a file that is missing or is no
+            checkpoint; a folder to learn from, or for results, that cannot be used; more than the limits.
+    """
+    for part in [cell.task for cell in cells(task)] if isinstance(task, Imagine) else [task]:
+        _check_names(part, settings)
+    for name in FILES:
+        path = getattr(task, name, None)
         if path is not None and not path.exists():
-            raise CalotypeError("{path} does not exist; check the name", path=path)
+            raise CalotypeError("{path} does not exist; check the name", path=path, option=name)
     if hasattr(task, "output_dir"):
         check_folder(task.output_dir)
     if getattr(task, "photos", None) is not None:
-        _check_photos(task, kind)
+        _check_photos(task, kind_of(task))
+    if limits is not None and isinstance(task, Imagine) and task.init:
+        from calotype.picture import size_of
+
+        check_work(task, [cell.task for cell in cells(task)], limits, size_of(task.init, settings.max_pixels))
 
 
-def _check_models(task: Any, named: dict[str, str], settings: Settings) -> None:
+def _check_names(task: Any, settings: Settings) -> None:
     from calotype.checkpoints.catalog import Shelf
 
-    for option, purpose in named.items():
-        name = getattr(task, option)
-        if name not in NO_MODELS:
-            Shelf(settings).find(name, kind=purpose)
+    shelf = Shelf(settings)
+    for _, kind, name in names_in(task):
+        if kind in STORED:
+            _check_weights(shelf.find(name, kind=kind).path)
+        elif kind == "optimizer":
+            check_known(name)
+
+
+def _check_weights(path: Path) -> None:
+    """Whether a file of weights can be one, by its first bytes; opening it says the rest."""
+    if path.suffix.lower() in SUFFIXES:
+        check_file(path)
+    if path.suffix.lower() == ".safetensors":
+        check_whole(path)
 
 
 def _check_photos(task: Any, kind: str) -> None:
     """What is learnt from is there; the captions of a LoRA's photos can be read."""
-    from calotype.training.photos import find_photos, find_rooms
+    from calotype.training.photos import SUFFIXES as PICTURES
+    from calotype.training.photos import find_photos, find_rooms, pictures_below
 
+    folder = task.photos
     if kind == "train_lora":
-        find_photos(task.photos, task.caption_extension, has_wildcards=task.enable_wildcard)
+        find_photos(folder, task.caption_extension, has_wildcards=task.enable_wildcard)
     elif kind == "caption":
-        find_rooms(task.photos)
-    elif not task.photos.exists() or (kind != "train_diffusion" and not task.photos.is_dir()):
-        raise CalotypeError(MISSING[kind], folder=task.photos)
+        find_rooms(folder)
+    elif not folder.exists() or (kind != "train_diffusion" and not folder.is_dir()):
+        raise CalotypeError(MISSING[kind], folder=folder)
+    elif folder.is_dir() and not pictures_below(folder, task.output_dir)[0]:
+        raise CalotypeError(
+            "{folder} has no pictures that can be learnt from; put some there ({names})",
+            folder=folder,
+            names=", ".join(PICTURES),
+        )

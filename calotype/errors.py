@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
-RESERVED = ("option", "task", "remedy")  # placeholders that the door fills in
-
 
 @dataclass(frozen=True)
 class Remedy:
@@ -211,6 +209,7 @@ def _data(value: Any) -> Any:
         return value.as_data()
     if isinstance(value, Message):
         return {"message": value.as_data()}
+    value = value.item() if hasattr(value, "item") else value  # a number of numpy's or torch's
     return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
 
 

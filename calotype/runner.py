@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from calotype.checks import check
 from calotype.engine import Engine
-from calotype.errors import CalotypeError, Message, PictureError
+from calotype.errors import PLAIN, CalotypeError, Message, PictureError, Wording, named
 from calotype.files import readable
 from calotype.outputs.drawings import Places, save_drawing
 from calotype.outputs.inputs import Item, plan
@@ -40,6 +40,7 @@ from calotype.tasks.events import (
     Skipped,
     Started,
 )
+from calotype.tasks.limits import Limits
 from calotype.tasks.output import Album, DrawingOutput
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Request:
     inputs: tuple[str | Path, ...] = ()
     is_list: bool = False
     last_only: bool = False
+    limits: Limits | None = None  # of a stranger's request; the pictures that it begins with are measured too
 
     @property
     def task(self) -> Any:
@@ -76,6 +78,7 @@ def run(
     output: Album | DrawingOutput | None = None,
     *,
     preview_every: float | None = None,
+    wording: Wording = PLAIN,
 ) -> Iterator[Event]:
     """Runs a request and saves its results.
 
@@ -85,26 +88,29 @@ def run(
     Args:
         output: where pictures go; other tasks say it themselves.
         preview_every: seconds between two previews of a picture that is being drawn; None: no previews.
+        wording: of the door, for the report's page, which is written while the run goes on.
     Raises:
-        CalotypeError: bad usage. Anything but a CalotypeError is our own bug; in a run over several pictures it fails
-            that picture, and its traceback is in the note that follows.
+        CalotypeError: bad usage, or a model that cannot be opened: nothing was done.
+        PictureError: the only picture of the run cannot be done, and nothing was begun. Anything but a CalotypeError
+            is our own bug; in a run over several pictures it fails that picture, and its traceback is in the note that
+            follows.
     """
     if isinstance(request.task, Restore | Upscale):
-        yield from _AlbumRun(request, engine, output or Album()).events()
+        yield from _AlbumRun(request, engine, output or Album(), wording).events()
     elif isinstance(request.task, Imagine):
         yield from _DrawingRun(request, engine, output or DrawingOutput(), preview_every).events()
     elif kind_of(request.task) == "caption":
-        yield from _captions(request.task, engine)
+        yield from _captions(request, engine)
     else:
-        yield from _single(request.task, engine)
+        yield from _single(request, engine)
 
 
-def again(reproduction: Reproduction, engine: Engine) -> Iterator[Event]:
+def again(reproduction: Reproduction, engine: Engine, *, wording: Wording = PLAIN) -> Iterator[Event]:
     """Makes a result again, and says whether it has the same bytes."""
     target = source = ""
     yield from (Note(message, str(reproduction.path)) for message in reproduction.notes)
     request = Request((reproduction.task,), last_only=True)
-    for event in run(request, engine, reproduction.output):
+    for event in run(request, engine, reproduction.output, wording=wording):
         if isinstance(event, Saved | Skipped):
             target, source = event.target, event.source
         yield event
@@ -142,10 +148,10 @@ class _Run:
 class _AlbumRun(_Run):
     """Restoring or enlarging one picture after the other; none stops the others."""
 
-    def __init__(self, request: Request, engine: Engine, album: Album):
+    def __init__(self, request: Request, engine: Engine, album: Album, wording: Wording):
         super().__init__(engine)
-        self.task, self.album = request.task, album
-        check(self.task, engine.settings)
+        self.task, self.album, self.wording = request.task, album, wording
+        check(self.task, engine.settings, request.limits)
         self.plan = plan(request.inputs or (self.task.source,), album, self.task.format)
         self.hashes = CurrentHashes(engine.settings)
         self.report: Report | None = None
@@ -180,7 +186,11 @@ class _AlbumRun(_Run):
             if item.fault:
                 raise PictureError(item.fault)
             yield from self._work(item)
-        except CalotypeError as fault:
+        except PictureError as fault:
+            yield from self._left_out(source, self.failed(source, fault))
+        except CalotypeError as fault:  # what the first picture cannot have, such as its model, none can
+            if not (self.done or self.skipped or self.failures):
+                raise
             yield from self._left_out(source, self.failed(source, fault))
         except Exception as bug:  # noqa: BLE001  the others go on
             yield from self._left_out(source, self.broken(source, bug))
@@ -188,7 +198,7 @@ class _AlbumRun(_Run):
     def _left_out(self, source: str, events: Iterator[Event]) -> Iterator[Event]:
         yield from events
         if self.report:
-            self.report.add_failure(Path(source), self.failures[-1].cause)
+            self.report.add_failure(Path(source), self.wording.fill(self.failures[-1].cause))
 
     def _work(self, item: Item) -> Iterator[Event]:
         task = replace(self.task, source=item.source)
@@ -237,7 +247,9 @@ class _AlbumRun(_Run):
 
     def _keep(self, item: Item, task: Any, result: "Result", begun: float) -> Iterator[Event]:
         """Writes the picture, then what stands beside it."""
-        source, saved = str(item.source), save_result(result, item, task, self.album)
+        source = str(item.source)
+        with _of_picture():
+            saved = save_result(result, item, task, self.album)
         seconds = time.monotonic() - begun
         for sentence in (*result.record.said, *saved.notes):
             yield Note(Message.of(sentence), source)
@@ -255,12 +267,23 @@ class _DrawingRun(_Run):
         super().__init__(engine)
         self.request, self.output = request, output
         if not request.is_list:
-            check(request.task, engine.settings)
+            check(request.task, engine.settings, request.limits)
+        self._check_output()
         self.count = sum(task.count for task in request.tasks)
         has_sheet = any(task.x or task.y or task.matrix for task in request.tasks)
         is_many = self.count > 1 or (has_sheet and not request.last_only)
         self.places = Places(output, self.count, is_many=is_many)
         self.preview_every, self.previewed = preview_every, time.monotonic()
+
+    def _check_output(self) -> None:
+        """Raises CalotypeError for what only single pictures have a use for, where there is none."""
+        usual = DrawingOutput()
+        idle = [n for n in ("format", "quality", "sidecar") if getattr(self.output, n) != getattr(usual, n)]
+        if not idle or not all(task.interpolate for task in self.request.tasks):
+            return
+        several = "{option:interpolate} writes a GIF and an MP4, so {names} would change nothing; leave them out"
+        single = "{option:interpolate} writes a GIF and an MP4, so {names} would change nothing; leave it out"
+        raise CalotypeError(several if len(idle) > 1 else single, names=named(idle))
 
     def events(self) -> Iterator[Event]:
         interrupted = False
@@ -277,9 +300,8 @@ class _DrawingRun(_Run):
     def _one(self, task: Imagine, name: str) -> Iterator[Event]:
         try:
             if self.request.is_list:
-                check(task, self.engine.settings)
-            if not self.engine.is_loaded:
-                _check_pictures(task, self.engine.settings.max_pixels)
+                check(task, self.engine.settings, self.request.limits)
+            _check_pictures(task, self.engine.settings.max_pixels)
             yield from self._draw(task, name)
         except CalotypeError as fault:
             if not (self.request.is_list or self.done or isinstance(fault, PictureError)):
@@ -321,7 +343,8 @@ class _DrawingRun(_Run):
         return is_due
 
     def _keep(self, result: "Result", name: str, begun: float) -> Iterator[Event]:
-        target, sha256, notes = save_drawing(result, self.places, self.output)
+        with _of_picture():
+            target, sha256, notes = save_drawing(result, self.places, self.output)
         for sentence in (*result.record.said, *notes):
             yield Note(Message.of(sentence), name)
         self.done += 1
@@ -330,7 +353,8 @@ class _DrawingRun(_Run):
         yield Saved(name, str(target), facts | {"seconds": round(time.monotonic() - begun, 2)})
 
     def _keep_film(self, film: "Film", name: str, begun: float) -> Iterator[Event]:
-        target, notes = self.places.save_film(film)
+        with _of_picture():
+            target, notes = self.places.save_film(film)
         for sentence in notes:
             yield Note(Message.of(sentence), name)
         self.done += 1
@@ -338,9 +362,10 @@ class _DrawingRun(_Run):
         yield Saved(name, str(target), facts | {"seconds": round(time.monotonic() - begun, 2)})
 
 
-def _captions(task: Any, engine: Engine) -> Iterator[Event]:
+def _captions(request: Request, engine: Engine) -> Iterator[Event]:
     """Captions, or crops around faces, of a folder."""
-    check(task, engine.settings)
+    task = request.task
+    check(task, engine.settings, request.limits)
     run, total, interrupted = _Run(engine), 0, False
     source, out = str(task.photos), str(task.out or task.photos)
     try:
@@ -356,13 +381,20 @@ def _captions(task: Any, engine: Engine) -> Iterator[Event]:
                 run.failures += [step] if isinstance(step, Failed) else []
                 yield step
     except KeyboardInterrupt:
+        if not total:
+            raise
         interrupted = True
+    except CalotypeError as fault:
+        if not total:
+            raise
+        yield from run.failed(source, fault)
     yield run.finished(total, interrupted)
 
 
-def _single(task: Any, engine: Engine) -> Iterator[Event]:
+def _single(request: Request, engine: Engine) -> Iterator[Event]:
     """A training run, or a tool for LoRA files: one result, which the task saves itself."""
-    check(task, engine.settings)
+    task = request.task
+    check(task, engine.settings, request.limits)
     begun, is_training = time.monotonic(), hasattr(task, "output_dir")
     source, out = _source_of(task), str(task.output_dir if is_training else task.out)
     yield from (Started(1, out), ItemStarted(source, out))
@@ -397,6 +429,17 @@ def _source_of(task: Any) -> str:
         return str(task.photos or "demo")
     names = [getattr(task, name) for name in ("loras", "lora", "tuned", "base") if hasattr(task, name)]
     return " + ".join(str(part) for name in names for part in (name if isinstance(name, list | tuple) else [name]))
+
+
+@contextlib.contextmanager
+def _of_picture() -> Iterator[None]:
+    """What cannot be written is a fault of this picture."""
+    try:
+        yield
+    except PictureError:
+        raise
+    except CalotypeError as fault:
+        raise PictureError(fault.message, option=fault.option, remedy=fault.remedy) from fault
 
 
 def _check_pictures(task: Imagine, max_pixels: int) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from calotype.checkpoints.catalog import digest
+from calotype.checkpoints.header import check_file
 from calotype.checkpoints.pickles import read_pickle
-from calotype.checkpoints.state import check_file, read_state
+from calotype.checkpoints.state import read_state
 from calotype.errors import CalotypeError, Message
 
 MOST = 75  # vectors of one word: a chunk holds no more

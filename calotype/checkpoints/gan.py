@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save as packed
 
 from calotype.checkpoints.catalog import Checkpoint, digest
-from calotype.checkpoints.state import check_file, header_of, read_state
+from calotype.checkpoints.header import check_file, header_of
+from calotype.checkpoints.state import read_state
 from calotype.errors import CalotypeError
 from calotype.files import write_whole
 from calotype.models.gan import Generator, Shape

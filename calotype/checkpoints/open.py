@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from calotype.checkpoints import ncnn
 from calotype.checkpoints.catalog import CATALOG, Checkpoint, digest, verified
-from calotype.checkpoints.state import WRAPPERS, check_file, read_state
+from calotype.checkpoints.header import check_file
+from calotype.checkpoints.state import WRAPPERS, read_state
 from calotype.errors import CalotypeError, Remedy
 from calotype.models import codeformer, restorer
 from calotype.models.network import Loaded

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from calotype.checkpoints.state import check_file, header_of, tensors_in
+from calotype.checkpoints.header import check_file, header_of
+from calotype.checkpoints.state import tensors_in
 from calotype.errors import CalotypeError
 
 

@@ -9,11 +9,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from calotype.checkpoints.header import check_file, header_of
 from calotype.checkpoints.pickles import read_pickle
 from calotype.errors import CalotypeError
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".param")
-LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
 LARGEST_INDEX = 4096  # no network has as many layers in a row; a key that says so would only fill the memory
 WRAPPERS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net")
 
@@ -33,39 +32,6 @@ def read_state(path: Path, wrappers: tuple[str, ...] = WRAPPERS) -> dict[str, Te
     except OSError as fault:
         raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror or fault) from None
     return tensors_in(data, path, wrappers)
-
-
-def check_file(path: Path) -> None:
-    """Raises CalotypeError where there is no file that could hold weights."""
-    if path.is_dir():
-        raise CalotypeError("{path} is a folder; give the file of weights in it", path=path)
-    if not path.is_file():
-        raise CalotypeError("there is no file {path}", path=path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise CalotypeError(
-            "{path} is no file of weights; Calotype reads {names}", path=path, names=", ".join(SUFFIXES)
-        )
-    if path.stat().st_size == 0:
-        raise CalotypeError("{path} is empty; fetch or copy it again", path=path)
-
-
-def header_of(path: Path) -> bytes:
-    """The JSON at the beginning of a safetensors file.
-
-    Raises:
-        CalotypeError: the file declares a longer one than it can hold.
-        OSError: it cannot be read.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, LONGEST_HEADER):
-            raise CalotypeError(
-                "{path} is damaged: its header would be {length} bytes long; fetch or copy it again",
-                path=path,
-                length=length,
-            )
-        return file.read(length)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -14,12 +14,11 @@ from typer.exceptions import TyperException
 from calotype import __version__
 from calotype.cli import bench, fast_import, imagine, look, lora, models, pictures, threads, train
 from calotype.cli.help import WIDEST, Command
-from calotype.cli.show import complain, print_json
+from calotype.cli.show import ALL_DONE, INTERRUPTED, SOME_FAILED, USAGE, complain, print_json
 from calotype.cli.wording import WORDING
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, PictureError
 from calotype.options import nearest
 
-ALL_DONE, USAGE, INTERRUPTED = 0, 2, 130
 EITHER_WAY = {"token_normalize_func": lambda name: name.replace("_", "-")}  # --max_train_epochs, as in sd-scripts
 COMMANDS = (pictures.restore, pictures.upscale, imagine.imagine, pictures.again, look.info, look.doctor)
 GROUPS = {
@@ -79,7 +78,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         return typer.main.get_command(app()).main(args, prog_name="calotype", standalone_mode=False) or ALL_DONE
     except CalotypeError as fault:
-        return _refused(WORDING.fill(fault), args)
+        return _refused(WORDING.fill(fault), args, SOME_FAILED if isinstance(fault, PictureError) else USAGE)
     except TyperException as fault:
         if not args or type(fault).__name__ == "NoArgsIsHelpError":
             print(fault.format_message())
@@ -100,11 +99,11 @@ def enter() -> None:
     os._exit(status)
 
 
-def _refused(sentence: str, args: Sequence[str]) -> int:
+def _refused(sentence: str, args: Sequence[str], status: int = USAGE) -> int:
     if "--json" in args:
         print_json({"event": "error", "text": sentence})
     complain(sentence)
-    return USAGE
+    return status
 
 
 def _sentence(fault: TyperException) -> str:

@@ -7,9 +7,10 @@ from calotype import runner
 from calotype.cli.fast_import import imports_quickly
 from calotype.cli.flags import TELL, argument, flag, flags, given, shape
 from calotype.cli.show import reporter_for, show
+from calotype.cli.wording import WORDING
 from calotype.dialects.a1111 import tasks_from_file
 from calotype.engine import Engine
-from calotype.errors import CalotypeError, named
+from calotype.errors import CalotypeError
 from calotype.options import read
 from calotype.settings import Settings
 from calotype.tasks import Imagine, read_task
@@ -30,10 +31,9 @@ def imagine(**values: Any) -> int:
         tasks = tuple(tasks_from_file(values["from_file"], asked))
     else:
         tasks = (read_task("imagine", {**asked, "prompt": values["prompt"] or ""}),)
-    _check_output(tasks, given(DrawingOutput, values))
     request = runner.Request(tasks, is_list=bool(values["from_file"]))
     engine = Engine(settings, imports_quickly(tasks, settings))
-    return show(runner.run(request, engine, output), reporter_for(values))
+    return show(runner.run(request, engine, output, wording=WORDING), reporter_for(values))
 
 
 shape(
@@ -47,13 +47,3 @@ shape(
     *flags(DrawingOutput, Imagine, Settings),
     *TELL,
 )
-
-
-def _check_output(tasks: tuple[Imagine, ...], asked: dict[str, Any]) -> None:
-    """Raises CalotypeError for what only single pictures have a use for, where there is none."""
-    idle = [name for name in ("format", "quality", "sidecar") if name in asked]
-    if not idle or not all(task.interpolate for task in tasks):
-        return
-    several = "{option:interpolate} writes a GIF and an MP4, so {names} would change nothing; leave them out"
-    single = "{option:interpolate} writes a GIF and an MP4, so {names} would change nothing; leave it out"
-    raise CalotypeError(several if len(idle) > 1 else single, names=named(idle))

@@ -7,6 +7,7 @@ from calotype import runner
 from calotype.cli.fast_import import imports_quickly
 from calotype.cli.flags import TELL, argument, flag, flags, given, shape
 from calotype.cli.show import reporter_for, show
+from calotype.cli.wording import WORDING
 from calotype.engine import Engine
 from calotype.options import read
 from calotype.outputs.reproduce import reproduction
@@ -43,7 +44,7 @@ def _album(kind: str, values: dict[str, Any]) -> int:
     settings, output = Settings.gather(given(Settings, values)), read(Album, given(Album, values))
     task = read_task(kind, {**given(TASKS[kind], values), "source": values["inputs"][0]})
     request = runner.Request((task,), inputs=tuple(values["inputs"]))
-    return show(runner.run(request, Engine(settings), output), reporter_for(values))
+    return show(runner.run(request, Engine(settings), output, wording=WORDING), reporter_for(values))
 
 
 def again(**values: Any) -> int:
@@ -60,7 +61,7 @@ def again(**values: Any) -> int:
         overwrite=bool(values["overwrite"]),
     )
     before = imports_quickly([found.task], found.settings) if found.is_drawn else None
-    return show(runner.again(found, Engine(found.settings, before)), reporter_for(values))
+    return show(runner.again(found, Engine(found.settings, before), wording=WORDING), reporter_for(values))
 
 
 shape(

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from calotype.errors import CalotypeError
-from calotype.files import readable
+from calotype.errors import CalotypeError, Message
+from calotype.files import read_text, readable
 from calotype.tasks import Imagine, read_task
 
 LARGEST_LIST = 16 << 20  # bytes of a file of prompts
@@ -33,15 +33,7 @@ def tasks_from_file(path: Path, asked: Mapping[str, Any]) -> Iterator[Imagine]:
     Raises:
         CalotypeError: naming the line.
     """
-    try:
-        if path.stat().st_size > LARGEST_LIST:
-            raise CalotypeError("{path} is too large for a list of prompts", path=readable(path))
-        lines = path.read_text("utf-8-sig").splitlines()
-    except OSError as fault:
-        raise CalotypeError("{path} cannot be read: {reason}", path=readable(path), reason=fault.strerror) from None
-    except UnicodeDecodeError:
-        raise CalotypeError("{path} is no text in UTF-8; save it as such", path=readable(path)) from None
-    found = False
+    lines, found = read_text(path, LARGEST_LIST, Message("a list of prompts")).splitlines(), False
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.startswith("#"):
             found = True

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calotype.errors import CalotypeError, Message, PictureError
-from calotype.files import readable
+from calotype.files import check_folder, make_folder, readable
 from calotype.outputs.names import FORMATS, ending, format_of, shortened
 from calotype.outputs.sidecar import sha256_of, write_sidecar
 from calotype.tasks.output import DrawingOutput
@@ -38,6 +38,11 @@ class Places:
                     )
         elif not output.out.is_dir():
             self._check_folder(output.out)
+        check_folder(self._folder, "out")
+
+    @property
+    def _folder(self) -> Path:
+        return self._output.out.parent if _is_file(self._output) else self._output.out
 
     @staticmethod
     def _check_folder(out: Path) -> None:
@@ -67,12 +72,12 @@ class Places:
         for number in itertools.count(_last(folder) + 1):
             yield folder / shortened(f"{number:05}-{words}".rstrip("-"), ending(Path(), self._output.format), folder)
 
-    def save_film(self, film: "Film") -> tuple[Path, tuple[str, ...]]:
+    def save_film(self, film: "Film") -> tuple[Path, tuple[str | Message, ...]]:
         """A film as GIF, and as MP4 beside it where that can be made; the MP4's name, or the GIF's, and what to say."""
         from calotype.picture import film as films
 
-        folder = self._output.out.parent if _is_file(self._output) else self._output.out
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = self._folder
+        make_folder(folder, "out")
         name = self._output.out.stem if _is_file(self._output) else f"{_last(folder) + 1:05}-{film.seed}-walk"
         target = folder / f"{name}.gif"
         with contextlib.ExitStack() as both:
@@ -107,7 +112,9 @@ def _slug(prompt: str) -> str:
     return "-".join(re.findall(r"\w+", plain)[:WORDS])[:80]
 
 
-def save_drawing(result: "Result", places: Places, output: DrawingOutput) -> tuple[Path, str, tuple[str, ...]]:
+def save_drawing(
+    result: "Result", places: Places, output: DrawingOutput
+) -> tuple[Path, str, tuple[str | Message, ...]]:
     """The picture with its parameters and its record in it, under the first name that nobody has.
 
     Returns:
@@ -117,7 +124,7 @@ def save_drawing(result: "Result", places: Places, output: DrawingOutput) -> tup
 
     is_new = not (_is_file(output) and output.overwrite)
     for target in places.next(result):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent, "out")
         how = {"quality": output.quality, "record": result.record.as_json(), "is_new": is_new}
         with contextlib.suppress(FileExistsError):
             said = save(result.picture, target, format=format_of(target), **how)

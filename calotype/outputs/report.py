@@ -11,7 +11,7 @@ from typing import IO
 from PIL import Image, ImageDraw, ImageFont
 
 from calotype import __version__, paper
-from calotype.errors import CalotypeError, Message
+from calotype.errors import CalotypeError
 from calotype.files import readable, whole_file
 from calotype.outputs import report_html as page
 from calotype.outputs.compare import Window, shown
@@ -55,9 +55,9 @@ class Report:
         before = Picture.open(source, max_pixels)
         self._add(source, target, before, Picture.open(target, 2**62), record, None)
 
-    def add_failure(self, source: Path, cause: str | Message | CalotypeError) -> None:
+    def add_failure(self, source: Path, cause: str) -> None:
         self._failures += 1
-        self._put(page.failure(readable(source.name), readable(str(cause))))
+        self._put(page.failure(readable(source.name), readable(cause)))
 
     def _add(
         self, source: Path, target: Path, before: Picture, after: Picture, record: Record, seconds: float | None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calotype.errors import Message, PictureError
-from calotype.files import readable
+from calotype.files import make_folder, readable
 from calotype.outputs.inputs import Item
 from calotype.outputs.names import beside, format_of
 from calotype.outputs.sidecar import is_result, is_sidecar, sha256_of, sidecar_of, write_sidecar
@@ -30,7 +30,7 @@ class SavedFile:
 
 def check_room(folder: Path) -> None:
     """Raises PictureError where the disk is about full: minutes of work would end in nothing. Makes the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "out")
     free = shutil.disk_usage(folder).free
     if free < LEAST_FREE:
         raise PictureError(
@@ -44,7 +44,7 @@ def check_places(item: Item, album: Album) -> None:
     """What a run writes beside a result must not take the place of a file that is not ours; asked before any work.
 
     Raises:
-        CalotypeError: naming that file. With --overwrite it may be replaced.
+        CalotypeError: naming that file. With `overwrite` it may be replaced.
     """
     if album.overwrite:
         return

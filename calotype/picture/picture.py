@@ -82,6 +82,12 @@ class Picture:
         return _told(cls(decoded.colour, decoded.alpha, format=format, sha256=sha256), found, decoded)
 
 
+def size_of(path: Path, max_pixels: int) -> tuple[int, int]:
+    """Height and width, by the header. Raises PictureError as Picture.open does, but for what only decoding shows."""
+    with opened(path) as file:
+        return look(file, path.name, max_pixels)[1].size
+
+
 def opened(path: Path) -> BinaryIO:
     """The file for reading. Raises CalotypeError where there is none, or it is empty, a folder or forbidden."""
     try:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from calotype.checkpoints.cache import Models
-from calotype.errors import CalotypeError, Remedy, plural
+from calotype.errors import CalotypeError, PictureError, Remedy, plural
 from calotype.models.detector import Found
 from calotype.models.network import Network
 from calotype.ops import faces as ops
@@ -124,7 +124,7 @@ def _only_asked(faces: list[FaceRecord], task: Restore, picture: Picture) -> lis
     else:
         numbers = set() if asked == "none" else asked
         if missing := sorted(numbers - {face.number for face in faces}):
-            raise CalotypeError(
+            raise PictureError(
                 "{source} has {faces}, no face {missing}; run once without {option:faces} and with {option:report} to "
                 "see their numbers",
                 source=task.source,
@@ -233,7 +233,7 @@ def _resized(crop: Tensor, side: int) -> Tensor:
 def aligned(task: Restore, picture: Picture, network: Network | None, models: Models) -> Result:
     """The source is one aligned face: resized to the network's side, drawn, nothing pasted; `scale` has no part."""
     if network is None:
-        raise CalotypeError(
+        raise PictureError(
             "{source}: {option:aligned} needs a face network such as {model}",
             source=task.source,
             model=USUAL,
@@ -241,7 +241,7 @@ def aligned(task: Restore, picture: Picture, network: Network | None, models: Mo
         )
     height, width = picture.pixels.shape[:2]
     if height != width:
-        raise CalotypeError(
+        raise PictureError(
             "{source} is {width} x {height}: an aligned face is square; leave {option:aligned} out",
             source=task.source,
             width=width,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from calotype.checkpoints.cache import Models
-from calotype.errors import CalotypeError, Message
+from calotype.errors import Message, PictureError
 from calotype.models.network import Network, is_out_of_memory
 from calotype.ops.color import coloured, grey_kept, to_pixels, to_tensor, white
 from calotype.ops.resize import Resizer, part
@@ -89,7 +89,7 @@ def _check_room(pixels: np.ndarray, size: tuple[int, int], models: Models) -> No
     needed = 2 * size[0] * size[1] * pixels.shape[2] * pixels.itemsize
     free = models.free_memory(torch.device("cpu"))
     if needed > free:
-        raise CalotypeError(
+        raise PictureError(
             "a result of {width} x {height} pixels needs about {needed:.1f} GiB of memory and {free:.1f} are "
             "free; take a smaller {option:scale}",
             width=size[1],
@@ -177,7 +177,7 @@ def _pass(pixels: np.ndarray, network: Network, size: tuple[int, int], tiling: T
                 raise
         side = max(chosen.tiles.rows.tile, chosen.tiles.columns.tile)
         if side <= SMALLEST:
-            raise CalotypeError(
+            raise PictureError(
                 "there is not enough memory even for tiles of {side} pixels; close other programs or take "
                 "{option:model} {quick_model}",
                 side=side,

@@ -8,6 +8,7 @@ import base64
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from calotype.errors import PLAIN, CalotypeError, Message, Wording
@@ -121,7 +122,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Finished:
-    """The last event of a run over pictures."""
+    """The last event of a run over pictures; after `again`, Compared may follow."""
 
     pictures: int
     done: int
@@ -165,8 +166,11 @@ def as_data(event: Event) -> dict[str, Any]:
 
 def from_data(data: Mapping[str, Any]) -> Event:
     """What `as_data` made. Raises KeyError, TypeError or ValueError for anything else."""
-    values = {name: _unpacked(value) for name, value in data.items() if name != "event"}
-    return KINDS[data["event"]](**values)
+    cls = KINDS[data["event"]]
+    values = {name: value for name, value in data.items() if name != "event"}
+    if cls is Saved:  # facts may have any names
+        return Saved(**values)
+    return cls(**{name: _unpacked(value) for name, value in values.items()})
 
 
 def as_line(event: Event, wording: Wording = PLAIN) -> dict[str, Any]:
@@ -198,7 +202,11 @@ def _packed(value: Any) -> Any:
         return {"message": value.as_data()}
     if type(value) in NAMES:
         return as_data(value)
-    return [_packed(one) for one in value] if isinstance(value, tuple) else dict(value) if _is_map(value) else value
+    if isinstance(value, tuple):
+        return [_packed(one) for one in value]
+    if _is_map(value):
+        return {key: str(one) if isinstance(one, Path) else one for key, one in value.items()}
+    return value
 
 
 def _unpacked(value: Any) -> Any:

@@ -142,20 +142,26 @@ class _Known:
         return self._found[kind]
 
 
-def _check_names(task: Any, known: _Known) -> None:
+def names_in(task: Any) -> Iterator[tuple[str, str, str]]:
+    """What a task names besides its defaults: the option, or its path, the kind of what is named, and the name."""
     for path, spec, text in _texts(task, ""):
         rules = about(spec) if "about" in spec.metadata else None
         if rules is None or not rules.names or text == default(spec) or text in rules.words:
             continue
         for name in rules.parsed(text) if rules.parsed else (text,):
-            if name not in known[rules.names]:
-                raise CalotypeError(
-                    UNKNOWN[rules.names],
-                    option=path,
-                    remedy=Remedy("list_models") if rules.names in STORED else None,
-                    name=as_name(name),
-                    hint=nearest(name, known[rules.names]),
-                )
+            yield path, rules.names, name
+
+
+def _check_names(task: Any, known: _Known) -> None:
+    for path, kind, name in names_in(task):
+        if name not in known[kind]:
+            raise CalotypeError(
+                UNKNOWN[kind],
+                option=path,
+                remedy=Remedy("list_models") if kind in STORED else None,
+                name=as_name(name),
+                hint=nearest(name, known[kind]),
+            )
 
 
 def _texts(

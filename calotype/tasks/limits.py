@@ -1,7 +1,7 @@
 """How much work one request from a stranger may ask for. Bounds of single numbers stand beside the options."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from calotype.errors import CalotypeError
@@ -49,12 +49,15 @@ SINGLE = {
 }  # options, and the limit that each has for itself
 
 
-def check_work(task: Any, parts: Sequence[Any], limits: Limits = LIMITS) -> None:
+def check_work(task: Any, parts: Sequence[Any], limits: Limits = LIMITS, start: tuple[int, int] | None = None) -> None:
     """Raises CalotypeError where a request asks for more than its limits, and says of what.
 
     Args:
         parts: the task itself, or a task for every picture of its sheet.
+        start: height and width of the picture to start from, once they are known; a mask, and margins, take its size.
     """
+    if start and getattr(task, "init", None) and (task.mask or task.outpaint) and not task.size:
+        parts = [replace(part, size=f"{min(start[1], 16384)}x{min(start[0], 16384)}") for part in parts]
     for part in parts:
         for name, limit in SINGLE.items():
             value, most = getattr(part, name, None), getattr(limits, limit)

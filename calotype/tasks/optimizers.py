@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from calotype.errors import CalotypeError
+from calotype.options import nearest, shown
+
 
 @dataclass(frozen=True)
 class Known:
@@ -70,3 +73,18 @@ def known(name: str) -> Known | None:
 def package_of(module: str) -> str | None:
     """The package, as one installs it, of a module that optimizers may come from; None for any other module."""
     return next((name for top, name in PACKAGES.items() if f"{module}.".startswith(f"{top}.")), None)
+
+
+def check_known(name: str) -> None:
+    """Raises CalotypeError for a name that is no key of KNOWN, and whose module none of the packages has."""
+    if not known(name) and package_of(name.rpartition(".")[0] or "torch.optim") is None:
+        raise unknown(name)
+
+
+def unknown(name: str) -> CalotypeError:
+    return CalotypeError(
+        "no optimizer is named {name}{hint}; there are {names}",
+        name=name if name.isprintable() else shown(name),
+        hint=nearest(name, KNOWN),
+        names=", ".join(KNOWN),
+    )

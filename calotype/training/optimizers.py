@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from calotype.errors import CalotypeError, Message, Remedy
-from calotype.options import nearest, shown
-from calotype.tasks.optimizers import KNOWN, known, package_of
+from calotype.options import shown
+from calotype.tasks.optimizers import known, package_of, unknown
 
-__all__ = ["KNOWN", "arguments", "fitting", "is_schedule_free", "learning", "optimizer_named"]
+__all__ = ["arguments", "fitting", "is_schedule_free", "learning", "optimizer_named"]
 
 ONE_RATE = ("dadapt", "prodigy")  # they find the rate themselves, one for all parts
 
@@ -85,12 +85,7 @@ def _foreign(name: str) -> type[torch.optim.Optimizer]:
     found = getattr(_module(module or "torch.optim", name, package), cls, None) if package else None
     if isinstance(found, type) and issubclass(found, torch.optim.Optimizer):
         return found
-    raise CalotypeError(
-        "no optimizer is named {name}{hint}; there are {names}",
-        name=name if name.isprintable() else shown(name),
-        hint=nearest(name, KNOWN),
-        names=", ".join(KNOWN),
-    )
+    raise unknown(name)
 
 
 def _module(module: str, name: str, package: str) -> Any:
