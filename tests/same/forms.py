@@ -12,6 +12,7 @@ Everything not named here is compared byte for byte. Left out are
 - of torch's archives (`*.pth`, `*.pt`, `*.ckpt`): the folder's name within, and the id of the archive;
 - of TensorBoard's files: the time in each event and in the name, and the machine's name;
 - of output with --json: progress (which is told a few times a second) and seconds;
+- files in `.cache`, where onnxruntime keeps a number for the machine;
 - of all output: the folder of the record, that of the program, durations and memory, and how tables are filled up with
   blanks.
 """
@@ -30,10 +31,14 @@ TIMES = ("ss_training_started_at", "ss_training_finished_at", "modelspec.date")
 CLOCKS = ("seconds", "remaining", "memory", "begun at", "tensorboard")
 WORDS = ("text", "cause", "why")  # of events: sentences
 DURATION = re.compile(r"\b\d+ h \d+ min\b|\b\d+ min \d+ s\b|\b\d+(\.\d+)? (s|seconds|GiB)\b|\b(\d+:)?\d+:\d\d\b")
-EXPECTED = re.compile(r"time expected.*")  # what is told of it depends on how long it is
+EXPECTED = re.compile(r"(time|memory) expected.*")  # measured, and more is told where it is more
 FIGURES = re.compile(r"^(.+?(?: (?:[\d.]+|-)){6}) \d+\.\d\d$")  # of a face network, the last one its seconds
 STAGE = "w.stage"
 Words = Mapping[str, str]  # paths of the machine, by what stands for them
+
+
+def is_ours(path: str) -> bool:
+    return not path.startswith(".cache/")
 
 
 def name(path: str) -> str:
@@ -60,7 +65,7 @@ def text(data: bytes, words: Words) -> str:
     told = data.decode("utf-8", "replace")
     for path, stand_in in words.items():
         told = told.replace(path, stand_in)
-    told = EXPECTED.sub("time expected", DURATION.sub("TIME", told))
+    told = EXPECTED.sub(r"\1 expected", DURATION.sub("TIME", told))
     lines = (" ".join(line.split()) for line in told.splitlines())
     return "\n".join(FIGURES.sub(r"\1", line) for line in lines)
 
