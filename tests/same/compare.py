@@ -34,10 +34,11 @@ class Record:
 
     def files(self, name: str) -> dict[str, Path]:
         """By names without clock and machine."""
-        return {forms.name(file): self.folder / name / "files" / file for file in self.commands[name]["files"]}
+        written = filter(forms.is_ours, self.commands[name]["files"])
+        return {forms.name(file): self.folder / name / "files" / file for file in written}
 
     def deleted(self, name: str) -> list[str]:
-        return sorted(map(forms.name, self.commands[name]["deleted"]))
+        return sorted(map(forms.name, filter(forms.is_ours, self.commands[name]["deleted"])))
 
     def printed(self, name: str, stream: str) -> bytes:
         return (self.folder / name / stream).read_bytes()

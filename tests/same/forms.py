@@ -8,9 +8,11 @@ Everything not named here is compared byte for byte. Left out are
   left to chance when they are written;
 - of the list of models (`shelf.json`): the checksums of LoRAs, which depend on these;
 - of a diffusion training's state: the seconds in what it tells of its stage;
+- of the figures of face networks (`*-figures.json`, and in words): the seconds that each took;
 - of torch's archives (`*.pth`, `*.pt`, `*.ckpt`): the folder's name within, and the id of the archive;
 - of TensorBoard's files: the time in each event and in the name, and the machine's name;
 - of output with --json: progress (which is told a few times a second) and seconds;
+- files in `.cache`, where onnxruntime keeps a number for the machine;
 - of all output: the folder of the record, that of the program, durations and memory, and how tables are filled up with
   blanks.
 """
@@ -29,9 +31,14 @@ TIMES = ("ss_training_started_at", "ss_training_finished_at", "modelspec.date")
 CLOCKS = ("seconds", "remaining", "memory", "begun at", "tensorboard")
 WORDS = ("text", "cause", "why")  # of events: sentences
 DURATION = re.compile(r"\b\d+ h \d+ min\b|\b\d+ min \d+ s\b|\b\d+(\.\d+)? (s|seconds|GiB)\b|\b(\d+:)?\d+:\d\d\b")
-EXPECTED = re.compile(r"time expected.*")  # what is told of it depends on how long it is
+EXPECTED = re.compile(r"(time|memory) expected.*")  # measured, and more is told where it is more
+FIGURES = re.compile(r"^(.+?(?: (?:[\d.]+|-)){6}) \d+\.\d\d$")  # of a face network, the last one its seconds
 STAGE = "w.stage"
 Words = Mapping[str, str]  # paths of the machine, by what stands for them
+
+
+def is_ours(path: str) -> bool:
+    return not path.startswith(".cache/")
 
 
 def name(path: str) -> str:
@@ -43,7 +50,8 @@ def name(path: str) -> str:
 def form(path: str, data: bytes, words: Words) -> Any:
     """What is compared where bytes differ."""
     file = PurePosixPath(path)
-    found = FORMS.get(file.name) or FORMS.get(file.suffix) or (_board if "tfevents" in path else None)
+    ending = "figures.json" if file.name.endswith("figures.json") else file.name
+    found = FORMS.get(ending) or FORMS.get(file.suffix) or (_board if "tfevents" in path else None)
     if found is None:
         return data
     try:
@@ -57,8 +65,9 @@ def text(data: bytes, words: Words) -> str:
     told = data.decode("utf-8", "replace")
     for path, stand_in in words.items():
         told = told.replace(path, stand_in)
-    told = EXPECTED.sub("time expected", DURATION.sub("TIME", told))
-    return "\n".join(" ".join(line.split()) for line in told.splitlines())
+    told = EXPECTED.sub(r"\1 expected", DURATION.sub("TIME", told))
+    lines = (" ".join(line.split()) for line in told.splitlines())
+    return "\n".join(FIGURES.sub(r"\1", line) for line in lines)
 
 
 def output(data: bytes, words: Words) -> tuple[list[Any], list[str]]:
@@ -138,6 +147,11 @@ def _shelf(data: bytes, words: Words) -> Any:
     return told
 
 
+def _figures(data: bytes, words: Words) -> Any:
+    told = _json(data, words)
+    return {**told, "rows": [_without(row, CLOCKS) for row in told["rows"]]}
+
+
 def _diary(data: bytes, words: Words) -> list[Any]:
     lines = [_placed(json.loads(line), words) for line in data.splitlines()]
     return [_without(line, CLOCKS) for line in lines if line.get("fact") not in CLOCKS]
@@ -202,6 +216,7 @@ def _placed(value: Any, words: Words) -> Any:
 
 FORMS: Mapping[str, Callable[[bytes, Words], Any]] = {
     "shelf.json": _shelf,
+    "figures.json": _figures,
     ".json": _json,
     ".jsonl": _diary,
     ".html": _page,
