@@ -236,8 +236,8 @@ class Watched(Logged):
     sample_every_n_steps: int = option(0, "draw them every so many steps; 0: not by steps", least=0, most=10_000_000)
     sample_prompts: str = option(
         "",
-        "file with a prompt a line (sd-scripts' n, w, h, d, l, s and ss may follow it, two dashes before each), or prompts with ; between; "
-        "captions of the photos where not given",
+        "file with a prompt a line (sd-scripts' n, w, h, d, l, s and ss may follow it, two dashes before each), or "
+        "prompts with ; between; captions of the photos where not given",
         is_path=True,
     )
     sample_sampler: str = option("auto", "sampler of these, by A1111's or sd-scripts' name; auto: the model's own")
