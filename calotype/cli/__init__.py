@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from calotype import __version__
-from calotype.cli import bench, fast_import, imagine, look, lora, models, pictures, threads, train
+from calotype.cli import bench, imagine, look, lora, models, pictures, threads, train
 from calotype.cli.help import WIDEST, Command
 from calotype.cli.show import ALL_DONE, INTERRUPTED, SOME_FAILED, USAGE, complain, print_json
 from calotype.cli.wording import WORDING
@@ -91,7 +91,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def enter() -> None:
     """The program in a process of its own, where imports may take short cuts, and the end need not be tidy: to take
     torch apart takes most of a second and helps nobody."""
-    fast_import.OWN_PROCESS.append(True)
+    threads.OWN_PROCESS.append(True)
     status = main()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # nobody reads any more

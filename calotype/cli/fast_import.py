@@ -22,7 +22,6 @@ HIDDEN = ("transformers", "peft", "accelerate", "scipy", "torchvision", "onnxrun
 BARE = ("diffusers.models.transformers", "diffusers.models.unets", "diffusers.models.autoencoders")
 NEEDED = ("diffusers.models.unets.unet_2d_condition", "diffusers.models.autoencoders.autoencoder_kl")
 
-OWN_PROCESS: list[bool] = []  # not empty where nobody else will want what the quick import leaves out
 FEW = 8  # pictures: a job of seconds
 
 
@@ -108,7 +107,7 @@ def imports_quickly(tasks: Sequence[Imagine], settings: Settings) -> Callable[[]
     tasks; else nothing."""
 
     def before_loading() -> None:
-        if not OWN_PROCESS:
+        if not threads.OWN_PROCESS:
             return
         if sum(task.count for task in tasks) <= FEW and not any(task.x or task.y for task in tasks):
             threads.spin_if_quiet()

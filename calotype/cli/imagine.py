@@ -3,13 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from calotype import runner
-from calotype.cli.fast_import import imports_quickly
 from calotype.cli.flags import TELL, argument, flag, flags, given, shape
 from calotype.cli.show import reporter_for, show
 from calotype.cli.wording import WORDING
-from calotype.dialects.a1111 import tasks_from_file
-from calotype.engine import Engine
 from calotype.errors import CalotypeError
 from calotype.options import read
 from calotype.settings import Settings
@@ -23,6 +19,12 @@ def imagine(**values: Any) -> int:
     Pictures go to the folder "out", or to what -o says; none takes the place of another. Each carries its prompt and
     parameters as A1111 writes them, and the record from which `calotype again` makes it once more.
     """
+
+    from calotype import runner
+    from calotype.cli.fast_import import imports_quickly
+    from calotype.dialects.a1111 import tasks_from_file
+    from calotype.engine import Engine
+
     settings, output = Settings.gather(given(Settings, values)), read(DrawingOutput, given(DrawingOutput, values))
     asked = {name: value for name, value in given(Imagine, values).items() if name != "prompt"}
     if values["from_file"]:

@@ -2,10 +2,8 @@
 
 from typing import Any
 
-from calotype import runner
 from calotype.cli.flags import TELL, argument, flag, flags, given, shape
 from calotype.cli.show import print_json, reporter_for, show, table
-from calotype.engine import Engine
 from calotype.settings import Settings
 from calotype.tasks import TASKS, read_task
 
@@ -70,6 +68,9 @@ def convert(**values: Any) -> int:
 def _run(kind: str, values: dict[str, Any], named: dict[str, Any]) -> int:
     settings = Settings.gather(given(Settings, values))
     task = read_task(kind, {**given(TASKS[kind], values), **named})
+    from calotype import runner
+    from calotype.engine import Engine
+
     return show(runner.run(runner.Request((task,)), Engine(settings)), reporter_for(values))
 
 
@@ -84,6 +85,7 @@ def _span(numbers: list[float]) -> str:
 
 
 def _commonest(counts: dict[str, int]) -> str:
+
     first = sorted(counts.items(), key=lambda pair: -pair[1])
     rest = f", and {len(first) - TAGS} more" if len(first) > TAGS else ""
     return ", ".join(f"{tag} ({count})" for tag, count in first[:TAGS]) + rest

@@ -3,14 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from calotype import runner
-from calotype.cli.fast_import import imports_quickly
 from calotype.cli.flags import TELL, argument, flag, flags, given, shape
 from calotype.cli.show import reporter_for, show
 from calotype.cli.wording import WORDING
-from calotype.engine import Engine
 from calotype.options import read
-from calotype.outputs.reproduce import reproduction
 from calotype.settings import Settings
 from calotype.tasks import TASKS, read_task
 from calotype.tasks.output import Album
@@ -43,6 +39,9 @@ shape(upscale, INPUTS, *flags(Album, TASKS["upscale"], Settings), *TELL)
 def _album(kind: str, values: dict[str, Any]) -> int:
     settings, output = Settings.gather(given(Settings, values)), read(Album, given(Album, values))
     task = read_task(kind, {**given(TASKS[kind], values), "source": values["inputs"][0]})
+    from calotype import runner
+    from calotype.engine import Engine
+
     request = runner.Request((task,), inputs=tuple(values["inputs"]))
     return show(runner.run(request, Engine(settings), output, wording=WORDING), reporter_for(values))
 
@@ -53,6 +52,12 @@ def again(**values: Any) -> int:
     The record is the .json beside a result, or the result itself, which carries it too. A picture that A1111, Forge or
     NovelAI drew is drawn again from the parameters in it, as far as the model is at hand.
     """
+
+    from calotype import runner
+    from calotype.cli.fast_import import imports_quickly
+    from calotype.engine import Engine
+    from calotype.outputs.reproduce import reproduction
+
     found = reproduction(
         values["record"],
         given(Settings, values),

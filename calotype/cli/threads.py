@@ -7,6 +7,7 @@ small networks a fifth slower. So they sleep, after a short spin, except in a sh
 import os
 
 RESTING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
+OWN_PROCESS: list[bool] = []  # not empty where nobody else will want what a quick import leaves out
 QUIET = 25.0  # per cent of all cores that others use, over a moment
 MOMENT = 0.06  # seconds
 

@@ -5,10 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from calotype import runner
 from calotype.cli.flags import TELL, argument, flag, flags, given, hidden, shape
 from calotype.cli.show import Reporter, reporter_for, show
-from calotype.engine import Engine
 from calotype.errors import CalotypeError
 from calotype.options import about, visible
 from calotype.settings import Settings
@@ -96,6 +94,9 @@ def diffusion(**values: Any) -> int:
 
 
 def _run(task: Any, settings: Settings, reporter: Reporter) -> int:
+    from calotype import runner
+    from calotype.engine import Engine
+
     return show(runner.run(runner.Request((task,)), Engine(settings)), reporter)
 
 
@@ -168,6 +169,7 @@ def _as_file(found: dict[str, Any], cls: type) -> dict[str, Any]:
 
 def _kohyas() -> list[str]:
     """Options that sd-scripts has and we have by no such name; what becomes of them, the reader of configs knows."""
+
     ours = {other.replace("-", "_") for spec in visible(TrainLora) for other in (spec.name, *about(spec).also)}
     known = {*names.ALIASES, *names.NEEDLESS, *names.SAID, *names.BEYOND, *names.SPREAD}
     return sorted(known - ours - {"train_data_dir", "config_file"})

@@ -1,7 +1,7 @@
 """What one can ask for, as plain data. Nothing here needs torch."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from calotype.errors import CalotypeError
 from calotype.options import as_data, as_name, nearest, read
@@ -11,11 +11,13 @@ from calotype.tasks.diffusion import TrainDiffusion
 from calotype.tasks.drawing import Hires, Imagine, Sampling, Start, read_margins, read_size
 from calotype.tasks.enhancing import TrainRestorer, TrainUpscaler
 from calotype.tasks.events import Drawing, Learning, Note, Progress, note
-from calotype.tasks.guard import Files, Names, read_request, with_files
-from calotype.tasks.limits import LIMITS, Limits
 from calotype.tasks.pictures import FORMATS, Restore, Saving, Strengths, Tiling, Upscale, chosen_faces
 from calotype.tasks.training import TrainLora
 from calotype.tasks.training_gan import TrainGan
+
+if TYPE_CHECKING:
+    from calotype.tasks.guard import Files, Names
+    from calotype.tasks.limits import Limits
 
 __all__ = [
     "FORMATS",
@@ -77,9 +79,9 @@ def read_task(
     data: Mapping[str, Any],
     trusted: bool = True,
     *,
-    names: Names | None = None,
-    files: Files | None = None,
-    limits: Limits = LIMITS,
+    names: "Names | None" = None,
+    files: "Files | None" = None,
+    limits: "Limits | None" = None,
 ) -> Any:
     """A task from outside data, checked.
 
@@ -90,16 +92,21 @@ def read_task(
         names: what a stranger may name, by kind: "diffusion", "upscale", "faces", "vae", "lora" (`Shelf.names`), and
             "style".
         files: what the door has stored itself, by option: {"source": Path(...)}; within nested options by their path.
-        limits: for a stranger.
+        limits: for a stranger; `limits.LIMITS` where None.
 
     Raises:
         CalotypeError: an unknown kind, name, type or range, or what a stranger may not ask for.
     """
     if not isinstance(kind, str) or kind not in TASKS:
         raise CalotypeError("there is no task {kind}{hint}", kind=as_name(kind), hint=nearest(kind, TASKS))
-    if not trusted:
-        return read_request(TASKS[kind], data, names, files, limits)
-    return read(TASKS[kind], with_files(TASKS[kind], data, files) if files else data)
+    if trusted and not files:
+        return read(TASKS[kind], data)
+    from calotype.tasks.guard import read_request, with_files
+    from calotype.tasks.limits import LIMITS
+
+    if trusted:
+        return read(TASKS[kind], with_files(TASKS[kind], data, files))
+    return read_request(TASKS[kind], data, names, files, limits or LIMITS)
 
 
 def kind_of(task: Any) -> str:
