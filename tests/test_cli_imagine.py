@@ -51,7 +51,7 @@ def test_pictures_get_names_of_their_own(folder, capsys):
 def test_a_named_picture_is_not_replaced(folder, capsys):
     assert imagine(APPLE, "-o", "apple.jpg", "--seed", "1") == 0
     before = (folder / "apple.jpg").read_bytes()
-    assert imagine(APPLE, "-o", "apple.jpg", "--seed", "2") == 2
+    assert imagine(APPLE, "-o", "apple.jpg", "--seed", "2") == 1
     assert "apple.jpg is there already" in capsys.readouterr().err
     assert (folder / "apple.jpg").read_bytes() == before
     assert imagine(APPLE, "-o", "apple.jpg", "--seed", "2", "--overwrite") == 0
@@ -71,7 +71,7 @@ def test_what_comes_to_a_name_meanwhile_is_not_replaced(folder, monkeypatch):
 
 def test_all_names_of_a_run_must_be_free(folder, capsys):
     (folder / "x-2.png").write_bytes(b"mine")
-    assert imagine(APPLE, "-o", "x.png", "-c", "3") == 2
+    assert imagine(APPLE, "-o", "x.png", "-c", "3") == 1
     assert "x-2.png is there already" in capsys.readouterr().err
     assert pictures(folder) == ["x-2.png"] and (folder / "x-2.png").read_bytes() == b"mine"
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from calotype.errors import CalotypeError
 from calotype.options import about, as_data, default, entry_kind, option, required_kind
 from calotype.sampling import LATENT
-from calotype.tasks import TASKS, Limits, read_task
+from calotype.tasks import TASKS, read_task
 from calotype.tasks.guard import UNKNOWN, read_request
+from calotype.tasks.limits import Limits
 from calotype.tasks.optimizers import KNOWN
 from calotype.tasks.prompts import called_loras, extras
 from calotype.tasks.sheets import cells

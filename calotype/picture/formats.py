@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from calotype.errors import CalotypeError, Message
+from calotype.errors import Message, PictureError
 from calotype.tasks import FORMATS
 
 
@@ -60,7 +60,7 @@ def recognise(head: bytes, name: str) -> str:
     """The format by content, from a file's first bytes (64 or more): one of tasks.FORMATS, or gif.
 
     Raises:
-        CalotypeError: it is none of them; what it is instead is said where it can be told.
+        PictureError: it is none of them; what it is instead is said where it can be told.
     """
     if head.startswith(b"\xff\xd8\xff"):
         return "jpeg"
@@ -82,8 +82,8 @@ def recognise(head: bytes, name: str) -> str:
 _BITMAP_HEADERS = {size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124)}
 
 
-def _no_picture(name: str, kind: Message) -> CalotypeError:
-    return CalotypeError(
+def _no_picture(name: str, kind: Message) -> PictureError:
+    return PictureError(
         "{name} is {kind}, not a picture of a kind we read; save it as {formats} or HEIC first",
         name=name,
         kind=kind,

@@ -14,7 +14,7 @@ def find_heic(data: bytes, name: str) -> Found:
     """Header and metadata of a HEIC's primary picture; libheif turns it upright.
 
     Raises:
-        CalotypeError: damaged or cut off.
+        PictureError: damaged or cut off.
     """
     import pillow_heif
 
@@ -44,7 +44,7 @@ def find_avif(data: bytes, name: str) -> Found:
     """Header and metadata of an AVIF's primary picture, or of its first frame.
 
     Raises:
-        CalotypeError: damaged or cut off.
+        PictureError: damaged or cut off.
     """
     from PIL import AvifImagePlugin
 
@@ -110,7 +110,7 @@ def heic_bytes(samples: np.ndarray, quality: int, icc: bytes | None, exif: bytes
     """The file. `samples` is (H, W, 1 to 4) uint8 or uint16; of 16 bits 10 remain.
 
     Raises:
-        CalotypeError: a shape that the encoder refuses.
+        PictureError: a shape that the encoder refuses.
     """
     import pillow_heif
 

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from calotype.errors import PictureError
+from calotype.errors import CalotypeError, PictureError
 from calotype.picture import exif as exif_blocks
 from calotype.picture import formats, profile, xmp
 from calotype.picture.found import Found, Pixels
@@ -93,9 +93,9 @@ def opened(path: Path) -> BinaryIO:
     try:
         file = open(path, "rb")  # noqa: SIM115 - the caller closes it
     except FileNotFoundError:
-        raise PictureError("{path} does not exist; check the name", path=path) from None
+        raise CalotypeError("{path} does not exist; check the name", path=path) from None
     except IsADirectoryError:
-        raise PictureError("{path} is a folder; give a picture in it", path=path) from None
+        raise CalotypeError("{path} is a folder; give a picture in it", path=path) from None
     except PermissionError:
         if path.is_dir():  # as Windows says it
             raise PictureError("{path} is a folder; give a picture in it", path=path) from None

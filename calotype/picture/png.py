@@ -21,7 +21,7 @@ def find_png(data: bytes, name: str) -> Found:
     """Header and metadata of a PNG, every checksum checked; of an animated one its still picture.
 
     Raises:
-        CalotypeError: damaged or cut off.
+        PictureError: damaged or cut off.
     """
     with decoding(name):
         kept, said, notes = _sorted(data)

@@ -17,7 +17,7 @@ def find_jpeg(data: bytes, name: str) -> Found:
     """Header of a JPEG; of an MPO its first picture.
 
     Raises:
-        CalotypeError: damaged, or cut off anywhere before its end mark.
+        PictureError: damaged, or cut off anywhere before its end mark.
     """
     with decoding(name):
         _check_end(data)

@@ -50,7 +50,7 @@ def read_record(path: Path) -> str | None:
     """The record that `save` put into a file, None where there is none.
 
     Raises:
-        CalotypeError: no file, or not a picture.
+        PictureError: no file, or not a picture.
     """
     path = Path(path)
     with opened(path) as file:

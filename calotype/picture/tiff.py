@@ -26,7 +26,7 @@ def find_tiff(file: BinaryIO, name: str) -> Found:
     """Header and metadata of a TIFF's first full page; `file` stays open for `decode`.
 
     Raises:
-        CalotypeError: damaged, cut off, a camera's raw file, or samples that are no picture's.
+        PictureError: damaged, cut off, a camera's raw file, or samples that are no picture's.
     """
     import tifffile
 

@@ -9,7 +9,7 @@ def find_webp(data: bytes, name: str) -> Found:
     """Header and metadata of a WebP; of an animated one the first frame.
 
     Raises:
-        CalotypeError: damaged or cut off.
+        PictureError: damaged or cut off.
     """
     with decoding(name):
         chunks = dict(reversed(list(_chunks(data))))  # the first of each kind counts

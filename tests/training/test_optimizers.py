@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from calotype.errors import CalotypeError
-from calotype.tasks.optimizers import package_of
+from calotype.tasks.optimizers import KNOWN, package_of
 from calotype.training import state as states
-from calotype.training.optimizers import KNOWN, fitting, learning, optimizer_named
+from calotype.training.optimizers import fitting, learning, optimizer_named
 
 CPU = torch.device("cpu")
 QUICK = [name for name, known in KNOWN.items() if not known.plain]
