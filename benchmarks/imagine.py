@@ -33,7 +33,7 @@ def pipeline(precision: str) -> Draw:
     import torch
     from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
-    from calotype.checkpoints.embedded import shipped
+    from calotype.checkpoints.bundled import shipped
 
     pipe = StableDiffusionPipeline.from_pretrained(
         shipped("emoji"), torch_dtype=getattr(torch, precision), local_files_only=True

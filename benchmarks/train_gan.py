@@ -4,7 +4,7 @@
 
 Each FOLDER holds what one program drew, such as `calotype imagine --model gan.safetensors --count 256 --out FOLDER`.
 Give all programs the same time on the same machine before. The first NAME=FOLDER may be other real pictures: no forger
-gets further. The features are those of calotype/training/realness.py.
+gets further. The features are those of calotype/training/gan/metrics.py.
 """
 
 import sys
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from calotype.settings import Settings
 from calotype.tasks import Note
-from calotype.training.gallery import Gallery, of_folder
-from calotype.training.realness import SIDE, Measure
+from calotype.training.data.squares import Gallery, of_folder
+from calotype.training.gan.metrics import SIDE, Measure
 
 
 def main() -> None:

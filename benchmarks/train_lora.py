@@ -131,7 +131,8 @@ def ours(precision: str, quick: bool, folder: Path, photos: Path, steps: int, ba
     from calotype.engine import Engine
     from calotype.settings import Settings
     from calotype.tasks import Progress, TrainLora
-    from calotype.training import attention, detours
+    from calotype.training.lora import attention
+    from calotype.training.lora import layers as detours
 
     if not quick:
         detours.is_quick, attention.FEW = (lambda layer, x: False), 0
@@ -245,7 +246,7 @@ def _photos(place: Path, side: int) -> Path:
 
 def _model(place: Path, is_large: bool) -> Path:
     """The shipped model; or its text encoder and VAE with a U-Net of SD 1.5's size, whose weights are random."""
-    from calotype.checkpoints.embedded import shipped
+    from calotype.checkpoints.bundled import shipped
 
     if not is_large:
         return shipped("emoji")

@@ -139,14 +139,14 @@ def ncnn(model: str) -> Run:
 
 
 def _found(model: str):
-    from calotype.checkpoints.catalog import Shelf
+    from calotype.checkpoints.store import Shelf
     from calotype.settings import Settings
 
     return Shelf(Settings.gather({})).find(model, kind="upscale")
 
 
 def _loaded(model: str):
-    from calotype.checkpoints.open import load
+    from calotype.checkpoints.open_network import load
 
     return load(_found(model))
 

@@ -48,7 +48,7 @@ def check(task: Any, settings: Settings, limits: Limits | None = None) -> None:
 
 
 def _check_names(task: Any, settings: Settings) -> None:
-    from calotype.checkpoints.catalog import Shelf
+    from calotype.checkpoints.store import Shelf
 
     shelf = Shelf(settings)
     for _, kind, name in names_in(task):
@@ -68,8 +68,8 @@ def _check_weights(path: Path) -> None:
 
 def _check_photos(task: Any, kind: str) -> None:
     """What is learnt from is there; the captions of a LoRA's photos can be read."""
-    from calotype.training.photos import SUFFIXES as PICTURES
-    from calotype.training.photos import find_photos, find_rooms, pictures_below
+    from calotype.training.data.dataset import SUFFIXES as PICTURES
+    from calotype.training.data.dataset import find_photos, find_rooms, pictures_below
 
     folder = task.photos
     if kind == "train_lora":

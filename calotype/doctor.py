@@ -15,7 +15,7 @@ from calotype.files import readable
 from calotype.settings import Settings
 
 if TYPE_CHECKING:
-    from calotype.checkpoints.catalog import Listed
+    from calotype.checkpoints.store import Listed
 
 LIBRARIES = ("torch", "torchvision", "spandrel", "numpy", "opencv-python-headless", "pillow", "pillow-heif")
 NEEDED_FREE = 2**30  # bytes of disk for models and lists
@@ -124,13 +124,13 @@ def _home(settings: Settings) -> list[Finding]:
 
 
 def _models(settings: Settings) -> list[Finding]:
-    from calotype.checkpoints.catalog import Shelf
+    from calotype.checkpoints.store import Shelf
 
     return [_model(listed) for listed in Shelf(settings).entries()]
 
 
 def _model(listed: "Listed") -> Finding:
-    from calotype.checkpoints.catalog import KINDS
+    from calotype.checkpoints.store import KINDS
 
     name, kind = listed.name, KINDS[listed.kind]
     if listed.path:

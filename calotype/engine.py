@@ -9,7 +9,7 @@ from calotype.settings import Settings
 from calotype.tasks import Note, Progress, kind_of
 
 if TYPE_CHECKING:
-    from calotype.checkpoints.cache import Models
+    from calotype.checkpoints.models import Models
     from calotype.record import Result
 
 
@@ -41,7 +41,7 @@ class Engine:
                 self._before_loading()
             import torch
 
-            from calotype.checkpoints.cache import Models
+            from calotype.checkpoints.models import Models
 
         if self.settings.threads:  # of the whole process
             torch.set_num_threads(self.settings.threads)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, PngImagePlugin
 from safetensors.torch import save_file
 
-from calotype.checkpoints import embedded
+from calotype.checkpoints import bundled as embedded
 from calotype.cli import main
 
 APPLE = "red apple, fluent 3d"

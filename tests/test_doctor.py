@@ -5,7 +5,7 @@ import json
 import pytest
 
 from calotype import doctor
-from calotype.checkpoints.catalog import CATALOG
+from calotype.checkpoints.store import CATALOG
 from calotype.cli import main
 from calotype.doctor import examine, is_well
 from calotype.errors import Remedy

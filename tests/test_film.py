@@ -8,7 +8,7 @@ from PIL import Image
 
 from calotype.errors import CalotypeError, Message
 from calotype.outputs.drawings import Places
-from calotype.picture import film
+from calotype.picture import video as film
 from calotype.record import Film
 from calotype.tasks.output import DrawingOutput
 

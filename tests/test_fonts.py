@@ -3,9 +3,9 @@
 import numpy as np
 from PIL import ImageFont
 
+from calotype.inference.diffusion.xy_grid import composed
 from calotype.picture import fonts
 from calotype.picture.fonts import font_for
-from calotype.pipelines.imagine.sheet import composed
 
 
 def test_plain_words_are_in_the_same_font_on_every_computer():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from calotype.errors import CalotypeError
 from calotype.options import about, as_data, default, entry_kind, option, required_kind
-from calotype.sampling import LATENT
+from calotype.samplers import LATENT
 from calotype.tasks import TASKS, read_task
 from calotype.tasks.guard import UNKNOWN, read_request
 from calotype.tasks.limits import Limits
@@ -378,7 +378,7 @@ def test_the_names_may_be_asked_for_by_kind():
 
 
 def test_the_store_gives_the_names(settings):
-    from calotype.checkpoints.catalog import Shelf
+    from calotype.checkpoints.store import Shelf
 
     task = read_task(
         "restore", {"face_model": "faces-v2"}, trusted=False, names=Shelf(settings).names, files=FILES["restore"]

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from calotype.checkpoints.gan import write as write_gan
+from calotype.checkpoints.open_gan import write as write_gan
 from calotype.engine import Engine
 from calotype.errors import CalotypeError
 from calotype.models.gan import Generator, Shape

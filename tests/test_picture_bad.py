@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from calotype.errors import CalotypeError
-from calotype.picture import Metadata, Picture, exif, read_record, save
+from calotype.picture import Metadata, Picture, read_record, save
+from calotype.picture.metadata import exif
 
 NOISE = np.random.default_rng(3).integers(0, 256, (24, 36, 3)).astype(np.uint8)
 

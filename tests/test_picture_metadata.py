@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 import calotype
-from calotype.picture import Metadata, Picture, exif, read_record, save, xmp
-from calotype.picture.profile import space_of, srgb
+from calotype.picture import Metadata, Picture, read_record, save
+from calotype.picture.metadata import exif, xmp
+from calotype.picture.metadata.icc import space_of, srgb
 
 HOLDERS = ("jpeg", "png", "webp", "tiff", "avif", "heic")
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 64, 3)).astype(np.uint8)

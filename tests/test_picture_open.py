@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 
 from calotype.errors import CalotypeError
 from calotype.picture import Picture
-from calotype.picture.profile import srgb
+from calotype.picture.metadata.icc import srgb
 
 RNG = np.random.default_rng(7)
 BYTES = RNG.integers(0, 256, (23, 31, 4)).astype(np.uint8)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from calotype.errors import CalotypeError
 from calotype.picture import SUFFIXES, Metadata, Picture, read_record, save, suffix_of
-from calotype.picture import tiff as tiff_module
+from calotype.picture.codecs import tiff as tiff_module
 from calotype.tasks import FORMATS
 
 KINDS = FORMATS[1:]

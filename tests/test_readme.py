@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from calotype.checkpoints.catalog import CATALOG
+from calotype.checkpoints.store import CATALOG
 from calotype.cli import app
 
 ROOT = Path(__file__).parents[1]
@@ -76,7 +76,7 @@ def test_pictures_and_files_that_are_named_are_there():
 
 
 def test_the_table_of_samplers_is_the_programs():
-    from calotype.sampling import MISSING, SAMPLERS, SCHEDULES
+    from calotype.samplers import MISSING, SAMPLERS, SCHEDULES
 
     table = text("docs/samplers.md")
     rows = {row.split("|")[1].strip(): row for row in table.splitlines() if row.startswith("| ")}

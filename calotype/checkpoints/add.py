@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from calotype.checkpoints.catalog import CATALOG, ENDINGS, INDEX, KINDS, Checkpoint, Shelf, known_name
 from calotype.checkpoints.layouts import UNET, VAE, recognise
 from calotype.checkpoints.shapes import shapes_in
+from calotype.checkpoints.store import CATALOG, ENDINGS, INDEX, KINDS, Checkpoint, Shelf, known_name
 from calotype.errors import CalotypeError
 
 FOLDERS = {  # of A1111 and Forge, below `models` or the program's own folder; ComfyUI's names where they differ
@@ -66,7 +66,7 @@ def kind_of_file(path: Path, name: str = "") -> str:
     told = next((kind for kind, is_so in _SIGNS.items() if is_so(shapes)), None)
     if told:
         return told
-    from calotype.checkpoints.open import load
+    from calotype.checkpoints.open_network import load
 
     return load(Checkpoint(name or path.stem, path)).kind
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from calotype.checkpoints.catalog import KINDS, Listed, Shelf, known_name
+from calotype.checkpoints.store import KINDS, Listed, Shelf, known_name
 from calotype.errors import CalotypeError, Remedy
 from calotype.options import nearest
 

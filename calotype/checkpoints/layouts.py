@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from calotype.errors import CalotypeError, Message
-from calotype.models.text_encoder import TextShape
+from calotype.models.clip_text import TextShape
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 _CROSS, _UP, _DOWN, _UPS = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D", "DownBlock2D", "UpBlock2D"

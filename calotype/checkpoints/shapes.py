@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from calotype.checkpoints.header import check_file, header_of
-from calotype.checkpoints.state import tensors_in
+from calotype.checkpoints.state_dict import tensors_in
 from calotype.errors import CalotypeError
 
 

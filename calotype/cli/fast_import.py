@@ -119,7 +119,7 @@ def imports_quickly(tasks: Sequence[Imagine], settings: Settings) -> Callable[[]
 
 def _is_plain(tasks: Sequence[Imagine], settings: Settings) -> bool:
     """Whether nothing is wanted that the quick import leaves out: single files, samplers that need scipy."""
-    from calotype.checkpoints.catalog import INDEX, Shelf
+    from calotype.checkpoints.store import INDEX, Shelf
 
     shelf = Shelf(settings)
     words = " ".join(f"{task.sampler} {task.schedule} {task.x} {task.y}" for task in tasks).lower()

@@ -13,9 +13,9 @@ TAGS = 30  # words that are shown of a folder; --json has them all
 
 def info(**values: Any) -> int:
     """Tell what a LoRA is: base, ranks, trigger words, how it was trained, hashes."""
-    from calotype.checkpoints.cache import Models
-    from calotype.pipelines.lora import read_lora, tag_counts
-    from calotype.training.lora_info import describe
+    from calotype.checkpoints.lora.info import describe
+    from calotype.checkpoints.models import Models
+    from calotype.pipelines.lora_tools import read_lora, tag_counts
 
     adapter = read_lora(values["lora"], Models(Settings.gather(given(Settings, values))))
     facts, tags = describe(adapter), tag_counts(adapter.metadata)

@@ -16,7 +16,7 @@ from calotype.settings import Settings
 from calotype.tasks import Note
 
 if TYPE_CHECKING:
-    from calotype.checkpoints.catalog import Shelf
+    from calotype.checkpoints.store import Shelf
 
 HELP = "List, fetch, add and check the models."
 
@@ -52,9 +52,9 @@ def info(**values: Any) -> int:
 
 def pull(**values: Any) -> int:
     """Fetch a model from its official address, checked before it is kept. Goes on where it was interrupted."""
-    from calotype.checkpoints.catalog import CATALOG, known_name
     from calotype.checkpoints.describe import listed, unknown
-    from calotype.checkpoints.fetch import pull as fetch
+    from calotype.checkpoints.download import pull as fetch
+    from calotype.checkpoints.store import CATALOG, known_name
 
     settings = Settings.gather(given(Settings, values))
     name = known_name(values["name"])
@@ -88,7 +88,7 @@ def add(**values: Any) -> int:
 def import_from(**values: Any) -> int:
     """Put all models of an A1111, Forge or ComfyUI folder on the list; they stay and are used where they lie."""
     from calotype.checkpoints.add import import_from as imported
-    from calotype.checkpoints.catalog import KINDS
+    from calotype.checkpoints.store import KINDS
 
     count = {"added": 0, "known": 0, "failed": 0}
     for one in imported(_shelf(values), values["folder"]):
@@ -125,7 +125,7 @@ def verify(**values: Any) -> int:
 
 
 def _shelf(values: dict[str, Any]) -> "Shelf":
-    from calotype.checkpoints.catalog import Shelf
+    from calotype.checkpoints.store import Shelf
 
     return Shelf(Settings.gather(given(Settings, values)))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from calotype.cli.flags import TELL, argument, flag, flags, given, hidden, shape
 from calotype.cli.show import Reporter, reporter_for, show
+from calotype.dialects.sd_scripts import args
 from calotype.errors import CalotypeError
 from calotype.options import about, visible
 from calotype.settings import Settings
@@ -20,7 +21,6 @@ from calotype.tasks import (
     note,
     read_task,
 )
-from calotype.training.configs import names
 
 FILE = Path | None
 KINDS = ("save_model_as", "save_format")  # options that choose the kind of file
@@ -64,7 +64,7 @@ def _from_photos(kind: str, cls: type, values: dict[str, Any]) -> int:
 
 def _reporter(values: Mapping[str, Any]) -> Reporter:
     """Of several processes one speaks."""
-    from calotype.training.rank import rank
+    from calotype.training.run.rank import rank
 
     return reporter_for(values if rank() == 0 else {"json": False, "quiet": True})
 
@@ -132,7 +132,7 @@ def joined(args: Sequence[str]) -> list[str]:
 
 def _task(values: Mapping[str, Any], reporter: Reporter) -> TrainLora:
     """From the settings file, if there is one; the command line wins over it."""
-    from calotype.training.configs.read import read_config, translated
+    from calotype.dialects.sd_scripts.config import read_config, translated
 
     kohyas = {name: values[name] for name in ("train_data_dir", *KOHYAS) if values[name] is not None}
     found, notes = translated(kohyas | given(TrainLora, values), "the command line")
@@ -171,7 +171,7 @@ def _kohyas() -> list[str]:
     """Options that sd-scripts has and we have by no such name; what becomes of them, the reader of configs knows."""
 
     ours = {other.replace("-", "_") for spec in visible(TrainLora) for other in (spec.name, *about(spec).also)}
-    known = {*names.ALIASES, *names.NEEDLESS, *names.SAID, *names.BEYOND, *names.SPREAD}
+    known = {*args.ALIASES, *args.NEEDLESS, *args.SAID, *args.BEYOND, *args.SPREAD}
     return sorted(known - ours - {"train_data_dir", "config_file"})
 
 
@@ -186,7 +186,7 @@ shape(
     ),
     flag("train_data_dir", "PHOTOS, as sd-scripts calls it", kind=FILE),
     *flags(TrainLora, Settings),
-    *(hidden(name, bool if name in names.SWITCHES else str) for name in KOHYAS),
+    *(hidden(name, bool if name in args.SWITCHES else str) for name in KOHYAS),
     *TELL,
 )
 shape(

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from calotype.models.text_encoder import TextEncoder, TextStates
+from calotype.models.clip_text import TextEncoder, TextStates
 from calotype.ops.prompt.chunks import LENGTH
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageDraw, ImageFont
 
 from calotype.picture import Metadata, Picture, save
-from calotype.picture.white import on_white
+from calotype.picture.alpha import on_white
 
 LONGEST = 8192  # pixels of a comparison's longer side; larger ones open in few programs
 PAPER, INK, LINE = (250, 249, 246), (96, 90, 82), 0.004

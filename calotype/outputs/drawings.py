@@ -46,7 +46,7 @@ class Places:
 
     @staticmethod
     def _check_folder(out: Path) -> None:
-        from calotype.picture.formats import SUFFIXES
+        from calotype.picture.codecs.formats import SUFFIXES
 
         is_picture = out.suffix.lower() in SUFFIXES
         if is_picture or out.exists():
@@ -74,7 +74,7 @@ class Places:
 
     def save_film(self, film: "Film") -> tuple[Path, tuple[str | Message, ...]]:
         """A film as GIF, and as MP4 beside it where that can be made; the MP4's name, or the GIF's, and what to say."""
-        from calotype.picture import film as films
+        from calotype.picture import video as films
 
         folder = self._folder
         make_folder(folder, "out")

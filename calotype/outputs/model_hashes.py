@@ -9,7 +9,7 @@ from calotype.errors import CalotypeError
 from calotype.settings import Settings
 
 if TYPE_CHECKING:
-    from calotype.checkpoints.catalog import Checkpoint
+    from calotype.checkpoints.store import Checkpoint
     from calotype.record import Record
 
 ASKED = {"model": "upscale", "upscaler": "upscale", "face_model": "faces"}  # options that name models, and what for
@@ -19,7 +19,7 @@ class CurrentHashes:
     """Names and checksums of models as they are now. Each file is read once."""
 
     def __init__(self, settings: Settings):
-        from calotype.checkpoints.catalog import Shelf
+        from calotype.checkpoints.store import Shelf
 
         self._shelf = Shelf(settings)
         self._read: dict[Path, str] = {}
@@ -64,7 +64,7 @@ class CurrentHashes:
         return f"{sha256}+{self._digest(checkpoint.twin)}" if mixed else sha256
 
     def _digest(self, path: Path) -> str:
-        from calotype.checkpoints.catalog import digest
+        from calotype.checkpoints.store import digest
 
         if path not in self._read:
             self._read[path] = digest(path)

@@ -10,7 +10,8 @@ from typing import IO
 
 from PIL import Image, ImageDraw, ImageFont
 
-from calotype import __version__, paper
+from calotype import __version__
+from calotype import html as paper
 from calotype.errors import CalotypeError
 from calotype.files import readable, whole_file
 from calotype.outputs import report_html as page

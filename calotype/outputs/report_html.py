@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from html import escape
 
-from calotype import paper
-from calotype.paper import data_uri
+from calotype import html as paper
+from calotype.html import data_uri
 
 STYLE = """.pair { position: relative; margin: 20px auto 0; width: fit-content; max-width: 100%; line-height: 0; }
 .pair img { display: block; max-width: 100%; max-height: 82vh; width: auto; height: auto; border-radius: 4px; }

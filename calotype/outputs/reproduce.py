@@ -89,7 +89,7 @@ def _drawing(
         task = drawing_task(stored, source)
         _check_recorded_models(stored, settings)
     else:
-        from calotype.checkpoints.catalog import Shelf
+        from calotype.checkpoints.store import Shelf
 
         task, notes = task_from_parameters(picture, path, Shelf(settings).names)
     target = out or (_target(stored) if stored else beside(path, "-again", path.suffix))
@@ -266,7 +266,7 @@ def task_from_parameters(
 
 def infotext_fields(picture: "Picture") -> dict[str, str]:
     """The line of parameters, read; NovelAI's form is turned into A1111's. Empty where the picture has none."""
-    from calotype.ops.infotext import from_novelai, read
+    from calotype.dialects.infotext import from_novelai, read
 
     drawn = picture.metadata.drawn
     text = picture.metadata.infotext

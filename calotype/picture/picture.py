@@ -11,10 +11,12 @@ from typing import BinaryIO
 import numpy as np
 
 from calotype.errors import CalotypeError, PictureError
-from calotype.picture import exif as exif_blocks
-from calotype.picture import formats, profile, xmp
-from calotype.picture.found import Found, Pixels
-from calotype.picture.white import on_white
+from calotype.picture.alpha import on_white
+from calotype.picture.codecs import formats
+from calotype.picture.codecs.decoded import Found, Pixels
+from calotype.picture.metadata import exif as exif_blocks
+from calotype.picture.metadata import icc as profile
+from calotype.picture.metadata import xmp
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def look(file: BinaryIO, name: str, max_pixels: int) -> tuple[str, Found]:
     format = formats.recognise(file.read(256), name)
     file.seek(0)
     if format == "tiff":
-        from calotype.picture.tiff import find_tiff
+        from calotype.picture.codecs.tiff import find_tiff
 
         return format, find_tiff(file, name)
     size = os.fstat(file.fileno()).st_size
@@ -133,7 +135,7 @@ def look(file: BinaryIO, name: str, max_pixels: int) -> tuple[str, Found]:
 
 
 def _reader(format: str):
-    from calotype.picture import heif, png, raster, webp
+    from calotype.picture.codecs import heif, png, raster, webp
 
     return {
         "jpeg": raster.find_jpeg,

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from calotype.checkpoints.cache import Models
+from calotype.checkpoints.models import Models
 from calotype.errors import CalotypeError, Message
 from calotype.files import write_whole
 from calotype.ops.color import eight_bits
 from calotype.picture import Picture
-from calotype.picture.saving import save
+from calotype.picture.save import save
 from calotype.tasks import Note, Progress, note
 from calotype.tasks.captions import Caption
 from calotype.tasks.events import Failed, Saved, Skipped
-from calotype.training.captions import read_caption
-from calotype.training.photos import Room, advised_repeats, find_rooms
-from calotype.training.portraits import largest, window
+from calotype.training.data.captions import read_caption
+from calotype.training.data.dataset import Room, advised_repeats, find_rooms
+from calotype.training.data.face_crop import largest, window
 
 Words = Callable[[np.ndarray], list[str]]  # tags of (H, W, 3) uint8 RGB
 
@@ -68,7 +68,7 @@ class _Unreadable(Exception):
 def _tagger(task: Caption, models: Models) -> Words | None:
     if task.tagger is None:
         return None
-    from calotype.training.tagger import Tagger, spaced
+    from calotype.training.data.tagger import Tagger, spaced
 
     tagger = Tagger(task.tagger, task.tagger_tags, models.settings.threads)
     without = frozenset(spaced(tag.strip()).casefold() for tag in task.exclude_tags.split(","))

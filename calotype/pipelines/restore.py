@@ -1,25 +1,26 @@
 """Restoring an old photo: faces by a face network, all the rest by a super-resolution network."""
 
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 
-import cv2
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
-from calotype.checkpoints.cache import Models
-from calotype.errors import CalotypeError, PictureError, Remedy, plural
-from calotype.models.detector import Found
-from calotype.models.network import Network
-from calotype.ops import faces as ops
-from calotype.ops.color import coloured, eight_bits, grey_kept, luma, to_pixels, to_tensor
-from calotype.ops.resize import part
+from calotype.checkpoints.models import Models
+from calotype.inference.faces import (
+    aligned,
+    face_network,
+    find_faces,
+    only_asked,
+    paste_face,
+    record_of,
+    restored_faces,
+    why_sharp,
+)
+from calotype.inference.upscale import enlarge, enlarge_alpha, enlarged_size
+from calotype.ops.color import coloured, grey_kept
 from calotype.picture import Picture
-from calotype.pipelines.upscale import enlarge, enlarge_alpha, enlarged_size, plainly
-from calotype.record import FaceRecord, Result
-from calotype.tasks import Note, Progress, Restore, Strengths, chosen_faces, note
+from calotype.record import Result
+from calotype.tasks import Note, Progress, Restore, Strengths
 
 SHARP = 0.5  # how much of a pasted face comes from the upscaler; chosen by eye
 TOO_LARGE = 2.0  # a face with this many times the network's pixels has more detail than the network can draw
@@ -39,9 +40,9 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
 
     found = find_faces(picture, models) if network or task.faces != "none" else []
     faces = [record_of(n, face, task, network) for n, face in enumerate(found, 1)]
-    faces = _only_asked(faces, task, picture)
+    faces = only_asked(faces, task, picture)
     restored = yield from restored_faces(picture, faces, network, task)
-    faces = [replace(f, treated=f.number in restored, why=f.why or _sharp(f.number in restored)) for f in faces]
+    faces = [replace(f, treated=f.number in restored, why=f.why or why_sharp(f.number in restored)) for f in faces]
 
     strengths = Strengths.read(task.strength)
     size = enlarged_size(picture.pixels, task.scale)
@@ -49,211 +50,9 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
     alpha = yield from enlarge_alpha(picture.alpha, upscaler, size, task, models)
     pixels = whole.pixels.copy() if whole.pixels is picture.pixels else whole.pixels
     for face in restored.values():
-        _paste(pixels, picture.pixels, face, upscaler)
+        paste_face(pixels, picture.pixels, face, upscaler)
 
     computed = models.computed(upscaler or network, tile=whole.tile)
     used = [upscaler, network if restored else None]
     result = opened.then(coloured(pixels, opened.pixels), alpha)
     yield Result.of(task, opened, result, used, computed, faces)
-
-
-def face_network(task: Restore, models: Models, deep: bool) -> Generator[Note, None, Network | None]:
-    """The network for faces, or None with a word why."""
-    if task.face_model == "none" or task.faces == "none":
-        return None
-    best = task.auto_face_model or models.shelf.best_faces()
-    name = best if task.face_model == "auto" else task.face_model
-    if name is None:
-        sentence = "no face network such as {model} is at hand, so faces are only enlarged"
-        yield note(CalotypeError(sentence, model=USUAL, remedy=Remedy("pull_model", USUAL)))
-        return None
-    return models.faces(name, deep)
-
-
-def find_faces(picture: Picture, models: Models) -> list[Found]:
-    """All faces of a picture in reading order: top to bottom in rows, then left to right."""
-    found = models.detector().find(eight_bits(picture.pixels))
-    if not found:
-        return []
-    row = float(np.median([face.box[3] for face in found]))
-    return sorted(found, key=lambda f: (round((f.box[1] + f.box[3] / 2) / row), f.box[0]))
-
-
-def record_of(number: int, face: Found, task: Restore, network: Network | None) -> FaceRecord:
-    """What is to happen with a face: treated, or left alone and why. A face asked for by its number is treated."""
-    strength = Strengths.read(task.strength).of(number)
-    is_named = number in chosen_faces(task.faces) if task.faces not in ("all", "none", "center") else False
-    return FaceRecord(
-        number=number,
-        box=tuple(round(float(v), 1) for v in face.box),
-        landmarks=tuple((round(float(x), 2), round(float(y), 2)) for x, y in face.landmarks),
-        confidence=round(float(face.confidence), 3),
-        treated=not (why := _why_not(face, task, network, strength, is_named)),
-        why=why,
-        strength=strength,
-    )
-
-
-def _why_not(face: Found, task: Restore, network: Network | None, strength: float, is_named: bool) -> str:
-    if network is None:
-        return "no face network"
-    if strength == 0:
-        return "strength 0"
-    if is_named:
-        return ""
-    if face.confidence < task.min_confidence:
-        return f"the detector is not sure that this is a face ({face.confidence:.2f})"
-    if face.box[2] < task.min_face:
-        return f"too small ({face.box[2]:.0f} pixels wide)"
-    if 1 / ops.size_of(_matrix(face.landmarks, network.side)) > TOO_LARGE:
-        return f"already has more detail than the face network draws ({network.side} pixels)"
-    return ""
-
-
-def _sharp(is_restored: bool) -> str:
-    return "" if is_restored else "already as sharp as the face network would draw it"
-
-
-def _only_asked(faces: list[FaceRecord], task: Restore, picture: Picture) -> list[FaceRecord]:
-    """Leaves alone the faces that the task's `faces` does not name."""
-    asked = chosen_faces(task.faces)
-    if asked == "all":
-        return faces
-    if asked == "center":
-        numbers = {_central(faces, picture)}
-    else:
-        numbers = set() if asked == "none" else asked
-        if missing := sorted(numbers - {face.number for face in faces}):
-            raise PictureError(
-                "{source} has {faces}, no face {missing}; run once without {option:faces} and with {option:report} to "
-                "see their numbers",
-                source=task.source,
-                faces=plural(len(faces), "1 face", "{count} faces"),
-                missing=missing[0],
-            )
-    return [f if f.number in numbers else replace(f, treated=False, why=f.why or "not asked for") for f in faces]
-
-
-def _central(faces: list[FaceRecord], picture: Picture) -> int:
-    """The face whose middle is nearest to the picture's."""
-    height, width = picture.pixels.shape[:2]
-
-    def distance(face: FaceRecord) -> float:
-        x, y, w, h = face.box
-        return (x + w / 2 - width / 2) ** 2 + (y + h / 2 - height / 2) ** 2
-
-    return min(faces, key=distance).number if faces else 0
-
-
-@dataclass(frozen=True, eq=False)
-class RestoredFace:
-    """What the network drew of a face."""
-
-    crop: Tensor  # (3, side, side) float32 in [0, 1]
-    matrix: np.ndarray  # (2, 3) crop -> source
-    strength: float
-
-
-def restored_faces(
-    picture: Picture, faces: list[FaceRecord], network: Network | None, task: Restore
-) -> Generator[Progress, None, dict[int, RestoredFace]]:
-    """Runs the faces that are to be treated through the network, one at a time: by number.
-
-    Faces that turn out to be sharp already are left out, unless they were asked for by number.
-    """
-    wanted = [face for face in faces if face.treated]
-    is_open = task.faces in ("all", "center")
-    restored = {}
-    for n, face in enumerate(wanted):
-        yield Progress(n, len(wanted), "faces")
-        matrix = _matrix(np.array(face.landmarks), network.side)
-        crop = ops.align(picture.pixels, matrix, network.side)
-        drawn = draw_face(crop, network, task.fidelity)
-        if is_open and ops.is_sharp(*(t.permute(1, 2, 0).numpy() for t in (to_tensor(crop), drawn))):
-            continue
-        restored[face.number] = RestoredFace(drawn, cv2.invertAffineTransform(matrix), face.strength)
-    return restored
-
-
-def _matrix(landmarks: np.ndarray, side: int) -> np.ndarray:
-    return ops.similarity(np.asarray(landmarks, dtype=np.float64), ops.template(side))
-
-
-def draw_face(crop: np.ndarray, network: Network, fidelity: float) -> Tensor:
-    """An aligned (side, side, C) crop through the network, in the crop's own light and colour: (3, side, side)."""
-    x = to_tensor(crop)
-    y = network(x[None], fidelity)[0].clamp(0, 1)
-    if crop.shape[2] == 1:
-        y = luma(y).expand(3, -1, -1)
-    pair = (t.permute(1, 2, 0).contiguous().numpy() for t in (y, x))
-    return torch.from_numpy(ops.matched(*pair)).permute(2, 0, 1).clamp(0, 1)
-
-
-def _paste(pixels: np.ndarray, source: np.ndarray, face: RestoredFace, upscaler: Network | None) -> None:
-    """Lays a restored face onto the enlarged pixels, in place."""
-    height, width = pixels.shape[:2]
-    matrix = ops.scaled(face.matrix, height / source.shape[0], width / source.shape[1])
-    crop = _enlarged_face(face, ops.size_of(matrix), upscaler)
-    matrix = ops.for_side(matrix, face.crop.shape[1], crop.shape[1])
-    (left, top), (right, bottom) = ops.bounds(matrix, crop.shape[1], (height, width))
-    rows, columns = slice(top, bottom), slice(left, right)
-    if top >= bottom or left >= right:
-        return
-    under = to_tensor(pixels[rows, columns]).permute(1, 2, 0).numpy()
-    plain = part(source, (height, width), rows, columns).permute(1, 2, 0).numpy()
-    patch = ops.Patch(crop.permute(1, 2, 0).contiguous().numpy(), matrix, face.strength)
-    pasted = torch.from_numpy(ops.paste(under, plain, patch, (left, top))).permute(2, 0, 1)
-    pixels[rows, columns] = to_pixels(pasted, pixels)
-
-
-def _enlarged_face(face: RestoredFace, grow: float, upscaler: Network | None) -> Tensor:
-    """A restored crop as large as it will be shown (`grow` times larger).
-
-    Half of it goes through the upscaler from the size that the face has in the photo. Plainly enlarged it looks soft
-    beside its surroundings; through the upscaler alone, eyes and teeth come out hard and strange.
-    """
-    side = face.crop.shape[1]
-    shown = max(1, round(side * grow))
-    crop = face.crop
-    if upscaler is not None and upscaler.scale > 1:
-        in_photo = round(side * ops.size_of(face.matrix))
-        given = min(side, max(in_photo, -(-shown // upscaler.scale)))
-        given = -(-given // upscaler.multiple) * upscaler.multiple
-        sharp = upscaler(_resized(crop, given)[None])[0].clamp(0, 1)
-        return SHARP * _resized(sharp, shown) + (1 - SHARP) * _resized(crop, shown)
-    return _resized(crop, shown)
-
-
-def _resized(crop: Tensor, side: int) -> Tensor:
-    if crop.shape[1] == side:
-        return crop
-    return functional.interpolate(crop[None], (side, side), mode="bicubic", antialias=True)[0].clamp(0, 1)
-
-
-def aligned(task: Restore, picture: Picture, network: Network | None, models: Models) -> Result:
-    """The source is one aligned face: resized to the network's side, drawn, nothing pasted; `scale` has no part."""
-    if network is None:
-        raise PictureError(
-            "{source}: {option:aligned} needs a face network such as {model}",
-            source=task.source,
-            model=USUAL,
-            remedy=Remedy("pull_model", USUAL),
-        )
-    height, width = picture.pixels.shape[:2]
-    if height != width:
-        raise PictureError(
-            "{source} is {width} x {height}: an aligned face is square; leave {option:aligned} out",
-            source=task.source,
-            width=width,
-            height=height,
-        )
-    strength = Strengths.read(task.strength).of(1)
-    if strength == 0:
-        return Result.of(task, picture, picture, [], models.computed(network))
-    size, whole = (network.side, network.side), slice(0, network.side)
-    x = part(picture.pixels, size, whole, whole).clamp(0, 1)
-    crop = to_pixels(x, picture.pixels)
-    drawn = x + strength * (draw_face(crop, network, task.fidelity) - x)
-    alpha = None if picture.alpha is None else plainly(picture.alpha[..., None], size)[..., 0]
-    result = picture.then(to_pixels(drawn, picture.pixels), alpha)
-    return Result.of(task, picture, result, [network], models.computed(network))

@@ -21,28 +21,30 @@ import torch
 from torch import Tensor, nn
 
 from calotype import __version__
-from calotype.checkpoints.cache import Models
-from calotype.checkpoints.tokens import trained_tokenizer
+from calotype.checkpoints.models import Models
+from calotype.checkpoints.tokenizer import trained_tokenizer
+from calotype.dialects.sd_scripts.prompts import Prompt, of_captions, read_prompts
 from calotype.errors import CalotypeError, Message, plural
 from calotype.files import check_folder, read_text, run_lock, uninterrupted
+from calotype.inference.diffusion.schedulers import signals
 from calotype.models.network import is_mixed
 from calotype.ops.prompt.chunks import LENGTH
-from calotype.pipelines.diffusion_seen import Seen, told
-from calotype.pipelines.imagine.schedulers import signals
 from calotype.tasks import Learning, Note, Progress, TrainDiffusion, note, options_of
-from calotype.training import autoencoder, diffusing, state
-from calotype.training.autoencoder import Autoencoding
-from calotype.training.clock import Clock, Stage
-from calotype.training.diffusing import Diffusing, Lessons
-from calotype.training.folder import write_folder
-from calotype.training.interrupts import Due
-from calotype.training.learned import mean_loss
-from calotype.training.nearest import Score
-from calotype.training.networks import Means, new_text, new_unet, new_vae, under
-from calotype.training.pairs import Pairs, held_back, read_pairs, repeated
-from calotype.training.prompts import Prompt, of_captions, read_prompts
-from calotype.training.state import State, state_path
-from calotype.training.watch import Watch, logs_of, options_told
+from calotype.training.data.captioned import Pairs, held_back, read_pairs, repeated
+from calotype.training.diffusion import autoencoder
+from calotype.training.diffusion import denoiser as diffusing
+from calotype.training.diffusion.autoencoder import Autoencoding
+from calotype.training.diffusion.denoiser import Diffusing, Lessons
+from calotype.training.diffusion.evaluator import Seen, told
+from calotype.training.diffusion.export import write_folder
+from calotype.training.diffusion.networks import Means, new_text, new_unet, new_vae, under
+from calotype.training.diffusion.retrieval import Score
+from calotype.training.monitor.monitor import Watch, logs_of, options_told
+from calotype.training.run import resume as state
+from calotype.training.run.result import mean_loss
+from calotype.training.run.resume import State, state_path
+from calotype.training.run.save_timer import Due
+from calotype.training.run.time_budget import Clock, Stage
 
 FAILED = 3  # steps with a loss that is no number before the run is stopped
 TRIED = 3  # steps of each kind that are timed at least, the first one not counted

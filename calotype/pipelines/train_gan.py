@@ -17,15 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from calotype import __version__
-from calotype.checkpoints import gan
-from calotype.checkpoints.cache import Models
+from calotype.checkpoints import open_gan as gan
+from calotype.checkpoints.models import Models
 from calotype.errors import CalotypeError, Message
 from calotype.files import check_folder, run_lock, uninterrupted
 from calotype.models.gan import Discriminator, Generator, Shape
 from calotype.models.network import is_bfloat16_quick
-from calotype.pipelines.gan_seen import Seen
 from calotype.tasks import Note, Progress, TrainGan, note, options_of
-from calotype.training.adversarial import (
+from calotype.training.data.squares import Gallery, of_demo, of_folder
+from calotype.training.gan.evaluator import Seen
+from calotype.training.gan.losses import (
     augmentations,
     augmented,
     expert_loss,
@@ -34,13 +35,12 @@ from calotype.training.adversarial import (
     kept,
     penalty,
 )
-from calotype.training.ema import mean_moved
-from calotype.training.expected import gibibytes, in_words
-from calotype.training.gallery import Gallery, of_demo, of_folder
-from calotype.training.interrupts import Due
-from calotype.training.scale import are_numbers
-from calotype.training.state import State, load, remembered, save, state_path
-from calotype.training.watch import Watch, in_use, logs_of, options_told, peaked
+from calotype.training.monitor.monitor import Watch, in_use, logs_of, options_told, peaked
+from calotype.training.optim.ema import mean_moved
+from calotype.training.optim.grad_scale import are_numbers
+from calotype.training.run.estimate import gibibytes, in_words
+from calotype.training.run.resume import State, load, remembered, save, state_path
+from calotype.training.run.save_timer import Due
 
 GAMMA = 10.0  # at 64 pixels; at 2, R3GAN's for large sets, the expert of a small set outruns the forger
 FAILED = 3  # steps with a loss or gradients that are no numbers before the run is stopped

@@ -21,32 +21,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calotype.checkpoints.cache import Models
-from calotype.checkpoints.catalog import digest
+from calotype.checkpoints.lora import kohya_file as kohya
+from calotype.checkpoints.models import Models
+from calotype.checkpoints.store import digest
 from calotype.errors import CalotypeError, Message
 from calotype.files import check_folder, run_lock
-from calotype.pipelines.seen import Seen, planned, wanted
-from calotype.pipelines.train_lora_plan import Planned, opened, photos_of, size_of
 from calotype.tasks import Note, Progress, note, options_of
 from calotype.tasks.training import Accepted, Saved, TrainLora, Watched, step_rules, warmup
-from calotype.training import kohya, plan
-from calotype.training.captions import changed
-from calotype.training.expected import expected
-from calotype.training.files import files_due
-from calotype.training.glance import looked_at
-from calotype.training.interrupts import Due
-from calotype.training.learned import Learned
-from calotype.training.lessons import Lesson, shown
-from calotype.training.lint import findings
-from calotype.training.losses import noised, target
-from calotype.training.metadata import Count, Run, metadata, weights_told
-from calotype.training.optimizers import is_schedule_free, learning, optimizer_named
-from calotype.training.processes import Processes
-from calotype.training.rates import factor
-from calotype.training.scale import LossScale
-from calotype.training.state import State, dtype_named, load, remembered, save, state_in, state_path
-from calotype.training.validation import validation_loss
-from calotype.training.watch import Watch, logs_of, options_told
+from calotype.training.data import batches as plan
+from calotype.training.data.captions import changed
+from calotype.training.data.inspect import looked_at
+from calotype.training.lora.evaluator import Seen, planned, wanted
+from calotype.training.lora.latents import Lesson, shown
+from calotype.training.lora.lint import findings
+from calotype.training.lora.metadata import Count, Run, metadata, weights_told
+from calotype.training.lora.run import Planned, opened, photos_of, size_of
+from calotype.training.lora.saves import files_due
+from calotype.training.monitor.monitor import Watch, logs_of, options_told
+from calotype.training.monitor.validation import validation_loss
+from calotype.training.optim.diffusion_loss import noised, target
+from calotype.training.optim.grad_scale import LossScale
+from calotype.training.optim.lr_schedule import factor
+from calotype.training.optim.optimizers import is_schedule_free, learning, optimizer_named
+from calotype.training.run.distributed import Processes
+from calotype.training.run.estimate import expected
+from calotype.training.run.result import Learned
+from calotype.training.run.resume import State, dtype_named, load, remembered, save, state_in, state_path
+from calotype.training.run.save_timer import Due
 
 FAILED = 3  # steps with a loss or gradients that are no numbers before the run is stopped
 FREE = {"learning_rate", "unet_lr", "text_encoder_lr", "max_train_steps", "max_train_epochs", "lr_decay_steps"}

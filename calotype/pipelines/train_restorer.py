@@ -1,7 +1,7 @@
 """Learning to restore faces: GFPGAN's degradation (Wang et al. 2021, arXiv 2101.04061, §4.1) and ways of counting.
 
 Its discriminators of eyes and mouth are here one discriminator that is shown pieces there, and elsewhere; its StyleGAN2
-prior is a dictionary of facial parts that is learnt with the rest (calotype/models/restorer.py).
+prior is a dictionary of facial parts that is learnt with the rest (calotype/models/face_restorer.py).
 """
 
 import json
@@ -17,27 +17,27 @@ from safetensors.torch import save as packed
 from torch import Tensor, nn
 
 from calotype import __version__
-from calotype.checkpoints.cache import Models
-from calotype.checkpoints.open import load, signed, unsigned
+from calotype.checkpoints.models import Models
+from calotype.checkpoints.open_network import load, signed, unsigned
 from calotype.errors import CalotypeError, Message, plural
 from calotype.files import check_folder, write_whole
+from calotype.models.face_restorer import Restorer, grown
 from calotype.models.network import is_mixed
-from calotype.models.restorer import Restorer, grown
 from calotype.models.unet_discriminator import MULTIPLE
 from calotype.ops.color import to_pixels, to_tensor
 from calotype.ops.degrade import FaceRecipe, degrade_faces, faded, worn
 from calotype.ops.degrade.noise import grey
-from calotype.pipelines.course import Course, Test, check_free
-from calotype.pipelines.enhancing import about, learn
-from calotype.pipelines.face_figures import compared
 from calotype.pipelines.train_upscaler import digest_of, judge
 from calotype.tasks import Note, Progress, note
 from calotype.tasks.enhancing import TrainRestorer
-from calotype.training.faces import Face, emphasis, faces_in, mirrored, places, split, tensor_of
-from calotype.training.learned import Learned
-from calotype.training.perceptual import NAMES, features_named
-from calotype.training.photos import check_room
-from calotype.training.rivals import Lesson, Rivals, Terms
+from calotype.training.data.dataset import check_room
+from calotype.training.data.faces import Face, emphasis, faces_in, mirrored, places, split, tensor_of
+from calotype.training.enhance.evaluate import compared
+from calotype.training.enhance.gan_step import Lesson, Rivals, Terms
+from calotype.training.enhance.loop import about, learn
+from calotype.training.enhance.run import Course, Test, check_free
+from calotype.training.optim.perceptual import NAMES, features_named
+from calotype.training.run.result import Learned
 
 MOST_TESTS = 16  # faces held back that are measured on the way
 

@@ -12,24 +12,24 @@ import torch
 from torch import nn
 
 from calotype import __version__
-from calotype.checkpoints import official
-from calotype.checkpoints.cache import Models
-from calotype.checkpoints.catalog import digest
-from calotype.checkpoints.open import load
-from calotype.checkpoints.state import read_state
+from calotype.checkpoints import realesrgan as official
+from calotype.checkpoints.models import Models
+from calotype.checkpoints.open_network import load
+from calotype.checkpoints.state_dict import read_state
+from calotype.checkpoints.store import digest
 from calotype.errors import CalotypeError, Message, plural
 from calotype.models.network import is_mixed
 from calotype.models.unet_discriminator import MULTIPLE, UNetDiscriminator, build
 from calotype.ops.degrade import SecondOrder, second_order
-from calotype.pipelines.course import Course, Test, check_free
-from calotype.pipelines.enhancing import about, learn
 from calotype.tasks import Note, Progress, note
 from calotype.tasks.enhancing import Losses, TrainUpscaler
-from calotype.training.crops import Sharp, opened, piece, sharpened
-from calotype.training.learned import Learned
-from calotype.training.perceptual import NAMES, features_named
-from calotype.training.photos import held_back
-from calotype.training.rivals import Lesson, Rivals, Terms
+from calotype.training.data.dataset import held_back
+from calotype.training.data.patches import Sharp, opened, piece, sharpened
+from calotype.training.enhance.gan_step import Lesson, Rivals, Terms
+from calotype.training.enhance.loop import about, learn
+from calotype.training.enhance.run import Course, Test, check_free
+from calotype.training.optim.perceptual import NAMES, features_named
+from calotype.training.run.result import Learned
 
 MOST_TESTS = 16  # pictures held back that are measured
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from calotype.errors import CalotypeError
 from calotype.options import option
-from calotype.sampling import LANCZOS, LATENT, sampler_named, schedule_named
+from calotype.samplers import LANCZOS, LATENT, sampler_named, schedule_named
 from calotype.tasks.prompts import called_loras, listed_loras, listed_names
 
 

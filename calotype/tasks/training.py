@@ -10,7 +10,7 @@ from typing import Any
 
 from calotype.errors import CalotypeError
 from calotype.options import checked, nearest, option
-from calotype.sampling import sampler_named
+from calotype.samplers import sampler_named
 from calotype.tasks.optimizers import KNOWN, known
 
 SCHEDULERS = (

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from calotype.checkpoints.cache import Models
+from calotype.checkpoints.models import Models
 from calotype.settings import Settings
 
 DARK = 0.25  # a pixel whose brightest channel is below this belongs to a black line or area

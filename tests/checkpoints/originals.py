@@ -5,10 +5,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from calotype.checkpoints.key_maps import original, unet_names, vae_names
 from calotype.checkpoints.layouts import LAYOUTS, UNET, VAE, Layout
-from calotype.checkpoints.names import original, unet_names, vae_names
-from calotype.checkpoints.single import OPEN_LAYER
-from calotype.models.text_encoder import TextEncoder
+from calotype.checkpoints.single_file import OPEN_LAYER
+from calotype.models.clip_text import TextEncoder
 
 
 def narrow(name: str) -> Layout:

@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import save_file
 
 from calotype.checkpoints.add import add, import_from, kind_of_file
-from calotype.checkpoints.catalog import Shelf
-from calotype.checkpoints.embedded import in_wheel, shipped
+from calotype.checkpoints.bundled import in_wheel, shipped
+from calotype.checkpoints.store import Shelf
 from calotype.errors import CalotypeError
 from calotype.settings import Settings
 from tests.checkpoints.originals import checkpoint, narrow

@@ -11,11 +11,11 @@ import torch
 from spandrel.architectures.Compact import Compact
 
 from calotype.checkpoints.add import add
-from calotype.checkpoints.catalog import BEST_FACES, CATALOG, KINDS, Shelf, digest, known_name, verified
-from calotype.checkpoints.embedded import shipped
+from calotype.checkpoints.bundled import shipped
 from calotype.checkpoints.hashes import INDEX, weights_in
+from calotype.checkpoints.store import BEST_FACES, CATALOG, KINDS, Shelf, digest, known_name, verified
 from calotype.errors import CalotypeError, Remedy
-from calotype.models.restorer import Restorer
+from calotype.models.face_restorer import Restorer
 from calotype.settings import Settings
 
 SHIPPED = {
@@ -244,7 +244,7 @@ def test_a_folder_named_like_a_model_does_not_hide_it(shelf, tmp_path, monkeypat
 
 
 def test_the_catalog_needs_no_torch():
-    code = "import sys, calotype.checkpoints.catalog, calotype.checkpoints.fetch; sys.exit('torch' in sys.modules)"
+    code = "import sys, calotype.checkpoints.store, calotype.checkpoints.download; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

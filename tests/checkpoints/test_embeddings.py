@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from calotype.checkpoints.embeddings import read_embedding
+from calotype.checkpoints.textual_inversion import read_embedding
 from calotype.errors import CalotypeError
 
 

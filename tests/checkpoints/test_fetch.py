@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from calotype.checkpoints.catalog import CATALOG, Entry, Shelf
-from calotype.checkpoints.fetch import pull
+from calotype.checkpoints.download import pull
+from calotype.checkpoints.store import CATALOG, Entry, Shelf
 from calotype.cli import main
 from calotype.cli.wording import WORDING
 from calotype.errors import CalotypeError, Remedy

@@ -6,16 +6,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from calotype.checkpoints.catalog import Checkpoint
 from calotype.checkpoints.layouts import LAYOUTS
-from calotype.checkpoints.lora import attach, forms, read_adapter, read_folder
+from calotype.checkpoints.lora import attach, read_adapter, read_folder
+from calotype.checkpoints.lora import formats as forms
 from calotype.checkpoints.lora.deltas import delta
-from calotype.checkpoints.lora.factors import METHODS, clamped, rank_by, spectrum, spectrum_of_product
-from calotype.checkpoints.lora.merged import merged, resized
-from calotype.checkpoints.lora.naming import dotted, kohyas, layers_of
+from calotype.checkpoints.lora.keys import dotted, kohyas, layers_of
+from calotype.checkpoints.lora.merge import merged, resized
+from calotype.checkpoints.lora.peft_config import DIFFUSERS
 from calotype.checkpoints.lora.read import Adapter
-from calotype.checkpoints.lora.told import DIFFUSERS
-from calotype.checkpoints.single import open_file
+from calotype.checkpoints.lora.svd import METHODS, clamped, rank_by, spectrum, spectrum_of_product
+from calotype.checkpoints.single_file import open_file
+from calotype.checkpoints.store import Checkpoint
 from calotype.cli.wording import WORDING
 from calotype.errors import CalotypeError
 from calotype.tasks.adapters import MergeLora, ResizeLora, weighed
@@ -310,7 +311,8 @@ def test_what_has_no_place_in_diffusers_is_named(small):
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_a_file_with_it_in_has_the_weights_of_a_model_that_wears_it(family, tmp_path, monkeypatch):
-    from calotype.checkpoints import baked, single
+    from calotype.checkpoints import fuse as baked
+    from calotype.checkpoints import single_file as single
 
     layout = narrow(family)
     monkeypatch.setattr(single, "recognise", lambda *_: layout)

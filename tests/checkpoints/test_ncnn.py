@@ -8,9 +8,9 @@ from spandrel.architectures.Compact import Compact
 from spandrel.architectures.ESRGAN import ESRGAN
 
 from calotype.checkpoints import ncnn
-from calotype.checkpoints.catalog import Checkpoint, Shelf
-from calotype.checkpoints.embedded import in_wheel
-from calotype.checkpoints.open import load
+from calotype.checkpoints.bundled import in_wheel
+from calotype.checkpoints.open_network import load
+from calotype.checkpoints.store import Checkpoint, Shelf
 from calotype.errors import CalotypeError
 from calotype.settings import Settings
 

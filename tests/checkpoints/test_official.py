@@ -5,9 +5,10 @@ import torch
 from safetensors.torch import load_file
 from spandrel import ModelLoader
 
-from calotype.checkpoints import ncnn, official
-from calotype.checkpoints.catalog import Checkpoint, Shelf
-from calotype.checkpoints.open import load
+from calotype.checkpoints import ncnn
+from calotype.checkpoints import realesrgan as official
+from calotype.checkpoints.open_network import load
+from calotype.checkpoints.store import Checkpoint, Shelf
 from calotype.errors import CalotypeError
 
 

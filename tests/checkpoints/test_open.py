@@ -12,12 +12,12 @@ from spandrel.architectures.SPAN import SPAN
 from spandrel.architectures.SwinIR import SwinIR
 from torch import nn
 
-from calotype.checkpoints.catalog import CATALOG, Checkpoint, Shelf
-from calotype.checkpoints.open import call_gfpgan, call_restoreformer, load, read_state
+from calotype.checkpoints.open_network import call_gfpgan, call_restoreformer, load, read_state
+from calotype.checkpoints.store import CATALOG, Checkpoint, Shelf
 from calotype.cli.wording import WORDING
 from calotype.errors import CalotypeError, Remedy
 from calotype.models.codeformer import CodeFormer
-from calotype.models.restorer import Restorer
+from calotype.models.face_restorer import Restorer
 from calotype.settings import Settings
 from tests.models.test_codeformer import tiny as tiny_codeformer
 

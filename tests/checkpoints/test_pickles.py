@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from calotype.checkpoints.open import read_state
+from calotype.checkpoints.open_network import read_state
 from calotype.checkpoints.pickles import check_torch
 from calotype.errors import CalotypeError
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from calotype.checkpoints.catalog import Checkpoint
 from calotype.checkpoints.layouts import LAYOUTS, UNET, VAE, recognise
-from calotype.checkpoints.single import from_openclip, open_file, open_unet, open_vae, opened, predicts_v, with_vae
+from calotype.checkpoints.single_file import from_openclip, open_file, open_unet, open_vae, opened, predicts_v, with_vae
+from calotype.checkpoints.store import Checkpoint
 from calotype.cli.wording import WORDING
 from calotype.errors import CalotypeError
 from tests.checkpoints.originals import checkpoint, modules, narrow
@@ -171,7 +171,7 @@ def test_openclip_reads_as_transformers_reads_it():
 def test_the_text_encoder_is_transformers_own():
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from calotype.models.text_encoder import TextEncoder, TextShape, classic_names
+    from calotype.models.clip_text import TextEncoder, TextShape, classic_names
 
     torch.manual_seed(0)
     config = CLIPTextConfig(
@@ -265,7 +265,7 @@ def test_another_vae_takes_the_scale_of_the_model(tmp_path):
 
 def test_a_checkpoint_without_a_vae_takes_one_that_is_given(tmp_path, monkeypatch):
     layout = narrow("sd1")
-    monkeypatch.setattr("calotype.checkpoints.single.recognise", lambda shapes, where: layout)
+    monkeypatch.setattr("calotype.checkpoints.single_file.recognise", lambda shapes, where: layout)
     state = checkpoint(layout)
     vae = saved({k: v for k, v in state.items() if k.startswith(VAE)}, tmp_path / "vae.safetensors")
     bare = saved({k: v for k, v in state.items() if not k.startswith(VAE)}, tmp_path / "bare.safetensors")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calotype.checkpoints.tokens import clip_tokenizer, tokenizer_in
+from calotype.checkpoints.tokenizer import clip_tokenizer, tokenizer_in
 from calotype.errors import CalotypeError
 
 TEXTS = [
@@ -107,7 +107,7 @@ def test_transformers_is_not_needed_to_cut_words():
     import sys
 
     code = (
-        "import sys; from calotype.checkpoints.tokens import clip_tokenizer as c; "
+        "import sys; from calotype.checkpoints.tokenizer import clip_tokenizer as c; "
         "c().encode('a'); print('transformers' in sys.modules, 'torch' in sys.modules)"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

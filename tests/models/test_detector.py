@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from skimage.data import astronaut, brick
 
-from calotype.checkpoints.embedded import shipped
+from calotype.checkpoints.bundled import shipped
 from calotype.errors import CalotypeError
-from calotype.models.detector import Detector, overlap
+from calotype.models.face_detector import Detector, overlap
 
 EYES, NOSE, MOUTH = slice(0, 2), 2, slice(3, 5)
 

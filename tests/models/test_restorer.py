@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import load_file
 from skimage.data import astronaut
 
-from calotype.checkpoints.embedded import shipped
-from calotype.models import restorer
-from calotype.models.restorer import Restorer
+from calotype.checkpoints.bundled import shipped
+from calotype.models import face_restorer as restorer
+from calotype.models.face_restorer import Restorer
 from calotype.ops.faces import align, similarity, template
 
 

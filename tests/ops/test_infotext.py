@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calotype.ops.infotext import from_novelai, quoted, read, written
+from calotype.dialects.infotext import from_novelai, quoted, read, written
 
 OLD = """a (red:1.2) apple, <lora:foo:0.8>
 on a table

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from calotype import paper
+from calotype import html as paper
 from calotype.errors import CalotypeError
 from calotype.outputs.report import ACCENT, SMALL, Report, _overview, page
 from calotype.picture import Picture, save

@@ -11,12 +11,12 @@ from PIL import Image
 
 from calotype.cli import main
 from calotype.errors import CalotypeError
-from calotype.models.detector import Found
+from calotype.models.face_detector import Found
 from calotype.picture import Picture
 from calotype.tasks import Caption, Note
 from calotype.tasks.events import Failed, Saved, Skipped
-from calotype.training.portraits import largest, window
-from calotype.training.tagger import Tagger
+from calotype.training.data.face_crop import largest, window
+from calotype.training.data.tagger import Tagger
 
 SIDE = 16
 

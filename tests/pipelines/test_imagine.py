@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from calotype.checkpoints.embedded import shipped
+from calotype.checkpoints.bundled import shipped
 from calotype.engine import Engine
 from calotype.errors import CalotypeError
 from calotype.models.diffusion import Diffusion
 from calotype.picture import Picture
 from calotype.record import Result
-from calotype.sampling import MISSING, SAMPLERS, SCHEDULES, sampler_named
+from calotype.samplers import MISSING, SAMPLERS, SCHEDULES, sampler_named
 from calotype.tasks import Drawing, Imagine, Note
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -121,7 +121,7 @@ def theirs():
 @pytest.mark.usefixtures("two_threads")
 def test_the_loop_is_diffusers_own_in_numbers(exact, theirs, name, schedule):
     """Same weights, seed and scheduler: the pictures are equal within 1e-4."""
-    from calotype.pipelines.imagine.schedulers import scheduler
+    from calotype.inference.diffusion.schedulers import scheduler
 
     made = []
     keep = Diffusion.pixels
@@ -210,8 +210,8 @@ def test_noise_as_a1111_draws_it(exact, sampler):
 
 def test_given_noise_is_what_a_step_adds():
     """Noise that the scheduler insists on drawing itself is taken out and the wanted one put in."""
+    from calotype.inference.diffusion.schedulers import Walk, scheduler
     from calotype.ops.noise import source
-    from calotype.pipelines.imagine.schedulers import Walk, scheduler
 
     training = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
     sampler = SAMPLERS["Euler a"]

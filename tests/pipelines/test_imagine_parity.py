@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from calotype.checkpoints.catalog import Checkpoint
 from calotype.checkpoints.layouts import LAYOUTS, Layout
-from calotype.checkpoints.single import open_file, opened
-from calotype.checkpoints.tokens import clip_tokenizer
+from calotype.checkpoints.single_file import open_file, opened
+from calotype.checkpoints.store import Checkpoint
+from calotype.checkpoints.tokenizer import clip_tokenizer
 from calotype.engine import Engine
 from calotype.models.diffusion import Diffusion
 from calotype.record import Result
@@ -92,7 +92,7 @@ def ours(layout: Layout, tmp_path, monkeypatch, negative=NEGATIVE, **options):
     """Our pipeline's pixels, (1, 3, H, W) in [0, 1], out of a file of this layout."""
     path = tmp_path / "model.safetensors"
     save_file({key: value.contiguous() for key, value in checkpoint(layout).items()}, path)
-    monkeypatch.setattr("calotype.checkpoints.single.recognise", lambda shapes, where: layout)
+    monkeypatch.setattr("calotype.checkpoints.single_file.recognise", lambda shapes, where: layout)
     engine = Engine(Settings.gather({"home": tmp_path / "home", "precision": "float32", "device": "cpu"}, environ={}))
     made, keep = [], Diffusion.pixels
     monkeypatch.setattr(
@@ -109,8 +109,8 @@ def ours(layout: Layout, tmp_path, monkeypatch, negative=NEGATIVE, **options):
     ("sampler", "schedule", "negative"), [*((*one, NEGATIVE) for one in SAMPLERS), (*SAMPLERS[0], "")]
 )
 def test_a_file_of_each_layout_draws_what_diffusers_draws(tmp_path, monkeypatch, name, sampler, schedule, negative):
-    from calotype.pipelines.imagine.schedulers import scheduler
-    from calotype.sampling import sampler_named
+    from calotype.inference.diffusion.schedulers import scheduler
+    from calotype.samplers import sampler_named
 
     layout = narrow(name)
     options = {"steps": 3, "guidance": 5.0, "sampler": sampler, "schedule": schedule, "emphasis": "ignore"}

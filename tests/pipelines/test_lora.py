@@ -11,15 +11,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from calotype.checkpoints.catalog import Shelf
-from calotype.checkpoints.diffusion import open_diffusion
 from calotype.checkpoints.lora import attach, read_adapter
+from calotype.checkpoints.lora import kohya_file as files
+from calotype.checkpoints.open_diffusion import open_diffusion
+from calotype.checkpoints.store import Shelf
 from calotype.cli import main
 from calotype.engine import Engine
-from calotype.pipelines.lora import pairs_of
+from calotype.pipelines.lora_tools import pairs_of
 from calotype.record import Result
 from calotype.tasks import ExtractLora, Imagine
-from calotype.training import kohya as files
 from tests.checkpoints.test_lora import kohya
 
 

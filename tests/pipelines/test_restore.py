@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from calotype.errors import CalotypeError
+from calotype.inference.faces import draw_face, find_faces
 from calotype.models.network import Loaded, Network
 from calotype.picture import Picture
-from calotype.pipelines.restore import draw_face, find_faces
 from calotype.record import Result
 from calotype.tasks import Note, Restore, Strengths, chosen_faces
 

@@ -20,19 +20,19 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 from tokenizers.decoders import ByteLevel
 
-from calotype.checkpoints.tokens import tokenizer_in, trained_tokenizer
+from calotype.checkpoints.tokenizer import tokenizer_in, trained_tokenizer
 from calotype.errors import CalotypeError
-from calotype.pipelines import diffusion_seen
 from calotype.pipelines import train_diffusion as pipeline
 from calotype.pipelines.train_diffusion import Trained
 from calotype.record import Result
 from calotype.tasks import Imagine, Learning, Note, TrainDiffusion
-from calotype.training import clock
-from calotype.training.autoencoder import fold
-from calotype.training.diary import read_diary
-from calotype.training.networks import Means, new_vae
-from calotype.training.pairs import read_pairs
-from calotype.training.state import load
+from calotype.training.data.captioned import read_pairs
+from calotype.training.diffusion import evaluator as diffusion_seen
+from calotype.training.diffusion.autoencoder import fold
+from calotype.training.diffusion.networks import Means, new_vae
+from calotype.training.monitor.metrics_log import read_diary
+from calotype.training.run import time_budget as clock
+from calotype.training.run.resume import load
 
 COLOURS = {"red": "红", "blue": "蓝"}
 SMALL = {"resolution": 32, "vae_channels": "32,32", "unet_channels": "32,32", "text_width": 32, "text_layers": 1}

@@ -17,21 +17,22 @@ from safetensors.torch import load_file
 from safetensors.torch import save_file as packed
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from calotype.checkpoints import gan
-from calotype.checkpoints.catalog import Checkpoint, digest
+from calotype.checkpoints import open_gan as gan
+from calotype.checkpoints.store import Checkpoint, digest
 from calotype.cli import main
 from calotype.errors import CalotypeError
 from calotype.files import run_lock
 from calotype.models.gan import Discriminator, Generator, Shape
-from calotype.pipelines import gan_seen, train_gan
-from calotype.pipelines.gan_seen import ONE_SIDED, Seen, moments
+from calotype.pipelines import train_gan
 from calotype.pipelines.train_gan import Forged
 from calotype.record import Film, Result
 from calotype.tasks import Imagine, Note, TrainGan, read_task
-from calotype.training.diary import Diary
-from calotype.training.gallery import COUNT, Gallery, of_demo, of_folder
-from calotype.training.state import load, save
-from calotype.training.watch import Watch
+from calotype.training.data.squares import COUNT, Gallery, of_demo, of_folder
+from calotype.training.gan import evaluator as gan_seen
+from calotype.training.gan.evaluator import ONE_SIDED, Seen, moments
+from calotype.training.monitor.metrics_log import Diary
+from calotype.training.monitor.monitor import Watch
+from calotype.training.run.resume import load, save
 
 
 @pytest.fixture(scope="module")

@@ -19,12 +19,13 @@ from calotype.checkpoints.lora import read_adapter
 from calotype.engine import Engine
 from calotype.errors import CalotypeError
 from calotype.files import run_lock
-from calotype.pipelines import train_lora, train_lora_plan
+from calotype.pipelines import train_lora
 from calotype.pipelines.train_lora import Learned
 from calotype.record import Result
 from calotype.tasks import Imagine, Note, Progress, TrainLora
-from calotype.training import optimizers
-from calotype.training.texts import encoded
+from calotype.training.lora import run as train_lora_plan
+from calotype.training.lora.text_states import encoded
+from calotype.training.optim import optimizers
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ from calotype.checkpoints.lora import attach, read_adapter
 from calotype.errors import CalotypeError
 from calotype.pipelines.train_lora import _Run
 from calotype.tasks import Note
-from calotype.training.buckets import fit, sizes
-from calotype.training.lessons import Lesson
-from calotype.training.photos import Photo
-from calotype.training.scale import LossScale
+from calotype.training.data.buckets import fit, sizes
+from calotype.training.data.dataset import Photo
+from calotype.training.lora.latents import Lesson
+from calotype.training.optim.grad_scale import LossScale
 from tests.pipelines.test_train_lora import engine, learn, photos, same, weights  # noqa: F401
 
 ALL_CHANCE = {

@@ -11,12 +11,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from calotype.errors import CalotypeError
 from calotype.outputs.reproduce import task_from_parameters
 from calotype.picture import Picture
-from calotype.pipelines.seen import Seen
 from calotype.pipelines.train_lora import Learned
 from calotype.tasks import Learning, Note, Progress, TrainLora
-from calotype.training.adapter import Adapters
-from calotype.training.detours import Dropouts, Lora
-from calotype.training.diary import read_diary
+from calotype.training.lora.evaluator import Seen
+from calotype.training.lora.layers import Dropouts, Lora
+from calotype.training.lora.network import Adapters
+from calotype.training.monitor.metrics_log import read_diary
 from tests.outputs.test_report import Reader
 
 SMALL = {"resolution": "32", "min_bucket_reso": 32, "bucket_reso_steps": 32, "network_dim": 2, "mixed_precision": "no"}
@@ -193,7 +193,7 @@ def test_tensorboard_reads_its_files(watched):
 
 
 def test_without_tensorboards_library_it_is_said(learn, tmp_path, monkeypatch):
-    monkeypatch.setattr("calotype.training.watch.is_installed", lambda: False)
+    monkeypatch.setattr("calotype.training.monitor.monitor.is_installed", lambda: False)
     with pytest.raises(CalotypeError, match="install the extra train"):
         learn(tmp_path, log_with="tensorboard")
     told = learn(tmp_path, logging_dir=tmp_path / "logs", dry_run=True)

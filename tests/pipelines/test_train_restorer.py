@@ -20,15 +20,16 @@ from skimage.data import astronaut
 
 from calotype.engine import Engine
 from calotype.errors import CalotypeError
-from calotype.models.restorer import Restorer, build, grown
+from calotype.models.face_restorer import Restorer, build, grown
 from calotype.ops.faces import align, similarity, template
-from calotype.pipelines.face_figures import _ways
 from calotype.pipelines.train_restorer import _lesson, recipe
 from calotype.tasks import Note, Progress, Restore, TrainRestorer
-from calotype.training import likeness, perceptual
-from calotype.training.faces import Face, emphasis, mirrored, places, split
-from calotype.training.learned import Learned
-from calotype.training.perceptual import is_installed
+from calotype.training.data.faces import Face, emphasis, mirrored, places, split
+from calotype.training.enhance import face_identity as likeness
+from calotype.training.enhance.evaluate import _ways
+from calotype.training.optim import perceptual
+from calotype.training.optim.perceptual import is_installed
+from calotype.training.run.result import Learned
 
 TINY = {"side": 64, "channels": "8,16", "blocks": "1,1", "codes": 8, "batch_size": 2, "discriminator_feat": 8}
 TINY |= {"mixed_precision": "no", "perceptual": "none", "learning_rate": 2e-3, "validation_split": 0.4}

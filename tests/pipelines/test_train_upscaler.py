@@ -21,14 +21,14 @@ from calotype.errors import CalotypeError
 from calotype.files import run_lock
 from calotype.ops.degrade import SecondOrder, second_order
 from calotype.picture import Picture
-from calotype.pipelines import enhancing
-from calotype.pipelines.course import FEW, KINDS, dealt
 from calotype.pipelines.train_upscaler import _lesson, _test, judge
 from calotype.tasks import Note, Progress, TrainUpscaler, Upscale
-from calotype.training.crops import Sharp, opened, piece, sharpened
-from calotype.training.learned import Learned
-from calotype.training.rivals import Lesson, Rivals
-from calotype.training.state import load, save
+from calotype.training.data.patches import Sharp, opened, piece, sharpened
+from calotype.training.enhance import loop as enhancing
+from calotype.training.enhance.gan_step import Lesson, Rivals
+from calotype.training.enhance.run import FEW, KINDS, dealt
+from calotype.training.run.result import Learned
+from calotype.training.run.resume import load, save
 
 TINY = {"model": "none", "network": "srvgg", "num_feat": 16, "num_block": 2, "gt_size": 64, "batch_size": 2}
 TINY |= {"discriminator_feat": 8, "learning_rate": 2e-3, "mixed_precision": "no", "perceptual": "none"}
@@ -223,7 +223,7 @@ def test_a_loss_that_is_no_number_ends_the_run(engine, photos, tmp_path):
 def test_a_network_that_falls_apart_is_noticed(engine, photos, tmp_path, validation_split):
     """Real parts; only the fall itself is brought about by hand."""
     from calotype.pipelines import train_upscaler
-    from calotype.training.watch import Watch
+    from calotype.training.monitor.monitor import Watch
 
     task = TrainUpscaler(photos=photos, output_dir=tmp_path, validation_split=validation_split, **TINY)
     courses = []

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from calotype.checkpoints.cache import Models
+from calotype.checkpoints.models import Models
 from calotype.errors import CalotypeError
+from calotype.inference.upscale import enlarge, enlarged_size, plan
 from calotype.models.network import Network, has_bfloat16, pick_device
-from calotype.pipelines.upscale import enlarge, enlarged_size, plan
 from calotype.record import Result
 from calotype.settings import Settings
 from calotype.tasks import Note, Progress, Upscale

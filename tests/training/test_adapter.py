@@ -4,7 +4,7 @@ import torch
 from safetensors.torch import save_file
 
 from calotype.checkpoints.lora import attach, read_adapter
-from calotype.training.adapter import Adapters, Ranks, text_layers, text_parts, unet_layers
+from calotype.training.lora.network import Adapters, Ranks, text_layers, text_parts, unet_layers
 from tests.checkpoints.originals import modules, narrow
 
 

@@ -7,8 +7,9 @@ import torch
 from torch.testing import assert_close
 
 from calotype.errors import CalotypeError
-from calotype.pipelines.imagine.forge import between
-from calotype.training.adversarial import (
+from calotype.inference.gan import between
+from calotype.training.data.squares import of_demo
+from calotype.training.gan.losses import (
     AUGMENTATIONS,
     augmentations,
     augmented,
@@ -17,9 +18,8 @@ from calotype.training.adversarial import (
     kept,
     penalty,
 )
-from calotype.training.ema import mean_moved
-from calotype.training.gallery import of_demo
-from calotype.training.realness import Look, Measure, frechet, precision_recall
+from calotype.training.gan.metrics import Look, Measure, frechet, precision_recall
+from calotype.training.optim.ema import mean_moved
 
 
 def chance(seed=0):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from calotype.training import attention
+from calotype.training.lora import attention
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calotype.training.buckets import fit, fit_unscaled, sizes
+from calotype.training.data.buckets import fit, fit_unscaled, sizes
 
 KOHYA = {
     *((256, side) for side in (832, 896, 960, 1024)),

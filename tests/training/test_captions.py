@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calotype.errors import CalotypeError
-from calotype.training.captions import CaptionWays, changed, read_caption
+from calotype.training.data.captions import CaptionWays, changed, read_caption
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gbk"])

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from calotype.cli import main, train
 from calotype.cli.train import joined
+from calotype.dialects.sd_scripts import names
+from calotype.dialects.sd_scripts.config import read_config
 from calotype.errors import CalotypeError
 from calotype.options import read
 from calotype.tasks import TrainLora
-from calotype.training.configs import names
-from calotype.training.configs.read import read_config
 
 SAMPLES = Path(__file__).parent / "configs"
 NAMES = ("train.sh", "train.ps1", "autosave.toml")

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from calotype.errors import CalotypeError
-from calotype.training import crops
-from calotype.training.crops import Sharp
+from calotype.training.data import patches as crops
+from calotype.training.data.patches import Sharp
 
 
 def test_a_picture_that_has_changed_is_not_taken_for_the_one_that_it_was(tmp_path, monkeypatch):

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from calotype.checkpoints.lora.deltas import delta
-from calotype.training.adapter import Adapters, Ranks
-from calotype.training.detours import KINDS, Dropouts, Lora, factors
+from calotype.training.lora.layers import KINDS, Dropouts, Lora, factors
+from calotype.training.lora.network import Adapters, Ranks
 
 LAYERS = {
     "linear": (lambda: nn.Linear(24, 36), (2, 5, 24)),

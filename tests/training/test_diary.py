@@ -5,7 +5,7 @@ import math
 import pytest
 
 from calotype.errors import CalotypeError
-from calotype.training.diary import Diary, Shown, read_diary
+from calotype.training.monitor.metrics_log import Diary, Shown, read_diary
 
 
 def told(path, steps=4):

@@ -15,7 +15,7 @@ from calotype.cli.wording import WORDING
 from calotype.engine import Engine
 from calotype.errors import CalotypeError, Message
 from calotype.tasks import Note, TrainLora
-from calotype.training.expected import TRIAL, Trial, cost, expected, fits, remembered
+from calotype.training.run.estimate import TRIAL, Trial, cost, expected, fits, remembered
 
 MIB = 2**20
 
@@ -106,12 +106,12 @@ def learn(settings, photos, out, memory, **options):
 def test_counting_leaves_no_trace_in_what_is_learnt(settings, photos, tmp_path, monkeypatch):
     counts, options = [], {"network_train_unet_only": True, "network_dropout": 0.5}
     monkeypatch.setattr(
-        "calotype.training.expected.cost", lambda *given, own=cost: counts.append(own(*given)) or counts[-1]
+        "calotype.training.run.estimate.cost", lambda *given, own=cost: counts.append(own(*given)) or counts[-1]
     )
-    monkeypatch.setattr("calotype.training.expected.SMALL", 0)
+    monkeypatch.setattr("calotype.training.run.estimate.SMALL", 0)
     learn(settings, photos, tmp_path / "plain", 0, **options)
     assert not counts
-    monkeypatch.setattr("calotype.training.expected.SMALL", 1e9)  # as on a small machine
+    monkeypatch.setattr("calotype.training.run.estimate.SMALL", 1e9)  # as on a small machine
     learn(settings, photos, tmp_path / "counted", 0, **options)
     assert len(counts) == 2 and all(counts)
     one, other = (load_file(tmp_path / name / "a.safetensors") for name in ("plain", "counted"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from calotype.tasks import TrainLora
-from calotype.training.files import files_due
+from calotype.training.lora.saves import files_due
 
 
 def left(total, per_epoch, **options):

@@ -2,7 +2,7 @@
 
 import time
 
-from calotype.training import interrupts
+from calotype.training.run import save_timer as interrupts
 
 
 def test_a_state_is_due_by_steps_or_by_time(monkeypatch):

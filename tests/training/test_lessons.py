@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from calotype.tasks import TrainLora
-from calotype.training.buckets import Fit
-from calotype.training.lessons import color_changed, lesson, shown
-from calotype.training.photos import Photo
+from calotype.training.data.buckets import Fit
+from calotype.training.data.dataset import Photo
+from calotype.training.lora.latents import color_changed, lesson, shown
 
 FIT = Fit((64, 32), (80, 32), (80, 32))
 

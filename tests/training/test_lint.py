@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calotype.checkpoints.catalog import Shelf
+from calotype.checkpoints.store import Shelf
 from calotype.errors import CalotypeError
-from calotype.models.detector import Detector
+from calotype.models.face_detector import Detector
 from calotype.tasks import Note, TrainLora
 from calotype.tasks.training import warmup
-from calotype.training import plan
-from calotype.training.buckets import fit, sizes
-from calotype.training.glance import Glance, apart, glance, looked_at, sharpness
-from calotype.training.lint import Course, findings, limits
-from calotype.training.photos import find_photos
+from calotype.training.data import batches as plan
+from calotype.training.data.buckets import fit, sizes
+from calotype.training.data.dataset import find_photos
+from calotype.training.data.inspect import Glance, apart, glance, looked_at, sharpness
+from calotype.training.lora.lint import Course, findings, limits
 
 SETTLED = {"text_encoder_lr": 1e-5, "train_batch_size": 1}  # of a run that nobody would find fault with
 SIZE = (512, 512)

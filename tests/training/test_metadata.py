@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from calotype.checkpoints.lora.kohya_file import write
 from calotype.tasks import TrainLora
-from calotype.training.kohya import write
-from calotype.training.metadata import Count, Run, metadata, weights_told
-from calotype.training.photos import Photo
+from calotype.training.data.dataset import Photo
+from calotype.training.lora.metadata import Count, Run, metadata, weights_told
 
 _split = str.split
 KOHYAS = _split(

@@ -7,8 +7,8 @@ import torch
 
 from calotype.errors import CalotypeError
 from calotype.tasks.optimizers import KNOWN, package_of
-from calotype.training import state as states
-from calotype.training.optimizers import fitting, learning, optimizer_named
+from calotype.training.optim.optimizers import fitting, learning, optimizer_named
+from calotype.training.run import resume as states
 
 CPU = torch.device("cpu")
 QUICK = [name for name, known in KNOWN.items() if not known.plain]

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from calotype.tasks import Note, TrainDiffusion, TrainGan, TrainRestorer, TrainUpscaler
-from calotype.training.pairs import Pairs, read_pairs
+from calotype.training.data.captioned import Pairs, read_pairs
 from tests.pipelines.test_train_diffusion import SMALL
 from tests.pipelines.test_train_restorer import TINY as RESTORER
 from tests.pipelines.test_train_upscaler import TINY as UPSCALER

@@ -5,8 +5,8 @@ from skimage.data import astronaut
 from torch.nn import functional as F
 
 from calotype.errors import CalotypeError
-from calotype.training import perceptual
-from calotype.training.perceptual import Lite, Vgg, features_named, is_installed
+from calotype.training.optim import perceptual
+from calotype.training.optim.perceptual import Lite, Vgg, features_named, is_installed
 
 needs_lite = pytest.mark.skipif(not is_installed(), reason="the features are an extra")
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from calotype.errors import CalotypeError, Message
-from calotype.training.photos import Photo, balanced, check_room, find_photos, find_rooms, pictures_below
+from calotype.training.data.dataset import Photo, balanced, check_room, find_photos, find_rooms, pictures_below
 
 
 @pytest.mark.parametrize(

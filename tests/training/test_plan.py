@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calotype.training import plan
+from calotype.training.data import batches as plan
 
 PICTURES = st.lists(st.tuples(st.sampled_from([(512, 512), (448, 576)]), st.integers(1, 5)), min_size=1, max_size=9)
 

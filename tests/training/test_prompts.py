@@ -5,8 +5,8 @@ import json
 import pytest
 
 from calotype.cli.wording import WORDING
+from calotype.dialects.sd_scripts.prompts import Prompt, of_captions, read_prompts
 from calotype.errors import CalotypeError
-from calotype.training.prompts import Prompt, of_captions, read_prompts
 
 LINES = """# a comment
 a cat, (big:1.2) --n ugly, low quality --w 512 --h 768 --d 42 --l 7.5 --s 28 --ss euler_a

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from calotype.tasks.training import SCHEDULERS, TrainLora, step_rules, warmup
-from calotype.training.losses import Loss, Noise, noised, offset_noise, pyramid_noise, snr_weight, target
-from calotype.training.rates import factor
+from calotype.training.optim.diffusion_loss import Loss, Noise, noised, offset_noise, pyramid_noise, snr_weight, target
+from calotype.training.optim.lr_schedule import factor
 
 
 @pytest.mark.parametrize("name", [name for name in SCHEDULERS if name != "piecewise_constant"])

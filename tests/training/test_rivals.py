@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from calotype.training.rivals import Lesson, Phase, Rivals, Terms
+from calotype.training.enhance.gan_step import Lesson, Phase, Rivals, Terms
 
 
 @pytest.mark.parametrize("who", ["network", "expert"])

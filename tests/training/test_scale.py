@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from calotype.training import scale
-from calotype.training.scale import LossScale
+from calotype.training.optim import grad_scale as scale
+from calotype.training.optim.grad_scale import LossScale
 
 
 def with_grad(*values, dtype=torch.float32):

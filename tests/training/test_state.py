@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from calotype.errors import CalotypeError
-from calotype.training import state
-from calotype.training.state import State
+from calotype.training.run import resume as state
+from calotype.training.run.resume import State
 
 
 @pytest.mark.parametrize("is_fused", [True, False])

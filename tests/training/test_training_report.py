@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calotype.picture import Picture, save
-from calotype.training import plot, report
-from calotype.training.diary import Diary, Shown
+from calotype.training.monitor import plot, report
+from calotype.training.monitor.metrics_log import Diary, Shown
 from tests.outputs.test_report import EVIL, Reader
 
 VALUES = st.floats(-1e300, 1e300) | st.sampled_from([float("nan"), float("inf"), 0.0, 1e-320, 5e-324])

@@ -7,11 +7,11 @@ from PIL import Image
 from calotype.errors import CalotypeError
 from calotype.picture import Picture
 from calotype.tasks import Note
-from calotype.training import crops
-from calotype.training.crops import Sharp
-from calotype.training.faces import Face, faces_in
-from calotype.training.gallery import Gallery, of_folder
-from calotype.training.pairs import Pairs, read_pairs
+from calotype.training.data import patches as crops
+from calotype.training.data.captioned import Pairs, read_pairs
+from calotype.training.data.faces import Face, faces_in
+from calotype.training.data.patches import Sharp
+from calotype.training.data.squares import Gallery, of_folder
 
 SIDE = 64
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from calotype.checkpoints.key_maps import original, unet_names
 from calotype.checkpoints.lora.deltas import Damaged, bias_delta, check, check_bias, delta
 from calotype.checkpoints.lora.read import Adapter
-from calotype.checkpoints.names import original, unet_names
 from calotype.errors import CalotypeError, Message
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.Embedding, nn.LayerNorm, nn.GroupNorm)

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from calotype.checkpoints.lora.merged import kind_of
-from calotype.checkpoints.lora.naming import is_kohyas
+from calotype.checkpoints.lora.keys import is_kohyas
+from calotype.checkpoints.lora.merge import kind_of
 from calotype.checkpoints.lora.read import Adapter
 
 _NARROW = ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b")  # what has the rank for its height

@@ -11,9 +11,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from calotype.checkpoints.catalog import digest
-from calotype.checkpoints.lora.told import PEFT, scale_of, settings_of
-from calotype.checkpoints.state import read_state
+from calotype.checkpoints.lora.peft_config import PEFT, scale_of, settings_of
+from calotype.checkpoints.state_dict import read_state
+from calotype.checkpoints.store import digest
 from calotype.errors import CalotypeError
 
 # Endings of keys -> what the tensor is; what stands before is the module's name.

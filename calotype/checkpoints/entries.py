@@ -1,0 +1,298 @@
+"""The table of known checkpoints: what each is for, its terms, and where it comes from."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from calotype.checkpoints.bundled import in_wheel, shipped
+from calotype.errors import Message
+
+KINDS = {
+    "upscale": Message("enlarging"),
+    "faces": Message("restoring faces"),
+    "detect": Message("finding faces"),
+    "diffusion": Message("making pictures"),
+    "vae": Message("VAE of a model that makes pictures"),
+    "lora": Message("LoRA: teaches such a model a style or a thing"),
+    "embedding": Message("a learned word for prompts"),
+}
+BSD, APACHE, MIT = "BSD-3-Clause", "Apache-2.0", "MIT"
+S_LAB = "S-Lab License 1.0 (non-commercial)"
+
+ESRGAN = "https://github.com/xinntao/Real-ESRGAN/releases/download/"
+GFPGAN = "https://github.com/TencentARC/GFPGAN/releases/download/"
+HUB = "https://huggingface.co/"
+OPENRAIL = "CreativeML OpenRAIL-M (uses that it names are forbidden)"
+CODEFORMER = "https://github.com/sczhou/CodeFormer/releases/download/"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One known checkpoint: what it is for, its terms, and where it comes from."""
+
+    name: str
+    kind: str  # a key of KINDS
+    licence: str
+    about: str  # one line
+    file: str = ""  # file name once fetched; for one that ships, where it lies
+    url: str = ""
+    size: int = 0  # bytes; 0 where not known
+    sha256: str = ""  # empty where not known: then the first one fetched is written down and kept to
+    commercial: bool = True  # whether the licence allows commercial use
+    scale: int = 1
+    twin: str = ""  # the entry it can be mixed with
+    weights_sha256: str = ""  # of the .bin beside an ncnn .param
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def ships(self) -> bool:
+        return not self.url
+
+    def shipped_path(self) -> Path | None:
+        """Where the installation keeps it; None for one that is fetched."""
+        if not self.ships:
+            return None
+        return in_wheel(self.file) if self.file.endswith(".param") else shipped(*self.file.split("/"))
+
+
+# Sizes and sha256 of fetched files are those that other public projects pin for the official release files (most in
+# several, realesrnet-x4plus in one); they were not measured here. `pull` refuses what differs and says what it found.
+_TABLE = (
+    Entry(
+        "realesrgan-x4plus",
+        "upscale",
+        BSD,
+        "Real-ESRGAN for photos: the sharpest, and slow without a GPU",
+        file="REALESRGAN_X4PLUS_UP4X.param",
+        size=33_541_550,
+        sha256="c8a066c12541a1ef01ba90fddd90688278bdc11536847699239be29225015bc8",
+        weights_sha256="713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
+        scale=4,
+        aliases=("RealESRGAN_x4plus", "R-ESRGAN 4x+"),
+    ),
+    Entry(
+        "realesrgan-x4plus-anime",
+        "upscale",
+        BSD,
+        "Real-ESRGAN for drawings and anime: four times as quick as x4plus",
+        file="REALESRGAN_X4PLUSANIME_UP4X.param",
+        size=8_974_060,
+        sha256="d63c7e93c58ec5d0048ca1f0a995f40b2af17c2816a2e0a3b7172046d98795ec",
+        weights_sha256="fe01c269cfd10cdef8e018ab66ebe750cf79c7af4d1f9c16c737e1295229bacc",
+        scale=4,
+        aliases=("RealESRGAN_x4plus_anime_6B", "R-ESRGAN 4x+ Anime6B"),
+    ),
+    Entry(
+        "realesr-animevideov3",
+        "upscale",
+        BSD,
+        "a small, quick network made for anime video; also good for a first look at any picture",
+        file="REALESRGAN_ANIMAVIDEOV3_UP4X.param",
+        size=1_250_487,
+        sha256="157c0a10405f885d4c53ce76fe2ba731694bcd16ec90ab6b889335e384239682",
+        weights_sha256="548a36f9c3f4ab8da56cd3b13badf23968bee207b396dad14d04b830e5f2ab2d",
+        scale=4,
+        aliases=("realesr-animevideov3-x4", "R-ESRGAN AnimeVideo"),
+    ),
+    Entry(
+        "realesr-animevideov3-x2",
+        "upscale",
+        BSD,
+        "realesr-animevideov3 with its picture halved: twice as large as the source",
+        file="REALESRGAN_ANIMAVIDEOV3_UP2X.param",
+        size=1_250_584,
+        sha256="1393f7c0e885f9d15a0668329a13f695ebd0ea45791f46d28145d7934824d224",
+        weights_sha256="548a36f9c3f4ab8da56cd3b13badf23968bee207b396dad14d04b830e5f2ab2d",
+        scale=2,
+    ),
+    Entry(
+        "realesr-animevideov3-x3",
+        "upscale",
+        BSD,
+        "realesr-animevideov3 with its picture brought to three quarters: three times as large as the source",
+        file="REALESRGAN_ANIMAVIDEOV3_UP3X.param",
+        size=1_250_584,
+        sha256="584a43e429188c159ef8e42191ef5a5fd1d2e3b17398e5cee6089726dec879c7",
+        weights_sha256="548a36f9c3f4ab8da56cd3b13badf23968bee207b396dad14d04b830e5f2ab2d",
+        scale=3,
+    ),
+    Entry(
+        "realesrgan-x2plus",
+        "upscale",
+        BSD,
+        "Real-ESRGAN for photos, twice as large",
+        file="RealESRGAN_x2plus.pth",
+        url=ESRGAN + "v0.2.1/RealESRGAN_x2plus.pth",
+        size=67_061_725,
+        sha256="49fafd45f8fd7aa8d31ab2a22d14d91b536c34494a5cfe31eb5d89c2fa266abb",
+        scale=2,
+        aliases=("R-ESRGAN 2x+",),
+    ),
+    Entry(
+        "realesrnet-x4plus",
+        "upscale",
+        BSD,
+        "x4plus trained without an adversary: softer, invents less",
+        file="RealESRNet_x4plus.pth",
+        url=ESRGAN + "v0.1.1/RealESRNet_x4plus.pth",
+        size=67_040_989,
+        sha256="a820b9bde89a874d7599d545567308ce6c128fc8754a53208eda016d40aa81df",
+        scale=4,
+    ),
+    Entry(
+        "realesr-general-x4v3",
+        "upscale",
+        BSD,
+        "a small network for photos whose denoising can be set (with realesr-general-wdn-x4v3)",
+        file="realesr-general-x4v3.pth",
+        url=ESRGAN + "v0.2.5.0/realesr-general-x4v3.pth",
+        size=4_885_111,
+        sha256="8dc7edb9ac80ccdc30c3a5dca6616509367f05fbc184ad95b731f05bece96292",
+        scale=4,
+        twin="realesr-general-wdn-x4v3",
+        aliases=("R-ESRGAN General 4xV3",),
+    ),
+    Entry(
+        "realesr-general-wdn-x4v3",
+        "upscale",
+        BSD,
+        "the twin of realesr-general-x4v3 that leaves noise as it is",
+        file="realesr-general-wdn-x4v3.pth",
+        url=ESRGAN + "v0.2.5.0/realesr-general-wdn-x4v3.pth",
+        size=4_885_111,
+        sha256="1641f8c4464b9f097c9fdda5589273713f67cf59f3d909e0bd688f0cee269dca",
+        scale=4,
+        aliases=("R-ESRGAN General WDN 4xV3",),
+    ),
+    Entry(
+        "gfpgan-1.2",
+        "faces",
+        APACHE,
+        "GFPGAN 1.2: sharp, a little like make-up",
+        file="GFPGANv1.2.pth",
+        url=GFPGAN + "v1.3.0/GFPGANv1.2.pth",
+        aliases=("GFPGANCleanv1-NoCE-C2",),
+    ),
+    Entry(
+        "gfpgan-1.3",
+        "faces",
+        APACHE,
+        "GFPGAN 1.3: more natural, not very sharp",
+        file="GFPGANv1.3.pth",
+        url=GFPGAN + "v1.3.0/GFPGANv1.3.pth",
+        size=348_632_874,
+        sha256="c953a88f2727c85c3d9ae72e2bd4846bbaf59fe6972ad94130e23e7017524a70",
+    ),
+    Entry(
+        "gfpgan-1.4",
+        "faces",
+        APACHE,
+        "GFPGAN 1.4: more detail and the person better kept",
+        file="GFPGANv1.4.pth",
+        url=GFPGAN + "v1.3.0/GFPGANv1.4.pth",
+        size=348_632_874,
+        sha256="e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad",
+        aliases=("gfpgan",),
+    ),
+    Entry(
+        "restoreformer",
+        "faces",
+        APACHE,
+        "RestoreFormer: freer with features of the face than GFPGAN",
+        file="RestoreFormer.pth",
+        url=GFPGAN + "v1.3.4/RestoreFormer.pth",
+        size=290_785_322,
+        sha256="07404d446d62ca3d5ed38b1de09a947a1e77d46dbccec961a74d713a8f24ace0",
+    ),
+    Entry(
+        "codeformer",
+        "faces",
+        S_LAB,
+        "CodeFormer: strong on badly damaged faces, with a fidelity to choose; not for commercial use",
+        file="codeformer.pth",
+        url=CODEFORMER + "v0.1.0/codeformer.pth",
+        size=376_637_898,
+        sha256="1009e537e0c2a07d4cabce6355f53cb66767cd4b4297ec7a4a64ca4b8a5684b7",
+        commercial=False,
+        aliases=("codeformer-v0.1.0",),
+    ),
+    Entry(
+        "faces-v2",
+        "faces",
+        MIT,
+        "a compact face restorer of our own, 512 pixels, trained on synthetic faces",
+        file="faces-v2/model.safetensors",
+        size=13_619_784,
+        sha256="0c60046e7789e7e913cb77985aec9c20a602918124d557ace180ed2350f1f83b",
+    ),
+    Entry(
+        "faces-v0",
+        "faces",
+        MIT,
+        "its smaller forerunner, 256 pixels, from which faces-v2 was grown",
+        file="faces-v0/model.safetensors",
+        size=13_010_144,
+        sha256="0c80d42c1d15b1b6bba65657f58d04ca764e7f3b82fb4998ca91f06c7dc38bf2",
+    ),
+    Entry(
+        "emoji",
+        "diffusion",
+        MIT,
+        "a miniature Stable Diffusion of our own, 256 pixels: emoji in seven styles, such as 'red apple, fluent 3d'",
+        file="emoji/model_index.json",
+        size=60_794_158,
+        sha256="7d885b3ace9aa71bd7957ddd044e2fbd5ceabd912c495e5d1c09f4b2ab160c2a",
+        aliases=("calotype-emoji",),
+    ),
+    Entry(
+        "stable-diffusion-1.5",
+        "diffusion",
+        OPENRAIL,
+        "Stable Diffusion 1.5, 512 pixels: what most checkpoints and LoRAs were made from",
+        file="v1-5-pruned-emaonly.safetensors",
+        url=HUB + "stable-diffusion-v1-5/stable-diffusion-v1-5/resolve/main/v1-5-pruned-emaonly.safetensors",
+        size=4_265_146_304,
+        sha256="6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa",
+    ),
+    Entry(
+        "sdxl-base-1.0",
+        "diffusion",
+        "CreativeML OpenRAIL++-M (uses that it names are forbidden)",
+        "Stable Diffusion XL, 1024 pixels: larger and better, wants a graphics card",
+        file="sd_xl_base_1.0.safetensors",
+        url=HUB + "stabilityai/stable-diffusion-xl-base-1.0/resolve/main/sd_xl_base_1.0.safetensors",
+        size=6_938_078_334,
+        sha256="31e35c80fc4829d14f90153f4c74cd59c90b779f6afe05a74cd6120b893f7e5b",
+    ),
+    Entry(
+        "sd-vae-ft-mse",
+        "vae",
+        MIT,
+        "a better VAE for SD 1.x: clearer eyes and small faces; goes with such a model",
+        file="vae-ft-mse-840000-ema-pruned.safetensors",
+        url=HUB + "stabilityai/sd-vae-ft-mse-original/resolve/main/vae-ft-mse-840000-ema-pruned.safetensors",
+        size=334_641_190,
+        sha256="735e4c3a447a3255760d7f86845f09f937809baa529c17370d83e4c3758f3c75",
+    ),
+    Entry(
+        "yunet",
+        "detect",
+        MIT,
+        "YuNet: finds faces and five landmarks in each",
+        file="yunet/face_detection_yunet_2023mar.onnx",
+        size=232_589,
+        sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+    ),
+)
+CATALOG: dict[str, Entry] = {entry.name: entry for entry in _TABLE}
+BEST_FACES = ("gfpgan-1.4", "gfpgan-1.3", "codeformer", "restoreformer", "gfpgan-1.2", "faces-v2")
+
+
+def known_name(name: str) -> str:
+    """The catalog's name for a name people know (RealESRGAN_x4plus.pth, GFPGANv1.4), else the name as it is."""
+    bare = re.sub(r"\.(pth|pt|ckpt|safetensors|param|bin|onnx)$", "", name, flags=re.I).casefold()
+    for entry in CATALOG.values():
+        files = [Path(entry.file).stem] if entry.url else []
+        if bare in (other.casefold() for other in (entry.name, *files, *entry.aliases)):
+            return entry.name
+    return name

@@ -1,0 +1,121 @@
+"""LoRAs put into a checkpoint for good: written in the layout that it had, one file or a diffusers folder."""
+
+import errno
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from calotype.checkpoints.hashes import INDEX, weights_in
+from calotype.checkpoints.layouts import VAE, recognise
+from calotype.checkpoints.lora import Adapter, bake
+from calotype.checkpoints.open_diffusion import open_diffusion
+from calotype.checkpoints.single_file import opened
+from calotype.checkpoints.state_dict import read_state
+from calotype.checkpoints.store import Checkpoint, verified
+from calotype.files import whole_folder, whole_path
+
+_WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".onnx", ".pb", ".h5", ".gguf", ".index.json")
+
+
+def baked(
+    found: Checkpoint, weighed: Sequence[tuple[Adapter, float]], out: Path, dtype: torch.dtype | None = None
+) -> list[str]:
+    """Writes the checkpoint with the LoRAs in it; the VAE stays as it is.
+
+    Args:
+        out: a .safetensors file for a checkpoint in one file, a new folder for a diffusers folder.
+        dtype: of U-Net and text encoders; as they are where not given.
+
+    Returns:
+        What of the LoRAs has no place in the model.
+
+    Raises:
+        CalotypeError: they are for another base, the checkpoint is unreadable, or there is no room.
+    """
+    adapters = [(adapter, weight, weight) for adapter, weight in weighed]
+    told = ", ".join(f"{adapter.name}:{weight:g}" for adapter, weight in weighed)
+    if found.path.name == INDEX:
+        return _folder(found, adapters, out, dtype, told)
+    return _file(found, adapters, out, dtype, told)
+
+
+def _file(found: Checkpoint, adapters: Sequence, out: Path, dtype: torch.dtype | None, told: str) -> list[str]:
+    """The networks are made of the very tensors that were read, so what is changed in them is changed in these."""
+    sha256, state = verified(found), read_state(found.path)
+    if dtype is not None:
+        state = {key: value if key.startswith(VAE) else _cast(value, dtype) for key, value in state.items()}
+    layout = recognise({key: tuple(value.shape) for key, value in state.items()}, found.path)
+    model = opened(state, layout, found.path, found.name, sha256)
+    encoders = [part.encoder for part in model.text]
+    changed, unfit = bake(adapters, model.unet, encoders, model.name)
+    for part, encoder in zip(layout.text, encoders, strict=True):
+        key = f"{part.prefix}text_projection"
+        if part.is_open and key in state:  # the one tensor that lies there in another way, so that it was copied
+            state[key] = encoder.text_projection.weight.T.contiguous()
+            changed.discard(encoder.text_projection.weight)
+    places = {tensor.untyped_storage().data_ptr() for tensor in state.values()}
+    assert all(parameter.untyped_storage().data_ptr() in places for parameter in changed), "a change would be lost"
+    save_state(out, state, {**_metadata(found.path), "modelspec.merged_from": f"{found.name}, {told}"})
+    return unfit
+
+
+def _folder(found: Checkpoint, adapters: Sequence, out: Path, dtype: torch.dtype | None, told: str) -> list[str]:
+    """U-Net and text encoders anew, all else as it is; the folder appears when it is whole."""
+    source, model = found.path.parent, open_diffusion(found)
+    names = ["unet", *(name for name in ("text_encoder", "text_encoder_2") if name in weights_in(source))]
+    networks: dict[str, nn.Module] = dict(zip(names, [model.unet, *(p.encoder for p in model.text)], strict=True))
+    if dtype is not None:
+        for parameter in [one for network in networks.values() for one in network.parameters()]:
+            parameter.data = parameter.data.to(dtype)
+    _, unfit = bake(adapters, model.unet, [part.encoder for part in model.text], model.name)
+    with whole_folder(out) as part:
+        for path in sorted(source.iterdir()):
+            if path.is_dir() and not path.name.startswith("."):
+                ignored = _ignored if path.name in networks else None
+                shutil.copytree(path, part / path.name, ignore=ignored)
+            elif path.is_file() and not path.name.endswith(_WEIGHTS):
+                shutil.copyfile(path, part / path.name)
+        for name, network in networks.items():
+            target = part / name / weights_in(source)[name].with_suffix(".safetensors").name
+            metadata = {"format": "pt", "merged_from": f"{found.name}, {told}"}
+            save_state(target, network.state_dict(), metadata)
+    return unfit
+
+
+def _ignored(_: str, names: list[str]) -> list[str]:
+    return [name for name in names if name.endswith(_WEIGHTS)]
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    if path.suffix.lower() != ".safetensors":
+        return {"format": "pt"}
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata() or {"format": "pt"})
+
+
+def save_state(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """A .safetensors file of any size, whole or not at all, without a second copy in memory.
+
+    Raises:
+        CalotypeError: the disk is full, or the folder is closed.
+    """
+    with whole_path(path) as part:
+        try:
+            save_file({key: value.contiguous() for key, value in state.items()}, part, dict(metadata))
+        except SafetensorError as fault:  # it knows no kinds of errors; the system's number stands in the text
+            number = str(fault).partition("os error ")[2].partition(")")[0]
+            raise OSError(int(number) if number.isdigit() else errno.EIO, str(fault)) from None
+
+
+def write_json(path: Path, data: object) -> None:
+    path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -1,0 +1,177 @@
+"""The models of one device: opened when first wanted, then kept."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import torch
+
+from calotype.checkpoints.hashes import INDEX, weights_in
+from calotype.checkpoints.store import Checkpoint, Shelf
+from calotype.models.network import Network, pick_device, pick_dtype
+from calotype.settings import Settings
+
+if TYPE_CHECKING:
+    from calotype.checkpoints.lora import Adapter
+    from calotype.models.diffusion import Diffusion
+    from calotype.models.face_detector import Detector
+
+GENERAL = "realesr-general-x4v3"  # the one network that mixes with a twin
+
+
+class Models:
+    """What pipelines ask for networks, the face detector and free memory.
+
+    A model that is kept is the one that a fresh cache would open: it is kept by its name and its files, and opened
+    again where one of them has changed. Nothing of a task is kept here.
+    """
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.shelf = Shelf(settings)
+        self.device = pick_device(settings.device)
+        self._kept: dict[tuple, tuple[Any, Any]] = {}  # by what it is: the state of its files, and the model
+
+    def upscaler(self, name: str, denoise: float = 0.5, deep: bool = False) -> Network:
+        """A super-resolution network by catalog name or file.
+
+        Args:
+            denoise: for realesr-general-x4v3 alone.
+            deep: the picture has 16 bits; bfloat16, which has 8 significant ones, is not used for it.
+
+        Raises:
+            CalotypeError: unknown, not at hand, unreadable, or not for enlarging.
+        """
+        found = self.shelf.find(name, kind="upscale")
+        return self._network(found, denoise if found.name == GENERAL else None, deep)
+
+    def faces(self, name: str, deep: bool = False) -> Network:
+        """A face restoration network by catalog name or file."""
+        return self._network(self.shelf.find(name, kind="faces"), None, deep)
+
+    def detector(self) -> "Detector":
+        from calotype.models.face_detector import Detector
+
+        found = self.shelf.find("yunet", kind="detect")
+        return self._once(("detector",), [found], lambda: Detector(found.path))
+
+    def diffusion(self, name: str, vae: str = "") -> "Diffusion":
+        """A model that makes pictures, by catalog name, file or diffusers folder; with a VAE of one's own where named.
+
+        Only the last one is kept: two would fill most memories. What adapters are on it is its last drawing's; each
+        drawing says which it wants (`Diffusion.wear`).
+
+        Raises:
+            CalotypeError: unknown, not at hand, unreadable, or for another purpose.
+        """
+        found = self.shelf.find(name, kind="diffusion")
+        other = self.shelf.find(vae, kind="vae") if vae else None
+        key = ("diffusion", *_identity(found), other and other.path)
+        if key not in self._kept:
+            for old in [key for key in self._kept if key[0] in ("diffusion", "adapter")]:
+                del self._kept[old]
+        return self._once(key, [found, *([other] if other else [])], lambda: self._diffusion(found, other))
+
+    def _diffusion(self, found: Any, vae: Any) -> "Diffusion":
+        from calotype.checkpoints.open_diffusion import open_diffusion
+        from calotype.models.diffusion import Diffusion
+
+        dtype, _ = pick_dtype(self.device, self.settings.precision)
+        return Diffusion(open_diffusion(found, vae), self.device, dtype)
+
+    def forger(self, found: Checkpoint) -> Any:
+        """The generator of a GAN, as the task train_gan writes it."""
+        from calotype.checkpoints.open_gan import read
+
+        return self._once(("forger", *_identity(found)), [found], lambda: read(found))
+
+    def adapter(self, name: str) -> "Adapter":
+        """A LoRA by the name under which it was added, or by its file."""
+        from calotype.checkpoints.lora import read_adapter
+
+        found = self.shelf.find(name, kind="lora")
+        return self._once(("adapter", *_identity(found)), [found], lambda: read_adapter(found.path, found.name))
+
+    def embedding(self, name: str) -> Any:
+        """A learned word (textual inversion) by the name under which it was added."""
+        from calotype.checkpoints.textual_inversion import read_embedding
+
+        found = self.shelf.find(name, kind="embedding")
+        return self._once(("embedding", *_identity(found)), [found], lambda: read_embedding(found.path, found.name))
+
+    def _network(self, found: Checkpoint, denoise: float | None, deep: bool) -> Network:
+        from calotype.checkpoints.open_network import load
+
+        key = (*_identity(found), denoise)
+        loaded = self._once(("loaded", *key), [found], lambda: load(found, denoise=denoise))
+        dtype, _ = pick_dtype(self.device, self.settings.precision, loaded)
+        if deep and dtype == torch.bfloat16 and self.settings.precision == "auto":
+            dtype = torch.float32
+        return self._once(("network", *key, dtype), [found], lambda: Network(loaded, self.device, dtype))
+
+    def _once(self, key: tuple, files: list[Checkpoint], make: Callable[[], Any]) -> Any:
+        """Opened as outside any task: tensors made within `torch.inference_mode` could not be learnt with later."""
+        state = [_state(found) for found in files]
+        if key in self._kept and self._kept[key][0] != state:
+            del self._kept[key]
+        if key not in self._kept:
+            with torch.inference_mode(False):
+                self._kept[key] = state, make()
+        return self._kept[key][1]
+
+    def free_memory(self, device: torch.device) -> int:
+        """Bytes that networks may take on a device, within what the settings allow."""
+        if device.type == "cuda":
+            free = torch.cuda.mem_get_info(device)[0]
+        else:
+            free = min(psutil.virtual_memory().available, _left_in_container())
+        limit = int(self.settings.memory * 2**30)
+        return min(free, limit) if limit else free
+
+    def computed(self, network: Any | None, **more: Any) -> dict[str, Any]:
+        """What else the bits of a result depend on, for its record."""
+        dtype = str(network.dtype).removeprefix("torch.") if network else "float32"
+        return {
+            "torch": torch.__version__.partition("+")[0],
+            "device": self.device.type,
+            "precision": dtype,
+            "threads": torch.get_num_threads(),
+            **more,
+        }
+
+
+def _identity(found: Checkpoint) -> tuple:
+    """What a model opened from it tells of itself, and what it is opened from, but for the content of the files."""
+    return found.name, found.path, found.twin, found.entry is not None
+
+
+def _state(found: Checkpoint) -> tuple:
+    """What changes when a file does that the model is opened from, or the checksum that is expected of it."""
+    return found.sha256, [(str(path), *_stat(path)) for path in _files(found)]
+
+
+def _files(found: Checkpoint) -> Iterator[Path]:
+    yield from (path for path in (found.path, found.twin) if path is not None)
+    if found.path.name == INDEX:
+        yield from weights_in(found.path.parent).values()
+        yield from sorted(path for end in ("json", "txt") for path in found.path.parent.glob(f"*/*.{end}"))
+    elif found.path.suffix.lower() in (".param", ".bin"):  # ncnn's two files
+        yield from (found.path.with_suffix(end) for end in (".param", ".bin"))
+
+
+def _stat(path: Path) -> tuple[int, ...]:
+    with contextlib.suppress(OSError):  # opening it says more
+        found = path.stat()
+        return found.st_ino, found.st_size, found.st_mtime_ns
+    return ()
+
+
+def _left_in_container() -> int:
+    """Bytes that a cgroup (version 2) still allows; a large number where there is no limit."""
+    folder = Path("/sys/fs/cgroup")
+    try:
+        return int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())
+    except (OSError, ValueError):
+        return 2**62

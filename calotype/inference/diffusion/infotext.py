@@ -1,0 +1,88 @@
+"""A drawing's line of parameters, as A1111 writes it, so that every tool that reads those reads ours."""
+
+from calotype import __version__
+from calotype.dialects.infotext import written
+from calotype.inference.diffusion.plan import Job
+from calotype.picture import Picture
+from calotype.samplers import LATENT, schedule_title
+from calotype.tasks import Imagine
+
+RNG = {"cpu": "CPU", "a1111": "NV"}
+EMPHASIS = {"original": None, "no-norm": "No norm", "ignore": "Ignore", "none": "None"}
+FILL = {"original": "original", "blur": "fill", "noise": "latent noise", "nothing": "latent nothing"}
+
+
+def told(task: Imagine, job: Job, picture: Picture) -> str:
+    """The prompt as it was written, its negative, and the fields by A1111's names in A1111's order.
+
+    Args:
+        task: the job's, for this one picture.
+    """
+    height, width = picture.pixels.shape[:2]
+    first = (round(side / max(task.hires, 1)) for side in (width, height))
+    fields = {
+        "Steps": task.steps,
+        "Sampler": job.sampler.name,
+        "Schedule type": schedule_title(job.schedule),
+        "CFG scale": f"{task.guidance:g}",
+        "Seed": task.seed,
+        "Size": "x".join(map(str, first)),
+        "Model hash": job.model.sha256[:10],
+        "Model": job.model.name,
+        "VAE": task.vae or None,
+        **_variation(task),
+        "Denoising strength": f"{task.strength:g}"
+        if task.init
+        else f"{task.hires_strength:g}"
+        if task.has_second_pass
+        else None,
+        "Clip skip": task.clip_skip if task.clip_skip > 1 else None,
+        "RNG": RNG[task.noise],
+        "Tiling": True if task.tiling else None,
+        "CFG Rescale": f"{task.rescale:g}" if task.rescale else None,
+        **_second_pass(task),
+        **_hole(task),
+        **_short_hashes(job),
+        "Emphasis": EMPHASIS[task.emphasis],
+        "Version": f"Calotype {__version__}",
+    }
+    return written(*job.words.written, fields)
+
+
+def _short_hashes(job: Job) -> dict[str, str]:
+    adapters = [adapter for adapter, *_ in job.adapters]
+    called = {"Lora hashes": adapters, "TI hashes": job.embeddings}
+    return {key: ", ".join(f"{x.name}: {x.short_hash}" for x in found) for key, found in called.items() if found}
+
+
+def _variation(task: Imagine) -> dict[str, object]:
+    if not task.variation:
+        return {"Seed resize from": task.seed_resize or None}
+    return {
+        "Variation seed": task.variation_seed,
+        "Variation seed strength": f"{task.variation:g}",
+        "Seed resize from": task.seed_resize or None,
+    }
+
+
+def _second_pass(task: Imagine) -> dict[str, object]:
+    if not task.has_second_pass:
+        return {}
+    return {
+        "Hires upscale": f"{task.hires:g}",
+        "Hires steps": task.hires_steps or None,
+        "Hires upscaler": task.hires_upscaler.capitalize()
+        if task.hires_upscaler.lower() in LATENT
+        else task.hires_upscaler,
+    }
+
+
+def _hole(task: Imagine) -> dict[str, object]:
+    if task.mask is None:
+        return {}
+    return {
+        "Mask blur": task.mask_blur,
+        "Inpaint area": "Only masked" if task.only_masked else None,
+        "Masked area padding": task.padding if task.only_masked else None,
+        "Masked content": FILL[task.fill],
+    }

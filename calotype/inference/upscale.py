@@ -1,0 +1,243 @@
+"""A super-resolution network over a whole picture: in tiles, to any size, with transparency."""
+
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from calotype.checkpoints.models import Models
+from calotype.errors import Message, PictureError
+from calotype.models.network import Network, is_out_of_memory
+from calotype.ops.color import to_pixels, to_tensor, white
+from calotype.ops.resize import Resizer, part
+from calotype.ops.tile import SMALLEST, Blend, Grid, grid
+from calotype.tasks import Note, Progress, Tiling, note
+
+TILE = {"cpu": 384, "cuda": 512, "mps": 256}  # measured: larger tiles waste less overlap, smaller ones suit caches
+BAND = 128  # rows at a time where no network works
+LONG = 60  # seconds from which the person is told beforehand
+QUICK_MODEL = "realesr-animevideov3"
+
+
+@dataclass(frozen=True, eq=False)
+class Enlarged:
+    """Pixels, and the side that tiles were allowed to have: 0 where no network worked."""
+
+    pixels: np.ndarray
+    tile: int = 0
+
+
+Work = Generator[Progress | Note, None, Enlarged]
+
+
+def enlarged_size(pixels: np.ndarray, scale: float) -> tuple[int, int]:
+    """Height and width of the result, at least one pixel."""
+    return max(1, round(pixels.shape[0] * scale)), max(1, round(pixels.shape[1] * scale))
+
+
+def enlarge(
+    pixels: np.ndarray,
+    network: Network | None,
+    size: tuple[int, int],
+    tiling: Tiling,
+    models: Models,
+    keep: float = 1.0,
+) -> Work:
+    """Enlarges (H, W, C) pixels to `size` (height, width), same type and channels.
+
+    Where more is asked than the network gives, it works in several passes. Without a network, or where nothing of it is
+    kept, Lanczos.
+
+    Args:
+        keep: how much of the network's picture to keep, the rest is plain Lanczos: 0 to 1.
+
+    Raises:
+        CalotypeError: the result, or not even the smallest tile, fits in memory.
+    """
+    _check_room(pixels, size, models)
+    if network is None or keep == 0:
+        return Enlarged(plainly(pixels, size))
+    done = Enlarged(pixels)
+    while size[0] > done.pixels.shape[0] * network.scale * 1.05 and network.scale > 1:
+        step = (done.pixels.shape[0] * network.scale, done.pixels.shape[1] * network.scale)
+        done = yield from _pass(done.pixels, network, step, tiling, models)
+    done = yield from _pass(done.pixels, network, size, tiling, models)
+    return done if keep == 1 else Enlarged(mixed(done.pixels, pixels, keep), done.tile)
+
+
+def _check_room(pixels: np.ndarray, size: tuple[int, int], models: Models) -> None:
+    """Refuses a result that memory cannot hold (once as pixels, once while it is written), before any work."""
+    needed = 2 * size[0] * size[1] * pixels.shape[2] * pixels.itemsize
+    free = models.free_memory(torch.device("cpu"))
+    if needed > free:
+        raise PictureError(
+            "a result of {width} x {height} pixels needs about {needed:.1f} GiB of memory and {free:.1f} are "
+            "free; take a smaller {option:scale}",
+            width=size[1],
+            height=size[0],
+            needed=needed / 2**30,
+            free=free / 2**30,
+        )
+
+
+def enlarge_alpha(
+    alpha: np.ndarray | None, network: Network | None, size: tuple[int, int], tiling: Tiling, models: Models
+) -> Generator[Progress | Note, None, np.ndarray | None]:
+    """(H, W) transparency, or None, through the network or by Lanczos, as the task says."""
+    if alpha is None:
+        return None
+    if alpha.min() == white(alpha.dtype):
+        return np.full(size, white(alpha.dtype), alpha.dtype)
+    grey = np.ascontiguousarray(alpha[..., None])
+    done = yield from enlarge(grey, network if tiling.alpha == "network" else None, size, tiling, models)
+    return done.pixels[..., 0]
+
+
+def plainly(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Lanczos alone; a picture of the wanted size comes back as it is."""
+    if pixels.shape[:2] == size:
+        return pixels
+    return mixed(np.empty((*size, pixels.shape[2]), pixels.dtype), pixels, 0.0)
+
+
+def mixed(result: np.ndarray, pixels: np.ndarray, keep: float) -> np.ndarray:
+    """Moves a result towards the plain enlargement of `pixels`, band by band; 0 leaves nothing of it. In place."""
+    height, width = result.shape[:2]
+    for top in range(0, height, BAND):
+        rows = slice(top, min(top + BAND, height))
+        plain = part(pixels, (height, width), rows, slice(0, width))
+        band = plain if keep == 0 else plain + keep * (to_tensor(result[rows]) - plain)
+        result[rows] = to_pixels(band, result)
+    return result
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One shape of tile for the whole picture, the side that bounded it, and how many go through together."""
+
+    tiles: Grid
+    side: int
+    batch: int
+
+
+def plan(shape: tuple[int, int], network: Network, tiling: Tiling, free: int, most: int = 0) -> Plan:
+    """Chooses tiles that fit in `free` bytes; `most` bounds the side further (after running out of memory)."""
+    side = tiling.tile or TILE.get(network.device.type, 256)
+    if not tiling.tile:
+        fits = int((free * 0.6 / network.bytes_per_pixel) ** 0.5)
+        side = max(SMALLEST, min(side, fits // 16 * 16))
+    if most:
+        side = min(side, most)
+    side = max(SMALLEST, side)
+    tiles = _fitted(shape, grid(*shape, side, tiling.overlap, network.multiple), tiling.overlap, network.multiple)
+    area = tiles.rows.tile * tiles.columns.tile
+    batch = 1 if network.device.type == "cpu" else int(free * 0.6 / network.bytes_per_pixel / area)
+    return Plan(tiles, side, max(1, min(8, batch)))
+
+
+def _fitted(shape: tuple[int, int], tiles: Grid, overlap: int, multiple: int) -> Grid:
+    """The same number of tiles, each no larger than it need be."""
+    sides = []
+    for size, along in zip(shape, (tiles.rows, tiles.columns), strict=True):
+        count = len(along.starts)
+        shared = (count - 1) * (min(overlap, along.tile // 2) + multiple)
+        sides.append(min(along.tile, -(-(size + shared) // count)) if count > 1 else 0)
+    rows, columns = (grid(*shape, side, overlap, multiple) for side in sides)
+    return Grid(rows.rows, columns.columns)
+
+
+def _pass(pixels: np.ndarray, network: Network, size: tuple[int, int], tiling: Tiling, models: Models) -> Work:
+    """One pass through the network; halves the tile when memory runs out and begins this pass again."""
+    most = 0
+    while True:
+        chosen = plan(pixels.shape[:2], network, tiling, models.free_memory(network.device), most)
+        try:
+            return Enlarged((yield from _rows(pixels, network, size, chosen)), chosen.side)
+        except (MemoryError, RuntimeError) as fault:
+            if not is_out_of_memory(fault):
+                raise
+        side = max(chosen.tiles.rows.tile, chosen.tiles.columns.tile)
+        if side <= SMALLEST:
+            raise PictureError(
+                "there is not enough memory even for tiles of {side} pixels; close other programs or take "
+                "{option:model} {quick_model}",
+                side=side,
+                quick_model=QUICK_MODEL,
+            )
+        most = max(SMALLEST, side // 2)
+        yield note("out of memory with tiles of {side} pixels, going on with {most}", side=side, most=most)
+
+
+def _rows(
+    pixels: np.ndarray, network: Network, size: tuple[int, int], chosen: Plan
+) -> Generator[Progress | Note, None, np.ndarray]:
+    result = np.empty((*size, pixels.shape[2]), pixels.dtype)
+    tiles, clock, gain = chosen.tiles, Clock(len(chosen.tiles), network), _gain(pixels)
+    blend = Blend(tiles, network.scale)
+    resizer = Resizer(blend.height, blend.width, *size)
+    places = [(row, column) for row in range(len(tiles.rows.starts)) for column in range(len(tiles.columns.starts))]
+    yield clock.progress(0)
+    for n in range(0, len(places), chosen.batch):
+        together = places[n : n + chosen.batch]
+        for place, tile in zip(together, network(_stack(pixels, tiles, together) * gain), strict=True):
+            for _, band in blend.lay(*place, tile):
+                for top, rows in resizer.push(band[:, :, : blend.width]):
+                    result[top : top + rows.shape[1]] = to_pixels(rows / gain, pixels)
+        yield clock.progress(n + len(together))
+        yield from clock.warning(n + len(together))
+    return result
+
+
+def _gain(pixels: np.ndarray) -> float:
+    """How much to brighten a dark 16-bit scan for the network, which has no ear for the lowest thousandths."""
+    brightest = int(pixels.max()) / white(pixels.dtype)
+    return 0.9 / brightest if pixels.dtype == np.uint16 and 0 < brightest < 0.25 else 1.0
+
+
+def _stack(pixels: np.ndarray, tiles: Grid, places: list[tuple[int, int]]) -> Tensor:
+    return torch.stack([to_tensor(tiles.cut(pixels, *place)) for place in places])
+
+
+class Clock:
+    """Tells how long a pass will still take, from the tiles that are done (the first one, which warms up, left out)."""
+
+    def __init__(self, total: int, network: Network):
+        self._total, self._network = total, network
+        self._begun = self._first = time.monotonic()
+        self._first_done = 0
+        self._warned = False
+
+    def progress(self, done: int) -> Progress:
+        if done and not self._first_done:
+            self._first, self._first_done = time.monotonic(), done
+        return Progress(done, self._total, "tiles", self._remaining(done))
+
+    def _remaining(self, done: int) -> float | None:
+        if not done:
+            return None
+        counted = done - self._first_done
+        each = (time.monotonic() - self._first) / counted if counted else (self._first - self._begun) / done
+        return each * (self._total - done)
+
+    def warning(self, done: int) -> Iterator[Note]:
+        """After two tiles, if the whole takes over a minute: how long, and what would be quicker."""
+        if self._warned or done < min(2, self._total) or done == self._total:
+            return
+        self._warned = True
+        remaining = self._remaining(done)
+        if remaining > LONG:
+            sentence = "this will take about {duration}; {quick_model} would be far quicker"
+            if self._network.name.startswith(QUICK_MODEL):
+                sentence = "this will take about {duration}"
+            yield note(sentence, duration=_duration(remaining), quick_model=QUICK_MODEL)
+
+
+def _duration(seconds: float) -> Message:
+    if seconds < 100:
+        return Message("{seconds:.0f} seconds", seconds=seconds)
+    if seconds < 5400:
+        return Message("{minutes:.0f} minutes", minutes=seconds / 60)
+    return Message("{hours:.1f} hours", hours=seconds / 3600)

@@ -1,0 +1,133 @@
+"""HEIC and AVIF. Their decoders turn the picture upright or tell how; EXIF's orientation does not count in them."""
+
+import io
+import re
+
+import numpy as np
+
+from calotype.errors import PictureError
+from calotype.picture.codecs.decoded import Found, Pixels, decoding, split, stretched, unmultiplied
+from calotype.picture.codecs.raster import from_pillow
+
+
+def find_heic(data: bytes, name: str) -> Found:
+    """Header and metadata of a HEIC's primary picture; libheif turns it upright.
+
+    Raises:
+        PictureError: damaged or cut off.
+    """
+    import pillow_heif
+
+    with decoding(name):
+        _check_boxes(data)
+        file = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
+        image = file[file.primary_index]
+        width, height = image.size
+        info, bits = image.info, int(image.info.get("bit_depth", 8))
+    notes = (f"it holds {len(file)} pictures: the primary one is used",) if len(file) > 1 else ()
+
+    def decode() -> Pixels:
+        with decoding(name):
+            samples = np.asarray(image)
+            if samples.dtype == np.uint16:
+                samples = stretched(samples >> (16 - bits), bits)
+            colour, alpha = split(samples)
+            if alpha is not None and image.premultiplied_alpha:
+                unmultiplied(colour, alpha)
+        return Pixels(colour, alpha, info.get("icc_profile"))
+
+    exif = (info.get("exif") or b"").removeprefix(b"Exif\0\0") or None
+    return Found((height, width), decode, exif, info.get("xmp"), is_upright=True, notes=notes)
+
+
+def find_avif(data: bytes, name: str) -> Found:
+    """Header and metadata of an AVIF's primary picture, or of its first frame.
+
+    Raises:
+        PictureError: damaged or cut off.
+    """
+    from PIL import AvifImagePlugin
+
+    with decoding(name):
+        _check_boxes(data)
+        try:
+            image, notes = AvifImagePlugin.AvifImageFile(io.BytesIO(data)), ()
+        except ValueError as fault:
+            if "Exif" not in str(fault):
+                raise
+            # libavif gives up on a picture whose EXIF is malformed: hide that item from it
+            data = re.sub(rb"(infe.{8})Exif", rb"\1none", data, flags=re.DOTALL)
+            image = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
+            notes = ("its EXIF is damaged and left out",)
+    info, bits = dict(image.info), _depth(data)
+
+    def decode() -> Pixels:
+        with decoding(name):
+            if bits == 8:
+                image.load()
+                return from_pillow(image, info.get("icc_profile"))
+            return _deep(data, bits, info.get("icc_profile"), len(image.getbands()))
+
+    exif = (info.get("exif") or b"").removeprefix(b"Exif\0\0") or None
+    notes += ("it is animated: the first frame is used",) if image.is_animated else ()
+    return Found((image.height, image.width), decode, exif, info.get("xmp"), notes=notes)
+
+
+def _deep(data: bytes, bits: int, icc: bytes | None, bands: int) -> Pixels:
+    """10 and 12 bits, which Pillow would cut to 8."""
+    import imagecodecs
+
+    samples = imagecodecs.avif_decode(data, index=0)
+    samples = samples if samples.dtype == np.uint8 else stretched(samples, bits)
+    colour, alpha = split(samples)
+    if bands == 1 and colour.shape[2] == 3:
+        colour = np.ascontiguousarray(colour[:, :, :1])
+    return Pixels(colour, alpha, icc)
+
+
+def _check_boxes(data: bytes) -> None:
+    """The boxes of the file must end where the file ends: a cut one would decode with a grey bottom."""
+    at = 0
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        if length == 1:
+            length = int.from_bytes(data[at + 8 : at + 16], "big")
+        if length == 0 and at:
+            return
+        if length < 8 or at + length > len(data):
+            raise ValueError("the end is missing")
+        at += length
+
+
+def _depth(data: bytes) -> int:
+    """Bits of a sample, from the first AV1 configuration record."""
+    at = data.find(b"av1C", 0, 1 << 20)
+    flags = data[at + 6] if at >= 0 and at + 6 < len(data) else 0
+    return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
+
+
+def heic_bytes(samples: np.ndarray, quality: int, icc: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
+    """The file. `samples` is (H, W, 1 to 4) uint8 or uint16; of 16 bits 10 remain.
+
+    Raises:
+        PictureError: a shape that the encoder refuses.
+    """
+    import pillow_heif
+
+    height, width, channels = samples.shape
+    deep = ";16" if samples.dtype == np.uint16 else ""
+    mode = ("L", "LA", "RGB", "RGBA")[channels - 1] + deep
+    file = pillow_heif.HeifFile()
+    file.add_frombytes(mode, (width, height), memoryview(samples).cast("B"))
+    out = io.BytesIO()
+    told = {key: value for key, value in (("icc_profile", icc), ("exif", exif), ("xmp", xmp)) if value}
+    chroma = 444 if quality >= 90 else 420
+    try:
+        file.save(out, quality=quality, chroma=chroma, **told)
+    except RuntimeError as fault:  # x265 has limits of its own for long thin pictures
+        raise PictureError(
+            "HEIC's encoder does not take {width}x{height} pixels; PNG or TIFF can hold them",
+            width=width,
+            height=height,
+        ) from fault
+    return out.getvalue()

@@ -1,0 +1,161 @@
+"""JPEG, BMP and GIF, and the turning of Pillow's images into arrays. Pillow does the decoding."""
+
+import io
+import re
+from collections.abc import Callable
+
+import numpy as np
+from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin
+
+from calotype.picture.codecs.decoded import Found, Pixels, decoding, split
+from calotype.picture.metadata import icc as profile
+
+_BAND = 1 << 22  # pixels turned at a time
+
+
+def find_jpeg(data: bytes, name: str) -> Found:
+    """Header of a JPEG; of an MPO its first picture.
+
+    Raises:
+        PictureError: damaged, or cut off anywhere before its end mark.
+    """
+    with decoding(name):
+        _check_end(data)
+        # The plugin itself, not Image.open: the pixel budget is ours and given per call, Pillow's is one per process.
+        image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+    info = image.info
+    notes = ("it holds more than one picture: the first is used",) if "mpoffset" in info else ()
+    notes += ("its IPTC captions are not carried over",) if 0x0404 in info.get("photoshop", ()) else ()
+    notes += ("its comment is not carried over",) if info.get("comment") else ()
+
+    def decode() -> Pixels:
+        with decoding(name):
+            _check_whole(data)
+        return _decode(image, name, info.get("icc_profile"))
+
+    return Found(
+        (image.height, image.width),
+        decode,
+        _plain_exif(info.get("exif")),
+        info.get("xmp"),
+        _positive(info.get("dpi")) if info.get("jfif_unit") in (1, 2) else None,
+        notes=notes,
+    )
+
+
+def _check_end(data: bytes) -> None:
+    """Walks the markers: entropy-coded data without an end mark would be filled up with grey."""
+    at = 2
+    while True:
+        at = data.find(b"\xff", at)
+        while at >= 0 and data[at : at + 2] == b"\xff\xff":
+            at += 1
+        if at < 0 or at + 2 > len(data):
+            raise ValueError("the end mark is missing")
+        marker = data[at + 1]
+        if marker == 0xD9:
+            return
+        at += 2
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:
+            continue
+        at += int.from_bytes(data[at : at + 2], "big")
+        if marker == 0xDA:  # a scan: its data hold no marker but restarts
+            following = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]").search(data, at)
+            at = following.start() if following else len(data)
+
+
+def _check_whole(data: bytes) -> None:
+    """Data cut short and closed with an end mark (recovered files): libjpeg fills up with grey and only warns.
+
+    An eighth of the size is enough to see the warning, which Pillow does not pass on.
+    """
+    import simplejpeg
+
+    try:
+        simplejpeg.decode_jpeg(data, "GRAY", fastdct=True, min_height=1, min_width=1, min_factor=8, strict=True)
+    except ValueError as fault:  # other warnings are no reason to refuse, other faults are Pillow's to find
+        if "premature end" in str(fault).lower():
+            raise
+
+
+def find_bmp(data: bytes, name: str) -> Found:
+    """Header of a BMP. Raises CalotypeError for a damaged one."""
+    with decoding(name):
+        image = BmpImagePlugin.BmpImageFile(io.BytesIO(data))
+    dpi = _positive(image.info.get("dpi"))
+    return Found((image.height, image.width), lambda: _decode(image, name, None), dpi=dpi)
+
+
+def find_gif(data: bytes, name: str) -> Found:
+    """Header of a GIF's first frame. Raises CalotypeError for a damaged one."""
+    with decoding(name):
+        image = GifImagePlugin.GifImageFile(io.BytesIO(data))
+        moves = image.is_animated
+    notes = ("it is animated: the first frame is used",) if moves else ()
+    return Found(
+        (image.height, image.width), lambda: _decode(image, name, None), xmp=image.info.get("xmp"), notes=notes
+    )
+
+
+def _decode(image: Image.Image, name: str, icc: bytes | None) -> Pixels:
+    with decoding(name):
+        image.load()
+        return from_pillow(image, icc)
+
+
+def from_pillow(image: Image.Image, icc: bytes | None) -> Pixels:
+    """A loaded image as arrays: grey stays grey, palettes become RGB, print colours become sRGB.
+
+    Raises:
+        ValueError: a mode that is no picture's (32-bit integers, floats).
+    """
+    mode, notes = image.mode, ()
+    if mode in ("CMYK", "LAB", "YCbCr"):
+        turned, icc, notes = _into_srgb(mode, icc)
+        return Pixels(_array(image, "RGB", turned), None, icc, notes)
+    if image.has_transparency_data or mode in ("LA", "PA", "La", "RGBa"):
+        target = "LA" if mode in ("1", "L", "LA", "La") else "RGBA"
+        colour, alpha = split(_array(image, target))
+        return Pixels(colour, alpha, icc)
+    target = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBX": "RGB", "I;16": "I;16", "I;16B": "I;16"}.get(mode)
+    if target is None:
+        raise ValueError(f"samples of type {mode}")
+    return Pixels(_array(image, target), None, icc)
+
+
+def _into_srgb(mode: str, icc: bytes | None) -> tuple[Callable, bytes | None, tuple[str, ...]]:
+    """How to turn print colours into sRGB, the profile that then holds, and what to say."""
+    if mode == "YCbCr":
+        return (lambda piece: piece.convert("RGB")), icc, ()
+    turned = profile.to_srgb(icc, mode)
+    title = {"LAB": "Lab"}.get(mode, mode)
+    if turned is not None:
+        by = "" if mode == "LAB" else " through its profile"
+        return turned, profile.srgb(), (f"{title} turned into sRGB{by}",)
+    return (
+        (lambda piece: piece.convert("RGB")),
+        profile.srgb(),
+        (f"{title} turned into sRGB by rule of thumb: it has no profile",),
+    )
+
+
+def _array(image: Image.Image, mode: str, turned: Callable | None = None) -> np.ndarray:
+    """(H, W, C) of the image in another mode, band by band: Pillow's own way would hold three more copies."""
+    channels = Image.getmodebands(mode)
+    out = np.empty((image.height, image.width, channels), np.uint16 if mode == "I;16" else np.uint8)
+    rows = max(1, _BAND // image.width)
+    for top in range(0, image.height, rows):
+        piece = image.crop((0, top, image.width, min(top + rows, image.height)))
+        piece = turned(piece) if turned else piece if piece.mode == mode else piece.convert(mode)
+        out[top : top + rows] = np.asarray(piece).reshape(piece.height, piece.width, channels)
+    return out
+
+
+def _plain_exif(exif: bytes | None) -> bytes | None:
+    return exif.removeprefix(b"Exif\0\0") if exif else None
+
+
+def _positive(dpi: tuple | None) -> tuple[float, float] | None:
+    if not dpi or not all(0 < float(value) < 1e6 for value in dpi):
+        return None
+    return round(float(dpi[0]), 2), round(float(dpi[1]), 2)  # BMP counts in dots per metre

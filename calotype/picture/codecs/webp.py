@@ -1,0 +1,56 @@
+"""WebP: the container is read by us, libwebp (through imagecodecs) does the pixels."""
+
+from collections.abc import Iterator
+
+from calotype.picture.codecs.decoded import Found, Pixels, decoding, split
+
+
+def find_webp(data: bytes, name: str) -> Found:
+    """Header and metadata of a WebP; of an animated one the first frame.
+
+    Raises:
+        PictureError: damaged or cut off.
+    """
+    with decoding(name):
+        chunks = dict(reversed(list(_chunks(data))))  # the first of each kind counts
+        size = _size(chunks)
+    moves = b"ANIM" in chunks
+
+    def decode() -> Pixels:
+        import imagecodecs
+
+        with decoding(name):
+            samples = imagecodecs.webp_decode(data, index=0 if moves else None)
+            if samples.shape[:2] != size:
+                raise ValueError("two different sizes")
+            colour, alpha = split(samples)
+        return Pixels(colour, alpha, chunks.get(b"ICCP"))
+
+    notes = ("it is animated: the first frame is used",) if moves else ()
+    exif = chunks.get(b"EXIF", b"").removeprefix(b"Exif\0\0") or None
+    return Found(size, decode, exif, chunks.get(b"XMP "), notes=notes)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    end = 8 + int.from_bytes(data[4:8], "little")
+    if end > len(data):
+        raise ValueError("the end is missing")
+    at = 12
+    while at + 8 <= end:
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        if at + 8 + length > end:
+            raise ValueError("the end is missing")
+        yield data[at : at + 4], data[at + 8 : at + 8 + length]
+        at += 8 + length + length % 2
+
+
+def _size(chunks: dict[bytes, bytes]) -> tuple[int, int]:
+    """Height and width, before any decoder makes room for them."""
+    if b"VP8X" in chunks:
+        head = chunks[b"VP8X"]
+        return 1 + int.from_bytes(head[7:10], "little"), 1 + int.from_bytes(head[4:7], "little")
+    if b"VP8L" in chunks:
+        bits = int.from_bytes(chunks[b"VP8L"][1:5], "little")
+        return 1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF)
+    head = chunks[b"VP8 "]
+    return int.from_bytes(head[8:10], "little") & 0x3FFF, int.from_bytes(head[6:8], "little") & 0x3FFF

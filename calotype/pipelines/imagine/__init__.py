@@ -1,5 +1,0 @@
-"""Pictures from words: latent diffusion with our own loop. Rombach et al. 2022; Ho and Salimans 2022 (guidance)."""
-
-from calotype.pipelines.imagine.draw import imagine
-
-__all__ = ["imagine"]

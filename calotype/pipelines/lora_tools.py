@@ -1,0 +1,347 @@
+"""Tools for LoRA files: several into one or into a checkpoint, a lower rank, what a checkpoint has learnt, other names.
+
+Semantics of sd-scripts' merge_lora, svd_merge_lora, resize_lora and extract_lora_from_models.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from calotype.checkpoints.fuse import baked, save_state, write_json
+from calotype.checkpoints.lora import Adapter, read_folder
+from calotype.checkpoints.lora import formats as forms
+from calotype.checkpoints.lora import kohya_file as kohya
+from calotype.checkpoints.lora.keys import Layers, is_kohyas, is_xl, layers_of
+from calotype.checkpoints.lora.merge import Made, merged, resized
+from calotype.checkpoints.lora.peft_config import DIFFUSERS, PEFT
+from calotype.checkpoints.lora.svd import clamped, loss, spectrum
+from calotype.checkpoints.models import Models
+from calotype.checkpoints.open_diffusion import open_diffusion
+from calotype.checkpoints.store import INDEX
+from calotype.errors import CalotypeError, Message
+from calotype.files import whole_folder
+from calotype.models.diffusion import Opened
+from calotype.tasks import ConvertLora, ExtractLora, MergeLora, Note, Outcome, Progress, ResizeLora, note
+from calotype.training.lora.network import Ranks, text_layers, unet_layers
+from calotype.training.run.resume import dtype_named
+
+_VERSIONS = {"SD 1.x": "sd_v1", "SD 2.x": "sd_v2", "SDXL": "sdxl_base_v1-0"}
+_FAMILIES = {"sd1": "SD 1.x", "sd2": "SD 2.x", "sdxl": "SDXL"}
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a tool made."""
+
+    path: Path
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def merge_lora(task: MergeLora, models: Models) -> Iterator[Progress | Note | Written]:
+    """Yields what there is to say, and Written last.
+
+    Raises:
+        CalotypeError: LoRAs for different bases, or of a kind that cannot be added up; no room on disk.
+    """
+    weighed = [(read_lora(name, models), weight) for name, weight in task.weighed]
+    if task.into:
+        found = models.shelf.find(task.into, "diffusion")
+        check_out(task, weighed, is_folder=found.path.name == INDEX, others=[found.path])
+        unfit = baked(found, weighed, task.out, _asked(task))
+        if unfit:
+            yield note(
+                "{count} modules have no place in {model}, first {module}",
+                count=len(unfit),
+                model=found.name,
+                module=unfit[0],
+            )
+        yield Written(task.out, {"loras": len(weighed), "into": found.name, "unfit": len(unfit)})
+        return
+    check_out(task, weighed)
+    weighed = [(adapter, weight) for adapter, weight in weighed if weight]
+    if not weighed:
+        raise CalotypeError("every weight is 0, so nothing would be left; give one that is not")
+    first, layers = weighed[0][0], []
+    for layer in merged(weighed, task.rank, task.conv_rank):
+        layers.append(layer)
+        yield Progress(len(layers), max(len(layers), len(first.modules)), "layers")
+    state = forms.kohya(_cast(layers, _dtype(task, [adapter for adapter, _ in weighed])), is_xl(first))
+    told = ", ".join(f"{adapter.name}:{weight:g}" for adapter, weight in weighed)
+    kohya.write(task.out, state, {**_least(first, layers), **_tags(weighed), "ss_training_comment": f"merged: {told}"})
+    yield from _ended(task.out, layers, was_cut=task.rank is not None)
+
+
+def resize_lora(task: ResizeLora, models: Models) -> Iterator[Progress | Note | Written]:
+    """As `merge_lora`. The file keeps its names, kohya's or diffusers', and what else its header told."""
+    adapter = read_lora(task.lora, models)
+    check_out(task, [(adapter, 1.0)])
+    old = max((own["down"].shape[0] for own in adapter.modules.values() if "down" in own), default=0)
+    layers = []
+    for layer in resized(adapter, task.rank, task.conv_rank, task.rule):
+        layers.append(layer)
+        yield Progress(len(layers), len(adapter.modules), "layers")
+    how = f"with {task.dynamic}" if task.rule else f"to {task.rank}"
+    how += f" (conv: {task.conv_rank})" if task.conv_rank else ""
+    metadata = {key: value for key, value in adapter.metadata.items() if key != DIFFUSERS}
+    metadata |= _dims(layers)
+    comment = metadata.get("ss_training_comment", "")
+    metadata["ss_training_comment"] = f"rank changed from {old} {how}; {comment}".rstrip("; ")
+    _write(task.out, _cast(layers, _dtype(task, [adapter])), adapter, metadata, in_kohyas=is_kohyas(adapter))
+    yield from _ended(task.out, layers, was_cut=True)
+
+
+def convert_lora(task: ConvertLora, models: Models) -> Iterator[Progress | Note | Written]:
+    """As `merge_lora`. Not one bit of the weights changes, unless another number format is wanted."""
+    adapter = read_lora(task.lora, models)
+    check_out(task, [(adapter, 1.0)], is_folder=task.to == "peft")
+    layers = layers_of(adapter)
+    if dtype := _asked(task):
+        layers = _cast([Made(name, dict(own)) for name, own in layers.items()], dtype)
+    metadata = {key: value for key, value in adapter.metadata.items() if key not in (DIFFUSERS, "format")}
+    if task.to == "peft":
+        parts = forms.peft(layers, adapter.name)
+        with whole_folder(task.out) as folder:
+            for part, (state, settings) in parts.items():
+                (folder / part).mkdir()
+                save_state(folder / part / f"{PEFT}.safetensors", state, {**metadata, "format": "pt"})
+                write_json(folder / part / "adapter_config.json", settings)
+    else:
+        _write(task.out, layers, adapter, metadata, in_kohyas=task.to == "kohya")
+    yield Written(task.out, {"layers": len(layers), "to": task.to})
+
+
+@torch.inference_mode()
+def extract_lora(task: ExtractLora, models: Models) -> Iterator[Progress | Note | Written]:
+    """The singular values of what two checkpoints differ in: U-Net, and text encoders where they do differ.
+
+    Raises:
+        CalotypeError: checkpoints of different kinds, or the same one twice; no room on disk.
+    """
+    found = [models.shelf.find(name, "diffusion") for name in (task.tuned, task.base)]
+    check_out(task, [], others=[one.path for one in found])
+    tuned, base = (open_diffusion(one) for one in found)
+    pairs = list(pairs_of(task, tuned, base))
+    layers, same = [], 0
+    for n, (name, after, before, rank) in enumerate(pairs, 1):
+        layer = _extracted(name, after, before, rank, task.clamp_quantile)
+        layers += [layer] if layer else []
+        same += layer is None
+        yield Progress(n, len(pairs), "layers")
+    if not layers:
+        raise CalotypeError(
+            "{tuned} and {base} do not differ where a LoRA would hold it; give two others, or {option:conv_rank}",
+            tuned=task.tuned,
+            base=task.base,
+        )
+    if same:
+        yield note("{count} layers are the same in both, and are left out", count=same)
+    if not any(part != "unet" for (part, _), *_ in pairs):
+        yield note("the text encoders differ by less than {min_diff:g}, and are left out", min_diff=task.min_diff)
+    dtype = _asked(task) or next(tuned.unet.parameters()).dtype
+    base_name = _FAMILIES.get(tuned.family, "")
+    metadata = {
+        "ss_v2": tuned.family == "sd2",
+        "ss_base_model_version": _VERSIONS.get(base_name, tuned.family),
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": task.rank,
+        "ss_network_alpha": float(task.rank),
+        "ss_network_args": {"conv_dim": task.conv_rank, "conv_alpha": task.conv_rank} if task.conv_rank else {},
+        "ss_training_comment": f"extracted from {tuned.name}, less {base.name}",
+    }
+    xl = base_name == "SDXL" or len(tuned.text) > 1
+    kohya.write(task.out, forms.kohya(_cast(layers, dtype), xl), metadata)
+    yield from _ended(task.out, layers, was_cut=True)
+
+
+def read_lora(name: str, models: Models) -> Adapter:
+    """By name or file, or a folder as peft writes it."""
+    path = Path(name).expanduser()
+    return read_folder(path) if path.is_dir() else models.adapter(name)
+
+
+def check_out(
+    task: Outcome, weighed: Sequence[tuple[Adapter, float]], is_folder: bool = False, others: Sequence[Path] = ()
+) -> None:
+    """Raises CalotypeError where the result would go over what is there, or over what it is made of."""
+    sources = [*(adapter.path for adapter, _ in weighed if adapter.path), *others]
+    if task.out.exists() and any(task.out.samefile(place) for path in sources for place in (path, path.parent)):
+        raise CalotypeError(
+            "{out} is what the result is made of, and originals stay as they are; give another {option:out}",
+            out=task.out,
+        )
+    if is_folder:
+        if task.out.suffix == ".safetensors" or task.out.exists():
+            raise CalotypeError(
+                "{out} cannot be the folder that this makes; give {option:out} and a name that is free", out=task.out
+            )
+        return
+    if task.out.suffix.lower() != ".safetensors":
+        raise CalotypeError(
+            "{out} is no name for the result, which is a .safetensors file; give another {option:out}", out=task.out
+        )
+    if task.out.exists() and not task.overwrite:
+        raise CalotypeError("{out} is there already; give {option:overwrite}, or another {option:out}", out=task.out)
+
+
+def pairs_of(task: ExtractLora, tuned: Opened, base: Opened) -> Iterator[tuple[tuple[str, str], Tensor, Tensor, int]]:
+    """Name, weight after and before, and rank of the layers that a LoRA has. Raises where the networks differ."""
+    ranks = Ranks(task.rank, task.rank, task.conv_rank, task.conv_rank)
+    networks = [(f"text_encoder{'_2' * n}", part.encoder) for n, part in enumerate(tuned.text)]
+    olds: dict[str, nn.Module] = {f"text_encoder{'_2' * n}": part.encoder for n, part in enumerate(base.text)}
+    text = [
+        pair
+        for part, network in networks
+        for pair in _of_network(task, part, text_layers(network, ranks), olds.get(part))
+    ]
+    if any(_largest(after, before) > task.min_diff for _, after, before, _ in text):
+        yield from text
+    yield from _of_network(task, "unet", unet_layers(tuned.unet, ranks), base.unet)
+
+
+def _of_network(
+    task: ExtractLora, part: str, chosen: Iterator[tuple[str, nn.Module, int, float]], old: nn.Module | None
+) -> Iterator[tuple[tuple[str, str], Tensor, Tensor, int]]:
+    weights = dict(old.named_parameters()) if old is not None else {}
+    for name, layer, rank, _ in chosen:
+        before = weights.get(f"{name}.weight")
+        if before is None or before.shape != layer.weight.shape:
+            raise CalotypeError(
+                "{tuned} and {base} are of different kinds: {part} {name} does not fit; give the checkpoint that "
+                "the tuned one began with",
+                tuned=task.tuned,
+                base=task.base,
+                part=part,
+                name=name,
+            )
+        yield (part, name.replace(".", "_")), layer.weight, before, min(rank, *before.shape[:2])
+
+
+def _largest(after: Tensor, before: Tensor) -> float:
+    return float((after.float() - before.float()).abs().max())
+
+
+def _extracted(name: tuple[str, str], after: Tensor, before: Tensor, rank: int, quantile: float) -> Made | None:
+    """None where nothing differs."""
+    matrix = (after.float() - before.float()).flatten(1)
+    if not matrix.any():
+        return None
+    down, up = clamped(spectrum(matrix), rank, quantile)
+    tensors = {
+        "down": down.reshape(rank, *after.shape[1:]),
+        "up": up.reshape(len(up), rank, *[1] * (after.dim() - 2)),
+        "alpha": torch.tensor(float(rank)),
+    }
+    return Made(name, tensors, float(matrix.double().square().sum()), loss(matrix, down, up))
+
+
+def _asked(task: Outcome) -> torch.dtype | None:
+    return None if task.save_precision == "source" else dtype_named(task.save_precision)
+
+
+def _dtype(task: Outcome, adapters: Sequence[Adapter]) -> torch.dtype:
+    """What was asked for, or the finest of the sources'."""
+    if asked := _asked(task):
+        return asked
+    kinds = {
+        tensor.dtype
+        for adapter in adapters
+        for own in adapter.modules.values()
+        for role, tensor in own.items()
+        if role not in ("alpha", "scale") and tensor.is_floating_point()
+    }
+    return reduce(torch.promote_types, kinds)
+
+
+def _cast(layers: Sequence[Made], dtype: torch.dtype) -> dict[tuple[str, str], dict[str, Tensor]]:
+    found = {}
+    for layer in layers:
+        found[layer.name] = {role: _in(dtype, role, value) for role, value in layer.tensors.items()}
+    return found
+
+
+def _in(dtype: torch.dtype, role: str, value: Tensor) -> Tensor:
+    """A coarser format of its one number would change the strength of a whole layer."""
+    if role == "alpha":
+        return forms.alpha_in(dtype, float(value))
+    if role == "scale":
+        return value
+    return value.to(dtype).contiguous() if value.is_floating_point() else value
+
+
+def _write(out: Path, layers: Layers, adapter: Adapter, metadata: Mapping[str, Any], in_kohyas: bool) -> None:
+    if in_kohyas:
+        kohya.write(out, forms.kohya(layers, is_xl(adapter)), metadata)
+        return
+    state, settings = forms.diffusers(layers, adapter.name)
+    kohya.write(out, state, {**metadata, DIFFUSERS: json.dumps(settings, sort_keys=True), "format": "pt"})
+
+
+def _least(first: Adapter, layers: Sequence[Made]) -> dict[str, Any]:
+    """The entries that sd-scripts calls the minimum."""
+    version = first.metadata.get("ss_base_model_version") or _VERSIONS.get(first.base, "")
+    return {
+        "ss_v2": first.base == "SD 2.x",
+        "ss_base_model_version": version,
+        "ss_network_module": "networks.lora",
+        "ss_network_args": {},
+        **_dims(layers),
+    }
+
+
+def _dims(layers: Sequence[Made]) -> dict[str, str]:
+    """Rank and alpha where all layers have the same, else sd-scripts' word."""
+    ranks = {layer.rank for layer in layers if layer.rank}
+    alphas = {float(layer.tensors.get("alpha", layer.rank)) for layer in layers if layer.rank}
+    return {
+        "ss_network_dim": str(ranks.pop()) if len(ranks) == 1 else "Dynamic",
+        "ss_network_alpha": str(alphas.pop()) if len(alphas) == 1 else "Dynamic",
+    }
+
+
+def _tags(weighed: Sequence[tuple[Adapter, float]]) -> dict[str, Any]:
+    """The words that the sources were trained on, so that the new file still tells its triggers."""
+    found: dict[str, Any] = {}
+    for adapter, _ in weighed:
+        found |= tag_counts(adapter.metadata)
+    return {"ss_tag_frequency": found} if found else {}
+
+
+def tag_counts(metadata: Mapping[str, str]) -> dict[str, dict[str, int]]:
+    """ss_tag_frequency: folders, and in each the tags with their number. Empty where there is none, or damaged."""
+    try:
+        told = json.loads(metadata.get("ss_tag_frequency", "{}"))
+        return {
+            str(folder): {str(tag).strip(): int(count) for tag, count in tags.items()} for folder, tags in told.items()
+        }
+    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
+        return {}
+
+
+def _ended(out: Path, layers: Sequence[Made], was_cut: bool) -> Iterator[Note | Written]:
+    """What was kept, in a sentence and in numbers."""
+    ranks = [layer.rank for layer in layers if layer.rank]
+    facts: dict[str, Any] = {"layers": len(layers), "least_rank": min(ranks, default=0), "rank": max(ranks, default=0)}
+    energy = sum(layer.energy for layer in layers)
+    if was_cut and energy:
+        kept = 1 - sum(layer.lost for layer in layers) / energy
+        worst = max((layer for layer in layers if layer.energy), key=lambda layer: layer.lost / layer.energy)
+        least = 1 - worst.lost / worst.energy
+        spread = Message("{rank}", rank=facts["rank"])
+        if facts["least_rank"] != facts["rank"]:
+            spread = Message("{lowest} to {highest}", lowest=facts["least_rank"], highest=facts["rank"])
+        yield note(
+            "{kept:.2%} of the energy kept in {count} layers of rank {ranks}; the least, {least:.1%}, in {layer}",
+            kept=kept,
+            count=len(ranks),
+            ranks=spread,
+            least=least,
+            layer=" ".join(worst.name),
+        )
+        facts |= {"kept": round(kept, 6), "least_kept": round(least, 6)}
+    yield Written(out, facts)
