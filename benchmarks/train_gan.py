@@ -12,7 +12,7 @@ from pathlib import Path
 
 from calotype.settings import Settings
 from calotype.tasks import Note
-from calotype.training.data.squares import Gallery, of_folder
+from calotype.training.data.squares import Images, of_folder
 from calotype.training.gan.metrics import SIDE, Measure
 
 
@@ -36,7 +36,7 @@ def gathered(folder: Path):
     for event in of_folder(folder, SIDE, 2**33, Settings.gather({}).max_pixels):
         if isinstance(event, Note):
             print(event.text, file=sys.stderr)
-    assert isinstance(event, Gallery)
+    assert isinstance(event, Images)
     return event.taken(slice(None))
 
 

@@ -139,10 +139,10 @@ def ncnn(model: str) -> Run:
 
 
 def _found(model: str):
-    from calotype.checkpoints.store import Shelf
+    from calotype.checkpoints.store import ModelStore
     from calotype.settings import Settings
 
-    return Shelf(Settings.gather({})).find(model, kind="upscale")
+    return ModelStore(Settings.gather({})).find(model, kind="upscale")
 
 
 def _loaded(model: str):

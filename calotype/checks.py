@@ -48,9 +48,9 @@ def check(task: Any, settings: Settings, limits: Limits | None = None) -> None:
 
 
 def _check_names(task: Any, settings: Settings) -> None:
-    from calotype.checkpoints.store import Shelf
+    from calotype.checkpoints.store import ModelStore
 
-    shelf = Shelf(settings)
+    shelf = ModelStore(settings)
     for _, kind, name in names_in(task):
         if kind in STORED:
             _check_weights(shelf.find(name, kind=kind).path)

@@ -124,9 +124,9 @@ def _home(settings: Settings) -> list[Finding]:
 
 
 def _models(settings: Settings) -> list[Finding]:
-    from calotype.checkpoints.store import Shelf
+    from calotype.checkpoints.store import ModelStore
 
-    return [_model(listed) for listed in Shelf(settings).entries()]
+    return [_model(listed) for listed in ModelStore(settings).entries()]
 
 
 def _model(listed: "Listed") -> Finding:

@@ -118,7 +118,7 @@ def again(reproduction: Reproduction, engine: Engine, *, wording: Wording = PLAI
         yield compared(reproduction.stored, Path(target), "" if reproduction.is_drawn else source)
 
 
-class _Run:
+class _PictureRun:
     """What runs over pictures have in common: counting, failures, the last event."""
 
     def __init__(self, engine: Engine):
@@ -145,7 +145,7 @@ class _Run:
         return Finished(pictures, self.done, self.skipped, tuple(self.failures), seconds, interrupted, place, is_drawn)
 
 
-class _AlbumRun(_Run):
+class _AlbumRun(_PictureRun):
     """Restoring or enlarging one picture after the other; none stops the others."""
 
     def __init__(self, request: Request, engine: Engine, album: Album, wording: Wording):
@@ -260,7 +260,7 @@ class _AlbumRun(_Run):
         yield Saved(source, str(item.target), facts | {"faces": len(result.record.faces)})
 
 
-class _DrawingRun(_Run):
+class _DrawingRun(_PictureRun):
     """Pictures from words; in a list one bad line does not stop the others."""
 
     def __init__(self, request: Request, engine: Engine, output: DrawingOutput, preview_every: float | None):
@@ -366,7 +366,7 @@ def _captions(request: Request, engine: Engine) -> Iterator[Event]:
     """Captions, or crops around faces, of a folder."""
     task = request.task
     check(task, engine.settings, request.limits)
-    run, total, interrupted = _Run(engine), 0, False
+    run, total, interrupted = _PictureRun(engine), 0, False
     source, out = str(task.photos), str(task.out or task.photos)
     try:
         with contextlib.closing(engine.run(task)) as steps:

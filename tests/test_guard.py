@@ -378,10 +378,10 @@ def test_the_names_may_be_asked_for_by_kind():
 
 
 def test_the_store_gives_the_names(settings):
-    from calotype.checkpoints.store import Shelf
+    from calotype.checkpoints.store import ModelStore
 
     task = read_task(
-        "restore", {"face_model": "faces-v2"}, trusted=False, names=Shelf(settings).names, files=FILES["restore"]
+        "restore", {"face_model": "faces-v2"}, trusted=False, names=ModelStore(settings).names, files=FILES["restore"]
     )
     assert task.face_model == "faces-v2" and task.source == PLACE
 

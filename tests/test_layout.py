@@ -67,6 +67,8 @@ def imports(module: str) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} imports relatively"
             found |= {resolved(node.module, alias.name) for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "import_module"):
+            found |= {arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)}
     return frozenset(name for name in found if name.split(".")[0] == "calotype")
 
 
@@ -125,3 +127,12 @@ def test_help_comes_within_half_a_second():
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         times.append(float(done.stdout))
     assert sorted(times)[1] < 0.5
+
+
+def test_no_class_name_stands_twice():
+    found: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(f"{module}:{node.lineno}")
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}

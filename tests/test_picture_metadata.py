@@ -204,7 +204,7 @@ def test_thumbnails_do_not_survive(tmp_path):
 def test_entries_keep_their_types(order):
     told = exif.parse(block(order=order))
     assert told.order == order and not told.is_damaged
-    assert told.photo[37500] == exif.Entry(told.photo[37500].kind, 20, b"note" * 5)
+    assert told.photo[37500] == exif.ExifEntry(told.photo[37500].kind, 20, b"note" * 5)
     assert exif.parse(exif.pack(told)) == told
 
 
@@ -313,7 +313,7 @@ def test_what_bmp_leaves_out_is_said(tmp_path):
 
 def test_what_is_too_long_for_jpeg_is_said(tmp_path):
     told = exif.parse(block())
-    told.photo[37500] = exif.Entry(7, 70_000, bytes(70_000))
+    told.photo[37500] = exif.ExifEntry(7, 70_000, bytes(70_000))
     before = Picture(PIXELS, metadata=Metadata(exif=exif.pack(told), xmp=XMP))
     notes = save(before, tmp_path / "out", format="jpeg", record=json.dumps("x" * 70_000))
     assert len(notes) == 2 and "maker's note" in notes[0] and "record is left out" in notes[1]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from calotype.checkpoints.layouts import UNET, VAE, recognise
 from calotype.checkpoints.shapes import shapes_in
-from calotype.checkpoints.store import CATALOG, ENDINGS, INDEX, KINDS, Checkpoint, Shelf, known_name
+from calotype.checkpoints.store import CATALOG, ENDINGS, INDEX, KINDS, Checkpoint, ModelStore, known_name
 from calotype.errors import CalotypeError
 
 FOLDERS = {  # of A1111 and Forge, below `models` or the program's own folder; ComfyUI's names where they differ
@@ -27,7 +27,7 @@ FOLDERS = {  # of A1111 and Forge, below `models` or the program's own folder; C
 }
 
 
-def add(shelf: Shelf, file: str | Path, name: str | None = None) -> Checkpoint:
+def add(shelf: ModelStore, file: str | Path, name: str | None = None) -> Checkpoint:
     """Looks into the file to see what it is for, then gives it a name.
 
     A catalog name may be given for a file that was fetched in another way. A diffusers folder is added as one model.
@@ -110,7 +110,7 @@ class Imported:
     fault: CalotypeError | None = None
 
 
-def import_from(shelf: Shelf, folder: Path) -> Iterator[Imported]:
+def import_from(shelf: ModelStore, folder: Path) -> Iterator[Imported]:
     """Puts all models of an A1111, Forge or ComfyUI folder on the shelf, where they lie: nothing is copied.
 
     One file that cannot be used does not stop the others. What is on the shelf already is passed over.
@@ -138,7 +138,7 @@ def import_from(shelf: Shelf, folder: Path) -> Iterator[Imported]:
                 yield _imported(shelf, path, kind)
 
 
-def _imported(shelf: Shelf, path: Path, kind: str) -> Imported:
+def _imported(shelf: ModelStore, path: Path, kind: str) -> Imported:
     name = shelf.free_name(path)
     if not name:
         return Imported(path, path.stem, kind, "known")

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from calotype.checkpoints.store import KINDS, Listed, Shelf, known_name
+from calotype.checkpoints.store import KINDS, Listed, ModelStore, known_name
 from calotype.errors import CalotypeError, Remedy
 from calotype.options import nearest
 
 
-def listed(shelf: Shelf, name: str) -> Listed:
+def listed(shelf: ModelStore, name: str) -> Listed:
     """The entry of a model. Raises CalotypeError for a name that nothing has."""
     entries = {entry.name: entry for entry in shelf.entries()}
     found = entries.get(name) or entries.get(known_name(name))

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from calotype import __version__
-from calotype.checkpoints.store import Entry, Shelf, digest
+from calotype.checkpoints.store import Entry, ModelStore, digest
 from calotype.errors import CalotypeError, Message, Remedy
 from calotype.settings import Settings
 from calotype.tasks import Note, Progress, note
@@ -39,7 +39,7 @@ def pull(entry: Entry, settings: Settings) -> Iterator[Progress | Note]:
     Raises:
         CalotypeError: offline, no connection, no room, or not the file that the catalog means.
     """
-    shelf = Shelf(settings)
+    shelf = ModelStore(settings)
     target = shelf.folder / entry.file
     if entry.ships:
         raise CalotypeError("{entry} comes with the program; there is nothing to fetch", entry=entry.name)
@@ -196,7 +196,7 @@ def _check_total(entry: Entry, part: Path, total: int, missing: int) -> None:
         )
 
 
-def _checked(entry: Entry, part: Path, shelf: Shelf) -> Iterator[Note]:
+def _checked(entry: Entry, part: Path, shelf: ModelStore) -> Iterator[Note]:
     """Compares size and sha256; a wrong file is deleted."""
     expected, found = entry.sha256 or shelf.seen(entry), digest(part)
     if entry.size and (size := _size(part)) != entry.size:

@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from calotype.checkpoints.hashes import INDEX, weights_in
-from calotype.checkpoints.store import Checkpoint, Shelf
+from calotype.checkpoints.store import Checkpoint, ModelStore
 from calotype.models.network import Network, pick_device, pick_dtype
 from calotype.settings import Settings
 
@@ -30,7 +30,7 @@ class Models:
 
     def __init__(self, settings: Settings):
         self.settings = settings
-        self.shelf = Shelf(settings)
+        self.shelf = ModelStore(settings)
         self.device = pick_device(settings.device)
         self._kept: dict[tuple, tuple[Any, Any]] = {}  # by what it is: the state of its files, and the model
 

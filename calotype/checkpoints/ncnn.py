@@ -23,7 +23,7 @@ COMPACT_KINDS = {"Input", "Split", "Convolution", "PReLU", "PixelShuffle", "Inte
 
 
 @dataclass(frozen=True)
-class Layer:
+class NcnnLayer:
     kind: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -72,7 +72,7 @@ def read(param: Path, weights: Path) -> Converted:
         raise CalotypeError("{path} cannot be read: {reason}", path=fault.filename, reason=fault.strerror) from None
 
 
-def _layers(param: Path) -> list[Layer]:
+def _layers(param: Path) -> list[NcnnLayer]:
     if param.stat().st_size > LARGEST_TEXT:
         raise ValueError("the .param is too large to be one")
     lines = param.read_text("utf-8").split("\n")
@@ -84,16 +84,16 @@ def _layers(param: Path) -> list[Layer]:
     return layers
 
 
-def _layer(words: list[str]) -> Layer:
+def _layer(words: list[str]) -> NcnnLayer:
     if len(words) < 4:
         raise ValueError("the .param is cut")
     ins, outs = int(words[2]), int(words[3])
     names, options = words[4 : 4 + ins + outs], words[4 + ins + outs :]
     pairs = dict(option.split("=", 1) for option in options)
-    return Layer(words[0], tuple(names[:ins]), tuple(names[ins:]), pairs)
+    return NcnnLayer(words[0], tuple(names[:ins]), tuple(names[ins:]), pairs)
 
 
-def _tensors(layers: list[Layer], weights: Path) -> list[dict[str, Tensor]]:
+def _tensors(layers: list[NcnnLayer], weights: Path) -> list[dict[str, Tensor]]:
     """The weights of each layer that has any, in order; the file must hold exactly these."""
     data = np.fromfile(weights, dtype=np.uint8)
     found, at = [], 0
@@ -109,7 +109,7 @@ def _tensors(layers: list[Layer], weights: Path) -> list[dict[str, Tensor]]:
     return found
 
 
-def _convolution(layer: Layer, data: np.ndarray, at: int) -> tuple[dict[str, Tensor], int]:
+def _convolution(layer: NcnnLayer, data: np.ndarray, at: int) -> tuple[dict[str, Tensor], int]:
     out, kernel, count = layer.number("0"), layer.number("1"), layer.number("6")
     stride, dilation = layer.number("3", 1), layer.number("2", 1)
     if (kernel, stride, dilation, layer.number("4"), layer.number("5")) != (3, 1, 1, 1, 1) or out < 1:
@@ -132,7 +132,7 @@ def _numbers(data: np.ndarray, at: int, count: int, kind: type) -> tuple[Tensor,
     return torch.from_numpy(numbers.astype(np.float32)), at + -(-size // 4) * 4
 
 
-def _esrgan(layers: list[Layer], tensors: list[dict[str, Tensor]]) -> Converted:
+def _esrgan(layers: list[NcnnLayer], tensors: list[dict[str, Tensor]]) -> Converted:
     _only(layers, RRDB_KINDS)
     _has_slopes(layers)
     resizes = [layer for layer in layers if layer.kind == "Interp"]
@@ -147,7 +147,7 @@ def _esrgan(layers: list[Layer], tensors: list[dict[str, Tensor]]) -> Converted:
     return Converted(_named(["conv_first", *body, "conv_body", *ups, "conv_hr", "conv_last"], tensors))
 
 
-def _compact(layers: list[Layer], tensors: list[dict[str, Tensor]]) -> Converted:
+def _compact(layers: list[NcnnLayer], tensors: list[dict[str, Tensor]]) -> Converted:
     _only(layers, COMPACT_KINDS)
     chain = [layer for layer in layers if layer.kind not in ("Input", "Split")]
     kinds = [layer.kind for layer in chain]
@@ -163,7 +163,7 @@ def _compact(layers: list[Layer], tensors: list[dict[str, Tensor]]) -> Converted
     return Converted(_named([f"body.{n}" for n in range(body)], tensors), _last_resize(last))
 
 
-def _last_resize(last: list[Layer]) -> float:
+def _last_resize(last: list[NcnnLayer]) -> float:
     if not last:
         return 1.0
     factor = float(last[0].options["1"])
@@ -172,13 +172,13 @@ def _last_resize(last: list[Layer]) -> float:
     return factor
 
 
-def _only(layers: list[Layer], kinds: set[str]) -> None:
+def _only(layers: list[NcnnLayer], kinds: set[str]) -> None:
     strange = next((layer.kind for layer in layers if layer.kind not in kinds), None)
     if strange:
         raise ValueError(f"it has a layer of kind {strange}")
 
 
-def _has_slopes(layers: list[Layer]) -> None:
+def _has_slopes(layers: list[NcnnLayer]) -> None:
     """ESRGAN's leaky ReLU has the slope 0.2, fused into a convolution or as a layer of its own."""
     fused = [float(layer.options["-23310"].split(",")[1]) for layer in layers if "-23310" in layer.options]
     single = [float(layer.options.get("0", 0)) for layer in layers if layer.kind == "ReLU"]

@@ -26,8 +26,8 @@ __all__ = [
     "Checkpoint",
     "Entry",
     "Listed",
-    "Shelf",
-    "Verdict",
+    "ModelStore",
+    "Verification",
     "digest",
     "known_name",
 ]
@@ -67,7 +67,7 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verification:
     """What reading a file again has found."""
 
     name: str
@@ -77,7 +77,7 @@ class Verdict:
     word: Message
 
 
-class Shelf:
+class ModelStore:
     """What is at hand: shipped, fetched into `home/models`, added by the person.
 
     What cannot be read from the files themselves (files added from elsewhere, sha256 of files first seen) is kept in
@@ -255,12 +255,12 @@ class Shelf:
         self._write(seen={file: sha for file, sha in self._seen().items() if file != path.name})
         return path
 
-    def verify(self, name: str | None = None) -> Iterator[Verdict]:
+    def verify(self, name: str | None = None) -> Iterator[Verification]:
         """Reads every file at hand again and compares its sha256 with the known one."""
         names = [one.name for one in self.entries() if one.path] if name is None else [name]
         for found in map(self.find, names):
             sha256 = digest(found.path)
-            yield Verdict(found.name, found.path, sha256, *_judged(found, sha256))
+            yield Verification(found.name, found.path, sha256, *_judged(found, sha256))
 
     def seen(self, entry: Entry) -> str:
         """The sha256 that was written down for a file whose right one is not known; empty if it was never fetched."""

@@ -23,7 +23,7 @@ _ALONE = "[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"  # let
 
 
 @dataclass(frozen=True, eq=False)
-class Tokenizer:
+class BpeTokenizer:
     """`encode(text)` -> tokens, without begin and end."""
 
     inner: "tokenizers.Tokenizer"
@@ -36,7 +36,7 @@ class Tokenizer:
         return self.inner.encode(text, add_special_tokens=False).ids
 
 
-def tokenizer_in(folder: Path) -> Tokenizer:
+def tokenizer_in(folder: Path) -> BpeTokenizer:
     """The tokenizer of a diffusers folder: tokenizer.json, or vocab.json and merges.txt.
 
     Raises:
@@ -46,7 +46,7 @@ def tokenizer_in(folder: Path) -> Tokenizer:
 
     try:
         if (folder / "tokenizer.json").is_file():
-            inner = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+            inner = tokenizers.BpeTokenizer.from_file(str(folder / "tokenizer.json"))
         else:
             vocabulary = json.loads((folder / "vocab.json").read_text("utf-8"))
             lines = (folder / "merges.txt").read_text("utf-8").splitlines()
@@ -72,7 +72,7 @@ def _config(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
-def clip_tokenizer(pads_with_end: bool = True) -> Tokenizer:
+def clip_tokenizer(pads_with_end: bool = True) -> BpeTokenizer:
     """CLIP's own, with which single files are read.
 
     Args:
@@ -101,9 +101,9 @@ def _byte_letters() -> list[str]:
 
 
 def _built(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> "tokenizers.Tokenizer":
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+    from tokenizers import BpeTokenizer, Regex, models, normalizers, pre_tokenizers
 
-    inner = Tokenizer(models.BPE(vocabulary, merges, unk_token=END, end_of_word_suffix="</w>"))
+    inner = BpeTokenizer(models.BPE(vocabulary, merges, unk_token=END, end_of_word_suffix="</w>"))
     inner.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )
@@ -114,16 +114,16 @@ def _built(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> "tokeni
     return inner
 
 
-def _described(inner: "tokenizers.Tokenizer", where: Path) -> Tokenizer:
+def _described(inner: "tokenizers.Tokenizer", where: Path) -> BpeTokenizer:
     begin, end = inner.token_to_id(BEGIN), inner.token_to_id(END)
     if begin is None or end is None:
         raise CalotypeError(
             "{where} holds a tokenizer that is not CLIP's; Calotype draws with CLIP's words only", where=where
         )
-    return Tokenizer(inner, begin, end, end, inner.token_to_id(",</w>"))
+    return BpeTokenizer(inner, begin, end, end, inner.token_to_id(",</w>"))
 
 
-def trained_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
+def trained_tokenizer(texts: Iterable[str], size: int) -> BpeTokenizer:
     """Byte-pair encoding (Sennrich et al. 2016) as CLIP's, learnt from texts in any language; at most `size` tokens.
 
     Every byte has a token, in a word and at its end, so that every text can be told. Chinese and Japanese characters
@@ -167,7 +167,7 @@ def _ways(one: str, other: str) -> list[str]:
     return [other, inner] if is_one_character else [other]
 
 
-def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+def write_tokenizer(tokenizer: BpeTokenizer, folder: Path) -> None:
     """tokenizer.json, and vocab.json and merges.txt, as transformers reads them."""
     from tokenizers import processors
 

@@ -119,9 +119,9 @@ def imports_quickly(tasks: Sequence[Imagine], settings: Settings) -> Callable[[]
 
 def _is_plain(tasks: Sequence[Imagine], settings: Settings) -> bool:
     """Whether nothing is wanted that the quick import leaves out: single files, samplers that need scipy."""
-    from calotype.checkpoints.store import INDEX, Shelf
+    from calotype.checkpoints.store import INDEX, ModelStore
 
-    shelf = Shelf(settings)
+    shelf = ModelStore(settings)
     words = " ".join(f"{task.sampler} {task.schedule} {task.x} {task.y}" for task in tasks).lower()
     if "lms" in words or "beta" in words or any(task.vae for task in tasks):
         return False

@@ -16,7 +16,7 @@ from calotype.settings import Settings
 from calotype.tasks import Note
 
 if TYPE_CHECKING:
-    from calotype.checkpoints.store import Shelf
+    from calotype.checkpoints.store import ModelStore
 
 HELP = "List, fetch, add and check the models."
 
@@ -124,10 +124,10 @@ def verify(**values: Any) -> int:
     return 0 if is_good else 1
 
 
-def _shelf(values: dict[str, Any]) -> "Shelf":
-    from calotype.checkpoints.store import Shelf
+def _shelf(values: dict[str, Any]) -> "ModelStore":
+    from calotype.checkpoints.store import ModelStore
 
-    return Shelf(Settings.gather(given(Settings, values)))
+    return ModelStore(Settings.gather(given(Settings, values)))
 
 
 def _size(row: dict[str, Any]) -> str:

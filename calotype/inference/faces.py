@@ -12,7 +12,7 @@ from torch.nn import functional
 from calotype.checkpoints.models import Models
 from calotype.errors import CalotypeError, PictureError, Remedy, plural
 from calotype.inference.upscale import plainly
-from calotype.models.face_detector import Found
+from calotype.models.face_detector import DetectedFace
 from calotype.models.network import Network
 from calotype.ops import faces as ops
 from calotype.ops.color import eight_bits, luma, to_pixels, to_tensor
@@ -39,7 +39,7 @@ def face_network(task: Restore, models: Models, deep: bool) -> Generator[Note, N
     return models.faces(name, deep)
 
 
-def find_faces(picture: Picture, models: Models) -> list[Found]:
+def find_faces(picture: Picture, models: Models) -> list[DetectedFace]:
     """All faces of a picture in reading order: top to bottom in rows, then left to right."""
     found = models.detector().find(eight_bits(picture.pixels))
     if not found:
@@ -48,7 +48,7 @@ def find_faces(picture: Picture, models: Models) -> list[Found]:
     return sorted(found, key=lambda f: (round((f.box[1] + f.box[3] / 2) / row), f.box[0]))
 
 
-def record_of(number: int, face: Found, task: Restore, network: Network | None) -> FaceRecord:
+def record_of(number: int, face: DetectedFace, task: Restore, network: Network | None) -> FaceRecord:
     """What is to happen with a face: treated, or left alone and why. A face asked for by its number is treated."""
     strength = Strengths.read(task.strength).of(number)
     is_named = number in chosen_faces(task.faces) if task.faces not in ("all", "none", "center") else False
@@ -63,7 +63,7 @@ def record_of(number: int, face: Found, task: Restore, network: Network | None) 
     )
 
 
-def _why_not(face: Found, task: Restore, network: Network | None, strength: float, is_named: bool) -> str:
+def _why_not(face: DetectedFace, task: Restore, network: Network | None, strength: float, is_named: bool) -> str:
     if network is None:
         return "no face network"
     if strength == 0:

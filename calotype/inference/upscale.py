@@ -115,7 +115,7 @@ def mixed(result: np.ndarray, pixels: np.ndarray, keep: float) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TilePlan:
     """One shape of tile for the whole picture, the side that bounded it, and how many go through together."""
 
     tiles: Grid
@@ -123,7 +123,7 @@ class Plan:
     batch: int
 
 
-def plan(shape: tuple[int, int], network: Network, tiling: Tiling, free: int, most: int = 0) -> Plan:
+def plan(shape: tuple[int, int], network: Network, tiling: Tiling, free: int, most: int = 0) -> TilePlan:
     """Chooses tiles that fit in `free` bytes; `most` bounds the side further (after running out of memory)."""
     side = tiling.tile or TILE.get(network.device.type, 256)
     if not tiling.tile:
@@ -135,7 +135,7 @@ def plan(shape: tuple[int, int], network: Network, tiling: Tiling, free: int, mo
     tiles = _fitted(shape, grid(*shape, side, tiling.overlap, network.multiple), tiling.overlap, network.multiple)
     area = tiles.rows.tile * tiles.columns.tile
     batch = 1 if network.device.type == "cpu" else int(free * 0.6 / network.bytes_per_pixel / area)
-    return Plan(tiles, side, max(1, min(8, batch)))
+    return TilePlan(tiles, side, max(1, min(8, batch)))
 
 
 def _fitted(shape: tuple[int, int], tiles: Grid, overlap: int, multiple: int) -> Grid:
@@ -172,10 +172,10 @@ def _pass(pixels: np.ndarray, network: Network, size: tuple[int, int], tiling: T
 
 
 def _rows(
-    pixels: np.ndarray, network: Network, size: tuple[int, int], chosen: Plan
+    pixels: np.ndarray, network: Network, size: tuple[int, int], chosen: TilePlan
 ) -> Generator[Progress | Note, None, np.ndarray]:
     result = np.empty((*size, pixels.shape[2]), pixels.dtype)
-    tiles, clock, gain = chosen.tiles, Clock(len(chosen.tiles), network), _gain(pixels)
+    tiles, clock, gain = chosen.tiles, TileClock(len(chosen.tiles), network), _gain(pixels)
     blend = Blend(tiles, network.scale)
     resizer = Resizer(blend.height, blend.width, *size)
     places = [(row, column) for row in range(len(tiles.rows.starts)) for column in range(len(tiles.columns.starts))]
@@ -201,7 +201,7 @@ def _stack(pixels: np.ndarray, tiles: Grid, places: list[tuple[int, int]]) -> Te
     return torch.stack([to_tensor(tiles.cut(pixels, *place)) for place in places])
 
 
-class Clock:
+class TileClock:
     """Tells how long a pass will still take, from the tiles that are done (the first one, which warms up, left out)."""
 
     def __init__(self, total: int, network: Network):

@@ -97,7 +97,7 @@ class Encoder(nn.Module):
         return x, seen
 
 
-class Generator(nn.Module):
+class CodeDecoder(nn.Module):
     """Codes to a face; `fuse(x)` is called once in each level, after its first block."""
 
     def __init__(self, first: int, code: int):
@@ -123,7 +123,7 @@ class Generator(nn.Module):
         return x
 
 
-class Layer(nn.Module):
+class TransformerLayer(nn.Module):
     """One layer of the transformer; places are added to what asks and what is asked, not to what is answered."""
 
     def __init__(self, width: int, hidden: int):
@@ -163,9 +163,9 @@ class CodeFormer(nn.Module):
         super().__init__()
         self.position_emb = nn.Parameter(torch.zeros(places, width))
         self.feat_emb = nn.Linear(code, width)
-        self.ft_layers = nn.ModuleList(Layer(width, 2 * width) for _ in range(layers))
+        self.ft_layers = nn.ModuleList(TransformerLayer(width, 2 * width) for _ in range(layers))
         self.idx_pred_layer = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, codes, bias=False))
-        self.encoder, self.generator = Encoder(first, code), Generator(first, code)
+        self.encoder, self.generator = Encoder(first, code), CodeDecoder(first, code)
         self.quantize = nn.ModuleDict({"embedding": nn.Embedding(codes, code)})
         self.fuse_convs_dict = nn.ModuleDict({size: Fuse(channels) for size, channels in fused.items()})
         self.side = round(places**0.5) * SHRINK

@@ -24,7 +24,7 @@ MIRRORED = [1, 0, 2, 4, 3]  # order of the landmarks in a mirrored picture
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class DetectedFace:
     """One face, in pixels of the picture; pixel centres lie at whole numbers."""
 
     box: tuple[float, float, float, float]  # x, y, width, height; may reach beyond the picture's edge
@@ -49,7 +49,7 @@ class Detector:
             ) from None
         self._one_at_a_time = threading.Lock()
 
-    def find(self, pixels: np.ndarray) -> list[Found]:
+    def find(self, pixels: np.ndarray) -> list[DetectedFace]:
         """All faces with a confidence of 0.5 or more, the surest first.
 
         Where the faces may be lying, the picture is also looked at from its sides and upside down: YuNet finds such
@@ -64,7 +64,7 @@ class Detector:
         fine = (self._finer(turned, face) for face in faces)
         return [_turned_back(face, turns, picture.shape[:2]) for face in fine]
 
-    def _upright(self, picture: np.ndarray) -> tuple[int, list[Found]]:
+    def _upright(self, picture: np.ndarray) -> tuple[int, list[DetectedFace]]:
         """How many quarters to turn the picture against the clock for its faces to stand, and the faces then."""
         faces = self._at_two_sizes(picture)
         if faces and faces[0].confidence >= UPRIGHT:
@@ -75,14 +75,14 @@ class Detector:
         stands = not _sure(faces) or (best[:1] and best[0].confidence >= UPRIGHT - 0.025)
         return (turns, best) if surer and stands else (0, faces)
 
-    def _at_two_sizes(self, picture: np.ndarray) -> list[Found]:
+    def _at_two_sizes(self, picture: np.ndarray) -> list[DetectedFace]:
         long = max(picture.shape[:2])
         scales = {min(1.0, side / long) for side in SIDES}
         if long < SIDES[1]:
             scales.add(2.0)  # faces of some 10 pixels are only seen enlarged
         return _without_doubles(face for scale in sorted(scales) for face in self._look(picture, scale))
 
-    def _look(self, picture: np.ndarray, scale: float) -> list[Found]:
+    def _look(self, picture: np.ndarray, scale: float) -> list[DetectedFace]:
         """The faces in a (H, W, 3) BGR picture, looked for at one size."""
         height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
         small = picture
@@ -95,7 +95,7 @@ class Detector:
         ratio = np.array([picture.shape[1] / width, picture.shape[0] / height])
         return [_read(row, ratio) for row in ([] if rows is None else rows.astype(np.float64))]
 
-    def _finer(self, picture: np.ndarray, face: Found) -> Found:
+    def _finer(self, picture: np.ndarray, face: DetectedFace) -> DetectedFace:
         """The face with landmarks as seen in pieces of several fitting sizes and their mirror images, averaged."""
         piece, corner = _cut(picture, face)
         box = (face.box[0] - corner[0], face.box[1] - corner[1], *face.box[2:])
@@ -109,7 +109,7 @@ class Detector:
         return replace(face, landmarks=np.mean(seen, 0) + corner) if seen else face
 
 
-def _cut(picture: np.ndarray, face: Found) -> tuple[np.ndarray, np.ndarray]:
+def _cut(picture: np.ndarray, face: DetectedFace) -> tuple[np.ndarray, np.ndarray]:
     """A square piece around a face, and the (2,) place of its corner. Beyond the picture's edge, the edge goes on."""
     x, y, w, h = face.box
     side = max(16, round(CUT * max(w, h)))
@@ -118,20 +118,20 @@ def _cut(picture: np.ndarray, face: Found) -> tuple[np.ndarray, np.ndarray]:
     return cv2.warpAffine(picture, move, (side, side), borderMode=cv2.BORDER_REPLICATE), corner
 
 
-def _read(row: np.ndarray, ratio: np.ndarray) -> Found:
+def _read(row: np.ndarray, ratio: np.ndarray) -> DetectedFace:
     """A row of YuNet's in a picture that was shrunk: pixel centres keep their place."""
     x, y, w, h = row[:4] * np.tile(ratio, 2)
     landmarks = (row[4:14].reshape(5, 2) + 0.5) * ratio - 0.5
-    return Found((float(x), float(y), float(w), float(h)), landmarks, float(min(row[14], 1.0)))
+    return DetectedFace((float(x), float(y), float(w), float(h)), landmarks, float(min(row[14], 1.0)))
 
 
-def _sure(faces: list[Found]) -> float:
+def _sure(faces: list[DetectedFace]) -> float:
     """How much speaks for these faces: the confidences of those that are sure."""
     return sum(face.confidence for face in faces if face.confidence >= SURE)
 
 
-def _without_doubles(faces: Iterable[Found]) -> list[Found]:
-    kept: list[Found] = []
+def _without_doubles(faces: Iterable[DetectedFace]) -> list[DetectedFace]:
+    kept: list[DetectedFace] = []
     for face in sorted(faces, key=lambda f: (-f.confidence, f.box)):
         if face.box[2] > 0 and face.box[3] > 0 and all(overlap(face.box, other.box) < SAME for other in kept):
             kept.append(face)
@@ -146,20 +146,20 @@ def overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
     return shared / (one[2] * one[3] + other[2] * other[3] - shared)
 
 
-def _nearest(seen: list[Found], box: tuple[float, ...]) -> Found | None:
+def _nearest(seen: list[DetectedFace], box: tuple[float, ...]) -> DetectedFace | None:
     """The face whose box is this one; None if none is."""
     best = max(seen, key=lambda found: overlap(found.box, box), default=None)
     return best if best and overlap(best.box, box) >= SAME else None
 
 
-def _mirrored(face: Found, width: int) -> Found:
+def _mirrored(face: DetectedFace, width: int) -> DetectedFace:
     """A face of a mirrored picture where it is in the picture; its left is its right again."""
     x, y, w, h = face.box
     landmarks = face.landmarks[MIRRORED] * [-1, 1] + [width - 1, 0]
     return replace(face, box=(width - x - w, y, w, h), landmarks=landmarks)
 
 
-def _turned_back(face: Found, turns: int, shape: tuple[int, int]) -> Found:
+def _turned_back(face: DetectedFace, turns: int, shape: tuple[int, int]) -> DetectedFace:
     """A face of a picture turned `turns` quarters against the clock, in the picture of `shape` before."""
     x, y, w, h = face.box
     points = face.landmarks

@@ -14,7 +14,7 @@ TELLTALE = ("enter.weight", "down.0.0.first.weight", "shrink.0.weight", "up.0.0.
 GROUPS = 8
 
 
-class Block(nn.Module):
+class ResBlock(nn.Module):
     """Two convolutions with one normalisation between them, added to what came in."""
 
     def __init__(self, channels: int):
@@ -125,7 +125,7 @@ def grown(network: Restorer, codes: int = 0) -> Restorer:
 
 
 def _blocks(channels: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(Block(channels) for _ in range(count)))
+    return nn.Sequential(*(ResBlock(channels) for _ in range(count)))
 
 
 def detects(state: dict[str, Tensor]) -> bool:

@@ -70,7 +70,7 @@ class Shape:
         return json.dumps(asdict(self))
 
 
-class Block(nn.Module):
+class BottleneckBlock(nn.Module):
     """x + 1x1(3x3(1x1(x))), at first x."""
 
     def __init__(self, width: int, blocks: int):
@@ -137,7 +137,7 @@ class Discriminator(nn.Module):
 
 
 def _stage(width: int, blocks: int, total: int) -> nn.Sequential:
-    return nn.Sequential(*(Block(width, total) for _ in range(blocks)))
+    return nn.Sequential(*(BottleneckBlock(width, total) for _ in range(blocks)))
 
 
 def _conv(width: int, wanted: int, side: int, gain: float, is_biased: bool = True) -> nn.Conv2d:

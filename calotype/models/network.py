@@ -1,6 +1,7 @@
 """A network ready to work: on its device, in the quickest number format that is right."""
 
 import copy
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -122,12 +123,19 @@ class Network:
 
 
 def pick_device(wanted: str) -> torch.device:
-    """auto -> CUDA, then Apple's MPS, then the processor. Raises CalotypeError for one that is not there."""
+    """auto -> CUDA (of several processes that learn as one, each its own), then Apple's MPS, then the processor.
+
+    Raises:
+        CalotypeError: this machine has no such device.
+    """
     there = ["cpu"] + ["mps"] * torch.backends.mps.is_available()
     if torch.cuda.is_available():
         there += ["cuda", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
+    if wanted == "auto" and "cuda" in there:
+        own = f"cuda:{os.environ.get('LOCAL_RANK', '')}"
+        return torch.device(own if own in there else "cuda")
     if wanted == "auto":
-        return torch.device("cuda" if "cuda" in there else there[-1])
+        return torch.device(there[-1])
     if wanted not in there:
         raise CalotypeError(
             "this machine has no device {wanted}; leave {option:device} out, or take {names}",

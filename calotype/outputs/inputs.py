@@ -24,7 +24,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Plan:
+class AlbumPlan:
     """What is to be done, and sentences about what was left out."""
 
     items: tuple[Item, ...]
@@ -38,7 +38,7 @@ class _Found:
     fault: Message | None = None
 
 
-def plan(inputs: Sequence[str | Path], album: Album, format: str = "auto") -> Plan:
+def plan(inputs: Sequence[str | Path], album: Album, format: str = "auto") -> AlbumPlan:
     """Files, folders and patterns -> pictures in natural order, each once, each with a name of its own.
 
     Args:
@@ -66,7 +66,7 @@ def plan(inputs: Sequence[str | Path], album: Album, format: str = "auto") -> Pl
         _make_folder(album.out)
         items = _named(_without_results(found, album, format), album, format)
     notes = (_strangers(strangers),) if strangers else ()
-    return Plan(tuple(items), notes)
+    return AlbumPlan(tuple(items), notes)
 
 
 def _scan(inputs: Sequence[str | Path], album: Album, strangers: list[Path]) -> Iterator[_Found]:

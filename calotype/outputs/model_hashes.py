@@ -19,9 +19,9 @@ class CurrentHashes:
     """Names and checksums of models as they are now. Each file is read once."""
 
     def __init__(self, settings: Settings):
-        from calotype.checkpoints.store import Shelf
+        from calotype.checkpoints.store import ModelStore
 
-        self._shelf = Shelf(settings)
+        self._shelf = ModelStore(settings)
         self._read: dict[Path, str] = {}
 
     def models(self, record: "Record") -> dict[str, str]:

@@ -89,9 +89,9 @@ def _drawing(
         task = drawing_task(stored, source)
         _check_recorded_models(stored, settings)
     else:
-        from calotype.checkpoints.store import Shelf
+        from calotype.checkpoints.store import ModelStore
 
-        task, notes = task_from_parameters(picture, path, Shelf(settings).names)
+        task, notes = task_from_parameters(picture, path, ModelStore(settings).names)
     target = out or (_target(stored) if stored else beside(path, "-again", path.suffix))
     kind = format_of(path) or format_of(Path(stored.result if stored else "")) or "png"
     output = DrawingOutput(out=target, format=kind, overwrite=overwrite)

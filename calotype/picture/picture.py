@@ -13,7 +13,7 @@ import numpy as np
 from calotype.errors import CalotypeError, PictureError
 from calotype.picture.alpha import on_white
 from calotype.picture.codecs import formats
-from calotype.picture.codecs.decoded import Found, Pixels
+from calotype.picture.codecs.decoded import PictureFile, Pixels
 from calotype.picture.metadata import exif as exif_blocks
 from calotype.picture.metadata import icc as profile
 from calotype.picture.metadata import xmp
@@ -115,7 +115,7 @@ def opened(path: Path) -> BinaryIO:
     raise PictureError("{path} is empty (zero bytes); try another copy of it", path=path)
 
 
-def look(file: BinaryIO, name: str, max_pixels: int) -> tuple[str, Found]:
+def look(file: BinaryIO, name: str, max_pixels: int) -> tuple[str, PictureFile]:
     """Format and description of an open file. Raises CalotypeError as Picture.open does."""
     format = formats.recognise(file.read(256), name)
     file.seek(0)
@@ -148,7 +148,7 @@ def _reader(format: str):
     }[format]
 
 
-def _told(picture: Picture, found: Found, decoded: Pixels) -> Picture:
+def _told(picture: Picture, found: PictureFile, decoded: Pixels) -> Picture:
     """The picture upright, with its metadata checked and in order."""
     exif, orientation, exif_notes = _exif(found)
     packet, xmp_notes = _xmp(found.xmp)
@@ -169,7 +169,7 @@ def _told(picture: Picture, found: Found, decoded: Pixels) -> Picture:
     )
 
 
-def _exif(found: Found) -> tuple[exif_blocks.Exif | None, int, tuple[str, ...]]:
+def _exif(found: PictureFile) -> tuple[exif_blocks.Exif | None, int, tuple[str, ...]]:
     """The block in order, the orientation it told, and what to say."""
     if not found.exif:
         return None, 1, ()

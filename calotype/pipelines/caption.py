@@ -16,10 +16,10 @@ from calotype.tasks import Note, Progress, note
 from calotype.tasks.captions import Caption
 from calotype.tasks.events import Failed, Saved, Skipped
 from calotype.training.data.captions import read_caption
-from calotype.training.data.dataset import Room, advised_repeats, find_rooms
+from calotype.training.data.dataset import Folder, advised_repeats, find_rooms
 from calotype.training.data.face_crop import largest, window
 
-Words = Callable[[np.ndarray], list[str]]  # tags of (H, W, 3) uint8 RGB
+ParsedPrompt = Callable[[np.ndarray], list[str]]  # tags of (H, W, 3) uint8 RGB
 
 
 STAYS = Message("is there already; {option:overwrite} replaces it")
@@ -65,7 +65,7 @@ class _Unreadable(Exception):
     """This photo or its caption cannot be read; the rest may go on."""
 
 
-def _tagger(task: Caption, models: Models) -> Words | None:
+def _tagger(task: Caption, models: Models) -> ParsedPrompt | None:
     if task.tagger is None:
         return None
     from calotype.training.data.tagger import Tagger, spaced
@@ -78,11 +78,11 @@ def _tagger(task: Caption, models: Models) -> Words | None:
 class _Captions:
     """Captions beside the photos, or in a folder of their own."""
 
-    def __init__(self, task: Caption, models: Models, words: Words | None):
+    def __init__(self, task: Caption, models: Models, words: ParsedPrompt | None):
         self.task, self.words, self.max_pixels = task, words, models.settings.max_pixels
         self.ending = "." + task.caption_extension.removeprefix(".")
 
-    def done(self, room: Room, path: Path) -> Iterator[Note | Saved | Skipped]:
+    def done(self, room: Folder, path: Path) -> Iterator[Note | Saved | Skipped]:
         target = self._place(room, path).with_suffix(self.ending)
         goes_before = self.task.prefix and self.task.out is None  # to put it there is to replace what is there
         if target.exists() and not self.task.overwrite and not goes_before:
@@ -99,7 +99,7 @@ class _Captions:
         _put(target, text)
         yield Saved(str(path), str(target), {"text": text})
 
-    def _place(self, room: Room, path: Path) -> Path:
+    def _place(self, room: Folder, path: Path) -> Path:
         out = self.task.out
         return path if out is None else out / room.folder.relative_to(self.task.photos) / path.name
 
@@ -117,7 +117,7 @@ class _Captions:
         except CalotypeError as fault:
             raise _Unreadable(fault) from fault
 
-    def _text(self, room: Room, before: str, look: Callable[[], np.ndarray]) -> str:
+    def _text(self, room: Folder, before: str, look: Callable[[], np.ndarray]) -> str:
         """The old caption, or the folder's name and tags, behind the trigger word."""
         if before:
             trigger = self.task.trigger if self.task.prefix else ""
@@ -128,7 +128,7 @@ class _Captions:
 class _Faces(_Captions):
     """Crops around faces, each with its caption, in `N_name` folders of a folder of their own."""
 
-    def __init__(self, task: Caption, models: Models, words: Words | None):
+    def __init__(self, task: Caption, models: Models, words: ParsedPrompt | None):
         super().__init__(task, models, words)
         self.find = models.detector().find
         self.out = task.out or task.photos.resolve().with_name(task.photos.resolve().name + "-faces")
@@ -138,7 +138,7 @@ class _Faces(_Captions):
             )
         self._taken: set[Path] = set()
 
-    def done(self, room: Room, path: Path) -> Iterator[Note | Saved | Skipped]:
+    def done(self, room: Folder, path: Path) -> Iterator[Note | Saved | Skipped]:
         target = self._free(self._folder(room), path)
         if target.exists() and not self.task.overwrite:
             yield Skipped(str(path), str(target), STAYS)
@@ -161,7 +161,7 @@ class _Faces(_Captions):
             _put(beside, text)
         yield Saved(str(path), str(target), {"text": text})
 
-    def _folder(self, room: Room) -> Path:
+    def _folder(self, room: Folder) -> Path:
         """As the photos' own; where that tells no number, with the number that is usual for so many."""
         if room.repeats:
             return self.out / room.folder.name

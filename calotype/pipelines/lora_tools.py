@@ -18,7 +18,7 @@ from calotype.checkpoints.lora import Adapter, read_folder
 from calotype.checkpoints.lora import formats as forms
 from calotype.checkpoints.lora import kohya_file as kohya
 from calotype.checkpoints.lora.keys import Layers, is_kohyas, is_xl, layers_of
-from calotype.checkpoints.lora.merge import Made, merged, resized
+from calotype.checkpoints.lora.merge import MergedLayer, merged, resized
 from calotype.checkpoints.lora.peft_config import DIFFUSERS, PEFT
 from calotype.checkpoints.lora.svd import clamped, loss, spectrum
 from calotype.checkpoints.models import Models
@@ -27,7 +27,7 @@ from calotype.checkpoints.store import INDEX
 from calotype.errors import CalotypeError, Message
 from calotype.files import whole_folder
 from calotype.models.diffusion import Opened
-from calotype.tasks import ConvertLora, ExtractLora, MergeLora, Note, Outcome, Progress, ResizeLora, note
+from calotype.tasks import ConvertLora, ExtractLora, LoraFileOutput, MergeLora, Note, Progress, ResizeLora, note
 from calotype.training.lora.network import Ranks, text_layers, unet_layers
 from calotype.training.run.resume import dtype_named
 
@@ -102,7 +102,7 @@ def convert_lora(task: ConvertLora, models: Models) -> Iterator[Progress | Note 
     check_out(task, [(adapter, 1.0)], is_folder=task.to == "peft")
     layers = layers_of(adapter)
     if dtype := _asked(task):
-        layers = _cast([Made(name, dict(own)) for name, own in layers.items()], dtype)
+        layers = _cast([MergedLayer(name, dict(own)) for name, own in layers.items()], dtype)
     metadata = {key: value for key, value in adapter.metadata.items() if key not in (DIFFUSERS, "format")}
     if task.to == "peft":
         parts = forms.peft(layers, adapter.name)
@@ -166,7 +166,7 @@ def read_lora(name: str, models: Models) -> Adapter:
 
 
 def check_out(
-    task: Outcome, weighed: Sequence[tuple[Adapter, float]], is_folder: bool = False, others: Sequence[Path] = ()
+    task: LoraFileOutput, weighed: Sequence[tuple[Adapter, float]], is_folder: bool = False, others: Sequence[Path] = ()
 ) -> None:
     """Raises CalotypeError where the result would go over what is there, or over what it is made of."""
     sources = [*(adapter.path for adapter, _ in weighed if adapter.path), *others]
@@ -226,7 +226,7 @@ def _largest(after: Tensor, before: Tensor) -> float:
     return float((after.float() - before.float()).abs().max())
 
 
-def _extracted(name: tuple[str, str], after: Tensor, before: Tensor, rank: int, quantile: float) -> Made | None:
+def _extracted(name: tuple[str, str], after: Tensor, before: Tensor, rank: int, quantile: float) -> MergedLayer | None:
     """None where nothing differs."""
     matrix = (after.float() - before.float()).flatten(1)
     if not matrix.any():
@@ -237,14 +237,14 @@ def _extracted(name: tuple[str, str], after: Tensor, before: Tensor, rank: int, 
         "up": up.reshape(len(up), rank, *[1] * (after.dim() - 2)),
         "alpha": torch.tensor(float(rank)),
     }
-    return Made(name, tensors, float(matrix.double().square().sum()), loss(matrix, down, up))
+    return MergedLayer(name, tensors, float(matrix.double().square().sum()), loss(matrix, down, up))
 
 
-def _asked(task: Outcome) -> torch.dtype | None:
+def _asked(task: LoraFileOutput) -> torch.dtype | None:
     return None if task.save_precision == "source" else dtype_named(task.save_precision)
 
 
-def _dtype(task: Outcome, adapters: Sequence[Adapter]) -> torch.dtype:
+def _dtype(task: LoraFileOutput, adapters: Sequence[Adapter]) -> torch.dtype:
     """What was asked for, or the finest of the sources'."""
     if asked := _asked(task):
         return asked
@@ -258,7 +258,7 @@ def _dtype(task: Outcome, adapters: Sequence[Adapter]) -> torch.dtype:
     return reduce(torch.promote_types, kinds)
 
 
-def _cast(layers: Sequence[Made], dtype: torch.dtype) -> dict[tuple[str, str], dict[str, Tensor]]:
+def _cast(layers: Sequence[MergedLayer], dtype: torch.dtype) -> dict[tuple[str, str], dict[str, Tensor]]:
     found = {}
     for layer in layers:
         found[layer.name] = {role: _in(dtype, role, value) for role, value in layer.tensors.items()}
@@ -282,7 +282,7 @@ def _write(out: Path, layers: Layers, adapter: Adapter, metadata: Mapping[str, A
     kohya.write(out, state, {**metadata, DIFFUSERS: json.dumps(settings, sort_keys=True), "format": "pt"})
 
 
-def _least(first: Adapter, layers: Sequence[Made]) -> dict[str, Any]:
+def _least(first: Adapter, layers: Sequence[MergedLayer]) -> dict[str, Any]:
     """The entries that sd-scripts calls the minimum."""
     version = first.metadata.get("ss_base_model_version") or _VERSIONS.get(first.base, "")
     return {
@@ -294,7 +294,7 @@ def _least(first: Adapter, layers: Sequence[Made]) -> dict[str, Any]:
     }
 
 
-def _dims(layers: Sequence[Made]) -> dict[str, str]:
+def _dims(layers: Sequence[MergedLayer]) -> dict[str, str]:
     """Rank and alpha where all layers have the same, else sd-scripts' word."""
     ranks = {layer.rank for layer in layers if layer.rank}
     alphas = {float(layer.tensors.get("alpha", layer.rank)) for layer in layers if layer.rank}
@@ -323,7 +323,7 @@ def tag_counts(metadata: Mapping[str, str]) -> dict[str, dict[str, int]]:
         return {}
 
 
-def _ended(out: Path, layers: Sequence[Made], was_cut: bool) -> Iterator[Note | Written]:
+def _ended(out: Path, layers: Sequence[MergedLayer], was_cut: bool) -> Iterator[Note | Written]:
     """What was kept, in a sentence and in numbers."""
     ranks = [layer.rank for layer in layers if layer.rank]
     facts: dict[str, Any] = {"layers": len(layers), "least_rank": min(ranks, default=0), "rank": max(ranks, default=0)}

@@ -30,21 +30,21 @@ from calotype.inference.diffusion.schedulers import signals
 from calotype.models.network import is_mixed
 from calotype.ops.prompt.chunks import LENGTH
 from calotype.tasks import Learning, Note, Progress, TrainDiffusion, note, options_of
-from calotype.training.data.captioned import Pairs, held_back, read_pairs, repeated
+from calotype.training.data.captioned import CaptionedSet, held_back, read_pairs, repeated
 from calotype.training.diffusion import autoencoder
 from calotype.training.diffusion import denoiser as diffusing
 from calotype.training.diffusion.autoencoder import Autoencoding
 from calotype.training.diffusion.denoiser import Diffusing, Lessons
-from calotype.training.diffusion.evaluator import Seen, told
+from calotype.training.diffusion.evaluator import DiffusionEvaluator, told
 from calotype.training.diffusion.export import write_folder
-from calotype.training.diffusion.networks import Means, new_text, new_unet, new_vae, under
+from calotype.training.diffusion.networks import Compute, new_text, new_unet, new_vae, under
 from calotype.training.diffusion.retrieval import Score
-from calotype.training.monitor.monitor import Watch, logs_of, options_told
+from calotype.training.monitor.monitor import Monitor, logs_of, options_told
 from calotype.training.run import resume as state
 from calotype.training.run.result import mean_loss
 from calotype.training.run.resume import State, state_path
-from calotype.training.run.save_timer import Due
-from calotype.training.run.time_budget import Clock, Stage
+from calotype.training.run.save_timer import SaveTimer
+from calotype.training.run.time_budget import TimeBudget, TimedSteps
 
 FAILED = 3  # steps with a loss that is no number before the run is stopped
 TRIED = 3  # steps of each kind that are timed at least, the first one not counted
@@ -79,7 +79,7 @@ def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress |
         CalotypeError: no captioned pictures, a state that does not fit, another run at work under this name, no room,
             a loss that is no number.
     """
-    clock = Clock()
+    clock = TimeBudget()
     _check_free(task)
     logs, notes = logs_of(task)
     pairs: Any = None
@@ -87,7 +87,7 @@ def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress |
     for pairs in read_pairs(task.photos, task.resolution, task.caption_extension, most, task.output_dir):
         if isinstance(pairs, Progress):
             yield pairs
-    run = _Run(task, models, pairs, logs, clock)
+    run = DiffusionRun(task, models, pairs, logs, clock)
     yield from map(note, (*notes, *pairs.notes, *run.notes))
     with contextlib.nullcontext() if task.dry_run else run_lock(task.output_dir, task.output_name):
         _check_free(task)  # also from what has ended meanwhile
@@ -119,10 +119,10 @@ class _Kind:
 KINDS = (_Kind("vae", "vae", "vae_learning_rate"), _Kind("unet", "loss", "learning_rate"))
 
 
-class _Run:
+class DiffusionRun:
     """The parts of one run: settled once, then stepped through."""
 
-    def __init__(self, task: TrainDiffusion, models: Models, pairs: Pairs, logs: Path | None, clock: Clock):
+    def __init__(self, task: TrainDiffusion, models: Models, pairs: CaptionedSet, logs: Path | None, clock: TimeBudget):
         self.task, self.models, self.pairs, self.logs, self.clock = task, models, pairs, logs, clock
         self.means = _means(task, models)
         is_gpu = self.means.device.type == "cuda"
@@ -137,10 +137,10 @@ class _Run:
         self.found: State | None = None  # until it is taken up
         self.is_resumed, self.steps = False, (task.vae_train_steps, task.max_train_steps)
         self.losses: list[float] = []
-        self.number, self.n, self.looks, self.stage = 0, 0, 0, Stage(clock, self.steps[0])
+        self.number, self.n, self.looks, self.stage = 0, 0, 0, TimedSteps(clock, self.steps[0])
         self.learning: Any = None  # Autoencoding, then Diffusing
         self.vae: nn.Module | None = None  # from the second stage on
-        self.is_changing, self.due = False, Due(task.save_state_every)
+        self.is_changing, self.due = False, SaveTimer(task.save_state_every)
         self.seen_at = 0  # the step of the last look, which is not taken twice
 
     def resume(self) -> None:
@@ -162,7 +162,9 @@ class _Run:
         self.steps, self.losses = tuple(found.weights["plan"].tolist()), list(found.losses)
         self.clock.before, begin, end, *counts = found.weights["stage"].tolist()
         self.number, self.n, self.looks = map(int, counts[:3])
-        self.stage = Stage(self.clock, self.steps[self.number], begin, end, *counts[3:])  # states once had no reserve
+        self.stage = TimedSteps(
+            self.clock, self.steps[self.number], begin, end, *counts[3:]
+        )  # states once had no reserve
 
     @property
     def _rates(self) -> list[float]:
@@ -232,7 +234,7 @@ class _Run:
             seconds.append(time.monotonic() - before)
         return min(seconds[1:])
 
-    def _limited(self, number: int) -> Stage:
+    def _limited(self, number: int) -> TimedSteps:
         """Stage 0 or 1, from now on. Where its steps were given, only they count."""
         task, now = self.task, self.clock.now
         end = LEARNING * task.minutes * 60
@@ -240,7 +242,7 @@ class _Run:
             end = math.inf
         elif number == 0:
             end = now + task.vae_share * max(0.0, end - now)
-        return Stage(self.clock, self.steps[number], now, end)
+        return TimedSteps(self.clock, self.steps[number], now, end)
 
     def told(self) -> list[Message]:
         """The plan in sentences."""
@@ -298,7 +300,7 @@ class _Run:
 
     def _autoencoding(self, steps: int) -> Autoencoding:
         task, adversarial = self.task, self.task.adversarial_share
-        way = autoencoder.Way(
+        way = autoencoder.AutoencoderConfig(
             *(steps, self.batches[0], task.vae_learning_rate, task.seed, adversarial, task.adversarial_weight)
         )
         return Autoencoding(self._new_vae(), self.pairs.pixels, self.learnt, self.means, way)
@@ -370,7 +372,7 @@ class _Run:
         else:
             self.stage = self._limited(0)
 
-    def _learnt(self, watch: Watch, seen: Seen) -> Iterator[Progress | Note]:
+    def _learnt(self, watch: Monitor, seen: DiffusionEvaluator) -> Iterator[Progress | Note]:
         """The steps of a stage."""
         kind, steps = KINDS[self.number], self.steps[self.number]
         yield from self._followed(seen)  # a stop may have left that undone
@@ -391,13 +393,13 @@ class _Run:
                 self._save_state()
         yield from self._looked_at(seen)  # where time ran out behind the last step
 
-    def _followed(self, seen: Seen) -> Iterator[Progress | Note]:
+    def _followed(self, seen: DiffusionEvaluator) -> Iterator[Progress | Note]:
         """What comes after a step, where it is due."""
         if self.number == 1 and self.n and self.n % diffusing.WINDOW == 0:
             yield from self._judged()
         yield from self._looked_at(seen)
 
-    def _looked_at(self, seen: Seen) -> Iterator[Progress | Note]:
+    def _looked_at(self, seen: DiffusionEvaluator) -> Iterator[Progress | Note]:
         """Reconstructions, or samples and the loss on what is held back, where they are due."""
         looks = self._looks()
         if looks == self.looks or self.done == self.seen_at:
@@ -439,7 +441,7 @@ class _Run:
                 window=diffusing.WINDOW,
             )
 
-    def _turned(self, watch: Watch, seen: Seen) -> Iterator[Note]:
+    def _turned(self, watch: Monitor, seen: DiffusionEvaluator) -> Iterator[Note]:
         """From the first stage to the second."""
         if self.n < self.steps[0]:
             yield note(
@@ -460,7 +462,7 @@ class _Run:
         yield note("the autoencoder is done; U-Net and text encoder learn")
         self._save_state()
 
-    def _autoencoder(self, seen: Seen) -> Iterator[Note]:
+    def _autoencoder(self, seen: DiffusionEvaluator) -> Iterator[Note]:
         """Returns what the first stage has learnt, a copy: as it is at its end, or at its best where that is better."""
         learning, quality = self.learning, seen.quality(self.learning.mean)
         is_sound = quality >= learning.best - autoencoder.WORSE
@@ -565,18 +567,20 @@ class _Run:
 
     # ------------------------------------------------------------------ what is seen
 
-    def _seen(self, watch: Watch) -> Seen:
+    def _seen(self, watch: Monitor) -> DiffusionEvaluator:
         places = (self.held, self.learnt.tolist())
-        return Seen(self.task, self.models, self.means, self.pairs, places, self.tokenizer, self.prompts, watch)
+        return DiffusionEvaluator(
+            self.task, self.models, self.means, self.pairs, places, self.tokenizer, self.prompts, watch
+        )
 
-    def _watch(self, begin: int) -> Watch:
+    def _watch(self, begin: int) -> Monitor:
         task, device = self.task, self.means.device
         about = {
             "pictures": str(task.photos),
             "computed": f"on {device.type}, with torch {torch.__version__.partition('+')[0]}",
         }
         facts = {"plan": list(map(str, self.told())), "about": about, **options_told(task)}
-        return Watch(task.output_dir, task.output_name, (begin, sum(self.steps), 0), device, facts, self.logs)
+        return Monitor(task.output_dir, task.output_name, (begin, sum(self.steps), 0), device, facts, self.logs)
 
     # ------------------------------------------------------------------ what is kept
 
@@ -628,9 +632,9 @@ class _Run:
         return "\n".join(lines) + "\n"
 
 
-def _means(task: TrainDiffusion, models: Models) -> Means:
+def _means(task: TrainDiffusion, models: Models) -> Compute:
     device, wish = models.device, models.settings.compile
     has_half = is_mixed(task.mixed_precision, device)
     is_long = device.type == "cuda" and (task.minutes >= 8 and not task.max_train_steps)
     is_compiled = wish == "on" or (wish == "auto" and is_long)
-    return Means(device, torch.bfloat16 if has_half else torch.float32, is_compiled, task.factor)
+    return Compute(device, torch.bfloat16 if has_half else torch.float32, is_compiled, task.factor)

@@ -24,8 +24,8 @@ from calotype.files import check_folder, run_lock, uninterrupted
 from calotype.models.gan import Discriminator, Generator, Shape
 from calotype.models.network import is_bfloat16_quick
 from calotype.tasks import Note, Progress, TrainGan, note, options_of
-from calotype.training.data.squares import Gallery, of_demo, of_folder
-from calotype.training.gan.evaluator import Seen
+from calotype.training.data.squares import Images, of_demo, of_folder
+from calotype.training.gan.evaluator import GanEvaluator
 from calotype.training.gan.losses import (
     augmentations,
     augmented,
@@ -35,12 +35,12 @@ from calotype.training.gan.losses import (
     kept,
     penalty,
 )
-from calotype.training.monitor.monitor import Watch, in_use, logs_of, options_told, peaked
+from calotype.training.monitor.monitor import Monitor, in_use, logs_of, options_told, peaked
 from calotype.training.optim.ema import mean_moved
 from calotype.training.optim.grad_scale import are_numbers
 from calotype.training.run.estimate import gibibytes, in_words
 from calotype.training.run.resume import State, load, remembered, save, state_path
-from calotype.training.run.save_timer import Due
+from calotype.training.run.save_timer import SaveTimer
 
 GAMMA = 10.0  # at 64 pixels; at 2, R3GAN's for large sets, the expert of a small set outruns the forger
 FAILED = 3  # steps with a loss or gradients that are no numbers before the run is stopped
@@ -78,13 +78,13 @@ def train_gan(task: TrainGan, models: Models) -> Iterator[Progress | Note | Forg
     _check_free(task)
     gallery = None
     for event in _found(task, models):
-        if isinstance(event, Gallery):
+        if isinstance(event, Images):
             gallery = event
         else:
             yield event
     logs, notes = logs_of(task)
     yield from map(note, notes)
-    war = _War(task, gallery, models.device, logs)
+    war = GanRun(task, gallery, models.device, logs)
     threads = torch.get_num_threads()
     try:
         if models.device.type == "cpu" and not models.settings.threads and max(war.forger.shape.widths) <= SMALL:
@@ -99,7 +99,7 @@ def train_gan(task: TrainGan, models: Models) -> Iterator[Progress | Note | Forg
         torch.set_num_threads(threads)
 
 
-def _found(task: TrainGan, models: Models) -> Iterator[Progress | Note | Gallery]:
+def _found(task: TrainGan, models: Models) -> Iterator[Progress | Note | Images]:
     if task.demo:
         yield of_demo(task.resolution)
         return
@@ -127,10 +127,10 @@ def _check_free(task: TrainGan) -> None:
     )
 
 
-class _War:
+class GanRun:
     """The parts of one run: settled once, then stepped through."""
 
-    def __init__(self, task: TrainGan, gallery: Gallery, device: torch.device, logs: Path | None):
+    def __init__(self, task: TrainGan, gallery: Images, device: torch.device, logs: Path | None):
         self.task, self.gallery, self.device, self.logs = task, gallery, device, logs
         self.half = _half(task, device)
         self.gamma = task.gamma or GAMMA * (task.resolution / 64) ** 2
@@ -142,7 +142,7 @@ class _War:
         self.mean = copy.deepcopy(self.forger).requires_grad_(False).eval()
         groups = [{"params": list(network.parameters())} for network in (self.forger, self.expert)]
         self.done, self.is_whole, self.is_changing = 0, True, False  # steps; whether all is written of them
-        self.failed, self.due = 0, Due(task.save_state_every)
+        self.failed, self.due = 0, SaveTimer(task.save_state_every)
         self.optimizer = torch.optim.Adam(groups, lr=task.learning_rate, betas=(0.0, 0.99), fused=device.type != "mps")
 
     def _usual(self) -> list[str]:
@@ -158,7 +158,7 @@ class _War:
         plan = list(self._plan())
         yield from map(note, plan if begin == 0 else [self._going_on(begin, is_changed)])
         watch = self._watch(begin, plan)
-        seen = Seen(task, watch, self.mean, self.expert, self.gallery, self.half, self._kept)
+        seen = GanEvaluator(task, watch, self.mean, self.expert, self.gallery, self.half, self._kept)
         if begin and is_changed:
             seen.changed(begin)
         try:
@@ -201,12 +201,12 @@ class _War:
         yield note("report: {path}", path=watch.path)
         yield Forged(path, films, seen.figures, len(self.gallery), watch.path)
 
-    def _followed(self, seen: Seen) -> Iterator[Progress | Note]:
+    def _followed(self, seen: GanEvaluator) -> Iterator[Progress | Note]:
         """What comes after a step, where it is due."""
         yield from seen.after(self.done)
         self.is_whole = True
 
-    def _spoilt(self, seen: Seen) -> CalotypeError:
+    def _spoilt(self, seen: GanEvaluator) -> CalotypeError:
         values = {"step": self.done - FAILED + 1, "remains": seen.remains()}
         if not self.half:
             return CalotypeError(
@@ -220,7 +220,7 @@ class _War:
             **values,
         )
 
-    def _ended(self, seen: Seen) -> tuple[Path, Message | None]:
+    def _ended(self, seen: GanEvaluator) -> tuple[Path, Message | None]:
         """Where the forger lies at the end, and what to say where it is not as the last step left it."""
         name = self.task.output_name
         path = self.task.output_dir / f"{name}.safetensors"
@@ -364,11 +364,11 @@ class _War:
             snapshots=self.task.snapshots,
         )
 
-    def _watch(self, begin: int, plan: list[Message]) -> Watch:
+    def _watch(self, begin: int, plan: list[Message]) -> Monitor:
         task, version = self.task, torch.__version__.partition("+")[0]
         about = {"computed": f"on {self.device.type}, in {self._format}, with torch {version}"}
         facts = {"plan": list(map(str, plan)), "about": about, **options_told(task)}
-        return Watch(task.output_dir, task.output_name, (begin, task.steps, 0), self.device, facts, self.logs)
+        return Monitor(task.output_dir, task.output_name, (begin, task.steps, 0), self.device, facts, self.logs)
 
     @property
     def _format(self) -> str:

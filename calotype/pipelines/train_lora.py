@@ -1,16 +1,13 @@
 """Learning a face, a thing or a style as a LoRA: the loop, in plain sight. Semantics of kohya's train_network.py.
 
-With several processes, the command line's options go to each: `accelerate launch -m calotype.pipelines.train_lora ...`.
+With several processes, the command line's options go to each: `accelerate launch -m calotype train lora ...`.
 """
 
 import contextlib
 import hashlib
-import importlib
 import json
 import math
-import os
 import random
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import fields
@@ -27,27 +24,27 @@ from calotype.checkpoints.store import digest
 from calotype.errors import CalotypeError, Message
 from calotype.files import check_folder, run_lock
 from calotype.tasks import Note, Progress, note, options_of
-from calotype.tasks.training import Accepted, Saved, TrainLora, Watched, step_rules, warmup
+from calotype.tasks.training import Accepted, LoraOutput, TrainLora, Watched, step_rules, warmup
 from calotype.training.data import batches as plan
 from calotype.training.data.captions import changed
 from calotype.training.data.inspect import looked_at
-from calotype.training.lora.evaluator import Seen, planned, wanted
-from calotype.training.lora.latents import Lesson, shown
+from calotype.training.lora.evaluator import LoraEvaluator, planned, wanted
+from calotype.training.lora.latents import CachedLatents, shown
 from calotype.training.lora.lint import findings
 from calotype.training.lora.metadata import Count, Run, metadata, weights_told
 from calotype.training.lora.run import Planned, opened, photos_of, size_of
 from calotype.training.lora.saves import files_due
-from calotype.training.monitor.monitor import Watch, logs_of, options_told
+from calotype.training.monitor.monitor import Monitor, logs_of, options_told
 from calotype.training.monitor.validation import validation_loss
 from calotype.training.optim.diffusion_loss import noised, target
-from calotype.training.optim.grad_scale import LossScale
+from calotype.training.optim.grad_scale import GradScaler
 from calotype.training.optim.lr_schedule import factor
 from calotype.training.optim.optimizers import is_schedule_free, learning, optimizer_named
 from calotype.training.run.distributed import Processes
 from calotype.training.run.estimate import expected
 from calotype.training.run.result import Learned
 from calotype.training.run.resume import State, dtype_named, load, remembered, save, state_in, state_path
-from calotype.training.run.save_timer import Due
+from calotype.training.run.save_timer import SaveTimer
 
 FAILED = 3  # steps with a loss or gradients that are no numbers before the run is stopped
 FREE = {"learning_rate", "unet_lr", "text_encoder_lr", "max_train_steps", "max_train_epochs", "lr_decay_steps"}
@@ -69,7 +66,7 @@ def train_lora(task: TrainLora, models: Models) -> Iterator[Progress | Note | Le
     side, most, faces = max(size_of(task, model)), models.settings.max_pixels, models.detector().find
     photos = yield from looked_at(found, side, most, faces)
     tests = (yield from looked_at(held, side, most, faces)) if held else ([], [])
-    run = _Run(task, models, model, Processes.joined(model.device), photos, tests)
+    run = LoraRun(task, models, model, Processes.joined(model.device), photos, tests)
     run.prompts, run.logs = prompts, logs
     yield from map(note, run.notes)
     yield from map(note, findings(run.course()))
@@ -84,14 +81,14 @@ def train_lora(task: TrainLora, models: Models) -> Iterator[Progress | Note | Le
         yield from run.trained()
 
 
-class _Run(Planned):
+class LoraRun(Planned):
     """A run, stepped through."""
 
     def begun(self) -> list[Message]:
         """Makes the optimizer and reads the state that there may be; what to say of it."""
         self.optimizer = optimizer_named(self.optimizer_type, self._groups(), self.task.optimizer_args)
         self.done, self.losses, self.is_whole = 0, [], True  # steps, their losses, and whether all is written of them
-        self.failed, self.is_changing, self.due = 0, False, Due(self.task.save_state_every)
+        self.failed, self.is_changing, self.due = 0, False, SaveTimer(self.task.save_state_every)
         return self._resumed()
 
     def trained(self) -> Iterator[Progress | Note | Learned]:
@@ -128,7 +125,7 @@ class _Run(Planned):
         yield note("report: {path}", path=watch.path)
         yield Learned(path, tuple(self.losses), len(self.photos), watch.path)
 
-    def _followed(self, seen: Seen) -> Iterator[Progress | Note]:
+    def _followed(self, seen: LoraEvaluator) -> Iterator[Progress | Note]:
         """What comes after a step: files and samples that are due."""
         yield from self._kept()
         yield from seen.after(self.done)
@@ -248,7 +245,7 @@ class _Run(Planned):
 
     @torch.no_grad()
     def _held_in_place(
-        self, wanted: Tensor, x: Tensor, times: Tensor, lessons: list[Lesson], captions: list[str]
+        self, wanted: Tensor, x: Tensor, times: Tensor, lessons: list[CachedLatents], captions: list[str]
     ) -> Tensor:
         """With `prior_target` "model", what regularisation pictures ask for is what the model itself answers to them.
 
@@ -264,7 +261,9 @@ class _Run(Planned):
         wanted[regular] = own
         return wanted
 
-    def _answer(self, x: Tensor, times: Tensor, lessons: list[Lesson], states: Tensor, pooled: Tensor | None) -> Tensor:
+    def _answer(
+        self, x: Tensor, times: Tensor, lessons: list[CachedLatents], states: Tensor, pooled: Tensor | None
+    ) -> Tensor:
         """The U-Net's, in float32 on its device."""
         model, added = self.model, self._added(lessons, pooled)
         x = x.to(model.device, model.dtype).contiguous(memory_format=torch.channels_last)
@@ -276,7 +275,7 @@ class _Run(Planned):
         each = self.loss.each(answer, wanted.to(answer), signal, times / len(self.signals))
         return each * self.loss.weight(signal, self.prediction).to(each)
 
-    def _added(self, lessons: list[Lesson], pooled: Tensor | None) -> dict[str, Tensor] | None:
+    def _added(self, lessons: list[CachedLatents], pooled: Tensor | None) -> dict[str, Tensor] | None:
         if pooled is None or self.model.family != "sdxl":
             return None
         numbers = [[float(n) for n in one.fit.told] for one in lessons]
@@ -285,8 +284,8 @@ class _Run(Planned):
 
     # ------------------------------------------------------------------ what is seen
 
-    def _seen(self, watch: Watch) -> Seen:
-        return Seen(
+    def _seen(self, watch: Monitor) -> LoraEvaluator:
+        return LoraEvaluator(
             *(self.task, watch, self.model, self.models, self.adapters, self.optimizer),
             size=self.size,
             steps=(self.per_epoch, self.total),
@@ -295,7 +294,7 @@ class _Run(Planned):
             keep=self._written,
         )
 
-    def _watch(self, begin: int) -> Watch:
+    def _watch(self, begin: int) -> Monitor:
         task, model = self.task, self.model
         dtype = str(model.dtype).removeprefix("torch.")
         about = {
@@ -305,7 +304,7 @@ class _Run(Planned):
         facts = {"plan": list(map(str, self.told)), "about": about, **options_told(task)}
         steps = (begin, self.total, self.per_epoch)
         is_first = self.processes.is_first
-        watch = Watch(task.output_dir, task.output_name, steps, model.device, facts, self.logs, is_first)
+        watch = Monitor(task.output_dir, task.output_name, steps, model.device, facts, self.logs, is_first)
         self.begun_at = float(watch.diary.facts.get("begun at") or time.time())
         watch.diary.fact("begun at", self.begun_at)
         shelf = self.models.shelf
@@ -358,7 +357,7 @@ class _Run(Planned):
     @cached_property
     def _fingerprints(self) -> tuple[str, str]:
         """Of everything that decides about the numbers, and of that without rates and length."""
-        idle = {spec.name for cls in (Accepted, Watched, Saved) for spec in fields(cls)}
+        idle = {spec.name for cls in (Accepted, Watched, LoraOutput) for spec in fields(cls)}
         idle |= {"dry_run", "photos", "regular", "network_weights", "network_args", "model", "v2"}
         idle |= {"cache_latents_to_disk"}
         options = {name: value for name, value in options_of(self.task).items() if name not in idle}
@@ -420,7 +419,7 @@ class _Run(Planned):
                 )
             ]
         self.done, self.losses, self.is_whole = state.step, list(state.losses), state.is_whole
-        self.scale = LossScale(*state.scale)
+        self.scale = GradScaler(*state.scale)
         if whole == before:
             return [Message("going on after step {step} of {total}", step=state.step, total=self.total)]
         return [
@@ -482,10 +481,3 @@ class _Run(Planned):
             optimizer=type(self.optimizer),
             weights=self.weights_told,
         )
-
-
-if __name__ == "__main__":  # as `accelerate launch -m calotype.pipelines.train_lora PHOTOS ...` and torchrun start it
-    if torch.cuda.is_available():
-        os.environ.setdefault("CALOTYPE_DEVICE", f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
-    command = importlib.import_module("calotype.cli")  # this house's door; it stands above its rooms
-    sys.exit(command.main(["train", "lora", *sys.argv[1:]]))

@@ -33,9 +33,9 @@ from calotype.tasks.enhancing import TrainRestorer
 from calotype.training.data.dataset import check_room
 from calotype.training.data.faces import Face, emphasis, faces_in, mirrored, places, split, tensor_of
 from calotype.training.enhance.evaluate import compared
-from calotype.training.enhance.gan_step import Lesson, Rivals, Terms
+from calotype.training.enhance.gan_step import AdversarialTrainer, Batch, LossWeights
 from calotype.training.enhance.loop import about, learn
-from calotype.training.enhance.run import Course, Test, check_free
+from calotype.training.enhance.run import EnhanceRun, Test, check_free
 from calotype.training.optim.perceptual import NAMES, features_named
 from calotype.training.run.result import Learned
 
@@ -76,10 +76,10 @@ def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | N
         yield from compared(task, models, _spread([_test(f, n) for n, f in enumerate(held)], task.evaluate_count))
         return
     mixed = is_mixed(task.mixed_precision, models.device)
-    terms = Terms(task.l1_weight, task.perceptual_weight, task.gan_weight, task.identity_weight)
-    course = Course(
+    terms = LossWeights(task.l1_weight, task.perceptual_weight, task.gan_weight, task.identity_weight)
+    course = EnhanceRun(
         task,
-        Rivals(
+        AdversarialTrainer(
             *(network, judge(task) if task.gan_steps else None, features, terms),
             *((task.learning_rate, task.discriminator_lr), models.device, mixed),
             call=lambda module, x: unsigned(module(signed(x))),
@@ -156,7 +156,7 @@ def recipe(side: int) -> FaceRecipe:
     return replace(usual, kernels=kernels, smaller=(usual.smaller[0], max(1.0, usual.smaller[1] * share)))
 
 
-def _lesson(task: TrainRestorer, faces: Sequence[Face], device: torch.device, step: int) -> Lesson:
+def _lesson(task: TrainRestorer, faces: Sequence[Face], device: torch.device, step: int) -> Batch:
     """The batch of a step: faces chosen at random, mirrored, grey, faded or as they are; worn and degraded."""
     dice = random.Random(f"{task.seed} {step}")
     shown, given, weights, kept, places_of = [], [], [], [], []
@@ -177,7 +177,7 @@ def _lesson(task: TrainRestorer, faces: Sequence[Face], device: torch.device, st
     low = degrade_faces(torch.stack(given).to(device), generator, recipe(true.shape[-1]))
     low = torch.where(torch.tensor(kept, device=device)[:, None, None, None], true, low)
     pieces = partial(_cut, places_of, task.pieces) if any(places_of) else None
-    return Lesson(low, true, true, torch.stack(weights).to(device), pieces)
+    return Batch(low, true, true, torch.stack(weights).to(device), pieces)
 
 
 def _in_tones_of_old(task: TrainRestorer, x: Tensor, dice: random.Random) -> Tensor:

@@ -24,10 +24,10 @@ from calotype.ops.degrade import SecondOrder, second_order
 from calotype.tasks import Note, Progress, note
 from calotype.tasks.enhancing import Losses, TrainUpscaler
 from calotype.training.data.dataset import held_back
-from calotype.training.data.patches import Sharp, opened, piece, sharpened
-from calotype.training.enhance.gan_step import Lesson, Rivals, Terms
+from calotype.training.data.patches import HighRes, opened, piece, sharpened
+from calotype.training.enhance.gan_step import AdversarialTrainer, Batch, LossWeights
 from calotype.training.enhance.loop import about, learn
-from calotype.training.enhance.run import Course, Test, check_free
+from calotype.training.enhance.run import EnhanceRun, Test, check_free
 from calotype.training.optim.perceptual import NAMES, features_named
 from calotype.training.run.result import Learned
 
@@ -52,18 +52,18 @@ def train_upscaler(task: TrainUpscaler, models: Models) -> Iterator[Progress | N
         )
     features, usual = features_named(task.perceptual, task.vgg) if task.gan_steps else (None, "")
     expert = judge(task) if task.gan_steps else None
-    sharp: list[Sharp] = []
+    sharp: list[HighRes] = []
     for event in opened(task.photos, models.settings.max_pixels, task.output_dir):
-        if isinstance(event, Sharp):
+        if isinstance(event, HighRes):
             sharp.append(event)
         else:
             yield event
     learnt, held = held_back(tuple(sharp), task.validation_split if len(sharp) > 1 else 0.0, task.seed)
     mixed = is_mixed(task.mixed_precision, models.device)
-    course = Course(
+    course = EnhanceRun(
         task,
-        Rivals(
-            *(network, expert, features, Terms(task.l1_weight, task.perceptual_weight, task.gan_weight)),
+        AdversarialTrainer(
+            *(network, expert, features, LossWeights(task.l1_weight, task.perceptual_weight, task.gan_weight)),
             *((task.learning_rate, task.discriminator_lr), models.device, mixed),
             usual=usual,
         ),
@@ -104,17 +104,17 @@ def judge(task: Losses) -> UNetDiscriminator:
         ) from None
 
 
-def _lesson(task: TrainUpscaler, photos: Sequence[Sharp], scale: int, device: torch.device, step: int) -> Lesson:
+def _lesson(task: TrainUpscaler, photos: Sequence[HighRes], scale: int, device: torch.device, step: int) -> Batch:
     """The batch of a step: pieces of photos chosen at random, degraded twice over."""
     dice = random.Random(f"{task.seed} {step}")
     chosen = [photos[dice.randrange(len(photos))] for _ in range(task.batch_size)]
     true = torch.stack([piece(one.pixels, task.gt_size, dice, task.rotate) for one in chosen]).to(device)
     target = sharpened(true) if task.l1_gt_usm else true
     generator = torch.Generator().manual_seed((task.seed * 1_000_003 + step) % 2**63)
-    return Lesson(second_order(target, generator, SecondOrder(scale)), true, target)
+    return Batch(second_order(target, generator, SecondOrder(scale)), true, target)
 
 
-def _test(photo: Sharp, task: TrainUpscaler, scale: int, number: int) -> Test:
+def _test(photo: HighRes, task: TrainUpscaler, scale: int, number: int) -> Test:
     """The middle of a photo, as sharp as it is taught and degraded the same way whenever it is asked for."""
     true = piece(photo.pixels, task.gt_size)[None]
     target = sharpened(true) if task.l1_gt_usm else true
@@ -134,7 +134,7 @@ def _written(task: TrainUpscaler, name: str, stem: str, network: nn.Module, step
 
 
 def _told(
-    task: TrainUpscaler, photos: Sequence[Sharp], held: Sequence[Sharp], network: nn.Module, name: str, usual: str
+    task: TrainUpscaler, photos: Sequence[HighRes], held: Sequence[HighRes], network: nn.Module, name: str, usual: str
 ) -> list[Message]:
     """The plan in sentences."""
     small = sum(min(one.pixels.shape[:2]) < task.gt_size for one in photos)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from calotype.errors import CalotypeError
 from calotype.options import as_data, as_name, nearest, read
-from calotype.tasks.adapters import ConvertLora, ExtractLora, MergeLora, Outcome, ResizeLora
+from calotype.tasks.adapters import ConvertLora, ExtractLora, LoraFileOutput, MergeLora, ResizeLora
 from calotype.tasks.captions import Caption
 from calotype.tasks.diffusion import TrainDiffusion
 from calotype.tasks.drawing import Hires, Imagine, Sampling, Start, read_margins, read_size
@@ -31,9 +31,9 @@ __all__ = [
     "Imagine",
     "Learning",
     "Limits",
+    "LoraFileOutput",
     "MergeLora",
     "Note",
-    "Outcome",
     "Progress",
     "ResizeLora",
     "Restore",

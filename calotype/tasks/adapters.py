@@ -13,7 +13,7 @@ LIMITS = {"sv_ratio": (1.0, 1e9), "sv_fro": (0.0, 1.0), "sv_cumulative": (0.0, 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class LoraFileOutput:
     """Where the result goes."""
 
     TITLE = "What is written, and where"
@@ -30,7 +30,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MergeLora(Outcome):
+class MergeLora(LoraFileOutput):
     """Make one LoRA of several, or put them into a checkpoint for good."""
 
     TITLE = "What is done"
@@ -66,7 +66,7 @@ class MergeLora(Outcome):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResizeLora(Outcome):
+class ResizeLora(LoraFileOutput):
     """Give a LoRA a lower rank, so that its file is smaller."""
 
     TITLE = "What is done"
@@ -108,7 +108,7 @@ class ResizeLora(Outcome):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractLora(Outcome):
+class ExtractLora(LoraFileOutput):
     """Make a LoRA of what one checkpoint has learnt beyond another."""
 
     TITLE = "What is done"
@@ -128,7 +128,7 @@ class ExtractLora(Outcome):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvertLora(Outcome):
+class ConvertLora(LoraFileOutput):
     """Write a LoRA as another program wants it."""
 
     TITLE = "What is done"

@@ -69,7 +69,7 @@ class Budget:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
+class DiffusionOutput:
     """What is written, and when."""
 
     TITLE = "What is written, and where"
@@ -87,7 +87,7 @@ class Made:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainDiffusion(Captioned, Miniature, Budget, Made, Logged):
+class TrainDiffusion(Captioned, Miniature, Budget, DiffusionOutput, Logged):
     """Learn to draw from captioned pictures alone: tokenizer, KL-VAE, text encoder and U-Net."""
 
     TITLE = "What is learnt"

@@ -89,7 +89,7 @@ class Losses:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome(Logged):
+class EnhanceOutput(Logged):
     """What is written, and when."""
 
     TITLE = "What is written, and when"
@@ -112,7 +112,7 @@ class Outcome(Logged):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainUpscaler(Rounds, Losses, Outcome):
+class TrainUpscaler(Rounds, Losses, EnhanceOutput):
     """Fine-tune or train a Real-ESRGAN on one's own pictures."""
 
     TITLE = "What is learnt"
@@ -166,7 +166,7 @@ class TrainUpscaler(Rounds, Losses, Outcome):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainRestorer(Rounds, Losses, Outcome):
+class TrainRestorer(Rounds, Losses, EnhanceOutput):
     """Learn to restore faces, or measure how well a network does."""
 
     TITLE = "What is learnt"

@@ -16,7 +16,7 @@ _CALL = re.compile(rf"<\s*({'|'.join(LORAS)})\s*:.{{0,40}}", re.I | re.S)
 
 
 @dataclass(frozen=True)
-class Extra:
+class LoraRef:
     """A LoRA called in the prompt, `<lora:name:0.8>`, and how much of it goes where."""
 
     name: str
@@ -50,22 +50,22 @@ class Extra:
         return f"<lora:{self.name}:{both}>"
 
 
-def extras(prompt: str) -> tuple[str, list[Extra], list[str]]:
+def extras(prompt: str) -> tuple[str, list[LoraRef], list[str]]:
     """The prompt without `<kind:...>`, the LoRAs called in it, and what else was called, as it was written."""
     loras, unknown = [], []
     for found in _EXTRA.finditer(prompt):
         try:
             kind = found[1].lower()
-            (loras if kind in LORAS else unknown).append(Extra.read(found[2]) if kind in LORAS else found[0])
+            (loras if kind in LORAS else unknown).append(LoraRef.read(found[2]) if kind in LORAS else found[0])
         except ValueError:
             unknown.append(found[0])
     return _EXTRA.sub("", prompt), loras, unknown
 
 
-def listed_loras(text: str) -> list[Extra]:
+def listed_loras(text: str) -> list[LoraRef]:
     """`mine:0.8,other` as LoRAs. Raises CalotypeError for anything else."""
     try:
-        return [Extra.read(part.strip()) for part in text.split(",") if part.strip()]
+        return [LoraRef.read(part.strip()) for part in text.split(",") if part.strip()]
     except ValueError:
         raise CalotypeError("{option:lora} is such as mine:0.8,other, not {text!r}", text=text) from None
 

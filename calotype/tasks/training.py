@@ -69,7 +69,7 @@ class Photos:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network:
+class LoraNetworkOptions:
     """What is trained."""
 
     TITLE = "The LoRA"
@@ -159,7 +159,7 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saved:
+class LoraOutput:
     """What is written, and when."""
 
     TITLE = "What is written, and where"
@@ -254,7 +254,7 @@ class Watched(Logged):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainLora(Accepted, Photos, Network, Schedule, Watched, Saved):
+class TrainLora(Accepted, Photos, LoraNetworkOptions, Schedule, Watched, LoraOutput):
     """Learn a face, a thing or a style from photos, as a LoRA.
 
     What `network_args` holds stands in the options of their own names too, where `read` has spread it.

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from calotype.checkpoints.add import add, import_from, kind_of_file
 from calotype.checkpoints.bundled import in_wheel, shipped
-from calotype.checkpoints.store import Shelf
+from calotype.checkpoints.store import ModelStore
 from calotype.errors import CalotypeError
 from calotype.settings import Settings
 from tests.checkpoints.originals import checkpoint, narrow
@@ -14,7 +14,7 @@ from tests.checkpoints.originals import checkpoint, narrow
 
 @pytest.fixture
 def shelf(tmp_path):
-    return Shelf(Settings.gather({"home": tmp_path / "home"}, environ={}))
+    return ModelStore(Settings.gather({"home": tmp_path / "home"}, environ={}))
 
 
 def save(path, state):

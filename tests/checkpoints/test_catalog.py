@@ -13,7 +13,7 @@ from spandrel.architectures.Compact import Compact
 from calotype.checkpoints.add import add
 from calotype.checkpoints.bundled import shipped
 from calotype.checkpoints.hashes import INDEX, weights_in
-from calotype.checkpoints.store import BEST_FACES, CATALOG, KINDS, Shelf, digest, known_name, verified
+from calotype.checkpoints.store import BEST_FACES, CATALOG, KINDS, ModelStore, digest, known_name, verified
 from calotype.errors import CalotypeError, Remedy
 from calotype.models.face_restorer import Restorer
 from calotype.settings import Settings
@@ -32,8 +32,8 @@ SHIPPED = {
 
 
 @pytest.fixture
-def shelf(tmp_path) -> Shelf:
-    return Shelf(Settings(home=tmp_path / "home"))
+def shelf(tmp_path) -> ModelStore:
+    return ModelStore(Settings(home=tmp_path / "home"))
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def mine(tmp_path):
     return upscaler, faces
 
 
-def place(shelf: Shelf, name: str) -> None:
+def place(shelf: ModelStore, name: str) -> None:
     """As if it had been fetched."""
     shelf.folder.mkdir(parents=True, exist_ok=True)
     (shelf.folder / CATALOG[name].file).write_bytes(b"weights")
@@ -139,7 +139,7 @@ def test_own_files_are_used_where_they_lie(shelf, mine):
     found = add(shelf, upscaler, "sharp")
     assert (found.name, found.path, found.kind) == ("sharp", upscaler, "upscale")
     assert add(shelf, faces).kind == "faces"
-    again = Shelf(Settings(home=shelf.folder.parent))  # another run
+    again = ModelStore(Settings(home=shelf.folder.parent))  # another run
     assert again.find("sharp", kind="upscale").path == upscaler
     assert {one.name for one in again.entries() if one.entry is None} == {"sharp", "faces"}
     assert all(verdict.good for verdict in again.verify("sharp"))
@@ -226,7 +226,7 @@ def test_a_name_from_a_stranger_is_never_a_file(shelf, mine, tmp_path, monkeypat
     (tmp_path / "bare").write_bytes(b"x")
     monkeypatch.chdir(tmp_path)
     assert shelf.find("bare").path.name == "bare" and shelf.find("yunet").kind == ""
-    for strict in (Shelf(Settings(home=tmp_path / "home"), trusted=False), shelf):
+    for strict in (ModelStore(Settings(home=tmp_path / "home"), trusted=False), shelf):
         how = {} if strict is not shelf else {"trusted": False}
         assert strict.find("yunet", **how).kind == "detect" and strict.find("sharp", **how).path == added.path
         for name in (str(mine[0]), "bare", "My Upscaler.pth", "", *PATHS):
@@ -252,7 +252,7 @@ def test_a_large_file_is_read_once(settings, tmp_path, monkeypatch):
     from calotype.checkpoints import hashes
 
     monkeypatch.setattr(hashes, "LARGE", 4)
-    shelf, path = Shelf(dataclasses.replace(settings, home=tmp_path / "home")), tmp_path / "big.safetensors"
+    shelf, path = ModelStore(dataclasses.replace(settings, home=tmp_path / "home")), tmp_path / "big.safetensors"
     path.write_bytes(b"12345678")
     reads, real = [], hashes.hashlib.file_digest
     monkeypatch.setattr(hashes.hashlib, "file_digest", lambda *a: (reads.append(1), real(*a))[1])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from calotype.checkpoints.download import pull
-from calotype.checkpoints.store import CATALOG, Entry, Shelf
+from calotype.checkpoints.store import CATALOG, Entry, ModelStore
 from calotype.cli import main
 from calotype.cli.wording import WORDING
 from calotype.errors import CalotypeError, Remedy
@@ -240,7 +240,7 @@ def test_a_home_that_cannot_be_written_is_said(server, tmp_path):
 def test_what_was_fetched_is_on_the_shelf(server, settings, monkeypatch):
     known = entry(server)
     monkeypatch.setitem(CATALOG, "x", known)
-    shelf = Shelf(settings)
+    shelf = ModelStore(settings)
     with pytest.raises(CalotypeError, match="x is not at hand") as told:
         shelf.find("x")
     assert told.value.remedy == Remedy("pull_model", "x")

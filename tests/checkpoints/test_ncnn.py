@@ -10,7 +10,7 @@ from spandrel.architectures.ESRGAN import ESRGAN
 from calotype.checkpoints import ncnn
 from calotype.checkpoints.bundled import in_wheel
 from calotype.checkpoints.open_network import load
-from calotype.checkpoints.store import Checkpoint, Shelf
+from calotype.checkpoints.store import Checkpoint, ModelStore
 from calotype.errors import CalotypeError
 from calotype.settings import Settings
 
@@ -177,7 +177,7 @@ def tile() -> torch.Tensor:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_shipped_networks_are_whole_and_enlarge(tmp_path, tile, name):
-    loaded = load(Shelf(Settings(home=tmp_path)).find(name, kind="upscale"))
+    loaded = load(ModelStore(Settings(home=tmp_path)).find(name, kind="upscale"))
     scale, numbers = SHIPPED[name]
     assert (loaded.scale, loaded.kind) == (scale, "upscale")
     assert sum(p.numel() for p in loaded.module.parameters()) == numbers
@@ -189,7 +189,7 @@ def test_the_shipped_networks_are_whole_and_enlarge(tmp_path, tile, name):
 
 
 def test_another_wheel_is_not_used(tmp_path):
-    found = Shelf(Settings(home=tmp_path)).find("realesr-animevideov3")
+    found = ModelStore(Settings(home=tmp_path)).find("realesr-animevideov3")
     for suffix in (".param", ".bin"):
         (tmp_path / f"x{suffix}").write_bytes(in_wheel("REALESRGAN_ANIMAVIDEOV3_UP4X" + suffix).read_bytes())
     with (tmp_path / "x.bin").open("r+b") as file:
@@ -205,7 +205,7 @@ def test_another_wheel_is_not_used(tmp_path):
 )
 def test_they_equal_ncnns_own_run(tmp_path, tile, name):
     library = pytest.importorskip("ncnn")
-    found = Shelf(Settings(home=tmp_path)).find(name)
+    found = ModelStore(Settings(home=tmp_path)).find(name)
     loaded = load(found)
     with torch.inference_mode():
         ours = loaded.call(loaded.module, tile, 0.5)[0].numpy()

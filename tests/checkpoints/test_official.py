@@ -8,7 +8,7 @@ from spandrel import ModelLoader
 from calotype.checkpoints import ncnn
 from calotype.checkpoints import realesrgan as official
 from calotype.checkpoints.open_network import load
-from calotype.checkpoints.store import Checkpoint, Shelf
+from calotype.checkpoints.store import Checkpoint, ModelStore
 from calotype.errors import CalotypeError
 
 
@@ -37,7 +37,7 @@ def test_the_keys_are_those_of_the_published_program(tmp_path):
 
 
 def test_the_shipped_x4plus_comes_out_as_it_went_in(settings, tmp_path):
-    found = Shelf(settings).find("realesrgan-x4plus", kind="upscale")
+    found = ModelStore(settings).find("realesrgan-x4plus", kind="upscale")
     network = official.trainable(load(found))
     official.write(tmp_path / "own.safetensors", network, {})
     state = load_file(tmp_path / "own.safetensors")
@@ -50,7 +50,7 @@ def test_the_shipped_x4plus_comes_out_as_it_went_in(settings, tmp_path):
     "name, kind, why", [("faces-v0", "faces", "neither RRDBNet"), ("realesr-animevideov3-x2", "upscale", "shrinks")]
 )
 def test_what_cannot_be_written_again_is_not_trained(settings, name, kind, why):
-    loaded = load(Shelf(settings).find(name, kind=kind))
+    loaded = load(ModelStore(settings).find(name, kind=kind))
     with pytest.raises(CalotypeError, match=why):
         official.trainable(loaded)
 

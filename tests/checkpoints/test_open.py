@@ -13,7 +13,7 @@ from spandrel.architectures.SwinIR import SwinIR
 from torch import nn
 
 from calotype.checkpoints.open_network import call_gfpgan, call_restoreformer, load, read_state
-from calotype.checkpoints.store import CATALOG, Checkpoint, Shelf
+from calotype.checkpoints.store import CATALOG, Checkpoint, ModelStore
 from calotype.cli.wording import WORDING
 from calotype.errors import CalotypeError, Remedy
 from calotype.models.codeformer import CodeFormer
@@ -84,7 +84,7 @@ def test_community_networks_work_by_path(tmp_path, name):
     torch.manual_seed(0)
     make, scale, multiple = NETWORKS[name]
     found = save(make(), tmp_path / f"{name}.pth")
-    loaded = load(Shelf(Settings(home=tmp_path)).find(str(found.path)))
+    loaded = load(ModelStore(Settings(home=tmp_path)).find(str(found.path)))
     assert (loaded.kind, loaded.scale, loaded.name) == ("upscale", scale, name)
     assert multiple % loaded.multiple == 0
     x = torch.rand(2, 3, 32, 16)
@@ -193,7 +193,7 @@ def test_a_file_that_changed_since_it_was_fetched_is_refused(tmp_path):
 @pytest.fixture
 def general(tmp_path):
     """The shelf with random files in the layout of the pair, and both networks."""
-    shelf = Shelf(Settings(home=tmp_path))
+    shelf = ModelStore(Settings(home=tmp_path))
     shelf.folder.mkdir()
     pair = [compact(seed, num_conv=3, upscale=4) for seed in (1, 2)]
     for name, network in zip(("realesr-general-x4v3", "realesr-general-wdn-x4v3"), pair, strict=True):
@@ -201,7 +201,7 @@ def general(tmp_path):
     return shelf, *pair
 
 
-def at_hand(shelf: Shelf) -> Checkpoint:
+def at_hand(shelf: ModelStore) -> Checkpoint:
     """The general network as the shelf finds it, without the sha256 that random weights cannot have."""
     found = shelf.find("realesr-general-x4v3", kind="upscale")
     return Checkpoint(found.name, found.path, found.kind, found.entry, "", found.twin)

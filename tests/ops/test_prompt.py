@@ -8,7 +8,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calotype.ops.prompt import BREAK, Extra, Vectors, chunks, composition, emphasis, extras, matrix, schedule, weighed
+from calotype.ops.prompt import (
+    BREAK,
+    LoraRef,
+    Vectors,
+    chunks,
+    composition,
+    emphasis,
+    extras,
+    matrix,
+    schedule,
+    weighed,
+)
 from calotype.ops.prompt.chunks import LENGTH
 
 SCHEDULES = [
@@ -139,7 +150,7 @@ def test_composition_splits_with_weights():
 def test_extras_are_taken_out():
     text, loras, unknown = extras("x<lora:foo:0.8> y <lyco:b:te=.5:unet=1> <hypernet:z:1> <lora:c:0.1:0.2:4> <3 a>b")
     assert text == "x y    <3 a>b"
-    assert loras == [Extra("foo", 0.8, 0.8), Extra("b", 0.5, 1.0), Extra("c", 0.1, 0.2)]
+    assert loras == [LoraRef("foo", 0.8, 0.8), LoraRef("b", 0.5, 1.0), LoraRef("c", 0.1, 0.2)]
     assert unknown == ["<hypernet:z:1>"]
     assert extras("<lora:a:much>")[1:] == ([], ["<lora:a:much>"])
     assert [str(lora) for lora in loras] == ["<lora:foo:0.8>", "<lora:b:0.5:1>", "<lora:c:0.1:0.2>"]

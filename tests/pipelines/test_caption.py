@@ -11,7 +11,7 @@ from PIL import Image
 
 from calotype.cli import main
 from calotype.errors import CalotypeError
-from calotype.models.face_detector import Found
+from calotype.models.face_detector import DetectedFace
 from calotype.picture import Picture
 from calotype.tasks import Caption, Note
 from calotype.tasks.events import Failed, Saved, Skipped
@@ -210,12 +210,12 @@ def test_without_any_face_it_is_said(photos, capsys):
 
 
 def test_a_window_stays_within_the_picture():
-    face = Found((-10.0, 5.0, 60.0, 80.0), np.zeros((5, 2)), 0.9)
+    face = DetectedFace((-10.0, 5.0, 60.0, 80.0), np.zeros((5, 2)), 0.9)
     for shape in ("square", "portrait"):
         for size in ((100, 300), (300, 100), (90, 90), (4000, 3000)):
             rows, columns = window(face, size, shape, 1.0)
             assert 0 <= rows.start < rows.stop <= size[0] and 0 <= columns.start < columns.stop <= size[1]
-    faces = [face, Found((0, 0, 500, 500), np.zeros((5, 2)), 0.55)]
+    faces = [face, DetectedFace((0, 0, 500, 500), np.zeros((5, 2)), 0.55)]
     assert largest(faces) == (face, 1), "what the detector is not sure of does not win by its size"
 
 

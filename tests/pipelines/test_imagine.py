@@ -210,7 +210,7 @@ def test_noise_as_a1111_draws_it(exact, sampler):
 
 def test_given_noise_is_what_a_step_adds():
     """Noise that the scheduler insists on drawing itself is taken out and the wanted one put in."""
-    from calotype.inference.diffusion.schedulers import Walk, scheduler
+    from calotype.inference.diffusion.schedulers import Stepper, scheduler
     from calotype.ops.noise import source
 
     training = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
@@ -222,7 +222,7 @@ def test_given_noise_is_what_a_step_adds():
         made.scale_model_input(x, made.timesteps[0])
         draws = source(4)
         sources = [draws] if is_own else [lambda shape, draws=draws: draws(shape)]
-        ends.append(Walk(made, sampler, sources).step(answer, made.timesteps[0], x))
+        ends.append(Stepper(made, sampler, sources).step(answer, made.timesteps[0], x))
     assert torch.allclose(*ends, atol=2e-4 * float(ends[0].abs().max()))
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from calotype.checkpoints.lora import attach, read_adapter
 from calotype.checkpoints.lora import kohya_file as files
 from calotype.checkpoints.open_diffusion import open_diffusion
-from calotype.checkpoints.store import Shelf
+from calotype.checkpoints.store import ModelStore
 from calotype.cli import main
 from calotype.engine import Engine
 from calotype.pipelines.lora_tools import pairs_of
@@ -30,7 +30,7 @@ def engine(settings):
 
 @pytest.fixture(scope="module")
 def emoji(settings):
-    return open_diffusion(Shelf(settings).find("emoji", "diffusion"))
+    return open_diffusion(ModelStore(settings).find("emoji", "diffusion"))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def changes(path, emoji):
 
 
 def test_a_model_with_it_in_draws_as_one_that_wears_it(engine, loras, place):
-    shipped = [path for path in Shelf(engine.settings).find("emoji").path.parent.rglob("*") if path.is_file()]
+    shipped = [path for path in ModelStore(engine.settings).find("emoji").path.parent.rglob("*") if path.is_file()]
     before = [hashlib.sha256(path.read_bytes()).digest() for path in shipped]
     one = loras / "one.safetensors"
     assert main(["lora", "merge", f"{one}:0.8", "--into", "emoji", "-o", "baked", "--save-precision", "float"]) == 0

@@ -29,7 +29,7 @@ from calotype.tasks import Imagine, Learning, Note, TrainDiffusion
 from calotype.training.data.captioned import read_pairs
 from calotype.training.diffusion import evaluator as diffusion_seen
 from calotype.training.diffusion.autoencoder import fold
-from calotype.training.diffusion.networks import Means, new_vae
+from calotype.training.diffusion.networks import Compute, new_vae
 from calotype.training.monitor.metrics_log import read_diary
 from calotype.training.run import time_budget as clock
 from calotype.training.run.resume import load
@@ -366,7 +366,7 @@ def test_chinese_characters_have_their_meaning_in_every_phrase():
 
 
 def test_latents_are_normalised_and_pictures_stay_as_they_were():
-    vae = new_vae((32, 32), 4, 32, 0, Means(torch.device("cpu"))).eval()
+    vae = new_vae((32, 32), 4, 32, 0, Compute(torch.device("cpu"))).eval()
     x = torch.rand(8, 3, 32, 32) * 2 - 1
     with torch.no_grad():
         before, given = vae(x).sample, vae.encode(x).latent_dist.mean

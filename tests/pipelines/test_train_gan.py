@@ -27,11 +27,11 @@ from calotype.pipelines import train_gan
 from calotype.pipelines.train_gan import Forged
 from calotype.record import Film, Result
 from calotype.tasks import Imagine, Note, TrainGan, read_task
-from calotype.training.data.squares import COUNT, Gallery, of_demo, of_folder
+from calotype.training.data.squares import COUNT, Images, of_demo, of_folder
 from calotype.training.gan import evaluator as gan_seen
-from calotype.training.gan.evaluator import ONE_SIDED, Seen, moments
-from calotype.training.monitor.metrics_log import Diary
-from calotype.training.monitor.monitor import Watch
+from calotype.training.gan.evaluator import ONE_SIDED, GanEvaluator, moments
+from calotype.training.monitor.metrics_log import MetricsLog
+from calotype.training.monitor.monitor import Monitor
 from calotype.training.run.resume import load, save
 
 
@@ -230,8 +230,8 @@ def test_a_collapse_at_the_end_leaves_the_last_good_forger(engine, folder, tmp_p
             seen.forger.scale.weight.zero_()  # every latent draws the same
         yield from after(seen, done)
 
-    after = Seen.after
-    monkeypatch.setattr(Seen, "after", collapsed)
+    after = GanEvaluator.after
+    monkeypatch.setattr(GanEvaluator, "after", collapsed)
     monkeypatch.setattr(gan_seen, "SAME", 1e-3)
     events = list(engine.run(asked(folder, tmp_path)))
     told = " ".join(event.text for event in events if isinstance(event, Note))
@@ -253,7 +253,7 @@ def sentences(events):
 
 
 def numbers(out, name):
-    return dict(Diary(out / "gan.log.jsonl", 10**6, is_kept=False).numbers[name])
+    return dict(MetricsLog(out / "gan.log.jsonl", 10**6, is_kept=False).numbers[name])
 
 
 def test_a_dry_run_tells_the_plan_and_writes_nothing(engine, folder, done, tmp_path):
@@ -465,7 +465,7 @@ def test_a_loss_that_is_no_number_ends_the_run(engine, folder, tmp_path):
 # ---------------------------------------------------------------------- what is noticed
 
 
-taken = Gallery.taken
+taken = Images.taken
 
 
 @pytest.fixture
@@ -474,14 +474,14 @@ def seen(folder, tmp_path):
     task = asked(folder, tmp_path, max_train_steps=100, snapshots=11)
     shape = Shape.preset(32, 0.25)
     forger = Generator(shape).requires_grad_(False)
-    gallery = Gallery(torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8))
+    gallery = Images(torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8))
 
     def keep(name, step):
         gan.write(tmp_path / f"{name}.safetensors", forger, {"calotype.steps": str(step)})
         return tmp_path / f"{name}.safetensors"
 
-    watch = Watch(tmp_path, "gan", (0, 100, 0), torch.device("cpu"), {})
-    yield Seen(task, watch, forger, Discriminator(shape).requires_grad_(False), gallery, False, keep)
+    watch = Monitor(tmp_path, "gan", (0, 100, 0), torch.device("cpu"), {})
+    yield GanEvaluator(task, watch, forger, Discriminator(shape).requires_grad_(False), gallery, False, keep)
     watch.close()
 
 
@@ -505,9 +505,9 @@ def test_collapse_is_told_and_the_last_good_forger_kept(seen, tmp_path):
 
 def test_what_is_measured_is_in_memory_by_parts(seen, monkeypatch):
     together = {"drawn": [], "taken": []}
-    gallery = Gallery(torch.randint(0, 256, (150, 3, 32, 32), dtype=torch.uint8))
-    seen = Seen(seen.task, seen.watch, seen.forger, seen.expert, gallery, False, seen._keep)
-    monkeypatch.setattr(Gallery, "taken", lambda _, some: together["taken"].append(len(some)) or taken(gallery, some))
+    gallery = Images(torch.randint(0, 256, (150, 3, 32, 32), dtype=torch.uint8))
+    seen = GanEvaluator(seen.task, seen.watch, seen.forger, seen.expert, gallery, False, seen._keep)
+    monkeypatch.setattr(Images, "taken", lambda _, some: together["taken"].append(len(some)) or taken(gallery, some))
     seen.forger.register_forward_pre_hook(lambda _, given: together["drawn"].append(len(given[0])))
     list(seen.after(0))
     assert sum(together["taken"]) == 150 + gan_seen.JUDGED and max(together["taken"]) == 64

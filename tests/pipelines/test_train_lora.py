@@ -189,21 +189,21 @@ def test_an_interrupt_in_the_middle_of_a_step_keeps_those_before(engine, photos,
 
 def interrupted(patch, engine, photos, out, at):
     """Ctrl-C while gradients are computed."""
-    own = train_lora._Run._loss
+    own = train_lora.LoraRun._loss
 
     def loss(self, *args):
         if getattr(self, "done", 0) == at - 1:
             raise KeyboardInterrupt
         return own(self, *args)
 
-    patch.setattr(train_lora._Run, "_loss", loss)
+    patch.setattr(train_lora.LoraRun, "_loss", loss)
     with pytest.raises(KeyboardInterrupt):
         learn(engine, photos, out)
 
 
 def spoilt(patch, since, until=10**9):
     """Gradients that are no numbers while the loss is one."""
-    own = train_lora._Run._added_up
+    own = train_lora.LoraRun._added_up
 
     def added_up(self, loss):
         for group in self.optimizer.param_groups:
@@ -211,7 +211,7 @@ def spoilt(patch, since, until=10**9):
                 group["params"][0].grad[:] = float("nan")
         return own(self, loss)
 
-    patch.setattr(train_lora._Run, "_added_up", added_up)
+    patch.setattr(train_lora.LoraRun, "_added_up", added_up)
 
 
 def test_gradients_that_are_no_numbers_end_it_and_the_last_good_state_goes_on(engine, photos, tmp_path, monkeypatch):

@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 
 from calotype.checkpoints.lora import attach, read_adapter
 from calotype.errors import CalotypeError
-from calotype.pipelines.train_lora import _Run
+from calotype.pipelines.train_lora import LoraRun
 from calotype.tasks import Note
 from calotype.training.data.buckets import fit, sizes
-from calotype.training.data.dataset import Photo
-from calotype.training.lora.latents import Lesson
-from calotype.training.optim.grad_scale import LossScale
+from calotype.training.data.dataset import Example
+from calotype.training.lora.latents import CachedLatents
+from calotype.training.optim.grad_scale import GradScaler
 from tests.pipelines.test_train_lora import engine, learn, photos, same, weights  # noqa: F401
 
 ALL_CHANCE = {
@@ -144,9 +144,9 @@ def test_a_file_may_keep_its_settings_to_itself(engine, photos, tmp_path):  # no
 def test_a_loss_made_larger_by_a_power_of_two_changes_nothing(engine, photos, tmp_path, monkeypatch):  # noqa: F811
     """What fp16 needs, tried where it must not show: float32 is exact in powers of two."""
     learn(engine, photos, tmp_path / "plain", max_train_steps=3)
-    monkeypatch.setattr(LossScale, "of", lambda dtype: LossScale(1024.0))
+    monkeypatch.setattr(GradScaler, "of", lambda dtype: GradScaler(1024.0))
     learn(engine, photos, tmp_path / "scaled", 2, max_train_steps=3, save_state_every=1)
-    monkeypatch.setattr(LossScale, "of", lambda dtype: LossScale(8.0))  # the state knows better
+    monkeypatch.setattr(GradScaler, "of", lambda dtype: GradScaler(8.0))  # the state knows better
     learn(engine, photos, tmp_path / "scaled", max_train_steps=3)
     assert same(weights(tmp_path / "plain"), weights(tmp_path / "scaled"))
 
@@ -197,6 +197,8 @@ def test_a_run_that_goes_on_keeps_its_session_and_its_beginning(engine, photos, 
 
 def test_sdxl_is_told_of_each_photo_what_sd_scripts_tells():
     told = SimpleNamespace(model=SimpleNamespace(family="sdxl", device="cpu", dtype=torch.float32))
-    lessons = [Lesson(Photo(Path(), ""), fit(size, sizes((512, 512))), 1.0) for size in ((1920, 1080), (600, 800))]
-    added = _Run._added(told, lessons, torch.zeros(2, 4))
+    lessons = [
+        CachedLatents(Example(Path(), ""), fit(size, sizes((512, 512))), 1.0) for size in ((1920, 1080), (600, 800))
+    ]
+    added = LoraRun._added(told, lessons, torch.zeros(2, 4))
     assert added["time_ids"].tolist() == [[1080, 1920, 12, 0, 384, 640], [800, 600, 0, 8, 576, 448]]

@@ -13,7 +13,7 @@ from calotype.outputs.reproduce import task_from_parameters
 from calotype.picture import Picture
 from calotype.pipelines.train_lora import Learned
 from calotype.tasks import Learning, Note, Progress, TrainLora
-from calotype.training.lora.evaluator import Seen
+from calotype.training.lora.evaluator import LoraEvaluator
 from calotype.training.lora.layers import Dropouts, Lora
 from calotype.training.lora.network import Adapters
 from calotype.training.monitor.metrics_log import read_diary
@@ -230,7 +230,9 @@ def test_an_optimizer_with_two_sets_of_weights_gets_its_own_back():
     adapters = Adapters()
     adapters.layers["one"] = lora = Lora(torch.nn.Linear(8, 8), 4, 4.0, Dropouts(0.5), 0)
     before = lora.down.detach().clone()
-    seen = Seen(None, None, None, None, adapters, Averaging(lora.parameters(), 0.1), (8, 8), (1, 1), (), None, None)
+    seen = LoraEvaluator(
+        None, None, None, None, adapters, Averaging(lora.parameters(), 0.1), (8, 8), (1, 1), (), None, None
+    )
     with seen._at_rest():
         assert torch.allclose(lora.down, before * 0.3) and not lora.training
     assert torch.equal(lora.down, before) and lora.training

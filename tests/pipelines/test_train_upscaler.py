@@ -23,9 +23,9 @@ from calotype.ops.degrade import SecondOrder, second_order
 from calotype.picture import Picture
 from calotype.pipelines.train_upscaler import _lesson, _test, judge
 from calotype.tasks import Note, Progress, TrainUpscaler, Upscale
-from calotype.training.data.patches import Sharp, opened, piece, sharpened
+from calotype.training.data.patches import HighRes, opened, piece, sharpened
 from calotype.training.enhance import loop as enhancing
-from calotype.training.enhance.gan_step import Lesson, Rivals
+from calotype.training.enhance.gan_step import AdversarialTrainer, Batch
 from calotype.training.enhance.run import FEW, KINDS, dealt
 from calotype.training.run.result import Learned
 from calotype.training.run.resume import load, save
@@ -223,7 +223,7 @@ def test_a_loss_that_is_no_number_ends_the_run(engine, photos, tmp_path):
 def test_a_network_that_falls_apart_is_noticed(engine, photos, tmp_path, validation_split):
     """Real parts; only the fall itself is brought about by hand."""
     from calotype.pipelines import train_upscaler
-    from calotype.training.monitor.monitor import Watch
+    from calotype.training.monitor.monitor import Monitor
 
     task = TrainUpscaler(photos=photos, output_dir=tmp_path, validation_split=validation_split, **TINY)
     courses = []
@@ -236,7 +236,7 @@ def test_a_network_that_falls_apart_is_noticed(engine, photos, tmp_path, validat
         patch.setattr(train_upscaler, "learn", caught)
         list(engine.run(task))
     (course,) = courses
-    watch = Watch(tmp_path, "upscaler", (0, 10, 0), torch.device("cpu"), {})
+    watch = Monitor(tmp_path, "upscaler", (0, 10, 0), torch.device("cpu"), {})
     list(enhancing._looked_at(course, watch, 5))
     good = (tmp_path / "upscaler-good.pth").read_bytes()
     with torch.no_grad():
@@ -264,8 +264,8 @@ def test_where_nothing_is_held_back_the_end_is_the_last_sound_network(engine, ph
                     parameter.fill_(1.0)
         return told
 
-    step_of = Rivals.step
-    monkeypatch.setattr(Rivals, "step", stepped)
+    step_of = AdversarialTrainer.step
+    monkeypatch.setattr(AdversarialTrainer, "step", stepped)
     options = {"l1_steps": 6, "gan_steps": 0, "validate_every": 2, "validation_split": 0.0}
     told = learn(engine, photos, tmp_path, **options)
     assert "no pictures are held back, so pieces of those learnt from are measured" in said(told)
@@ -296,9 +296,9 @@ def test_a_collapse_at_the_end_is_remembered_where_the_run_goes_on_behind_it(eng
 def test_pieces_with_something_to_mend_are_measured_first():
     """Faces are also shown as they are; what is made of these says little."""
     true = torch.rand(2, 3, 8, 8)
-    tests = dealt(lambda step: Lesson(torch.stack([true[0], true[1] * 0.5]), true, true))
+    tests = dealt(lambda step: Batch(torch.stack([true[0], true[1] * 0.5]), true, true))
     assert len(tests) == FEW and not any(torch.equal(test.low, test.true) for test in tests)
-    tests = dealt(lambda step: Lesson(true, true, true))
+    tests = dealt(lambda step: Batch(true, true, true))
     assert len(tests) == FEW
 
 
@@ -306,7 +306,7 @@ def test_pieces_with_something_to_mend_are_measured_first():
 def test_it_is_measured_as_it_is_taught(photos, l1_gt_usm):
     """PSNR would fall otherwise while the network learns to sharpen."""
     task = TrainUpscaler(photos=photos, l1_gt_usm=l1_gt_usm, **TINY)
-    sharp = [event for event in opened(photos, 10**6) if isinstance(event, Sharp)]
+    sharp = [event for event in opened(photos, 10**6) if isinstance(event, HighRes)]
     cut = piece(sharp[0].pixels, 64)
     test = _test(sharp[0], task, 4, 0)
     assert torch.equal(test.true, sharpened(cut[None])[0] if l1_gt_usm else cut)
@@ -373,8 +373,8 @@ def test_an_interrupt_within_a_step_loses_nothing_of_what_is_due_behind_it(engin
             os.kill(os.getpid(), signal.SIGINT)
         return step_of(rivals, step, *given)
 
-    step_of = Rivals.step
-    monkeypatch.setattr(Rivals, "step", stopped)
+    step_of = AdversarialTrainer.step
+    monkeypatch.setattr(AdversarialTrainer, "step", stopped)
     with pytest.raises(KeyboardInterrupt):
         learn(engine, photos, tmp_path / "parts", **options)
     monkeypatch.undo()

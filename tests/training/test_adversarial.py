@@ -18,7 +18,7 @@ from calotype.training.gan.losses import (
     kept,
     penalty,
 )
-from calotype.training.gan.metrics import Look, Measure, frechet, precision_recall
+from calotype.training.gan.metrics import Measure, RandomFeatures, frechet, precision_recall
 from calotype.training.optim.ema import mean_moved
 
 
@@ -110,7 +110,7 @@ def test_the_distance_of_gaussians_is_the_known_one():
 
 
 def test_the_look_is_the_same_everywhere():
-    assert torch.equal(Look()([torch.ones(2, 3, 64, 64)]), Look()([torch.ones(2, 3, 64, 64)]))
+    assert torch.equal(RandomFeatures()([torch.ones(2, 3, 64, 64)]), RandomFeatures()([torch.ones(2, 3, 64, 64)]))
 
 
 def test_a_walk_goes_along_the_circle():

@@ -6,7 +6,7 @@ from PIL import Image
 
 from calotype.errors import CalotypeError
 from calotype.training.data import patches as crops
-from calotype.training.data.patches import Sharp
+from calotype.training.data.patches import HighRes
 
 
 def test_a_picture_that_has_changed_is_not_taken_for_the_one_that_it_was(tmp_path, monkeypatch):
@@ -16,7 +16,7 @@ def test_a_picture_that_has_changed_is_not_taken_for_the_one_that_it_was(tmp_pat
     Image.fromarray(before).save(path)
 
     def opened():
-        (sharp,) = (event for event in crops.opened(tmp_path, 10**6) if isinstance(event, Sharp))
+        (sharp,) = (event for event in crops.opened(tmp_path, 10**6) if isinstance(event, HighRes))
         return sharp
 
     first = opened()

@@ -10,7 +10,7 @@ from PIL import Image
 
 from calotype.tasks import TrainLora
 from calotype.training.data.buckets import Fit
-from calotype.training.data.dataset import Photo
+from calotype.training.data.dataset import Example
 from calotype.training.lora.latents import color_changed, lesson, shown
 
 FIT = Fit((64, 32), (80, 32), (80, 32))
@@ -26,7 +26,7 @@ def photo(tmp_path):
     path = tmp_path / "photos" / "a.png"
     path.parent.mkdir()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 80, 3), np.uint8)).save(path)
-    return Photo(path, "a")
+    return Example(path, "a")
 
 
 def made(photo, model, home, sha256="one", **options):

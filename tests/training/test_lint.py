@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calotype.checkpoints.store import Shelf
+from calotype.checkpoints.store import ModelStore
 from calotype.errors import CalotypeError
 from calotype.models.face_detector import Detector
 from calotype.tasks import Note, TrainLora
@@ -18,8 +18,8 @@ from calotype.tasks.training import warmup
 from calotype.training.data import batches as plan
 from calotype.training.data.buckets import fit, sizes
 from calotype.training.data.dataset import find_photos
-from calotype.training.data.inspect import Glance, apart, glance, looked_at, sharpness
-from calotype.training.lora.lint import Course, findings, limits
+from calotype.training.data.inspect import ImageStats, apart, glance, looked_at, sharpness
+from calotype.training.lora.lint import RunSummary, findings, limits
 
 SETTLED = {"text_encoder_lr": 1e-5, "train_batch_size": 1}  # of a run that nobody would find fault with
 SIZE = (512, 512)
@@ -79,7 +79,7 @@ def course(folder, faces=no_faces, family="sd1", device="cuda", dtype="bfloat16"
     shown = [plan.Shown(n, f.bucket, p.repeats) for n, (p, f) in enumerate(zip(photos, fits, strict=True))]
     batches = plan.count(shown, task.train_batch_size)
     steps = task.max_train_steps or batches * task.max_train_epochs
-    return Course(
+    return RunSummary(
         *(
             task,
             photos,
@@ -102,7 +102,7 @@ def told(*args, **options):
 @pytest.fixture(scope="session")
 def find(settings):
     """One and the same for all tests: what was looked at is looked at once."""
-    return Detector(Shelf(settings).find("yunet", kind="detect").path).find
+    return Detector(ModelStore(settings).find("yunet", kind="detect").path).find
 
 
 def test_a_healthy_set_is_passed_over_in_silence(healthy, find):
@@ -301,7 +301,7 @@ def test_photos_of_every_kind_are_looked_at(tmp_path):
     found = {path.stem: glance(path, 512, 10**9) for path in tmp_path.iterdir()}
     assert found["turned"].size == (300, 200) and found["deep"].size == (70, 90)
     assert found["dot"].sharpness == 0 and found["line"].size == (4000, 2)
-    assert all(isinstance(one, Glance) and np.isfinite(one.sharpness) for one in found.values())
+    assert all(isinstance(one, ImageStats) and np.isfinite(one.sharpness) for one in found.values())
 
 
 def test_damaged_photos_are_left_out_and_said(tmp_path):

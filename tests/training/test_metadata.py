@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from calotype.checkpoints.lora.kohya_file import write
 from calotype.tasks import TrainLora
-from calotype.training.data.dataset import Photo
+from calotype.training.data.dataset import Example
 from calotype.training.lora.metadata import Count, Run, metadata, weights_told
 
 _split = str.split
@@ -34,9 +34,9 @@ KOHYAS = _split(
     """
 )
 PHOTOS = [
-    Photo(Path("p/3_anna/a.png"), "anna, red", 3),
-    Photo(Path("p/3_anna/b.png"), "anna, blue", 3),
-    Photo(Path("r/2_person/c.png"), "person", 6, is_regular=True),
+    Example(Path("p/3_anna/a.png"), "anna, red", 3),
+    Example(Path("p/3_anna/b.png"), "anna, blue", 3),
+    Example(Path("r/2_person/c.png"), "person", 6, is_regular=True),
 ]
 SIZES = [((512, 768), (512, 768)), ((600, 600), (512, 512)), ((512, 520), (512, 512))]
 COUNT = Count(batches=6, epochs=2, epoch=1, steps=6, total=12, together=2)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from calotype.tasks import Note, TrainDiffusion, TrainGan, TrainRestorer, TrainUpscaler
-from calotype.training.data.captioned import Pairs, read_pairs
+from calotype.training.data.captioned import CaptionedSet, read_pairs
 from tests.pipelines.test_train_diffusion import SMALL
 from tests.pipelines.test_train_restorer import TINY as RESTORER
 from tests.pipelines.test_train_upscaler import TINY as UPSCALER
@@ -49,4 +49,4 @@ def test_a_run_beside_its_pictures_goes_on(engine, folder, inner, kind, options)
     assert f"going on after step 2 of {STEPS}" in told
     assert any(text.startswith(f"pictures left out, for they are results: {drawn} ") for text in told)
     pairs = list(read_pairs(folder, 64))[-1]
-    assert isinstance(pairs, Pairs) and len(pairs.pairs) == 9
+    assert isinstance(pairs, CaptionedSet) and len(pairs.pairs) == 9

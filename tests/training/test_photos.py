@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from calotype.errors import CalotypeError, Message
-from calotype.training.data.dataset import Photo, balanced, check_room, find_photos, find_rooms, pictures_below
+from calotype.training.data.dataset import Example, balanced, check_room, find_photos, find_rooms, pictures_below
 
 
 @pytest.mark.parametrize(
@@ -21,8 +21,8 @@ from calotype.training.data.dataset import Photo, balanced, check_room, find_pho
     ],
 )
 def test_regularisation_pictures_are_counted_as_kohyas(count, repeats, shown):
-    photos = tuple(Photo(Path(f"{n}.png"), "") for n in range(count))
-    regular = tuple(Photo(Path(f"reg {n}.png"), "", one, True) for n, one in enumerate(repeats))
+    photos = tuple(Example(Path(f"{n}.png"), "") for n in range(count))
+    regular = tuple(Example(Path(f"reg {n}.png"), "", one, True) for n, one in enumerate(repeats))
     found = balanced(photos, regular)
     assert [photo.repeats for photo in found] == shown
     assert [photo.path for photo in found] == [photo.path for photo in regular[: len(shown)]]

@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from calotype.tasks.training import SCHEDULERS, TrainLora, step_rules, warmup
-from calotype.training.optim.diffusion_loss import Loss, Noise, noised, offset_noise, pyramid_noise, snr_weight, target
+from calotype.training.optim.diffusion_loss import (
+    Loss,
+    NoiseOptions,
+    noised,
+    offset_noise,
+    pyramid_noise,
+    snr_weight,
+    target,
+)
 from calotype.training.optim.lr_schedule import factor
 
 
@@ -129,8 +137,8 @@ def test_offset_follows_the_latents_mean():
 
 def test_more_noise_in_the_picture_leaves_what_is_to_be_found():
     clean = torch.zeros(2, 4, 8, 8)
-    wanted, given = Noise(ip_noise_gamma=0.5).made(clean, torch.Generator().manual_seed(0), random.Random(0))
-    same, also = Noise().made(clean, torch.Generator().manual_seed(0), random.Random(0))
+    wanted, given = NoiseOptions(ip_noise_gamma=0.5).made(clean, torch.Generator().manual_seed(0), random.Random(0))
+    same, also = NoiseOptions().made(clean, torch.Generator().manual_seed(0), random.Random(0))
     assert torch.equal(wanted, same) and same is also and float((given - wanted).std()) == pytest.approx(0.5, rel=0.2)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from calotype.picture import Picture, save
 from calotype.training.monitor import plot, report
-from calotype.training.monitor.metrics_log import Diary, Shown
+from calotype.training.monitor.metrics_log import LoggedSample, MetricsLog
 from tests.outputs.test_report import EVIL, Reader
 
 VALUES = st.floats(-1e300, 1e300) | st.sampled_from([float("nan"), float("inf"), 0.0, 1e-320, 5e-324])
@@ -67,7 +67,7 @@ def test_smoothing_forgets_and_begins_unbiased():
 
 
 def run(tmp_path, sets=3, what="a cat"):
-    diary = Diary(tmp_path / "d.jsonl")
+    diary = MetricsLog(tmp_path / "d.jsonl")
     diary.fact("steps of an epoch", 2)
     diary.fact("options", {"seed": "1", EVIL: EVIL})
     diary.fact("changed", [EVIL])
@@ -75,7 +75,7 @@ def run(tmp_path, sets=3, what="a cat"):
     save(Picture(pixels), tmp_path / "s.png", format="png")
     for n in range(sets):
         diary.note(2 * n, {"loss/validation/epoch_average": abs(n - 7) + 1.0, "loss/discriminator": 1.0})
-        diary.show(Shown(2 * n, "s.png", what, "seed 1"))
+        diary.show(LoggedSample(2 * n, "s.png", what, "seed 1"))
     return diary
 
 
@@ -99,6 +99,6 @@ def test_of_many_samples_first_last_and_best_are_shown(tmp_path):
 
 def test_a_picture_that_was_thrown_away_is_left_out(tmp_path):
     diary = run(tmp_path)
-    diary.show(Shown(6, "gone.png", "a cat", ""))
+    diary.show(LoggedSample(6, "gone.png", "a cat", ""))
     report.write(tmp_path / "r.html", diary, "mine", "finished")
     assert (tmp_path / "r.html").read_text("utf-8").count("<li><img") == 3

@@ -8,16 +8,16 @@ from calotype.errors import CalotypeError
 from calotype.picture import Picture
 from calotype.tasks import Note
 from calotype.training.data import patches as crops
-from calotype.training.data.captioned import Pairs, read_pairs
+from calotype.training.data.captioned import CaptionedSet, read_pairs
 from calotype.training.data.faces import Face, faces_in
-from calotype.training.data.patches import Sharp
-from calotype.training.data.squares import Gallery, of_folder
+from calotype.training.data.patches import HighRes
+from calotype.training.data.squares import Images, of_folder
 
 SIDE = 64
 
 
 def seen_by_upscaler(folder, engine):
-    return [event.pixels for event in crops.opened(folder, 10**9) if isinstance(event, Sharp)]
+    return [event.pixels for event in crops.opened(folder, 10**9) if isinstance(event, HighRes)]
 
 
 def seen_by_restorer(folder, engine):
@@ -27,11 +27,11 @@ def seen_by_restorer(folder, engine):
 
 
 def seen_by_gan(folder, engine):
-    return next(e for e in of_folder(folder, SIDE, 10**9, 10**9) if isinstance(e, Gallery)).pictures.numpy()
+    return next(e for e in of_folder(folder, SIDE, 10**9, 10**9) if isinstance(e, Images)).pictures.numpy()
 
 
 def seen_by_diffusion(folder, engine):
-    return next(e for e in read_pairs(folder, SIDE) if isinstance(e, Pairs)).pixels.numpy()
+    return next(e for e in read_pairs(folder, SIDE) if isinstance(e, CaptionedSet)).pixels.numpy()
 
 
 def drawn(folder, hidden, count=8):
@@ -58,7 +58,7 @@ def test_what_is_hidden_changes_nothing(engine, tmp_path, seen):
 
 def test_edges_that_are_empty_are_cut_off(tmp_path):
     told = list(crops.opened(drawn(tmp_path / "discs", lambda y, x: np.zeros((96, 96, 3)), 1), 10**9))
-    [sharp] = (event for event in told if isinstance(event, Sharp))
+    [sharp] = (event for event in told if isinstance(event, HighRes))
     assert sharp.pixels.shape == (75, 75, 3) and (sharp.pixels[0, 0] == 255).all()
     assert "1 pictures are transparent in parts" in next(event.text for event in told if isinstance(event, Note))
 

@@ -21,7 +21,7 @@ _LARGE = ("conv1", "conv2", "samplers_0_conv", "conv_in", "conv_out")  # 3x3 con
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
+class MergedLayer:
     """A layer of the result."""
 
     name: tuple[str, str]
@@ -63,7 +63,7 @@ def _strange(own: Tensors) -> str:
 
 def merged(
     weighed: Sequence[tuple[Adapter, float]], rank: int | None = None, conv_rank: int | None = None
-) -> Iterator[Made]:
+) -> Iterator[MergedLayer]:
     """Layer by layer; weights are multiplied in. Without a rank the ranks of all add up and nothing is lost.
 
     Raises:
@@ -109,12 +109,12 @@ def _is_large(given: Sequence[_Given]) -> bool:
     return any(kind_of(one.own) == "LoCon" or (one.kind and one.name[1].endswith(_LARGE)) for one in given)
 
 
-def _layer(name: tuple[str, str], given: Sequence[_Given], rank: int | None) -> Made:
+def _layer(name: tuple[str, str], given: Sequence[_Given], rank: int | None) -> MergedLayer:
     biases = [one.weight * one.own["diff_b"].float() for one in given if "diff_b" in one.own]
     bias = {"diff_b": sum(biases)} if biases else {}
     given = [one for one in given if one.own.keys() - {"diff_b", "alpha", "scale"}]
     if not given:
-        return Made(name, bias)
+        return MergedLayer(name, bias)
     if all("down" in one.own or "up" in one.own for one in given) and not any(one.kind for one in given):
         made = _side_by_side(name, given)
         if rank is not None:
@@ -122,16 +122,16 @@ def _layer(name: tuple[str, str], given: Sequence[_Given], rank: int | None) -> 
         return replace(made, tensors=made.tensors | bias)
     whole = sum(one.weight * _whole(one) for one in given)
     if rank is None or whole.dim() < 2:
-        return Made(name, {"diff": whole, **bias})
+        return MergedLayer(name, {"diff": whole, **bias})
     found = spectrum(whole.flatten(1))
     down, up = found.product(rank)
     rank = len(down)
     tensors = {"down": down.reshape(rank, *whole.shape[1:]), "up": _shaped_up(up, whole)}
     lost = found.energy * (1 - found.kept(rank))
-    return Made(name, {**tensors, "alpha": torch.tensor(float(rank)), **bias}, found.energy, lost)
+    return MergedLayer(name, {**tensors, "alpha": torch.tensor(float(rank)), **bias}, found.energy, lost)
 
 
-def _side_by_side(name: tuple[str, str], given: Sequence[_Given]) -> Made:
+def _side_by_side(name: tuple[str, str], given: Sequence[_Given]) -> MergedLayer:
     """[up1 up2] @ [down1; down2]. The largest scale becomes the alpha's, so that what has it keeps its very bits."""
     pairs = [folded(one.own) for one in given]
     scales = [one.weight * scale_of(one.own) for one in given]
@@ -144,16 +144,16 @@ def _side_by_side(name: tuple[str, str], given: Sequence[_Given]) -> Made:
         ups.append((up * (root if scale >= 0 else -root)).reshape(up.shape[0], len(down), *pairs[0][1].shape[2:]))
     down, up = torch.cat(downs), torch.cat(ups, 1)
     tensors = {"down": down, "up": up, "alpha": torch.tensor(len(down) * top)}
-    return Made(name, tensors)
+    return MergedLayer(name, tensors)
 
 
-def _energy(made: Made) -> float:
+def _energy(made: MergedLayer) -> float:
     down, up = made.tensors["down"].flatten(1).double(), made.tensors["up"].flatten(1).double()
     scale = float(made.tensors["alpha"]) / made.rank
     return scale**2 * float(((up.T @ up) * (down @ down.T)).sum())
 
 
-def _narrowed(made: Made, rank: int) -> Made:
+def _narrowed(made: MergedLayer, rank: int) -> MergedLayer:
     down, up = made.tensors["down"], made.tensors["up"]
     scale = float(made.tensors["alpha"]) / made.rank
     found = spectrum_of_product(down.flatten(1), up.flatten(1))
@@ -164,7 +164,7 @@ def _narrowed(made: Made, rank: int) -> Made:
         "alpha": torch.tensor(scale * rank),
     }
     energy = found.energy * scale**2
-    return Made(made.name, tensors, energy, energy * (1 - found.kept(rank)))
+    return MergedLayer(made.name, tensors, energy, energy * (1 - found.kept(rank)))
 
 
 def _whole(given: _Given) -> Tensor:
@@ -202,7 +202,7 @@ def folded(own: Tensors) -> tuple[Tensor, Tensor]:
 
 def resized(
     adapter: Adapter, rank: int | None, conv_rank: int | None = None, rule: tuple[str, float] | None = None
-) -> Iterator[Made]:
+) -> Iterator[MergedLayer]:
     """Layer by layer at a lower rank: sd-scripts' resize_lora. What is as narrow already stays, bit for bit.
 
     Args:
@@ -218,7 +218,7 @@ def resized(
         if given.kind:
             raise _no_rank(given)
         if "down" not in own or "up" not in own:
-            yield Made(name, dict(own))
+            yield MergedLayer(name, dict(own))
             continue
         try:
             limit = conv_rank if conv_rank and kind_of(own) == "LoCon" else rank
@@ -245,7 +245,7 @@ def _no_rank(given: _Given) -> CalotypeError:
     )
 
 
-def _resized(name: tuple[str, str], own: Tensors, rank: int | None, rule: tuple[str, float] | None) -> Made:
+def _resized(name: tuple[str, str], own: Tensors, rank: int | None, rule: tuple[str, float] | None) -> MergedLayer:
     down, up = folded(own)
     scale, old = scale_of(own), len(down)
     found = spectrum_of_product(down.flatten(1), up.flatten(1))
@@ -254,7 +254,7 @@ def _resized(name: tuple[str, str], own: Tensors, rank: int | None, rule: tuple[
     new = min(new, old, rank or old, len(found.values))
     energy = found.energy * scale**2
     if new == old:
-        return Made(name, dict(own), energy)
+        return MergedLayer(name, dict(own), energy)
     low, high = found.product(new)
     tensors = {
         **own,
@@ -264,4 +264,4 @@ def _resized(name: tuple[str, str], own: Tensors, rank: int | None, rule: tuple[
     }
     for role in ("mid", "scale"):
         tensors.pop(role, None)
-    return Made(name, tensors, energy, energy * (1 - found.kept(new)))
+    return MergedLayer(name, tensors, energy, energy * (1 - found.kept(new)))

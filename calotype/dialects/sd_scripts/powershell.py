@@ -31,7 +31,7 @@ Token = Word | str
 
 
 @dataclass
-class _Frame:
+class _Branch:
     """One branch of an `if`."""
 
     is_active: bool
@@ -44,26 +44,26 @@ def read_powershell(text: str) -> tuple[list[str], list[str]]:
     Raises:
         Unreadable: the script means more than this reads.
     """
-    reader = _Reader(lexed(text))
+    reader = _PowerShellReader(lexed(text))
     reader.read()
     return reader.command, reader.lost()
 
 
-class _Reader:
+class _PowerShellReader:
     def __init__(self, tokens: list[Token]):
         self.tokens, self.place = tokens, 0
         self.values: dict[str, Value] = dict(CONSTANTS)
         self.plain: set[str] = set()  # variables that hold a bare number
         self.command: list[str] = []
         self.taken: set[str] = set()
-        self.stack: list[_Frame] = []
+        self.stack: list[_Branch] = []
 
     def lost(self) -> list[str]:
         left = [value for name, value in self.values.items() if isinstance(value, list) and name not in self.taken]
         return [word for value in left for word in value if word.startswith("--")] if self.command else []
 
     def read(self) -> None:
-        closed: _Frame | None = None  # the branch that ended just now
+        closed: _Branch | None = None  # the branch that ended just now
         while self.place < len(self.tokens):
             token = self.tokens[self.place]
             first = _raw(token).lower()
@@ -85,7 +85,7 @@ class _Reader:
     def _is_active(self) -> bool:
         return all(frame.is_active for frame in self.stack)
 
-    def _branch(self, word: str, before: _Frame | None) -> None:
+    def _branch(self, word: str, before: _Branch | None) -> None:
         self.place += 1
         asked = self._parenthesised() if word != "else" else []
         while self.place < len(self.tokens) and self.tokens[self.place] == "\n":
@@ -95,7 +95,7 @@ class _Reader:
         self.place += 1
         may = self._is_active and (word == "if" or not before.is_taken)
         is_so = may and (word == "else" or self._asked(asked))
-        self.stack.append(_Frame(is_so, is_so or (word != "if" and before.is_taken)))
+        self.stack.append(_Branch(is_so, is_so or (word != "if" and before.is_taken)))
 
     def _statement(self) -> None:
         found: list[Token] = []

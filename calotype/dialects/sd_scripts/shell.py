@@ -23,7 +23,7 @@ Token = Word | str
 
 
 @dataclass
-class _Frame:
+class _If:
     """One `if`: whether its present branch counts, and whether one did."""
 
     is_active: bool
@@ -36,18 +36,18 @@ def read_shell(text: str) -> tuple[list[str], list[str]]:
     Raises:
         Unreadable: the script means more than this reads.
     """
-    reader = _Reader()
+    reader = _ShellReader()
     for statement in _statements(lexed(text)):
         reader.take(statement)
     return reader.command, reader.lost()
 
 
-class _Reader:
+class _ShellReader:
     def __init__(self) -> None:
         self.values: dict[str, Value] = {}
         self.command: list[str] = []
         self.taken: set[str] = set()
-        self.stack: list[_Frame] = []
+        self.stack: list[_If] = []
 
     def lost(self) -> list[str]:
         """Options in arrays that the command does not name."""
@@ -62,7 +62,7 @@ class _Reader:
                 raise Unreadable(_line(tokens), Message("{keyword} without if", keyword=first))
             if first == "if":
                 is_so = self._is_active and self._chain(rest, is_asked=True)
-                self.stack.append(_Frame(is_so, is_so))
+                self.stack.append(_If(is_so, is_so))
                 return
             if first == "elif":
                 frame = self.stack[-1]

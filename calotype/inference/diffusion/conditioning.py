@@ -33,7 +33,7 @@ def _at(texts: list[tuple[int, str]], step: int) -> str:
     return next(text for until, text in texts if step <= until)
 
 
-class Reader:
+class PromptEncoder:
     """Texts to conditions; each text is encoded once."""
 
     def __init__(self, model: Diffusion, way: str, skip: int, learned: Mapping[str, Sequence[Tensor]] | None = None):

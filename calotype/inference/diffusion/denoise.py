@@ -8,13 +8,13 @@ from torch import Tensor
 
 from calotype.errors import CalotypeError
 from calotype.inference.diffusion.conditioning import StepPrompts
-from calotype.inference.diffusion.plan import Clock, Job, Pass, Work, attach_adapters
-from calotype.inference.diffusion.schedulers import Walk
+from calotype.inference.diffusion.plan import DenoisePass, GenerationPlan, StepClock, Work, attach_adapters
+from calotype.inference.diffusion.schedulers import Stepper
 from calotype.models.diffusion import Condition
 from calotype.ops.noise import Source
 
 
-def denoised(job: Job, way: Pass, noise: Tensor, sources: list[Source], clock: Clock) -> Work:
+def denoised(job: GenerationPlan, way: DenoisePass, noise: Tensor, sources: list[Source], clock: StepClock) -> Work:
     """The loop: predict, guide, step."""
     made, hole = way.scheduler, _small(job.canvas.hole, way.shape)
     timesteps = made.timesteps[way.begin :]
@@ -22,7 +22,7 @@ def denoised(job: Job, way: Pass, noise: Tensor, sources: list[Source], clock: C
         made.set_begin_index(way.begin)
     x = _first(job, way, noise, timesteps, hole)
     around = _around_hole(job, hole, way.clean) if job.model.is_for_holes else None
-    walk = Walk(made, job.sampler, sources)
+    walk = Stepper(made, job.sampler, sources)
     for n, t in enumerate(timesteps):
         attach_adapters(job.adapters, job.model)  # another drawing may have come between
         said = way.said[min(n // made.order, len(way.said) - 1)]
@@ -40,7 +40,7 @@ def denoised(job: Job, way: Pass, noise: Tensor, sources: list[Source], clock: C
     return x
 
 
-def _first(job: Job, way: Pass, noise: Tensor, timesteps: Tensor, hole: Tensor | None) -> Tensor:
+def _first(job: GenerationPlan, way: DenoisePass, noise: Tensor, timesteps: Tensor, hole: Tensor | None) -> Tensor:
     """Where the way down begins: noise alone, or the clean latents with as much of it as there is at that point."""
     if way.clean is None:
         return noise * way.scheduler.init_noise_sigma
@@ -57,7 +57,7 @@ def _small(hole: Tensor | None, shape: tuple[int, int]) -> Tensor | None:
     return None if hole is None else F.adaptive_max_pool2d(hole, shape)
 
 
-def _around_hole(job: Job, hole: Tensor | None, clean: Tensor | None) -> Tensor:
+def _around_hole(job: GenerationPlan, hole: Tensor | None, clean: Tensor | None) -> Tensor:
     """(1, 1 + C, h, w) for an inpainting model: the hole, and the latents of the picture with the hole in grey."""
     if hole is None or clean is None:
         shape = tuple(side // job.model.factor for side in job.canvas.work)
@@ -67,7 +67,7 @@ def _around_hole(job: Job, hole: Tensor | None, clean: Tensor | None) -> Tensor:
     return torch.cat([hole, job.model.latents(pixels)], 1)
 
 
-def _guided(job: Job, x: Tensor, t: Tensor, said: StepPrompts, around: Tensor | None) -> Tensor:
+def _guided(job: GenerationPlan, x: Tensor, t: Tensor, said: StepPrompts, around: Tensor | None) -> Tensor:
     """The network's answer under guidance: u + sum of w g (c - u). Ho and Salimans 2022; Liu et al. 2022 for AND.
 
     All conditions of one length, of all pictures, go through together. Guidance 1 with one condition needs no second
@@ -109,7 +109,7 @@ def _rescaled(guided: Tensor, plain: Tensor, share: float) -> Tensor:
     return share * even + (1 - share) * guided
 
 
-def _added(job: Job, rows: Condition, count: int, has_unwanted: bool) -> Mapping[str, Tensor]:
+def _added(job: GenerationPlan, rows: Condition, count: int, has_unwanted: bool) -> Mapping[str, Tensor]:
     """SDXL's further conditions: the pooled text, and the sizes that training pictures had and were cut to."""
     if rows.pooled is None or job.model.family != "sdxl":
         return {}

@@ -14,12 +14,12 @@ from torch import Tensor
 from calotype.checkpoints.models import Models
 from calotype.errors import CalotypeError, Message
 from calotype.inference.diffusion.canvas import canvas, resized
-from calotype.inference.diffusion.conditioning import Reader, said_at_each
+from calotype.inference.diffusion.conditioning import PromptEncoder, said_at_each
 from calotype.inference.diffusion.denoise import denoised
 from calotype.inference.diffusion.infotext import told
-from calotype.inference.diffusion.plan import Clock, Job, Pass, Work, attach_adapters
-from calotype.inference.diffusion.preview import Look
-from calotype.inference.diffusion.prompt import Words, fits, misfit, vectors_of
+from calotype.inference.diffusion.plan import DenoisePass, GenerationPlan, StepClock, Work, attach_adapters
+from calotype.inference.diffusion.preview import LatentPreview
+from calotype.inference.diffusion.prompt import ParsedPrompt, fits, misfit, vectors_of
 from calotype.inference.diffusion.schedulers import begins_at, scheduler
 from calotype.inference.diffusion.xy_grid import Cell, cells, sheet
 from calotype.inference.gan import forged, is_asked
@@ -55,10 +55,10 @@ def imagine(task: Imagine, models: Models) -> Iterator[Progress | Note | Result 
         return
     made: list[Result] = []
     planned = _seeded(cells(replace(task, seed=_chosen(task.seed))))
-    clock = Clock(sum(_evaluations(cell.task, _likely_family(cell.task), models) for cell in planned))
+    clock = StepClock(sum(_evaluations(cell.task, _likely_family(cell.task), models) for cell in planned))
     is_compiled = _is_compiled(models, clock.total)
     for cell in planned:
-        words = Words.of(cell.task, models.settings)
+        words = ParsedPrompt.of(cell.task, models.settings)
         yield from map(note, words.notes)
         model = models.diffusion(cell.task.model, cell.task.vae)
         for event in _one_prompt(cell.task, words, model, models, clock, is_compiled):
@@ -80,9 +80,9 @@ def draw(task: Imagine, model: Diffusion, models: Models) -> Iterator[Progress |
         CalotypeError: what is called is not there, or memory does not suffice.
     """
     task = _seeded([Cell(replace(task, seed=_chosen(task.seed)))])[0].task
-    words = Words.of(task, models.settings)
+    words = ParsedPrompt.of(task, models.settings)
     yield from map(note, words.notes)
-    yield from _one_prompt(task, words, model, models, Clock(_evaluations(task, model.family, models)))
+    yield from _one_prompt(task, words, model, models, StepClock(_evaluations(task, model.family, models)))
 
 
 def _chosen(seed: int) -> int:
@@ -133,7 +133,7 @@ def _evaluations(task: Imagine, family: str, models: Models) -> int:
 
 
 def _one_prompt(
-    task: Imagine, words: Words, model: Diffusion, models: Models, clock: Clock, is_compiled: bool = False
+    task: Imagine, words: ParsedPrompt, model: Diffusion, models: Models, clock: StepClock, is_compiled: bool = False
 ) -> Iterator[Progress | Note | Result]:
     job, notes = _job(task, model, words, models)
     job = replace(job, is_compiled=is_compiled)
@@ -157,7 +157,7 @@ def _seeds(task: Imagine) -> list[Seeds]:
     return [Seeds(task.seed + n, task.variation_seed) for n in range(task.count)]
 
 
-def _job(task: Imagine, model: Diffusion, words: Words, models: Models) -> tuple[Job, list[Message]]:
+def _job(task: Imagine, model: Diffusion, words: ParsedPrompt, models: Models) -> tuple[GenerationPlan, list[Message]]:
     """All that is settled before the first step, and what to say of it."""
     task = settled(task, PRESETS[model.family])
     has_zero_snr = bool(model.training.get("rescale_betas_zero_snr"))
@@ -171,12 +171,14 @@ def _job(task: Imagine, model: Diffusion, words: Words, models: Models) -> tuple
     called = words.embeddings(models)
     embeddings = tuple(word for word in called if fits(word, model))
     vectors = {word.name: vectors_of(word, model) for word in embeddings}
-    reader = Reader(model, task.emphasis, task.clip_skip, vectors)
+    reader = PromptEncoder(model, task.emphasis, task.clip_skip, vectors)
     notes = [misfit(word, model) for word in called if not fits(word, model)] + list(made.notes)
     if unfit:
         left_out = "{count} modules of the LoRA have no place in {model}, such as {unfit}"
         notes.append(Message(left_out, count=len(unfit), model=model.name, unfit=unfit[0]))
-    return Job(task, model, words, sampler, schedule, made, reader, Look(model), adapters, embeddings), notes
+    return GenerationPlan(
+        task, model, words, sampler, schedule, made, reader, LatentPreview(model), adapters, embeddings
+    ), notes
 
 
 def _most_together(task: Imagine, models: Models) -> int:
@@ -202,7 +204,7 @@ def _check_memory(task: Imagine, model: Diffusion, work: tuple[int, int], models
     )
 
 
-def _fitting_batch(job: Job, models: Models) -> int:
+def _fitting_batch(job: GenerationPlan, models: Models) -> int:
     """How many pictures are computed together: as asked, or as many as memory holds, up to TOGETHER."""
     if job.task.batch:
         return job.task.batch
@@ -222,7 +224,7 @@ def _needed(task: Imagine, model: Diffusion, work: tuple[int, int], count: int) 
     )
 
 
-def _drawn(job: Job, seeds: Sequence[Seeds], models: Models, clock: Clock) -> Work:
+def _drawn(job: GenerationPlan, seeds: Sequence[Seeds], models: Models, clock: StepClock) -> Work:
     """Clean latents (N, C, h, w), one for each seed, after both passes."""
     task, pixels = job.task, job.canvas.pixels
     clean = None if pixels is None else job.model.latents(pixels, task.tiling)
@@ -233,12 +235,12 @@ def _drawn(job: Job, seeds: Sequence[Seeds], models: Models, clock: Clock) -> Wo
 
 
 def _pass(
-    job: Job,
+    job: GenerationPlan,
     seeds: Sequence[Seeds],
     steps: int,
     clean: Tensor | None,
     strength: float,
-    clock: Clock,
+    clock: StepClock,
     first_pass: int = 0,
 ) -> Work:
     """One way down on the job's canvas, from noise alone or from `clean` latents.
@@ -252,10 +254,10 @@ def _pass(
     begin = 0 if clean is None else begins_at(made, steps, strength)
     sources, noise = _noise(job, seeds, shape)
     said = said_at_each(job.words.prompt, job.words.negative, steps, first_pass)
-    return (yield from denoised(job, Pass(made, begin, said, clean, shape), noise, sources, clock))
+    return (yield from denoised(job, DenoisePass(made, begin, said, clean, shape), noise, sources, clock))
 
 
-def _noise(job: Job, seeds: Sequence[Seeds], shape: tuple[int, int]) -> tuple[list[Source], Tensor]:
+def _noise(job: GenerationPlan, seeds: Sequence[Seeds], shape: tuple[int, int]) -> tuple[list[Source], Tensor]:
     """Each picture's own source, and what it draws first."""
     task = job.task
     sources = [source(own.seed, task.noise) for own in seeds]
@@ -275,7 +277,7 @@ def _noise(job: Job, seeds: Sequence[Seeds], shape: tuple[int, int]) -> tuple[li
     return sources, torch.stack(first)
 
 
-def _again_larger(job: Job, x: Tensor, seeds: Sequence[Seeds], models: Models, clock: Clock) -> Work:
+def _again_larger(job: GenerationPlan, x: Tensor, seeds: Sequence[Seeds], models: Models, clock: StepClock) -> Work:
     """The second pass of a hires fix: enlarged, noised again, drawn again. As A1111, with the same seeds."""
     task, model = job.task, job.model
     room = job.canvas.enlarged(task.hires, model.multiple)
@@ -289,7 +291,7 @@ def _again_larger(job: Job, x: Tensor, seeds: Sequence[Seeds], models: Models, c
     return (yield from _pass(larger, seeds, steps, clean, task.hires_strength, clock, task.steps))
 
 
-def _enlarged(job: Job, x: Tensor, size: tuple[int, int], models: Models) -> Work:
+def _enlarged(job: GenerationPlan, x: Tensor, size: tuple[int, int], models: Models) -> Work:
     """Latents -> pixels -> a network for enlarging, or Lanczos -> latents."""
     name, latents = job.task.hires_upscaler, []
     for one in x:
@@ -304,7 +306,7 @@ def _enlarged(job: Job, x: Tensor, size: tuple[int, int], models: Models) -> Wor
     return torch.cat(latents)
 
 
-def _result(job: Job, seeds: Seeds, pixels: Tensor, where: tuple[int, int], models: Models) -> Result:
+def _result(job: GenerationPlan, seeds: Seeds, pixels: Tensor, where: tuple[int, int], models: Models) -> Result:
     """`where` it was in its batch: the batch's size, and the place."""
     final = job.canvas.enlarged(job.task.hires, job.model.multiple) if job.task.has_second_pass else job.canvas
     done = final.finished(pixels)

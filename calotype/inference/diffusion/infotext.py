@@ -2,7 +2,7 @@
 
 from calotype import __version__
 from calotype.dialects.infotext import written
-from calotype.inference.diffusion.plan import Job
+from calotype.inference.diffusion.plan import GenerationPlan
 from calotype.picture import Picture
 from calotype.samplers import LATENT, schedule_title
 from calotype.tasks import Imagine
@@ -12,7 +12,7 @@ EMPHASIS = {"original": None, "no-norm": "No norm", "ignore": "Ignore", "none": 
 FILL = {"original": "original", "blur": "fill", "noise": "latent noise", "nothing": "latent nothing"}
 
 
-def told(task: Imagine, job: Job, picture: Picture) -> str:
+def told(task: Imagine, job: GenerationPlan, picture: Picture) -> str:
     """The prompt as it was written, its negative, and the fields by A1111's names in A1111's order.
 
     Args:
@@ -49,7 +49,7 @@ def told(task: Imagine, job: Job, picture: Picture) -> str:
     return written(*job.words.written, fields)
 
 
-def _short_hashes(job: Job) -> dict[str, str]:
+def _short_hashes(job: GenerationPlan) -> dict[str, str]:
     adapters = [adapter for adapter, *_ in job.adapters]
     called = {"Lora hashes": adapters, "TI hashes": job.embeddings}
     return {key: ", ".join(f"{x.name}: {x.short_hash}" for x in found) for key, found in called.items() if found}

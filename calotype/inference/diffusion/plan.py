@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from calotype.inference.diffusion.canvas import Canvas
-from calotype.inference.diffusion.conditioning import Reader, StepPrompts
-from calotype.inference.diffusion.preview import Look
-from calotype.inference.diffusion.prompt import Words
+from calotype.inference.diffusion.conditioning import PromptEncoder, StepPrompts
+from calotype.inference.diffusion.preview import LatentPreview
+from calotype.inference.diffusion.prompt import ParsedPrompt
 from calotype.models.diffusion import Diffusion
 from calotype.samplers import Sampler
 from calotype.tasks import Drawing, Imagine, Note, Progress
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Work = Generator[Progress | Note, None, Tensor]
 
 
-class Clock:
+class StepClock:
     """Counts steps over all that is drawn, and tells how long the rest will take."""
 
     def __init__(self, total: int):
@@ -38,17 +38,17 @@ class Clock:
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class GenerationPlan:
     """One prompt at one size, ready to be drawn with any seed."""
 
     task: Imagine  # nothing left open
     model: Diffusion
-    words: Words
+    words: ParsedPrompt
     sampler: Sampler
     schedule: str
     canvas: Canvas
-    reader: Reader
-    look: Look
+    reader: PromptEncoder
+    look: LatentPreview
     adapters: "tuple[tuple[Adapter, float, float], ...]" = ()  # strengths in the text encoders and in the U-Net
     embeddings: "tuple[Embedding, ...]" = ()  # the learned words that the prompts call
     is_compiled: bool = False
@@ -60,7 +60,7 @@ class Job:
 
 
 @dataclass(frozen=True, eq=False)
-class Pass:
+class DenoisePass:
     """One way down the noise."""
 
     scheduler: Any

@@ -11,7 +11,7 @@ from torch import Tensor
 from calotype.models.diffusion import Diffusion
 
 
-class Look:
+class LatentPreview:
     """Made once for a model; the matrix is fitted when somebody looks."""
 
     def __init__(self, model: Diffusion):

@@ -16,7 +16,7 @@ from calotype.checkpoints.store import ENDINGS
 from calotype.errors import CalotypeError, Message, listed
 from calotype.files import read_text
 from calotype.models.diffusion import Diffusion
-from calotype.ops.prompt import Extra, extras
+from calotype.ops.prompt import LoraRef, extras
 from calotype.options import nearest
 from calotype.settings import Settings
 from calotype.tasks import Imagine
@@ -30,12 +30,12 @@ LONGEST = 1_000_000  # letters of a prompt
 
 
 @dataclass(frozen=True)
-class Words:
+class ParsedPrompt:
     """Prompts without what is called in them."""
 
     prompt: str
     negative: str
-    loras: tuple[Extra, ...]
+    loras: tuple[LoraRef, ...]
     written: tuple[str, str]  # both prompts with styles and with every LoRA called, as a picture tells of itself
     notes: tuple[Message, ...] = ()
 
@@ -99,15 +99,15 @@ def _wanted(model: Diffusion) -> list[int]:
     return [part.encoder.shape.hidden_size for part in model.text]
 
 
-def _named(text: str) -> list[Extra]:
+def _named(text: str) -> list[LoraRef]:
     """`mine:0.8,other` as LoRAs."""
     try:
-        return [Extra.read(part.strip()) for part in text.split(",") if part.strip()]
+        return [LoraRef.read(part.strip()) for part in text.split(",") if part.strip()]
     except ValueError:
         raise CalotypeError("{option:lora} is such as mine:0.8,other, not {text!r}", text=text) from None
 
 
-def _spoken(lora: Extra) -> str:
+def _spoken(lora: LoraRef) -> str:
     """As it is called in a prompt: by its name, where it was given by its file."""
     path = Path(lora.name)
     return str(replace(lora, name=path.stem) if path.suffix.lower() in ENDINGS else lora)

@@ -142,7 +142,7 @@ def begins_at(made: Any, steps: int, strength: float) -> int:
     return min((steps - run) * made.order, len(made.timesteps)) if run else len(made.timesteps)
 
 
-class Walk:
+class Stepper:
     """Steps down with noise from every picture's own source, which the scheduler draws from where it needs some."""
 
     def __init__(self, made: Any, sampler: Sampler, sources: Sequence[Source]):

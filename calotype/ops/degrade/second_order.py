@@ -24,7 +24,7 @@ MODES = ("area", "bilinear", "bicubic")
 
 
 @dataclass(frozen=True)
-class Stage:
+class DegradationStage:
     """One round of blur, resize, noise and JPEG; the defaults are the first round."""
 
     kernels: KernelRanges = KernelRanges()
@@ -35,7 +35,7 @@ class Stage:
     quality: tuple[float, float] = (30.0, 95.0)  # of JPEG
 
 
-SECOND = Stage(
+SECOND = DegradationStage(
     kernels=KernelRanges(sigma=(0.2, 1.5)),
     blurred=0.8,
     resized=(0.3, 0.4, 0.3),
@@ -49,8 +49,8 @@ class SecondOrder:
     """The whole recipe."""
 
     scale: int = 4  # how many times smaller the result is
-    first: Stage = Stage()
-    second: Stage = SECOND
+    first: DegradationStage = DegradationStage()
+    second: DegradationStage = SECOND
     sinc: float = 0.8  # probability of the last filter, which rings as sharpened pictures do
     sinc_sizes: tuple[int, ...] = SIZES
     sinc_cutoff: tuple[float, float] = (math.pi / 3, math.pi)
@@ -110,7 +110,7 @@ def draw(seed: int, recipe: SecondOrder) -> Draw:
     return Draw(first, second, sinc, chance.random() < recipe.jpeg_last, chance.choice(MODES), seed)
 
 
-def _draw_round(chance: Random, stage: Stage) -> Round:
+def _draw_round(chance: Random, stage: DegradationStage) -> Round:
     kernel = draw_kernel(chance, stage.kernels) if chance.random() < stage.blurred else None
     low, high = stage.factor
     way = chance.choices(("larger", "smaller", "same"), stage.resized)[0]

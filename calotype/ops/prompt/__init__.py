@@ -3,13 +3,13 @@
 from calotype.ops.prompt.chunks import Chunk, Vectors, chunks
 from calotype.ops.prompt.emphasis import BREAK, EMPHASES, emphasis, weighed
 from calotype.ops.prompt.schedule import schedule
-from calotype.tasks.prompts import Extra, composition, extras, matrix
+from calotype.tasks.prompts import LoraRef, composition, extras, matrix
 
 __all__ = [
     "BREAK",
     "EMPHASES",
     "Chunk",
-    "Extra",
+    "LoraRef",
     "Vectors",
     "chunks",
     "composition",

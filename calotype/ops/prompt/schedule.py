@@ -13,7 +13,7 @@ _MOST = 10**6  # steps; beyond is never
 
 
 @dataclass
-class _Frame:
+class _Bracket:
     """An open bracket and what came after it. `parts` are split at each `:` and `|`, which stand in `signs`."""
 
     bracket: str
@@ -69,10 +69,10 @@ def schedule(prompt: str, steps: int, first_pass: int = 0) -> list[tuple[int, st
 
 def _parsed(prompt: str, steps: int, first_pass: int) -> tuple[list, set[int]]:
     edges = {steps}
-    stack = [_Frame("")]
+    stack = [_Bracket("")]
     for token in _TOKENS.findall(prompt):
         if token in ("(", "["):
-            stack.append(_Frame(token))
+            stack.append(_Bracket(token))
         elif token == ")" and stack[-1].bracket == "(":
             _close(stack, ")")
         elif token == "]" and (depth := _open_square(stack)):
@@ -89,13 +89,13 @@ def _parsed(prompt: str, steps: int, first_pass: int) -> tuple[list, set[int]]:
     return stack[0].parts[0], edges
 
 
-def _close(stack: list[_Frame], bracket: str = "") -> None:
+def _close(stack: list[_Bracket], bracket: str = "") -> None:
     """The innermost frame as letters, within the one around it."""
     frame = stack.pop()
     stack[-1].add([*frame.plain(), bracket])
 
 
-def _open_square(stack: list[_Frame]) -> int:
+def _open_square(stack: list[_Bracket]) -> int:
     """The place of the innermost open `[`; round brackets above it that were never closed are letters. 0: none."""
     depth = len(stack) - 1
     while depth and stack[depth].bracket != "[":
@@ -103,7 +103,7 @@ def _open_square(stack: list[_Frame]) -> int:
     return depth
 
 
-def _closed(frame: _Frame, steps: int, first_pass: int, edges: set[int]) -> object:
+def _closed(frame: _Bracket, steps: int, first_pass: int, edges: set[int]) -> object:
     """What `[ ... ]` is: a switch, turns, or letters."""
     colons = frame.signs.count(":")
     number = "".join(item for item in frame.parts[-1] if isinstance(item, str)) if colons in (1, 2) else ""
@@ -118,7 +118,7 @@ def _closed(frame: _Frame, steps: int, first_pass: int, edges: set[int]) -> obje
     return [*frame.plain(), "]"]
 
 
-def _around(frame: _Frame) -> tuple[list, list]:
+def _around(frame: _Bracket) -> tuple[list, list]:
     """Before and after of `before:after:when`, where a `|` between is a letter."""
     sides: list[list] = [[]]
     for n, part in enumerate(frame.parts[:-1]):

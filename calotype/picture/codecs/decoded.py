@@ -42,7 +42,7 @@ class Pixels:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class PictureFile:
     """A picture file whose header was read."""
 
     size: tuple[int, int]  # height, width as stored

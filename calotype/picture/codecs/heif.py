@@ -6,11 +6,11 @@ import re
 import numpy as np
 
 from calotype.errors import PictureError
-from calotype.picture.codecs.decoded import Found, Pixels, decoding, split, stretched, unmultiplied
+from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split, stretched, unmultiplied
 from calotype.picture.codecs.raster import from_pillow
 
 
-def find_heic(data: bytes, name: str) -> Found:
+def find_heic(data: bytes, name: str) -> PictureFile:
     """Header and metadata of a HEIC's primary picture; libheif turns it upright.
 
     Raises:
@@ -37,10 +37,10 @@ def find_heic(data: bytes, name: str) -> Found:
         return Pixels(colour, alpha, info.get("icc_profile"))
 
     exif = (info.get("exif") or b"").removeprefix(b"Exif\0\0") or None
-    return Found((height, width), decode, exif, info.get("xmp"), is_upright=True, notes=notes)
+    return PictureFile((height, width), decode, exif, info.get("xmp"), is_upright=True, notes=notes)
 
 
-def find_avif(data: bytes, name: str) -> Found:
+def find_avif(data: bytes, name: str) -> PictureFile:
     """Header and metadata of an AVIF's primary picture, or of its first frame.
 
     Raises:
@@ -70,7 +70,7 @@ def find_avif(data: bytes, name: str) -> Found:
 
     exif = (info.get("exif") or b"").removeprefix(b"Exif\0\0") or None
     notes += ("it is animated: the first frame is used",) if image.is_animated else ()
-    return Found((image.height, image.width), decode, exif, info.get("xmp"), notes=notes)
+    return PictureFile((image.height, image.width), decode, exif, info.get("xmp"), notes=notes)
 
 
 def _deep(data: bytes, bits: int, icc: bytes | None, bands: int) -> Pixels:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from calotype.picture.codecs.decoded import Found, Pixels, decoding, split
+from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # in the order the decoder wants
@@ -17,7 +17,7 @@ _MOST_TEXT = 32 << 20  # what a compressed chunk may unfold to
 _INCH = 0.0254  # metres
 
 
-def find_png(data: bytes, name: str) -> Found:
+def find_png(data: bytes, name: str) -> PictureFile:
     """Header and metadata of a PNG, every checksum checked; of an animated one its still picture.
 
     Raises:
@@ -45,7 +45,7 @@ def find_png(data: bytes, name: str) -> Found:
 
     told = {key: _text(said, key) for key in (INFOTEXT, "Software", "Description", "Comment")}
     drawn = {key: text for key, text in told.items() if text} if told[INFOTEXT] or told["Comment"] else {}
-    return Found((height, width), decode, _exif(said), _xmp(said), _dpi(said), notes=notes, drawn=drawn)
+    return PictureFile((height, width), decode, _exif(said), _xmp(said), _dpi(said), notes=notes, drawn=drawn)
 
 
 def _sorted(data: bytes) -> tuple[bytes, dict[bytes, list[bytes]], tuple[str, ...]]:

@@ -7,13 +7,13 @@ from collections.abc import Callable
 import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin
 
-from calotype.picture.codecs.decoded import Found, Pixels, decoding, split
+from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split
 from calotype.picture.metadata import icc as profile
 
 _BAND = 1 << 22  # pixels turned at a time
 
 
-def find_jpeg(data: bytes, name: str) -> Found:
+def find_jpeg(data: bytes, name: str) -> PictureFile:
     """Header of a JPEG; of an MPO its first picture.
 
     Raises:
@@ -33,7 +33,7 @@ def find_jpeg(data: bytes, name: str) -> Found:
             _check_whole(data)
         return _decode(image, name, info.get("icc_profile"))
 
-    return Found(
+    return PictureFile(
         (image.height, image.width),
         decode,
         _plain_exif(info.get("exif")),
@@ -78,21 +78,21 @@ def _check_whole(data: bytes) -> None:
             raise
 
 
-def find_bmp(data: bytes, name: str) -> Found:
+def find_bmp(data: bytes, name: str) -> PictureFile:
     """Header of a BMP. Raises CalotypeError for a damaged one."""
     with decoding(name):
         image = BmpImagePlugin.BmpImageFile(io.BytesIO(data))
     dpi = _positive(image.info.get("dpi"))
-    return Found((image.height, image.width), lambda: _decode(image, name, None), dpi=dpi)
+    return PictureFile((image.height, image.width), lambda: _decode(image, name, None), dpi=dpi)
 
 
-def find_gif(data: bytes, name: str) -> Found:
+def find_gif(data: bytes, name: str) -> PictureFile:
     """Header of a GIF's first frame. Raises CalotypeError for a damaged one."""
     with decoding(name):
         image = GifImagePlugin.GifImageFile(io.BytesIO(data))
         moves = image.is_animated
     notes = ("it is animated: the first frame is used",) if moves else ()
-    return Found(
+    return PictureFile(
         (image.height, image.width), lambda: _decode(image, name, None), xmp=image.info.get("xmp"), notes=notes
     )
 

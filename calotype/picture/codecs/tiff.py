@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from calotype.errors import Message, PictureError
-from calotype.picture.codecs.decoded import Found, Pixels, decoding, stretched, unmultiplied
+from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, stretched, unmultiplied
 from calotype.picture.metadata import exif as exif_blocks
-from calotype.picture.metadata.exif import LONG, LONG8, UNDEFINED, Entry, Exif, long, ratio, short
+from calotype.picture.metadata.exif import LONG, LONG8, UNDEFINED, Exif, ExifEntry, long, ratio, short
 
 # none, CCITT, LZW, JPEG, deflate, PackBits, LZMA, Zstandard, WebP
 _COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000, 50001}
@@ -22,7 +22,7 @@ _STRIP = 1 << 18  # bytes, about
 _CLASSIC = 0xFFFFFFFF - (1 << 24)  # bytes that 32-bit offsets can reach, with room for metadata
 
 
-def find_tiff(file: BinaryIO, name: str) -> Found:
+def find_tiff(file: BinaryIO, name: str) -> PictureFile:
     """Header and metadata of a TIFF's first full page; `file` stays open for `decode`.
 
     Raises:
@@ -50,7 +50,7 @@ def find_tiff(file: BinaryIO, name: str) -> Found:
     notes += ("its IPTC captions are not carried over",) if 33723 in told.root else ()
     block = exif_blocks.pack(_about_photo(told))
     dpi = exif_blocks.resolution(told) if 282 in told.root else None
-    return Found((height, width), lambda: _decode(page, name, icc), block, xmp, dpi, notes=notes)
+    return PictureFile((height, width), lambda: _decode(page, name, icc), block, xmp, dpi, notes=notes)
 
 
 def _silence(tifffile: Any) -> None:
@@ -242,7 +242,7 @@ def _strip(colour: np.ndarray, alpha: np.ndarray | None, order: str) -> bytes:
 
 def _layout(
     colour: np.ndarray, depth: int, rows: int, start: int, sizes: list[int], order: str, is_big: bool
-) -> dict[int, Entry]:
+) -> dict[int, ExifEntry]:
     height, width, channels = colour.shape
     offsets = list(_running(start, sizes))
     wide, code = (LONG8, "Q") if is_big else (LONG, "I")
@@ -252,23 +252,23 @@ def _layout(
         258: short(order, *[colour.itemsize * 8] * depth),
         259: short(order, 8),
         262: short(order, _RGB if channels == 3 else _BLACK_IS_ZERO),
-        273: Entry(wide, len(sizes), struct.pack(f"{order}{len(sizes)}{code}", *offsets)),
+        273: ExifEntry(wide, len(sizes), struct.pack(f"{order}{len(sizes)}{code}", *offsets)),
         274: short(order, 1),
         277: short(order, depth),
         278: long(order, rows),
-        279: Entry(wide, len(sizes), struct.pack(f"{order}{len(sizes)}{code}", *sizes)),
+        279: ExifEntry(wide, len(sizes), struct.pack(f"{order}{len(sizes)}{code}", *sizes)),
         284: short(order, 1),
         317: short(order, 2),
     }
     return entries | ({338: short(order, 2)} if depth > channels else {})
 
 
-def _extras(icc: bytes | None, xmp: bytes | None, dpi: tuple[float, float] | None, order: str) -> dict[int, Entry]:
-    entries: dict[int, Entry] = {}
+def _extras(icc: bytes | None, xmp: bytes | None, dpi: tuple[float, float] | None, order: str) -> dict[int, ExifEntry]:
+    entries: dict[int, ExifEntry] = {}
     if icc:
-        entries[34675] = Entry(UNDEFINED, len(icc), icc)
+        entries[34675] = ExifEntry(UNDEFINED, len(icc), icc)
     if xmp:
-        entries[700] = Entry(1, len(xmp), xmp)
+        entries[700] = ExifEntry(1, len(xmp), xmp)
     if dpi:
         entries |= {282: ratio(order, dpi[0]), 283: ratio(order, dpi[1]), 296: short(order, 2)}
     return entries

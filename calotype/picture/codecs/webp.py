@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from calotype.picture.codecs.decoded import Found, Pixels, decoding, split
+from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split
 
 
-def find_webp(data: bytes, name: str) -> Found:
+def find_webp(data: bytes, name: str) -> PictureFile:
     """Header and metadata of a WebP; of an animated one the first frame.
 
     Raises:
@@ -28,7 +28,7 @@ def find_webp(data: bytes, name: str) -> Found:
 
     notes = ("it is animated: the first frame is used",) if moves else ()
     exif = chunks.get(b"EXIF", b"").removeprefix(b"Exif\0\0") or None
-    return Found(size, decode, exif, chunks.get(b"XMP "), notes=notes)
+    return PictureFile(size, decode, exif, chunks.get(b"XMP "), notes=notes)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:

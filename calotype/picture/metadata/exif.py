@@ -24,7 +24,7 @@ _STRUCTURE = frozenset(
 
 
 @dataclass(frozen=True)
-class Entry:
+class ExifEntry:
     """One value: `kind` is the TIFF type number, `data` holds `count` of them in the block's byte order."""
 
     kind: int
@@ -32,7 +32,7 @@ class Entry:
     data: bytes
 
 
-Directory = dict[int, Entry]
+Directory = dict[int, ExifEntry]
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ def parse(block: bytes | mmap) -> Exif:
         if is_big and len(view) < 16:
             raise ValueError("no first directory")
         start = struct.unpack_from(order + "Q", view, 8)[0] if is_big else struct.unpack_from(order + "I", view, 4)[0]
-        return _Reader(view, order, is_big).block(start)
+        return _ExifReader(view, order, is_big).block(start)
 
 
-class _Reader:
+class _ExifReader:
     """Walks the directories of one block and counts what it had to leave out."""
 
     def __init__(self, view: memoryview, order: str, is_big: bool):
@@ -128,7 +128,7 @@ class _Reader:
             self.is_damaged = True
             return
         self.left -= length
-        entries.setdefault(tag, Entry(kind, count, bytes(self.view[inline : inline + length])))
+        entries.setdefault(tag, ExifEntry(kind, count, bytes(self.view[inline : inline + length])))
 
 
 def about_photo(exif: Exif) -> Exif:
@@ -186,25 +186,25 @@ def comment(exif: Exif) -> str:
 
 def with_comment(exif: Exif, text: str) -> Exif:
     data = b"UNICODE\0" + text.encode("utf-16-be", "replace")
-    return replace(exif, photo=exif.photo | {USER_COMMENT: Entry(UNDEFINED, len(data), data)})
+    return replace(exif, photo=exif.photo | {USER_COMMENT: ExifEntry(UNDEFINED, len(data), data)})
 
 
-def short(order: str, *values: int) -> Entry:
-    return Entry(SHORT, len(values), struct.pack(f"{order}{len(values)}H", *values))
+def short(order: str, *values: int) -> ExifEntry:
+    return ExifEntry(SHORT, len(values), struct.pack(f"{order}{len(values)}H", *values))
 
 
-def long(order: str, *values: int) -> Entry:
-    return Entry(LONG, len(values), struct.pack(f"{order}{len(values)}I", *values))
+def long(order: str, *values: int) -> ExifEntry:
+    return ExifEntry(LONG, len(values), struct.pack(f"{order}{len(values)}I", *values))
 
 
-def ratio(order: str, value: float) -> Entry:
+def ratio(order: str, value: float) -> ExifEntry:
     under = 10_000 if value < 400_000 else 1
-    return Entry(RATIONAL, 1, struct.pack(order + "II", min(round(value * under), 0xFFFFFFFF), under))
+    return ExifEntry(RATIONAL, 1, struct.pack(order + "II", min(round(value * under), 0xFFFFFFFF), under))
 
 
-def text(value: str) -> Entry:
+def text(value: str) -> ExifEntry:
     data = value.encode() + b"\0"
-    return Entry(ASCII, len(data), data)
+    return ExifEntry(ASCII, len(data), data)
 
 
 def pack(exif: Exif) -> bytes:
@@ -228,7 +228,7 @@ class _Laid:
         self.order, self.is_big = order, is_big
         self.below = {tag: laid for tag, laid in (below or {}).items() if laid.entries}
         self.word = 8 if is_big else 4
-        blank = Entry(LONG8 if is_big else LONG, 1, bytes(self.word))
+        blank = ExifEntry(LONG8 if is_big else LONG, 1, bytes(self.word))
         self.entries = entries | dict.fromkeys(self.below, blank)
         self.head = (16 + 20 * len(self.entries)) if is_big else (6 + 12 * len(self.entries))
         self.own = self.head + sum(_even(len(e.data)) for e in self.entries.values() if len(e.data) > self.word)

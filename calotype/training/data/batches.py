@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Shown:
+class BatchItem:
     """One picture of the set as the plan knows it."""
 
     index: int
@@ -18,7 +18,7 @@ class Shown:
     repeats: int
 
 
-def batches(pictures: Sequence[Shown], size: int, seed: int, epoch: int) -> list[list[int]]:
+def batches(pictures: Sequence[BatchItem], size: int, seed: int, epoch: int) -> list[list[int]]:
     """Indices of each batch of an epoch, counted from 0: buckets are shuffled, cut into batches, and these shuffled."""
     dice = random.Random(seed + epoch)
     buckets: dict[tuple[int, int], list[int]] = {}
@@ -32,7 +32,7 @@ def batches(pictures: Sequence[Shown], size: int, seed: int, epoch: int) -> list
     return found
 
 
-def count(pictures: Sequence[Shown], size: int) -> int:
+def count(pictures: Sequence[BatchItem], size: int) -> int:
     """Batches of an epoch."""
     totals: dict[tuple[int, int], int] = {}
     for picture in pictures:

@@ -43,7 +43,7 @@ class Pair:
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
+class CaptionedSet:
     """The whole set in memory, and sentences about what was left out."""
 
     pixels: Tensor  # (N, 3, S, S) uint8, sRGB as stored, transparency on white
@@ -54,7 +54,7 @@ class Pairs:
 
 def read_pairs(
     source: Path, side: int, extension: str = ".txt", max_pixels: int = 10**9, out: Path | None = None
-) -> Iterator[Progress | Pairs]:
+) -> Iterator[Progress | CaptionedSet]:
     """Yields progress, and the set last. Pictures are scaled to cover the square, and cut around their middle.
 
     Args:
@@ -111,7 +111,7 @@ def read_pairs(
         )
     if len(faults) > TOLD:
         notes.append(Message("and {count} more pictures", count=len(faults) - TOLD))
-    yield Pairs(pixels[: len(found)], tuple(found), about, tuple(notes))
+    yield CaptionedSet(pixels[: len(found)], tuple(found), about, tuple(notes))
 
 
 def held_back(pairs: Sequence[Pair], share: float, seed: int, names: Sequence[str] = ()) -> list[int]:

@@ -19,7 +19,7 @@ REPEATS = ((10, 7), (50, 5), (100, 3))  # up to so many photos, so many repeats;
 
 
 @dataclass(frozen=True)
-class Photo:
+class Example:
     """One picture, how often an epoch shows it, and what it is said to show."""
 
     path: Path
@@ -30,7 +30,7 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class Room:
+class Folder:
     """A folder with pictures."""
 
     folder: Path
@@ -43,14 +43,16 @@ class Room:
 
 
 @dataclass(frozen=True)
-class Found:
+class Dataset:
     """What lies in a folder, and sentences about what was taken for granted."""
 
-    photos: tuple[Photo, ...]
+    photos: tuple[Example, ...]
     notes: tuple[Message, ...] = ()
 
 
-def find_photos(folder: Path, extension: str = ".txt", is_regular: bool = False, has_wildcards: bool = False) -> Found:
+def find_photos(
+    folder: Path, extension: str = ".txt", is_regular: bool = False, has_wildcards: bool = False
+) -> Dataset:
     """`N_name` or `N` folders in `folder`, each shown N times; or, where there are none, the pictures in it themselves.
 
     A caption is the first line of the file beside the picture; without one it is the folder's name behind the number.
@@ -99,7 +101,7 @@ def find_photos(folder: Path, extension: str = ".txt", is_regular: bool = False,
             folder=folder,
             suffixes=", ".join(SUFFIXES),
         )
-    return Found(tuple(photos), tuple(notes))
+    return Dataset(tuple(photos), tuple(notes))
 
 
 def pictures_below(folder: Path, out: Path | None = None) -> tuple[list[Path], Message | None]:
@@ -166,7 +168,7 @@ def check_room(count: int, side: int, free: int, pictures: Message, option: str)
         )
 
 
-def find_rooms(folder: Path) -> list[Room]:
+def find_rooms(folder: Path) -> list[Folder]:
     """The `N_name` and `N` folders in `folder`, or, where there are none, the folder itself.
 
     Raises:
@@ -175,15 +177,17 @@ def find_rooms(folder: Path) -> list[Room]:
     if not folder.is_dir():
         raise CalotypeError("there is no folder {folder}; give the folder with your photos", folder=folder)
     told = [(room, _REPEATED.fullmatch(room.name)) for room in sorted(folder.iterdir()) if room.is_dir()]
-    rooms = [Room(room, (name[2] or "").strip(), int(name[1] or name[3])) for room, name in told if name]
-    return [room for room in rooms if room.repeats] or [Room(folder)]
+    rooms = [Folder(room, (name[2] or "").strip(), int(name[1] or name[3])) for room, name in told if name]
+    return [room for room in rooms if room.repeats] or [Folder(folder)]
 
 
 def advised_repeats(count: int) -> int:
     return next((repeats for most, repeats in REPEATS if count <= most), 1)
 
 
-def _in(room: Room, extension: str, is_regular: bool, has_wildcards: bool, faults: list[CalotypeError]) -> list[Photo]:
+def _in(
+    room: Folder, extension: str, is_regular: bool, has_wildcards: bool, faults: list[CalotypeError]
+) -> list[Example]:
     """Those whose captions can be read; why the others cannot goes into `faults`."""
     found = []
     for path in room.pictures:
@@ -192,7 +196,7 @@ def _in(room: Room, extension: str, is_regular: bool, has_wildcards: bool, fault
         except CalotypeError as fault:
             faults.append(fault)
             continue
-        found.append(Photo(path, caption, room.repeats or 1, is_regular, is_told))
+        found.append(Example(path, caption, room.repeats or 1, is_regular, is_told))
     return found
 
 
@@ -200,7 +204,7 @@ def _pictures(room: Path) -> list[Path]:
     return sorted(path for path in room.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
-def held_back(photos: tuple[Photo, ...], share: float, seed: int) -> tuple[tuple[Photo, ...], tuple[Photo, ...]]:
+def held_back(photos: tuple[Example, ...], share: float, seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
     """The photos to learn from, and those to measure with: at least one of each, chosen by the seed; in their order.
 
     Raises:
@@ -225,7 +229,7 @@ def _caption(path: Path, extension: str, otherwise: str, has_wildcards: bool) ->
     return (read_caption(beside, has_wildcards), True) if beside.is_file() else (otherwise, False)
 
 
-def balanced(photos: tuple[Photo, ...], regular: tuple[Photo, ...]) -> tuple[Photo, ...]:
+def balanced(photos: tuple[Example, ...], regular: tuple[Example, ...]) -> tuple[Example, ...]:
     """Regularisation pictures, as often in an epoch as the others all together, counted as sd-scripts does.
 
     They come in their order with their own repeats, until there are enough; the last of them is not cut. Where all of

@@ -2,19 +2,19 @@
 
 from collections.abc import Sequence
 
-from calotype.models.face_detector import SURE, Found
+from calotype.models.face_detector import SURE, DetectedFace
 
 UPRIGHT = 4 / 3  # height over width of a portrait
 EYE_LEVEL = 0.42  # of a portrait's height, where the middle of the face comes
 
 
-def largest(faces: Sequence[Found]) -> tuple[Found | None, int]:
+def largest(faces: Sequence[DetectedFace]) -> tuple[DetectedFace | None, int]:
     """The largest face, and how many there are."""
     sure = [face for face in faces if face.confidence >= SURE]
     return max(sure, key=lambda face: face.box[2] * face.box[3], default=None), len(sure)
 
 
-def window(face: Found, size: tuple[int, int], shape: str, margin: float) -> tuple[slice, slice]:
+def window(face: DetectedFace, size: tuple[int, int], shape: str, margin: float) -> tuple[slice, slice]:
     """Rows and columns of the crop: wholly within the picture, as large as asked for where that fits.
 
     Args:

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 
 from calotype.errors import CalotypeError
-from calotype.models.face_detector import SURE, Found
+from calotype.models.face_detector import SURE, DetectedFace
 from calotype.picture import Picture
 from calotype.tasks import Note, Progress, note
 from calotype.training.data.buckets import Size
-from calotype.training.data.dataset import Photo
+from calotype.training.data.dataset import Example
 
 SIDES = (256, 512)  # photos are judged with a longer side from here to there, as they will be trained at
 BLUR = 1.5  # deviation of the blur that tells how much sharpness there was to lose
@@ -32,7 +32,7 @@ _ACROSS = tuple(
 
 
 @dataclass(frozen=True, eq=False)
-class Glance:
+class ImageStats:
     """One photo, looked at once. Grey levels run from 0 to 255."""
 
     size: Size  # upright
@@ -48,8 +48,8 @@ class Glance:
 
 
 def looked_at(
-    photos: Sequence[Photo], side: int, max_pixels: int, faces: Callable[[np.ndarray], list[Found]]
-) -> Generator[Progress | Note, None, tuple[list[Photo], list[Glance]]]:
+    photos: Sequence[Example], side: int, max_pixels: int, faces: Callable[[np.ndarray], list[DetectedFace]]
+) -> Generator[Progress | Note, None, tuple[list[Example], list[ImageStats]]]:
     """Looks at every photo once, in the regularisation pictures for no faces; those that cannot be read are left out.
 
     Args:
@@ -72,7 +72,9 @@ def looked_at(
     return good, glances
 
 
-def glance(path: Path, side: int, max_pixels: int, faces: Callable[[np.ndarray], list[Found]] | None = None) -> Glance:
+def glance(
+    path: Path, side: int, max_pixels: int, faces: Callable[[np.ndarray], list[DetectedFace]] | None = None
+) -> ImageStats:
     """Opens a photo and looks at it. Raises CalotypeError as Picture.open."""
     picture = Picture.open(path, max_pixels)
     height, width = picture.pixels.shape[:2]
@@ -80,7 +82,7 @@ def glance(path: Path, side: int, max_pixels: int, faces: Callable[[np.ndarray],
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     small = cv2.resize(rgb, (SMALL, SMALL), interpolation=cv2.INTER_AREA).astype(np.float32)
     holes = picture.alpha is not None and picture.alpha.min() < 0.98 * np.iinfo(picture.alpha.dtype).max
-    return Glance(
+    return ImageStats(
         (width, height),
         picture.sha256,
         sharpness(grey),
@@ -124,7 +126,7 @@ def sharpness(grey: np.ndarray) -> float:
     return min(found, default=0.0)
 
 
-def _face_sharpness(rgb: np.ndarray, grey: np.ndarray, found: list[Found]) -> float | None:
+def _face_sharpness(rgb: np.ndarray, grey: np.ndarray, found: list[DetectedFace]) -> float | None:
     sure = [face for face in found if face.confidence >= SURE and min(face.box[2:]) >= LEAST_FACE]
     if not sure:
         return None
@@ -140,6 +142,6 @@ def hashed(small: np.ndarray) -> int:
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
-def apart(one: Glance, other: Glance) -> tuple[int, float]:
+def apart(one: ImageStats, other: ImageStats) -> tuple[int, float]:
     """Bits by which the hashes of two photos differ, and their mean difference in grey levels, small."""
     return (one.hash ^ other.hash).bit_count(), float(np.abs(one.small - other.small).mean())

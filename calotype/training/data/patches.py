@@ -22,7 +22,7 @@ LEAST = 32  # pixels; smaller pictures teach nothing
 
 
 @dataclass(frozen=True, eq=False)
-class Sharp:
+class HighRes:
     """One picture; its pixels where they stay in memory."""
 
     path: Path
@@ -35,7 +35,7 @@ class Sharp:
         return self.kept if self.kept is not None else _read(self.path, self.sha256, self.max_pixels)
 
 
-def opened(folder: Path, max_pixels: int, out: Path | None = None) -> Iterator[Progress | Note | Sharp]:
+def opened(folder: Path, max_pixels: int, out: Path | None = None) -> Iterator[Progress | Note | HighRes]:
     """Every picture in a folder and those in it, in the order of their names; what cannot be read is left out and said.
 
     Transparency becomes white, and edges that are nothing else are cut off: they would teach nothing.
@@ -62,7 +62,7 @@ def opened(folder: Path, max_pixels: int, out: Path | None = None) -> Iterator[P
             continue
         bytes_kept += picture.pixels.nbytes
         count, clear = count + 1, clear + (picture is not whole)
-        yield Sharp(path, picture.sha256, picture.pixels if bytes_kept <= KEPT else None, max_pixels)
+        yield HighRes(path, picture.sha256, picture.pixels if bytes_kept <= KEPT else None, max_pixels)
         yield Progress(n, len(paths), "pictures")
     if not count:
         raise CalotypeError(

@@ -23,7 +23,7 @@ CELL, COUNT, COLUMNS = 64, 437, 24  # of the demo's sheet
 
 
 @dataclass(frozen=True, eq=False)
-class Gallery:
+class Images:
     """(N, 3, S, S) uint8, and a fingerprint of it."""
 
     pictures: Tensor
@@ -42,7 +42,7 @@ class Gallery:
 
 def of_folder(
     folder: Path, side: int, free: int, max_pixels: int, out: Path | None = None
-) -> Iterator[Progress | Note | Gallery]:
+) -> Iterator[Progress | Note | Images]:
     """Every picture in the folder and below it: its middle square, by Lanczos; transparency becomes white.
 
     Yields progress, sentences about what is left out, and the Gallery last.
@@ -94,15 +94,15 @@ def of_folder(
             count=small,
             side=side,
         )
-    yield Gallery(squares[:count])
+    yield Images(squares[:count])
 
 
-def of_demo(side: int) -> Gallery:
+def of_demo(side: int) -> Images:
     """The smileys that ship; `calotype/weights/smileys/CARD.md` says whose they are."""
     sheet = Picture.open(shipped(*DEMO)).pixels
     places = [divmod(n, COLUMNS) for n in range(COUNT)]
     cells = (sheet[y * CELL : (y + 1) * CELL, x * CELL : (x + 1) * CELL] for y, x in places)
-    return Gallery(torch.stack([_square(Picture(cell), side) for cell in cells]))
+    return Images(torch.stack([_square(Picture(cell), side) for cell in cells]))
 
 
 def _square(picture: Picture, side: int) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from calotype.training.diffusion.networks import Means, chance_at, is_finite, under
+from calotype.training.diffusion.networks import Compute, chance_at, is_finite, under
 from calotype.training.optim.ema import kept, mean_moved
 from calotype.training.run.resume import remembered
 
@@ -43,7 +43,7 @@ class PatchDiscriminator(nn.Module):
 
 
 @dataclass(frozen=True)
-class Way:
+class AutoencoderConfig:
     """How the autoencoder is trained."""
 
     steps: int
@@ -69,7 +69,7 @@ class Way:
 class Autoencoding:
     """The autoencoder while it learns; `step(n)` is one change of its weights, whose chance comes from seed and n."""
 
-    def __init__(self, vae: nn.Module, pixels: Tensor, learnt: Tensor, means: Means, way: Way):
+    def __init__(self, vae: nn.Module, pixels: Tensor, learnt: Tensor, means: Compute, way: AutoencoderConfig):
         """`pixels`: (N, 3, S, S) uint8; `learnt`: the places of those to learn from."""
         self.vae, self.pixels, self.learnt, self.means, self.way = vae, pixels, learnt, means, way
         torch.manual_seed(way.seed)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from calotype.models.clip_text import TextEncoder
-from calotype.training.diffusion.networks import Means, chance_at, is_finite, under
+from calotype.training.diffusion.networks import Compute, chance_at, is_finite, under
 from calotype.training.optim.diffusion_loss import noised, snr_weight, target
 from calotype.training.optim.ema import kept, mean_moved
 from calotype.training.run.resume import remembered
@@ -37,7 +37,7 @@ LEVEL = 0.3  # share of the way after which the rate begins to fall
 
 
 @dataclass(frozen=True)
-class Way:
+class DenoiserConfig:
     """How the two are trained."""
 
     steps: int
@@ -70,7 +70,7 @@ class Lessons:
 class Diffusing:
     """U-Net and text encoder while they learn; `step(n)` is one change of their weights, by chance from seed and n."""
 
-    def __init__(self, unet: nn.Module, text: TextEncoder, lessons: Lessons, means: Means, way: Way):
+    def __init__(self, unet: nn.Module, text: TextEncoder, lessons: Lessons, means: Compute, way: DenoiserConfig):
         self.unet, self.text, self.lessons, self.means, self.way = unet, text, lessons, means, way
         self.unet_mean, self.text_mean = (copy.deepcopy(one).eval().requires_grad_(False) for one in (unet, text))
         self.unet_good, self.text_good = copy.deepcopy(self.unet_mean), copy.deepcopy(self.text_mean)

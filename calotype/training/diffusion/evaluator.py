@@ -7,40 +7,40 @@ import torch
 from torch import Tensor, nn
 
 from calotype.checkpoints.models import Models
-from calotype.checkpoints.tokenizer import Tokenizer
+from calotype.checkpoints.tokenizer import BpeTokenizer
 from calotype.dialects.sd_scripts.prompts import Prompt
 from calotype.errors import Message
 from calotype.files import make_folder
 from calotype.models.diffusion import Diffusion, Opened, TextPart
 from calotype.picture import Picture, save
 from calotype.tasks import Note, Progress, TrainDiffusion, note
-from calotype.training.data.captioned import Pairs
+from calotype.training.data.captioned import CaptionedSet
 from calotype.training.diffusion import autoencoder
 from calotype.training.diffusion import denoiser as diffusing
 from calotype.training.diffusion.denoiser import Diffusing
-from calotype.training.diffusion.networks import Means
+from calotype.training.diffusion.networks import Compute
 from calotype.training.diffusion.retrieval import Score, nearest
-from calotype.training.monitor.monitor import Watch
-from calotype.training.monitor.samples import Sample, Ways, drawn
+from calotype.training.monitor.monitor import Monitor
+from calotype.training.monitor.samples import Sample, SampleConfig, drawn
 from calotype.training.monitor.validation import validation_loss
 
 SHEET = 8  # pictures on a sheet of reconstructions
 TESTED = 64  # pictures held back with which the losses are measured
 
 
-class Seen:
+class DiffusionEvaluator:
     """Looks at what learns and never changes it; all that it finds goes to the watch."""
 
     def __init__(
         self,
         task: TrainDiffusion,
         models: Models,
-        means: Means,
-        pairs: Pairs,
+        means: Compute,
+        pairs: CaptionedSet,
         places: tuple[Sequence[int], Sequence[int]],
-        tokenizer: Tokenizer,
+        tokenizer: BpeTokenizer,
         prompts: Sequence[Prompt],
-        watch: Watch,
+        watch: Monitor,
     ):
         """`places`: of the pictures held back, and of those that are learnt from."""
         self.task, self.models, self.means, self.pairs, (self.held, learnt) = task, models, means, pairs, places
@@ -79,7 +79,7 @@ class Seen:
         if self.prompts:
             task, side = self.task, self.task.resolution
             name, when = f"{task.output_name}_{done:06d}", f"{task.output_name}, step {done}"
-            ways, model = Ways((side, side), task.seed), self._model(learning, vae)
+            ways, model = SampleConfig((side, side), task.seed), self._model(learning, vae)
             for event in drawn(self.prompts, ways, model, self.models, task.output_dir / "sample", name, when):
                 if isinstance(event, Sample):
                     self.watch.sampled(event.path, event.prompt, event.how, event.picture.pixels, event.number)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from calotype.checkpoints.fuse import save_state
-from calotype.checkpoints.tokenizer import Tokenizer, write_tokenizer
+from calotype.checkpoints.tokenizer import BpeTokenizer, write_tokenizer
 from calotype.files import make_folder, whole_folder
 from calotype.models.clip_text import TextEncoder
 from calotype.training.run.resume import dtype_named
@@ -32,7 +32,7 @@ INDEX = {
 def write_folder(
     folder: Path,
     parts: tuple[nn.Module, nn.Module, TextEncoder],
-    tokenizer: Tokenizer,
+    tokenizer: BpeTokenizer,
     training: Mapping[str, Any],
     card: str,
     precision: str,
@@ -69,7 +69,7 @@ def _write(network: nn.Module, folder: Path, name: str, config: Mapping[str, Any
     save_state(folder / f"{name}.safetensors", state, {"format": "pt"})
 
 
-def _text_config(text: TextEncoder, tokenizer: Tokenizer) -> dict[str, Any]:
+def _text_config(text: TextEncoder, tokenizer: BpeTokenizer) -> dict[str, Any]:
     shape = text.shape
     names = [name for name in shape.__dataclass_fields__ if name != "projection_dim"]
     told = {name: getattr(shape, name) for name in names} | {"projection_dim": shape.hidden_size}

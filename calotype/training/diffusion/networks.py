@@ -14,7 +14,7 @@ from calotype.models.clip_text import TextEncoder, TextShape, fresh
 
 
 @dataclass(frozen=True)
-class Means:
+class Compute:
     """What a run computes with."""
 
     device: torch.device
@@ -54,7 +54,7 @@ def under(weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
 
 
-def new_vae(widths: tuple[int, ...], channels: int, side: int, seed: int, means: Means) -> nn.Module:
+def new_vae(widths: tuple[int, ...], channels: int, side: int, seed: int, means: Compute) -> nn.Module:
     """diffusers' AutoencoderKL without attention, one layer a level."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
@@ -71,7 +71,7 @@ def new_vae(widths: tuple[int, ...], channels: int, side: int, seed: int, means:
     return vae.to(means.device, memory_format=torch.channels_last)
 
 
-def new_unet(widths: tuple[int, ...], channels: int, side: int, words: int, seed: int, means: Means) -> nn.Module:
+def new_unet(widths: tuple[int, ...], channels: int, side: int, words: int, seed: int, means: Compute) -> nn.Module:
     """diffusers' UNet2DConditionModel, one layer a level; words are looked at from the second level down.
 
     Args:
@@ -96,7 +96,7 @@ def new_unet(widths: tuple[int, ...], channels: int, side: int, words: int, seed
     return unet.to(means.device, memory_format=torch.channels_last)
 
 
-def new_text(width: int, layers: int, tokens: int, seed: int, means: Means) -> TextEncoder:
+def new_text(width: int, layers: int, tokens: int, seed: int, means: Compute) -> TextEncoder:
     shape = TextShape(
         vocab_size=tokens,
         hidden_size=width,

@@ -24,7 +24,7 @@ BETAS = (0.9, 0.99)  # Adam's, as published
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class Batch:
     """A batch: poor pictures, the good ones, and what L1 and features are held against."""
 
     low: Tensor  # (N, 3, h, w) in [0, 1]
@@ -44,7 +44,7 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class Terms:
+class LossWeights:
     """Weights of the losses; 0 leaves one out."""
 
     l1: float
@@ -62,7 +62,7 @@ class Phase:
     expert_counts: bool = False
 
 
-class Rivals:
+class AdversarialTrainer:
     """All that learns. Nothing in here draws chance."""
 
     def __init__(
@@ -70,7 +70,7 @@ class Rivals:
         network: nn.Module,
         expert: nn.Module | None,
         features: nn.Module | None,
-        terms: Terms,
+        terms: LossWeights,
         rates: tuple[float, float],
         device: torch.device,
         is_mixed: bool,
@@ -96,7 +96,7 @@ class Rivals:
             betas=BETAS,
         )
 
-    def step(self, step: int, lesson: Lesson, phase: Phase, rate: float, decay: float, most: float) -> dict[str, float]:
+    def step(self, step: int, lesson: Batch, phase: Phase, rate: float, decay: float, most: float) -> dict[str, float]:
         """One change of the weights, unless a loss or a gradient is no number.
 
         Args:
@@ -126,7 +126,7 @@ class Rivals:
             told |= self._expert_taught(lesson, made.detach())
         return told
 
-    def _losses(self, made: Tensor, lesson: Lesson, phase: Phase) -> dict[str, Tensor]:
+    def _losses(self, made: Tensor, lesson: Batch, phase: Phase) -> dict[str, Tensor]:
         """Each times its weight."""
         terms, weight = self.terms, lesson.emphasis
         apart = (made - lesson.target).abs()
@@ -144,7 +144,7 @@ class Rivals:
             found["Adversary/network"] = terms.gan * _verdict(logits, True, lesson.heard)
         return found
 
-    def _expert_taught(self, lesson: Lesson, made: Tensor) -> dict[str, float]:
+    def _expert_taught(self, lesson: Batch, made: Tensor) -> dict[str, float]:
         """The expert's step: real pictures are to be 1, those that were made 0."""
         self.optimizer.zero_grad(set_to_none=True)
         self.expert.requires_grad_(True)

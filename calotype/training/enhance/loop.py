@@ -16,11 +16,11 @@ from calotype.files import make_folder, run_lock, uninterrupted, write_whole
 from calotype.ops.color import to_pixels
 from calotype.picture import Picture, save
 from calotype.tasks import Note, Progress, note
-from calotype.training.enhance.run import KINDS, Course, Test, good_name, resumed, save_state
-from calotype.training.monitor.monitor import SECONDS, Watch, logs_of, options_told
+from calotype.training.enhance.run import KINDS, EnhanceRun, Test, good_name, resumed, save_state
+from calotype.training.monitor.monitor import SECONDS, Monitor, logs_of, options_told
 from calotype.training.optim.lr_schedule import factor
 from calotype.training.run.result import Learned
-from calotype.training.run.save_timer import Due
+from calotype.training.run.save_timer import SaveTimer
 
 FAILED = 3  # steps with a loss that is no number before the run is stopped
 PSNR, PERCEPTUAL = "PSNR in dB", "Perceptual distance"
@@ -33,7 +33,7 @@ OVERTIME = 1.1  # of the minutes given, after which the run ends as it is
 # ---------------------------------------------------------------------- the loop
 
 
-def learn(course: Course) -> Iterator[Progress | Note | Learned]:
+def learn(course: EnhanceRun) -> Iterator[Progress | Note | Learned]:
     """Yields progress, and Learned last. Closing it keeps the last state; the same command goes on from there.
 
     Raises:
@@ -43,7 +43,7 @@ def learn(course: Course) -> Iterator[Progress | Note | Learned]:
         yield from _learnt(course)
 
 
-def _learnt(course: Course) -> Iterator[Progress | Note | Learned]:
+def _learnt(course: EnhanceRun) -> Iterator[Progress | Note | Learned]:
     task, rivals = course.task, course.rivals
     begin, losses, is_whole, notes = resumed(course)
     yield from map(note, notes)
@@ -53,8 +53,8 @@ def _learnt(course: Course) -> Iterator[Progress | Note | Learned]:
     logs, missing = logs_of(task)
     yield from map(note, missing)
     facts = {"plan": list(map(str, course.told)), "about": course.about, **options_told(task)}
-    watch = Watch(task.output_dir, task.output_name, (begin, total, 0), rivals.device, facts, logs)
-    failed, right, has_won, due = 0, deque(maxlen=RECENT), False, Due(task.save_state_every)
+    watch = Monitor(task.output_dir, task.output_name, (begin, total, 0), rivals.device, facts, logs)
+    failed, right, has_won, due = 0, deque(maxlen=RECENT), False, SaveTimer(task.save_state_every)
     done, is_changing = begin, False
     try:
         if begin in (0, total) or not is_whole:  # or it was stopped before its last step was looked at
@@ -127,7 +127,7 @@ def _learnt(course: Course) -> Iterator[Progress | Note | Learned]:
     yield Learned(path, tuple(losses), course.photos, watch.path)
 
 
-def _spoilt(course: Course, step: int) -> CalotypeError:
+def _spoilt(course: EnhanceRun, step: int) -> CalotypeError:
     values = {"step": step, "rate": course.task.learning_rate}
     if course.state_path.is_file():
         return CalotypeError(
@@ -142,7 +142,7 @@ def _spoilt(course: Course, step: int) -> CalotypeError:
     )
 
 
-def _rescued(course: Course) -> Path:
+def _rescued(course: EnhanceRun) -> Path:
     """Puts the files of the network as it was when it was sound where the last ones belong."""
     for path in _sound(course):
         path.replace(path.with_name(f"{course.task.output_name}{path.suffix}"))
@@ -155,14 +155,14 @@ def _rescued(course: Course) -> Path:
     return paths[0]
 
 
-def _sound(course: Course) -> list[Path]:
+def _sound(course: EnhanceRun) -> list[Path]:
     """The files of the network as it was when it was sound: of this run, or else what it ended in before it went on."""
     stems = (good_name(course.task), course.task.output_name)
     found = ([course.task.output_dir / f"{stem}{kind}" for kind in KINDS] for stem in stems)
     return next((there for paths in found if (there := [path for path in paths if path.is_file()])), [])
 
 
-def _expert_written(course: Course) -> None:
+def _expert_written(course: EnhanceRun) -> None:
     state = course.rivals.expert.state_dict()
     data = packed({key: value.detach().cpu().contiguous() for key, value in state.items()})
     write_whole(course.expert_path, data)
@@ -171,7 +171,7 @@ def _expert_written(course: Course) -> None:
 # ---------------------------------------------------------------------- what is seen
 
 
-def _looked_at(course: Course, watch: Watch, done: int, is_kept: bool = True) -> Iterator[Note]:
+def _looked_at(course: EnhanceRun, watch: Monitor, done: int, is_kept: bool = True) -> Iterator[Note]:
     """Measures, shows samples, and keeps the network while it is sound and that is wished."""
     made = [course.rivals.shown(test.low[None])[0] for test in course.measured]
     yield from _measured(course, watch, done, made, is_kept)
@@ -179,7 +179,7 @@ def _looked_at(course: Course, watch: Watch, done: int, is_kept: bool = True) ->
     watch.page_written()
 
 
-def _measured(course: Course, watch: Watch, done: int, made: Sequence[Tensor], is_kept: bool) -> Iterator[Note]:
+def _measured(course: EnhanceRun, watch: Monitor, done: int, made: Sequence[Tensor], is_kept: bool) -> Iterator[Note]:
     numbers = measured(made, course.measured, course.rivals.features)
     before = watch.diary.numbers.get(f"{PSNR}/{course.whose}", ())
     best, when = max(((value, step) for step, value in before if math.isfinite(value)), default=(-math.inf, 0))
@@ -194,7 +194,7 @@ def _measured(course: Course, watch: Watch, done: int, made: Sequence[Tensor], i
     yield note(figures)
 
 
-def _figures(course: Course, step: int, numbers: Mapping[str, float]) -> Message:
+def _figures(course: EnhanceRun, step: int, numbers: Mapping[str, float]) -> Message:
     pictures = Message("{count} pieces of what is learnt from", count=len(course.measured))
     if course.tests:
         pictures = plural(len(course.measured), "1 picture held back", "{count} pictures held back")
@@ -208,7 +208,7 @@ def _figures(course: Course, step: int, numbers: Mapping[str, float]) -> Message
     )
 
 
-def _collapsed(course: Course, figures: Message, less: float, step: int) -> Note:
+def _collapsed(course: EnhanceRun, figures: Message, less: float, step: int) -> Note:
     """`less`: dB that the network was better by after a step."""
     values = {"figures": figures, "less": less, "step": step}
     if found := _sound(course):
@@ -245,7 +245,7 @@ def decibels(made: Tensor, true: Tensor) -> float:
     return float(-10 * torch.log10((made - true).square().mean().clamp(min=1e-10)))
 
 
-def _sampled(course: Course, watch: Watch, done: int, drawn: Sequence[Tensor]) -> None:
+def _sampled(course: EnhanceRun, watch: Monitor, done: int, drawn: Sequence[Tensor]) -> None:
     """Poor, made and true side by side, for some of the pictures that are measured."""
     task, folder = course.task, course.task.output_dir / "sample"
     for n, test in enumerate(course.measured[: task.sample_count]):

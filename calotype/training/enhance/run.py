@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from calotype.errors import CalotypeError, Message, named
 from calotype.files import check_folder
 from calotype.tasks import options_of
-from calotype.training.enhance.gan_step import Lesson, Phase, Rivals
+from calotype.training.enhance.gan_step import AdversarialTrainer, Batch, Phase
 from calotype.training.run import resume as states
 from calotype.training.run.resume import State
 
@@ -64,12 +64,12 @@ class Spans:
 
 
 @dataclass(eq=False)
-class Course:
+class EnhanceRun:
     """One run: all that the loop needs to know of what is learnt."""
 
     task: Any  # with the options of tasks.enhancing's Rounds, Losses and Kept
-    rivals: Rivals
-    lesson: Callable[[int], Lesson]  # of a step; all chance in it comes from the seed and the step's number
+    rivals: AdversarialTrainer
+    lesson: Callable[[int], Batch]  # of a step; all chance in it comes from the seed and the step's number
     tests: Sequence[Test]  # held back
     written: Callable[[str, nn.Module, int], Path]  # a network, under a name, after so many steps
     photos: int
@@ -118,7 +118,7 @@ class Course:
         return " ".join((*(hashlib.sha256(one).hexdigest() for one in told), json.dumps(free)))
 
 
-def dealt(lesson: Callable[[int], Lesson]) -> list[Test]:
+def dealt(lesson: Callable[[int], Batch]) -> list[Test]:
     """A few pieces that the seed deals before step 0; those with nothing to mend only where there are no others."""
     found: list[Test] = []
     while len(found) < 2 * FEW:
@@ -172,7 +172,7 @@ def good_name(task: Any) -> str:
 # ---------------------------------------------------------------------- going on
 
 
-def resumed(course: Course) -> tuple[int, list[float], bool, list[Message]]:
+def resumed(course: EnhanceRun) -> tuple[int, list[float], bool, list[Message]]:
     """Steps done, their losses, whether nothing of the last one is left to do, and what to say of it.
 
     A run that differs in rates, weights of losses or length alone goes on at the state's step.
@@ -212,7 +212,7 @@ def _going_on(step: int, total: int, changed: set[str]) -> Message:
     )
 
 
-def _changed(course: Course, before: str) -> set[str]:
+def _changed(course: EnhanceRun, before: str) -> set[str]:
     """The options in which a run that goes on differs. Raises CalotypeError where it is another run."""
     (whole, kin, free), (whole_before, *more) = course.fingerprint.split(" ", 2), before.split(" ", 2)
     if whole == whole_before:
@@ -227,7 +227,7 @@ def _changed(course: Course, before: str) -> set[str]:
     return {name for name in free if free[name] != free_before.get(name)}
 
 
-def _check_stages(course: Course, weights: Mapping[str, Tensor]) -> None:
+def _check_stages(course: EnhanceRun, weights: Mapping[str, Tensor]) -> None:
     """Raises CalotypeError where one has a second stage, and the other has not: its networks are others."""
     has_expert = any(key.startswith("expert.") for key in weights)
     if has_expert and course.rivals.expert is None:
@@ -244,7 +244,7 @@ def _check_stages(course: Course, weights: Mapping[str, Tensor]) -> None:
         )
 
 
-def _continued(course: Course, was: Spans, done: int) -> Spans:
+def _continued(course: EnhanceRun, was: Spans, done: int) -> Spans:
     """The steps that are asked for now, where `done` of others are behind it; no stage is gone back to.
 
     Raises:
@@ -277,7 +277,7 @@ def _continued(course: Course, was: Spans, done: int) -> Spans:
     return asked
 
 
-def save_state(course: Course, step: int, losses: Sequence[float], is_whole: bool = True) -> None:
+def save_state(course: EnhanceRun, step: int, losses: Sequence[float], is_whole: bool = True) -> None:
     spans = course.spans
     weights = {"spans": torch.tensor([spans.l1, spans.gan, spans.quiet]), **course.rivals.state()}
     course.task.output_dir.mkdir(parents=True, exist_ok=True)
@@ -287,7 +287,7 @@ def save_state(course: Course, step: int, losses: Sequence[float], is_whole: boo
     )
 
 
-def _timed(course: Course) -> list[Message]:
+def _timed(course: EnhanceRun) -> list[Message]:
     """Where minutes are given, makes it as many steps of each kind as fit in; what to say of it.
 
     Measured with copies of all that learns.

@@ -16,11 +16,11 @@ from calotype.models.gan import Discriminator, Generator
 from calotype.picture import Picture
 from calotype.picture import video as film
 from calotype.tasks import Note, Progress, TrainGan, note
-from calotype.training.data.squares import Gallery
+from calotype.training.data.squares import Images
 from calotype.training.gan.metrics import TOGETHER as LOOKED
 from calotype.training.gan.metrics import Measure
 from calotype.training.monitor import contact_sheet as contact
-from calotype.training.monitor.monitor import Watch
+from calotype.training.monitor.monitor import Monitor
 
 SHOWN, COLUMNS = 40, 8  # forgeries of a sheet
 JUDGED = 8  # of each kind on the sheet of verdicts
@@ -49,16 +49,16 @@ def _is_good(frechet: float, diversity: float) -> bool:
     return math.isfinite(frechet) and diversity >= SAME
 
 
-class Seen:
+class GanEvaluator:
     """Asked after every step. Nothing that it does changes what is learnt."""
 
     def __init__(
         self,
         task: TrainGan,
-        watch: Watch,
+        watch: Monitor,
         forger: Generator,
         expert: Discriminator,
-        gallery: Gallery,
+        gallery: Images,
         half: bool,
         keep: Callable[[str, int], Path],
     ):

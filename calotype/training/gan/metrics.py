@@ -26,7 +26,7 @@ ALIKE = 1e-4  # of the features' length; pictures that differ less are the same
 TOGETHER = 64
 
 
-class Look:
+class RandomFeatures:
     """Pictures, (n, 3, S, S) in [-1, 1] at a time, to features (N, 64): means over places of three random layers,
     projected."""
 
@@ -93,7 +93,7 @@ class Measure:
 
     def __init__(self, real: Callable[[], Iterable[Tensor]]):
         """Args: real: gives parts (n, 3, S, S) in [-1, 1] when first wanted."""
-        self._given, self._look = real, Look()
+        self._given, self._look = real, RandomFeatures()
 
     @cached_property
     def real(self) -> Tensor:

@@ -14,13 +14,13 @@ from calotype.errors import CalotypeError, Message, listed, plural
 from calotype.models.diffusion import Diffusion
 from calotype.tasks import Note, Progress, note
 from calotype.tasks.training import TrainLora, sampler_known
-from calotype.training.data.dataset import Photo
+from calotype.training.data.dataset import Example
 from calotype.training.lora.network import Adapters
-from calotype.training.monitor.monitor import Watch
-from calotype.training.monitor.samples import Sample, Ways, drawn
+from calotype.training.monitor.monitor import Monitor
+from calotype.training.monitor.samples import Sample, SampleConfig, drawn
 
 
-def wanted(task: TrainLora, photos: Sequence[Photo]) -> tuple[list[Prompt], list[Message]]:
+def wanted(task: TrainLora, photos: Sequence[Example]) -> tuple[list[Prompt], list[Message]]:
     """The prompts of the sample pictures, none where there shall be none; and what to say of them."""
     if not any(task.samples_after):
         return [], []
@@ -48,11 +48,11 @@ def planned(task: TrainLora, prompts: Sequence[Prompt]) -> list[Message]:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class LoraEvaluator:
     """Asked after every step. Nothing that it does changes what is learnt."""
 
     task: TrainLora
-    watch: Watch
+    watch: Monitor
     model: Diffusion
     models: Models
     adapters: Adapters
@@ -109,7 +109,7 @@ class Seen:
         task, (epoch, rest) = self.task, divmod(done, self.steps[0])
         name = f"{task.output_name}_{done:06d}" if rest else f"{task.output_name}_e{epoch:06d}"
         sampler = "auto" if task.sample_sampler == "auto" else sampler_known(task.sample_sampler)
-        ways = Ways(self.size, task.seed, sampler, task.clip_skip)
+        ways = SampleConfig(self.size, task.seed, sampler, task.clip_skip)
         when, folder = f"{task.output_name}, {self._when(done)}", task.output_dir / "sample"
         try:
             with self._at_rest():

@@ -26,7 +26,7 @@ from calotype.ops.resize import part as scaled_part
 from calotype.picture import Picture
 from calotype.tasks.training import TrainLora
 from calotype.training.data.buckets import Fit
-from calotype.training.data.dataset import Photo
+from calotype.training.data.dataset import Example
 
 COLOR_OFTEN = 0.33  # of the times that a picture is shown
 HUE = 16.0  # degrees to both sides; sd-scripts counts 8 of 180
@@ -34,10 +34,10 @@ GAMMA = (0.95, 1.05)
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class CachedLatents:
     """One photo, ready: its latents and, where flipped too, its mirror image's; or its pixels."""
 
-    photo: Photo
+    photo: Example
     fit: Fit
     weight: float  # of its loss
     latents: tuple[Tensor, ...] = ()  # (C, h, w) each; none where every step sees another picture
@@ -50,8 +50,8 @@ def is_changing(task: TrainLora) -> bool:
 
 
 def lesson(
-    photo: Photo, fit: Fit, sha256: str, task: TrainLora, model: Diffusion, max_pixels: int, home: Path
-) -> Lesson:
+    photo: Example, fit: Fit, sha256: str, task: TrainLora, model: Diffusion, max_pixels: int, home: Path
+) -> CachedLatents:
     """Reads a photo; what its latents are drawn from is looked up below `home`, and kept there, where the task says so.
 
     The draw depends on the photo's content and the run's seed alone.
@@ -62,9 +62,11 @@ def lesson(
         return _scaled(Picture.open(photo.path, max_pixels).pixels, fit)
 
     if is_changing(task):
-        return Lesson(photo, fit, weight, pixels=(scaled() * 255).round().byte())
+        return CachedLatents(photo, fit, weight, pixels=(scaled() * 255).round().byte())
     if not task.cache_latents_to_disk:
-        return Lesson(photo, fit, weight, _drawn(_spreads(_cropped(scaled(), fit), task, model), sha256, task.seed))
+        return CachedLatents(
+            photo, fit, weight, _drawn(_spreads(_cropped(scaled(), fit), task, model), sha256, task.seed)
+        )
     told = [
         2,
         sha256,
@@ -78,10 +80,10 @@ def lesson(
     name = hashlib.sha256(json.dumps(told).encode()).hexdigest()
     place = home / "latents" / name[:2] / f"{name}.safetensors"
     spreads = _kept(place, lambda: _spreads(_cropped(scaled(), fit), task, model))
-    return Lesson(photo, fit, weight, _drawn(spreads, sha256, task.seed))
+    return CachedLatents(photo, fit, weight, _drawn(spreads, sha256, task.seed))
 
 
-def shown(lessons: Sequence[Lesson], task: TrainLora, model: Diffusion, dice: random.Random) -> Tensor:
+def shown(lessons: Sequence[CachedLatents], task: TrainLora, model: Diffusion, dice: random.Random) -> Tensor:
     """Latents of a batch for one step, (N, C, h, w)."""
     if lessons[0].latents:
         return torch.stack([dice.choice(one.latents) for one in lessons])
@@ -108,7 +110,7 @@ def color_changed(pixels: Tensor, dice: random.Random) -> Tensor:
     return pixels ** dice.uniform(*GAMMA)
 
 
-def _view(one: Lesson, task: TrainLora, dice: random.Random) -> Tensor:
+def _view(one: CachedLatents, task: TrainLora, dice: random.Random) -> Tensor:
     """A photo as this step sees it, (3, h, w) in [0, 1]."""
     left, top = crop_of(one.fit)
     if task.random_crop:

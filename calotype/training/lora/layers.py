@@ -23,7 +23,7 @@ class Dropouts:
     layer: float = 0.0
 
 
-class Detour(nn.Module):
+class LoraLayer(nn.Module):
     """What is added to a frozen layer's answer. Its parameters bear the names that files have for them."""
 
     def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int, alpha: float, dropouts: Dropouts, seed: int):
@@ -82,7 +82,7 @@ class Detour(nn.Module):
         return F.linear(x, weight) if self._conv is None else F.conv2d(x, weight, None, *self._conv)
 
 
-class Lora(Detour):
+class Lora(LoraLayer):
     """scale * up(down(x)); down has the layer's kernel, up is 1x1."""
 
     def build(self) -> None:
@@ -112,7 +112,7 @@ class Lora(Detour):
         return self.scale * (self.up.flatten(1) @ self.down.flatten(1)).reshape(self.shape)
 
 
-class _Whole(Detour):
+class _Whole(LoraLayer):
     """A detour whose change of the weight is computed first; `rank` leaves out rows of it, as LyCORIS does."""
 
     def added(self, x: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ class Lokr(_Whole):
 
 
 NAMES = {"down": "lora_down.weight", "up": "lora_up.weight"}
-KINDS: dict[str, type[Detour]] = {"lora": Lora, "locon": Lora, "loha": Loha, "lokr": Lokr}
+KINDS: dict[str, type[LoraLayer]] = {"lora": Lora, "locon": Lora, "loha": Loha, "lokr": Lokr}
 
 
 def factors(side: int, factor: int = -1) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from calotype.checkpoints.store import digest
 from calotype.models.diffusion import Diffusion
 from calotype.tasks.training import TrainLora
 from calotype.training.data.buckets import Size
-from calotype.training.data.dataset import Photo
+from calotype.training.data.dataset import Example
 from calotype.training.optim.optimizers import arguments
 
 BASES = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}
@@ -51,7 +51,7 @@ class Run:
 
 
 def metadata(
-    task: TrainLora, model: Diffusion, photos: Sequence[Photo], size: Size, count: Count, run: Run
+    task: TrainLora, model: Diffusion, photos: Sequence[Example], size: Size, count: Count, run: Run
 ) -> dict[str, Any]:
     """Names and values; but for the times and the date, the same for the same run. `size` is width and height."""
     told = _of_model(task, model) | dict(run.weights) | _of_photos(task, photos, size) | _of_steps(task, count)
@@ -133,7 +133,7 @@ def network_args(task: TrainLora) -> dict[str, Any]:
     return told | {name: getattr(task, name) for name in ("rank_dropout", "module_dropout") if getattr(task, name)}
 
 
-def _of_photos(task: TrainLora, photos: Sequence[Photo], size: tuple[int, int]) -> dict[str, Any]:
+def _of_photos(task: TrainLora, photos: Sequence[Example], size: tuple[int, int]) -> dict[str, Any]:
     return {
         "ss_num_train_images": sum(p.repeats for p in photos if not p.is_regular),
         "ss_num_reg_images": sum(p.repeats for p in photos if p.is_regular),
@@ -143,7 +143,7 @@ def _of_photos(task: TrainLora, photos: Sequence[Photo], size: tuple[int, int]) 
     }
 
 
-def _of_run(task: TrainLora, photos: Sequence[Photo], run: Run) -> dict[str, Any]:
+def _of_run(task: TrainLora, photos: Sequence[Example], run: Run) -> dict[str, Any]:
     args = ",".join(f"{name}={value}" for name, value in arguments(task.optimizer_args).items())
     return {
         "ss_session_id": run.session,
@@ -158,7 +158,7 @@ def _of_run(task: TrainLora, photos: Sequence[Photo], run: Run) -> dict[str, Any
     }
 
 
-def _folders(photos: Sequence[Photo]) -> dict[str, dict[str, int]]:
+def _folders(photos: Sequence[Example]) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for photo in photos:
         name = photo.path.parent.name
@@ -169,7 +169,7 @@ def _folders(photos: Sequence[Photo]) -> dict[str, dict[str, int]]:
     return found
 
 
-def _buckets(photos: Sequence[Photo], sizes: Sequence[tuple[Size, Size]]) -> dict[str, Any]:
+def _buckets(photos: Sequence[Example], sizes: Sequence[tuple[Size, Size]]) -> dict[str, Any]:
     counts: dict[Size, int] = {}
     errors = []
     for photo, ((width, height), bucket) in zip(photos, sizes, strict=True):
@@ -215,7 +215,7 @@ def _of_steps(task: TrainLora, count: Count) -> dict[str, Any]:
     }
 
 
-def tags(photos: Sequence[Photo]) -> dict[str, dict[str, int]]:
+def tags(photos: Sequence[Example]) -> dict[str, dict[str, int]]:
     """How often each tag stands in the captions of each folder."""
     found: dict[str, dict[str, int]] = {}
     for photo in photos:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from calotype.checkpoints.lora.keys import kohyas
 from calotype.checkpoints.lora.kohya_file import key_of
 from calotype.errors import CalotypeError
-from calotype.training.lora.layers import KINDS, Detour, Dropouts, Lokr
+from calotype.training.lora.layers import KINDS, Dropouts, Lokr, LoraLayer
 
 BLOCKS = ("resnets", "downsamplers", "upsamplers")  # where convolutions are trained too, if they are
 
@@ -40,7 +40,7 @@ class Adapters:
         Args:
             seed: of what layers begin with.
         """
-        self.layers: dict[str, Detour] = {}
+        self.layers: dict[str, LoraLayer] = {}
         self._is_xl, self._seed, self._is_silent = is_xl, seed, False
 
     def hang(
@@ -65,7 +65,7 @@ class Adapters:
             self.layers[key] = made
             layer.register_forward_hook(self._detour(made))
 
-    def _detour(self, detour: Detour) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    def _detour(self, detour: LoraLayer) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         def beside(layer: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> Tensor:
             is_left_out = self._is_silent or detour.is_skipped()
             return made if is_left_out else detour.beside(layer, given[0], made)
@@ -99,7 +99,7 @@ class Adapters:
             if layer.training:  # the others must stay as they are, to the bit
                 layer.shorten(longest)
 
-    def _part(self, is_unet: bool) -> Iterable[Detour]:
+    def _part(self, is_unet: bool) -> Iterable[LoraLayer]:
         return (layer for key, layer in self.layers.items() if ("_unet_" in key) == is_unet)
 
     def state(self, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:

@@ -22,16 +22,16 @@ from calotype.tasks.training import TrainLora, warmup
 from calotype.training.data import batches as plan
 from calotype.training.data.buckets import Fit, fit_of
 from calotype.training.data.captions import ways_of
-from calotype.training.data.dataset import Photo, balanced, find_photos, held_back
-from calotype.training.data.inspect import Glance
+from calotype.training.data.dataset import Example, balanced, find_photos, held_back
+from calotype.training.data.inspect import ImageStats
 from calotype.training.lora.attention import FewTokens
-from calotype.training.lora.latents import Lesson, lesson
+from calotype.training.lora.latents import CachedLatents, lesson
 from calotype.training.lora.layers import Dropouts
-from calotype.training.lora.lint import Course
+from calotype.training.lora.lint import RunSummary
 from calotype.training.lora.network import Adapters, Ranks, ranks_in, text_layers, text_parts, unet_layers
 from calotype.training.lora.text_states import encoded
-from calotype.training.optim.diffusion_loss import Loss, Noise
-from calotype.training.optim.grad_scale import LossScale
+from calotype.training.optim.diffusion_loss import Loss, NoiseOptions
+from calotype.training.optim.grad_scale import GradScaler
 from calotype.training.optim.optimizers import fitting
 from calotype.training.run.distributed import Processes
 from calotype.training.run.estimate import Trial
@@ -40,7 +40,7 @@ from calotype.training.run.resume import dtype_named
 TEXTS = 2**29  # bytes of captions' states that are kept
 
 
-def photos_of(task: TrainLora) -> tuple[tuple[Photo, ...], tuple[Photo, ...], list[Message]]:
+def photos_of(task: TrainLora) -> tuple[tuple[Example, ...], tuple[Example, ...], list[Message]]:
     """To learn from, to measure with, and what to say."""
     found = find_photos(task.photos, task.caption_extension, has_wildcards=task.enable_wildcard)
     notes = list(found.notes)
@@ -92,8 +92,8 @@ class Planned:
         models: Models,
         model: Diffusion,
         processes: Processes,
-        photos: tuple[Sequence[Photo], Sequence[Glance]],
-        held: tuple[Sequence[Photo], Sequence[Glance]],
+        photos: tuple[Sequence[Example], Sequence[ImageStats]],
+        held: tuple[Sequence[Example], Sequence[ImageStats]],
     ):
         self.task, self.models, self.model, self.processes = task, models, model, processes
         self.together = task.train_batch_size * processes.count  # pictures of a batch, over all processes
@@ -110,7 +110,7 @@ class Planned:
         self.per_epoch = plan.steps(self.batches, task.gradient_accumulation_steps)
         self.total = task.max_train_steps or self.per_epoch * task.max_train_epochs
         self.ways = ways_of(task)
-        self.noise = Noise(**{spec.name: getattr(task, spec.name) for spec in fields(Noise)})
+        self.noise = NoiseOptions(**{spec.name: getattr(task, spec.name) for spec in fields(NoiseOptions)})
         self.loss = Loss(**{spec.name: getattr(task, spec.name) for spec in fields(Loss)})
         self.planned: tuple[int, list[list[int]]] = (-1, [])  # an epoch, and its batches
         training = dict(model.training)
@@ -120,15 +120,15 @@ class Planned:
         self.prediction = "v_prediction" if task.v_parameterization else training.get("prediction_type", "epsilon")
         self.optimizer_type, note = fitting(task.optimizer_type, model.device)
         self.notes = [Message.of(note)] * bool(note) + list(self._contradictions())
-        self.lessons: list[Lesson] = []
-        self.tests: list[Lesson] = []  # the photos held back
+        self.lessons: list[CachedLatents] = []
+        self.tests: list[CachedLatents] = []  # the photos held back
         self.told: list[Message] = []  # the plan
         self.prompts: list[Prompt] = []  # of sample pictures
         self.logs: Path | None = None  # TensorBoard's folder
         self.adapters = self._adapters()
         self.texts: dict[str, tuple[Tensor, Tensor | None]] = {}  # the one that was wanted last comes last
         self.is_text_on = self._is_text_on(0)
-        self.scale = LossScale.of(model.dtype)
+        self.scale = GradScaler.of(model.dtype)
 
     def _contradictions(self) -> Iterator[Message]:
         """Where what was told and what the model is do not agree."""
@@ -189,10 +189,10 @@ class Planned:
             adapters.load(state, str(task.network_weights))
         return adapters
 
-    def course(self) -> Course:
+    def course(self) -> RunSummary:
         """For the linter."""
         model = self.model
-        return Course(
+        return RunSummary(
             task=self.task,
             photos=self.photos,
             glances=self.glances,
@@ -248,7 +248,7 @@ class Planned:
         task, model, shown = self.task, self.model, self.shown
         width, height = Counter(one.bucket for one in shown for _ in range(one.repeats)).most_common(1)[0][0]
         area = sum(one.repeats * one.bucket[0] * one.bucket[1] for one in shown) / self.batches  # of a batch
-        photo = Photo(Path(), "")
+        photo = Example(Path(), "")
         if not task.rates[1]:
             self._states([photo.caption])
 
@@ -257,7 +257,7 @@ class Planned:
 
         def loss(count: int, part: float) -> Tensor:
             noise = torch.randn(model.channels, *(side // model.factor for side in sides(part)))
-            lesson = Lesson(photo=photo, fit=Fit(*[(width, height)] * 3), latents=(noise,), weight=1.0)
+            lesson = CachedLatents(photo=photo, fit=Fit(*[(width, height)] * 3), latents=(noise,), weight=1.0)
             kept, self.lessons = self.lessons, [lesson]
             try:
                 return self._loss([0] * (count * self.processes.count), 0)  # of which this one takes its share
@@ -334,11 +334,11 @@ class Planned:
         raise NotImplementedError
 
 
-def _counted(photos: Sequence[Photo]) -> Message:
+def _counted(photos: Sequence[Example]) -> Message:
     return plural(len(photos), "1 photo", "{count} photos")
 
 
-def _names(photos: Sequence[Photo]) -> Message:
+def _names(photos: Sequence[Example]) -> Message:
     names = [photo.path.name for photo in photos]
     first, rest = ", ".join(names[:4]), len(names) - 4
     return Message("{names} and {count} more", names=first, count=rest) if rest > 0 else Message("{names}", names=first)

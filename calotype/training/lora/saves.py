@@ -8,7 +8,7 @@ from calotype.tasks.training import TrainLora
 
 
 @dataclass(frozen=True)
-class Due:
+class DueFile:
     """A file to write after this step, and the one that it outlives."""
 
     name: str  # without ending
@@ -16,7 +16,7 @@ class Due:
     outlived: str = ""
 
 
-def files_due(task: TrainLora, done: int, total: int, per_epoch: int) -> Iterator[Due]:
+def files_due(task: TrainLora, done: int, total: int, per_epoch: int) -> Iterator[DueFile]:
     """After `done` of `total` steps, `per_epoch` of which are an epoch; the last file of all is not among them."""
     if done == total:
         return
@@ -24,12 +24,14 @@ def files_due(task: TrainLora, done: int, total: int, per_epoch: int) -> Iterato
     epoch, rest = divmod(done, per_epoch)
     if every and not rest and epoch % every == 0:
         old = epoch - every * task.save_last_n_epochs
-        yield Due(f"{name}-{epoch:06d}", f"epoch {epoch}", f"{name}-{old:06d}" if task.save_last_n_epochs else "")
+        yield DueFile(f"{name}-{epoch:06d}", f"epoch {epoch}", f"{name}-{old:06d}" if task.save_last_n_epochs else "")
     every = task.save_every_n_steps
     if every and done % every == 0:
         old = done - task.save_last_n_steps - 1
         old -= old % every
-        yield Due(f"{name}-step{done:08d}", f"step {done}", f"{name}-step{old:08d}" if task.save_last_n_steps else "")
+        yield DueFile(
+            f"{name}-step{done:08d}", f"step {done}", f"{name}-step{old:08d}" if task.save_last_n_steps else ""
+        )
 
 
 def _every_epochs(task: TrainLora, epochs: int) -> int:

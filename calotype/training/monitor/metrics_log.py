@@ -20,7 +20,7 @@ SECONDS = "seconds"  # the number that tells how long the run has worked until t
 
 
 @dataclass(frozen=True)
-class Shown:
+class LoggedSample:
     """A picture that was drawn on the way."""
 
     step: int
@@ -29,7 +29,7 @@ class Shown:
     how: str = ""
 
 
-class Diary:
+class MetricsLog:
     """Numbers by name, each a list of (step, value) with rising steps; pictures; facts by name."""
 
     def __init__(self, path: Path, after: int = 0, is_kept: bool = True):
@@ -42,7 +42,7 @@ class Diary:
         """
         self.path = path
         self.numbers: dict[str, list[tuple[int, float]]] = {}
-        self.pictures: list[Shown] = []
+        self.pictures: list[LoggedSample] = []
         self.facts: dict[str, Any] = {}
         for told in _lines(path) if after else ():
             if told.get("step", 0) <= after:
@@ -64,7 +64,7 @@ class Diary:
     def note(self, step: int, numbers: Mapping[str, float]) -> None:
         self._tell({"step": step, **numbers})
 
-    def show(self, shown: Shown) -> None:
+    def show(self, shown: LoggedSample) -> None:
         self._tell(asdict(shown))
 
     def fact(self, name: str, value: Any) -> None:
@@ -99,7 +99,7 @@ class Diary:
         if "fact" in told:
             self.facts[told["fact"]] = told["value"]
         elif "picture" in told:
-            now = Shown(**told)
+            now = LoggedSample(**told)
             if now in self.pictures:  # a run that goes on may tell of a step again
                 self.pictures.remove(now)
             self.pictures.append(now)

@@ -19,7 +19,7 @@ from calotype.errors import CalotypeError, Message
 from calotype.options import visible
 from calotype.tasks import Learning, Note, note
 from calotype.training.monitor import report
-from calotype.training.monitor.metrics_log import SECONDS, Diary, Shown
+from calotype.training.monitor.metrics_log import SECONDS, LoggedSample, MetricsLog
 from calotype.training.monitor.report import VALIDATION
 from calotype.training.monitor.tensorboard import Board, is_installed, missing
 
@@ -28,7 +28,7 @@ TOLD = 20  # epochs of a run that are told of in a sentence
 APART = 10.0  # seconds between two pages that are written while the run goes on
 
 
-class Watch:
+class Monitor:
     """Everything that is seen of one run; all of it lies in `folder`, TensorBoard's files apart."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Watch:
         self.folder, self.name, self.device, self._is_first = folder, name, device, is_first
         self._begin, self._total, self._each = steps
         self._done, self._is_finished, self._written_at = self._begin, False, -math.inf
-        self.diary = Diary(folder / f"{name}.log.jsonl", self._begin, is_first)
+        self.diary = MetricsLog(folder / f"{name}.log.jsonl", self._begin, is_first)
         self.path = report.place(folder, name)
         self._board = self._boarded(logs) if logs and is_first else None
         for fact, value in {**facts, "steps of an epoch": self._each}.items():
@@ -127,7 +127,7 @@ class Watch:
 
     def sampled(self, path: Path, what: str, how: str, pixels: np.ndarray, number: int) -> None:
         """A sample picture that lies at `path`: (H, W, 3) uint8, the `number`-th of its set."""
-        self.diary.show(Shown(self._done, path.relative_to(self.folder).as_posix(), what, how))
+        self.diary.show(LoggedSample(self._done, path.relative_to(self.folder).as_posix(), what, how))
         if self._board:
             self._board.picture(self._done, f"samples/{number:02d}", pixels)
             self._board.text(f"samples/{number:02d}", f"{what}\n\n{how}")

@@ -15,7 +15,7 @@ from calotype.errors import CalotypeError
 from calotype.files import write_whole
 from calotype.picture import Picture
 from calotype.training.monitor import plot
-from calotype.training.monitor.metrics_log import SECONDS, Diary, Shown
+from calotype.training.monitor.metrics_log import SECONDS, LoggedSample, MetricsLog
 
 RUN = '<meta name="calotype-run" content="'
 SIDE = 320  # pixels of a sample's longer side in the page
@@ -64,7 +64,7 @@ def place(folder: Path, name: str) -> Path:
     return path if is_own else folder / f"{name}-report.html"
 
 
-def write(path: Path, diary: Diary, name: str, state: str) -> None:
+def write(path: Path, diary: MetricsLog, name: str, state: str) -> None:
     """Writes the page, whole or not at all.
 
     Args:
@@ -89,7 +89,7 @@ def in_words(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _plots(diary: Diary) -> list[str]:
+def _plots(diary: MetricsLog) -> list[str]:
     """One for each kind of number: the part of its name before the first stroke."""
     kinds: dict[str, list[str]] = {}
     for name in diary.numbers:
@@ -105,7 +105,7 @@ def _plots(diary: Diary) -> list[str]:
     return found
 
 
-def _alike(diary: Diary, names: list[str]) -> list[list[str]]:
+def _alike(diary: MetricsLog, names: list[str]) -> list[list[str]]:
     """Names whose numbers are the same together: one line would hide the other."""
     found: dict[tuple, list[str]] = {}
     for name in names:
@@ -113,7 +113,7 @@ def _alike(diary: Diary, names: list[str]) -> list[list[str]]:
     return list(found.values())
 
 
-def _lines(diary: Diary, names: list[str], colour: int) -> list[plot.Line]:
+def _lines(diary: MetricsLog, names: list[str], colour: int) -> list[plot.Line]:
     name, points = names[0], diary.numbers[names[0]]
     told = ", ".join(NAMES.get(one, one.partition("/")[2]) for one in names)
     if "/validation/" in name:
@@ -125,7 +125,7 @@ def _lines(diary: Diary, names: list[str], colour: int) -> list[plot.Line]:
     return [raw, plot.Line(f"{told.replace(' of each step', '')}, smoothed", plot.smoothed(points), colour)]
 
 
-def _best(diary: Diary, number: str, name: str, whose: str) -> str:
+def _best(diary: MetricsLog, number: str, name: str, whose: str) -> str:
     best, file, step = diary.least(number), diary.facts.get("best file", ""), diary.facts.get("best step")
     if best is None:
         return ""
@@ -135,16 +135,16 @@ def _best(diary: Diary, number: str, name: str, whose: str) -> str:
     return f"<p>{name} was lowest {when}: {best[1]:.4f}{kept}.</p>\n"
 
 
-def _when(diary: Diary, step: int) -> str:
+def _when(diary: MetricsLog, step: int) -> str:
     each = diary.facts.get("steps of an epoch")
     if step == 0:
         return "before the first step"
     return f"epoch {step // each}, step {step}" if each and step % each == 0 else f"step {step}"
 
 
-def _samples(diary: Diary) -> str:
+def _samples(diary: MetricsLog) -> str:
     """Each prompt with its pictures, in the order in which they were drawn."""
-    groups: dict[str, dict[int, Shown]] = {}
+    groups: dict[str, dict[int, LoggedSample]] = {}
     for shown in diary.pictures:
         groups.setdefault(shown.what, {})[shown.step] = shown
     if not groups:
@@ -173,7 +173,7 @@ def _chosen(steps: list[int], best: int | None) -> list[int]:
     return sorted(even | ({best} & set(steps)))
 
 
-def _cell(diary: Diary, shown: Shown, is_best: bool) -> str:
+def _cell(diary: MetricsLog, shown: LoggedSample, is_best: bool) -> str:
     path = diary.path.parent / shown.picture
     try:
         jpeg, (width, height) = _thumbnail(path, path.stat().st_mtime_ns)
@@ -198,7 +198,7 @@ def _thumbnail(path: Path, _changed: int) -> tuple[bytes, tuple[int, int]]:
     return file.getvalue(), image.size
 
 
-def _plan(diary: Diary) -> str:
+def _plan(diary: MetricsLog) -> str:
     facts = diary.facts
     told = "".join(f"<li>{escape(str(line))}</li>" for line in _list(facts.get("plan")))
     about = _table(facts.get("about"))

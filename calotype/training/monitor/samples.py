@@ -16,7 +16,7 @@ from calotype.tasks import Drawing, Imagine, Progress
 
 
 @dataclass(frozen=True)
-class Ways:
+class SampleConfig:
     """How prompts are drawn that do not say it themselves."""
 
     size: tuple[int, int]  # width, height
@@ -37,7 +37,7 @@ class Sample:
 
 
 def drawn(
-    prompts: Sequence[Prompt], ways: Ways, model: Diffusion, models: Models, folder: Path, name: str, when: str
+    prompts: Sequence[Prompt], ways: SampleConfig, model: Diffusion, models: Models, folder: Path, name: str, when: str
 ) -> Iterator[Progress | Sample]:
     """Yields progress and, for every prompt, the sample that was saved as `folder/NAME_NN_SEED.png`.
 
@@ -60,7 +60,7 @@ def drawn(
         model.take_off()
 
 
-def _task(prompt: Prompt, number: int, ways: Ways) -> Imagine:
+def _task(prompt: Prompt, number: int, ways: SampleConfig) -> Imagine:
     width, height = prompt.width or ways.size[0], prompt.height or ways.size[1]
     return Imagine(
         prompt=prompt.prompt,

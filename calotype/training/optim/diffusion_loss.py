@@ -25,7 +25,7 @@ def target(clean: Tensor, noise: Tensor, signal: Tensor, prediction: str) -> Ten
 
 
 @dataclass(frozen=True, kw_only=True)
-class Noise:
+class NoiseOptions:
     """What noise pictures are hidden in, by sd-scripts' names."""
 
     noise_offset: float = 0.0

@@ -15,14 +15,14 @@ FIRST, LEAST, GROWS_AFTER = (
 
 
 @dataclass
-class LossScale:
+class GradScaler:
     """A power of two that follows what fp16 can hold; 1 and idle for all other formats."""
 
     factor: float = 1.0
     good: int = 0  # steps since it was changed
 
     @classmethod
-    def of(cls, dtype: torch.dtype) -> "LossScale":
+    def of(cls, dtype: torch.dtype) -> "GradScaler":
         return cls(FIRST if dtype == torch.float16 else 1.0)
 
     @property

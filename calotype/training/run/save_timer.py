@@ -5,7 +5,7 @@ import time
 SAVED_AFTER = 120.0  # seconds between two states, where no number of steps is told
 
 
-class Due:
+class SaveTimer:
     """Whether it is time for the next state: after so many steps, or every two minutes where that is 0."""
 
     def __init__(self, every: int):

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 
 
-class Clock:
+class TimeBudget:
     """Seconds of work, with those of earlier sittings."""
 
     def __init__(self, before: float = 0.0):
@@ -17,7 +17,7 @@ class Clock:
 
 
 @dataclass
-class Stage:
+class TimedSteps:
     """So many steps, from one time to another at the latest.
 
     On a machine that is as quick as it was when the steps were counted, they alone tell how far the stage has come. On
@@ -25,7 +25,7 @@ class Stage:
     through in a shorter way, and not broken off.
     """
 
-    clock: Clock
+    clock: TimeBudget
     steps: int
     begin: float = 0.0  # seconds of the clock
     end: float = math.inf

@@ -7,19 +7,19 @@ from calotype.errors import Message
 from calotype.tasks.training import TrainLora
 from calotype.training.data import batches as plan
 from calotype.training.data.buckets import Fit, Size
-from calotype.training.data.dataset import Photo
-from calotype.training.data.inspect import Glance
+from calotype.training.data.dataset import Example
+from calotype.training.data.inspect import ImageStats
 
 NAMED = 3  # photos that a sentence names; the rest are counted
 
 
 @dataclass(frozen=True, eq=False)
-class Course:
+class RunSummary:
     """The task, its photos, and what model and computer they meet. `photos`, `glances` and `fits` go together."""
 
     task: TrainLora
-    photos: Sequence[Photo]
-    glances: Sequence[Glance]
+    photos: Sequence[Example]
+    glances: Sequence[ImageStats]
     fits: Sequence[Fit]
     size: Size  # of the area that buckets keep to
     batch: int  # pictures in a step, over all processes
@@ -33,11 +33,11 @@ class Course:
     tokens: Callable[[str], int]  # of a caption, in the model's words
 
     @property
-    def learnt(self) -> list[tuple[Photo, Glance, Fit]]:
+    def learnt(self) -> list[tuple[Example, ImageStats, Fit]]:
         return [one for one in zip(self.photos, self.glances, self.fits, strict=True) if not one[0].is_regular]
 
     @property
-    def regular(self) -> list[tuple[Photo, Glance, Fit]]:
+    def regular(self) -> list[tuple[Example, ImageStats, Fit]]:
         return [one for one in zip(self.photos, self.glances, self.fits, strict=True) if one[0].is_regular]
 
     @property
@@ -47,7 +47,7 @@ class Course:
         return per_epoch * self.steps / max(1, plan.steps(self.batches, self.task.gradient_accumulation_steps))
 
 
-def some(photos: Iterable[Photo]) -> Message:
+def some(photos: Iterable[Example]) -> Message:
     """ "a.jpg, b.jpg, c.jpg and 4 more"."""
     names = [photo.path.name for photo in photos]
     first, rest = ", ".join(names[:NAMED]), len(names) - NAMED

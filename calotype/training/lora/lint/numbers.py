@@ -5,17 +5,17 @@ from collections.abc import Iterator
 from calotype.errors import Message, named
 from calotype.tasks.training import TrainLora, warmup
 from calotype.training.lora.lint import limits
-from calotype.training.lora.lint.course import Course
+from calotype.training.lora.lint.course import RunSummary
 
 SELF_RATED = ("prodigy", "dadapt")  # beginnings of the names of optimizers that find their rate
 
 
-def of_numbers(course: Course) -> Iterator[Message]:
+def of_numbers(course: RunSummary) -> Iterator[Message]:
     for found in (_schedule, _strength, _text_encoder, _length, _format, _batches, _resolution, _idle, _noise):
         yield from found(course)
 
 
-def _schedule(course: Course) -> Iterator[Message]:
+def _schedule(course: RunSummary) -> Iterator[Message]:
     task, warm, steps = course.task, course.warm, course.steps
     if not warm:
         if task.lr_scheduler == "constant_with_warmup":
@@ -57,7 +57,7 @@ def _schedule(course: Course) -> Iterator[Message]:
         )
 
 
-def _strength(course: Course) -> Iterator[Message]:
+def _strength(course: RunSummary) -> Iterator[Message]:
     task = course.task
     optimizer = task.optimizer_type.lower()
     unet, text = task.rates
@@ -126,7 +126,7 @@ def _rate(task: TrainLora, part: Message, rate: float, option: str, least: float
         )
 
 
-def _text_encoder(course: Course) -> Iterator[Message]:
+def _text_encoder(course: RunSummary) -> Iterator[Message]:
     task = course.task
     unet, text = task.rates
     if task.optimizer_type.lower().startswith(SELF_RATED) or not unet or text < limits.ALIKE_RATES * unet:
@@ -144,7 +144,7 @@ def _text_encoder(course: Course) -> Iterator[Message]:
     )
 
 
-def _length(course: Course) -> Iterator[Message]:
+def _length(course: RunSummary) -> Iterator[Message]:
     task, views, photos = course.task, course.views, len(course.learnt)
     if not photos:
         return
@@ -168,7 +168,7 @@ def _length(course: Course) -> Iterator[Message]:
         )
 
 
-def _format(course: Course) -> Iterator[Message]:
+def _format(course: RunSummary) -> Iterator[Message]:
     if course.dtype == "float16" and course.device == "cpu":
         yield Message(
             "fp16 on a processor is slow, and small gradients become 0 in it; give {option:mixed_precision} bf16, or "
@@ -176,7 +176,7 @@ def _format(course: Course) -> Iterator[Message]:
         )
 
 
-def _batches(course: Course) -> Iterator[Message]:
+def _batches(course: RunSummary) -> Iterator[Message]:
     size = course.batch
     if size == 1:
         return
@@ -199,7 +199,7 @@ def _batches(course: Course) -> Iterator[Message]:
         )
 
 
-def _resolution(course: Course) -> Iterator[Message]:
+def _resolution(course: RunSummary) -> Iterator[Message]:
     width, height = course.size
     share = (width * height) ** 0.5 / course.native
     sizes = {"width": width, "height": height, "native": course.native}
@@ -217,7 +217,7 @@ def _resolution(course: Course) -> Iterator[Message]:
         )
 
 
-def _idle(course: Course) -> Iterator[Message]:
+def _idle(course: RunSummary) -> Iterator[Message]:
     """Options that do nothing here."""
     task = course.task
     if task.clip_skip and course.family in ("sd2", "sdxl"):
@@ -255,7 +255,7 @@ def _idle(course: Course) -> Iterator[Message]:
         )
 
 
-def _noise(course: Course) -> Iterator[Message]:
+def _noise(course: RunSummary) -> Iterator[Message]:
     task = course.task
     if 0 < task.min_snr_gamma < limits.WIDE_SNR:
         yield Message(

@@ -4,16 +4,16 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from calotype.errors import Message, plural
-from calotype.training.data.dataset import Photo
-from calotype.training.data.inspect import Glance, apart
+from calotype.training.data.dataset import Example
+from calotype.training.data.inspect import ImageStats, apart
 from calotype.training.lora.lint import limits
-from calotype.training.lora.lint.course import Course, some
+from calotype.training.lora.lint.course import RunSummary, some
 
 MOST_COMPARED = 3000  # photos; of more, each is compared with its neighbours by name alone
 NEIGHBOURS = 50
 
 
-def of_pictures(course: Course) -> Iterator[Message]:
+def of_pictures(course: RunSummary) -> Iterator[Message]:
     learnt = [(photo, glance) for photo, glance, _ in course.learnt]
     if len(learnt) == 1:
         yield Message(
@@ -34,13 +34,13 @@ def of_pictures(course: Course) -> Iterator[Message]:
         )
 
 
-def _are(photos: Sequence[Photo]) -> Message:
+def _are(photos: Sequence[Example]) -> Message:
     return plural(len(photos), "1 photo is", "{count} photos are")
 
 
-def _copies(learnt: Sequence[tuple[Photo, Glance]]) -> Iterator[Message]:
+def _copies(learnt: Sequence[tuple[Example, ImageStats]]) -> Iterator[Message]:
     """Groups of one and the same file, and of photos that look the same."""
-    files: dict[str, list[Photo]] = {}
+    files: dict[str, list[Example]] = {}
     for photo, glance in learnt:
         files.setdefault(glance.sha256, []).append(photo)
     same = [photos for photos in files.values() if len(photos) > 1]
@@ -67,7 +67,7 @@ def _copies(learnt: Sequence[tuple[Photo, Glance]]) -> Iterator[Message]:
         )
 
 
-def _alike(looked: Sequence[tuple[Photo, Glance]]) -> list[tuple[Photo, Photo]]:
+def _alike(looked: Sequence[tuple[Example, ImageStats]]) -> list[tuple[Example, Example]]:
     looked = [one for one in looked if one[1].spread > limits.PLAIN]  # empty sheets have a sentence of their own
     reach = len(looked) if len(looked) <= MOST_COMPARED else NEIGHBOURS
     found = []
@@ -82,7 +82,7 @@ def _alike(looked: Sequence[tuple[Photo, Glance]]) -> list[tuple[Photo, Photo]]:
     return found
 
 
-def _light(learnt: Sequence[tuple[Photo, Glance]]) -> Iterator[Message]:
+def _light(learnt: Sequence[tuple[Example, ImageStats]]) -> Iterator[Message]:
     plain = [photo for photo, glance in learnt if glance.spread <= limits.PLAIN]
     dark = [photo for photo, glance in learnt if glance.spread > limits.PLAIN and glance.light < limits.DARK]
     if plain:
@@ -100,7 +100,7 @@ def _light(learnt: Sequence[tuple[Photo, Glance]]) -> Iterator[Message]:
         )
 
 
-def _blurred(learnt: Sequence[tuple[Photo, Glance]]) -> Iterator[Message]:
+def _blurred(learnt: Sequence[tuple[Example, ImageStats]]) -> Iterator[Message]:
     clear = [
         (photo, glance)
         for photo, glance in learnt
@@ -132,7 +132,7 @@ def _blurred(learnt: Sequence[tuple[Photo, Glance]]) -> Iterator[Message]:
         )
 
 
-def _small(course: Course) -> Iterator[Message]:
+def _small(course: RunSummary) -> Iterator[Message]:
     small = [
         (photo, max(scaled / own for scaled, own in zip(fit.scaled, glance.size, strict=True)))
         for photo, glance, fit in course.learnt

@@ -4,15 +4,15 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from calotype.errors import Message, plural
-from calotype.training.data.dataset import Photo
+from calotype.training.data.dataset import Example
 from calotype.training.lora.lint import limits
-from calotype.training.lora.lint.course import Course, some
+from calotype.training.lora.lint.course import RunSummary, some
 
 OTHER_ENDINGS = (".txt", ".caption", ".cap")  # that people's captions have
 FOREIGN = 0x2E80  # from this letter on East Asian scripts begin
 
 
-def of_words(course: Course) -> Iterator[Message]:
+def of_words(course: RunSummary) -> Iterator[Message]:
     photos = [photo for photo, *_ in course.learnt]
     yield from _missing(photos, course.task.caption_extension)
     yield from _alike(photos)
@@ -27,11 +27,11 @@ def of_words(course: Course) -> Iterator[Message]:
         )
 
 
-def _have(photos: Sequence[Photo]) -> Message:
+def _have(photos: Sequence[Example]) -> Message:
     return plural(len(photos), "1 photo has", "{count} photos have")
 
 
-def _missing(photos: Sequence[Photo], extension: str) -> Iterator[Message]:
+def _missing(photos: Sequence[Example], extension: str) -> Iterator[Message]:
     without = [photo for photo in photos if not photo.is_told]
     empty = [photo for photo in photos if photo.is_told and not photo.caption]
     if without and len(without) == len(photos):
@@ -52,7 +52,7 @@ def _missing(photos: Sequence[Photo], extension: str) -> Iterator[Message]:
         )
 
 
-def _none(photos: Sequence[Photo], extension: str) -> Message:
+def _none(photos: Sequence[Example], extension: str) -> Message:
     for ending in OTHER_ENDINGS:
         if ending != extension and any(photo.path.with_suffix(ending).is_file() for photo in photos):
             return Message(
@@ -74,7 +74,7 @@ def _none(photos: Sequence[Photo], extension: str) -> Message:
     )
 
 
-def _alike(photos: Sequence[Photo]) -> Iterator[Message]:
+def _alike(photos: Sequence[Example]) -> Iterator[Message]:
     captions = [photo.caption for photo in photos if photo.is_told and photo.caption]
     if len(captions) >= limits.FEW_PHOTOS and len(captions) == len(photos) and len(set(captions)) == 1:
         yield Message(
@@ -85,7 +85,7 @@ def _alike(photos: Sequence[Photo]) -> Iterator[Message]:
         )
 
 
-def _cut(photos: Sequence[Photo], course: Course) -> Iterator[Message]:
+def _cut(photos: Sequence[Example], course: RunSummary) -> Iterator[Message]:
     most = course.task.max_token_length
     long = [(photo, course.tokens(photo.caption)) for photo in photos if len(photo.caption) > most // 2]
     long = sorted((one for one in long if one[1] > most), key=lambda one: -one[1])
