@@ -46,7 +46,7 @@ def tokenizer_in(folder: Path) -> BpeTokenizer:
 
     try:
         if (folder / "tokenizer.json").is_file():
-            inner = tokenizers.BpeTokenizer.from_file(str(folder / "tokenizer.json"))
+            inner = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         else:
             vocabulary = json.loads((folder / "vocab.json").read_text("utf-8"))
             lines = (folder / "merges.txt").read_text("utf-8").splitlines()
@@ -101,9 +101,9 @@ def _byte_letters() -> list[str]:
 
 
 def _built(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> "tokenizers.Tokenizer":
-    from tokenizers import BpeTokenizer, Regex, models, normalizers, pre_tokenizers
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-    inner = BpeTokenizer(models.BPE(vocabulary, merges, unk_token=END, end_of_word_suffix="</w>"))
+    inner = Tokenizer(models.BPE(vocabulary, merges, unk_token=END, end_of_word_suffix="</w>"))
     inner.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )

@@ -19,7 +19,7 @@ from calotype.training.data.captions import read_caption
 from calotype.training.data.dataset import Folder, advised_repeats, find_rooms
 from calotype.training.data.face_crop import largest, window
 
-ParsedPrompt = Callable[[np.ndarray], list[str]]  # tags of (H, W, 3) uint8 RGB
+Tags = Callable[[np.ndarray], list[str]]  # tags of (H, W, 3) uint8 RGB
 
 
 STAYS = Message("is there already; {option:overwrite} replaces it")
@@ -65,7 +65,7 @@ class _Unreadable(Exception):
     """This photo or its caption cannot be read; the rest may go on."""
 
 
-def _tagger(task: Caption, models: Models) -> ParsedPrompt | None:
+def _tagger(task: Caption, models: Models) -> Tags | None:
     if task.tagger is None:
         return None
     from calotype.training.data.tagger import Tagger, spaced
@@ -78,7 +78,7 @@ def _tagger(task: Caption, models: Models) -> ParsedPrompt | None:
 class _Captions:
     """Captions beside the photos, or in a folder of their own."""
 
-    def __init__(self, task: Caption, models: Models, words: ParsedPrompt | None):
+    def __init__(self, task: Caption, models: Models, words: Tags | None):
         self.task, self.words, self.max_pixels = task, words, models.settings.max_pixels
         self.ending = "." + task.caption_extension.removeprefix(".")
 
@@ -128,7 +128,7 @@ class _Captions:
 class _Faces(_Captions):
     """Crops around faces, each with its caption, in `N_name` folders of a folder of their own."""
 
-    def __init__(self, task: Caption, models: Models, words: ParsedPrompt | None):
+    def __init__(self, task: Caption, models: Models, words: Tags | None):
         super().__init__(task, models, words)
         self.find = models.detector().find
         self.out = task.out or task.photos.resolve().with_name(task.photos.resolve().name + "-faces")

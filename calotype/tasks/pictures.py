@@ -57,7 +57,7 @@ class Restore(Tiling, Saving):
 
     TITLE = "What is done"
 
-    source: Path = option(help="photo", is_path=True, title="Example")
+    source: Path = option(help="photo", is_path=True, title="Photo")
     scale: float = option(2.0, "how many times larger the result is, any number", least=0.01, most=64)
     upscaler: str = option(
         "realesrgan-x4plus",
