@@ -53,7 +53,7 @@ def pipeline(precision: str) -> Draw:
 
 def ours(precision: str) -> Draw:
     """This program, as `calotype imagine` runs it."""
-    from calotype.models.lean import import_quickly
+    from calotype.cli.fast_import import import_quickly
 
     import_quickly()
     from calotype.engine import Engine

@@ -307,7 +307,7 @@ class DiffusionRun:
 
     def _diffusing(self, lessons: Lessons, steps: int) -> Diffusing:
         task, batch = self.task, self.batches[1]
-        way = diffusing.Way(
+        way = diffusing.DenoiserConfig(
             *(steps, batch, task.learning_rate, task.seed, task.caption_dropout_rate, task.min_snr_gamma),
             task.ema_decay,
         )

@@ -159,7 +159,11 @@ def test_an_interrupt_between_steps_keeps_the_last_one(whole, learn, tmp_path, m
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.1)
 
-    places = [(pipeline.Seen, "reconstructed", 6), (pipeline.autoencoder, "fold", 8), (pipeline.Seen, "sampled", 16)]
+    places = [
+        (pipeline.DiffusionEvaluator, "reconstructed", 6),
+        (pipeline.autoencoder, "fold", 8),
+        (pipeline.DiffusionEvaluator, "sampled", 16),
+    ]
     for where, name, step in [*places, (diffusion_seen, "nearest", 16), (pipeline, "write_folder", 16)]:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(where, name, stopped)
@@ -235,7 +239,7 @@ def slow(monkeypatch):
 
     for learns in (pipeline.Autoencoding, pipeline.Diffusing):
         monkeypatch.setattr(learns, "step", slowed(learns.step))
-    monkeypatch.setattr(pipeline._Run, "_timed", lambda self, kind: 0.02)
+    monkeypatch.setattr(pipeline.DiffusionRun, "_timed", lambda self, kind: 0.02)
     monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
@@ -260,8 +264,8 @@ def test_the_last_look_is_taken_when_time_runs_out_behind_a_step(learn, tmp_path
         if self.n:
             slow[0] = max(slow[0], self.stage.end)
 
-    save = pipeline._Run._save_state
-    monkeypatch.setattr(pipeline._Run, "_save_state", saved)
+    save = pipeline.DiffusionRun._save_state
+    monkeypatch.setattr(pipeline.DiffusionRun, "_save_state", saved)
     timed = {"vae_train_steps": 0, "max_train_steps": 0, "minutes": 0.08, "save_state_every": 1, "sample_count": 1}
     told = " ".join(event.text for event in learn(tmp_path, **timed) if isinstance(event, Note))
     assert "step 1: reconstructions of" in told and "step 2: validation loss" in told
@@ -274,8 +278,8 @@ def test_a_look_that_leaves_no_time_for_another_step_is_the_last(learn, tmp_path
         yield from sample(self, learning, vae, done)
         slow[0] += 1.2
 
-    sample, steps = pipeline.Seen.sampled, []
-    monkeypatch.setattr(pipeline.Seen, "sampled", sampled)
+    sample, steps = pipeline.DiffusionEvaluator.sampled, []
+    monkeypatch.setattr(pipeline.DiffusionEvaluator, "sampled", sampled)
     timed = {"vae_train_steps": 0, "max_train_steps": 0, "minutes": 0.08, "sample_count": 4}
     assert steps == [len(learn(tmp_path, **timed)[-1].losses)]
 
@@ -286,8 +290,8 @@ def test_a_run_that_goes_on_keeps_time_for_the_last_look(engine, pictures, tmp_p
         slow[0] += 0.6
         yield from sample(self, learning, vae, done)
 
-    sample, steps = pipeline.Seen.sampled, []
-    monkeypatch.setattr(pipeline.Seen, "sampled", sampled)
+    sample, steps = pipeline.DiffusionEvaluator.sampled, []
+    monkeypatch.setattr(pipeline.DiffusionEvaluator, "sampled", sampled)
     timed = {"vae_train_steps": 0, "max_train_steps": 0, "minutes": 0.08, "sample_count": 2}
     task = TrainDiffusion(photos=pictures, output_dir=tmp_path, **SMALL | timed)
     run = engine.run(task)
@@ -299,7 +303,7 @@ def test_a_run_that_goes_on_keeps_time_for_the_last_look(engine, pictures, tmp_p
 
 
 def test_a_machine_that_stays_as_it_was_takes_the_steps_that_were_counted(learn, tmp_path, slow, monkeypatch):
-    monkeypatch.setattr(pipeline._Run, "_timed", lambda self, kind: 0.1)
+    monkeypatch.setattr(pipeline.DiffusionRun, "_timed", lambda self, kind: 0.1)
     told = learn(tmp_path, vae_train_steps=0, max_train_steps=0, minutes=0.05)
     steps = [event for event in told if isinstance(event, Learning)]
     assert steps[-1].done == steps[0].total == len(told[-1].losses)
@@ -307,7 +311,7 @@ def test_a_machine_that_stays_as_it_was_takes_the_steps_that_were_counted(learn,
 
 
 def test_a_run_whose_time_is_over_ends_with_what_it_has(learn, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline._Run, "_remaining", lambda self: -1.0)
+    monkeypatch.setattr(pipeline.DiffusionRun, "_remaining", lambda self: -1.0)
     trained = learn(tmp_path, validation_split=0.5)[-1]
     assert trained.path.is_dir() and trained.hits[1] == 1  # of the three held back
 
@@ -457,7 +461,7 @@ def test_a_unet_that_has_collapsed_is_taken_as_it_was(learn, tmp_path, monkeypat
 
 @pytest.mark.parametrize(("quality", "is_said"), [(-10.0, True), (10.0, False)])
 def test_an_autoencoder_that_has_learnt_hardly_anything_is_told_of(learn, tmp_path, monkeypatch, quality, is_said):
-    monkeypatch.setattr(pipeline.Seen, "quality", lambda self, vae: self.flat() + quality)
+    monkeypatch.setattr(pipeline.DiffusionEvaluator, "quality", lambda self, vae: self.flat() + quality)
     told = " ".join(getattr(event, "text", "") for event in learn(tmp_path))
     assert ("hardly more than the mean colours" in told) == is_said
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from calotype.cli import main, train
 from calotype.cli.train import joined
-from calotype.dialects.sd_scripts import names
+from calotype.dialects.sd_scripts import args as names
 from calotype.dialects.sd_scripts.config import read_config
 from calotype.errors import CalotypeError
 from calotype.options import read

@@ -76,7 +76,7 @@ def course(folder, faces=no_faces, family="sd1", device="cuda", dtype="bfloat16"
         found += find_photos(task.regular, is_regular=True).photos
     photos, glances = looks(tuple(found), min(native, 512), faces)
     fits = [fit(glance.size, sizes(SIZE)) for glance in glances]
-    shown = [plan.Shown(n, f.bucket, p.repeats) for n, (p, f) in enumerate(zip(photos, fits, strict=True))]
+    shown = [plan.BatchItem(n, f.bucket, p.repeats) for n, (p, f) in enumerate(zip(photos, fits, strict=True))]
     batches = plan.count(shown, task.train_batch_size)
     steps = task.max_train_steps or batches * task.max_train_epochs
     return RunSummary(

@@ -11,7 +11,7 @@ PICTURES = st.lists(st.tuples(st.sampled_from([(512, 512), (448, 576)]), st.inte
 
 @given(PICTURES, st.integers(1, 4), st.integers(1, 6), st.integers(0, 3))
 def test_every_epoch_shows_each_picture_as_often_as_told_in_steps_of_its_own(told, size, accumulated, epoch):
-    shown = [plan.Shown(n, bucket, repeats) for n, (bucket, repeats) in enumerate(told)]
+    shown = [plan.BatchItem(n, bucket, repeats) for n, (bucket, repeats) in enumerate(told)]
     batches = plan.count(shown, size)
     found = plan.batches(shown, size, 7, epoch)
     assert len(found) == batches and max(map(len, found)) <= size

@@ -104,7 +104,7 @@ class Planned:
         self.fits = [fit_of(glance.size, task, self.size, step) for glance in self.glances]
         self.held_fits = [fit_of(glance.size, task, self.size, step) for glance in held_glances]
         self.shown = [
-            plan.Shown(n, f.bucket, p.repeats) for n, (p, f) in enumerate(zip(self.photos, self.fits, strict=True))
+            plan.BatchItem(n, f.bucket, p.repeats) for n, (p, f) in enumerate(zip(self.photos, self.fits, strict=True))
         ]
         self.batches = plan.count(self.shown, self.together)  # of an epoch
         self.per_epoch = plan.steps(self.batches, task.gradient_accumulation_steps)
