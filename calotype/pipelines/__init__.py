@@ -11,7 +11,7 @@ _PLACES = {
     "train_lora": "train_lora",
     "train_diffusion": "train_diffusion",
     "caption": "caption",
-    **dict.fromkeys(("merge_lora", "resize_lora", "extract_lora", "convert_lora"), "lora"),
+    **dict.fromkeys(("merge_lora", "resize_lora", "extract_lora", "convert_lora"), "lora_tools"),
     "train_gan": "train_gan",
     "train_upscaler": "train_upscaler",
     "train_restorer": "train_restorer",
