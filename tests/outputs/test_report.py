@@ -27,7 +27,7 @@ FACES = (
 )
 
 
-class PromptEncoder(HTMLParser):
+class Reader(HTMLParser):
     """Collects tags, text and where a browser would look for more."""
 
     def __init__(self, html: str):
@@ -54,13 +54,13 @@ def result(source="photo.jpg", seed=0, size=(100, 80), faces=FACES, dtype=np.uin
     )
 
 
-def written(path: Path, *results: Result, name="photo.jpg", failures=()) -> PromptEncoder:
+def written(path: Path, *results: Result, name="photo.jpg", failures=()) -> Reader:
     with Report(path) as sheet:
         for one in results:
             sheet.add(Path(name), Path("out") / name, one, 1.5)
         for source, cause in failures:
             sheet.add_failure(Path(source), cause)
-    return PromptEncoder(path.read_text("utf-8"))
+    return Reader(path.read_text("utf-8"))
 
 
 def test_the_page_is_complete_in_itself(tmp_path):
@@ -84,7 +84,7 @@ def test_no_name_becomes_markup(tmp_path):
 @given(st.text(max_size=20))
 def test_any_text_is_shown_as_it_is(text):
     html = page.failure(text, text) + paper.details([(text, text)]) + page.face(1, b"", b"", [text])
-    read = PromptEncoder(html)
+    read = Reader(html)
     assert not set(read.tags) - {
         "article",
         "h2",
@@ -186,4 +186,4 @@ def test_pictures_of_an_earlier_run_are_read_from_their_files(tmp_path):
         save(picture, tmp_path / name, format="png")
     with Report(tmp_path / "a.html") as sheet:
         sheet.add_files(tmp_path / "a.png", tmp_path / "b.png", one.record, 10**6)
-    assert "done in an earlier run" in PromptEncoder((tmp_path / "a.html").read_text("utf-8")).text
+    assert "done in an earlier run" in Reader((tmp_path / "a.html").read_text("utf-8")).text
