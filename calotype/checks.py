@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from calotype.checkpoints.header import SUFFIXES, check_file, check_whole
+from calotype.checkpoints.hashes import INDEX
+from calotype.checkpoints.header import check_file, check_whole
 from calotype.errors import CalotypeError
 from calotype.files import check_folder
 from calotype.settings import Settings
@@ -52,6 +53,8 @@ def _check_names(task: Any, settings: Settings) -> None:
 
     shelf = ModelStore(settings)
     for _, kind, name in names_in(task):
+        if kind == "lora" and Path(name).is_dir():  # peft's form
+            continue
         if kind in STORED:
             _check_weights(shelf.find(name, kind=kind).path)
         elif kind == "optimizer":
@@ -60,7 +63,7 @@ def _check_names(task: Any, settings: Settings) -> None:
 
 def _check_weights(path: Path) -> None:
     """Whether a file of weights can be one, by its first bytes; opening it says the rest."""
-    if path.suffix.lower() in SUFFIXES:
+    if path.name != INDEX:
         check_file(path)
     if path.suffix.lower() == ".safetensors":
         check_whole(path)

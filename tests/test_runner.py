@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from calotype.checks import check
 from calotype.engine import Engine
 from calotype.errors import CalotypeError
 from calotype.outputs.sidecar import sidecar_of
@@ -162,3 +163,24 @@ def test_what_is_to_be_done_before_torch_is_loaded_is_done_once(settings):
     engine = Engine(settings, lambda: calls.append(1))
     assert not calls and not engine.is_loaded
     assert engine.models is engine.models and engine.is_loaded and calls == [1]
+
+
+def test_what_is_checked_before_torch_takes_every_form_of_weights(settings, tmp_path):
+    (tmp_path / "peft/unet").mkdir(parents=True)
+    check(read_task("convert_lora", {"lora": str(tmp_path / "peft"), "out": tmp_path / "x.safetensors"}), settings)
+    for name in ("realesrgan-x4plus", "realesr-animevideov3-x2"):
+        check(read_task("upscale", {"source": tmp_path / "a.png", "model": name}), settings)
+    check(read_task("restore", {"source": tmp_path / "a.png", "face_model": "faces-v2"}), settings)
+    check(read_task("imagine", {"model": "emoji"}), settings)
+
+
+def test_a_file_of_weights_that_is_cut_is_said_before_torch(settings, tmp_path):
+    from calotype.checkpoints.bundled import shipped
+
+    whole = (shipped("faces-v0") / "model.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CalotypeError, match="bytes are missing"):
+        check(read_task("restore", {"source": "a.png", "face_model": str(tmp_path / "cut.safetensors")}), settings)
+    (tmp_path / "a.txt").write_text("no")
+    with pytest.raises(CalotypeError, match="is no file of weights"):
+        check(read_task("restore", {"source": "a.png", "face_model": str(tmp_path / "a.txt")}), settings)
