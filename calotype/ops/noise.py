@@ -13,8 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SOURCES = ("cpu", "a1111")
-LARGEST_SEED = 2**63 - 1
 _ROUNDS = 10
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -29,7 +27,7 @@ class Source(Protocol):
 
 
 def source(seed: int, kind: str = "cpu") -> Source:
-    """A fresh source of normal numbers, one of SOURCES."""
+    """A fresh source of normal numbers: "cpu" as torch draws them, "a1111" as CUDA does."""
     return _Philox(seed) if kind == "a1111" else _Torch(seed)
 
 

@@ -11,7 +11,7 @@ import re
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import psutil
@@ -246,9 +246,3 @@ def _opened(source: Path) -> Iterator[_Files]:
 def repeated(captions: Sequence[str], count: int) -> list[str]:
     """So many captions, in turn."""
     return [captions[n % len(captions)] for n in range(count)]
-
-
-def without(pairs: Sequence[Pair], held: Sequence[int]) -> list[Pair]:
-    """Those to learn from; what is held back has no weight, and keeps its place."""
-    chosen = set(held)
-    return [replace(pair, weight=0) if n in chosen else pair for n, pair in enumerate(pairs)]

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from calotype.training.diffusion.networks import Compute, chance_at, is_finite, under
+from calotype.training.diffusion.networks import Compute, chance_at, under
 from calotype.training.optim.ema import kept, mean_moved
 from calotype.training.run.resume import remembered
 
@@ -104,11 +104,11 @@ class Autoencoding:
             loss = loss + self._fooling(made, told)
         loss.backward()
         total = float(loss.detach() + 0 * nn.utils.clip_grad_norm_(group["params"], 1.0))  # NaN where one is none
-        if is_finite(total):
+        if math.isfinite(total):
             self.optimizer.step()
             mean_moved(self.mean, vae, kept(DECAY, n))
         self.optimizer.zero_grad(set_to_none=True)
-        if way.is_judged(share) and is_finite(total):
+        if way.is_judged(share) and math.isfinite(total):
             told["discriminator"] = self._judged(crops, made.detach())
         return total, {name: float(value.detach()) for name, value in told.items()}
 
@@ -130,7 +130,7 @@ class Autoencoding:
         loss = F.relu(1 - real).mean() + F.relu(1 + forged).mean()
         loss.backward()
         slope = nn.utils.get_total_norm([p.grad for p in self.expert.parameters()])
-        if is_finite(float(loss.detach() + slope)):
+        if math.isfinite(float(loss.detach() + slope)):
             self.optimizer.step()  # the autoencoder has no gradients now, and stays
         self.optimizer.zero_grad(set_to_none=True)
         return loss

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from calotype.models.clip_text import TextEncoder
-from calotype.training.diffusion.networks import Compute, chance_at, is_finite, under
+from calotype.training.diffusion.networks import Compute, chance_at, under
 from calotype.training.optim.diffusion_loss import noised, snr_weight, target
 from calotype.training.optim.ema import kept, mean_moved
 from calotype.training.run.resume import remembered
@@ -100,7 +100,7 @@ class Diffusing:
         loss = self.loss(answer.float(), target(clean, noise, signal, PREDICTION), times).mean()
         loss.backward()
         total = float(loss.detach() + 0 * nn.utils.clip_grad_norm_(self._all, 1.0))  # NaN where one is none
-        if is_finite(total):
+        if math.isfinite(total):
             self.optimizer.step()
             keep = kept(way.ema_decay, n)
             mean_moved(self.unet_mean, self.unet, keep)

@@ -1,7 +1,6 @@
 """Networks that begin with nothing, and what they learn with: device, number format, chance."""
 
 import contextlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,10 +42,6 @@ class Compute:
 def chance_at(device: torch.device, seed: int, number: int) -> torch.Generator:
     """All chance of one step, whatever came before it."""
     return torch.Generator(device).manual_seed((seed * 1_000_003 + number) % 2**63)
-
-
-def is_finite(loss: float) -> bool:
-    return math.isfinite(loss)
 
 
 def under(weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
