@@ -22,7 +22,7 @@ def unknown(name: str, names: Any) -> CalotypeError:
 
 
 def describe(listed: Listed) -> dict[str, Any]:
-    """As data; `state` is ships, fetched, to fetch, added, or added, but gone."""
+    """As data; `state` is ships, fetched, to fetch, added, or added, but gone. `about` may be a Message."""
     facts = {
         "name": listed.name,
         "for": str(KINDS.get(listed.kind, listed.kind)),

@@ -33,7 +33,7 @@ class Entry:
     name: str
     kind: str  # a key of KINDS
     licence: str
-    about: str  # one line
+    about: str | Message  # one line
     file: str = ""  # file name once fetched; for one that ships, where it lies
     url: str = ""
     size: int = 0  # bytes; 0 where not known
@@ -208,7 +208,7 @@ _TABLE = (
         "codeformer",
         "faces",
         S_LAB,
-        "CodeFormer: strong on badly damaged faces, with a fidelity to choose; not for commercial use",
+        Message("CodeFormer: strong on badly damaged faces, with {option:fidelity}; not for commercial use"),
         file="codeformer.pth",
         url=CODEFORMER + "v0.1.0/codeformer.pth",
         size=376_637_898,

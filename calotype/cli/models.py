@@ -25,7 +25,7 @@ def list_(**values: Any) -> int:
     """List the models: what is at hand, and what could be fetched."""
     from calotype.checkpoints.describe import describe
 
-    rows = [describe(entry) for entry in _shelf(values).entries()]
+    rows = [_worded(describe(entry)) for entry in _shelf(values).entries()]
     if values["json"]:
         for row in rows:
             print_json(row)
@@ -42,12 +42,16 @@ def info(**values: Any) -> int:
     """Tell all about one model."""
     from calotype.checkpoints.describe import describe, listed
 
-    facts = describe(listed(_shelf(values), values["name"]))
+    facts = _worded(describe(listed(_shelf(values), values["name"])))
     if values["json"]:
         print_json(facts)
     else:
         table("", ["", ""], [[name, value] for name, value in facts.items() if value not in (None, "", 0)])
     return 0
+
+
+def _worded(facts: dict[str, Any]) -> dict[str, Any]:
+    return {**facts, "about": WORDING.fill(facts["about"])}
 
 
 def pull(**values: Any) -> int:

@@ -54,7 +54,13 @@ def place(shelf: ModelStore, name: str) -> None:
 
 def test_every_entry_is_whole():
     for name, entry in CATALOG.items():
-        assert name == entry.name and entry.kind in KINDS and entry.licence and entry.about and "\n" not in entry.about
+        assert (
+            name == entry.name
+            and entry.kind in KINDS
+            and entry.licence
+            and str(entry.about)
+            and "\n" not in str(entry.about)
+        )
         assert entry.ships or re.fullmatch(
             r"https://(github\.com|huggingface\.co)/\S+/" + re.escape(entry.file), entry.url
         )
