@@ -16,7 +16,7 @@ from calotype.record import Result
 from calotype.settings import Settings
 from calotype.tasks import Note, Progress, Upscale
 
-pipeline = importlib.import_module("calotype.pipelines.upscale")  # its name in the package is the function
+pipeline = importlib.import_module("calotype.inference.upscale")
 
 QUICK = "realesr-animevideov3"  # reaches 18 pixels: 18 convolutions of 3x3
 
