@@ -412,7 +412,7 @@ def test_two_processes_learn_what_one_learns_with_twice_the_batch(photos, tmp_pa
     options += " --min-bucket-reso 32 --bucket-reso-steps 32 --save-precision float --output-name mine"
     args = [str(photos), *options.split(), "--max-train-steps", "4", "--json"]
     environ = os.environ | {"CALOTYPE_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
-    module = ["-m", "calotype.pipelines.train_lora", *args]
+    module = ["-m", "calotype", "train", "lora", *args]
     one = [sys.executable, *module, "--train-batch-size", "2", "--output-dir", str(tmp_path / "one")]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     two = [*launcher, *module, "--train-batch-size", "1", "--output-dir", str(tmp_path / "two")]
