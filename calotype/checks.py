@@ -1,5 +1,6 @@
 """What can be said of a request before torch or a model is loaded: names, files, folders, places of results."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ def check(task: Any, settings: Settings, limits: Limits | None = None) -> None:
         CalotypeError: a model that is unknown, not at hand or for another purpose; a file that is missing or is no
             checkpoint; a folder to learn from, or for results, that cannot be used; more than the limits.
     """
-    for part in [cell.task for cell in cells(task)] if isinstance(task, Imagine) else [task]:
-        _check_names(part, settings)
+    parts = [cell.task for cell in cells(task)] if isinstance(task, Imagine) else [task]
+    _check_names(parts, settings)
     for name in FILES:
         path = getattr(task, name, None)
         if path is not None and not path.exists():
@@ -45,14 +46,15 @@ def check(task: Any, settings: Settings, limits: Limits | None = None) -> None:
     if limits is not None and isinstance(task, Imagine) and task.init:
         from calotype.picture import size_of
 
-        check_work(task, [cell.task for cell in cells(task)], limits, size_of(task.init, settings.max_pixels))
+        check_work(task, parts, limits, size_of(task.init, settings.max_pixels))
 
 
-def _check_names(task: Any, settings: Settings) -> None:
+def _check_names(parts: Sequence[Any], settings: Settings) -> None:
+    """Each name once, however many cells of a sheet have it."""
     from calotype.checkpoints.store import ModelStore
 
     shelf = ModelStore(settings)
-    for _, kind, name in names_in(task):
+    for kind, name in dict.fromkeys((kind, name) for part in parts for _, kind, name in names_in(part)):
         if kind == "lora" and Path(name).is_dir():  # peft's form
             continue
         if kind in STORED:
