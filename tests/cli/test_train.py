@@ -113,6 +113,7 @@ def test_an_interrupt_while_the_program_loads_is_heard_behind_it(photos, tmp_pat
                 except KeyboardInterrupt:
                     pass
 
+    monkeypatch.delattr("calotype.pipelines.train_upscaler", raising=False)  # else the package keeps another one
     monkeypatch.delitem(sys.modules, "calotype.pipelines.train_upscaler", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Swallowing(), *sys.meta_path])
     out = tmp_path / "out"
