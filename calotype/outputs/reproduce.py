@@ -268,7 +268,7 @@ def infotext_fields(picture: "Picture") -> dict[str, str]:
     """The line of parameters, read; NovelAI's form is turned into A1111's. Empty where the picture has none."""
     from calotype.dialects.infotext import from_novelai, read
 
-    drawn = picture.metadata.drawn
+    drawn = picture.metadata.texts
     text = picture.metadata.infotext
     if not text and drawn.get("Software") == "NovelAI":
         text = from_novelai(drawn.get("Description", ""), drawn.get("Comment", ""))

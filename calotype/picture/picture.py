@@ -1,4 +1,4 @@
-"""A picture as it goes through the program: upright pixels, and all that its file told about them."""
+"""A picture in memory: upright pixels and the metadata of its file."""
 
 import hashlib
 import os
@@ -21,18 +21,18 @@ from calotype.picture.metadata import xmp
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file tells besides pixels, ready to be put into another file."""
+    """What a file holds besides pixels, ready to be written into another file."""
 
     icc: bytes | None = None  # colour profile as found in the file
     exif: bytes | None = None  # TIFF block without the "Exif\0\0" prefix, orientation reset to 1, no thumbnail
     xmp: bytes | None = None  # packet, orientation reset to 1
     dpi: tuple[float, float] | None = None  # x, y
-    drawn: Mapping[str, str] = field(default_factory=dict)  # what a program that draws told; "parameters" is infotext
+    texts: Mapping[str, str] = field(default_factory=dict)  # entries of image generators; "parameters" is infotext
 
     @property
     def infotext(self) -> str:
-        """A1111's line of parameters, where the file has one."""
-        return self.drawn.get("parameters", "")
+        """A1111's generation parameters, where the file has them."""
+        return self.texts.get("parameters", "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,32 +44,32 @@ class Picture:
     metadata: Metadata = Metadata()
     format: str = "png"  # one of tasks.FORMATS without auto: what the file was, by content
     sha256: str = ""  # of the file's bytes
-    notes: tuple[str, ...] = ()  # sentences about what the reader had to do
+    notes: tuple[str, ...] = ()  # sentences about what the reader changed or left out
 
     def then(self, pixels: np.ndarray, alpha: np.ndarray | None = None) -> "Picture":
-        """New pixels with the same story."""
+        """New pixels with the same metadata."""
         return replace(self, pixels=np.ascontiguousarray(pixels), alpha=alpha)
 
     def on_white(self) -> "Picture":
-        """As it is seen on white paper, without alpha."""
+        """Composited over white, without alpha."""
         return self if self.alpha is None else self.then(on_white(self.pixels, self.alpha))
 
     @classmethod
     def open(cls, path: Path, max_pixels: int = 250_000_000) -> "Picture":
         """Reads a file of any kind in `formats.KNOWN`, or a GIF.
 
-        8 or 16 bits are decided by the file's type, never by its values.
+        The file's type decides between 8 and 16 bits, never its values.
 
         Raises:
             CalotypeError: missing, unreadable, not a picture, damaged, cut off, or with more than `max_pixels`; no
                 pixels are decoded before their number is known.
         """
         path = Path(path)
-        with opened(path) as file:
+        with open_file(path) as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
-            format, found = look(file, path.name, max_pixels)
-            height, width = found.size
+            format, image_file = read_header(file, path.name, max_pixels)
+            height, width = image_file.size
             if height * width > max_pixels:
                 raise PictureError(
                     "{name} declares {width}x{height} = {count:,} pixels, more than the {most:,} allowed; "
@@ -80,18 +80,18 @@ class Picture:
                     count=height * width,
                     most=max_pixels,
                 )
-            decoded = found.decode()
-        return _told(cls(decoded.colour, decoded.alpha, format=format, sha256=sha256), found, decoded)
+            decoded = image_file.decode()
+        return _with_metadata(cls(decoded.colour, decoded.alpha, format=format, sha256=sha256), image_file, decoded)
 
 
 def size_of(path: Path, max_pixels: int) -> tuple[int, int]:
-    """Height and width, by the header. Raises PictureError as Picture.open does, but for what only decoding shows."""
-    with opened(path) as file:
-        return look(file, path.name, max_pixels)[1].size
+    """Height and width from the header. Raises as Picture.open does, except for faults that only decoding finds."""
+    with open_file(path) as file:
+        return read_header(file, path.name, max_pixels)[1].size
 
 
-def opened(path: Path) -> BinaryIO:
-    """The file for reading. Raises CalotypeError where there is none, or it is empty, a folder or forbidden."""
+def open_file(path: Path) -> BinaryIO:
+    """Opens a file for reading. Raises CalotypeError if it is missing, empty, a folder or not readable."""
     try:
         file = open(path, "rb")  # noqa: SIM115 - the caller closes it
     except FileNotFoundError:
@@ -99,7 +99,7 @@ def opened(path: Path) -> BinaryIO:
     except IsADirectoryError:
         raise CalotypeError("{path} is a folder; give a picture in it", path=path) from None
     except PermissionError:
-        if path.is_dir():  # as Windows says it
+        if path.is_dir():  # on Windows
             raise PictureError("{path} is a folder; give a picture in it", path=path) from None
         raise PictureError("{path} may not be read; change its permissions", path=path) from None
     except (OSError, ValueError) as fault:
@@ -115,14 +115,14 @@ def opened(path: Path) -> BinaryIO:
     raise PictureError("{path} is empty (zero bytes); try another copy of it", path=path)
 
 
-def look(file: BinaryIO, name: str, max_pixels: int) -> tuple[str, PictureFile]:
+def read_header(file: BinaryIO, name: str, max_pixels: int) -> tuple[str, PictureFile]:
     """Format and description of an open file. Raises CalotypeError as Picture.open does."""
     format = formats.recognise(file.read(256), name)
     file.seek(0)
     if format == "tiff":
-        from calotype.picture.codecs.tiff import find_tiff
+        from calotype.picture.codecs.tiff import open_tiff
 
-        return format, find_tiff(file, name)
+        return format, open_tiff(file, name)
     size = os.fstat(file.fileno()).st_size
     if size > max_pixels * 8 + (256 << 20):  # larger than its pixels could be unpacked
         raise PictureError(
@@ -130,58 +130,58 @@ def look(file: BinaryIO, name: str, max_pixels: int) -> tuple[str, PictureFile]:
             name=name,
             size=size >> 20,
         )
-    found = _reader(format)(file.read(), name)
-    return ("png" if format == "gif" else format), found
+    image_file = _reader(format)(file.read(), name)
+    return ("png" if format == "gif" else format), image_file
 
 
 def _reader(format: str):
     from calotype.picture.codecs import heif, png, raster, webp
 
     return {
-        "jpeg": raster.find_jpeg,
-        "png": png.find_png,
-        "webp": webp.find_webp,
-        "bmp": raster.find_bmp,
-        "gif": raster.find_gif,
-        "avif": heif.find_avif,
-        "heic": heif.find_heic,
+        "jpeg": raster.open_jpeg,
+        "png": png.open_png,
+        "webp": webp.open_webp,
+        "bmp": raster.open_bmp,
+        "gif": raster.open_gif,
+        "avif": heif.open_avif,
+        "heic": heif.open_heic,
     }[format]
 
 
-def _told(picture: Picture, found: PictureFile, decoded: Pixels) -> Picture:
-    """The picture upright, with its metadata checked and in order."""
-    exif, orientation, exif_notes = _exif(found)
-    packet, xmp_notes = _xmp(found.xmp)
-    icc, icc_notes = _fitting(decoded.icc, picture.pixels.shape[2])
-    dpi = found.dpi or (exif_blocks.resolution(exif) if exif else None)
-    turn = 1 if found.is_upright else orientation
-    drawn = dict(found.drawn)
-    if exif and not drawn and (comment := exif_blocks.comment(exif)):
-        drawn["parameters"] = comment
+def _with_metadata(picture: Picture, image_file: PictureFile, decoded: Pixels) -> Picture:
+    """The picture upright, with its metadata checked and normalised."""
+    exif, orientation, exif_notes = _exif(image_file)
+    packet, xmp_notes = _xmp(image_file.xmp)
+    icc, icc_notes = _matching_profile(decoded.icc, picture.pixels.shape[2])
+    dpi = image_file.dpi or (exif_blocks.resolution(exif) if exif else None)
+    turn = 1 if image_file.is_upright else orientation
+    texts = dict(image_file.texts)
+    if exif and not texts and (comment := exif_blocks.comment(exif)):
+        texts["parameters"] = comment
     dpi = dpi[::-1] if dpi and turn >= 5 else dpi
-    metadata = Metadata(icc, exif_blocks.pack(exif) if exif else None, packet, dpi, drawn)
+    metadata = Metadata(icc, exif_blocks.pack(exif) if exif else None, packet, dpi, texts)
     return replace(
         picture,
         pixels=upright(picture.pixels, turn),
         alpha=None if picture.alpha is None else upright(picture.alpha, turn),
         metadata=metadata,
-        notes=found.notes + decoded.notes + exif_notes + xmp_notes + icc_notes,
+        notes=image_file.notes + decoded.notes + exif_notes + xmp_notes + icc_notes,
     )
 
 
-def _exif(found: PictureFile) -> tuple[exif_blocks.Exif | None, int, tuple[str, ...]]:
-    """The block in order, the orientation it told, and what to say."""
-    if not found.exif:
+def _exif(image_file: PictureFile) -> tuple[exif_blocks.Exif | None, int, tuple[str, ...]]:
+    """The EXIF entries to keep, the orientation, and notes."""
+    if not image_file.exif:
         return None, 1, ()
     try:
-        told = exif_blocks.parse(found.exif)
+        parsed = exif_blocks.parse(image_file.exif)
     except ValueError as fault:
         return None, 1, (f"its EXIF is damaged and left out ({fault})",)
-    notes = ("some entries of its EXIF are damaged and left out",) if told.is_damaged else ()
-    orientation = told.number(exif_blocks.ORIENTATION, 1)
-    kept = exif_blocks.about_photo(told)
-    is_told = kept.root or kept.photo or kept.gps
-    return (kept if is_told else None), (orientation if 1 <= orientation <= 8 else 1), notes
+    notes = ("some entries of its EXIF are damaged and left out",) if parsed.is_damaged else ()
+    orientation = parsed.number(exif_blocks.ORIENTATION, 1)
+    exif = exif_blocks.without_layout(parsed)
+    has_entries = exif.root or exif.photo or exif.gps
+    return (exif if has_entries else None), (orientation if 1 <= orientation <= 8 else 1), notes
 
 
 def _xmp(packet: bytes | str | None) -> tuple[bytes | None, tuple[str, ...]]:
@@ -194,8 +194,8 @@ def _xmp(packet: bytes | str | None) -> tuple[bytes | None, tuple[str, ...]]:
         return None, ("its XMP is damaged and left out",)
 
 
-def _fitting(icc: bytes | None, channels: int) -> tuple[bytes | None, tuple[str, ...]]:
-    """The profile if it is one for these pixels."""
+def _matching_profile(icc: bytes | None, channels: int) -> tuple[bytes | None, tuple[str, ...]]:
+    """The profile if it fits pixels with so many channels, and notes."""
     if not icc:
         return None, ()
     space = profile.space_of(icc)
@@ -206,7 +206,7 @@ def _fitting(icc: bytes | None, channels: int) -> tuple[bytes | None, tuple[str,
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """(H, W, ...) as stored -> as seen, by EXIF orientation 1 to 8."""
+    """(H, W, ...) as stored -> as displayed, by EXIF orientation 1 to 8."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

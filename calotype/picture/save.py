@@ -1,4 +1,4 @@
-"""Writing a picture: what the format cannot hold is said, the file appears whole or not at all."""
+"""Writes pictures: the file appears complete or not at all; what the format cannot store is noted."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,10 +9,10 @@ from calotype.errors import PictureError
 from calotype.files import whole_file
 from calotype.picture.codecs import formats
 from calotype.picture.codecs.formats import Format
-from calotype.picture.fit import Ready, fitted
+from calotype.picture.fit import EncoderInput, fitted
 from calotype.picture.metadata import exif as exif_blocks
 from calotype.picture.metadata import xmp
-from calotype.picture.picture import Picture, look, opened
+from calotype.picture.picture import Picture, open_file, read_header
 
 
 def save(
@@ -27,35 +27,35 @@ def save(
 ) -> tuple[str, ...]:
     """Writes the picture, with its metadata and the record; the same input gives the same bytes.
 
-    The file is written beside its place and moved there when it is whole; nothing is left behind when that fails.
+    The file is written under a temporary name beside `path` and renamed when it is complete; on failure it is deleted.
     `format` is one of tasks.FORMATS without auto. `quality`, 1 to 100, is for JPEG, WebP (100: lossless), AVIF and
-    HEIC; from 90 on, JPEG, AVIF and HEIC keep colour at full resolution. With `is_new` nothing is replaced, also not
-    what another program puts there at the same moment.
+    HEIC; from 90 on, JPEG, AVIF and HEIC keep chroma at full resolution. With `is_new` no file is replaced, not even
+    one that another program creates at the same moment.
 
     Returns:
-        Sentences about what the format could not keep.
+        Sentences about what the format cannot store.
     Raises:
         CalotypeError: too large for the format, a folder that cannot be written to, a full disk.
-        FileExistsError: with `is_new`, something lies there.
+        FileExistsError: with `is_new`, there is something at `path`.
     """
     path = Path(path)
     known = formats.KNOWN[format]
     _check_size(picture, known, path)
     with whole_file(path, is_new) as file:
-        ready, notes = fitted(picture, known, quality, strip_location, record)
-        _WRITERS[format](ready, file)
+        content, notes = fitted(picture, known, quality, strip_location, record)
+        _WRITERS[format](content, file)
     return notes
 
 
 def read_record(path: Path) -> str | None:
-    """The record that `save` put into a file, None where there is none.
+    """The record that `save` wrote into a file, None where there is none.
 
     Raises:
-        PictureError: no file, or not a picture.
+        PictureError: the file is missing or not a picture.
     """
     path = Path(path)
-    with opened(path) as file:
-        packet = look(file, path.name, 1 << 40)[1].xmp
+    with open_file(path) as file:
+        packet = read_header(file, path.name, 1 << 40)[1].xmp
     try:
         return xmp.record_in(packet) if packet else None
     except ValueError:
@@ -64,9 +64,11 @@ def read_record(path: Path) -> str | None:
 
 def _check_size(picture: Picture, known: Format, path: Path) -> None:
     height, width, _ = picture.pixels.shape
-    if max(height, width) <= known.side and height * width <= known.pixels:
+    if max(height, width) <= known.max_side and height * width <= known.max_pixels:
         return
-    fit = [f.title for f in formats.KNOWN.values() if max(height, width) <= f.side and height * width <= f.pixels]
+    fit = [
+        f.title for f in formats.KNOWN.values() if max(height, width) <= f.max_side and height * width <= f.max_pixels
+    ]
     fit = [title for title in ("PNG", "TIFF") if title in fit]
     raise PictureError(
         "{path} would be {width}x{height}, too large for {title}; {names} can hold it",
@@ -78,71 +80,83 @@ def _check_size(picture: Picture, known: Format, path: Path) -> None:
     )
 
 
-def _pillow(ready: Ready):
+def _to_pillow(content: EncoderInput):
     from PIL import Image
 
-    samples = ready.samples
+    samples = content.samples
     return Image.fromarray(samples[:, :, 0] if samples.shape[2] == 1 else samples)
 
 
-class _Unnumbered:
-    """A file that only writes: given a file's number, Pillow writes by itself and loses the reason of a failure."""
+class _WriteOnly:
+    """A file without `fileno`: given a descriptor, Pillow writes to it directly and loses the reason of a failure."""
 
     def __init__(self, file: BinaryIO):
         self.write, self.flush = file.write, file.flush
 
 
-def _encoded(ready: Ready, file: BinaryIO, format: str, **how: Any) -> None:
-    _pillow(ready).save(_Unnumbered(file), format, **how)
+def _save_with_pillow(content: EncoderInput, file: BinaryIO, format: str, **options: Any) -> None:
+    _to_pillow(content).save(_WriteOnly(file), format, **options)
 
 
-def _jpeg(ready: Ready, file: BinaryIO) -> None:
-    colour = 0 if ready.quality >= 90 else 2  # 4:4:4 or 4:2:0
-    dpi = {"dpi": ready.dpi} if ready.dpi and max(ready.dpi) < 65_535 else {}
-    _encoded(ready, file, "jpeg", quality=ready.quality, subsampling=colour, **dpi, **ready.told)
+def _jpeg(content: EncoderInput, file: BinaryIO) -> None:
+    subsampling = 0 if content.quality >= 90 else 2  # 4:4:4 or 4:2:0
+    dpi = {"dpi": content.dpi} if content.dpi and max(content.dpi) < 65_535 else {}
+    _save_with_pillow(
+        content, file, "jpeg", quality=content.quality, subsampling=subsampling, **dpi, **content.pillow_metadata
+    )
 
 
-def _webp(ready: Ready, file: BinaryIO) -> None:
-    how = {"lossless": True, "exact": True, "quality": 75} if ready.quality == 100 else {"quality": ready.quality}
-    _encoded(ready, file, "webp", method=4, **how, **ready.told)
+def _webp(content: EncoderInput, file: BinaryIO) -> None:
+    options = (
+        {"lossless": True, "exact": True, "quality": 75} if content.quality == 100 else {"quality": content.quality}
+    )
+    _save_with_pillow(content, file, "webp", method=4, **options, **content.pillow_metadata)
 
 
-def _avif(ready: Ready, file: BinaryIO) -> None:
-    # Pillow rewrites a block that tells an orientation; ours is 1, which is also what none means.
-    root = {tag: entry for tag, entry in ready.exif.root.items() if tag != exif_blocks.ORIENTATION}
-    ready = replace(ready, exif=replace(ready.exif, root=root))
-    grey = ready.samples.shape[2] == 1
-    colour = "4:0:0" if grey else "4:4:4" if ready.quality >= 90 else "4:2:0"
-    # Tiles by threads would make the file depend on the machine.
-    _encoded(ready, file, "avif", quality=ready.quality, subsampling=colour, autotiling=False, **ready.told)
+def _avif(content: EncoderInput, file: BinaryIO) -> None:
+    # Pillow rewrites a block that has an orientation; ours is 1, which is also the default.
+    root = {tag: entry for tag, entry in content.exif.root.items() if tag != exif_blocks.ORIENTATION}
+    content = replace(content, exif=replace(content.exif, root=root))
+    is_grey = content.samples.shape[2] == 1
+    subsampling = "4:0:0" if is_grey else "4:4:4" if content.quality >= 90 else "4:2:0"
+    # Automatic tiling depends on the number of threads, and so would the file.
+    _save_with_pillow(
+        content,
+        file,
+        "avif",
+        quality=content.quality,
+        subsampling=subsampling,
+        autotiling=False,
+        **content.pillow_metadata,
+    )
 
 
-def _heic(ready: Ready, file: BinaryIO) -> None:
-    from calotype.picture.codecs.heif import heic_bytes
+def _heic(content: EncoderInput, file: BinaryIO) -> None:
+    from calotype.picture.codecs.heif import encode_heic
 
-    file.write(heic_bytes(ready.samples, ready.quality, ready.icc, exif_blocks.pack(ready.exif), ready.xmp))
-
-
-def _bmp(ready: Ready, file: BinaryIO) -> None:
-    _encoded(ready, file, "bmp", **({"dpi": ready.dpi} if ready.dpi else {}))
+    file.write(encode_heic(content.samples, content.quality, content.icc, exif_blocks.pack(content.exif), content.xmp))
 
 
-def _png(ready: Ready, file: BinaryIO) -> None:
-    from calotype.picture.codecs.png import png_pieces
+def _bmp(content: EncoderInput, file: BinaryIO) -> None:
+    _save_with_pillow(content, file, "bmp", **({"dpi": content.dpi} if content.dpi else {}))
 
-    for piece in png_pieces(
-        ready.samples, ready.icc, exif_blocks.pack(ready.exif), ready.xmp, ready.dpi, ready.infotext
+
+def _png(content: EncoderInput, file: BinaryIO) -> None:
+    from calotype.picture.codecs.png import encode_png
+
+    for chunk in encode_png(
+        content.samples, content.icc, exif_blocks.pack(content.exif), content.xmp, content.dpi, content.infotext
     ):
-        file.write(piece)
+        file.write(chunk)
 
 
-def _tiff(ready: Ready, file: BinaryIO) -> None:
+def _tiff(content: EncoderInput, file: BinaryIO) -> None:
     from calotype.picture.codecs.tiff import write_tiff
 
-    write_tiff(file, ready.colour, ready.alpha, ready.icc, ready.exif, ready.xmp, ready.dpi)
+    write_tiff(file, content.colour, content.alpha, content.icc, content.exif, content.xmp, content.dpi)
 
 
-_WRITERS: dict[str, Callable[[Ready, BinaryIO], None]] = {
+_WRITERS: dict[str, Callable[[EncoderInput, BinaryIO], None]] = {
     "jpeg": _jpeg,
     "png": _png,
     "webp": _webp,

@@ -23,14 +23,14 @@ def test_the_font_with_the_letters_is_taken(monkeypatch):
 
     rich = Rich()
     monkeypatch.setattr(fonts.ImageFont, "load_default", lambda size: Poor())
-    monkeypatch.setattr(fonts, "_systems", lambda size: (Poor(), rich))
+    monkeypatch.setattr(fonts, "_system_fonts", lambda size: (Poor(), rich))
     assert font_for("café", 20) is rich and font_for("苹果", 20) is rich
     assert isinstance(font_for("cafe", 20), Poor)
 
 
 def test_what_a_font_lacks_is_known():
     own = ImageFont.load_default(20)
-    assert fonts._lacks(own, "苹") and not fonts._lacks(own, "e")
+    assert fonts._lacks_glyph(own, "苹") and not fonts._lacks_glyph(own, "e")
 
 
 def test_long_labels_without_spaces_stay_in_their_column():

@@ -124,7 +124,7 @@ def test_a_place_is_found_however_it_is_written():
             b"<rdf:Description><ext:City>Lyon</ext:City></rdf:Description></rdf:li></rdf:Bag></ext:LocationShown><dc:title>",
         )
     )
-    stripped = xmp.rewritten(packet, 1, 1, True, "")
+    stripped = xmp.updated(packet, 1, 1, True, "")
     assert not any(word in stripped for word in (b"Lyon", b"Paris", b"France", b"GPS"))
 
 
@@ -273,7 +273,7 @@ def test_any_block_parses_or_says_value_error(data):
 )
 def test_xmp_is_not_trusted(packet, tmp_path):
     with pytest.raises(ValueError):
-        xmp.rewritten(packet or b" ", 1, 1, False, RECORD)
+        xmp.updated(packet or b" ", 1, 1, False, RECORD)
     if packet and len(packet) < 60_000:
         picture = opened(tmp_path, written("jpeg", xmp=packet))
         assert picture.pixels.shape == PIXELS.shape
@@ -290,7 +290,7 @@ def test_xmp_in_other_encodings(encoding):
 @given(text=st.text(max_size=200))
 def test_any_record_comes_back(text):
     record = json.dumps({"said": text}, ensure_ascii=False)
-    again = xmp.record_in(xmp.rewritten(None, 1, 1, False, record))
+    again = xmp.record_in(xmp.updated(None, 1, 1, False, record))
     assert json.loads(again) == {"said": text}
 
 

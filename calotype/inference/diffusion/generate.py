@@ -316,5 +316,5 @@ def _result(job: GenerationPlan, seeds: Seeds, pixels: Tensor, where: tuple[int,
     task = replace(job.task, **own, count=1, grid=False, matrix=False, x="", y="")
     computed = models.computed(job.model) | ({"mask": final.mask_sha256} if final.mask_sha256 else {})
     text = told(task, job, picture)
-    drawn = replace(picture, metadata=replace(picture.metadata, drawn={"parameters": text}))
+    drawn = replace(picture, metadata=replace(picture.metadata, texts={"parameters": text}))
     return Result.of(task, before, drawn, job.used, computed)

@@ -1,4 +1,4 @@
-"""What every reader hands over: a file's description first, its pixels only when asked for."""
+"""What every reader returns: the description of a file, and a function that decodes its pixels."""
 
 import struct
 import warnings
@@ -12,7 +12,7 @@ from PIL import Image
 
 from calotype.errors import PictureError
 
-# What the decoders raise on damaged files. It is a long list because they are many and none of them promises less.
+# What the decoders raise on damaged files; none of them documents a shorter list.
 _FAULTS = (
     OSError,
     ValueError,
@@ -33,7 +33,7 @@ _FAULTS = (
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """Decoded pixels, not yet turned upright."""
+    """Decoded pixels, before the orientation is applied."""
 
     colour: np.ndarray  # (H, W, 1 or 3) uint8 or uint16
     alpha: np.ndarray | None = None  # (H, W), straight
@@ -50,17 +50,17 @@ class PictureFile:
     exif: bytes | None = None  # as found, orientation as found
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
-    is_upright: bool = False  # the decoder turns it itself
+    is_upright: bool = False  # the decoder applies the orientation
     notes: tuple[str, ...] = ()
-    drawn: Mapping[str, str] = field(default_factory=dict)  # texts of programs that draw: parameters, Comment ...
+    texts: Mapping[str, str] = field(default_factory=dict)  # text entries of image generators: parameters, Comment ...
 
 
 @contextmanager
 def decoding(name: str) -> Iterator[None]:
-    """Around calls into decoders only: what they raise on a damaged file becomes one sentence."""
+    """Around calls into decoders only: converts what they raise on a damaged file to PictureError."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # decoders warn about metadata that we look at ourselves
+            warnings.simplefilter("ignore")  # decoders warn about metadata that is checked here
             yield
     except MemoryError as fault:
         raise PictureError(
@@ -84,19 +84,19 @@ def split(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def stretched(samples: np.ndarray, bits: int) -> np.ndarray:
-    """Samples of fewer bits than their type, spread over its whole range: 10-bit white becomes 16-bit white."""
-    most = np.iinfo(samples.dtype).max
-    if (1 << bits) - 1 == most:
+    """Samples of fewer bits than their type, scaled to its full range: 10-bit white becomes 16-bit white."""
+    max_value = np.iinfo(samples.dtype).max
+    if (1 << bits) - 1 == max_value:
         return samples
-    table = (np.arange(1 << bits, dtype=np.uint64) * most * 2 // ((1 << bits) - 1) + 1) // 2
+    table = (np.arange(1 << bits, dtype=np.uint64) * max_value * 2 // ((1 << bits) - 1) + 1) // 2
     return table.astype(samples.dtype)[np.minimum(samples, (1 << bits) - 1)]
 
 
-def unmultiplied(colour: np.ndarray, alpha: np.ndarray) -> None:
-    """Turns associated alpha into straight alpha, in place, some rows at a time."""
-    most = np.iinfo(colour.dtype).max
+def unpremultiply(colour: np.ndarray, alpha: np.ndarray) -> None:
+    """Converts associated alpha to straight alpha, in place, some rows at a time."""
+    max_value = np.iinfo(colour.dtype).max
     rows = max(1, (1 << 20) // colour.shape[1])
     for y in range(0, len(colour), rows):
-        a = alpha[y : y + rows, :, None].astype(np.float32)
-        straight = colour[y : y + rows] * (most / np.maximum(a, 1))
-        colour[y : y + rows] = np.minimum(np.rint(straight), most)
+        alpha_rows = alpha[y : y + rows, :, None].astype(np.float32)
+        straight = colour[y : y + rows] * (max_value / np.maximum(alpha_rows, 1))
+        colour[y : y + rows] = np.minimum(np.rint(straight), max_value)

@@ -1,4 +1,4 @@
-"""The formats we read and write: their names, file endings, first bytes and limits."""
+"""File formats: names, suffixes, magic bytes and limits."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,14 @@ from calotype.tasks import FORMATS
 
 @dataclass(frozen=True)
 class Format:
-    """What a file format is called by and what it can hold."""
+    """Name and limits of a file format."""
 
     name: str  # one of tasks.FORMATS
     title: str  # as people write it
     suffix: str
-    side: int  # longest side in pixels that encoder and decoder take
-    pixels: int = 1 << 40  # most pixels in all
-    deep: int = 8  # bits of a sample that survive
+    max_side: int  # longest side in pixels that encoder and decoder support
+    max_pixels: int = 1 << 40  # of width times height
+    bits: int = 8  # bits per sample that are stored
     has_alpha: bool = True
 
 
@@ -23,20 +23,20 @@ KNOWN = {
     known.name: known
     for known in (
         Format("jpeg", "JPEG", ".jpg", 65_500, has_alpha=False),  # libjpeg's own limit, a little under 65535
-        Format("png", "PNG", ".png", 1_000_000, deep=16),
+        Format("png", "PNG", ".png", 1_000_000, bits=16),
         Format("webp", "WebP", ".webp", 16_383),
-        Format("tiff", "TIFF", ".tif", 1 << 31, deep=16),
-        Format("bmp", "BMP", ".bmp", 1 << 20, pixels=1_400_000_000, has_alpha=False),
-        Format("avif", "AVIF", ".avif", 32_768, pixels=1 << 28),
-        Format("heic", "HEIC", ".heic", 16_384, pixels=1 << 28, deep=10),
+        Format("tiff", "TIFF", ".tif", 1 << 31, bits=16),
+        Format("bmp", "BMP", ".bmp", 1 << 20, max_pixels=1_400_000_000, has_alpha=False),
+        Format("avif", "AVIF", ".avif", 32_768, max_pixels=1 << 28),
+        Format("heic", "HEIC", ".heic", 16_384, max_pixels=1 << 28, bits=10),
     )
 }
 
 _SUFFIXES = "jpg jpeg jpe jfif mpo png apng webp tif tiff bmp dib heic heif hif avif gif"
 SUFFIXES = frozenset("." + ending for ending in _SUFFIXES.split())
 
-# What a wrong file turns out to be: first bytes, and how to say it.
-_STRANGERS = (
+# Kinds of files that are not read: first bytes and name.
+_NON_IMAGES = (
     (b"8BPS", Message("a Photoshop file")),
     (b"%!PS", Message("a PostScript file")),
     (b"\xc5\xd0\xd3\xc6", Message("an EPS file")),
@@ -52,7 +52,7 @@ _AVIF_BRANDS = {b"avif", b"avis"}
 
 
 def suffix_of(format: str) -> str:
-    """The file ending that goes with a format of tasks.FORMATS, `.jpg` for jpeg."""
+    """The suffix of a format of tasks.FORMATS, `.jpg` for jpeg."""
     return KNOWN[format].suffix
 
 
@@ -60,7 +60,7 @@ def recognise(head: bytes, name: str) -> str:
     """The format by content, from a file's first bytes (64 or more): one of tasks.FORMATS, or gif.
 
     Raises:
-        PictureError: it is none of them; what it is instead is said where it can be told.
+        PictureError: it is none of them; the message names the kind of file where it is known.
     """
     if head.startswith(b"\xff\xd8\xff"):
         return "jpeg"
@@ -76,13 +76,13 @@ def recognise(head: bytes, name: str) -> str:
         return "bmp"
     if head[4:8] == b"ftyp":
         return _brand(head, name)
-    raise _no_picture(name, _stranger(head))
+    raise _not_readable(name, _describe_content(head))
 
 
 _BITMAP_HEADERS = {size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124)}
 
 
-def _no_picture(name: str, kind: Message) -> PictureError:
+def _not_readable(name: str, kind: Message) -> PictureError:
     return PictureError(
         "{name} is {kind}, not a picture of a kind we read; save it as {formats} or HEIC first",
         name=name,
@@ -92,7 +92,7 @@ def _no_picture(name: str, kind: Message) -> PictureError:
 
 
 def _brand(head: bytes, name: str) -> str:
-    """Files of the ISO family say what they are in a list of four-letter brands."""
+    """The format of an ISO base media file, by its list of four-letter brands."""
     end = min(int.from_bytes(head[:4], "big"), len(head))
     brands = [head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))]
     for brand in brands:
@@ -101,12 +101,12 @@ def _brand(head: bytes, name: str) -> str:
         if brand in _HEIC_BRANDS:
             return "heic"
     if brands[0] == b"crx ":
-        raise _no_picture(name, Message("a camera's raw file"))
-    raise _no_picture(name, Message("a video or another file of its family"))
+        raise _not_readable(name, Message("a camera's raw file"))
+    raise _not_readable(name, Message("a video or another file of its family"))
 
 
-def _stranger(head: bytes) -> Message:
-    for start, kind in _STRANGERS:
+def _describe_content(head: bytes) -> Message:
+    for start, kind in _NON_IMAGES:
         if head.startswith(start):
             return kind
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")

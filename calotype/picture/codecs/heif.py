@@ -1,4 +1,4 @@
-"""HEIC and AVIF. Their decoders turn the picture upright or tell how; EXIF's orientation does not count in them."""
+"""HEIC and AVIF. Their decoders apply or report the orientation; that of the EXIF is ignored."""
 
 import io
 import re
@@ -6,12 +6,12 @@ import re
 import numpy as np
 
 from calotype.errors import PictureError
-from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split, stretched, unmultiplied
+from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split, stretched, unpremultiply
 from calotype.picture.codecs.raster import from_pillow
 
 
-def find_heic(data: bytes, name: str) -> PictureFile:
-    """Header and metadata of a HEIC's primary picture; libheif turns it upright.
+def open_heic(data: bytes, name: str) -> PictureFile:
+    """Reads header and metadata of a HEIC's primary picture; libheif turns it upright.
 
     Raises:
         PictureError: damaged or cut off.
@@ -33,15 +33,15 @@ def find_heic(data: bytes, name: str) -> PictureFile:
                 samples = stretched(samples >> (16 - bits), bits)
             colour, alpha = split(samples)
             if alpha is not None and image.premultiplied_alpha:
-                unmultiplied(colour, alpha)
+                unpremultiply(colour, alpha)
         return Pixels(colour, alpha, info.get("icc_profile"))
 
     exif = (info.get("exif") or b"").removeprefix(b"Exif\0\0") or None
     return PictureFile((height, width), decode, exif, info.get("xmp"), is_upright=True, notes=notes)
 
 
-def find_avif(data: bytes, name: str) -> PictureFile:
-    """Header and metadata of an AVIF's primary picture, or of its first frame.
+def open_avif(data: bytes, name: str) -> PictureFile:
+    """Reads header and metadata of an AVIF's primary picture, or of its first frame.
 
     Raises:
         PictureError: damaged or cut off.
@@ -55,7 +55,7 @@ def find_avif(data: bytes, name: str) -> PictureFile:
         except ValueError as fault:
             if "Exif" not in str(fault):
                 raise
-            # libavif gives up on a picture whose EXIF is malformed: hide that item from it
+            # libavif refuses a picture whose EXIF is malformed: hide that item
             data = re.sub(rb"(infe.{8})Exif", rb"\1none", data, flags=re.DOTALL)
             image = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
             notes = ("its EXIF is damaged and left out",)
@@ -66,14 +66,14 @@ def find_avif(data: bytes, name: str) -> PictureFile:
             if bits == 8:
                 image.load()
                 return from_pillow(image, info.get("icc_profile"))
-            return _deep(data, bits, info.get("icc_profile"), len(image.getbands()))
+            return _decode_deep(data, bits, info.get("icc_profile"), len(image.getbands()))
 
     exif = (info.get("exif") or b"").removeprefix(b"Exif\0\0") or None
     notes += ("it is animated: the first frame is used",) if image.is_animated else ()
     return PictureFile((image.height, image.width), decode, exif, info.get("xmp"), notes=notes)
 
 
-def _deep(data: bytes, bits: int, icc: bytes | None, bands: int) -> Pixels:
+def _decode_deep(data: bytes, bits: int, icc: bytes | None, bands: int) -> Pixels:
     """10 and 12 bits, which Pillow would cut to 8."""
     import imagecodecs
 
@@ -86,7 +86,7 @@ def _deep(data: bytes, bits: int, icc: bytes | None, bands: int) -> Pixels:
 
 
 def _check_boxes(data: bytes) -> None:
-    """The boxes of the file must end where the file ends: a cut one would decode with a grey bottom."""
+    """The boxes of the file must end where the file ends: a truncated one would decode with a grey bottom."""
     at = 0
     while at < len(data):
         length = int.from_bytes(data[at : at + 4], "big")
@@ -100,14 +100,14 @@ def _check_boxes(data: bytes) -> None:
 
 
 def _depth(data: bytes) -> int:
-    """Bits of a sample, from the first AV1 configuration record."""
+    """Bits per sample, from the first AV1 configuration record."""
     at = data.find(b"av1C", 0, 1 << 20)
     flags = data[at + 6] if at >= 0 and at + 6 < len(data) else 0
     return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
 
 
-def heic_bytes(samples: np.ndarray, quality: int, icc: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
-    """The file. `samples` is (H, W, 1 to 4) uint8 or uint16; of 16 bits 10 remain.
+def encode_heic(samples: np.ndarray, quality: int, icc: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
+    """The file. `samples` is (H, W, 1 to 4) uint8 or uint16; 16 bits are reduced to 10.
 
     Raises:
         PictureError: a shape that the encoder refuses.
@@ -120,11 +120,11 @@ def heic_bytes(samples: np.ndarray, quality: int, icc: bytes | None, exif: bytes
     file = pillow_heif.HeifFile()
     file.add_frombytes(mode, (width, height), memoryview(samples).cast("B"))
     out = io.BytesIO()
-    told = {key: value for key, value in (("icc_profile", icc), ("exif", exif), ("xmp", xmp)) if value}
+    metadata = {key: value for key, value in (("icc_profile", icc), ("exif", exif), ("xmp", xmp)) if value}
     chroma = 444 if quality >= 90 else 420
     try:
-        file.save(out, quality=quality, chroma=chroma, **told)
-    except RuntimeError as fault:  # x265 has limits of its own for long thin pictures
+        file.save(out, quality=quality, chroma=chroma, **metadata)
+    except RuntimeError as fault:  # x265 has its own limits for long thin pictures
         raise PictureError(
             "HEIC's encoder does not take {width}x{height} pixels; PNG or TIFF can hold them",
             width=width,

@@ -1,4 +1,4 @@
-"""JPEG, BMP and GIF, and the turning of Pillow's images into arrays. Pillow does the decoding."""
+"""JPEG, BMP and GIF, decoded by Pillow, and the conversion of Pillow's images to arrays."""
 
 import io
 import re
@@ -10,18 +10,18 @@ from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin
 from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split
 from calotype.picture.metadata import icc as profile
 
-_BAND = 1 << 22  # pixels turned at a time
+_BAND = 1 << 22  # pixels converted at a time
 
 
-def find_jpeg(data: bytes, name: str) -> PictureFile:
-    """Header of a JPEG; of an MPO its first picture.
+def open_jpeg(data: bytes, name: str) -> PictureFile:
+    """Reads the header of a JPEG; of an MPO its first picture.
 
     Raises:
         PictureError: damaged, or cut off anywhere before its end mark.
     """
     with decoding(name):
         _check_end(data)
-        # The plugin itself, not Image.open: the pixel budget is ours and given per call, Pillow's is one per process.
+        # The plugin itself, not Image.open: Pillow's pixel limit is one per process, ours is an argument.
         image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     info = image.info
     notes = ("it holds more than one picture: the first is used",) if "mpoffset" in info else ()
@@ -30,7 +30,7 @@ def find_jpeg(data: bytes, name: str) -> PictureFile:
 
     def decode() -> Pixels:
         with decoding(name):
-            _check_whole(data)
+            _check_complete(data)
         return _decode(image, name, info.get("icc_profile"))
 
     return PictureFile(
@@ -44,7 +44,7 @@ def find_jpeg(data: bytes, name: str) -> PictureFile:
 
 
 def _check_end(data: bytes) -> None:
-    """Walks the markers: entropy-coded data without an end mark would be filled up with grey."""
+    """Checks the markers for the end mark: libjpeg fills truncated entropy-coded data with grey."""
     at = 2
     while True:
         at = data.find(b"\xff", at)
@@ -64,34 +64,34 @@ def _check_end(data: bytes) -> None:
             at = following.start() if following else len(data)
 
 
-def _check_whole(data: bytes) -> None:
-    """Data cut short and closed with an end mark (recovered files): libjpeg fills up with grey and only warns.
+def _check_complete(data: bytes) -> None:
+    """Refuses truncated data that has an end mark (recovered files): libjpeg fills it with grey and only warns.
 
-    An eighth of the size is enough to see the warning, which Pillow does not pass on.
+    Decoding at an eighth of the size is enough for the warning, which Pillow does not pass on.
     """
     import simplejpeg
 
     try:
         simplejpeg.decode_jpeg(data, "GRAY", fastdct=True, min_height=1, min_width=1, min_factor=8, strict=True)
-    except ValueError as fault:  # other warnings are no reason to refuse, other faults are Pillow's to find
+    except ValueError as fault:  # other warnings are harmless, other faults are found by Pillow
         if "premature end" in str(fault).lower():
             raise
 
 
-def find_bmp(data: bytes, name: str) -> PictureFile:
-    """Header of a BMP. Raises CalotypeError for a damaged one."""
+def open_bmp(data: bytes, name: str) -> PictureFile:
+    """Reads the header of a BMP. Raises CalotypeError if it is damaged."""
     with decoding(name):
         image = BmpImagePlugin.BmpImageFile(io.BytesIO(data))
     dpi = _positive(image.info.get("dpi"))
     return PictureFile((image.height, image.width), lambda: _decode(image, name, None), dpi=dpi)
 
 
-def find_gif(data: bytes, name: str) -> PictureFile:
-    """Header of a GIF's first frame. Raises CalotypeError for a damaged one."""
+def open_gif(data: bytes, name: str) -> PictureFile:
+    """Reads the header of a GIF's first frame. Raises CalotypeError if it is damaged."""
     with decoding(name):
         image = GifImagePlugin.GifImageFile(io.BytesIO(data))
-        moves = image.is_animated
-    notes = ("it is animated: the first frame is used",) if moves else ()
+        is_animated = image.is_animated
+    notes = ("it is animated: the first frame is used",) if is_animated else ()
     return PictureFile(
         (image.height, image.width), lambda: _decode(image, name, None), xmp=image.info.get("xmp"), notes=notes
     )
@@ -104,15 +104,15 @@ def _decode(image: Image.Image, name: str, icc: bytes | None) -> Pixels:
 
 
 def from_pillow(image: Image.Image, icc: bytes | None) -> Pixels:
-    """A loaded image as arrays: grey stays grey, palettes become RGB, print colours become sRGB.
+    """A loaded image as arrays: grey stays grey, palettes become RGB, CMYK and Lab become sRGB.
 
     Raises:
-        ValueError: a mode that is no picture's (32-bit integers, floats).
+        ValueError: an unsupported mode (32-bit integers, floats).
     """
     mode, notes = image.mode, ()
     if mode in ("CMYK", "LAB", "YCbCr"):
-        turned, icc, notes = _into_srgb(mode, icc)
-        return Pixels(_array(image, "RGB", turned), None, icc, notes)
+        transform, icc, notes = _into_srgb(mode, icc)
+        return Pixels(_array(image, "RGB", transform), None, icc, notes)
     if image.has_transparency_data or mode in ("LA", "PA", "La", "RGBa"):
         target = "LA" if mode in ("1", "L", "LA", "La") else "RGBA"
         colour, alpha = split(_array(image, target))
@@ -124,30 +124,30 @@ def from_pillow(image: Image.Image, icc: bytes | None) -> Pixels:
 
 
 def _into_srgb(mode: str, icc: bytes | None) -> tuple[Callable, bytes | None, tuple[str, ...]]:
-    """How to turn print colours into sRGB, the profile that then holds, and what to say."""
+    """A function that converts CMYK, Lab or YCbCr to RGB, the profile of its result, and notes."""
     if mode == "YCbCr":
-        return (lambda piece: piece.convert("RGB")), icc, ()
-    turned = profile.to_srgb(icc, mode)
+        return (lambda band: band.convert("RGB")), icc, ()
+    transform = profile.to_srgb(icc, mode)
     title = {"LAB": "Lab"}.get(mode, mode)
-    if turned is not None:
+    if transform is not None:
         by = "" if mode == "LAB" else " through its profile"
-        return turned, profile.srgb(), (f"{title} turned into sRGB{by}",)
+        return transform, profile.srgb(), (f"{title} turned into sRGB{by}",)
     return (
-        (lambda piece: piece.convert("RGB")),
+        (lambda band: band.convert("RGB")),
         profile.srgb(),
         (f"{title} turned into sRGB by rule of thumb: it has no profile",),
     )
 
 
-def _array(image: Image.Image, mode: str, turned: Callable | None = None) -> np.ndarray:
-    """(H, W, C) of the image in another mode, band by band: Pillow's own way would hold three more copies."""
+def _array(image: Image.Image, mode: str, transform: Callable | None = None) -> np.ndarray:
+    """(H, W, C) of the image in another mode, band by band: Pillow's own conversion would hold three more copies."""
     channels = Image.getmodebands(mode)
     out = np.empty((image.height, image.width, channels), np.uint16 if mode == "I;16" else np.uint8)
     rows = max(1, _BAND // image.width)
     for top in range(0, image.height, rows):
-        piece = image.crop((0, top, image.width, min(top + rows, image.height)))
-        piece = turned(piece) if turned else piece if piece.mode == mode else piece.convert(mode)
-        out[top : top + rows] = np.asarray(piece).reshape(piece.height, piece.width, channels)
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        band = transform(band) if transform else band if band.mode == mode else band.convert(mode)
+        out[top : top + rows] = np.asarray(band).reshape(band.height, band.width, channels)
     return out
 
 

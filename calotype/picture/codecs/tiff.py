@@ -1,4 +1,4 @@
-"""TIFF: tifffile reads the pixels into one array; we write them strip by strip."""
+"""TIFF: tifffile reads the pixels into one array; they are written strip by strip."""
 
 import struct
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from calotype.errors import Message, PictureError
-from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, stretched, unmultiplied
+from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, stretched, unpremultiply
 from calotype.picture.metadata import exif as exif_blocks
 from calotype.picture.metadata.exif import LONG, LONG8, UNDEFINED, Exif, ExifEntry, long, ratio, short
 
@@ -17,28 +17,28 @@ from calotype.picture.metadata.exif import LONG, LONG8, UNDEFINED, Exif, ExifEnt
 _COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000, 50001}
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3, 5, 6, 8
 _COMPLEX = Message("complex")
-_NO_PHOTO = {2: Message("signed"), 3: Message("floating-point"), 5: _COMPLEX, 6: _COMPLEX}  # by SampleFormat
+_UNSUPPORTED_SAMPLES = {2: Message("signed"), 3: Message("floating-point"), 5: _COMPLEX, 6: _COMPLEX}  # by SampleFormat
 _STRIP = 1 << 18  # bytes, about
-_CLASSIC = 0xFFFFFFFF - (1 << 24)  # bytes that 32-bit offsets can reach, with room for metadata
+_CLASSIC = 0xFFFFFFFF - (1 << 24)  # bytes that 32-bit offsets can address, less some for metadata
 
 
-def find_tiff(file: BinaryIO, name: str) -> PictureFile:
-    """Header and metadata of a TIFF's first full page; `file` stays open for `decode`.
+def open_tiff(file: BinaryIO, name: str) -> PictureFile:
+    """Reads header and metadata of a TIFF's first full page; `file` stays open for `decode`.
 
     Raises:
-        PictureError: damaged, cut off, a camera's raw file, or samples that are no picture's.
+        PictureError: damaged, cut off, a camera's raw file, or an unsupported type of samples.
     """
     import tifffile
 
     _silence(tifffile)
     with decoding(name):
-        with mmap(file.fileno(), 0, access=ACCESS_READ) as whole:
-            told = exif_blocks.parse(whole)
-            length = len(whole)
+        with mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
+            exif = exif_blocks.parse(mapped)
+            length = len(mapped)
         pages = tifffile.TiffFile(file, _multifile=False).pages
         page, number = _full_page(pages)
         count = len(pages)
-    if 50706 in told.root or page is None:
+    if 50706 in exif.root or page is None:
         raise PictureError("{name} is a camera's raw file; develop it first and give the developed picture", name=name)
     with decoding(name):
         _check_segments(page, length)
@@ -46,15 +46,15 @@ def find_tiff(file: BinaryIO, name: str) -> PictureFile:
         icc, xmp = _bytes(page, 34675), _bytes(page, 700)
         _check_samples(page, name)
     notes = (f"page {number} of {count} is used",) if count > 1 else ()
-    notes += ("some entries of its metadata are damaged and left out",) if told.is_damaged else ()
-    notes += ("its IPTC captions are not carried over",) if 33723 in told.root else ()
-    block = exif_blocks.pack(_about_photo(told))
-    dpi = exif_blocks.resolution(told) if 282 in told.root else None
+    notes += ("some entries of its metadata are damaged and left out",) if exif.is_damaged else ()
+    notes += ("its IPTC captions are not carried over",) if 33723 in exif.root else ()
+    block = exif_blocks.pack(_without_layout(exif))
+    dpi = exif_blocks.resolution(exif) if 282 in exif.root else None
     return PictureFile((height, width), lambda: _decode(page, name, icc), block, xmp, dpi, notes=notes)
 
 
 def _silence(tifffile: Any) -> None:
-    """tifffile logs damage that we raise or say ourselves; without a handler that goes to the terminal."""
+    """tifffile logs damage that is reported here; without a handler its log goes to the terminal."""
     import logging
 
     log = tifffile.logger()
@@ -63,7 +63,7 @@ def _silence(tifffile: Any) -> None:
 
 
 def _full_page(pages: Any) -> tuple[Any, int]:
-    """The first page that is no thumbnail; none where only previews are on the outside, as in raw files."""
+    """The first page that is not a thumbnail; None where the top level holds only previews, as in raw files."""
     for number, page in enumerate(pages, 1):
         page = page.aspage()
         if not page.is_reduced:
@@ -74,24 +74,24 @@ def _full_page(pages: Any) -> tuple[Any, int]:
     return (None, 0) if 330 in first.tags else (first, 1)
 
 
-def _about_photo(told: Exif) -> Exif:
-    """In a TIFF the first directory also tells size and layout; of these an Exif block says nothing."""
-    layout = set(exif_blocks.PIXEL_SIZES) - set(told.photo)
-    root = {tag: entry for tag, entry in told.root.items() if tag not in layout and entry.kind < LONG8}
-    return replace(told, root=root)
+def _without_layout(exif: Exif) -> Exif:
+    """In a TIFF the first directory also describes size and layout, which do not belong into an Exif block."""
+    layout = set(exif_blocks.PIXEL_SIZES) - set(exif.photo)
+    root = {tag: entry for tag, entry in exif.root.items() if tag not in layout and entry.kind < LONG8}
+    return replace(exif, root=root)
 
 
 def _bytes(page: Any, tag: int) -> bytes | None:
     value = page.tags.valueof(tag)
     if isinstance(value, str):
         value = value.encode()
-    if isinstance(value, tuple) and all(isinstance(part, int) for part in value):
-        value = bytes(part & 255 for part in value)
+    if isinstance(value, tuple) and all(isinstance(number, int) for number in value):
+        value = bytes(number & 255 for number in value)
     return bytes(value) if isinstance(value, bytes) and value else None
 
 
 def _check_segments(page: Any, length: int) -> None:
-    """Every strip or tile must lie in the file; tifffile would fill a missing one with black."""
+    """Every strip or tile must lie within the file; tifffile fills a missing one with black."""
     spans = list(zip(page.dataoffsets, page.databytecounts, strict=True))
     if not spans or any(offset < 8 or size <= 0 or offset + size > length for offset, size in spans):
         raise ValueError("the end is missing")
@@ -101,16 +101,16 @@ def _check_segments(page: Any, length: int) -> None:
     planes = page.samplesperpixel if page.planarconfig == 2 else 1
     if page.is_tiled:
         across, down = -(-page.imagewidth // page.tilewidth), -(-page.imagelength // page.tilelength)
-        wanted = across * down * planes
+        expected = across * down * planes
     else:
-        wanted = -(-page.imagelength // page.rowsperstrip) * planes
-    if len(spans) < wanted or per_segment > 4 * page.imagelength * page.imagewidth + (1 << 24):
+        expected = -(-page.imagelength // page.rowsperstrip) * planes
+    if len(spans) < expected or per_segment > 4 * page.imagelength * page.imagewidth + (1 << 24):
         raise ValueError("strips or tiles are missing")
 
 
 def _check_samples(page: Any, name: str) -> None:
-    """Says clearly what kinds of TIFF are no photo."""
-    kind = _NO_PHOTO.get(int(page.sampleformat))
+    """Refuses unsupported types of samples, colour and compression."""
+    kind = _UNSUPPORTED_SAMPLES.get(int(page.sampleformat))
     bits = page.bitspersample
     if kind or not isinstance(bits, int) or bits > 16:
         kind = (kind or Message("{bits}-bit", bits=bits)) if isinstance(bits, int) else Message("mixed")
@@ -136,39 +136,39 @@ def _decode(page: Any, name: str, icc: bytes | None) -> Pixels:
 
 
 def _pixels(page: Any, samples: np.ndarray, icc: bytes | None) -> Pixels:
-    """(H, W, samples as stored) -> what they mean."""
+    """(H, W, samples as stored) -> grey or RGB, and alpha."""
     kind, bits = int(page.photometric), 1 if samples.dtype == bool else int(page.bitspersample)
     samples = samples.view(np.uint8) if samples.dtype == bool else samples
     if samples.dtype.byteorder == ">":
         samples = samples.astype(samples.dtype.newbyteorder("="))
     if kind == _PALETTE:
-        return Pixels(np.ascontiguousarray(_table(page)[samples[:, :, 0]]), None, icc)
+        return Pixels(np.ascontiguousarray(_palette(page)[samples[:, :, 0]]), None, icc)
     samples = stretched(samples, bits) if bits not in (8, 16) else samples
-    wide = 1 if kind in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) else 4 if kind == _CMYK else 3
-    if samples.shape[2] < wide:
+    channels = 1 if kind in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) else 4 if kind == _CMYK else 3
+    if samples.shape[2] < channels:
         raise ValueError("channels are missing")
     if kind == _WHITE_IS_ZERO:
         np.invert(samples[:, :, :1], out=samples[:, :, :1])
     if kind in (_CMYK, _LAB) or (kind == _YCBCR and int(page.compression) != 7):
-        return _through_pillow(samples[:, :, :wide], {_CMYK: "CMYK", _LAB: "LAB", _YCBCR: "YCbCr"}[kind], icc)
-    return _with_alpha(page, samples, wide, icc)
+        return _through_pillow(samples[:, :, :channels], {_CMYK: "CMYK", _LAB: "LAB", _YCBCR: "YCbCr"}[kind], icc)
+    return _with_alpha(page, samples, channels, icc)
 
 
-def _with_alpha(page: Any, samples: np.ndarray, wide: int, icc: bytes | None) -> Pixels:
+def _with_alpha(page: Any, samples: np.ndarray, channels: int, icc: bytes | None) -> Pixels:
     extra = tuple(int(value) for value in page.extrasamples or ())
-    if samples.shape[2] == wide:
+    if samples.shape[2] == channels:
         return Pixels(np.ascontiguousarray(samples), None, icc)
-    colour = np.ascontiguousarray(samples[:, :, :wide])
-    if extra[:1] not in ((1,), (2,)) and not (not extra and samples.shape[2] == wide + 1):
+    colour = np.ascontiguousarray(samples[:, :, :channels])
+    if extra[:1] not in ((1,), (2,)) and not (not extra and samples.shape[2] == channels + 1):
         return Pixels(colour, None, icc, ("a further channel that is no transparency is left out",))
-    alpha = np.ascontiguousarray(samples[:, :, wide])
+    alpha = np.ascontiguousarray(samples[:, :, channels])
     if extra[:1] == (1,):
-        unmultiplied(colour, alpha)
+        unpremultiply(colour, alpha)
     return Pixels(colour, alpha, icc)
 
 
-def _table(page: Any) -> np.ndarray:
-    """The palette as (colours, 3) uint8; TIFF writes it in 16 bits, some programs put 8 into them."""
+def _palette(page: Any) -> np.ndarray:
+    """The palette as (colours, 3) uint8; TIFF stores it in 16 bits, some programs use only 8 of them."""
     table = np.asarray(page.colormap).reshape(3, -1).T
     return (table if table.max(initial=0) < 256 else table >> 8).astype(np.uint8)
 
@@ -193,37 +193,37 @@ def write_tiff(
     colour: np.ndarray,
     alpha: np.ndarray | None,
     icc: bytes | None,
-    told: Exif,
+    exif: Exif,
     xmp: bytes | None,
     dpi: tuple[float, float] | None,
 ) -> None:
-    """Writes the file strip by strip: deflate with the horizontal predictor, BigTIFF where it may pass 4 GB.
+    """Writes the file strip by strip: deflate with the horizontal predictor, BigTIFF where it may exceed 4 GB.
 
     `colour` is (H, W, 1 or 3) uint8 or uint16, `alpha` (H, W), straight.
     """
     height, width, channels = colour.shape
     depth = channels + (alpha is not None)
     is_big = height * width * depth * colour.itemsize > _CLASSIC
-    order = told.order
+    order = exif.order
     start = 16 if is_big else 8
     file.write(bytes(start))
     rows = max(1, min(height, _STRIP // (width * depth * colour.itemsize)))
     sizes = []
     for top in range(0, height, rows):
-        part = None if alpha is None else alpha[top : top + rows]
-        strip = _strip(colour[top : top + rows], part, order)
+        alpha_rows = None if alpha is None else alpha[top : top + rows]
+        strip = _strip(colour[top : top + rows], alpha_rows, order)
         file.write(strip)
         sizes.append(len(strip))
     end = start + sum(sizes)
     file.write(bytes(end % 2))
     entries = _layout(colour, depth, rows, start, sizes, order, is_big) | _extras(icc, xmp, dpi, order)
-    block = exif_blocks.pack_directories(replace(told, root=told.root | entries), end + end % 2, is_big)
+    block = exif_blocks.pack_directories(replace(exif, root=exif.root | entries), end + end % 2, is_big)
     file.write(block)
     file.seek(0)
-    file.write(_head(order, is_big, end + end % 2))
+    file.write(_header(order, is_big, end + end % 2))
 
 
-def _head(order: str, is_big: bool, directory: int) -> bytes:
+def _header(order: str, is_big: bool, directory: int) -> bytes:
     mark = b"II" if order == "<" else b"MM"
     if is_big:
         return mark + struct.pack(order + "HHHQ", 43, 8, 0, directory)
@@ -234,29 +234,31 @@ def _strip(colour: np.ndarray, alpha: np.ndarray | None, order: str) -> bytes:
     import imagecodecs
 
     samples = colour if alpha is None else np.concatenate([colour, alpha[:, :, None]], axis=2)
-    steps = samples.copy()
-    steps[:, 1:] -= samples[:, :-1]  # the horizontal predictor; overflow wraps as the format says
-    # libdeflate: a zlib stream like any other, twice as quick as zlib and smaller
-    return imagecodecs.deflate_encode(steps.astype(steps.dtype.newbyteorder(order), copy=False).tobytes(), 4)
+    differences = samples.copy()
+    differences[:, 1:] -= samples[:, :-1]  # the horizontal predictor; overflow wraps as specified
+    # libdeflate: a zlib stream, written twice as fast as by zlib and smaller
+    return imagecodecs.deflate_encode(
+        differences.astype(differences.dtype.newbyteorder(order), copy=False).tobytes(), 4
+    )
 
 
 def _layout(
     colour: np.ndarray, depth: int, rows: int, start: int, sizes: list[int], order: str, is_big: bool
 ) -> dict[int, ExifEntry]:
     height, width, channels = colour.shape
-    offsets = list(_running(start, sizes))
-    wide, code = (LONG8, "Q") if is_big else (LONG, "I")
+    offsets = list(_offsets(start, sizes))
+    pointer, code = (LONG8, "Q") if is_big else (LONG, "I")
     entries = {
         256: long(order, width),
         257: long(order, height),
         258: short(order, *[colour.itemsize * 8] * depth),
         259: short(order, 8),
         262: short(order, _RGB if channels == 3 else _BLACK_IS_ZERO),
-        273: ExifEntry(wide, len(sizes), struct.pack(f"{order}{len(sizes)}{code}", *offsets)),
+        273: ExifEntry(pointer, len(sizes), struct.pack(f"{order}{len(sizes)}{code}", *offsets)),
         274: short(order, 1),
         277: short(order, depth),
         278: long(order, rows),
-        279: ExifEntry(wide, len(sizes), struct.pack(f"{order}{len(sizes)}{code}", *sizes)),
+        279: ExifEntry(pointer, len(sizes), struct.pack(f"{order}{len(sizes)}{code}", *sizes)),
         284: short(order, 1),
         317: short(order, 2),
     }
@@ -274,7 +276,7 @@ def _extras(icc: bytes | None, xmp: bytes | None, dpi: tuple[float, float] | Non
     return entries
 
 
-def _running(start: int, sizes: list[int]) -> Iterator[int]:
+def _offsets(start: int, sizes: list[int]) -> Iterator[int]:
     for size in sizes:
         yield start
         start += size

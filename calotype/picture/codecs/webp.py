@@ -1,32 +1,32 @@
-"""WebP: the container is read by us, libwebp (through imagecodecs) does the pixels."""
+"""WebP: the container is parsed here, libwebp (through imagecodecs) decodes the pixels."""
 
 from collections.abc import Iterator
 
 from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split
 
 
-def find_webp(data: bytes, name: str) -> PictureFile:
-    """Header and metadata of a WebP; of an animated one the first frame.
+def open_webp(data: bytes, name: str) -> PictureFile:
+    """Reads header and metadata of a WebP; of an animated one the first frame.
 
     Raises:
         PictureError: damaged or cut off.
     """
     with decoding(name):
-        chunks = dict(reversed(list(_chunks(data))))  # the first of each kind counts
+        chunks = dict(reversed(list(_chunks(data))))  # the first of each kind is used
         size = _size(chunks)
-    moves = b"ANIM" in chunks
+    is_animated = b"ANIM" in chunks
 
     def decode() -> Pixels:
         import imagecodecs
 
         with decoding(name):
-            samples = imagecodecs.webp_decode(data, index=0 if moves else None)
+            samples = imagecodecs.webp_decode(data, index=0 if is_animated else None)
             if samples.shape[:2] != size:
                 raise ValueError("two different sizes")
             colour, alpha = split(samples)
         return Pixels(colour, alpha, chunks.get(b"ICCP"))
 
-    notes = ("it is animated: the first frame is used",) if moves else ()
+    notes = ("it is animated: the first frame is used",) if is_animated else ()
     exif = chunks.get(b"EXIF", b"").removeprefix(b"Exif\0\0") or None
     return PictureFile(size, decode, exif, chunks.get(b"XMP "), notes=notes)
 
@@ -45,7 +45,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _size(chunks: dict[bytes, bytes]) -> tuple[int, int]:
-    """Height and width, before any decoder makes room for them."""
+    """Height and width, read before a decoder allocates memory for them."""
     if b"VP8X" in chunks:
         head = chunks[b"VP8X"]
         return 1 + int.from_bytes(head[7:10], "little"), 1 + int.from_bytes(head[4:7], "little")

@@ -1,6 +1,6 @@
-"""EXIF as typed entries, read and written without loss: what we do not understand is copied as it is.
+"""EXIF as typed entries, read and written without loss: unknown entries are copied unchanged.
 
-The bytes of a value stay in the byte order of the block they came from; nothing is guessed from tag numbers.
+The bytes of a value stay in the byte order of their block; types are never inferred from tag numbers.
 """
 
 import struct
@@ -15,8 +15,8 @@ USER_COMMENT = 37510
 EXIF_IFD, GPS_IFD, INTEROP_IFD, MAKER_NOTE = 34665, 34853, 40965, 37500
 PIXEL_SIZES = {256: 0, 257: 1, 40962: 0, 40963: 1}  # tags that repeat width (0) and height (1)
 
-_MOST_BYTES = 64 << 20  # of all values together; beyond it a block is a trap
-# Tags of the first directory that tell about the file it stood in, not about the photo.
+_MAX_BYTES = 64 << 20  # of all values together; a larger block is refused as malicious
+# Tags of the first directory that describe the file's structure, not the photo.
 _STRUCTURE = frozenset(
     {254, 255, *range(258, 267), 273, *range(277, 282), 284, *range(288, 294), 297, 301, *range(317, 343), 347}
     | {*range(512, 522), *range(529, 533), 559, 700, 33723, 34377, 34675, 37724}
@@ -39,7 +39,7 @@ Directory = dict[int, ExifEntry]
 class Exif:
     """The directories of one block, without thumbnails."""
 
-    order: str = "<"  # struct's sign for the byte order
+    order: str = "<"  # byte order, as struct writes it
     root: Directory = field(default_factory=dict)
     photo: Directory = field(default_factory=dict)
     gps: Directory = field(default_factory=dict)
@@ -62,9 +62,9 @@ class Exif:
 
 
 def parse(block: bytes | mmap) -> Exif:
-    """Reads a TIFF structure: an Exif block, or a whole TIFF file (memory-mapped), classic or Big.
+    """Parses a TIFF structure: an Exif block, or a complete TIFF file (memory-mapped), classic or BigTIFF.
 
-    Only what lies wholly inside the block is kept; `is_damaged` tells when something was left out.
+    Entries that do not lie within the block are left out; `is_damaged` tells so.
 
     Raises:
         ValueError: no byte order mark, or nothing readable in it.
@@ -81,11 +81,11 @@ def parse(block: bytes | mmap) -> Exif:
 
 
 class _ExifReader:
-    """Walks the directories of one block and counts what it had to leave out."""
+    """Reads the directories of one block and records whether entries were left out."""
 
     def __init__(self, view: memoryview, order: str, is_big: bool):
         self.view, self.order, self.is_big = view, order, is_big
-        self.left = _MOST_BYTES
+        self.bytes_left = _MAX_BYTES
         self.is_damaged = False
 
     def block(self, start: int) -> Exif:
@@ -96,8 +96,8 @@ class _ExifReader:
         interop = self.below(photo, INTEROP_IFD)
         return Exif(self.order, root, photo, gps, interop, self.is_damaged)
 
-    def below(self, above: Directory, tag: int) -> Directory:
-        entry = above.pop(tag, None)
+    def below(self, parent: Directory, tag: int) -> Directory:
+        entry = parent.pop(tag, None)
         if entry is None or entry.kind not in (LONG, 13, LONG8, 18) or entry.count < 1:
             self.is_damaged |= entry is not None
             return {}
@@ -111,28 +111,28 @@ class _ExifReader:
             self.is_damaged = True
             return {}
         count = struct.unpack_from(self.order + head, self.view, start)[0]
-        room = (len(self.view) - first) // size
-        self.is_damaged |= count > room
+        capacity = (len(self.view) - first) // size
+        self.is_damaged |= count > capacity
         entries: Directory = {}
-        for at in range(first, first + min(count, room, 4096) * size, size):
+        for at in range(first, first + min(count, capacity, 4096) * size, size):
             self.entry(entries, at)
         return entries
 
     def entry(self, entries: Directory, at: int) -> None:
         tag, kind, count = struct.unpack_from(self.order + ("HHQ" if self.is_big else "HHI"), self.view, at)
-        inline, code = (at + 12, "Q") if self.is_big else (at + 8, "I")
+        offset, code = (at + 12, "Q") if self.is_big else (at + 8, "I")
         length = SIZES.get(kind, 0) * count
         if length > struct.calcsize(code):
-            inline = struct.unpack_from(self.order + code, self.view, inline)[0]
-        if not SIZES.get(kind) or length > self.left or inline + length > len(self.view):
+            offset = struct.unpack_from(self.order + code, self.view, offset)[0]
+        if not SIZES.get(kind) or length > self.bytes_left or offset + length > len(self.view):
             self.is_damaged = True
             return
-        self.left -= length
-        entries.setdefault(tag, ExifEntry(kind, count, bytes(self.view[inline : inline + length])))
+        self.bytes_left -= length
+        entries.setdefault(tag, ExifEntry(kind, count, bytes(self.view[offset : offset + length])))
 
 
-def about_photo(exif: Exif) -> Exif:
-    """Without what described the old file's layout, and with the orientation, if any, reset to 1."""
+def without_layout(exif: Exif) -> Exif:
+    """Without entries about the source file's layout, and with the orientation, if any, reset to 1."""
     root = {tag: entry for tag, entry in exif.root.items() if tag not in _STRUCTURE and tag < 50700}
     if ORIENTATION in root:
         root[ORIENTATION] = short(exif.order, 1)
@@ -140,7 +140,7 @@ def about_photo(exif: Exif) -> Exif:
 
 
 def for_size(exif: Exif, width: int, height: int) -> Exif:
-    """With every entry that repeats the picture's size set to this one."""
+    """With every entry that repeats the picture's size set to `width` and `height`."""
 
     def fitted(directory: Directory) -> Directory:
         sizes = {tag: long(exif.order, (width, height)[at]) for tag, at in PIXEL_SIZES.items() if tag in directory}
@@ -149,8 +149,8 @@ def for_size(exif: Exif, width: int, height: int) -> Exif:
     return replace(exif, root=fitted(exif.root), photo=fitted(exif.photo))
 
 
-def without_place(exif: Exif) -> Exif:
-    """Without GPS, and without the maker's note, in which some cameras keep the town."""
+def without_location(exif: Exif) -> Exif:
+    """Without GPS, and without the maker's note, in which some cameras store the location."""
     photo = {tag: entry for tag, entry in exif.photo.items() if tag != MAKER_NOTE}
     return replace(exif, gps={}, photo=photo)
 
@@ -166,19 +166,19 @@ def with_resolution(exif: Exif, dpi: tuple[float, float]) -> Exif:
 
 
 def resolution(exif: Exif) -> tuple[float, float] | None:
-    """Dots per inch, where the block tells them."""
+    """Dots per inch, where the block has them."""
     x, y = exif.ratio(X_RESOLUTION), exif.ratio(Y_RESOLUTION)
     unit = {2: 1.0, 3: 2.54}.get(exif.number(RESOLUTION_UNIT, 2))
     return (x * unit, y * unit) if x and y and unit else None
 
 
 def comment(exif: Exif) -> str:
-    """The person's comment, in which programs that draw keep their parameters; empty where there is none."""
+    """The user comment, in which image generators store their parameters; empty where there is none."""
     entry = exif.photo.get(USER_COMMENT)
     if entry is None or len(entry.data) < 8:
         return ""
     code, body = entry.data[:8], entry.data[8:]
-    if code == b"UNICODE\0":  # the standard leaves the byte order open; A1111 writes the large end first
+    if code == b"UNICODE\0":  # the standard leaves the byte order open; A1111 writes big-endian
         order = "utf-16-le" if body[1:2] == b"\0" and body[:1] != b"\0" else "utf-16-be"
         return body.decode(order, "replace").strip("\0")
     return body.decode("utf-8", "replace").strip("\0 ") if code in (b"ASCII\0\0\0", bytes(8)) else ""
@@ -208,47 +208,51 @@ def text(value: str) -> ExifEntry:
 
 
 def pack(exif: Exif) -> bytes:
-    """The block, ready for a file's Exif place, without the `Exif\\0\\0` prefix."""
+    """The block for a file's Exif segment, without the `Exif\\0\\0` prefix."""
     mark = b"II*\0" if exif.order == "<" else b"MM\0*"
     return mark + struct.pack(exif.order + "I", 8) + pack_directories(exif, 8)
 
 
 def pack_directories(exif: Exif, start: int, is_big: bool = False) -> bytes:
-    """All directories one after the other, the first at byte `start` of the file; the last link of each is 0."""
-    interop = _Laid(exif.order, is_big, exif.interop)
-    photo = _Laid(exif.order, is_big, exif.photo, {INTEROP_IFD: interop})
-    gps = _Laid(exif.order, is_big, exif.gps)
-    return _Laid(exif.order, is_big, exif.root, {EXIF_IFD: photo, GPS_IFD: gps}).packed(start)
+    """All directories in sequence, the first at byte `start` of the file; the link at the end of each is 0."""
+    interop = _DirectoryWriter(exif.order, is_big, exif.interop)
+    photo = _DirectoryWriter(exif.order, is_big, exif.photo, {INTEROP_IFD: interop})
+    gps = _DirectoryWriter(exif.order, is_big, exif.gps)
+    return _DirectoryWriter(exif.order, is_big, exif.root, {EXIF_IFD: photo, GPS_IFD: gps}).packed(start)
 
 
-class _Laid:
-    """One directory and those below it: sizes first, then bytes, since a pointer needs the size of what precedes."""
+class _DirectoryWriter:
+    """One directory and its subdirectories: sizes first, then bytes, since offsets depend on all sizes before."""
 
-    def __init__(self, order: str, is_big: bool, entries: Directory, below: dict[int, "_Laid"] | None = None):
+    def __init__(
+        self, order: str, is_big: bool, entries: Directory, below: dict[int, "_DirectoryWriter"] | None = None
+    ):
         self.order, self.is_big = order, is_big
-        self.below = {tag: laid for tag, laid in (below or {}).items() if laid.entries}
-        self.word = 8 if is_big else 4
-        blank = ExifEntry(LONG8 if is_big else LONG, 1, bytes(self.word))
+        self.below = {tag: directory for tag, directory in (below or {}).items() if directory.entries}
+        self.pointer_size = 8 if is_big else 4
+        blank = ExifEntry(LONG8 if is_big else LONG, 1, bytes(self.pointer_size))
         self.entries = entries | dict.fromkeys(self.below, blank)
-        self.head = (16 + 20 * len(self.entries)) if is_big else (6 + 12 * len(self.entries))
-        self.own = self.head + sum(_even(len(e.data)) for e in self.entries.values() if len(e.data) > self.word)
+        self.header_size = (16 + 20 * len(self.entries)) if is_big else (6 + 12 * len(self.entries))
+        self.size = self.header_size + sum(
+            _even(len(e.data)) for e in self.entries.values() if len(e.data) > self.pointer_size
+        )
 
     def packed(self, start: int) -> bytes:
         code = "Q" if self.is_big else "I"
-        lower, at = b"", start + self.own
+        lower, at = b"", start + self.size
         entries = dict(self.entries)
-        for tag, laid in self.below.items():
+        for tag, directory in self.below.items():
             entries[tag] = replace(entries[tag], data=struct.pack(self.order + code, at + len(lower)))
-            lower += laid.packed(at + len(lower))
+            lower += directory.packed(at + len(lower))
         rows, values = [], b""
         for tag, entry in sorted(entries.items()):
-            value = entry.data.ljust(self.word, b"\0")
-            if len(entry.data) > self.word:
-                value = struct.pack(self.order + code, start + self.head + len(values))
+            value = entry.data.ljust(self.pointer_size, b"\0")
+            if len(entry.data) > self.pointer_size:
+                value = struct.pack(self.order + code, start + self.header_size + len(values))
                 values += entry.data.ljust(_even(len(entry.data)), b"\0")
             rows.append(struct.pack(self.order + "HH" + code, tag, entry.kind, entry.count) + value)
         count = struct.pack(self.order + ("Q" if self.is_big else "H"), len(rows))
-        return count + b"".join(rows) + bytes(self.word) + values + lower
+        return count + b"".join(rows) + bytes(self.pointer_size) + values + lower
 
 
 def _even(length: int) -> int:

@@ -78,8 +78,8 @@ def _task(prompt: Prompt, number: int, ways: SampleConfig) -> Imagine:
 def _saved(result: Result, number: int, folder: Path, name: str, when: str) -> Sample:
     """Without a record: `calotype again` could not make the picture, for the LoRA as it was then is gone."""
     options, metadata = result.record.options, result.picture.metadata
-    text = f"{metadata.drawn['parameters']}, Training: {quoted(when)}"
-    picture = replace(result.picture, metadata=replace(metadata, drawn={"parameters": text}))
+    text = f"{metadata.texts['parameters']}, Training: {quoted(when)}"
+    picture = replace(result.picture, metadata=replace(metadata, texts={"parameters": text}))
     path = folder / f"{name}_{number:02d}_{options['seed']}.png"
     save(picture, path, format="png")
     height, width = picture.pixels.shape[:2]
