@@ -15,8 +15,8 @@ from calotype.inference.upscale import plainly
 from calotype.models.face_detector import DetectedFace
 from calotype.models.network import Network
 from calotype.ops import faces as ops
-from calotype.ops.color import eight_bits, luma, to_pixels, to_tensor
-from calotype.ops.resize import part
+from calotype.ops.color import luma, to_pixels, to_tensor, to_uint8_rgb
+from calotype.ops.resize import resized_region
 from calotype.picture import Picture
 from calotype.record import FaceRecord, Result
 from calotype.tasks import Note, Progress, Restore, Strengths, chosen_faces, note
@@ -41,7 +41,7 @@ def face_network(task: Restore, models: Models, deep: bool) -> Generator[Note, N
 
 def find_faces(picture: Picture, models: Models) -> list[DetectedFace]:
     """All faces of a picture in reading order: top to bottom in rows, then left to right."""
-    found = models.detector().find(eight_bits(picture.pixels))
+    found = models.detector().find(to_uint8_rgb(picture.pixels))
     if not found:
         return []
     row = float(np.median([face.box[3] for face in found]))
@@ -74,7 +74,7 @@ def _why_not(face: DetectedFace, task: Restore, network: Network | None, strengt
         return f"the detector is not sure that this is a face ({face.confidence:.2f})"
     if face.box[2] < task.min_face:
         return f"too small ({face.box[2]:.0f} pixels wide)"
-    if 1 / ops.size_of(_matrix(face.landmarks, network.side)) > TOO_LARGE:
+    if 1 / ops.scale_of(_matrix(face.landmarks, network.side)) > TOO_LARGE:
         return f"already has more detail than the face network draws ({network.side} pixels)"
     return ""
 
@@ -162,14 +162,14 @@ def paste_face(pixels: np.ndarray, source: np.ndarray, face: RestoredFace, upsca
     """Lays a restored face onto the enlarged pixels, in place."""
     height, width = pixels.shape[:2]
     matrix = ops.scaled(face.matrix, height / source.shape[0], width / source.shape[1])
-    crop = _enlarged_face(face, ops.size_of(matrix), upscaler)
+    crop = _enlarged_face(face, ops.scale_of(matrix), upscaler)
     matrix = ops.for_side(matrix, face.crop.shape[1], crop.shape[1])
     (left, top), (right, bottom) = ops.bounds(matrix, crop.shape[1], (height, width))
     rows, columns = slice(top, bottom), slice(left, right)
     if top >= bottom or left >= right:
         return
     under = to_tensor(pixels[rows, columns]).permute(1, 2, 0).numpy()
-    plain = part(source, (height, width), rows, columns).permute(1, 2, 0).numpy()
+    plain = resized_region(source, (height, width), rows, columns).permute(1, 2, 0).numpy()
     patch = ops.Patch(crop.permute(1, 2, 0).contiguous().numpy(), matrix, face.strength)
     pasted = torch.from_numpy(ops.paste(under, plain, patch, (left, top))).permute(2, 0, 1)
     pixels[rows, columns] = to_pixels(pasted, pixels)
@@ -185,7 +185,7 @@ def _enlarged_face(face: RestoredFace, grow: float, upscaler: Network | None) ->
     shown = max(1, round(side * grow))
     crop = face.crop
     if upscaler is not None and upscaler.scale > 1:
-        in_photo = round(side * ops.size_of(face.matrix))
+        in_photo = round(side * ops.scale_of(face.matrix))
         given = min(side, max(in_photo, -(-shown // upscaler.scale)))
         given = -(-given // upscaler.multiple) * upscaler.multiple
         sharp = upscaler(_resized(crop, given)[None])[0].clamp(0, 1)
@@ -220,7 +220,7 @@ def aligned(task: Restore, picture: Picture, network: Network | None, models: Mo
     if strength == 0:
         return Result.of(task, picture, picture, [], models.computed(network))
     size, whole = (network.side, network.side), slice(0, network.side)
-    x = part(picture.pixels, size, whole, whole).clamp(0, 1)
+    x = resized_region(picture.pixels, size, whole, whole).clamp(0, 1)
     crop = to_pixels(x, picture.pixels)
     drawn = x + strength * (draw_face(crop, network, task.fidelity) - x)
     alpha = None if picture.alpha is None else plainly(picture.alpha[..., None], size)[..., 0]

@@ -11,8 +11,8 @@ from torch import Tensor
 from calotype.checkpoints.models import Models
 from calotype.errors import Message, PictureError
 from calotype.models.network import Network, is_out_of_memory
-from calotype.ops.color import to_pixels, to_tensor, white
-from calotype.ops.resize import Resizer, part
+from calotype.ops.color import max_value, to_pixels, to_tensor
+from calotype.ops.resize import Resizer, resized_region
 from calotype.ops.tile import SMALLEST, Blend, Grid, grid
 from calotype.tasks import Note, Progress, Tiling, note
 
@@ -89,8 +89,8 @@ def enlarge_alpha(
     """(H, W) transparency, or None, through the network or by Lanczos, as the task says."""
     if alpha is None:
         return None
-    if alpha.min() == white(alpha.dtype):
-        return np.full(size, white(alpha.dtype), alpha.dtype)
+    if alpha.min() == max_value(alpha.dtype):
+        return np.full(size, max_value(alpha.dtype), alpha.dtype)
     grey = np.ascontiguousarray(alpha[..., None])
     done = yield from enlarge(grey, network if tiling.alpha == "network" else None, size, tiling, models)
     return done.pixels[..., 0]
@@ -108,7 +108,7 @@ def mixed(result: np.ndarray, pixels: np.ndarray, keep: float) -> np.ndarray:
     height, width = result.shape[:2]
     for top in range(0, height, BAND):
         rows = slice(top, min(top + BAND, height))
-        plain = part(pixels, (height, width), rows, slice(0, width))
+        plain = resized_region(pixels, (height, width), rows, slice(0, width))
         band = plain if keep == 0 else plain + keep * (to_tensor(result[rows]) - plain)
         result[rows] = to_pixels(band, result)
     return result
@@ -193,7 +193,7 @@ def _rows(
 
 def _gain(pixels: np.ndarray) -> float:
     """How much to brighten a dark 16-bit scan for the network, which has no ear for the lowest thousandths."""
-    brightest = int(pixels.max()) / white(pixels.dtype)
+    brightest = int(pixels.max()) / max_value(pixels.dtype)
     return 0.9 / brightest if pixels.dtype == np.uint16 and 0 < brightest < 0.25 else 1.0
 
 

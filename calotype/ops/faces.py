@@ -1,4 +1,4 @@
-"""Faces: aligned out of a picture, and pasted back so that no edge shows.
+"""Faces: cut out of a picture aligned, and pasted back without a visible edge.
 
 Points are (x, y) in pixels, pixel centres at integers.
 The template is FFHQ's at 512 px, as face restoration networks were trained on it.
@@ -21,8 +21,8 @@ TEMPLATE = np.array(  # eye, eye, nose, mouth corner, mouth corner; picture's le
     ]
 )
 TEMPLATE_SIDE = 512
-OUTSIDE = (132, 133, 135)  # RGB of what a crop shows beyond the picture's edge, as the networks were trained
-LIGHT, COLOUR = 1 / 8, 1 / 48  # shares of a crop's side: how soft light and colours are that it gives to a restored one
+OUTSIDE = (132, 133, 135)  # RGB beyond the picture's edge, as the networks were trained
+LIGHT_SIGMA, COLOUR_SIGMA = 1 / 8, 1 / 48  # of the blur in `matched`, as fractions of a crop's side
 
 
 def template(side: int) -> np.ndarray:
@@ -30,24 +30,24 @@ def template(side: int) -> np.ndarray:
     return (TEMPLATE + 0.5) * (side / TEMPLATE_SIDE) - 0.5
 
 
-def similarity(points: np.ndarray, onto: np.ndarray) -> np.ndarray:
-    """The rotation, uniform scale and shift that bring `points` nearest to `onto` (Umeyama 1991): (2, 3)."""
-    centre, wanted = points.mean(0), onto.mean(0)
-    a, b = points - centre, onto - wanted
+def similarity(points: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The rotation, uniform scale and translation that bring `points` nearest to `target` (Umeyama 1991): (2, 3)."""
+    centre, target_centre = points.mean(0), target.mean(0)
+    a, b = points - centre, target - target_centre
     u, s, vt = np.linalg.svd(b.T @ a)
     flip = np.array([1.0, np.sign(np.linalg.det(u @ vt))])
     turn = (u * flip) @ vt
     scaled = turn * ((s * flip).sum() / (a**2).sum())
-    return np.hstack([scaled, (wanted - scaled @ centre)[:, None]])
+    return np.hstack([scaled, (target_centre - scaled @ centre)[:, None]])
 
 
-def size_of(matrix: np.ndarray) -> float:
-    """How many times larger the crop shows things than the picture."""
+def scale_of(matrix: np.ndarray) -> float:
+    """The scale of a similarity matrix: pixels of the crop per pixel of the picture."""
     return float(np.hypot(matrix[0, 0], matrix[1, 0]))
 
 
 def align(pixels: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
-    """Cuts (H, W, C) pixels into an aligned (side, side, C) crop; what is shrunk is smoothed first."""
+    """Cuts (H, W, C) pixels into an aligned (side, side, C) crop; antialiased when shrinking."""
     pixels, matrix = _shrunk(pixels, matrix, side)
     outside = [v * (np.iinfo(pixels.dtype).max // 255) for v in OUTSIDE]
     crop = cv2.warpAffine(pixels, matrix, (side, side), flags=cv2.INTER_CUBIC, borderValue=outside)
@@ -55,52 +55,52 @@ def align(pixels: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
 
 
 def _shrunk(pixels: np.ndarray, matrix: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """The part of the picture that the crop shows, reduced so that the crop's scale is near 1."""
-    if size_of(matrix) > 0.75:
+    """The region of the picture that the crop covers, reduced so that the crop's scale is near 1."""
+    if scale_of(matrix) > 0.75:
         return pixels, matrix
     (left, top), (right, bottom) = bounds(cv2.invertAffineTransform(matrix), side, pixels.shape[:2])
-    part = pixels[top:bottom, left:right]
-    if part.size == 0:
+    region = pixels[top:bottom, left:right]
+    if region.size == 0:
         return pixels, matrix
-    height = max(1, round(part.shape[0] * size_of(matrix)))
-    width = max(1, round(part.shape[1] * size_of(matrix)))
-    small = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, -1)
-    grow = np.array([part.shape[1] / width, part.shape[0] / height])
+    height = max(1, round(region.shape[0] * scale_of(matrix)))
+    width = max(1, round(region.shape[1] * scale_of(matrix)))
+    small = cv2.resize(region, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, -1)
+    ratio = np.array([region.shape[1] / width, region.shape[0] / height])
     into = matrix.copy()
-    into[:, 2] += matrix[:, :2] @ ((grow - 1) / 2 + (left, top))
-    into[:, :2] = matrix[:, :2] * grow
+    into[:, 2] += matrix[:, :2] @ ((ratio - 1) / 2 + (left, top))
+    into[:, :2] = matrix[:, :2] * ratio
     return small, into
 
 
 def bounds(matrix: np.ndarray, side: int, shape: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The rectangle of a picture (H, W) that a crop lands on: (left, top), (right, bottom), ends exclusive."""
+    """The rectangle of a picture (H, W) that a crop covers: (left, top), (right, bottom), ends exclusive."""
     corners = np.array([(-0.5, -0.5), (side, -0.5), (-0.5, side), (side, side)])
-    landed = corners @ matrix[:, :2].T + matrix[:, 2]
-    low = np.clip(np.floor(landed.min(0)).astype(int) - 2, 0, shape[::-1])
-    high = np.clip(np.ceil(landed.max(0)).astype(int) + 3, 0, shape[::-1])
+    projected = corners @ matrix[:, :2].T + matrix[:, 2]
+    low = np.clip(np.floor(projected.min(0)).astype(int) - 2, 0, shape[::-1])
+    high = np.clip(np.ceil(projected.max(0)).astype(int) + 3, 0, shape[::-1])
     return (int(low[0]), int(low[1])), (int(high[0]), int(high[1]))
 
 
 def scaled(matrix: np.ndarray, scale_y: float, scale_x: float) -> np.ndarray:
-    """A crop-to-picture matrix, for the picture enlarged: pixel centres keep their place."""
-    grow = np.diag([scale_x, scale_y])
-    into = grow @ matrix
+    """A crop-to-picture matrix, for the enlarged picture: pixel centres keep their positions."""
+    scales = np.diag([scale_x, scale_y])
+    into = scales @ matrix
     into[:, 2] += (np.array([scale_x, scale_y]) - 1) / 2
     return into
 
 
-def for_side(matrix: np.ndarray, side: int, other: int) -> np.ndarray:
-    """A crop-to-picture matrix for a crop of `side`, made one for the same crop resized to `other`."""
-    shrink = side / other
+def for_side(matrix: np.ndarray, side: int, new_side: int) -> np.ndarray:
+    """A crop-to-picture matrix for a crop of `side`, converted for the same crop resized to `new_side`."""
+    shrink = side / new_side
     offset = matrix[:, :2] @ np.full(2, (shrink - 1) / 2)
     return np.hstack([matrix[:, :2] * shrink, (matrix[:, 2] + offset)[:, None]])
 
 
 def feather(side: int) -> np.ndarray:
-    """How much of a restored crop to keep: (side, side) float32 in [0, 1].
+    """The blending mask of a restored crop: (side, side) float32 in [0, 1].
 
     1 over brows, eyes, nose, mouth, cheeks and chin of the template; fading to 0 before the crop's edge, so that hair
-    and background join without a seam.
+    and background show no seam.
     """
     at = (np.arange(side, dtype=np.float32) + 0.5) * (TEMPLATE_SIDE / side)
     x, y = np.abs(at - 256) / 226, np.abs(at - 276) / 232
@@ -110,48 +110,51 @@ def feather(side: int) -> np.ndarray:
 
 
 def matched(restored: np.ndarray, crop: np.ndarray) -> np.ndarray:
-    """Gives a restored crop the light and the colours of the crop it came from: both (side, side, C) float32.
+    """The restored crop with the low frequencies of light and colour of its source: both (side, side, C) float32.
 
-    Of light only the lowest frequencies are taken over, so a network's drift in tone goes and its detail stays; of
-    colour higher ones too, as far as an iris is wide, so that brown eyes stay brown. On 40 degraded faces restored by a
-    forerunner of faces-v2, the colour of the irises was 2.4 of 255 away from the truth without the latter, 1.1 with it.
+    Of light only the lowest frequencies are transferred, which removes a network's drift in tone and keeps its detail;
+    of colour also higher ones, down to the width of an iris, so that brown eyes stay brown. On 40 degraded faces
+    restored by a forerunner of faces-v2, the colour of the irises differed by 2.4 of 255 from the ground truth without
+    the latter, by 1.1 with it.
     """
-    restored = restored + _soft(crop - restored, restored.shape[0] * LIGHT).reshape(restored.shape)
+    restored = restored + _blurred(crop - restored, restored.shape[0] * LIGHT_SIGMA).reshape(restored.shape)
     if crop.shape[2] < 3:
         return restored
-    return restored + _soft(_colour(crop) - _colour(restored), restored.shape[0] * COLOUR)
+    return restored + _blurred(_chroma(crop) - _chroma(restored), restored.shape[0] * COLOUR_SIGMA)
 
 
-def _colour(pixels: np.ndarray) -> np.ndarray:
-    """What is left of (H, W, 3) without its grey."""
+def _chroma(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3) minus its luma."""
     return pixels - (pixels @ np.array(LUMA, pixels.dtype))[..., None]
 
 
-def _soft(pixels: np.ndarray, sigma: float) -> np.ndarray:
+def _blurred(pixels: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.GaussianBlur(pixels, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
 
 
-def is_sharp(crop: np.ndarray, drawn: np.ndarray) -> bool:
-    """Whether a face is already about as sharp as what a network drew of it, and has little noise.
+def is_sharp(crop: np.ndarray, restored: np.ndarray) -> bool:
+    """Whether a face is already about as sharp as its restored version, and has little noise.
 
-    Both (side, side, 3) float32 in [0, 1]. Judged by the Laplacian over the face: its upper end are edges, its median
-    is noise. On 12 clean faces the ratio of edges was 0.79 to 1.6, on the same ones blurred or shrunk 0.15 to 0.7;
-    noise is a fifth of the edges at most in clean ones, more than a quarter from a deviation of 6/255.
+    Both (side, side, 3) float32 in [0, 1]. Measured by the Laplacian over the face: its 98th percentile is edges, its
+    median is noise. On 12 clean faces the ratio of edges was 0.79 to 1.6, on the same ones blurred or shrunk 0.15 to
+    0.7; noise is a fifth of the edges at most in clean ones, more than a quarter from a deviation of 6/255.
     """
-    (edges, noise), (drawn_edges, drawn_noise) = _edges_and_noise(crop), _edges_and_noise(drawn)
-    clean, drawn_clean = (max(0.0, e * e - 9 * n * n) for e, n in ((edges, noise), (drawn_edges, drawn_noise)))
-    return bool(edges >= 5 * noise and clean >= 0.85**2 * drawn_clean)
+    (edges, noise), (target_edges, target_noise) = _edges_and_noise(crop), _edges_and_noise(restored)
+    sharpness, target_sharpness = (
+        max(0.0, e * e - 9 * n * n) for e, n in ((edges, noise), (target_edges, target_noise))
+    )
+    return bool(edges >= 5 * noise and sharpness >= 0.85**2 * target_sharpness)
 
 
 def _edges_and_noise(crop: np.ndarray) -> tuple[float, float]:
     grey = cv2.cvtColor(np.ascontiguousarray(crop), cv2.COLOR_RGB2GRAY)
-    bend = np.abs(cv2.Laplacian(grey, cv2.CV_32F))[feather(crop.shape[0]) > 0.5]
-    return float(np.percentile(bend, 98)), float(np.median(bend)) / 0.6745
+    response = np.abs(cv2.Laplacian(grey, cv2.CV_32F))[feather(crop.shape[0]) > 0.5]
+    return float(np.percentile(response, 98)), float(np.median(response)) / 0.6745
 
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """A restored crop and where it belongs."""
+    """A restored crop and its position in the picture."""
 
     crop: np.ndarray  # (side, side, C) float32 in [0, 1]
     matrix: np.ndarray  # (2, 3) crop -> picture
@@ -159,13 +162,13 @@ class Patch:
 
 
 def paste(enlarged: np.ndarray, plain: np.ndarray, patch: Patch, corner: tuple[int, int]) -> np.ndarray:
-    """Blends a patch into the part of a picture that it covers.
+    """Blends a patch into the region of a picture that it covers.
 
     Args:
-        enlarged: (h, w, C) float32 in [0, 1], that part of the enlarged picture.
-        plain: (h, w, C) float32, the same part enlarged without any network; what strength 0 returns.
-        patch: its matrix leads to the whole picture.
-        corner: (left, top) of that part.
+        enlarged: (h, w, C) float32 in [0, 1], that region of the enlarged picture.
+        plain: (h, w, C) float32, the same region enlarged without a network; strength 0 returns it.
+        patch: its matrix refers to the full picture.
+        corner: (left, top) of that region.
 
     Returns:
         (h, w, C) float32. Strength moves the face from `plain` (0) to the patch's crop (1).
@@ -173,7 +176,7 @@ def paste(enlarged: np.ndarray, plain: np.ndarray, patch: Patch, corner: tuple[i
     size = (enlarged.shape[1], enlarged.shape[0])
     matrix = patch.matrix.copy()
     matrix[:, 2] -= corner
-    drawn = cv2.warpAffine(patch.crop, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    warped = cv2.warpAffine(patch.crop, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     mask = cv2.warpAffine(feather(patch.crop.shape[0]), matrix, size, flags=cv2.INTER_LINEAR)[..., None]
-    face = plain + patch.strength * (drawn.reshape(plain.shape) - plain)
+    face = plain + patch.strength * (warped.reshape(plain.shape) - plain)
     return enlarged * (1 - mask) + face * mask

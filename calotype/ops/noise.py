@@ -1,7 +1,7 @@
-"""Noise by seed: the same on every device and in any batch, because every picture has a generator of its own.
+"""Noise by seed: the same on every device and in any batch, because every picture has its own generator.
 
-Two sources. "cpu" is torch's generator on the CPU, as ComfyUI and A1111 (with "RNG: CPU") draw it. "a1111" is what
-CUDA's generator gives, and so A1111's "GPU" and "NV" pictures: Philox 4x32-10 (Salmon et al. 2011, section 3.3) with
+Two sources. "cpu" is torch's generator on the CPU, as in ComfyUI and A1111 (with "RNG: CPU"). "a1111" is CUDA's
+generator, as for A1111's "GPU" and "NV": Philox 4x32-10 (Salmon et al. 2011, section 3.3) with
 Box-Muller.
 """
 
@@ -21,13 +21,13 @@ _TURN = np.float32(2.3283064e-10 * 6.2831855)
 
 
 class Source(Protocol):
-    """`source(shape)`: the next normal numbers, float32 on the CPU."""
+    """`source(shape)`: the next standard normal numbers, float32 on the CPU."""
 
     def __call__(self, shape: tuple[int, ...]) -> Tensor: ...
 
 
 def source(seed: int, kind: str = "cpu") -> Source:
-    """A fresh source of normal numbers: "cpu" as torch draws them, "a1111" as CUDA does."""
+    """A new source of standard normal numbers: "cpu" as torch draws them, "a1111" as CUDA does."""
     return _Philox(seed) if kind == "a1111" else _Torch(seed)
 
 
@@ -40,7 +40,7 @@ class _Torch:
 
 
 class _Philox:
-    """Numbers of one call are the lanes of a CUDA kernel; each call counts one further."""
+    """The numbers of one call are the lanes of a CUDA kernel; each call advances the offset by one."""
 
     def __init__(self, seed: int):
         self._key = (seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF)
@@ -55,60 +55,65 @@ class _Philox:
 
 
 def philox(counter: tuple[np.ndarray, ...], key: tuple[int, int]) -> tuple[np.ndarray, ...]:
-    """Philox 4x32-10: four arrays of 32-bit words (held as uint64), two key words -> four arrays of words."""
+    """Philox 4x32-10: four arrays of 32-bit words (stored as uint64), two key words -> four arrays of words."""
     a, b, c, d = counter
     low = np.uint64(0xFFFFFFFF)
-    for turn in range(_ROUNDS):
-        keys = [np.uint64((key[n] + turn * _WEYL[n]) & 0xFFFFFFFF) for n in (0, 1)]
-        left, right = a * np.uint64(_MULTIPLIERS[0]), c * np.uint64(_MULTIPLIERS[1])
+    for step in range(_ROUNDS):
+        keys = [np.uint64((key[n] + step * _WEYL[n]) & 0xFFFFFFFF) for n in (0, 1)]
+        from_a, from_c = a * np.uint64(_MULTIPLIERS[0]), c * np.uint64(_MULTIPLIERS[1])
         high = np.uint64(32)
-        a, b, c, d = (right >> high) ^ b ^ keys[0], right & low, (left >> high) ^ d ^ keys[1], left & low
+        a, b, c, d = (
+            (from_c >> high) ^ b ^ keys[0],
+            from_c & low,
+            (from_a >> high) ^ d ^ keys[1],
+            from_a & low,
+        )
     return a, b, c, d
 
 
 def _normal(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Box and Muller, in float32 as CUDA does it."""
+    """Box-Muller transform, in float32 as CUDA does it."""
     u = x.astype(np.float32) * _UNIT + _UNIT / 2
     v = y.astype(np.float32) * _TURN + _TURN / 2
     return (np.sqrt(np.float32(-2) * np.log(u)) * np.sin(v)).astype(np.float32)
 
 
-def first_noise(
+def initial_noise(
     draw: Source,
-    fresh: Callable[[int], Source],
+    make_source: Callable[[int], Source],
     seed: int,
     shape: tuple[int, int, int],
     variation: tuple[int, float] | None = None,
     resized_from: tuple[int, int] | None = None,
 ) -> Tensor:
-    """What a picture starts from, (C, h, w).
+    """The initial noise of a picture, (C, h, w).
 
     Args:
-        draw: the picture's own source, from which the later noise comes too.
-        fresh: makes a source from a seed.
-        variation: another seed, and how far to go towards it, 0 to 1.
+        draw: the picture's own source, which is also used for later noise.
+        make_source: a function from a seed to a source.
+        variation: a second seed, and the interpolation weight of its noise, 0 to 1.
         resized_from: (h, w) of the latents whose noise is kept in the middle, as A1111's "seed resize".
     """
-    small = (shape[0], *resized_from) if resized_from else shape
-    noise = fresh(seed)(small) if small != shape else draw(shape)
+    noise_shape = (shape[0], *resized_from) if resized_from else shape
+    noise = make_source(seed)(noise_shape) if noise_shape != shape else draw(shape)
     if variation and variation[1]:
-        noise = slerp(noise, fresh(variation[0])(small), variation[1])
-    return noise if small == shape else _placed(noise, draw(shape))
+        noise = slerp(noise, make_source(variation[0])(noise_shape), variation[1])
+    return noise if noise_shape == shape else _centred(noise, draw(shape))
 
 
-def slerp(one: Tensor, other: Tensor, share: float) -> Tensor:
-    """From `one` (share 0) to `other` (share 1) along the sphere, column by column of (C, h, w), as A1111 does it."""
-    along = [x / x.norm(dim=1, keepdim=True) for x in (one, other)]
-    dot = (along[0] * along[1]).sum(1)
+def slerp(start: Tensor, end: Tensor, weight: float) -> Tensor:
+    """Spherical interpolation from `start` (weight 0) to `end` (1), by columns of (C, h, w), as A1111 does it."""
+    unit = [x / x.norm(dim=1, keepdim=True) for x in (start, end)]
+    dot = (unit[0] * unit[1]).sum(1)
     if dot.mean() > 0.9995:
-        return one * (1 - share) + other * share
+        return start * (1 - weight) + end * weight
     angle = dot.clamp(-1 + 1e-6, 1 - 1e-6).acos()  # noise one pixel high is parallel or opposite
-    parts = [torch.sin(angle * part) / torch.sin(angle) for part in (1 - share, share)]
-    return parts[0].unsqueeze(1) * one + parts[1].unsqueeze(1) * other
+    weights = [torch.sin(angle * w) / torch.sin(angle) for w in (1 - weight, weight)]
+    return weights[0].unsqueeze(1) * start + weights[1].unsqueeze(1) * end
 
 
-def _placed(noise: Tensor, canvas: Tensor) -> Tensor:
-    """`noise` in the middle of `canvas`; what is larger is cut."""
+def _centred(noise: Tensor, canvas: Tensor) -> Tensor:
+    """`noise` centred in `canvas`; what is larger is cropped."""
     target, origin = [slice(None)], [slice(None)]
     for small, large in zip(noise.shape[1:], canvas.shape[1:], strict=True):
         gap = (large - small) // 2 if large >= small else -((small - large) // 2)

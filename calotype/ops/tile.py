@@ -1,10 +1,10 @@
-"""Cutting a picture into tiles of one shape, and blending what comes back, a row of tiles at a time.
+"""Splits a picture into tiles of one shape, and blends the results, one row of tiles at a time.
 
-Neighbouring tiles share a strip. In its middle the one fades into the other over at most `FEATHER` input pixels; the
-rest of the strip is context that the network sees and nobody keeps. So a tiled run equals the untiled one where that
-context, (overlap - feather) / 2 on each side, covers the network's receptive field.
+Neighbouring tiles overlap. In the middle of the overlap they are cross-faded over at most `FEATHER` input pixels; the
+rest of it is context for the network and is discarded. So a tiled run equals the untiled one where that context,
+(overlap - feather) / 2 on each side, covers the network's receptive field.
 
-Only one row of tiles is held as floating point, whatever the size of the picture.
+Only one row of tiles is in memory as floating point, whatever the size of the picture.
 """
 
 import math
@@ -21,11 +21,11 @@ SMALLEST = 4 * FEATHER  # side of a tile from which neighbouring seams never mee
 
 @dataclass(frozen=True)
 class Axis:
-    """Where the tiles of one axis begin.
+    """The positions of the tiles along one axis.
 
     Attributes:
         size: pixels of the picture along this axis.
-        tile: pixels of a tile; more than `size` only where `size` is no multiple that the network takes.
+        tile: pixels of a tile; more than `size` only where `size` is not a multiple that the network accepts.
         starts: first pixel of each tile, rising.
     """
 
@@ -34,7 +34,7 @@ class Axis:
     starts: tuple[int, ...]
 
     def weights(self, n: int, scale: int) -> Tensor:
-        """How much tile n counts at each of its output pixels: (tile * scale,), in [0, 1]; all tiles sum to 1."""
+        """The blending weights of tile n at its output pixels: (tile * scale,), in [0, 1]; all tiles sum to 1."""
         position = self.starts[n] + (torch.arange(self.tile * scale, dtype=torch.float32) + 0.5) / scale
         weight = torch.ones_like(position)
         if n > 0:
@@ -44,7 +44,7 @@ class Axis:
         return weight
 
     def seam(self, n: int) -> tuple[float, float]:
-        """Where tile n fades into tile n + 1, in input pixels."""
+        """Begin and end of the cross-fade from tile n to tile n + 1, in input pixels."""
         begin, end = self.starts[n + 1], self.starts[n] + self.tile
         half = min(FEATHER, end - begin) / 2
         middle = (begin + end) / 2
@@ -58,22 +58,22 @@ def _ramp(position: Tensor, begin: float, end: float) -> Tensor:
 
 
 def axis(size: int, tile: int, overlap: int, multiple: int = 1) -> Axis:
-    """Spreads tiles evenly over `size` pixels, neighbours sharing at least `overlap`, every start a multiple.
+    """Distributes tiles evenly over `size` pixels, with at least `overlap` in common, every start a multiple.
 
     Args:
         size: pixels, at least 1.
-        tile: the wanted side, rounded up to a multiple and to `SMALLEST`; 0 takes the whole axis as one tile.
+        tile: requested side, rounded up to a multiple and to `SMALLEST`; 0: one tile for the axis.
         overlap: at most half a tile is used.
         multiple: sides and starts are multiples of it (networks that begin with a pixel-unshuffle).
     """
-    whole = _up(size, multiple)
-    tile = min(whole, _up(max(tile, SMALLEST), multiple)) if tile else whole
-    if tile >= whole:
-        return Axis(size, whole, (0,))
+    full = _up(size, multiple)
+    tile = min(full, _up(max(tile, SMALLEST), multiple)) if tile else full
+    if tile >= full:
+        return Axis(size, full, (0,))
     overlap = min(overlap, tile // 2 - multiple + 1)
     step = max(multiple, (tile - overlap) // multiple * multiple)
-    count = math.ceil((whole - tile) / step) + 1
-    last = whole - tile
+    count = math.ceil((full - tile) / step) + 1
+    last = full - tile
     return Axis(size, tile, tuple(n * last // (count - 1) // multiple * multiple for n in range(count)))
 
 
@@ -92,7 +92,7 @@ class Grid:
         return len(self.rows.starts) * len(self.columns.starts)
 
     def cut(self, pixels: np.ndarray, row: int, column: int) -> np.ndarray:
-        """One tile of (H, W, C) pixels: (rows.tile, columns.tile, C); what lies outside is mirrored."""
+        """One tile of (H, W, C) pixels: (rows.tile, columns.tile, C); reflection-padded outside."""
         y, x = self.rows.starts[row], self.columns.starts[column]
         height, width = pixels.shape[:2]
         tile = pixels[y : min(y + self.rows.tile, height), x : min(x + self.columns.tile, width)]
@@ -115,15 +115,15 @@ def grid(height: int, width: int, tile: int, overlap: int, multiple: int = 1) ->
 
 
 class Blend:
-    """Lays tiles left to right, top to bottom, and hands out the rows of the result that are finished.
+    """Takes tiles left to right, top to bottom, and yields the rows of the result that are finished.
 
-    It keeps one row of tiles in float32: (C, tile * scale, W * scale).
+    It holds one row of tiles in float32: (C, tile * scale, W * scale).
     """
 
     def __init__(self, tiles: Grid, scale: int, channels: int = 3):
         self.tiles, self.scale = tiles, scale
         self.height, self.width = tiles.rows.size * scale, tiles.columns.size * scale
-        self._across = [tiles.columns.weights(n, scale) for n in range(len(tiles.columns.starts))]
+        self._column_weights = [tiles.columns.weights(n, scale) for n in range(len(tiles.columns.starts))]
         shape = (channels, tiles.rows.tile * scale, tiles.columns.tile * scale)
         self._band = torch.zeros(channels, shape[1], max(_end(tiles.columns) * scale, self.width))
         self._carried = torch.zeros(channels, 0, self.width)
@@ -131,7 +131,7 @@ class Blend:
     def lay(self, row: int, column: int, tile: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Adds one tile (C, tile*scale, tile*scale); after the last of a row yields (first row, (C, h, W*scale))."""
         x = self.tiles.columns.starts[column] * self.scale
-        self._band[:, :, x : x + tile.shape[2]] += tile * self._across[column]
+        self._band[:, :, x : x + tile.shape[2]] += tile * self._column_weights[column]
         if column + 1 == len(self.tiles.columns.starts):
             yield self._finish(row)
 

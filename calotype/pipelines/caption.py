@@ -9,7 +9,7 @@ import numpy as np
 from calotype.checkpoints.models import Models
 from calotype.errors import CalotypeError, Message
 from calotype.files import write_whole
-from calotype.ops.color import eight_bits
+from calotype.ops.color import to_uint8_rgb
 from calotype.picture import Picture
 from calotype.picture.save import save
 from calotype.tasks import Note, Progress, note
@@ -89,7 +89,7 @@ class _Captions:
             yield Skipped(str(path), str(target), STAYS)
             return
         before, picture = self._before(path) if self.task.prefix else "", self._opened(path)
-        text = self._text(room, before, lambda: eight_bits(picture.pixels))
+        text = self._text(room, before, lambda: to_uint8_rgb(picture.pixels))
         if before and text == before and goes_before:
             yield Skipped(str(path), str(target), Message("begins with the trigger word already"))
             return
@@ -144,7 +144,7 @@ class _Faces(_Captions):
             yield Skipped(str(path), str(target), STAYS)
             return
         before, picture = self._before(path), self._opened(path)
-        pixels = eight_bits(picture.pixels)
+        pixels = to_uint8_rgb(picture.pixels)
         face, count = largest(self.find(pixels))
         if face is None:
             yield note("{path}: no face was found, so it is left out", path=path.name)

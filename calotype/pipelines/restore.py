@@ -17,7 +17,7 @@ from calotype.inference.faces import (
     why_sharp,
 )
 from calotype.inference.upscale import enlarge, enlarge_alpha, enlarged_size
-from calotype.ops.color import coloured, grey_kept
+from calotype.ops.color import match_channels, squeeze_grey
 from calotype.picture import Picture
 from calotype.record import Result
 from calotype.tasks import Note, Progress, Restore, Strengths
@@ -30,7 +30,7 @@ USUAL = "gfpgan-1.4"  # the face network to fetch where there is none
 def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]:
     """Opens the photo, finds and restores its faces, enlarges the whole, pastes the faces; yields the Result last."""
     opened = Picture.open(task.source, models.settings.max_pixels)
-    picture = opened.then(grey_kept(opened.pixels), opened.alpha)
+    picture = opened.then(squeeze_grey(opened.pixels), opened.alpha)
     deep = picture.pixels.dtype == np.uint16
     upscaler = None if task.upscaler == "none" else models.upscaler(task.upscaler, task.denoise, deep)
     network = yield from face_network(task, models, deep)
@@ -54,5 +54,5 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
 
     computed = models.computed(upscaler or network, tile=whole.tile)
     used = [upscaler, network if restored else None]
-    result = opened.then(coloured(pixels, opened.pixels), alpha)
+    result = opened.then(match_channels(pixels, opened.pixels), alpha)
     yield Result.of(task, opened, result, used, computed, faces)

@@ -25,7 +25,7 @@ from calotype.models.face_restorer import Restorer, grown
 from calotype.models.network import is_mixed
 from calotype.models.unet_discriminator import MULTIPLE
 from calotype.ops.color import to_pixels, to_tensor
-from calotype.ops.degrade import FaceRecipe, degrade_faces, faded, worn
+from calotype.ops.degrade import FaceRecipe, age_texture, degrade_faces, faded
 from calotype.ops.degrade.noise import grey
 from calotype.pipelines.train_upscaler import digest_of, judge
 from calotype.tasks import Note, Progress, note
@@ -191,7 +191,7 @@ def _in_tones_of_old(task: TrainRestorer, x: Tensor, dice: random.Random) -> Ten
 
 def _worn(x: Tensor, dice: random.Random) -> Tensor:
     """Damaged as a print on which the face is as large as the picture, or but a fifth of it."""
-    return worn(x, dice.getrandbits(40), dice.uniform(0.1, 1), round(x.shape[-1] * dice.uniform(0.2, 1)))
+    return age_texture(x, dice.getrandbits(40), dice.uniform(0.1, 1), round(x.shape[-1] * dice.uniform(0.2, 1)))
 
 
 def _cut(places_of: Sequence[Sequence[tuple[int, int]]], piece: int, x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 
 from calotype.checkpoints.models import Models
 from calotype.inference.upscale import enlarge, enlarge_alpha, enlarged_size
-from calotype.ops.color import coloured, grey_kept
+from calotype.ops.color import match_channels, squeeze_grey
 from calotype.picture import Picture
 from calotype.record import Result
 from calotype.tasks import Note, Progress, Upscale
@@ -23,9 +23,9 @@ def upscale(task: Upscale, models: Models) -> Iterator[Progress | Note | Result]
     network = models.upscaler(task.model, task.denoise, deep=picture.pixels.dtype == np.uint16)
     size = enlarged_size(picture.pixels, task.scale or network.scale)
 
-    colour = yield from enlarge(grey_kept(picture.pixels), network, size, task, models)
+    colour = yield from enlarge(squeeze_grey(picture.pixels), network, size, task, models)
     alpha = yield from enlarge_alpha(picture.alpha, network, size, task, models)
 
     computed = models.computed(network, tile=colour.tile)
-    result = picture.then(coloured(colour.pixels, picture.pixels), alpha)
+    result = picture.then(match_channels(colour.pixels, picture.pixels), alpha)
     yield Result.of(task, picture, result, [network], computed)

@@ -18,13 +18,13 @@ from PIL import Image
 from skimage.data import astronaut
 
 from calotype.ops.color import to_pixels, to_tensor
-from calotype.ops.degrade import Wear, age
+from calotype.ops.degrade import AgeRecipe, age
 
 PHOTO = Path(__file__).parents[2] / "examples" / "collins.jpg"
 ORIGINAL = "a8c429c18afa7b0fd5673e598d73a21225d94c864a71bbb3885126fdecb41071"  # sha256 of the portrait's pixels
 CROP = (slice(0, 480), slice(36, 420))  # rows, columns: head and shoulders, 4:5 as prints have it
 SEED = 22  # its scratches spare the face
-WEAR = Wear(grain=0.014, blur=1.3, smaller=1.1, fading=0.95, toning=0.78, stains=0.06, texture=0.006)
+RECIPE = AgeRecipe(grain=0.014, blur=1.3, smaller=1.1, fading=0.95, toning=0.78, stains=0.06, texture=0.006)
 QUALITY = 88
 DATE = "2026:11:23 12:00:00"  # when it was aged; when it was taken is not recorded in the original
 TAGS = {
@@ -62,7 +62,7 @@ def portrait() -> np.ndarray:
 
 def aged(pixels: np.ndarray) -> np.ndarray:
     torch.set_num_threads(1)  # sums in one order
-    return to_pixels(age(to_tensor(pixels), SEED, wear=WEAR), pixels)
+    return to_pixels(age(to_tensor(pixels), SEED, recipe=RECIPE), pixels)
 
 
 def encoded(pixels: np.ndarray) -> bytes:

@@ -16,9 +16,9 @@ from calotype.ops.faces import (
     is_sharp,
     matched,
     paste,
+    scale_of,
     scaled,
     similarity,
-    size_of,
     template,
 )
 
@@ -143,7 +143,7 @@ def test_grey_crops_stay_grey():
 def test_scaling_a_place_keeps_pixel_centres(scale):
     matrix = np.array([[1.0, 0, 5], [0, 1.0, 7]])
     into = scaled(matrix, scale, scale)
-    assert size_of(into) == pytest.approx(scale)
+    assert scale_of(into) == pytest.approx(scale)
     # the crop's left edge, half a pixel before its first centre, lands on the enlarged picture's same edge
     edge = into[:, :2] @ (-0.5, -0.5) + into[:, 2]
     np.testing.assert_allclose(edge, (np.array([4.5, 6.5]) + 0.5) * scale - 0.5, atol=1e-9)
@@ -154,6 +154,6 @@ def test_sharp_faces_are_told_from_soft_and_noisy_ones(portrait):
     sharp = cv2.resize(portrait, (256, 256), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     soft = cv2.GaussianBlur(sharp, (0, 0), 1.5)
     noisy = (sharp + np.random.default_rng(0).normal(0, 0.06, sharp.shape)).clip(0, 1).astype(np.float32)
-    assert is_sharp(sharp, drawn=soft) and is_sharp(sharp, drawn=sharp)
-    assert not is_sharp(soft, drawn=sharp)
-    assert not is_sharp(noisy, drawn=soft)
+    assert is_sharp(sharp, restored=soft) and is_sharp(sharp, restored=sharp)
+    assert not is_sharp(soft, restored=sharp)
+    assert not is_sharp(noisy, restored=soft)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calotype.ops.noise import first_noise, philox, slerp, source
+from calotype.ops.noise import initial_noise, philox, slerp, source
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_cpu_noise_is_torch_own():
 
 
 def noise(seed, shape=(4, 8, 8), **more):
-    return first_noise(source(seed), source, seed, shape, **more)
+    return initial_noise(source(seed), source, seed, shape, **more)
 
 
 def test_a_variation_goes_from_one_seed_to_the_other():

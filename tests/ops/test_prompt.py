@@ -12,13 +12,13 @@ from calotype.ops.prompt import (
     BREAK,
     LoraRef,
     Vectors,
+    apply_weights,
     chunks,
     composition,
     emphasis,
     extras,
     matrix,
     schedule,
-    weighed,
 )
 from calotype.ops.prompt.chunks import LENGTH
 
@@ -220,16 +220,16 @@ def test_chunks_lose_nothing(numbers, has_commas):
 def test_weights_keep_the_mean_in_the_original_way():
     states, weights = torch.rand(1, 77, 8) + 1, torch.ones(1, 77)
     weights[0, 3] = 3
-    kept = weighed(states, weights, "original")
+    kept = apply_weights(states, weights, "original")
     assert kept.mean() == pytest.approx(float(states.mean()), rel=1e-5)
-    assert torch.allclose(weighed(states, weights, "no-norm")[0, 3], states[0, 3] * 3)
-    assert torch.equal(weighed(states, weights, "ignore"), states)
+    assert torch.allclose(apply_weights(states, weights, "no-norm")[0, 3], states[0, 3] * 3)
+    assert torch.equal(apply_weights(states, weights, "ignore"), states)
 
 
 def test_the_original_way_keeps_the_mean_of_each_chunk():
     states, weights = torch.rand(2, 77, 8) + torch.tensor([1.0, 5.0])[:, None, None], torch.ones(2, 77)
     weights[0, 3] = 3
-    kept = weighed(states, weights, "original")
+    kept = apply_weights(states, weights, "original")
     assert torch.allclose(kept.mean((1, 2)), states.mean((1, 2)), rtol=1e-5)
     assert torch.allclose(kept[1], states[1])
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from calotype.ops.color import to_pixels, to_tensor
-from calotype.ops.resize import Resizer, part
+from calotype.ops.resize import Resizer, resized_region
 
 side = st.integers(1, 90)
 
@@ -36,7 +36,7 @@ def test_a_part_equals_that_part_of_the_whole(height, width, data):
     columns = slice(left, data.draw(st.integers(left + 1, size[1])))
     (_, whole), *rest = Resizer(height, width, *size).push(to_tensor(pixels))
     assert not rest
-    torch.testing.assert_close(part(pixels, size, rows, columns), whole[:, rows, columns], atol=2e-6, rtol=0)
+    torch.testing.assert_close(resized_region(pixels, size, rows, columns), whole[:, rows, columns], atol=2e-6, rtol=0)
 
 
 def test_pixels_survive_the_way_to_floating_point_and_back():

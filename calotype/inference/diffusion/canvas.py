@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from calotype.errors import CalotypeError, Message
-from calotype.ops.color import coloured, luma, to_pixels, to_tensor, white
-from calotype.ops.resize import part
+from calotype.ops.color import luma, match_channels, max_value, to_pixels, to_tensor
+from calotype.ops.resize import resized_region
 from calotype.picture import Picture
 from calotype.tasks import Imagine, read_margins, read_size
 
@@ -100,7 +100,7 @@ def _opaque(alpha: np.ndarray | None, fade: np.ndarray) -> np.ndarray | None:
     """(H, W): opaque where the new shows, and where nothing is new as it was, bit for bit."""
     if alpha is None:
         return None
-    most = white(alpha.dtype)
+    most = max_value(alpha.dtype)
     raised = (alpha + fade * (most - alpha.astype(np.float32)) + 0.5).clip(0, most).astype(alpha.dtype)
     return np.where(fade > 0, raised, alpha)
 
@@ -131,7 +131,7 @@ def _padded(x: Tensor, made: Canvas) -> Tensor:
 def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
     """(3, H, W) in [0, 1] by Lanczos."""
     pixels = to_pixels(x, np.empty((1, 1, 3), np.uint16))
-    return part(pixels, size, slice(0, size[0]), slice(0, size[1])).clamp(0, 1)
+    return resized_region(pixels, size, slice(0, size[0]), slice(0, size[1])).clamp(0, 1)
 
 
 def _brought(pixels: np.ndarray, size: tuple[int, int], way: str) -> Tensor:
@@ -143,7 +143,7 @@ def _brought(pixels: np.ndarray, size: tuple[int, int], way: str) -> Tensor:
     if (height, width) == size:
         return to_tensor(pixels)
     if way == "stretch":
-        return part(pixels, size, slice(0, size[0]), slice(0, size[1])).clamp(0, 1)
+        return resized_region(pixels, size, slice(0, size[0]), slice(0, size[1])).clamp(0, 1)
     pick = max if way == "crop" else min
     scale = pick(size[0] / height, size[1] / width)
     scaled = (max(1, round(height * scale)), max(1, round(width * scale)))
@@ -151,7 +151,7 @@ def _brought(pixels: np.ndarray, size: tuple[int, int], way: str) -> Tensor:
         slice(max((side - wanted) // 2, 0), max((side - wanted) // 2, 0) + min(side, wanted))
         for side, wanted in zip(scaled, size, strict=True)
     ]
-    x = part(pixels, scaled, *kept).clamp(0, 1)
+    x = resized_region(pixels, scaled, *kept).clamp(0, 1)
     top, left = ((wanted - side) // 2 for wanted, side in zip(size, x.shape[1:], strict=True))
     edges = (left, size[1] - x.shape[2] - left, top, size[0] - x.shape[1] - top)
     return F.pad(x[None], edges, "replicate")[0]
@@ -204,7 +204,7 @@ def _mask(task: Imagine, source: Picture, mask: Picture) -> tuple[np.ndarray, tu
     hole, notes = luma(to_tensor(mask.pixels))[0].numpy() >= 0.5, ()
     paint = Message("black" if task.invert_mask else "white")
     if mask.alpha is not None and mask.alpha.min() < mask.alpha.max():
-        hole = mask.alpha > white(mask.alpha.dtype) // 2
+        hole = mask.alpha > max_value(mask.alpha.dtype) // 2
         paint = Message("transparent" if task.invert_mask else "opaque")
         sentence = "{mask} has transparent parts: what is opaque in it is the hole; or give {option:invert_mask}"
         notes = (Message(sentence, mask=task.mask.name),)
@@ -281,7 +281,7 @@ def _widened(task: Imagine, source: Picture, multiple: int, check: Check) -> Can
     new[top : top + height, left : left + width] = _fade(hole, OVERLAP - 1)[top : top + height, left : left + width]
     return replace(
         made,
-        pixels=_padded(_filled(to_tensor(coloured(seen, np.empty((1, 1, 3)))), hole), made),
+        pixels=_padded(_filled(to_tensor(match_channels(seen, np.empty((1, 1, 3)))), hole), made),
         hole=_padded(torch.from_numpy(hole[None].astype(np.float32)), made),
         source=source,
         base=base,

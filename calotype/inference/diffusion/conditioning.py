@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from calotype.models.diffusion import Condition, Diffusion
-from calotype.ops.prompt import Vectors, chunks, composition, emphasis, schedule, weighed
+from calotype.ops.prompt import Vectors, apply_weights, chunks, composition, emphasis, schedule
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class PromptEncoder:
         cut = chunks(emphasis(text, self._way != "none"), tokenizer.encode, tokenizer.comma, self._words)
         weights = torch.tensor([_framed(chunk.weights) for chunk in cut])
         rows = [(chunk.tokens, {place: self._learned[name] for place, name in chunk.vectors}) for chunk in cut]
-        return self._model.read(rows, lambda states: weighed(states, weights, self._way), self._skip)
+        return self._model.read(rows, lambda states: apply_weights(states, weights, self._way), self._skip)
 
     def together(self, said: StepPrompts, has_unwanted: bool) -> list[Condition]:
         """All conditions of a step as rows, the unwanted one first, in one piece for each run of equal lengths.

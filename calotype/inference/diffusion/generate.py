@@ -25,7 +25,7 @@ from calotype.inference.diffusion.xy_grid import Cell, cells, sheet
 from calotype.inference.gan import forged, is_asked
 from calotype.models.diffusion import Diffusion
 from calotype.ops.color import to_pixels, to_tensor
-from calotype.ops.noise import Source, first_noise, source
+from calotype.ops.noise import Source, initial_noise, source
 from calotype.picture import Picture
 from calotype.record import Film, Result
 from calotype.samplers import LANCZOS, LATENT, PRESETS, Preset, sampler_named
@@ -264,7 +264,7 @@ def _noise(job: GenerationPlan, seeds: Sequence[Seeds], shape: tuple[int, int]) 
     small = read_size(task.seed_resize, "seed_resize")
     resized_from = tuple(side // job.model.factor for side in small) if small else None
     first = [
-        first_noise(
+        initial_noise(
             draw,
             lambda seed: source(seed, task.noise),
             own.seed,

@@ -1,4 +1,4 @@
-"""GFPGAN's degradation of aligned faces: how face restorers are trained.
+"""GFPGAN's degradation of aligned faces, for training face restorers.
 
 Wang et al. 2021, "Towards Real-World Blind Face Restoration with Generative Facial Prior" (arXiv 2101.04061), §3.5
 (equation 9) and §4.1; colour changes as in the published training options of version 1.
@@ -21,10 +21,10 @@ CHANGES = ("brightness", "contrast", "saturation", "hue")
 
 @dataclass(frozen=True)
 class FaceRecipe:
-    """Ranges for faces of 512 pixels. For grey photos to stay grey set `shifted` and `coloured` to 0."""
+    """Ranges for faces of 512 pixels. Set `shifted` and `coloured` to 0 to keep grey photos grey."""
 
     kernels: KernelRanges = KERNELS
-    smaller: tuple[float, float] = (0.8, 8.0)  # how many times
+    smaller: tuple[float, float] = (0.8, 8.0)  # downscaling factor
     sigma: tuple[float, float] = (0.0, 20.0)  # of the noise, of 255
     quality: tuple[float, float] = (60.0, 100.0)  # of JPEG
     shifted: float = 0.3  # probability that each channel moves by up to `shift`
@@ -33,13 +33,13 @@ class FaceRecipe:
     brightness: tuple[float, float] = (0.5, 1.5)
     contrast: tuple[float, float] = (0.5, 1.5)
     saturation: tuple[float, float] = (0.0, 1.5)
-    hue: tuple[float, float] = (-0.1, 0.1)  # turns
+    hue: tuple[float, float] = (-0.1, 0.1)  # in turns
     grey: float = 0.01  # probability
 
 
 @dataclass(frozen=True)
 class FaceDraw:
-    """What was drawn for one face."""
+    """The random parameters of one face."""
 
     kernel: Kernel
     smaller: float
@@ -52,34 +52,34 @@ class FaceDraw:
 
 
 def degrade_faces(x: Tensor, generator: torch.Generator, recipe: FaceRecipe = FaceRecipe()) -> Tensor:
-    """Degrades each face of a batch in its own way: blur, smaller, noise, JPEG, back to its size, colours.
+    """Degrades each face of a batch with its own parameters: blur, downscaling, noise, JPEG, upscaling, colours.
 
     Args:
         x: (N, 3, H, W) RGB in [0, 1]; the ranges are meant for 512x512.
         generator: on the CPU; gives one seed for each picture, in order.
 
     Returns:
-        (N, 3, H, W) in [0, 1], in steps of 1/255, on x's device.
+        (N, 3, H, W) in [0, 1], quantized to 1/255, on x's device.
     """
     draws = [draw_face(seed, recipe) for seed in seeds(generator, len(x))]
-    return torch.cat([carry_out_face(face[None], drawn) for face, drawn in zip(x, draws, strict=True)])
+    return torch.cat([apply_face_draw(face[None], drawn) for face, drawn in zip(x, draws, strict=True)])
 
 
 def draw_face(seed: int, recipe: FaceRecipe) -> FaceDraw:
-    """All numbers of one face."""
-    chance = Random(seed)
-    kernel = draw_kernel(chance, recipe.kernels)
-    smaller, sigma, quality = (chance.uniform(*r) for r in (recipe.smaller, recipe.sigma, recipe.quality))
-    most = recipe.shift if chance.random() < recipe.shifted else 0.0
-    shift = tuple(chance.uniform(-most, most) for _ in range(3))
-    is_grey = chance.random() < recipe.grey
-    is_coloured = chance.random() < recipe.coloured
-    changes = [(name, chance.uniform(*getattr(recipe, name))) for name in chance.sample(CHANGES, len(CHANGES))]
+    """Draws the parameters of one face."""
+    rng = Random(seed)
+    kernel = draw_kernel(rng, recipe.kernels)
+    smaller, sigma, quality = (rng.uniform(*r) for r in (recipe.smaller, recipe.sigma, recipe.quality))
+    max_shift = recipe.shift if rng.random() < recipe.shifted else 0.0
+    shift = tuple(rng.uniform(-max_shift, max_shift) for _ in range(3))
+    is_grey = rng.random() < recipe.grey
+    is_coloured = rng.random() < recipe.coloured
+    changes = [(name, rng.uniform(*getattr(recipe, name))) for name in rng.sample(CHANGES, len(CHANGES))]
     return FaceDraw(kernel, smaller, sigma, quality, shift, tuple(changes) if is_coloured else (), is_grey, seed)
 
 
-def carry_out_face(x: Tensor, drawn: FaceDraw) -> Tensor:
-    """Degrades (N, 3, H, W) as drawn; same shape."""
+def apply_face_draw(x: Tensor, drawn: FaceDraw) -> Tensor:
+    """Degrades (N, 3, H, W) with these parameters; same shape."""
     height, width = x.shape[-2:]
     generator = torch.Generator(x.device).manual_seed(drawn.seed)
     x = blur(x, weights(drawn.kernel))
@@ -91,12 +91,12 @@ def carry_out_face(x: Tensor, drawn: FaceDraw) -> Tensor:
     if drawn.is_grey:
         x = grey(x).expand_as(x)
     for name, amount in drawn.changes:
-        x = changed(x, name, amount)
+        x = adjusted(x, name, amount)
     return (x * 255).round().clamp(0, 255) / 255
 
 
-def changed(x: Tensor, name: str, amount: float) -> Tensor:
-    """(N, 3, H, W) in [0, 1] with one of CHANGES; 1 changes nothing, of hue 0 (in turns)."""
+def adjusted(x: Tensor, name: str, amount: float) -> Tensor:
+    """(N, 3, H, W) in [0, 1] with one of CHANGES; the identity is 1, for hue (in turns) 0."""
     if name == "hue":
         return _hue_turned(x, amount)
     still = {
@@ -108,7 +108,7 @@ def changed(x: Tensor, name: str, amount: float) -> Tensor:
 
 
 def _hue_turned(x: Tensor, turns: float) -> Tensor:
-    """Turns colours about the grey axis, as hue in HSV does; lightness stays that of HSV (the largest channel)."""
+    """Rotates the hue of HSV; the value of HSV (the largest channel) stays."""
     high, low = x.amax(1, keepdim=True), x.amin(1, keepdim=True)
     chroma = high - low
     red, green, blue = ((channel - low) / chroma.clamp(min=1e-8) for channel in x.split(1, 1))

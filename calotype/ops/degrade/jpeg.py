@@ -1,9 +1,9 @@
-"""JPEG's losses on tensors of any device: what a picture looks like after it was saved as JPEG and opened again.
+"""JPEG compression artefacts on tensors of any device: a picture as it is after saving as JPEG and opening again.
 
-Written in torch rather than taken from OpenCV, because training degrades batches that lie on the GPU: no copies, no
-threads of an encoder, and each picture its own quality. No entropy coding: it loses nothing. Tables of the standard
-(ITU-T T.81, Annex K), scaled by quality as libjpeg does; chroma halved in both directions (4:2:0), as in almost every
-JPEG there is.
+Written in torch rather than taken from OpenCV, because training degrades batches on the GPU: no copies, no encoder
+threads, and each picture has its own quality. No entropy coding, since it is lossless. Tables of the standard
+(ITU-T T.81, Annex K), scaled by quality as libjpeg does; chroma halved in both directions (4:2:0), as in almost all
+JPEG files.
 """
 
 import math
@@ -37,24 +37,24 @@ TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
 
 
 def jpeg(x: Tensor, quality: Tensor | float) -> Tensor:
-    """Through JPEG and back.
+    """Compresses and decompresses.
 
     Args:
         x: (N, 3, H, W) RGB; clamped to [0, 1] and rounded to 8 bits first.
         quality: 1 to 100, one for all or (N,) one for each.
 
     Returns:
-        (N, 3, H, W) in [0, 1], in steps of 1/255, of x's type and on x's device. Gradients do not pass.
+        (N, 3, H, W) in [0, 1], quantized to 1/255, of x's type and on x's device. Gradients do not pass.
     """
     height, width = x.shape[-2:]
     quality = torch.as_tensor(quality, dtype=torch.float32, device=x.device).expand(x.shape[0])
     pixels = (x.detach().float().clamp(0, 1) * 255).round()
     padded = F.pad(pixels, (0, -width % 16, 0, -height % 16), mode="replicate")
     y, chroma = _split(padded)
-    y = _coded(y, table(LUMINANCE, quality))
-    chroma = _coded(chroma, table(CHROMINANCE, quality))
+    y = _quantized(y, table(LUMINANCE, quality))
+    chroma = _quantized(chroma, table(CHROMINANCE, quality))
     chroma = chroma[..., : -(-height // 2), : -(-width // 2)]
-    return (_joined(y[..., :height, :width], chroma) / 255).to(x.dtype)
+    return (_merged(y[..., :height, :width], chroma) / 255).to(x.dtype)
 
 
 def table(base: tuple[tuple[int, ...], ...], quality: Tensor) -> Tensor:
@@ -67,25 +67,25 @@ def table(base: tuple[tuple[int, ...], ...], quality: Tensor) -> Tensor:
 
 def _split(rgb: Tensor) -> tuple[Tensor, Tensor]:
     """(N, 3, H, W) in 0..255 -> luma (N, 1, H, W) and halved chroma (N, 2, H/2, W/2), whole numbers around 0."""
-    ycc = _turned(rgb, TO_YCC).round()
+    ycc = _converted(rgb, TO_YCC).round()
     sums = F.avg_pool2d(ycc[:, 1:], 2) * 4
-    rounding = torch.arange(sums.shape[-1], device=sums.device) % 2 + 1  # libjpeg's: up and down in turns
+    rounding = torch.arange(sums.shape[-1], device=sums.device) % 2 + 1  # libjpeg's: alternating
     return ycc[:, :1] - 128, ((sums + rounding) / 4).floor()
 
 
-def _joined(y: Tensor, chroma: Tensor) -> Tensor:
+def _merged(y: Tensor, chroma: Tensor) -> Tensor:
     """The inverse, for any H and W; chroma is interpolated with weights 3/4 and 1/4, as libjpeg does."""
     chroma = F.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False).round()
     ycc = torch.cat([y + 128, chroma[..., : y.shape[-2], : y.shape[-1]]], 1)
-    return _turned(ycc, TO_RGB).round().clamp(0, 255)
+    return _converted(ycc, TO_RGB).round().clamp(0, 255)
 
 
-def _turned(x: Tensor, matrix: tuple[tuple[float, ...], ...]) -> Tensor:
+def _converted(x: Tensor, matrix: tuple[tuple[float, ...], ...]) -> Tensor:
     return torch.einsum("ij,njhw->nihw", torch.tensor(matrix, dtype=x.dtype, device=x.device), x)
 
 
-def _coded(planes: Tensor, steps: Tensor) -> Tensor:
-    """(N, C, H, W) through the cosine transform and back, rounded to multiples of (N, 1, 8, 8) steps."""
+def _quantized(planes: Tensor, steps: Tensor) -> Tensor:
+    """(N, C, H, W) through DCT and inverse DCT, coefficients rounded to multiples of (N, 1, 8, 8) steps."""
     n, channels, height, width = planes.shape
     basis = _cosines(planes.device)
     blocks = planes.reshape(n, channels, height // 8, 8, width // 8, 8).transpose(3, 4)

@@ -14,14 +14,11 @@ from calotype.ops.color import LUMA
 
 @dataclass(frozen=True)
 class NoiseRanges:
-    """What noise is drawn from; the defaults are the first stage of the published recipe."""
+    """The distributions of noise; the defaults are the first stage of the published recipe."""
 
     gaussian: float = 0.5  # probability; the rest is Poisson
     sigma: tuple[float, float] = (1.0, 30.0)  # of 255
-    poisson: tuple[float, float] = (
-        0.05,
-        3.0,
-    )  # strength: 1 is the noise of counting as many photons as there are values
+    poisson: tuple[float, float] = (0.05, 3.0)  # strength; 1: as many photons as distinct values
     grey: float = 0.4  # probability that all channels share the noise
 
 
@@ -34,23 +31,23 @@ class Noise:
     is_grey: bool
 
 
-def draw_noise(chance: Random, ranges: NoiseRanges) -> Noise:
-    kind = "gaussian" if chance.random() < ranges.gaussian else "poisson"
-    strength = chance.uniform(*(ranges.sigma if kind == "gaussian" else ranges.poisson))
-    return Noise(kind, strength, chance.random() < ranges.grey)
+def draw_noise(rng: Random, ranges: NoiseRanges) -> Noise:
+    kind = "gaussian" if rng.random() < ranges.gaussian else "poisson"
+    strength = rng.uniform(*(ranges.sigma if kind == "gaussian" else ranges.poisson))
+    return Noise(kind, strength, rng.random() < ranges.grey)
 
 
 def noisy(x: Tensor, noise: Noise, generator: torch.Generator) -> Tensor:
-    """(N, 3, H, W) in [0, 1] with noise, clamped to [0, 1]; the generator lives on x's device."""
+    """(N, 3, H, W) in [0, 1] with noise, clamped to [0, 1]; the generator is on x's device."""
     if noise.kind == "gaussian":
-        added = noise.strength / 255 * normal(x[:, :1] if noise.is_grey else x, generator)
+        residual = noise.strength / 255 * normal(x[:, :1] if noise.is_grey else x, generator)
     else:
-        added = noise.strength * _poisson(grey(x) if noise.is_grey else x, generator)
-    return (x + added).clamp(0, 1)
+        residual = noise.strength * _poisson(grey(x) if noise.is_grey else x, generator)
+    return (x + residual).clamp(0, 1)
 
 
 def normal(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal numbers in the shape, type and place of `like`."""
+    """Standard normal numbers in the shape, type and device of `like`."""
     return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
 
 
@@ -60,13 +57,13 @@ def grey(x: Tensor) -> Tensor:
 
 
 def _poisson(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Counting noise: each value of the 8-bit picture counts photons, white as many as there are different values.
+    """Shot noise: each value of the 8-bit picture is a photon count, that of white the number of distinct values.
 
-    That number is rounded up to a power of two, as in the published recipe: a picture of few values is a dark or flat
-    one, and so a noisier one.
+    That number is rounded up to a power of two, as in the published recipe: a picture with few distinct values is dark
+    or flat, and gets more noise.
     """
     x = (x.clamp(0, 1) * 255).round() / 255
-    different = [max(2, picture.unique().numel()) for picture in x]
-    photons = torch.tensor([2 ** (n - 1).bit_length() for n in different], dtype=x.dtype, device=x.device)
+    distinct = [max(2, picture.unique().numel()) for picture in x]
+    photons = torch.tensor([2 ** (n - 1).bit_length() for n in distinct], dtype=x.dtype, device=x.device)
     photons = photons[:, None, None, None]
     return torch.poisson(x * photons, generator=generator) / photons - x

@@ -1,11 +1,11 @@
-"""The second-order degradation of Real-ESRGAN: how pictures are made worse to train enlarging networks.
+"""The second-order degradation of Real-ESRGAN, for training super-resolution networks.
 
 Wang et al. 2021, "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data" (arXiv 2107.10833),
 §3 and figure 2; probabilities and ranges as published for the x4plus network.
 
-Numbers are drawn first, for each picture alone and as plain data (`draw`), then carried out (`carry_out`): so a draw
-can be looked at, kept and repeated, and a picture's result depends on nothing else in its batch. The published program
-draws sizes once for a batch and evens that out with a pool of 180 pictures; here no pool is needed.
+Parameters are drawn first, for each picture alone and as plain data (`draw`), then applied (`apply_draw`): so a draw
+can be inspected, stored and repeated, and a picture's result does not depend on the rest of its batch. The published
+program draws sizes once for a batch and compensates with a pool of 180 pictures; here no pool is needed.
 """
 
 import math
@@ -29,7 +29,7 @@ class DegradationStage:
 
     kernels: KernelRanges = KernelRanges()
     blurred: float = 1.0  # probability
-    resized: tuple[float, float, float] = (0.2, 0.7, 0.1)  # probabilities: larger, smaller, as it is
+    resized: tuple[float, float, float] = (0.2, 0.7, 0.1)  # probabilities: larger, smaller, same size
     factor: tuple[float, float] = (0.15, 1.5)  # smallest and largest
     noise: NoiseRanges = NoiseRanges()
     quality: tuple[float, float] = (30.0, 95.0)  # of JPEG
@@ -46,20 +46,20 @@ SECOND = DegradationStage(
 
 @dataclass(frozen=True)
 class SecondOrder:
-    """The whole recipe."""
+    """The complete recipe."""
 
-    scale: int = 4  # how many times smaller the result is
+    scale: int = 4  # downscaling factor of the result
     first: DegradationStage = DegradationStage()
     second: DegradationStage = SECOND
-    sinc: float = 0.8  # probability of the last filter, which rings as sharpened pictures do
+    sinc: float = 0.8  # probability of the last filter, which causes ringing as sharpening does
     sinc_sizes: tuple[int, ...] = SIZES
     sinc_cutoff: tuple[float, float] = (math.pi / 3, math.pi)
-    jpeg_last: float = 0.5  # probability that JPEG comes after the last filter and not before
+    jpeg_last: float = 0.5  # probability that JPEG comes after the last filter, not before
 
 
 @dataclass(frozen=True)
 class Round:
-    """What was drawn for one stage."""
+    """The random parameters of one stage."""
 
     kernel: Kernel | None
     factor: float
@@ -70,7 +70,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Draw:
-    """What was drawn for one picture: with the seed, all that its degradation depends on."""
+    """The random parameters of one picture: with the seed, all that its degradation depends on."""
 
     first: Round
     second: Round
@@ -81,45 +81,45 @@ class Draw:
 
 
 def second_order(x: Tensor, generator: torch.Generator, recipe: SecondOrder = SecondOrder()) -> Tensor:
-    """Degrades each picture of a batch in its own way.
+    """Degrades each picture of a batch with its own parameters.
 
     Args:
         x: (N, 3, H, W) RGB in [0, 1], sides of at least `recipe.scale`.
         generator: on the CPU; gives one seed for each picture, in order.
 
     Returns:
-        (N, 3, H // scale, W // scale) in [0, 1], in steps of 1/255, on x's device. The same generator state gives the
+        (N, 3, H // scale, W // scale) in [0, 1], quantized to 1/255, on x's device. The same generator state gives the
         same result on the same device; other devices draw other noise.
     """
     draws = [draw(seed, recipe) for seed in seeds(generator, len(x))]
-    return torch.cat([carry_out(picture[None], drawn, recipe.scale) for picture, drawn in zip(x, draws, strict=True)])
+    return torch.cat([apply_draw(picture[None], drawn, recipe.scale) for picture, drawn in zip(x, draws, strict=True)])
 
 
 def seeds(generator: torch.Generator, count: int) -> list[int]:
-    """One after the other, so that the first ones do not depend on how many follow."""
+    """Draws seeds one by one, so that the first ones do not depend on `count`."""
     return [int(torch.randint(2**62, (), generator=generator)) for _ in range(count)]
 
 
 def draw(seed: int, recipe: SecondOrder) -> Draw:
-    """All numbers of one picture."""
-    chance = Random(seed)
-    first, second = _draw_round(chance, recipe.first), _draw_round(chance, recipe.second)
+    """Draws the parameters of one picture."""
+    rng = Random(seed)
+    first, second = _draw_round(rng, recipe.first), _draw_round(rng, recipe.second)
     sinc = None
-    if chance.random() < recipe.sinc:
-        sinc = draw_sinc(chance, chance.choice(recipe.sinc_sizes), recipe.sinc_cutoff)
-    return Draw(first, second, sinc, chance.random() < recipe.jpeg_last, chance.choice(MODES), seed)
+    if rng.random() < recipe.sinc:
+        sinc = draw_sinc(rng, rng.choice(recipe.sinc_sizes), recipe.sinc_cutoff)
+    return Draw(first, second, sinc, rng.random() < recipe.jpeg_last, rng.choice(MODES), seed)
 
 
-def _draw_round(chance: Random, stage: DegradationStage) -> Round:
-    kernel = draw_kernel(chance, stage.kernels) if chance.random() < stage.blurred else None
+def _draw_round(rng: Random, stage: DegradationStage) -> Round:
+    kernel = draw_kernel(rng, stage.kernels) if rng.random() < stage.blurred else None
     low, high = stage.factor
-    way = chance.choices(("larger", "smaller", "same"), stage.resized)[0]
-    factor = {"larger": chance.uniform(1, high), "smaller": chance.uniform(low, 1), "same": 1.0}[way]
-    return Round(kernel, factor, chance.choice(MODES), draw_noise(chance, stage.noise), chance.uniform(*stage.quality))
+    direction = rng.choices(("larger", "smaller", "same"), stage.resized)[0]
+    factor = {"larger": rng.uniform(1, high), "smaller": rng.uniform(low, 1), "same": 1.0}[direction]
+    return Round(kernel, factor, rng.choice(MODES), draw_noise(rng, stage.noise), rng.uniform(*stage.quality))
 
 
-def carry_out(x: Tensor, drawn: Draw, scale: int) -> Tensor:
-    """Degrades (N, 3, H, W), all pictures in the same way but for the noise, to (N, 3, H // scale, W // scale)."""
+def apply_draw(x: Tensor, drawn: Draw, scale: int) -> Tensor:
+    """Degrades (N, 3, H, W), all with these parameters but different noise, to (N, 3, H // scale, W // scale)."""
     height, width = x.shape[-2:]
     generator = torch.Generator(x.device).manual_seed(drawn.seed)
 
@@ -134,7 +134,7 @@ def carry_out(x: Tensor, drawn: Draw, scale: int) -> Tensor:
     x = resized(x, (height / scale * second.factor, width / scale * second.factor), second.mode)
     x = noisy(x, second.noise, generator)
 
-    # Only these two orders: others make twisted lines (§3.3).
+    # Only these two orders: others distort lines (§3.3).
     size = (height // scale, width // scale)
     if drawn.is_jpeg_last:
         x = jpeg(_blurred(resized(x, size, drawn.mode), drawn.sinc), second.quality)

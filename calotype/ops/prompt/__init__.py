@@ -1,7 +1,7 @@
-"""The grammar of prompts, as Stable Diffusion's users write them: A1111's, from the text to chunks of tokens."""
+"""A1111's prompt syntax: from the text to weighted chunks of tokens."""
 
 from calotype.ops.prompt.chunks import Chunk, Vectors, chunks
-from calotype.ops.prompt.emphasis import BREAK, EMPHASES, emphasis, weighed
+from calotype.ops.prompt.emphasis import BREAK, EMPHASES, apply_weights, emphasis
 from calotype.ops.prompt.schedule import schedule
 from calotype.tasks.prompts import LoraRef, composition, extras, matrix
 
@@ -11,11 +11,11 @@ __all__ = [
     "Chunk",
     "LoraRef",
     "Vectors",
+    "apply_weights",
     "chunks",
     "composition",
     "emphasis",
     "extras",
     "matrix",
     "schedule",
-    "weighed",
 ]

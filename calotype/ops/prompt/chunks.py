@@ -1,17 +1,17 @@
-"""Weighted words into chunks of 75 tokens, as A1111 cuts them."""
+"""Splits weighted text into chunks of 75 tokens, as A1111 does."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from calotype.ops.prompt.emphasis import BREAK
 
-LENGTH = 75  # tokens of a chunk, without the two that begin and end it
-BACKTRACK = 20  # how far behind the boundary a comma may lie for the words after it to move on with them
+LENGTH = 75  # tokens of a chunk, without its start and end tokens
+BACKTRACK = 20  # tokens before the boundary within which a chunk is split at a comma
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """A word that stands for learned vectors: the tokens of its name, and how many vectors it takes."""
+    """A textual inversion embedding: the tokens of its name, and how many vectors it has."""
 
     name: str
     tokens: tuple[int, ...]
@@ -20,11 +20,11 @@ class Vectors:
 
 @dataclass
 class Chunk:
-    """75 tokens at most; the caller frames and pads them."""
+    """75 tokens at most; the caller adds start, end and padding."""
 
     tokens: list[int] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
-    vectors: list[tuple[int, str]] = field(default_factory=list)  # place of the first vector, name
+    vectors: list[tuple[int, str]] = field(default_factory=list)  # position of the first vector, name
 
 
 def chunks(
@@ -33,79 +33,79 @@ def chunks(
     comma: int | None,
     learned: Sequence[Vectors] = (),
 ) -> list[Chunk]:
-    """At least one chunk. A chunk that ends within 20 tokens after a comma ends at that comma instead.
+    """At least one chunk. A chunk with a comma in its last 20 tokens is split after that comma instead.
 
     Args:
         fragments: from `emphasis`.
-        tokens_of: the tokenizer, without begin and end.
-        comma: the token of ",", after which a chunk likes to end.
-        learned: words with vectors of their own; the longest name wins, and none is cut by a boundary.
+        tokens_of: the tokenizer, without start and end tokens.
+        comma: the token of ",", after which chunks are preferably split.
+        learned: textual inversion embeddings; the longest name wins, and none is split by a boundary.
     """
-    cutter = _Cutter(comma, _by_first(learned))
+    chunker = _Chunker(comma, _by_first(learned))
     for text, weight in fragments:
         if text == BREAK and weight == -1:
-            cutter.next()
+            chunker.next_chunk()
         else:
-            cutter.take(tokens_of(text), weight)
-    return cutter.done()
+            chunker.add_fragment(tokens_of(text), weight)
+    return chunker.finish()
 
 
 def _by_first(learned: Sequence[Vectors]) -> Mapping[int, list[Vectors]]:
-    found: dict[int, list[Vectors]] = {}
+    by_first: dict[int, list[Vectors]] = {}
     for word in sorted(learned, key=lambda word: -len(word.tokens)):
         if word.tokens:
-            found.setdefault(word.tokens[0], []).append(word)
-    return found
+            by_first.setdefault(word.tokens[0], []).append(word)
+    return by_first
 
 
-class _Cutter:
+class _Chunker:
     def __init__(self, comma: int | None, learned: Mapping[int, list[Vectors]]):
-        self._comma, self._learned = comma, learned
-        self._done: list[Chunk] = []
+        self._comma, self._words = comma, learned
+        self._chunks: list[Chunk] = []
         self._chunk, self._last_comma = Chunk(), -1
 
-    def next(self) -> None:
-        self._done.append(self._chunk)
+    def next_chunk(self) -> None:
+        self._chunks.append(self._chunk)
         self._chunk, self._last_comma = Chunk(), -1
 
-    def done(self) -> list[Chunk]:
-        if self._chunk.tokens or not self._done:
-            self.next()
-        return self._done
+    def finish(self) -> list[Chunk]:
+        if self._chunk.tokens or not self._chunks:
+            self.next_chunk()
+        return self._chunks
 
-    def take(self, tokens: list[int], weight: float) -> None:
-        place = 0
-        while place < len(tokens):
-            if tokens[place] == self._comma:
+    def add_fragment(self, tokens: list[int], weight: float) -> None:
+        position = 0
+        while position < len(tokens):
+            if tokens[position] == self._comma:
                 self._last_comma = len(self._chunk.tokens)
             elif len(self._chunk.tokens) == LENGTH and self._is_comma_near():
-                self._move_on()
+                self._split_at_comma()
             if len(self._chunk.tokens) == LENGTH:
-                self.next()
-            word = self._word_at(tokens, place)
+                self.next_chunk()
+            word = self._word_at(tokens, position)
             if word is None:
-                self._add(tokens[place], weight)
-                place += 1
+                self._add(tokens[position], weight)
+                position += 1
                 continue
             self._add_word(word, weight)
-            place += len(word.tokens)
+            position += len(word.tokens)
 
     def _is_comma_near(self) -> bool:
         return self._last_comma != -1 and LENGTH - self._last_comma <= BACKTRACK
 
-    def _move_on(self) -> None:
-        """Everything after the last comma begins the next chunk."""
-        full, cut = self._chunk, self._last_comma + 1
-        moved = [(place - cut, name) for place, name in full.vectors if place >= cut]
-        rest = Chunk(full.tokens[cut:], full.weights[cut:], moved)
-        kept = [one for one in full.vectors if one[0] < cut]
-        self._chunk = Chunk(full.tokens[:cut], full.weights[:cut], kept)
-        self.next()
+    def _split_at_comma(self) -> None:
+        """Moves everything after the last comma to the next chunk."""
+        full, split = self._chunk, self._last_comma + 1
+        moved = [(position - split, name) for position, name in full.vectors if position >= split]
+        rest = Chunk(full.tokens[split:], full.weights[split:], moved)
+        kept_vectors = [vector for vector in full.vectors if vector[0] < split]
+        self._chunk = Chunk(full.tokens[:split], full.weights[:split], kept_vectors)
+        self.next_chunk()
         self._chunk = rest
 
-    def _word_at(self, tokens: list[int], place: int) -> Vectors | None:
-        for word in self._learned.get(tokens[place], ()):
-            if tuple(tokens[place : place + len(word.tokens)]) == word.tokens:
+    def _word_at(self, tokens: list[int], position: int) -> Vectors | None:
+        for word in self._words.get(tokens[position], ()):
+            if tuple(tokens[position : position + len(word.tokens)]) == word.tokens:
                 return word
         return None
 
@@ -116,7 +116,7 @@ class _Cutter:
     def _add_word(self, word: Vectors, weight: float) -> None:
         count = min(word.count, LENGTH)
         if len(self._chunk.tokens) + count > LENGTH:
-            self.next()
+            self.next_chunk()
         self._chunk.vectors.append((len(self._chunk.tokens), word.name))
         for _ in range(count):
             self._add(0, weight)

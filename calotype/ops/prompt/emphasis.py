@@ -1,85 +1,85 @@
-"""How strongly each word counts: `(x)`, `((x))`, `(x:1.3)`, `[x]`, `\\(` for a bracket, and what the weights do."""
+"""Attention weights: `(x)`, `((x))`, `(x:1.3)`, `[x]`, `\\(` for a literal bracket, and how they are applied."""
 
 import re
 from collections.abc import Iterable
 
 from torch import Tensor
 
-BREAK = "BREAK"  # as a fragment's text, with the weight -1: the chunk ends here
+BREAK = "BREAK"  # a fragment with this text and the weight -1 ends the chunk
 EMPHASES = ("original", "no-norm", "ignore", "none")
-MORE = 1.1
+STEP = 1.1
 
-_PIECES = re.compile(
+_TOKENS = re.compile(
     r"\\[()\[\]\\]|\\|\(|\[|:\s*(?P<weight>[+-]?(?:\d+(?:\.\d*)?|\.\d+))\s*\)|\)|\]|[^\\()\[\]:]+|:", re.S
 )
 _BREAKS = re.compile(r"(?<!\s)\s*\bBREAK\b\s*")
 
 
 def emphasis(text: str, is_on: bool = True) -> list[tuple[str, float]]:
-    """Fragments and their weights; neighbours of one weight are one fragment. Unclosed brackets run to the end.
+    """Fragments and their weights; neighbours of equal weight are merged. Unclosed brackets extend to the end.
 
     Args:
-        is_on: False takes brackets and weights for letters (the emphasis "none"); BREAK still counts.
+        is_on: if False, brackets and weights are plain text (the emphasis "none"); BREAK still works.
     """
     fragments: list[list] = []
-    changes: list[tuple[int, int, float]] = []  # from fragment, to fragment, factor; they nest
+    changes: list[tuple[int, int, float]] = []  # first fragment, end fragment, factor; they nest
     round_, square = [], []
 
     def close(opened: list[int], factor: float) -> None:
         changes.append((opened.pop(), len(fragments), factor))
 
-    for piece in _PIECES.finditer(text) if is_on else ():
-        token = piece[0]
+    for match in _TOKENS.finditer(text) if is_on else ():
+        token = match[0]
         if token[0] == "\\" and len(token) > 1:
             fragments.append([token[1], 1.0])
         elif token == "(":
             round_.append(len(fragments))
         elif token == "[":
             square.append(len(fragments))
-        elif piece["weight"] and round_:
-            close(round_, float(piece["weight"]))
+        elif match["weight"] and round_:
+            close(round_, float(match["weight"]))
         elif token == ")" and round_:
-            close(round_, MORE)
+            close(round_, STEP)
         elif token == "]" and square:
-            close(square, 1 / MORE)
+            close(square, 1 / STEP)
         else:
-            _say(token, fragments)
+            _append_text(token, fragments)
     if not is_on:
-        _say(text, fragments)
+        _append_text(text, fragments)
     while round_:
-        close(round_, MORE)
+        close(round_, STEP)
     while square:
-        close(square, 1 / MORE)
+        close(square, 1 / STEP)
     return _merged(_multiplied(fragments, changes))
 
 
-def _say(text: str, fragments: list[list]) -> None:
-    """A piece of text, with a fragment of its own for each BREAK in it."""
-    for n, part in enumerate(_BREAKS.split(text)):
+def _append_text(text: str, fragments: list[list]) -> None:
+    """Appends a text, with a separate fragment for each BREAK in it."""
+    for n, fragment in enumerate(_BREAKS.split(text)):
         if n:
             fragments.append([BREAK, -1.0])
-        fragments.append([part, 1.0])
+        fragments.append([fragment, 1.0])
 
 
 def _multiplied(fragments: list[list], changes: Iterable[tuple[int, int, float]]) -> list[tuple[str, float]]:
-    """Every factor on every fragment that it spans, in one pass: a prompt may nest ten thousand deep."""
+    """Multiplies each fragment by the factors of all spans around it, in one pass: prompts may nest very deep."""
     begin: dict[int, list[tuple[int, float]]] = {}
     for start, end, factor in changes:
         if end > start:
             begin.setdefault(start, []).append((end, factor))
     spans = _Spans()
-    weighed = []
+    weighted = []
     for n, (text, weight) in enumerate(fragments):
         spans.leave(n)
         for end, factor in sorted(begin.get(n, ()), reverse=True):
             spans.enter(end, factor)
         is_break = text == BREAK and weight == -1
-        weighed.append((text, -1.0 if is_break else weight * spans.product))
-    return weighed
+        weighted.append((text, -1.0 if is_break else weight * spans.product))
+    return weighted
 
 
 class _Spans:
-    """The spans that are open, innermost last, each with the product of all factors up to it."""
+    """The open spans, innermost last, each with the product of all factors up to it."""
 
     def __init__(self) -> None:
         self._open: list[tuple[int, float, float]] = []
@@ -88,16 +88,16 @@ class _Spans:
     def product(self) -> float:
         return self._open[-1][2] if self._open else 1.0
 
-    def leave(self, place: int) -> None:
-        while self._open and self._open[-1][0] <= place:
+    def leave(self, index: int) -> None:
+        while self._open and self._open[-1][0] <= index:
             self._open.pop()
 
     def enter(self, end: int, factor: float) -> None:
         outlasted = []
         while self._open and self._open[-1][0] < end:  # `[(a]b)`: spans that cross
             outlasted.append(self._open.pop())
-        for one in [(end, factor), *((e, f) for e, f, _ in reversed(outlasted))]:
-            self._open.append((*one, self.product * one[1]))
+        for span in [(end, factor), *((e, f) for e, f, _ in reversed(outlasted))]:
+            self._open.append((*span, self.product * span[1]))
 
 
 def _merged(fragments: list[tuple[str, float]]) -> list[tuple[str, float]]:
@@ -107,19 +107,19 @@ def _merged(fragments: list[tuple[str, float]]) -> list[tuple[str, float]]:
             merged[-1][0].append(text)
         else:
             merged.append(([text], weight))
-    told = [("".join(texts), weight) for texts, weight in merged]
-    return [one for one in told if one[0]] or [("", 1.0)]
+    joined = [("".join(texts), weight) for texts, weight in merged]
+    return [fragment for fragment in joined if fragment[0]] or [("", 1.0)]
 
 
-def weighed(states: Tensor, weights: Tensor, way: str) -> Tensor:
-    """Token states (N, L, D) under their weights (N, L), in one of EMPHASES.
+def apply_weights(states: Tensor, weights: Tensor, mode: str) -> Tensor:
+    """Token states (N, L, D) scaled by their weights (N, L); `mode` is one of EMPHASES.
 
-    "original" brings the mean of each chunk back to what it was before, as A1111 does chunk by chunk; "no-norm" only
-    multiplies, "ignore" and "none" do not.
+    "original" restores the mean of each chunk afterwards, as A1111 does; "no-norm" only multiplies, "ignore" and "none"
+    change nothing.
     """
-    if way in ("ignore", "none") or bool((weights == 1).all()):
+    if mode in ("ignore", "none") or bool((weights == 1).all()):
         return states
-    heavier = states * weights[..., None].to(states)
-    if way == "no-norm":
-        return heavier
-    return heavier * (states.mean((1, 2), keepdim=True) / heavier.mean((1, 2), keepdim=True))
+    scaled = states * weights[..., None].to(states)
+    if mode == "no-norm":
+        return scaled
+    return scaled * (states.mean((1, 2), keepdim=True) / scaled.mean((1, 2), keepdim=True))

@@ -21,7 +21,7 @@ from torch import Tensor
 from calotype.errors import CalotypeError, Message
 from calotype.files import decoded, read_text
 from calotype.ops.color import to_tensor
-from calotype.ops.resize import part as scaled_part
+from calotype.ops.resize import resized_region as scaled_part
 from calotype.picture import Picture
 from calotype.tasks import Progress
 from calotype.training.data.buckets import fit

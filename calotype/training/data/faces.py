@@ -13,7 +13,7 @@ from torch import Tensor
 
 from calotype.errors import CalotypeError
 from calotype.models.face_detector import Detector
-from calotype.ops.color import eight_bits, to_tensor
+from calotype.ops.color import to_tensor, to_uint8_rgb
 from calotype.ops.faces import align, similarity, template
 from calotype.picture import Picture
 from calotype.tasks import Note, Progress, note
@@ -67,7 +67,7 @@ def faces_in(
     for n, path in enumerate(paths, 1):
         try:
             picture = Picture.open(path, max_pixels)
-            for crop, landmarks, number in found(eight_bits(picture.on_white().pixels), side, detector, path.name):
+            for crop, landmarks, number in found(to_uint8_rgb(picture.on_white().pixels), side, detector, path.name):
                 crop, landmarks = _brought(crop, landmarks, side, enlarged, sharpen)
                 sheet = _SHEET.sub("", path.stem) if is_aligned else path.stem
                 yield Face(path.stem + number, sheet, picture.sha256 + number, crop, landmarks)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from calotype.errors import CalotypeError
-from calotype.ops.color import to_tensor, white
+from calotype.ops.color import max_value, to_tensor
 from calotype.ops.degrade.kernels import Kernel, blur, weights
 from calotype.picture import Picture
 from calotype.tasks import Note, Progress, note
@@ -88,7 +88,7 @@ def _read(path: Path, sha256: str, max_pixels: int) -> np.ndarray:
 
 def _seen(picture: Picture, name: str) -> Picture:
     """What there is to be seen of it, on white. Raises CalotypeError where that is nothing."""
-    if picture.alpha is None or picture.alpha.min() == white(picture.alpha.dtype):
+    if picture.alpha is None or picture.alpha.min() == max_value(picture.alpha.dtype):
         return picture
     rows, columns = (np.flatnonzero(picture.alpha.any(axis)) for axis in (1, 0))
     if not len(rows):

@@ -12,7 +12,7 @@ from torch import Tensor
 from calotype.checkpoints.bundled import shipped
 from calotype.errors import CalotypeError, Message
 from calotype.ops.color import to_tensor
-from calotype.ops.resize import part
+from calotype.ops.resize import resized_region
 from calotype.picture import Picture
 from calotype.tasks import Note, Progress, note
 from calotype.training.data.dataset import SUFFIXES, check_room, pictures_below
@@ -119,4 +119,4 @@ def _scaled(pixels, side: int) -> Tensor:
     """(E, E, C) to (3, side, side) in [0, 1]."""
     if len(pixels) == side:
         return to_tensor(pixels)
-    return part(pixels, (side, side), slice(0, side), slice(0, side))
+    return resized_region(pixels, (side, side), slice(0, side), slice(0, side))

@@ -22,7 +22,7 @@ from torch import Tensor
 from calotype.files import write_whole
 from calotype.models.diffusion import Diffusion
 from calotype.ops.color import to_tensor
-from calotype.ops.resize import part as scaled_part
+from calotype.ops.resize import resized_region as scaled_part
 from calotype.picture import Picture
 from calotype.tasks.training import TrainLora
 from calotype.training.data.buckets import Fit

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calotype.ops.degrade import FaceRecipe, SecondOrder, degrade_faces, second_order
-from calotype.ops.degrade.face import CHANGES, changed, draw_face
+from calotype.ops.degrade.face import CHANGES, adjusted, draw_face
 from calotype.ops.degrade.noise import Noise, noisy
 from calotype.ops.degrade.second_order import draw
 
@@ -146,7 +146,7 @@ def test_poisson_noise_grows_with_brightness_as_the_root():
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_by_nothing_changes_nothing(photo, name):
-    torch.testing.assert_close(changed(photo[None], name, 0.0 if name == "hue" else 1.0)[0], photo, atol=1e-5, rtol=0)
+    torch.testing.assert_close(adjusted(photo[None], name, 0.0 if name == "hue" else 1.0)[0], photo, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("turns", [-0.1, 0.1, 1 / 3, 0.5])
@@ -154,7 +154,7 @@ def test_hue_turns_as_torchvision_turns_it(photo, turns):
     from torchvision.transforms.functional import adjust_hue
 
     turned = turns if turns <= 0.5 else turns - 1
-    torch.testing.assert_close(changed(photo[None], "hue", turns)[0], adjust_hue(photo, turned), atol=2e-5, rtol=0)
+    torch.testing.assert_close(adjusted(photo[None], "hue", turns)[0], adjust_hue(photo, turned), atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("amount", [0.5, 1.4])
@@ -163,4 +163,4 @@ def test_other_changes_are_torchvisions_too(photo, name, amount):
     from torchvision.transforms import functional
 
     expected = getattr(functional, f"adjust_{name}")(photo, amount)
-    torch.testing.assert_close(changed(photo[None], name, amount)[0], expected, atol=2e-3, rtol=0)
+    torch.testing.assert_close(adjusted(photo[None], name, amount)[0], expected, atol=2e-3, rtol=0)
