@@ -61,7 +61,7 @@ class Models:
         """A model that makes pictures, by catalog name, file or diffusers folder; with a VAE of one's own where named.
 
         Only the last one is kept: two would fill most memories. What adapters are on it is its last drawing's; each
-        drawing says which it wants (`Diffusion.wear`).
+        drawing says which it wants (`Diffusion.apply_adapters`).
 
         Raises:
             CalotypeError: unknown, not at hand, unreadable, or for another purpose.

@@ -15,8 +15,8 @@ from calotype.checkpoints.state_dict import read_state
 from calotype.checkpoints.store import Checkpoint, verified
 from calotype.checkpoints.tokenizer import tokenizer_in
 from calotype.errors import CalotypeError
-from calotype.models.clip_text import TextEncoder, TextShape, classic_names
-from calotype.models.diffusion import Opened, TextPart
+from calotype.models.clip_text import TextEncoder, TextShape, transformers_names
+from calotype.models.diffusion import DiffusionCheckpoint, TextConditioner
 
 STRANGE = (KeyError, IndexError, ValueError, TypeError, RuntimeError, AssertionError, AttributeError, ZeroDivisionError)
 TRAINING = (
@@ -25,7 +25,7 @@ TRAINING = (
 )
 
 
-def open_diffusion(found: Checkpoint, vae: Checkpoint | None = None) -> Opened:
+def open_diffusion(found: Checkpoint, vae: Checkpoint | None = None) -> DiffusionCheckpoint:
     """A model from its folder (found.path is its model_index.json) or its one file, with another VAE if one is given.
 
     Raises:
@@ -37,7 +37,7 @@ def open_diffusion(found: Checkpoint, vae: Checkpoint | None = None) -> Opened:
     return with_vae(opened, vae.path) if vae is not None else opened
 
 
-def _opened_folder(found: Checkpoint) -> Opened:
+def _opened_folder(found: Checkpoint) -> DiffusionCheckpoint:
     folder = found.path.parent
     try:
         index = _json(found.path)
@@ -46,7 +46,7 @@ def _opened_folder(found: Checkpoint) -> Opened:
         training = {
             name: v for name, v in _json(folder / "scheduler" / "scheduler_config.json").items() if name in TRAINING
         }
-        return Opened(
+        return DiffusionCheckpoint(
             name=found.name,
             sha256=verified(found),
             family=_family(found, unet, training),
@@ -55,7 +55,7 @@ def _opened_folder(found: Checkpoint) -> Opened:
             text=text,
             training=training,
             native=unet.config.sample_size * 2 ** (_levels(folder / "vae") - 1),
-            is_unsaid_zero=_has(index, "text_encoder_2") and bool(index.get("force_zeros_for_empty_prompt", True)),
+            zero_uncond=_has(index, "text_encoder_2") and bool(index.get("force_zeros_for_empty_prompt", True)),
         )
     except STRANGE as fault:
         reason = " ".join(str(fault).split())[:200]
@@ -102,14 +102,14 @@ def _built(cls: Any, part: Path, renamed: Callable[[dict[str, Tensor]], dict[str
     return filled(module, renamed(_state(part)), part)
 
 
-def _text(folder: Path, part: str) -> TextPart:
+def _text(folder: Path, part: str) -> TextConditioner:
     config = _json(folder / part / "config.json")
     with torch.device("meta"):
         encoder = TextEncoder(TextShape.of(config))
-    state = classic_names(_state(folder / part))
+    state = transformers_names(_state(folder / part))
     has_two = (folder / "text_encoder_2").is_dir()
     tokenizer = tokenizer_in(folder / part.replace("text_encoder", "tokenizer"))
-    return TextPart(filled(encoder, state, folder / part), tokenizer, 2 if has_two else 1, not has_two, has_two)
+    return TextConditioner(filled(encoder, state, folder / part), tokenizer, 2 if has_two else 1, not has_two, has_two)
 
 
 def _state(part: Path) -> dict[str, Tensor]:

@@ -64,7 +64,7 @@ def read(found: Checkpoint) -> Gan:
     state, told = read_state(found.path), _told(found.path)
     if KEY not in told:
         raise CalotypeError("{path} holds no forger; `{task:train_gan}` makes them", path=found.path)
-    shape = Shape.told(told[KEY], str(found.path))
+    shape = Shape.from_json(told[KEY], str(found.path))
     with torch.device("meta"):
         generator = Generator(shape)
     try:

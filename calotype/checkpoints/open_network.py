@@ -17,13 +17,13 @@ from calotype.checkpoints.store import CATALOG, Checkpoint, digest, verified
 from calotype.errors import CalotypeError, Remedy
 from calotype.models import codeformer
 from calotype.models import face_restorer as restorer
-from calotype.models.network import Loaded
+from calotype.models.network import NetworkCheckpoint
 
 SIDE = 512  # of the aligned face that GFPGAN and RestoreFormer take
 STRANGE = (KeyError, IndexError, ValueError, TypeError, RuntimeError, AssertionError, AttributeError, ZeroDivisionError)
 
 
-def load(found: Checkpoint, denoise: float | None = None) -> Loaded:
+def load(found: Checkpoint, denoise: float | None = None) -> NetworkCheckpoint:
     """Opens a checkpoint: float32, on the CPU, in eval mode, without gradients.
 
     Args:
@@ -47,7 +47,7 @@ def load(found: Checkpoint, denoise: float | None = None) -> Loaded:
     if resize != 1:
         built = _resized(built, resize)
     built.module.eval().requires_grad_(False).float()
-    return Loaded(name=found.name, sha256=sha256, **vars(built))
+    return NetworkCheckpoint(name=found.name, sha256=sha256, **vars(built))
 
 
 def _checked_weights(found: Checkpoint, weights: Path) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from calotype.errors import CalotypeError
 from calotype.files import write_whole
-from calotype.models.network import Loaded
+from calotype.models.network import NetworkCheckpoint
 
 _DENSE = re.compile(r"model\.1\.sub\.(\d+)\.RDB(\d)\.conv(\d)\.0\.(weight|bias)")
 _PLAIN = re.compile(r"model\.(\d+|1\.sub\.\d+)\.(weight|bias)")
@@ -57,7 +57,7 @@ def scale_of(network: nn.Module) -> int:
     return network.upscale if isinstance(network, Compact) else network.scale // (network.shuffle_factor or 1)
 
 
-def trainable(loaded: Loaded) -> nn.Module:
+def trainable(loaded: NetworkCheckpoint) -> nn.Module:
     """The network in a checkpoint, if it is one that can be written again.
 
     Raises:

@@ -17,8 +17,8 @@ from calotype.checkpoints.state_dict import read_state
 from calotype.checkpoints.store import Checkpoint, verified
 from calotype.checkpoints.tokenizer import clip_tokenizer
 from calotype.errors import CalotypeError
-from calotype.models.clip_text import TextEncoder, classic_names
-from calotype.models.diffusion import Opened, TextPart
+from calotype.models.clip_text import TextEncoder, transformers_names
+from calotype.models.diffusion import DiffusionCheckpoint, TextConditioner
 
 OPEN_LAYER = {  # OpenCLIP's names within a layer -> CLIP's
     "ln_1": "layer_norm1",
@@ -31,7 +31,7 @@ OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "
 EDM = ("edm_mean", "edm_vpred.sigma_max")  # Karras et al. 2022: trained on sigmas, not on the 1000 steps of the others
 
 
-def open_file(found: Checkpoint, vae: Path | None = None) -> Opened:
+def open_file(found: Checkpoint, vae: Path | None = None) -> DiffusionCheckpoint:
     """Opens a checkpoint of any layout in `layouts`.
 
     Args:
@@ -48,7 +48,7 @@ def open_file(found: Checkpoint, vae: Path | None = None) -> Opened:
 
 def opened(
     state: dict[str, Tensor], layout: Layout, where: Path, name: str, sha256: str, other_vae: Path | None = None
-) -> Opened:
+) -> DiffusionCheckpoint:
     """The networks of a layout out of a file's tensors, which are used as they are, without a copy."""
     if any(mark in state for mark in EDM):
         raise CalotypeError(
@@ -60,7 +60,7 @@ def opened(
     vae = open_vae(other_vae, layout.vae) if other_vae else _own_vae(state, layout, where)
     training = _training(state, layout, unet)
     is_base = layout.family == "sd2" and training["prediction_type"] == "epsilon"
-    return Opened(
+    return DiffusionCheckpoint(
         name=name,
         sha256=sha256,
         family=layout.family,
@@ -69,7 +69,7 @@ def opened(
         text=tuple(_text(state, part, where) for part in layout.text),
         training=training,
         native=512 if is_base else layout.native,
-        is_unsaid_zero=layout.family == "sdxl" and len(layout.text) == 2,  # not the refiner
+        zero_uncond=layout.family == "sdxl" and len(layout.text) == 2,  # not the refiner
     )
 
 
@@ -168,7 +168,7 @@ def _essence(tensor: Tensor) -> tuple[int, ...]:
     return shape[:2] if shape[2:] == (1, 1) else shape
 
 
-def _text(state: dict[str, Tensor], part: TextLayout, where: Path) -> TextPart:
+def _text(state: dict[str, Tensor], part: TextLayout, where: Path) -> TextConditioner:
     own = {key.removeprefix(part.prefix): value for key, value in state.items() if key.startswith(part.prefix)}
     if not own:
         raise CalotypeError(
@@ -176,11 +176,13 @@ def _text(state: dict[str, Tensor], part: TextLayout, where: Path) -> TextPart:
         )
     with torch.device("meta"):
         encoder = TextEncoder(part.shape)
-    named = from_openclip(own, part) if part.is_open else classic_names(own)
+    named = from_openclip(own, part) if part.is_open else transformers_names(own)
     wanted = encoder.state_dict()
     tokenizer = clip_tokenizer(pads_with_end=part.pads_with_end)
     weights = {key: value for key, value in named.items() if key in wanted}
-    return TextPart(filled(encoder, weights, where), tokenizer, part.layer, part.is_normalised, is_fixed=part.layer > 1)
+    return TextConditioner(
+        filled(encoder, weights, where), tokenizer, part.layer, part.is_normalised, is_fixed=part.layer > 1
+    )
 
 
 def from_openclip(state: dict[str, Tensor], part: TextLayout) -> dict[str, Tensor]:
@@ -243,6 +245,6 @@ def _surplus(unet: nn.Module) -> float:
     return float((unet(x, torch.tensor(999), words).sample.float() - x.float()).mean())
 
 
-def with_vae(model: Opened, path: Path) -> Opened:
+def with_vae(model: DiffusionCheckpoint, path: Path) -> DiffusionCheckpoint:
     """The model with another VAE of the same shape, whose latents have the model's scale."""
     return replace(model, vae=open_vae(path, model.vae.config))

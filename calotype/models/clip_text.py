@@ -1,7 +1,7 @@
-"""CLIP's text transformer: tokens in, one vector a token out. Radford et al. 2021, section 2.4.
+"""CLIP's text transformer: tokens in, one vector per token out. Radford et al. 2021, section 2.4.
 
-transformers has the same network; its import takes two to three seconds, more than drawing a small picture does.
-Names of modules and weights are its classic ones, so that every checkpoint and every LoRA finds its place.
+transformers has the same network, but its import takes two to three seconds, more than generating a small picture.
+Modules and weights have the names of transformers 4, which checkpoints and LoRAs use.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ ACTIVATIONS = {
 
 @dataclass(frozen=True)
 class TextShape:
-    """The numbers of a text encoder, by the names of a transformers config.json."""
+    """The configuration of a text encoder, by the names of a transformers config.json."""
 
     vocab_size: int = 49408
     hidden_size: int = 768
@@ -35,15 +35,15 @@ class TextShape:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "TextShape":
-        """From a config.json; the projection counts only where the architecture has one.
+        """From a config.json; the projection is used only where the architecture has one.
 
         Raises:
-            KeyError, TypeError, ValueError: it is none.
+            KeyError, TypeError, ValueError: it is not the configuration of a text encoder.
         """
         names = [name for name in cls.__dataclass_fields__ if name != "projection_dim" and name in config]
-        projects = "CLIPTextModelWithProjection" in (config.get("architectures") or ())
+        has_projection = "CLIPTextModelWithProjection" in (config.get("architectures") or ())
         shape = cls(
-            **{name: config[name] for name in names}, projection_dim=config["projection_dim"] if projects else 0
+            **{name: config[name] for name in names}, projection_dim=config["projection_dim"] if has_projection else 0
         )
         if shape.hidden_act not in ACTIVATIONS or shape.hidden_size % shape.num_attention_heads:
             raise ValueError(f"no text encoder has {shape.hidden_act} and {shape.num_attention_heads} heads")
@@ -52,14 +52,14 @@ class TextShape:
 
 @dataclass(frozen=True, eq=False)
 class TextStates:
-    """What the encoder knows of N rows of L tokens."""
+    """The encoder's output for N rows of L tokens."""
 
-    layers: tuple[Tensor, ...]  # (N, L, D) each: the embeddings, then what every layer gives, none normalised
+    layers: tuple[Tensor, ...]  # (N, L, D) each: the embeddings, then the output of every layer, not normalised
     pooled: Tensor | None  # (N, P): the end token's projected state; None without a projection
 
 
 class TextEncoder(nn.Module):
-    """`encoder(embedded, ends)`: (N, L, D) embeddings -> TextStates; attention looks back only."""
+    """`encoder(embedded, ends)`: (N, L, D) embeddings -> TextStates; causal attention."""
 
     def __init__(self, shape: TextShape):
         super().__init__()
@@ -69,20 +69,20 @@ class TextEncoder(nn.Module):
         self.text_projection = nn.Linear(width, shape.projection_dim, bias=False) if shape.projection_dim else None
 
     def embed(self, ids: Tensor) -> Tensor:
-        """(N, L) token ids -> (N, L, D), without positions; vectors of one's own may take places here."""
+        """(N, L) token ids -> (N, L, D), without position embeddings; textual inversion vectors may replace some."""
         return self.text_model.embeddings.token_embedding(ids)
 
     def forward(self, embedded: Tensor, ends: Tensor) -> TextStates:
-        """`ends`, (N,): where the first end token of each row stands."""
-        places = self.text_model.embeddings.position_embedding.weight
-        x = embedded + places[: embedded.shape[1]]
+        """`ends`, (N,): position of the first end token of each row."""
+        positions = self.text_model.embeddings.position_embedding.weight
+        x = embedded + positions[: embedded.shape[1]]
         layers = [x]
         for layer in self.text_model.encoder.layers:
             layers.append(layer(layers[-1]))
         return TextStates(tuple(layers), self._pooled(layers[-1], ends))
 
     def normalised(self, x: Tensor) -> Tensor:
-        """The last norm, over any layer's states."""
+        """The final layer norm, applied to any layer's states."""
         return self.text_model.final_layer_norm(x)
 
     def _pooled(self, last: Tensor, ends: Tensor) -> Tensor | None:
@@ -103,7 +103,7 @@ class _Transformer(nn.Module):
 
 
 def _embedding(count: int, width: int) -> nn.Embedding:
-    """Without first values, which are never used; on the meta device they would call for torch's compiler."""
+    """Without random initial values, which are never used; on the meta device they would load torch's compiler."""
     return nn.Embedding(count, width, _weight=torch.empty(count, width))
 
 
@@ -148,22 +148,22 @@ class _Mlp(nn.Module):
         return self.fc2(self.activation(self.fc1(x)))
 
 
-def classic_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of any transformers version, by the classic names; what is no weight (position_ids) is left out."""
+def transformers_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of any transformers version, by the names of version 4; position_ids is left out."""
     roots = ("embeddings.", "encoder.", "final_layer_norm.")
     named = {("text_model." + key if key.startswith(roots) else key): value for key, value in state.items()}
     return {key: value for key, value in named.items() if not key.endswith("position_ids")}
 
 
-def fresh(shape: TextShape, chance: torch.Generator) -> TextEncoder:
-    """An encoder that knows nothing yet, with CLIP's first values (Radford et al. 2021, as transformers draws them)."""
-    made, width = TextEncoder(shape), shape.hidden_size
+def init_encoder(shape: TextShape, generator: torch.Generator) -> TextEncoder:
+    """An untrained encoder with CLIP's initialisation (Radford et al. 2021, as in transformers)."""
+    encoder, width = TextEncoder(shape), shape.hidden_size
     inner = width**-0.5 * (2 * shape.num_hidden_layers) ** -0.5
-    spread = {"k_proj": inner, "v_proj": inner, "q_proj": inner, "out_proj": width**-0.5, "fc1": (2 * width) ** -0.5}
-    spread |= {"fc2": inner, "token_embedding": 0.02, "position_embedding": 0.02, "text_projection": width**-0.5}
-    for name, module in made.named_modules():
+    std = {"k_proj": inner, "v_proj": inner, "q_proj": inner, "out_proj": width**-0.5, "fc1": (2 * width) ** -0.5}
+    std |= {"fc2": inner, "token_embedding": 0.02, "position_embedding": 0.02, "text_projection": width**-0.5}
+    for name, module in encoder.named_modules():
         if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=spread[name.rpartition(".")[2]], generator=chance)
+            nn.init.normal_(module.weight, std=std[name.rpartition(".")[2]], generator=generator)
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
-    return made
+    return encoder

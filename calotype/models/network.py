@@ -1,4 +1,4 @@
-"""A network ready to work: on its device, in the quickest number format that is right."""
+"""A network for inference: on its device, in the fastest dtype that is accurate."""
 
 import copy
 import os
@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from calotype.errors import CalotypeError, Message
 
-PROBE = 32  # side of the small picture that tells how much memory a network takes
+PROBE = 32  # pixels; side of the picture with which memory use is measured
 SPARE = 2.5  # peak memory of a network over its largest layer's input and output, measured
 
 
 @dataclass(frozen=True, eq=False)
-class Loaded:
+class NetworkCheckpoint:
     """A checkpoint in memory: float32, on the CPU, in eval mode, without gradients.
 
     `call(module, x, fidelity)` takes (N, 3, h, w) in [0, 1] RGB with sides that are multiples of `multiple` (or exactly
-    `side` for faces) and returns (N, 3, h*scale, w*scale), nominally in [0, 1], not clamped. Whatever the network's own
-    range is, `call` converts.
+    `side` for faces) and returns (N, 3, h*scale, w*scale), nominally in [0, 1], not clamped; it converts to and
+    from the network's own range.
     """
 
     name: str
@@ -32,31 +32,31 @@ class Loaded:
     multiple: int = 1
     side: int | None = None  # faces: the side of the aligned square
     has_fidelity: bool = False
-    half: bool = True  # float16 gives right pictures
+    half: bool = True  # float16 is accurate
     bfloat16: bool = True
 
 
 class Network:
     """`network(x)`: (N, 3, h, w) float32 in [0, 1] -> (N, 3, h*scale, w*scale) float32, not clamped; both on the CPU.
 
-    A result that half precision broke (NaN or infinity) is computed again in float32. In bfloat16 the first and the
-    last convolution stay in float32: next to no work, and the result is 3 to 13 dB nearer to float32.
+    A result with NaN or infinity in half precision is computed again in float32. In bfloat16 the first and the last
+    convolution stay in float32: little extra work, and the result is 3 to 13 dB nearer to float32.
     """
 
-    def __init__(self, loaded: Loaded, device: torch.device, dtype: torch.dtype):
+    def __init__(self, loaded: NetworkCheckpoint, device: torch.device, dtype: torch.dtype):
         self.name, self.sha256 = loaded.name, loaded.sha256
         self.scale, self.multiple, self.side = loaded.scale, loaded.multiple, loaded.side
         self.device, self.dtype = device, dtype
         self._loaded = loaded
         self._format, self._input = torch.channels_last, dtype
-        self._module = self._placed(dtype)
+        self._module = self._moved(dtype)
         if loaded.kind == "upscale":
-            self.bytes_per_pixel = self._settle()
+            self.bytes_per_pixel = self._probe()
 
     def __call__(self, x: Tensor, fidelity: float = 0.5) -> Tensor:
         y = self._run(self._module, x.to(self._input), fidelity)
         if self.dtype != torch.float32 and not torch.isfinite(y).all():
-            y = self._run(self._placed(torch.float32), x, fidelity)
+            y = self._run(self._moved(torch.float32), x, fidelity)
         if not torch.isfinite(y).all():
             raise CalotypeError(
                 "the network {name} gives no numbers on this picture (NaN or infinity); its file is damaged or "
@@ -70,31 +70,31 @@ class Network:
         x = x.to(self.device).contiguous(memory_format=self._format)
         return self._loaded.call(module, x, fidelity).to("cpu", torch.float32)
 
-    def _placed(self, dtype: torch.dtype) -> nn.Module:
+    def _moved(self, dtype: torch.dtype) -> nn.Module:
         if self.device.type == "cpu" and dtype == torch.float32:
             return self._loaded.module.to(memory_format=self._format)
         return copy.deepcopy(self._loaded.module).to(self.device, dtype, memory_format=self._format)
 
-    def _settle(self) -> int:
-        """A small run tells which convolutions are outermost and whether channels_last works; peak bytes per pixel."""
+    def _probe(self) -> int:
+        """Runs a small picture to find the outermost convolutions and whether channels_last works; bytes per pixel."""
         side = -(-PROBE // self.multiple) * self.multiple
         x = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
         try:
-            layers = self._watched(x)
-        except RuntimeError:  # a view of channels_last data somewhere in the network
+            layers = self._trace(x)
+        except RuntimeError:  # the network calls view() on channels_last data
             self._format = torch.contiguous_format
-            self._module = self._placed(self.dtype)
-            layers = self._watched(x)
+            self._module = self._moved(self.dtype)
+            layers = self._trace(x)
         if self.dtype == torch.bfloat16:
-            self._keep_ends([layer for layer, _ in layers if isinstance(layer, nn.Conv2d)], x)
+            self._keep_ends_float32([layer for layer, _ in layers if isinstance(layer, nn.Conv2d)], x)
         return int(SPARE * max(size for _, size in layers) * self.dtype.itemsize / side**2)
 
-    def _watched(self, x: Tensor) -> list[tuple[nn.Module, int]]:
-        """The layers in the order in which they work, each with the number of its input's and output's values."""
+    def _trace(self, x: Tensor) -> list[tuple[nn.Module, int]]:
+        """The layers in order of execution, each with the number of elements of its inputs and outputs."""
         layers = []
 
-        def note(layer: nn.Module, given: tuple, made: object) -> None:
-            layers.append((layer, sum(t.numel() for t in (*given, made) if isinstance(t, Tensor))))
+        def note(layer: nn.Module, inputs: tuple, output: object) -> None:
+            layers.append((layer, sum(t.numel() for t in (*inputs, output) if isinstance(t, Tensor))))
 
         hooks = [m.register_forward_hook(note) for m in self._module.modules() if not list(m.children())]
         try:
@@ -104,8 +104,8 @@ class Network:
                 hook.remove()
         return layers
 
-    def _keep_ends(self, convolutions: list[nn.Conv2d], x: Tensor) -> None:
-        """Puts the outermost convolutions, and so the picture itself, back into float32, where the network bears it."""
+    def _keep_ends_float32(self, convolutions: list[nn.Conv2d], x: Tensor) -> None:
+        """Puts the outermost convolutions, and so the picture, back into float32, where the network allows it."""
         if len(convolutions) < 2:
             return
         first, last = convolutions[0], convolutions[-1]
@@ -113,42 +113,44 @@ class Network:
         for layer in (first, last):
             exact = self._loaded.module.get_submodule(names[layer])
             layer.float().load_state_dict(exact.state_dict())
-        first.register_forward_hook(lambda layer, given, made: made.to(self.dtype))
-        last.register_forward_pre_hook(lambda layer, given: (given[0].float(),))
+        first.register_forward_hook(lambda layer, inputs, output: output.to(self.dtype))
+        last.register_forward_pre_hook(lambda layer, inputs: (inputs[0].float(),))
         self._input = torch.float32
         try:
             self._run(self._module, x, 0.5)
-        except RuntimeError:  # the picture goes elsewhere too
-            self._input, self._module = self.dtype, self._placed(self.dtype)
+        except RuntimeError:  # the input is also used by another layer
+            self._input, self._module = self.dtype, self._moved(self.dtype)
 
 
-def pick_device(wanted: str) -> torch.device:
-    """auto -> CUDA (of several processes that learn as one, each its own), then Apple's MPS, then the processor.
+def pick_device(name: str) -> torch.device:
+    """auto -> CUDA (in distributed training, the device of LOCAL_RANK), then MPS, then the CPU.
 
     Raises:
-        CalotypeError: this machine has no such device.
+        CalotypeError: the device is not available.
     """
-    there = ["cpu"] + ["mps"] * torch.backends.mps.is_available()
+    available = ["cpu"] + ["mps"] * torch.backends.mps.is_available()
     if torch.cuda.is_available():
-        there += ["cuda", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
-    if wanted == "auto" and "cuda" in there:
-        own = f"cuda:{os.environ.get('LOCAL_RANK', '')}"
-        return torch.device(own if own in there else "cuda")
-    if wanted == "auto":
-        return torch.device(there[-1])
-    if wanted not in there:
+        available += ["cuda", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
+    if name == "auto" and "cuda" in available:
+        local = f"cuda:{os.environ.get('LOCAL_RANK', '')}"
+        return torch.device(local if local in available else "cuda")
+    if name == "auto":
+        return torch.device(available[-1])
+    if name not in available:
         raise CalotypeError(
             "this machine has no device {wanted}; leave {option:device} out, or take {names}",
-            wanted=wanted,
-            names=" or ".join(there),
+            wanted=name,
+            names=" or ".join(available),
         )
-    return torch.device(wanted)
+    return torch.device(name)
 
 
-def pick_dtype(device: torch.device, wanted: str, loaded: Loaded | None = None) -> tuple[torch.dtype, Message]:
-    """The number format for a network on a device, and why, in a clause."""
-    if wanted != "auto":
-        return getattr(torch, wanted), Message("asked for")
+def pick_dtype(
+    device: torch.device, precision: str, loaded: NetworkCheckpoint | None = None
+) -> tuple[torch.dtype, Message]:
+    """The dtype for a network on a device, and the reason, as a clause."""
+    if precision != "auto":
+        return getattr(torch, precision), Message("asked for")
     if device.type == "cuda":
         if loaded is None or loaded.half:
             return torch.float16, Message("the quickest on CUDA; what it breaks is computed again in float32")
@@ -163,23 +165,23 @@ def pick_dtype(device: torch.device, wanted: str, loaded: Loaded | None = None) 
 def has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 matrices in hardware (AVX-512 BF16, AMX, Arm BF16)."""
     try:
-        able = torch.cpu.get_capabilities()
+        capabilities = torch.cpu.get_capabilities()
     except AttributeError:  # before torch 2.11
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16"))
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16"))
 
 
 def is_bfloat16_quick(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 in hardware: CUDA's from Ampere on, not those that torch emulates it on."""
+    """Whether a device multiplies bfloat16 in hardware: CUDA from Ampere on, excluding emulation."""
     if device.type == "cuda":
         with torch.cuda.device(device):
             return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and has_bfloat16()
 
 
-def is_mixed(wanted: str, device: torch.device) -> bool:
-    """Whether training computes in bfloat16, its weights aside: "auto" where it is quick, "bf16" always, "no" never."""
-    return is_bfloat16_quick(device) if wanted == "auto" else wanted == "bf16"
+def is_mixed(precision: str, device: torch.device) -> bool:
+    """Whether training computes in bfloat16, except for weights: "auto" where it is fast, "bf16" always, "no" never."""
+    return is_bfloat16_quick(device) if precision == "auto" else precision == "bf16"
 
 
 def is_out_of_memory(fault: BaseException) -> bool:

@@ -26,7 +26,7 @@ from calotype.checkpoints.open_diffusion import open_diffusion
 from calotype.checkpoints.store import INDEX
 from calotype.errors import CalotypeError, Message
 from calotype.files import whole_folder
-from calotype.models.diffusion import Opened
+from calotype.models.diffusion import DiffusionCheckpoint
 from calotype.tasks import ConvertLora, ExtractLora, LoraFileOutput, MergeLora, Note, Progress, ResizeLora, note
 from calotype.training.lora.network import Ranks, text_layers, unet_layers
 from calotype.training.run.resume import dtype_named
@@ -189,7 +189,9 @@ def check_out(
         raise CalotypeError("{out} is there already; give {option:overwrite}, or another {option:out}", out=task.out)
 
 
-def pairs_of(task: ExtractLora, tuned: Opened, base: Opened) -> Iterator[tuple[tuple[str, str], Tensor, Tensor, int]]:
+def pairs_of(
+    task: ExtractLora, tuned: DiffusionCheckpoint, base: DiffusionCheckpoint
+) -> Iterator[tuple[tuple[str, str], Tensor, Tensor, int]]:
     """Name, weight after and before, and rank of the layers that a LoRA has. Raises where the networks differ."""
     ranks = Ranks(task.rank, task.rank, task.conv_rank, task.conv_rank)
     networks = [(f"text_encoder{'_2' * n}", part.encoder) for n, part in enumerate(tuned.text)]

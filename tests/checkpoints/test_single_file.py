@@ -171,7 +171,7 @@ def test_openclip_reads_as_transformers_reads_it():
 def test_the_text_encoder_is_transformers_own():
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from calotype.models.clip_text import TextEncoder, TextShape, classic_names
+    from calotype.models.clip_text import TextEncoder, TextShape, transformers_names
 
     torch.manual_seed(0)
     config = CLIPTextConfig(
@@ -184,7 +184,7 @@ def test_the_text_encoder_is_transformers_own():
     )
     theirs = CLIPTextModel(config).eval()
     ours = TextEncoder(TextShape(100, 32, 64, 3, 4)).eval()
-    ours.load_state_dict(classic_names(theirs.state_dict()))
+    ours.load_state_dict(transformers_names(theirs.state_dict()))
     ids = torch.randint(0, 98, (2, 77))
     with torch.inference_mode():
         told = theirs(ids, output_hidden_states=True)

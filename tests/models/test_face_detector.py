@@ -9,7 +9,7 @@ from skimage.data import astronaut, brick
 
 from calotype.checkpoints.bundled import shipped
 from calotype.errors import CalotypeError
-from calotype.models.face_detector import Detector, overlap
+from calotype.models.face_detector import Detector, iou
 
 EYES, NOSE, MOUTH = slice(0, 2), 2, slice(3, 5)
 
@@ -65,7 +65,7 @@ def test_a_turned_photo_that_is_not_square_is_mapped_back(detector, photo, uprig
     expected = np.stack([upright.landmarks[:, 1], 511 - upright.landmarks[:, 0]], 1)
     assert np.abs(face.landmarks - expected).max() < 1.5
     x, y, w, h = upright.box
-    assert overlap(face.box, (y, 512 - x - w, h, w)) > 0.85
+    assert iou(face.box, (y, 512 - x - w, h, w)) > 0.85
 
 
 @pytest.mark.parametrize("side", [256, 128, 64])

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from calotype.models import unet_discriminator
-from calotype.models.unet_discriminator import OFFICIAL, UNetDiscriminator, build
+from calotype.models.unet_discriminator import TORCH_KEYS, UNetDiscriminator, build
 
 
 def test_every_pixel_is_judged():
@@ -16,7 +16,7 @@ def test_a_file_of_the_published_program_is_read():
     network(torch.rand(1, 3, 16, 16))  # moves the norm's vectors
     published = {}
     for key, value in network.state_dict().items():
-        for theirs, ours in OFFICIAL.items():
+        for theirs, ours in TORCH_KEYS.items():
             key = key.replace(ours, theirs)
         published[key] = value
     assert "conv1.weight_orig" in published and "conv0.weight" in published

@@ -124,14 +124,14 @@ def test_the_loop_is_diffusers_own_in_numbers(exact, theirs, name, schedule):
     from calotype.inference.diffusion.schedulers import scheduler
 
     made = []
-    keep = Diffusion.pixels
+    keep = Diffusion.decode
 
     def kept(self, latents, is_tiling=False):
         made.append(keep(self, latents, is_tiling))
         return made[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Diffusion, "pixels", kept)
+        patch.setattr(Diffusion, "decode", kept)
         draw(exact, steps=4, sampler=name, schedule=schedule, guidance=2, seed=3)
     model = exact.models.diffusion("emoji")
     sampler, wanted = sampler_named(name, schedule, has_zero_snr=True)
@@ -312,8 +312,10 @@ def test_one_graph_serves_every_batch_and_every_length_of_prompt(settings, monke
 
 
 def test_equal_prompts_are_encoded_once(exact, monkeypatch):
-    texts, real = [], Diffusion.read
-    monkeypatch.setattr(Diffusion, "read", lambda self, rows, *more: (texts.append(rows), real(self, rows, *more))[1])
+    texts, real = [], Diffusion.encode_prompt
+    monkeypatch.setattr(
+        Diffusion, "encode_prompt", lambda self, rows, *more: (texts.append(rows), real(self, rows, *more))[1]
+    )
     draw(exact, count=5, steps=4)
     assert len(texts) == 2
 

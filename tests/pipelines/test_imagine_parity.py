@@ -94,9 +94,9 @@ def ours(layout: Layout, tmp_path, monkeypatch, negative=NEGATIVE, **options):
     save_file({key: value.contiguous() for key, value in checkpoint(layout).items()}, path)
     monkeypatch.setattr("calotype.checkpoints.single_file.recognise", lambda shapes, where: layout)
     engine = Engine(Settings.gather({"home": tmp_path / "home", "precision": "float32", "device": "cpu"}, environ={}))
-    made, keep = [], Diffusion.pixels
+    made, keep = [], Diffusion.decode
     monkeypatch.setattr(
-        Diffusion, "pixels", lambda self, latents, tiles=False: (made.append(keep(self, latents, tiles)), made[-1])[1]
+        Diffusion, "decode", lambda self, latents, tiles=False: (made.append(keep(self, latents, tiles)), made[-1])[1]
     )
     task = Imagine(prompt=PROMPT, negative=negative, model=str(path), seed=3, size="64", **options)
     results = [step for step in engine.run(task) if isinstance(step, Result)]
@@ -141,7 +141,7 @@ def test_an_inpainting_model_takes_its_nine_channels(tmp_path, monkeypatch):
     Image.fromarray(np.eye(64, dtype=np.uint8) * 255).save(tmp_path / "m.png")
     options = {"init": tmp_path / "a.png", "mask": tmp_path / "m.png", "strength": 1.0, "steps": 2}
     _, model = ours(layout, tmp_path, monkeypatch, **options)
-    assert model.is_for_holes
+    assert model.is_inpainting
 
 
 def test_a_v_model_of_novelais_is_known_by_its_marks(tmp_path):

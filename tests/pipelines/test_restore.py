@@ -9,7 +9,7 @@ from PIL import Image
 
 from calotype.errors import CalotypeError
 from calotype.inference.faces import draw_face, find_faces
-from calotype.models.network import Loaded, Network
+from calotype.models.network import Network, NetworkCheckpoint
 from calotype.picture import Picture
 from calotype.record import Result
 from calotype.tasks import Note, Restore, Strengths, chosen_faces
@@ -203,6 +203,6 @@ def test_fidelity_reaches_a_network_that_has_it(engine):
         return x
 
     loaded = replace(engine.models.faces("faces-v0")._loaded, call=call, has_fidelity=True)
-    assert isinstance(loaded, Loaded)
+    assert isinstance(loaded, NetworkCheckpoint)
     draw_face(np.full((256, 256, 3), 90, np.uint8), Network(loaded, torch.device("cpu"), torch.float32), 0.25)
     assert seen == [0.25]

@@ -579,7 +579,7 @@ def test_presets_grow_with_the_side_and_those_of_64_pixels_are_as_they_were():
 )
 def test_a_shape_that_is_none_is_refused(text):
     with pytest.raises(CalotypeError):
-        Shape.told(text, "a file")
+        Shape.from_json(text, "a file")
 
 
 def test_the_demo_ships_its_pictures():

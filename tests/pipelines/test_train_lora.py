@@ -310,7 +310,7 @@ def test_diffusers_reads_the_file_and_answers_alike(engine, photos, tmp_path):
 
     learn(engine, photos, tmp_path, learning_rate=1e-2, conv_dim=2)
     model = engine.models.diffusion("emoji")
-    model.wear((), lambda: lambda: None)
+    model.apply_adapters((), lambda: lambda: None)
     theirs = UNet2DConditionModel.from_config(model.unet.config)
     theirs.load_state_dict(model.unet.state_dict())
     converted, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(

@@ -87,7 +87,7 @@ def test_other_kinds_of_layers_answer_here_as_in_training(engine, photos, tmp_pa
     learn(engine, photos, tmp_path, algo=algo, network_module="lycoris.kohya", learning_rate=1e-2, max_train_steps=2)
     adapter = read_adapter(tmp_path / "mine.safetensors")
     model = engine.models.diffusion("emoji")
-    model.wear((), lambda: lambda: None)
+    model.apply_adapters((), lambda: lambda: None)
     x, t, words = torch.randn(1, 4, 8, 8), torch.tensor(400), torch.randn(1, 77, 256)
     with torch.inference_mode():
         plain = model.unet(x, t, words).sample

@@ -55,7 +55,7 @@ class PromptEncoder:
         cut = chunks(emphasis(text, self._way != "none"), tokenizer.encode, tokenizer.comma, self._words)
         weights = torch.tensor([_framed(chunk.weights) for chunk in cut])
         rows = [(chunk.tokens, {place: self._learned[name] for place, name in chunk.vectors}) for chunk in cut]
-        return self._model.read(rows, lambda states: apply_weights(states, weights, self._way), self._skip)
+        return self._model.encode_prompt(rows, lambda states: apply_weights(states, weights, self._way), self._skip)
 
     def together(self, said: StepPrompts, has_unwanted: bool) -> list[Condition]:
         """All conditions of a step as rows, the unwanted one first, in one piece for each run of equal lengths.
@@ -69,7 +69,7 @@ class PromptEncoder:
 
     def _unwanted(self, text: str, like: Condition) -> Condition:
         """Zeros are the same at any length, so they go along with what is wanted."""
-        if text.strip() or not self._model.is_unsaid_zero:
+        if text.strip() or not self._model.zero_uncond:
             return self(text)
         return Condition(torch.zeros_like(like.states), None if like.pooled is None else torch.zeros_like(like.pooled))
 

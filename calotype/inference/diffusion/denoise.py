@@ -21,7 +21,7 @@ def denoised(job: GenerationPlan, way: DenoisePass, noise: Tensor, sources: list
     if hasattr(made, "set_begin_index"):
         made.set_begin_index(way.begin)
     x = _first(job, way, noise, timesteps, hole)
-    around = _around_hole(job, hole, way.clean) if job.model.is_for_holes else None
+    around = _around_hole(job, hole, way.clean) if job.model.is_inpainting else None
     walk = Stepper(made, job.sampler, sources)
     for n, t in enumerate(timesteps):
         attach_adapters(job.adapters, job.model)  # another drawing may have come between
@@ -61,10 +61,10 @@ def _around_hole(job: GenerationPlan, hole: Tensor | None, clean: Tensor | None)
     """(1, 1 + C, h, w) for an inpainting model: the hole, and the latents of the picture with the hole in grey."""
     if hole is None or clean is None:
         shape = tuple(side // job.model.factor for side in job.canvas.work)
-        grey = job.model.latents(torch.full((1, 3, *job.canvas.work), 0.5))
+        grey = job.model.encode_mean(torch.full((1, 3, *job.canvas.work), 0.5))
         return torch.cat([torch.ones(1, 1, *shape), grey], 1)
     pixels = torch.where(job.canvas.hole > 0, torch.tensor(0.5), job.canvas.pixels)
-    return torch.cat([hole, job.model.latents(pixels)], 1)
+    return torch.cat([hole, job.model.encode_mean(pixels)], 1)
 
 
 def _guided(job: GenerationPlan, x: Tensor, t: Tensor, said: StepPrompts, around: Tensor | None) -> Tensor:
@@ -114,7 +114,7 @@ def _added(job: GenerationPlan, rows: Condition, count: int, has_unwanted: bool)
     if rows.pooled is None or job.model.family != "sdxl":
         return {}
     height, width = job.canvas.work
-    numbers = job.model.size_words(height, width, len(rows.pooled), has_unwanted)
+    numbers = job.model.time_ids(height, width, len(rows.pooled), has_unwanted)
     return {
         "text_embeds": rows.pooled.repeat_interleave(count, 0),
         "time_ids": numbers.repeat_interleave(count, 0),

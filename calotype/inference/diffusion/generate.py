@@ -146,7 +146,7 @@ def _one_prompt(
         together, place = (wanted * job.task.batch, job.task.place) if is_again else (wanted, 0)
         latents = yield from _drawn(job, together, models, clock)
         for n, seed in enumerate(wanted, place):
-            pixels = job.model.pixels(latents[n : n + 1], job.task.tiling)[0]
+            pixels = job.model.decode(latents[n : n + 1], job.task.tiling)[0]
             yield _result(job, seed, pixels, (len(together), n), models)
 
 
@@ -227,7 +227,7 @@ def _needed(task: Imagine, model: Diffusion, work: tuple[int, int], count: int) 
 def _drawn(job: GenerationPlan, seeds: Sequence[Seeds], models: Models, clock: StepClock) -> Work:
     """Clean latents (N, C, h, w), one for each seed, after both passes."""
     task, pixels = job.task, job.canvas.pixels
-    clean = None if pixels is None else job.model.latents(pixels, task.tiling)
+    clean = None if pixels is None else job.model.encode_mean(pixels, task.tiling)
     x = yield from _pass(job, seeds, task.steps, clean, task.strength, clock)
     if task.has_second_pass:
         x = yield from _again_larger(job, x, seeds, models, clock)
@@ -295,14 +295,14 @@ def _enlarged(job: GenerationPlan, x: Tensor, size: tuple[int, int], models: Mod
     """Latents -> pixels -> a network for enlarging, or Lanczos -> latents."""
     name, latents = job.task.hires_upscaler, []
     for one in x:
-        pixels = job.model.pixels(one[None], job.task.tiling)[0]
+        pixels = job.model.decode(one[None], job.task.tiling)[0]
         if name.lower() != LANCZOS:
             from calotype.inference.upscale import enlarge
 
             network = models.upscaler(name)
             done = yield from enlarge(to_pixels(pixels, np.empty((1, 1, 3), np.uint8)), network, size, Tiling(), models)
             pixels = to_tensor(done.pixels)
-        latents.append(job.model.latents(resized(pixels, size)[None], job.task.tiling))
+        latents.append(job.model.encode_mean(resized(pixels, size)[None], job.task.tiling))
     return torch.cat(latents)
 
 

@@ -77,9 +77,9 @@ def attach_adapters(adapters: "tuple[tuple[Adapter, float, float], ...]", model:
         CalotypeError: an adapter for another base; the model is then without any.
     """
 
-    def put_on() -> "Attached":
+    def attach() -> "Attached":
         from calotype.checkpoints.lora import attach
 
         return attach(adapters, model.unet, [part.encoder for part in model.text], model.name)
 
-    return model.wear(adapters, put_on)
+    return model.apply_adapters(adapters, attach)

@@ -37,7 +37,7 @@ class LatentPreview:
         """(C + 1, 3): least squares over soft fields of colour and what the VAE makes of them."""
         fields = torch.rand(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
         pixels = F.interpolate(fields, (16 * self._model.factor,) * 2, mode="bicubic").clamp(0, 1)
-        latents = self._model.latents(pixels)
+        latents = self._model.encode_mean(pixels)
         colours = F.adaptive_avg_pool2d(pixels, latents.shape[2:])
         given = torch.cat([latents, torch.ones_like(latents[:, :1])], 1).movedim(1, -1).flatten(0, 2)
         return torch.linalg.lstsq(given, colours.movedim(1, -1).flatten(0, 2)).solution

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from calotype.models.face_detector import SURE, DetectedFace
+from calotype.models.face_detector import CONFIDENT, DetectedFace
 
 UPRIGHT = 4 / 3  # height over width of a portrait
 EYE_LEVEL = 0.42  # of a portrait's height, where the middle of the face comes
@@ -10,7 +10,7 @@ EYE_LEVEL = 0.42  # of a portrait's height, where the middle of the face comes
 
 def largest(faces: Sequence[DetectedFace]) -> tuple[DetectedFace | None, int]:
     """The largest face, and how many there are."""
-    sure = [face for face in faces if face.confidence >= SURE]
+    sure = [face for face in faces if face.confidence >= CONFIDENT]
     return max(sure, key=lambda face: face.box[2] * face.box[3], default=None), len(sure)
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from calotype.errors import CalotypeError
-from calotype.models.face_detector import SURE, DetectedFace
+from calotype.models.face_detector import CONFIDENT, DetectedFace
 from calotype.picture import Picture
 from calotype.tasks import Note, Progress, note
 from calotype.training.data.buckets import Size
@@ -127,7 +127,7 @@ def sharpness(grey: np.ndarray) -> float:
 
 
 def _face_sharpness(rgb: np.ndarray, grey: np.ndarray, found: list[DetectedFace]) -> float | None:
-    sure = [face for face in found if face.confidence >= SURE and min(face.box[2:]) >= LEAST_FACE]
+    sure = [face for face in found if face.confidence >= CONFIDENT and min(face.box[2:]) >= LEAST_FACE]
     if not sure:
         return None
     x, y, w, h = max(sure, key=lambda face: face.box[2] * face.box[3]).box

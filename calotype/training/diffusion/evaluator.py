@@ -11,7 +11,7 @@ from calotype.checkpoints.tokenizer import BpeTokenizer
 from calotype.dialects.sd_scripts.prompts import Prompt
 from calotype.errors import Message
 from calotype.files import make_folder
-from calotype.models.diffusion import Diffusion, Opened, TextPart
+from calotype.models.diffusion import Diffusion, DiffusionCheckpoint, TextConditioner
 from calotype.picture import Picture, save
 from calotype.tasks import Note, Progress, TrainDiffusion, note
 from calotype.training.data.captioned import CaptionedSet
@@ -127,8 +127,8 @@ class DiffusionEvaluator:
     def _model(self, learning: Diffusing, vae: nn.Module) -> Diffusion:
         """The mean weights, ready to draw; the run keeps its own."""
         unet, text, own = (copy.deepcopy(one) for one in (learning.unet_mean, learning.text_mean, vae))
-        part = TextPart(text, self.tokenizer)
-        opened = Opened(
+        part = TextConditioner(text, self.tokenizer)
+        opened = DiffusionCheckpoint(
             self.task.output_name, "", "emoji", unet, own, (part,), diffusing.TRAINING, self.task.resolution
         )
         return Diffusion(opened, self.means.device, self.means.dtype)

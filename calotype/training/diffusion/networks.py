@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from calotype.models.clip_text import TextEncoder, TextShape, fresh
+from calotype.models.clip_text import TextEncoder, TextShape, init_encoder
 
 
 @dataclass(frozen=True)
@@ -99,4 +99,4 @@ def new_text(width: int, layers: int, tokens: int, seed: int, means: Compute) ->
         num_hidden_layers=layers,
         num_attention_heads=8 if width % 64 == 0 else 4,
     )
-    return fresh(shape, torch.Generator().manual_seed(seed + 2)).to(means.device)
+    return init_encoder(shape, torch.Generator().manual_seed(seed + 2)).to(means.device)

@@ -55,9 +55,9 @@ def nearest(
         begun, some = time.monotonic(), places[first : first + size]
         prompts = [pairs[n].captions[0] for n in some]
         noise = torch.cat([noise_of(place, latents.shape[1:], seed) for place in some])
-        pixels = model.pixels(_drawn(model, prompts, noise, signals))
+        pixels = model.decode(_drawn(model, prompts, noise, signals))
         drawn.append((pixels * 255).round().to(torch.uint8))
-        for place, made in zip(some, model.latents(pixels), strict=True):
+        for place, made in zip(some, model.encode_mean(pixels), strict=True):
             rivals = [n for n, pair in enumerate(pairs) if pair.group == pairs[place].group and n != place]
             rivals = random.Random(f"{seed} {place}").sample(rivals, min(AMONG - 1, len(rivals)))
             among = latents[torch.tensor([place, *rivals])].float().cpu()
@@ -79,7 +79,7 @@ def _drawn(model: Diffusion, prompts: Sequence[str], x: Tensor, signals: Tensor)
     """(N, C, h, w) latents from noise: DDIM (Song et al. 2021) without more of it, on trailing timesteps, for v."""
     part = model.text[0]
     rows = [(part.tokenizer.encode(prompt)[:75], {}) for prompt in ["", *prompts]]
-    told = [model.read([row], lambda found: found).states for row in rows]
+    told = [model.encode_prompt([row], lambda found: found).states for row in rows]
     words = torch.cat([told[0].expand(len(prompts), -1, -1), *told[1:]])
     count = len(signals)
     times = [round(count - n * count / STEPS) - 1 for n in range(STEPS)]

@@ -89,7 +89,7 @@ def shown(lessons: Sequence[CachedLatents], task: TrainLora, model: Diffusion, d
         return torch.stack([dice.choice(one.latents) for one in lessons])
     views = torch.stack([_view(one, task, dice) for one in lessons])
     with torch.no_grad():
-        mean, deviation = model.spread(views)
+        mean, deviation = model.encode(views)
     return mean + deviation * torch.randn(mean.shape, generator=torch.Generator().manual_seed(dice.getrandbits(60)))
 
 
@@ -139,7 +139,7 @@ def _cropped(pixels: Tensor, fit: Fit) -> Tensor:
 def _spreads(pixels: Tensor, task: TrainLora, model: Diffusion) -> tuple[Tensor, ...]:
     """Mean and deviation of its latents, (2, C, h, w); where it is flipped too, its mirror image's as well."""
     views = [pixels, pixels.flip(2)] if task.flip_aug else [pixels]
-    return tuple(torch.cat(model.spread(view[None])) for view in views)
+    return tuple(torch.cat(model.encode(view[None])) for view in views)
 
 
 def _drawn(spreads: Sequence[Tensor], sha256: str, seed: int) -> tuple[Tensor, ...]:

@@ -62,7 +62,7 @@ def opened(task: TrainLora, models: Models) -> Diffusion:
         dtype = torch.bfloat16 if has_bfloat16() else torch.float32
     vae = models.shelf.find(task.vae, "vae") if task.vae else None
     model = Diffusion(open_diffusion(models.shelf.find(task.model, "diffusion"), vae), models.device, dtype)
-    if model.is_for_holes:
+    if model.is_inpainting:
         raise CalotypeError(
             "{model} is an inpainting model; train on the plain one, the LoRA works on both", model=model.name
         )
@@ -268,7 +268,7 @@ class Planned:
         is_checked = task.gradient_checkpointing
         return Trial(
             loss=loss,
-            encode=torch.inference_mode()(lambda part: model.latents(torch.rand(1, 3, *sides(part)))),
+            encode=torch.inference_mode()(lambda part: model.encode_mean(torch.rand(1, 3, *sides(part)))),
             parameters=[p for lora in self.adapters.layers.values() for p in lora.parameters()],
             optimizer=self.optimizer_type,
             device=model.device,

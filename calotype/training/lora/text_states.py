@@ -18,10 +18,10 @@ def encoded(model: Diffusion, captions: Sequence[str], length: int, skip: int) -
     for encoder in model.text:
         rows = [encoder.tokenizer.encode(caption)[:length] for caption in captions]
         parts = [tokens[n * LENGTH : (n + 1) * LENGTH] for tokens in rows for n in range(count)]
-        ids = torch.tensor([encoder.framed(tokens) for tokens in parts], device=model.device)
+        ids = torch.tensor([encoder.padded(tokens) for tokens in parts], device=model.device)
         ends = torch.tensor([len(tokens) + 1 for tokens in parts], device=model.device)
         told = encoder.encoder(encoder.encoder.embed(ids), ends)
-        layer = encoder.chosen(told, skip).unflatten(0, (len(captions), count))
+        layer = encoder.select_layer(told, skip).unflatten(0, (len(captions), count))
         middle = layer[:, :, 1:-1].flatten(1, 2)
         states.append(torch.cat([layer[:, 0, :1], middle, layer[:, -1, -1:]], 1))
         if told.pooled is not None:

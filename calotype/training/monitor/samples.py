@@ -57,7 +57,7 @@ def drawn(
                 elif isinstance(event, Result):
                     yield _saved(event, number, folder, name, when)
     finally:
-        model.take_off()
+        model.detach_adapters()
 
 
 def _task(prompt: Prompt, number: int, ways: SampleConfig) -> Imagine:

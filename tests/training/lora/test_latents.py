@@ -56,8 +56,8 @@ def test_latents_are_kept_by_content_outside_the_photos(photo, model, tmp_path):
 def test_latents_are_a_sample_by_the_photos_content_and_the_runs_seed(photo, model, tmp_path):
     with torch.inference_mode():
         pixels = torch.from_numpy(np.asarray(Image.open(photo.path)).copy()).permute(2, 0, 1)[None, :, :, 8:72] / 255
-        mean, deviation = model.spread(pixels)
-    assert torch.equal(mean, model.latents(pixels)) and deviation.min() > 0
+        mean, deviation = model.encode(pixels)
+    assert torch.equal(mean, model.encode_mean(pixels)) and deviation.min() > 0
 
     def latents(sha256="one", **options):
         return made(photo, model, tmp_path / "home", sha256, flip_aug=True, **options)[0].latents
@@ -87,7 +87,7 @@ def test_what_changes_is_seen_anew_by_each_step_and_the_same_by_the_same(photo, 
     whole, plain = made(photo, model, tmp_path, color_aug=True)  # which changes nothing in most steps
     seen = [shown([whole], plain, model, random.Random(seed)) for seed in range(8)]
     with torch.inference_mode():
-        mean, deviation = model.spread(whole.pixels[None, :, :, 8:72] / 255)
+        mean, deviation = model.encode(whole.pixels[None, :, :, 8:72] / 255)
     assert sum(0.7 < float(((one - mean) / deviation).std()) < 1.3 for one in seen) >= 3
 
 
