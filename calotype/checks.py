@@ -1,4 +1,4 @@
-"""What can be said of a request before torch or a model is loaded: names, files, folders, places of results."""
+"""Checks of a request before torch or a model is loaded: names, files, folders, output paths."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +15,9 @@ from calotype.tasks.limits import Limits, check_work
 from calotype.tasks.optimizers import check_known
 from calotype.tasks.sheets import cells
 
-FILES = ("init", "mask", "network_weights", "vgg", "discriminator", "tagger", "tagger_tags")  # options that are read
-MISSING = {
+# Options that are files to read.
+FILE_OPTIONS = ("init", "mask", "network_weights", "vgg", "discriminator", "tagger", "tagger_tags")
+NO_FOLDER = {
     "train_gan": "there is no folder {folder}; give the folder with your pictures",
     "train_upscaler": "there is no folder {folder}; give the folder with your pictures",
     "train_restorer": "there is no folder {folder}; give the folder with faces",
@@ -25,17 +26,17 @@ MISSING = {
 
 
 def check(task: Any, settings: Settings, limits: Limits | None = None) -> None:
-    """Checks names, files and folders of a task. Loads neither torch nor a model.
+    """Checks the names, files and folders of a task, without loading torch or a model.
 
     Args:
-        limits: of a request from a stranger, whose pictures are measured too; None: there are none.
+        limits: of an untrusted request, whose picture sizes are checked too; None: no limits.
     Raises:
-        CalotypeError: a model that is unknown, not at hand or for another purpose; a file that is missing or is no
-            checkpoint; a folder to learn from, or for results, that cannot be used; more than the limits.
+        CalotypeError: a model that is unknown, not downloaded or of another kind; a file that is missing or not a
+            checkpoint; a dataset or output folder that cannot be used; limits are exceeded.
     """
-    parts = [cell.task for cell in cells(task)] if isinstance(task, Imagine) else [task]
-    _check_names(parts, settings)
-    for name in FILES:
+    tasks = [cell.task for cell in cells(task)] if isinstance(task, Imagine) else [task]
+    _check_names(tasks, settings)
+    for name in FILE_OPTIONS:
         path = getattr(task, name, None)
         if path is not None and not path.exists():
             raise CalotypeError("{path} does not exist; check the name", path=path, option=name)
@@ -46,25 +47,25 @@ def check(task: Any, settings: Settings, limits: Limits | None = None) -> None:
     if limits is not None and isinstance(task, Imagine) and task.init:
         from calotype.picture import size_of
 
-        check_work(task, parts, limits, size_of(task.init, settings.max_pixels))
+        check_work(task, tasks, limits, size_of(task.init, settings.max_pixels))
 
 
-def _check_names(parts: Sequence[Any], settings: Settings) -> None:
-    """Each name once, however many cells of a sheet have it."""
+def _check_names(tasks: Sequence[Any], settings: Settings) -> None:
+    """Checks each name once, however many cells of an X/Y grid have it."""
     from calotype.checkpoints.store import ModelStore
 
-    shelf = ModelStore(settings)
-    for kind, name in dict.fromkeys((kind, name) for part in parts for _, kind, name in names_in(part)):
-        if kind == "lora" and Path(name).is_dir():  # peft's form
+    store = ModelStore(settings)
+    for kind, name in dict.fromkeys((kind, name) for task in tasks for _, kind, name in names_in(task)):
+        if kind == "lora" and Path(name).is_dir():  # in peft's format
             continue
         if kind in STORED:
-            _check_weights(shelf.find(name, kind=kind).path)
+            _check_weights(store.find(name, kind=kind).path)
         elif kind == "optimizer":
             check_known(name)
 
 
 def _check_weights(path: Path) -> None:
-    """Whether a file of weights can be one, by its first bytes; opening it says the rest."""
+    """Checks the first bytes of a file of weights; further checks are made when it is opened."""
     if path.name != INDEX:
         check_file(path)
     if path.suffix.lower() == ".safetensors":
@@ -72,7 +73,7 @@ def _check_weights(path: Path) -> None:
 
 
 def _check_photos(task: Any, kind: str) -> None:
-    """What is learnt from is there; the captions of a LoRA's photos can be read."""
+    """Checks that the dataset exists, and for a LoRA that its captions can be read."""
     from calotype.training.data.dataset import SUFFIXES as PICTURES
     from calotype.training.data.dataset import find_photos, find_rooms, pictures_below
 
@@ -82,7 +83,7 @@ def _check_photos(task: Any, kind: str) -> None:
     elif kind == "caption":
         find_rooms(folder)
     elif not folder.exists() or (kind != "train_diffusion" and not folder.is_dir()):
-        raise CalotypeError(MISSING[kind], folder=folder)
+        raise CalotypeError(NO_FOLDER[kind], folder=folder)
     elif folder.is_dir() and not pictures_below(folder, task.output_dir)[0]:
         raise CalotypeError(
             "{folder} has no pictures that can be learnt from; put some there ({names})",

@@ -1,4 +1,4 @@
-"""What this computer can do, what is missing, and what mends it."""
+"""Diagnostics: what this computer supports, what is missing, and how to fix it."""
 
 import importlib.util
 import os
@@ -23,7 +23,7 @@ NEEDED_FREE = 2**30  # bytes of disk for models and lists
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. `state`: good, note (works, could be better) or bad (the main job does not work)."""
+    """The result of one check. `state`: good, note (works, could be better) or bad (photos cannot be restored)."""
 
     what: str
     state: str
@@ -32,9 +32,9 @@ class Finding:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Looks at everything; a part that fails is a finding, not an error."""
-    parts = (_versions, _device, _memory, _home, _models, _formats)
-    return [finding for part in parts for finding in _tried(part, settings)]
+    """Runs all checks; a check that fails is a finding, not an error."""
+    checks = (_versions, _device, _memory, _home, _models, _formats)
+    return [finding for check in checks for finding in _run_check(check, settings)]
 
 
 def is_well(findings: list[Finding]) -> bool:
@@ -42,17 +42,17 @@ def is_well(findings: list[Finding]) -> bool:
     return all(finding.state != "bad" for finding in findings)
 
 
-def _tried(part: Callable[[Settings], list[Finding]], settings: Settings) -> list[Finding]:
+def _run_check(check: Callable[[Settings], list[Finding]], settings: Settings) -> list[Finding]:
     try:
-        return part(settings)
+        return check(settings)
     except (CalotypeError, ImportError, OSError, RuntimeError) as fault:
         reason = fault if isinstance(fault, CalotypeError) else readable(str(fault))
         text = Message("{kind}: {reason}", kind=type(fault).__name__, reason=reason)
-        return [Finding(part.__name__.strip("_"), "bad", text)]
+        return [Finding(check.__name__.strip("_"), "bad", text)]
 
 
 def _versions(settings: Settings) -> list[Finding]:
-    found = {name: _version(name) for name in LIBRARIES}
+    versions = {name: _version(name) for name in LIBRARIES}
     system = Message(
         "{version}, Python {python}, {system} {machine}",
         version=__version__,
@@ -60,15 +60,15 @@ def _versions(settings: Settings) -> list[Finding]:
         system=platform.system(),
         machine=platform.machine(),
     )
-    return [Finding("calotype", "good", system), _libraries(found)]
+    return [Finding("calotype", "good", system), _libraries(versions)]
 
 
-def _libraries(found: dict[str, str | None]) -> Finding:
-    there = ", ".join(f"{name} {number}" for name, number in found.items() if number)
-    missing = [name for name, number in found.items() if not number]
+def _libraries(versions: dict[str, str | None]) -> Finding:
+    installed = ", ".join(f"{name} {number}" for name, number in versions.items() if number)
+    missing = [name for name, number in versions.items() if not number]
     if not missing:
-        return Finding("libraries", "good", Message.of(there))
-    text = Message("{there}; missing: {missing}", there=there, missing=", ".join(missing))
+        return Finding("libraries", "good", Message.of(installed))
+    text = Message("{there}; missing: {missing}", there=installed, missing=", ".join(missing))
     return Finding("libraries", "bad", text, Remedy("install_packages", " ".join(missing)))
 
 
@@ -82,17 +82,17 @@ def _version(name: str) -> str | None:
 def _device(settings: Settings) -> list[Finding]:
     from calotype.engine import Engine
 
-    told = Engine(settings).explain()
+    info = Engine(settings).explain()
     computes = Message(
         "{device}, {threads} threads of {cores} cores",
-        device=told["device"],
-        threads=told["threads"],
+        device=info["device"],
+        threads=info["threads"],
         cores=os.cpu_count(),
     )
     return [
         Finding("device", "good", computes),
-        Finding("precision", "good", Message("{precision}: {reason}", precision=told["precision"], reason=told["why"])),
-        _free_memory(told["free_memory"]),
+        Finding("precision", "good", Message("{precision}: {reason}", precision=info["precision"], reason=info["why"])),
+        _free_memory(info["free_memory"]),
     ]
 
 
@@ -111,11 +111,11 @@ def _memory(settings: Settings) -> list[Finding]:
 
 
 def _home(settings: Settings) -> list[Finding]:
-    """The home folder may not exist yet: then the nearest folder above it decides."""
-    there = next(folder for folder in (settings.home, *settings.home.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(there).free
+    """The home folder may not exist yet: then its nearest existing parent is checked."""
+    nearest = next(folder for folder in (settings.home, *settings.home.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(nearest).free
     text = Message("{home}, {free:.1f} GiB free", home=readable(settings.home), free=free / 2**30)
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         text = Message("{text}, not writable: nothing can be fetched", text=text)
         return [Finding("home", "note", text, Remedy("move_home"))]
     if free < NEEDED_FREE:

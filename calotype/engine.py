@@ -1,4 +1,4 @@
-"""One device and the models on it: takes a task, yields progress, then the result."""
+"""One device and the models on it: runs tasks, yields progress, then the result."""
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """Keeps models between tasks. Closing a run cancels it within one tile.
+    """Keeps models loaded between tasks. Closing a run cancels it within one tile.
 
-    A task finds nothing of another one, whether it comes after it or takes turns with it, step by step: its result is
-    that of a fresh engine, bit for bit.
+    Tasks do not affect each other, whether they run in sequence or interleaved step by step: each result is that of a
+    new engine, bit for bit.
 
-    Neither making one nor asking what it is loads torch: that happens at the first task.
+    Creating an engine does not import torch: that happens at the first task.
 
     Args:
         before_loading: called once, before torch is imported.
@@ -31,12 +31,12 @@ class Engine:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether torch is there, and a device was chosen."""
+        """Whether torch is imported and a device chosen."""
         return "models" in vars(self)
 
     @cached_property
     def models(self) -> "Models":
-        with uninterrupted():  # libraries that are interrupted while they load may swallow it, or go on half loaded
+        with uninterrupted():  # libraries may swallow an interrupt during import, or stay half imported
             if self._before_loading:
                 self._before_loading()
             import torch
@@ -48,7 +48,7 @@ class Engine:
         return Models(self.settings)
 
     def run(self, task: Any) -> "Iterator[Progress | Note | Result]":
-        """Raises CalotypeError for what the person can mend."""
+        """Runs a task. Raises CalotypeError for errors that the user can fix."""
         models = self.models  # torch is loaded here
         from calotype.models.process_state import isolated
         from calotype.pipelines import pipeline
@@ -58,7 +58,7 @@ class Engine:
         return isolated(run(task, models), models.device)
 
     def explain(self) -> dict[str, Any]:
-        """What computes and why, for `calotype doctor`."""
+        """Device, precision and the reason for it, for `calotype doctor`."""
         import torch
 
         from calotype.models.network import pick_dtype

@@ -1,7 +1,7 @@
-"""Sentences for the person, as data: what a person can mend, which option it is about, and what would mend it.
+"""Errors and messages for users, as data: template, values, the option concerned, and a remedy.
 
-A sentence is a template with named values, as gettext wants it: a catalog can translate the template, and each door
-(command line, API, page, bot) words the options and remedies in it: `--mask`, `mask`, the label of a form's field.
+A message is a template with named values, as for gettext: a catalog can translate the template, and each interface
+(command line, API, web, bot) words the options and remedies in it: `--mask`, `mask`, the label of a form's field.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,10 +12,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Remedy:
-    """What would mend a fault, for a door to word, or to show as a button."""
+    """What would fix an error, for an interface to word, or to show as a button."""
 
     action: str  # a key of ACTIONS
-    target: str = ""  # the name of a model, of an extra, of packages with spaces between
+    target: str = ""  # name of a model, of an extra, or of packages separated by spaces
 
 
 ACTIONS = {
@@ -31,14 +31,14 @@ ACTIONS = {
     "free_memory": "close other programs; tiles will be small",
     "move_home": "set the home folder to one of yours",
     "free_disk": "make room, or set the home folder to one on another disk",
-}  # action: how it is worded where no door is at hand
+}  # action: its default wording
 
 
 class Message:
-    """A sentence: template and values.
+    """A message for users: template and values.
 
-    Besides the values, a template may hold `{option:mask}`, an option that the door words, `{option}`, the one that an
-    error is about, `{task:caption}`, a kind of task, and `{remedy}`. Values may be messages and errors themselves.
+    Besides the values, a template may contain `{option:mask}`, an option that the interface words, `{option}`, the one
+    that an error is about, `{task:caption}`, a kind of task, and `{remedy}`. Values may be messages and errors.
     Equal messages have the same template and the same values.
     """
 
@@ -55,66 +55,66 @@ class Message:
     def __repr__(self) -> str:
         return f"Message({str(self)!r})"
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Message) and (self.template, str(self)) == (other.template, str(other))
+    def __eq__(self, message: object) -> bool:
+        return isinstance(message, Message) and (self.template, str(self)) == (message.template, str(message))
 
     def __hash__(self) -> int:
         return hash(str(self))
 
     @classmethod
     def of(cls, sentence: "str | Message | Exception") -> "Message":
-        """A text or a fault as a message: braces in a text mean nothing."""
+        """A text or an exception as a message: braces in a text are literal."""
         return sentence if isinstance(sentence, Message) else cls("{sentence}", sentence=sentence)
 
     def as_data(self) -> dict[str, Any]:
-        """As JSON: {"template": str, "values": {name: value}}; what JSON does not know becomes text."""
+        """As JSON: {"template": str, "values": {name: value}}; values that JSON does not support become text."""
         return {"template": self.template, "values": {name: _data(value) for name, value in self.values.items()}}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> "Message":
-        """What `as_data` made. Raises KeyError, TypeError or ValueError for anything else."""
+        """The inverse of `as_data`. Raises KeyError, TypeError or ValueError for invalid data."""
         template, values = data["template"], data["values"]
         if not (isinstance(template, str) and isinstance(values, Mapping)):
             raise TypeError("a message is a template with values")
         if not all(name.isidentifier() for name in _names(template)):
             raise ValueError("a template asks for more than a value")
         message = cls(template, **{str(name): _value(value) for name, value in values.items()})
-        str(message)  # a template that does not fit its values is said here
+        str(message)  # raises if the template does not fit its values
         return message
 
     @property
     def options(self) -> list[str]:
-        """The options that the sentence names, in its order."""
+        """The options that the template names, in order."""
         fields = Formatter().parse(self.template)
         return [spec.format(**self.values) for _, name, spec, _ in fields if name == "option" and spec]
 
 
 def named(options: Iterable[str]) -> Message:
-    """Several options, for a sentence: `{option:format} and {option:quality}`."""
+    """Several options, for a message: `{option:format} and {option:quality}`."""
     return Message(" and ".join(f"{{option:{name}}}" for name in options))
 
 
-def plural(count: int, one: str, many: str, /, **values: Any) -> Message:
+def plural(count: int, singular: str, plural_form: str, /, **values: Any) -> Message:
     """The template that fits a count: `plural(n, "1 photo", "{count} photos")`."""
-    return Message(one if count == 1 else many, count=count, **values)
+    return Message(singular if count == 1 else plural_form, count=count, **values)
 
 
-def listed(parts: Iterable[Any], joint: str = ", ") -> Message:
-    """Several values of a sentence, one after the other: `a, b, c`."""
-    values = {f"part_{n}": part for n, part in enumerate(parts, 1)}
+def listed(items: Iterable[Any], joint: str = ", ") -> Message:
+    """Several values as one message: `a, b, c`."""
+    values = {f"part_{n}": item for n, item in enumerate(items, 1)}
     return Message(joint.join(f"{{{name}}}" for name in values), **values)
 
 
 class CalotypeError(Exception):
-    """A fault the person can mend: the message names the thing, the cause and the next step.
+    """An error that the user can fix: the message names what failed, the cause and the next step.
 
-    A door prints it without a traceback and ends with status 2 (or the right HTTP status). Anything else that is raised
-    is our own bug and keeps its traceback.
+    An interface shows it without a traceback and ends with status 2 (or an HTTP status). Any other exception is a bug
+    and keeps its traceback.
 
     Args:
-        template: the sentence, or its template (see `Message`).
-        option: the name of the field that the fault is about; else the first one that the sentence names.
-        remedy: what would mend it; stands at the end of the sentence, or where the template has {remedy}.
+        template: the message, or its template (see `Message`).
+        option: the name of the option that the error is about; by default the first one that the template names.
+        remedy: what would fix it; appended to the message, or inserted where the template has {remedy}.
         values: for the template.
     """
 
@@ -125,37 +125,37 @@ class CalotypeError(Exception):
 
     @property
     def option(self) -> str:
-        """The option that the fault is about; empty where it is about none."""
+        """The option that the error is about; empty if none."""
         return self._option or next(iter(self.message.options), "")
 
     def __str__(self) -> str:
         return PLAIN.fill(self)
 
     def as_data(self) -> dict[str, Any]:
-        """As JSON: sentence, option and remedy, each as data."""
+        """As JSON: message, option and remedy, each as data."""
         remedy = self.remedy and [self.remedy.action, self.remedy.target]
         kind = type(self).__name__
         return {"error": self.message.as_data(), "kind": kind, "option": self._option, "remedy": remedy}
 
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> "CalotypeError":
-        """What `as_data` made. Raises KeyError, TypeError or ValueError for anything else."""
+        """The inverse of `as_data`. Raises KeyError, TypeError or ValueError for invalid data."""
         remedy = Remedy(*map(str, data["remedy"])) if data["remedy"] else None
         if remedy and remedy.action not in ACTIONS:
             raise ValueError(f"there is no remedy {remedy.action}")
         kind = PictureError if data["kind"] == "PictureError" else CalotypeError
         return kind(Message.from_data(data["error"]), option=str(data["option"]), remedy=remedy)
 
-    def __reduce__(self) -> Any:  # it crosses processes
+    def __reduce__(self) -> Any:  # pickled between processes
         return CalotypeError.from_data, (self.as_data(),)
 
 
 class PictureError(CalotypeError):
-    """A fault of one picture, or of the place of its result; others of the same run may go well."""
+    """An error about one picture, or the path of its result; others of the same run may succeed."""
 
 
 class Wording:
-    """How a door words options, tasks and remedies, and in which language. This one is for where no door is at hand."""
+    """How an interface words options, tasks and remedies, and in which language. This class is the default."""
 
     def option(self, name: str) -> str:
         return name
@@ -171,20 +171,20 @@ class Wording:
         return template
 
     def fill(self, sentence: str | Message | Exception, *, with_remedy: bool = True) -> str:
-        """The whole sentence. `with_remedy`: false where the door shows the remedy as something to press."""
+        """The complete text. `with_remedy`: False if the interface shows the remedy separately, as a button."""
         fault = sentence if isinstance(sentence, CalotypeError) else None
         message = fault.message if fault else sentence
         if not isinstance(message, Message):
             return str(message)
         values = {n: self.fill(v) if isinstance(v, (Message, Exception)) else v for n, v in message.values.items()}
         remedy = self.remedy(fault.remedy) if fault and fault.remedy and with_remedy else ""
-        ours = {"option": _Named(self.option, fault.option if fault else ""), "task": _Named(self.task)}
+        ours = {"option": _Worded(self.option, fault.option if fault else ""), "task": _Worded(self.task)}
         text = self.translate(message.template).format(**{**values, **ours, "remedy": remedy})
         return f"{text}; {remedy}" if remedy and "{remedy}" not in message.template else text
 
 
-class _Named:
-    """`{option:mask}` in a template: what the door calls `mask`."""
+class _Worded:
+    """Formats `{option:mask}` in a template as the interface words `mask`."""
 
     def __init__(self, word: Any, usual: str = ""):
         self._word, self._usual = word, usual
@@ -197,7 +197,7 @@ PLAIN = Wording()
 
 
 def _names(template: str) -> Iterator[str]:
-    """The values that a template asks for, those in format specifications too."""
+    """The values that a template uses, including those in format specifications."""
     for _, name, spec, _ in Formatter().parse(template):
         if name is not None:
             yield name
@@ -209,7 +209,7 @@ def _data(value: Any) -> Any:
         return value.as_data()
     if isinstance(value, Message):
         return {"message": value.as_data()}
-    value = value.item() if hasattr(value, "item") else value  # a number of numpy's or torch's
+    value = value.item() if hasattr(value, "item") else value  # a NumPy or torch scalar
     return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
 
 

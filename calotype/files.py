@@ -1,4 +1,4 @@
-"""Files and folders: written whole or not at all, locked by one run, read as text; interrupts; names safe to show."""
+"""Atomic writes of files and folders, run locks, interrupts, reading text, names that are safe to show."""
 
 import contextlib
 import errno
@@ -22,37 +22,43 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-PART = re.compile(r"\.calotype-[0-9a-f]{12}\.part")  # names of files and folders in the making
-LEFTOVER_AGE = 24 * 3600.0  # seconds after which one that no process holds is deleted
-LOCK_TIMEOUT = 0.3  # seconds; a run that is just ending gives its lock back within
-TEXT_MOST = 64 << 20  # bytes of a text file
-A_TEXT = Message("a text")
-SIGNALS = (signal.SIGINT, signal.SIGTERM)  # that ask a program to end
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-_NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY)  # never a lost write
+TEMPORARY_NAME = re.compile(r"\.calotype-[0-9a-f]{12}\.part")  # temporary names of files and folders
+LEFTOVER_AGE = 24 * 3600.0  # seconds after which an unlocked temporary file is deleted
+LOCK_TIMEOUT = 0.3  # seconds; enough for a run that is just ending to release its lock
+MAX_TEXT_BYTES = 64 << 20  # largest text file
+TEXT_FILE = Message("a text")
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)  # signals that ask a program to end
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NO_FSYNC = (
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.ENOTTY,
+)  # fsync is not supported; no data is lost
 
 
-# Whole files and folders
+# Atomic writes
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, is_new: bool = False, option: str = "") -> Iterator[BinaryIO]:
-    """A binary file to write to, which takes the place of `path` when the block ends without an exception.
+def atomic_file(path: Path, is_new: bool = False, option: str = "") -> Iterator[BinaryIO]:
+    """A binary file to write to, which replaces `path` when the block ends without an exception.
 
-    Until then it lies beside `path` under another name; an exception, Ctrl-C too, deletes it. When the process is
-    killed, the old file stays as it was.
+    Until then it has a temporary name in the same folder; an exception, Ctrl-C too, deletes it. If the process is
+    killed, the old file stays unchanged.
 
     Args:
-        is_new: do not replace a file, not even one that another program puts there at the same moment.
-        option: the option that says where `path` is, for the sentence of an error.
+        is_new: do not replace a file, not even one that another program creates at the same moment.
+        option: the option that `path` comes from, for error messages.
     Raises:
-        CalotypeError: there is a folder at `path`, no folder for it, no right to write, or the disk is full. This
-            holds for every OSError with a number that is raised in the block.
-        FileExistsError: with `is_new`, there is something at `path`.
+        CalotypeError: `path` is a folder, its folder is missing or not writable, or the disk is full. Every OSError
+            with an errno that is raised in the block is converted.
+        FileExistsError: with `is_new`, `path` exists.
     """
-    with _arriving(path, is_new, option) as part:
-        file = open(part, "wb")  # noqa: SIM115 - closed below, in two ways
+    with _replace_when_complete(path, is_new, option) as temporary:
+        file = open(temporary, "wb")  # noqa: SIM115 - closed below, in two ways
         try:
             yield file
             file.flush()
@@ -64,29 +70,29 @@ def whole_file(path: Path, is_new: bool = False, option: str = "") -> Iterator[B
 
 
 @contextlib.contextmanager
-def whole_path(path: Path, option: str = "") -> Iterator[Path]:
-    """As `whole_file`, for libraries that write to a path: the path of an empty file to write to or to replace."""
-    with _arriving(path, False, option) as part:
-        mode = part.stat().st_mode
-        yield part
-        if part.stat().st_mode != mode:  # replaced by a temporary file, which only its owner may read
+def atomic_path(path: Path, option: str = "") -> Iterator[Path]:
+    """As `atomic_file`, for libraries that take a path: yields that of an empty file to write to or to replace."""
+    with _replace_when_complete(path, False, option) as temporary:
+        mode = temporary.stat().st_mode
+        yield temporary
+        if temporary.stat().st_mode != mode:  # replaced by a file that only its owner may read
             with contextlib.suppress(OSError):  # a file system without permissions
-                part.chmod(mode)
-        _sync_path(part)
+                temporary.chmod(mode)
+        _sync_path(temporary)
 
 
-def write_whole(path: Path, content: bytes | memoryview, option: str = "") -> None:
-    """Writes a file with `whole_file`, and raises as it does."""
-    with whole_file(path, option=option) as file:
+def write_atomic(path: Path, content: bytes | memoryview, option: str = "") -> None:
+    """Writes a file with `atomic_file`, and raises as it does."""
+    with atomic_file(path, option=option) as file:
         file.write(content)
 
 
 @contextlib.contextmanager
-def whole_folder(path: Path, option: str = "out") -> Iterator[Path]:
+def atomic_folder(path: Path, option: str = "out") -> Iterator[Path]:
     """An empty folder to write to, which is renamed to `path` when the block ends without an exception.
 
     Raises:
-        CalotypeError: there is something at `path`, no right to write, or the disk is full.
+        CalotypeError: `path` exists, its folder is not writable, or the disk is full.
     """
     if os.path.lexists(path):
         raise CalotypeError(
@@ -95,85 +101,85 @@ def whole_folder(path: Path, option: str = "out") -> Iterator[Path]:
             path=readable(path),
         )
     _clear_leftovers(path.parent)
-    part = _part_of(path)
+    temporary = _temporary_path(path)
     try:
-        part.mkdir()
-        with _held(part):
-            yield part
-            for file in part.rglob("*"):
+        temporary.mkdir()
+        with _hold_lock(temporary):
+            yield temporary
+            for file in temporary.rglob("*"):
                 if file.is_file():
                     _sync_path(file)
-        part.rename(path)
+        temporary.rename(path)
     except OSError as fault:
-        raise _unwritable(path, fault, option) from fault
+        raise _write_error(path, fault, option) from fault
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _arriving(path: Path, is_new: bool, option: str) -> Iterator[Path]:
-    """An empty file beside `path`, which takes its place at the end."""
-    part = _part_of(path)
+def _replace_when_complete(path: Path, is_new: bool, option: str) -> Iterator[Path]:
+    """An empty file in the folder of `path`, which is renamed to it at the end."""
+    temporary = _temporary_path(path)
     try:
         if is_new and os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-        with _worded(path, option):
+        with _convert_os_errors(path, option):
             if path.is_dir():
                 raise CalotypeError("{path} is a folder; give the name of a file", path=readable(path))
             _clear_leftovers(path.parent)
-            open(part, "xb").close()
-            with _held(part):
-                yield part
+            open(temporary, "xb").close()
+            with _hold_lock(temporary):
+                yield temporary
             if not is_new:
-                os.replace(part, path)
+                os.replace(temporary, path)
         if is_new:
-            _link(part, path, option)
+            _link(temporary, path, option)
     finally:
         with contextlib.suppress(OSError):
-            part.unlink()
+            temporary.unlink()
 
 
-def _part_of(path: Path) -> Path:
+def _temporary_path(path: Path) -> Path:
     return path.parent / f".calotype-{os.urandom(6).hex()}.part"
 
 
-def _link(part: Path, path: Path, option: str) -> None:
-    """Gives the file its name, which nothing may have: FileExistsError. Only a link does that in one act."""
+def _link(temporary: Path, path: Path, option: str) -> None:
+    """Renames the file; raises FileExistsError if `path` exists. Only a hard link does that atomically."""
     try:
         try:
-            os.link(part, path)
+            os.link(temporary, path)
         except FileExistsError:
             raise
-        except OSError:  # a file system without links, such as FAT
+        except OSError:  # a file system without hard links, such as FAT
             os.close(os.open(path, os.O_CREAT | os.O_EXCL))
             try:
-                os.replace(part, path)
+                os.replace(temporary, path)
             except BaseException:
                 os.unlink(path)
                 raise
     except FileExistsError:
         raise
     except OSError as fault:
-        raise _unwritable(path, fault, option) from fault
+        raise _write_error(path, fault, option) from fault
 
 
 @contextlib.contextmanager
-def _worded(path: Path, option: str) -> Iterator[None]:
+def _convert_os_errors(path: Path, option: str) -> Iterator[None]:
     try:
         yield
     except OSError as fault:
-        if not fault.errno:  # an encoder's, not the disk's
+        if not fault.errno:  # raised by an encoder
             raise
-        raise _unwritable(path, fault, option) from fault
+        raise _write_error(path, fault, option) from fault
 
 
-def _unwritable(path: Path, fault: OSError, option: str) -> CalotypeError:
+def _write_error(path: Path, fault: OSError, option: str) -> CalotypeError:
     name, folder, reason = readable(path), readable(path.parent), fault.strerror or fault
     if option:
         return CalotypeError(
             "{path} cannot be written: {reason}; give another {option}", option=option, path=name, reason=reason
         )
-    if fault.errno in _FULL:
+    if fault.errno in _DISK_FULL:
         return CalotypeError(
             "{path} cannot be written: the disk is full; make room or choose another folder", path=name
         )
@@ -181,17 +187,17 @@ def _unwritable(path: Path, fault: OSError, option: str) -> CalotypeError:
         return CalotypeError(
             "{path} cannot be written: there is no folder {folder}; make it first", path=name, folder=folder
         )
-    if fault.errno in _CLOSED:
+    if fault.errno in _NO_PERMISSION:
         return CalotypeError(
             "{path} cannot be written: folder {folder} is closed to you; choose another one", path=name, folder=folder
         )
     return CalotypeError("{path} cannot be written: {reason}; choose another name or folder", path=name, reason=reason)
 
 
-def _sync(number: int) -> None:
-    """Waits until the file is on the disk, where the file system can tell."""
+def _sync(descriptor: int) -> None:
+    """fsync, where the file system supports it."""
     try:
-        os.fsync(number)
+        os.fsync(descriptor)
     except OSError as fault:
         if fault.errno not in _NO_FSYNC:
             raise
@@ -199,62 +205,62 @@ def _sync(number: int) -> None:
 
 def _sync_path(path: Path) -> None:
     with contextlib.suppress(PermissionError), open(path, "rb" if os.name == "posix" else "r+b") as file:
-        _sync(file.fileno())  # a copy of a file that is read-only cannot be opened for this on Windows
+        _sync(file.fileno())  # Windows cannot open a read-only copy for this
 
 
 @contextlib.contextmanager
-def _held(part: Path) -> Iterator[None]:
-    """Keeps other processes from taking `part` for a leftover; the kernel ends that with the process."""
-    number = None
+def _hold_lock(temporary: Path) -> Iterator[None]:
+    """Locks `temporary`, so that other processes do not delete it; the lock ends with the process."""
+    descriptor = None
     with contextlib.suppress(OSError):
-        number = os.open(part, os.O_RDONLY) if fcntl else None
+        descriptor = os.open(temporary, os.O_RDONLY) if fcntl else None
     try:
-        if number is not None:
+        if descriptor is not None:
             with contextlib.suppress(OSError):
-                fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         yield
     finally:
-        if number is not None:
-            os.close(number)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 @functools.lru_cache(maxsize=1024)  # once in a process
 def _clear_leftovers(folder: Path) -> None:
-    """Deletes what processes that were killed a day ago or earlier left half written in a folder."""
+    """Deletes temporary files that killed processes left in a folder a day ago or earlier."""
     if fcntl is None:
         return
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in [entry for entry in entries if PART.fullmatch(entry.name)]:
+        for entry in [entry for entry in entries if TEMPORARY_NAME.fullmatch(entry.name)]:
             with contextlib.suppress(OSError):
                 if entry.stat(follow_symlinks=False).st_mtime < time.time() - LEFTOVER_AGE:
-                    _delete_unheld(entry.path, entry.is_dir(follow_symlinks=False))
+                    _delete_unlocked(entry.path, entry.is_dir(follow_symlinks=False))
 
 
-def _delete_unheld(path: str, is_folder: bool) -> None:
-    """Raises OSError where a process holds it, or nobody can know."""
-    number = os.open(path, (os.O_RDONLY if is_folder else os.O_RDWR) | os.O_NOFOLLOW | os.O_NONBLOCK)
+def _delete_unlocked(path: str, is_folder: bool) -> None:
+    """Raises OSError if a process has locked it, or locks are not supported."""
+    descriptor = os.open(path, (os.O_RDONLY if is_folder else os.O_RDWR) | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(path) if is_folder else os.unlink(path)
     finally:
-        os.close(number)
+        os.close(descriptor)
 
 
 # Folders and locks
 
 
 def make_folder(folder: Path, option: str = "output_dir") -> None:
-    """Makes a folder, and those above it, where it is not there yet.
+    """Makes a folder and its parents if they do not exist.
 
     Raises:
-        CalotypeError: about `option`; a file has its name, or it cannot be made or written to.
+        CalotypeError: about `option`; it is a file, or cannot be made or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise _is_a_file(folder, option) from None
+        raise _not_a_folder_error(folder, option) from None
     except OSError as fault:
-        raise _unmakable(folder, fault, option) from None
+        raise _folder_error(folder, fault, option) from None
     _check_rights(folder, option)
 
 
@@ -268,25 +274,25 @@ def check_folder(folder: Path, option: str = "output_dir") -> None:
         os.stat(folder)
     except (FileNotFoundError, NotADirectoryError):
         pass
-    except OSError as fault:  # a name that is too long
-        raise _unmakable(folder, fault, option) from None
+    except OSError as fault:  # for example, a name that is too long
+        raise _folder_error(folder, fault, option) from None
     lowest = next((path for path in (folder, *folder.absolute().parents) if os.path.exists(path)), None)
-    if lowest is None:  # a drive that is not there
+    if lowest is None:  # a drive that does not exist
         raise CalotypeError(
             "folder {folder} cannot be made, for no folder above it is there; give another {option}",
             option=option,
             folder=readable(folder),
         )
     if not lowest.is_dir():
-        raise _is_a_file(lowest, option)
+        raise _not_a_folder_error(lowest, option)
     _check_rights(lowest, option)
 
 
-def _is_a_file(path: Path, option: str) -> CalotypeError:
+def _not_a_folder_error(path: Path, option: str) -> CalotypeError:
     return CalotypeError("{path} is a file, not a folder; give another {option}", option=option, path=readable(path))
 
 
-def _unmakable(folder: Path, fault: OSError, option: str) -> CalotypeError:
+def _folder_error(folder: Path, fault: OSError, option: str) -> CalotypeError:
     return CalotypeError(
         "folder {folder} cannot be made ({reason}); give another {option}",
         option=option,
@@ -304,27 +310,27 @@ def _check_rights(folder: Path, option: str) -> None:
 
 @contextlib.contextmanager
 def run_lock(folder: Path, name: str) -> Iterator[None]:
-    """Holds the name of a run in a folder, which is made where it is missing: NAME.running is locked.
+    """Locks NAME.running in a folder, which is made if it does not exist, so that run names are unique.
 
-    No other run holds the same name meanwhile, in this process or another one. The kernel ends the lock with the
-    process, however that ends; what lies at NAME.running and is not locked is in nobody's way.
+    The lock excludes other runs of the same name in this and in other processes. It ends with the process; a file
+    NAME.running that is not locked does not matter.
 
     Raises:
-        CalotypeError: another run holds the name, or the folder cannot be written to, or its file system cannot lock.
+        CalotypeError: another run has the lock, or the folder cannot be written to, or its file system cannot lock.
     """
-    from filelock import FileLock  # 45 ms
+    from filelock import FileLock  # imports in 45 ms
 
     make_folder(folder)
     path = folder / f"{name}.running"
-    # A generator may be closed in another thread than it ran in.
+    # A generator may be closed in another thread than it was started in.
     lock = FileLock(path, timeout=LOCK_TIMEOUT, thread_local=False, fallback_to_soft=False)
     try:
         _acquire(lock, path)
         yield
     finally:
         if lock.is_locked:
-            # While it is held: a run that has opened this very file by then finds it gone, and opens it anew. Windows
-            # refuses, and the lock deletes it there.
+            # Deleted while locked: a run that has just opened this file finds it gone, and opens it anew. Windows does
+            # not allow this; there the lock deletes it.
             with contextlib.suppress(OSError):
                 path.unlink()
             lock.release()
@@ -357,36 +363,36 @@ def _acquire(lock: Any, path: Path) -> None:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Lets the block end before an interrupt is raised; a second interrupt is raised at once.
+    """Postpones an interrupt until the block ends; a second one is raised at once.
 
-    Only interrupts that would be raised as KeyboardInterrupt, and only in the main thread.
+    Applies to signals with a Python handler, in the main thread only.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    waiting: list[int] = []
+    pending: list[int] = []
 
-    def remember(number: int, frame: FrameType | None) -> None:
-        if waiting:
+    def postpone(number: int, frame: FrameType | None) -> None:
+        if pending:
             raise KeyboardInterrupt
-        waiting.append(number)
+        pending.append(number)
 
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    ours = {number: handler for number, handler in before.items() if callable(handler)}
-    for number in ours:
-        signal.signal(number, remember)
+    previous = {number: signal.getsignal(number) for number in INTERRUPTS}
+    handlers = {number: handler for number, handler in previous.items() if callable(handler)}
+    for number in handlers:
+        signal.signal(number, postpone)
     try:
         yield
     finally:
-        for number, handler in ours.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-    if waiting:
+    if pending:
         raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """In the block, SIGTERM raises KeyboardInterrupt, as Ctrl-C does. Only in the main thread."""
+    """Within the block, SIGTERM raises KeyboardInterrupt, as Ctrl-C does. In the main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -394,44 +400,44 @@ def terminable() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    previous = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
 
 
 # Text and names
 
 
-def read_text(path: Path, most: int = TEXT_MOST, what: Message = A_TEXT) -> str:
-    """A text file that a person wrote, in an encoding of `decoded`.
+def read_text(path: Path, max_bytes: int = MAX_TEXT_BYTES, what: Message = TEXT_FILE) -> str:
+    """Reads a text file in one of the encodings of `decoded`.
 
     Args:
-        most: bytes that are read.
-        what: what the file is, with its article, for the sentence about one that is larger.
+        max_bytes: larger files are refused.
+        what: the kind of file, with its article, for the error about one that is too large.
     Raises:
-        CalotypeError: it is missing, closed, too large, or no text.
+        CalotypeError: it is missing, not readable, too large, or not text.
     """
     try:
         with open(path, "rb") as file:
-            data = file.read(most + 1)
+            data = file.read(max_bytes + 1)
     except OSError as fault:
         raise CalotypeError("{path} cannot be read: {reason}", path=readable(path), reason=fault.strerror) from None
-    if len(data) > most:
+    if len(data) > max_bytes:
         raise CalotypeError(
-            "{path} is too large for {kind} (more than {most:,} bytes)", path=readable(path), kind=what, most=most
+            "{path} is too large for {kind} (more than {most:,} bytes)", path=readable(path), kind=what, most=max_bytes
         )
     return decoded(data, path)
 
 
 def decoded(data: bytes, where: Path | str) -> str:
-    """Text that people's editors wrote: UTF-8 with or without a byte order mark, UTF-16 with one, or GB18030.
+    """Decodes UTF-8 with or without a byte order mark, UTF-16 with one, or GB18030.
 
     Args:
-        where: the file, for the sentence of an error.
+        where: the file, for error messages.
     Raises:
-        CalotypeError: in none of these, or there are zeros in it.
+        CalotypeError: in none of these encodings, or with NUL characters.
     """
     is_utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
     for encoding in ("utf-16",) if is_utf16 else ("utf-8-sig", "gb18030"):
@@ -445,7 +451,7 @@ def decoded(data: bytes, where: Path | str) -> str:
 
 
 def readable(name: str | os.PathLike) -> str:
-    """A name that is safe to show: control and direction-turning characters become their escapes."""
+    """A name that is safe to show: control and bidirectional formatting characters are escaped."""
     return "".join(c if _is_plain(c) else c.encode("unicode_escape", "backslashreplace").decode() for c in str(name))
 
 

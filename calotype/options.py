@@ -1,8 +1,8 @@
-"""Options as dataclass fields: the only place where a default, its help and its limits are written down.
+"""Options as dataclass fields: the only place where a default, its help and its limits are defined.
 
-Command-line flags, API fields, web forms and bot options are all made from these fields. The type of a field is bool,
+Command-line flags, API fields, web forms and bot options are generated from these fields. The type of a field is bool,
 int, float, str or Path, a frozen dataclass of such fields, a tuple of any of these (`tuple[str, ...]`), or one of these
-`| None`. A mix-in gives the fields that it declares a heading: `TITLE = "Photos and captions"`.
+`| None`. A mix-in defines a heading for the fields that it declares: `TITLE = "Photos and captions"`.
 """
 
 import dataclasses
@@ -18,33 +18,33 @@ from typing import Any
 
 from calotype.errors import PLAIN, CalotypeError, Message, Wording
 
-SHOWN = 60  # letters of a wrong value in a sentence
+SHOWN = 60  # characters of an invalid value in an error message
 SPELLED = {"vae": "VAE", "lora": "LoRA", "gan": "GAN", "lr": "learning rate", "ema": "EMA", "snr": "SNR"}
 SPELLED |= {"clip": "CLIP", "unet": "U-Net", "l1": "L1", "vgg": "VGG"}
 
 
 @dataclass(frozen=True)
 class About:
-    """What a door needs to know of an option besides its name, type and default."""
+    """What interfaces need to know about an option besides its name, type and default."""
 
     help: str
-    title: str = ""  # beside a form's field; made from the name where it is empty
+    title: str = ""  # label in forms; derived from the name if empty
     choices: tuple[str, ...] = ()
     least: float | None = None
     most: float | None = None
-    longest: int = 1000  # letters of a text, where it comes from a stranger
-    items: int = 64  # entries of a tuple, where they come from a stranger
+    longest: int = 1000  # characters of a text in an untrusted request
+    items: int = 64  # entries of a tuple in an untrusted request
     env: str = ""  # the environment variable that sets it, for settings
     is_path: bool = False  # never taken from the network
-    names: str = ""  # the kind of model in the store that it names
-    words: tuple[str, ...] = ()  # what it takes besides names: none, auto
-    parsed: Callable[[str], Iterable[str]] | None = None  # the names in its text, where the text is not one name
-    also: tuple[str, ...] = ()  # other names of its flag, that people know from elsewhere
-    is_hidden: bool = False  # doors do not show it
+    names: str = ""  # the kind of model in the store that it is the name of
+    words: tuple[str, ...] = ()  # values allowed besides names: none, auto
+    parsed: Callable[[str], Iterable[str]] | None = None  # extracts the names from a text that is not a single name
+    also: tuple[str, ...] = ()  # aliases of its flag, known from other programs
+    is_hidden: bool = False  # interfaces do not show it
 
 
 def option(default: Any = dataclasses.MISSING, help: str = "", **about: Any) -> Any:
-    """A dataclass field that doors can show: `option(2.0, "how much larger", least=0.01)`."""
+    """A dataclass field that interfaces can show: `option(2.0, "how much larger", least=0.01)`."""
     return field(default=default, metadata={"about": About(help, **about)})
 
 
@@ -53,17 +53,17 @@ def about(spec: dataclasses.Field) -> About:
 
 
 def visible(cls: type) -> list[dataclasses.Field]:
-    """The fields of a task or of the settings that doors show, in order of writing."""
+    """The fields of a task or of the settings that interfaces show, in order of declaration."""
     return [spec for spec in dataclasses.fields(cls) if "about" in spec.metadata and not about(spec).is_hidden]
 
 
 def title(spec: dataclasses.Field) -> str:
-    """What stands beside a form's field: `mask_blur` is "Mask blur"."""
+    """The label in forms: `mask_blur` is "Mask blur"."""
     if about(spec).title:
         return about(spec).title
-    first, *others = (SPELLED.get(word, word) for word in spec.name.split("_"))
+    first, *rest = (SPELLED.get(word, word) for word in spec.name.split("_"))
     first = first if first in SPELLED.values() and first != first.lower() else first[:1].upper() + first[1:]
-    return " ".join([first, *others])
+    return " ".join([first, *rest])
 
 
 def owner(cls: type, name: str) -> type:
@@ -73,10 +73,10 @@ def owner(cls: type, name: str) -> type:
 
 def groups(cls: type) -> list[tuple[str, list[dataclasses.Field]]]:
     """The visible fields under the titles of the classes that declare them, those of `cls` itself first."""
-    found: dict[str, list[dataclasses.Field]] = {}
+    by_title: dict[str, list[dataclasses.Field]] = {}
     for spec in sorted(visible(cls), key=lambda spec: owner(cls, spec.name) is not cls):
-        found.setdefault(getattr(owner(cls, spec.name), "TITLE", "Options"), []).append(spec)
-    return list(found.items())
+        by_title.setdefault(getattr(owner(cls, spec.name), "TITLE", "Options"), []).append(spec)
+    return list(by_title.items())
 
 
 @cache
@@ -93,11 +93,11 @@ def required_kind(kind: Any) -> Any:
     """`int` of `int | None`; other types as they are."""
     if not is_optional(kind):
         return kind
-    return next(part for part in typing.get_args(kind) if part is not types.NoneType)
+    return next(arg for arg in typing.get_args(kind) if arg is not types.NoneType)
 
 
 def entry_kind(kind: Any) -> Any:
-    """`str` of `tuple[str, ...]`; None for what is no tuple."""
+    """`str` of `tuple[str, ...]`; None if it is not a tuple."""
     return typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else None
 
 
@@ -109,43 +109,43 @@ def nearest(name: Any, names: Iterable[str]) -> Message:
 
 
 def shown(value: Any) -> str:
-    """A wrong value as a sentence has it: as Python writes it, on one line, and cut where it is long."""
+    """An invalid value for an error message: its repr, on one line, truncated."""
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 1000:
-        return f"{'-' * (value < 0)}1e{int(value.bit_length() * 0.30103)}"  # Python writes no number of 4300 digits
+        return f"{'-' * (value < 0)}1e{int(value.bit_length() * 0.30103)}"  # Python refuses to convert 4300 digits
     try:
         text = repr(value[: SHOWN + 1] if isinstance(value, str | bytes) else value)
-    except (ValueError, RecursionError):  # such a number within a list, or a list without end
+    except (ValueError, RecursionError):  # such a number within a list, or a recursive list
         text = f"<{type(value).__name__}>"
     return text if len(text) <= SHOWN + 2 else f"{text[:SHOWN]}..."
 
 
 def as_name(value: Any) -> str:
-    """An unknown name as a sentence has it: as it is, where it could be one."""
+    """An unknown name for an error message: without quotes if it could be a name."""
     is_name = isinstance(value, str) and re.fullmatch(rf"[\w.+-]{{1,{SHOWN}}}", value)
     return value if is_name else shown(value)
 
 
 def read(cls: type, data: Mapping[str, Any]) -> Any:
-    """Makes a task or settings object from outside data; names, types and ranges are checked here, once.
+    """Makes a task or settings object from external data; names, types and ranges are validated here, once.
 
-    Nested options come as mappings, tuples as lists; both may also be what they become. A class may have a classmethod
-    `settled(values)`, which is given all checked values and returns those to make the object with.
+    Nested options are given as mappings, tuples as lists, or as the objects themselves. A class may have a classmethod
+    `settled(values)`, which takes all validated values and returns those to construct the object with.
 
     Raises:
         CalotypeError: an unknown name (the nearest known one is suggested), a wrong type, a value out of range. The
-            option of a nested fault is its path: `control.0.weight`.
+            option of a nested error is its path: `control.0.weight`.
     """
     return _read(cls, data, "")
 
 
 def checked(cls: type, name: str, value: Any) -> Any:
-    """One option's value as `read` would take it. Raises CalotypeError for a wrong type, or a value out of range."""
+    """One option's value, validated as by `read`. Raises CalotypeError for a wrong type or a value out of range."""
     spec = next(spec for spec in dataclasses.fields(cls) if spec.name == name)
     return _checked(spec, kinds(cls)[name], value, name)
 
 
 def as_data(value: Any) -> Any:
-    """A task, or a value in it, as JSON has it, from which `read` makes the same again."""
+    """A task, or a value in it, as JSON data, from which `read` restores it."""
     if dataclasses.is_dataclass(value):
         return {spec.name: as_data(getattr(value, spec.name)) for spec in dataclasses.fields(value)}
     if isinstance(value, list | tuple):
@@ -154,7 +154,7 @@ def as_data(value: Any) -> Any:
 
 
 def _read(cls: type, data: Any, path: str) -> Any:
-    """`path` is where a nested object stands: `control.0`."""
+    """`path` is the path of a nested object: `control.0`."""
     if isinstance(data, cls):
         return data
     if not isinstance(data, Mapping):
@@ -188,7 +188,7 @@ def is_required(spec: dataclasses.Field) -> bool:
 
 
 def default(spec: dataclasses.Field) -> Any:
-    """What holds where an option is not given; of one that must be given, dataclasses.MISSING."""
+    """The default of an option; dataclasses.MISSING if it is required."""
     return spec.default if spec.default_factory is dataclasses.MISSING else spec.default_factory()
 
 
@@ -241,8 +241,8 @@ def _check_range(path: str, rules: About, value: Any) -> None:
     too_high = rules.most is not None and not value <= rules.most
     if too_low or too_high:
         span = _span(rules.least, rules.most)
-        figure = f"{value:g}" if isinstance(value, float) or abs(value) < 10**15 else shown(value)
-        raise CalotypeError("{option} takes values{span}, not {value}", option=path, span=span, value=figure)
+        number = f"{value:g}" if isinstance(value, float) or abs(value) < 10**15 else shown(value)
+        raise CalotypeError("{option} takes values{span}, not {value}", option=path, span=span, value=number)
 
 
 def _span(least: float | None, most: float | None) -> Message:
@@ -254,18 +254,18 @@ def _span(least: float | None, most: float | None) -> Message:
 
 
 def schema(cls: type, wording: Wording = PLAIN) -> dict[str, Any]:
-    """JSON Schema (2020-12) of what `read` takes, as data of its own.
+    """JSON Schema (2020-12) of what `read` accepts, as a new object.
 
-    Besides the standard's keys a property has `x-group`, the title that it stands under; `x-file`, for one that is a
-    file or folder and comes as an upload, never as text; `x-names`, the kind of model in the store whose names it
-    takes, and `x-words`, what it takes besides these.
+    Besides the standard's keys a property has `x-group`, the title of its group; `x-file`, for a file or folder that is
+    uploaded, never given as text; `x-names`, the kind of model in the store whose names it accepts, and `x-words`,
+    what it accepts besides these.
 
     Args:
         wording: how descriptions word options.
     """
     defs: dict[str, Any] = {}
-    whole = _object(cls, wording, defs)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole} | ({"$defs": defs} if defs else {})
+    root = _object(cls, wording, defs)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **root} | ({"$defs": defs} if defs else {})
 
 
 def _object(cls: type, wording: Wording, defs: dict[str, Any]) -> dict[str, Any]:
@@ -302,7 +302,7 @@ def _typed(kind: Any, rules: About, wording: Wording, defs: dict[str, Any]) -> d
         return {"type": "array", "items": _typed(entry_kind(kind), rules, wording, defs), "maxItems": rules.items}
     if dataclasses.is_dataclass(kind):
         if kind.__name__ not in defs:
-            defs[kind.__name__] = {}  # it may hold itself
+            defs[kind.__name__] = {}  # it may contain itself
             defs[kind.__name__] = _object(kind, wording, defs)
         return {"$ref": f"#/$defs/{kind.__name__}"}
     names = {bool: "boolean", int: "integer", float: "number", str: "string", Path: "string"}

@@ -1,7 +1,7 @@
-"""The record of what was done to a picture: kept in the file's metadata and in a JSON beside it.
+"""The record of how a picture was made: stored in the file's metadata and in a JSON beside it.
 
-A record holds all that is needed to make the same file again, and nothing that changes from run to run (no clock, no
-paths of the machine), so that the same work gives the same bytes.
+A record holds all that is needed to reproduce the file, and nothing that differs between runs (no time, no paths of the
+machine), so that the same task gives the same bytes.
 """
 
 import json
@@ -19,14 +19,14 @@ from calotype.tasks import kind_of, options_of
 
 @dataclass(frozen=True)
 class FaceRecord:
-    """One face that was found. Positions are in pixels of the source as it is seen upright."""
+    """One detected face. Positions are in pixels of the upright source."""
 
     number: int  # from 1, reading order: top to bottom, then left to right
     box: tuple[float, float, float, float]  # x, y, width, height
     landmarks: tuple[tuple[float, float], ...]  # eye, eye, nose, mouth corner, mouth corner; picture's left first
     confidence: float  # 0 to 1, the detector's
     treated: bool
-    why: str = ""  # one clause, where it was left alone
+    why: str = ""  # reason, as a clause, if it was not restored
     strength: float = 1.0
 
 
@@ -38,26 +38,30 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class Record:
-    """What was done: task and options, source by content, models by content, and how it was computed."""
+    """Task and options, hashes of source and models, and how the picture was computed."""
 
     task: str
     options: dict[str, Any]
-    source_name: str = ""  # empty where there was none
+    source_name: str = ""  # empty if there is none
     source_sha256: str = ""
     source_size: tuple[int, int] = (0, 0)  # height, width, upright
     models: tuple[ModelRecord, ...] = ()
     faces: tuple[FaceRecord, ...] = ()
     computed: dict[str, Any] = field(default_factory=dict)  # program, torch, device, precision, tile, threads
-    said: tuple[str, ...] = ()  # notes about this picture
+    notes: tuple[str, ...] = ()  # about the source; "said" in files
+
+    def as_data(self) -> dict[str, Any]:
+        """As JSON, with the keys that files have."""
+        return {{"notes": "said"}.get(name, name): value for name, value in asdict(self).items()}
 
     def as_json(self) -> str:
-        """One line that any encoding takes: of a file's name that is no UTF-8, the odd bytes are written as escapes."""
-        text = json.dumps(asdict(self), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        """One line of valid UTF-8: bytes of a file name that are not UTF-8 are written as escapes."""
+        text = json.dumps(self.as_data(), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         return text.encode("utf-8", "backslashreplace").decode()
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str = "the record") -> "Record":
-        """Raises CalotypeError, naming `where`, for text that is no record."""
+        """Raises CalotypeError, naming `where`, if the text is not a record."""
         try:
             data = json.loads(text)
             data["faces"] = tuple(
@@ -66,8 +70,8 @@ class Record:
             )
             data["models"] = tuple(ModelRecord(**m) for m in data.get("models", ()))
             data["source_size"] = tuple(data["source_size"])
-            data["said"] = tuple(data.get("said", ()))
-            return cls(**data)
+            notes = tuple(data.pop("said", ()))
+            return cls(**data, notes=notes)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
             raise CalotypeError(
                 "{where} is no record of Calotype's ({kind}); give the .json beside a result",
@@ -78,7 +82,7 @@ class Record:
 
 @dataclass(frozen=True, eq=False)
 class Film:
-    """What a walk between pictures ends in."""
+    """The result of an interpolation between seeds."""
 
     frames: tuple[np.ndarray, ...]  # (H, W, 3) uint8 each
     seconds: float  # of each
@@ -87,12 +91,12 @@ class Film:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a picture task ends in."""
+    """The result of a task that makes a picture."""
 
     picture: Picture
-    before: Picture | None  # the source as it was opened, where there was one
+    before: Picture | None  # the source as it was opened, if there is one
     record: Record
-    is_sheet: bool = False  # of several drawings
+    is_sheet: bool = False  # a grid of several pictures
 
     @classmethod
     def of(
@@ -104,7 +108,7 @@ class Result:
         computed: dict[str, Any],
         faces: Iterable[FaceRecord] = (),
     ) -> "Result":
-        """Writes the record of a task; `models` are whatever has a name and a sha256."""
+        """A result with the record of its task; `models` are objects with a name and a sha256."""
         used = {model.name: ModelRecord(model.name, model.sha256) for model in models if model is not None}
         record = Record(
             task=kind_of(task),
@@ -113,7 +117,7 @@ class Result:
             models=tuple(used.values()),
             faces=tuple(faces),
             computed={"calotype": __version__, **computed},
-            said=before.notes if before else (),
+            notes=before.notes if before else (),
         )
         return cls(picture, before, record)
 

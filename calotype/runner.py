@@ -251,7 +251,7 @@ class _AlbumRun(_PictureRun):
         with _of_picture():
             saved = save_result(result, item, task, self.album)
         seconds = time.monotonic() - begun
-        for sentence in (*result.record.said, *saved.notes):
+        for sentence in (*result.record.notes, *saved.notes):
             yield Note(Message.of(sentence), source)
         if self.report:
             self.report.add(item.source, item.target, result, seconds)
@@ -345,7 +345,7 @@ class _DrawingRun(_PictureRun):
     def _keep(self, result: "Result", name: str, begun: float) -> Iterator[Event]:
         with _of_picture():
             target, sha256, notes = save_drawing(result, self.places, self.output)
-        for sentence in (*result.record.said, *notes):
+        for sentence in (*result.record.notes, *notes):
             yield Note(Message.of(sentence), name)
         self.done += 1
         seed = None if result.is_sheet else result.record.options["seed"]

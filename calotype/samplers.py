@@ -1,6 +1,6 @@
-"""Samplers and schedules by the names that Stable Diffusion's users know, and what each kind of model likes.
+"""Samplers and schedules by A1111's names, and the defaults for each model family.
 
-No torch here: doors check names with it. `pipelines/imagine` makes a fresh scheduler of diffusers from an entry.
+Without torch, since interfaces check names with it. `inference/diffusion/schedulers.py` makes diffusers' schedulers.
 """
 
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ SCHEDULES = ("automatic", *SPACED, *SHAPED, *LISTED)
 
 @dataclass(frozen=True)
 class Sampler:
-    """One sampler: the diffusers scheduler that does it, and what of the schedules it can follow."""
+    """One sampler: its scheduler in diffusers, and the schedules that it supports."""
 
     name: str
     scheduler: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    automatic: str = "uniform"  # what the schedule "automatic" means, as in A1111
+    automatic: str = "uniform"  # the schedule that "automatic" stands for, as in A1111
     schedules: tuple[str, ...] = (*SPACED, *SHAPED, *LISTED)
-    evaluations: int = 1  # of the network in a step
+    evaluations: int = 1  # of the network per step
     aliases: tuple[str, ...] = ()
     note: str = ""
 
@@ -89,7 +89,7 @@ _TABLE = (
 )
 SAMPLERS: dict[str, Sampler] = {sampler.name: sampler for sampler in _TABLE}
 
-# A1111's samplers that diffusers does not have, and what comes nearest.
+# A1111's samplers that diffusers does not have, and the nearest that it has.
 MISSING = {
     "DPM++ 2S a": "DPM++ SDE",
     "DPM fast": "DPM++ 2M",
@@ -102,7 +102,7 @@ MISSING = {
 }
 
 
-# How latents are enlarged between the two passes, by A1111's names: torch's mode, and whether antialiased.
+# Latent upscalers of the hires fix, by A1111's names: torch's mode, and whether antialiased.
 LATENT = {
     "latent": ("bilinear", False),
     "latent (antialiased)": ("bilinear", True),
@@ -111,12 +111,12 @@ LATENT = {
     "latent (nearest)": ("nearest", False),
     "latent (nearest-exact)": ("nearest-exact", False),
 }
-LANCZOS = "lanczos"  # the pixels, between the passes
+LANCZOS = "lanczos"  # upscales pixels instead of latents
 
 
 @dataclass(frozen=True)
 class Preset:
-    """What a model draws best with, where the person says nothing; chosen by looking."""
+    """Defaults of a model family; chosen by visual comparison."""
 
     steps: int
     guidance: float
@@ -135,18 +135,18 @@ PRESETS = {
 
 
 def schedule_title(schedule: str) -> str:
-    """As A1111 writes it; what only one sampler has is its automatic one."""
+    """A schedule as A1111 writes it; lcm, which only one sampler has, is "Automatic"."""
     return {"sgm uniform": "SGM Uniform", "ddim": "DDIM", "lcm": "Automatic"}.get(schedule, schedule.title())
 
 
 def sampler_named(text: str, schedule: str = "automatic", has_zero_snr: bool = False) -> tuple[Sampler, str]:
     """By A1111's name in any case, "DPM++ 2M Karras" too; the schedule is never "automatic".
 
-    What "automatic" means is A1111's choice for the sampler; but a model with zero terminal SNR begins at its last
-    timestep or not at all (Lin et al. 2023, section 3.3), which is "sgm uniform".
+    "automatic" is A1111's choice for the sampler; but a model with zero terminal SNR must start at its last timestep
+    (Lin et al. 2023, section 3.3), as "sgm uniform" does.
 
     Raises:
-        CalotypeError: unknown, one that diffusers does not have, or a schedule that the sampler cannot follow.
+        CalotypeError: unknown, not in diffusers, or a schedule that the sampler does not support.
     """
     name, suffix = _without_schedule(text)
     if name not in _KNOWN:
@@ -164,28 +164,28 @@ def sampler_named(text: str, schedule: str = "automatic", has_zero_snr: bool = F
             names=", ".join(sorted(SAMPLERS)),
         )
     sampler = _KNOWN[name]
-    wanted = schedule_named(schedule)
-    wanted = suffix if wanted == "automatic" and suffix else wanted
-    if wanted == "automatic":
-        wanted = "sgm uniform" if has_zero_snr and "sgm uniform" in sampler.schedules else sampler.automatic
-    if wanted not in sampler.schedules:
+    requested = schedule_named(schedule)
+    requested = suffix if requested == "automatic" and suffix else requested
+    if requested == "automatic":
+        requested = "sgm uniform" if has_zero_snr and "sgm uniform" in sampler.schedules else sampler.automatic
+    if requested not in sampler.schedules:
         if len(sampler.schedules) == 1:
             raise CalotypeError(
                 "the sampler {sampler} cannot follow the schedule {schedule}; it takes its own one, automatic",
                 sampler=sampler.name,
-                schedule=wanted,
+                schedule=requested,
             )
         raise CalotypeError(
             "the sampler {sampler} cannot follow the schedule {schedule}; it takes {names}",
             sampler=sampler.name,
-            schedule=wanted,
+            schedule=requested,
             names=", ".join(sampler.schedules),
         )
-    return sampler, wanted
+    return sampler, requested
 
 
 def schedule_named(text: str) -> str:
-    """One of SCHEDULES, by A1111's name in any case, with spaces or underlines."""
+    """One of SCHEDULES, by A1111's name in any case, with spaces or underscores."""
     name = " ".join(text.lower().replace("_", " ").replace("-", " ").split())
     name = {"normal": "normal", "sgm": "sgm uniform", "ays": "align your steps", "": "automatic"}.get(name, name)
     if name not in SCHEDULES:
@@ -199,7 +199,7 @@ def schedule_named(text: str) -> str:
 
 
 def _without_schedule(text: str) -> tuple[str, str]:
-    """ "DPM++ 2M Karras" -> ("dpm++ 2m", "karras"), as A1111's old names have it."""
+    """ "DPM++ 2M Karras" -> ("dpm++ 2m", "karras"), as in A1111's older names."""
     name = " ".join(text.lower().split())
     name = name.replace("dpmpp", "dpm++") if not name.startswith("k_") else name
     for schedule in SHAPED:

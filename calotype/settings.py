@@ -1,4 +1,4 @@
-"""Settings: what holds for a whole run, read once at the door and handed down."""
+"""Settings of a process, read once by the interface and passed on."""
 
 import os
 from collections.abc import Mapping
@@ -12,28 +12,28 @@ from calotype.options import about, option, read, visible
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Where things are kept, what computes, and what is too much."""
+    """Home folder, device, precision and limits."""
 
     TITLE = "This computer"
 
-    home: Path = option(Path("~/.calotype"), "folder for fetched models and lists", env="CALOTYPE_HOME", is_path=True)
-    device: str = option("auto", "what computes: auto, cpu, cuda, cuda:1, mps", env="CALOTYPE_DEVICE")
+    home: Path = option(
+        Path("~/.calotype"), "folder for downloaded models and lists", env="CALOTYPE_HOME", is_path=True
+    )
+    device: str = option("auto", "device: auto, cpu, cuda, cuda:1, mps", env="CALOTYPE_DEVICE")
     precision: str = option(
         "auto",
-        "number format of the networks; auto takes the quickest that this device has",
+        "precision of the networks; auto: the fastest that the device supports",
         choices=("auto", "float32", "bfloat16", "float16"),
         env="CALOTYPE_PRECISION",
     )
     compile: str = option(
         "auto",
-        "compile the network that draws (with CUDA graphs); auto: on CUDA, where the job is long enough to repay it",
+        "torch.compile the U-Net (with CUDA graphs); auto: on CUDA, if the task is long enough to pay off",
         choices=("auto", "on", "off"),
         env="CALOTYPE_COMPILE",
     )
-    threads: int = option(0, "processor threads; 0 takes all cores", least=0, most=1024, env="CALOTYPE_THREADS")
-    memory: float = option(
-        0.0, "memory to use at most, in GiB; 0 measures what is free", least=0, most=1e6, env="CALOTYPE_MEMORY"
-    )
+    threads: int = option(0, "CPU threads; 0: all cores", least=0, most=1024, env="CALOTYPE_THREADS")
+    memory: float = option(0.0, "memory limit in GiB; 0: the free memory", least=0, most=1e6, env="CALOTYPE_MEMORY")
     max_pixels: int = option(
         250_000_000,
         "refuse pictures that declare more pixels than this",
@@ -45,10 +45,10 @@ class Settings:
 
     @classmethod
     def gather(cls, given: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> "Settings":
-        """From the environment, then from what was given at the door (None: not given).
+        """From the environment, overridden by `given` (None: not given).
 
         Raises:
-            CalotypeError: a value that cannot be read.
+            CalotypeError: an invalid value.
         """
         environ = os.environ if environ is None else environ
         values: dict[str, Any] = {}
@@ -62,7 +62,7 @@ class Settings:
 
 
 def _switch(name: str, text: str) -> bool:
-    """What an environment variable says; a word that is neither yes nor no must not pass for one."""
+    """The boolean value of an environment variable. Raises CalotypeError for anything but yes or no."""
     for words, meant in ((("1", "true", "yes", "on"), True), (("0", "false", "no", "off"), False)):
         if text.lower() in words:
             return meant

@@ -21,6 +21,9 @@ from hypothesis import strategies as st
 from calotype import files
 from calotype.errors import CalotypeError, Message
 from calotype.files import (
+    atomic_file,
+    atomic_folder,
+    atomic_path,
     check_folder,
     make_folder,
     read_text,
@@ -28,10 +31,7 @@ from calotype.files import (
     run_lock,
     terminable,
     uninterrupted,
-    whole_file,
-    whole_folder,
-    whole_path,
-    write_whole,
+    write_atomic,
 )
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals, limits and rights of POSIX")
@@ -72,14 +72,14 @@ def names(folder: Path) -> list[str]:
 def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path, fault):
     path = tmp_path / "字.json"
     path.write_bytes(b"old")
-    with pytest.raises(fault), whole_file(path) as file:
+    with pytest.raises(fault), atomic_file(path) as file:
         file.write(b"half" * 100_000)
         raise fault
-    with pytest.raises(fault), whole_path(path) as part:
+    with pytest.raises(fault), atomic_path(path) as part:
         part.write_bytes(b"half")
         raise fault
     assert path.read_bytes() == b"old" and names(tmp_path) == ["字.json"]
-    write_whole(path, b"new")
+    write_atomic(path, b"new")
     assert path.read_bytes() == b"new" and names(tmp_path) == ["字.json"]
 
 
@@ -90,16 +90,16 @@ def test_a_new_file_replaces_none(tmp_path, monkeypatch, has_links):
 
     if not has_links:
         monkeypatch.setattr(os, "link", refuse)
-    with whole_file(tmp_path / "a", is_new=True) as file:
+    with atomic_file(tmp_path / "a", is_new=True) as file:
         file.write(b"first")
-    with pytest.raises(FileExistsError), whole_file(tmp_path / "a", is_new=True):
+    with pytest.raises(FileExistsError), atomic_file(tmp_path / "a", is_new=True):
         pytest.fail("it is known before the work")
-    with pytest.raises(FileExistsError), whole_file(tmp_path / "b", is_new=True) as file:
+    with pytest.raises(FileExistsError), atomic_file(tmp_path / "b", is_new=True) as file:
         (tmp_path / "b").write_bytes(b"of another program")
     assert (tmp_path / "a").read_bytes() == b"first" and (tmp_path / "b").read_bytes() == b"of another program"
     if not has_links:
         monkeypatch.setattr(os, "replace", refuse)
-        with pytest.raises(CalotypeError, match="closed to you"), whole_file(tmp_path / "c", is_new=True):
+        with pytest.raises(CalotypeError, match="closed to you"), atomic_file(tmp_path / "c", is_new=True):
             pass
     assert names(tmp_path) == ["a", "b"]
 
@@ -110,10 +110,10 @@ def test_a_file_of_a_killed_process_is_a_whole_one(tmp_path, start):
     for _ in range(6):
         process = start(f"""
             from pathlib import Path
-            from calotype.files import write_whole
+            from calotype.files import write_atomic
             print(flush=True)
             for n in range(10 ** 9):
-                write_whole(Path({str(path)!r}), bytes([n % 251]) * 300_000)
+                write_atomic(Path({str(path)!r}), bytes([n % 251]) * 300_000)
         """)
         time.sleep(rng.uniform(0, 0.2))
         process.kill()
@@ -125,7 +125,7 @@ def test_a_file_of_a_killed_process_is_a_whole_one(tmp_path, start):
 
 
 @posix
-@pytest.mark.parametrize("kind", ["whole_file", "whole_path", "whole_folder"])
+@pytest.mark.parametrize("kind", ["atomic_file", "atomic_path", "atomic_folder"])
 def test_what_a_killed_process_left_is_deleted_after_a_day(tmp_path, start, kind):
     process = start(f"""
         import time
@@ -140,11 +140,11 @@ def test_what_a_killed_process_left_is_deleted_after_a_day(tmp_path, start, kind
 
     def write() -> list[str]:
         files._clear_leftovers.cache_clear()  # as in a new process
-        write_whole(tmp_path / "b", b"")
+        write_atomic(tmp_path / "b", b"")
         return names(tmp_path)
 
     (part,) = tmp_path.iterdir()
-    assert files.PART.fullmatch(part.name)
+    assert files.TEMPORARY_NAME.fullmatch(part.name)
     long_ago = time.time() - files.LEFTOVER_AGE - 60
     os.utime(part, (long_ago, long_ago))
     assert write() == [part.name, "b"], "its process is at work on it"
@@ -162,7 +162,7 @@ def test_what_a_killed_process_left_is_deleted_after_a_day(tmp_path, start, kind
 
 
 @posix
-@pytest.mark.parametrize("kind", ["whole_file", "whole_path", "whole_folder"])
+@pytest.mark.parametrize("kind", ["atomic_file", "atomic_path", "atomic_folder"])
 def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path, kind):
     told = run(f"""
         import resource
@@ -191,26 +191,26 @@ def failing(number: int):
     return fail
 
 
-@pytest.mark.parametrize("kind", [whole_file, whole_path, whole_folder])
+@pytest.mark.parametrize("kind", [atomic_file, atomic_path, atomic_folder])
 def test_a_disk_that_is_full_at_the_last_moment_keeps_the_old_file(tmp_path, monkeypatch, kind):
-    if kind is not whole_folder:
+    if kind is not atomic_folder:
         (tmp_path / "a").write_bytes(b"old")
     before = names(tmp_path)
     monkeypatch.setattr(os, "fsync", failing(errno.ENOSPC))
     with pytest.raises(CalotypeError, match=r"the disk is full|No space left"), kind(tmp_path / "a") as part:
-        if kind is whole_folder:
+        if kind is atomic_folder:
             (part / "b").write_bytes(b"new")
     assert names(tmp_path) == before and all((tmp_path / name).read_bytes() == b"old" for name in before)
 
 
 @posix
-@pytest.mark.parametrize("kind", [whole_file, whole_path, whole_folder])
+@pytest.mark.parametrize("kind", [atomic_file, atomic_path, atomic_folder])
 def test_file_systems_that_lack_calls_are_written_to(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(os, "fsync", failing(errno.EINVAL))
     monkeypatch.setattr(os, "chmod", failing(errno.EPERM))
     monkeypatch.setattr("fcntl.flock", failing(errno.ENOSYS))
     with kind(tmp_path / "a") as part:
-        if kind is whole_path:  # as libraries do that write beside it
+        if kind is atomic_path:  # as libraries do that write beside it
             (tmp_path / "new").write_bytes(b"new")
             (tmp_path / "new").touch(0o600)
             os.replace(tmp_path / "new", part)
@@ -221,11 +221,11 @@ def test_file_systems_that_lack_calls_are_written_to(tmp_path, monkeypatch, kind
 def test_others_may_read_what_the_umask_says(tmp_path):
     before = os.umask(0o027)
     try:
-        write_whole(tmp_path / "a", b"")
-        with whole_path(tmp_path / "b") as part:
+        write_atomic(tmp_path / "a", b"")
+        with atomic_path(tmp_path / "b") as part:
             os.close(os.open(tmp_path / "own", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             os.replace(tmp_path / "own", part)
-        with whole_folder(tmp_path / "c"):
+        with atomic_folder(tmp_path / "c"):
             pass
     finally:
         os.umask(before)
@@ -244,25 +244,25 @@ def test_each_cause_has_its_sentence(tmp_path, number, sentence):
     reason = os.strerror(number)
     usual = sentence.format(folder=tmp_path, reason=reason)
     for option, end in (("", usual), ("home", f"{reason}; give another home")):
-        with pytest.raises(CalotypeError) as told, whole_file(tmp_path / "a", option=option):
+        with pytest.raises(CalotypeError) as told, atomic_file(tmp_path / "a", option=option):
             raise OSError(number, reason)
         assert str(told.value) == f"{tmp_path / 'a'} cannot be written: {end}" and told.value.option == option
     assert names(tmp_path) == []
 
 
 def test_an_encoders_fault_stays_what_it_is(tmp_path):
-    with pytest.raises(OSError, match="encoder error"), whole_file(tmp_path / "a"):
+    with pytest.raises(OSError, match="encoder error"), atomic_file(tmp_path / "a"):
         raise OSError("encoder error -2")
     with pytest.raises(CalotypeError, match="is a folder; give the name of a file"):
-        write_whole(tmp_path, b"")
+        write_atomic(tmp_path, b"")
     with pytest.raises(CalotypeError, match=r"there is no folder .*none; make it first"):
-        write_whole(tmp_path / "none" / "a", b"")
+        write_atomic(tmp_path / "none" / "a", b"")
     assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, RuntimeError, None])
 def test_a_folder_appears_whole_or_not_at_all(tmp_path, fault):
-    with contextlib.suppress(KeyboardInterrupt, RuntimeError), whole_folder(tmp_path / "模型") as part:
+    with contextlib.suppress(KeyboardInterrupt, RuntimeError), atomic_folder(tmp_path / "模型") as part:
         (part / "unet").mkdir()
         (part / "unet" / "weights").write_bytes(b"weights")
         assert not (tmp_path / "模型").exists()
@@ -272,11 +272,11 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path, fault):
     if not fault:
         assert (tmp_path / "模型" / "unet" / "weights").read_bytes() == b"weights"
         with pytest.raises(CalotypeError, match="is there already, and folders are never written over; give another"):
-            whole_folder(tmp_path / "模型").__enter__()
+            atomic_folder(tmp_path / "模型").__enter__()
 
 
 def test_a_folder_that_came_meanwhile_is_not_written_over(tmp_path):
-    with pytest.raises(CalotypeError, match="cannot be written"), whole_folder(tmp_path / "a") as part:
+    with pytest.raises(CalotypeError, match="cannot be written"), atomic_folder(tmp_path / "a") as part:
         (part / "mine").write_bytes(b"")
         (tmp_path / "a").mkdir()
         (tmp_path / "a" / "theirs").write_bytes(b"")

@@ -18,7 +18,7 @@ from calotype.checkpoints.open_diffusion import open_diffusion
 from calotype.checkpoints.single_file import opened
 from calotype.checkpoints.state_dict import read_state
 from calotype.checkpoints.store import Checkpoint, verified
-from calotype.files import whole_folder, whole_path
+from calotype.files import atomic_folder, atomic_path
 
 _WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".onnx", ".pb", ".h5", ".gguf", ".index.json")
 
@@ -74,7 +74,7 @@ def _folder(found: Checkpoint, adapters: Sequence, out: Path, dtype: torch.dtype
         for parameter in [one for network in networks.values() for one in network.parameters()]:
             parameter.data = parameter.data.to(dtype)
     _, unfit = bake(adapters, model.unet, [part.encoder for part in model.text], model.name)
-    with whole_folder(out) as part:
+    with atomic_folder(out) as part:
         for path in sorted(source.iterdir()):
             if path.is_dir() and not path.name.startswith("."):
                 ignored = _ignored if path.name in networks else None
@@ -109,7 +109,7 @@ def save_state(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, s
     Raises:
         CalotypeError: the disk is full, or the folder is closed.
     """
-    with whole_path(path) as part:
+    with atomic_path(path) as part:
         try:
             save_file({key: value.contiguous() for key, value in state.items()}, part, dict(metadata))
         except SafetensorError as fault:  # it knows no kinds of errors; the system's number stands in the text

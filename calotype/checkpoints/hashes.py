@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from calotype.errors import CalotypeError
-from calotype.files import make_folder, write_whole
+from calotype.files import make_folder, write_atomic
 
 INDEX = "model_index.json"  # a diffusers folder stands here by this file
 WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")
@@ -52,7 +52,7 @@ def _known(stamps: Path) -> dict[str, list]:
 def _remember(stamps: Path, place: str, told: list) -> None:
     with contextlib.suppress(CalotypeError, UnicodeError):
         make_folder(stamps.parent, "home")
-        write_whole(stamps, json.dumps(_known(stamps) | {place: told}, indent=1, ensure_ascii=False).encode())
+        write_atomic(stamps, json.dumps(_known(stamps) | {place: told}, indent=1, ensure_ascii=False).encode())
 
 
 def weights_in(folder: Path) -> dict[str, Path]:

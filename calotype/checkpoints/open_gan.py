@@ -12,7 +12,7 @@ from calotype.checkpoints.header import check_file, header_of
 from calotype.checkpoints.state_dict import read_state
 from calotype.checkpoints.store import Checkpoint, digest
 from calotype.errors import CalotypeError
-from calotype.files import write_whole
+from calotype.files import write_atomic
 from calotype.models.gan import Generator, Shape
 
 KEY = "calotype.generator"
@@ -35,7 +35,7 @@ def write(path: Path, generator: Generator, more: Mapping[str, str]) -> None:
     """
     state = {key: value.detach().float().cpu().contiguous() for key, value in generator.state_dict().items()}
     data = _ordered(packed(state, {**more, KEY: generator.shape.as_json()}))
-    write_whole(path, data)
+    write_atomic(path, data)
 
 
 def _ordered(data: bytes) -> bytes:

@@ -18,7 +18,7 @@ from spandrel.architectures.ESRGAN import ESRGAN
 from torch import Tensor, nn
 
 from calotype.errors import CalotypeError
-from calotype.files import write_whole
+from calotype.files import write_atomic
 from calotype.models.network import NetworkCheckpoint
 
 _DENSE = re.compile(r"model\.1\.sub\.(\d+)\.RDB(\d)\.conv(\d)\.0\.(weight|bias)")
@@ -127,4 +127,4 @@ def write(path: Path, network: nn.Module, told: Mapping[str, Any]) -> None:
         data = buffer.getvalue()
     else:
         data = packed(state, {"calotype": json.dumps(told)})
-    write_whole(path, data)
+    write_atomic(path, data)

@@ -13,7 +13,7 @@ from typing import Any
 from calotype.checkpoints.entries import BEST_FACES, CATALOG, KINDS, Entry, known_name
 from calotype.checkpoints.hashes import INDEX, digest
 from calotype.errors import CalotypeError, Message, Remedy
-from calotype.files import make_folder, write_whole
+from calotype.files import make_folder, write_atomic
 from calotype.options import nearest, shown
 from calotype.settings import Settings
 
@@ -292,7 +292,7 @@ class ModelStore:
     def _write(self, **changes: Any) -> None:
         text = json.dumps(self._read() | changes, indent=1, ensure_ascii=False, sort_keys=True)
         make_folder(self.folder, "home")
-        write_whole(self._list, text.encode(), "home")
+        write_atomic(self._list, text.encode(), "home")
 
 
 def verified(found: Checkpoint) -> str:

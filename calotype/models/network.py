@@ -59,7 +59,7 @@ class Network:
             y = self._run(self._moved(torch.float32), x, fidelity)
         if not torch.isfinite(y).all():
             raise CalotypeError(
-                "the network {name} gives no numbers on this picture (NaN or infinity); its file is damaged or "
+                "the output of the network {name} is NaN or infinite; its file is damaged or "
                 "not made for such pictures, take another model",
                 name=self.name,
             )
@@ -153,13 +153,13 @@ def pick_dtype(
         return getattr(torch, precision), Message("asked for")
     if device.type == "cuda":
         if loaded is None or loaded.half:
-            return torch.float16, Message("the quickest on CUDA; what it breaks is computed again in float32")
+            return torch.float16, Message("the fastest on CUDA; NaN and infinity are computed again in float32")
         return torch.float32, Message("this network needs it")
     if is_bfloat16_quick(device):
         if loaded is None or loaded.bfloat16:
             return torch.bfloat16, Message("this processor multiplies bfloat16 in hardware")
         return torch.float32, Message("this network needs it")
-    return torch.float32, Message("no quicker format on this device")
+    return torch.float32, Message("no faster format on this device")
 
 
 def has_bfloat16() -> bool:

@@ -1,6 +1,5 @@
 """What a picture, or the record of one, carries: for `info`, and for a gallery."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +92,7 @@ def read_record(file: Path) -> dict[str, Any] | None:
     from calotype.outputs.sidecar import read_stored
 
     try:
-        return dataclasses.asdict(read_stored(file).record)
+        return read_stored(file).record.as_data()
     except CalotypeError:
         if file.name.endswith(".json"):
             raise

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from calotype import __version__
 from calotype import html as paper
 from calotype.errors import CalotypeError
-from calotype.files import readable, whole_file
+from calotype.files import atomic_file, readable
 from calotype.outputs import report_html as page
 from calotype.outputs.compare import Window, shown
 from calotype.picture import Picture
@@ -70,7 +70,7 @@ class Report:
         name = readable(source.name)
         pair = page.pair(_jpeg(plain), _jpeg(large), large.size, name)
         faces = _people(before, after, record) if record.faces else ""
-        notes = [readable(note) for note in record.said]
+        notes = [readable(note) for note in record.notes]
         lead = _lead(target, before, after, seconds)
         self._put(page.picture(name, lead, pair, faces, notes, paper.details(_rows(record))))
 
@@ -79,7 +79,7 @@ class Report:
 
     def _write(self) -> None:
         title = "Before and after"
-        with whole_file(self.path, option="report") as file:
+        with atomic_file(self.path, option="report") as file:
             file.write(page.head(title, self._counted(), __version__).encode("utf-8", "backslashreplace"))
             self._body.seek(0)
             shutil.copyfileobj(self._body, file)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calotype.errors import CalotypeError, Message
-from calotype.files import readable, write_whole
+from calotype.files import readable, write_atomic
 from calotype.outputs.names import format_of
 from calotype.tasks import kind_of, options_of
 
@@ -53,7 +53,7 @@ def write_sidecar(record: "Record", source: Path, target: Path, sha256: str) -> 
     files = {"source": _relative(source, path.parent), "result": target.name, "result_sha256": sha256}
     data = {**json.loads(record.as_json()), "files": files}
     text = json.dumps(data, ensure_ascii=False, indent=2) + "\n"
-    write_whole(path, text.encode("utf-8", "backslashreplace"), "out")
+    write_atomic(path, text.encode("utf-8", "backslashreplace"), "out")
     return path
 
 
@@ -113,7 +113,7 @@ def checked(record: "Record", where: str) -> "Record":
     kinds = {"task": str, "options": dict, "source_name": str, "source_sha256": str, "computed": dict}
     wrong = [name for name, kind in kinds.items() if not isinstance(getattr(record, name), kind)]
     wrong += [] if all(isinstance(part, str) for m in record.models for part in (m.name, m.sha256)) else ["models"]
-    wrong += [] if all(isinstance(sentence, str) for sentence in record.said) else ["said"]
+    wrong += [] if all(isinstance(sentence, str) for sentence in record.notes) else ["said"]
     wrong += [] if all(map(_is_face, record.faces)) else ["faces"]
     if wrong:
         raise CalotypeError(

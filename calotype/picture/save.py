@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from calotype.errors import PictureError
-from calotype.files import whole_file
+from calotype.files import atomic_file
 from calotype.picture.codecs import formats
 from calotype.picture.codecs.formats import Format
 from calotype.picture.fit import EncoderInput, fitted
@@ -41,7 +41,7 @@ def save(
     path = Path(path)
     known = formats.KNOWN[format]
     _check_size(picture, known, path)
-    with whole_file(path, is_new) as file:
+    with atomic_file(path, is_new) as file:
         content, notes = fitted(picture, known, quality, strip_location, record)
         _WRITERS[format](content, file)
     return notes

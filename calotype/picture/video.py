@@ -12,7 +12,7 @@ import numpy as np
 from PIL import GifImagePlugin, Image, ImageChops
 
 from calotype.errors import CalotypeError, Remedy
-from calotype.files import whole_file
+from calotype.files import atomic_file
 
 RATE = 24  # frames a second of an MP4
 WIDE = 640  # pixels of a GIF
@@ -36,7 +36,7 @@ def gif(path: Path) -> Iterator[AddFrame]:
 
     Frames wider than WIDE are shrunk, since GIF compresses badly and is meant for pages and chats.
     """
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         film = _Gif(file)
         yield film.add_frame
         film.finish()
@@ -99,7 +99,7 @@ def mp4(path: Path, fade: float = 0.15) -> Iterator[AddFrame]:
         raise missing()
     import av
 
-    with whole_file(path) as file, av.open(file, "w", format="mp4") as film:
+    with atomic_file(path) as file, av.open(file, "w", format="mp4") as film:
         stream = film.add_stream("libx264", rate=RATE, options={"crf": "18", "preset": "medium"})
         stream.pix_fmt, stream.time_base = "yuv420p", Fraction(1, RATE)
         before: np.ndarray | None = None

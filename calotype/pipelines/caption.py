@@ -8,7 +8,7 @@ import numpy as np
 
 from calotype.checkpoints.models import Models
 from calotype.errors import CalotypeError, Message
-from calotype.files import write_whole
+from calotype.files import write_atomic
 from calotype.ops.color import to_uint8_rgb
 from calotype.picture import Picture
 from calotype.picture.save import save
@@ -196,4 +196,4 @@ def _plain(text: str) -> str:
 
 def _put(target: Path, text: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(target, (text + "\n").encode("utf-8", "replace"))
+    write_atomic(target, (text + "\n").encode("utf-8", "replace"))

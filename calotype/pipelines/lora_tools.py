@@ -25,7 +25,7 @@ from calotype.checkpoints.models import Models
 from calotype.checkpoints.open_diffusion import open_diffusion
 from calotype.checkpoints.store import INDEX
 from calotype.errors import CalotypeError, Message
-from calotype.files import whole_folder
+from calotype.files import atomic_folder
 from calotype.models.diffusion import DiffusionCheckpoint
 from calotype.tasks import ConvertLora, ExtractLora, LoraFileOutput, MergeLora, Note, Progress, ResizeLora, note
 from calotype.training.lora.network import Ranks, text_layers, unet_layers
@@ -106,7 +106,7 @@ def convert_lora(task: ConvertLora, models: Models) -> Iterator[Progress | Note 
     metadata = {key: value for key, value in adapter.metadata.items() if key not in (DIFFUSERS, "format")}
     if task.to == "peft":
         parts = forms.peft(layers, adapter.name)
-        with whole_folder(task.out) as folder:
+        with atomic_folder(task.out) as folder:
             for part, (state, settings) in parts.items():
                 (folder / part).mkdir()
                 save_state(folder / part / f"{PEFT}.safetensors", state, {**metadata, "format": "pt"})

@@ -20,7 +20,7 @@ from calotype import __version__
 from calotype.checkpoints.models import Models
 from calotype.checkpoints.open_network import load, signed, unsigned
 from calotype.errors import CalotypeError, Message, plural
-from calotype.files import check_folder, write_whole
+from calotype.files import check_folder, write_atomic
 from calotype.models.face_restorer import Restorer, grown
 from calotype.models.network import is_mixed
 from calotype.models.unet_discriminator import MULTIPLE
@@ -215,7 +215,7 @@ def _written(task: TrainRestorer, name: str, stem: str, network: nn.Module, step
     told = {"trained on": name, "steps": steps, "side": network.side, "by": f"Calotype {__version__}"}
     task.output_dir.mkdir(parents=True, exist_ok=True)
     path = task.output_dir / f"{stem}.safetensors"
-    write_whole(path, packed(state, {"calotype": json.dumps(told)}))
+    write_atomic(path, packed(state, {"calotype": json.dumps(told)}))
     return path
 
 

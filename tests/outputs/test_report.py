@@ -50,7 +50,7 @@ def result(source="photo.jpg", seed=0, size=(100, 80), faces=FACES, dtype=np.uin
     after = before.then(pixels.repeat(2, 0).repeat(2, 1))
     models = (ModelRecord("realesrgan-x4plus", "ab" * 32),)
     return Result(
-        before=before, picture=after, record=Record("restore", {}, source, "00", size, models, faces, said=notes)
+        before=before, picture=after, record=Record("restore", {}, source, "00", size, models, faces, notes=notes)
     )
 
 

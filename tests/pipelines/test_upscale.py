@@ -246,7 +246,7 @@ def test_a_network_that_gives_no_numbers_fails_the_picture(exact):
     loaded = exact.upscaler(QUICK)._loaded
     spoilt = replace(loaded, call=lambda module, x, fidelity: loaded.call(module, x, fidelity) * float("nan"))
     broken = Network(spoilt, torch.device("cpu"), torch.float32)
-    with pytest.raises(CalotypeError, match="gives no numbers"):
+    with pytest.raises(CalotypeError, match="is NaN or infinite"):
         whole(drawn(), broken, 4, models=exact)
 
 

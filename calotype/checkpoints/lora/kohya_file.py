@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save as packed
 from torch import Tensor
 
-from calotype.files import write_whole
+from calotype.files import write_atomic
 
 
 def key_of(part: str, module: str) -> str:
@@ -41,11 +41,11 @@ def write(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) 
     if path.suffix != ".safetensors":
         packed_up = io.BytesIO()
         torch.save(dict(state), packed_up)
-        write_whole(path, packed_up.getbuffer())
+        write_atomic(path, packed_up.getbuffer())
         return
     told = {key: value if isinstance(value, str) else _text(value) for key, value in metadata.items()}
     told |= hashes(state, told)
-    write_whole(path, packed(dict(state), told))
+    write_atomic(path, packed(dict(state), told))
 
 
 def _text(value: Any) -> str:

@@ -74,7 +74,7 @@ def draw(task: Imagine, model: Diffusion, models: Models) -> Iterator[Progress |
     """Draws one prompt with a model that is given, whatever the task names, and never compiled.
 
     Args:
-        model: keeps the adapters that the prompt calls until others are put on it, or `model.take_off` is called.
+        model: keeps the adapters of the prompt until others are attached or `model.detach_adapters` is called.
         models: for what the prompt calls: adapters, learned words, networks for enlarging.
     Raises:
         CalotypeError: what is called is not there, or memory does not suffice.

@@ -9,7 +9,7 @@ from torch import nn
 
 from calotype.checkpoints.fuse import save_state
 from calotype.checkpoints.tokenizer import BpeTokenizer, write_tokenizer
-from calotype.files import make_folder, whole_folder
+from calotype.files import atomic_folder, make_folder
 from calotype.models.clip_text import TextEncoder
 from calotype.training.run.resume import dtype_named
 
@@ -49,7 +49,7 @@ def write_folder(
     """
     unet, vae, text = parts
     make_folder(folder.parent)
-    with whole_folder(folder, "output_name") as part:
+    with atomic_folder(folder, "output_name") as part:
         for name, network in (("unet", unet), ("vae", vae)):
             _write(network, part / name, "diffusion_pytorch_model", dict(network.config), precision)
         _write(text, part / "text_encoder", "model", _text_config(text, tokenizer), precision)

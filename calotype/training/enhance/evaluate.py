@@ -14,7 +14,7 @@ from torch import Tensor
 
 from calotype.checkpoints.models import Models
 from calotype.errors import CalotypeError
-from calotype.files import write_whole
+from calotype.files import write_atomic
 from calotype.models.face_detector import Detector
 from calotype.ops.color import to_pixels
 from calotype.picture import Picture, save
@@ -82,7 +82,7 @@ def compared(task: Any, models: Models, tests: Sequence[Test]) -> Iterator[Progr
     path = task.output_dir / f"{task.output_name}-figures.json"
     task.output_dir.mkdir(parents=True, exist_ok=True)
     data = {"faces": len(tests), "side": side, "clean_psnr": clean, "rows": [_plain(row) for row in rows]}
-    write_whole(path, json.dumps(data, indent=1).encode())
+    write_atomic(path, json.dumps(data, indent=1).encode())
     sheet = path.with_suffix(".jpg")
     save(Picture(_sheet(list(made.values()), tests)), sheet, format="jpeg", quality=90)
     yield note("figures: {path}, and side by side, the truth last: {sheet}", path=path, sheet=sheet)

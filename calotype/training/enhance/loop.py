@@ -12,7 +12,7 @@ from safetensors.torch import save as packed
 from torch import Tensor, nn
 
 from calotype.errors import CalotypeError, Message, plural
-from calotype.files import make_folder, run_lock, uninterrupted, write_whole
+from calotype.files import make_folder, run_lock, uninterrupted, write_atomic
 from calotype.ops.color import to_pixels
 from calotype.picture import Picture, save
 from calotype.tasks import Note, Progress, note
@@ -165,7 +165,7 @@ def _sound(course: EnhanceRun) -> list[Path]:
 def _expert_written(course: EnhanceRun) -> None:
     state = course.rivals.expert.state_dict()
     data = packed({key: value.detach().cpu().contiguous() for key, value in state.items()})
-    write_whole(course.expert_path, data)
+    write_atomic(course.expert_path, data)
 
 
 # ---------------------------------------------------------------------- what is seen

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as packed
 from torch import Tensor
 
-from calotype.files import write_whole
+from calotype.files import write_atomic
 from calotype.models.diffusion import Diffusion
 from calotype.ops.color import to_tensor
 from calotype.ops.resize import resized_region as scaled_part
@@ -160,5 +160,5 @@ def _kept(place: Path, made: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, 
     except (OSError, SafetensorError, KeyError):
         spreads = made()
         place.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(place, packed({str(n): one.contiguous() for n, one in enumerate(spreads)}))
+        write_atomic(place, packed({str(n): one.contiguous() for n, one in enumerate(spreads)}))
         return spreads

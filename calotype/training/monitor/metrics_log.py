@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from calotype.errors import CalotypeError
-from calotype.files import write_whole
+from calotype.files import write_atomic
 
 SECONDS = "seconds"  # the number that tells how long the run has worked until then
 
@@ -52,7 +52,7 @@ class MetricsLog:
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, b"".join(_line(told) for told in self._all()))
+            write_atomic(path, b"".join(_line(told) for told in self._all()))
             self._file = path.open("ab", buffering=0)
         except OSError as fault:
             raise CalotypeError(

@@ -12,7 +12,7 @@ from PIL import Image
 from calotype import __version__
 from calotype import html as paper
 from calotype.errors import CalotypeError
-from calotype.files import write_whole
+from calotype.files import write_atomic
 from calotype.picture import Picture
 from calotype.training.monitor import plot
 from calotype.training.monitor.metrics_log import SECONDS, LoggedSample, MetricsLog
@@ -76,7 +76,7 @@ def write(path: Path, diary: MetricsLog, name: str, state: str) -> None:
     lead = " · ".join([state, *([in_words(diary.last(SECONDS))] if diary.numbers.get(SECONDS) else [])])
     first = paper.head(name, lead[:1].upper() + lead[1:], __version__, plot.STYLE + STYLE)
     first = first.replace("<title>", parts.pop(0) + "<title>", 1)
-    write_whole(path, (first + "".join(parts) + paper.foot(__version__)).encode("utf-8", "backslashreplace"))
+    write_atomic(path, (first + "".join(parts) + paper.foot(__version__)).encode("utf-8", "backslashreplace"))
 
 
 def in_words(seconds: float) -> str:

@@ -12,7 +12,7 @@ from safetensors.torch import save as packed
 from torch import Tensor
 
 from calotype.errors import CalotypeError
-from calotype.files import write_whole
+from calotype.files import write_atomic
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def save(path: Path, state: State) -> None:
         "is whole": json.dumps(state.is_whole),
     }
     data = packed(tensors, told)
-    write_whole(path, data)
+    write_atomic(path, data)
 
 
 def load(path: Path) -> State:
