@@ -24,31 +24,31 @@ SPELLED |= {"clip": "CLIP", "unet": "U-Net", "l1": "L1", "vgg": "VGG"}
 
 
 @dataclass(frozen=True)
-class About:
+class OptionInfo:
     """What interfaces need to know about an option besides its name, type and default."""
 
     help: str
     title: str = ""  # label in forms; derived from the name if empty
     choices: tuple[str, ...] = ()
-    least: float | None = None
-    most: float | None = None
-    longest: int = 1000  # characters of a text in an untrusted request
-    items: int = 64  # entries of a tuple in an untrusted request
+    min: float | None = None
+    max: float | None = None
+    max_length: int = 1000  # characters of a text in an untrusted request
+    max_items: int = 64  # entries of a tuple in an untrusted request
     env: str = ""  # the environment variable that sets it, for settings
     is_path: bool = False  # never taken from the network
     names: str = ""  # the kind of model in the store that it is the name of
     words: tuple[str, ...] = ()  # values allowed besides names: none, auto
     parsed: Callable[[str], Iterable[str]] | None = None  # extracts the names from a text that is not a single name
-    also: tuple[str, ...] = ()  # aliases of its flag, known from other programs
+    aliases: tuple[str, ...] = ()  # other names of its flag, as in other programs
     is_hidden: bool = False  # interfaces do not show it
 
 
 def option(default: Any = dataclasses.MISSING, help: str = "", **about: Any) -> Any:
-    """A dataclass field that interfaces can show: `option(2.0, "how much larger", least=0.01)`."""
-    return field(default=default, metadata={"about": About(help, **about)})
+    """A dataclass field that interfaces can show: `option(2.0, "how much larger", min=0.01)`."""
+    return field(default=default, metadata={"about": OptionInfo(help, **about)})
 
 
-def about(spec: dataclasses.Field) -> About:
+def about(spec: dataclasses.Field) -> OptionInfo:
     return spec.metadata["about"]
 
 
@@ -228,7 +228,7 @@ def _converted(kind: Any, value: Any, path: str) -> Any:
         ) from None
 
 
-def _check_range(path: str, rules: About, value: Any) -> None:
+def _check_range(path: str, rules: OptionInfo, value: Any) -> None:
     if rules.choices and value not in rules.choices:
         raise CalotypeError(
             "{option} is one of {choices}, not {value}{hint}",
@@ -237,20 +237,20 @@ def _check_range(path: str, rules: About, value: Any) -> None:
             value=shown(value),
             hint=nearest(value, rules.choices),
         )
-    too_low = rules.least is not None and not value >= rules.least  # "not >=" also catches NaN
-    too_high = rules.most is not None and not value <= rules.most
+    too_low = rules.min is not None and not value >= rules.min  # "not >=" also catches NaN
+    too_high = rules.max is not None and not value <= rules.max
     if too_low or too_high:
-        span = _span(rules.least, rules.most)
+        span = _span(rules.min, rules.max)
         number = f"{value:g}" if isinstance(value, float) or abs(value) < 10**15 else shown(value)
         raise CalotypeError("{option} takes values{span}, not {value}", option=path, span=span, value=number)
 
 
-def _span(least: float | None, most: float | None) -> Message:
-    if most is None:
-        return Message(" from {least:g}", least=least)
-    if least is None:
-        return Message(" up to {most:g}", most=most)
-    return Message(" from {least:g} up to {most:g}", least=least, most=most)
+def _span(low: float | None, high: float | None) -> Message:
+    if high is None:
+        return Message(" from {least:g}", least=low)
+    if low is None:
+        return Message(" up to {most:g}", most=high)
+    return Message(" from {least:g} up to {most:g}", least=low, most=high)
 
 
 def schema(cls: type, wording: Wording = PLAIN) -> dict[str, Any]:
@@ -296,10 +296,10 @@ def _property(spec: dataclasses.Field, kind: Any, group: str, wording: Wording, 
     return {**shape, **facts, **more}
 
 
-def _typed(kind: Any, rules: About, wording: Wording, defs: dict[str, Any]) -> dict[str, Any]:
+def _typed(kind: Any, rules: OptionInfo, wording: Wording, defs: dict[str, Any]) -> dict[str, Any]:
     """The keys that say which values are valid."""
     if entry_kind(kind):
-        return {"type": "array", "items": _typed(entry_kind(kind), rules, wording, defs), "maxItems": rules.items}
+        return {"type": "array", "items": _typed(entry_kind(kind), rules, wording, defs), "maxItems": rules.max_items}
     if dataclasses.is_dataclass(kind):
         if kind.__name__ not in defs:
             defs[kind.__name__] = {}  # it may contain itself
@@ -310,8 +310,8 @@ def _typed(kind: Any, rules: About, wording: Wording, defs: dict[str, Any]) -> d
     if rules.choices:
         return shape | {"enum": list(rules.choices)}
     if kind is str:
-        shape["maxLength"] = rules.longest
-    return shape | {key: n for key, n in (("minimum", rules.least), ("maximum", rules.most)) if n is not None}
+        shape["maxLength"] = rules.max_length
+    return shape | {key: n for key, n in (("minimum", rules.min), ("maximum", rules.max)) if n is not None}
 
 
 def _or_null(shape: dict[str, Any]) -> dict[str, Any]:

@@ -32,13 +32,13 @@ class Settings:
         choices=("auto", "on", "off"),
         env="CALOTYPE_COMPILE",
     )
-    threads: int = option(0, "CPU threads; 0: all cores", least=0, most=1024, env="CALOTYPE_THREADS")
-    memory: float = option(0.0, "memory limit in GiB; 0: the free memory", least=0, most=1e6, env="CALOTYPE_MEMORY")
+    threads: int = option(0, "CPU threads; 0: all cores", min=0, max=1024, env="CALOTYPE_THREADS")
+    memory: float = option(0.0, "memory limit in GiB; 0: the free memory", min=0, max=1e6, env="CALOTYPE_MEMORY")
     max_pixels: int = option(
         250_000_000,
         "refuse pictures that declare more pixels than this",
-        least=1,
-        most=2**40,
+        min=1,
+        max=2**40,
         env="CALOTYPE_MAX_PIXELS",
     )
     offline: bool = option(False, "never use the network", env="CALOTYPE_OFFLINE")

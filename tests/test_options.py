@@ -20,8 +20,8 @@ from calotype.tasks.output import Album, DrawingOutput
 @dataclass(frozen=True, kw_only=True)
 class Wish:
     place: Path = option(help="where")
-    size: float = option(2.0, "how large", least=0.5, most=4)
-    count: int = option(1, "how many", least=0, most=9)
+    size: float = option(2.0, "how large", min=0.5, max=4)
+    count: int = option(1, "how many", min=0, max=9)
     colour: str = option("red", "which", choices=("red", "blue"))
     is_fine: bool = option(False, "whether")
     page: Path | None = option(None, "which page")
@@ -34,7 +34,7 @@ class Control:
     TITLE = "What steers"
 
     image: Path = option(help="picture", is_path=True)
-    weight: float = option(1.0, "how much it counts", least=0, most=2)
+    weight: float = option(1.0, "how much it counts", min=0, max=2)
     is_strict: bool = option(False, "without {option:weight}")
 
     def __post_init__(self):
@@ -49,11 +49,11 @@ class Steered:
     TITLE = "How it is steered"
 
     control: tuple[Control, ...] = option((), "pictures that steer")
-    words: tuple[str, ...] = option((), "words", choices=("a", "b"), items=3)
-    sizes: tuple[int, ...] | None = option(None, "sizes", least=1, most=9)
+    words: tuple[str, ...] = option((), "words", choices=("a", "b"), max_items=3)
+    sizes: tuple[int, ...] | None = option(None, "sizes", min=1, max=9)
     base: Control | None = option(None, "the first of them")
-    mask_blur: int = option(4, "pixels of {option:base}'s edge", least=0, most=8)
-    place: int = option(0, "where", least=0, most=3, is_hidden=True)
+    mask_blur: int = option(4, "pixels of {option:base}'s edge", min=0, max=8)
+    place: int = option(0, "where", min=0, max=3, is_hidden=True)
 
 
 def test_defaults_stand_in_the_dataclass_alone():
@@ -212,7 +212,7 @@ def test_groups_hold_every_option_once_under_a_title(cls):
 def test_every_number_has_a_least_and_a_most(cls):
     for spec in dataclasses.fields(cls):
         if spec.type in (int, float, int | None, float | None, tuple[int, ...], tuple[float, ...]):
-            assert about(spec).least is not None and about(spec).most is not None, spec.name
+            assert about(spec).min is not None and about(spec).max is not None, spec.name
 
 
 def test_an_optional_path_may_be_given_or_not():
@@ -250,10 +250,10 @@ def test_every_option_has_a_help_and_lies_in_its_own_limits(cls):
             assert spec.default in rules.choices
         if spec.default is None:
             continue
-        if rules.least is not None:
-            assert spec.default >= rules.least
-        if rules.most is not None:
-            assert spec.default <= rules.most
+        if rules.min is not None:
+            assert spec.default >= rules.min
+        if rules.max is not None:
+            assert spec.default <= rules.max
 
 
 def test_a_task_survives_being_written_down():

@@ -131,7 +131,7 @@ def _parameter(cls: type, spec: dataclasses.Field, panel: str) -> inspect.Parame
     info = typer.Option(
         *([SHORT[spec.name]] if spec.name in SHORT else []),
         long,
-        *(f"--{other}" for other in rules.also),
+        *(f"--{other}" for other in rules.aliases),
         help=WORDING.fill(Message(rules.help)) + _facts(spec),
         metavar=None if is_switch else _metavar(spec.type),
         show_default=False,
@@ -154,8 +154,8 @@ def _facts(spec: dataclasses.Field) -> str:
     """What stands behind the help: choices or range, default, environment variable."""
     rules, default_value = about(spec), default(spec)
     facts = [", ".join(rules.choices)] if rules.choices else []
-    if rules.least is not None and rules.most is not None and f"{rules.least:g}" not in rules.help:
-        facts.append(f"{_number(rules.least)} to {_number(rules.most)}")
+    if rules.min is not None and rules.max is not None and f"{rules.min:g}" not in rules.help:
+        facts.append(f"{_number(rules.min)} to {_number(rules.max)}")
     if nested := _nested(spec.type):
         facts.append(_example(nested))
         facts += ["may be repeated"] if entry_kind(required_kind(spec.type)) else []

@@ -170,7 +170,7 @@ def _as_file(found: dict[str, Any], cls: type) -> dict[str, Any]:
 def _kohyas() -> list[str]:
     """Options that sd-scripts has and we have by no such name; what becomes of them, the reader of configs knows."""
 
-    ours = {other.replace("-", "_") for spec in visible(TrainLora) for other in (spec.name, *about(spec).also)}
+    ours = {other.replace("-", "_") for spec in visible(TrainLora) for other in (spec.name, *about(spec).aliases)}
     known = {*args.ALIASES, *args.NEEDLESS, *args.SAID, *args.BEYOND, *args.SPREAD}
     return sorted(known - ours - {"train_data_dir", "config_file"})
 

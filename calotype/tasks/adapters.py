@@ -41,8 +41,8 @@ class MergeLora(LoraFileOutput):
         names="lora",
         parsed=lambda text: (weighed(text)[0],),
     )
-    rank: int | None = option(None, "at most this rank, by singular values; else ranks add up", least=1, most=4096)
-    conv_rank: int | None = option(None, "of convolutions, where it is another one", least=1, most=4096)
+    rank: int | None = option(None, "at most this rank, by singular values; else ranks add up", min=1, max=4096)
+    conv_rank: int | None = option(None, "of convolutions, where it is another one", min=1, max=4096)
     into: str = option(
         "",
         "checkpoint to put them into: a name, a file or a diffusers folder",
@@ -72,10 +72,8 @@ class ResizeLora(LoraFileOutput):
     TITLE = "What is done"
 
     lora: str = option(help="file or name", names="lora")
-    rank: int | None = option(None, "the new rank; with {option:dynamic} the highest", least=1, most=4096)
-    conv_rank: int | None = option(
-        None, "of convolutions larger than 1x1; the same where not given", least=1, most=4096
-    )
+    rank: int | None = option(None, "the new rank; with {option:dynamic} the highest", min=1, max=4096)
+    conv_rank: int | None = option(None, "of convolutions larger than 1x1; the same where not given", min=1, max=4096)
     dynamic: str = option(
         "", "find each layer's rank: sv_ratio=X, sv_fro=X or sv_cumulative=X, as sd-scripts does", title="Dynamic rank"
     )
@@ -119,11 +117,11 @@ class ExtractLora(LoraFileOutput):
         names="diffusion",
     )
     base: str = option(help="the checkpoint that it began with", title="Base checkpoint", names="diffusion")
-    rank: int = option(16, "rank of the LoRA", least=1, most=4096)
-    conv_rank: int = option(0, "of 3x3 convolutions too (LoCon); 0: none", least=0, most=4096)
-    clamp_quantile: float = option(0.99, "outliers are cut to this quantile of all numbers; 1: none", least=0.5, most=1)
+    rank: int = option(16, "rank of the LoRA", min=1, max=4096)
+    conv_rank: int = option(0, "of 3x3 convolutions too (LoCon); 0: none", min=0, max=4096)
+    clamp_quantile: float = option(0.99, "outliers are cut to this quantile of all numbers; 1: none", min=0.5, max=1)
     min_diff: float = option(
-        0.01, "text encoders that differ less are taken for the same", least=0, most=1000, title="Smallest difference"
+        0.01, "text encoders that differ less are taken for the same", min=0, max=1000, title="Smallest difference"
     )
 
 

@@ -21,9 +21,9 @@ class Tagging:
     tagger_tags: Path | None = option(
         None, "its list of tags, where it lies elsewhere", is_path=True, title="Tags of the tagger"
     )
-    threshold: float = option(0.35, "how sure it must be of a tag", least=0, most=1)
-    character_threshold: float = option(0.85, "how sure of a known figure's name", least=0, most=1)
-    exclude_tags: str = option("", "tags never to write, with commas between", longest=20_000)
+    threshold: float = option(0.35, "how sure it must be of a tag", min=0, max=1)
+    character_threshold: float = option(0.85, "how sure of a known figure's name", min=0, max=1)
+    exclude_tags: str = option("", "tags never to write, with commas between", max_length=20_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Cropping:
         False, "write copies cropped around the largest face, with their captions", title="Crop around the face"
     )
     face_shape: str = option("square", "shape of these", choices=SHAPES)
-    face_margin: float = option(0.75, "room on each side of the face, in faces", least=0, most=5)
+    face_margin: float = option(0.75, "room on each side of the face, in faces", min=0, max=5)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,9 +20,9 @@ class Captioned:
     caption_extension: str = option(
         ".txt", "ending of caption files; each line is one caption, the first one the usual"
     )
-    caption_dropout_rate: float = option(0.1, "how often a picture goes without caption", least=0, most=1)
-    resolution: int = option(256, "side of the squares in pixels", least=16, most=1024)
-    validation_split: float = option(0.02, "share of the pictures held back, to measure with", least=0, most=0.9)
+    caption_dropout_rate: float = option(0.1, "how often a picture goes without caption", min=0, max=1)
+    resolution: int = option(256, "side of the squares in pixels", min=16, max=1024)
+    validation_split: float = option(0.02, "share of the pictures held back, to measure with", min=0, max=0.9)
     held_out: Path | None = option(None, "file with names of pictures to hold back, one a line, instead", is_path=True)
 
 
@@ -34,10 +34,10 @@ class Miniature:
 
     vae_channels: str = option("", "channels of the KL-VAE by level, such as 32,64,128,128; fitting where not given")
     unet_channels: str = option("", "channels of the U-Net by level, such as 128,192,256; fitting where not given")
-    latent_channels: int = option(4, "channels of the latents", least=1, most=32)
-    text_width: int = option(256, "width of the text encoder", least=32, most=2048)
-    text_layers: int = option(4, "its layers", least=1, most=48)
-    vocab_size: int = option(4096, "tokens that are learnt from the captions", least=600, most=49408)
+    latent_channels: int = option(4, "channels of the latents", min=1, max=32)
+    text_width: int = option(256, "width of the text encoder", min=32, max=2048)
+    text_layers: int = option(4, "its layers", min=1, max=48)
+    vocab_size: int = option(4096, "tokens that are learnt from the captions", min=600, max=49408)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,22 +49,22 @@ class Budget:
     minutes: float = option(
         15.0,
         "time for all of it; the steps are timed, and as many taken as fit",
-        least=0.02,
-        most=100_000,
+        min=0.02,
+        max=100_000,
         title="Minutes of training",
     )
-    vae_share: float = option(0.29, "the VAE's share of the time", least=0.01, most=0.95)
-    vae_train_steps: int = option(0, "train the VAE for so many steps instead", least=0, most=10_000_000)
-    max_train_steps: int = option(0, "train U-Net and text encoder for so many instead", least=0, most=10_000_000)
-    vae_batch_size: int = option(0, "crops in a step of the VAE; 0: 96 on a GPU, 12 without", least=0, most=4096)
-    train_batch_size: int = option(0, "pictures in a step; 0: 512 on a GPU, 32 without", least=0, most=8192)
-    vae_learning_rate: float = option(1e-3, "of the VAE", least=0, most=1)
-    learning_rate: float = option(7e-4, "of U-Net and text encoder", least=0, most=1)
-    adversarial_share: float = option(0.3, "last part of the VAE's steps with an adversarial loss", least=0, most=1)
-    adversarial_weight: float = option(0.25, "how much that counts beside the rest", least=0, most=10)
-    min_snr_gamma: float = option(5.0, "weigh steps by signal; 0: not", least=0, most=1000)
-    ema_decay: float = option(0.9995, "how slowly the weights' moving average goes", least=0, most=0.999999)
-    seed: int = option(1337, "the same seed learns the same", least=0, most=2**63 - 1)
+    vae_share: float = option(0.29, "the VAE's share of the time", min=0.01, max=0.95)
+    vae_train_steps: int = option(0, "train the VAE for so many steps instead", min=0, max=10_000_000)
+    max_train_steps: int = option(0, "train U-Net and text encoder for so many instead", min=0, max=10_000_000)
+    vae_batch_size: int = option(0, "crops in a step of the VAE; 0: 96 on a GPU, 12 without", min=0, max=4096)
+    train_batch_size: int = option(0, "pictures in a step; 0: 512 on a GPU, 32 without", min=0, max=8192)
+    vae_learning_rate: float = option(1e-3, "of the VAE", min=0, max=1)
+    learning_rate: float = option(7e-4, "of U-Net and text encoder", min=0, max=1)
+    adversarial_share: float = option(0.3, "last part of the VAE's steps with an adversarial loss", min=0, max=1)
+    adversarial_weight: float = option(0.25, "how much that counts beside the rest", min=0, max=10)
+    min_snr_gamma: float = option(5.0, "weigh steps by signal; 0: not", min=0, max=1000)
+    ema_decay: float = option(0.9995, "how slowly the weights' moving average goes", min=0, max=0.999999)
+    seed: int = option(1337, "the same seed learns the same", min=0, max=2**63 - 1)
     mixed_precision: str = option("auto", "number format of the networks", choices=("auto", "no", "bf16"))
 
 
@@ -78,9 +78,9 @@ class DiffusionOutput:
     output_name: str = option("diffusion", "name of the model's folder there")
     save_precision: str = option("fp16", "number format of the files", choices=("float", "fp16", "bf16"))
     save_state_every: int = option(
-        0, "steps after which all that is needed to go on is saved; 0: every two minutes", least=0, most=10**6
+        0, "steps after which all that is needed to go on is saved; 0: every two minutes", min=0, max=10**6
     )
-    sample_count: int = option(6, "sets of samples over the run", least=0, most=1000)
+    sample_count: int = option(6, "sets of samples over the run", min=0, max=1000)
     sample_prompts: str = option(
         "", "file with a prompt a line, or prompts with ; between; captions held back where not given", is_path=True
     )

@@ -16,16 +16,16 @@ class Sampling:
 
     TITLE = "How it is drawn"
 
-    steps: int | None = option(None, "steps of the sampler; the model's own where not given", least=1, most=1000)
+    steps: int | None = option(None, "steps of the sampler; the model's own where not given", min=1, max=1000)
     guidance: float | None = option(
-        None, "how closely to follow the words (CFG scale); 1: plainly", least=0, most=100, title="Guidance scale"
+        None, "how closely to follow the words (CFG scale); 1: plainly", min=0, max=100, title="Guidance scale"
     )
     rescale: float | None = option(
-        None, "guidance rescale, against glaring colours at high guidance", least=0, most=1, title="Guidance rescale"
+        None, "guidance rescale, against glaring colours at high guidance", min=0, max=1, title="Guidance rescale"
     )
     sampler: str = option("auto", "by A1111's name, such as 'Euler a' or 'DPM++ 2M Karras'; auto: the model's own")
     schedule: str = option("automatic", "schedule type by A1111's name, such as karras", title="Schedule type")
-    clip_skip: int = option(0, "take the text encoder's n-th layer from the end; 0: the model's own", least=0, most=12)
+    clip_skip: int = option(0, "take the text encoder's n-th layer from the end; 0: the model's own", min=0, max=12)
     emphasis: str = option(
         "original", "what weights such as (word:1.2) do", choices=("original", "no-norm", "ignore", "none")
     )
@@ -35,8 +35,8 @@ class Sampling:
         choices=("cpu", "a1111"),
         title="Noise source",
     )
-    variation_seed: int = option(-1, "seed to go towards; -1 takes a random one", least=-1, most=2**63 - 1)
-    variation: float = option(0.0, "how far towards the variation seed", least=0, most=1, title="Variation strength")
+    variation_seed: int = option(-1, "seed to go towards; -1 takes a random one", min=-1, max=2**63 - 1)
+    variation: float = option(0.0, "how far towards the variation seed", min=0, max=1, title="Variation strength")
     seed_resize: str = option("", "keep the noise of this size, WxH, in the middle", title="Seed from size")
     tiling: bool = option(False, "a texture whose edges meet")
 
@@ -49,14 +49,14 @@ class Start:
 
     init: Path | None = option(None, "picture to start from (img2img)", is_path=True, title="Start picture")
     strength: float = option(
-        0.75, "how much of it to draw anew (denoising strength)", least=0, most=1, title="Denoising strength"
+        0.75, "how much of it to draw anew (denoising strength)", min=0, max=1, title="Denoising strength"
     )
     resize: str = option(
         "crop", "how it comes to another size", choices=("crop", "fill", "stretch"), title="Resize mode"
     )
     mask: Path | None = option(None, "picture of its size; what is white there is drawn anew (inpaint)", is_path=True)
     invert_mask: bool = option(False, "draw anew what is black instead")
-    mask_blur: int = option(4, "pixels over which the new fades in, inside the mask", least=0, most=256)
+    mask_blur: int = option(4, "pixels over which the new fades in, inside the mask", min=0, max=256)
     fill: str = option(
         "original",
         "what the hole holds at first",
@@ -65,7 +65,7 @@ class Start:
     )
     only_masked: bool = option(False, "work on the part around the mask alone, at full size")
     padding: int = option(
-        32, "pixels around the mask that count as its surroundings", least=0, most=1024, title="Padding of the mask"
+        32, "pixels around the mask that count as its surroundings", min=0, max=1024, title="Padding of the mask"
     )
     outpaint: str = option("", "pixels to add: 64, or left,top,right,bottom")
 
@@ -76,9 +76,7 @@ class Hires:
 
     TITLE = "A second pass, larger (hires fix)"
 
-    hires: float = option(
-        0.0, "draw again this many times larger; 0: no second pass", least=0, most=8, title="Enlarge by"
-    )
+    hires: float = option(0.0, "draw again this many times larger; 0: no second pass", min=0, max=8, title="Enlarge by")
     hires_upscaler: str = option(
         "latent",
         "latent, latent (nearest) and its kin, lanczos, or a network for enlarging",
@@ -88,10 +86,10 @@ class Hires:
         parsed=lambda text: () if text.lower() in (*LATENT, LANCZOS) else (text,),
     )
     hires_steps: int = option(
-        0, "steps of the second pass; 0: as the first", least=0, most=1000, title="Steps of the second pass"
+        0, "steps of the second pass; 0: as the first", min=0, max=1000, title="Steps of the second pass"
     )
     hires_strength: float = option(
-        0.7, "how much of it to draw anew", least=0, most=1, title="Strength of the second pass"
+        0.7, "how much of it to draw anew", min=0, max=1, title="Strength of the second pass"
     )
 
 
@@ -101,9 +99,9 @@ class Imagine(Sampling, Start, Hires):
 
     TITLE = "What is drawn"
 
-    prompt: str = option("", "what to draw, in A1111's grammar", longest=20_000, names="lora", parsed=called_loras)
+    prompt: str = option("", "what to draw, in A1111's grammar", max_length=20_000, names="lora", parsed=called_loras)
     negative: str = option(
-        "", "what not to draw", title="Negative prompt", longest=20_000, names="lora", parsed=called_loras
+        "", "what not to draw", title="Negative prompt", max_length=20_000, names="lora", parsed=called_loras
     )
     model: str = option("emoji", "name in the catalog, a checkpoint file, or a diffusers folder", names="diffusion")
     vae: str = option("", "another VAE: name or file", names="vae")
@@ -111,7 +109,7 @@ class Imagine(Sampling, Start, Hires):
         "",
         "LoRAs by name or file, such as mine:0.8,other; or <lora:mine:0.8> in the prompt",
         title="LoRAs",
-        longest=4000,
+        max_length=4000,
         names="lora",
         parsed=lambda text: [lora.name for lora in listed_loras(text)],
     )
@@ -119,13 +117,13 @@ class Imagine(Sampling, Start, Hires):
         "", "names from styles.csv in the home folder, by commas", title="Styles", names="style", parsed=listed_names
     )
     size: str = option("", "WxH in pixels, or one number; the model's own where not given")
-    seed: int = option(-1, "the same seed gives the same picture; -1 takes a random one", least=-1, most=2**63 - 1)
-    count: int = option(1, "how many pictures; the seed counts up", least=1, most=10_000, title="Number of pictures")
-    batch: int = option(0, "how many are computed together; 0 chooses by memory", least=0, most=64, title="Batch size")
+    seed: int = option(-1, "the same seed gives the same picture; -1 takes a random one", min=-1, max=2**63 - 1)
+    count: int = option(1, "how many pictures; the seed counts up", min=1, max=10_000, title="Number of pictures")
+    batch: int = option(0, "how many are computed together; 0 chooses by memory", min=0, max=64, title="Batch size")
     grid: bool = option(False, "one more picture that shows all", title="Grid of all")
     matrix: bool = option(False, "every combination of the parts of 'a|b|c'", title="Prompt matrix")
     truncation: float = option(
-        1.0, "of a forger (GAN): how far from its average; .7 is likelier and less varied", least=0, most=2
+        1.0, "of a forger (GAN): how far from its average; .7 is likelier and less varied", min=0, max=2
     )
     interpolate: bool = option(
         False,
@@ -136,14 +134,14 @@ class Imagine(Sampling, Start, Hires):
         "",
         "draw a sheet over an option, such as steps=10,20,30 or 'guidance=1-9 (+2)'",
         title="Sheet: from left to right",
-        longest=4000,
+        max_length=4000,
     )
-    y: str = option("", "the sheet's other axis", title="Sheet: from top to bottom", longest=4000)
+    y: str = option("", "the sheet's other axis", title="Sheet: from top to bottom", max_length=4000)
     place: int = option(
         -1,
         "of the one picture in a batch that is made again: the bits of float32 depend on it",
-        least=-1,
-        most=63,
+        min=-1,
+        max=63,
         is_hidden=True,
     )
 

@@ -20,23 +20,23 @@ class Rounds:
 
     TITLE = "How long, and at what rate"
 
-    l1_steps: int = option(0, "steps of stage one: no discriminator", least=0, most=10_000_000)
-    gan_steps: int = option(2000, "steps of stage two: against the discriminator", least=0, most=10_000_000)
+    l1_steps: int = option(0, "steps of stage one: no discriminator", min=0, max=10_000_000)
+    gan_steps: int = option(2000, "steps of stage two: against the discriminator", min=0, max=10_000_000)
     gan_warmup_steps: int = option(
-        100, "of these, steps in which the discriminator learns and is not yet heard", least=0, most=1_000_000
+        100, "of these, steps in which the discriminator learns and is not yet heard", min=0, max=1_000_000
     )
     minutes: float = option(
-        0.0, "so many steps as fit into so many minutes, shared out as those above; 0: as above", least=0, most=100_000
+        0.0, "so many steps as fit into so many minutes, shared out as those above; 0: as above", min=0, max=100_000
     )
-    batch_size: int = option(4, "pictures in a step", least=1, most=1024)
-    learning_rate: float = option(1e-4, "of the network", least=0, most=1)
-    discriminator_lr: float = option(1e-4, "of the discriminator", least=0, most=1)
+    batch_size: int = option(4, "pictures in a step", min=1, max=1024)
+    learning_rate: float = option(1e-4, "of the network", min=0, max=1)
+    discriminator_lr: float = option(1e-4, "of the discriminator", min=0, max=1)
     lr_scheduler: str = option("constant", "how both fall", choices=("constant", "cosine", "cosine_with_min_lr"))
     ema_decay: float = option(
-        0.999, "how much of the mean of all weights, which is what is kept, stays at a step", least=0, most=0.999999
+        0.999, "how much of the mean of all weights, which is what is kept, stays at a step", min=0, max=0.999999
     )
-    max_grad_norm: float = option(10.0, "longest gradient of the network; 0: any", least=0, most=1e6)
-    seed: int = option(0, "the same seed learns the same", least=0, most=2**63 - 1)
+    max_grad_norm: float = option(10.0, "longest gradient of the network; 0: any", min=0, max=1e6)
+    seed: int = option(0, "the same seed learns the same", min=0, max=2**63 - 1)
     mixed_precision: str = option("auto", "number format of the computing", choices=("auto", "no", "bf16"))
 
     @property
@@ -51,11 +51,9 @@ class Losses:
 
     TITLE = "What is called good"
 
-    l1_weight: float = option(1.0, "of the mean difference of pixels", least=0, most=1e4)
-    perceptual_weight: float = option(
-        1.0, "of the distance of features, times what is usual for them", least=0, most=1e4
-    )
-    gan_weight: float = option(0.1, "of the discriminator's verdict", least=0, most=1e4)
+    l1_weight: float = option(1.0, "of the mean difference of pixels", min=0, max=1e4)
+    perceptual_weight: float = option(1.0, "of the distance of features, times what is usual for them", min=0, max=1e4)
+    gan_weight: float = option(0.1, "of the discriminator's verdict", min=0, max=1e4)
     perceptual: str = option(
         "auto",
         "features: EfficientNet-Lite0's (of the extra train), or VGG19's where {option:vgg} is given",
@@ -66,7 +64,7 @@ class Losses:
         None, "file of a discriminator to go on from: one made here, or RealESRGAN_x4plus_netD.pth", is_path=True
     )
     discriminator_feat: int = option(
-        64, "channels of a new one", least=8, most=WIDEST, title="Channels of the discriminator"
+        64, "channels of a new one", min=8, max=WIDEST, title="Channels of the discriminator"
     )
     save_discriminator: bool = option(
         False, "keep it too, as NAME-discriminator.safetensors for {option:discriminator}"
@@ -99,12 +97,12 @@ class EnhanceOutput(Logged):
     )
     output_name: str = option("network", "name of the file")
     save_state_every: int = option(
-        0, "steps after which all that is needed to go on is saved; 0: every two minutes", least=0, most=10**6
+        0, "steps after which all that is needed to go on is saved; 0: every two minutes", min=0, max=10**6
     )
     save_state: bool = option(False, "keep at the end what is needed to learn on with more steps")
-    validation_split: float = option(0.1, "share of the pictures held back, to measure with", least=0, most=0.9)
-    validate_every: int = option(200, "steps after which is measured, and samples are shown", least=1, most=10**6)
-    sample_count: int = option(4, "pictures that samples show", least=0, most=64)
+    validation_split: float = option(0.1, "share of the pictures held back, to measure with", min=0, max=0.9)
+    validate_every: int = option(200, "steps after which is measured, and samples are shown", min=1, max=10**6)
+    sample_count: int = option(4, "pictures that samples show", min=0, max=64)
 
     def __post_init__(self) -> None:
         check_name(self.output_name)
@@ -125,20 +123,20 @@ class TrainUpscaler(Rounds, Losses, EnhanceOutput):
         words=("none",),
     )
     network: str = option("rrdbnet", "where {option:model} is none, what is made", choices=("rrdbnet", "srvgg"))
-    scale: int = option(4, "where {option:model} is none, how much it enlarges (1, 2 or 4)", least=1, most=4)
-    num_feat: int = option(64, "where {option:model} is none, its channels", least=4, most=512, title="Channels")
+    scale: int = option(4, "where {option:model} is none, how much it enlarges (1, 2 or 4)", min=1, max=4)
+    num_feat: int = option(64, "where {option:model} is none, its channels", min=4, max=512, title="Channels")
     num_block: int = option(
-        0, "where {option:model} is none, its blocks or layers; 0: 23 or 16", least=0, most=128, title="Blocks"
+        0, "where {option:model} is none, its blocks or layers; 0: 23 or 16", min=0, max=128, title="Blocks"
     )
-    gt_size: int = option(256, "side of the pieces that are cut from pictures", least=32, most=1024, title="Patch size")
+    gt_size: int = option(256, "side of the pieces that are cut from pictures", min=32, max=1024, title="Patch size")
     l1_gt_usm: bool = option(
         True, "hold L1 and features against pictures that are sharpened", title="L1 against sharpened pictures"
     )
     l1_steps: int | None = option(
         None,
         "steps of stage one: no discriminator; by itself 2.5 for each of stage two for a new network, 0 for others",
-        least=0,
-        most=10_000_000,
+        min=0,
+        max=10_000_000,
     )
     rotate: bool = option(False, "turn the pieces too, not only mirror them")
     save_format: str = option("both", "kind of file", choices=("both", "safetensors", "pth"))
@@ -179,49 +177,49 @@ class TrainRestorer(Rounds, Losses, EnhanceOutput):
         words=("none",),
     )
     aligned: bool = option(True, "the pictures are faces aligned as FFHQ's are; without, faces are found in them")
-    side: int = option(512, "where {option:model} is none, side of the faces in pixels", least=32, most=1024)
+    side: int = option(512, "where {option:model} is none, side of the faces in pixels", min=32, max=1024)
     channels: str = option("64,128,192,256", "where {option:model} is none, channels from a quarter of the side down")
     blocks: str = option("2,2,4,6", "where {option:model} is none, blocks at each of these")
     codes: int = option(
         256,
         "where {option:model} is none, codes of its prior; 0: it has none",
-        least=0,
-        most=65536,
+        min=0,
+        max=65536,
         title="Codes of the prior",
     )
     grow: bool = option(False, "train on {option:model} made for faces of twice its side, with a prior if it has none")
     held_back: Path | None = option(
         None, "folder of faces to measure with, instead of a share of the others", is_path=True
     )
-    sharpen: float = option(0.0, "how much faces that are enlarged without a network are sharpened", least=0, most=2)
+    sharpen: float = option(0.0, "how much faces that are enlarged without a network are sharpened", min=0, max=2)
     enlarge: str = option(
         "",
         "network that brings smaller faces to size, such as realesrgan-x4plus; Lanczos without",
         title="Upscaler for small faces",
         names="upscale",
     )
-    parts_weight: float = option(2.0, "how much more eyes and mouth count", least=0, most=100)
+    parts_weight: float = option(2.0, "how much more eyes and mouth count", min=0, max=100)
     pieces: int = option(
         128,
         "side of the pieces that the discriminator judges, at the eyes, at the mouth and anywhere; 0: the whole face",
-        least=0,
-        most=1024,
+        min=0,
+        max=1024,
         title="Patch size of the discriminator",
     )
-    identity_weight: float = option(0.5, "of the likeness of deep features", least=0, most=1e4)
+    identity_weight: float = option(0.5, "of the likeness of deep features", min=0, max=1e4)
     clean: float = option(
-        0.05, "how often a face is shown as it is, to be left alone", least=0, most=1, title="Clean faces"
+        0.05, "how often a face is shown as it is, to be left alone", min=0, max=1, title="Clean faces"
     )
-    grey: float = option(0.15, "how often a face is grey", least=0, most=1, title="Grey faces")
+    grey: float = option(0.15, "how often a face is grey", min=0, max=1, title="Grey faces")
     toned: float = option(
         0.1,
         "how often a face is brown and faded as an old print, and is to stay so",
-        least=0,
-        most=1,
+        min=0,
+        max=1,
         title="Toned faces",
     )
     worn: float = option(
-        0.3, "how often a face bears an old print's grain, dust and scratches", least=0, most=1, title="Worn faces"
+        0.3, "how often a face bears an old print's grain, dust and scratches", min=0, max=1, title="Worn faces"
     )
     evaluate: bool = option(
         False,
@@ -235,16 +233,16 @@ class TrainRestorer(Rounds, Losses, EnhanceOutput):
         names="faces",
         parsed=listed_names,
     )
-    evaluate_count: int = option(48, "faces that are measured at most", least=1, most=100_000)
-    l1_steps: int = option(12_000, "steps of stage one: no discriminator", least=0, most=10_000_000)
-    gan_steps: int = option(10_000, "steps of stage two: against the discriminator", least=0, most=10_000_000)
-    gan_weight: float = option(0.02, "of the discriminator's verdict", least=0, most=1e4)
-    batch_size: int = option(8, "faces in a step", least=1, most=1024)
-    learning_rate: float = option(5e-4, "of the network", least=0, most=1)
+    evaluate_count: int = option(48, "faces that are measured at most", min=1, max=100_000)
+    l1_steps: int = option(12_000, "steps of stage one: no discriminator", min=0, max=10_000_000)
+    gan_steps: int = option(10_000, "steps of stage two: against the discriminator", min=0, max=10_000_000)
+    gan_weight: float = option(0.02, "of the discriminator's verdict", min=0, max=1e4)
+    batch_size: int = option(8, "faces in a step", min=1, max=1024)
+    learning_rate: float = option(5e-4, "of the network", min=0, max=1)
     lr_scheduler: str = option(
         "cosine_with_min_lr", "how both fall", choices=("constant", "cosine", "cosine_with_min_lr")
     )
-    discriminator_feat: int = option(32, "channels of a new one", least=8, most=WIDEST)
+    discriminator_feat: int = option(32, "channels of a new one", min=8, max=WIDEST)
     output_name: str = option("restorer", "name of the file")
     dry_run: bool = option(False, "tell what would be done, and do nothing")
 

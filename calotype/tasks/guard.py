@@ -9,7 +9,7 @@ from typing import Any
 
 from calotype.errors import CalotypeError, Remedy
 from calotype.options import (
-    About,
+    OptionInfo,
     about,
     as_data,
     as_name,
@@ -57,7 +57,7 @@ def read_request(
     """
     _check_data(cls, data, "")
     task = read(cls, with_files(cls, data, files or {}))
-    longest = next(about(spec).longest for spec in fields(Imagine) if spec.name == "prompt")
+    longest = next(about(spec).max_length for spec in fields(Imagine) if spec.name == "prompt")
     parts = [cell.task for cell in cells(task, limits.cells, longest)] if isinstance(task, Imagine) else [task]
     known = _Known(names or {})
     for part in (task, *parts):
@@ -104,12 +104,12 @@ def _check_data(cls: type, data: Any, path: str) -> None:
             _check_value(about(specs[name]), required_kind(kinds(cls)[name]), value, where)
 
 
-def _check_value(rules: About, kind: Any, value: Any, path: str) -> None:
+def _check_value(rules: OptionInfo, kind: Any, value: Any, path: str) -> None:
     if rules.is_path:
         raise CalotypeError("{option} is a file or a folder, and a request names none; send the file", option=path)
     if entry_kind(kind) and isinstance(value, list | tuple):
-        if len(value) > rules.items:
-            raise CalotypeError("{option} takes up to {most} entries", option=path, most=rules.items)
+        if len(value) > rules.max_items:
+            raise CalotypeError("{option} takes up to {most} entries", option=path, most=rules.max_items)
         for n, entry in enumerate(value):
             _check_value(rules, entry_kind(kind), entry, f"{path}.{n}")
     elif dataclasses.is_dataclass(kind):
@@ -120,9 +120,9 @@ def _check_value(rules: About, kind: Any, value: Any, path: str) -> None:
         raise CalotypeError("{option} is a text, not {value}", option=path, value=shown(value))
 
 
-def _check_text(text: str, rules: About, path: str) -> None:
-    if len(text) > rules.longest:
-        raise CalotypeError("{option} takes up to {most:,} letters", option=path, most=rules.longest)
+def _check_text(text: str, rules: OptionInfo, path: str) -> None:
+    if len(text) > rules.max_length:
+        raise CalotypeError("{option} takes up to {most:,} letters", option=path, most=rules.max_length)
     if found := _NO_TEXT.search(text):
         raise CalotypeError(
             "{option} holds {letter}, which is no letter of a text", option=path, letter=shown(found[0])

@@ -35,6 +35,6 @@ class DrawingOutput:
     format: str = option(
         "png", "file format, where {option:out} is a folder", choices=("png", "jpeg", "webp", "avif", "tiff")
     )
-    quality: int = option(95, "quality of JPEG, WebP and AVIF", least=1, most=100)
+    quality: int = option(95, "quality of JPEG, WebP and AVIF", min=1, max=100)
     overwrite: bool = option(False, "replace a file that lies at the name given with {option:out}")
     sidecar: bool = option(False, "also write the record as a JSON file beside each picture")

@@ -19,7 +19,7 @@ class Saving:
     format: str = option(
         "auto", "file format of the result; auto keeps the source's", choices=FORMATS, title="File format"
     )
-    quality: int = option(95, "quality of JPEG, WebP, AVIF and HEIC", least=1, most=100)
+    quality: int = option(95, "quality of JPEG, WebP, AVIF and HEIC", min=1, max=100)
     strip_location: bool = option(False, "leave the place where the photo was taken (GPS) out of the result")
 
 
@@ -29,9 +29,9 @@ class Tiling:
 
     TITLE = "Large pictures and transparency"
 
-    tile: int = option(0, "tile side in input pixels; 0 chooses from free memory", least=0, most=4096)
-    overlap: int = option(32, "input pixels shared by neighbouring tiles", least=0, most=1024)
-    denoise: float = option(0.5, "realesr-general-x4v3 only: 1 removes noise strongly, 0 keeps it", least=0, most=1)
+    tile: int = option(0, "tile side in input pixels; 0 chooses from free memory", min=0, max=4096)
+    overlap: int = option(32, "input pixels shared by neighbouring tiles", min=0, max=1024)
+    denoise: float = option(0.5, "realesr-general-x4v3 only: 1 removes noise strongly, 0 keeps it", min=0, max=1)
     alpha: str = option(
         "network",
         "how transparency is enlarged: by the network, or by Lanczos",
@@ -48,7 +48,7 @@ class Upscale(Tiling, Saving):
 
     source: Path = option(help="picture", is_path=True, title="Picture")
     model: str = option("realesrgan-x4plus", "name in the catalog, or a file", names="upscale")
-    scale: float = option(0.0, "how many times larger, any number; 0 takes the network's own", least=0, most=64)
+    scale: float = option(0.0, "how many times larger, any number; 0 takes the network's own", min=0, max=64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Restore(Tiling, Saving):
     TITLE = "What is done"
 
     source: Path = option(help="photo", is_path=True, title="Photo")
-    scale: float = option(2.0, "how many times larger the result is, any number", least=0.01, most=64)
+    scale: float = option(2.0, "how many times larger the result is, any number", min=0.01, max=64)
     upscaler: str = option(
         "realesrgan-x4plus",
         "network for the whole picture: catalog name, file, or none",
@@ -78,15 +78,15 @@ class Restore(Tiling, Saving):
         "1",
         "how much of the restoration to keep, 0 to 1; single faces by number, the rest by name: 0.8,2=0.3,background=1",
     )
-    fidelity: float = option(0.5, "CodeFormer only: 0 the clearest face, 1 the most faithful one", least=0, most=1)
+    fidelity: float = option(0.5, "CodeFormer only: 0 the clearest face, 1 the most faithful one", min=0, max=1)
     aligned: bool = option(
         False, "the source is one aligned face crop: no detection, no pasting", title="Is an aligned face"
     )
     min_confidence: float = option(
-        0.7, "leave faces alone that the detector is less sure of", least=0, most=1, title="Least confidence"
+        0.7, "leave faces alone that the detector is less sure of", min=0, max=1, title="Least confidence"
     )
     min_face: int = option(
-        20, "leave faces alone that are narrower than this, in pixels", least=0, most=65_535, title="Smallest face"
+        20, "leave faces alone that are narrower than this, in pixels", min=0, max=65_535, title="Smallest face"
     )
     auto_face_model: str = option(
         "",

@@ -36,9 +36,13 @@ class Photos:
 
     photos: Path = option(help="folder with photos, or with N_name folders of them", is_path=True)
     regular: Path | None = option(
-        None, "folder of regularisation pictures", is_path=True, also=("reg-data-dir",), title="Regularization pictures"
+        None,
+        "folder of regularisation pictures",
+        is_path=True,
+        aliases=("reg-data-dir",),
+        title="Regularization pictures",
     )
-    prior_loss_weight: float = option(1.0, "how much regularisation pictures count", least=0, most=100)
+    prior_loss_weight: float = option(1.0, "how much regularisation pictures count", min=0, max=100)
     prior_target: str = option(
         "pictures",
         "what is held in place with them: what they show, or what the model itself makes of them",
@@ -46,21 +50,21 @@ class Photos:
     )
     caption_extension: str = option(".txt", "ending of caption files")
     shuffle_caption: bool = option(False, "shuffle the tags of a caption at each step")
-    keep_tokens: int = option(0, "tags at the beginning that are not shuffled or dropped", least=0, most=1000)
+    keep_tokens: int = option(0, "tags at the beginning that are not shuffled or dropped", min=0, max=1000)
     keep_tokens_separator: str = option("", "what parts the tags to keep from the others, such as |||")
     caption_separator: str = option(",", "what parts tags")
     secondary_separator: str = option("", "what parts tags that stay together; a comma takes its place at the end")
     caption_prefix: str = option("", "words before every caption")
     caption_suffix: str = option("", "words behind every caption")
     enable_wildcard: bool = option(False, "captions of several lines, of which one is taken, and {{this|or that}}")
-    caption_dropout_rate: float = option(0.0, "how often a picture goes without caption", least=0, most=1)
-    caption_dropout_every_n_epochs: int = option(0, "no captions in every n-th epoch; 0: never", least=0, most=100_000)
-    caption_tag_dropout_rate: float = option(0.0, "how often a tag is left out", least=0, most=1)
+    caption_dropout_rate: float = option(0.0, "how often a picture goes without caption", min=0, max=1)
+    caption_dropout_every_n_epochs: int = option(0, "no captions in every n-th epoch; 0: never", min=0, max=100_000)
+    caption_tag_dropout_rate: float = option(0.0, "how often a tag is left out", min=0, max=1)
     resolution: str = option("", "WxH or one number; the model's own where not given")
     enable_bucket: bool = option(True, "train on each photo's own shape, not on squares alone")
-    min_bucket_reso: int = option(256, "shortest side of a bucket", least=16, most=4096)
-    max_bucket_reso: int = option(1024, "longest side of a bucket", least=16, most=8192)
-    bucket_reso_steps: int = option(64, "sides of buckets are multiples of this", least=8, most=512)
+    min_bucket_reso: int = option(256, "shortest side of a bucket", min=16, max=4096)
+    max_bucket_reso: int = option(1024, "longest side of a bucket", min=16, max=8192)
+    bucket_reso_steps: int = option(64, "sides of buckets are multiples of this", min=8, max=512)
     bucket_no_upscale: bool = option(False, "never enlarge a photo")
     flip_aug: bool = option(False, "show every photo mirrored, half of the time")
     color_aug: bool = option(False, "change hue or gamma a little, in a third of the steps")
@@ -74,20 +78,20 @@ class LoraNetworkOptions:
 
     TITLE = "The LoRA"
 
-    network_dim: int = option(16, "rank of the LoRA", least=1, most=1024)
-    network_alpha: float = option(0.0, "its alpha; 0 takes the rank", least=0, most=1024)
-    conv_dim: int = option(0, "rank for 3x3 convolutions too (LoCon); 0: none", least=0, most=1024)
-    conv_alpha: float = option(0.0, "alpha of these; 0 takes their rank", least=0, most=1024)
+    network_dim: int = option(16, "rank of the LoRA", min=1, max=1024)
+    network_alpha: float = option(0.0, "its alpha; 0 takes the rank", min=0, max=1024)
+    conv_dim: int = option(0, "rank for 3x3 convolutions too (LoCon); 0: none", min=0, max=1024)
+    conv_alpha: float = option(0.0, "alpha of these; 0 takes their rank", min=0, max=1024)
     network_module: str = option("networks.lora", "the trainer whose layers it has", choices=MODULES)
     algo: str = option("lora", "what a layer is made of; locon is lora, also for convolutions", choices=ALGORITHMS)
-    factor: int = option(-1, "of LoKr: the smaller side of what it multiplies; -1: near the root", least=-1, most=4096)
+    factor: int = option(-1, "of LoKr: the smaller side of what it multiplies; -1: near the root", min=-1, max=4096)
     network_args: str = option(
         "", "such as conv_dim=4 conv_alpha=1 algo=loha dropout=0.1, as sd-scripts has them", title="Network arguments"
     )
-    network_dropout: float = option(0.0, "how often a number within a layer is left out", least=0, most=0.99)
-    rank_dropout: float = option(0.0, "how often a rank of a layer is left out", least=0, most=0.99)
-    module_dropout: float = option(0.0, "how often a layer is left out", least=0, most=0.99)
-    scale_weight_norms: float = option(0.0, "longest change of a layer (1 is usual); 0: any", least=0, most=1e6)
+    network_dropout: float = option(0.0, "how often a number within a layer is left out", min=0, max=0.99)
+    rank_dropout: float = option(0.0, "how often a rank of a layer is left out", min=0, max=0.99)
+    module_dropout: float = option(0.0, "how often a layer is left out", min=0, max=0.99)
+    scale_weight_norms: float = option(0.0, "longest change of a layer (1 is usual); 0: any", min=0, max=1e6)
     network_weights: Path | None = option(None, "LoRA file to go on from", is_path=True)
     dim_from_weights: bool = option(False, "layers, ranks and alphas as in network_weights")
     network_train_unet_only: bool = option(False, "leave the text encoder as it is")
@@ -100,23 +104,23 @@ class Schedule:
 
     TITLE = "How long, and at what rate"
 
-    max_train_epochs: int = option(10, "how often all photos are shown", least=1, most=100_000)
+    max_train_epochs: int = option(10, "how often all photos are shown", min=1, max=100_000)
     max_train_steps: int = option(
-        0, "end after so many steps instead, where no epochs are given", least=0, most=10_000_000
+        0, "end after so many steps instead, where no epochs are given", min=0, max=10_000_000
     )
-    train_batch_size: int = option(1, "pictures in a step", least=1, most=1024)
-    gradient_accumulation_steps: int = option(1, "steps added up before the weights change", least=1, most=1024)
-    learning_rate: float = option(1e-4, "of all parts that have no rate of their own", least=0, most=10)
-    unet_lr: float | None = option(None, "of the U-Net's LoRA", least=0, most=10)
-    text_encoder_lr: float | None = option(None, "of the text encoder's LoRA; 0 leaves it as it is", least=0, most=10)
+    train_batch_size: int = option(1, "pictures in a step", min=1, max=1024)
+    gradient_accumulation_steps: int = option(1, "steps added up before the weights change", min=1, max=1024)
+    learning_rate: float = option(1e-4, "of all parts that have no rate of their own", min=0, max=10)
+    unet_lr: float | None = option(None, "of the U-Net's LoRA", min=0, max=10)
+    text_encoder_lr: float | None = option(None, "of the text encoder's LoRA; 0 leaves it as it is", min=0, max=10)
     lr_scheduler: str = option("cosine_with_restarts", "how the rate falls", choices=SCHEDULERS)
     lr_warmup_steps: str = option("0", "steps in which it rises; a share such as 0.05, or 5%")
-    lr_scheduler_num_cycles: int = option(1, "restarts of the cosine", least=1, most=1000)
-    lr_scheduler_power: float = option(1.0, "of the polynomial", least=0, most=100)
+    lr_scheduler_num_cycles: int = option(1, "restarts of the cosine", min=1, max=1000)
+    lr_scheduler_power: float = option(1.0, "of the polynomial", min=0, max=100)
     lr_scheduler_min_lr_ratio: float | None = option(
-        None, "where cosine_with_min_lr and warmup_stable_decay end, as a share of the rate", least=0, most=1
+        None, "where cosine_with_min_lr and warmup_stable_decay end, as a share of the rate", min=0, max=1
     )
-    lr_scheduler_timescale: int = option(0, "of inverse_sqrt; 0: as long as the warm-up", least=0, most=10_000_000)
+    lr_scheduler_timescale: int = option(0, "of inverse_sqrt; 0: as long as the warm-up", min=0, max=10_000_000)
     lr_decay_steps: str = option("0", "steps in which warmup_stable_decay falls; a share such as 0.2, or 20%")
     lr_scheduler_args: str = option("", "of piecewise_constant, such as step_rules=1:100,0.1:200,0.01")
     optimizer_type: str = option(
@@ -127,35 +131,35 @@ class Schedule:
         parsed=lambda text: () if known(text) else (text,),
     )
     optimizer_args: str = option("", "its arguments, such as weight_decay=0.1 betas=(0.9,0.99)")
-    max_grad_norm: float = option(1.0, "longest gradient; 0: any", least=0, most=1e6)
-    min_snr_gamma: float = option(0.0, "weigh steps by signal (5 is usual); 0: not", least=0, most=1000)
+    max_grad_norm: float = option(1.0, "longest gradient; 0: any", min=0, max=1e6)
+    min_snr_gamma: float = option(0.0, "weigh steps by signal (5 is usual); 0: not", min=0, max=1000)
     scale_v_pred_loss_like_noise_pred: bool = option(False, "weigh steps of a v model as those of an epsilon one")
-    v_pred_like_loss: float = option(0.0, "add the loss so often as a v model would weigh it", least=0, most=100)
+    v_pred_like_loss: float = option(0.0, "add the loss so often as a v model would weigh it", min=0, max=100)
     debiased_estimation_loss: bool = option(False, "weigh steps by the root of the signal (Yu et al. 2023)")
     loss_type: str = option("l2", "how a difference counts", choices=LOSSES)
     huber_schedule: str = option("snr", "how huber_c changes", choices=("constant", "exponential", "snr"))
-    huber_c: float = option(0.1, "where huber and smooth_l1 turn from squares to lengths", least=1e-6, most=1e3)
-    huber_scale: float = option(1.0, "of huber_c, constant and exponential", least=1e-6, most=1e6)
-    min_timestep: int = option(0, "least noisy time that is trained", least=0, most=999)
-    max_timestep: int = option(1000, "noisiest time that is trained, not counted itself", least=1, most=1000)
-    noise_offset: float = option(0.0, "brighter and darker noise (0.05 is usual)", least=0, most=1)
+    huber_c: float = option(0.1, "where huber and smooth_l1 turn from squares to lengths", min=1e-6, max=1e3)
+    huber_scale: float = option(1.0, "of huber_c, constant and exponential", min=1e-6, max=1e6)
+    min_timestep: int = option(0, "least noisy time that is trained", min=0, max=999)
+    max_timestep: int = option(1000, "noisiest time that is trained, not counted itself", min=1, max=1000)
+    noise_offset: float = option(0.0, "brighter and darker noise (0.05 is usual)", min=0, max=1)
     noise_offset_random_strength: bool = option(False, "anything up to noise_offset, at each step")
-    adaptive_noise_scale: float = option(0.0, "add the latents' mean so often to noise_offset", least=-10, most=10)
-    multires_noise_iterations: int = option(0, "coarser noises that are added (6 to 10 are usual)", least=0, most=20)
-    multires_noise_discount: float = option(0.3, "how much each of them counts, of the one before", least=0, most=1)
-    ip_noise_gamma: float = option(0.0, "more noise in the picture than is asked for (0.1 is usual)", least=0, most=1)
+    adaptive_noise_scale: float = option(0.0, "add the latents' mean so often to noise_offset", min=-10, max=10)
+    multires_noise_iterations: int = option(0, "coarser noises that are added (6 to 10 are usual)", min=0, max=20)
+    multires_noise_discount: float = option(0.3, "how much each of them counts, of the one before", min=0, max=1)
+    ip_noise_gamma: float = option(0.0, "more noise in the picture than is asked for (0.1 is usual)", min=0, max=1)
     ip_noise_gamma_random_strength: bool = option(False, "anything up to ip_noise_gamma, at each step")
     zero_terminal_snr: bool = option(False, "the noisiest step is noise alone")
-    seed: int = option(1337, "the same seed learns the same", least=0, most=2**63 - 1)
+    seed: int = option(1337, "the same seed learns the same", min=0, max=2**63 - 1)
     mixed_precision: str = option("auto", "number format of the network", choices=("auto", "no", "bf16", "fp16"))
     full_fp16: bool = option(False, "the LoRA's own numbers in fp16 too; with {option:mixed_precision} fp16")
     full_bf16: bool = option(False, "the LoRA's own numbers in bf16 too; with {option:mixed_precision} bf16")
     gradient_checkpointing: bool = option(False, "less memory, more time")
     stop_text_encoder_training: int = option(
-        0, "step from which the text encoder stays as it is; -1: from the first; 0: never", least=-1, most=10_000_000
+        0, "step from which the text encoder stays as it is; -1: from the first; 0: never", min=-1, max=10_000_000
     )
-    max_token_length: int = option(225, "longest caption in tokens: 75, 150 or 225", least=75, most=225)
-    clip_skip: int = option(0, "layer of the text encoder from the end; 0: the model's own", least=0, most=12)
+    max_token_length: int = option(225, "longest caption in tokens: 75, 150 or 225", min=75, max=225)
+    clip_skip: int = option(0, "layer of the text encoder from the end; 0: the model's own", min=0, max=12)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,25 +172,25 @@ class LoraOutput:
         Path("out"), "folder for the LoRA, its states and logs; or its file, such as my.safetensors", is_path=True
     )
     output_name: str = option("lora", "name of the LoRA")
-    save_every_n_epochs: int = option(0, "keep a file every so many epochs; 0: the last alone", least=0, most=100_000)
-    save_last_n_epochs: int = option(0, "of these keep the last so many; 0: all", least=0, most=100_000)
-    save_every_n_steps: int = option(0, "keep a file every so many steps; 0: none", least=0, most=10_000_000)
-    save_last_n_steps: int = option(0, "of these keep those of the last so many steps; 0: all", least=0, most=10**7)
-    save_n_epoch_ratio: int = option(0, "keep so many files, by epochs; 0: as the others say", least=0, most=100_000)
+    save_every_n_epochs: int = option(0, "keep a file every so many epochs; 0: the last alone", min=0, max=100_000)
+    save_last_n_epochs: int = option(0, "of these keep the last so many; 0: all", min=0, max=100_000)
+    save_every_n_steps: int = option(0, "keep a file every so many steps; 0: none", min=0, max=10_000_000)
+    save_last_n_steps: int = option(0, "of these keep those of the last so many steps; 0: all", min=0, max=10**7)
+    save_n_epoch_ratio: int = option(0, "keep so many files, by epochs; 0: as the others say", min=0, max=100_000)
     save_model_as: str = option("safetensors", "kind of file", choices=("safetensors", "pt", "ckpt"))
     save_precision: str = option("fp16", "number format of the file", choices=("float", "fp16", "bf16"))
     save_state_every: int = option(
-        0, "steps after which all that is needed to go on is saved; 0: every two minutes", least=0, most=10**6
+        0, "steps after which all that is needed to go on is saved; 0: every two minutes", min=0, max=10**6
     )
     resume: Path | None = option(None, "state to go on from, or the folder it lies in", is_path=True)
     no_metadata: bool = option(False, "write no settings and captions into the file")
-    training_comment: str = option("", "a sentence for the file's metadata", longest=20_000)
+    training_comment: str = option("", "a sentence for the file's metadata", max_length=20_000)
     metadata_title: str = option("", "what the file calls itself; output_name where not given")
     metadata_author: str = option("", "who made it")
-    metadata_description: str = option("", "what it is", longest=20_000)
+    metadata_description: str = option("", "what it is", max_length=20_000)
     metadata_license: str = option("", "its licence")
     metadata_tags: str = option("", "words to find it by, with commas between")
-    metadata_usage_hint: str = option("", "how to use it", longest=20_000)
+    metadata_usage_hint: str = option("", "how to use it", max_length=20_000)
     metadata_trigger_phrase: str = option("", "words that call what was learnt")
 
 
@@ -203,7 +207,7 @@ class Accepted:
     save_state: bool = option(False, "accepted: states are always saved")
     lowram: bool = option(False, "accepted", title="Low RAM")
     persistent_data_loader_workers: bool = option(False, "accepted: there are none to keep")
-    max_data_loader_n_workers: int = option(0, "accepted: there are none", least=0, most=1024)
+    max_data_loader_n_workers: int = option(0, "accepted: there are none", min=0, max=1024)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,10 +234,10 @@ class Watched(Logged):
     sample_every_n_epochs: int = option(
         0,
         "draw sample pictures every so many epochs; 0: none, or at each where there are {option:sample_prompts}",
-        least=0,
-        most=100_000,
+        min=0,
+        max=100_000,
     )
-    sample_every_n_steps: int = option(0, "draw them every so many steps; 0: not by steps", least=0, most=10_000_000)
+    sample_every_n_steps: int = option(0, "draw them every so many steps; 0: not by steps", min=0, max=10_000_000)
     sample_prompts: str = option(
         "",
         "file with a prompt a line (sd-scripts' n, w, h, d, l, s and ss may follow it, two dashes before each), or "
@@ -242,9 +246,9 @@ class Watched(Logged):
     )
     sample_sampler: str = option("auto", "sampler of these, by A1111's or sd-scripts' name; auto: the model's own")
     sample_at_first: bool = option(True, "draw them before the first step too")
-    validation_split: float = option(0.0, "share of the photos held back, to measure what is learnt", least=0, most=0.9)
-    validation_seed: int | None = option(None, "chooses them; {option:seed} where not given", least=0, most=2**63 - 1)
-    validate_every_n_epochs: int = option(1, "measure every so many epochs", least=1, most=100_000)
+    validation_split: float = option(0.0, "share of the photos held back, to measure what is learnt", min=0, max=0.9)
+    validation_seed: int | None = option(None, "chooses them; {option:seed} where not given", min=0, max=2**63 - 1)
+    validate_every_n_epochs: int = option(1, "measure every so many epochs", min=1, max=100_000)
 
     @property
     def samples_after(self) -> tuple[int, int]:
@@ -265,7 +269,7 @@ class TrainLora(Accepted, Photos, LoraNetworkOptions, Schedule, Watched, LoraOut
     model: str = option(
         "emoji",
         "name in the catalog, a checkpoint file, or a diffusers folder",
-        also=("pretrained-model-name-or-path",),
+        aliases=("pretrained-model-name-or-path",),
         names="diffusion",
     )
     vae: str = option("", "another VAE: name or file", names="vae")

@@ -23,8 +23,8 @@ class Forgery:
         "learn from the smileys that ship; takes under ten minutes on two processor cores",
         title="Learn from the smileys",
     )
-    resolution: int = option(64, "side of the forgeries in pixels: 32, 64, 128, 256 or 512", least=32, most=512)
-    capacity: float = option(0.0, "more or fewer channels in both networks; 0: 1, or 0.5 in the demo", least=0, most=8)
+    resolution: int = option(64, "side of the forgeries in pixels: 32, 64, 128, 256 or 512", min=32, max=512)
+    capacity: float = option(0.0, "more or fewer channels in both networks; 0: 1, or 0.5 in the demo", min=0, max=8)
     flip_aug: bool = option(True, "show pictures mirrored, half of the time")
     augment: str = option(
         "auto", "DiffAugment for small sets: color,translation,cutout, or none; auto: by the number of pictures"
@@ -37,21 +37,21 @@ class War:
 
     TITLE = "How long, and how"
 
-    max_train_steps: int = option(0, "steps; 0: 30,000, or 5,000 in the demo", least=0, most=100_000_000)
-    train_batch_size: int = option(16, "pictures in a step", least=2, most=4096)
-    learning_rate: float = option(1e-3, "of both networks; falls to a tenth", least=0, most=1)
+    max_train_steps: int = option(0, "steps; 0: 30,000, or 5,000 in the demo", min=0, max=100_000_000)
+    train_batch_size: int = option(16, "pictures in a step", min=2, max=4096)
+    learning_rate: float = option(1e-3, "of both networks; falls to a tenth", min=0, max=1)
     gamma: float = option(
-        0.0, "weight of the R1 and R2 penalties; 0: by resolution", least=0, most=100_000, title="Weight of R1 and R2"
+        0.0, "weight of the R1 and R2 penalties; 0: by resolution", min=0, max=100_000, title="Weight of R1 and R2"
     )
-    penalty_share: float = option(0.25, "share of each batch whose penalties are computed", least=0.01, most=1)
+    penalty_share: float = option(0.25, "share of each batch whose penalties are computed", min=0.01, max=1)
     ema_kimg: float = option(
         10.0,
         "half-life of the forger's running mean, in thousands of pictures",
-        least=0.1,
-        most=1e4,
+        min=0.1,
+        max=1e4,
         title="EMA half-life in thousands of pictures",
     )
-    seed: int = option(1337, "the same seed learns the same", least=0, most=2**63 - 1)
+    seed: int = option(1337, "the same seed learns the same", min=0, max=2**63 - 1)
     mixed_precision: str = option("auto", "number format of the networks", choices=("auto", "no", "bf16"))
 
 
@@ -67,9 +67,9 @@ class Kept:
         is_path=True,
     )
     output_name: str = option("gan", "name of the forger")
-    snapshots: int = option(32, "how often the same forgeries are drawn, for the film", least=2, most=1000)
+    snapshots: int = option(32, "how often the same forgeries are drawn, for the film", min=2, max=1000)
     save_state_every: int = option(
-        0, "steps after which all that is needed to go on is saved; 0: every two minutes", least=0, most=10**6
+        0, "steps after which all that is needed to go on is saved; 0: every two minutes", min=0, max=10**6
     )
     save_state: bool = option(False, "keep at the end what is needed to learn on with more {option:max_train_steps}")
 

@@ -21,7 +21,7 @@ class Control:
     TITLE = "What steers"
 
     image: Path = option(help="picture", is_path=True)
-    weight: float = option(1.0, "how much it counts", least=0, most=2)
+    weight: float = option(1.0, "how much it counts", min=0, max=2)
     control_mode: str = option("", "words")
     is_strict: bool = option(False, "without exception")
 
@@ -35,7 +35,7 @@ class Steered:
     control: tuple[Control, ...] = option((), "a picture that steers; see {option:first}")
     first: Control | None = option(None, "one of them")
     names: tuple[str, ...] = option((), "names")
-    steps: int = option(4, "steps", least=1, most=9)
+    steps: int = option(4, "steps", min=1, max=9)
 
 
 def run(*words):

@@ -397,12 +397,12 @@ def test_the_trusted_are_as_before():
 class Control:
     image: Path = option(help="picture", is_path=True)
     model: str = option("none", "network", names="diffusion", words=("none",))
-    notes: tuple[str, ...] = option((), "notes", longest=5)
+    notes: tuple[str, ...] = option((), "notes", max_length=5)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Steered:
-    control: tuple[Control, ...] = option((), "pictures that steer", items=2)
+    control: tuple[Control, ...] = option((), "pictures that steer", max_items=2)
     base: Control | None = option(None, "the first of them")
     pictures: tuple[Path, ...] = option((), "pictures", is_path=True)
     ours: str = ""  # nothing that anybody may send
