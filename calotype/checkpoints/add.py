@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from calotype.checkpoints.layouts import UNET, VAE, recognise
+from calotype.checkpoints.layouts import UNET, VAE, detect_layout
 from calotype.checkpoints.shapes import shapes_in
 from calotype.checkpoints.store import CATALOG, ENDINGS, INDEX, KINDS, Checkpoint, ModelStore, known_name
 from calotype.errors import CalotypeError
@@ -27,7 +27,7 @@ FOLDERS = {  # of A1111 and Forge, below `models` or the program's own folder; C
 }
 
 
-def add(shelf: ModelStore, file: str | Path, name: str | None = None) -> Checkpoint:
+def add(store: ModelStore, file: str | Path, name: str | None = None) -> Checkpoint:
     """Looks into the file to see what it is for, then gives it a name.
 
     A catalog name may be given for a file that was fetched in another way. A diffusers folder is added as one model.
@@ -38,7 +38,7 @@ def add(shelf: ModelStore, file: str | Path, name: str | None = None) -> Checkpo
     path = Path(file).expanduser().absolute()
     path = path / INDEX if (path / INDEX).is_file() else path
     name = known_name(name or (path.parent.name if path.name == INDEX else path.stem))
-    shelf.check_name(name)
+    store.check_name(name)
     kind = kind_of_file(path, name)
     if name in CATALOG and CATALOG[name].kind != kind:
         raise CalotypeError(
@@ -48,7 +48,7 @@ def add(shelf: ModelStore, file: str | Path, name: str | None = None) -> Checkpo
             name=name,
             wanted=KINDS[CATALOG[name].kind],
         )
-    return shelf.put(name, path, kind)
+    return store.put(name, path, kind)
 
 
 def kind_of_file(path: Path, name: str = "") -> str:
@@ -61,11 +61,11 @@ def kind_of_file(path: Path, name: str = "") -> str:
         return "diffusion"
     shapes = shapes_in(path)
     if any(key.startswith(UNET) for key in shapes):
-        recognise(shapes, path)
+        detect_layout(shapes, path)
         return "diffusion"
-    told = next((kind for kind, is_so in _SIGNS.items() if is_so(shapes)), None)
-    if told:
-        return told
+    kind = next((kind for kind, is_so in _SIGNS.items() if is_so(shapes)), None)
+    if kind:
+        return kind
     from calotype.checkpoints.open_network import load
 
     return load(Checkpoint(name or path.stem, path)).kind
@@ -86,14 +86,14 @@ def _is_embedding(shapes: dict[str, tuple[int, ...]]) -> bool:
     return 1 <= len(shapes) <= 2 and all(len(shape) <= 2 and shape and shape[-1] in WIDTHS for shape in shapes.values())
 
 
-def _is_forger(shapes: dict[str, tuple[int, ...]]) -> bool:
+def _is_gan_generator(shapes: dict[str, tuple[int, ...]]) -> bool:
     return {"first", "scale.weight", "stages.0.0.join.weight", "out.weight"} <= shapes.keys()
 
 
 WIDTHS = (256, 768, 1024, 1280)  # of the text encoders that words are learned for
 _SIGNS: dict[str, Callable[[dict[str, tuple[int, ...]]], bool]] = {
     "lora": _is_lora,
-    "diffusion": _is_forger,  # which draws as well; its own metadata tells it apart
+    "diffusion": _is_gan_generator,  # which draws as well; its own metadata tells it apart
     "vae": _is_vae,
     "embedding": _is_embedding,
 }
@@ -110,7 +110,7 @@ class Imported:
     fault: CalotypeError | None = None
 
 
-def import_from(shelf: ModelStore, folder: Path) -> Iterator[Imported]:
+def import_from(store: ModelStore, folder: Path) -> Iterator[Imported]:
     """Puts all models of an A1111, Forge or ComfyUI folder on the shelf, where they lie: nothing is copied.
 
     One file that cannot be used does not stop the others. What is on the shelf already is passed over.
@@ -121,32 +121,32 @@ def import_from(shelf: ModelStore, folder: Path) -> Iterator[Imported]:
     folder = folder.expanduser().absolute()
     if not folder.is_dir():
         raise CalotypeError("there is no folder {folder}", folder=folder)
-    rooms = [(folder / below / name, kind) for below in ("", "models") for name, kind in FOLDERS.items()]
-    rooms = [(room, kind) for room, kind in rooms if room.is_dir()]
-    if not rooms:
+    folders = [(folder / below / name, kind) for below in ("", "models") for name, kind in FOLDERS.items()]
+    folders = [(directory, kind) for directory, kind in folders if directory.is_dir()]
+    if not folders:
         known = ", ".join(FOLDERS)
         raise CalotypeError(
             "{folder} has none of the folders in which A1111 or ComfyUI keep models ({known})",
             folder=folder,
             known=known,
         )
-    seen: set[Path] = set()
-    for room, kind in rooms:
-        for path in sorted(room.rglob("*")):
-            if path.suffix.lower() in ENDINGS and path.is_file() and path.resolve() not in seen:
-                seen.add(path.resolve())
-                yield _imported(shelf, path, kind)
+    visited: set[Path] = set()
+    for directory, kind in folders:
+        for path in sorted(directory.rglob("*")):
+            if path.suffix.lower() in ENDINGS and path.is_file() and path.resolve() not in visited:
+                visited.add(path.resolve())
+                yield _imported(store, path, kind)
 
 
-def _imported(shelf: ModelStore, path: Path, kind: str) -> Imported:
-    name = shelf.free_name(path)
+def _imported(store: ModelStore, path: Path, kind: str) -> Imported:
+    name = store.free_name(path)
     if not name:
         return Imported(path, path.stem, kind, "known")
     try:
-        found = kind_of_file(path, name)
-        if found != kind and "embedding" in (found, kind):
-            raise CalotypeError("{path} is for {purpose}", path=path, purpose=KINDS[found])
-        shelf.put(name, path, found)
+        detected = kind_of_file(path, name)
+        if detected != kind and "embedding" in (detected, kind):
+            raise CalotypeError("{path} is for {purpose}", path=path, purpose=KINDS[detected])
+        store.put(name, path, detected)
     except CalotypeError as fault:
         return Imported(path, name, kind, "failed", fault)
-    return Imported(path, name, found)
+    return Imported(path, name, detected)

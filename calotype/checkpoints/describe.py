@@ -7,16 +7,16 @@ from calotype.errors import CalotypeError, Remedy
 from calotype.options import nearest
 
 
-def listed(shelf: ModelStore, name: str) -> Listed:
+def find_listed(store: ModelStore, name: str) -> Listed:
     """The entry of a model. Raises CalotypeError for a name that nothing has."""
-    entries = {entry.name: entry for entry in shelf.entries()}
-    found = entries.get(name) or entries.get(known_name(name))
-    if found is None:
-        raise unknown(name, entries)
-    return found
+    models = {entry.name: entry for entry in store.entries()}
+    model = models.get(name) or models.get(known_name(name))
+    if model is None:
+        raise unknown_model(name, models)
+    return model
 
 
-def unknown(name: str, names: Any) -> CalotypeError:
+def unknown_model(name: str, names: Any) -> CalotypeError:
     hint = nearest(name, names)
     return CalotypeError("no model is named {name}{hint}", name=name, hint=hint, remedy=Remedy("list_models"))
 

@@ -57,7 +57,7 @@ class Entry:
 
 # Sizes and sha256 of fetched files are those that other public projects pin for the official release files (most in
 # several, realesrnet-x4plus in one); they were not measured here. `pull` refuses what differs and says what it found.
-_TABLE = (
+_ENTRIES = (
     Entry(
         "realesrgan-x4plus",
         "upscale",
@@ -284,7 +284,7 @@ _TABLE = (
         sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
     ),
 )
-CATALOG: dict[str, Entry] = {entry.name: entry for entry in _TABLE}
+CATALOG: dict[str, Entry] = {entry.name: entry for entry in _ENTRIES}
 BEST_FACES = ("gfpgan-1.4", "gfpgan-1.3", "codeformer", "restoreformer", "gfpgan-1.2", "faces-v2")
 
 
@@ -293,6 +293,6 @@ def known_name(name: str) -> str:
     bare = re.sub(r"\.(pth|pt|ckpt|safetensors|param|bin|onnx)$", "", name, flags=re.I).casefold()
     for entry in CATALOG.values():
         files = [Path(entry.file).stem] if entry.url else []
-        if bare in (other.casefold() for other in (entry.name, *files, *entry.aliases)):
+        if bare in (alias.casefold() for alias in (entry.name, *files, *entry.aliases)):
             return entry.name
     return name

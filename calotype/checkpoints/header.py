@@ -6,7 +6,7 @@ from pathlib import Path
 from calotype.errors import CalotypeError
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".param")
-LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
+MAX_HEADER = 100_000_000  # bytes, as safetensors itself has it
 
 
 def check_file(path: Path) -> None:
@@ -33,7 +33,7 @@ def header_of(path: Path) -> bytes:
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, LONGEST_HEADER):
+        if size < 8 or length > min(size - 8, MAX_HEADER):
             raise CalotypeError(
                 "{path} is damaged: its header would be {length} bytes long; fetch or copy it again",
                 path=path,
@@ -42,7 +42,7 @@ def header_of(path: Path) -> bytes:
         return file.read(length)
 
 
-def check_whole(path: Path) -> None:
+def check_not_truncated(path: Path) -> None:
     """Raises CalotypeError where a safetensors file has no header, or is shorter than its header says."""
     header = header_of(path)
     try:

@@ -7,17 +7,19 @@ from torch import Tensor, nn
 from calotype.errors import CalotypeError
 
 
-def filled(module: nn.Module, state: dict[str, Tensor], where: Path) -> nn.Module:
+def load_into(module: nn.Module, state: dict[str, Tensor], where: Path) -> nn.Module:
     """Gives a module on the meta device its tensors, without a copy. Raises CalotypeError where they do not fit."""
-    wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     given = {key: tuple(value.shape) for key, value in state.items()}
-    wrong = [key for key in wanted if wanted[key] != given.get(key)] + [key for key in given if key not in wanted]
-    if wrong:
+    mismatched = [key for key in expected if expected[key] != given.get(key)] + [
+        key for key in given if key not in expected
+    ]
+    if mismatched:
         raise CalotypeError(
             "{where} does not hold the weights it should: {count} do not fit, first {first}",
             where=where,
-            count=len(wrong),
-            first=wrong[0],
+            count=len(mismatched),
+            first=mismatched[0],
         )
     module.load_state_dict(state, assign=True)
     return module.eval().requires_grad_(False)

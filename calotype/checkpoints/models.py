@@ -30,9 +30,9 @@ class Models:
 
     def __init__(self, settings: Settings):
         self.settings = settings
-        self.shelf = ModelStore(settings)
+        self.store = ModelStore(settings)
         self.device = pick_device(settings.device)
-        self._kept: dict[tuple, tuple[Any, Any]] = {}  # by what it is: the state of its files, and the model
+        self._cache: dict[tuple, tuple[Any, Any]] = {}  # by what it is: the state of its files, and the model
 
     def upscaler(self, name: str, denoise: float = 0.5, deep: bool = False) -> Network:
         """A super-resolution network by catalog name or file.
@@ -44,18 +44,18 @@ class Models:
         Raises:
             CalotypeError: unknown, not at hand, unreadable, or not for enlarging.
         """
-        found = self.shelf.find(name, kind="upscale")
-        return self._network(found, denoise if found.name == GENERAL else None, deep)
+        checkpoint = self.store.find(name, kind="upscale")
+        return self._network(checkpoint, denoise if checkpoint.name == GENERAL else None, deep)
 
     def faces(self, name: str, deep: bool = False) -> Network:
         """A face restoration network by catalog name or file."""
-        return self._network(self.shelf.find(name, kind="faces"), None, deep)
+        return self._network(self.store.find(name, kind="faces"), None, deep)
 
     def detector(self) -> "Detector":
         from calotype.models.face_detector import Detector
 
-        found = self.shelf.find("yunet", kind="detect")
-        return self._once(("detector",), [found], lambda: Detector(found.path))
+        checkpoint = self.store.find("yunet", kind="detect")
+        return self._cached(("detector",), [checkpoint], lambda: Detector(checkpoint.path))
 
     def diffusion(self, name: str, vae: str = "") -> "Diffusion":
         """A model that makes pictures, by catalog name, file or diffusers folder; with a VAE of one's own where named.
@@ -66,67 +66,77 @@ class Models:
         Raises:
             CalotypeError: unknown, not at hand, unreadable, or for another purpose.
         """
-        found = self.shelf.find(name, kind="diffusion")
-        other = self.shelf.find(vae, kind="vae") if vae else None
-        key = ("diffusion", *_identity(found), other and other.path)
-        if key not in self._kept:
-            for old in [key for key in self._kept if key[0] in ("diffusion", "adapter")]:
-                del self._kept[old]
-        return self._once(key, [found, *([other] if other else [])], lambda: self._diffusion(found, other))
+        checkpoint = self.store.find(name, kind="diffusion")
+        vae_checkpoint = self.store.find(vae, kind="vae") if vae else None
+        key = ("diffusion", *_identity(checkpoint), vae_checkpoint and vae_checkpoint.path)
+        if key not in self._cache:
+            for old in [key for key in self._cache if key[0] in ("diffusion", "adapter")]:
+                del self._cache[old]
+        return self._cached(
+            key,
+            [checkpoint, *([vae_checkpoint] if vae_checkpoint else [])],
+            lambda: self._diffusion(checkpoint, vae_checkpoint),
+        )
 
-    def _diffusion(self, found: Any, vae: Any) -> "Diffusion":
+    def _diffusion(self, checkpoint: Any, vae: Any) -> "Diffusion":
         from calotype.checkpoints.open_diffusion import open_diffusion
         from calotype.models.diffusion import Diffusion
 
         dtype, _ = pick_dtype(self.device, self.settings.precision)
-        return Diffusion(open_diffusion(found, vae), self.device, dtype)
+        return Diffusion(open_diffusion(checkpoint, vae), self.device, dtype)
 
-    def forger(self, found: Checkpoint) -> Any:
+    def gan(self, checkpoint: Checkpoint) -> Any:
         """The generator of a GAN, as the task train_gan writes it."""
         from calotype.checkpoints.open_gan import read
 
-        return self._once(("forger", *_identity(found)), [found], lambda: read(found))
+        return self._cached(("forger", *_identity(checkpoint)), [checkpoint], lambda: read(checkpoint))
 
     def adapter(self, name: str) -> "Adapter":
         """A LoRA by the name under which it was added, or by its file."""
         from calotype.checkpoints.lora import read_adapter
 
-        found = self.shelf.find(name, kind="lora")
-        return self._once(("adapter", *_identity(found)), [found], lambda: read_adapter(found.path, found.name))
+        checkpoint = self.store.find(name, kind="lora")
+        return self._cached(
+            ("adapter", *_identity(checkpoint)), [checkpoint], lambda: read_adapter(checkpoint.path, checkpoint.name)
+        )
 
     def embedding(self, name: str) -> Any:
         """A learned word (textual inversion) by the name under which it was added."""
         from calotype.checkpoints.textual_inversion import read_embedding
 
-        found = self.shelf.find(name, kind="embedding")
-        return self._once(("embedding", *_identity(found)), [found], lambda: read_embedding(found.path, found.name))
+        checkpoint = self.store.find(name, kind="embedding")
+        return self._cached(
+            ("embedding", *_identity(checkpoint)),
+            [checkpoint],
+            lambda: read_embedding(checkpoint.path, checkpoint.name),
+        )
 
-    def _network(self, found: Checkpoint, denoise: float | None, deep: bool) -> Network:
+    def _network(self, checkpoint: Checkpoint, denoise: float | None, deep: bool) -> Network:
         from calotype.checkpoints.open_network import load
 
-        key = (*_identity(found), denoise)
-        loaded = self._once(("loaded", *key), [found], lambda: load(found, denoise=denoise))
+        key = (*_identity(checkpoint), denoise)
+        loaded = self._cached(("loaded", *key), [checkpoint], lambda: load(checkpoint, denoise=denoise))
         dtype, _ = pick_dtype(self.device, self.settings.precision, loaded)
         if deep and dtype == torch.bfloat16 and self.settings.precision == "auto":
             dtype = torch.float32
-        return self._once(("network", *key, dtype), [found], lambda: Network(loaded, self.device, dtype))
+        return self._cached(("network", *key, dtype), [checkpoint], lambda: Network(loaded, self.device, dtype))
 
-    def _once(self, key: tuple, files: list[Checkpoint], make: Callable[[], Any]) -> Any:
+    def _cached(self, key: tuple, checkpoints: list[Checkpoint], load: Callable[[], Any]) -> Any:
         """Opened as outside any task: tensors made within `torch.inference_mode` could not be learnt with later."""
-        state = [_state(found) for found in files]
-        if key in self._kept and self._kept[key][0] != state:
-            del self._kept[key]
-        if key not in self._kept:
+        state = [_file_state(checkpoint) for checkpoint in checkpoints]
+        if key in self._cache and self._cache[key][0] != state:
+            del self._cache[key]
+        if key not in self._cache:
             with torch.inference_mode(False):
-                self._kept[key] = state, make()
-        return self._kept[key][1]
+                self._cache[key] = state, load()
+        return self._cache[key][1]
 
     def free_memory(self, device: torch.device) -> int:
         """Bytes that networks may take on a device, within what the settings allow."""
         if device.type == "cuda":
             free = torch.cuda.mem_get_info(device)[0]
         else:
-            free = min(psutil.virtual_memory().available, _left_in_container())
+            free = min(psutil.virtual_memory().available, _free_in_cgroup())
         limit = int(self.settings.memory * 2**30)
         return min(free, limit) if limit else free
 
@@ -142,33 +152,33 @@ class Models:
         }
 
 
-def _identity(found: Checkpoint) -> tuple:
+def _identity(checkpoint: Checkpoint) -> tuple:
     """What a model opened from it tells of itself, and what it is opened from, but for the content of the files."""
-    return found.name, found.path, found.twin, found.entry is not None
+    return checkpoint.name, checkpoint.path, checkpoint.twin, checkpoint.entry is not None
 
 
-def _state(found: Checkpoint) -> tuple:
+def _file_state(checkpoint: Checkpoint) -> tuple:
     """What changes when a file does that the model is opened from, or the checksum that is expected of it."""
-    return found.sha256, [(str(path), *_stat(path)) for path in _files(found)]
+    return checkpoint.sha256, [(str(path), *_stat(path)) for path in _files(checkpoint)]
 
 
-def _files(found: Checkpoint) -> Iterator[Path]:
-    yield from (path for path in (found.path, found.twin) if path is not None)
-    if found.path.name == INDEX:
-        yield from weights_in(found.path.parent).values()
-        yield from sorted(path for end in ("json", "txt") for path in found.path.parent.glob(f"*/*.{end}"))
-    elif found.path.suffix.lower() in (".param", ".bin"):  # ncnn's two files
-        yield from (found.path.with_suffix(end) for end in (".param", ".bin"))
+def _files(checkpoint: Checkpoint) -> Iterator[Path]:
+    yield from (path for path in (checkpoint.path, checkpoint.twin) if path is not None)
+    if checkpoint.path.name == INDEX:
+        yield from weights_in(checkpoint.path.parent).values()
+        yield from sorted(path for end in ("json", "txt") for path in checkpoint.path.parent.glob(f"*/*.{end}"))
+    elif checkpoint.path.suffix.lower() in (".param", ".bin"):  # ncnn's two files
+        yield from (checkpoint.path.with_suffix(end) for end in (".param", ".bin"))
 
 
 def _stat(path: Path) -> tuple[int, ...]:
     with contextlib.suppress(OSError):  # opening it says more
-        found = path.stat()
-        return found.st_ino, found.st_size, found.st_mtime_ns
+        stat = path.stat()
+        return stat.st_ino, stat.st_size, stat.st_mtime_ns
     return ()
 
 
-def _left_in_container() -> int:
+def _free_in_cgroup() -> int:
     """Bytes that a cgroup (version 2) still allows; a large number where there is no limit."""
     folder = Path("/sys/fs/cgroup")
     try:

@@ -15,7 +15,7 @@ from calotype.errors import CalotypeError
 
 MAGIC = "7767517"
 FLOAT32, FLOAT16 = 0, 0x01306B47  # tags before weights; other tags mean 8-bit or quantised ones
-LARGEST_TEXT = 8 << 20
+MAX_TEXT = 8 << 20
 NEAREST, BICUBIC = "1", "3"  # ncnn's numbers for ways to resize
 RRDB_CONVOLUTIONS = 15  # in each of the blocks: three dense blocks of five
 RRDB_KINDS = {"Input", "Split", "Convolution", "Concat", "Eltwise", "BinaryOp", "Interp", "ReLU"}
@@ -73,7 +73,7 @@ def read(param: Path, weights: Path) -> Converted:
 
 
 def _layers(param: Path) -> list[NcnnLayer]:
-    if param.stat().st_size > LARGEST_TEXT:
+    if param.stat().st_size > MAX_TEXT:
         raise ValueError("the .param is too large to be one")
     lines = param.read_text("utf-8").split("\n")
     if lines[0].strip() != MAGIC:
@@ -96,17 +96,17 @@ def _layer(words: list[str]) -> NcnnLayer:
 def _tensors(layers: list[NcnnLayer], weights: Path) -> list[dict[str, Tensor]]:
     """The weights of each layer that has any, in order; the file must hold exactly these."""
     data = np.fromfile(weights, dtype=np.uint8)
-    found, at = [], 0
+    by_layer, at = [], 0
     for layer in layers:
         if layer.kind == "Convolution":
             tensors, at = _convolution(layer, data, at)
-            found.append(tensors)
+            by_layer.append(tensors)
         elif layer.kind == "PReLU":
             slopes, at = _numbers(data, at, layer.number("0"), np.float32)
-            found.append({"weight": slopes})
+            by_layer.append({"weight": slopes})
     if at != data.size:
         raise ValueError(f"the .bin has {data.size} bytes where the .param needs {at}")
-    return found
+    return by_layer
 
 
 def _convolution(layer: NcnnLayer, data: np.ndarray, at: int) -> tuple[dict[str, Tensor], int]:
@@ -124,17 +124,17 @@ def _convolution(layer: NcnnLayer, data: np.ndarray, at: int) -> tuple[dict[str,
     return {"weight": weight.reshape(out, -1, 3, 3), "bias": bias}, at
 
 
-def _numbers(data: np.ndarray, at: int, count: int, kind: type) -> tuple[Tensor, int]:
-    size = count * np.dtype(kind).itemsize
+def _numbers(data: np.ndarray, at: int, count: int, dtype: type) -> tuple[Tensor, int]:
+    size = count * np.dtype(dtype).itemsize
     if count < 1 or at + size > data.size:
         raise ValueError("the .bin is cut")
-    numbers = np.frombuffer(data[at : at + size].tobytes(), dtype=np.dtype(kind).newbyteorder("<"))
+    numbers = np.frombuffer(data[at : at + size].tobytes(), dtype=np.dtype(dtype).newbyteorder("<"))
     return torch.from_numpy(numbers.astype(np.float32)), at + -(-size // 4) * 4
 
 
 def _esrgan(layers: list[NcnnLayer], tensors: list[dict[str, Tensor]]) -> Converted:
-    _only(layers, RRDB_KINDS)
-    _has_slopes(layers)
+    _check_kinds(layers, RRDB_KINDS)
+    _check_slopes(layers)
     resizes = [layer for layer in layers if layer.kind == "Interp"]
     if any((r.options.get("0"), float(r.options["1"])) != (NEAREST, 2.0) for r in resizes):
         raise ValueError("it resizes in a way that ESRGAN does not")
@@ -148,7 +148,7 @@ def _esrgan(layers: list[NcnnLayer], tensors: list[dict[str, Tensor]]) -> Conver
 
 
 def _compact(layers: list[NcnnLayer], tensors: list[dict[str, Tensor]]) -> Converted:
-    _only(layers, COMPACT_KINDS)
+    _check_kinds(layers, COMPACT_KINDS)
     chain = [layer for layer in layers if layer.kind not in ("Input", "Split")]
     kinds = [layer.kind for layer in chain]
     body = len(tensors)
@@ -172,13 +172,13 @@ def _last_resize(last: list[NcnnLayer]) -> float:
     return factor
 
 
-def _only(layers: list[NcnnLayer], kinds: set[str]) -> None:
-    strange = next((layer.kind for layer in layers if layer.kind not in kinds), None)
-    if strange:
-        raise ValueError(f"it has a layer of kind {strange}")
+def _check_kinds(layers: list[NcnnLayer], kinds: set[str]) -> None:
+    unsupported = next((layer.kind for layer in layers if layer.kind not in kinds), None)
+    if unsupported:
+        raise ValueError(f"it has a layer of kind {unsupported}")
 
 
-def _has_slopes(layers: list[NcnnLayer]) -> None:
+def _check_slopes(layers: list[NcnnLayer]) -> None:
     """ESRGAN's leaky ReLU has the slope 0.2, fused into a convolution or as a layer of its own."""
     fused = [float(layer.options["-23310"].split(",")[1]) for layer in layers if "-23310" in layer.options]
     single = [float(layer.options.get("0", 0)) for layer in layers if layer.kind == "ReLU"]
@@ -188,4 +188,4 @@ def _has_slopes(layers: list[NcnnLayer]) -> None:
 
 def _named(names: list[str], tensors: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     layers = zip(names, tensors, strict=True)
-    return {f"{name}.{part}": tensor for name, parts in layers for part, tensor in parts.items()}
+    return {f"{name}.{key}": tensor for name, parts in layers for key, tensor in parts.items()}

@@ -4,13 +4,14 @@ Two locks: first the program is read, not run, and any name in it outside a shor
 with `weights_only`, which has a list of its own.
 """
 
+import io
 import pickle
 import pickletools
 import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +19,8 @@ import torch
 from calotype.errors import CalotypeError, Message, Remedy
 
 SAFE_TORCH = (2, 10)  # weights_only could be tricked before (CVE-2025-32434, CVE-2026-24747)
-LARGEST_PROGRAM = 64 << 20  # bytes of pickle; the tensors lie outside of it
-MOST_ENTRIES = 100_000
+MAX_PROGRAM = 64 << 20  # bytes of pickle; the tensors lie outside of it
+MAX_ENTRIES = 100_000
 OLD_PROGRAMS = 5  # in a file of the old form: number, protocol, system, weights, names of storages
 OLD_NUMBER = 0x1950A86A20F9469CFC6C  # what a file of the old form begins with
 ALLOWED = {
@@ -38,7 +39,7 @@ ALLOWED = {
 LIGHTNING = ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint")  # a name only, in old checkpoints
 ALLOWED |= {LIGHTNING, *((module, "scalar") for module in ("numpy.core.multiarray", "numpy._core.multiarray"))}
 ALLOWED |= {("numpy", "dtype")}
-DAMAGE = (  # what torch, zipfile and pickletools raise on damaged files, found by damaging files
+DAMAGE_ERRORS = (  # what torch, zipfile and pickletools raise on damaged files, found by damaging files
     *(ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError, EOFError, RuntimeError),
     *(RecursionError, OverflowError, MemoryError, NotImplementedError, zipfile.BadZipFile),
 )
@@ -56,18 +57,18 @@ def read_pickle(path: Path) -> Any:
     try:
         zipped = zipfile.is_zipfile(path)
         _check_zip(path) if zipped else _check_old(path)
-        with torch.serialization.safe_globals(_harmless()):
+        with torch.serialization.safe_globals(_safe_globals()):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as fault:
-        raise _refused(path, _named_in(str(fault))) from None
-    except DAMAGE as fault:
+        raise _refusal(path, _name_in(str(fault))) from None
+    except DAMAGE_ERRORS as fault:
         reason = str(fault).split("\n")[0][:160]
         raise CalotypeError(
             "{path} is damaged or was not written by torch ({reason}); fetch or copy it again", path=path, reason=reason
         ) from None
 
 
-def _harmless() -> list[Any]:
+def _safe_globals() -> list[Any]:
     """What the official Stable Diffusion files hold besides tensors: the name of a class, and a number of numpy's."""
     name = ".".join(LIGHTNING)
     kinds = [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
@@ -90,7 +91,7 @@ def check_torch(version: str) -> None:
         )
 
 
-def _refused(path: Path, name: str | Message) -> CalotypeError:
+def _refusal(path: Path, name: str | Message) -> CalotypeError:
     return CalotypeError(
         "{path} has code in it ({name}) and is refused; nothing of it was run. Take it as .safetensors, or not at all",
         path=path,
@@ -98,9 +99,9 @@ def _refused(path: Path, name: str | Message) -> CalotypeError:
     )
 
 
-def _named_in(message: str) -> str | Message:
-    found = re.search(r"(?:GLOBAL |global |Unsupported (?:class|operand) |import )`?([\w.]+)", message)
-    return found[1] if found else Message("a name that is no tensor's")
+def _name_in(message: str) -> str | Message:
+    match = re.search(r"(?:GLOBAL |global |Unsupported (?:class|operand) |import )`?([\w.]+)", message)
+    return match[1] if match else Message("a name that is no tensor's")
 
 
 def _check_zip(path: Path) -> None:
@@ -110,7 +111,7 @@ def _check_zip(path: Path) -> None:
         for entry in entries:
             _check_entry(entry, path)
         programs = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
-        if len(entries) > MOST_ENTRIES or len(programs) != 1 or len(set(archive.namelist())) != len(entries):
+        if len(entries) > MAX_ENTRIES or len(programs) != 1 or len(set(archive.namelist())) != len(entries):
             raise CalotypeError(
                 "{path} is a zip file but none of torch.save's; give a file with a network's weights", path=path
             )
@@ -118,7 +119,7 @@ def _check_zip(path: Path) -> None:
             raise CalotypeError("{path} is a TorchScript program, not weights; give the weights alone", path=path)
         if sum(entry.file_size for entry in entries) > path.stat().st_size:
             raise CalotypeError("{path} declares more than it holds; it is not what it says", path=path)
-        if programs[0].file_size > LARGEST_PROGRAM:
+        if programs[0].file_size > MAX_PROGRAM:
             raise CalotypeError(
                 "{path} has an index that is too large; give a file with a network's weights", path=path
             )
@@ -140,12 +141,11 @@ def _check_entry(entry: zipfile.ZipInfo, path: Path) -> None:
 
 def _check_old(path: Path) -> None:
     """The form of before torch 1.6, several pickles and then the numbers; or one plain pickle."""
-    with path.open("rb") as file:
-        start = file.read(2)
-        file.seek(0)
+    with _BoundedReader(path) as program:
+        start = program.read(2)
+        program.seek(0)
         if not start.startswith(b"\x80"):
             raise CalotypeError("{path} was not written by torch; give a file with a network's weights", path=path)
-        program = _Bounded(file, path.stat().st_size)
         first = _check_names(program, path)
         if first != OLD_NUMBER:
             raise CalotypeError("{path} is a plain pickle, not written by torch; save it as .safetensors", path=path)
@@ -153,20 +153,18 @@ def _check_old(path: Path) -> None:
             _check_names(program, path)
 
 
-class _Bounded:
-    """A file that is never asked for more than it has: a string of declared terabytes is cut, not made room for."""
+class _BoundedReader(io.BufferedReader):
+    """Reads at most the size of the file: for a string of declared terabytes no memory is allocated."""
 
-    def __init__(self, file: IO[bytes], size: int):
-        self._file, self._size = file, size
+    def __init__(self, path: Path):
+        super().__init__(io.FileIO(path))
+        self._size = path.stat().st_size
 
-    def read(self, count: int) -> bytes:
-        return self._file.read(min(count, self._size))
+    def read(self, size: int = -1, /) -> bytes:
+        return super().read(min(size, self._size))
 
-    def readline(self) -> bytes:
-        return self._file.readline(self._size)
-
-    def tell(self) -> int:
-        return self._file.tell()
+    def readline(self, size: int | None = -1, /) -> bytes:
+        return super().readline(self._size)
 
 
 def _check_names(program: Any, path: Path) -> int | None:
@@ -181,7 +179,7 @@ def _check_names(program: Any, path: Path) -> int | None:
         if isinstance(name, int):
             first = name if first is None else first
         elif name not in ALLOWED:
-            raise _refused(path, ".".join(part for part in name if part)[:120])
+            raise _refusal(path, ".".join(component for component in name if component)[:120])
     return first
 
 

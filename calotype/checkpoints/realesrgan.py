@@ -79,11 +79,11 @@ def trainable(loaded: Loaded) -> nn.Module:
         )
     if any(name in ("RDB1.conv1x1", "norm") for name, _ in network.named_modules()):
         raise CalotypeError("{loaded} is an ESRGAN+, which Real-ESRGAN's files have no names for", loaded=loaded.name)
-    official(network.state_dict())
+    to_realesrgan_keys(network.state_dict())
     return network
 
 
-def official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_realesrgan_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """spandrel's keys as those of Real-ESRGAN's files; those of SRVGGNetCompact are the same.
 
     Raises:
@@ -91,23 +91,23 @@ def official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     if all(key.startswith("body.") for key in state):
         return dict(state)
-    ends = sorted({int(key.split(".")[1]) for key in state if _PLAIN.fullmatch(key) and ".sub." not in key})
-    ups = len(ends) - 3
-    names = ["conv_first", *(f"conv_up{n}" for n in range(1, ups + 1)), "conv_hr", "conv_last"]
-    places = {str(place): name for place, name in zip(ends, names, strict=True)} if ups >= 0 else {}
-    found = {}
+    numbers = sorted({int(key.split(".")[1]) for key in state if _PLAIN.fullmatch(key) and ".sub." not in key})
+    upsamplings = len(numbers) - 3
+    names = ["conv_first", *(f"conv_up{n}" for n in range(1, upsamplings + 1)), "conv_hr", "conv_last"]
+    new_names = {str(number): name for number, name in zip(numbers, names, strict=True)} if upsamplings >= 0 else {}
+    renamed = {}
     for key, value in state.items():
         if dense := _DENSE.fullmatch(key):
-            block, rdb, conv, what = dense.groups()
-            found[f"body.{block}.rdb{rdb}.conv{conv}.{what}"] = value
-        elif (plain := _PLAIN.fullmatch(key)) and (plain[1] in places or ".sub." in plain[1]):
-            found[f"{places.get(plain[1], 'conv_body')}.{plain[2]}"] = value
+            block, rdb, conv, parameter = dense.groups()
+            renamed[f"body.{block}.rdb{rdb}.conv{conv}.{parameter}"] = value
+        elif (plain := _PLAIN.fullmatch(key)) and (plain[1] in new_names or ".sub." in plain[1]):
+            renamed[f"{new_names.get(plain[1], 'conv_body')}.{plain[2]}"] = value
         else:
             raise CalotypeError("the network has a layer {key} that Real-ESRGAN's files have no name for", key=key)
-    return found
+    return renamed
 
 
-def write(path: Path, network: nn.Module, told: Mapping[str, Any]) -> None:
+def write(path: Path, network: nn.Module, metadata: Mapping[str, Any]) -> None:
     """Writes `path`, whole or not at all: .pth with the weights under `params_ema`, or .safetensors with them alone.
 
     Args:
@@ -116,7 +116,7 @@ def write(path: Path, network: nn.Module, told: Mapping[str, Any]) -> None:
         CalotypeError: the disk is full, or the folder is closed; weights that are no numbers.
     """
     state = {key: value.detach().to("cpu", torch.float32).contiguous() for key, value in network.state_dict().items()}
-    state = official(state)
+    state = to_realesrgan_keys(state)
     if not all(math.isfinite(float(value.sum())) for value in state.values()):
         raise CalotypeError(
             "{path} is not written: the weights are no numbers any more; go on from an earlier file", path=path
@@ -126,5 +126,5 @@ def write(path: Path, network: nn.Module, told: Mapping[str, Any]) -> None:
         torch.save({"params_ema": state}, buffer)
         data = buffer.getvalue()
     else:
-        data = packed(state, {"calotype": json.dumps(told)})
+        data = packed(state, {"calotype": json.dumps(metadata)})
     write_whole(path, data)

@@ -23,7 +23,7 @@ def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
         return _pickled(path)
     try:
         header = json.loads(header_of(path))
-        return {key: tuple(map(int, told["shape"])) for key, told in header.items() if key != "__metadata__"}
+        return {key: tuple(map(int, tensor["shape"])) for key, tensor in header.items() if key != "__metadata__"}
     except OSError as fault:
         raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -12,7 +12,7 @@ from calotype.checkpoints.state_dict import read_state
 from calotype.checkpoints.store import digest
 from calotype.errors import CalotypeError, Message
 
-MOST = 75  # vectors of one word: a chunk holds no more
+MAX_VECTORS = 75  # vectors of one word: a chunk holds no more
 _PAIRS = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"))  # SDXL's two text encoders
 
 
@@ -37,9 +37,9 @@ def read_embedding(path: Path, name: str = "") -> Embedding:
         data = read_state(path) if path.suffix.lower() == ".safetensors" else read_pickle(path)
     except OSError as fault:
         raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror or fault) from None
-    found = tuple(_rows(value, path) for value in _vectors(data, path))
-    if len({len(rows) for rows in found}) > 1:
-        first, second = map(len, found)
+    vectors = tuple(_rows(value, path) for value in _vectors(data, path))
+    if len({len(tensor) for tensor in vectors}) > 1:
+        first, second = map(len, vectors)
         raise CalotypeError(
             "{path} is damaged: {first} and {second} vectors for its two text encoders; fetch or copy it again",
             path=path,
@@ -47,7 +47,7 @@ def read_embedding(path: Path, name: str = "") -> Embedding:
             second=second,
         )
     sha256 = digest(path)
-    return Embedding(name or path.stem, found, sha256, sha256[:12])
+    return Embedding(name or path.stem, vectors, sha256, sha256[:12])
 
 
 def _vectors(data: Any, path: Path) -> list[Any]:
@@ -76,9 +76,9 @@ def _rows(value: Any, path: Path) -> Tensor:
     if not isinstance(value, Tensor) or value.dim() not in (1, 2) or not value.is_floating_point():
         raise _no_word(path, Message("what it holds are no vectors"))
     rows = value.detach().float().reshape(-1, value.shape[-1]) if value.numel() else value.new_zeros(0, 1)
-    if not 1 <= len(rows) <= MOST:
+    if not 1 <= len(rows) <= MAX_VECTORS:
         raise _no_word(
-            path, Message("it holds {count} vectors, and a word has 1 to {most}", count=len(rows), most=MOST)
+            path, Message("it holds {count} vectors, and a word has 1 to {most}", count=len(rows), most=MAX_VECTORS)
         )
     if not rows.isfinite().all():
         raise CalotypeError("{path} is damaged: its numbers are not finite; fetch or copy it again", path=path)

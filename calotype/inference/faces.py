@@ -30,7 +30,7 @@ def face_network(task: Restore, models: Models, deep: bool) -> Generator[Note, N
     """The network for faces, or None with a word why."""
     if task.face_model == "none" or task.faces == "none":
         return None
-    best = task.auto_face_model or models.shelf.best_faces()
+    best = task.auto_face_model or models.store.best_faces()
     name = best if task.face_model == "auto" else task.face_model
     if name is None:
         sentence = "no face network such as {model} is at hand, so faces are only enlarged"

@@ -30,7 +30,7 @@ def is_asked(task: Imagine, models: Models) -> Checkpoint | None:
     Raises:
         CalotypeError: options that only a forger has, for another model.
     """
-    found = models.shelf.find(task.model, "diffusion")
+    found = models.store.find(task.model, "diffusion")
     if gan.is_gan(found.path):
         return found
     for name in ("truncation", "interpolate"):
@@ -55,7 +55,7 @@ def forged(task: Imagine, found: Checkpoint, models: Models) -> Iterator[Progres
             words = "{found} is a forger, which draws without words: it has no use for a prompt"
             other = "{found} is a forger, which draws without words: it has no use for {option}"
             raise CalotypeError(words if spec.name == "prompt" else other, option=spec.name, found=found.name)
-    model = models.forger(found)
+    model = models.gan(found)
     generator = model.generator.to(models.device)
     first = task.seed if task.seed >= 0 else secrets.randbelow(2**32)
     task = replace(task, seed=first)

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calotype.checkpoints.fuse import baked, save_state, write_json
+from calotype.checkpoints.fuse import save_fused, save_state, write_json
 from calotype.checkpoints.lora import Adapter, read_folder
 from calotype.checkpoints.lora import formats as forms
 from calotype.checkpoints.lora import kohya_file as kohya
-from calotype.checkpoints.lora.keys import Layers, is_kohyas, is_xl, layers_of
+from calotype.checkpoints.lora.keys import Layers, is_kohya, is_xl, layers_of
 from calotype.checkpoints.lora.merge import MergedLayer, merged, resized
 from calotype.checkpoints.lora.peft_config import DIFFUSERS, PEFT
 from calotype.checkpoints.lora.svd import clamped, loss, spectrum
@@ -51,9 +51,9 @@ def merge_lora(task: MergeLora, models: Models) -> Iterator[Progress | Note | Wr
     """
     weighed = [(read_lora(name, models), weight) for name, weight in task.weighed]
     if task.into:
-        found = models.shelf.find(task.into, "diffusion")
+        found = models.store.find(task.into, "diffusion")
         check_out(task, weighed, is_folder=found.path.name == INDEX, others=[found.path])
-        unfit = baked(found, weighed, task.out, _asked(task))
+        unfit = save_fused(found, weighed, task.out, _asked(task))
         if unfit:
             yield note(
                 "{count} modules have no place in {model}, first {module}",
@@ -71,7 +71,7 @@ def merge_lora(task: MergeLora, models: Models) -> Iterator[Progress | Note | Wr
     for layer in merged(weighed, task.rank, task.conv_rank):
         layers.append(layer)
         yield Progress(len(layers), max(len(layers), len(first.modules)), "layers")
-    state = forms.kohya(_cast(layers, _dtype(task, [adapter for adapter, _ in weighed])), is_xl(first))
+    state = forms.to_kohya(_cast(layers, _dtype(task, [adapter for adapter, _ in weighed])), is_xl(first))
     told = ", ".join(f"{adapter.name}:{weight:g}" for adapter, weight in weighed)
     kohya.write(task.out, state, {**_least(first, layers), **_tags(weighed), "ss_training_comment": f"merged: {told}"})
     yield from _ended(task.out, layers, was_cut=task.rank is not None)
@@ -92,7 +92,7 @@ def resize_lora(task: ResizeLora, models: Models) -> Iterator[Progress | Note | 
     metadata |= _dims(layers)
     comment = metadata.get("ss_training_comment", "")
     metadata["ss_training_comment"] = f"rank changed from {old} {how}; {comment}".rstrip("; ")
-    _write(task.out, _cast(layers, _dtype(task, [adapter])), adapter, metadata, in_kohyas=is_kohyas(adapter))
+    _write(task.out, _cast(layers, _dtype(task, [adapter])), adapter, metadata, in_kohyas=is_kohya(adapter))
     yield from _ended(task.out, layers, was_cut=True)
 
 
@@ -105,7 +105,7 @@ def convert_lora(task: ConvertLora, models: Models) -> Iterator[Progress | Note 
         layers = _cast([MergedLayer(name, dict(own)) for name, own in layers.items()], dtype)
     metadata = {key: value for key, value in adapter.metadata.items() if key not in (DIFFUSERS, "format")}
     if task.to == "peft":
-        parts = forms.peft(layers, adapter.name)
+        parts = forms.to_peft(layers, adapter.name)
         with whole_folder(task.out) as folder:
             for part, (state, settings) in parts.items():
                 (folder / part).mkdir()
@@ -123,7 +123,7 @@ def extract_lora(task: ExtractLora, models: Models) -> Iterator[Progress | Note 
     Raises:
         CalotypeError: checkpoints of different kinds, or the same one twice; no room on disk.
     """
-    found = [models.shelf.find(name, "diffusion") for name in (task.tuned, task.base)]
+    found = [models.store.find(name, "diffusion") for name in (task.tuned, task.base)]
     check_out(task, [], others=[one.path for one in found])
     tuned, base = (open_diffusion(one) for one in found)
     pairs = list(pairs_of(task, tuned, base))
@@ -155,7 +155,7 @@ def extract_lora(task: ExtractLora, models: Models) -> Iterator[Progress | Note 
         "ss_training_comment": f"extracted from {tuned.name}, less {base.name}",
     }
     xl = base_name == "SDXL" or len(tuned.text) > 1
-    kohya.write(task.out, forms.kohya(_cast(layers, dtype), xl), metadata)
+    kohya.write(task.out, forms.to_kohya(_cast(layers, dtype), xl), metadata)
     yield from _ended(task.out, layers, was_cut=True)
 
 
@@ -276,9 +276,9 @@ def _in(dtype: torch.dtype, role: str, value: Tensor) -> Tensor:
 
 def _write(out: Path, layers: Layers, adapter: Adapter, metadata: Mapping[str, Any], in_kohyas: bool) -> None:
     if in_kohyas:
-        kohya.write(out, forms.kohya(layers, is_xl(adapter)), metadata)
+        kohya.write(out, forms.to_kohya(layers, is_xl(adapter)), metadata)
         return
-    state, settings = forms.diffusers(layers, adapter.name)
+    state, settings = forms.to_diffusers(layers, adapter.name)
     kohya.write(out, state, {**metadata, DIFFUSERS: json.dumps(settings, sort_keys=True), "format": "pt"})
 
 

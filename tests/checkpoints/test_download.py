@@ -246,7 +246,7 @@ def test_what_was_fetched_is_on_the_shelf(server, settings, monkeypatch):
     assert told.value.remedy == Remedy("pull_model", "x")
     list(pull(known, settings))
     assert shelf.find("x").sha256 == SHA256
-    assert [verdict.good for verdict in shelf.verify("x")] == [True]
+    assert [verdict.is_good for verdict in shelf.verify("x")] == [True]
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -596,7 +596,7 @@ def test_a_picture_tells_of_its_loras_and_styles(half, tmp_path):
 def learned(engine, tmp_path, name, width):
     path = tmp_path / f"{name}.safetensors"
     save_file({"emb_params": torch.randn(1, width, generator=torch.Generator().manual_seed(0))}, path)
-    return engine.models.shelf.put(name, path, "embedding")
+    return engine.models.store.put(name, path, "embedding")
 
 
 def test_a_learned_word_is_a_whole_word_and_of_the_models_width(settings, tmp_path):

@@ -155,7 +155,7 @@ def test_the_record_names_the_models_and_what_was_computed(engine, old_photo):
 
 
 def test_without_a_face_network_the_rest_is_restored_and_it_is_said(engine, old_photo, monkeypatch):
-    monkeypatch.setattr(engine.models.shelf, "best_faces", lambda: None)
+    monkeypatch.setattr(engine.models.store, "best_faces", lambda: None)
     said, result = finish(engine.run(Restore(source=old_photo, upscaler=QUICK)))
     assert result.picture.pixels.shape == (512, 512, 3)
     assert any("fetch it" in text for text in said)

@@ -344,10 +344,10 @@ def test_a_forger_that_was_trained_anew_is_what_draws(engine, done, tmp_path):
         gan.write(path, Generator(Shape.preset(32, 0.25)), {})
         results.append(drawn())
         assert results[-1].picture.pixels.tobytes() == drawn().picture.pixels.tobytes()
-        assert engine.models.forger(Checkpoint("a", path)) is engine.models.forger(Checkpoint("a", path))
+        assert engine.models.gan(Checkpoint("a", path)) is engine.models.gan(Checkpoint("a", path))
     one, other = (result.picture.pixels for result in results)
     assert not np.array_equal(one, other)
-    assert sum(str(path) in map(str, key) for key in engine.models._kept) == 1
+    assert sum(str(path) in map(str, key) for key in engine.models._cache) == 1
 
 
 def test_a_walk_is_a_film_that_begins_at_its_first_picture(engine, done):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from calotype.checkpoints.key_maps import original, unet_names
+from calotype.checkpoints.key_maps import original_name, unet_names
 from calotype.checkpoints.lora.deltas import Damaged, bias_delta, check, check_bias, delta
 from calotype.checkpoints.lora.read import Adapter
 from calotype.errors import CalotypeError, Message
@@ -19,7 +19,9 @@ class Attached:
     """Adapters that are on. `unfit` is what of their files has no place in this model."""
 
     unfit: list[str] = field(default_factory=list)
-    _kept: dict[Tensor, Tensor] = field(default_factory=dict)  # a parameter, and on the CPU its numbers from before
+    _originals: dict[Tensor, Tensor] = field(
+        default_factory=dict
+    )  # a parameter, and on the CPU its numbers from before
 
     def __enter__(self) -> "Attached":
         return self
@@ -30,9 +32,9 @@ class Attached:
     @torch.inference_mode()
     def remove(self) -> None:
         """Puts every weight back as it was, bit for bit; more than once does nothing more."""
-        for parameter, before in self._kept.items():
+        for parameter, before in self._originals.items():
             parameter.data.copy_(before)
-        self._kept.clear()
+        self._originals.clear()
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +51,7 @@ class _Change:
         try:
             return bias_delta(self.tensors, before) if self.is_bias else delta(self.tensors, before)
         except Damaged as fault:
-            raise _damaged(self.adapter, self.name, fault) from None
+            raise _damaged_error(self.adapter, self.name, fault) from None
 
 
 def attach(
@@ -69,17 +71,17 @@ def attach(
             The weights are then as they were.
     """
     attached = Attached()
-    plan, attached.unfit = _planned(adapters, unet, text_encoders, model)
+    plan, attached.unfit = _plan_changes(adapters, unet, text_encoders, model)
     try:
-        for parameter, todo in plan.items():
-            _apply(parameter, todo, attached._kept)
+        for parameter, changes in plan.items():
+            _apply(parameter, changes, attached._originals)
     except BaseException:
         attached.remove()
         raise
     return attached
 
 
-def bake(
+def fuse(
     adapters: Sequence[tuple[Adapter, float, float]],
     unet: nn.Module,
     text_encoders: Sequence[nn.Module],
@@ -90,36 +92,36 @@ def bake(
     Returns:
         The parameters that changed, in place, and what of the files had no place.
     """
-    plan, unfit = _planned(adapters, unet, text_encoders, model)
-    for parameter, todo in plan.items():
-        _apply(parameter, todo, {})
+    plan, unfit = _plan_changes(adapters, unet, text_encoders, model)
+    for parameter, changes in plan.items():
+        _apply(parameter, changes, {})
     return set(plan), unfit
 
 
-def _planned(
+def _plan_changes(
     adapters: Sequence[tuple[Adapter, float, float]], unet: nn.Module, text_encoders: Sequence[nn.Module], model: str
 ) -> tuple[dict[Tensor, list[_Change]], list[str]]:
     """What is to be done to each parameter, and what has no place."""
-    rooms = {"unet": _unet_modules(unet)}
-    rooms |= {f"text_encoder{'_2' * n}": _modules(encoder) for n, encoder in enumerate(text_encoders)}
+    modules_by_part = {"unet": _unet_modules(unet)}
+    modules_by_part |= {f"text_encoder{'_2' * n}": _modules(encoder) for n, encoder in enumerate(text_encoders)}
     plan: dict[Tensor, list[_Change]] = {}
-    nowhere: list[str] = []
-    for adapter, text, drawing in adapters:
-        strengths = {"unet": drawing, "text_encoder": text, "text_encoder_2": text}
-        changes, unfit = _sorted_out(adapter, rooms, strengths, model)
-        nowhere += unfit
+    unmatched: list[str] = []
+    for adapter, text_strength, unet_strength in adapters:
+        strengths = {"unet": unet_strength, "text_encoder": text_strength, "text_encoder_2": text_strength}
+        changes, own_unmatched = _match_modules(adapter, modules_by_part, strengths, model)
+        unmatched += own_unmatched
         for parameter, change in changes:
             plan.setdefault(parameter, []).append(change)
-    return plan, nowhere
+    return plan, unmatched
 
 
 @torch.inference_mode()
-def _apply(parameter: Tensor, changes: Sequence[_Change], kept: dict[Tensor, Tensor]) -> None:
-    before = parameter.data.to("cpu", copy=True)
-    exact = base = before.float()
+def _apply(parameter: Tensor, changes: Sequence[_Change], originals: dict[Tensor, Tensor]) -> None:
+    stored = parameter.data.to("cpu", copy=True)
+    exact = original = stored.float()
     for change in changes:
-        exact = torch.add(exact, change.of(base), alpha=change.strength)
-    kept[parameter] = before
+        exact = torch.add(exact, change.of(original), alpha=change.strength)
+    originals[parameter] = stored
     parameter.data.copy_(exact)
 
 
@@ -134,33 +136,35 @@ def _modules(root: nn.Module) -> dict[str, nn.Module]:
 
 def _unet_modules(unet: nn.Module) -> dict[str, nn.Module]:
     """Also by the names of the original's blocks, which kohya takes for SDXL."""
-    found = _modules(unet)
+    by_diffusers_name = _modules(unet)
     names = unet_names(unet.config)
-    theirs = {_flat(original(name, names)): layer for name, layer in unet.named_modules() if isinstance(layer, LAYERS)}
-    return theirs | found
+    by_original_name = {
+        _flat(original_name(name, names)): layer for name, layer in unet.named_modules() if isinstance(layer, LAYERS)
+    }
+    return by_original_name | by_diffusers_name
 
 
-def _sorted_out(
-    adapter: Adapter, rooms: Mapping[str, Mapping[str, nn.Module]], strengths: Mapping[str, float], model: str
+def _match_modules(
+    adapter: Adapter, modules_by_part: Mapping[str, Mapping[str, nn.Module]], strengths: Mapping[str, float], model: str
 ) -> tuple[list[tuple[Tensor, _Change]], list[str]]:
     """The changes of one adapter, and what of it has no place. A part of strength 0 stays untouched."""
     changes: list[tuple[Tensor, _Change]] = []
-    nowhere: list[str] = []
-    clashes: list[Message] = []
+    unmatched: list[str] = []
+    mismatched: list[Message] = []
     for (part, name), tensors in adapter.modules.items():
-        layer = rooms.get(part, {}).get(_flat(name))
+        layer = modules_by_part.get(part, {}).get(_flat(name))
         if layer is None:
-            nowhere.append(f"{part} {name}")
+            unmatched.append(f"{part} {name}")
         elif strengths[part]:
             try:
                 changes += _changes(adapter, name, tensors, strengths[part], layer)
             except Damaged as fault:
-                raise _damaged(adapter, name, fault) from None
+                raise _damaged_error(adapter, name, fault) from None
             except ValueError as fault:
-                clashes.append(Message("{part} {name} ({fault})", part=part, name=name, fault=fault))
-    if clashes or len(nowhere) == len(adapter.modules):
-        raise _for_another(adapter, model, [*clashes, *nowhere])
-    return changes, [*nowhere, *adapter.unknown]
+                mismatched.append(Message("{part} {name} ({fault})", part=part, name=name, fault=fault))
+    if mismatched or len(unmatched) == len(adapter.modules):
+        raise _wrong_base_error(adapter, model, [*mismatched, *unmatched])
+    return changes, [*unmatched, *adapter.unknown]
 
 
 def _changes(
@@ -177,7 +181,7 @@ def _changes(
         yield layer.bias, _Change(adapter, name, tensors, strength, is_bias=True)
 
 
-def _damaged(adapter: Adapter, name: str, fault: Damaged) -> CalotypeError:
+def _damaged_error(adapter: Adapter, name: str, fault: Damaged) -> CalotypeError:
     return CalotypeError(
         "the LoRA {adapter} is damaged: the tensors of {name} do not fit ({fault}); fetch or copy it again",
         adapter=adapter.name,
@@ -186,7 +190,7 @@ def _damaged(adapter: Adapter, name: str, fault: Damaged) -> CalotypeError:
     )
 
 
-def _for_another(adapter: Adapter, model: str, faults: Sequence[str | Message]) -> CalotypeError:
+def _wrong_base_error(adapter: Adapter, model: str, faults: Sequence[str | Message]) -> CalotypeError:
     return CalotypeError(
         "the LoRA {adapter} is for another base than {model}{base}: {count} of its {whole} modules do not fit, the "
         "first is {first}; take a model of its own base",

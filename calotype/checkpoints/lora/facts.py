@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from calotype.checkpoints.lora.keys import is_kohyas
+from calotype.checkpoints.lora.keys import is_kohya
 from calotype.checkpoints.lora.merge import kind_of
 from calotype.checkpoints.lora.read import Adapter
 
@@ -22,42 +22,42 @@ SETTINGS = (  # the entries of kohya's header that tell how it was trained
 
 def facts_of(adapter: Adapter) -> dict[str, Any]:
     """Kind, base, parts with rank and alpha, number format and size, settings. Nothing large is computed."""
-    whole = [tensor for own in adapter.modules.values() for tensor in own.values()]
+    tensors = [tensor for layer in adapter.modules.values() for tensor in layer.values()]
     return {
-        "kinds": sorted({kind_of(own) for own in adapter.modules.values()}),
-        "names": "kohya" if is_kohyas(adapter) else "diffusers or peft",
+        "kinds": sorted({kind_of(layer) for layer in adapter.modules.values()}),
+        "names": "kohya" if is_kohya(adapter) else "diffusers or peft",
         "base": adapter.base or adapter.metadata.get("ss_base_model_version", ""),
         "modules": len(adapter.modules),
-        "parts": {part: _part(adapter, part) for part in sorted({part for part, _ in adapter.modules})},
-        "numbers": sum(tensor.numel() for tensor in whole),
-        "format": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in whole if tensor.dim()}),
+        "parts": {part: _describe_part(adapter, part) for part in sorted({part for part, _ in adapter.modules})},
+        "numbers": sum(tensor.numel() for tensor in tensors),
+        "format": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors if tensor.dim()}),
         "unknown": len(adapter.unknown),
-        "settings": settings_told(adapter.metadata),
+        "settings": training_settings(adapter.metadata),
     }
 
 
-def settings_told(metadata: Mapping[str, str]) -> dict[str, str]:
+def training_settings(metadata: Mapping[str, str]) -> dict[str, str]:
     """How it was trained, as kohya's header has it."""
-    told = {name: metadata.get(f"ss_{name}", "") for name in SETTINGS}
-    return {name: text for name, text in told.items() if text not in ("", "None", "{}")}
+    settings = {name: metadata.get(f"ss_{name}", "") for name in SETTINGS}
+    return {name: text for name, text in settings.items() if text not in ("", "None", "{}")}
 
 
-def _part(adapter: Adapter, wanted: str) -> dict[str, Any]:
-    layers = [own for (part, _), own in adapter.modules.items() if part == wanted]
-    ranks = sorted({rank for own in layers if (rank := _rank(own))})
-    alphas = sorted({_alpha(own) for own in layers if _rank(own)})
+def _describe_part(adapter: Adapter, name: str) -> dict[str, Any]:
+    layers = [layer for (part, _), layer in adapter.modules.items() if part == name]
+    ranks = sorted({rank for layer in layers if (rank := _rank(layer))})
+    alphas = sorted({_alpha(layer) for layer in layers if _rank(layer)})
     return {"modules": len(layers), "ranks": ranks, "alphas": alphas}
 
 
-def _rank(own: Mapping[str, Tensor]) -> int:
-    narrow = next((own[role] for role in _NARROW if role in own), None)
+def _rank(tensors: Mapping[str, Tensor]) -> int:
+    narrow = next((tensors[role] for role in _NARROW if role in tensors), None)
     return narrow.shape[0] if narrow is not None and narrow.dim() else 0
 
 
-def _alpha(own: Mapping[str, Tensor]) -> float:
-    if "scale" in own:
-        return round(float(own["scale"]) * _rank(own), 6)
-    return round(float(own.get("alpha", 0.0)) or _rank(own), 6)
+def _alpha(tensors: Mapping[str, Tensor]) -> float:
+    if "scale" in tensors:
+        return round(float(tensors["scale"]) * _rank(tensors), 6)
+    return round(float(tensors.get("alpha", 0.0)) or _rank(tensors), 6)
 
 
 def model_hash(path: Path) -> str:

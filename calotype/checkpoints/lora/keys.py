@@ -48,76 +48,78 @@ _ORIGINALS = ("input_blocks_", "middle_block_", "output_blocks_", "time_embed_",
 def layers_of(adapter: Adapter) -> dict[tuple[str, str], Tensors]:
     """What a file changes, by part and the one name."""
     table = _from_original(is_xl(adapter))
-    return {(part, _plain(part, name, table)): own for (part, name), own in adapter.modules.items()}
+    return {(part, _diffusers_name(part, name, table)): tensors for (part, name), tensors in adapter.modules.items()}
 
 
 def is_xl(adapter: Adapter) -> bool:
     return adapter.base == "SDXL" or any(part == "text_encoder_2" for part, _ in adapter.modules)
 
 
-def is_kohyas(adapter: Adapter) -> bool:
+def is_kohya(adapter: Adapter) -> bool:
     """Whether the file has kohya's names, which are without dots."""
     return all("." not in name for _, name in adapter.modules)
 
 
-def kohyas(part: str, name: str, xl: bool) -> str:
+def kohya_prefix(part: str, name: str, xl: bool) -> str:
     """The beginning of kohya's keys: `lora_unet_...`, `lora_te_...`; for SDXL `lora_te1_`, and the original's blocks.
 
     sd-scripts trains SDXL on the original's U-Net, and SD 1.x and 2.x on diffusers'.
     """
     if xl:
-        name = _replaced(name, _to_original()) if part == "unet" else name
+        name = _replace_prefix(name, _to_original()) if part == "unet" else name
         return f"lora_{'te1' if part == 'text_encoder' else _PARTS[part]}_{name}"
     return f"lora_{_PARTS[part]}_{name}"
 
 
-def dotted(name: str, where: str) -> str:
+def module_path(name: str, where: str) -> str:
     """The module's path: `mid_block_attentions_0_proj_in` -> `mid_block.attentions.0.proj_in`.
 
     Raises:
         CalotypeError: no module of Stable Diffusion is called so; `where` is the file's name.
     """
-    words, place = [], 0
-    while place < len(name):
-        found = _WORD.match(name, place)
-        if found is None:
+    words, position = [], 0
+    while position < len(name):
+        match = _WORD.match(name, position)
+        if match is None:
             raise CalotypeError(
                 "{where} has a layer {name}, which neither SD 1.x, 2.x nor SDXL has; such a file can only be "
                 "used in the form that it has",
                 where=where,
                 name=name[:80],
             )
-        words.append(found[1])
-        place = found.end()
+        words.append(match[1])
+        position = match.end()
     return ".".join(words)
 
 
-def _plain(part: str, name: str, table: Mapping[str, str]) -> str:
+def _diffusers_name(part: str, name: str, table: Mapping[str, str]) -> str:
     flat = name.replace(".", "_")
     if part == "unet":
-        return _replaced(flat, table) if flat.startswith(_ORIGINALS) else flat
+        return _replace_prefix(flat, table) if flat.startswith(_ORIGINALS) else flat
     return flat if flat.startswith(("text_model_", "text_projection")) else f"text_model_{flat}"
 
 
-def _replaced(name: str, table: Mapping[str, str]) -> str:
+def _replace_prefix(name: str, table: Mapping[str, str]) -> str:
     """The longest beginning that the table has gives way to what stands there."""
-    beginning = name
-    while beginning:
-        if beginning in table:
-            return table[beginning] + name[len(beginning) :]
-        beginning = beginning.rpartition("_")[0]
+    prefix = name
+    while prefix:
+        if prefix in table:
+            return table[prefix] + name[len(prefix) :]
+        prefix = prefix.rpartition("_")[0]
     return name
 
 
 @cache
 def _from_original(xl: bool) -> dict[str, str]:
-    return {theirs: ours for ours, theirs in _flat(unet_names(LAYOUTS["sdxl" if xl else "sd1"].unet).items())}
+    return {
+        theirs: ours for ours, theirs in _with_underlines(unet_names(LAYOUTS["sdxl" if xl else "sd1"].unet).items())
+    }
 
 
 @cache
 def _to_original() -> dict[str, str]:
-    return dict(_flat(unet_names(LAYOUTS["sdxl"].unet).items()))
+    return dict(_with_underlines(unet_names(LAYOUTS["sdxl"].unet).items()))
 
 
-def _flat(pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+def _with_underlines(pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
     return ((ours.replace(".", "_"), theirs.replace(".", "_")) for ours, theirs in pairs)

@@ -39,13 +39,13 @@ def write(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) 
         CalotypeError: the disk is full, or the folder is closed.
     """
     if path.suffix != ".safetensors":
-        packed_up = io.BytesIO()
-        torch.save(dict(state), packed_up)
-        write_whole(path, packed_up.getbuffer())
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        write_whole(path, buffer.getbuffer())
         return
-    told = {key: value if isinstance(value, str) else _text(value) for key, value in metadata.items()}
-    told |= hashes(state, told)
-    write_whole(path, packed(dict(state), told))
+    text_metadata = {key: value if isinstance(value, str) else _text(value) for key, value in metadata.items()}
+    text_metadata |= hashes(state, text_metadata)
+    write_whole(path, packed(dict(state), text_metadata))
 
 
 def _text(value: Any) -> str:

@@ -21,25 +21,25 @@ def settings_of(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     beside = path.with_name("adapter_config.json")
     try:
         if DIFFUSERS in metadata:
-            found, where = json.loads(metadata[DIFFUSERS]), path
+            settings, source = json.loads(metadata[DIFFUSERS]), path
         elif path.stem == PEFT and beside.is_file() and beside.stat().st_size <= _LARGEST:
-            found, where = json.loads(beside.read_text("utf-8")), beside
+            settings, source = json.loads(beside.read_text("utf-8")), beside
         else:
             return {}
     except (ValueError, RecursionError, OSError):
         raise CalotypeError("the settings of the LoRA {path} are damaged; fetch or copy it again", path=path) from None
-    if not isinstance(found, dict):
-        raise CalotypeError("the settings of the LoRA {path} are damaged; fetch or copy it again", path=where)
-    return found
+    if not isinstance(settings, dict):
+        raise CalotypeError("the settings of the LoRA {path} are damaged; fetch or copy it again", path=source)
+    return settings
 
 
-def scale_of(settings: Mapping[str, Any], part: str, module: str, rank: int) -> float | None:
+def scale_of(settings: Mapping[str, Any], component: str, module: str, rank: int) -> float | None:
     """alpha / rank (its square root with rsLoRA) as the settings have it for a module; None where they tell nothing."""
-    for beginning in (f"{part}.", ""):
-        alpha = _of_module(settings.get(f"{beginning}alpha_pattern"), module)
-        alpha = settings.get(f"{beginning}lora_alpha") if alpha is None else alpha
+    for prefix in (f"{component}.", ""):
+        alpha = _of_module(settings.get(f"{prefix}alpha_pattern"), module)
+        alpha = settings.get(f"{prefix}lora_alpha") if alpha is None else alpha
         if isinstance(alpha, int | float) and alpha > 0 and rank > 0:
-            return alpha / (rank**0.5 if settings.get(f"{beginning}use_rslora") else rank)
+            return alpha / (rank**0.5 if settings.get(f"{prefix}use_rslora") else rank)
     return None
 
 

@@ -7,18 +7,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-NOTHING = 1e-6  # a matrix whose largest singular value is no larger is taken for zero, as sd-scripts has it
+ZERO = 1e-6  # a matrix whose largest singular value is no larger is taken for zero, as sd-scripts has it
 
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
     """A matrix (m, n) as left @ diag(values) @ right, or the part of it that is not zero."""
 
-    left: Tensor  # (m, k)
+    u: Tensor  # (m, k)
     values: Tensor  # (k,), falling
-    right: Tensor  # (k, n)
+    vh: Tensor  # (k, n)
 
-    def kept(self, rank: int) -> float:
+    def energy_kept(self, rank: int) -> float:
         """The share of the energy, which is the sum of the squares, that the first `rank` values hold."""
         squares = self.values.double().square()
         return float(squares[:rank].sum() / squares.sum()) if squares.sum() > 0 else 1.0
@@ -30,15 +30,15 @@ class Spectrum:
     def product(self, rank: int) -> tuple[Tensor, Tensor]:
         """Down (rank, n) and up (m, rank), the values shared out evenly: neither leaves the range of float16."""
         root = self.values[:rank].sqrt()
-        return root[:, None] * self.right[:rank], self.left[:, :rank] * root
+        return root[:, None] * self.vh[:rank], self.u[:, :rank] * root
 
 
 def spectrum_of_product(down: Tensor, up: Tensor) -> Spectrum:
     """Of up @ down, (m, r) @ (r, n), without ever making it: the values of the small core between two QRs."""
-    left, core = torch.linalg.qr(up.double())
-    right, other = torch.linalg.qr(down.double().T)
-    u, values, v = torch.linalg.svd(core @ other.T, full_matrices=False)
-    return Spectrum((left @ u).float(), values.float(), (v @ right.T).float())
+    q_up, r_up = torch.linalg.qr(up.double())
+    q_down, r_down = torch.linalg.qr(down.double().T)
+    u, values, vh = torch.linalg.svd(r_up @ r_down.T, full_matrices=False)
+    return Spectrum((q_up @ u).float(), values.float(), (vh @ q_down.T).float())
 
 
 def spectrum(matrix: Tensor) -> Spectrum:
@@ -48,25 +48,25 @@ def spectrum(matrix: Tensor) -> Spectrum:
     1280 by 11520 it takes a quarter of the time of an SVD.
     """
     if matrix.shape[0] > matrix.shape[1]:
-        turned = spectrum(matrix.T)
-        return Spectrum(turned.right.T, turned.values, turned.left.T)
+        transposed = spectrum(matrix.T)
+        return Spectrum(transposed.vh.T, transposed.values, transposed.u.T)
     exact = matrix.double()
-    squares, left = torch.linalg.eigh(exact @ exact.T)
-    values, left = squares.clamp(min=0).sqrt().flip(0), left.flip(1)
-    rows = left.T @ exact
-    right = torch.where(values[:, None] > 1e-7 * values[0], rows / values[:, None], 0.0)
-    return Spectrum(left.float(), values.float(), right.float())
+    squares, u = torch.linalg.eigh(exact @ exact.T)
+    values, u = squares.clamp(min=0).sqrt().flip(0), u.flip(1)
+    rows = u.T @ exact
+    vh = torch.where(values[:, None] > 1e-7 * values[0], rows / values[:, None], 0.0)
+    return Spectrum(u.float(), values.float(), vh.float())
 
 
-def clamped(found: Spectrum, rank: int, quantile: float) -> tuple[Tensor, Tensor]:
+def clamped(factors: Spectrum, rank: int, quantile: float) -> tuple[Tensor, Tensor]:
     """Down and up with the values on the up, and outliers cut to a quantile of all numbers, as sd-scripts extracts.
 
     A pair of singular vectors may come with either sign. So that this decides nothing, numbers count with both.
     """
-    down, up = found.right[:rank], found.left[:, :rank] * found.values[:rank]
+    down, up = factors.vh[:rank], factors.u[:, :rank] * factors.values[:rank]
     sizes = np.abs(np.concatenate([up.numpy().ravel(), down.numpy().ravel()]))
-    most = float(np.quantile(sizes, 2 * quantile - 1))
-    return down.clamp(-most, most), up.clamp(-most, most)
+    limit = float(np.quantile(sizes, 2 * quantile - 1))
+    return down.clamp(-limit, limit), up.clamp(-limit, limit)
 
 
 def loss(matrix: Tensor, down: Tensor, up: Tensor) -> float:
@@ -102,7 +102,7 @@ METHODS: Mapping[str, Callable[[Tensor, float], int]] = {
 
 def rank_by(method: str, target: float, values: Tensor, sides: Sequence[int]) -> int:
     """The rank that a rule of METHODS gives a matrix of these sides; 1 for a matrix of zeros."""
-    if values[0] <= NOTHING:
+    if values[0] <= ZERO:
         return 1
-    found = METHODS[method](values, target)
-    return max(1, min(found, min(sides) - 1)) + 1
+    rank = METHODS[method](values, target)
+    return max(1, min(rank, min(sides) - 1)) + 1

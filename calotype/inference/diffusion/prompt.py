@@ -60,7 +60,7 @@ class ParsedPrompt:
     def embeddings(self, models: Models) -> "list[Embedding]":
         """The learned words (textual inversion) in the prompts, whatever model they were learned for."""
         text = f"{self.prompt}\n{self.negative}".casefold()
-        names = [name for name in models.shelf.names("embedding") if name.casefold() in text]
+        names = [name for name in models.store.names("embedding") if name.casefold() in text]
         return [models.embedding(name) for name in names if _stands_in(name.casefold(), text)]
 
 

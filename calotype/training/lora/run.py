@@ -60,8 +60,8 @@ def opened(task: TrainLora, models: Models) -> Diffusion:
         dtype = torch.bfloat16 if is_bfloat16_quick(models.device) else torch.float16
     else:
         dtype = torch.bfloat16 if has_bfloat16() else torch.float32
-    vae = models.shelf.find(task.vae, "vae") if task.vae else None
-    model = Diffusion(open_diffusion(models.shelf.find(task.model, "diffusion"), vae), models.device, dtype)
+    vae = models.store.find(task.vae, "vae") if task.vae else None
+    model = Diffusion(open_diffusion(models.store.find(task.model, "diffusion"), vae), models.device, dtype)
     if model.is_for_holes:
         raise CalotypeError(
             "{model} is an inpainting model; train on the plain one, the LoRA works on both", model=model.name
