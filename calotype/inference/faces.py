@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from calotype.checkpoints.models import Models
 from calotype.errors import CalotypeError, PictureError, Remedy, plural
-from calotype.inference.upscale import plainly
+from calotype.inference.upscale import resized_lanczos
 from calotype.models.face_detector import DetectedFace
 from calotype.models.network import Network
 from calotype.ops import faces as ops
@@ -21,9 +21,9 @@ from calotype.picture import Picture
 from calotype.record import FaceRecord, Result
 from calotype.tasks import Note, Progress, Restore, Strengths, chosen_faces, note
 
-SHARP = 0.5  # how much of a pasted face comes from the upscaler; chosen by eye
-TOO_LARGE = 2.0  # a face with this many times the network's pixels has more detail than the network can draw
-USUAL = "gfpgan-1.4"  # the face network to fetch where there is none
+UPSCALER_WEIGHT = 0.5  # how much of a pasted face comes from the upscaler; chosen by eye
+MAX_DETAIL = 2.0  # a face with this many times the network's pixels has more detail than the network can draw
+DEFAULT_FACE_MODEL = "gfpgan-1.4"  # the face network to fetch where there is none
 
 
 def face_network(task: Restore, models: Models, deep: bool) -> Generator[Note, None, Network | None]:
@@ -34,21 +34,21 @@ def face_network(task: Restore, models: Models, deep: bool) -> Generator[Note, N
     name = best if task.face_model == "auto" else task.face_model
     if name is None:
         sentence = "no face network such as {model} is at hand, so faces are only enlarged"
-        yield note(CalotypeError(sentence, model=USUAL, remedy=Remedy("pull_model", USUAL)))
+        yield note(CalotypeError(sentence, model=DEFAULT_FACE_MODEL, remedy=Remedy("pull_model", DEFAULT_FACE_MODEL)))
         return None
     return models.faces(name, deep)
 
 
 def find_faces(picture: Picture, models: Models) -> list[DetectedFace]:
     """All faces of a picture in reading order: top to bottom in rows, then left to right."""
-    found = models.detector().find(eight_bits(picture.pixels))
-    if not found:
+    detected = models.detector().find(eight_bits(picture.pixels))
+    if not detected:
         return []
-    row = float(np.median([face.box[3] for face in found]))
-    return sorted(found, key=lambda f: (round((f.box[1] + f.box[3] / 2) / row), f.box[0]))
+    row_height = float(np.median([face.box[3] for face in detected]))
+    return sorted(detected, key=lambda f: (round((f.box[1] + f.box[3] / 2) / row_height), f.box[0]))
 
 
-def record_of(number: int, face: DetectedFace, task: Restore, network: Network | None) -> FaceRecord:
+def face_record(number: int, face: DetectedFace, task: Restore, network: Network | None) -> FaceRecord:
     """What is to happen with a face: treated, or left alone and why. A face asked for by its number is treated."""
     strength = Strengths.read(task.strength).of(number)
     is_named = number in chosen_faces(task.faces) if task.faces not in ("all", "none", "center") else False
@@ -57,13 +57,15 @@ def record_of(number: int, face: DetectedFace, task: Restore, network: Network |
         box=tuple(round(float(v), 1) for v in face.box),
         landmarks=tuple((round(float(x), 2), round(float(y), 2)) for x, y in face.landmarks),
         confidence=round(float(face.confidence), 3),
-        treated=not (why := _why_not(face, task, network, strength, is_named)),
-        why=why,
+        treated=not (reason := _reason_untreated(face, task, network, strength, is_named)),
+        why=reason,
         strength=strength,
     )
 
 
-def _why_not(face: DetectedFace, task: Restore, network: Network | None, strength: float, is_named: bool) -> str:
+def _reason_untreated(
+    face: DetectedFace, task: Restore, network: Network | None, strength: float, is_named: bool
+) -> str:
     if network is None:
         return "no face network"
     if strength == 0:
@@ -74,24 +76,24 @@ def _why_not(face: DetectedFace, task: Restore, network: Network | None, strengt
         return f"the detector is not sure that this is a face ({face.confidence:.2f})"
     if face.box[2] < task.min_face:
         return f"too small ({face.box[2]:.0f} pixels wide)"
-    if 1 / ops.size_of(_matrix(face.landmarks, network.side)) > TOO_LARGE:
+    if 1 / ops.size_of(_matrix(face.landmarks, network.side)) > MAX_DETAIL:
         return f"already has more detail than the face network draws ({network.side} pixels)"
     return ""
 
 
-def why_sharp(is_restored: bool) -> str:
+def reason_sharp(is_restored: bool) -> str:
     return "" if is_restored else "already as sharp as the face network would draw it"
 
 
-def only_asked(faces: list[FaceRecord], task: Restore, picture: Picture) -> list[FaceRecord]:
+def select_faces(faces: list[FaceRecord], task: Restore, picture: Picture) -> list[FaceRecord]:
     """Leaves alone the faces that the task's `faces` does not name."""
-    asked = chosen_faces(task.faces)
-    if asked == "all":
+    selection = chosen_faces(task.faces)
+    if selection == "all":
         return faces
-    if asked == "center":
-        numbers = {_central(faces, picture)}
+    if selection == "center":
+        numbers = {_central_face(faces, picture)}
     else:
-        numbers = set() if asked == "none" else asked
+        numbers = set() if selection == "none" else selection
         if missing := sorted(numbers - {face.number for face in faces}):
             raise PictureError(
                 "{source} has {faces}, no face {missing}; run once without {option:faces} and with {option:report} to "
@@ -103,7 +105,7 @@ def only_asked(faces: list[FaceRecord], task: Restore, picture: Picture) -> list
     return [f if f.number in numbers else replace(f, treated=False, why=f.why or "not asked for") for f in faces]
 
 
-def _central(faces: list[FaceRecord], picture: Picture) -> int:
+def _central_face(faces: list[FaceRecord], picture: Picture) -> int:
     """The face whose middle is nearest to the picture's."""
     height, width = picture.pixels.shape[:2]
 
@@ -123,22 +125,22 @@ class RestoredFace:
     strength: float
 
 
-def restored_faces(
+def restore_faces(
     picture: Picture, faces: list[FaceRecord], network: Network | None, task: Restore
 ) -> Generator[Progress, None, dict[int, RestoredFace]]:
     """Runs the faces that are to be treated through the network, one at a time: by number.
 
     Faces that turn out to be sharp already are left out, unless they were asked for by number.
     """
-    wanted = [face for face in faces if face.treated]
-    is_open = task.faces in ("all", "center")
+    to_restore = [face for face in faces if face.treated]
+    skips_sharp = task.faces in ("all", "center")
     restored = {}
-    for n, face in enumerate(wanted):
-        yield Progress(n, len(wanted), "faces")
+    for n, face in enumerate(to_restore):
+        yield Progress(n, len(to_restore), "faces")
         matrix = _matrix(np.array(face.landmarks), network.side)
         crop = ops.align(picture.pixels, matrix, network.side)
         drawn = draw_face(crop, network, task.fidelity)
-        if is_open and ops.is_sharp(*(t.permute(1, 2, 0).numpy() for t in (to_tensor(crop), drawn))):
+        if skips_sharp and ops.is_sharp(*(t.permute(1, 2, 0).numpy() for t in (to_tensor(crop), drawn))):
             continue
         restored[face.number] = RestoredFace(drawn, cv2.invertAffineTransform(matrix), face.strength)
     return restored
@@ -168,10 +170,10 @@ def paste_face(pixels: np.ndarray, source: np.ndarray, face: RestoredFace, upsca
     rows, columns = slice(top, bottom), slice(left, right)
     if top >= bottom or left >= right:
         return
-    under = to_tensor(pixels[rows, columns]).permute(1, 2, 0).numpy()
-    plain = part(source, (height, width), rows, columns).permute(1, 2, 0).numpy()
+    background = to_tensor(pixels[rows, columns]).permute(1, 2, 0).numpy()
+    lanczos = part(source, (height, width), rows, columns).permute(1, 2, 0).numpy()
     patch = ops.Patch(crop.permute(1, 2, 0).contiguous().numpy(), matrix, face.strength)
-    pasted = torch.from_numpy(ops.paste(under, plain, patch, (left, top))).permute(2, 0, 1)
+    pasted = torch.from_numpy(ops.paste(background, lanczos, patch, (left, top))).permute(2, 0, 1)
     pixels[rows, columns] = to_pixels(pasted, pixels)
 
 
@@ -182,15 +184,15 @@ def _enlarged_face(face: RestoredFace, grow: float, upscaler: Network | None) ->
     beside its surroundings; through the upscaler alone, eyes and teeth come out hard and strange.
     """
     side = face.crop.shape[1]
-    shown = max(1, round(side * grow))
+    output_side = max(1, round(side * grow))
     crop = face.crop
     if upscaler is not None and upscaler.scale > 1:
-        in_photo = round(side * ops.size_of(face.matrix))
-        given = min(side, max(in_photo, -(-shown // upscaler.scale)))
-        given = -(-given // upscaler.multiple) * upscaler.multiple
-        sharp = upscaler(_resized(crop, given)[None])[0].clamp(0, 1)
-        return SHARP * _resized(sharp, shown) + (1 - SHARP) * _resized(crop, shown)
-    return _resized(crop, shown)
+        source_side = round(side * ops.size_of(face.matrix))
+        input_side = min(side, max(source_side, -(-output_side // upscaler.scale)))
+        input_side = -(-input_side // upscaler.multiple) * upscaler.multiple
+        sharp = upscaler(_resized(crop, input_side)[None])[0].clamp(0, 1)
+        return UPSCALER_WEIGHT * _resized(sharp, output_side) + (1 - UPSCALER_WEIGHT) * _resized(crop, output_side)
+    return _resized(crop, output_side)
 
 
 def _resized(crop: Tensor, side: int) -> Tensor:
@@ -199,14 +201,14 @@ def _resized(crop: Tensor, side: int) -> Tensor:
     return functional.interpolate(crop[None], (side, side), mode="bicubic", antialias=True)[0].clamp(0, 1)
 
 
-def aligned(task: Restore, picture: Picture, network: Network | None, models: Models) -> Result:
+def restore_aligned(task: Restore, picture: Picture, network: Network | None, models: Models) -> Result:
     """The source is one aligned face: resized to the network's side, drawn, nothing pasted; `scale` has no part."""
     if network is None:
         raise PictureError(
             "{source}: {option:aligned} needs a face network such as {model}",
             source=task.source,
-            model=USUAL,
-            remedy=Remedy("pull_model", USUAL),
+            model=DEFAULT_FACE_MODEL,
+            remedy=Remedy("pull_model", DEFAULT_FACE_MODEL),
         )
     height, width = picture.pixels.shape[:2]
     if height != width:
@@ -219,10 +221,10 @@ def aligned(task: Restore, picture: Picture, network: Network | None, models: Mo
     strength = Strengths.read(task.strength).of(1)
     if strength == 0:
         return Result.of(task, picture, picture, [], models.computed(network))
-    size, whole = (network.side, network.side), slice(0, network.side)
-    x = part(picture.pixels, size, whole, whole).clamp(0, 1)
+    size, window = (network.side, network.side), slice(0, network.side)
+    x = part(picture.pixels, size, window, window).clamp(0, 1)
     crop = to_pixels(x, picture.pixels)
     drawn = x + strength * (draw_face(crop, network, task.fidelity) - x)
-    alpha = None if picture.alpha is None else plainly(picture.alpha[..., None], size)[..., 0]
+    alpha = None if picture.alpha is None else resized_lanczos(picture.alpha[..., None], size)[..., 0]
     result = picture.then(to_pixels(drawn, picture.pixels), alpha)
     return Result.of(task, picture, result, [network], models.computed(network))

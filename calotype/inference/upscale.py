@@ -17,8 +17,8 @@ from calotype.ops.tile import SMALLEST, Blend, Grid, grid
 from calotype.tasks import Note, Progress, Tiling, note
 
 TILE = {"cpu": 384, "cuda": 512, "mps": 256}  # measured: larger tiles waste less overlap, smaller ones suit caches
-BAND = 128  # rows at a time where no network works
-LONG = 60  # seconds from which the person is told beforehand
+BAND_ROWS = 128  # rows at a time where no network works
+WARN_ABOVE = 60  # seconds from which the person is told beforehand
 QUICK_MODEL = "realesr-animevideov3"
 
 
@@ -30,7 +30,7 @@ class Enlarged:
     tile: int = 0
 
 
-Work = Generator[Progress | Note, None, Enlarged]
+EnlargedGenerator = Generator[Progress | Note, None, Enlarged]
 
 
 def enlarged_size(pixels: np.ndarray, scale: float) -> tuple[int, int]:
@@ -45,7 +45,7 @@ def enlarge(
     tiling: Tiling,
     models: Models,
     keep: float = 1.0,
-) -> Work:
+) -> EnlargedGenerator:
     """Enlarges (H, W, C) pixels to `size` (height, width), same type and channels.
 
     Where more is asked than the network gives, it works in several passes. Without a network, or where nothing of it is
@@ -57,18 +57,18 @@ def enlarge(
     Raises:
         CalotypeError: the result, or not even the smallest tile, fits in memory.
     """
-    _check_room(pixels, size, models)
+    _check_memory(pixels, size, models)
     if network is None or keep == 0:
-        return Enlarged(plainly(pixels, size))
-    done = Enlarged(pixels)
-    while size[0] > done.pixels.shape[0] * network.scale * 1.05 and network.scale > 1:
-        step = (done.pixels.shape[0] * network.scale, done.pixels.shape[1] * network.scale)
-        done = yield from _pass(done.pixels, network, step, tiling, models)
-    done = yield from _pass(done.pixels, network, size, tiling, models)
-    return done if keep == 1 else Enlarged(mixed(done.pixels, pixels, keep), done.tile)
+        return Enlarged(resized_lanczos(pixels, size))
+    enlarged = Enlarged(pixels)
+    while size[0] > enlarged.pixels.shape[0] * network.scale * 1.05 and network.scale > 1:
+        pass_size = (enlarged.pixels.shape[0] * network.scale, enlarged.pixels.shape[1] * network.scale)
+        enlarged = yield from _pass(enlarged.pixels, network, pass_size, tiling, models)
+    enlarged = yield from _pass(enlarged.pixels, network, size, tiling, models)
+    return enlarged if keep == 1 else Enlarged(blend_lanczos(enlarged.pixels, pixels, keep), enlarged.tile)
 
 
-def _check_room(pixels: np.ndarray, size: tuple[int, int], models: Models) -> None:
+def _check_memory(pixels: np.ndarray, size: tuple[int, int], models: Models) -> None:
     """Refuses a result that memory cannot hold (once as pixels, once while it is written), before any work."""
     needed = 2 * size[0] * size[1] * pixels.shape[2] * pixels.itemsize
     free = models.free_memory(torch.device("cpu"))
@@ -91,23 +91,23 @@ def enlarge_alpha(
         return None
     if alpha.min() == white(alpha.dtype):
         return np.full(size, white(alpha.dtype), alpha.dtype)
-    grey = np.ascontiguousarray(alpha[..., None])
-    done = yield from enlarge(grey, network if tiling.alpha == "network" else None, size, tiling, models)
-    return done.pixels[..., 0]
+    channel = np.ascontiguousarray(alpha[..., None])
+    enlarged = yield from enlarge(channel, network if tiling.alpha == "network" else None, size, tiling, models)
+    return enlarged.pixels[..., 0]
 
 
-def plainly(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resized_lanczos(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Lanczos alone; a picture of the wanted size comes back as it is."""
     if pixels.shape[:2] == size:
         return pixels
-    return mixed(np.empty((*size, pixels.shape[2]), pixels.dtype), pixels, 0.0)
+    return blend_lanczos(np.empty((*size, pixels.shape[2]), pixels.dtype), pixels, 0.0)
 
 
-def mixed(result: np.ndarray, pixels: np.ndarray, keep: float) -> np.ndarray:
+def blend_lanczos(result: np.ndarray, pixels: np.ndarray, keep: float) -> np.ndarray:
     """Moves a result towards the plain enlargement of `pixels`, band by band; 0 leaves nothing of it. In place."""
     height, width = result.shape[:2]
-    for top in range(0, height, BAND):
-        rows = slice(top, min(top + BAND, height))
+    for top in range(0, height, BAND_ROWS):
+        rows = slice(top, min(top + BAND_ROWS, height))
         plain = part(pixels, (height, width), rows, slice(0, width))
         band = plain if keep == 0 else plain + keep * (to_tensor(result[rows]) - plain)
         result[rows] = to_pixels(band, result)
@@ -123,43 +123,45 @@ class TilePlan:
     batch: int
 
 
-def plan(shape: tuple[int, int], network: Network, tiling: Tiling, free: int, most: int = 0) -> TilePlan:
+def plan_tiles(shape: tuple[int, int], network: Network, tiling: Tiling, free: int, max_side: int = 0) -> TilePlan:
     """Chooses tiles that fit in `free` bytes; `most` bounds the side further (after running out of memory)."""
     side = tiling.tile or TILE.get(network.device.type, 256)
     if not tiling.tile:
         fits = int((free * 0.6 / network.bytes_per_pixel) ** 0.5)
         side = max(SMALLEST, min(side, fits // 16 * 16))
-    if most:
-        side = min(side, most)
+    if max_side:
+        side = min(side, max_side)
     side = max(SMALLEST, side)
-    tiles = _fitted(shape, grid(*shape, side, tiling.overlap, network.multiple), tiling.overlap, network.multiple)
+    tiles = _shrink_tiles(shape, grid(*shape, side, tiling.overlap, network.multiple), tiling.overlap, network.multiple)
     area = tiles.rows.tile * tiles.columns.tile
     batch = 1 if network.device.type == "cpu" else int(free * 0.6 / network.bytes_per_pixel / area)
     return TilePlan(tiles, side, max(1, min(8, batch)))
 
 
-def _fitted(shape: tuple[int, int], tiles: Grid, overlap: int, multiple: int) -> Grid:
+def _shrink_tiles(shape: tuple[int, int], tiles: Grid, overlap: int, multiple: int) -> Grid:
     """The same number of tiles, each no larger than it need be."""
     sides = []
-    for size, along in zip(shape, (tiles.rows, tiles.columns), strict=True):
-        count = len(along.starts)
-        shared = (count - 1) * (min(overlap, along.tile // 2) + multiple)
-        sides.append(min(along.tile, -(-(size + shared) // count)) if count > 1 else 0)
+    for size, axis in zip(shape, (tiles.rows, tiles.columns), strict=True):
+        count = len(axis.starts)
+        shared = (count - 1) * (min(overlap, axis.tile // 2) + multiple)
+        sides.append(min(axis.tile, -(-(size + shared) // count)) if count > 1 else 0)
     rows, columns = (grid(*shape, side, overlap, multiple) for side in sides)
     return Grid(rows.rows, columns.columns)
 
 
-def _pass(pixels: np.ndarray, network: Network, size: tuple[int, int], tiling: Tiling, models: Models) -> Work:
+def _pass(
+    pixels: np.ndarray, network: Network, size: tuple[int, int], tiling: Tiling, models: Models
+) -> EnlargedGenerator:
     """One pass through the network; halves the tile when memory runs out and begins this pass again."""
-    most = 0
+    max_side = 0
     while True:
-        chosen = plan(pixels.shape[:2], network, tiling, models.free_memory(network.device), most)
+        tile_plan = plan_tiles(pixels.shape[:2], network, tiling, models.free_memory(network.device), max_side)
         try:
-            return Enlarged((yield from _rows(pixels, network, size, chosen)), chosen.side)
+            return Enlarged((yield from _rows(pixels, network, size, tile_plan)), tile_plan.side)
         except (MemoryError, RuntimeError) as fault:
             if not is_out_of_memory(fault):
                 raise
-        side = max(chosen.tiles.rows.tile, chosen.tiles.columns.tile)
+        side = max(tile_plan.tiles.rows.tile, tile_plan.tiles.columns.tile)
         if side <= SMALLEST:
             raise PictureError(
                 "there is not enough memory even for tiles of {side} pixels; close other programs or take "
@@ -167,38 +169,38 @@ def _pass(pixels: np.ndarray, network: Network, size: tuple[int, int], tiling: T
                 side=side,
                 quick_model=QUICK_MODEL,
             )
-        most = max(SMALLEST, side // 2)
-        yield note("out of memory with tiles of {side} pixels, going on with {most}", side=side, most=most)
+        max_side = max(SMALLEST, side // 2)
+        yield note("out of memory with tiles of {side} pixels, going on with {most}", side=side, most=max_side)
 
 
 def _rows(
-    pixels: np.ndarray, network: Network, size: tuple[int, int], chosen: TilePlan
+    pixels: np.ndarray, network: Network, size: tuple[int, int], tile_plan: TilePlan
 ) -> Generator[Progress | Note, None, np.ndarray]:
     result = np.empty((*size, pixels.shape[2]), pixels.dtype)
-    tiles, clock, gain = chosen.tiles, TileClock(len(chosen.tiles), network), _gain(pixels)
+    tiles, clock, brightening = tile_plan.tiles, TileClock(len(tile_plan.tiles), network), _brightening(pixels)
     blend = Blend(tiles, network.scale)
     resizer = Resizer(blend.height, blend.width, *size)
-    places = [(row, column) for row in range(len(tiles.rows.starts)) for column in range(len(tiles.columns.starts))]
+    positions = [(row, column) for row in range(len(tiles.rows.starts)) for column in range(len(tiles.columns.starts))]
     yield clock.progress(0)
-    for n in range(0, len(places), chosen.batch):
-        together = places[n : n + chosen.batch]
-        for place, tile in zip(together, network(_stack(pixels, tiles, together) * gain), strict=True):
-            for _, band in blend.lay(*place, tile):
+    for n in range(0, len(positions), tile_plan.batch):
+        batch = positions[n : n + tile_plan.batch]
+        for position, tile in zip(batch, network(_stack(pixels, tiles, batch) * brightening), strict=True):
+            for _, band in blend.lay(*position, tile):
                 for top, rows in resizer.push(band[:, :, : blend.width]):
-                    result[top : top + rows.shape[1]] = to_pixels(rows / gain, pixels)
-        yield clock.progress(n + len(together))
-        yield from clock.warning(n + len(together))
+                    result[top : top + rows.shape[1]] = to_pixels(rows / brightening, pixels)
+        yield clock.progress(n + len(batch))
+        yield from clock.warning(n + len(batch))
     return result
 
 
-def _gain(pixels: np.ndarray) -> float:
+def _brightening(pixels: np.ndarray) -> float:
     """How much to brighten a dark 16-bit scan for the network, which has no ear for the lowest thousandths."""
     brightest = int(pixels.max()) / white(pixels.dtype)
     return 0.9 / brightest if pixels.dtype == np.uint16 and 0 < brightest < 0.25 else 1.0
 
 
-def _stack(pixels: np.ndarray, tiles: Grid, places: list[tuple[int, int]]) -> Tensor:
-    return torch.stack([to_tensor(tiles.cut(pixels, *place)) for place in places])
+def _stack(pixels: np.ndarray, tiles: Grid, positions: list[tuple[int, int]]) -> Tensor:
+    return torch.stack([to_tensor(tiles.cut(pixels, *position)) for position in positions])
 
 
 class TileClock:
@@ -206,7 +208,7 @@ class TileClock:
 
     def __init__(self, total: int, network: Network):
         self._total, self._network = total, network
-        self._begun = self._first = time.monotonic()
+        self._started = self._first = time.monotonic()
         self._first_done = 0
         self._warned = False
 
@@ -218,9 +220,9 @@ class TileClock:
     def _remaining(self, done: int) -> float | None:
         if not done:
             return None
-        counted = done - self._first_done
-        each = (time.monotonic() - self._first) / counted if counted else (self._first - self._begun) / done
-        return each * (self._total - done)
+        timed = done - self._first_done
+        seconds_per_tile = (time.monotonic() - self._first) / timed if timed else (self._first - self._started) / done
+        return seconds_per_tile * (self._total - done)
 
     def warning(self, done: int) -> Iterator[Note]:
         """After two tiles, if the whole takes over a minute: how long, and what would be quicker."""
@@ -228,7 +230,7 @@ class TileClock:
             return
         self._warned = True
         remaining = self._remaining(done)
-        if remaining > LONG:
+        if remaining > WARN_ABOVE:
             sentence = "this will take about {duration}; {quick_model} would be far quicker"
             if self._network.name.startswith(QUICK_MODEL):
                 sentence = "this will take about {duration}"

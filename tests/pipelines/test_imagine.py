@@ -121,7 +121,7 @@ def theirs():
 @pytest.mark.usefixtures("two_threads")
 def test_the_loop_is_diffusers_own_in_numbers(exact, theirs, name, schedule):
     """Same weights, seed and scheduler: the pictures are equal within 1e-4."""
-    from calotype.inference.diffusion.schedulers import scheduler
+    from calotype.inference.diffusion.schedulers import make_scheduler
 
     made = []
     keep = Diffusion.pixels
@@ -135,7 +135,7 @@ def test_the_loop_is_diffusers_own_in_numbers(exact, theirs, name, schedule):
         draw(exact, steps=4, sampler=name, schedule=schedule, guidance=2, seed=3)
     model = exact.models.diffusion("emoji")
     sampler, wanted = sampler_named(name, schedule, has_zero_snr=True)
-    theirs.scheduler = scheduler(sampler, wanted, 4, model.training)
+    theirs.scheduler = make_scheduler(sampler, wanted, 4, model.training)
     generator = torch.Generator().manual_seed(3)
     picture = theirs(
         APPLE, num_inference_steps=4, guidance_scale=2.0, height=64, width=64, generator=generator, output_type="pt"
@@ -210,7 +210,7 @@ def test_noise_as_a1111_draws_it(exact, sampler):
 
 def test_given_noise_is_what_a_step_adds():
     """Noise that the scheduler insists on drawing itself is taken out and the wanted one put in."""
-    from calotype.inference.diffusion.schedulers import Stepper, scheduler
+    from calotype.inference.diffusion.schedulers import Stepper, make_scheduler
     from calotype.ops.noise import source
 
     training = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
@@ -218,7 +218,7 @@ def test_given_noise_is_what_a_step_adds():
     x, answer = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8)
     ends = []
     for is_own in (True, False):
-        made = scheduler(sampler, "uniform", 5, training)
+        made = make_scheduler(sampler, "uniform", 5, training)
         made.scale_model_input(x, made.timesteps[0])
         draws = source(4)
         sources = [draws] if is_own else [lambda shape, draws=draws: draws(shape)]

@@ -109,13 +109,13 @@ def ours(layout: Layout, tmp_path, monkeypatch, negative=NEGATIVE, **options):
     ("sampler", "schedule", "negative"), [*((*one, NEGATIVE) for one in SAMPLERS), (*SAMPLERS[0], "")]
 )
 def test_a_file_of_each_layout_draws_what_diffusers_draws(tmp_path, monkeypatch, name, sampler, schedule, negative):
-    from calotype.inference.diffusion.schedulers import scheduler
+    from calotype.inference.diffusion.schedulers import make_scheduler
     from calotype.samplers import sampler_named
 
     layout = narrow(name)
     options = {"steps": 3, "guidance": 5.0, "sampler": sampler, "schedule": schedule, "emphasis": "ignore"}
     found, model = ours(layout, tmp_path, monkeypatch, negative, **options)
-    pipe = theirs(layout, tmp_path, scheduler(*sampler_named(sampler, schedule), 3, model.training))
+    pipe = theirs(layout, tmp_path, make_scheduler(*sampler_named(sampler, schedule), 3, model.training))
     pipe.set_progress_bar_config(disable=True)
     picture = pipe(
         prompt=PROMPT.replace("(", "").replace(")", ""),

@@ -17,7 +17,7 @@ from calotype.checkpoints.open_diffusion import open_diffusion
 from calotype.checkpoints.store import ModelStore
 from calotype.cli import main
 from calotype.engine import Engine
-from calotype.pipelines.lora_tools import pairs_of
+from calotype.pipelines.lora_tools import layer_pairs
 from calotype.record import Result
 from calotype.tasks import ExtractLora, Imagine
 from tests.checkpoints.test_lora import kohya
@@ -129,7 +129,7 @@ def test_text_encoders_that_hardly_differ_are_left_out(emoji, loras):
         tuned.text[0].encoder.text_model.encoder.layers[0].mlp.fc1.weight[0, 0] += 0.03
         for least, parts in ((0.01, {"unet", "text_encoder"}), (0.05, {"unet"})):
             task = ExtractLora(tuned="a", base="b", out=loras / "x.safetensors", min_diff=least)
-            assert {part for (part, _), *_ in pairs_of(task, tuned, emoji)} == parts
+            assert {part for (part, _), *_ in layer_pairs(task, tuned, emoji)} == parts
 
 
 def test_a_lower_rank_and_what_was_kept(loras, place, capsys):

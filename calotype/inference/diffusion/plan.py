@@ -19,22 +19,24 @@ if TYPE_CHECKING:
     from calotype.checkpoints.lora import Adapter, Attached
     from calotype.checkpoints.textual_inversion import Embedding
 
-Work = Generator[Progress | Note, None, Tensor]
+LatentsGenerator = Generator[Progress | Note, None, Tensor]
 
 
 class StepClock:
     """Counts steps over all that is drawn, and tells how long the rest will take."""
 
     def __init__(self, total: int):
-        self.total, self.done, self._begun = total, 0, time.monotonic()
+        self.total, self.done, self._started = total, 0, time.monotonic()
         self._first = 0.0
 
-    def tick(self, look: Any) -> Drawing:
+    def tick(self, preview: Any) -> Drawing:
         self.done += 1
         now = time.monotonic()
         self._first = self._first or now
-        each = (now - self._first) / (self.done - 1) if self.done > 1 else now - self._begun
-        return Drawing(self.done, max(self.total, self.done), "steps", each * (self.total - self.done), look)
+        seconds_per_step = (now - self._first) / (self.done - 1) if self.done > 1 else now - self._started
+        return Drawing(
+            self.done, max(self.total, self.done), "steps", seconds_per_step * (self.total - self.done), preview
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +45,12 @@ class GenerationPlan:
 
     task: Imagine  # nothing left open
     model: Diffusion
-    words: ParsedPrompt
+    parsed_prompt: ParsedPrompt
     sampler: Sampler
     schedule: str
     canvas: Canvas
-    reader: PromptEncoder
-    look: LatentPreview
+    prompt_encoder: PromptEncoder
+    preview: LatentPreview
     adapters: "tuple[tuple[Adapter, float, float], ...]" = ()  # strengths in the text encoders and in the U-Net
     embeddings: "tuple[Embedding, ...]" = ()  # the learned words that the prompts call
     is_compiled: bool = False
@@ -64,10 +66,10 @@ class DenoisePass:
     """One way down the noise."""
 
     scheduler: Any
-    begin: int  # index of the first timestep
-    said: list[StepPrompts]
-    clean: Tensor | None  # (1 or N, C, h, w): what it starts from
-    shape: tuple[int, int]  # of the latents
+    start_index: int  # index of the first timestep
+    prompts: list[StepPrompts]
+    init_latents: Tensor | None  # (1 or N, C, h, w): what it starts from
+    latent_shape: tuple[int, int]  # of the latents
 
 
 def attach_adapters(adapters: "tuple[tuple[Adapter, float, float], ...]", model: Diffusion) -> Sequence[str]:
@@ -77,9 +79,9 @@ def attach_adapters(adapters: "tuple[tuple[Adapter, float, float], ...]", model:
         CalotypeError: an adapter for another base; the model is then without any.
     """
 
-    def put_on() -> "Attached":
+    def attach_all() -> "Attached":
         from calotype.checkpoints.lora import attach
 
         return attach(adapters, model.unet, [part.encoder for part in model.text], model.name)
 
-    return model.wear(adapters, put_on)
+    return model.wear(adapters, attach_all)

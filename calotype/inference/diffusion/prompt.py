@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from calotype.checkpoints.lora import Adapter
     from calotype.checkpoints.textual_inversion import Embedding
 
-STYLES = "styles.csv"
-LONGEST = 1_000_000  # letters of a prompt
+STYLES_FILE = "styles.csv"
+MAX_LETTERS = 1_000_000  # letters of a prompt
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ class ParsedPrompt:
     @classmethod
     def of(cls, task: Imagine, settings: Settings) -> Self:
         """Raises CalotypeError for an unknown style, or an option lora that cannot be read."""
-        prompt, negative = _styled(task, settings.home / STYLES)
-        if max(len(prompt), len(negative)) > LONGEST:
-            raise CalotypeError("the prompt is longer than {longest:,} letters; shorten it", longest=LONGEST)
-        named = _named(task.lora)
-        written = " ".join([prompt, *map(_spoken, named)]).strip(), negative
+        prompt, negative = _apply_styles(task, settings.home / STYLES_FILE)
+        if max(len(prompt), len(negative)) > MAX_LETTERS:
+            raise CalotypeError("the prompt is longer than {longest:,} letters; shorten it", longest=MAX_LETTERS)
+        option_loras = _parse_loras(task.lora)
+        written = " ".join([prompt, *map(_as_tag, option_loras)]).strip(), negative
         prompt, called, unknown = extras(prompt)
-        negative, _, more = extras(negative)
-        left_out = "{text} in the prompt is left out: Calotype has only <lora:name:weight>"
-        notes = [Message(left_out, text=text) for text in unknown + more]
-        return cls(prompt, negative, tuple(named + called), written, tuple(notes))
+        negative, _, also_unknown = extras(negative)
+        sentence = "{text} in the prompt is left out: Calotype has only <lora:name:weight>"
+        notes = [Message(sentence, text=text) for text in unknown + also_unknown]
+        return cls(prompt, negative, tuple(option_loras + called), written, tuple(notes))
 
     def adapters(self, models: Models) -> "tuple[tuple[Adapter, float, float], ...]":
         """The LoRAs called: each with its strength in the text encoders and in the U-Net, where either is not 0."""
@@ -61,32 +61,32 @@ class ParsedPrompt:
         """The learned words (textual inversion) in the prompts, whatever model they were learned for."""
         text = f"{self.prompt}\n{self.negative}".casefold()
         names = [name for name in models.store.names("embedding") if name.casefold() in text]
-        return [models.embedding(name) for name in names if _stands_in(name.casefold(), text)]
+        return [models.embedding(name) for name in names if _contains_word(name.casefold(), text)]
 
 
-def _stands_in(name: str, text: str) -> bool:
+def _contains_word(name: str, text: str) -> bool:
     """As a word of its own, not within another one."""
     return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
 
 
 def fits(word: "Embedding", model: Diffusion) -> bool:
     """Whether the word was learned for text encoders of the model's widths."""
-    return set(_wanted(model)) <= _widths(word).keys()
+    return set(_hidden_sizes(model)) <= _widths(word).keys()
 
 
 def vectors_of(word: "Embedding", model: Diffusion) -> Sequence[Tensor]:
     """One (n, D) tensor for each text encoder, of a word that fits."""
-    return [_widths(word)[width] for width in _wanted(model)]
+    return [_widths(word)[width] for width in _hidden_sizes(model)]
 
 
-def misfit(word: "Embedding", model: Diffusion) -> Message:
+def misfit_message(word: "Embedding", model: Diffusion) -> Message:
     """What to say of a word that stays a plain word, because it was learned for another kind of model."""
     return Message(
         "the word {word} was learned for text encoders of width {widths}, and {wanted} are those of {model}: it is "
         "read as a plain word",
         word=word.name,
         widths=listed(_widths(word), " and "),
-        wanted=listed(_wanted(model), " and "),
+        wanted=listed(_hidden_sizes(model), " and "),
         model=model.name,
     )
 
@@ -95,30 +95,30 @@ def _widths(word: "Embedding") -> Mapping[int, Tensor]:
     return {vectors.shape[1]: vectors for vectors in word.vectors}
 
 
-def _wanted(model: Diffusion) -> list[int]:
+def _hidden_sizes(model: Diffusion) -> list[int]:
     return [part.encoder.shape.hidden_size for part in model.text]
 
 
-def _named(text: str) -> list[LoraRef]:
+def _parse_loras(text: str) -> list[LoraRef]:
     """`mine:0.8,other` as LoRAs."""
     try:
-        return [LoraRef.read(part.strip()) for part in text.split(",") if part.strip()]
+        return [LoraRef.read(entry.strip()) for entry in text.split(",") if entry.strip()]
     except ValueError:
         raise CalotypeError("{option:lora} is such as mine:0.8,other, not {text!r}", text=text) from None
 
 
-def _spoken(lora: LoraRef) -> str:
+def _as_tag(lora: LoraRef) -> str:
     """As it is called in a prompt: by its name, where it was given by its file."""
     path = Path(lora.name)
     return str(replace(lora, name=path.stem) if path.suffix.lower() in ENDINGS else lora)
 
 
-def _styled(task: Imagine, path: Path) -> tuple[str, str]:
+def _apply_styles(task: Imagine, path: Path) -> tuple[str, str]:
     """Prompt and negative prompt within the styles: in place of {prompt}, or before it."""
     prompt, negative = task.prompt, task.negative
-    wanted = [name.strip() for name in task.style.split(",") if name.strip()]
-    known = styles(path) if wanted else {}
-    for name in wanted:
+    names = [name.strip() for name in task.style.split(",") if name.strip()]
+    known = styles(path) if names else {}
+    for name in names:
         if name not in known:
             there = Message("; write styles into {path}: name,prompt,negative_prompt", path=path)
             if known:
@@ -126,14 +126,16 @@ def _styled(task: Imagine, path: Path) -> tuple[str, str]:
             raise CalotypeError(
                 "no style is named {name!r}{hint}{there}", name=name, hint=nearest(name, known), there=there
             )
-        prompt, negative = (_within(style, text) for style, text in zip(known[name], (prompt, negative), strict=True))
+        prompt, negative = (
+            _apply_style(style, text) for style, text in zip(known[name], (prompt, negative), strict=True)
+        )
     return prompt, negative
 
 
-def _within(style: str, text: str) -> str:
+def _apply_style(style: str, text: str) -> str:
     if "{prompt}" in style:
         return style.replace("{prompt}", text)
-    return ", ".join(part for part in (text.strip(), style.strip()) if part)
+    return ", ".join(item for item in (text.strip(), style.strip()) if item)
 
 
 def styles(path: Path) -> dict[str, tuple[str, str]]:

@@ -14,7 +14,7 @@ from calotype.checkpoints.open_diffusion import open_diffusion
 from calotype.checkpoints.state_dict import read_state
 from calotype.dialects.sd_scripts.prompts import Prompt
 from calotype.errors import CalotypeError, Message, listed, plural
-from calotype.inference.diffusion.schedulers import signals
+from calotype.inference.diffusion.schedulers import sqrt_alphas_cumprod
 from calotype.models.diffusion import Diffusion
 from calotype.models.network import has_bfloat16, is_bfloat16_quick
 from calotype.tasks import Progress, read_size
@@ -116,7 +116,7 @@ class Planned:
         training = dict(model.training)
         if task.zero_terminal_snr:
             training["rescale_betas_zero_snr"] = True
-        self.signals = signals(training)
+        self.signals = sqrt_alphas_cumprod(training)
         self.prediction = "v_prediction" if task.v_parameterization else training.get("prediction_type", "epsilon")
         self.optimizer_type, note = fitting(task.optimizer_type, model.device)
         self.notes = [Message.of(note)] * bool(note) + list(self._contradictions())
