@@ -1,4 +1,4 @@
-"""A person's own files on the shelf: looked into first, then used where they lie."""
+"""Adds a user's own files to the model store: inspected first, then used in place."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from calotype.checkpoints.shapes import shapes_in
 from calotype.checkpoints.store import CATALOG, ENDINGS, INDEX, KINDS, Checkpoint, ModelStore, known_name
 from calotype.errors import CalotypeError
 
-FOLDERS = {  # of A1111 and Forge, below `models` or the program's own folder; ComfyUI's names where they differ
+FOLDERS = {  # of A1111 and Forge, below `models` or the root folder; ComfyUI's names where they differ
     "Stable-diffusion": "diffusion",
     "checkpoints": "diffusion",
     "Lora": "lora",
@@ -28,12 +28,12 @@ FOLDERS = {  # of A1111 and Forge, below `models` or the program's own folder; C
 
 
 def add(store: ModelStore, file: str | Path, name: str | None = None) -> Checkpoint:
-    """Looks into the file to see what it is for, then gives it a name.
+    """Inspects the file to find its kind, then adds it to the store under a name.
 
-    A catalog name may be given for a file that was fetched in another way. A diffusers folder is added as one model.
+    A catalog name may be given for a file that was downloaded by other means. A diffusers folder is added as one model.
 
     Raises:
-        CalotypeError: the file cannot be used, or the name is taken or no name.
+        CalotypeError: the file cannot be used, or the name is taken or invalid.
     """
     path = Path(file).expanduser().absolute()
     path = path / INDEX if (path / INDEX).is_file() else path
@@ -42,20 +42,20 @@ def add(store: ModelStore, file: str | Path, name: str | None = None) -> Checkpo
     kind = kind_of_file(path, name)
     if name in CATALOG and CATALOG[name].kind != kind:
         raise CalotypeError(
-            "{path} is for {purpose}, and {name} is for {wanted}",
+            "{path} is for {purpose}, and {name} is for {required}",
             path=path,
             purpose=KINDS[kind],
             name=name,
-            wanted=KINDS[CATALOG[name].kind],
+            required=KINDS[CATALOG[name].kind],
         )
     return store.put(name, path, kind)
 
 
 def kind_of_file(path: Path, name: str = "") -> str:
-    """What a file is for, a key of KINDS: by its keys where they tell, else by opening it.
+    """The kind of a file, a key of KINDS: by its tensor names where they are enough, otherwise by loading it.
 
     Raises:
-        CalotypeError: it cannot be read, or nothing of Calotype's takes it.
+        CalotypeError: it cannot be read, or no task of Calotype uses it.
     """
     if path.name == INDEX:
         return "diffusion"
@@ -90,10 +90,10 @@ def _is_gan_generator(shapes: dict[str, tuple[int, ...]]) -> bool:
     return {"first", "scale.weight", "stages.0.0.join.weight", "out.weight"} <= shapes.keys()
 
 
-WIDTHS = (256, 768, 1024, 1280)  # of the text encoders that words are learned for
+WIDTHS = (256, 768, 1024, 1280)  # hidden sizes of the text encoders that embeddings are trained for
 _SIGNS: dict[str, Callable[[dict[str, tuple[int, ...]]], bool]] = {
     "lora": _is_lora,
-    "diffusion": _is_gan_generator,  # which draws as well; its own metadata tells it apart
+    "diffusion": _is_gan_generator,  # a GAN generates pictures too; its metadata distinguishes it
     "vae": _is_vae,
     "embedding": _is_embedding,
 }
@@ -101,7 +101,7 @@ _SIGNS: dict[str, Callable[[dict[str, tuple[int, ...]]], bool]] = {
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of one file of another program: added, known (it was on the shelf) or failed, with the `fault`."""
+    """The outcome for one file of another program: added, known (already in the store) or failed, with the `fault`."""
 
     path: Path
     name: str
@@ -111,12 +111,12 @@ class Imported:
 
 
 def import_from(store: ModelStore, folder: Path) -> Iterator[Imported]:
-    """Puts all models of an A1111, Forge or ComfyUI folder on the shelf, where they lie: nothing is copied.
+    """Adds all models of an A1111, Forge or ComfyUI folder to the store, in place: nothing is copied.
 
-    One file that cannot be used does not stop the others. What is on the shelf already is passed over.
+    A file that cannot be used does not stop the others. Files that are already in the store are skipped.
 
     Raises:
-        CalotypeError: there is no such folder, or none of the known ones in it.
+        CalotypeError: there is no such folder, or it has none of the known subfolders.
     """
     folder = folder.expanduser().absolute()
     if not folder.is_dir():

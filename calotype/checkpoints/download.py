@@ -1,4 +1,4 @@
-"""Fetches checkpoints of the catalog: resumable, checked before they count, and only when asked to."""
+"""Downloads checkpoints of the catalog: resumable, verified before use, and only on request."""
 
 import http.client
 import re
@@ -16,14 +16,14 @@ from calotype.settings import Settings
 from calotype.tasks import Note, Progress, note
 
 CHUNK_SIZE = 1 << 20  # bytes
-TIMEOUT = 30  # seconds without a byte
-MAX_TRIES = 4  # connections that bring nothing new, in a row
-MAX_SIZE = 16 << 30  # bytes, where the catalog does not know the size
-SAFE_HOSTS = ("127.0.0.1", "localhost")  # may be asked without https: nobody is in between
+TIMEOUT = 30  # seconds without any data
+MAX_TRIES = 4  # consecutive connections without new data
+MAX_SIZE = 16 << 30  # bytes, where the catalog has no size
+SAFE_HOSTS = ("127.0.0.1", "localhost")  # allowed without https: the connection stays on this machine
 
 
 class _ConnectionLost(Exception):
-    """The connection ended too early; asking again for the rest may help."""
+    """The connection ended too early; requesting the rest again may help."""
 
     def __init__(self, reason: Message | object):
         self.reason = reason if isinstance(reason, Message) else str(reason)
@@ -31,13 +31,13 @@ class _ConnectionLost(Exception):
 
 
 def pull(entry: Entry, settings: Settings) -> Iterator[Progress | Note]:
-    """Fetches one checkpoint into `home/models`; yields bytes, and sentences for the person.
+    """Downloads one checkpoint into `home/models`; yields progress in bytes, and notes for the user.
 
-    What arrives lies in a `.part` file until its size and sha256 are right; a `.part` that is there already is gone on
-    with. Where the catalog knows no sha256, the first file fetched sets it.
+    The data is written to a `.part` file until its size and sha256 are verified; an existing `.part` file is resumed.
+    Where the catalog has no sha256, that of the first download is pinned.
 
     Raises:
-        CalotypeError: offline, no connection, no room, or not the file that the catalog means.
+        CalotypeError: offline, no connection, no disk space, or not the file that the catalog describes.
     """
     store = ModelStore(settings)
     target = store.folder / entry.file
@@ -48,8 +48,8 @@ def pull(entry: Entry, settings: Settings) -> Iterator[Progress | Note]:
         return
     if settings.offline:
         raise CalotypeError(
-            "{entry} is not fetched while offline ({option:offline}, CALOTYPE_OFFLINE); fetch {url} in "
-            "another way and: {remedy}",
+            "{entry} is not fetched while offline ({option:offline}, CALOTYPE_OFFLINE); download {url} "
+            "by other means and: {remedy}",
             remedy=Remedy("add_model", entry.name),
             entry=entry.name,
             url=entry.url,
@@ -62,7 +62,7 @@ def pull(entry: Entry, settings: Settings) -> Iterator[Progress | Note]:
         yield from _download(entry, part_file)
         notes = list(_verify_download(entry, part_file, store))
         part_file.replace(target)
-        yield from notes  # last, so that nobody who stops listening loses the file
+        yield from notes  # last, so that a caller who stops iterating does not lose the file
     except OSError as fault:
         raise CalotypeError(
             "{part} cannot be written: {reason}; make room or set {option:home}",
@@ -72,7 +72,7 @@ def pull(entry: Entry, settings: Settings) -> Iterator[Progress | Note]:
 
 
 def _download(entry: Entry, part_file: Path) -> Iterator[Progress]:
-    """Asks again for the rest when a connection breaks off, as long as each brings something."""
+    """Reconnects for the rest when a connection breaks off, as long as each one brings new data."""
     if entry.size and _size(part_file) > entry.size:
         part_file.unlink()
     tries = 0
@@ -85,7 +85,7 @@ def _download(entry: Entry, part_file: Path) -> Iterator[Progress]:
             tries = 1 if _size(part_file) > before else tries + 1
             reason = fault.reason
     raise CalotypeError(
-        "{entry} broke off after {size} bytes ({reason}); the same command goes on from there",
+        "the download of {entry} broke off after {size} bytes ({reason}); the same command resumes it",
         entry=entry.name,
         size=_size(part_file),
         reason=reason,
@@ -93,7 +93,7 @@ def _download(entry: Entry, part_file: Path) -> Iterator[Progress]:
 
 
 def _download_once(entry: Entry, part_file: Path) -> Generator[Progress, None, None]:
-    """One connection: appends what it brings to the part."""
+    """One connection: appends its data to the `.part` file."""
     have = _size(part_file)
     if entry.size and have == entry.size:
         return
@@ -124,7 +124,7 @@ def _download_once(entry: Entry, part_file: Path) -> Generator[Progress, None, N
 
 
 def _open_connection(entry: Entry, have: int) -> http.client.HTTPResponse | None:
-    """Opens the connection, asking for what is missing; None where nothing is."""
+    """Opens the connection, requesting the missing bytes; None where none are missing."""
     _check_address(entry.url)
     headers = {"User-Agent": f"calotype/{__version__}", "Accept-Encoding": "identity"}
     if have:
@@ -139,7 +139,7 @@ def _open_connection(entry: Entry, have: int) -> http.client.HTTPResponse | None
         if fault.code >= 500:
             raise _ConnectionLost(Message("HTTP {code}", code=fault.code)) from None
         raise CalotypeError(
-            "{url} answers {code} {reason}; fetch {file} in another way and: {remedy}",
+            "{url} returned {code} {reason}; download {file} by other means and: {remedy}",
             remedy=Remedy("add_model", entry.name),
             url=entry.url,
             code=fault.code,
@@ -166,12 +166,12 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 def _content_range(response: http.client.HTTPResponse, have: int) -> tuple[int, int]:
-    """Where the answer starts in the file, and how long the whole is (0: not told)."""
+    """Offset of the response in the file, and the total length (0 if unknown)."""
     if response.status == 206:
         content_range = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
         if content_range and int(content_range[1]) == have:
             return have, int(content_range[2])
-        raise _ConnectionLost(Message("the server sent another part than was asked for"))
+        raise _ConnectionLost(Message("the server sent a different range than was requested"))
     return 0, int(response.headers.get("Content-Length") or 0)
 
 
@@ -197,7 +197,7 @@ def _check_total(entry: Entry, part_file: Path, total: int, missing: int) -> Non
 
 
 def _verify_download(entry: Entry, part_file: Path, store: ModelStore) -> Iterator[Note]:
-    """Compares size and sha256; a wrong file is deleted."""
+    """Compares size and sha256; a file that does not match is deleted."""
     expected, sha256 = entry.sha256 or store.pinned_hash(entry), digest(part_file)
     if entry.size and (size := _size(part_file)) != entry.size:
         part_file.unlink()
@@ -211,7 +211,7 @@ def _verify_download(entry: Entry, part_file: Path, store: ModelStore) -> Iterat
     if not expected:
         store.pin_hash(entry, sha256)
         yield note(
-            "{entry}: no sha256 is known to compare with; found and kept for later: {found}",
+            "{entry}: no sha256 is known to compare with; the sha256 of this file is recorded: {found}",
             entry=entry.name,
             found=sha256,
         )

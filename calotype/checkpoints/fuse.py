@@ -1,4 +1,4 @@
-"""LoRAs put into a checkpoint for good: written in the layout that it had, one file or a diffusers folder."""
+"""LoRAs fused into a checkpoint, which is saved in its own layout: one file or a diffusers folder."""
 
 import errno
 import json
@@ -26,17 +26,17 @@ _WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".onnx",
 def save_fused(
     checkpoint: Checkpoint, weighed: Sequence[tuple[Adapter, float]], out: Path, dtype: torch.dtype | None = None
 ) -> list[str]:
-    """Writes the checkpoint with the LoRAs in it; the VAE stays as it is.
+    """Saves the checkpoint with the LoRAs fused into its weights; the VAE is unchanged.
 
     Args:
         out: a .safetensors file for a checkpoint in one file, a new folder for a diffusers folder.
-        dtype: of U-Net and text encoders; as they are where not given.
+        dtype: of U-Net and text encoders; None leaves it unchanged.
 
     Returns:
-        What of the LoRAs has no place in the model.
+        Names of the LoRA modules that match no module of the model.
 
     Raises:
-        CalotypeError: they are for another base, the checkpoint is unreadable, or there is no room.
+        CalotypeError: the LoRAs are for another base model, the checkpoint is unreadable, or the disk is full.
     """
     adapters = [(adapter, weight, weight) for adapter, weight in weighed]
     merged_from = ", ".join(f"{adapter.name}:{weight:g}" for adapter, weight in weighed)
@@ -48,7 +48,7 @@ def save_fused(
 def _fuse_file(
     checkpoint: Checkpoint, adapters: Sequence, out: Path, dtype: torch.dtype | None, merged_from: str
 ) -> list[str]:
-    """The networks are made of the very tensors that were read, so what is changed in them is changed in these."""
+    """The networks share storage with the tensors of `state`, so fusing into the networks changes `state` in place."""
     sha256, state = verified_hash(checkpoint), read_state(checkpoint.path)
     if dtype is not None:
         state = {key: value if key.startswith(VAE) else _cast(value, dtype) for key, value in state.items()}
@@ -58,7 +58,7 @@ def _fuse_file(
     changed, unfit = fuse(adapters, model.unet, encoders, model.name)
     for text_layout, encoder in zip(layout.text, encoders, strict=True):
         key = f"{text_layout.prefix}text_projection"
-        if text_layout.is_open and key in state:  # the one tensor that lies there in another way, so that it was copied
+        if text_layout.is_open and key in state:  # stored transposed in the file, so the network has a copy
             state[key] = encoder.text_projection.weight.T.contiguous()
             changed.discard(encoder.text_projection.weight)
     storages = {tensor.untyped_storage().data_ptr() for tensor in state.values()}
@@ -70,7 +70,7 @@ def _fuse_file(
 def _fuse_folder(
     checkpoint: Checkpoint, adapters: Sequence, out: Path, dtype: torch.dtype | None, merged_from: str
 ) -> list[str]:
-    """U-Net and text encoders anew, all else as it is; the folder appears when it is whole."""
+    """Saves U-Net and text encoders, copies all other files; the folder appears when it is complete."""
     source, model = checkpoint.path.parent, open_diffusion(checkpoint)
     names = ["unet", *(name for name in ("text_encoder", "text_encoder_2") if name in weights_in(source))]
     networks: dict[str, nn.Module] = dict(zip(names, [model.unet, *(p.encoder for p in model.text)], strict=True))
@@ -108,15 +108,15 @@ def _metadata(path: Path) -> dict[str, str]:
 
 
 def save_state(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """A .safetensors file of any size, whole or not at all, without a second copy in memory.
+    """Saves a .safetensors file of any size atomically, without a second copy in memory.
 
     Raises:
-        CalotypeError: the disk is full, or the folder is closed.
+        CalotypeError: the disk is full, or the folder is not writable.
     """
     with whole_path(path) as partial:
         try:
             save_file({key: value.contiguous() for key, value in state.items()}, partial, dict(metadata))
-        except SafetensorError as fault:  # it knows no kinds of errors; the system's number stands in the text
+        except SafetensorError as fault:  # it has no errno attribute; the number is in the text
             number = str(fault).partition("os error ")[2].partition(")")[0]
             raise OSError(int(number) if number.isdigit() else errno.EIO, str(fault)) from None
 

@@ -1,4 +1,4 @@
-"""sha256 of checkpoints; those of large files are remembered, so that a start need not read gigabytes twice."""
+"""sha256 of checkpoints; those of large files are cached, so that gigabytes are not read again at every start."""
 
 import contextlib
 import hashlib
@@ -8,16 +8,16 @@ from pathlib import Path
 from calotype.errors import CalotypeError
 from calotype.files import make_folder, write_whole
 
-INDEX = "model_index.json"  # a diffusers folder stands here by this file
+INDEX = "model_index.json"  # represents a diffusers folder
 WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")
-LARGE = 256 << 20  # bytes; what is smaller is read within a second
+LARGE = 256 << 20  # bytes; smaller files are read within a second
 
 
 def digest(path: Path, cache: Path | None = None) -> str:
-    """The sha256 of a file, in hex digits; of a diffusers folder's index that of all weights in the folder, by name.
+    """The sha256 of a file in hex digits; for the index of a diffusers folder, that of all its weights by name.
 
     Args:
-        stamps: a JSON file that remembers those of large files, by place, size and time of change.
+        cache: a JSON file with the hashes of large files, by path, size and modification time.
 
     Raises:
         CalotypeError: it cannot be read.
@@ -46,7 +46,7 @@ def _read_cache(cache: Path) -> dict[str, list]:
         data = json.loads(cache.read_text("utf-8"))
         return {path: [int(size), int(time), str(sha256)] for path, (size, time, sha256) in data.items()}
     except (OSError, ValueError, TypeError, AttributeError):
-        return {}  # it only saves time
+        return {}  # a missing cache only costs time
 
 
 def _write_cache(cache: Path, path: str, entry: list) -> None:
@@ -56,7 +56,7 @@ def _write_cache(cache: Path, path: str, entry: list) -> None:
 
 
 def weights_in(folder: Path) -> dict[str, Path]:
-    """The file of weights of each part in a diffusers folder: plain safetensors first, half ones next, pickled last."""
+    """The weights file of each component in a diffusers folder: safetensors first, then fp16, then pickles."""
     try:
         parts = [part for part in sorted(folder.iterdir()) if part.is_dir()]
     except OSError as fault:

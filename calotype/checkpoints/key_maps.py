@@ -1,4 +1,4 @@
-"""What a module of diffusers is called in the original Stable Diffusion's files, worked out from its config."""
+"""Maps names of diffusers' modules to those of the original Stable Diffusion checkpoints, derived from the config."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,7 +16,7 @@ _VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "
 
 
 def unet_names(config: Mapping[str, Any]) -> dict[str, str]:
-    """Beginnings of names: those of a UNet2DConditionModel -> those under `model.diffusion_model.`."""
+    """Name prefixes of a UNet2DConditionModel -> prefixes under `model.diffusion_model.`."""
     return dict(_unet(config["layers_per_block"], len(config["block_out_channels"]), config["up_block_types"]))
 
 
@@ -48,7 +48,7 @@ def _resnet(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
 
 
 def vae_names(config: Mapping[str, Any]) -> dict[str, str]:
-    """Beginnings of names: those of an AutoencoderKL -> those under `first_stage_model.`."""
+    """Name prefixes of an AutoencoderKL -> prefixes under `first_stage_model.`."""
     return dict(_vae(config["layers_per_block"], len(config["block_out_channels"])))
 
 
@@ -78,7 +78,7 @@ def _vae_resnet(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
 
 
 def original_name(name: str, names: Mapping[str, str]) -> str:
-    """A parameter's or module's name in the original's files; what has none there keeps its own."""
+    """The name of a parameter or module in the original checkpoints; a name without an equivalent is unchanged."""
     prefix = name
     while prefix:
         if prefix in names:

@@ -1,4 +1,4 @@
-"""What a single file of Stable Diffusion is, told by its keys and shapes alone, and the configs that go with it."""
+"""Detects the architecture of a single-file Stable Diffusion checkpoint by keys and shapes, and gives its configs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class TextLayout:
 
     prefix: str
     shape: TextShape
-    is_open: bool = False  # named and packed as OpenCLIP does it
+    is_open: bool = False  # keys and packed q, k, v as in OpenCLIP
     layer: int = 1
     is_normalised: bool = True
     pads_with_end: bool = True
@@ -37,10 +37,10 @@ class TextLayout:
 
 @dataclass(frozen=True)
 class Layout:
-    """One kind of file."""
+    """One kind of checkpoint file."""
 
     name: str
-    family: str  # a key of sampling.PRESETS
+    family: str  # a key of samplers.PRESETS
     unet: Mapping[str, Any]
     text: tuple[TextLayout, ...]
     vae: Mapping[str, Any]
@@ -142,23 +142,23 @@ _FIRST, _TO_K = UNET + "input_blocks.0.0.weight", "attn2.to_k.weight"
 _FLUX = Message("it seems to be {model}", model="Flux")
 _SD3 = Message("it seems to be {model}", model="Stable Diffusion 3")
 _LORA = Message("it seems to be a LoRA; call it in the prompt, <lora:name:1>, or with {option:lora}")
-_UNSUPPORTED = (  # how a key begins: what the file is
+_UNSUPPORTED = (  # key prefix, and what the file is then
     ("double_blocks.0.", _FLUX),
     ("model.diffusion_model.double_blocks.0.", _FLUX),
     ("joint_blocks.0.", _SD3),
     ("model.diffusion_model.joint_blocks.0.", _SD3),
     ("control_model.", Message("it seems to be {model}", model="ControlNet")),
-    ("stages.0.0.join.", Message("it seems to be a forger (GAN); {task:imagine} draws from it")),
+    ("stages.0.0.join.", Message("it seems to be a GAN generator; {task:imagine} draws from it")),
     ("lora_", _LORA),
     ("unet.up_blocks", _LORA),
 )
 
 
 def detect_layout(shapes: Mapping[str, tuple[int, ...]], where: Path) -> Layout:
-    """What a file is.
+    """The layout of a checkpoint.
 
     Raises:
-        CalotypeError: none of the Stable Diffusion layouts; what it seems to be is named.
+        CalotypeError: none of the Stable Diffusion layouts; the message names what it seems to be.
     """
     first = shapes.get(_FIRST)
     attention = next((shape for key, shape in shapes.items() if key.startswith(UNET) and key.endswith(_TO_K)), None)

@@ -1,4 +1,4 @@
-"""Tensors into a module that was made without any."""
+"""Loads tensors into a module on the meta device."""
 
 from pathlib import Path
 
@@ -8,7 +8,11 @@ from calotype.errors import CalotypeError
 
 
 def load_into(module: nn.Module, state: dict[str, Tensor], where: Path) -> nn.Module:
-    """Gives a module on the meta device its tensors, without a copy. Raises CalotypeError where they do not fit."""
+    """Assigns a state dict to a module on the meta device, without a copy.
+
+    Raises:
+        CalotypeError: keys or shapes differ.
+    """
     expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     given = {key: tuple(value.shape) for key, value in state.items()}
     mismatched = [key for key in expected if expected[key] != given.get(key)] + [

@@ -1,4 +1,4 @@
-"""Latent diffusion models on disk: a folder as diffusers writes it, or one file as people share it."""
+"""Loads latent diffusion models: a folder in diffusers' layout, or a single checkpoint file."""
 
 import json
 from collections.abc import Callable
@@ -35,10 +35,10 @@ SCHEDULE_KEYS = (
 
 
 def open_diffusion(checkpoint: Checkpoint, vae: Checkpoint | None = None) -> Opened:
-    """A model from its folder (found.path is its model_index.json) or its one file, with another VAE if one is given.
+    """Loads a model from a folder (the path is its model_index.json) or a single file; `vae` replaces its VAE.
 
     Raises:
-        CalotypeError: unreadable, changed since it was added, incomplete, or no diffusion model that Calotype knows.
+        CalotypeError: unreadable, changed since it was added, incomplete, or not a diffusion model that Calotype knows.
     """
     if checkpoint.path.name != INDEX:
         return open_file(checkpoint, vae.path if vae is not None else None)
@@ -88,7 +88,7 @@ def _has_component(index: dict[str, Any], name: str) -> bool:
 
 
 def _family(checkpoint: Checkpoint, unet: nn.Module, training: dict[str, Any]) -> str:
-    """By the width of the words; miniatures of no known width, such as `train diffusion` makes, are drawn as emoji."""
+    """By the cross-attention width; small models of another width, as `train diffusion` makes, are of family emoji."""
     if checkpoint.entry is not None:
         return checkpoint.entry.name
     default = "emoji" if training.get("rescale_betas_zero_snr") else "sd1"
@@ -112,7 +112,7 @@ def _open_vae(folder: Path) -> nn.Module:
 
 
 def _build(cls: Any, folder: Path, rename_keys: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict) -> nn.Module:
-    """The part with its weights, whose names `renamed` brings up to date."""
+    """A component with its weights; `rename_keys` updates old names of the tensors."""
     with torch.device("meta"):
         module = cls.from_config(_read_json(folder / "config.json"))
     return load_into(module, rename_keys(_read_weights(folder)), folder)

@@ -1,4 +1,4 @@
-"""Forgers on disk: one safetensors file, whose metadata tells what network it holds."""
+"""Saves and loads GAN generators: one safetensors file, whose metadata describes the network."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ KEY = "calotype.generator"
 
 @dataclass(frozen=True, eq=False)
 class Gan:
-    """A forger, ready to draw: float32, on the CPU, without gradients."""
+    """A GAN generator for inference: float32, on the CPU, without gradients."""
 
     name: str
     sha256: str
@@ -28,10 +28,10 @@ class Gan:
 
 
 def write(path: Path, generator: Generator, metadata: Mapping[str, str]) -> None:
-    """Writes the weights in float32, whole or not at all.
+    """Saves the weights in float32, atomically.
 
     Raises:
-        CalotypeError: the disk is full, or the folder is closed.
+        CalotypeError: the disk is full, or the folder is not writable.
     """
     state = {key: value.detach().float().cpu().contiguous() for key, value in generator.state_dict().items()}
     data = _sorted_metadata(packed(state, {**metadata, KEY: generator.shape.as_json()}))
@@ -39,7 +39,7 @@ def write(path: Path, generator: Generator, metadata: Mapping[str, str]) -> None
 
 
 def _sorted_metadata(data: bytes) -> bytes:
-    """The same file with its metadata by name: the library writes it in any order, and the same work would give other
+    """Sorts the metadata of the header by name: the library writes it in any order, so equal runs would give different
     bytes."""
     header_end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:header_end])
@@ -50,20 +50,20 @@ def _sorted_metadata(data: bytes) -> bytes:
 
 
 def is_gan(path: Path) -> bool:
-    """Whether a file says that it holds a forger; False for anything that cannot be read."""
+    """Whether the metadata of a file declares a GAN generator; False for a file that cannot be read."""
     return bool(_metadata(path).get(KEY))
 
 
 def read(checkpoint: Checkpoint) -> Gan:
-    """Takes no more memory than the file has weights, whatever else it tells.
+    """Loads a generator; allocates no more memory than the weights in the file, whatever its metadata declares.
 
     Raises:
-        CalotypeError: missing, damaged, or no forger of Calotype's.
+        CalotypeError: missing, damaged, or not a generator saved by Calotype.
     """
     check_file(checkpoint.path)
     state, metadata = read_state(checkpoint.path), _metadata(checkpoint.path)
     if KEY not in metadata:
-        raise CalotypeError("{path} holds no forger; `{task:train_gan}` makes them", path=checkpoint.path)
+        raise CalotypeError("{path} holds no GAN generator; `{task:train_gan}` makes them", path=checkpoint.path)
     shape = Shape.told(metadata[KEY], str(checkpoint.path))
     with torch.device("meta"):
         generator = Generator(shape)
@@ -71,7 +71,7 @@ def read(checkpoint: Checkpoint) -> Gan:
         generator.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
     except RuntimeError:
         raise CalotypeError(
-            "{path} does not hold the weights that it tells of; train it again", path=checkpoint.path
+            "{path} does not hold the weights that its metadata describes; train it again", path=checkpoint.path
         ) from None
     return Gan(checkpoint.name, digest(checkpoint.path), generator.eval().requires_grad_(False))
 

@@ -1,4 +1,4 @@
-"""The one door for weights: a file becomes a network that is ready to work. Nothing in a file is ever run."""
+"""Loads super-resolution and face networks from weight files. No code in a file is ever executed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from calotype.models import codeformer
 from calotype.models import face_restorer as restorer
 from calotype.models.network import Loaded
 
-SIDE = 512  # of the aligned face that GFPGAN and RestoreFormer take
+SIDE = 512  # of the aligned face crop that GFPGAN and RestoreFormer take
 BUILD_ERRORS = (
     KeyError,
     IndexError,
@@ -33,13 +33,13 @@ BUILD_ERRORS = (
 
 
 def load(checkpoint: Checkpoint, denoise: float | None = None) -> Loaded:
-    """Opens a checkpoint: float32, on the CPU, in eval mode, without gradients.
+    """Loads a checkpoint: float32, on the CPU, in eval mode, without gradients.
 
     Args:
-        denoise: for a checkpoint with a twin (realesr-general-x4v3): 1 is it alone, 0 the twin alone; None is 1.
+        denoise: interpolation weight for a checkpoint with a twin (realesr-general-x4v3): 0 is the twin; None is 1.
 
     Raises:
-        CalotypeError: unreadable, changed since it was fetched, with code in it, or no network that Calotype knows.
+        CalotypeError: unreadable, changed since its download, with code in it, or not a network that Calotype knows.
     """
     check_file(checkpoint.path)
     sha256 = verified_hash(checkpoint)
@@ -78,7 +78,7 @@ def _twin_of(checkpoint: Checkpoint) -> str:
 
 
 def _interpolated(checkpoint: Checkpoint, sha256: str, denoise: float) -> tuple[dict[str, Tensor], str]:
-    """denoise * general + (1 - denoise) * twin, tensor by tensor, and both sha256."""
+    """denoise * general + (1 - denoise) * twin for each tensor, and both sha256."""
     twin = _twin_of(checkpoint)
     if checkpoint.twin is None:
         raise CalotypeError(
@@ -101,7 +101,7 @@ def _interpolated(checkpoint: Checkpoint, sha256: str, denoise: float) -> tuple[
 
 @dataclass(frozen=True, eq=False)
 class Built:
-    """What Loaded needs besides name and sha256."""
+    """The fields of Loaded besides name and sha256."""
 
     kind: str
     module: nn.Module
@@ -115,7 +115,7 @@ class Built:
 
 
 def _build(state: dict[str, Tensor], path: Path) -> Built:
-    """Finds the network that these weights belong to; every key must have its place."""
+    """Detects and builds the network of these weights; every key must match."""
     state = _without_prefix(state)
     try:
         for detects, build in ARCHITECTURES:
@@ -138,7 +138,7 @@ def _build(state: dict[str, Tensor], path: Path) -> Built:
 
 
 def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Drops what training in parallel, or a class around the network, puts before every key."""
+    """Removes the prefix that DataParallel or a wrapper class puts before every key."""
     for prefix in ("module.", "netG.", "generator."):
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
@@ -195,7 +195,7 @@ def _from_spandrel(state: dict[str, Tensor], path: Path) -> Built:
 
 
 def _enlarging(descriptor: ImageModelDescriptor) -> Callable[[nn.Module, Tensor, float], Tensor]:
-    """spandrel's own call without its clamp, for batches, on whichever copy of the network is given."""
+    """spandrel's call without its clamp, for batches, on the given copy of the network."""
     needs, scale, grey = descriptor.size_requirements, descriptor.scale, descriptor.input_channels == 1
 
     def call(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
@@ -212,7 +212,7 @@ def _enlarging(descriptor: ImageModelDescriptor) -> Callable[[nn.Module, Tensor,
 
 
 def _resized(built: Built, factor: float) -> Built:
-    """The network followed by a bicubic change of size, as ncnn's animevideov3 x2 and x3 have it."""
+    """The network followed by a bicubic resize, as in ncnn's animevideov3 x2 and x3."""
 
     def call(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
         y = built.call(module, x, fidelity)
@@ -232,12 +232,12 @@ def unsigned(y: Tensor) -> Tensor:
 
 
 def call_gfpgan(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
-    """(N, 3, 512, 512) in [0, 1] both ways. The noise is the checkpoint's own: the same face comes out the same."""
+    """(N, 3, 512, 512), in [0, 1]. The noise is stored in the checkpoint: the output is deterministic."""
     return unsigned(module(signed(x), return_rgb=False, randomize_noise=False)[0])
 
 
 def call_restoreformer(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
-    """(N, 3, 512, 512) in [0, 1] both ways."""
+    """(N, 3, 512, 512), input and output in [0, 1]."""
     return unsigned(module(signed(x))[0])
 
 

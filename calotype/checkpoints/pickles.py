@@ -1,7 +1,7 @@
-"""Reads tensors from files of torch.save. Such a file is a program for a small machine; here nothing of it may call.
+"""Loads tensors from files of torch.save safely. A pickle is a program; here it cannot call anything.
 
-Two locks: first the program is read, not run, and any name in it outside a short list is refused; then torch reads it
-with `weights_only`, which has a list of its own.
+Two checks: first the opcodes are read, not executed, and any global outside a short allowlist is refused; then torch
+loads the file with `weights_only`, which has its own allowlist.
 """
 
 import io
@@ -18,11 +18,11 @@ import torch
 
 from calotype.errors import CalotypeError, Message, Remedy
 
-SAFE_TORCH = (2, 10)  # weights_only could be tricked before (CVE-2025-32434, CVE-2026-24747)
-MAX_PROGRAM = 64 << 20  # bytes of pickle; the tensors lie outside of it
+SAFE_TORCH = (2, 10)  # before, weights_only could be bypassed (CVE-2025-32434, CVE-2026-24747)
+MAX_PROGRAM = 64 << 20  # bytes of pickle; tensor data is stored outside of it
 MAX_ENTRIES = 100_000
-OLD_PROGRAMS = 5  # in a file of the old form: number, protocol, system, weights, names of storages
-OLD_NUMBER = 0x1950A86A20F9469CFC6C  # what a file of the old form begins with
+OLD_PROGRAMS = 5  # in a legacy file: magic number, protocol, system info, state dict, storage keys
+OLD_NUMBER = 0x1950A86A20F9469CFC6C  # magic number of a legacy file
 ALLOWED = {
     *(("collections", name) for name in ("OrderedDict", "defaultdict", "Counter")),
     ("typing", "OrderedDict"),
@@ -36,7 +36,7 @@ ALLOWED = {
     ("_codecs", "encode"),
     *((module, name) for module in ("builtins", "__builtin__") for name in ("set", "dict", "list", "int", "bytearray")),
 }
-LIGHTNING = ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint")  # a name only, in old checkpoints
+LIGHTNING = ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint")  # only a name in old checkpoints
 ALLOWED |= {LIGHTNING, *((module, "scalar") for module in ("numpy.core.multiarray", "numpy._core.multiarray"))}
 ALLOWED |= {("numpy", "dtype")}
 DAMAGE_ERRORS = (  # what torch, zipfile and pickletools raise on damaged files, found by damaging files
@@ -47,10 +47,10 @@ STRINGS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING",
 
 
 def read_pickle(path: Path) -> Any:
-    """What torch.save wrote into a file, tensors on the CPU.
+    """The object that torch.save wrote into a file, tensors on the CPU.
 
     Raises:
-        CalotypeError: an unsafe torch, or the file is none of torch.save's, is damaged, or has code in it.
+        CalotypeError: torch is unsafe, or the file is not one of torch.save, is damaged, or has code in it.
         OSError: the file cannot be read.
     """
     check_torch(torch.__version__)
@@ -69,7 +69,7 @@ def read_pickle(path: Path) -> Any:
 
 
 def _safe_globals() -> list[Any]:
-    """What the official Stable Diffusion files hold besides tensors: the name of a class, and a number of numpy's."""
+    """Globals in the official Stable Diffusion files besides tensors: the name of a class, and numpy scalars."""
     name = ".".join(LIGHTNING)
     kinds = [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
     scalar = np.float64(0).__reduce__()[0]
@@ -77,11 +77,11 @@ def _safe_globals() -> list[Any]:
 
 
 class _Placeholder:
-    """Stands where a class of another library is named; it is never made."""
+    """Replaces a class of another library; it is never instantiated."""
 
 
 def check_torch(version: str) -> None:
-    """Raises CalotypeError for a torch whose weights_only could be tricked."""
+    """Raises CalotypeError for a torch version whose weights_only could be bypassed."""
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < SAFE_TORCH:
         needed = ".".join(map(str, SAFE_TORCH))
         raise CalotypeError(
@@ -93,7 +93,7 @@ def check_torch(version: str) -> None:
 
 def _refusal(path: Path, name: str | Message) -> CalotypeError:
     return CalotypeError(
-        "{path} has code in it ({name}) and is refused; nothing of it was run. Take it as .safetensors, or not at all",
+        "{path} has code in it ({name}) and is refused; nothing of it was run. Use a .safetensors file instead",
         path=path,
         name=name,
     )
@@ -101,11 +101,11 @@ def _refusal(path: Path, name: str | Message) -> CalotypeError:
 
 def _name_in(message: str) -> str | Message:
     match = re.search(r"(?:GLOBAL |global |Unsupported (?:class|operand) |import )`?([\w.]+)", message)
-    return match[1] if match else Message("a name that is no tensor's")
+    return match[1] if match else Message("a name that no tensor needs")
 
 
 def _check_zip(path: Path) -> None:
-    """Looks through the list of entries and the program, before torch does."""
+    """Checks the list of entries and the pickle before torch reads them."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         for entry in entries:
@@ -140,7 +140,7 @@ def _check_entry(entry: zipfile.ZipInfo, path: Path) -> None:
 
 
 def _check_old(path: Path) -> None:
-    """The form of before torch 1.6, several pickles and then the numbers; or one plain pickle."""
+    """The legacy format of torch before 1.6, several pickles and then the tensor data; or one plain pickle."""
     with _BoundedReader(path) as program:
         start = program.read(2)
         program.seek(0)
@@ -168,11 +168,11 @@ class _BoundedReader(io.BufferedReader):
 
 
 def _check_names(program: Any, path: Path) -> int | None:
-    """Reads one pickle without running it; returns its first number.
+    """Reads one pickle without executing it; returns its first integer.
 
     Raises:
-        CalotypeError: a name outside ALLOWED, or a way of naming that torch.save never takes.
-        ValueError: it is cut or no pickle.
+        CalotypeError: a global outside ALLOWED, or an opcode for globals that torch.save never writes.
+        ValueError: it is truncated or not a pickle.
     """
     first = None
     for name in _names(program):
@@ -184,7 +184,7 @@ def _check_names(program: Any, path: Path) -> int | None:
 
 
 def _names(program: Any) -> Iterator[tuple[str, str] | int]:
-    """The (module, name) that a pickle would import, and the numbers in it."""
+    """The (module, name) pairs that a pickle would import, and the integers in it."""
     strings = ["", ""]
     for code, given, _ in pickletools.genops(program):
         if code.name in STRINGS:
@@ -194,7 +194,7 @@ def _names(program: Any) -> Iterator[tuple[str, str] | int]:
             yield module, name
         elif code.name == "INST":
             yield given.replace(" ", "."), ""
-        elif code.name == "STACK_GLOBAL":  # its names come from anywhere; torch.save writes GLOBAL
+        elif code.name == "STACK_GLOBAL":  # its names come from the stack; torch.save writes GLOBAL
             yield ".".join(strings), ""
         elif code.name.startswith("EXT"):
             yield "copyreg extension", str(given)

@@ -1,4 +1,4 @@
-"""Stable Diffusion in one file, as its users share it, opened with configs that ship: nothing is fetched."""
+"""Loads single-file Stable Diffusion checkpoints with bundled configs: nothing is downloaded."""
 
 import copy
 import math
@@ -28,17 +28,17 @@ OPENCLIP_LAYER = {  # OpenCLIP's names within a layer -> CLIP's
     "attn.out_proj": "self_attn.out_proj",
 }
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # of diffusers before 0.15
-EDM = ("edm_mean", "edm_vpred.sigma_max")  # Karras et al. 2022: trained on sigmas, not on the 1000 steps of the others
+EDM = ("edm_mean", "edm_vpred.sigma_max")  # Karras et al. 2022: trained on sigmas, not on 1000 discrete timesteps
 
 
 def open_file(checkpoint: Checkpoint, vae: Path | None = None) -> Opened:
-    """Opens a checkpoint of any layout in `layouts`.
+    """Loads a checkpoint of any layout in `layouts`.
 
     Args:
-        vae: a file whose VAE takes the place of the checkpoint's own, which may then lack one.
+        vae: a file whose VAE replaces that of the checkpoint, which then need not have one.
 
     Raises:
-        CalotypeError: unreadable, changed since it was added, incomplete, or something else.
+        CalotypeError: unreadable, changed since it was added, incomplete, or of another architecture.
     """
     sha256 = verified_hash(checkpoint)
     state = read_state(checkpoint.path)
@@ -49,10 +49,10 @@ def open_file(checkpoint: Checkpoint, vae: Path | None = None) -> Opened:
 def build_model(
     state: dict[str, Tensor], layout: Layout, where: Path, name: str, sha256: str, vae_file: Path | None = None
 ) -> Opened:
-    """The networks of a layout out of a file's tensors, which are used as they are, without a copy."""
+    """Builds the networks of a layout from the tensors of a file, which are shared, not copied."""
     if any(key in state for key in EDM):
         raise CalotypeError(
-            "{where} was trained with EDM (as Playground 2.5 and CosXL), which Calotype does not draw with; "
+            "{where} was trained with EDM (as Playground 2.5 and CosXL), which Calotype does not support; "
             "give a checkpoint of SD 1.x, 2.x or SDXL",
             where=where,
         )
@@ -74,10 +74,10 @@ def build_model(
 
 
 def open_unet(state: dict[str, Tensor], layout: Layout, where: Path) -> nn.Module:
-    """The U-Net alone.
+    """Builds the U-Net.
 
     Raises:
-        CalotypeError: a tensor is missing, has another shape, or has no place in it: then it is another kind of model.
+        CalotypeError: a tensor is missing, unexpected or of another shape: it is another kind of model.
     """
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
@@ -89,7 +89,7 @@ def open_unet(state: dict[str, Tensor], layout: Layout, where: Path) -> nn.Modul
     if unexpected:
         raise CalotypeError(
             "{where} looks like {layout}, but {count} tensors of its U-Net have no place there, first "
-            "{first}; it is another kind of model, which Calotype does not draw with",
+            "{first}; it is another kind of model, which Calotype does not support",
             where=where,
             layout=layout.name,
             count=len(unexpected),
@@ -106,14 +106,14 @@ def _open_own_vae(state: dict[str, Tensor], layout: Layout, where: Path) -> nn.M
 
 
 def open_vae(path: Path, config: Mapping[str, Any] | None = None) -> nn.Module:
-    """A file with a VAE alone, by the original's or by diffusers' names; or the VAE of a whole checkpoint.
+    """Loads a VAE from a VAE file, with the original or diffusers' names, or from a full checkpoint.
 
     Args:
-        config: of an AutoencoderKL; None: that of SD 1.x. No file tells the scale of the latents, in which the VAEs
-            of SD 1.x and of SDXL differ.
+        config: of an AutoencoderKL; None is that of SD 1.x. The scaling factor of the latents, which differs between
+            SD 1.x and SDXL, is not stored in the files.
 
     Raises:
-        CalotypeError: there is none in it, or one that does not fit the config.
+        CalotypeError: the file has no VAE, or it does not match the config.
     """
     state = read_state(path)
     if any(key.startswith(VAE) for key in state):
@@ -138,7 +138,7 @@ def _build_vae(state: dict[str, Tensor], config: Mapping[str, Any], where: Path)
 
 
 def with_new_attention(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A VAE's tensors by diffusers' present names: the folders of SD 1.5 and of sd-vae-ft-mse have the old ones."""
+    """Renames deprecated attention keys of a VAE to current ones: SD 1.5 and sd-vae-ft-mse have the old ones."""
     renamed = {}
     for key, value in state.items():
         module, _, kind = key.rpartition(".")
@@ -151,7 +151,7 @@ def with_new_attention(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _match_tensors(
     state: dict[str, Tensor], module: nn.Module, names_in_file: Mapping[str, str], where: Path
 ) -> dict[str, Tensor]:
-    """For each tensor of the module the file's, in the module's shape: 1x1 convolutions and matrices are the same."""
+    """The file's tensor for each tensor of the module, reshaped between 1x1 convolution and matrix."""
     matched = {}
     for key, value in module.state_dict().items():
         name = names_in_file[key]
@@ -167,7 +167,7 @@ def _match_tensors(
 
 
 def _shape_without_1x1(tensor: Tensor) -> tuple[int, ...]:
-    """A shape without the 1x1 of a convolution."""
+    """A shape without the trailing 1x1 of a convolution."""
     shape = tuple(tensor.shape)
     return shape[:2] if shape[2:] == (1, 1) else shape
 
@@ -190,7 +190,7 @@ def _open_text_encoder(state: dict[str, Tensor], layout: TextLayout, where: Path
 
 
 def from_openclip(state: dict[str, Tensor], layout: TextLayout) -> dict[str, Tensor]:
-    """OpenCLIP's text transformer by CLIP's names; q, k and v lie in one matrix there."""
+    """Renames OpenCLIP's text transformer to CLIP's keys; its packed q, k, v matrix is split."""
     renamed = {}
     for key, value in state.items():
         if key.startswith("transformer.resblocks."):
@@ -218,7 +218,7 @@ def _from_openclip_layer(prefix: str, rest: str, value: Tensor) -> dict[str, Ten
 
 
 def _schedule_config(state: dict[str, Tensor], layout: Layout, unet: nn.Module) -> dict[str, Any]:
-    """What the U-Net predicts: told by NovelAI's marks, or, where keys cannot tell, by trying."""
+    """Noise schedule and prediction type: by NovelAI's marker keys or, where no key determines it, by a test."""
     config = dict(layout.training)
     is_open = not layout.is_prediction_known and unet.config.in_channels == unet.config.out_channels
     if "v_pred" in state or (is_open and predicts_v(unet)):  # the inpainting model of SD 2 predicts the noise
@@ -230,16 +230,16 @@ def _schedule_config(state: dict[str, Tensor], layout: Layout, unet: nn.Module) 
 
 @torch.inference_mode()
 def predicts_v(unet: nn.Module) -> bool:
-    """Whether a U-Net predicts v: at the noisiest step it then answers with minus the picture, not with the noise.
+    """Whether a U-Net predicts v: at the last timestep v is about -x0, where epsilon is the noise.
 
-    A1111's test: the mean of (answer - x) at t = 999 for x of 0.5 and words of 0.5 is below -1.
+    A1111's test: the mean of (prediction - x) at t = 999 for x of 0.5 and text states of 0.5 is below -1.
     """
     dtypes = {parameter.dtype for parameter in unet.parameters()}
     is_plain = (
         len(dtypes) == 1 and min(dtype.itemsize for dtype in dtypes) > 1
-    )  # float8 is for keeping, not for reckoning
+    )  # float8 is a storage format, it cannot compute
     residual = _mean_residual(unet) if is_plain else math.nan
-    if not math.isfinite(residual):  # or SD 2.1's attention has left the range of float16
+    if not math.isfinite(residual):  # or the attention of SD 2.1 overflows in float16
         residual = _mean_residual(copy.deepcopy(unet).float())
     return residual < -1
 
@@ -252,5 +252,5 @@ def _mean_residual(unet: nn.Module) -> float:
 
 
 def with_vae(model: Opened, path: Path) -> Opened:
-    """The model with another VAE of the same shape, whose latents have the model's scale."""
+    """The model with another VAE of the same config, including the scaling factor."""
     return replace(model, vae=open_vae(path, model.vae.config))

@@ -1,6 +1,6 @@
-"""Words to tokens, as CLIP's text encoders know them.
+"""CLIP's tokenizer.
 
-By the `tokenizers` library alone: the import of transformers takes seconds.
+Uses only the `tokenizers` library: importing transformers takes seconds.
 """
 
 import gzip
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-_ISOLATED = "[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"  # letters of scripts without spaces
+_ISOLATED = "[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"  # characters of scripts without spaces
 
 
 @dataclass(frozen=True, eq=False)
 class BpeTokenizer:
-    """`encode(text)` -> tokens, without begin and end."""
+    """`encode(text)` -> token ids, without begin and end tokens."""
 
     inner: "tokenizers.Tokenizer"
     bos: int
@@ -37,10 +37,10 @@ class BpeTokenizer:
 
 
 def tokenizer_in(folder: Path) -> BpeTokenizer:
-    """The tokenizer of a diffusers folder: tokenizer.json, or vocab.json and merges.txt.
+    """Loads the tokenizer of a diffusers folder: tokenizer.json, or vocab.json and merges.txt.
 
     Raises:
-        CalotypeError: neither is there, or they are damaged.
+        CalotypeError: the files are missing or damaged.
     """
     import tokenizers
 
@@ -53,7 +53,7 @@ def tokenizer_in(folder: Path) -> BpeTokenizer:
             inner = _build(
                 vocabulary, [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
             )
-        inner.no_truncation(), inner.no_padding()  # a file may hold both; chunks are the caller's
+        inner.no_truncation(), inner.no_padding()  # a file may enable both; the caller splits into chunks
         pad_token = _read_config(folder / "tokenizer_config.json").get("pad_token")
         pad = (
             inner.token_to_id(pad_token["content"] if isinstance(pad_token, dict) else pad_token) if pad_token else None
@@ -75,10 +75,10 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def clip_tokenizer(pads_with_end: bool = True) -> BpeTokenizer:
-    """CLIP's own, with which single files are read.
+    """CLIP's tokenizer, bundled for single-file checkpoints.
 
     Args:
-        pads_with_end: SD 1.x and SDXL's first encoder; OpenCLIP's (SD 2.x, SDXL's second) pad with token 0.
+        pads_with_end: True for SD 1.x and SDXL's first encoder; OpenCLIP (SD 2.x, SDXL's second) pads with token 0.
     """
     tokenizer = _wrap(_clip(), shipped("clip"))
     return tokenizer if pads_with_end else replace(tokenizer, pad=0)
@@ -97,7 +97,7 @@ _ASCII = frozenset(map(chr, range(ord("!"), ord("~") + 1)))
 
 
 def _byte_letters() -> list[str]:
-    """A printable letter for each byte, in the order of GPT-2's table (Radford et al. 2019)."""
+    """A printable character for each byte, in the order of GPT-2's table (Radford et al. 2019)."""
     plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     return [chr(byte) for byte in plain] + [chr(256 + n) for n in range(256 - len(plain))]
 
@@ -119,17 +119,15 @@ def _build(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> "tokeni
 def _wrap(inner: "tokenizers.Tokenizer", where: Path) -> BpeTokenizer:
     begin, end = inner.token_to_id(BEGIN), inner.token_to_id(END)
     if begin is None or end is None:
-        raise CalotypeError(
-            "{where} holds a tokenizer that is not CLIP's; Calotype draws with CLIP's words only", where=where
-        )
+        raise CalotypeError("{where} holds a tokenizer that is not CLIP's; Calotype supports CLIP's only", where=where)
     return BpeTokenizer(inner, begin, end, end, inner.token_to_id(",</w>"))
 
 
 def trained_tokenizer(texts: Iterable[str], size: int) -> BpeTokenizer:
-    """Byte-pair encoding (Sennrich et al. 2016) as CLIP's, learnt from texts in any language; at most `size` tokens.
+    """Trains byte-pair encoding (Sennrich et al. 2016) as CLIP's, on texts in any language; at most `size` tokens.
 
-    Every byte has a token, in a word and at its end, so that every text can be told. Chinese and Japanese characters
-    are never joined: a phrase as one token would say nothing about a new phrase of the same characters.
+    Every byte has a token, within a word and at its end, so that every text can be encoded. Chinese and Japanese
+    characters are never merged: a phrase as one token would not generalise to other phrases of the same characters.
     """
     from tokenizers import Regex, pre_tokenizers, trainers
 
@@ -163,14 +161,14 @@ def trained_tokenizer(texts: Iterable[str], size: int) -> BpeTokenizer:
 
 
 def _continuations(left: str, right: str) -> list[str]:
-    """What follows `one` in a merge: characters that stood alone when they were learnt are known within words too."""
+    """Right sides of a merge: characters that were isolated in training are also merged within words."""
     inner = right.removesuffix("</w>")
     is_single_character = inner != right and not set(left + inner) & _ASCII
     return [right, inner] if is_single_character else [right]
 
 
-def write_tokenizer(tokenizer: BpeTokenizer, folder: Path) -> None:
-    """tokenizer.json, and vocab.json and merges.txt, as transformers reads them."""
+def save_tokenizer(tokenizer: BpeTokenizer, folder: Path) -> None:
+    """Saves tokenizer.json, vocab.json and merges.txt, as transformers reads them."""
     from tokenizers import processors
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Faces of a photo: found, judged, restored by a network for faces, and pasted."""
+"""Face restoration: detects, selects, restores and pastes the faces of a photo."""
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
@@ -21,19 +21,19 @@ from calotype.picture import Picture
 from calotype.record import FaceRecord, Result
 from calotype.tasks import Note, Progress, Restore, Strengths, chosen_faces, note
 
-UPSCALER_WEIGHT = 0.5  # how much of a pasted face comes from the upscaler; chosen by eye
-MAX_DETAIL = 2.0  # a face with this many times the network's pixels has more detail than the network can draw
-DEFAULT_FACE_MODEL = "gfpgan-1.4"  # the face network to fetch where there is none
+UPSCALER_WEIGHT = 0.5  # weight of the upscaler in a pasted face; chosen by eye
+MAX_DETAIL = 2.0  # faces this many times larger than the network's crop have more detail than it can generate
+DEFAULT_FACE_MODEL = "gfpgan-1.4"  # suggested where no face network is available
 
 
 def face_network(task: Restore, models: Models, deep: bool) -> Generator[Note, None, Network | None]:
-    """The network for faces, or None with a word why."""
+    """The face network, or None with a note that says why."""
     if task.face_model == "none" or task.faces == "none":
         return None
     best = task.auto_face_model or models.store.best_faces()
     name = best if task.face_model == "auto" else task.face_model
     if name is None:
-        sentence = "no face network such as {model} is at hand, so faces are only enlarged"
+        sentence = "no face network such as {model} is available, so faces are only enlarged"
         yield note(CalotypeError(sentence, model=DEFAULT_FACE_MODEL, remedy=Remedy("pull_model", DEFAULT_FACE_MODEL)))
         return None
     return models.faces(name, deep)
@@ -49,7 +49,7 @@ def find_faces(picture: Picture, models: Models) -> list[DetectedFace]:
 
 
 def face_record(number: int, face: DetectedFace, task: Restore, network: Network | None) -> FaceRecord:
-    """What is to happen with a face: treated, or left alone and why. A face asked for by its number is treated."""
+    """Whether a face will be restored, or why not. A face selected by its number is always restored."""
     strength = Strengths.read(task.strength).of(number)
     is_named = number in chosen_faces(task.faces) if task.faces not in ("all", "none", "center") else False
     return FaceRecord(
@@ -86,7 +86,7 @@ def reason_sharp(is_restored: bool) -> str:
 
 
 def select_faces(faces: list[FaceRecord], task: Restore, picture: Picture) -> list[FaceRecord]:
-    """Leaves alone the faces that the task's `faces` does not name."""
+    """Marks the faces that the task's `faces` does not select as untreated."""
     selection = chosen_faces(task.faces)
     if selection == "all":
         return faces
@@ -106,7 +106,7 @@ def select_faces(faces: list[FaceRecord], task: Restore, picture: Picture) -> li
 
 
 def _central_face(faces: list[FaceRecord], picture: Picture) -> int:
-    """The face whose middle is nearest to the picture's."""
+    """The number of the face closest to the center of the picture."""
     height, width = picture.pixels.shape[:2]
 
     def distance(face: FaceRecord) -> float:
@@ -118,7 +118,7 @@ def _central_face(faces: list[FaceRecord], picture: Picture) -> int:
 
 @dataclass(frozen=True, eq=False)
 class RestoredFace:
-    """What the network drew of a face."""
+    """A restored face crop and its position."""
 
     crop: Tensor  # (3, side, side) float32 in [0, 1]
     matrix: np.ndarray  # (2, 3) crop -> source
@@ -128,9 +128,9 @@ class RestoredFace:
 def restore_faces(
     picture: Picture, faces: list[FaceRecord], network: Network | None, task: Restore
 ) -> Generator[Progress, None, dict[int, RestoredFace]]:
-    """Runs the faces that are to be treated through the network, one at a time: by number.
+    """Runs the selected faces through the network one at a time; returns the crops by number.
 
-    Faces that turn out to be sharp already are left out, unless they were asked for by number.
+    Faces that are already sharp are skipped, unless they were selected by number.
     """
     to_restore = [face for face in faces if face.treated]
     skips_sharp = task.faces in ("all", "center")
@@ -139,7 +139,7 @@ def restore_faces(
         yield Progress(n, len(to_restore), "faces")
         matrix = _matrix(np.array(face.landmarks), network.side)
         crop = ops.align(picture.pixels, matrix, network.side)
-        drawn = draw_face(crop, network, task.fidelity)
+        drawn = restore_crop(crop, network, task.fidelity)
         if skips_sharp and ops.is_sharp(*(t.permute(1, 2, 0).numpy() for t in (to_tensor(crop), drawn))):
             continue
         restored[face.number] = RestoredFace(drawn, cv2.invertAffineTransform(matrix), face.strength)
@@ -150,8 +150,8 @@ def _matrix(landmarks: np.ndarray, side: int) -> np.ndarray:
     return ops.similarity(np.asarray(landmarks, dtype=np.float64), ops.template(side))
 
 
-def draw_face(crop: np.ndarray, network: Network, fidelity: float) -> Tensor:
-    """An aligned (side, side, C) crop through the network, in the crop's own light and colour: (3, side, side)."""
+def restore_crop(crop: np.ndarray, network: Network, fidelity: float) -> Tensor:
+    """Runs an aligned (side, side, C) crop through the network and matches its colours: (3, side, side)."""
     x = to_tensor(crop)
     y = network(x[None], fidelity)[0].clamp(0, 1)
     if crop.shape[2] == 1:
@@ -161,7 +161,7 @@ def draw_face(crop: np.ndarray, network: Network, fidelity: float) -> Tensor:
 
 
 def paste_face(pixels: np.ndarray, source: np.ndarray, face: RestoredFace, upscaler: Network | None) -> None:
-    """Lays a restored face onto the enlarged pixels, in place."""
+    """Pastes a restored face onto the enlarged pixels, in place."""
     height, width = pixels.shape[:2]
     matrix = ops.scaled(face.matrix, height / source.shape[0], width / source.shape[1])
     crop = _enlarged_face(face, ops.size_of(matrix), upscaler)
@@ -178,10 +178,10 @@ def paste_face(pixels: np.ndarray, source: np.ndarray, face: RestoredFace, upsca
 
 
 def _enlarged_face(face: RestoredFace, grow: float, upscaler: Network | None) -> Tensor:
-    """A restored crop as large as it will be shown (`grow` times larger).
+    """A restored crop at its output size (`grow` times larger).
 
-    Half of it goes through the upscaler from the size that the face has in the photo. Plainly enlarged it looks soft
-    beside its surroundings; through the upscaler alone, eyes and teeth come out hard and strange.
+    It is the mean of the upscaler's output, from the size that the face has in the photo, and of bicubic interpolation.
+    The latter alone looks soft beside its surroundings; the upscaler alone makes eyes and teeth hard and distorted.
     """
     side = face.crop.shape[1]
     output_side = max(1, round(side * grow))
@@ -202,7 +202,7 @@ def _resized(crop: Tensor, side: int) -> Tensor:
 
 
 def restore_aligned(task: Restore, picture: Picture, network: Network | None, models: Models) -> Result:
-    """The source is one aligned face: resized to the network's side, drawn, nothing pasted; `scale` has no part."""
+    """Restores a source that is one aligned face crop: resized to the network's side, without pasting or `scale`."""
     if network is None:
         raise PictureError(
             "{source}: {option:aligned} needs a face network such as {model}",
@@ -224,7 +224,7 @@ def restore_aligned(task: Restore, picture: Picture, network: Network | None, mo
     size, window = (network.side, network.side), slice(0, network.side)
     x = part(picture.pixels, size, window, window).clamp(0, 1)
     crop = to_pixels(x, picture.pixels)
-    drawn = x + strength * (draw_face(crop, network, task.fidelity) - x)
+    drawn = x + strength * (restore_crop(crop, network, task.fidelity) - x)
     alpha = None if picture.alpha is None else resized_lanczos(picture.alpha[..., None], size)[..., 0]
     result = picture.then(to_pixels(drawn, picture.pixels), alpha)
     return Result.of(task, picture, result, [network], models.computed(network))

@@ -1,4 +1,4 @@
-"""Pictures from a forger, the generator of a GAN: a latent in, a picture out, and walks between latents."""
+"""Sampling from a GAN generator: pictures from latents, and interpolation between latents."""
 
 import math
 import secrets
@@ -20,15 +20,15 @@ from calotype.record import Film, Result
 from calotype.tasks import Imagine, Progress
 
 GAN_OPTIONS = ("model", "seed", "count", "batch", "grid", "truncation", "interpolate", "place")
-FRAMES_PER_LEG, SECONDS_PER_FRAME = 24, 1 / 12  # frames from one picture to the next, and seconds of each
-MIN_SIDE = 256  # pixels of a film's side
+FRAMES_PER_LEG, SECONDS_PER_FRAME = 24, 1 / 12  # frames from one picture to the next, and duration of each
+MIN_SIDE = 256  # pixels of the side of a video frame
 
 
 def find_gan(task: Imagine, models: Models) -> Checkpoint | None:
-    """The forger that a task names; None where its model draws from words.
+    """The GAN checkpoint that a task names; None if its model is a diffusion model.
 
     Raises:
-        CalotypeError: options that only a forger has, for another model.
+        CalotypeError: options of GANs for another model.
     """
     checkpoint = models.store.find(task.model, "diffusion")
     if gan.is_gan(checkpoint.path):
@@ -36,7 +36,7 @@ def find_gan(task: Imagine, models: Models) -> Checkpoint | None:
     for name in ("truncation", "interpolate"):
         if getattr(task, name) != _default(name):
             raise CalotypeError(
-                "{option} is for forgers, which `{task:train_gan}` makes; {found} is none",
+                "{option} is for GAN generators, which `{task:train_gan}` makes; {found} is not one",
                 option=name,
                 found=checkpoint.name,
             )
@@ -45,15 +45,15 @@ def find_gan(task: Imagine, models: Models) -> Checkpoint | None:
 
 @torch.inference_mode()
 def sample_gan(task: Imagine, checkpoint: Checkpoint, models: Models) -> Iterator[Progress | Result | Film]:
-    """A Result for every picture, one for a sheet of them where it was asked for, or a Film of a walk between them.
+    """Yields a Result for every picture and, if requested, one for a sheet of them; or a Film that interpolates them.
 
     Raises:
-        CalotypeError: the file is damaged, or options that a forger has no use for.
+        CalotypeError: the file is damaged, or options that a GAN does not have.
     """
     for spec in fields(task):
         if spec.name not in GAN_OPTIONS and getattr(task, spec.name) != spec.default:
-            prompt_sentence = "{found} is a forger, which draws without words: it has no use for a prompt"
-            option_sentence = "{found} is a forger, which draws without words: it has no use for {option}"
+            prompt_sentence = "{found} is a GAN generator, which takes no text: it has no use for a prompt"
+            option_sentence = "{found} is a GAN generator, which takes no text: it has no use for {option}"
             raise CalotypeError(
                 prompt_sentence if spec.name == "prompt" else option_sentence, option=spec.name, found=checkpoint.name
             )
@@ -81,16 +81,16 @@ def sample_gan(task: Imagine, checkpoint: Checkpoint, models: Models) -> Iterato
 
 
 def _interpolate(task: Imagine, latents: Tensor, generator: torch.nn.Module) -> Iterator[Progress | Film]:
-    """From picture to picture and back to the first, along great circles (Shoemake 1985), which keep to latents' usual
-    length."""
+    """A film from picture to picture and back to the first, by spherical interpolation (Shoemake 1985), which keeps the
+    norm of latents."""
     if len(latents) < 2:
-        raise CalotypeError("{option:interpolate} walks between pictures; give {option:count} 2 or more")
+        raise CalotypeError("{option:interpolate} needs pictures to interpolate; give {option:count} 2 or more")
     frames, total = [], len(latents) * FRAMES_PER_LEG
     factor = max(1, MIN_SIDE // generator.shape.side)
     for n, start in enumerate(latents):
         end = latents[(n + 1) % len(latents)]
         for step in range(FRAMES_PER_LEG):
-            weight = (1 - math.cos(math.pi * step / FRAMES_PER_LEG)) / 2  # slow at the pictures themselves
+            weight = (1 - math.cos(math.pi * step / FRAMES_PER_LEG)) / 2  # ease in and out at the pictures
             frame = _generate(generator, task.truncation * slerp(start, end, weight))
             frames.append(frame.repeat(factor, 0).repeat(factor, 1))
             yield Progress(len(frames), total, "frames")
@@ -98,7 +98,7 @@ def _interpolate(task: Imagine, latents: Tensor, generator: torch.nn.Module) -> 
 
 
 def slerp(start: Tensor, end: Tensor, weight: float) -> Tensor:
-    """On the great circle from one latent to another, share 0 to 1 of the way; lengths go over evenly."""
+    """Spherical interpolation from `start` to `end`, with weight 0 to 1; the norm is interpolated linearly."""
     lengths = start.norm(), end.norm()
     angle = torch.arccos((start @ end / (lengths[0] * lengths[1])).clamp(-1, 1))
     if angle < 1e-4:
@@ -112,7 +112,7 @@ def _latent(seed: int, count: int) -> Tensor:
 
 
 def _generate(generator: torch.nn.Module, latent: Tensor) -> np.ndarray:
-    """One at a time: the bits of float32 depend on what is drawn together."""
+    """Generates one picture at a time: in float32 the bits depend on the batch."""
     device = next(generator.parameters()).device
     x = (generator(latent[None].to(device))[0].float().cpu() + 1) / 2
     return to_pixels(x, np.empty((1, 1, 3), np.uint8))

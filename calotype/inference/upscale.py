@@ -1,4 +1,4 @@
-"""A super-resolution network over a whole picture: in tiles, to any size, with transparency."""
+"""Super-resolution of a whole picture: in tiles, to any size, with transparency."""
 
 import time
 from collections.abc import Generator, Iterator
@@ -16,15 +16,15 @@ from calotype.ops.resize import Resizer, part
 from calotype.ops.tile import SMALLEST, Blend, Grid, grid
 from calotype.tasks import Note, Progress, Tiling, note
 
-TILE = {"cpu": 384, "cuda": 512, "mps": 256}  # measured: larger tiles waste less overlap, smaller ones suit caches
-BAND_ROWS = 128  # rows at a time where no network works
-WARN_ABOVE = 60  # seconds from which the person is told beforehand
+TILE = {"cpu": 384, "cuda": 512, "mps": 256}  # measured: larger tiles waste less overlap, smaller tiles fit into caches
+BAND_ROWS = 128  # rows at a time for Lanczos
+WARN_ABOVE = 60  # seconds from which the user is warned
 QUICK_MODEL = "realesr-animevideov3"
 
 
 @dataclass(frozen=True, eq=False)
 class Enlarged:
-    """Pixels, and the side that tiles were allowed to have: 0 where no network worked."""
+    """Pixels, and the maximum side of the tiles: 0 if no network was used."""
 
     pixels: np.ndarray
     tile: int = 0
@@ -48,14 +48,13 @@ def enlarge(
 ) -> EnlargedGenerator:
     """Enlarges (H, W, C) pixels to `size` (height, width), same type and channels.
 
-    Where more is asked than the network gives, it works in several passes. Without a network, or where nothing of it is
-    kept, Lanczos.
+    If `size` exceeds the scale of the network, it runs several passes. Without a network, or with keep 0, Lanczos.
 
     Args:
-        keep: how much of the network's picture to keep, the rest is plain Lanczos: 0 to 1.
+        keep: weight of the network's output, 0 to 1; the rest is Lanczos.
 
     Raises:
-        CalotypeError: the result, or not even the smallest tile, fits in memory.
+        CalotypeError: the result, or the smallest tile, does not fit into memory.
     """
     _check_memory(pixels, size, models)
     if network is None or keep == 0:
@@ -69,7 +68,7 @@ def enlarge(
 
 
 def _check_memory(pixels: np.ndarray, size: tuple[int, int], models: Models) -> None:
-    """Refuses a result that memory cannot hold (once as pixels, once while it is written), before any work."""
+    """Raises PictureError for a result that does not fit into memory twice (pixels, and the encoder's copy)."""
     needed = 2 * size[0] * size[1] * pixels.shape[2] * pixels.itemsize
     free = models.free_memory(torch.device("cpu"))
     if needed > free:
@@ -86,7 +85,7 @@ def _check_memory(pixels: np.ndarray, size: tuple[int, int], models: Models) -> 
 def enlarge_alpha(
     alpha: np.ndarray | None, network: Network | None, size: tuple[int, int], tiling: Tiling, models: Models
 ) -> Generator[Progress | Note, None, np.ndarray | None]:
-    """(H, W) transparency, or None, through the network or by Lanczos, as the task says."""
+    """Enlarges (H, W) transparency, or None, by the network or by Lanczos, as the task says."""
     if alpha is None:
         return None
     if alpha.min() == white(alpha.dtype):
@@ -97,14 +96,14 @@ def enlarge_alpha(
 
 
 def resized_lanczos(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Lanczos alone; a picture of the wanted size comes back as it is."""
+    """Lanczos resampling; pixels of the target size are returned unchanged."""
     if pixels.shape[:2] == size:
         return pixels
     return blend_lanczos(np.empty((*size, pixels.shape[2]), pixels.dtype), pixels, 0.0)
 
 
 def blend_lanczos(result: np.ndarray, pixels: np.ndarray, keep: float) -> np.ndarray:
-    """Moves a result towards the plain enlargement of `pixels`, band by band; 0 leaves nothing of it. In place."""
+    """Blends a result with the Lanczos enlargement of `pixels`, in place: `keep` is the weight of the result."""
     height, width = result.shape[:2]
     for top in range(0, height, BAND_ROWS):
         rows = slice(top, min(top + BAND_ROWS, height))
@@ -116,7 +115,7 @@ def blend_lanczos(result: np.ndarray, pixels: np.ndarray, keep: float) -> np.nda
 
 @dataclass(frozen=True)
 class TilePlan:
-    """One shape of tile for the whole picture, the side that bounded it, and how many go through together."""
+    """The tile grid of a picture, the maximum side of its tiles, and the batch size."""
 
     tiles: Grid
     side: int
@@ -124,7 +123,7 @@ class TilePlan:
 
 
 def plan_tiles(shape: tuple[int, int], network: Network, tiling: Tiling, free: int, max_side: int = 0) -> TilePlan:
-    """Chooses tiles that fit in `free` bytes; `most` bounds the side further (after running out of memory)."""
+    """Chooses tiles that fit into `free` bytes; `max_side` limits the side further (after running out of memory)."""
     side = tiling.tile or TILE.get(network.device.type, 256)
     if not tiling.tile:
         fits = int((free * 0.6 / network.bytes_per_pixel) ** 0.5)
@@ -139,7 +138,7 @@ def plan_tiles(shape: tuple[int, int], network: Network, tiling: Tiling, free: i
 
 
 def _shrink_tiles(shape: tuple[int, int], tiles: Grid, overlap: int, multiple: int) -> Grid:
-    """The same number of tiles, each no larger than it need be."""
+    """The same number of tiles, each as small as possible."""
     sides = []
     for size, axis in zip(shape, (tiles.rows, tiles.columns), strict=True):
         count = len(axis.starts)
@@ -152,7 +151,7 @@ def _shrink_tiles(shape: tuple[int, int], tiles: Grid, overlap: int, multiple: i
 def _pass(
     pixels: np.ndarray, network: Network, size: tuple[int, int], tiling: Tiling, models: Models
 ) -> EnlargedGenerator:
-    """One pass through the network; halves the tile when memory runs out and begins this pass again."""
+    """One pass through the network; on out of memory it halves the tile and restarts the pass."""
     max_side = 0
     while True:
         tile_plan = plan_tiles(pixels.shape[:2], network, tiling, models.free_memory(network.device), max_side)
@@ -164,13 +163,13 @@ def _pass(
         side = max(tile_plan.tiles.rows.tile, tile_plan.tiles.columns.tile)
         if side <= SMALLEST:
             raise PictureError(
-                "there is not enough memory even for tiles of {side} pixels; close other programs or take "
+                "there is not enough memory even for tiles of {side} pixels; close other programs or use "
                 "{option:model} {quick_model}",
                 side=side,
                 quick_model=QUICK_MODEL,
             )
         max_side = max(SMALLEST, side // 2)
-        yield note("out of memory with tiles of {side} pixels, going on with {most}", side=side, most=max_side)
+        yield note("out of memory with tiles of {side} pixels, continuing with {most}", side=side, most=max_side)
 
 
 def _rows(
@@ -194,7 +193,7 @@ def _rows(
 
 
 def _brightening(pixels: np.ndarray) -> float:
-    """How much to brighten a dark 16-bit scan for the network, which has no ear for the lowest thousandths."""
+    """Gain for a dark 16-bit scan, as the network does not resolve very small values."""
     brightest = int(pixels.max()) / white(pixels.dtype)
     return 0.9 / brightest if pixels.dtype == np.uint16 and 0 < brightest < 0.25 else 1.0
 
@@ -204,7 +203,7 @@ def _stack(pixels: np.ndarray, tiles: Grid, positions: list[tuple[int, int]]) ->
 
 
 class TileClock:
-    """Tells how long a pass will still take, from the tiles that are done (the first one, which warms up, left out)."""
+    """Estimates the remaining time of a pass from the finished tiles, without the first one, which warms up."""
 
     def __init__(self, total: int, network: Network):
         self._total, self._network = total, network
@@ -225,13 +224,13 @@ class TileClock:
         return seconds_per_tile * (self._total - done)
 
     def warning(self, done: int) -> Iterator[Note]:
-        """After two tiles, if the whole takes over a minute: how long, and what would be quicker."""
+        """After two tiles, if the pass takes over a minute: the duration, and a faster model."""
         if self._warned or done < min(2, self._total) or done == self._total:
             return
         self._warned = True
         remaining = self._remaining(done)
         if remaining > WARN_ABOVE:
-            sentence = "this will take about {duration}; {quick_model} would be far quicker"
+            sentence = "this will take about {duration}; {quick_model} would be much faster"
             if self._network.name.startswith(QUICK_MODEL):
                 sentence = "this will take about {duration}"
             yield note(sentence, duration=_duration(remaining), quick_model=QUICK_MODEL)

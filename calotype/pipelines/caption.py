@@ -1,4 +1,4 @@
-"""Photos made ready to be learnt from: captions, and crops around faces. The photos themselves are only read."""
+"""Prepares photos for training: captions, and face crops. The photos themselves are only read."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -22,14 +22,14 @@ from calotype.training.data.face_crop import largest, window
 Tags = Callable[[np.ndarray], list[str]]  # tags of (H, W, 3) uint8 RGB
 
 
-EXISTS = Message("is there already; {option:overwrite} replaces it")
+EXISTS = Message("already exists; {option:overwrite} replaces it")
 
 
 def caption(task: Caption, models: Models) -> Iterator[Progress | Note | Saved | Skipped | Failed]:
-    """One photo after the other; a bad one does not stop the rest.
+    """Processes one photo after the other; a failure does not stop the rest.
 
     Raises:
-        CalotypeError: no photos, nothing to write into captions, no such tagger, no room on disk, no face anywhere.
+        CalotypeError: no photos, nothing to write into captions, unknown tagger, disk full, no face in any photo.
     """
     folders = find_rooms(task.photos)
     photos = [(folder, path) for folder in folders for path in folder.pictures]
@@ -38,7 +38,7 @@ def caption(task: Caption, models: Models) -> Iterator[Progress | Note | Saved |
     tag = _tagger(task, models)
     if not (tag or task.trigger or task.face) and not any(folder.name for folder in folders):
         raise CalotypeError(
-            "there is nothing to say of the photos in {photos}; name its folders N_name, or give "
+            "there is nothing to write into captions for {photos}; name its folders N_name, or give "
             "{option:trigger} WORD or {option:tagger}",
             photos=task.photos,
         )
@@ -56,13 +56,13 @@ def caption(task: Caption, models: Models) -> Iterator[Progress | Note | Saved |
         yield Progress(n, len(photos), "photos")
     if task.face and not done and failed < len(photos):
         raise CalotypeError(
-            "no face was found in any photo of {photos}, so there are no crops; take photos in which it is larger",
+            "no face was found in any photo of {photos}, so there are no crops; use photos with larger faces",
             photos=task.photos,
         )
 
 
 class _Unreadable(Exception):
-    """This photo or its caption cannot be read; the rest may go on."""
+    """This photo or its caption cannot be read; the others can be processed."""
 
 
 def _tagger(task: Caption, models: Models) -> Tags | None:
@@ -76,7 +76,7 @@ def _tagger(task: Caption, models: Models) -> Tags | None:
 
 
 class _Captions:
-    """Captions beside the photos, or in a folder of their own."""
+    """Writes captions beside the photos, or into a separate folder."""
 
     def __init__(self, task: Caption, models: Models, tag: Tags | None):
         self.task, self.tag, self.max_pixels = task, tag, models.settings.max_pixels
@@ -84,17 +84,17 @@ class _Captions:
 
     def process(self, folder: Folder, path: Path) -> Iterator[Note | Saved | Skipped]:
         target = self._target(folder, path).with_suffix(self.ending)
-        is_prefixed_in_place = self.task.prefix and self.task.out is None  # to put it there is to replace what is there
+        is_prefixed_in_place = self.task.prefix and self.task.out is None  # prefixing replaces the existing file
         if target.exists() and not self.task.overwrite and not is_prefixed_in_place:
             yield Skipped(str(path), str(target), EXISTS)
             return
         old_caption, picture = self._old_caption(path) if self.task.prefix else "", self._open(path)
         text = self._text(folder, old_caption, lambda: eight_bits(picture.pixels))
         if old_caption and text == old_caption and is_prefixed_in_place:
-            yield Skipped(str(path), str(target), Message("begins with the trigger word already"))
+            yield Skipped(str(path), str(target), Message("already begins with the trigger word"))
             return
         if not text:
-            yield note("{path}: nothing was found to say of it, so it has no caption", path=path.name)
+            yield note("{path}: no tags were found, so it has no caption", path=path.name)
             return
         _write_caption(target, text)
         yield Saved(str(path), str(target), {"text": text})
@@ -104,21 +104,21 @@ class _Captions:
         return path if out is None else out / folder.folder.relative_to(self.task.photos) / path.name
 
     def _old_caption(self, path: Path) -> str:
-        """The caption that is beside the photo; of several lines, all."""
-        beside = path.with_suffix(self.ending)
+        """The existing caption beside the photo, with all its lines."""
+        caption_path = path.with_suffix(self.ending)
         try:
-            return read_caption(beside, is_whole=True) if beside.is_file() else ""
+            return read_caption(caption_path, is_whole=True) if caption_path.is_file() else ""
         except CalotypeError as fault:
             raise _Unreadable(fault) from fault
 
     def _open(self, path: Path) -> Picture:
         try:
-            return Picture.open(path, self.max_pixels).on_white()  # what hides under transparency is not to stay
+            return Picture.open(path, self.max_pixels).on_white()  # removes colours hidden by transparency
         except CalotypeError as fault:
             raise _Unreadable(fault) from fault
 
     def _text(self, folder: Folder, old_caption: str, get_pixels: Callable[[], np.ndarray]) -> str:
-        """The old caption, or the folder's name and tags, behind the trigger word."""
+        """The trigger word, then the existing caption, or the folder name and tags."""
         if old_caption:
             trigger = self.task.trigger if self.task.prefix else ""
             return "\n".join(_with_trigger(trigger, line.split(",")) for line in old_caption.split("\n"))
@@ -126,7 +126,7 @@ class _Captions:
 
 
 class _Faces(_Captions):
-    """Crops around faces, each with its caption, in `N_name` folders of a folder of their own."""
+    """Writes face crops with captions into `N_name` subfolders of a separate folder."""
 
     def __init__(self, task: Caption, models: Models, tag: Tags | None):
         super().__init__(task, models, tag)
@@ -134,7 +134,7 @@ class _Faces(_Captions):
         self.out = task.out or task.photos.resolve().with_name(task.photos.resolve().name + "-faces")
         if self.out.resolve().is_relative_to(task.photos.resolve()):
             raise CalotypeError(
-                "{out} lies in the folder of the photos; give another {option:out} for the crops", out=self.out
+                "{out} is within the folder of the photos; give another {option:out} for the crops", out=self.out
             )
         self._taken: set[Path] = set()
 
@@ -147,28 +147,28 @@ class _Faces(_Captions):
         pixels = eight_bits(picture.pixels)
         face, count = largest(self.find(pixels))
         if face is None:
-            yield note("{path}: no face was found, so it is left out", path=path.name)
+            yield note("{path}: no face was found, so it is skipped", path=path.name)
             return
         if count > 1:
-            yield note("{path}: of {count} faces the largest is taken", path=path.name, count=count)
+            yield note("{path}: the largest of {count} faces is used", path=path.name, count=count)
         rows, columns = window(face, pixels.shape[:2], self.task.face_shape, self.task.face_margin)
         crop = picture.then(picture.pixels[rows, columns])
         text = self._text(folder, old_caption, lambda: np.ascontiguousarray(pixels[rows, columns]))
         target.parent.mkdir(parents=True, exist_ok=True)
         save(crop, target, format="png")
-        beside = target.with_suffix(self.ending)
-        if text and (self.task.overwrite or not beside.exists()):
-            _write_caption(beside, text)
+        caption_path = target.with_suffix(self.ending)
+        if text and (self.task.overwrite or not caption_path.exists()):
+            _write_caption(caption_path, text)
         yield Saved(str(path), str(target), {"text": text})
 
     def _folder(self, folder: Folder) -> Path:
-        """As the photos' own; where that tells no number, with the number that is usual for so many."""
+        """The name of the photos' folder; if it has no repeats, with the recommended number for so many photos."""
         if folder.repeats:
             return self.out / folder.folder.name
         return self.out / f"{advised_repeats(len(folder.pictures))}_{_safe_name(self.task.trigger) or 'face'}"
 
     def _free_target(self, folder: Path, path: Path) -> Path:
-        """`a.jpg` and `a.webp` do not become one file."""
+        """A target that no other photo has: `a.jpg` and `a.webp` get different files."""
         target = folder / f"{path.stem}.png"
         if target in self._taken:
             target = folder / f"{path.name.replace('.', '-')}.png"
@@ -177,7 +177,7 @@ class _Faces(_Captions):
 
 
 def _with_trigger(trigger: str, words: list[str]) -> str:
-    """The trigger word and the others with commas between; none twice, in whatever case."""
+    """The trigger word and the tags, separated by commas, without duplicates (case-insensitive)."""
     words = [word.strip() for word in words if word.strip()]
     first = trigger.strip()
     if first and not (words and words[0].casefold().startswith(first.casefold())):
@@ -190,7 +190,7 @@ def _unique_keys(words: list[str]) -> list[str]:
 
 
 def _safe_name(text: str) -> str:
-    """What of a word may stand in a folder's name."""
+    """A word without characters that a folder name cannot have."""
     return re.sub(r"[^\w -]", "", text).strip()
 
 

@@ -1,6 +1,6 @@
-"""Tools for LoRA files: several into one or into a checkpoint, a lower rank, what a checkpoint has learnt, other names.
+"""Tools for LoRA files: merge, fuse into a checkpoint, resize, extract from a checkpoint, convert.
 
-Semantics of sd-scripts' merge_lora, svd_merge_lora, resize_lora and extract_lora_from_models.
+Same semantics as sd-scripts' merge_lora, svd_merge_lora, resize_lora and extract_lora_from_models.
 """
 
 import json
@@ -37,17 +37,17 @@ _FAMILIES = {"sd1": "SD 1.x", "sd2": "SD 2.x", "sdxl": "SDXL"}
 
 @dataclass(frozen=True)
 class Written:
-    """What a tool made."""
+    """The output file of a tool."""
 
     path: Path
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def merge_lora(task: MergeLora, models: Models) -> Iterator[Progress | Note | Written]:
-    """Yields what there is to say, and Written last.
+    """Yields progress and notes, and Written last.
 
     Raises:
-        CalotypeError: LoRAs for different bases, or of a kind that cannot be added up; no room on disk.
+        CalotypeError: LoRAs for different base models, or of a kind that cannot be merged; disk full.
     """
     weighed = [(read_lora(name, models), weight) for name, weight in task.weighed]
     if task.into:
@@ -66,7 +66,7 @@ def merge_lora(task: MergeLora, models: Models) -> Iterator[Progress | Note | Wr
     check_output(task, weighed)
     weighed = [(adapter, weight) for adapter, weight in weighed if weight]
     if not weighed:
-        raise CalotypeError("every weight is 0, so nothing would be left; give one that is not")
+        raise CalotypeError("every weight is 0, so the result would be empty; give one that is not")
     first, layers = weighed[0][0], []
     for layer in merged(weighed, task.rank, task.conv_rank):
         layers.append(layer)
@@ -82,7 +82,7 @@ def merge_lora(task: MergeLora, models: Models) -> Iterator[Progress | Note | Wr
 
 
 def resize_lora(task: ResizeLora, models: Models) -> Iterator[Progress | Note | Written]:
-    """As `merge_lora`. The file keeps its names, kohya's or diffusers', and what else its header told."""
+    """As `merge_lora`. The file keeps its key names, kohya's or diffusers', and its other metadata."""
     adapter = read_lora(task.lora, models)
     check_output(task, [(adapter, 1.0)])
     old_rank = max((own["down"].shape[0] for own in adapter.modules.values() if "down" in own), default=0)
@@ -101,7 +101,7 @@ def resize_lora(task: ResizeLora, models: Models) -> Iterator[Progress | Note | 
 
 
 def convert_lora(task: ConvertLora, models: Models) -> Iterator[Progress | Note | Written]:
-    """As `merge_lora`. Not one bit of the weights changes, unless another number format is wanted."""
+    """As `merge_lora`. The weights are unchanged bit for bit, unless another dtype is requested."""
     adapter = read_lora(task.lora, models)
     check_output(task, [(adapter, 1.0)], is_folder=task.to == "peft")
     layers = layers_of(adapter)
@@ -122,10 +122,10 @@ def convert_lora(task: ConvertLora, models: Models) -> Iterator[Progress | Note 
 
 @torch.inference_mode()
 def extract_lora(task: ExtractLora, models: Models) -> Iterator[Progress | Note | Written]:
-    """The singular values of what two checkpoints differ in: U-Net, and text encoders where they do differ.
+    """SVD of the difference of two checkpoints: U-Net, and text encoders if they differ.
 
     Raises:
-        CalotypeError: checkpoints of different kinds, or the same one twice; no room on disk.
+        CalotypeError: checkpoints of different kinds, or without differences; disk full.
     """
     checkpoints = [models.store.find(name, "diffusion") for name in (task.tuned, task.base)]
     check_output(task, [], checkpoints=[checkpoint.path for checkpoint in checkpoints])
@@ -144,9 +144,9 @@ def extract_lora(task: ExtractLora, models: Models) -> Iterator[Progress | Note 
             base=task.base,
         )
     if unchanged:
-        yield note("{count} layers are the same in both, and are left out", count=unchanged)
+        yield note("{count} layers are equal in both, and are omitted", count=unchanged)
     if not any(part != "unet" for (part, _), *_ in pairs):
-        yield note("the text encoders differ by less than {min_diff:g}, and are left out", min_diff=task.min_diff)
+        yield note("the text encoders differ by less than {min_diff:g}, and are omitted", min_diff=task.min_diff)
     dtype = _requested_dtype(task) or next(tuned.unet.parameters()).dtype
     base_name = _FAMILIES.get(tuned.family, "")
     metadata = {
@@ -164,7 +164,7 @@ def extract_lora(task: ExtractLora, models: Models) -> Iterator[Progress | Note 
 
 
 def read_lora(name: str, models: Models) -> Adapter:
-    """By name or file, or a folder as peft writes it."""
+    """Loads a LoRA by name or path, or a folder of peft."""
     path = Path(name).expanduser()
     return read_folder(path) if path.is_dir() else models.adapter(name)
 
@@ -175,31 +175,29 @@ def check_output(
     is_folder: bool = False,
     checkpoints: Sequence[Path] = (),
 ) -> None:
-    """Raises CalotypeError where the result would go over what is there, or over what it is made of."""
+    """Raises CalotypeError if the output would overwrite an existing file or an input."""
     sources = [*(adapter.path for adapter, _ in weighed if adapter.path), *checkpoints]
     if task.out.exists() and any(task.out.samefile(original) for path in sources for original in (path, path.parent)):
         raise CalotypeError(
-            "{out} is what the result is made of, and originals stay as they are; give another {option:out}",
+            "{out} is an input, and inputs are never overwritten; give another {option:out}",
             out=task.out,
         )
     if is_folder:
         if task.out.suffix == ".safetensors" or task.out.exists():
-            raise CalotypeError(
-                "{out} cannot be the folder that this makes; give {option:out} and a name that is free", out=task.out
-            )
+            raise CalotypeError("{out} cannot be the output folder; give {option:out} with a free name", out=task.out)
         return
     if task.out.suffix.lower() != ".safetensors":
         raise CalotypeError(
-            "{out} is no name for the result, which is a .safetensors file; give another {option:out}", out=task.out
+            "{out} is not a name for the result, which is a .safetensors file; give another {option:out}", out=task.out
         )
     if task.out.exists() and not task.overwrite:
-        raise CalotypeError("{out} is there already; give {option:overwrite}, or another {option:out}", out=task.out)
+        raise CalotypeError("{out} already exists; give {option:overwrite}, or another {option:out}", out=task.out)
 
 
 def layer_pairs(
     task: ExtractLora, tuned: Opened, base: Opened
 ) -> Iterator[tuple[tuple[str, str], Tensor, Tensor, int]]:
-    """Name, weight after and before, and rank of the layers that a LoRA has. Raises where the networks differ."""
+    """Name, tuned and base weight, and rank of the layers of a LoRA. Raises CalotypeError if architectures differ."""
     ranks = Ranks(task.rank, task.rank, task.conv_rank, task.conv_rank)
     networks = [(f"text_encoder{'_2' * n}", part.encoder) for n, part in enumerate(tuned.text)]
     base_encoders: dict[str, nn.Module] = {f"text_encoder{'_2' * n}": part.encoder for n, part in enumerate(base.text)}
@@ -222,7 +220,7 @@ def _network_pairs(
         if before is None or before.shape != layer.weight.shape:
             raise CalotypeError(
                 "{tuned} and {base} are of different kinds: {part} {name} does not fit; give the checkpoint that "
-                "the tuned one began with",
+                "the tuned one was trained from",
                 tuned=task.tuned,
                 base=task.base,
                 part=part,
@@ -238,7 +236,7 @@ def _max_difference(after: Tensor, before: Tensor) -> float:
 def _extract_layer(
     name: tuple[str, str], after: Tensor, before: Tensor, rank: int, quantile: float
 ) -> MergedLayer | None:
-    """None where nothing differs."""
+    """None if the weights are equal."""
     matrix = (after.float() - before.float()).flatten(1)
     if not matrix.any():
         return None
@@ -256,7 +254,7 @@ def _requested_dtype(task: LoraFileOutput) -> torch.dtype | None:
 
 
 def _save_dtype(task: LoraFileOutput, adapters: Sequence[Adapter]) -> torch.dtype:
-    """What was asked for, or the finest of the sources'."""
+    """The requested dtype, or the most precise one of the sources."""
     if dtype := _requested_dtype(task):
         return dtype
     dtypes = {
@@ -277,7 +275,7 @@ def _cast(layers: Sequence[MergedLayer], dtype: torch.dtype) -> dict[tuple[str, 
 
 
 def _cast_tensor(dtype: torch.dtype, role: str, value: Tensor) -> Tensor:
-    """A coarser format of its one number would change the strength of a whole layer."""
+    """Casts a tensor; alpha and scale stay exact, as rounding them would change the strength of a whole layer."""
     if role == "alpha":
         return forms.alpha_in(dtype, float(value))
     if role == "scale":
@@ -294,7 +292,7 @@ def _write(out: Path, layers: Layers, adapter: Adapter, metadata: Mapping[str, A
 
 
 def _minimum_metadata(first: Adapter, layers: Sequence[MergedLayer]) -> dict[str, Any]:
-    """The entries that sd-scripts calls the minimum."""
+    """The minimum metadata of sd-scripts."""
     version = first.metadata.get("ss_base_model_version") or _BASE_VERSIONS.get(first.base, "")
     return {
         "ss_v2": first.base == "SD 2.x",
@@ -306,7 +304,7 @@ def _minimum_metadata(first: Adapter, layers: Sequence[MergedLayer]) -> dict[str
 
 
 def _rank_metadata(layers: Sequence[MergedLayer]) -> dict[str, str]:
-    """Rank and alpha where all layers have the same, else sd-scripts' word."""
+    """Rank and alpha if equal in all layers, otherwise sd-scripts' "Dynamic"."""
     ranks = {layer.rank for layer in layers if layer.rank}
     alphas = {float(layer.tensors.get("alpha", layer.rank)) for layer in layers if layer.rank}
     return {
@@ -316,7 +314,7 @@ def _rank_metadata(layers: Sequence[MergedLayer]) -> dict[str, str]:
 
 
 def _tag_metadata(weighed: Sequence[tuple[Adapter, float]]) -> dict[str, Any]:
-    """The words that the sources were trained on, so that the new file still tells its triggers."""
+    """The tag counts of the sources, so that the new file still has its trigger words."""
     tags: dict[str, Any] = {}
     for adapter, _ in weighed:
         tags |= tag_counts(adapter.metadata)
@@ -324,7 +322,7 @@ def _tag_metadata(weighed: Sequence[tuple[Adapter, float]]) -> dict[str, Any]:
 
 
 def tag_counts(metadata: Mapping[str, str]) -> dict[str, dict[str, int]]:
-    """ss_tag_frequency: folders, and in each the tags with their number. Empty where there is none, or damaged."""
+    """ss_tag_frequency: tag counts by folder. Empty if missing or damaged."""
     try:
         folders = json.loads(metadata.get("ss_tag_frequency", "{}"))
         return {
@@ -336,7 +334,7 @@ def tag_counts(metadata: Mapping[str, str]) -> dict[str, dict[str, int]]:
 
 
 def _report(out: Path, layers: Sequence[MergedLayer], was_cut: bool) -> Iterator[Note | Written]:
-    """What was kept, in a sentence and in numbers."""
+    """Yields a note on the energy kept, and Written with the numbers."""
     ranks = [layer.rank for layer in layers if layer.rank]
     facts: dict[str, Any] = {"layers": len(layers), "least_rank": min(ranks, default=0), "rank": max(ranks, default=0)}
     energy = sum(layer.energy for layer in layers)
@@ -348,7 +346,7 @@ def _report(out: Path, layers: Sequence[MergedLayer], was_cut: bool) -> Iterator
         if facts["least_rank"] != facts["rank"]:
             rank_range = Message("{lowest} to {highest}", lowest=facts["least_rank"], highest=facts["rank"])
         yield note(
-            "{kept:.2%} of the energy kept in {count} layers of rank {ranks}; the least, {least:.1%}, in {layer}",
+            "{kept:.2%} of the energy kept in {count} layers of rank {ranks}; minimum {least:.1%}, in {layer}",
             kept=energy_kept,
             count=len(ranks),
             ranks=rank_range,

@@ -1,4 +1,4 @@
-"""Restoring an old photo: faces by a face network, all the rest by a super-resolution network."""
+"""Restores a photo: faces by a face network, everything else by a super-resolution network."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,13 +22,9 @@ from calotype.picture import Picture
 from calotype.record import Result
 from calotype.tasks import Note, Progress, Restore, Strengths
 
-SHARP = 0.5  # how much of a pasted face comes from the upscaler; chosen by eye
-TOO_LARGE = 2.0  # a face with this many times the network's pixels has more detail than the network can draw
-USUAL = "gfpgan-1.4"  # the face network to fetch where there is none
-
 
 def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]:
-    """Opens the photo, finds and restores its faces, enlarges the whole, pastes the faces; yields the Result last."""
+    """Opens the photo, detects and restores its faces, enlarges the photo, pastes the faces; yields the Result last."""
     opened = Picture.open(task.source, models.settings.max_pixels)
     picture = opened.then(grey_kept(opened.pixels), opened.alpha)
     is_deep = picture.pixels.dtype == np.uint16

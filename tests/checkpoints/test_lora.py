@@ -149,7 +149,7 @@ def test_another_base_is_named_with_what_does_not_fit(small, tmp_path):
         k: v for k, v in kohya(wide, other[:1]).items() if "mid_block_attentions_0_transformer_blocks_0_attn2_to_k" in k
     }
     state = {k: torch.randn(4, 2048) if "down" in k else v for k, v in state.items()}
-    with pytest.raises(CalotypeError, match=r"another base than mine \(it was made for SDXL\).*attn2_to_k"):
+    with pytest.raises(CalotypeError, match=r"another base model than mine \(it was trained for SDXL\).*attn2_to_k"):
         attach([(read_adapter(written(tmp_path / "x.safetensors", state)), 1.0, 1.0)], unet, text, "mine")
 
 

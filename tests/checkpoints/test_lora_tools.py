@@ -209,7 +209,7 @@ def test_loha_needs_a_rank_and_dora_a_checkpoint():
         list(merged([(adapter(dora), 1.0)], rank=4))
     with pytest.raises(CalotypeError, match="only LoRA and LoCon have a rank") as caught:
         list(resized(adapter(loha), 1))
-    assert WORDING.fill(caught.value).endswith("; calotype lora merge with --rank makes the nearest LoRA of it")
+    assert WORDING.fill(caught.value).endswith("; calotype lora merge with --rank makes the closest LoRA")
     with pytest.raises(CalotypeError, match="merge LoRAs of the same base"):
         list(merged([(adapter(random_lora()), 1.0), (adapter(random_lora(n=48)), 1.0)]))
 

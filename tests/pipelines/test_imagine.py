@@ -435,7 +435,7 @@ def test_a_hole_may_be_painted_on_a_layer_of_its_own(exact, photo):
 
 
 def test_room_beyond_memory_is_refused_before_it_is_made(exact, photo):
-    with pytest.raises(CalotypeError, match=r"GiB of memory for a picture of .*; take a smaller outpaint"):
+    with pytest.raises(CalotypeError, match=r"GiB of memory for a picture of .*; use a smaller outpaint"):
         draw(exact, init=photo, outpaint="90000")
 
 
@@ -452,7 +452,7 @@ def test_a_mask_of_another_size_is_named(exact, photo):
 
 
 def test_a_mask_without_a_hole_is_named(exact, photo):
-    with pytest.raises(CalotypeError, match="nothing to draw"):
+    with pytest.raises(CalotypeError, match="empty mask"):
         draw(exact, init=photo, mask=masked(photo, (0, 0, 0, 0)))
 
 
@@ -576,7 +576,7 @@ def test_a_lora_leaves_no_trace(half, tmp_path):
 def test_a_lora_for_another_base_is_refused(half, tmp_path):
     path = lora_file(tmp_path / "sd15.safetensors", half, width=768)
     with pytest.raises(
-        CalotypeError, match=r"sd15 is for another base than emoji \(it was made for SD 1.x\).*attn2_to_k"
+        CalotypeError, match=r"sd15 is for another base model than emoji \(it was trained for SD 1.x\).*attn2_to_k"
     ):
         draw(half, lora=str(path))
     assert len(draw(half)) == 1
@@ -608,7 +608,7 @@ def test_a_learned_word_is_a_whole_word_and_of_the_models_width(settings, tmp_pa
     [made] = [step for step in events if isinstance(step, Result)]
     assert np.array_equal(made.picture.pixels, plain) and "TI hashes" not in made.picture.metadata.infotext
     assert [step.text.partition(":")[0] for step in events if isinstance(step, Note)] == [
-        "the word noto was learned for text encoders of width 768, and 256 are those of emoji"
+        "the embedding noto was trained for text encoders of width 768, and 256 are those of emoji"
     ]
     assert far(pixels(engine, "red app, noto"), pixels(exact_without(settings), "red app, noto")) > 0
 

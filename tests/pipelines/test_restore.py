@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from calotype.errors import CalotypeError
-from calotype.inference.faces import draw_face, find_faces
+from calotype.inference.faces import find_faces, restore_crop
 from calotype.models.network import Loaded, Network
 from calotype.picture import Picture
 from calotype.record import Result
@@ -204,5 +204,5 @@ def test_fidelity_reaches_a_network_that_has_it(engine):
 
     loaded = replace(engine.models.faces("faces-v0")._loaded, call=call, has_fidelity=True)
     assert isinstance(loaded, Loaded)
-    draw_face(np.full((256, 256, 3), 90, np.uint8), Network(loaded, torch.device("cpu"), torch.float32), 0.25)
+    restore_crop(np.full((256, 256, 3), 90, np.uint8), Network(loaded, torch.device("cpu"), torch.float32), 0.25)
     assert seen == [0.25]

@@ -391,7 +391,7 @@ def test_what_a_forger_has_no_use_for_is_refused(engine, done, more, told):
 
 
 def test_truncation_is_for_forgers_alone(engine):
-    with pytest.raises(CalotypeError, match="emoji is none"):
+    with pytest.raises(CalotypeError, match="emoji is not one"):
         list(engine.run(Imagine(prompt="a cat", truncation=0.5)))
 
 
@@ -539,13 +539,13 @@ def test_a_forgers_file_is_believed_its_weights_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(gan, "Generator", lambda shape: made.append(Generator(shape)) or made[-1])
     told = Shape(32, (256,) * 4, blocks=2)
     packed({"first": torch.zeros(1)}, path, {gan.KEY: told.as_json()})
-    with pytest.raises(CalotypeError, match="does not hold the weights that it tells of"):
+    with pytest.raises(CalotypeError, match="does not hold the weights that its metadata describes"):
         gan.read(Checkpoint("a", path))
     assert all(weight.is_meta for weight in made[0].parameters())
     gan.write(path, Generator(Shape.preset(32, 0.25)), {})
     state = load_file(path)
     packed({**state, "out.weight": state["out.weight"][:1]}, path, {gan.KEY: Shape.preset(32, 0.25).as_json()})
-    with pytest.raises(CalotypeError, match="does not hold the weights that it tells of"):
+    with pytest.raises(CalotypeError, match="does not hold the weights that its metadata describes"):
         gan.read(Checkpoint("a", path))
 
 

@@ -161,7 +161,7 @@ def test_out_of_memory_halves_the_tile_and_goes_on(exact):
             said += [event.text] if isinstance(event, Note) else []
     except StopIteration as done:
         result = done.value.pixels
-    assert said == ["out of memory with tiles of 54 pixels, going on with 32"]
+    assert said == ["out of memory with tiles of 54 pixels, continuing with 32"]
     assert np.array_equal(result, whole(pixels, network, 4, models=exact, tile=32, overlap=16))
 
 

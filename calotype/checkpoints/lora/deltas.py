@@ -1,7 +1,7 @@
-"""How much each kind of adapter adds to a weight at strength 1. Everything is computed in float32.
+"""The weight update of each kind of adapter at strength 1, computed in float32.
 
-LoRA: Hu et al. 2021. LoHa and LoKr, with Tucker forms for convolutions: Yeh et al. 2023 (LyCORIS). DoRA: Liu et al.
-2024.
+LoRA: Hu et al. 2021. LoHa and LoKr, with Tucker decomposition of convolutions: Yeh et al. 2023 (LyCORIS). DoRA:
+Liu et al. 2024.
 """
 
 from collections.abc import Mapping
@@ -16,19 +16,19 @@ _SHAPE_ERRORS = (
     IndexError,
     ValueError,
     ZeroDivisionError,
-)  # what torch says of tensors that clash
+)  # of torch, where shapes do not match
 
 
 class Damaged(ValueError):
-    """The tensors of an adapter do not fit each other, whatever the model is."""
+    """The tensors of an adapter do not match each other, independent of the model."""
 
 
 def check(tensors: Mapping[str, Tensor], weight: Tensor) -> None:
-    """Looks at shapes alone: a small file can ask for a product that fills every memory.
+    """Checks shapes on the meta device: a small file can declare a product larger than any memory.
 
     Raises:
-        Damaged: tensors are missing or do not fit together.
-        ValueError: they fit together, and not to the weight.
+        Damaged: tensors are missing or do not match each other.
+        ValueError: they match each other, but not the weight.
     """
     meta = {role: tensor.to("meta") for role, tensor in tensors.items()}
     try:
@@ -38,29 +38,29 @@ def check(tensors: Mapping[str, Tensor], weight: Tensor) -> None:
     except _SHAPE_ERRORS as fault:
         raise Damaged(_reason(fault)) from None
     if shape[:1] != weight.shape[:1] or shape.numel() != weight.numel():
-        raise ValueError(f"what it adds has the shape {tuple(shape)}, the layer {tuple(weight.shape)}")
+        raise ValueError(f"its update has the shape {tuple(shape)}, the layer {tuple(weight.shape)}")
     for role in ("dora_scale", "magnitude"):
         if role in tensors:
             _magnitude(tensors[role], role, weight)
 
 
 def check_bias(tensors: Mapping[str, Tensor], bias: Tensor) -> None:
-    """Raises ValueError where the change of a bias has another length than the bias."""
+    """Raises ValueError if the update of a bias has another length than the bias."""
     if tensors["diff_b"].numel() != bias.numel():
         raise ValueError(f"a bias of {tensors['diff_b'].numel()} instead of {bias.numel()}")
 
 
 def delta(tensors: Mapping[str, Tensor], weight: Tensor) -> Tensor:
-    """What is added to `weight` (float32, as it is without any adapter), in its shape, float32.
+    """The update of `weight` (float32, without any adapter) in its shape, float32.
 
     Raises:
-        Damaged: tensors are missing or do not fit together, or give numbers that are not finite.
-        ValueError: they fit together, and not to the weight.
+        Damaged: tensors are missing or do not match each other, or the update is not finite.
+        ValueError: they match each other, but not the weight.
     """
     check(tensors, weight)
     exact = {role: tensor.to("cpu", torch.float32) for role, tensor in tensors.items() if not role.startswith("bias_")}
     scale = scale_of(tensors)
-    if "up" in exact:  # on the small matrix: the product need not be gone through once more
+    if "up" in exact:  # on the small matrix, which saves a pass over the product
         exact["up"] = exact["up"] * scale
         update = _unscaled_delta(exact, weight).reshape(weight.shape)
     else:
@@ -72,17 +72,17 @@ def delta(tensors: Mapping[str, Tensor], weight: Tensor) -> Tensor:
         if role in exact:
             update = _dora_delta(update, _magnitude(exact[role], role, weight), weight)
     if not isfinite(update.sum()):
-        raise Damaged("it gives numbers that are not finite")
+        raise Damaged("its update is not finite")
     return update
 
 
 def bias_delta(tensors: Mapping[str, Tensor], bias: Tensor) -> Tensor:
-    """What is added to a bias, float32."""
+    """The update of a bias, float32."""
     return tensors["diff_b"].to("cpu", torch.float32).reshape(bias.shape)
 
 
 def delta_shape(tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
-    """The shape of what is added, as the tensors tell it; a convolution's may be flat. Nothing large is computed."""
+    """The shape of the update by its tensors; a convolution may be flattened. Nothing large is computed."""
     meta = {role: tensor.to("meta") for role, tensor in tensors.items()}
     return tuple(_unscaled_delta(meta, torch.empty(0, device="meta")).shape)
 
@@ -94,7 +94,7 @@ def _reason(fault: BaseException) -> str:
 
 
 def _unscaled_delta(tensors: Mapping[str, Tensor], weight: Tensor) -> Tensor:
-    """Each kind's product of small matrices, not scaled yet; one that is a convolution's may come flat."""
+    """The product of each kind's small matrices, unscaled; the kernel of a convolution may be flattened."""
     if "diff" in tensors:
         return tensors["diff"]
     if "up" in tensors or "down" in tensors:
@@ -105,11 +105,11 @@ def _unscaled_delta(tensors: Mapping[str, Tensor], weight: Tensor) -> Tensor:
         return _lokr_delta(tensors)
     if "diff_b" in tensors or "bias_values" in tensors:
         return torch.zeros_like(weight, dtype=torch.float32)
-    raise KeyError("what an adapter consists of")
+    raise KeyError("an adapter's weight")
 
 
 def scale_of(tensors: Mapping[str, Tensor]) -> float:
-    """alpha / rank; without an alpha, or with 0, it is the rank. A scale that the file tells goes before both."""
+    """alpha / rank; a missing or zero alpha defaults to the rank. A scale in the file takes precedence."""
     if "scale" in tensors:
         return float(tensors["scale"])
     rank = _rank(tensors)
@@ -121,7 +121,7 @@ def scale_of(tensors: Mapping[str, Tensor]) -> float:
 
 
 def _rank(tensors: Mapping[str, Tensor]) -> int | None:
-    """None for what is no product of narrow matrices: a full difference, a LoKr of two whole factors."""
+    """None if there is no low-rank product: a full difference, or a LoKr of two full factors."""
     if "diff" in tensors:
         return None
     narrow = next((role for role in ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b") if role in tensors), None)
@@ -166,7 +166,7 @@ def _lokr_delta(tensors: Mapping[str, Tensor]) -> Tensor:
 
 
 def _sparse_delta(tensors: Mapping[str, Tensor], weight: Tensor) -> Tensor | None:
-    """What LyCORIS keeps of a difference where it is large, by place; the strength counts for it, alpha does not."""
+    """The sparse residual of LyCORIS, by index; it is multiplied by the strength, not by alpha."""
     if "bias_values" not in tensors:
         return None
     size = tensors["bias_size"].reshape(-1).long().tolist()
@@ -175,17 +175,17 @@ def _sparse_delta(tensors: Mapping[str, Tensor], weight: Tensor) -> Tensor | Non
     if weight.is_meta:
         return None
     values = tensors["bias_values"].to("cpu", torch.float32)
-    try:  # unchecked, a place outside would be written to all the same
+    try:  # unchecked, an index out of range would be written
         sparse = torch.sparse_coo_tensor(tensors["bias_indices"].long(), values, size, check_invariants=True)
         return sparse.to_dense().reshape(weight.shape)
     except (RuntimeError, KeyError) as fault:
-        raise Damaged(f"its places do not fit, {_reason(fault)}") from None
+        raise Damaged(f"its indices do not fit, {_reason(fault)}") from None
 
 
 def _magnitude(magnitude: Tensor, role: str, weight: Tensor) -> Tensor:
-    """In a shape that multiplies the weight: one for each output, or for each input as the older LyCORIS has it.
+    """In a shape that broadcasts with the weight: per output, or per input as in older LyCORIS.
 
-    peft ("magnitude") has it per output always, for a convolution as (1, out, 1, 1).
+    peft ("magnitude") always has it per output, for a convolution as (1, out, 1, 1).
     """
     ones = [1] * (weight.dim() - 1)
     per_output = role == "magnitude" or magnitude.dim() < 2 or magnitude.shape[0] == weight.shape[0]
@@ -197,7 +197,7 @@ def _magnitude(magnitude: Tensor, role: str, weight: Tensor) -> Tensor:
 
 
 def _dora_delta(update: Tensor, magnitude: Tensor, weight: Tensor) -> Tensor:
-    """The new direction with the learned magnitude, less the weight: W' = m (W + d) / |W + d|."""
+    """The new direction with the trained magnitude, minus the weight: W' = m (W + d) / |W + d|."""
     merged = weight + update
     output_dim = 0 if magnitude.shape[0] == weight.shape[0] and magnitude.numel() == weight.shape[0] else 1
     norm = torch.linalg.vector_norm(merged, dim=[n for n in range(weight.dim()) if n != output_dim], keepdim=True)

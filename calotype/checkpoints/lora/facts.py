@@ -1,4 +1,4 @@
-"""All that a LoRA file tells of itself, for a person and for a program."""
+"""Facts about a LoRA file, for users and programs."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ from calotype.checkpoints.lora.keys import is_kohya
 from calotype.checkpoints.lora.merge import kind_of
 from calotype.checkpoints.lora.read import Adapter
 
-_NARROW = ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b")  # what has the rank for its height
-SETTINGS = (  # the entries of kohya's header that tell how it was trained
+_NARROW = ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b")  # tensors whose first dimension is the rank
+SETTINGS = (  # training settings in kohya's metadata
     *("output_name", "sd_model_name", "network_module", "network_dim", "network_alpha", "network_args", "resolution"),
     *("num_train_images", "num_reg_images", "num_epochs", "epoch", "steps", "max_train_steps", "batch_size_per_device"),
     *("learning_rate", "unet_lr", "text_encoder_lr", "lr_scheduler", "lr_warmup_steps", "optimizer", "mixed_precision"),
@@ -21,7 +21,7 @@ SETTINGS = (  # the entries of kohya's header that tell how it was trained
 
 
 def facts_of(adapter: Adapter) -> dict[str, Any]:
-    """Kind, base, parts with rank and alpha, number format and size, settings. Nothing large is computed."""
+    """Kind, base model, parts with rank and alpha, dtype and size, settings. Nothing large is computed."""
     tensors = [tensor for layer in adapter.modules.values() for tensor in layer.values()]
     return {
         "kinds": sorted({kind_of(layer) for layer in adapter.modules.values()}),
@@ -37,7 +37,7 @@ def facts_of(adapter: Adapter) -> dict[str, Any]:
 
 
 def training_settings(metadata: Mapping[str, str]) -> dict[str, str]:
-    """How it was trained, as kohya's header has it."""
+    """The training settings in kohya's metadata."""
     settings = {name: metadata.get(f"ss_{name}", "") for name in SETTINGS}
     return {name: text for name, text in settings.items() if text not in ("", "None", "{}")}
 
@@ -61,7 +61,7 @@ def _alpha(tensors: Mapping[str, Tensor]) -> float:
 
 
 def model_hash(path: Path) -> str:
-    """sshs_model_hash: the sha256 of what follows the header, which editing the metadata does not change."""
+    """sshs_model_hash: the sha256 of the tensor data after the header, which editing the metadata does not change."""
     with path.open("rb") as file:
         if path.suffix.lower() == ".safetensors":
             file.seek(8 + int.from_bytes(file.read(8), "little"))

@@ -1,4 +1,4 @@
-"""A LoRA's tensors by kohya's, diffusers' and peft's names, and the settings that go with them."""
+"""Converts a LoRA's tensors to the names of kohya, diffusers and peft, with the configs of the latter two."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from calotype.errors import CalotypeError, Message
 _KEYS = {"down": "lora_down.weight", "up": "lora_up.weight", "mid": "lora_mid.weight", "magnitude": "dora_scale"}
 _PAIR = {"down": "lora_A.weight", "up": "lora_B.weight"}
 _FITS = {"down", "up", "alpha", "scale", "magnitude", "dora_scale"}
-_FIXED = {  # peft's settings that say what cannot be otherwise
+_FIXED = {  # constant entries of peft's config
     "peft_type": "LORA",
     "task_type": None,
     "base_model_name_or_path": None,
@@ -24,7 +24,7 @@ _FIXED = {  # peft's settings that say what cannot be otherwise
 
 
 def to_kohya(layers: Layers, xl: bool) -> dict[str, Tensor]:
-    """As sd-scripts, A1111 and ComfyUI have them; every kind is at home here. An alpha for every layer."""
+    """Keys as in sd-scripts, A1111 and ComfyUI, which support every kind. Every layer gets an alpha."""
     state: dict[str, Tensor] = {}
     for (part, name), tensors in layers.items():
         prefix = kohya_prefix(part, name, xl)
@@ -37,10 +37,10 @@ def to_kohya(layers: Layers, xl: bool) -> dict[str, Tensor]:
 
 
 def to_diffusers(layers: Layers, where: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """As diffusers' `save_lora_weights` has them: `unet.mid_block...lora_A.weight`, and the settings for its header.
+    """Keys as in diffusers' `save_lora_weights`: `unet.mid_block...lora_A.weight`, and the config for its metadata.
 
     Raises:
-        CalotypeError: a kind that has no place there; `where` is the file's name.
+        CalotypeError: a kind that diffusers does not support; `where` is the name of the file.
     """
     state, settings = {}, {}
     for part, layer in _paths_by_part(layers, where).items():
@@ -50,9 +50,9 @@ def to_diffusers(layers: Layers, where: str) -> tuple[dict[str, Tensor], dict[st
 
 
 def to_peft(layers: Layers, where: str) -> dict[str, tuple[dict[str, Tensor], dict[str, Any]]]:
-    """For each part of the model the tensors of its adapter_model.safetensors, and its adapter_config.json.
+    """For each part of the model: the tensors of adapter_model.safetensors, and adapter_config.json.
 
-    The first text encoder has transformers 5's names, which begin with `encoder`.
+    The first text encoder has the names of transformers 5, which begin with `encoder`.
 
     Raises:
         CalotypeError: as `diffusers`.
@@ -66,14 +66,14 @@ def to_peft(layers: Layers, where: str) -> dict[str, tuple[dict[str, Tensor], di
 
 
 def _paths_by_part(layers: Layers, where: str) -> dict[str, dict[str, Tensors]]:
-    """Layers by part and path."""
+    """Layers by part and module path."""
     layers_by_part: dict[str, dict[str, Tensors]] = {}
     for (part, name), tensors in layers.items():
         if not (tensors.keys() <= _FITS and {"down", "up"} <= tensors.keys()):
             unsupported = min(tensors.keys() - _FITS, default=Message("half of a LoRA"))
             raise CalotypeError(
-                "{where} is more than a LoRA: {name} has {strange}, which has no place in files of diffusers and "
-                "peft; give {option:to} kohya, or make the nearest LoRA of it with {task:merge_lora} and "
+                "{where} is more than a LoRA: {name} has {strange}, which files of diffusers and "
+                "peft do not support; give {option:to} kohya, or approximate it by a LoRA with {task:merge_lora} and "
                 "{option:rank}",
                 where=where,
                 name=name,
@@ -93,7 +93,7 @@ def _pairs(beginning: str, layers: Mapping[str, Tensors]) -> dict[str, Tensor]:
 
 
 def _settings(layers: Mapping[str, Tensors]) -> dict[str, Any]:
-    """peft's: the commonest rank and alpha, and those of the layers that have others, by the ends of their names."""
+    """peft's config: the most common rank and alpha, and patterns for the layers with other values."""
     ends = {name: name.removeprefix("text_model.") for name in layers}
     ranks = {ends[name]: tensors["down"].shape[0] for name, tensors in layers.items()}
     alphas = {ends[name]: _as_number(_alpha(tensors)["alpha"]) for name, tensors in layers.items()}
@@ -113,7 +113,7 @@ def _commonest(values: Iterable[Any]) -> Any:
 
 
 def _alpha(tensors: Tensors) -> dict[str, Tensor]:
-    """alpha as the file has it; where it is missing or 0 the rank; where only a scale is told, scale * rank."""
+    """alpha as stored; the rank if it is missing or 0; scale * rank if only a scale is stored."""
     if "down" not in tensors:
         return {"alpha": tensors["alpha"]} if "alpha" in tensors else {}
     rank, dtype = tensors["down"].shape[0], tensors["down"].dtype
@@ -123,7 +123,7 @@ def _alpha(tensors: Tensors) -> dict[str, Tensor]:
 
 
 def alpha_in(dtype: torch.dtype, alpha: float) -> Tensor:
-    """In the format of the weights, as sd-scripts writes it, where that changes nothing; else in float32."""
+    """In the dtype of the weights, as in sd-scripts, if it is exact; otherwise in float32."""
     exact = torch.tensor(alpha)
     rounded = exact.to(dtype)
     return rounded if float(rounded) == float(exact) else exact
@@ -135,15 +135,15 @@ def _as_number(alpha: Tensor) -> int | float:
 
 
 def _lycoris_magnitude(magnitude: Tensor, sides: int) -> Tensor:
-    """One number for each output, as LyCORIS has them: (out, 1, ...)."""
+    """One value per output, as in LyCORIS: (out, 1, ...)."""
     return magnitude.reshape(-1, *[1] * (sides - 1))
 
 
 def _peft_magnitude(magnitude: Tensor, up: Tensor, name: str) -> Tensor:
-    """As peft has them: (out,), of a convolution (1, out, 1, 1)."""
+    """As in peft: (out,), for a convolution (1, out, 1, 1)."""
     if magnitude.numel() != up.shape[0]:
         raise CalotypeError(
-            "{name} has a DoRA magnitude for each input, as old LyCORIS wrote it; peft has one for each output",
+            "{name} has a DoRA magnitude per input, as old LyCORIS wrote it; peft has it per output",
             name=name,
         )
     return magnitude.reshape(-1) if up.dim() == 2 else magnitude.reshape(1, -1, 1, 1)

@@ -1,4 +1,4 @@
-"""Several LoRAs as one: side by side, which is exact, or by singular values, which keeps the rank low."""
+"""Merges LoRAs: by concatenation, which is exact, or by SVD, which keeps the rank low."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,21 +13,21 @@ from calotype.checkpoints.lora.read import Adapter
 from calotype.checkpoints.lora.svd import rank_by, spectrum, spectrum_of_product
 from calotype.errors import CalotypeError
 
-PLAIN = {"down", "up", "mid", "alpha", "scale", "diff_b"}  # what a LoRA may consist of, LoCon and Tucker's form too
+PLAIN = {"down", "up", "mid", "alpha", "scale", "diff_b"}  # tensors of a LoRA, including LoCon and Tucker decomposition
 DENSE = {"diff", "diff_b", "alpha"}
 KINDS = (("dora_scale", "DoRA"), ("magnitude", "DoRA"), ("hada_", "LoHa"), ("lokr_", "LoKr"), ("bias_", "LoKr or LoHa"))
-MAX_NUMBERS = 1 << 28  # numbers of a layer; the largest of SDXL has 30 million
+MAX_NUMBERS = 1 << 28  # elements of a layer; the largest of SDXL has 30 million
 _CONV3X3 = ("conv1", "conv2", "samplers_0_conv", "conv_in", "conv_out")  # 3x3 convolutions, by the end of their names
 
 
 @dataclass(frozen=True, eq=False)
 class MergedLayer:
-    """A layer of the result."""
+    """A layer of the merged LoRA."""
 
     name: tuple[str, str]
     tensors: dict[str, Tensor]
-    energy: float = 0.0  # the sum of the squares of what it should add
-    lost: float = 0.0  # of the energy
+    energy: float = 0.0  # squared Frobenius norm of the exact update
+    lost: float = 0.0  # energy lost by the lower rank
 
     @property
     def rank(self) -> int:
@@ -36,7 +36,7 @@ class MergedLayer:
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """What one file has for a layer, and how much of it is wanted."""
+    """The tensors of one file for a layer, and the weight of the file."""
 
     adapter: Adapter
     name: tuple[str, str]
@@ -45,13 +45,13 @@ class _Source:
 
     @property
     def kind(self) -> str:
-        """Empty for a plain LoRA and for a whole difference."""
+        """Empty for a plain LoRA and for a full difference."""
         is_known = self.tensors.keys() <= PLAIN or self.tensors.keys() <= DENSE
         return _lycoris_kind(self.tensors) or ("" if is_known else "LyCORIS")
 
 
 def kind_of(tensors: Tensors) -> str:
-    """What a layer's tensors are called."""
+    """The kind of adapter by a layer's tensors."""
     if "down" not in tensors or _lycoris_kind(tensors):
         return _lycoris_kind(tensors) or "difference"
     return "LoCon" if "mid" in tensors or prod(tensors["down"].shape[2:]) > 1 else "LoRA"
@@ -64,10 +64,10 @@ def _lycoris_kind(tensors: Tensors) -> str:
 def merged(
     weighed: Sequence[tuple[Adapter, float]], rank: int | None = None, conv_rank: int | None = None
 ) -> Iterator[MergedLayer]:
-    """Layer by layer; weights are multiplied in. Without a rank the ranks of all add up and nothing is lost.
+    """Yields the weighted sum layer by layer. Without a rank the ranks add up and the sum is exact.
 
     Raises:
-        CalotypeError: a kind that cannot be added up so, or LoRAs for different bases.
+        CalotypeError: a kind that cannot be merged this way, or LoRAs for different base models.
     """
     sources_by_name: dict[tuple[str, str], list[_Source]] = {}
     for adapter, weight in weighed:
@@ -92,14 +92,14 @@ def merged(
 def _check_kind(source: _Source, rank: int | None) -> None:
     if source.kind == "DoRA":
         raise CalotypeError(
-            "{adapter} is a DoRA: what it adds depends on the weights of the model, so that no LoRA can "
-            "stand for it; give {option:into} and a checkpoint",
+            "{adapter} is a DoRA: its update depends on the weights of the model, so that no LoRA can "
+            "replace it; give {option:into} and a checkpoint",
             adapter=source.adapter.name,
         )
     if source.kind and rank is None:
         raise CalotypeError(
-            "{adapter} is a {kind}, which is no product of two narrow matrices; give {option:rank} for the "
-            "LoRA that comes nearest, or {option:into} and a checkpoint",
+            "{adapter} is a {kind}, which is not a low-rank product of two matrices; give {option:rank} for the "
+            "closest LoRA, or {option:into} and a checkpoint",
             adapter=source.adapter.name,
             kind=source.kind,
         )
@@ -136,7 +136,7 @@ def _merged_layer(name: tuple[str, str], sources: Sequence[_Source], rank: int |
 
 
 def _concatenated(name: tuple[str, str], sources: Sequence[_Source]) -> MergedLayer:
-    """[up1 up2] @ [down1; down2]. The largest scale becomes the alpha's, so that what has it keeps its very bits."""
+    """[up1 up2] @ [down1; down2]. The largest scale is stored in alpha, so that its source keeps its exact bits."""
     pairs = [folded(source.tensors) for source in sources]
     scales = [source.weight * scale_of(source.tensors) for source in sources]
     largest = max(map(abs, scales)) or 1.0
@@ -172,7 +172,7 @@ def _reduced(layer: MergedLayer, rank: int) -> MergedLayer:
 
 
 def _dense_delta(source: _Source) -> Tensor:
-    """What it adds at weight 1, as a whole matrix or kernel, float32."""
+    """The update at weight 1 as a full matrix or kernel, float32."""
     tensors = {role: tensor for role, tensor in source.tensors.items() if role != "diff_b"}
     if "diff" in tensors:
         return tensors["diff"].float()
@@ -181,8 +181,8 @@ def _dense_delta(source: _Source) -> Tensor:
     else:
         shape = delta_shape(tensors)
         if len(shape) == 2 and source.name[1].endswith(_CONV3X3) and shape[1] % 9 == 0:
-            shape = (shape[0], shape[1] // 9, 3, 3)  # such a one comes flat
-    if prod(shape) > MAX_NUMBERS:  # a small file can ask for what fills every memory
+            shape = (shape[0], shape[1] // 9, 3, 3)  # LyCORIS flattens it
+    if prod(shape) > MAX_NUMBERS:  # a small file can declare more than any memory
         raise ValueError(f"a layer of {tuple(shape)}, which no model has")
     try:
         return delta(tensors, torch.zeros(shape))
@@ -195,7 +195,7 @@ def _shaped_up(up: Tensor, dense: Tensor) -> Tensor:
 
 
 def folded(tensors: Tensors) -> tuple[Tensor, Tensor]:
-    """Down and up in float32; Tucker's kernel in the middle becomes a part of down, and nothing is lost."""
+    """Down and up in float32; the core of a Tucker decomposition is multiplied into down, which is exact."""
     down, up = tensors["down"].float(), tensors["up"].float()
     if "mid" in tensors:
         down = torch.einsum("ijhw,jr->irhw", tensors["mid"].float(), down.flatten(1))
@@ -207,15 +207,15 @@ def folded(tensors: Tensors) -> tuple[Tensor, Tensor]:
 def resized(
     adapter: Adapter, rank: int | None, conv_rank: int | None = None, rule: tuple[str, float] | None = None
 ) -> Iterator[MergedLayer]:
-    """Layer by layer at a lower rank: sd-scripts' resize_lora. What is as narrow already stays, bit for bit.
+    """Yields layers at a lower rank: sd-scripts' resize_lora. Layers of that rank or lower are unchanged, bit for bit.
 
     Args:
-        rank: the new one; with a rule the highest, None for any.
-        conv_rank: of kernels larger than 1x1.
-        rule: a method of factors.METHODS and its target.
+        rank: the new rank; with a rule the maximum, None for no limit.
+        conv_rank: for kernels larger than 1x1.
+        rule: a method of svd.METHODS and its target.
 
     Raises:
-        CalotypeError: no LoRA or LoCon, or damaged.
+        CalotypeError: not a LoRA or LoCon, or damaged.
     """
     for name, tensors in layers_of(adapter).items():
         source = _Source(adapter, name, tensors, 1.0)
@@ -243,7 +243,7 @@ def _no_rank_error(source: _Source) -> CalotypeError:
         )
     return CalotypeError(
         "{adapter} is a {kind}, and only LoRA and LoCon have a rank to choose; {task:merge_lora} with {option:rank} "
-        "makes the nearest LoRA of it",
+        "makes the closest LoRA",
         adapter=source.adapter.name,
         kind=source.kind,
     )

@@ -1,4 +1,4 @@
-"""What drawing starts from: nothing but a size, a picture, a picture with a hole, or a picture with room around it."""
+"""Prepares the canvas of a generation: text-to-image, image-to-image, inpainting or outpainting."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,35 +15,33 @@ from calotype.ops.resize import part
 from calotype.picture import Picture
 from calotype.tasks import Imagine, read_margins, read_size
 
-OVERLAP = 8  # pixels of the picture that outpainting draws anew as well, so that no seam is left
-CROP_ABOVE = (
-    1.5  # a picture with a mask that is this much larger than the model's size is worked on around the mask only
-)
+OVERLAP = 8  # pixels of the picture that outpainting regenerates, to hide the seam
+CROP_ABOVE = 1.5  # a masked picture this much larger than the model's native size is cropped around the mask
 
 
 @dataclass(frozen=True, eq=False)
 class Canvas:
-    """Sizes are (height, width). `pixels` and `hole` have the size in which the U-Net works, a multiple of its own."""
+    """Sizes are (height, width). `pixels` and `mask` have the size `work` of the U-Net, a multiple of its step."""
 
-    size: tuple[int, int]  # of what is drawn
-    work: tuple[int, int]  # the same, made larger for the U-Net
+    size: tuple[int, int]  # of the generated picture
+    work: tuple[int, int]  # the same, padded for the U-Net
     pixels: Tensor | None = None  # (1, 3, h, w) in [0, 1]
-    mask: Tensor | None = None  # (1, 1, h, w): 1 is drawn anew, 0 stays
+    mask: Tensor | None = None  # (1, 1, h, w): 1 is generated, 0 is kept
     source: Picture | None = None  # as it was opened
-    base: np.ndarray | None = None  # (H, W, C): what stays, in the size of the result
-    alpha: np.ndarray | None = None  # (H, W): the result's, where the source has one; what is new is opaque
-    fade: np.ndarray | None = None  # (H, W) float32: how much of the new shows; exactly 0 outside the hole
-    box: tuple[int, int, int, int] | None = None  # top, left, bottom, right in `base` that is worked on
+    base: np.ndarray | None = None  # (H, W, C): the background, in the size of the result
+    alpha: np.ndarray | None = None  # (H, W): of the result, if the source has one; generated pixels are opaque
+    fade: np.ndarray | None = None  # (H, W) float32: opacity of the generated pixels; exactly 0 outside the mask
+    box: tuple[int, int, int, int] | None = None  # top, left, bottom, right of the generated part of `base`
     mask_sha256: str = ""  # of the mask's file
-    notes: tuple[Message, ...] = ()  # for the person
+    notes: tuple[Message, ...] = ()  # for the user
 
     def enlarged(self, times: float, multiple: int) -> "Canvas":
-        """The plain canvas of a second pass."""
+        """The text-to-image canvas of a second pass."""
         work = tuple(-(-round(side * times) // multiple) * multiple for side in self.work)
         return Canvas(tuple(round(side * times) for side in self.size), work)
 
     def composited(self, drawn: Tensor) -> np.ndarray:
-        """(3, h, w) in [0, 1] as the U-Net's size has it -> the result's pixels."""
+        """Composites (3, h, w) in [0, 1] of the size `work` into the background: the pixels of the result."""
         drawn = drawn[:, : self.size[0], : self.size[1]]
         if self.base is None:
             return to_pixels(drawn, np.empty((1, 1, 3), np.uint8))
@@ -64,14 +62,14 @@ SizeCheck = Callable[[tuple[int, int]], None]
 def open_canvas(
     task: Imagine, native: int, multiple: int, max_pixels: int, check: SizeCheck = lambda work: None
 ) -> Canvas:
-    """Opens what the task names.
+    """Opens the files of the task and prepares the canvas.
 
     Args:
-        check: is told the size (height, width) in which the U-Net will work before anything of that size is made, and
-            raises where that is too much.
+        check: is called with the size (height, width) of the U-Net before anything of that size is allocated, and
+            raises if it is too large.
 
     Raises:
-        CalotypeError: a file that is no picture, a mask of another size or without a hole.
+        CalotypeError: a file is not a picture, or the mask is empty or of another size.
     """
     size = read_size(task.size, "size")
     if task.init is None:
@@ -92,7 +90,7 @@ def open_canvas(
 
 @dataclass(frozen=True)
 class _Sizes:
-    """What decides about the size of the work: what was asked for, and what the model takes."""
+    """What determines the size `work`: the requested size, and the requirements of the model."""
 
     requested: tuple[int, int] | None
     native: int
@@ -101,7 +99,7 @@ class _Sizes:
 
 
 def _opaque(alpha: np.ndarray | None, fade: np.ndarray) -> np.ndarray | None:
-    """(H, W): opaque where the new shows, and where nothing is new as it was, bit for bit."""
+    """(H, W): opaque where generated pixels show, unchanged bit for bit elsewhere."""
     if alpha is None:
         return None
     opaque = white(alpha.dtype)
@@ -114,13 +112,13 @@ def _empty_canvas(size: tuple[int, int], multiple: int) -> Canvas:
 
 
 def _native_area_size(size: tuple[int, int], native: int) -> tuple[int, int]:
-    """The source's shape with the area that the model was trained on, in steps of 8."""
+    """The aspect ratio of the source with the native area of the model, in steps of 8."""
     scale = native / (size[0] * size[1]) ** 0.5
     return tuple(max(8, round(side * scale / 8) * 8) for side in size)
 
 
 def _reflect_padded(x: Tensor, canvas: Canvas) -> Tensor:
-    """(C, h, w) -> (1, C, H, W), mirrored at the right and the bottom."""
+    """(C, h, w) -> (1, C, H, W), reflected at the right and the bottom."""
     x = x[None]
     right, bottom = canvas.work[1] - canvas.size[1], canvas.work[0] - canvas.size[0]
     while right or bottom:
@@ -139,9 +137,9 @@ def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _resized_to(pixels: np.ndarray, size: tuple[int, int], mode: str) -> Tensor:
-    """(H, W, C) to (3, h, w) in [0, 1] of `size`: cropped, filled at the borders, or stretched.
+    """(H, W, C) to (3, h, w) in [0, 1] of `size`: cropped, padded at the borders, or stretched.
 
-    Of a picture much longer than wide only the part that stays is made.
+    Only the visible part of the resized picture is computed.
     """
     height, width = pixels.shape[:2]
     if (height, width) == size:
@@ -190,9 +188,9 @@ def _inpaint_canvas(task: Imagine, source: Picture, mask_picture: Picture, sizes
 
 
 def _read_mask(task: Imagine, source: Picture, mask_picture: Picture) -> tuple[np.ndarray, tuple[Message, ...]]:
-    """(H, W) bool: True is the hole; and what to say of it.
+    """(H, W) bool, True where the picture is generated; and notes.
 
-    Of a mask with transparent parts what is opaque is the hole, as in A1111: it was painted on a layer of its own.
+    In a mask with transparent parts the opaque pixels are masked, as in A1111: it was painted on its own layer.
     """
     if mask_picture.pixels.shape[:2] != source.pixels.shape[:2]:
         raise CalotypeError(
@@ -210,13 +208,13 @@ def _read_mask(task: Imagine, source: Picture, mask_picture: Picture) -> tuple[n
     if mask_picture.alpha is not None and mask_picture.alpha.min() < mask_picture.alpha.max():
         mask = mask_picture.alpha > white(mask_picture.alpha.dtype) // 2
         paint = Message("transparent" if task.invert_mask else "opaque")
-        sentence = "{mask} has transparent parts: what is opaque in it is the hole; or give {option:invert_mask}"
+        sentence = "{mask} has transparent parts: its opaque pixels are the mask; or give {option:invert_mask}"
         notes = (Message(sentence, mask=task.mask.name),)
     mask = ~mask if task.invert_mask else mask
     if not mask.any():
         mend = Message("leave out {option:invert_mask}") if task.invert_mask else Message("give {option:invert_mask}")
         raise CalotypeError(
-            "{mask} leaves nothing to draw: no pixel of it is {paint}; paint the hole, or {mend}",
+            "{mask} is an empty mask: no pixel of it is {paint}; paint the area to generate, or {mend}",
             option="mask",
             mask=task.mask,
             paint=paint,
@@ -226,7 +224,7 @@ def _read_mask(task: Imagine, source: Picture, mask_picture: Picture) -> tuple[n
 
 
 def _mask_box(mask: np.ndarray, padding: int, native: int) -> tuple[int, int, int, int]:
-    """The box of the hole with its surroundings, at least as large as the model's own size where there is room."""
+    """The bounding box of the mask with padding, at least of the model's native size if the picture is that large."""
     box = []
     for profile, side in ((mask.any(1), mask.shape[0]), (mask.any(0), mask.shape[1])):
         first, last = np.flatnonzero(profile)[[0, -1]]
@@ -239,8 +237,8 @@ def _mask_box(mask: np.ndarray, padding: int, native: int) -> tuple[int, int, in
 
 
 def _mask_fade(mask: np.ndarray, blur: int) -> np.ndarray:
-    """1 inside, falling to the rim of the hole over `blur` pixels, exactly 0 outside."""
-    inside = np.pad(mask, 1, mode="edge").astype(np.uint8)  # the picture's own border is no rim
+    """Opacity: 1 inside, falling to the border of the mask over `blur` pixels, exactly 0 outside."""
+    inside = np.pad(mask, 1, mode="edge").astype(np.uint8)  # the border of the picture is not a border of the mask
     depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1] if not mask.all() else None
     if depth is None:
         return np.ones(mask.shape, np.float32)
@@ -249,7 +247,7 @@ def _mask_fade(mask: np.ndarray, blur: int) -> np.ndarray:
 
 
 def _fill_blurred(x: Tensor, mask: np.ndarray) -> Tensor:
-    """(3, h, w) with the colours around the hole spread into it, softer the farther they come."""
+    """(3, h, w) with the masked area filled by the surrounding colours, increasingly blurred inwards."""
     keep = torch.from_numpy(~mask).float()
     result, sigma = x * keep, 2
     missing = ~keep.bool()

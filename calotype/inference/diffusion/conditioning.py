@@ -1,4 +1,4 @@
-"""From a prompt to what the U-Net is told at each step."""
+"""Encodes prompts to the conditions of the U-Net at each step."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ from calotype.ops.prompt import Vectors, chunks, composition, emphasis, schedule
 
 @dataclass(frozen=True)
 class StepPrompts:
-    """The texts of one step: what to draw, each with its weight, and what not to draw."""
+    """The prompts of one step with their weights, and the negative prompt."""
 
     prompts: tuple[tuple[str, float], ...]
     negative_prompt: str
 
 
 def step_prompts(prompt: str, negative: str, steps: int, first_pass: int = 0) -> list[StepPrompts]:
-    """One entry for each of `steps` steps."""
+    """The prompts of each of `steps` steps."""
     prompts = [(schedule(text, steps, first_pass), weight) for text, weight in composition(prompt)]
     negatives = schedule(negative, steps, first_pass)
     return [
@@ -34,16 +34,16 @@ def _at(texts: list[tuple[int, str]], step: int) -> str:
 
 
 class PromptEncoder:
-    """Texts to conditions; each text is encoded once."""
+    """Encodes texts to conditions, with a cache by text."""
 
     def __init__(
-        self, model: Diffusion, emphasis_mode: str, skip: int, learned: Mapping[str, Sequence[Tensor]] | None = None
+        self, model: Diffusion, emphasis_mode: str, skip: int, embeddings: Mapping[str, Sequence[Tensor]] | None = None
     ):
         self._model, self._emphasis, self._skip = model, emphasis_mode, skip
-        self._learned = learned or {}
+        self._embeddings = embeddings or {}
         tokenizer = model.text[0].tokenizer
         self._words = [
-            Vectors(name, tuple(tokenizer.encode(name)), len(vectors[0])) for name, vectors in self._learned.items()
+            Vectors(name, tuple(tokenizer.encode(name)), len(vectors[0])) for name, vectors in self._embeddings.items()
         ]
         self._conditions: dict[str, Condition] = {}
 
@@ -57,14 +57,15 @@ class PromptEncoder:
         text_chunks = chunks(emphasis(text, self._emphasis != "none"), tokenizer.encode, tokenizer.comma, self._words)
         weights = torch.tensor([_with_special_tokens(chunk.weights) for chunk in text_chunks])
         rows = [
-            (chunk.tokens, {position: self._learned[name] for position, name in chunk.vectors}) for chunk in text_chunks
+            (chunk.tokens, {position: self._embeddings[name] for position, name in chunk.vectors})
+            for chunk in text_chunks
         ]
         return self._model.read(rows, lambda states: weighed(states, weights, self._emphasis), self._skip)
 
     def encode_step(self, step: StepPrompts, has_negative: bool) -> list[Condition]:
-        """All conditions of a step as rows, the unwanted one first, in one piece for each run of equal lengths.
+        """All conditions of a step, the negative one first, as one batch for each run of equal lengths.
 
-        As in A1111 a longer prompt does not change what a shorter one means: nothing is filled up.
+        As in A1111 a longer prompt does not change the meaning of a shorter one: nothing is padded.
         """
         prompts = [self(text) for text, _ in step.prompts]
         conditions = [self._encode_negative(step.negative_prompt, prompts[0]), *prompts] if has_negative else prompts
@@ -72,7 +73,7 @@ class PromptEncoder:
         return [_stacked(run) for run in runs]
 
     def _encode_negative(self, text: str, like: Condition) -> Condition:
-        """Zeros are the same at any length, so they go along with what is wanted."""
+        """The condition of a negative prompt; for an empty one zeros as `like`, if the model was trained so."""
         if text.strip() or not self._model.is_unsaid_zero:
             return self(text)
         return Condition(torch.zeros_like(like.states), None if like.pooled is None else torch.zeros_like(like.pooled))
@@ -84,5 +85,5 @@ def _stacked(run: list[Condition]) -> Condition:
 
 
 def _with_special_tokens(weights: list[float]) -> list[float]:
-    """77 weights: begin, the tokens', end and what pads."""
+    """77 weights: begin, tokens, end and padding."""
     return [1.0, *weights] + [1.0] * (76 - len(weights))

@@ -1,4 +1,4 @@
-"""The loop of latent diffusion: predict, guide, step."""
+"""The denoising loop of latent diffusion: predict, guide, step."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ from calotype.ops.noise import Source
 def denoise(
     plan: GenerationPlan, denoise_pass: DenoisePass, noise: Tensor, sources: list[Source], clock: StepClock
 ) -> LatentsGenerator:
-    """The loop: predict, guide, step."""
+    """Yields progress with previews; returns the denoised latents."""
     scheduler, mask = denoise_pass.scheduler, _latent_mask(plan.canvas.mask, denoise_pass.latent_shape)
     timesteps = scheduler.timesteps[denoise_pass.start_index :]
     if hasattr(scheduler, "set_begin_index"):
@@ -26,7 +26,7 @@ def denoise(
     inpaint_channels = _inpaint_channels(plan, mask, denoise_pass.init_latents) if plan.model.is_for_holes else None
     stepper = Stepper(scheduler, plan.sampler, sources)
     for n, t in enumerate(timesteps):
-        attach_adapters(plan.adapters, plan.model)  # another drawing may have come between
+        attach_adapters(plan.adapters, plan.model)  # another generation may have attached others meanwhile
         prompts = denoise_pass.prompts[min(n // scheduler.order, len(denoise_pass.prompts) - 1)]
         model_input = scheduler.scale_model_input(latents, t)
         prediction = _predict_guided(plan, model_input, t, prompts, inpaint_channels)
@@ -45,7 +45,7 @@ def denoise(
 def _initial_latents(
     plan: GenerationPlan, denoise_pass: DenoisePass, noise: Tensor, timesteps: Tensor, mask: Tensor | None
 ) -> Tensor:
-    """Where the way down begins: noise alone, or the clean latents with as much of it as there is at that point."""
+    """The latents of the first timestep: pure noise, or the initial latents with noise added."""
     if denoise_pass.init_latents is None:
         return noise * denoise_pass.scheduler.init_noise_sigma
     latents = denoise_pass.init_latents.expand_as(noise)
@@ -57,12 +57,12 @@ def _initial_latents(
 
 
 def _latent_mask(mask: Tensor | None, shape: tuple[int, int]) -> Tensor | None:
-    """(1, 1, H, W) -> (1, 1, h, w): a latent with any pixel of the hole under it is drawn anew."""
+    """(1, 1, H, W) -> (1, 1, h, w): a latent is masked if any of its pixels is."""
     return None if mask is None else F.adaptive_max_pool2d(mask, shape)
 
 
 def _inpaint_channels(plan: GenerationPlan, mask: Tensor | None, init_latents: Tensor | None) -> Tensor:
-    """(1, 1 + C, h, w) for an inpainting model: the hole, and the latents of the picture with the hole in grey."""
+    """(1, 1 + C, h, w) for an inpainting model: the mask, and the latents of the picture with a grey mask."""
     if mask is None or init_latents is None:
         shape = tuple(side // plan.model.factor for side in plan.canvas.work)
         grey = plan.model.latents(torch.full((1, 3, *plan.canvas.work), 0.5))
@@ -74,10 +74,10 @@ def _inpaint_channels(plan: GenerationPlan, mask: Tensor | None, init_latents: T
 def _predict_guided(
     plan: GenerationPlan, latents: Tensor, timestep: Tensor, prompts: StepPrompts, inpaint_channels: Tensor | None
 ) -> Tensor:
-    """The network's answer under guidance: u + sum of w g (c - u). Ho and Salimans 2022; Liu et al. 2022 for AND.
+    """The prediction with classifier-free guidance: u + sum of w g (c - u). Ho and Salimans 2022; AND: Liu et al. 2022.
 
-    All conditions of one length, of all pictures, go through together. Guidance 1 with one condition needs no second
-    run.
+    Conditions of equal length, of all pictures, are one batch. Guidance 1 with one condition needs no unconditional
+    prediction.
     """
     scale, count = plan.task.guidance, len(latents)
     has_negative = not (scale == 1 and [weight for _, weight in prompts.prompts] == [1.0])
@@ -101,7 +101,8 @@ def _predict_guided(
     prediction = torch.cat(predictions)
     if not torch.isfinite(prediction).all():
         raise CalotypeError(
-            "the model {model} gives no numbers (NaN or infinity); its file is damaged", model=plan.model.name
+            "the prediction of the model {model} is not finite (NaN or infinity); its file is damaged",
+            model=plan.model.name,
         )
     if not has_negative:
         return prediction[0]
@@ -111,7 +112,7 @@ def _predict_guided(
 
 
 def _rescaled_guidance(guided: Tensor, conditional: Tensor, rescale: float) -> Tensor:
-    """Lin et al. 2023, equations 15 and 16: guidance must not make the answer louder."""
+    """Lin et al. 2023, equations 15 and 16: guidance must not increase the standard deviation of the prediction."""
     if not rescale:
         return guided
     axes = tuple(range(1, guided.dim()))
@@ -120,7 +121,7 @@ def _rescaled_guidance(guided: Tensor, conditional: Tensor, rescale: float) -> T
 
 
 def _added_cond(plan: GenerationPlan, conditions: Condition, count: int, has_negative: bool) -> Mapping[str, Tensor]:
-    """SDXL's further conditions: the pooled text, and the sizes that training pictures had and were cut to."""
+    """SDXL's additional conditions: the pooled text states, and the time ids (original size, crop, target size)."""
     if conditions.pooled is None or plan.model.family != "sdxl":
         return {}
     height, width = plan.canvas.work

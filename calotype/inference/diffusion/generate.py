@@ -1,4 +1,4 @@
-"""Pictures from words, step by step."""
+"""Text-to-image generation."""
 
 import secrets
 from collections.abc import Iterator, Sequence
@@ -31,14 +31,14 @@ from calotype.record import Film, Result
 from calotype.samplers import LANCZOS, LATENT, PRESETS, Preset, sampler_named
 from calotype.tasks import Imagine, Note, Progress, Tiling, note, read_size
 
-DEFAULT_BATCH = {"cpu": 4, "cuda": 8, "mps": 4}  # pictures computed together; measured: more gain little
-COMPILE_ABOVE = 4000  # steps from which compiling, a minute, repays at 40 steps a second without and 125 with it
-UNET_MEMORY_FACTOR = 18  # peak memory of the U-Net over its widest layer, measured
+DEFAULT_BATCH = {"cpu": 4, "cuda": 8, "mps": 4}  # pictures per batch; measured: larger batches gain little
+COMPILE_ABOVE = 4000  # steps from which compiling (a minute) pays off, at 40 steps per second without and 125 with it
+UNET_MEMORY_FACTOR = 18  # peak memory of the U-Net relative to its widest layer, measured
 VAE_MEMORY_FACTOR = 8
 
 
 class Seeds(NamedTuple):
-    """What one picture begins with."""
+    """The seeds of one picture."""
 
     seed: int
     variation: int
@@ -46,9 +46,9 @@ class Seeds(NamedTuple):
 
 @torch.inference_mode()
 def imagine(task: Imagine, models: Models) -> Iterator[Progress | Note | Result | Film]:
-    """Yields progress, a Result for every picture and, where it was asked for, one for a sheet of all of them, last.
+    """Yields progress, a Result for every picture and, if requested, last one for a sheet of all of them.
 
-    Closing it cancels within one step.
+    Closing the generator cancels within one step.
     """
     if gan_checkpoint := find_gan(task, models):
         yield from sample_gan(task, gan_checkpoint, models)
@@ -71,13 +71,13 @@ def imagine(task: Imagine, models: Models) -> Iterator[Progress | Note | Result 
 
 @torch.inference_mode()
 def draw(task: Imagine, model: Diffusion, models: Models) -> Iterator[Progress | Note | Result]:
-    """Draws one prompt with a model that is given, whatever the task names, and never compiled.
+    """Generates one prompt with the given model instead of the one the task names, without compiling it.
 
     Args:
-        model: keeps the adapters that the prompt calls until others are put on it, or `model.take_off` is called.
-        models: for what the prompt calls: adapters, learned words, networks for enlarging.
+        model: the adapters of the prompt stay attached to it until others are, or it is told to detach them.
+        models: gives the adapters and embeddings that the prompt names, and upscalers.
     Raises:
-        CalotypeError: what is called is not there, or memory does not suffice.
+        CalotypeError: one of these is not available, or memory does not suffice.
     """
     task = _with_seeds([Cell(replace(task, seed=_random_if_open(task.seed)))])[0].task
     parsed_prompt = ParsedPrompt.of(task, models.settings)
@@ -90,7 +90,7 @@ def _random_if_open(seed: int) -> int:
 
 
 def _with_seeds(planned_cells: list[Cell]) -> list[Cell]:
-    """Every seed chosen that is open in some cell; where variations are open, all go towards the same one."""
+    """Cells with random seeds where a seed is -1; open variation seeds get the same one."""
     variation_seed, seeded = _random_if_open(-1), []
     for cell in planned_cells:
         task = replace(cell.task, seed=_random_if_open(cell.task.seed))
@@ -101,7 +101,7 @@ def _with_seeds(planned_cells: list[Cell]) -> list[Cell]:
 
 
 def with_preset(task: Imagine, preset: Preset) -> Imagine:
-    """The task with the model's own choices where the person made none."""
+    """The task with the preset of the model for options that the user left open."""
     return replace(
         task,
         steps=preset.steps if task.steps is None else task.steps,
@@ -113,18 +113,18 @@ def with_preset(task: Imagine, preset: Preset) -> Imagine:
 
 
 def _is_compiled(models: Models, steps: int) -> bool:
-    """`steps`: of all that is drawn together, which tell whether compiling repays."""
+    """`steps`: of all pictures together, which decide whether compiling pays off."""
     setting, is_long = models.settings.compile, models.device.type == "cuda" and steps >= COMPILE_ABOVE
     return setting == "on" or (setting == "auto" and is_long)
 
 
 def _likely_family(task: Imagine) -> str:
-    """For the bar, before the model is opened: those of all large models take nearly as many steps."""
+    """For the progress bar, before the model is loaded: the large models have similar numbers of steps."""
     return "emoji" if task.model == "emoji" else "sd1"
 
 
 def _count_steps(task: Imagine, family: str, models: Models) -> int:
-    """Steps that a cell will take, for the bar: pictures times steps, by batches."""
+    """The number of steps of a cell, for the progress bar: batches times steps."""
     steps = with_preset(task, PRESETS[family]).steps
     first_pass = steps if task.init is None else max(1, int(steps * min(task.strength, 1)))
     second_pass = max(1, int((task.hires_steps or steps) * task.hires_strength)) if task.has_second_pass else 0
@@ -147,7 +147,7 @@ def _generate(
     seeds = _seeds(plan.task)
     for first in range(0, len(seeds), batch_size):
         batch = seeds[first : first + batch_size]
-        is_reproduced = plan.task.place >= 0  # the same batch, and place in it, give the same bits
+        is_reproduced = plan.task.place >= 0  # the same batch and index in it give the same bits
         batch_seeds, first_index = (batch * plan.task.batch, plan.task.place) if is_reproduced else (batch, 0)
         latents = yield from _sample(plan, batch_seeds, models, clock)
         for n, seed in enumerate(batch, first_index):
@@ -156,7 +156,7 @@ def _generate(
 
 
 def _seeds(task: Imagine) -> list[Seeds]:
-    """Of each picture; with a variation its seed counts up and the other stays, as in A1111."""
+    """Seeds of each picture; with a variation the variation seed is incremented instead of the seed, as in A1111."""
     if task.variation:
         return [Seeds(task.seed, task.variation_seed + n) for n in range(task.count)]
     return [Seeds(task.seed + n, task.variation_seed) for n in range(task.count)]
@@ -165,14 +165,14 @@ def _seeds(task: Imagine) -> list[Seeds]:
 def _plan(
     task: Imagine, model: Diffusion, parsed_prompt: ParsedPrompt, models: Models
 ) -> tuple[GenerationPlan, list[Message]]:
-    """All that is settled before the first step, and what to say of it."""
+    """Everything that is determined before the first step, and notes."""
     task = with_preset(task, PRESETS[model.family])
     has_zero_snr = bool(model.training.get("rescale_betas_zero_snr"))
     sampler, schedule = sampler_named(task.sampler, task.schedule, has_zero_snr)
     check = partial(_check_memory, task, model, models=models)
     opened_canvas = open_canvas(task, model.native, model.multiple, models.settings.max_pixels, check)
     if task.has_second_pass and task.hires_upscaler.lower() not in (*LATENT, LANCZOS):
-        models.upscaler(task.hires_upscaler)  # one that is missing is told before the first pass
+        models.upscaler(task.hires_upscaler)  # a missing one raises before the first pass
     adapters = parsed_prompt.adapters(models)
     unfit = attach_adapters(adapters, model)
     called_embeddings = parsed_prompt.embeddings(models)
@@ -204,7 +204,7 @@ def _max_batch(task: Imagine, models: Models) -> int:
 
 
 def _check_memory(task: Imagine, model: Diffusion, size: tuple[int, int], models: Models) -> None:
-    """Raises CalotypeError where not even the smallest batch fits; called before anything of that size is made."""
+    """Raises CalotypeError if the smallest batch does not fit; called before anything of that size is allocated."""
     free, needed = models.free_memory(models.device), _peak_memory(task, model, size, task.batch or 1)
     if needed <= free:
         return
@@ -212,7 +212,7 @@ def _check_memory(task: Imagine, model: Diffusion, size: tuple[int, int], models
     smaller = "a smaller {option:outpaint}" if task.outpaint else "a smaller {option:size} and enlarge the result"
     raise CalotypeError(
         "{model} needs about {needed:.1f} GiB of memory for a picture of {width}x{height}, and "
-        "{free:.1f} are free; take {smaller}",
+        "{free:.1f} are free; use {smaller}",
         model=model.name,
         needed=needed / 2**30,
         width=width,
@@ -223,7 +223,7 @@ def _check_memory(task: Imagine, model: Diffusion, size: tuple[int, int], models
 
 
 def _fitting_batch(plan: GenerationPlan, models: Models) -> int:
-    """How many pictures are computed together: as asked, or as many as memory holds, up to TOGETHER."""
+    """The batch size: as requested, or as large as fits into memory, up to DEFAULT_BATCH."""
     if plan.task.batch:
         return plan.task.batch
     free = models.free_memory(models.device)
@@ -232,7 +232,7 @@ def _fitting_batch(plan: GenerationPlan, models: Models) -> int:
 
 
 def _peak_memory(task: Imagine, model: Diffusion, size: tuple[int, int], count: int) -> float:
-    """Bytes at the peak: of the U-Net's widest layer with both conditions, or of the VAE's, picture by picture."""
+    """Peak memory in bytes: of the U-Net for the batch with both conditions, or of the VAE for one picture."""
     unet, vae = model.unet.config, model.vae.config
     area = size[0] * size[1] * max(task.hires, 1) ** 2
     latents = 2 * count * area / model.factor**2
@@ -243,7 +243,7 @@ def _peak_memory(task: Imagine, model: Diffusion, size: tuple[int, int], count: 
 
 
 def _sample(plan: GenerationPlan, seeds: Sequence[Seeds], models: Models, clock: StepClock) -> LatentsGenerator:
-    """Clean latents (N, C, h, w), one for each seed, after both passes."""
+    """Denoised latents (N, C, h, w), one for each seed, after both passes."""
     task, pixels = plan.task, plan.canvas.pixels
     init_latents = None if pixels is None else plan.model.latents(pixels, task.tiling)
     latents = yield from _denoise_pass(plan, seeds, task.steps, init_latents, task.strength, clock)
@@ -261,10 +261,10 @@ def _denoise_pass(
     clock: StepClock,
     first_pass: int = 0,
 ) -> LatentsGenerator:
-    """One way down on the job's canvas, from noise alone or from `clean` latents.
+    """One denoising pass on the canvas, from noise or from `init_latents`.
 
     Args:
-        first_pass: in a second pass, the steps of the first, for prompts that change on their way.
+        first_pass: in a second pass, the number of steps of the first, for prompt scheduling.
     """
     model = plan.model
     scheduler = make_scheduler(plan.sampler, plan.schedule, steps, model.training, model.family)
@@ -280,7 +280,7 @@ def _denoise_pass(
 
 
 def _initial_noise(plan: GenerationPlan, seeds: Sequence[Seeds], shape: tuple[int, int]) -> tuple[list[Source], Tensor]:
-    """Each picture's own source, and what it draws first."""
+    """The noise source of each picture, and the initial noise."""
     task = plan.task
     sources = [source(picture_seeds.seed, task.noise) for picture_seeds in seeds]
     small = read_size(task.seed_resize, "seed_resize")
@@ -302,7 +302,7 @@ def _initial_noise(plan: GenerationPlan, seeds: Sequence[Seeds], shape: tuple[in
 def _hires_pass(
     plan: GenerationPlan, latents: Tensor, seeds: Sequence[Seeds], models: Models, clock: StepClock
 ) -> LatentsGenerator:
-    """The second pass of a hires fix: enlarged, noised again, drawn again. As A1111, with the same seeds."""
+    """The second pass of hires fix: enlarges, adds noise, denoises again. As in A1111, with the same seeds."""
     task, model = plan.task, plan.model
     canvas = plan.canvas.enlarged(task.hires, model.multiple)
     if task.hires_upscaler.lower() in LATENT:
@@ -316,7 +316,7 @@ def _hires_pass(
 
 
 def _enlarge_latents(plan: GenerationPlan, latents: Tensor, size: tuple[int, int], models: Models) -> LatentsGenerator:
-    """Latents -> pixels -> a network for enlarging, or Lanczos -> latents."""
+    """Latents -> pixels -> upscaler or Lanczos -> latents."""
     name, enlarged = plan.task.hires_upscaler, []
     for latent in latents:
         pixels = plan.model.pixels(latent[None], plan.task.tiling)[0]
@@ -335,7 +335,7 @@ def _enlarge_latents(plan: GenerationPlan, latents: Tensor, size: tuple[int, int
 def _result(
     plan: GenerationPlan, seeds: Seeds, pixels: Tensor, batch_position: tuple[int, int], models: Models
 ) -> Result:
-    """`where` it was in its batch: the batch's size, and the place."""
+    """`batch_position`: the size of the batch, and the index in it."""
     final = plan.canvas.enlarged(plan.task.hires, plan.model.multiple) if plan.task.has_second_pass else plan.canvas
     composited = final.composited(pixels)
     source = final.source

@@ -1,4 +1,4 @@
-"""A drawing's line of parameters, as A1111 writes it, so that every tool that reads those reads ours."""
+"""The infotext of a picture in A1111's format, for compatibility with tools that read it."""
 
 from calotype import __version__
 from calotype.dialects.infotext import written
@@ -13,10 +13,10 @@ FILL = {"original": "original", "blur": "fill", "noise": "latent noise", "nothin
 
 
 def infotext(task: Imagine, plan: GenerationPlan, picture: Picture) -> str:
-    """The prompt as it was written, its negative, and the fields by A1111's names in A1111's order.
+    """The prompt as written, the negative prompt, and the fields by A1111's names in A1111's order.
 
     Args:
-        task: the job's, for this one picture.
+        task: that of the plan, for this one picture.
     """
     height, width = picture.pixels.shape[:2]
     first = (round(side / max(task.hires, 1)) for side in (width, height))

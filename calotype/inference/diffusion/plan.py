@@ -1,4 +1,4 @@
-"""One drawing as it is planned, and the clock that counts its steps."""
+"""The plan of a generation, and the clock that counts its steps."""
 
 import time
 from collections.abc import Generator, Sequence
@@ -23,7 +23,7 @@ LatentsGenerator = Generator[Progress | Note, None, Tensor]
 
 
 class StepClock:
-    """Counts steps over all that is drawn, and tells how long the rest will take."""
+    """Counts the steps of all pictures, and estimates the remaining time."""
 
     def __init__(self, total: int):
         self.total, self.done, self._started = total, 0, time.monotonic()
@@ -41,9 +41,9 @@ class StepClock:
 
 @dataclass(frozen=True, eq=False)
 class GenerationPlan:
-    """One prompt at one size, ready to be drawn with any seed."""
+    """One prompt at one size, ready to be generated with any seed."""
 
-    task: Imagine  # nothing left open
+    task: Imagine  # without open options
     model: Diffusion
     parsed_prompt: ParsedPrompt
     sampler: Sampler
@@ -52,31 +52,31 @@ class GenerationPlan:
     prompt_encoder: PromptEncoder
     preview: LatentPreview
     adapters: "tuple[tuple[Adapter, float, float], ...]" = ()  # strengths in the text encoders and in the U-Net
-    embeddings: "tuple[Embedding, ...]" = ()  # the learned words that the prompts call
+    embeddings: "tuple[Embedding, ...]" = ()  # the textual inversion embeddings in the prompts
     is_compiled: bool = False
 
     @property
     def used(self) -> list[Any]:
-        """The model and what is put on it, each with name and sha256."""
+        """The model with its adapters and embeddings, each with name and sha256."""
         return [self.model, *(adapter for adapter, *_ in self.adapters), *self.embeddings]
 
 
 @dataclass(frozen=True, eq=False)
 class DenoisePass:
-    """One way down the noise."""
+    """One denoising pass."""
 
     scheduler: Any
     start_index: int  # index of the first timestep
     prompts: list[StepPrompts]
-    init_latents: Tensor | None  # (1 or N, C, h, w): what it starts from
+    init_latents: Tensor | None  # (1 or N, C, h, w); None starts from noise
     latent_shape: tuple[int, int]  # of the latents
 
 
 def attach_adapters(adapters: "tuple[tuple[Adapter, float, float], ...]", model: Diffusion) -> Sequence[str]:
-    """Puts just these adapters on the model, whatever is on it. Returns the names of what has no place in it.
+    """Attaches exactly these adapters to the model, in place of others. Returns the names of unmatched modules.
 
     Raises:
-        CalotypeError: an adapter for another base; the model is then without any.
+        CalotypeError: an adapter for another base model; the model then has no adapters.
     """
 
     def attach_all() -> "Attached":

@@ -1,4 +1,4 @@
-"""A quick look at latents on their way: no network, one small matrix from latents to colours."""
+"""A fast preview of latents: a linear map from latents to RGB instead of the VAE."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,14 +12,14 @@ from calotype.models.diffusion import Diffusion
 
 
 class LatentPreview:
-    """Made once for a model; the matrix is fitted when somebody looks."""
+    """One instance per model; the matrix is fitted at the first preview."""
 
     def __init__(self, model: Diffusion):
         self._model = model
         self._matrix: Tensor | None = None
 
     def at(self, x: Tensor, prediction: Tensor, t: Tensor, scheduler: Any) -> Callable[[], np.ndarray]:
-        """What the picture seems to become: (h, w, 3) uint8 when called. `x` as the network was given it."""
+        """A function that returns the preview of x0, (h, w, 3) uint8. `x` is the scaled model input."""
 
         def preview() -> np.ndarray:
             return self._to_rgb(predict_x0(x[0], prediction[0], t, scheduler))
@@ -34,7 +34,7 @@ class LatentPreview:
         return (rgb.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
     def _fit_matrix(self) -> Tensor:
-        """(C + 1, 3): least squares over soft fields of colour and what the VAE makes of them."""
+        """(C + 1, 3): least squares from the VAE's latents of random smooth colours to these colours."""
         fields = torch.rand(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
         pixels = F.interpolate(fields, (16 * self._model.factor,) * 2, mode="bicubic").clamp(0, 1)
         latents = self._model.latents(pixels)
@@ -44,7 +44,7 @@ class LatentPreview:
 
 
 def predict_x0(x: Tensor, prediction: Tensor, t: Tensor, scheduler: Any) -> Tensor:
-    """The clean latents that the network's answer means (Ho et al. 2020, equation 15; for v: Salimans and Ho 2022)."""
+    """x0 by the prediction (Ho et al. 2020, equation 15; for v: Salimans and Ho 2022)."""
     alpha_t = float(scheduler.alphas_cumprod[round(float(t))]) ** 0.5
     sigma_t = (1 - alpha_t**2) ** 0.5
     if scheduler.config.prediction_type == "v_prediction":

@@ -1,4 +1,4 @@
-"""A fresh scheduler of diffusers for each drawing: it carries state."""
+"""Creates diffusers' schedulers, a new one for each pass, as they are stateful."""
 
 import copy
 import importlib
@@ -13,7 +13,7 @@ from torch import Tensor
 from calotype.ops.noise import Source
 from calotype.samplers import SAMPLERS, SHAPED, Sampler
 
-MODULES = {  # of each scheduler within diffusers.schedulers; a whole import of diffusers would take seconds
+MODULES = {  # of each class within diffusers.schedulers; importing all of diffusers takes seconds
     "DPMSolverMultistepScheduler": "dpmsolver_multistep",
     "DPMSolverSinglestepScheduler": "dpmsolver_singlestep",
     "EulerAncestralDiscreteScheduler": "euler_ancestral_discrete",
@@ -28,13 +28,13 @@ MODULES = {  # of each scheduler within diffusers.schedulers; a whole import of 
     "DEISMultistepScheduler": "deis_multistep",
     "LCMScheduler": "lcm",
 }
-MAX_SIGMA = 30.0  # sigma; twice as much as Stable Diffusion 1 begins with
+MAX_SIGMA = 30.0  # twice the first sigma of Stable Diffusion 1
 DETERMINISTIC = (
     "DDIMScheduler",
     "EulerDiscreteScheduler",
-)  # they take a generator, and as used here draw nothing from it
+)  # their step takes a generator, which is not used with these settings
 SPACING = {"uniform": "linspace", "sgm uniform": "trailing", "ddim": "leading"}
-# Sabour et al. 2024, "Align Your Steps": the timesteps found best for ten steps.
+# Sabour et al. 2024, "Align Your Steps": optimised timesteps for ten steps.
 ALIGN_YOUR_STEPS = {
     "sd": (999, 850, 736, 645, 545, 455, 343, 233, 124, 24),
     "sdxl": (999, 845, 730, 587, 443, 310, 193, 116, 53, 13),
@@ -47,9 +47,9 @@ def make_scheduler(
     """A diffusers scheduler with its timesteps set.
 
     Args:
-        schedule: one that the sampler can follow; never "automatic".
-        training: what the model was trained with, by the names of a scheduler's config.
-        family: the model's, for Align Your Steps.
+        schedule: one that the sampler supports; never "automatic".
+        schedule_config: of the model's training, by the names of a scheduler's config.
+        family: of the model, for Align Your Steps.
     """
     scheduler_class = _class(sampler.scheduler)
     config = _config(
@@ -72,11 +72,10 @@ def _class(name: str) -> type:
 def _config(
     scheduler_class: type, schedule_config: Mapping[str, Any], schedule: str, is_second_order: bool
 ) -> dict[str, Any]:
-    """What the class takes of it.
+    """The config for the class, without parameters that it does not have.
 
-    A model with zero terminal SNR begins at infinite noise, from which steps that look ahead, and schedules that are
-    spread over sigma, never come down well: they begin at LOUDEST. Where the class does not know of it at all, it is
-    put into the betas.
+    With zero terminal SNR the first sigma is infinite, which second-order samplers and schedules that are spaced in
+    sigma cannot handle: they start at MAX_SIGMA. If the class has no option for it, the betas are rescaled here.
     """
     parameters = inspect.signature(scheduler_class.__init__).parameters
     config = {name: value for name, value in schedule_config.items() if name in parameters}
@@ -90,7 +89,7 @@ def _config(
     if "timestep_spacing" in parameters and schedule in SPACING:
         config["timestep_spacing"] = SPACING[schedule]
     if "steps_offset" in parameters:
-        config["steps_offset"] = 1  # counts for "ddim" alone
+        config["steps_offset"] = 1  # only used by "ddim"
     return config | {name: False for name in ("clip_sample",) if name in parameters}
 
 
@@ -108,7 +107,7 @@ def _betas(schedule_config: Mapping[str, Any]) -> np.ndarray:
 
 
 def sqrt_alphas_cumprod(schedule_config: Mapping[str, Any]) -> Tensor:
-    """The root of the cumulated alphas at each timestep, float32: how much of the picture is left in the noise."""
+    """sqrt(alphas_cumprod) at each timestep, float32: the scale of x0 in the noisy latents."""
     betas = _betas(schedule_config)
     if schedule_config.get("rescale_betas_zero_snr"):
         betas = rescale_zero_terminal_snr(betas)
@@ -116,20 +115,18 @@ def sqrt_alphas_cumprod(schedule_config: Mapping[str, Any]) -> Tensor:
 
 
 def rescale_zero_terminal_snr(betas: np.ndarray, min_value: float = 2.0**-12) -> np.ndarray:
-    """Betas whose last signal is nearly nothing, `least`: Lin et al. 2023, algorithm 1, kept above zero."""
+    """Betas whose last sqrt(alphas_cumprod) is `min_value`: Lin et al. 2023, algorithm 1, kept above zero."""
     sqrt_alphas = np.sqrt(np.cumprod(1 - betas))
     sqrt_alphas = (sqrt_alphas - sqrt_alphas[-1]) * sqrt_alphas[0] / (sqrt_alphas[0] - sqrt_alphas[-1])
-    sqrt_alphas = np.maximum(
-        sqrt_alphas, min_value * (1 - 1e-5 * np.arange(len(sqrt_alphas)))
-    )  # still falling, by very little
+    sqrt_alphas = np.maximum(sqrt_alphas, min_value * (1 - 1e-5 * np.arange(len(sqrt_alphas))))  # strictly decreasing
     alphas_cumprod = sqrt_alphas**2
     return 1 - np.concatenate([alphas_cumprod[:1], alphas_cumprod[1:] / alphas_cumprod[:-1]])
 
 
 def _timesteps(schedule: str, steps: int, scheduler: Any, family: str) -> list[int]:
-    """Timesteps from the noisiest down, for schedules that diffusers has no word for."""
+    """Timesteps in descending order, for schedules that diffusers does not have."""
     count = scheduler.config.num_train_timesteps
-    if schedule == "simple":  # every n-th of the trained ones
+    if schedule == "simple":  # every n-th training timestep
         return [count - 1 - int(n * count / steps) for n in range(steps)]
     if schedule == "normal":
         return [round(t) for t in np.linspace(count - 1, 0, steps + 1)[:-1]] if steps > 1 else [count - 1]
@@ -144,16 +141,16 @@ def _timesteps(schedule: str, steps: int, scheduler: Any, family: str) -> list[i
 def _use_euler_sigmas(
     scheduler: Any, schedule: str, steps: int, schedule_config: Mapping[str, Any], family: str
 ) -> None:
-    """Gives Euler a the way down of Euler, which knows every schedule."""
+    """Gives Euler a the sigmas of Euler, which supports every schedule."""
     euler = make_scheduler(SAMPLERS["Euler"], schedule, steps, schedule_config, family)
     scheduler.set_timesteps(len(euler.timesteps))
     scheduler.sigmas, scheduler.timesteps = euler.sigmas, euler.timesteps
 
 
 def start_index(scheduler: Any, steps: int, strength: float) -> int:
-    """The first entry of `timesteps` to run, where only the last part is drawn anew.
+    """The index of the first timestep for a strength.
 
-    int(strength * steps) steps are run, at least one where the strength is not 0, as in A1111 and diffusers.
+    int(strength * steps) steps are run, at least one if the strength is not 0, as in A1111 and diffusers.
     """
     steps_to_run = steps if strength >= 1 else max(int(steps * strength), 1 if strength else 0)
     return (
@@ -164,7 +161,7 @@ def start_index(scheduler: Any, steps: int, strength: float) -> int:
 
 
 class Stepper:
-    """Steps down with noise from every picture's own source, which the scheduler draws from where it needs some."""
+    """Runs scheduler steps with noise from each picture's own source, for schedulers that need noise."""
 
     def __init__(self, scheduler: Any, sampler: Sampler, sources: Sequence[Source]):
         self._scheduler, self._sources = scheduler, sources
@@ -175,7 +172,7 @@ class Stepper:
         )
 
     def step(self, prediction: Tensor, timestep: Tensor, latents: Tensor) -> Tensor:
-        """(N, C, h, w) latents at time `t`, and what the network said of them -> one step further."""
+        """(N, C, h, w) latents at a timestep, and the prediction -> latents at the next timestep."""
         if self._takes_noise:
             return self._scheduler.step(
                 prediction, timestep, latents, variance_noise=self._draw_noise(latents), return_dict=False
@@ -191,9 +188,9 @@ class Stepper:
         return torch.stack([source(tuple(latents.shape[1:])) for source in self._sources])
 
     def _step_with_noise(self, prediction: Tensor, timestep: Tensor, latents: Tensor, noise: Tensor) -> Tensor:
-        """The step with given noise, for a scheduler that insists on drawing its own.
+        """The step with given noise, for a scheduler that only draws its own.
 
-        A step is linear in its noise: two steps with known noises tell how strongly it counts.
+        A step is linear in its noise: two steps with known noises determine the coefficient.
         """
         results, noises = [], []
         for seed, scheduler in enumerate((copy.deepcopy(self._scheduler), self._scheduler)):

@@ -1,4 +1,4 @@
-"""Many pictures of one task on one sheet, with labels."""
+"""Composes many pictures of one task into a grid with labels."""
 
 import dataclasses
 import math
@@ -28,7 +28,7 @@ def make_sheet(task: Imagine, planned_cells: list[Cell], results: list[Result]) 
 
 
 def _sheet_options(task: Imagine, planned_cells: list[Cell], results: list[Result]) -> dict[str, object]:
-    """Those with which the whole sheet is drawn again: what was asked for, and what was settled alike in all places."""
+    """The options that reproduce the whole sheet: the requested ones, and those that are equal in all cells."""
     first, *rest = (result.record.options for result in results)
     common = {name: value for name, value in first.items() if all(options[name] == value for options in rest)}
     seeds = {
@@ -46,7 +46,7 @@ def _as_rgb8(picture: Picture) -> np.ndarray:
 
 
 def compose_grid(rows: list[list[np.ndarray]], across: list[str], down: list[str], gap: int = 4) -> np.ndarray:
-    """Pictures in rows on white, labels over the columns and beside the rows; (H, W, 3) uint8."""
+    """Pictures in rows on white, with labels above the columns and beside the rows; (H, W, 3) uint8."""
     from PIL import Image, ImageDraw
 
     from calotype.picture.fonts import font_for
@@ -73,7 +73,7 @@ def compose_grid(rows: list[list[np.ndarray]], across: list[str], down: list[str
 
 
 def _split_word(word: str, max_width: int, font) -> list[str]:
-    """A word that is too long in pieces that fit: Chinese has no spaces."""
+    """Splits a word that is too long into chunks that fit: Chinese has no spaces."""
     chunks = [""]
     for letter in word:
         if chunks[-1] and font.getlength(chunks[-1] + letter) > max_width:
@@ -83,7 +83,7 @@ def _split_word(word: str, max_width: int, font) -> list[str]:
 
 
 def _lines(text: str, max_width: int, font) -> tuple[str, int, int]:
-    """The text broken into lines that fit, and its width and height."""
+    """The text wrapped into lines that fit, and its width and height."""
     lines = [""]
     for word in (chunk for token in text.split() for chunk in _split_word(token, max_width, font)):
         longer = f"{lines[-1]} {word}".strip()
