@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from calotype.checkpoints.hashes import INDEX
-from calotype.checkpoints.header import check_file, check_whole
+from calotype.checkpoints.header import check_file, check_not_truncated
 from calotype.errors import CalotypeError
 from calotype.files import check_folder
 from calotype.settings import Settings
@@ -69,7 +69,7 @@ def _check_weights(path: Path) -> None:
     if path.name != INDEX:
         check_file(path)
     if path.suffix.lower() == ".safetensors":
-        check_whole(path)
+        check_not_truncated(path)
 
 
 def _check_photos(task: Any, kind: str) -> None:

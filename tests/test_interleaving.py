@@ -288,7 +288,7 @@ def test_a_file_that_has_changed_is_opened_again(settings, tmp_path):
 def test_a_file_goes_by_the_name_it_was_asked_for_with(settings, tmp_path):
     engine = Engine(dataclasses.replace(settings, home=tmp_path))
     save_lora(tmp_path / "file.safetensors", 0)
-    engine.models.shelf.put("hero", tmp_path / "file.safetensors", "lora")
+    engine.models.store.put("hero", tmp_path / "file.safetensors", "lora")
     for lora, name in ((f"{tmp_path / 'file.safetensors'}:1", "file"), ("hero:1", "hero")):
         [made] = pictures(engine, lora=lora)
         assert [model.name for model in made.record.models] == ["emoji", name]
@@ -329,7 +329,7 @@ def test_a_recorded_task_takes_the_face_network_of_then(settings, files, monkeyp
     """Whatever is the best at hand now; and nothing of it is in the record, whose bytes stay as they were."""
     engine = Engine(settings)
     asked = Restore(source=files / "face.png", upscaler="none", scale=1)
-    monkeypatch.setattr(engine.models.shelf, "best_faces", lambda: "faces-v0")
+    monkeypatch.setattr(engine.models.store, "best_faces", lambda: "faces-v0")
     *_, then = engine.run(asked)
     monkeypatch.undo()
     *_, now = engine.run(asked)

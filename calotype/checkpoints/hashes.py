@@ -1,4 +1,4 @@
-"""sha256 of checkpoints; those of large files are remembered, so that a start need not read gigabytes twice."""
+"""sha256 of checkpoints; those of large files are cached, so that gigabytes are not read again at every start."""
 
 import contextlib
 import hashlib
@@ -8,59 +8,59 @@ from pathlib import Path
 from calotype.errors import CalotypeError
 from calotype.files import make_folder, write_atomic
 
-INDEX = "model_index.json"  # a diffusers folder stands here by this file
+INDEX = "model_index.json"  # represents a diffusers folder
 WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")
-LARGE = 256 << 20  # bytes; what is smaller is read within a second
+LARGE = 256 << 20  # bytes; smaller files are read within a second
 
 
-def digest(path: Path, stamps: Path | None = None) -> str:
-    """The sha256 of a file, in hex digits; of a diffusers folder's index that of all weights in the folder, by name.
+def digest(path: Path, cache: Path | None = None) -> str:
+    """The sha256 of a file in hex digits; for the index of a diffusers folder, that of all its weights by name.
 
     Args:
-        stamps: a JSON file that remembers those of large files, by place, size and time of change.
+        cache: a JSON file with the hashes of large files, by path, size and modification time.
 
     Raises:
         CalotypeError: it cannot be read.
     """
     if path.name == INDEX:
-        parts = (f"{name} {digest(weights, stamps)}" for name, weights in weights_in(path.parent).items())
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        lines = (f"{name} {digest(weights, cache)}" for name, weights in weights_in(path.parent).items())
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
     try:
-        told = path.stat()
-        stamp = [told.st_size, told.st_mtime_ns]
-        is_kept = stamps is not None and told.st_size >= LARGE
-        known = _known(stamps).get(str(path.absolute())) if is_kept else None
+        stat = path.stat()
+        stamp = [stat.st_size, stat.st_mtime_ns]
+        is_cached = cache is not None and stat.st_size >= LARGE
+        known = _read_cache(cache).get(str(path.absolute())) if is_cached else None
         if known and known[:2] == stamp:
             return known[2]
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as fault:
         raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror) from None
-    if is_kept:
-        _remember(stamps, str(path.absolute()), [*stamp, sha256])
+    if is_cached:
+        _write_cache(cache, str(path.absolute()), [*stamp, sha256])
     return sha256
 
 
-def _known(stamps: Path) -> dict[str, list]:
+def _read_cache(cache: Path) -> dict[str, list]:
     try:
-        data = json.loads(stamps.read_text("utf-8"))
-        return {place: [int(size), int(time), str(sha256)] for place, (size, time, sha256) in data.items()}
+        data = json.loads(cache.read_text("utf-8"))
+        return {path: [int(size), int(time), str(sha256)] for path, (size, time, sha256) in data.items()}
     except (OSError, ValueError, TypeError, AttributeError):
-        return {}  # it only saves time
+        return {}  # a missing cache only costs time
 
 
-def _remember(stamps: Path, place: str, told: list) -> None:
+def _write_cache(cache: Path, path: str, entry: list) -> None:
     with contextlib.suppress(CalotypeError, UnicodeError):
-        make_folder(stamps.parent, "home")
-        write_atomic(stamps, json.dumps(_known(stamps) | {place: told}, indent=1, ensure_ascii=False).encode())
+        make_folder(cache.parent, "home")
+        write_atomic(cache, json.dumps(_read_cache(cache) | {path: entry}, indent=1, ensure_ascii=False).encode())
 
 
 def weights_in(folder: Path) -> dict[str, Path]:
-    """The file of weights of each part in a diffusers folder: plain safetensors first, half ones next, pickled last."""
+    """The weights file of each component in a diffusers folder: safetensors first, then fp16, then pickles."""
     try:
         parts = [part for part in sorted(folder.iterdir()) if part.is_dir()]
     except OSError as fault:
         raise CalotypeError("{folder} cannot be read: {reason}", folder=folder, reason=fault.strerror) from None
     names = [name + half + end for end in (".safetensors", ".bin") for name in WEIGHTS for half in ("", ".fp16")]
-    found = {part.name: next((part / n for n in names if (part / n).is_file()), None) for part in parts}
-    return {name: path for name, path in found.items() if path is not None}
+    files = {part.name: next((part / n for n in names if (part / n).is_file()), None) for part in parts}
+    return {name: path for name, path in files.items() if path is not None}

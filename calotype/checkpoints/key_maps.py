@@ -1,4 +1,4 @@
-"""What a module of diffusers is called in the original Stable Diffusion's files, worked out from its config."""
+"""Maps names of diffusers' modules to those of the original Stable Diffusion checkpoints, derived from the config."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,7 +16,7 @@ _VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "
 
 
 def unet_names(config: Mapping[str, Any]) -> dict[str, str]:
-    """Beginnings of names: those of a UNet2DConditionModel -> those under `model.diffusion_model.`."""
+    """Name prefixes of a UNet2DConditionModel -> prefixes under `model.diffusion_model.`."""
     return dict(_unet(config["layers_per_block"], len(config["block_out_channels"]), config["up_block_types"]))
 
 
@@ -26,18 +26,18 @@ def _unet(layers: int, levels: int, up_types: list[str]) -> Iterator[tuple[str, 
         yield from ((f"{ours}.linear_1", f"{theirs}.0"), (f"{ours}.linear_2", f"{theirs}.2"))
     for block in range(levels):
         for layer in range(layers):
-            place = f"input_blocks.{1 + block * (layers + 1) + layer}"
-            yield from _resnet(f"down_blocks.{block}.resnets.{layer}", f"{place}.0")
-            yield f"down_blocks.{block}.attentions.{layer}", f"{place}.1"
+            prefix = f"input_blocks.{1 + block * (layers + 1) + layer}"
+            yield from _resnet(f"down_blocks.{block}.resnets.{layer}", f"{prefix}.0")
+            yield f"down_blocks.{block}.attentions.{layer}", f"{prefix}.1"
         yield f"down_blocks.{block}.downsamplers.0.conv", f"input_blocks.{(block + 1) * (layers + 1)}.0.op"
     yield from _resnet("mid_block.resnets.0", "middle_block.0")
     yield "mid_block.attentions.0", "middle_block.1"
     yield from _resnet("mid_block.resnets.1", "middle_block.2")
     for block in range(levels):
         for layer in range(layers + 1):
-            place = f"output_blocks.{block * (layers + 1) + layer}"
-            yield from _resnet(f"up_blocks.{block}.resnets.{layer}", f"{place}.0")
-            yield f"up_blocks.{block}.attentions.{layer}", f"{place}.1"
+            prefix = f"output_blocks.{block * (layers + 1) + layer}"
+            yield from _resnet(f"up_blocks.{block}.resnets.{layer}", f"{prefix}.0")
+            yield f"up_blocks.{block}.attentions.{layer}", f"{prefix}.1"
         after = 2 if "CrossAttn" in up_types[block] else 1
         yield f"up_blocks.{block}.upsamplers.0.conv", f"output_blocks.{block * (layers + 1) + layers}.{after}.conv"
 
@@ -48,7 +48,7 @@ def _resnet(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
 
 
 def vae_names(config: Mapping[str, Any]) -> dict[str, str]:
-    """Beginnings of names: those of an AutoencoderKL -> those under `first_stage_model.`."""
+    """Name prefixes of an AutoencoderKL -> prefixes under `first_stage_model.`."""
     return dict(_vae(config["layers_per_block"], len(config["block_out_channels"])))
 
 
@@ -58,13 +58,13 @@ def _vae(layers: int, levels: int) -> Iterator[tuple[str, str]]:
         ("decoder", "up_blocks", "up", layers + 1),
     ):
         for block in range(levels):
-            place = f"{half}.{theirs}.{block if half == 'encoder' else levels - 1 - block}"
+            prefix = f"{half}.{theirs}.{block if half == 'encoder' else levels - 1 - block}"
             for layer in range(count):
-                yield from _vae_resnet(f"{half}.{ours}.{block}.resnets.{layer}", f"{place}.block.{layer}")
+                yield from _vae_resnet(f"{half}.{ours}.{block}.resnets.{layer}", f"{prefix}.block.{layer}")
             if half == "encoder":
-                yield f"{half}.{ours}.{block}.downsamplers.0.conv", f"{place}.downsample.conv"
+                yield f"{half}.{ours}.{block}.downsamplers.0.conv", f"{prefix}.downsample.conv"
             else:
-                yield f"{half}.{ours}.{block}.upsamplers.0.conv", f"{place}.upsample.conv"
+                yield f"{half}.{ours}.{block}.upsamplers.0.conv", f"{prefix}.upsample.conv"
         for n in (0, 1):
             yield from _vae_resnet(f"{half}.mid_block.resnets.{n}", f"{half}.mid.block_{n + 1}")
         for name, original in _VAE_ATTENTION.items():
@@ -77,11 +77,11 @@ def _vae_resnet(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
         yield f"{ours}.{name}", f"{theirs}.{_VAE_RESNET.get(name, name)}"
 
 
-def original(name: str, names: Mapping[str, str]) -> str:
-    """A parameter's or module's name in the original's files; what has none there keeps its own."""
-    beginning = name
-    while beginning:
-        if beginning in names:
-            return names[beginning] + name[len(beginning) :]
-        beginning = beginning.rpartition(".")[0]
+def original_name(name: str, names: Mapping[str, str]) -> str:
+    """The name of a parameter or module in the original checkpoints; a name without an equivalent is unchanged."""
+    prefix = name
+    while prefix:
+        if prefix in names:
+            return names[prefix] + name[len(prefix) :]
+        prefix = prefix.rpartition(".")[0]
     return name

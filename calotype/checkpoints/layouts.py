@@ -1,4 +1,4 @@
-"""What a single file of Stable Diffusion is, told by its keys and shapes alone, and the configs that go with it."""
+"""Detects the architecture of a single-file Stable Diffusion checkpoint by keys and shapes, and gives its configs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class TextLayout:
 
     prefix: str
     shape: TextShape
-    is_open: bool = False  # named and packed as OpenCLIP does it
+    is_open: bool = False  # keys and packed q, k, v as in OpenCLIP
     layer: int = 1
     is_normalised: bool = True
     pads_with_end: bool = True
@@ -37,10 +37,10 @@ class TextLayout:
 
 @dataclass(frozen=True)
 class Layout:
-    """One kind of file."""
+    """One kind of checkpoint file."""
 
     name: str
-    family: str  # a key of sampling.PRESETS
+    family: str  # a key of samplers.PRESETS
     unet: Mapping[str, Any]
     text: tuple[TextLayout, ...]
     vae: Mapping[str, Any]
@@ -136,38 +136,42 @@ _REFINER = Layout(
     vae_config(0.13025),
     1024,
 )
-LAYOUTS = {one.name: one for one in (_SD1, _SD2, _SDXL, _REFINER)}
+LAYOUTS = {layout.name: layout for layout in (_SD1, _SD2, _SDXL, _REFINER)}
 _BY_WIDTH = {(320, 768): "sd1", (320, 1024): "sd2", (320, 2048): "sdxl", (384, 1280): "sdxl-refiner"}
-_FIRST, _WORDS = UNET + "input_blocks.0.0.weight", "attn2.to_k.weight"
+_FIRST, _TO_K = UNET + "input_blocks.0.0.weight", "attn2.to_k.weight"
 _FLUX = Message("it seems to be {model}", model="Flux")
 _SD3 = Message("it seems to be {model}", model="Stable Diffusion 3")
 _LORA = Message("it seems to be a LoRA; call it in the prompt, <lora:name:1>, or with {option:lora}")
-_STRANGERS = (  # how a key begins: what the file is
+_UNSUPPORTED = (  # key prefix, and what the file is then
     ("double_blocks.0.", _FLUX),
     ("model.diffusion_model.double_blocks.0.", _FLUX),
     ("joint_blocks.0.", _SD3),
     ("model.diffusion_model.joint_blocks.0.", _SD3),
     ("control_model.", Message("it seems to be {model}", model="ControlNet")),
-    ("stages.0.0.join.", Message("it seems to be a forger (GAN); {task:imagine} draws from it")),
+    ("stages.0.0.join.", Message("it seems to be a GAN generator; {task:imagine} draws from it")),
     ("lora_", _LORA),
     ("unet.up_blocks", _LORA),
 )
 
 
-def recognise(shapes: Mapping[str, tuple[int, ...]], where: Path) -> Layout:
-    """What a file is.
+def detect_layout(shapes: Mapping[str, tuple[int, ...]], where: Path) -> Layout:
+    """The layout of a checkpoint.
 
     Raises:
-        CalotypeError: none of the Stable Diffusion layouts; what it seems to be is named.
+        CalotypeError: none of the Stable Diffusion layouts; the message names what it seems to be.
     """
     first = shapes.get(_FIRST)
-    words = next((shape for key, shape in shapes.items() if key.startswith(UNET) and key.endswith(_WORDS)), None)
-    name = _BY_WIDTH.get((first[0], words[1])) if first and words and len(first) == 4 and len(words) == 2 else None
+    attention = next((shape for key, shape in shapes.items() if key.startswith(UNET) and key.endswith(_TO_K)), None)
+    name = (
+        _BY_WIDTH.get((first[0], attention[1]))
+        if first and attention and len(first) == 4 and len(attention) == 2
+        else None
+    )
     if name is None:
         raise CalotypeError(
             "{where} is no Stable Diffusion checkpoint that Calotype knows: {reason}",
             where=where,
-            reason=_stranger(shapes),
+            reason=_describe_unknown(shapes),
         )
     layout = LAYOUTS[name]
     if first[1] == 4:
@@ -182,9 +186,9 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], where: Path) -> Layout:
     return Layout(**{**vars(layout), "name": f"{name}-inpaint", "unet": inpainting})
 
 
-def _stranger(shapes: Mapping[str, tuple[int, ...]]) -> Message:
-    for beginning, reason in _STRANGERS:
-        if any(key.startswith(beginning) for key in shapes):
+def _describe_unknown(shapes: Mapping[str, tuple[int, ...]]) -> Message:
+    for prefix, reason in _UNSUPPORTED:
+        if any(key.startswith(prefix) for key in shapes):
             return reason
     if any(key.removeprefix(VAE).startswith("decoder.") for key in shapes):
         return Message("it seems to be a VAE alone; give it with {option:vae}")

@@ -1,4 +1,4 @@
-"""Tensors into a module that was made without any."""
+"""Loads tensors into a module on the meta device."""
 
 from pathlib import Path
 
@@ -7,17 +7,23 @@ from torch import Tensor, nn
 from calotype.errors import CalotypeError
 
 
-def filled(module: nn.Module, state: dict[str, Tensor], where: Path) -> nn.Module:
-    """Gives a module on the meta device its tensors, without a copy. Raises CalotypeError where they do not fit."""
-    wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+def load_into(module: nn.Module, state: dict[str, Tensor], where: Path) -> nn.Module:
+    """Assigns a state dict to a module on the meta device, without a copy.
+
+    Raises:
+        CalotypeError: keys or shapes differ.
+    """
+    expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     given = {key: tuple(value.shape) for key, value in state.items()}
-    wrong = [key for key in wanted if wanted[key] != given.get(key)] + [key for key in given if key not in wanted]
-    if wrong:
+    mismatched = [key for key in expected if expected[key] != given.get(key)] + [
+        key for key in given if key not in expected
+    ]
+    if mismatched:
         raise CalotypeError(
             "{where} does not hold the weights it should: {count} do not fit, first {first}",
             where=where,
-            count=len(wrong),
-            first=wrong[0],
+            count=len(mismatched),
+            first=mismatched[0],
         )
     module.load_state_dict(state, assign=True)
     return module.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""The models of one device: opened when first wanted, then kept."""
+"""The models on one device: loaded on first use, then cached."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -18,120 +18,130 @@ if TYPE_CHECKING:
     from calotype.models.diffusion import Diffusion
     from calotype.models.face_detector import Detector
 
-GENERAL = "realesr-general-x4v3"  # the one network that mixes with a twin
+GENERAL = "realesr-general-x4v3"  # the only network whose weights are interpolated with those of a twin
 
 
 class Models:
-    """What pipelines ask for networks, the face detector and free memory.
+    """Gives pipelines their networks, the face detector and the amount of free memory.
 
-    A model that is kept is the one that a fresh cache would open: it is kept by its name and its files, and opened
-    again where one of them has changed. Nothing of a task is kept here.
+    A cached model is the one that an empty cache would load: it is cached by name and files, and loaded again when one
+    of the files changes. No state of a task is kept here.
     """
 
     def __init__(self, settings: Settings):
         self.settings = settings
-        self.shelf = ModelStore(settings)
+        self.store = ModelStore(settings)
         self.device = pick_device(settings.device)
-        self._kept: dict[tuple, tuple[Any, Any]] = {}  # by what it is: the state of its files, and the model
+        self._cache: dict[tuple, tuple[Any, Any]] = {}  # key -> (state of its files, model)
 
     def upscaler(self, name: str, denoise: float = 0.5, deep: bool = False) -> Network:
-        """A super-resolution network by catalog name or file.
+        """A super-resolution network by catalog name or path.
 
         Args:
-            denoise: for realesr-general-x4v3 alone.
-            deep: the picture has 16 bits; bfloat16, which has 8 significant ones, is not used for it.
+            denoise: only for realesr-general-x4v3.
+            deep: the picture has 16 bits per channel; bfloat16, with 8 significant bits, is not used for it.
 
         Raises:
-            CalotypeError: unknown, not at hand, unreadable, or not for enlarging.
+            CalotypeError: unknown, not available, unreadable, or not a super-resolution network.
         """
-        found = self.shelf.find(name, kind="upscale")
-        return self._network(found, denoise if found.name == GENERAL else None, deep)
+        checkpoint = self.store.find(name, kind="upscale")
+        return self._network(checkpoint, denoise if checkpoint.name == GENERAL else None, deep)
 
     def faces(self, name: str, deep: bool = False) -> Network:
-        """A face restoration network by catalog name or file."""
-        return self._network(self.shelf.find(name, kind="faces"), None, deep)
+        """A face restoration network by catalog name or path."""
+        return self._network(self.store.find(name, kind="faces"), None, deep)
 
     def detector(self) -> "Detector":
         from calotype.models.face_detector import Detector
 
-        found = self.shelf.find("yunet", kind="detect")
-        return self._once(("detector",), [found], lambda: Detector(found.path))
+        checkpoint = self.store.find("yunet", kind="detect")
+        return self._cached(("detector",), [checkpoint], lambda: Detector(checkpoint.path))
 
     def diffusion(self, name: str, vae: str = "") -> "Diffusion":
-        """A model that makes pictures, by catalog name, file or diffusers folder; with a VAE of one's own where named.
+        """A diffusion model by catalog name, file or diffusers folder; `vae` replaces its VAE.
 
-        Only the last one is kept: two would fill most memories. What adapters are on it is its last drawing's; each
-        drawing says which it wants (`Diffusion.apply_adapters`).
+        Only the last one is cached, as two fill the memory of most devices. The attached adapters are those of its last
+        use; each use attaches its own (`inference.diffusion.plan.attach_adapters`).
 
         Raises:
-            CalotypeError: unknown, not at hand, unreadable, or for another purpose.
+            CalotypeError: unknown, not available, unreadable, or of another kind.
         """
-        found = self.shelf.find(name, kind="diffusion")
-        other = self.shelf.find(vae, kind="vae") if vae else None
-        key = ("diffusion", *_identity(found), other and other.path)
-        if key not in self._kept:
-            for old in [key for key in self._kept if key[0] in ("diffusion", "adapter")]:
-                del self._kept[old]
-        return self._once(key, [found, *([other] if other else [])], lambda: self._diffusion(found, other))
+        checkpoint = self.store.find(name, kind="diffusion")
+        vae_checkpoint = self.store.find(vae, kind="vae") if vae else None
+        key = ("diffusion", *_identity(checkpoint), vae_checkpoint and vae_checkpoint.path)
+        if key not in self._cache:
+            for old in [key for key in self._cache if key[0] in ("diffusion", "adapter")]:
+                del self._cache[old]
+        return self._cached(
+            key,
+            [checkpoint, *([vae_checkpoint] if vae_checkpoint else [])],
+            lambda: self._diffusion(checkpoint, vae_checkpoint),
+        )
 
-    def _diffusion(self, found: Any, vae: Any) -> "Diffusion":
+    def _diffusion(self, checkpoint: Any, vae: Any) -> "Diffusion":
         from calotype.checkpoints.open_diffusion import open_diffusion
         from calotype.models.diffusion import Diffusion
 
         dtype, _ = pick_dtype(self.device, self.settings.precision)
-        return Diffusion(open_diffusion(found, vae), self.device, dtype)
+        return Diffusion(open_diffusion(checkpoint, vae), self.device, dtype)
 
-    def forger(self, found: Checkpoint) -> Any:
-        """The generator of a GAN, as the task train_gan writes it."""
+    def gan(self, checkpoint: Checkpoint) -> Any:
+        """The generator of a GAN, as saved by the task train_gan."""
         from calotype.checkpoints.open_gan import read
 
-        return self._once(("forger", *_identity(found)), [found], lambda: read(found))
+        return self._cached(("gan", *_identity(checkpoint)), [checkpoint], lambda: read(checkpoint))
 
     def adapter(self, name: str) -> "Adapter":
-        """A LoRA by the name under which it was added, or by its file."""
+        """A LoRA by the name under which it was added, or by its path."""
         from calotype.checkpoints.lora import read_adapter
 
-        found = self.shelf.find(name, kind="lora")
-        return self._once(("adapter", *_identity(found)), [found], lambda: read_adapter(found.path, found.name))
+        checkpoint = self.store.find(name, kind="lora")
+        return self._cached(
+            ("adapter", *_identity(checkpoint)), [checkpoint], lambda: read_adapter(checkpoint.path, checkpoint.name)
+        )
 
     def embedding(self, name: str) -> Any:
-        """A learned word (textual inversion) by the name under which it was added."""
+        """A textual inversion embedding by the name under which it was added."""
         from calotype.checkpoints.textual_inversion import read_embedding
 
-        found = self.shelf.find(name, kind="embedding")
-        return self._once(("embedding", *_identity(found)), [found], lambda: read_embedding(found.path, found.name))
+        checkpoint = self.store.find(name, kind="embedding")
+        return self._cached(
+            ("embedding", *_identity(checkpoint)),
+            [checkpoint],
+            lambda: read_embedding(checkpoint.path, checkpoint.name),
+        )
 
-    def _network(self, found: Checkpoint, denoise: float | None, deep: bool) -> Network:
+    def _network(self, checkpoint: Checkpoint, denoise: float | None, deep: bool) -> Network:
         from calotype.checkpoints.open_network import load
 
-        key = (*_identity(found), denoise)
-        loaded = self._once(("loaded", *key), [found], lambda: load(found, denoise=denoise))
+        key = (*_identity(checkpoint), denoise)
+        loaded = self._cached(("loaded", *key), [checkpoint], lambda: load(checkpoint, denoise=denoise))
         dtype, _ = pick_dtype(self.device, self.settings.precision, loaded)
         if deep and dtype == torch.bfloat16 and self.settings.precision == "auto":
             dtype = torch.float32
-        return self._once(("network", *key, dtype), [found], lambda: Network(loaded, self.device, dtype))
+        return self._cached(("network", *key, dtype), [checkpoint], lambda: Network(loaded, self.device, dtype))
 
-    def _once(self, key: tuple, files: list[Checkpoint], make: Callable[[], Any]) -> Any:
-        """Opened as outside any task: tensors made within `torch.inference_mode` could not be learnt with later."""
-        state = [_state(found) for found in files]
-        if key in self._kept and self._kept[key][0] != state:
-            del self._kept[key]
-        if key not in self._kept:
+    def _cached(self, key: tuple, checkpoints: list[Checkpoint], load: Callable[[], Any]) -> Any:
+        """Loads outside inference mode: tensors created in `torch.inference_mode` cannot be trained."""
+        state = [_file_state(checkpoint) for checkpoint in checkpoints]
+        if key in self._cache and self._cache[key][0] != state:
+            del self._cache[key]
+        if key not in self._cache:
             with torch.inference_mode(False):
-                self._kept[key] = state, make()
-        return self._kept[key][1]
+                self._cache[key] = state, load()
+        return self._cache[key][1]
 
     def free_memory(self, device: torch.device) -> int:
-        """Bytes that networks may take on a device, within what the settings allow."""
+        """Bytes of memory that networks may use on a device, within the limit of the settings."""
         if device.type == "cuda":
             free = torch.cuda.mem_get_info(device)[0]
         else:
-            free = min(psutil.virtual_memory().available, _left_in_container())
+            free = min(psutil.virtual_memory().available, _free_in_cgroup())
         limit = int(self.settings.memory * 2**30)
         return min(free, limit) if limit else free
 
     def computed(self, network: Any | None, **more: Any) -> dict[str, Any]:
-        """What else the bits of a result depend on, for its record."""
+        """The versions and settings that the bits of a result depend on, for its record."""
         dtype = str(network.dtype).removeprefix("torch.") if network else "float32"
         return {
             "torch": torch.__version__.partition("+")[0],
@@ -142,34 +152,34 @@ class Models:
         }
 
 
-def _identity(found: Checkpoint) -> tuple:
-    """What a model opened from it tells of itself, and what it is opened from, but for the content of the files."""
-    return found.name, found.path, found.twin, found.entry is not None
+def _identity(checkpoint: Checkpoint) -> tuple:
+    """Cache key of a checkpoint: its name and paths, without the content of the files."""
+    return checkpoint.name, checkpoint.path, checkpoint.twin, checkpoint.entry is not None
 
 
-def _state(found: Checkpoint) -> tuple:
-    """What changes when a file does that the model is opened from, or the checksum that is expected of it."""
-    return found.sha256, [(str(path), *_stat(path)) for path in _files(found)]
+def _file_state(checkpoint: Checkpoint) -> tuple:
+    """Changes when a file of the model changes, or the sha256 expected of it."""
+    return checkpoint.sha256, [(str(path), *_stat(path)) for path in _files(checkpoint)]
 
 
-def _files(found: Checkpoint) -> Iterator[Path]:
-    yield from (path for path in (found.path, found.twin) if path is not None)
-    if found.path.name == INDEX:
-        yield from weights_in(found.path.parent).values()
-        yield from sorted(path for end in ("json", "txt") for path in found.path.parent.glob(f"*/*.{end}"))
-    elif found.path.suffix.lower() in (".param", ".bin"):  # ncnn's two files
-        yield from (found.path.with_suffix(end) for end in (".param", ".bin"))
+def _files(checkpoint: Checkpoint) -> Iterator[Path]:
+    yield from (path for path in (checkpoint.path, checkpoint.twin) if path is not None)
+    if checkpoint.path.name == INDEX:
+        yield from weights_in(checkpoint.path.parent).values()
+        yield from sorted(path for end in ("json", "txt") for path in checkpoint.path.parent.glob(f"*/*.{end}"))
+    elif checkpoint.path.suffix.lower() in (".param", ".bin"):  # the two files of ncnn
+        yield from (checkpoint.path.with_suffix(end) for end in (".param", ".bin"))
 
 
 def _stat(path: Path) -> tuple[int, ...]:
-    with contextlib.suppress(OSError):  # opening it says more
-        found = path.stat()
-        return found.st_ino, found.st_size, found.st_mtime_ns
+    with contextlib.suppress(OSError):  # loading it reports the error
+        stat = path.stat()
+        return stat.st_ino, stat.st_size, stat.st_mtime_ns
     return ()
 
 
-def _left_in_container() -> int:
-    """Bytes that a cgroup (version 2) still allows; a large number where there is no limit."""
+def _free_in_cgroup() -> int:
+    """Free bytes within the limit of a cgroup (version 2); a large number if there is no limit."""
     folder = Path("/sys/fs/cgroup")
     try:
         return int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())

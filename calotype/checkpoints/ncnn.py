@@ -1,7 +1,7 @@
-"""Reads super-resolution networks in ncnn's form (`x.param` beside `x.bin`) into the state dicts that spandrel knows.
+"""Reads super-resolution networks in ncnn's format (`x.param` and `x.bin`) into state dicts that spandrel can load.
 
-A `.param` is text: one layer a line, `kind name inputs outputs in... out... key=value...`. A `.bin` holds the numbers
-of the layers in that order: of a Convolution a 4-byte tag, the weights, float32 biases; of a PReLU float32 slopes.
+A `.param` is text: one layer per line, `kind name inputs outputs in... out... key=value...`. A `.bin` holds the weights
+of the layers in that order: for a Convolution a 4-byte tag, weights, float32 biases; for a PReLU float32 slopes.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from torch import Tensor
 from calotype.errors import CalotypeError
 
 MAGIC = "7767517"
-FLOAT32, FLOAT16 = 0, 0x01306B47  # tags before weights; other tags mean 8-bit or quantised ones
-LARGEST_TEXT = 8 << 20
-NEAREST, BICUBIC = "1", "3"  # ncnn's numbers for ways to resize
+FLOAT32, FLOAT16 = 0, 0x01306B47  # tags before weights; other tags mean 8-bit or quantised weights
+MAX_TEXT = 8 << 20
+NEAREST, BICUBIC = "1", "3"  # ncnn's codes of interpolation modes
 RRDB_CONVOLUTIONS = 15  # in each of the blocks: three dense blocks of five
 RRDB_KINDS = {"Input", "Split", "Convolution", "Concat", "Eltwise", "BinaryOp", "Interp", "ReLU"}
 COMPACT_KINDS = {"Input", "Split", "Convolution", "PReLU", "PixelShuffle", "Interp", "BinaryOp"}
@@ -35,14 +35,14 @@ class NcnnLayer:
 
 @dataclass(frozen=True, eq=False)
 class Converted:
-    """Weights under the names that spandrel knows, and what is to be done to the network's picture afterwards."""
+    """Weights by spandrel's names, and the resize to apply to the output of the network."""
 
     state: dict[str, Tensor]  # float32
-    resize: float = 1.0  # bicubic, after the network
+    resize: float = 1.0  # factor of a bicubic resize of the output
 
 
 def pair_of(path: Path) -> tuple[Path, Path] | None:
-    """The .param and the .bin, given either; None where they are no such pair."""
+    """The .param and .bin paths, given either of them; None if they are not such a pair."""
     param, weights = path.with_suffix(".param"), path.with_suffix(".bin")
     known = path.suffix in (".param", ".bin")
     return (param, weights) if known and param.is_file() and weights.is_file() else None
@@ -52,7 +52,7 @@ def read(param: Path, weights: Path) -> Converted:
     """Reads a pair of files.
 
     Raises:
-        CalotypeError: no ncnn files, cut or too long, or a network that is neither an ESRGAN nor a compact one.
+        CalotypeError: not ncnn files, truncated or too long, or a network that is neither an ESRGAN nor a compact one.
     """
     try:
         layers = _layers(param)
@@ -73,7 +73,7 @@ def read(param: Path, weights: Path) -> Converted:
 
 
 def _layers(param: Path) -> list[NcnnLayer]:
-    if param.stat().st_size > LARGEST_TEXT:
+    if param.stat().st_size > MAX_TEXT:
         raise ValueError("the .param is too large to be one")
     lines = param.read_text("utf-8").split("\n")
     if lines[0].strip() != MAGIC:
@@ -94,19 +94,19 @@ def _layer(words: list[str]) -> NcnnLayer:
 
 
 def _tensors(layers: list[NcnnLayer], weights: Path) -> list[dict[str, Tensor]]:
-    """The weights of each layer that has any, in order; the file must hold exactly these."""
+    """The weights of each layer that has any, in order; the file must contain exactly these."""
     data = np.fromfile(weights, dtype=np.uint8)
-    found, at = [], 0
+    by_layer, at = [], 0
     for layer in layers:
         if layer.kind == "Convolution":
             tensors, at = _convolution(layer, data, at)
-            found.append(tensors)
+            by_layer.append(tensors)
         elif layer.kind == "PReLU":
             slopes, at = _numbers(data, at, layer.number("0"), np.float32)
-            found.append({"weight": slopes})
+            by_layer.append({"weight": slopes})
     if at != data.size:
         raise ValueError(f"the .bin has {data.size} bytes where the .param needs {at}")
-    return found
+    return by_layer
 
 
 def _convolution(layer: NcnnLayer, data: np.ndarray, at: int) -> tuple[dict[str, Tensor], int]:
@@ -124,20 +124,20 @@ def _convolution(layer: NcnnLayer, data: np.ndarray, at: int) -> tuple[dict[str,
     return {"weight": weight.reshape(out, -1, 3, 3), "bias": bias}, at
 
 
-def _numbers(data: np.ndarray, at: int, count: int, kind: type) -> tuple[Tensor, int]:
-    size = count * np.dtype(kind).itemsize
+def _numbers(data: np.ndarray, at: int, count: int, dtype: type) -> tuple[Tensor, int]:
+    size = count * np.dtype(dtype).itemsize
     if count < 1 or at + size > data.size:
         raise ValueError("the .bin is cut")
-    numbers = np.frombuffer(data[at : at + size].tobytes(), dtype=np.dtype(kind).newbyteorder("<"))
+    numbers = np.frombuffer(data[at : at + size].tobytes(), dtype=np.dtype(dtype).newbyteorder("<"))
     return torch.from_numpy(numbers.astype(np.float32)), at + -(-size // 4) * 4
 
 
 def _esrgan(layers: list[NcnnLayer], tensors: list[dict[str, Tensor]]) -> Converted:
-    _only(layers, RRDB_KINDS)
-    _has_slopes(layers)
+    _check_kinds(layers, RRDB_KINDS)
+    _check_slopes(layers)
     resizes = [layer for layer in layers if layer.kind == "Interp"]
     if any((r.options.get("0"), float(r.options["1"])) != (NEAREST, 2.0) for r in resizes):
-        raise ValueError("it resizes in a way that ESRGAN does not")
+        raise ValueError("it has a resize that ESRGAN does not have")
     blocks, rest = divmod(len(tensors) - 4 - len(resizes), RRDB_CONVOLUTIONS)
     concats = sum(layer.kind == "Concat" for layer in layers)
     if rest or blocks < 1 or concats != 12 * blocks:
@@ -148,7 +148,7 @@ def _esrgan(layers: list[NcnnLayer], tensors: list[dict[str, Tensor]]) -> Conver
 
 
 def _compact(layers: list[NcnnLayer], tensors: list[dict[str, Tensor]]) -> Converted:
-    _only(layers, COMPACT_KINDS)
+    _check_kinds(layers, COMPACT_KINDS)
     chain = [layer for layer in layers if layer.kind not in ("Input", "Split")]
     kinds = [layer.kind for layer in chain]
     body = len(tensors)
@@ -168,18 +168,18 @@ def _last_resize(last: list[NcnnLayer]) -> float:
         return 1.0
     factor = float(last[0].options["1"])
     if len(last) > 1 or last[0].kind != "Interp" or last[0].options.get("0") != BICUBIC or not 0 < factor <= 1:
-        raise ValueError("it does something after the network that Calotype does not know")
+        raise ValueError("it has layers after the network that Calotype does not know")
     return factor
 
 
-def _only(layers: list[NcnnLayer], kinds: set[str]) -> None:
-    strange = next((layer.kind for layer in layers if layer.kind not in kinds), None)
-    if strange:
-        raise ValueError(f"it has a layer of kind {strange}")
+def _check_kinds(layers: list[NcnnLayer], kinds: set[str]) -> None:
+    unsupported = next((layer.kind for layer in layers if layer.kind not in kinds), None)
+    if unsupported:
+        raise ValueError(f"it has a layer of kind {unsupported}")
 
 
-def _has_slopes(layers: list[NcnnLayer]) -> None:
-    """ESRGAN's leaky ReLU has the slope 0.2, fused into a convolution or as a layer of its own."""
+def _check_slopes(layers: list[NcnnLayer]) -> None:
+    """ESRGAN's leaky ReLU has the slope 0.2, fused into a convolution or as a separate layer."""
     fused = [float(layer.options["-23310"].split(",")[1]) for layer in layers if "-23310" in layer.options]
     single = [float(layer.options.get("0", 0)) for layer in layers if layer.kind == "ReLU"]
     if any(abs(slope - 0.2) > 1e-6 for slope in fused + single):
@@ -188,4 +188,4 @@ def _has_slopes(layers: list[NcnnLayer]) -> None:
 
 def _named(names: list[str], tensors: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     layers = zip(names, tensors, strict=True)
-    return {f"{name}.{part}": tensor for name, parts in layers for part, tensor in parts.items()}
+    return {f"{name}.{key}": tensor for name, parts in layers for key, tensor in parts.items()}

@@ -1,4 +1,4 @@
-"""Forgers on disk: one safetensors file, whose metadata tells what network it holds."""
+"""Saves and loads GAN generators: one safetensors file, whose metadata describes the network."""
 
 import json
 from collections.abc import Mapping
@@ -20,65 +20,65 @@ KEY = "calotype.generator"
 
 @dataclass(frozen=True, eq=False)
 class Gan:
-    """A forger, ready to draw: float32, on the CPU, without gradients."""
+    """A GAN generator for inference: float32, on the CPU, without gradients."""
 
     name: str
     sha256: str
     generator: Generator
 
 
-def write(path: Path, generator: Generator, more: Mapping[str, str]) -> None:
-    """Writes the weights in float32, whole or not at all.
+def write(path: Path, generator: Generator, metadata: Mapping[str, str]) -> None:
+    """Saves the weights in float32, atomically.
 
     Raises:
-        CalotypeError: the disk is full, or the folder is closed.
+        CalotypeError: the disk is full, or the folder is not writable.
     """
     state = {key: value.detach().float().cpu().contiguous() for key, value in generator.state_dict().items()}
-    data = _ordered(packed(state, {**more, KEY: generator.shape.as_json()}))
+    data = _sorted_metadata(packed(state, {**metadata, KEY: generator.shape.as_json()}))
     write_atomic(path, data)
 
 
-def _ordered(data: bytes) -> bytes:
-    """The same file with its metadata by name: the library writes it in any order, and the same work would give other
+def _sorted_metadata(data: bytes) -> bytes:
+    """Sorts the metadata of the header by name: the library writes it in any order, so equal runs would give different
     bytes."""
-    end = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:end])
+    header_end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:header_end])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + data[end:]
+    return len(text).to_bytes(8, "little") + text + data[header_end:]
 
 
 def is_gan(path: Path) -> bool:
-    """Whether a file says that it holds a forger; False for anything that cannot be read."""
-    return bool(_told(path).get(KEY))
+    """Whether the metadata of a file declares a GAN generator; False for a file that cannot be read."""
+    return bool(_metadata(path).get(KEY))
 
 
-def read(found: Checkpoint) -> Gan:
-    """Takes no more memory than the file has weights, whatever else it tells.
+def read(checkpoint: Checkpoint) -> Gan:
+    """Loads a generator; allocates no more memory than the weights in the file, whatever its metadata declares.
 
     Raises:
-        CalotypeError: missing, damaged, or no forger of Calotype's.
+        CalotypeError: missing, damaged, or not a generator saved by Calotype.
     """
-    check_file(found.path)
-    state, told = read_state(found.path), _told(found.path)
-    if KEY not in told:
-        raise CalotypeError("{path} holds no forger; `{task:train_gan}` makes them", path=found.path)
-    shape = Shape.from_json(told[KEY], str(found.path))
+    check_file(checkpoint.path)
+    state, metadata = read_state(checkpoint.path), _metadata(checkpoint.path)
+    if KEY not in metadata:
+        raise CalotypeError("{path} holds no GAN generator; `{task:train_gan}` makes them", path=checkpoint.path)
+    shape = Shape.from_json(metadata[KEY], str(checkpoint.path))
     with torch.device("meta"):
         generator = Generator(shape)
     try:
         generator.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
     except RuntimeError:
         raise CalotypeError(
-            "{path} does not hold the weights that it tells of; train it again", path=found.path
+            "{path} does not hold the weights that its metadata describes; train it again", path=checkpoint.path
         ) from None
-    return Gan(found.name, digest(found.path), generator.eval().requires_grad_(False))
+    return Gan(checkpoint.name, digest(checkpoint.path), generator.eval().requires_grad_(False))
 
 
-def _told(path: Path) -> Mapping[str, str]:
+def _metadata(path: Path) -> Mapping[str, str]:
     try:
-        told = json.loads(header_of(path)).get("__metadata__", {}) if path.suffix.lower() == ".safetensors" else {}
+        metadata = json.loads(header_of(path)).get("__metadata__", {}) if path.suffix.lower() == ".safetensors" else {}
     except (OSError, ValueError, AttributeError, RecursionError, CalotypeError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return metadata if isinstance(metadata, dict) else {}

@@ -1,4 +1,4 @@
-"""The one door for weights: a file becomes a network that is ready to work. Nothing in a file is ever run."""
+"""Loads super-resolution and face networks from weight files. No code in a file is ever executed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,84 +13,95 @@ from torch import Tensor, nn
 from calotype.checkpoints import ncnn
 from calotype.checkpoints.header import check_file
 from calotype.checkpoints.state_dict import WRAPPERS, read_state
-from calotype.checkpoints.store import CATALOG, Checkpoint, digest, verified
+from calotype.checkpoints.store import CATALOG, Checkpoint, digest, verified_hash
 from calotype.errors import CalotypeError, Remedy
 from calotype.models import codeformer
 from calotype.models import face_restorer as restorer
 from calotype.models.network import NetworkCheckpoint
 
-SIDE = 512  # of the aligned face that GFPGAN and RestoreFormer take
-STRANGE = (KeyError, IndexError, ValueError, TypeError, RuntimeError, AssertionError, AttributeError, ZeroDivisionError)
+SIDE = 512  # of the aligned face crop that GFPGAN and RestoreFormer take
+BUILD_ERRORS = (
+    KeyError,
+    IndexError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    AssertionError,
+    AttributeError,
+    ZeroDivisionError,
+)
 
 
-def load(found: Checkpoint, denoise: float | None = None) -> NetworkCheckpoint:
-    """Opens a checkpoint: float32, on the CPU, in eval mode, without gradients.
+def load(checkpoint: Checkpoint, denoise: float | None = None) -> NetworkCheckpoint:
+    """Loads a checkpoint: float32, on the CPU, in eval mode, without gradients.
 
     Args:
-        denoise: for a checkpoint with a twin (realesr-general-x4v3): 1 is it alone, 0 the twin alone; None is 1.
+        denoise: interpolation weight for a checkpoint with a twin (realesr-general-x4v3): 0 is the twin; None is 1.
 
     Raises:
-        CalotypeError: unreadable, changed since it was fetched, with code in it, or no network that Calotype knows.
+        CalotypeError: unreadable, changed since its download, with code in it, or not a network that Calotype knows.
     """
-    check_file(found.path)
-    sha256 = verified(found)
+    check_file(checkpoint.path)
+    sha256 = verified_hash(checkpoint)
     resize = 1.0
-    if pair := ncnn.pair_of(found.path):
-        sha256 = _checked_weights(found, pair[1])
+    if pair := ncnn.pair_of(checkpoint.path):
+        sha256 = _check_weights(checkpoint, pair[1])
         converted = ncnn.read(*pair)
         state, resize = converted.state, converted.resize
-    elif denoise is not None and denoise < 1 and _twin_of(found):
-        state, sha256 = _mixed(found, sha256, denoise)
+    elif denoise is not None and denoise < 1 and _twin_of(checkpoint):
+        state, sha256 = _interpolated(checkpoint, sha256, denoise)
     else:
-        state = read_state(found.path)
-    built = _built(state, found.path)
+        state = read_state(checkpoint.path)
+    built = _build(state, checkpoint.path)
     if resize != 1:
         built = _resized(built, resize)
     built.module.eval().requires_grad_(False).float()
-    return NetworkCheckpoint(name=found.name, sha256=sha256, **vars(built))
+    return NetworkCheckpoint(name=checkpoint.name, sha256=sha256, **vars(built))
 
 
-def _checked_weights(found: Checkpoint, weights: Path) -> str:
-    sha256, expected = digest(weights), found.entry.weights_sha256 if found.entry else ""
+def _check_weights(checkpoint: Checkpoint, weights: Path) -> str:
+    sha256, expected = digest(weights), checkpoint.entry.weights_sha256 if checkpoint.entry else ""
     if expected and sha256 != expected:
         raise CalotypeError(
             "{weights} is not the {model} that ships (sha256 {sha256}, expected {expected})",
             weights=weights,
-            model=found.name,
+            model=checkpoint.name,
             sha256=sha256,
             expected=expected,
         )
     return sha256
 
 
-def _twin_of(found: Checkpoint) -> str:
-    entry = found.entry or CATALOG.get(found.name)
+def _twin_of(checkpoint: Checkpoint) -> str:
+    entry = checkpoint.entry or CATALOG.get(checkpoint.name)
     return entry.twin if entry else ""
 
 
-def _mixed(found: Checkpoint, sha256: str, denoise: float) -> tuple[dict[str, Tensor], str]:
-    """denoise * general + (1 - denoise) * twin, tensor by tensor, and both sha256."""
-    twin = _twin_of(found)
-    if found.twin is None:
+def _interpolated(checkpoint: Checkpoint, sha256: str, denoise: float) -> tuple[dict[str, Tensor], str]:
+    """denoise * general + (1 - denoise) * twin for each tensor, and both sha256."""
+    twin = _twin_of(checkpoint)
+    if checkpoint.twin is None:
         raise CalotypeError(
             "{option:denoise} {denoise:g} mixes {model} with {twin}, which is not at hand; {remedy}, or give "
             "{option:denoise} 1",
             remedy=Remedy("pull_model", twin),
             denoise=denoise,
-            model=found.name,
+            model=checkpoint.name,
             twin=twin,
         )
-    wanted = ("params", *WRAPPERS)
-    one, other = read_state(found.path, wanted), read_state(found.twin, wanted)
-    if {key: value.shape for key, value in one.items()} != {key: value.shape for key, value in other.items()}:
-        raise CalotypeError("{path} and {twin} cannot be mixed: their layers differ", path=found.path, twin=found.twin)
-    mixed = {key: denoise * one[key].float() + (1 - denoise) * other[key].float() for key in one}
-    return mixed, f"{sha256}+{digest(found.twin)}"
+    wrappers = ("params", *WRAPPERS)
+    state, twin_state = read_state(checkpoint.path, wrappers), read_state(checkpoint.twin, wrappers)
+    if {key: value.shape for key, value in state.items()} != {key: value.shape for key, value in twin_state.items()}:
+        raise CalotypeError(
+            "{path} and {twin} cannot be mixed: their layers differ", path=checkpoint.path, twin=checkpoint.twin
+        )
+    mixed = {key: denoise * state[key].float() + (1 - denoise) * twin_state[key].float() for key in state}
+    return mixed, f"{sha256}+{digest(checkpoint.twin)}"
 
 
 @dataclass(frozen=True, eq=False)
 class Built:
-    """What Loaded needs besides name and sha256."""
+    """The fields of Loaded besides name and sha256."""
 
     kind: str
     module: nn.Module
@@ -103,8 +114,8 @@ class Built:
     bfloat16: bool = True
 
 
-def _built(state: dict[str, Tensor], path: Path) -> Built:
-    """Finds the network that these weights belong to; every key must have its place."""
+def _build(state: dict[str, Tensor], path: Path) -> Built:
+    """Detects and builds the network of these weights; every key must match."""
     state = _without_prefix(state)
     try:
         for detects, build in ARCHITECTURES:
@@ -119,7 +130,7 @@ def _built(state: dict[str, Tensor], path: Path) -> Built:
             count=len(state),
             first=min(state)[:80],
         ) from None
-    except STRANGE as fault:
+    except BUILD_ERRORS as fault:
         reason = " ".join(str(fault).split())[:200]
         raise CalotypeError(
             "{path} looks like a known network but does not fit it: {reason}", path=path, reason=reason
@@ -127,7 +138,7 @@ def _built(state: dict[str, Tensor], path: Path) -> Built:
 
 
 def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Drops what training in parallel, or a class around the network, puts before every key."""
+    """Removes the prefix that DataParallel or a wrapper class puts before every key."""
     for prefix in ("module.", "netG.", "generator."):
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
@@ -157,20 +168,20 @@ ARCHITECTURES: list[tuple[Callable[[dict[str, Tensor]], bool], Callable[[dict[st
 
 
 def _from_spandrel(state: dict[str, Tensor], path: Path) -> Built:
-    found = MAIN_REGISTRY.load(state)
-    if not isinstance(found, ImageModelDescriptor):
+    descriptor = MAIN_REGISTRY.load(state)
+    if not isinstance(descriptor, ImageModelDescriptor):
         raise CalotypeError(
             "{path} is a network for {purpose}; Calotype takes those for enlarging and for faces",
             path=path,
-            purpose=found.purpose.lower(),
+            purpose=descriptor.purpose.lower(),
         )
-    half, bfloat16 = found.supports_half, found.supports_bfloat16
-    if found.purpose == "FaceSR":
-        call = FACE_CALLS.get(type(found.model))
+    half, bfloat16 = descriptor.supports_half, descriptor.supports_bfloat16
+    if descriptor.purpose == "FaceSR":
+        call = FACE_CALLS.get(type(descriptor.model))
         if call is None:
             raise CalotypeError("{path} is a face network of a kind that Calotype does not know", path=path)
-        return Built("faces", found.model, call, side=SIDE, half=half, bfloat16=bfloat16)
-    channels = (found.input_channels, found.output_channels)
+        return Built("faces", descriptor.model, call, side=SIDE, half=half, bfloat16=bfloat16)
+    channels = (descriptor.input_channels, descriptor.output_channels)
     if channels not in ((3, 3), (1, 1)):
         raise CalotypeError(
             "{path} takes {inputs} channels and gives {outputs}, not colour for colour",
@@ -178,14 +189,14 @@ def _from_spandrel(state: dict[str, Tensor], path: Path) -> Built:
             inputs=channels[0],
             outputs=channels[1],
         )
-    multiple = max(1, found.size_requirements.multiple_of)
-    call = _enlarging(found)
-    return Built("upscale", found.model, call, found.scale, multiple, half=half, bfloat16=bfloat16)
+    multiple = max(1, descriptor.size_requirements.multiple_of)
+    call = _enlarging(descriptor)
+    return Built("upscale", descriptor.model, call, descriptor.scale, multiple, half=half, bfloat16=bfloat16)
 
 
-def _enlarging(found: ImageModelDescriptor) -> Callable[[nn.Module, Tensor, float], Tensor]:
-    """spandrel's own call without its clamp, for batches, on whichever copy of the network is given."""
-    needs, scale, grey = found.size_requirements, found.scale, found.input_channels == 1
+def _enlarging(descriptor: ImageModelDescriptor) -> Callable[[nn.Module, Tensor, float], Tensor]:
+    """spandrel's call without its clamp, for batches, on the given copy of the network."""
+    needs, scale, grey = descriptor.size_requirements, descriptor.scale, descriptor.input_channels == 1
 
     def call(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
         n, c, height, width = x.shape
@@ -194,14 +205,14 @@ def _enlarging(found: ImageModelDescriptor) -> Callable[[nn.Module, Tensor, floa
         right, bottom = needs.get_padding(width, height)
         if right or bottom:
             x = F.pad(x, (0, right, 0, bottom), "replicate")
-        y = found._call_fn(module, x)[..., : height * scale, : width * scale]
+        y = descriptor._call_fn(module, x)[..., : height * scale, : width * scale]
         return y.reshape(n, c, height * scale, width * scale)
 
     return call
 
 
 def _resized(built: Built, factor: float) -> Built:
-    """The network followed by a bicubic change of size, as ncnn's animevideov3 x2 and x3 have it."""
+    """The network followed by a bicubic resize, as in ncnn's animevideov3 x2 and x3."""
 
     def call(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
         y = built.call(module, x, fidelity)
@@ -221,12 +232,12 @@ def unsigned(y: Tensor) -> Tensor:
 
 
 def call_gfpgan(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
-    """(N, 3, 512, 512) in [0, 1] both ways. The noise is the checkpoint's own: the same face comes out the same."""
+    """(N, 3, 512, 512), in [0, 1]. The noise is stored in the checkpoint: the output is deterministic."""
     return unsigned(module(signed(x), return_rgb=False, randomize_noise=False)[0])
 
 
 def call_restoreformer(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
-    """(N, 3, 512, 512) in [0, 1] both ways."""
+    """(N, 3, 512, 512), input and output in [0, 1]."""
     return unsigned(module(signed(x))[0])
 
 

@@ -1,27 +1,28 @@
-"""Reads tensors from files of torch.save. Such a file is a program for a small machine; here nothing of it may call.
+"""Loads tensors from files of torch.save safely. A pickle is a program; here it cannot call anything.
 
-Two locks: first the program is read, not run, and any name in it outside a short list is refused; then torch reads it
-with `weights_only`, which has a list of its own.
+Two checks: first the opcodes are read, not executed, and any global outside a short allowlist is refused; then torch
+loads the file with `weights_only`, which has its own allowlist.
 """
 
+import io
 import pickle
 import pickletools
 import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from calotype.errors import CalotypeError, Message, Remedy
 
-SAFE_TORCH = (2, 10)  # weights_only could be tricked before (CVE-2025-32434, CVE-2026-24747)
-LARGEST_PROGRAM = 64 << 20  # bytes of pickle; the tensors lie outside of it
-MOST_ENTRIES = 100_000
-OLD_PROGRAMS = 5  # in a file of the old form: number, protocol, system, weights, names of storages
-OLD_NUMBER = 0x1950A86A20F9469CFC6C  # what a file of the old form begins with
+SAFE_TORCH = (2, 10)  # before, weights_only could be bypassed (CVE-2025-32434, CVE-2026-24747)
+MAX_PROGRAM = 64 << 20  # bytes of pickle; tensor data is stored outside of it
+MAX_ENTRIES = 100_000
+OLD_PROGRAMS = 5  # in a legacy file: magic number, protocol, system info, state dict, storage keys
+OLD_NUMBER = 0x1950A86A20F9469CFC6C  # magic number of a legacy file
 ALLOWED = {
     *(("collections", name) for name in ("OrderedDict", "defaultdict", "Counter")),
     ("typing", "OrderedDict"),
@@ -35,10 +36,10 @@ ALLOWED = {
     ("_codecs", "encode"),
     *((module, name) for module in ("builtins", "__builtin__") for name in ("set", "dict", "list", "int", "bytearray")),
 }
-LIGHTNING = ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint")  # a name only, in old checkpoints
+LIGHTNING = ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint")  # only a name in old checkpoints
 ALLOWED |= {LIGHTNING, *((module, "scalar") for module in ("numpy.core.multiarray", "numpy._core.multiarray"))}
 ALLOWED |= {("numpy", "dtype")}
-DAMAGE = (  # what torch, zipfile and pickletools raise on damaged files, found by damaging files
+DAMAGE_ERRORS = (  # what torch, zipfile and pickletools raise on damaged files, found by damaging files
     *(ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError, EOFError, RuntimeError),
     *(RecursionError, OverflowError, MemoryError, NotImplementedError, zipfile.BadZipFile),
 )
@@ -46,29 +47,29 @@ STRINGS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING",
 
 
 def read_pickle(path: Path) -> Any:
-    """What torch.save wrote into a file, tensors on the CPU.
+    """The object that torch.save wrote into a file, tensors on the CPU.
 
     Raises:
-        CalotypeError: an unsafe torch, or the file is none of torch.save's, is damaged, or has code in it.
+        CalotypeError: torch is unsafe, or the file is not one of torch.save, is damaged, or has code in it.
         OSError: the file cannot be read.
     """
     check_torch(torch.__version__)
     try:
         zipped = zipfile.is_zipfile(path)
         _check_zip(path) if zipped else _check_old(path)
-        with torch.serialization.safe_globals(_harmless()):
+        with torch.serialization.safe_globals(_safe_globals()):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as fault:
-        raise _refused(path, _named_in(str(fault))) from None
-    except DAMAGE as fault:
+        raise _refusal(path, _name_in(str(fault))) from None
+    except DAMAGE_ERRORS as fault:
         reason = str(fault).split("\n")[0][:160]
         raise CalotypeError(
             "{path} is damaged or was not written by torch ({reason}); fetch or copy it again", path=path, reason=reason
         ) from None
 
 
-def _harmless() -> list[Any]:
-    """What the official Stable Diffusion files hold besides tensors: the name of a class, and a number of numpy's."""
+def _safe_globals() -> list[Any]:
+    """Globals in the official Stable Diffusion files besides tensors: the name of a class, and numpy scalars."""
     name = ".".join(LIGHTNING)
     kinds = [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
     scalar = np.float64(0).__reduce__()[0]
@@ -76,11 +77,11 @@ def _harmless() -> list[Any]:
 
 
 class _Placeholder:
-    """Stands where a class of another library is named; it is never made."""
+    """Replaces a class of another library; it is never instantiated."""
 
 
 def check_torch(version: str) -> None:
-    """Raises CalotypeError for a torch whose weights_only could be tricked."""
+    """Raises CalotypeError for a torch version whose weights_only could be bypassed."""
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < SAFE_TORCH:
         needed = ".".join(map(str, SAFE_TORCH))
         raise CalotypeError(
@@ -90,27 +91,27 @@ def check_torch(version: str) -> None:
         )
 
 
-def _refused(path: Path, name: str | Message) -> CalotypeError:
+def _refusal(path: Path, name: str | Message) -> CalotypeError:
     return CalotypeError(
-        "{path} has code in it ({name}) and is refused; nothing of it was run. Take it as .safetensors, or not at all",
+        "{path} has code in it ({name}) and is refused; nothing of it was run. Use a .safetensors file instead",
         path=path,
         name=name,
     )
 
 
-def _named_in(message: str) -> str | Message:
-    found = re.search(r"(?:GLOBAL |global |Unsupported (?:class|operand) |import )`?([\w.]+)", message)
-    return found[1] if found else Message("a name that is no tensor's")
+def _name_in(message: str) -> str | Message:
+    match = re.search(r"(?:GLOBAL |global |Unsupported (?:class|operand) |import )`?([\w.]+)", message)
+    return match[1] if match else Message("a name that no tensor needs")
 
 
 def _check_zip(path: Path) -> None:
-    """Looks through the list of entries and the program, before torch does."""
+    """Checks the list of entries and the pickle before torch reads them."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         for entry in entries:
             _check_entry(entry, path)
         programs = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
-        if len(entries) > MOST_ENTRIES or len(programs) != 1 or len(set(archive.namelist())) != len(entries):
+        if len(entries) > MAX_ENTRIES or len(programs) != 1 or len(set(archive.namelist())) != len(entries):
             raise CalotypeError(
                 "{path} is a zip file but none of torch.save's; give a file with a network's weights", path=path
             )
@@ -118,7 +119,7 @@ def _check_zip(path: Path) -> None:
             raise CalotypeError("{path} is a TorchScript program, not weights; give the weights alone", path=path)
         if sum(entry.file_size for entry in entries) > path.stat().st_size:
             raise CalotypeError("{path} declares more than it holds; it is not what it says", path=path)
-        if programs[0].file_size > LARGEST_PROGRAM:
+        if programs[0].file_size > MAX_PROGRAM:
             raise CalotypeError(
                 "{path} has an index that is too large; give a file with a network's weights", path=path
             )
@@ -139,13 +140,12 @@ def _check_entry(entry: zipfile.ZipInfo, path: Path) -> None:
 
 
 def _check_old(path: Path) -> None:
-    """The form of before torch 1.6, several pickles and then the numbers; or one plain pickle."""
-    with path.open("rb") as file:
-        start = file.read(2)
-        file.seek(0)
+    """The legacy format of torch before 1.6, several pickles and then the tensor data; or one plain pickle."""
+    with _BoundedReader(path) as program:
+        start = program.read(2)
+        program.seek(0)
         if not start.startswith(b"\x80"):
             raise CalotypeError("{path} was not written by torch; give a file with a network's weights", path=path)
-        program = _Bounded(file, path.stat().st_size)
         first = _check_names(program, path)
         if first != OLD_NUMBER:
             raise CalotypeError("{path} is a plain pickle, not written by torch; save it as .safetensors", path=path)
@@ -153,40 +153,38 @@ def _check_old(path: Path) -> None:
             _check_names(program, path)
 
 
-class _Bounded:
-    """A file that is never asked for more than it has: a string of declared terabytes is cut, not made room for."""
+class _BoundedReader(io.BufferedReader):
+    """Reads at most the size of the file: for a string of declared terabytes no memory is allocated."""
 
-    def __init__(self, file: IO[bytes], size: int):
-        self._file, self._size = file, size
+    def __init__(self, path: Path):
+        super().__init__(io.FileIO(path))
+        self._size = path.stat().st_size
 
-    def read(self, count: int) -> bytes:
-        return self._file.read(min(count, self._size))
+    def read(self, size: int = -1, /) -> bytes:
+        return super().read(min(size, self._size))
 
-    def readline(self) -> bytes:
-        return self._file.readline(self._size)
-
-    def tell(self) -> int:
-        return self._file.tell()
+    def readline(self, size: int | None = -1, /) -> bytes:
+        return super().readline(self._size)
 
 
 def _check_names(program: Any, path: Path) -> int | None:
-    """Reads one pickle without running it; returns its first number.
+    """Reads one pickle without executing it; returns its first integer.
 
     Raises:
-        CalotypeError: a name outside ALLOWED, or a way of naming that torch.save never takes.
-        ValueError: it is cut or no pickle.
+        CalotypeError: a global outside ALLOWED, or an opcode for globals that torch.save never writes.
+        ValueError: it is truncated or not a pickle.
     """
     first = None
     for name in _names(program):
         if isinstance(name, int):
             first = name if first is None else first
         elif name not in ALLOWED:
-            raise _refused(path, ".".join(part for part in name if part)[:120])
+            raise _refusal(path, ".".join(component for component in name if component)[:120])
     return first
 
 
 def _names(program: Any) -> Iterator[tuple[str, str] | int]:
-    """The (module, name) that a pickle would import, and the numbers in it."""
+    """The (module, name) pairs that a pickle would import, and the integers in it."""
     strings = ["", ""]
     for code, given, _ in pickletools.genops(program):
         if code.name in STRINGS:
@@ -196,7 +194,7 @@ def _names(program: Any) -> Iterator[tuple[str, str] | int]:
             yield module, name
         elif code.name == "INST":
             yield given.replace(" ", "."), ""
-        elif code.name == "STACK_GLOBAL":  # its names come from anywhere; torch.save writes GLOBAL
+        elif code.name == "STACK_GLOBAL":  # its names come from the stack; torch.save writes GLOBAL
             yield ".".join(strings), ""
         elif code.name.startswith("EXT"):
             yield "copyreg extension", str(given)

@@ -1,6 +1,6 @@
-"""Real-ESRGAN's networks as files that its own program, spandrel and the converters for ncnn read: `params_ema`.
+"""Saves Real-ESRGAN networks in the format that Real-ESRGAN, spandrel and the ncnn converters read: `params_ema`.
 
-spandrel names the layers of RRDBNet as the oldest ESRGAN did; Real-ESRGAN's files name them as BasicSR does.
+spandrel uses the layer names of the first ESRGAN for RRDBNet; Real-ESRGAN's files use those of BasicSR.
 """
 
 import io
@@ -26,17 +26,17 @@ _PLAIN = re.compile(r"model\.(\d+|1\.sub\.\d+)\.(weight|bias)")
 
 
 def new_network(kind: str, scale: int, width: int, depth: int) -> nn.Module:
-    """A network with random weights, from torch's generator.
+    """A network with random weights from torch's default generator.
 
     Args:
         kind: "rrdbnet" or "srvgg".
         scale: 1, 2 or 4.
-        width: its channels.
-        depth: blocks of an RRDBNet, layers of a SRVGGNetCompact.
+        width: number of channels.
+        depth: number of blocks (RRDBNet) or layers (SRVGGNetCompact).
     """
     if kind == "srvgg":
         return Compact(num_feat=width, num_conv=depth, upscale=scale)
-    shuffle = 4 // scale  # x2plus and x1 fold pixels into channels, and enlarge these four times
+    shuffle = 4 // scale  # x2plus and x1 use pixel unshuffle, then enlarge four times
     network = ESRGAN(
         in_nc=3 * shuffle**2,
         num_filters=width,
@@ -45,7 +45,7 @@ def new_network(kind: str, scale: int, width: int, depth: int) -> nn.Module:
         shuffle_factor=shuffle if shuffle > 1 else None,
     )
     for name, layer in network.named_modules():
-        if isinstance(layer, nn.Conv2d) and ".RDB" in name:  # as published: dense blocks begin as next to nothing
+        if isinstance(layer, nn.Conv2d) and ".RDB" in name:  # as published: residuals start near zero
             nn.init.kaiming_normal_(layer.weight)
             layer.weight.data.mul_(0.1)
             nn.init.zeros_(layer.bias)
@@ -53,15 +53,15 @@ def new_network(kind: str, scale: int, width: int, depth: int) -> nn.Module:
 
 
 def scale_of(network: nn.Module) -> int:
-    """How much a network of `new_network` or `trainable` enlarges."""
+    """The scale of a network of `new_network` or `trainable`."""
     return network.upscale if isinstance(network, Compact) else network.scale // (network.shuffle_factor or 1)
 
 
 def trainable(loaded: NetworkCheckpoint) -> nn.Module:
-    """The network in a checkpoint, if it is one that can be written again.
+    """The network of a checkpoint, if it can be trained and saved again.
 
     Raises:
-        CalotypeError: it is of another kind, or does more than its network.
+        CalotypeError: another architecture, or the checkpoint resizes the output of its network.
     """
     network = loaded.module
     if not isinstance(network, (ESRGAN, Compact)) or loaded.kind != "upscale":
@@ -79,52 +79,50 @@ def trainable(loaded: NetworkCheckpoint) -> nn.Module:
         )
     if any(name in ("RDB1.conv1x1", "norm") for name, _ in network.named_modules()):
         raise CalotypeError("{loaded} is an ESRGAN+, which Real-ESRGAN's files have no names for", loaded=loaded.name)
-    official(network.state_dict())
+    to_realesrgan_keys(network.state_dict())
     return network
 
 
-def official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """spandrel's keys as those of Real-ESRGAN's files; those of SRVGGNetCompact are the same.
+def to_realesrgan_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Renames spandrel's keys to those of Real-ESRGAN's files; those of SRVGGNetCompact are equal.
 
     Raises:
         CalotypeError: a key of another network.
     """
     if all(key.startswith("body.") for key in state):
         return dict(state)
-    ends = sorted({int(key.split(".")[1]) for key in state if _PLAIN.fullmatch(key) and ".sub." not in key})
-    ups = len(ends) - 3
-    names = ["conv_first", *(f"conv_up{n}" for n in range(1, ups + 1)), "conv_hr", "conv_last"]
-    places = {str(place): name for place, name in zip(ends, names, strict=True)} if ups >= 0 else {}
-    found = {}
+    numbers = sorted({int(key.split(".")[1]) for key in state if _PLAIN.fullmatch(key) and ".sub." not in key})
+    upsamplings = len(numbers) - 3
+    names = ["conv_first", *(f"conv_up{n}" for n in range(1, upsamplings + 1)), "conv_hr", "conv_last"]
+    new_names = {str(number): name for number, name in zip(numbers, names, strict=True)} if upsamplings >= 0 else {}
+    renamed = {}
     for key, value in state.items():
         if dense := _DENSE.fullmatch(key):
-            block, rdb, conv, what = dense.groups()
-            found[f"body.{block}.rdb{rdb}.conv{conv}.{what}"] = value
-        elif (plain := _PLAIN.fullmatch(key)) and (plain[1] in places or ".sub." in plain[1]):
-            found[f"{places.get(plain[1], 'conv_body')}.{plain[2]}"] = value
+            block, rdb, conv, parameter = dense.groups()
+            renamed[f"body.{block}.rdb{rdb}.conv{conv}.{parameter}"] = value
+        elif (plain := _PLAIN.fullmatch(key)) and (plain[1] in new_names or ".sub." in plain[1]):
+            renamed[f"{new_names.get(plain[1], 'conv_body')}.{plain[2]}"] = value
         else:
             raise CalotypeError("the network has a layer {key} that Real-ESRGAN's files have no name for", key=key)
-    return found
+    return renamed
 
 
-def write(path: Path, network: nn.Module, told: Mapping[str, Any]) -> None:
-    """Writes `path`, whole or not at all: .pth with the weights under `params_ema`, or .safetensors with them alone.
+def write(path: Path, network: nn.Module, metadata: Mapping[str, Any]) -> None:
+    """Saves `path` atomically: .pth with the weights under `params_ema`, or .safetensors with the weights alone.
 
     Args:
-        told: JSON-ready data, which .safetensors keeps under "calotype".
+        metadata: JSON-serialisable data, stored under "calotype" in the metadata of a .safetensors file.
     Raises:
-        CalotypeError: the disk is full, or the folder is closed; weights that are no numbers.
+        CalotypeError: the disk is full, the folder is not writable, or the weights are not finite.
     """
     state = {key: value.detach().to("cpu", torch.float32).contiguous() for key, value in network.state_dict().items()}
-    state = official(state)
+    state = to_realesrgan_keys(state)
     if not all(math.isfinite(float(value.sum())) for value in state.values()):
-        raise CalotypeError(
-            "{path} is not written: the weights are no numbers any more; go on from an earlier file", path=path
-        )
+        raise CalotypeError("{path} is not written: the weights are not finite; resume from an earlier file", path=path)
     if path.suffix == ".pth":
         buffer = io.BytesIO()
         torch.save({"params_ema": state}, buffer)
         data = buffer.getvalue()
     else:
-        data = packed(state, {"calotype": json.dumps(told)})
+        data = packed(state, {"calotype": json.dumps(metadata)})
     write_atomic(path, data)

@@ -1,4 +1,4 @@
-"""What tensors a file holds, without reading their numbers where the format allows it."""
+"""Names and shapes of the tensors in a file, without reading their data where the format allows it."""
 
 import json
 from pathlib import Path
@@ -9,9 +9,9 @@ from calotype.errors import CalotypeError
 
 
 def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes by key; of a safetensors file from its header alone, as quickly for 7 GB as for 7 MB.
+    """Shapes by key; for a safetensors file from its header alone, as fast for 7 GB as for 7 MB.
 
-    Learned words of A1111's, which lie in a dict of their own, are told as {"string_to_param": their shape}.
+    For A1111's textual inversion embeddings these are the entries of `string_to_param`.
 
     Raises:
         CalotypeError: no such file, damaged, or with code in it.
@@ -20,21 +20,21 @@ def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
     if path.suffix.lower() == ".param":
         return {}
     if path.suffix.lower() != ".safetensors":
-        return _pickled(path)
+        return _shapes_in_pickle(path)
     try:
         header = json.loads(header_of(path))
-        return {key: tuple(map(int, told["shape"])) for key, told in header.items() if key != "__metadata__"}
+        return {key: tuple(map(int, tensor["shape"])) for key, tensor in header.items() if key != "__metadata__"}
     except OSError as fault:
         raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CalotypeError("{path} is damaged or no safetensors file; fetch or copy it again", path=path) from None
 
 
-def _pickled(path: Path) -> dict[str, tuple[int, ...]]:
+def _shapes_in_pickle(path: Path) -> dict[str, tuple[int, ...]]:
     from calotype.checkpoints.pickles import read_pickle
 
     data = read_pickle(path)
-    learned = data.get("string_to_param") if isinstance(data, dict) else None
-    if isinstance(learned, dict):
-        return {str(key): tuple(value.shape) for key, value in learned.items() if hasattr(value, "shape")}
+    embeddings = data.get("string_to_param") if isinstance(data, dict) else None
+    if isinstance(embeddings, dict):
+        return {str(key): tuple(value.shape) for key, value in embeddings.items() if hasattr(value, "shape")}
     return {key: tuple(value.shape) for key, value in tensors_in(data, path).items()}

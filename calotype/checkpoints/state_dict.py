@@ -1,4 +1,4 @@
-"""Tensors by name from files of weights. Nothing in a file is ever run."""
+"""Loads state dicts from weight files. No code in a file is ever executed."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from calotype.checkpoints.header import check_file, header_of
 from calotype.checkpoints.pickles import read_pickle
 from calotype.errors import CalotypeError
 
-LARGEST_INDEX = 4096  # no network has as many layers in a row; a key that says so would only fill the memory
+LARGEST_INDEX = 4096  # no network has as many layers; a key with a larger index would only exhaust the memory
 WRAPPERS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net")
 
 
@@ -21,7 +21,7 @@ def read_state(path: Path, wrappers: tuple[str, ...] = WRAPPERS) -> dict[str, Te
     """The tensors of a file by name, on the CPU.
 
     Args:
-        wrappers: where the tensors lie inside another dict, the key to take, by preference.
+        wrappers: keys under which the tensors may be nested, by preference.
 
     Raises:
         CalotypeError: no such file, damaged, with code in it, or without tensors.
@@ -45,7 +45,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def tensors_in(data: Any, path: Path, wrappers: tuple[str, ...] = WRAPPERS) -> dict[str, Tensor]:
-    """Unwraps and checks what was read of a file, as `read_state` does."""
+    """Unwraps and checks loaded data, as `read_state` does."""
     for key in wrappers:
         if isinstance(data, dict) and isinstance(data.get(key), dict):
             data = data[key]
@@ -66,7 +66,7 @@ def tensors_in(data: Any, path: Path, wrappers: tuple[str, ...] = WRAPPERS) -> d
 
 
 def _check_sizes(state: dict[str, Tensor], path: Path) -> None:
-    """A few bytes can declare a tensor of any size by repeating them; weights never do that."""
+    """With stride 0 a few bytes can declare a tensor of any size; weights never do that."""
     size = path.stat().st_size
     declared = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     if declared > 2 * size + 4096:
@@ -79,7 +79,7 @@ def _check_sizes(state: dict[str, Tensor], path: Path) -> None:
     for key, tensor in state.items():
         if not tensor.is_floating_point():
             continue
-        plain = tensor.float() if tensor.itemsize == 1 else tensor  # float8 knows no sums
+        plain = tensor.float() if tensor.itemsize == 1 else tensor  # float8 has no sum
         if not torch.isfinite(plain.sum(dtype=torch.float64)):  # one pass, no copy
             raise CalotypeError(
                 "{path} is damaged: {key} holds numbers that are not finite; fetch or copy it again", path=path, key=key

@@ -1,6 +1,6 @@
-"""The catalog of known checkpoints, and the shelf: what of it, and of the person's own, is at hand.
+"""The model store: which checkpoints of the catalog, and of the user's own, are available.
 
-Nothing here needs torch, except `Shelf.add`, which looks into the file.
+Nothing here imports torch.
 """
 
 import json
@@ -36,135 +36,136 @@ __all__ = [
 UNKNOWN = {
     "": "no model is named {name}{hint}",
     "lora": "no LoRA is named {name}{hint}",
-    "embedding": "no learned word is named {name}{hint}",
+    "embedding": "no embedding (textual inversion) is named {name}{hint}",
     "vae": "no VAE is named {name}{hint}",
 }
-LONGEST = 200  # letters of a name in a sentence
+LONGEST = 200  # characters of a name in a message
 ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file of weights that is at hand, or a diffusers folder by its model_index.json."""
+    """An available weight file, or a diffusers folder by its model_index.json."""
 
     name: str
     path: Path
     kind: str = ""  # a key of KINDS; empty for a file given by path
     entry: Entry | None = None
-    sha256: str = ""  # what the file must have; empty where nothing is known
-    twin: Path | None = None  # the file it can be mixed with
-    stamps: Path | None = None  # where sha256 of large files are remembered
+    sha256: str = ""  # expected of the file; empty if unknown
+    twin: Path | None = None  # the file it can be interpolated with
+    hash_cache: Path | None = None  # JSON file with the sha256 of large files
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A line of the list of models."""
+    """A row of the list of models."""
 
     name: str
     kind: str
-    entry: Entry | None  # None: added by the person
-    path: Path | None  # None: not at hand
+    entry: Entry | None  # None: added by the user
+    path: Path | None  # None: not available
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What reading a file again has found."""
+    """The result of hashing a file again."""
 
     name: str
     path: Path
     sha256: str
-    good: bool
-    word: Message
+    is_good: bool
+    message: Message
 
 
 class ModelStore:
-    """What is at hand: shipped, fetched into `home/models`, added by the person.
+    """The available models: shipped, downloaded into `home/models`, or added by the user.
 
-    What cannot be read from the files themselves (files added from elsewhere, sha256 of files first seen) is kept in
-    `home/models/shelf.json`.
+    Paths and sha256 of added files, and pinned sha256 of downloads, are stored in `home/models/shelf.json`.
     """
 
     def __init__(self, settings: Settings, trusted: bool = True):
-        """`trusted`: whether `find` also takes files by their paths, where it is not asked otherwise."""
+        """`trusted`: default for `find`: whether a name may also be a path."""
         self.folder = settings.home / "models"
         self._is_trusted = trusted
         self._list = self.folder / "shelf.json"
 
     def entries(self) -> list[Listed]:
-        """The catalog and what was added, each with where it lies."""
+        """All models of the catalog and all added ones, with their paths."""
         known = [Listed(entry.name, entry.kind, entry, self._path(entry)) for entry in CATALOG.values()]
         added = [Listed(n, a["kind"], None, Path(a["path"])) for n, a in self._added().items() if n not in CATALOG]
-        return known + [one if one.path.is_file() else Listed(one.name, one.kind, None, None) for one in added]
+        return known + [
+            model if model.path.is_file() else Listed(model.name, model.kind, None, None) for model in added
+        ]
 
     def names(self, kind: str) -> list[str]:
-        """What is at hand for a purpose."""
-        return [one.name for one in self.entries() if one.kind == kind and one.path]
+        """Names of the available models of a kind."""
+        return [model.name for model in self.entries() if model.kind == kind and model.path]
 
     def find(self, name: str, kind: str = "", trusted: bool | None = None) -> Checkpoint:
-        """By name in the catalog, name under which it was added, or path of a file.
+        """Finds a model by its catalog name, the name under which it was added, or a path.
 
         Args:
-            kind: what it must be for, a key of KINDS; a file given by path is judged when it is opened.
-            trusted: whether `name` may be a path, or a file that happens to have that name; None: as the shelf says.
+            kind: required kind, a key of KINDS; a file given by path is checked when it is loaded.
+            trusted: whether `name` may be a path or the name of a file; None: as the store was created.
 
         Raises:
-            CalotypeError: unknown, not at hand (with what fetches it), or for another purpose.
+            CalotypeError: unknown, not available (with the command that downloads it), or of another kind.
         """
         is_trusted = self._is_trusted if trusted is None else trusted
-        return replace(self._found(name, kind, is_trusted), stamps=self.folder / "hashes.json")
+        return replace(self._find(name, kind, is_trusted), hash_cache=self.folder / "hashes.json")
 
-    def _found(self, name: str, kind: str, is_trusted: bool) -> Checkpoint:
+    def _find(self, name: str, kind: str, is_trusted: bool) -> Checkpoint:
         added = self._added()
-        name = self._by_file(name, kind, added)
-        plain = known_name(name)
-        if plain in CATALOG and not (is_trusted and _is_path(name)):
-            found = self._known(CATALOG[plain], added)
+        name = self._name_by_file(name, kind, added)
+        catalog_name = known_name(name)
+        if catalog_name in CATALOG and not (is_trusted and _is_path(name)):
+            checkpoint = self._find_in_catalog(CATALOG[catalog_name], added)
         elif name in added:
-            found = Checkpoint(name, Path(added[name]["path"]), added[name]["kind"], None, added[name]["sha256"])
+            checkpoint = Checkpoint(name, Path(added[name]["path"]), added[name]["kind"], None, added[name]["sha256"])
         elif is_trusted:
-            return self._file(name, added, kind)
+            return self._find_by_path(name, added, kind)
         else:
             raise self._unknown(name, added, kind)
-        if kind and found.kind != kind:
+        if kind and checkpoint.kind != kind:
             raise CalotypeError(
-                "{name} is for {purpose}, not for {wanted}",
-                name=found.name,
-                purpose=KINDS[found.kind],
-                wanted=KINDS[kind],
+                "{name} is for {purpose}, not for {required}",
+                name=checkpoint.name,
+                purpose=KINDS[checkpoint.kind],
+                required=KINDS[kind],
             )
-        if not found.path.is_file():
+        if not checkpoint.path.is_file():
             raise CalotypeError(
                 "{found} was added from {path}, which is gone; add it again or remove it",
-                found=found.name,
-                path=found.path,
+                found=checkpoint.name,
+                path=checkpoint.path,
             )
-        return found
+        return checkpoint
 
     @staticmethod
-    def _by_file(name: str, kind: str, added: dict[str, Any]) -> str:
-        """The name under which a person's file is kept, where its own was taken or is no name: prompts call it so."""
+    def _name_by_file(name: str, kind: str, added: dict[str, Any]) -> str:
+        """The name under which a file was added if its own was taken or invalid: prompts call it by its file name."""
         if not kind or added.get(name, {}).get("kind") == kind or CATALOG.get(known_name(name)):
             return name
-        same = [n for n, one in added.items() if one["kind"] == kind and Path(one["path"]).stem == name]
+        same = [n for n, record in added.items() if record["kind"] == kind and Path(record["path"]).stem == name]
         return same[0] if same else name
 
-    def _known(self, entry: Entry, added: dict[str, Any]) -> Checkpoint:
+    def _find_in_catalog(self, entry: Entry, added: dict[str, Any]) -> Checkpoint:
         if entry.name in added:
             mine = added[entry.name]
             return Checkpoint(entry.name, Path(mine["path"]), entry.kind, entry, mine["sha256"], self._twin(entry))
         path = self._path(entry)
-        if path is None and (place := entry.shipped_path()):
+        if path is None and (shipped := entry.shipped_path()):
             raise CalotypeError(
-                "{entry} should come with the program, but {place} is missing; install it again",
+                "{entry} should come with the program, but {path} is missing; install it again",
                 entry=entry.name,
-                place=place,
+                path=shipped,
             )
         if path is None:
             raise CalotypeError("{entry} is not at hand", remedy=Remedy("pull_model", entry.name), entry=entry.name)
-        sha256 = entry.sha256 or self.seen(entry)
+        sha256 = entry.sha256 or self.pinned_hash(entry)
         return Checkpoint(entry.name, path, entry.kind, entry, sha256, self._twin(entry))
 
-    def _file(self, name: str, added: dict[str, Any], kind: str) -> Checkpoint:
+    def _find_by_path(self, name: str, added: dict[str, Any], kind: str) -> Checkpoint:
         path = Path(name).expanduser()
         if (path / INDEX).is_file():
             return Checkpoint(path.resolve().name, path / INDEX)
@@ -179,8 +180,8 @@ class ModelStore:
         entry = CATALOG.get(known_name(path.name))
         if entry is None or not entry.twin:
             return Checkpoint(path.stem, path)
-        beside = path.with_name(CATALOG[entry.twin].file)
-        return Checkpoint(entry.name, path, twin=beside if beside.is_file() else self._twin(entry))
+        twin_path = path.with_name(CATALOG[entry.twin].file)
+        return Checkpoint(entry.name, path, twin=twin_path if twin_path.is_file() else self._twin(entry))
 
     @staticmethod
     def _unknown(name: str, added: dict[str, Any], kind: str) -> CalotypeError:
@@ -202,25 +203,25 @@ class ModelStore:
         return self._path(CATALOG[entry.twin]) if entry.twin else None
 
     def best_faces(self) -> str | None:
-        """The name of the best network for faces that is at hand."""
+        """The name of the best available face network."""
         return next((name for name in BEST_FACES if self._path(CATALOG[name])), None)
 
     def put(self, name: str, path: Path, kind: str) -> Checkpoint:
-        """Writes down a person's own file, which is used where it lies; `checkpoints.add` looks into it first."""
+        """Records a user's file, which is used in place; `checkpoints.add` inspects it first."""
         self._write(added=self._added() | {name: {"path": str(path), "kind": kind, "sha256": digest(path)}})
         return self.find(name)
 
-    def keep(self, path: Path, kind: str) -> str:
-        """Gives a file that was just made here a name, or the one it had: its own where no other file has that."""
+    def register(self, path: Path, kind: str) -> str:
+        """Records a file that a task created; returns its name, which is the file's own if that is free."""
         path, added = path.absolute(), self._added()
-        names = [name for name, one in added.items() if Path(one["path"]) == path]
+        names = [name for name, record in added.items() if Path(record["path"]) == path]
         gone = [path.stem] if path.stem in added and not Path(added[path.stem]["path"]).is_file() else []
         return self.put((names or gone or [self.free_name(path)])[0], path, kind).name
 
     def free_name(self, path: Path) -> str:
-        """A name for a person's file: its own, with a number where another has it; empty where the file has one."""
+        """A free name for a user's file: its own, with a number if taken; empty if the file was already added."""
         added = self._added()
-        if any(Path(one["path"]) == path for one in added.values()):
+        if any(Path(record["path"]) == path for record in added.values()):
             return ""
         stem = re.sub(r"[^\w .+()&'-]", "_", path.stem).strip()[:90].lstrip(".-") or "model"
         names = (stem, *(f"{stem}-{n}" for n in range(2, 1000)))
@@ -235,10 +236,10 @@ class ModelStore:
             raise CalotypeError("{name} is already at hand; give another {option:name}, or remove it first", name=name)
 
     def remove(self, name: str) -> Path:
-        """Takes a model off the shelf: a fetched file is deleted, an added one stays where it lies. Returns its path.
+        """Removes a model: a downloaded file is deleted, an added one only leaves the list. Returns its path.
 
         Raises:
-            CalotypeError: unknown, shipped with the program, or not at hand.
+            CalotypeError: unknown, shipped with the program, or not available.
         """
         added = self._added()
         name = name if name in added else known_name(name)
@@ -250,37 +251,37 @@ class ModelStore:
             raise CalotypeError("no model is named {name}{hint}", name=name, hint=nearest(name, [*CATALOG, *added]))
         if CATALOG[name].ships:
             raise CalotypeError("{name} comes with the program and stays", name=name)
-        path = self._known(CATALOG[name], added).path
+        path = self._find_in_catalog(CATALOG[name], added).path
         path.unlink()
-        self._write(seen={file: sha for file, sha in self._seen().items() if file != path.name})
+        self._write(seen={file: sha for file, sha in self._pinned_hashes().items() if file != path.name})
         return path
 
     def verify(self, name: str | None = None) -> Iterator[Verification]:
-        """Reads every file at hand again and compares its sha256 with the known one."""
-        names = [one.name for one in self.entries() if one.path] if name is None else [name]
-        for found in map(self.find, names):
-            sha256 = digest(found.path)
-            yield Verification(found.name, found.path, sha256, *_judged(found, sha256))
+        """Hashes every available file again and compares its sha256 with the expected one."""
+        names = [model.name for model in self.entries() if model.path] if name is None else [name]
+        for checkpoint in map(self.find, names):
+            sha256 = digest(checkpoint.path)
+            yield Verification(checkpoint.name, checkpoint.path, sha256, *_compare_hash(checkpoint, sha256))
 
-    def seen(self, entry: Entry) -> str:
-        """The sha256 that was written down for a file whose right one is not known; empty if it was never fetched."""
-        return self._seen().get(entry.file, "")
+    def pinned_hash(self, entry: Entry) -> str:
+        """The sha256 pinned at the first download of an entry that has none; empty before."""
+        return self._pinned_hashes().get(entry.file, "")
 
-    def saw(self, entry: Entry, sha256: str) -> None:
-        """Writes down the sha256 of a file whose right one is not known, to notice a later change."""
-        self._write(seen=self._seen() | {entry.file: sha256})
+    def pin_hash(self, entry: Entry, sha256: str) -> None:
+        """Pins the sha256 of a downloaded file whose entry has none, to detect later changes."""
+        self._write(seen=self._pinned_hashes() | {entry.file: sha256})
 
     def _added(self) -> dict[str, Any]:
         return self._read().get("added", {})
 
-    def _seen(self) -> dict[str, str]:
+    def _pinned_hashes(self) -> dict[str, str]:
         return self._read().get("seen", {})
 
     def _read(self) -> dict[str, Any]:
         try:
             data = json.loads(self._list.read_text("utf-8"))
-            for one in data.get("added", {}).values():
-                one["path"], one["kind"], one["sha256"]
+            for record in data.get("added", {}).values():
+                record["path"], record["kind"], record["sha256"]
             return data
         except FileNotFoundError:
             return {}
@@ -295,21 +296,20 @@ class ModelStore:
         write_atomic(self._list, text.encode(), "home")
 
 
-def verified(found: Checkpoint) -> str:
-    """The sha256 of a checkpoint. Raises CalotypeError where it is not what was written down of it.
+def verified_hash(checkpoint: Checkpoint) -> str:
+    """The sha256 of a checkpoint. Raises CalotypeError if it differs from the expected one.
 
-    A large file that has the size and time of change that it had when it was read whole is not read again, but by
-    `Shelf.verify`.
+    A large file whose size and modification time are unchanged is not read again, except by `ModelStore.verify`.
     """
-    sha256 = digest(found.path, found.stamps)
-    if found.sha256 and sha256 != found.sha256:
+    sha256 = digest(checkpoint.path, checkpoint.hash_cache)
+    if checkpoint.sha256 and sha256 != checkpoint.sha256:
         raise CalotypeError(
             "{path} is not the {name} it was (sha256 {sha256}, expected {expected})",
-            remedy=Remedy("replace_model", found.name),
-            path=found.path,
-            name=found.name,
+            remedy=Remedy("replace_model", checkpoint.name),
+            path=checkpoint.path,
+            name=checkpoint.name,
             sha256=sha256,
-            expected=found.sha256,
+            expected=checkpoint.sha256,
         )
     return sha256
 
@@ -318,12 +318,12 @@ def _is_path(name: str) -> bool:
     return "/" in name or "\\" in name or Path(name).is_file()
 
 
-def _judged(found: Checkpoint, sha256: str) -> tuple[bool, Message]:
-    weights = found.path.with_suffix(".bin")
-    if found.entry and found.entry.weights_sha256 and digest(weights) != found.entry.weights_sha256:
+def _compare_hash(checkpoint: Checkpoint, sha256: str) -> tuple[bool, Message]:
+    weights = checkpoint.path.with_suffix(".bin")
+    if checkpoint.entry and checkpoint.entry.weights_sha256 and digest(weights) != checkpoint.entry.weights_sha256:
         return False, Message("{name} differs from the one that ships; install the weights again", name=weights.name)
-    if not found.sha256:
+    if not checkpoint.sha256:
         return True, Message("no sha256 is known to compare with")
-    if sha256 == found.sha256:
-        return True, Message("as it should be")
-    return False, Message("sha256 should be {sha256}; remove it and fetch or add it again", sha256=found.sha256)
+    if sha256 == checkpoint.sha256:
+        return True, Message("sha256 matches")
+    return False, Message("sha256 should be {sha256}; remove it and fetch or add it again", sha256=checkpoint.sha256)

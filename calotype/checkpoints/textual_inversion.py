@@ -1,4 +1,4 @@
-"""Learned words (textual inversion; Gal et al. 2022) as A1111, diffusers and SDXL trainers write them."""
+"""Loads textual inversion embeddings (Gal et al. 2022) as A1111, diffusers and SDXL trainers save them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,34 +12,34 @@ from calotype.checkpoints.state_dict import read_state
 from calotype.checkpoints.store import digest
 from calotype.errors import CalotypeError, Message
 
-MOST = 75  # vectors of one word: a chunk holds no more
+MAX_VECTORS = 75  # vectors of one embedding: the length of a prompt chunk
 _PAIRS = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"))  # SDXL's two text encoders
 
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """A word and the vectors that it stands for: (n, D) float32 for each text encoder that it was learned for."""
+    """A placeholder word and its vectors: (n, D) float32 for each text encoder that it was trained for."""
 
     name: str
     vectors: tuple[Tensor, ...]
     sha256: str
-    short_hash: str  # 12 digits, as A1111 tells it
+    short_hash: str  # 12 digits, as in A1111
 
 
 def read_embedding(path: Path, name: str = "") -> Embedding:
-    """A learned word; its name is the file's where no other is given.
+    """Loads an embedding; its name defaults to that of the file.
 
     Raises:
-        CalotypeError: unreadable, damaged, with code in it, or no learned word.
+        CalotypeError: unreadable, damaged, with code in it, or not an embedding.
     """
     check_file(path)
     try:
         data = read_state(path) if path.suffix.lower() == ".safetensors" else read_pickle(path)
     except OSError as fault:
         raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror or fault) from None
-    found = tuple(_rows(value, path) for value in _vectors(data, path))
-    if len({len(rows) for rows in found}) > 1:
-        first, second = map(len, found)
+    vectors = tuple(_rows(value, path) for value in _vectors(data, path))
+    if len({len(tensor) for tensor in vectors}) > 1:
+        first, second = map(len, vectors)
         raise CalotypeError(
             "{path} is damaged: {first} and {second} vectors for its two text encoders; fetch or copy it again",
             path=path,
@@ -47,17 +47,17 @@ def read_embedding(path: Path, name: str = "") -> Embedding:
             second=second,
         )
     sha256 = digest(path)
-    return Embedding(name or path.stem, found, sha256, sha256[:12])
+    return Embedding(name or path.stem, vectors, sha256, sha256[:12])
 
 
 def _vectors(data: Any, path: Path) -> list[Any]:
-    """One for each text encoder.
+    """One tensor for each text encoder.
 
     A1111: string_to_param; its safetensors: emb_params; SDXL: clip_l and clip_g, or text_encoders_0 and _1; diffusers:
-    the word itself.
+    the placeholder word.
     """
     if not isinstance(data, dict):
-        raise _no_word(path, Message("it holds no tensors by name"))
+        raise _not_an_embedding(path, Message("it holds no tensors by name"))
     if isinstance(data.get("string_to_param"), dict) and data["string_to_param"]:
         return [next(iter(data["string_to_param"].values()))]
     for pair in _PAIRS:
@@ -67,25 +67,26 @@ def _vectors(data: Any, path: Path) -> list[Any]:
         return [data["emb_params"]]
     words = [key for key, value in data.items() if isinstance(value, Tensor)]
     if len(words) != 1:
-        raise _no_word(path, Message("it holds {count} tensors, and a word is one", count=len(words)))
+        raise _not_an_embedding(path, Message("it holds {count} tensors, and an embedding is one", count=len(words)))
     return [data[words[0]]]
 
 
 def _rows(value: Any, path: Path) -> Tensor:
-    """(n, D) float32; one vector may come as (D,)."""
+    """(n, D) float32; a single vector may be stored as (D,)."""
     if not isinstance(value, Tensor) or value.dim() not in (1, 2) or not value.is_floating_point():
-        raise _no_word(path, Message("what it holds are no vectors"))
+        raise _not_an_embedding(path, Message("its tensor is not a list of vectors"))
     rows = value.detach().float().reshape(-1, value.shape[-1]) if value.numel() else value.new_zeros(0, 1)
-    if not 1 <= len(rows) <= MOST:
-        raise _no_word(
-            path, Message("it holds {count} vectors, and a word has 1 to {most}", count=len(rows), most=MOST)
+    if not 1 <= len(rows) <= MAX_VECTORS:
+        raise _not_an_embedding(
+            path,
+            Message("it holds {count} vectors, and an embedding has 1 to {most}", count=len(rows), most=MAX_VECTORS),
         )
     if not rows.isfinite().all():
         raise CalotypeError("{path} is damaged: its numbers are not finite; fetch or copy it again", path=path)
     return rows
 
 
-def _no_word(path: Path, reason: Message) -> CalotypeError:
+def _not_an_embedding(path: Path, reason: Message) -> CalotypeError:
     return CalotypeError(
-        "{path} is no learned word (textual inversion) that Calotype knows: {reason}", path=path, reason=reason
+        "{path} is not an embedding (textual inversion) that Calotype knows: {reason}", path=path, reason=reason
     )

@@ -1,6 +1,6 @@
-"""Words to tokens, as CLIP's text encoders know them.
+"""CLIP's tokenizer.
 
-By the `tokenizers` library alone: the import of transformers takes seconds.
+Uses only the `tokenizers` library: importing transformers takes seconds.
 """
 
 import gzip
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-_ALONE = "[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"  # letters of scripts without spaces
+_ISOLATED = "[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"  # characters of scripts without spaces
 
 
 @dataclass(frozen=True, eq=False)
 class BpeTokenizer:
-    """`encode(text)` -> tokens, without begin and end."""
+    """`encode(text)` -> token ids, without begin and end tokens."""
 
     inner: "tokenizers.Tokenizer"
     bos: int
@@ -37,10 +37,10 @@ class BpeTokenizer:
 
 
 def tokenizer_in(folder: Path) -> BpeTokenizer:
-    """The tokenizer of a diffusers folder: tokenizer.json, or vocab.json and merges.txt.
+    """Loads the tokenizer of a diffusers folder: tokenizer.json, or vocab.json and merges.txt.
 
     Raises:
-        CalotypeError: neither is there, or they are damaged.
+        CalotypeError: the files are missing or damaged.
     """
     import tokenizers
 
@@ -50,12 +50,14 @@ def tokenizer_in(folder: Path) -> BpeTokenizer:
         else:
             vocabulary = json.loads((folder / "vocab.json").read_text("utf-8"))
             lines = (folder / "merges.txt").read_text("utf-8").splitlines()
-            inner = _built(
+            inner = _build(
                 vocabulary, [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
             )
-        inner.no_truncation(), inner.no_padding()  # a file may hold both; chunks are the caller's
-        told = _config(folder / "tokenizer_config.json").get("pad_token")
-        pad = inner.token_to_id(told["content"] if isinstance(told, dict) else told) if told else None
+        inner.no_truncation(), inner.no_padding()  # a file may enable both; the caller splits into chunks
+        pad_token = _read_config(folder / "tokenizer_config.json").get("pad_token")
+        pad = (
+            inner.token_to_id(pad_token["content"] if isinstance(pad_token, dict) else pad_token) if pad_token else None
+        )
     except OSError as fault:
         raise CalotypeError(
             "{folder} has no tokenizer in it ({reason}); the model is incomplete", folder=folder, reason=fault.strerror
@@ -64,22 +66,22 @@ def tokenizer_in(folder: Path) -> BpeTokenizer:
         raise CalotypeError(
             "{folder} holds a damaged tokenizer ({fault}); fetch it again", folder=folder, fault=str(fault)[:100]
         ) from None
-    made = _described(inner, folder)
-    return replace(made, pad=made.eos if pad is None else pad)
+    tokenizer = _wrap(inner, folder)
+    return replace(tokenizer, pad=tokenizer.eos if pad is None else pad)
 
 
-def _config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
 def clip_tokenizer(pads_with_end: bool = True) -> BpeTokenizer:
-    """CLIP's own, with which single files are read.
+    """CLIP's tokenizer, bundled for single-file checkpoints.
 
     Args:
-        pads_with_end: SD 1.x and SDXL's first encoder; OpenCLIP's (SD 2.x, SDXL's second) pad with token 0.
+        pads_with_end: True for SD 1.x and SDXL's first encoder; OpenCLIP (SD 2.x, SDXL's second) pads with token 0.
     """
-    made = _described(_clip(), shipped("clip"))
-    return made if pads_with_end else replace(made, pad=0)
+    tokenizer = _wrap(_clip(), shipped("clip"))
+    return tokenizer if pads_with_end else replace(tokenizer, pad=0)
 
 
 @cache
@@ -88,19 +90,19 @@ def _clip() -> "tokenizers.Tokenizer":
     merges = [tuple(line.split()) for line in lines]
     letters = list(_byte_letters())
     words = [*letters, *(letter + "</w>" for letter in letters), *("".join(pair) for pair in merges), BEGIN, END]
-    return _built({word: n for n, word in enumerate(words)}, merges)
+    return _build({word: n for n, word in enumerate(words)}, merges)
 
 
 _ASCII = frozenset(map(chr, range(ord("!"), ord("~") + 1)))
 
 
 def _byte_letters() -> list[str]:
-    """A printable letter for each byte, in the order of GPT-2's table (Radford et al. 2019)."""
+    """A printable character for each byte, in the order of GPT-2's table (Radford et al. 2019)."""
     plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     return [chr(byte) for byte in plain] + [chr(256 + n) for n in range(256 - len(plain))]
 
 
-def _built(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> "tokenizers.Tokenizer":
+def _build(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> "tokenizers.Tokenizer":
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
     inner = Tokenizer(models.BPE(vocabulary, merges, unk_token=END, end_of_word_suffix="</w>"))
@@ -114,26 +116,24 @@ def _built(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> "tokeni
     return inner
 
 
-def _described(inner: "tokenizers.Tokenizer", where: Path) -> BpeTokenizer:
+def _wrap(inner: "tokenizers.Tokenizer", where: Path) -> BpeTokenizer:
     begin, end = inner.token_to_id(BEGIN), inner.token_to_id(END)
     if begin is None or end is None:
-        raise CalotypeError(
-            "{where} holds a tokenizer that is not CLIP's; Calotype draws with CLIP's words only", where=where
-        )
+        raise CalotypeError("{where} holds a tokenizer that is not CLIP's; Calotype supports CLIP's only", where=where)
     return BpeTokenizer(inner, begin, end, end, inner.token_to_id(",</w>"))
 
 
 def trained_tokenizer(texts: Iterable[str], size: int) -> BpeTokenizer:
-    """Byte-pair encoding (Sennrich et al. 2016) as CLIP's, learnt from texts in any language; at most `size` tokens.
+    """Trains byte-pair encoding (Sennrich et al. 2016) as CLIP's, on texts in any language; at most `size` tokens.
 
-    Every byte has a token, in a word and at its end, so that every text can be told. Chinese and Japanese characters
-    are never joined: a phrase as one token would say nothing about a new phrase of the same characters.
+    Every byte has a token, within a word and at its end, so that every text can be encoded. Chinese and Japanese
+    characters are never merged: a phrase as one token would not generalise to other phrases of the same characters.
     """
     from tokenizers import Regex, pre_tokenizers, trainers
 
-    learner = _built({END: 0}, [])
+    learner = _build({END: 0}, [])
     learner.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(_ALONE), "isolated"), learner.pre_tokenizer]
+        [pre_tokenizers.Split(Regex(_ISOLATED), "isolated"), learner.pre_tokenizer]
     )
     letters = sorted(_byte_letters())
     learner.train_from_iterator(
@@ -149,26 +149,26 @@ def trained_tokenizer(texts: Iterable[str], size: int) -> BpeTokenizer:
     )
     words = dict.fromkeys([*letters, *(letter + "</w>" for letter in letters)])
     merges = []
-    for one, other in json.loads(learner.to_str())["model"]["merges"]:
-        if one not in words or other not in words:
+    for left, right in json.loads(learner.to_str())["model"]["merges"]:
+        if left not in words or right not in words:
             break
-        for part in _ways(one, other):
-            if one + part not in words and len(words) + 2 < size:
-                merges.append((one, part))
-                words[one + part] = None
-    inner = _built({word: n for n, word in enumerate([*words, BEGIN, END])}, merges)
-    return _described(inner, Path("the tokenizer"))
+        for continuation in _continuations(left, right):
+            if left + continuation not in words and len(words) + 2 < size:
+                merges.append((left, continuation))
+                words[left + continuation] = None
+    inner = _build({word: n for n, word in enumerate([*words, BEGIN, END])}, merges)
+    return _wrap(inner, Path("the tokenizer"))
 
 
-def _ways(one: str, other: str) -> list[str]:
-    """What follows `one` in a merge: characters that stood alone when they were learnt are known within words too."""
-    inner = other.removesuffix("</w>")
-    is_one_character = inner != other and not set(one + inner) & _ASCII
-    return [other, inner] if is_one_character else [other]
+def _continuations(left: str, right: str) -> list[str]:
+    """Right sides of a merge: characters that were isolated in training are also merged within words."""
+    inner = right.removesuffix("</w>")
+    is_single_character = inner != right and not set(left + inner) & _ASCII
+    return [right, inner] if is_single_character else [right]
 
 
-def write_tokenizer(tokenizer: BpeTokenizer, folder: Path) -> None:
-    """tokenizer.json, and vocab.json and merges.txt, as transformers reads them."""
+def save_tokenizer(tokenizer: BpeTokenizer, folder: Path) -> None:
+    """Saves tokenizer.json, vocab.json and merges.txt, as transformers reads them."""
     from tokenizers import processors
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -176,9 +176,9 @@ def write_tokenizer(tokenizer: BpeTokenizer, folder: Path) -> None:
     tokenizer.inner.post_processor = ends
     tokenizer.inner.save(str(folder / "tokenizer.json"))
     model = json.loads(tokenizer.inner.to_str())["model"]
-    merges = "".join(f"{one} {other}\n" for one, other in model["merges"])
+    merges = "".join(f"{left} {right}\n" for left, right in model["merges"])
     (folder / "merges.txt").write_text("#version: 0.2\n" + merges, "utf-8")
     (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False), "utf-8")
-    told = {"bos_token": BEGIN, "eos_token": END, "pad_token": END, "unk_token": END}
-    told |= {"model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(told, indent=2), "utf-8")
+    config = {"bos_token": BEGIN, "eos_token": END, "pad_token": END, "unk_token": END}
+    config |= {"model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2), "utf-8")

@@ -40,9 +40,9 @@ def list_(**values: Any) -> int:
 
 def info(**values: Any) -> int:
     """Tell all about one model."""
-    from calotype.checkpoints.describe import describe, listed
+    from calotype.checkpoints.describe import describe, find_listed
 
-    facts = _worded(describe(listed(_shelf(values), values["name"])))
+    facts = _worded(describe(find_listed(_shelf(values), values["name"])))
     if values["json"]:
         print_json(facts)
     else:
@@ -56,14 +56,14 @@ def _worded(facts: dict[str, Any]) -> dict[str, Any]:
 
 def pull(**values: Any) -> int:
     """Fetch a model from its official address, checked before it is kept. Goes on where it was interrupted."""
-    from calotype.checkpoints.describe import listed, unknown
+    from calotype.checkpoints.describe import find_listed, unknown_model
     from calotype.checkpoints.download import pull as fetch
     from calotype.checkpoints.store import CATALOG, known_name
 
     settings = Settings.gather(given(Settings, values))
     name = known_name(values["name"])
     if name not in CATALOG:
-        raise unknown(readable(name), CATALOG)
+        raise unknown_model(readable(name), CATALOG)
     entry = CATALOG[name]
     for step in _shown(fetch(entry, settings), values["json"]):
         if values["json"]:
@@ -72,7 +72,7 @@ def pull(**values: Any) -> int:
             print_json({"event": kind, "model": name, **facts})
         elif isinstance(step, Note):
             complain(WORDING.fill(step.message))
-    path = listed(_shelf(values), name).path
+    path = find_listed(_shelf(values), name).path
     if values["json"]:
         print_json({"event": "done", "model": name, "path": str(path)})
     else:
@@ -120,11 +120,11 @@ def verify(**values: Any) -> int:
     """Read the models at hand again and compare them with their checksums."""
     is_good = True
     for verdict in _shelf(values).verify(values["name"]):
-        is_good, word = is_good and verdict.good, WORDING.fill(verdict.word)
+        is_good, word = is_good and verdict.is_good, WORDING.fill(verdict.message)
         if values["json"]:
             print_json({**vars(verdict), "path": str(verdict.path), "word": word})
         else:
-            print(f"{'ok' if verdict.good else '!!'}  {readable(verdict.name)}: {readable(word)}", flush=True)
+            print(f"{'ok' if verdict.is_good else '!!'}  {readable(verdict.name)}: {readable(word)}", flush=True)
     return 0 if is_good else 1
 
 

@@ -1,4 +1,4 @@
-"""Faces of a photo: found, judged, restored by a network for faces, and pasted."""
+"""Face restoration: detects, selects, restores and pastes the faces of a photo."""
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from calotype.checkpoints.models import Models
 from calotype.errors import CalotypeError, PictureError, Remedy, plural
-from calotype.inference.upscale import plainly
+from calotype.inference.upscale import resized_lanczos
 from calotype.models.face_detector import DetectedFace
 from calotype.models.network import Network
 from calotype.ops import faces as ops
@@ -21,35 +21,35 @@ from calotype.picture import Picture
 from calotype.record import FaceRecord, Result
 from calotype.tasks import Note, Progress, Restore, Strengths, chosen_faces, note
 
-SHARP = 0.5  # how much of a pasted face comes from the upscaler; chosen by eye
-TOO_LARGE = 2.0  # a face with this many times the network's pixels has more detail than the network can draw
-USUAL = "gfpgan-1.4"  # the face network to fetch where there is none
+UPSCALER_WEIGHT = 0.5  # weight of the upscaler in a pasted face; chosen by eye
+MAX_DETAIL = 2.0  # faces this many times larger than the network's crop have more detail than it can generate
+DEFAULT_FACE_MODEL = "gfpgan-1.4"  # suggested where no face network is available
 
 
 def face_network(task: Restore, models: Models, deep: bool) -> Generator[Note, None, Network | None]:
-    """The network for faces, or None with a word why."""
+    """The face network, or None with a note that says why."""
     if task.face_model == "none" or task.faces == "none":
         return None
-    best = task.auto_face_model or models.shelf.best_faces()
+    best = task.auto_face_model or models.store.best_faces()
     name = best if task.face_model == "auto" else task.face_model
     if name is None:
-        sentence = "no face network such as {model} is at hand, so faces are only enlarged"
-        yield note(CalotypeError(sentence, model=USUAL, remedy=Remedy("pull_model", USUAL)))
+        sentence = "no face network such as {model} is available, so faces are only enlarged"
+        yield note(CalotypeError(sentence, model=DEFAULT_FACE_MODEL, remedy=Remedy("pull_model", DEFAULT_FACE_MODEL)))
         return None
     return models.faces(name, deep)
 
 
 def find_faces(picture: Picture, models: Models) -> list[DetectedFace]:
     """All faces of a picture in reading order: top to bottom in rows, then left to right."""
-    found = models.detector().find(to_uint8_rgb(picture.pixels))
-    if not found:
+    detected = models.detector().find(to_uint8_rgb(picture.pixels))
+    if not detected:
         return []
-    row = float(np.median([face.box[3] for face in found]))
-    return sorted(found, key=lambda f: (round((f.box[1] + f.box[3] / 2) / row), f.box[0]))
+    row_height = float(np.median([face.box[3] for face in detected]))
+    return sorted(detected, key=lambda f: (round((f.box[1] + f.box[3] / 2) / row_height), f.box[0]))
 
 
-def record_of(number: int, face: DetectedFace, task: Restore, network: Network | None) -> FaceRecord:
-    """What is to happen with a face: treated, or left alone and why. A face asked for by its number is treated."""
+def face_record(number: int, face: DetectedFace, task: Restore, network: Network | None) -> FaceRecord:
+    """Whether a face will be restored, or why not. A face selected by its number is always restored."""
     strength = Strengths.read(task.strength).of(number)
     is_named = number in chosen_faces(task.faces) if task.faces not in ("all", "none", "center") else False
     return FaceRecord(
@@ -57,13 +57,15 @@ def record_of(number: int, face: DetectedFace, task: Restore, network: Network |
         box=tuple(round(float(v), 1) for v in face.box),
         landmarks=tuple((round(float(x), 2), round(float(y), 2)) for x, y in face.landmarks),
         confidence=round(float(face.confidence), 3),
-        treated=not (why := _why_not(face, task, network, strength, is_named)),
-        why=why,
+        treated=not (reason := _reason_untreated(face, task, network, strength, is_named)),
+        why=reason,
         strength=strength,
     )
 
 
-def _why_not(face: DetectedFace, task: Restore, network: Network | None, strength: float, is_named: bool) -> str:
+def _reason_untreated(
+    face: DetectedFace, task: Restore, network: Network | None, strength: float, is_named: bool
+) -> str:
     if network is None:
         return "no face network"
     if strength == 0:
@@ -74,24 +76,24 @@ def _why_not(face: DetectedFace, task: Restore, network: Network | None, strengt
         return f"the detector is not sure that this is a face ({face.confidence:.2f})"
     if face.box[2] < task.min_face:
         return f"too small ({face.box[2]:.0f} pixels wide)"
-    if 1 / ops.scale_of(_matrix(face.landmarks, network.side)) > TOO_LARGE:
+    if 1 / ops.scale_of(_matrix(face.landmarks, network.side)) > MAX_DETAIL:
         return f"already has more detail than the face network draws ({network.side} pixels)"
     return ""
 
 
-def why_sharp(is_restored: bool) -> str:
+def reason_sharp(is_restored: bool) -> str:
     return "" if is_restored else "already as sharp as the face network would draw it"
 
 
-def only_asked(faces: list[FaceRecord], task: Restore, picture: Picture) -> list[FaceRecord]:
-    """Leaves alone the faces that the task's `faces` does not name."""
-    asked = chosen_faces(task.faces)
-    if asked == "all":
+def select_faces(faces: list[FaceRecord], task: Restore, picture: Picture) -> list[FaceRecord]:
+    """Marks the faces that the task's `faces` does not select as untreated."""
+    selection = chosen_faces(task.faces)
+    if selection == "all":
         return faces
-    if asked == "center":
-        numbers = {_central(faces, picture)}
+    if selection == "center":
+        numbers = {_central_face(faces, picture)}
     else:
-        numbers = set() if asked == "none" else asked
+        numbers = set() if selection == "none" else selection
         if missing := sorted(numbers - {face.number for face in faces}):
             raise PictureError(
                 "{source} has {faces}, no face {missing}; run once without {option:faces} and with {option:report} to "
@@ -103,8 +105,8 @@ def only_asked(faces: list[FaceRecord], task: Restore, picture: Picture) -> list
     return [f if f.number in numbers else replace(f, treated=False, why=f.why or "not asked for") for f in faces]
 
 
-def _central(faces: list[FaceRecord], picture: Picture) -> int:
-    """The face whose middle is nearest to the picture's."""
+def _central_face(faces: list[FaceRecord], picture: Picture) -> int:
+    """The number of the face closest to the center of the picture."""
     height, width = picture.pixels.shape[:2]
 
     def distance(face: FaceRecord) -> float:
@@ -116,29 +118,29 @@ def _central(faces: list[FaceRecord], picture: Picture) -> int:
 
 @dataclass(frozen=True, eq=False)
 class RestoredFace:
-    """What the network drew of a face."""
+    """A restored face crop and its position."""
 
     crop: Tensor  # (3, side, side) float32 in [0, 1]
     matrix: np.ndarray  # (2, 3) crop -> source
     strength: float
 
 
-def restored_faces(
+def restore_faces(
     picture: Picture, faces: list[FaceRecord], network: Network | None, task: Restore
 ) -> Generator[Progress, None, dict[int, RestoredFace]]:
-    """Runs the faces that are to be treated through the network, one at a time: by number.
+    """Runs the selected faces through the network one at a time; returns the crops by number.
 
-    Faces that turn out to be sharp already are left out, unless they were asked for by number.
+    Faces that are already sharp are skipped, unless they were selected by number.
     """
-    wanted = [face for face in faces if face.treated]
-    is_open = task.faces in ("all", "center")
+    to_restore = [face for face in faces if face.treated]
+    skips_sharp = task.faces in ("all", "center")
     restored = {}
-    for n, face in enumerate(wanted):
-        yield Progress(n, len(wanted), "faces")
+    for n, face in enumerate(to_restore):
+        yield Progress(n, len(to_restore), "faces")
         matrix = _matrix(np.array(face.landmarks), network.side)
         crop = ops.align(picture.pixels, matrix, network.side)
-        drawn = draw_face(crop, network, task.fidelity)
-        if is_open and ops.is_sharp(*(t.permute(1, 2, 0).numpy() for t in (to_tensor(crop), drawn))):
+        drawn = restore_crop(crop, network, task.fidelity)
+        if skips_sharp and ops.is_sharp(*(t.permute(1, 2, 0).numpy() for t in (to_tensor(crop), drawn))):
             continue
         restored[face.number] = RestoredFace(drawn, cv2.invertAffineTransform(matrix), face.strength)
     return restored
@@ -148,8 +150,8 @@ def _matrix(landmarks: np.ndarray, side: int) -> np.ndarray:
     return ops.similarity(np.asarray(landmarks, dtype=np.float64), ops.template(side))
 
 
-def draw_face(crop: np.ndarray, network: Network, fidelity: float) -> Tensor:
-    """An aligned (side, side, C) crop through the network, in the crop's own light and colour: (3, side, side)."""
+def restore_crop(crop: np.ndarray, network: Network, fidelity: float) -> Tensor:
+    """Runs an aligned (side, side, C) crop through the network and matches its colours: (3, side, side)."""
     x = to_tensor(crop)
     y = network(x[None], fidelity)[0].clamp(0, 1)
     if crop.shape[2] == 1:
@@ -159,7 +161,7 @@ def draw_face(crop: np.ndarray, network: Network, fidelity: float) -> Tensor:
 
 
 def paste_face(pixels: np.ndarray, source: np.ndarray, face: RestoredFace, upscaler: Network | None) -> None:
-    """Lays a restored face onto the enlarged pixels, in place."""
+    """Pastes a restored face onto the enlarged pixels, in place."""
     height, width = pixels.shape[:2]
     matrix = ops.scaled(face.matrix, height / source.shape[0], width / source.shape[1])
     crop = _enlarged_face(face, ops.scale_of(matrix), upscaler)
@@ -168,29 +170,29 @@ def paste_face(pixels: np.ndarray, source: np.ndarray, face: RestoredFace, upsca
     rows, columns = slice(top, bottom), slice(left, right)
     if top >= bottom or left >= right:
         return
-    under = to_tensor(pixels[rows, columns]).permute(1, 2, 0).numpy()
-    plain = resized_region(source, (height, width), rows, columns).permute(1, 2, 0).numpy()
+    background = to_tensor(pixels[rows, columns]).permute(1, 2, 0).numpy()
+    lanczos = resized_region(source, (height, width), rows, columns).permute(1, 2, 0).numpy()
     patch = ops.Patch(crop.permute(1, 2, 0).contiguous().numpy(), matrix, face.strength)
-    pasted = torch.from_numpy(ops.paste(under, plain, patch, (left, top))).permute(2, 0, 1)
+    pasted = torch.from_numpy(ops.paste(background, lanczos, patch, (left, top))).permute(2, 0, 1)
     pixels[rows, columns] = to_pixels(pasted, pixels)
 
 
 def _enlarged_face(face: RestoredFace, grow: float, upscaler: Network | None) -> Tensor:
-    """A restored crop as large as it will be shown (`grow` times larger).
+    """A restored crop at its output size (`grow` times larger).
 
-    Half of it goes through the upscaler from the size that the face has in the photo. Plainly enlarged it looks soft
-    beside its surroundings; through the upscaler alone, eyes and teeth come out hard and strange.
+    It is the mean of the upscaler's output, from the size that the face has in the photo, and of bicubic interpolation.
+    The latter alone looks soft beside its surroundings; the upscaler alone makes eyes and teeth hard and distorted.
     """
     side = face.crop.shape[1]
-    shown = max(1, round(side * grow))
+    output_side = max(1, round(side * grow))
     crop = face.crop
     if upscaler is not None and upscaler.scale > 1:
-        in_photo = round(side * ops.scale_of(face.matrix))
-        given = min(side, max(in_photo, -(-shown // upscaler.scale)))
-        given = -(-given // upscaler.multiple) * upscaler.multiple
-        sharp = upscaler(_resized(crop, given)[None])[0].clamp(0, 1)
-        return SHARP * _resized(sharp, shown) + (1 - SHARP) * _resized(crop, shown)
-    return _resized(crop, shown)
+        source_side = round(side * ops.scale_of(face.matrix))
+        input_side = min(side, max(source_side, -(-output_side // upscaler.scale)))
+        input_side = -(-input_side // upscaler.multiple) * upscaler.multiple
+        sharp = upscaler(_resized(crop, input_side)[None])[0].clamp(0, 1)
+        return UPSCALER_WEIGHT * _resized(sharp, output_side) + (1 - UPSCALER_WEIGHT) * _resized(crop, output_side)
+    return _resized(crop, output_side)
 
 
 def _resized(crop: Tensor, side: int) -> Tensor:
@@ -199,14 +201,14 @@ def _resized(crop: Tensor, side: int) -> Tensor:
     return functional.interpolate(crop[None], (side, side), mode="bicubic", antialias=True)[0].clamp(0, 1)
 
 
-def aligned(task: Restore, picture: Picture, network: Network | None, models: Models) -> Result:
-    """The source is one aligned face: resized to the network's side, drawn, nothing pasted; `scale` has no part."""
+def restore_aligned(task: Restore, picture: Picture, network: Network | None, models: Models) -> Result:
+    """Restores a source that is one aligned face crop: resized to the network's side, without pasting or `scale`."""
     if network is None:
         raise PictureError(
             "{source}: {option:aligned} needs a face network such as {model}",
             source=task.source,
-            model=USUAL,
-            remedy=Remedy("pull_model", USUAL),
+            model=DEFAULT_FACE_MODEL,
+            remedy=Remedy("pull_model", DEFAULT_FACE_MODEL),
         )
     height, width = picture.pixels.shape[:2]
     if height != width:
@@ -219,10 +221,10 @@ def aligned(task: Restore, picture: Picture, network: Network | None, models: Mo
     strength = Strengths.read(task.strength).of(1)
     if strength == 0:
         return Result.of(task, picture, picture, [], models.computed(network))
-    size, whole = (network.side, network.side), slice(0, network.side)
-    x = resized_region(picture.pixels, size, whole, whole).clamp(0, 1)
+    size, window = (network.side, network.side), slice(0, network.side)
+    x = resized_region(picture.pixels, size, window, window).clamp(0, 1)
     crop = to_pixels(x, picture.pixels)
-    drawn = x + strength * (draw_face(crop, network, task.fidelity) - x)
-    alpha = None if picture.alpha is None else plainly(picture.alpha[..., None], size)[..., 0]
+    drawn = x + strength * (restore_crop(crop, network, task.fidelity) - x)
+    alpha = None if picture.alpha is None else resized_lanczos(picture.alpha[..., None], size)[..., 0]
     result = picture.then(to_pixels(drawn, picture.pixels), alpha)
     return Result.of(task, picture, result, [network], models.computed(network))

@@ -1,4 +1,4 @@
-"""Pictures from a forger, the generator of a GAN: a latent in, a picture out, and walks between latents."""
+"""Sampling from a GAN generator: pictures from latents, and interpolation between latents."""
 
 import math
 import secrets
@@ -13,104 +13,106 @@ from calotype.checkpoints import open_gan as gan
 from calotype.checkpoints.models import Models
 from calotype.checkpoints.store import Checkpoint
 from calotype.errors import CalotypeError
-from calotype.inference.diffusion.xy_grid import composed
+from calotype.inference.diffusion.xy_grid import compose_grid
 from calotype.ops.color import to_pixels
 from calotype.picture import Picture
 from calotype.record import Film, Result
 from calotype.tasks import Imagine, Progress
 
-TAKEN = ("model", "seed", "count", "batch", "grid", "truncation", "interpolate", "place")
-LEG, REST = 24, 1 / 12  # frames from one picture to the next, and seconds of each
-LEAST = 256  # pixels of a film's side
+GAN_OPTIONS = ("model", "seed", "count", "batch", "grid", "truncation", "interpolate", "place")
+FRAMES_PER_LEG, SECONDS_PER_FRAME = 24, 1 / 12  # frames from one picture to the next, and duration of each
+MIN_SIDE = 256  # pixels of the side of a video frame
 
 
-def is_asked(task: Imagine, models: Models) -> Checkpoint | None:
-    """The forger that a task names; None where its model draws from words.
+def find_gan(task: Imagine, models: Models) -> Checkpoint | None:
+    """The GAN checkpoint that a task names; None if its model is a diffusion model.
 
     Raises:
-        CalotypeError: options that only a forger has, for another model.
+        CalotypeError: options of GANs for another model.
     """
-    found = models.shelf.find(task.model, "diffusion")
-    if gan.is_gan(found.path):
-        return found
+    checkpoint = models.store.find(task.model, "diffusion")
+    if gan.is_gan(checkpoint.path):
+        return checkpoint
     for name in ("truncation", "interpolate"):
         if getattr(task, name) != _default(name):
             raise CalotypeError(
-                "{option} is for forgers, which `{task:train_gan}` makes; {found} is none",
+                "{option} is for GAN generators, which `{task:train_gan}` makes; {found} is not one",
                 option=name,
-                found=found.name,
+                found=checkpoint.name,
             )
     return None
 
 
 @torch.inference_mode()
-def forged(task: Imagine, found: Checkpoint, models: Models) -> Iterator[Progress | Result | Film]:
-    """A Result for every picture, one for a sheet of them where it was asked for, or a Film of a walk between them.
+def sample_gan(task: Imagine, checkpoint: Checkpoint, models: Models) -> Iterator[Progress | Result | Film]:
+    """Yields a Result for every picture and, if requested, one for a sheet of them; or a Film that interpolates them.
 
     Raises:
-        CalotypeError: the file is damaged, or options that a forger has no use for.
+        CalotypeError: the file is damaged, or options that a GAN does not have.
     """
     for spec in fields(task):
-        if spec.name not in TAKEN and getattr(task, spec.name) != spec.default:
-            words = "{found} is a forger, which draws without words: it has no use for a prompt"
-            other = "{found} is a forger, which draws without words: it has no use for {option}"
-            raise CalotypeError(words if spec.name == "prompt" else other, option=spec.name, found=found.name)
-    model = models.forger(found)
+        if spec.name not in GAN_OPTIONS and getattr(task, spec.name) != spec.default:
+            prompt_sentence = "{found} is a GAN generator, which takes no text: it has no use for a prompt"
+            option_sentence = "{found} is a GAN generator, which takes no text: it has no use for {option}"
+            raise CalotypeError(
+                prompt_sentence if spec.name == "prompt" else option_sentence, option=spec.name, found=checkpoint.name
+            )
+    model = models.gan(checkpoint)
     generator = model.generator.to(models.device)
-    first = task.seed if task.seed >= 0 else secrets.randbelow(2**32)
-    task = replace(task, seed=first)
-    latents = torch.stack([_latent(first + n, generator.shape.latent) for n in range(task.count)])
+    first_seed = task.seed if task.seed >= 0 else secrets.randbelow(2**32)
+    task = replace(task, seed=first_seed)
+    latents = torch.stack([_latent(first_seed + n, generator.shape.latent) for n in range(task.count)])
     if task.interpolate:
-        yield from _walk(task, latents, generator)
+        yield from _interpolate(task, latents, generator)
         return
-    made = []
+    results = []
     for n, latent in enumerate(latents):
-        picture = Picture(_drawn(generator, task.truncation * latent))
-        one = replace(task, seed=first + n, count=1, grid=False, batch=1, place=0)
-        made.append(Result.of(one, None, picture, [model], models.computed(None)))
+        picture = Picture(_generate(generator, task.truncation * latent))
+        picture_task = replace(task, seed=first_seed + n, count=1, grid=False, batch=1, place=0)
+        results.append(Result.of(picture_task, None, picture, [model], models.computed(None)))
         yield Progress(n + 1, len(latents), "pictures")
-        yield made[-1]
-    if task.grid and len(made) > 1:
-        columns = math.ceil(len(made) ** 0.5)
-        pixels = [result.picture.pixels for result in made]
-        sheet = composed([pixels[n : n + columns] for n in range(0, len(pixels), columns)], [], [])
-        whole = Result.of(task, None, Picture(sheet), [model], models.computed(None))
-        yield replace(whole, is_sheet=True)
+        yield results[-1]
+    if task.grid and len(results) > 1:
+        columns = math.ceil(len(results) ** 0.5)
+        pixels = [result.picture.pixels for result in results]
+        sheet = compose_grid([pixels[n : n + columns] for n in range(0, len(pixels), columns)], [], [])
+        sheet_result = Result.of(task, None, Picture(sheet), [model], models.computed(None))
+        yield replace(sheet_result, is_sheet=True)
 
 
-def _walk(task: Imagine, latents: Tensor, generator: torch.nn.Module) -> Iterator[Progress | Film]:
-    """From picture to picture and back to the first, along great circles (Shoemake 1985), which keep to latents' usual
-    length."""
+def _interpolate(task: Imagine, latents: Tensor, generator: torch.nn.Module) -> Iterator[Progress | Film]:
+    """A film from picture to picture and back to the first, by spherical interpolation (Shoemake 1985), which keeps the
+    norm of latents."""
     if len(latents) < 2:
-        raise CalotypeError("{option:interpolate} walks between pictures; give {option:count} 2 or more")
-    frames, total = [], len(latents) * LEG
-    factor = max(1, LEAST // generator.shape.side)
-    for n, here in enumerate(latents):
-        there = latents[(n + 1) % len(latents)]
-        for step in range(LEG):
-            share = (1 - math.cos(math.pi * step / LEG)) / 2  # slow at the pictures themselves
-            frame = _drawn(generator, task.truncation * between(here, there, share))
+        raise CalotypeError("{option:interpolate} needs pictures to interpolate; give {option:count} 2 or more")
+    frames, total = [], len(latents) * FRAMES_PER_LEG
+    factor = max(1, MIN_SIDE // generator.shape.side)
+    for n, start in enumerate(latents):
+        end = latents[(n + 1) % len(latents)]
+        for step in range(FRAMES_PER_LEG):
+            weight = (1 - math.cos(math.pi * step / FRAMES_PER_LEG)) / 2  # ease in and out at the pictures
+            frame = _generate(generator, task.truncation * slerp(start, end, weight))
             frames.append(frame.repeat(factor, 0).repeat(factor, 1))
             yield Progress(len(frames), total, "frames")
-    yield Film(tuple(frames), REST, task.seed)
+    yield Film(tuple(frames), SECONDS_PER_FRAME, task.seed)
 
 
-def between(one: Tensor, other: Tensor, share: float) -> Tensor:
-    """On the great circle from one latent to another, share 0 to 1 of the way; lengths go over evenly."""
-    lengths = one.norm(), other.norm()
-    angle = torch.arccos((one @ other / (lengths[0] * lengths[1])).clamp(-1, 1))
+def slerp(start: Tensor, end: Tensor, weight: float) -> Tensor:
+    """Spherical interpolation from `start` to `end`, with weight 0 to 1; the norm is interpolated linearly."""
+    lengths = start.norm(), end.norm()
+    angle = torch.arccos((start @ end / (lengths[0] * lengths[1])).clamp(-1, 1))
     if angle < 1e-4:
-        return torch.lerp(one, other, share)
-    way = torch.sin((1 - share) * angle) * one / lengths[0] + torch.sin(share * angle) * other / lengths[1]
-    return way / torch.sin(angle) * torch.lerp(*lengths, share)
+        return torch.lerp(start, end, weight)
+    direction = torch.sin((1 - weight) * angle) * start / lengths[0] + torch.sin(weight * angle) * end / lengths[1]
+    return direction / torch.sin(angle) * torch.lerp(*lengths, weight)
 
 
 def _latent(seed: int, count: int) -> Tensor:
     return torch.randn(count, generator=torch.Generator().manual_seed(seed % 2**63))
 
 
-def _drawn(generator: torch.nn.Module, latent: Tensor) -> np.ndarray:
-    """One at a time: the bits of float32 depend on what is drawn together."""
+def _generate(generator: torch.nn.Module, latent: Tensor) -> np.ndarray:
+    """Generates one picture at a time: in float32 the bits depend on the batch."""
     device = next(generator.parameters()).device
     x = (generator(latent[None].to(device))[0].float().cpu() + 1) / 2
     return to_pixels(x, np.empty((1, 1, 3), np.uint8))

@@ -1,4 +1,4 @@
-"""A super-resolution network over a whole picture: in tiles, to any size, with transparency."""
+"""Super-resolution of a whole picture: in tiles, to any size, with transparency."""
 
 import time
 from collections.abc import Generator, Iterator
@@ -16,21 +16,21 @@ from calotype.ops.resize import Resizer, resized_region
 from calotype.ops.tile import SMALLEST, Blend, Grid, grid
 from calotype.tasks import Note, Progress, Tiling, note
 
-TILE = {"cpu": 384, "cuda": 512, "mps": 256}  # measured: larger tiles waste less overlap, smaller ones suit caches
-BAND = 128  # rows at a time where no network works
-LONG = 60  # seconds from which the person is told beforehand
+TILE = {"cpu": 384, "cuda": 512, "mps": 256}  # measured: larger tiles waste less overlap, smaller tiles fit into caches
+BAND_ROWS = 128  # rows at a time for Lanczos
+WARN_ABOVE = 60  # seconds from which the user is warned
 QUICK_MODEL = "realesr-animevideov3"
 
 
 @dataclass(frozen=True, eq=False)
 class Enlarged:
-    """Pixels, and the side that tiles were allowed to have: 0 where no network worked."""
+    """Pixels, and the maximum side of the tiles: 0 if no network was used."""
 
     pixels: np.ndarray
     tile: int = 0
 
 
-Work = Generator[Progress | Note, None, Enlarged]
+EnlargedGenerator = Generator[Progress | Note, None, Enlarged]
 
 
 def enlarged_size(pixels: np.ndarray, scale: float) -> tuple[int, int]:
@@ -45,31 +45,30 @@ def enlarge(
     tiling: Tiling,
     models: Models,
     keep: float = 1.0,
-) -> Work:
+) -> EnlargedGenerator:
     """Enlarges (H, W, C) pixels to `size` (height, width), same type and channels.
 
-    Where more is asked than the network gives, it works in several passes. Without a network, or where nothing of it is
-    kept, Lanczos.
+    If `size` exceeds the scale of the network, it runs several passes. Without a network, or with keep 0, Lanczos.
 
     Args:
-        keep: how much of the network's picture to keep, the rest is plain Lanczos: 0 to 1.
+        keep: weight of the network's output, 0 to 1; the rest is Lanczos.
 
     Raises:
-        CalotypeError: the result, or not even the smallest tile, fits in memory.
+        CalotypeError: the result, or the smallest tile, does not fit into memory.
     """
-    _check_room(pixels, size, models)
+    _check_memory(pixels, size, models)
     if network is None or keep == 0:
-        return Enlarged(plainly(pixels, size))
-    done = Enlarged(pixels)
-    while size[0] > done.pixels.shape[0] * network.scale * 1.05 and network.scale > 1:
-        step = (done.pixels.shape[0] * network.scale, done.pixels.shape[1] * network.scale)
-        done = yield from _pass(done.pixels, network, step, tiling, models)
-    done = yield from _pass(done.pixels, network, size, tiling, models)
-    return done if keep == 1 else Enlarged(mixed(done.pixels, pixels, keep), done.tile)
+        return Enlarged(resized_lanczos(pixels, size))
+    enlarged = Enlarged(pixels)
+    while size[0] > enlarged.pixels.shape[0] * network.scale * 1.05 and network.scale > 1:
+        pass_size = (enlarged.pixels.shape[0] * network.scale, enlarged.pixels.shape[1] * network.scale)
+        enlarged = yield from _pass(enlarged.pixels, network, pass_size, tiling, models)
+    enlarged = yield from _pass(enlarged.pixels, network, size, tiling, models)
+    return enlarged if keep == 1 else Enlarged(blend_lanczos(enlarged.pixels, pixels, keep), enlarged.tile)
 
 
-def _check_room(pixels: np.ndarray, size: tuple[int, int], models: Models) -> None:
-    """Refuses a result that memory cannot hold (once as pixels, once while it is written), before any work."""
+def _check_memory(pixels: np.ndarray, size: tuple[int, int], models: Models) -> None:
+    """Raises PictureError for a result that does not fit into memory twice (pixels, and the encoder's copy)."""
     needed = 2 * size[0] * size[1] * pixels.shape[2] * pixels.itemsize
     free = models.free_memory(torch.device("cpu"))
     if needed > free:
@@ -86,28 +85,28 @@ def _check_room(pixels: np.ndarray, size: tuple[int, int], models: Models) -> No
 def enlarge_alpha(
     alpha: np.ndarray | None, network: Network | None, size: tuple[int, int], tiling: Tiling, models: Models
 ) -> Generator[Progress | Note, None, np.ndarray | None]:
-    """(H, W) transparency, or None, through the network or by Lanczos, as the task says."""
+    """Enlarges (H, W) transparency, or None, by the network or by Lanczos, as the task says."""
     if alpha is None:
         return None
     if alpha.min() == max_value(alpha.dtype):
         return np.full(size, max_value(alpha.dtype), alpha.dtype)
-    grey = np.ascontiguousarray(alpha[..., None])
-    done = yield from enlarge(grey, network if tiling.alpha == "network" else None, size, tiling, models)
-    return done.pixels[..., 0]
+    channel = np.ascontiguousarray(alpha[..., None])
+    enlarged = yield from enlarge(channel, network if tiling.alpha == "network" else None, size, tiling, models)
+    return enlarged.pixels[..., 0]
 
 
-def plainly(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Lanczos alone; a picture of the wanted size comes back as it is."""
+def resized_lanczos(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Lanczos resampling; pixels of the target size are returned unchanged."""
     if pixels.shape[:2] == size:
         return pixels
-    return mixed(np.empty((*size, pixels.shape[2]), pixels.dtype), pixels, 0.0)
+    return blend_lanczos(np.empty((*size, pixels.shape[2]), pixels.dtype), pixels, 0.0)
 
 
-def mixed(result: np.ndarray, pixels: np.ndarray, keep: float) -> np.ndarray:
-    """Moves a result towards the plain enlargement of `pixels`, band by band; 0 leaves nothing of it. In place."""
+def blend_lanczos(result: np.ndarray, pixels: np.ndarray, keep: float) -> np.ndarray:
+    """Blends a result with the Lanczos enlargement of `pixels`, in place: `keep` is the weight of the result."""
     height, width = result.shape[:2]
-    for top in range(0, height, BAND):
-        rows = slice(top, min(top + BAND, height))
+    for top in range(0, height, BAND_ROWS):
+        rows = slice(top, min(top + BAND_ROWS, height))
         plain = resized_region(pixels, (height, width), rows, slice(0, width))
         band = plain if keep == 0 else plain + keep * (to_tensor(result[rows]) - plain)
         result[rows] = to_pixels(band, result)
@@ -116,97 +115,99 @@ def mixed(result: np.ndarray, pixels: np.ndarray, keep: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class TilePlan:
-    """One shape of tile for the whole picture, the side that bounded it, and how many go through together."""
+    """The tile grid of a picture, the maximum side of its tiles, and the batch size."""
 
     tiles: Grid
     side: int
     batch: int
 
 
-def plan(shape: tuple[int, int], network: Network, tiling: Tiling, free: int, most: int = 0) -> TilePlan:
-    """Chooses tiles that fit in `free` bytes; `most` bounds the side further (after running out of memory)."""
+def plan_tiles(shape: tuple[int, int], network: Network, tiling: Tiling, free: int, max_side: int = 0) -> TilePlan:
+    """Chooses tiles that fit into `free` bytes; `max_side` limits the side further (after running out of memory)."""
     side = tiling.tile or TILE.get(network.device.type, 256)
     if not tiling.tile:
         fits = int((free * 0.6 / network.bytes_per_pixel) ** 0.5)
         side = max(SMALLEST, min(side, fits // 16 * 16))
-    if most:
-        side = min(side, most)
+    if max_side:
+        side = min(side, max_side)
     side = max(SMALLEST, side)
-    tiles = _fitted(shape, grid(*shape, side, tiling.overlap, network.multiple), tiling.overlap, network.multiple)
+    tiles = _shrink_tiles(shape, grid(*shape, side, tiling.overlap, network.multiple), tiling.overlap, network.multiple)
     area = tiles.rows.tile * tiles.columns.tile
     batch = 1 if network.device.type == "cpu" else int(free * 0.6 / network.bytes_per_pixel / area)
     return TilePlan(tiles, side, max(1, min(8, batch)))
 
 
-def _fitted(shape: tuple[int, int], tiles: Grid, overlap: int, multiple: int) -> Grid:
-    """The same number of tiles, each no larger than it need be."""
+def _shrink_tiles(shape: tuple[int, int], tiles: Grid, overlap: int, multiple: int) -> Grid:
+    """The same number of tiles, each as small as possible."""
     sides = []
-    for size, along in zip(shape, (tiles.rows, tiles.columns), strict=True):
-        count = len(along.starts)
-        shared = (count - 1) * (min(overlap, along.tile // 2) + multiple)
-        sides.append(min(along.tile, -(-(size + shared) // count)) if count > 1 else 0)
+    for size, axis in zip(shape, (tiles.rows, tiles.columns), strict=True):
+        count = len(axis.starts)
+        shared = (count - 1) * (min(overlap, axis.tile // 2) + multiple)
+        sides.append(min(axis.tile, -(-(size + shared) // count)) if count > 1 else 0)
     rows, columns = (grid(*shape, side, overlap, multiple) for side in sides)
     return Grid(rows.rows, columns.columns)
 
 
-def _pass(pixels: np.ndarray, network: Network, size: tuple[int, int], tiling: Tiling, models: Models) -> Work:
-    """One pass through the network; halves the tile when memory runs out and begins this pass again."""
-    most = 0
+def _pass(
+    pixels: np.ndarray, network: Network, size: tuple[int, int], tiling: Tiling, models: Models
+) -> EnlargedGenerator:
+    """One pass through the network; on out of memory it halves the tile and restarts the pass."""
+    max_side = 0
     while True:
-        chosen = plan(pixels.shape[:2], network, tiling, models.free_memory(network.device), most)
+        tile_plan = plan_tiles(pixels.shape[:2], network, tiling, models.free_memory(network.device), max_side)
         try:
-            return Enlarged((yield from _rows(pixels, network, size, chosen)), chosen.side)
+            return Enlarged((yield from _rows(pixels, network, size, tile_plan)), tile_plan.side)
         except (MemoryError, RuntimeError) as fault:
             if not is_out_of_memory(fault):
                 raise
-        side = max(chosen.tiles.rows.tile, chosen.tiles.columns.tile)
+        side = max(tile_plan.tiles.rows.tile, tile_plan.tiles.columns.tile)
         if side <= SMALLEST:
             raise PictureError(
-                "there is not enough memory even for tiles of {side} pixels; close other programs or take "
+                "there is not enough memory even for tiles of {side} pixels; close other programs or use "
                 "{option:model} {quick_model}",
                 side=side,
                 quick_model=QUICK_MODEL,
             )
-        most = max(SMALLEST, side // 2)
-        yield note("out of memory with tiles of {side} pixels, going on with {most}", side=side, most=most)
+        max_side = max(SMALLEST, side // 2)
+        yield note("out of memory with tiles of {side} pixels, continuing with {most}", side=side, most=max_side)
 
 
 def _rows(
-    pixels: np.ndarray, network: Network, size: tuple[int, int], chosen: TilePlan
+    pixels: np.ndarray, network: Network, size: tuple[int, int], tile_plan: TilePlan
 ) -> Generator[Progress | Note, None, np.ndarray]:
     result = np.empty((*size, pixels.shape[2]), pixels.dtype)
-    tiles, clock, gain = chosen.tiles, TileClock(len(chosen.tiles), network), _gain(pixels)
+    tiles, clock, brightening = tile_plan.tiles, TileClock(len(tile_plan.tiles), network), _brightening(pixels)
     blend = Blend(tiles, network.scale)
     resizer = Resizer(blend.height, blend.width, *size)
-    places = [(row, column) for row in range(len(tiles.rows.starts)) for column in range(len(tiles.columns.starts))]
+    positions = [(row, column) for row in range(len(tiles.rows.starts)) for column in range(len(tiles.columns.starts))]
     yield clock.progress(0)
-    for n in range(0, len(places), chosen.batch):
-        together = places[n : n + chosen.batch]
-        for place, tile in zip(together, network(_stack(pixels, tiles, together) * gain), strict=True):
-            for _, band in blend.lay(*place, tile):
+    for n in range(0, len(positions), tile_plan.batch):
+        batch = positions[n : n + tile_plan.batch]
+        for position, tile in zip(batch, network(_stack(pixels, tiles, batch) * brightening), strict=True):
+            for _, band in blend.lay(*position, tile):
                 for top, rows in resizer.push(band[:, :, : blend.width]):
-                    result[top : top + rows.shape[1]] = to_pixels(rows / gain, pixels)
-        yield clock.progress(n + len(together))
-        yield from clock.warning(n + len(together))
+                    result[top : top + rows.shape[1]] = to_pixels(rows / brightening, pixels)
+        yield clock.progress(n + len(batch))
+        yield from clock.warning(n + len(batch))
     return result
 
 
-def _gain(pixels: np.ndarray) -> float:
-    """How much to brighten a dark 16-bit scan for the network, which has no ear for the lowest thousandths."""
+def _brightening(pixels: np.ndarray) -> float:
+    """Gain for a dark 16-bit scan, as the network does not resolve very small values."""
     brightest = int(pixels.max()) / max_value(pixels.dtype)
     return 0.9 / brightest if pixels.dtype == np.uint16 and 0 < brightest < 0.25 else 1.0
 
 
-def _stack(pixels: np.ndarray, tiles: Grid, places: list[tuple[int, int]]) -> Tensor:
-    return torch.stack([to_tensor(tiles.cut(pixels, *place)) for place in places])
+def _stack(pixels: np.ndarray, tiles: Grid, positions: list[tuple[int, int]]) -> Tensor:
+    return torch.stack([to_tensor(tiles.cut(pixels, *position)) for position in positions])
 
 
 class TileClock:
-    """Tells how long a pass will still take, from the tiles that are done (the first one, which warms up, left out)."""
+    """Estimates the remaining time of a pass from the finished tiles, without the first one, which warms up."""
 
     def __init__(self, total: int, network: Network):
         self._total, self._network = total, network
-        self._begun = self._first = time.monotonic()
+        self._started = self._first = time.monotonic()
         self._first_done = 0
         self._warned = False
 
@@ -218,18 +219,18 @@ class TileClock:
     def _remaining(self, done: int) -> float | None:
         if not done:
             return None
-        counted = done - self._first_done
-        each = (time.monotonic() - self._first) / counted if counted else (self._first - self._begun) / done
-        return each * (self._total - done)
+        timed = done - self._first_done
+        seconds_per_tile = (time.monotonic() - self._first) / timed if timed else (self._first - self._started) / done
+        return seconds_per_tile * (self._total - done)
 
     def warning(self, done: int) -> Iterator[Note]:
-        """After two tiles, if the whole takes over a minute: how long, and what would be quicker."""
+        """After two tiles, if the pass takes over a minute: the duration, and a faster model."""
         if self._warned or done < min(2, self._total) or done == self._total:
             return
         self._warned = True
         remaining = self._remaining(done)
-        if remaining > LONG:
-            sentence = "this will take about {duration}; {quick_model} would be far quicker"
+        if remaining > WARN_ABOVE:
+            sentence = "this will take about {duration}; {quick_model} would be much faster"
             if self._network.name.startswith(QUICK_MODEL):
                 sentence = "this will take about {duration}"
             yield note(sentence, duration=_duration(remaining), quick_model=QUICK_MODEL)

@@ -1,4 +1,4 @@
-"""Restoring an old photo: faces by a face network, all the rest by a super-resolution network."""
+"""Restores a photo: faces by a face network, everything else by a super-resolution network."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,14 +7,14 @@ import numpy as np
 
 from calotype.checkpoints.models import Models
 from calotype.inference.faces import (
-    aligned,
     face_network,
+    face_record,
     find_faces,
-    only_asked,
     paste_face,
-    record_of,
-    restored_faces,
-    why_sharp,
+    reason_sharp,
+    restore_aligned,
+    restore_faces,
+    select_faces,
 )
 from calotype.inference.upscale import enlarge, enlarge_alpha, enlarged_size
 from calotype.ops.color import match_channels, squeeze_grey
@@ -22,37 +22,33 @@ from calotype.picture import Picture
 from calotype.record import Result
 from calotype.tasks import Note, Progress, Restore, Strengths
 
-SHARP = 0.5  # how much of a pasted face comes from the upscaler; chosen by eye
-TOO_LARGE = 2.0  # a face with this many times the network's pixels has more detail than the network can draw
-USUAL = "gfpgan-1.4"  # the face network to fetch where there is none
-
 
 def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]:
-    """Opens the photo, finds and restores its faces, enlarges the whole, pastes the faces; yields the Result last."""
+    """Opens the photo, detects and restores its faces, enlarges the photo, pastes the faces; yields the Result last."""
     opened = Picture.open(task.source, models.settings.max_pixels)
     picture = opened.then(squeeze_grey(opened.pixels), opened.alpha)
-    deep = picture.pixels.dtype == np.uint16
-    upscaler = None if task.upscaler == "none" else models.upscaler(task.upscaler, task.denoise, deep)
-    network = yield from face_network(task, models, deep)
+    is_deep = picture.pixels.dtype == np.uint16
+    upscaler = None if task.upscaler == "none" else models.upscaler(task.upscaler, task.denoise, is_deep)
+    network = yield from face_network(task, models, is_deep)
     if task.aligned:
-        yield aligned(task, opened, network, models)
+        yield restore_aligned(task, opened, network, models)
         return
 
-    found = find_faces(picture, models) if network or task.faces != "none" else []
-    faces = [record_of(n, face, task, network) for n, face in enumerate(found, 1)]
-    faces = only_asked(faces, task, picture)
-    restored = yield from restored_faces(picture, faces, network, task)
-    faces = [replace(f, treated=f.number in restored, why=f.why or why_sharp(f.number in restored)) for f in faces]
+    detected = find_faces(picture, models) if network or task.faces != "none" else []
+    faces = [face_record(n, face, task, network) for n, face in enumerate(detected, 1)]
+    faces = select_faces(faces, task, picture)
+    restored = yield from restore_faces(picture, faces, network, task)
+    faces = [replace(f, treated=f.number in restored, why=f.why or reason_sharp(f.number in restored)) for f in faces]
 
     strengths = Strengths.read(task.strength)
     size = enlarged_size(picture.pixels, task.scale)
-    whole = yield from enlarge(picture.pixels, upscaler, size, task, models, strengths.background)
+    enlarged = yield from enlarge(picture.pixels, upscaler, size, task, models, strengths.background)
     alpha = yield from enlarge_alpha(picture.alpha, upscaler, size, task, models)
-    pixels = whole.pixels.copy() if whole.pixels is picture.pixels else whole.pixels
+    pixels = enlarged.pixels.copy() if enlarged.pixels is picture.pixels else enlarged.pixels
     for face in restored.values():
         paste_face(pixels, picture.pixels, face, upscaler)
 
-    computed = models.computed(upscaler or network, tile=whole.tile)
-    used = [upscaler, network if restored else None]
+    computed = models.computed(upscaler or network, tile=enlarged.tile)
+    networks = [upscaler, network if restored else None]
     result = opened.then(match_channels(pixels, opened.pixels), alpha)
-    yield Result.of(task, opened, result, used, computed, faces)
+    yield Result.of(task, opened, result, networks, computed, faces)

@@ -26,7 +26,7 @@ from calotype.checkpoints.tokenizer import trained_tokenizer
 from calotype.dialects.sd_scripts.prompts import Prompt, of_captions, read_prompts
 from calotype.errors import CalotypeError, Message, plural
 from calotype.files import check_folder, read_text, run_lock, uninterrupted
-from calotype.inference.diffusion.schedulers import signals
+from calotype.inference.diffusion.schedulers import sqrt_alphas_cumprod
 from calotype.models.network import is_mixed
 from calotype.ops.prompt.chunks import LENGTH
 from calotype.tasks import Learning, Note, Progress, TrainDiffusion, note, options_of
@@ -132,7 +132,7 @@ class DiffusionRun:
         self.learnt = torch.tensor([n for n in range(len(pairs.pairs)) if n not in held])
         self.batches = (task.vae_batch_size or (96 if is_gpu else 12), task.train_batch_size or (512 if is_gpu else 32))
         self.tokenizer = trained_tokenizer(self._texts(), task.vocab_size)
-        self.signals = signals(diffusing.TRAINING)
+        self.signals = sqrt_alphas_cumprod(diffusing.TRAINING)
         self.prompts, self.notes = self._prompts()
         self.found: State | None = None  # until it is taken up
         self.is_resumed, self.steps = False, (task.vae_train_steps, task.max_train_steps)

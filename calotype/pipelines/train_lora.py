@@ -307,9 +307,9 @@ class LoraRun(Planned):
         watch = Monitor(task.output_dir, task.output_name, steps, model.device, facts, self.logs, is_first)
         self.begun_at = float(watch.diary.facts.get("begun at") or time.time())
         watch.diary.fact("begun at", self.begun_at)
-        shelf = self.models.shelf
-        vae = shelf.find(task.vae, "vae").path if task.vae else None
-        self.weights_told = weights_told(shelf.find(task.model, "diffusion").path, vae)
+        store = self.models.store
+        vae = store.find(task.vae, "vae").path if task.vae else None
+        self.weights_told = weights_told(store.find(task.model, "diffusion").path, vae)
         return watch
 
     def _rates(self) -> dict[str, float]:
@@ -337,7 +337,7 @@ class LoraRun(Planned):
         if not self.processes.is_first:
             return
         try:
-            name = self.models.shelf.keep(path, "lora")
+            name = self.models.store.register(path, "lora")
         except CalotypeError as fault:
             yield note(
                 "prompts cannot call it by name ({fault}); give its path: <lora:{path}:1>", fault=fault, path=path

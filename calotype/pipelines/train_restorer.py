@@ -108,7 +108,7 @@ def _begun(task: TrainRestorer, models: Models) -> tuple[Restorer, str, str]:
     if task.model == "none":
         network = Restorer(task.widths, task.depths, 4, task.codes, task.side)
         return network, f"new restorer, {task.channels} channels, {task.blocks} blocks, {task.codes} codes", ""
-    loaded = load(models.shelf.find(task.model, kind="faces"))
+    loaded = load(models.store.find(task.model, kind="faces"))
     if isinstance(loaded.module, Restorer):
         if task.grow:
             return grown(loaded.module, task.codes), f"{loaded.name}, grown", loaded.sha256

@@ -83,7 +83,7 @@ def train_upscaler(task: TrainUpscaler, models: Models) -> Iterator[Progress | N
 def _begun(task: TrainUpscaler, models: Models) -> tuple[nn.Module, str, str]:
     """The network, its name, and the sha256 of the file that it is from."""
     if task.model != "none":
-        loaded = load(models.shelf.find(task.model, kind="upscale"))
+        loaded = load(models.store.find(task.model, kind="upscale"))
         return official.trainable(loaded), loaded.name, loaded.sha256
     depth = task.num_block or {"rrdbnet": 23, "srvgg": 16}[task.network]
     made = official.new_network(task.network, task.scale, task.num_feat, depth)

@@ -1,4 +1,4 @@
-"""Enlarging a picture by any factor with a super-resolution network."""
+"""Enlarges a picture by any factor with a super-resolution network."""
 
 from collections.abc import Iterator
 
@@ -10,11 +10,6 @@ from calotype.ops.color import match_channels, squeeze_grey
 from calotype.picture import Picture
 from calotype.record import Result
 from calotype.tasks import Note, Progress, Upscale
-
-TILE = {"cpu": 384, "cuda": 512, "mps": 256}  # measured: larger tiles waste less overlap, smaller ones suit caches
-BAND = 128  # rows at a time where no network works
-LONG = 60  # seconds from which the person is told beforehand
-QUICK_MODEL = "realesr-animevideov3"
 
 
 def upscale(task: Upscale, models: Models) -> Iterator[Progress | Note | Result]:

@@ -54,7 +54,7 @@ def test_a_diffusers_folder_is_one_model(shelf, tmp_path):
     found = add(shelf, tmp_path / "my model")
     assert (found.name, found.kind) == ("my model", "diffusion")
     assert shelf.find("my model", "diffusion").path.name == "model_index.json"
-    assert all(verdict.good for verdict in shelf.verify("my model"))
+    assert all(verdict.is_good for verdict in shelf.verify("my model"))
 
 
 def test_a_webui_is_taken_over_without_copies(shelf, tmp_path):

@@ -130,7 +130,7 @@ def test_a_server_without_ranges_is_read_from_the_start(server, settings):
 
 def test_a_server_that_only_breaks_off_is_given_up(server, settings):
     server.breaks_after = [100_000, 0, 0, 0, 0, 0, 0]
-    with pytest.raises(CalotypeError, match=r"broke off after 100000 bytes .* goes on from there"):
+    with pytest.raises(CalotypeError, match=r"broke off after 100000 bytes .* resumes it"):
         list(pull(entry(server), settings))
     assert kept(settings) == {"x.pth.part": DATA[:100_000]}
 
@@ -144,10 +144,10 @@ def test_nobody_there_is_said(server, settings):
 @pytest.mark.parametrize("status", [403, 404])
 def test_a_refusal_is_said_with_another_way(server, settings, status):
     server.status = status
-    with pytest.raises(CalotypeError, match=f"answers {status}.* in another way and: add the file as x") as told:
+    with pytest.raises(CalotypeError, match=f"returned {status}.* by other means and: add the file as x") as told:
         list(pull(entry(server), settings))
     assert told.value.remedy == Remedy("add_model", "x")
-    assert WORDING.fill(told.value).endswith("in another way and: calotype models add FILE --name x")
+    assert WORDING.fill(told.value).endswith("by other means and: calotype models add FILE --name x")
 
 
 def test_another_file_of_the_same_size_leaves_nothing(server, settings):
@@ -246,7 +246,7 @@ def test_what_was_fetched_is_on_the_shelf(server, settings, monkeypatch):
     assert told.value.remedy == Remedy("pull_model", "x")
     list(pull(known, settings))
     assert shelf.find("x").sha256 == SHA256
-    assert [verdict.good for verdict in shelf.verify("x")] == [True]
+    assert [verdict.is_good for verdict in shelf.verify("x")] == [True]
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -135,8 +135,8 @@ def test_a_full_difference_and_a_bias_are_added(small, tmp_path):
     name, layer = "lora_unet_conv_in", unet.conv_in
     state = {f"{name}.diff": torch.ones_like(layer.weight), f"{name}.diff_b": torch.ones_like(layer.bias)}
     with attach([(read_adapter(written(tmp_path / "x.safetensors", state)), 1.0, 0.5)], unet, text) as found:
-        assert torch.allclose(layer.weight - 0.5, found._kept[layer.weight], atol=1e-6) and not found.unfit
-        assert torch.allclose(layer.bias - 0.5, found._kept[layer.bias], atol=1e-6)
+        assert torch.allclose(layer.weight - 0.5, found._originals[layer.weight], atol=1e-6) and not found.unfit
+        assert torch.allclose(layer.bias - 0.5, found._originals[layer.bias], atol=1e-6)
 
 
 # What is refused.
@@ -149,7 +149,7 @@ def test_another_base_is_named_with_what_does_not_fit(small, tmp_path):
         k: v for k, v in kohya(wide, other[:1]).items() if "mid_block_attentions_0_transformer_blocks_0_attn2_to_k" in k
     }
     state = {k: torch.randn(4, 2048) if "down" in k else v for k, v in state.items()}
-    with pytest.raises(CalotypeError, match=r"another base than mine \(it was made for SDXL\).*attn2_to_k"):
+    with pytest.raises(CalotypeError, match=r"another base model than mine \(it was trained for SDXL\).*attn2_to_k"):
         attach([(read_adapter(written(tmp_path / "x.safetensors", state)), 1.0, 1.0)], unet, text, "mine")
 
 

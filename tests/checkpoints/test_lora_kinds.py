@@ -122,7 +122,7 @@ def test_what_is_kept_by_place_is_added():
     wanted[0, 5] += 2
     wanted[4, 1] -= 3
     assert torch.allclose(delta(own, torch.zeros(5, 6)), wanted)
-    with pytest.raises(ValueError, match="places"):
+    with pytest.raises(ValueError, match="indices"):
         delta({**own, "bias_indices": places + 9}, torch.zeros(5, 6))
 
 
@@ -217,8 +217,8 @@ def test_whatever_a_file_holds_there_is_a_sentence_and_no_trace(small, tmp_path_
             },
             "damaged: the tensors of conv_in do not fit",
         ),
-        ({"something.else": torch.randn(3)}, "no LoRA"),
-        ({"lora_unet_conv_in.alpha": torch.tensor(1.0)}, "no LoRA"),
+        ({"something.else": torch.randn(3)}, "not a LoRA"),
+        ({"lora_unet_conv_in.alpha": torch.tensor(1.0)}, "not a LoRA"),
     ],
 )
 def test_a_broken_file_gets_a_sentence(small, tmp_path, state, word):

@@ -10,7 +10,7 @@ from calotype.checkpoints.layouts import LAYOUTS
 from calotype.checkpoints.lora import attach, read_adapter, read_folder
 from calotype.checkpoints.lora import formats as forms
 from calotype.checkpoints.lora.deltas import delta
-from calotype.checkpoints.lora.keys import dotted, kohyas, layers_of
+from calotype.checkpoints.lora.keys import kohya_prefix, layers_of, module_path
 from calotype.checkpoints.lora.merge import merged, resized
 from calotype.checkpoints.lora.peft_config import DIFFUSERS
 from calotype.checkpoints.lora.read import Adapter
@@ -58,8 +58,8 @@ def test_every_layer_has_one_name_and_gets_its_own_back(family):
         for name, layer in network.named_modules():
             if isinstance(layer, kinds):
                 flat = name.replace(".", "_")
-                assert dotted(flat, "x") == name
-                key = kohyas(part, flat, family == "sdxl")
+                assert module_path(flat, "x") == name
+                key = kohya_prefix(part, flat, family == "sdxl")
                 beginning = "lora_unet_" if part == "unet" else key.split("_text_")[0] + "_"
                 read = adapter({}, layer=(part, key.removeprefix(beginning)), base={"sdxl": "SDXL"}.get(family, ""))
                 assert list(layers_of(read)) == [(part, flat)]
@@ -68,15 +68,15 @@ def test_every_layer_has_one_name_and_gets_its_own_back(family):
 def test_sdxls_keys_are_sd_scripts():
     layer = "up_blocks_0_attentions_1_transformer_blocks_9_attn2_to_k"
     theirs = "lora_unet_output_blocks_1_1_transformer_blocks_9_attn2_to_k"
-    assert kohyas("unet", layer, True) == theirs and kohyas("unet", layer, False) == f"lora_unet_{layer}"
-    assert kohyas("text_encoder", "text_model_x", True) == "lora_te1_text_model_x"
-    assert kohyas("text_encoder", "text_model_x", False) == "lora_te_text_model_x"
-    assert kohyas("text_encoder_2", "text_model_x", True) == "lora_te2_text_model_x"
+    assert kohya_prefix("unet", layer, True) == theirs and kohya_prefix("unet", layer, False) == f"lora_unet_{layer}"
+    assert kohya_prefix("text_encoder", "text_model_x", True) == "lora_te1_text_model_x"
+    assert kohya_prefix("text_encoder", "text_model_x", False) == "lora_te_text_model_x"
+    assert kohya_prefix("text_encoder_2", "text_model_x", True) == "lora_te2_text_model_x"
 
 
 def test_a_layer_of_another_family_is_named():
     with pytest.raises(CalotypeError, match="flux has a layer double_blocks_0_img"):
-        dotted("double_blocks_0_img_attn_proj", "flux")
+        module_path("double_blocks_0_img_attn_proj", "flux")
 
 
 # singular values
@@ -93,7 +93,7 @@ def test_both_ways_find_torchs_singular_values(sides):
         assert torch.allclose(found.values, values[:count], atol=1e-5)
         low, high = found.product(3)
         assert torch.allclose(high @ low, u[:, :3] * values[:3] @ v[:3], atol=1e-4)
-        assert found.kept(3) == pytest.approx(float(values[:3].square().sum() / values.square().sum()), rel=1e-5)
+        assert found.energy_kept(3) == pytest.approx(float(values[:3].square().sum() / values.square().sum()), rel=1e-5)
 
 
 def test_what_is_extracted_is_clamped_to_a_quantile_as_sd_scripts_does():
@@ -209,7 +209,7 @@ def test_loha_needs_a_rank_and_dora_a_checkpoint():
         list(merged([(adapter(dora), 1.0)], rank=4))
     with pytest.raises(CalotypeError, match="only LoRA and LoCon have a rank") as caught:
         list(resized(adapter(loha), 1))
-    assert WORDING.fill(caught.value).endswith("; calotype lora merge with --rank makes the nearest LoRA of it")
+    assert WORDING.fill(caught.value).endswith("; calotype lora merge with --rank makes the closest LoRA")
     with pytest.raises(CalotypeError, match="merge LoRAs of the same base"):
         list(merged([(adapter(random_lora()), 1.0), (adapter(random_lora(n=48)), 1.0)]))
 
@@ -233,16 +233,16 @@ def test_there_and_back_not_a_bit_changes(small, tmp_path, dtype):
         shape = (state[up].shape[0], *[1] * (state[up].dim() - 1))
         state[up.replace("lora_up.weight", "dora_scale")] = torch.rand(shape).to(dtype)
     read = read_adapter(written(tmp_path / "x.safetensors", state))
-    assert same(forms.kohya(layers_of(read), False), state)
-    tensors, settings = forms.diffusers(layers_of(read), "x")
+    assert same(forms.to_kohya(layers_of(read), False), state)
+    tensors, settings = forms.to_diffusers(layers_of(read), "x")
     save_file(tensors, tmp_path / "d.safetensors", {DIFFUSERS: json.dumps(settings)})
     back = read_adapter(tmp_path / "d.safetensors")
-    assert same(forms.kohya(layers_of(back), False), state)
-    for part, (tensors, settings) in forms.peft(layers_of(back), "x").items():
+    assert same(forms.to_kohya(layers_of(back), False), state)
+    for part, (tensors, settings) in forms.to_peft(layers_of(back), "x").items():
         (tmp_path / "p" / part).mkdir(parents=True)
         save_file(tensors, tmp_path / "p" / part / "adapter_model.safetensors")
         (tmp_path / "p" / part / "adapter_config.json").write_text(json.dumps(settings))
-    assert same(forms.kohya(layers_of(read_folder(tmp_path / "p")), False), state)
+    assert same(forms.to_kohya(layers_of(read_folder(tmp_path / "p")), False), state)
 
 
 def test_diffusers_and_peft_draw_the_same_with_their_own_files(small, tmp_path):
@@ -255,7 +255,7 @@ def test_diffusers_and_peft_draw_the_same_with_their_own_files(small, tmp_path):
     state = kohya(unet, text, rank=4, has_convolutions=True)
     state |= {key: torch.tensor(0.7) for key in [key for key in state if key.endswith("alpha")][::5]}
     read = read_adapter(written(tmp_path / "x.safetensors", state))
-    tensors, settings = forms.diffusers(layers_of(read), "x")
+    tensors, settings = forms.to_diffusers(layers_of(read), "x")
     path = tmp_path / "d.safetensors"
     save_file(tensors, path, {DIFFUSERS: json.dumps(settings)})
 
@@ -287,7 +287,7 @@ def test_diffusers_and_peft_draw_the_same_with_their_own_files(small, tmp_path):
         assert (encoder(ids).last_hidden_state - words).abs().max() < 1e-5
 
     network, encoder = fresh()
-    for part, (tensors, settings) in forms.peft(layers_of(read), "x").items():
+    for part, (tensors, settings) in forms.to_peft(layers_of(read), "x").items():
         (tmp_path / part).mkdir()
         save_file(tensors, tmp_path / part / "adapter_model.safetensors", {"format": "pt"})
         (tmp_path / part / "adapter_config.json").write_text(json.dumps(settings))
@@ -303,7 +303,7 @@ def test_what_has_no_place_in_diffusers_is_named(small):
     with pytest.raises(
         CalotypeError, match=r"mine is more than a LoRA.*hada_w1_a.*give to kohya, .* with merge_lora and rank"
     ):
-        forms.diffusers(layers_of(loha), "mine")
+        forms.to_diffusers(layers_of(loha), "mine")
 
 
 # into a checkpoint in one file
@@ -315,8 +315,8 @@ def test_a_file_with_it_in_has_the_weights_of_a_model_that_wears_it(family, tmp_
     from calotype.checkpoints import single_file as single
 
     layout = narrow(family)
-    monkeypatch.setattr(single, "recognise", lambda *_: layout)
-    monkeypatch.setattr(baked, "recognise", lambda *_: layout)
+    monkeypatch.setattr(single, "detect_layout", lambda *_: layout)
+    monkeypatch.setattr(baked, "detect_layout", lambda *_: layout)
     state = checkpoint(layout)
     source = tmp_path / "base.safetensors"
     save_file({key: value.clone().contiguous() for key, value in state.items()}, source, {"told": "before"})
@@ -331,7 +331,7 @@ def test_a_file_with_it_in_has_the_weights_of_a_model_that_wears_it(family, tmp_
         tensors |= {f"{name}.lora_down.weight": torch.randn(2, 32), f"{name}.lora_up.weight": torch.randn(32, 2)}
     read = read_adapter(written(tmp_path / "x.safetensors", tensors))
     out = tmp_path / "out.safetensors"
-    assert baked.baked(Checkpoint("base", source), [(read, 0.7)], out) == []
+    assert baked.save_fused(Checkpoint("base", source), [(read, 0.7)], out) == []
     assert source.read_bytes() == before
     worn, made = (open_file(Checkpoint("m", path)) for path in (source, out))
     encoders = [[part.encoder for part in model.text] for model in (worn, made)]

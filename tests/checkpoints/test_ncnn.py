@@ -136,7 +136,7 @@ def test_a_cut_or_longer_bin(tmp_path, change):
         ("Concat", "Sigmoid", "layer of kind Sigmoid"),
         ("1=3 ", "1=5 ", "not 3x3"),
         ("1,2.000000e-01", "1,1.000000e-01", "activations"),
-        ("0=1 1=2.0", "0=2 1=2.0", "resizes in a way"),
+        ("0=1 1=2.0", "0=2 1=2.0", "has a resize"),
         ("6=", "6=-", "do not fit"),
         ("Concat", "BinaryOp", "make no ESRGAN"),
         ("Convolution Convolution_0 1 1 a b", "Convolution", "invalid literal"),

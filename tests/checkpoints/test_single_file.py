@@ -7,8 +7,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from calotype.checkpoints.layouts import LAYOUTS, UNET, VAE, recognise
-from calotype.checkpoints.single_file import from_openclip, open_file, open_unet, open_vae, opened, predicts_v, with_vae
+from calotype.checkpoints.layouts import LAYOUTS, UNET, VAE, detect_layout
+from calotype.checkpoints.single_file import (
+    build_model,
+    from_openclip,
+    open_file,
+    open_unet,
+    open_vae,
+    predicts_v,
+    with_vae,
+)
 from calotype.checkpoints.store import Checkpoint
 from calotype.cli.wording import WORDING
 from calotype.errors import CalotypeError
@@ -39,7 +47,7 @@ def test_files_have_the_official_number_of_keys(full, name, unet, vae, text):
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_each_layout_is_recognised(full, name):
-    assert recognise(shapes(full[name]), HERE).name == name
+    assert detect_layout(shapes(full[name]), HERE).name == name
 
 
 def test_known_keys_of_the_official_file_are_there_with_their_shapes(full):
@@ -71,7 +79,7 @@ def test_known_keys_of_the_official_file_are_there_with_their_shapes(full):
 
 def test_an_inpainting_model_is_recognised(full):
     state = full["sd1"] | {UNET + "input_blocks.0.0.weight": torch.empty(320, 9, 3, 3, device="meta")}
-    layout = recognise(shapes(state), HERE)
+    layout = detect_layout(shapes(state), HERE)
     assert layout.name == "sd1-inpaint" and layout.unet["in_channels"] == 9
 
 
@@ -91,7 +99,7 @@ def test_an_inpainting_model_is_recognised(full):
 )
 def test_something_else_is_named(keys, word):
     with pytest.raises(CalotypeError) as caught:
-        recognise(keys, HERE)
+        detect_layout(keys, HERE)
     assert word in WORDING.fill(caught.value)
 
 
@@ -99,7 +107,7 @@ def test_something_else_is_named(keys, word):
 def test_every_tensor_comes_back_in_its_place(name):
     layout = narrow(name)
     unet, vae, text = modules(layout)
-    found = opened(checkpoint(layout), layout, HERE, "x", "0")
+    found = build_model(checkpoint(layout), layout, HERE, "x", "0")
     for ours, theirs in (
         (unet, found.unet),
         (vae, found.vae),
@@ -215,7 +223,7 @@ def test_a_missing_tensor_is_named():
 def test_a_model_of_another_kind_is_told_not_drawn_with(change, word):
     layout = narrow("sd1")
     with pytest.raises(CalotypeError, match=word):
-        opened(checkpoint(layout) | change, layout, HERE, "x", "0")
+        build_model(checkpoint(layout) | change, layout, HERE, "x", "0")
 
 
 def test_what_files_hold_besides_the_networks_is_passed_over():
@@ -224,7 +232,7 @@ def test_what_files_hold_besides_the_networks_is_passed_over():
     state = {key.replace(f"{prefix}text_model.", prefix): value for key, value in checkpoint(layout).items()}
     state |= {prefix + "embeddings.position_ids": torch.arange(77)[None], "betas": torch.ones(1000)}
     state |= {"model_ema.decay": torch.tensor(1.0), "model_ema.diffusion_modelout2bias": torch.zeros(4)}
-    found = opened(state, layout, HERE, "x", "0")
+    found = build_model(state, layout, HERE, "x", "0")
     assert torch.equal(
         found.text[0].encoder.state_dict()["text_model.final_layer_norm.weight"],
         state[prefix + "final_layer_norm.weight"],
@@ -257,15 +265,15 @@ def test_another_vae_takes_the_scale_of_the_model(tmp_path):
     layout = narrow("sdxl")
     state = checkpoint(layout)
     path = saved({k: v for k, v in state.items() if k.startswith(VAE)}, tmp_path / "fixed.safetensors")
-    assert with_vae(opened(state, layout, HERE, "x", "0"), path).vae.config.scaling_factor == 0.13025
+    assert with_vae(build_model(state, layout, HERE, "x", "0"), path).vae.config.scaling_factor == 0.13025
     other = replace(layout, vae={**layout.vae, "block_out_channels": (32, 32, 32, 32)})
     with pytest.raises(CalotypeError, match=r"fixed\.safetensors does not hold the weights"):
-        with_vae(opened(checkpoint(other), other, HERE, "x", "0"), path)
+        with_vae(build_model(checkpoint(other), other, HERE, "x", "0"), path)
 
 
 def test_a_checkpoint_without_a_vae_takes_one_that_is_given(tmp_path, monkeypatch):
     layout = narrow("sd1")
-    monkeypatch.setattr("calotype.checkpoints.single_file.recognise", lambda shapes, where: layout)
+    monkeypatch.setattr("calotype.checkpoints.single_file.detect_layout", lambda shapes, where: layout)
     state = checkpoint(layout)
     vae = saved({k: v for k, v in state.items() if k.startswith(VAE)}, tmp_path / "vae.safetensors")
     bare = saved({k: v for k, v in state.items() if not k.startswith(VAE)}, tmp_path / "bare.safetensors")
@@ -305,4 +313,4 @@ def test_the_inpainting_model_of_sd_2_predicts_the_noise():
     state = checkpoint(layout)
     state[UNET + "out.2.weight"] = torch.zeros_like(state[UNET + "out.2.weight"])
     state[UNET + "out.2.bias"] = torch.full((4,), -5.0)
-    assert opened(state, layout, HERE, "x", "0").training["prediction_type"] == "epsilon"
+    assert build_model(state, layout, HERE, "x", "0").training["prediction_type"] == "epsilon"

@@ -13,7 +13,7 @@ from spandrel.architectures.Compact import Compact
 from calotype.checkpoints.add import add
 from calotype.checkpoints.bundled import shipped
 from calotype.checkpoints.hashes import INDEX, weights_in
-from calotype.checkpoints.store import BEST_FACES, CATALOG, KINDS, ModelStore, digest, known_name, verified
+from calotype.checkpoints.store import BEST_FACES, CATALOG, KINDS, ModelStore, digest, known_name, verified_hash
 from calotype.errors import CalotypeError, Remedy
 from calotype.models.face_restorer import Restorer
 from calotype.settings import Settings
@@ -75,7 +75,7 @@ def test_what_ships_is_at_hand_as_it_should_be(shelf):
     at_hand = {one.name for one in shelf.entries() if one.path}
     assert at_hand == SHIPPED
     verdicts = list(shelf.verify())
-    assert {v.name for v in verdicts} == SHIPPED and all(v.good for v in verdicts)
+    assert {v.name for v in verdicts} == SHIPPED and all(v.is_good for v in verdicts)
     for name in SHIPPED:
         path = shelf.find(name).path
         parts = weights_in(path.parent).values() if path.name == INDEX else [path]
@@ -148,7 +148,7 @@ def test_own_files_are_used_where_they_lie(shelf, mine):
     again = ModelStore(Settings(home=shelf.folder.parent))  # another run
     assert again.find("sharp", kind="upscale").path == upscaler
     assert {one.name for one in again.entries() if one.entry is None} == {"sharp", "faces"}
-    assert all(verdict.good for verdict in again.verify("sharp"))
+    assert all(verdict.is_good for verdict in again.verify("sharp"))
     assert again.remove("sharp") == upscaler and upscaler.exists()
     with pytest.raises(CalotypeError, match="no model is named sharp"):
         again.find("sharp")
@@ -160,7 +160,7 @@ def test_a_changed_or_lost_own_file_is_noticed(shelf, mine):
     with upscaler.open("ab") as file:
         file.write(b"x")
     (verdict,) = shelf.verify("sharp")
-    assert not verdict.good and "should be" in str(verdict.word)
+    assert not verdict.is_good and "should be" in str(verdict.message)
     upscaler.unlink()
     with pytest.raises(CalotypeError, match="which is gone"):
         shelf.find("sharp")
@@ -201,7 +201,7 @@ def test_a_fetched_file_is_deleted(shelf):
 def test_a_fetched_file_that_changed_is_noticed(shelf):
     place(shelf, "gfpgan-1.4")
     (verdict,) = shelf.verify("gfpgan-1.4")
-    assert not verdict.good and CATALOG["gfpgan-1.4"].sha256 in str(verdict.word)
+    assert not verdict.is_good and CATALOG["gfpgan-1.4"].sha256 in str(verdict.message)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"added": {"x": {}}}', '{"added": []}', '{"added": {"x": 3}}'])
@@ -262,10 +262,10 @@ def test_a_large_file_is_read_once(settings, tmp_path, monkeypatch):
     path.write_bytes(b"12345678")
     reads, real = [], hashes.hashlib.file_digest
     monkeypatch.setattr(hashes.hashlib, "file_digest", lambda *a: (reads.append(1), real(*a))[1])
-    first = verified(shelf.find(str(path)))
-    assert verified(shelf.find(str(path))) == first == digest(path) and len(reads) == 2
+    first = verified_hash(shelf.find(str(path)))
+    assert verified_hash(shelf.find(str(path))) == first == digest(path) and len(reads) == 2
     path.write_bytes(b"87654321")
     os.utime(path, (1, 1))
-    assert verified(shelf.find(str(path))) != first
+    assert verified_hash(shelf.find(str(path))) != first
     (tmp_path / "home/models/hashes.json").write_text("[broken")
-    assert verified(shelf.find(str(path))) == digest(path)
+    assert verified_hash(shelf.find(str(path))) == digest(path)

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import ImageFont
 
-from calotype.inference.diffusion.xy_grid import composed
+from calotype.inference.diffusion.xy_grid import compose_grid
 from calotype.picture import fonts
 from calotype.picture.fonts import font_for
 
@@ -35,5 +35,5 @@ def test_what_a_font_lacks_is_known():
 
 def test_long_labels_without_spaces_stay_in_their_column():
     pictures = [[np.zeros((64, 64, 3), np.uint8)] * 2]
-    sheet = composed(pictures, ["苹" * 40, "x"], [])
+    sheet = compose_grid(pictures, ["苹" * 40, "x"], [])
     assert sheet.shape[1] == 64 * 2 + 4 and (sheet[:20, 64:68] == 255).all()

@@ -119,9 +119,9 @@ def test_files_that_are_no_pictures_get_no_captions(engine, photos):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "nothing to say of the photos"),
+        ({}, "nothing to write into captions"),
         ({"tagger": "none.onnx"}, "give tagger_tags"),
-        ({"out": "inside", "face": True}, "lies in the folder of the photos"),
+        ({"out": "inside", "face": True}, "is within the folder of the photos"),
     ],
 )
 def test_what_cannot_be_is_said(engine, tmp_path, options, words):
@@ -173,7 +173,7 @@ def test_faces_are_cut_out_upright_and_whole(engine, people, tmp_path, shape, ra
     assert crops["upright.png"].target == str(tmp_path / "crops" / "4_collins" / "upright.png")
     assert crops["upright.png"].facts["text"] == "collins" and crops["two.png"].facts["text"] == "two people"
     said = [step.text for step in of(Note, steps)]
-    assert said == ["nobody.png: no face was found, so it is left out", "two.png: of 2 faces the largest is taken"]
+    assert said == ["nobody.png: no face was found, so it is skipped", "two.png: the largest of 2 faces is used"]
     assert [source_name(step) for step in of(Failed, steps)] == ["cut.jpg"]
     pictures = {name: Picture.open(Path(step.target)).pixels for name, step in crops.items()}
     for name, pixels in pictures.items():

@@ -121,7 +121,7 @@ def theirs():
 @pytest.mark.usefixtures("two_threads")
 def test_the_loop_is_diffusers_own_in_numbers(exact, theirs, name, schedule):
     """Same weights, seed and scheduler: the pictures are equal within 1e-4."""
-    from calotype.inference.diffusion.schedulers import scheduler
+    from calotype.inference.diffusion.schedulers import make_scheduler
 
     made = []
     keep = Diffusion.decode
@@ -135,7 +135,7 @@ def test_the_loop_is_diffusers_own_in_numbers(exact, theirs, name, schedule):
         draw(exact, steps=4, sampler=name, schedule=schedule, guidance=2, seed=3)
     model = exact.models.diffusion("emoji")
     sampler, wanted = sampler_named(name, schedule, has_zero_snr=True)
-    theirs.scheduler = scheduler(sampler, wanted, 4, model.training)
+    theirs.scheduler = make_scheduler(sampler, wanted, 4, model.training)
     generator = torch.Generator().manual_seed(3)
     picture = theirs(
         APPLE, num_inference_steps=4, guidance_scale=2.0, height=64, width=64, generator=generator, output_type="pt"
@@ -210,7 +210,7 @@ def test_noise_as_a1111_draws_it(exact, sampler):
 
 def test_given_noise_is_what_a_step_adds():
     """Noise that the scheduler insists on drawing itself is taken out and the wanted one put in."""
-    from calotype.inference.diffusion.schedulers import Stepper, scheduler
+    from calotype.inference.diffusion.schedulers import Stepper, make_scheduler
     from calotype.ops.noise import source
 
     training = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
@@ -218,7 +218,7 @@ def test_given_noise_is_what_a_step_adds():
     x, answer = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8)
     ends = []
     for is_own in (True, False):
-        made = scheduler(sampler, "uniform", 5, training)
+        made = make_scheduler(sampler, "uniform", 5, training)
         made.scale_model_input(x, made.timesteps[0])
         draws = source(4)
         sources = [draws] if is_own else [lambda shape, draws=draws: draws(shape)]
@@ -437,7 +437,7 @@ def test_a_hole_may_be_painted_on_a_layer_of_its_own(exact, photo):
 
 
 def test_room_beyond_memory_is_refused_before_it_is_made(exact, photo):
-    with pytest.raises(CalotypeError, match=r"GiB of memory for a picture of .*; take a smaller outpaint"):
+    with pytest.raises(CalotypeError, match=r"GiB of memory for a picture of .*; use a smaller outpaint"):
         draw(exact, init=photo, outpaint="90000")
 
 
@@ -454,7 +454,7 @@ def test_a_mask_of_another_size_is_named(exact, photo):
 
 
 def test_a_mask_without_a_hole_is_named(exact, photo):
-    with pytest.raises(CalotypeError, match="nothing to draw"):
+    with pytest.raises(CalotypeError, match="empty mask"):
         draw(exact, init=photo, mask=masked(photo, (0, 0, 0, 0)))
 
 
@@ -578,7 +578,7 @@ def test_a_lora_leaves_no_trace(half, tmp_path):
 def test_a_lora_for_another_base_is_refused(half, tmp_path):
     path = lora_file(tmp_path / "sd15.safetensors", half, width=768)
     with pytest.raises(
-        CalotypeError, match=r"sd15 is for another base than emoji \(it was made for SD 1.x\).*attn2_to_k"
+        CalotypeError, match=r"sd15 is for another base model than emoji \(it was trained for SD 1.x\).*attn2_to_k"
     ):
         draw(half, lora=str(path))
     assert len(draw(half)) == 1
@@ -598,7 +598,7 @@ def test_a_picture_tells_of_its_loras_and_styles(half, tmp_path):
 def learned(engine, tmp_path, name, width):
     path = tmp_path / f"{name}.safetensors"
     save_file({"emb_params": torch.randn(1, width, generator=torch.Generator().manual_seed(0))}, path)
-    return engine.models.shelf.put(name, path, "embedding")
+    return engine.models.store.put(name, path, "embedding")
 
 
 def test_a_learned_word_is_a_whole_word_and_of_the_models_width(settings, tmp_path):
@@ -610,7 +610,7 @@ def test_a_learned_word_is_a_whole_word_and_of_the_models_width(settings, tmp_pa
     [made] = [step for step in events if isinstance(step, Result)]
     assert np.array_equal(made.picture.pixels, plain) and "TI hashes" not in made.picture.metadata.infotext
     assert [step.text.partition(":")[0] for step in events if isinstance(step, Note)] == [
-        "the word noto was learned for text encoders of width 768, and 256 are those of emoji"
+        "the embedding noto was trained for text encoders of width 768, and 256 are those of emoji"
     ]
     assert far(pixels(engine, "red app, noto"), pixels(exact_without(settings), "red app, noto")) > 0
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from calotype.checkpoints.layouts import LAYOUTS, Layout
-from calotype.checkpoints.single_file import open_file, opened
+from calotype.checkpoints.single_file import build_model, open_file
 from calotype.checkpoints.store import Checkpoint
 from calotype.checkpoints.tokenizer import clip_tokenizer
 from calotype.engine import Engine
@@ -92,7 +92,7 @@ def ours(layout: Layout, tmp_path, monkeypatch, negative=NEGATIVE, **options):
     """Our pipeline's pixels, (1, 3, H, W) in [0, 1], out of a file of this layout."""
     path = tmp_path / "model.safetensors"
     save_file({key: value.contiguous() for key, value in checkpoint(layout).items()}, path)
-    monkeypatch.setattr("calotype.checkpoints.single_file.recognise", lambda shapes, where: layout)
+    monkeypatch.setattr("calotype.checkpoints.single_file.detect_layout", lambda shapes, where: layout)
     engine = Engine(Settings.gather({"home": tmp_path / "home", "precision": "float32", "device": "cpu"}, environ={}))
     made, keep = [], Diffusion.decode
     monkeypatch.setattr(
@@ -109,13 +109,13 @@ def ours(layout: Layout, tmp_path, monkeypatch, negative=NEGATIVE, **options):
     ("sampler", "schedule", "negative"), [*((*one, NEGATIVE) for one in SAMPLERS), (*SAMPLERS[0], "")]
 )
 def test_a_file_of_each_layout_draws_what_diffusers_draws(tmp_path, monkeypatch, name, sampler, schedule, negative):
-    from calotype.inference.diffusion.schedulers import scheduler
+    from calotype.inference.diffusion.schedulers import make_scheduler
     from calotype.samplers import sampler_named
 
     layout = narrow(name)
     options = {"steps": 3, "guidance": 5.0, "sampler": sampler, "schedule": schedule, "emphasis": "ignore"}
     found, model = ours(layout, tmp_path, monkeypatch, negative, **options)
-    pipe = theirs(layout, tmp_path, scheduler(*sampler_named(sampler, schedule), 3, model.training))
+    pipe = theirs(layout, tmp_path, make_scheduler(*sampler_named(sampler, schedule), 3, model.training))
     pipe.set_progress_bar_config(disable=True)
     picture = pipe(
         prompt=PROMPT.replace("(", "").replace(")", ""),
@@ -147,7 +147,7 @@ def test_an_inpainting_model_takes_its_nine_channels(tmp_path, monkeypatch):
 def test_a_v_model_of_novelais_is_known_by_its_marks(tmp_path):
     layout = narrow("sdxl")
     state = checkpoint(layout) | {"v_pred": torch.tensor([]), "ztsnr": torch.tensor([])}
-    made = opened(state, layout, tmp_path, "x", "0")
+    made = build_model(state, layout, tmp_path, "x", "0")
     assert made.training["prediction_type"] == "v_prediction" and made.training["rescale_betas_zero_snr"]
 
 

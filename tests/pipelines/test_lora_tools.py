@@ -17,7 +17,7 @@ from calotype.checkpoints.open_diffusion import open_diffusion
 from calotype.checkpoints.store import ModelStore
 from calotype.cli import main
 from calotype.engine import Engine
-from calotype.pipelines.lora_tools import pairs_of
+from calotype.pipelines.lora_tools import layer_pairs
 from calotype.record import Result
 from calotype.tasks import ExtractLora, Imagine
 from tests.checkpoints.test_lora import kohya
@@ -112,7 +112,7 @@ def test_what_is_extracted_is_what_was_put_in(emoji, loras, place, capsys):
     assert main(["lora", "extract", "tuned", "emoji", "-o", "x.safetensors", *how]) == 0
     told = capsys.readouterr().out
     done = json.loads(told.splitlines()[-1])
-    assert "layers are the same in both, and are left out" in told
+    assert "layers are equal in both, and are omitted" in told
     assert done["kept"] > 0.9999 and done["rank"] == 4
     assert load_file(place / "x.safetensors").keys() == load_file(few).keys()
     wanted, found = changes(few, emoji), changes(place / "x.safetensors", emoji)
@@ -129,7 +129,7 @@ def test_text_encoders_that_hardly_differ_are_left_out(emoji, loras):
         tuned.text[0].encoder.text_model.encoder.layers[0].mlp.fc1.weight[0, 0] += 0.03
         for least, parts in ((0.01, {"unet", "text_encoder"}), (0.05, {"unet"})):
             task = ExtractLora(tuned="a", base="b", out=loras / "x.safetensors", min_diff=least)
-            assert {part for (part, _), *_ in pairs_of(task, tuned, emoji)} == parts
+            assert {part for (part, _), *_ in layer_pairs(task, tuned, emoji)} == parts
 
 
 def test_a_lower_rank_and_what_was_kept(loras, place, capsys):
@@ -167,14 +167,14 @@ def test_other_names_and_back(loras, place):
     "words, said",
     [
         (["merge", "ONE"], "give -o"),
-        (["merge", "ONE", "-o", "ONE", "--overwrite"], "originals stay as they are"),
+        (["merge", "ONE", "-o", "ONE", "--overwrite"], "inputs are never overwritten"),
         (["merge", "ONE:0", "-o", "x.safetensors"], "every weight is 0"),
-        (["merge", "ONE", "-o", "there.safetensors"], "is there already"),
-        (["merge", "ONE", "-o", "x.ckpt"], "is no name for the result"),
+        (["merge", "ONE", "-o", "there.safetensors"], "already exists"),
+        (["merge", "ONE", "-o", "x.ckpt"], "is not a name for the result"),
         (["merge", "ONE", "-o", "no/x.safetensors"], "there is no folder"),
-        (["merge", "ONE", "--into", "emoji", "-o", "."], "cannot be the folder"),
+        (["merge", "ONE", "--into", "emoji", "-o", "."], "cannot be the output folder"),
         (["merge", "ONE", "--into", "emoji", "-o", "x", "--rank", "3"], "not both"),
-        (["merge", "OTHER", "--into", "emoji", "-o", "x"], "for another base than emoji"),
+        (["merge", "OTHER", "--into", "emoji", "-o", "x"], "for another base model than emoji"),
         (["resize", "OTHER", "-o", "x.safetensors", "--rank", "1"], "damaged"),
         (["resize", "ONE", "-o", "x.safetensors"], "give --rank N, or --dynamic"),
         (["convert", "OTHER", "-o", "x.safetensors", "--to", "diffusers"], "which neither SD 1.x"),

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from calotype.errors import CalotypeError
-from calotype.inference.faces import draw_face, find_faces
+from calotype.inference.faces import find_faces, restore_crop
 from calotype.models.network import Network, NetworkCheckpoint
 from calotype.picture import Picture
 from calotype.record import Result
@@ -155,7 +155,7 @@ def test_the_record_names_the_models_and_what_was_computed(engine, old_photo):
 
 
 def test_without_a_face_network_the_rest_is_restored_and_it_is_said(engine, old_photo, monkeypatch):
-    monkeypatch.setattr(engine.models.shelf, "best_faces", lambda: None)
+    monkeypatch.setattr(engine.models.store, "best_faces", lambda: None)
     said, result = finish(engine.run(Restore(source=old_photo, upscaler=QUICK)))
     assert result.picture.pixels.shape == (512, 512, 3)
     assert any("fetch it" in text for text in said)
@@ -204,5 +204,5 @@ def test_fidelity_reaches_a_network_that_has_it(engine):
 
     loaded = replace(engine.models.faces("faces-v0")._loaded, call=call, has_fidelity=True)
     assert isinstance(loaded, NetworkCheckpoint)
-    draw_face(np.full((256, 256, 3), 90, np.uint8), Network(loaded, torch.device("cpu"), torch.float32), 0.25)
+    restore_crop(np.full((256, 256, 3), 90, np.uint8), Network(loaded, torch.device("cpu"), torch.float32), 0.25)
     assert seen == [0.25]

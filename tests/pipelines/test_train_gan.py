@@ -344,10 +344,10 @@ def test_a_forger_that_was_trained_anew_is_what_draws(engine, done, tmp_path):
         gan.write(path, Generator(Shape.preset(32, 0.25)), {})
         results.append(drawn())
         assert results[-1].picture.pixels.tobytes() == drawn().picture.pixels.tobytes()
-        assert engine.models.forger(Checkpoint("a", path)) is engine.models.forger(Checkpoint("a", path))
+        assert engine.models.gan(Checkpoint("a", path)) is engine.models.gan(Checkpoint("a", path))
     one, other = (result.picture.pixels for result in results)
     assert not np.array_equal(one, other)
-    assert sum(str(path) in map(str, key) for key in engine.models._kept) == 1
+    assert sum(str(path) in map(str, key) for key in engine.models._cache) == 1
 
 
 def test_a_walk_is_a_film_that_begins_at_its_first_picture(engine, done):
@@ -391,7 +391,7 @@ def test_what_a_forger_has_no_use_for_is_refused(engine, done, more, told):
 
 
 def test_truncation_is_for_forgers_alone(engine):
-    with pytest.raises(CalotypeError, match="emoji is none"):
+    with pytest.raises(CalotypeError, match="emoji is not one"):
         list(engine.run(Imagine(prompt="a cat", truncation=0.5)))
 
 
@@ -539,13 +539,13 @@ def test_a_forgers_file_is_believed_its_weights_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(gan, "Generator", lambda shape: made.append(Generator(shape)) or made[-1])
     told = Shape(32, (256,) * 4, blocks=2)
     packed({"first": torch.zeros(1)}, path, {gan.KEY: told.as_json()})
-    with pytest.raises(CalotypeError, match="does not hold the weights that it tells of"):
+    with pytest.raises(CalotypeError, match="does not hold the weights that its metadata describes"):
         gan.read(Checkpoint("a", path))
     assert all(weight.is_meta for weight in made[0].parameters())
     gan.write(path, Generator(Shape.preset(32, 0.25)), {})
     state = load_file(path)
     packed({**state, "out.weight": state["out.weight"][:1]}, path, {gan.KEY: Shape.preset(32, 0.25).as_json()})
-    with pytest.raises(CalotypeError, match="does not hold the weights that it tells of"):
+    with pytest.raises(CalotypeError, match="does not hold the weights that its metadata describes"):
         gan.read(Checkpoint("a", path))
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from calotype.checkpoints.models import Models
 from calotype.errors import CalotypeError
-from calotype.inference.upscale import enlarge, enlarged_size, plan
+from calotype.inference.upscale import enlarge, enlarged_size, plan_tiles
 from calotype.models.network import Network, has_bfloat16, pick_device
 from calotype.record import Result
 from calotype.settings import Settings
@@ -134,8 +134,8 @@ def test_the_smallest_pictures_work(engine, tmp_path, shape):
 def test_little_memory_means_small_tiles(exact):
     network = exact.upscaler("realesrgan-x4plus")
     task = Upscale(source="x")
-    roomy = plan((1000, 1000), network, task, 2**34)
-    tight = plan((1000, 1000), network, task, 2**28)
+    roomy = plan_tiles((1000, 1000), network, task, 2**34)
+    tight = plan_tiles((1000, 1000), network, task, 2**28)
     assert roomy.tiles.rows.tile > tight.tiles.rows.tile >= 32
     assert tight.tiles.rows.tile * tight.tiles.columns.tile * network.bytes_per_pixel < 2**28
 
@@ -161,7 +161,7 @@ def test_out_of_memory_halves_the_tile_and_goes_on(exact):
             said += [event.text] if isinstance(event, Note) else []
     except StopIteration as done:
         result = done.value.pixels
-    assert said == ["out of memory with tiles of 54 pixels, going on with 32"]
+    assert said == ["out of memory with tiles of 54 pixels, continuing with 32"]
     assert np.array_equal(result, whole(pixels, network, 4, models=exact, tile=32, overlap=16))
 
 

@@ -1,6 +1,6 @@
-"""LoRA and its kin: what they change in a model's weights, put on and taken off without trace."""
+"""LoRA, LoHa, LoKr and DoRA adapters: loading, attaching, detaching without a trace, fusing."""
 
-from calotype.checkpoints.lora.attach import Attached, attach, bake
+from calotype.checkpoints.lora.attach import Attached, attach, fuse
 from calotype.checkpoints.lora.read import Adapter, read_adapter, read_folder
 
-__all__ = ["Adapter", "Attached", "attach", "bake", "read_adapter", "read_folder"]
+__all__ = ["Adapter", "Attached", "attach", "fuse", "read_adapter", "read_folder"]

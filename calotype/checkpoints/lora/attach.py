@@ -1,4 +1,4 @@
-"""Adapters onto the weights of a model, and off again: the very bits come back."""
+"""Attaches adapters to the weights of a model; detaching restores them bit for bit."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from calotype.checkpoints.key_maps import original, unet_names
+from calotype.checkpoints.key_maps import original_name, unet_names
 from calotype.checkpoints.lora.deltas import Damaged, bias_delta, check, check_bias, delta
 from calotype.checkpoints.lora.read import Adapter
 from calotype.errors import CalotypeError, Message
@@ -16,10 +16,10 @@ LAYERS = (nn.Linear, nn.Conv2d, nn.Embedding, nn.LayerNorm, nn.GroupNorm)
 
 @dataclass
 class Attached:
-    """Adapters that are on. `unfit` is what of their files has no place in this model."""
+    """Attached adapters. `unfit` names the modules of their files that this model does not have."""
 
     unfit: list[str] = field(default_factory=list)
-    _kept: dict[Tensor, Tensor] = field(default_factory=dict)  # a parameter, and on the CPU its numbers from before
+    _originals: dict[Tensor, Tensor] = field(default_factory=dict)  # parameter -> its original weights, on the CPU
 
     def __enter__(self) -> "Attached":
         return self
@@ -29,15 +29,15 @@ class Attached:
 
     @torch.inference_mode()
     def remove(self) -> None:
-        """Puts every weight back as it was, bit for bit; more than once does nothing more."""
-        for parameter, before in self._kept.items():
+        """Restores every weight bit for bit; a second call does nothing."""
+        for parameter, before in self._originals.items():
             parameter.data.copy_(before)
-        self._kept.clear()
+        self._originals.clear()
 
 
 @dataclass(frozen=True, eq=False)
 class _Change:
-    """What one adapter does to one parameter."""
+    """The change of one parameter by one adapter."""
 
     adapter: Adapter
     name: str
@@ -49,7 +49,7 @@ class _Change:
         try:
             return bias_delta(self.tensors, before) if self.is_bias else delta(self.tensors, before)
         except Damaged as fault:
-            raise _damaged(self.adapter, self.name, fault) from None
+            raise _damaged_error(self.adapter, self.name, fault) from None
 
 
 def attach(
@@ -60,66 +60,65 @@ def attach(
 ) -> Attached:
     """Adds each adapter to the weights: (adapter, strength in the text encoders, strength in the U-Net).
 
-    Several on one weight add up in float32 before they are rounded once. All is computed on the CPU, so that the same
-    weights come out on every device. Where a file has more than this model has places for, the rest is told in
-    `Attached.unfit`.
+    Several on one weight are added in float32 and rounded once. All is computed on the CPU, so that all devices get
+    the same weights. Modules of a file that this model does not have are listed in `Attached.unfit`.
 
     Raises:
-        CalotypeError: nothing of an adapter fits, or shapes do not: it was made for another base. Or it is damaged.
-            The weights are then as they were.
+        CalotypeError: no module of an adapter matches, or shapes differ: it was trained for another base model; or it
+            is damaged. The weights are then unchanged.
     """
     attached = Attached()
-    plan, attached.unfit = _planned(adapters, unet, text_encoders, model)
+    plan, attached.unfit = _plan_changes(adapters, unet, text_encoders, model)
     try:
-        for parameter, todo in plan.items():
-            _apply(parameter, todo, attached._kept)
+        for parameter, changes in plan.items():
+            _apply(parameter, changes, attached._originals)
     except BaseException:
         attached.remove()
         raise
     return attached
 
 
-def bake(
+def fuse(
     adapters: Sequence[tuple[Adapter, float, float]],
     unet: nn.Module,
     text_encoders: Sequence[nn.Module],
     model: str = "this model",
 ) -> tuple[set[Tensor], list[str]]:
-    """As `attach`, for good: the numbers of before are not kept, and after an error the model is of no use.
+    """As `attach`, permanently: the original weights are not kept, and after an error the model is unusable.
 
     Returns:
-        The parameters that changed, in place, and what of the files had no place.
+        The parameters that were changed in place, and the modules of the files that matched none.
     """
-    plan, unfit = _planned(adapters, unet, text_encoders, model)
-    for parameter, todo in plan.items():
-        _apply(parameter, todo, {})
+    plan, unfit = _plan_changes(adapters, unet, text_encoders, model)
+    for parameter, changes in plan.items():
+        _apply(parameter, changes, {})
     return set(plan), unfit
 
 
-def _planned(
+def _plan_changes(
     adapters: Sequence[tuple[Adapter, float, float]], unet: nn.Module, text_encoders: Sequence[nn.Module], model: str
 ) -> tuple[dict[Tensor, list[_Change]], list[str]]:
-    """What is to be done to each parameter, and what has no place."""
-    rooms = {"unet": _unet_modules(unet)}
-    rooms |= {f"text_encoder{'_2' * n}": _modules(encoder) for n, encoder in enumerate(text_encoders)}
+    """The changes of each parameter, and the modules that match none."""
+    modules_by_part = {"unet": _unet_modules(unet)}
+    modules_by_part |= {f"text_encoder{'_2' * n}": _modules(encoder) for n, encoder in enumerate(text_encoders)}
     plan: dict[Tensor, list[_Change]] = {}
-    nowhere: list[str] = []
-    for adapter, text, drawing in adapters:
-        strengths = {"unet": drawing, "text_encoder": text, "text_encoder_2": text}
-        changes, unfit = _sorted_out(adapter, rooms, strengths, model)
-        nowhere += unfit
+    unmatched: list[str] = []
+    for adapter, text_strength, unet_strength in adapters:
+        strengths = {"unet": unet_strength, "text_encoder": text_strength, "text_encoder_2": text_strength}
+        changes, own_unmatched = _match_modules(adapter, modules_by_part, strengths, model)
+        unmatched += own_unmatched
         for parameter, change in changes:
             plan.setdefault(parameter, []).append(change)
-    return plan, nowhere
+    return plan, unmatched
 
 
 @torch.inference_mode()
-def _apply(parameter: Tensor, changes: Sequence[_Change], kept: dict[Tensor, Tensor]) -> None:
-    before = parameter.data.to("cpu", copy=True)
-    exact = base = before.float()
+def _apply(parameter: Tensor, changes: Sequence[_Change], originals: dict[Tensor, Tensor]) -> None:
+    stored = parameter.data.to("cpu", copy=True)
+    exact = original = stored.float()
     for change in changes:
-        exact = torch.add(exact, change.of(base), alpha=change.strength)
-    kept[parameter] = before
+        exact = torch.add(exact, change.of(original), alpha=change.strength)
+    originals[parameter] = stored
     parameter.data.copy_(exact)
 
 
@@ -128,45 +127,47 @@ def _flat(name: str) -> str:
 
 
 def _modules(root: nn.Module) -> dict[str, nn.Module]:
-    """Layers by their names with underlines; a text encoder's without `text_model`, which not all files write."""
+    """Layers by names with underscores; for text encoders without `text_model`, which not all files write."""
     return {_flat(name): layer for name, layer in root.named_modules() if isinstance(layer, LAYERS)}
 
 
 def _unet_modules(unet: nn.Module) -> dict[str, nn.Module]:
-    """Also by the names of the original's blocks, which kohya takes for SDXL."""
-    found = _modules(unet)
+    """Also by the block names of the original U-Net, which kohya uses for SDXL."""
+    by_diffusers_name = _modules(unet)
     names = unet_names(unet.config)
-    theirs = {_flat(original(name, names)): layer for name, layer in unet.named_modules() if isinstance(layer, LAYERS)}
-    return theirs | found
+    by_original_name = {
+        _flat(original_name(name, names)): layer for name, layer in unet.named_modules() if isinstance(layer, LAYERS)
+    }
+    return by_original_name | by_diffusers_name
 
 
-def _sorted_out(
-    adapter: Adapter, rooms: Mapping[str, Mapping[str, nn.Module]], strengths: Mapping[str, float], model: str
+def _match_modules(
+    adapter: Adapter, modules_by_part: Mapping[str, Mapping[str, nn.Module]], strengths: Mapping[str, float], model: str
 ) -> tuple[list[tuple[Tensor, _Change]], list[str]]:
-    """The changes of one adapter, and what of it has no place. A part of strength 0 stays untouched."""
+    """The changes by one adapter, and its modules that match none. A part with strength 0 is skipped."""
     changes: list[tuple[Tensor, _Change]] = []
-    nowhere: list[str] = []
-    clashes: list[Message] = []
+    unmatched: list[str] = []
+    mismatched: list[Message] = []
     for (part, name), tensors in adapter.modules.items():
-        layer = rooms.get(part, {}).get(_flat(name))
+        layer = modules_by_part.get(part, {}).get(_flat(name))
         if layer is None:
-            nowhere.append(f"{part} {name}")
+            unmatched.append(f"{part} {name}")
         elif strengths[part]:
             try:
                 changes += _changes(adapter, name, tensors, strengths[part], layer)
             except Damaged as fault:
-                raise _damaged(adapter, name, fault) from None
+                raise _damaged_error(adapter, name, fault) from None
             except ValueError as fault:
-                clashes.append(Message("{part} {name} ({fault})", part=part, name=name, fault=fault))
-    if clashes or len(nowhere) == len(adapter.modules):
-        raise _for_another(adapter, model, [*clashes, *nowhere])
-    return changes, [*nowhere, *adapter.unknown]
+                mismatched.append(Message("{part} {name} ({fault})", part=part, name=name, fault=fault))
+    if mismatched or len(unmatched) == len(adapter.modules):
+        raise _wrong_base_error(adapter, model, [*mismatched, *unmatched])
+    return changes, [*unmatched, *adapter.unknown]
 
 
 def _changes(
     adapter: Adapter, name: str, tensors: Mapping[str, Tensor], strength: float, layer: nn.Module
 ) -> Iterator[tuple[Tensor, _Change]]:
-    """Raises ValueError where shapes do not fit; nothing large is computed yet."""
+    """Raises ValueError if shapes do not match; nothing large is computed yet."""
     check(tensors, layer.weight)
     if tensors.keys() - {"diff_b", "alpha", "scale"}:
         yield layer.weight, _Change(adapter, name, tensors, strength, is_bias=False)
@@ -177,7 +178,7 @@ def _changes(
         yield layer.bias, _Change(adapter, name, tensors, strength, is_bias=True)
 
 
-def _damaged(adapter: Adapter, name: str, fault: Damaged) -> CalotypeError:
+def _damaged_error(adapter: Adapter, name: str, fault: Damaged) -> CalotypeError:
     return CalotypeError(
         "the LoRA {adapter} is damaged: the tensors of {name} do not fit ({fault}); fetch or copy it again",
         adapter=adapter.name,
@@ -186,13 +187,13 @@ def _damaged(adapter: Adapter, name: str, fault: Damaged) -> CalotypeError:
     )
 
 
-def _for_another(adapter: Adapter, model: str, faults: Sequence[str | Message]) -> CalotypeError:
+def _wrong_base_error(adapter: Adapter, model: str, faults: Sequence[str | Message]) -> CalotypeError:
     return CalotypeError(
-        "the LoRA {adapter} is for another base than {model}{base}: {count} of its {whole} modules do not fit, the "
-        "first is {first}; take a model of its own base",
+        "the LoRA {adapter} is for another base model than {model}{base}: {count} of its {whole} modules do not fit, "
+        "the first is {first}; use a model with the same base",
         adapter=adapter.name,
         model=model,
-        base=Message(" (it was made for {base})", base=adapter.base) if adapter.base else Message(""),
+        base=Message(" (it was trained for {base})", base=adapter.base) if adapter.base else Message(""),
         count=len(faults),
         whole=len(adapter.modules),
         first=faults[0],

@@ -1,4 +1,4 @@
-"""All that a LoRA file tells of itself, for a person and for a program."""
+"""Facts about a LoRA file, for users and programs."""
 
 import hashlib
 from collections.abc import Mapping
@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from calotype.checkpoints.lora.keys import is_kohyas
+from calotype.checkpoints.lora.keys import is_kohya
 from calotype.checkpoints.lora.merge import kind_of
 from calotype.checkpoints.lora.read import Adapter
 
-_NARROW = ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b")  # what has the rank for its height
-SETTINGS = (  # the entries of kohya's header that tell how it was trained
+_NARROW = ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b")  # tensors whose first dimension is the rank
+SETTINGS = (  # training settings in kohya's metadata
     *("output_name", "sd_model_name", "network_module", "network_dim", "network_alpha", "network_args", "resolution"),
     *("num_train_images", "num_reg_images", "num_epochs", "epoch", "steps", "max_train_steps", "batch_size_per_device"),
     *("learning_rate", "unet_lr", "text_encoder_lr", "lr_scheduler", "lr_warmup_steps", "optimizer", "mixed_precision"),
@@ -21,47 +21,47 @@ SETTINGS = (  # the entries of kohya's header that tell how it was trained
 
 
 def facts_of(adapter: Adapter) -> dict[str, Any]:
-    """Kind, base, parts with rank and alpha, number format and size, settings. Nothing large is computed."""
-    whole = [tensor for own in adapter.modules.values() for tensor in own.values()]
+    """Kind, base model, parts with rank and alpha, dtype and size, settings. Nothing large is computed."""
+    tensors = [tensor for layer in adapter.modules.values() for tensor in layer.values()]
     return {
-        "kinds": sorted({kind_of(own) for own in adapter.modules.values()}),
-        "names": "kohya" if is_kohyas(adapter) else "diffusers or peft",
+        "kinds": sorted({kind_of(layer) for layer in adapter.modules.values()}),
+        "names": "kohya" if is_kohya(adapter) else "diffusers or peft",
         "base": adapter.base or adapter.metadata.get("ss_base_model_version", ""),
         "modules": len(adapter.modules),
-        "parts": {part: _part(adapter, part) for part in sorted({part for part, _ in adapter.modules})},
-        "numbers": sum(tensor.numel() for tensor in whole),
-        "format": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in whole if tensor.dim()}),
+        "parts": {part: _describe_part(adapter, part) for part in sorted({part for part, _ in adapter.modules})},
+        "numbers": sum(tensor.numel() for tensor in tensors),
+        "format": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors if tensor.dim()}),
         "unknown": len(adapter.unknown),
-        "settings": settings_told(adapter.metadata),
+        "settings": training_settings(adapter.metadata),
     }
 
 
-def settings_told(metadata: Mapping[str, str]) -> dict[str, str]:
-    """How it was trained, as kohya's header has it."""
-    told = {name: metadata.get(f"ss_{name}", "") for name in SETTINGS}
-    return {name: text for name, text in told.items() if text not in ("", "None", "{}")}
+def training_settings(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The training settings in kohya's metadata."""
+    settings = {name: metadata.get(f"ss_{name}", "") for name in SETTINGS}
+    return {name: text for name, text in settings.items() if text not in ("", "None", "{}")}
 
 
-def _part(adapter: Adapter, wanted: str) -> dict[str, Any]:
-    layers = [own for (part, _), own in adapter.modules.items() if part == wanted]
-    ranks = sorted({rank for own in layers if (rank := _rank(own))})
-    alphas = sorted({_alpha(own) for own in layers if _rank(own)})
+def _describe_part(adapter: Adapter, name: str) -> dict[str, Any]:
+    layers = [layer for (part, _), layer in adapter.modules.items() if part == name]
+    ranks = sorted({rank for layer in layers if (rank := _rank(layer))})
+    alphas = sorted({_alpha(layer) for layer in layers if _rank(layer)})
     return {"modules": len(layers), "ranks": ranks, "alphas": alphas}
 
 
-def _rank(own: Mapping[str, Tensor]) -> int:
-    narrow = next((own[role] for role in _NARROW if role in own), None)
+def _rank(tensors: Mapping[str, Tensor]) -> int:
+    narrow = next((tensors[role] for role in _NARROW if role in tensors), None)
     return narrow.shape[0] if narrow is not None and narrow.dim() else 0
 
 
-def _alpha(own: Mapping[str, Tensor]) -> float:
-    if "scale" in own:
-        return round(float(own["scale"]) * _rank(own), 6)
-    return round(float(own.get("alpha", 0.0)) or _rank(own), 6)
+def _alpha(tensors: Mapping[str, Tensor]) -> float:
+    if "scale" in tensors:
+        return round(float(tensors["scale"]) * _rank(tensors), 6)
+    return round(float(tensors.get("alpha", 0.0)) or _rank(tensors), 6)
 
 
 def model_hash(path: Path) -> str:
-    """sshs_model_hash: the sha256 of what follows the header, which editing the metadata does not change."""
+    """sshs_model_hash: the sha256 of the tensor data after the header, which editing the metadata does not change."""
     with path.open("rb") as file:
         if path.suffix.lower() == ".safetensors":
             file.seek(8 + int.from_bytes(file.read(8), "little"))

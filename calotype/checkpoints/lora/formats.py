@@ -1,4 +1,4 @@
-"""A LoRA's tensors by kohya's, diffusers' and peft's names, and the settings that go with them."""
+"""Converts a LoRA's tensors to the names of kohya, diffusers and peft, with the configs of the latter two."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from calotype.checkpoints.lora.keys import Layers, Tensors, dotted, kohyas
+from calotype.checkpoints.lora.keys import Layers, Tensors, kohya_prefix, module_path
 from calotype.errors import CalotypeError, Message
 
 _KEYS = {"down": "lora_down.weight", "up": "lora_up.weight", "mid": "lora_mid.weight", "magnitude": "dora_scale"}
 _PAIR = {"down": "lora_A.weight", "up": "lora_B.weight"}
 _FITS = {"down", "up", "alpha", "scale", "magnitude", "dora_scale"}
-_FIXED = {  # peft's settings that say what cannot be otherwise
+_FIXED = {  # constant entries of peft's config
     "peft_type": "LORA",
     "task_type": None,
     "base_model_name_or_path": None,
@@ -23,80 +23,80 @@ _FIXED = {  # peft's settings that say what cannot be otherwise
 }
 
 
-def kohya(layers: Layers, xl: bool) -> dict[str, Tensor]:
-    """As sd-scripts, A1111 and ComfyUI have them; every kind is at home here. An alpha for every layer."""
-    found: dict[str, Tensor] = {}
-    for (part, name), own in layers.items():
-        beginning = kohyas(part, name, xl)
-        own = {**own, **_alpha(own)}
-        own.pop("scale", None)
-        if "magnitude" in own:
-            own["magnitude"] = _tall(own["magnitude"], own["down"].dim())
-        found |= {f"{beginning}.{_KEYS.get(role, role)}": tensor for role, tensor in own.items()}
-    return found
+def to_kohya(layers: Layers, xl: bool) -> dict[str, Tensor]:
+    """Keys as in sd-scripts, A1111 and ComfyUI, which support every kind. Every layer gets an alpha."""
+    state: dict[str, Tensor] = {}
+    for (part, name), tensors in layers.items():
+        prefix = kohya_prefix(part, name, xl)
+        tensors = {**tensors, **_alpha(tensors)}
+        tensors.pop("scale", None)
+        if "magnitude" in tensors:
+            tensors["magnitude"] = _lycoris_magnitude(tensors["magnitude"], tensors["down"].dim())
+        state |= {f"{prefix}.{_KEYS.get(role, role)}": tensor for role, tensor in tensors.items()}
+    return state
 
 
-def diffusers(layers: Layers, where: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """As diffusers' `save_lora_weights` has them: `unet.mid_block...lora_A.weight`, and the settings for its header.
+def to_diffusers(layers: Layers, where: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Keys as in diffusers' `save_lora_weights`: `unet.mid_block...lora_A.weight`, and the config for its metadata.
 
     Raises:
-        CalotypeError: a kind that has no place there; `where` is the file's name.
+        CalotypeError: a kind that diffusers does not support; `where` is the name of the file.
     """
-    found, settings = {}, {}
-    for part, own in _by_part(layers, where).items():
-        found |= _pairs(f"{part}.", own)
-        settings |= {f"{part}.{key}": value for key, value in _settings(own).items()}
-    return found, settings
+    state, settings = {}, {}
+    for part, layer in _paths_by_part(layers, where).items():
+        state |= _pairs(f"{part}.", layer)
+        settings |= {f"{part}.{key}": value for key, value in _settings(layer).items()}
+    return state, settings
 
 
-def peft(layers: Layers, where: str) -> dict[str, tuple[dict[str, Tensor], dict[str, Any]]]:
-    """For each part of the model the tensors of its adapter_model.safetensors, and its adapter_config.json.
+def to_peft(layers: Layers, where: str) -> dict[str, tuple[dict[str, Tensor], dict[str, Any]]]:
+    """For each part of the model: the tensors of adapter_model.safetensors, and adapter_config.json.
 
-    The first text encoder has transformers 5's names, which begin with `encoder`.
+    The first text encoder has the names of transformers 5, which begin with `encoder`.
 
     Raises:
         CalotypeError: as `diffusers`.
     """
-    found = {}
-    for part, own in _by_part(layers, where).items():
+    adapters = {}
+    for part, layer in _paths_by_part(layers, where).items():
         if part == "text_encoder":
-            own = {name.removeprefix("text_model."): tensors for name, tensors in own.items()}
-        found[part] = (_pairs("base_model.model.", own), _FIXED | _settings(own))
-    return found
+            layer = {name.removeprefix("text_model."): tensors for name, tensors in layer.items()}
+        adapters[part] = (_pairs("base_model.model.", layer), _FIXED | _settings(layer))
+    return adapters
 
 
-def _by_part(layers: Layers, where: str) -> dict[str, dict[str, Tensors]]:
-    """Layers by part and path."""
-    found: dict[str, dict[str, Tensors]] = {}
-    for (part, name), own in layers.items():
-        if not (own.keys() <= _FITS and {"down", "up"} <= own.keys()):
-            strange = min(own.keys() - _FITS, default=Message("half of a LoRA"))
+def _paths_by_part(layers: Layers, where: str) -> dict[str, dict[str, Tensors]]:
+    """Layers by part and module path."""
+    layers_by_part: dict[str, dict[str, Tensors]] = {}
+    for (part, name), tensors in layers.items():
+        if not (tensors.keys() <= _FITS and {"down", "up"} <= tensors.keys()):
+            unsupported = min(tensors.keys() - _FITS, default=Message("half of a LoRA"))
             raise CalotypeError(
-                "{where} is more than a LoRA: {name} has {strange}, which has no place in files of diffusers and "
-                "peft; give {option:to} kohya, or make the nearest LoRA of it with {task:merge_lora} and "
+                "{where} is more than a LoRA: {name} has {strange}, which files of diffusers and "
+                "peft do not support; give {option:to} kohya, or approximate it by a LoRA with {task:merge_lora} and "
                 "{option:rank}",
                 where=where,
                 name=name,
-                strange=strange,
+                strange=unsupported,
             )
-        found.setdefault(part, {})[dotted(name, where)] = own
-    return found
+        layers_by_part.setdefault(part, {})[module_path(name, where)] = tensors
+    return layers_by_part
 
 
 def _pairs(beginning: str, layers: Mapping[str, Tensors]) -> dict[str, Tensor]:
-    found = {}
-    for name, own in layers.items():
-        found |= {f"{beginning}{name}.{key}": own[role] for role, key in _PAIR.items()}
-        for role in own.keys() & {"magnitude", "dora_scale"}:
-            found[f"{beginning}{name}.lora_magnitude_vector"] = _flat(own[role], own["up"], name)
-    return found
+    state = {}
+    for name, tensors in layers.items():
+        state |= {f"{beginning}{name}.{key}": tensors[role] for role, key in _PAIR.items()}
+        for role in tensors.keys() & {"magnitude", "dora_scale"}:
+            state[f"{beginning}{name}.lora_magnitude_vector"] = _peft_magnitude(tensors[role], tensors["up"], name)
+    return state
 
 
 def _settings(layers: Mapping[str, Tensors]) -> dict[str, Any]:
-    """peft's: the commonest rank and alpha, and those of the layers that have others, by the ends of their names."""
+    """peft's config: the most common rank and alpha, and patterns for the layers with other values."""
     ends = {name: name.removeprefix("text_model.") for name in layers}
-    ranks = {ends[name]: own["down"].shape[0] for name, own in layers.items()}
-    alphas = {ends[name]: _number(_alpha(own)["alpha"]) for name, own in layers.items()}
+    ranks = {ends[name]: tensors["down"].shape[0] for name, tensors in layers.items()}
+    alphas = {ends[name]: _as_number(_alpha(tensors)["alpha"]) for name, tensors in layers.items()}
     rank, alpha = _commonest(ranks.values()), _commonest(alphas.values())
     return {
         "r": rank,
@@ -104,7 +104,7 @@ def _settings(layers: Mapping[str, Tensors]) -> dict[str, Any]:
         "rank_pattern": {name: value for name, value in ranks.items() if value != rank},
         "alpha_pattern": {name: value for name, value in alphas.items() if value != alpha},
         "target_modules": sorted(ranks),
-        "use_dora": any(own.keys() & {"magnitude", "dora_scale"} for own in layers.values()),
+        "use_dora": any(tensors.keys() & {"magnitude", "dora_scale"} for tensors in layers.values()),
     }
 
 
@@ -112,38 +112,38 @@ def _commonest(values: Iterable[Any]) -> Any:
     return Counter(values).most_common(1)[0][0]
 
 
-def _alpha(own: Tensors) -> dict[str, Tensor]:
-    """alpha as the file has it; where it is missing or 0 the rank; where only a scale is told, scale * rank."""
-    if "down" not in own:
-        return {"alpha": own["alpha"]} if "alpha" in own else {}
-    rank, kind = own["down"].shape[0], own["down"].dtype
-    if "scale" in own:
-        return {"alpha": alpha_in(kind, float(own["scale"]) * rank)}
-    return {"alpha": own["alpha"] if float(own.get("alpha", 0)) else torch.tensor(float(rank), dtype=kind)}
+def _alpha(tensors: Tensors) -> dict[str, Tensor]:
+    """alpha as stored; the rank if it is missing or 0; scale * rank if only a scale is stored."""
+    if "down" not in tensors:
+        return {"alpha": tensors["alpha"]} if "alpha" in tensors else {}
+    rank, dtype = tensors["down"].shape[0], tensors["down"].dtype
+    if "scale" in tensors:
+        return {"alpha": alpha_in(dtype, float(tensors["scale"]) * rank)}
+    return {"alpha": tensors["alpha"] if float(tensors.get("alpha", 0)) else torch.tensor(float(rank), dtype=dtype)}
 
 
-def alpha_in(kind: torch.dtype, alpha: float) -> Tensor:
-    """In the format of the weights, as sd-scripts writes it, where that changes nothing; else in float32."""
+def alpha_in(dtype: torch.dtype, alpha: float) -> Tensor:
+    """In the dtype of the weights, as in sd-scripts, if it is exact; otherwise in float32."""
     exact = torch.tensor(alpha)
-    coarse = exact.to(kind)
-    return coarse if float(coarse) == float(exact) else exact
+    rounded = exact.to(dtype)
+    return rounded if float(rounded) == float(exact) else exact
 
 
-def _number(alpha: Tensor) -> int | float:
+def _as_number(alpha: Tensor) -> int | float:
     value = float(alpha)
     return int(value) if value.is_integer() else value
 
 
-def _tall(magnitude: Tensor, sides: int) -> Tensor:
-    """One number for each output, as LyCORIS has them: (out, 1, ...)."""
+def _lycoris_magnitude(magnitude: Tensor, sides: int) -> Tensor:
+    """One value per output, as in LyCORIS: (out, 1, ...)."""
     return magnitude.reshape(-1, *[1] * (sides - 1))
 
 
-def _flat(magnitude: Tensor, up: Tensor, name: str) -> Tensor:
-    """As peft has them: (out,), of a convolution (1, out, 1, 1)."""
+def _peft_magnitude(magnitude: Tensor, up: Tensor, name: str) -> Tensor:
+    """As in peft: (out,), for a convolution (1, out, 1, 1)."""
     if magnitude.numel() != up.shape[0]:
         raise CalotypeError(
-            "{name} has a DoRA magnitude for each input, as old LyCORIS wrote it; peft has one for each output",
+            "{name} has a DoRA magnitude per input, as old LyCORIS wrote it; peft has it per output",
             name=name,
         )
     return magnitude.reshape(-1) if up.dim() == 2 else magnitude.reshape(1, -1, 1, 1)

@@ -1,4 +1,4 @@
-"""What a LoRA file is: base, ranks, trigger words, how it was trained, hashes."""
+"""Describes a LoRA file: base model, ranks, training settings, hashes."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from calotype.checkpoints.state_dict import read_state
 
 
 def describe(adapter: Adapter) -> dict[str, Any]:
-    """Name, place, base, ranks, trigger words, hashes; what is not known is empty."""
+    """Name, path, base model, ranks, settings, hashes; unknown values are empty."""
     facts = {"name": adapter.name, "path": str(adapter.path), **facts_of(adapter)}
     if adapter.path.is_dir():
         return facts
@@ -19,4 +19,4 @@ def describe(adapter: Adapter) -> dict[str, Any]:
     facts["sshs_legacy_hash"] = hashes(read_state(adapter.path), adapter.metadata)["sshs_legacy_hash"]
     written = adapter.metadata.get("sshs_model_hash", "")
     changed = bool(written) and written != facts["sshs_model_hash"]
-    return facts | ({"note": "the weights are not those that the header's sshs_model_hash tells"} if changed else {})
+    return facts | ({"note": "the weights do not match the header's sshs_model_hash"} if changed else {})

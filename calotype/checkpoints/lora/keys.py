@@ -1,4 +1,4 @@
-"""One name for each layer, whoever wrote the file: diffusers' with underlines, as kohya's files have it for SD 1.x."""
+"""Canonical layer names for all file formats: diffusers' with underscores, as in kohya's files for SD 1.x."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ Tensors = Mapping[str, Tensor]  # of one layer, by role: down, up, alpha ...
 Layers = Mapping[tuple[str, str], Tensors]  # by part and name
 
 _PARTS = {"unet": "unet", "text_encoder": "te", "text_encoder_2": "te2"}
-_WORDS = (  # what modules are called, all that has an underline in it first
+_WORDS = (  # names of modules, those with underscores first
     *(
         "down_blocks",
         "up_blocks",
@@ -46,78 +46,80 @@ _ORIGINALS = ("input_blocks_", "middle_block_", "output_blocks_", "time_embed_",
 
 
 def layers_of(adapter: Adapter) -> dict[tuple[str, str], Tensors]:
-    """What a file changes, by part and the one name."""
+    """The tensors of a file by part and canonical layer name."""
     table = _from_original(is_xl(adapter))
-    return {(part, _plain(part, name, table)): own for (part, name), own in adapter.modules.items()}
+    return {(part, _diffusers_name(part, name, table)): tensors for (part, name), tensors in adapter.modules.items()}
 
 
 def is_xl(adapter: Adapter) -> bool:
     return adapter.base == "SDXL" or any(part == "text_encoder_2" for part, _ in adapter.modules)
 
 
-def is_kohyas(adapter: Adapter) -> bool:
-    """Whether the file has kohya's names, which are without dots."""
+def is_kohya(adapter: Adapter) -> bool:
+    """Whether the file has kohya's names, which have no dots."""
     return all("." not in name for _, name in adapter.modules)
 
 
-def kohyas(part: str, name: str, xl: bool) -> str:
-    """The beginning of kohya's keys: `lora_unet_...`, `lora_te_...`; for SDXL `lora_te1_`, and the original's blocks.
+def kohya_prefix(part: str, name: str, xl: bool) -> str:
+    """The prefix of kohya's keys: `lora_unet_...`, `lora_te_...`; for SDXL `lora_te1_`, and the original block names.
 
-    sd-scripts trains SDXL on the original's U-Net, and SD 1.x and 2.x on diffusers'.
+    sd-scripts trains SDXL with the original U-Net, SD 1.x and 2.x with that of diffusers.
     """
     if xl:
-        name = _replaced(name, _to_original()) if part == "unet" else name
+        name = _replace_prefix(name, _to_original()) if part == "unet" else name
         return f"lora_{'te1' if part == 'text_encoder' else _PARTS[part]}_{name}"
     return f"lora_{_PARTS[part]}_{name}"
 
 
-def dotted(name: str, where: str) -> str:
-    """The module's path: `mid_block_attentions_0_proj_in` -> `mid_block.attentions.0.proj_in`.
+def module_path(name: str, where: str) -> str:
+    """The module path: `mid_block_attentions_0_proj_in` -> `mid_block.attentions.0.proj_in`.
 
     Raises:
-        CalotypeError: no module of Stable Diffusion is called so; `where` is the file's name.
+        CalotypeError: no module of Stable Diffusion has this name; `where` is the name of the file.
     """
-    words, place = [], 0
-    while place < len(name):
-        found = _WORD.match(name, place)
-        if found is None:
+    words, position = [], 0
+    while position < len(name):
+        match = _WORD.match(name, position)
+        if match is None:
             raise CalotypeError(
                 "{where} has a layer {name}, which neither SD 1.x, 2.x nor SDXL has; such a file can only be "
-                "used in the form that it has",
+                "used in its own format",
                 where=where,
                 name=name[:80],
             )
-        words.append(found[1])
-        place = found.end()
+        words.append(match[1])
+        position = match.end()
     return ".".join(words)
 
 
-def _plain(part: str, name: str, table: Mapping[str, str]) -> str:
+def _diffusers_name(part: str, name: str, table: Mapping[str, str]) -> str:
     flat = name.replace(".", "_")
     if part == "unet":
-        return _replaced(flat, table) if flat.startswith(_ORIGINALS) else flat
+        return _replace_prefix(flat, table) if flat.startswith(_ORIGINALS) else flat
     return flat if flat.startswith(("text_model_", "text_projection")) else f"text_model_{flat}"
 
 
-def _replaced(name: str, table: Mapping[str, str]) -> str:
-    """The longest beginning that the table has gives way to what stands there."""
-    beginning = name
-    while beginning:
-        if beginning in table:
-            return table[beginning] + name[len(beginning) :]
-        beginning = beginning.rpartition("_")[0]
+def _replace_prefix(name: str, table: Mapping[str, str]) -> str:
+    """Replaces the longest prefix that the table has."""
+    prefix = name
+    while prefix:
+        if prefix in table:
+            return table[prefix] + name[len(prefix) :]
+        prefix = prefix.rpartition("_")[0]
     return name
 
 
 @cache
 def _from_original(xl: bool) -> dict[str, str]:
-    return {theirs: ours for ours, theirs in _flat(unet_names(LAYOUTS["sdxl" if xl else "sd1"].unet).items())}
+    return {
+        theirs: ours for ours, theirs in _with_underscores(unet_names(LAYOUTS["sdxl" if xl else "sd1"].unet).items())
+    }
 
 
 @cache
 def _to_original() -> dict[str, str]:
-    return dict(_flat(unet_names(LAYOUTS["sdxl"].unet).items()))
+    return dict(_with_underscores(unet_names(LAYOUTS["sdxl"].unet).items()))
 
 
-def _flat(pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+def _with_underscores(pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
     return ((ours.replace(".", "_"), theirs.replace(".", "_")) for ours, theirs in pairs)

@@ -1,4 +1,4 @@
-"""LoRA files as kohya's sd-scripts writes them: names of modules, alpha for each, metadata, hashes."""
+"""Saves LoRA files as kohya's sd-scripts does: module names, an alpha for each, metadata, hashes."""
 
 import hashlib
 import io
@@ -20,7 +20,7 @@ def key_of(part: str, module: str) -> str:
 
 
 def hashes(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, str]:
-    """`sshs_model_hash` and `sshs_legacy_hash` of a file with the `ss_` entries alone, as sd-scripts counts them."""
+    """`sshs_model_hash` and `sshs_legacy_hash` of a file with the `ss_` entries alone, as sd-scripts computes them."""
     data = packed(dict(state), {key: value for key, value in metadata.items() if key.startswith("ss_")})
     start = 8 + int.from_bytes(data[:8], "little")
     legacy = data[0x100000 : 0x100000 + 0x10000]
@@ -31,21 +31,21 @@ def hashes(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str
 
 
 def write(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """A .safetensors file, whole or not at all. Everything in the metadata is text; None is written as the word.
+    """Saves a .safetensors file atomically. All metadata is text; None is written as "None".
 
-    One that ends in .pt or .ckpt is torch's own, of tensors alone; it has no place for metadata.
+    Any other suffix (.pt, .ckpt) is saved by torch.save, without metadata.
 
     Raises:
-        CalotypeError: the disk is full, or the folder is closed.
+        CalotypeError: the disk is full, or the folder is not writable.
     """
     if path.suffix != ".safetensors":
-        packed_up = io.BytesIO()
-        torch.save(dict(state), packed_up)
-        write_atomic(path, packed_up.getbuffer())
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        write_atomic(path, buffer.getbuffer())
         return
-    told = {key: value if isinstance(value, str) else _text(value) for key, value in metadata.items()}
-    told |= hashes(state, told)
-    write_atomic(path, packed(dict(state), told))
+    text_metadata = {key: value if isinstance(value, str) else _text(value) for key, value in metadata.items()}
+    text_metadata |= hashes(state, text_metadata)
+    write_atomic(path, packed(dict(state), text_metadata))
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Several LoRAs as one: side by side, which is exact, or by singular values, which keeps the rank low."""
+"""Merges LoRAs: by concatenation, which is exact, or by SVD, which keeps the rank low."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -7,27 +7,27 @@ from math import prod
 import torch
 from torch import Tensor
 
-from calotype.checkpoints.lora.deltas import Damaged, delta, own_shape, scale_of
+from calotype.checkpoints.lora.deltas import Damaged, delta, delta_shape, scale_of
 from calotype.checkpoints.lora.keys import Tensors, layers_of
 from calotype.checkpoints.lora.read import Adapter
 from calotype.checkpoints.lora.svd import rank_by, spectrum, spectrum_of_product
 from calotype.errors import CalotypeError
 
-PLAIN = {"down", "up", "mid", "alpha", "scale", "diff_b"}  # what a LoRA may consist of, LoCon and Tucker's form too
-WHOLE = {"diff", "diff_b", "alpha"}
+PLAIN = {"down", "up", "mid", "alpha", "scale", "diff_b"}  # tensors of a LoRA, including LoCon and Tucker decomposition
+DENSE = {"diff", "diff_b", "alpha"}
 KINDS = (("dora_scale", "DoRA"), ("magnitude", "DoRA"), ("hada_", "LoHa"), ("lokr_", "LoKr"), ("bias_", "LoKr or LoHa"))
-LARGEST = 1 << 28  # numbers of a layer; the largest of SDXL has 30 million
-_LARGE = ("conv1", "conv2", "samplers_0_conv", "conv_in", "conv_out")  # 3x3 convolutions, by the end of their names
+MAX_NUMBERS = 1 << 28  # elements of a layer; the largest of SDXL has 30 million
+_CONV3X3 = ("conv1", "conv2", "samplers_0_conv", "conv_in", "conv_out")  # 3x3 convolutions, by the end of their names
 
 
 @dataclass(frozen=True, eq=False)
 class MergedLayer:
-    """A layer of the result."""
+    """A layer of the merged LoRA."""
 
     name: tuple[str, str]
     tensors: dict[str, Tensor]
-    energy: float = 0.0  # the sum of the squares of what it should add
-    lost: float = 0.0  # of the energy
+    energy: float = 0.0  # squared Frobenius norm of the exact update
+    lost: float = 0.0  # energy lost by the lower rank
 
     @property
     def rank(self) -> int:
@@ -35,52 +35,52 @@ class MergedLayer:
 
 
 @dataclass(frozen=True, eq=False)
-class _Given:
-    """What one file has for a layer, and how much of it is wanted."""
+class _Source:
+    """The tensors of one file for a layer, and the weight of the file."""
 
     adapter: Adapter
     name: tuple[str, str]
-    own: Tensors
+    tensors: Tensors
     weight: float
 
     @property
     def kind(self) -> str:
-        """Empty for a plain LoRA and for a whole difference."""
-        is_known = self.own.keys() <= PLAIN or self.own.keys() <= WHOLE
-        return _strange(self.own) or ("" if is_known else "LyCORIS")
+        """Empty for a plain LoRA and for a full difference."""
+        is_known = self.tensors.keys() <= PLAIN or self.tensors.keys() <= DENSE
+        return _lycoris_kind(self.tensors) or ("" if is_known else "LyCORIS")
 
 
-def kind_of(own: Tensors) -> str:
-    """What a layer's tensors are called."""
-    if "down" not in own or _strange(own):
-        return _strange(own) or "difference"
-    return "LoCon" if "mid" in own or prod(own["down"].shape[2:]) > 1 else "LoRA"
+def kind_of(tensors: Tensors) -> str:
+    """The kind of adapter by a layer's tensors."""
+    if "down" not in tensors or _lycoris_kind(tensors):
+        return _lycoris_kind(tensors) or "difference"
+    return "LoCon" if "mid" in tensors or prod(tensors["down"].shape[2:]) > 1 else "LoRA"
 
 
-def _strange(own: Tensors) -> str:
-    return next((kind for sign, kind in KINDS if any(role.startswith(sign) for role in own)), "")
+def _lycoris_kind(tensors: Tensors) -> str:
+    return next((kind for sign, kind in KINDS if any(role.startswith(sign) for role in tensors)), "")
 
 
 def merged(
     weighed: Sequence[tuple[Adapter, float]], rank: int | None = None, conv_rank: int | None = None
 ) -> Iterator[MergedLayer]:
-    """Layer by layer; weights are multiplied in. Without a rank the ranks of all add up and nothing is lost.
+    """Yields the weighted sum layer by layer. Without a rank the ranks add up and the sum is exact.
 
     Raises:
-        CalotypeError: a kind that cannot be added up so, or LoRAs for different bases.
+        CalotypeError: a kind that cannot be merged this way, or LoRAs for different base models.
     """
-    found: dict[tuple[str, str], list[_Given]] = {}
+    sources_by_name: dict[tuple[str, str], list[_Source]] = {}
     for adapter, weight in weighed:
-        for name, own in layers_of(adapter).items():
-            found.setdefault(name, []).append(_Given(adapter, name, own, weight))
-    for name, given in found.items():
-        for one in given:
-            _check_kind(one, rank)
+        for name, tensors in layers_of(adapter).items():
+            sources_by_name.setdefault(name, []).append(_Source(adapter, name, tensors, weight))
+    for name, sources in sources_by_name.items():
+        for source in sources:
+            _check_kind(source, rank)
         try:
-            limit = conv_rank if conv_rank and _is_large(given) else rank
-            yield _layer(name, given, limit)
+            limit = conv_rank if conv_rank and _is_conv(sources) else rank
+            yield _merged_layer(name, sources, limit)
         except (ValueError, RuntimeError, KeyError, IndexError) as fault:
-            names = " and ".join(dict.fromkeys(one.adapter.name for one in given))
+            names = " and ".join(dict.fromkeys(source.adapter.name for source in sources))
             raise CalotypeError(
                 "{names} cannot be merged: the tensors of {layer} do not fit ({fault}); merge LoRAs of the same base",
                 names=names,
@@ -89,112 +89,116 @@ def merged(
             ) from None
 
 
-def _check_kind(given: _Given, rank: int | None) -> None:
-    if given.kind == "DoRA":
+def _check_kind(source: _Source, rank: int | None) -> None:
+    if source.kind == "DoRA":
         raise CalotypeError(
-            "{adapter} is a DoRA: what it adds depends on the weights of the model, so that no LoRA can "
-            "stand for it; give {option:into} and a checkpoint",
-            adapter=given.adapter.name,
+            "{adapter} is a DoRA: its update depends on the weights of the model, so that no LoRA can "
+            "replace it; give {option:into} and a checkpoint",
+            adapter=source.adapter.name,
         )
-    if given.kind and rank is None:
+    if source.kind and rank is None:
         raise CalotypeError(
-            "{adapter} is a {kind}, which is no product of two narrow matrices; give {option:rank} for the "
-            "LoRA that comes nearest, or {option:into} and a checkpoint",
-            adapter=given.adapter.name,
-            kind=given.kind,
+            "{adapter} is a {kind}, which is not a low-rank product of two matrices; give {option:rank} for the "
+            "closest LoRA, or {option:into} and a checkpoint",
+            adapter=source.adapter.name,
+            kind=source.kind,
         )
 
 
-def _is_large(given: Sequence[_Given]) -> bool:
-    return any(kind_of(one.own) == "LoCon" or (one.kind and one.name[1].endswith(_LARGE)) for one in given)
+def _is_conv(sources: Sequence[_Source]) -> bool:
+    return any(
+        kind_of(source.tensors) == "LoCon" or (source.kind and source.name[1].endswith(_CONV3X3)) for source in sources
+    )
 
 
-def _layer(name: tuple[str, str], given: Sequence[_Given], rank: int | None) -> MergedLayer:
-    biases = [one.weight * one.own["diff_b"].float() for one in given if "diff_b" in one.own]
+def _merged_layer(name: tuple[str, str], sources: Sequence[_Source], rank: int | None) -> MergedLayer:
+    biases = [source.weight * source.tensors["diff_b"].float() for source in sources if "diff_b" in source.tensors]
     bias = {"diff_b": sum(biases)} if biases else {}
-    given = [one for one in given if one.own.keys() - {"diff_b", "alpha", "scale"}]
-    if not given:
+    sources = [source for source in sources if source.tensors.keys() - {"diff_b", "alpha", "scale"}]
+    if not sources:
         return MergedLayer(name, bias)
-    if all("down" in one.own or "up" in one.own for one in given) and not any(one.kind for one in given):
-        made = _side_by_side(name, given)
+    if all("down" in source.tensors or "up" in source.tensors for source in sources) and not any(
+        source.kind for source in sources
+    ):
+        layer = _concatenated(name, sources)
         if rank is not None:
-            made = _narrowed(made, rank) if made.rank > rank else replace(made, energy=_energy(made))
-        return replace(made, tensors=made.tensors | bias)
-    whole = sum(one.weight * _whole(one) for one in given)
-    if rank is None or whole.dim() < 2:
-        return MergedLayer(name, {"diff": whole, **bias})
-    found = spectrum(whole.flatten(1))
-    down, up = found.product(rank)
+            layer = _reduced(layer, rank) if layer.rank > rank else replace(layer, energy=_energy(layer))
+        return replace(layer, tensors=layer.tensors | bias)
+    dense = sum(source.weight * _dense_delta(source) for source in sources)
+    if rank is None or dense.dim() < 2:
+        return MergedLayer(name, {"diff": dense, **bias})
+    factors = spectrum(dense.flatten(1))
+    down, up = factors.product(rank)
     rank = len(down)
-    tensors = {"down": down.reshape(rank, *whole.shape[1:]), "up": _shaped_up(up, whole)}
-    lost = found.energy * (1 - found.kept(rank))
-    return MergedLayer(name, {**tensors, "alpha": torch.tensor(float(rank)), **bias}, found.energy, lost)
+    tensors = {"down": down.reshape(rank, *dense.shape[1:]), "up": _shaped_up(up, dense)}
+    lost_energy = factors.energy * (1 - factors.energy_kept(rank))
+    return MergedLayer(name, {**tensors, "alpha": torch.tensor(float(rank)), **bias}, factors.energy, lost_energy)
 
 
-def _side_by_side(name: tuple[str, str], given: Sequence[_Given]) -> MergedLayer:
-    """[up1 up2] @ [down1; down2]. The largest scale becomes the alpha's, so that what has it keeps its very bits."""
-    pairs = [folded(one.own) for one in given]
-    scales = [one.weight * scale_of(one.own) for one in given]
-    top = max(map(abs, scales)) or 1.0
+def _concatenated(name: tuple[str, str], sources: Sequence[_Source]) -> MergedLayer:
+    """[up1 up2] @ [down1; down2]. The largest scale is stored in alpha, so that its source keeps its exact bits."""
+    pairs = [folded(source.tensors) for source in sources]
+    scales = [source.weight * scale_of(source.tensors) for source in sources]
+    largest = max(map(abs, scales)) or 1.0
     first = pairs[0][0].shape
     downs, ups = [], []
     for (down, up), scale in zip(pairs, scales, strict=True):
-        root = abs(scale / top) ** 0.5
+        root = abs(scale / largest) ** 0.5
         downs.append((down * root).reshape(len(down), *first[1:]))
         ups.append((up * (root if scale >= 0 else -root)).reshape(up.shape[0], len(down), *pairs[0][1].shape[2:]))
     down, up = torch.cat(downs), torch.cat(ups, 1)
-    tensors = {"down": down, "up": up, "alpha": torch.tensor(len(down) * top)}
+    tensors = {"down": down, "up": up, "alpha": torch.tensor(len(down) * largest)}
     return MergedLayer(name, tensors)
 
 
-def _energy(made: MergedLayer) -> float:
-    down, up = made.tensors["down"].flatten(1).double(), made.tensors["up"].flatten(1).double()
-    scale = float(made.tensors["alpha"]) / made.rank
+def _energy(layer: MergedLayer) -> float:
+    down, up = layer.tensors["down"].flatten(1).double(), layer.tensors["up"].flatten(1).double()
+    scale = float(layer.tensors["alpha"]) / layer.rank
     return scale**2 * float(((up.T @ up) * (down @ down.T)).sum())
 
 
-def _narrowed(made: MergedLayer, rank: int) -> MergedLayer:
-    down, up = made.tensors["down"], made.tensors["up"]
-    scale = float(made.tensors["alpha"]) / made.rank
-    found = spectrum_of_product(down.flatten(1), up.flatten(1))
-    low, high = found.product(rank)
+def _reduced(layer: MergedLayer, rank: int) -> MergedLayer:
+    down, up = layer.tensors["down"], layer.tensors["up"]
+    scale = float(layer.tensors["alpha"]) / layer.rank
+    factors = spectrum_of_product(down.flatten(1), up.flatten(1))
+    new_down, new_up = factors.product(rank)
     tensors = {
-        "down": low.reshape(rank, *down.shape[1:]),
-        "up": high.reshape(len(high), rank, *up.shape[2:]),
+        "down": new_down.reshape(rank, *down.shape[1:]),
+        "up": new_up.reshape(len(new_up), rank, *up.shape[2:]),
         "alpha": torch.tensor(scale * rank),
     }
-    energy = found.energy * scale**2
-    return MergedLayer(made.name, tensors, energy, energy * (1 - found.kept(rank)))
+    energy = factors.energy * scale**2
+    return MergedLayer(layer.name, tensors, energy, energy * (1 - factors.energy_kept(rank)))
 
 
-def _whole(given: _Given) -> Tensor:
-    """What it adds at weight 1, as a whole matrix or kernel, float32."""
-    own = {role: tensor for role, tensor in given.own.items() if role != "diff_b"}
-    if "diff" in own:
-        return own["diff"].float()
-    if "bias_size" in own:
-        shape = own["bias_size"].reshape(-1).long().tolist()
+def _dense_delta(source: _Source) -> Tensor:
+    """The update at weight 1 as a full matrix or kernel, float32."""
+    tensors = {role: tensor for role, tensor in source.tensors.items() if role != "diff_b"}
+    if "diff" in tensors:
+        return tensors["diff"].float()
+    if "bias_size" in tensors:
+        shape = tensors["bias_size"].reshape(-1).long().tolist()
     else:
-        shape = own_shape(own)
-        if len(shape) == 2 and given.name[1].endswith(_LARGE) and shape[1] % 9 == 0:
-            shape = (shape[0], shape[1] // 9, 3, 3)  # such a one comes flat
-    if prod(shape) > LARGEST:  # a small file can ask for what fills every memory
+        shape = delta_shape(tensors)
+        if len(shape) == 2 and source.name[1].endswith(_CONV3X3) and shape[1] % 9 == 0:
+            shape = (shape[0], shape[1] // 9, 3, 3)  # LyCORIS flattens it
+    if prod(shape) > MAX_NUMBERS:  # a small file can declare more than any memory
         raise ValueError(f"a layer of {tuple(shape)}, which no model has")
     try:
-        return delta(own, torch.zeros(shape))
+        return delta(tensors, torch.zeros(shape))
     except Damaged as fault:
         raise ValueError(str(fault)) from None
 
 
-def _shaped_up(up: Tensor, whole: Tensor) -> Tensor:
-    return up.reshape(*up.shape, *[1] * (whole.dim() - 2))
+def _shaped_up(up: Tensor, dense: Tensor) -> Tensor:
+    return up.reshape(*up.shape, *[1] * (dense.dim() - 2))
 
 
-def folded(own: Tensors) -> tuple[Tensor, Tensor]:
-    """Down and up in float32; Tucker's kernel in the middle becomes a part of down, and nothing is lost."""
-    down, up = own["down"].float(), own["up"].float()
-    if "mid" in own:
-        down = torch.einsum("ijhw,jr->irhw", own["mid"].float(), down.flatten(1))
+def folded(tensors: Tensors) -> tuple[Tensor, Tensor]:
+    """Down and up in float32; the core of a Tucker decomposition is multiplied into down, which is exact."""
+    down, up = tensors["down"].float(), tensors["up"].float()
+    if "mid" in tensors:
+        down = torch.einsum("ijhw,jr->irhw", tensors["mid"].float(), down.flatten(1))
     if down.shape[0] != up.shape[1]:
         raise ValueError(f"a rank of {down.shape[0]} and of {up.shape[1]}")
     return down, up
@@ -203,26 +207,26 @@ def folded(own: Tensors) -> tuple[Tensor, Tensor]:
 def resized(
     adapter: Adapter, rank: int | None, conv_rank: int | None = None, rule: tuple[str, float] | None = None
 ) -> Iterator[MergedLayer]:
-    """Layer by layer at a lower rank: sd-scripts' resize_lora. What is as narrow already stays, bit for bit.
+    """Yields layers at a lower rank: sd-scripts' resize_lora. Layers of that rank or lower are unchanged, bit for bit.
 
     Args:
-        rank: the new one; with a rule the highest, None for any.
-        conv_rank: of kernels larger than 1x1.
-        rule: a method of factors.METHODS and its target.
+        rank: the new rank; with a rule the maximum, None for no limit.
+        conv_rank: for kernels larger than 1x1.
+        rule: a method of svd.METHODS and its target.
 
     Raises:
-        CalotypeError: no LoRA or LoCon, or damaged.
+        CalotypeError: not a LoRA or LoCon, or damaged.
     """
-    for name, own in layers_of(adapter).items():
-        given = _Given(adapter, name, own, 1.0)
-        if given.kind:
-            raise _no_rank(given)
-        if "down" not in own or "up" not in own:
-            yield MergedLayer(name, dict(own))
+    for name, tensors in layers_of(adapter).items():
+        source = _Source(adapter, name, tensors, 1.0)
+        if source.kind:
+            raise _no_rank_error(source)
+        if "down" not in tensors or "up" not in tensors:
+            yield MergedLayer(name, dict(tensors))
             continue
         try:
-            limit = conv_rank if conv_rank and kind_of(own) == "LoCon" else rank
-            yield _resized(name, own, limit, rule)
+            limit = conv_rank if conv_rank and kind_of(tensors) == "LoCon" else rank
+            yield _resized(name, tensors, limit, rule)
         except (ValueError, RuntimeError, IndexError) as fault:
             raise CalotypeError(
                 "{adapter} is damaged: the tensors of {layer} do not fit ({fault}); fetch or copy it again",
@@ -232,36 +236,36 @@ def resized(
             ) from None
 
 
-def _no_rank(given: _Given) -> CalotypeError:
-    if given.kind == "DoRA":
+def _no_rank_error(source: _Source) -> CalotypeError:
+    if source.kind == "DoRA":
         return CalotypeError(
-            "{adapter} is a DoRA, and only LoRA and LoCon have a rank to choose", adapter=given.adapter.name
+            "{adapter} is a DoRA, and only LoRA and LoCon have a rank to choose", adapter=source.adapter.name
         )
     return CalotypeError(
         "{adapter} is a {kind}, and only LoRA and LoCon have a rank to choose; {task:merge_lora} with {option:rank} "
-        "makes the nearest LoRA of it",
-        adapter=given.adapter.name,
-        kind=given.kind,
+        "makes the closest LoRA",
+        adapter=source.adapter.name,
+        kind=source.kind,
     )
 
 
-def _resized(name: tuple[str, str], own: Tensors, rank: int | None, rule: tuple[str, float] | None) -> MergedLayer:
-    down, up = folded(own)
-    scale, old = scale_of(own), len(down)
-    found = spectrum_of_product(down.flatten(1), up.flatten(1))
+def _resized(name: tuple[str, str], tensors: Tensors, rank: int | None, rule: tuple[str, float] | None) -> MergedLayer:
+    down, up = folded(tensors)
+    scale, old_rank = scale_of(tensors), len(down)
+    factors = spectrum_of_product(down.flatten(1), up.flatten(1))
     sides = (up.shape[0], down[0].numel())
-    new = old if rule is None else rank_by(*rule, found.values, sides)
-    new = min(new, old, rank or old, len(found.values))
-    energy = found.energy * scale**2
-    if new == old:
-        return MergedLayer(name, dict(own), energy)
-    low, high = found.product(new)
+    new_rank = old_rank if rule is None else rank_by(*rule, factors.values, sides)
+    new_rank = min(new_rank, old_rank, rank or old_rank, len(factors.values))
+    energy = factors.energy * scale**2
+    if new_rank == old_rank:
+        return MergedLayer(name, dict(tensors), energy)
+    new_down, new_up = factors.product(new_rank)
     tensors = {
-        **own,
-        "down": low.reshape(new, *down.shape[1:]),
-        "up": high.reshape(len(up), new, *up.shape[2:]),
-        "alpha": torch.tensor(scale * new),
+        **tensors,
+        "down": new_down.reshape(new_rank, *down.shape[1:]),
+        "up": new_up.reshape(len(up), new_rank, *up.shape[2:]),
+        "alpha": torch.tensor(scale * new_rank),
     }
     for role in ("mid", "scale"):
         tensors.pop(role, None)
-    return MergedLayer(name, tensors, energy, energy * (1 - found.kept(new)))
+    return MergedLayer(name, tensors, energy, energy * (1 - factors.energy_kept(new_rank)))

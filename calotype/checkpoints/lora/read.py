@@ -1,4 +1,4 @@
-"""Files of LoRA, LoCon, LoHa and LoKr, as kohya, diffusers and peft name what is in them."""
+"""Loads files of LoRA, LoCon, LoHa and LoKr with the keys of kohya, diffusers and peft."""
 
 import hashlib
 import re
@@ -16,7 +16,7 @@ from calotype.checkpoints.state_dict import read_state
 from calotype.checkpoints.store import digest
 from calotype.errors import CalotypeError
 
-# Endings of keys -> what the tensor is; what stands before is the module's name.
+# Suffix of a key -> role of the tensor; the rest of the key is the name of the module.
 _ROLES = {
     "lora_down.weight": "down",
     "lora_up.weight": "up",
@@ -33,12 +33,12 @@ _ROLES = {
     **{f"lokr_{name}": f"lokr_{name}" for name in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")},
 }
 _ENDING = re.compile(rf"\.({'|'.join(map(re.escape, sorted(_ROLES, key=len, reverse=True)))})$")
-_PEFT = re.compile(  # the adapter's own name may stand in between
+_PEFT = re.compile(  # the name of the adapter may be part of the key
     r"\.lora_(?:(?P<half>A|B)(?:\.\w+)?\.weight|magnitude_vector(?:\.\w+){0,2})$"
 )
 _OLD = re.compile(r"\.processor\.(to_q|to_k|to_v|to_out)_lora\.(down|up)\.weight$")  # diffusers before 0.20
 _PEFT_ROLES = {"A": "down", "B": "up", None: "magnitude"}
-_PARTS = (  # how keys begin -> the part of the model that they belong to
+_PARTS = (  # key prefix -> part of the model
     ("lora_unet_", "unet"),
     ("lora_te1_", "text_encoder"),
     ("lora_te2_", "text_encoder_2"),
@@ -47,87 +47,87 @@ _PARTS = (  # how keys begin -> the part of the model that they belong to
     ("text_encoder.", "text_encoder"),
     ("unet.", "unet"),
 )
-_WRAPPED = "base_model.model."  # peft writes this before every name
+_WRAPPED = "base_model.model."  # prefix of all names in peft
 _BASES = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}
-_CROSS = ("attn2_to_k", "attn2_to_v", "attn2.to_k", "attn2.to_v")  # what takes the words in
+_CROSS = ("attn2_to_k", "attn2_to_v", "attn2.to_k", "attn2.to_v")  # layers whose input are the text states
 
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """What a file would change, by part ("unet", "text_encoder", "text_encoder_2") and module name as written there."""
+    """Tensors of a file by part ("unet", "text_encoder", "text_encoder_2") and module name as stored."""
 
     name: str
     sha256: str
-    short_hash: str  # as A1111 tells it: 12 digits of the hash of what follows the header
-    base: str  # "SD 1.x", "SD 2.x", "SDXL", or empty where it cannot be told
+    short_hash: str  # as in A1111: 12 digits of the hash of the tensor data
+    base: str  # "SD 1.x", "SD 2.x", "SDXL", or empty if unknown
     modules: Mapping[tuple[str, str], Mapping[str, Tensor]]
     metadata: Mapping[str, str]
-    unknown: tuple[str, ...] = ()  # keys of the file that belong to no kind of LoRA
+    unknown: tuple[str, ...] = ()  # keys that belong to no kind of LoRA
     path: Path | None = None
 
 
 def read_adapter(path: Path, name: str = "", part: str = "") -> Adapter:
-    """A file of LoRA, LoCon, LoHa, LoKr, DoRA or of full differences, in kohya's, diffusers' or peft's names.
+    """Loads a file of LoRA, LoCon, LoHa, LoKr, DoRA or full differences, with the keys of kohya, diffusers or peft.
 
     Args:
-        part: of the model, where the keys do not tell it: peft's files have one part each, and no name for it.
+        part: of the model, where keys do not include it: peft has one file per part.
 
     Raises:
-        CalotypeError: unreadable, damaged, or no LoRA of a known kind.
+        CalotypeError: unreadable, damaged, or not a LoRA of a known kind.
     """
     state = read_state(path)
     modules: dict[tuple[str, str], dict[str, Tensor]] = {}
     unknown = []
     for key, tensor in state.items():
-        if place := _place(key):
-            modules.setdefault((part or place[0], place[1]), {})[place[2]] = tensor
+        if parsed := _parse_key(key):
+            modules.setdefault((part or parsed[0], parsed[1]), {})[parsed[2]] = tensor
         else:
             unknown.append(key)
-    real = [own for own in modules.values() if own.keys() - {"alpha", "scale"}]
+    real = [tensors for tensors in modules.values() if tensors.keys() - {"alpha", "scale"}]
     if not real or 2 * len(unknown) > len(state):
         first = min(unknown or state)[:80]
         raise CalotypeError(
-            "{path} is no LoRA that Calotype knows: {count} tensors, such as {first}",
+            "{path} is not a LoRA that Calotype knows: {count} tensors, such as {first}",
             path=path,
             count=len(state),
             first=first,
         )
     metadata = _metadata(path)
-    _tell_scales(modules, settings_of(path, metadata))
+    _add_scales(modules, settings_of(path, metadata))
     base, hashes = _base(modules, metadata), (digest(path), _short_hash(path))
     return Adapter(name or path.stem, *hashes, base, modules, metadata, tuple(unknown), path)
 
 
-def _place(key: str) -> tuple[str, str, str] | None:
-    """Part, module and role of a tensor, None for one that has no place in a LoRA."""
-    if found := _OLD.search(key):
-        module = f"{key[: found.start()]}.{found[1]}{'.0' if found[1] == 'to_out' else ''}"
-        role = found[2]
-    elif found := _ENDING.search(key):
-        module, role = key[: found.start()], _ROLES[found[1]]
-    elif found := _PEFT.search(key):
-        module, role = key[: found.start()], _PEFT_ROLES[found["half"]]
+def _parse_key(key: str) -> tuple[str, str, str] | None:
+    """Part, module and role of a tensor; None for a key that is not of a LoRA."""
+    if match := _OLD.search(key):
+        module = f"{key[: match.start()]}.{match[1]}{'.0' if match[1] == 'to_out' else ''}"
+        role = match[2]
+    elif match := _ENDING.search(key):
+        module, role = key[: match.start()], _ROLES[match[1]]
+    elif match := _PEFT.search(key):
+        module, role = key[: match.start()], _PEFT_ROLES[match["half"]]
     else:
         return None
-    return (*_part(module.removeprefix(_WRAPPED)), role)
+    return (*_split_part(module.removeprefix(_WRAPPED)), role)
 
 
-def _part(module: str) -> tuple[str, str]:
-    """The part of the model and the module's name there; a bare name tells by itself which part it is of."""
-    for beginning, part in _PARTS:
-        if module.startswith(beginning):
-            return part, module.removeprefix(beginning)
+def _split_part(module: str) -> tuple[str, str]:
+    """The part of the model and the module name; without a prefix the part follows from the name."""
+    for prefix, part in _PARTS:
+        if module.startswith(prefix):
+            return part, module.removeprefix(prefix)
     is_text = module.startswith(("text_model.", "encoder.layers."))
     return "text_encoder" if is_text else "unet", module
 
 
-def _tell_scales(modules: Mapping[tuple[str, str], dict[str, Tensor]], settings: Mapping[str, Any]) -> None:
-    """Where only the settings tell the strength, it becomes a tensor as if the file had it."""
-    for (part, module), own in modules.items() if settings else ():
-        if "down" in own and not own.keys() & {"alpha", "scale"}:
-            scale = scale_of(settings, part, module, own["down"].shape[0] if own["down"].dim() else 0)
+def _add_scales(modules: Mapping[tuple[str, str], dict[str, Tensor]], settings: Mapping[str, Any]) -> None:
+    """Adds a scale tensor to layers whose scale is only in the config."""
+    for (part, module), tensors in modules.items() if settings else ():
+        if "down" in tensors and not tensors.keys() & {"alpha", "scale"}:
+            scale = scale_of(settings, part, module, tensors["down"].shape[0] if tensors["down"].dim() else 0)
             if scale is not None:
-                own["scale"] = torch.tensor(scale, dtype=torch.float64)  # so that scale * rank is alpha again
+                tensors["scale"] = torch.tensor(scale, dtype=torch.float64)  # so that scale * rank is alpha again
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -141,7 +141,7 @@ def _metadata(path: Path) -> dict[str, str]:
 
 
 def _short_hash(path: Path) -> str:
-    """Of the tensors alone, so that editing the metadata changes nothing."""
+    """Hash of the tensor data alone, so that editing the metadata does not change it."""
     with path.open("rb") as file:
         if path.suffix.lower() == ".safetensors":
             file.seek(8 + int.from_bytes(file.read(8), "little"))
@@ -149,32 +149,32 @@ def _short_hash(path: Path) -> str:
 
 
 def _base(modules: Mapping[tuple[str, str], Mapping[str, Tensor]], metadata: Mapping[str, str]) -> str:
-    """By the width of the words that its cross-attention takes, else by what kohya wrote."""
-    for (part, module), own in modules.items():
-        wide = next((own[role] for role in ("down", "hada_w1_b") if role in own), None)
-        if part == "unet" and module.endswith(_CROSS) and wide is not None and wide.dim() > 1:
-            return _BASES.get(wide.shape[1], "")
-    told = str(metadata.get("ss_base_model_version", "")).lower()
+    """By the width of the cross-attention input, otherwise by kohya's metadata."""
+    for (part, module), tensors in modules.items():
+        narrow = next((tensors[role] for role in ("down", "hada_w1_b") if role in tensors), None)
+        if part == "unet" and module.endswith(_CROSS) and narrow is not None and narrow.dim() > 1:
+            return _BASES.get(narrow.shape[1], "")
+    version = str(metadata.get("ss_base_model_version", "")).lower()
     known = {"sdxl": "SDXL", "sd_v1": "SD 1.x", "sd_v2": "SD 2.x"}
-    return next((base for sign, base in known.items() if told.startswith(sign)), "")
+    return next((base for sign, base in known.items() if version.startswith(sign)), "")
 
 
 def read_folder(folder: Path) -> Adapter:
-    """What peft saves: a folder for each part of the model (unet, text_encoder, text_encoder_2), or for one alone.
+    """Loads a folder of peft: a subfolder for each part of the model (unet, text_encoder, text_encoder_2), or one part.
 
     Raises:
-        CalotypeError: there is no such file in it, or as `read_adapter`.
+        CalotypeError: the folder has no such file, or as `read_adapter`.
     """
-    rooms = {part: folder / part / f"{PEFT}.safetensors" for part in ("unet", "text_encoder", "text_encoder_2")}
-    found = [read_adapter(path, folder.name, part) for part, path in rooms.items() if path.is_file()]
-    alone = [folder / f"{PEFT}.safetensors", folder / "pytorch_lora_weights.safetensors"]
-    found = found or [read_adapter(path, folder.name) for path in alone if path.is_file()][:1]
-    if not found:
+    files = {part: folder / part / f"{PEFT}.safetensors" for part in ("unet", "text_encoder", "text_encoder_2")}
+    adapters = [read_adapter(path, folder.name, part) for part, path in files.items() if path.is_file()]
+    single_files = [folder / f"{PEFT}.safetensors", folder / "pytorch_lora_weights.safetensors"]
+    adapters = adapters or [read_adapter(path, folder.name) for path in single_files if path.is_file()][:1]
+    if not adapters:
         raise CalotypeError(
             "{folder} holds no LoRA: neither {peft}.safetensors nor a folder unet with one", folder=folder, peft=PEFT
         )
-    modules = {key: own for one in found for key, own in one.modules.items()}
-    metadata = {key: value for one in found for key, value in one.metadata.items()}
-    unknown = tuple(key for one in found for key in one.unknown)
-    base = next((one.base for one in found if one.base), "")
-    return replace(found[0], base=base, modules=modules, metadata=metadata, unknown=unknown, path=folder)
+    modules = {key: tensors for adapter in adapters for key, tensors in adapter.modules.items()}
+    metadata = {key: value for adapter in adapters for key, value in adapter.metadata.items()}
+    unknown = tuple(key for adapter in adapters for key in adapter.unknown)
+    base = next((adapter.base for adapter in adapters if adapter.base), "")
+    return replace(adapters[0], base=base, modules=modules, metadata=metadata, unknown=unknown, path=folder)

@@ -1,4 +1,4 @@
-"""Matrices as products of narrow ones, by singular values (Eckart and Young 1936). All in float32, and finer inside."""
+"""Low-rank factors of matrices by SVD (Eckart and Young 1936). Results in float32, computed in float64."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,19 +7,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-NOTHING = 1e-6  # a matrix whose largest singular value is no larger is taken for zero, as sd-scripts has it
+ZERO = 1e-6  # a matrix with no larger singular value counts as zero, as in sd-scripts
 
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """A matrix (m, n) as left @ diag(values) @ right, or the part of it that is not zero."""
+    """The SVD of a matrix (m, n), u @ diag(values) @ vh, possibly without singular values of zero."""
 
-    left: Tensor  # (m, k)
-    values: Tensor  # (k,), falling
-    right: Tensor  # (k, n)
+    u: Tensor  # (m, k)
+    values: Tensor  # (k,), descending
+    vh: Tensor  # (k, n)
 
-    def kept(self, rank: int) -> float:
-        """The share of the energy, which is the sum of the squares, that the first `rank` values hold."""
+    def energy_kept(self, rank: int) -> float:
+        """The fraction of the energy (sum of squares) in the first `rank` singular values."""
         squares = self.values.double().square()
         return float(squares[:rank].sum() / squares.sum()) if squares.sum() > 0 else 1.0
 
@@ -28,68 +28,68 @@ class Spectrum:
         return float(self.values.double().square().sum())
 
     def product(self, rank: int) -> tuple[Tensor, Tensor]:
-        """Down (rank, n) and up (m, rank), the values shared out evenly: neither leaves the range of float16."""
+        """Down (rank, n) and up (m, rank), each with the root of the values, so that both fit into float16."""
         root = self.values[:rank].sqrt()
-        return root[:, None] * self.right[:rank], self.left[:, :rank] * root
+        return root[:, None] * self.vh[:rank], self.u[:, :rank] * root
 
 
 def spectrum_of_product(down: Tensor, up: Tensor) -> Spectrum:
-    """Of up @ down, (m, r) @ (r, n), without ever making it: the values of the small core between two QRs."""
-    left, core = torch.linalg.qr(up.double())
-    right, other = torch.linalg.qr(down.double().T)
-    u, values, v = torch.linalg.svd(core @ other.T, full_matrices=False)
-    return Spectrum((left @ u).float(), values.float(), (v @ right.T).float())
+    """SVD of up @ down, (m, r) @ (r, n), without computing the product: QR of both, then SVD of the (r, r) core."""
+    q_up, r_up = torch.linalg.qr(up.double())
+    q_down, r_down = torch.linalg.qr(down.double().T)
+    u, values, vh = torch.linalg.svd(r_up @ r_down.T, full_matrices=False)
+    return Spectrum((q_up @ u).float(), values.float(), (vh @ q_down.T).float())
 
 
 def spectrum(matrix: Tensor) -> Spectrum:
-    """Of a whole matrix (m, n): the eigenvectors of its smaller square, in float64.
+    """SVD of a matrix (m, n) by the eigenvectors of its smaller Gram matrix, in float64.
 
-    Squaring costs half of the digits: what is below 1e-7 of the largest value is lost, as in float32 at the best. On
-    1280 by 11520 it takes a quarter of the time of an SVD.
+    The Gram matrix halves the digits: values below 1e-7 of the largest are lost, as they are in float32. For 1280 by
+    11520 it takes a quarter of the time of an SVD.
     """
     if matrix.shape[0] > matrix.shape[1]:
-        turned = spectrum(matrix.T)
-        return Spectrum(turned.right.T, turned.values, turned.left.T)
+        transposed = spectrum(matrix.T)
+        return Spectrum(transposed.vh.T, transposed.values, transposed.u.T)
     exact = matrix.double()
-    squares, left = torch.linalg.eigh(exact @ exact.T)
-    values, left = squares.clamp(min=0).sqrt().flip(0), left.flip(1)
-    rows = left.T @ exact
-    right = torch.where(values[:, None] > 1e-7 * values[0], rows / values[:, None], 0.0)
-    return Spectrum(left.float(), values.float(), right.float())
+    squares, u = torch.linalg.eigh(exact @ exact.T)
+    values, u = squares.clamp(min=0).sqrt().flip(0), u.flip(1)
+    rows = u.T @ exact
+    vh = torch.where(values[:, None] > 1e-7 * values[0], rows / values[:, None], 0.0)
+    return Spectrum(u.float(), values.float(), vh.float())
 
 
-def clamped(found: Spectrum, rank: int, quantile: float) -> tuple[Tensor, Tensor]:
-    """Down and up with the values on the up, and outliers cut to a quantile of all numbers, as sd-scripts extracts.
+def clamped(factors: Spectrum, rank: int, quantile: float) -> tuple[Tensor, Tensor]:
+    """Down and up, values multiplied into up, clamped to a quantile of all elements as in sd-scripts' extraction.
 
-    A pair of singular vectors may come with either sign. So that this decides nothing, numbers count with both.
+    The signs of singular vectors are arbitrary, so the quantile is taken over the elements with both signs.
     """
-    down, up = found.right[:rank], found.left[:, :rank] * found.values[:rank]
+    down, up = factors.vh[:rank], factors.u[:, :rank] * factors.values[:rank]
     sizes = np.abs(np.concatenate([up.numpy().ravel(), down.numpy().ravel()]))
-    most = float(np.quantile(sizes, 2 * quantile - 1))
-    return down.clamp(-most, most), up.clamp(-most, most)
+    limit = float(np.quantile(sizes, 2 * quantile - 1))
+    return down.clamp(-limit, limit), up.clamp(-limit, limit)
 
 
 def loss(matrix: Tensor, down: Tensor, up: Tensor) -> float:
-    """The energy of what `up @ down` leaves of a matrix."""
+    """The squared Frobenius norm of `matrix - up @ down`."""
     return float((matrix - up.float() @ down.float()).double().square().sum())
 
 
-# How a rank is found by the singular values; sd-scripts' resize_lora, which keeps one more than the rule says.
+# Rules of sd-scripts' resize_lora for the rank, which keeps one value more than the rule gives.
 
 
 def _by_ratio(values: Tensor, target: float) -> int:
-    """Values above the largest / target."""
+    """The number of values above the largest / target."""
     return int((values > values[0] / target).sum())
 
 
 def _by_frobenius(values: Tensor, target: float) -> int:
-    """So many that the Frobenius norm of the product is this share of the whole."""
+    """The smallest rank whose Frobenius norm is this fraction of the total."""
     squares = values.square()
     return int(torch.searchsorted(squares.cumsum(0) / squares.sum(), target**2)) + 1
 
 
 def _by_sum(values: Tensor, target: float) -> int:
-    """So many that the sum of the values is this share of the whole."""
+    """The smallest rank whose sum of values is this fraction of the total."""
     return int(torch.searchsorted(values.cumsum(0) / values.sum(), target)) + 1
 
 
@@ -101,8 +101,8 @@ METHODS: Mapping[str, Callable[[Tensor, float], int]] = {
 
 
 def rank_by(method: str, target: float, values: Tensor, sides: Sequence[int]) -> int:
-    """The rank that a rule of METHODS gives a matrix of these sides; 1 for a matrix of zeros."""
-    if values[0] <= NOTHING:
+    """The rank by a rule of METHODS for a matrix of this shape; 1 for a matrix of zeros."""
+    if values[0] <= ZERO:
         return 1
-    found = METHODS[method](values, target)
-    return max(1, min(found, min(sides) - 1)) + 1
+    rank = METHODS[method](values, target)
+    return max(1, min(rank, min(sides) - 1)) + 1

@@ -1,4 +1,4 @@
-"""What drawing starts from: nothing but a size, a picture, a picture with a hole, or a picture with room around it."""
+"""Prepares the canvas of a generation: text-to-image, image-to-image, inpainting or outpainting."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,33 +15,33 @@ from calotype.ops.resize import resized_region
 from calotype.picture import Picture
 from calotype.tasks import Imagine, read_margins, read_size
 
-OVERLAP = 8  # pixels of the picture that outpainting draws anew as well, so that no seam is left
-ROOMY = 1.5  # a picture with a mask that is this much larger than the model's size is worked on around the mask only
+OVERLAP = 8  # pixels of the picture that outpainting regenerates, to hide the seam
+CROP_ABOVE = 1.5  # a masked picture this much larger than the model's native size is cropped around the mask
 
 
 @dataclass(frozen=True, eq=False)
 class Canvas:
-    """Sizes are (height, width). `pixels` and `hole` have the size in which the U-Net works, a multiple of its own."""
+    """Sizes are (height, width). `pixels` and `mask` have the size `work` of the U-Net, a multiple of its step."""
 
-    size: tuple[int, int]  # of what is drawn
-    work: tuple[int, int]  # the same, made larger for the U-Net
+    size: tuple[int, int]  # of the generated picture
+    work: tuple[int, int]  # the same, padded for the U-Net
     pixels: Tensor | None = None  # (1, 3, h, w) in [0, 1]
-    hole: Tensor | None = None  # (1, 1, h, w): 1 is drawn anew, 0 stays
+    mask: Tensor | None = None  # (1, 1, h, w): 1 is generated, 0 is kept
     source: Picture | None = None  # as it was opened
-    base: np.ndarray | None = None  # (H, W, C): what stays, in the size of the result
-    alpha: np.ndarray | None = None  # (H, W): the result's, where the source has one; what is new is opaque
-    fade: np.ndarray | None = None  # (H, W) float32: how much of the new shows; exactly 0 outside the hole
-    box: tuple[int, int, int, int] | None = None  # top, left, bottom, right in `base` that is worked on
+    base: np.ndarray | None = None  # (H, W, C): the background, in the size of the result
+    alpha: np.ndarray | None = None  # (H, W): of the result, if the source has one; generated pixels are opaque
+    fade: np.ndarray | None = None  # (H, W) float32: opacity of the generated pixels; exactly 0 outside the mask
+    box: tuple[int, int, int, int] | None = None  # top, left, bottom, right of the generated part of `base`
     mask_sha256: str = ""  # of the mask's file
-    notes: tuple[Message, ...] = ()  # for the person
+    notes: tuple[Message, ...] = ()  # for the user
 
     def enlarged(self, times: float, multiple: int) -> "Canvas":
-        """The plain canvas of a second pass."""
+        """The text-to-image canvas of a second pass."""
         work = tuple(-(-round(side * times) // multiple) * multiple for side in self.work)
         return Canvas(tuple(round(side * times) for side in self.size), work)
 
-    def finished(self, drawn: Tensor) -> np.ndarray:
-        """(3, h, w) in [0, 1] as the U-Net's size has it -> the result's pixels."""
+    def composited(self, drawn: Tensor) -> np.ndarray:
+        """Composites (3, h, w) in [0, 1] of the size `work` into the background: the pixels of the result."""
         drawn = drawn[:, : self.size[0], : self.size[1]]
         if self.base is None:
             return to_pixels(drawn, np.empty((1, 1, 3), np.uint8))
@@ -56,69 +56,71 @@ class Canvas:
         return result
 
 
-Check = Callable[[tuple[int, int]], None]
+SizeCheck = Callable[[tuple[int, int]], None]
 
 
-def canvas(task: Imagine, native: int, multiple: int, max_pixels: int, check: Check = lambda work: None) -> Canvas:
-    """Opens what the task names.
+def open_canvas(
+    task: Imagine, native: int, multiple: int, max_pixels: int, check: SizeCheck = lambda work: None
+) -> Canvas:
+    """Opens the files of the task and prepares the canvas.
 
     Args:
-        check: is told the size (height, width) in which the U-Net will work before anything of that size is made, and
-            raises where that is too much.
+        check: is called with the size (height, width) of the U-Net before anything of that size is allocated, and
+            raises if it is too large.
 
     Raises:
-        CalotypeError: a file that is no picture, a mask of another size or without a hole.
+        CalotypeError: a file is not a picture, or the mask is empty or of another size.
     """
     size = read_size(task.size, "size")
     if task.init is None:
-        made = _sized(size or (native, native), multiple)
-        check(made.work)
-        return made
+        canvas = _empty_canvas(size or (native, native), multiple)
+        check(canvas.work)
+        return canvas
     source = Picture.open(task.init, max_pixels)
     if task.outpaint:
-        return _widened(task, source, multiple, check)
+        return _outpaint_canvas(task, source, multiple, check)
     if task.mask:
-        return _holed(task, source, Picture.open(task.mask, max_pixels), _Sizes(size, native, multiple, check))
-    made = _sized(size or _fitting(source.pixels.shape[:2], native), multiple)
-    check(made.work)
-    pixels = _padded(_brought(source.on_white().pixels, made.size, task.resize), made)
+        return _inpaint_canvas(task, source, Picture.open(task.mask, max_pixels), _Sizes(size, native, multiple, check))
+    canvas = _empty_canvas(size or _native_area_size(source.pixels.shape[:2], native), multiple)
+    check(canvas.work)
+    pixels = _reflect_padded(_resized_to(source.on_white().pixels, canvas.size, task.resize), canvas)
     white_parts = Message("{init} is transparent in parts; they are drawn as white", init=task.init.name)
-    return replace(made, pixels=pixels, source=source, notes=() if source.alpha is None else (white_parts,))
+    return replace(canvas, pixels=pixels, source=source, notes=() if source.alpha is None else (white_parts,))
 
 
 @dataclass(frozen=True)
 class _Sizes:
-    """What decides about the size of the work: what was asked for, and what the model takes."""
+    """What determines the size `work`: the requested size, and the requirements of the model."""
 
-    asked: tuple[int, int] | None
+    requested: tuple[int, int] | None
     native: int
     multiple: int
-    check: Check
+    check: SizeCheck
 
 
 def _opaque(alpha: np.ndarray | None, fade: np.ndarray) -> np.ndarray | None:
-    """(H, W): opaque where the new shows, and where nothing is new as it was, bit for bit."""
+    """(H, W): opaque where generated pixels show, unchanged bit for bit elsewhere."""
     if alpha is None:
         return None
-    most = max_value(alpha.dtype)
-    raised = (alpha + fade * (most - alpha.astype(np.float32)) + 0.5).clip(0, most).astype(alpha.dtype)
+    opaque = max_value(alpha.dtype)
+    raised = (alpha + fade * (opaque - alpha.astype(np.float32)) + 0.5).clip(0, opaque).astype(alpha.dtype)
     return np.where(fade > 0, raised, alpha)
 
 
-def _sized(size: tuple[int, int], multiple: int) -> Canvas:
+def _empty_canvas(size: tuple[int, int], multiple: int) -> Canvas:
     return Canvas(size, tuple(-(-side // multiple) * multiple for side in size))
 
 
-def _fitting(size: tuple[int, int], native: int) -> tuple[int, int]:
-    """The source's shape with the area that the model was trained on, in steps of 8."""
+def _native_area_size(size: tuple[int, int], native: int) -> tuple[int, int]:
+    """The aspect ratio of the source with the native area of the model, in steps of 8."""
     scale = native / (size[0] * size[1]) ** 0.5
     return tuple(max(8, round(side * scale / 8) * 8) for side in size)
 
 
-def _padded(x: Tensor, made: Canvas) -> Tensor:
-    """(C, h, w) -> (1, C, H, W), mirrored at the right and the bottom."""
+def _reflect_padded(x: Tensor, canvas: Canvas) -> Tensor:
+    """(C, h, w) -> (1, C, H, W), reflected at the right and the bottom."""
     x = x[None]
-    right, bottom = made.work[1] - made.size[1], made.work[0] - made.size[0]
+    right, bottom = canvas.work[1] - canvas.size[1], canvas.work[0] - canvas.size[0]
     while right or bottom:
         step = (min(right, x.shape[3] - 1), min(bottom, x.shape[2] - 1))
         if not any(step):
@@ -134,164 +136,168 @@ def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
     return resized_region(pixels, size, slice(0, size[0]), slice(0, size[1])).clamp(0, 1)
 
 
-def _brought(pixels: np.ndarray, size: tuple[int, int], way: str) -> Tensor:
-    """(H, W, C) to (3, h, w) in [0, 1] of `size`: cropped, filled at the borders, or stretched.
+def _resized_to(pixels: np.ndarray, size: tuple[int, int], mode: str) -> Tensor:
+    """(H, W, C) to (3, h, w) in [0, 1] of `size`: cropped, padded at the borders, or stretched.
 
-    Of a picture much longer than wide only the part that stays is made.
+    Only the visible part of the resized picture is computed.
     """
     height, width = pixels.shape[:2]
     if (height, width) == size:
         return to_tensor(pixels)
-    if way == "stretch":
+    if mode == "stretch":
         return resized_region(pixels, size, slice(0, size[0]), slice(0, size[1])).clamp(0, 1)
-    pick = max if way == "crop" else min
+    pick = max if mode == "crop" else min
     scale = pick(size[0] / height, size[1] / width)
     scaled = (max(1, round(height * scale)), max(1, round(width * scale)))
-    kept = [
-        slice(max((side - wanted) // 2, 0), max((side - wanted) // 2, 0) + min(side, wanted))
-        for side, wanted in zip(scaled, size, strict=True)
+    window = [
+        slice(max((side - target) // 2, 0), max((side - target) // 2, 0) + min(side, target))
+        for side, target in zip(scaled, size, strict=True)
     ]
-    x = resized_region(pixels, scaled, *kept).clamp(0, 1)
-    top, left = ((wanted - side) // 2 for wanted, side in zip(size, x.shape[1:], strict=True))
+    x = resized_region(pixels, scaled, *window).clamp(0, 1)
+    top, left = ((target - side) // 2 for target, side in zip(size, x.shape[1:], strict=True))
     edges = (left, size[1] - x.shape[2] - left, top, size[0] - x.shape[1] - top)
     return F.pad(x[None], edges, "replicate")[0]
 
 
-def _holed(task: Imagine, source: Picture, mask: Picture, sizes: _Sizes) -> Canvas:
-    hole, notes = _mask(task, source, mask)
-    height, width = hole.shape
-    only = task.only_masked or (sizes.asked is None and max(height, width) > sizes.native * ROOMY)
-    box = _around(hole, task.padding, sizes.native) if only else (0, 0, height, width)
+def _inpaint_canvas(task: Imagine, source: Picture, mask_picture: Picture, sizes: _Sizes) -> Canvas:
+    mask, notes = _read_mask(task, source, mask_picture)
+    height, width = mask.shape
+    is_cropped = task.only_masked or (sizes.requested is None and max(height, width) > sizes.native * CROP_ABOVE)
+    box = _mask_box(mask, task.padding, sizes.native) if is_cropped else (0, 0, height, width)
     top, left, bottom, right = box
-    inside = (bottom - top, right - left)
-    work = sizes.asked or (_fitting(inside, sizes.native) if only else inside)
-    made = _sized(work, sizes.multiple)
-    sizes.check(made.work)
+    box_size = (bottom - top, right - left)
+    work = sizes.requested or (_native_area_size(box_size, sizes.native) if is_cropped else box_size)
+    canvas = _empty_canvas(work, sizes.multiple)
+    sizes.check(canvas.work)
     x = to_tensor(source.on_white().pixels[top:bottom, left:right])
-    filled = _filled(x, hole[top:bottom, left:right]) if task.fill == "blur" else x
-    inside_hole = cv2.resize(hole[top:bottom, left:right].astype(np.float32), work[::-1], interpolation=cv2.INTER_AREA)
-    fade = _fade(hole, task.mask_blur)
+    filled = _fill_blurred(x, mask[top:bottom, left:right]) if task.fill == "blur" else x
+    resized_mask = cv2.resize(mask[top:bottom, left:right].astype(np.float32), work[::-1], interpolation=cv2.INTER_AREA)
+    fade = _mask_fade(mask, task.mask_blur)
     return replace(
-        made,
-        pixels=_padded(filled if work == inside else resized(filled, work), made),
-        hole=_padded(torch.from_numpy((inside_hole[None] > 0).astype(np.float32)), made),
+        canvas,
+        pixels=_reflect_padded(filled if work == box_size else resized(filled, work), canvas),
+        mask=_reflect_padded(torch.from_numpy((resized_mask[None] > 0).astype(np.float32)), canvas),
         source=source,
         base=source.pixels,
         alpha=_opaque(source.alpha, fade),
         fade=fade,
         box=box,
-        mask_sha256=mask.sha256,
+        mask_sha256=mask_picture.sha256,
         notes=notes,
     )
 
 
-def _mask(task: Imagine, source: Picture, mask: Picture) -> tuple[np.ndarray, tuple[Message, ...]]:
-    """(H, W) bool: True is the hole; and what to say of it.
+def _read_mask(task: Imagine, source: Picture, mask_picture: Picture) -> tuple[np.ndarray, tuple[Message, ...]]:
+    """(H, W) bool, True where the picture is generated; and notes.
 
-    Of a mask with transparent parts what is opaque is the hole, as in A1111: it was painted on a layer of its own.
+    In a mask with transparent parts the opaque pixels are masked, as in A1111: it was painted on its own layer.
     """
-    if mask.pixels.shape[:2] != source.pixels.shape[:2]:
+    if mask_picture.pixels.shape[:2] != source.pixels.shape[:2]:
         raise CalotypeError(
             "{mask} is {mask_width}x{mask_height} pixels and {init} is {width}x{height}; a mask has the size of its "
             "picture",
             mask=task.mask,
-            mask_width=mask.pixels.shape[1],
-            mask_height=mask.pixels.shape[0],
+            mask_width=mask_picture.pixels.shape[1],
+            mask_height=mask_picture.pixels.shape[0],
             init=task.init,
             width=source.pixels.shape[1],
             height=source.pixels.shape[0],
         )
-    hole, notes = luma(to_tensor(mask.pixels))[0].numpy() >= 0.5, ()
+    mask, notes = luma(to_tensor(mask_picture.pixels))[0].numpy() >= 0.5, ()
     paint = Message("black" if task.invert_mask else "white")
-    if mask.alpha is not None and mask.alpha.min() < mask.alpha.max():
-        hole = mask.alpha > max_value(mask.alpha.dtype) // 2
+    if mask_picture.alpha is not None and mask_picture.alpha.min() < mask_picture.alpha.max():
+        mask = mask_picture.alpha > max_value(mask_picture.alpha.dtype) // 2
         paint = Message("transparent" if task.invert_mask else "opaque")
-        sentence = "{mask} has transparent parts: what is opaque in it is the hole; or give {option:invert_mask}"
+        sentence = "{mask} has transparent parts: its opaque pixels are the mask; or give {option:invert_mask}"
         notes = (Message(sentence, mask=task.mask.name),)
-    hole = ~hole if task.invert_mask else hole
-    if not hole.any():
+    mask = ~mask if task.invert_mask else mask
+    if not mask.any():
         mend = Message("leave out {option:invert_mask}") if task.invert_mask else Message("give {option:invert_mask}")
         raise CalotypeError(
-            "{mask} leaves nothing to draw: no pixel of it is {paint}; paint the hole, or {mend}",
+            "{mask} is an empty mask: no pixel of it is {paint}; paint the area to generate, or {mend}",
             option="mask",
             mask=task.mask,
             paint=paint,
             mend=mend,
         )
-    return hole, notes
+    return mask, notes
 
 
-def _around(hole: np.ndarray, padding: int, native: int) -> tuple[int, int, int, int]:
-    """The box of the hole with its surroundings, at least as large as the model's own size where there is room."""
+def _mask_box(mask: np.ndarray, padding: int, native: int) -> tuple[int, int, int, int]:
+    """The bounding box of the mask with padding, at least of the model's native size if the picture is that large."""
     box = []
-    for along, side in ((hole.any(1), hole.shape[0]), (hole.any(0), hole.shape[1])):
-        first, last = np.flatnonzero(along)[[0, -1]]
+    for profile, side in ((mask.any(1), mask.shape[0]), (mask.any(0), mask.shape[1])):
+        first, last = np.flatnonzero(profile)[[0, -1]]
         first, last = first - padding, last + 1 + padding
-        short = max(0, min(native, side) - (last - first))
-        first, last = first - short // 2, last + short - short // 2
+        missing = max(0, min(native, side) - (last - first))
+        first, last = first - missing // 2, last + missing - missing // 2
         first, last = max(0, first - max(0, last - side)), min(side, last - min(0, first))
         box.append((int(first), int(last)))
     return box[0][0], box[1][0], box[0][1], box[1][1]
 
 
-def _fade(hole: np.ndarray, blur: int) -> np.ndarray:
-    """1 inside, falling to the rim of the hole over `blur` pixels, exactly 0 outside."""
-    inside = np.pad(hole, 1, mode="edge").astype(np.uint8)  # the picture's own border is no rim
-    depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1] if not hole.all() else None
+def _mask_fade(mask: np.ndarray, blur: int) -> np.ndarray:
+    """Opacity: 1 inside, falling to the border of the mask over `blur` pixels, exactly 0 outside."""
+    inside = np.pad(mask, 1, mode="edge").astype(np.uint8)  # the border of the picture is not a border of the mask
+    depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1] if not mask.all() else None
     if depth is None:
-        return np.ones(hole.shape, np.float32)
-    share = np.clip(depth / (blur + 1), 0, 1).astype(np.float32)
-    return share * share * (3 - 2 * share)
+        return np.ones(mask.shape, np.float32)
+    depth_fraction = np.clip(depth / (blur + 1), 0, 1).astype(np.float32)
+    return depth_fraction * depth_fraction * (3 - 2 * depth_fraction)
 
 
-def _filled(x: Tensor, hole: np.ndarray) -> Tensor:
-    """(3, h, w) with the colours around the hole spread into it, softer the farther they come."""
-    keep = torch.from_numpy(~hole).float()
-    result, reach = x * keep, 2
+def _fill_blurred(x: Tensor, mask: np.ndarray) -> Tensor:
+    """(3, h, w) with the masked area filled by the surrounding colours, increasingly blurred inwards."""
+    keep = torch.from_numpy(~mask).float()
+    result, sigma = x * keep, 2
     missing = ~keep.bool()
-    while missing.any() and reach < 2 * max(hole.shape):
-        parts = [_soft(plane.numpy(), reach) for plane in (*(x * keep), keep)]
-        weight = torch.from_numpy(parts[3])
-        now = missing & (weight > 0.02)
-        colour = torch.from_numpy(np.stack(parts[:3])) / weight.clamp(min=1e-6)
-        result = torch.where(now, colour, result)
-        missing, reach = missing & ~now, reach * 2
+    while missing.any() and sigma < 2 * max(mask.shape):
+        blurred = [_blurred(plane.numpy(), sigma) for plane in (*(x * keep), keep)]
+        weight = torch.from_numpy(blurred[3])
+        reached = missing & (weight > 0.02)
+        colour = torch.from_numpy(np.stack(blurred[:3])) / weight.clamp(min=1e-6)
+        result = torch.where(reached, colour, result)
+        missing, sigma = missing & ~reached, sigma * 2
     return result.clamp(0, 1)
 
 
-def _soft(plane: np.ndarray, reach: int) -> np.ndarray:
-    return cv2.GaussianBlur(np.ascontiguousarray(plane), (0, 0), reach)
+def _blurred(plane: np.ndarray, sigma: int) -> np.ndarray:
+    return cv2.GaussianBlur(np.ascontiguousarray(plane), (0, 0), sigma)
 
 
-def _widened(task: Imagine, source: Picture, multiple: int, check: Check) -> Canvas:
+def _outpaint_canvas(task: Imagine, source: Picture, multiple: int, check: SizeCheck) -> Canvas:
     left, top, right, bottom = read_margins(task.outpaint)
     height, width = source.pixels.shape[:2]
     size = (height + top + bottom, width + left + right)
-    made = _sized(size, multiple)
-    check(made.work)
-    hole = np.ones(size, bool)
+    canvas = _empty_canvas(size, multiple)
+    check(canvas.work)
+    mask = np.ones(size, bool)
     inner = [
-        slice(edge + (OVERLAP if edge else 0), edge + side - (OVERLAP if other else 0))
-        for edge, side, other in ((top, height, bottom), (left, width, right))
+        slice(edge + (OVERLAP if edge else 0), edge + side - (OVERLAP if opposite else 0))
+        for edge, side, opposite in ((top, height, bottom), (left, width, right))
     ]
-    hole[inner[0], inner[1]] = False
-    base, seen = (_bordered(pixels, (top, bottom, left, right)) for pixels in (source.pixels, source.on_white().pixels))
+    mask[inner[0], inner[1]] = False
+    base, shown = (
+        _edge_padded(pixels, (top, bottom, left, right)) for pixels in (source.pixels, source.on_white().pixels)
+    )
     alpha = None if source.alpha is None else np.pad(source.alpha, ((top, bottom), (left, right)))
-    new = np.ones(size, np.float32)
-    new[top : top + height, left : left + width] = _fade(hole, OVERLAP - 1)[top : top + height, left : left + width]
+    fade = np.ones(size, np.float32)
+    fade[top : top + height, left : left + width] = _mask_fade(mask, OVERLAP - 1)[
+        top : top + height, left : left + width
+    ]
     return replace(
-        made,
-        pixels=_padded(_filled(to_tensor(match_channels(seen, np.empty((1, 1, 3)))), hole), made),
-        hole=_padded(torch.from_numpy(hole[None].astype(np.float32)), made),
+        canvas,
+        pixels=_reflect_padded(_fill_blurred(to_tensor(match_channels(shown, np.empty((1, 1, 3)))), mask), canvas),
+        mask=_reflect_padded(torch.from_numpy(mask[None].astype(np.float32)), canvas),
         source=source,
         base=base,
-        alpha=_opaque(alpha, new),
-        fade=new,
+        alpha=_opaque(alpha, fade),
+        fade=fade,
         box=(0, 0, *size),
     )
 
 
-def _bordered(pixels: np.ndarray, margins: tuple[int, int, int, int]) -> np.ndarray:
+def _edge_padded(pixels: np.ndarray, margins: tuple[int, int, int, int]) -> np.ndarray:
     """(H, W, C) with its edges repeated at top, bottom, left and right."""
     top, bottom, left, right = margins
     return np.pad(pixels, ((top, bottom), (left, right), (0, 0)), "edge")

@@ -1,4 +1,4 @@
-"""The loop of latent diffusion: predict, guide, step."""
+"""The denoising loop of latent diffusion: predict, guide, step."""
 
 from collections.abc import Mapping
 
@@ -8,114 +8,125 @@ from torch import Tensor
 
 from calotype.errors import CalotypeError
 from calotype.inference.diffusion.conditioning import StepPrompts
-from calotype.inference.diffusion.plan import DenoisePass, GenerationPlan, StepClock, Work, attach_adapters
+from calotype.inference.diffusion.plan import DenoisePass, GenerationPlan, LatentsGenerator, StepClock, attach_adapters
 from calotype.inference.diffusion.schedulers import Stepper
 from calotype.models.diffusion import Condition
 from calotype.ops.noise import Source
 
 
-def denoised(job: GenerationPlan, way: DenoisePass, noise: Tensor, sources: list[Source], clock: StepClock) -> Work:
-    """The loop: predict, guide, step."""
-    made, hole = way.scheduler, _small(job.canvas.hole, way.shape)
-    timesteps = made.timesteps[way.begin :]
-    if hasattr(made, "set_begin_index"):
-        made.set_begin_index(way.begin)
-    x = _first(job, way, noise, timesteps, hole)
-    around = _around_hole(job, hole, way.clean) if job.model.is_inpainting else None
-    walk = Stepper(made, job.sampler, sources)
+def denoise(
+    plan: GenerationPlan, denoise_pass: DenoisePass, noise: Tensor, sources: list[Source], clock: StepClock
+) -> LatentsGenerator:
+    """Yields progress with previews; returns the denoised latents."""
+    scheduler, mask = denoise_pass.scheduler, _latent_mask(plan.canvas.mask, denoise_pass.latent_shape)
+    timesteps = scheduler.timesteps[denoise_pass.start_index :]
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(denoise_pass.start_index)
+    latents = _initial_latents(plan, denoise_pass, noise, timesteps, mask)
+    inpaint_channels = _inpaint_channels(plan, mask, denoise_pass.init_latents) if plan.model.is_inpainting else None
+    stepper = Stepper(scheduler, plan.sampler, sources)
     for n, t in enumerate(timesteps):
-        attach_adapters(job.adapters, job.model)  # another drawing may have come between
-        said = way.said[min(n // made.order, len(way.said) - 1)]
-        given = made.scale_model_input(x, t)
-        answer = _guided(job, given, t, said, around)
-        x = walk.step(answer, t, x)
-        if hole is not None and around is None:
-            kept = (
-                way.clean
+        attach_adapters(plan.adapters, plan.model)  # another generation may have attached others meanwhile
+        prompts = denoise_pass.prompts[min(n // scheduler.order, len(denoise_pass.prompts) - 1)]
+        model_input = scheduler.scale_model_input(latents, t)
+        prediction = _predict_guided(plan, model_input, t, prompts, inpaint_channels)
+        latents = stepper.step(prediction, t, latents)
+        if mask is not None and inpaint_channels is None:
+            known_latents = (
+                denoise_pass.init_latents
                 if n + 1 == len(timesteps)
-                else made.add_noise(way.clean.expand_as(x), noise, timesteps[n + 1 : n + 2])
+                else scheduler.add_noise(denoise_pass.init_latents.expand_as(latents), noise, timesteps[n + 1 : n + 2])
             )
-            x = kept * (1 - hole) + x * hole
-        yield clock.tick(job.look.at(given, answer, t, made))
-    return x
+            latents = known_latents * (1 - mask) + latents * mask
+        yield clock.tick(plan.preview.at(model_input, prediction, t, scheduler))
+    return latents
 
 
-def _first(job: GenerationPlan, way: DenoisePass, noise: Tensor, timesteps: Tensor, hole: Tensor | None) -> Tensor:
-    """Where the way down begins: noise alone, or the clean latents with as much of it as there is at that point."""
-    if way.clean is None:
-        return noise * way.scheduler.init_noise_sigma
-    clean = way.clean.expand_as(noise)
-    if hole is not None and job.task.fill in ("noise", "nothing"):
-        clean = clean * (1 - hole) + (noise * hole if job.task.fill == "noise" else 0)
+def _initial_latents(
+    plan: GenerationPlan, denoise_pass: DenoisePass, noise: Tensor, timesteps: Tensor, mask: Tensor | None
+) -> Tensor:
+    """The latents of the first timestep: pure noise, or the initial latents with noise added."""
+    if denoise_pass.init_latents is None:
+        return noise * denoise_pass.scheduler.init_noise_sigma
+    latents = denoise_pass.init_latents.expand_as(noise)
+    if mask is not None and plan.task.fill in ("noise", "nothing"):
+        latents = latents * (1 - mask) + (noise * mask if plan.task.fill == "noise" else 0)
     if not len(timesteps):
-        return clean
-    return way.scheduler.add_noise(clean, noise, timesteps[:1])
+        return latents
+    return denoise_pass.scheduler.add_noise(latents, noise, timesteps[:1])
 
 
-def _small(hole: Tensor | None, shape: tuple[int, int]) -> Tensor | None:
-    """(1, 1, H, W) -> (1, 1, h, w): a latent with any pixel of the hole under it is drawn anew."""
-    return None if hole is None else F.adaptive_max_pool2d(hole, shape)
+def _latent_mask(mask: Tensor | None, shape: tuple[int, int]) -> Tensor | None:
+    """(1, 1, H, W) -> (1, 1, h, w): a latent is masked if any of its pixels is."""
+    return None if mask is None else F.adaptive_max_pool2d(mask, shape)
 
 
-def _around_hole(job: GenerationPlan, hole: Tensor | None, clean: Tensor | None) -> Tensor:
-    """(1, 1 + C, h, w) for an inpainting model: the hole, and the latents of the picture with the hole in grey."""
-    if hole is None or clean is None:
-        shape = tuple(side // job.model.factor for side in job.canvas.work)
-        grey = job.model.encode_mean(torch.full((1, 3, *job.canvas.work), 0.5))
+def _inpaint_channels(plan: GenerationPlan, mask: Tensor | None, init_latents: Tensor | None) -> Tensor:
+    """(1, 1 + C, h, w) for an inpainting model: the mask, and the latents of the picture with a grey mask."""
+    if mask is None or init_latents is None:
+        shape = tuple(side // plan.model.factor for side in plan.canvas.work)
+        grey = plan.model.encode_mean(torch.full((1, 3, *plan.canvas.work), 0.5))
         return torch.cat([torch.ones(1, 1, *shape), grey], 1)
-    pixels = torch.where(job.canvas.hole > 0, torch.tensor(0.5), job.canvas.pixels)
-    return torch.cat([hole, job.model.encode_mean(pixels)], 1)
+    pixels = torch.where(plan.canvas.mask > 0, torch.tensor(0.5), plan.canvas.pixels)
+    return torch.cat([mask, plan.model.encode_mean(pixels)], 1)
 
 
-def _guided(job: GenerationPlan, x: Tensor, t: Tensor, said: StepPrompts, around: Tensor | None) -> Tensor:
-    """The network's answer under guidance: u + sum of w g (c - u). Ho and Salimans 2022; Liu et al. 2022 for AND.
+def _predict_guided(
+    plan: GenerationPlan, latents: Tensor, timestep: Tensor, prompts: StepPrompts, inpaint_channels: Tensor | None
+) -> Tensor:
+    """The prediction with classifier-free guidance: u + sum of w g (c - u). Ho and Salimans 2022; AND: Liu et al. 2022.
 
-    All conditions of one length, of all pictures, go through together. Guidance 1 with one condition needs no second
-    run.
+    Conditions of equal length, of all pictures, are one batch. Guidance 1 with one condition needs no unconditional
+    prediction.
     """
-    scale, count = job.task.guidance, len(x)
-    has_unwanted = not (scale == 1 and [weight for _, weight in said.wanted] == [1.0])
-    x = x if around is None else torch.cat([x, around.expand(count, -1, *x.shape[2:])], 1)
-    answers = []
-    for rows in job.reader.together(said, has_unwanted):
-        number, is_first = len(rows.states), not answers
-        answer = job.model.predict(
-            x.repeat(number, 1, 1, 1),
-            t,
-            rows.states.repeat_interleave(count, 0),
-            _added(job, rows, count, has_unwanted and is_first),
-            job.task.tiling,
-            job.is_compiled,
+    scale, count = plan.task.guidance, len(latents)
+    has_negative = not (scale == 1 and [weight for _, weight in prompts.prompts] == [1.0])
+    latents = (
+        latents
+        if inpaint_channels is None
+        else torch.cat([latents, inpaint_channels.expand(count, -1, *latents.shape[2:])], 1)
+    )
+    predictions = []
+    for conditions in plan.prompt_encoder.encode_step(prompts, has_negative):
+        number, is_first = len(conditions.states), not predictions
+        prediction = plan.model.predict(
+            latents.repeat(number, 1, 1, 1),
+            timestep,
+            conditions.states.repeat_interleave(count, 0),
+            _added_cond(plan, conditions, count, has_negative and is_first),
+            plan.task.tiling,
+            plan.is_compiled,
         )
-        answers.append(answer.unflatten(0, (number, count)))
-    answer = torch.cat(answers)
-    if not torch.isfinite(answer).all():
+        predictions.append(prediction.unflatten(0, (number, count)))
+    prediction = torch.cat(predictions)
+    if not torch.isfinite(prediction).all():
         raise CalotypeError(
-            "the model {model} gives no numbers (NaN or infinity); its file is damaged", model=job.model.name
+            "the prediction of the model {model} is not finite (NaN or infinity); its file is damaged",
+            model=plan.model.name,
         )
-    if not has_unwanted:
-        return answer[0]
-    weights = torch.tensor([weight for _, weight in said.wanted])[:, None, None, None, None]
-    guided = answer[0] + scale * (weights * (answer[1:] - answer[0])).sum(0)
-    return _rescaled(guided, answer[1], job.task.rescale)
+    if not has_negative:
+        return prediction[0]
+    weights = torch.tensor([weight for _, weight in prompts.prompts])[:, None, None, None, None]
+    guided = prediction[0] + scale * (weights * (prediction[1:] - prediction[0])).sum(0)
+    return _rescaled_guidance(guided, prediction[1], plan.task.rescale)
 
 
-def _rescaled(guided: Tensor, plain: Tensor, share: float) -> Tensor:
-    """Lin et al. 2023, equations 15 and 16: guidance must not make the answer louder."""
-    if not share:
+def _rescaled_guidance(guided: Tensor, conditional: Tensor, rescale: float) -> Tensor:
+    """Lin et al. 2023, equations 15 and 16: guidance must not increase the standard deviation of the prediction."""
+    if not rescale:
         return guided
     axes = tuple(range(1, guided.dim()))
-    even = guided * (plain.std(axes, keepdim=True) / guided.std(axes, keepdim=True))
-    return share * even + (1 - share) * guided
+    normalised = guided * (conditional.std(axes, keepdim=True) / guided.std(axes, keepdim=True))
+    return rescale * normalised + (1 - rescale) * guided
 
 
-def _added(job: GenerationPlan, rows: Condition, count: int, has_unwanted: bool) -> Mapping[str, Tensor]:
-    """SDXL's further conditions: the pooled text, and the sizes that training pictures had and were cut to."""
-    if rows.pooled is None or job.model.family != "sdxl":
+def _added_cond(plan: GenerationPlan, conditions: Condition, count: int, has_negative: bool) -> Mapping[str, Tensor]:
+    """SDXL's additional conditions: the pooled text states, and the time ids (original size, crop, target size)."""
+    if conditions.pooled is None or plan.model.family != "sdxl":
         return {}
-    height, width = job.canvas.work
-    numbers = job.model.time_ids(height, width, len(rows.pooled), has_unwanted)
+    height, width = plan.canvas.work
+    time_ids = plan.model.time_ids(height, width, len(conditions.pooled), has_negative)
     return {
-        "text_embeds": rows.pooled.repeat_interleave(count, 0),
-        "time_ids": numbers.repeat_interleave(count, 0),
+        "text_embeds": conditions.pooled.repeat_interleave(count, 0),
+        "time_ids": time_ids.repeat_interleave(count, 0),
     }

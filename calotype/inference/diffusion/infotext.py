@@ -1,4 +1,4 @@
-"""A drawing's line of parameters, as A1111 writes it, so that every tool that reads those reads ours."""
+"""The infotext of a picture in A1111's format, for compatibility with tools that read it."""
 
 from calotype import __version__
 from calotype.dialects.infotext import written
@@ -12,23 +12,23 @@ EMPHASIS = {"original": None, "no-norm": "No norm", "ignore": "Ignore", "none": 
 FILL = {"original": "original", "blur": "fill", "noise": "latent noise", "nothing": "latent nothing"}
 
 
-def told(task: Imagine, job: GenerationPlan, picture: Picture) -> str:
-    """The prompt as it was written, its negative, and the fields by A1111's names in A1111's order.
+def infotext(task: Imagine, plan: GenerationPlan, picture: Picture) -> str:
+    """The prompt as written, the negative prompt, and the fields by A1111's names in A1111's order.
 
     Args:
-        task: the job's, for this one picture.
+        task: that of the plan, for this one picture.
     """
     height, width = picture.pixels.shape[:2]
     first = (round(side / max(task.hires, 1)) for side in (width, height))
     fields = {
         "Steps": task.steps,
-        "Sampler": job.sampler.name,
-        "Schedule type": schedule_title(job.schedule),
+        "Sampler": plan.sampler.name,
+        "Schedule type": schedule_title(plan.schedule),
         "CFG scale": f"{task.guidance:g}",
         "Seed": task.seed,
         "Size": "x".join(map(str, first)),
-        "Model hash": job.model.sha256[:10],
-        "Model": job.model.name,
+        "Model hash": plan.model.sha256[:10],
+        "Model": plan.model.name,
         "VAE": task.vae or None,
         **_variation(task),
         "Denoising strength": f"{task.strength:g}"
@@ -41,18 +41,22 @@ def told(task: Imagine, job: GenerationPlan, picture: Picture) -> str:
         "Tiling": True if task.tiling else None,
         "CFG Rescale": f"{task.rescale:g}" if task.rescale else None,
         **_second_pass(task),
-        **_hole(task),
-        **_short_hashes(job),
+        **_inpainting(task),
+        **_short_hashes(plan),
         "Emphasis": EMPHASIS[task.emphasis],
         "Version": f"Calotype {__version__}",
     }
-    return written(*job.words.written, fields)
+    return written(*plan.parsed_prompt.written, fields)
 
 
-def _short_hashes(job: GenerationPlan) -> dict[str, str]:
-    adapters = [adapter for adapter, *_ in job.adapters]
-    called = {"Lora hashes": adapters, "TI hashes": job.embeddings}
-    return {key: ", ".join(f"{x.name}: {x.short_hash}" for x in found) for key, found in called.items() if found}
+def _short_hashes(plan: GenerationPlan) -> dict[str, str]:
+    adapters = [adapter for adapter, *_ in plan.adapters]
+    networks_by_title = {"Lora hashes": adapters, "TI hashes": plan.embeddings}
+    return {
+        key: ", ".join(f"{network.name}: {network.short_hash}" for network in networks)
+        for key, networks in networks_by_title.items()
+        if networks
+    }
 
 
 def _variation(task: Imagine) -> dict[str, object]:
@@ -77,7 +81,7 @@ def _second_pass(task: Imagine) -> dict[str, object]:
     }
 
 
-def _hole(task: Imagine) -> dict[str, object]:
+def _inpainting(task: Imagine) -> dict[str, object]:
     if task.mask is None:
         return {}
     return {

@@ -1,4 +1,4 @@
-"""One drawing as it is planned, and the clock that counts its steps."""
+"""The plan of a generation, and the clock that counts its steps."""
 
 import time
 from collections.abc import Generator, Sequence
@@ -19,67 +19,69 @@ if TYPE_CHECKING:
     from calotype.checkpoints.lora import Adapter, Attached
     from calotype.checkpoints.textual_inversion import Embedding
 
-Work = Generator[Progress | Note, None, Tensor]
+LatentsGenerator = Generator[Progress | Note, None, Tensor]
 
 
 class StepClock:
-    """Counts steps over all that is drawn, and tells how long the rest will take."""
+    """Counts the steps of all pictures, and estimates the remaining time."""
 
     def __init__(self, total: int):
-        self.total, self.done, self._begun = total, 0, time.monotonic()
+        self.total, self.done, self._started = total, 0, time.monotonic()
         self._first = 0.0
 
-    def tick(self, look: Any) -> Drawing:
+    def tick(self, preview: Any) -> Drawing:
         self.done += 1
         now = time.monotonic()
         self._first = self._first or now
-        each = (now - self._first) / (self.done - 1) if self.done > 1 else now - self._begun
-        return Drawing(self.done, max(self.total, self.done), "steps", each * (self.total - self.done), look)
+        seconds_per_step = (now - self._first) / (self.done - 1) if self.done > 1 else now - self._started
+        return Drawing(
+            self.done, max(self.total, self.done), "steps", seconds_per_step * (self.total - self.done), preview
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class GenerationPlan:
-    """One prompt at one size, ready to be drawn with any seed."""
+    """One prompt at one size, ready to be generated with any seed."""
 
-    task: Imagine  # nothing left open
+    task: Imagine  # without open options
     model: Diffusion
-    words: ParsedPrompt
+    parsed_prompt: ParsedPrompt
     sampler: Sampler
     schedule: str
     canvas: Canvas
-    reader: PromptEncoder
-    look: LatentPreview
+    prompt_encoder: PromptEncoder
+    preview: LatentPreview
     adapters: "tuple[tuple[Adapter, float, float], ...]" = ()  # strengths in the text encoders and in the U-Net
-    embeddings: "tuple[Embedding, ...]" = ()  # the learned words that the prompts call
+    embeddings: "tuple[Embedding, ...]" = ()  # the textual inversion embeddings in the prompts
     is_compiled: bool = False
 
     @property
     def used(self) -> list[Any]:
-        """The model and what is put on it, each with name and sha256."""
+        """The model with its adapters and embeddings, each with name and sha256."""
         return [self.model, *(adapter for adapter, *_ in self.adapters), *self.embeddings]
 
 
 @dataclass(frozen=True, eq=False)
 class DenoisePass:
-    """One way down the noise."""
+    """One denoising pass."""
 
     scheduler: Any
-    begin: int  # index of the first timestep
-    said: list[StepPrompts]
-    clean: Tensor | None  # (1 or N, C, h, w): what it starts from
-    shape: tuple[int, int]  # of the latents
+    start_index: int  # index of the first timestep
+    prompts: list[StepPrompts]
+    init_latents: Tensor | None  # (1 or N, C, h, w); None starts from noise
+    latent_shape: tuple[int, int]  # of the latents
 
 
 def attach_adapters(adapters: "tuple[tuple[Adapter, float, float], ...]", model: Diffusion) -> Sequence[str]:
-    """Puts just these adapters on the model, whatever is on it. Returns the names of what has no place in it.
+    """Attaches exactly these adapters to the model, in place of others. Returns the names of unmatched modules.
 
     Raises:
-        CalotypeError: an adapter for another base; the model is then without any.
+        CalotypeError: an adapter for another base model; the model then has no adapters.
     """
 
-    def attach() -> "Attached":
+    def attach_all() -> "Attached":
         from calotype.checkpoints.lora import attach
 
         return attach(adapters, model.unet, [part.encoder for part in model.text], model.name)
 
-    return model.apply_adapters(adapters, attach)
+    return model.apply_adapters(adapters, attach_all)

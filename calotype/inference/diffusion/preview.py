@@ -1,4 +1,4 @@
-"""A quick look at latents on their way: no network, one small matrix from latents to colours."""
+"""A fast preview of latents: a linear map from latents to RGB instead of the VAE."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,29 +12,29 @@ from calotype.models.diffusion import Diffusion
 
 
 class LatentPreview:
-    """Made once for a model; the matrix is fitted when somebody looks."""
+    """One instance per model; the matrix is fitted at the first preview."""
 
     def __init__(self, model: Diffusion):
         self._model = model
         self._matrix: Tensor | None = None
 
-    def at(self, x: Tensor, answer: Tensor, t: Tensor, made: Any) -> Callable[[], np.ndarray]:
-        """What the picture seems to become: (h, w, 3) uint8 when called. `x` as the network was given it."""
+    def at(self, x: Tensor, prediction: Tensor, t: Tensor, scheduler: Any) -> Callable[[], np.ndarray]:
+        """A function that returns the preview of x0, (h, w, 3) uint8. `x` is the scaled model input."""
 
-        def look() -> np.ndarray:
-            return self._coloured(_clean(x[0], answer[0], t, made))
+        def preview() -> np.ndarray:
+            return self._to_rgb(predict_x0(x[0], prediction[0], t, scheduler))
 
-        return look
+        return preview
 
     @torch.inference_mode()
-    def _coloured(self, latents: Tensor) -> np.ndarray:
+    def _to_rgb(self, latents: Tensor) -> np.ndarray:
         if self._matrix is None:
-            self._matrix = self._fitted()
+            self._matrix = self._fit_matrix()
         rgb = torch.einsum("chw,cd->hwd", torch.cat([latents, torch.ones_like(latents[:1])]), self._matrix)
         return (rgb.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
-    def _fitted(self) -> Tensor:
-        """(C + 1, 3): least squares over soft fields of colour and what the VAE makes of them."""
+    def _fit_matrix(self) -> Tensor:
+        """(C + 1, 3): least squares from the VAE's latents of random smooth colours to these colours."""
         fields = torch.rand(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
         pixels = F.interpolate(fields, (16 * self._model.factor,) * 2, mode="bicubic").clamp(0, 1)
         latents = self._model.encode_mean(pixels)
@@ -43,10 +43,10 @@ class LatentPreview:
         return torch.linalg.lstsq(given, colours.movedim(1, -1).flatten(0, 2)).solution
 
 
-def _clean(x: Tensor, answer: Tensor, t: Tensor, made: Any) -> Tensor:
-    """The clean latents that the network's answer means (Ho et al. 2020, equation 15; for v: Salimans and Ho 2022)."""
-    signal = float(made.alphas_cumprod[round(float(t))]) ** 0.5
-    noise = (1 - signal**2) ** 0.5
-    if made.config.prediction_type == "v_prediction":
-        return signal * x - noise * answer
-    return (x - noise * answer) / max(signal, 1e-3)
+def predict_x0(x: Tensor, prediction: Tensor, t: Tensor, scheduler: Any) -> Tensor:
+    """x0 by the prediction (Ho et al. 2020, equation 15; for v: Salimans and Ho 2022)."""
+    alpha_t = float(scheduler.alphas_cumprod[round(float(t))]) ** 0.5
+    sigma_t = (1 - alpha_t**2) ** 0.5
+    if scheduler.config.prediction_type == "v_prediction":
+        return alpha_t * x - sigma_t * prediction
+    return (x - sigma_t * prediction) / max(alpha_t, 1e-3)

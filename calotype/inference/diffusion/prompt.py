@@ -1,4 +1,4 @@
-"""What the person wrote, taken apart: the prompts as they are read, and the LoRAs and learned words they call."""
+"""Parses the prompts of a task: styles, LoRA tags, and the names of textual inversion embeddings."""
 
 import csv
 import io
@@ -25,68 +25,68 @@ if TYPE_CHECKING:
     from calotype.checkpoints.lora import Adapter
     from calotype.checkpoints.textual_inversion import Embedding
 
-STYLES = "styles.csv"
-LONGEST = 1_000_000  # letters of a prompt
+STYLES_FILE = "styles.csv"
+MAX_LETTERS = 1_000_000  # letters of a prompt
 
 
 @dataclass(frozen=True)
 class ParsedPrompt:
-    """Prompts without what is called in them."""
+    """Prompts without LoRA tags, and the LoRAs of the tags."""
 
     prompt: str
     negative: str
     loras: tuple[LoraRef, ...]
-    written: tuple[str, str]  # both prompts with styles and with every LoRA called, as a picture tells of itself
+    written: tuple[str, str]  # both prompts with styles and all LoRA tags, for the metadata of a picture
     notes: tuple[Message, ...] = ()
 
     @classmethod
     def of(cls, task: Imagine, settings: Settings) -> Self:
-        """Raises CalotypeError for an unknown style, or an option lora that cannot be read."""
-        prompt, negative = _styled(task, settings.home / STYLES)
-        if max(len(prompt), len(negative)) > LONGEST:
-            raise CalotypeError("the prompt is longer than {longest:,} letters; shorten it", longest=LONGEST)
-        named = _named(task.lora)
-        written = " ".join([prompt, *map(_spoken, named)]).strip(), negative
+        """Raises CalotypeError for an unknown style, or an invalid option `lora`."""
+        prompt, negative = _apply_styles(task, settings.home / STYLES_FILE)
+        if max(len(prompt), len(negative)) > MAX_LETTERS:
+            raise CalotypeError("the prompt is longer than {longest:,} letters; shorten it", longest=MAX_LETTERS)
+        option_loras = _parse_loras(task.lora)
+        written = " ".join([prompt, *map(_as_tag, option_loras)]).strip(), negative
         prompt, called, unknown = extras(prompt)
-        negative, _, more = extras(negative)
-        left_out = "{text} in the prompt is left out: Calotype has only <lora:name:weight>"
-        notes = [Message(left_out, text=text) for text in unknown + more]
-        return cls(prompt, negative, tuple(named + called), written, tuple(notes))
+        negative, _, also_unknown = extras(negative)
+        sentence = "{text} in the prompt is ignored: Calotype supports only <lora:name:weight>"
+        notes = [Message(sentence, text=text) for text in unknown + also_unknown]
+        return cls(prompt, negative, tuple(option_loras + called), written, tuple(notes))
 
     def adapters(self, models: Models) -> "tuple[tuple[Adapter, float, float], ...]":
-        """The LoRAs called: each with its strength in the text encoders and in the U-Net, where either is not 0."""
+        """The LoRAs with their strengths in the text encoders and in the U-Net, unless both are 0."""
         return tuple((models.adapter(lora.name), lora.text, lora.unet) for lora in self.loras if lora.text or lora.unet)
 
     def embeddings(self, models: Models) -> "list[Embedding]":
-        """The learned words (textual inversion) in the prompts, whatever model they were learned for."""
+        """The textual inversion embeddings in the prompts, for any model."""
         text = f"{self.prompt}\n{self.negative}".casefold()
-        names = [name for name in models.shelf.names("embedding") if name.casefold() in text]
-        return [models.embedding(name) for name in names if _stands_in(name.casefold(), text)]
+        names = [name for name in models.store.names("embedding") if name.casefold() in text]
+        return [models.embedding(name) for name in names if _contains_word(name.casefold(), text)]
 
 
-def _stands_in(name: str, text: str) -> bool:
-    """As a word of its own, not within another one."""
+def _contains_word(name: str, text: str) -> bool:
+    """Whether the text contains the name as a whole word."""
     return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
 
 
 def fits(word: "Embedding", model: Diffusion) -> bool:
-    """Whether the word was learned for text encoders of the model's widths."""
-    return set(_wanted(model)) <= _widths(word).keys()
+    """Whether the embedding was trained for text encoders of the model's widths."""
+    return set(_hidden_sizes(model)) <= _widths(word).keys()
 
 
 def vectors_of(word: "Embedding", model: Diffusion) -> Sequence[Tensor]:
-    """One (n, D) tensor for each text encoder, of a word that fits."""
-    return [_widths(word)[width] for width in _wanted(model)]
+    """One (n, D) tensor for each text encoder, for an embedding that fits."""
+    return [_widths(word)[width] for width in _hidden_sizes(model)]
 
 
-def misfit(word: "Embedding", model: Diffusion) -> Message:
-    """What to say of a word that stays a plain word, because it was learned for another kind of model."""
+def misfit_message(word: "Embedding", model: Diffusion) -> Message:
+    """The note on an embedding that is ignored because it was trained for another kind of model."""
     return Message(
-        "the word {word} was learned for text encoders of width {widths}, and {wanted} are those of {model}: it is "
-        "read as a plain word",
+        "the embedding {word} was trained for text encoders of width {widths}, and {required} are those of {model}: "
+        "its name is read as plain text",
         word=word.name,
         widths=listed(_widths(word), " and "),
-        wanted=listed(_wanted(model), " and "),
+        required=listed(_hidden_sizes(model), " and "),
         model=model.name,
     )
 
@@ -95,30 +95,30 @@ def _widths(word: "Embedding") -> Mapping[int, Tensor]:
     return {vectors.shape[1]: vectors for vectors in word.vectors}
 
 
-def _wanted(model: Diffusion) -> list[int]:
+def _hidden_sizes(model: Diffusion) -> list[int]:
     return [part.encoder.shape.hidden_size for part in model.text]
 
 
-def _named(text: str) -> list[LoraRef]:
-    """`mine:0.8,other` as LoRAs."""
+def _parse_loras(text: str) -> list[LoraRef]:
+    """Parses `mine:0.8,other`."""
     try:
-        return [LoraRef.read(part.strip()) for part in text.split(",") if part.strip()]
+        return [LoraRef.read(entry.strip()) for entry in text.split(",") if entry.strip()]
     except ValueError:
         raise CalotypeError("{option:lora} is such as mine:0.8,other, not {text!r}", text=text) from None
 
 
-def _spoken(lora: LoraRef) -> str:
-    """As it is called in a prompt: by its name, where it was given by its file."""
+def _as_tag(lora: LoraRef) -> str:
+    """The LoRA tag of a prompt, with the file name if it was given by a path."""
     path = Path(lora.name)
     return str(replace(lora, name=path.stem) if path.suffix.lower() in ENDINGS else lora)
 
 
-def _styled(task: Imagine, path: Path) -> tuple[str, str]:
-    """Prompt and negative prompt within the styles: in place of {prompt}, or before it."""
+def _apply_styles(task: Imagine, path: Path) -> tuple[str, str]:
+    """Prompt and negative prompt inserted into the styles: in place of {prompt}, or before the style."""
     prompt, negative = task.prompt, task.negative
-    wanted = [name.strip() for name in task.style.split(",") if name.strip()]
-    known = styles(path) if wanted else {}
-    for name in wanted:
+    names = [name.strip() for name in task.style.split(",") if name.strip()]
+    known = styles(path) if names else {}
+    for name in names:
         if name not in known:
             there = Message("; write styles into {path}: name,prompt,negative_prompt", path=path)
             if known:
@@ -126,18 +126,20 @@ def _styled(task: Imagine, path: Path) -> tuple[str, str]:
             raise CalotypeError(
                 "no style is named {name!r}{hint}{there}", name=name, hint=nearest(name, known), there=there
             )
-        prompt, negative = (_within(style, text) for style, text in zip(known[name], (prompt, negative), strict=True))
+        prompt, negative = (
+            _apply_style(style, text) for style, text in zip(known[name], (prompt, negative), strict=True)
+        )
     return prompt, negative
 
 
-def _within(style: str, text: str) -> str:
+def _apply_style(style: str, text: str) -> str:
     if "{prompt}" in style:
         return style.replace("{prompt}", text)
-    return ", ".join(part for part in (text.strip(), style.strip()) if part)
+    return ", ".join(item for item in (text.strip(), style.strip()) if item)
 
 
 def styles(path: Path) -> dict[str, tuple[str, str]]:
-    """A1111's styles.csv: name -> (prompt, negative prompt). Raises CalotypeError where it cannot be read."""
+    """A1111's styles.csv: name -> (prompt, negative prompt). Raises CalotypeError if it cannot be read."""
     if not os.path.lexists(path):
         return {}
     text = read_text(path)
@@ -145,7 +147,7 @@ def styles(path: Path) -> dict[str, tuple[str, str]]:
         rows = list(csv.DictReader(io.StringIO(text, newline="")))
     except csv.Error as fault:
         raise CalotypeError(
-            "{path} cannot be read as a table of styles ({fault}); mend or delete it", path=path, fault=fault
+            "{path} cannot be read as a table of styles ({fault}); fix or delete it", path=path, fault=fault
         ) from None
     return {
         row["name"]: (row.get("prompt") or row.get("text") or "", row.get("negative_prompt") or "")

@@ -1,4 +1,4 @@
-"""Many pictures of one task on one sheet, with labels."""
+"""Composes many pictures of one task into a grid with labels."""
 
 import dataclasses
 import math
@@ -10,43 +10,43 @@ from calotype.record import Result
 from calotype.tasks import Imagine, options_of
 from calotype.tasks.sheets import Cell, cells
 
-__all__ = ["Cell", "cells", "composed", "sheet"]
+__all__ = ["Cell", "cells", "compose_grid", "make_sheet"]
 
 
-def sheet(task: Imagine, planned: list[Cell], made: list[Result]) -> Result:
+def make_sheet(task: Imagine, planned_cells: list[Cell], results: list[Result]) -> Result:
     """All pictures on one sheet, with their labels."""
-    pictures = [_plain(result.picture) for result in made]
-    if len(planned) == len(made):
-        columns = 1 + max(cell.column for cell in planned)
-        labels = [cell.across for cell in planned[:columns]], [cell.down for cell in planned[::columns]]
+    images = [_as_rgb8(result.picture) for result in results]
+    if len(planned_cells) == len(results):
+        columns = 1 + max(cell.column for cell in planned_cells)
+        labels = [cell.across for cell in planned_cells[:columns]], [cell.down for cell in planned_cells[::columns]]
     else:
-        columns, labels = math.ceil(len(made) ** 0.5), ([], [])
-    rows = [pictures[n : n + columns] for n in range(0, len(pictures), columns)]
-    pixels = composed(rows, *labels)
-    record = dataclasses.replace(made[0].record, options=_options(task, planned, made))
-    return Result(Picture(pixels, metadata=made[0].picture.metadata), None, record, is_sheet=True)
+        columns, labels = math.ceil(len(results) ** 0.5), ([], [])
+    rows = [images[n : n + columns] for n in range(0, len(images), columns)]
+    pixels = compose_grid(rows, *labels)
+    record = dataclasses.replace(results[0].record, options=_sheet_options(task, planned_cells, results))
+    return Result(Picture(pixels, metadata=results[0].picture.metadata), None, record, is_sheet=True)
 
 
-def _options(task: Imagine, planned: list[Cell], made: list[Result]) -> dict[str, object]:
-    """Those with which the whole sheet is drawn again: what was asked for, and what was settled alike in all places."""
-    first, *others = (result.record.options for result in made)
-    settled = {name: value for name, value in first.items() if all(other[name] == value for other in others)}
+def _sheet_options(task: Imagine, planned_cells: list[Cell], results: list[Result]) -> dict[str, object]:
+    """The options that reproduce the whole sheet: the requested ones, and those that are equal in all cells."""
+    first, *rest = (result.record.options for result in results)
+    common = {name: value for name, value in first.items() if all(options[name] == value for options in rest)}
     seeds = {
-        "seed": planned[0].task.seed,
-        "variation_seed": max(cell.task.variation_seed for cell in planned),
+        "seed": planned_cells[0].task.seed,
+        "variation_seed": max(cell.task.variation_seed for cell in planned_cells),
     }
-    asked = options_of(task)
-    whole = {name: asked[name] for name in ("x", "y", "matrix", "prompt", "count", "place")}
-    return asked | settled | seeds | whole | {"batch": first["batch"], "grid": True}
+    requested = options_of(task)
+    sheet_options = {name: requested[name] for name in ("x", "y", "matrix", "prompt", "count", "place")}
+    return requested | common | seeds | sheet_options | {"batch": first["batch"], "grid": True}
 
 
-def _plain(picture: Picture) -> np.ndarray:
+def _as_rgb8(picture: Picture) -> np.ndarray:
     pixels = picture.pixels if picture.pixels.dtype == np.uint8 else (picture.pixels >> 8).astype(np.uint8)
     return pixels if pixels.shape[2] == 3 else pixels.repeat(3, 2)
 
 
-def composed(rows: list[list[np.ndarray]], across: list[str], down: list[str], gap: int = 4) -> np.ndarray:
-    """Pictures in rows on white, labels over the columns and beside the rows; (H, W, 3) uint8."""
+def compose_grid(rows: list[list[np.ndarray]], across: list[str], down: list[str], gap: int = 4) -> np.ndarray:
+    """Pictures in rows on white, with labels above the columns and beside the rows; (H, W, 3) uint8."""
     from PIL import Image, ImageDraw
 
     from calotype.picture.fonts import font_for
@@ -61,33 +61,33 @@ def composed(rows: list[list[np.ndarray]], across: list[str], down: list[str], g
     )
     pen = ImageDraw.Draw(canvas)
     for n, text in enumerate(across):
-        place = (left + n * (width + gap) + width // 2, top // 2)
-        pen.multiline_text(place, _lines(text, width, font)[0], "black", font, "mm", align="center")
+        center = (left + n * (width + gap) + width // 2, top // 2)
+        pen.multiline_text(center, _lines(text, width, font)[0], "black", font, "mm", align="center")
     for n, text in enumerate(down):
-        place = (left // 2, top + n * (height + gap) + height // 2)
-        pen.multiline_text(place, _lines(text, width, font)[0], "black", font, "mm", align="center")
+        center = (left // 2, top + n * (height + gap) + height // 2)
+        pen.multiline_text(center, _lines(text, width, font)[0], "black", font, "mm", align="center")
     for y, row in enumerate(rows):
         for x, picture in enumerate(row):
             canvas.paste(Image.fromarray(picture), (left + x * (width + gap), top + y * (height + gap)))
     return np.asarray(canvas)
 
 
-def _fitting(word: str, most: int, font) -> list[str]:
-    """A word that is too long in pieces that fit: Chinese has no spaces."""
-    pieces = [""]
+def _split_word(word: str, max_width: int, font) -> list[str]:
+    """Splits a word that is too long into chunks that fit: Chinese has no spaces."""
+    chunks = [""]
     for letter in word:
-        if pieces[-1] and font.getlength(pieces[-1] + letter) > most:
-            pieces.append("")
-        pieces[-1] += letter
-    return pieces
+        if chunks[-1] and font.getlength(chunks[-1] + letter) > max_width:
+            chunks.append("")
+        chunks[-1] += letter
+    return chunks
 
 
-def _lines(text: str, most: int, font) -> tuple[str, int, int]:
-    """The text broken into lines that fit, and its width and height."""
+def _lines(text: str, max_width: int, font) -> tuple[str, int, int]:
+    """The text wrapped into lines that fit, and its width and height."""
     lines = [""]
-    for word in (part for whole in text.split() for part in _fitting(whole, most, font)):
+    for word in (chunk for token in text.split() for chunk in _split_word(token, max_width, font)):
         longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= most or not lines[-1]:
+        if font.getlength(longer) <= max_width or not lines[-1]:
             lines[-1] = longer
         else:
             lines.append(word)

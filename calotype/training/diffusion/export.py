@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from calotype.checkpoints.fuse import save_state
-from calotype.checkpoints.tokenizer import BpeTokenizer, write_tokenizer
+from calotype.checkpoints.tokenizer import BpeTokenizer, save_tokenizer
 from calotype.files import atomic_folder, make_folder
 from calotype.models.clip_text import TextEncoder
 from calotype.training.run.resume import dtype_named
@@ -53,7 +53,7 @@ def write_folder(
         for name, network in (("unet", unet), ("vae", vae)):
             _write(network, part / name, "diffusion_pytorch_model", dict(network.config), precision)
         _write(text, part / "text_encoder", "model", _text_config(text, tokenizer), precision)
-        write_tokenizer(tokenizer, part / "tokenizer")
+        save_tokenizer(tokenizer, part / "tokenizer")
         steps = {**training, "clip_sample": False, "set_alpha_to_one": True, "steps_offset": 1}
         steps |= {"_class_name": "DDIMScheduler", "_diffusers_version": VERSION, "timestep_spacing": "trailing"}
         _write_json(part / "scheduler" / "scheduler_config.json", steps)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from calotype.checkpoints.lora.keys import kohyas
+from calotype.checkpoints.lora.keys import kohya_prefix
 from calotype.checkpoints.lora.kohya_file import key_of
 from calotype.errors import CalotypeError
 from calotype.training.lora.layers import KINDS, Dropouts, Lokr, LoraLayer
@@ -55,7 +55,11 @@ class Adapters:
         if kind is Lokr:
             kind = type("Lokr", (Lokr,), {"factor": ranks.factor})
         for name, layer, rank, alpha in chosen:
-            key = kohyas("unet", name.replace(".", "_"), True) if self._is_xl and part == "unet" else key_of(part, name)
+            key = (
+                kohya_prefix("unet", name.replace(".", "_"), True)
+                if self._is_xl and part == "unet"
+                else key_of(part, name)
+            )
             if known is not None:
                 if key not in known:
                     continue

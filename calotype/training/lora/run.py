@@ -14,7 +14,7 @@ from calotype.checkpoints.open_diffusion import open_diffusion
 from calotype.checkpoints.state_dict import read_state
 from calotype.dialects.sd_scripts.prompts import Prompt
 from calotype.errors import CalotypeError, Message, listed, plural
-from calotype.inference.diffusion.schedulers import signals
+from calotype.inference.diffusion.schedulers import sqrt_alphas_cumprod
 from calotype.models.diffusion import Diffusion
 from calotype.models.network import has_bfloat16, is_bfloat16_quick
 from calotype.tasks import Progress, read_size
@@ -60,8 +60,8 @@ def opened(task: TrainLora, models: Models) -> Diffusion:
         dtype = torch.bfloat16 if is_bfloat16_quick(models.device) else torch.float16
     else:
         dtype = torch.bfloat16 if has_bfloat16() else torch.float32
-    vae = models.shelf.find(task.vae, "vae") if task.vae else None
-    model = Diffusion(open_diffusion(models.shelf.find(task.model, "diffusion"), vae), models.device, dtype)
+    vae = models.store.find(task.vae, "vae") if task.vae else None
+    model = Diffusion(open_diffusion(models.store.find(task.model, "diffusion"), vae), models.device, dtype)
     if model.is_inpainting:
         raise CalotypeError(
             "{model} is an inpainting model; train on the plain one, the LoRA works on both", model=model.name
@@ -116,7 +116,7 @@ class Planned:
         training = dict(model.training)
         if task.zero_terminal_snr:
             training["rescale_betas_zero_snr"] = True
-        self.signals = signals(training)
+        self.signals = sqrt_alphas_cumprod(training)
         self.prediction = "v_prediction" if task.v_parameterization else training.get("prediction_type", "epsilon")
         self.optimizer_type, note = fitting(task.optimizer_type, model.device)
         self.notes = [Message.of(note)] * bool(note) + list(self._contradictions())

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from calotype.errors import CalotypeError
-from calotype.inference.gan import between
+from calotype.inference.gan import slerp
 from calotype.training.data.squares import of_demo
 from calotype.training.gan.losses import (
     AUGMENTATIONS,
@@ -115,7 +115,7 @@ def test_the_look_is_the_same_everywhere():
 
 def test_a_walk_goes_along_the_circle():
     one, other = torch.randn(2, 64, generator=chance())
-    assert_close(between(one, other, 0.0), one)
-    assert_close(between(one, other, 1.0), other)
-    assert abs(between(one, other, 0.5).norm() - (one.norm() + other.norm()) / 2) < 1e-3
-    assert_close(between(one, one, 0.5), one)
+    assert_close(slerp(one, other, 0.0), one)
+    assert_close(slerp(one, other, 1.0), other)
+    assert abs(slerp(one, other, 0.5).norm() - (one.norm() + other.norm()) / 2) < 1e-3
+    assert_close(slerp(one, one, 0.5), one)
