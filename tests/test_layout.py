@@ -43,7 +43,7 @@ ORDER = [
     "cli",
     "__main__",
 ]
-HEAVY = ("torch", "cv2", "numpy", "PIL", "torchvision", "spandrel")
+HEAVY = ("torch", "cv2", "numpy", "PIL", "torchvision", "spandrel", "jinja2")
 
 
 def modules() -> dict[str, Path]:
