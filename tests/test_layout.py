@@ -18,6 +18,7 @@ ORDER = [
     "html",
     "settings",
     "samplers",
+    "suffixes",
     "tasks",
     "dialects",
     "jobs",
