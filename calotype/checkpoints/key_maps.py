@@ -77,11 +77,11 @@ def _vae_resnet(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
         yield f"{ours}.{name}", f"{theirs}.{_VAE_RESNET.get(name, name)}"
 
 
-def original(name: str, names: Mapping[str, str]) -> str:
-    """A parameter's or module's name in the original's files; what has none there keeps its own."""
-    beginning = name
-    while beginning:
-        if beginning in names:
-            return names[beginning] + name[len(beginning) :]
-        beginning = beginning.rpartition(".")[0]
+def with_prefix_renamed(name: str, names: Mapping[str, str], separator: str = ".") -> str:
+    """A parameter's or module's name with its longest known prefix replaced; without one it stays as it is."""
+    prefix = name
+    while prefix:
+        if prefix in names:
+            return names[prefix] + name[len(prefix) :]
+        prefix = prefix.rpartition(separator)[0]
     return name

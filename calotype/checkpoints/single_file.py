@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calotype.checkpoints.key_maps import original, unet_names, vae_names
+from calotype.checkpoints.key_maps import unet_names, vae_names, with_prefix_renamed
 from calotype.checkpoints.layouts import UNET, VAE, Layout, TextLayout, recognise, vae_config
 from calotype.checkpoints.load_into import filled
 from calotype.checkpoints.state_dict import read_state
@@ -84,7 +84,7 @@ def open_unet(state: dict[str, Tensor], layout: Layout, where: Path) -> nn.Modul
     with torch.device("meta"):
         module = UNet2DConditionModel.from_config(dict(layout.unet))
     names = unet_names(layout.unet)
-    places = {key: UNET + original(key, names) for key in module.state_dict()}
+    places = {key: UNET + with_prefix_renamed(key, names) for key in module.state_dict()}
     strays = sorted({key for key in state if key.startswith(UNET)} - set(places.values()))
     if strays:
         raise CalotypeError(
@@ -133,7 +133,7 @@ def _vae_of(state: dict[str, Tensor], config: Mapping[str, Any], where: Path) ->
     is_diffusers = "decoder.up_blocks.0.resnets.0.conv1.weight" in state
     names = {} if is_diffusers else vae_names(config)
     state = with_new_attention(state) if is_diffusers else state
-    places = {key: original(key, names) for key in module.state_dict()}
+    places = {key: with_prefix_renamed(key, names) for key in module.state_dict()}
     return filled(module, _taken(state, module, places, where), where)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from calotype.checkpoints.key_maps import original, unet_names
+from calotype.checkpoints.key_maps import unet_names, with_prefix_renamed
 from calotype.checkpoints.lora.deltas import Damaged, bias_delta, check, check_bias, delta
 from calotype.checkpoints.lora.read import Adapter
 from calotype.errors import CalotypeError, Message
@@ -136,7 +136,11 @@ def _unet_modules(unet: nn.Module) -> dict[str, nn.Module]:
     """Also by the names of the original's blocks, which kohya takes for SDXL."""
     found = _modules(unet)
     names = unet_names(unet.config)
-    theirs = {_flat(original(name, names)): layer for name, layer in unet.named_modules() if isinstance(layer, LAYERS)}
+    theirs = {
+        _flat(with_prefix_renamed(name, names)): layer
+        for name, layer in unet.named_modules()
+        if isinstance(layer, LAYERS)
+    }
     return theirs | found
 
 
