@@ -9,6 +9,7 @@ from calotype.checkpoints.header import check_file, check_not_truncated
 from calotype.errors import CalotypeError
 from calotype.files import check_folder
 from calotype.settings import Settings
+from calotype.suffixes import SUFFIXES
 from calotype.tasks import Imagine, kind_of
 from calotype.tasks.guard import STORED, names_in
 from calotype.tasks.limits import Limits, check_work
@@ -74,7 +75,6 @@ def _check_weights(path: Path) -> None:
 
 def _check_photos(task: Any, kind: str) -> None:
     """Checks that the dataset exists, and for a LoRA that its captions can be read."""
-    from calotype.training.data.dataset import SUFFIXES as PICTURES
     from calotype.training.data.dataset import find_photos, find_rooms, pictures_below
 
     folder = task.photos
@@ -88,5 +88,5 @@ def _check_photos(task: Any, kind: str) -> None:
         raise CalotypeError(
             "{folder} has no pictures that can be learnt from; put some there ({names})",
             folder=folder,
-            names=", ".join(PICTURES),
+            names=", ".join(SUFFIXES),
         )

@@ -18,6 +18,7 @@ ORDER = [
     "html",
     "settings",
     "samplers",
+    "suffixes",
     "tasks",
     "dialects",
     "jobs",
@@ -43,7 +44,7 @@ ORDER = [
     "cli",
     "__main__",
 ]
-HEAVY = ("torch", "cv2", "numpy", "PIL", "torchvision", "spandrel")
+HEAVY = ("torch", "cv2", "numpy", "PIL", "torchvision", "spandrel", "jinja2")
 
 
 def modules() -> dict[str, Path]:

@@ -77,11 +77,11 @@ def _vae_resnet(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
         yield f"{ours}.{name}", f"{theirs}.{_VAE_RESNET.get(name, name)}"
 
 
-def original_name(name: str, names: Mapping[str, str]) -> str:
-    """The name of a parameter or module in the original checkpoints; a name without an equivalent is unchanged."""
+def with_prefix_renamed(name: str, names: Mapping[str, str], separator: str = ".") -> str:
+    """The name of a parameter or module with its longest known prefix replaced; without one it stays as it is."""
     prefix = name
     while prefix:
         if prefix in names:
             return names[prefix] + name[len(prefix) :]
-        prefix = prefix.rpartition(".")[0]
+        prefix = prefix.rpartition(separator)[0]
     return name

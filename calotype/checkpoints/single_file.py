@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calotype.checkpoints.key_maps import original_name, unet_names, vae_names
+from calotype.checkpoints.key_maps import unet_names, vae_names, with_prefix_renamed
 from calotype.checkpoints.layouts import UNET, VAE, Layout, TextLayout, detect_layout, vae_config
 from calotype.checkpoints.load_into import load_into
 from calotype.checkpoints.state_dict import read_state
@@ -84,7 +84,7 @@ def open_unet(state: dict[str, Tensor], layout: Layout, where: Path) -> nn.Modul
     with torch.device("meta"):
         module = UNet2DConditionModel.from_config(dict(layout.unet))
     names = unet_names(layout.unet)
-    names_in_file = {key: UNET + original_name(key, names) for key in module.state_dict()}
+    names_in_file = {key: UNET + with_prefix_renamed(key, names) for key in module.state_dict()}
     unexpected = sorted({key for key in state if key.startswith(UNET)} - set(names_in_file.values()))
     if unexpected:
         raise CalotypeError(
@@ -133,7 +133,7 @@ def _build_vae(state: dict[str, Tensor], config: Mapping[str, Any], where: Path)
     is_diffusers = "decoder.up_blocks.0.resnets.0.conv1.weight" in state
     names = {} if is_diffusers else vae_names(config)
     state = with_new_attention(state) if is_diffusers else state
-    names_in_file = {key: original_name(key, names) for key in module.state_dict()}
+    names_in_file = {key: with_prefix_renamed(key, names) for key in module.state_dict()}
     return load_into(module, _match_tensors(state, module, names_in_file, where), where)
 
 

@@ -11,6 +11,7 @@ from calotype.errors import CalotypeError, Message, PictureError
 from calotype.files import check_folder, make_folder, readable
 from calotype.outputs.names import FORMATS, ending, format_of, shortened
 from calotype.outputs.sidecar import sha256_of, write_sidecar
+from calotype.suffixes import SUFFIXES
 from calotype.tasks.output import DrawingOutput
 
 if TYPE_CHECKING:
@@ -46,8 +47,6 @@ class Places:
 
     @staticmethod
     def _check_folder(out: Path) -> None:
-        from calotype.picture.codecs.formats import SUFFIXES
-
         is_picture = out.suffix.lower() in SUFFIXES
         if is_picture or out.exists():
             format = Message("{option:out} {out} is a format that drawings are not written in", out=readable(out))

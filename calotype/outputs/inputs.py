@@ -9,6 +9,7 @@ from pathlib import Path
 from calotype.errors import CalotypeError, Message
 from calotype.files import readable
 from calotype.outputs.names import beside, ending, format_of, key, natural, shortened
+from calotype.suffixes import SUFFIXES
 from calotype.tasks.output import Album
 
 SHOWN = 3  # names given where many files are meant
@@ -88,7 +89,7 @@ def _pattern(path: Path, album: Album, strangers: list[Path]) -> Iterator[_Found
     for match in map(Path, matches):
         if match.is_dir():
             continue
-        if match.suffix.lower() in _suffixes():
+        if match.suffix.lower() in SUFFIXES:
             yield _Found(match, Path())
         else:
             strangers.append(match)
@@ -100,7 +101,7 @@ def _folder(root: Path, album: Album, strangers: list[Path]) -> Iterator[_Found]
         below[:] = sorted((n for n in below if _enters(Path(folder, n), out, album)), key=natural)
         for name in sorted(names, key=natural):
             path = Path(folder, name)
-            if not name.startswith(".") and path.suffix.lower() in _suffixes():
+            if not name.startswith(".") and path.suffix.lower() in SUFFIXES:
                 yield _Found(path, Path(folder).relative_to(root))
             elif not _is_ours(path, album):
                 strangers.append(path)
@@ -118,12 +119,6 @@ def _is_ours(path: Path, album: Album) -> bool:
 
 def _unreadable(path: Path) -> Message:
     return Message("{path} is no file that can be read", path=readable(path))
-
-
-def _suffixes() -> frozenset[str]:
-    from calotype.picture import SUFFIXES
-
-    return frozenset(SUFFIXES)
 
 
 def _once(found: Iterable[_Found]) -> list[_Found]:

@@ -6,24 +6,11 @@ import re
 import unicodedata
 from pathlib import Path
 
+from calotype.suffixes import REPLACED, SUFFIXES
+
 NAME_MAX = 255  # bytes, on nearly every file system
 ROOM = 24  # bytes kept free for "-compare.jpg" and for the sidecar's and a temporary file's ending
-FORMATS = {
-    ".jpg": "jpeg",
-    ".jpeg": "jpeg",
-    ".jpe": "jpeg",
-    ".jfif": "jpeg",
-    ".png": "png",
-    ".webp": "webp",
-    ".tif": "tiff",
-    ".tiff": "tiff",
-    ".bmp": "bmp",
-    ".avif": "avif",
-    ".heic": "heic",
-    ".heif": "heic",
-}
-
-STAND_INS = {".mpo": ".jpg", ".dib": ".bmp", ".hif": ".heic"}  # read, but written under a better known ending
+FORMATS = {suffix: format for suffix, format in SUFFIXES.items() if suffix not in REPLACED}  # of results
 
 
 def natural(path: str | os.PathLike) -> tuple:
@@ -41,7 +28,7 @@ def ending(source: Path, format: str) -> str:
     """The ending of a result: of the wanted format, else the source's own where we write it, else the nearest."""
     if format != "auto" and format_of(source) != format:
         return next(suffix for suffix, name in FORMATS.items() if name == format)
-    return source.suffix if format_of(source) else STAND_INS.get(source.suffix.lower(), ".png")
+    return source.suffix if format_of(source) else REPLACED.get(source.suffix.lower(), ".png")
 
 
 def key(path: Path) -> str:

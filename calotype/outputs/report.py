@@ -1,20 +1,18 @@
 """Gathers the report while a batch runs; thumbnails wait in a nameless file on disk, not in memory."""
 
 import io
-import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from calotype import __version__
-from calotype import html as paper
+from calotype import html
 from calotype.errors import CalotypeError
 from calotype.files import atomic_file, readable
-from calotype.outputs import report_html as page
 from calotype.outputs.compare import Window, shown
 from calotype.picture import Picture
 from calotype.record import FaceRecord, Record, Result
@@ -29,13 +27,13 @@ class Report:
 
     def __init__(self, path: Path):
         self.path, self.is_written = path, False
-        self._body: IO[bytes] | None = None
+        self._cards: IO[str] | None = None
         self._pictures = self._failures = self._faces = 0
 
     def __enter__(self) -> "Report":
         """Raises CalotypeError where a file that isn't a report of ours is in the way."""
-        _check_place(self.path)
-        self._body = tempfile.TemporaryFile()
+        _check_path(self.path)
+        self._cards = tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace", newline="\n")
         return self
 
     def __exit__(
@@ -45,7 +43,7 @@ class Report:
             if self._pictures or self._failures:
                 self._write()
         finally:
-            self._body.close()
+            self._cards.close()
 
     def add(self, source: Path, target: Path, result: Result, seconds: float | None = None) -> None:
         """A finished picture. `seconds`: None for one that was done in an earlier run."""
@@ -58,7 +56,7 @@ class Report:
 
     def add_failure(self, source: Path, cause: str) -> None:
         self._failures += 1
-        self._put(page.failure(readable(source.name), readable(cause)))
+        self._cards.write(html.render("album_failure.html", name=readable(source.name), cause=readable(cause)))
 
     def _add(
         self, source: Path, target: Path, before: Picture, after: Picture, record: Record, seconds: float | None
@@ -67,37 +65,44 @@ class Report:
         self._faces += len(record.faces)
         large = shown(after, LARGE)
         plain = shown(before, LARGE).resize(large.size, Image.Resampling.BICUBIC)
-        name = readable(source.name)
-        pair = page.pair(_jpeg(plain), _jpeg(large), large.size, name)
-        faces = _people(before, after, record) if record.faces else ""
-        notes = [readable(note) for note in record.notes]
-        lead = _lead(target, before, after, seconds)
-        self._put(page.picture(name, lead, pair, faces, notes, paper.details(_rows(record))))
-
-    def _put(self, html: str) -> None:
-        self._body.write(html.encode("utf-8", "backslashreplace"))
+        card = html.render(
+            "album_picture.html",
+            name=readable(source.name),
+            lead=_lead(target, before, after, seconds),
+            before=_jpeg(plain),
+            after=_jpeg(large),
+            size=large.size,
+            notes=[readable(note) for note in record.notes],
+            rows=_rows(record),
+            **_faces(before, after, record.faces),
+        )
+        self._cards.write(card)
 
     def _write(self) -> None:
-        title = "Before and after"
         with atomic_file(self.path, option="report") as file:
-            file.write(page.head(title, self._counted(), __version__).encode("utf-8", "backslashreplace"))
-            self._body.seek(0)
-            shutil.copyfileobj(self._body, file)
-            file.write(page.foot(__version__).encode())
+            for text in html.render_chunks(
+                "album.html", title="Before and after", lead=self._counted(), cards=self._read_cards()
+            ):
+                file.write(text.encode("utf-8", "backslashreplace"))
         self.is_written = True
 
+    def _read_cards(self) -> Iterator[str]:
+        self._cards.seek(0)
+        while chunk := self._cards.read(1 << 20):
+            yield html.as_markup(chunk)
+
     def _counted(self) -> str:
-        parts = [_many(self._pictures, "picture"), _many(self._faces, "face")]
+        parts = [_count(self._pictures, "picture"), _count(self._faces, "face")]
         parts += [f"{self._failures} not done"] if self._failures else []
         return ", ".join(parts) + time.strftime(" · %d %B %Y")
 
 
-def _check_place(path: Path) -> None:
+def _check_path(path: Path) -> None:
     """Before any work is done, not after it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("rb") as file:
-            if paper.GENERATOR.encode() in file.read(2048):
+            if html.GENERATOR.encode() in file.read(2048):
                 return
     except FileNotFoundError:
         return
@@ -112,8 +117,8 @@ def _check_place(path: Path) -> None:
     )
 
 
-def _many(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _lead(target: Path, before: Picture, after: Picture, seconds: float | None) -> str:
@@ -126,14 +131,19 @@ def _in_words(seconds: float) -> str:
     return f"{seconds:.1f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
 
 
-def _people(before: Picture, after: Picture, record: Record) -> str:
-    treated = sum(face.treated for face in record.faces)
-    title = f"{_many(len(record.faces), 'face')} found, {treated} restored"
-    cards = (_card(before, after, face) for face in record.faces)
-    return page.people(_jpeg(_overview(before, record.faces)), cards, title)
+def _faces(before: Picture, after: Picture, faces: tuple[FaceRecord, ...]) -> dict[str, Any]:
+    """What the card says of faces: an overview with numbered boxes, and each of them before and after."""
+    if not faces:
+        return {"faces": []}
+    restored = sum(face.treated for face in faces)
+    return {
+        "faces": [_face(before, after, face) for face in faces],
+        "faces_title": f"{_count(len(faces), 'face')} found, {restored} restored",
+        "overview": _jpeg(_overview(before, faces)),
+    }
 
 
-def _card(before: Picture, after: Picture, face: FaceRecord) -> str:
+def _face(before: Picture, after: Picture, face: FaceRecord) -> dict[str, Any]:
     height, width = before.pixels.shape[:2]
     window = _around(face)
     scale = after.pixels.shape[0] / height, after.pixels.shape[1] / width
@@ -142,9 +152,8 @@ def _card(before: Picture, after: Picture, face: FaceRecord) -> str:
         for picture, by in ((before, (1.0, 1.0)), (after, scale))
     ]
     large = _enlarged(crops[1])
-    return page.face(
-        face.number, _jpeg(crops[0].resize(large.size, Image.Resampling.BICUBIC)), _jpeg(large), _told(face)
-    )
+    small = crops[0].resize(large.size, Image.Resampling.BICUBIC)
+    return {"number": face.number, "before": _jpeg(small), "after": _jpeg(large), "lines": _face_lines(face)}
 
 
 def _enlarged(image: Image.Image) -> Image.Image:
@@ -160,7 +169,7 @@ def _around(face: FaceRecord) -> Window:
     return Window(x + width / 2 - side / 2, y + height / 2 - side / 2, side, side)
 
 
-def _told(face: FaceRecord) -> list[str]:
+def _face_lines(face: FaceRecord) -> list[str]:
     x, y, width, height = face.box
     first = f"{width:.0f} × {height:.0f} pixels at {x:.0f}, {y:.0f}"
     second = f"the detector is {face.confidence:.0%} sure"

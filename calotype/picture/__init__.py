@@ -1,7 +1,6 @@
 """Pictures in files and in memory; nothing else in the program knows image formats."""
 
-from calotype.picture.codecs.formats import SUFFIXES, suffix_of
 from calotype.picture.picture import Metadata, Picture, size_of
 from calotype.picture.save import read_record, save
 
-__all__ = ["SUFFIXES", "Metadata", "Picture", "read_record", "save", "size_of", "suffix_of"]
+__all__ = ["Metadata", "Picture", "read_record", "save", "size_of"]

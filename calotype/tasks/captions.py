@@ -5,6 +5,7 @@ from pathlib import Path
 
 from calotype.errors import CalotypeError
 from calotype.options import option
+from calotype.suffixes import SUFFIXES
 
 SHAPES = ("square", "portrait")
 
@@ -74,7 +75,7 @@ class Caption(Tagging, Cropping):
                 "{option:caption_extension} is such as .txt, not {caption_extension!r}",
                 caption_extension=self.caption_extension,
             )
-        if f".{ending.lower()}" in (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif", ".tif", ".tiff", ".heic"):
+        if f".{ending.lower()}" in SUFFIXES:
             raise CalotypeError(
                 "{option:caption_extension} {caption_extension} is that of pictures; .txt is usual",
                 caption_extension=self.caption_extension,

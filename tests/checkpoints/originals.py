@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from calotype.checkpoints.key_maps import original_name, unet_names, vae_names
+from calotype.checkpoints.key_maps import unet_names, vae_names, with_prefix_renamed
 from calotype.checkpoints.layouts import LAYOUTS, UNET, VAE, Layout
 from calotype.checkpoints.single_file import OPENCLIP_LAYER
 from calotype.models.clip_text import TextEncoder
@@ -58,10 +58,10 @@ def checkpoint(layout: Layout, device: str = "cpu") -> dict[str, Tensor]:
     """The tensors of a file, by the original's names."""
     unet, vae, text = modules(layout, device)
     names, vae_own = unet_names(layout.unet), vae_names(layout.vae)
-    state = {UNET + original_name(key, names): value for key, value in unet.state_dict().items()}
+    state = {UNET + with_prefix_renamed(key, names): value for key, value in unet.state_dict().items()}
     for key, value in vae.state_dict().items():
         is_matrix = ".attentions." in key and value.dim() == 2
-        state[VAE + original_name(key, vae_own)] = value[:, :, None, None] if is_matrix else value
+        state[VAE + with_prefix_renamed(key, vae_own)] = value[:, :, None, None] if is_matrix else value
     for part, encoder in zip(layout.text, text, strict=True):
         own = encoder.state_dict()
         state |= {part.prefix + key: value for key, value in (openclip(own) if part.is_open else own).items()}

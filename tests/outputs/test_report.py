@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from calotype import html as paper
+from calotype import html
 from calotype.errors import CalotypeError
-from calotype.outputs.report import ACCENT, SMALL, Report, _overview, page
+from calotype.outputs.report import ACCENT, SMALL, Report, _overview
 from calotype.picture import Picture, save
 from calotype.record import FaceRecord, ModelRecord, Record, Result
 
@@ -68,8 +68,8 @@ def test_the_page_is_complete_in_itself(tmp_path):
     assert read.addresses and all(address.startswith("data:image/jpeg;base64,") for address in read.addresses)
     for address in read.addresses:
         Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).load()
-    html = (tmp_path / "a.html").read_text("utf-8")
-    assert "http://" not in html and "https://" not in html and "@import" not in html and "url(" not in html
+    page = (tmp_path / "a.html").read_text("utf-8")
+    assert "http://" not in page and "https://" not in page and "@import" not in page and "url(" not in page
 
 
 def test_no_name_becomes_markup(tmp_path):
@@ -83,30 +83,30 @@ def test_no_name_becomes_markup(tmp_path):
 
 @given(st.text(max_size=20))
 def test_any_text_is_shown_as_it_is(text):
-    html = page.failure(text, text) + paper.details([(text, text)]) + page.face(1, b"", b"", [text])
-    read = Reader(html)
-    assert not set(read.tags) - {
-        "article",
-        "h2",
-        "p",
-        "details",
-        "summary",
-        "dl",
-        "dt",
-        "dd",
-        "li",
-        "div",
-        "img",
-        "span",
+    face = {"number": 1, "before": b"", "after": b"", "lines": [text]}
+    values = {"name": text, "lead": text, "notes": [text], "rows": [(text, text)]}
+    card = {"before": b"", "after": b"", "size": (1, 1), "faces": [face], "faces_title": text, "overview": b""}
+    page = html.render("album_failure.html", name=text, cause=text) + html.render(
+        "album_picture.html", **values, **card
+    )
+    assert set(Reader(page).tags) == {
+        *("article", "h2", "h3", "p", "div", "figure", "figcaption", "img", "input", "ol", "ul", "li", "span"),
+        *("details", "summary", "dl", "dt", "dd"),
     }
 
 
 def test_only_our_own_script_and_style_may_run(tmp_path):
-    html = page.head("t", "l", "0") + page.foot("0")
-    policy = html.partition("Content-Security-Policy")[2].partition(">")[0]
+    written(tmp_path / "a.html", result())
+    page = (tmp_path / "a.html").read_text("utf-8")
+    policy = page.partition("Content-Security-Policy")[2].partition(">")[0]
     assert "default-src 'none'" in policy and "unsafe" not in policy
-    assert paper.hashed(html.partition("<script>")[2].partition("</script>")[0]) in policy
-    assert paper.hashed(html.partition("<style>")[2].partition("</style>")[0]) in policy
+    assert html.csp_hash(page.partition("<script>")[2].partition("</script>")[0]) in policy
+    assert html.csp_hash(page.partition("<style>")[2].partition("</style>")[0]) in policy
+
+
+def test_chinese_names_are_shown_as_they_are(tmp_path):
+    read = written(tmp_path / "页.html", result("奶奶.jpg"), name="奶奶.jpg", failures=[("坏<b>.jpg", "坏了")])
+    assert read.text.count("奶奶.jpg") == 2 and "坏<b>.jpg" in read.text and "坏了" in read.text
 
 
 def test_every_face_is_numbered_with_what_became_of_it(tmp_path):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from calotype.errors import CalotypeError
-from calotype.picture import SUFFIXES, Metadata, Picture, read_record, save, suffix_of
+from calotype.picture import Metadata, Picture, read_record, save
 from calotype.picture.codecs import tiff as tiff_module
 from calotype.tasks import FORMATS
 
@@ -269,8 +269,3 @@ def test_an_old_file_is_replaced(tmp_path):
     path.write_bytes(b"old")
     save(picture(), path, format="png")
     same(picture(), Picture.open(path))
-
-
-def test_endings():
-    assert suffix_of("jpeg") == ".jpg"
-    assert {suffix_of(format) for format in KINDS} <= SUFFIXES

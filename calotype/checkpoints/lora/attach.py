@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from calotype.checkpoints.key_maps import original_name, unet_names
+from calotype.checkpoints.key_maps import unet_names, with_prefix_renamed
 from calotype.checkpoints.lora.deltas import Damaged, bias_delta, check, check_bias, delta
 from calotype.checkpoints.lora.read import Adapter
 from calotype.errors import CalotypeError, Message
@@ -136,7 +136,9 @@ def _unet_modules(unet: nn.Module) -> dict[str, nn.Module]:
     by_diffusers_name = _modules(unet)
     names = unet_names(unet.config)
     by_original_name = {
-        _flat(original_name(name, names)): layer for name, layer in unet.named_modules() if isinstance(layer, LAYERS)
+        _flat(with_prefix_renamed(name, names)): layer
+        for name, layer in unet.named_modules()
+        if isinstance(layer, LAYERS)
     }
     return by_original_name | by_diffusers_name
 

@@ -6,7 +6,7 @@ from functools import cache
 
 from torch import Tensor
 
-from calotype.checkpoints.key_maps import unet_names
+from calotype.checkpoints.key_maps import unet_names, with_prefix_renamed
 from calotype.checkpoints.layouts import LAYOUTS
 from calotype.checkpoints.lora.read import Adapter
 from calotype.errors import CalotypeError
@@ -66,7 +66,7 @@ def kohya_prefix(part: str, name: str, xl: bool) -> str:
     sd-scripts trains SDXL with the original U-Net, SD 1.x and 2.x with that of diffusers.
     """
     if xl:
-        name = _replace_prefix(name, _to_original()) if part == "unet" else name
+        name = with_prefix_renamed(name, _to_original(), "_") if part == "unet" else name
         return f"lora_{'te1' if part == 'text_encoder' else _PARTS[part]}_{name}"
     return f"lora_{_PARTS[part]}_{name}"
 
@@ -95,18 +95,8 @@ def module_path(name: str, where: str) -> str:
 def _diffusers_name(part: str, name: str, table: Mapping[str, str]) -> str:
     flat = name.replace(".", "_")
     if part == "unet":
-        return _replace_prefix(flat, table) if flat.startswith(_ORIGINALS) else flat
+        return with_prefix_renamed(flat, table, "_") if flat.startswith(_ORIGINALS) else flat
     return flat if flat.startswith(("text_model_", "text_projection")) else f"text_model_{flat}"
-
-
-def _replace_prefix(name: str, table: Mapping[str, str]) -> str:
-    """Replaces the longest prefix that the table has."""
-    prefix = name
-    while prefix:
-        if prefix in table:
-            return table[prefix] + name[len(prefix) :]
-        prefix = prefix.rpartition("_")[0]
-    return name
 
 
 @cache

@@ -2,11 +2,26 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from calotype.dialects.sd_scripts.words import Ref, Unreadable, Value, Word, expanded, trainer_in
+from calotype.dialects.sd_scripts.words import (
+    COMPARISONS,
+    Branch,
+    Ref,
+    ScriptReader,
+    Token,
+    Unreadable,
+    Value,
+    Word,
+    expanded,
+    line_of,
+    merged,
+    raw,
+    tokens_of,
+)
 from calotype.errors import Message
 
+_CONTINUED = re.compile(r"`[ \t]*\n")
+_OPERATOR = re.compile(r"[{}();,|>]|@(?=\()|\+(?!=)")
 _REF = re.compile(r"\$(?:\{(?P<braced>[^}]+)\}|(?P<plain>(?:[A-Za-z]+:)?[A-Za-z_]\w*))")
 _ASSIGNED = re.compile(r"(?:\[[\w.]+\])?\$((?:[A-Za-z]+:)?\w+)$")
 _ADDED = re.compile(r"(?:\[void\])?\$(\w+)\.(Add|AddRange)$", re.I)
@@ -27,15 +42,6 @@ _BEYOND = (
 )
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "0": "\0"}
 CONSTANTS: dict[str, Value] = {"true": "True", "false": "", "null": ""}
-Token = Word | str
-
-
-@dataclass
-class _Branch:
-    """One branch of an `if`."""
-
-    is_active: bool
-    is_taken: bool
 
 
 def read_powershell(text: str) -> tuple[list[str], list[str]]:
@@ -49,24 +55,17 @@ def read_powershell(text: str) -> tuple[list[str], list[str]]:
     return reader.command, reader.lost()
 
 
-class _PowerShellReader:
+class _PowerShellReader(ScriptReader):
     def __init__(self, tokens: list[Token]):
+        super().__init__(CONSTANTS)
         self.tokens, self.place = tokens, 0
-        self.values: dict[str, Value] = dict(CONSTANTS)
         self.plain: set[str] = set()  # variables that hold a bare number
-        self.command: list[str] = []
-        self.taken: set[str] = set()
-        self.stack: list[_Branch] = []
-
-    def lost(self) -> list[str]:
-        left = [value for name, value in self.values.items() if isinstance(value, list) and name not in self.taken]
-        return [word for value in left for word in value if word.startswith("--")] if self.command else []
 
     def read(self) -> None:
-        closed: _Branch | None = None  # the branch that ended just now
+        closed: Branch | None = None  # the branch that ended just now
         while self.place < len(self.tokens):
             token = self.tokens[self.place]
-            first = _raw(token).lower()
+            first = raw(token).lower()
             if token in ("\n", ";"):
                 self.place += 1
             elif token == "}":
@@ -81,11 +80,7 @@ class _PowerShellReader:
                 self._statement()
                 closed = None
 
-    @property
-    def _is_active(self) -> bool:
-        return all(frame.is_active for frame in self.stack)
-
-    def _branch(self, word: str, before: _Branch | None) -> None:
+    def _branch(self, word: str, before: Branch | None) -> None:
         self.place += 1
         asked = self._parenthesised() if word != "else" else []
         while self.place < len(self.tokens) and self.tokens[self.place] == "\n":
@@ -95,7 +90,7 @@ class _PowerShellReader:
         self.place += 1
         may = self._is_active and (word == "if" or not before.is_taken)
         is_so = may and (word == "else" or self._asked(asked))
-        self.stack.append(_Branch(is_so, is_so or (word != "if" and before.is_taken)))
+        self.stack.append(Branch(is_so, is_so or (word != "if" and before.is_taken)))
 
     def _statement(self) -> None:
         found: list[Token] = []
@@ -110,11 +105,11 @@ class _PowerShellReader:
             self.place += 1
         if not self._is_active:
             if "{" in found:
-                raise Unreadable(_line(found), Message("{command}", command=_raw(found[0])))
+                raise Unreadable(line_of(found), Message("{command}", command=raw(found[0])))
             return
-        if _raw(found[0]).lower() in _BEYOND or "{" in found:
-            raise Unreadable(_line(found), Message("{command}", command=_raw(found[0])))
-        first, second = _raw(found[0]), _raw(found[1]) if len(found) > 1 else ""
+        if raw(found[0]).lower() in _BEYOND or "{" in found:
+            raise Unreadable(line_of(found), Message("{command}", command=raw(found[0])))
+        first, second = raw(found[0]), raw(found[1]) if len(found) > 1 else ""
         added, assigned = _ADDED.match(first), _ASSIGNED.match(first)
         if added and second == "(":
             before = self.values.get(added[1], [])
@@ -126,10 +121,10 @@ class _PowerShellReader:
             self._command(found)
 
     def _assign(self, name: str, tokens: list[Token], is_more: bool) -> None:
-        raws = [_raw(token) for token in tokens]
+        raws = [raw(token) for token in tokens]
         is_list = raws[:2] == ["@", "("] or (raws and "ArrayList" in raws[0]) or "," in raws
         try:
-            new = self._values([token for token in tokens if _raw(token) not in ("@", "(", ")") and not _is_new(token)])
+            new = self._values([token for token in tokens if raw(token) not in ("@", "(", ")") and not _is_new(token)])
         except Unreadable:
             self.values.pop(name, None)
             return
@@ -171,15 +166,11 @@ class _PowerShellReader:
                 words.append(token)
             elif token == ",":
                 raise (
-                    Unreadable(_line(tokens), Message("a list where a command should be"))
+                    Unreadable(line_of(tokens), Message("a list where a command should be"))
                     if words
                     else Unreadable(0, Message(","))
                 )
-        place = trainer_in([" ".join(expanded(word, self.values, "")) for word in words])
-        if place is None:
-            return
-        self.taken |= {part.name for word in words for part in word.parts if isinstance(part, Ref)}
-        self.command = [text for word in words[place:] for text in expanded(word, self.values) if text]
+        self._take_command(words)
 
     def _parenthesised(self) -> list[Token]:
         if self.place >= len(self.tokens) or self.tokens[self.place] != "(":
@@ -199,8 +190,8 @@ class _PowerShellReader:
         parts: list[list[Token]] = [[]]
         joints = []
         for token in tokens:
-            if _raw(token).lower() in ("-and", "-or"):
-                joints.append(_raw(token).lower())
+            if raw(token).lower() in ("-and", "-or"):
+                joints.append(raw(token).lower())
                 parts.append([])
             else:
                 parts[-1].append(token)
@@ -212,23 +203,23 @@ class _PowerShellReader:
 
     def _compare(self, tokens: Sequence[Token]) -> bool:
         tokens = [token for token in tokens if token not in ("(", ")")]
-        if tokens and _raw(tokens[0]).lower() in ("-not", "!"):
+        if tokens and raw(tokens[0]).lower() in ("-not", "!"):
             return not self._compare(tokens[1:])
         if not all(isinstance(token, Word) for token in tokens) or len(tokens) not in (1, 3):
             raise Unreadable(
-                _line(tokens), Message("the condition {condition!r}", condition=" ".join(map(_raw, tokens)))
+                line_of(tokens), Message("the condition {condition!r}", condition=" ".join(map(raw, tokens)))
             )
         first = " ".join(expanded(tokens[0], self.values, ""))
         if len(tokens) == 1:
             return first not in ("", "0") if self._is_plain(tokens[0]) else bool(first)
-        operator, second = _raw(tokens[1]).lower(), " ".join(expanded(tokens[2], self.values, ""))
-        if operator not in COMPARED:
-            raise Unreadable(_line(tokens), Message("the condition {condition!r}", condition=operator))
+        operator, second = raw(tokens[1]).lower(), " ".join(expanded(tokens[2], self.values, ""))
+        if operator not in COMPARISONS:
+            raise Unreadable(line_of(tokens), Message("the condition {condition!r}", condition=operator))
         try:
             pair = (float(first or 0), float(second or 0))
         except ValueError:
             pair = (first.lower(), second.lower())
-        return COMPARED[operator](*pair)
+        return COMPARISONS[operator](*pair)
 
     def _is_plain(self, word: Word) -> bool:
         """Whether it is a number: 0 is false, the text "0" is true."""
@@ -236,25 +227,7 @@ class _PowerShellReader:
         return only.name in self.plain if isinstance(only, Ref) else not word.is_quoted
 
     def _line(self) -> int:
-        return _line(self.tokens[min(self.place, len(self.tokens) - 1) :])
-
-
-COMPARED = {
-    "-eq": lambda a, b: a == b,
-    "-ne": lambda a, b: a != b,
-    "-gt": lambda a, b: a > b,
-    "-ge": lambda a, b: a >= b,
-    "-lt": lambda a, b: a < b,
-    "-le": lambda a, b: a <= b,
-}
-
-
-def _raw(token: Token) -> str:
-    return token if isinstance(token, str) else token.raw
-
-
-def _line(tokens: Sequence[Token]) -> int:
-    return next((token.line for token in tokens if isinstance(token, Word)), 0)
+        return line_of(self.tokens[min(self.place, len(self.tokens) - 1) :])
 
 
 def _is_new(token: Token) -> bool:
@@ -263,34 +236,8 @@ def _is_new(token: Token) -> bool:
 
 def lexed(text: str) -> list[Token]:
     """Words and operators; comments are gone."""
-    text = re.sub(r"<#.*?#>", lambda told: "\n" * told[0].count("\n"), text.replace("\r\n", "\n"), flags=re.S)
-    found: list[Token] = []
-    place, line = 0, 1
-    while place < len(text):
-        char = text[place]
-        if told := re.compile(r"`[ \t]*\n").match(text, place):
-            place, line = told.end(), line + 1
-        elif char in " \t":
-            place += 1
-        elif char == "\n":
-            found.append("\n")
-            place, line = place + 1, line + 1
-        elif char == "#":
-            place = (text + "\n").index("\n", place)
-        elif char in "{}();,|>":
-            found.append(char)
-            place += 1
-        elif char == "@" and text[place + 1 : place + 2] == "(":
-            found.append("@")
-            place += 1
-        elif char == "+" and text[place + 1 : place + 2] != "=":
-            found.append("+")
-            place += 1
-        else:
-            word, place = _word(text, place, line)
-            line += word.raw.count("\n")
-            found.append(word)
-    return found
+    text = re.sub(r"<#.*?#>", lambda comment: "\n" * comment[0].count("\n"), text.replace("\r\n", "\n"), flags=re.S)
+    return tokens_of(text, _CONTINUED, _OPERATOR, _word)
 
 
 def _word(text: str, place: int, line: int) -> tuple[Word, int]:
@@ -327,13 +274,7 @@ def _word(text: str, place: int, line: int) -> tuple[Word, int]:
             place += 1
     if quote:
         raise Unreadable(line, Message("a quotation mark that is never closed"))
-    merged: list[str | Ref] = []
-    for part in parts:
-        if isinstance(part, str) and merged and isinstance(merged[-1], str):
-            merged[-1] += part
-        else:
-            merged.append(part)
-    return Word(text[begin:place], tuple(merged) or ("",), line, is_quoted), place
+    return Word(text[begin:place], merged(parts), line, is_quoted), place
 
 
 def _is_apart(text: str, place: int, is_quoted: bool) -> bool:

@@ -6,11 +6,24 @@ script means more than it reads.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-from calotype.dialects.sd_scripts.words import Ref, Unreadable, Value, Word, expanded, trainer_in
+from calotype.dialects.sd_scripts.words import (
+    COMPARISONS,
+    Branch,
+    Ref,
+    ScriptReader,
+    Token,
+    Unreadable,
+    Word,
+    expanded,
+    line_of,
+    merged,
+    raw,
+    tokens_of,
+)
 from calotype.errors import Message
 
+_CONTINUED = re.compile(r"\\\n")
 _OPERATOR = re.compile(r"&&|\|\||;;|[;|&()<>]")
 _REF = re.compile(
     r"\$(?:(?P<plain>[A-Za-z_]\w*)|\{(?P<name>[A-Za-z_]\w*)(?P<all>\[[@*]\])?(?::?-(?P<default>[^}$`]*))?\})"
@@ -19,15 +32,6 @@ _ASSIGNED = re.compile(r"([A-Za-z_]\w*)(\+?)=")
 _ANNOUNCED = ("export", "local", "declare", "readonly", "typeset")
 _BEYOND = ("for", "while", "until", "case", "function", "select", "{", "eval")
 _ENDS = {"[[": "]]", "[": "]"}
-Token = Word | str
-
-
-@dataclass
-class _If:
-    """One `if`: whether its present branch counts, and whether one did."""
-
-    is_active: bool
-    is_taken: bool
 
 
 def read_shell(text: str) -> tuple[list[str], list[str]]:
@@ -36,33 +40,22 @@ def read_shell(text: str) -> tuple[list[str], list[str]]:
     Raises:
         Unreadable: the script means more than this reads.
     """
-    reader = _ShellReader()
+    reader = _ShellReader({})
     for statement in _statements(lexed(text)):
         reader.take(statement)
     return reader.command, reader.lost()
 
 
-class _ShellReader:
-    def __init__(self) -> None:
-        self.values: dict[str, Value] = {}
-        self.command: list[str] = []
-        self.taken: set[str] = set()
-        self.stack: list[_If] = []
-
-    def lost(self) -> list[str]:
-        """Options in arrays that the command does not name."""
-        left = [value for name, value in self.values.items() if isinstance(value, list) and name not in self.taken]
-        return [word for value in left for word in value if word.startswith("--")] if self.command else []
-
+class _ShellReader(ScriptReader):
     def take(self, tokens: Sequence[Token]) -> None:
         """One statement; of a branch that does not count, only where it ends."""
         while tokens:
-            first, rest = _raw(tokens[0]), tokens[1:]
+            first, rest = raw(tokens[0]), tokens[1:]
             if first in ("if", "elif", "else", "fi") and not (first == "if" or self.stack):
-                raise Unreadable(_line(tokens), Message("{keyword} without if", keyword=first))
+                raise Unreadable(line_of(tokens), Message("{keyword} without if", keyword=first))
             if first == "if":
                 is_so = self._is_active and self._chain(rest, is_asked=True)
-                self.stack.append(_If(is_so, is_so))
+                self.stack.append(Branch(is_so, is_so))
                 return
             if first == "elif":
                 frame = self.stack[-1]
@@ -81,10 +74,6 @@ class _ShellReader:
                 return
             tokens = rest
 
-    @property
-    def _is_active(self) -> bool:
-        return all(frame.is_active for frame in self.stack)
-
     def _chain(self, tokens: Sequence[Token], is_asked: bool = False) -> bool:
         """Commands joined by && and ||; the last one's success."""
         is_so = True
@@ -94,19 +83,19 @@ class _ShellReader:
         return is_so
 
     def _one(self, tokens: Sequence[Token], is_asked: bool) -> bool:
-        first = _raw(tokens[0])
+        first = raw(tokens[0])
         if first == "!":
             return not self._one(tokens[1:], is_asked)
         if first in _ENDS:
-            return self._test(tokens[1:-1] if _raw(tokens[-1]) == _ENDS[first] else tokens[1:])
+            return self._test(tokens[1:-1] if raw(tokens[-1]) == _ENDS[first] else tokens[1:])
         if first in _BEYOND or first == "(":
-            raise Unreadable(_line(tokens), Message("{command}", command=first))
+            raise Unreadable(line_of(tokens), Message("{command}", command=first))
         if first in _ANNOUNCED:
-            tokens = [token for token in tokens[1:] if not _raw(token).startswith("-")]
+            tokens = [token for token in tokens[1:] if not raw(token).startswith("-")]
         if tokens and isinstance(tokens[0], Word) and _ASSIGNED.match(tokens[0].raw):
             return self._assign(tokens)
         if is_asked:
-            raise Unreadable(_line(tokens), Message("the condition {condition!r}", condition=first))
+            raise Unreadable(line_of(tokens), Message("the condition {condition!r}", condition=first))
         self._command(tokens)
         return True
 
@@ -151,11 +140,7 @@ class _ShellReader:
                     words.pop()  # 2>&1
                 break
             words.append(token)
-        place = trainer_in([" ".join(expanded(word, self.values, "")) for word in words])
-        if place is None:
-            return
-        self.taken |= {part.name for word in words for part in word.parts if isinstance(part, Ref)}
-        self.command = [text for word in words[place:] for text in expanded(word, self.values) if text]
+        self._take_command(words)
 
     def _test(self, tokens: Sequence[Token]) -> bool:
         """What stands between [[ and ]]."""
@@ -166,10 +151,10 @@ class _ShellReader:
         return is_so
 
     def _compare(self, tokens: Sequence[Token]) -> bool:
-        if tokens and _raw(tokens[0]) == "!":
+        if tokens and raw(tokens[0]) == "!":
             return not self._compare(tokens[1:])
         if not all(isinstance(token, Word) for token in tokens):
-            raise Unreadable(_line(tokens), Message("a condition with < or >"))
+            raise Unreadable(line_of(tokens), Message("a condition with < or >"))
         words = [" ".join(expanded(word, self.values, "")) for word in tokens]
         if len(words) < 2:
             return bool(words and words[0])
@@ -177,19 +162,9 @@ class _ShellReader:
             return bool(words[1]) == (words[0] == "-n")
         if len(words) == 3 and words[1] in ("=", "==", "!="):
             return (words[0] == words[2]) == (words[1] != "!=")
-        if len(words) == 3 and words[1] in NUMERIC:
-            return NUMERIC[words[1]](_number(words[0], tokens), _number(words[2], tokens))
-        raise Unreadable(_line(tokens), Message("the condition {condition!r}", condition=" ".join(words)))
-
-
-NUMERIC = {
-    "-eq": lambda a, b: a == b,
-    "-ne": lambda a, b: a != b,
-    "-gt": lambda a, b: a > b,
-    "-ge": lambda a, b: a >= b,
-    "-lt": lambda a, b: a < b,
-    "-le": lambda a, b: a <= b,
-}
+        if len(words) == 3 and words[1] in COMPARISONS:
+            return COMPARISONS[words[1]](_number(words[0], tokens), _number(words[2], tokens))
+        raise Unreadable(line_of(tokens), Message("the condition {condition!r}", condition=" ".join(words)))
 
 
 def _number(text: str, tokens: Sequence[Token]) -> float:
@@ -197,15 +172,7 @@ def _number(text: str, tokens: Sequence[Token]) -> float:
     try:
         return float(text or 0)
     except ValueError:
-        raise Unreadable(_line(tokens), Message("{word!r} where a number should be", word=text)) from None
-
-
-def _raw(token: Token) -> str:
-    return token if isinstance(token, str) else token.raw
-
-
-def _line(tokens: Sequence[Token]) -> int:
-    return next((token.line for token in tokens if isinstance(token, Word)), 0)
+        raise Unreadable(line_of(tokens), Message("{word!r} where a number should be", word=text)) from None
 
 
 def _statements(tokens: Sequence[Token]) -> Iterator[list[Token]]:
@@ -226,7 +193,7 @@ def _joined(tokens: Sequence[Token]) -> Iterator[tuple[str, list[Token]]]:
     """Parts with the && or || before each; those within [[ ]] do not cut."""
     joint, found, is_inside = "", [], False
     for token in tokens:
-        is_inside = (is_inside or _raw(token) == "[[") and _raw(token) != "]]"
+        is_inside = (is_inside or raw(token) == "[[") and raw(token) != "]]"
         if token in ("&&", "||") and not is_inside:
             yield joint, found
             joint, found = token, []
@@ -237,28 +204,7 @@ def _joined(tokens: Sequence[Token]) -> Iterator[tuple[str, list[Token]]]:
 
 def lexed(text: str) -> list[Token]:
     """Words and operators; comments are gone."""
-    text = text.replace("\r\n", "\n")
-    found: list[Token] = []
-    place, line = 0, 1
-    while place < len(text):
-        char = text[place]
-        if text.startswith("\\\n", place):
-            place, line = place + 2, line + 1
-        elif char in " \t":
-            place += 1
-        elif char == "\n":
-            found.append("\n")
-            place, line = place + 1, line + 1
-        elif char == "#":
-            place = (text + "\n").index("\n", place)
-        elif operator := _OPERATOR.match(text, place):
-            found.append(operator[0])
-            place = operator.end()
-        else:
-            word, place = _word(text, place, line)
-            line += word.raw.count("\n")
-            found.append(word)
-    return found
+    return tokens_of(text.replace("\r\n", "\n"), _CONTINUED, _OPERATOR, _word)
 
 
 def _word(text: str, place: int, line: int) -> tuple[Word, int]:
@@ -289,7 +235,7 @@ def _word(text: str, place: int, line: int) -> tuple[Word, int]:
             place += 1
     if quote:
         raise Unreadable(line, Message("a quotation mark that is never closed"))
-    return Word(text[begin:place], _merged(parts), line, is_quoted), place
+    return Word(text[begin:place], merged(parts), line, is_quoted), place
 
 
 def _reference(text: str, place: int) -> tuple[str | Ref, int]:
@@ -309,14 +255,3 @@ def _reference(text: str, place: int) -> tuple[str | Ref, int]:
     if re.match(r"\$[\d@*#?{]", text[place : place + 2]):
         return Ref(text[place : place + 2]), place + 2
     return "$", place + 1
-
-
-def _merged(parts: list[str | Ref]) -> tuple[str | Ref, ...]:
-    """Letters that follow each other, as one text."""
-    found: list[str | Ref] = []
-    for part in parts:
-        if isinstance(part, str) and found and isinstance(found[-1], str):
-            found[-1] += part
-        else:
-            found.append(part)
-    return tuple(found) or ("",)

@@ -1,6 +1,8 @@
 """Words of a script, with the places where its variables stand; what shell and PowerShell have in common."""
 
-from collections.abc import Mapping, Sequence
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -32,6 +34,18 @@ class Word:
     parts: tuple[str | Ref, ...]
     line: int
     is_quoted: bool = False
+
+
+Token = Word | str
+
+COMPARISONS = {
+    "-eq": operator.eq,
+    "-ne": operator.ne,
+    "-gt": operator.gt,
+    "-ge": operator.ge,
+    "-lt": operator.lt,
+    "-le": operator.le,
+}
 
 
 class Unreadable(Exception):
@@ -85,6 +99,95 @@ def trainer_in(words: Sequence[str]) -> int | None:
     """Where the training script stands in a command."""
     names = [PurePosixPath(word.replace("\\", "/")).name for word in words]
     return next((n for n, name in enumerate(names) if name.endswith(".py") and "train" in name), None)
+
+
+def raw(token: Token) -> str:
+    return token if isinstance(token, str) else token.raw
+
+
+def line_of(tokens: Sequence[Token]) -> int:
+    return next((token.line for token in tokens if isinstance(token, Word)), 0)
+
+
+def merged(parts: Sequence[str | Ref]) -> tuple[str | Ref, ...]:
+    """The parts of a word, neighbouring texts as one text."""
+    joined: list[str | Ref] = []
+    for part in parts:
+        if isinstance(part, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += part
+        else:
+            joined.append(part)
+    return tuple(joined) or ("",)
+
+
+def tokens_of(
+    text: str,
+    continuation: re.Pattern[str],
+    operators: re.Pattern[str],
+    word_at: Callable[[str, int, int], tuple[Word, int]],
+) -> list[Token]:
+    """The words and operators of a script, and its line ends; comments are gone.
+
+    Args:
+        continuation: what makes two lines one.
+        word_at: from text, position and line number to the word there and where it ends.
+    """
+    tokens: list[Token] = []
+    position, line = 0, 1
+    while position < len(text):
+        char = text[position]
+        if match := continuation.match(text, position):
+            position, line = match.end(), line + 1
+        elif char in " \t":
+            position += 1
+        elif char == "\n":
+            tokens.append("\n")
+            position, line = position + 1, line + 1
+        elif char == "#":
+            position = (text + "\n").index("\n", position)
+        elif match := operators.match(text, position):
+            tokens.append(match[0])
+            position = match.end()
+        else:
+            word, position = word_at(text, position, line)
+            line += word.raw.count("\n")
+            tokens.append(word)
+    return tokens
+
+
+@dataclass
+class Branch:
+    """One `if`: whether its present branch is active, and whether one of its branches was taken."""
+
+    is_active: bool
+    is_taken: bool
+
+
+class ScriptReader:
+    """Variables, open branches and the training command of a script; a subclass reads one language's statements."""
+
+    def __init__(self, values: Mapping[str, Value]):
+        self.values = dict(values)
+        self.command: list[str] = []
+        self.taken: set[str] = set()  # variables that the command names
+        self.stack: list[Branch] = []
+
+    def lost(self) -> list[str]:
+        """Options in lists that the command does not name."""
+        lists = [value for name, value in self.values.items() if isinstance(value, list) and name not in self.taken]
+        return [word for value in lists for word in value if word.startswith("--")] if self.command else []
+
+    @property
+    def _is_active(self) -> bool:
+        return all(branch.is_active for branch in self.stack)
+
+    def _take_command(self, words: Sequence[Word]) -> None:
+        """Keeps the words from the training script on, where this is the command that trains."""
+        start = trainer_in([" ".join(expanded(word, self.values, "")) for word in words])
+        if start is None:
+            return
+        self.taken |= {part.name for word in words for part in word.parts if isinstance(part, Ref)}
+        self.command = [text for word in words[start:] for text in expanded(word, self.values) if text]
 
 
 def named(words: Sequence[str], where: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""File formats: names, suffixes, magic bytes and limits."""
+"""File formats: names, magic bytes and limits."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,6 @@ class Format:
 
     name: str  # one of tasks.FORMATS
     title: str  # as people write it
-    suffix: str
     max_side: int  # longest side in pixels that encoder and decoder support
     max_pixels: int = 1 << 40  # of width times height
     bits: int = 8  # bits per sample that are stored
@@ -22,18 +21,15 @@ class Format:
 KNOWN = {
     known.name: known
     for known in (
-        Format("jpeg", "JPEG", ".jpg", 65_500, has_alpha=False),  # libjpeg's own limit, a little under 65535
-        Format("png", "PNG", ".png", 1_000_000, bits=16),
-        Format("webp", "WebP", ".webp", 16_383),
-        Format("tiff", "TIFF", ".tif", 1 << 31, bits=16),
-        Format("bmp", "BMP", ".bmp", 1 << 20, max_pixels=1_400_000_000, has_alpha=False),
-        Format("avif", "AVIF", ".avif", 32_768, max_pixels=1 << 28),
-        Format("heic", "HEIC", ".heic", 16_384, max_pixels=1 << 28, bits=10),
+        Format("jpeg", "JPEG", 65_500, has_alpha=False),  # libjpeg's own limit, a little under 65535
+        Format("png", "PNG", 1_000_000, bits=16),
+        Format("webp", "WebP", 16_383),
+        Format("tiff", "TIFF", 1 << 31, bits=16),
+        Format("bmp", "BMP", 1 << 20, max_pixels=1_400_000_000, has_alpha=False),
+        Format("avif", "AVIF", 32_768, max_pixels=1 << 28),
+        Format("heic", "HEIC", 16_384, max_pixels=1 << 28, bits=10),
     )
 }
-
-_SUFFIXES = "jpg jpeg jpe jfif mpo png apng webp tif tiff bmp dib heic heif hif avif gif"
-SUFFIXES = frozenset("." + ending for ending in _SUFFIXES.split())
 
 # Kinds of files that are not read: first bytes and name.
 _NON_IMAGES = (
@@ -49,11 +45,6 @@ _NON_IMAGES = (
 )
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 _AVIF_BRANDS = {b"avif", b"avis"}
-
-
-def suffix_of(format: str) -> str:
-    """The suffix of a format of tasks.FORMATS, `.jpg` for jpeg."""
-    return KNOWN[format].suffix
 
 
 def recognise(head: bytes, name: str) -> str:

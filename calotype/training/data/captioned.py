@@ -23,9 +23,10 @@ from calotype.files import decoded, read_text
 from calotype.ops.color import to_tensor
 from calotype.ops.resize import resized_region as scaled_part
 from calotype.picture import Picture
+from calotype.suffixes import SUFFIXES
 from calotype.tasks import Progress
 from calotype.training.data.buckets import fit
-from calotype.training.data.dataset import SUFFIXES, check_room, is_picture, results_among
+from calotype.training.data.dataset import check_room, is_picture, results_among
 
 _WEIGHED = re.compile(r"(\d+)_(.*)", re.S)
 LARGEST = 256 << 20  # bytes of a picture within a tar

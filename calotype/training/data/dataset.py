@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from calotype.errors import CalotypeError, Message, listed
+from calotype.suffixes import SUFFIXES
 from calotype.training.data.captions import read_caption
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif", ".tif", ".tiff", ".heic")
 _DRAWN = r"sample/[^/]+_(e?\d{6,}(_\d\d+(_\d+)?)?|held_out)\.png|[^/]+-snapshots/(verdicts-)?\d{8,}\.png"
 _MADE = re.compile(rf"(.*/)?({_DRAWN})", re.S)
 _COMPARED = "-figures"  # NAME-figures.jpg is what `train restorer --evaluate` shows, and NAME-figures.json says
@@ -138,12 +138,14 @@ def is_picture(name: str) -> bool:
 
 
 def _drawn_in_training(names: Collection[str]) -> set[str]:
-    """The samples and sheets of a run lie beside its diary, faces compared beside their figures."""
-    runs = {PurePosixPath(name).parent for name in names if name.endswith(".log.jsonl")}
+    """A run's samples, sheets and film are beside its metrics log, faces compared beside their figures."""
+    logs = [name for name in names if name.endswith(".log.jsonl")]
+    runs = {PurePosixPath(name).parent for name in logs}
     matches = (_MADE.fullmatch(name) for name in names)
     drawn = {match[0] for match in matches if match and PurePosixPath(match[1] or ".") in runs}
     sheets = {f"{name.removesuffix('.json')}.jpg" for name in names if name.endswith(f"{_COMPARED}.json")}
-    return drawn | sheets.intersection(names)
+    films = {f"{name.removesuffix('.log.jsonl')}.gif" for name in logs}
+    return drawn | (sheets | films).intersection(names)
 
 
 def check_room(count: int, side: int, free: int, pictures: Message, option: str) -> None:

@@ -14,8 +14,9 @@ from calotype.errors import CalotypeError
 from calotype.ops.color import max_value, to_tensor
 from calotype.ops.degrade.kernels import Kernel, blur, weights
 from calotype.picture import Picture
+from calotype.suffixes import SUFFIXES
 from calotype.tasks import Note, Progress, note
-from calotype.training.data.dataset import SUFFIXES, pictures_below
+from calotype.training.data.dataset import pictures_below
 
 KEPT = 2 << 30  # bytes of pixels that stay in memory; what is more is read again whenever it is shown
 LEAST = 32  # pixels; smaller pictures teach nothing

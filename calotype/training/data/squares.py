@@ -14,8 +14,9 @@ from calotype.errors import CalotypeError, Message
 from calotype.ops.color import to_tensor
 from calotype.ops.resize import resized_region
 from calotype.picture import Picture
+from calotype.suffixes import SUFFIXES
 from calotype.tasks import Note, Progress, note
-from calotype.training.data.dataset import SUFFIXES, check_room, pictures_below
+from calotype.training.data.dataset import check_room, pictures_below
 
 FEWEST = 8  # pictures from which anything can be learnt
 DEMO = ("smileys", "pictures.webp")

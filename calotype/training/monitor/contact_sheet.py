@@ -5,6 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -23,12 +24,11 @@ def pixels_of(pictures: Tensor) -> np.ndarray:
 
 
 def grid(pictures: np.ndarray, columns: int) -> np.ndarray:
-    """(N, S, S, 3) uint8 to one picture (rows * S, columns * S, 3), row by row; places left over are white."""
-    count, side = pictures.shape[:2]
-    rows = -(-count // columns)
-    full = np.full((rows * columns, *pictures.shape[1:]), 255, np.uint8)
-    full[:count] = pictures
-    return full.reshape(rows, columns, side, side, 3).swapaxes(1, 2).reshape(rows * side, columns * side, 3)
+    """(N, S, S, 3) uint8, N >= columns, to (rows * S, columns * S, 3), row by row; empty cells are white."""
+    from torchvision.utils import make_grid
+
+    sheet = make_grid(torch.from_numpy(pictures).permute(0, 3, 1, 2), columns, padding=0, pad_value=255)
+    return sheet.permute(1, 2, 0).numpy()
 
 
 def written(pixels: np.ndarray, path: Path) -> None:

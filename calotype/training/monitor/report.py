@@ -1,27 +1,27 @@
-"""The page about a training run: made from its diary alone, at every epoch and at the end. Opens offline."""
+"""The page about a training run: written from its metrics log alone, at every epoch and at the end. Opens offline."""
 
 import io
+import re
 from collections.abc import Mapping
 from functools import lru_cache
-from html import escape
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from calotype import __version__
-from calotype import html as paper
+from calotype import html
 from calotype.errors import CalotypeError
 from calotype.files import write_atomic
 from calotype.picture import Picture
 from calotype.training.monitor import plot
 from calotype.training.monitor.metrics_log import SECONDS, LoggedSample, MetricsLog
 
-RUN = '<meta name="calotype-run" content="'
+RUN = re.compile('<meta name="calotype-run" content="([^"]*)"')
 SIDE = 320  # pixels of a sample's longer side in the page
-MOST = 24  # samples of one prompt in the page; more are chosen from
+MAX_SAMPLES = 24  # of one prompt in the page
 VALIDATION = "loss/validation/epoch_average"
-DERIVED = ("loss/average", "loss/epoch_average", "vae/average")  # other views of what is drawn already
+DERIVED = ("loss/average", "loss/epoch_average", "vae/average")  # of numbers that have a line already
 NAMES = {
     "loss/current": "loss of each step",
     "vae/current": "loss of each step",
@@ -30,27 +30,11 @@ NAMES = {
     "lr/vae": "autoencoder",
     "lr/textencoder": "text encoder",
 }
-BEST = {  # by kind of number: which one is low at its best, what it is called, and whose file is kept then
+BEST = {  # by kind of number: the one that should be low, its name in a sentence, and whose file is kept then
     "loss": (VALIDATION, "On the photos held back, the loss", "LoRA"),
     "Fréchet distance": ("Fréchet distance/forgeries", "The Fréchet distance", "forger"),
 }
 TITLES = {"loss": "Loss", "vae": "Autoencoder", "psnr": "Reconstruction, dB", "lr": "Learning rate"}
-
-STYLE = """
-.prompt { margin: 28px 0 0; } .prompt p { margin: 0; }
-ol.sheet { list-style: none; margin: 12px 0 0; padding: 0; display: grid; gap: 14px 12px;
-  grid-template-columns: repeat(auto-fill, minmax(132px, 1fr)); }
-ol.sheet img { display: block; width: 100%; height: auto; border-radius: 4px; background: var(--line); }
-ol.sheet li { font-size: 14px; line-height: 1.5; color: var(--soft); }
-ol.sheet li { position: relative; } ol.sheet b { position: absolute; top: 6px; left: 6px; color: var(--card);
-  background: var(--accent); border-radius: 9px; padding: 0 8px; font-size: 13px; font-weight: 600; }
-ol.sheet li.wide { grid-column: span 3; }
-@media (max-width: 500px) { ol.sheet li.wide { grid-column: 1 / -1; } }
-article > h2 + p { margin-top: 8px; }
-ul.plan { padding-left: 20px; margin: 12px 0 20px; } dd { font-variant-numeric: tabular-nums; }
-dl { grid-template-columns: minmax(110px, 240px) 1fr; }
-@media print { ol.sheet { grid-template-columns: repeat(6, 1fr); } ol.sheet li { break-inside: avoid; } }
-"""
 
 
 def place(folder: Path, name: str) -> Path:
@@ -58,13 +42,13 @@ def place(folder: Path, name: str) -> Path:
     path = folder / "report.html"
     try:
         with path.open("rb") as file:
-            is_own = f'{RUN}{escape(name)}"'.encode() in file.read(4096)
+            match = RUN.search(file.read(4096).decode("utf-8", "replace"))
     except OSError:
-        is_own = not path.exists()
-    return path if is_own else folder / f"{name}-report.html"
+        return folder / f"{name}-report.html" if path.exists() else path
+    return path if match and unescape(match[1]) == name else folder / f"{name}-report.html"
 
 
-def write(path: Path, diary: MetricsLog, name: str, state: str) -> None:
+def write(path: Path, log: MetricsLog, name: str, state: str) -> None:
     """Writes the page, whole or not at all.
 
     Args:
@@ -72,11 +56,17 @@ def write(path: Path, diary: MetricsLog, name: str, state: str) -> None:
     Raises:
         CalotypeError: the disk is full, or the folder is closed.
     """
-    parts = [f'{RUN}{escape(name)}">\n', *_plots(diary), _samples(diary), _plan(diary)]
-    lead = " · ".join([state, *([in_words(diary.last(SECONDS))] if diary.numbers.get(SECONDS) else [])])
-    first = paper.head(name, lead[:1].upper() + lead[1:], __version__, plot.STYLE + STYLE)
-    first = first.replace("<title>", parts.pop(0) + "<title>", 1)
-    write_atomic(path, (first + "".join(parts) + paper.foot(__version__)).encode("utf-8", "backslashreplace"))
+    time = in_words(log.last(SECONDS)) if log.numbers.get(SECONDS) else ""
+    lead = f"{state} · {time}" if time else state
+    page = html.render(
+        "run.html",
+        title=name,
+        lead=lead[:1].upper() + lead[1:],
+        plots=_plots(log),
+        **_samples(log),
+        **_plan(log, time),
+    )
+    write_atomic(path, page.encode("utf-8", "backslashreplace"))
 
 
 def in_words(seconds: float) -> str:
@@ -89,103 +79,99 @@ def in_words(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _plots(diary: MetricsLog) -> list[str]:
-    """One for each kind of number: the part of its name before the first stroke."""
+def _plots(log: MetricsLog) -> list[dict[str, str]]:
+    """One for each kind of number: the part of its name before the first slash."""
     kinds: dict[str, list[str]] = {}
-    for name in diary.numbers:
+    for name in log.numbers:
         if "/" in name and name not in DERIVED:
             kinds.setdefault(name.partition("/")[0], []).append(name)
-    order = sorted(kinds, key=lambda kind: list(TITLES).index(kind) if kind in TITLES else len(TITLES))
-    found = []
-    for kind in order:
+    plots = []
+    for kind in sorted(kinds, key=lambda kind: list(TITLES).index(kind) if kind in TITLES else len(TITLES)):
         title = TITLES.get(kind, kind)
-        lines = [line for n, names in enumerate(_alike(diary, kinds[kind])) for line in _lines(diary, names, n % 3)]
-        told = _best(diary, *BEST[kind]) if kind in BEST else ""
-        found.append(f"<article>\n<h2>{escape(title)}</h2>\n{told}{plot.plot(title, lines)}</article>\n")
-    return found
+        lines = [line for n, names in enumerate(_equal(log, kinds[kind])) for line in _lines(log, names, n % 3)]
+        best = _best(log, *BEST[kind]) if kind in BEST else ""
+        plots.append({"title": title, "best": best, "figure": plot.plot(title, lines)})
+    return plots
 
 
-def _alike(diary: MetricsLog, names: list[str]) -> list[list[str]]:
-    """Names whose numbers are the same together: one line would hide the other."""
-    found: dict[tuple, list[str]] = {}
+def _equal(log: MetricsLog, names: list[str]) -> list[list[str]]:
+    """Names grouped by equal numbers: one line would hide the next."""
+    groups: dict[tuple, list[str]] = {}
     for name in names:
-        found.setdefault(tuple(diary.numbers[name]), []).append(name)
-    return list(found.values())
+        groups.setdefault(tuple(log.numbers[name]), []).append(name)
+    return list(groups.values())
 
 
-def _lines(diary: MetricsLog, names: list[str], colour: int) -> list[plot.Line]:
-    name, points = names[0], diary.numbers[names[0]]
-    told = ", ".join(NAMES.get(one, one.partition("/")[2]) for one in names)
-    if "/validation/" in name:
-        best = diary.least(name)
-        return [plot.Line(told, points, colour, "dots", best[0] if best else None)]
-    if name.startswith("lr/") or len(points) < 30:
-        return [plot.Line(told, points, colour)]
-    raw = plot.Line(told, points, colour, "raw")
-    return [raw, plot.Line(f"{told.replace(' of each step', '')}, smoothed", plot.smoothed(points), colour)]
+def _lines(log: MetricsLog, names: list[str], colour: int) -> list[plot.Line]:
+    first, points = names[0], log.numbers[names[0]]
+    label = ", ".join(NAMES.get(name, name.partition("/")[2]) for name in names)
+    if "/validation/" in first:
+        best = log.least(first)
+        return [plot.Line(label, points, colour, "dots", best[0] if best else None)]
+    if first.startswith("lr/") or len(points) < 30:
+        return [plot.Line(label, points, colour)]
+    raw = plot.Line(label, points, colour, "raw")
+    return [raw, plot.Line(f"{label.replace(' of each step', '')}, smoothed", plot.smoothed(points), colour)]
 
 
-def _best(diary: MetricsLog, number: str, name: str, whose: str) -> str:
-    best, file, step = diary.least(number), diary.facts.get("best file", ""), diary.facts.get("best step")
+def _best(log: MetricsLog, number: str, name: str, whose: str) -> str:
+    """A sentence about the step at which `number` was lowest; empty before the first."""
+    best, file, step = log.least(number), log.facts.get("best file", ""), log.facts.get("best step")
     if best is None:
         return ""
-    then = f"after {escape(_when(diary, step))}" if isinstance(step, int) and step != best[0] else "then"
-    kept = f"; {escape(str(file))} is the {whose} as it was {then}" if file else ""
-    when = f"{'after ' if best[0] else ''}{escape(_when(diary, best[0]))}"
-    return f"<p>{name} was lowest {when}: {best[1]:.4f}{kept}.</p>\n"
+    saved = f"after {_when(log, step)}" if isinstance(step, int) and step != best[0] else "then"
+    kept = f"; {file} is the {whose} as it was {saved}" if file else ""
+    return f"{name} was lowest {'after ' if best[0] else ''}{_when(log, best[0])}: {best[1]:.4f}{kept}."
 
 
-def _when(diary: MetricsLog, step: int) -> str:
-    each = diary.facts.get("steps of an epoch")
+def _when(log: MetricsLog, step: int) -> str:
+    steps_of_epoch = log.facts.get("steps of an epoch")
     if step == 0:
         return "before the first step"
-    return f"epoch {step // each}, step {step}" if each and step % each == 0 else f"step {step}"
+    is_epoch = steps_of_epoch and step % steps_of_epoch == 0
+    return f"epoch {step // steps_of_epoch}, step {step}" if is_epoch else f"step {step}"
 
 
-def _samples(diary: MetricsLog) -> str:
+def _samples(log: MetricsLog) -> dict[str, Any]:
     """Each prompt with its pictures, in the order in which they were drawn."""
-    groups: dict[str, dict[int, LoggedSample]] = {}
-    for shown in diary.pictures:
-        groups.setdefault(shown.what, {})[shown.step] = shown
-    if not groups:
-        return ""
-    best = (diary.least(VALIDATION) or (None,))[0]
-    steps = sorted({shown.step for shown in diary.pictures})
+    prompts: dict[str, dict[int, LoggedSample]] = {}
+    for sample in log.pictures:
+        prompts.setdefault(sample.what, {})[sample.step] = sample
+    if not prompts:
+        return {"samples": []}
+    best = (log.least(VALIDATION) or (None,))[0]
+    steps = sorted({sample.step for sample in log.pictures})
     chosen = _chosen(steps, best)
-    left = f" {len(chosen)} of {len(steps)} sets are shown here." if len(chosen) < len(steps) else ""
-    folder = escape(str(Path(diary.pictures[0].picture).parent))
-    parts = [f'<article>\n<h2>Samples</h2>\n<p class="soft">Drawn on the way, kept in {folder}.{left}</p>\n']
-    for what, shown in groups.items():
-        cells = "".join(_cell(diary, shown[step], step == best) for step in chosen if step in shown)
-        how = next(iter(shown.values())).how
-        parts.append(
-            f'<section class="prompt"><p>{escape(what) or "(no words)"}</p><p class="soft">{escape(how)}</p>\n'
-            f'<ol class="sheet">{cells}</ol></section>\n'
-        )
-    return "".join(parts) + "</article>\n"
+    omitted = f" {len(chosen)} of {len(steps)} sets are shown here." if len(chosen) < len(steps) else ""
+    folder = Path(log.pictures[0].picture).parent
+    samples = [
+        {
+            "what": what,
+            "how": next(iter(by_step.values())).how,
+            "cells": [cell for step in chosen if step in by_step for cell in _cell(log, by_step[step], step == best)],
+        }
+        for what, by_step in prompts.items()
+    ]
+    return {"samples": samples, "samples_lead": f"Drawn on the way, kept in {folder}.{omitted}"}
 
 
 def _chosen(steps: list[int], best: int | None) -> list[int]:
-    """First, last and best, and of the others so many that they fit, evenly spread."""
-    if len(steps) <= MOST:
+    """First, last and best, and as many of the others as fit, evenly spaced."""
+    if len(steps) <= MAX_SAMPLES:
         return steps
-    even = {steps[round(n * (len(steps) - 1) / (MOST - 2))] for n in range(MOST - 1)}
+    even = {steps[round(n * (len(steps) - 1) / (MAX_SAMPLES - 2))] for n in range(MAX_SAMPLES - 1)}
     return sorted(even | ({best} & set(steps)))
 
 
-def _cell(diary: MetricsLog, shown: LoggedSample, is_best: bool) -> str:
-    path = diary.path.parent / shown.picture
+def _cell(log: MetricsLog, sample: LoggedSample, is_best: bool) -> list[dict[str, Any]]:
+    """The picture of a sample; empty where the person deleted the file: the rest of the page is still of use."""
+    path = log.path.parent / sample.picture
     try:
-        jpeg, (width, height) = _thumbnail(path, path.stat().st_mtime_ns)
-    except (OSError, CalotypeError):  # the person threw it away: the rest of the page still is worth having
-        return ""
-    when = _when(diary, shown.step)
-    mark = "<b>best</b>" if is_best else ""
-    wide = ' class="wide"' if width >= 2 * height else ""
-    return (
-        f'<li{wide}><img src="{paper.data_uri(jpeg)}" width="{width}" height="{height}" '
-        f'alt="{escape(shown.what)}, {escape(when)}">{escape(when)}{mark}</li>'
-    )
+        jpeg, size = _thumbnail(path, path.stat().st_mtime_ns)
+    except (OSError, CalotypeError):
+        return []
+    is_wide = size[0] >= 2 * size[1]
+    return [{"jpeg": jpeg, "size": size, "when": _when(log, sample.step), "is_best": is_best, "is_wide": is_wide}]
 
 
 @lru_cache(maxsize=1024)
@@ -198,28 +184,21 @@ def _thumbnail(path: Path, _changed: int) -> tuple[bytes, tuple[int, int]]:
     return file.getvalue(), image.size
 
 
-def _plan(diary: MetricsLog) -> str:
-    facts = diary.facts
-    told = "".join(f"<li>{escape(str(line))}</li>" for line in _list(facts.get("plan")))
-    about = _table(facts.get("about"))
-    about += [("time", in_words(diary.last(SECONDS)))] if diary.numbers.get(SECONDS) else []
-    about += [("memory", f"{facts['memory'] / 2**30:.1f} GiB at most")] if facts.get("memory") else []
-    options, changed = _table(facts.get("options")), _list(facts.get("changed"))
-    own = [(name, value) for name, value in options if name in changed]
-    rest = [(name, value) for name, value in options if name not in changed]
-    return f"""<article>
-<h2>The plan</h2>
-<ul class="plan">{told}</ul>
-{paper.pairs(about)}
-<h3>Options that were chosen</h3>
-{paper.pairs(own) if own else '<p class="soft">none: everything is as Calotype has it by itself</p>'}
-{paper.details(rest, "All other options")}
-</article>
-"""
+def _plan(log: MetricsLog, time: str) -> dict[str, list]:
+    about = _table(log.facts.get("about"))
+    about += [("time", time)] if time else []
+    about += [("memory", f"{log.facts['memory'] / 2**30:.1f} GiB at most")] if log.facts.get("memory") else []
+    options, changed = _table(log.facts.get("options")), _list(log.facts.get("changed"))
+    return {
+        "plan": _list(log.facts.get("plan")),
+        "about": about,
+        "chosen": [(name, value) for name, value in options if name in changed],
+        "defaults": [(name, value) for name, value in options if name not in changed],
+    }
 
 
 def _list(value: Any) -> list[Any]:
-    """What a diary on disk holds may be anything."""
+    """A log on disk may hold anything."""
     return value if isinstance(value, list) else []
 
 

@@ -58,7 +58,7 @@ def test_a_long_run_keeps_its_peaks():
     points = [(n, 1.0) for n in range(10_000)]
     points[7_777] = (7_777, 50.0)
     kept = plot._thinned(points)
-    assert len(kept) <= plot.MOST + 2 and (7_777, 50.0) in kept and kept == sorted(kept)
+    assert len(kept) <= plot.MAX_POINTS + 2 and (7_777, 50.0) in kept and kept == sorted(kept)
 
 
 def test_smoothing_forgets_and_begins_unbiased():
@@ -102,3 +102,12 @@ def test_a_picture_that_was_thrown_away_is_left_out(tmp_path):
     diary.show(LoggedSample(6, "gone.png", "a cat", ""))
     report.write(tmp_path / "r.html", diary, "mine", "finished")
     assert (tmp_path / "r.html").read_text("utf-8").count("<li><img") == 3
+
+
+def test_a_run_finds_its_own_page_again_and_leaves_those_of_others(tmp_path):
+    assert report.place(tmp_path, EVIL) == tmp_path / "report.html"
+    report.write(tmp_path / "report.html", run(tmp_path), EVIL, "finished")
+    assert report.place(tmp_path, EVIL) == tmp_path / "report.html"
+    assert report.place(tmp_path, "猫") == tmp_path / "猫-report.html"
+    (tmp_path / "report.html").write_text('<meta name="calotype-run" content="it&#x27;s">')  # as 0.1 escaped it first
+    assert report.place(tmp_path, "it's") == tmp_path / "report.html"
