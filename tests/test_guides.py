@@ -1,0 +1,114 @@
+"""The commands of the guides really run, one after the other in one folder, as far as what they need is at hand: small
+pictures and the models that ship. Pictures are drawn in one step, and training is planned, not done."""
+
+import shutil
+
+import numpy as np
+import pillow_heif
+import pytest
+import tifffile
+from PIL import Image, PngImagePlugin
+
+from calotype.cli import main
+from tests.pages import GUIDES, ROOT, SETTINGS_FILES, commands, words
+
+NOT_HERE = (  # checkpoints that nobody ships, and what the guides would have trained
+    *("chilloutmix", "stable-diffusion-1.5", "gfpgan-1.4", "codeformer", "general-x4v3", "4x-UltraSharp", "ultrasharp"),
+    *("wd14", "tuned.safetensors", "my-gan", "out/diffusion", "upscaler/upscaler", "restorer/restorer", "models pull"),
+)
+AT_HAND = {"models info gfpgan-1.4"}
+CHEAP = tuple(f"calotype {name}" for name in ("models ", "lora ", "train caption ", "doctor"))
+PARAMETERS = "cat face, noto\nSteps: 1, Sampler: Euler, CFG scale: 3, Seed: 1, Size: 64x64, Model: emoji"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """All that the guides' commands name and that is small or ships."""
+    photo = Image.open(ROOT / "examples" / "collins.jpg")
+    small, face = photo.resize((48, 60)), photo.crop((60, 20, 316, 276)).resize((512, 512))
+    monkeypatch.chdir(tmp_path)
+    for name in ("album/1960", "scans", "photos/10_zkz", "faces", "drawings", "moved", "out"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in (
+        "photo.jpg",
+        "photo.png",
+        "picture.png",
+        "drawing.png",
+        "album/a.jpg",
+        "album/1960/b.jpg",
+        "scans/1.jpg",
+    ):
+        small.save(name)
+    group = Image.new("RGB", (288, 120))
+    for x in (0, 96, 192):
+        group.paste(photo.resize((96, 120)), (x, 0))
+    group.save("photo.jpg", quality=95)  # three faces to choose from
+    shutil.copy("photo.jpg", "moved")
+    pillow_heif.from_pillow(small).save("phone.heic")
+    tifffile.imwrite("scan.tif", np.asarray(small, np.uint16) * 257, photometric="rgb")
+    face.save("face.png")
+    for n in range(4):
+        photo.rotate(n, expand=False).save(f"photos/10_zkz/{n}.jpg")
+        face.rotate(n).save(f"faces/{n}.png")
+        small.rotate(n).save(f"drawings/{n}.png")
+        (tmp_path / f"drawings/{n}.txt").write_text(f"drawing {n}\n")
+    Image.fromarray(np.indices((60, 48))[0].astype(np.uint8) * 4).save("mask.png")
+    told = PngImagePlugin.PngInfo()
+    told.add_text("parameters", PARAMETERS)
+    small.save("from-a1111.png", pnginfo=told)
+    for name, content in SETTINGS_FILES.items():
+        (tmp_path / name).write_text(content)
+    for name in ("grandma", "ink"):
+        shutil.copy(ROOT / "tests/data/head/out/grandma.safetensors", f"{name}.safetensors")
+    webui = tmp_path / "stable-diffusion-webui/models/Lora"
+    webui.mkdir(parents=True)
+    shutil.copy("ink.safetensors", webui / "webui.safetensors")
+    for name, value in (("HOME", tmp_path / "home"), ("OFFLINE", 1), ("MEMORY", 4), ("DEVICE", "cpu")):
+        monkeypatch.setenv(f"CALOTYPE_{name}", str(value))
+    for name in ("grandma", "ink"):
+        assert main(["models", "add", f"{name}.safetensors"]) == 0
+    return tmp_path
+
+
+def is_at_hand(line):
+    return line.removeprefix("calotype ") in AT_HAND or not any(name in line for name in NOT_HERE)
+
+
+def quickened(line):
+    """The arguments, and what makes them quick."""
+    arguments = words(line)
+    if arguments[0] == "train" and arguments[1] != "caption" and "--dry-run" not in arguments:
+        arguments.append("--dry-run")
+    if arguments[0] == "restore":
+        arguments += ["--upscaler", "realesr-animevideov3"]
+    if arguments[0] == "imagine" and "steps=" not in line:
+        arguments += ["--steps", "1"]
+    return arguments
+
+
+def run_all(lines, capsys):
+    """Runs what can be run of the commands. Returns how many that were."""
+    run = 0
+    for line in lines:
+        arguments = quickened(line)
+        if is_named_alone(arguments) or "--help" in arguments or not is_at_hand(line):
+            continue
+        assert main(arguments) == 0, (line, capsys.readouterr().err[-2000:])
+        run += 1
+    return run
+
+
+def is_named_alone(arguments):
+    """Whether the text only names a command, such as `calotype models add`."""
+    return arguments[0] in ("train", "models") and len(arguments) < 3 and arguments[1:] not in (["list"], ["verify"])
+
+
+def test_the_commands_that_run_no_network_run(folder, capsys):
+    lines = [line for guide in GUIDES for line in commands(f"docs/{guide}.md") if line.startswith(CHEAP)]
+    assert run_all(lines, capsys) > 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("guide", GUIDES)
+def test_the_commands_of_a_guide_run_one_after_the_other(guide, folder, capsys):
+    assert run_all(commands(f"docs/{guide}.md"), capsys) > 3
