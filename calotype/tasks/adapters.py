@@ -14,15 +14,15 @@ LIMITS = {"sv_ratio": (1.0, 1e9), "sv_fro": (0.0, 1.0), "sv_cumulative": (0.0, 1
 
 @dataclass(frozen=True, kw_only=True)
 class LoraFileOutput:
-    """Where the result goes."""
+    """Where the result is written."""
 
-    TITLE = "What is written, and where"
+    TITLE = "Output"
 
     out: Path | None = option(
-        None, "file to write (for peft, and for a model in a folder: a folder)", is_path=True, title="Result"
+        None, "output file (for peft, and for a model in a folder: a folder)", is_path=True, title="Result"
     )
-    save_precision: str = option("source", "number format of the file", choices=PRECISIONS)
-    overwrite: bool = option(False, "write over a file that is there")
+    save_precision: str = option("source", "data type of the saved weights", choices=PRECISIONS)
+    overwrite: bool = option(False, "overwrite an existing file")
 
     def __post_init__(self) -> None:
         if self.out is None:
@@ -31,9 +31,9 @@ class LoraFileOutput:
 
 @dataclass(frozen=True, kw_only=True)
 class MergeLora(LoraFileOutput):
-    """Make one LoRA of several, or put them into a checkpoint for good."""
+    """Merge LoRAs into one, or fuse them into a checkpoint."""
 
-    TITLE = "What is done"
+    TITLE = "Merging"
 
     loras: tuple[str, ...] = option(
         help="files or names, each with its weight such as my.safetensors:0.8",
@@ -41,11 +41,11 @@ class MergeLora(LoraFileOutput):
         names="lora",
         parsed=lambda text: (weighed(text)[0],),
     )
-    rank: int | None = option(None, "at most this rank, by singular values; else ranks add up", min=1, max=4096)
-    conv_rank: int | None = option(None, "of convolutions, where it is another one", min=1, max=4096)
+    rank: int | None = option(None, "maximum rank, by SVD; the ranks add up where not given", min=1, max=4096)
+    conv_rank: int | None = option(None, "maximum rank of convolutions, where it differs", min=1, max=4096)
     into: str = option(
         "",
-        "checkpoint to put them into: a name, a file or a diffusers folder",
+        "checkpoint to fuse them into: a name, a file or a diffusers folder",
         title="Into a checkpoint",
         names="diffusion",
     )
@@ -67,15 +67,19 @@ class MergeLora(LoraFileOutput):
 
 @dataclass(frozen=True, kw_only=True)
 class ResizeLora(LoraFileOutput):
-    """Give a LoRA a lower rank, so that its file is smaller."""
+    """Reduce the rank of a LoRA, so that its file is smaller."""
 
-    TITLE = "What is done"
+    TITLE = "Resizing"
 
     lora: str = option(help="file or name", names="lora")
-    rank: int | None = option(None, "the new rank; with {option:dynamic} the highest", min=1, max=4096)
-    conv_rank: int | None = option(None, "of convolutions larger than 1x1; the same where not given", min=1, max=4096)
+    rank: int | None = option(None, "new rank; with {option:dynamic} the maximum", min=1, max=4096)
+    conv_rank: int | None = option(
+        None, "rank of convolutions larger than 1x1; the same where not given", min=1, max=4096
+    )
     dynamic: str = option(
-        "", "find each layer's rank: sv_ratio=X, sv_fro=X or sv_cumulative=X, as sd-scripts does", title="Dynamic rank"
+        "",
+        "choose the rank of each layer: sv_ratio=X, sv_fro=X or sv_cumulative=X, as sd-scripts does",
+        title="Dynamic rank",
     )
 
     def __post_init__(self) -> None:
@@ -107,33 +111,36 @@ class ResizeLora(LoraFileOutput):
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractLora(LoraFileOutput):
-    """Make a LoRA of what one checkpoint has learnt beyond another."""
+    """Extract a LoRA from the difference of two checkpoints."""
 
-    TITLE = "What is done"
+    TITLE = "Extraction"
 
     tuned: str = option(
-        help="the checkpoint that has learnt: a name, a file or a diffusers folder",
-        title="Trained checkpoint",
+        help="fine-tuned checkpoint: a name, a file or a diffusers folder",
+        title="Fine-tuned checkpoint",
         names="diffusion",
     )
-    base: str = option(help="the checkpoint that it began with", title="Base checkpoint", names="diffusion")
+    base: str = option(help="base checkpoint it was fine-tuned from", title="Base checkpoint", names="diffusion")
     rank: int = option(16, "rank of the LoRA", min=1, max=4096)
-    conv_rank: int = option(0, "of 3x3 convolutions too (LoCon); 0: none", min=0, max=4096)
-    clamp_quantile: float = option(0.99, "outliers are cut to this quantile of all numbers; 1: none", min=0.5, max=1)
+    conv_rank: int = option(0, "rank of 3x3 convolutions (LoCon); 0: none", min=0, max=4096)
+    clamp_quantile: float = option(0.99, "clamp weight differences to this quantile; 1: no clamping", min=0.5, max=1)
     min_diff: float = option(
-        0.01, "text encoders that differ less are taken for the same", min=0, max=1000, title="Smallest difference"
+        0.01, "text encoders that differ by less count as equal", min=0, max=1000, title="Minimum difference"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertLora(LoraFileOutput):
-    """Write a LoRA as another program wants it."""
+    """Write a LoRA with the key names of another program."""
 
-    TITLE = "What is done"
+    TITLE = "Conversion"
 
     lora: str = option(help="file, folder or name", names="lora")
     to: str = option(
-        "kohya", "whose names: kohya (also A1111 and ComfyUI), diffusers or peft", choices=FORMS, title="Names as in"
+        "kohya",
+        "naming of the keys: kohya (also A1111 and ComfyUI), diffusers or peft",
+        choices=FORMS,
+        title="Naming of the keys",
     )
 
 

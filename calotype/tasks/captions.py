@@ -12,55 +12,55 @@ SHAPES = ("square", "portrait")
 
 @dataclass(frozen=True, kw_only=True)
 class Tagging:
-    """Words that a network finds."""
+    """Tags from a WD14 tagger."""
 
     TITLE = "Tags"
 
     tagger: Path | None = option(
-        None, "WD14 tagger to ask for tags: its model.onnx, or the folder with it and selected_tags.csv", is_path=True
+        None, "WD14 tagger: its model.onnx, or the folder with it and selected_tags.csv", is_path=True
     )
     tagger_tags: Path | None = option(
-        None, "its list of tags, where it lies elsewhere", is_path=True, title="Tags of the tagger"
+        None, "its selected_tags.csv, if elsewhere", is_path=True, title="Tag list of the tagger"
     )
-    threshold: float = option(0.35, "how sure it must be of a tag", min=0, max=1)
-    character_threshold: float = option(0.85, "how sure of a known figure's name", min=0, max=1)
-    exclude_tags: str = option("", "tags never to write, with commas between", max_length=20_000)
+    threshold: float = option(0.35, "confidence threshold for general tags", min=0, max=1)
+    character_threshold: float = option(0.85, "confidence threshold for character tags", min=0, max=1)
+    exclude_tags: str = option("", "tags to leave out, separated by commas", max_length=20_000)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cropping:
-    """Faces."""
+    """Crops around faces."""
 
     TITLE = "Faces"
 
     face: bool = option(
         False, "write copies cropped around the largest face, with their captions", title="Crop around the face"
     )
-    face_shape: str = option("square", "shape of these", choices=SHAPES)
-    face_margin: float = option(0.75, "room on each side of the face, in faces", min=0, max=5)
+    face_shape: str = option("square", "shape of the crops", choices=SHAPES)
+    face_margin: float = option(0.75, "margin on each side of the face, in face sizes", min=0, max=5)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Caption(Tagging, Cropping):
-    """Write captions for photos to learn from, from their folder's name, a trigger word and tags."""
+    """Write captions for training photos, from their folder's name, a trigger word and tags."""
 
-    TITLE = "What is written, and where"
+    TITLE = "Captions and output"
 
     photos: Path = option(help="folder with photos, or with N_name folders of them", is_path=True)
-    trigger: str = option("", "word that shall call what is learnt; it begins every caption", title="Trigger word")
+    trigger: str = option("", "trigger word, the first word of every caption", title="Trigger word")
     prefix: bool = option(
         False,
-        "keep what captions say, and put the trigger word before it, in the same files",
-        title="Prefix what is there",
+        "keep existing captions and put the trigger word before them, in the same files",
+        title="Prefix existing captions",
     )
-    caption_extension: str = option(".txt", "ending of caption files")
+    caption_extension: str = option(".txt", "extension of caption files")
     out: Path | None = option(
         None,
-        "folder for captions (beside the photos where not given) or crops (PHOTOS-faces)",
+        "output folder for captions (beside the photos where not given) or crops (PHOTOS-faces)",
         is_path=True,
-        title="Folder for results",
+        title="Output folder",
     )
-    overwrite: bool = option(False, "replace captions and crops that are there")
+    overwrite: bool = option(False, "overwrite existing captions and crops")
 
     def __post_init__(self) -> None:
         if self.prefix and not self.trigger.strip():

@@ -12,87 +12,97 @@ SMALL = 128  # pixels; networks for smaller pictures are smaller by themselves
 
 @dataclass(frozen=True, kw_only=True)
 class Captioned:
-    """What is learnt from."""
+    """The captioned pictures."""
 
-    TITLE = "Pictures and captions"
+    TITLE = "Dataset and captions"
 
-    photos: Path = option(help="folder of captioned pictures, or a .tar of them as WebDataset packs it", is_path=True)
+    photos: Path = option(help="folder of captioned pictures, or a WebDataset .tar of them", is_path=True)
     caption_extension: str = option(
-        ".txt", "ending of caption files; each line is one caption, the first one the usual"
+        ".txt", "extension of caption files; each line is one caption, the first one the usual"
     )
-    caption_dropout_rate: float = option(0.1, "how often a picture goes without caption", min=0, max=1)
-    resolution: int = option(256, "side of the squares in pixels", min=16, max=1024)
-    validation_split: float = option(0.02, "share of the pictures held back, to measure with", min=0, max=0.9)
-    held_out: Path | None = option(None, "file with names of pictures to hold back, one a line, instead", is_path=True)
+    caption_dropout_rate: float = option(0.1, "probability of dropping a caption", min=0, max=1)
+    resolution: int = option(256, "side of the square pictures in pixels", min=16, max=1024)
+    validation_split: float = option(0.02, "fraction of the pictures held out for validation", min=0, max=0.9)
+    held_out: Path | None = option(
+        None, "file with the names of validation pictures, one per line, instead", is_path=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Miniature:
     """The networks."""
 
-    TITLE = "The networks"
+    TITLE = "Networks"
 
-    vae_channels: str = option("", "channels of the KL-VAE by level, such as 32,64,128,128; fitting where not given")
-    unet_channels: str = option("", "channels of the U-Net by level, such as 128,192,256; fitting where not given")
+    vae_channels: str = option(
+        "", "channels of the KL-VAE per level, such as 32,64,128,128; by resolution where not given"
+    )
+    unet_channels: str = option(
+        "", "channels of the U-Net per level, such as 128,192,256; by resolution where not given"
+    )
     latent_channels: int = option(4, "channels of the latents", min=1, max=32)
-    text_width: int = option(256, "width of the text encoder", min=32, max=2048)
-    text_layers: int = option(4, "its layers", min=1, max=48)
-    vocab_size: int = option(4096, "tokens that are learnt from the captions", min=600, max=49408)
+    text_width: int = option(256, "hidden size of the text encoder", min=32, max=2048)
+    text_layers: int = option(4, "layers of the text encoder", min=1, max=48)
+    vocab_size: int = option(
+        4096, "vocabulary size of the tokenizer, which is trained on the captions", min=600, max=49408
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How long, and at what rate."""
+    """Duration, learning rates and losses."""
 
-    TITLE = "How long, and at what rate"
+    TITLE = "Training"
 
     minutes: float = option(
         15.0,
-        "time for all of it; the steps are timed, and as many taken as fit",
+        "time limit of the whole run; steps are timed, and as many run as fit",
         min=0.02,
         max=100_000,
-        title="Minutes of training",
+        title="Time limit in minutes",
     )
-    vae_share: float = option(0.29, "the VAE's share of the time", min=0.01, max=0.95)
-    vae_train_steps: int = option(0, "train the VAE for so many steps instead", min=0, max=10_000_000)
-    max_train_steps: int = option(0, "train U-Net and text encoder for so many instead", min=0, max=10_000_000)
-    vae_batch_size: int = option(0, "crops in a step of the VAE; 0: 96 on a GPU, 12 without", min=0, max=4096)
-    train_batch_size: int = option(0, "pictures in a step; 0: 512 on a GPU, 32 without", min=0, max=8192)
-    vae_learning_rate: float = option(1e-3, "of the VAE", min=0, max=1)
-    learning_rate: float = option(7e-4, "of U-Net and text encoder", min=0, max=1)
-    adversarial_share: float = option(0.3, "last part of the VAE's steps with an adversarial loss", min=0, max=1)
-    adversarial_weight: float = option(0.25, "how much that counts beside the rest", min=0, max=10)
-    min_snr_gamma: float = option(5.0, "weigh steps by signal; 0: not", min=0, max=1000)
-    ema_decay: float = option(0.9995, "how slowly the weights' moving average goes", min=0, max=0.999999)
-    seed: int = option(1337, "the same seed learns the same", min=0, max=2**63 - 1)
-    mixed_precision: str = option("auto", "number format of the networks", choices=("auto", "no", "bf16"))
+    vae_share: float = option(0.29, "fraction of the time for the VAE", min=0.01, max=0.95)
+    vae_train_steps: int = option(0, "steps of the VAE, instead of a time", min=0, max=10_000_000)
+    max_train_steps: int = option(0, "steps of U-Net and text encoder, instead of a time", min=0, max=10_000_000)
+    vae_batch_size: int = option(0, "batch size of the VAE, in crops; 0: 96 on a GPU, 12 without", min=0, max=4096)
+    train_batch_size: int = option(0, "batch size; 0: 512 on a GPU, 32 without", min=0, max=8192)
+    vae_learning_rate: float = option(1e-3, "learning rate of the VAE", min=0, max=1)
+    learning_rate: float = option(7e-4, "learning rate of U-Net and text encoder", min=0, max=1)
+    adversarial_share: float = option(
+        0.3, "fraction of the VAE's steps, the last ones, with an adversarial loss", min=0, max=1
+    )
+    adversarial_weight: float = option(0.25, "weight of the adversarial loss", min=0, max=10)
+    min_snr_gamma: float = option(5.0, "gamma of min-SNR loss weighting; 0 disables it", min=0, max=1000)
+    ema_decay: float = option(0.9995, "decay of the EMA of the weights", min=0, max=0.999999)
+    seed: int = option(1337, "random seed; the same seed gives the same result", min=0, max=2**63 - 1)
+    mixed_precision: str = option("auto", "data type of mixed precision training", choices=("auto", "no", "bf16"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionOutput:
-    """What is written, and when."""
+    """Which files are written, and when."""
 
-    TITLE = "What is written, and where"
+    TITLE = "Output"
 
-    output_dir: Path = option(Path("out"), "folder for the model, its states and logs", is_path=True)
+    output_dir: Path = option(Path("out"), "output folder for the model, training states and logs", is_path=True)
     output_name: str = option("diffusion", "name of the model's folder there")
-    save_precision: str = option("fp16", "number format of the files", choices=("float", "fp16", "bf16"))
-    save_state_every: int = option(
-        0, "steps after which all that is needed to go on is saved; 0: every two minutes", min=0, max=10**6
-    )
-    sample_count: int = option(6, "sets of samples over the run", min=0, max=1000)
+    save_precision: str = option("fp16", "data type of the saved weights", choices=("float", "fp16", "bf16"))
+    save_state_every: int = option(0, "save the training state every N steps; 0: every two minutes", min=0, max=10**6)
+    sample_count: int = option(6, "number of sample sheets over the run", min=0, max=1000)
     sample_prompts: str = option(
-        "", "file with a prompt a line, or prompts with ; between; captions held back where not given", is_path=True
+        "",
+        "file with one prompt per line, or prompts with ; between; captions of validation pictures where not given",
+        is_path=True,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainDiffusion(Captioned, Miniature, Budget, DiffusionOutput, Logged):
-    """Learn to draw from captioned pictures alone: tokenizer, KL-VAE, text encoder and U-Net."""
+    """Train a latent diffusion model on captioned pictures from scratch: tokenizer, KL-VAE, text encoder and U-Net."""
 
-    TITLE = "What is learnt"
+    TITLE = "Run"
 
-    dry_run: bool = option(False, "tell what would be done, and do nothing")
+    dry_run: bool = option(False, "print the plan of the run, and train nothing")
 
     def __post_init__(self) -> None:
         for name, widths in (("vae_channels", self.vae_widths), ("unet_channels", self.unet_widths)):

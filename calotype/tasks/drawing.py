@@ -12,61 +12,69 @@ from calotype.tasks.prompts import called_loras, listed_loras, listed_names
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How noise becomes a picture."""
+    """Sampler, guidance and noise."""
 
-    TITLE = "How it is drawn"
+    TITLE = "Sampling"
 
-    steps: int | None = option(None, "steps of the sampler; the model's own where not given", min=1, max=1000)
+    steps: int | None = option(None, "sampling steps; the model's default where not given", min=1, max=1000)
     guidance: float | None = option(
-        None, "how closely to follow the words (CFG scale); 1: plainly", min=0, max=100, title="Guidance scale"
+        None,
+        "guidance scale (CFG scale): how closely to follow the prompt; 1: no guidance",
+        min=0,
+        max=100,
+        title="Guidance scale",
     )
     rescale: float | None = option(
-        None, "guidance rescale, against glaring colours at high guidance", min=0, max=1, title="Guidance rescale"
+        None, "guidance rescale, against overexposure at high guidance", min=0, max=1, title="Guidance rescale"
     )
-    sampler: str = option("auto", "by A1111's name, such as 'Euler a' or 'DPM++ 2M Karras'; auto: the model's own")
+    sampler: str = option(
+        "auto", "sampler by A1111's name, such as 'Euler a' or 'DPM++ 2M Karras'; auto: the model's default"
+    )
     schedule: str = option("automatic", "schedule type by A1111's name, such as karras", title="Schedule type")
-    clip_skip: int = option(0, "take the text encoder's n-th layer from the end; 0: the model's own", min=0, max=12)
+    clip_skip: int = option(
+        0, "use the n-th layer from the end of the text encoder; 0: the model's default", min=0, max=12
+    )
     emphasis: str = option(
-        "original", "what weights such as (word:1.2) do", choices=("original", "no-norm", "ignore", "none")
+        "original", "how weights such as (word:1.2) are applied", choices=("original", "no-norm", "ignore", "none")
     )
     noise: str = option(
         "cpu",
-        "where noise comes from; a1111: as its GPU and NV pictures",
+        "random number generator of the noise; a1111: as its GPU and NV settings",
         choices=("cpu", "a1111"),
         title="Noise source",
     )
-    variation_seed: int = option(-1, "seed to go towards; -1 takes a random one", min=-1, max=2**63 - 1)
-    variation: float = option(0.0, "how far towards the variation seed", min=0, max=1, title="Variation strength")
-    seed_resize: str = option("", "keep the noise of this size, WxH, in the middle", title="Seed from size")
-    tiling: bool = option(False, "a texture whose edges meet")
+    variation_seed: int = option(-1, "seed of the variation; -1 picks a random one", min=-1, max=2**63 - 1)
+    variation: float = option(
+        0.0, "interpolation of the noise towards the variation seed's", min=0, max=1, title="Variation strength"
+    )
+    seed_resize: str = option("", "keep the noise of this size, WxH, in the centre", title="Seed from size")
+    tiling: bool = option(False, "seamless texture whose opposite edges match")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """The picture that drawing starts from, where it is not noise alone."""
+    """The initial picture of img2img, and the mask of inpainting."""
 
-    TITLE = "From a picture: img2img, inpaint, outpaint"
+    TITLE = "img2img, inpainting, outpainting"
 
-    init: Path | None = option(None, "picture to start from (img2img)", is_path=True, title="Start picture")
+    init: Path | None = option(None, "initial picture (img2img)", is_path=True, title="Initial picture")
     strength: float = option(
-        0.75, "how much of it to draw anew (denoising strength)", min=0, max=1, title="Denoising strength"
+        0.75, "denoising strength: how much of the initial picture is redrawn", min=0, max=1, title="Denoising strength"
     )
     resize: str = option(
-        "crop", "how it comes to another size", choices=("crop", "fill", "stretch"), title="Resize mode"
+        "crop", "how the initial picture is resized", choices=("crop", "fill", "stretch"), title="Resize mode"
     )
-    mask: Path | None = option(None, "picture of its size; what is white there is drawn anew (inpaint)", is_path=True)
-    invert_mask: bool = option(False, "draw anew what is black instead")
-    mask_blur: int = option(4, "pixels over which the new fades in, inside the mask", min=0, max=256)
+    mask: Path | None = option(None, "mask, a picture of the same size: white is redrawn (inpainting)", is_path=True)
+    invert_mask: bool = option(False, "redraw black instead of white")
+    mask_blur: int = option(4, "soft edge inside the mask, in pixels", min=0, max=256)
     fill: str = option(
         "original",
-        "what the hole holds at first",
+        "initial content of the masked region",
         choices=("original", "blur", "noise", "nothing"),
         title="Masked content",
     )
-    only_masked: bool = option(False, "work on the part around the mask alone, at full size")
-    padding: int = option(
-        32, "pixels around the mask that count as its surroundings", min=0, max=1024, title="Padding of the mask"
-    )
+    only_masked: bool = option(False, "inpaint the region around the mask alone, at full resolution")
+    padding: int = option(32, "context around the mask, in pixels", min=0, max=1024, title="Padding of the mask")
     outpaint: str = option("", "pixels to add: 64, or left,top,right,bottom")
 
 
@@ -74,12 +82,14 @@ class Start:
 class Hires:
     """A second, larger pass."""
 
-    TITLE = "A second pass, larger (hires fix)"
+    TITLE = "Hires fix: a second, larger pass"
 
-    hires: float = option(0.0, "draw again this many times larger; 0: no second pass", min=0, max=8, title="Enlarge by")
+    hires: float = option(
+        0.0, "upscaling factor of the second pass; 0: no second pass", min=0, max=8, title="Upscale by"
+    )
     hires_upscaler: str = option(
         "latent",
-        "latent, latent (nearest) and its kin, lanczos, or a network for enlarging",
+        "latent, latent (nearest) and similar, lanczos, or a super-resolution network",
         title="Upscaler",
         names="upscale",
         words=(*LATENT, LANCZOS),
@@ -89,22 +99,22 @@ class Hires:
         0, "steps of the second pass; 0: as the first", min=0, max=1000, title="Steps of the second pass"
     )
     hires_strength: float = option(
-        0.7, "how much of it to draw anew", min=0, max=1, title="Strength of the second pass"
+        0.7, "denoising strength of the second pass", min=0, max=1, title="Denoising strength of the second pass"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Imagine(Sampling, Start, Hires):
-    """Make pictures from words."""
+    """Generate pictures from a prompt."""
 
-    TITLE = "What is drawn"
+    TITLE = "Prompt and model"
 
-    prompt: str = option("", "what to draw, in A1111's grammar", max_length=20_000, names="lora", parsed=called_loras)
+    prompt: str = option("", "prompt, in A1111's syntax", max_length=20_000, names="lora", parsed=called_loras)
     negative: str = option(
-        "", "what not to draw", title="Negative prompt", max_length=20_000, names="lora", parsed=called_loras
+        "", "negative prompt", title="Negative prompt", max_length=20_000, names="lora", parsed=called_loras
     )
     model: str = option("emoji", "name in the catalog, a checkpoint file, or a diffusers folder", names="diffusion")
-    vae: str = option("", "another VAE: name or file", names="vae")
+    vae: str = option("", "replacement VAE: name or file", names="vae")
     lora: str = option(
         "",
         "LoRAs by name or file, such as mine:0.8,other; or <lora:mine:0.8> in the prompt",
@@ -114,32 +124,40 @@ class Imagine(Sampling, Start, Hires):
         parsed=lambda text: [lora.name for lora in listed_loras(text)],
     )
     style: str = option(
-        "", "names from styles.csv in the home folder, by commas", title="Styles", names="style", parsed=listed_names
+        "",
+        "styles from styles.csv in the home folder, separated by commas",
+        title="Styles",
+        names="style",
+        parsed=listed_names,
     )
-    size: str = option("", "WxH in pixels, or one number; the model's own where not given")
-    seed: int = option(-1, "the same seed gives the same picture; -1 takes a random one", min=-1, max=2**63 - 1)
-    count: int = option(1, "how many pictures; the seed counts up", min=1, max=10_000, title="Number of pictures")
-    batch: int = option(0, "how many are computed together; 0 chooses by memory", min=0, max=64, title="Batch size")
-    grid: bool = option(False, "one more picture that shows all", title="Grid of all")
+    size: str = option("", "WxH in pixels, or one number; the model's default where not given")
+    seed: int = option(
+        -1, "random seed; the same seed gives the same picture, -1 picks a random one", min=-1, max=2**63 - 1
+    )
+    count: int = option(
+        1, "number of pictures; the seed increases by 1 for each", min=1, max=10_000, title="Number of pictures"
+    )
+    batch: int = option(0, "pictures computed together; 0 chooses by memory", min=0, max=64, title="Batch size")
+    grid: bool = option(False, "also write a grid of all pictures", title="Grid of all pictures")
     matrix: bool = option(False, "every combination of the parts of 'a|b|c'", title="Prompt matrix")
     truncation: float = option(
-        1.0, "of a forger (GAN): how far from its average; .7 is likelier and less varied", min=0, max=2
+        1.0, "GAN only: truncation towards the average latent; .7 is more typical and less varied", min=0, max=2
     )
     interpolate: bool = option(
         False,
-        "of a forger: a film that walks from picture to picture, as GIF and MP4",
-        title="Film from picture to picture",
+        "GAN only: latent interpolation from picture to picture, as GIF and MP4",
+        title="Interpolation film",
     )
     x: str = option(
         "",
-        "draw a sheet over an option, such as steps=10,20,30 or 'guidance=1-9 (+2)'",
-        title="Sheet: from left to right",
+        "XY grid over an option, such as steps=10,20,30 or 'guidance=1-9 (+2)'",
+        title="XY grid: x axis",
         max_length=4000,
     )
-    y: str = option("", "the sheet's other axis", title="Sheet: from top to bottom", max_length=4000)
+    y: str = option("", "the grid's other axis", title="XY grid: y axis", max_length=4000)
     place: int = option(
         -1,
-        "of the one picture in a batch that is made again: the bits of float32 depend on it",
+        "index of the one picture of a batch that is reproduced: the bits of float32 depend on it",
         min=-1,
         max=63,
         is_hidden=True,

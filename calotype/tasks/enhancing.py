@@ -16,28 +16,28 @@ FIRST = 2.5  # steps of stage one for each of stage two with which a new network
 
 @dataclass(frozen=True, kw_only=True)
 class Rounds:
-    """How long, and at what rate."""
+    """Duration and learning rates."""
 
-    TITLE = "How long, and at what rate"
+    TITLE = "Training"
 
-    l1_steps: int = option(0, "steps of stage one: no discriminator", min=0, max=10_000_000)
-    gan_steps: int = option(2000, "steps of stage two: against the discriminator", min=0, max=10_000_000)
+    l1_steps: int = option(0, "steps of stage one, without discriminator", min=0, max=10_000_000)
+    gan_steps: int = option(2000, "steps of stage two, with discriminator", min=0, max=10_000_000)
     gan_warmup_steps: int = option(
-        100, "of these, steps in which the discriminator learns and is not yet heard", min=0, max=1_000_000
+        100, "of these, discriminator warmup: it is trained, and the GAN loss is off", min=0, max=1_000_000
     )
     minutes: float = option(
-        0.0, "so many steps as fit into so many minutes, shared out as those above; 0: as above", min=0, max=100_000
+        0.0, "time limit: as many steps as fit, in the ratio of those above; 0: the steps above", min=0, max=100_000
     )
-    batch_size: int = option(4, "pictures in a step", min=1, max=1024)
-    learning_rate: float = option(1e-4, "of the network", min=0, max=1)
-    discriminator_lr: float = option(1e-4, "of the discriminator", min=0, max=1)
-    lr_scheduler: str = option("constant", "how both fall", choices=("constant", "cosine", "cosine_with_min_lr"))
-    ema_decay: float = option(
-        0.999, "how much of the mean of all weights, which is what is kept, stays at a step", min=0, max=0.999999
+    batch_size: int = option(4, "batch size", min=1, max=1024)
+    learning_rate: float = option(1e-4, "learning rate of the network", min=0, max=1)
+    discriminator_lr: float = option(1e-4, "learning rate of the discriminator", min=0, max=1)
+    lr_scheduler: str = option(
+        "constant", "learning rate schedule of both", choices=("constant", "cosine", "cosine_with_min_lr")
     )
-    max_grad_norm: float = option(10.0, "longest gradient of the network; 0: any", min=0, max=1e6)
-    seed: int = option(0, "the same seed learns the same", min=0, max=2**63 - 1)
-    mixed_precision: str = option("auto", "number format of the computing", choices=("auto", "no", "bf16"))
+    ema_decay: float = option(0.999, "decay of the EMA of the weights, which is what is saved", min=0, max=0.999999)
+    max_grad_norm: float = option(10.0, "gradient norm is clipped to this value; 0 disables clipping", min=0, max=1e6)
+    seed: int = option(0, "random seed; the same seed gives the same result", min=0, max=2**63 - 1)
+    mixed_precision: str = option("auto", "data type of mixed precision training", choices=("auto", "no", "bf16"))
 
     @property
     def stage_one(self) -> int:
@@ -47,27 +47,29 @@ class Rounds:
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """What is called good."""
+    """Weights of the losses, and the discriminator."""
 
-    TITLE = "What is called good"
+    TITLE = "Losses"
 
-    l1_weight: float = option(1.0, "of the mean difference of pixels", min=0, max=1e4)
-    perceptual_weight: float = option(1.0, "of the distance of features, times what is usual for them", min=0, max=1e4)
-    gan_weight: float = option(0.1, "of the discriminator's verdict", min=0, max=1e4)
+    l1_weight: float = option(1.0, "weight of the L1 loss", min=0, max=1e4)
+    perceptual_weight: float = option(
+        1.0, "weight of the perceptual loss, relative to what is usual for its features", min=0, max=1e4
+    )
+    gan_weight: float = option(0.1, "weight of the GAN loss", min=0, max=1e4)
     perceptual: str = option(
         "auto",
-        "features: EfficientNet-Lite0's (of the extra train), or VGG19's where {option:vgg} is given",
+        "features of the perceptual loss: EfficientNet-Lite0 (extra train), or VGG19 with {option:vgg}",
         choices=("auto", "lite", "vgg", "none"),
     )
-    vgg: Path | None = option(None, "torchvision's VGG19 as a file (vgg19-dcbb9e9d.pth)", is_path=True)
+    vgg: Path | None = option(None, "checkpoint of torchvision's VGG19 (vgg19-dcbb9e9d.pth)", is_path=True)
     discriminator: Path | None = option(
-        None, "file of a discriminator to go on from: one made here, or RealESRGAN_x4plus_netD.pth", is_path=True
+        None, "discriminator checkpoint to start from: one trained here, or RealESRGAN_x4plus_netD.pth", is_path=True
     )
     discriminator_feat: int = option(
-        64, "channels of a new one", min=8, max=WIDEST, title="Channels of the discriminator"
+        64, "base channels of a new discriminator", min=8, max=WIDEST, title="Channels of the discriminator"
     )
     save_discriminator: bool = option(
-        False, "keep it too, as NAME-discriminator.safetensors for {option:discriminator}"
+        False, "save it too, as NAME-discriminator.safetensors for {option:discriminator}"
     )
 
     def check_losses(self) -> None:
@@ -88,21 +90,21 @@ class Losses:
 
 @dataclass(frozen=True, kw_only=True)
 class EnhanceOutput(Logged):
-    """What is written, and when."""
+    """Which files are written, and when."""
 
-    TITLE = "What is written, and when"
+    TITLE = "Output"
 
     output_dir: Path = option(
-        Path("out"), "folder for what is learnt, its states and logs; or its file, such as my.safetensors", is_path=True
+        Path("out"),
+        "output folder for the network, training states and logs; or a file, such as my.safetensors",
+        is_path=True,
     )
     output_name: str = option("network", "name of the file")
-    save_state_every: int = option(
-        0, "steps after which all that is needed to go on is saved; 0: every two minutes", min=0, max=10**6
-    )
-    save_state: bool = option(False, "keep at the end what is needed to learn on with more steps")
-    validation_split: float = option(0.1, "share of the pictures held back, to measure with", min=0, max=0.9)
-    validate_every: int = option(200, "steps after which is measured, and samples are shown", min=1, max=10**6)
-    sample_count: int = option(4, "pictures that samples show", min=0, max=64)
+    save_state_every: int = option(0, "save the training state every N steps; 0: every two minutes", min=0, max=10**6)
+    save_state: bool = option(False, "keep the last training state, to continue with more steps")
+    validation_split: float = option(0.1, "fraction of the pictures held out for validation", min=0, max=0.9)
+    validate_every: int = option(200, "validate and write sample pictures every N steps", min=1, max=10**6)
+    sample_count: int = option(4, "number of sample pictures", min=0, max=64)
 
     def __post_init__(self) -> None:
         check_name(self.output_name)
@@ -113,35 +115,35 @@ class EnhanceOutput(Logged):
 class TrainUpscaler(Rounds, Losses, EnhanceOutput):
     """Fine-tune or train a Real-ESRGAN on one's own pictures."""
 
-    TITLE = "What is learnt"
+    TITLE = "Model and dataset"
 
     photos: Path = option(help="folder with sharp pictures", is_path=True)
     model: str = option(
         "realesrgan-x4plus",
-        "what is trained on: name in the catalog, a file, or none to begin anew",
+        "network to fine-tune: catalog name, file, or none to train from scratch",
         names="upscale",
         words=("none",),
     )
-    network: str = option("rrdbnet", "where {option:model} is none, what is made", choices=("rrdbnet", "srvgg"))
-    scale: int = option(4, "where {option:model} is none, how much it enlarges (1, 2 or 4)", min=1, max=4)
-    num_feat: int = option(64, "where {option:model} is none, its channels", min=4, max=512, title="Channels")
+    network: str = option("rrdbnet", "where {option:model} is none: architecture", choices=("rrdbnet", "srvgg"))
+    scale: int = option(4, "where {option:model} is none: upscaling factor (1, 2 or 4)", min=1, max=4)
+    num_feat: int = option(64, "where {option:model} is none: channels", min=4, max=512, title="Channels")
     num_block: int = option(
-        0, "where {option:model} is none, its blocks or layers; 0: 23 or 16", min=0, max=128, title="Blocks"
+        0, "where {option:model} is none: blocks or layers; 0: 23 or 16", min=0, max=128, title="Blocks"
     )
-    gt_size: int = option(256, "side of the pieces that are cut from pictures", min=32, max=1024, title="Patch size")
+    gt_size: int = option(256, "side of the ground truth patches", min=32, max=1024, title="Patch size")
     l1_gt_usm: bool = option(
-        True, "hold L1 and features against pictures that are sharpened", title="L1 against sharpened pictures"
+        True, "sharpen the ground truth of the L1 and perceptual losses", title="Sharpened ground truth for L1"
     )
     l1_steps: int | None = option(
         None,
-        "steps of stage one: no discriminator; by itself 2.5 for each of stage two for a new network, 0 for others",
+        "steps of stage one, without discriminator; default 2.5 for each of stage two for a new network, 0 for others",
         min=0,
         max=10_000_000,
     )
-    rotate: bool = option(False, "turn the pieces too, not only mirror them")
-    save_format: str = option("both", "kind of file", choices=("both", "safetensors", "pth"))
+    rotate: bool = option(False, "random rotation of patches by 90 degrees, besides flips")
+    save_format: str = option("both", "file format", choices=("both", "safetensors", "pth"))
     output_name: str = option("upscaler", "name of the file")
-    dry_run: bool = option(False, "tell what would be done, and do nothing")
+    dry_run: bool = option(False, "print the plan of the run, and train nothing")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -165,86 +167,88 @@ class TrainUpscaler(Rounds, Losses, EnhanceOutput):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRestorer(Rounds, Losses, EnhanceOutput):
-    """Learn to restore faces, or measure how well a network does."""
+    """Train a face restoration network, or evaluate one."""
 
-    TITLE = "What is learnt"
+    TITLE = "Model, dataset and evaluation"
 
     photos: Path = option(help="folder with sharp faces", is_path=True)
     model: str = option(
         "none",
-        "restorer that is trained on, of Calotype's own kind: name or file; none begins anew",
+        "restorer of Calotype's own architecture to fine-tune: name or file; none trains from scratch",
         names="faces",
         words=("none",),
     )
-    aligned: bool = option(True, "the pictures are faces aligned as FFHQ's are; without, faces are found in them")
-    side: int = option(512, "where {option:model} is none, side of the faces in pixels", min=32, max=1024)
-    channels: str = option("64,128,192,256", "where {option:model} is none, channels from a quarter of the side down")
-    blocks: str = option("2,2,4,6", "where {option:model} is none, blocks at each of these")
+    aligned: bool = option(True, "the pictures are faces aligned as in FFHQ; otherwise faces are detected and aligned")
+    side: int = option(512, "where {option:model} is none: side of the faces in pixels", min=32, max=1024)
+    channels: str = option(
+        "64,128,192,256", "where {option:model} is none: channels per resolution, from a quarter of the side down"
+    )
+    blocks: str = option("2,2,4,6", "where {option:model} is none: blocks per resolution")
     codes: int = option(
         256,
-        "where {option:model} is none, codes of its prior; 0: it has none",
+        "where {option:model} is none: codebook size of the prior; 0: no prior",
         min=0,
         max=65536,
-        title="Codes of the prior",
+        title="Codebook size of the prior",
     )
-    grow: bool = option(False, "train on {option:model} made for faces of twice its side, with a prior if it has none")
+    grow: bool = option(False, "train {option:model} for faces of twice its side, with a prior if it has none")
     held_back: Path | None = option(
-        None, "folder of faces to measure with, instead of a share of the others", is_path=True
+        None, "folder of validation faces, instead of a fraction of the others", is_path=True
     )
-    sharpen: float = option(0.0, "how much faces that are enlarged without a network are sharpened", min=0, max=2)
+    sharpen: float = option(0.0, "sharpening of faces that are enlarged without a network", min=0, max=2)
     enlarge: str = option(
         "",
-        "network that brings smaller faces to size, such as realesrgan-x4plus; Lanczos without",
+        "network that enlarges smaller faces, such as realesrgan-x4plus; Lanczos where not given",
         title="Upscaler for small faces",
         names="upscale",
     )
-    parts_weight: float = option(2.0, "how much more eyes and mouth count", min=0, max=100)
+    parts_weight: float = option(2.0, "additional loss weight of eyes and mouth", min=0, max=100)
     pieces: int = option(
         128,
-        "side of the pieces that the discriminator judges, at the eyes, at the mouth and anywhere; 0: the whole face",
+        "patch size of the discriminator, at the eyes, the mouth and random positions; 0: the whole face",
         min=0,
         max=1024,
         title="Patch size of the discriminator",
     )
-    identity_weight: float = option(0.5, "of the likeness of deep features", min=0, max=1e4)
+    identity_weight: float = option(0.5, "weight of the identity loss (deep features)", min=0, max=1e4)
     clean: float = option(
-        0.05, "how often a face is shown as it is, to be left alone", min=0, max=1, title="Clean faces"
+        0.05, "probability of an undegraded face, which has to stay as it is", min=0, max=1, title="Clean faces"
     )
-    grey: float = option(0.15, "how often a face is grey", min=0, max=1, title="Grey faces")
+    grey: float = option(0.15, "probability of a grey face", min=0, max=1, title="Grey faces")
     toned: float = option(
         0.1,
-        "how often a face is brown and faded as an old print, and is to stay so",
+        "probability of a face that is brown and faded as an old print, and has to stay so",
         min=0,
         max=1,
         title="Toned faces",
     )
     worn: float = option(
-        0.3, "how often a face bears an old print's grain, dust and scratches", min=0, max=1, title="Worn faces"
+        0.3, "probability of an old print's grain, dust and scratches", min=0, max=1, title="Worn faces"
     )
     evaluate: bool = option(
         False,
-        "measure {option:model} on the faces held back, beside others, and train nothing; with its training's "
-        "{option:seed}",
+        "evaluate {option:model} and others on the validation faces, without training; with the {option:seed} "
+        "of its training",
     )
     beside: str = option(
         "",
-        "other face networks that are measured too, such as faces-v0,gfpgan-1.4",
+        "other face networks to evaluate, such as faces-v0,gfpgan-1.4",
         title="Compare with",
         names="faces",
         parsed=listed_names,
     )
-    evaluate_count: int = option(48, "faces that are measured at most", min=1, max=100_000)
-    l1_steps: int = option(12_000, "steps of stage one: no discriminator", min=0, max=10_000_000)
-    gan_steps: int = option(10_000, "steps of stage two: against the discriminator", min=0, max=10_000_000)
-    gan_weight: float = option(0.02, "of the discriminator's verdict", min=0, max=1e4)
-    batch_size: int = option(8, "faces in a step", min=1, max=1024)
-    learning_rate: float = option(5e-4, "of the network", min=0, max=1)
+    evaluate_count: int = option(48, "maximum number of faces to evaluate", min=1, max=100_000)
+    l1_steps: int = option(12_000, "steps of stage one, without discriminator", min=0, max=10_000_000)
+    gan_steps: int = option(10_000, "steps of stage two, with discriminator", min=0, max=10_000_000)
+    gan_weight: float = option(0.02, "weight of the GAN loss", min=0, max=1e4)
+    batch_size: int = option(8, "batch size", min=1, max=1024)
+    learning_rate: float = option(5e-4, "learning rate of the network", min=0, max=1)
     lr_scheduler: str = option(
-        "cosine_with_min_lr", "how both fall", choices=("constant", "cosine", "cosine_with_min_lr")
+        "cosine_with_min_lr", "learning rate schedule of both", choices=("constant", "cosine", "cosine_with_min_lr")
     )
-    discriminator_feat: int = option(32, "channels of a new one", min=8, max=WIDEST)
+    discriminator_feat: int = option(32, "base channels of a new discriminator", min=8, max=WIDEST)
     output_name: str = option("restorer", "name of the file")
-    dry_run: bool = option(False, "tell what would be done, and do nothing")
+    dry_run: bool = option(False, "print the plan of the run, and train nothing")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,29 +12,31 @@ FORMATS = ("auto", "jpeg", "png", "webp", "tiff", "bmp", "avif", "heic")
 
 @dataclass(frozen=True, kw_only=True)
 class Saving:
-    """How the result is written."""
+    """The file format of the result."""
 
-    TITLE = "The result's file"
+    TITLE = "Output file"
 
     format: str = option(
         "auto", "file format of the result; auto keeps the source's", choices=FORMATS, title="File format"
     )
     quality: int = option(95, "quality of JPEG, WebP, AVIF and HEIC", min=1, max=100)
-    strip_location: bool = option(False, "leave the place where the photo was taken (GPS) out of the result")
+    strip_location: bool = option(False, "remove the GPS location of the photo from the result")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tiling:
-    """How a large picture is cut for the network."""
+    """How a large picture is split into tiles for the network."""
 
-    TITLE = "Large pictures and transparency"
+    TITLE = "Tiling and transparency"
 
-    tile: int = option(0, "tile side in input pixels; 0 chooses from free memory", min=0, max=4096)
-    overlap: int = option(32, "input pixels shared by neighbouring tiles", min=0, max=1024)
-    denoise: float = option(0.5, "realesr-general-x4v3 only: 1 removes noise strongly, 0 keeps it", min=0, max=1)
+    tile: int = option(0, "tile side in input pixels; 0 chooses by free memory", min=0, max=4096)
+    overlap: int = option(32, "overlap of neighbouring tiles in input pixels", min=0, max=1024)
+    denoise: float = option(
+        0.5, "realesr-general-x4v3 only: denoising strength; 1 denoises strongly, 0 keeps the noise", min=0, max=1
+    )
     alpha: str = option(
         "network",
-        "how transparency is enlarged: by the network, or by Lanczos",
+        "how the alpha channel is enlarged: by the network, or by Lanczos",
         choices=("network", "lanczos"),
         title="Transparency",
     )
@@ -44,53 +46,53 @@ class Tiling:
 class Upscale(Tiling, Saving):
     """Enlarge a picture with a super-resolution network."""
 
-    TITLE = "What is done"
+    TITLE = "Upscaling"
 
     source: Path = option(help="picture", is_path=True, title="Picture")
-    model: str = option("realesrgan-x4plus", "name in the catalog, or a file", names="upscale")
-    scale: float = option(0.0, "how many times larger, any number; 0 takes the network's own", min=0, max=64)
+    model: str = option("realesrgan-x4plus", "catalog name, or checkpoint file", names="upscale")
+    scale: float = option(0.0, "upscaling factor, any number; 0 uses the network's own", min=0, max=64)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Restore(Tiling, Saving):
-    """Restore an old photo: the faces by a face network, all the rest by a super-resolution network."""
+    """Restore an old photo: the faces by a face restoration network, the rest by a super-resolution network."""
 
-    TITLE = "What is done"
+    TITLE = "Restoration"
 
     source: Path = option(help="photo", is_path=True, title="Photo")
-    scale: float = option(2.0, "how many times larger the result is, any number", min=0.01, max=64)
+    scale: float = option(2.0, "upscaling factor of the result, any number", min=0.01, max=64)
     upscaler: str = option(
         "realesrgan-x4plus",
-        "network for the whole picture: catalog name, file, or none",
+        "super-resolution network for the whole picture: catalog name, file, or none",
         names="upscale",
         words=("none",),
     )
     face_model: str = option(
         "auto",
-        "network for faces: catalog name, file, none; auto takes the best at hand",
+        "face restoration network: catalog name, file, none; auto uses the best one installed",
         names="faces",
         words=("auto", "none"),
     )
     faces: str = option(
-        "all", "which faces: all, none, center, or numbers from the report such as 1,3", title="Which faces"
+        "all", "faces to restore: all, none, center, or numbers from the report such as 1,3", title="Faces to restore"
     )
     strength: str = option(
         "1",
-        "how much of the restoration to keep, 0 to 1; single faces by number, the rest by name: 0.8,2=0.3,background=1",
+        "weight of the restored pixels, 0 to 1; faces by number, the rest by name: 0.8,2=0.3,background=1",
     )
-    fidelity: float = option(0.5, "CodeFormer only: 0 the clearest face, 1 the most faithful one", min=0, max=1)
+    fidelity: float = option(
+        0.5, "CodeFormer only: 0 for the best quality, 1 for the closest to the input", min=0, max=1
+    )
     aligned: bool = option(
-        False, "the source is one aligned face crop: no detection, no pasting", title="Is an aligned face"
+        False, "the source is one aligned face crop: no detection, no pasting", title="Aligned face crop"
     )
     min_confidence: float = option(
-        0.7, "leave faces alone that the detector is less sure of", min=0, max=1, title="Least confidence"
+        0.7, "skip faces with a lower detection confidence", min=0, max=1, title="Minimum confidence"
     )
-    min_face: int = option(
-        20, "leave faces alone that are narrower than this, in pixels", min=0, max=65_535, title="Smallest face"
-    )
+    min_face: int = option(20, "skip faces narrower than this, in pixels", min=0, max=65_535, title="Minimum face size")
     auto_face_model: str = option(
         "",
-        "the network that auto stands for, where a record says it; the best at hand where empty",
+        "the network that auto stands for, where a record has it; the best one installed where empty",
         names="faces",
         is_hidden=True,
     )
@@ -117,7 +119,7 @@ def chosen_faces(text: str) -> str | frozenset[int]:
 
 @dataclass(frozen=True)
 class Strengths:
-    """How much of the restoration to keep: for all, for single faces by number, for what is no face."""
+    """Weights of the restored pixels: for all, for single faces by number, for the background."""
 
     overall: float
     faces: Mapping[int, float]

@@ -30,99 +30,105 @@ SAMPLERS_OF_KOHYA = {
 
 @dataclass(frozen=True, kw_only=True)
 class Photos:
-    """What is learnt from."""
+    """The training photos and their captions."""
 
-    TITLE = "Photos and captions"
+    TITLE = "Dataset and captions"
 
     photos: Path = option(help="folder with photos, or with N_name folders of them", is_path=True)
     regular: Path | None = option(
         None,
-        "folder of regularisation pictures",
+        "folder with regularization images",
         is_path=True,
         aliases=("reg-data-dir",),
-        title="Regularization pictures",
+        title="Regularization images",
     )
-    prior_loss_weight: float = option(1.0, "how much regularisation pictures count", min=0, max=100)
+    prior_loss_weight: float = option(1.0, "loss weight of regularization images", min=0, max=100)
     prior_target: str = option(
         "pictures",
-        "what is held in place with them: what they show, or what the model itself makes of them",
+        "training target of regularization images: the images, or what the untrained model predicts",
         choices=("pictures", "model"),
     )
-    caption_extension: str = option(".txt", "ending of caption files")
+    caption_extension: str = option(".txt", "extension of caption files")
     shuffle_caption: bool = option(False, "shuffle the tags of a caption at each step")
     keep_tokens: int = option(0, "tags at the beginning that are not shuffled or dropped", min=0, max=1000)
-    keep_tokens_separator: str = option("", "what parts the tags to keep from the others, such as |||")
-    caption_separator: str = option(",", "what parts tags")
-    secondary_separator: str = option("", "what parts tags that stay together; a comma takes its place at the end")
-    caption_prefix: str = option("", "words before every caption")
-    caption_suffix: str = option("", "words behind every caption")
-    enable_wildcard: bool = option(False, "captions of several lines, of which one is taken, and {{this|or that}}")
-    caption_dropout_rate: float = option(0.0, "how often a picture goes without caption", min=0, max=1)
-    caption_dropout_every_n_epochs: int = option(0, "no captions in every n-th epoch; 0: never", min=0, max=100_000)
-    caption_tag_dropout_rate: float = option(0.0, "how often a tag is left out", min=0, max=1)
-    resolution: str = option("", "WxH or one number; the model's own where not given")
-    enable_bucket: bool = option(True, "train on each photo's own shape, not on squares alone")
-    min_bucket_reso: int = option(256, "shortest side of a bucket", min=16, max=4096)
-    max_bucket_reso: int = option(1024, "longest side of a bucket", min=16, max=8192)
+    keep_tokens_separator: str = option("", "separator after the tags to keep, such as |||")
+    caption_separator: str = option(",", "separator of tags")
+    secondary_separator: str = option(
+        "", "separator of tags that stay together; replaced by {option:caption_separator} at the end"
+    )
+    caption_prefix: str = option("", "text before every caption")
+    caption_suffix: str = option("", "text after every caption")
+    enable_wildcard: bool = option(False, "captions with several lines, of which one is chosen, and {{this|or that}}")
+    caption_dropout_rate: float = option(0.0, "probability of dropping a caption", min=0, max=1)
+    caption_dropout_every_n_epochs: int = option(0, "drop all captions every N epochs; 0: never", min=0, max=100_000)
+    caption_tag_dropout_rate: float = option(0.0, "probability of dropping a tag", min=0, max=1)
+    resolution: str = option("", "training resolution, WxH or one number; the model's default where not given")
+    enable_bucket: bool = option(True, "aspect ratio bucketing, instead of square crops alone")
+    min_bucket_reso: int = option(256, "minimum side of a bucket", min=16, max=4096)
+    max_bucket_reso: int = option(1024, "maximum side of a bucket", min=16, max=8192)
     bucket_reso_steps: int = option(64, "sides of buckets are multiples of this", min=8, max=512)
-    bucket_no_upscale: bool = option(False, "never enlarge a photo")
-    flip_aug: bool = option(False, "show every photo mirrored, half of the time")
-    color_aug: bool = option(False, "change hue or gamma a little, in a third of the steps")
-    random_crop: bool = option(False, "crop anywhere, not in the middle")
-    cache_latents_to_disk: bool = option(False, "keep photos as latents in Calotype's own folder, for the next run")
+    bucket_no_upscale: bool = option(False, "never upscale a photo")
+    flip_aug: bool = option(False, "horizontal flip, with probability 0.5")
+    color_aug: bool = option(False, "small change of hue or gamma, in a third of the steps")
+    random_crop: bool = option(False, "random crop instead of a centre crop")
+    cache_latents_to_disk: bool = option(False, "keep cached latents in Calotype's own folder, for the next run")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoraNetworkOptions:
-    """What is trained."""
+    """The network that is trained."""
 
-    TITLE = "The LoRA"
+    TITLE = "LoRA network"
 
-    network_dim: int = option(16, "rank of the LoRA", min=1, max=1024)
-    network_alpha: float = option(0.0, "its alpha; 0 takes the rank", min=0, max=1024)
-    conv_dim: int = option(0, "rank for 3x3 convolutions too (LoCon); 0: none", min=0, max=1024)
-    conv_alpha: float = option(0.0, "alpha of these; 0 takes their rank", min=0, max=1024)
-    network_module: str = option("networks.lora", "the trainer whose layers it has", choices=MODULES)
-    algo: str = option("lora", "what a layer is made of; locon is lora, also for convolutions", choices=ALGORITHMS)
-    factor: int = option(-1, "of LoKr: the smaller side of what it multiplies; -1: near the root", min=-1, max=4096)
+    network_dim: int = option(16, "rank of the LoRA matrices", min=1, max=1024)
+    network_alpha: float = option(0.0, "alpha of the LoRA; 0 uses the rank", min=0, max=1024)
+    conv_dim: int = option(0, "rank of 3x3 convolutions (LoCon); 0: none", min=0, max=1024)
+    conv_alpha: float = option(0.0, "alpha of 3x3 convolutions; 0 uses their rank", min=0, max=1024)
+    network_module: str = option("networks.lora", "network module, as sd-scripts names it", choices=MODULES)
+    algo: str = option("lora", "decomposition of a layer; locon is lora, also for convolutions", choices=ALGORITHMS)
+    factor: int = option(-1, "LoKr: size of the smaller factor; -1: near the square root", min=-1, max=4096)
     network_args: str = option(
-        "", "such as conv_dim=4 conv_alpha=1 algo=loha dropout=0.1, as sd-scripts has them", title="Network arguments"
+        "", "such as conv_dim=4 conv_alpha=1 algo=loha dropout=0.1, as in sd-scripts", title="Network arguments"
     )
-    network_dropout: float = option(0.0, "how often a number within a layer is left out", min=0, max=0.99)
-    rank_dropout: float = option(0.0, "how often a rank of a layer is left out", min=0, max=0.99)
-    module_dropout: float = option(0.0, "how often a layer is left out", min=0, max=0.99)
-    scale_weight_norms: float = option(0.0, "longest change of a layer (1 is usual); 0: any", min=0, max=1e6)
-    network_weights: Path | None = option(None, "LoRA file to go on from", is_path=True)
-    dim_from_weights: bool = option(False, "layers, ranks and alphas as in network_weights")
-    network_train_unet_only: bool = option(False, "leave the text encoder as it is")
-    network_train_text_encoder_only: bool = option(False, "train the text encoder alone")
+    network_dropout: float = option(0.0, "dropout probability of neurons within a LoRA layer", min=0, max=0.99)
+    rank_dropout: float = option(0.0, "dropout probability of each rank", min=0, max=0.99)
+    module_dropout: float = option(0.0, "dropout probability of a whole LoRA layer", min=0, max=0.99)
+    scale_weight_norms: float = option(
+        0.0, "maximum norm of a layer's LoRA weights (1 is usual); 0 disables the limit", min=0, max=1e6
+    )
+    network_weights: Path | None = option(None, "LoRA file to initialize from", is_path=True)
+    dim_from_weights: bool = option(False, "take layers, ranks and alphas from network_weights")
+    network_train_unet_only: bool = option(False, "freeze the text encoder")
+    network_train_text_encoder_only: bool = option(False, "freeze the U-Net")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How long, and at what rate."""
+    """Duration, learning rates, optimizer and loss."""
 
-    TITLE = "How long, and at what rate"
+    TITLE = "Training"
 
-    max_train_epochs: int = option(10, "how often all photos are shown", min=1, max=100_000)
-    max_train_steps: int = option(
-        0, "end after so many steps instead, where no epochs are given", min=0, max=10_000_000
+    max_train_epochs: int = option(10, "number of epochs", min=1, max=100_000)
+    max_train_steps: int = option(0, "number of steps instead, where no epochs are given", min=0, max=10_000_000)
+    train_batch_size: int = option(1, "batch size", min=1, max=1024)
+    gradient_accumulation_steps: int = option(
+        1, "steps whose gradients are accumulated before the weights are updated", min=1, max=1024
     )
-    train_batch_size: int = option(1, "pictures in a step", min=1, max=1024)
-    gradient_accumulation_steps: int = option(1, "steps added up before the weights change", min=1, max=1024)
-    learning_rate: float = option(1e-4, "of all parts that have no rate of their own", min=0, max=10)
-    unet_lr: float | None = option(None, "of the U-Net's LoRA", min=0, max=10)
-    text_encoder_lr: float | None = option(None, "of the text encoder's LoRA; 0 leaves it as it is", min=0, max=10)
-    lr_scheduler: str = option("cosine_with_restarts", "how the rate falls", choices=SCHEDULERS)
-    lr_warmup_steps: str = option("0", "steps in which it rises; a share such as 0.05, or 5%")
-    lr_scheduler_num_cycles: int = option(1, "restarts of the cosine", min=1, max=1000)
-    lr_scheduler_power: float = option(1.0, "of the polynomial", min=0, max=100)
+    learning_rate: float = option(1e-4, "learning rate, where none below is given", min=0, max=10)
+    unet_lr: float | None = option(None, "learning rate of the U-Net's LoRA", min=0, max=10)
+    text_encoder_lr: float | None = option(
+        None, "learning rate of the text encoder's LoRA; 0 freezes it", min=0, max=10
+    )
+    lr_scheduler: str = option("cosine_with_restarts", "learning rate schedule", choices=SCHEDULERS)
+    lr_warmup_steps: str = option("0", "warmup steps; or a fraction such as 0.05, or 5%")
+    lr_scheduler_num_cycles: int = option(1, "number of cycles of the cosine with restarts", min=1, max=1000)
+    lr_scheduler_power: float = option(1.0, "power of the polynomial schedule", min=0, max=100)
     lr_scheduler_min_lr_ratio: float | None = option(
-        None, "where cosine_with_min_lr and warmup_stable_decay end, as a share of the rate", min=0, max=1
+        None, "final learning rate of cosine_with_min_lr and warmup_stable_decay, as a fraction", min=0, max=1
     )
-    lr_scheduler_timescale: int = option(0, "of inverse_sqrt; 0: as long as the warm-up", min=0, max=10_000_000)
-    lr_decay_steps: str = option("0", "steps in which warmup_stable_decay falls; a share such as 0.2, or 20%")
-    lr_scheduler_args: str = option("", "of piecewise_constant, such as step_rules=1:100,0.1:200,0.01")
+    lr_scheduler_timescale: int = option(0, "timescale of inverse_sqrt; 0: the warmup steps", min=0, max=10_000_000)
+    lr_decay_steps: str = option("0", "decay steps of warmup_stable_decay; or a fraction such as 0.2, or 20%")
+    lr_scheduler_args: str = option("", "arguments of piecewise_constant, such as step_rules=1:100,0.1:200,0.01")
     optimizer_type: str = option(
         "AdamW",
         "AdamW, AdamW8bit, Lion, Prodigy, DAdaptation, AdaFactor, or module.Class",
@@ -130,125 +136,145 @@ class Schedule:
         words=tuple(KNOWN),
         parsed=lambda text: () if known(text) else (text,),
     )
-    optimizer_args: str = option("", "its arguments, such as weight_decay=0.1 betas=(0.9,0.99)")
-    max_grad_norm: float = option(1.0, "longest gradient; 0: any", min=0, max=1e6)
-    min_snr_gamma: float = option(0.0, "weigh steps by signal (5 is usual); 0: not", min=0, max=1000)
-    scale_v_pred_loss_like_noise_pred: bool = option(False, "weigh steps of a v model as those of an epsilon one")
-    v_pred_like_loss: float = option(0.0, "add the loss so often as a v model would weigh it", min=0, max=100)
-    debiased_estimation_loss: bool = option(False, "weigh steps by the root of the signal (Yu et al. 2023)")
-    loss_type: str = option("l2", "how a difference counts", choices=LOSSES)
-    huber_schedule: str = option("snr", "how huber_c changes", choices=("constant", "exponential", "snr"))
-    huber_c: float = option(0.1, "where huber and smooth_l1 turn from squares to lengths", min=1e-6, max=1e3)
-    huber_scale: float = option(1.0, "of huber_c, constant and exponential", min=1e-6, max=1e6)
-    min_timestep: int = option(0, "least noisy time that is trained", min=0, max=999)
-    max_timestep: int = option(1000, "noisiest time that is trained, not counted itself", min=1, max=1000)
-    noise_offset: float = option(0.0, "brighter and darker noise (0.05 is usual)", min=0, max=1)
-    noise_offset_random_strength: bool = option(False, "anything up to noise_offset, at each step")
-    adaptive_noise_scale: float = option(0.0, "add the latents' mean so often to noise_offset", min=-10, max=10)
-    multires_noise_iterations: int = option(0, "coarser noises that are added (6 to 10 are usual)", min=0, max=20)
-    multires_noise_discount: float = option(0.3, "how much each of them counts, of the one before", min=0, max=1)
-    ip_noise_gamma: float = option(0.0, "more noise in the picture than is asked for (0.1 is usual)", min=0, max=1)
-    ip_noise_gamma_random_strength: bool = option(False, "anything up to ip_noise_gamma, at each step")
-    zero_terminal_snr: bool = option(False, "the noisiest step is noise alone")
-    seed: int = option(1337, "the same seed learns the same", min=0, max=2**63 - 1)
-    mixed_precision: str = option("auto", "number format of the network", choices=("auto", "no", "bf16", "fp16"))
-    full_fp16: bool = option(False, "the LoRA's own numbers in fp16 too; with {option:mixed_precision} fp16")
-    full_bf16: bool = option(False, "the LoRA's own numbers in bf16 too; with {option:mixed_precision} bf16")
-    gradient_checkpointing: bool = option(False, "less memory, more time")
-    stop_text_encoder_training: int = option(
-        0, "step from which the text encoder stays as it is; -1: from the first; 0: never", min=-1, max=10_000_000
+    optimizer_args: str = option("", "arguments of the optimizer, such as weight_decay=0.1 betas=(0.9,0.99)")
+    max_grad_norm: float = option(1.0, "gradient norm is clipped to this value; 0 disables clipping", min=0, max=1e6)
+    min_snr_gamma: float = option(0.0, "gamma of min-SNR loss weighting (5 is usual); 0 disables it", min=0, max=1000)
+    scale_v_pred_loss_like_noise_pred: bool = option(
+        False, "weight the v-prediction loss like an epsilon-prediction loss"
     )
-    max_token_length: int = option(225, "longest caption in tokens: 75, 150 or 225", min=75, max=225)
-    clip_skip: int = option(0, "layer of the text encoder from the end; 0: the model's own", min=0, max=12)
+    v_pred_like_loss: float = option(0.0, "weight of an added loss that is weighted like v-prediction", min=0, max=100)
+    debiased_estimation_loss: bool = option(
+        False, "weight the loss by 1/sqrt(SNR) (debiased estimation, Yu et al. 2023)"
+    )
+    loss_type: str = option("l2", "loss function", choices=LOSSES)
+    huber_schedule: str = option(
+        "snr", "how huber_c depends on the timestep", choices=("constant", "exponential", "snr")
+    )
+    huber_c: float = option(0.1, "where huber and smooth_l1 change from quadratic to linear", min=1e-6, max=1e3)
+    huber_scale: float = option(1.0, "scale of huber_c, constant and exponential", min=1e-6, max=1e6)
+    min_timestep: int = option(0, "minimum timestep that is trained", min=0, max=999)
+    max_timestep: int = option(1000, "maximum timestep that is trained, exclusive", min=1, max=1000)
+    noise_offset: float = option(0.0, "noise offset (0.05 is usual)", min=0, max=1)
+    noise_offset_random_strength: bool = option(False, "random strength up to noise_offset, at each step")
+    adaptive_noise_scale: float = option(0.0, "added to noise_offset, times the mean of the latents", min=-10, max=10)
+    multires_noise_iterations: int = option(
+        0, "iterations of multi-resolution noise (6 to 10 are usual)", min=0, max=20
+    )
+    multires_noise_discount: float = option(0.3, "weight of each iteration, relative to the one before", min=0, max=1)
+    ip_noise_gamma: float = option(0.0, "input perturbation noise (0.1 is usual)", min=0, max=1)
+    ip_noise_gamma_random_strength: bool = option(False, "random strength up to ip_noise_gamma, at each step")
+    zero_terminal_snr: bool = option(False, "rescale the noise schedule to zero terminal SNR")
+    seed: int = option(1337, "random seed; the same seed gives the same result", min=0, max=2**63 - 1)
+    mixed_precision: str = option(
+        "auto", "data type of mixed precision training", choices=("auto", "no", "bf16", "fp16")
+    )
+    full_fp16: bool = option(False, "LoRA weights in fp16 too; with {option:mixed_precision} fp16")
+    full_bf16: bool = option(False, "LoRA weights in bf16 too; with {option:mixed_precision} bf16")
+    gradient_checkpointing: bool = option(False, "recompute activations in the backward pass: less memory, more time")
+    stop_text_encoder_training: int = option(
+        0, "step at which the text encoder is frozen; -1: from the first; 0: never", min=-1, max=10_000_000
+    )
+    max_token_length: int = option(225, "maximum caption length in tokens: 75, 150 or 225", min=75, max=225)
+    clip_skip: int = option(
+        0, "use the n-th layer from the end of the text encoder; 0: the model's default", min=0, max=12
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoraOutput:
-    """What is written, and when."""
+    """Which files are written, and when."""
 
-    TITLE = "What is written, and where"
+    TITLE = "Output"
 
     output_dir: Path = option(
-        Path("out"), "folder for the LoRA, its states and logs; or its file, such as my.safetensors", is_path=True
+        Path("out"),
+        "output folder for the LoRA, training states and logs; or a file, such as my.safetensors",
+        is_path=True,
     )
-    output_name: str = option("lora", "name of the LoRA")
-    save_every_n_epochs: int = option(0, "keep a file every so many epochs; 0: the last alone", min=0, max=100_000)
-    save_last_n_epochs: int = option(0, "of these keep the last so many; 0: all", min=0, max=100_000)
-    save_every_n_steps: int = option(0, "keep a file every so many steps; 0: none", min=0, max=10_000_000)
-    save_last_n_steps: int = option(0, "of these keep those of the last so many steps; 0: all", min=0, max=10**7)
-    save_n_epoch_ratio: int = option(0, "keep so many files, by epochs; 0: as the others say", min=0, max=100_000)
-    save_model_as: str = option("safetensors", "kind of file", choices=("safetensors", "pt", "ckpt"))
-    save_precision: str = option("fp16", "number format of the file", choices=("float", "fp16", "bf16"))
-    save_state_every: int = option(
-        0, "steps after which all that is needed to go on is saved; 0: every two minutes", min=0, max=10**6
+    output_name: str = option("lora", "name of the LoRA file")
+    save_every_n_epochs: int = option(0, "save a file every N epochs; 0: only the last", min=0, max=100_000)
+    save_last_n_epochs: int = option(0, "keep only the last N of these; 0: all", min=0, max=100_000)
+    save_every_n_steps: int = option(0, "save a file every N steps; 0: none", min=0, max=10_000_000)
+    save_last_n_steps: int = option(0, "keep only those of the last N steps; 0: all", min=0, max=10**7)
+    save_n_epoch_ratio: int = option(
+        0, "save at least N files, by epochs; 0: as the other options say", min=0, max=100_000
     )
-    resume: Path | None = option(None, "state to go on from, or the folder it lies in", is_path=True)
-    no_metadata: bool = option(False, "write no settings and captions into the file")
-    training_comment: str = option("", "a sentence for the file's metadata", max_length=20_000)
-    metadata_title: str = option("", "what the file calls itself; output_name where not given")
-    metadata_author: str = option("", "who made it")
-    metadata_description: str = option("", "what it is", max_length=20_000)
-    metadata_license: str = option("", "its licence")
-    metadata_tags: str = option("", "words to find it by, with commas between")
-    metadata_usage_hint: str = option("", "how to use it", max_length=20_000)
-    metadata_trigger_phrase: str = option("", "words that call what was learnt")
+    save_model_as: str = option("safetensors", "file format", choices=("safetensors", "pt", "ckpt"))
+    save_precision: str = option("fp16", "data type of the saved weights", choices=("float", "fp16", "bf16"))
+    save_state_every: int = option(0, "save the training state every N steps; 0: every two minutes", min=0, max=10**6)
+    resume: Path | None = option(None, "training state to resume from, or its folder", is_path=True)
+    no_metadata: bool = option(False, "do not write settings and captions into the file")
+    training_comment: str = option("", "comment in the file's metadata", max_length=20_000)
+    metadata_title: str = option("", "title in the metadata; output_name where not given")
+    metadata_author: str = option("", "author in the metadata")
+    metadata_description: str = option("", "description in the metadata", max_length=20_000)
+    metadata_license: str = option("", "licence in the metadata")
+    metadata_tags: str = option("", "tags in the metadata, separated by commas")
+    metadata_usage_hint: str = option("", "usage hint in the metadata", max_length=20_000)
+    metadata_trigger_phrase: str = option("", "trigger phrase in the metadata")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Accepted:
-    """What sd-scripts asks for and Calotype does anyway, or never: taken, so that a command need not be changed."""
+    """Options of sd-scripts that Calotype accepts and ignores, so that commands need no change."""
 
-    TITLE = "Taken from sd-scripts' commands, and needless"
+    TITLE = "Accepted from sd-scripts, and ignored"
 
-    xformers: bool = option(False, "accepted: attention is always the fused one", title="Attention of xFormers")
-    sdpa: bool = option(False, "accepted: attention is always the fused one", title="Attention of PyTorch (SDPA)")
-    mem_eff_attn: bool = option(False, "accepted: attention is always the fused one")
-    cache_latents: bool = option(False, "accepted: photos are kept as latents wherever they stay the same")
-    save_state: bool = option(False, "accepted: states are always saved")
-    lowram: bool = option(False, "accepted", title="Low RAM")
-    persistent_data_loader_workers: bool = option(False, "accepted: there are none to keep")
-    max_data_loader_n_workers: int = option(0, "accepted: there are none", min=0, max=1024)
+    xformers: bool = option(False, "ignored: attention is always fused", title="Attention of xFormers")
+    sdpa: bool = option(False, "ignored: attention is always fused", title="Attention of PyTorch (SDPA)")
+    mem_eff_attn: bool = option(False, "ignored: attention is always fused")
+    cache_latents: bool = option(False, "ignored: latents are always cached where photos do not change")
+    save_state: bool = option(False, "ignored: training states are always saved")
+    lowram: bool = option(False, "ignored", title="Low RAM")
+    persistent_data_loader_workers: bool = option(False, "ignored: there are no data loader workers")
+    max_data_loader_n_workers: int = option(0, "ignored: there are no data loader workers", min=0, max=1024)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Logged:
-    """TensorBoard's files, which any training run can write."""
+    """TensorBoard logs, which any training run can write."""
 
     TITLE = "Samples, validation, logs"
 
-    logging_dir: Path | None = option(None, "folder for TensorBoard's files", is_path=True)
-    log_prefix: str = option("", "beginning of the name of a run's folder there")
+    logging_dir: Path | None = option(None, "folder for TensorBoard logs", is_path=True)
+    log_prefix: str = option("", "prefix of the run's folder name there")
     log_with: str = option(
         "auto",
-        "auto: TensorBoard's files where there is a {option:logging_dir}",
+        "auto: TensorBoard where {option:logging_dir} is given",
         choices=("auto", "tensorboard", "none"),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Watched(Logged):
-    """What is seen of a run while it goes on, and after."""
+    """Sample pictures and validation during a run."""
 
     TITLE = "Samples, validation, logs"
 
     sample_every_n_epochs: int = option(
         0,
-        "draw sample pictures every so many epochs; 0: none, or at each where there are {option:sample_prompts}",
+        "generate sample pictures every N epochs; 0: none, or every epoch with {option:sample_prompts}",
         min=0,
         max=100_000,
     )
-    sample_every_n_steps: int = option(0, "draw them every so many steps; 0: not by steps", min=0, max=10_000_000)
+    sample_every_n_steps: int = option(
+        0, "generate sample pictures every N steps; 0: not by steps", min=0, max=10_000_000
+    )
     sample_prompts: str = option(
         "",
-        "file with a prompt a line (sd-scripts' n, w, h, d, l, s and ss may follow it, two dashes before each), or "
-        "prompts with ; between; captions of the photos where not given",
+        "file with one prompt per line (optionally with sd-scripts' n, w, h, d, l, s and ss, two dashes before each), "
+        "or prompts with ; between; captions of the photos where not given",
         is_path=True,
     )
-    sample_sampler: str = option("auto", "sampler of these, by A1111's or sd-scripts' name; auto: the model's own")
-    sample_at_first: bool = option(True, "draw them before the first step too")
-    validation_split: float = option(0.0, "share of the photos held back, to measure what is learnt", min=0, max=0.9)
-    validation_seed: int | None = option(None, "chooses them; {option:seed} where not given", min=0, max=2**63 - 1)
-    validate_every_n_epochs: int = option(1, "measure every so many epochs", min=1, max=100_000)
+    sample_sampler: str = option(
+        "auto", "sampler of sample pictures, by A1111's or sd-scripts' name; auto: the model's default"
+    )
+    sample_at_first: bool = option(True, "also generate sample pictures before the first step")
+    validation_split: float = option(0.0, "fraction of the photos held out for validation", min=0, max=0.9)
+    validation_seed: int | None = option(
+        None, "random seed of the validation split; {option:seed} where not given", min=0, max=2**63 - 1
+    )
+    validate_every_n_epochs: int = option(1, "compute the validation loss every N epochs", min=1, max=100_000)
 
     @property
     def samples_after(self) -> tuple[int, int]:
@@ -264,7 +290,7 @@ class TrainLora(Accepted, Photos, LoraNetworkOptions, Schedule, Watched, LoraOut
     What `network_args` holds stands in the options of their own names too, where `read` has spread it.
     """
 
-    TITLE = "What is learnt"
+    TITLE = "Model"
 
     model: str = option(
         "emoji",
@@ -272,12 +298,12 @@ class TrainLora(Accepted, Photos, LoraNetworkOptions, Schedule, Watched, LoraOut
         aliases=("pretrained-model-name-or-path",),
         names="diffusion",
     )
-    vae: str = option("", "another VAE: name or file", names="vae")
-    v2: bool = option(False, "the model is of SD 2.x (found out anyway)", title="SD 2.x")
+    vae: str = option("", "replacement VAE: name or file", names="vae")
+    v2: bool = option(False, "the model is SD 2.x (also detected without this)", title="SD 2.x")
     v_parameterization: bool = option(
-        False, "the model answers with v (found out, where its file says so)", title="Predicts v"
+        False, "the model uses v-prediction (detected where its file says so)", title="Predicts v"
     )
-    dry_run: bool = option(False, "tell what would be done, and do nothing")
+    dry_run: bool = option(False, "print the plan of the run, and train nothing")
 
     def __post_init__(self) -> None:
         if self.max_token_length not in (75, 150, 225):

@@ -13,74 +13,72 @@ STEPS, DEMO_STEPS = 30_000, 5000
 
 @dataclass(frozen=True, kw_only=True)
 class Forgery:
-    """What is learnt from, and by what networks."""
+    """The dataset, and the size of the networks."""
 
-    TITLE = "Pictures and networks"
+    TITLE = "Dataset and networks"
 
-    photos: Path | None = option(None, "folder with pictures; its sub-folders count too", is_path=True)
+    photos: Path | None = option(None, "folder with pictures, subfolders included", is_path=True)
     demo: bool = option(
         False,
-        "learn from the smileys that ship; takes under ten minutes on two processor cores",
-        title="Learn from the smileys",
+        "train on the smileys that ship; takes under ten minutes on two CPU cores",
+        title="Train on the smileys",
     )
-    resolution: int = option(64, "side of the forgeries in pixels: 32, 64, 128, 256 or 512", min=32, max=512)
-    capacity: float = option(0.0, "more or fewer channels in both networks; 0: 1, or 0.5 in the demo", min=0, max=8)
-    flip_aug: bool = option(True, "show pictures mirrored, half of the time")
+    resolution: int = option(64, "side of generated pictures in pixels: 32, 64, 128, 256 or 512", min=32, max=512)
+    capacity: float = option(0.0, "channel multiplier of both networks; 0: 1, or 0.5 in the demo", min=0, max=8)
+    flip_aug: bool = option(True, "horizontal flip, with probability 0.5")
     augment: str = option(
-        "auto", "DiffAugment for small sets: color,translation,cutout, or none; auto: by the number of pictures"
+        "auto", "DiffAugment for small datasets: color,translation,cutout, or none; auto: by the number of pictures"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class War:
-    """How long the two learn, and how."""
+    """Duration, learning rate and penalties."""
 
-    TITLE = "How long, and how"
+    TITLE = "Training"
 
-    max_train_steps: int = option(0, "steps; 0: 30,000, or 5,000 in the demo", min=0, max=100_000_000)
-    train_batch_size: int = option(16, "pictures in a step", min=2, max=4096)
-    learning_rate: float = option(1e-3, "of both networks; falls to a tenth", min=0, max=1)
+    max_train_steps: int = option(0, "training steps; 0: 30,000, or 5,000 in the demo", min=0, max=100_000_000)
+    train_batch_size: int = option(16, "batch size", min=2, max=4096)
+    learning_rate: float = option(1e-3, "learning rate of both networks; decays to a tenth", min=0, max=1)
     gamma: float = option(
         0.0, "weight of the R1 and R2 penalties; 0: by resolution", min=0, max=100_000, title="Weight of R1 and R2"
     )
-    penalty_share: float = option(0.25, "share of each batch whose penalties are computed", min=0.01, max=1)
+    penalty_share: float = option(0.25, "fraction of each batch that the penalties are computed on", min=0.01, max=1)
     ema_kimg: float = option(
         10.0,
-        "half-life of the forger's running mean, in thousands of pictures",
+        "half-life of the generator's EMA, in thousands of pictures",
         min=0.1,
         max=1e4,
         title="EMA half-life in thousands of pictures",
     )
-    seed: int = option(1337, "the same seed learns the same", min=0, max=2**63 - 1)
-    mixed_precision: str = option("auto", "number format of the networks", choices=("auto", "no", "bf16"))
+    seed: int = option(1337, "random seed; the same seed gives the same result", min=0, max=2**63 - 1)
+    mixed_precision: str = option("auto", "data type of mixed precision training", choices=("auto", "no", "bf16"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """What is written, and when."""
+    """Which files are written, and when."""
 
-    TITLE = "What is written, and where"
+    TITLE = "Output"
 
     output_dir: Path = option(
         Path("out"),
-        "folder for the forger, snapshots, states, logs; or its file, such as my.safetensors",
+        "output folder for the generator, snapshots, training states and logs; or a file, such as my.safetensors",
         is_path=True,
     )
-    output_name: str = option("gan", "name of the forger")
-    snapshots: int = option(32, "how often the same forgeries are drawn, for the film", min=2, max=1000)
-    save_state_every: int = option(
-        0, "steps after which all that is needed to go on is saved; 0: every two minutes", min=0, max=10**6
-    )
-    save_state: bool = option(False, "keep at the end what is needed to learn on with more {option:max_train_steps}")
+    output_name: str = option("gan", "name of the generator file")
+    snapshots: int = option(32, "snapshots of the same latents over the run, for the film", min=2, max=1000)
+    save_state_every: int = option(0, "save the training state every N steps; 0: every two minutes", min=0, max=10**6)
+    save_state: bool = option(False, "keep the last training state, to continue with more {option:max_train_steps}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainGan(Forgery, War, Kept, Logged):
-    """Learn to forge pictures like those in a folder: a forger and an expert at war."""
+    """Train a GAN on the pictures in a folder: a generator and a discriminator."""
 
-    TITLE = "What is learnt"
+    TITLE = "Run"
 
-    dry_run: bool = option(False, "tell what would be done, and do nothing")
+    dry_run: bool = option(False, "print the plan of the run, and train nothing")
 
     def __post_init__(self) -> None:
         if self.resolution not in SIDES:
