@@ -84,6 +84,8 @@ class _ShellReader(ScriptReader):
 
     def _one(self, tokens: Sequence[Token], is_asked: bool) -> bool:
         first = raw(tokens[0])
+        if first == "!" and len(tokens) == 1:
+            raise Unreadable(line_of(tokens), Message("! without a condition"))
         if first == "!":
             return not self._one(tokens[1:], is_asked)
         if first in _ENDS:

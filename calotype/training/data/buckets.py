@@ -36,7 +36,7 @@ def sizes(resolution: Size, least: int = 256, most: int = 1024, step: int = 64) 
     area = resolution[0] * resolution[1]
     square = int(math.sqrt(area) // step) * step
     found = {(square, square)}
-    for width in range(least // step * step, -(-most // step) * step + 1, step):
+    for width in range(max(step, least // step * step), -(-most // step) * step + 1, step):
         height = min(most, int(area // width // step) * step)
         if height >= least:
             found |= {(width, height), (height, width)}

@@ -1,5 +1,6 @@
 """Settings that people bring from lora-scripts and sd-scripts mean here what they meant there, and are never run."""
 
+import contextlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,6 +13,9 @@ from calotype.cli import main, train
 from calotype.cli.train import joined
 from calotype.dialects.sd_scripts import args as names
 from calotype.dialects.sd_scripts.config import read_config
+from calotype.dialects.sd_scripts.powershell import read_powershell
+from calotype.dialects.sd_scripts.shell import read_shell
+from calotype.dialects.sd_scripts.words import Unreadable
 from calotype.errors import CalotypeError
 from calotype.options import read
 from calotype.tasks import TrainLora
@@ -309,3 +313,20 @@ def test_an_output_that_is_a_file_agrees_with_its_name_and_is_no_folder(asked, t
     assert asked("-o", "my.safetensors", "--output_name", "my")[0].output_name == "my"
     (tmp_path / "old.ckpt").mkdir()
     assert asked("-o", str(tmp_path / "old.ckpt"))[0].output_dir == tmp_path / "old.ckpt"
+
+
+SCRAPS = "! [[ ]] [ ] if then fi else elif && || a=1 x $a ( ) > -z == -gt $( test ; { } \" ' train_network.py --seed=1"
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from([*SCRAPS.split(" "), "\n"]), max_size=8))
+def test_a_script_of_scraps_is_read_or_refused(scraps):
+    """Also a lone `!`."""
+    for read_script in (read_shell, read_powershell):
+        with contextlib.suppress(Unreadable, CalotypeError):
+            read_script(" ".join(scraps))
+
+
+def test_a_lone_exclamation_mark_is_refused():
+    with pytest.raises(Unreadable, match="! without a condition"):
+        read_shell("! && x")

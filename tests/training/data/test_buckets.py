@@ -19,6 +19,10 @@ def test_the_17_buckets_of_512():
     assert len(sizes((512, 512))) == 17
 
 
+def test_no_bucket_has_a_side_of_0_where_the_least_side_is_below_the_step():
+    assert sizes((64, 64), 32, 1024, 64) == [(64, 64)]
+
+
 @given(st.integers(4, 24), st.sampled_from([8, 32, 64]))
 def test_no_bucket_is_larger_than_the_area(side, step):
     resolution = (side * 64, side * 64)
