@@ -122,7 +122,8 @@ def verify(**values: Any) -> int:
     for verdict in _shelf(values).verify(values["name"]):
         is_good, word = is_good and verdict.is_good, WORDING.fill(verdict.message)
         if values["json"]:
-            print_json({**vars(verdict), "path": str(verdict.path), "word": word})
+            keys = {"name": verdict.name, "path": str(verdict.path), "sha256": verdict.sha256}
+            print_json({**keys, "good": verdict.is_good, "word": word})
         else:
             print(f"{'ok' if verdict.is_good else '!!'}  {readable(verdict.name)}: {readable(word)}", flush=True)
     return 0 if is_good else 1

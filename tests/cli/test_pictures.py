@@ -422,6 +422,9 @@ def test_models_are_listed_and_checked(folder, capsys):
     assert "realesrgan-x4plus" in capsys.readouterr().out
     assert main(["models", "verify", "yunet"]) == 0
     assert "ok  yunet" in capsys.readouterr().out
+    assert main(["models", "verify", "yunet", "--json"]) == 0
+    (row,) = events(capsys.readouterr().out)
+    assert list(row) == ["name", "path", "sha256", "good", "word"] and row["good"] is True
 
 
 # interruption
