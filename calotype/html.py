@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from calotype import __version__
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from PIL.Image import Image
 
 GENERATOR = '<meta name="generator" content="Calotype'  # as templates/page.html begins
 
@@ -50,6 +52,13 @@ def _environment() -> "Environment":
 def csp_hash(text: str) -> str:
     """As a content security policy names a style or script that may stand in the page."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def encode_jpeg(image: "Image") -> bytes:
+    """A picture as pages show it."""
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=86, optimize=True)
+    return file.getvalue()
 
 
 def data_uri(jpeg: bytes) -> str:

@@ -52,7 +52,9 @@ class Record:
 
     def as_data(self) -> dict[str, Any]:
         """As JSON, with the keys that files have."""
-        return {{"notes": "said"}.get(name, name): value for name, value in asdict(self).items()}
+        data = asdict(self)
+        data["said"] = data.pop("notes")
+        return data
 
     def as_json(self) -> str:
         """One line of valid UTF-8: bytes of a file name that are not UTF-8 are written as escapes."""

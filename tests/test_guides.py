@@ -30,7 +30,6 @@ def folder(tmp_path, monkeypatch):
     for name in ("album/1960", "scans", "photos/10_zkz", "faces", "drawings", "moved", "out"):
         (tmp_path / name).mkdir(parents=True)
     for name in (
-        "photo.jpg",
         "photo.png",
         "picture.png",
         "drawing.png",

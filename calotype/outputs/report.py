@@ -1,6 +1,5 @@
 """Gathers the report while a batch runs; thumbnails wait in a nameless file on disk, not in memory."""
 
-import io
 import tempfile
 import time
 from collections.abc import Iterator
@@ -69,8 +68,8 @@ class Report:
             "album_picture.html",
             name=readable(source.name),
             lead=_lead(target, before, after, seconds),
-            before=_jpeg(plain),
-            after=_jpeg(large),
+            before=html.encode_jpeg(plain),
+            after=html.encode_jpeg(large),
             size=large.size,
             notes=[readable(note) for note in record.notes],
             rows=_rows(record),
@@ -139,7 +138,7 @@ def _faces(before: Picture, after: Picture, faces: tuple[FaceRecord, ...]) -> di
     return {
         "faces": [_face(before, after, face) for face in faces],
         "faces_title": f"{_count(len(faces), 'face')} found, {restored} restored",
-        "overview": _jpeg(_overview(before, faces)),
+        "overview": html.encode_jpeg(_overview(before, faces)),
     }
 
 
@@ -153,7 +152,12 @@ def _face(before: Picture, after: Picture, face: FaceRecord) -> dict[str, Any]:
     ]
     large = _enlarged(crops[1])
     small = crops[0].resize(large.size, Image.Resampling.BICUBIC)
-    return {"number": face.number, "before": _jpeg(small), "after": _jpeg(large), "lines": _face_lines(face)}
+    return {
+        "number": face.number,
+        "before": html.encode_jpeg(small),
+        "after": html.encode_jpeg(large),
+        "lines": _face_lines(face),
+    }
 
 
 def _enlarged(image: Image.Image) -> Image.Image:
@@ -203,9 +207,3 @@ def _rows(record: Record) -> list[tuple[str, str]]:
     options = [(name.replace("_", " "), str(value)) for name, value in record.options.items()]
     rows = [("task", record.task), *models, *options, *computed, ("source sha256", record.source_sha256)]
     return [(readable(name), readable(value)) for name, value in rows]
-
-
-def _jpeg(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=86, optimize=True)
-    return file.getvalue()

@@ -84,9 +84,9 @@ class _ShellReader(ScriptReader):
 
     def _one(self, tokens: Sequence[Token], is_asked: bool) -> bool:
         first = raw(tokens[0])
-        if first == "!" and len(tokens) == 1:
-            raise Unreadable(line_of(tokens), Message("! without a condition"))
         if first == "!":
+            if len(tokens) == 1:
+                raise Unreadable(line_of(tokens), Message("! without a condition"))
             return not self._one(tokens[1:], is_asked)
         if first in _ENDS:
             return self._test(tokens[1:-1] if raw(tokens[-1]) == _ENDS[first] else tokens[1:])

@@ -21,7 +21,7 @@ from torch import Tensor
 from calotype.errors import CalotypeError, Message
 from calotype.files import decoded, read_text
 from calotype.ops.color import to_tensor
-from calotype.ops.resize import resized_region as scaled_part
+from calotype.ops.resize import resized_region
 from calotype.picture import Picture
 from calotype.suffixes import SUFFIXES
 from calotype.tasks import Progress
@@ -152,7 +152,7 @@ def squared(picture: Picture, side: int) -> Tensor:
     if (width, height) == (wide, high):
         x = to_tensor(pixels[top : top + side, left : left + side])
     else:
-        x = scaled_part(pixels, (high, wide), slice(top, top + side), slice(left, left + side))
+        x = resized_region(pixels, (high, wide), slice(top, top + side), slice(left, left + side))
     return (x.clamp(0, 1) * 255).round().to(torch.uint8)
 
 

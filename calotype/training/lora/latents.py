@@ -22,7 +22,7 @@ from torch import Tensor
 from calotype.files import write_atomic
 from calotype.models.diffusion import Diffusion
 from calotype.ops.color import to_tensor
-from calotype.ops.resize import resized_region as scaled_part
+from calotype.ops.resize import resized_region
 from calotype.picture import Picture
 from calotype.tasks.training import TrainLora
 from calotype.training.data.buckets import Fit
@@ -128,7 +128,7 @@ def _scaled(pixels: np.ndarray, fit: Fit) -> Tensor:
     width, height = fit.scaled
     if pixels.shape[:2] == (height, width):
         return to_tensor(pixels).clamp(0, 1)
-    return scaled_part(pixels, (height, width), slice(0, height), slice(0, width)).clamp(0, 1)
+    return resized_region(pixels, (height, width), slice(0, height), slice(0, width)).clamp(0, 1)
 
 
 def _cropped(pixels: Tensor, fit: Fit) -> Tensor:

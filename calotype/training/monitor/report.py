@@ -1,6 +1,5 @@
 """The page about a training run: written from its metrics log alone, at every epoch and at the end. Opens offline."""
 
-import io
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -179,9 +178,7 @@ def _thumbnail(path: Path, _changed: int) -> tuple[bytes, tuple[int, int]]:
     image = Image.fromarray(Picture.open(path).pixels)
     side = SIDE * max(1, round(image.width / image.height))  # pictures side by side: each as large as a single one
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=86, optimize=True)
-    return file.getvalue(), image.size
+    return html.encode_jpeg(image), image.size
 
 
 def _plan(log: MetricsLog, time: str) -> dict[str, list]:
