@@ -1,7 +1,7 @@
 """A drawing's line of parameters, as A1111 writes it, so that every tool that reads those reads ours."""
 
 from calotype import __version__
-from calotype.dialects.infotext import written
+from calotype.dialects.infotext import format_infotext
 from calotype.inference.diffusion.plan import GenerationPlan
 from calotype.picture import Picture
 from calotype.samplers import LATENT, schedule_title
@@ -46,7 +46,7 @@ def told(task: Imagine, job: GenerationPlan, picture: Picture) -> str:
         "Emphasis": EMPHASIS[task.emphasis],
         "Version": f"Calotype {__version__}",
     }
-    return written(*job.words.written, fields)
+    return format_infotext(*job.words.written, fields)
 
 
 def _short_hashes(job: GenerationPlan) -> dict[str, str]:
