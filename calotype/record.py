@@ -76,7 +76,7 @@ class Record:
             return cls(**data, notes=notes)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
             raise CalotypeError(
-                "{where} is no record of Calotype's ({kind}); give the .json beside a result",
+                "{where} is not a Calotype record ({kind}); give the .json beside a result",
                 where=where,
                 kind=type(fault).__name__,
             ) from None

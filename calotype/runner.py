@@ -1,8 +1,8 @@
-"""One request through the engine to files and events: the only place that does this. Doors build the request, and show
-the events; a worker stores them.
+"""Runs a request through the engine to files and events. Interfaces build the request and show the events; a worker
+stores them.
 
 Closing the generator cancels within one tile or step; KeyboardInterrupt, raised or thrown into it, stops the run, and
-the events end as they would have, with `Finished.interrupted`.
+the last event is still yielded, with `Finished.interrupted`.
 """
 
 import contextlib
@@ -18,12 +18,12 @@ from calotype.checks import check
 from calotype.engine import Engine
 from calotype.errors import PLAIN, CalotypeError, Message, PictureError, Wording, named
 from calotype.files import readable
-from calotype.outputs.drawings import Places, save_drawing
+from calotype.outputs.drawings import DrawingPaths, save_drawing
 from calotype.outputs.inputs import Item, plan
 from calotype.outputs.model_hashes import CurrentHashes
 from calotype.outputs.names import beside
 from calotype.outputs.reproduce import Reproduction, compared
-from calotype.outputs.save import check_places, check_room, save_result
+from calotype.outputs.save import check_disk_space, check_overwrites, save_result
 from calotype.outputs.sidecar import existing_result, sha256_of, sidecar_of, write_sidecar
 from calotype.tasks import Imagine, Restore, Upscale, kind_of
 from calotype.tasks.events import (
@@ -52,20 +52,20 @@ PREVIEW_QUALITY = 80  # of the JPEG
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for.
+    """A request.
 
     Attributes:
-        tasks: of one kind. Restoring and enlarging take one; its source stands for each of the inputs.
-        inputs: files, folders and patterns of pictures to restore or enlarge; none: the task's own source.
-        is_list: several drawings of which a bad one does not stop the others.
-        last_only: of a sheet that is made again, save the sheet and not its single pictures.
+        tasks: of one kind. Restoring and upscaling take one; its source is replaced by each of the inputs.
+        inputs: files, folders and patterns of pictures to restore or upscale; empty: the task's own source.
+        is_list: a failed picture does not stop the remaining ones.
+        last_only: save only the last picture: the grid, when one is reproduced.
     """
 
     tasks: tuple[Any, ...]
     inputs: tuple[str | Path, ...] = ()
     is_list: bool = False
     last_only: bool = False
-    limits: Limits | None = None  # of a stranger's request; the pictures that it begins with are measured too
+    limits: Limits | None = None  # of an untrusted request; initial pictures count too
 
     @property
     def task(self) -> Any:
@@ -82,31 +82,30 @@ def run(
 ) -> Iterator[Event]:
     """Runs a request and saves its results.
 
-    What is wrong with the request, its models and folders is raised before anything is computed, and before torch is
-    imported; a picture that cannot be read becomes a `Failed`.
+    Errors in the request, its models and folders are raised before anything is computed, and before torch is imported;
+    a picture that cannot be read becomes a `Failed`.
 
     Args:
-        output: where pictures go; other tasks say it themselves.
-        preview_every: seconds between two previews of a picture that is being drawn; None: no previews.
-        wording: of the door, for the report's page, which is written while the run goes on.
+        output: where pictures are written; other tasks define it themselves.
+        preview_every: seconds between two previews of a picture that is being generated; None: no previews.
+        wording: of the interface, for the report, which is written during the run.
     Raises:
         CalotypeError: bad usage, or a model that cannot be opened: nothing was done.
-        PictureError: the only picture of the run cannot be done, and nothing was begun. Anything but a CalotypeError
-            is our own bug; in a run over several pictures it fails that picture, and its traceback is in the note that
-            follows.
+        PictureError: the only picture of the run failed before any work. Anything but a CalotypeError is a bug; in a
+            run over several pictures that picture fails, and the traceback is in the next note.
     """
     if isinstance(request.task, Restore | Upscale):
         yield from _AlbumRun(request, engine, output or Album(), wording).events()
     elif isinstance(request.task, Imagine):
         yield from _DrawingRun(request, engine, output or DrawingOutput(), preview_every).events()
     elif kind_of(request.task) == "caption":
-        yield from _captions(request, engine)
+        yield from _run_captions(request, engine)
     else:
-        yield from _single(request, engine)
+        yield from _run_single(request, engine)
 
 
 def again(reproduction: Reproduction, engine: Engine, *, wording: Wording = PLAIN) -> Iterator[Event]:
-    """Makes a result again, and says whether it has the same bytes."""
+    """Reproduces a result, and compares its bytes."""
     target = source = ""
     yield from (Note(message, str(reproduction.path)) for message in reproduction.notes)
     request = Request((reproduction.task,), last_only=True)
@@ -119,11 +118,11 @@ def again(reproduction: Reproduction, engine: Engine, *, wording: Wording = PLAI
 
 
 class _PictureRun:
-    """What runs over pictures have in common: counting, failures, the last event."""
+    """Base of runs over pictures: counts, failures, the last event."""
 
     def __init__(self, engine: Engine):
         self.engine = engine
-        self.begun = time.monotonic()
+        self.started = time.monotonic()
         self.done = self.skipped = 0
         self.failures: list[Failed] = []
 
@@ -132,7 +131,7 @@ class _PictureRun:
         yield self.failures[-1]
 
     def broken(self, source: str, bug: Exception) -> Iterator[Event]:
-        """An error of our own: this picture fails, the traceback is told, the others go on."""
+        """A bug: this picture fails, the traceback is reported, and the run continues."""
         text = Message("an error in Calotype itself: {kind}: {bug}", kind=type(bug).__name__, bug=str(bug))
         yield from self.failed(source, text)
         yield Note(Message("{source}:\n{traceback}", source=source, traceback=traceback.format_exc()))
@@ -140,13 +139,15 @@ class _PictureRun:
     def finished(
         self, pictures: int, interrupted: bool, report: Path | None = None, is_drawn: bool = False
     ) -> Finished:
-        seconds = round(time.monotonic() - self.begun, 2)
-        place = str(report) if report else None
-        return Finished(pictures, self.done, self.skipped, tuple(self.failures), seconds, interrupted, place, is_drawn)
+        seconds = round(time.monotonic() - self.started, 2)
+        report_path = str(report) if report else None
+        return Finished(
+            pictures, self.done, self.skipped, tuple(self.failures), seconds, interrupted, report_path, is_drawn
+        )
 
 
 class _AlbumRun(_PictureRun):
-    """Restoring or enlarging one picture after the other; none stops the others."""
+    """Restores or upscales pictures one by one; a failed one does not stop the run."""
 
     def __init__(self, request: Request, engine: Engine, album: Album, wording: Wording):
         super().__init__(engine)
@@ -164,7 +165,7 @@ class _AlbumRun(_PictureRun):
             with self._open_report():
                 for item in items:
                     yield ItemStarted(str(item.source), str(item.target))
-                    yield from self._one(item)
+                    yield from self._process(item)
         except KeyboardInterrupt:
             interrupted = True
         is_written = self.report is not None and self.report.is_written
@@ -180,51 +181,51 @@ class _AlbumRun(_PictureRun):
         with Report(self.album.report) as self.report:
             yield
 
-    def _one(self, item: Item) -> Iterator[Event]:
+    def _process(self, item: Item) -> Iterator[Event]:
         source = str(item.source)
         try:
             if item.fault:
                 raise PictureError(item.fault)
-            yield from self._work(item)
+            yield from self._restore(item)
         except PictureError as fault:
-            yield from self._left_out(source, self.failed(source, fault))
-        except CalotypeError as fault:  # what the first picture cannot have, such as its model, none can
+            yield from self._record_failure(source, self.failed(source, fault))
+        except CalotypeError as fault:  # if the first picture fails, such as for a missing model, all would
             if not (self.done or self.skipped or self.failures):
                 raise
-            yield from self._left_out(source, self.failed(source, fault))
-        except Exception as bug:  # noqa: BLE001  the others go on
-            yield from self._left_out(source, self.broken(source, bug))
+            yield from self._record_failure(source, self.failed(source, fault))
+        except Exception as bug:  # noqa: BLE001  the run continues
+            yield from self._record_failure(source, self.broken(source, bug))
 
-    def _left_out(self, source: str, events: Iterator[Event]) -> Iterator[Event]:
+    def _record_failure(self, source: str, events: Iterator[Event]) -> Iterator[Event]:
         yield from events
         if self.report:
             self.report.add_failure(Path(source), self.wording.fill(self.failures[-1].cause))
 
-    def _work(self, item: Item) -> Iterator[Event]:
+    def _restore(self, item: Item) -> Iterator[Event]:
         task = replace(self.task, source=item.source)
-        found = existing_result(item.target, task, self.hashes.models)
-        if found.stored:
-            yield self._skip(item, found.stored.record)
+        existing = existing_result(item.target, task, self.hashes.models)
+        if existing.stored:
+            yield self._skip(item, existing.stored.record)
             return
-        if found.fault and not self.album.overwrite:
-            raise PictureError(found.fault)
-        check_places(item, self.album)
-        check_room(item.target.parent)
+        if existing.fault and not self.album.overwrite:
+            raise PictureError(existing.fault)
+        check_overwrites(item, self.album)
+        check_disk_space(item.target.parent)
         if not self.engine.is_loaded:
             from calotype.picture import Picture
 
-            Picture.open(task.source, self.engine.settings.max_pixels)  # a damaged one is said before torch is loaded
-        begun, result = time.monotonic(), None
+            Picture.open(task.source, self.engine.settings.max_pixels)  # a damaged one fails before torch is loaded
+        started, result = time.monotonic(), None
         with contextlib.closing(self.engine.run(task)) as steps:
             for step in steps:
                 if isinstance(step, Progress | Note):
                     yield replace(step, source=str(item.source))
                 else:
                     result = step
-        yield from self._keep(item, task, result, begun)
+        yield from self._save(item, task, result, started)
 
     def _skip(self, item: Item, record: "Record") -> Skipped:
-        """Done already; what an interrupted run left out beside it is made up for."""
+        """Done already; writes the sidecar and comparison that an interrupted run may have missed."""
         if self.album.sidecar and not sidecar_of(item.target).is_file():
             write_sidecar(record, item.source, item.target, sha256_of(item.target))
         if self.album.compare:
@@ -235,22 +236,22 @@ class _AlbumRun(_PictureRun):
         return Skipped(str(item.source), str(item.target), Message("done already"))
 
     def _compare_files(self, item: Item) -> None:
-        """The comparison of a result that is done already, if it is missing."""
-        place = beside(item.target, "-compare", ".jpg")
-        if place.exists():
+        """Writes the comparison of an existing result, if it is missing."""
+        path = beside(item.target, "-compare", ".jpg")
+        if path.exists():
             return
         from calotype.outputs.compare import save_comparison
         from calotype.picture import Picture
 
         before, after = (Picture.open(path, self.engine.settings.max_pixels) for path in (item.source, item.target))
-        save_comparison(before, after, place)
+        save_comparison(before, after, path)
 
-    def _keep(self, item: Item, task: Any, result: "Result", begun: float) -> Iterator[Event]:
-        """Writes the picture, then what stands beside it."""
+    def _save(self, item: Item, task: Any, result: "Result", started: float) -> Iterator[Event]:
+        """Writes the picture, then its sidecar and comparison."""
         source = str(item.source)
-        with _of_picture():
+        with _as_picture_error():
             saved = save_result(result, item, task, self.album)
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - started
         for sentence in (*result.record.notes, *saved.notes):
             yield Note(Message.of(sentence), source)
         if self.report:
@@ -261,7 +262,7 @@ class _AlbumRun(_PictureRun):
 
 
 class _DrawingRun(_PictureRun):
-    """Pictures from words; in a list one bad line does not stop the others."""
+    """Generates pictures; in a list a failed line does not stop the run."""
 
     def __init__(self, request: Request, engine: Engine, output: DrawingOutput, preview_every: float | None):
         super().__init__(engine)
@@ -272,18 +273,18 @@ class _DrawingRun(_PictureRun):
         self.count = sum(task.count for task in request.tasks)
         has_sheet = any(task.x or task.y or task.matrix for task in request.tasks)
         is_many = self.count > 1 or (has_sheet and not request.last_only)
-        self.places = Places(output, self.count, is_many=is_many)
+        self.paths = DrawingPaths(output, self.count, is_many=is_many)
         self.preview_every, self.previewed = preview_every, time.monotonic()
 
     def _check_output(self) -> None:
-        """Raises CalotypeError for what only single pictures have a use for, where there is none."""
-        usual = DrawingOutput()
-        idle = [n for n in ("format", "quality", "sidecar") if getattr(self.output, n) != getattr(usual, n)]
-        if not idle or not all(task.interpolate for task in self.request.tasks):
+        """Raises CalotypeError for options of single pictures if only a film is written."""
+        defaults = DrawingOutput()
+        unused = [n for n in ("format", "quality", "sidecar") if getattr(self.output, n) != getattr(defaults, n)]
+        if not unused or not all(task.interpolate for task in self.request.tasks):
             return
-        several = "{option:interpolate} writes a GIF and an MP4, so {names} would change nothing; leave them out"
-        single = "{option:interpolate} writes a GIF and an MP4, so {names} would change nothing; leave it out"
-        raise CalotypeError(several if len(idle) > 1 else single, names=named(idle))
+        several = "{option:interpolate} writes a GIF and an MP4, so {names} have no effect; leave them out"
+        single = "{option:interpolate} writes a GIF and an MP4, so {names} has no effect; leave it out"
+        raise CalotypeError(several if len(unused) > 1 else single, names=named(unused))
 
     def events(self) -> Iterator[Event]:
         interrupted = False
@@ -292,12 +293,12 @@ class _DrawingRun(_PictureRun):
             for task in self.request.tasks:
                 name = " ".join(task.prompt.split()) or "(no words)"
                 yield ItemStarted(name, str(self.output.out))
-                yield from self._one(task, name)
+                yield from self._process(task, name)
         except KeyboardInterrupt:
             interrupted = True
         yield self.finished(self.count, interrupted, is_drawn=True)
 
-    def _one(self, task: Imagine, name: str) -> Iterator[Event]:
+    def _process(self, task: Imagine, name: str) -> Iterator[Event]:
         try:
             if self.request.is_list:
                 check(task, self.engine.settings, self.request.limits)
@@ -315,7 +316,7 @@ class _DrawingRun(_PictureRun):
     def _draw(self, task: Imagine, name: str) -> Iterator[Event]:
         from calotype.record import Film
 
-        begun, waiting = time.monotonic(), None
+        started, waiting = time.monotonic(), None
         with contextlib.closing(self.engine.run(task)) as steps:
             for step in steps:
                 if isinstance(step, Progress):
@@ -323,14 +324,14 @@ class _DrawingRun(_PictureRun):
                 elif isinstance(step, Note):
                     yield replace(step, source=name)
                 elif isinstance(step, Film):
-                    yield from self._keep_film(step, name, begun)
+                    yield from self._save_film(step, name, started)
                 elif self.request.last_only:
                     waiting = step
                 else:
-                    yield from self._keep(step, name, begun)
-                    begun = time.monotonic()
+                    yield from self._save(step, name, started)
+                    started = time.monotonic()
         if waiting is not None:
-            yield from self._keep(waiting, name, begun)
+            yield from self._save(waiting, name, started)
 
     def _progress(self, step: Progress, name: str) -> Iterator[Event]:
         if isinstance(step, Drawing) and step.look and self._is_preview_due():
@@ -342,28 +343,28 @@ class _DrawingRun(_PictureRun):
         self.previewed = time.monotonic() if is_due else self.previewed
         return is_due
 
-    def _keep(self, result: "Result", name: str, begun: float) -> Iterator[Event]:
-        with _of_picture():
-            target, sha256, notes = save_drawing(result, self.places, self.output)
+    def _save(self, result: "Result", name: str, started: float) -> Iterator[Event]:
+        with _as_picture_error():
+            target, sha256, notes = save_drawing(result, self.paths, self.output)
         for sentence in (*result.record.notes, *notes):
             yield Note(Message.of(sentence), name)
         self.done += 1
         seed = None if result.is_sheet else result.record.options["seed"]
         facts = {"seed": seed, "sheet": result.is_sheet, "sha256": sha256, **_size(result.picture.pixels)}
-        yield Saved(name, str(target), facts | {"seconds": round(time.monotonic() - begun, 2)})
+        yield Saved(name, str(target), facts | {"seconds": round(time.monotonic() - started, 2)})
 
-    def _keep_film(self, film: "Film", name: str, begun: float) -> Iterator[Event]:
-        with _of_picture():
-            target, notes = self.places.save_film(film)
+    def _save_film(self, film: "Film", name: str, started: float) -> Iterator[Event]:
+        with _as_picture_error():
+            target, notes = self.paths.save_film(film)
         for sentence in notes:
             yield Note(Message.of(sentence), name)
         self.done += 1
         facts = {"seed": film.seed, "sheet": False, **_size(film.frames[0])}
-        yield Saved(name, str(target), facts | {"seconds": round(time.monotonic() - begun, 2)})
+        yield Saved(name, str(target), facts | {"seconds": round(time.monotonic() - started, 2)})
 
 
-def _captions(request: Request, engine: Engine) -> Iterator[Event]:
-    """Captions, or crops around faces, of a folder."""
+def _run_captions(request: Request, engine: Engine) -> Iterator[Event]:
+    """Writes captions, or crops around faces, of a folder."""
     task = request.task
     check(task, engine.settings, request.limits)
     run, total, interrupted = _PictureRun(engine), 0, False
@@ -391,36 +392,40 @@ def _captions(request: Request, engine: Engine) -> Iterator[Event]:
     yield run.finished(total, interrupted)
 
 
-def _single(request: Request, engine: Engine) -> Iterator[Event]:
-    """A training run, or a tool for LoRA files: one result, which the task saves itself."""
+def _run_single(request: Request, engine: Engine) -> Iterator[Event]:
+    """Runs training, or a tool for LoRA files: one result, which the task saves itself."""
     task = request.task
     check(task, engine.settings, request.limits)
-    begun, is_training = time.monotonic(), hasattr(task, "output_dir")
+    started, is_training = time.monotonic(), hasattr(task, "output_dir")
     source, out = _source_of(task), str(task.output_dir if is_training else task.out)
     yield from (Started(1, out), ItemStarted(source, out))
-    is_going, interrupted = False, False
+    is_learning, interrupted = False, False
     try:
         with contextlib.closing(engine.run(task)) as steps:
             for step in steps:
-                is_going = is_going or isinstance(step, Learning)
+                is_learning = is_learning or isinstance(step, Learning)
                 if isinstance(step, Progress):
                     yield replace(step, source=source)
                 elif isinstance(step, Note):
                     yield step
                 else:
-                    seconds = {"seconds": round(time.monotonic() - begun, 2)}
+                    seconds = {"seconds": round(time.monotonic() - started, 2)}
                     report = {"report": str(step.report)} if is_training else {}
                     yield Saved(source, str(step.path), {**step.facts, **seconds, **report})
     except KeyboardInterrupt:
         interrupted = True
     except CalotypeError as fault:
-        if not is_going:
+        if not is_learning:
             raise
         yield Failed(source, fault)
     if interrupted:
-        place = Message("{out}", out=readable(out))
-        stopped = "stopped; the same command goes on ({place})" if is_training else "stopped; {place} is not written"
-        yield Note(Message(stopped, place=place))
+        path = Message("{out}", out=readable(out))
+        stopped = (
+            "stopped; run the same command again to resume ({path})"
+            if is_training
+            else "stopped; {path} is not written"
+        )
+        yield Note(Message(stopped, path=path))
         raise KeyboardInterrupt
 
 
@@ -428,12 +433,12 @@ def _source_of(task: Any) -> str:
     if hasattr(task, "photos"):
         return str(task.photos or "demo")
     names = [getattr(task, name) for name in ("loras", "lora", "tuned", "base") if hasattr(task, name)]
-    return " + ".join(str(part) for name in names for part in (name if isinstance(name, list | tuple) else [name]))
+    return " + ".join(str(entry) for name in names for entry in (name if isinstance(name, list | tuple) else [name]))
 
 
 @contextlib.contextmanager
-def _of_picture() -> Iterator[None]:
-    """What cannot be written is a fault of this picture."""
+def _as_picture_error() -> Iterator[None]:
+    """Errors in writing become errors of this picture."""
     try:
         yield
     except PictureError:
@@ -443,7 +448,7 @@ def _of_picture() -> Iterator[None]:
 
 
 def _check_pictures(task: Imagine, max_pixels: int) -> None:
-    """Raises PictureError for a picture to start from that cannot be read: before torch is loaded."""
+    """Raises PictureError for an unreadable initial picture or mask, before torch is loaded."""
     from calotype.picture import Picture
 
     for path in (task.init, task.mask):

@@ -90,7 +90,7 @@ def test_closing_leaves_nothing_half_done(album, engine):
 def test_bad_usage_is_raised_before_anything_is_begun(album, engine):
     with pytest.raises(CalotypeError, match="no model is named nine"):
         next(run(Request((read_task("upscale", {"source": album, "model": "nine"}),)), engine))
-    with pytest.raises(CalotypeError, match="isn't there"):
+    with pytest.raises(CalotypeError, match="doesn't exist"):
         next(run(Request((read_task("upscale", {"source": album / "none.png"}),)), engine))
 
 

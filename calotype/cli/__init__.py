@@ -1,5 +1,5 @@
-"""The command line: builds a request from flags, hands it to the runner, shows the events. No command imports torch
-before it has something to compute."""
+"""The command line: builds a request from flags, passes it to the runner, shows the events. torch is imported only when
+a command computes something."""
 
 import contextlib
 import inspect
@@ -14,12 +14,14 @@ from typer.exceptions import TyperException
 from calotype import __version__
 from calotype.cli import bench, imagine, look, lora, models, pictures, threads, train
 from calotype.cli.help import WIDEST, Command
-from calotype.cli.show import ALL_DONE, INTERRUPTED, SOME_FAILED, USAGE, complain, print_json
+from calotype.cli.show import ALL_DONE, INTERRUPTED, PARTLY_FAILED, USAGE, print_error, print_json
 from calotype.cli.wording import WORDING
 from calotype.errors import CalotypeError, PictureError
 from calotype.options import nearest
 
-EITHER_WAY = {"token_normalize_func": lambda name: name.replace("_", "-")}  # --max_train_epochs, as in sd-scripts
+CONTEXT_SETTINGS = {
+    "token_normalize_func": lambda name: name.replace("_", "-")
+}  # accepts --max_train_epochs, as in sd-scripts
 COMMANDS = (pictures.restore, pictures.upscale, imagine.imagine, pictures.again, look.info, look.doctor)
 GROUPS = {
     "train": (train.HELP, train.COMMANDS),
@@ -30,84 +32,84 @@ GROUPS = {
 
 
 def app() -> typer.Typer:
-    """The whole command line. Made when called, so that importing this module does nothing."""
-    made = _group(
-        "Restores and enlarges photos, and makes pictures from words, on this computer. Nothing leaves it.",
+    """The typer app; created on call, so that importing this module has no effect."""
+    root = _group(
+        "Restores and upscales photos, and generates pictures from prompts, on this computer. Nothing leaves it.",
         COMMANDS,
         invoke_without_command=True,
     )
-    made.callback()(_top)
+    root.callback()(_print_version)
     for name, (help, commands) in GROUPS.items():
-        made.add_typer(_group(help, commands), name=name, short_help=help)
-    return made
+        root.add_typer(_group(help, commands), name=name, short_help=help)
+    return root
 
 
-def _group(help: str, commands: Sequence[Any], **more: Any) -> typer.Typer:
-    how = {
+def _group(help: str, commands: Sequence[Any], **kwargs: Any) -> typer.Typer:
+    settings = {
         "no_args_is_help": True,
         "add_completion": False,
-        "rich_markup_mode": None,  # its tables cut names of options short in a terminal of 80 columns
+        "rich_markup_mode": None,  # its tables truncate option names in a terminal of 80 columns
         "context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": WIDEST},
     }
-    made = typer.Typer(help=help, **how, **more)
+    group = typer.Typer(help=help, **settings, **kwargs)
     for command in commands:
         name = command.__name__.rstrip("_").replace("_", "-")
-        in_short = inspect.getdoc(command).splitlines()[0]  # typer's own is cut
-        made.command(name, cls=Command, context_settings=EITHER_WAY, short_help=in_short)(command)
-    return made
+        summary = inspect.getdoc(command).splitlines()[0]  # typer's own is truncated
+        group.command(name, cls=Command, context_settings=CONTEXT_SETTINGS, short_help=summary)(command)
+    return group
 
 
-def _top(
-    version: bool = typer.Option(False, "--version", help="print the version and end", show_default=False),
+def _print_version(
+    version: bool = typer.Option(False, "--version", help="print the version and exit", show_default=False),
 ) -> None:
-    """Restores and enlarges photos, and makes pictures from words, on this computer. Nothing leaves it."""
+    """Restores and upscales photos, and generates pictures from prompts, on this computer. Nothing leaves it."""
     if version:
         print(f"calotype {__version__}")
         raise typer.Exit
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs one command and returns the exit status: 0 all done, 1 some failed, 2 wrong usage, 130 interrupted."""
+    """Runs one command. Returns the exit status: 0 success, 1 some pictures failed, 2 usage error, 130 interrupted."""
     args = list(sys.argv[1:] if args is None else args)
     if args[:1] == ["train"]:
-        args = train.joined(args)
+        args = train.join_values(args)
     threads.rest()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a name that the terminal can't show is no reason to fail
+            stream.reconfigure(errors="backslashreplace")  # names that the terminal can't show
     try:
         return typer.main.get_command(app()).main(args, prog_name="calotype", standalone_mode=False) or ALL_DONE
     except CalotypeError as fault:
-        return _refused(WORDING.fill(fault), args, SOME_FAILED if isinstance(fault, PictureError) else USAGE)
+        return _print_failure(WORDING.fill(fault), args, PARTLY_FAILED if isinstance(fault, PictureError) else USAGE)
     except TyperException as fault:
         if not args or type(fault).__name__ == "NoArgsIsHelpError":
             print(fault.format_message())
             return USAGE
-        return _refused(_sentence(fault), args)
-    except KeyboardInterrupt:  # while the commands are put together
+        return _print_failure(_usage_message(fault), args)
+    except KeyboardInterrupt:  # while the app is created
         return INTERRUPTED
 
 
 def enter() -> None:
-    """The program in a process of its own, where imports may take short cuts, and the end need not be tidy: to take
-    torch apart takes most of a second and helps nobody."""
+    """Entry point of the program in its own process, where quick imports are safe. Exits without interpreter shutdown:
+    freeing torch takes almost a second."""
     threads.OWN_PROCESS.append(True)
     status = main()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # nobody reads any more
+        with contextlib.suppress(OSError, ValueError):  # a closed pipe
             stream.flush()
     os._exit(status)
 
 
-def _refused(sentence: str, args: Sequence[str], status: int = USAGE) -> int:
+def _print_failure(sentence: str, args: Sequence[str], status: int = USAGE) -> int:
     if "--json" in args:
         print_json({"event": "error", "text": sentence})
-    complain(sentence)
+    print_error(sentence)
     return status
 
 
-def _sentence(fault: TyperException) -> str:
-    """typer's usage errors in our words, with the nearest name that exists."""
+def _usage_message(fault: TyperException) -> str:
+    """typer's usage error as one sentence, with the nearest existing name."""
     context = getattr(fault, "ctx", None)
     where = context.command_path if context else "calotype"
     unknown = getattr(fault, "option_name", None)
@@ -115,4 +117,4 @@ def _sentence(fault: TyperException) -> str:
         names = [name for param in context.command.params for name in param.opts + param.secondary_opts]
         return f"{where} has no option {unknown}{nearest(unknown, names)}; `{where} --help` lists them"
     text = fault.format_message().strip().rstrip(".")
-    return f"{text[:1].lower()}{text[1:]}; `{where} --help` tells more"
+    return f"{text[:1].lower()}{text[1:]}; see `{where} --help`"

@@ -1,25 +1,25 @@
-"""`calotype bench`: checks to run on one's own machine."""
+"""`calotype bench`: measurements on one's own machine."""
 
 import dataclasses
 from typing import Any
 
-from calotype.cli.flags import argument, flag, flags, given, shape
+from calotype.cli.flags import argument, flag, flags, given_options, set_signature
 from calotype.cli.show import print_json, table
 from calotype.settings import Settings
 
-HELP = "Check on this machine what the program promises."
+HELP = "Measure on this machine how exact results are."
 QUICK = "realesr-animevideov3"
 
 
 def tiles(**values: Any) -> int:
-    """Measure how far a picture enlarged in tiles is from the same one enlarged whole.
+    """Measure the difference between upscaling in tiles and without tiling.
 
-    Differences are in steps of 255, computed in float32. Context is how far each tile sees beyond what is kept of it.
+    Differences are in steps of 255, computed in float32. Context is the margin of each tile that is discarded.
     """
     from calotype.bench import tiles as measure
     from calotype.engine import Engine
 
-    settings = Settings.gather({"precision": "float32"} | given(Settings, values))
+    settings = Settings.gather({"precision": "float32"} | given_options(Settings, values))
     rows = list(measure(Engine(settings), values["model"], values["tile"] or 112))
     if values["json"]:
         for row in rows:
@@ -30,7 +30,7 @@ def tiles(**values: Any) -> int:
     return 0
 
 
-shape(
+set_signature(
     tiles,
     argument("model", str, f"a network's name or file (default {QUICK})", "[MODEL]", QUICK),
     flag("tile", "tile side in input pixels (default 112)", kind=int, metavar="N"),

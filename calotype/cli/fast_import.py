@@ -1,8 +1,8 @@
-"""diffusers' networks in 0.7 seconds instead of 4: its import without all that they do not use.
+"""Imports diffusers' networks in 0.7 seconds instead of 4, without optional dependencies.
 
-diffusers asks at import whether transformers, peft, accelerate and others are there, and imports them, and every
-network that it has. A program that only draws needs none of that, so here they are hidden for the moment of the import.
-In such a process diffusers' own pipelines are not to be had any more: only a door that draws and ends asks for it.
+diffusers imports transformers, peft, accelerate and others if they are installed, and all of its networks. Generating
+pictures needs none of them, so they are hidden during the import. In such a process diffusers' own pipelines cannot be
+imported any more: only a short-lived process that generates pictures and exits may use it.
 """
 
 import contextlib
@@ -19,24 +19,24 @@ from calotype.settings import Settings
 from calotype.tasks import Imagine
 
 HIDDEN = ("transformers", "peft", "accelerate", "scipy", "torchvision", "onnxruntime", "bitsandbytes", "k_diffusion")
-BARE = ("diffusers.models.transformers", "diffusers.models.unets", "diffusers.models.autoencoders")
+STUBBED = ("diffusers.models.transformers", "diffusers.models.unets", "diffusers.models.autoencoders")
 NEEDED = ("diffusers.models.unets.unet_2d_condition", "diffusers.models.autoencoders.autoencoder_kl")
 
-FEW = 8  # pictures: a job of seconds
+FEW_PICTURES = 8  # a run of seconds
 
 
 def import_quickly() -> bool:
-    """Imports diffusers' U-Net and VAE without the rest. False where diffusers was imported before, or is not made so.
+    """Imports diffusers' U-Net and VAE alone. False if diffusers was imported before, or its layout is unknown.
 
-    Whatever goes wrong leaves no trace: the ordinary import, which comes next, does the work then.
+    A failure leaves sys.modules unchanged: the ordinary import, which comes next, imports everything then.
     """
     if "diffusers" in sys.modules or any(name in sys.modules for name in HIDDEN):
         return False
     before = set(sys.modules)
     try:
-        with _hidden(), _without_compiler(), _without_list():
+        with _hidden(), _without_compiler(), _without_package_list():
             importlib.import_module("diffusers.utils.import_utils")
-            with _bare():
+            with _stub_packages():
                 for name in NEEDED:
                     importlib.import_module(name)
     except (ImportError, AttributeError, RuntimeError, TypeError):
@@ -49,7 +49,7 @@ def import_quickly() -> bool:
 
 @contextlib.contextmanager
 def _hidden() -> Iterator[None]:
-    sys.modules.update(dict.fromkeys(HIDDEN))  # None: the import fails, and diffusers goes on without
+    sys.modules.update(dict.fromkeys(HIDDEN))  # None: the import fails, and diffusers works without
     try:
         yield
     finally:
@@ -60,14 +60,14 @@ def _hidden() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_compiler() -> Iterator[None]:
-    """diffusers marks functions for torch's compiler, whose import takes over a second; here the marks do nothing."""
+    """Replaces torch._dynamo, whose import takes over a second, by a stub: diffusers only uses its decorators."""
     if "torch._dynamo" in sys.modules:
         yield
         return
-    stand_in = ModuleType("torch._dynamo")
-    stand_in.allow_in_graph = lambda function: function
-    stand_in.disable = lambda function=None, *_, **__: function if function is not None else lambda given: given
-    sys.modules["torch._dynamo"] = stand_in
+    stub = ModuleType("torch._dynamo")
+    stub.allow_in_graph = lambda function: function
+    stub.disable = lambda function=None, *_, **__: function if function is not None else lambda decorated: decorated
+    sys.modules["torch._dynamo"] = stub
     try:
         yield
     finally:
@@ -75,57 +75,57 @@ def _without_compiler() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _without_list() -> Iterator[None]:
-    """diffusers asks for a list of all files of all packages, to find out about onnxruntime, which is hidden here."""
-    real = importlib.metadata.packages_distributions
+def _without_package_list() -> Iterator[None]:
+    """Skips diffusers' listing of all installed packages, which looks for onnxruntime; that is hidden here."""
+    original = importlib.metadata.packages_distributions
     importlib.metadata.packages_distributions = dict
     try:
         yield
     finally:
-        importlib.metadata.packages_distributions = real
+        importlib.metadata.packages_distributions = original
 
 
 @contextlib.contextmanager
-def _bare() -> Iterator[None]:
-    """Packages that give their files without running their own __init__, which imports every network."""
-    made = []
+def _stub_packages() -> Iterator[None]:
+    """Replaces packages by stubs without their __init__, which imports all networks."""
+    stubbed = []
     try:
-        for name in BARE:
+        for name in STUBBED:
             spec = importlib.util.find_spec(name)
             package = ModuleType(name)
             package.__path__, package.__spec__, package.__package__ = list(spec.submodule_search_locations), spec, name
             sys.modules[name] = package
-            made.append(name)
+            stubbed.append(name)
         yield
     finally:
-        for name in made:
+        for name in stubbed:
             del sys.modules[name]
 
 
-def imports_quickly(tasks: Sequence[Imagine], settings: Settings) -> Callable[[], None]:
-    """What an engine is to call before it imports torch: in a process of our own, the way that is quickest for these
-    tasks; else nothing."""
+def quick_import_hook(tasks: Sequence[Imagine], settings: Settings) -> Callable[[], None]:
+    """The function that the engine calls before importing torch: it chooses the fastest imports for these tasks if the
+    process is the program's own; else it does nothing."""
 
-    def before_loading() -> None:
+    def before_torch() -> None:
         if not threads.OWN_PROCESS:
             return
-        if sum(task.count for task in tasks) <= FEW and not any(task.x or task.y for task in tasks):
+        if sum(task.count for task in tasks) <= FEW_PICTURES and not any(task.x or task.y for task in tasks):
             threads.spin_if_quiet()
-        if _is_plain(tasks, settings) and settings.device in ("auto", "cpu"):
+        if _is_supported(tasks, settings) and settings.device in ("auto", "cpu"):
             import_quickly()
 
-    return before_loading
+    return before_torch
 
 
-def _is_plain(tasks: Sequence[Imagine], settings: Settings) -> bool:
-    """Whether nothing is wanted that the quick import leaves out: single files, samplers that need scipy."""
+def _is_supported(tasks: Sequence[Imagine], settings: Settings) -> bool:
+    """Whether the quick import suffices: no single-file checkpoints, no samplers that need scipy."""
     from calotype.checkpoints.store import INDEX, ModelStore
 
-    shelf = ModelStore(settings)
-    words = " ".join(f"{task.sampler} {task.schedule} {task.x} {task.y}" for task in tasks).lower()
-    if "lms" in words or "beta" in words or any(task.vae for task in tasks):
+    store = ModelStore(settings)
+    samplers = " ".join(f"{task.sampler} {task.schedule} {task.x} {task.y}" for task in tasks).lower()
+    if "lms" in samplers or "beta" in samplers or any(task.vae for task in tasks):
         return False
     try:
-        return all(shelf.find(name, "diffusion").path.name == INDEX for name in sorted({task.model for task in tasks}))
+        return all(store.find(name, "diffusion").path.name == INDEX for name in sorted({task.model for task in tasks}))
     except CalotypeError:
         return False

@@ -1,4 +1,4 @@
-"""Command-line flags made from dataclass fields: name, default, help, choices and range stand there alone."""
+"""Command-line flags generated from dataclass fields, which define name, default, help, choices and range."""
 
 import dataclasses
 import inspect
@@ -25,14 +25,14 @@ from calotype.tasks import ConvertLora, ResizeLora, TrainLora
 
 SHORT = {"out": "-o", "scale": "-s", "model": "-n", "upscaler": "-n", "tile": "-t", "recursive": "-r", "fidelity": "-w"}
 SHORT |= {"count": "-c", "output_dir": "-o"}
-FROM_FILES = (TrainLora,)  # their options also come from a file, against which the command line stands
-NEEDED = inspect.Parameter.empty
-ARGUMENTS = ("source", "prompt", "photos", "loras", "tuned", "base")  # the fields that aren't flags
-ARGUMENTS_OF = {ResizeLora: ("lora",), ConvertLora: ("lora",)}  # and those that are flags elsewhere
+HAVE_CONFIG_FILES = (TrainLora,)  # their options may also come from a file, which the command line overrides
+REQUIRED = inspect.Parameter.empty
+ARGUMENTS = ("source", "prompt", "photos", "loras", "tuned", "base")  # fields that are positional arguments
+ARGUMENTS_OF = {ResizeLora: ("lora",), ConvertLora: ("lora",)}  # further ones of some tasks
 
 
 def flags(*classes: type) -> list[inspect.Parameter]:
-    """One keyword parameter for every visible field, None where it is not given on the command line."""
+    """One keyword parameter for each visible field; None if it is not given on the command line."""
     return [
         _parameter(cls, spec, panel)
         for cls in classes
@@ -42,51 +42,51 @@ def flags(*classes: type) -> list[inspect.Parameter]:
     ]
 
 
-def shape(function: Callable, *parameters: inspect.Parameter) -> Callable:
-    """Gives `function(**given)` the signature that typer reads."""
+def set_signature(function: Callable, *parameters: inspect.Parameter) -> Callable:
+    """Sets the signature of `function(**values)`, which typer reads."""
     names = [parameter.name for parameter in parameters]
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise ValueError(f"two options are called {twice}")
+    duplicates = {name for name in names if names.count(name) > 1}
+    if duplicates:
+        raise ValueError(f"two options are named {duplicates}")
     function.__signature__ = inspect.Signature(list(parameters))
     function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return function
 
 
-def given(cls: type, values: dict[str, Any]) -> dict[str, Any]:
-    """What the command line said about the fields of `cls`.
+def given_options(cls: type, values: dict[str, Any]) -> dict[str, Any]:
+    """The fields of `cls` that are given on the command line.
 
     Raises:
-        CalotypeError: the words of a nested option are no key=value.
+        CalotypeError: a nested option is not of the form key=value.
     """
-    told = {spec.name: values.get(spec.name) for spec in visible(cls)}
-    told = {name: value for name, value in told.items() if value is not None and value != []}
-    return {name: _parsed(kinds(cls)[name], value, name) for name, value in told.items()}
+    given = {spec.name: values.get(spec.name) for spec in visible(cls)}
+    given = {name: value for name, value in given.items() if value is not None and value != []}
+    return {name: _parsed(kinds(cls)[name], value, name) for name, value in given.items()}
 
 
 def _parsed(kind: Any, value: Any, name: str) -> Any:
-    """The words behind a flag as `read` takes them: those of nested options as mappings."""
+    """The value of a flag as `read` takes it: nested options as mappings."""
     kind = required_kind(kind)
     if entry_kind(kind):
         return [_parsed(entry_kind(kind), entry, f"{name}.{n}") for n, entry in enumerate(value)]
-    return _pairs(kind, value, name) if dataclasses.is_dataclass(kind) else value
+    return _parse_pairs(kind, value, name) if dataclasses.is_dataclass(kind) else value
 
 
-def _pairs(cls: type, text: str, name: str) -> dict[str, Any]:
-    """`image=a.png,weight=0.5` as data; quotes hold commas, and a switch may stand without its =true."""
+def _parse_pairs(cls: type, text: str, name: str) -> dict[str, Any]:
+    """Parses `image=a.png,weight=0.5`; quoted values may contain commas, and a switch may omit =true."""
     words = shlex.shlex(text, posix=True)
     words.whitespace, words.whitespace_split, words.commenters, words.escape = ",", True, "", ""
     try:
         pairs = [word.partition("=") for word in words]
-        return {key.strip().replace("-", "_"): _value(cls, key, sign, value) for key, sign, value in pairs}
+        return {key.strip().replace("-", "_"): _parse_value(cls, key, sign, value) for key, sign, value in pairs}
     except ValueError:
         raise CalotypeError(
             "{option} is such as {example}, not {text!r}", option=name, example=_example(cls), text=text
         ) from None
 
 
-def _value(cls: type, key: str, sign: str, value: str) -> Any:
-    """Raises ValueError where there is none, or it is neither true nor false where it has to be."""
+def _parse_value(cls: type, key: str, sign: str, value: str) -> Any:
+    """Raises ValueError if there is no value, or a switch has one that is neither true nor false."""
     if kinds(cls).get(key.strip().replace("-", "_")) is not bool:
         if not sign:
             raise ValueError
@@ -97,27 +97,27 @@ def _value(cls: type, key: str, sign: str, value: str) -> Any:
 
 
 def _example(cls: type) -> str:
-    """`image=PATH,weight=1`: the options that must be given, and the first of the others."""
-    must = [f"{spec.name}={_metavar(spec.type)}" for spec in visible(cls) if is_required(spec)]
-    may = [f"{spec.name}={_number(default(spec))}" for spec in visible(cls) if not is_required(spec)]
-    return ",".join([*must, *may[:1]])
+    """`image=PATH,weight=1`: the required options, and the first optional one."""
+    required = [f"{spec.name}={_metavar(spec.type)}" for spec in visible(cls) if is_required(spec)]
+    optional = [f"{spec.name}={_default_text(default(spec))}" for spec in visible(cls) if not is_required(spec)]
+    return ",".join([*required, *optional[:1]])
 
 
-def argument(name: str, kind: Any, help: str, metavar: str, default: Any = NEEDED) -> inspect.Parameter:
+def argument(name: str, kind: Any, help: str, metavar: str, default: Any = REQUIRED) -> inspect.Parameter:
     return _keyword(name, Annotated[kind, typer.Argument(help=help, metavar=metavar)], default)
 
 
 def flag(
-    name: str, help: str, *names: str, kind: Any = bool, panel: str | None = None, **more: Any
+    name: str, help: str, *names: str, kind: Any = bool, panel: str | None = None, **kwargs: Any
 ) -> inspect.Parameter:
-    """An option that belongs to a door alone."""
+    """An option of the command line only."""
     names = names or ("--" + name.replace("_", "-"),)
-    info = typer.Option(*names, help=help, rich_help_panel=panel, show_default=False, **more)
+    info = typer.Option(*names, help=help, rich_help_panel=panel, show_default=False, **kwargs)
     return _keyword(name, Annotated[kind, info], False if kind is bool else None)
 
 
-def hidden(name: str, kind: Any) -> inspect.Parameter:
-    """An option that is taken, and not listed."""
+def hidden_flag(name: str, kind: Any) -> inspect.Parameter:
+    """An option that is accepted, but not listed in the help."""
     info = typer.Option("--" + name.replace("_", "-"), hidden=True, show_default=False)
     return _keyword(name, Annotated[kind | None, info], None)
 
@@ -125,14 +125,14 @@ def hidden(name: str, kind: Any) -> inspect.Parameter:
 def _parameter(cls: type, spec: dataclasses.Field, panel: str) -> inspect.Parameter:
     rules, name = about(spec), spec.name.replace("_", "-")
     is_switch, is_repeated = spec.type is bool, bool(entry_kind(required_kind(spec.type)))
-    may_be_on = spec.default or cls in FROM_FILES  # so that there is something to turn off
+    has_off_switch = spec.default or cls in HAVE_CONFIG_FILES  # otherwise there is nothing to turn off
     off = name.removeprefix("no-") if name.startswith("no-") else f"no-{name}"
-    long = f"--{name}/--{off}" if is_switch and may_be_on else f"--{name}"
+    long = f"--{name}/--{off}" if is_switch and has_off_switch else f"--{name}"
     info = typer.Option(
         *([SHORT[spec.name]] if spec.name in SHORT else []),
         long,
-        *(f"--{other}" for other in rules.aliases),
-        help=WORDING.fill(Message(rules.help)) + _facts(spec),
+        *(f"--{alias}" for alias in rules.aliases),
+        help=WORDING.fill(Message(rules.help)) + _help_suffix(spec),
         metavar=None if is_switch else _metavar(spec.type),
         show_default=False,
         rich_help_panel=panel,
@@ -150,17 +150,17 @@ def _metavar(kind: Any) -> str:
     return "KEY=VALUE,..." if dataclasses.is_dataclass(kind) else {Path: "PATH", int: "N", float: "X"}.get(kind, "WORD")
 
 
-def _facts(spec: dataclasses.Field) -> str:
-    """What stands behind the help: choices or range, default, environment variable."""
+def _help_suffix(spec: dataclasses.Field) -> str:
+    """The facts after the help text: choices or range, default, environment variable."""
     rules, default_value = about(spec), default(spec)
     facts = [", ".join(rules.choices)] if rules.choices else []
     if rules.min is not None and rules.max is not None and f"{rules.min:g}" not in rules.help:
-        facts.append(f"{_number(rules.min)} to {_number(rules.max)}")
+        facts.append(f"{_default_text(rules.min)} to {_default_text(rules.max)}")
     if nested := _nested(spec.type):
         facts.append(_example(nested))
         facts += ["may be repeated"] if entry_kind(required_kind(spec.type)) else []
     elif default_value not in (None, "", ()) and not isinstance(default_value, bool):
-        facts.append(f"default {_number(default_value)}")
+        facts.append(f"default {_default_text(default_value)}")
     if rules.env:
         facts.append(f"or ${rules.env}")
     return f" ({'; '.join(facts)})" if facts else ""
@@ -171,11 +171,11 @@ def _nested(kind: Any) -> type | None:
     return kind if dataclasses.is_dataclass(kind) else None
 
 
-def _number(value: Any) -> str:
+def _default_text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-TELL = (
-    flag("json", "one JSON object a line on stdout for everything that happens", panel="What is said"),
-    flag("quiet", "say nothing of what goes well", "-q", "--quiet", panel="What is said"),
+OUTPUT_FLAGS = (
+    flag("json", "print one JSON object per event and line on stdout", panel="Messages"),
+    flag("quiet", "print errors only", "-q", "--quiet", panel="Messages"),
 )

@@ -1,15 +1,15 @@
-"""What `--help` shows: every name whole, what it does beside it or on the line below, in the order of panels."""
+"""The layout of `--help`: option names are never truncated, with the help beside or below them, grouped by panel."""
 
 from typing import Any
 
 from typer.core import TyperCommand
 
-WIDEST = 120  # columns; longer lines are tiring
-NAMES = 34  # columns for names; what is behind longer ones goes to the next line
+WIDEST = 120  # columns of a line
+NAMES = 34  # columns for names; the help of longer ones starts on the next line
 
 
 class Command(TyperCommand):
-    """A command whose options are listed under the headings that flags have as panels."""
+    """A command whose options are listed under their panels as headings."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}

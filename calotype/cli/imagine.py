@@ -1,9 +1,9 @@
-"""`calotype imagine`: pictures from words."""
+"""`calotype imagine`: pictures from prompts."""
 
 from pathlib import Path
 from typing import Any
 
-from calotype.cli.flags import TELL, argument, flag, flags, given, shape
+from calotype.cli.flags import OUTPUT_FLAGS, argument, flag, flags, given_options, set_signature
 from calotype.cli.show import reporter_for, show
 from calotype.cli.wording import WORDING
 from calotype.errors import CalotypeError
@@ -14,38 +14,41 @@ from calotype.tasks.output import DrawingOutput
 
 
 def imagine(**values: Any) -> int:
-    """Make pictures from words.
+    """Generate pictures from prompts.
 
-    Pictures go to the folder "out", or to what -o says; none takes the place of another. Each carries its prompt and
-    parameters as A1111 writes them, and the record from which `calotype again` makes it once more.
+    Pictures are written to the folder "out", or to -o; none overwrites another. Each contains its prompt and parameters
+    as A1111 writes them, and the record from which `calotype again` reproduces it.
     """
 
     from calotype import runner
-    from calotype.cli.fast_import import imports_quickly
+    from calotype.cli.fast_import import quick_import_hook
     from calotype.dialects.a1111 import tasks_from_file
     from calotype.engine import Engine
 
-    settings, output = Settings.gather(given(Settings, values)), read(DrawingOutput, given(DrawingOutput, values))
-    asked = {name: value for name, value in given(Imagine, values).items() if name != "prompt"}
+    settings, output = (
+        Settings.gather(given_options(Settings, values)),
+        read(DrawingOutput, given_options(DrawingOutput, values)),
+    )
+    options = {name: value for name, value in given_options(Imagine, values).items() if name != "prompt"}
     if values["from_file"]:
         if values["prompt"]:
             raise CalotypeError("give a prompt or {option:from_file}, not both")
-        tasks = tuple(tasks_from_file(values["from_file"], asked))
+        tasks = tuple(tasks_from_file(values["from_file"], options))
     else:
-        tasks = (read_task("imagine", {**asked, "prompt": values["prompt"] or ""}),)
+        tasks = (read_task("imagine", {**options, "prompt": values["prompt"] or ""}),)
     request = runner.Request(tasks, is_list=bool(values["from_file"]))
-    engine = Engine(settings, imports_quickly(tasks, settings))
+    engine = Engine(settings, quick_import_hook(tasks, settings))
     return show(runner.run(request, engine, output, wording=WORDING), reporter_for(values))
 
 
-shape(
+set_signature(
     imagine,
-    argument("prompt", str | None, "what to draw; may be left out", "PROMPT", None),
+    argument("prompt", str | None, "prompt; may be omitted", "PROMPT", None),
     flag(
         "from_file",
-        "draw each line of a text file; a line may be '--prompt \"...\" --steps 20', and one with # is passed over",
+        "generate each line of a text file; a line may be '--prompt \"...\" --steps 20', and # starts a comment",
         kind=Path | None,
     ),
     *flags(DrawingOutput, Imagine, Settings),
-    *TELL,
+    *OUTPUT_FLAGS,
 )

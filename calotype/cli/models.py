@@ -1,4 +1,4 @@
-"""`calotype models`: what is at hand, what could be fetched, and fetching it."""
+"""`calotype models`: installed and downloadable models."""
 
 import contextlib
 import dataclasses
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calotype.cli.flags import argument, flag, flags, given, shape
-from calotype.cli.show import complain, print_json, table
+from calotype.cli.flags import argument, flag, flags, given_options, set_signature
+from calotype.cli.show import print_error, print_json, table
 from calotype.cli.wording import WORDING
 from calotype.files import readable
 from calotype.settings import Settings
@@ -18,14 +18,14 @@ from calotype.tasks import Note
 if TYPE_CHECKING:
     from calotype.checkpoints.store import ModelStore
 
-HELP = "List, fetch, add and check the models."
+HELP = "List, download, add and verify models."
 
 
 def list_(**values: Any) -> int:
-    """List the models: what is at hand, and what could be fetched."""
+    """List the installed and the downloadable models."""
     from calotype.checkpoints.describe import describe
 
-    rows = [_worded(describe(entry)) for entry in _shelf(values).entries()]
+    rows = [_worded(describe(entry)) for entry in _store(values).entries()]
     if values["json"]:
         for row in rows:
             print_json(row)
@@ -34,15 +34,15 @@ def list_(**values: Any) -> int:
     table("", ["name", "for", "licence", "size", "state", ""], cells)
     missing = [row["name"] for row in rows if not row["path"]]
     if missing:
-        print(f"\nFetch one: calotype models pull {missing[-1] if 'gfpgan-1.4' not in missing else 'gfpgan-1.4'}")
+        print(f"\nDownload one: calotype models pull {missing[-1] if 'gfpgan-1.4' not in missing else 'gfpgan-1.4'}")
     return 0
 
 
 def info(**values: Any) -> int:
-    """Tell all about one model."""
+    """Show the details of one model."""
     from calotype.checkpoints.describe import describe, find_listed
 
-    facts = _worded(describe(find_listed(_shelf(values), values["name"])))
+    facts = _worded(describe(find_listed(_store(values), values["name"])))
     if values["json"]:
         print_json(facts)
     else:
@@ -55,24 +55,24 @@ def _worded(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def pull(**values: Any) -> int:
-    """Fetch a model from its official address, checked before it is kept. Goes on where it was interrupted."""
+    """Download a model from its official URL and verify its hash. Resumes an interrupted download."""
     from calotype.checkpoints.describe import find_listed, unknown_model
     from calotype.checkpoints.download import pull as fetch
     from calotype.checkpoints.store import CATALOG, known_name
 
-    settings = Settings.gather(given(Settings, values))
+    settings = Settings.gather(given_options(Settings, values))
     name = known_name(values["name"])
     if name not in CATALOG:
         raise unknown_model(readable(name), CATALOG)
     entry = CATALOG[name]
-    for step in _shown(fetch(entry, settings), values["json"]):
+    for step in _with_progress(fetch(entry, settings), values["json"]):
         if values["json"]:
             kind = "said" if isinstance(step, Note) else "progress"
             facts = {"text": WORDING.fill(step.message)} if kind == "said" else dataclasses.asdict(step)
             print_json({"event": kind, "model": name, **facts})
         elif isinstance(step, Note):
-            complain(WORDING.fill(step.message))
-    path = find_listed(_shelf(values), name).path
+            print_error(WORDING.fill(step.message))
+    path = find_listed(_store(values), name).path
     if values["json"]:
         print_json({"event": "done", "model": name, "path": str(path)})
     else:
@@ -81,45 +81,53 @@ def pull(**values: Any) -> int:
 
 
 def add(**values: Any) -> int:
-    """Put a model file of your own on the list, by a name; it is used where it lies."""
-    from calotype.checkpoints.add import add as put
+    """Add a model file of your own under a name; it is used in place."""
+    from calotype.checkpoints.add import add as add_file
 
-    found = put(_shelf(values), values["file"], values["name"])
-    print(f"{readable(found.name)} -> {readable(found.path)}")
+    entry = add_file(_store(values), values["file"], values["name"])
+    print(f"{readable(entry.name)} -> {readable(entry.path)}")
     return 0
 
 
 def import_from(**values: Any) -> int:
-    """Put all models of an A1111, Forge or ComfyUI folder on the list; they stay and are used where they lie."""
+    """Add all models of an A1111, Forge or ComfyUI folder; they are used in place."""
     from calotype.checkpoints.add import import_from as imported
     from calotype.checkpoints.store import KINDS
 
     count = {"added": 0, "known": 0, "failed": 0}
-    for one in imported(_shelf(values), values["folder"]):
-        count[one.state] += 1
+    for result in imported(_store(values), values["folder"]):
+        count[result.state] += 1
         if values["json"]:
-            fault = WORDING.fill(one.fault) if one.fault else ""
-            print_json({"path": str(one.path), "name": one.name, "kind": one.kind, "state": one.state, "fault": fault})
-        elif one.fault:
-            complain(f"left out: {WORDING.fill(one.fault)}")
-        elif one.state == "added":
-            print(f"{readable(one.name)}  {KINDS[one.kind]}  {readable(one.path)}", flush=True)
+            fault = WORDING.fill(result.fault) if result.fault else ""
+            print_json(
+                {
+                    "path": str(result.path),
+                    "name": result.name,
+                    "kind": result.kind,
+                    "state": result.state,
+                    "fault": fault,
+                }
+            )
+        elif result.fault:
+            print_error(f"skipped: {WORDING.fill(result.fault)}")
+        elif result.state == "added":
+            print(f"{readable(result.name)}  {KINDS[result.kind]}  {readable(result.path)}", flush=True)
     if not values["json"]:
         known = f", {count['known']} known already" if count["known"] else ""
-        print(f"{count['added']} added{known}, {count['failed']} left out")
+        print(f"{count['added']} added{known}, {count['failed']} skipped")
     return 1 if count["failed"] else 0
 
 
 def remove(**values: Any) -> int:
-    """Take a model off the list; a fetched file is deleted, an added one stays where it lies."""
-    print(f"removed: {readable(_shelf(values).remove(values['name']))}")
+    """Remove a model from the list; a downloaded file is deleted, an added one is kept."""
+    print(f"removed: {readable(_store(values).remove(values['name']))}")
     return 0
 
 
 def verify(**values: Any) -> int:
-    """Read the models at hand again and compare them with their checksums."""
+    """Verify the hashes of the installed models."""
     is_good = True
-    for verdict in _shelf(values).verify(values["name"]):
+    for verdict in _store(values).verify(values["name"]):
         is_good, word = is_good and verdict.is_good, WORDING.fill(verdict.message)
         if values["json"]:
             keys = {"name": verdict.name, "path": str(verdict.path), "sha256": verdict.sha256}
@@ -129,10 +137,10 @@ def verify(**values: Any) -> int:
     return 0 if is_good else 1
 
 
-def _shelf(values: dict[str, Any]) -> "ModelStore":
+def _store(values: dict[str, Any]) -> "ModelStore":
     from calotype.checkpoints.store import ModelStore
 
-    return ModelStore(Settings.gather(given(Settings, values)))
+    return ModelStore(Settings.gather(given_options(Settings, values)))
 
 
 def _size(row: dict[str, Any]) -> str:
@@ -153,8 +161,8 @@ def _bar(is_shown: bool) -> Iterator[Any]:
         yield bar
 
 
-def _shown(steps: Any, as_json: bool) -> Iterator[Any]:
-    """Passes progress on, at most some times a second, and draws it on a terminal."""
+def _with_progress(steps: Any, as_json: bool) -> Iterator[Any]:
+    """Passes progress on, at most five times a second, and shows a bar on a terminal."""
     last = 0.0
     with _bar(sys.stderr.isatty() and not as_json) as bar, contextlib.closing(steps):
         drawn = bar.add_task("", total=None) if bar else None
@@ -170,15 +178,15 @@ def _shown(steps: Any, as_json: bool) -> Iterator[Any]:
 
 
 NAME = argument("name", str, "name in the list", "NAME")
-ANY = argument("name", str | None, "one model; all where not given", "NAME", None)
+ANY = argument("name", str | None, "one model; all if not given", "NAME", None)
 AS_JSON = flag("json", "as JSON")
-CALLED = flag("name", "what to call it", kind=str | None)
-shape(list_, AS_JSON, *flags(Settings))
-shape(info, NAME, AS_JSON, *flags(Settings))
-shape(pull, NAME, AS_JSON, *flags(Settings))
-shape(add, argument("file", Path, "the file", "FILE"), CALLED, *flags(Settings))
-ROOT = argument("folder", Path, "its folder, such as stable-diffusion-webui", "FOLDER")
-shape(import_from, ROOT, AS_JSON, *flags(Settings))
-shape(remove, NAME, *flags(Settings))
-shape(verify, ANY, AS_JSON, *flags(Settings))
+MODEL_NAME = flag("name", "name in the list", kind=str | None)
+set_signature(list_, AS_JSON, *flags(Settings))
+set_signature(info, NAME, AS_JSON, *flags(Settings))
+set_signature(pull, NAME, AS_JSON, *flags(Settings))
+set_signature(add, argument("file", Path, "the file", "FILE"), MODEL_NAME, *flags(Settings))
+FOLDER = argument("folder", Path, "its folder, such as stable-diffusion-webui", "FOLDER")
+set_signature(import_from, FOLDER, AS_JSON, *flags(Settings))
+set_signature(remove, NAME, *flags(Settings))
+set_signature(verify, ANY, AS_JSON, *flags(Settings))
 COMMANDS = (list_, info, pull, add, import_from, remove, verify)

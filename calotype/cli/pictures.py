@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from calotype.cli.flags import TELL, argument, flag, flags, given, shape
+from calotype.cli.flags import OUTPUT_FLAGS, argument, flag, flags, given_options, set_signature
 from calotype.cli.show import reporter_for, show
 from calotype.cli.wording import WORDING
 from calotype.options import read
@@ -15,30 +15,30 @@ INPUTS = argument("inputs", list[Path], "pictures, folders of pictures, or patte
 
 
 def restore(**values: Any) -> int:
-    """Restore old photos: the faces by a face network, all the rest by a super-resolution network.
+    """Restore old photos: the faces by a face restoration network, the rest by a super-resolution network.
 
-    Results go to the folder "out", or to what -o says. What is done already is left alone, so the same command goes on
-    after an interruption.
+    Results are written to the folder "out", or to -o. Existing results are skipped, so the same command resumes after
+    an interruption.
     """
-    return _album("restore", values)
+    return _run_album("restore", values)
 
 
 def upscale(**values: Any) -> int:
-    """Enlarge pictures with a super-resolution network.
+    """Upscale pictures with a super-resolution network.
 
-    Results go to the folder "out", or to what -o says. What is done already is left alone, so the same command goes on
-    after an interruption.
+    Results are written to the folder "out", or to -o. Existing results are skipped, so the same command resumes after
+    an interruption.
     """
-    return _album("upscale", values)
+    return _run_album("upscale", values)
 
 
-shape(restore, INPUTS, *flags(Album, TASKS["restore"], Settings), *TELL)
-shape(upscale, INPUTS, *flags(Album, TASKS["upscale"], Settings), *TELL)
+set_signature(restore, INPUTS, *flags(Album, TASKS["restore"], Settings), *OUTPUT_FLAGS)
+set_signature(upscale, INPUTS, *flags(Album, TASKS["upscale"], Settings), *OUTPUT_FLAGS)
 
 
-def _album(kind: str, values: dict[str, Any]) -> int:
-    settings, output = Settings.gather(given(Settings, values)), read(Album, given(Album, values))
-    task = read_task(kind, {**given(TASKS[kind], values), "source": values["inputs"][0]})
+def _run_album(kind: str, values: dict[str, Any]) -> int:
+    settings, output = Settings.gather(given_options(Settings, values)), read(Album, given_options(Album, values))
+    task = read_task(kind, {**given_options(TASKS[kind], values), "source": values["inputs"][0]})
     from calotype import runner
     from calotype.engine import Engine
 
@@ -47,34 +47,36 @@ def _album(kind: str, values: dict[str, Any]) -> int:
 
 
 def again(**values: Any) -> int:
-    """Make a result again from its record, and say whether it is the same to the last byte.
+    """Reproduce a result from its record, and compare it byte by byte.
 
-    The record is the .json beside a result, or the result itself, which carries it too. A picture that A1111, Forge or
-    NovelAI drew is drawn again from the parameters in it, as far as the model is at hand.
+    The record is the .json beside a result, or the result itself, which contains it too. A picture of A1111, Forge or
+    NovelAI is reproduced from the parameters in it, if the model is installed.
     """
 
     from calotype import runner
-    from calotype.cli.fast_import import imports_quickly
+    from calotype.cli.fast_import import quick_import_hook
     from calotype.engine import Engine
     from calotype.outputs.reproduce import reproduction
 
-    found = reproduction(
+    reproduced = reproduction(
         values["record"],
-        given(Settings, values),
+        given_options(Settings, values),
         source=values["source"],
         out=values["out"],
         overwrite=bool(values["overwrite"]),
     )
-    before = imports_quickly([found.task], found.settings) if found.is_drawn else None
-    return show(runner.again(found, Engine(found.settings, before), wording=WORDING), reporter_for(values))
+    before_torch = quick_import_hook([reproduced.task], reproduced.settings) if reproduced.is_drawn else None
+    return show(
+        runner.again(reproduced, Engine(reproduced.settings, before_torch), wording=WORDING), reporter_for(values)
+    )
 
 
-shape(
+set_signature(
     again,
     argument("record", Path, "the .json beside a result, or the result", "RECORD"),
     flag("out", "file of the new result (default NAME-again beside the record)", "-o", "--out", kind=Path | None),
-    flag("source", "where the picture lies now, if not where it was", kind=Path | None),
-    flag("overwrite", "replace a file that lies there"),
+    flag("source", "current path of the source, if it was moved", kind=Path | None),
+    flag("overwrite", "overwrite an existing file"),
     *flags(Settings),
-    *TELL,
+    *OUTPUT_FLAGS,
 )

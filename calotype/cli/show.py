@@ -1,4 +1,4 @@
-"""How a run is shown: a bar for a person, a line for a pipe, a JSON object for a machine."""
+"""Output of a run: a progress bar on a terminal, plain lines in a pipe, or JSON lines."""
 
 import json
 import os
@@ -24,18 +24,18 @@ from calotype.tasks.events import (
     as_line,
 )
 
-ALL_DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-EVERY = 0.2  # seconds between two progress events of the JSON kind
-MANY = 20  # pictures; of more, what failed is listed once more at the end
+ALL_DONE, PARTLY_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+JSON_INTERVAL = 0.2  # seconds between two progress events in JSON
+FAILURES_REPEATED = 20  # pictures; with more, failures are listed again at the end
 
 
-def clean(value: Any) -> Any:
-    """Text that harms no terminal; sentences may quote names that come from outside."""
+def printable(value: Any) -> Any:
+    """Text without control characters; messages may quote names from files."""
     return readable(value) if isinstance(value, str) else value
 
 
-def say(text: str, stream: Any = None) -> None:
-    """One line to stdout, or another stream. Where nobody reads any more (`| head -1`), work goes on in silence."""
+def print_line(text: str, stream: Any = None) -> None:
+    """Prints one line to stdout or another stream. After the pipe is closed (`| head -1`), output is discarded."""
     stream = stream or sys.stdout
     try:
         print(text, file=stream, flush=True)
@@ -43,22 +43,22 @@ def say(text: str, stream: Any = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def complain(sentence: str) -> None:
-    """To stderr, as every sentence about what went wrong."""
-    say(f"calotype: {clean(sentence)}", sys.stderr)
+def print_error(sentence: str) -> None:
+    """Prints an error message to stderr."""
+    print_line(f"calotype: {printable(sentence)}", sys.stderr)
 
 
 def print_json(data: Any) -> None:
-    say(json.dumps(data, ensure_ascii=True, default=str))
+    print_line(json.dumps(data, ensure_ascii=True, default=str))
 
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
-    """A plain table on stdout; cells are text, never markup."""
+    """Prints a plain table to stdout; cells are text, never markup."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(
+    grid = Table(
         *columns,
         title=title or None,
         box=None,
@@ -68,29 +68,29 @@ def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
         title_justify="left",
     )
     for row in rows:
-        made.add_row(*(Text(str(clean(str(cell)))) for cell in row))
+        grid.add_row(*(Text(str(printable(str(cell)))) for cell in row))
     width = None if sys.stdout.isatty() else 160
-    Console(width=width).print(made)
+    Console(width=width).print(grid)
 
 
 class Reporter:
-    """Says nothing of what goes well; what fails goes to stderr at once."""
+    """Prints failures to stderr, and nothing else."""
 
     def emit(self, event: Event) -> None:
         if isinstance(event, Failed):
-            self.line(f"calotype: {failure(event)}", sys.stderr)
+            self.line(f"calotype: {failure_text(event)}", sys.stderr)
         elif isinstance(event, Finished) and event.interrupted:
-            self.line(f"calotype: {stopped(event)}", sys.stderr)
+            self.line(f"calotype: {interrupted_text(event)}", sys.stderr)
 
     def line(self, text: str, stream: Any = None) -> None:
-        say("\n".join(map(clean, text.split("\n"))), stream)
+        print_line("\n".join(map(printable, text.split("\n"))), stream)
 
     def close(self) -> None:
         pass
 
 
 class PlainReporter(Reporter):
-    """One line for each picture on stdout, sentences on stderr."""
+    """One line per picture on stdout, messages on stderr."""
 
     def emit(self, event: Event) -> None:
         if isinstance(event, Saved):
@@ -109,16 +109,16 @@ class PlainReporter(Reporter):
 
     def _finish(self, event: Finished) -> None:
         if event.pictures > 1 or event.interrupted:
-            self.line(counted(event), sys.stderr)
-        if event.pictures > MANY:
+            self.line(summary_text(event), sys.stderr)
+        if event.pictures > FAILURES_REPEATED:
             for failed in event.failures:
-                self.line(f"calotype: {failure(failed)}", sys.stderr)
+                self.line(f"calotype: {failure_text(failed)}", sys.stderr)
         if event.report:
             self.line(f"report: {event.report}", sys.stderr)
 
 
 class BarReporter(PlainReporter):
-    """Plain, with a bar on the terminal that shows pictures, tiles and remaining time."""
+    """Plain lines, with a progress bar of pictures, tiles and remaining time."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -134,7 +134,7 @@ class BarReporter(PlainReporter):
         if stream in (None, sys.stdout) and not sys.stdout.isatty():
             super().line(text)
         else:
-            shown = "\n".join(map(clean, text.split("\n")))
+            shown = "\n".join(map(printable, text.split("\n")))
             self._console.print(shown, markup=False, soft_wrap=True)
 
     def emit(self, event: Event) -> None:
@@ -143,10 +143,10 @@ class BarReporter(PlainReporter):
             self._pictures = self._bars.add_task("pictures", total=event.pictures, rest="", visible=event.pictures > 1)
             self._tiles = self._bars.add_task("", total=None, rest="", visible=False)
         elif isinstance(event, ItemStarted):
-            name = clean(event.source)[-40:]
+            name = printable(event.source)[-40:]
             self._bars.update(self._tiles, description=name, total=None, completed=0, rest="", visible=True)
         elif isinstance(event, Progress):
-            self._bars.update(self._tiles, completed=event.done, total=event.total, rest=in_hand(event))
+            self._bars.update(self._tiles, completed=event.done, total=event.total, rest=progress_text(event))
         elif isinstance(event, Saved | Skipped | Failed) and self._pictures is not None:
             self._bars.update(self._pictures, advance=1)
         elif isinstance(event, Finished):
@@ -158,21 +158,21 @@ class BarReporter(PlainReporter):
 
 
 class JsonReporter(Reporter):
-    """One JSON object a line on stdout, nothing else (docs/events.md)."""
+    """One JSON object per line on stdout, nothing else (docs/events.md)."""
 
     def __init__(self, clock: Any) -> None:
         self._clock, self._last = clock, 0.0
 
     def emit(self, event: Event) -> None:
         if isinstance(event, Progress) and event.done < event.total:
-            if self._clock() - self._last < EVERY:
+            if self._clock() - self._last < JSON_INTERVAL:
                 return
             self._last = self._clock()
         print_json(as_line(event, WORDING))
 
 
 def reporter_for(values: Mapping[str, Any]) -> Reporter:
-    """The one that fits the options (flags.TELL) and where the words go."""
+    """The reporter for the options (flags.OUTPUT_FLAGS) and the kind of stderr."""
     if values["json"]:
         return JsonReporter(time.monotonic)
     if values["quiet"]:
@@ -195,19 +195,19 @@ def show(events: Iterator[Event], reporter: Reporter) -> int:
                     if event is None:
                         return status
                     if isinstance(event, Failed):
-                        status = max(status, SOME_FAILED)
+                        status = max(status, PARTLY_FAILED)
                     elif isinstance(event, Finished) and event.interrupted:
                         status = INTERRUPTED
                     reporter.emit(event)
-                except KeyboardInterrupt:  # between two events, or out of a run that has no last one
-                    status, queue = INTERRUPTED, _rest(events)
+                except KeyboardInterrupt:  # between two events, or from a run without a final event
+                    status, queue = INTERRUPTED, _remaining_events(events)
     finally:
         reporter.close()
         events.close()
 
 
-def _rest(events: Iterator[Event]) -> Iterator[Event]:
-    """What an interrupted run still has to say."""
+def _remaining_events(events: Iterator[Event]) -> Iterator[Event]:
+    """The remaining events of an interrupted run."""
     try:
         yield events.throw(KeyboardInterrupt)
         yield from events
@@ -215,38 +215,38 @@ def _rest(events: Iterator[Event]) -> Iterator[Event]:
         return
 
 
-def failure(event: Failed) -> str:
-    """The cause names the file in most cases."""
+def failure_text(event: Failed) -> str:
+    """The cause, with the source if the cause does not name it."""
     cause = WORDING.fill(event.cause)
     return cause if event.source in cause else f"{event.source}: {cause}"
 
 
-def in_hand(event: Progress) -> str:
-    """What stands behind the bar: what is counted, of a training run its loss, rate and memory, and the time left."""
+def progress_text(event: Progress) -> str:
+    """The text after the bar: the unit, in training the loss, learning rate and memory, and the remaining time."""
     parts = [event.what]
     if isinstance(event, Learning):
         parts += [f"loss {event.loss:.4f}"] if event.loss is not None else []
-        parts += [f"rate {event.rate:.1e}"] if event.rate is not None else []
+        parts += [f"lr {event.rate:.1e}"] if event.rate is not None else []
         parts += [f"{event.memory / 2**30:.1f} GiB"] if event.memory is not None else []
-    parts += [f"{in_words(event.remaining)} left"] if event.remaining is not None else []
+    parts += [f"{duration_text(event.remaining)} left"] if event.remaining is not None else []
     return ", ".join(parts)
 
 
-def in_words(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def counted(event: Finished) -> str:
+def summary_text(event: Finished) -> str:
     parts = [f"{event.done} done"]
     parts += [f"{event.skipped} done already"] if event.skipped else []
     parts += [f"{len(event.failures)} failed"] if event.failures else []
-    return stopped(event) if event.interrupted else ", ".join(parts) + f" in {in_words(event.seconds)}"
+    return interrupted_text(event) if event.interrupted else ", ".join(parts) + f" in {duration_text(event.seconds)}"
 
 
-def stopped(event: Finished) -> str:
+def interrupted_text(event: Finished) -> str:
     ready = event.done + event.skipped
     if event.is_drawn:
-        return f"stopped: {ready} of {event.pictures} pictures are drawn and kept"
-    return f"stopped: {ready} of {event.pictures} pictures are done; the same command goes on with the others"
+        return f"stopped: {ready} of {event.pictures} pictures are generated"
+    return f"stopped: {ready} of {event.pictures} pictures are done; run the same command again for the rest"

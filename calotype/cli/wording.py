@@ -1,10 +1,10 @@
-"""How the command line words options, tasks and remedies in a sentence: as flags and commands to type."""
+"""How the command line words options, tasks and remedies: as flags and commands."""
 
 import shlex
 
 from calotype.errors import Remedy, Wording
 
-SHORT = {"out": "-o"}  # options that people know by their letter
+SHORT = {"out": "-o"}  # options better known by their short flag
 COMMANDS = {
     "restore": "restore",
     "upscale": "upscale",
@@ -27,13 +27,13 @@ TO_TYPE = {
     "free_memory": "close other programs; tiles will be small",
     "move_home": "set CALOTYPE_HOME to your folder",
     "free_disk": "make room, or set CALOTYPE_HOME to a folder on another disk",
-}  # what to type for a remedy, or to do
+}  # the command, or action, of a remedy
 CLAUSES = {
     "pull_model": "fetch it: {command}",
     "list_models": "{command} shows all",
     "replace_model": "{command}, then fetch or add it again",
     "install": "run {command}",
-}  # how that stands in a sentence, where it does not stand alone
+}  # clauses around the command
 
 
 class CommandLine(Wording):
@@ -49,7 +49,7 @@ class CommandLine(Wording):
         return self.translate(CLAUSES.get(remedy.action, "{command}")).format(command=self.command(remedy))
 
     def command(self, remedy: Remedy) -> str:
-        """What to type, without a sentence around it: "calotype models pull gfpgan-1.4"."""
+        """The command alone: "calotype models pull gfpgan-1.4"."""
         target = " ".join(map(shlex.quote, remedy.target.split()))
         return self.translate(TO_TYPE[remedy.action]).format(target=target)
 

@@ -1,1 +1,1 @@
-"""Other programs' words and ours: their names of options, their files of settings and prompts. No torch."""
+"""Formats of other programs: their option names, config files and prompt files. Imports no torch."""

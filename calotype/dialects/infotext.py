@@ -1,4 +1,4 @@
-"""The line of parameters that A1111 writes into its pictures: made, and read again.
+"""A1111's infotext (generation parameters in picture metadata): formatting and parsing.
 
 prompt
 Negative prompt: ...
@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 NEGATIVE = "Negative prompt:"
-_PAIR = re.compile(r'\s*(\w[\w \-/]{1,60}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+_FIELD = re.compile(r'\s*(\w[\w \-/]{1,60}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 _SIZE = re.compile(r"(-?\d+)x(-?\d+)")
-_NOVEL = {
+NOVELAI_SAMPLERS = {
     "k_euler_ancestral": "Euler a",
     "k_euler": "Euler",
     "k_lms": "LMS",
@@ -28,30 +28,30 @@ _NOVEL = {
 }
 
 
-def written(prompt: str, negative: str, fields: Mapping[str, Any]) -> str:
-    """The text; `fields` in their order, those that are None left out."""
+def format_infotext(prompt: str, negative: str, fields: Mapping[str, Any]) -> str:
+    """The infotext; `fields` in their order, without those that are None."""
     pairs = ", ".join(f"{name}: {quoted(value)}" for name, value in fields.items() if value is not None)
     return "\n".join(filter(None, [prompt, f"{NEGATIVE} {negative}" if negative else "", pairs]))
 
 
 def quoted(value: Any) -> str:
-    """The value, as a JSON string where it would break the line apart."""
+    """The value, as a JSON string if it contains separators."""
     text = str(value)
     return json.dumps(text, ensure_ascii=False) if any(sign in text for sign in ',\n:"') else text
 
 
-def read(text: str) -> dict[str, str]:
+def parse_infotext(text: str) -> dict[str, str]:
     """All fields by A1111's names, with "Prompt" and "Negative prompt"; a size also as "Size-1" and "Size-2".
 
-    The last line counts as parameters only where it has three of them. What A1111 takes for granted when it is missing
-    is filled in: "Clip skip", "Schedule type", "RNG" (its default is the graphics card's).
+    The last line is parsed as parameters only if it has at least three. Missing fields get A1111's defaults:
+    "Clip skip", "Schedule type", "RNG" (GPU).
     """
     *lines, last = text.strip().split("\n")
-    if len(_PAIR.findall(last)) < 3:
+    if len(_FIELD.findall(last)) < 3:
         lines, last = [*lines, last], ""
     prompt, negative = _prompts(lines)
     fields = {"Prompt": prompt, "Negative prompt": negative}
-    for name, value in _PAIR.findall(last):
+    for name, value in _FIELD.findall(last):
         value = _unquoted(value.strip())
         size = _SIZE.fullmatch(value)
         if size:
@@ -63,7 +63,7 @@ def read(text: str) -> dict[str, str]:
 
 
 def _prompts(lines: list[str]) -> tuple[str, str]:
-    """What stands before and after the first line that begins the negative prompt."""
+    """Prompt and negative prompt: the lines before and from the first that starts with `NEGATIVE`."""
     start = next((n for n, line in enumerate(lines) if line.strip().startswith(NEGATIVE)), len(lines))
     rest = [line.strip() for line in lines[start:]]
     if rest:
@@ -81,18 +81,18 @@ def _unquoted(value: str) -> str:
 
 
 def from_novelai(description: str, comment: str) -> str:
-    """NovelAI's `Description` and `Comment` (JSON) as infotext; empty where the comment is no such thing."""
+    """NovelAI's `Description` and `Comment` (JSON) as infotext; empty if the comment is not NovelAI's."""
     try:
-        told = json.loads(comment)
-        return written(
+        settings = json.loads(comment)
+        return format_infotext(
             _weights_converted(str(description)),
-            _weights_converted(str(told.get("uc") or "")),
+            _weights_converted(str(settings.get("uc") or "")),
             {
-                "Steps": told["steps"],
-                "Sampler": _NOVEL.get(told.get("sampler"), "Euler a"),
-                "CFG scale": told["scale"],
-                "Seed": told["seed"],
-                "Size": f"{told['width']}x{told['height']}" if "width" in told else None,
+                "Steps": settings["steps"],
+                "Sampler": NOVELAI_SAMPLERS.get(settings.get("sampler"), "Euler a"),
+                "CFG scale": settings["scale"],
+                "Seed": settings["seed"],
+                "Size": f"{settings['width']}x{settings['height']}" if "width" in settings else None,
                 "Clip skip": 2,
                 "ENSD": 31337,
             },
@@ -102,11 +102,11 @@ def from_novelai(description: str, comment: str) -> str:
 
 
 def _weights_converted(text: str) -> str:
-    """`{x}` is 1.05 in NovelAI, and round brackets are letters there."""
+    """In NovelAI `{x}` is a weight of 1.05, and parentheses are literal."""
     text = text.replace("(", r"\(").replace(")", r"\)")
     return re.sub(r"(\{+)([^{}]*)(\}+)", _weight_converted, text)
 
 
-def _weight_converted(found: re.Match) -> str:
-    depth = min(len(found[1]), len(found[3]))
-    return f"{found[1][depth:]}({found[2]}:{1.05**depth:.4g}){found[3][depth:]}"
+def _weight_converted(match: re.Match) -> str:
+    depth = min(len(match[1]), len(match[3]))
+    return f"{match[1][depth:]}({match[2]}:{1.05**depth:.4g}){match[3][depth:]}"

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from calotype.tasks.enhancing import WIDEST
+from calotype.tasks.enhancing import MAX_FEATURES
 
 SLOPE = 0.2
 MULTIPLE = 8  # height and width of the input are multiples of this
@@ -57,7 +57,7 @@ def build(state: Mapping[str, Tensor]) -> UNetDiscriminator:
         KeyError, RuntimeError, ValueError: keys are missing, unknown, or of the wrong shape.
     """
     first = state["conv0.weight"]
-    if first.ndim != 4 or not 1 <= first.shape[0] <= WIDEST:
+    if first.ndim != 4 or not 1 <= first.shape[0] <= MAX_FEATURES:
         raise ValueError(f"conv0.weight is {tuple(first.shape)}")
     with torch.device("meta"):  # no memory for a size that a file merely declares
         network = UNetDiscriminator(first.shape[0])

@@ -1,2 +1,2 @@
-"""Results on disk: which pictures are meant, what each result is called, saving, skipping what is done, sidecar,
-comparison, report, and making a result again. What every door needs of a result. Importing it needs no torch."""
+"""Results on disk: inputs, file names, saving, skipping existing results, sidecars, comparisons, reports, and
+reproduction. Used by all interfaces. Imports no torch."""

@@ -1,4 +1,4 @@
-"""Pictures made for looking at: eight bits, in sRGB, no larger than a screen shows."""
+"""Pictures for display: 8 bits, sRGB, limited in size."""
 
 import io
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from PIL import Image, ImageCms, ImageDraw, ImageFont
 from calotype.picture import Metadata, Picture, save
 from calotype.picture.alpha import on_white
 
-LONGEST = 8192  # pixels of a comparison's longer side; larger ones open in few programs
-PAPER, INK, LINE = (250, 249, 246), (96, 90, 82), 0.004
+MAX_SIDE = 8192  # longer side of a comparison in pixels; few programs open larger ones
+BACKGROUND, TEXT_COLOR, GAP = (250, 249, 246), (96, 90, 82), 0.004
 
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a picture, in its pixels; may reach over its edges, where it is clipped."""
+    """A region of a picture, in its pixels; may exceed the edges, where it is clipped."""
 
     x: float
     y: float
@@ -25,26 +25,26 @@ class Window:
     height: float
 
     def clipped(self, height: int, width: int, scale: tuple[float, float]) -> tuple[slice, slice]:
-        """Rows and columns in a picture that is `scale` (down, across) times as large; at least one pixel."""
+        """Rows and columns in a picture that is `scale` (vertical, horizontal) times as large; at least one pixel."""
         top, left = (max(0, int(v * s)) for v, s in zip((self.y, self.x), scale, strict=True))
         bottom = min(height, max(top + 1, round((self.y + self.height) * scale[0])))
         right = min(width, max(left + 1, round((self.x + self.width) * scale[1])))
         return slice(min(top, height - 1), bottom), slice(min(left, width - 1), right)
 
 
-def shown(picture: Picture, most: int, part: tuple[slice, slice] | None = None) -> Image.Image:
-    """The picture, or a part of it, laid on white, as RGB in sRGB, its longer side at most `most` pixels."""
-    rows, columns = part or (slice(None), slice(None))
+def shown(picture: Picture, max_side: int, region: tuple[slice, slice] | None = None) -> Image.Image:
+    """The picture, or a region of it, on white, as RGB in sRGB, its longer side at most `max_side` pixels."""
+    rows, columns = region or (slice(None), slice(None))
     pixels, alpha = picture.pixels[rows, columns], picture.alpha
     if alpha is not None:
         pixels = on_white(pixels, alpha[rows, columns])
-    return _srgb(_small(pixels, most), picture.metadata.icc)
+    return _srgb(_small(pixels, max_side), picture.metadata.icc)
 
 
-def _small(pixels: np.ndarray, most: int) -> Image.Image:
-    """(H, W, C) pixels as an eight-bit image; reduced first, so that a huge picture is not copied."""
+def _small(pixels: np.ndarray, max_side: int) -> Image.Image:
+    """(H, W, C) pixels as an 8-bit image; downscaled first, so that a huge picture is not copied."""
     height, width = pixels.shape[:2]
-    size = _within((width, height), most)
+    size = _within((width, height), max_side)
     if size != (width, height):
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     if pixels.dtype == np.uint16:
@@ -52,8 +52,8 @@ def _small(pixels: np.ndarray, most: int) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels.squeeze(2) if pixels.shape[2:] == (1,) else pixels))
 
 
-def _within(size: tuple[int, int], most: int) -> tuple[int, int]:
-    factor = min(1.0, most / max(size))
+def _within(size: tuple[int, int], max_side: int) -> tuple[int, int]:
+    factor = min(1.0, max_side / max(size))
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
@@ -63,31 +63,31 @@ def _srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
             own = ImageCms.ImageCmsProfile(io.BytesIO(icc))
             return ImageCms.profileToProfile(image, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
         except (ImageCms.PyCMSError, OSError, ValueError):
-            pass  # a broken profile: shown as if it were sRGB
+            pass  # an invalid profile: displayed as sRGB
     return image.convert("RGB")
 
 
 def side_by_side(before: Picture, after: Picture) -> Image.Image:
-    """Before, enlarged plainly to the size of after, and after; side by side, very wide ones one over the other."""
+    """Before, resized to the size of after, and after; side by side, or stacked if they are very wide."""
     height, width = after.pixels.shape[:2]
     stacked = width > 2 * height
-    most = LONGEST if max(width, height) * 2 <= LONGEST else LONGEST // 2
-    right = shown(after, most)
-    left = shown(before, most).resize(right.size, Image.Resampling.BICUBIC)
-    gap = max(2, round(LINE * max(right.size)))
+    max_side = MAX_SIDE if max(width, height) * 2 <= MAX_SIDE else MAX_SIDE // 2
+    right = shown(after, max_side)
+    left = shown(before, max_side).resize(right.size, Image.Resampling.BICUBIC)
+    gap = max(2, round(GAP * max(right.size)))
     band = max(22, round(0.045 * min(1600, max(right.size))))
     cell = (right.width, right.height + band)
-    places = [(0, 0), (0, cell[1] + gap) if stacked else (cell[0] + gap, 0)]
-    sheet = Image.new("RGB", (places[1][0] + cell[0], places[1][1] + cell[1]), PAPER)
-    for image, place, label in ((left, places[0], "before"), (right, places[1], "after")):
-        sheet.paste(image, place)
-        _label(sheet, place[0], place[1] + image.height, cell[0], band, label)
+    corners = [(0, 0), (0, cell[1] + gap) if stacked else (cell[0] + gap, 0)]
+    sheet = Image.new("RGB", (corners[1][0] + cell[0], corners[1][1] + cell[1]), BACKGROUND)
+    for image, corner, label in ((left, corners[0], "before"), (right, corners[1], "after")):
+        sheet.paste(image, corner)
+        _label(sheet, corner[0], corner[1] + image.height, cell[0], band, label)
     return sheet
 
 
 def _label(sheet: Image.Image, x: int, y: int, width: int, band: int, text: str) -> None:
     font = ImageFont.load_default(size=band * 0.55)
-    ImageDraw.Draw(sheet).text((x + width / 2, y + band / 2), text, INK, font, anchor="mm")
+    ImageDraw.Draw(sheet).text((x + width / 2, y + band / 2), text, TEXT_COLOR, font, anchor="mm")
 
 
 def save_comparison(before: Picture, after: Picture, path: Path) -> None:

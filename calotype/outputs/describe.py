@@ -1,4 +1,4 @@
-"""What a picture, or the record of one, carries: for `info`, and for a gallery."""
+"""Metadata and record of a picture or sidecar, for `info` and picture galleries."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from calotype.outputs.names import format_of
 
 
 def describe(file: Path, max_pixels: int) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Facts of the picture (none of a sidecar), and the record of what Calotype did to it, or None.
+    """Facts about the picture (none for a sidecar), and its record or None.
 
     Raises:
         CalotypeError: the file cannot be read, or is neither a picture nor a record.
@@ -17,12 +17,12 @@ def describe(file: Path, max_pixels: int) -> tuple[dict[str, Any], dict[str, Any
     facts = describe_picture(file, max_pixels) if format_of(file) or not file.name.endswith(".json") else {}
     record = read_record(file)
     if record is None and not facts:
-        raise CalotypeError("{file} is no picture and no record", file=readable(file))
+        raise CalotypeError("{file} is neither a picture nor a record", file=readable(file))
     return facts, record
 
 
 def describe_picture(file: Path, max_pixels: int) -> dict[str, Any]:
-    """Format, size, depth, profile, date, camera, place, parameters; None or empty where there is none.
+    """Format, size, depth, profile, date, camera, location, parameters; None or empty if missing.
 
     Raises:
         CalotypeError: it cannot be read.
@@ -64,7 +64,7 @@ def _profile(icc: bytes | None) -> str | None:
 
 
 def _exif(block: bytes | None) -> dict[str, Any]:
-    """The few tags that a person asks for; a broken block tells nothing."""
+    """The most useful EXIF tags; {"exif": "unreadable"} for an invalid block."""
     from PIL import ExifTags, Image
 
     if not block:
@@ -72,23 +72,23 @@ def _exif(block: bytes | None) -> dict[str, Any]:
     exif = Image.Exif()
     try:
         exif.load(b"Exif\0\0" + block)
-        more = exif.get_ifd(ExifTags.IFD.Exif)
-        has_place = bool(exif.get_ifd(ExifTags.IFD.GPSInfo))
+        exif_ifd = exif.get_ifd(ExifTags.IFD.Exif)
+        has_location = bool(exif.get_ifd(ExifTags.IFD.GPSInfo))
     except (OSError, ValueError, SyntaxError, KeyError, TypeError, OverflowError):
         return {"exif": "unreadable"}
     base = ExifTags.Base
-    wanted = {"date": more.get(base.DateTimeOriginal, exif.get(base.DateTime)), "camera": exif.get(base.Model)}
-    wanted |= {
+    tags = {"date": exif_ifd.get(base.DateTimeOriginal, exif.get(base.DateTime)), "camera": exif.get(base.Model)}
+    tags |= {
         "artist": exif.get(base.Artist),
         "software": exif.get(base.Software),
         "copyright": exif.get(base.Copyright),
     }
-    facts = {name: str(value).strip("\0 ") for name, value in wanted.items() if value}
-    return facts | {"location": has_place}
+    facts = {name: str(value).strip("\0 ") for name, value in tags.items() if value}
+    return facts | {"location": has_location}
 
 
 def read_record(file: Path) -> dict[str, Any] | None:
-    """The record in a picture or a sidecar. Raises CalotypeError for a sidecar that is none."""
+    """The record in a picture or a sidecar, or None. Raises CalotypeError for an invalid sidecar."""
     from calotype.outputs.sidecar import read_stored
 
     try:

@@ -1,4 +1,4 @@
-"""Drawn pictures on disk: each gets a name of its own, and none takes the place of another."""
+"""Generated pictures on disk: each gets its own name, and none overwrites another."""
 
 import contextlib
 import itertools
@@ -17,24 +17,24 @@ from calotype.tasks.output import DrawingOutput
 if TYPE_CHECKING:
     from calotype.record import Film, Result
 
-WORDS = 8  # of the prompt in a name
+MAX_WORDS = 8  # of the prompt in a file name
 
 
-class Places:
-    """Names for one run: in a folder `00012-SEED-first-words.png`, counted on from what lies there.
+class DrawingPaths:
+    """File names of one run: in a folder `00012-SEED-first-words.png`, numbered from the highest existing number on.
 
-    With a name given, that is the picture; of several pictures they are `name-1.png` and so on, and a sheet of them has
+    If a file name is given, a single picture has it; several pictures are `name-1.png` and so on, and their grid has
     the name itself.
     """
 
     def __init__(self, output: DrawingOutput, count: int = 1, is_many: bool = False):
-        """Raises CalotypeError where a named file is there already, or -o is a file that is no picture."""
-        self._output, self._is_many, self._given = output, is_many, 0
+        """Raises CalotypeError if a named file exists, or -o is a file and not a picture."""
+        self._output, self._is_many, self._count = output, is_many, 0
         if _is_file(output):
             for target in {output.out, *(self._named(n + 1) for n in range(count))}:
                 if target.exists() and not output.overwrite:
                     raise PictureError(
-                        "{target} is there already; give another {option:out}, or {option:overwrite}",
+                        "{target} exists; give another {option:out}, or {option:overwrite}",
                         target=readable(target),
                     )
         elif not output.out.is_dir():
@@ -49,43 +49,43 @@ class Places:
     def _check_folder(out: Path) -> None:
         is_picture = out.suffix.lower() in SUFFIXES
         if is_picture or out.exists():
-            format = Message("{option:out} {out} is a format that drawings are not written in", out=readable(out))
-            file = Message("{option:out} {out} is a file, and no picture", out=readable(out))
-            able = ", ".join({name: suffix for suffix, name in reversed(FORMATS.items())}.values())
+            format = Message("{option:out} {out} is in a format that is not supported for output", out=readable(out))
+            file = Message("{option:out} {out} is a file, but not a picture", out=readable(out))
+            suffixes = ", ".join({name: suffix for suffix, name in reversed(FORMATS.items())}.values())
             raise CalotypeError(
-                "{fault}; give a folder, or a name that ends in one of {able}",
+                "{fault}; give a folder, or a name that ends in one of {suffixes}",
                 option="out",
                 fault=format if is_picture else file,
-                able=able,
+                suffixes=suffixes,
             )
 
     def next(self, result: "Result") -> Iterator[Path]:
-        """Names for a picture, the best first; the others are for where another one has come there meanwhile."""
-        self._given += 1
+        """Names for a picture, in order of preference; the later ones are used if the earlier ones exist by now."""
+        self._count += 1
         if _is_file(self._output):
-            target = self._output.out if result.is_sheet else self._named(self._given)
+            target = self._output.out if result.is_sheet else self._named(self._count)
             yield target
             yield from (target.with_stem(f"{target.stem}-{n}") for n in itertools.count(2))
         folder, options = self._output.out, result.record.options
         words = "sheet" if result.is_sheet else f"{options['seed']}-{_slug(options['prompt'])}"
-        for number in itertools.count(_last(folder) + 1):
+        for number in itertools.count(_last_number(folder) + 1):
             yield folder / shortened(f"{number:05}-{words}".rstrip("-"), ending(Path(), self._output.format), folder)
 
     def save_film(self, film: "Film") -> tuple[Path, tuple[str | Message, ...]]:
-        """A film as GIF, and as MP4 beside it where that can be made; the MP4's name, or the GIF's, and what to say."""
+        """Writes a film as GIF, and as MP4 if possible; returns the path of the MP4, or the GIF, and notes."""
         from calotype.picture import video as films
 
         folder = self._folder
         make_folder(folder, "out")
-        name = self._output.out.stem if _is_file(self._output) else f"{_last(folder) + 1:05}-{film.seed}-walk"
+        name = self._output.out.stem if _is_file(self._output) else f"{_last_number(folder) + 1:05}-{film.seed}-walk"
         target = folder / f"{name}.gif"
-        with contextlib.ExitStack() as both:
-            shown = [both.enter_context(films.gif(target))]
+        with contextlib.ExitStack() as stack:
+            writers = [stack.enter_context(films.gif(target))]
             if films.can_mp4():
-                shown.append(both.enter_context(films.mp4(target.with_suffix(".mp4"), fade=0)))
+                writers.append(stack.enter_context(films.mp4(target.with_suffix(".mp4"), fade=0)))
             for frame in film.frames:
-                for show in shown:
-                    show(frame, film.seconds)
+                for write_frame in writers:
+                    write_frame(frame, film.seconds)
         return (target.with_suffix(".mp4"), ()) if films.can_mp4() else (target, (Message.of(films.missing()),))
 
     def _named(self, n: int) -> Path:
@@ -97,38 +97,38 @@ def _is_file(output: DrawingOutput) -> bool:
     return format_of(output.out) is not None and not output.out.is_dir()
 
 
-def _last(folder: Path) -> int:
-    """The highest number that a name in the folder begins with."""
+def _last_number(folder: Path) -> int:
+    """The highest number that a file name in the folder starts with."""
     if not folder.is_dir():
         return -1
-    found = (re.match(r"(\d{5,9})-", path.name) for path in folder.iterdir())
-    return max((int(match[1]) for match in found if match), default=-1)
+    matches = (re.match(r"(\d{5,9})-", path.name) for path in folder.iterdir())
+    return max((int(match[1]) for match in matches if match), default=-1)
 
 
 def _slug(prompt: str) -> str:
-    """The first words, in any script, as a file may be called."""
+    """The first words of the prompt, in any script, for a file name."""
     plain = re.sub(r"<[^<>]*>", " ", prompt)
-    return "-".join(re.findall(r"\w+", plain)[:WORDS])[:80]
+    return "-".join(re.findall(r"\w+", plain)[:MAX_WORDS])[:80]
 
 
 def save_drawing(
-    result: "Result", places: Places, output: DrawingOutput
+    result: "Result", paths: DrawingPaths, output: DrawingOutput
 ) -> tuple[Path, str, tuple[str | Message, ...]]:
-    """The picture with its parameters and its record in it, under the first name that nobody has.
+    """Writes the picture with its parameters and its record, under the first unused name.
 
     Returns:
-        where it lies, its sha256, and what the format could not keep.
+        path, sha256, and notes about what the format could not store.
     """
     from calotype.picture import save
 
     is_new = not (_is_file(output) and output.overwrite)
-    for target in places.next(result):
+    for target in paths.next(result):
         make_folder(target.parent, "out")
-        how = {"quality": output.quality, "record": result.record.as_json(), "is_new": is_new}
+        options = {"quality": output.quality, "record": result.record.as_json(), "is_new": is_new}
         with contextlib.suppress(FileExistsError):
-            said = save(result.picture, target, format=format_of(target), **how)
+            notes = save(result.picture, target, format=format_of(target), **options)
             break
     sha256 = sha256_of(target)
     if output.sidecar:
         write_sidecar(result.record, Path(result.record.source_name or "."), target, sha256)
-    return target, sha256, tuple(said)
+    return target, sha256, tuple(notes)

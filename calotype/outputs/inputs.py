@@ -1,4 +1,4 @@
-"""From files, folders and patterns to a list of pictures, each with the place of its result."""
+"""From files, folders and patterns to a list of pictures with the paths of their results."""
 
 import glob
 import os
@@ -12,12 +12,12 @@ from calotype.outputs.names import beside, ending, format_of, key, natural, shor
 from calotype.suffixes import SUFFIXES
 from calotype.tasks.output import Album
 
-SHOWN = 3  # names given where many files are meant
+SHOWN = 3  # file names listed in a note about many files
 
 
 @dataclass(frozen=True)
 class Item:
-    """One picture to work on. `fault` says in a sentence why there is nothing to work on."""
+    """One picture to process. `fault`: why it cannot be processed."""
 
     source: Path
     target: Path
@@ -26,144 +26,145 @@ class Item:
 
 @dataclass(frozen=True)
 class AlbumPlan:
-    """What is to be done, and sentences about what was left out."""
+    """The pictures to process, and notes about skipped files."""
 
     items: tuple[Item, ...]
     notes: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Input:
     source: Path
-    folder: Path  # below the place of the results, where the tree is kept
+    folder: Path  # of the result, relative to the output folder
     fault: Message | None = None
 
 
 def plan(inputs: Sequence[str | Path], album: Album, format: str = "auto") -> AlbumPlan:
-    """Files, folders and patterns -> pictures in natural order, each once, each with a name of its own.
+    """Files, folders and patterns -> pictures in natural order, without duplicates, each with its own result name.
 
     Args:
         format: of the results, one of tasks.FORMATS.
 
     Raises:
-        CalotypeError: there is nothing to work on, or no place for the results.
+        CalotypeError: there are no pictures, or the output path is invalid.
     """
     if "/" in album.suffix or "\\" in album.suffix or not album.suffix.isprintable():
         raise CalotypeError(
-            "{option:suffix} is a part of a file's name, so it can't be {suffix!r}; leave / out",
+            "{option:suffix} is a part of a file name, so it can't be {suffix!r}; leave / out",
             suffix=readable(album.suffix),
         )
     if album.report and album.report.suffix.lower() not in (".html", ".htm"):
         raise CalotypeError(
-            "{option:report} takes the name of a page, such as album.html, not {report}", report=readable(album.report)
+            "{option:report} takes the name of an HTML file, such as album.html, not {report}",
+            report=readable(album.report),
         )
-    strangers: list[Path] = []
-    found = _once(_scan(inputs, album, strangers))
-    if not any(f.fault is None for f in found):
-        raise CalotypeError(found[0].fault if found else _nothing(inputs, strangers))
+    non_images: list[Path] = []
+    entries = _without_duplicates(_scan(inputs, album, non_images))
+    if not any(entry.fault is None for entry in entries):
+        raise CalotypeError(entries[0].fault if entries else _nothing_found(inputs, non_images))
     if _is_file_name(album.out):
-        items = [_single(found, album, format)]
+        items = [_single(entries, album, format)]
     else:
         _make_folder(album.out)
-        items = _named(_without_results(found, album, format), album, format)
-    notes = (_strangers(strangers),) if strangers else ()
+        items = _named(_without_earlier_results(entries, album, format), album, format)
+    notes = (_non_images_note(non_images),) if non_images else ()
     return AlbumPlan(tuple(items), notes)
 
 
-def _scan(inputs: Sequence[str | Path], album: Album, strangers: list[Path]) -> Iterator[_Found]:
-    for given in inputs:
-        path = Path(given).expanduser()
+def _scan(inputs: Sequence[str | Path], album: Album, non_images: list[Path]) -> Iterator[_Input]:
+    for name in inputs:
+        path = Path(name).expanduser()
         if path.is_dir():
-            yield from _folder(path, album, strangers)
+            yield from _folder(path, album, non_images)
         elif os.path.lexists(path):
-            yield _Found(path, Path(), None if path.is_file() else _unreadable(path))
+            yield _Input(path, Path(), None if path.is_file() else _unreadable(path))
         else:
-            yield from _pattern(path, album, strangers)
+            yield from _pattern(path, album, non_images)
 
 
-def _pattern(path: Path, album: Album, strangers: list[Path]) -> Iterator[_Found]:
-    """Windows shells leave patterns to the program; a name that exists never comes here, whatever its brackets."""
+def _pattern(path: Path, album: Album, non_images: list[Path]) -> Iterator[_Input]:
+    """Expands a pattern, which Windows shells leave to programs; existing files with brackets are handled before."""
     matches = sorted(glob.glob(str(path), recursive=True), key=natural) if glob.has_magic(str(path)) else []
     if not matches:
-        yield _Found(path, Path(), Message("{path} isn't there; check the name", path=readable(path)))
+        yield _Input(path, Path(), Message("{path} doesn't exist; check the name", path=readable(path)))
     for match in map(Path, matches):
         if match.is_dir():
             continue
         if match.suffix.lower() in SUFFIXES:
-            yield _Found(match, Path())
+            yield _Input(match, Path())
         else:
-            strangers.append(match)
+            non_images.append(match)
 
 
-def _folder(root: Path, album: Album, strangers: list[Path]) -> Iterator[_Found]:
+def _folder(root: Path, album: Album, non_images: list[Path]) -> Iterator[_Input]:
     out = os.path.realpath(album.out)
-    for folder, below, names in os.walk(root):
-        below[:] = sorted((n for n in below if _enters(Path(folder, n), out, album)), key=natural)
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = sorted((n for n in subfolders if _is_scanned(Path(folder, n), out, album)), key=natural)
         for name in sorted(names, key=natural):
             path = Path(folder, name)
             if not name.startswith(".") and path.suffix.lower() in SUFFIXES:
-                yield _Found(path, Path(folder).relative_to(root))
+                yield _Input(path, Path(folder).relative_to(root))
             elif not _is_ours(path, album):
-                strangers.append(path)
+                non_images.append(path)
 
 
-def _enters(folder: Path, out: str, album: Album) -> bool:
+def _is_scanned(folder: Path, out: str, album: Album) -> bool:
     return album.recursive and not folder.name.startswith(".") and os.path.realpath(folder) != out
 
 
 def _is_ours(path: Path, album: Album) -> bool:
-    """Sidecars and the report of earlier runs are no news."""
+    """Whether it is a sidecar or report of an earlier run, which need no note."""
     is_report = album.report is not None and _same(path, album.report)
     return is_report or (path.suffix == ".json" and path.with_suffix("").exists())
 
 
 def _unreadable(path: Path) -> Message:
-    return Message("{path} is no file that can be read", path=readable(path))
+    return Message("{path} is not a readable file", path=readable(path))
 
 
-def _once(found: Iterable[_Found]) -> list[_Found]:
-    kept: dict[str, _Found] = {}
-    for one in found:
-        kept.setdefault(os.path.realpath(one.source), one)
-    return list(kept.values())
+def _without_duplicates(entries: Iterable[_Input]) -> list[_Input]:
+    by_path: dict[str, _Input] = {}
+    for entry in entries:
+        by_path.setdefault(os.path.realpath(entry.source), entry)
+    return list(by_path.values())
 
 
-def _nothing(inputs: Sequence[str | Path], strangers: list[Path]) -> Message:
+def _nothing_found(inputs: Sequence[str | Path], non_images: list[Path]) -> Message:
     names = " and ".join(readable(name) for name in inputs) or "the command"
-    if strangers:
-        return Message("there is no picture in {names} ({left_out})", names=names, left_out=_strangers(strangers))
-    return Message("there is no picture in {names}; for folders within it give {option:recursive}", names=names)
+    if non_images:
+        return Message("there is no picture in {names} ({skipped})", names=names, skipped=_non_images_note(non_images))
+    return Message("there is no picture in {names}; to read subfolders give {option:recursive}", names=names)
 
 
-def _strangers(paths: list[Path]) -> Message:
+def _non_images_note(paths: list[Path]) -> Message:
     names = ", ".join(readable(path.name) for path in paths[:SHOWN]) + (", ..." if len(paths) > SHOWN else "")
     if len(paths) == 1:
-        return Message("1 file is no picture and left out: {names}", names=names)
-    return Message("{count} files are no pictures and left out: {names}", count=len(paths), names=names)
+        return Message("1 file is not a picture and was skipped: {names}", names=names)
+    return Message("{count} files are not pictures and were skipped: {names}", count=len(paths), names=names)
 
 
 def _is_file_name(out: Path) -> bool:
     return format_of(out) is not None and not out.is_dir()
 
 
-def _single(found: list[_Found], album: Album, format: str) -> Item:
+def _single(entries: list[_Input], album: Album, format: str) -> Item:
     out = album.out
-    if len(found) > 1:
+    if len(entries) > 1:
         raise CalotypeError(
             "{option:out} {out} names one file, but there are {count} pictures; give a folder",
             out=readable(out),
-            count=len(found),
+            count=len(entries),
         )
     if format not in ("auto", format_of(out)):
         raise CalotypeError(
-            "{option:out} {out} and {option:format} {format} ask for two formats; leave {option:format} out",
+            "{option:out} {out} and {option:format} {format} disagree about the format; leave {option:format} out",
             out=readable(out),
             format=format,
         )
     _make_folder(out.parent)
-    is_own_place = any(_same(found[0].source, place) for place in _places(out, album))
-    own = "{out}: its result would take its own place; give another name with {option:out}"
-    return Item(found[0].source, out, Message(own, out=readable(out)) if is_own_place else None)
+    overwrites_source = any(_same(entries[0].source, path) for path in _written_paths(out, album))
+    template = "{out}: the result would overwrite its source; give another name with {option:out}"
+    return Item(entries[0].source, out, Message(template, out=readable(out)) if overwrites_source else None)
 
 
 def _make_folder(folder: Path) -> None:
@@ -171,92 +172,96 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise CalotypeError(
-            "{folder} is a file, so no folder for results; give another with {option:out}", folder=readable(folder)
+            "{folder} is a file, not a folder; give another with {option:out}", folder=readable(folder)
         ) from None
     except OSError as fault:
         raise CalotypeError(
-            "can't make the folder {folder} ({reason}); give another with {option:out}",
+            "can't create the folder {folder} ({reason}); give another with {option:out}",
             folder=readable(folder),
             reason=fault.strerror,
         ) from None
     if not os.access(folder, os.W_OK):
         raise CalotypeError(
-            "may not write into the folder {folder}; give another with {option:out}", folder=readable(folder)
+            "no permission to write into the folder {folder}; give another with {option:out}", folder=readable(folder)
         )
 
 
-def _plain_target(found: _Found, album: Album, format: str, mark: str = "") -> Path:
-    folder = album.out / found.folder
-    stem = found.source.stem + mark + album.suffix
-    return folder / shortened(stem, ending(found.source, format), folder)
+def _plain_target(entry: _Input, album: Album, format: str, mark: str = "") -> Path:
+    folder = album.out / entry.folder
+    stem = entry.source.stem + mark + album.suffix
+    return folder / shortened(stem, ending(entry.source, format), folder)
 
 
-def _without_results(found: list[_Found], album: Album, format: str) -> list[_Found]:
-    """A folder that also takes the results holds those of earlier runs: they are no sources."""
+def _without_earlier_results(entries: list[_Input], album: Album, format: str) -> list[_Input]:
+    """Drops the results of earlier runs, if the output folder is also an input."""
     from calotype.outputs.sidecar import is_result
 
-    made: dict[str, Path] = {}  # what stands where a run writes: the result that it belongs to
-    for one in found:
-        target = _plain_target(one, album, format)
-        if key(target) != key(one.source):
-            made |= {key(target): target, key(beside(target, "-compare", ".jpg")): target}
-    found = [one for one in found if key(one.source) not in made or not is_result(made[key(one.source)])]
-    return [one for one in found if not _made_here(one, found, album)]
+    results: dict[str, Path] = {}  # a path that the run writes: the result it belongs to
+    for entry in entries:
+        target = _plain_target(entry, album, format)
+        if key(target) != key(entry.source):
+            results |= {key(target): target, key(beside(target, "-compare", ".jpg")): target}
+    entries = [
+        entry for entry in entries if key(entry.source) not in results or not is_result(results[key(entry.source)])
+    ]
+    return [entry for entry in entries if not _is_result_of_scan(entry, entries, album)]
 
 
-def _made_here(one: _Found, found: list[_Found], album: Album) -> bool:
-    """Whether a picture in the folder of the results was made, under whatever name, from another one of the scan."""
+def _is_result_of_scan(entry: _Input, entries: list[_Input], album: Album) -> bool:
+    """Whether a picture in the output folder is the result, under any name, of another input."""
     from calotype.outputs.sidecar import is_result, read_stored
 
-    if not _same_folder(one.source.parent, album.out / one.folder) or not is_result(one.source):
+    if not _same_folder(entry.source.parent, album.out / entry.folder) or not is_result(entry.source):
         return False
     try:
-        made_from = read_stored(one.source).record.source_name
+        source_name = read_stored(entry.source).record.source_name
     except CalotypeError:
         return False
-    return any(other is not one and other.source.name == made_from for other in found)
+    return any(candidate is not entry and candidate.source.name == source_name for candidate in entries)
 
 
-def _same_folder(one: Path, other: Path) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
+def _same_folder(a: Path, b: Path) -> bool:
+    return os.path.realpath(a) == os.path.realpath(b)
 
 
-def _named(found: list[_Found], album: Album, format: str) -> list[Item]:
-    taken = {key(one.source): one for one in found}
+def _named(entries: list[_Input], album: Album, format: str) -> list[Item]:
+    owners = {key(entry.source): entry for entry in entries}
     items = []
-    for one in found:
-        candidates = _candidates(one, album, format)
-        target = next(t for t in candidates if all(taken.get(key(p), one) is one for p in _places(t, album)))
-        taken |= {key(place): one for place in _places(target, album)}
-        fault = one.fault
-        if fault is None and any(_same(one.source, place) for place in _places(target, album)):
-            own = (
-                "the result of {source} would take its own place; give {option:out} another folder, or {option:suffix}"
+    for entry in entries:
+        candidates = _candidates(entry, album, format)
+        target = next(
+            t for t in candidates if all(owners.get(key(p), entry) is entry for p in _written_paths(t, album))
+        )
+        owners |= {key(path): entry for path in _written_paths(target, album)}
+        fault = entry.fault
+        if fault is None and any(_same(entry.source, path) for path in _written_paths(target, album)):
+            template = (
+                "the result of {source} would overwrite it; give another folder with {option:out}, or {option:suffix}"
             )
-            fault = Message(own, source=readable(one.source))
-        items.append(Item(one.source, target, fault))
+            fault = Message(template, source=readable(entry.source))
+        items.append(Item(entry.source, target, fault))
     return items
 
 
-def _places(target: Path, album: Album) -> list[Path]:
-    """All pictures that a run writes for one target."""
+def _written_paths(target: Path, album: Album) -> list[Path]:
+    """The pictures that a run writes for one target."""
     return [target, beside(target, "-compare", ".jpg")] if album.compare else [target]
 
 
-def _candidates(one: _Found, album: Album, format: str) -> Iterator[Path]:
+def _candidates(entry: _Input, album: Album, format: str) -> Iterator[Path]:
     """photo.jpg, photo-png.jpg, photo-png-summer.jpg, photo-png-2.jpg, ..."""
-    yield _plain_target(one, album, format)
-    mark = "-" + one.source.suffix.lower().lstrip(".") if one.source.suffix.lower() else ""
-    yield _plain_target(one, album, format, mark)
-    yield _plain_target(one, album, format, f"{mark}-{one.source.absolute().parent.name}")
+    yield _plain_target(entry, album, format)
+    mark = "-" + entry.source.suffix.lower().lstrip(".") if entry.source.suffix.lower() else ""
+    yield _plain_target(entry, album, format, mark)
+    yield _plain_target(entry, album, format, f"{mark}-{entry.source.absolute().parent.name}")
     number = 2
     while True:
-        yield _plain_target(one, album, format, f"{mark}-{number}")
+        yield _plain_target(entry, album, format, f"{mark}-{number}")
         number += 1
 
 
 def _same(source: Path, target: Path) -> bool:
-    """Whether writing the target would touch the source, also through links."""
+    """Whether writing the target would overwrite the source, also through links."""
     try:
         return key(source) == key(target) or os.path.samefile(source, target)
     except OSError:

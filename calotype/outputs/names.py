@@ -1,4 +1,4 @@
-"""Names of results: no two collide, none is too long for the disk, none harms a terminal or a page."""
+"""File names of results: formats and extensions, sorting, collisions, length limits."""
 
 import hashlib
 import os
@@ -8,41 +8,41 @@ from pathlib import Path
 
 from calotype.suffixes import REPLACED, SUFFIXES
 
-NAME_MAX = 255  # bytes, on nearly every file system
-ROOM = 24  # bytes kept free for "-compare.jpg" and for the sidecar's and a temporary file's ending
+MAX_NAME_BYTES = 255  # on nearly every file system
+RESERVED_BYTES = 24  # for "-compare.jpg" and the extensions of sidecars and temporary files
 FORMATS = {suffix: format for suffix, format in SUFFIXES.items() if suffix not in REPLACED}  # of results
 
 
 def natural(path: str | os.PathLike) -> tuple:
-    """Sorts photo2 before photo10, whatever the case."""
-    parts = re.split(r"([0-9]+)", str(path).casefold())
-    return tuple((int(p), "") if p.isascii() and p.isdigit() else (-1, p) for p in parts), str(path)
+    """Sort key: photo2 before photo10, ignoring case."""
+    runs = re.split(r"([0-9]+)", str(path).casefold())
+    return tuple((int(p), "") if p.isascii() and p.isdigit() else (-1, p) for p in runs), str(path)
 
 
 def format_of(path: Path) -> str | None:
-    """The format that a file's ending asks for, or None where it asks for none that we write."""
+    """The format of a file extension, or None if it is not one that Calotype writes."""
     return FORMATS.get(path.suffix.lower())
 
 
 def ending(source: Path, format: str) -> str:
-    """The ending of a result: of the wanted format, else the source's own where we write it, else the nearest."""
+    """The extension of a result: of the given format, else the source's if it can be written, else the closest."""
     if format != "auto" and format_of(source) != format:
         return next(suffix for suffix, name in FORMATS.items() if name == format)
     return source.suffix if format_of(source) else REPLACED.get(source.suffix.lower(), ".png")
 
 
 def key(path: Path) -> str:
-    """Equal for two paths that some file system would take for one."""
+    """Equal for two paths that are the same on some file system."""
     return unicodedata.normalize("NFC", os.path.realpath(path.parent) + "/" + path.name).casefold()
 
 
 def shortened(stem: str, ending: str, folder: Path) -> str:
-    """`stem + ending`, where that is too long for the disk cut and told apart by a hash of the whole stem."""
-    most = _name_max(folder) - ROOM
-    if len(os.fsencode(stem + ending)) <= most:
+    """`stem + ending`; if too long for the file system, truncated and with a hash of the whole stem."""
+    max_bytes = _name_max(folder) - RESERVED_BYTES
+    if len(os.fsencode(stem + ending)) <= max_bytes:
         return stem + ending
     mark = "-" + hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]
-    cut = os.fsencode(stem)[: most - len(mark) - len(os.fsencode(ending))]
+    cut = os.fsencode(stem)[: max_bytes - len(mark) - len(os.fsencode(ending))]
     return cut.decode("utf-8", "ignore") + mark + ending
 
 
@@ -50,11 +50,11 @@ def _name_max(folder: Path) -> int:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     try:
-        return min(NAME_MAX, os.pathconf(folder, "PC_NAME_MAX"))
+        return min(MAX_NAME_BYTES, os.pathconf(folder, "PC_NAME_MAX"))
     except (OSError, AttributeError, ValueError):  # Windows has no pathconf
-        return NAME_MAX
+        return MAX_NAME_BYTES
 
 
-def beside(target: Path, what: str, ending: str) -> Path:
-    """`photo.png` -> `photo-compare.jpg`, no longer than the disk takes."""
-    return target.with_name(target.stem + what + ending)
+def beside(target: Path, suffix: str, ending: str) -> Path:
+    """`photo.png` -> `photo-compare.jpg`."""
+    return target.with_name(target.stem + suffix + ending)

@@ -1,5 +1,5 @@
-"""A result made again: from its record, or, of a drawing, from the line of parameters that A1111 and its kin leave in
-their files; and whether the bytes are the same."""
+"""Reproducing a result: from its record, or from the infotext in a picture of A1111, Forge or NovelAI; and comparing
+its bytes."""
 
 import contextlib
 import math
@@ -24,17 +24,19 @@ if TYPE_CHECKING:
     from calotype.picture import Picture
     from calotype.record import Record
 
-OWN = Limits(**dict.fromkeys(("picture", "pixels", "drawing", "scale"), math.inf))  # whose computer it is decides
+NO_LIMITS = Limits(
+    **dict.fromkeys(("picture", "pixels", "drawing", "scale"), math.inf)
+)  # for the owner of the computer
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """All that is needed to make a result again, and to compare it."""
+    """Everything needed to reproduce a result, and to compare it."""
 
     task: Any
     output: Album | DrawingOutput
-    settings: Settings  # with the precision, device and threads of the first time
-    stored: StoredRecord | None  # None: the task was read from another program's parameters
+    settings: Settings  # with the recorded precision, device and threads
+    stored: StoredRecord | None  # None: the task is from another program's infotext
     path: Path  # of the record
     notes: tuple[Message, ...] = ()
 
@@ -54,11 +56,11 @@ def reproduction(
     """Reads the record at `path`: a sidecar, or a result.
 
     Args:
-        given: settings that the person gave; they win over what the record says.
-        source: where the picture that it was made from lies now, if not where it was.
-        out: file of the new result; NAME-again beside the old one where None.
+        given: settings that override the recorded ones.
+        source: current path of the source, if it was moved.
+        out: file of the new result; NAME-again beside the old one if None.
     Raises:
-        CalotypeError: no record, a source or model that is gone or has changed, no place for the result.
+        CalotypeError: no record, a source or model that is missing or has changed, an invalid output path.
     """
     stored, picture = _stored_or_picture(path)
     computed = _computed(stored.record.computed) if stored else {}
@@ -70,7 +72,8 @@ def reproduction(
     target = out or _target(stored)
     if format_of(target) is None or target.is_dir():
         raise CalotypeError(
-            "{option:out} {target} names no picture file; give one, such as again.png", target=readable(target)
+            "{option:out} {target} is not the name of a picture file; give one, such as again.png",
+            target=readable(target),
         )
     return Reproduction(task, Album(out=target, overwrite=overwrite), settings, stored, path)
 
@@ -99,7 +102,7 @@ def _drawing(
 
 
 def _stored_or_picture(path: Path) -> tuple[StoredRecord | None, "Picture | None"]:
-    """The record and no picture; or, of a file without a record that tells of itself in A1111's way, the picture."""
+    """The record and None; or None and the picture, if it has infotext and no record."""
     from calotype.picture import Picture
 
     try:
@@ -112,26 +115,26 @@ def _stored_or_picture(path: Path) -> tuple[StoredRecord | None, "Picture | None
 
 
 def _computed(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides about bits is taken from the record."""
+    """The recorded settings that affect the bytes of the result."""
     return {name: recorded[name] for name in ("precision", "device", "threads") if name in recorded}
 
 
 def _target(stored: StoredRecord) -> Path:
-    name = stored.result or stored.found_in.name
-    place = stored.found_in.with_name(Path(name).name)
-    if format_of(place) is None:
+    name = stored.result or stored.path.name
+    path = stored.path.with_name(Path(name).name)
+    if format_of(path) is None:
         raise CalotypeError(
-            "{record} doesn't say what its result was called; give {option:out} FILE", record=readable(stored.found_in)
+            "{record} doesn't contain the name of its result; give {option:out} FILE", record=readable(stored.path)
         )
-    return beside(place, "-again", place.suffix)
+    return beside(path, "-again", path.suffix)
 
 
 def _check_recorded_models(stored: StoredRecord, settings: Settings) -> None:
     now = CurrentHashes(settings).recorded(stored.record)
     for model in stored.record.models:
         if now.get(model.name) != model.sha256:
-            gone = "the record names the model {model} ({sha256}...), which isn't at hand"
-            changed = "the record names the model {model} ({sha256}...), which has other bytes now"
+            gone = "the record names the model {model} ({sha256}...), which isn't installed"
+            changed = "the record names the model {model} ({sha256}...), whose file has changed"
             raise CalotypeError(
                 changed if now.get(model.name) else gone,
                 model=readable(model.name),
@@ -141,25 +144,25 @@ def _check_recorded_models(stored: StoredRecord, settings: Settings) -> None:
 
 
 def recorded_faces(record: "Record") -> str | None:
-    """The face network that was used then; by its place in the record, after the upscaler."""
+    """The face network that was used: the last model in the record, after the upscaler."""
     if record.task != "restore" or not any(face.treated for face in record.faces):
         return None
     return record.models[-1].name if record.models else None
 
 
 def compared(stored: StoredRecord, target: Path, source: str = "") -> Compared:
-    """Whether the result that was made again at `target` has the bytes that the record tells of."""
-    old = stored.result_sha256 or (sha256_of(stored.found_in) if format_of(stored.found_in) else "")
+    """Whether the reproduced result at `target` has the recorded bytes."""
+    old = stored.result_sha256 or (sha256_of(stored.path) if format_of(stored.path) else "")
     if not old:
-        text = Message("the record doesn't tell the bytes of its result, so they can't be compared")
+        text = Message("the record doesn't contain a hash of its result, so they can't be compared")
         return Compared(source, str(target), False, text)
     if old == sha256_of(target):
         return Compared(source, str(target), True, Message("the same to the last byte"))
     return Compared(source, str(target), False, _why(stored.record, read_stored(target).record))
 
 
-def _why(then: "Record", now: "Record") -> Message:
-    before, after = ({**record.computed, "source": record.source_name} for record in (then, now))
+def _why(old: "Record", new: "Record") -> Message:
+    before, after = ({**record.computed, "source": record.source_name} for record in (old, new))
     changed = [f"{n} {readable(str(before.get(n)))}, now {after[n]}" for n in after if before.get(n) != after[n]]
     if not changed:
         return Message("not the same bytes as the first time")
@@ -167,11 +170,10 @@ def _why(then: "Record", now: "Record") -> Message:
 
 
 def task_again(stored: StoredRecord, source: Path) -> Any:
-    """The recorded task, on the source as found, in tiles and with the face network as they were then, whatever memory
-    is free and whatever network is the best now.
+    """The recorded task, on the given source, with the recorded tile size and face network instead of current defaults.
 
     Raises:
-        CalotypeError: the record asks for something that this version doesn't know.
+        CalotypeError: this version doesn't support a recorded task or option.
     """
     record = stored.record
     task = read_task(record.task, {**record.options, "tile": record.computed.get("tile", 0), "source": source})
@@ -180,23 +182,24 @@ def task_again(stored: StoredRecord, source: Path) -> Any:
 
 
 def find_source(stored: StoredRecord, given: Path | None) -> Path:
-    """The picture that a record was made from: as given, at its old place, or beside the record.
+    """The source of a record: as given, at its recorded path, or beside the record.
 
     Raises:
-        CalotypeError: it is at none of them, or has other bytes now.
+        CalotypeError: it is missing, or has changed.
     """
-    folder, record = stored.found_in.parent, stored.record
-    places = [given] if given else [folder / stored.source, folder / Path(record.source_name).name]
-    there = [place for place in places if place.is_file()]
-    for place in there:
-        if sha256_of(place) == record.source_sha256:
-            return _nearby(place)
+    folder, record = stored.path.parent, stored.record
+    candidates = [given] if given else [folder / stored.source, folder / Path(record.source_name).name]
+    existing = [path for path in candidates if path.is_file()]
+    for path in existing:
+        if sha256_of(path) == record.source_sha256:
+            return _nearby(path)
     name = readable(given or record.source_name)
-    if there:
+    if existing:
         raise CalotypeError(
-            "{there} is no longer the picture that the record tells of; give {option:source}", there=readable(there[0])
+            "{path} is not the recorded source any more; give {option:source}",
+            path=readable(existing[0]),
         )
-    raise CalotypeError("the picture {name} isn't where it was; say where it is with {option:source}", name=name)
+    raise CalotypeError("the source {name} is missing; give its path with {option:source}", name=name)
 
 
 def _nearby(path: Path) -> Path:
@@ -207,10 +210,10 @@ def _nearby(path: Path) -> Path:
 
 
 def drawing_task(stored: StoredRecord, source: Path | None) -> Imagine:
-    """The recorded task, on the pictures that it began with, wherever they lie now.
+    """The recorded task, on its initial picture and mask at their current paths.
 
     Raises:
-        CalotypeError: one of them is gone or has other bytes, or this version does not know an option.
+        CalotypeError: one of them is missing or has changed, or this version does not support an option.
     """
     record = stored.record
     data = dict(record.options)
@@ -221,62 +224,65 @@ def drawing_task(stored: StoredRecord, source: Path | None) -> Imagine:
     return read_task("imagine", data)
 
 
-def _mask(stored: StoredRecord, was: Path, sha256: str) -> Path:
-    for place in (was, stored.found_in.parent / was.name):
-        if place.is_file() and sha256_of(place) == sha256:
-            return place
+def _mask(stored: StoredRecord, recorded: Path, sha256: str) -> Path:
+    for path in (recorded, stored.path.parent / recorded.name):
+        if path.is_file() and sha256_of(path) == sha256:
+            return path
     raise CalotypeError(
-        "the mask {was} isn't where it was, or has changed; put it beside the picture", was=readable(was.name)
+        "the mask {mask} is missing or has changed; put it beside the picture", mask=readable(recorded.name)
     )
 
 
 def task_from_parameters(
     picture: "Picture", where: Path, names: Callable[[str], Collection[str]]
 ) -> tuple[Imagine, list[Message]]:
-    """What A1111, Forge or NovelAI tell in a picture of theirs, as a task of ours, and what of it is not followed.
+    """The task in the infotext of a picture of A1111, Forge or NovelAI, and notes about what is not followed.
 
-    The picture may be anybody's, so it names models and LoRAs as they are called here, never a file.
+    The picture is untrusted: models and LoRAs are names in the store, never files.
 
     Args:
-        names: of the models at hand for a purpose (`Shelf.names`). A VAE that is not at hand is left out, since most
-            checkpoints have one in them.
+        names: of the installed models, by kind (`ModelStore.names`). A VAE that is not installed is ignored, since most
+            checkpoints contain one.
 
     Raises:
-        CalotypeError: the picture tells nothing, or of something that cannot be made from words alone.
+        CalotypeError: there are no parameters, or the picture was made from another one.
     """
     fields = infotext_fields(picture)
     if "Steps" not in fields or "Seed" not in fields:
-        raise CalotypeError(
-            "{where} doesn't tell how it was made; there is no record and no parameters in it", where=readable(where)
-        )
+        raise CalotypeError("{where} has no record and no generation parameters", where=readable(where))
     if "Mask blur" in fields or ("Denoising strength" in fields and "Hires upscaler" not in fields):
         raise CalotypeError(
-            "{where} was made from another picture, which its parameters don't hold", where=readable(where)
+            "{where} was made from another picture, which its parameters don't contain", where=readable(where)
         )
-    told = {name: value for name, value in _data(fields).items() if value not in (None, "")}
-    vae = told.pop("vae", None)
-    at_hand = {Path(name).stem.casefold(): name for name in names("vae")}.get(Path(vae or "").stem.casefold())
-    missing = Message("the VAE {vae} is not at hand, the model's own is taken", vae=vae)
-    notes = [missing] if vae and not at_hand else []
-    if learnt := fields.get("Training"):
-        notes.append(Message("it was drawn with a LoRA on its way ({learnt}), which is not put on here", learnt=learnt))
-    told |= {"vae": at_hand} if at_hand else {}
-    return read_task("imagine", told, trusted=False, names=names, limits=OWN), notes
+    options = {name: value for name, value in _data(fields).items() if value not in (None, "")}
+    vae = options.pop("vae", None)
+    available = {Path(name).stem.casefold(): name for name in names("vae")}.get(Path(vae or "").stem.casefold())
+    missing = Message("the VAE {vae} is not installed, the model's own is used", vae=vae)
+    notes = [missing] if vae and not available else []
+    if training := fields.get("Training"):
+        notes.append(
+            Message(
+                "it was generated with a LoRA during its training ({training}), which is not applied here",
+                training=training,
+            )
+        )
+    options |= {"vae": available} if available else {}
+    return read_task("imagine", options, trusted=False, names=names, limits=NO_LIMITS), notes
 
 
 def infotext_fields(picture: "Picture") -> dict[str, str]:
-    """The line of parameters, read; NovelAI's form is turned into A1111's. Empty where the picture has none."""
-    from calotype.dialects.infotext import from_novelai, read
+    """The parsed infotext, also of NovelAI's format. Empty if the picture has none."""
+    from calotype.dialects.infotext import from_novelai, parse_infotext
 
     drawn = picture.metadata.texts
     text = picture.metadata.infotext
     if not text and drawn.get("Software") == "NovelAI":
         text = from_novelai(drawn.get("Description", ""), drawn.get("Comment", ""))
-    return read(text) if text else {}
+    return parse_infotext(text) if text else {}
 
 
 def _data(fields: dict[str, str]) -> dict[str, Any]:
-    """Fields by A1111's names -> options."""
+    """Infotext fields as options."""
     return {
         "prompt": fields["Prompt"],
         "negative": fields["Negative prompt"],
@@ -304,7 +310,7 @@ def _data(fields: dict[str, str]) -> dict[str, Any]:
 
 
 def _times_larger(fields: dict[str, str]) -> float | None:
-    """Where the second pass was given by its size: how many times larger, along the side that grows more."""
+    """The upscaling factor of a second pass that is given by its size, along the side that grows more."""
     try:
         return max(float(fields[f"Hires resize-{n}"]) / float(fields[f"Size-{n}"]) for n in (1, 2))
     except (KeyError, ValueError, ZeroDivisionError):

@@ -1,4 +1,4 @@
-"""The JSON beside a result: how to make it again, and whether it still is what was made."""
+"""The JSON file beside a result: how to reproduce it, and whether the result is unchanged."""
 
 import hashlib
 import json
@@ -17,16 +17,16 @@ from calotype.tasks import kind_of, options_of
 if TYPE_CHECKING:
     from calotype.record import FaceRecord, Record
 
-LARGEST = 16 * 2**20  # bytes of a sidecar; a real one has a few thousand
+MAX_BYTES = 16 * 2**20  # of a sidecar; usual ones have a few thousand
 LOSSLESS = ("png", "tiff", "bmp")
 
 
 @dataclass(frozen=True)
 class StoredRecord:
-    """A record found on disk. Paths are relative to the sidecar's folder; empty where there was no sidecar."""
+    """A record on disk. Paths are relative to the sidecar's folder; empty if there is no sidecar."""
 
     record: "Record"
-    found_in: Path
+    path: Path
     source: str = ""
     result: str = ""
     result_sha256: str = ""
@@ -37,18 +37,18 @@ def sidecar_of(target: Path) -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """Raises CalotypeError where the file can't be read."""
+    """Raises CalotypeError if the file can't be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as fault:
         raise CalotypeError(
-            "can't read {path} ({reason}); check the name and its rights", path=readable(path), reason=fault.strerror
+            "can't read {path} ({reason}); check the name and permissions", path=readable(path), reason=fault.strerror
         ) from None
 
 
 def write_sidecar(record: "Record", source: Path, target: Path, sha256: str) -> Path:
-    """Writes the record, readable by people, with where source and result lie as seen from here."""
+    """Writes the record as indented JSON, with the relative paths of source and result."""
     path = sidecar_of(target)
     files = {"source": _relative(source, path.parent), "result": target.name, "result_sha256": sha256}
     data = {**json.loads(record.as_json()), "files": files}
@@ -65,7 +65,7 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def read_stored(path: Path) -> StoredRecord:
-    """From a sidecar, or from a result that carries its record.
+    """Reads the record from a sidecar, or from a result with a record in its metadata.
 
     Raises:
         CalotypeError: there is no record in it.
@@ -74,9 +74,7 @@ def read_stored(path: Path) -> StoredRecord:
         stored = _beside(path) or _embedded(path)
         if stored is None:
             sha256_of(path)
-            raise CalotypeError(
-                "{path} carries no record of Calotype's; give the .json beside a result", path=readable(path)
-            )
+            raise CalotypeError("{path} has no Calotype record; give the .json beside a result", path=readable(path))
         return stored
     return _read_sidecar(path)
 
@@ -87,8 +85,8 @@ def _read_sidecar(path: Path) -> StoredRecord:
     where = readable(path)
     try:
         with path.open("rb") as file:
-            text = file.read(LARGEST + 1)
-        data = json.loads(text) if len(text) <= LARGEST else None
+            text = file.read(MAX_BYTES + 1)
+        data = json.loads(text) if len(text) <= MAX_BYTES else None
     except OSError as fault:
         raise CalotypeError(
             "can't read {where} ({reason}); check the name", where=where, reason=fault.strerror
@@ -96,7 +94,7 @@ def _read_sidecar(path: Path) -> StoredRecord:
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
-        raise CalotypeError("{where} is no record of Calotype's; give the .json beside a result", where=where)
+        raise CalotypeError("{where} is not a Calotype record; give the .json beside a result", where=where)
     files = data.pop("files", {})
     record = checked(Record.from_json(json.dumps(data), where), where)
     named = files if isinstance(files, dict) else {}
@@ -105,20 +103,18 @@ def _read_sidecar(path: Path) -> StoredRecord:
 
 
 def checked(record: "Record", where: str) -> "Record":
-    """A record comes from outside: what we rely on must be of the right kind.
+    """Validates the types of a record from a file.
 
     Raises:
-        CalotypeError: it is not.
+        CalotypeError: one is wrong.
     """
     kinds = {"task": str, "options": dict, "source_name": str, "source_sha256": str, "computed": dict}
     wrong = [name for name, kind in kinds.items() if not isinstance(getattr(record, name), kind)]
-    wrong += [] if all(isinstance(part, str) for m in record.models for part in (m.name, m.sha256)) else ["models"]
+    wrong += [] if all(isinstance(text, str) for m in record.models for text in (m.name, m.sha256)) else ["models"]
     wrong += [] if all(isinstance(sentence, str) for sentence in record.notes) else ["said"]
     wrong += [] if all(map(_is_face, record.faces)) else ["faces"]
     if wrong:
-        raise CalotypeError(
-            "{where} is no record of Calotype's: its {wrong} can't be read", where=where, wrong=wrong[0]
-        )
+        raise CalotypeError("{where} is not a Calotype record: its {wrong} can't be read", where=where, wrong=wrong[0])
     return record
 
 
@@ -129,7 +125,7 @@ def _is_face(face: "FaceRecord") -> bool:
 
 
 def _beside(result: Path) -> StoredRecord | None:
-    """The sidecar of a result, where it tells of the very bytes that lie there."""
+    """The record in the sidecar of a result, if the result has the recorded hash."""
     path = sidecar_of(result)
     if not path.is_file():
         return None
@@ -152,12 +148,12 @@ def _embedded(result: Path) -> StoredRecord | None:
 
 
 def is_result(path: Path) -> bool:
-    """Whether this picture was made by Calotype."""
+    """Whether this picture was written by Calotype."""
     return path.is_file() and bool(is_sidecar(sidecar_of(path)) or _embedded(path))
 
 
 def is_sidecar(path: Path) -> bool:
-    """Whether this file is a record of ours."""
+    """Whether this file is a Calotype record."""
     try:
         return path.is_file() and bool(_read_sidecar(path))
     except CalotypeError:
@@ -166,40 +162,40 @@ def is_sidecar(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Existing:
-    """What lies at the place of a result: nothing, the very result (`stored`), or something that is in the way."""
+    """What exists at the path of a result: nothing, that result (`stored`), or something else (`fault`)."""
 
     stored: StoredRecord | None = None
     fault: Message | None = None
 
 
 def existing_result(target: Path, task: Any, sha_of: Callable[["Record"], dict[str, str]]) -> Existing:
-    """Compares what lies at `target` with what the task would make.
+    """Compares the file at `target` with the result that the task would have.
 
     Args:
-        sha_of: the checksums, by name, of the models that would be used where the record's were.
+        sha_of: the hashes, by name, of the models that would be used now for the task of a record.
     """
     if not os.path.lexists(target):
         return Existing()
     if target.is_dir():
-        folder = "{target} is a folder; give {option:suffix} or another {option:out}"
-        return Existing(fault=Message(folder, target=readable(target)))
+        template = "{target} is a folder; give {option:suffix} or another {option:out}"
+        return Existing(fault=Message(template, target=readable(target)))
     stored = _beside(target) or (None if _was_changed(target) else _embedded(target))
     if stored is None:
-        return _in_the_way(target, Message("was changed since, or is not ours"))
+        return _conflict(target, Message("was changed since, or not written by Calotype"))
     record = stored.record
     if record.source_sha256 != sha256_of(task.source):
-        return _in_the_way(target, Message("was made from another picture"))
+        return _conflict(target, Message("was made from another picture"))
     lossless = format_of(target) in LOSSLESS
-    now, then = (_telling(options, record, lossless) for options in (options_of(task), record.options))
+    now, then = (_relevant_options(options, record, lossless) for options in (options_of(task), record.options))
     if record.task != kind_of(task) or now != then:
-        return _in_the_way(target, Message("was made with other options"))
+        return _conflict(target, Message("was made with other options"))
     if {model.name: model.sha256 for model in record.models} != sha_of(record):
-        return _in_the_way(target, Message("was made with other models"))
+        return _conflict(target, Message("was made with other models"))
     return Existing(stored)
 
 
 def _was_changed(target: Path) -> bool:
-    """A sidecar lies beside it that tells of the same work, but of other bytes."""
+    """Whether its sidecar has the same record as the file, but another hash."""
     embedded = _embedded(target)
     if embedded is None or not sidecar_of(target).is_file():
         return False
@@ -209,17 +205,17 @@ def _was_changed(target: Path) -> bool:
         return False
 
 
-def _in_the_way(target: Path, reason: Message) -> Existing:
-    sentence = "{target} exists and {reason}; give {option:overwrite} or {option:suffix}"
-    return Existing(fault=Message(sentence, target=readable(target), reason=reason))
+def _conflict(target: Path, reason: Message) -> Existing:
+    template = "{target} exists and {reason}; give {option:overwrite} or {option:suffix}"
+    return Existing(fault=Message(template, target=readable(target), reason=reason))
 
 
-def _telling(options: dict[str, Any], record: "Record", lossless: bool) -> dict[str, Any]:
-    """The options that make a difference to this picture."""
+def _relevant_options(options: dict[str, Any], record: "Record", lossless: bool) -> dict[str, Any]:
+    """The options that affect this picture."""
     names = [model.name for model in record.models]
-    idle = {"format", "quality"} if lossless else {"format"}  # the name of the result tells the format
+    unused = {"format", "quality"} if lossless else {"format"}  # the file name determines the format
     if not any("general-x4v3" in name for name in names):
-        idle.add("denoise")
+        unused.add("denoise")
     if not any("codeformer" in name.lower() for name in names):
-        idle.add("fidelity")
-    return {name: value for name, value in options.items() if name not in idle}
+        unused.add("fidelity")
+    return {name: value for name, value in options.items() if name not in unused}

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from calotype import __version__
 from calotype.checkpoints.models import Models
 from calotype.checkpoints.tokenizer import trained_tokenizer
-from calotype.dialects.sd_scripts.prompts import Prompt, of_captions, read_prompts
+from calotype.dialects.sd_scripts.prompts import Prompt, prompts_from_captions, read_prompts
 from calotype.errors import CalotypeError, Message, plural
 from calotype.files import check_folder, read_text, run_lock, uninterrupted
 from calotype.inference.diffusion.schedulers import sqrt_alphas_cumprod
@@ -183,7 +183,7 @@ class DiffusionRun:
             return [], []
         if self.task.sample_prompts:
             return read_prompts(self.task.sample_prompts)
-        return of_captions([self.pairs.pairs[n].captions[0] for n in self.held or self.learnt.tolist()]), []
+        return prompts_from_captions([self.pairs.pairs[n].captions[0] for n in self.held or self.learnt.tolist()]), []
 
     # ------------------------------------------------------------------ before
 

@@ -24,7 +24,7 @@ from calotype.checkpoints.store import digest
 from calotype.errors import CalotypeError, Message
 from calotype.files import check_folder, run_lock
 from calotype.tasks import Note, Progress, note, options_of
-from calotype.tasks.training import Accepted, LoraOutput, TrainLora, Watched, step_rules, warmup
+from calotype.tasks.training import IgnoredOptions, LoraOutput, SampleOptions, TrainLora, parse_step_rules, parse_steps
 from calotype.training.data import batches as plan
 from calotype.training.data.captions import changed
 from calotype.training.data.inspect import looked_at
@@ -199,13 +199,13 @@ class LoraRun(Planned):
             task.lr_scheduler,
             step,
             self.total,
-            warmup(task.lr_warmup_steps, self.total),
+            parse_steps(task.lr_warmup_steps, self.total),
             task.lr_scheduler_num_cycles,
             task.lr_scheduler_power,
             task.lr_scheduler_min_lr_ratio,
-            warmup(task.lr_decay_steps, self.total),
+            parse_steps(task.lr_decay_steps, self.total),
             task.lr_scheduler_timescale,
-            step_rules(task.lr_scheduler_args) if task.lr_scheduler == "piecewise_constant" else (),
+            parse_step_rules(task.lr_scheduler_args) if task.lr_scheduler == "piecewise_constant" else (),
             task.learning_rate or max(task.rates),
         )
 
@@ -357,7 +357,7 @@ class LoraRun(Planned):
     @cached_property
     def _fingerprints(self) -> tuple[str, str]:
         """Of everything that decides about the numbers, and of that without rates and length."""
-        idle = {spec.name for cls in (Accepted, Watched, LoraOutput) for spec in fields(cls)}
+        idle = {spec.name for cls in (IgnoredOptions, SampleOptions, LoraOutput) for spec in fields(cls)}
         idle |= {"dry_run", "photos", "regular", "network_weights", "network_args", "model", "v2"}
         idle |= {"cache_latents_to_disk"}
         options = {name: value for name, value in options_of(self.task).items() if name not in idle}

@@ -22,7 +22,7 @@ from calotype.models.network import is_mixed
 from calotype.models.unet_discriminator import MULTIPLE, UNetDiscriminator, build
 from calotype.ops.degrade import SecondOrder, second_order
 from calotype.tasks import Note, Progress, note
-from calotype.tasks.enhancing import Losses, TrainUpscaler
+from calotype.tasks.enhancing import LossOptions, TrainUpscaler
 from calotype.training.data.dataset import held_back
 from calotype.training.data.patches import HighRes, opened, piece, sharpened
 from calotype.training.enhance.gan_step import AdversarialTrainer, Batch, LossWeights
@@ -90,7 +90,7 @@ def _begun(task: TrainUpscaler, models: Models) -> tuple[nn.Module, str, str]:
     return made, f"new {task.network}, {task.num_feat} channels, {depth} deep", ""
 
 
-def judge(task: Losses) -> UNetDiscriminator:
+def judge(task: LossOptions) -> UNetDiscriminator:
     """The discriminator: a new one, or that of a file. Raises CalotypeError where the file is of something else."""
     if task.discriminator is None:
         return UNetDiscriminator(task.discriminator_feat)
@@ -172,7 +172,7 @@ def _counted(pictures: int) -> Message:
 
 
 def _stages(task: TrainUpscaler, usual: str) -> Message:
-    first, then = (plural(steps, "1 step", "{count} steps") for steps in (task.stage_one, task.gan_steps))
+    first, then = (plural(steps, "1 step", "{count} steps") for steps in (task.l1_stage_steps, task.gan_steps))
     first = Message("{steps} with L1 alone", steps=first)
     if task.l1_steps is None:
         first = Message("{first}, as the network is new ({option:l1_steps} tells how many)", first=first)
@@ -181,9 +181,9 @@ def _stages(task: TrainUpscaler, usual: str) -> Message:
         second = Message(
             "{steps} with L1, features of {features} and a discriminator", steps=then, features=NAMES[usual]
         )
-    if task.stage_one and task.gan_steps:
+    if task.l1_stage_steps and task.gan_steps:
         return Message("{first}, then {second}", first=first, second=second)
-    return first if task.stage_one else second
+    return first if task.l1_stage_steps else second
 
 
 def digest_of(path: Path | None) -> str:

@@ -1,4 +1,4 @@
-"""What one can ask for, as plain data. Nothing here needs torch."""
+"""Tasks: requests as plain data. Imports no torch."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -83,19 +83,18 @@ def read_task(
     files: "Files | None" = None,
     limits: "Limits | None" = None,
 ) -> Any:
-    """A task from outside data, checked.
+    """Makes a task from external data, and validates it.
 
     Args:
-        trusted: whether the data come from the person whose computer this is. Where they do not, they name no file and
-            no folder, models by the names of the store alone, no module, and ask for no more than the limits; see
-            `tasks.guard`.
-        names: what a stranger may name, by kind: "diffusion", "upscale", "faces", "vae", "lora" (`Shelf.names`), and
-            "style".
-        files: what the door has stored itself, by option: {"source": Path(...)}; within nested options by their path.
-        limits: for a stranger; `limits.LIMITS` where None.
+        trusted: whether the data come from the owner of the computer. Untrusted data may name no file or folder, no
+            module, only models in the store, and stay within the limits; see `tasks.guard`.
+        names: the names allowed in an untrusted request, by kind: "diffusion", "upscale", "faces", "vae", "lora"
+            (`ModelStore.names`), and "style".
+        files: uploaded files, by option: {"source": Path(...)}; in nested options by their path.
+        limits: of an untrusted request; `limits.LIMITS` if None.
 
     Raises:
-        CalotypeError: an unknown kind, name, type or range, or what a stranger may not ask for.
+        CalotypeError: an unknown kind, name, type or range, or something not allowed in an untrusted request.
     """
     if not isinstance(kind, str) or kind not in TASKS:
         raise CalotypeError("there is no task {kind}{hint}", kind=as_name(kind), hint=nearest(kind, TASKS))
@@ -114,6 +113,6 @@ def kind_of(task: Any) -> str:
 
 
 def options_of(task: Any) -> dict[str, Any]:
-    """The task as JSON-ready data; its source is left out, and what the record has elsewhere as it really was."""
-    left_out = ("source", "init", "tile", "auto_face_model")
-    return {name: value for name, value in as_data(task).items() if name not in left_out}
+    """The task as JSON data, without its sources and the options whose resolved values the record stores elsewhere."""
+    excluded = ("source", "init", "tile", "auto_face_model")
+    return {name: value for name, value in as_data(task).items() if name not in excluded}

@@ -8,8 +8,12 @@ from calotype.errors import CalotypeError
 from calotype.options import option
 
 PRECISIONS = ("source", "float", "fp16", "bf16")
-FORMS = ("kohya", "diffusers", "peft")
-LIMITS = {"sv_ratio": (1.0, 1e9), "sv_fro": (0.0, 1.0), "sv_cumulative": (0.0, 1.0)}  # of `dynamic`, below and above
+KEY_NAMES = ("kohya", "diffusers", "peft")
+DYNAMIC_RANGES = {
+    "sv_ratio": (1.0, 1e9),
+    "sv_fro": (0.0, 1.0),
+    "sv_cumulative": (0.0, 1.0),
+}  # of `dynamic`, exclusive and inclusive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +30,7 @@ class LoraFileOutput:
 
     def __post_init__(self) -> None:
         if self.out is None:
-            raise CalotypeError("where the result goes is not said; give {option:out} and the name of a file")
+            raise CalotypeError("the output file is missing; give {option:out} and the name of a file")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +57,17 @@ class MergeLora(LoraFileOutput):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.loras, list | tuple) or not all(name for name, _ in self.weighed) or not self.loras:
-            raise CalotypeError("nothing is named to merge; give LoRA files, each with its weight such as my:0.8")
+            raise CalotypeError("there are no LoRAs to merge; give LoRA files, each with its weight such as my:0.8")
         if self.into and (self.rank or self.conv_rank):
-            raise CalotypeError("a checkpoint takes a LoRA as it is; give {option:rank} or {option:into}, not both")
+            raise CalotypeError(
+                "fusing into a checkpoint does not change the rank; give {option:rank} or {option:into}, not both"
+            )
         if self.conv_rank and not self.rank:
-            raise CalotypeError("{option:conv_rank} goes with {option:rank}; give both")
+            raise CalotypeError("{option:conv_rank} needs {option:rank}; give both")
 
     @property
     def weighed(self) -> list[tuple[str, float]]:
-        """Names and weights. Raises CalotypeError for a weight that is no number."""
+        """Names and weights. Raises CalotypeError for a weight that is not a number."""
         return [weighed(str(text)) for text in self.loras]
 
 
@@ -85,11 +91,9 @@ class ResizeLora(LoraFileOutput):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.dynamic and self.rank is None:
-            raise CalotypeError(
-                "the new rank is not said; give {option:rank} N, or {option:dynamic} such as sv_fro=0.9"
-            )
+            raise CalotypeError("the new rank is missing; give {option:rank} N, or {option:dynamic} such as sv_fro=0.9")
         if self.conv_rank and self.rank is None:
-            raise CalotypeError("{option:conv_rank} goes with {option:rank}; give both")
+            raise CalotypeError("{option:conv_rank} needs {option:rank}; give both")
         _ = self.rule
 
     @property
@@ -99,7 +103,7 @@ class ResizeLora(LoraFileOutput):
             return None
         method, _, text = self.dynamic.partition("=")
         number = _number(text)
-        below, above = LIMITS.get(method, (math.inf, 0))
+        below, above = DYNAMIC_RANGES.get(method, (math.inf, 0))
         if number is None or not below < number <= above:
             raise CalotypeError(
                 "{option:dynamic} is sv_ratio=X with X above 1, or sv_fro=X or sv_cumulative=X with X above 0 "
@@ -139,7 +143,7 @@ class ConvertLora(LoraFileOutput):
     to: str = option(
         "kohya",
         "naming of the keys: kohya (also A1111 and ComfyUI), diffusers or peft",
-        choices=FORMS,
+        choices=KEY_NAMES,
         title="Naming of the keys",
     )
 
@@ -148,10 +152,10 @@ def weighed(text: str) -> tuple[str, float]:
     """ "my.safetensors:0.8" -> the name and 0.8; without a weight it is 1. A colon may be part of the name.
 
     Raises:
-        CalotypeError: the weight is no finite number.
+        CalotypeError: the weight is not finite.
     """
-    name, colon, told = text.rpartition(":")
-    number = _number(told)
+    name, colon, weight = text.rpartition(":")
+    number = _number(weight)
     if not colon or number is None or not name:
         return text, 1.0
     if not math.isfinite(number):

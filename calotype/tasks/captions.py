@@ -1,4 +1,4 @@
-"""Making photos ready to be learnt from: captions beside them, or crops around the faces in them."""
+"""Preparing training photos: captions beside them, or crops around faces."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,9 +64,7 @@ class Caption(Tagging, Cropping):
 
     def __post_init__(self) -> None:
         if self.prefix and not self.trigger.strip():
-            raise CalotypeError(
-                "{option:prefix} puts the trigger word before captions; give it with {option:trigger} WORD"
-            )
+            raise CalotypeError("{option:prefix} needs a trigger word; give it with {option:trigger} WORD")
         if "\n" in self.trigger or "\r" in self.trigger:
             raise CalotypeError("{option:trigger} is one line")
         ending = self.caption_extension.removeprefix(".")
@@ -77,6 +75,6 @@ class Caption(Tagging, Cropping):
             )
         if f".{ending.lower()}" in SUFFIXES:
             raise CalotypeError(
-                "{option:caption_extension} {caption_extension} is that of pictures; .txt is usual",
+                "{option:caption_extension} {caption_extension} is the extension of a picture; .txt is usual",
                 caption_extension=self.caption_extension,
             )

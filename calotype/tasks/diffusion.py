@@ -1,17 +1,17 @@
-"""Training a latent diffusion model from nothing: Stable Diffusion in miniature."""
+"""Training a small latent diffusion model from scratch."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from calotype.errors import CalotypeError
 from calotype.options import option
-from calotype.tasks.training import Logged, check_extension, check_name, check_prefix
+from calotype.tasks.training import LogOptions, check_extension, check_name, check_prefix
 
-SMALL = 128  # pixels; networks for smaller pictures are smaller by themselves
+SMALL_RESOLUTION = 128  # pixels; below it the default networks are smaller
 
 
 @dataclass(frozen=True, kw_only=True)
-class Captioned:
+class CaptionedOptions:
     """The captioned pictures."""
 
     TITLE = "Dataset and captions"
@@ -29,7 +29,7 @@ class Captioned:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Miniature:
+class NetworkOptions:
     """The networks."""
 
     TITLE = "Networks"
@@ -49,7 +49,7 @@ class Miniature:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
+class DiffusionTrainingOptions:
     """Duration, learning rates and losses."""
 
     TITLE = "Training"
@@ -97,7 +97,7 @@ class DiffusionOutput:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainDiffusion(Captioned, Miniature, Budget, DiffusionOutput, Logged):
+class TrainDiffusion(CaptionedOptions, NetworkOptions, DiffusionTrainingOptions, DiffusionOutput, LogOptions):
     """Train a latent diffusion model on captioned pictures from scratch: tokenizer, KL-VAE, text encoder and U-Net."""
 
     TITLE = "Run"
@@ -108,12 +108,12 @@ class TrainDiffusion(Captioned, Miniature, Budget, DiffusionOutput, Logged):
         for name, widths in (("vae_channels", self.vae_widths), ("unet_channels", self.unet_widths)):
             if any(width < 32 or width % 32 or width > 4096 for width in widths) or len(widths) > 6:
                 raise CalotypeError(
-                    "{option} takes up to six multiples of 32 with commas between, not {widths}",
+                    "{option} takes up to six multiples of 32, separated by commas, not {widths}",
                     option=name,
                     widths=widths,
                 )
         if len(self.unet_widths) < 2:
-            raise CalotypeError("{option:unet_channels} takes two levels at least, such as 64,128")
+            raise CalotypeError("{option:unet_channels} takes at least two levels, such as 64,128")
         if self.text_width % 32:
             raise CalotypeError("{option:text_width} is a multiple of 32, not {text_width}", text_width=self.text_width)
         if self.resolution % self.multiple:
@@ -137,11 +137,11 @@ class TrainDiffusion(Captioned, Miniature, Budget, DiffusionOutput, Logged):
 
     @property
     def is_small(self) -> bool:
-        return self.resolution < SMALL
+        return self.resolution < SMALL_RESOLUTION
 
     @property
     def factor(self) -> int:
-        """Pixels of a latent's side."""
+        """Downsampling factor of the VAE."""
         return 2 ** (len(self.vae_widths) - 1)
 
     @property
@@ -151,8 +151,8 @@ class TrainDiffusion(Captioned, Miniature, Budget, DiffusionOutput, Logged):
 
 def _widths(option: str, text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in text.split(","))
+        return tuple(int(number) for number in text.split(","))
     except ValueError:
         raise CalotypeError(
-            "{option} takes numbers with commas between, such as 32,64,64, not {text!r}", option=option, text=text
+            "{option} takes numbers separated by commas, such as 32,64,64, not {text!r}", option=option, text=text
         ) from None

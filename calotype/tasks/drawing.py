@@ -1,4 +1,4 @@
-"""Making pictures from words."""
+"""Generating pictures from prompts."""
 
 import re
 from dataclasses import dataclass
@@ -172,27 +172,26 @@ class Imagine(Sampling, Start, Hires):
         schedule_named(self.schedule)
         if self.init is None and (self.mask or self.outpaint):
             raise CalotypeError(
-                "{option} needs the picture that it belongs to; give {option:init}",
+                "{option} needs an initial picture; give {option:init}",
                 option="mask" if self.mask else "outpaint",
             )
         if 0 < self.hires < 1:
             raise CalotypeError(
-                "{option:hires} is how many times larger, 1 at least, such as 1.5; not {hires:g}", hires=self.hires
+                "{option:hires} is an upscaling factor of at least 1, such as 1.5, not {hires:g}", hires=self.hires
             )
         if self.place >= max(self.batch, 1):
-            raise CalotypeError(
-                "the place {place} is not within a batch of {batch}", place=self.place, batch=self.batch
-            )
+            raise CalotypeError("index {place} is not within a batch of {batch}", place=self.place, batch=self.batch)
         if self.has_second_pass and self.init is not None:
             raise CalotypeError(
-                "{option:hires} draws from words alone; for a second pass over a picture, give it with {option:init}"
+                "{option:hires} needs a first pass from a prompt alone; for a second pass over a picture, give it with "
+                "{option:init}"
             )
         if self.interpolate and self.grid:
             raise CalotypeError(
-                "{option:interpolate} makes one film of all, so {option:grid} would change nothing; leave it out"
+                "{option:interpolate} makes one film of all pictures, so {option:grid} has no effect; leave it out"
             )
         if self.mask and self.outpaint:
-            raise CalotypeError("{option:mask} and {option:outpaint} don't go together; do one after the other")
+            raise CalotypeError("{option:mask} and {option:outpaint} can't be combined; use one after the other")
 
     @property
     def has_second_pass(self) -> bool:
@@ -200,11 +199,11 @@ class Imagine(Sampling, Start, Hires):
 
 
 def read_size(text: str, option: str) -> tuple[int, int] | None:
-    """(height, width) of "768x512" or "512"; None for nothing. Raises CalotypeError."""
+    """(height, width) of "768x512" or "512"; None for an empty text. Raises CalotypeError."""
     if not text:
         return None
-    found = re.fullmatch(r"\s*(\d{1,5})(?:\s*[x×X*]\s*(\d{1,5}))?\s*", text)
-    width, height = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    match = re.fullmatch(r"\s*(\d{1,5})(?:\s*[x×X*]\s*(\d{1,5}))?\s*", text)
+    width, height = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not (8 <= width <= 16384 and 8 <= height <= 16384):
         raise CalotypeError(
             "{option} is such as 512 or 768x512 (width x height, 8 to 16384 pixels), not {text!r}",
@@ -216,8 +215,8 @@ def read_size(text: str, option: str) -> tuple[int, int] | None:
 
 def read_margins(text: str) -> tuple[int, int, int, int]:
     """(left, top, right, bottom) of "64" or "64,0,64,0". Raises CalotypeError."""
-    parts = text.split(",") if text else ["0"]
-    if len(parts) not in (1, 4) or not all(re.fullmatch(r"\s*\d{1,5}\s*", part) for part in parts):
+    margins = text.split(",") if text else ["0"]
+    if len(margins) not in (1, 4) or not all(re.fullmatch(r"\s*\d{1,5}\s*", margin) for margin in margins):
         raise CalotypeError("{option:outpaint} is such as 64, or left,top,right,bottom, not {text!r}", text=text)
-    left, top, right, bottom = [int(part) for part in parts] * (4 // len(parts))
+    left, top, right, bottom = [int(margin) for margin in margins] * (4 // len(margins))
     return left, top, right, bottom

@@ -1,4 +1,4 @@
-"""Learning to enlarge pictures and to restore faces. Names of Real-ESRGAN's training options where it has them."""
+"""Training upscalers and face restorers. Options that Real-ESRGAN's training has are named as there."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -8,14 +8,14 @@ from typing import Any
 from calotype.errors import CalotypeError, Message, named
 from calotype.options import option
 from calotype.tasks.prompts import listed_names
-from calotype.tasks.training import Logged, check_name, check_prefix
+from calotype.tasks.training import LogOptions, check_name, check_prefix
 
-WIDEST = 512  # channels of a discriminator
-FIRST = 2.5  # steps of stage one for each of stage two with which a new network learns to enlarge, as published
+MAX_FEATURES = 512  # base channels of a discriminator
+L1_STEPS_PER_GAN_STEP = 2.5  # of a new upscaler, as published
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rounds:
+class EnhanceTrainingOptions:
     """Duration and learning rates."""
 
     TITLE = "Training"
@@ -40,13 +40,13 @@ class Rounds:
     mixed_precision: str = option("auto", "data type of mixed precision training", choices=("auto", "no", "bf16"))
 
     @property
-    def stage_one(self) -> int:
-        """Its steps."""
+    def l1_stage_steps(self) -> int:
+        """Steps of stage one, without discriminator."""
         return self.l1_steps
 
 
 @dataclass(frozen=True, kw_only=True)
-class Losses:
+class LossOptions:
     """Weights of the losses, and the discriminator."""
 
     TITLE = "Losses"
@@ -66,30 +66,32 @@ class Losses:
         None, "discriminator checkpoint to start from: one trained here, or RealESRGAN_x4plus_netD.pth", is_path=True
     )
     discriminator_feat: int = option(
-        64, "base channels of a new discriminator", min=8, max=WIDEST, title="Channels of the discriminator"
+        64, "base channels of a new discriminator", min=8, max=MAX_FEATURES, title="Channels of the discriminator"
     )
     save_discriminator: bool = option(
         False, "save it too, as NAME-discriminator.safetensors for {option:discriminator}"
     )
 
     def check_losses(self) -> None:
-        """Raises CalotypeError for options that others leave without use."""
+        """Raises CalotypeError for options that others make useless."""
         if self.vgg and self.perceptual in ("lite", "none"):
             raise CalotypeError(
-                "{option:vgg} has no use with {option:perceptual} {perceptual}; leave one of them out",
+                "{option:vgg} has no effect with {option:perceptual} {perceptual}; leave one of them out",
                 perceptual=self.perceptual,
             )
         if self.perceptual == "none":
-            _check_unused(self, ("perceptual_weight",), Message("{option:perceptual} none counts no features"))
+            _check_unused(
+                self, ("perceptual_weight",), Message("{option:perceptual} none disables the perceptual loss")
+            )
         if self.discriminator:
-            why = Message("{file} has the channels that it has", file=self.discriminator.name)
+            why = Message("{file} sets the channels", file=self.discriminator.name)
             _check_unused(self, ("discriminator_feat",), why)
         if not self.gan_steps:
-            _check_unused(self, ("save_discriminator",), Message("{option:gan_steps} 0 has no discriminator"))
+            _check_unused(self, ("save_discriminator",), Message("{option:gan_steps} 0 trains no discriminator"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class EnhanceOutput(Logged):
+class EnhanceOutput(LogOptions):
     """Which files are written, and when."""
 
     TITLE = "Output"
@@ -112,7 +114,7 @@ class EnhanceOutput(Logged):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainUpscaler(Rounds, Losses, EnhanceOutput):
+class TrainUpscaler(EnhanceTrainingOptions, LossOptions, EnhanceOutput):
     """Fine-tune or train a Real-ESRGAN on one's own pictures."""
 
     TITLE = "Model and dataset"
@@ -149,24 +151,24 @@ class TrainUpscaler(Rounds, Losses, EnhanceOutput):
         super().__post_init__()
         self.check_losses()
         if self.model != "none":
-            _check_unused(self, ("network", "scale", "num_feat", "num_block"), _as_it_is(self.model))
+            _check_unused(self, ("network", "scale", "num_feat", "num_block"), _from_checkpoint(self.model))
         if self.scale == 3:
             raise CalotypeError("{option:scale} is 1, 2 or 4")
         if self.gt_size % 32:
             raise CalotypeError("{option:gt_size} is a multiple of 32, not {gt_size}", gt_size=self.gt_size)
-        if not self.stage_one + self.gan_steps:
-            raise CalotypeError("{option:l1_steps} and {option:gan_steps} are both 0, so nothing would be learnt")
+        if not self.l1_stage_steps + self.gan_steps:
+            raise CalotypeError("{option:l1_steps} and {option:gan_steps} are both 0, so nothing would be trained")
 
     @property
-    def stage_one(self) -> int:
-        """Its steps: a new network knows nothing yet that a discriminator could judge."""
+    def l1_stage_steps(self) -> int:
+        """Steps of stage one; a new network is trained without discriminator first."""
         if self.l1_steps is None:
-            return round(FIRST * self.gan_steps) if self.model == "none" else 0
+            return round(L1_STEPS_PER_GAN_STEP * self.gan_steps) if self.model == "none" else 0
         return self.l1_steps
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainRestorer(Rounds, Losses, EnhanceOutput):
+class TrainRestorer(EnhanceTrainingOptions, LossOptions, EnhanceOutput):
     """Train a face restoration network, or evaluate one."""
 
     TITLE = "Model, dataset and evaluation"
@@ -246,7 +248,7 @@ class TrainRestorer(Rounds, Losses, EnhanceOutput):
     lr_scheduler: str = option(
         "cosine_with_min_lr", "learning rate schedule of both", choices=("constant", "cosine", "cosine_with_min_lr")
     )
-    discriminator_feat: int = option(32, "base channels of a new discriminator", min=8, max=WIDEST)
+    discriminator_feat: int = option(32, "base channels of a new discriminator", min=8, max=MAX_FEATURES)
     output_name: str = option("restorer", "name of the file")
     dry_run: bool = option(False, "print the plan of the run, and train nothing")
 
@@ -255,18 +257,20 @@ class TrainRestorer(Rounds, Losses, EnhanceOutput):
         self.check_losses()
         if self.model != "none":
             shape = ("side", "channels", "blocks") if self.grow else ("side", "channels", "blocks", "codes")
-            _check_unused(self, shape, _as_it_is(self.model))
+            _check_unused(self, shape, _from_checkpoint(self.model))
         if self.identity_weight and (self.vgg or self.perceptual in ("vgg", "none")):
-            why = Message("likeness is a matter of EfficientNet-Lite0's features alone")
+            why = Message("the identity loss needs EfficientNet-Lite0's features")
             _check_unused(self, ("identity_weight",), why)
         if self.enlarge:
-            _check_unused(self, ("sharpen",), Message("{model} makes faces sharp that it enlarges", model=self.enlarge))
+            _check_unused(
+                self, ("sharpen",), Message("{model} enlarges the faces, which makes them sharp", model=self.enlarge)
+            )
         if self.held_back:
-            why = Message("the faces in {folder} are what is held back", folder=self.held_back)
+            why = Message("the faces in {folder} are the validation faces", folder=self.held_back)
             _check_unused(self, ("validation_split",), why)
         if len(self.widths) != len(self.depths):
             raise CalotypeError(
-                "{option:channels} and {option:blocks} have a number for each resolution, and so equally many"
+                "{option:channels} and {option:blocks} have one number per resolution each, so their lengths must match"
             )
         if any(width % 8 for width in self.widths):
             raise CalotypeError("{option:channels} are multiples of 8, not {channels}", channels=self.channels)
@@ -278,24 +282,23 @@ class TrainRestorer(Rounds, Losses, EnhanceOutput):
                 side=self.side,
             )
         if self.beside and not self.evaluate:
-            raise CalotypeError("{option:beside} names networks that {option:evaluate} measures; give both or none")
+            raise CalotypeError("{option:beside} needs {option:evaluate}; give both or none")
         if self.pieces % 8:
             raise CalotypeError("{option:pieces} is a multiple of 8, not {pieces}", pieces=self.pieces)
         if self.evaluate and self.model == "none":
-            raise CalotypeError("{option:evaluate} measures a network; name it with {option:model}")
+            raise CalotypeError("{option:evaluate} needs a network; give it with {option:model}")
         if self.model == "none" and not self.codes and self.side != 512:
-            raise CalotypeError("a network without a prior ({option:codes} 0) is for {option:side} 512")
+            raise CalotypeError("a network without a prior ({option:codes} 0) needs {option:side} 512")
         if self.grow and (self.evaluate or self.model == "none"):
             raise CalotypeError(
-                "{option:grow} makes a larger network of {option:model} to train on; name one, and leave "
-                "{option:evaluate} out"
+                "{option:grow} needs a network to enlarge; give it with {option:model}, and leave {option:evaluate} out"
             )
         if not self.l1_steps + self.gan_steps:
-            raise CalotypeError("{option:l1_steps} and {option:gan_steps} are both 0, so nothing would be learnt")
+            raise CalotypeError("{option:l1_steps} and {option:gan_steps} are both 0, so nothing would be trained")
 
     @property
-    def others(self) -> tuple[str, ...]:
-        """Names or files."""
+    def compared_models(self) -> tuple[str, ...]:
+        """Names or files of the networks to compare with."""
         return tuple(dict.fromkeys(listed_names(self.beside)))
 
     @property
@@ -308,27 +311,27 @@ class TrainRestorer(Rounds, Losses, EnhanceOutput):
 
 
 def _check_unused(task: Any, names: Sequence[str], why: Message) -> None:
-    """Raises CalotypeError for options that are given and have no use, which is better than to leave them unheard."""
-    usual = {spec.name: spec.default for spec in fields(task)}
-    given = [name for name in names if getattr(task, name) != usual[name]]
-    if len(given) == 1:
-        raise CalotypeError("{reason}, so {option} would change nothing; leave it out", reason=why, option=given[0])
-    if given:
-        raise CalotypeError("{reason}, so {names} would change nothing; leave them out", reason=why, names=named(given))
+    """Raises CalotypeError for options that are given and have no effect, instead of ignoring them."""
+    defaults = {spec.name: spec.default for spec in fields(task)}
+    changed = [name for name in names if getattr(task, name) != defaults[name]]
+    if len(changed) == 1:
+        raise CalotypeError("{reason}, so {option} has no effect; leave it out", reason=why, option=changed[0])
+    if changed:
+        raise CalotypeError("{reason}, so {names} have no effect; leave them out", reason=why, names=named(changed))
 
 
-def _as_it_is(model: str) -> Message:
-    return Message("{model} is trained on as it is made ({option:model} none begins anew)", model=model)
+def _from_checkpoint(model: str) -> Message:
+    return Message("{model} sets the architecture ({option:model} none trains from scratch)", model=model)
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:
-    """Of "64,128": from 1 to 4096, two to six of them. Raises CalotypeError for anything else."""
+    """The numbers in "64,128": two to six, from 1 to 4096. Raises CalotypeError for anything else."""
     try:
-        found = tuple(int(part) for part in text.split(","))
+        numbers = tuple(int(number) for number in text.split(","))
     except ValueError:
-        found = ()
-    if not 2 <= len(found) <= 6 or not all(1 <= number <= 4096 for number in found):
+        numbers = ()
+    if not 2 <= len(numbers) <= 6 or not all(1 <= number <= 4096 for number in numbers):
         raise CalotypeError(
             "{option} is such as 64,128,192,256, two to six whole numbers, not {text!r}", option=option, text=text
         )
-    return found
+    return numbers

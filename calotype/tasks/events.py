@@ -1,7 +1,7 @@
-"""What a task yields while it runs, and what a run of the program tells a door (docs/events.md).
+"""Events that a task yields while it runs, and events of a run of the program (docs/events.md).
 
-A task yields Progress, Note and, last, its result. `runner.run` yields the events below: frozen, and each can cross a
-process as JSON (`as_data`, `from_data`).
+A task yields Progress, Note and, last, its result. `runner.run` yields the events below: frozen, and serializable as
+JSON (`as_data`, `from_data`).
 """
 
 import base64
@@ -18,7 +18,7 @@ Sentence = Message | CalotypeError
 
 @dataclass(frozen=True)
 class Started:
-    """A run begins: so many pictures (or 1 training run), and where results go."""
+    """A run starts: the number of pictures (1 for a training run), and the output folder."""
 
     pictures: int
     out: str
@@ -26,7 +26,7 @@ class Started:
 
 @dataclass(frozen=True)
 class ItemStarted:
-    """Work on one source begins; `target` is the file, or the folder, that its result goes to."""
+    """The work on one source starts; `target` is the file or folder of its result."""
 
     source: str
     target: str
@@ -34,20 +34,20 @@ class ItemStarted:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a task is: `done` of `total` units of `what`."""
+    """Progress of a task: `done` of `total` units of `what`."""
 
     done: int
     total: int
     what: str
-    remaining: float | None = None  # seconds, where it can be told
+    remaining: float | None = None  # seconds, if it can be estimated
     source: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
 class Drawing(Progress):
-    """Progress of a picture that is being drawn; `look()` shows it as it is now, small: (h, w, 3) uint8.
+    """Progress of a picture that is being generated; `look()` returns a small preview: (h, w, 3) uint8.
 
-    Within one process only: the runner makes a `Preview` of it.
+    Not serializable: the runner makes a `Preview` of it.
     """
 
     look: Callable[[], Any] | None = None
@@ -57,36 +57,36 @@ class Drawing(Progress):
 class Learning(Progress):
     """Progress of a training run, after a step."""
 
-    loss: float | None = None  # the mean of the last steps; None where it is NaN
+    loss: float | None = None  # mean of the last steps; None if it is NaN
     rate: float | None = None  # the highest of the learning rates
-    memory: int | None = None  # bytes in use, of the device that computes
+    memory: int | None = None  # bytes in use on the device
 
 
 @dataclass(frozen=True)
 class Preview:
-    """A picture that is being drawn, as it is now, small."""
+    """A small preview of a picture that is being generated."""
 
     source: str
-    image: bytes  # a whole file
+    image: bytes  # an encoded file
     media_type: str = "image/jpeg"
 
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence for the person, about the source in hand or, where that is None, about the run."""
+    """A message about the current source, or about the run if that is None."""
 
     message: Message
     source: str | None = None
 
     @property
     def text(self) -> str:
-        """Worded for no door in particular."""
+        """The message in the wording of no particular interface."""
         return str(self.message)
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A result lies whole at its place. Which facts there are depends on the kind of task."""
+    """A result is completely written. Its facts depend on the kind of task."""
 
     source: str
     target: str
@@ -95,7 +95,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Skipped:
-    """Nothing was done, since the result is there already."""
+    """Nothing was done, because the result exists already."""
 
     source: str
     target: str
@@ -104,7 +104,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Failed:
-    """Nothing came of this source; the run goes on with the next one."""
+    """This source failed; the run continues with the next one."""
 
     source: str
     cause: Sentence
@@ -112,7 +112,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Compared:
-    """Whether a result that was made again has the same bytes as the first time."""
+    """Whether a reproduced result has the same bytes as the first one."""
 
     source: str
     target: str
@@ -131,7 +131,7 @@ class Finished:
     seconds: float
     interrupted: bool
     report: str | None = None
-    is_drawn: bool = False  # pictures from words, where nothing of an interrupted picture is left to go on with
+    is_drawn: bool = False  # generated pictures: an interrupted one cannot be continued
 
 
 Event = Started | ItemStarted | Progress | Preview | Note | Saved | Skipped | Failed | Compared | Finished
@@ -153,19 +153,19 @@ NAMES = {cls: name for name, cls in KINDS.items()}
 
 
 def note(sentence: str | Message | Exception, /, **values: Any) -> Note:
-    """A note: a template with its values, a message, or a fault that is told and no more."""
+    """A note from a template with its values, a message, or an error that is only reported."""
     if isinstance(sentence, CalotypeError):
         return Note(Message("{fault}", fault=sentence))
     return Note(Message.of(sentence) if isinstance(sentence, Exception) else Message(sentence, **values))
 
 
 def as_data(event: Event) -> dict[str, Any]:
-    """The event as JSON-ready data that loses nothing: sentences as templates with values, bytes in base 64."""
+    """The event as JSON data, without loss: messages as templates with values, bytes as base64."""
     return {"event": NAMES[type(event)], **{s.name: _packed(getattr(event, s.name)) for s in dataclasses.fields(event)}}
 
 
 def from_data(data: Mapping[str, Any]) -> Event:
-    """What `as_data` made. Raises KeyError, TypeError or ValueError for anything else."""
+    """The inverse of `as_data`. Raises KeyError, TypeError or ValueError for invalid data."""
     cls = KINDS[data["event"]]
     values = {name: value for name, value in data.items() if name != "event"}
     if cls is Saved:  # facts may have any names
@@ -174,7 +174,7 @@ def from_data(data: Mapping[str, Any]) -> Event:
 
 
 def as_line(event: Event, wording: Wording = PLAIN) -> dict[str, Any]:
-    """The event as the command line's --json prints it: flat, sentences worded, failures as source and cause."""
+    """The event as the command line's --json prints it: flat, with messages as text, failures as source and cause."""
     name = {"learning": "progress"}.get(NAMES[type(event)], NAMES[type(event)])
     data = {"event": name, **{s.name: getattr(event, s.name) for s in dataclasses.fields(event)}}
     if isinstance(event, Progress):
@@ -203,15 +203,15 @@ def _packed(value: Any) -> Any:
     if type(value) in NAMES:
         return as_data(value)
     if isinstance(value, tuple):
-        return [_packed(one) for one in value]
+        return [_packed(entry) for entry in value]
     if _is_map(value):
-        return {key: str(one) if isinstance(one, Path) else one for key, one in value.items()}
+        return {key: str(entry) if isinstance(entry, Path) else entry for key, entry in value.items()}
     return value
 
 
 def _unpacked(value: Any) -> Any:
     if isinstance(value, list):
-        return tuple(_unpacked(one) for one in value)
+        return tuple(_unpacked(entry) for entry in value)
     if not _is_map(value):
         return value
     if "base64" in value:

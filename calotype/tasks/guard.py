@@ -1,4 +1,4 @@
-"""Requests from strangers: a task that names no file, no module, and no model that is not in the store."""
+"""Untrusted requests: their tasks may name no file, no module, and only models in the store."""
 
 import dataclasses
 import re
@@ -30,50 +30,50 @@ Files = Mapping[str, Path | Sequence[Path]]
 
 UNKNOWN = {
     "diffusion": "no model is named {name}{hint}",
-    "upscale": "no network for enlarging is named {name}{hint}",
-    "faces": "no network for faces is named {name}{hint}",
+    "upscale": "no super-resolution network is named {name}{hint}",
+    "faces": "no face restoration network is named {name}{hint}",
     "vae": "no VAE is named {name}{hint}",
     "lora": "no LoRA is named {name}{hint}",
     "style": "no style is named {name}{hint}",
     "optimizer": "no optimizer is named {name}{hint}",
-}  # kinds of what options name: models by their kind in the store
+}  # by the kind of name; kinds of models are those of the store
 STORED = ("diffusion", "upscale", "faces", "vae", "lora")
-_NO_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")  # control characters and halves of letters
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")  # control characters and surrogates
 
 
 def read_request(
     cls: type, data: Mapping[str, Any], names: Names | None = None, files: Files | None = None, limits: Limits = LIMITS
 ) -> Any:
-    """A task as `options.read` makes it, from data that somebody unknown has sent. Opens no file, imports nothing.
+    """A task as from `options.read`, of untrusted data. Opens no file, imports nothing.
 
     Args:
-        names: the names in the store of each kind that `option(names=...)` has; None: none. The default of an option,
-            and its `words`, need not be among them.
-        files: by the option, or its path (`control.0.image`), the files that the door has stored itself.
+        names: the names in the store, by the kinds of `option(names=...)`; None: no names. The default of an option and
+            its `words` are allowed too.
+        files: uploaded files, by the option or its path (`control.0.image`).
 
     Raises:
-        CalotypeError: a file or folder in the data, an unknown name, a text too long or no text, or what `read` and
-            `check_work` refuse.
+        CalotypeError: a file or folder in the data, an unknown name, a text that is too long or invalid, or an error of
+            `read` or `check_work`.
     """
     _check_data(cls, data, "")
     task = read(cls, with_files(cls, data, files or {}))
-    longest = next(about(spec).max_length for spec in fields(Imagine) if spec.name == "prompt")
-    parts = [cell.task for cell in cells(task, limits.cells, longest)] if isinstance(task, Imagine) else [task]
-    known = _Known(names or {})
-    for part in (task, *parts):
-        _check_names(part, known)
-    check_work(task, parts, limits)
+    max_length = next(about(spec).max_length for spec in fields(Imagine) if spec.name == "prompt")
+    cell_tasks = [cell.task for cell in cells(task, limits.cells, max_length)] if isinstance(task, Imagine) else [task]
+    known = _KnownNames(names or {})
+    for cell_task in (task, *cell_tasks):
+        _check_names(cell_task, known)
+    check_work(task, cell_tasks, limits)
     return task
 
 
 def with_files(cls: type, data: Mapping[str, Any], files: Files) -> Mapping[str, Any]:
-    """The data with files in their places. Raises CalotypeError for a place that holds no file."""
+    """The data with the files inserted. Raises CalotypeError for an option that takes no file."""
     for path, file in files.items():
-        data = _placed(cls, data, path.split("."), file, path)
+        data = _with_file(cls, data, path.split("."), file, path)
     return data
 
 
-def _placed(cls: type, data: Any, keys: Sequence[str], file: Any, path: str) -> Any:
+def _with_file(cls: type, data: Any, keys: Sequence[str], file: Any, path: str) -> Any:
     name, *rest = keys
     spec = next((spec for spec in fields(cls) if spec.name == name), None)
     if spec is None or "about" not in spec.metadata or not isinstance(data, Mapping):
@@ -83,18 +83,18 @@ def _placed(cls: type, data: Any, keys: Sequence[str], file: Any, path: str) -> 
     if not rest and about(spec).is_path:
         return {**data, name: file}
     if not (rest and dataclasses.is_dataclass(nested)):
-        raise CalotypeError("{option} is no file", option=path)
+        raise CalotypeError("{option} does not take a file", option=path)
     if nested is kind:
-        return {**data, name: _placed(nested, data.get(name, {}), rest, file, path)}
+        return {**data, name: _with_file(nested, data.get(name, {}), rest, file, path)}
     entries, (number, *rest) = list(data.get(name, ())), rest
     if not (number.isdecimal() and len(number) < 4 and int(number) < len(entries) and rest):
         raise CalotypeError("there is no option {path}", path=path)
-    entries[int(number)] = _placed(nested, entries[int(number)], rest, file, path)
+    entries[int(number)] = _with_file(nested, entries[int(number)], rest, file, path)
     return {**data, name: entries}
 
 
 def _check_data(cls: type, data: Any, path: str) -> None:
-    """What only strangers may not give; names, types and ranges are left to `read`."""
+    """Checks what only untrusted requests may not contain; `read` checks names, types and ranges."""
     specs = {spec.name: spec for spec in fields(cls)}
     for name, value in data.items() if isinstance(data, Mapping) else ():
         where = f"{path}.{name}" if path else name
@@ -106,10 +106,10 @@ def _check_data(cls: type, data: Any, path: str) -> None:
 
 def _check_value(rules: OptionInfo, kind: Any, value: Any, path: str) -> None:
     if rules.is_path:
-        raise CalotypeError("{option} is a file or a folder, and a request names none; send the file", option=path)
+        raise CalotypeError("{option} is a file or folder, which a request may not name; upload the file", option=path)
     if entry_kind(kind) and isinstance(value, list | tuple):
         if len(value) > rules.max_items:
-            raise CalotypeError("{option} takes up to {most} entries", option=path, most=rules.max_items)
+            raise CalotypeError("{option} takes up to {limit} entries", option=path, limit=rules.max_items)
         for n, entry in enumerate(value):
             _check_value(rules, entry_kind(kind), entry, f"{path}.{n}")
     elif dataclasses.is_dataclass(kind):
@@ -122,28 +122,28 @@ def _check_value(rules: OptionInfo, kind: Any, value: Any, path: str) -> None:
 
 def _check_text(text: str, rules: OptionInfo, path: str) -> None:
     if len(text) > rules.max_length:
-        raise CalotypeError("{option} takes up to {most:,} letters", option=path, most=rules.max_length)
-    if found := _NO_TEXT.search(text):
+        raise CalotypeError("{option} takes up to {limit:,} characters", option=path, limit=rules.max_length)
+    if match := _CONTROL_CHARACTERS.search(text):
         raise CalotypeError(
-            "{option} holds {letter}, which is no letter of a text", option=path, letter=shown(found[0])
+            "{option} contains {character}, which is not allowed in a text", option=path, character=shown(match[0])
         )
 
 
-class _Known:
-    """The names of each kind, asked for once."""
+class _KnownNames:
+    """The names of each kind, each read once."""
 
     def __init__(self, names: Names):
-        self._names, self._found = names, {}
+        self._names, self._cached = names, {}
 
     def __getitem__(self, kind: str) -> Collection[str]:
-        if kind not in self._found:
+        if kind not in self._cached:
             names = self._names.get(kind, ()) if isinstance(self._names, Mapping) else self._names(kind)
-            self._found[kind] = frozenset(names)
-        return self._found[kind]
+            self._cached[kind] = frozenset(names)
+        return self._cached[kind]
 
 
 def names_in(task: Any) -> Iterator[tuple[str, str, str]]:
-    """What a task names besides its defaults: the option, or its path, the kind of what is named, and the name."""
+    """The names in a task, besides defaults: the option or its path, the kind of name, and the name."""
     for path, spec, text in _texts(task, ""):
         rules = about(spec) if "about" in spec.metadata else None
         if rules is None or not rules.names or text == default(spec) or text in rules.words:
@@ -152,7 +152,7 @@ def names_in(task: Any) -> Iterator[tuple[str, str, str]]:
             yield path, rules.names, name
 
 
-def _check_names(task: Any, known: _Known) -> None:
+def _check_names(task: Any, known: _KnownNames) -> None:
     for path, kind, name in names_in(task):
         if name not in known[kind]:
             raise CalotypeError(
@@ -167,7 +167,7 @@ def _check_names(task: Any, known: _Known) -> None:
 def _texts(
     value: Any, path: str, spec: dataclasses.Field | None = None
 ) -> Iterator[tuple[str, dataclasses.Field, str]]:
-    """Every text in a task, however deep: where it stands, the field, and the text."""
+    """All texts in a task, also nested ones: path, field and text."""
     if dataclasses.is_dataclass(value):
         for own in fields(value):
             yield from _texts(getattr(value, own.name), f"{path}.{own.name}" if path else own.name, own)

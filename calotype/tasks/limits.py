@@ -1,4 +1,4 @@
-"""How much work one request from a stranger may ask for. Bounds of single numbers stand beside the options."""
+"""Limits on the work of one untrusted request. Ranges of single numbers are defined with the options."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,59 +12,63 @@ from calotype.tasks.prompts import composition
 from calotype.tasks.training import TrainLora
 from calotype.tasks.training_gan import TrainGan
 
-NATIVE = (1024, 1024)  # height and width where the model decides: the largest that any has
-STEPS = 30  # of a sampler, where the model decides
-SMALLEST = 256**2  # pixels that a smaller picture costs as much as
-SAMPLES = 4  # pictures that a training run draws at once
+NATIVE = (1024, 1024)  # height and width if the model decides: the largest of any model
+STEPS = 30  # of a sampler, if the model decides
+SMALLEST = 256**2  # pixels; a smaller picture costs as much
+SAMPLES = 4  # sample pictures of a training run at once
 MILLION = 1e6
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask for. Of a file's size nothing is known here: `Settings.max_pixels` bounds that.
+    """Limits of one request. The size of files is not checked here: `Settings.max_pixels` limits that.
 
-    The work of drawing is pixels x pictures x steps, of both passes, times the prompts that AND joins and the thousands
-    of letters that they have; that of training pixels x pictures in a batch x steps, with the samples that it draws.
+    The work of generating is pixels x pictures x steps, of both passes, times the number of sub-prompts joined by AND
+    plus their thousands of characters; that of training pixels x batch size x steps, plus its sample pictures.
     """
 
-    picture: float = 2**24  # pixels of a drawn picture: 4096 x 4096
-    pixels: float = 2**28  # of all pictures of a request, which may be held together: 256 of 1024 x 1024
-    cells: int = 1000  # pictures of a sheet
+    picture: float = 2**24  # pixels of a generated picture: 4096 x 4096
+    pixels: float = 2**28  # of all pictures of a request, which may be in memory together: 256 of 1024 x 1024
+    cells: int = 1000  # pictures of an XY grid
     drawing: float = 1e10  # 500 pictures of 1024 x 1024 in 20 steps
-    scale: float = 16  # of enlarging
+    scale: float = 16  # upscaling factor
     training: float = 2e11  # 190,000 steps with one picture of 1024 x 1024
     batch: float = 2**26  # pixels of one step: 64 pictures of 1024 x 1024
-    photos: int = 1000  # pictures that are learnt from, where their number is not known
+    photos: int = 1000  # training pictures, if their number is not known
     epochs: int = 1000
     minutes: float = 24 * 60
     rank: int = 512
-    weights: float = 1e9  # numbers that a new network has
-    files: int = 100  # that a training run keeps on its way
+    weights: float = 1e9  # parameters of a new network
+    files: int = 100  # that a training run saves before its end
 
 
 LIMITS = Limits()
-SINGLE = {
+LIMITED_OPTIONS = {
     **{"scale": "scale", "max_train_epochs": "epochs", "minutes": "minutes"},
     **dict.fromkeys(("network_dim", "conv_dim", "rank", "conv_rank"), "rank"),
-}  # options, and the limit that each has for itself
+}  # options, and their limits
 
 
-def check_work(task: Any, parts: Sequence[Any], limits: Limits = LIMITS, start: tuple[int, int] | None = None) -> None:
-    """Raises CalotypeError where a request asks for more than its limits, and says of what.
+def check_work(
+    task: Any, cell_tasks: Sequence[Any], limits: Limits = LIMITS, start: tuple[int, int] | None = None
+) -> None:
+    """Raises CalotypeError, naming the limit, if a request exceeds one.
 
     Args:
-        parts: the task itself, or a task for every picture of its sheet.
-        start: height and width of the picture to start from, once they are known; a mask, and margins, take its size.
+        cell_tasks: the task itself, or a task for each cell of its XY grid.
+        start: height and width of the initial picture, once they are known; mask and margins are of that size.
     """
     if start and getattr(task, "init", None) and (task.mask or task.outpaint) and not task.size:
-        parts = [replace(part, size=f"{min(start[1], 16384)}x{min(start[0], 16384)}") for part in parts]
-    for part in parts:
-        for name, limit in SINGLE.items():
-            value, most = getattr(part, name, None), getattr(limits, limit)
-            if value is not None and value > most:
-                raise CalotypeError("{option} goes up to {most:g} in a request", option=name, most=most)
+        cell_tasks = [
+            replace(cell_task, size=f"{min(start[1], 16384)}x{min(start[0], 16384)}") for cell_task in cell_tasks
+        ]
+    for cell_task in cell_tasks:
+        for name, limit in LIMITED_OPTIONS.items():
+            value, limit_value = getattr(cell_task, name, None), getattr(limits, limit)
+            if value is not None and value > limit_value:
+                raise CalotypeError("{option} goes up to {limit:g} in a request", option=name, limit=limit_value)
     if isinstance(task, Imagine):
-        _check_drawing(parts, limits)
+        _check_drawing(cell_tasks, limits)
     elif type(task) in TRAINING:
         TRAINING[type(task)](task, limits)
 
@@ -73,23 +77,23 @@ def _check_drawing(tasks: Sequence[Imagine], limits: Limits) -> None:
     sizes = [_pixels(task) for task in tasks]
     if max(sizes) > limits.picture:
         raise CalotypeError(
-            "a picture of {size:.1f} megapixels is too large for a request, which takes up to {most:.1f}; give a "
+            "a picture of {size:.1f} megapixels is too large for a request, which takes up to {limit:.1f}; give a "
             "smaller {option:size}",
             size=max(sizes) / MILLION,
-            most=limits.picture / MILLION,
+            limit=limits.picture / MILLION,
         )
     pixels = sum(size * task.count for size, task in zip(sizes, tasks, strict=True))
     if pixels > limits.pixels:
         raise CalotypeError(
-            "these pictures have {pixels:,.0f} megapixels together, and a request takes up to {most:,.0f}; take fewer",
+            "these pictures have {pixels:,.0f} megapixels in total, and a request takes up to {limit:,.0f}; take fewer",
             pixels=pixels / MILLION,
-            most=limits.pixels / MILLION,
+            limit=limits.pixels / MILLION,
             option="count",
         )
     work = sum(map(_work, tasks))
     if work > limits.drawing:
         raise CalotypeError(
-            "these pictures are {times:.2f} times the work that a request may ask for; take fewer pictures, fewer "
+            "these pictures are {times:.2f} times the work allowed in a request; take fewer pictures, fewer "
             "{option:steps}, a smaller {option:size} or a shorter prompt",
             times=work / limits.drawing,
         )
@@ -114,17 +118,17 @@ def _work(task: Imagine) -> float:
 
 
 def _check_training(pixels: float, batch: float, steps: float, limits: Limits, more: float = 0) -> None:
-    """`more` is what a run does besides its steps, in pixels x pictures x steps."""
+    """`more` is the work of a run besides its steps, in pixels x pictures x steps."""
     if pixels * batch > limits.batch:
         raise CalotypeError(
-            "one step is {times:.2f} times what a request may ask for; take fewer pictures in a step, or smaller ones",
+            "one step is {times:.2f} times the work allowed in a request; take a smaller batch, or smaller pictures",
             times=pixels * batch / limits.batch,
         )
     work = pixels * batch * steps + more
     if work > limits.training:
         raise CalotypeError(
-            "this training is {times:.2f} times the work that a request may ask for; take fewer steps or smaller "
-            "pictures, or measure and draw samples more rarely",
+            "this training is {times:.2f} times the work allowed in a request; take fewer steps or smaller "
+            "pictures, or validate and generate samples more rarely",
             times=work / limits.training,
         )
 
@@ -132,10 +136,10 @@ def _check_training(pixels: float, batch: float, steps: float, limits: Limits, m
 def _check_weights(count: float, limits: Limits) -> None:
     if count > limits.weights:
         raise CalotypeError(
-            "such a network has about {count:,.0f} million weights, and a request takes up to {most:,.0f}; take fewer "
-            "channels or layers",
+            "this network has about {count:,.0f} million parameters, and a request takes up to {limit:,.0f}; take "
+            "fewer channels or layers",
             count=count / MILLION,
-            most=limits.weights / MILLION,
+            limit=limits.weights / MILLION,
         )
 
 
@@ -144,17 +148,17 @@ def _check_lora(task: TrainLora, limits: Limits) -> None:
     batch = task.train_batch_size * task.gradient_accumulation_steps
     steps = task.max_train_steps or -(-task.max_train_epochs * limits.photos // batch)
     every_epochs, every_steps = task.samples_after
-    drawn = _times(steps, every_steps) + _times(task.max_train_epochs, every_epochs)
-    kept = _times(steps, task.save_every_n_steps) + _times(task.max_train_epochs, task.save_every_n_epochs)
-    if kept > limits.files:
+    sample_count = _times(steps, every_steps) + _times(task.max_train_epochs, every_epochs)
+    file_count = _times(steps, task.save_every_n_steps) + _times(task.max_train_epochs, task.save_every_n_epochs)
+    if file_count > limits.files:
         raise CalotypeError(
-            "this training keeps {kept:,} files, and a request takes up to {most:,}; keep them more rarely "
+            "this training saves {count:,} files, and a request takes up to {limit:,}; save them more rarely "
             "({option:save_every_n_epochs}, {option:save_every_n_steps})",
-            kept=kept,
-            most=limits.files,
+            count=file_count,
+            limit=limits.files,
         )
     _check_training(height * width, task.train_batch_size, 0, limits)
-    samples = drawn * SAMPLES * STEPS * height * width
+    samples = sample_count * SAMPLES * STEPS * height * width
     _check_training(height * width, 1, batch * steps, limits, samples)
 
 
@@ -187,7 +191,7 @@ def _check_restorer(task: TrainRestorer, limits: Limits) -> None:
 
 
 def _check_enhancing(task: TrainUpscaler | TrainRestorer, side: int, limits: Limits) -> None:
-    steps = 0 if task.minutes else task.stage_one + task.gan_steps
+    steps = 0 if task.minutes else task.l1_stage_steps + task.gan_steps
     measured = _times(steps, task.validate_every) * SAMPLES * side**2
     _check_training(side**2, task.batch_size, steps, limits, measured)
 

@@ -1,4 +1,4 @@
-"""Optimizers by the names that sd-scripts' users know, and the packages that others may come from. No torch here."""
+"""Optimizers by sd-scripts' names, and the packages that others may be imported from. Imports no torch."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,51 +8,51 @@ from calotype.options import nearest, shown
 
 
 @dataclass(frozen=True)
-class Known:
-    """Where an optimizer comes from."""
+class OptimizerSource:
+    """Module and class of an optimizer."""
 
     module: str
     name: str
-    package: str = ""  # what to install where it is missing
+    package: str = ""  # to install if it is missing
     settings: dict[str, Any] = field(default_factory=dict)
-    plain: str = ""  # for one that needs CUDA: the same, with its memory in full
+    plain: str = ""  # if it needs CUDA: the same optimizer with full-precision state
 
 
-def _eight(name: str, plain: str, **settings: Any) -> Known:
-    return Known("bitsandbytes.optim", name, "bitsandbytes", settings, plain)
+def _bitsandbytes(name: str, plain: str, **settings: Any) -> OptimizerSource:
+    return OptimizerSource("bitsandbytes.optim", name, "bitsandbytes", settings, plain)
 
 
-def _adapting(name: str, module: str = "dadaptation") -> Known:
-    return Known(module, name, "dadaptation")
+def _dadaptation(name: str, module: str = "dadaptation") -> OptimizerSource:
+    return OptimizerSource(module, name, "dadaptation")
 
 
 _NESTEROV = {"nesterov": True, "momentum": 0.9}
-KNOWN: dict[str, Known] = {
-    "AdamW": Known("torch.optim", "AdamW"),
-    "AdamW8bit": _eight("AdamW8bit", "AdamW"),
-    "PagedAdamW": _eight("PagedAdamW", "AdamW"),
-    "PagedAdamW8bit": _eight("PagedAdamW8bit", "AdamW"),
-    "PagedAdamW32bit": _eight("PagedAdamW32bit", "AdamW"),
-    "Lion": Known("lion_pytorch", "Lion", "lion-pytorch"),
-    "Lion8bit": _eight("Lion8bit", "Lion"),
-    "PagedLion8bit": _eight("PagedLion8bit", "Lion"),
-    "SGDNesterov": Known("torch.optim", "SGD", "", _NESTEROV),
-    "SGDNesterov8bit": _eight("SGD8bit", "SGDNesterov", **_NESTEROV),
-    "DAdaptation": _adapting("DAdaptAdamPreprint", "dadaptation.experimental"),
-    "DAdaptAdamPreprint": _adapting("DAdaptAdamPreprint", "dadaptation.experimental"),
-    "DAdaptAdaGrad": _adapting("DAdaptAdaGrad"),
-    "DAdaptAdam": _adapting("DAdaptAdam"),
-    "DAdaptAdan": _adapting("DAdaptAdan"),
-    "DAdaptAdanIP": _adapting("DAdaptAdanIP", "dadaptation.experimental"),
-    "DAdaptLion": _adapting("DAdaptLion"),
-    "DAdaptSGD": _adapting("DAdaptSGD"),
-    "Prodigy": Known("prodigyopt", "Prodigy", "prodigyopt"),
-    "AdaFactor": Known("transformers.optimization", "Adafactor", "transformers"),
-    "AdamWScheduleFree": Known("schedulefree", "AdamWScheduleFree", "schedulefree"),
-    "RAdamScheduleFree": Known("schedulefree", "RAdamScheduleFree", "schedulefree"),
-    "SGDScheduleFree": Known("schedulefree", "SGDScheduleFree", "schedulefree"),
+KNOWN: dict[str, OptimizerSource] = {
+    "AdamW": OptimizerSource("torch.optim", "AdamW"),
+    "AdamW8bit": _bitsandbytes("AdamW8bit", "AdamW"),
+    "PagedAdamW": _bitsandbytes("PagedAdamW", "AdamW"),
+    "PagedAdamW8bit": _bitsandbytes("PagedAdamW8bit", "AdamW"),
+    "PagedAdamW32bit": _bitsandbytes("PagedAdamW32bit", "AdamW"),
+    "Lion": OptimizerSource("lion_pytorch", "Lion", "lion-pytorch"),
+    "Lion8bit": _bitsandbytes("Lion8bit", "Lion"),
+    "PagedLion8bit": _bitsandbytes("PagedLion8bit", "Lion"),
+    "SGDNesterov": OptimizerSource("torch.optim", "SGD", "", _NESTEROV),
+    "SGDNesterov8bit": _bitsandbytes("SGD8bit", "SGDNesterov", **_NESTEROV),
+    "DAdaptation": _dadaptation("DAdaptAdamPreprint", "dadaptation.experimental"),
+    "DAdaptAdamPreprint": _dadaptation("DAdaptAdamPreprint", "dadaptation.experimental"),
+    "DAdaptAdaGrad": _dadaptation("DAdaptAdaGrad"),
+    "DAdaptAdam": _dadaptation("DAdaptAdam"),
+    "DAdaptAdan": _dadaptation("DAdaptAdan"),
+    "DAdaptAdanIP": _dadaptation("DAdaptAdanIP", "dadaptation.experimental"),
+    "DAdaptLion": _dadaptation("DAdaptLion"),
+    "DAdaptSGD": _dadaptation("DAdaptSGD"),
+    "Prodigy": OptimizerSource("prodigyopt", "Prodigy", "prodigyopt"),
+    "AdaFactor": OptimizerSource("transformers.optimization", "Adafactor", "transformers"),
+    "AdamWScheduleFree": OptimizerSource("schedulefree", "AdamWScheduleFree", "schedulefree"),
+    "RAdamScheduleFree": OptimizerSource("schedulefree", "RAdamScheduleFree", "schedulefree"),
+    "SGDScheduleFree": OptimizerSource("schedulefree", "SGDScheduleFree", "schedulefree"),
 }
-# What module.Class may come from: a module is imported by its name alone, and an import runs what it holds.
+# Packages that module.Class may be imported from: importing a module runs its code, so any module would be unsafe.
 PACKAGES = {
     "torch.optim": "torch",
     "bitsandbytes": "bitsandbytes",
@@ -65,23 +65,23 @@ PACKAGES = {
 }
 
 
-def known(name: str) -> Known | None:
-    """By a key of KNOWN in any case."""
-    return next((found for key, found in KNOWN.items() if key.lower() == name.lower()), None)
+def find_optimizer(name: str) -> OptimizerSource | None:
+    """By a key of KNOWN, ignoring case."""
+    return next((source for key, source in KNOWN.items() if key.lower() == name.lower()), None)
 
 
 def package_of(module: str) -> str | None:
-    """The package, as one installs it, of a module that optimizers may come from; None for any other module."""
+    """The package to install for a module that optimizers may be imported from; None for any other module."""
     return next((name for top, name in PACKAGES.items() if f"{module}.".startswith(f"{top}.")), None)
 
 
 def check_known(name: str) -> None:
-    """Raises CalotypeError for a name that is no key of KNOWN, and whose module none of the packages has."""
-    if not known(name) and package_of(name.rpartition(".")[0] or "torch.optim") is None:
-        raise unknown(name)
+    """Raises CalotypeError for a name that is neither in KNOWN nor in a module of PACKAGES."""
+    if not find_optimizer(name) and package_of(name.rpartition(".")[0] or "torch.optim") is None:
+        raise unknown_optimizer(name)
 
 
-def unknown(name: str) -> CalotypeError:
+def unknown_optimizer(name: str) -> CalotypeError:
     return CalotypeError(
         "no optimizer is named {name}{hint}; there are {names}",
         name=name if name.isprintable() else shown(name),

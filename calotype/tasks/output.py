@@ -1,4 +1,4 @@
-"""Where results go, and what is written beside them."""
+"""Options of where results are written, and which files are written beside them."""
 
 from dataclasses import dataclass
 from pathlib import Path

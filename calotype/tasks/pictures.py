@@ -1,4 +1,4 @@
-"""Restoring and enlarging."""
+"""Restoring and upscaling."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -101,15 +101,15 @@ class Restore(Tiling, Saving):
         chosen_faces(self.faces)
         Strengths.read(self.strength)
         if self.aligned and "none" in (self.faces, self.face_model):
-            raise CalotypeError("{option:aligned} restores the one face that the picture is; leave out none")
+            raise CalotypeError("{option:aligned} restores the picture as one face; leave out none")
 
 
 def chosen_faces(text: str) -> str | frozenset[int]:
-    """all, none or center as they are; numbers such as "1,3" as a set. Raises CalotypeError for anything else."""
+    """`all`, `none` or `center` unchanged; numbers such as "1,3" as a set. Raises CalotypeError for anything else."""
     if text in ("all", "none", "center"):
         return text
     try:
-        numbers = frozenset(int(part) for part in text.split(","))
+        numbers = frozenset(int(number) for number in text.split(","))
     except ValueError:
         numbers = frozenset({0})
     if min(numbers) < 1:
@@ -130,8 +130,8 @@ class Strengths:
         """Reads "0.8", "0.8,2=0.3", "0.5,background=1". Raises CalotypeError for anything else."""
         overall, named = 1.0, {}
         try:
-            for part in text.split(","):
-                name, equals, value = part.strip().rpartition("=")
+            for entry in text.split(","):
+                name, equals, value = entry.strip().rpartition("=")
                 if not 0 <= float(value) <= 1:
                     raise ValueError
                 if equals:

@@ -1,4 +1,4 @@
-"""What is taken out of a prompt, or split from it, before its words are read. A task says with it what it names."""
+"""Parsing of prompts before tokenization: LoRA references, AND composition, prompt matrix."""
 
 import itertools
 import math
@@ -17,7 +17,7 @@ _CALL = re.compile(rf"<\s*({'|'.join(LORAS)})\s*:.{{0,40}}", re.I | re.S)
 
 @dataclass(frozen=True)
 class LoraRef:
-    """A LoRA called in the prompt, `<lora:name:0.8>`, and how much of it goes where."""
+    """A LoRA in the prompt, `<lora:name:0.8>`, with its weights for text encoder and U-Net."""
 
     name: str
     text: float = 1.0
@@ -25,10 +25,10 @@ class LoraRef:
 
     @classmethod
     def read(cls, body: str) -> Self:
-        """What stands behind `lora:`, such as `name`, `name:0.8`, `name:0.5:0.9`, `name:te=0.5:unet=0.9`.
+        """Parses the text after `lora:`, such as `name`, `name:0.8`, `name:0.5:0.9`, `name:te=0.5:unet=0.9`.
 
         Raises:
-            ValueError: no name, or a weight is no number.
+            ValueError: no name, or a weight is not a number.
         """
         plain, named = [], {}
         for part in body.split(":"):
@@ -51,14 +51,14 @@ class LoraRef:
 
 
 def extras(prompt: str) -> tuple[str, list[LoraRef], list[str]]:
-    """The prompt without `<kind:...>`, the LoRAs called in it, and what else was called, as it was written."""
+    """The prompt without `<kind:...>`, the LoRAs in it, and all other `<...>` as they are written."""
     loras, unknown = [], []
-    for found in _EXTRA.finditer(prompt):
+    for match in _EXTRA.finditer(prompt):
         try:
-            kind = found[1].lower()
-            (loras if kind in LORAS else unknown).append(LoraRef.read(found[2]) if kind in LORAS else found[0])
+            kind = match[1].lower()
+            (loras if kind in LORAS else unknown).append(LoraRef.read(match[2]) if kind in LORAS else match[0])
         except ValueError:
-            unknown.append(found[0])
+            unknown.append(match[0])
     return _EXTRA.sub("", prompt), loras, unknown
 
 
@@ -71,15 +71,15 @@ def listed_loras(text: str) -> list[LoraRef]:
 
 
 def called_loras(prompt: str) -> list[str]:
-    """The names of the LoRAs that a prompt calls, however it is put together with others.
+    """The names of the LoRAs in a prompt, also if it is concatenated with other texts.
 
     Raises:
-        CalotypeError: a call that another text could complete: `<lora:a`, or `<lo<lora:a:1>ra:b:1>`.
+        CalotypeError: an incomplete reference that another text could complete: `<lora:a`, or `<lo<lora:a:1>ra:b:1>`.
     """
-    left, loras, unknown = extras(prompt)
-    open_ = _CALL.search(left) or next((found for text in unknown if (found := _CALL.search(text))), None)
-    if open_:
-        raise CalotypeError("a prompt calls a LoRA as <lora:name:0.8>, not as {text!r}", text=open_[0])
+    rest, loras, unknown = extras(prompt)
+    incomplete = _CALL.search(rest) or next((match for text in unknown if (match := _CALL.search(text))), None)
+    if incomplete:
+        raise CalotypeError("a LoRA in a prompt is written <lora:name:0.8>, not {text!r}", text=incomplete[0])
     return [lora.name for lora in loras]
 
 
@@ -89,7 +89,7 @@ def listed_names(text: str) -> list[str]:
 
 
 def composition(prompt: str) -> list[tuple[str, float]]:
-    """The parts of `a AND b :0.8`, each with its weight, 1 where none is given."""
+    """The sub-prompts of `a AND b :0.8`, each with its weight, 1 by default."""
     return [_weighed(part) for part in _AND.split(prompt)]
 
 
@@ -99,29 +99,29 @@ def _weighed(part: str) -> tuple[str, float]:
 
 
 def matrix(prompt: str) -> list[str]:
-    """All prompts of `a|b|c`: the first part with every choice of the others, in the order of counting in binary.
+    """All prompts of `a|b|c`: the first part with every subset of the rest, in binary counting order.
 
     A `|` inside square brackets belongs to the schedule and does not split.
     """
-    first, *others = alternatives(prompt)
+    first, *rest = alternatives(prompt)
     prompts = []
-    for chosen in itertools.product((False, True), repeat=len(others)):
-        taken = [part for part, is_in in zip(others, reversed(chosen), strict=True) if is_in]
-        prompts.append(", ".join([first, *taken]))
+    for choice in itertools.product((False, True), repeat=len(rest)):
+        included = [part for part, is_in in zip(rest, reversed(choice), strict=True) if is_in]
+        prompts.append(", ".join([first, *included]))
     return prompts
 
 
 def alternatives(prompt: str) -> list[str]:
-    """The parts that `matrix` combines: the prompt itself is the first alone where it has no `|`."""
+    """The parts that `matrix` combines; only the prompt itself if it has no `|`."""
     return [part.strip() for part in _split_outside(prompt)]
 
 
 def _split_outside(prompt: str) -> list[str]:
     parts, depth = [""], 0
-    for piece in re.findall(r"\\.|.", prompt, re.S):
-        depth += {"[": 1, "]": -1}.get(piece, 0) if depth or piece == "[" else 0
-        if piece == "|" and not depth:
+    for char in re.findall(r"\\.|.", prompt, re.S):
+        depth += {"[": 1, "]": -1}.get(char, 0) if depth or char == "[" else 0
+        if char == "|" and not depth:
             parts.append("")
         else:
-            parts[-1] += piece
+            parts[-1] += char
     return parts

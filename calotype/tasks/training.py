@@ -1,4 +1,4 @@
-"""Learning from photos. Names and defaults are those of kohya's sd-scripts and lora-scripts, which people know."""
+"""Training LoRAs. Names and defaults are those of kohya's sd-scripts and lora-scripts."""
 
 import math
 import os
@@ -11,7 +11,7 @@ from typing import Any
 from calotype.errors import CalotypeError
 from calotype.options import checked, nearest, option
 from calotype.samplers import sampler_named
-from calotype.tasks.optimizers import KNOWN, known
+from calotype.tasks.optimizers import KNOWN, find_optimizer
 
 SCHEDULERS = (
     *("linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"),
@@ -19,17 +19,17 @@ SCHEDULERS = (
 )
 MODULES = ("networks.lora", "lycoris.kohya", "lycoris.locon")
 ALGORITHMS = ("lora", "locon", "loha", "lokr")
-ENDINGS = ("safetensors", "pt", "ckpt", "pth")  # of files that training ends in
-_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.I)  # what no file of Windows is called
+WEIGHT_SUFFIXES = ("safetensors", "pt", "ckpt", "pth")  # of the files that training writes
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.I)  # reserved file names of Windows
 LOSSES = ("l2", "l1", "huber", "smooth_l1")
 SAMPLERS_OF_KOHYA = {
     **{"pndm": "PLMS", "euler_a": "Euler a", "k_dpm_2_a": "DPM2 a", "dpm_2": "DPM2", "dpm_2_a": "DPM2 a"},
-    **{"dpmsolver": "DPM++ 2M", "dpmsolver++": "DPM++ 2M", "dpmsingle": "DPM++ SDE"},  # what comes nearest
+    **{"dpmsolver": "DPM++ 2M", "dpmsolver++": "DPM++ 2M", "dpmsingle": "DPM++ SDE"},  # the closest one
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Photos:
+class DatasetOptions:
     """The training photos and their captions."""
 
     TITLE = "Dataset and captions"
@@ -103,7 +103,7 @@ class LoraNetworkOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
+class TrainingOptions:
     """Duration, learning rates, optimizer and loss."""
 
     TITLE = "Training"
@@ -134,7 +134,7 @@ class Schedule:
         "AdamW, AdamW8bit, Lion, Prodigy, DAdaptation, AdaFactor, or module.Class",
         names="optimizer",
         words=tuple(KNOWN),
-        parsed=lambda text: () if known(text) else (text,),
+        parsed=lambda text: () if find_optimizer(text) else (text,),
     )
     optimizer_args: str = option("", "arguments of the optimizer, such as weight_decay=0.1 betas=(0.9,0.99)")
     max_grad_norm: float = option(1.0, "gradient norm is clipped to this value; 0 disables clipping", min=0, max=1e6)
@@ -215,7 +215,7 @@ class LoraOutput:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Accepted:
+class IgnoredOptions:
     """Options of sd-scripts that Calotype accepts and ignores, so that commands need no change."""
 
     TITLE = "Accepted from sd-scripts, and ignored"
@@ -231,7 +231,7 @@ class Accepted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Logged:
+class LogOptions:
     """TensorBoard logs, which any training run can write."""
 
     TITLE = "Samples, validation, logs"
@@ -246,7 +246,7 @@ class Logged:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watched(Logged):
+class SampleOptions(LogOptions):
     """Sample pictures and validation during a run."""
 
     TITLE = "Samples, validation, logs"
@@ -278,16 +278,16 @@ class Watched(Logged):
 
     @property
     def samples_after(self) -> tuple[int, int]:
-        """Epochs and steps after which samples are drawn; 0: not by these. (0, 0): never."""
+        """Intervals of sample pictures in epochs and steps; 0: not by these. (0, 0): no samples."""
         epochs, steps = self.sample_every_n_epochs, self.sample_every_n_steps
         return (1, 0) if self.sample_prompts and not (epochs or steps) else (epochs, steps)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainLora(Accepted, Photos, LoraNetworkOptions, Schedule, Watched, LoraOutput):
-    """Learn a face, a thing or a style from photos, as a LoRA.
+class TrainLora(IgnoredOptions, DatasetOptions, LoraNetworkOptions, TrainingOptions, SampleOptions, LoraOutput):
+    """Train a LoRA of a person, an object or a style on photos.
 
-    What `network_args` holds stands in the options of their own names too, where `read` has spread it.
+    `read` also sets the options that `network_args` contains.
     """
 
     TITLE = "Model"
@@ -320,17 +320,17 @@ class TrainLora(Accepted, Photos, LoraNetworkOptions, Schedule, Watched, LoraOut
                 "{option:bucket_reso_steps} is a multiple of 8, not {bucket_reso_steps}",
                 bucket_reso_steps=self.bucket_reso_steps,
             )
-        warmup(self.lr_warmup_steps, 100)
-        warmup(self.lr_decay_steps, 100, "lr_decay_steps")
+        parse_steps(self.lr_warmup_steps, 100)
+        parse_steps(self.lr_decay_steps, 100, "lr_decay_steps")
         if self.sample_sampler != "auto":
-            sampler_known(self.sample_sampler)
+            to_a1111_sampler(self.sample_sampler)
         check_name(self.output_name)
         check_prefix(self.log_prefix)
         check_extension(self.caption_extension)
         if self.lr_scheduler == "piecewise_constant":
-            step_rules(self.lr_scheduler_args)
+            parse_step_rules(self.lr_scheduler_args)
         if self.lr_scheduler == "adafactor" and self.optimizer_type.lower() != "adafactor":
-            raise CalotypeError("{option:lr_scheduler} adafactor goes with {option:optimizer_type} AdaFactor alone")
+            raise CalotypeError("{option:lr_scheduler} adafactor needs {option:optimizer_type} AdaFactor")
         for name, format in (("full_fp16", "fp16"), ("full_bf16", "bf16")):
             if getattr(self, name) and self.mixed_precision != format:
                 raise CalotypeError("{option} needs {option:mixed_precision} {format}", option=name, format=format)
@@ -339,14 +339,14 @@ class TrainLora(Accepted, Photos, LoraNetworkOptions, Schedule, Watched, LoraOut
         if self.adaptive_noise_scale and not self.noise_offset:
             raise CalotypeError("{option:adaptive_noise_scale} needs {option:noise_offset}")
         if self.min_timestep >= self.max_timestep:
-            raise CalotypeError("{option:min_timestep} is below {option:max_timestep}")
+            raise CalotypeError("{option:min_timestep} must be below {option:max_timestep}")
         for name, value in network_arguments(self.network_args, self.network_module).items():
             if getattr(self, name) != value:
-                raise CalotypeError("{option:network_args} says {option} {value}", option=name, value=value)
+                raise CalotypeError("{option:network_args} sets {option} to {value}", option=name, value=value)
 
     @classmethod
     def settled(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Checked values, with what network_args says over them. Raises CalotypeError where it says nothing known."""
+        """Validated values, overridden by those in network_args. Raises CalotypeError for unknown ones in it."""
         defaults = {spec.name: spec.default for spec in fields(cls)} | values
         return {**values, **network_arguments(defaults["network_args"], defaults["network_module"])}
 
@@ -356,14 +356,14 @@ class TrainLora(Accepted, Photos, LoraNetworkOptions, Schedule, Watched, LoraOut
 
     @property
     def convolutions(self) -> tuple[int, float]:
-        """Rank and alpha of 3x3 convolutions; LyCORIS trains them as all else where it is not told."""
+        """Rank and alpha of 3x3 convolutions; LyCORIS trains them like linear layers unless they are given."""
         if self.network_module != MODULES[0] and not self.conv_dim:
             return self.network_dim, self.conv_alpha or self.alpha
         return self.conv_dim, self.conv_alpha or float(self.conv_dim)
 
     @property
     def rates(self) -> tuple[float, float]:
-        """Of the U-Net's and of the text encoder's LoRA; 0 where a part is not trained."""
+        """Learning rates of the U-Net's and of the text encoder's LoRA; 0 if it is not trained."""
         unet = self.learning_rate if self.unet_lr is None else self.unet_lr
         text = self.learning_rate if self.text_encoder_lr is None else self.text_encoder_lr
         return (
@@ -372,8 +372,8 @@ class TrainLora(Accepted, Photos, LoraNetworkOptions, Schedule, Watched, LoraOut
         )
 
 
-def sampler_known(name: str) -> str:
-    """A sampler by A1111's name, from that or from sd-scripts' name for it. Raises CalotypeError for an unknown one."""
+def to_a1111_sampler(name: str) -> str:
+    """A1111's name of a sampler, from that name or sd-scripts'. Raises CalotypeError for an unknown one."""
     name = SAMPLERS_OF_KOHYA.get(name.lower(), name)
     sampler_named(name)
     return name
@@ -384,35 +384,35 @@ NETWORK_ARGS |= {"dropout": "network_dropout"}
 
 
 def network_arguments(text: str, module: str = MODULES[0]) -> dict[str, Any]:
-    """Options that network_args such as "conv_dim=4 algo=loha" stand for. Raises CalotypeError for unknown ones."""
-    found: dict[str, Any] = {}
+    """The options in network_args such as "conv_dim=4 algo=loha". Raises CalotypeError for unknown ones."""
+    options: dict[str, Any] = {}
     for word in text.split():
         key, equals, value = word.partition("=")
         if not equals:
             raise CalotypeError("{option:network_args} is such as conv_dim=4 conv_alpha=1, not {word!r}", word=word)
         if key in NETWORK_ARGS:
             name = NETWORK_ARGS[key]
-            found[name] = checked(TrainLora, name, value if value not in ("", "None") else 0)
+            options[name] = checked(TrainLora, name, value if value not in ("", "None") else 0)
         elif value.lower() not in ("", "false", "none", "0") and word != "preset=full":
             raise CalotypeError(
-                "{option:network_args} knows no {word}{hint}", word=word, hint=nearest(key, NETWORK_ARGS)
+                "{option:network_args} has no argument {word}{hint}", word=word, hint=nearest(key, NETWORK_ARGS)
             )
-    if found.get("conv_dim") and module == MODULES[0]:
-        found.setdefault("conv_alpha", 1.0)  # sd-scripts' default, where LyCORIS takes network_alpha
-    elif found.get("conv_dim"):
-        found.setdefault("conv_alpha", 0.0)
-    return found
+    if options.get("conv_dim") and module == MODULES[0]:
+        options.setdefault("conv_alpha", 1.0)  # sd-scripts' default, where LyCORIS takes network_alpha
+    elif options.get("conv_dim"):
+        options.setdefault("conv_alpha", 0.0)
+    return options
 
 
-def step_rules(text: str) -> list[tuple[float, float]]:
-    """(step, factor) of "step_rules=1:100,0.1:200,0.01": each factor, and the step before which it holds."""
+def parse_step_rules(text: str) -> list[tuple[float, float]]:
+    """(step, factor) of "step_rules=1:100,0.1:200,0.01": each factor, and the step it ends at."""
     try:
         name, rules = text.strip().split("=", 1)
-        parts = [part.split(":") for part in rules.strip("\"'").split(",")]
-        found = [(float(part[1]) if len(part) == 2 else math.inf, float(part[0])) for part in parts]
-        if name != "step_rules" or found[-1][0] != math.inf or found != sorted(found):
+        rule_parts = [rule.split(":") for rule in rules.strip("\"'").split(",")]
+        factors = [(float(rule[1]) if len(rule) == 2 else math.inf, float(rule[0])) for rule in rule_parts]
+        if name != "step_rules" or factors[-1][0] != math.inf or factors != sorted(factors):
             raise ValueError
-        return found
+        return factors
     except (ValueError, IndexError):
         raise CalotypeError(
             "{option:lr_scheduler_args} is such as step_rules=1:100,0.1:200,0.01, not {text!r}", text=text
@@ -421,41 +421,41 @@ def step_rules(text: str) -> list[tuple[float, float]]:
 
 def check_prefix(prefix: str) -> None:
     if "/" in prefix or "\\" in prefix:
-        raise CalotypeError("{option:log_prefix} is the beginning of a name, not a path: {prefix!r}", prefix=prefix)
+        raise CalotypeError("{option:log_prefix} is a prefix of a name, not a path: {prefix!r}", prefix=prefix)
 
 
 def check_extension(extension: str) -> None:
-    """Raises CalotypeError for what cannot be the ending of a file's name."""
+    """Raises CalotypeError if it cannot be a file extension."""
     ending = extension.removeprefix(".")
     if not ending.strip(". ") or any(letter in '/\\:*?"<>|' or ord(letter) < 32 for letter in ending):
         raise CalotypeError("{option:caption_extension} is such as .txt, not {extension!r}", extension=extension)
 
 
 def check_name(name: str, ending: int = 40) -> None:
-    """Names of what is written begin with it, in a folder of its own. Raises CalotypeError where it leads elsewhere.
+    """Raises CalotypeError if the name cannot be the start of file names in the output folder.
 
     Args:
-        ending: bytes that are kept free for what follows it.
+        ending: bytes reserved for what is appended.
     """
     is_device = os.name == "nt" and _DEVICE.match(name)
     is_none = not name.strip() or set(name) <= {"."} or is_device
     if is_none or any(letter in '/\\:*?"<>|' or ord(letter) < 32 for letter in name):
-        raise CalotypeError("{option:output_name} is a name without its folder, not {name!r}", name=name)
+        raise CalotypeError("{option:output_name} is a file name without folder, not {name!r}", name=name)
     stem, _, kind = name.rpartition(".")
-    if stem and kind.lower() in ENDINGS:
+    if stem and kind.lower() in WEIGHT_SUFFIXES:
         raise CalotypeError(
-            "{option:output_name} is a name without its ending, which comes by itself; give {stem}", stem=stem
+            "{option:output_name} is a file name without extension, which is added; give {stem}", stem=stem
         )
     if len(name.encode("utf-8", "replace")) > 255 - ending:
-        raise CalotypeError("{option:output_name} is too long for the name of a file: {name}...", name=name[:40])
+        raise CalotypeError("{option:output_name} is too long for a file name: {name}...", name=name[:40])
 
 
-def warmup(text: str, steps: int, option: str = "lr_warmup_steps") -> int:
-    """Steps of "100", "0.05" or "5%" of all steps. Raises CalotypeError for anything else."""
+def parse_steps(text: str, steps: int, option: str = "lr_warmup_steps") -> int:
+    """The number of steps in "100", or "0.05" or "5%" of all steps. Raises CalotypeError for anything else."""
     try:
-        share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
-        if not 0 <= share < 1e7:
+        fraction = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        if not 0 <= fraction < 1e7:
             raise ValueError
     except ValueError:
         raise CalotypeError("{option} is such as 100, 0.05 or 5%, not {text!r}", option=option, text=text) from None
-    return int(share * steps) if share < 1 or text.endswith("%") else int(share)
+    return int(fraction * steps) if fraction < 1 or text.endswith("%") else int(fraction)

@@ -1,18 +1,18 @@
-"""Learning to forge pictures. Names are those of LoRA training here, and of StyleGAN's options."""
+"""Training a GAN. Names of options are those of LoRA training and of StyleGAN."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from calotype.errors import CalotypeError
 from calotype.options import option
-from calotype.tasks.training import Logged, check_name, check_prefix
+from calotype.tasks.training import LogOptions, check_name, check_prefix
 
 SIDES = (32, 64, 128, 256, 512)
 STEPS, DEMO_STEPS = 30_000, 5000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forgery:
+class GanNetworkOptions:
     """The dataset, and the size of the networks."""
 
     TITLE = "Dataset and networks"
@@ -32,7 +32,7 @@ class Forgery:
 
 
 @dataclass(frozen=True, kw_only=True)
-class War:
+class GanTrainingOptions:
     """Duration, learning rate and penalties."""
 
     TITLE = "Training"
@@ -56,7 +56,7 @@ class War:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class GanOutput:
     """Which files are written, and when."""
 
     TITLE = "Output"
@@ -73,7 +73,7 @@ class Kept:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainGan(Forgery, War, Kept, Logged):
+class TrainGan(GanNetworkOptions, GanTrainingOptions, GanOutput, LogOptions):
     """Train a GAN on the pictures in a folder: a generator and a discriminator."""
 
     TITLE = "Run"
@@ -89,16 +89,17 @@ class TrainGan(Forgery, War, Kept, Logged):
             )
         if self.demo and self.photos is not None:
             raise CalotypeError(
-                "{option:demo} learns from what ships; leave out {photos}, or {option:demo}", photos=self.photos
+                "{option:demo} trains on the pictures that ship; leave out {photos}, or {option:demo}",
+                photos=self.photos,
             )
         if not self.demo and self.photos is None:
-            raise CalotypeError("give a folder with pictures to learn from, or {option:demo} to see it done")
+            raise CalotypeError("give a folder with pictures to train on, or {option:demo}")
         check_name(self.output_name)
         check_prefix(self.log_prefix)
 
     @property
     def channels(self) -> float:
-        """What the usual channels are multiplied by."""
+        """Channel multiplier of both networks."""
         return self.capacity or (0.5 if self.demo else 1.0)
 
     @property

@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from calotype.cli.flags import flags, given, shape
+from calotype.cli.flags import flags, given_options, set_signature
 from calotype.cli.help import Command
 from calotype.cli.wording import WORDING
 from calotype.errors import CalotypeError
@@ -42,7 +42,9 @@ def run(*words):
     """What the program is given, or its help."""
     found = []
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(cls=Command)(shape(lambda **values: found.append(given(Steered, values)), *flags(Steered)))
+    app.command(cls=Command)(
+        set_signature(lambda **values: found.append(given_options(Steered, values)), *flags(Steered))
+    )
     done = CliRunner().invoke(app, words)
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception

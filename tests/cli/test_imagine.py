@@ -52,7 +52,7 @@ def test_a_named_picture_is_not_replaced(folder, capsys):
     assert imagine(APPLE, "-o", "apple.jpg", "--seed", "1") == 0
     before = (folder / "apple.jpg").read_bytes()
     assert imagine(APPLE, "-o", "apple.jpg", "--seed", "2") == 1
-    assert "apple.jpg is there already" in capsys.readouterr().err
+    assert "apple.jpg exists" in capsys.readouterr().err
     assert (folder / "apple.jpg").read_bytes() == before
     assert imagine(APPLE, "-o", "apple.jpg", "--seed", "2", "--overwrite") == 0
     assert (folder / "apple.jpg").read_bytes() != before
@@ -64,7 +64,7 @@ def test_what_comes_to_a_name_meanwhile_is_not_replaced(folder, monkeypatch):
     """As when two runs draw into one folder: both find the same number free."""
     from calotype.outputs import drawings
 
-    monkeypatch.setattr(drawings, "_last", lambda folder: -1)
+    monkeypatch.setattr(drawings, "_last_number", lambda folder: -1)
     assert imagine(APPLE, "--seed", "1") == 0 and imagine(APPLE, "--seed", "1") == 0
     assert pictures(folder / "out") == ["00000-1-red-apple-fluent-3d.png", "00001-1-red-apple-fluent-3d.png"]
 
@@ -72,7 +72,7 @@ def test_what_comes_to_a_name_meanwhile_is_not_replaced(folder, monkeypatch):
 def test_all_names_of_a_run_must_be_free(folder, capsys):
     (folder / "x-2.png").write_bytes(b"mine")
     assert imagine(APPLE, "-o", "x.png", "-c", "3") == 1
-    assert "x-2.png is there already" in capsys.readouterr().err
+    assert "x-2.png exists" in capsys.readouterr().err
     assert pictures(folder) == ["x-2.png"] and (folder / "x-2.png").read_bytes() == b"mine"
 
 
@@ -120,7 +120,7 @@ def test_again_finds_a_model_and_a_lora_where_they_lie(folder, capsys):
     assert imagine(APPLE, "--model", "自己的", "--lora", "mine.safetensors:0.5", "-o", "a.png") == 0
     assert main(["again", "a.png", "-o", "b.png"]) == 0 and "the same to the last byte" in capsys.readouterr().out
     lora(2e-3)
-    assert main(["again", "a.png", "-o", "c.png"]) == 2 and "has other bytes now" in capsys.readouterr().err
+    assert main(["again", "a.png", "-o", "c.png"]) == 2 and "whose file has changed" in capsys.readouterr().err
 
 
 def test_again_finds_the_picture_and_the_mask_it_began_with(folder, capsys):
@@ -132,7 +132,7 @@ def test_again_finds_the_picture_and_the_mask_it_began_with(folder, capsys):
     assert "the same to the last byte" in capsys.readouterr().out
     (folder / "photo.png").unlink()
     assert main(["again", "new.png", "-o", "x.png"]) == 2
-    assert "isn't where it was" in capsys.readouterr().err
+    assert "is missing" in capsys.readouterr().err
 
 
 def test_a_sheet_is_made_again_too(folder, capsys):
@@ -170,7 +170,7 @@ def test_what_a1111_tells_besides_is_followed(folder, capsys):
     told.add_text("parameters", infotext)
     Image.new("RGB", (96, 96)).save("old.png", pnginfo=told)
     assert main(["again", "old.png"]) == 0
-    assert "the VAE mine.safetensors is not at hand" in "".join(capsys.readouterr())
+    assert "the VAE mine.safetensors is not installed" in "".join(capsys.readouterr())
     assert main(["info", "old-again.png", "--json"]) == 0
     options = json.loads(capsys.readouterr().out.splitlines()[-1])["record"]["options"]
     assert (options["hires"], options["emphasis"], options["vae"]) == (1.5, "no-norm", "")
@@ -201,7 +201,7 @@ def test_a_list_in_a1111s_words(folder, capsys):
     assert (options["seed"], options["variation_seed"], options["variation"]) == (3, 7, 0.5)
     (folder / "list.txt").write_text("--prompt x --n_iter many")
     assert main(["imagine", "--from-file", "list.txt"]) == 2
-    assert "--n_iter is a whole number, not 'many'" in capsys.readouterr().err
+    assert "--n_iter is an integer, not 'many'" in capsys.readouterr().err
 
 
 def test_one_bad_prompt_of_a_list_stops_no_other(folder, capsys):
@@ -231,9 +231,9 @@ def test_one_bad_prompt_of_a_list_stops_no_other(folder, capsys):
         (["x", "--style", "mine"], "no style is named 'mine'"),
         (["x", "--from-file", "none.txt"], "give a prompt or --from-file"),
         (["--from-file", "none.txt"], "none.txt cannot be read"),
-        (["x", "-o", "a.gif"], "-o a.gif is a format that drawings are not written in; give a folder"),
-        (["x", "-o", "broken.safetensors"], "-o broken.safetensors is a file, and no picture"),
-        (["x", "--hires", "0.5"], "--hires is how many times larger"),
+        (["x", "-o", "a.gif"], "-o a.gif is in a format that is not supported for output; give a folder"),
+        (["x", "-o", "broken.safetensors"], "-o broken.safetensors is a file, but not a picture"),
+        (["x", "--hires", "0.5"], "--hires is an upscaling factor"),
         (["x", "--stepz", "3"], "did you mean --steps?"),
     ],
 )

@@ -117,7 +117,7 @@ def test_short_flags_stand_in_one_table():
         (["restore", "x.jpg", "--upscaler", "faces-v0"], "restoring faces"),
         (["restore", "x.jpg", "--threads", "many"], "--threads"),
         (["restore", "x.jpg", "--report", "x.jpg"], "--report"),
-        (["restore", "x.jpg"], "x.jpg isn't there"),
+        (["restore", "x.jpg"], "x.jpg doesn't exist"),
         (["upscale", "."], "no picture"),
         (["again", "x.json"], "x.json"),
         (["info", "x.json"], "x.json"),
@@ -293,7 +293,7 @@ def test_what_is_not_ours_is_never_replaced_by_what_stands_beside_a_result(folde
     own = draw(Path("in/photo-compare.jpg"), seed=1).read_bytes()
     args = ["upscale", "in/photo.jpg", "-n", "realesr-animevideov3", "-o", "in", "--format", "png", "--compare"]
     assert main(args) == 1
-    assert "not ours" in capsys.readouterr().err
+    assert "not written by Calotype" in capsys.readouterr().err
     assert Path("in/photo-compare.jpg").read_bytes() == own and not Path("in/photo.png").exists()
     Path("in/photo.png.json").write_text('{"my": "notes"}')
     assert main(args[:-1]) == 1
@@ -382,7 +382,7 @@ def test_again_refuses_another_source(folder, capsys):
     assert main(["restore", "a.png", *PLAIN]) == 0
     draw(folder / "a.png", seed=3)
     assert main(["again", "out/a.png.json"]) == 2
-    assert "no longer the picture" in capsys.readouterr().err
+    assert "not the recorded source any more" in capsys.readouterr().err
     assert not Path("out/a-again.png").exists()
 
 
@@ -406,7 +406,7 @@ def test_info_tells_what_a_result_carries(folder, capsys):
         assert main(["info", file]) == 0
         assert "realesr-animevideov3-x2" in capsys.readouterr().out
     assert main(["info", "a.png"]) == 0
-    assert "no record" in capsys.readouterr().out
+    assert "no Calotype record" in capsys.readouterr().out
     assert main(["info", "out/a.png", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["bits"] == 8 and told["record"]["task"] == "upscale"
@@ -460,4 +460,4 @@ def test_an_interruption_is_said(folder, capsys, monkeypatch):
     monkeypatch.setattr("calotype.pipelines.restore.restore", stopped)
     draw(folder / "a.png")
     assert main(["restore", "a.png", *PLAIN]) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "run the same command again" in capsys.readouterr().err

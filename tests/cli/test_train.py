@@ -88,7 +88,7 @@ def test_a_file_in_place_of_a_folder_for_samples_is_a_sentence(photos, tmp_path,
 @pytest.mark.parametrize("kind", [*TINY, "lora", "diffusion"])
 def test_a_name_goes_without_its_ending(photos, kind, capsys):
     assert main(["train", kind, str(photos), "--output-name", "my.v2.SafeTensors"]) == 2
-    assert "--output-name is a name without its ending, which comes by itself; give my.v2" in capsys.readouterr().err
+    assert "--output-name is a file name without extension, which is added; give my.v2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", TINY)
@@ -118,7 +118,7 @@ def test_an_interrupt_while_the_program_loads_is_heard_behind_it(photos, tmp_pat
     monkeypatch.setattr(sys, "meta_path", [Swallowing(), *sys.meta_path])
     out = tmp_path / "out"
     assert main(["train", "upscaler", str(photos), *TINY["upscaler"].split(), "--output-dir", str(out)]) == 130
-    assert "stopped; the same command goes on" in capsys.readouterr().err and not out.exists()
+    assert "stopped; run the same command again" in capsys.readouterr().err and not out.exists()
 
 
 def test_an_interrupt_before_there_are_commands_ends_quietly(monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calotype.dialects.infotext import from_novelai, quoted, read, written
+from calotype.dialects.infotext import format_infotext, from_novelai, parse_infotext, quoted
 
 OLD = """a (red:1.2) apple, <lora:foo:0.8>
 on a table
@@ -18,7 +18,7 @@ Denoising strength: 0.7, Lora hashes: "foo: 0123456789ab, bar: ba9876543210", Ve
 
 
 def test_an_old_picture_is_read():
-    fields = read(OLD)
+    fields = parse_infotext(OLD)
     assert fields["Prompt"] == "a (red:1.2) apple, <lora:foo:0.8>\non a table"
     assert fields["Negative prompt"] == "blurry, bad\nhands"
     assert fields["Sampler"] == "DPM++ 2M Karras" and fields["Seed"] == "1234"
@@ -28,13 +28,13 @@ def test_an_old_picture_is_read():
 
 
 def test_a_last_line_with_two_pairs_is_prompt():
-    assert read("a cat\nlook: left, mood: sad")["Prompt"] == "a cat\nlook: left, mood: sad"
-    assert "RNG" not in read("a cat")
+    assert parse_infotext("a cat\nlook: left, mood: sad")["Prompt"] == "a cat\nlook: left, mood: sad"
+    assert "RNG" not in parse_infotext("a cat")
 
 
 @pytest.mark.parametrize("value", ["a, b", "a: b", 'say "x"', "two\nlines", "中文, 苹果", "back\\slash, x"])
 def test_values_that_would_break_the_line_are_quoted(value):
-    fields = read(written("p", "", {"Steps": 1, "Odd": value, "Seed": 2, "Size": "8x8"}))
+    fields = parse_infotext(format_infotext("p", "", {"Steps": 1, "Odd": value, "Seed": 2, "Size": "8x8"}))
     assert fields["Odd"] == value and fields["Seed"] == "2"
 
 
@@ -54,14 +54,16 @@ PROMPTS = st.text(min_size=0, max_size=60).filter(
 
 @given(PROMPTS, PROMPTS, PROMPTS.filter(bool))
 def test_what_is_written_is_read(prompt, negative, value):
-    fields = read(written(prompt, negative, {"Steps": 20, "Sampler": "Euler a", "Model": value, "Seed": 5}))
+    fields = parse_infotext(
+        format_infotext(prompt, negative, {"Steps": 20, "Sampler": "Euler a", "Model": value, "Seed": 5})
+    )
     assert fields["Prompt"] == prompt and fields["Negative prompt"] == negative
     assert fields["Model"] == value and fields["Steps"] == "20" and fields["Seed"] == "5"
 
 
 def test_novelai_is_converted():
     comment = json.dumps({"steps": 28, "sampler": "k_euler", "scale": 11, "seed": 3, "uc": "bad"})
-    fields = read(from_novelai("{{girl}} (x)", comment))
+    fields = parse_infotext(from_novelai("{{girl}} (x)", comment))
     assert fields["Prompt"] == r"(girl:1.103) \(x\)" and fields["Negative prompt"] == "bad"
     assert fields["Sampler"] == "Euler" and fields["CFG scale"] == "11"
     assert from_novelai("x", "no json") == "" and from_novelai("x", "[]") == ""
@@ -70,5 +72,5 @@ def test_novelai_is_converted():
 @pytest.mark.parametrize("text", ["a " * 40_000, 'ab:"' * 20_000, "a" * 80_000 + ":"])
 def test_no_line_takes_long(text):
     begun = time.monotonic()
-    read(text)
+    parse_infotext(text)
     assert time.monotonic() - begun < 2

@@ -79,7 +79,9 @@ def test_strangers_in_a_folder_are_named_once(folder):
     for name in ("a.txt", "b.pdf", "c.doc", "d.zip"):
         (folder / "in" / name).write_text("no picture")
     planned = plan(["in"], Album())
-    assert [str(note) for note in planned.notes] == ["4 files are no pictures and left out: a.txt, b.pdf, c.doc, ..."]
+    assert [str(note) for note in planned.notes] == [
+        "4 files are not pictures and were skipped: a.txt, b.pdf, c.doc, ..."
+    ]
 
 
 def test_a_file_that_was_named_is_never_silently_left_out(folder):
@@ -87,15 +89,15 @@ def test_a_file_that_was_named_is_never_silently_left_out(folder):
     (folder / "notes.txt").write_text("no picture")
     planned = plan(["a.jpg", "notes.txt", "gone.jpg"], Album())
     assert [item.source.name for item in planned.items] == ["a.jpg", "notes.txt", "gone.jpg"]
-    assert "gone.jpg isn't there" in str(planned.items[2].fault)
+    assert "gone.jpg doesn't exist" in str(planned.items[2].fault)
 
 
 @pytest.mark.parametrize(
     "given, words",
     [
         (["empty"], "no picture in empty"),
-        (["gone.jpg"], "gone.jpg isn't there"),
-        (["*.gif"], "isn't there"),
+        (["gone.jpg"], "gone.jpg doesn't exist"),
+        (["*.gif"], "doesn't exist"),
         (["empty", "empty"], "no picture"),
     ],
 )
@@ -109,7 +111,7 @@ def test_nothing_to_do_is_one_sentence(folder, given, words):
 def test_a_folder_of_other_files_says_so(folder):
     (folder / "docs").mkdir()
     (folder / "docs/a.txt").write_text("")
-    with pytest.raises(CalotypeError, match=r"1 file is no picture and left out: a\.txt"):
+    with pytest.raises(CalotypeError, match=r"1 file is not a picture and was skipped: a\.txt"):
         plan(["docs"], Album())
 
 
@@ -119,7 +121,7 @@ def test_links_to_nothing_and_pipes_are_faults_of_their_own(folder):
     os.symlink("nowhere", folder / "link.jpg")
     os.mkfifo(folder / "pipe.jpg")
     faults = [item.fault for item in plan(["a.jpg", "link.jpg", "pipe.jpg"], Album()).items]
-    assert faults[0] is None and all("no file that can be read" in str(fault) for fault in faults[1:])
+    assert faults[0] is None and all("not a readable file" in str(fault) for fault in faults[1:])
 
 
 # where results go
@@ -136,7 +138,7 @@ def test_a_name_for_many_pictures_is_refused(folder):
     draw(folder / "b.jpg")
     with pytest.raises(CalotypeError, match="one file, but there are 2 pictures"):
         plan(["a.jpg", "b.jpg"], Album(out=Path("c.jpg")))
-    with pytest.raises(CalotypeError, match="two formats"):
+    with pytest.raises(CalotypeError, match="disagree about the format"):
         plan(["a.jpg"], Album(out=Path("c.jpg")), "png")
 
 
@@ -203,7 +205,7 @@ def test_a_source_is_never_a_target(folder):
     os.link(source, folder / "hard.jpg")
     for out in (Path("."), Path("a.jpg"), folder / "link", Path("link/a.jpg"), Path("hard.jpg")):
         item = plan(["a.jpg"], Album(out=out, overwrite=True)).items[0]
-        assert "would take its" in str(item.fault), out
+        assert "would overwrite" in str(item.fault), out
 
 
 def test_another_source_is_no_target_either(folder):
@@ -329,7 +331,7 @@ def test_a_changed_or_foreign_file_is_not_ours(done):
     done.target.write_bytes(done.target.read_bytes() + b"more")
     assert "changed since" in str(existing_result(done.target, Upscale(source=done.source), now).fault)
     draw(done.target)
-    assert "not ours" in str(existing_result(done.target, Upscale(source=done.source), now).fault)
+    assert "not written by Calotype" in str(existing_result(done.target, Upscale(source=done.source), now).fault)
     done.target.write_bytes(b"")
     assert existing_result(done.target, Upscale(source=done.source), now).fault
     done.target.unlink()
@@ -369,7 +371,7 @@ def test_the_source_is_found_where_it_lies_now(done, folder):
     with pytest.raises(CalotypeError, match=r"give source|with source"):
         find_source(stored, moved)
     draw(done.source, seed=5)
-    with pytest.raises(CalotypeError, match="no longer the picture"):
+    with pytest.raises(CalotypeError, match="not the recorded source any more"):
         find_source(stored, None)
 
 
@@ -385,7 +387,7 @@ def test_the_recorded_task_comes_back(done):
 def test_a_record_that_is_none_is_one_sentence(folder, content):
     path = folder / "x.json"
     path.write_bytes(content)
-    with pytest.raises(CalotypeError, match="no record"):
+    with pytest.raises(CalotypeError, match="not a Calotype record"):
         read_stored(path)
 
 
@@ -404,7 +406,7 @@ def test_a_face_that_is_none_is_refused(folder, change):
     data = json.loads(Record("upscale", {}, "a.png", "00", (1, 1), MODELS, (FACE,)).as_json())
     data["faces"][0] |= change
     (folder / "x.json").write_text(json.dumps(data))
-    with pytest.raises(CalotypeError, match="no record"):
+    with pytest.raises(CalotypeError, match="not a Calotype record"):
         read_stored(folder / "x.json")
 
 

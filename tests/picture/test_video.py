@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from calotype.errors import CalotypeError, Message
-from calotype.outputs.drawings import Places
+from calotype.outputs.drawings import DrawingPaths
 from calotype.picture import video as film
 from calotype.record import Film
 from calotype.tasks.output import DrawingOutput
@@ -101,13 +101,13 @@ def test_a_film_that_is_broken_off_leaves_nothing(tmp_path, kind):
 def test_a_walk_is_kept_as_both(tmp_path, monkeypatch):
     output = DrawingOutput(out=tmp_path)
     walk = Film(tuple(frames(6)), 0.1, 7)
-    path, told = Places(output, 1).save_film(walk)
+    path, told = DrawingPaths(output, 1).save_film(walk)
     if film.can_mp4():
         assert path == tmp_path / "00000-7-walk.mp4" and path.is_file() and not told
     with Image.open(tmp_path / "00000-7-walk.gif") as made:
         assert made.n_frames == 3
     monkeypatch.setattr(film, "can_mp4", lambda: False)
-    path, told = Places(output, 1).save_film(walk)
+    path, told = DrawingPaths(output, 1).save_film(walk)
     assert path == tmp_path / "00001-7-walk.gif" and told == (Message.of(film.missing()),)
     with pytest.raises(CalotypeError, match="PyAV is not installed"), film.mp4(tmp_path / "a.mp4"):
         pass

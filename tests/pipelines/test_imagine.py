@@ -675,7 +675,7 @@ def test_words_are_swapped_along_an_axis(exact):
     [
         ({"x": "stepz=1,2"}, "did you mean steps"),
         ({"x": "steps=1,two"}, "steps takes"),
-        ({"x": "prompt=green,red"}, "does not stand in the prompt"),
+        ({"x": "prompt=green,red"}, "is not in the prompt"),
         ({"x": "steps=1,2", "count": 2}, "leave out count"),
         ({"y": "sampler=Euler,Eulerr"}, "no sampler is named"),
     ],

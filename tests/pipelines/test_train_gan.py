@@ -361,9 +361,9 @@ def test_a_walk_is_a_film_that_begins_at_its_first_picture(engine, done):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("--grid", "so --grid would change nothing; leave it out"),
-        ("--format jpeg", "--interpolate writes a GIF and an MP4, so --format would change nothing; leave it out"),
-        ("--quality 80 --sidecar", "so --quality and --sidecar would change nothing; leave them out"),
+        ("--grid", "so --grid has no effect; leave it out"),
+        ("--format jpeg", "--interpolate writes a GIF and an MP4, so --format has no effect; leave it out"),
+        ("--quality 80 --sidecar", "so --quality and --sidecar have no effect; leave them out"),
     ],
 )
 def test_a_walk_has_no_use_for_what_pictures_have(done, tmp_path, capsys, words, told):
@@ -399,7 +399,7 @@ def test_truncation_is_for_forgers_alone(engine):
     ("more", "told"),
     [
         ({"resolution": 48}, "resolution is one of"),
-        ({"demo": True}, "demo learns from what ships"),
+        ({"demo": True}, "demo trains on the pictures that ship"),
         ({"photos": None}, "give a folder"),
         ({"log_prefix": "a/b"}, "not a path"),
     ],

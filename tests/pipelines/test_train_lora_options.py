@@ -165,11 +165,11 @@ def test_the_loras_own_numbers_may_be_half_as_long(engine, photos, tmp_path):  #
         ({"full_fp16": True}, "full_fp16 needs mixed_precision fp16"),
         ({"dim_from_weights": True}, "needs the LoRA"),
         ({"adaptive_noise_scale": 0.1}, "needs noise_offset"),
-        ({"network_args": "conv=1"}, "knows no conv=1"),
+        ({"network_args": "conv=1"}, "has no argument conv=1"),
         ({"network_args": "conv_dim"}, "is such as conv_dim=4"),
         ({"network_args": "conv_dim=wide"}, "conv_dim takes"),
         ({"lr_scheduler": "piecewise_constant"}, "lr_scheduler_args is such as"),
-        ({"lr_scheduler": "adafactor"}, "goes with optimizer_type AdaFactor"),
+        ({"lr_scheduler": "adafactor"}, "needs optimizer_type AdaFactor"),
         ({"min_timestep": 500, "max_timestep": 400}, "below"),
     ],
 )

@@ -126,7 +126,7 @@ def test_the_plan_tells_of_samples_and_drawing_one_again_says_what_it_was_drawn_
     path = out / "sample" / "mine_e000002_00_5.png"
     _, notes = task_from_parameters(Picture.open(path), path, lambda kind: ["emoji"])
     assert list(map(str, notes)) == [
-        "it was drawn with a LoRA on its way (mine, epoch 2, step 4), which is not put on here"
+        "it was generated with a LoRA during its training (mine, epoch 2, step 4), which is not applied here"
     ]
 
 

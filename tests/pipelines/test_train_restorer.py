@@ -155,7 +155,7 @@ def test_networks_of_one_name_have_a_row_each():
 
     models = SimpleNamespace(upscaler=lambda name: None, faces=opened)
     others = ("old/restorer.safetensors", "new/restorer.safetensors", "other.safetensors", "there/bicubic.safetensors")
-    ways = _ways(SimpleNamespace(others=others, model="new/restorer.safetensors"), models, 64)
+    ways = _ways(SimpleNamespace(compared_models=others, model="new/restorer.safetensors"), models, 64)
     assert list(ways)[4:] == [
         "old/restorer.safetensors",
         "other",
@@ -255,11 +255,11 @@ def test_the_ranges_are_the_published_ones_at_512():
     [
         ({"channels": "8"}, "channels is such as"),
         ({"channels": "8,12"}, "multiples of 8"),
-        ({"blocks": "1,1,1"}, "equally many"),
+        ({"blocks": "1,1,1"}, "their lengths must match"),
         ({"side": 68}, "side is a multiple of 8"),
-        ({"beside": "faces-v0"}, "beside names networks that evaluate measures"),
+        ({"beside": "faces-v0"}, "beside needs evaluate"),
         ({"pieces": 20}, "pieces is a multiple of 8, not 20"),
-        ({"evaluate": True}, "name it with model"),
+        ({"evaluate": True}, "give it with model"),
         ({"model": "realesrgan-x4plus"}, "realesrgan-x4plus"),
     ],
 )
@@ -271,12 +271,12 @@ def test_what_cannot_be_is_said_in_a_sentence(engine, faces, tmp_path, options, 
 @pytest.mark.parametrize(
     "options, why",
     [
-        ({"model": "faces-v0", "side": 256, "codes": 8}, "faces-v0 is trained on.*so side and codes would change"),
-        ({"model": "faces-v0", "grow": True, "channels": "8,16", "blocks": "1,1"}, "so channels and blocks would"),
-        ({"identity_weight": 0.3, "perceptual": "none"}, "so identity_weight would change nothing"),
-        ({"identity_weight": 0.3, "vgg": Path("vgg.pth")}, "EfficientNet-Lite0's features alone, so identity_weight"),
-        ({"sharpen": 0.5, "enlarge": "realesrgan-x4plus"}, "realesrgan-x4plus makes.*so sharpen would"),
-        ({"held_back": Path("held"), "validation_split": 0.3}, "so validation_split would"),
+        ({"model": "faces-v0", "side": 256, "codes": 8}, "faces-v0 sets the architecture.*so side and codes have no"),
+        ({"model": "faces-v0", "grow": True, "channels": "8,16", "blocks": "1,1"}, "so channels and blocks have no"),
+        ({"identity_weight": 0.3, "perceptual": "none"}, "so identity_weight has no effect"),
+        ({"identity_weight": 0.3, "vgg": Path("vgg.pth")}, "EfficientNet-Lite0's features, so identity_weight"),
+        ({"sharpen": 0.5, "enlarge": "realesrgan-x4plus"}, "realesrgan-x4plus enlarges.*so sharpen has no"),
+        ({"held_back": Path("held"), "validation_split": 0.3}, "so validation_split has no"),
     ],
 )
 def test_what_would_go_unheard_is_refused(options, why):
@@ -362,5 +362,5 @@ def test_it_grows_and_is_measured_on_a_folder_of_its_own(engine, faces, tmp_path
     assert "1 of the faces in" in said(told) and "flatter" in said(told) and "5 faces to learn from" in said(told)
     state = load_file(tmp_path / "large/restorer.safetensors")
     assert state["enter.weight"].shape[1] == 3 * 8**2 and len(state["prior.keys"]) == 8
-    with pytest.raises(CalotypeError, match="grow makes a larger network of model"):
+    with pytest.raises(CalotypeError, match="grow needs a network to enlarge"):
         learn(engine, faces, tmp_path, grow=True)

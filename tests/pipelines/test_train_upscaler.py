@@ -478,12 +478,12 @@ def test_the_discriminator_is_kept_and_gone_on_from(engine, photos, tmp_path):
 @pytest.mark.parametrize(
     "options, why",
     [
-        ({"scale": 2, "num_feat": 8}, "realesrgan-x4plus is trained on.*so scale and num_feat would change"),
-        ({"gan_steps": 0, "l1_steps": 1, "save_discriminator": True}, "so save_discriminator would change nothing"),
-        ({"network": "srvgg"}, "so network would change nothing; leave it out"),
-        ({"vgg": Path("vgg.pth"), "perceptual": "lite"}, "vgg has no use with perceptual lite"),
-        ({"perceptual_weight": 2.0, "perceptual": "none"}, "so perceptual_weight would"),
-        ({"discriminator": Path("netD.pth"), "discriminator_feat": 32}, "netD.pth has.*so discriminator_feat would"),
+        ({"scale": 2, "num_feat": 8}, "realesrgan-x4plus sets the architecture.*so scale and num_feat have no"),
+        ({"gan_steps": 0, "l1_steps": 1, "save_discriminator": True}, "so save_discriminator has no effect"),
+        ({"network": "srvgg"}, "so network has no effect; leave it out"),
+        ({"vgg": Path("vgg.pth"), "perceptual": "lite"}, "vgg has no effect with perceptual lite"),
+        ({"perceptual_weight": 2.0, "perceptual": "none"}, "so perceptual_weight has no"),
+        ({"discriminator": Path("netD.pth"), "discriminator_feat": 32}, "netD.pth sets.*so discriminator_feat has no"),
     ],
 )
 def test_what_would_go_unheard_is_refused(options, why):

@@ -1,1 +1,1 @@
-"""Settings that people have from lora-scripts and sd-scripts, read as options of ours. Nothing in them is ever run."""
+"""Config files of lora-scripts and sd-scripts, converted to options of Calotype. Scripts are parsed, never run."""

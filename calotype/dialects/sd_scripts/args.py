@@ -1,8 +1,8 @@
-"""What sd-scripts and the form of lora-scripts call things, where we call them otherwise, need them not, or cannot."""
+"""Options of sd-scripts and of lora-scripts' form that are named differently here, ignored or unsupported."""
 
 from calotype.errors import Message
 
-_split = str.split  # of tables that are words alone
+_words = str.split  # splits tables of names
 ALIASES = {
     "pretrained_model_name_or_path": "model",
     "train_data_dir": "photos",
@@ -18,7 +18,7 @@ ALIASES = {
     "debiased_estimation": "debiased_estimation_loss",
 }
 
-# What sd-scripts does where its settings say nothing, and Calotype does otherwise.
+# Defaults of sd-scripts that differ from Calotype's.
 DEFAULTS = {
     "enable_bucket": False,
     "caption_extension": ".caption",
@@ -30,11 +30,11 @@ DEFAULTS = {
     "lr_scheduler": "constant",
     "save_precision": "float",
 }
-STEPS = 1600  # where neither steps nor epochs are given
+STEPS = 1600  # if neither steps nor epochs are given
 
-# Accepted without a word: they choose how the work is done, which Calotype does by itself, or nothing at all.
-NEEDLESS = frozenset(
-    _split("""
+# Ignored without a note: they do not change the result, or have no effect.
+IGNORED = frozenset(
+    _words("""
     xformers sdpa mem_eff_attn cache_latents lowram highvram vae_batch_size no_half_vae skip_cache_check cache_info
     persistent_data_loader_workers max_data_loader_n_workers cache_text_encoder_outputs text_encoder_batch_size
     cache_text_encoder_outputs_to_disk torch_compile dynamo_backend disable_mmap_load_safetensors tokenizer_cache_dir
@@ -47,8 +47,8 @@ NEEDLESS = frozenset(
     """)
 )
 
-# Nothing that a value of these could mean is done; what is done instead, or what to do, as templates.
-SAID = {
+# Ignored with a note: what is done instead, as templates.
+NOTES = {
     "wandb_api_key": Message("nothing is sent to wandb"),
     "huggingface_repo_id": Message("nothing is sent to Hugging Face"),
     "huggingface_token": Message("nothing is sent to Hugging Face"),
@@ -58,23 +58,21 @@ SAID = {
     "save_state_to_huggingface": Message("nothing is sent to Hugging Face"),
     "resume_from_huggingface": Message("nothing is fetched from Hugging Face"),
     "async_upload": Message("nothing is sent to Hugging Face"),
-    "multi_gpu": Message("it is the launcher that takes several GPUs"),
-    "dataset_class": Message("the photos' folder says all"),
-    "resize_interpolation": Message("photos are made smaller by areas and larger by Lanczos"),
-    "validate_every_n_steps": Message("what is held back is measured after epochs"),
-    "max_validation_steps": Message("all photos that are held back are measured"),
+    "multi_gpu": Message("several GPUs are used by the launcher"),
+    "dataset_class": Message("the photos' folder defines the dataset"),
+    "resize_interpolation": Message("photos are downscaled by area and upscaled by Lanczos interpolation"),
+    "validate_every_n_steps": Message("validation runs after epochs"),
+    "max_validation_steps": Message("validation uses all held-out photos"),
     **dict.fromkeys(
         [f"metadata_{name}" for name in ("thumbnail", "merged_from", "preprocessor", "is_negative_embedding")],
-        Message(
-            "of what the file could say of itself it says title, author, description, licence, tags, hint and trigger"
-        ),
+        Message("only title, author, description, licence, tags, hint and trigger are written to the metadata"),
     ),
-    "debug_dataset": Message("{option:dry_run} tells what would be done"),
+    "debug_dataset": Message("{option:dry_run} prints the plan of the run"),
 }
 
-# They would change what is learnt, and Calotype cannot do them.
-BEYOND = frozenset(
-    _split("""
+# Unsupported, and they would change the result: an error.
+UNSUPPORTED = frozenset(
+    _words("""
     dataset_config in_json base_weights base_weights_multiplier masked_loss alpha_mask
     conditioning_data_dir face_crop_aug_range token_warmup_min token_warmup_step weighted_captions
     down_lr_weight mid_lr_weight up_lr_weight block_lr_zero_threshold block_dims block_alphas conv_block_dims
@@ -83,12 +81,12 @@ BEYOND = frozenset(
     """)
 )
 
-# The form's own, and old names of sd-scripts', that say more than one option does (read._spread).
-SPREAD = ("use_8bit_adam", "use_lion_optimizer", "prodigy_d0", "prodigy_d_coef", "model_train_type")
+# Names of the form, and old names of sd-scripts, that set several options (config._expand_form).
+EXPANDED = ("use_8bit_adam", "use_lion_optimizer", "prodigy_d0", "prodigy_d_coef", "model_train_type")
 
-# Of all these, what stands in a command without a value.
+# Those of all these that are switches on the command line.
 SWITCHES = frozenset(
-    _split("""
+    _words("""
     highvram no_half_vae skip_cache_check cache_info cache_text_encoder_outputs cache_text_encoder_outputs_to_disk
     torch_compile disable_mmap_load_safetensors ddp_gradient_as_bucket_view ddp_static_graph deepspeed fp8_base
     fp8_base_unet cpu_offload_checkpointing fused_backward_pass use_safetensors output_config console_log_simple
@@ -99,4 +97,4 @@ SWITCHES = frozenset(
     """)
 )
 
-KINDS = ("sd-lora", "sdxl-lora")  # model_train_type of lora-scripts' form
+KINDS = ("sd-lora", "sdxl-lora")  # values of model_train_type in lora-scripts' form

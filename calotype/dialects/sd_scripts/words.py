@@ -1,4 +1,4 @@
-"""Words of a script, with the places where its variables stand; what shell and PowerShell have in common."""
+"""Words of a script with references to variables; shared by the shell and PowerShell parsers."""
 
 import operator
 import re
@@ -9,26 +9,26 @@ from pathlib import PurePosixPath
 from calotype.errors import CalotypeError, Message
 
 Value = str | list[str]
-MANY = ("network_args", "optimizer_args", "lr_scheduler_args", "base_weights", "base_weights_multiplier")
-LONGEST = 80  # letters of a script in a sentence
+LISTS = ("network_args", "optimizer_args", "lr_scheduler_args", "base_weights", "base_weights_multiplier")
+MAX_SHOWN = 80  # characters of a script in a message
 TRAINERS = (
     "train_network.py",
     "sdxl_train_network.py",
-)  # the scripts of sd-scripts that train a LoRA of a family we know
+)  # scripts of sd-scripts that train a LoRA of a supported model family
 
 
 @dataclass(frozen=True)
 class Ref:
-    """Where a variable's value goes."""
+    """A reference to a variable."""
 
     name: str
-    is_list: bool = False  # all of an array; nothing where there is none
+    is_list: bool = False  # all items of an array; none if it is not defined
     default: str | None = None
 
 
 @dataclass(frozen=True)
 class Word:
-    """One word as written, and its parts: text, and variables."""
+    """One word as written, and its parts: texts and variables."""
 
     raw: str
     parts: tuple[str | Ref, ...]
@@ -49,28 +49,28 @@ COMPARISONS = {
 
 
 class Unreadable(Exception):
-    """A place of a script that means more than data."""
+    """An unsupported statement in a script."""
 
     def __init__(self, line: int, statement: Message):
-        """`statement` says what stands there; its values are words of the script, which are cut where they are long."""
+        """`statement` describes it; its values are words of the script, which are truncated."""
         self.line = line
-        self.statement = Message(statement, **{name: _short(str(v)) for name, v in statement.values.items()})
+        self.statement = Message(statement, **{name: _shortened(str(v)) for name, v in statement.values.items()})
         super().__init__(line, str(self.statement))
 
 
-def _short(text: str) -> str:
+def _shortened(text: str) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} ..."
 
 
-def expanded(word: Word, values: Mapping[str, Value], otherwise: str | None = None) -> list[str]:
-    """The words that a shell would make of it, without cutting at spaces.
+def expand(word: Word, values: Mapping[str, Value], default: str | None = None) -> list[str]:
+    """Expands variables as a shell would, without splitting at spaces.
 
     Args:
-        otherwise: stands for variables that have no value.
+        default: value of undefined variables.
 
     Raises:
-        Unreadable: a variable has no value, and nothing stands for it.
+        Unreadable: a variable is undefined and there is no default.
     """
     if len(word.parts) == 1 and isinstance(word.parts[0], Ref):
         value = values.get(word.parts[0].name)
@@ -78,10 +78,10 @@ def expanded(word: Word, values: Mapping[str, Value], otherwise: str | None = No
             return list(value)
         if value is None and word.parts[0].is_list:
             return []
-    return ["".join(_text(part, values, otherwise, word.line) for part in word.parts)]
+    return ["".join(_text(part, values, default, word.line) for part in word.parts)]
 
 
-def _text(part: str | Ref, values: Mapping[str, Value], otherwise: str | None, line: int) -> str:
+def _text(part: str | Ref, values: Mapping[str, Value], default: str | None, line: int) -> str:
     if isinstance(part, str):
         return part
     value = values.get(part.name)
@@ -89,14 +89,14 @@ def _text(part: str | Ref, values: Mapping[str, Value], otherwise: str | None, l
         return " ".join(value)
     if value or (value is not None and part.default is None):
         return value
-    for last in (part.default, "" if part.is_list else otherwise):
-        if last is not None:
-            return last
-    raise Unreadable(line, Message("{variable}, whose value is not in it", variable=part.name))
+    for fallback in (part.default, "" if part.is_list else default):
+        if fallback is not None:
+            return fallback
+    raise Unreadable(line, Message("{variable}, which is not defined in it", variable=part.name))
 
 
-def trainer_in(words: Sequence[str]) -> int | None:
-    """Where the training script stands in a command."""
+def find_trainer(words: Sequence[str]) -> int | None:
+    """The index of the training script in a command."""
     names = [PurePosixPath(word.replace("\\", "/")).name for word in words]
     return next((n for n, name in enumerate(names) if name.endswith(".py") and "train" in name), None)
 
@@ -110,7 +110,7 @@ def line_of(tokens: Sequence[Token]) -> int:
 
 
 def merged(parts: Sequence[str | Ref]) -> tuple[str | Ref, ...]:
-    """The parts of a word, neighbouring texts as one text."""
+    """The parts of a word with adjacent texts joined."""
     joined: list[str | Ref] = []
     for part in parts:
         if isinstance(part, str) and joined and isinstance(joined[-1], str):
@@ -126,10 +126,10 @@ def tokens_of(
     operators: re.Pattern[str],
     word_at: Callable[[str, int, int], tuple[Word, int]],
 ) -> list[Token]:
-    """The words and operators of a script, and its line ends; comments are gone.
+    """The words and operators of a script, and its line ends, without comments.
 
     Args:
-        continuation: what makes two lines one.
+        continuation: matches what joins two lines.
         word_at: from text, position and line number to the word there and where it ends.
     """
     tokens: list[Token] = []
@@ -157,10 +157,10 @@ def tokens_of(
 
 @dataclass
 class Branch:
-    """One `if`: whether its present branch is active, and whether one of its branches was taken."""
+    """One `if`: whether its current branch is active, and whether one was."""
 
     is_active: bool
-    is_taken: bool
+    was_taken: bool
 
 
 class ScriptReader:
@@ -169,54 +169,55 @@ class ScriptReader:
     def __init__(self, values: Mapping[str, Value]):
         self.values = dict(values)
         self.command: list[str] = []
-        self.taken: set[str] = set()  # variables that the command names
+        self.used: set[str] = set()  # variables that the command uses
         self.stack: list[Branch] = []
 
-    def lost(self) -> list[str]:
-        """Options in lists that the command does not name."""
-        lists = [value for name, value in self.values.items() if isinstance(value, list) and name not in self.taken]
+    def unused_options(self) -> list[str]:
+        """Options in lists that the command does not use."""
+        lists = [value for name, value in self.values.items() if isinstance(value, list) and name not in self.used]
         return [word for value in lists for word in value if word.startswith("--")] if self.command else []
 
     @property
     def _is_active(self) -> bool:
         return all(branch.is_active for branch in self.stack)
 
-    def _take_command(self, words: Sequence[Word]) -> None:
-        """Keeps the words from the training script on, where this is the command that trains."""
-        start = trainer_in([" ".join(expanded(word, self.values, "")) for word in words])
+    def _keep_command(self, words: Sequence[Word]) -> None:
+        """Keeps the words from the training script on if this is the training command."""
+        start = find_trainer([" ".join(expand(word, self.values, "")) for word in words])
         if start is None:
             return
-        self.taken |= {part.name for word in words for part in word.parts if isinstance(part, Ref)}
-        self.command = [text for word in words[start:] for text in expanded(word, self.values) if text]
+        self.used |= {part.name for word in words for part in word.parts if isinstance(part, Ref)}
+        self.command = [text for word in words[start:] for text in expand(word, self.values) if text]
 
 
-def named(words: Sequence[str], where: str) -> dict[str, object]:
+def parse_arguments(words: Sequence[str], where: str) -> dict[str, object]:
     """`--a=b`, `--a b c` and `--a` as data: text, a list, or True.
 
     Raises:
-        CalotypeError: a word that belongs to no option.
+        CalotypeError: a word before the first option.
     """
-    found: dict[str, list[str]] = {}
+    arguments: dict[str, list[str]] = {}
     last = ""
     for word in words:
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
-            if len(parts := name.split(None, 1)) == 2:  # an array of lora-scripts holds "--name value" as one
-                name, equals = parts[0], " "
+            # an array of lora-scripts has "--name value" as one item
+            if len(words_in_name := name.split(None, 1)) == 2:
+                name, equals = words_in_name[0], " "
                 value = word[2:].split(None, 1)[1]
             last = name.strip().replace("-", "_")
-            found[last] = [value] if equals else []
+            arguments[last] = [value] if equals else []
         elif not last:
             raise CalotypeError(
-                "{where}: {word!r} stands before the first option of the training command", where=where, word=word
+                "{where}: {word!r} is before the first option of the training command", where=where, word=word
             )
         else:
-            found[last].append(word)
-    return {name: _value(name, values) for name, values in found.items()}
+            arguments[last].append(word)
+    return {name: _value(name, values) for name, values in arguments.items()}
 
 
 def _value(name: str, values: list[str]) -> object:
-    if name in MANY:
+    if name in LISTS:
         return [part for value in values for part in value.split()]
     if len(values) > 1:
         return values

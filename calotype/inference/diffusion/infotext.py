@@ -1,7 +1,7 @@
 """The infotext of a picture in A1111's format, for compatibility with tools that read it."""
 
 from calotype import __version__
-from calotype.dialects.infotext import written
+from calotype.dialects.infotext import format_infotext
 from calotype.inference.diffusion.plan import GenerationPlan
 from calotype.picture import Picture
 from calotype.samplers import LATENT, schedule_title
@@ -46,7 +46,7 @@ def infotext(task: Imagine, plan: GenerationPlan, picture: Picture) -> str:
         "Emphasis": EMPHASIS[task.emphasis],
         "Version": f"Calotype {__version__}",
     }
-    return written(*plan.parsed_prompt.written, fields)
+    return format_infotext(*plan.parsed_prompt.written, fields)
 
 
 def _short_hashes(plan: GenerationPlan) -> dict[str, str]:

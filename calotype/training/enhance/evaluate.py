@@ -105,7 +105,7 @@ def _ways(task: Any, models: Models, side: int) -> dict[str, Callable[[Tensor], 
         UPSCALER: lambda x: _at(upscaler(x), side),
         f"{UPSCALER}, of a quarter": lambda x: _at(upscaler(_at(x, small)), side),
     }
-    given = dict.fromkeys(name for name in task.others if name != task.model)
+    given = dict.fromkeys(name for name in task.compared_models if name != task.model)
     restorers = {name: models.faces(name) for name in (*given, task.model)}
     names = [*found, *(network.name for network in restorers.values())]
     for name, network in restorers.items():  # two of one name are told apart as they were given

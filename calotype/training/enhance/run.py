@@ -67,7 +67,7 @@ class Spans:
 class EnhanceRun:
     """One run: all that the loop needs to know of what is learnt."""
 
-    task: Any  # with the options of tasks.enhancing's Rounds, Losses and Kept
+    task: Any  # with EnhanceTrainingOptions, LossOptions and EnhanceOutput of tasks.enhancing
     rivals: AdversarialTrainer
     lesson: Callable[[int], Batch]  # of a step; all chance in it comes from the seed and the step's number
     tests: Sequence[Test]  # held back
@@ -82,7 +82,7 @@ class EnhanceRun:
 
     def __post_init__(self) -> None:
         task = self.task
-        self.spans = Spans(task.stage_one, task.gan_steps, min(task.gan_warmup_steps, task.gan_steps))
+        self.spans = Spans(task.l1_stage_steps, task.gan_steps, min(task.gan_warmup_steps, task.gan_steps))
 
     def phase(self, step: int) -> Phase:
         """Stage one, then features and an expert that only learns, then the expert's verdict too."""
@@ -111,7 +111,7 @@ class EnhanceRun:
     def fingerprint(self) -> str:
         """Of everything that decides about the result, of that without what may change on the way, and that itself."""
         options = {k: v for k, v in options_of(self.task).items() if k not in IDLE and not k.startswith(UNFELT)}
-        options["l1_steps"] = self.task.stage_one
+        options["l1_steps"] = self.task.l1_stage_steps
         free = {name: options[name] for name in (*RATES, *WEIGHTS, *LENGTHS) if name in options}
         core = {name: value for name, value in options.items() if name not in free}
         told = (json.dumps([kept, list(self.decides)], sort_keys=True).encode() for kept in (options, core))

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from calotype.checkpoints.models import Models
-from calotype.dialects.sd_scripts.prompts import Prompt, of_captions, read_prompts
+from calotype.dialects.sd_scripts.prompts import Prompt, prompts_from_captions, read_prompts
 from calotype.errors import CalotypeError, Message, listed, plural
 from calotype.models.diffusion import Diffusion
 from calotype.tasks import Note, Progress, note
-from calotype.tasks.training import TrainLora, sampler_known
+from calotype.tasks.training import TrainLora, to_a1111_sampler
 from calotype.training.data.dataset import Example
 from calotype.training.lora.network import Adapters
 from calotype.training.monitor.monitor import Monitor
@@ -26,7 +26,7 @@ def wanted(task: TrainLora, photos: Sequence[Example]) -> tuple[list[Prompt], li
         return [], []
     if task.sample_prompts:
         return read_prompts(task.sample_prompts)
-    return of_captions([photo.caption for photo in photos if not photo.is_regular]), []
+    return prompts_from_captions([photo.caption for photo in photos if not photo.is_regular]), []
 
 
 def planned(task: TrainLora, prompts: Sequence[Prompt]) -> list[Message]:
@@ -108,7 +108,7 @@ class LoraEvaluator:
             return
         task, (epoch, rest) = self.task, divmod(done, self.steps[0])
         name = f"{task.output_name}_{done:06d}" if rest else f"{task.output_name}_e{epoch:06d}"
-        sampler = "auto" if task.sample_sampler == "auto" else sampler_known(task.sample_sampler)
+        sampler = "auto" if task.sample_sampler == "auto" else to_a1111_sampler(task.sample_sampler)
         ways = SampleConfig(self.size, task.seed, sampler, task.clip_skip)
         when, folder = f"{task.output_name}, {self._when(done)}", task.output_dir / "sample"
         try:

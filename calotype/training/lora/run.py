@@ -18,7 +18,7 @@ from calotype.inference.diffusion.schedulers import sqrt_alphas_cumprod
 from calotype.models.diffusion import Diffusion
 from calotype.models.network import has_bfloat16, is_bfloat16_quick
 from calotype.tasks import Progress, read_size
-from calotype.tasks.training import TrainLora, warmup
+from calotype.tasks.training import TrainLora, parse_steps
 from calotype.training.data import batches as plan
 from calotype.training.data.buckets import Fit, fit_of
 from calotype.training.data.captions import ways_of
@@ -201,7 +201,7 @@ class Planned:
             batch=self.together,
             batches=self.batches,
             steps=self.total,
-            warm=warmup(self.task.lr_warmup_steps, self.total),
+            warm=parse_steps(self.task.lr_warmup_steps, self.total),
             family=model.family,
             native=model.native,
             device=model.device.type,

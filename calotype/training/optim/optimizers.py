@@ -11,7 +11,7 @@ import torch
 
 from calotype.errors import CalotypeError, Message, Remedy
 from calotype.options import shown
-from calotype.tasks.optimizers import known, package_of, unknown
+from calotype.tasks.optimizers import find_optimizer, package_of, unknown_optimizer
 
 __all__ = ["arguments", "fitting", "is_schedule_free", "learning", "optimizer_named"]
 
@@ -20,7 +20,7 @@ ONE_RATE = ("dadapt", "prodigy")  # they find the rate themselves, one for all p
 
 def fitting(name: str, device: torch.device) -> tuple[str, Message | None]:
     """The optimizer to take on a device, and a sentence where it is another one than asked for."""
-    entry = known(name)
+    entry = find_optimizer(name)
     if entry is None or not entry.plain or (device.type == "cuda" and importlib.util.find_spec("bitsandbytes")):
         return name, None
     sentence = "{name} needs CUDA and bitsandbytes; {plain} is taken, which only takes more memory"
@@ -42,7 +42,7 @@ def optimizer_named(name: str, groups: list[dict[str, Any]], args: str = "") -> 
         CalotypeError: unknown, not installed, or settings that it does not take. No module is imported by a name that
             is not in the table.
     """
-    entry = known(name)
+    entry = find_optimizer(name)
     settings = arguments(args)
     if entry is None:
         made = _foreign(name)
@@ -85,7 +85,7 @@ def _foreign(name: str) -> type[torch.optim.Optimizer]:
     found = getattr(_module(module or "torch.optim", name, package), cls, None) if package else None
     if isinstance(found, type) and issubclass(found, torch.optim.Optimizer):
         return found
-    raise unknown(name)
+    raise unknown_optimizer(name)
 
 
 def _module(module: str, name: str, package: str) -> Any:

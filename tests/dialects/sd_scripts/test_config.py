@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calotype.cli import main, train
-from calotype.cli.train import joined
+from calotype.cli.train import join_values
 from calotype.dialects.sd_scripts import args as names
 from calotype.dialects.sd_scripts.config import read_config
 from calotype.dialects.sd_scripts.powershell import read_powershell
@@ -57,7 +57,7 @@ def test_a_shell_script_is_read_with_its_conditions(home):
     assert task.stop_text_encoder_training == 40 and task.min_snr_gamma == 0.5 and task.flip_aug
     assert task.conv_dim == 0 and task.network_module == "networks.lora" and task.noise_offset == 0
     assert task.save_state and not task.network_train_unet_only and task.optimizer_type == "AdamW"
-    assert notes == ("train.sh sets --clip_skip, but its own command loses it; here it counts",)
+    assert notes == ("train.sh sets --clip_skip, but does not pass it to its command; Calotype uses it",)
 
 
 def test_a_powershell_script_is_read_with_its_conditions(home):
@@ -124,30 +124,30 @@ CALL = "accelerate launch train_network.py --train_data_dir=x "
     ("name", "text", "words"),
     [
         ("a.toml", "train_bach_size = 1", "train_bach_size, did you mean train_batch_size?"),
-        ("a.toml", "qqq = 1\nxxx = 2", "does not know: qqq; xxx"),
-        ("a.toml", "network_dim = ", "is no TOML"),
+        ("a.toml", "qqq = 1\nxxx = 2", "has unknown options: qqq; xxx"),
+        ("a.toml", "network_dim = ", "is not valid TOML"),
         ("a.toml", "network_dim = 'wide'", "a.toml: network_dim takes a value of type int"),
         ("a.toml", "network_dim = 5000", "a.toml: network_dim takes values from 1"),
         ("a.toml", 'model_train_type = "flux-lora"', "is for flux-lora; Calotype trains sd-lora"),
         ("a.toml", 'network_module = "networks.oft"', "is for networks.oft"),
-        ("a.toml", 'network_args = ["block_dims=1,2"]', "knows no block_dims=1,2"),
-        ("a.toml", 'base_weights = "x.safetensors"', "asks for base_weights, which Calotype cannot do"),
+        ("a.toml", 'network_args = ["block_dims=1,2"]', "has no argument block_dims=1,2"),
+        ("a.toml", 'base_weights = "x.safetensors"', "sets base_weights, which Calotype does not support"),
         ("a.toml", "text_encoder_lr = [1e-5, 1e-6]", "several values for text_encoder_lr"),
         ("a.toml", "[[datasets]]\nresolution = 512", "dataset_config"),
-        ("a.sh", "echo nothing", "no call of train_network.py"),
+        ("a.sh", "echo nothing", "does not call train_network.py"),
         ("a.sh", "python flux_train_network.py --x=1", "calls flux_train_network.py"),
-        ("a.sh", CALL + "--seed=$(date +%s)", "line 1: $(date +%s), whose value is not in it"),
+        ("a.sh", CALL + "--seed=$(date +%s)", "line 1: $(date +%s), which is not defined in it"),
         ("a.sh", CALL + "--vae --flip_aug", "gives no value for vae"),
-        ("a.sh", CALL + "--seed=$SEED", "line 1: SEED, whose value is not in it"),
+        ("a.sh", CALL + "--seed=$SEED", "line 1: SEED, which is not defined in it"),
         ("a.sh", "for n in 1 2; do\n" + CALL + "\ndone", "line 1: for"),
         ("a.sh", "\nif nvidia-smi; then\n" + CALL + "\nfi", "line 2: the condition 'nvidia-smi'"),
         ("a.sh", 'x="open\n' + CALL, "quotation mark"),
         ("a.sh", "fi", "fi without if"),
-        ("a.sh", "accelerate launch train_network.py stray --seed=1", "'stray' stands before"),
-        ("a.ps1", CALL + "--seed=$(Get-Random)", "$(Get-Random), whose value"),
+        ("a.sh", "accelerate launch train_network.py stray --seed=1", "'stray' is before"),
+        ("a.ps1", CALL + "--seed=$(Get-Random)", "$(Get-Random), which is not defined"),
         ("a.ps1", "foreach ($n in 1,2) {\n" + CALL + "\n}", "line 1: foreach"),
-        ("a.ps1", "}", "a } that closes nothing"),
-        ("a.ps1", "if ($a", "never closed"),
+        ("a.ps1", "}", "an unmatched }"),
+        ("a.ps1", "if ($a", "an unclosed parenthesis"),
     ],
 )
 def test_what_cannot_be_followed_is_one_sentence(tmp_path, name, text, words):
@@ -186,7 +186,9 @@ def test_a_photo_set_of_a_script_is_planned_by_the_command(home, portrait, capsy
     before = (home / "train.sh").read_bytes()
     assert main(["train", "lora", "--config", str(home / "train.sh"), "--model", "emoji", "--dry_run"]) == 0
     said = capsys.readouterr().err
-    assert "its own command loses it" in said and "1 photo to learn" in said and "6 steps of 2 in 6 epochs" in said
+    assert (
+        "does not pass it to its command" in said and "1 photo to learn" in said and "6 steps of 2 in 6 epochs" in said
+    )
     assert (home / "train.sh").read_bytes() == before and not (home / "output").exists()
 
 
@@ -199,7 +201,7 @@ def test_flags_may_be_written_as_for_sd_scripts(home, portrait, capsys):
     assert main(["train", "lora", *told, "--no-enable_bucket", "--xformers", "--dry_run"]) == 0
     assert "1 at 256x256" in capsys.readouterr().err
     assert main(["train", "lora", *told, "--network_args", "conv=1", "--dry_run"]) == 2
-    assert "knows no conv=1, did you mean conv_dim?" in capsys.readouterr().err
+    assert "has no argument conv=1, did you mean conv_dim?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -213,7 +215,7 @@ def test_flags_may_be_written_as_for_sd_scripts(home, portrait, capsys):
     ],
 )
 def test_words_behind_one_flag_are_one(args, wanted):
-    assert joined(args.split()) == wanted
+    assert join_values(args.split()) == wanted
 
 
 @settings(max_examples=60, deadline=None)
@@ -278,7 +280,7 @@ def test_flags_are_translated_as_a_file_is(asked, tmp_path, words, wanted):
 
 
 def test_needless_options_are_taken_as_flags_and_what_is_not_done_is_said(asked, tmp_path):
-    taken = [name for name in train.KOHYAS if name in names.NEEDLESS | names.SAID.keys()]
+    taken = [name for name in train.KOHYA_ONLY if name in names.IGNORED | names.NOTES.keys()]
     words = [word for name in taken for word in (f"--{name}", *([] if name in names.SWITCHES else ["1"]))]
     task, said = asked(*words)
     assert task == TrainLora(photos=tmp_path) and "no_half_vae" in taken and "ddp_timeout" in taken
@@ -287,13 +289,13 @@ def test_needless_options_are_taken_as_flags_and_what_is_not_done_is_said(asked,
 
 def test_flags_that_would_change_what_is_learnt_are_refused(asked):
     task, said = asked("--masked_loss", "--base_weights", "x.safetensors")
-    assert task is None and "asks for base_weights, masked_loss, which Calotype cannot do" in said
+    assert task is None and "sets base_weights, masked_loss, which Calotype does not support" in said
 
 
 def test_epochs_win_over_steps_in_flags_too(asked):
     task, said = asked("--max_train_epochs", "1", "--max_train_steps", "1600")
     assert (task.max_train_epochs, task.max_train_steps) == (1, 0)
-    assert "max_train_epochs counts and max_train_steps does not" in said
+    assert "max_train_epochs overrides max_train_steps" in said
     assert asked("--max_train_steps", "1600")[0].max_train_steps == 1600
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from calotype.cli.wording import WORDING
-from calotype.dialects.sd_scripts.prompts import Prompt, of_captions, read_prompts
+from calotype.dialects.sd_scripts.prompts import Prompt, prompts_from_captions, read_prompts
 from calotype.errors import CalotypeError
 
 LINES = """# a comment
@@ -45,7 +45,7 @@ def test_toml_and_json(tmp_path):
 def test_what_belongs_to_other_models_is_said():
     found, notes = read_prompts("a cat --am 0.5 --cn x.png --d 3")
     assert found == [Prompt("a cat", seed=3)]
-    assert list(map(WORDING.fill, notes)) == ["--sample-prompts: --am, --cn has no meaning here and is left out"]
+    assert list(map(WORDING.fill, notes)) == ["--sample-prompts: --am, --cn is not supported and ignored"]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_what_belongs_to_other_models_is_said():
         ("a cat --w 0", "--w takes a number"),
         ("a cat --zz 3", "no option --zz; there are --n"),
         ("a cat --ss Eulr", "no sampler is named 'Eulr'"),
-        (" ; \n", "has no prompt in it"),
+        (" ; \n", "has no prompt"),
     ],
 )
 def test_what_cannot_be_is_said(tmp_path, monkeypatch, text, word):
@@ -70,10 +70,10 @@ def test_what_cannot_be_is_said(tmp_path, monkeypatch, text, word):
 def test_a_file_of_another_form_is_said(tmp_path, content, ending):
     path = tmp_path / f"p.{ending}"
     path.write_text(content)
-    with pytest.raises(CalotypeError, match=rf"p\.{ending} has not the form"):
+    with pytest.raises(CalotypeError, match=rf"p\.{ending} is not in sd-scripts"):
         read_prompts(str(path))
 
 
 def test_captions_are_evenly_spread():
-    assert [prompt.prompt for prompt in of_captions(list("aabbccddeeff"))] == ["a", "b", "d", "e"]
-    assert of_captions(["", ""]) == [Prompt("", is_plain=True)]
+    assert [prompt.prompt for prompt in prompts_from_captions(list("aabbccddeeff"))] == ["a", "b", "d", "e"]
+    assert prompts_from_captions(["", ""]) == [Prompt("", is_plain=True)]

@@ -14,7 +14,7 @@ from calotype.checkpoints.store import ModelStore
 from calotype.errors import CalotypeError
 from calotype.models.face_detector import Detector
 from calotype.tasks import Note, TrainLora
-from calotype.tasks.training import warmup
+from calotype.tasks.training import parse_steps
 from calotype.training.data import batches as plan
 from calotype.training.data.buckets import fit, sizes
 from calotype.training.data.dataset import find_photos
@@ -89,7 +89,7 @@ def course(folder, faces=no_faces, family="sd1", device="cuda", dtype="bfloat16"
             task.train_batch_size,
             batches,
             steps,
-            warmup(task.lr_warmup_steps, steps),
+            parse_steps(task.lr_warmup_steps, steps),
         ),
         *(family, native, device, dtype, lambda text: len(text.split())),
     )

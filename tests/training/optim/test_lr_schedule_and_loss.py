@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from calotype.tasks.training import SCHEDULERS, TrainLora, step_rules, warmup
+from calotype.tasks.training import SCHEDULERS, TrainLora, parse_step_rules, parse_steps
 from calotype.training.optim.diffusion_loss import (
     Loss,
     NoiseOptions,
@@ -42,12 +42,12 @@ def test_rates_are_diffusers_own():
 
 @pytest.mark.parametrize(("text", "steps"), [("0", 0), ("25", 25), ("0.1", 20), ("5%", 10)])
 def test_warm_up_may_be_a_share(text, steps):
-    assert warmup(text, 200) == steps
+    assert parse_steps(text, 200) == steps
 
 
 @pytest.mark.parametrize(("text", "steps"), [("0.05", 51), ("5%", 51), ("51.9", 51)])
 def test_a_share_of_a_step_is_cut_off_as_in_sd_scripts(text, steps):
-    assert warmup(text, 1030) == steps
+    assert parse_steps(text, 1030) == steps
 
 
 def test_the_polynomial_ends_at_the_rate_of_diffusers_own_whatever_it_began_at():
@@ -99,7 +99,7 @@ def test_offset_noise_moves_the_mean():
 
 
 def test_rates_by_steps_hold_between_them():
-    rules = step_rules("step_rules=1:3,0.1:5,0.01")
+    rules = parse_step_rules("step_rules=1:3,0.1:5,0.01")
     assert [factor("piecewise_constant", step, 9, rules=rules) for step in range(7)] == [1, 1, 1, 0.1, 0.1, 0.01, 0.01]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from calotype.errors import Message, named
-from calotype.tasks.training import TrainLora, warmup
+from calotype.tasks.training import TrainLora, parse_steps
 from calotype.training.lora.lint import limits
 from calotype.training.lora.lint.course import RunSummary
 
@@ -30,7 +30,7 @@ def _schedule(course: RunSummary) -> Iterator[Message]:
             "{option:lr_warmup_steps} 0",
             warm=warm,
         )
-    if task.lr_scheduler == "warmup_stable_decay" and not warmup(task.lr_decay_steps, steps):
+    if task.lr_scheduler == "warmup_stable_decay" and not parse_steps(task.lr_decay_steps, steps):
         yield Message(
             "lr_scheduler warmup_stable_decay never falls, as {option:lr_decay_steps} is 0; give it such as 20%"
         )
