@@ -150,6 +150,6 @@ def _formats(settings: Settings) -> list[Finding]:
     avif = bool(features.check("avif")) or heif
     lacking = ("note", Message("not read"), Remedy("upgrade_packages", "pillow pillow-heif"))
     return [
-        Finding("HEIC", *(("good", Message("read")) if heif else lacking)),
+        Finding("HEIC", *(("good", Message("read and written")) if heif else lacking)),
         Finding("AVIF", *(("good", Message("read and written")) if avif else lacking)),
     ]

@@ -132,7 +132,7 @@ def test_captions_are_written_for_them_and_never_over_them(engine, folder, paths
     steps = list(engine.run(Caption(photos=folder.parent, trigger="tom", out=tmp_path)))
     assert {step.source for step in only(steps, Saved)} == {str(path) for path in paths}
     for suffix in SUFFIXES:
-        with pytest.raises(CalotypeError, match="is that of pictures"):
+        with pytest.raises(CalotypeError, match="is the extension of a picture"):
             Caption(photos=folder, caption_extension=suffix)
 
 

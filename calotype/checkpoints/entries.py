@@ -18,6 +18,7 @@ KINDS = {
 }
 BSD, APACHE, MIT = "BSD-3-Clause", "Apache-2.0", "MIT"
 S_LAB = "S-Lab License 1.0 (non-commercial)"
+APACHE_IN_PART = "Apache-2.0, with non-commercial parts (StyleGAN2, DFDNet)"  # as GFPGAN's licence file lists them
 
 ESRGAN = "https://github.com/xinntao/Real-ESRGAN/releases/download/"
 GFPGAN = "https://github.com/TencentARC/GFPGAN/releases/download/"
@@ -167,32 +168,35 @@ _ENTRIES = (
     Entry(
         "gfpgan-1.2",
         "faces",
-        APACHE,
+        APACHE_IN_PART,
         "GFPGAN 1.2: sharp, a little like make-up",
         file="GFPGANv1.2.pth",
         url=GFPGAN + "v1.3.0/GFPGANv1.2.pth",
         aliases=("GFPGANCleanv1-NoCE-C2",),
+        commercial=False,
     ),
     Entry(
         "gfpgan-1.3",
         "faces",
-        APACHE,
+        APACHE_IN_PART,
         "GFPGAN 1.3: more natural, not very sharp",
         file="GFPGANv1.3.pth",
         url=GFPGAN + "v1.3.0/GFPGANv1.3.pth",
         size=348_632_874,
         sha256="c953a88f2727c85c3d9ae72e2bd4846bbaf59fe6972ad94130e23e7017524a70",
+        commercial=False,
     ),
     Entry(
         "gfpgan-1.4",
         "faces",
-        APACHE,
+        APACHE_IN_PART,
         "GFPGAN 1.4: more detail and the person better kept",
         file="GFPGANv1.4.pth",
         url=GFPGAN + "v1.3.0/GFPGANv1.4.pth",
         size=348_632_874,
         sha256="e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad",
         aliases=("gfpgan",),
+        commercial=False,
     ),
     Entry(
         "restoreformer",
