@@ -4,6 +4,7 @@ Uses only the `tokenizers` library: importing transformers takes seconds.
 """
 
 import gzip
+import html
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -18,22 +19,39 @@ if TYPE_CHECKING:
     import tokenizers
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
+_CLIP_SIZE = 49_408  # tokens of CLIP's vocabulary
 _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _ISOLATED = "[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"  # characters of scripts without spaces
 
 
 @dataclass(frozen=True, eq=False)
 class BpeTokenizer:
-    """`encode(text)` -> token ids, without begin and end tokens."""
+    """`encode(text)` -> token ids, without begin and end tokens.
+
+    Texts for CLIP's own vocabulary are cleaned first as in its original tokenizer (Radford et al. 2021): ftfy, which
+    also makes full-width characters, curly quotes and ligatures plain, then HTML entities twice.
+    """
 
     inner: "tokenizers.Tokenizer"
     bos: int
     eos: int
     pad: int
     comma: int | None
+    is_clip: bool = False  # CLIP's own vocabulary, not one that was trained here
 
     def encode(self, text: str) -> list[int]:
+        if self.is_clip:
+            text = clean(text)
         return self.inner.encode(text, add_special_tokens=False).ids
+
+
+def clean(text: str) -> str:
+    """Cleans a text as CLIP's original tokenizer does: `ftfy.fix_text`, then HTML entities twice."""
+    if text.isascii() and "&" not in text and text.isprintable():
+        return text  # nothing that ftfy changes
+    import ftfy
+
+    return html.unescape(html.unescape(ftfy.fix_text(text)))
 
 
 def tokenizer_in(folder: Path) -> BpeTokenizer:
@@ -120,7 +138,8 @@ def _wrap(inner: "tokenizers.Tokenizer", where: Path) -> BpeTokenizer:
     begin, end = inner.token_to_id(BEGIN), inner.token_to_id(END)
     if begin is None or end is None:
         raise CalotypeError("{where} holds a tokenizer that is not CLIP's; Calotype supports CLIP's only", where=where)
-    return BpeTokenizer(inner, begin, end, end, inner.token_to_id(",</w>"))
+    comma, is_clip = inner.token_to_id(",</w>"), inner.get_vocab_size() == _CLIP_SIZE
+    return BpeTokenizer(inner, begin, end, end, comma, is_clip)
 
 
 def trained_tokenizer(texts: Iterable[str], size: int) -> BpeTokenizer:

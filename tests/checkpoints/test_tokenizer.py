@@ -1,12 +1,15 @@
 """Words to tokens: CLIP's own, and those of a diffusers folder."""
 
+import html
 import json
+import random
 
+import ftfy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calotype.checkpoints.tokenizer import clip_tokenizer, tokenizer_in
+from calotype.checkpoints.tokenizer import clip_tokenizer, tokenizer_in, trained_tokenizer
 from calotype.errors import CalotypeError
 
 TEXTS = [
@@ -47,21 +50,76 @@ def theirs(folder):
     return CLIPTokenizer.from_pretrained(folder)
 
 
+@pytest.fixture(scope="module")
+def expected(theirs):
+    """Token ids by transformers' tokenizer of a text cleaned as OpenAI's original tokenizer cleans it."""
+
+    def encode(text):
+        cleaned = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+        return theirs(cleaned, add_special_tokens=False).input_ids
+
+    return encode
+
+
 @pytest.mark.parametrize("text", TEXTS)
-def test_words_are_cut_as_transformers_cuts_them(text, folder, theirs):
-    wanted = theirs(text, add_special_tokens=False).input_ids
-    assert clip_tokenizer().encode(text) == wanted == tokenizer_in(folder).encode(text)
+def test_texts_are_tokenized_as_by_the_original_tokenizer(text, folder, expected):
+    assert clip_tokenizer().encode(text) == expected(text) == tokenizer_in(folder).encode(text)
 
 
-def test_whatever_is_written_is_cut_as_transformers_cuts_it(theirs):
+def test_two_thousand_texts_of_typical_characters_are_tokenized_as_by_the_original(expected):
+    """Full-width, curly, emoji, Chinese, Japanese and Korean characters, HTML entities and mojibake, mixed."""
+    characters = (
+        "abcXYZ019 ,.:()[]{}|&;'\"<>_-\n\tａｂｃＡＺ０９（）：，！？；［］｛｝“”‘’«»、。「」…—–～•·×½ﬁﬂﬀæßéÅñ"
+        "猫犬女孩美しいひらがなカタカナｶﾀｶﾅ한국어가나다😀👍🏽👨\u200d👩❤️🇩🇪\u3000\u00a0\u200b\ufeff\x1b\x07\u0301"
+    )
+    chunks = [
+        *characters,
+        "&amp;",
+        "&lt;",
+        "&#39;",
+        "&amp;quot;",
+        "Ã©",
+        "â€™",
+        "ä½ å¥½",
+        "1girl",
+        "masterpiece",
+        "\x1b[31m",
+    ]
+    rng, ours = random.Random(0), clip_tokenizer()
+    for _ in range(2000):
+        text = "".join(rng.choices(chunks, k=rng.randint(1, 24)))
+        assert ours.encode(text) == expected(text), ascii(text)
+
+
+def test_any_text_is_tokenized_as_by_the_original(expected):
     ours = clip_tokenizer()
 
     @settings(max_examples=200, deadline=None)
     @given(st.text(max_size=40))
     def check(text):
-        assert ours.encode(text) == theirs(text, add_special_tokens=False).input_ids
+        assert ours.encode(text) == expected(text)
 
     check()
+
+
+@pytest.mark.parametrize(
+    ("typed", "plain"),
+    [
+        ("1girl，smile", "1girl,smile"),
+        ("（ｍａｓｔｅｒ：1.2）", "(master:1.2)"),
+        ("a “quoted” word", 'a "quoted" word'),
+        ("ﬁne", "fine"),
+        ("black &amp; white", "black & white"),
+    ],
+)
+def test_typographic_forms_have_the_tokens_of_the_plain_ones(typed, plain):
+    assert clip_tokenizer().encode(typed) == clip_tokenizer().encode(plain)
+
+
+def test_a_vocabulary_trained_here_reads_texts_as_they_are():
+    """It was trained on texts that nothing had changed."""
+    own = trained_tokenizer(["猫，狗 ，（a） ｂ"] * 9, 300)
+    assert own.encode("猫，狗") != own.encode("猫,狗")
 
 
 def test_the_vocabulary_is_clips():
