@@ -1,19 +1,17 @@
-"""Stable Diffusion in miniature, from nothing: tokenizer, then the KL-VAE, then text encoder and U-Net.
+"""Training of a small Stable Diffusion from scratch: tokenizer, then the KL-VAE, then text encoder and U-Net.
 
-The loop of both stages is in plain sight here; what a step of each does stands in training/autoencoder.py and
-training/diffusing.py.
+The loop of both stages is in plain sight here; their steps are in training/diffusion/autoencoder.py and
+training/diffusion/denoiser.py.
 """
 
 import contextlib
 import copy
 import gc
 import hashlib
-import json
 import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ from calotype.files import check_folder, read_text, run_lock, uninterrupted
 from calotype.inference.diffusion.schedulers import sqrt_alphas_cumprod
 from calotype.models.network import is_mixed
 from calotype.ops.prompt.chunks import LENGTH
-from calotype.tasks import Learning, Note, Progress, TrainDiffusion, note, options_of
+from calotype.tasks import Note, Progress, TrainDiffusion, note, options_of
 from calotype.training.data.captioned import CaptionedSet, held_back, read_pairs, repeated
 from calotype.training.diffusion import autoencoder
 from calotype.training.diffusion import denoiser as diffusing
@@ -37,66 +35,54 @@ from calotype.training.diffusion.autoencoder import Autoencoding
 from calotype.training.diffusion.denoiser import Diffusing, Lessons
 from calotype.training.diffusion.evaluator import DiffusionEvaluator, told
 from calotype.training.diffusion.export import write_folder
-from calotype.training.diffusion.networks import Compute, new_text, new_unet, new_vae, under
+from calotype.training.diffusion.networks import Compute, new_text, new_unet, new_vae
 from calotype.training.diffusion.retrieval import Score
 from calotype.training.monitor.monitor import Monitor, logs_of, options_told
-from calotype.training.run import resume as state
-from calotype.training.run.result import mean_loss
-from calotype.training.run.resume import State, state_path
-from calotype.training.run.save_timer import SaveTimer
+from calotype.training.run.fingerprint import Fingerprint
+from calotype.training.run.result import TrainResult
+from calotype.training.run.resume import State, weights_under
 from calotype.training.run.time_budget import TimeBudget, TimedSteps
+from calotype.training.run.trainer_state import Snapshot, TrainerState
 
-FAILED = 3  # steps with a loss that is no number before the run is stopped
-TRIED = 3  # steps of each kind that are timed at least, the first one not counted
-TRYING = 0.01  # of the time, for each kind
-SPARE = 0.92  # of the time is planned for: the rest is for samples, and for what comes at the end
-LEARNING = 0.97  # of the time, after which no step is taken
-TIGHT = 0.5  # of the time, which reading may take before that is said
-CAPTIONS = 32  # of a picture, at most
-FLAT = 1.0  # dB above what the pictures' mean colours give, below which an autoencoder has learnt hardly anything
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What training ends in."""
-
-    path: Path
-    losses: tuple[float, ...]
-    pictures: int
-    report: Path
-    hits: tuple[int, int] = (0, 0)  # pictures held back that were found again, of so many
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What the last event says besides the file."""
-        return mean_loss(self.losses) | {"held_out": {"found": self.hits[0], "of": self.hits[1]}}
+MIN_TIMED_STEPS = 3  # of each kind of step, the first one not counted
+TIMING_FRACTION = 0.01  # of the time, for timing each kind of step
+PLANNED_FRACTION = 0.92  # of the time is planned for: the rest is for samples and the end of the run
+TRAINING_FRACTION = 0.97  # of the time, after which no step is taken
+READING_FRACTION = 0.5  # of the time, above which the time for reading pictures is reported
+MAX_CAPTIONS = 32  # of a picture
+MIN_GAIN = (
+    1.0  # dB above the PSNR of the pictures' mean colours, below which an autoencoder has hardly learned anything
+)
+UNHASHED = {"output_dir", "output_name", "save_state_every", "save_precision", "dry_run", "photos", "held_out"}
+UNHASHED |= {"sample_count", "sample_prompts", "logging_dir", "log_prefix", "log_with"}
+UNHASHED |= {"vae_learning_rate", "learning_rate"}  # these may differ when a run is resumed
 
 
-def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress | Note | Trained]:
-    """Yields progress, and Trained last. Closing it keeps the very step; the same command goes on from there.
+def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress | Note | TrainResult]:
+    """Yields progress, and TrainResult last. Closing it saves the last step; the same command resumes from there.
 
     Raises:
         CalotypeError: no captioned pictures, a state that does not fit, another run at work under this name, no room,
-            a loss that is no number.
+            a loss that is NaN.
     """
     clock = TimeBudget()
     _check_free(task)
     logs, notes = logs_of(task)
     pairs: Any = None
-    most = models.settings.max_pixels
-    for pairs in read_pairs(task.photos, task.resolution, task.caption_extension, most, task.output_dir):
+    max_pixels = models.settings.max_pixels
+    for pairs in read_pairs(task.photos, task.resolution, task.caption_extension, max_pixels, task.output_dir):
         if isinstance(pairs, Progress):
             yield pairs
     run = DiffusionRun(task, models, pairs, logs, clock)
     yield from map(note, (*notes, *pairs.notes, *run.notes))
     with contextlib.nullcontext() if task.dry_run else run_lock(task.output_dir, task.output_name):
-        _check_free(task)  # also from what has ended meanwhile
+        _check_free(task)  # a run may have ended meanwhile
         run.resume()
         if not run.is_resumed:
-            yield from run.planned()
-        yield from map(note, run.told())
+            yield from run.plan_steps()
+        yield from map(note, run.plan())
         if not task.dry_run:
-            yield from run.trained()
+            yield from run.train()
 
 
 def _check_free(task: TrainDiffusion) -> None:
@@ -108,63 +94,56 @@ def _check_free(task: TrainDiffusion) -> None:
 
 
 @dataclass(frozen=True)
-class _Kind:
-    """What sets a stage apart in the loop."""
+class _Stage:
+    """How the loop names a stage."""
 
-    part: str  # whose rate it is
-    noted: str  # what its loss is noted as
-    option: str  # of its rate
+    part: str  # whose learning rate it is
+    metric: str  # name of its loss
+    option: str  # of its learning rate
 
 
-KINDS = (_Kind("vae", "vae", "vae_learning_rate"), _Kind("unet", "loss", "learning_rate"))
+STAGES = (_Stage("vae", "vae", "vae_learning_rate"), _Stage("unet", "loss", "learning_rate"))
 
 
 class DiffusionRun:
-    """The parts of one run: settled once, then stepped through."""
+    """One run."""
 
     def __init__(self, task: TrainDiffusion, models: Models, pairs: CaptionedSet, logs: Path | None, clock: TimeBudget):
         self.task, self.models, self.pairs, self.logs, self.clock = task, models, pairs, logs, clock
-        self.means = _means(task, models)
-        is_gpu = self.means.device.type == "cuda"
+        self.compute = _compute(task, models)
+        is_gpu = self.compute.device.type == "cuda"
         names = read_text(task.held_out).splitlines() if task.held_out else ()
-        self.held = held_back(pairs.pairs, task.validation_split, task.seed, names)
-        held = set(self.held)
-        self.learnt = torch.tensor([n for n in range(len(pairs.pairs)) if n not in held])
+        self.validation = held_back(pairs.pairs, task.validation_split, task.seed, names)
+        validation = set(self.validation)
+        self.training = torch.tensor([n for n in range(len(pairs.pairs)) if n not in validation])
         self.batches = (task.vae_batch_size or (96 if is_gpu else 12), task.train_batch_size or (512 if is_gpu else 32))
         self.tokenizer = trained_tokenizer(self._texts(), task.vocab_size)
-        self.signals = sqrt_alphas_cumprod(diffusing.TRAINING)
+        self.sqrt_alphas_cumprod = sqrt_alphas_cumprod(diffusing.TRAINING)
         self.prompts, self.notes = self._prompts()
-        self.found: State | None = None  # until it is taken up
+        self.file: State | None = None  # of an interrupted run, until it is loaded
         self.is_resumed, self.steps = False, (task.vae_train_steps, task.max_train_steps)
-        self.losses: list[float] = []
-        self.number, self.n, self.looks, self.stage = 0, 0, 0, TimedSteps(clock, self.steps[0])
-        self.learning: Any = None  # Autoencoding, then Diffusing
-        self.vae: nn.Module | None = None  # from the second stage on
-        self.is_changing, self.due = False, SaveTimer(task.save_state_every)
-        self.seen_at = 0  # the step of the last look, which is not taken twice
+        self.number, self.looks, self.stage = 0, 0, TimedSteps(clock, self.steps[0])
+        self.trainer: Any = None  # Autoencoding, then Diffusing
+        self.vae: nn.Module | None = None  # in the second stage
+        self.evaluated_at = 0  # the step of the last evaluation
+        self.state = TrainerState(task, self._fingerprint, self._snapshot)
 
     def resume(self) -> None:
-        """Reads the state of a run that was stopped, if there is one.
+        """Reads the state of an interrupted run, if there is one.
 
         Raises:
             CalotypeError: it has other pictures or settings.
         """
-        if not self._state_path.is_file():
+        found = self.state.load()
+        if found is None:
             return
-        found = state.load(self._state_path)
-        if found.fingerprint != self._fingerprint:
-            raise CalotypeError(
-                "{path} is the state of a run with other pictures or settings; delete it to begin anew, or give "
-                "another {option:output_name}",
-                path=self._state_path,
-            )
-        self.found, self.is_resumed = found, True
-        self.steps, self.losses = tuple(found.weights["plan"].tolist()), list(found.losses)
-        self.clock.before, begin, end, *counts = found.weights["stage"].tolist()
-        self.number, self.n, self.looks = map(int, counts[:3])
-        self.stage = TimedSteps(
-            self.clock, self.steps[self.number], begin, end, *counts[3:]
-        )  # states once had no reserve
+        self.file, self.is_resumed = found.file, True
+        self.state.resume(found.file)
+        weights = found.file.weights
+        self.steps = tuple(weights["plan"].tolist())
+        self.clock.before, begin, end, *counts = weights["stage"].tolist()
+        self.number, _, self.looks = map(int, counts[:3])
+        self.stage = TimedSteps(self.clock, self.steps[self.number], begin, end, *counts[3:])  # old states: no reserve
 
     @property
     def _rates(self) -> list[float]:
@@ -172,23 +151,29 @@ class DiffusionRun:
 
     @property
     def done(self) -> int:
-        """Steps of both stages."""
-        return self.n + (self.steps[0] if self.number else 0)
+        """Completed steps of both stages."""
+        return self.state.step
+
+    @property
+    def n(self) -> int:
+        """Completed steps of this stage."""
+        return self.state.step - (self.steps[0] if self.number else 0)
 
     def _texts(self) -> list[str]:
-        return [caption for n in self.learnt.tolist() for caption in self.pairs.pairs[n].captions]
+        return [caption for n in self.training.tolist() for caption in self.pairs.pairs[n].captions]
 
     def _prompts(self) -> tuple[list[Prompt], list[Message]]:
         if not self.task.sample_count:
             return [], []
         if self.task.sample_prompts:
             return read_prompts(self.task.sample_prompts)
-        return prompts_from_captions([self.pairs.pairs[n].captions[0] for n in self.held or self.learnt.tolist()]), []
+        indices = self.validation or self.training.tolist()
+        return prompts_from_captions([self.pairs.pairs[n].captions[0] for n in indices]), []
 
-    # ------------------------------------------------------------------ before
+    # ------------------------------------------------------------------ the plan
 
-    def planned(self) -> Iterator[Progress | Note]:
-        """How many steps fit into the time: a few of each kind are timed, on networks that are thrown away."""
+    def plan_steps(self) -> Iterator[Progress | Note]:
+        """Sets how many steps fit into the time: a few of each kind are timed, on networks that are not kept."""
         task, (first, second) = self.task, self.steps
         if first and second:
             return
@@ -200,13 +185,13 @@ class DiffusionRun:
         late = min(1.0, task.adversarial_share + autoencoder.EARLY) if task.adversarial_share else 0.0
         each = (1 - late) * plain + late * judged
         spent, time_given = self.clock.now, task.minutes * 60
-        if spent > TIGHT * time_given:
+        if spent > READING_FRACTION * time_given:
             yield note(
                 "{spent:.1f} of the {minutes:g} minutes are over before the first step",
                 spent=spent / 60,
                 minutes=task.minutes,
             )
-        budget = SPARE * time_given - spent
+        budget = PLANNED_FRACTION * time_given - spent
         if not first:
             first = max(1, int(task.vae_share * budget / each))
         elif first * each > budget:
@@ -222,47 +207,47 @@ class DiffusionRun:
         self.steps = (first, second)
 
     def _timed(self, kind: str) -> float:
-        """Seconds of the quickest of several steps: time ends a plan too long, and one too short would waste it."""
+        """Seconds of the quickest of several steps: the time limit ends a plan that is too long."""
         if kind == "diffusing":
-            learning: Any = self._diffusing(self._lessons(self._new_vae(), range(0, min(16, len(self.learnt)))), 10**6)
+            trainer: Any = self._diffusing(self._cache(self._new_vae(), range(0, min(16, len(self.training)))), 10**6)
         else:
-            learning = self._autoencoding(10**6)
-        seconds, begun = [], time.monotonic()
-        while len(seconds) < TRIED or time.monotonic() - begun < TRYING * 60 * self.task.minutes:
+            trainer = self._autoencoding(10**6)
+        seconds, start, limit = [], time.monotonic(), TIMING_FRACTION * 60 * self.task.minutes
+        while len(seconds) < MIN_TIMED_STEPS or time.monotonic() - start < limit:
             before = time.monotonic()
-            learning.step(len(seconds), 1.0 if kind == "judged" else 0.0)
+            trainer.step(len(seconds), 1.0 if kind == "judged" else 0.0)
             seconds.append(time.monotonic() - before)
         return min(seconds[1:])
 
     def _limited(self, number: int) -> TimedSteps:
-        """Stage 0 or 1, from now on. Where its steps were given, only they count."""
+        """Stage 0 or 1 from now on, without a time limit if its steps are given."""
         task, now = self.task, self.clock.now
-        end = LEARNING * task.minutes * 60
+        end = TRAINING_FRACTION * task.minutes * 60
         if task.max_train_steps if number else task.vae_train_steps:
             end = math.inf
         elif number == 0:
             end = now + task.vae_share * max(0.0, end - now)
         return TimedSteps(self.clock, self.steps[number], now, end)
 
-    def told(self) -> list[Message]:
-        """The plan in sentences."""
+    def plan(self) -> list[Message]:
         task, groups = self.task, {pair.group for pair in self.pairs.pairs}
         parts = (self._new_vae(), self._new_unet(), self._new_text())
         vae, unet, text = (sum(p.numel() for p in part.parameters()) / 1e6 for part in parts)
         (first, second), (crops, batch) = self.steps, self.batches
-        told = [
+        plan = [
             plural(
                 max(1, len(groups)),
-                "{pictures} pictures of {side}x{side} to learn, {held} held back; {tokens} tokens",
-                "{pictures} pictures of {side}x{side} to learn, {held} held back, in {count} groups; {tokens} tokens",
-                pictures=len(self.learnt),
+                "{pictures} pictures of {side}x{side} to train on, {validation} for validation; {tokens} tokens",
+                "{pictures} pictures of {side}x{side} to train on, {validation} for validation, in {count} groups; "
+                "{tokens} tokens",
+                pictures=len(self.training),
                 side=task.resolution,
-                held=len(self.held),
+                validation=len(self.validation),
                 tokens=self.tokenizer.inner.get_vocab_size(),
             ),
             Message(
-                "KL-VAE, {vae:.1f} million numbers: {vae_steps} steps of {vae_batch}; then U-Net, {unet:.1f}, and text "
-                "encoder, {text:.1f}: {steps} steps of {batch}, in {dtype}",
+                "KL-VAE with {vae:.1f} million parameters: {vae_steps} steps of batch size {vae_batch}; then U-Net "
+                "with {unet:.1f} and text encoder with {text:.1f}: {steps} steps of {batch}, in {dtype}",
                 vae=vae,
                 vae_steps=first,
                 vae_batch=crops,
@@ -270,179 +255,167 @@ class DiffusionRun:
                 text=text,
                 steps=second,
                 batch=batch,
-                dtype=str(self.means.dtype).removeprefix("torch."),
+                dtype=str(self.compute.dtype).removeprefix("torch."),
             ),
         ]
         if self.prompts:
-            told.append(
+            plan.append(
                 Message(
-                    "samples drawn {count} times on the way, into {folder}",
+                    "samples are drawn {count} times during training, into {folder}",
                     count=task.sample_count,
                     folder=task.output_dir / "sample",
                 )
             )
-        return told
+        return plan
 
     # ------------------------------------------------------------------ the parts
 
     def _new_vae(self) -> nn.Module:
         task = self.task
-        return new_vae(task.vae_widths, task.latent_channels, task.resolution, task.seed, self.means)
+        return new_vae(task.vae_widths, task.latent_channels, task.resolution, task.seed, self.compute)
 
     def _new_unet(self) -> nn.Module:
         task = self.task
         side = task.resolution // task.factor
-        return new_unet(task.unet_widths, task.latent_channels, side, task.text_width, task.seed, self.means)
+        return new_unet(task.unet_widths, task.latent_channels, side, task.text_width, task.seed, self.compute)
 
     def _new_text(self) -> Any:
         task = self.task
-        return new_text(task.text_width, task.text_layers, self.tokenizer.inner.get_vocab_size(), task.seed, self.means)
+        return new_text(
+            task.text_width, task.text_layers, self.tokenizer.inner.get_vocab_size(), task.seed, self.compute
+        )
 
     def _autoencoding(self, steps: int) -> Autoencoding:
         task, adversarial = self.task, self.task.adversarial_share
-        way = autoencoder.AutoencoderConfig(
+        config = autoencoder.AutoencoderConfig(
             *(steps, self.batches[0], task.vae_learning_rate, task.seed, adversarial, task.adversarial_weight)
         )
-        return Autoencoding(self._new_vae(), self.pairs.pixels, self.learnt, self.means, way)
+        return Autoencoding(self._new_vae(), self.pairs.pixels, self.training, self.compute, config)
 
-    def _diffusing(self, lessons: Lessons, steps: int) -> Diffusing:
+    def _diffusing(self, cache: Lessons, steps: int) -> Diffusing:
         task, batch = self.task, self.batches[1]
-        way = diffusing.DenoiserConfig(
+        config = diffusing.DenoiserConfig(
             *(steps, batch, task.learning_rate, task.seed, task.caption_dropout_rate, task.min_snr_gamma),
             task.ema_decay,
         )
-        return Diffusing(self._new_unet(), self._new_text(), lessons, self.means, way)
+        return Diffusing(self._new_unet(), self._new_text(), cache, self.compute, config)
 
     # ------------------------------------------------------------------ the loop
 
-    def trained(self) -> Iterator[Progress | Note | Trained]:
-        begin, path = self.done, None
-        if begin:
-            yield self._going_on(begin)
-        watch = self._watch(begin)
-        seen = self._seen(watch)
+    def train(self) -> Iterator[Progress | Note | TrainResult]:
+        if self.state.step:
+            changed = Message("rate") if self.file.weights["rates"].tolist() != self._rates else ""
+            yield note(self.state.resumed_message(sum(self.steps), changed))
+        monitor = self._monitor()
+        evaluator = self._evaluator(monitor)
         try:
-            self._taken_up()
-            if self.number == 0:
-                yield from self._learnt(watch, seen)
-                yield from self._turned(watch, seen)
-            yield from self._learnt(watch, seen)
-            if self.n < self.steps[1]:
-                yield note(
-                    "the {minutes:g} minutes are over after {steps} of {total} steps",
-                    minutes=self.task.minutes,
-                    steps=self.done,
-                    total=sum(self.steps),
-                )
-            yield from self._sound()
-            score = yield from seen.scored(self.learning, self.vae, self._remaining)
-            path = self._written(score)
-            watch.finished()
-        except (GeneratorExit, KeyboardInterrupt):
-            if self.done > begin and path is None and not self.is_changing:
-                self._save_state()
-            raise
+            with self.state.saved_on_interrupt():
+                self._load()
+                if self.number == 0:
+                    yield from self._train_stage(monitor, evaluator)
+                    yield from self._start_second_stage(monitor, evaluator)
+                yield from self._train_stage(monitor, evaluator)
+                if self.n < self.steps[1]:
+                    yield note(
+                        "the {minutes:g} minutes are over after {steps} of {total} steps",
+                        minutes=self.task.minutes,
+                        steps=self.state.step,
+                        total=sum(self.steps),
+                    )
+                yield from self._undo_collapse()
+                score = yield from evaluator.scored(self.trainer, self.vae, self._remaining)
+                path = self._save_model(score)
+                self.state.finish()
+                monitor.finished()
         finally:
-            watch.close()
-        self._state_path.unlink(missing_ok=True)
-        yield note("report: {path}", path=watch.path)
-        hits = (score.hits, score.count) if score else (0, 0)
-        yield Trained(path, tuple(self.losses), len(self.learnt), watch.path, hits)
+            monitor.close()
+        self.state.close(keep=False)
+        yield note("report: {path}", path=monitor.path)
+        found, count = (score.hits, score.count) if score else (0, 0)
+        extra = {"held_out": {"found": found, "of": count}}
+        yield TrainResult(path, tuple(self.state.losses), len(self.training), monitor.path, extra)
 
-    def _going_on(self, step: int) -> Note:
-        if self.found.weights["rates"].tolist() == self._rates:
-            return note("going on after step {step} of {total}", step=step, total=sum(self.steps))
-        return note(
-            "going on after step {step} of {total}, with another rate than before", step=step, total=sum(self.steps)
-        )
-
-    def _taken_up(self) -> None:
-        """Makes what learns in the first stage, or in the one in which the run was stopped, as it was then."""
+    def _load(self) -> None:
+        """Makes the trainer of the first stage, or that of the stage in which the run was interrupted."""
         if self.number == 0:
-            self.learning = self._autoencoding(self.steps[0])
+            self.trainer = self._autoencoding(self.steps[0])
         else:
             self.vae = self._new_vae()
-            self.vae.load_state_dict(under(self.found.weights, "vae"))
+            self.vae.load_state_dict(weights_under(self.file.weights, "vae"))
             self.vae.register_to_config(scaling_factor=1.0)
             self.vae.eval().requires_grad_(False)
-            self.learning = self._diffusing(self._lessons(self.vae), self.steps[1])
-        if self.found:
-            self.learning.load(self.found.weights, self.found.optimizer)
-            self.found = None  # it takes as much memory as the networks
+            self.trainer = self._diffusing(self._cache(self.vae), self.steps[1])
+        if self.file:
+            self.trainer.load(self.file.weights, self.file.optimizer)
+            self.file = None  # it takes as much memory as the networks
         else:
             self.stage = self._limited(0)
 
-    def _learnt(self, watch: Monitor, seen: DiffusionEvaluator) -> Iterator[Progress | Note]:
-        """The steps of a stage."""
-        kind, steps = KINDS[self.number], self.steps[self.number]
-        yield from self._followed(seen)  # a stop may have left that undone
+    def _train_stage(self, monitor: Monitor, evaluator: DiffusionEvaluator) -> Iterator[Progress | Note]:
+        stage, steps = STAGES[self.number], self.steps[self.number]
+        yield from self._after_step(evaluator)  # may have been interrupted
         while self.n < steps and not (self.n and self.stage.is_late):
-            with uninterrupted():
-                self.is_changing = True
-                loss, told = self.learning.step(self.n, self.stage.share(self.n))
-                self.n += 1
-                self.losses.append(loss)
-                self.is_changing = False
-                rates = {kind.part: self.learning.optimizer.param_groups[0]["lr"]}
-                numbers = {f"{kind.noted}/{name}": value for name, value in told.items()}
-                event = watch.stepped(self.done, loss, rates, kind.noted, **numbers)
-            self._check(kind.option)
-            yield self._in_time(event)
-            yield from self._followed(seen)
-            if self.n < steps and math.isfinite(loss) and self.due(self.done):
-                self._save_state()
-        yield from self._looked_at(seen)  # where time ran out behind the last step
+            with self.state.update():
+                loss, metrics = self.trainer.step(self.n, self.stage.share(self.n))
+                self.state.count(loss, is_complete=True)
+                rates = {stage.part: self.trainer.optimizer.param_groups[0]["lr"]}
+                numbers = {f"{stage.metric}/{name}": value for name, value in metrics.items()}
+                event = monitor.stepped(self.state.step, loss, rates, stage.metric, **numbers)
+            if self.state.is_diverged:
+                raise self._diverged(stage.option)
+            yield replace(event, remaining=min(event.remaining, max(0.0, self._remaining())))
+            yield from self._after_step(evaluator)
+            self.state.save_if_due(sum(self.steps) if self.number else steps)
+        yield from self._evaluate(evaluator)  # if the time was over after the last step
 
-    def _followed(self, seen: DiffusionEvaluator) -> Iterator[Progress | Note]:
-        """What comes after a step, where it is due."""
+    def _after_step(self, evaluator: DiffusionEvaluator) -> Iterator[Progress | Note]:
         if self.number == 1 and self.n and self.n % diffusing.WINDOW == 0:
-            yield from self._judged()
-        yield from self._looked_at(seen)
+            yield from self._check_collapse()
+        yield from self._evaluate(evaluator)
 
-    def _looked_at(self, seen: DiffusionEvaluator) -> Iterator[Progress | Note]:
-        """Reconstructions, or samples and the loss on what is held back, where they are due."""
+    def _evaluate(self, evaluator: DiffusionEvaluator) -> Iterator[Progress | Note]:
+        """Reconstructions, or samples and the validation loss, if they are due."""
         looks = self._looks()
-        if looks == self.looks or self.done == self.seen_at:
+        if looks == self.looks or self.state.step == self.evaluated_at:
             self.looks = looks
             return
         if self.number == 0:
-            quality = seen.reconstructed(self.learning.mean, self.done)
-            yield note("step {step}: reconstructions of {quality:.2f} dB", step=self.done, quality=quality)
-            if not self.learning.looked_at(quality):
+            quality = evaluator.reconstructed(self.trainer.mean, self.state.step)
+            yield note("step {step}: reconstructions of {quality:.2f} dB", step=self.state.step, quality=quality)
+            if not self.trainer.looked_at(quality):
                 yield note(
-                    "that is {less:.1f} dB less than before: the autoencoder has become worse by far, and is kept as "
-                    "it was; a lower {option:adversarial_weight} or {option:vae_learning_rate} would help",
-                    less=self.learning.best - quality,
+                    "that is {loss:.1f} dB less than before: the autoencoder has collapsed, and is kept as it was "
+                    "before; a lower {option:adversarial_weight} or {option:vae_learning_rate} would help",
+                    loss=self.trainer.best - quality,
                 )
         else:
-            begun = self.clock.now
-            yield from seen.sampled(self.learning, self.vae, self.done)
-            self.stage.reserve = self.clock.now - begun  # the last look takes as long
-        self.looks, self.seen_at = looks, self.done
+            start = self.clock.now
+            yield from evaluator.sampled(self.trainer, self.vae, self.state.step)
+            self.stage.reserve = self.clock.now - start  # the last evaluation takes as long
+        self.looks, self.evaluated_at = looks, self.state.step
 
     def _looks(self) -> int:
-        """How many are due until now: evenly spread over a stage, at its end, and before the adversarial loss joins."""
+        """How many evaluations are due: evenly over a stage, at its end, and before the adversarial loss is added."""
         if not self.n:
             return 0
         count, late = max(1, self.task.sample_count), self.task.adversarial_share
         marks = {n / count for n in range(1, count + 1)} | ({1 - late} if self.number == 0 else set())
         return sum(mark <= self.stage.share(self.n) + 1e-9 for mark in marks)
 
-    def _judged(self) -> Iterator[Note]:
-        """Keeps the networks while their loss is sound; says so when they have collapsed."""
-        *before, is_sound = diffusing.soundness(self.losses[self.steps[0] :])
+    def _check_collapse(self) -> Iterator[Note]:
+        """Keeps a copy of the networks while their loss is low enough; reports a collapse."""
+        *before, is_sound = diffusing.soundness(self.state.losses[self.steps[0] :])
         if is_sound:
-            self.learning.keep()
+            self.trainer.keep()
         elif before[-1]:
             yield note(
                 "step {step}: the loss is far above what it was: the U-Net has collapsed, and is kept as it was "
                 "{window} steps ago; a lower {option:learning_rate} would help",
-                step=self.done,
+                step=self.state.step,
                 window=diffusing.WINDOW,
             )
 
-    def _turned(self, watch: Monitor, seen: DiffusionEvaluator) -> Iterator[Note]:
-        """From the first stage to the second."""
+    def _start_second_stage(self, monitor: Monitor, evaluator: DiffusionEvaluator) -> Iterator[Note]:
         if self.n < self.steps[0]:
             yield note(
                 "the autoencoder's part of the time is over after {steps} of {total} steps",
@@ -450,170 +423,149 @@ class DiffusionRun:
                 total=self.steps[0],
             )
             self.steps = (self.n, self.steps[1])
-            watch.shortened(sum(self.steps))
-        vae = yield from self._autoencoder(seen)
-        autoencoder.fold(vae, self._moments(vae, self._spread(1024), sampled=True)[0])
+            monitor.shortened(sum(self.steps))
+        vae = yield from self._trained_vae(evaluator)
+        autoencoder.fold(vae, self._moments(vae, self._subset(1024), sampled=True)[0])
         vae.eval().requires_grad_(False)
-        learning = self._diffusing(self._lessons(vae), self.steps[1])
+        trainer = self._diffusing(self._cache(vae), self.steps[1])
         with uninterrupted():
-            self.vae, self.learning, self.number, self.n, self.looks = vae, learning, 1, 0, 0
+            self.vae, self.trainer, self.number, self.looks = vae, trainer, 1, 0
             self.stage = self._limited(1)
         gc.collect()
-        yield note("the autoencoder is done; U-Net and text encoder learn")
-        self._save_state()
+        yield note("the autoencoder is trained; U-Net and text encoder follow")
+        self.state.save()
 
-    def _autoencoder(self, seen: DiffusionEvaluator) -> Iterator[Note]:
-        """Returns what the first stage has learnt, a copy: as it is at its end, or at its best where that is better."""
-        learning, quality = self.learning, seen.quality(self.learning.mean)
-        is_sound = quality >= learning.best - autoencoder.WORSE
+    def _trained_vae(self, evaluator: DiffusionEvaluator) -> Iterator[Note]:
+        """Returns a copy of the first stage's autoencoder: the last one, or the best one if it is much better."""
+        trainer, quality = self.trainer, evaluator.quality(self.trainer.mean)
+        is_sound = quality >= trainer.best - autoencoder.WORSE
         if not is_sound:
             yield note(
                 "the autoencoder is taken as it was at its best, with {best:.1f} dB, not as it is at the end, "
                 "with {quality:.1f}",
-                best=learning.best,
+                best=trainer.best,
                 quality=quality,
             )
-        flat = seen.flat()
-        if max(quality, learning.best) < flat + FLAT:
+        flat = evaluator.flat()
+        if max(quality, trainer.best) < flat + MIN_GAIN:
             yield note(
-                "the autoencoder has learnt hardly more than the mean colours of pictures, which give {flat:.1f} "
+                "the autoencoder has hardly learned more than the mean colours of pictures, which give {flat:.1f} "
                 "dB, so little can be seen in what is drawn; give more {option:minutes} or "
                 "{option:vae_train_steps}",
                 flat=flat,
             )
-        return copy.deepcopy(learning.mean if is_sound else learning.good)
+        return copy.deepcopy(trainer.mean if is_sound else trainer.good)
 
-    def _check(self, option: str) -> None:
-        """Steps that are no numbers change nothing: after some in a row, the state from before them is kept."""
-        if len(self.losses) < FAILED or any(map(math.isfinite, self.losses[-FAILED:])):
-            return
-        begin = self.done - FAILED + 1
-        self.n -= FAILED
-        del self.losses[-FAILED:]
-        if self.done == 0:
-            raise CalotypeError(
-                "the loss or its gradients are no numbers since step {step}: the rate is too high; begin again with a "
+    def _diverged(self, option: str) -> CalotypeError:
+        """NaN steps change no weights, so the state from before them is saved."""
+        step = self.state.first_nonfinite
+        self.state.undo_nonfinite()
+        if self.state.step == 0:
+            return CalotypeError(
+                "the loss or its gradients are NaN since step {step}: the rate is too high; begin again with a "
                 "lower {option}",
-                step=begin,
+                step=step,
                 option=option,
             )
-        self._save_state()
-        raise CalotypeError(
-            "the loss or its gradients are no numbers since step {step}: the rate is too high; step {kept} is kept, "
+        self.state.save()
+        return CalotypeError(
+            "the loss or its gradients are NaN since step {step}: the rate is too high; step {kept} is kept, "
             "and the same command with a lower {option} goes on from it",
-            step=begin,
-            kept=self.done,
+            step=step,
+            kept=self.state.step,
             option=option,
         )
 
-    def _sound(self) -> Iterator[Note]:
-        """Where the networks have collapsed, they are at the end what they were before."""
-        if not all(diffusing.soundness(self.losses[self.steps[0] :])[-1:]):
+    def _undo_collapse(self) -> Iterator[Note]:
+        if not all(diffusing.soundness(self.state.losses[self.steps[0] :])[-1:]):
             with uninterrupted():
-                self.learning.go_back()
-            yield note("the U-Net has collapsed at the end, so it is as it was when its loss was sound last")
-
-    def _in_time(self, event: Learning) -> Learning:
-        """No more seconds are left than the minutes have."""
-        return replace(event, remaining=min(event.remaining, max(0.0, self._remaining())))
+                self.trainer.go_back()
+            yield note("the U-Net has collapsed at the end, so it is as it was when its loss was low enough last")
 
     def _remaining(self) -> float:
-        """Seconds, infinite where steps were given and no time."""
+        """Seconds; infinite if steps are given and no time."""
         return math.inf if self.task.max_train_steps else self.task.minutes * 60 - self.clock.now
 
     # ------------------------------------------------------------------ latents
 
-    def _spread(self, count: int) -> list[int]:
-        """Places of so many pictures at most to learn from, evenly from all groups: the set is sorted by them."""
-        return self.learnt[:: math.ceil(len(self.learnt) / count)].tolist()
+    def _subset(self, max_count: int) -> list[int]:
+        """Indices of training pictures, evenly from all groups: the set is sorted by them."""
+        return self.training[:: math.ceil(len(self.training) / max_count)].tolist()
 
     @torch.no_grad()
-    def _moments(self, vae: nn.Module, places: Sequence[int], sampled: bool = False) -> tuple[Tensor, Tensor]:
-        """(N, C, h, w) each on the device: means and deviations of the latents; `sampled`: drawn from them, float32."""
-        device, found = self.means.device, []
-        for n, some in enumerate(torch.tensor(list(places)).split(64)):
-            x = self.pairs.pixels[some].to(device).float() / 127.5 - 1
-            with self.means.autocast():
-                given = vae.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist
-            mean, spread = given.mean.float(), given.std.float()
+    def _moments(self, vae: nn.Module, indices: Sequence[int], sampled: bool = False) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the latents, or samples of them in float32; (N, C, h, w) on the device."""
+        device, moments = self.compute.device, []
+        for n, chunk in enumerate(torch.tensor(list(indices)).split(64)):
+            x = self.pairs.pixels[chunk].to(device).float() / 127.5 - 1
+            with self.compute.autocast():
+                distribution = vae.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist
+            mean, std = distribution.mean.float(), distribution.std.float()
             if sampled:
                 generator = torch.Generator(device).manual_seed(self.task.seed + n)
-                mean = mean + spread * torch.randn(mean.shape, generator=generator, device=device)
-            found.append((mean, spread) if sampled else (mean.half(), spread.half()))
-        means, spreads = zip(*found, strict=True)
-        return torch.cat(means), torch.cat(spreads)
+                mean = mean + std * torch.randn(mean.shape, generator=generator, device=device)
+            moments.append((mean, std) if sampled else (mean.half(), std.half()))
+        means, stds = zip(*moments, strict=True)
+        return torch.cat(means), torch.cat(stds)
 
-    def _lessons(self, vae: nn.Module, places: Sequence[int] | None = None) -> Lessons:
-        places, device = list(places or range(len(self.pairs.pairs))), self.means.device
-        mean, spread = self._moments(vae, places)
-        pairs = [self.pairs.pairs[n] for n in places]
-        count = min(CAPTIONS, max(len(pair.captions) for pair in pairs))
-        rows = [[self._framed(said) for said in repeated(pair.captions, count)] for pair in pairs]
-        held = set(self.held)
-        weights = [0.0 if n in held else float(pair.weight) for n, pair in zip(places, pairs, strict=True)]
+    def _cache(self, vae: nn.Module, indices: Sequence[int] | None = None) -> Lessons:
+        indices, device = list(indices or range(len(self.pairs.pairs))), self.compute.device
+        mean, std = self._moments(vae, indices)
+        pairs = [self.pairs.pairs[n] for n in indices]
+        count = min(MAX_CAPTIONS, max(len(pair.captions) for pair in pairs))
+        rows = [[self._padded(caption) for caption in repeated(pair.captions, count)] for pair in pairs]
+        validation = set(self.validation)
+        weights = [0.0 if n in validation else float(pair.weight) for n, pair in zip(indices, pairs, strict=True)]
         return Lessons(
             mean,
-            spread,
+            std,
             torch.tensor(rows, dtype=torch.int32, device=device),
-            torch.tensor(self._framed(""), dtype=torch.int32, device=device),
+            torch.tensor(self._padded(""), dtype=torch.int32, device=device),
             torch.tensor(weights if any(weights) else [1.0] * len(weights), device=device),
-            self.signals.to(device),
+            self.sqrt_alphas_cumprod.to(device),
         )
 
-    def _framed(self, caption: str) -> list[int]:
-        own = self.tokenizer
-        tokens = own.encode(caption)[:LENGTH]
-        return [own.bos, *tokens, own.eos] + [own.pad] * (LENGTH - len(tokens))
+    def _padded(self, caption: str) -> list[int]:
+        tokenizer = self.tokenizer
+        tokens = tokenizer.encode(caption)[:LENGTH]
+        return [tokenizer.bos, *tokens, tokenizer.eos] + [tokenizer.pad] * (LENGTH - len(tokens))
 
-    # ------------------------------------------------------------------ what is seen
+    # ------------------------------------------------------------------ monitoring
 
-    def _seen(self, watch: Monitor) -> DiffusionEvaluator:
-        places = (self.held, self.learnt.tolist())
+    def _evaluator(self, monitor: Monitor) -> DiffusionEvaluator:
+        indices = (self.validation, self.training.tolist())
         return DiffusionEvaluator(
-            self.task, self.models, self.means, self.pairs, places, self.tokenizer, self.prompts, watch
+            self.task, self.models, self.compute, self.pairs, indices, self.tokenizer, self.prompts, monitor
         )
 
-    def _watch(self, begin: int) -> Monitor:
-        task, device = self.task, self.means.device
+    def _monitor(self) -> Monitor:
+        task, device = self.task, self.compute.device
         about = {
             "pictures": str(task.photos),
             "computed": f"on {device.type}, with torch {torch.__version__.partition('+')[0]}",
         }
-        facts = {"plan": list(map(str, self.told())), "about": about, **options_told(task)}
-        return Monitor(task.output_dir, task.output_name, (begin, sum(self.steps), 0), device, facts, self.logs)
+        facts = {"plan": list(map(str, self.plan())), "about": about, **options_told(task)}
+        steps = (self.state.step, sum(self.steps), 0)
+        return Monitor(task.output_dir, task.output_name, steps, device, facts, self.logs)
 
-    # ------------------------------------------------------------------ what is kept
+    # ------------------------------------------------------------------ files
 
-    @property
-    def _state_path(self) -> Path:
-        return state_path(self.task)
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        """Of everything that decides about the numbers."""
-        idle = {"output_dir", "output_name", "save_state_every", "save_precision", "dry_run", "photos", "held_out"}
-        idle |= {"vae_learning_rate", "learning_rate"}  # a run may go on with others
-        idle |= {"sample_count", "sample_prompts", "logging_dir", "log_prefix", "log_with"}
-        options = {key: value for key, value in options_of(self.task).items() if key not in idle}
+    def _fingerprint(self) -> Fingerprint:
+        options = {key: value for key, value in options_of(self.task).items() if key not in UNHASHED}
         pixels = hashlib.sha256(self.pairs.pixels.numpy().data).hexdigest()
         pairs = [(pair.name, pair.captions, pair.weight) for pair in self.pairs.pairs]
-        told = json.dumps([options, pixels, pairs, self.held, self.batches, str(self.means.dtype)], sort_keys=True)
-        return hashlib.sha256(told.encode()).hexdigest()
+        return Fingerprint(options, [pixels, pairs, self.validation, self.batches, str(self.compute.dtype)])
 
-    def _save_state(self) -> None:
-        own = self.stage
-        stage = [self.clock.now, own.begin, own.end, self.number, self.n, self.looks, own.reserve]
+    def _snapshot(self) -> Snapshot:
+        stage = [self.clock.now, self.stage.begin, self.stage.end, self.number, self.n, self.looks, self.stage.reserve]
         weights = {"plan": torch.tensor(self.steps), "stage": torch.tensor(stage, dtype=torch.float64)}
-        weights |= {"rates": torch.tensor(self._rates, dtype=torch.float64), **self.learning.weights()}
+        weights |= {"rates": torch.tensor(self._rates, dtype=torch.float64), **self.trainer.weights()}
         weights |= {f"vae.{key}": value for key, value in self.vae.state_dict().items()} if self.vae else {}
-        plain = {key: value.detach().cpu() for key, value in weights.items()}
-        optimizer = self.learning.optimizer.state_dict()
-        state.save(self._state_path, State(self.done, plain, optimizer, tuple(self.losses), self._fingerprint))
-        self.due.saved()
+        return Snapshot(weights, self.trainer.optimizer.state_dict())
 
-    def _written(self, score: Score | None) -> Path:
+    def _save_model(self, score: Score | None) -> Path:
         path = self.task.output_dir / self.task.output_name
-        parts = (self.learning.unet_mean, self.vae, self.learning.text_mean)
+        parts = (self.trainer.unet_mean, self.vae, self.trainer.text_mean)
         write_folder(path, parts, self.tokenizer, diffusing.TRAINING, self._card(score), self.task.save_precision)
         return path
 
@@ -622,19 +574,19 @@ class DiffusionRun:
         lines = [
             f"# {task.output_name}",
             "",
-            f"Learnt from nothing with `train_diffusion` of Calotype {__version__}.",
+            f"Trained from scratch with `train_diffusion` of Calotype {__version__}.",
             "",
         ]
-        lines += [f"- {line}" for line in self.told()]
+        lines += [f"- {line}" for line in self.plan()]
         lines += [f"- seed {task.seed}; v-prediction, zero terminal SNR; draws at {task.resolution} pixels"]
         lines += [f"- {told(score)}"] if score else []
         lines += ["", "## Data", "", self.pairs.about.strip()] if self.pairs.about.strip() else []
         return "\n".join(lines) + "\n"
 
 
-def _means(task: TrainDiffusion, models: Models) -> Compute:
-    device, wish = models.device, models.settings.compile
-    has_half = is_mixed(task.mixed_precision, device)
+def _compute(task: TrainDiffusion, models: Models) -> Compute:
+    device, setting = models.device, models.settings.compile
+    is_bfloat16 = is_mixed(task.mixed_precision, device)
     is_long = device.type == "cuda" and (task.minutes >= 8 and not task.max_train_steps)
-    is_compiled = wish == "on" or (wish == "auto" and is_long)
-    return Compute(device, torch.bfloat16 if has_half else torch.float32, is_compiled, task.factor)
+    is_compiled = setting == "on" or (setting == "auto" and is_long)
+    return Compute(device, torch.bfloat16 if is_bfloat16 else torch.float32, is_compiled, task.factor)

@@ -1,17 +1,14 @@
-"""Learning a face, a thing or a style as a LoRA: the loop, in plain sight. Semantics of kohya's train_network.py.
+"""Training of a LoRA on a face, an object or a style: the loop, in plain sight. Semantics of kohya's train_network.py.
 
-With several processes, the command line's options go to each: `accelerate launch -m calotype train lora ...`.
+With several processes, each gets the command line's options: `accelerate launch -m calotype train lora ...`.
 """
 
 import contextlib
-import hashlib
-import json
 import math
 import random
 import time
 from collections.abc import Iterator
 from dataclasses import fields
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,7 @@ from calotype.checkpoints.lora import kohya_file as kohya
 from calotype.checkpoints.models import Models
 from calotype.checkpoints.store import digest
 from calotype.errors import CalotypeError, Message
-from calotype.files import check_folder, run_lock
+from calotype.files import check_folder, make_folder, run_lock
 from calotype.tasks import Note, Progress, note, options_of
 from calotype.tasks.training import IgnoredOptions, LoraOutput, SampleOptions, TrainLora, parse_step_rules, parse_steps
 from calotype.training.data import batches as plan
@@ -42,109 +39,105 @@ from calotype.training.optim.lr_schedule import factor
 from calotype.training.optim.optimizers import is_schedule_free, learning, optimizer_named
 from calotype.training.run.distributed import Processes
 from calotype.training.run.estimate import expected
-from calotype.training.run.result import Learned
-from calotype.training.run.resume import State, dtype_named, load, remembered, save, state_in, state_path
-from calotype.training.run.save_timer import SaveTimer
+from calotype.training.run.fingerprint import Fingerprint
+from calotype.training.run.result import TrainResult
+from calotype.training.run.resume import dtype_named, load_optimizer, state_in
+from calotype.training.run.trainer_state import Snapshot, TrainerState
 
-FAILED = 3  # steps with a loss or gradients that are no numbers before the run is stopped
 FREE = {"learning_rate", "unet_lr", "text_encoder_lr", "max_train_steps", "max_train_epochs", "lr_decay_steps"}
-FREE |= {"lr_warmup_steps", "lr_scheduler"}  # and what begins with it: how a run goes on may differ in these
+FREE |= {"lr_warmup_steps", "lr_scheduler"}  # and what begins with it: these may differ when a run is resumed
+UNHASHED = {spec.name for cls in (IgnoredOptions, SampleOptions, LoraOutput) for spec in fields(cls)}
+UNHASHED |= {"dry_run", "photos", "regular", "network_weights", "network_args", "model", "v2", "cache_latents_to_disk"}
 
 
-def train_lora(task: TrainLora, models: Models) -> Iterator[Progress | Note | Learned]:
-    """Yields progress, and Learned last. Closing it keeps the last state; the same command goes on from there.
+def train_lora(task: TrainLora, models: Models) -> Iterator[Progress | Note | TrainResult]:
+    """Yields progress, and TrainResult last. Closing it saves the last step; the same command resumes from there.
 
     Raises:
-        CalotypeError: no photos, a model or a state that does not fit, no room on disk, a loss that is no number.
+        CalotypeError: no photos, a model or a state that does not fit, no room on disk, a loss that is NaN.
     """
     check_folder(task.output_dir)
-    found, held, notes = photos_of(task)
-    prompts, more = wanted(task, found)
+    photos, validation, notes = photos_of(task)
+    prompts, more = wanted(task, photos)
     logs, missing = logs_of(task)
     yield from map(note, [*notes, *more, *missing])
     model = opened(task, models)
-    side, most, faces = max(size_of(task, model)), models.settings.max_pixels, models.detector().find
-    photos = yield from looked_at(found, side, most, faces)
-    tests = (yield from looked_at(held, side, most, faces)) if held else ([], [])
-    run = LoraRun(task, models, model, Processes.joined(model.device), photos, tests)
+    side, max_pixels, find_faces = max(size_of(task, model)), models.settings.max_pixels, models.detector().find
+    inspected = yield from looked_at(photos, side, max_pixels, find_faces)
+    inspected_validation = ([], [])
+    if validation:
+        inspected_validation = yield from looked_at(validation, side, max_pixels, find_faces)
+    run = LoraRun(task, models, model, Processes.joined(model.device), inspected, inspected_validation)
     run.prompts, run.logs = prompts, logs
     yield from map(note, run.notes)
-    yield from map(note, findings(run.course()))
-    run.told = [*run.plan_told(), *planned(task, prompts)]
-    yield from map(note, run.told)
+    yield from map(note, findings(run.summary()))
+    run.plan = [*run.plan_messages(), *planned(task, prompts)]
+    yield from map(note, run.plan)
     yield from map(note, expected(run.trial(), models.free_memory(models.device), task.dry_run))
-    yield from map(note, run.begun())
+    yield from map(note, run.resume())
     if task.dry_run:
         return
     with run_lock(task.output_dir, task.output_name) if run.processes.is_first else contextlib.nullcontext():
-        yield from run.lessons_made()
-        yield from run.trained()
+        yield from run.cache_latents()
+        yield from run.train()
 
 
 class LoraRun(Planned):
-    """A run, stepped through."""
+    """One run."""
 
-    def begun(self) -> list[Message]:
-        """Makes the optimizer and reads the state that there may be; what to say of it."""
+    def resume(self) -> list[Message]:
+        """Makes the optimizer and loads the state of an interrupted run, if there is one; messages about it."""
         self.optimizer = optimizer_named(self.optimizer_type, self._groups(), self.task.optimizer_args)
-        self.done, self.losses, self.is_whole = 0, [], True  # steps, their losses, and whether all is written of them
-        self.failed, self.is_changing, self.due = 0, False, SaveTimer(self.task.save_state_every)
-        return self._resumed()
+        self.state = TrainerState(self.task, self._fingerprint, self._snapshot, self.processes.is_first)
+        return self._load_state()
 
-    def trained(self) -> Iterator[Progress | Note | Learned]:
-        task, begin = self.task, self.done
-        watch = self._watch(begin)
-        seen = self._seen(watch)
+    def train(self) -> Iterator[Progress | Note | TrainResult]:
+        task, state = self.task, self.state
+        monitor = self._monitor()
+        evaluator = self._evaluator(monitor)
         try:
-            if begin == 0:
-                yield from seen.before()
-            elif not self.is_whole:  # it was stopped before its last step was written
-                yield from self._followed(seen)
-            for step in range(begin, self.total):
-                loss = self._step(step)
-                if self.failed == FAILED:
-                    raise self._spoilt()
-                yield watch.stepped(self.done, loss, self._rates())
-                yield from self._followed(seen)
-                if self._is_state_due():
-                    self._save_state()
-            if task.save_state:
-                self._save_state()
-            path = self._written(task.output_name, self.total)
-            watch.finished()
-        except (GeneratorExit, KeyboardInterrupt):
-            if self.done > begin and not self.is_changing:
-                self._save_state()
-            raise
+            with state.saved_on_interrupt():
+                if state.step == 0:
+                    yield from evaluator.before()
+                elif not state.is_complete:
+                    yield from self._after_step(evaluator)
+                for step in range(state.step, self.total):
+                    loss = self._step(step)
+                    if state.is_diverged:
+                        raise self._diverged()
+                    yield monitor.stepped(state.step, loss, self._rates())
+                    yield from self._after_step(evaluator)
+                    state.save_if_due(self.total)
+                if task.save_state:
+                    state.save()
+                path = self._save_lora(task.output_name, self.total)
+                monitor.finished()
         finally:
-            watch.close()
+            monitor.close()
         self.processes.wait()
-        if self.processes.is_first and not task.save_state:
-            self._state_path.unlink(missing_ok=True)
-        yield from self._named(path)
-        yield note("report: {path}", path=watch.path)
-        yield Learned(path, tuple(self.losses), len(self.photos), watch.path)
+        state.close(keep=task.save_state)
+        yield from self._registered(path)
+        yield note("report: {path}", path=monitor.path)
+        yield TrainResult(path, tuple(state.losses), len(self.photos), monitor.path)
 
-    def _followed(self, seen: LoraEvaluator) -> Iterator[Progress | Note]:
-        """What comes after a step: files and samples that are due."""
-        yield from self._kept()
-        yield from seen.after(self.done)
-        self.is_whole = True
+    def _after_step(self, evaluator: LoraEvaluator) -> Iterator[Progress | Note]:
+        """Files and samples that are due."""
+        yield from self._save_due_files()
+        yield from evaluator.after(self.state.step)
+        self.state.is_complete = True
 
-    def _spoilt(self) -> CalotypeError:
-        task = self.task
+    def _diverged(self) -> CalotypeError:
         return CalotypeError(
-            "the loss or its gradients are no numbers since step {step}: the rate {rate:g} is too high, or the number "
-            "format too coarse. The last good state is kept; the same command with a lower {option:learning_rate} goes "
-            "on from it",
-            step=self.done - FAILED + 1,
-            rate=task.learning_rate,
+            "the loss or its gradients are NaN since step {step}: the rate {rate:g} is too high, or the data type too "
+            "coarse. The last good state is kept; the same command with a lower {option:learning_rate} goes on from it",
+            step=self.state.first_nonfinite,
+            rate=self.task.learning_rate,
         )
 
     def _step(self, step: int) -> float:
-        """One change of the weights, unless the loss or its gradients are no numbers.
+        """Updates the weights, unless the loss or its gradients are NaN; returns the loss.
 
-        All chance in it comes from the seed and the step's number.
+        All randomness comes from the seed and the step.
         """
         task, total, optimizer = self.task, 0.0, self.optimizer
         rate = self._rate(step)
@@ -154,42 +147,39 @@ class LoraRun(Planned):
             self.is_text_on = is_text_on
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate
-        parts = task.gradient_accumulation_steps
-        numbers = plan.of_step(step, self.batches, parts)
+        accumulated = task.gradient_accumulation_steps
+        numbers = plan.of_step(step, self.batches, accumulated)
         for number in numbers:
-            torch.manual_seed((task.seed * 1_000_003 + number) % 2**63)  # dropout's
-            loss = self._loss(self._batch(number), number) / parts
+            torch.manual_seed((task.seed * 1_000_003 + number) % 2**63)  # of dropout
+            loss = self._loss(self._batch(number), number) / accumulated
             if loss.requires_grad:
                 (loss * self.scale.factor).backward()
             total += float(loss.detach())
-        total = self._added_up(total) * parts / len(numbers)  # the loss that is told is the batches' mean
-        learning_now = [p for group in optimizer.param_groups for p in group["params"]]
-        self.is_changing = True  # a state of now would be half of one step and half of the next
-        is_fine = math.isfinite(total) and self.scale.unscaled(learning_now)
-        if is_fine:
-            if task.max_grad_norm:
-                nn.utils.clip_grad_norm_(learning_now, task.max_grad_norm)
-            optimizer.step()
-            if task.scale_weight_norms:
-                self.adapters.shorten(task.scale_weight_norms)
-            self.failed = 0
-        elif not (math.isfinite(total) and self.scale.is_searching):
-            self.failed += 1
-        self.losses.append(total)
-        self.done, self.is_whole, self.is_changing = step + 1, False, False
+        total = self._added_up(total) * accumulated / len(numbers)  # the mean of the batches
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        with self.state.update():
+            is_finite = math.isfinite(total)
+            has_finite_gradients = is_finite and self.scale.unscaled(parameters)
+            if has_finite_gradients:
+                if task.max_grad_norm:
+                    nn.utils.clip_grad_norm_(parameters, task.max_grad_norm)
+                optimizer.step()
+                if task.scale_weight_norms:
+                    self.adapters.shorten(task.scale_weight_norms)
+            self.state.count(total, has_finite_gradients or (is_finite and self.scale.is_searching))
         optimizer.zero_grad(set_to_none=True)
         return total
 
     def _added_up(self, loss: float) -> float:
-        """The loss of all processes, with their gradients added up in each."""
+        """The sum of the loss over all processes; their gradients are summed too."""
         if self.processes.count == 1:
             return loss
-        whole = torch.tensor([loss], device=self.model.device)
+        total = torch.tensor([loss], device=self.model.device)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
         for parameter in parameters:
             parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        self.processes.add_up([whole, *(p.grad for p in parameters)])
-        return float(whole)
+        self.processes.add_up([total, *(p.grad for p in parameters)])
+        return float(total)
 
     def _rate(self, step: int) -> float:
         task = self.task
@@ -211,129 +201,132 @@ class LoraRun(Planned):
 
     def _batch(self, number: int) -> list[int]:
         """The pictures of a batch, counted over all epochs."""
-        epoch, place = divmod(number, self.batches)
-        if self.planned[0] != epoch:
-            self.planned = (epoch, plan.batches(self.shown, self.together, self.task.seed, epoch))
-        return self.planned[1][place]
+        epoch, index = divmod(number, self.batches)
+        if self.epoch_batches[0] != epoch:
+            self.epoch_batches = (epoch, plan.batches(self.items, self.batch_size, self.task.seed, epoch))
+        return self.epoch_batches[1][index]
 
     def _loss(self, indices: list[int], number: int) -> Tensor:
-        """kohya's: the mean over pixels of each picture, weighed, then the mean over the batch.
+        """kohya's loss: the mean over the pixels of each picture, weighted, then the mean over the batch.
 
-        Of several processes each computes its own pictures' part of it; chance is the same in all.
+        Of several processes each computes its own pictures' part of it, with the same random numbers in all.
         """
         task = self.task
         generator = torch.Generator().manual_seed((task.seed * 7_919 + number) % 2**63)
-        dice = random.Random(f"{task.seed} {number}")
-        lessons = [self.lessons[n] for n in indices]
-        clean = shown(lessons, task, self.model, dice)
-        wanted_noise, noise = self.noise.made(clean, generator, dice)
-        last = min(task.max_timestep, len(self.signals))
-        times = torch.randint(min(task.min_timestep, last - 1), last, (len(clean),), generator=generator)
+        rng = random.Random(f"{task.seed} {number}")
+        examples = [self.latents[n] for n in indices]
+        latents = shown(examples, task, self.model, rng)
+        target_noise, noise = self.noise.made(latents, generator, rng)
+        end = min(task.max_timestep, len(self.sqrt_alphas_cumprod))
+        timesteps = torch.randint(min(task.min_timestep, end - 1), end, (len(latents),), generator=generator)
         epoch = 1 + number // self.batches
-        captions = [changed(one.photo.caption, self.ways, dice, epoch) for one in lessons]
+        captions = [changed(example.photo.caption, self.caption_options, rng, epoch) for example in examples]
         own, count = self.processes.share(indices), len(indices)
-        whole = (lessons, captions, clean, wanted_noise, noise, times)
-        lessons, captions, clean, wanted_noise, noise, times = (part[own] for part in whole)
-        if not lessons:
+        batch = (examples, captions, latents, target_noise, noise, timesteps)
+        examples, captions, latents, target_noise, noise, timesteps = (part[own] for part in batch)
+        if not examples:
             return torch.zeros(())
-        signal = self.signals[times]
-        x = noised(clean, noise, signal)
-        wanted = self._held_in_place(target(clean, wanted_noise, signal, self.prediction), x, times, lessons, captions)
+        signal = self.sqrt_alphas_cumprod[timesteps]
+        x = noised(latents, noise, signal)
+        expected = target(latents, target_noise, signal, self.prediction)
+        expected = self._with_prior_targets(expected, x, timesteps, examples, captions)
         states, pooled = self._states(captions)
-        each = self._each(self._answer(x, times, lessons, states, pooled), wanted, times)
-        return (each * torch.tensor([one.weight for one in lessons]).to(each)).sum() / count
+        losses = self._losses(self._predict(x, timesteps, examples, states, pooled), expected, timesteps)
+        return (losses * torch.tensor([example.weight for example in examples]).to(losses)).sum() / count
 
     @torch.no_grad()
-    def _held_in_place(
-        self, wanted: Tensor, x: Tensor, times: Tensor, lessons: list[CachedLatents], captions: list[str]
+    def _with_prior_targets(
+        self, expected: Tensor, x: Tensor, timesteps: Tensor, examples: list[CachedLatents], captions: list[str]
     ) -> Tensor:
-        """With `prior_target` "model", what regularisation pictures ask for is what the model itself answers to them.
+        """With `prior_target` "model", the target of regularization pictures is the prediction without the LoRA.
 
-        So they hold nothing but what the LoRA changes, and no chance of single pictures is learnt from them.
+        So they preserve the model's knowledge, and nothing is learned from the pictures themselves.
         """
-        regular = [n for n, one in enumerate(lessons) if one.photo.is_regular]
+        regular = [n for n, example in enumerate(examples) if example.photo.is_regular]
         if self.task.prior_target == "pictures" or not regular:
-            return wanted
+            return expected
         with self.adapters.silent():
             states, pooled = self._own_states([captions[n] for n in regular])
-            own = self._answer(x[regular], times[regular], [lessons[n] for n in regular], states, pooled)
-        wanted = wanted.to(own, copy=True)
-        wanted[regular] = own
-        return wanted
+            prior = self._predict(x[regular], timesteps[regular], [examples[n] for n in regular], states, pooled)
+        expected = expected.to(prior, copy=True)
+        expected[regular] = prior
+        return expected
 
-    def _answer(
-        self, x: Tensor, times: Tensor, lessons: list[CachedLatents], states: Tensor, pooled: Tensor | None
+    def _predict(
+        self, x: Tensor, timesteps: Tensor, examples: list[CachedLatents], states: Tensor, pooled: Tensor | None
     ) -> Tensor:
-        """The U-Net's, in float32 on its device."""
-        model, added = self.model, self._added(lessons, pooled)
+        """The U-Net's output, in float32 on its device."""
+        model, added = self.model, self.added_conditions(examples, pooled)
         x = x.to(model.device, model.dtype).contiguous(memory_format=torch.channels_last)
-        return model.unet(x, times.to(model.device), states.to(model.dtype), added_cond_kwargs=added).sample.float()
+        timesteps, states = timesteps.to(model.device), states.to(model.dtype)
+        return model.unet(x, timesteps, states, added_cond_kwargs=added).sample.float()
 
-    def _each(self, answer: Tensor, wanted: Tensor, times: Tensor) -> Tensor:
-        """The loss of each picture, (N,), without what its photo counts."""
-        signal = self.signals[times]
-        each = self.loss.each(answer, wanted.to(answer), signal, times / len(self.signals))
-        return each * self.loss.weight(signal, self.prediction).to(each)
+    def _losses(self, prediction: Tensor, expected: Tensor, timesteps: Tensor) -> Tensor:
+        """The loss of each picture, (N,), without the weight of its photo."""
+        signal = self.sqrt_alphas_cumprod[timesteps]
+        losses = self.loss.each(prediction, expected.to(prediction), signal, timesteps / len(self.sqrt_alphas_cumprod))
+        return losses * self.loss.weight(signal, self.prediction).to(losses)
 
-    def _added(self, lessons: list[CachedLatents], pooled: Tensor | None) -> dict[str, Tensor] | None:
+    def added_conditions(self, examples: list[CachedLatents], pooled: Tensor | None) -> dict[str, Tensor] | None:
         if pooled is None or self.model.family != "sdxl":
             return None
-        numbers = [[float(n) for n in one.fit.told] for one in lessons]
+        time_ids = [[float(n) for n in example.fit.told] for example in examples]
         device, dtype = self.model.device, self.model.dtype
-        return {"text_embeds": pooled.to(device, dtype), "time_ids": torch.tensor(numbers).to(device, dtype)}
+        return {"text_embeds": pooled.to(device, dtype), "time_ids": torch.tensor(time_ids).to(device, dtype)}
 
-    # ------------------------------------------------------------------ what is seen
+    # ------------------------------------------------------------------ monitoring
 
-    def _seen(self, watch: Monitor) -> LoraEvaluator:
+    def _evaluator(self, monitor: Monitor) -> LoraEvaluator:
         return LoraEvaluator(
-            *(self.task, watch, self.model, self.models, self.adapters, self.optimizer),
+            *(self.task, monitor, self.model, self.models, self.adapters, self.optimizer),
             size=self.size,
             steps=(self.per_epoch, self.total),
-            prompts=self.prompts if self.processes.is_first else (),  # the others go on, and wait at the next step
-            measure=self._measured if self.tests and self.processes.is_first else None,
-            keep=self._written,
+            prompts=self.prompts if self.processes.is_first else (),  # the other processes wait at the next step
+            measure=self._validation_loss if self.validation_latents and self.processes.is_first else None,
+            keep=self._save_lora,
         )
 
-    def _watch(self, begin: int) -> Monitor:
+    def _monitor(self) -> Monitor:
         task, model = self.task, self.model
         dtype = str(model.dtype).removeprefix("torch.")
         about = {
             "model": f"{model.name}, sha256 {model.sha256[:16]}…",
             "computed": f"on {model.device.type}, in {dtype}, with torch {torch.__version__.partition('+')[0]}",
         }
-        facts = {"plan": list(map(str, self.told)), "about": about, **options_told(task)}
-        steps = (begin, self.total, self.per_epoch)
+        facts = {"plan": list(map(str, self.plan)), "about": about, **options_told(task)}
+        steps = (self.state.step, self.total, self.per_epoch)
         is_first = self.processes.is_first
-        watch = Monitor(task.output_dir, task.output_name, steps, model.device, facts, self.logs, is_first)
-        self.begun_at = float(watch.diary.facts.get("begun at") or time.time())
-        watch.diary.fact("begun at", self.begun_at)
+        monitor = Monitor(task.output_dir, task.output_name, steps, model.device, facts, self.logs, is_first)
+        self.started_at = float(monitor.diary.facts.get("begun at") or time.time())
+        monitor.diary.fact("begun at", self.started_at)
         store = self.models.store
         vae = store.find(task.vae, "vae").path if task.vae else None
-        self.weights_told = weights_told(store.find(task.model, "diffusion").path, vae)
-        return watch
+        self.model_metadata = weights_told(store.find(task.model, "diffusion").path, vae)
+        return monitor
 
     def _rates(self) -> dict[str, float]:
-        """By sd-scripts' names of the parts; of optimizers that find their own rate, that."""
+        """The learning rates by sd-scripts' names of the parts; with adaptive optimizers, the adapted ones."""
         names = [name for name, rate in zip(("unet", "textencoder"), self.task.rates, strict=True) if rate]
         groups = self.optimizer.param_groups
         return {name: float(g["lr"] * g.get("d", 1.0)) for name, g in zip(names, groups, strict=False)}
 
     @torch.no_grad()
-    def _measured(self) -> float:
-        """The loss on the photos held back."""
-        words = [self._states([one.photo.caption.partition("\n")[0]]) for one in self.tests]
+    def _validation_loss(self) -> float:
+        examples = self.validation_latents
+        states = [self._states([example.photo.caption.partition("\n")[0]]) for example in examples]
 
-        def answer(n: int, x: Tensor, times: Tensor) -> Tensor:
-            states, pooled = (None if one is None else one.expand(len(x), *one.shape[1:]) for one in words[n])
-            return self._answer(x, times, [self.tests[n]] * len(x), states, pooled)
+        def predict(n: int, x: Tensor, timesteps: Tensor) -> Tensor:
+            own, pooled = (None if s is None else s.expand(len(x), *s.shape[1:]) for s in states[n])
+            return self._predict(x, timesteps, [examples[n]] * len(x), own, pooled)
 
-        clean = [one.latents[0] for one in self.tests]
-        return validation_loss(clean, answer, self._each, self.signals, self.prediction, self.task.train_batch_size)
+        latents = [example.latents[0] for example in examples]
+        schedule = (self.sqrt_alphas_cumprod, self.prediction, self.task.train_batch_size)
+        return validation_loss(latents, predict, self._losses, *schedule)
 
-    # ------------------------------------------------------------------ what is kept
+    # ------------------------------------------------------------------ files
 
-    def _named(self, path: Path) -> Iterator[Note]:
-        """Prompts call the LoRA by a name from now on, wherever it lies."""
+    def _registered(self, path: Path) -> Iterator[Note]:
+        """Registers the LoRA, so that prompts can call it by name, and says the name."""
         if not self.processes.is_first:
             return
         try:
@@ -350,134 +343,94 @@ class LoraRun(Planned):
         groups = [(self.adapters.parameters(True), unet), (self.adapters.parameters(False), text)]
         return [{"params": ps, "lr": rate, "initial_lr": rate} for ps, rate in groups if ps]
 
-    @property
-    def _state_path(self) -> Path:
-        return state_path(self.task)
-
-    @cached_property
-    def _fingerprints(self) -> tuple[str, str]:
-        """Of everything that decides about the numbers, and of that without rates and length."""
-        idle = {spec.name for cls in (IgnoredOptions, SampleOptions, LoraOutput) for spec in fields(cls)}
-        idle |= {"dry_run", "photos", "regular", "network_weights", "network_args", "model", "v2"}
-        idle |= {"cache_latents_to_disk"}
-        options = {name: value for name, value in options_of(self.task).items() if name not in idle}
+    def _fingerprint(self) -> Fingerprint:
+        options = {name: value for name, value in options_of(self.task).items() if name not in UNHASHED}
         photos = [
             (sha256, p.caption, p.repeats, p.is_regular) for p, sha256 in zip(self.photos, self.sha256s, strict=True)
         ]
         weights = digest(self.task.network_weights) if self.task.network_weights else ""
-        more = [photos, weights, self.model.sha256, str(self.model.dtype), self.processes.count]
-        core = {name: v for name, v in options.items() if name not in FREE and not name.startswith("lr_scheduler")}
-        whole, kin = (json.dumps([told, *more], sort_keys=True) for told in (options, core))
-        return hashlib.sha256(whole.encode()).hexdigest(), hashlib.sha256(kin.encode()).hexdigest()
+        data = [photos, weights, self.model.sha256, str(self.model.dtype), self.processes.count]
+        free = {name for name in options if name in FREE or name.startswith("lr_scheduler")}
+        return Fingerprint(options, data, free)
 
-    def _resumed(self) -> list[Message]:
-        """Takes over the state of an earlier run; what to say of it. One that was pointed at may be of another run.
+    def _load_state(self) -> list[Message]:
+        """Loads the state of an interrupted run, or the weights and optimizer of the one that `resume` names.
 
-        A run that differs in rates or length alone goes on at the state's step.
+        A run that differs in rates or length only continues at the state's step.
         """
-        path = self._state_path
-        if not path.is_file():
-            if self.task.resume is None:
-                return []
-            path = state_in(self.task.resume)
-        state = load(path)
-        (whole, kin), (before, kin_before) = self._fingerprints, (*state.fingerprint.split(), "", "")[:2]
-        is_kin = kin == kin_before
-        if not is_kin and path == self._state_path:
-            raise CalotypeError(
-                "{path} is the state of a run with other photos or settings; delete it to begin anew, or give "
-                "another {option:output_name}",
-                path=path,
-            )
-        if is_kin and state.step > self.total:
-            if path == self._state_path:
-                raise CalotypeError(
-                    "{path} has {step} steps behind it, and {total} are asked for; give more",
-                    path=path,
-                    step=state.step,
-                    total=self.total,
-                )
-            is_kin = False
-        self.adapters.load(state.weights, str(path))
-        mine, theirs = (groups["param_groups"] for groups in (self.optimizer.state_dict(), state.optimizer))
-        if len(mine) != len(theirs) or not all(a.keys() <= b.keys() for a, b in zip(mine, theirs, strict=True)):
+        state, task = self.state, self.task
+        found = state.load(state_in(task.resume) if task.resume and not state.path.is_file() else None)
+        if found is None:
+            return []
+        file, path, is_same_run = found.file, found.path, found.changes is not None
+        if path == state.path:
+            state.check_length(file, self.total)
+        is_same_run = is_same_run and file.step <= self.total
+        self.adapters.load(file.weights, str(path))
+        own, stored = (groups["param_groups"] for groups in (self.optimizer.state_dict(), file.optimizer))
+        if len(own) != len(stored) or not all(a.keys() <= b.keys() for a, b in zip(own, stored, strict=True)):
             raise CalotypeError(
                 "{path} is of another optimizer than {optimizer_type}; give that, or {option:network_weights}",
                 path=path,
                 optimizer_type=self.optimizer_type,
             )
-        remembered(self.optimizer, state.optimizer)
-        if whole != before:
-            for group, mine in zip(self.optimizer.param_groups, self._groups(), strict=True):
-                group["initial_lr"] = mine["initial_lr"]
-        if not is_kin:
+        load_optimizer(self.optimizer, file.optimizer)
+        if found.changes != set():
+            for group, initial in zip(self.optimizer.param_groups, self._groups(), strict=True):
+                group["initial_lr"] = initial["initial_lr"]
+        if not is_same_run:
             return [
                 Message(
-                    "what {path} learnt in {steps} steps goes on with other photos or settings, from step 0",
+                    "the weights of {path}, trained for {steps} steps, are trained further with other photos or "
+                    "settings, from step 0",
                     path=path,
-                    steps=state.step,
+                    steps=file.step,
                 )
             ]
-        self.done, self.losses, self.is_whole = state.step, list(state.losses), state.is_whole
-        self.scale = GradScaler(*state.scale)
-        if whole == before:
-            return [Message("going on after step {step} of {total}", step=state.step, total=self.total)]
-        return [
-            Message(
-                "going on after step {step} of {total}, with another rate or length than before",
-                step=state.step,
-                total=self.total,
-            )
-        ]
+        state.resume(file)
+        self.scale = GradScaler(*file.scale)
+        return [state.resumed_message(self.total, Message("rate or length") if found.changes else "")]
 
-    def _is_state_due(self) -> bool:
-        return self.done < self.total and not self.failed and self.due(self.done)
-
-    def _save_state(self) -> None:
-        """Where the weights are numbers; otherwise the state from before stays."""
-        if not self.processes.is_first or not self._is_sound():
-            return
-        self.task.output_dir.mkdir(parents=True, exist_ok=True)
-        scale, fingerprint = (self.scale.factor, self.scale.good), " ".join(self._fingerprints)
-        kept = (self.adapters.state(), self.optimizer.state_dict(), tuple(self.losses), fingerprint, scale)
-        save(self._state_path, State(self.done, *kept, self.is_whole))
-        self.due.saved()
+    def _snapshot(self) -> Snapshot | None:
+        if not self._is_sound():
+            return None
+        return Snapshot(self.adapters.state(), self.optimizer.state_dict(), (self.scale.factor, self.scale.good))
 
     def _is_sound(self) -> bool:
+        """Whether all weights are finite."""
         weights = [p.detach() for layer in self.adapters.layers.values() for p in layer.parameters()]
         return bool(torch.isfinite(torch.stack(torch._foreach_norm(weights, math.inf))).all())
 
-    def _kept(self) -> Iterator[Note]:
-        """Files of the way there, as often as told; of these the last few."""
-        for due in files_due(self.task, self.done, self.total, self.per_epoch):
-            yield note("{when}: {path}", when=due.when, path=self._written(due.name, self.done))
+    def _save_due_files(self) -> Iterator[Note]:
+        """Intermediate files, as often as the task says; only the last few are kept."""
+        for due in files_due(self.task, self.state.step, self.total, self.per_epoch):
+            yield note("{when}: {path}", when=due.when, path=self._save_lora(due.name, self.state.step))
             if due.outlived and self.processes.is_first:
                 self._file(due.outlived).unlink(missing_ok=True)
 
     def _file(self, name: str) -> Path:
         return self.task.output_dir / f"{name}.{self.task.save_model_as}"
 
-    def _written(self, name: str, steps: int) -> Path:
+    def _save_lora(self, name: str, steps: int) -> Path:
         if not self._is_sound():
-            raise self._spoilt()
-        self.is_changing = True  # schedule-free optimizers show other weights meanwhile
-        learning(self.optimizer, False)  # in every process: it may change the last bits
-        if self.processes.is_first:
-            self.task.output_dir.mkdir(parents=True, exist_ok=True)
-            told = metadata(self.task, self.model, self.photos, self.size, self._count(steps), self._told_of())
-            kohya.write(self._file(name), self.adapters.state(dtype_named(self.task.save_precision)), told)
-        learning(self.optimizer, True)
-        self.is_changing = False
+            raise self._diverged()
+        with self.state.update():  # schedule-free optimizers have other weights meanwhile
+            learning(self.optimizer, False)  # in every process: it may change the last bits
+            if self.processes.is_first:
+                make_folder(self.task.output_dir)
+                told = metadata(self.task, self.model, self.photos, self.size, self._counts(steps), self._run_facts())
+                kohya.write(self._file(name), self.adapters.state(dtype_named(self.task.save_precision)), told)
+            learning(self.optimizer, True)
         return self._file(name)
 
-    def _count(self, steps: int) -> Count:
+    def _counts(self, steps: int) -> Count:
         epochs = math.ceil(self.total / self.per_epoch)
-        return Count(self.batches, epochs, math.ceil(steps / self.per_epoch), steps, self.total, self.together)
+        return Count(self.batches, epochs, math.ceil(steps / self.per_epoch), steps, self.total, self.batch_size)
 
-    def _told_of(self) -> Run:
+    def _run_facts(self) -> Run:
         return Run(
-            *(int(self._fingerprints[1][:8], 16), self.begun_at, time.time(), len(self.held)),
-            sizes=[(glance.size, fit.bucket) for glance, fit in zip(self.glances, self.fits, strict=True)],
+            *(int(self.state.fingerprint.core[:8], 16), self.started_at, time.time(), len(self.validation)),
+            sizes=[(stats.size, fit.bucket) for stats, fit in zip(self.image_stats, self.fits, strict=True)],
             optimizer=type(self.optimizer),
-            weights=self.weights_told,
+            weights=self.model_metadata,
         )

@@ -1,7 +1,7 @@
-"""Learning to restore faces: GFPGAN's degradation (Wang et al. 2021, arXiv 2101.04061, §4.1) and ways of counting.
+"""Training of face restorers: GFPGAN's degradation (Wang et al. 2021, arXiv 2101.04061, §4.1) and loss weights.
 
-Its discriminators of eyes and mouth are here one discriminator that is shown pieces there, and elsewhere; its StyleGAN2
-prior is a dictionary of facial parts that is learnt with the rest (calotype/models/face_restorer.py).
+Instead of discriminators for eyes and mouth, one discriminator is given patches there and elsewhere; instead of the
+StyleGAN2 prior there is a codebook that is trained with the rest (calotype/models/face_restorer.py).
 """
 
 import json
@@ -13,98 +13,100 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save as packed
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from calotype import __version__
 from calotype.checkpoints.models import Models
 from calotype.checkpoints.open_network import load, signed, unsigned
 from calotype.errors import CalotypeError, Message, plural
-from calotype.files import check_folder, write_atomic
+from calotype.files import check_folder, make_folder, write_atomic
 from calotype.models.face_restorer import Restorer, grown
 from calotype.models.network import is_mixed
 from calotype.models.unet_discriminator import MULTIPLE
 from calotype.ops.color import to_pixels, to_tensor
 from calotype.ops.degrade import FaceRecipe, age_texture, degrade_faces, faded
 from calotype.ops.degrade.noise import grey
-from calotype.pipelines.train_upscaler import digest_of, judge
+from calotype.pipelines.train_upscaler import digest_of, discriminator_of
 from calotype.tasks import Note, Progress, note
 from calotype.tasks.enhancing import TrainRestorer
 from calotype.training.data.dataset import check_room
 from calotype.training.data.faces import Face, emphasis, faces_in, mirrored, places, split, tensor_of
-from calotype.training.enhance.evaluate import compared
+from calotype.training.enhance.evaluate import evaluate
 from calotype.training.enhance.gan_step import AdversarialTrainer, Batch, LossWeights
-from calotype.training.enhance.loop import about, learn
+from calotype.training.enhance.loop import about, train
 from calotype.training.enhance.run import EnhanceRun, Test, check_free
 from calotype.training.optim.perceptual import NAMES, features_named
-from calotype.training.run.result import Learned
+from calotype.training.run.result import TrainResult
 
-MOST_TESTS = 16  # faces held back that are measured on the way
+MAX_TESTS = 16  # validation faces that are measured during training
 
 
-def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | Note | Learned]:
-    """Yields progress, and Learned last. Closing it keeps the last state; the same command goes on from there.
+def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | Note | TrainResult]:
+    """Yields progress, and TrainResult last. Closing it saves the last step; the same command resumes from there.
 
     Raises:
-        CalotypeError: no faces, a model or a state that does not fit, no room on disk, a loss that is no number.
+        CalotypeError: no faces, a model or a state that does not fit, no room on disk, a loss that is NaN.
     """
     if task.evaluate:
         check_folder(task.output_dir)
     else:
         check_free(task)
-    torch.manual_seed(task.seed)  # of new weights; all later chance comes from the seed and the step
-    network, name, sha256 = _begun(task, models)
+    torch.manual_seed(task.seed)  # of new weights; later randomness comes from the seed and the step
+    network, name, sha256 = _network(task, models)
     if network.side % MULTIPLE:
         raise CalotypeError(
             "{option:side} is a multiple of {multiple}, not {side}", multiple=MULTIPLE, side=network.side
         )
     features, usual = features_named(task.perceptual, task.vgg)
-    is_apart = task.evaluate and task.held_back  # then the others are not looked at
-    faces = [] if is_apart else (yield from _faces(task, task.photos, network.side, models))
+    is_validation_only = task.evaluate and task.held_back
+    faces = [] if is_validation_only else (yield from _faces(task, task.photos, network.side, models))
     if task.held_back:
-        learnt, held = faces, (yield from _faces(task, task.held_back, network.side, models))
-        known = {face.sha256 for face in learnt} & {face.sha256 for face in held}
+        training, validation = faces, (yield from _faces(task, task.held_back, network.side, models))
+        known = {face.sha256 for face in training} & {face.sha256 for face in validation}
         if known and not task.evaluate:
             yield note(
-                "{count} of the faces in {held_back} are learnt from too, so figures flatter",
+                "{count} of the faces in {held_back} are training faces too, so the figures are too good",
                 count=len(known),
                 held_back=task.held_back,
             )
     else:
-        learnt, held = split(faces, task.validation_split, task.seed)
+        training, validation = split(faces, task.validation_split, task.seed)
     if task.evaluate:
-        yield from compared(task, models, _spread([_test(f, n) for n, f in enumerate(held)], task.evaluate_count))
+        yield from evaluate(
+            task, models, _subset([make_test(f, n) for n, f in enumerate(validation)], task.evaluate_count)
+        )
         return
     mixed = is_mixed(task.mixed_precision, models.device)
-    terms = LossWeights(task.l1_weight, task.perceptual_weight, task.gan_weight, task.identity_weight)
-    course = EnhanceRun(
+    weights = LossWeights(task.l1_weight, task.perceptual_weight, task.gan_weight, task.identity_weight)
+    run = EnhanceRun(
         task,
         AdversarialTrainer(
-            *(network, judge(task) if task.gan_steps else None, features, terms),
+            *(network, discriminator_of(task) if task.gan_steps else None, features, weights),
             *((task.learning_rate, task.discriminator_lr), models.device, mixed),
             call=lambda module, x: unsigned(module(signed(x))),
             usual=usual,
         ),
-        partial(_lesson, task, learnt, models.device),
-        _spread([_test(face, n) for n, face in enumerate(held)], MOST_TESTS),
-        partial(_written, task, name),
-        photos=len(learnt),
-        told=_told(task, learnt, held, network, name, usual),
+        partial(make_batch, task, training, models.device),
+        _subset([make_test(face, n) for n, face in enumerate(validation)], MAX_TESTS),
+        partial(_save_network, task, name),
+        pictures=len(training),
+        plan=_plan(task, training, validation, network, name, usual),
         about=about(models.device, mixed, network=f"{name}, sha256 {sha256[:16]}…" if sha256 else name),
-        decides=[
-            [one.sha256 for one in learnt],
+        data=[
+            [face.sha256 for face in training],
             *(sha256, usual, mixed),
             *map(digest_of, (task.vgg, task.discriminator)),
         ],
-        features_first=True,
+        has_perceptual_first=True,
     )
-    yield from map(note, course.told)
+    yield from map(note, run.plan)
     if not task.dry_run:
-        yield from learn(course)
+        yield from train(run)
 
 
-def _begun(task: TrainRestorer, models: Models) -> tuple[Restorer, str, str]:
-    """The network, its name, and the sha256 of the file that it is from."""
+def _network(task: TrainRestorer, models: Models) -> tuple[Restorer, str, str]:
+    """The network to train, its name, and the sha256 of its file."""
     if task.model == "none":
         network = Restorer(task.widths, task.depths, 4, task.codes, task.side)
         return network, f"new restorer, {task.channels} channels, {task.blocks} blocks, {task.codes} codes", ""
@@ -113,28 +115,31 @@ def _begun(task: TrainRestorer, models: Models) -> tuple[Restorer, str, str]:
         if task.grow:
             return grown(loaded.module, task.codes), f"{loaded.name}, grown", loaded.sha256
         return loaded.module, loaded.name, loaded.sha256
-    if task.evaluate:  # any face network can be measured
+    if task.evaluate:  # any face network can be evaluated
         side = Restorer((8, 8), (1, 1), 4, 0, loaded.side or 512)
         return side, loaded.name, loaded.sha256
-    raise CalotypeError("{model} is no restorer of Calotype's own kind; train on one, or on none", model=loaded.name)
+    raise CalotypeError(
+        "{model} is not of Calotype's own restorer architecture, which alone can be trained; give such a one, or none",
+        model=loaded.name,
+    )
 
 
 def _faces(
     task: TrainRestorer, folder: Path, side: int, models: Models
 ) -> Generator[Progress | Note, None, list[Face]]:
-    """All of them stay in memory. Raises CalotypeError where they do not fit."""
-    enlarged, found = _enlarger(models, task.enlarge) if task.enlarge else None, []
+    """All of them stay in memory. Raises CalotypeError if they do not fit."""
+    enlarge, faces = _enlarger(models, task.enlarge) if task.enlarge else None, []
     free = models.free_memory(torch.device("cpu"))
     limits = (models.settings.max_pixels, task.sharpen, task.output_dir)
-    for event in faces_in(folder, side, task.aligned, models.detector(), enlarged, *limits):
+    for event in faces_in(folder, side, task.aligned, models.detector(), enlarge, *limits):
         if isinstance(event, Face):
-            found.append(event)
+            faces.append(event)
         else:
-            if isinstance(event, Progress):  # aligned pictures have a face each; of others it is not known before
-                count = max(event.total if task.aligned else 0, len(found))
+            if isinstance(event, Progress):  # aligned pictures have one face each; of others the number is unknown
+                count = max(event.total if task.aligned else 0, len(faces))
                 check_room(count, side, free, _counted(count), "side")
             yield event
-    return found
+    return faces
 
 
 def _enlarger(models: Models, name: str) -> Callable[[np.ndarray], np.ndarray]:
@@ -142,105 +147,103 @@ def _enlarger(models: Models, name: str) -> Callable[[np.ndarray], np.ndarray]:
     return lambda crop: to_pixels(network(to_tensor(crop)[None])[0], like=crop)
 
 
-def _spread(tests: Sequence[Test], most: int) -> list[Test]:
-    """So many at most, evenly from all sheets."""
-    count = min(most, len(tests))
+def _subset(tests: Sequence[Test], max_count: int) -> list[Test]:
+    """At most `max_count` of them, evenly from all sheets."""
+    count = min(max_count, len(tests))
     return [tests[n * len(tests) // count] for n in range(count)]
 
 
 def recipe(side: int) -> FaceRecipe:
-    """GFPGAN's ranges, which are meant for 512 pixels, for this side. Colours stay: grey photos are to stay grey."""
-    usual, share = FaceRecipe(shifted=0.0, coloured=0.0, grey=0.0), side / 512
-    least, most = usual.kernels.sigma
-    kernels = replace(usual.kernels, sigma=(least, max(least, most * share)))
-    return replace(usual, kernels=kernels, smaller=(usual.smaller[0], max(1.0, usual.smaller[1] * share)))
+    """GFPGAN's ranges, which are for 512 pixels, scaled to this side; colours stay, so that grey photos stay grey."""
+    usual, scale = FaceRecipe(shifted=0.0, coloured=0.0, grey=0.0), side / 512
+    low, high = usual.kernels.sigma
+    kernels = replace(usual.kernels, sigma=(low, max(low, high * scale)))
+    return replace(usual, kernels=kernels, smaller=(usual.smaller[0], max(1.0, usual.smaller[1] * scale)))
 
 
-def _lesson(task: TrainRestorer, faces: Sequence[Face], device: torch.device, step: int) -> Batch:
-    """The batch of a step: faces chosen at random, mirrored, grey, faded or as they are; worn and degraded."""
-    dice = random.Random(f"{task.seed} {step}")
-    shown, given, weights, kept, places_of = [], [], [], [], []
+def make_batch(task: TrainRestorer, faces: Sequence[Face], device: torch.device, step: int) -> Batch:
+    """The batch of a step: random faces, mirrored, grey, faded or unchanged; aged and degraded."""
+    rng = random.Random(f"{task.seed} {step}")
+    originals, inputs, weights, is_clean, patch_corners = [], [], [], [], []
     for _ in range(task.batch_size):
-        face = faces[dice.randrange(len(faces))]
+        face = faces[rng.randrange(len(faces))]
         side, landmarks = face.pixels.shape[0], face.landmarks
         x = tensor_of(face)
-        if dice.random() < 0.5:
+        if rng.random() < 0.5:
             x, landmarks = x.flip(2), mirrored(landmarks, side)
-        x = _in_tones_of_old(task, x, dice)
-        kept.append(dice.random() < task.clean)
-        shown.append(x)
-        given.append(_worn(x, dice) if dice.random() < task.worn else x)
+        x = _with_old_tones(task, x, rng)
+        is_clean.append(rng.random() < task.clean)
+        originals.append(x)
+        inputs.append(_aged(x, rng) if rng.random() < task.worn else x)
         weights.append(emphasis(landmarks, side, task.parts_weight))
-        places_of.append(places(landmarks, side, task.pieces, dice) if 0 < task.pieces < side else [])
-    true = torch.stack(shown).to(device)
+        patch_corners.append(places(landmarks, side, task.pieces, rng) if 0 < task.pieces < side else [])
+    true = torch.stack(originals).to(device)
     generator = torch.Generator().manual_seed((task.seed * 1_000_003 + step) % 2**63)
-    low = degrade_faces(torch.stack(given).to(device), generator, recipe(true.shape[-1]))
-    low = torch.where(torch.tensor(kept, device=device)[:, None, None, None], true, low)
-    pieces = partial(_cut, places_of, task.pieces) if any(places_of) else None
-    return Batch(low, true, true, torch.stack(weights).to(device), pieces)
+    low = degrade_faces(torch.stack(inputs).to(device), generator, recipe(true.shape[-1]))
+    low = torch.where(torch.tensor(is_clean, device=device)[:, None, None, None], true, low)
+    crop = partial(_patches, patch_corners, task.pieces) if any(patch_corners) else None
+    return Batch(low, true, true, torch.stack(weights).to(device), crop)
 
 
-def _in_tones_of_old(task: TrainRestorer, x: Tensor, dice: random.Random) -> Tensor:
-    """Grey, or brown and faded, as often as is wished: what is given so is to stay so."""
-    if dice.random() < task.grey:
+def _with_old_tones(task: TrainRestorer, x: Tensor, rng: random.Random) -> Tensor:
+    """Grey, or brown and faded, with the task's probabilities: such faces have to stay so."""
+    if rng.random() < task.grey:
         x = grey(x[None]).expand(1, 3, -1, -1)[0]
-    if dice.random() < task.toned:
-        x = faded(x[None], torch.Generator().manual_seed(dice.getrandbits(40)), amount=dice.random())[0].clamp(0, 1)
+    if rng.random() < task.toned:
+        x = faded(x[None], torch.Generator().manual_seed(rng.getrandbits(40)), amount=rng.random())[0].clamp(0, 1)
     return x
 
 
-def _worn(x: Tensor, dice: random.Random) -> Tensor:
-    """Damaged as a print on which the face is as large as the picture, or but a fifth of it."""
-    return age_texture(x, dice.getrandbits(40), dice.uniform(0.1, 1), round(x.shape[-1] * dice.uniform(0.2, 1)))
+def _aged(x: Tensor, rng: random.Random) -> Tensor:
+    """Damage of a print on which the face is as large as the picture, or down to a fifth of it."""
+    return age_texture(x, rng.getrandbits(40), rng.uniform(0.1, 1), round(x.shape[-1] * rng.uniform(0.2, 1)))
 
 
-def _cut(places_of: Sequence[Sequence[tuple[int, int]]], piece: int, x: Tensor) -> Tensor:
-    """The pieces of (N, 3, H, W) one after the other."""
-    cuts = [x[n, :, y : y + piece, at : at + piece] for n, one in enumerate(places_of) for y, at in one]
-    return torch.stack(cuts)
+def _patches(corners: Sequence[Sequence[tuple[int, int]]], side: int, x: Tensor) -> Tensor:
+    """The patches of (N, 3, H, W): (M, 3, side, side)."""
+    return torch.stack([x[n, :, y : y + side, left : left + side] for n, one in enumerate(corners) for y, left in one])
 
 
-def _test(face: Face, number: int) -> Test:
-    """A face held back, degraded the same way whenever it is asked for."""
+def make_test(face: Face, number: int) -> Test:
+    """A validation face, always with the same degradation."""
     true = tensor_of(face)
     low = degrade_faces(true[None], torch.Generator().manual_seed(number), recipe(true.shape[-1]))[0]
     return Test(face.name, low, true)
 
 
-def _written(task: TrainRestorer, name: str, stem: str, network: nn.Module, steps: int) -> Path:
-    """One safetensors file in float16, which `restore` takes as its `face_model`."""
+def _save_network(task: TrainRestorer, name: str, stem: str, network: nn.Module, steps: int) -> Path:
+    """Writes a safetensors file in float16, which `restore` takes as its `face_model`."""
     state = {key: value.detach().to("cpu", torch.float16).contiguous() for key, value in network.state_dict().items()}
     if not all(torch.isfinite(value).all() for value in state.values()):
-        raise CalotypeError("the weights are no numbers in float16 any more; give a lower {option:learning_rate}")
-    told = {"trained on": name, "steps": steps, "side": network.side, "by": f"Calotype {__version__}"}
-    task.output_dir.mkdir(parents=True, exist_ok=True)
+        raise CalotypeError("the weights overflow in float16; give a lower {option:learning_rate}")
+    facts = {"trained on": name, "steps": steps, "side": network.side, "by": f"Calotype {__version__}"}
+    make_folder(task.output_dir)
     path = task.output_dir / f"{stem}.safetensors"
-    write_atomic(path, packed(state, {"calotype": json.dumps(told)}))
+    write_atomic(path, serialize(state, {"calotype": json.dumps(facts)}))
     return path
 
 
-def _told(
-    task: TrainRestorer, faces: Sequence[Face], held: Sequence[Face], network: Restorer, name: str, usual: str
+def _plan(
+    task: TrainRestorer, faces: Sequence[Face], validation: Sequence[Face], network: Restorer, name: str, usual: str
 ) -> list[Message]:
-    """The plan in sentences."""
-    first = plural(task.l1_steps, "1 step with L1", "{count} steps with L1")
+    first = plural(task.l1_steps, "1 step with L1 loss", "{count} steps with L1 loss")
     if usual:
-        first = Message("{steps}, features of {features}", steps=first, features=NAMES[usual])
+        first = Message("{steps} and perceptual loss ({features})", steps=first, features=NAMES[usual])
     return [
         Message(
-            "{faces} to learn from, {held} held back to measure with (sheets or photos: {sheets})",
+            "{faces} to train on, {validation} for validation (sheets or photos: {sheets})",
             faces=_counted(len(faces)),
-            held=len(held),
-            sheets=len({face.sheet for face in held}),
+            validation=len(validation),
+            sheets=len({face.sheet for face in validation}),
         ),
         Message(
-            "{network}: {side} pixels, {millions:.1f} million numbers learn",
+            "{network}: {side} pixels, {millions:.1f} million trainable parameters",
             network=name,
             side=network.side,
             millions=sum(p.numel() for p in network.parameters()) / 1e6,
         ),
         Message(
-            "{first}, then {gan_steps} with a discriminator too; {faces} in a step",
+            "{first}, then {gan_steps} with GAN loss too; batches of {faces}",
             first=first,
             gan_steps=task.gan_steps,
             faces=_counted(task.batch_size),

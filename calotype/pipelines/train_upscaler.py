@@ -1,6 +1,6 @@
-"""Learning to enlarge pictures as good as one's own: Real-ESRGAN's training (Wang et al. 2021, arXiv 2107.10833).
+"""Training of upscalers: Real-ESRGAN's (Wang et al. 2021, arXiv 2107.10833).
 
-Stage one is RealESRNet's, L1 alone; stage two is RealESRGAN's, with features and a discriminator.
+Stage one is RealESRNet's, with the L1 loss only; stage two is RealESRGAN's, with perceptual and GAN losses.
 """
 
 import random
@@ -18,6 +18,7 @@ from calotype.checkpoints.open_network import load
 from calotype.checkpoints.state_dict import read_state
 from calotype.checkpoints.store import digest
 from calotype.errors import CalotypeError, Message, plural
+from calotype.files import make_folder
 from calotype.models.network import is_mixed
 from calotype.models.unet_discriminator import MULTIPLE, UNetDiscriminator, build
 from calotype.ops.degrade import SecondOrder, second_order
@@ -26,23 +27,23 @@ from calotype.tasks.enhancing import LossOptions, TrainUpscaler
 from calotype.training.data.dataset import held_back
 from calotype.training.data.patches import HighRes, opened, piece, sharpened
 from calotype.training.enhance.gan_step import AdversarialTrainer, Batch, LossWeights
-from calotype.training.enhance.loop import about, learn
+from calotype.training.enhance.loop import about, train
 from calotype.training.enhance.run import EnhanceRun, Test, check_free
 from calotype.training.optim.perceptual import NAMES, features_named
-from calotype.training.run.result import Learned
+from calotype.training.run.result import TrainResult
 
-MOST_TESTS = 16  # pictures held back that are measured
+MAX_TESTS = 16  # validation pictures that are measured
 
 
-def train_upscaler(task: TrainUpscaler, models: Models) -> Iterator[Progress | Note | Learned]:
-    """Yields progress, and Learned last. Closing it keeps the last state; the same command goes on from there.
+def train_upscaler(task: TrainUpscaler, models: Models) -> Iterator[Progress | Note | TrainResult]:
+    """Yields progress, and TrainResult last. Closing it saves the last step; the same command resumes from there.
 
     Raises:
-        CalotypeError: no pictures, a model or a state that does not fit, no room on disk, a loss that is no number.
+        CalotypeError: no pictures, a model or a state that does not fit, no room on disk, a loss that is NaN.
     """
     check_free(task)
-    torch.manual_seed(task.seed)  # of new weights; all later chance comes from the seed and the step
-    network, name, sha256 = _begun(task, models)
+    torch.manual_seed(task.seed)  # of new weights; later randomness comes from the seed and the step
+    network, name, sha256 = _network(task, models)
     scale = official.scale_of(network)
     if task.gt_size % (MULTIPLE * scale):
         raise CalotypeError(
@@ -51,47 +52,45 @@ def train_upscaler(task: TrainUpscaler, models: Models) -> Iterator[Progress | N
             gt_size=task.gt_size,
         )
     features, usual = features_named(task.perceptual, task.vgg) if task.gan_steps else (None, "")
-    expert = judge(task) if task.gan_steps else None
-    sharp: list[HighRes] = []
+    discriminator = discriminator_of(task) if task.gan_steps else None
+    photos: list[HighRes] = []
     for event in opened(task.photos, models.settings.max_pixels, task.output_dir):
         if isinstance(event, HighRes):
-            sharp.append(event)
+            photos.append(event)
         else:
             yield event
-    learnt, held = held_back(tuple(sharp), task.validation_split if len(sharp) > 1 else 0.0, task.seed)
+    training, validation = held_back(tuple(photos), task.validation_split if len(photos) > 1 else 0.0, task.seed)
     mixed = is_mixed(task.mixed_precision, models.device)
-    course = EnhanceRun(
+    weights = LossWeights(task.l1_weight, task.perceptual_weight, task.gan_weight)
+    rates = (task.learning_rate, task.discriminator_lr)
+    run = EnhanceRun(
         task,
-        AdversarialTrainer(
-            *(network, expert, features, LossWeights(task.l1_weight, task.perceptual_weight, task.gan_weight)),
-            *((task.learning_rate, task.discriminator_lr), models.device, mixed),
-            usual=usual,
-        ),
-        partial(_lesson, task, learnt, scale, models.device),
-        [_test(one, task, scale, n) for n, one in enumerate(held[:MOST_TESTS])],
-        partial(_written, task, name),
-        photos=len(learnt),
-        told=_told(task, learnt, held, network, name, usual),
+        AdversarialTrainer(network, discriminator, features, weights, rates, models.device, mixed, usual=usual),
+        partial(make_batch, task, training, scale, models.device),
+        [make_test(photo, task, scale, n) for n, photo in enumerate(validation[:MAX_TESTS])],
+        partial(_save_network, task, name),
+        pictures=len(training),
+        plan=_plan(task, training, validation, network, name, usual),
         about=about(models.device, mixed, network=f"{name}, sha256 {sha256[:16]}…" if sha256 else name),
-        decides=[[one.sha256 for one in learnt], sha256, usual, mixed, *map(digest_of, (task.vgg, task.discriminator))],
+        data=[[p.sha256 for p in training], sha256, usual, mixed, *map(digest_of, (task.vgg, task.discriminator))],
     )
-    yield from map(note, course.told)
+    yield from map(note, run.plan)
     if not task.dry_run:
-        yield from learn(course)
+        yield from train(run)
 
 
-def _begun(task: TrainUpscaler, models: Models) -> tuple[nn.Module, str, str]:
-    """The network, its name, and the sha256 of the file that it is from."""
+def _network(task: TrainUpscaler, models: Models) -> tuple[nn.Module, str, str]:
+    """The network to train, its name, and the sha256 of its file."""
     if task.model != "none":
         loaded = load(models.store.find(task.model, kind="upscale"))
         return official.trainable(loaded), loaded.name, loaded.sha256
     depth = task.num_block or {"rrdbnet": 23, "srvgg": 16}[task.network]
-    made = official.new_network(task.network, task.scale, task.num_feat, depth)
-    return made, f"new {task.network}, {task.num_feat} channels, {depth} deep", ""
+    network = official.new_network(task.network, task.scale, task.num_feat, depth)
+    return network, f"new {task.network}, {task.num_feat} channels, {depth} deep", ""
 
 
-def judge(task: LossOptions) -> UNetDiscriminator:
-    """The discriminator: a new one, or that of a file. Raises CalotypeError where the file is of something else."""
+def discriminator_of(task: LossOptions) -> UNetDiscriminator:
+    """A new discriminator, or that of a file. Raises CalotypeError if the file is not a discriminator."""
     if task.discriminator is None:
         return UNetDiscriminator(task.discriminator_feat)
     try:
@@ -99,72 +98,76 @@ def judge(task: LossOptions) -> UNetDiscriminator:
     except (KeyError, RuntimeError, ValueError):
         raise CalotypeError(
             "{path} is not Real-ESRGAN's discriminator; give RealESRGAN_x4plus_netD.pth or one that "
-            "{option:save_discriminator} kept, or leave {option:discriminator} out",
+            "{option:save_discriminator} saved, or leave {option:discriminator} out",
             path=task.discriminator,
         ) from None
 
 
-def _lesson(task: TrainUpscaler, photos: Sequence[HighRes], scale: int, device: torch.device, step: int) -> Batch:
-    """The batch of a step: pieces of photos chosen at random, degraded twice over."""
-    dice = random.Random(f"{task.seed} {step}")
-    chosen = [photos[dice.randrange(len(photos))] for _ in range(task.batch_size)]
-    true = torch.stack([piece(one.pixels, task.gt_size, dice, task.rotate) for one in chosen]).to(device)
+def make_batch(task: TrainUpscaler, photos: Sequence[HighRes], scale: int, device: torch.device, step: int) -> Batch:
+    """The batch of a step: patches of random photos, with second-order degradation."""
+    rng = random.Random(f"{task.seed} {step}")
+    chosen = [photos[rng.randrange(len(photos))] for _ in range(task.batch_size)]
+    true = torch.stack([piece(photo.pixels, task.gt_size, rng, task.rotate) for photo in chosen]).to(device)
     target = sharpened(true) if task.l1_gt_usm else true
     generator = torch.Generator().manual_seed((task.seed * 1_000_003 + step) % 2**63)
     return Batch(second_order(target, generator, SecondOrder(scale)), true, target)
 
 
-def _test(photo: HighRes, task: TrainUpscaler, scale: int, number: int) -> Test:
-    """The middle of a photo, as sharp as it is taught and degraded the same way whenever it is asked for."""
+def make_test(photo: HighRes, task: TrainUpscaler, scale: int, number: int) -> Test:
+    """The middle of a photo, always with the same degradation."""
     true = piece(photo.pixels, task.gt_size)[None]
     target = sharpened(true) if task.l1_gt_usm else true
     low = second_order(target, torch.Generator().manual_seed(number), SecondOrder(scale))
     return Test(photo.path.name, low[0], target[0])
 
 
-def _written(task: TrainUpscaler, name: str, stem: str, network: nn.Module, steps: int) -> Path:
-    """One file or two; the first of them."""
+def _save_network(task: TrainUpscaler, name: str, stem: str, network: nn.Module, steps: int) -> Path:
+    """Writes one file or two; returns the first."""
     kinds = ("safetensors", "pth") if task.save_format == "both" else (task.save_format,)
-    task.output_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(task.output_dir)
     paths = [task.output_dir / f"{stem}.{kind}" for kind in kinds]
-    told = {"trained on": name, "steps": steps, "scale": official.scale_of(network), "by": f"Calotype {__version__}"}
+    facts = {"trained on": name, "steps": steps, "scale": official.scale_of(network), "by": f"Calotype {__version__}"}
     for path in paths:
-        official.write(path, network, told)
+        official.write(path, network, facts)
     return paths[0]
 
 
-def _told(
-    task: TrainUpscaler, photos: Sequence[HighRes], held: Sequence[HighRes], network: nn.Module, name: str, usual: str
+def _plan(
+    task: TrainUpscaler,
+    photos: Sequence[HighRes],
+    validation: Sequence[HighRes],
+    network: nn.Module,
+    name: str,
+    usual: str,
 ) -> list[Message]:
-    """The plan in sentences."""
-    small = sum(min(one.pixels.shape[:2]) < task.gt_size for one in photos)
-    found = [
+    small = sum(min(photo.pixels.shape[:2]) < task.gt_size for photo in photos)
+    plan = [
         Message(
-            "{pictures} to learn from, {held} held back to measure with",
+            "{pictures} to train on, {validation} for validation",
             pictures=_counted(len(photos)),
-            held=len(held),
+            validation=len(validation),
         ),
         Message(
-            "{network}: enlarges {scale} times, {millions:.1f} million numbers learn",
+            "{network}: scale {scale}, {millions:.1f} million trainable parameters",
             network=name,
             scale=official.scale_of(network),
             millions=sum(p.numel() for p in network.parameters()) / 1e6,
         ),
         Message(
-            "{stages}; {pieces} of {side} pixels in a step",
+            "{stages}; batches of {patches} of {side} pixels",
             stages=_stages(task, usual),
-            pieces=plural(task.batch_size, "1 piece", "{count} pieces"),
+            patches=plural(task.batch_size, "1 patch", "{count} patches"),
             side=task.gt_size,
         ),
     ]
     if small:
-        found.append(
+        plan.append(
             Message(
-                "{pictures} smaller than a piece, to go on mirrored; {option:gt_size} makes pieces smaller",
+                "{pictures} smaller than a patch, to be padded by reflection; {option:gt_size} makes patches smaller",
                 pictures=_counted(small),
             )
         )
-    return found
+    return plan
 
 
 def _counted(pictures: int) -> Message:
@@ -173,14 +176,12 @@ def _counted(pictures: int) -> Message:
 
 def _stages(task: TrainUpscaler, usual: str) -> Message:
     first, then = (plural(steps, "1 step", "{count} steps") for steps in (task.l1_stage_steps, task.gan_steps))
-    first = Message("{steps} with L1 alone", steps=first)
+    first = Message("{steps} with the L1 loss only", steps=first)
     if task.l1_steps is None:
-        first = Message("{first}, as the network is new ({option:l1_steps} tells how many)", first=first)
-    second = Message("{steps} with L1 and a discriminator", steps=then)
+        first = Message("{first}, as the network is new ({option:l1_steps} sets how many)", first=first)
+    second = Message("{steps} with L1 and GAN losses", steps=then)
     if usual:
-        second = Message(
-            "{steps} with L1, features of {features} and a discriminator", steps=then, features=NAMES[usual]
-        )
+        second = Message("{steps} with L1, perceptual ({features}) and GAN losses", steps=then, features=NAMES[usual])
     if task.l1_stage_steps and task.gan_steps:
         return Message("{first}, then {second}", first=first, second=second)
     return first if task.l1_stage_steps else second

@@ -7,7 +7,7 @@ import torch
 
 from calotype.models import network
 from calotype.models.network import is_mixed
-from calotype.pipelines.train_gan import _half
+from calotype.pipelines.train_gan import uses_bfloat16
 from calotype.tasks import TrainGan
 
 
@@ -21,7 +21,12 @@ def test_bfloat16_that_is_emulated_is_not_taken(monkeypatch, generation, is_quic
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", told)
     monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
     card = torch.device("cuda")
-    assert network.is_bfloat16_quick(card) == is_mixed("auto", card) == _half(TrainGan(demo=True), card) == is_quick
+    assert (
+        network.is_bfloat16_quick(card)
+        == is_mixed("auto", card)
+        == uses_bfloat16(TrainGan(demo=True), card)
+        == is_quick
+    )
     assert is_mixed("bf16", card)
 
 

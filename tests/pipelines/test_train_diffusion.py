@@ -23,7 +23,7 @@ from tokenizers.decoders import ByteLevel
 from calotype.checkpoints.tokenizer import tokenizer_in, trained_tokenizer
 from calotype.errors import CalotypeError
 from calotype.pipelines import train_diffusion as pipeline
-from calotype.pipelines.train_diffusion import Trained
+from calotype.pipelines.train_diffusion import TrainResult
 from calotype.record import Result
 from calotype.tasks import Imagine, Learning, Note, TrainDiffusion
 from calotype.training.data.captioned import read_pairs
@@ -92,7 +92,7 @@ def whole(learn, tmp_path_factory):
 
 def test_what_is_learnt_is_a_folder_that_draws(whole, engine):
     told, out = whole
-    assert isinstance(told[-1], Trained) and told[-1].path == out / "diffusion"
+    assert isinstance(told[-1], TrainResult) and told[-1].path == out / "diffusion"
     task = Imagine(prompt="红色的圆", model=str(out / "diffusion"), steps=2, seed=1)
     (drawn,) = [event for event in engine.run(task) if isinstance(event, Result)]
     assert drawn.picture.pixels.shape == (32, 32, 3)
@@ -113,7 +113,7 @@ def test_both_stages_are_told_of_and_what_is_held_back_is_looked_for(whole):
     told, out = whole
     names = {name for line in read_diary(out / "diffusion.log.jsonl") for name in line}
     assert {"vae/current", "vae/adversarial", "vae/discriminator", "loss/current", "psnr/pictures held back"} <= names
-    assert told[-1].hits[1] == 1
+    assert told[-1].extra["held_out"]["of"] == 1
     assert any("nearest to the true one" in said.text for said in told if isinstance(said, Note))
 
 
@@ -260,12 +260,13 @@ def test_a_machine_that_becomes_slow_ends_in_time_and_leaves_nothing_out(learn, 
 
 def test_the_last_look_is_taken_when_time_runs_out_behind_a_step(learn, tmp_path, slow, monkeypatch):
     def saved(self):
-        save(self)
+        snapshot = save(self)
         if self.n:
             slow[0] = max(slow[0], self.stage.end)
+        return snapshot
 
-    save = pipeline.DiffusionRun._save_state
-    monkeypatch.setattr(pipeline.DiffusionRun, "_save_state", saved)
+    save = pipeline.DiffusionRun._snapshot
+    monkeypatch.setattr(pipeline.DiffusionRun, "_snapshot", saved)
     timed = {"vae_train_steps": 0, "max_train_steps": 0, "minutes": 0.08, "save_state_every": 1, "sample_count": 1}
     told = " ".join(event.text for event in learn(tmp_path, **timed) if isinstance(event, Note))
     assert "step 1: reconstructions of" in told and "step 2: validation loss" in told
@@ -313,7 +314,7 @@ def test_a_machine_that_stays_as_it_was_takes_the_steps_that_were_counted(learn,
 def test_a_run_whose_time_is_over_ends_with_what_it_has(learn, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline.DiffusionRun, "_remaining", lambda self: -1.0)
     trained = learn(tmp_path, validation_split=0.5)[-1]
-    assert trained.path.is_dir() and trained.hits[1] == 1  # of the three held back
+    assert trained.path.is_dir() and trained.extra["held_out"]["of"] == 1  # of the three held back
 
 
 def test_losses_fall_in_both_stages(learn, tmp_path):
@@ -350,7 +351,7 @@ def test_one_picture_alone_is_learnt(engine, tmp_path):
     drawing("red", 0).save(tmp_path / "a.png")
     (tmp_path / "a.txt").write_text("red circle", "utf-8")
     told = list(engine.run(TrainDiffusion(photos=tmp_path, output_dir=tmp_path / "out", **SMALL)))
-    assert told[-1].pictures == 1 and told[-1].hits == (0, 0)
+    assert told[-1].pictures == 1 and told[-1].extra == {"held_out": {"found": 0, "of": 0}}
 
 
 def test_the_tokenizer_tells_every_language(whole):
@@ -440,7 +441,7 @@ def spoiling(monkeypatch, learns, parts, after):
 def test_an_autoencoder_that_has_become_worse_is_taken_as_it_was(learn, tmp_path, monkeypatch):
     kept = spoiling(monkeypatch, pipeline.Autoencoding, ["mean"], 6)
     told = " ".join(getattr(event, "text", "") for event in learn(tmp_path, sample_count=4, save_precision="float"))
-    assert "the autoencoder has become worse by far" in told and "taken as it was at its best" in told
+    assert "the autoencoder has collapsed" in told and "taken as it was at its best" in told
     learnt = load_file(f"{tmp_path}/diffusion/{WEIGHTS[1]}.safetensors")
     assert any(all(torch.equal(v, learnt[k]) for k, v in one["mean"].items() if "quant" not in k) for one in kept)
 
@@ -463,7 +464,7 @@ def test_a_unet_that_has_collapsed_is_taken_as_it_was(learn, tmp_path, monkeypat
 def test_an_autoencoder_that_has_learnt_hardly_anything_is_told_of(learn, tmp_path, monkeypatch, quality, is_said):
     monkeypatch.setattr(pipeline.DiffusionEvaluator, "quality", lambda self, vae: self.flat() + quality)
     told = " ".join(getattr(event, "text", "") for event in learn(tmp_path))
-    assert ("hardly more than the mean colours" in told) == is_said
+    assert ("hardly learned more than the mean colours" in told) == is_said
 
 
 def test_a_loss_is_sound_while_it_is_near_its_lowest(monkeypatch):

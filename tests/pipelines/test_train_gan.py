@@ -24,7 +24,7 @@ from calotype.errors import CalotypeError
 from calotype.files import run_lock
 from calotype.models.gan import Discriminator, Generator, Shape
 from calotype.pipelines import train_gan
-from calotype.pipelines.train_gan import Forged
+from calotype.pipelines.train_gan import TrainResult
 from calotype.record import Film, Result
 from calotype.tasks import Imagine, Note, TrainGan, read_task
 from calotype.training.data.squares import COUNT, Images, of_demo, of_folder
@@ -64,11 +64,15 @@ def done(engine, folder, tmp_path_factory):
     return out, events
 
 
+def figures(result):
+    return {name: value for name, value in result.extra.items() if name != "film"}
+
+
 def test_a_run_ends_in_a_forger_sheets_a_film_and_a_page(done):
     out, events = done
     forged = events[-1]
-    assert isinstance(forged, Forged) and forged.path == out / "gan.safetensors" and forged.pictures == 12
-    assert set(forged.figures) == {"frechet", "precision", "recall", "diversity"}
+    assert isinstance(forged, TrainResult) and forged.path == out / "gan.safetensors" and forged.pictures == 12
+    assert set(figures(forged)) == {"frechet", "precision", "recall", "diversity"}
     steps = moments(6, 3)
     sheets = [out / "gan-snapshots" / f"{step:08d}.png" for step in steps]
     assert len({digest(path) for path in sheets}) == 3  # the same latents, another forger
@@ -103,7 +107,7 @@ def test_tensorboard_has_the_figures(done):
     for name, tag in gan_seen.FIGURES.items():
         numbers = told.Scalars(tag)
         assert [number.step for number in numbers] == moments(6, 3)
-        assert numbers[-1].value == pytest.approx(events[-1].figures[name], abs=1e-4)
+        assert numbers[-1].value == pytest.approx(figures(events[-1])[name], abs=1e-4)
     assert [number.step for number in told.Scalars("loss/forger")] == [1, 2, 3, 4, 5, 6]
 
 
@@ -158,7 +162,7 @@ def test_a_run_that_is_closed_keeps_its_very_step(engine, folder, done, tmp_path
     run.close()
     assert load(tmp_path / "gan.state.safetensors").step == stop
     forged = list(engine.run(asked(folder, tmp_path, save_state_every=0)))[-1]
-    assert forged.figures == done[1][-1].figures
+    assert figures(forged) == figures(done[1][-1])
     for name in ("gan.safetensors", "gan-snapshots/00000002.png", "gan.gif"):
         assert digest(tmp_path / name) == digest(done[0] / name)
 
@@ -219,7 +223,7 @@ def test_whatever_is_no_number_is_counted_and_not_learnt(engine, folder, tmp_pat
         next(run)
     kept = digest(tmp_path / "gan.state.safetensors")
     monkeypatch.setattr(train_gan, spoilt, wrong)
-    with pytest.raises(CalotypeError, match="no numbers since step 4"):
+    with pytest.raises(CalotypeError, match="NaN since step 4"):
         list(run)
     assert digest(tmp_path / "gan.state.safetensors") == kept
 
@@ -235,7 +239,7 @@ def test_a_collapse_at_the_end_leaves_the_last_good_forger(engine, folder, tmp_p
     monkeypatch.setattr(gan_seen, "SAME", 1e-3)
     events = list(engine.run(asked(folder, tmp_path)))
     told = " ".join(event.text for event in events if isinstance(event, Note))
-    assert "is the last good forger, of step 2" in told
+    assert "is the last good generator, of step 2" in told
     with safe_open(events[-1].path, "pt") as file:
         assert file.metadata()["calotype.steps"] == "2"
 
@@ -260,10 +264,10 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(engine, folder, done, tmp_p
     out = tmp_path / "out"
     events = list(engine.run(asked(folder, out, dry_run=True)))
     told = sentences(events)
-    assert told[0] == "12 pictures to learn from, as squares of 32 pixels" and "6 steps of 4" in told[1]
+    assert told[0] == "12 pictures to train on, as squares of 32 pixels" and "6 steps of batch size 4" in told[1]
     assert re.fullmatch(r"memory expected: \d+ MiB besides the pictures and networks; [\d.]+ GiB are free", told[-2])
     assert re.fullmatch(r"time expected: about \d+ seconds, and that of 3 snapshots", told[-1])
-    assert not out.exists() and not any(isinstance(event, Forged) for event in events)
+    assert not out.exists() and not any(isinstance(event, TrainResult) for event in events)
     stopped(engine, asked(folder, out), 4)
     before = {path: digest(path) for path in out.rglob("*") if path.is_file()}
     assert "going on after step 4 of 6" in sentences(engine.run(asked(folder, out, dry_run=True)))
@@ -458,7 +462,7 @@ def test_a_loss_that_is_no_number_ends_the_run(engine, folder, tmp_path):
     state = load(path)
     state.weights["forger.scale.weight"].fill_(1e38)
     save(path, state)
-    with pytest.raises(CalotypeError, match="the loss or its gradients are no numbers since step"):
+    with pytest.raises(CalotypeError, match="the loss or its gradients are NaN since step"):
         list(engine.run(asked(folder, tmp_path)))
 
 

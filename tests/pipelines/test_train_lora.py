@@ -20,7 +20,7 @@ from calotype.engine import Engine
 from calotype.errors import CalotypeError
 from calotype.files import run_lock
 from calotype.pipelines import train_lora
-from calotype.pipelines.train_lora import Learned
+from calotype.pipelines.train_lora import TrainResult
 from calotype.record import Result
 from calotype.tasks import Imagine, Note, Progress, TrainLora
 from calotype.training.lora import run as train_lora_plan
@@ -84,7 +84,7 @@ def same(one, other):
 
 def test_it_learns_and_the_file_works_here(engine, photos, tmp_path):
     told = learn(engine, photos, tmp_path, max_train_steps=12, learning_rate=5e-3)
-    [learned] = [step for step in told if isinstance(step, Learned)]
+    [learned] = [step for step in told if isinstance(step, TrainResult)]
     assert (
         learned.path == tmp_path / "mine.safetensors"
         and len(learned.losses) == 12
@@ -150,7 +150,7 @@ def test_a_run_that_is_killed_twice_ends_as_one_that_is_not(engine, photos, tmp_
 
 def test_a_state_of_other_settings_is_not_gone_on_with(engine, photos, tmp_path):
     learn(engine, photos, tmp_path, 2, save_state_every=1)
-    with pytest.raises(CalotypeError, match="other photos or settings"):
+    with pytest.raises(CalotypeError, match="other pictures or settings"):
         learn(engine, photos, tmp_path, network_alpha=2.0)
 
 
@@ -192,7 +192,7 @@ def interrupted(patch, engine, photos, out, at):
     own = train_lora.LoraRun._loss
 
     def loss(self, *args):
-        if getattr(self, "done", 0) == at - 1:
+        if hasattr(self, "state") and self.state.step == at - 1:
             raise KeyboardInterrupt
         return own(self, *args)
 
@@ -207,7 +207,7 @@ def spoilt(patch, since, until=10**9):
 
     def added_up(self, loss):
         for group in self.optimizer.param_groups:
-            if since <= self.done + 1 < until:
+            if since <= self.state.step + 1 < until:
                 group["params"][0].grad[:] = float("nan")
         return own(self, loss)
 
@@ -217,7 +217,7 @@ def spoilt(patch, since, until=10**9):
 def test_gradients_that_are_no_numbers_end_it_and_the_last_good_state_goes_on(engine, photos, tmp_path, monkeypatch):
     with (
         monkeypatch.context() as patch,
-        pytest.raises(CalotypeError, match=r"no numbers since step 4.*goes on from it"),
+        pytest.raises(CalotypeError, match=r"NaN since step 4.*goes on from it"),
     ):
         spoilt(patch, since=4)
         learn(engine, photos, tmp_path, save_state_every=2, save_every_n_steps=1, max_train_steps=9)
@@ -275,7 +275,7 @@ def test_captions_that_change_fill_no_memory(engine, photos, tmp_path, monkeypat
         seen.append(len(self.texts))
         return found
 
-    monkeypatch.setattr(train_lora_plan, "TEXTS", 3 * 77 * 256 * 4)
+    monkeypatch.setattr(train_lora_plan, "MAX_TEXT_STATES", 3 * 77 * 256 * 4)
     monkeypatch.setattr(train_lora_plan.Planned, "_state_of", state_of)
     options = {"shuffle_caption": True, "caption_tag_dropout_rate": 0.5, "caption_suffix": ", a, b, c, d"}
     learn(engine, photos, tmp_path, network_train_unet_only=True, max_token_length=75, **options)
@@ -347,7 +347,7 @@ def test_regularisation_pictures_count_as_told(engine, photos, tmp_path):
     told = learn(
         engine, photos, tmp_path, regular=photos, prior_loss_weight=0.0, max_train_steps=1, train_batch_size=64
     )
-    assert any(isinstance(step, Note) and "3 to hold the rest in place" in step.text for step in told)
+    assert any(isinstance(step, Note) and "3 for regularization" in step.text for step in told)
 
 
 @pytest.mark.parametrize("is_unet_alone", [True, False])
@@ -371,7 +371,7 @@ def test_steps_that_add_up_batches_end_with_their_epoch(engine, photos, tmp_path
     options = {"train_batch_size": 64, "max_train_steps": 0, "max_train_epochs": 2, "save_every_n_epochs": 1}
     one = learn(engine, photos, tmp_path / "one", **options)
     four = learn(engine, photos, tmp_path / "four", gradient_accumulation_steps=4, **options)
-    assert any(isinstance(step, Note) and "2 steps of 6 in 2 epochs" in step.text for step in four)
+    assert any(isinstance(step, Note) and "2 steps of batch size 6 in 2 epochs" in step.text for step in four)
     assert four[-1].losses == pytest.approx(one[-1].losses, rel=1e-3) and len(four[-1].losses) == 2
     assert (tmp_path / "four" / "mine-000001.safetensors").is_file()
     with safe_open(tmp_path / "four" / "mine.safetensors", "pt") as file:
@@ -382,7 +382,7 @@ def test_steps_that_add_up_batches_end_with_their_epoch(engine, photos, tmp_path
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"learning_rate": 0.0}, "nothing would be learnt"),
+        ({"learning_rate": 0.0}, "nothing would be trained"),
         ({"optimizer_type": "Adamw9"}, "did you mean AdamW"),
         ({"optimizer_type": "Prodigy", "optimizer_args": "d0"}, "not installed|optimizer_args is such as"),
         ({"optimizer_args": "nonsense=1"}, "does not take"),

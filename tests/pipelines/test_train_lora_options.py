@@ -104,7 +104,7 @@ def test_a_state_that_is_pointed_at_is_gone_on_with(engine, photos, tmp_path):  
     learn(engine, photos, tmp_path / "one", save_state=True, max_train_steps=3)
     assert (tmp_path / "one" / "mine.state.safetensors").is_file()
     told = learn(engine, photos, tmp_path / "two", resume=tmp_path / "one", learning_rate=1e-4, max_train_steps=2)
-    assert any("learnt in 3 steps goes on" in text for text in said(told))
+    assert any("trained for 3 steps, are trained further" in text for text in said(told))
     state = weights(tmp_path / "one")
     near = [(weights(tmp_path / "two")[key] - state[key]).abs().max() for key in state if "lora_up" in key]
     assert 0 < max(near) < 1e-3
@@ -129,7 +129,7 @@ def test_ranks_may_come_from_the_file_that_is_gone_on_from(engine, photos, tmp_p
 def test_what_was_told_and_what_is_are_compared(engine, photos, tmp_path):  # noqa: F811
     told = learn(engine, photos, tmp_path, dry_run=True, v2=True, optimizer_type="AdamW8bit", mixed_precision="fp16")
     text = " ".join(said(told))
-    assert "emoji is no SD 2.x model" in text and "AdamW is taken" in text and "fp16 needs a GPU" in text
+    assert "emoji is not an SD 2.x model" in text and "AdamW is taken" in text and "fp16 needs a GPU" in text
     with pytest.raises(CalotypeError, match="is for epsilon models"):
         learn(engine, photos, tmp_path, v_pred_like_loss=1.0)
 
@@ -200,5 +200,5 @@ def test_sdxl_is_told_of_each_photo_what_sd_scripts_tells():
     lessons = [
         CachedLatents(Example(Path(), ""), fit(size, sizes((512, 512))), 1.0) for size in ((1920, 1080), (600, 800))
     ]
-    added = LoraRun._added(told, lessons, torch.zeros(2, 4))
+    added = LoraRun.added_conditions(told, lessons, torch.zeros(2, 4))
     assert added["time_ids"].tolist() == [[1080, 1920, 12, 0, 384, 640], [800, 600, 0, 8, 576, 448]]

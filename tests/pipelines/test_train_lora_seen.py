@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from calotype.errors import CalotypeError
 from calotype.outputs.reproduce import task_from_parameters
 from calotype.picture import Picture
-from calotype.pipelines.train_lora import Learned
+from calotype.pipelines.train_lora import TrainResult
 from calotype.tasks import Learning, Note, Progress, TrainLora
 from calotype.training.lora.evaluator import LoraEvaluator
 from calotype.training.lora.layers import Dropouts, Lora
@@ -115,7 +115,7 @@ def test_what_cannot_be_drawn_is_known_before_the_first_step_and_costs_a_set_lat
     with pytest.raises(CalotypeError, match="none"):
         learn(tmp_path, **options)
     *told, learned = learn(tmp_path, sample_at_first=False, **options)
-    assert isinstance(learned, Learned)
+    assert isinstance(learned, TrainResult)
     assert any(isinstance(step, Note) and "step 1: samples are left out" in step.text for step in told)
 
 
@@ -141,7 +141,9 @@ def test_validation_is_measured_alike_and_the_best_is_kept(watched, learn, tmp_p
     is_last = all(torch.equal(value, kept[key]) for key, value in last.items())
     assert is_last == (best == 4)
     said = [step.text for step in told if isinstance(step, Note)]
-    assert any("1 photo held back" in text for text in said) and any("3 photos to learn" in text for text in said)
+    assert any("1 photo for validation" in text for text in said) and any(
+        "3 photos to train on" in text for text in said
+    )
     assert any("the lowest so far" in text for text in said)
 
 
@@ -159,7 +161,14 @@ def test_the_page_tells_what_was_the_case(watched):
     assert told[-1].report == out / "report.html" and html.count("<svg") == 2
     assert page.tags.count("img") == 3 and all(address.startswith("data:") for address in page.addresses)
     assert "default-src 'none'" in html and "<script" not in html and "http" not in html.replace("http-equiv", "")
-    for text in ("Finished after 4 steps", "a cat", "2 steps of DPM++ 2M", "3 photos to learn", "GiB at most", "emoji"):
+    for text in (
+        "Finished after 4 steps",
+        "a cat",
+        "2 steps of DPM++ 2M",
+        "3 photos to train on",
+        "GiB at most",
+        "emoji",
+    ):
         assert text in page.text
     assert "mine-best.safetensors" in page.text and page.text.count("best") >= 3
     chosen, _, rest = page.text.partition("All other options")
@@ -176,7 +185,7 @@ def test_a_run_that_is_broken_off_leaves_its_page_and_its_diary(learn, tmp_path)
 def test_a_page_of_another_run_stays(learn, tmp_path):
     (tmp_path / "report.html").write_text("mine, not yours")
     *_, learned = learn(tmp_path, max_train_steps=1)
-    assert isinstance(learned, Learned) and learned.report == tmp_path / "mine-report.html"
+    assert isinstance(learned, TrainResult) and learned.report == tmp_path / "mine-report.html"
     assert (tmp_path / "report.html").read_text() == "mine, not yours"
 
 

@@ -22,14 +22,14 @@ from calotype.engine import Engine
 from calotype.errors import CalotypeError
 from calotype.models.face_restorer import Restorer, build, grown
 from calotype.ops.faces import align, similarity, template
-from calotype.pipelines.train_restorer import _lesson, recipe
+from calotype.pipelines.train_restorer import make_batch, recipe
 from calotype.tasks import Note, Progress, Restore, TrainRestorer
 from calotype.training.data.faces import Face, emphasis, mirrored, places, split
-from calotype.training.enhance import face_identity as likeness
-from calotype.training.enhance.evaluate import _ways
+from calotype.training.enhance import face_identity
+from calotype.training.enhance.evaluate import methods_of
 from calotype.training.optim import perceptual
 from calotype.training.optim.perceptual import is_installed
-from calotype.training.run.result import Learned
+from calotype.training.run.result import TrainResult
 
 TINY = {"side": 64, "channels": "8,16", "blocks": "1,1", "codes": 8, "batch_size": 2, "discriminator_feat": 8}
 TINY |= {"mixed_precision": "no", "perceptual": "none", "learning_rate": 2e-3, "validation_split": 0.4}
@@ -81,12 +81,12 @@ def run(engine, faces, tmp_path_factory):
 
 def test_it_learns_and_whole_sheets_are_held_back(run):
     told, out = run
-    assert isinstance(told[-1], Learned)
+    assert isinstance(told[-1], TrainResult)
     lines = [json.loads(line) for line in (out / "restorer.log.jsonl").read_text("utf-8").splitlines()]
     psnr = [line["PSNR in dB/held back"] for line in lines if "PSNR in dB/held back" in line]
     assert len(psnr) == 4 and psnr[-1] > psnr[0]
     assert any("Adversary/network" in line for line in lines)
-    assert "2 held back to measure with (sheets or photos: 1)" in said(told)
+    assert "2 for validation (sheets or photos: 1)" in said(told)
 
 
 def test_restore_uses_the_file(run, engine, old_photo):
@@ -120,7 +120,7 @@ def test_what_lies_where_results_go_is_not_learnt_from(engine, faces, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/restored_r00c00.png").write_bytes(path.read_bytes())
     told = said(learn(engine, tmp_path, tmp_path / "out", dry_run=True))
-    learnt, held = re.search(r"(\d) faces to learn from, (\d) ", told).groups()
+    learnt, held = re.search(r"(\d) faces to train on, (\d) ", told).groups()
     assert int(learnt) + int(held) == 5
     assert "for they are results: 1 in" in told
 
@@ -131,7 +131,7 @@ def test_faces_are_found_in_photos(engine, tmp_path):
     Image.fromarray(astronaut()).save(folder / "portrait.png")
     Image.fromarray(np.full((200, 200, 3), 90, np.uint8)).save(folder / "wall.png")
     told = learn(engine, folder, tmp_path / "out", aligned=False, dry_run=True)
-    assert "1 face to learn from" in said(told) and "left out: wall.png shows no face" in said(told)
+    assert "1 face to train on" in said(told) and "left out: wall.png shows no face" in said(told)
 
 
 @pytest.mark.skipif(not is_installed(), reason="the features are an extra")
@@ -146,7 +146,7 @@ def test_figures_stand_side_by_side(engine, faces, tmp_path):
     assert cv2.imread(str(tmp_path / "restorer-figures.jpg")).shape == (256, 7 * 256, 3)
     assert "perceptual" in said(told)
     persons = [row["person"] for row in data["rows"]]
-    assert all(isinstance(d, float) for d in persons) if likeness.is_installed() else not any(persons)
+    assert all(isinstance(d, float) for d in persons) if face_identity.is_installed() else not any(persons)
 
 
 def test_networks_of_one_name_have_a_row_each():
@@ -155,7 +155,7 @@ def test_networks_of_one_name_have_a_row_each():
 
     models = SimpleNamespace(upscaler=lambda name: None, faces=opened)
     others = ("old/restorer.safetensors", "new/restorer.safetensors", "other.safetensors", "there/bicubic.safetensors")
-    ways = _ways(SimpleNamespace(compared_models=others, model="new/restorer.safetensors"), models, 64)
+    ways = methods_of(SimpleNamespace(compared_models=others, model="new/restorer.safetensors"), models, 64)
     assert list(ways)[4:] == [
         "old/restorer.safetensors",
         "other",
@@ -164,7 +164,7 @@ def test_networks_of_one_name_have_a_row_each():
     ]
 
 
-@pytest.mark.skipif(not likeness.is_installed(), reason="likeness is an extra")
+@pytest.mark.skipif(not face_identity.is_installed(), reason="likeness is an extra")
 def test_a_person_is_nearer_to_itself_than_to_another():
     from skimage.data import lfw_subset  # faces of 25 pixels, so of other people at least
 
@@ -174,9 +174,9 @@ def test_a_person_is_nearer_to_itself_than_to_another():
         torch.from_numpy(lfw_subset()[:1].astype(np.float32)).expand(3, -1, -1)[None], (150, 150), mode="bicubic"
     )[0].clamp(0, 1)
     soft = torch.nn.functional.avg_pool2d(face, 3, 1, 1)
-    measure = likeness.Likeness()
+    measure = face_identity.FaceIdentity()
     landmarks = template(150)
-    distances = [measure.apart(face, x, landmarks) for x in (face, soft, other)]
+    distances = [measure.distance(face, x, landmarks) for x in (face, soft, other)]
     assert distances[0] == 0 < distances[1] < 0.6 < distances[2]
 
 
@@ -218,11 +218,11 @@ def test_what_the_discriminator_judges_is_cut_where_the_face_has_it(faces):
     still = {"worn": 0.0, "toned": 0.0, "grey": 0.0}
     task = TrainRestorer(photos=faces, **given, **still, pieces=16)
     for step in range(4):
-        lesson = _lesson(task, [face], torch.device("cpu"), step)
-        cuts = lesson.judged(lesson.true)
+        batch = make_batch(task, [face], torch.device("cpu"), step)
+        cuts = batch.discriminator_input(batch.true)
         assert cuts.shape == (8, 3, 16, 16)
         assert torch.equal(cuts[[0, 1, 4, 5]].amax((1, 2, 3)), torch.ones(4))
-    assert _lesson(dataclasses.replace(task, pieces=64), [face], torch.device("cpu"), 0).pieces is None
+    assert make_batch(dataclasses.replace(task, pieces=64), [face], torch.device("cpu"), 0).crop is None
 
 
 def test_worn_and_toned_faces_are_learnt(faces):
@@ -230,7 +230,7 @@ def test_worn_and_toned_faces_are_learnt(faces):
     face = Face("f", "s", "", np.full((64, 64, 3), 200, np.uint8), template(64))
     given = TINY | {"clean": 0.0, "grey": 0.0}
     worn, toned, plain = (
-        _lesson(TrainRestorer(photos=faces, **given, worn=w, toned=t), [face], torch.device("cpu"), 1)
+        make_batch(TrainRestorer(photos=faces, **given, worn=w, toned=t), [face], torch.device("cpu"), 1)
         for w, t in ((1.0, 0.0), (0.0, 1.0), (0.0, 0.0))
     )
     assert torch.equal(worn.true, plain.true) and not torch.equal(worn.low, plain.low)
@@ -305,7 +305,7 @@ def test_more_faces_than_memory_holds_are_refused_before_they_fill_it(engine, fa
             read += isinstance(event, Progress)
     assert read < 2
     monkeypatch.setattr(engine.models, "free_memory", lambda device: 58 * 3 * 64**2)
-    assert "to learn from" in said(learn(engine, folder, tmp_path, dry_run=True))
+    assert "to train on" in said(learn(engine, folder, tmp_path, dry_run=True))
 
 
 def test_without_the_features_it_does_not_begin(engine, faces, tmp_path, monkeypatch):
@@ -313,7 +313,7 @@ def test_without_the_features_it_does_not_begin(engine, faces, tmp_path, monkeyp
     monkeypatch.setattr(perceptual, "is_installed", lambda: False)
     with pytest.raises(CalotypeError, match="the features of EfficientNet-Lite0 are not installed"):
         learn(engine, faces, tmp_path, perceptual="auto", dry_run=True)
-    assert "to learn from" in said(learn(engine, faces, tmp_path, perceptual="none", dry_run=True))
+    assert "to train on" in said(learn(engine, faces, tmp_path, perceptual="none", dry_run=True))
 
 
 def test_an_untrained_prior_hinders_nothing():
@@ -359,7 +359,7 @@ def test_it_grows_and_is_measured_on_a_folder_of_its_own(engine, faces, tmp_path
         "gan_steps": 0,
     }
     told = learn(engine, faces, tmp_path / "large", **options)
-    assert "1 of the faces in" in said(told) and "flatter" in said(told) and "5 faces to learn from" in said(told)
+    assert "1 of the faces in" in said(told) and "too good" in said(told) and "5 faces to train on" in said(told)
     state = load_file(tmp_path / "large/restorer.safetensors")
     assert state["enter.weight"].shape[1] == 3 * 8**2 and len(state["prior.keys"]) == 8
     with pytest.raises(CalotypeError, match="grow needs a network to enlarge"):

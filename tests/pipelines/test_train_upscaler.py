@@ -21,13 +21,13 @@ from calotype.errors import CalotypeError
 from calotype.files import run_lock
 from calotype.ops.degrade import SecondOrder, second_order
 from calotype.picture import Picture
-from calotype.pipelines.train_upscaler import _lesson, _test, judge
+from calotype.pipelines.train_upscaler import discriminator_of, make_batch, make_test
 from calotype.tasks import Note, Progress, TrainUpscaler, Upscale
 from calotype.training.data.patches import HighRes, opened, piece, sharpened
 from calotype.training.enhance import loop as enhancing
 from calotype.training.enhance.gan_step import AdversarialTrainer, Batch
-from calotype.training.enhance.run import FEW, KINDS, dealt
-from calotype.training.run.result import Learned
+from calotype.training.enhance.run import FEW, KINDS, training_patches
+from calotype.training.run.result import TrainResult
 from calotype.training.run.resume import load, save
 
 TINY = {"model": "none", "network": "srvgg", "num_feat": 16, "num_block": 2, "gt_size": 64, "batch_size": 2}
@@ -82,7 +82,7 @@ def test_the_file_enlarges_pictures(run, engine, photos):
     """The round trip: trained here, opened by spandrel, used by upscale."""
     told, out = run
     learned = told[-1]
-    assert isinstance(learned, Learned) and learned.path == out / "upscaler.safetensors" and learned.photos == 3
+    assert isinstance(learned, TrainResult) and learned.path == out / "upscaler.safetensors" and learned.pictures == 3
     pth = torch.load(out / "upscaler.pth", weights_only=True)["params_ema"]
     state = load_file(learned.path)
     assert pth.keys() == state.keys() and all(torch.equal(pth[key], state[key]) for key in state)
@@ -97,7 +97,7 @@ def test_it_learns(run):
     lines = [json.loads(line) for line in (out / "upscaler.log.jsonl").read_text("utf-8").splitlines()]
     psnr = {line["step"]: line["PSNR in dB/held back"] for line in lines if "PSNR in dB/held back" in line}
     assert list(psnr) == [0, 20, 40] and psnr[40] > psnr[0] + 0.3
-    assert re.search(r"step 40: \d+\.\d\d dB on 2 pictures held back", said(told))
+    assert re.search(r"step 40: \d+\.\d\d dB on 2 validation pictures", said(told))
 
 
 def test_the_second_stage_is_a_contest(run):
@@ -157,7 +157,7 @@ def test_what_is_kept_at_the_end_is_learnt_on_with_more_steps(engine, photos, tm
     options = {"l1_steps": 2, "gan_warmup_steps": 1, "save_state": True}
     whole = learn(engine, photos, tmp_path / "whole", gan_steps=4, **options)
     learn(engine, photos, tmp_path / "parts", gan_steps=2, **options)
-    with pytest.raises(CalotypeError, match="from a run that ended after 4 steps; give more to learn on"):
+    with pytest.raises(CalotypeError, match="from a run that ended after 4 steps; give more steps"):
         learn(engine, photos, tmp_path / "parts", gan_steps=2, **options)
     told = learn(engine, photos, tmp_path / "parts", gan_steps=4, **options)
     assert "going on after step 4 of 6, with another gan_steps than before" in said(told)
@@ -214,7 +214,7 @@ def test_a_loss_that_is_no_number_ends_the_run(engine, photos, tmp_path):
     state = load(path)
     state.weights["network.body.0.weight"][0] = math.nan
     save(path, state)
-    with pytest.raises(CalotypeError, match=r"no number since step 4.*learning_rate"):
+    with pytest.raises(CalotypeError, match=r"NaN since step 4.*learning_rate"):
         learn(engine, photos, tmp_path, **options)
     assert load(path).step == 3 and not (tmp_path / "upscaler.pth").exists()
 
@@ -226,33 +226,35 @@ def test_a_network_that_falls_apart_is_noticed(engine, photos, tmp_path, validat
     from calotype.training.monitor.monitor import Monitor
 
     task = TrainUpscaler(photos=photos, output_dir=tmp_path, validation_split=validation_split, **TINY)
-    courses = []
+    runs = []
 
-    def caught(course):
-        courses.append(course)
+    def caught(run):
+        runs.append(run)
         return iter(())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_upscaler, "learn", caught)
+        patch.setattr(train_upscaler, "train", caught)
         list(engine.run(task))
-    (course,) = courses
+    (run,) = runs
     watch = Monitor(tmp_path, "upscaler", (0, 10, 0), torch.device("cpu"), {})
-    list(enhancing._looked_at(course, watch, 5))
+    run.state.step = 5
+    list(enhancing.evaluate_step(run, watch))
     good = (tmp_path / "upscaler-good.pth").read_bytes()
     with torch.no_grad():
-        for parameter in course.rivals.mean.parameters():
+        for parameter in run.trainer.ema.parameters():
             parameter.add_(1.0)
-    (fall,) = enhancing._looked_at(course, watch, 10)
+    run.state.step = 10
+    (fall,) = enhancing.evaluate_step(run, watch)
     watch.close()
-    assert re.search(r"has collapsed\. upscaler-good is as it was", fall.text) and not course.is_sound
+    assert re.search(r"has collapsed\. upscaler-good is the last one", fall.text) and not run.is_sound
     assert (tmp_path / "upscaler-good.pth").read_bytes() == good
-    assert enhancing._rescued(course).name == "upscaler.safetensors"
+    assert enhancing.restore_good(run).name == "upscaler.safetensors"
     assert (tmp_path / "upscaler.pth").read_bytes() == good and not (tmp_path / "upscaler-good.pth").exists()
-    assert enhancing._rescued(course).name == "upscaler.safetensors"  # what it ended in before it went on
+    assert enhancing.restore_good(run).name == "upscaler.safetensors"  # what it ended in before it went on
     for kind in KINDS:
         (tmp_path / f"upscaler{kind}").unlink()
-    with pytest.raises(CalotypeError, match="never sound"):
-        enhancing._rescued(course)
+    with pytest.raises(CalotypeError, match="it was never good"):
+        enhancing.restore_good(run)
 
 
 def test_where_nothing_is_held_back_the_end_is_the_last_sound_network(engine, photos, tmp_path, monkeypatch):
@@ -260,7 +262,7 @@ def test_where_nothing_is_held_back_the_end_is_the_last_sound_network(engine, ph
         told = step_of(rivals, step, *given)
         if step == 4:
             with torch.no_grad():
-                for parameter in rivals.mean.parameters():
+                for parameter in rivals.ema.parameters():
                     parameter.fill_(1.0)
         return told
 
@@ -268,8 +270,8 @@ def test_where_nothing_is_held_back_the_end_is_the_last_sound_network(engine, ph
     monkeypatch.setattr(AdversarialTrainer, "step", stepped)
     options = {"l1_steps": 6, "gan_steps": 0, "validate_every": 2, "validation_split": 0.0}
     told = learn(engine, photos, tmp_path, **options)
-    assert "no pictures are held back, so pieces of those learnt from are measured" in said(told)
-    assert re.search(r"step 4: \d+\.\d\d dB on 8 pieces of what is learnt from", said(told))
+    assert "there are no validation pictures, so training patches are measured" in said(told)
+    assert re.search(r"step 4: \d+\.\d\d dB on 8 training patches", said(told))
     assert "step 6" in said(told) and "the network has collapsed at the end" in said(told)
     state = load_file(told[-1].path)
     assert not any((value == 1.0).all() for value in state.values())
@@ -279,7 +281,7 @@ def test_where_nothing_is_held_back_the_end_is_the_last_sound_network(engine, ph
 
 
 def test_a_collapse_at_the_end_is_remembered_where_the_run_goes_on_behind_it(engine, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(enhancing, "WORSE", -1000.0)  # nothing is sound after the first look
+    monkeypatch.setattr(enhancing, "MAX_DROP", -1000.0)  # nothing is sound after the first look
     options = {"l1_steps": 3, "gan_steps": 0, "validation_split": 0.0}
     run = engine.run(TrainUpscaler(photos=photos, output_dir=tmp_path, **{**TINY, **options}))
     for event in run:
@@ -288,17 +290,17 @@ def test_a_collapse_at_the_end_is_remembered_where_the_run_goes_on_behind_it(eng
     state = tmp_path / "upscaler.state.safetensors"
     run.close()
     assert load(state).step == 3
-    save(state, dataclasses.replace(load(state), is_whole=True))
-    with pytest.raises(CalotypeError, match="never sound"):
+    save(state, dataclasses.replace(load(state), is_complete=True))
+    with pytest.raises(CalotypeError, match="it was never good"):
         learn(engine, photos, tmp_path, **options)
 
 
 def test_pieces_with_something_to_mend_are_measured_first():
     """Faces are also shown as they are; what is made of these says little."""
     true = torch.rand(2, 3, 8, 8)
-    tests = dealt(lambda step: Batch(torch.stack([true[0], true[1] * 0.5]), true, true))
+    tests = training_patches(lambda step: Batch(torch.stack([true[0], true[1] * 0.5]), true, true))
     assert len(tests) == FEW and not any(torch.equal(test.low, test.true) for test in tests)
-    tests = dealt(lambda step: Batch(true, true, true))
+    tests = training_patches(lambda step: Batch(true, true, true))
     assert len(tests) == FEW
 
 
@@ -308,13 +310,13 @@ def test_it_is_measured_as_it_is_taught(photos, l1_gt_usm):
     task = TrainUpscaler(photos=photos, l1_gt_usm=l1_gt_usm, **TINY)
     sharp = [event for event in opened(photos, 10**6) if isinstance(event, HighRes)]
     cut = piece(sharp[0].pixels, 64)
-    test = _test(sharp[0], task, 4, 0)
+    test = make_test(sharp[0], task, 4, 0)
     assert torch.equal(test.true, sharpened(cut[None])[0] if l1_gt_usm else cut)
     assert not torch.equal(sharpened(cut[None])[0], cut)
     low = second_order(test.true[None], torch.Generator().manual_seed(0), SecondOrder(4))[0]
     assert torch.equal(test.low, low)
-    taught = [_lesson(task, sharp, 4, torch.device("cpu"), -1 - n).target for n in range(8)]
-    seen = dealt(partial(_lesson, task, sharp, 4, torch.device("cpu")))
+    taught = [make_batch(task, sharp, 4, torch.device("cpu"), -1 - n).target for n in range(8)]
+    seen = training_patches(partial(make_batch, task, sharp, 4, torch.device("cpu")))
     assert all(any(torch.equal(test.true, x) for x in torch.cat(taught)) for test in seen)
 
 
@@ -350,7 +352,7 @@ def test_the_last_sound_network_of_a_run_that_was_broken_off_is_not_thrown_away(
     before = good.read_bytes()
     for other in set(KINDS) - {kind}:
         (tmp_path / f"upscaler-good{other}").unlink()
-    with pytest.raises(CalotypeError, match=f"{good.name} is there already, the last sound network"):
+    with pytest.raises(CalotypeError, match=f"{good.name} is there already, the last good network"):
         learn(engine, photos, tmp_path, **options)
     assert good.read_bytes() == before and not (tmp_path / "upscaler.pth").exists()
 
@@ -379,7 +381,7 @@ def test_an_interrupt_within_a_step_loses_nothing_of_what_is_due_behind_it(engin
         learn(engine, photos, tmp_path / "parts", **options)
     monkeypatch.undo()
     state = load(tmp_path / "parts/upscaler.state.safetensors")
-    assert state.step == 3 and not state.is_whole
+    assert state.step == 3 and not state.is_complete
     told = learn(engine, photos, tmp_path / "parts", **options)
     assert "going on after step 3 of 4" in said(told) and "step 3: " in said(told)
     assert told[-1].path.read_bytes() == whole[-1].path.read_bytes()
@@ -392,8 +394,8 @@ def test_an_interrupt_within_a_step_loses_nothing_of_what_is_due_behind_it(engin
 
 def test_one_is_told_as_one(engine, photos, tmp_path):
     told = learn(engine, photos, tmp_path, l1_steps=1, gan_steps=0, validation_split=0.2, batch_size=1)
-    assert re.search(r"step 1: \d+\.\d\d dB on 1 picture held back", said(told))
-    assert "1 step with L1 alone; 1 piece of 64 pixels in a step" in said(told)
+    assert re.search(r"step 1: \d+\.\d\d dB on 1 validation picture", said(told))
+    assert "1 step with the L1 loss only; batches of 1 patch of 64 pixels" in said(told)
 
 
 def test_minutes_become_steps(engine, photos, tmp_path):
@@ -405,10 +407,10 @@ def test_minutes_become_steps(engine, photos, tmp_path):
 @pytest.mark.parametrize(
     "options, plan",
     [
-        ({}, r"100 steps with L1 alone, as the network is new .*, then 40 steps with L1 and a discriminator"),
-        ({"l1_steps": 3}, "3 steps with L1 alone, then 40 steps with L1 and a discriminator"),
-        ({"l1_steps": 0}, "^40 steps with L1 and a discriminator"),
-        ({"model": "realesr-animevideov3-x4"}, "^40 steps with L1 and a discriminator"),
+        ({}, r"100 steps with the L1 loss only, as the network is new .*, then 40 steps with L1 and GAN losses"),
+        ({"l1_steps": 3}, "3 steps with the L1 loss only, then 40 steps with L1 and GAN losses"),
+        ({"l1_steps": 0}, "^40 steps with L1 and GAN losses"),
+        ({"model": "realesr-animevideov3-x4"}, "^40 steps with L1 and GAN losses"),
     ],
 )
 def test_a_new_network_is_not_judged_before_it_knows_anything(engine, photos, tmp_path, options, plan):
@@ -425,7 +427,7 @@ def test_a_bad_picture_is_left_out(engine, photos, tmp_path):
     (folder / "a.png").write_bytes((photos / "0.png").read_bytes())
     (folder / "b.png").write_bytes(b"no picture")
     told = learn(engine, folder, tmp_path / "out", dry_run=True)
-    assert "left out: b.png" in said(told) and "1 picture to learn from, 0 held back" in said(told)
+    assert "left out: b.png" in said(told) and "1 picture to train on, 0 for validation" in said(told)
     assert not (tmp_path / "out").exists()
 
 
@@ -465,10 +467,10 @@ def test_the_discriminator_is_kept_and_gone_on_from(engine, photos, tmp_path):
     path = tmp_path / "upscaler-discriminator.safetensors"
     weights = load(tmp_path / "upscaler.state.safetensors").weights
     task = TrainUpscaler(photos=photos, output_dir=tmp_path, discriminator=path, **without("discriminator_feat"))
-    kept = judge(task).state_dict()
+    kept = discriminator_of(task).state_dict()
     assert kept and all(torch.equal(value, weights[f"expert.{key}"]) for key, value in kept.items())
     other = {**options, "discriminator_feat": 64, "discriminator": path}  # 64 is the option's own default
-    assert isinstance(learn(engine, photos, tmp_path / "other", **other)[-1], Learned)
+    assert isinstance(learn(engine, photos, tmp_path / "other", **other)[-1], TrainResult)
     for left in tmp_path.glob("upscaler.*"):
         left.unlink()
     with pytest.raises(CalotypeError, match=r"upscaler-discriminator\.safetensors is there already"):
@@ -497,7 +499,7 @@ def test_only_one_run_at_a_time_writes_a_name(engine, photos, tmp_path):
     with run_lock(tmp_path, "upscaler"):
         with pytest.raises(CalotypeError, match=r"another run is at work on .*upscaler; wait for it"):
             learn(engine, photos, tmp_path, **options)
-        assert "to learn from" in said(learn(engine, photos, tmp_path, dry_run=True, **options))
+        assert "to train on" in said(learn(engine, photos, tmp_path, dry_run=True, **options))
     assert not list(tmp_path.iterdir())
-    assert isinstance(learn(engine, photos, tmp_path, **options)[-1], Learned)
+    assert isinstance(learn(engine, photos, tmp_path, **options)[-1], TrainResult)
     assert not (tmp_path / "upscaler.running").exists()

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from calotype.training.diffusion.networks import Compute, chance_at, under
+from calotype.training.diffusion.networks import Compute, chance_at
 from calotype.training.optim.ema import kept, mean_moved
-from calotype.training.run.resume import remembered
+from calotype.training.run.resume import load_optimizer, weights_under
 
 DISCRIMINATOR_RATE = 2e-4
 DIVERGENCE = 1e-4  # weight of the Kullback-Leibler divergence
@@ -169,9 +169,9 @@ class Autoencoding:
 
     def load(self, weights: Mapping[str, Tensor], optimizer: Mapping[str, Any]) -> None:
         for name in self.PARTS:
-            getattr(self, name).load_state_dict(under(weights, name))
+            getattr(self, name).load_state_dict(weights_under(weights, name))
         self.best = float(weights["best"])
-        remembered(self.optimizer, optimizer)
+        load_optimizer(self.optimizer, optimizer)
 
 
 def reconstruction(made: Tensor, true: Tensor) -> Tensor:

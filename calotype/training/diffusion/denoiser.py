@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from calotype.models.clip_text import TextEncoder
-from calotype.training.diffusion.networks import Compute, chance_at, under
+from calotype.training.diffusion.networks import Compute, chance_at
 from calotype.training.optim.diffusion_loss import noised, snr_weight, target
 from calotype.training.optim.ema import kept, mean_moved
-from calotype.training.run.resume import remembered
+from calotype.training.run.resume import load_optimizer, weights_under
 
 PREDICTION = "v_prediction"
 TRAINING: Mapping[str, Any] = {  # by the names of a diffusers scheduler's config
@@ -141,8 +141,8 @@ class Diffusing:
 
     def load(self, weights: Mapping[str, Tensor], optimizer: Mapping[str, Any]) -> None:
         for name in self.PARTS:
-            getattr(self, name).load_state_dict(under(weights, name))
-        remembered(self.optimizer, optimizer)
+            getattr(self, name).load_state_dict(weights_under(weights, name))
+        load_optimizer(self.optimizer, optimizer)
 
 
 def soundness(losses: Sequence[float]) -> list[bool]:

@@ -1,12 +1,11 @@
 """Networks that begin with nothing, and what they learn with: device, number format, chance."""
 
 import contextlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from calotype.models.clip_text import TextEncoder, TextShape, init_encoder
@@ -42,11 +41,6 @@ class Compute:
 def chance_at(device: torch.device, seed: int, number: int) -> torch.Generator:
     """All chance of one step, whatever came before it."""
     return torch.Generator(device).manual_seed((seed * 1_000_003 + number) % 2**63)
-
-
-def under(weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """A part's weights, by their own names."""
-    return {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
 
 
 def new_vae(widths: tuple[int, ...], channels: int, side: int, seed: int, means: Compute) -> nn.Module:

@@ -1,7 +1,7 @@
-"""A network that makes pictures better, its mean, and a discriminator that tells its pictures from real ones.
+"""One training step of an upscaler or face restorer, its EMA, and a U-Net discriminator.
 
-One step of all of them, and what is needed to go on from it. Losses as in Wang et al. 2021, "Real-ESRGAN"
-(arXiv 2107.10833), §4.1: L1, features, and the verdict of a discriminator with binary cross entropy.
+Losses as in Wang et al. 2021, "Real-ESRGAN" (arXiv 2107.10833), §4.1: L1, perceptual, and a GAN loss with binary cross
+entropy.
 """
 
 import contextlib
@@ -18,29 +18,36 @@ from torch import Tensor, nn
 from calotype.errors import CalotypeError
 from calotype.training.optim.ema import kept, mean_moved
 from calotype.training.optim.perceptual import USUAL
-from calotype.training.run.resume import remembered
+from calotype.training.run.resume import load_optimizer, weights_under
 
 BETAS = (0.9, 0.99)  # Adam's, as published
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """A batch: poor pictures, the good ones, and what L1 and features are held against."""
+    """A batch.
 
-    low: Tensor  # (N, 3, h, w) in [0, 1]
-    true: Tensor  # (N, 3, H, W) in [0, 1], what the discriminator takes for real
-    target: Tensor  # the same, or sharpened
-    emphasis: Tensor | None = None  # (N, 1, H, W), how much a pixel counts
-    pieces: Callable[[Tensor], Tensor] | None = None  # of (N, 3, H, W), what the expert judges, each pixel alike
+    Attributes:
+        low: (N, 3, h, w) in [0, 1], the network's input.
+        true: (N, 3, H, W) in [0, 1], real pictures for the discriminator.
+        target: (N, 3, H, W) of the L1 and perceptual losses: the same, or sharpened.
+        emphasis: (N, 1, H, W), weights of pixels.
+        crop: the discriminator's patches of (N, 3, H, W), in which every pixel has the same weight.
+    """
 
-    def judged(self, x: Tensor) -> Tensor:
-        """What the expert is shown of pictures that were made, or of real ones."""
-        return self.pieces(x) if self.pieces else x
+    low: Tensor
+    true: Tensor
+    target: Tensor
+    emphasis: Tensor | None = None
+    crop: Callable[[Tensor], Tensor] | None = None
+
+    def discriminator_input(self, x: Tensor) -> Tensor:
+        return self.crop(x) if self.crop else x
 
     @property
-    def heard(self) -> Tensor | None:
-        """How much the expert's verdict on a pixel counts."""
-        return None if self.pieces else self.emphasis
+    def gan_emphasis(self) -> Tensor | None:
+        """Weights of pixels in the GAN loss."""
+        return None if self.crop else self.emphasis
 
 
 @dataclass(frozen=True)
@@ -55,22 +62,22 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class Phase:
-    """What counts at a step."""
+    """Which losses a step has."""
 
     perceptual: bool
-    expert_learns: bool = False
-    expert_counts: bool = False
+    discriminator_update: bool = False
+    gan: bool = False
 
 
 class AdversarialTrainer:
-    """All that learns. Nothing in here draws chance."""
+    """Everything that is trained, and its optimizer. It uses no random numbers."""
 
     def __init__(
         self,
         network: nn.Module,
-        expert: nn.Module | None,
+        discriminator: nn.Module | None,
         features: nn.Module | None,
-        terms: LossWeights,
+        weights: LossWeights,
         rates: tuple[float, float],
         device: torch.device,
         is_mixed: bool,
@@ -78,111 +85,113 @@ class AdversarialTrainer:
         usual: str = "",
     ):
         """Args:
-        call: makes the network's (N, 3, H, W) in [0, 1] of what it is given.
-        rates: learning rates of the network and of the expert.
-        is_mixed: bfloat16 where it does no harm.
+        call: the network's output, (N, 3, H, W) in [0, 1].
+        rates: learning rates of the network and of the discriminator.
+        is_mixed: bfloat16 autocast.
         usual: the name of the features, for their usual weight.
         """
         placed = {"device": device, "memory_format": torch.channels_last}
         self.network = network.float().to(**placed).train().requires_grad_(True)
-        self.mean = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.expert = expert.to(**placed).train() if expert is not None else None
+        self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.discriminator = discriminator.to(**placed).train() if discriminator is not None else None
         self.features = features.to(device) if features is not None else None
-        self.terms, self.device, self.is_mixed, self.call = terms, device, is_mixed, call
-        self._usual = USUAL.get(usual, 1.0)
-        groups = [(self.network, rates[0])] + ([(self.expert, rates[1])] if self.expert is not None else [])
+        self.weights, self.device, self.is_mixed, self.call = weights, device, is_mixed, call
+        self._perceptual_weight = weights.perceptual * USUAL.get(usual, 1.0)
+        groups = [(self.network, rates[0])]
+        groups += [(self.discriminator, rates[1])] if self.discriminator is not None else []
         self.optimizer = torch.optim.Adam(
             [{"params": list(module.parameters()), "lr": rate, "initial_lr": rate} for module, rate in groups],
             betas=BETAS,
         )
 
-    def step(self, step: int, lesson: Batch, phase: Phase, rate: float, decay: float, most: float) -> dict[str, float]:
-        """One change of the weights, unless a loss or a gradient is no number.
+    def step(
+        self, step: int, batch: Batch, phase: Phase, rate: float, ema_decay: float, max_grad_norm: float
+    ) -> dict[str, float]:
+        """Updates the weights, unless a loss or a gradient is NaN.
 
         Args:
             rate: factor of the learning rates.
-            most: longest gradient of the network; 0: any.
+            max_grad_norm: of the network; 0 disables clipping.
         Returns:
             "loss", that of the network, and others by name.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate
         self.optimizer.zero_grad(set_to_none=True)
-        if self.expert is not None:
-            self.expert.requires_grad_(False)
-        with self._mixing():
-            made = self.call(self.network, self._laid(lesson.low)).float()
-            losses = self._losses(made, lesson, phase)
+        if self.discriminator is not None:
+            self.discriminator.requires_grad_(False)
+        with self._autocast():
+            output = self.call(self.network, _channels_last(batch.low)).float()
+            losses = self._losses(output, batch, phase)
         loss = torch.stack(list(losses.values())).sum()
-        told = {"loss": float(loss.detach()), **{name: float(value.detach()) for name, value in losses.items()}}
-        if not math.isfinite(told["loss"]):
-            return told
+        metrics = {"loss": float(loss.detach()), **{name: float(value.detach()) for name, value in losses.items()}}
+        if not math.isfinite(metrics["loss"]):
+            return metrics
         loss.backward()
-        if not torch.isfinite(nn.utils.clip_grad_norm_(self.network.parameters(), most or math.inf)):
-            return told | {"loss": math.nan}
-        self.optimizer.step()  # what has no gradient stays as it is: the expert
-        mean_moved(self.mean, self.network, kept(decay, step))
-        if phase.expert_learns and self.expert is not None:
-            told |= self._expert_taught(lesson, made.detach())
-        return told
+        if not torch.isfinite(nn.utils.clip_grad_norm_(self.network.parameters(), max_grad_norm or math.inf)):
+            return metrics | {"loss": math.nan}
+        self.optimizer.step()  # the discriminator has no gradients, so it does not change
+        mean_moved(self.ema, self.network, kept(ema_decay, step))
+        if phase.discriminator_update and self.discriminator is not None:
+            metrics |= self._update_discriminator(batch, output.detach())
+        return metrics
 
-    def _losses(self, made: Tensor, lesson: Batch, phase: Phase) -> dict[str, Tensor]:
-        """Each times its weight."""
-        terms, weight = self.terms, lesson.emphasis
-        apart = (made - lesson.target).abs()
-        found = {"L1/pixels": terms.l1 * (apart if weight is None else apart * weight).mean()}
+    def _losses(self, output: Tensor, batch: Batch, phase: Phase) -> dict[str, Tensor]:
+        """The losses, each multiplied by its weight."""
+        weights, emphasis = self.weights, batch.emphasis
+        difference = (output - batch.target).abs()
+        losses = {"L1/pixels": weights.l1 * (difference if emphasis is None else difference * emphasis).mean()}
         if phase.perceptual and self.features is not None:
-            weighed = terms.perceptual * self._usual
-            if terms.identity and hasattr(self.features, "both"):
-                distance, unlikeness = self.features.both(made, lesson.target)
-                found["Features/distance"] = weighed * distance
-                found["Features/identity"] = terms.identity * unlikeness.mean()
-            elif terms.perceptual:
-                found["Features/distance"] = weighed * self.features(made, lesson.target)
-        if phase.expert_counts and terms.gan:
-            logits = self.expert(self._laid(lesson.judged(made)))
-            found["Adversary/network"] = terms.gan * _verdict(logits, True, lesson.heard)
-        return found
+            if weights.identity and hasattr(self.features, "both"):
+                distance, identity = self.features.both(output, batch.target)
+                losses["Features/distance"] = self._perceptual_weight * distance
+                losses["Features/identity"] = weights.identity * identity.mean()
+            elif weights.perceptual:
+                losses["Features/distance"] = self._perceptual_weight * self.features(output, batch.target)
+        if phase.gan and weights.gan:
+            logits = self.discriminator(_channels_last(batch.discriminator_input(output)))
+            losses["Adversary/network"] = weights.gan * _gan_loss(logits, True, batch.gan_emphasis)
+        return losses
 
-    def _expert_taught(self, lesson: Batch, made: Tensor) -> dict[str, float]:
-        """The expert's step: real pictures are to be 1, those that were made 0."""
+    def _update_discriminator(self, batch: Batch, output: Tensor) -> dict[str, float]:
+        """The discriminator's step: the label of real pictures is 1, that of the network's output 0."""
         self.optimizer.zero_grad(set_to_none=True)
-        self.expert.requires_grad_(True)
-        with self._mixing():
-            real, forged = (self.expert(self._laid(lesson.judged(x))).float() for x in (lesson.true, made))
-        loss = _verdict(real, True) + _verdict(forged, False)
-        told = {
+        self.discriminator.requires_grad_(True)
+        with self._autocast():
+            real, fake = (
+                self.discriminator(_channels_last(batch.discriminator_input(x))).float() for x in (batch.true, output)
+            )
+        loss = _gan_loss(real, True) + _gan_loss(fake, False)
+        metrics = {
             "Adversary/discriminator": float(loss.detach()),
             "Verdict/real": float(real.detach().sigmoid().mean()),
-            "Verdict/made": float(forged.detach().sigmoid().mean()),
-            "Verdict/right": float(((real > 0).float().mean() + (forged < 0).float().mean()) / 2),
+            "Verdict/made": float(fake.detach().sigmoid().mean()),
+            "Verdict/right": float(((real > 0).float().mean() + (fake < 0).float().mean()) / 2),
         }
-        if not math.isfinite(told["Adversary/discriminator"]):
-            return told | {"loss": math.nan}
+        if not math.isfinite(metrics["Adversary/discriminator"]):
+            return metrics | {"loss": math.nan}
         loss.backward()
-        if not torch.isfinite(nn.utils.clip_grad_norm_(self.expert.parameters(), math.inf)):
-            return told | {"loss": math.nan}
+        if not torch.isfinite(nn.utils.clip_grad_norm_(self.discriminator.parameters(), math.inf)):
+            return metrics | {"loss": math.nan}
         self.optimizer.step()
-        return told
+        return metrics
 
     @torch.no_grad()
-    def shown(self, low: Tensor) -> Tensor:
-        """What the mean makes of (N, 3, h, w): (N, 3, H, W) float32 in [0, 1], on the CPU."""
-        with self._mixing():
-            made = self.call(self.mean, self._laid(low.to(self.device)))
-        return made.float().clamp(0, 1).cpu()
+    def output(self, low: Tensor) -> Tensor:
+        """The EMA's output for (N, 3, h, w): (N, 3, H, W) float32 in [0, 1], on the CPU."""
+        with self._autocast():
+            output = self.call(self.ema, _channels_last(low.to(self.device)))
+        return output.float().clamp(0, 1).cpu()
 
-    def _laid(self, x: Tensor) -> Tensor:
-        return x.contiguous(memory_format=torch.channels_last)
-
-    def _mixing(self) -> Any:
+    def _autocast(self) -> Any:
         return torch.autocast(self.device.type, torch.bfloat16) if self.is_mixed else contextlib.nullcontext()
 
-    # ------------------------------------------------------------------ to go on later
+    # ------------------------------------------------------------------ state
 
     def _parts(self) -> dict[str, nn.Module]:
-        found = {"network": self.network, "mean": self.mean}
-        return found | ({"expert": self.expert} if self.expert is not None else {})
+        """The networks by their names in state files."""
+        parts = {"network": self.network, "mean": self.ema}
+        return parts | ({"expert": self.discriminator} if self.discriminator is not None else {})
 
     def state(self) -> dict[str, Tensor]:
         """All weights, on the CPU."""
@@ -193,14 +202,12 @@ class AdversarialTrainer:
         }
 
     def load(self, weights: Mapping[str, Tensor], optimizer: Mapping[str, Any], where: str) -> None:
-        """The learning rates stay its own. Raises CalotypeError where the weights are of other networks."""
+        """Loads a state, except for the learning rates. Raises CalotypeError if the weights are of other networks."""
         rates = [group["initial_lr"] for group in self.optimizer.param_groups]
         try:
             for part, module in self._parts().items():
-                prefix = f"{part}."
-                own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-                module.load_state_dict(own)
-            remembered(self.optimizer, optimizer)
+                module.load_state_dict(weights_under(weights, part))
+            load_optimizer(self.optimizer, optimizer)
         except (RuntimeError, KeyError, ValueError):
             raise CalotypeError(
                 "{where} is the state of other networks; delete it to begin anew", where=where
@@ -209,6 +216,10 @@ class AdversarialTrainer:
             group["initial_lr"] = rate
 
 
-def _verdict(logits: Tensor, is_real: bool, weight: Tensor | None = None) -> Tensor:
-    """Binary cross entropy of logits with 1 or 0, each pixel as much as it counts."""
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _gan_loss(logits: Tensor, is_real: bool, weight: Tensor | None = None) -> Tensor:
+    """Binary cross entropy of logits with 1 or 0, weighted by pixel."""
     return F.binary_cross_entropy_with_logits(logits.float(), torch.full_like(logits, float(is_real)).float(), weight)

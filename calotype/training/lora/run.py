@@ -1,4 +1,4 @@
-"""What a LoRA run is before its first step: photos, model, layers that learn, and the plan in sentences."""
+"""A LoRA run before its first step: photos, model, trained layers, and the plan in sentences."""
 
 import math
 from collections import Counter
@@ -37,23 +37,23 @@ from calotype.training.run.distributed import Processes
 from calotype.training.run.estimate import Trial
 from calotype.training.run.resume import dtype_named
 
-TEXTS = 2**29  # bytes of captions' states that are kept
+MAX_TEXT_STATES = 2**29  # bytes of cached text encoder outputs
 
 
 def photos_of(task: TrainLora) -> tuple[tuple[Example, ...], tuple[Example, ...], list[Message]]:
-    """To learn from, to measure with, and what to say."""
-    found = find_photos(task.photos, task.caption_extension, has_wildcards=task.enable_wildcard)
-    notes = list(found.notes)
+    """The photos to train on, those for validation, and messages."""
+    folder = find_photos(task.photos, task.caption_extension, has_wildcards=task.enable_wildcard)
+    notes = list(folder.notes)
     seed = task.seed if task.validation_seed is None else task.validation_seed
-    photos, held = held_back(found.photos, task.validation_split, seed)
+    photos, validation = held_back(folder.photos, task.validation_split, seed)
     if task.regular is None:
-        return photos, held, notes
+        return photos, validation, notes
     regular = find_photos(task.regular, task.caption_extension, True, task.enable_wildcard)
-    return photos + balanced(photos, regular.photos), held, notes + list(regular.notes)
+    return photos + balanced(photos, regular.photos), validation, notes + list(regular.notes)
 
 
 def opened(task: TrainLora, models: Models) -> Diffusion:
-    """A model of the run's own: what is hung on it must not reach other drawings."""
+    """A model that only this run uses: the adapters attached to it must not affect other runs."""
     if task.mixed_precision != "auto" and not _is_too_fine(task, models.device):
         dtype = dtype_named(task.mixed_precision)
     elif models.device.type == "cuda":
@@ -74,17 +74,17 @@ def opened(task: TrainLora, models: Models) -> Diffusion:
 
 
 def _is_too_fine(task: TrainLora, device: torch.device) -> bool:
-    """fp16 is for GPUs: a processor has no arithmetic for it."""
+    """Whether fp16 is asked for on a CPU, which does not compute in it."""
     return task.mixed_precision == "fp16" and device.type == "cpu"
 
 
 def size_of(task: TrainLora, model: Diffusion) -> tuple[int, int]:
-    """Width and height whose area is trained at."""
+    """Width and height; their area is that of the buckets."""
     return (read_size(task.resolution, "resolution") or (model.native, model.native))[::-1]
 
 
 class Planned:
-    """The parts of one run, settled once."""
+    """The parts of one run."""
 
     def __init__(
         self,
@@ -93,45 +93,46 @@ class Planned:
         model: Diffusion,
         processes: Processes,
         photos: tuple[Sequence[Example], Sequence[ImageStats]],
-        held: tuple[Sequence[Example], Sequence[ImageStats]],
+        validation: tuple[Sequence[Example], Sequence[ImageStats]],
     ):
         self.task, self.models, self.model, self.processes = task, models, model, processes
-        self.together = task.train_batch_size * processes.count  # pictures of a batch, over all processes
-        (self.photos, self.glances), (self.held, held_glances) = photos, held
+        self.batch_size = task.train_batch_size * processes.count  # over all processes
+        (self.photos, self.image_stats), (self.validation, validation_stats) = photos, validation
         self.size = size_of(task, model)
-        self.sha256s, self.held_sha256s = ([glance.sha256 for glance in one] for one in (self.glances, held_glances))
+        self.sha256s = [stats.sha256 for stats in self.image_stats]
+        self.validation_sha256s = [stats.sha256 for stats in validation_stats]
         step = max(task.bucket_reso_steps, model.multiple)
-        self.fits = [fit_of(glance.size, task, self.size, step) for glance in self.glances]
-        self.held_fits = [fit_of(glance.size, task, self.size, step) for glance in held_glances]
-        self.shown = [
+        self.fits = [fit_of(stats.size, task, self.size, step) for stats in self.image_stats]
+        self.validation_fits = [fit_of(stats.size, task, self.size, step) for stats in validation_stats]
+        self.items = [
             plan.BatchItem(n, f.bucket, p.repeats) for n, (p, f) in enumerate(zip(self.photos, self.fits, strict=True))
         ]
-        self.batches = plan.count(self.shown, self.together)  # of an epoch
+        self.batches = plan.count(self.items, self.batch_size)  # of an epoch
         self.per_epoch = plan.steps(self.batches, task.gradient_accumulation_steps)
         self.total = task.max_train_steps or self.per_epoch * task.max_train_epochs
-        self.ways = ways_of(task)
+        self.caption_options = ways_of(task)
         self.noise = NoiseOptions(**{spec.name: getattr(task, spec.name) for spec in fields(NoiseOptions)})
         self.loss = Loss(**{spec.name: getattr(task, spec.name) for spec in fields(Loss)})
-        self.planned: tuple[int, list[list[int]]] = (-1, [])  # an epoch, and its batches
+        self.epoch_batches: tuple[int, list[list[int]]] = (-1, [])  # an epoch, and its batches
         training = dict(model.training)
         if task.zero_terminal_snr:
             training["rescale_betas_zero_snr"] = True
-        self.signals = sqrt_alphas_cumprod(training)
+        self.sqrt_alphas_cumprod = sqrt_alphas_cumprod(training)
         self.prediction = "v_prediction" if task.v_parameterization else training.get("prediction_type", "epsilon")
         self.optimizer_type, note = fitting(task.optimizer_type, model.device)
         self.notes = [Message.of(note)] * bool(note) + list(self._contradictions())
-        self.lessons: list[CachedLatents] = []
-        self.tests: list[CachedLatents] = []  # the photos held back
-        self.told: list[Message] = []  # the plan
+        self.latents: list[CachedLatents] = []
+        self.validation_latents: list[CachedLatents] = []
+        self.plan: list[Message] = []
         self.prompts: list[Prompt] = []  # of sample pictures
         self.logs: Path | None = None  # TensorBoard's folder
         self.adapters = self._adapters()
-        self.texts: dict[str, tuple[Tensor, Tensor | None]] = {}  # the one that was wanted last comes last
+        self.texts: dict[str, tuple[Tensor, Tensor | None]] = {}  # the most recently used last
         self.is_text_on = self._is_text_on(0)
         self.scale = GradScaler.of(model.dtype)
 
     def _contradictions(self) -> Iterator[Message]:
-        """Where what was told and what the model is do not agree."""
+        """Messages about options that do not fit the model. Raises CalotypeError for those that cannot be used."""
         task, model = self.task, self.model
         if _is_too_fine(task, model.device):
             yield Message(
@@ -140,24 +141,24 @@ class Planned:
             )
         if task.v2 and model.family != "sd2":
             yield Message(
-                "the settings say v2, but {model} is no SD 2.x model; it is trained as what it is", model=model.name
+                "the settings say v2, but {model} is not an SD 2.x model; it is trained as what it is", model=model.name
             )
         if task.v_parameterization and model.training.get("prediction_type", "epsilon") == "epsilon":
             yield Message(
-                "{model} is trained as a v model, as told, though its file speaks of epsilon", model=model.name
+                "{model} is trained with v-prediction, as the settings say, though its file says epsilon",
+                model=model.name,
             )
         if self.prediction == "epsilon" and task.scale_v_pred_loss_like_noise_pred:
             raise CalotypeError(
-                "{option:scale_v_pred_loss_like_noise_pred} is for v models, and {model} is none", model=model.name
+                "{option:scale_v_pred_loss_like_noise_pred} is for v-prediction models, and {model} is none",
+                model=model.name,
             )
         if self.prediction != "epsilon" and task.v_pred_like_loss:
             raise CalotypeError(
-                "{option:v_pred_like_loss} is for epsilon models, and {model} answers with v", model=model.name
+                "{option:v_pred_like_loss} is for epsilon models, and {model} predicts v", model=model.name
             )
         if task.algo in ("loha", "lokr") and task.network_dropout:
-            yield Message(
-                "{algo} has no dropout of single numbers; rank_dropout and module_dropout it has", algo=task.algo
-            )
+            yield Message("{algo} has no network_dropout; it has rank_dropout and module_dropout", algo=task.algo)
 
     def _adapters(self) -> Adapters:
         task, model = self.task, self.model
@@ -166,7 +167,7 @@ class Planned:
         state = read_state(task.network_weights) if task.network_weights else None
         known = ranks_in(state) if task.dim_from_weights else None
         if known:
-            ranks = replace(ranks, conv_dim=1)  # which convolutions there are, the file says
+            ranks = replace(ranks, conv_dim=1)  # the file says which convolutions there are
         unet_rate, text_rate = task.rates
         adapters = Adapters(model.family == "sdxl", task.seed)
         if unet_rate:
@@ -182,23 +183,23 @@ class Planned:
                 model=model.name,
             )
         if not adapters.layers:
-            raise CalotypeError("every rate is 0, so nothing would be learnt; give {option:learning_rate}")
+            raise CalotypeError("every rate is 0, so nothing would be trained; give {option:learning_rate}")
         is_half = task.full_fp16 or task.full_bf16
         adapters.to(model.device, model.dtype if is_half else torch.float32)
         if state is not None:
             adapters.load(state, str(task.network_weights))
         return adapters
 
-    def course(self) -> RunSummary:
+    def summary(self) -> RunSummary:
         """For the linter."""
         model = self.model
         return RunSummary(
             task=self.task,
             photos=self.photos,
-            glances=self.glances,
+            glances=self.image_stats,
             fits=self.fits,
             size=self.size,
-            batch=self.together,
+            batch=self.batch_size,
             batches=self.batches,
             steps=self.total,
             warm=parse_steps(self.task.lr_warmup_steps, self.total),
@@ -209,128 +210,133 @@ class Planned:
             tokens=lambda text: max(len(part.tokenizer.encode(text)) for part in model.text),
         )
 
-    def plan_told(self) -> Iterator[Message]:
+    def plan_messages(self) -> Iterator[Message]:
         """The plan in sentences: pictures, buckets, steps, what is trained."""
-        learnt = [p for p in self.photos if not p.is_regular]
+        training = [p for p in self.photos if not p.is_regular]
         buckets: dict[tuple[int, int], int] = {}
-        for one in self.shown:
-            buckets[one.bucket] = buckets.get(one.bucket, 0) + 1
+        for item in self.items:
+            buckets[item.bucket] = buckets.get(item.bucket, 0) + 1
         fullest = sorted(buckets.items(), key=lambda b: -b[1])[:6]
         yield Message(
-            "{photos} to learn, {regular} to hold the rest in place: {buckets}",
-            photos=_counted(learnt),
-            regular=len(self.photos) - len(learnt),
+            "{photos} to train on, {regular} for regularization: {buckets}",
+            photos=_counted(training),
+            regular=len(self.photos) - len(training),
             buckets=listed(
                 Message("{count} at {width}x{height}", count=count, width=width, height=height)
                 for (width, height), count in fullest
             ),
         )
-        if self.held:
+        if self.validation:
             yield Message(
-                "{photos} held back, to measure with: {names}", photos=_counted(self.held), names=_names(self.held)
+                "{photos} for validation: {names}", photos=_counted(self.validation), names=_names(self.validation)
             )
         epochs = math.ceil(self.total / self.per_epoch)
-        numbers = sum(p.numel() for lora in self.adapters.layers.values() for p in lora.parameters())
-        most = min(self.together * self.task.gradient_accumulation_steps, sum(one.repeats for one in self.shown))
+        parameters = sum(p.numel() for lora in self.adapters.layers.values() for p in lora.parameters())
+        pictures = sum(item.repeats for item in self.items)
+        batch = min(self.batch_size * self.task.gradient_accumulation_steps, pictures)
         yield Message(
-            "{steps} steps of {pictures} in {epochs} epochs; {layers} layers with {millions:.1f} million numbers "
-            "learn, in {dtype}",
+            "{steps} steps of batch size {batch} in {epochs} epochs; {layers} layers with {millions:.1f} million "
+            "trainable parameters, in {dtype}",
             steps=self.total,
-            pictures=most,
+            batch=batch,
             epochs=epochs,
             layers=len(self.adapters.layers),
-            millions=numbers / 1e6,
+            millions=parameters / 1e6,
             dtype=str(self.model.dtype).removeprefix("torch."),
         )
 
     def trial(self) -> Trial:
-        """For what is told of time and memory: the commonest bucket stands for all."""
-        task, model, shown = self.task, self.model, self.shown
-        width, height = Counter(one.bucket for one in shown for _ in range(one.repeats)).most_common(1)[0][0]
-        area = sum(one.repeats * one.bucket[0] * one.bucket[1] for one in shown) / self.batches  # of a batch
+        """For the estimate of time and memory: the most common bucket stands for all."""
+        task, model, items = self.task, self.model, self.items
+        width, height = Counter(item.bucket for item in items for _ in range(item.repeats)).most_common(1)[0][0]
+        area = sum(item.repeats * item.bucket[0] * item.bucket[1] for item in items) / self.batches  # of a batch
         photo = Example(Path(), "")
         if not task.rates[1]:
             self._states([photo.caption])
 
-        def sides(part: float) -> list[int]:
-            return [max(1, round(side * part / model.multiple)) * model.multiple for side in (height, width)]
+        def sides(scale: float) -> list[int]:
+            return [max(1, round(side * scale / model.multiple)) * model.multiple for side in (height, width)]
 
-        def loss(count: int, part: float) -> Tensor:
-            noise = torch.randn(model.channels, *(side // model.factor for side in sides(part)))
-            lesson = CachedLatents(photo=photo, fit=Fit(*[(width, height)] * 3), latents=(noise,), weight=1.0)
-            kept, self.lessons = self.lessons, [lesson]
+        def loss(count: int, scale: float) -> Tensor:
+            noise = torch.randn(model.channels, *(side // model.factor for side in sides(scale)))
+            example = CachedLatents(photo=photo, fit=Fit(*[(width, height)] * 3), latents=(noise,), weight=1.0)
+            latents, self.latents = self.latents, [example]
             try:
-                return self._loss([0] * (count * self.processes.count), 0)  # of which this one takes its share
+                return self._loss([0] * (count * self.processes.count), 0)  # of which this process takes its part
             finally:
-                self.lessons = kept
+                self.latents = latents
 
         modules = (model.unet, model.vae, *(part.encoder for part in model.text))
-        is_checked = task.gradient_checkpointing
+        has_checkpointing = task.gradient_checkpointing
         return Trial(
             loss=loss,
-            encode=torch.inference_mode()(lambda part: model.encode_mean(torch.rand(1, 3, *sides(part)))),
+            encode=torch.inference_mode()(lambda scale: model.encode_mean(torch.rand(1, 3, *sides(scale)))),
             parameters=[p for lora in self.adapters.layers.values() for p in lora.parameters()],
             optimizer=self.optimizer_type,
             device=model.device,
             batch=task.train_batch_size,
             widest=width * height // model.factor**2 * model.unet.config.block_out_channels[0] * model.dtype.itemsize,
-            passes=self.total * self.batches / self.per_epoch * area / (self.together * width * height),
+            passes=self.total * self.batches / self.per_epoch * area / (self.batch_size * width * height),
             photos=len(self.photos) * (1 + task.flip_aug),
             weights=sum(p.numel() * p.itemsize for module in modules for p in module.parameters()),
             remedies=[
                 *([Message("{option:train_batch_size} 1")] if task.train_batch_size > 1 else []),
-                *([] if is_checked else [Message("{option:gradient_checkpointing}")]),
+                *([] if has_checkpointing else [Message("{option:gradient_checkpointing}")]),
                 Message("{option:resolution} {side}", side=min(width, height) // 2),
             ],
         )
 
     @torch.inference_mode()
-    def lessons_made(self) -> Iterator[Progress]:
-        """Every photo, read once; as latents, unless each step sees it changed."""
-        settings, count = self.models.settings, len(self.photos) + len(self.held)
+    def cache_latents(self) -> Iterator[Progress]:
+        """Reads every photo once; as latents, unless it is augmented at each step."""
+        settings, count = self.models.settings, len(self.photos) + len(self.validation)
         plain = replace(self.task, color_aug=False, random_crop=False, flip_aug=False, cache_latents_to_disk=False)
         plain = replace(plain, seed=0)  # so that runs with other seeds measure the same
-        for n, (photo, fitted, sha256) in enumerate(zip(self.held, self.held_fits, self.held_sha256s, strict=True)):
-            self.tests.append(lesson(photo, fitted, sha256, plain, self.model, settings.max_pixels, settings.home))
+        for n, (photo, fitted, sha256) in enumerate(
+            zip(self.validation, self.validation_fits, self.validation_sha256s, strict=True)
+        ):
+            self.validation_latents.append(
+                lesson(photo, fitted, sha256, plain, self.model, settings.max_pixels, settings.home)
+            )
             yield Progress(n + 1, count, "photos")
         for n, (photo, fitted, sha256) in enumerate(zip(self.photos, self.fits, self.sha256s, strict=True)):
-            made = lesson(photo, fitted, sha256, self.task, self.model, settings.max_pixels, settings.home)
-            self.lessons.append(made)
-            yield Progress(len(self.held) + n + 1, count, "photos")
+            example = lesson(photo, fitted, sha256, self.task, self.model, settings.max_pixels, settings.home)
+            self.latents.append(example)
+            yield Progress(len(self.validation) + n + 1, count, "photos")
 
     def _is_text_on(self, step: int) -> bool:
-        """Whether the text encoder learns in this step."""
+        """Whether the text encoder is trained in this step."""
         stop = self.task.stop_text_encoder_training
         return bool(self.task.rates[1]) and (stop == 0 or step < stop)
 
     def _states(self, captions: list[str]) -> tuple[Tensor, Tensor | None]:
-        """(N, L, D) for the U-Net; kept where the text encoders are frozen."""
+        """(N, L, D) for the U-Net; cached if the text encoders are frozen."""
         if self.is_text_on:
             return encoded(self.model, captions, self.task.max_token_length, self.task.clip_skip)
-        found = [self._state_of(caption) for caption in captions]
-        pooled = torch.cat([one[1] for one in found]) if found[0][1] is not None else None
-        return torch.cat([one[0] for one in found]), pooled
+        states = [self._state_of(caption) for caption in captions]
+        pooled = torch.cat([p for _, p in states]) if states[0][1] is not None else None
+        return torch.cat([s for s, _ in states]), pooled
 
     @torch.no_grad()
     def _state_of(self, caption: str) -> tuple[Tensor, Tensor | None]:
-        """Of one caption; where they change from step to step, those that were wanted last are kept."""
-        found = self.texts.pop(caption, None)
-        if found is None:
-            found = encoded(self.model, [caption], self.task.max_token_length, self.task.clip_skip)
-            while self.texts and (len(self.texts) + 1) * found[0].nbytes > TEXTS:
+        """Of one caption; the most recently used ones are cached."""
+        state = self.texts.pop(caption, None)
+        if state is None:
+            state = encoded(self.model, [caption], self.task.max_token_length, self.task.clip_skip)
+            while self.texts and (len(self.texts) + 1) * state[0].nbytes > MAX_TEXT_STATES:
                 self.texts.pop(next(iter(self.texts)))
-        self.texts[caption] = found
-        return found
+        self.texts[caption] = state
+        return state
 
     def _own_states(self, captions: list[str]) -> tuple[Tensor, Tensor | None]:
-        """As `_states`, of the model as it was before it learnt."""
+        """As `_states`, without the LoRA."""
         if not self.task.rates[1]:
             return self._states(captions)
         with self.adapters.silent(), torch.no_grad():
             return encoded(self.model, captions, self.task.max_token_length, self.task.clip_skip)
 
     def _loss(self, indices: list[int], number: int) -> Tensor:
-        """Of a batch; the loop has it."""
+        """Of a batch; LoraRun implements it."""
         raise NotImplementedError
 
 

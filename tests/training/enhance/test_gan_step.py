@@ -9,7 +9,7 @@ from torch import nn
 from calotype.training.enhance.gan_step import AdversarialTrainer, Batch, LossWeights, Phase
 
 
-@pytest.mark.parametrize("who", ["network", "expert"])
+@pytest.mark.parametrize("who", ["network", "discriminator"])
 @pytest.mark.parametrize("most", [0.0, 10.0])
 def test_a_gradient_that_is_no_number_changes_no_weight(who, most):
     torch.manual_seed(0)
@@ -20,7 +20,7 @@ def test_a_gradient_that_is_no_number_changes_no_weight(who, most):
     part.weight.register_hook(lambda gradient: gradient * math.inf)
     before = part.weight.detach().clone()
     x = torch.rand(2, 3, 8, 8)
-    told = rivals.step(0, Batch(x, x, x), Phase(perceptual=False, expert_learns=True), 1.0, 0.9, most)
+    told = rivals.step(0, Batch(x, x, x), Phase(perceptual=False, discriminator_update=True), 1.0, 0.9, most)
     assert math.isnan(told["loss"]) and torch.equal(part.weight, before)
     assert all(torch.isfinite(value).all() for value in rivals.state().values())
 
@@ -33,8 +33,8 @@ def test_the_expert_is_heard_only_of_the_pieces_it_is_shown():
         network, expert, None, LossWeights(0.0, 0.0, 1.0), (0.1, 0.1), torch.device("cpu"), False
     )
     x = torch.rand(2, 3, 8, 8).requires_grad_()
-    lesson = Batch(x, x.detach(), x.detach(), torch.ones(2, 1, 8, 8), lambda p: p[:, :, 2:6, 2:6])
-    rivals.step(0, lesson, Phase(False, expert_learns=True, expert_counts=True), 1.0, 0.9, 0.0)
+    batch = Batch(x, x.detach(), x.detach(), torch.ones(2, 1, 8, 8), lambda p: p[:, :, 2:6, 2:6])
+    rivals.step(0, batch, Phase(False, discriminator_update=True, gan=True), 1.0, 0.9, 0.0)
     assert shown == [(2, 3, 4, 4)] * 3  # the network's turn, and its own on real ones and on those that were made
     inside, whole = x.grad[:, :, 2:6, 2:6].abs().sum(), x.grad.abs().sum()
     assert 0 < inside == whole

@@ -120,7 +120,7 @@ def test_counting_leaves_no_trace_in_what_is_learnt(settings, photos, tmp_path, 
 
 def test_a_dry_run_tells_findings_plan_memory_and_time_in_this_order(settings, photos, tmp_path):
     said = learn(settings, photos, tmp_path / "none", 0, dry_run=True, train_batch_size=2)
-    words = ("too little to learn from", "2 photos to learn", "memory expected: ", "time expected on this machine: ")
+    words = ("too little to learn from", "2 photos to train on", "memory expected: ", "time expected on this machine: ")
     places = [next(n for n, text in enumerate(said) if word in text) for word in words]
     assert places == sorted(places) and not (tmp_path / "none").exists()
 

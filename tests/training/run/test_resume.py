@@ -32,17 +32,17 @@ def test_the_next_step_is_the_same_after_a_state(tmp_path, is_fused, layout):
     other = copy.deepcopy(network)
     state.save(tmp_path / "state", State(3, {}, optimizer.state_dict(), (0.5,), "f"))
     again = optimizer_of(other)
-    state.remembered(again, state.load(tmp_path / "state").optimizer)
+    state.load_optimizer(again, state.load(tmp_path / "state").optimizer)
     for net, opt in ((network, optimizer), (other, again)):
         stepped(net, opt, 3)
     assert torch.equal(network.weight, other.weight) and torch.equal(network.bias, other.bias)
 
 
 def test_whether_something_was_left_to_do_is_kept(tmp_path):
-    for is_whole in (True, False):
-        kept = State(1, {"w": torch.ones(2)}, {"state": {}, "param_groups": []}, (), "f", is_whole=is_whole)
+    for is_complete in (True, False):
+        kept = State(1, {"w": torch.ones(2)}, {"state": {}, "param_groups": []}, (), "f", is_complete=is_complete)
         state.save(tmp_path / "state", kept)
-        assert state.load(tmp_path / "state").is_whole is is_whole
+        assert state.load(tmp_path / "state").is_complete is is_complete
 
 
 def test_another_file_is_no_state(tmp_path):
