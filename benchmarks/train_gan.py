@@ -37,7 +37,7 @@ def gathered(folder: Path):
         if isinstance(event, Note):
             print(event.text, file=sys.stderr)
     assert isinstance(event, Images)
-    return event.taken(slice(None))
+    return event.batch(slice(None))
 
 
 if __name__ == "__main__":

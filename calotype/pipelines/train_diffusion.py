@@ -30,7 +30,7 @@ from calotype.inference.diffusion.schedulers import sqrt_alphas_cumprod
 from calotype.models.network import is_mixed
 from calotype.ops.prompt.chunks import LENGTH
 from calotype.tasks import Learning, Note, Progress, TrainDiffusion, note, options_of
-from calotype.training.data.captioned import CaptionedSet, held_back, read_pairs, repeated
+from calotype.training.data.captioned import CaptionedSet, read_pairs, repeated, validation_indices
 from calotype.training.diffusion import autoencoder
 from calotype.training.diffusion import denoiser as diffusing
 from calotype.training.diffusion.autoencoder import Autoencoding
@@ -127,7 +127,7 @@ class DiffusionRun:
         self.means = _means(task, models)
         is_gpu = self.means.device.type == "cuda"
         names = read_text(task.held_out).splitlines() if task.held_out else ()
-        self.held = held_back(pairs.pairs, task.validation_split, task.seed, names)
+        self.held = validation_indices(pairs.pairs, task.validation_split, task.seed, names)
         held = set(self.held)
         self.learnt = torch.tensor([n for n in range(len(pairs.pairs)) if n not in held])
         self.batches = (task.vae_batch_size or (96 if is_gpu else 12), task.train_batch_size or (512 if is_gpu else 32))

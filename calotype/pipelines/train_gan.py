@@ -279,7 +279,7 @@ class GanRun:
 
     def _real(self, chance: torch.Generator, dice: random.Random) -> Tensor:
         numbers = torch.randint(0, len(self.gallery), (self.task.train_batch_size,), generator=chance)
-        x = self.gallery.taken(numbers).to(self.device)
+        x = self.gallery.batch(numbers).to(self.device)
         return flipped(x, dice) if self.task.flip_aug else x
 
     def _forged(self, chance: torch.Generator, is_learnt: bool = False) -> Tensor:

@@ -26,8 +26,8 @@ from calotype.files import check_folder, run_lock
 from calotype.tasks import Note, Progress, note, options_of
 from calotype.tasks.training import IgnoredOptions, LoraOutput, SampleOptions, TrainLora, parse_step_rules, parse_steps
 from calotype.training.data import batches as plan
-from calotype.training.data.captions import changed
-from calotype.training.data.inspect import looked_at
+from calotype.training.data.captions import process_caption
+from calotype.training.data.inspect import inspect_images
 from calotype.training.lora.evaluator import LoraEvaluator, planned, wanted
 from calotype.training.lora.latents import CachedLatents, shown
 from calotype.training.lora.lint import findings
@@ -64,8 +64,8 @@ def train_lora(task: TrainLora, models: Models) -> Iterator[Progress | Note | Le
     yield from map(note, [*notes, *more, *missing])
     model = opened(task, models)
     side, most, faces = max(size_of(task, model)), models.settings.max_pixels, models.detector().find
-    photos = yield from looked_at(found, side, most, faces)
-    tests = (yield from looked_at(held, side, most, faces)) if held else ([], [])
+    photos = yield from inspect_images(found, side, most, faces)
+    tests = (yield from inspect_images(held, side, most, faces)) if held else ([], [])
     run = LoraRun(task, models, model, Processes.joined(model.device), photos, tests)
     run.prompts, run.logs = prompts, logs
     yield from map(note, run.notes)
@@ -155,7 +155,7 @@ class LoraRun(Planned):
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate
         parts = task.gradient_accumulation_steps
-        numbers = plan.of_step(step, self.batches, parts)
+        numbers = plan.batches_of_step(step, self.batches, parts)
         for number in numbers:
             torch.manual_seed((task.seed * 1_000_003 + number) % 2**63)  # dropout's
             loss = self._loss(self._batch(number), number) / parts
@@ -230,7 +230,7 @@ class LoraRun(Planned):
         last = min(task.max_timestep, len(self.signals))
         times = torch.randint(min(task.min_timestep, last - 1), last, (len(clean),), generator=generator)
         epoch = 1 + number // self.batches
-        captions = [changed(one.photo.caption, self.ways, dice, epoch) for one in lessons]
+        captions = [process_caption(one.photo.caption, self.ways, dice, epoch) for one in lessons]
         own, count = self.processes.share(indices), len(indices)
         whole = (lessons, captions, clean, wanted_noise, noise, times)
         lessons, captions, clean, wanted_noise, noise, times = (part[own] for part in whole)
@@ -251,7 +251,7 @@ class LoraRun(Planned):
 
         So they hold nothing but what the LoRA changes, and no chance of single pictures is learnt from them.
         """
-        regular = [n for n, one in enumerate(lessons) if one.photo.is_regular]
+        regular = [n for n, one in enumerate(lessons) if one.photo.is_regularization]
         if self.task.prior_target == "pictures" or not regular:
             return wanted
         with self.adapters.silent():
@@ -278,7 +278,7 @@ class LoraRun(Planned):
     def _added(self, lessons: list[CachedLatents], pooled: Tensor | None) -> dict[str, Tensor] | None:
         if pooled is None or self.model.family != "sdxl":
             return None
-        numbers = [[float(n) for n in one.fit.told] for one in lessons]
+        numbers = [[float(n) for n in one.fit.time_ids] for one in lessons]
         device, dtype = self.model.device, self.model.dtype
         return {"text_embeds": pooled.to(device, dtype), "time_ids": torch.tensor(numbers).to(device, dtype)}
 
@@ -362,7 +362,8 @@ class LoraRun(Planned):
         idle |= {"cache_latents_to_disk"}
         options = {name: value for name, value in options_of(self.task).items() if name not in idle}
         photos = [
-            (sha256, p.caption, p.repeats, p.is_regular) for p, sha256 in zip(self.photos, self.sha256s, strict=True)
+            (sha256, p.caption, p.repeats, p.is_regularization)
+            for p, sha256 in zip(self.photos, self.sha256s, strict=True)
         ]
         weights = digest(self.task.network_weights) if self.task.network_weights else ""
         more = [photos, weights, self.model.sha256, str(self.model.dtype), self.processes.count]

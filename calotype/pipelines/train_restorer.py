@@ -30,8 +30,8 @@ from calotype.ops.degrade.noise import grey
 from calotype.pipelines.train_upscaler import digest_of, judge
 from calotype.tasks import Note, Progress, note
 from calotype.tasks.enhancing import TrainRestorer
-from calotype.training.data.dataset import check_room
-from calotype.training.data.faces import Face, emphasis, faces_in, mirrored, places, split, tensor_of
+from calotype.training.data.dataset import check_memory
+from calotype.training.data.faces import Face, faces_in, loss_weight_map, mirrored, patch_corners, split, tensor_of
 from calotype.training.enhance.evaluate import compared
 from calotype.training.enhance.gan_step import AdversarialTrainer, Batch, LossWeights
 from calotype.training.enhance.loop import about, learn
@@ -132,7 +132,7 @@ def _faces(
         else:
             if isinstance(event, Progress):  # aligned pictures have a face each; of others it is not known before
                 count = max(event.total if task.aligned else 0, len(found))
-                check_room(count, side, free, _counted(count), "side")
+                check_memory(count, side, free, _counted(count), "side")
             yield event
     return found
 
@@ -170,8 +170,8 @@ def _lesson(task: TrainRestorer, faces: Sequence[Face], device: torch.device, st
         kept.append(dice.random() < task.clean)
         shown.append(x)
         given.append(_worn(x, dice) if dice.random() < task.worn else x)
-        weights.append(emphasis(landmarks, side, task.parts_weight))
-        places_of.append(places(landmarks, side, task.pieces, dice) if 0 < task.pieces < side else [])
+        weights.append(loss_weight_map(landmarks, side, task.parts_weight))
+        places_of.append(patch_corners(landmarks, side, task.pieces, dice) if 0 < task.pieces < side else [])
     true = torch.stack(shown).to(device)
     generator = torch.Generator().manual_seed((task.seed * 1_000_003 + step) % 2**63)
     low = degrade_faces(torch.stack(given).to(device), generator, recipe(true.shape[-1]))

@@ -23,8 +23,8 @@ from calotype.models.unet_discriminator import MULTIPLE, UNetDiscriminator, buil
 from calotype.ops.degrade import SecondOrder, second_order
 from calotype.tasks import Note, Progress, note
 from calotype.tasks.enhancing import LossOptions, TrainUpscaler
-from calotype.training.data.dataset import held_back
-from calotype.training.data.patches import HighRes, opened, piece, sharpened
+from calotype.training.data.dataset import split_validation
+from calotype.training.data.patches import HighRes, cut_patch, open_images, sharpened
 from calotype.training.enhance.gan_step import AdversarialTrainer, Batch, LossWeights
 from calotype.training.enhance.loop import about, learn
 from calotype.training.enhance.run import EnhanceRun, Test, check_free
@@ -53,12 +53,12 @@ def train_upscaler(task: TrainUpscaler, models: Models) -> Iterator[Progress | N
     features, usual = features_named(task.perceptual, task.vgg) if task.gan_steps else (None, "")
     expert = judge(task) if task.gan_steps else None
     sharp: list[HighRes] = []
-    for event in opened(task.photos, models.settings.max_pixels, task.output_dir):
+    for event in open_images(task.photos, models.settings.max_pixels, task.output_dir):
         if isinstance(event, HighRes):
             sharp.append(event)
         else:
             yield event
-    learnt, held = held_back(tuple(sharp), task.validation_split if len(sharp) > 1 else 0.0, task.seed)
+    learnt, held = split_validation(tuple(sharp), task.validation_split if len(sharp) > 1 else 0.0, task.seed)
     mixed = is_mixed(task.mixed_precision, models.device)
     course = EnhanceRun(
         task,
@@ -108,7 +108,7 @@ def _lesson(task: TrainUpscaler, photos: Sequence[HighRes], scale: int, device: 
     """The batch of a step: pieces of photos chosen at random, degraded twice over."""
     dice = random.Random(f"{task.seed} {step}")
     chosen = [photos[dice.randrange(len(photos))] for _ in range(task.batch_size)]
-    true = torch.stack([piece(one.pixels, task.gt_size, dice, task.rotate) for one in chosen]).to(device)
+    true = torch.stack([cut_patch(one.pixels, task.gt_size, dice, task.rotate) for one in chosen]).to(device)
     target = sharpened(true) if task.l1_gt_usm else true
     generator = torch.Generator().manual_seed((task.seed * 1_000_003 + step) % 2**63)
     return Batch(second_order(target, generator, SecondOrder(scale)), true, target)
@@ -116,7 +116,7 @@ def _lesson(task: TrainUpscaler, photos: Sequence[HighRes], scale: int, device: 
 
 def _test(photo: HighRes, task: TrainUpscaler, scale: int, number: int) -> Test:
     """The middle of a photo, as sharp as it is taught and degraded the same way whenever it is asked for."""
-    true = piece(photo.pixels, task.gt_size)[None]
+    true = cut_patch(photo.pixels, task.gt_size)[None]
     target = sharpened(true) if task.l1_gt_usm else true
     low = second_order(target, torch.Generator().manual_seed(number), SecondOrder(scale))
     return Test(photo.path.name, low[0], target[0])

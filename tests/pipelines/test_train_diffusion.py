@@ -343,7 +343,7 @@ def test_captions_may_end_otherwise_and_missing_ones_are_told(tmp_path):
     (tmp_path / "0.caption").write_text("one", "utf-8")
     *_, pairs = read_pairs(tmp_path, 32, "caption")
     assert pairs.pairs[0].captions == ("one",)
-    assert any("2 of 3 pictures have no NAME.caption and go by their folder's name" in str(n) for n in pairs.notes)
+    assert any(str(n).startswith("2 of 3 pictures, such as 1.png, have no NAME.caption; ") for n in pairs.notes)
 
 
 def test_one_picture_alone_is_learnt(engine, tmp_path):

@@ -465,7 +465,7 @@ def test_a_loss_that_is_no_number_ends_the_run(engine, folder, tmp_path):
 # ---------------------------------------------------------------------- what is noticed
 
 
-taken = Images.taken
+taken = Images.batch
 
 
 @pytest.fixture

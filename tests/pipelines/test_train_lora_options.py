@@ -13,7 +13,7 @@ from calotype.checkpoints.lora import attach, read_adapter
 from calotype.errors import CalotypeError
 from calotype.pipelines.train_lora import LoraRun
 from calotype.tasks import Note
-from calotype.training.data.buckets import fit, sizes
+from calotype.training.data.buckets import bucket_sizes, fit
 from calotype.training.data.dataset import Example
 from calotype.training.lora.latents import CachedLatents
 from calotype.training.optim.grad_scale import GradScaler
@@ -198,7 +198,8 @@ def test_a_run_that_goes_on_keeps_its_session_and_its_beginning(engine, photos, 
 def test_sdxl_is_told_of_each_photo_what_sd_scripts_tells():
     told = SimpleNamespace(model=SimpleNamespace(family="sdxl", device="cpu", dtype=torch.float32))
     lessons = [
-        CachedLatents(Example(Path(), ""), fit(size, sizes((512, 512))), 1.0) for size in ((1920, 1080), (600, 800))
+        CachedLatents(Example(Path(), ""), fit(size, bucket_sizes((512, 512))), 1.0)
+        for size in ((1920, 1080), (600, 800))
     ]
     added = LoraRun._added(told, lessons, torch.zeros(2, 4))
     assert added["time_ids"].tolist() == [[1080, 1920, 12, 0, 384, 640], [800, 600, 0, 8, 576, 448]]

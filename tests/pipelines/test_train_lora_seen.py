@@ -260,5 +260,5 @@ def test_what_cannot_be_is_said(learn, tmp_path, options, word):
 
 def test_one_photo_cannot_be_split(engine, tmp_path):
     Image.new("RGB", (64, 64)).save(tmp_path / "one.png")
-    with pytest.raises(CalotypeError, match="two photos at least"):
+    with pytest.raises(CalotypeError, match="at least two photos"):
         list(engine.run(TrainLora(photos=tmp_path, output_dir=tmp_path / "out", validation_split=0.5)))

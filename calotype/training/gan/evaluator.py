@@ -71,7 +71,7 @@ class GanEvaluator:
             min(MEASURED, max(LEAST_MEASURED, len(gallery))), forger.shape.latent, generator=chance
         )
         some = torch.randperm(len(gallery), generator=chance)
-        self._measure = Measure(lambda: map(gallery.taken, some[:MEASURED].split(LOOKED)))
+        self._measure = Measure(lambda: map(gallery.batch, some[:MEASURED].split(LOOKED)))
         self._judged = some[:JUDGED]
 
     @property
@@ -197,7 +197,7 @@ class GanEvaluator:
         contact.written(sheet, path)
         what = "the same forgeries at every snapshot"
         self.watch.sampled(path, what, f"seed {self.task.seed}, running mean", sheet, 0)
-        real = self.gallery.taken(self._judged)
+        real = self.gallery.batch(self._judged)
         judged = contact.verdicts(contact.pixels_of(real), forged[:JUDGED], self._marks(real, done))
         path = self._folder / f"verdicts-{done:08d}.png"
         contact.written(judged, path)

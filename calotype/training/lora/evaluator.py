@@ -26,7 +26,7 @@ def wanted(task: TrainLora, photos: Sequence[Example]) -> tuple[list[Prompt], li
         return [], []
     if task.sample_prompts:
         return read_prompts(task.sample_prompts)
-    return prompts_from_captions([photo.caption for photo in photos if not photo.is_regular]), []
+    return prompts_from_captions([photo.caption for photo in photos if not photo.is_regularization]), []
 
 
 def planned(task: TrainLora, prompts: Sequence[Prompt]) -> list[Message]:

@@ -56,7 +56,7 @@ def lesson(
 
     The draw depends on the photo's content and the run's seed alone.
     """
-    weight = task.prior_loss_weight if photo.is_regular else 1.0
+    weight = task.prior_loss_weight if photo.is_regularization else 1.0
 
     def scaled() -> Tensor:
         return _scaled(Picture.open(photo.path, max_pixels).pixels, fit)

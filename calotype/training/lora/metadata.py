@@ -135,8 +135,8 @@ def network_args(task: TrainLora) -> dict[str, Any]:
 
 def _of_photos(task: TrainLora, photos: Sequence[Example], size: tuple[int, int]) -> dict[str, Any]:
     return {
-        "ss_num_train_images": sum(p.repeats for p in photos if not p.is_regular),
-        "ss_num_reg_images": sum(p.repeats for p in photos if p.is_regular),
+        "ss_num_train_images": sum(p.repeats for p in photos if not p.is_regularization),
+        "ss_num_reg_images": sum(p.repeats for p in photos if p.is_regularization),
         "ss_resolution": str(size),
         "ss_cache_latents": not (task.color_aug or task.random_crop),
         "ss_tag_frequency": tags(photos),
@@ -152,8 +152,8 @@ def _of_run(task: TrainLora, photos: Sequence[Example], run: Run) -> dict[str, A
         "ss_num_validation_images": run.held,
         "ss_debiased_estimation": task.debiased_estimation_loss,
         "ss_optimizer": f"{run.optimizer.__module__}.{run.optimizer.__name__}" + (f"({args})" if args else ""),
-        "ss_dataset_dirs": _folders([photo for photo in photos if not photo.is_regular]),
-        "ss_reg_dataset_dirs": _folders([photo for photo in photos if photo.is_regular]),
+        "ss_dataset_dirs": _folders([photo for photo in photos if not photo.is_regularization]),
+        "ss_reg_dataset_dirs": _folders([photo for photo in photos if photo.is_regularization]),
         "ss_bucket_info": _buckets(photos, run.sizes) if task.enable_bucket else None,
     }
 
@@ -162,8 +162,10 @@ def _folders(photos: Sequence[Example]) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for photo in photos:
         name = photo.path.parent.name
-        number = re.match(r"(\d+)(_|$)", name) if photo.is_regular else None  # those are repeated to fit the others
-        repeats = photo.repeats if not photo.is_regular else int(number[1]) if number else 1
+        number = (
+            re.match(r"(\d+)(_|$)", name) if photo.is_regularization else None
+        )  # those are repeated to fit the others
+        repeats = photo.repeats if not photo.is_regularization else int(number[1]) if number else 1
         room = found.setdefault(name, {"n_repeats": repeats, "img_count": 0})
         room["img_count"] += 1
     return found

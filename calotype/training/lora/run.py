@@ -21,8 +21,8 @@ from calotype.tasks import Progress, read_size
 from calotype.tasks.training import TrainLora, parse_steps
 from calotype.training.data import batches as plan
 from calotype.training.data.buckets import Fit, fit_of
-from calotype.training.data.captions import ways_of
-from calotype.training.data.dataset import Example, balanced, find_photos, held_back
+from calotype.training.data.captions import caption_config
+from calotype.training.data.dataset import Example, balanced, find_photos, split_validation
 from calotype.training.data.inspect import ImageStats
 from calotype.training.lora.attention import FewTokens
 from calotype.training.lora.latents import CachedLatents, lesson
@@ -45,7 +45,7 @@ def photos_of(task: TrainLora) -> tuple[tuple[Example, ...], tuple[Example, ...]
     found = find_photos(task.photos, task.caption_extension, has_wildcards=task.enable_wildcard)
     notes = list(found.notes)
     seed = task.seed if task.validation_seed is None else task.validation_seed
-    photos, held = held_back(found.photos, task.validation_split, seed)
+    photos, held = split_validation(found.photos, task.validation_split, seed)
     if task.regular is None:
         return photos, held, notes
     regular = find_photos(task.regular, task.caption_extension, True, task.enable_wildcard)
@@ -109,7 +109,7 @@ class Planned:
         self.batches = plan.count(self.shown, self.together)  # of an epoch
         self.per_epoch = plan.steps(self.batches, task.gradient_accumulation_steps)
         self.total = task.max_train_steps or self.per_epoch * task.max_train_epochs
-        self.ways = ways_of(task)
+        self.ways = caption_config(task)
         self.noise = NoiseOptions(**{spec.name: getattr(task, spec.name) for spec in fields(NoiseOptions)})
         self.loss = Loss(**{spec.name: getattr(task, spec.name) for spec in fields(Loss)})
         self.planned: tuple[int, list[list[int]]] = (-1, [])  # an epoch, and its batches
@@ -211,7 +211,7 @@ class Planned:
 
     def plan_told(self) -> Iterator[Message]:
         """The plan in sentences: pictures, buckets, steps, what is trained."""
-        learnt = [p for p in self.photos if not p.is_regular]
+        learnt = [p for p in self.photos if not p.is_regularization]
         buckets: dict[tuple[int, int], int] = {}
         for one in self.shown:
             buckets[one.bucket] = buckets.get(one.bucket, 0) + 1

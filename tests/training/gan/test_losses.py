@@ -74,7 +74,7 @@ def test_augmentations_are_told_by_name():
 @pytest.fixture(scope="module")
 def smileys():
     gallery = of_demo(32)
-    return gallery.taken(torch.arange(len(gallery)))
+    return gallery.batch(torch.arange(len(gallery)))
 
 
 def test_the_distance_is_none_to_oneself_and_rises_as_pictures_get_worse(smileys):

@@ -16,9 +16,9 @@ from calotype.models.face_detector import Detector
 from calotype.tasks import Note, TrainLora
 from calotype.tasks.training import parse_steps
 from calotype.training.data import batches as plan
-from calotype.training.data.buckets import fit, sizes
+from calotype.training.data.buckets import bucket_sizes, fit
 from calotype.training.data.dataset import find_photos
-from calotype.training.data.inspect import ImageStats, apart, glance, looked_at, sharpness
+from calotype.training.data.inspect import ImageStats, image_distance, image_stats, inspect_images, sharpness
 from calotype.training.lora.lint import RunSummary, findings, limits
 
 SETTLED = {"text_encoder_lr": 1e-5, "train_batch_size": 1}  # of a run that nobody would find fault with
@@ -66,16 +66,16 @@ def no_faces(rgb):
 
 @functools.cache
 def looks(photos, native, faces):
-    return ended(looked_at(photos, native, 10**9, faces))[1]
+    return ended(inspect_images(photos, native, 10**9, faces))[1]
 
 
 def course(folder, faces=no_faces, family="sd1", device="cuda", dtype="bfloat16", native=512, steps=0, **options):
     task = TrainLora(photos=folder, **{**SETTLED, **options})
     found = list(find_photos(task.photos, task.caption_extension).photos)
     if task.regular:
-        found += find_photos(task.regular, is_regular=True).photos
+        found += find_photos(task.regular, is_regularization=True).photos
     photos, glances = looks(tuple(found), min(native, 512), faces)
-    fits = [fit(glance.size, sizes(SIZE)) for glance in glances]
+    fits = [fit(image_stats.size, bucket_sizes(SIZE)) for image_stats in glances]
     shown = [plan.BatchItem(n, f.bucket, p.repeats) for n, (p, f) in enumerate(zip(photos, fits, strict=True))]
     batches = plan.count(shown, task.train_batch_size)
     steps = task.max_train_steps or batches * task.max_train_epochs
@@ -280,10 +280,10 @@ def test_other_photos_are_not_alike(tmp_path):
     glances = []
     for n in range(12):
         Image.fromarray(drawn(n)).save(tmp_path / f"{n}.png")
-        glances.append(glance(tmp_path / f"{n}.png", 512, 10**9))
+        glances.append(image_stats(tmp_path / f"{n}.png", 512, 10**9))
     for n, one in enumerate(glances):
         for other in glances[n + 1 :]:
-            bits, look = apart(one, other)
+            bits, look = image_distance(one, other)
             assert bits > limits.SAME_BITS or look > limits.SAME_LOOK
 
 
@@ -298,7 +298,7 @@ def test_photos_of_every_kind_are_looked_at(tmp_path):
     exif = turned.getexif()
     exif[0x0112] = 6
     turned.save(tmp_path / "turned.jpg", exif=exif)
-    found = {path.stem: glance(path, 512, 10**9) for path in tmp_path.iterdir()}
+    found = {path.stem: image_stats(path, 512, 10**9) for path in tmp_path.iterdir()}
     assert found["turned"].size == (300, 200) and found["deep"].size == (70, 90)
     assert found["dot"].sharpness == 0 and found["line"].size == (4000, 2)
     assert all(isinstance(one, ImageStats) and np.isfinite(one.sharpness) for one in found.values())
@@ -308,10 +308,10 @@ def test_damaged_photos_are_left_out_and_said(tmp_path):
     put(tmp_path, [drawn(1), drawn(2)], room="3_猫")
     (tmp_path / "3_猫" / "坏.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
     (tmp_path / "3_猫" / "零.jpg").write_bytes(b"")
-    steps, (photos, glances) = ended(looked_at(find_photos(tmp_path).photos, 512, 10**9, lambda rgb: []))
+    steps, (photos, glances) = ended(inspect_images(find_photos(tmp_path).photos, 512, 10**9, lambda rgb: []))
     said = [step.text for step in steps if isinstance(step, Note)]
     assert len(photos) == len(glances) == 2 and len(said) == 2
     assert "坏.png" in said[0] and "零.jpg" in said[1] and all(text.startswith("left out: ") for text in said)
     bad = [dataclasses.replace(photo, path=Path("none.png")) for photo in photos]
     with pytest.raises(CalotypeError, match="none of the 2 photos can be read"):
-        ended(looked_at(bad, 512, 10**9, lambda rgb: []))
+        ended(inspect_images(bad, 512, 10**9, lambda rgb: []))

@@ -36,7 +36,7 @@ KOHYAS = _split(
 PHOTOS = [
     Example(Path("p/3_anna/a.png"), "anna, red", 3),
     Example(Path("p/3_anna/b.png"), "anna, blue", 3),
-    Example(Path("r/2_person/c.png"), "person", 6, is_regular=True),
+    Example(Path("r/2_person/c.png"), "person", 6, is_regularization=True),
 ]
 SIZES = [((512, 768), (512, 768)), ((600, 600), (512, 512)), ((512, 520), (512, 512))]
 COUNT = Count(batches=6, epochs=2, epoch=1, steps=6, total=12, together=2)

@@ -34,11 +34,11 @@ class RunSummary:
 
     @property
     def learnt(self) -> list[tuple[Example, ImageStats, Fit]]:
-        return [one for one in zip(self.photos, self.glances, self.fits, strict=True) if not one[0].is_regular]
+        return [one for one in zip(self.photos, self.glances, self.fits, strict=True) if not one[0].is_regularization]
 
     @property
     def regular(self) -> list[tuple[Example, ImageStats, Fit]]:
-        return [one for one in zip(self.photos, self.glances, self.fits, strict=True) if one[0].is_regular]
+        return [one for one in zip(self.photos, self.glances, self.fits, strict=True) if one[0].is_regularization]
 
     @property
     def views(self) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from calotype.errors import Message, plural
 from calotype.training.data.dataset import Example
-from calotype.training.data.inspect import ImageStats, apart
+from calotype.training.data.inspect import ImageStats, image_distance
 from calotype.training.lora.lint import limits
 from calotype.training.lora.lint.course import RunSummary, some
 
@@ -24,7 +24,7 @@ def of_pictures(course: RunSummary) -> Iterator[Message]:
     yield from _light(learnt)
     yield from _blurred(learnt)
     yield from _small(course)
-    holes = [photo for photo, glance in learnt if glance.has_holes]
+    holes = [photo for photo, glance in learnt if glance.is_transparent]
     if holes:
         yield Message(
             "{photos} partly transparent ({names}), and what lies hidden there is learnt, often black or stripes; put "
@@ -68,7 +68,7 @@ def _copies(learnt: Sequence[tuple[Example, ImageStats]]) -> Iterator[Message]:
 
 
 def _alike(looked: Sequence[tuple[Example, ImageStats]]) -> list[tuple[Example, Example]]:
-    looked = [one for one in looked if one[1].spread > limits.PLAIN]  # empty sheets have a sentence of their own
+    looked = [one for one in looked if one[1].std > limits.PLAIN]  # empty sheets have a sentence of their own
     reach = len(looked) if len(looked) <= MOST_COMPARED else NEIGHBOURS
     found = []
     for n, (photo, glance) in enumerate(looked):
@@ -76,15 +76,15 @@ def _alike(looked: Sequence[tuple[Example, ImageStats]]) -> list[tuple[Example, 
             bits = (glance.hash ^ its.hash).bit_count()
             if bits > 2 * limits.SAME_BITS:
                 continue
-            look = apart(glance, its)[1]
+            look = image_distance(glance, its)[1]
             if look < limits.COPY_LOOK or (bits <= limits.SAME_BITS and look < limits.SAME_LOOK):
                 found.append((photo, other))
     return found
 
 
 def _light(learnt: Sequence[tuple[Example, ImageStats]]) -> Iterator[Message]:
-    plain = [photo for photo, glance in learnt if glance.spread <= limits.PLAIN]
-    dark = [photo for photo, glance in learnt if glance.spread > limits.PLAIN and glance.light < limits.DARK]
+    plain = [photo for photo, glance in learnt if glance.std <= limits.PLAIN]
+    dark = [photo for photo, glance in learnt if glance.std > limits.PLAIN and glance.brightness < limits.DARK]
     if plain:
         yield plural(
             len(plain),
@@ -104,10 +104,10 @@ def _blurred(learnt: Sequence[tuple[Example, ImageStats]]) -> Iterator[Message]:
     clear = [
         (photo, glance)
         for photo, glance in learnt
-        if glance.spread > limits.PLAIN and max(glance.size) >= limits.TOO_SMALL_TO_TELL
+        if glance.std > limits.PLAIN and max(glance.size) >= limits.TOO_SMALL_TO_TELL
     ]
     is_soft = {
-        id(photo): (glance.sharpness < limits.BLURRED or glance.bend < limits.NO_EDGES)
+        id(photo): (glance.sharpness < limits.BLURRED or glance.edge_strength < limits.NO_EDGES)
         and (glance.face is None or glance.face < limits.BLURRED_FACE)  # a sharp face before a soft garden is wanted
         for photo, glance in clear
     }

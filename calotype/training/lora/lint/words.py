@@ -32,8 +32,8 @@ def _have(photos: Sequence[Example]) -> Message:
 
 
 def _missing(photos: Sequence[Example], extension: str) -> Iterator[Message]:
-    without = [photo for photo in photos if not photo.is_told]
-    empty = [photo for photo in photos if photo.is_told and not photo.caption]
+    without = [photo for photo in photos if not photo.has_caption_file]
+    empty = [photo for photo in photos if photo.has_caption_file and not photo.caption]
     if without and len(without) == len(photos):
         yield _none(photos, extension)
     elif without:
@@ -75,7 +75,7 @@ def _none(photos: Sequence[Example], extension: str) -> Message:
 
 
 def _alike(photos: Sequence[Example]) -> Iterator[Message]:
-    captions = [photo.caption for photo in photos if photo.is_told and photo.caption]
+    captions = [photo.caption for photo in photos if photo.has_caption_file and photo.caption]
     if len(captions) >= limits.FEW_PHOTOS and len(captions) == len(photos) and len(set(captions)) == 1:
         yield Message(
             "all {count} captions say the same ({caption!r}), so what photos share by chance, such as the room, is "
