@@ -36,8 +36,8 @@ from calotype.training.gan.losses import (
     penalty,
 )
 from calotype.training.monitor.monitor import Monitor, in_use, logs_of, options_told, peaked
-from calotype.training.optim.ema import mean_moved
-from calotype.training.optim.grad_scale import are_numbers
+from calotype.training.optim.ema import update_ema
+from calotype.training.optim.grad_scale import all_finite
 from calotype.training.run.estimate import gibibytes, in_words
 from calotype.training.run.resume import State, load, remembered, save, state_path
 from calotype.training.run.save_timer import SaveTimer
@@ -274,7 +274,7 @@ class GanRun:
         lost = forger_loss(*verdicts.float().chunk(2))
         is_fine = self._learnt(self.forger, lost) and is_fine
         self.failed = 0 if is_fine else self.failed + 1
-        mean_moved(self.mean, self.forger, kept(int(task.ema_kimg * 1000), count, (step + 1) * count))
+        update_ema(self.mean, self.forger, kept(int(task.ema_kimg * 1000), count, (step + 1) * count))
         return {**told, "loss/forger": lost.item(), "penalty/mean squared slope": slope.item()}
 
     def _real(self, chance: torch.Generator, dice: random.Random) -> Tensor:
@@ -292,7 +292,7 @@ class GanRun:
         is_fine = math.isfinite(loss.item())
         if is_fine:
             loss.backward()
-            is_fine = are_numbers([p.grad for p in network.parameters() if p.grad is not None], power=2)
+            is_fine = all_finite([p.grad for p in network.parameters() if p.grad is not None], power=2)
         if is_fine:
             self.optimizer.step()  # of the network that has gradients alone
         self.optimizer.zero_grad(set_to_none=True)
@@ -378,7 +378,7 @@ class GanRun:
 
     def _written(self, name: str, steps: int) -> Path:
         """The forger's running mean as a file. Raises CalotypeError where its weights are no numbers."""
-        if not are_numbers(list(self.mean.parameters())):
+        if not all_finite(list(self.mean.parameters())):
             raise CalotypeError(
                 "the forger's weights are no numbers any more, and are not kept; lower {option:learning_rate}"
             )
@@ -410,7 +410,7 @@ class GanRun:
 
     def _save_state(self) -> None:
         """Where the weights are numbers; otherwise the state from before stays."""
-        if not all(are_numbers(list(network.parameters())) for network in self._networks.values()):
+        if not all(all_finite(list(network.parameters())) for network in self._networks.values()):
             return
         self.task.output_dir.mkdir(parents=True, exist_ok=True)
         weights = {f"{name}.{k}": v.cpu() for name, n in self._networks.items() for k, v in n.state_dict().items()}

@@ -36,10 +36,10 @@ from calotype.training.lora.run import Planned, opened, photos_of, size_of
 from calotype.training.lora.saves import files_due
 from calotype.training.monitor.monitor import Monitor, logs_of, options_told
 from calotype.training.monitor.validation import validation_loss
-from calotype.training.optim.diffusion_loss import noised, target
+from calotype.training.optim.diffusion_loss import add_noise, training_target
 from calotype.training.optim.grad_scale import GradScaler
-from calotype.training.optim.lr_schedule import factor
-from calotype.training.optim.optimizers import is_schedule_free, learning, optimizer_named
+from calotype.training.optim.lr_schedule import lr_factor
+from calotype.training.optim.optimizers import create_optimizer, is_schedule_free, set_train_mode
 from calotype.training.run.distributed import Processes
 from calotype.training.run.estimate import expected
 from calotype.training.run.result import Learned
@@ -86,7 +86,7 @@ class LoraRun(Planned):
 
     def begun(self) -> list[Message]:
         """Makes the optimizer and reads the state that there may be; what to say of it."""
-        self.optimizer = optimizer_named(self.optimizer_type, self._groups(), self.task.optimizer_args)
+        self.optimizer = create_optimizer(self.optimizer_type, self._groups(), self.task.optimizer_args)
         self.done, self.losses, self.is_whole = 0, [], True  # steps, their losses, and whether all is written of them
         self.failed, self.is_changing, self.due = 0, False, SaveTimer(self.task.save_state_every)
         return self._resumed()
@@ -165,7 +165,7 @@ class LoraRun(Planned):
         total = self._added_up(total) * parts / len(numbers)  # the loss that is told is the batches' mean
         learning_now = [p for group in optimizer.param_groups for p in group["params"]]
         self.is_changing = True  # a state of now would be half of one step and half of the next
-        is_fine = math.isfinite(total) and self.scale.unscaled(learning_now)
+        is_fine = math.isfinite(total) and self.scale.unscale(learning_now)
         if is_fine:
             if task.max_grad_norm:
                 nn.utils.clip_grad_norm_(learning_now, task.max_grad_norm)
@@ -173,7 +173,7 @@ class LoraRun(Planned):
             if task.scale_weight_norms:
                 self.adapters.shorten(task.scale_weight_norms)
             self.failed = 0
-        elif not (math.isfinite(total) and self.scale.is_searching):
+        elif not (math.isfinite(total) and self.scale.can_decrease):
             self.failed += 1
         self.losses.append(total)
         self.done, self.is_whole, self.is_changing = step + 1, False, False
@@ -195,7 +195,7 @@ class LoraRun(Planned):
         task = self.task
         if is_schedule_free(self.optimizer_type):
             return 1.0
-        return factor(
+        return lr_factor(
             task.lr_scheduler,
             step,
             self.total,
@@ -226,7 +226,7 @@ class LoraRun(Planned):
         dice = random.Random(f"{task.seed} {number}")
         lessons = [self.lessons[n] for n in indices]
         clean = shown(lessons, task, self.model, dice)
-        wanted_noise, noise = self.noise.made(clean, generator, dice)
+        wanted_noise, noise = self.noise.sample(clean, generator, dice)
         last = min(task.max_timestep, len(self.signals))
         times = torch.randint(min(task.min_timestep, last - 1), last, (len(clean),), generator=generator)
         epoch = 1 + number // self.batches
@@ -237,8 +237,10 @@ class LoraRun(Planned):
         if not lessons:
             return torch.zeros(())
         signal = self.signals[times]
-        x = noised(clean, noise, signal)
-        wanted = self._held_in_place(target(clean, wanted_noise, signal, self.prediction), x, times, lessons, captions)
+        x = add_noise(clean, noise, signal)
+        wanted = self._held_in_place(
+            training_target(clean, wanted_noise, signal, self.prediction), x, times, lessons, captions
+        )
         states, pooled = self._states(captions)
         each = self._each(self._answer(x, times, lessons, states, pooled), wanted, times)
         return (each * torch.tensor([one.weight for one in lessons]).to(each)).sum() / count
@@ -272,7 +274,7 @@ class LoraRun(Planned):
     def _each(self, answer: Tensor, wanted: Tensor, times: Tensor) -> Tensor:
         """The loss of each picture, (N,), without what its photo counts."""
         signal = self.signals[times]
-        each = self.loss.each(answer, wanted.to(answer), signal, times / len(self.signals))
+        each = self.loss.per_sample(answer, wanted.to(answer), signal, times / len(self.signals))
         return each * self.loss.weight(signal, self.prediction).to(each)
 
     def _added(self, lessons: list[CachedLatents], pooled: Tensor | None) -> dict[str, Tensor] | None:
@@ -439,7 +441,7 @@ class LoraRun(Planned):
         if not self.processes.is_first or not self._is_sound():
             return
         self.task.output_dir.mkdir(parents=True, exist_ok=True)
-        scale, fingerprint = (self.scale.factor, self.scale.good), " ".join(self._fingerprints)
+        scale, fingerprint = (self.scale.factor, self.scale.good_steps), " ".join(self._fingerprints)
         kept = (self.adapters.state(), self.optimizer.state_dict(), tuple(self.losses), fingerprint, scale)
         save(self._state_path, State(self.done, *kept, self.is_whole))
         self.due.saved()
@@ -462,12 +464,12 @@ class LoraRun(Planned):
         if not self._is_sound():
             raise self._spoilt()
         self.is_changing = True  # schedule-free optimizers show other weights meanwhile
-        learning(self.optimizer, False)  # in every process: it may change the last bits
+        set_train_mode(self.optimizer, False)  # in every process: it may change the last bits
         if self.processes.is_first:
             self.task.output_dir.mkdir(parents=True, exist_ok=True)
             told = metadata(self.task, self.model, self.photos, self.size, self._count(steps), self._told_of())
             kohya.write(self._file(name), self.adapters.state(dtype_named(self.task.save_precision)), told)
-        learning(self.optimizer, True)
+        set_train_mode(self.optimizer, True)
         self.is_changing = False
         return self._file(name)
 

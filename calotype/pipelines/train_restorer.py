@@ -36,7 +36,7 @@ from calotype.training.enhance.evaluate import compared
 from calotype.training.enhance.gan_step import AdversarialTrainer, Batch, LossWeights
 from calotype.training.enhance.loop import about, learn
 from calotype.training.enhance.run import EnhanceRun, Test, check_free
-from calotype.training.optim.perceptual import NAMES, features_named
+from calotype.training.optim.perceptual import NAMES, load_features
 from calotype.training.run.result import Learned
 
 MOST_TESTS = 16  # faces held back that are measured on the way
@@ -58,7 +58,7 @@ def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | N
         raise CalotypeError(
             "{option:side} is a multiple of {multiple}, not {side}", multiple=MULTIPLE, side=network.side
         )
-    features, usual = features_named(task.perceptual, task.vgg)
+    features, usual = load_features(task.perceptual, task.vgg)
     is_apart = task.evaluate and task.held_back  # then the others are not looked at
     faces = [] if is_apart else (yield from _faces(task, task.photos, network.side, models))
     if task.held_back:

@@ -28,7 +28,7 @@ from calotype.training.data.patches import HighRes, cut_patch, open_images, shar
 from calotype.training.enhance.gan_step import AdversarialTrainer, Batch, LossWeights
 from calotype.training.enhance.loop import about, learn
 from calotype.training.enhance.run import EnhanceRun, Test, check_free
-from calotype.training.optim.perceptual import NAMES, features_named
+from calotype.training.optim.perceptual import NAMES, load_features
 from calotype.training.run.result import Learned
 
 MOST_TESTS = 16  # pictures held back that are measured
@@ -50,7 +50,7 @@ def train_upscaler(task: TrainUpscaler, models: Models) -> Iterator[Progress | N
             multiple=MULTIPLE * scale,
             gt_size=task.gt_size,
         )
-    features, usual = features_named(task.perceptual, task.vgg) if task.gan_steps else (None, "")
+    features, usual = load_features(task.perceptual, task.vgg) if task.gan_steps else (None, "")
     expert = judge(task) if task.gan_steps else None
     sharp: list[HighRes] = []
     for event in open_images(task.photos, models.settings.max_pixels, task.output_dir):

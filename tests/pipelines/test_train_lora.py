@@ -261,7 +261,7 @@ def test_what_an_optimizer_prints_is_not_among_the_lines(capsys, monkeypatch):
             super().__init__(*args, **settings)
 
     monkeypatch.setattr(torch.optim, "Talking", Talking, raising=False)
-    optimizers.optimizer_named("Talking", [{"params": [torch.zeros(1, requires_grad=True)], "lr": 0.1}])
+    optimizers.create_optimizer("Talking", [{"params": [torch.zeros(1, requires_grad=True)], "lr": 0.1}])
     told = capsys.readouterr()
     assert not told.out and "at work" in told.err
 
@@ -384,7 +384,7 @@ def test_steps_that_add_up_batches_end_with_their_epoch(engine, photos, tmp_path
     [
         ({"learning_rate": 0.0}, "nothing would be learnt"),
         ({"optimizer_type": "Adamw9"}, "did you mean AdamW"),
-        ({"optimizer_type": "Prodigy", "optimizer_args": "d0"}, "not installed|optimizer_args is such as"),
+        ({"optimizer_type": "Prodigy", "optimizer_args": "d0"}, "not installed|optimizer_args looks like"),
         ({"optimizer_args": "nonsense=1"}, "does not take"),
         ({"model": "yunet"}, "not for making pictures"),
     ],

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from calotype.training.diffusion.networks import Compute, chance_at, under
-from calotype.training.optim.ema import kept, mean_moved
+from calotype.training.optim.ema import ema_decay_at, update_ema
 from calotype.training.run.resume import remembered
 
 DISCRIMINATOR_RATE = 2e-4
@@ -106,7 +106,7 @@ class Autoencoding:
         total = float(loss.detach() + 0 * nn.utils.clip_grad_norm_(group["params"], 1.0))  # NaN where one is none
         if math.isfinite(total):
             self.optimizer.step()
-            mean_moved(self.mean, vae, kept(DECAY, n))
+            update_ema(self.mean, vae, ema_decay_at(DECAY, n))
         self.optimizer.zero_grad(set_to_none=True)
         if way.is_judged(share) and math.isfinite(total):
             told["discriminator"] = self._judged(crops, made.detach())

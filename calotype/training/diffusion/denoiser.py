@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from calotype.models.clip_text import TextEncoder
 from calotype.training.diffusion.networks import Compute, chance_at, under
-from calotype.training.optim.diffusion_loss import noised, snr_weight, target
-from calotype.training.optim.ema import kept, mean_moved
+from calotype.training.optim.diffusion_loss import add_noise, snr_weight, training_target
+from calotype.training.optim.ema import ema_decay_at, update_ema
 from calotype.training.run.resume import remembered
 
 PREDICTION = "v_prediction"
@@ -94,17 +94,17 @@ class Diffusing:
         tokens = torch.where(is_dropped, lessons.nothing, tokens).long()
         times = torch.randint(0, len(lessons.signals), (way.batch,), generator=chance, device=device)
         signal = lessons.signals[times]
-        x = noised(clean, noise, signal).contiguous(memory_format=torch.channels_last)
+        x = add_noise(clean, noise, signal).contiguous(memory_format=torch.channels_last)
         with self.means.autocast(), self.means.attention():
             answer = self._answer(x, times, tokens)
-        loss = self.loss(answer.float(), target(clean, noise, signal, PREDICTION), times).mean()
+        loss = self.loss(answer.float(), training_target(clean, noise, signal, PREDICTION), times).mean()
         loss.backward()
         total = float(loss.detach() + 0 * nn.utils.clip_grad_norm_(self._all, 1.0))  # NaN where one is none
         if math.isfinite(total):
             self.optimizer.step()
-            keep = kept(way.ema_decay, n)
-            mean_moved(self.unet_mean, self.unet, keep)
-            mean_moved(self.text_mean, self.text, keep)
+            keep = ema_decay_at(way.ema_decay, n)
+            update_ema(self.unet_mean, self.unet, keep)
+            update_ema(self.text_mean, self.text, keep)
         self.optimizer.zero_grad(set_to_none=True)
         return total, {}
 

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from calotype.errors import CalotypeError
-from calotype.training.optim.ema import kept, mean_moved
-from calotype.training.optim.perceptual import USUAL
+from calotype.training.optim.ema import ema_decay_at, update_ema
+from calotype.training.optim.perceptual import DEFAULT_WEIGHTS
 from calotype.training.run.resume import remembered
 
 BETAS = (0.9, 0.99)  # Adam's, as published
@@ -89,7 +89,7 @@ class AdversarialTrainer:
         self.expert = expert.to(**placed).train() if expert is not None else None
         self.features = features.to(device) if features is not None else None
         self.terms, self.device, self.is_mixed, self.call = terms, device, is_mixed, call
-        self._usual = USUAL.get(usual, 1.0)
+        self._usual = DEFAULT_WEIGHTS.get(usual, 1.0)
         groups = [(self.network, rates[0])] + ([(self.expert, rates[1])] if self.expert is not None else [])
         self.optimizer = torch.optim.Adam(
             [{"params": list(module.parameters()), "lr": rate, "initial_lr": rate} for module, rate in groups],
@@ -121,7 +121,7 @@ class AdversarialTrainer:
         if not torch.isfinite(nn.utils.clip_grad_norm_(self.network.parameters(), most or math.inf)):
             return told | {"loss": math.nan}
         self.optimizer.step()  # what has no gradient stays as it is: the expert
-        mean_moved(self.mean, self.network, kept(decay, step))
+        update_ema(self.mean, self.network, ema_decay_at(decay, step))
         if phase.expert_learns and self.expert is not None:
             told |= self._expert_taught(lesson, made.detach())
         return told

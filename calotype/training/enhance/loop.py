@@ -18,7 +18,7 @@ from calotype.picture import Picture, save
 from calotype.tasks import Note, Progress, note
 from calotype.training.enhance.run import KINDS, EnhanceRun, Test, good_name, resumed, save_state
 from calotype.training.monitor.monitor import SECONDS, Monitor, logs_of, options_told
-from calotype.training.optim.lr_schedule import factor
+from calotype.training.optim.lr_schedule import lr_factor
 from calotype.training.run.result import Learned
 from calotype.training.run.save_timer import SaveTimer
 
@@ -61,7 +61,7 @@ def _learnt(course: EnhanceRun) -> Iterator[Progress | Note | Learned]:
             yield from _looked_at(course, watch, begin)
         is_whole = True
         for step in range(begin, total):
-            rate = factor(task.lr_scheduler, step, total)
+            rate = lr_factor(task.lr_scheduler, step, total)
             phase = course.phase(step)
             with uninterrupted():
                 is_changing = True

@@ -32,7 +32,7 @@ from calotype.training.lora.network import Adapters, Ranks, ranks_in, text_layer
 from calotype.training.lora.text_states import encoded
 from calotype.training.optim.diffusion_loss import Loss, NoiseOptions
 from calotype.training.optim.grad_scale import GradScaler
-from calotype.training.optim.optimizers import fitting
+from calotype.training.optim.optimizers import available_optimizer
 from calotype.training.run.distributed import Processes
 from calotype.training.run.estimate import Trial
 from calotype.training.run.resume import dtype_named
@@ -118,7 +118,7 @@ class Planned:
             training["rescale_betas_zero_snr"] = True
         self.signals = sqrt_alphas_cumprod(training)
         self.prediction = "v_prediction" if task.v_parameterization else training.get("prediction_type", "epsilon")
-        self.optimizer_type, note = fitting(task.optimizer_type, model.device)
+        self.optimizer_type, note = available_optimizer(task.optimizer_type, model.device)
         self.notes = [Message.of(note)] * bool(note) + list(self._contradictions())
         self.lessons: list[CachedLatents] = []
         self.tests: list[CachedLatents] = []  # the photos held back
@@ -128,7 +128,7 @@ class Planned:
         self.adapters = self._adapters()
         self.texts: dict[str, tuple[Tensor, Tensor | None]] = {}  # the one that was wanted last comes last
         self.is_text_on = self._is_text_on(0)
-        self.scale = GradScaler.of(model.dtype)
+        self.scale = GradScaler.for_dtype(model.dtype)
 
     def _contradictions(self) -> Iterator[Message]:
         """Where what was told and what the model is do not agree."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from calotype.training.optim.diffusion_loss import noised, target
+from calotype.training.optim.diffusion_loss import add_noise, training_target
 
 TIMES = 4  # at which each picture is measured, evenly spread
 
@@ -33,6 +33,6 @@ def validation_loss(
         noises = torch.randn(TIMES, *clean.shape, generator=torch.Generator().manual_seed(n))
         for part in torch.arange(TIMES).split(max(1, min(at_once, TIMES))):
             noise, signal = noises[part], signals[times[part]]
-            made = answer(n, noised(clean[None], noise, signal), times[part])
-            total += float(loss(made, target(clean[None], noise, signal, prediction), times[part]).sum())
+            made = answer(n, add_noise(clean[None], noise, signal), times[part])
+            total += float(loss(made, training_target(clean[None], noise, signal, prediction), times[part]).sum())
     return total / (TIMES * len(pictures))

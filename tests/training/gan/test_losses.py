@@ -19,7 +19,7 @@ from calotype.training.gan.losses import (
     penalty,
 )
 from calotype.training.gan.metrics import Measure, RandomFeatures, frechet, precision_recall
-from calotype.training.optim.ema import mean_moved
+from calotype.training.optim.ema import update_ema
 
 
 def chance(seed=0):
@@ -42,7 +42,7 @@ def test_the_penalty_of_a_straight_expert_is_its_slope():
 def test_the_running_mean_moves_as_told():
     mean, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     wanted = 0.9 * mean.weight + 0.1 * other.weight
-    mean_moved(mean, other, 0.9)
+    update_ema(mean, other, 0.9)
     assert_close(mean.weight, wanted)
     assert kept(1000, 1000, 10**9) == 0.5 and kept(1000, 10, 100) < 0.5
 
