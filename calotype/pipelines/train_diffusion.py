@@ -39,7 +39,7 @@ from calotype.training.diffusion.evaluator import DiffusionEvaluator, told
 from calotype.training.diffusion.export import write_folder
 from calotype.training.diffusion.networks import Compute, new_text, new_unet, new_vae, under
 from calotype.training.diffusion.retrieval import Score
-from calotype.training.monitor.monitor import Monitor, logs_of, options_told
+from calotype.training.monitor.monitor import Monitor, option_facts, tensorboard_folder
 from calotype.training.run import resume as state
 from calotype.training.run.result import mean_loss
 from calotype.training.run.resume import State, state_path
@@ -81,7 +81,7 @@ def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress |
     """
     clock = TimeBudget()
     _check_free(task)
-    logs, notes = logs_of(task)
+    logs, notes = tensorboard_folder(task)
     pairs: Any = None
     most = models.settings.max_pixels
     for pairs in read_pairs(task.photos, task.resolution, task.caption_extension, most, task.output_dir):
@@ -337,7 +337,7 @@ class DiffusionRun:
             yield from self._sound()
             score = yield from seen.scored(self.learning, self.vae, self._remaining)
             path = self._written(score)
-            watch.finished()
+            watch.finish()
         except (GeneratorExit, KeyboardInterrupt):
             if self.done > begin and path is None and not self.is_changing:
                 self._save_state()
@@ -385,7 +385,7 @@ class DiffusionRun:
                 self.is_changing = False
                 rates = {kind.part: self.learning.optimizer.param_groups[0]["lr"]}
                 numbers = {f"{kind.noted}/{name}": value for name, value in told.items()}
-                event = watch.stepped(self.done, loss, rates, kind.noted, **numbers)
+                event = watch.log_step(self.done, loss, rates, kind.noted, **numbers)
             self._check(kind.option)
             yield self._in_time(event)
             yield from self._followed(seen)
@@ -450,7 +450,7 @@ class DiffusionRun:
                 total=self.steps[0],
             )
             self.steps = (self.n, self.steps[1])
-            watch.shortened(sum(self.steps))
+            watch.set_total_steps(sum(self.steps))
         vae = yield from self._autoencoder(seen)
         autoencoder.fold(vae, self._moments(vae, self._spread(1024), sampled=True)[0])
         vae.eval().requires_grad_(False)
@@ -579,7 +579,7 @@ class DiffusionRun:
             "pictures": str(task.photos),
             "computed": f"on {device.type}, with torch {torch.__version__.partition('+')[0]}",
         }
-        facts = {"plan": list(map(str, self.told())), "about": about, **options_told(task)}
+        facts = {"plan": list(map(str, self.told())), "about": about, **option_facts(task)}
         return Monitor(task.output_dir, task.output_name, (begin, sum(self.steps), 0), device, facts, self.logs)
 
     # ------------------------------------------------------------------ what is kept

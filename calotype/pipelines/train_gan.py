@@ -35,7 +35,7 @@ from calotype.training.gan.losses import (
     kept,
     penalty,
 )
-from calotype.training.monitor.monitor import Monitor, in_use, logs_of, options_told, peaked
+from calotype.training.monitor.monitor import Monitor, memory_in_use, option_facts, peak_memory, tensorboard_folder
 from calotype.training.optim.ema import update_ema
 from calotype.training.optim.grad_scale import all_finite
 from calotype.training.run.estimate import gibibytes, in_words
@@ -82,7 +82,7 @@ def train_gan(task: TrainGan, models: Models) -> Iterator[Progress | Note | Forg
             gallery = event
         else:
             yield event
-    logs, notes = logs_of(task)
+    logs, notes = tensorboard_folder(task)
     yield from map(note, notes)
     war = GanRun(task, gallery, models.device, logs)
     threads = torch.get_num_threads()
@@ -173,7 +173,7 @@ class GanRun:
                     told = self._step(step)
                     self.done, self.is_whole, self.is_changing = step + 1, False, False
                     rates = {"both": self.optimizer.param_groups[0]["lr"]}
-                    event = watch.stepped(self.done, **told, rates=rates)
+                    event = watch.log_step(self.done, **told, lrs=rates)
                 if self.failed == FAILED:
                     raise self._spoilt(seen)
                 yield event
@@ -185,7 +185,7 @@ class GanRun:
             yield from map(note, filter(None, (warning, seen.best)))
             if task.save_state:
                 self._save_state()
-            watch.finished()
+            watch.finish()
         except (GeneratorExit, KeyboardInterrupt):
             if self.done > begin and not self.is_changing:
                 self._save_state()
@@ -345,13 +345,15 @@ class GanRun:
         yield from map(note, self._plan())
         if begin:
             yield note(self._going_on(begin, is_changed))
-        before, earlier, seconds = in_use(self.device), peaked(self.device), math.inf
+        before, earlier, seconds = memory_in_use(self.device), peak_memory(self.device), math.inf
         for step in range(2):  # the first one is slower
             begun = time.monotonic()
             self._step(step)
             seconds = min(seconds, time.monotonic() - begun)
-        most = peaked(self.device)
-        need = max(0, (most if most > earlier else in_use(self.device)) - before)  # what came earlier is no need of it
+        most = peak_memory(self.device)
+        need = max(
+            0, (most if most > earlier else memory_in_use(self.device)) - before
+        )  # what came earlier is no need of it
         yield note(
             "memory expected: {needed} besides the pictures and networks; {free} are free",
             needed=gibibytes(need),
@@ -367,7 +369,7 @@ class GanRun:
     def _watch(self, begin: int, plan: list[Message]) -> Monitor:
         task, version = self.task, torch.__version__.partition("+")[0]
         about = {"computed": f"on {self.device.type}, in {self._format}, with torch {version}"}
-        facts = {"plan": list(map(str, plan)), "about": about, **options_told(task)}
+        facts = {"plan": list(map(str, plan)), "about": about, **option_facts(task)}
         return Monitor(task.output_dir, task.output_name, (begin, task.steps, 0), self.device, facts, self.logs)
 
     @property

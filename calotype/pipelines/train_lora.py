@@ -34,7 +34,7 @@ from calotype.training.lora.lint import findings
 from calotype.training.lora.metadata import Count, Run, metadata, weights_told
 from calotype.training.lora.run import Planned, opened, photos_of, size_of
 from calotype.training.lora.saves import files_due
-from calotype.training.monitor.monitor import Monitor, logs_of, options_told
+from calotype.training.monitor.monitor import Monitor, option_facts, tensorboard_folder
 from calotype.training.monitor.validation import validation_loss
 from calotype.training.optim.diffusion_loss import add_noise, training_target
 from calotype.training.optim.grad_scale import GradScaler
@@ -60,7 +60,7 @@ def train_lora(task: TrainLora, models: Models) -> Iterator[Progress | Note | Le
     check_folder(task.output_dir)
     found, held, notes = photos_of(task)
     prompts, more = wanted(task, found)
-    logs, missing = logs_of(task)
+    logs, missing = tensorboard_folder(task)
     yield from map(note, [*notes, *more, *missing])
     model = opened(task, models)
     side, most, faces = max(size_of(task, model)), models.settings.max_pixels, models.detector().find
@@ -104,14 +104,14 @@ class LoraRun(Planned):
                 loss = self._step(step)
                 if self.failed == FAILED:
                     raise self._spoilt()
-                yield watch.stepped(self.done, loss, self._rates())
+                yield watch.log_step(self.done, loss, self._rates())
                 yield from self._followed(seen)
                 if self._is_state_due():
                     self._save_state()
             if task.save_state:
                 self._save_state()
             path = self._written(task.output_name, self.total)
-            watch.finished()
+            watch.finish()
         except (GeneratorExit, KeyboardInterrupt):
             if self.done > begin and not self.is_changing:
                 self._save_state()
@@ -303,12 +303,12 @@ class LoraRun(Planned):
             "model": f"{model.name}, sha256 {model.sha256[:16]}…",
             "computed": f"on {model.device.type}, in {dtype}, with torch {torch.__version__.partition('+')[0]}",
         }
-        facts = {"plan": list(map(str, self.told)), "about": about, **options_told(task)}
+        facts = {"plan": list(map(str, self.told)), "about": about, **option_facts(task)}
         steps = (begin, self.total, self.per_epoch)
         is_first = self.processes.is_first
         watch = Monitor(task.output_dir, task.output_name, steps, model.device, facts, self.logs, is_first)
-        self.begun_at = float(watch.diary.facts.get("begun at") or time.time())
-        watch.diary.fact("begun at", self.begun_at)
+        self.begun_at = float(watch.metrics_log.facts.get("begun at") or time.time())
+        watch.metrics_log.fact("begun at", self.begun_at)
         store = self.models.store
         vae = store.find(task.vae, "vae").path if task.vae else None
         self.weights_told = weights_told(store.find(task.model, "diffusion").path, vae)

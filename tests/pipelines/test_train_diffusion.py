@@ -30,7 +30,7 @@ from calotype.training.data.captioned import read_pairs
 from calotype.training.diffusion import evaluator as diffusion_seen
 from calotype.training.diffusion.autoencoder import fold
 from calotype.training.diffusion.networks import Compute, new_vae
-from calotype.training.monitor.metrics_log import read_diary
+from calotype.training.monitor.metrics_log import read_metrics_log
 from calotype.training.run import time_budget as clock
 from calotype.training.run.resume import load
 
@@ -111,7 +111,7 @@ def test_the_folder_has_the_scale_of_the_run(whole, engine):
 
 def test_both_stages_are_told_of_and_what_is_held_back_is_looked_for(whole):
     told, out = whole
-    names = {name for line in read_diary(out / "diffusion.log.jsonl") for name in line}
+    names = {name for line in read_metrics_log(out / "diffusion.log.jsonl") for name in line}
     assert {"vae/current", "vae/adversarial", "vae/discriminator", "loss/current", "psnr/pictures held back"} <= names
     assert told[-1].hits[1] == 1
     assert any("nearest to the true one" in said.text for said in told if isinstance(said, Note))
@@ -250,11 +250,13 @@ def test_a_machine_that_becomes_slow_ends_in_time_and_leaves_nothing_out(learn, 
     for stop in (*stops, None):
         told = learn(tmp_path, stop, **timed)
     assert 0.9 * 60 * 0.08 < slow[0] < 1.1 * 60 * 0.08
-    numbers = {name: value for line in read_diary(tmp_path / "diffusion.log.jsonl") for name, value in line.items()}
+    numbers = {
+        name: value for line in read_metrics_log(tmp_path / "diffusion.log.jsonl") for name, value in line.items()
+    }
     assert numbers["vae/adversarial"] and numbers["lr/vae"] < 0.02 * 1e-3 and numbers["lr/unet"] < 0.02 * 7e-4
     said = " ".join(event.text for event in told if isinstance(event, Note))
     assert re.search(r"the 0.08 minutes are over after \d+ of \d+ steps", said)
-    first = sum("vae/current" in line for line in read_diary(tmp_path / "diffusion.log.jsonl"))
+    first = sum("vae/current" in line for line in read_metrics_log(tmp_path / "diffusion.log.jsonl"))
     assert 0.2 < first / len(told[-1].losses) < 0.4  # the VAE's share
 
 

@@ -92,7 +92,7 @@ def test_the_best_forger_is_told_and_kept(done):
     then = "then" if low == step else f"after step {step}"
     assert (
         f"<p>The Fréchet distance was lowest {f'after step {low}' if low else 'before the first step'}: "
-        f"{distances[low]:.4f}; gan-best.safetensors is the forger as it was {then}.</p>"
+        f"{distances[low]:.4f}; gan-best.safetensors is the generator as it was {then}.</p>"
     ) in (out / "report.html").read_text("utf-8")
 
 
@@ -253,7 +253,7 @@ def sentences(events):
 
 
 def numbers(out, name):
-    return dict(MetricsLog(out / "gan.log.jsonl", 10**6, is_kept=False).numbers[name])
+    return dict(MetricsLog(out / "gan.log.jsonl", 10**6, is_written=False).numbers[name])
 
 
 def test_a_dry_run_tells_the_plan_and_writes_nothing(engine, folder, done, tmp_path):
@@ -490,7 +490,7 @@ def test_collapse_is_told_and_the_last_good_forger_kept(seen, tmp_path):
     seen.forger.first.mul_(20)  # forgeries differ as much as noise does
 
     def stepped(step):
-        seen.watch.stepped(step, 1.0, {})
+        seen.watch.log_step(step, 1.0, {})
         return list(seen.after(step))
 
     stepped(steps[3])
@@ -517,7 +517,7 @@ def test_what_is_measured_is_in_memory_by_parts(seen, monkeypatch):
 def test_an_expert_that_wins_outright_is_told(seen):
     for step in range(ONE_SIDED):
         assert list(seen.after(step + 1000)) == []
-        seen.watch.stepped(step + 1, 0.001, {})
+        seen.watch.log_step(step + 1, 0.001, {})
     with pytest.raises(CalotypeError, match="the expert has won"):
         list(seen.after(ONE_SIDED))
     seen.changed(ONE_SIDED // 2)

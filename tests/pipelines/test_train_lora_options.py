@@ -129,7 +129,7 @@ def test_ranks_may_come_from_the_file_that_is_gone_on_from(engine, photos, tmp_p
 def test_what_was_told_and_what_is_are_compared(engine, photos, tmp_path):  # noqa: F811
     told = learn(engine, photos, tmp_path, dry_run=True, v2=True, optimizer_type="AdamW8bit", mixed_precision="fp16")
     text = " ".join(said(told))
-    assert "emoji is no SD 2.x model" in text and "AdamW is taken" in text and "fp16 needs a GPU" in text
+    assert "emoji is no SD 2.x model" in text and "AdamW is used instead" in text and "fp16 needs a GPU" in text
     with pytest.raises(CalotypeError, match="is for epsilon models"):
         learn(engine, photos, tmp_path, v_pred_like_loss=1.0)
 

@@ -16,7 +16,7 @@ from calotype.tasks import Learning, Note, Progress, TrainLora
 from calotype.training.lora.evaluator import LoraEvaluator
 from calotype.training.lora.layers import Dropouts, Lora
 from calotype.training.lora.network import Adapters
-from calotype.training.monitor.metrics_log import read_diary
+from calotype.training.monitor.metrics_log import read_metrics_log
 from tests.outputs.test_report import Reader
 
 SMALL = {"resolution": "32", "min_bucket_reso": 32, "bucket_reso_steps": 32, "network_dim": 2, "mixed_precision": "no"}
@@ -61,7 +61,7 @@ def watched(learn, tmp_path_factory):
 
 
 def numbers(out, name):
-    told = read_diary(out / "mine.log.jsonl")
+    told = read_metrics_log(out / "mine.log.jsonl")
     return [(line["step"], line[name]) for line in told if name in line]
 
 

@@ -21,7 +21,7 @@ from calotype.training.diffusion.denoiser import Diffusing
 from calotype.training.diffusion.networks import Compute
 from calotype.training.diffusion.retrieval import Score, nearest
 from calotype.training.monitor.monitor import Monitor
-from calotype.training.monitor.samples import Sample, SampleConfig, drawn
+from calotype.training.monitor.samples import Sample, SampleConfig, draw_samples
 from calotype.training.monitor.validation import validation_loss
 
 SHEET = 8  # pictures on a sheet of reconstructions
@@ -50,7 +50,7 @@ class DiffusionEvaluator:
     def reconstructed(self, vae: nn.Module, step: int) -> float:
         """Shows pictures as the autoencoder gives them back; how near they are, in dB."""
         quality, true, made = self._given_back(vae)
-        self.watch.measured({"psnr/pictures held back" if self.held else "psnr/pictures": quality})
+        self.watch.log_metrics({"psnr/pictures held back" if self.held else "psnr/pictures": quality})
         if self.task.sample_count:
             self._sheet(true, made, f"vae_{step:06d}", "Above the picture, below what the autoencoder keeps", "")
         return quality
@@ -74,18 +74,18 @@ class DiffusionEvaluator:
 
             signals = learning.lessons.signals.cpu()
             loss = validation_loss(clean, answer, learning.loss, signals, diffusing.PREDICTION)
-            self.watch.validated(loss)
+            self.watch.log_validation_loss(loss)
             yield note("step {step}: validation loss {loss:.4f}", step=done, loss=loss)
         if self.prompts:
             task, side = self.task, self.task.resolution
             name, when = f"{task.output_name}_{done:06d}", f"{task.output_name}, step {done}"
             ways, model = SampleConfig((side, side), task.seed), self._model(learning, vae)
-            for event in drawn(self.prompts, ways, model, self.models, task.output_dir / "sample", name, when):
+            for event in draw_samples(self.prompts, ways, model, self.models, task.output_dir / "sample", name, when):
                 if isinstance(event, Sample):
-                    self.watch.sampled(event.path, event.prompt, event.how, event.picture.pixels, event.number)
+                    self.watch.log_sample(event.path, event.prompt, event.how, event.picture.pixels, event.number)
                 else:
                     yield event
-        self.watch.page_written()
+        self.watch.write_report()
 
     def scored(self, learning: Diffusing, vae: nn.Module, remaining: Callable[[], float]) -> Iterator[Progress | Note]:
         """Returns the score of what is held back, None where nothing is; `remaining`: seconds that are left."""
@@ -100,7 +100,7 @@ class DiffusionEvaluator:
         true = self.pairs.pixels[torch.tensor(score.places)]
         what = "Never seen: above the true picture, below what is drawn from its caption"
         self._sheet(true, score.drawn, "held_out", what, f"{score.hits} of {score.count} found again")
-        self.watch.diary.fact("held out", [score.hits, score.count, round(score.chance, 1)])
+        self.watch.metrics_log.fact("held out", [score.hits, score.count, round(score.chance, 1)])
         yield note(told(score))
         return score
 
@@ -122,7 +122,7 @@ class DiffusionEvaluator:
         make_folder(folder)
         path = folder / f"{self.task.output_name}_{name}.png"
         save(Picture(pixels), path, format="png")
-        self.watch.sampled(path, what, how, pixels, 99)
+        self.watch.log_sample(path, what, how, pixels, 99)
 
     def _model(self, learning: Diffusing, vae: nn.Module) -> Diffusion:
         """The mean weights, ready to draw; the run keeps its own."""

@@ -17,7 +17,7 @@ from calotype.ops.color import to_pixels
 from calotype.picture import Picture, save
 from calotype.tasks import Note, Progress, note
 from calotype.training.enhance.run import KINDS, EnhanceRun, Test, good_name, resumed, save_state
-from calotype.training.monitor.monitor import SECONDS, Monitor, logs_of, options_told
+from calotype.training.monitor.monitor import SECONDS, Monitor, option_facts, tensorboard_folder
 from calotype.training.optim.lr_schedule import lr_factor
 from calotype.training.run.result import Learned
 from calotype.training.run.save_timer import SaveTimer
@@ -50,9 +50,9 @@ def _learnt(course: EnhanceRun) -> Iterator[Progress | Note | Learned]:
     total = course.spans.total
     if not course.tests:
         yield note("no pictures are held back, so pieces of those learnt from are measured: a collapse shows, no more")
-    logs, missing = logs_of(task)
+    logs, missing = tensorboard_folder(task)
     yield from map(note, missing)
-    facts = {"plan": list(map(str, course.told)), "about": course.about, **options_told(task)}
+    facts = {"plan": list(map(str, course.told)), "about": course.about, **option_facts(task)}
     watch = Monitor(task.output_dir, task.output_name, (begin, total, 0), rivals.device, facts, logs)
     failed, right, has_won, due = 0, deque(maxlen=RECENT), False, SaveTimer(task.save_state_every)
     done, is_changing = begin, False
@@ -72,11 +72,11 @@ def _learnt(course: EnhanceRun) -> Iterator[Progress | Note | Learned]:
                 is_whole = not (done % task.validate_every == 0 or done == total)
                 is_changing = False
                 rates = [group["lr"] for group in rivals.optimizer.param_groups]
-                event = watch.stepped(done, loss, dict(zip(("network", "discriminator"), rates, strict=False)), **told)
+                event = watch.log_step(done, loss, dict(zip(("network", "discriminator"), rates, strict=False)), **told)
             failed = failed + 1 if not math.isfinite(loss) else 0
             if failed == FAILED:
                 raise _spoilt(course, step - FAILED + 2)
-            is_over = task.minutes and watch.diary.last(SECONDS, 0.0) > OVERTIME * 60 * task.minutes
+            is_over = task.minutes and watch.metrics_log.last(SECONDS, 0.0) > OVERTIME * 60 * task.minutes
             is_whole = is_whole and not is_over
             yield event
             if not has_won and phase.expert_counts and len(right) == RECENT and sum(right) / RECENT > WON:
@@ -109,7 +109,7 @@ def _learnt(course: EnhanceRun) -> Iterator[Progress | Note | Learned]:
         if task.save_discriminator and course.is_sound:
             _expert_written(course)
         path = course.written(task.output_name, rivals.mean, len(losses)) if course.is_sound else _rescued(course)
-        watch.finished()
+        watch.finish()
     except (GeneratorExit, KeyboardInterrupt):
         if done > begin and not is_changing and not failed:
             save_state(course, done, losses, is_whole)
@@ -176,14 +176,14 @@ def _looked_at(course: EnhanceRun, watch: Monitor, done: int, is_kept: bool = Tr
     made = [course.rivals.shown(test.low[None])[0] for test in course.measured]
     yield from _measured(course, watch, done, made, is_kept)
     _sampled(course, watch, done, made)
-    watch.page_written()
+    watch.write_report()
 
 
 def _measured(course: EnhanceRun, watch: Monitor, done: int, made: Sequence[Tensor], is_kept: bool) -> Iterator[Note]:
     numbers = measured(made, course.measured, course.rivals.features)
-    before = watch.diary.numbers.get(f"{PSNR}/{course.whose}", ())
+    before = watch.metrics_log.numbers.get(f"{PSNR}/{course.whose}", ())
     best, when = max(((value, step) for step, value in before if math.isfinite(value)), default=(-math.inf, 0))
-    watch.measured({f"{name}/{course.whose}": value for name, value in numbers.items()})
+    watch.log_metrics({f"{name}/{course.whose}": value for name, value in numbers.items()})
     figures = _figures(course, done, numbers)
     course.is_sound = numbers[PSNR] >= best - WORSE
     if not course.is_sound:
@@ -253,7 +253,7 @@ def _sampled(course: EnhanceRun, watch: Monitor, done: int, drawn: Sequence[Tens
         pixels = strip([test.low, drawn[n], test.true])
         path = folder / f"{task.output_name}_{done:06d}_{n:02d}.png"
         save(Picture(pixels), path, format="png")
-        watch.sampled(path, test.name, "as it is given, as it is made, as it is in truth", pixels, n)
+        watch.log_sample(path, test.name, "as it is given, as it is made, as it is in truth", pixels, n)
 
 
 def strip(pictures: Sequence[Tensor]) -> np.ndarray:

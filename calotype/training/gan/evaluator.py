@@ -77,27 +77,27 @@ class GanEvaluator:
     @property
     def figures(self) -> dict[str, float]:
         """Of the last snapshot, also where that was before the run was stopped."""
-        return {name: round(self.watch.diary.last(told), 4) for name, told in FIGURES.items()}
+        return {name: round(self.watch.metrics_log.last(told), 4) for name, told in FIGURES.items()}
 
     @property
     def last_good(self) -> int:
         """The step of the last snapshot whose forger was kept; 0 where none was."""
-        told = (self.watch.diary.numbers.get(FIGURES[name], ()) for name in ("frechet", "diversity"))
+        told = (self.watch.metrics_log.numbers.get(FIGURES[name], ()) for name in ("frechet", "diversity"))
         good = (step for (step, d), (_, v) in zip(*told, strict=True) if _is_good(d, v) and step)
         return max(good, default=0)
 
     def changed(self, done: int) -> None:
         """Rate, gamma or length are others from this step on: what was before does not tell who wins."""
-        self.watch.diary.fact("changed after", done)
+        self.watch.metrics_log.fact("changed after", done)
 
     @property
     def _since(self) -> int:
-        return self.watch.diary.facts.get("changed after", 0)
+        return self.watch.metrics_log.facts.get("changed after", 0)
 
     @property
     def best(self) -> Message | None:
         """Which of the snapshots' forgers was best; None where none was kept."""
-        name, step = (self.watch.diary.facts.get(f"best {what}") for what in ("file", "step"))
+        name, step = (self.watch.metrics_log.facts.get(f"best {what}") for what in ("file", "step"))
         if not name:
             return None
         return Message(
@@ -120,12 +120,12 @@ class GanEvaluator:
         first, *others = self.latents.split(LOOKED)
         forged = self.drawn(first)
         figures = self._measure(itertools.chain([forged], map(self.drawn, others)))
-        self.watch.measured({told: getattr(figures, name) for name, told in FIGURES.items()})
+        self.watch.log_metrics({told: getattr(figures, name) for name, told in FIGURES.items()})
         self._sheet(done, forged[:SHOWN])
         if done and _is_good(figures.frechet, figures.diversity):
             self._keep(self.task.output_name, done)
             if self._is_best(done):
-                self.watch.kept_best(self._keep(f"{self.task.output_name}-best", done))
+                self.watch.log_best_file(self._keep(f"{self.task.output_name}-best", done))
         self._check_diversity(done)
         yield note(
             "step {step}: Fréchet distance {frechet:.3g}, precision {precision:.2f}, recall {recall:.2f}, "
@@ -147,11 +147,11 @@ class GanEvaluator:
     # ------------------------------------------------------------------ figures
 
     def _is_best(self, done: int) -> bool:
-        return (self.watch.diary.least("Fréchet distance/forgeries") or (done,))[0] == done
+        return (self.watch.metrics_log.minimum("Fréchet distance/forgeries") or (done,))[0] == done
 
     def _check_expert(self, done: int) -> None:
         """The expert has won outright: nothing that the forger draws is taken for real, and it learns no more."""
-        recent = self.watch.diary.numbers.get("loss/current", ())[-ONE_SIDED:]
+        recent = self.watch.metrics_log.numbers.get("loss/current", ())[-ONE_SIDED:]
         losses = [value for step, value in recent if step > self._since]
         if len(losses) == ONE_SIDED and max(losses) < DOUBTLESS:
             raise CalotypeError(
@@ -165,7 +165,7 @@ class GanEvaluator:
 
     def _check_diversity(self, done: int) -> None:
         """Forgeries are all alike (mode collapse), and do not come apart again."""
-        told = self.watch.diary.numbers["diversity/forgeries, of the pictures'"]
+        told = self.watch.metrics_log.numbers["diversity/forgeries, of the pictures'"]
         recent = [value for step, value in told if step > max(self.task.steps // 20, self._since)][-TWICE:]
         if len(recent) == TWICE and not any(value >= SAME for value in recent):
             raise CalotypeError(
@@ -194,15 +194,15 @@ class GanEvaluator:
         forged = contact.pixels_of(forged)
         sheet = contact.grid(forged, COLUMNS)
         path = self._folder / f"{done:08d}.png"
-        contact.written(sheet, path)
+        contact.save_png(sheet, path)
         what = "the same forgeries at every snapshot"
-        self.watch.sampled(path, what, f"seed {self.task.seed}, running mean", sheet, 0)
+        self.watch.log_sample(path, what, f"seed {self.task.seed}, running mean", sheet, 0)
         real = self.gallery.batch(self._judged)
-        judged = contact.verdicts(contact.pixels_of(real), forged[:JUDGED], self._marks(real, done))
+        judged = contact.score_sheet(contact.pixels_of(real), forged[:JUDGED], self._marks(real, done))
         path = self._folder / f"verdicts-{done:08d}.png"
-        contact.written(judged, path)
+        contact.save_png(judged, path)
         what = "the expert's verdicts on pictures and forgeries"
-        self.watch.sampled(path, what, "how likely each is real, beside the mean of the other kind", judged, 1)
+        self.watch.log_sample(path, what, "how likely each is real, beside the mean of the other kind", judged, 1)
 
     @torch.no_grad()
     def _marks(self, real: Tensor, done: int) -> tuple[list[float], list[float]]:
@@ -216,7 +216,7 @@ class GanEvaluator:
 
     def filmed(self) -> Iterator[Progress | Note]:
         """The timeline film from the sheets of all snapshots; returns where it lies."""
-        told = dict(self.watch.diary.numbers.get("Fréchet distance/forgeries", ()))
+        told = dict(self.watch.metrics_log.numbers.get("Fréchet distance/forgeries", ()))
         steps = [step for step in sorted(told) if (self._folder / f"{step:08d}.png").is_file()]
         made = {self.task.output_dir / f"{self.task.output_name}.gif": film.gif}
         if film.can_mp4():
@@ -237,4 +237,4 @@ class GanEvaluator:
         seen = step * self.task.train_batch_size
         told = f"Frechet distance {distance:.3g}"  # the font has no é
         caption = f"step {step:,} of {total:,}  ·  {seen:,} pictures seen  ·  {told}"
-        return contact.captioned(Picture.open(self._folder / f"{step:08d}.png").pixels, caption, step / total)
+        return contact.film_frame(Picture.open(self._folder / f"{step:08d}.png").pixels, caption, step / total)

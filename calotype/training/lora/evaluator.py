@@ -17,7 +17,7 @@ from calotype.tasks.training import TrainLora, to_a1111_sampler
 from calotype.training.data.dataset import Example
 from calotype.training.lora.network import Adapters
 from calotype.training.monitor.monitor import Monitor
-from calotype.training.monitor.samples import Sample, SampleConfig, drawn
+from calotype.training.monitor.samples import Sample, SampleConfig, draw_samples
 
 
 def wanted(task: TrainLora, photos: Sequence[Example]) -> tuple[list[Prompt], list[Message]]:
@@ -76,20 +76,20 @@ class LoraEvaluator:
             yield self._validated(done)
         if is_end or (epochs and not rest and epoch % epochs == 0) or (steps and done % steps == 0):
             yield from self._sampled(done)
-        if not rest and (said := self.watch.epoch_ended()):
+        if not rest and (said := self.watch.end_epoch()):
             yield said
 
     def _validated(self, done: int) -> Note:
         """The LoRA is kept where it is the best so far."""
         with self._at_rest():
             loss = self.measure()
-            is_best = self.watch.validated(loss)
+            is_best = self.watch.log_validation_loss(loss)
             if is_best:
-                self.watch.kept_best(self.keep(f"{self.task.output_name}-best", done))
+                self.watch.log_best_file(self.keep(f"{self.task.output_name}-best", done))
         when = self._when(done)
         if is_best:
             return note("{when}: validation loss {loss:.4f}, the lowest so far", when=when, loss=loss)
-        if best := self.watch.best():
+        if best := self.watch.best_validation():
             return note(
                 "{when}: validation loss {loss:.4f}; it was lowest, {lowest:.4f}, after {moment}",
                 when=when,
@@ -113,9 +113,9 @@ class LoraEvaluator:
         when, folder = f"{task.output_name}, {self._when(done)}", task.output_dir / "sample"
         try:
             with self._at_rest():
-                for event in drawn(self.prompts, ways, self.model, self.models, folder, name, when):
+                for event in draw_samples(self.prompts, ways, self.model, self.models, folder, name, when):
                     if isinstance(event, Sample):
-                        self.watch.sampled(event.path, event.prompt, event.how, event.picture.pixels, event.number)
+                        self.watch.log_sample(event.path, event.prompt, event.how, event.picture.pixels, event.number)
                     else:
                         yield event
         except CalotypeError as fault:
