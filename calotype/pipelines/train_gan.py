@@ -27,13 +27,13 @@ from calotype.tasks import Note, Progress, TrainGan, note, options_of
 from calotype.training.data.squares import Images, of_demo, of_folder
 from calotype.training.gan.evaluator import GanEvaluator
 from calotype.training.gan.losses import (
-    augmentations,
-    augmented,
-    expert_loss,
-    flipped,
-    forger_loss,
-    kept,
-    penalty,
+    augment,
+    discriminator_loss,
+    ema_decay,
+    generator_loss,
+    gradient_penalty,
+    parse_augmentations,
+    random_flip,
 )
 from calotype.training.monitor.monitor import Monitor, memory_in_use, option_facts, peak_memory, tensorboard_folder
 from calotype.training.optim.ema import update_ema
@@ -134,7 +134,7 @@ class GanRun:
         self.task, self.gallery, self.device, self.logs = task, gallery, device, logs
         self.half = _half(task, device)
         self.gamma = task.gamma or GAMMA * (task.resolution / 64) ** 2
-        self.augment = augmentations(task.augment) if task.augment != "auto" else self._usual()
+        self.augment = parse_augmentations(task.augment) if task.augment != "auto" else self._usual()
         self.share = max(1, round(task.train_batch_size * task.penalty_share))
         torch.manual_seed(task.seed)  # of the first weights
         shape = Shape.preset(task.resolution, task.channels)
@@ -160,11 +160,11 @@ class GanRun:
         watch = self._watch(begin, plan)
         seen = GanEvaluator(task, watch, self.mean, self.expert, self.gallery, self.half, self._kept)
         if begin and is_changed:
-            seen.changed(begin)
+            seen.mark_changed(begin)
         try:
             if begin == 0:
-                seen.cleared()
-                yield from seen.after(0)
+                seen.delete_sheets()
+                yield from seen.evaluate(0)
             elif not self.is_whole:  # it was stopped before all was written of its last step
                 yield from self._followed(seen)
             for step in range(begin, task.steps):
@@ -180,7 +180,7 @@ class GanRun:
                 yield from self._followed(seen)
                 if self.done < task.steps and not self.failed and self.due(self.done):
                     self._save_state()
-            films = yield from seen.filmed()
+            films = yield from seen.write_films()
             path, warning = self._ended(seen)
             yield from map(note, filter(None, (warning, seen.best)))
             if task.save_state:
@@ -199,11 +199,11 @@ class GanRun:
         else:
             state_path(task).unlink(missing_ok=True)
         yield note("report: {path}", path=watch.path)
-        yield Forged(path, films, seen.figures, len(self.gallery), watch.path)
+        yield Forged(path, films, seen.metrics, len(self.gallery), watch.path)
 
     def _followed(self, seen: GanEvaluator) -> Iterator[Progress | Note]:
         """What comes after a step, where it is due."""
-        yield from seen.after(self.done)
+        yield from seen.evaluate(self.done)
         self.is_whole = True
 
     def _spoilt(self, seen: GanEvaluator) -> CalotypeError:
@@ -252,12 +252,14 @@ class GanRun:
             group["lr"] = task.learning_rate * fall
 
         self.expert.requires_grad_(True)
-        both = augmented(torch.cat([self._real(chance, dice), self._forged(chance)]), self.augment, chance)
+        both = augment(torch.cat([self._real(chance, dice), self._forged(chance)]), self.augment, chance)
         with self._autocast():
             verdicts = self.expert(both)
         real, forged = verdicts.float().chunk(2)
-        slope = penalty(self.expert, torch.cat([both[: self.share], both[count : count + self.share]]))  # R1 and R2
-        loss = expert_loss(real, forged)
+        slope = gradient_penalty(
+            self.expert, torch.cat([both[: self.share], both[count : count + self.share]])
+        )  # R1 and R2
+        loss = discriminator_loss(real, forged)
         is_fine = self._learnt(self.expert, loss + self.gamma * fall * slope)
         told = {
             "loss": loss.item(),
@@ -270,17 +272,17 @@ class GanRun:
         real = self._real(chance, dice)
         forged = self._forged(chance, is_learnt=True)
         with self._autocast():
-            verdicts = self.expert(augmented(torch.cat([real, forged]), self.augment, chance))
-        lost = forger_loss(*verdicts.float().chunk(2))
+            verdicts = self.expert(augment(torch.cat([real, forged]), self.augment, chance))
+        lost = generator_loss(*verdicts.float().chunk(2))
         is_fine = self._learnt(self.forger, lost) and is_fine
         self.failed = 0 if is_fine else self.failed + 1
-        update_ema(self.mean, self.forger, kept(int(task.ema_kimg * 1000), count, (step + 1) * count))
+        update_ema(self.mean, self.forger, ema_decay(int(task.ema_kimg * 1000), count, (step + 1) * count))
         return {**told, "loss/forger": lost.item(), "penalty/mean squared slope": slope.item()}
 
     def _real(self, chance: torch.Generator, dice: random.Random) -> Tensor:
         numbers = torch.randint(0, len(self.gallery), (self.task.train_batch_size,), generator=chance)
         x = self.gallery.batch(numbers).to(self.device)
-        return flipped(x, dice) if self.task.flip_aug else x
+        return random_flip(x, dice) if self.task.flip_aug else x
 
     def _forged(self, chance: torch.Generator, is_learnt: bool = False) -> Tensor:
         latents = torch.randn(self.task.train_batch_size, self.forger.shape.latent, generator=chance).to(self.device)
