@@ -33,11 +33,11 @@ from calotype.tasks import Learning, Note, Progress, TrainDiffusion, note, optio
 from calotype.training.data.captioned import CaptionedSet, read_pairs, repeated, validation_indices
 from calotype.training.diffusion import autoencoder
 from calotype.training.diffusion import denoiser as diffusing
-from calotype.training.diffusion.autoencoder import Autoencoding
-from calotype.training.diffusion.denoiser import Diffusing, Lessons
-from calotype.training.diffusion.evaluator import DiffusionEvaluator, told
+from calotype.training.diffusion.autoencoder import AutoencoderTrainer
+from calotype.training.diffusion.denoiser import DenoiserTrainer, LatentDataset
+from calotype.training.diffusion.evaluator import DiffusionEvaluator, score_message
 from calotype.training.diffusion.export import write_folder
-from calotype.training.diffusion.networks import Compute, new_text, new_unet, new_vae, under
+from calotype.training.diffusion.networks import Compute, new_text, new_unet, new_vae, sub_state_dict
 from calotype.training.diffusion.retrieval import Score
 from calotype.training.monitor.monitor import Monitor, option_facts, tensorboard_folder
 from calotype.training.run import resume as state
@@ -197,7 +197,7 @@ class DiffusionRun:
             seconds.append(0.0 if kind == "diffusing" and second else self._timed(kind))
             yield Progress(n, 3, "kinds of steps timed")
         plain, judged, diffused = seconds
-        late = min(1.0, task.adversarial_share + autoencoder.EARLY) if task.adversarial_share else 0.0
+        late = min(1.0, task.adversarial_share + autoencoder.DISCRIMINATOR_WARMUP) if task.adversarial_share else 0.0
         each = (1 - late) * plain + late * judged
         spent, time_given = self.clock.now, task.minutes * 60
         if spent > TIGHT * time_given:
@@ -298,20 +298,20 @@ class DiffusionRun:
         task = self.task
         return new_text(task.text_width, task.text_layers, self.tokenizer.inner.get_vocab_size(), task.seed, self.means)
 
-    def _autoencoding(self, steps: int) -> Autoencoding:
+    def _autoencoding(self, steps: int) -> AutoencoderTrainer:
         task, adversarial = self.task, self.task.adversarial_share
         way = autoencoder.AutoencoderConfig(
             *(steps, self.batches[0], task.vae_learning_rate, task.seed, adversarial, task.adversarial_weight)
         )
-        return Autoencoding(self._new_vae(), self.pairs.pixels, self.learnt, self.means, way)
+        return AutoencoderTrainer(self._new_vae(), self.pairs.pixels, self.learnt, self.means, way)
 
-    def _diffusing(self, lessons: Lessons, steps: int) -> Diffusing:
+    def _diffusing(self, lessons: LatentDataset, steps: int) -> DenoiserTrainer:
         task, batch = self.task, self.batches[1]
         way = diffusing.DenoiserConfig(
             *(steps, batch, task.learning_rate, task.seed, task.caption_dropout_rate, task.min_snr_gamma),
             task.ema_decay,
         )
-        return Diffusing(self._new_unet(), self._new_text(), lessons, self.means, way)
+        return DenoiserTrainer(self._new_unet(), self._new_text(), lessons, self.means, way)
 
     # ------------------------------------------------------------------ the loop
 
@@ -335,7 +335,7 @@ class DiffusionRun:
                     total=sum(self.steps),
                 )
             yield from self._sound()
-            score = yield from seen.scored(self.learning, self.vae, self._remaining)
+            score = yield from seen.score(self.learning, self.vae, self._remaining)
             path = self._written(score)
             watch.finish()
         except (GeneratorExit, KeyboardInterrupt):
@@ -362,7 +362,7 @@ class DiffusionRun:
             self.learning = self._autoencoding(self.steps[0])
         else:
             self.vae = self._new_vae()
-            self.vae.load_state_dict(under(self.found.weights, "vae"))
+            self.vae.load_state_dict(sub_state_dict(self.found.weights, "vae"))
             self.vae.register_to_config(scaling_factor=1.0)
             self.vae.eval().requires_grad_(False)
             self.learning = self._diffusing(self._lessons(self.vae), self.steps[1])
@@ -406,17 +406,17 @@ class DiffusionRun:
             self.looks = looks
             return
         if self.number == 0:
-            quality = seen.reconstructed(self.learning.mean, self.done)
+            quality = seen.log_reconstructions(self.learning.ema, self.done)
             yield note("step {step}: reconstructions of {quality:.2f} dB", step=self.done, quality=quality)
-            if not self.learning.looked_at(quality):
+            if not self.learning.update_best(quality):
                 yield note(
                     "that is {less:.1f} dB less than before: the autoencoder has become worse by far, and is kept as "
                     "it was; a lower {option:adversarial_weight} or {option:vae_learning_rate} would help",
-                    less=self.learning.best - quality,
+                    less=self.learning.best_psnr - quality,
                 )
         else:
             begun = self.clock.now
-            yield from seen.sampled(self.learning, self.vae, self.done)
+            yield from seen.validate_and_sample(self.learning, self.vae, self.done)
             self.stage.reserve = self.clock.now - begun  # the last look takes as long
         self.looks, self.seen_at = looks, self.done
 
@@ -430,9 +430,9 @@ class DiffusionRun:
 
     def _judged(self) -> Iterator[Note]:
         """Keeps the networks while their loss is sound; says so when they have collapsed."""
-        *before, is_sound = diffusing.soundness(self.losses[self.steps[0] :])
+        *before, is_sound = diffusing.sound_windows(self.losses[self.steps[0] :])
         if is_sound:
-            self.learning.keep()
+            self.learning.back_up()
         elif before[-1]:
             yield note(
                 "step {step}: the loss is far above what it was: the U-Net has collapsed, and is kept as it was "
@@ -452,7 +452,7 @@ class DiffusionRun:
             self.steps = (self.n, self.steps[1])
             watch.set_total_steps(sum(self.steps))
         vae = yield from self._autoencoder(seen)
-        autoencoder.fold(vae, self._moments(vae, self._spread(1024), sampled=True)[0])
+        autoencoder.normalize_latents(vae, self._moments(vae, self._spread(1024), sampled=True)[0])
         vae.eval().requires_grad_(False)
         learning = self._diffusing(self._lessons(vae), self.steps[1])
         with uninterrupted():
@@ -464,24 +464,24 @@ class DiffusionRun:
 
     def _autoencoder(self, seen: DiffusionEvaluator) -> Iterator[Note]:
         """Returns what the first stage has learnt, a copy: as it is at its end, or at its best where that is better."""
-        learning, quality = self.learning, seen.quality(self.learning.mean)
-        is_sound = quality >= learning.best - autoencoder.WORSE
+        learning, quality = self.learning, seen.measure_psnr(self.learning.ema)
+        is_sound = quality >= learning.best_psnr - autoencoder.MAX_PSNR_DROP
         if not is_sound:
             yield note(
                 "the autoencoder is taken as it was at its best, with {best:.1f} dB, not as it is at the end, "
                 "with {quality:.1f}",
-                best=learning.best,
+                best=learning.best_psnr,
                 quality=quality,
             )
-        flat = seen.flat()
-        if max(quality, learning.best) < flat + FLAT:
+        flat = seen.mean_color_psnr()
+        if max(quality, learning.best_psnr) < flat + FLAT:
             yield note(
                 "the autoencoder has learnt hardly more than the mean colours of pictures, which give {flat:.1f} "
                 "dB, so little can be seen in what is drawn; give more {option:minutes} or "
                 "{option:vae_train_steps}",
                 flat=flat,
             )
-        return copy.deepcopy(learning.mean if is_sound else learning.good)
+        return copy.deepcopy(learning.ema if is_sound else learning.best_ema)
 
     def _check(self, option: str) -> None:
         """Steps that are no numbers change nothing: after some in a row, the state from before them is kept."""
@@ -508,9 +508,9 @@ class DiffusionRun:
 
     def _sound(self) -> Iterator[Note]:
         """Where the networks have collapsed, they are at the end what they were before."""
-        if not all(diffusing.soundness(self.losses[self.steps[0] :])[-1:]):
+        if not all(diffusing.sound_windows(self.losses[self.steps[0] :])[-1:]):
             with uninterrupted():
-                self.learning.go_back()
+                self.learning.restore_backup()
             yield note("the U-Net has collapsed at the end, so it is as it was when its loss was sound last")
 
     def _in_time(self, event: Learning) -> Learning:
@@ -543,7 +543,7 @@ class DiffusionRun:
         means, spreads = zip(*found, strict=True)
         return torch.cat(means), torch.cat(spreads)
 
-    def _lessons(self, vae: nn.Module, places: Sequence[int] | None = None) -> Lessons:
+    def _lessons(self, vae: nn.Module, places: Sequence[int] | None = None) -> LatentDataset:
         places, device = list(places or range(len(self.pairs.pairs))), self.means.device
         mean, spread = self._moments(vae, places)
         pairs = [self.pairs.pairs[n] for n in places]
@@ -551,7 +551,7 @@ class DiffusionRun:
         rows = [[self._framed(said) for said in repeated(pair.captions, count)] for pair in pairs]
         held = set(self.held)
         weights = [0.0 if n in held else float(pair.weight) for n, pair in zip(places, pairs, strict=True)]
-        return Lessons(
+        return LatentDataset(
             mean,
             spread,
             torch.tensor(rows, dtype=torch.int32, device=device),
@@ -613,7 +613,7 @@ class DiffusionRun:
 
     def _written(self, score: Score | None) -> Path:
         path = self.task.output_dir / self.task.output_name
-        parts = (self.learning.unet_mean, self.vae, self.learning.text_mean)
+        parts = (self.learning.unet_ema, self.vae, self.learning.text_ema)
         write_folder(path, parts, self.tokenizer, diffusing.TRAINING, self._card(score), self.task.save_precision)
         return path
 
@@ -627,7 +627,7 @@ class DiffusionRun:
         ]
         lines += [f"- {line}" for line in self.told()]
         lines += [f"- seed {task.seed}; v-prediction, zero terminal SNR; draws at {task.resolution} pixels"]
-        lines += [f"- {told(score)}"] if score else []
+        lines += [f"- {score_message(score)}"] if score else []
         lines += ["", "## Data", "", self.pairs.about.strip()] if self.pairs.about.strip() else []
         return "\n".join(lines) + "\n"
 
