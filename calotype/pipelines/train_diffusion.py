@@ -379,7 +379,7 @@ class DiffusionRun:
         while self.n < steps and not (self.n and self.stage.is_late):
             with uninterrupted():
                 self.is_changing = True
-                loss, told = self.learning.step(self.n, self.stage.share(self.n))
+                loss, told = self.learning.step(self.n, self.stage.progress(self.n))
                 self.n += 1
                 self.losses.append(loss)
                 self.is_changing = False
@@ -426,7 +426,7 @@ class DiffusionRun:
             return 0
         count, late = max(1, self.task.sample_count), self.task.adversarial_share
         marks = {n / count for n in range(1, count + 1)} | ({1 - late} if self.number == 0 else set())
-        return sum(mark <= self.stage.share(self.n) + 1e-9 for mark in marks)
+        return sum(mark <= self.stage.progress(self.n) + 1e-9 for mark in marks)
 
     def _judged(self) -> Iterator[Note]:
         """Keeps the networks while their loss is sound; says so when they have collapsed."""

@@ -38,7 +38,7 @@ from calotype.training.gan.losses import (
 from calotype.training.monitor.monitor import Monitor, memory_in_use, option_facts, peak_memory, tensorboard_folder
 from calotype.training.optim.ema import update_ema
 from calotype.training.optim.grad_scale import all_finite
-from calotype.training.run.estimate import gibibytes, in_words
+from calotype.training.run.estimate import duration, gibibytes
 from calotype.training.run.resume import State, load, remembered, save, state_path
 from calotype.training.run.save_timer import SaveTimer
 
@@ -364,7 +364,7 @@ class GanRun:
         left = seconds * (self.task.steps - begin)
         yield note(
             "time expected: about {time}, and that of {snapshots} snapshots",
-            time=in_words(left),
+            time=duration(left),
             snapshots=self.task.snapshots,
         )
 

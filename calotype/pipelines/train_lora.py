@@ -28,10 +28,10 @@ from calotype.tasks.training import IgnoredOptions, LoraOutput, SampleOptions, T
 from calotype.training.data import batches as plan
 from calotype.training.data.captions import process_caption
 from calotype.training.data.inspect import inspect_images
-from calotype.training.lora.evaluator import LoraEvaluator, planned, wanted
-from calotype.training.lora.latents import CachedLatents, shown
+from calotype.training.lora.evaluator import LoraEvaluator, describe_samples, sample_prompts
+from calotype.training.lora.latents import CachedLatents, batch_latents
 from calotype.training.lora.lint import findings
-from calotype.training.lora.metadata import Count, Run, metadata, weights_told
+from calotype.training.lora.metadata import Count, Run, metadata, weight_hashes
 from calotype.training.lora.run import Planned, opened, photos_of, size_of
 from calotype.training.lora.saves import files_due
 from calotype.training.monitor.monitor import Monitor, option_facts, tensorboard_folder
@@ -41,8 +41,8 @@ from calotype.training.optim.grad_scale import GradScaler
 from calotype.training.optim.lr_schedule import lr_factor
 from calotype.training.optim.optimizers import create_optimizer, is_schedule_free, set_train_mode
 from calotype.training.run.distributed import Processes
-from calotype.training.run.estimate import expected
-from calotype.training.run.result import Learned
+from calotype.training.run.estimate import estimate
+from calotype.training.run.result import TrainResult
 from calotype.training.run.resume import State, dtype_named, load, remembered, save, state_in, state_path
 from calotype.training.run.save_timer import SaveTimer
 
@@ -51,32 +51,32 @@ FREE = {"learning_rate", "unet_lr", "text_encoder_lr", "max_train_steps", "max_t
 FREE |= {"lr_warmup_steps", "lr_scheduler"}  # and what begins with it: how a run goes on may differ in these
 
 
-def train_lora(task: TrainLora, models: Models) -> Iterator[Progress | Note | Learned]:
-    """Yields progress, and Learned last. Closing it keeps the last state; the same command goes on from there.
+def train_lora(task: TrainLora, models: Models) -> Iterator[Progress | Note | TrainResult]:
+    """Yields progress, and TrainResult last. Closing it keeps the last state; the same command goes on from there.
 
     Raises:
         CalotypeError: no photos, a model or a state that does not fit, no room on disk, a loss that is no number.
     """
     check_folder(task.output_dir)
     found, held, notes = photos_of(task)
-    prompts, more = wanted(task, found)
+    prompts, more = sample_prompts(task, found)
     logs, missing = tensorboard_folder(task)
     yield from map(note, [*notes, *more, *missing])
     model = opened(task, models)
     side, most, faces = max(size_of(task, model)), models.settings.max_pixels, models.detector().find
     photos = yield from inspect_images(found, side, most, faces)
     tests = (yield from inspect_images(held, side, most, faces)) if held else ([], [])
-    run = LoraRun(task, models, model, Processes.joined(model.device), photos, tests)
+    run = LoraRun(task, models, model, Processes.initialize(model.device), photos, tests)
     run.prompts, run.logs = prompts, logs
     yield from map(note, run.notes)
     yield from map(note, findings(run.course()))
-    run.told = [*run.plan_told(), *planned(task, prompts)]
+    run.told = [*run.plan_told(), *describe_samples(task, prompts)]
     yield from map(note, run.told)
-    yield from map(note, expected(run.trial(), models.free_memory(models.device), task.dry_run))
+    yield from map(note, estimate(run.trial(), models.free_memory(models.device), task.dry_run))
     yield from map(note, run.begun())
     if task.dry_run:
         return
-    with run_lock(task.output_dir, task.output_name) if run.processes.is_first else contextlib.nullcontext():
+    with run_lock(task.output_dir, task.output_name) if run.processes.is_main_process else contextlib.nullcontext():
         yield from run.lessons_made()
         yield from run.trained()
 
@@ -91,7 +91,7 @@ class LoraRun(Planned):
         self.failed, self.is_changing, self.due = 0, False, SaveTimer(self.task.save_state_every)
         return self._resumed()
 
-    def trained(self) -> Iterator[Progress | Note | Learned]:
+    def trained(self) -> Iterator[Progress | Note | TrainResult]:
         task, begin = self.task, self.done
         watch = self._watch(begin)
         seen = self._seen(watch)
@@ -118,12 +118,12 @@ class LoraRun(Planned):
             raise
         finally:
             watch.close()
-        self.processes.wait()
-        if self.processes.is_first and not task.save_state:
+        self.processes.barrier()
+        if self.processes.is_main_process and not task.save_state:
             self._state_path.unlink(missing_ok=True)
         yield from self._named(path)
         yield note("report: {path}", path=watch.path)
-        yield Learned(path, tuple(self.losses), len(self.photos), watch.path)
+        yield TrainResult(path, tuple(self.losses), len(self.photos), watch.path)
 
     def _followed(self, seen: LoraEvaluator) -> Iterator[Progress | Note]:
         """What comes after a step: files and samples that are due."""
@@ -171,7 +171,7 @@ class LoraRun(Planned):
                 nn.utils.clip_grad_norm_(learning_now, task.max_grad_norm)
             optimizer.step()
             if task.scale_weight_norms:
-                self.adapters.shorten(task.scale_weight_norms)
+                self.adapters.clip_norms(task.scale_weight_norms)
             self.failed = 0
         elif not (math.isfinite(total) and self.scale.can_decrease):
             self.failed += 1
@@ -188,7 +188,7 @@ class LoraRun(Planned):
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
         for parameter in parameters:
             parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        self.processes.add_up([whole, *(p.grad for p in parameters)])
+        self.processes.all_reduce([whole, *(p.grad for p in parameters)])
         return float(whole)
 
     def _rate(self, step: int) -> float:
@@ -225,13 +225,13 @@ class LoraRun(Planned):
         generator = torch.Generator().manual_seed((task.seed * 7_919 + number) % 2**63)
         dice = random.Random(f"{task.seed} {number}")
         lessons = [self.lessons[n] for n in indices]
-        clean = shown(lessons, task, self.model, dice)
+        clean = batch_latents(lessons, task, self.model, dice)
         wanted_noise, noise = self.noise.sample(clean, generator, dice)
         last = min(task.max_timestep, len(self.signals))
         times = torch.randint(min(task.min_timestep, last - 1), last, (len(clean),), generator=generator)
         epoch = 1 + number // self.batches
         captions = [process_caption(one.photo.caption, self.ways, dice, epoch) for one in lessons]
-        own, count = self.processes.share(indices), len(indices)
+        own, count = self.processes.shard(indices), len(indices)
         whole = (lessons, captions, clean, wanted_noise, noise, times)
         lessons, captions, clean, wanted_noise, noise, times = (part[own] for part in whole)
         if not lessons:
@@ -256,7 +256,7 @@ class LoraRun(Planned):
         regular = [n for n, one in enumerate(lessons) if one.photo.is_regularization]
         if self.task.prior_target == "pictures" or not regular:
             return wanted
-        with self.adapters.silent():
+        with self.adapters.disabled():
             states, pooled = self._own_states([captions[n] for n in regular])
             own = self._answer(x[regular], times[regular], [lessons[n] for n in regular], states, pooled)
         wanted = wanted.to(own, copy=True)
@@ -291,9 +291,10 @@ class LoraRun(Planned):
             *(self.task, watch, self.model, self.models, self.adapters, self.optimizer),
             size=self.size,
             steps=(self.per_epoch, self.total),
-            prompts=self.prompts if self.processes.is_first else (),  # the others go on, and wait at the next step
-            measure=self._measured if self.tests and self.processes.is_first else None,
-            keep=self._written,
+            # the others go on, and wait at the next step
+            prompts=self.prompts if self.processes.is_main_process else (),
+            compute_validation_loss=self._measured if self.tests and self.processes.is_main_process else None,
+            save_lora=self._written,
         )
 
     def _watch(self, begin: int) -> Monitor:
@@ -305,13 +306,13 @@ class LoraRun(Planned):
         }
         facts = {"plan": list(map(str, self.told)), "about": about, **option_facts(task)}
         steps = (begin, self.total, self.per_epoch)
-        is_first = self.processes.is_first
+        is_first = self.processes.is_main_process
         watch = Monitor(task.output_dir, task.output_name, steps, model.device, facts, self.logs, is_first)
         self.begun_at = float(watch.metrics_log.facts.get("begun at") or time.time())
         watch.metrics_log.fact("begun at", self.begun_at)
         store = self.models.store
         vae = store.find(task.vae, "vae").path if task.vae else None
-        self.weights_told = weights_told(store.find(task.model, "diffusion").path, vae)
+        self.weights_told = weight_hashes(store.find(task.model, "diffusion").path, vae)
         return watch
 
     def _rates(self) -> dict[str, float]:
@@ -336,7 +337,7 @@ class LoraRun(Planned):
 
     def _named(self, path: Path) -> Iterator[Note]:
         """Prompts call the LoRA by a name from now on, wherever it lies."""
-        if not self.processes.is_first:
+        if not self.processes.is_main_process:
             return
         try:
             name = self.models.store.register(path, "lora")
@@ -438,7 +439,7 @@ class LoraRun(Planned):
 
     def _save_state(self) -> None:
         """Where the weights are numbers; otherwise the state from before stays."""
-        if not self.processes.is_first or not self._is_sound():
+        if not self.processes.is_main_process or not self._is_sound():
             return
         self.task.output_dir.mkdir(parents=True, exist_ok=True)
         scale, fingerprint = (self.scale.factor, self.scale.good_steps), " ".join(self._fingerprints)
@@ -454,8 +455,8 @@ class LoraRun(Planned):
         """Files of the way there, as often as told; of these the last few."""
         for due in files_due(self.task, self.done, self.total, self.per_epoch):
             yield note("{when}: {path}", when=due.when, path=self._written(due.name, self.done))
-            if due.outlived and self.processes.is_first:
-                self._file(due.outlived).unlink(missing_ok=True)
+            if due.expired and self.processes.is_main_process:
+                self._file(due.expired).unlink(missing_ok=True)
 
     def _file(self, name: str) -> Path:
         return self.task.output_dir / f"{name}.{self.task.save_model_as}"
@@ -465,7 +466,7 @@ class LoraRun(Planned):
             raise self._spoilt()
         self.is_changing = True  # schedule-free optimizers show other weights meanwhile
         set_train_mode(self.optimizer, False)  # in every process: it may change the last bits
-        if self.processes.is_first:
+        if self.processes.is_main_process:
             self.task.output_dir.mkdir(parents=True, exist_ok=True)
             told = metadata(self.task, self.model, self.photos, self.size, self._count(steps), self._told_of())
             kohya.write(self._file(name), self.adapters.state(dtype_named(self.task.save_precision)), told)

@@ -37,13 +37,13 @@ from calotype.training.enhance.gan_step import AdversarialTrainer, Batch, LossWe
 from calotype.training.enhance.loop import about, learn
 from calotype.training.enhance.run import EnhanceRun, Test, check_free
 from calotype.training.optim.perceptual import NAMES, load_features
-from calotype.training.run.result import Learned
+from calotype.training.run.result import TrainResult
 
 MOST_TESTS = 16  # faces held back that are measured on the way
 
 
-def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | Note | Learned]:
-    """Yields progress, and Learned last. Closing it keeps the last state; the same command goes on from there.
+def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | Note | TrainResult]:
+    """Yields progress, and TrainResult last. Closing it keeps the last state; the same command goes on from there.
 
     Raises:
         CalotypeError: no faces, a model or a state that does not fit, no room on disk, a loss that is no number.

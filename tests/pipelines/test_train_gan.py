@@ -29,7 +29,7 @@ from calotype.record import Film, Result
 from calotype.tasks import Imagine, Note, TrainGan, read_task
 from calotype.training.data.squares import COUNT, Images, of_demo, of_folder
 from calotype.training.gan import evaluator as gan_seen
-from calotype.training.gan.evaluator import ONE_SIDED_STEPS, GanEvaluator, snapshot_steps
+from calotype.training.gan.evaluator import UNBALANCED_STEPS, GanEvaluator, snapshot_steps
 from calotype.training.monitor.metrics_log import MetricsLog
 from calotype.training.monitor.monitor import Monitor
 from calotype.training.run.resume import load, save
@@ -518,13 +518,13 @@ def test_what_is_measured_is_in_memory_by_parts(seen, monkeypatch):
 
 
 def test_an_expert_that_wins_outright_is_told(seen):
-    for step in range(ONE_SIDED_STEPS):
+    for step in range(UNBALANCED_STEPS):
         assert list(seen.evaluate(step + 1000)) == []
         seen.monitor.log_step(step + 1, 0.001, {})
     with pytest.raises(CalotypeError, match="the discriminator has won"):
-        list(seen.evaluate(ONE_SIDED_STEPS))
-    seen.mark_changed(ONE_SIDED_STEPS // 2)
-    assert list(seen.evaluate(ONE_SIDED_STEPS)) == []
+        list(seen.evaluate(UNBALANCED_STEPS))
+    seen.mark_changed(UNBALANCED_STEPS // 2)
+    assert list(seen.evaluate(UNBALANCED_STEPS)) == []
 
 
 # ---------------------------------------------------------------------- files

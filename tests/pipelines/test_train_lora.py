@@ -20,11 +20,11 @@ from calotype.engine import Engine
 from calotype.errors import CalotypeError
 from calotype.files import run_lock
 from calotype.pipelines import train_lora
-from calotype.pipelines.train_lora import Learned
+from calotype.pipelines.train_lora import TrainResult
 from calotype.record import Result
 from calotype.tasks import Imagine, Note, Progress, TrainLora
 from calotype.training.lora import run as train_lora_plan
-from calotype.training.lora.text_states import encoded
+from calotype.training.lora.text_states import encode_captions
 from calotype.training.optim import optimizers
 
 
@@ -84,7 +84,7 @@ def same(one, other):
 
 def test_it_learns_and_the_file_works_here(engine, photos, tmp_path):
     told = learn(engine, photos, tmp_path, max_train_steps=12, learning_rate=5e-3)
-    [learned] = [step for step in told if isinstance(step, Learned)]
+    [learned] = [step for step in told if isinstance(step, TrainResult)]
     assert (
         learned.path == tmp_path / "mine.safetensors"
         and len(learned.losses) == 12
@@ -339,7 +339,7 @@ def test_the_first_step_begins_at_the_base_model(engine, photos, tmp_path):
 @pytest.mark.parametrize(("length", "tokens"), [(75, 77), (150, 152), (225, 227)])
 def test_long_captions_are_as_long_as_kohyas(engine, length, tokens):
     with torch.inference_mode():
-        states, _ = encoded(engine.models.diffusion("emoji"), ["a", "b, " * 200], length, 0)
+        states, _ = encode_captions(engine.models.diffusion("emoji"), ["a", "b, " * 200], length, 0)
     assert states.shape == (2, tokens, 256)
 
 

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from calotype.errors import CalotypeError
 from calotype.outputs.reproduce import task_from_parameters
 from calotype.picture import Picture
-from calotype.pipelines.train_lora import Learned
+from calotype.pipelines.train_lora import TrainResult
 from calotype.tasks import Learning, Note, Progress, TrainLora
 from calotype.training.lora.evaluator import LoraEvaluator
 from calotype.training.lora.layers import Dropouts, Lora
@@ -115,8 +115,8 @@ def test_what_cannot_be_drawn_is_known_before_the_first_step_and_costs_a_set_lat
     with pytest.raises(CalotypeError, match="none"):
         learn(tmp_path, **options)
     *told, learned = learn(tmp_path, sample_at_first=False, **options)
-    assert isinstance(learned, Learned)
-    assert any(isinstance(step, Note) and "step 1: samples are left out" in step.text for step in told)
+    assert isinstance(learned, TrainResult)
+    assert any(isinstance(step, Note) and "step 1: samples are skipped" in step.text for step in told)
 
 
 def test_the_plan_tells_of_samples_and_drawing_one_again_says_what_it_was_drawn_with(watched, tmp_path):
@@ -176,7 +176,7 @@ def test_a_run_that_is_broken_off_leaves_its_page_and_its_diary(learn, tmp_path)
 def test_a_page_of_another_run_stays(learn, tmp_path):
     (tmp_path / "report.html").write_text("mine, not yours")
     *_, learned = learn(tmp_path, max_train_steps=1)
-    assert isinstance(learned, Learned) and learned.report == tmp_path / "mine-report.html"
+    assert isinstance(learned, TrainResult) and learned.report == tmp_path / "mine-report.html"
     assert (tmp_path / "report.html").read_text() == "mine, not yours"
 
 
@@ -233,7 +233,7 @@ def test_an_optimizer_with_two_sets_of_weights_gets_its_own_back():
     seen = LoraEvaluator(
         None, None, None, None, adapters, Averaging(lora.parameters(), 0.1), (8, 8), (1, 1), (), None, None
     )
-    with seen._at_rest():
+    with seen._evaluation_mode():
         assert torch.allclose(lora.down, before * 0.3) and not lora.training
     assert torch.equal(lora.down, before) and lora.training
 

@@ -29,7 +29,7 @@ from calotype.training.enhance import face_identity as likeness
 from calotype.training.enhance.evaluate import _ways
 from calotype.training.optim import perceptual
 from calotype.training.optim.perceptual import is_installed
-from calotype.training.run.result import Learned
+from calotype.training.run.result import TrainResult
 
 TINY = {"side": 64, "channels": "8,16", "blocks": "1,1", "codes": 8, "batch_size": 2, "discriminator_feat": 8}
 TINY |= {"mixed_precision": "no", "perceptual": "none", "learning_rate": 2e-3, "validation_split": 0.4}
@@ -81,7 +81,7 @@ def run(engine, faces, tmp_path_factory):
 
 def test_it_learns_and_whole_sheets_are_held_back(run):
     told, out = run
-    assert isinstance(told[-1], Learned)
+    assert isinstance(told[-1], TrainResult)
     lines = [json.loads(line) for line in (out / "restorer.log.jsonl").read_text("utf-8").splitlines()]
     psnr = [line["PSNR in dB/held back"] for line in lines if "PSNR in dB/held back" in line]
     assert len(psnr) == 4 and psnr[-1] > psnr[0]

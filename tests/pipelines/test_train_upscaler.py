@@ -27,7 +27,7 @@ from calotype.training.data.patches import HighRes, cut_patch, open_images, shar
 from calotype.training.enhance import loop as enhancing
 from calotype.training.enhance.gan_step import AdversarialTrainer, Batch
 from calotype.training.enhance.run import FEW, KINDS, dealt
-from calotype.training.run.result import Learned
+from calotype.training.run.result import TrainResult
 from calotype.training.run.resume import load, save
 
 TINY = {"model": "none", "network": "srvgg", "num_feat": 16, "num_block": 2, "gt_size": 64, "batch_size": 2}
@@ -82,7 +82,7 @@ def test_the_file_enlarges_pictures(run, engine, photos):
     """The round trip: trained here, opened by spandrel, used by upscale."""
     told, out = run
     learned = told[-1]
-    assert isinstance(learned, Learned) and learned.path == out / "upscaler.safetensors" and learned.photos == 3
+    assert isinstance(learned, TrainResult) and learned.path == out / "upscaler.safetensors" and learned.photos == 3
     pth = torch.load(out / "upscaler.pth", weights_only=True)["params_ema"]
     state = load_file(learned.path)
     assert pth.keys() == state.keys() and all(torch.equal(pth[key], state[key]) for key in state)
@@ -468,7 +468,7 @@ def test_the_discriminator_is_kept_and_gone_on_from(engine, photos, tmp_path):
     kept = judge(task).state_dict()
     assert kept and all(torch.equal(value, weights[f"expert.{key}"]) for key, value in kept.items())
     other = {**options, "discriminator_feat": 64, "discriminator": path}  # 64 is the option's own default
-    assert isinstance(learn(engine, photos, tmp_path / "other", **other)[-1], Learned)
+    assert isinstance(learn(engine, photos, tmp_path / "other", **other)[-1], TrainResult)
     for left in tmp_path.glob("upscaler.*"):
         left.unlink()
     with pytest.raises(CalotypeError, match=r"upscaler-discriminator\.safetensors is there already"):
@@ -499,5 +499,5 @@ def test_only_one_run_at_a_time_writes_a_name(engine, photos, tmp_path):
             learn(engine, photos, tmp_path, **options)
         assert "to learn from" in said(learn(engine, photos, tmp_path, dry_run=True, **options))
     assert not list(tmp_path.iterdir())
-    assert isinstance(learn(engine, photos, tmp_path, **options)[-1], Learned)
+    assert isinstance(learn(engine, photos, tmp_path, **options)[-1], TrainResult)
     assert not (tmp_path / "upscaler.running").exists()

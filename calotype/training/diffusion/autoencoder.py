@@ -50,7 +50,7 @@ class AutoencoderConfig:
     batch: int
     lr: float
     seed: int
-    adversarial_share: float
+    adversarial_fraction: float
     adversarial_weight: float
 
     def __post_init__(self) -> None:
@@ -58,11 +58,11 @@ class AutoencoderConfig:
 
     def is_adversarial(self, progress: float) -> bool:
         """Whether the adversarial loss is used; `progress` is that of the stage, 0 to 1."""
-        return self.adversarial_weight > 0 and progress >= 1 - self.adversarial_share
+        return self.adversarial_weight > 0 and progress >= 1 - self.adversarial_fraction
 
     def trains_discriminator(self, progress: float) -> bool:
         """Whether the discriminator is trained."""
-        fraction = self.adversarial_share + DISCRIMINATOR_WARMUP if self.adversarial_share else 0.0
+        fraction = self.adversarial_fraction + DISCRIMINATOR_WARMUP if self.adversarial_fraction else 0.0
         return self.adversarial_weight > 0 and progress >= 1 - fraction
 
 

@@ -78,7 +78,7 @@ class DenoiserTrainer:
         self, unet: nn.Module, text: TextEncoder, dataset: LatentDataset, compute: Compute, config: DenoiserConfig
     ):
         self.unet, self.text, self.dataset, self.compute, self.config = unet, text, dataset, compute, config
-        self.unet_ema, self.text_ema = (copy.deepcopy(one).eval().requires_grad_(False) for one in (unet, text))
+        self.unet_ema, self.text_ema = (copy.deepcopy(m).eval().requires_grad_(False) for m in (unet, text))
         self.unet_backup, self.text_backup = copy.deepcopy(self.unet_ema), copy.deepcopy(self.text_ema)
         self._parameters = [*unet.parameters(), *text.parameters()]
         self.optimizer = torch.optim.AdamW(

@@ -24,7 +24,7 @@ from calotype.training.enhance.face_identity import Likeness
 from calotype.training.enhance.loop import decibels, strip
 from calotype.training.enhance.run import Test
 from calotype.training.optim.perceptual import Lite
-from calotype.training.run.result import Learned
+from calotype.training.run.result import TrainResult
 
 SHOWN = 8  # faces of the sheet
 SMALL = 4  # how many times smaller the face is that the upscaler and bicubic are given, besides the whole one
@@ -45,7 +45,7 @@ class Row:
     seconds: float  # of a face
 
 
-def compared(task: Any, models: Models, tests: Sequence[Test]) -> Iterator[Progress | Note | Learned]:
+def compared(task: Any, models: Models, tests: Sequence[Test]) -> Iterator[Progress | Note | TrainResult]:
     """Measures `task.model` beside the unrestored face, bicubic and Real-ESRGAN x4plus; writes a table and a sheet.
 
     Raises:
@@ -86,7 +86,7 @@ def compared(task: Any, models: Models, tests: Sequence[Test]) -> Iterator[Progr
     sheet = path.with_suffix(".jpg")
     save(Picture(_sheet(list(made.values()), tests)), sheet, format="jpeg", quality=90)
     yield note("figures: {path}, and side by side, the truth last: {sheet}", path=path, sheet=sheet)
-    yield Learned(path, (), len(tests), sheet)
+    yield TrainResult(path, (), len(tests), sheet)
 
 
 def _ways(task: Any, models: Models, side: int) -> dict[str, Callable[[Tensor], Tensor]]:

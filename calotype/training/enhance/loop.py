@@ -19,7 +19,7 @@ from calotype.tasks import Note, Progress, note
 from calotype.training.enhance.run import KINDS, EnhanceRun, Test, good_name, resumed, save_state
 from calotype.training.monitor.monitor import SECONDS, Monitor, option_facts, tensorboard_folder
 from calotype.training.optim.lr_schedule import lr_factor
-from calotype.training.run.result import Learned
+from calotype.training.run.result import TrainResult
 from calotype.training.run.save_timer import SaveTimer
 
 FAILED = 3  # steps with a loss that is no number before the run is stopped
@@ -33,8 +33,8 @@ OVERTIME = 1.1  # of the minutes given, after which the run ends as it is
 # ---------------------------------------------------------------------- the loop
 
 
-def learn(course: EnhanceRun) -> Iterator[Progress | Note | Learned]:
-    """Yields progress, and Learned last. Closing it keeps the last state; the same command goes on from there.
+def learn(course: EnhanceRun) -> Iterator[Progress | Note | TrainResult]:
+    """Yields progress, and TrainResult last. Closing it keeps the last state; the same command goes on from there.
 
     Raises:
         CalotypeError: another run of that name, a state that does not fit, no room on disk, a loss that is no number.
@@ -43,7 +43,7 @@ def learn(course: EnhanceRun) -> Iterator[Progress | Note | Learned]:
         yield from _learnt(course)
 
 
-def _learnt(course: EnhanceRun) -> Iterator[Progress | Note | Learned]:
+def _learnt(course: EnhanceRun) -> Iterator[Progress | Note | TrainResult]:
     task, rivals = course.task, course.rivals
     begin, losses, is_whole, notes = resumed(course)
     yield from map(note, notes)
@@ -124,7 +124,7 @@ def _learnt(course: EnhanceRun) -> Iterator[Progress | Note | Learned]:
     else:
         yield note("the network has collapsed at the end; {path} is as it was when it was sound last", path=path)
     yield note("report: {path}", path=watch.path)
-    yield Learned(path, tuple(losses), course.photos, watch.path)
+    yield TrainResult(path, tuple(losses), course.photos, watch.path)
 
 
 def _spoilt(course: EnhanceRun, step: int) -> CalotypeError:

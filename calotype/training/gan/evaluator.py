@@ -26,7 +26,7 @@ SHEET_SIZE, COLUMNS = 40, 8  # generated pictures of a sheet
 SCORED = 8  # real and generated pictures on the sheet of scores
 MIN_SAMPLES, MAX_SAMPLES = 64, 400  # generated pictures for the metrics: as many as real ones, within this range
 BATCH_SIZE = 32  # max pictures generated at once, but not more than in a training step
-ONE_SIDED_STEPS = 300  # consecutive steps with a discriminator loss below MIN_LOSS that end the run
+UNBALANCED_STEPS = 300  # consecutive steps with a discriminator loss below MIN_LOSS that end the run
 MIN_LOSS = 0.01  # discriminator loss below which the generator gets no useful gradients
 MIN_DIVERSITY = 0.15  # relative to that of the real pictures; below it the generator has collapsed
 COLLAPSED_SNAPSHOTS = 3  # consecutive snapshots
@@ -151,14 +151,14 @@ class GanEvaluator:
 
     def _check_discriminator(self, done: int) -> None:
         """Raises CalotypeError if the discriminator has won, so that the generator does not learn any more."""
-        recent = self.monitor.metrics_log.numbers.get("loss/current", ())[-ONE_SIDED_STEPS:]
+        recent = self.monitor.metrics_log.numbers.get("loss/current", ())[-UNBALANCED_STEPS:]
         losses = [value for step, value in recent if step > self._since]
-        if len(losses) == ONE_SIDED_STEPS and max(losses) < MIN_LOSS:
+        if len(losses) == UNBALANCED_STEPS and max(losses) < MIN_LOSS:
             raise CalotypeError(
                 "the discriminator has won: for {count} steps, up to step {step}, it recognized every generated "
                 "picture; {remains}; resume by the same command with a higher {option:gamma} or a lower "
                 "{option:learning_rate}, or start a new run with {option:augment} color,translation,cutout",
-                count=ONE_SIDED_STEPS,
+                count=UNBALANCED_STEPS,
                 step=done,
                 remains=self.remains(),
             )
@@ -242,7 +242,7 @@ class GanEvaluator:
 
     def _frame(self, step: int, distance: float) -> np.ndarray:
         total = self.task.steps
-        images_seen = step * self.task.train_batch_size
+        image_count = step * self.task.train_batch_size
         metric = f"Frechet distance {distance:.3g}"  # the font has no é
-        caption = f"step {step:,} of {total:,}  ·  {images_seen:,} pictures seen  ·  {metric}"
+        caption = f"step {step:,} of {total:,}  ·  {image_count:,} pictures seen  ·  {metric}"
         return contact.film_frame(Picture.open(self._folder / f"{step:08d}.png").pixels, caption, step / total)

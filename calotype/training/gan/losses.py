@@ -35,9 +35,9 @@ def gradient_penalty(discriminator: Critic, pictures: Tensor) -> Tensor:
     return gradient.square().sum((1, 2, 3)).mean()
 
 
-def ema_decay(half_life: int, batch: int, images_seen: int) -> float:
+def ema_decay(half_life: int, batch: int, image_count: int) -> float:
     """EMA decay from a half-life in pictures, with a ramp-up at the beginning (StyleGAN2-ADA)."""
-    return 0.5 ** (batch / max(1e-8, min(half_life, 0.05 * images_seen)))
+    return 0.5 ** (batch / max(1e-8, min(half_life, 0.05 * image_count)))
 
 
 # ---------------------------------------------------------------------- DiffAugment: Zhao et al., NeurIPS 2020

@@ -24,12 +24,12 @@ from calotype.training.data.buckets import Fit, fit_of
 from calotype.training.data.captions import caption_config
 from calotype.training.data.dataset import Example, balanced, find_photos, split_validation
 from calotype.training.data.inspect import ImageStats
-from calotype.training.lora.attention import FewTokens
-from calotype.training.lora.latents import CachedLatents, lesson
+from calotype.training.lora.attention import CpuAttnProcessor
+from calotype.training.lora.latents import CachedLatents, load_example
 from calotype.training.lora.layers import Dropouts
 from calotype.training.lora.lint import RunSummary
 from calotype.training.lora.network import Adapters, Ranks, ranks_in, text_layers, text_parts, unet_layers
-from calotype.training.lora.text_states import encoded
+from calotype.training.lora.text_states import encode_captions
 from calotype.training.optim.diffusion_loss import Loss, NoiseOptions
 from calotype.training.optim.grad_scale import GradScaler
 from calotype.training.optim.optimizers import available_optimizer
@@ -67,7 +67,7 @@ def opened(task: TrainLora, models: Models) -> Diffusion:
             "{model} is an inpainting model; train on the plain one, the LoRA works on both", model=model.name
         )
     if models.device.type == "cpu":
-        model.unet.set_attn_processor(FewTokens())
+        model.unet.set_attn_processor(CpuAttnProcessor())
     if task.gradient_checkpointing:
         model.unet.enable_gradient_checkpointing()
     return model
@@ -170,11 +170,11 @@ class Planned:
         unet_rate, text_rate = task.rates
         adapters = Adapters(model.family == "sdxl", task.seed)
         if unet_rate:
-            adapters.hang("unet", unet_layers(model.unet, ranks), ranks, known)
+            adapters.attach("unet", unet_layers(model.unet, ranks), ranks, known)
         encoders = [p.encoder for p in model.text]
         if text_rate:
             for name, encoder in zip(text_parts(encoders), encoders, strict=True):
-                adapters.hang(name, text_layers(encoder, ranks), ranks, known)
+                adapters.attach(name, text_layers(encoder, ranks), ranks, known)
         if known is not None and not adapters.layers:
             raise CalotypeError(
                 "{network_weights} has no LoRA layers of {model}; train without it",
@@ -195,13 +195,13 @@ class Planned:
         return RunSummary(
             task=self.task,
             photos=self.photos,
-            glances=self.glances,
+            stats=self.glances,
             fits=self.fits,
             size=self.size,
             batch=self.together,
             batches=self.batches,
             steps=self.total,
-            warm=parse_steps(self.task.lr_warmup_steps, self.total),
+            warmup=parse_steps(self.task.lr_warmup_steps, self.total),
             family=model.family,
             native=model.native,
             device=model.device.type,
@@ -291,10 +291,12 @@ class Planned:
         plain = replace(self.task, color_aug=False, random_crop=False, flip_aug=False, cache_latents_to_disk=False)
         plain = replace(plain, seed=0)  # so that runs with other seeds measure the same
         for n, (photo, fitted, sha256) in enumerate(zip(self.held, self.held_fits, self.held_sha256s, strict=True)):
-            self.tests.append(lesson(photo, fitted, sha256, plain, self.model, settings.max_pixels, settings.home))
+            self.tests.append(
+                load_example(photo, fitted, sha256, plain, self.model, settings.max_pixels, settings.home)
+            )
             yield Progress(n + 1, count, "photos")
         for n, (photo, fitted, sha256) in enumerate(zip(self.photos, self.fits, self.sha256s, strict=True)):
-            made = lesson(photo, fitted, sha256, self.task, self.model, settings.max_pixels, settings.home)
+            made = load_example(photo, fitted, sha256, self.task, self.model, settings.max_pixels, settings.home)
             self.lessons.append(made)
             yield Progress(len(self.held) + n + 1, count, "photos")
 
@@ -306,7 +308,7 @@ class Planned:
     def _states(self, captions: list[str]) -> tuple[Tensor, Tensor | None]:
         """(N, L, D) for the U-Net; kept where the text encoders are frozen."""
         if self.is_text_on:
-            return encoded(self.model, captions, self.task.max_token_length, self.task.clip_skip)
+            return encode_captions(self.model, captions, self.task.max_token_length, self.task.clip_skip)
         found = [self._state_of(caption) for caption in captions]
         pooled = torch.cat([one[1] for one in found]) if found[0][1] is not None else None
         return torch.cat([one[0] for one in found]), pooled
@@ -316,7 +318,7 @@ class Planned:
         """Of one caption; where they change from step to step, those that were wanted last are kept."""
         found = self.texts.pop(caption, None)
         if found is None:
-            found = encoded(self.model, [caption], self.task.max_token_length, self.task.clip_skip)
+            found = encode_captions(self.model, [caption], self.task.max_token_length, self.task.clip_skip)
             while self.texts and (len(self.texts) + 1) * found[0].nbytes > TEXTS:
                 self.texts.pop(next(iter(self.texts)))
         self.texts[caption] = found
@@ -326,8 +328,8 @@ class Planned:
         """As `_states`, of the model as it was before it learnt."""
         if not self.task.rates[1]:
             return self._states(captions)
-        with self.adapters.silent(), torch.no_grad():
-            return encoded(self.model, captions, self.task.max_token_length, self.task.clip_skip)
+        with self.adapters.disabled(), torch.no_grad():
+            return encode_captions(self.model, captions, self.task.max_token_length, self.task.clip_skip)
 
     def _loss(self, indices: list[int], number: int) -> Tensor:
         """Of a batch; the loop has it."""

@@ -1,4 +1,4 @@
-"""What a training run ends in."""
+"""The result of a training run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Learned:
-    """The file, the loss of every step, how many photos there were, and the page about the run."""
+class TrainResult:
+    """The file, the loss of every step, the number of photos, and the report."""
 
     path: Path
     losses: tuple[float, ...]
@@ -16,7 +16,7 @@ class Learned:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the last event says besides the file: the mean loss of the last 50 steps."""
+        """Facts for the last event: the mean loss of the last 50 steps."""
         return mean_loss(self.losses)
 
 

@@ -1,4 +1,4 @@
-"""What the linter looks at: a run as it is settled before its first step."""
+"""The input of the linter: a run as configured before its first step."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,45 +10,49 @@ from calotype.training.data.buckets import Fit, Size
 from calotype.training.data.dataset import Example
 from calotype.training.data.inspect import ImageStats
 
-NAMED = 3  # photos that a sentence names; the rest are counted
+NAMED = 3  # photos named in a message; the rest are counted
 
 
 @dataclass(frozen=True, eq=False)
 class RunSummary:
-    """The task, its photos, and what model and computer they meet. `photos`, `glances` and `fits` go together."""
+    """The task, its photos, the model and the device. `photos`, `stats` and `fits` have the same order."""
 
     task: TrainLora
     photos: Sequence[Example]
-    glances: Sequence[ImageStats]
+    stats: Sequence[ImageStats]
     fits: Sequence[Fit]
-    size: Size  # of the area that buckets keep to
-    batch: int  # pictures in a step, over all processes
-    batches: int  # in an epoch
+    size: Size  # of the area of buckets
+    batch: int  # over all processes
+    batches: int  # of an epoch
     steps: int
-    warm: int  # of these, while the rate rises
+    warmup: int  # warmup steps
     family: str  # of the model: "sd1", "sd2", "sdxl" ...
-    native: int  # side in pixels that it was trained at
+    native: int  # the model's training resolution, in pixels
     device: str
-    dtype: str  # of its numbers: "float32" ...
-    tokens: Callable[[str], int]  # of a caption, in the model's words
+    dtype: str  # "float32" ...
+    tokens: Callable[[str], int]  # number of the caption's tokens
 
     @property
-    def learnt(self) -> list[tuple[Example, ImageStats, Fit]]:
-        return [one for one in zip(self.photos, self.glances, self.fits, strict=True) if not one[0].is_regularization]
+    def train(self) -> list[tuple[Example, ImageStats, Fit]]:
+        return [item for item in zip(self.photos, self.stats, self.fits, strict=True) if not item[0].is_regularization]
 
     @property
-    def regular(self) -> list[tuple[Example, ImageStats, Fit]]:
-        return [one for one in zip(self.photos, self.glances, self.fits, strict=True) if one[0].is_regularization]
+    def regularization(self) -> list[tuple[Example, ImageStats, Fit]]:
+        return [item for item in zip(self.photos, self.stats, self.fits, strict=True) if item[0].is_regularization]
 
     @property
     def views(self) -> float:
-        """How often photos to learn are shown in the whole run, all together."""
-        per_epoch = sum(photo.repeats for photo, *_ in self.learnt)
+        """Number of training samples of the whole run, without regularization images."""
+        per_epoch = sum(photo.repeats for photo, *_ in self.train)
         return per_epoch * self.steps / max(1, plan.steps(self.batches, self.task.gradient_accumulation_steps))
 
 
-def some(photos: Iterable[Example]) -> Message:
+def names_of(photos: Iterable[Example]) -> Message:
     """ "a.jpg, b.jpg, c.jpg and 4 more"."""
     names = [photo.path.name for photo in photos]
-    first, rest = ", ".join(names[:NAMED]), len(names) - NAMED
-    return Message("{names} and {count} more", names=first, count=rest) if rest > 0 else Message("{names}", names=first)
+    shown, hidden = ", ".join(names[:NAMED]), len(names) - NAMED
+    return (
+        Message("{names} and {count} more", names=shown, count=hidden)
+        if hidden > 0
+        else Message("{names}", names=shown)
+    )
