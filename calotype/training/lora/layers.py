@@ -77,7 +77,7 @@ class LoraLayer(nn.Module):
         bound = 1 / math.sqrt(empty[0].numel())
         return nn.Parameter(empty.uniform_(-bound, bound, generator=self.generator))
 
-    def _apply(self, x: Tensor, weight: Tensor) -> Tensor:
+    def _linear(self, x: Tensor, weight: Tensor) -> Tensor:
         weight = weight.to(x.dtype)
         return F.linear(x, weight) if self._conv is None else F.conv2d(x, weight, None, *self._conv)
 
@@ -96,7 +96,7 @@ class Lora(LoraLayer):
         return add_lora(output, x, self.down, self.up, self.scale)
 
     def delta(self, x: Tensor) -> Tensor:
-        y, scale = self._apply(x, self.down), self.scale
+        y, scale = self._linear(x, self.down), self.scale
         if self.training and self.dropouts.number:
             y = F.dropout(y, self.dropouts.number)
         if self.training and self.dropouts.rank:
@@ -120,7 +120,7 @@ class _WeightDelta(LoraLayer):
         if self.training and self.dropouts.rank:
             mask = torch.rand(len(weight), device=weight.device) > self.dropouts.rank
             weight = weight * mask.view(-1, *[1] * (weight.dim() - 1))
-        return self._apply(x, weight)
+        return self._linear(x, weight)
 
 
 class Loha(_WeightDelta):
