@@ -160,7 +160,7 @@ class DiffusionRun:
             )
         self.found, self.is_resumed = found, True
         self.steps, self.losses = tuple(found.weights["plan"].tolist()), list(found.losses)
-        self.clock.before, begin, end, *counts = found.weights["stage"].tolist()
+        self.clock.earlier, begin, end, *counts = found.weights["stage"].tolist()
         self.number, self.n, self.looks = map(int, counts[:3])
         self.stage = TimedSteps(
             self.clock, self.steps[self.number], begin, end, *counts[3:]

@@ -144,9 +144,9 @@ def test_a_file_may_keep_its_settings_to_itself(engine, photos, tmp_path):  # no
 def test_a_loss_made_larger_by_a_power_of_two_changes_nothing(engine, photos, tmp_path, monkeypatch):  # noqa: F811
     """What fp16 needs, tried where it must not show: float32 is exact in powers of two."""
     learn(engine, photos, tmp_path / "plain", max_train_steps=3)
-    monkeypatch.setattr(GradScaler, "of", lambda dtype: GradScaler(1024.0))
+    monkeypatch.setattr(GradScaler, "for_dtype", lambda dtype: GradScaler(1024.0))
     learn(engine, photos, tmp_path / "scaled", 2, max_train_steps=3, save_state_every=1)
-    monkeypatch.setattr(GradScaler, "of", lambda dtype: GradScaler(8.0))  # the state knows better
+    monkeypatch.setattr(GradScaler, "for_dtype", lambda dtype: GradScaler(8.0))  # the state knows better
     learn(engine, photos, tmp_path / "scaled", max_train_steps=3)
     assert same(weights(tmp_path / "plain"), weights(tmp_path / "scaled"))
 

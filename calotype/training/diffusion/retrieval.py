@@ -64,7 +64,7 @@ def retrieval_score(
             hits += int((candidates - encoded).square().mean((1, 2, 3)).argmin() == 0)
             expected_hits += 1 / len(candidates)
         first += len(batch)
-        yield Progress(first, len(indices), "pictures held back, drawn")
+        yield Progress(first, len(indices), "validation pictures generated")
         pace = (time.monotonic() - start) / len(batch)
         size = int(min(BATCH_SIZE, 2 * size, max(0.0, remaining()) / pace))
     yield Score(hits, first, expected_hits, torch.cat(pictures), tuple(indices[:first]))

@@ -30,7 +30,7 @@ NAMES = {
     "lr/textencoder": "text encoder",
 }
 BEST = {  # by kind: the metric to minimize, its name in a sentence, and the network of the best file
-    "loss": (VALIDATION, "On the photos held back, the loss", "LoRA"),
+    "loss": (VALIDATION, "The validation loss", "LoRA"),
     "Fréchet distance": ("Fréchet distance/forgeries", "The Fréchet distance", "generator"),
 }
 TITLES = {"loss": "Loss", "vae": "Autoencoder", "psnr": "Reconstruction, dB", "lr": "Learning rate"}

@@ -9,11 +9,11 @@ class TimeBudget:
     """Seconds of training, including earlier parts of a resumed run."""
 
     def __init__(self, earlier: float = 0.0):
-        self.earlier, self._start = earlier, time.monotonic()
+        self.earlier, self._begin = earlier, time.monotonic()
 
     @property
     def now(self) -> float:
-        return self.earlier + time.monotonic() - self._start
+        return self.earlier + time.monotonic() - self._begin
 
 
 @dataclass
@@ -26,7 +26,7 @@ class TimedSteps:
 
     clock: TimeBudget
     steps: int
-    start: float = 0.0  # seconds of the clock
+    begin: float = 0.0  # seconds of the clock
     end: float = math.inf
     reserve: float = 0.0  # seconds before the end for other work
 
@@ -43,4 +43,4 @@ class TimedSteps:
     def _time_progress(self) -> float:
         if self.end == math.inf:
             return 0.0
-        return (self.clock.now - self.start) / max(self.end - self.reserve - self.start, 1e-9)
+        return (self.clock.now - self.begin) / max(self.end - self.reserve - self.begin, 1e-9)
