@@ -13,7 +13,7 @@ from pathlib import Path
 from calotype.settings import Settings
 from calotype.tasks import Note
 from calotype.training.data.squares import Images, of_folder
-from calotype.training.gan.metrics import SIDE, Measure
+from calotype.training.gan.metrics import SIDE, GanMetrics
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     if not folders or not all(folder for _, _, folder in folders):
         sys.exit(__doc__)
     real = gathered(Path(sys.argv[1]))
-    measure = Measure(lambda: [real])
+    measure = GanMetrics(lambda: [real])
     print("| forgeries | pictures | Fréchet | precision | recall | diversity |")
     print("|---|---|---|---|---|---|")
     for name, _, folder in folders:
@@ -37,7 +37,7 @@ def gathered(folder: Path):
         if isinstance(event, Note):
             print(event.text, file=sys.stderr)
     assert isinstance(event, Images)
-    return event.taken(slice(None))
+    return event.batch(slice(None))
 
 
 if __name__ == "__main__":

@@ -132,10 +132,10 @@ def ours(precision: str, quick: bool, folder: Path, photos: Path, steps: int, ba
     from calotype.settings import Settings
     from calotype.tasks import Progress, TrainLora
     from calotype.training.lora import attention
-    from calotype.training.lora import layers as detours
+    from calotype.training.lora import layers as lora_layers
 
     if not quick:
-        detours.is_quick, attention.FEW = (lambda layer, x: False), 0
+        lora_layers.is_supported, attention.MAX_TOKENS = (lambda layer, x: False), 0
     with tempfile.TemporaryDirectory() as out:
         task = TrainLora(
             photos=photos,

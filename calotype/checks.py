@@ -75,18 +75,18 @@ def _check_weights(path: Path) -> None:
 
 def _check_photos(task: Any, kind: str) -> None:
     """Checks that the dataset exists, and for a LoRA that its captions can be read."""
-    from calotype.training.data.dataset import find_photos, find_rooms, pictures_below
+    from calotype.training.data.dataset import find_folders, find_photos, pictures_below
 
     folder = task.photos
     if kind == "train_lora":
         find_photos(folder, task.caption_extension, has_wildcards=task.enable_wildcard)
     elif kind == "caption":
-        find_rooms(folder)
+        find_folders(folder)
     elif not folder.exists() or (kind != "train_diffusion" and not folder.is_dir()):
         raise CalotypeError(NO_FOLDER[kind], folder=folder)
     elif folder.is_dir() and not pictures_below(folder, task.output_dir)[0]:
         raise CalotypeError(
-            "{folder} has no pictures that can be learnt from; put some there ({names})",
+            "{folder} has no pictures to train on; put some there ({names})",
             folder=folder,
             names=", ".join(SUFFIXES),
         )

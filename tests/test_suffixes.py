@@ -19,7 +19,7 @@ from calotype.tasks import Caption
 from calotype.tasks.events import Saved
 from calotype.tasks.output import Album
 from calotype.training.data import captioned, dataset, faces, patches, squares
-from calotype.training.data.inspect import glance
+from calotype.training.data.inspect import image_stats
 
 SIDE, MAX_PIXELS = 64, 10**6
 LIMITS = {"free": 1 << 30, "max_pixels": MAX_PIXELS}
@@ -91,7 +91,7 @@ def test_lora_training_finds_and_inspects_them(folder, paths):
     found = dataset.find_photos(folder.parent)
     assert [photo.path for photo in found.photos] == paths and {photo.repeats for photo in found.photos} == {10}
     for path in paths:
-        assert glance(path, SIDE, MAX_PIXELS).size == (SIDE, SIDE)
+        assert image_stats(path, SIDE, MAX_PIXELS).size == (SIDE, SIDE)
 
 
 def test_gan_training_reads_them(folder, paths):
@@ -101,7 +101,7 @@ def test_gan_training_reads_them(folder, paths):
 
 
 def test_upscaler_training_reads_them(folder, paths):
-    found = only(patches.opened(folder, MAX_PIXELS), patches.HighRes)
+    found = only(patches.open_images(folder, MAX_PIXELS), patches.HighRes)
     assert [picture.path for picture in found] == paths
     assert all(np.array_equal(picture.pixels, Picture.open(picture.path).pixels) for picture in found)
 
@@ -141,4 +141,4 @@ def test_the_film_of_a_run_is_a_result_and_not_learnt_from(tmp_path):
     write(tmp_path / "cat.gif")
     (tmp_path / "mine.log.jsonl").touch()
     found, note = dataset.pictures_below(tmp_path)
-    assert [path.name for path in found] == ["cat.gif"] and "1 drawn in training" in str(note)
+    assert [path.name for path in found] == ["cat.gif"] and "1 drawn during training" in str(note)

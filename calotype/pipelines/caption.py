@@ -16,7 +16,7 @@ from calotype.tasks import Note, Progress, note
 from calotype.tasks.captions import Caption
 from calotype.tasks.events import Failed, Saved, Skipped
 from calotype.training.data.captions import read_caption
-from calotype.training.data.dataset import Folder, advised_repeats, find_rooms
+from calotype.training.data.dataset import Folder, advised_repeats, find_folders
 from calotype.training.data.face_crop import largest, window
 
 Tags = Callable[[np.ndarray], list[str]]  # tags of (H, W, 3) uint8 RGB
@@ -31,7 +31,7 @@ def caption(task: Caption, models: Models) -> Iterator[Progress | Note | Saved |
     Raises:
         CalotypeError: no photos, nothing to write into captions, unknown tagger, disk full, no face in any photo.
     """
-    folders = find_rooms(task.photos)
+    folders = find_folders(task.photos)
     photos = [(folder, path) for folder in folders for path in folder.pictures]
     if not photos:
         raise CalotypeError("{photos} has no pictures in it; put photos there", photos=task.photos)
@@ -107,7 +107,7 @@ class _Captions:
         """The existing caption beside the photo, with all its lines."""
         caption_path = path.with_suffix(self.ending)
         try:
-            return read_caption(caption_path, is_whole=True) if caption_path.is_file() else ""
+            return read_caption(caption_path, all_lines=True) if caption_path.is_file() else ""
         except CalotypeError as fault:
             raise _Unreadable(fault) from fault
 

@@ -28,16 +28,16 @@ from calotype.inference.diffusion.schedulers import sqrt_alphas_cumprod
 from calotype.models.network import is_mixed
 from calotype.ops.prompt.chunks import LENGTH
 from calotype.tasks import Note, Progress, TrainDiffusion, note, options_of
-from calotype.training.data.captioned import CaptionedSet, held_back, read_pairs, repeated
+from calotype.training.data.captioned import CaptionedSet, read_pairs, repeated, validation_indices
 from calotype.training.diffusion import autoencoder
 from calotype.training.diffusion import denoiser as diffusing
-from calotype.training.diffusion.autoencoder import Autoencoding
-from calotype.training.diffusion.denoiser import Diffusing, Lessons
-from calotype.training.diffusion.evaluator import DiffusionEvaluator, told
+from calotype.training.diffusion.autoencoder import AutoencoderTrainer
+from calotype.training.diffusion.denoiser import DenoiserTrainer, LatentDataset
+from calotype.training.diffusion.evaluator import DiffusionEvaluator, score_message
 from calotype.training.diffusion.export import write_folder
 from calotype.training.diffusion.networks import Compute, new_text, new_unet, new_vae
 from calotype.training.diffusion.retrieval import Score
-from calotype.training.monitor.monitor import Monitor, logs_of, options_told
+from calotype.training.monitor.monitor import Monitor, option_facts, tensorboard_folder
 from calotype.training.run.fingerprint import Fingerprint
 from calotype.training.run.result import TrainResult
 from calotype.training.run.resume import State, weights_under
@@ -67,7 +67,7 @@ def train_diffusion(task: TrainDiffusion, models: Models) -> Iterator[Progress |
     """
     clock = TimeBudget()
     _check_free(task)
-    logs, notes = logs_of(task)
+    logs, notes = tensorboard_folder(task)
     pairs: Any = None
     max_pixels = models.settings.max_pixels
     for pairs in read_pairs(task.photos, task.resolution, task.caption_extension, max_pixels, task.output_dir):
@@ -113,7 +113,7 @@ class DiffusionRun:
         self.compute = _compute(task, models)
         is_gpu = self.compute.device.type == "cuda"
         names = read_text(task.held_out).splitlines() if task.held_out else ()
-        self.validation = held_back(pairs.pairs, task.validation_split, task.seed, names)
+        self.validation = validation_indices(pairs.pairs, task.validation_split, task.seed, names)
         validation = set(self.validation)
         self.training = torch.tensor([n for n in range(len(pairs.pairs)) if n not in validation])
         self.batches = (task.vae_batch_size or (96 if is_gpu else 12), task.train_batch_size or (512 if is_gpu else 32))
@@ -141,7 +141,7 @@ class DiffusionRun:
         self.state.resume(found.file)
         weights = found.file.weights
         self.steps = tuple(weights["plan"].tolist())
-        self.clock.before, begin, end, *counts = weights["stage"].tolist()
+        self.clock.earlier, begin, end, *counts = weights["stage"].tolist()
         self.number, _, self.looks = map(int, counts[:3])
         self.stage = TimedSteps(self.clock, self.steps[self.number], begin, end, *counts[3:])  # old states: no reserve
 
@@ -182,7 +182,7 @@ class DiffusionRun:
             seconds.append(0.0 if kind == "diffusing" and second else self._timed(kind))
             yield Progress(n, 3, "kinds of steps timed")
         plain, judged, diffused = seconds
-        late = min(1.0, task.adversarial_share + autoencoder.EARLY) if task.adversarial_share else 0.0
+        late = min(1.0, task.adversarial_share + autoencoder.DISCRIMINATOR_WARMUP) if task.adversarial_share else 0.0
         each = (1 - late) * plain + late * judged
         spent, time_given = self.clock.now, task.minutes * 60
         if spent > READING_FRACTION * time_given:
@@ -285,20 +285,20 @@ class DiffusionRun:
             task.text_width, task.text_layers, self.tokenizer.inner.get_vocab_size(), task.seed, self.compute
         )
 
-    def _autoencoding(self, steps: int) -> Autoencoding:
+    def _autoencoding(self, steps: int) -> AutoencoderTrainer:
         task, adversarial = self.task, self.task.adversarial_share
         config = autoencoder.AutoencoderConfig(
             *(steps, self.batches[0], task.vae_learning_rate, task.seed, adversarial, task.adversarial_weight)
         )
-        return Autoencoding(self._new_vae(), self.pairs.pixels, self.training, self.compute, config)
+        return AutoencoderTrainer(self._new_vae(), self.pairs.pixels, self.training, self.compute, config)
 
-    def _diffusing(self, cache: Lessons, steps: int) -> Diffusing:
+    def _diffusing(self, cache: LatentDataset, steps: int) -> DenoiserTrainer:
         task, batch = self.task, self.batches[1]
         config = diffusing.DenoiserConfig(
             *(steps, batch, task.learning_rate, task.seed, task.caption_dropout_rate, task.min_snr_gamma),
             task.ema_decay,
         )
-        return Diffusing(self._new_unet(), self._new_text(), cache, self.compute, config)
+        return DenoiserTrainer(self._new_unet(), self._new_text(), cache, self.compute, config)
 
     # ------------------------------------------------------------------ the loop
 
@@ -323,10 +323,10 @@ class DiffusionRun:
                         total=sum(self.steps),
                     )
                 yield from self._undo_collapse()
-                score = yield from evaluator.scored(self.trainer, self.vae, self._remaining)
+                score = yield from evaluator.score(self.trainer, self.vae, self._remaining)
                 path = self._save_model(score)
                 self.state.finish()
-                monitor.finished()
+                monitor.finish()
         finally:
             monitor.close()
         self.state.close(keep=False)
@@ -356,11 +356,11 @@ class DiffusionRun:
         yield from self._after_step(evaluator)  # may have been interrupted
         while self.n < steps and not (self.n and self.stage.is_late):
             with self.state.update():
-                loss, metrics = self.trainer.step(self.n, self.stage.share(self.n))
+                loss, metrics = self.trainer.step(self.n, self.stage.progress(self.n))
                 self.state.count(loss, is_complete=True)
                 rates = {stage.part: self.trainer.optimizer.param_groups[0]["lr"]}
                 numbers = {f"{stage.metric}/{name}": value for name, value in metrics.items()}
-                event = monitor.stepped(self.state.step, loss, rates, stage.metric, **numbers)
+                event = monitor.log_step(self.state.step, loss, rates, stage.metric, **numbers)
             if self.state.is_diverged:
                 raise self._diverged(stage.option)
             yield replace(event, remaining=min(event.remaining, max(0.0, self._remaining())))
@@ -380,17 +380,17 @@ class DiffusionRun:
             self.looks = looks
             return
         if self.number == 0:
-            quality = evaluator.reconstructed(self.trainer.mean, self.state.step)
+            quality = evaluator.log_reconstructions(self.trainer.ema, self.state.step)
             yield note("step {step}: reconstructions of {quality:.2f} dB", step=self.state.step, quality=quality)
-            if not self.trainer.looked_at(quality):
+            if not self.trainer.update_best(quality):
                 yield note(
                     "that is {loss:.1f} dB less than before: the autoencoder has collapsed, and is kept as it was "
                     "before; a lower {option:adversarial_weight} or {option:vae_learning_rate} would help",
-                    loss=self.trainer.best - quality,
+                    loss=self.trainer.best_psnr - quality,
                 )
         else:
             start = self.clock.now
-            yield from evaluator.sampled(self.trainer, self.vae, self.state.step)
+            yield from evaluator.validate_and_sample(self.trainer, self.vae, self.state.step)
             self.stage.reserve = self.clock.now - start  # the last evaluation takes as long
         self.looks, self.evaluated_at = looks, self.state.step
 
@@ -400,13 +400,13 @@ class DiffusionRun:
             return 0
         count, late = max(1, self.task.sample_count), self.task.adversarial_share
         marks = {n / count for n in range(1, count + 1)} | ({1 - late} if self.number == 0 else set())
-        return sum(mark <= self.stage.share(self.n) + 1e-9 for mark in marks)
+        return sum(mark <= self.stage.progress(self.n) + 1e-9 for mark in marks)
 
     def _check_collapse(self) -> Iterator[Note]:
         """Keeps a copy of the networks while their loss is low enough; reports a collapse."""
-        *before, is_sound = diffusing.soundness(self.state.losses[self.steps[0] :])
+        *before, is_sound = diffusing.sound_windows(self.state.losses[self.steps[0] :])
         if is_sound:
-            self.trainer.keep()
+            self.trainer.back_up()
         elif before[-1]:
             yield note(
                 "step {step}: the loss is far above what it was: the U-Net has collapsed, and is kept as it was "
@@ -423,9 +423,9 @@ class DiffusionRun:
                 total=self.steps[0],
             )
             self.steps = (self.n, self.steps[1])
-            monitor.shortened(sum(self.steps))
+            monitor.set_total_steps(sum(self.steps))
         vae = yield from self._trained_vae(evaluator)
-        autoencoder.fold(vae, self._moments(vae, self._subset(1024), sampled=True)[0])
+        autoencoder.normalize_latents(vae, self._moments(vae, self._subset(1024), sampled=True)[0])
         vae.eval().requires_grad_(False)
         trainer = self._diffusing(self._cache(vae), self.steps[1])
         with uninterrupted():
@@ -437,24 +437,24 @@ class DiffusionRun:
 
     def _trained_vae(self, evaluator: DiffusionEvaluator) -> Iterator[Note]:
         """Returns a copy of the first stage's autoencoder: the last one, or the best one if it is much better."""
-        trainer, quality = self.trainer, evaluator.quality(self.trainer.mean)
-        is_sound = quality >= trainer.best - autoencoder.WORSE
+        trainer, quality = self.trainer, evaluator.measure_psnr(self.trainer.ema)
+        is_sound = quality >= trainer.best_psnr - autoencoder.MAX_PSNR_DROP
         if not is_sound:
             yield note(
                 "the autoencoder is taken as it was at its best, with {best:.1f} dB, not as it is at the end, "
                 "with {quality:.1f}",
-                best=trainer.best,
+                best=trainer.best_psnr,
                 quality=quality,
             )
-        flat = evaluator.flat()
-        if max(quality, trainer.best) < flat + MIN_GAIN:
+        flat = evaluator.mean_color_psnr()
+        if max(quality, trainer.best_psnr) < flat + MIN_GAIN:
             yield note(
                 "the autoencoder has hardly learned more than the mean colours of pictures, which give {flat:.1f} "
                 "dB, so little can be seen in what is drawn; give more {option:minutes} or "
                 "{option:vae_train_steps}",
                 flat=flat,
             )
-        return copy.deepcopy(trainer.mean if is_sound else trainer.good)
+        return copy.deepcopy(trainer.ema if is_sound else trainer.best_ema)
 
     def _diverged(self, option: str) -> CalotypeError:
         """NaN steps change no weights, so the state from before them is saved."""
@@ -477,9 +477,9 @@ class DiffusionRun:
         )
 
     def _undo_collapse(self) -> Iterator[Note]:
-        if not all(diffusing.soundness(self.state.losses[self.steps[0] :])[-1:]):
+        if not all(diffusing.sound_windows(self.state.losses[self.steps[0] :])[-1:]):
             with uninterrupted():
-                self.trainer.go_back()
+                self.trainer.restore_backup()
             yield note("the U-Net has collapsed at the end, so it is as it was when its loss was low enough last")
 
     def _remaining(self) -> float:
@@ -508,7 +508,7 @@ class DiffusionRun:
         means, stds = zip(*moments, strict=True)
         return torch.cat(means), torch.cat(stds)
 
-    def _cache(self, vae: nn.Module, indices: Sequence[int] | None = None) -> Lessons:
+    def _cache(self, vae: nn.Module, indices: Sequence[int] | None = None) -> LatentDataset:
         indices, device = list(indices or range(len(self.pairs.pairs))), self.compute.device
         mean, std = self._moments(vae, indices)
         pairs = [self.pairs.pairs[n] for n in indices]
@@ -516,7 +516,7 @@ class DiffusionRun:
         rows = [[self._padded(caption) for caption in repeated(pair.captions, count)] for pair in pairs]
         validation = set(self.validation)
         weights = [0.0 if n in validation else float(pair.weight) for n, pair in zip(indices, pairs, strict=True)]
-        return Lessons(
+        return LatentDataset(
             mean,
             std,
             torch.tensor(rows, dtype=torch.int32, device=device),
@@ -544,7 +544,7 @@ class DiffusionRun:
             "pictures": str(task.photos),
             "computed": f"on {device.type}, with torch {torch.__version__.partition('+')[0]}",
         }
-        facts = {"plan": list(map(str, self.plan())), "about": about, **options_told(task)}
+        facts = {"plan": list(map(str, self.plan())), "about": about, **option_facts(task)}
         steps = (self.state.step, sum(self.steps), 0)
         return Monitor(task.output_dir, task.output_name, steps, device, facts, self.logs)
 
@@ -565,7 +565,7 @@ class DiffusionRun:
 
     def _save_model(self, score: Score | None) -> Path:
         path = self.task.output_dir / self.task.output_name
-        parts = (self.trainer.unet_mean, self.vae, self.trainer.text_mean)
+        parts = (self.trainer.unet_ema, self.vae, self.trainer.text_ema)
         write_folder(path, parts, self.tokenizer, diffusing.TRAINING, self._card(score), self.task.save_precision)
         return path
 
@@ -579,7 +579,7 @@ class DiffusionRun:
         ]
         lines += [f"- {line}" for line in self.plan()]
         lines += [f"- seed {task.seed}; v-prediction, zero terminal SNR; draws at {task.resolution} pixels"]
-        lines += [f"- {told(score)}"] if score else []
+        lines += [f"- {score_message(score)}"] if score else []
         lines += ["", "## Data", "", self.pairs.about.strip()] if self.pairs.about.strip() else []
         return "\n".join(lines) + "\n"
 

@@ -22,18 +22,18 @@ from calotype.tasks import Note, Progress, TrainGan, note, options_of
 from calotype.training.data.squares import Images, of_demo, of_folder
 from calotype.training.gan.evaluator import GanEvaluator
 from calotype.training.gan.losses import (
-    augmentations,
-    augmented,
-    expert_loss,
-    flipped,
-    forger_loss,
-    kept,
-    penalty,
+    augment,
+    discriminator_loss,
+    ema_decay,
+    generator_loss,
+    gradient_penalty,
+    parse_augmentations,
+    random_flip,
 )
-from calotype.training.monitor.monitor import Monitor, in_use, logs_of, options_told, peaked
-from calotype.training.optim.ema import mean_moved
-from calotype.training.optim.grad_scale import are_numbers
-from calotype.training.run.estimate import gibibytes, in_words
+from calotype.training.monitor.monitor import Monitor, memory_in_use, option_facts, peak_memory, tensorboard_folder
+from calotype.training.optim.ema import update_ema
+from calotype.training.optim.grad_scale import all_finite
+from calotype.training.run.estimate import duration, gibibytes
 from calotype.training.run.fingerprint import Fingerprint
 from calotype.training.run.result import TrainResult
 from calotype.training.run.resume import load_optimizer, state_path, weights_under
@@ -61,7 +61,7 @@ def train_gan(task: TrainGan, models: Models) -> Iterator[Progress | Note | Trai
             images = event
         else:
             yield event
-    logs, notes = logs_of(task)
+    logs, notes = tensorboard_folder(task)
     yield from map(note, notes)
     run = GanRun(task, images, models.device, logs)
     threads = torch.get_num_threads()
@@ -114,7 +114,7 @@ class GanRun:
         self.task, self.images, self.device, self.logs = task, images, device, logs
         self.is_bfloat16 = uses_bfloat16(task, device)
         self.gamma = task.gamma or GAMMA * (task.resolution / 64) ** 2
-        self.augment = augmentations(task.augment) if task.augment != "auto" else self._default_augmentations()
+        self.augment = parse_augmentations(task.augment) if task.augment != "auto" else self._default_augmentations()
         self.penalty_count = max(1, round(task.train_batch_size * task.penalty_share))
         torch.manual_seed(task.seed)  # of the initial weights
         shape = Shape.preset(task.resolution, task.channels)
@@ -141,40 +141,40 @@ class GanRun:
             task, monitor, self.ema, self.discriminator, self.images, self.is_bfloat16, self._save_snapshot
         )
         if state.step and self.is_changed:
-            evaluator.changed(state.step)
+            evaluator.mark_changed(state.step)
         try:
             with state.saved_on_interrupt():
                 if state.step == 0:
-                    evaluator.cleared()
-                    yield from evaluator.after(0)
+                    evaluator.delete_sheets()
+                    yield from evaluator.evaluate(0)
                 elif not state.is_complete:
-                    yield from evaluator.after(state.step)
+                    yield from evaluator.evaluate(state.step)
                     state.is_complete = True
                 for step in range(state.step, task.steps):
                     with state.update():
                         metrics, is_finite = self._step(step)
                         state.count(is_finite=is_finite)
                         rates = {"both": self.optimizer.param_groups[0]["lr"]}
-                        event = monitor.stepped(state.step, **metrics, rates=rates)
+                        event = monitor.log_step(state.step, **metrics, lrs=rates)
                     if state.is_diverged:
                         raise self._diverged(evaluator)
                     yield event
-                    yield from evaluator.after(state.step)
+                    yield from evaluator.evaluate(state.step)
                     state.is_complete = True
                     state.save_if_due(task.steps)
-                film = yield from evaluator.filmed()
+                film = yield from evaluator.write_films()
                 path, warning = self._finish(evaluator)
                 yield from map(note, filter(None, (warning, evaluator.best)))
                 if task.save_state:
                     state.save()
-                monitor.finished()
+                monitor.finish()
         finally:
             monitor.close()
         state.close(keep=task.save_state)
         if task.save_state:
             yield note("{path} is kept: the same command learns on with more {option:max_train_steps}", path=state.path)
         yield note("report: {path}", path=monitor.path)
-        extra = {"film": [str(path) for path in film], **evaluator.figures}
+        extra = {"film": [str(path) for path in film], **evaluator.metrics}
         yield TrainResult(path, (), len(self.images), monitor.path, extra)
 
     def _diverged(self, evaluator: GanEvaluator) -> CalotypeError:
@@ -224,13 +224,14 @@ class GanRun:
             group["lr"] = task.learning_rate * factor
 
         self.discriminator.requires_grad_(True)
-        both = augmented(torch.cat([self._real(generator, rng), self._fake(generator)]), self.augment, generator)
+        both = augment(torch.cat([self._real(generator, rng), self._fake(generator)]), self.augment, generator)
         with self._autocast():
             logits = self.discriminator(both)
         real, fake = logits.float().chunk(2)
         n = self.penalty_count
-        slope = penalty(self.discriminator, torch.cat([both[:n], both[count : count + n]]))  # R1 and R2
-        loss = expert_loss(real, fake)
+        penalized = torch.cat([both[:n], both[count : count + n]])
+        slope = gradient_penalty(self.discriminator, penalized)  # R1 and R2
+        loss = discriminator_loss(real, fake)
         is_finite = self._update(self.discriminator, loss + self.gamma * factor * slope)
         metrics = {
             "loss": loss.item(),
@@ -243,16 +244,17 @@ class GanRun:
         real = self._real(generator, rng)
         fake = self._fake(generator, requires_grad=True)
         with self._autocast():
-            logits = self.discriminator(augmented(torch.cat([real, fake]), self.augment, generator))
-        generator_loss = forger_loss(*logits.float().chunk(2))
-        is_finite = self._update(self.generator, generator_loss) and is_finite
-        mean_moved(self.ema, self.generator, kept(int(task.ema_kimg * 1000), count, (step + 1) * count))
-        return {**metrics, "loss/forger": generator_loss.item(), "penalty/mean squared slope": slope.item()}, is_finite
+            logits = self.discriminator(augment(torch.cat([real, fake]), self.augment, generator))
+        loss = generator_loss(*logits.float().chunk(2))
+        is_finite = self._update(self.generator, loss) and is_finite
+        update_ema(self.ema, self.generator, ema_decay(int(task.ema_kimg * 1000), count, (step + 1) * count))
+        metrics |= {"loss/forger": loss.item(), "penalty/mean squared slope": slope.item()}
+        return metrics, is_finite
 
     def _real(self, generator: torch.Generator, rng: random.Random) -> Tensor:
         indices = torch.randint(0, len(self.images), (self.task.train_batch_size,), generator=generator)
-        x = self.images.taken(indices).to(self.device)
-        return flipped(x, rng) if self.task.flip_aug else x
+        x = self.images.batch(indices).to(self.device)
+        return random_flip(x, rng) if self.task.flip_aug else x
 
     def _fake(self, generator: torch.Generator, requires_grad: bool = False) -> Tensor:
         size = (self.task.train_batch_size, self.generator.shape.latent)
@@ -265,7 +267,7 @@ class GanRun:
         is_finite = math.isfinite(loss.item())
         if is_finite:
             loss.backward()
-            is_finite = are_numbers([p.grad for p in network.parameters() if p.grad is not None], power=2)
+            is_finite = all_finite([p.grad for p in network.parameters() if p.grad is not None], power=2)
         if is_finite:
             self.optimizer.step()  # only the network that has gradients
         self.optimizer.zero_grad(set_to_none=True)
@@ -309,13 +311,13 @@ class GanRun:
         """
         resumed = self._resume()
         yield from map(note, [*self._plan(), *resumed])
-        before, peak_before, seconds = in_use(self.device), peaked(self.device), math.inf
+        before, peak_before, seconds = memory_in_use(self.device), peak_memory(self.device), math.inf
         for step in range(2):  # the first one is slower
             start = time.monotonic()
             self._step(step)
             seconds = min(seconds, time.monotonic() - start)
-        peak = peaked(self.device)
-        needed = max(0, (peak if peak > peak_before else in_use(self.device)) - before)
+        peak = peak_memory(self.device)
+        needed = max(0, (peak if peak > peak_before else memory_in_use(self.device)) - before)
         yield note(
             "memory expected: {needed} besides the pictures and networks; {free} are free",
             needed=gibibytes(needed),
@@ -323,14 +325,14 @@ class GanRun:
         )
         yield note(
             "time expected: about {time}, and that of {snapshots} snapshots",
-            time=in_words(seconds * (self.task.steps - self.state.step)),
+            time=duration(seconds * (self.task.steps - self.state.step)),
             snapshots=self.task.snapshots,
         )
 
     def _monitor(self, plan: list[Message]) -> Monitor:
         task, version = self.task, torch.__version__.partition("+")[0]
         about = {"computed": f"on {self.device.type}, in {self._dtype}, with torch {version}"}
-        facts = {"plan": list(map(str, plan)), "about": about, **options_told(task)}
+        facts = {"plan": list(map(str, plan)), "about": about, **option_facts(task)}
         steps = (self.state.step, task.steps, 0)
         return Monitor(task.output_dir, task.output_name, steps, self.device, facts, self.logs)
 
@@ -342,7 +344,7 @@ class GanRun:
 
     def _save_generator(self, name: str, steps: int) -> Path:
         """Writes the generator's EMA. Raises CalotypeError if its weights are NaN."""
-        if not are_numbers(list(self.ema.parameters())):
+        if not all_finite(list(self.ema.parameters())):
             raise CalotypeError("the generator's weights are NaN, and are not saved; lower {option:learning_rate}")
         make_folder(self.task.output_dir)
         path = self.task.output_dir / f"{name}.safetensors"
@@ -366,7 +368,7 @@ class GanRun:
         return Fingerprint(options, [self.images.sha256, self.is_bfloat16], FREE)
 
     def _snapshot(self) -> Snapshot | None:
-        if not all(are_numbers(list(network.parameters())) for network in self._networks.values()):
+        if not all(all_finite(list(network.parameters())) for network in self._networks.values()):
             return None
         weights = {
             f"{name}.{k}": v for name, network in self._networks.items() for k, v in network.state_dict().items()

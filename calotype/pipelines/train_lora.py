@@ -23,22 +23,22 @@ from calotype.files import check_folder, make_folder, run_lock
 from calotype.tasks import Note, Progress, note, options_of
 from calotype.tasks.training import IgnoredOptions, LoraOutput, SampleOptions, TrainLora, parse_step_rules, parse_steps
 from calotype.training.data import batches as plan
-from calotype.training.data.captions import changed
-from calotype.training.data.inspect import looked_at
-from calotype.training.lora.evaluator import LoraEvaluator, planned, wanted
-from calotype.training.lora.latents import CachedLatents, shown
+from calotype.training.data.captions import process_caption
+from calotype.training.data.inspect import inspect_images
+from calotype.training.lora.evaluator import LoraEvaluator, describe_samples, sample_prompts
+from calotype.training.lora.latents import CachedLatents, batch_latents
 from calotype.training.lora.lint import findings
-from calotype.training.lora.metadata import Count, Run, metadata, weights_told
+from calotype.training.lora.metadata import Count, Run, metadata, weight_hashes
 from calotype.training.lora.run import Planned, opened, photos_of, size_of
 from calotype.training.lora.saves import files_due
-from calotype.training.monitor.monitor import Monitor, logs_of, options_told
+from calotype.training.monitor.monitor import Monitor, option_facts, tensorboard_folder
 from calotype.training.monitor.validation import validation_loss
-from calotype.training.optim.diffusion_loss import noised, target
+from calotype.training.optim.diffusion_loss import add_noise, training_target
 from calotype.training.optim.grad_scale import GradScaler
-from calotype.training.optim.lr_schedule import factor
-from calotype.training.optim.optimizers import is_schedule_free, learning, optimizer_named
+from calotype.training.optim.lr_schedule import lr_factor
+from calotype.training.optim.optimizers import create_optimizer, is_schedule_free, set_train_mode
 from calotype.training.run.distributed import Processes
-from calotype.training.run.estimate import expected
+from calotype.training.run.estimate import estimate
 from calotype.training.run.fingerprint import Fingerprint
 from calotype.training.run.result import TrainResult
 from calotype.training.run.resume import dtype_named, load_optimizer, state_in
@@ -58,26 +58,26 @@ def train_lora(task: TrainLora, models: Models) -> Iterator[Progress | Note | Tr
     """
     check_folder(task.output_dir)
     photos, validation, notes = photos_of(task)
-    prompts, more = wanted(task, photos)
-    logs, missing = logs_of(task)
+    prompts, more = sample_prompts(task, photos)
+    logs, missing = tensorboard_folder(task)
     yield from map(note, [*notes, *more, *missing])
     model = opened(task, models)
     side, max_pixels, find_faces = max(size_of(task, model)), models.settings.max_pixels, models.detector().find
-    inspected = yield from looked_at(photos, side, max_pixels, find_faces)
+    inspected = yield from inspect_images(photos, side, max_pixels, find_faces)
     inspected_validation = ([], [])
     if validation:
-        inspected_validation = yield from looked_at(validation, side, max_pixels, find_faces)
-    run = LoraRun(task, models, model, Processes.joined(model.device), inspected, inspected_validation)
+        inspected_validation = yield from inspect_images(validation, side, max_pixels, find_faces)
+    run = LoraRun(task, models, model, Processes.initialize(model.device), inspected, inspected_validation)
     run.prompts, run.logs = prompts, logs
     yield from map(note, run.notes)
     yield from map(note, findings(run.summary()))
-    run.plan = [*run.plan_messages(), *planned(task, prompts)]
+    run.plan = [*run.plan_messages(), *describe_samples(task, prompts)]
     yield from map(note, run.plan)
-    yield from map(note, expected(run.trial(), models.free_memory(models.device), task.dry_run))
+    yield from map(note, estimate(run.trial(), models.free_memory(models.device), task.dry_run))
     yield from map(note, run.resume())
     if task.dry_run:
         return
-    with run_lock(task.output_dir, task.output_name) if run.processes.is_first else contextlib.nullcontext():
+    with run_lock(task.output_dir, task.output_name) if run.processes.is_main_process else contextlib.nullcontext():
         yield from run.cache_latents()
         yield from run.train()
 
@@ -87,8 +87,8 @@ class LoraRun(Planned):
 
     def resume(self) -> list[Message]:
         """Makes the optimizer and loads the state of an interrupted run, if there is one; messages about it."""
-        self.optimizer = optimizer_named(self.optimizer_type, self._groups(), self.task.optimizer_args)
-        self.state = TrainerState(self.task, self._fingerprint, self._snapshot, self.processes.is_first)
+        self.optimizer = create_optimizer(self.optimizer_type, self._groups(), self.task.optimizer_args)
+        self.state = TrainerState(self.task, self._fingerprint, self._snapshot, self.processes.is_main_process)
         return self._load_state()
 
     def train(self) -> Iterator[Progress | Note | TrainResult]:
@@ -105,16 +105,16 @@ class LoraRun(Planned):
                     loss = self._step(step)
                     if state.is_diverged:
                         raise self._diverged()
-                    yield monitor.stepped(state.step, loss, self._rates())
+                    yield monitor.log_step(state.step, loss, self._rates())
                     yield from self._after_step(evaluator)
                     state.save_if_due(self.total)
                 if task.save_state:
                     state.save()
                 path = self._save_lora(task.output_name, self.total)
-                monitor.finished()
+                monitor.finish()
         finally:
             monitor.close()
-        self.processes.wait()
+        self.processes.barrier()
         state.close(keep=task.save_state)
         yield from self._registered(path)
         yield note("report: {path}", path=monitor.path)
@@ -148,7 +148,7 @@ class LoraRun(Planned):
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate
         accumulated = task.gradient_accumulation_steps
-        numbers = plan.of_step(step, self.batches, accumulated)
+        numbers = plan.batches_of_step(step, self.batches, accumulated)
         for number in numbers:
             torch.manual_seed((task.seed * 1_000_003 + number) % 2**63)  # of dropout
             loss = self._loss(self._batch(number), number) / accumulated
@@ -159,14 +159,14 @@ class LoraRun(Planned):
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         with self.state.update():
             is_finite = math.isfinite(total)
-            has_finite_gradients = is_finite and self.scale.unscaled(parameters)
+            has_finite_gradients = is_finite and self.scale.unscale(parameters)
             if has_finite_gradients:
                 if task.max_grad_norm:
                     nn.utils.clip_grad_norm_(parameters, task.max_grad_norm)
                 optimizer.step()
                 if task.scale_weight_norms:
-                    self.adapters.shorten(task.scale_weight_norms)
-            self.state.count(total, has_finite_gradients or (is_finite and self.scale.is_searching))
+                    self.adapters.clip_norms(task.scale_weight_norms)
+            self.state.count(total, has_finite_gradients or (is_finite and self.scale.can_decrease))
         optimizer.zero_grad(set_to_none=True)
         return total
 
@@ -178,14 +178,14 @@ class LoraRun(Planned):
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
         for parameter in parameters:
             parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        self.processes.add_up([total, *(p.grad for p in parameters)])
+        self.processes.all_reduce([total, *(p.grad for p in parameters)])
         return float(total)
 
     def _rate(self, step: int) -> float:
         task = self.task
         if is_schedule_free(self.optimizer_type):
             return 1.0
-        return factor(
+        return lr_factor(
             task.lr_scheduler,
             step,
             self.total,
@@ -215,20 +215,20 @@ class LoraRun(Planned):
         generator = torch.Generator().manual_seed((task.seed * 7_919 + number) % 2**63)
         rng = random.Random(f"{task.seed} {number}")
         examples = [self.latents[n] for n in indices]
-        latents = shown(examples, task, self.model, rng)
-        target_noise, noise = self.noise.made(latents, generator, rng)
+        latents = batch_latents(examples, task, self.model, rng)
+        target_noise, noise = self.noise.sample(latents, generator, rng)
         end = min(task.max_timestep, len(self.sqrt_alphas_cumprod))
         timesteps = torch.randint(min(task.min_timestep, end - 1), end, (len(latents),), generator=generator)
         epoch = 1 + number // self.batches
-        captions = [changed(example.photo.caption, self.caption_options, rng, epoch) for example in examples]
-        own, count = self.processes.share(indices), len(indices)
+        captions = [process_caption(example.photo.caption, self.caption_options, rng, epoch) for example in examples]
+        own, count = self.processes.shard(indices), len(indices)
         batch = (examples, captions, latents, target_noise, noise, timesteps)
         examples, captions, latents, target_noise, noise, timesteps = (part[own] for part in batch)
         if not examples:
             return torch.zeros(())
         signal = self.sqrt_alphas_cumprod[timesteps]
-        x = noised(latents, noise, signal)
-        expected = target(latents, target_noise, signal, self.prediction)
+        x = add_noise(latents, noise, signal)
+        expected = training_target(latents, target_noise, signal, self.prediction)
         expected = self._with_prior_targets(expected, x, timesteps, examples, captions)
         states, pooled = self._states(captions)
         losses = self._losses(self._predict(x, timesteps, examples, states, pooled), expected, timesteps)
@@ -242,10 +242,10 @@ class LoraRun(Planned):
 
         So they preserve the model's knowledge, and nothing is learned from the pictures themselves.
         """
-        regular = [n for n, example in enumerate(examples) if example.photo.is_regular]
+        regular = [n for n, example in enumerate(examples) if example.photo.is_regularization]
         if self.task.prior_target == "pictures" or not regular:
             return expected
-        with self.adapters.silent():
+        with self.adapters.disabled():
             states, pooled = self._own_states([captions[n] for n in regular])
             prior = self._predict(x[regular], timesteps[regular], [examples[n] for n in regular], states, pooled)
         expected = expected.to(prior, copy=True)
@@ -264,26 +264,29 @@ class LoraRun(Planned):
     def _losses(self, prediction: Tensor, expected: Tensor, timesteps: Tensor) -> Tensor:
         """The loss of each picture, (N,), without the weight of its photo."""
         signal = self.sqrt_alphas_cumprod[timesteps]
-        losses = self.loss.each(prediction, expected.to(prediction), signal, timesteps / len(self.sqrt_alphas_cumprod))
+        progress = timesteps / len(self.sqrt_alphas_cumprod)
+        losses = self.loss.per_sample(prediction, expected.to(prediction), signal, progress)
         return losses * self.loss.weight(signal, self.prediction).to(losses)
 
     def added_conditions(self, examples: list[CachedLatents], pooled: Tensor | None) -> dict[str, Tensor] | None:
         if pooled is None or self.model.family != "sdxl":
             return None
-        time_ids = [[float(n) for n in example.fit.told] for example in examples]
+        time_ids = [[float(n) for n in example.fit.time_ids] for example in examples]
         device, dtype = self.model.device, self.model.dtype
         return {"text_embeds": pooled.to(device, dtype), "time_ids": torch.tensor(time_ids).to(device, dtype)}
 
     # ------------------------------------------------------------------ monitoring
 
     def _evaluator(self, monitor: Monitor) -> LoraEvaluator:
+        validates = self.validation_latents and self.processes.is_main_process
         return LoraEvaluator(
             *(self.task, monitor, self.model, self.models, self.adapters, self.optimizer),
             size=self.size,
             steps=(self.per_epoch, self.total),
-            prompts=self.prompts if self.processes.is_first else (),  # the other processes wait at the next step
-            measure=self._validation_loss if self.validation_latents and self.processes.is_first else None,
-            keep=self._save_lora,
+            # the other processes wait at the next step
+            prompts=self.prompts if self.processes.is_main_process else (),
+            compute_validation_loss=self._validation_loss if validates else None,
+            save_lora=self._save_lora,
         )
 
     def _monitor(self) -> Monitor:
@@ -293,15 +296,15 @@ class LoraRun(Planned):
             "model": f"{model.name}, sha256 {model.sha256[:16]}…",
             "computed": f"on {model.device.type}, in {dtype}, with torch {torch.__version__.partition('+')[0]}",
         }
-        facts = {"plan": list(map(str, self.plan)), "about": about, **options_told(task)}
+        facts = {"plan": list(map(str, self.plan)), "about": about, **option_facts(task)}
         steps = (self.state.step, self.total, self.per_epoch)
-        is_first = self.processes.is_first
-        monitor = Monitor(task.output_dir, task.output_name, steps, model.device, facts, self.logs, is_first)
-        self.started_at = float(monitor.diary.facts.get("begun at") or time.time())
-        monitor.diary.fact("begun at", self.started_at)
+        is_main_process = self.processes.is_main_process
+        monitor = Monitor(task.output_dir, task.output_name, steps, model.device, facts, self.logs, is_main_process)
+        self.started_at = float(monitor.metrics_log.facts.get("begun at") or time.time())
+        monitor.metrics_log.fact("begun at", self.started_at)
         store = self.models.store
         vae = store.find(task.vae, "vae").path if task.vae else None
-        self.model_metadata = weights_told(store.find(task.model, "diffusion").path, vae)
+        self.model_metadata = weight_hashes(store.find(task.model, "diffusion").path, vae)
         return monitor
 
     def _rates(self) -> dict[str, float]:
@@ -327,7 +330,7 @@ class LoraRun(Planned):
 
     def _registered(self, path: Path) -> Iterator[Note]:
         """Registers the LoRA, so that prompts can call it by name, and says the name."""
-        if not self.processes.is_first:
+        if not self.processes.is_main_process:
             return
         try:
             name = self.models.store.register(path, "lora")
@@ -346,7 +349,8 @@ class LoraRun(Planned):
     def _fingerprint(self) -> Fingerprint:
         options = {name: value for name, value in options_of(self.task).items() if name not in UNHASHED}
         photos = [
-            (sha256, p.caption, p.repeats, p.is_regular) for p, sha256 in zip(self.photos, self.sha256s, strict=True)
+            (sha256, p.caption, p.repeats, p.is_regularization)
+            for p, sha256 in zip(self.photos, self.sha256s, strict=True)
         ]
         weights = digest(self.task.network_weights) if self.task.network_weights else ""
         data = [photos, weights, self.model.sha256, str(self.model.dtype), self.processes.count]
@@ -405,8 +409,8 @@ class LoraRun(Planned):
         """Intermediate files, as often as the task says; only the last few are kept."""
         for due in files_due(self.task, self.state.step, self.total, self.per_epoch):
             yield note("{when}: {path}", when=due.when, path=self._save_lora(due.name, self.state.step))
-            if due.outlived and self.processes.is_first:
-                self._file(due.outlived).unlink(missing_ok=True)
+            if due.expired and self.processes.is_main_process:
+                self._file(due.expired).unlink(missing_ok=True)
 
     def _file(self, name: str) -> Path:
         return self.task.output_dir / f"{name}.{self.task.save_model_as}"
@@ -415,12 +419,12 @@ class LoraRun(Planned):
         if not self._is_sound():
             raise self._diverged()
         with self.state.update():  # schedule-free optimizers have other weights meanwhile
-            learning(self.optimizer, False)  # in every process: it may change the last bits
-            if self.processes.is_first:
+            set_train_mode(self.optimizer, False)  # in every process: it may change the last bits
+            if self.processes.is_main_process:
                 make_folder(self.task.output_dir)
                 told = metadata(self.task, self.model, self.photos, self.size, self._counts(steps), self._run_facts())
                 kohya.write(self._file(name), self.adapters.state(dtype_named(self.task.save_precision)), told)
-            learning(self.optimizer, True)
+            set_train_mode(self.optimizer, True)
         return self._file(name)
 
     def _counts(self, steps: int) -> Count:

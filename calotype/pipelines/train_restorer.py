@@ -30,13 +30,13 @@ from calotype.ops.degrade.noise import grey
 from calotype.pipelines.train_upscaler import digest_of, discriminator_of
 from calotype.tasks import Note, Progress, note
 from calotype.tasks.enhancing import TrainRestorer
-from calotype.training.data.dataset import check_room
-from calotype.training.data.faces import Face, emphasis, faces_in, mirrored, places, split, tensor_of
+from calotype.training.data.dataset import check_memory
+from calotype.training.data.faces import Face, faces_in, loss_weight_map, mirrored, patch_corners, split, tensor_of
 from calotype.training.enhance.evaluate import evaluate
 from calotype.training.enhance.gan_step import AdversarialTrainer, Batch, LossWeights
 from calotype.training.enhance.loop import about, train
 from calotype.training.enhance.run import EnhanceRun, Test, check_free
-from calotype.training.optim.perceptual import NAMES, features_named
+from calotype.training.optim.perceptual import NAMES, load_features
 from calotype.training.run.result import TrainResult
 
 MAX_TESTS = 16  # validation faces that are measured during training
@@ -58,7 +58,7 @@ def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | N
         raise CalotypeError(
             "{option:side} is a multiple of {multiple}, not {side}", multiple=MULTIPLE, side=network.side
         )
-    features, usual = features_named(task.perceptual, task.vgg)
+    features, usual = load_features(task.perceptual, task.vgg)
     is_validation_only = task.evaluate and task.held_back
     faces = [] if is_validation_only else (yield from _faces(task, task.photos, network.side, models))
     if task.held_back:
@@ -137,7 +137,7 @@ def _faces(
         else:
             if isinstance(event, Progress):  # aligned pictures have one face each; of others the number is unknown
                 count = max(event.total if task.aligned else 0, len(faces))
-                check_room(count, side, free, _counted(count), "side")
+                check_memory(count, side, free, _counted(count), "side")
             yield event
     return faces
 
@@ -164,7 +164,7 @@ def recipe(side: int) -> FaceRecipe:
 def make_batch(task: TrainRestorer, faces: Sequence[Face], device: torch.device, step: int) -> Batch:
     """The batch of a step: random faces, mirrored, grey, faded or unchanged; aged and degraded."""
     rng = random.Random(f"{task.seed} {step}")
-    originals, inputs, weights, is_clean, patch_corners = [], [], [], [], []
+    originals, inputs, weights, is_clean, corners = [], [], [], [], []
     for _ in range(task.batch_size):
         face = faces[rng.randrange(len(faces))]
         side, landmarks = face.pixels.shape[0], face.landmarks
@@ -175,13 +175,13 @@ def make_batch(task: TrainRestorer, faces: Sequence[Face], device: torch.device,
         is_clean.append(rng.random() < task.clean)
         originals.append(x)
         inputs.append(_aged(x, rng) if rng.random() < task.worn else x)
-        weights.append(emphasis(landmarks, side, task.parts_weight))
-        patch_corners.append(places(landmarks, side, task.pieces, rng) if 0 < task.pieces < side else [])
+        weights.append(loss_weight_map(landmarks, side, task.parts_weight))
+        corners.append(patch_corners(landmarks, side, task.pieces, rng) if 0 < task.pieces < side else [])
     true = torch.stack(originals).to(device)
     generator = torch.Generator().manual_seed((task.seed * 1_000_003 + step) % 2**63)
     low = degrade_faces(torch.stack(inputs).to(device), generator, recipe(true.shape[-1]))
     low = torch.where(torch.tensor(is_clean, device=device)[:, None, None, None], true, low)
-    crop = partial(_patches, patch_corners, task.pieces) if any(patch_corners) else None
+    crop = partial(_patches, corners, task.pieces) if any(corners) else None
     return Batch(low, true, true, torch.stack(weights).to(device), crop)
 
 

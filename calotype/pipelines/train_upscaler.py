@@ -24,12 +24,12 @@ from calotype.models.unet_discriminator import MULTIPLE, UNetDiscriminator, buil
 from calotype.ops.degrade import SecondOrder, second_order
 from calotype.tasks import Note, Progress, note
 from calotype.tasks.enhancing import LossOptions, TrainUpscaler
-from calotype.training.data.dataset import held_back
-from calotype.training.data.patches import HighRes, opened, piece, sharpened
+from calotype.training.data.dataset import split_validation
+from calotype.training.data.patches import HighRes, cut_patch, open_images, sharpened
 from calotype.training.enhance.gan_step import AdversarialTrainer, Batch, LossWeights
 from calotype.training.enhance.loop import about, train
 from calotype.training.enhance.run import EnhanceRun, Test, check_free
-from calotype.training.optim.perceptual import NAMES, features_named
+from calotype.training.optim.perceptual import NAMES, load_features
 from calotype.training.run.result import TrainResult
 
 MAX_TESTS = 16  # validation pictures that are measured
@@ -51,15 +51,15 @@ def train_upscaler(task: TrainUpscaler, models: Models) -> Iterator[Progress | N
             multiple=MULTIPLE * scale,
             gt_size=task.gt_size,
         )
-    features, usual = features_named(task.perceptual, task.vgg) if task.gan_steps else (None, "")
+    features, usual = load_features(task.perceptual, task.vgg) if task.gan_steps else (None, "")
     discriminator = discriminator_of(task) if task.gan_steps else None
     photos: list[HighRes] = []
-    for event in opened(task.photos, models.settings.max_pixels, task.output_dir):
+    for event in open_images(task.photos, models.settings.max_pixels, task.output_dir):
         if isinstance(event, HighRes):
             photos.append(event)
         else:
             yield event
-    training, validation = held_back(tuple(photos), task.validation_split if len(photos) > 1 else 0.0, task.seed)
+    training, validation = split_validation(tuple(photos), task.validation_split if len(photos) > 1 else 0.0, task.seed)
     mixed = is_mixed(task.mixed_precision, models.device)
     weights = LossWeights(task.l1_weight, task.perceptual_weight, task.gan_weight)
     rates = (task.learning_rate, task.discriminator_lr)
@@ -107,7 +107,7 @@ def make_batch(task: TrainUpscaler, photos: Sequence[HighRes], scale: int, devic
     """The batch of a step: patches of random photos, with second-order degradation."""
     rng = random.Random(f"{task.seed} {step}")
     chosen = [photos[rng.randrange(len(photos))] for _ in range(task.batch_size)]
-    true = torch.stack([piece(photo.pixels, task.gt_size, rng, task.rotate) for photo in chosen]).to(device)
+    true = torch.stack([cut_patch(photo.pixels, task.gt_size, rng, task.rotate) for photo in chosen]).to(device)
     target = sharpened(true) if task.l1_gt_usm else true
     generator = torch.Generator().manual_seed((task.seed * 1_000_003 + step) % 2**63)
     return Batch(second_order(target, generator, SecondOrder(scale)), true, target)
@@ -115,7 +115,7 @@ def make_batch(task: TrainUpscaler, photos: Sequence[HighRes], scale: int, devic
 
 def make_test(photo: HighRes, task: TrainUpscaler, scale: int, number: int) -> Test:
     """The middle of a photo, always with the same degradation."""
-    true = piece(photo.pixels, task.gt_size)[None]
+    true = cut_patch(photo.pixels, task.gt_size)[None]
     target = sharpened(true) if task.l1_gt_usm else true
     low = second_order(target, torch.Generator().manual_seed(number), SecondOrder(scale))
     return Test(photo.path.name, low[0], target[0])

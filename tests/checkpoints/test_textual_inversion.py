@@ -1,4 +1,4 @@
-"""Learned words, as every program writes them."""
+"""TrainResult words, as every program writes them."""
 
 import os
 from pathlib import Path

@@ -272,17 +272,17 @@ def test_a_photo_that_cannot_be_read_gets_no_tags_and_stops_nothing(engine, phot
 
 def test_files_that_are_no_tagger_are_said(tmp_path):
     folder = wd14(tmp_path / "short", NAMES[:4])
-    with pytest.raises(CalotypeError, match="knows 6 tags, the list has 4"):
+    with pytest.raises(CalotypeError, match="has 6 outputs, the list has 4 tags"):
         Tagger(folder)
     (folder / "selected_tags.csv").write_text("a,b\n1,2\n", "utf-8")
-    with pytest.raises(CalotypeError, match="no list of tags"):
+    with pytest.raises(CalotypeError, match="not a list of tags"):
         Tagger(folder)
     folder = wd14(tmp_path / "broken")
     (folder / "model.onnx").write_bytes(b"nonsense")
     with pytest.raises(CalotypeError, match="cannot be read as an ONNX model"):
         Tagger(folder)
     (folder / "model.onnx").unlink()
-    with pytest.raises(CalotypeError, match="there is no tagger"):
+    with pytest.raises(CalotypeError, match=r"the tagger .* does not exist"):
         Tagger(folder)
 
 

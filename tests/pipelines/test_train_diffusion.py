@@ -28,9 +28,9 @@ from calotype.record import Result
 from calotype.tasks import Imagine, Learning, Note, TrainDiffusion
 from calotype.training.data.captioned import read_pairs
 from calotype.training.diffusion import evaluator as diffusion_seen
-from calotype.training.diffusion.autoencoder import fold
+from calotype.training.diffusion.autoencoder import normalize_latents
 from calotype.training.diffusion.networks import Compute, new_vae
-from calotype.training.monitor.metrics_log import read_diary
+from calotype.training.monitor.metrics_log import read_metrics_log
 from calotype.training.run import time_budget as clock
 from calotype.training.run.resume import load
 
@@ -111,10 +111,10 @@ def test_the_folder_has_the_scale_of_the_run(whole, engine):
 
 def test_both_stages_are_told_of_and_what_is_held_back_is_looked_for(whole):
     told, out = whole
-    names = {name for line in read_diary(out / "diffusion.log.jsonl") for name in line}
+    names = {name for line in read_metrics_log(out / "diffusion.log.jsonl") for name in line}
     assert {"vae/current", "vae/adversarial", "vae/discriminator", "loss/current", "psnr/pictures held back"} <= names
     assert told[-1].extra["held_out"]["of"] == 1
-    assert any("nearest to the true one" in said.text for said in told if isinstance(said, Note))
+    assert any("closest to the true one" in said.text for said in told if isinstance(said, Note))
 
 
 @pytest.mark.parametrize("stops", [(4, 7), (11,)])  # within each stage; the adversarial loss begins with step 6
@@ -135,7 +135,7 @@ def same(one, other):
 
 
 def test_an_interrupt_within_a_step_keeps_that_step(whole, learn, tmp_path, monkeypatch):
-    for learns, step in ((pipeline.Autoencoding, 3), (pipeline.Diffusing, 5)):
+    for learns, step in ((pipeline.AutoencoderTrainer, 3), (pipeline.DenoiserTrainer, 5)):
         own = learns.step
 
         def stopped(self, n, share, own=own, last=step):
@@ -147,7 +147,7 @@ def test_an_interrupt_within_a_step_keeps_that_step(whole, learn, tmp_path, monk
             patch.setattr(learns, "step", stopped)
             learn(tmp_path)
         kept = load(tmp_path / "diffusion.state.safetensors")
-        assert kept.step == len(kept.losses) == step + 1 + (8 if learns is pipeline.Diffusing else 0)
+        assert kept.step == len(kept.losses) == step + 1 + (8 if learns is pipeline.DenoiserTrainer else 0)
     learn(tmp_path)
     assert same(whole[1], tmp_path)
 
@@ -160,11 +160,11 @@ def test_an_interrupt_between_steps_keeps_the_last_one(whole, learn, tmp_path, m
         time.sleep(0.1)
 
     places = [
-        (pipeline.DiffusionEvaluator, "reconstructed", 6),
-        (pipeline.autoencoder, "fold", 8),
-        (pipeline.DiffusionEvaluator, "sampled", 16),
+        (pipeline.DiffusionEvaluator, "log_reconstructions", 6),
+        (pipeline.autoencoder, "normalize_latents", 8),
+        (pipeline.DiffusionEvaluator, "validate_and_sample", 16),
     ]
-    for where, name, step in [*places, (diffusion_seen, "nearest", 16), (pipeline, "write_folder", 16)]:
+    for where, name, step in [*places, (diffusion_seen, "retrieval_score", 16), (pipeline, "write_folder", 16)]:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(where, name, stopped)
             learn(tmp_path)
@@ -237,7 +237,7 @@ def slow(monkeypatch):
 
         return stepped
 
-    for learns in (pipeline.Autoencoding, pipeline.Diffusing):
+    for learns in (pipeline.AutoencoderTrainer, pipeline.DenoiserTrainer):
         monkeypatch.setattr(learns, "step", slowed(learns.step))
     monkeypatch.setattr(pipeline.DiffusionRun, "_timed", lambda self, kind: 0.02)
     monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: now[0]))
@@ -250,11 +250,13 @@ def test_a_machine_that_becomes_slow_ends_in_time_and_leaves_nothing_out(learn, 
     for stop in (*stops, None):
         told = learn(tmp_path, stop, **timed)
     assert 0.9 * 60 * 0.08 < slow[0] < 1.1 * 60 * 0.08
-    numbers = {name: value for line in read_diary(tmp_path / "diffusion.log.jsonl") for name, value in line.items()}
+    numbers = {
+        name: value for line in read_metrics_log(tmp_path / "diffusion.log.jsonl") for name, value in line.items()
+    }
     assert numbers["vae/adversarial"] and numbers["lr/vae"] < 0.02 * 1e-3 and numbers["lr/unet"] < 0.02 * 7e-4
     said = " ".join(event.text for event in told if isinstance(event, Note))
     assert re.search(r"the 0.08 minutes are over after \d+ of \d+ steps", said)
-    first = sum("vae/current" in line for line in read_diary(tmp_path / "diffusion.log.jsonl"))
+    first = sum("vae/current" in line for line in read_metrics_log(tmp_path / "diffusion.log.jsonl"))
     assert 0.2 < first / len(told[-1].losses) < 0.4  # the VAE's share
 
 
@@ -279,8 +281,8 @@ def test_a_look_that_leaves_no_time_for_another_step_is_the_last(learn, tmp_path
         yield from sample(self, learning, vae, done)
         slow[0] += 1.2
 
-    sample, steps = pipeline.DiffusionEvaluator.sampled, []
-    monkeypatch.setattr(pipeline.DiffusionEvaluator, "sampled", sampled)
+    sample, steps = pipeline.DiffusionEvaluator.validate_and_sample, []
+    monkeypatch.setattr(pipeline.DiffusionEvaluator, "validate_and_sample", sampled)
     timed = {"vae_train_steps": 0, "max_train_steps": 0, "minutes": 0.08, "sample_count": 4}
     assert steps == [len(learn(tmp_path, **timed)[-1].losses)]
 
@@ -291,8 +293,8 @@ def test_a_run_that_goes_on_keeps_time_for_the_last_look(engine, pictures, tmp_p
         slow[0] += 0.6
         yield from sample(self, learning, vae, done)
 
-    sample, steps = pipeline.DiffusionEvaluator.sampled, []
-    monkeypatch.setattr(pipeline.DiffusionEvaluator, "sampled", sampled)
+    sample, steps = pipeline.DiffusionEvaluator.validate_and_sample, []
+    monkeypatch.setattr(pipeline.DiffusionEvaluator, "validate_and_sample", sampled)
     timed = {"vae_train_steps": 0, "max_train_steps": 0, "minutes": 0.08, "sample_count": 2}
     task = TrainDiffusion(photos=pictures, output_dir=tmp_path, **SMALL | timed)
     run = engine.run(task)
@@ -344,7 +346,7 @@ def test_captions_may_end_otherwise_and_missing_ones_are_told(tmp_path):
     (tmp_path / "0.caption").write_text("one", "utf-8")
     *_, pairs = read_pairs(tmp_path, 32, "caption")
     assert pairs.pairs[0].captions == ("one",)
-    assert any("2 of 3 pictures have no NAME.caption and go by their folder's name" in str(n) for n in pairs.notes)
+    assert any(str(n).startswith("2 of 3 pictures, such as 1.png, have no NAME.caption; ") for n in pairs.notes)
 
 
 def test_one_picture_alone_is_learnt(engine, tmp_path):
@@ -375,7 +377,7 @@ def test_latents_are_normalised_and_pictures_stay_as_they_were():
     x = torch.rand(8, 3, 32, 32) * 2 - 1
     with torch.no_grad():
         before, given = vae(x).sample, vae.encode(x).latent_dist.mean
-        fold(vae, given)
+        normalize_latents(vae, given)
         after, latents = vae(x).sample, vae.encode(x).latent_dist.mean
     torch.testing.assert_close(after, before, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(4), atol=1e-3, rtol=0)
@@ -386,8 +388,8 @@ def test_latents_are_normalised_and_pictures_stay_as_they_were():
 @pytest.mark.parametrize(
     ("learns", "where", "name", "good"),
     [
-        (pipeline.Autoencoding, pipeline.autoencoder, "reconstruction", 4),
-        (pipeline.Diffusing, pipeline.Diffusing, "loss", 12),
+        (pipeline.AutoencoderTrainer, pipeline.autoencoder, "reconstruction_loss", 4),
+        (pipeline.DenoiserTrainer, pipeline.DenoiserTrainer, "loss", 12),
     ],
 )
 def test_steps_that_are_no_numbers_change_nothing_and_end_the_run(
@@ -439,22 +441,22 @@ def spoiling(monkeypatch, learns, parts, after):
 
 
 def test_an_autoencoder_that_has_become_worse_is_taken_as_it_was(learn, tmp_path, monkeypatch):
-    kept = spoiling(monkeypatch, pipeline.Autoencoding, ["mean"], 6)
+    kept = spoiling(monkeypatch, pipeline.AutoencoderTrainer, ["ema"], 6)
     told = " ".join(getattr(event, "text", "") for event in learn(tmp_path, sample_count=4, save_precision="float"))
     assert "the autoencoder has collapsed" in told and "taken as it was at its best" in told
     learnt = load_file(f"{tmp_path}/diffusion/{WEIGHTS[1]}.safetensors")
-    assert any(all(torch.equal(v, learnt[k]) for k, v in one["mean"].items() if "quant" not in k) for one in kept)
+    assert any(all(torch.equal(v, learnt[k]) for k, v in one["ema"].items() if "quant" not in k) for one in kept)
 
 
 @pytest.mark.parametrize("stop", [None, 15])
 def test_a_unet_that_has_collapsed_is_taken_as_it_was(learn, tmp_path, monkeypatch, stop):
     monkeypatch.setattr(pipeline.diffusing, "WINDOW", 2)
-    kept = spoiling(monkeypatch, pipeline.Diffusing, ["unet_mean", "text_mean"], 5)
+    kept = spoiling(monkeypatch, pipeline.DenoiserTrainer, ["unet_ema", "text_ema"], 5)
     told = learn(tmp_path, stop, save_precision="float")
     told += learn(tmp_path, save_precision="float") if stop else []
     told = " ".join(getattr(event, "text", "") for event in told)
     assert "step 14: the loss is far above" in told and "collapsed at the end" in told
-    for part, name in (("unet_mean", WEIGHTS[0]), ("text_mean", WEIGHTS[2])):
+    for part, name in (("unet_ema", WEIGHTS[0]), ("text_ema", WEIGHTS[2])):
         learnt = load_file(f"{tmp_path}/diffusion/{name}.safetensors")
         both = learnt.keys() & kept[3][part].keys()
         assert both and all(torch.equal(kept[3][part][key], learnt[key]) for key in both)
@@ -462,14 +464,20 @@ def test_a_unet_that_has_collapsed_is_taken_as_it_was(learn, tmp_path, monkeypat
 
 @pytest.mark.parametrize(("quality", "is_said"), [(-10.0, True), (10.0, False)])
 def test_an_autoencoder_that_has_learnt_hardly_anything_is_told_of(learn, tmp_path, monkeypatch, quality, is_said):
-    monkeypatch.setattr(pipeline.DiffusionEvaluator, "quality", lambda self, vae: self.flat() + quality)
+    monkeypatch.setattr(pipeline.DiffusionEvaluator, "measure_psnr", lambda self, vae: self.mean_color_psnr() + quality)
     told = " ".join(getattr(event, "text", "") for event in learn(tmp_path))
     assert ("hardly learned more than the mean colours" in told) == is_said
 
 
 def test_a_loss_is_sound_while_it_is_near_its_lowest(monkeypatch):
     monkeypatch.setattr(pipeline.diffusing, "WINDOW", 2)
-    assert pipeline.diffusing.soundness([4, 4, 1, math.nan, 1.4, 1.4, 2, 2, 1, 1, 9]) == [True, True, True, False, True]
+    assert pipeline.diffusing.sound_windows([4, 4, 1, math.nan, 1.4, 1.4, 2, 2, 1, 1, 9]) == [
+        True,
+        True,
+        True,
+        False,
+        True,
+    ]
 
 
 def test_bad_input_is_told_in_a_sentence(learn, engine, pictures, tmp_path):

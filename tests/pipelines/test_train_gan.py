@@ -29,7 +29,7 @@ from calotype.record import Film, Result
 from calotype.tasks import Imagine, Note, TrainGan, read_task
 from calotype.training.data.squares import COUNT, Images, of_demo, of_folder
 from calotype.training.gan import evaluator as gan_seen
-from calotype.training.gan.evaluator import ONE_SIDED, GanEvaluator, moments
+from calotype.training.gan.evaluator import UNBALANCED_STEPS, GanEvaluator, snapshot_steps
 from calotype.training.monitor.metrics_log import MetricsLog
 from calotype.training.monitor.monitor import Monitor
 from calotype.training.run.resume import load, save
@@ -73,7 +73,7 @@ def test_a_run_ends_in_a_forger_sheets_a_film_and_a_page(done):
     forged = events[-1]
     assert isinstance(forged, TrainResult) and forged.path == out / "gan.safetensors" and forged.pictures == 12
     assert set(figures(forged)) == {"frechet", "precision", "recall", "diversity"}
-    steps = moments(6, 3)
+    steps = snapshot_steps(6, 3)
     sheets = [out / "gan-snapshots" / f"{step:08d}.png" for step in steps]
     assert len({digest(path) for path in sheets}) == 3  # the same latents, another forger
     assert Image.open(sheets[0]).size == (8 * 32, 5 * 32)
@@ -86,17 +86,18 @@ def test_a_run_ends_in_a_forger_sheets_a_film_and_a_page(done):
 
 def test_the_best_forger_is_told_and_kept(done):
     out, events = done
-    distances = numbers(out, gan_seen.FIGURES["frechet"])
+    distances = numbers(out, gan_seen.METRIC_NAMES["frechet"])
     with safe_open(out / "gan-best.safetensors", "pt") as file:
         step = int(file.metadata()["calotype.steps"])
-    assert f"by Fréchet distance the forger was best after step {step}: {out / 'gan-best.safetensors'}" in sentences(
-        events
+    assert (
+        f"the generator with the lowest Fréchet distance, of step {step}, is saved as {out / 'gan-best.safetensors'}"
+        in sentences(events)
     )
     low = min(distances, key=distances.get)
     then = "then" if low == step else f"after step {step}"
     assert (
         f"<p>The Fréchet distance was lowest {f'after step {low}' if low else 'before the first step'}: "
-        f"{distances[low]:.4f}; gan-best.safetensors is the forger as it was {then}.</p>"
+        f"{distances[low]:.4f}; gan-best.safetensors is the generator as it was {then}.</p>"
     ) in (out / "report.html").read_text("utf-8")
 
 
@@ -104,9 +105,9 @@ def test_tensorboard_has_the_figures(done):
     out, events = done
     told = EventAccumulator(str(next((out / "logs").rglob("network_train"))))
     told.Reload()
-    for name, tag in gan_seen.FIGURES.items():
+    for name, tag in gan_seen.METRIC_NAMES.items():
         numbers = told.Scalars(tag)
-        assert [number.step for number in numbers] == moments(6, 3)
+        assert [number.step for number in numbers] == snapshot_steps(6, 3)
         assert numbers[-1].value == pytest.approx(figures(events[-1])[name], abs=1e-4)
     assert [number.step for number in told.Scalars("loss/forger")] == [1, 2, 3, 4, 5, 6]
 
@@ -169,16 +170,16 @@ def test_a_run_that_is_closed_keeps_its_very_step(engine, folder, done, tmp_path
 
 def test_an_interrupt_within_a_step_keeps_that_step(engine, folder, done, tmp_path, monkeypatch):
     def stopped(*given):
-        monkeypatch.setattr(train_gan, "forger_loss", own)
+        monkeypatch.setattr(train_gan, "generator_loss", own)
         os.kill(os.getpid(), signal.SIGINT)
         return own(*given)
 
-    own = train_gan.forger_loss
+    own = train_gan.generator_loss
     run = engine.run(asked(folder, tmp_path, save_state_every=0))
     for event in run:
         if getattr(event, "what", "") == "steps" and event.done == 2:
             break
-    monkeypatch.setattr(train_gan, "forger_loss", stopped)
+    monkeypatch.setattr(train_gan, "generator_loss", stopped)
     with pytest.raises(KeyboardInterrupt):
         list(run)
     assert load(tmp_path / "gan.state.safetensors").step == 3
@@ -206,7 +207,7 @@ def test_what_ended_while_pictures_were_read_is_not_overwritten(engine, folder, 
     assert digest(tmp_path / "gan.safetensors") == digest(done[0] / "gan.safetensors")
 
 
-@pytest.mark.parametrize("spoilt", ["penalty", "forger_loss", "expert_loss"])
+@pytest.mark.parametrize("spoilt", ["gradient_penalty", "generator_loss", "discriminator_loss"])
 @pytest.mark.parametrize("how", ["loss", "gradient"])
 def test_whatever_is_no_number_is_counted_and_not_learnt(engine, folder, tmp_path, monkeypatch, spoilt, how):
     own = getattr(train_gan, spoilt)
@@ -231,12 +232,12 @@ def test_whatever_is_no_number_is_counted_and_not_learnt(engine, folder, tmp_pat
 def test_a_collapse_at_the_end_leaves_the_last_good_forger(engine, folder, tmp_path, monkeypatch):
     def collapsed(seen, done):
         if done == 6:
-            seen.forger.scale.weight.zero_()  # every latent draws the same
+            seen.generator.scale.weight.zero_()  # every latent draws the same
         yield from after(seen, done)
 
-    after = GanEvaluator.after
-    monkeypatch.setattr(GanEvaluator, "after", collapsed)
-    monkeypatch.setattr(gan_seen, "SAME", 1e-3)
+    after = GanEvaluator.evaluate
+    monkeypatch.setattr(GanEvaluator, "evaluate", collapsed)
+    monkeypatch.setattr(gan_seen, "MIN_DIVERSITY", 1e-3)
     events = list(engine.run(asked(folder, tmp_path)))
     told = " ".join(event.text for event in events if isinstance(event, Note))
     assert "is the last good generator, of step 2" in told
@@ -257,7 +258,7 @@ def sentences(events):
 
 
 def numbers(out, name):
-    return dict(MetricsLog(out / "gan.log.jsonl", 10**6, is_kept=False).numbers[name])
+    return dict(MetricsLog(out / "gan.log.jsonl", 10**6, is_written=False).numbers[name])
 
 
 def test_a_dry_run_tells_the_plan_and_writes_nothing(engine, folder, done, tmp_path):
@@ -309,7 +310,7 @@ def test_a_run_whose_state_is_kept_learns_on(engine, folder, done, tmp_path, sto
     events = list(engine.run(more))
     other = ", with another rate, gamma or length than before" if not stop else ""
     assert f"going on after step {stop or 6} of 12{other}" in sentences(events)
-    assert list(numbers(tmp_path, gan_seen.FIGURES["frechet"])) == [0, 2, 6, 12]
+    assert list(numbers(tmp_path, gan_seen.METRIC_NAMES["frechet"])) == [0, 2, 6, 12]
     with Image.open(tmp_path / "gan.gif") as film:
         assert film.n_frames == 4
     with safe_open(events[-1].path, "pt") as file:
@@ -418,7 +419,7 @@ def test_bad_pictures_are_told_and_left_out(engine, folder, tmp_path):
         list(engine.run(asked(tmp_path / "none", tmp_path)))
     (tmp_path / "few").mkdir()
     (tmp_path / "few" / "bad.png").write_text("no picture")
-    with pytest.raises(CalotypeError, match=r"0 pictures that can be read, .*bad\.png"):
+    with pytest.raises(CalotypeError, match=r"0 readable pictures, .*bad\.png"):
         list(engine.run(asked(tmp_path / "few", tmp_path)))
     for path in folder.glob("?.png"):
         (tmp_path / "few" / path.name).write_bytes(path.read_bytes())
@@ -469,7 +470,7 @@ def test_a_loss_that_is_no_number_ends_the_run(engine, folder, tmp_path):
 # ---------------------------------------------------------------------- what is noticed
 
 
-taken = Images.taken
+taken = Images.batch
 
 
 @pytest.fixture
@@ -490,19 +491,19 @@ def seen(folder, tmp_path):
 
 
 def test_collapse_is_told_and_the_last_good_forger_kept(seen, tmp_path):
-    steps = sorted(seen.moments)
-    seen.forger.first.mul_(20)  # forgeries differ as much as noise does
+    steps = sorted(seen.snapshot_steps)
+    seen.generator.first.mul_(20)  # forgeries differ as much as noise does
 
     def stepped(step):
-        seen.watch.stepped(step, 1.0, {})
-        return list(seen.after(step))
+        seen.monitor.log_step(step, 1.0, {})
+        return list(seen.evaluate(step))
 
     stepped(steps[3])
     kept = digest(tmp_path / "gan.safetensors")
-    seen.forger.scale.weight.zero_()  # every latent draws the same
+    seen.generator.scale.weight.zero_()  # every latent draws the same
     for step in steps[4:6]:
         stepped(step)
-    with pytest.raises(CalotypeError, match=r"collapsed: at step 46 .* is kept as .*gan\.safetensors"):
+    with pytest.raises(CalotypeError, match=r"collapsed: at step 46 .* is saved as .*gan\.safetensors"):
         stepped(steps[6])
     assert digest(tmp_path / "gan.safetensors") == kept
 
@@ -510,22 +511,24 @@ def test_collapse_is_told_and_the_last_good_forger_kept(seen, tmp_path):
 def test_what_is_measured_is_in_memory_by_parts(seen, monkeypatch):
     together = {"drawn": [], "taken": []}
     gallery = Images(torch.randint(0, 256, (150, 3, 32, 32), dtype=torch.uint8))
-    seen = GanEvaluator(seen.task, seen.watch, seen.forger, seen.expert, gallery, False, seen._keep)
-    monkeypatch.setattr(Images, "taken", lambda _, some: together["taken"].append(len(some)) or taken(gallery, some))
-    seen.forger.register_forward_pre_hook(lambda _, given: together["drawn"].append(len(given[0])))
-    list(seen.after(0))
-    assert sum(together["taken"]) == 150 + gan_seen.JUDGED and max(together["taken"]) == 64
-    assert sum(together["drawn"]) == 150 + gan_seen.JUDGED and max(together["drawn"]) == 4  # as in a step
+    seen = GanEvaluator(
+        seen.task, seen.monitor, seen.generator, seen.discriminator, gallery, False, seen._save_generator
+    )
+    monkeypatch.setattr(Images, "batch", lambda _, some: together["taken"].append(len(some)) or taken(gallery, some))
+    seen.generator.register_forward_pre_hook(lambda _, given: together["drawn"].append(len(given[0])))
+    list(seen.evaluate(0))
+    assert sum(together["taken"]) == 150 + gan_seen.SCORED and max(together["taken"]) == 64
+    assert sum(together["drawn"]) == 150 + gan_seen.SCORED and max(together["drawn"]) == 4  # as in a step
 
 
 def test_an_expert_that_wins_outright_is_told(seen):
-    for step in range(ONE_SIDED):
-        assert list(seen.after(step + 1000)) == []
-        seen.watch.stepped(step + 1, 0.001, {})
-    with pytest.raises(CalotypeError, match="the expert has won"):
-        list(seen.after(ONE_SIDED))
-    seen.changed(ONE_SIDED // 2)
-    assert list(seen.after(ONE_SIDED)) == []
+    for step in range(UNBALANCED_STEPS):
+        assert list(seen.evaluate(step + 1000)) == []
+        seen.monitor.log_step(step + 1, 0.001, {})
+    with pytest.raises(CalotypeError, match="the discriminator has won"):
+        list(seen.evaluate(UNBALANCED_STEPS))
+    seen.mark_changed(UNBALANCED_STEPS // 2)
+    assert list(seen.evaluate(UNBALANCED_STEPS)) == []
 
 
 # ---------------------------------------------------------------------- files
@@ -595,5 +598,5 @@ def test_the_demo_ships_its_pictures():
 def test_pictures_that_are_all_alike_are_refused(engine, tmp_path):
     for n in range(10):
         Image.new("RGB", (40, 40), (200, 30, 30)).save(tmp_path / f"{n}.png")
-    with pytest.raises(CalotypeError, match="the 10 pictures to learn from are all alike"):
+    with pytest.raises(CalotypeError, match="the 10 training pictures are all alike"):
         list(engine.run(asked(tmp_path, tmp_path / "out")))

@@ -24,7 +24,7 @@ from calotype.pipelines.train_lora import TrainResult
 from calotype.record import Result
 from calotype.tasks import Imagine, Note, Progress, TrainLora
 from calotype.training.lora import run as train_lora_plan
-from calotype.training.lora.text_states import encoded
+from calotype.training.lora.text_states import encode_captions
 from calotype.training.optim import optimizers
 
 
@@ -261,7 +261,7 @@ def test_what_an_optimizer_prints_is_not_among_the_lines(capsys, monkeypatch):
             super().__init__(*args, **settings)
 
     monkeypatch.setattr(torch.optim, "Talking", Talking, raising=False)
-    optimizers.optimizer_named("Talking", [{"params": [torch.zeros(1, requires_grad=True)], "lr": 0.1}])
+    optimizers.create_optimizer("Talking", [{"params": [torch.zeros(1, requires_grad=True)], "lr": 0.1}])
     told = capsys.readouterr()
     assert not told.out and "at work" in told.err
 
@@ -339,7 +339,7 @@ def test_the_first_step_begins_at_the_base_model(engine, photos, tmp_path):
 @pytest.mark.parametrize(("length", "tokens"), [(75, 77), (150, 152), (225, 227)])
 def test_long_captions_are_as_long_as_kohyas(engine, length, tokens):
     with torch.inference_mode():
-        states, _ = encoded(engine.models.diffusion("emoji"), ["a", "b, " * 200], length, 0)
+        states, _ = encode_captions(engine.models.diffusion("emoji"), ["a", "b, " * 200], length, 0)
     assert states.shape == (2, tokens, 256)
 
 
@@ -384,7 +384,7 @@ def test_steps_that_add_up_batches_end_with_their_epoch(engine, photos, tmp_path
     [
         ({"learning_rate": 0.0}, "nothing would be trained"),
         ({"optimizer_type": "Adamw9"}, "did you mean AdamW"),
-        ({"optimizer_type": "Prodigy", "optimizer_args": "d0"}, "not installed|optimizer_args is such as"),
+        ({"optimizer_type": "Prodigy", "optimizer_args": "d0"}, "not installed|optimizer_args looks like"),
         ({"optimizer_args": "nonsense=1"}, "does not take"),
         ({"model": "yunet"}, "not for making pictures"),
     ],

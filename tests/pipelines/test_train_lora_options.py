@@ -13,7 +13,7 @@ from calotype.checkpoints.lora import attach, read_adapter
 from calotype.errors import CalotypeError
 from calotype.pipelines.train_lora import LoraRun
 from calotype.tasks import Note
-from calotype.training.data.buckets import fit, sizes
+from calotype.training.data.buckets import bucket_sizes, fit
 from calotype.training.data.dataset import Example
 from calotype.training.lora.latents import CachedLatents
 from calotype.training.optim.grad_scale import GradScaler
@@ -129,7 +129,7 @@ def test_ranks_may_come_from_the_file_that_is_gone_on_from(engine, photos, tmp_p
 def test_what_was_told_and_what_is_are_compared(engine, photos, tmp_path):  # noqa: F811
     told = learn(engine, photos, tmp_path, dry_run=True, v2=True, optimizer_type="AdamW8bit", mixed_precision="fp16")
     text = " ".join(said(told))
-    assert "emoji is not an SD 2.x model" in text and "AdamW is taken" in text and "fp16 needs a GPU" in text
+    assert "emoji is not an SD 2.x model" in text and "AdamW is used instead" in text and "fp16 needs a GPU" in text
     with pytest.raises(CalotypeError, match="is for epsilon models"):
         learn(engine, photos, tmp_path, v_pred_like_loss=1.0)
 
@@ -144,9 +144,9 @@ def test_a_file_may_keep_its_settings_to_itself(engine, photos, tmp_path):  # no
 def test_a_loss_made_larger_by_a_power_of_two_changes_nothing(engine, photos, tmp_path, monkeypatch):  # noqa: F811
     """What fp16 needs, tried where it must not show: float32 is exact in powers of two."""
     learn(engine, photos, tmp_path / "plain", max_train_steps=3)
-    monkeypatch.setattr(GradScaler, "of", lambda dtype: GradScaler(1024.0))
+    monkeypatch.setattr(GradScaler, "for_dtype", lambda dtype: GradScaler(1024.0))
     learn(engine, photos, tmp_path / "scaled", 2, max_train_steps=3, save_state_every=1)
-    monkeypatch.setattr(GradScaler, "of", lambda dtype: GradScaler(8.0))  # the state knows better
+    monkeypatch.setattr(GradScaler, "for_dtype", lambda dtype: GradScaler(8.0))  # the state knows better
     learn(engine, photos, tmp_path / "scaled", max_train_steps=3)
     assert same(weights(tmp_path / "plain"), weights(tmp_path / "scaled"))
 
@@ -198,7 +198,8 @@ def test_a_run_that_goes_on_keeps_its_session_and_its_beginning(engine, photos, 
 def test_sdxl_is_told_of_each_photo_what_sd_scripts_tells():
     told = SimpleNamespace(model=SimpleNamespace(family="sdxl", device="cpu", dtype=torch.float32))
     lessons = [
-        CachedLatents(Example(Path(), ""), fit(size, sizes((512, 512))), 1.0) for size in ((1920, 1080), (600, 800))
+        CachedLatents(Example(Path(), ""), fit(size, bucket_sizes((512, 512))), 1.0)
+        for size in ((1920, 1080), (600, 800))
     ]
     added = LoraRun.added_conditions(told, lessons, torch.zeros(2, 4))
     assert added["time_ids"].tolist() == [[1080, 1920, 12, 0, 384, 640], [800, 600, 0, 8, 576, 448]]

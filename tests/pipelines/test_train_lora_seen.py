@@ -16,7 +16,7 @@ from calotype.tasks import Learning, Note, Progress, TrainLora
 from calotype.training.lora.evaluator import LoraEvaluator
 from calotype.training.lora.layers import Dropouts, Lora
 from calotype.training.lora.network import Adapters
-from calotype.training.monitor.metrics_log import read_diary
+from calotype.training.monitor.metrics_log import read_metrics_log
 from tests.outputs.test_report import Reader
 
 SMALL = {"resolution": "32", "min_bucket_reso": 32, "bucket_reso_steps": 32, "network_dim": 2, "mixed_precision": "no"}
@@ -61,7 +61,7 @@ def watched(learn, tmp_path_factory):
 
 
 def numbers(out, name):
-    told = read_diary(out / "mine.log.jsonl")
+    told = read_metrics_log(out / "mine.log.jsonl")
     return [(line["step"], line[name]) for line in told if name in line]
 
 
@@ -116,7 +116,7 @@ def test_what_cannot_be_drawn_is_known_before_the_first_step_and_costs_a_set_lat
         learn(tmp_path, **options)
     *told, learned = learn(tmp_path, sample_at_first=False, **options)
     assert isinstance(learned, TrainResult)
-    assert any(isinstance(step, Note) and "step 1: samples are left out" in step.text for step in told)
+    assert any(isinstance(step, Note) and "step 1: samples are skipped" in step.text for step in told)
 
 
 def test_the_plan_tells_of_samples_and_drawing_one_again_says_what_it_was_drawn_with(watched, tmp_path):
@@ -242,7 +242,7 @@ def test_an_optimizer_with_two_sets_of_weights_gets_its_own_back():
     seen = LoraEvaluator(
         None, None, None, None, adapters, Averaging(lora.parameters(), 0.1), (8, 8), (1, 1), (), None, None
     )
-    with seen._at_rest():
+    with seen._evaluation_mode():
         assert torch.allclose(lora.down, before * 0.3) and not lora.training
     assert torch.equal(lora.down, before) and lora.training
 
@@ -269,5 +269,5 @@ def test_what_cannot_be_is_said(learn, tmp_path, options, word):
 
 def test_one_photo_cannot_be_split(engine, tmp_path):
     Image.new("RGB", (64, 64)).save(tmp_path / "one.png")
-    with pytest.raises(CalotypeError, match="two photos at least"):
+    with pytest.raises(CalotypeError, match="at least two photos"):
         list(engine.run(TrainLora(photos=tmp_path, output_dir=tmp_path / "out", validation_split=0.5)))

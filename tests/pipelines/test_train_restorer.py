@@ -24,7 +24,7 @@ from calotype.models.face_restorer import Restorer, build, grown
 from calotype.ops.faces import align, similarity, template
 from calotype.pipelines.train_restorer import make_batch, recipe
 from calotype.tasks import Note, Progress, Restore, TrainRestorer
-from calotype.training.data.faces import Face, emphasis, mirrored, places, split
+from calotype.training.data.faces import Face, loss_weight_map, mirrored, patch_corners, split
 from calotype.training.enhance import face_identity
 from calotype.training.enhance.evaluate import methods_of
 from calotype.training.optim import perceptual
@@ -122,7 +122,7 @@ def test_what_lies_where_results_go_is_not_learnt_from(engine, faces, tmp_path):
     told = said(learn(engine, tmp_path, tmp_path / "out", dry_run=True))
     learnt, held = re.search(r"(\d) faces to train on, (\d) ", told).groups()
     assert int(learnt) + int(held) == 5
-    assert "for they are results: 1 in" in told
+    assert "because they are results: 1 in" in told
 
 
 def test_faces_are_found_in_photos(engine, tmp_path):
@@ -131,7 +131,7 @@ def test_faces_are_found_in_photos(engine, tmp_path):
     Image.fromarray(astronaut()).save(folder / "portrait.png")
     Image.fromarray(np.full((200, 200, 3), 90, np.uint8)).save(folder / "wall.png")
     told = learn(engine, folder, tmp_path / "out", aligned=False, dry_run=True)
-    assert "1 face to train on" in said(told) and "left out: wall.png shows no face" in said(told)
+    assert "1 face to train on" in said(told) and "left out: wall.png has no face" in said(told)
 
 
 @pytest.mark.skipif(not is_installed(), reason="the features are an extra")
@@ -181,7 +181,7 @@ def test_a_person_is_nearer_to_itself_than_to_another():
 
 
 def test_eyes_and_mouth_count_more():
-    weight = emphasis(template(128), 128, 2.0)[0]
+    weight = loss_weight_map(template(128), 128, 2.0)[0]
     assert abs(float(weight.mean()) - 1) < 1e-5
     (x, y), corner = template(128)[0].round().astype(int), weight[2, 2]
     assert 2.5 < float(weight[y, x] / corner) <= 3.0
@@ -193,14 +193,14 @@ def test_eyes_and_mouth_count_more():
     seed=st.integers(0, 99),
 )
 def test_pieces_lie_within_the_face(landmarks, piece, seed):
-    found = places(np.array(landmarks), 64, piece, random.Random(seed))
+    found = patch_corners(np.array(landmarks), 64, piece, random.Random(seed))
     assert len(found) == 4 and all(0 <= at <= 64 - piece for place in found for at in place)
 
 
 def test_pieces_lie_at_eyes_and_mouth_also_of_a_mirrored_face():
     points = template(512)
     for landmarks in (points, mirrored(points, 512)):
-        left, right, mouth, _ = places(landmarks, 512, 128, random.Random(0))
+        left, right, mouth, _ = patch_corners(landmarks, 512, 128, random.Random(0))
         assert left[1] + 64 < 256 < right[1] + 64 and mouth[0] > left[0] + 64
         for (y, x), (px, py) in zip((left, right, mouth), (*landmarks[:2], landmarks[3:].mean(0)), strict=True):
             assert abs(y + 64 - py) <= 0.5 and abs(x + 64 - px) <= 0.5
@@ -287,10 +287,10 @@ def test_what_would_go_unheard_is_refused(options, why):
 
 def test_faces_that_are_too_small_are_left_out(engine, faces, tmp_path):
     told = []
-    with pytest.raises(CalotypeError, match="no faces that can be learnt from"):
+    with pytest.raises(CalotypeError, match="no faces to train on"):
         for event in engine.run(TrainRestorer(photos=faces, output_dir=tmp_path, **{**TINY, "side": 512})):
             told.append(event)
-    assert "a_r00c00.png is 96x96, no aligned face of 512 pixels" in said(told)
+    assert "a_r00c00.png is 96x96, not an aligned face of 512 pixels" in said(told)
 
 
 def test_more_faces_than_memory_holds_are_refused_before_they_fill_it(engine, faces, tmp_path, monkeypatch):

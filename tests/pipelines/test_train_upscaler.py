@@ -23,7 +23,7 @@ from calotype.ops.degrade import SecondOrder, second_order
 from calotype.picture import Picture
 from calotype.pipelines.train_upscaler import discriminator_of, make_batch, make_test
 from calotype.tasks import Note, Progress, TrainUpscaler, Upscale
-from calotype.training.data.patches import HighRes, opened, piece, sharpened
+from calotype.training.data.patches import HighRes, cut_patch, open_images, sharpened
 from calotype.training.enhance import loop as enhancing
 from calotype.training.enhance.gan_step import AdversarialTrainer, Batch
 from calotype.training.enhance.run import FEW, KINDS, training_patches
@@ -308,8 +308,8 @@ def test_pieces_with_something_to_mend_are_measured_first():
 def test_it_is_measured_as_it_is_taught(photos, l1_gt_usm):
     """PSNR would fall otherwise while the network learns to sharpen."""
     task = TrainUpscaler(photos=photos, l1_gt_usm=l1_gt_usm, **TINY)
-    sharp = [event for event in opened(photos, 10**6) if isinstance(event, HighRes)]
-    cut = piece(sharp[0].pixels, 64)
+    sharp = [event for event in open_images(photos, 10**6) if isinstance(event, HighRes)]
+    cut = cut_patch(sharp[0].pixels, 64)
     test = make_test(sharp[0], task, 4, 0)
     assert torch.equal(test.true, sharpened(cut[None])[0] if l1_gt_usm else cut)
     assert not torch.equal(sharpened(cut[None])[0], cut)
@@ -435,7 +435,7 @@ def test_a_bad_picture_is_left_out(engine, photos, tmp_path):
     "options, why",
     [
         ({"photos": "none"}, "there is no folder"),
-        ({"photos": "empty"}, "has no pictures that can be learnt from"),
+        ({"photos": "empty"}, "has no pictures to train on"),
         ({"gt_size": 48}, "multiple of 32"),
         ({"scale": 3}, "scale is 1, 2 or 4"),
     ],

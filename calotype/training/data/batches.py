@@ -1,6 +1,6 @@
-"""Which pictures come in which step. It depends on nothing but the seed and the epoch.
+"""The batches of each epoch. They depend only on the seed and the epoch.
 
-As in sd-scripts buckets are shuffled, cut into batches and these shuffled; the dice are others, and so the order is.
+As in sd-scripts buckets are shuffled, cut into batches, and the batches shuffled; the rng, and so the order, differs.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class BatchItem:
-    """One picture of the set as the plan knows it."""
+    """One image of the set with its bucket and repeats."""
 
     index: int
     bucket: tuple[int, int]
@@ -19,21 +19,21 @@ class BatchItem:
 
 
 def batches(pictures: Sequence[BatchItem], size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Indices of each batch of an epoch, counted from 0: buckets are shuffled, cut into batches, and these shuffled."""
-    dice = random.Random(seed + epoch)
+    """Image indices of each batch of an epoch (starting at 0)."""
+    rng = random.Random(seed + epoch)
     buckets: dict[tuple[int, int], list[int]] = {}
     for picture in pictures:
         buckets.setdefault(picture.bucket, []).extend([picture.index] * picture.repeats)
-    found = []
+    shuffled = []
     for indices in buckets.values():
-        dice.shuffle(indices)
-        found += [indices[n : n + size] for n in range(0, len(indices), size)]
-    dice.shuffle(found)
-    return found
+        rng.shuffle(indices)
+        shuffled += [indices[n : n + size] for n in range(0, len(indices), size)]
+    rng.shuffle(shuffled)
+    return shuffled
 
 
 def count(pictures: Sequence[BatchItem], size: int) -> int:
-    """Batches of an epoch."""
+    """Number of batches of an epoch."""
     totals: dict[tuple[int, int], int] = {}
     for picture in pictures:
         totals[picture.bucket] = totals.get(picture.bucket, 0) + picture.repeats
@@ -41,16 +41,16 @@ def count(pictures: Sequence[BatchItem], size: int) -> int:
 
 
 def steps(batches: int, accumulated: int) -> int:
-    """Changes of the weights in an epoch of so many batches."""
+    """Number of optimizer steps in an epoch."""
     return math.ceil(batches / accumulated)
 
 
-def of_step(step: int, batches: int, accumulated: int) -> range:
-    """The batches of a step, both counted over all epochs from 0; no step reaches into the next epoch.
+def batches_of_step(step: int, batches: int, accumulated: int) -> range:
+    """Indices of the batches of a step, both counted from 0 over all epochs; no step reaches into the next epoch.
 
     >>> [list(of_step(step, 5, 2)) for step in range(4)]
     [[0, 1], [2, 3], [4], [5, 6]]
     """
-    epoch, place = divmod(step, steps(batches, accumulated))
-    first = place * accumulated
+    epoch, step_in_epoch = divmod(step, steps(batches, accumulated))
+    first = step_in_epoch * accumulated
     return range(epoch * batches + first, epoch * batches + min(first + accumulated, batches))

@@ -1,106 +1,106 @@
-"""Sizes that training pictures are brought to, as kohya's sd-scripts chooses them: many shapes, one area."""
+"""Aspect ratio buckets as kohya's sd-scripts chooses them: many shapes, one area."""
 
 import math
 from dataclasses import dataclass
 
 from calotype.tasks.training import TrainLora
 
-Size = tuple[int, int]  # width, height, as everything in a trainer's settings and logs has it
+Size = tuple[int, int]  # (width, height), as in the settings and logs of trainers
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How one picture comes to its bucket: scaled to cover it, then cropped."""
+    """How one image is fitted into its bucket: scaled to cover it, then cropped."""
 
     bucket: Size
-    scaled: Size  # before the crop, at least as large as the bucket
-    own: Size  # the picture's, before all that
+    scaled: Size  # before cropping, at least as large as the bucket
+    original: Size  # of the image file
 
     @property
-    def told(self) -> tuple[int, ...]:
-        """SDXL's numbers as sd-scripts has them: own height and width, top and left, the bucket's height and width.
+    def time_ids(self) -> tuple[int, ...]:
+        """SDXL's size conditioning as in sd-scripts: original height, width; crop top, left; bucket height, width.
 
-        Top and left are those of the picture laid into its bucket whole, not those of the crop.
+        Top and left are of the whole image centered within the bucket, not of the crop.
         """
-        (width, height), shape = self.bucket, self.own[0] / self.own[1]
+        (width, height), shape = self.bucket, self.original[0] / self.original[1]
         top, left = (height - min(height, width / shape)) // 2, (width - min(width, height * shape)) // 2
-        return (*self.own[::-1], int(top), int(left), height, width)
+        return (*self.original[::-1], int(top), int(left), height, width)
 
 
-def sizes(resolution: Size, least: int = 256, most: int = 1024, step: int = 64) -> list[Size]:
-    """All buckets of an area: the square, and for each width the height that just stays within the area.
+def bucket_sizes(resolution: Size, min_size: int = 256, max_size: int = 1024, step: int = 64) -> list[Size]:
+    """All buckets of an area: the square, and for each width the largest height within the area.
 
     >>> len(sizes((512, 512)))
     17
     """
     area = resolution[0] * resolution[1]
     square = int(math.sqrt(area) // step) * step
-    found = {(square, square)}
-    for width in range(max(step, least // step * step), -(-most // step) * step + 1, step):
-        height = min(most, int(area // width // step) * step)
-        if height >= least:
-            found |= {(width, height), (height, width)}
-    return sorted(found)
+    buckets = {(square, square)}
+    for width in range(max(step, min_size // step * step), -(-max_size // step) * step + 1, step):
+        height = min(max_size, int(area // width // step) * step)
+        if height >= min_size:
+            buckets |= {(width, height), (height, width)}
+    return sorted(buckets)
 
 
 def fit_of(size: Size, task: TrainLora, resolution: Size, step: int) -> Fit:
-    """How a picture of this size is trained on, as the task tells; `step` is what sides are multiples of."""
+    """The fit of an image of this size by the options of the task; `step` divides the sides of buckets."""
     if not task.enable_bucket:
         return fit(size, [resolution])
     if task.bucket_no_upscale:
         return fit_unscaled(size, resolution, step)
-    least, most = min(task.min_bucket_reso, *resolution), max(task.max_bucket_reso, *resolution)
-    return fit(size, sizes(resolution, least, most, step))
+    min_size, max_size = min(task.min_bucket_reso, *resolution), max(task.max_bucket_reso, *resolution)
+    return fit(size, bucket_sizes(resolution, min_size, max_size, step))
 
 
 def fit(size: Size, buckets: list[Size]) -> Fit:
-    """The bucket of the nearest shape; one of the picture's very size comes first."""
+    """The bucket with the nearest aspect ratio, or one of the image's exact size."""
     if size in buckets:
         return Fit(size, size, size)
     shape = size[0] / size[1]
-    bucket = min(buckets, key=lambda one: abs(one[0] / one[1] - shape))
+    bucket = min(buckets, key=lambda candidate: abs(candidate[0] / candidate[1] - shape))
     return Fit(bucket, _covering(size, bucket), size)
 
 
 def fit_unscaled(size: Size, resolution: Size, step: int = 64) -> Fit:
-    """`bucket_no_upscale`: a picture within the area stays as large as it is; a larger one comes down to the area.
+    """`bucket_no_upscale`: only images larger than the area are scaled down to it.
 
-    The bucket is what is left when both sides are cut to multiples of `step`.
+    The bucket has both sides rounded down to multiples of `step`.
     """
     area, scaled = resolution[0] * resolution[1], size
     if size[0] * size[1] > area:
-        scaled = _brought_to(size, area, step)
-    bucket = tuple(max(step, _cut(side, step)) for side in scaled)
-    return Fit(bucket, tuple(max(side, wanted) for side, wanted in zip(scaled, bucket, strict=True)), size)
+        scaled = _scaled_to_area(size, area, step)
+    bucket = tuple(max(step, _floor(side, step)) for side in scaled)
+    return Fit(bucket, tuple(max(side, minimum) for side, minimum in zip(scaled, bucket, strict=True)), size)
 
 
-def _brought_to(size: Size, area: int, step: int) -> Size:
-    """Scaled to stay within the area, one side on a multiple of the step.
+def _scaled_to_area(size: Size, area: int, step: int) -> Size:
+    """The size scaled to the area, with one side a multiple of `step`.
 
-    It is that side whose multiple, with the other side cut to one too, changes the shape less.
+    It is the side that changes the aspect ratio less, with the other side rounded down to a multiple as well.
     """
     shape = size[0] / size[1]
     width = math.sqrt(area * shape)
-    by_width = max(step, _cut(_rounded(width), step))
-    by_height = max(step, _cut(_rounded(area / width), step))
-    one, other = (by_width, _rounded(by_width / shape)), (_rounded(by_height * shape), by_height)
+    by_width = max(step, _floor(_rounded(width), step))
+    by_height = max(step, _floor(_rounded(area / width), step))
+    from_width, from_height = (by_width, _rounded(by_width / shape)), (_rounded(by_height * shape), by_height)
 
-    def change(scaled: Size) -> float:
-        return abs(max(step, _cut(scaled[0], step)) / max(step, _cut(scaled[1], step)) - shape)
+    def shape_error(scaled: Size) -> float:
+        return abs(max(step, _floor(scaled[0], step)) / max(step, _floor(scaled[1], step)) - shape)
 
-    return one if change(one) < change(other) else other
+    return from_width if shape_error(from_width) < shape_error(from_height) else from_height
 
 
-def _cut(side: int, step: int) -> int:
+def _floor(side: int, step: int) -> int:
     return side // step * step
 
 
 def _rounded(side: float) -> int:
-    """Halves round up."""
+    """Rounds halves up."""
     return math.floor(side + 0.5)
 
 
 def _covering(size: Size, bucket: Size) -> Size:
-    """The picture scaled so that it just covers the bucket; halves round up."""
+    """The smallest scaled size that covers the bucket; halves round up."""
     scale = max(bucket[0] / size[0], bucket[1] / size[1])
-    return tuple(max(wanted, _rounded(side * scale)) for side, wanted in zip(size, bucket, strict=True))
+    return tuple(max(minimum, _rounded(side * scale)) for side, minimum in zip(size, bucket, strict=True))

@@ -1,7 +1,7 @@
-"""Pictures with captions for a model that learns from nothing: a folder of them, or a tar as WebDataset packs it.
+"""Captioned images for training a diffusion model from scratch: a folder, or a tar as WebDataset packs it.
 
-NAME.png and NAME.txt belong together; each line of the text is one caption, the first one the usual. Folders within are
-groups, such as styles of drawing; a folder called N_group counts N times as much. A README.md tells of the set.
+NAME.png and NAME.txt belong together; each line of the text is one caption, the first is the default one. Subfolders
+are groups, such as drawing styles; a folder named N_group has weight N. A README.md describes the set.
 """
 
 import contextlib
@@ -26,26 +26,26 @@ from calotype.picture import Picture
 from calotype.suffixes import SUFFIXES
 from calotype.tasks import Progress
 from calotype.training.data.buckets import fit
-from calotype.training.data.dataset import check_room, is_picture, results_among
+from calotype.training.data.dataset import check_memory, is_picture, results_among
 
-_WEIGHED = re.compile(r"(\d+)_(.*)", re.S)
-LARGEST = 256 << 20  # bytes of a picture within a tar
-TOLD = 3  # pictures left out that are named
+_WEIGHTED_NAME = re.compile(r"(\d+)_(.*)", re.S)
+MAX_FILE_BYTES = 256 << 20  # of a picture within a tar
+MAX_NAMED = 3  # pictures left out that get a note of their own
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One picture's words."""
+    """Captions of one image."""
 
-    name: str  # path within the set without its ending, "/" between
+    name: str  # path within the set without its suffix, separated by "/"
     captions: tuple[str, ...]
     group: str = ""
-    weight: int = 1  # how often it is shown, beside the others
+    weight: int = 1  # how often it is sampled, relative to the others
 
 
 @dataclass(frozen=True, eq=False)
 class CaptionedSet:
-    """The whole set in memory, and sentences about what was left out."""
+    """The whole set in memory, and notes about what was left out."""
 
     pixels: Tensor  # (N, 3, S, S) uint8, sRGB as stored, transparency on white
     pairs: tuple[Pair, ...]
@@ -56,75 +56,78 @@ class CaptionedSet:
 def read_pairs(
     source: Path, side: int, extension: str = ".txt", max_pixels: int = 10**9, out: Path | None = None
 ) -> Iterator[Progress | CaptionedSet]:
-    """Yields progress, and the set last. Pictures are scaled to cover the square, and cut around their middle.
+    """Yields progress, and the set last. Images are scaled to cover the square, and center-cropped.
 
     Args:
-        out: folder for results, which are not learnt from.
+        out: the output folder, whose pictures are left out.
 
     Raises:
-        CalotypeError: no such folder, no tar, nothing in it, no captions, not enough memory.
+        CalotypeError: no such folder, not a tar, no pictures, no captions, not enough memory.
     """
     extension = extension if extension.startswith(".") else f".{extension}"
     with _opened(source) as files:
         results, note = results_among(files.names.keys(), source, out)
-        named = {name: PurePosixPath(name) for name in files.names if is_picture(name) and name not in results}
-        if not named:
+        pictures = {name: PurePosixPath(name) for name in files.names if is_picture(name) and name not in results}
+        if not pictures:
             raise CalotypeError(
                 "{source} has no pictures in it; put them there ({names})", source=source, names=", ".join(SUFFIXES)
             )
-        pictures = Message("{count} pictures", count=len(named))
-        check_room(len(named), side, psutil.virtual_memory().available, pictures, "resolution")
-        pixels = torch.empty(len(named), 3, side, side, dtype=torch.uint8)
-        found: list[Pair] = []
-        faults: list[CalotypeError] = []
-        for n, (name, path) in enumerate(sorted(named.items()), 1):
+        counted = Message("{count} pictures", count=len(pictures))
+        check_memory(len(pictures), side, psutil.virtual_memory().available, counted, "resolution")
+        pixels = torch.empty(len(pictures), 3, side, side, dtype=torch.uint8)
+        pairs: list[Pair] = []
+        errors: list[CalotypeError] = []
+        for n, (name, path) in enumerate(sorted(pictures.items()), 1):
             try:
                 with files.at(name) as file:
-                    pixels[len(found)] = squared(Picture.open(file, max_pixels), side)
-                found.append(_pair(path, files, extension))
-            except CalotypeError as fault:
-                faults.append(copy.copy(fault))  # without its frames, which hold pixels
-            yield Progress(n, len(named), "pictures")
-        silent = [name for name, path in sorted(named.items()) if str(path.with_suffix(extension)) not in files.names]
+                    pixels[len(pairs)] = squared(Picture.open(file, max_pixels), side)
+                pairs.append(_pair(path, files, extension))
+            except CalotypeError as error:
+                errors.append(copy.copy(error))  # without its traceback, whose frames hold pixels
+            yield Progress(n, len(pictures), "pictures")
+        uncaptioned = [
+            name for name, path in sorted(pictures.items()) if str(path.with_suffix(extension)) not in files.names
+        ]
         readme = next((name for name in files.names if name.lower() == "readme.md"), None)
         about = files.text(readme) if readme else ""
-    if not found:
+    if not pairs:
         raise CalotypeError(
-            "{source} has no picture that can be read; the first: {fault}", source=source, fault=faults[0]
+            "{source} has no picture that can be read; the first: {fault}", source=source, fault=errors[0]
         )
-    if not any(caption for pair in found for caption in pair.captions):
+    if not any(caption for pair in pairs for caption in pair.captions):
         raise CalotypeError(
             "{source} has no captions; write one into NAME{extension} beside each NAME.png",
             source=source,
             extension=extension,
         )
     notes = [note] if note else []
-    notes += [Message("left out: {fault}", fault=fault) for fault in faults[:TOLD]]
-    if 0 < len(silent) < len(named):
+    notes += [Message("left out: {fault}", fault=error) for error in errors[:MAX_NAMED]]
+    if 0 < len(uncaptioned) < len(pictures):
         notes.append(
             Message(
-                "{count} of {total} pictures have no NAME{extension} and go by their folder's name, such as {name}",
-                count=len(silent),
-                total=len(named),
+                "{count} of {total} pictures, such as {name}, have no NAME{extension}; their caption is "
+                "their folder's name",
+                count=len(uncaptioned),
+                total=len(pictures),
                 extension=extension,
-                name=silent[0],
+                name=uncaptioned[0],
             )
         )
-    if len(faults) > TOLD:
-        notes.append(Message("and {count} more pictures", count=len(faults) - TOLD))
-    yield CaptionedSet(pixels[: len(found)], tuple(found), about, tuple(notes))
+    if len(errors) > MAX_NAMED:
+        notes.append(Message("and {count} more pictures", count=len(errors) - MAX_NAMED))
+    yield CaptionedSet(pixels[: len(pairs)], tuple(pairs), about, tuple(notes))
 
 
-def held_back(pairs: Sequence[Pair], share: float, seed: int, names: Sequence[str] = ()) -> list[int]:
-    """The places of the pictures to measure with: those that are named, or a share that the seed chooses, never all.
+def validation_indices(pairs: Sequence[Pair], fraction: float, seed: int, names: Sequence[str] = ()) -> list[int]:
+    """Indices of the validation images: the named ones, or a random fraction, never all.
 
     Raises:
-        CalotypeError: a name is not in the set, or nothing would be left to learn from.
+        CalotypeError: a name is not in the set, or no training images would be left.
     """
     if names:
-        places = {pair.name: n for n, pair in enumerate(pairs)}
-        plain = [name.strip() for name in names if name.strip()]
-        missing = [name for name in plain if name not in places]
+        indices = {pair.name: n for n, pair in enumerate(pairs)}
+        requested = [name.strip() for name in names if name.strip()]
+        missing = [name for name in requested if name not in indices]
         if missing:
             raise CalotypeError(
                 "{count} names of {option:held_out} are not in the set, such as {missing}; names are such as {name}",
@@ -132,15 +135,15 @@ def held_back(pairs: Sequence[Pair], share: float, seed: int, names: Sequence[st
                 missing=missing[0],
                 name=pairs[0].name,
             )
-        held = sorted({places[name] for name in plain})
+        validation = sorted({indices[name] for name in requested})
     else:
-        count = max(1, round(share * len(pairs))) if share else 0
-        held = sorted(random.Random(seed).sample(range(len(pairs)), min(count, len(pairs) - 1)))
-    if len(held) == len(pairs):
+        count = max(1, round(fraction * len(pairs))) if fraction else 0
+        validation = sorted(random.Random(seed).sample(range(len(pairs)), min(count, len(pairs) - 1)))
+    if len(validation) == len(pairs):
         raise CalotypeError(
-            "{option:held_out} names all of the {count} pictures, so none is learnt from; name fewer", count=len(pairs)
+            "{option:held_out} names all {count} pictures, so there is none to train on; name fewer", count=len(pairs)
         )
-    return held
+    return validation
 
 
 def squared(picture: Picture, side: int) -> Tensor:
@@ -157,31 +160,31 @@ def squared(picture: Picture, side: int) -> Tensor:
 
 
 def _pair(path: PurePosixPath, files: "_Files", extension: str) -> Pair:
-    weighed = _WEIGHED.fullmatch(path.parent.name)
-    room = weighed[2] if weighed else path.parent.name
-    captions = (room,)
-    beside = str(path.with_suffix(extension))
-    if beside in files.names:
-        lines = tuple(line.strip() for line in files.text(beside).splitlines() if line.strip())
+    match = _WEIGHTED_NAME.fullmatch(path.parent.name)
+    group = match[2] if match else path.parent.name
+    captions = (group,)
+    caption_file = str(path.with_suffix(extension))
+    if caption_file in files.names:
+        lines = tuple(line.strip() for line in files.text(caption_file).splitlines() if line.strip())
         captions = lines or captions
-    return Pair(str(path.with_suffix("")), captions, room, max(1, int(weighed[1])) if weighed else 1)
+    return Pair(str(path.with_suffix("")), captions, group, max(1, int(match[1])) if match else 1)
 
 
 @dataclass(frozen=True, eq=False)
 class _Files:
-    """A folder, or a tar; names have "/" between."""
+    """Files of a folder or a tar, by their path in it, separated by "/"."""
 
     names: Mapping[str, object]
     where: Path
     archive: tarfile.TarFile | None = None
-    room: Path | None = None  # for one picture of the archive at a time
+    scratch: Path | None = None  # folder for one extracted picture at a time
 
     @contextlib.contextmanager
     def at(self, name: str) -> Iterator[Path]:
         if self.archive is None:
             yield self.where / name
             return
-        path = self.room / PurePosixPath(name).name
+        path = self.scratch / PurePosixPath(name).name
         path.write_bytes(self._bytes(name))
         try:
             yield path
@@ -195,7 +198,7 @@ class _Files:
 
     def _bytes(self, name: str) -> bytes:
         member = self.names[name]
-        if member.size > LARGEST:
+        if member.size > MAX_FILE_BYTES:
             raise CalotypeError(
                 "{where}: {name} is too large ({size} MiB) for a picture",
                 where=self.where,
@@ -204,15 +207,15 @@ class _Files:
             )
         try:
             data = self.archive.extractfile(member).read()
-        except (tarfile.TarError, OSError, EOFError) as fault:
+        except (tarfile.TarError, OSError, EOFError) as error:
             raise CalotypeError(
                 "{where} is damaged at {name} ({kind}); copy it again",
                 where=self.where,
                 name=name,
-                kind=type(fault).__name__,
+                kind=type(error).__name__,
             ) from None
         if len(data) != member.size:
-            raise CalotypeError("{where} ends within {name}; copy it again", where=self.where, name=name)
+            raise CalotypeError("{where} is truncated at {name}; copy it again", where=self.where, name=name)
         return data
 
 
@@ -224,7 +227,7 @@ def _opened(source: Path) -> Iterator[_Files]:
         return
     if not source.exists():
         raise CalotypeError(
-            "there is no {source}; give a folder of pictures with captions, or a .tar of them", source=source
+            "{source} does not exist; give a folder of pictures with captions, or a .tar of them", source=source
         )
     try:
         archive = tarfile.open(source, "r:")  # noqa: SIM115 - closed below
@@ -233,17 +236,17 @@ def _opened(source: Path) -> Iterator[_Files]:
             for m in archive
             if m.isfile() and not PurePosixPath(m.name).name.startswith(".")
         }
-    except (tarfile.TarError, OSError, EOFError, ValueError) as fault:
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise CalotypeError(
-            "{source} is no folder and no tar that can be read ({kind}); give a folder of pictures, or an "
+            "{source} is neither a folder nor a readable tar ({kind}); give a folder of pictures, or an "
             "uncompressed .tar",
             source=source,
-            kind=type(fault).__name__,
+            kind=type(error).__name__,
         ) from None
-    with archive, tempfile.TemporaryDirectory(prefix="calotype-") as room:
-        yield _Files(members, source, archive, Path(room))
+    with archive, tempfile.TemporaryDirectory(prefix="calotype-") as scratch:
+        yield _Files(members, source, archive, Path(scratch))
 
 
 def repeated(captions: Sequence[str], count: int) -> list[str]:
-    """So many captions, in turn."""
+    """`count` captions, cycling through them."""
     return [captions[n % len(captions)] for n in range(count)]

@@ -1,4 +1,4 @@
-"""Captions of training pictures: read, and changed for each step in the order of kohya's sd-scripts."""
+"""Captions of training images: read, and processed for each step in the order of kohya's sd-scripts."""
 
 import random
 import re
@@ -9,33 +9,33 @@ from calotype.errors import CalotypeError
 from calotype.files import read_text
 from calotype.tasks.training import TrainLora
 
-LONGEST = 100_000  # letters
+MAX_LENGTH = 100_000  # characters
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionWays:
-    """How a caption is changed each time that its picture is used."""
+class CaptionConfig:
+    """How a caption is processed each time its image is used."""
 
     shuffle: bool = False
-    keep_tokens: int = 0  # tags at the beginning that stay where they are
-    dropout: float = 0.0  # how often there is no caption
-    tag_dropout: float = 0.0  # how often a tag that may move is left out
+    keep_tokens: int = 0  # leading tags that are not shuffled
+    dropout: float = 0.0  # probability of an empty caption
+    tag_dropout: float = 0.0  # probability that a tag is dropped, except kept ones
     separator: str = ","
     prefix: str = ""
     suffix: str = ""
-    has_wildcards: bool = False  # one of several lines, and one of each {this|or that}; {{ and }} are braces
-    every_n_epochs: int = 0  # each n-th epoch goes without captions
-    keep_separator: str = ""  # parts the tags that stay; a second one begins those that stay at the end
-    secondary_separator: str = ""  # parts tags that stay together; in the end the separator stands for it
+    has_wildcards: bool = False  # one line at random, and one choice of each {this|or that}; {{ and }} are braces
+    every_n_epochs: int = 0  # captions are empty in each n-th epoch
+    keep_separator: str = ""  # separates the kept tags; after a second one come tags kept at the end
+    secondary_separator: str = ""  # joins tags that stay together; replaced by the separator at the end
 
     @property
     def changes(self) -> bool:
-        """Whether a picture's caption is not always the same."""
+        """Whether an image's caption can differ between steps."""
         return bool(self.shuffle or self.dropout or self.tag_dropout or self.has_wildcards or self.every_n_epochs)
 
 
-def ways_of(task: TrainLora) -> CaptionWays:
-    return CaptionWays(
+def caption_config(task: TrainLora) -> CaptionConfig:
+    return CaptionConfig(
         shuffle=task.shuffle_caption,
         keep_tokens=task.keep_tokens,
         dropout=task.caption_dropout_rate,
@@ -50,59 +50,59 @@ def ways_of(task: TrainLora) -> CaptionWays:
     )
 
 
-def read_caption(path: Path, is_whole: bool = False) -> str:
-    """The first line of a caption file that says something, or all such lines; in UTF-8, UTF-16 or GB18030.
+def read_caption(path: Path, all_lines: bool = False) -> str:
+    """The first non-empty line of a caption file, or all of them; in UTF-8, UTF-16 or GB18030.
 
     Raises:
-        CalotypeError: it cannot be read as text, or is far too long.
+        CalotypeError: it cannot be read as text, or is too long.
     """
     text = read_text(path)
-    if len(text) > LONGEST:
+    if len(text) > MAX_LENGTH:
         raise CalotypeError(
-            "{path} is no caption: it has {count:,} letters; a caption is one line", path=path, count=len(text)
+            "{path} is not a caption: it has {count:,} characters; a caption is one line", path=path, count=len(text)
         )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return "\n".join(lines if is_whole else lines[:1])
+    return "\n".join(lines if all_lines else lines[:1])
 
 
-def changed(caption: str, ways: CaptionWays, dice: random.Random, epoch: int = 1) -> str:
-    """The caption for one step: dropped, or one of its variants, its tags shuffled behind those that are kept.
+def process_caption(caption: str, config: CaptionConfig, rng: random.Random, epoch: int = 1) -> str:
+    """The caption for one step: empty (dropout), or with wildcards resolved and tags shuffled after the kept ones.
 
     Args:
-        epoch: counted from 1.
+        epoch: starts at 1.
     """
-    caption = " ".join(part for part in (ways.prefix, caption, ways.suffix) if part)
-    if ways.dropout and dice.random() < ways.dropout:
+    caption = " ".join(part for part in (config.prefix, caption, config.suffix) if part)
+    if config.dropout and rng.random() < config.dropout:
         return ""
-    if ways.every_n_epochs and epoch % ways.every_n_epochs == 0:
+    if config.every_n_epochs and epoch % config.every_n_epochs == 0:
         return ""
-    if ways.has_wildcards:
-        caption = _chosen(dice.choice(caption.split("\n")), dice)
-    if ways.shuffle or ways.tag_dropout or (ways.keep_separator and ways.keep_separator in caption):
-        caption = _arranged(caption, ways, dice)
-    return caption.replace(ways.secondary_separator, ways.separator) if ways.secondary_separator else caption
+    if config.has_wildcards:
+        caption = _resolve_wildcards(rng.choice(caption.split("\n")), rng)
+    if config.shuffle or config.tag_dropout or (config.keep_separator and config.keep_separator in caption):
+        caption = _shuffle_tags(caption, config, rng)
+    return caption.replace(config.secondary_separator, config.separator) if config.secondary_separator else caption
 
 
-def _chosen(caption: str, dice: random.Random) -> str:
-    """One of each {this|or that}."""
+def _resolve_wildcards(caption: str, rng: random.Random) -> str:
+    """Replaces each {this|or that} by one of its choices."""
 
-    def one(told: re.Match[str]) -> str:
-        return {"{{": "{", "}}": "}"}.get(told[0]) or dice.choice(told[1].split("|"))
+    def choose(match: re.Match[str]) -> str:
+        return {"{{": "{", "}}": "}"}.get(match[0]) or rng.choice(match[1].split("|"))
 
-    return re.sub(r"\{\{|\}\}|\{([^{}]+)\}", one, caption)
+    return re.sub(r"\{\{|\}\}|\{([^{}]+)\}", choose, caption)
 
 
-def _arranged(caption: str, ways: CaptionWays, dice: random.Random) -> str:
-    if ways.keep_separator and ways.keep_separator in caption:
-        parts = [_tags(part, ways.separator) for part in caption.split(ways.keep_separator, 2)]
+def _shuffle_tags(caption: str, config: CaptionConfig, rng: random.Random) -> str:
+    if config.keep_separator and config.keep_separator in caption:
+        parts = [_tags(text, config.separator) for text in caption.split(config.keep_separator, 2)]
         first, loose, last = (*parts, [])[:3]
     else:
-        tags = [tag.strip() for tag in caption.split(ways.separator)]
-        first, loose, last = tags[: ways.keep_tokens], tags[ways.keep_tokens :], []
-    if ways.shuffle:
-        dice.shuffle(loose)
-    if ways.tag_dropout:
-        loose = [tag for tag in loose if dice.random() >= ways.tag_dropout]
+        tags = [tag.strip() for tag in caption.split(config.separator)]
+        first, loose, last = tags[: config.keep_tokens], tags[config.keep_tokens :], []
+    if config.shuffle:
+        rng.shuffle(loose)
+    if config.tag_dropout:
+        loose = [tag for tag in loose if rng.random() >= config.tag_dropout]
     return ", ".join(first + loose + last)
 
 

@@ -1,4 +1,4 @@
-"""The pictures of a training set, as kohya's sd-scripts finds them in folders; nothing is moved, nothing written."""
+"""The images of a training set, found in folders as kohya's sd-scripts finds them; nothing is moved or written."""
 
 import random
 import re
@@ -10,23 +10,23 @@ from calotype.errors import CalotypeError, Message, listed
 from calotype.suffixes import SUFFIXES
 from calotype.training.data.captions import read_caption
 
-_DRAWN = r"sample/[^/]+_(e?\d{6,}(_\d\d+(_\d+)?)?|held_out)\.png|[^/]+-snapshots/(verdicts-)?\d{8,}\.png"
-_MADE = re.compile(rf"(.*/)?({_DRAWN})", re.S)
-_COMPARED = "-figures"  # NAME-figures.jpg is what `train restorer --evaluate` shows, and NAME-figures.json says
-_REPEATED = re.compile(r"(\d+)_(.*)|(\d{1,3})", re.S)  # a folder called 2019 is a year
-ROOM = 0.7  # share of the free memory that pictures which stay there may take
-REPEATS = ((10, 7), (50, 5), (100, 3))  # up to so many photos, so many repeats; one beyond. lora-scripts' advice
+_SAMPLES = r"sample/[^/]+_(e?\d{6,}(_\d\d+(_\d+)?)?|held_out)\.png|[^/]+-snapshots/(verdicts-)?\d{8,}\.png"
+_TRAINING_OUTPUT = re.compile(rf"(.*/)?({_SAMPLES})", re.S)
+_FIGURES = "-figures"  # `train restorer --evaluate` writes NAME-figures.jpg and NAME-figures.json
+_REPEATS_IN_NAME = re.compile(r"(\d+)_(.*)|(\d{1,3})", re.S)  # a folder named 2019 is a year, not a number of repeats
+MEMORY_FRACTION = 0.7  # fraction of the free memory that cached pictures may take
+REPEATS = ((10, 7), (50, 5), (100, 3))  # (max photos, repeats), 1 beyond; as lora-scripts advises
 
 
 @dataclass(frozen=True)
 class Example:
-    """One picture, how often an epoch shows it, and what it is said to show."""
+    """One picture with its caption and its number of repeats per epoch."""
 
     path: Path
     caption: str
     repeats: int = 1
-    is_regular: bool = False  # drawn by the base model to hold the rest in place, not to be learnt
-    is_told: bool = True  # the caption is from a file beside it, not the folder's name
+    is_regularization: bool = False  # prior preservation (kohya's reg images)
+    has_caption_file: bool = True  # False: the caption is the folder's name
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Folder:
     """A folder with pictures."""
 
     folder: Path
-    name: str = ""  # what the pictures in it show: what its own name says behind the number
-    repeats: int = 0  # 0: its name does not say
+    name: str = ""  # default caption: the folder's name without the number
+    repeats: int = 0  # 0: not given by its name
 
     @property
     def pictures(self) -> list[Path]:
@@ -44,39 +44,43 @@ class Folder:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What lies in a folder, and sentences about what was taken for granted."""
+    """The examples found in a folder, and notes about defaults and files left out."""
 
     photos: tuple[Example, ...]
     notes: tuple[Message, ...] = ()
 
 
 def find_photos(
-    folder: Path, extension: str = ".txt", is_regular: bool = False, has_wildcards: bool = False
+    folder: Path, extension: str = ".txt", is_regularization: bool = False, has_wildcards: bool = False
 ) -> Dataset:
-    """`N_name` or `N` folders in `folder`, each shown N times; or, where there are none, the pictures in it themselves.
+    """The pictures in the `N_name` or `N` subfolders, each with N repeats; without such subfolders, those in `folder`.
 
-    A caption is the first line of the file beside the picture; without one it is the folder's name behind the number.
-    With wildcards it is all lines, of which each step chooses one.
+    The caption is the first line of the caption file beside the picture; without one, the folder's name without the
+    number. With wildcards it is all lines, and each step chooses one.
 
     Raises:
         CalotypeError: no such folder, no pictures in it, or a caption that cannot be read.
     """
     extension = extension if extension.startswith(".") else f".{extension}"
-    rooms = find_rooms(folder)
-    named = [room for room in rooms if room.repeats]
-    faults: list[CalotypeError] = []
-    photos = [photo for room in rooms for photo in _in(room, extension, is_regular, has_wildcards, faults)]
-    if faults and not photos:
-        raise faults[0]
-    notes = [Message("left out: {fault}", fault=fault) for fault in faults]
+    folders = find_folders(folder)
+    named = [subfolder for subfolder in folders if subfolder.repeats]
+    errors: list[CalotypeError] = []
+    examples = [
+        example
+        for subfolder in folders
+        for example in _read_examples(subfolder, extension, is_regularization, has_wildcards, errors)
+    ]
+    if errors and not examples:
+        raise errors[0]
+    notes = [Message("left out: {fault}", fault=error) for error in errors]
     if not named:
-        repeats = 1 if is_regular else advised_repeats(len(photos))
-        photos = [replace(photo, repeats=repeats) for photo in photos]
-        if photos and repeats > 1:
+        repeats = 1 if is_regularization else advised_repeats(len(examples))
+        examples = [replace(example, repeats=repeats) for example in examples]
+        if examples and repeats > 1:
             notes.append(
                 Message(
                     "each of the {count} photos is shown {repeats} times an epoch; name a folder N_name to choose",
-                    count=len(photos),
+                    count=len(examples),
                     repeats=repeats,
                 )
             )
@@ -88,27 +92,27 @@ def find_photos(
                 name=loose[0].name,
             )
         )
-    if not photos and named:
+    if not examples and named:
         raise CalotypeError(
             "{folder} has no pictures in its folders {names}; put photos there ({suffixes})",
             folder=folder,
-            names=", ".join(room.folder.name for room in named[:3]),
+            names=", ".join(subfolder.folder.name for subfolder in named[:3]),
             suffixes=", ".join(SUFFIXES),
         )
-    if not photos:
+    if not examples:
         raise CalotypeError(
             "{folder} has no pictures in it; put photos there ({suffixes})",
             folder=folder,
             suffixes=", ".join(SUFFIXES),
         )
-    return Dataset(tuple(photos), tuple(notes))
+    return Dataset(tuple(examples), tuple(notes))
 
 
 def pictures_below(folder: Path, out: Path | None = None) -> tuple[list[Path], Message | None]:
-    """Every picture in a folder and below it, by name, and what to say of those left out: nobody learns from results.
+    """Every picture in a folder and its subfolders, sorted, and a note about the results that are left out.
 
     Args:
-        out: where results go; all in it is left out where that is a folder below.
+        out: the output folder; if it is a subfolder, everything in it is left out.
     """
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     results, note = results_among(files, folder, out)
@@ -116,132 +120,140 @@ def pictures_below(folder: Path, out: Path | None = None) -> tuple[list[Path], M
 
 
 def results_among(names: Collection[str], folder: Path, out: Path | None = None) -> tuple[set[str], Message | None]:
-    """Of the files in a folder, by their paths in it, the pictures that are results, and what to say of them.
+    """The pictures among `names` (paths relative to the folder) that are results, and a note about them.
 
     Args:
-        out: where results go; all in it is left out where that is a folder below.
+        out: the output folder; if it is a subfolder, everything in it is a result.
     """
-    found = {name for name in names if is_picture(name)}
-    drawn, within = _drawn_in_training(names) & found, set()
+    pictures = {name for name in names if is_picture(name)}
+    training_output, in_out = _training_output(names) & pictures, set()
     if out and folder.resolve() in out.resolve().parents:
         inner = out.resolve().relative_to(folder.resolve())
-        within = {name for name in found if Path(name).is_relative_to(inner)}
-    parts = [Message("{count} in {folder}", count=len(within), folder=out)] if within else []
-    if others := drawn - within:
-        parts.append(Message("{count} drawn in training", count=len(others)))
-    note = Message("pictures left out, for they are results: {results}", results=listed(parts)) if parts else None
-    return drawn | within, note
+        in_out = {name for name in pictures if Path(name).is_relative_to(inner)}
+    counts = [Message("{count} in {folder}", count=len(in_out), folder=out)] if in_out else []
+    if elsewhere := training_output - in_out:
+        counts.append(Message("{count} drawn during training", count=len(elsewhere)))
+    note = Message("pictures left out because they are results: {results}", results=listed(counts)) if counts else None
+    return training_output | in_out, note
 
 
 def is_picture(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
-def _drawn_in_training(names: Collection[str]) -> set[str]:
-    """A run's samples, sheets and film are beside its metrics log, faces compared beside their figures."""
+def _training_output(names: Collection[str]) -> set[str]:
+    """Samples, contact sheets and GIFs beside a metrics log, and face comparisons beside their JSON file."""
     logs = [name for name in names if name.endswith(".log.jsonl")]
     runs = {PurePosixPath(name).parent for name in logs}
-    matches = (_MADE.fullmatch(name) for name in names)
-    drawn = {match[0] for match in matches if match and PurePosixPath(match[1] or ".") in runs}
-    sheets = {f"{name.removesuffix('.json')}.jpg" for name in names if name.endswith(f"{_COMPARED}.json")}
+    matches = (_TRAINING_OUTPUT.fullmatch(name) for name in names)
+    samples = {match[0] for match in matches if match and PurePosixPath(match[1] or ".") in runs}
+    sheets = {f"{name.removesuffix('.json')}.jpg" for name in names if name.endswith(f"{_FIGURES}.json")}
     films = {f"{name.removesuffix('.log.jsonl')}.gif" for name in logs}
-    return drawn | (sheets | films).intersection(names)
+    return samples | (sheets | films).intersection(names)
 
 
-def check_room(count: int, side: int, free: int, pictures: Message, option: str) -> None:
-    """Raises CalotypeError where so many square pictures of 8 bits do not fit into what they may take of the memory.
+def check_memory(count: int, side: int, free: int, pictures: Message, option: str) -> None:
+    """Raises CalotypeError if `count` square 8-bit pictures do not fit into MEMORY_FRACTION of the free memory.
 
     Args:
-        free: bytes.
-        pictures: which ones, such as "the 12 pictures of here".
-        option: makes them smaller.
+        free: free memory in bytes.
+        pictures: how the message names them, e.g. "the 12 pictures of FOLDER".
+        option: the option that makes them smaller.
     """
-    needed, most = count * 3 * side**2, ROOM * free
-    if needed > most:
+    required, available = count * 3 * side**2, MEMORY_FRACTION * free
+    if required > available:
         raise CalotypeError(
             "{pictures} take {needed:.1f} GiB at {side} pixels, and with {free:.1f} free they may take "
             "{most:.1f}; give a smaller {option} or fewer pictures",
             option=option,
             pictures=pictures,
-            needed=needed / 2**30,
+            needed=required / 2**30,
             side=side,
             free=free / 2**30,
-            most=most / 2**30,
+            most=available / 2**30,
         )
 
 
-def find_rooms(folder: Path) -> list[Folder]:
-    """The `N_name` and `N` folders in `folder`, or, where there are none, the folder itself.
+def find_folders(folder: Path) -> list[Folder]:
+    """The `N_name` and `N` subfolders of `folder`; without such subfolders, the folder itself.
 
     Raises:
         CalotypeError: no such folder.
     """
     if not folder.is_dir():
         raise CalotypeError("there is no folder {folder}; give the folder with your photos", folder=folder)
-    told = [(room, _REPEATED.fullmatch(room.name)) for room in sorted(folder.iterdir()) if room.is_dir()]
-    rooms = [Folder(room, (name[2] or "").strip(), int(name[1] or name[3])) for room, name in told if name]
-    return [room for room in rooms if room.repeats] or [Folder(folder)]
+    matches = [
+        (subfolder, _REPEATS_IN_NAME.fullmatch(subfolder.name))
+        for subfolder in sorted(folder.iterdir())
+        if subfolder.is_dir()
+    ]
+    folders = [
+        Folder(subfolder, (match[2] or "").strip(), int(match[1] or match[3])) for subfolder, match in matches if match
+    ]
+    return [subfolder for subfolder in folders if subfolder.repeats] or [Folder(folder)]
 
 
 def advised_repeats(count: int) -> int:
-    return next((repeats for most, repeats in REPEATS if count <= most), 1)
+    return next((repeats for max_count, repeats in REPEATS if count <= max_count), 1)
 
 
-def _in(
-    room: Folder, extension: str, is_regular: bool, has_wildcards: bool, faults: list[CalotypeError]
+def _read_examples(
+    folder: Folder, extension: str, is_regularization: bool, has_wildcards: bool, errors: list[CalotypeError]
 ) -> list[Example]:
-    """Those whose captions can be read; why the others cannot goes into `faults`."""
-    found = []
-    for path in room.pictures:
+    """The examples whose captions can be read; appends the other captions' errors to `errors`."""
+    examples = []
+    for path in folder.pictures:
         try:
-            caption, is_told = _caption(path, extension, room.name, has_wildcards)
-        except CalotypeError as fault:
-            faults.append(fault)
+            caption, has_caption_file = _caption(path, extension, folder.name, has_wildcards)
+        except CalotypeError as error:
+            errors.append(error)
             continue
-        found.append(Example(path, caption, room.repeats or 1, is_regular, is_told))
-    return found
+        examples.append(Example(path, caption, folder.repeats or 1, is_regularization, has_caption_file))
+    return examples
 
 
-def _pictures(room: Path) -> list[Path]:
-    return sorted(path for path in room.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
-def held_back(photos: tuple[Example, ...], share: float, seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """The photos to learn from, and those to measure with: at least one of each, chosen by the seed; in their order.
+def split_validation(
+    photos: tuple[Example, ...], fraction: float, seed: int
+) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """Splits photos into (train, validation), at least one of each, chosen by the seed; the order is kept.
 
     Raises:
-        CalotypeError: there are not two.
+        CalotypeError: fewer than two photos.
     """
-    if not share:
+    if not fraction:
         return photos, ()
     if len(photos) < 2:
-        raise CalotypeError(
-            "{option:validation_split} needs two photos at least: one to learn from, one to measure with"
-        )
-    count = min(max(1, round(share * len(photos))), len(photos) - 1)
+        raise CalotypeError("{option:validation_split} needs at least two photos: one to train on, one for validation")
+    count = min(max(1, round(fraction * len(photos))), len(photos) - 1)
     chosen = set(random.Random(seed).sample(range(len(photos)), count))
-    parts = ([photo for n, photo in enumerate(photos) if (n in chosen) == is_held] for is_held in (False, True))
-    learnt, held = map(tuple, parts)
-    return learnt, held
+    splits = (
+        [photo for n, photo in enumerate(photos) if (n in chosen) == is_validation] for is_validation in (False, True)
+    )
+    train, validation = map(tuple, splits)
+    return train, validation
 
 
-def _caption(path: Path, extension: str, otherwise: str, has_wildcards: bool) -> tuple[str, bool]:
-    """The caption, and whether a file beside the picture has it."""
-    beside = path.with_suffix(extension)
-    return (read_caption(beside, has_wildcards), True) if beside.is_file() else (otherwise, False)
+def _caption(path: Path, extension: str, fallback: str, has_wildcards: bool) -> tuple[str, bool]:
+    """The caption, and whether it is from a caption file."""
+    caption_file = path.with_suffix(extension)
+    return (read_caption(caption_file, has_wildcards), True) if caption_file.is_file() else (fallback, False)
 
 
-def balanced(photos: tuple[Example, ...], regular: tuple[Example, ...]) -> tuple[Example, ...]:
-    """Regularisation pictures, as often in an epoch as the others all together, counted as sd-scripts does.
+def balanced(photos: tuple[Example, ...], regularization: tuple[Example, ...]) -> tuple[Example, ...]:
+    """Regularization images with repeats that add up to those of the training images, counted as sd-scripts does.
 
-    They come in their order with their own repeats, until there are enough; the last of them is not cut. Where all of
-    them are too few, each in turn is shown once more.
+    They are taken in order with their own repeats until there are enough; the last one keeps all of its repeats. If
+    all of them are too few, repeats are added to each in turn.
     """
-    wanted, chosen, count = sum(photo.repeats for photo in photos), [], 0
-    for photo in regular:
-        if count >= wanted:
+    target, chosen, count = sum(photo.repeats for photo in photos), [], 0
+    for photo in regularization:
+        if count >= target:
             break
         chosen.append(photo)
         count += photo.repeats
-    more, first = divmod(max(0, wanted - count), max(1, len(chosen)))
-    return tuple(replace(photo, repeats=photo.repeats + more + (n < first)) for n, photo in enumerate(chosen))
+    extra, remainder = divmod(max(0, target - count), max(1, len(chosen)))
+    return tuple(replace(photo, repeats=photo.repeats + extra + (n < remainder)) for n, photo in enumerate(chosen))

@@ -1,4 +1,4 @@
-"""What one look at a photo tells before anything is learnt from it: its size, its light, how sharp it is."""
+"""Statistics of training photos, computed before training: size, brightness, sharpness, perceptual hash."""
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from calotype.tasks import Note, Progress, note
 from calotype.training.data.buckets import Size
 from calotype.training.data.dataset import Example
 
-SIDES = (256, 512)  # photos are judged with a longer side from here to there, as they will be trained at
-BLUR = 1.5  # deviation of the blur that tells how much sharpness there was to lose
-FAINT = 3.0  # bend of the edges, in grey levels, below which a direction has none
-LEAST_FACE = 64  # pixels of its shorter side; the sharpness of smaller ones says little
-SMALL = 32  # side of the copy that photos are compared by
-SHORT = 8  # of its cosine transform these rows and columns make the hash
-_ACROSS = tuple(
+SIDE_RANGE = (256, 512)  # photos are inspected at the training resolution, clamped to this range
+BLUR_SIGMA = 1.5  # of the Gaussian blur that sharpness is measured with
+MIN_EDGE = 3.0  # second derivative in grey levels; below it a direction has no edges
+MIN_FACE = 64  # pixels of the shorter side; the sharpness of smaller faces is unreliable
+THUMBNAIL = 32  # side of the copy that photos are compared by, in pixels
+HASH_SIDE = 8  # rows and columns of its cosine transform that make the hash
+_SECOND_DERIVATIVES = tuple(
     np.array(kernel, np.float32)
     for kernel in (
         ((0, 0, 0), (1, -2, 1), (0, 0, 0)),
@@ -33,55 +33,58 @@ _ACROSS = tuple(
 
 @dataclass(frozen=True, eq=False)
 class ImageStats:
-    """One photo, looked at once. Grey levels run from 0 to 255."""
+    """Statistics of one photo. Grey levels are 0 to 255."""
 
-    size: Size  # upright
+    size: Size  # after EXIF rotation
     sha256: str
-    sharpness: float  # see `sharpness`; 0 where there are no edges
-    face: float | None  # that of its largest face, where there is one that is large enough
-    bend: float  # how strong its edges are, in grey levels
-    light: float  # grey level that a twentieth of the photo is brighter than
-    spread: float  # deviation of the grey levels
-    hash: int  # 64 bits; alike for photos that look alike
-    small: np.ndarray  # (32, 32, 3) float32, RGB
-    has_holes: bool  # parts of it are transparent
+    sharpness: float  # see `sharpness`; 0 if there are no edges
+    face: float | None  # sharpness of the largest face; None if there is none that is large enough
+    edge_strength: float  # 99th percentile of the absolute Laplacian, in grey levels
+    brightness: float  # 95th percentile of the grey levels
+    std: float  # of the grey levels
+    hash: int  # 64 bits; similar for similar photos
+    thumbnail: np.ndarray  # (32, 32, 3) float32, RGB
+    is_transparent: bool  # at least in part
 
 
-def looked_at(
+def inspect_images(
     photos: Sequence[Example], side: int, max_pixels: int, faces: Callable[[np.ndarray], list[DetectedFace]]
 ) -> Generator[Progress | Note, None, tuple[list[Example], list[ImageStats]]]:
-    """Looks at every photo once, in the regularisation pictures for no faces; those that cannot be read are left out.
+    """Computes the statistics of every photo; those that cannot be read are left out. Faces are not searched in
+    regularization images.
 
     Args:
-        side: of the squares that will be trained at, in pixels.
-        faces: finds faces in (H, W, 3) uint8 RGB, the surest first.
+        side: training resolution in pixels.
+        faces: finds faces in (H, W, 3) uint8 RGB, by descending confidence.
 
     Raises:
         CalotypeError: none can be read.
     """
-    good, glances = [], []
+    readable, stats = [], []
     for n, photo in enumerate(photos, 1):
         try:
-            glances.append(glance(photo.path, side, max_pixels, None if photo.is_regular else faces))
-            good.append(photo)
-        except CalotypeError as fault:
-            yield note("left out: {fault}", fault=fault)
-        yield Progress(n, len(photos), "photos looked at")
-    if not any(not photo.is_regular for photo in good):
-        raise CalotypeError("none of the {count} photos can be read; put others into their folder", count=len(photos))
-    return good, glances
+            stats.append(image_stats(photo.path, side, max_pixels, None if photo.is_regularization else faces))
+            readable.append(photo)
+        except CalotypeError as error:
+            yield note("left out: {fault}", fault=error)
+        yield Progress(n, len(photos), "photos inspected")
+    if not any(not photo.is_regularization for photo in readable):
+        raise CalotypeError(
+            "none of the {count} photos can be read; put other photos into the folder", count=len(photos)
+        )
+    return readable, stats
 
 
-def glance(
+def image_stats(
     path: Path, side: int, max_pixels: int, faces: Callable[[np.ndarray], list[DetectedFace]] | None = None
 ) -> ImageStats:
-    """Opens a photo and looks at it. Raises CalotypeError as Picture.open."""
+    """Opens a photo and computes its statistics. Raises CalotypeError as Picture.open does."""
     picture = Picture.open(path, max_pixels)
     height, width = picture.pixels.shape[:2]
-    rgb = _shrunk(picture.pixels, min(max(side, SIDES[0]), SIDES[1]))
+    rgb = _shrunk(picture.pixels, min(max(side, SIDE_RANGE[0]), SIDE_RANGE[1]))
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    small = cv2.resize(rgb, (SMALL, SMALL), interpolation=cv2.INTER_AREA).astype(np.float32)
-    holes = picture.alpha is not None and picture.alpha.min() < 0.98 * np.iinfo(picture.alpha.dtype).max
+    thumbnail = cv2.resize(rgb, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32)
+    transparent = picture.alpha is not None and picture.alpha.min() < 0.98 * np.iinfo(picture.alpha.dtype).max
     return ImageStats(
         (width, height),
         picture.sha256,
@@ -90,14 +93,14 @@ def glance(
         float(np.percentile(np.abs(cv2.Laplacian(grey.astype(np.float32), cv2.CV_32F)), 99)),
         float(np.percentile(grey, 95)),
         float(grey.std()),
-        hashed(small),
-        small,
-        bool(holes),
+        hashed(thumbnail),
+        thumbnail,
+        bool(transparent),
     )
 
 
 def _shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
-    """(H, W, 1 or 3) of 8 or 16 bits to (h, w, 3) uint8 with a longer side of `side` at most."""
+    """(H, W, 1 or 3) uint8 or uint16 -> (h, w, 3) uint8 with a longer side of at most `side`."""
     height, width = pixels.shape[:2]
     scale = min(1.0, side / max(height, width))
     if scale < 1:
@@ -110,38 +113,38 @@ def _shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
 
 
 def sharpness(grey: np.ndarray) -> float:
-    """How many times weaker a slight blur makes the edges of (H, W) uint8, in the direction where it is least so.
+    """The smallest ratio, over four directions, of the edges of (H, W) uint8 to those after a slight blur.
 
-    A sharp photo loses much by being blurred, a blurred one little (the idea of Crete et al. 2007, "The blur effect"),
-    whatever its contrast. An edge is a strong second derivative, the upper hundredth of it; a hand that shook blurs
-    one direction alone. 0 where no direction has edges.
+    Blurring changes a sharp photo much and a blurred one little, whatever the contrast (the idea of Crete et al. 2007,
+    "The blur effect"). Edges are the 99th percentile of the absolute second derivative; the minimum finds motion blur,
+    which is in one direction. 0 if no direction has edges.
     """
-    here = grey.astype(np.float32)
-    there = cv2.GaussianBlur(here, (0, 0), BLUR)
-    found = []
-    for kernel in _ACROSS:
-        edges, left = (float(np.percentile(np.abs(cv2.filter2D(x, -1, kernel)), 99)) for x in (here, there))
-        if edges > FAINT:
-            found.append(edges / max(left, 1e-3))
-    return min(found, default=0.0)
+    original = grey.astype(np.float32)
+    blurred = cv2.GaussianBlur(original, (0, 0), BLUR_SIGMA)
+    ratios = []
+    for kernel in _SECOND_DERIVATIVES:
+        edges, remaining = (float(np.percentile(np.abs(cv2.filter2D(x, -1, kernel)), 99)) for x in (original, blurred))
+        if edges > MIN_EDGE:
+            ratios.append(edges / max(remaining, 1e-3))
+    return min(ratios, default=0.0)
 
 
-def _face_sharpness(rgb: np.ndarray, grey: np.ndarray, found: list[DetectedFace]) -> float | None:
-    sure = [face for face in found if face.confidence >= CONFIDENT and min(face.box[2:]) >= LEAST_FACE]
-    if not sure:
+def _face_sharpness(rgb: np.ndarray, grey: np.ndarray, faces: list[DetectedFace]) -> float | None:
+    confident = [face for face in faces if face.confidence >= CONFIDENT and min(face.box[2:]) >= MIN_FACE]
+    if not confident:
         return None
-    x, y, w, h = max(sure, key=lambda face: face.box[2] * face.box[3]).box
-    part = grey[max(0, round(y)) : round(y + h), max(0, round(x)) : round(x + w)]
-    return sharpness(part) if min(part.shape) >= LEAST_FACE // 2 else None
+    x, y, w, h = max(confident, key=lambda face: face.box[2] * face.box[3]).box
+    crop = grey[max(0, round(y)) : round(y + h), max(0, round(x)) : round(x + w)]
+    return sharpness(crop) if min(crop.shape) >= MIN_FACE // 2 else None
 
 
-def hashed(small: np.ndarray) -> int:
-    """64 bits from the low frequencies of (32, 32, 3): the cosine transform's signs about its median (pHash)."""
-    low = cv2.dct(small @ np.array([0.299, 0.587, 0.114], np.float32))[:SHORT, :SHORT].ravel()
+def hashed(thumbnail: np.ndarray) -> int:
+    """Perceptual hash (pHash) of (32, 32, 3): 64 bits, low frequencies of the cosine transform above their median."""
+    low = cv2.dct(thumbnail @ np.array([0.299, 0.587, 0.114], np.float32))[:HASH_SIDE, :HASH_SIDE].ravel()
     bits = low > np.median(low[1:])
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
-def apart(one: ImageStats, other: ImageStats) -> tuple[int, float]:
-    """Bits by which the hashes of two photos differ, and their mean difference in grey levels, small."""
-    return (one.hash ^ other.hash).bit_count(), float(np.abs(one.small - other.small).mean())
+def image_distance(first: ImageStats, second: ImageStats) -> tuple[int, float]:
+    """Hamming distance of the hashes of two photos, and the mean absolute difference of their thumbnails."""
+    return (first.hash ^ second.hash).bit_count(), float(np.abs(first.thumbnail - second.thumbnail).mean())

@@ -1,4 +1,4 @@
-"""Pictures to learn from without words: any folder of them, as squares of one size, kept in memory."""
+"""Training images without captions: any folder of them, as squares of one size, kept in memory."""
 
 import copy
 import hashlib
@@ -16,16 +16,16 @@ from calotype.ops.resize import resized_region
 from calotype.picture import Picture
 from calotype.suffixes import SUFFIXES
 from calotype.tasks import Note, Progress, note
-from calotype.training.data.dataset import check_room, pictures_below
+from calotype.training.data.dataset import check_memory, pictures_below
 
-FEWEST = 8  # pictures from which anything can be learnt
+MIN_PICTURES = 8  # pictures needed for training
 DEMO = ("smileys", "pictures.webp")
-CELL, COUNT, COLUMNS = 64, 437, 24  # of the demo's sheet
+CELL, COUNT, COLUMNS = 64, 437, 24  # side, number and columns of the demo's sheet
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """(N, 3, S, S) uint8, and a fingerprint of it."""
+    """(N, 3, S, S) uint8, and its sha256."""
 
     pictures: Tensor
 
@@ -36,62 +36,62 @@ class Images:
     def sha256(self) -> str:
         return hashlib.sha256(self.pictures.numpy()).hexdigest()
 
-    def taken(self, numbers: Tensor) -> Tensor:
-        """Some of them, (n, 3, S, S) float32 in [-1, 1]."""
-        return self.pictures[numbers].float() / 127.5 - 1
+    def batch(self, indices: Tensor) -> Tensor:
+        """(n, 3, S, S) float32 in [-1, 1]."""
+        return self.pictures[indices].float() / 127.5 - 1
 
 
 def of_folder(
     folder: Path, side: int, free: int, max_pixels: int, out: Path | None = None
 ) -> Iterator[Progress | Note | Images]:
-    """Every picture in the folder and below it: its middle square, by Lanczos; transparency becomes white.
+    """The center crop of every picture in the folder and its subfolders, by Lanczos; transparent pixels become white.
 
-    Yields progress, sentences about what is left out, and the Gallery last.
+    Yields progress, notes about pictures left out, and Images last.
 
     Args:
-        free: bytes of memory.
-        out: folder for results, which are not learnt from.
+        free: free memory in bytes.
+        out: the output folder, whose pictures are left out.
 
     Raises:
-        CalotypeError: no such folder, too few pictures that can be read, or more than memory holds.
+        CalotypeError: no such folder, too few pictures that can be read, or not enough memory.
     """
     if not folder.is_dir():
         raise CalotypeError("there is no folder {folder}; give the folder with your pictures", folder=folder)
-    paths, left_out = pictures_below(folder, out)
-    yield from [note(left_out)] if left_out else []
+    paths, results_note = pictures_below(folder, out)
+    yield from [note(results_note)] if results_note else []
     pictures = Message("the {count} pictures of {folder}", count=len(paths), folder=folder)
-    check_room(len(paths), side, free, pictures, "resolution")
-    squares, count, faults, small = torch.empty(len(paths), 3, side, side, dtype=torch.uint8), 0, [], 0
+    check_memory(len(paths), side, free, pictures, "resolution")
+    squares, count, errors, small = torch.empty(len(paths), 3, side, side, dtype=torch.uint8), 0, [], 0
     for n, path in enumerate(paths, 1):
         try:
             picture = Picture.open(path, max_pixels)
-        except CalotypeError as fault:
-            faults.append(copy.copy(fault))  # without its frames, which hold pixels
+        except CalotypeError as error:
+            errors.append(copy.copy(error))  # without its traceback, whose frames hold pixels
             continue
         small += min(picture.pixels.shape[:2]) < side
         squares[count] = _square(picture, side)
         count += 1
         yield Progress(n, len(paths), "pictures")
-    if count < FEWEST:
-        values = {"folder": folder, "count": count, "fewest": FEWEST}
-        if faults:
+    if count < MIN_PICTURES:
+        values = {"folder": folder, "count": count, "fewest": MIN_PICTURES}
+        if errors:
             raise CalotypeError(
-                "{folder} has {count} pictures that can be read, and it takes {fewest} or more; {fault}",
-                fault=faults[0],
+                "{folder} has {count} readable pictures, at least {fewest} are needed; {fault}",
+                fault=errors[0],
                 **values,
             )
         raise CalotypeError(
-            "{folder} has {count} pictures that can be read, and it takes {fewest} or more ({suffixes})",
+            "{folder} has {count} readable pictures, at least {fewest} are needed ({suffixes})",
             suffixes=", ".join(SUFFIXES),
             **values,
         )
-    if faults:
+    if errors:
         yield note(
-            "{count} pictures cannot be read and are left out, the first: {fault}", count=len(faults), fault=faults[0]
+            "{count} pictures cannot be read and are left out, the first: {fault}", count=len(errors), fault=errors[0]
         )
     if small:
         yield note(
-            "{count} pictures are smaller than {side} pixels and were enlarged; forgeries will be as soft",
+            "{count} pictures are smaller than {side} pixels and were enlarged; generated pictures will be as soft",
             count=small,
             side=side,
         )
@@ -99,11 +99,11 @@ def of_folder(
 
 
 def of_demo(side: int) -> Images:
-    """The smileys that ship; `calotype/weights/smileys/CARD.md` says whose they are."""
+    """The bundled smileys; see `calotype/weights/smileys/CARD.md` for their licence."""
     sheet = Picture.open(shipped(*DEMO)).pixels
-    places = [divmod(n, COLUMNS) for n in range(COUNT)]
-    cells = (sheet[y * CELL : (y + 1) * CELL, x * CELL : (x + 1) * CELL] for y, x in places)
-    return Images(torch.stack([_square(Picture(cell), side) for cell in cells]))
+    cells = [divmod(n, COLUMNS) for n in range(COUNT)]
+    crops = (sheet[y * CELL : (y + 1) * CELL, x * CELL : (x + 1) * CELL] for y, x in cells)
+    return Images(torch.stack([_square(Picture(crop), side) for crop in crops]))
 
 
 def _square(picture: Picture, side: int) -> Tensor:

@@ -1,7 +1,7 @@
-"""The first stage of latent diffusion (Rombach et al. 2022, section 3.1): a KL-VAE, learnt from crops.
+"""The first stage of latent diffusion (Rombach et al. 2022, section 3.1): training of a KL-VAE on crops.
 
-Its loss is L1 with what an eye minds most: edges, and colours over some pixels. Then a patch discriminator joins (Isola
-et al. 2017), weighed against it as in VQGAN (Esser et al. 2021, equation 7).
+The loss is L1 with terms for edges and for local colors. At the end a patch discriminator (Isola et al. 2017) is added
+with the adaptive weight of VQGAN (Esser et al. 2021, equation 7).
 """
 
 import copy
@@ -15,21 +15,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from calotype.training.diffusion.networks import Compute, chance_at
-from calotype.training.optim.ema import kept, mean_moved
+from calotype.training.diffusion.networks import Compute, step_generator
+from calotype.training.optim.ema import ema_decay_at, update_ema
 from calotype.training.run.resume import load_optimizer, weights_under
 
-DISCRIMINATOR_RATE = 2e-4
-DIVERGENCE = 1e-4  # weight of the Kullback-Leibler divergence
-EARLY = 0.05  # share of the steps by which the discriminator begins before it counts
-SCALES = (1.0, 1.0, 1.5, 2.0, 0.75)  # of the crops, in turn: half of the picture, and how much is brought to that size
-DECAY = 0.999
-WORSE = 1.5  # dB below its best at which the autoencoder has become far worse; the adversarial loss may cost less
-PULLING = ("reconstruction", "adversarial")
+DISCRIMINATOR_LR = 2e-4
+KL_WEIGHT = 1e-4  # weight of the Kullback-Leibler divergence
+DISCRIMINATOR_WARMUP = 0.05  # fraction of the steps that the discriminator is trained before its loss is used
+CROP_SCALES = (1.0, 1.0, 1.5, 2.0, 0.75)  # size of the cropped region relative to the crop, in turn
+EMA_DECAY = 0.999
+MAX_PSNR_DROP = 1.5  # dB below the best PSNR; the adversarial loss costs less
+BALANCED_LOSSES = ("reconstruction", "adversarial")
 
 
 class PatchDiscriminator(nn.Module):
-    """(N, 3, H, W) in [-1, 1] to a map of how real each part looks, (N, 1, H / 8, W / 8) about."""
+    """(N, 3, H, W) in [-1, 1] -> logits of patches, about (N, 1, H / 8, W / 8)."""
 
     def __init__(self, width: int = 64):
         super().__init__()
@@ -44,166 +44,187 @@ class PatchDiscriminator(nn.Module):
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """How the autoencoder is trained."""
+    """Hyperparameters of the autoencoder's training."""
 
     steps: int
     batch: int
-    rate: float
+    lr: float
     seed: int
-    adversarial_share: float
+    adversarial_fraction: float
     adversarial_weight: float
 
     def __post_init__(self) -> None:
         assert self.steps > 0
 
-    def is_adversarial(self, share: float) -> bool:
-        """`share`: how much of the way is behind."""
-        return self.adversarial_weight > 0 and share >= 1 - self.adversarial_share
+    def is_adversarial(self, progress: float) -> bool:
+        """Whether the adversarial loss is used; `progress` is that of the stage, 0 to 1."""
+        return self.adversarial_weight > 0 and progress >= 1 - self.adversarial_fraction
 
-    def is_judged(self, share: float) -> bool:
-        """The discriminator learns."""
-        last = self.adversarial_share + EARLY if self.adversarial_share else 0.0
-        return self.adversarial_weight > 0 and share >= 1 - last
+    def trains_discriminator(self, progress: float) -> bool:
+        """Whether the discriminator is trained."""
+        fraction = self.adversarial_fraction + DISCRIMINATOR_WARMUP if self.adversarial_fraction else 0.0
+        return self.adversarial_weight > 0 and progress >= 1 - fraction
 
 
-class Autoencoding:
-    """The autoencoder while it learns; `step(n)` is one change of its weights, whose chance comes from seed and n."""
+class AutoencoderTrainer:
+    """Trains the autoencoder; the randomness of `step(n)` depends only on the seed and n."""
 
-    def __init__(self, vae: nn.Module, pixels: Tensor, learnt: Tensor, means: Compute, way: AutoencoderConfig):
-        """`pixels`: (N, 3, S, S) uint8; `learnt`: the places of those to learn from."""
-        self.vae, self.pixels, self.learnt, self.means, self.way = vae, pixels, learnt, means, way
-        torch.manual_seed(way.seed)
-        self.expert = PatchDiscriminator().to(means.device, memory_format=torch.channels_last)
-        self.mean = copy.deepcopy(vae).eval().requires_grad_(False)
-        self.good, self.best = copy.deepcopy(self.mean), -math.inf  # the mean at its best so far, and its dB then
-        parts = [(vae, way.rate, (0.9, 0.99), 1e-4), (self.expert, DISCRIMINATOR_RATE, (0.5, 0.9), 0.01)]
+    def __init__(
+        self, vae: nn.Module, pixels: Tensor, train_indices: Tensor, compute: Compute, config: AutoencoderConfig
+    ):
+        """`pixels`: (N, 3, S, S) uint8; `train_indices`: indices of the training images."""
+        self.vae, self.pixels, self.train_indices, self.compute, self.config = (
+            vae,
+            pixels,
+            train_indices,
+            compute,
+            config,
+        )
+        torch.manual_seed(config.seed)
+        self.discriminator = PatchDiscriminator().to(compute.device, memory_format=torch.channels_last)
+        self.ema = copy.deepcopy(vae).eval().requires_grad_(False)
+        self.best_ema, self.best_psnr = copy.deepcopy(self.ema), -math.inf  # EMA weights with the best PSNR
+        parts = [(vae, config.lr, (0.9, 0.99), 1e-4), (self.discriminator, DISCRIMINATOR_LR, (0.5, 0.9), 0.01)]
         groups = [
-            {"params": list(part.parameters()), "lr": rate, "betas": betas, "weight_decay": decay}
-            for part, rate, betas, decay in parts
+            {"params": list(part.parameters()), "lr": lr, "betas": betas, "weight_decay": decay}
+            for part, lr, betas, decay in parts
         ]
-        self.optimizer = torch.optim.AdamW(groups, fused=means.device.type == "cuda")
-        self._encoder, self._decoder = means.quick(vae.encoder), means.quick(vae.decoder)
+        self.optimizer = torch.optim.AdamW(groups, fused=compute.device.type == "cuda")
+        self._encoder, self._decoder = compute.compile(vae.encoder), compute.compile(vae.decoder)
 
-    def step(self, n: int, share: float) -> tuple[float, dict[str, float]]:
-        """The loss, and its parts by name; `share` of the way is behind, more than n steps where time is short."""
-        way, vae, group = self.way, self.vae, self.optimizer.param_groups[0]
-        warm = min(200, way.steps // 10 + 1)
-        group["lr"] = way.rate * min(1, (n + 1) / warm) * (0.5 + 0.5 * math.cos(math.pi * share)) + 1e-6
-        chance = chance_at(self.means.device, way.seed, 2 * n)
-        crops = self._crops(n, chance)
-        with self.means.autocast():
+    def step(self, n: int, progress: float) -> tuple[float, dict[str, float]]:
+        """Returns the loss, and its terms by name; `progress` may be ahead of n if the time is limited."""
+        config, vae, group = self.config, self.vae, self.optimizer.param_groups[0]
+        warmup = min(200, config.steps // 10 + 1)
+        group["lr"] = config.lr * min(1, (n + 1) / warmup) * (0.5 + 0.5 * math.cos(math.pi * progress)) + 1e-6
+        generator = step_generator(self.compute.device, config.seed, 2 * n)
+        crops = self._crops(n, generator)
+        with self.compute.autocast():
             moments = vae.quant_conv(self._encoder(crops))
         mean, variance = moments.float().chunk(2, 1)
         variance = variance.clamp(-20, 10)
-        code = mean + (0.5 * variance).exp() * torch.randn(mean.shape, generator=chance, device=mean.device)
-        with self.means.autocast():
-            made = self._decoder(vae.post_quant_conv(code.contiguous(memory_format=torch.channels_last))).float()
-        told = {"reconstruction": reconstruction(made, crops), "divergence": divergence(mean, variance)}
-        loss = told["reconstruction"] + DIVERGENCE * told["divergence"]
-        if way.is_adversarial(share):
-            loss = loss + self._fooling(made, told)
+        latents = mean + (0.5 * variance).exp() * torch.randn(mean.shape, generator=generator, device=mean.device)
+        with self.compute.autocast():
+            decoded = self._decoder(vae.post_quant_conv(latents.contiguous(memory_format=torch.channels_last))).float()
+        losses = {"reconstruction": reconstruction_loss(decoded, crops), "divergence": kl_divergence(mean, variance)}
+        loss = losses["reconstruction"] + KL_WEIGHT * losses["divergence"]
+        if config.is_adversarial(progress):
+            loss = loss + self._adversarial_loss(decoded, losses)
         loss.backward()
-        total = float(loss.detach() + 0 * nn.utils.clip_grad_norm_(group["params"], 1.0))  # NaN where one is none
+        total = float(
+            loss.detach() + 0 * nn.utils.clip_grad_norm_(group["params"], 1.0)
+        )  # NaN if a gradient is not finite
         if math.isfinite(total):
             self.optimizer.step()
-            mean_moved(self.mean, vae, kept(DECAY, n))
+            update_ema(self.ema, vae, ema_decay_at(EMA_DECAY, n))
         self.optimizer.zero_grad(set_to_none=True)
-        if way.is_judged(share) and math.isfinite(total):
-            told["discriminator"] = self._judged(crops, made.detach())
-        return total, {name: float(value.detach()) for name, value in told.items()}
+        if config.trains_discriminator(progress) and math.isfinite(total):
+            losses["discriminator"] = self._train_discriminator(crops, decoded.detach())
+        return total, {name: float(value.detach()) for name, value in losses.items()}
 
-    def _fooling(self, made: Tensor, told: dict[str, Tensor]) -> Tensor:
-        """The adversarial loss, so weighed that at the last layer it pulls as hard as the reconstruction."""
-        self.expert.requires_grad_(False)
-        with self.means.autocast():
-            fooled = -self.expert(made).float().mean()
-        self.expert.requires_grad_(True)
+    def _adversarial_loss(self, decoded: Tensor, losses: dict[str, Tensor]) -> Tensor:
+        """The adversarial loss, weighted to match the gradient norm of the reconstruction at the last layer."""
+        self.discriminator.requires_grad_(False)
+        with self.compute.autocast():
+            loss = -self.discriminator(decoded).float().mean()
+        self.discriminator.requires_grad_(True)
         last = self.vae.decoder.conv_out.weight
-        told["adversarial"] = fooled
-        pull, own = (torch.autograd.grad(told[name], last, retain_graph=True)[0].norm() for name in PULLING)
-        return self.way.adversarial_weight * (pull / (own + 1e-6)).clamp(0, 1e3).detach() * fooled
+        losses["adversarial"] = loss
+        norm, adversarial_norm = (
+            torch.autograd.grad(losses[name], last, retain_graph=True)[0].norm() for name in BALANCED_LOSSES
+        )
+        return self.config.adversarial_weight * (norm / (adversarial_norm + 1e-6)).clamp(0, 1e3).detach() * loss
 
-    def _judged(self, true: Tensor, made: Tensor) -> Tensor:
+    def _train_discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """One step of the discriminator: hinge loss."""
-        with self.means.autocast():
-            real, forged = self.expert(true).float(), self.expert(made.to(true)).float()
-        loss = F.relu(1 - real).mean() + F.relu(1 + forged).mean()
+        with self.compute.autocast():
+            real_logits, fake_logits = self.discriminator(real).float(), self.discriminator(fake.to(real)).float()
+        loss = F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
         loss.backward()
-        slope = nn.utils.get_total_norm([p.grad for p in self.expert.parameters()])
-        if math.isfinite(float(loss.detach() + slope)):
-            self.optimizer.step()  # the autoencoder has no gradients now, and stays
+        norm = nn.utils.get_total_norm([p.grad for p in self.discriminator.parameters()])
+        if math.isfinite(float(loss.detach() + norm)):
+            self.optimizer.step()  # the autoencoder has no gradients here, so it is unchanged
         self.optimizer.zero_grad(set_to_none=True)
         return loss
 
-    def _crops(self, n: int, chance: torch.Generator) -> Tensor:
-        """(B, 3, C, C) in [-1, 1]: parts of several sizes, some mirrored, now and then with other light and noise."""
-        side, dice, device = self.pixels.shape[-1], random.Random(f"{self.way.seed} crop {n}"), self.means.device
-        size = self.means.crop(side)
-        taken = min(side, round(size * SCALES[n % len(SCALES)]))
-        top, left = dice.randint(0, side - taken), dice.randint(0, side - taken)
-        places = torch.randint(0, len(self.learnt), (self.way.batch,), generator=chance, device=device)
-        chosen = self.learnt[places.cpu()].to(self.pixels.device)
-        x = self.pixels[chosen, :, top : top + taken, left : left + taken].to(device).float() / 127.5 - 1
-        if taken != size:
+    def _crops(self, n: int, generator: torch.Generator) -> Tensor:
+        """(B, 3, C, C) in [-1, 1]: random crops of several scales, with flips, and sometimes contrast and noise."""
+        side, rng, device = self.pixels.shape[-1], random.Random(f"{self.config.seed} crop {n}"), self.compute.device
+        size = self.compute.crop_size(side)
+        extent = min(side, round(size * CROP_SCALES[n % len(CROP_SCALES)]))
+        top, left = rng.randint(0, side - extent), rng.randint(0, side - extent)
+        picked = torch.randint(0, len(self.train_indices), (self.config.batch,), generator=generator, device=device)
+        chosen = self.train_indices[picked.cpu()].to(self.pixels.device)
+        x = self.pixels[chosen, :, top : top + extent, left : left + extent].to(device).float() / 127.5 - 1
+        if extent != size:
             x = F.interpolate(x, size, mode="bicubic", antialias=True).clamp(-1, 1)
-        if dice.random() < 0.5:
+        if rng.random() < 0.5:
             x = x.flip(3)
         if n % 7 == 0:
-            x = x * dice.uniform(0.4, 1) + dice.uniform(-0.3, 0.3)
-            x = x + dice.uniform(0, 0.1) * torch.randn(x.shape, generator=chance, device=device)
+            x = x * rng.uniform(0.4, 1) + rng.uniform(-0.3, 0.3)
+            x = x + rng.uniform(0, 0.1) * torch.randn(x.shape, generator=generator, device=device)
         return x.clamp(-1, 1).contiguous(memory_format=torch.channels_last)
 
-    # ------------------------------------------------------------------ what is kept
+    # ------------------------------------------------------------------ state
 
-    PARTS = ("vae", "mean", "expert", "good")
+    STATE_KEYS: Mapping[str, str] = {  # prefix of keys in the state file -> attribute
+        "vae": "vae",
+        "mean": "ema",
+        "expert": "discriminator",
+        "good": "best_ema",
+    }
 
-    def looked_at(self, quality: float) -> bool:
-        """Keeps the mean, whose pictures are so many dB, where it is the best so far; False where it is far worse."""
-        if quality >= self.best:
-            self.good, self.best = copy.deepcopy(self.mean), quality
-        return quality >= self.best - WORSE
+    def update_best(self, quality: float) -> bool:
+        """Keeps the EMA weights if their PSNR is the best so far; returns False if it is far below the best."""
+        if quality >= self.best_psnr:
+            self.best_ema, self.best_psnr = copy.deepcopy(self.ema), quality
+        return quality >= self.best_psnr - MAX_PSNR_DROP
 
     def weights(self) -> dict[str, Tensor]:
-        told = {f"{name}.{key}": v for name in self.PARTS for key, v in getattr(self, name).state_dict().items()}
-        return {**told, "best": torch.tensor(self.best, dtype=torch.float64)}
+        state = {
+            f"{prefix}.{key}": value
+            for prefix, name in self.STATE_KEYS.items()
+            for key, value in getattr(self, name).state_dict().items()
+        }
+        return {**state, "best": torch.tensor(self.best_psnr, dtype=torch.float64)}
 
     def load(self, weights: Mapping[str, Tensor], optimizer: Mapping[str, Any]) -> None:
-        for name in self.PARTS:
-            getattr(self, name).load_state_dict(weights_under(weights, name))
-        self.best = float(weights["best"])
+        for prefix, name in self.STATE_KEYS.items():
+            getattr(self, name).load_state_dict(weights_under(weights, prefix))
+        self.best_psnr = float(weights["best"])
         load_optimizer(self.optimizer, optimizer)
 
 
-def reconstruction(made: Tensor, true: Tensor) -> Tensor:
-    """L1, twice the square, half of L1 over edges, and over 4x4 pixels: proven on drawings."""
-    d = made - true
+def reconstruction_loss(decoded: Tensor, target: Tensor) -> Tensor:
+    """L1 + 2 L2 + 0.5 L1 of the image gradients + 0.5 L1 after 4x4 average pooling; chosen on drawings."""
+    d = decoded - target
     edges = (d[..., 1:] - d[..., :-1]).abs().mean() + (d[..., 1:, :] - d[..., :-1, :]).abs().mean()
     return d.abs().mean() + 2 * d.square().mean() + 0.5 * edges + 0.5 * F.avg_pool2d(d, 4).abs().mean()
 
 
-def divergence(mean: Tensor, variance: Tensor) -> Tensor:
-    """From the normal distribution, the mean over all numbers; `variance` is its logarithm."""
+def kl_divergence(mean: Tensor, variance: Tensor) -> Tensor:
+    """KL divergence from the standard normal distribution, averaged over all elements; `variance` is its logarithm."""
     return 0.5 * (mean.square() + variance.exp() - 1 - variance).mean()
 
 
 @torch.no_grad()
-def fold(vae: nn.Module, latents: Tensor) -> None:
-    """Each channel of the latents gets mean 0 and deviation 1, by the 1x1 convolutions on both sides of the code.
+def normalize_latents(vae: nn.Module, latents: Tensor) -> None:
+    """Normalizes each channel of the latents to mean 0 and std 1, by changing `quant_conv` and `post_quant_conv`.
 
-    So `scaling_factor` is 1, and pictures are as before. `latents`: (N, C, h, w), such as the VAE gives them now.
+    `scaling_factor` becomes 1, and decoded pictures stay the same. `latents`: (N, C, h, w) of the unchanged VAE.
     """
     count = latents.shape[1]
-    mean, spread = latents.mean((0, 2, 3)), latents.std((0, 2, 3)).clamp(min=1e-6)
+    mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3)).clamp(min=1e-6)
     into, out = vae.quant_conv, vae.post_quant_conv
-    into.weight[:count] /= spread.view(-1, 1, 1, 1)
-    into.bias[:count] = (into.bias[:count] - mean) / spread
-    into.bias[count:] -= 2 * spread.log()
+    into.weight[:count] /= std.view(-1, 1, 1, 1)
+    into.bias[:count] = (into.bias[:count] - mean) / std
+    into.bias[count:] -= 2 * std.log()
     out.bias += (out.weight[:, :, 0, 0] * mean).sum(1)
-    out.weight *= spread.view(1, -1, 1, 1)
+    out.weight *= std.view(1, -1, 1, 1)
     vae.register_to_config(scaling_factor=1.0)
 
 
-def psnr(made: Tensor, true: Tensor) -> float:
-    """Of (N, 3, H, W) uint8: the mean over pictures, dB."""
-    off = (made.float() - true.float()).square().mean((1, 2, 3)).clamp(min=1e-3)
-    return float((10 * torch.log10(255**2 / off)).mean())
+def psnr(decoded: Tensor, target: Tensor) -> float:
+    """PSNR of (N, 3, H, W) uint8 in dB, averaged over pictures."""
+    mse = (decoded.float() - target.float()).square().mean((1, 2, 3)).clamp(min=1e-3)
+    return float((10 * torch.log10(255**2 / mse)).mean())

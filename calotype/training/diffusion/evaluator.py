@@ -1,4 +1,4 @@
-"""What is seen of a diffusion model while it learns from nothing: reconstructions, losses, samples, its score."""
+"""Evaluation of a diffusion model trained from scratch: reconstructions, validation loss, samples, retrieval score."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -17,128 +17,142 @@ from calotype.tasks import Note, Progress, TrainDiffusion, note
 from calotype.training.data.captioned import CaptionedSet
 from calotype.training.diffusion import autoencoder
 from calotype.training.diffusion import denoiser as diffusing
-from calotype.training.diffusion.denoiser import Diffusing
+from calotype.training.diffusion.denoiser import DenoiserTrainer
 from calotype.training.diffusion.networks import Compute
-from calotype.training.diffusion.retrieval import Score, nearest
+from calotype.training.diffusion.retrieval import Score, retrieval_score
 from calotype.training.monitor.monitor import Monitor
-from calotype.training.monitor.samples import Sample, SampleConfig, drawn
+from calotype.training.monitor.samples import Sample, SampleConfig, draw_samples
 from calotype.training.monitor.validation import validation_loss
 
-SHEET = 8  # pictures on a sheet of reconstructions
-TESTED = 64  # pictures held back with which the losses are measured
+SHEET_SIZE = 8  # pictures on a sheet of reconstructions
+MAX_VALIDATION = 64  # images for PSNR and validation loss
 
 
 class DiffusionEvaluator:
-    """Looks at what learns and never changes it; all that it finds goes to the watch."""
+    """Evaluates the networks without changing them, and logs to the monitor."""
 
     def __init__(
         self,
         task: TrainDiffusion,
         models: Models,
-        means: Compute,
+        compute: Compute,
         pairs: CaptionedSet,
-        places: tuple[Sequence[int], Sequence[int]],
+        indices: tuple[Sequence[int], Sequence[int]],
         tokenizer: BpeTokenizer,
         prompts: Sequence[Prompt],
-        watch: Monitor,
+        monitor: Monitor,
     ):
-        """`places`: of the pictures held back, and of those that are learnt from."""
-        self.task, self.models, self.means, self.pairs, (self.held, learnt) = task, models, means, pairs, places
-        self.tokenizer, self.prompts, self.watch = tokenizer, prompts, watch
-        self.tested = torch.tensor((self.held or learnt)[:TESTED])
+        """`indices`: of the validation and of the training images."""
+        self.task, self.models, self.compute, self.pairs, (self.validation, train) = (
+            task,
+            models,
+            compute,
+            pairs,
+            indices,
+        )
+        self.tokenizer, self.prompts, self.monitor = tokenizer, prompts, monitor
+        self.inspected = torch.tensor((self.validation or train)[:MAX_VALIDATION])
 
-    def reconstructed(self, vae: nn.Module, step: int) -> float:
-        """Shows pictures as the autoencoder gives them back; how near they are, in dB."""
-        quality, true, made = self._given_back(vae)
-        self.watch.measured({"psnr/pictures held back" if self.held else "psnr/pictures": quality})
+    def log_reconstructions(self, vae: nn.Module, step: int) -> float:
+        """Logs a sheet of reconstructions and their PSNR; returns the PSNR."""
+        psnr, true, decoded = self._reconstruct(vae)
+        self.monitor.log_metrics({"psnr/pictures held back" if self.validation else "psnr/pictures": psnr})
         if self.task.sample_count:
-            self._sheet(true, made, f"vae_{step:06d}", "Above the picture, below what the autoencoder keeps", "")
-        return quality
+            self._save_sheet(
+                true, decoded, f"vae_{step:06d}", "Above the picture, below what the autoencoder keeps", ""
+            )
+        return psnr
 
-    def quality(self, vae: nn.Module) -> float:
-        return self._given_back(vae)[0]
+    def measure_psnr(self, vae: nn.Module) -> float:
+        return self._reconstruct(vae)[0]
 
-    def flat(self) -> float:
-        """What it would be if of each picture its mean colour were left."""
-        true = self.pairs.pixels[self.tested]
+    def mean_color_psnr(self) -> float:
+        """PSNR of a baseline that reconstructs the mean color of each picture."""
+        true = self.pairs.pixels[self.inspected]
         return autoencoder.psnr(true.float().mean((2, 3), keepdim=True).expand(true.shape), true)
 
-    def sampled(self, learning: Diffusing, vae: nn.Module, done: int) -> Iterator[Progress | Note]:
-        """The loss on what is held back, and samples, both by the mean weights."""
-        tested = self.held[:TESTED]
-        if tested:
-            clean = [learning.lessons.mean[n].float().cpu() for n in tested]
+    def validate_and_sample(self, trainer: DenoiserTrainer, vae: nn.Module, done: int) -> Iterator[Progress | Note]:
+        """Validation loss and samples, both with the EMA weights."""
+        validation = self.validation[:MAX_VALIDATION]
+        if validation:
+            x0 = [trainer.dataset.mean[n].float().cpu() for n in validation]
 
-            def answer(n: int, x: Tensor, times: Tensor) -> Tensor:
-                return learning.validation_answer(tested, n, x, times)
+            def predict(n: int, x: Tensor, timesteps: Tensor) -> Tensor:
+                return trainer.validation_prediction(validation, n, x, timesteps)
 
-            signals = learning.lessons.signals.cpu()
-            loss = validation_loss(clean, answer, learning.loss, signals, diffusing.PREDICTION)
-            self.watch.validated(loss)
+            sqrt_alphas_cumprod = trainer.dataset.sqrt_alphas_cumprod.cpu()
+            loss = validation_loss(x0, predict, trainer.loss, sqrt_alphas_cumprod, diffusing.PREDICTION)
+            self.monitor.log_validation_loss(loss)
             yield note("step {step}: validation loss {loss:.4f}", step=done, loss=loss)
         if self.prompts:
             task, side = self.task, self.task.resolution
-            name, when = f"{task.output_name}_{done:06d}", f"{task.output_name}, step {done}"
-            ways, model = SampleConfig((side, side), task.seed), self._model(learning, vae)
-            for event in drawn(self.prompts, ways, model, self.models, task.output_dir / "sample", name, when):
+            name, progress = f"{task.output_name}_{done:06d}", f"{task.output_name}, step {done}"
+            config, model = SampleConfig((side, side), task.seed), self._model(trainer, vae)
+            for event in draw_samples(
+                self.prompts, config, model, self.models, task.output_dir / "sample", name, progress
+            ):
                 if isinstance(event, Sample):
-                    self.watch.sampled(event.path, event.prompt, event.how, event.picture.pixels, event.number)
+                    self.monitor.log_sample(event.path, event.prompt, event.how, event.picture.pixels, event.number)
                 else:
                     yield event
-        self.watch.page_written()
+        self.monitor.write_report()
 
-    def scored(self, learning: Diffusing, vae: nn.Module, remaining: Callable[[], float]) -> Iterator[Progress | Note]:
-        """Returns the score of what is held back, None where nothing is; `remaining`: seconds that are left."""
-        if not self.held:
+    def score(
+        self, trainer: DenoiserTrainer, vae: nn.Module, remaining: Callable[[], float]
+    ) -> Iterator[Progress | Note]:
+        """Returns the retrieval score, or None without validation images; `remaining`: seconds left."""
+        if not self.validation:
             return None
-        model, score, lessons = self._model(learning, vae), None, learning.lessons
-        held, signals, seed = self.held, lessons.signals.cpu(), self.task.seed
-        for score in nearest(model, self.pairs.pairs, held, lessons.mean, signals, seed, remaining):
-            if isinstance(score, Progress):
-                yield score
-        assert isinstance(score, Score)
-        true = self.pairs.pixels[torch.tensor(score.places)]
+        model, result, dataset = self._model(trainer, vae), None, trainer.dataset
+        validation, sqrt_alphas_cumprod, seed = self.validation, dataset.sqrt_alphas_cumprod.cpu(), self.task.seed
+        for result in retrieval_score(
+            model, self.pairs.pairs, validation, dataset.mean, sqrt_alphas_cumprod, seed, remaining
+        ):
+            if isinstance(result, Progress):
+                yield result
+        assert isinstance(result, Score)
+        true = self.pairs.pixels[torch.tensor(result.indices)]
         what = "Never seen: above the true picture, below what is drawn from its caption"
-        self._sheet(true, score.drawn, "held_out", what, f"{score.hits} of {score.count} found again")
-        self.watch.diary.fact("held out", [score.hits, score.count, round(score.chance, 1)])
-        yield note(told(score))
-        return score
+        self._save_sheet(true, result.pixels, "held_out", what, f"{result.hits} of {result.count} found again")
+        self.monitor.metrics_log.fact("held out", [result.hits, result.count, round(result.expected_hits, 1)])
+        yield note(score_message(result))
+        return result
 
     @torch.no_grad()
-    def _given_back(self, vae: nn.Module) -> tuple[float, Tensor, Tensor]:
-        """dB, and the pictures, true and as the VAE gives them back: (N, 3, S, S) uint8."""
-        true, made = self.pairs.pixels[self.tested], []
-        for some in true.split(16):
-            x = (some.to(self.means.device).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-            with self.means.autocast():
+    def _reconstruct(self, vae: nn.Module) -> tuple[float, Tensor, Tensor]:
+        """PSNR, the pictures and their reconstructions: (N, 3, S, S) uint8."""
+        true, decoded = self.pairs.pixels[self.inspected], []
+        for batch in true.split(16):
+            x = (batch.to(self.compute.device).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+            with self.compute.autocast():
                 y = vae.decode(vae.encode(x).latent_dist.mean).sample.float()
-            made.append(((y.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu())
-        return autoencoder.psnr(torch.cat(made), true), true, torch.cat(made)
+            decoded.append(((y.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu())
+        return autoencoder.psnr(torch.cat(decoded), true), true, torch.cat(decoded)
 
-    def _sheet(self, true: Tensor, made: Tensor, name: str, what: str, how: str) -> None:
-        rows = [torch.cat(list(some[:SHEET]), 2) for some in (true, made)]  # (3, S, N * S)
+    def _save_sheet(self, true: Tensor, decoded: Tensor, name: str, what: str, settings: str) -> None:
+        rows = [torch.cat(list(pictures[:SHEET_SIZE]), 2) for pictures in (true, decoded)]  # (3, S, N * S)
         pixels = torch.cat(rows, 1).permute(1, 2, 0).contiguous().numpy()
         folder = self.task.output_dir / "sample"
         make_folder(folder)
         path = folder / f"{self.task.output_name}_{name}.png"
         save(Picture(pixels), path, format="png")
-        self.watch.sampled(path, what, how, pixels, 99)
+        self.monitor.log_sample(path, what, settings, pixels, 99)
 
-    def _model(self, learning: Diffusing, vae: nn.Module) -> Diffusion:
-        """The mean weights, ready to draw; the run keeps its own."""
-        unet, text, own = (copy.deepcopy(one) for one in (learning.unet_mean, learning.text_mean, vae))
-        part = TextConditioner(text, self.tokenizer)
-        opened = DiffusionCheckpoint(
-            self.task.output_name, "", "emoji", unet, own, (part,), diffusing.TRAINING, self.task.resolution
+    def _model(self, trainer: DenoiserTrainer, vae: nn.Module) -> Diffusion:
+        """A model with copies of the EMA weights."""
+        unet, text, vae_copy = (copy.deepcopy(network) for network in (trainer.unet_ema, trainer.text_ema, vae))
+        conditioner = TextConditioner(text, self.tokenizer)
+        checkpoint = DiffusionCheckpoint(
+            self.task.output_name, "", "emoji", unet, vae_copy, (conditioner,), diffusing.TRAINING, self.task.resolution
         )
-        return Diffusion(opened, self.means.device, self.means.dtype)
+        return Diffusion(checkpoint, self.compute.device, self.compute.dtype)
 
 
-def told(score: Score) -> Message:
+def score_message(score: Score) -> Message:
     return Message(
-        "of {count} pictures held back, {hits} as drawn are nearest to the true one among up to 100 of their group (by "
-        "chance: {chance:.2g})",
+        "retrieval score: {hits} of {count} generated validation pictures are closest to the true one, among up to "
+        "100 of their group (by chance: {chance:.2g})",
         count=score.count,
         hits=score.hits,
-        chance=score.chance,
+        chance=score.expected_hits,
     )

@@ -1,4 +1,4 @@
-"""How well a model draws what it never saw: is its picture nearest to the true one, among many of that kind?"""
+"""Retrieval score on validation images: how often a generated picture is closest to the true one of its caption."""
 
 import math
 import random
@@ -14,79 +14,79 @@ from calotype.models.diffusion import Diffusion
 from calotype.tasks import Progress
 from calotype.training.data.captioned import Pair
 
-MOST, AMONG = 200, 100  # pictures that are drawn; pictures among which the true one should be nearest
+MAX_PICTURES, CANDIDATES = 200, 100  # max pictures to generate; pictures to find the true one among
 STEPS, GUIDANCE = 30, 3.0
-TOGETHER = 25  # pictures drawn at once, at most
+BATCH_SIZE = 25  # max pictures generated at once
 
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """What came out."""
+    """Result of `retrieval_score`."""
 
     hits: int
     count: int
-    chance: float  # hits that guessing would have
-    drawn: Tensor  # (count, 3, S, S) uint8
-    places: tuple[int, ...]  # of the true pictures, in the set
+    expected_hits: float  # hits of random guesses
+    pixels: Tensor  # (count, 3, S, S) uint8
+    indices: tuple[int, ...]  # of the true pictures in the dataset
 
 
 @torch.inference_mode()
-def nearest(
+def retrieval_score(
     model: Diffusion,
     pairs: Sequence[Pair],
-    held: Sequence[int],
+    validation: Sequence[int],
     latents: Tensor,
-    signals: Tensor,
+    sqrt_alphas_cumprod: Tensor,
     seed: int,
     remaining: Callable[[], float] = lambda: math.inf,
 ) -> Iterator[Progress | Score]:
-    """Draws what is held back from its usual caption, and looks for the nearest of its group in the VAE's latents.
+    """Generates validation images from their first captions, and looks for the closest latents in their group.
 
     Args:
-        held: places of pictures that were not learnt from.
-        latents: (N, C, h, w), the means of all pictures.
-        signals: (T,): the root of the cumulated alphas.
-        remaining: seconds that are left; as many pictures are drawn as fit, chosen at random, one at least.
+        validation: indices of the validation images.
+        latents: (N, C, h, w), the VAE's means of all pictures.
+        sqrt_alphas_cumprod: (T,).
+        remaining: seconds left; a random subset that fits is generated, at least one picture.
     """
-    places = random.Random(seed).sample(list(held), min(MOST, len(held)))
-    hits, chance, drawn, first = 0, 0.0, [], 0
-    size = TOGETHER if remaining() == math.inf else 1
-    while first < len(places) and size > 0:
-        begun, some = time.monotonic(), places[first : first + size]
-        prompts = [pairs[n].captions[0] for n in some]
-        noise = torch.cat([noise_of(place, latents.shape[1:], seed) for place in some])
-        pixels = model.decode(_drawn(model, prompts, noise, signals))
-        drawn.append((pixels * 255).round().to(torch.uint8))
-        for place, made in zip(some, model.encode_mean(pixels), strict=True):
-            rivals = [n for n, pair in enumerate(pairs) if pair.group == pairs[place].group and n != place]
-            rivals = random.Random(f"{seed} {place}").sample(rivals, min(AMONG - 1, len(rivals)))
-            among = latents[torch.tensor([place, *rivals])].float().cpu()
-            hits += int((among - made).square().mean((1, 2, 3)).argmin() == 0)
-            chance += 1 / len(among)
-        first += len(some)
-        yield Progress(first, len(places), "pictures held back, drawn")
-        pace = (time.monotonic() - begun) / len(some)
-        size = int(min(TOGETHER, 2 * size, max(0.0, remaining()) / pace))
-    yield Score(hits, first, chance, torch.cat(drawn), tuple(places[:first]))
+    indices = random.Random(seed).sample(list(validation), min(MAX_PICTURES, len(validation)))
+    hits, expected_hits, pictures, first = 0, 0.0, [], 0
+    size = BATCH_SIZE if remaining() == math.inf else 1
+    while first < len(indices) and size > 0:
+        start, batch = time.monotonic(), indices[first : first + size]
+        prompts = [pairs[n].captions[0] for n in batch]
+        noise = torch.cat([noise_of(index, latents.shape[1:], seed) for index in batch])
+        pixels = model.decode(_sample(model, prompts, noise, sqrt_alphas_cumprod))
+        pictures.append((pixels * 255).round().to(torch.uint8))
+        for index, encoded in zip(batch, model.encode_mean(pixels), strict=True):
+            distractors = [n for n, pair in enumerate(pairs) if pair.group == pairs[index].group and n != index]
+            distractors = random.Random(f"{seed} {index}").sample(distractors, min(CANDIDATES - 1, len(distractors)))
+            candidates = latents[torch.tensor([index, *distractors])].float().cpu()
+            hits += int((candidates - encoded).square().mean((1, 2, 3)).argmin() == 0)
+            expected_hits += 1 / len(candidates)
+        first += len(batch)
+        yield Progress(first, len(indices), "validation pictures generated")
+        pace = (time.monotonic() - start) / len(batch)
+        size = int(min(BATCH_SIZE, 2 * size, max(0.0, remaining()) / pace))
+    yield Score(hits, first, expected_hits, torch.cat(pictures), tuple(indices[:first]))
 
 
-def noise_of(place: int, shape: torch.Size, seed: int) -> Tensor:
-    """(1, C, h, w): what the picture at a place is drawn from, whatever is drawn beside it."""
-    return torch.randn(1, *shape, generator=torch.Generator().manual_seed((seed * 1_000_003 + place) % 2**63))
+def noise_of(index: int, shape: torch.Size, seed: int) -> Tensor:
+    """(1, C, h, w): the initial noise of a picture, independent of its batch."""
+    return torch.randn(1, *shape, generator=torch.Generator().manual_seed((seed * 1_000_003 + index) % 2**63))
 
 
-def _drawn(model: Diffusion, prompts: Sequence[str], x: Tensor, signals: Tensor) -> Tensor:
-    """(N, C, h, w) latents from noise: DDIM (Song et al. 2021) without more of it, on trailing timesteps, for v."""
-    part = model.text[0]
-    rows = [(part.tokenizer.encode(prompt)[:75], {}) for prompt in ["", *prompts]]
-    told = [model.encode_prompt([row], lambda found: found).states for row in rows]
-    words = torch.cat([told[0].expand(len(prompts), -1, -1), *told[1:]])
-    count = len(signals)
-    times = [round(count - n * count / STEPS) - 1 for n in range(STEPS)]
-    ahead = [float(signals[t]) for t in times] + [1.0]
-    for t, (signal, then) in zip(times, pairwise(ahead), strict=True):
-        noise_share, noise_then = (1 - signal**2) ** 0.5, (1 - then**2) ** 0.5
-        plain, wanted = model.predict(torch.cat([x, x]), torch.tensor(t), words, {}, False).chunk(2)
-        v = plain + GUIDANCE * (wanted - plain)
-        x = then * (signal * x - noise_share * v) + noise_then * (noise_share * x + signal * v)
+def _sample(model: Diffusion, prompts: Sequence[str], x: Tensor, sqrt_alphas_cumprod: Tensor) -> Tensor:
+    """(N, C, h, w) noise -> latents: DDIM (Song et al. 2021) with eta 0, trailing timesteps, v-prediction."""
+    conditioner = model.text[0]
+    rows = [(conditioner.tokenizer.encode(prompt)[:75], {}) for prompt in ["", *prompts]]
+    states = [model.encode_prompt([row], lambda found: found).states for row in rows]
+    text_states = torch.cat([states[0].expand(len(prompts), -1, -1), *states[1:]])
+    count = len(sqrt_alphas_cumprod)
+    timesteps = [round(count - n * count / STEPS) - 1 for n in range(STEPS)]
+    alphas = [float(sqrt_alphas_cumprod[t]) for t in timesteps] + [1.0]
+    for t, (alpha_t, alpha_next) in zip(timesteps, pairwise(alphas), strict=True):
+        sigma_t, sigma_next = (1 - alpha_t**2) ** 0.5, (1 - alpha_next**2) ** 0.5
+        uncond, cond = model.predict(torch.cat([x, x]), torch.tensor(t), text_states, {}, False).chunk(2)
+        v = uncond + GUIDANCE * (cond - uncond)
+        x = alpha_next * (alpha_t * x - sigma_t * v) + sigma_next * (sigma_t * x + alpha_t * v)
     return x

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from calotype.errors import CalotypeError
-from calotype.training.optim.ema import kept, mean_moved
-from calotype.training.optim.perceptual import USUAL
+from calotype.training.optim.ema import ema_decay_at, update_ema
+from calotype.training.optim.perceptual import DEFAULT_WEIGHTS
 from calotype.training.run.resume import load_optimizer, weights_under
 
 BETAS = (0.9, 0.99)  # Adam's, as published
@@ -96,7 +96,7 @@ class AdversarialTrainer:
         self.discriminator = discriminator.to(**placed).train() if discriminator is not None else None
         self.features = features.to(device) if features is not None else None
         self.weights, self.device, self.is_mixed, self.call = weights, device, is_mixed, call
-        self._perceptual_weight = weights.perceptual * USUAL.get(usual, 1.0)
+        self._perceptual_weight = weights.perceptual * DEFAULT_WEIGHTS.get(usual, 1.0)
         groups = [(self.network, rates[0])]
         groups += [(self.discriminator, rates[1])] if self.discriminator is not None else []
         self.optimizer = torch.optim.Adam(
@@ -131,7 +131,7 @@ class AdversarialTrainer:
         if not torch.isfinite(nn.utils.clip_grad_norm_(self.network.parameters(), max_grad_norm or math.inf)):
             return metrics | {"loss": math.nan}
         self.optimizer.step()  # the discriminator has no gradients, so it does not change
-        mean_moved(self.ema, self.network, kept(ema_decay, step))
+        update_ema(self.ema, self.network, ema_decay_at(ema_decay, step))
         if phase.discriminator_update and self.discriminator is not None:
             metrics |= self._update_discriminator(batch, output.detach())
         return metrics

@@ -17,8 +17,8 @@ from calotype.ops.color import to_pixels
 from calotype.picture import Picture, save
 from calotype.tasks import Note, Progress, note
 from calotype.training.enhance.run import KINDS, EnhanceRun, Test, discriminator_path, good_name
-from calotype.training.monitor.monitor import SECONDS, Monitor, logs_of, options_told
-from calotype.training.optim.lr_schedule import factor
+from calotype.training.monitor.monitor import SECONDS, Monitor, option_facts, tensorboard_folder
+from calotype.training.optim.lr_schedule import lr_factor
 from calotype.training.run.result import TrainResult
 
 PSNR, PERCEPTUAL = "PSNR in dB", "Perceptual distance"
@@ -47,9 +47,9 @@ def _train(run: EnhanceRun) -> Iterator[Progress | Note | TrainResult]:
     total = run.stages.total
     if not run.validation:
         yield note("there are no validation pictures, so training patches are measured, which only shows a collapse")
-    logs, missing = logs_of(task)
+    logs, missing = tensorboard_folder(task)
     yield from map(note, missing)
-    facts = {"plan": list(map(str, run.plan)), "about": run.about, **options_told(task)}
+    facts = {"plan": list(map(str, run.plan)), "about": run.about, **option_facts(task)}
     monitor = Monitor(task.output_dir, task.output_name, (state.step, total, 0), trainer.device, facts, logs)
     accuracies, has_won = deque(maxlen=RECENT), False
     try:
@@ -58,7 +58,7 @@ def _train(run: EnhanceRun) -> Iterator[Progress | Note | TrainResult]:
                 yield from evaluate_step(run, monitor)
                 state.is_complete = True
             for step in range(state.step, total):
-                rate, phase = factor(task.lr_scheduler, step, total), run.phase(step)
+                rate, phase = lr_factor(task.lr_scheduler, step, total), run.phase(step)
                 with state.update():
                     metrics = trainer.step(step, run.batch(step), phase, rate, task.ema_decay, task.max_grad_norm)
                     loss = metrics.pop("loss")
@@ -67,10 +67,10 @@ def _train(run: EnhanceRun) -> Iterator[Progress | Note | TrainResult]:
                     state.count(loss, is_complete=not is_evaluated)
                     rates = [group["lr"] for group in trainer.optimizer.param_groups]
                     rates = dict(zip(("network", "discriminator"), rates, strict=False))
-                    event = monitor.stepped(state.step, loss, rates, **metrics)
+                    event = monitor.log_step(state.step, loss, rates, **metrics)
                 if state.is_diverged:
                     raise _diverged(run)
-                is_over = task.minutes and monitor.diary.last(SECONDS, 0.0) > MAX_OVERTIME * 60 * task.minutes
+                is_over = task.minutes and monitor.metrics_log.last(SECONDS, 0.0) > MAX_OVERTIME * 60 * task.minutes
                 state.is_complete = state.is_complete and not is_over
                 yield event
                 if not has_won and phase.gan and len(accuracies) == RECENT and sum(accuracies) > WON * RECENT:
@@ -101,7 +101,7 @@ def _train(run: EnhanceRun) -> Iterator[Progress | Note | TrainResult]:
             if task.save_discriminator and run.is_sound:
                 _save_discriminator(run)
             path = run.save_network(task.output_name, trainer.ema, state.step) if run.is_sound else restore_good(run)
-            monitor.finished()
+            monitor.finish()
     finally:
         monitor.close()
     state.close(keep=is_kept)
@@ -163,14 +163,14 @@ def evaluate_step(run: EnhanceRun, monitor: Monitor) -> Iterator[Note]:
     outputs = [run.trainer.output(test.low[None])[0] for test in run.measured]
     yield from _measure(run, monitor, outputs)
     _write_samples(run, monitor, outputs)
-    monitor.page_written()
+    monitor.write_report()
 
 
 def _measure(run: EnhanceRun, monitor: Monitor, outputs: Sequence[Tensor]) -> Iterator[Note]:
     metrics, step = measure(outputs, run.measured, run.trainer.features), run.state.step
-    before = monitor.diary.numbers.get(f"{PSNR}/{run.measured_on}", ())
+    before = monitor.metrics_log.numbers.get(f"{PSNR}/{run.measured_on}", ())
     best, best_step = max(((psnr, n) for n, psnr in before if math.isfinite(psnr)), default=(-math.inf, 0))
-    monitor.measured({f"{name}/{run.measured_on}": value for name, value in metrics.items()})
+    monitor.log_metrics({f"{name}/{run.measured_on}": value for name, value in metrics.items()})
     figures = _figures(run, metrics)
     run.is_sound = metrics[PSNR] >= best - MAX_DROP
     if not run.is_sound:
@@ -242,7 +242,7 @@ def _write_samples(run: EnhanceRun, monitor: Monitor, outputs: Sequence[Tensor])
         pixels = side_by_side([test.low, outputs[n], test.true])
         path = folder / f"{task.output_name}_{run.state.step:06d}_{n:02d}.png"
         save(Picture(pixels), path, format="png")
-        monitor.sampled(path, test.name, "input, output and target", pixels, n)
+        monitor.log_sample(path, test.name, "input, output and target", pixels, n)
 
 
 def side_by_side(pictures: Sequence[Tensor]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a LoRA run shows on its way: sample pictures, the loss on photos held back, and what is told of an epoch."""
+"""Evaluation of a LoRA during training: samples, validation loss, and notes about epochs."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -17,20 +17,20 @@ from calotype.tasks.training import TrainLora, to_a1111_sampler
 from calotype.training.data.dataset import Example
 from calotype.training.lora.network import Adapters
 from calotype.training.monitor.monitor import Monitor
-from calotype.training.monitor.samples import Sample, SampleConfig, drawn
+from calotype.training.monitor.samples import Sample, SampleConfig, draw_samples
 
 
-def wanted(task: TrainLora, photos: Sequence[Example]) -> tuple[list[Prompt], list[Message]]:
-    """The prompts of the sample pictures, none where there shall be none; and what to say of them."""
+def sample_prompts(task: TrainLora, photos: Sequence[Example]) -> tuple[list[Prompt], list[Message]]:
+    """The prompts of the samples, if any are requested, and notes about them."""
     if not any(task.samples_after):
         return [], []
     if task.sample_prompts:
         return read_prompts(task.sample_prompts)
-    return prompts_from_captions([photo.caption for photo in photos if not photo.is_regular]), []
+    return prompts_from_captions([photo.caption for photo in photos if not photo.is_regularization]), []
 
 
-def planned(task: TrainLora, prompts: Sequence[Prompt]) -> list[Message]:
-    """What the plan says about them."""
+def describe_samples(task: TrainLora, prompts: Sequence[Prompt]) -> list[Message]:
+    """Lines of the plan about the samples."""
     if not prompts:
         return []
     epochs, steps = task.samples_after
@@ -49,47 +49,49 @@ def planned(task: TrainLora, prompts: Sequence[Prompt]) -> list[Message]:
 
 @dataclass(frozen=True, eq=False)
 class LoraEvaluator:
-    """Asked after every step. Nothing that it does changes what is learnt."""
+    """Called after every step; it never changes the training."""
 
     task: TrainLora
-    watch: Monitor
+    monitor: Monitor
     model: Diffusion
     models: Models
     adapters: Adapters
     optimizer: torch.optim.Optimizer
-    size: tuple[int, int]  # width, height of samples that say nothing themselves
-    steps: tuple[int, int]  # of an epoch, of all
+    size: tuple[int, int]  # default (width, height) of samples
+    steps: tuple[int, int]  # steps of an epoch, steps of the run
     prompts: Sequence[Prompt]
-    measure: Callable[[], float] | None  # the validation loss, where photos are held back
-    keep: Callable[[str, int], Path]  # writes the LoRA under a name, after so many steps
+    compute_validation_loss: Callable[[], float] | None  # None without validation photos
+    save_lora: Callable[[str, int], Path]  # saves the LoRA under a name, with its number of steps
 
     def before(self) -> Iterator[Progress | Note]:
         if self.task.sample_at_first:
-            yield from self._sampled(0)
+            yield from self._draw_samples(0)
 
     def after(self, done: int) -> Iterator[Progress | Note]:
-        """What is due after `done` steps."""
-        task, (each, total) = self.task, self.steps
-        (epoch, rest), (epochs, steps) = divmod(done, each), task.samples_after
+        """Evaluates after `done` steps."""
+        task, (steps_per_epoch, total) = self.task, self.steps
+        (epoch, step_in_epoch), (epochs, steps) = divmod(done, steps_per_epoch), task.samples_after
         is_end = done == total
-        if self.measure and (is_end or (not rest and epoch % task.validate_every_n_epochs == 0)):
-            yield self._validated(done)
-        if is_end or (epochs and not rest and epoch % epochs == 0) or (steps and done % steps == 0):
-            yield from self._sampled(done)
-        if not rest and (said := self.watch.epoch_ended()):
-            yield said
+        if self.compute_validation_loss and (
+            is_end or (not step_in_epoch and epoch % task.validate_every_n_epochs == 0)
+        ):
+            yield self._validate(done)
+        if is_end or (epochs and not step_in_epoch and epoch % epochs == 0) or (steps and done % steps == 0):
+            yield from self._draw_samples(done)
+        if not step_in_epoch and (message := self.monitor.end_epoch()):
+            yield message
 
-    def _validated(self, done: int) -> Note:
-        """The LoRA is kept where it is the best so far."""
-        with self._at_rest():
-            loss = self.measure()
-            is_best = self.watch.validated(loss)
+    def _validate(self, done: int) -> Note:
+        """Computes the validation loss, and saves the LoRA if it is the lowest so far."""
+        with self._evaluation_mode():
+            loss = self.compute_validation_loss()
+            is_best = self.monitor.log_validation_loss(loss)
             if is_best:
-                self.watch.kept_best(self.keep(f"{self.task.output_name}-best", done))
+                self.monitor.log_best_file(self.save_lora(f"{self.task.output_name}-best", done))
         when = self._when(done)
         if is_best:
             return note("{when}: validation loss {loss:.4f}, the lowest so far", when=when, loss=loss)
-        if best := self.watch.best():
+        if best := self.monitor.best_validation():
             return note(
                 "{when}: validation loss {loss:.4f}; it was lowest, {lowest:.4f}, after {moment}",
                 when=when,
@@ -99,31 +101,31 @@ class LoraEvaluator:
             )
         return note("{when}: validation loss {loss:.4f}", when=when, loss=loss)
 
-    def _sampled(self, done: int) -> Iterator[Progress | Note]:
-        """The sample pictures, with the LoRA as it is now.
+    def _draw_samples(self, done: int) -> Iterator[Progress | Note]:
+        """Draws the samples with the current LoRA.
 
-        What cannot be drawn is known before the first step, and ends the run then; later it costs no more than a set.
+        An error before the first step ends the run; later the samples of that step are skipped.
         """
         if not self.prompts:
             return
-        task, (epoch, rest) = self.task, divmod(done, self.steps[0])
-        name = f"{task.output_name}_{done:06d}" if rest else f"{task.output_name}_e{epoch:06d}"
+        task, (epoch, step_in_epoch) = self.task, divmod(done, self.steps[0])
+        name = f"{task.output_name}_{done:06d}" if step_in_epoch else f"{task.output_name}_e{epoch:06d}"
         sampler = "auto" if task.sample_sampler == "auto" else to_a1111_sampler(task.sample_sampler)
-        ways = SampleConfig(self.size, task.seed, sampler, task.clip_skip)
-        when, folder = f"{task.output_name}, {self._when(done)}", task.output_dir / "sample"
+        config = SampleConfig(self.size, task.seed, sampler, task.clip_skip)
+        progress, folder = f"{task.output_name}, {self._when(done)}", task.output_dir / "sample"
         try:
-            with self._at_rest():
-                for event in drawn(self.prompts, ways, self.model, self.models, folder, name, when):
+            with self._evaluation_mode():
+                for event in draw_samples(self.prompts, config, self.model, self.models, folder, name, progress):
                     if isinstance(event, Sample):
-                        self.watch.sampled(event.path, event.prompt, event.how, event.picture.pixels, event.number)
+                        self.monitor.log_sample(event.path, event.prompt, event.how, event.picture.pixels, event.number)
                     else:
                         yield event
-        except CalotypeError as fault:
+        except CalotypeError as error:
             if done == 0:
                 raise
-            yield note("{when}: samples are left out: {fault}", when=self._when(done), fault=fault)
+            yield note("{when}: samples are skipped: {fault}", when=self._when(done), fault=error)
         except torch.OutOfMemoryError:
-            yield note("{when}: samples are left out: the memory of the device does not suffice", when=self._when(done))
+            yield note("{when}: samples are skipped: out of memory", when=self._when(done))
 
     def _when(self, done: int) -> Message:
         epoch, rest = divmod(done, self.steps[0])
@@ -132,25 +134,25 @@ class LoraEvaluator:
         return Message("epoch {epoch}, step {step}", epoch=epoch, step=done)
 
     @contextlib.contextmanager
-    def _at_rest(self) -> Iterator[None]:
-        """Dropout off, and the weights that count; afterwards all is as it was, to the bit.
+    def _evaluation_mode(self) -> Iterator[None]:
+        """Disables dropout and uses evaluation weights; restores everything bit for bit.
 
-        Schedule-free optimizers learn with other weights than those that they hand over.
+        Schedule-free optimizers have different weights for training and for evaluation.
         """
         layers, optimizer = [(lora, lora.training) for lora in self.adapters.layers.values()], self.optimizer
-        has_two: Any = hasattr(optimizer, "eval")
-        kept = [(p, p.detach().clone()) for lora, _ in layers for p in lora.parameters()] if has_two else []
+        is_schedule_free: Any = hasattr(optimizer, "eval")
+        saved = [(p, p.detach().clone()) for lora, _ in layers for p in lora.parameters()] if is_schedule_free else []
         for lora, _ in layers:
             lora.eval()
-        if has_two:
+        if is_schedule_free:
             optimizer.eval()
         try:
             yield
         finally:
-            if has_two:
+            if is_schedule_free:
                 optimizer.train()
             with torch.no_grad():
-                for parameter, value in kept:
+                for parameter, value in saved:
                     parameter.copy_(value)
-            for lora, was_learning in layers:
-                lora.train(was_learning)
+            for lora, was_training in layers:
+                lora.train(was_training)

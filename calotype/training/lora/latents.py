@@ -1,7 +1,7 @@
-"""Photos as the network sees them: brought to their bucket, sometimes changed a little, and as latents.
+"""Latents of training photos: resized to their bucket, augmented and encoded.
 
-What never changes is computed once, and kept on disk where that is wished; what changes is computed at each step, all
-chance in it from the dice of that step. Latents are a sample of what the VAE gives, as in sd-scripts, not its mean.
+Without augmentation latents are computed once, and cached on disk on request; with augmentation they are computed at
+each step, with the rng of that step. Latents are sampled from the VAE's distribution, as in sd-scripts, not its mean.
 """
 
 import hashlib
@@ -28,46 +28,46 @@ from calotype.tasks.training import TrainLora
 from calotype.training.data.buckets import Fit
 from calotype.training.data.dataset import Example
 
-COLOR_OFTEN = 0.33  # of the times that a picture is shown
+COLOR_PROBABILITY = 0.33  # of color jitter
 HUE = 16.0  # degrees to both sides; sd-scripts counts 8 of 180
 GAMMA = (0.95, 1.05)
 
 
 @dataclass(frozen=True, eq=False)
 class CachedLatents:
-    """One photo, ready: its latents and, where flipped too, its mirror image's; or its pixels."""
+    """One photo with its latents, and those of its flipped image with flip_aug; or with its pixels."""
 
     photo: Example
     fit: Fit
     weight: float  # of its loss
-    latents: tuple[Tensor, ...] = ()  # (C, h, w) each; none where every step sees another picture
+    latents: tuple[Tensor, ...] = ()  # (C, h, w) each; empty with augmentation in each step
     pixels: Tensor | None = None  # (3, H, W) uint8, scaled and not cropped
 
 
-def is_changing(task: TrainLora) -> bool:
-    """Whether a photo looks different from step to step, so that its latents cannot be kept."""
+def is_augmented(task: TrainLora) -> bool:
+    """Whether photos are augmented in each step, so that latents cannot be cached."""
     return task.color_aug or task.random_crop
 
 
-def lesson(
+def load_example(
     photo: Example, fit: Fit, sha256: str, task: TrainLora, model: Diffusion, max_pixels: int, home: Path
 ) -> CachedLatents:
-    """Reads a photo; what its latents are drawn from is looked up below `home`, and kept there, where the task says so.
+    """Reads a photo, with its latents; their distribution is cached below `home` if the task requests it.
 
-    The draw depends on the photo's content and the run's seed alone.
+    The sampled latents depend only on the photo's content and the seed of the run.
     """
-    weight = task.prior_loss_weight if photo.is_regular else 1.0
+    weight = task.prior_loss_weight if photo.is_regularization else 1.0
 
     def scaled() -> Tensor:
         return _scaled(Picture.open(photo.path, max_pixels).pixels, fit)
 
-    if is_changing(task):
+    if is_augmented(task):
         return CachedLatents(photo, fit, weight, pixels=(scaled() * 255).round().byte())
     if not task.cache_latents_to_disk:
         return CachedLatents(
-            photo, fit, weight, _drawn(_spreads(_cropped(scaled(), fit), task, model), sha256, task.seed)
+            photo, fit, weight, _sample(_encode(_cropped(scaled(), fit), task, model), sha256, task.seed)
         )
-    told = [
+    key = [
         2,
         sha256,
         model.sha256 or model.name,
@@ -77,50 +77,50 @@ def lesson(
         task.flip_aug,
         str(model.vae.dtype),
     ]
-    name = hashlib.sha256(json.dumps(told).encode()).hexdigest()
-    place = home / "latents" / name[:2] / f"{name}.safetensors"
-    spreads = _kept(place, lambda: _spreads(_cropped(scaled(), fit), task, model))
-    return CachedLatents(photo, fit, weight, _drawn(spreads, sha256, task.seed))
+    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+    path = home / "latents" / name[:2] / f"{name}.safetensors"
+    distributions = _load_or_compute(path, lambda: _encode(_cropped(scaled(), fit), task, model))
+    return CachedLatents(photo, fit, weight, _sample(distributions, sha256, task.seed))
 
 
-def shown(lessons: Sequence[CachedLatents], task: TrainLora, model: Diffusion, dice: random.Random) -> Tensor:
+def batch_latents(examples: Sequence[CachedLatents], task: TrainLora, model: Diffusion, rng: random.Random) -> Tensor:
     """Latents of a batch for one step, (N, C, h, w)."""
-    if lessons[0].latents:
-        return torch.stack([dice.choice(one.latents) for one in lessons])
-    views = torch.stack([_view(one, task, dice) for one in lessons])
+    if examples[0].latents:
+        return torch.stack([rng.choice(example.latents) for example in examples])
+    views = torch.stack([_augmented(example, task, rng) for example in examples])
     with torch.no_grad():
-        mean, deviation = model.encode(views)
-    return mean + deviation * torch.randn(mean.shape, generator=torch.Generator().manual_seed(dice.getrandbits(60)))
+        mean, std = model.encode(views)
+    return mean + std * torch.randn(mean.shape, generator=torch.Generator().manual_seed(rng.getrandbits(60)))
 
 
-def crop_of(fit: Fit) -> tuple[int, int]:
-    """Left and top of the middle."""
-    return tuple((scaled - wanted) // 2 for scaled, wanted in zip(fit.scaled, fit.bucket, strict=True))
+def center_crop(fit: Fit) -> tuple[int, int]:
+    """Left and top of the center crop."""
+    return tuple((scaled - size) // 2 for scaled, size in zip(fit.scaled, fit.bucket, strict=True))
 
 
-def color_changed(pixels: Tensor, dice: random.Random) -> Tensor:
-    """(3, H, W) in [0, 1]; now and then with another hue or gamma, as albumentations once did it for sd-scripts."""
-    if dice.random() > COLOR_OFTEN:
+def color_jitter(pixels: Tensor, rng: random.Random) -> Tensor:
+    """(3, H, W) in [0, 1]: random change of hue or gamma, as albumentations did for sd-scripts."""
+    if rng.random() > COLOR_PROBABILITY:
         return pixels
-    if dice.random() > 0.5:
-        turn = dice.uniform(-HUE, HUE)
+    if rng.random() > 0.5:
+        shift = rng.uniform(-HUE, HUE)
         hsv = cv2.cvtColor(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()), cv2.COLOR_RGB2HSV)
-        hsv[..., 0] = (hsv[..., 0] + turn) % 360
+        hsv[..., 0] = (hsv[..., 0] + shift) % 360
         return torch.from_numpy(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)).permute(2, 0, 1).clamp(0, 1).contiguous()
-    return pixels ** dice.uniform(*GAMMA)
+    return pixels ** rng.uniform(*GAMMA)
 
 
-def _view(one: CachedLatents, task: TrainLora, dice: random.Random) -> Tensor:
-    """A photo as this step sees it, (3, h, w) in [0, 1]."""
-    left, top = crop_of(one.fit)
+def _augmented(example: CachedLatents, task: TrainLora, rng: random.Random) -> Tensor:
+    """An augmented photo, (3, h, w) in [0, 1]."""
+    left, top = center_crop(example.fit)
     if task.random_crop:
-        pairs = zip(one.fit.scaled, one.fit.bucket, strict=True)
-        left, top = (dice.randint(0, scaled - wanted) for scaled, wanted in pairs)
-    width, height = one.fit.bucket
-    pixels = one.pixels[:, top : top + height, left : left + width].float() / 255
-    if task.flip_aug and dice.random() < 0.5:
+        pairs = zip(example.fit.scaled, example.fit.bucket, strict=True)
+        left, top = (rng.randint(0, scaled - size) for scaled, size in pairs)
+    width, height = example.fit.bucket
+    pixels = example.pixels[:, top : top + height, left : left + width].float() / 255
+    if task.flip_aug and rng.random() < 0.5:
         pixels = pixels.flip(2)
-    return color_changed(pixels, dice) if task.color_aug else pixels
+    return color_jitter(pixels, rng) if task.color_aug else pixels
 
 
 def _scaled(pixels: np.ndarray, fit: Fit) -> Tensor:
@@ -132,33 +132,33 @@ def _scaled(pixels: np.ndarray, fit: Fit) -> Tensor:
 
 
 def _cropped(pixels: Tensor, fit: Fit) -> Tensor:
-    (left, top), (width, height) = crop_of(fit), fit.bucket
+    (left, top), (width, height) = center_crop(fit), fit.bucket
     return pixels[:, top : top + height, left : left + width]
 
 
-def _spreads(pixels: Tensor, task: TrainLora, model: Diffusion) -> tuple[Tensor, ...]:
-    """Mean and deviation of its latents, (2, C, h, w); where it is flipped too, its mirror image's as well."""
+def _encode(pixels: Tensor, task: TrainLora, model: Diffusion) -> tuple[Tensor, ...]:
+    """Mean and std of the latents, (2, C, h, w); with flip_aug also those of the flipped image."""
     views = [pixels, pixels.flip(2)] if task.flip_aug else [pixels]
     return tuple(torch.cat(model.encode(view[None])) for view in views)
 
 
-def _drawn(spreads: Sequence[Tensor], sha256: str, seed: int) -> tuple[Tensor, ...]:
-    """A sample of each."""
-    found = []
-    for n, (mean, deviation) in enumerate(spreads):
-        told = hashlib.sha256(f"{sha256} {n} {seed}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(told[:7], "big"))
-        found.append(mean + deviation * torch.randn(mean.shape, generator=generator))
-    return tuple(found)
+def _sample(distributions: Sequence[Tensor], sha256: str, seed: int) -> tuple[Tensor, ...]:
+    """One sample of each distribution."""
+    latents = []
+    for n, (mean, std) in enumerate(distributions):
+        digest = hashlib.sha256(f"{sha256} {n} {seed}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        latents.append(mean + std * torch.randn(mean.shape, generator=generator))
+    return tuple(latents)
 
 
-def _kept(place: Path, made: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """Read from the disk, or made and written there. A file that is damaged is made anew."""
+def _load_or_compute(path: Path, compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """Loads from the file, or computes and saves; a damaged file is replaced."""
     try:
-        found = load_file(place)
-        return tuple(found[str(n)] for n in range(len(found)))
+        stored = load_file(path)
+        return tuple(stored[str(n)] for n in range(len(stored)))
     except (OSError, SafetensorError, KeyError):
-        spreads = made()
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(place, packed({str(n): one.contiguous() for n, one in enumerate(spreads)}))
-        return spreads
+        distributions = compute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, packed({str(n): distribution.contiguous() for n, distribution in enumerate(distributions)}))
+        return distributions

@@ -1,6 +1,6 @@
-"""The layers of a model that are trained beside the frozen ones, chosen and named as sd-scripts does.
+"""The trainable adapters of a model, attached to the layers that sd-scripts chooses, with its names.
 
-They hang on the layers as hooks: no module is replaced, and every name stays.
+They are attached as forward hooks: no module is replaced or renamed.
 """
 
 import contextlib
@@ -15,46 +15,45 @@ from calotype.checkpoints.lora.kohya_file import key_of
 from calotype.errors import CalotypeError
 from calotype.training.lora.layers import KINDS, Dropouts, Lokr, LoraLayer
 
-BLOCKS = ("resnets", "downsamplers", "upsamplers")  # where convolutions are trained too, if they are
+BLOCKS = ("resnets", "downsamplers", "upsamplers")  # blocks whose convolutions are trained if conv_dim is set
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """What a layer gets: kind, rank and alpha, and those of 3x3 convolutions (rank 0: not trained)."""
+    """Kind, rank and alpha of adapters, and rank and alpha of those of 3x3 convolutions (rank 0: not trained)."""
 
     dim: int
     alpha: float
     conv_dim: int = 0
     conv_alpha: float = 0.0
     dropouts: Dropouts = field(default_factory=Dropouts)
-    kind: str = "lora"  # a key of detours.KINDS
+    kind: str = "lora"  # a key of layers.KINDS
     factor: int = -1  # of LoKr
 
 
 class Adapters:
-    """All trained layers of a model, by kohya's names."""
+    """All adapters of a model, by kohya's names."""
 
     def __init__(self, is_xl: bool = False, seed: int = 0) -> None:
-        """With `is_xl` the U-Net's layers are called as the original's: sd-scripts trains SDXL on that.
-
-        Args:
-            seed: of what layers begin with.
+        """Args:
+        is_xl: use the original's names of the U-Net's layers, as sd-scripts does for SDXL.
+        seed: of the initial weights.
         """
         self.layers: dict[str, LoraLayer] = {}
-        self._is_xl, self._seed, self._is_silent = is_xl, seed, False
+        self._is_xl, self._seed, self._is_disabled = is_xl, seed, False
 
-    def hang(
+    def attach(
         self,
         part: str,
-        chosen: Iterator[tuple[str, nn.Module, int, float]],
+        layers: Iterator[tuple[str, nn.Module, int, float]],
         ranks: Ranks,
         known: Mapping[str, tuple[int, float]] | None = None,
     ) -> None:
-        """Adds a detour to each chosen layer: name, layer, rank, alpha; or to those of `known`, as it has them."""
+        """Attaches an adapter to each (name, layer, rank, alpha); with `known`, only to its keys, with its ranks."""
         kind = KINDS[ranks.kind]
         if kind is Lokr:
             kind = type("Lokr", (Lokr,), {"factor": ranks.factor})
-        for name, layer, rank, alpha in chosen:
+        for name, layer, rank, alpha in layers:
             key = (
                 kohya_prefix("unet", name.replace(".", "_"), True)
                 if self._is_xl and part == "unet"
@@ -64,32 +63,32 @@ class Adapters:
                 if key not in known:
                     continue
                 rank, alpha = known[key]
-            least = min(rank, *layer.weight.shape[:2])
-            made = kind(layer, least, alpha, ranks.dropouts, (self._seed * 15_485_863 + len(self.layers)) % 2**63)
-            self.layers[key] = made
-            layer.register_forward_hook(self._detour(made))
+            layer_rank = min(rank, *layer.weight.shape[:2])
+            lora = kind(layer, layer_rank, alpha, ranks.dropouts, (self._seed * 15_485_863 + len(self.layers)) % 2**63)
+            self.layers[key] = lora
+            layer.register_forward_hook(self._hook(lora))
 
-    def _detour(self, detour: LoraLayer) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-        def beside(layer: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> Tensor:
-            is_left_out = self._is_silent or detour.is_skipped()
-            return made if is_left_out else detour.beside(layer, given[0], made)
+    def _hook(self, lora: LoraLayer) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+        def add_to_output(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            is_left_out = self._is_disabled or lora.is_skipped()
+            return output if is_left_out else lora.add_to(layer, inputs[0], output)
 
-        return beside
+        return add_to_output
 
     @contextlib.contextmanager
-    def silent(self) -> Iterator[None]:
-        """Within, the model answers as if nothing hung on it; no dice are thrown."""
-        self._is_silent = True
+    def disabled(self) -> Iterator[None]:
+        """Disables all adapters within the context, without using random numbers."""
+        self._is_disabled = True
         try:
             yield
         finally:
-            self._is_silent = False
+            self._is_disabled = False
 
     def parameters(self, is_unet: bool) -> list[nn.Parameter]:
         return [p for layer in self._part(is_unet) for p in layer.parameters()]
 
     def train(self, is_unet: bool, is_on: bool = True) -> None:
-        """Whether a part's layers learn, or only answer: without dropout, and without gradients."""
+        """Trains the adapters of the U-Net or of the text encoders, or freezes them: no dropout, no gradients."""
         for layer in self._part(is_unet):
             layer.train(is_on).requires_grad_(is_on)
 
@@ -97,45 +96,45 @@ class Adapters:
         for layer in self.layers.values():
             layer.to(device, dtype)
 
-    def shorten(self, longest: float) -> None:
-        """Brings the change of every layer that learns to `longest` at most."""
+    def clip_norms(self, max_norm: float) -> None:
+        """Max-norm regularization of all adapters in training mode."""
         for layer in self.layers.values():
-            if layer.training:  # the others must stay as they are, to the bit
-                layer.shorten(longest)
+            if layer.training:  # frozen adapters stay the same bit for bit
+                layer.clip_norm(max_norm)
 
     def _part(self, is_unet: bool) -> Iterable[LoraLayer]:
         return (layer for key, layer in self.layers.items() if ("_unet_" in key) == is_unet)
 
     def state(self, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-        """As kohya's and LyCORIS' files have it."""
-        found = {}
+        """The state dict in the format of kohya's and LyCORIS' files."""
+        state = {}
         for key, layer in self.layers.items():
-            for name, value in layer.named().items():
-                found[f"{key}.{name}"] = value.detach().to("cpu", dtype).contiguous()
-            found[f"{key}.alpha"] = torch.tensor(layer.alpha, dtype=dtype)
-        return found
+            for name, value in layer.file_parameters().items():
+                state[f"{key}.{name}"] = value.detach().to("cpu", dtype).contiguous()
+            state[f"{key}.alpha"] = torch.tensor(layer.alpha, dtype=dtype)
+        return state
 
     @torch.no_grad()
-    def load(self, state: Mapping[str, Tensor], where: str) -> None:
-        """Weights of a file with the same layers and ranks. Raises CalotypeError where they do not fit."""
+    def load(self, state: Mapping[str, Tensor], source: str) -> None:
+        """Loads a file's weights. Raises CalotypeError if its layers or ranks are different."""
         for key, layer in self.layers.items():
-            for name, parameter in layer.named().items():
+            for name, parameter in layer.file_parameters().items():
                 value = state.get(f"{key}.{name}")
                 if value is None or value.shape != parameter.shape:
                     raise CalotypeError(
                         "{where} does not fit what is trained: {key} is missing or has another rank",
-                        where=where,
+                        where=source,
                         key=key,
                     )
                 parameter.copy_(value)
 
 
 def ranks_in(state: Mapping[str, Tensor]) -> dict[str, tuple[int, float]]:
-    """Rank and alpha of each layer of a LoRA's file, by kohya's names; without an alpha it is the rank."""
-    end = ".lora_down.weight"
-    keys = [key.removesuffix(end) for key in state if key.endswith(end)]
-    found = {key: len(state[key + end]) for key in keys}
-    return {key: (rank, float(state.get(f"{key}.alpha", rank)) or float(rank)) for key, rank in found.items()}
+    """Rank and alpha of each layer of a LoRA file, by kohya's names; alpha defaults to the rank."""
+    suffix = ".lora_down.weight"
+    keys = [key.removesuffix(suffix) for key in state if key.endswith(suffix)]
+    ranks = {key: len(state[key + suffix]) for key in keys}
+    return {key: (rank, float(state.get(f"{key}.alpha", rank)) or float(rank)) for key, rank in ranks.items()}
 
 
 def unet_layers(unet: nn.Module, ranks: Ranks) -> Iterator[tuple[str, nn.Module, int, float]]:

@@ -21,18 +21,18 @@ from calotype.tasks import Progress, read_size
 from calotype.tasks.training import TrainLora, parse_steps
 from calotype.training.data import batches as plan
 from calotype.training.data.buckets import Fit, fit_of
-from calotype.training.data.captions import ways_of
-from calotype.training.data.dataset import Example, balanced, find_photos, held_back
+from calotype.training.data.captions import caption_config
+from calotype.training.data.dataset import Example, balanced, find_photos, split_validation
 from calotype.training.data.inspect import ImageStats
-from calotype.training.lora.attention import FewTokens
-from calotype.training.lora.latents import CachedLatents, lesson
+from calotype.training.lora.attention import CpuAttnProcessor
+from calotype.training.lora.latents import CachedLatents, load_example
 from calotype.training.lora.layers import Dropouts
 from calotype.training.lora.lint import RunSummary
 from calotype.training.lora.network import Adapters, Ranks, ranks_in, text_layers, text_parts, unet_layers
-from calotype.training.lora.text_states import encoded
+from calotype.training.lora.text_states import encode_captions
 from calotype.training.optim.diffusion_loss import Loss, NoiseOptions
 from calotype.training.optim.grad_scale import GradScaler
-from calotype.training.optim.optimizers import fitting
+from calotype.training.optim.optimizers import available_optimizer
 from calotype.training.run.distributed import Processes
 from calotype.training.run.estimate import Trial
 from calotype.training.run.resume import dtype_named
@@ -45,7 +45,7 @@ def photos_of(task: TrainLora) -> tuple[tuple[Example, ...], tuple[Example, ...]
     folder = find_photos(task.photos, task.caption_extension, has_wildcards=task.enable_wildcard)
     notes = list(folder.notes)
     seed = task.seed if task.validation_seed is None else task.validation_seed
-    photos, validation = held_back(folder.photos, task.validation_split, seed)
+    photos, validation = split_validation(folder.photos, task.validation_split, seed)
     if task.regular is None:
         return photos, validation, notes
     regular = find_photos(task.regular, task.caption_extension, True, task.enable_wildcard)
@@ -67,7 +67,7 @@ def opened(task: TrainLora, models: Models) -> Diffusion:
             "{model} is an inpainting model; train on the plain one, the LoRA works on both", model=model.name
         )
     if models.device.type == "cpu":
-        model.unet.set_attn_processor(FewTokens())
+        model.unet.set_attn_processor(CpuAttnProcessor())
     if task.gradient_checkpointing:
         model.unet.enable_gradient_checkpointing()
     return model
@@ -110,7 +110,7 @@ class Planned:
         self.batches = plan.count(self.items, self.batch_size)  # of an epoch
         self.per_epoch = plan.steps(self.batches, task.gradient_accumulation_steps)
         self.total = task.max_train_steps or self.per_epoch * task.max_train_epochs
-        self.caption_options = ways_of(task)
+        self.caption_options = caption_config(task)
         self.noise = NoiseOptions(**{spec.name: getattr(task, spec.name) for spec in fields(NoiseOptions)})
         self.loss = Loss(**{spec.name: getattr(task, spec.name) for spec in fields(Loss)})
         self.epoch_batches: tuple[int, list[list[int]]] = (-1, [])  # an epoch, and its batches
@@ -119,7 +119,7 @@ class Planned:
             training["rescale_betas_zero_snr"] = True
         self.sqrt_alphas_cumprod = sqrt_alphas_cumprod(training)
         self.prediction = "v_prediction" if task.v_parameterization else training.get("prediction_type", "epsilon")
-        self.optimizer_type, note = fitting(task.optimizer_type, model.device)
+        self.optimizer_type, note = available_optimizer(task.optimizer_type, model.device)
         self.notes = [Message.of(note)] * bool(note) + list(self._contradictions())
         self.latents: list[CachedLatents] = []
         self.validation_latents: list[CachedLatents] = []
@@ -129,7 +129,7 @@ class Planned:
         self.adapters = self._adapters()
         self.texts: dict[str, tuple[Tensor, Tensor | None]] = {}  # the most recently used last
         self.is_text_on = self._is_text_on(0)
-        self.scale = GradScaler.of(model.dtype)
+        self.scale = GradScaler.for_dtype(model.dtype)
 
     def _contradictions(self) -> Iterator[Message]:
         """Messages about options that do not fit the model. Raises CalotypeError for those that cannot be used."""
@@ -171,11 +171,11 @@ class Planned:
         unet_rate, text_rate = task.rates
         adapters = Adapters(model.family == "sdxl", task.seed)
         if unet_rate:
-            adapters.hang("unet", unet_layers(model.unet, ranks), ranks, known)
+            adapters.attach("unet", unet_layers(model.unet, ranks), ranks, known)
         encoders = [p.encoder for p in model.text]
         if text_rate:
             for name, encoder in zip(text_parts(encoders), encoders, strict=True):
-                adapters.hang(name, text_layers(encoder, ranks), ranks, known)
+                adapters.attach(name, text_layers(encoder, ranks), ranks, known)
         if known is not None and not adapters.layers:
             raise CalotypeError(
                 "{network_weights} has no LoRA layers of {model}; train without it",
@@ -196,13 +196,13 @@ class Planned:
         return RunSummary(
             task=self.task,
             photos=self.photos,
-            glances=self.image_stats,
+            stats=self.image_stats,
             fits=self.fits,
             size=self.size,
             batch=self.batch_size,
             batches=self.batches,
             steps=self.total,
-            warm=parse_steps(self.task.lr_warmup_steps, self.total),
+            warmup=parse_steps(self.task.lr_warmup_steps, self.total),
             family=model.family,
             native=model.native,
             device=model.device.type,
@@ -212,7 +212,7 @@ class Planned:
 
     def plan_messages(self) -> Iterator[Message]:
         """The plan in sentences: pictures, buckets, steps, what is trained."""
-        training = [p for p in self.photos if not p.is_regular]
+        training = [p for p in self.photos if not p.is_regularization]
         buckets: dict[tuple[int, int], int] = {}
         for item in self.items:
             buckets[item.bucket] = buckets.get(item.bucket, 0) + 1
@@ -296,11 +296,11 @@ class Planned:
             zip(self.validation, self.validation_fits, self.validation_sha256s, strict=True)
         ):
             self.validation_latents.append(
-                lesson(photo, fitted, sha256, plain, self.model, settings.max_pixels, settings.home)
+                load_example(photo, fitted, sha256, plain, self.model, settings.max_pixels, settings.home)
             )
             yield Progress(n + 1, count, "photos")
         for n, (photo, fitted, sha256) in enumerate(zip(self.photos, self.fits, self.sha256s, strict=True)):
-            example = lesson(photo, fitted, sha256, self.task, self.model, settings.max_pixels, settings.home)
+            example = load_example(photo, fitted, sha256, self.task, self.model, settings.max_pixels, settings.home)
             self.latents.append(example)
             yield Progress(len(self.validation) + n + 1, count, "photos")
 
@@ -312,7 +312,7 @@ class Planned:
     def _states(self, captions: list[str]) -> tuple[Tensor, Tensor | None]:
         """(N, L, D) for the U-Net; cached if the text encoders are frozen."""
         if self.is_text_on:
-            return encoded(self.model, captions, self.task.max_token_length, self.task.clip_skip)
+            return encode_captions(self.model, captions, self.task.max_token_length, self.task.clip_skip)
         states = [self._state_of(caption) for caption in captions]
         pooled = torch.cat([p for _, p in states]) if states[0][1] is not None else None
         return torch.cat([s for s, _ in states]), pooled
@@ -322,7 +322,7 @@ class Planned:
         """Of one caption; the most recently used ones are cached."""
         state = self.texts.pop(caption, None)
         if state is None:
-            state = encoded(self.model, [caption], self.task.max_token_length, self.task.clip_skip)
+            state = encode_captions(self.model, [caption], self.task.max_token_length, self.task.clip_skip)
             while self.texts and (len(self.texts) + 1) * state[0].nbytes > MAX_TEXT_STATES:
                 self.texts.pop(next(iter(self.texts)))
         self.texts[caption] = state
@@ -332,8 +332,8 @@ class Planned:
         """As `_states`, without the LoRA."""
         if not self.task.rates[1]:
             return self._states(captions)
-        with self.adapters.silent(), torch.no_grad():
-            return encoded(self.model, captions, self.task.max_token_length, self.task.clip_skip)
+        with self.adapters.disabled(), torch.no_grad():
+            return encode_captions(self.model, captions, self.task.max_token_length, self.task.clip_skip)
 
     def _loss(self, indices: list[int], number: int) -> Tensor:
         """Of a batch; LoraRun implements it."""

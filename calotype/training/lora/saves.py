@@ -1,4 +1,4 @@
-"""Which files a run leaves on its way, by sd-scripts' options."""
+"""Files saved during a run, by sd-scripts' options."""
 
 import math
 from collections.abc import Iterator
@@ -9,20 +9,20 @@ from calotype.tasks.training import TrainLora
 
 @dataclass(frozen=True)
 class DueFile:
-    """A file to write after this step, and the one that it outlives."""
+    """A file to save after this step, and an older one to delete."""
 
-    name: str  # without ending
+    name: str  # without suffix
     when: str
-    outlived: str = ""
+    expired: str = ""
 
 
 def files_due(task: TrainLora, done: int, total: int, per_epoch: int) -> Iterator[DueFile]:
-    """After `done` of `total` steps, `per_epoch` of which are an epoch; the last file of all is not among them."""
+    """The files due after `done` of `total` steps, with `per_epoch` steps per epoch; the final file is not included."""
     if done == total:
         return
     name, every = task.output_name, _every_epochs(task, math.ceil(total / per_epoch))
-    epoch, rest = divmod(done, per_epoch)
-    if every and not rest and epoch % every == 0:
+    epoch, step_in_epoch = divmod(done, per_epoch)
+    if every and not step_in_epoch and epoch % every == 0:
         old = epoch - every * task.save_last_n_epochs
         yield DueFile(f"{name}-{epoch:06d}", f"epoch {epoch}", f"{name}-{old:06d}" if task.save_last_n_epochs else "")
     every = task.save_every_n_steps
@@ -35,5 +35,5 @@ def files_due(task: TrainLora, done: int, total: int, per_epoch: int) -> Iterato
 
 
 def _every_epochs(task: TrainLora, epochs: int) -> int:
-    """save_n_epoch_ratio asks for at least so many files."""
+    """Epochs between files; save_n_epoch_ratio is the minimum number of files."""
     return max(1, epochs // task.save_n_epoch_ratio) if task.save_n_epoch_ratio else task.save_every_n_epochs

@@ -1,4 +1,4 @@
-"""Sheets of small pictures: the same forgeries at every snapshot, and the expert's verdicts."""
+"""Contact sheets: the same generated pictures at every snapshot, and the discriminator's scores."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -12,9 +12,9 @@ from torch import Tensor
 from calotype.files import make_folder
 from calotype.picture import Picture, save
 
-PAPER, INK, SOFT = (250, 247, 242), (38, 33, 28), (120, 110, 100)
-REAL, FORGED = (47, 111, 143), (178, 84, 48)
-WIDE = 768  # pixels of a frame, about
+BACKGROUND, TEXT, FAINT_TEXT = (250, 247, 242), (38, 33, 28), (120, 110, 100)
+REAL, FAKE = (47, 111, 143), (178, 84, 48)
+FRAME_WIDTH = 768  # approximate, in pixels
 
 
 def pixels_of(pictures: Tensor) -> np.ndarray:
@@ -31,56 +31,58 @@ def grid(pictures: np.ndarray, columns: int) -> np.ndarray:
     return sheet.permute(1, 2, 0).numpy()
 
 
-def written(pixels: np.ndarray, path: Path) -> None:
-    """A PNG, whole or not at all. Raises CalotypeError where a file lies in place of its folder."""
+def save_png(pixels: np.ndarray, path: Path) -> None:
+    """Saves a PNG atomically. Raises CalotypeError if its folder cannot be created."""
     make_folder(path.parent)
     save(Picture(np.ascontiguousarray(pixels)), path, format="png")
 
 
-def captioned(pixels: np.ndarray, caption: str, share: float) -> np.ndarray:
-    """A frame of the film: the sheet enlarged by a whole factor, below it a line of text and how far the run is.
+def film_frame(pixels: np.ndarray, caption: str, progress: float) -> np.ndarray:
+    """A frame of the film: the sheet enlarged by an integer factor, with a progress bar and a caption below.
 
     Args:
-        share: of the run, 0 to 1.
+        progress: of the run, 0 to 1.
     Returns:
         (H, W, 3) uint8 with even sides.
     """
     height, width = pixels.shape[:2]
-    factor = max(1, round(WIDE / width))
+    factor = max(1, round(FRAME_WIDTH / width))
     image = Image.fromarray(pixels).resize((width * factor, height * factor), Image.Resampling.BICUBIC)
     size = max(14, image.width // 36)
-    foot = 2 * size + size // 2
-    frame = Image.new("RGB", (image.width + image.width % 2, image.height + foot + (image.height + foot) % 2), PAPER)
+    footer = 2 * size + size // 2
+    frame = Image.new(
+        "RGB", (image.width + image.width % 2, image.height + footer + (image.height + footer) % 2), BACKGROUND
+    )
     frame.paste(image)
     draw = ImageDraw.Draw(frame)
-    draw.rectangle((0, image.height, round((image.width - 1) * share), image.height + size // 4), fill=FORGED)
-    draw.text((size // 2, image.height + size * 0.6), caption, INK, _font(size))
+    draw.rectangle((0, image.height, round((image.width - 1) * progress), image.height + size // 4), fill=FAKE)
+    draw.text((size // 2, image.height + size * 0.6), caption, TEXT, _font(size))
     return np.asarray(frame)
 
 
-def verdicts(real: np.ndarray, forged: np.ndarray, marks: tuple[Sequence[float], Sequence[float]]) -> np.ndarray:
-    """Two rows, real pictures and forgeries, each with what the expert says of it, the most convincing first.
+def score_sheet(real: np.ndarray, fake: np.ndarray, scores: tuple[Sequence[float], Sequence[float]]) -> np.ndarray:
+    """Two rows, real and generated pictures, each with the discriminator's score, by descending score.
 
     Args:
-        real, forged: (N, S, S, 3) uint8.
-        marks: for each picture how likely it is real, 0 to 1.
+        real, fake: (N, S, S, 3) uint8.
+        scores: for each picture the probability that it is real, 0 to 1.
     """
-    side, edge, size = 128, 8, 18
-    columns = max(len(real), len(forged))
-    image = Image.new("RGB", (columns * (side + edge) + edge, 2 * (side + 3 * size + edge) + edge), PAPER)
+    side, gap, size = 128, 8, 18
+    columns = max(len(real), len(fake))
+    image = Image.new("RGB", (columns * (side + gap) + gap, 2 * (side + 3 * size + gap) + gap), BACKGROUND)
     draw = ImageDraw.Draw(image)
-    rows = (("real", REAL, real, marks[0]), ("forged", FORGED, forged, marks[1]))
-    for row, (name, colour, pictures, told) in enumerate(rows):
-        top = edge + row * (side + 3 * size + edge)
-        draw.text((edge, top), name, colour, _font(size))
-        for place, n in enumerate(sorted(range(len(pictures)), key=lambda n: -told[n])):
-            left = edge + place * (side + edge)
+    rows = (("real", REAL, real, scores[0]), ("forged", FAKE, fake, scores[1]))
+    for row, (name, colour, pictures, row_scores) in enumerate(rows):
+        top = gap + row * (side + 3 * size + gap)
+        draw.text((gap, top), name, colour, _font(size))
+        for column, n in enumerate(sorted(range(len(pictures)), key=lambda n: -row_scores[n])):
+            left = gap + column * (side + gap)
             tile = Image.fromarray(pictures[n]).resize((side, side), Image.Resampling.BICUBIC)
             image.paste(tile, (left, top + size + 4))
-            low = top + size + 4 + side
-            draw.rectangle((left, low, left + side - 1, low + 4), fill=(225, 218, 208))
-            draw.rectangle((left, low, left + round((side - 1) * told[n]), low + 4), fill=colour)
-            draw.text((left, low + 6), f"{told[n]:.0%} real", SOFT, _font(size))
+            bar_top = top + size + 4 + side
+            draw.rectangle((left, bar_top, left + side - 1, bar_top + 4), fill=(225, 218, 208))
+            draw.rectangle((left, bar_top, left + round((side - 1) * row_scores[n]), bar_top + 4), fill=colour)
+            draw.text((left, bar_top + 6), f"{row_scores[n]:.0%} real", FAINT_TEXT, _font(size))
     return np.asarray(image)
 
 

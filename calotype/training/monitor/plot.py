@@ -22,7 +22,7 @@ class Line:
     name: str
     points: Points
     colour: int = 0  # 0 to 2
-    kind: str = "line"  # raw: thin, for what jumps about; dots: with a ring at every point
+    kind: str = "line"  # raw: thin, for noisy values; dots: with a marker at every point
     best: float | None = None  # the step of the point that is marked
 
 
@@ -38,7 +38,7 @@ def smoothed(points: Points) -> list[tuple[float, float]]:
 
 
 def plot(title: str, lines: Sequence[Line], x_name: str = "step") -> str:
-    """A figure with axes and a legend, as HTML; values far outside the rest are cut at the edge."""
+    """A figure with axes and a legend, as HTML; outliers are clipped at the edge."""
     lines = [line for line in lines if _finite(line.points)]
     if not lines:
         return html.as_markup("")
@@ -51,7 +51,7 @@ def _finite(points: Points) -> list[tuple[float, float]]:
 
 
 def _range(lines: Sequence[Line]) -> tuple[float, float]:
-    """Lowest and highest value that is shown; of raw lines one point in fifty may be outside at each end."""
+    """The range of the y axis; of raw lines 2% of the points may be outside at each end."""
     lows, highs = [], []
     for line in lines:
         values = sorted(value for _, value in _finite(line.points))
@@ -104,7 +104,7 @@ class _Axes:
 
 
 def _curve(line: Line, axes: _Axes) -> dict[str, Any]:
-    """What the template draws of a line."""
+    """The values of a line for the template."""
     points = _thinned(_finite(line.points))
     dots = points if line.kind == "dots" and len(points) <= 60 else [p for p in points if p[0] == line.best]
     return {
@@ -129,7 +129,7 @@ def _dot(x: float, y: float, step: float, value: float, is_best: bool) -> dict[s
 
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The lowest and the highest point of every stretch, in order: peaks stay."""
+    """The minimum and the maximum of every interval, so that peaks are kept."""
     if len(points) <= MAX_POINTS:
         return points
     size, extremes = math.ceil(2 * len(points) / MAX_POINTS), []

@@ -1,4 +1,4 @@
-"""The page about a training run: written from its metrics log alone, at every epoch and at the end. Opens offline."""
+"""The report of a training run as an HTML page, written from its metrics log alone; it opens offline."""
 
 import re
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ from calotype.training.monitor import plot
 from calotype.training.monitor.metrics_log import SECONDS, LoggedSample, MetricsLog
 
 RUN = re.compile('<meta name="calotype-run" content="([^"]*)"')
-SIDE = 320  # pixels of a sample's longer side in the page
-MAX_SAMPLES = 24  # of one prompt in the page
+SIDE = 320  # pixels of a sample's longer side in the report
+MAX_SAMPLES = 24  # of one prompt in the report
 VALIDATION = "loss/validation/epoch_average"
-DERIVED = ("loss/average", "loss/epoch_average", "vae/average")  # of numbers that have a line already
+DERIVED = ("loss/average", "loss/epoch_average", "vae/average")  # averages of metrics that are plotted already
 NAMES = {
     "loss/current": "loss of each step",
     "vae/current": "loss of each step",
@@ -29,15 +29,15 @@ NAMES = {
     "lr/vae": "autoencoder",
     "lr/textencoder": "text encoder",
 }
-BEST = {  # by kind of number: the one that should be low, its name in a sentence, and whose file is kept then
-    "loss": (VALIDATION, "On the photos held back, the loss", "LoRA"),
-    "Fréchet distance": ("Fréchet distance/forgeries", "The Fréchet distance", "forger"),
+BEST = {  # by kind: the metric to minimize, its name in a sentence, and the network of the best file
+    "loss": (VALIDATION, "The validation loss", "LoRA"),
+    "Fréchet distance": ("Fréchet distance/forgeries", "The Fréchet distance", "generator"),
 }
 TITLES = {"loss": "Loss", "vae": "Autoencoder", "psnr": "Reconstruction, dB", "lr": "Learning rate"}
 
 
-def place(folder: Path, name: str) -> Path:
-    """`report.html`; or `NAME-report.html` where that is the report of another run, or no report of ours."""
+def report_path(folder: Path, name: str) -> Path:
+    """`report.html`; or `NAME-report.html` if that is the report of another run, or another file."""
     path = folder / "report.html"
     try:
         with path.open("rb") as file:
@@ -47,15 +47,15 @@ def place(folder: Path, name: str) -> Path:
     return path if match and unescape(match[1]) == name else folder / f"{name}-report.html"
 
 
-def write(path: Path, log: MetricsLog, name: str, state: str) -> None:
-    """Writes the page, whole or not at all.
+def write_report(path: Path, log: MetricsLog, name: str, state: str) -> None:
+    """Writes the report atomically.
 
     Args:
-        state: a clause about where the run stands, such as "finished after 120 steps".
+        state: state of the run, e.g. "finished after 120 steps".
     Raises:
-        CalotypeError: the disk is full, or the folder is closed.
+        CalotypeError: the disk is full, or the folder is not writable.
     """
-    time = in_words(log.last(SECONDS)) if log.numbers.get(SECONDS) else ""
+    time = format_duration(log.last(SECONDS)) if log.numbers.get(SECONDS) else ""
     lead = f"{state} · {time}" if time else state
     page = html.render(
         "run.html",
@@ -68,18 +68,20 @@ def write(path: Path, log: MetricsLog, name: str, state: str) -> None:
     write_atomic(path, page.encode("utf-8", "backslashreplace"))
 
 
-def in_words(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """
     >>> in_words(75)
     '1 min 15 s'
     """
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, seconds_left = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return (
+        f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds_left} s" if minutes else f"{seconds_left} s"
+    )
 
 
 def _plots(log: MetricsLog) -> list[dict[str, str]]:
-    """One for each kind of number: the part of its name before the first slash."""
+    """One plot for each kind of metric: the part of its name before the first slash."""
     kinds: dict[str, list[str]] = {}
     for name in log.numbers:
         if "/" in name and name not in DERIVED:
@@ -87,14 +89,14 @@ def _plots(log: MetricsLog) -> list[dict[str, str]]:
     plots = []
     for kind in sorted(kinds, key=lambda kind: list(TITLES).index(kind) if kind in TITLES else len(TITLES)):
         title = TITLES.get(kind, kind)
-        lines = [line for n, names in enumerate(_equal(log, kinds[kind])) for line in _lines(log, names, n % 3)]
+        lines = [line for n, names in enumerate(_group_equal(log, kinds[kind])) for line in _lines(log, names, n % 3)]
         best = _best(log, *BEST[kind]) if kind in BEST else ""
         plots.append({"title": title, "best": best, "figure": plot.plot(title, lines)})
     return plots
 
 
-def _equal(log: MetricsLog, names: list[str]) -> list[list[str]]:
-    """Names grouped by equal numbers: one line would hide the next."""
+def _group_equal(log: MetricsLog, names: list[str]) -> list[list[str]]:
+    """Names grouped by equal values, since one line would hide the other."""
     groups: dict[tuple, list[str]] = {}
     for name in names:
         groups.setdefault(tuple(log.numbers[name]), []).append(name)
@@ -102,28 +104,28 @@ def _equal(log: MetricsLog, names: list[str]) -> list[list[str]]:
 
 
 def _lines(log: MetricsLog, names: list[str], colour: int) -> list[plot.Line]:
-    first, points = names[0], log.numbers[names[0]]
+    metric, points = names[0], log.numbers[names[0]]
     label = ", ".join(NAMES.get(name, name.partition("/")[2]) for name in names)
-    if "/validation/" in first:
-        best = log.least(first)
+    if "/validation/" in metric:
+        best = log.minimum(metric)
         return [plot.Line(label, points, colour, "dots", best[0] if best else None)]
-    if first.startswith("lr/") or len(points) < 30:
+    if metric.startswith("lr/") or len(points) < 30:
         return [plot.Line(label, points, colour)]
     raw = plot.Line(label, points, colour, "raw")
     return [raw, plot.Line(f"{label.replace(' of each step', '')}, smoothed", plot.smoothed(points), colour)]
 
 
-def _best(log: MetricsLog, number: str, name: str, whose: str) -> str:
-    """A sentence about the step at which `number` was lowest; empty before the first."""
-    best, file, step = log.least(number), log.facts.get("best file", ""), log.facts.get("best step")
+def _best(log: MetricsLog, number: str, name: str, network: str) -> str:
+    """A sentence about the minimum of `number`; empty if it has no values."""
+    best, file, step = log.minimum(number), log.facts.get("best file", ""), log.facts.get("best step")
     if best is None:
         return ""
-    saved = f"after {_when(log, step)}" if isinstance(step, int) and step != best[0] else "then"
-    kept = f"; {file} is the {whose} as it was {saved}" if file else ""
-    return f"{name} was lowest {'after ' if best[0] else ''}{_when(log, best[0])}: {best[1]:.4f}{kept}."
+    when_saved = f"after {_position(log, step)}" if isinstance(step, int) and step != best[0] else "then"
+    file_note = f"; {file} is the {network} as it was {when_saved}" if file else ""
+    return f"{name} was lowest {'after ' if best[0] else ''}{_position(log, best[0])}: {best[1]:.4f}{file_note}."
 
 
-def _when(log: MetricsLog, step: int) -> str:
+def _position(log: MetricsLog, step: int) -> str:
     steps_of_epoch = log.facts.get("steps of an epoch")
     if step == 0:
         return "before the first step"
@@ -132,51 +134,53 @@ def _when(log: MetricsLog, step: int) -> str:
 
 
 def _samples(log: MetricsLog) -> dict[str, Any]:
-    """Each prompt with its pictures, in the order in which they were drawn."""
+    """The samples of each prompt, by step."""
     prompts: dict[str, dict[int, LoggedSample]] = {}
     for sample in log.pictures:
         prompts.setdefault(sample.what, {})[sample.step] = sample
     if not prompts:
         return {"samples": []}
-    best = (log.least(VALIDATION) or (None,))[0]
+    best = (log.minimum(VALIDATION) or (None,))[0]
     steps = sorted({sample.step for sample in log.pictures})
-    chosen = _chosen(steps, best)
-    omitted = f" {len(chosen)} of {len(steps)} sets are shown here." if len(chosen) < len(steps) else ""
+    selected = _select_steps(steps, best)
+    omitted = f" {len(selected)} of {len(steps)} sets are shown here." if len(selected) < len(steps) else ""
     folder = Path(log.pictures[0].picture).parent
     samples = [
         {
             "what": what,
             "how": next(iter(by_step.values())).how,
-            "cells": [cell for step in chosen if step in by_step for cell in _cell(log, by_step[step], step == best)],
+            "cells": [
+                cell for step in selected if step in by_step for cell in _cells(log, by_step[step], step == best)
+            ],
         }
         for what, by_step in prompts.items()
     ]
-    return {"samples": samples, "samples_lead": f"Drawn on the way, kept in {folder}.{omitted}"}
+    return {"samples": samples, "samples_lead": f"Drawn during training, saved in {folder}.{omitted}"}
 
 
-def _chosen(steps: list[int], best: int | None) -> list[int]:
-    """First, last and best, and as many of the others as fit, evenly spaced."""
+def _select_steps(steps: list[int], best: int | None) -> list[int]:
+    """The first, last and best steps, and evenly spaced ones between, at most MAX_SAMPLES."""
     if len(steps) <= MAX_SAMPLES:
         return steps
-    even = {steps[round(n * (len(steps) - 1) / (MAX_SAMPLES - 2))] for n in range(MAX_SAMPLES - 1)}
-    return sorted(even | ({best} & set(steps)))
+    selected = {steps[round(n * (len(steps) - 1) / (MAX_SAMPLES - 2))] for n in range(MAX_SAMPLES - 1)}
+    return sorted(selected | ({best} & set(steps)))
 
 
-def _cell(log: MetricsLog, sample: LoggedSample, is_best: bool) -> list[dict[str, Any]]:
-    """The picture of a sample; empty where the person deleted the file: the rest of the page is still of use."""
+def _cells(log: MetricsLog, sample: LoggedSample, is_best: bool) -> list[dict[str, Any]]:
+    """The picture of a sample; empty if the file was deleted."""
     path = log.path.parent / sample.picture
     try:
         jpeg, size = _thumbnail(path, path.stat().st_mtime_ns)
     except (OSError, CalotypeError):
         return []
     is_wide = size[0] >= 2 * size[1]
-    return [{"jpeg": jpeg, "size": size, "when": _when(log, sample.step), "is_best": is_best, "is_wide": is_wide}]
+    return [{"jpeg": jpeg, "size": size, "when": _position(log, sample.step), "is_best": is_best, "is_wide": is_wide}]
 
 
 @lru_cache(maxsize=1024)
 def _thumbnail(path: Path, _changed: int) -> tuple[bytes, tuple[int, int]]:
     image = Image.fromarray(Picture.open(path).pixels)
-    side = SIDE * max(1, round(image.width / image.height))  # pictures side by side: each as large as a single one
+    side = SIDE * max(1, round(image.width / image.height))  # strips of pictures: each as large as a single one
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     return html.encode_jpeg(image), image.size
 
@@ -195,7 +199,7 @@ def _plan(log: MetricsLog, time: str) -> dict[str, list]:
 
 
 def _list(value: Any) -> list[Any]:
-    """A log on disk may hold anything."""
+    """A list, or an empty one, since a log file may contain anything."""
     return value if isinstance(value, list) else []
 
 

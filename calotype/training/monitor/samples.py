@@ -1,4 +1,4 @@
-"""Sample pictures of a training run, drawn with the model as it is now."""
+"""Samples drawn during training with the current weights."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,17 +17,17 @@ from calotype.tasks import Drawing, Imagine, Progress
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """How prompts are drawn that do not say it themselves."""
+    """Defaults for options that a prompt does not set."""
 
     size: tuple[int, int]  # width, height
-    seed: int  # the n-th prompt takes seed + n, so that each has the same one whenever it is drawn
+    seed: int  # the n-th prompt uses seed + n, the same at every step
     sampler: str = "auto"
     clip_skip: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One of them."""
+    """One saved sample."""
 
     number: int
     path: Path
@@ -36,49 +36,55 @@ class Sample:
     picture: Picture
 
 
-def drawn(
-    prompts: Sequence[Prompt], ways: SampleConfig, model: Diffusion, models: Models, folder: Path, name: str, when: str
+def draw_samples(
+    prompts: Sequence[Prompt],
+    config: SampleConfig,
+    model: Diffusion,
+    models: Models,
+    folder: Path,
+    name: str,
+    progress: str,
 ) -> Iterator[Progress | Sample]:
-    """Yields progress and, for every prompt, the sample that was saved as `folder/NAME_NN_SEED.png`.
+    """Yields progress and, for every prompt, the sample saved as `folder/NAME_NN_SEED.png`.
 
-    All chance comes from the prompts' seeds. What the prompts call on top (`<lora:other:1>`) is taken off again.
+    Noise depends only on the prompts' seeds. LoRAs of the prompts (`<lora:other:1>`) are detached at the end.
 
     Args:
-        when: what the picture's parameters tell about the run, such as "mine, epoch 3, step 42".
+        progress: state of the run for the picture's parameters, e.g. "mine, epoch 3, step 42".
     Raises:
-        CalotypeError: a prompt calls what is not there, the memory does not suffice, the disk is full.
+        CalotypeError: a prompt uses a missing model, not enough memory, the disk is full.
     """
     make_folder(folder)
     try:
         for number, prompt in enumerate(prompts):
-            for event in draw(_task(prompt, number, ways), model, models):
+            for event in draw(_task(prompt, number, config), model, models):
                 if isinstance(event, Drawing):
                     yield Progress(number * event.total + event.done, len(prompts) * event.total, "drawing samples")
                 elif isinstance(event, Result):
-                    yield _saved(event, number, folder, name, when)
+                    yield _save_sample(event, number, folder, name, progress)
     finally:
         model.detach_adapters()
 
 
-def _task(prompt: Prompt, number: int, ways: SampleConfig) -> Imagine:
-    width, height = prompt.width or ways.size[0], prompt.height or ways.size[1]
+def _task(prompt: Prompt, number: int, config: SampleConfig) -> Imagine:
+    width, height = prompt.width or config.size[0], prompt.height or config.size[1]
     return Imagine(
         prompt=prompt.prompt,
         negative=prompt.negative,
         size=f"{width}x{height}",
-        seed=(ways.seed + number) % 2**63 if prompt.seed is None else prompt.seed,
+        seed=(config.seed + number) % 2**63 if prompt.seed is None else prompt.seed,
         steps=prompt.steps,
         guidance=prompt.scale,
-        sampler=prompt.sampler or ways.sampler,
-        clip_skip=ways.clip_skip,
+        sampler=prompt.sampler or config.sampler,
+        clip_skip=config.clip_skip,
         emphasis="none" if prompt.is_plain else "original",
     )
 
 
-def _saved(result: Result, number: int, folder: Path, name: str, when: str) -> Sample:
-    """Without a record: `calotype again` could not make the picture, for the LoRA as it was then is gone."""
+def _save_sample(result: Result, number: int, folder: Path, name: str, progress: str) -> Sample:
+    """Saves without a record: `calotype again` could not reproduce it, since the weights of that step are gone."""
     options, metadata = result.record.options, result.picture.metadata
-    text = f"{metadata.texts['parameters']}, Training: {quoted(when)}"
+    text = f"{metadata.texts['parameters']}, Training: {quoted(progress)}"
     picture = replace(result.picture, metadata=replace(metadata, texts={"parameters": text}))
     path = folder / f"{name}_{number:02d}_{options['seed']}.png"
     save(picture, path, format="png")

@@ -1,4 +1,4 @@
-"""TensorBoard's event files, where its library is installed (the extra `train`)."""
+"""TensorBoard event files, if tensorboard is installed (the extra `train`)."""
 
 import importlib.util
 from pathlib import Path
@@ -14,7 +14,7 @@ def is_installed() -> bool:
 
 
 def missing() -> CalotypeError:
-    """What to say where it is not."""
+    """The error if it is not installed."""
     return CalotypeError(
         "TensorBoard's library is not installed; {remedy}, or give {option:log_with} none",
         remedy=Remedy("install", "train"),
@@ -22,21 +22,21 @@ def missing() -> CalotypeError:
 
 
 class Board:
-    """One folder of event files; a run that goes on adds a file, and what an earlier one has of later steps is void."""
+    """One folder of event files; a resumed run adds a file and purges later steps of earlier ones."""
 
     def __init__(self, folder: Path, after: int = 0):
-        """Raises CalotypeError where the library is missing, or the folder cannot be written to."""
+        """Raises CalotypeError if tensorboard is not installed, or the folder is not writable."""
         if not is_installed():
             raise missing()
         from torch.utils.tensorboard import SummaryWriter
 
         try:
             self._writer: Any = SummaryWriter(folder, purge_step=after + 1 if after else None, flush_secs=10)
-        except OSError as fault:
+        except OSError as error:
             raise CalotypeError(
                 "{folder} cannot be written to ({reason}); give another {option:logging_dir}",
                 folder=folder,
-                reason=fault.strerror,
+                reason=error.strerror,
             ) from None
 
     def number(self, step: int, name: str, value: float) -> None:

@@ -1,38 +1,43 @@
-"""How well a diffusion model knows pictures that it does not learn from: one number, the same whenever it is asked."""
+"""Validation loss of a diffusion model, deterministic."""
 
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from calotype.training.optim.diffusion_loss import noised, target
+from calotype.training.optim.diffusion_loss import add_noise, training_target
 
-TIMES = 4  # at which each picture is measured, evenly spread
+TIMESTEPS = 4  # evaluated for each picture, evenly spaced
 
 
 @torch.no_grad()
 def validation_loss(
-    pictures: Sequence[Tensor],
-    answer: Callable[[int, Tensor, Tensor], Tensor],
+    latents: Sequence[Tensor],
+    predict: Callable[[int, Tensor, Tensor], Tensor],
     loss: Callable[[Tensor, Tensor, Tensor], Tensor],
-    signals: Tensor,
-    prediction: str,
-    at_once: int = TIMES,
+    sqrt_alphas_cumprod: Tensor,
+    prediction_type: str,
+    batch_size: int = TIMESTEPS,
 ) -> float:
-    """The mean over all pictures and times of what a step's loss is for one, with fixed times and noise.
+    """The mean training loss over all pictures and TIMESTEPS timesteps, with fixed timesteps and noise.
 
     Args:
-        pictures: their latents, (C, h, w) each.
-        answer: the network's answer to (N, C, h, w) noised latents of the n-th picture at (N,) times.
-        loss: of each picture, (N,), from the answer, what was wanted, and the times; the steps' own, to compare with.
-        signals: the root of the cumulated alphas at every time.
-        at_once: noised latents that the network is given together.
+        latents: of each picture, (C, h, w).
+        predict: the prediction for (N, C, h, w) noisy latents of the n-th picture at (N,) timesteps.
+        loss: the training loss of each sample, (N,), from prediction, target and timesteps.
+        sqrt_alphas_cumprod: at every timestep.
+        batch_size: noisy latents per forward pass.
     """
-    total, times = 0.0, torch.tensor([len(signals) * (2 * n + 1) // (2 * TIMES) for n in range(TIMES)])
-    for n, clean in enumerate(pictures):
-        noises = torch.randn(TIMES, *clean.shape, generator=torch.Generator().manual_seed(n))
-        for part in torch.arange(TIMES).split(max(1, min(at_once, TIMES))):
-            noise, signal = noises[part], signals[times[part]]
-            made = answer(n, noised(clean[None], noise, signal), times[part])
-            total += float(loss(made, target(clean[None], noise, signal, prediction), times[part]).sum())
-    return total / (TIMES * len(pictures))
+    total, timesteps = (
+        0.0,
+        torch.tensor([len(sqrt_alphas_cumprod) * (2 * n + 1) // (2 * TIMESTEPS) for n in range(TIMESTEPS)]),
+    )
+    for n, x0 in enumerate(latents):
+        all_noise = torch.randn(TIMESTEPS, *x0.shape, generator=torch.Generator().manual_seed(n))
+        for chunk in torch.arange(TIMESTEPS).split(max(1, min(batch_size, TIMESTEPS))):
+            noise, alpha_t = all_noise[chunk], sqrt_alphas_cumprod[timesteps[chunk]]
+            prediction = predict(n, add_noise(x0[None], noise, alpha_t), timesteps[chunk])
+            total += float(
+                loss(prediction, training_target(x0[None], noise, alpha_t, prediction_type), timesteps[chunk]).sum()
+            )
+    return total / (TIMESTEPS * len(latents))

@@ -1,4 +1,4 @@
-"""What a diffusion model is trained towards, from which noise, and how much each step counts."""
+"""Targets, noise and losses of diffusion training, with sd-scripts' options."""
 
 import random
 from dataclasses import dataclass
@@ -7,26 +7,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LOUDEST_SNR = 1000.0  # sd-scripts' limit where it divides by the signal's share
+MAX_SNR = 1000.0  # sd-scripts' upper limit of the SNR in loss weights
 
 
-def noised(clean: Tensor, noise: Tensor, signal: Tensor) -> Tensor:
-    """(N, C, h, w) with noise; `signal` is the root of the cumulated alphas, (N,)."""
-    share = signal.view(-1, 1, 1, 1)
-    return share * clean + (1 - share**2).clamp(min=0).sqrt() * noise
+def add_noise(latents: Tensor, noise: Tensor, sqrt_alphas_cumprod: Tensor) -> Tensor:
+    """Noisy latents (N, C, h, w) at the timesteps of `sqrt_alphas_cumprod` (N,)."""
+    alpha_t = sqrt_alphas_cumprod.view(-1, 1, 1, 1)
+    return alpha_t * latents + (1 - alpha_t**2).clamp(min=0).sqrt() * noise
 
 
-def target(clean: Tensor, noise: Tensor, signal: Tensor, prediction: str) -> Tensor:
-    """What the network should answer: the noise, or v (Salimans and Ho 2022)."""
-    if prediction == "epsilon":
+def training_target(latents: Tensor, noise: Tensor, sqrt_alphas_cumprod: Tensor, prediction_type: str) -> Tensor:
+    """The target of the prediction: the noise for "epsilon", or v (Salimans and Ho 2022)."""
+    if prediction_type == "epsilon":
         return noise
-    share = signal.view(-1, 1, 1, 1)
-    return share * noise - (1 - share**2).clamp(min=0).sqrt() * clean
+    alpha_t = sqrt_alphas_cumprod.view(-1, 1, 1, 1)
+    return alpha_t * noise - (1 - alpha_t**2).clamp(min=0).sqrt() * latents
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseOptions:
-    """What noise pictures are hidden in, by sd-scripts' names."""
+    """Options of the training noise, by sd-scripts' names."""
 
     noise_offset: float = 0.0
     noise_offset_random_strength: bool = False
@@ -36,51 +36,51 @@ class NoiseOptions:
     ip_noise_gamma: float = 0.0
     ip_noise_gamma_random_strength: bool = False
 
-    def made(self, clean: Tensor, generator: torch.Generator, dice: random.Random) -> tuple[Tensor, Tensor]:
-        """The noise that is to be found again, and the noise that the picture gets; (N, C, h, w) as `clean`."""
-        noise = torch.randn(clean.shape, generator=generator)
+    def sample(self, latents: Tensor, generator: torch.Generator, rng: random.Random) -> tuple[Tensor, Tensor]:
+        """The noise of the target, and the noise added to the latents (different with `ip_noise_gamma`)."""
+        noise = torch.randn(latents.shape, generator=generator)
         if self.noise_offset:
-            strength = _up_to(self.noise_offset, self.noise_offset_random_strength, generator)
-            noise = offset_noise(noise, strength, generator, clean, self.adaptive_noise_scale)
+            strength = _strength(self.noise_offset, self.noise_offset_random_strength, generator)
+            noise = offset_noise(noise, strength, generator, latents, self.adaptive_noise_scale)
         if self.multires_noise_iterations:
             discount = self.multires_noise_discount
-            noise = pyramid_noise(noise, self.multires_noise_iterations, discount, generator, dice)
+            noise = pyramid_noise(noise, self.multires_noise_iterations, discount, generator, rng)
         if not self.ip_noise_gamma:
             return noise, noise
-        strength = _up_to(self.ip_noise_gamma, self.ip_noise_gamma_random_strength, generator)
-        return noise, noise + strength * torch.randn(clean.shape, generator=generator)
+        strength = _strength(self.ip_noise_gamma, self.ip_noise_gamma_random_strength, generator)
+        return noise, noise + strength * torch.randn(latents.shape, generator=generator)
 
 
-def _up_to(strength: float, is_random: bool, generator: torch.Generator) -> float:
+def _strength(strength: float, is_random: bool, generator: torch.Generator) -> float:
     return strength * float(torch.rand(1, generator=generator)) if is_random else strength
 
 
 def offset_noise(
-    noise: Tensor, strength: float, generator: torch.Generator, clean: Tensor | None = None, adaptive: float = 0.0
+    noise: Tensor, strength: float, generator: torch.Generator, latents: Tensor | None = None, adaptive: float = 0.0
 ) -> Tensor:
-    """Noise whose mean varies from picture to picture and channel to channel, for dark and bright pictures.
+    """Adds a random offset to each channel of each sample, so that dark and bright pictures are learned.
 
     Args:
-        clean: the latents; `adaptive` times their mean's size is added to the strength.
+        latents: `adaptive` times the absolute value of their mean is added to the strength.
     """
     if not strength:
         return noise
-    each: float | Tensor = strength
-    if adaptive and clean is not None:
-        each = (strength + adaptive * clean.mean((2, 3), keepdim=True).abs()).clamp(min=0)
-    return noise + each * torch.randn(*noise.shape[:2], 1, 1, generator=generator)
+    per_sample: float | Tensor = strength
+    if adaptive and latents is not None:
+        per_sample = (strength + adaptive * latents.mean((2, 3), keepdim=True).abs()).clamp(min=0)
+    return noise + per_sample * torch.randn(*noise.shape[:2], 1, 1, generator=generator)
 
 
 def pyramid_noise(
-    noise: Tensor, iterations: int, discount: float, generator: torch.Generator, dice: random.Random
+    noise: Tensor, iterations: int, discount: float, generator: torch.Generator, rng: random.Random
 ) -> Tensor:
-    """Noise with coarser noises added, each 2 to 4 times coarser than the one before; again of deviation 1.
+    """Multi-resolution noise: adds noise at lower resolutions, each 2 to 4 times lower, and scales to std 1.
 
     Whitaker 2023, "Multi-Resolution Noise for Diffusion Model Training".
     """
     count, channels, height, width = noise.shape
     for n in range(iterations):
-        ratio = dice.random() * 2 + 2
+        ratio = rng.random() * 2 + 2
         h, w = max(1, int(height / ratio**n)), max(1, int(width / ratio**n))
         coarse = torch.randn(count, channels, h, w, generator=generator)
         noise = noise + F.interpolate(coarse, (height, width), mode="bilinear") * discount**n
@@ -89,20 +89,20 @@ def pyramid_noise(
     return noise / noise.std()
 
 
-def snr_weight(signal: Tensor, gamma: float, prediction: str) -> Tensor:
-    """Min-SNR (Hang et al. 2023): min(snr, gamma) / snr, for v over snr + 1; (N,)."""
-    snr = _snr(signal)
-    over = snr + 1 if prediction == "v_prediction" else snr.clamp(min=1e-12)
+def snr_weight(sqrt_alphas_cumprod: Tensor, gamma: float, prediction_type: str) -> Tensor:
+    """Min-SNR weight (Hang et al. 2023): min(snr, gamma) / snr; for v-prediction divided by snr + 1; (N,)."""
+    snr = _snr(sqrt_alphas_cumprod)
+    over = snr + 1 if prediction_type == "v_prediction" else snr.clamp(min=1e-12)
     return torch.minimum(snr, torch.full_like(snr, gamma)) / over
 
 
-def _snr(signal: Tensor) -> Tensor:
-    return signal**2 / (1 - signal**2).clamp(min=1e-12)
+def _snr(sqrt_alphas_cumprod: Tensor) -> Tensor:
+    return sqrt_alphas_cumprod**2 / (1 - sqrt_alphas_cumprod**2).clamp(min=1e-12)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """How a difference counts, by sd-scripts' names."""
+    """The loss and its weights, by sd-scripts' names."""
 
     loss_type: str = "l2"
     huber_schedule: str = "snr"
@@ -113,42 +113,42 @@ class Loss:
     v_pred_like_loss: float = 0.0
     debiased_estimation_loss: bool = False
 
-    def each(self, answer: Tensor, wanted: Tensor, signal: Tensor, share: Tensor) -> Tensor:
-        """The mean over pixels for each picture, (N,).
+    def per_sample(self, prediction: Tensor, target: Tensor, sqrt_alphas_cumprod: Tensor, progress: Tensor) -> Tensor:
+        """The unweighted loss of each sample, (N,).
 
         Args:
-            share: how far each time is towards the noisiest, 0 to 1, (N,).
+            progress: timestep / number of timesteps, (N,).
         """
-        difference = answer - wanted
+        difference = prediction - target
         if self.loss_type == "l2":
             return (difference**2).mean((1, 2, 3))
         if self.loss_type == "l1":
             return difference.abs().mean((1, 2, 3))
-        c = self._turn(signal, share).to(answer).view(-1, 1, 1, 1)
-        soft = (
+        c = self._huber_threshold(sqrt_alphas_cumprod, progress).to(prediction).view(-1, 1, 1, 1)
+        huber = (
             2 * difference**2 / ((difference**2 + c**2).sqrt() + c)
-        )  # pseudo-Huber: 2 (root - c), exact also when small
-        return (soft * c if self.loss_type == "huber" else soft).mean((1, 2, 3))
+        )  # pseudo-Huber: 2 (sqrt(difference^2 + c^2) - c), stable for small differences
+        return (huber * c if self.loss_type == "huber" else huber).mean((1, 2, 3))
 
-    def _turn(self, signal: Tensor, share: Tensor) -> Tensor:
-        """Where squares turn to lengths, at each time; (N,)."""
+    def _huber_threshold(self, sqrt_alphas_cumprod: Tensor, progress: Tensor) -> Tensor:
+        """The threshold c between quadratic and linear loss at each timestep, (N,)."""
         if self.huber_schedule == "exponential":
-            return self.huber_c**share * self.huber_scale
+            return self.huber_c**progress * self.huber_scale
         if self.huber_schedule == "snr":
-            sigma = ((1 - signal**2).clamp(min=0) / (signal**2).clamp(min=1e-12)).sqrt()
+            sigma = ((1 - sqrt_alphas_cumprod**2).clamp(min=0) / (sqrt_alphas_cumprod**2).clamp(min=1e-12)).sqrt()
             return (1 - self.huber_c) / (1 + sigma) ** 2 + self.huber_c
-        return torch.full_like(signal, self.huber_c * self.huber_scale)
+        return torch.full_like(sqrt_alphas_cumprod, self.huber_c * self.huber_scale)
 
-    def weight(self, signal: Tensor, prediction: str) -> Tensor:
-        """How much each time counts, (N,)."""
-        found = torch.ones_like(signal)
-        snr = _snr(signal).clamp(max=LOUDEST_SNR)
+    def weight(self, sqrt_alphas_cumprod: Tensor, prediction_type: str) -> Tensor:
+        """The loss weight of each timestep, (N,)."""
+        weight = torch.ones_like(sqrt_alphas_cumprod)
+        snr = _snr(sqrt_alphas_cumprod).clamp(max=MAX_SNR)
         if self.min_snr_gamma:
-            found = found * snr_weight(signal, self.min_snr_gamma, prediction)
+            weight = weight * snr_weight(sqrt_alphas_cumprod, self.min_snr_gamma, prediction_type)
         if self.scale_v_pred_loss_like_noise_pred:
-            found = found * snr / (snr + 1)
+            weight = weight * snr / (snr + 1)
         if self.v_pred_like_loss:
-            found = found * (1 + self.v_pred_like_loss * (snr + 1) / snr.clamp(min=1e-12))
+            weight = weight * (1 + self.v_pred_like_loss * (snr + 1) / snr.clamp(min=1e-12))
         if self.debiased_estimation_loss:
-            found = found / ((snr + 1) if prediction == "v_prediction" else snr.clamp(min=1e-12).sqrt())
-        return found
+            weight = weight / ((snr + 1) if prediction_type == "v_prediction" else snr.clamp(min=1e-12).sqrt())
+        return weight

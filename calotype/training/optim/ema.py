@@ -1,15 +1,15 @@
-"""The moving average of weights, which draws better than the weights themselves."""
+"""Exponential moving average (EMA) of weights."""
 
 import torch
 from torch import nn
 
 
-def mean_moved(mean: nn.Module, towards: nn.Module, keep: float) -> None:
-    """Exponential moving average of all weights, in place: keep * mean + (1 - keep) * towards."""
+def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
+    """ema = decay * ema + (1 - decay) * model, for all parameters, in place."""
     with torch.no_grad():
-        torch._foreach_lerp_(list(mean.parameters()), list(towards.parameters()), 1 - keep)
+        torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
 
 
-def kept(decay: float, step: int) -> float:
-    """How much of the mean stays at a step, counted from 0: less at the beginning, so that it forgets its start."""
+def ema_decay_at(decay: float, step: int) -> float:
+    """EMA decay at a step (starting at 0), lower in the first steps so that the initial weights are forgotten."""
     return min(decay, (step + 1) / (step + 10))

@@ -1,4 +1,4 @@
-"""Losses made larger before they are traced back, so that fp16 keeps small gradients (Micikevicius et al. 2018)."""
+"""Loss scaling, so that small gradients do not underflow in fp16 (Micikevicius et al. 2018)."""
 
 import math
 from collections.abc import Sequence
@@ -7,45 +7,45 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-FIRST, LEAST, GROWS_AFTER = (
+INITIAL_FACTOR, MIN_FACTOR, GROWTH_INTERVAL = (
     65536.0,
     2.0,
     2000,
-)  # as torch's own GradScaler begins, and after how many good steps it doubles
+)  # the first and last are torch's GradScaler's: initial scale and steps until it doubles
 
 
 @dataclass
 class GradScaler:
-    """A power of two that follows what fp16 can hold; 1 and idle for all other formats."""
+    """A dynamic loss scale, a power of two, for fp16; a constant 1 for other dtypes."""
 
     factor: float = 1.0
-    good: int = 0  # steps since it was changed
+    good_steps: int = 0  # steps since the factor changed
 
     @classmethod
-    def of(cls, dtype: torch.dtype) -> "GradScaler":
-        return cls(FIRST if dtype == torch.float16 else 1.0)
+    def for_dtype(cls, dtype: torch.dtype) -> "GradScaler":
+        return cls(INITIAL_FACTOR if dtype == torch.float16 else 1.0)
 
     @property
-    def is_searching(self) -> bool:
-        """Whether gradients that are no numbers may be its own doing, and a smaller one will help."""
-        return self.factor > LEAST
+    def can_decrease(self) -> bool:
+        """Whether a lower factor may fix gradients that are inf or NaN."""
+        return self.factor > MIN_FACTOR
 
-    def unscaled(self, parameters: Sequence[nn.Parameter]) -> bool:
-        """Brings gradients back to their size; False where they are no numbers, and the step is to be left out."""
+    def unscale(self, parameters: Sequence[nn.Parameter]) -> bool:
+        """Unscales the gradients and updates the factor; False if they are inf or NaN and the step must be skipped."""
         grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if self.factor > 1:
             torch._foreach_div_(grads, self.factor)
-        is_fine = are_numbers(grads)
+        is_finite = all_finite(grads)
         if self.factor == 1:
-            return is_fine
-        self.good = self.good + 1 if is_fine else 0
-        if not is_fine:
-            self.factor = max(LEAST, self.factor / 2)
-        elif self.good == GROWS_AFTER:
-            self.factor, self.good = self.factor * 2, 0
-        return is_fine
+            return is_finite
+        self.good_steps = self.good_steps + 1 if is_finite else 0
+        if not is_finite:
+            self.factor = max(MIN_FACTOR, self.factor / 2)
+        elif self.good_steps == GROWTH_INTERVAL:
+            self.factor, self.good_steps = self.factor * 2, 0
+        return is_finite
 
 
-def are_numbers(tensors: Sequence[Tensor], power: int = 1) -> bool:
-    """Whether all that is in them is finite, also when it is raised to `power`."""
+def all_finite(tensors: Sequence[Tensor], power: int = 1) -> bool:
+    """Whether all elements are finite, also raised to `power`."""
     return not tensors or bool(torch.isfinite(torch.stack(torch._foreach_norm(tensors, math.inf)) ** power).all())

@@ -1,4 +1,4 @@
-"""Optimizers by the names that sd-scripts' users know."""
+"""Optimizers by sd-scripts' names."""
 
 import ast
 import contextlib
@@ -13,47 +13,46 @@ from calotype.errors import CalotypeError, Message, Remedy
 from calotype.options import shown
 from calotype.tasks.optimizers import find_optimizer, package_of, unknown_optimizer
 
-__all__ = ["arguments", "fitting", "is_schedule_free", "learning", "optimizer_named"]
+__all__ = ["arguments", "available_optimizer", "create_optimizer", "is_schedule_free", "set_train_mode"]
 
-ONE_RATE = ("dadapt", "prodigy")  # they find the rate themselves, one for all parts
+SINGLE_LR = ("dadapt", "prodigy")  # they estimate the learning rate, one for all parameter groups
 
 
-def fitting(name: str, device: torch.device) -> tuple[str, Message | None]:
-    """The optimizer to take on a device, and a sentence where it is another one than asked for."""
+def available_optimizer(name: str, device: torch.device) -> tuple[str, Message | None]:
+    """The optimizer to use on a device, and a message if it replaces the requested one."""
     entry = find_optimizer(name)
     if entry is None or not entry.plain or (device.type == "cuda" and importlib.util.find_spec("bitsandbytes")):
         return name, None
-    sentence = "{name} needs CUDA and bitsandbytes; {plain} is taken, which only takes more memory"
-    return entry.plain, Message(sentence, name=name, plain=entry.plain)
+    template = "{name} needs CUDA and bitsandbytes; {plain} is used instead, which needs more memory"
+    return entry.plain, Message(template, name=name, plain=entry.plain)
 
 
 def is_schedule_free(name: str) -> bool:
     return name.lower().endswith("schedulefree")
 
 
-def optimizer_named(name: str, groups: list[dict[str, Any]], args: str = "") -> torch.optim.Optimizer:
-    """An optimizer over groups with `lr` and `initial_lr`.
+def create_optimizer(name: str, groups: list[dict[str, Any]], args: str = "") -> torch.optim.Optimizer:
+    """Creates an optimizer over parameter groups with `lr` and `initial_lr`.
 
     Args:
         name: a key of KNOWN, in any case, a class of torch.optim, or module.Class of one of the PACKAGES.
-        args: its settings as "weight_decay=0.1 betas=(0.9,0.99)".
+        args: its arguments, e.g. "weight_decay=0.1 betas=(0.9,0.99)".
 
     Raises:
-        CalotypeError: unknown, not installed, or settings that it does not take. No module is imported by a name that
-            is not in the table.
+        CalotypeError: unknown, not installed, or invalid arguments. Only modules in the table are imported.
     """
     entry = find_optimizer(name)
     settings = arguments(args)
     if entry is None:
-        made = _foreign(name)
+        optimizer_class = _optimizer_class(name)
     else:
-        made = getattr(_module(entry.module, name, entry.package), entry.name)
+        optimizer_class = getattr(_module(entry.module, name, entry.package), entry.name)
         settings = entry.settings | settings
-    if made is torch.optim.AdamW:
+    if optimizer_class is torch.optim.AdamW:
         settings.setdefault("fused", True)
-    if name.lower().startswith(ONE_RATE) and len({group["lr"] for group in groups}) > 1:
+    if name.lower().startswith(SINGLE_LR) and len({group["lr"] for group in groups}) > 1:
         raise CalotypeError(
-            "{name} finds one rate for all; give {option:unet_lr} and {option:text_encoder_lr} the same, usually 1",
+            "{name} estimates one learning rate; give {option:unet_lr} and {option:text_encoder_lr} the same",
             name=name,
         )
     if entry is not None and entry.name == "Adafactor":
@@ -61,30 +60,30 @@ def optimizer_named(name: str, groups: list[dict[str, Any]], args: str = "") -> 
         if settings.get("warmup_init"):
             settings["relative_step"] = True
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # some say there what they do
-            optimizer = made(groups, **settings)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as fault:
+        with contextlib.redirect_stdout(sys.stderr):  # some optimizers print
+            optimizer = optimizer_class(groups, **settings)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise CalotypeError(
-            "the optimizer {name} does not take {args!r}: {fault}", name=name, args=args, fault=fault
+            "the optimizer {name} does not take {args!r}: {fault}", name=name, args=args, fault=error
         ) from None
-    learning(optimizer, True)
+    set_train_mode(optimizer, True)
     return optimizer
 
 
-def learning(optimizer: torch.optim.Optimizer, is_on: bool) -> None:
-    """Schedule-free optimizers learn with other weights than they answer with; all others stay as they are."""
+def set_train_mode(optimizer: torch.optim.Optimizer, is_on: bool) -> None:
+    """Switches schedule-free optimizers between training and evaluation weights; other optimizers do nothing."""
     switch = getattr(optimizer, "train" if is_on else "eval", None)
     if callable(switch):
         switch()
 
 
-def _foreign(name: str) -> type[torch.optim.Optimizer]:
-    """A class of torch.optim, or module.Class of one of the packages that optimizers may come from."""
+def _optimizer_class(name: str) -> type[torch.optim.Optimizer]:
+    """A class of torch.optim, or module.Class of one of the allowed packages."""
     module, _, cls = name.rpartition(".")
     package = package_of(module or "torch.optim")
-    found = getattr(_module(module or "torch.optim", name, package), cls, None) if package else None
-    if isinstance(found, type) and issubclass(found, torch.optim.Optimizer):
-        return found
+    optimizer_class = getattr(_module(module or "torch.optim", name, package), cls, None) if package else None
+    if isinstance(optimizer_class, type) and issubclass(optimizer_class, torch.optim.Optimizer):
+        return optimizer_class
     raise unknown_optimizer(name)
 
 
@@ -98,7 +97,7 @@ def _module(module: str, name: str, package: str) -> Any:
 
 
 def arguments(text: str) -> dict[str, Any]:
-    """ "a=1 b=(0.9,0.99)" as data. Raises CalotypeError for anything else."""
+    """Parses "a=1 b=(0.9,0.99)". Raises CalotypeError for anything else."""
     found = {}
     for word in text.split():
         key, equals, value = word.partition("=")
@@ -106,8 +105,14 @@ def arguments(text: str) -> dict[str, Any]:
             if not equals:
                 raise ValueError
             found[key] = ast.literal_eval(value)
-        except (MemoryError, RecursionError, SyntaxError, TypeError, ValueError):  # MemoryError: brackets, too deep
+        except (
+            MemoryError,
+            RecursionError,
+            SyntaxError,
+            TypeError,
+            ValueError,
+        ):  # MemoryError: nested too deeply
             raise CalotypeError(
-                "{option:optimizer_args} is such as weight_decay=0.1 betas=(0.9,0.99), not {word}", word=shown(word)
+                "{option:optimizer_args} looks like weight_decay=0.1 betas=(0.9,0.99), not {word}", word=shown(word)
             ) from None
     return found

@@ -1,6 +1,6 @@
-"""Several processes that learn as one: each takes its share of every batch, and their gradients add up.
+"""Data-parallel training in several processes: batches are sharded, and gradients summed.
 
-`accelerate launch` and `torchrun` both start them and tell each, in the environment, which one it is.
+The processes are started by `accelerate launch` or `torchrun`, which set RANK and WORLD_SIZE.
 """
 
 import os
@@ -14,14 +14,14 @@ from torch import Tensor, distributed
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among all."""
+    """Rank of this process, and number of processes."""
 
     rank: int = 0
     count: int = 1
 
     @classmethod
-    def joined(cls, device: torch.device) -> "Processes":
-        """Joins the others, where there are others."""
+    def initialize(cls, device: torch.device) -> "Processes":
+        """Initializes the process group if there are several processes."""
         count = int(os.environ.get("WORLD_SIZE", 1))
         if count <= 1:
             return cls()
@@ -30,25 +30,25 @@ class Processes:
         return cls(distributed.get_rank(), count)
 
     @property
-    def is_first(self) -> bool:
-        """The one that writes and speaks."""
+    def is_main_process(self) -> bool:
+        """Whether this process writes files and reports progress."""
         return self.rank == 0
 
-    def share(self, items: Sequence[Any]) -> slice:
-        """Of a batch of all processes, what this one works on; sizes differ by one at most."""
+    def shard(self, items: Sequence[Any]) -> slice:
+        """The slice of a global batch for this process; sizes differ by at most one."""
         begin, end = (len(items) * n // self.count for n in (self.rank, self.rank + 1))
         return slice(begin, end)
 
-    def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Each tensor becomes the sum over all processes, the same bits in every one."""
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
+        """Sums each tensor over all processes, in place, with bit-identical results in all of them."""
         if self.count == 1 or not tensors:
             return
         flat = torch.cat([tensor.flatten().float() for tensor in tensors])
         distributed.all_reduce(flat)
-        for tensor, whole in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
-            tensor.copy_(whole.view_as(tensor))
+        for tensor, summed in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(summed.view_as(tensor))
 
-    def wait(self) -> None:
-        """Until all have come here."""
+    def barrier(self) -> None:
+        """Waits for all processes."""
         if self.count > 1:
             distributed.barrier()

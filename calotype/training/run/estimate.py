@@ -1,5 +1,5 @@
-"""What a run will take on this machine, told before it starts: memory counted in a dry run of one step with tensors
-that have shapes but no numbers, time measured on a real step with noise in place of photos."""
+"""Estimates of a run's memory and time before it starts: memory by one step with fake tensors, time by one real step
+with random inputs."""
 
 import time
 import weakref
@@ -22,25 +22,25 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from calotype.errors import CalotypeError, Message
 
-# Peak of a process over the tensors alive in it: kernels want room of their own, and memory is given back in pieces.
+# Peak memory of a process / that of its live tensors: kernels need workspace, and freed memory is fragmented.
 # Measured on two cores with the model that ships: 1.2 at batch 1, 1.7 at 8, 1.5 at 24 and at 8 with checkpointing; with
-# the U-Net of SD 1.x at 512 px 1.0, with checkpointing 0.9. That on CUDA is a guess.
-ROOM = {"cpu": 1.5, "cuda": 1.2}
-# Bytes that an optimizer remembers for each number that learns, by the beginning of its name.
-REMEMBERED = {"adamw8bit": 2, "lion8bit": 1, "lion": 4, "sgd": 4, "adafactor": 1, "prodigy": 16, "dadapt": 16}
-ADAM = 8
-# A step surely takes less than so many times the memory of the U-Net's widest map: the model that ships takes 180,
-# SD 1.x some 550. Where twice that is free, nothing is counted before training; counting takes seconds.
-MAPS, SMALL = 2500, 2
-TIGHT = 0.8  # of the free memory: beyond this it may fail
-SURE = 1.3  # beyond this it will
-TRIAL = {"cpu": 3e12, "cuda": 2e14}  # floating point operations of a step that is run to measure the speed
-QUICK = 5.0  # seconds; a first step that took no longer is run again, as the first one is slower
+# the U-Net of SD 1.x at 512 px 1.0, with checkpointing 0.9. The value for CUDA is a guess.
+MEMORY_OVERHEAD = {"cpu": 1.5, "cuda": 1.2}
+# Bytes of optimizer state per trainable parameter, by prefix of the optimizer's name.
+OPTIMIZER_BYTES = {"adamw8bit": 2, "lion8bit": 1, "lion": 4, "sgd": 4, "adafactor": 1, "prodigy": 16, "dadapt": 16}
+ADAM_BYTES = 8
+# Upper bound of a step's memory / that of the U-Net's widest feature map: the model that ships needs 180, SD 1.x some
+# 550. If SAFETY_FACTOR times the bound is free, the estimate, which takes seconds, is skipped.
+MAX_MAPS, SAFETY_FACTOR = 2500, 2
+WARN_FRACTION = 0.8  # of the free memory: above it the run may fail
+FAIL_FRACTION = 1.3  # of the free memory: above it the run will fail
+TRIAL_FLOPS = {"cpu": 3e12, "cuda": 2e14}  # floating point operations of the step that is timed
+MAX_WARMUP_SECONDS = 5.0  # if the first step, which is slower, takes longer, it is not repeated
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one call: bytes alive at the same time besides what was there before, and floating point operations."""
+    """Cost of one call: peak memory allocated by it, and floating point operations."""
 
     bytes: int
     operations: int
@@ -48,79 +48,82 @@ class Cost:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A run, as far as it takes time and memory."""
+    """What a run computes, for the estimate."""
 
-    loss: Callable[[int, float], Tensor]  # of so many pictures of noise, of this share of the usual side
-    encode: Callable[[float], Any]  # one photo of noise to latents
-    parameters: Sequence[nn.Parameter]  # that learn
+    loss: Callable[[int, float], Tensor]  # training loss of (count) random images at (scale) of the resolution
+    encode: Callable[[float], Any]  # encodes one random image at (scale) of the resolution
+    parameters: Sequence[nn.Parameter]  # trainable parameters
     optimizer: str
     device: torch.device
     batch: int
-    widest: int  # bytes of the widest map of one picture: first channels, in the network's format
-    passes: float  # how often a full batch of the usual size goes through, in the whole run
-    photos: int  # to be encoded before
-    weights: int  # bytes of the model, which is in memory already
-    remedies: Sequence[Message | str]  # options that would lower the need, with their values
+    widest: int  # bytes of the largest feature map of one image, in the network's dtype
+    passes: float  # number of full batches of the whole run
+    photos: int  # photos to encode before the training
+    weights: int  # bytes of the model, which is already in memory
+    remedies: Sequence[Message | str]  # options, with values, that need less memory
 
 
-def expected(trial: Trial, free: int, is_dry: bool) -> Iterator[Message]:
-    """Whether a run fits into `free` bytes; in a dry run, how much it needs, and how long it takes.
+def estimate(trial: Trial, free: int, is_dry: bool) -> Iterator[Message]:
+    """Checks that a run fits into `free` bytes; in a dry run yields its memory and its time.
 
     Raises:
         CalotypeError: it does not fit.
     """
-    if not is_dry and MAPS * trial.batch * trial.widest * SMALL < free:
+    if not is_dry and MAX_MAPS * trial.batch * trial.widest * SAFETY_FACTOR < free:
         return
     step = cost(lambda: trial.loss(trial.batch, 1.0), trial.parameters)
-    photo = cost(lambda: _only(trial.encode(1.0)))
+    photo = cost(lambda: _discard(trial.encode(1.0)))
     if step is None or photo is None:
-        yield Message("how much memory it takes cannot be told for these options")
+        yield Message("the memory cannot be estimated for these options")
         return
-    room = ROOM.get(trial.device.type, ROOM["cuda"])
-    learning = step.bytes * room + remembered(trial.optimizer, trial.parameters)
-    need = int(max(learning, photo.bytes * room))
+    overhead = MEMORY_OVERHEAD.get(trial.device.type, MEMORY_OVERHEAD["cuda"])
+    learning = step.bytes * overhead + optimizer_bytes(trial.optimizer, trial.parameters)
+    need = int(max(learning, photo.bytes * overhead))
     if is_dry:
         yield Message(
-            "memory expected: {needed}, of them {weights} for the model; {free} are free besides it",
+            "memory expected: {needed}, including {weights} for the model; {free} are free besides it",
             needed=gibibytes(trial.weights + need),
             weights=gibibytes(trial.weights),
             free=gibibytes(free),
         )
-    if warning := fits(need, free, trial.remedies):
+    if warning := memory_warning(need, free, trial.remedies):
         yield warning
     if is_dry:
-        yield _time_told(trial, step)
+        yield _time_message(trial, step)
 
 
-def _only(_: Tensor) -> None:
-    """For what is no loss."""
+def _discard(_: Tensor) -> None:
+    """Discards a result, so that there is no backward pass."""
 
 
-def _time_told(trial: Trial, step: Cost) -> Message:
-    most = TRIAL.get(trial.device.type, TRIAL["cpu"])
-    tries = ((trial.batch, 1.0), (1, 1.0), (1, 0.5), (1, 0.25))
-    count, part = next(
-        (one for one in tries if step.operations * one[0] / trial.batch * one[1] ** 2 <= most), tries[-1]
+def _time_message(trial: Trial, step: Cost) -> Message:
+    max_flops = TRIAL_FLOPS.get(trial.device.type, TRIAL_FLOPS["cpu"])
+    candidates = ((trial.batch, 1.0), (1, 1.0), (1, 0.5), (1, 0.25))
+    per_image = step.operations / trial.batch
+    count, scale = next(
+        ((n, scale) for n, scale in candidates if per_image * n * scale**2 <= max_flops), candidates[-1]
     )
-    tried = step if (count, part) == tries[0] else cost(lambda: trial.loss(count, part), trial.parameters)
-    each = seconds(lambda: trial.loss(count, part), trial.device, trial.parameters)
-    each *= step.operations / tried.operations
-    side = min(1.0, part * 2)
-    before = seconds(lambda: _only(trial.encode(side)), trial.device) / side**2 * trial.photos
-    whole = in_words(before + each * trial.passes)
-    if before > 0.02 * each * trial.passes:
+    tried_step = step if (count, scale) == candidates[0] else cost(lambda: trial.loss(count, scale), trial.parameters)
+    batch_time = measure_seconds(lambda: trial.loss(count, scale), trial.device, trial.parameters)
+    batch_time *= step.operations / tried_step.operations
+    side = min(1.0, scale * 2)
+    encode_time = measure_seconds(lambda: _discard(trial.encode(side)), trial.device) / side**2 * trial.photos
+    total = duration(encode_time + batch_time * trial.passes)
+    if encode_time > 0.02 * batch_time * trial.passes:
         return Message(
             "time expected on this machine: {whole}, {each:.2g} seconds for each batch, {before} of it to prepare the "
             "photos",
-            whole=whole,
-            each=each,
-            before=in_words(before),
+            whole=total,
+            each=batch_time,
+            before=duration(encode_time),
         )
-    return Message("time expected on this machine: {whole}, {each:.2g} seconds for each batch", whole=whole, each=each)
+    return Message(
+        "time expected on this machine: {whole}, {each:.2g} seconds for each batch", whole=total, each=batch_time
+    )
 
 
-class _Alive(TorchDispatchMode):
-    """Counts the bytes of tensors that are made and not yet gone."""
+class _MemoryCounter(TorchDispatchMode):
+    """Counts the bytes of live tensors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,11 +131,11 @@ class _Alive(TorchDispatchMode):
         self._known: dict[int, weakref.ref] = {}
 
     def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        made = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
+        output = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(output):
             if isinstance(tensor, Tensor):
                 self._add(tensor.untyped_storage())
-        return made
+        return output
 
     def _add(self, storage: torch.UntypedStorage) -> None:
         key, size = storage._cdata, storage.nbytes()
@@ -140,23 +143,23 @@ class _Alive(TorchDispatchMode):
             return
         self.now += size
         self.peak = max(self.peak, self.now)
-        self._known[key] = weakref.ref(storage, lambda _: self._gone(key, size))
+        self._known[key] = weakref.ref(storage, lambda _: self._remove(key, size))
 
-    def _gone(self, key: int, size: int) -> None:
+    def _remove(self, key: int, size: int) -> None:
         self.now -= size
         self._known.pop(key, None)
 
 
 def cost(call: Callable[[], Tensor | None], parameters: Iterable[nn.Parameter] = ()) -> Cost | None:
-    """What a call costs, counted without computing anything. A loss that it returns is taken back through the network.
+    """The cost of a call, with fake tensors; with a backward pass if it returns a loss.
 
     Args:
-        parameters: those that get gradients; they are without afterwards.
+        parameters: trainable parameters; their gradients are cleared.
 
     Returns:
-        None where the call looks at numbers, which there are none of.
+        None if the call depends on values, which fake tensors do not have.
     """
-    alive, flops = _Alive(), FlopCounterMode(display=False)
+    alive, flops = _MemoryCounter(), FlopCounterMode(display=False)
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), flops, alive:
             loss = call()
@@ -170,44 +173,46 @@ def cost(call: Callable[[], Tensor | None], parameters: Iterable[nn.Parameter] =
     return Cost(alive.peak, flops.get_total_flops())
 
 
-def seconds(call: Callable[[], Tensor | None], device: torch.device, parameters: Iterable[nn.Parameter] = ()) -> float:
-    """How long a call takes, the way back included, once everything is warm."""
-    parameters, taken = list(parameters), 0.0
+def measure_seconds(
+    call: Callable[[], Tensor | None], device: torch.device, parameters: Iterable[nn.Parameter] = ()
+) -> float:
+    """Seconds of a call, including the backward pass, after a warmup call."""
+    parameters, elapsed = list(parameters), 0.0
     for _ in range(2):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         loss = call()
         if loss is not None:
             loss.backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        taken = time.perf_counter() - begun
+        elapsed = time.perf_counter() - start
         for parameter in parameters:
             parameter.grad = None
-        if taken > QUICK:
+        if elapsed > MAX_WARMUP_SECONDS:
             break
-    return taken
+    return elapsed
 
 
-def remembered(optimizer: str, parameters: Iterable[nn.Parameter]) -> int:
-    """Bytes of an optimizer's memory."""
-    each = next((size for name, size in REMEMBERED.items() if optimizer.lower().startswith(name)), ADAM)
+def optimizer_bytes(optimizer: str, parameters: Iterable[nn.Parameter]) -> int:
+    """Bytes of an optimizer's state."""
+    each = next((size for name, size in OPTIMIZER_BYTES.items() if optimizer.lower().startswith(name)), ADAM_BYTES)
     return each * sum(parameter.numel() for parameter in parameters)
 
 
-def fits(need: int, free: int, remedies: Iterable[Message | str]) -> Message | None:
-    """What to say of bytes that are needed where so many are free; None where they fit.
+def memory_warning(need: int, free: int, remedies: Iterable[Message | str]) -> Message | None:
+    """A warning if the needed memory is close to the free memory, else None.
 
     Raises:
-        CalotypeError: training cannot work.
+        CalotypeError: there is not enough memory.
     """
-    if need <= TIGHT * free:
+    if need <= WARN_FRACTION * free:
         return None
     values = {
         "needed": gibibytes(need),
         "free": gibibytes(free),
         "options": reduce(lambda first, second: Message("{first} or {second}", first=first, second=second), remedies),
     }
-    if need > SURE * free:
+    if need > FAIL_FRACTION * free:
         raise CalotypeError(
             "training needs about {needed} of memory besides the model, and {free} are free; give {options}, or close "
             "other programs",
@@ -224,8 +229,8 @@ def gibibytes(count: float) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.0f} MiB"
 
 
-def in_words(count: float) -> Message:
-    """Seconds as people say them."""
+def duration(count: float) -> Message:
+    """Formats seconds in words."""
     if count < 90:
         return Message("{count} seconds", count=max(1, round(count)))
     if count < 5400:

@@ -1,8 +1,8 @@
-"""Which of several training processes this is; apart from `processes`, which needs torch."""
+"""Rank of this process, without torch (unlike `distributed`)."""
 
 import os
 
 
 def rank() -> int:
-    """Which process this is, from 0, by its environment; 0 where there is only one."""
+    """Rank from the environment; 0 with a single process."""
     return int(os.environ.get("RANK", 0)) if int(os.environ.get("WORLD_SIZE", 1)) > 1 else 0

@@ -1,4 +1,4 @@
-"""How long a run has worked, over all its sittings, and how far a stage of it has come."""
+"""Training time of a run, including the runs it resumes, and the progress of its stages."""
 
 import math
 import time
@@ -6,42 +6,41 @@ from dataclasses import dataclass
 
 
 class TimeBudget:
-    """Seconds of work, with those of earlier sittings."""
+    """Seconds of training, including earlier parts of a resumed run."""
 
-    def __init__(self, before: float = 0.0):
-        self.before, self._begun = before, time.monotonic()
+    def __init__(self, earlier: float = 0.0):
+        self.earlier, self._begin = earlier, time.monotonic()
 
     @property
     def now(self) -> float:
-        return self.before + time.monotonic() - self._begun
+        return self.earlier + time.monotonic() - self._begin
 
 
 @dataclass
 class TimedSteps:
-    """So many steps, from one time to another at the latest.
+    """A number of steps with a time limit.
 
-    On a machine that is as quick as it was when the steps were counted, they alone tell how far the stage has come. On
-    one that has become slower the time does, so that all that hangs on it (rates, losses that join late) is gone
-    through in a shorter way, and not broken off.
+    Progress is that of the steps, or that of the time if the machine has become slower than when the steps were
+    computed. Schedules by progress (learning rates, losses that are added late) are then compressed, not cut off.
     """
 
     clock: TimeBudget
     steps: int
     begin: float = 0.0  # seconds of the clock
     end: float = math.inf
-    reserve: float = 0.0  # seconds before the end that something else will take
+    reserve: float = 0.0  # seconds before the end for other work
 
-    def share(self, done: int) -> float:
-        """How much of it is behind after so many steps, from 0 to 1."""
-        return min(1.0, max(done / self.steps, self._passed))
+    def progress(self, done: int) -> float:
+        """Progress after `done` steps, from 0 to 1."""
+        return min(1.0, max(done / self.steps, self._time_progress))
 
     @property
     def is_late(self) -> bool:
-        """No time is left."""
-        return self._passed >= 1
+        """Whether the time is over."""
+        return self._time_progress >= 1
 
     @property
-    def _passed(self) -> float:
+    def _time_progress(self) -> float:
         if self.end == math.inf:
             return 0.0
         return (self.clock.now - self.begin) / max(self.end - self.reserve - self.begin, 1e-9)

@@ -76,17 +76,17 @@ class TrainerState:
         task: Any,
         fingerprint: Callable[[], Fingerprint],
         snapshot: Callable[[], Snapshot | None],
-        is_first: bool = True,
+        is_main_process: bool = True,
     ):
         """Args:
         task: has `output_dir`, `output_name` and `save_state_every`.
         fingerprint: called once, when it is needed.
         snapshot: the current state of everything that is trained; None if weights are NaN: nothing is saved then.
-        is_first: of several processes only the first one writes.
+        is_main_process: of several processes only the first one writes.
         """
         self.path = resume.state_path(task)
         self.step, self.losses, self.is_complete, self.nonfinite = 0, [], True, 0
-        self._make_fingerprint, self._snapshot, self._is_first = fingerprint, snapshot, is_first
+        self._make_fingerprint, self._snapshot, self._is_main_process = fingerprint, snapshot, is_main_process
         self._timer = SaveTimer(task.save_state_every)
         self._first_step, self._is_updating, self._is_finished = 0, False, False
 
@@ -198,7 +198,7 @@ class TrainerState:
 
     def save(self) -> None:
         """Raises CalotypeError if the disk is full; the previous file stays then."""
-        snapshot = self._snapshot() if self._is_first else None
+        snapshot = self._snapshot() if self._is_main_process else None
         if snapshot is None:
             return
         make_folder(self.path.parent)
@@ -223,5 +223,5 @@ class TrainerState:
 
     def close(self, keep: bool) -> None:
         """After the run: removes the state file unless it is to be kept."""
-        if self._is_first and not keep:
+        if self._is_main_process and not keep:
             self.path.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ def test_every_epoch_shows_each_picture_as_often_as_told_in_steps_of_its_own(tol
     ]
 
     steps = plan.steps(batches, accumulated)
-    groups = [plan.of_step(epoch * steps + n, batches, accumulated) for n in range(steps)]
+    groups = [plan.batches_of_step(epoch * steps + n, batches, accumulated) for n in range(steps)]
     assert [number for group in groups for number in group] == list(range(epoch * batches, (epoch + 1) * batches))
     assert all(len(group) == accumulated for group in groups[:-1]) and 1 <= len(groups[-1]) <= accumulated
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calotype.training.data.buckets import fit, fit_unscaled, sizes
+from calotype.training.data.buckets import bucket_sizes, fit, fit_unscaled
 
 KOHYA = {
     *((256, side) for side in (832, 896, 960, 1024)),
@@ -15,28 +15,28 @@ SIDES = st.integers(16, 8000)
 
 
 def test_the_17_buckets_of_512():
-    assert set(sizes((512, 512), 256, 1024, 64)) == KOHYA | {(height, width) for width, height in KOHYA}
-    assert len(sizes((512, 512))) == 17
+    assert set(bucket_sizes((512, 512), 256, 1024, 64)) == KOHYA | {(height, width) for width, height in KOHYA}
+    assert len(bucket_sizes((512, 512))) == 17
 
 
 def test_no_bucket_has_a_side_of_0_where_the_least_side_is_below_the_step():
-    assert sizes((64, 64), 32, 1024, 64) == [(64, 64)]
+    assert bucket_sizes((64, 64), 32, 1024, 64) == [(64, 64)]
 
 
 @given(st.integers(4, 24), st.sampled_from([8, 32, 64]))
 def test_no_bucket_is_larger_than_the_area(side, step):
     resolution = (side * 64, side * 64)
-    found = sizes(resolution, 128, 2048, step)
+    found = bucket_sizes(resolution, 128, 2048, step)
     assert found and all(w * h <= resolution[0] * resolution[1] and w % step == h % step == 0 for w, h in found)
     assert {(h, w) for w, h in found} == set(found)
 
 
 @given(SIDES, SIDES)
 def test_a_picture_covers_its_bucket_and_touches_it(width, height):
-    found = fit((width, height), sizes((512, 512)))
+    found = fit((width, height), bucket_sizes((512, 512)))
     over = [scaled - wanted for scaled, wanted in zip(found.scaled, found.bucket, strict=True)]
     assert min(over) == 0 and max(over) >= 0
-    near = min(abs(w / h - width / height) for w, h in sizes((512, 512)))
+    near = min(abs(w / h - width / height) for w, h in bucket_sizes((512, 512)))
     assert abs(found.bucket[0] / found.bucket[1] - width / height) == pytest.approx(near)
 
 
@@ -80,7 +80,7 @@ def test_photos_larger_than_the_area_come_down_as_kohyas_do(size, scaled, bucket
     ],
 )
 def test_known_fits(size, scaled, bucket):
-    found = fit(size, sizes((512, 512)))
+    found = fit(size, bucket_sizes((512, 512)))
     assert (found.scaled, found.bucket) == (scaled, bucket)
 
 
@@ -95,4 +95,4 @@ def test_known_fits(size, scaled, bucket):
     ],
 )
 def test_sdxl_is_told_the_photos_own_size_and_where_it_lies_whole(size, told):
-    assert fit(size, sizes((512, 512))).told == told
+    assert fit(size, bucket_sizes((512, 512))).time_ids == told

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from calotype.errors import CalotypeError, Message
-from calotype.training.data.dataset import Example, balanced, check_room, find_photos, find_rooms, pictures_below
+from calotype.training.data.dataset import Example, balanced, check_memory, find_folders, find_photos, pictures_below
 
 
 @pytest.mark.parametrize(
@@ -26,14 +26,14 @@ def test_regularisation_pictures_are_counted_as_kohyas(count, repeats, shown):
     found = balanced(photos, regular)
     assert [photo.repeats for photo in found] == shown
     assert [photo.path for photo in found] == [photo.path for photo in regular[: len(shown)]]
-    assert all(photo.is_regular for photo in found)
+    assert all(photo.is_regularization for photo in found)
 
 
 def test_a_number_alone_names_a_folder_of_so_many_repeats(tmp_path):
     for name in ("10", "3_zkz", "2019", "0", "0_none"):
         (tmp_path / name).mkdir()
         (tmp_path / name / f"{name}.png").touch()
-    assert [(room.folder.name, room.name, room.repeats) for room in find_rooms(tmp_path)] == [
+    assert [(room.folder.name, room.name, room.repeats) for room in find_folders(tmp_path)] == [
         ("10", "", 10),
         ("3_zkz", "zkz", 3),
     ]
@@ -73,7 +73,7 @@ def test_results_in_the_folder_are_not_learnt_from(tmp_path, monkeypatch):
     assert found(tmp_path) == ([*mine[:2], "out/00001-4-a-cat.png", mine[2]], "")
     assert found(tmp_path, tmp_path / "out") == (
         mine,
-        f"pictures left out, for they are results: 1 in {tmp_path / 'out'}",
+        f"pictures left out because they are results: 1 in {tmp_path / 'out'}",
     )
     monkeypatch.chdir(tmp_path)
     assert pictures_below(Path(), Path("out"))[0] == [Path(name) for name in mine]
@@ -93,23 +93,23 @@ def test_what_training_draws_is_known_wherever_a_run_lies(tmp_path, where):
     placed(tmp_path, f"{where}gan.log.jsonl")
     assert found(tmp_path, tmp_path) == (
         mine,
-        "pictures left out, for they are results: 9 drawn in training",
+        "pictures left out because they are results: 9 drawn during training",
     )
     placed(tmp_path, "out/2.png", "out/gan.log.jsonl", "out/gan-snapshots/00000001.png")
-    assert found(tmp_path, tmp_path / "out")[1].endswith(f"results: 2 in {tmp_path / 'out'}, 9 drawn in training")
+    assert found(tmp_path, tmp_path / "out")[1].endswith(f"results: 2 in {tmp_path / 'out'}, 9 drawn during training")
 
 
 def test_pictures_may_take_most_of_the_memory_and_no_more():
-    check_room(7, 64, 10 * 3 * 64**2, Message("7 pictures"), "resolution")
+    check_memory(7, 64, 10 * 3 * 64**2, Message("7 pictures"), "resolution")
     with pytest.raises(
         CalotypeError, match=r"^8 pictures take 0\.0 GiB at 64 pixels, .*; give a smaller resolution or"
     ):
-        check_room(8, 64, 10 * 3 * 64**2, Message("8 pictures"), "resolution")
+        check_memory(8, 64, 10 * 3 * 64**2, Message("8 pictures"), "resolution")
 
 
 def test_faces_that_were_compared_are_known_by_their_figures(tmp_path):
     placed(tmp_path, "1.png", "our-figures.jpg", "out/restorer-figures.jpg", "out/restorer-figures.json")
     assert found(tmp_path) == (
         ["1.png", "our-figures.jpg"],
-        "pictures left out, for they are results: 1 drawn in training",
+        "pictures left out because they are results: 1 drawn during training",
     )

@@ -47,6 +47,6 @@ def test_a_run_beside_its_pictures_goes_on(engine, folder, inner, kind, options)
     assert drawn
     told = [event.text for event in engine.run(task) if isinstance(event, Note)]
     assert f"going on after step 2 of {STEPS}" in told
-    assert any(text.startswith(f"pictures left out, for they are results: {drawn} ") for text in told)
+    assert any(text.startswith(f"pictures left out because they are results: {drawn} ") for text in told)
     pairs = list(read_pairs(folder, 64))[-1]
     assert isinstance(pairs, CaptionedSet) and len(pairs.pairs) == 9

@@ -17,7 +17,7 @@ SIDE = 64
 
 
 def seen_by_upscaler(folder, engine):
-    return [event.pixels for event in crops.opened(folder, 10**9) if isinstance(event, HighRes)]
+    return [event.pixels for event in crops.open_images(folder, 10**9) if isinstance(event, HighRes)]
 
 
 def seen_by_restorer(folder, engine):
@@ -57,24 +57,24 @@ def test_what_is_hidden_changes_nothing(engine, tmp_path, seen):
 
 
 def test_edges_that_are_empty_are_cut_off(tmp_path):
-    told = list(crops.opened(drawn(tmp_path / "discs", lambda y, x: np.zeros((96, 96, 3)), 1), 10**9))
+    told = list(crops.open_images(drawn(tmp_path / "discs", lambda y, x: np.zeros((96, 96, 3)), 1), 10**9))
     [sharp] = (event for event in told if isinstance(event, HighRes))
     assert sharp.pixels.shape == (75, 75, 3) and (sharp.pixels[0, 0] == 255).all()
-    assert "1 pictures are transparent in parts" in next(event.text for event in told if isinstance(event, Note))
+    assert "1 pictures are partly transparent" in next(event.text for event in told if isinstance(event, Note))
 
 
 def test_a_picture_that_is_read_again_is_the_same(tmp_path, monkeypatch):
     folder = drawn(tmp_path / "discs", lambda y, x: np.full((96, 96, 3), 77), 1)
     kept = seen_by_upscaler(folder, None)
-    monkeypatch.setattr(crops, "KEPT", 0)
+    monkeypatch.setattr(crops, "MAX_CACHED_BYTES", 0)
     assert np.array_equal(seen_by_upscaler(folder, None)[0], kept[0])
 
 
 def test_a_picture_that_shows_nothing_is_left_out(tmp_path):
     Image.new("RGBA", (64, 64), (9, 9, 9, 0)).save(tmp_path / "empty.png")
-    with pytest.raises(CalotypeError, match="has no pictures that can be learnt from"):
-        for event in crops.opened(tmp_path, 10**9):
-            assert not isinstance(event, Note) or "empty.png is transparent all over" in event.text
+    with pytest.raises(CalotypeError, match="has no pictures to train on"):
+        for event in crops.open_images(tmp_path, 10**9):
+            assert not isinstance(event, Note) or "empty.png is fully transparent" in event.text
 
 
 def test_an_opaque_picture_is_laid_on_nothing():

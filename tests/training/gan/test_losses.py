@@ -11,15 +11,15 @@ from calotype.inference.gan import slerp
 from calotype.training.data.squares import of_demo
 from calotype.training.gan.losses import (
     AUGMENTATIONS,
-    augmentations,
-    augmented,
-    expert_loss,
-    forger_loss,
-    kept,
-    penalty,
+    augment,
+    discriminator_loss,
+    ema_decay,
+    generator_loss,
+    gradient_penalty,
+    parse_augmentations,
 )
-from calotype.training.gan.metrics import Measure, RandomFeatures, frechet, precision_recall
-from calotype.training.optim.ema import mean_moved
+from calotype.training.gan.metrics import GanMetrics, RandomFeatures, frechet_distance, precision_recall
+from calotype.training.optim.ema import update_ema
 
 
 def chance(seed=0):
@@ -28,29 +28,29 @@ def chance(seed=0):
 
 def test_losses_look_at_differences_alone():
     real, forged = torch.randn(2, 64, generator=chance())
-    assert_close(expert_loss(real + 7, forged + 7), expert_loss(real, forged))
-    assert_close(expert_loss(real, forged), forger_loss(forged, real))
-    assert math.isclose(expert_loss(real, real).item(), math.log(2), rel_tol=1e-6)
+    assert_close(discriminator_loss(real + 7, forged + 7), discriminator_loss(real, forged))
+    assert_close(discriminator_loss(real, forged), generator_loss(forged, real))
+    assert math.isclose(discriminator_loss(real, real).item(), math.log(2), rel_tol=1e-6)
 
 
 def test_the_penalty_of_a_straight_expert_is_its_slope():
     slope = torch.randn(3, 8, 8, generator=chance())
-    found = penalty(lambda x: (x * slope).sum((1, 2, 3)), torch.randn(5, 3, 8, 8, generator=chance(1)))
+    found = gradient_penalty(lambda x: (x * slope).sum((1, 2, 3)), torch.randn(5, 3, 8, 8, generator=chance(1)))
     assert_close(found, slope.square().sum())
 
 
 def test_the_running_mean_moves_as_told():
     mean, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     wanted = 0.9 * mean.weight + 0.1 * other.weight
-    mean_moved(mean, other, 0.9)
+    update_ema(mean, other, 0.9)
     assert_close(mean.weight, wanted)
-    assert kept(1000, 1000, 10**9) == 0.5 and kept(1000, 10, 100) < 0.5
+    assert ema_decay(1000, 1000, 10**9) == 0.5 and ema_decay(1000, 10, 100) < 0.5
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_augmentations_repeat_by_seed_and_let_gradients_through(name):
     x = torch.rand(6, 3, 16, 16, generator=chance()).requires_grad_()
-    one, same, other = (augmented(x, [name], chance(seed)) for seed in (1, 1, 2))
+    one, same, other = (augment(x, [name], chance(seed)) for seed in (1, 1, 2))
     assert one.shape == x.shape and torch.equal(one, same) and not torch.equal(one, other)
     one.sum().backward()
     assert x.grad.abs().sum() > 0
@@ -58,14 +58,14 @@ def test_augmentations_repeat_by_seed_and_let_gradients_through(name):
 
 def test_translation_moves_whole_pictures():
     x = torch.arange(1.0, 257).view(1, 1, 16, 16).repeat(1, 3, 1, 1)
-    moved = augmented(x, ["translation"], chance(3))
+    moved = augment(x, ["translation"], chance(3))
     assert set(moved.unique().tolist()) <= {0.0, *x.unique().tolist()}
 
 
 def test_augmentations_are_told_by_name():
-    assert augmentations("color, cutout") == ["color", "cutout"] and augmentations("none") == []
+    assert parse_augmentations("color, cutout") == ["color", "cutout"] and parse_augmentations("none") == []
     with pytest.raises(CalotypeError, match="did you mean translation"):
-        augmentations("translaton")
+        parse_augmentations("translaton")
 
 
 # ---------------------------------------------------------------------- figures
@@ -74,11 +74,11 @@ def test_augmentations_are_told_by_name():
 @pytest.fixture(scope="module")
 def smileys():
     gallery = of_demo(32)
-    return gallery.taken(torch.arange(len(gallery)))
+    return gallery.batch(torch.arange(len(gallery)))
 
 
 def test_the_distance_is_none_to_oneself_and_rises_as_pictures_get_worse(smileys):
-    measure = Measure(lambda: [smileys])
+    measure = GanMetrics(lambda: [smileys])
     assert abs(measure([smileys]).frechet) < 1e-3
     for spoiled in (
         lambda x, share: x + share * torch.randn(x.shape, generator=chance()),
@@ -90,7 +90,7 @@ def test_the_distance_is_none_to_oneself_and_rises_as_pictures_get_worse(smileys
 
 
 def test_few_kinds_cost_recall_and_diversity_and_noise_costs_precision(smileys):
-    measure = Measure(lambda: [smileys])
+    measure = GanMetrics(lambda: [smileys])
     whole, few = measure([smileys]), measure([smileys[:8].repeat(50, 1, 1, 1)])
     noise = measure([torch.randn(200, 3, 32, 32, generator=chance())])
     assert whole.precision == whole.recall == 1 and math.isclose(whole.diversity, 1)
@@ -100,12 +100,12 @@ def test_few_kinds_cost_recall_and_diversity_and_noise_costs_precision(smileys):
 
 def test_pictures_may_come_in_parts(smileys):
     noise = torch.randn(200, 3, 32, 32, generator=chance())
-    assert Measure(lambda: smileys.split(64))(noise.split(64)) == Measure(lambda: [smileys])([noise])
+    assert GanMetrics(lambda: smileys.split(64))(noise.split(64)) == GanMetrics(lambda: [smileys])([noise])
 
 
 def test_the_distance_of_gaussians_is_the_known_one():
     one = torch.randn(20_000, 4, generator=chance())
-    assert abs(frechet(one, 2 * one + 3) - (4 * 9 + 4 * 1)) < 1
+    assert abs(frechet_distance(one, 2 * one + 3) - (4 * 9 + 4 * 1)) < 1
     assert precision_recall(one[:50], one[:50] + 100) == (0, 0)
 
 

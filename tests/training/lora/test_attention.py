@@ -18,13 +18,13 @@ def layer():
 def test_the_same_numbers(layer, shape):
     x, words = torch.randn(shape), torch.randn(2, 7, 12)
     expected = layer(x, words)
-    layer.set_processor(attention.FewTokens())
+    layer.set_processor(attention.CpuAttnProcessor())
     torch.testing.assert_close(layer(x, words), expected)
 
 
 @pytest.mark.parametrize("tokens, words, is_plain", ((512, 77, True), (513, 77, False), (4, 1024, False)))
 def test_which_way_is_taken(layer, tokens, words, is_plain):
-    taken, ways = [], attention.FewTokens()
+    taken, ways = [], attention.CpuAttnProcessor()
     ways._plain, ways._fused = (lambda *_, kind=kind, **__: taken.append(kind) for kind in ("plain", "fused"))
     ways(layer, torch.zeros(1, tokens, 16), torch.zeros(1, words, 12))
     assert taken == ["plain" if is_plain else "fused"]

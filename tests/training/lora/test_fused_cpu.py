@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from calotype.training.lora.fused_cpu import added, is_quick
+from calotype.training.lora.fused_cpu import add_lora, is_supported
 
 LAYERS = {
     "linear": (nn.Linear(6, 5), (2, 7, 6)),
@@ -30,12 +30,12 @@ def test_the_same_numbers_and_gradients(name, scale, lies):
     x = (x.contiguous(memory_format=lies) if x.dim() == 4 else x).requires_grad_()
     down = numbers(2, *layer.weight.shape[1:]).requires_grad_()
     up = numbers(5, 2, *[1] * (x.dim() - 2) if x.dim() == 4 else ()).requires_grad_()
-    assert is_quick(layer, x)
+    assert is_supported(layer, x)
     if x.dim() == 4:
         plain = layer(x) + scale * F.conv2d(F.conv2d(x, down, None, 1, layer.padding), up)
     else:
         plain = layer(x) + scale * F.linear(F.linear(x, down), up)
-    quick = added(layer(x), x, down, up, scale)
+    quick = add_lora(layer(x), x, down, up, scale)
     torch.testing.assert_close(quick, plain)
     back = numbers(*plain.shape)
     expected = torch.autograd.grad(plain, (x, down, up), back)
@@ -52,4 +52,4 @@ def test_layers_that_change_the_size_go_the_plain_way():
         nn.Conv2d(6, 5, (3, 1), padding=(1, 0)),
         nn.Conv2d(6, 5, 2, padding=1),
     ):
-        assert not is_quick(layer, x)
+        assert not is_supported(layer, x)

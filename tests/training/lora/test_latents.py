@@ -11,7 +11,7 @@ from PIL import Image
 from calotype.tasks import TrainLora
 from calotype.training.data.buckets import Fit
 from calotype.training.data.dataset import Example
-from calotype.training.lora.latents import color_changed, lesson, shown
+from calotype.training.lora.latents import batch_latents, color_jitter, load_example
 
 FIT = Fit((64, 32), (80, 32), (80, 32))
 
@@ -32,7 +32,7 @@ def photo(tmp_path):
 def made(photo, model, home, sha256="one", **options):
     task = TrainLora(photos=Path("x"), **options)
     with torch.inference_mode():
-        return lesson(photo, FIT, sha256, task, model, 10**8, home), task
+        return load_example(photo, FIT, sha256, task, model, 10**8, home), task
 
 
 def test_latents_are_kept_by_content_outside_the_photos(photo, model, tmp_path):
@@ -80,12 +80,12 @@ def test_what_changes_is_seen_anew_by_each_step_and_the_same_by_the_same(photo, 
         photo, model, tmp_path, random_crop=True, color_aug=True, flip_aug=True, cache_latents_to_disk=True
     )
     assert not one.latents and not list(tmp_path.rglob("latents"))
-    seen = [shown([one, one], task, model, random.Random(seed)) for seed in (1, 1, 2)]
+    seen = [batch_latents([one, one], task, model, random.Random(seed)) for seed in (1, 1, 2)]
     assert seen[0].shape == (2, 4, 8, 16) or seen[0].shape[2:] == (32 // model.factor, 64 // model.factor)
     assert torch.equal(seen[0], seen[1]) and not torch.equal(seen[0], seen[2])
 
     whole, plain = made(photo, model, tmp_path, color_aug=True)  # which changes nothing in most steps
-    seen = [shown([whole], plain, model, random.Random(seed)) for seed in range(8)]
+    seen = [batch_latents([whole], plain, model, random.Random(seed)) for seed in range(8)]
     with torch.inference_mode():
         mean, deviation = model.encode(whole.pixels[None, :, :, 8:72] / 255)
     assert sum(0.7 < float(((one - mean) / deviation).std()) < 1.3 for one in seen) >= 3
@@ -93,11 +93,11 @@ def test_what_changes_is_seen_anew_by_each_step_and_the_same_by_the_same(photo, 
 
 def test_colors_change_a_third_of_the_time_and_only_a_little():
     pixels = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
-    found = [color_changed(pixels, random.Random(seed)) for seed in range(400)]
+    found = [color_jitter(pixels, random.Random(seed)) for seed in range(400)]
     other = [one for one in found if not torch.equal(one, pixels)]
     assert 100 < len(other) < 165
     assert all(one.min() >= 0 and one.max() <= 1 and (one - pixels).abs().mean() < 0.06 for one in other)
     grey = torch.full((3, 8, 8), 0.5)  # has no hue: only its brightness can change
-    assert all(len(color_changed(grey, random.Random(n)).unique()) == 1 for n in range(50))
-    bright = [float(color_changed(grey, random.Random(n)).mean()) for n in range(400)]
+    assert all(len(color_jitter(grey, random.Random(n)).unique()) == 1 for n in range(50))
+    bright = [float(color_jitter(grey, random.Random(n)).mean()) for n in range(400)]
     assert min(bright) >= 0.5**1.05 - 1e-6 and max(bright) <= 0.5**0.95 + 1e-6

@@ -28,15 +28,17 @@ def learned(kind, layer, rank=2, alpha=1.0, dropouts=None):
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_zero_at_first_and_then_what_its_file_says(kind, shape):
     layer, x = LAYERS[shape][0](), torch.randn(LAYERS[shape][1])
-    assert not KINDS[kind](layer, 2, 1.0, Dropouts(), seed=1).added(x).any()
+    assert not KINDS[kind](layer, 2, 1.0, Dropouts(), seed=1).delta(x).any()
     made = learned(kind, layer)
     changed = torch.nn.utils.skip_init(type(layer), *_arguments(layer))
-    changed.load_state_dict({"weight": layer.weight + made.change(), "bias": layer.bias})
-    assert torch.allclose(layer(x) + made.added(x), changed(x), atol=1e-5)
-    roles = {name.removeprefix("lora_").removesuffix(".weight"): value for name, value in made.named().items()}
+    changed.load_state_dict({"weight": layer.weight + made.weight_delta(), "bias": layer.bias})
+    assert torch.allclose(layer(x) + made.delta(x), changed(x), atol=1e-5)
+    roles = {
+        name.removeprefix("lora_").removesuffix(".weight"): value for name, value in made.file_parameters().items()
+    }
     roles = {name: value.detach() for name, value in roles.items()}
     read = delta({**roles, "alpha": torch.tensor(made.alpha)}, layer.weight.detach())
-    assert torch.allclose(read, made.change(), atol=1e-6) and read.norm() > 0
+    assert torch.allclose(read, made.weight_delta(), atol=1e-6) and read.norm() > 0
 
 
 def _arguments(layer):
@@ -57,11 +59,11 @@ def test_chance_comes_from_the_seed_and_only_while_learning(kind):
     answers = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        answers.append((made.is_skipped(), made.added(x)))
+        answers.append((made.is_skipped(), made.delta(x)))
     assert answers[0][0] == answers[1][0] and torch.equal(answers[0][1], answers[1][1])
     assert not torch.equal(answers[0][1], answers[2][1])
     made.eval()
-    assert not made.is_skipped() and torch.equal(made.added(x), made.added(x))
+    assert not made.is_skipped() and torch.equal(made.delta(x), made.delta(x))
 
 
 def test_rank_dropout_leaves_out_whole_ranks_and_keeps_the_mean():
@@ -71,7 +73,7 @@ def test_rank_dropout_leaves_out_whole_ranks_and_keeps_the_mean():
     x = torch.randn(4000, 3, 8)
     torch.manual_seed(0)
     with torch.no_grad():
-        shares = made.added(x) / made.eval().added(x)  # every rank is one output here
+        shares = made.delta(x) / made.eval().delta(x)  # every rank is one output here
     assert set(shares.round(decimals=4).flatten().tolist()) == {0.0, 2.0}
     assert torch.equal(shares[:, 0], shares[:, 2])  # the same for all places of a picture
     assert shares.mean() == pytest.approx(1, abs=0.03)
@@ -80,7 +82,7 @@ def test_rank_dropout_leaves_out_whole_ranks_and_keeps_the_mean():
 def test_module_dropout_leaves_the_layer_as_it_was():
     layer, x = nn.Linear(8, 8), torch.randn(2, 8)
     plain, adapters = layer(x), Adapters()
-    adapters.hang("unet", iter([("a", layer, 2, 2.0)]), Ranks(2, 2.0, dropouts=Dropouts(layer=0.5)))
+    adapters.attach("unet", iter([("a", layer, 2, 2.0)]), Ranks(2, 2.0, dropouts=Dropouts(layer=0.5)))
     with torch.no_grad():
         adapters.layers["lora_unet_a"].up.fill_(1)
     torch.manual_seed(0)
@@ -93,10 +95,10 @@ def test_module_dropout_leaves_the_layer_as_it_was():
 @pytest.mark.parametrize("kind", KINDS)
 def test_long_changes_are_shortened_and_short_ones_left(kind):
     made = learned(kind, nn.Linear(24, 36))
-    before = made.change().detach().clone()
+    before = made.weight_delta().detach().clone()
     length = float(before.norm())
-    made.shorten(length * 1.01)
-    assert torch.equal(made.change(), before)
-    made.shorten(length / 3)
-    assert float(made.change().detach().norm()) == pytest.approx(length / 3, rel=1e-4)
-    assert torch.allclose(made.change() * 3, before, atol=1e-5)  # shorter, not turned
+    made.clip_norm(length * 1.01)
+    assert torch.equal(made.weight_delta(), before)
+    made.clip_norm(length / 3)
+    assert float(made.weight_delta().detach().norm()) == pytest.approx(length / 3, rel=1e-4)
+    assert torch.allclose(made.weight_delta() * 3, before, atol=1e-5)  # shorter, not turned

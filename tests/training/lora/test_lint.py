@@ -16,9 +16,9 @@ from calotype.models.face_detector import Detector
 from calotype.tasks import Note, TrainLora
 from calotype.tasks.training import parse_steps
 from calotype.training.data import batches as plan
-from calotype.training.data.buckets import fit, sizes
+from calotype.training.data.buckets import bucket_sizes, fit
 from calotype.training.data.dataset import find_photos
-from calotype.training.data.inspect import ImageStats, apart, glance, looked_at, sharpness
+from calotype.training.data.inspect import ImageStats, image_distance, image_stats, inspect_images, sharpness
 from calotype.training.lora.lint import RunSummary, findings, limits
 
 SETTLED = {"text_encoder_lr": 1e-5, "train_batch_size": 1}  # of a run that nobody would find fault with
@@ -66,16 +66,16 @@ def no_faces(rgb):
 
 @functools.cache
 def looks(photos, native, faces):
-    return ended(looked_at(photos, native, 10**9, faces))[1]
+    return ended(inspect_images(photos, native, 10**9, faces))[1]
 
 
 def course(folder, faces=no_faces, family="sd1", device="cuda", dtype="bfloat16", native=512, steps=0, **options):
     task = TrainLora(photos=folder, **{**SETTLED, **options})
     found = list(find_photos(task.photos, task.caption_extension).photos)
     if task.regular:
-        found += find_photos(task.regular, is_regular=True).photos
+        found += find_photos(task.regular, is_regularization=True).photos
     photos, glances = looks(tuple(found), min(native, 512), faces)
-    fits = [fit(glance.size, sizes(SIZE)) for glance in glances]
+    fits = [fit(image_stats.size, bucket_sizes(SIZE)) for image_stats in glances]
     shown = [plan.BatchItem(n, f.bucket, p.repeats) for n, (p, f) in enumerate(zip(photos, fits, strict=True))]
     batches = plan.count(shown, task.train_batch_size)
     steps = task.max_train_steps or batches * task.max_train_epochs
@@ -127,26 +127,26 @@ def test_usual_settings_are_passed_over_in_silence(healthy, options):
     ("options", "words"),
     [
         ({"lr_scheduler": "constant", "lr_warmup_steps": "100"}, "constant_with_warmup"),
-        ({"lr_scheduler": "constant_with_warmup"}, "has no warm-up"),
-        ({"lr_scheduler": "warmup_stable_decay", "lr_warmup_steps": "5%"}, "never falls"),
+        ({"lr_scheduler": "constant_with_warmup"}, "has no warmup"),
+        ({"lr_scheduler": "warmup_stable_decay", "lr_warmup_steps": "5%"}, "never decays"),
         ({"lr_warmup_steps": "5000"}, "never ends"),
         ({"lr_warmup_steps": "80%"}, "5% is usual"),
-        ({"max_train_steps": 300, "lr_scheduler_num_cycles": 100}, "no time for the rate to fall"),
-        ({"network_dim": 8, "network_alpha": 32.0}, "4 times stronger"),
+        ({"max_train_steps": 300, "lr_scheduler_num_cycles": 100}, "no time for the learning rate to decay"),
+        ({"network_dim": 8, "network_alpha": 32.0}, "learning rate by 4;"),
         ({"conv_dim": 4, "conv_alpha": 8.0}, "conv_alpha 4"),
         ({"network_dim": 128, "network_alpha": 1.0}, "network_alpha 128"),
-        ({"learning_rate": 1e-2}, "far above what is usual"),
-        ({"unet_lr": 1e-7, "text_encoder_lr": 0.0}, "next to nothing is learnt; give unet_lr 1e-4"),
+        ({"learning_rate": 1e-2}, "far above usual"),
+        ({"unet_lr": 1e-7, "text_encoder_lr": 0.0}, "almost nothing is learned; give unet_lr 1e-4"),
         ({"optimizer_type": "Prodigy"}, "Give learning_rate 1"),
         ({"optimizer_type": "Lion", "learning_rate": 5e-4}, "three to ten times lower"),
         ({"text_encoder_lr": None}, "no text_encoder_lr is given"),
         ({"text_encoder_lr": 1e-4}, "text_encoder_lr 1e-05"),
-        ({"max_train_steps": 20}, "too little to learn from"),
-        ({"max_train_epochs": 100}, "learnt by heart"),
-        ({"dtype": "float16", "device": "cpu"}, "fp16 on a processor"),
+        ({"max_train_steps": 20}, "that is too few"),
+        ({"max_train_epochs": 100}, "overfits"),
+        ({"dtype": "float16", "device": "cpu"}, "fp16 on a CPU"),
         ({"native": 1024}, r"1024x1024\): it forgets"),
-        ({"native": 256}, r"256x256\): it draws things twice"),
-        ({"clip_skip": 2, "family": "sdxl"}, "does nothing for SDXL"),
+        ({"native": 256}, r"256x256\): it duplicates objects"),
+        ({"clip_skip": 2, "family": "sdxl"}, "has no effect on SDXL"),
         ({"min_snr_gamma": 0.5}, "5 is usual"),
         ({"noise_offset": 0.5}, "0.05 is usual"),
         ({"max_token_length": 75, "caption_extension": ".long"}, "12 captions are longer than 75 tokens .up to 101."),
@@ -182,13 +182,13 @@ def test_captions_that_are_missing_empty_alike_or_foreign_are_said(tmp_path, hea
     for path in room.glob("*.png"):
         path.with_suffix(".caption").write_text("a woman", "utf-8")
     assert any("give caption_extension .caption" in text for text in told(tmp_path))
-    assert any("all 8 captions say the same ('a woman')" in t for t in told(tmp_path, caption_extension="caption"))
+    assert any("all 8 captions are equal ('a woman')" in t for t in told(tmp_path, caption_extension="caption"))
 
 
 def test_photos_without_any_word_are_said(tmp_path):
     for n in range(3):
         Image.fromarray(drawn(n)).save(tmp_path / f"{n}.png")
-    assert any("no word will call what is learnt" in text for text in told(tmp_path))
+    assert any("no word of a prompt will call" in text for text in told(tmp_path))
 
 
 def shaken(picture, angle):
@@ -220,18 +220,18 @@ def test_bad_photos_are_named_each_for_what_it_is(tmp_path, portrait, find):
     holes[:200, :, 3] = 0
     Image.fromarray(holes).save(tmp_path / "10_zkz person" / "holes.png")
     found = "\n".join(told(tmp_path, find))
-    assert "1 photo is there twice, bit for bit (such as copy.png = good.png)" in found
+    assert "1 photo is duplicated, bit for bit (such as copy.png = good.png)" in found
     assert "burst.png and copy.png look nearly the same" in found
     assert "3 photos are blurred (fog.png, shaken.png, soft.png)" in found
-    assert "1 photo is smaller than the size trained at and will be enlarged up to 2.8 times (small.png)" in found
+    assert "1 photo is smaller than the training resolution and will be enlarged up to 2.8 times (small.png)" in found
     assert "1 photo is very dark (night.png)" in found
-    assert "1 photo has nothing on it, one colour all over (empty.png)" in found
+    assert "1 photo is blank, with a single color (empty.png)" in found
     assert "1 photo is partly transparent (holes.png)" in found
     assert "person.png" not in found and "face" not in found
 
 
 def test_one_photo_alone_is_said(tmp_path):
-    assert any("one photo alone" in text for text in told(put(tmp_path, [drawn(1)], room="100_zkz")))
+    assert any("only one photo" in text for text in told(put(tmp_path, [drawn(1)], room="100_zkz")))
 
 
 def test_a_face_decides_about_focus(tmp_path, portrait, find):
@@ -254,14 +254,14 @@ def test_a_face_decides_about_focus(tmp_path, portrait, find):
         (tmp_path / "10_zkz").mkdir(exist_ok=True)
         Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(tmp_path / "10_zkz" / name)
     found = [text for text in told(tmp_path, find) if "focus" in text or "blurred" in text]
-    assert found == ["the face in missed.png is out of focus while the rest is sharp; leave it out"]
+    assert found == ["the face in missed.png is out of focus while the rest is sharp; remove it"]
 
 
 def test_regularisation_without_effect_is_said(tmp_path, healthy):
     other = put(tmp_path / "regular", [drawn(n) for n in range(20, 24)], captions=False, room="1_person")
     assert told(healthy, regular=other) == []
     assert any("prior_loss_weight is 0" in text for text in told(healthy, regular=other, prior_loss_weight=0.0))
-    assert any("12 of 12 regularisation pictures are the very" in text for text in told(healthy, regular=healthy))
+    assert any("12 of 12 regularization images are training photos" in text for text in told(healthy, regular=healthy))
     for path in other.rglob("*.png"):
         path.with_suffix(".txt").write_text("zkz person, scene 1", "utf-8")
     assert any("have the same captions as the photos" in text for text in told(healthy, regular=other))
@@ -272,19 +272,19 @@ def test_blur_is_told_from_sharpness_whatever_the_contrast(portrait, deviation):
     grey = cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY)
     for contrast in (1, 0.4):
         here = (grey * contrast).astype(np.uint8)
-        assert sharpness(here) > 2 * limits.BLURRED
-        assert sharpness(cv2.GaussianBlur(here, (0, 0), deviation)) < limits.BLURRED
+        assert sharpness(here) > 2 * limits.MIN_SHARPNESS
+        assert sharpness(cv2.GaussianBlur(here, (0, 0), deviation)) < limits.MIN_SHARPNESS
 
 
 def test_other_photos_are_not_alike(tmp_path):
     glances = []
     for n in range(12):
         Image.fromarray(drawn(n)).save(tmp_path / f"{n}.png")
-        glances.append(glance(tmp_path / f"{n}.png", 512, 10**9))
+        glances.append(image_stats(tmp_path / f"{n}.png", 512, 10**9))
     for n, one in enumerate(glances):
         for other in glances[n + 1 :]:
-            bits, look = apart(one, other)
-            assert bits > limits.SAME_BITS or look > limits.SAME_LOOK
+            bits, look = image_distance(one, other)
+            assert bits > limits.SAME_BITS or look > limits.SAME_DISTANCE
 
 
 def test_photos_of_every_kind_are_looked_at(tmp_path):
@@ -298,7 +298,7 @@ def test_photos_of_every_kind_are_looked_at(tmp_path):
     exif = turned.getexif()
     exif[0x0112] = 6
     turned.save(tmp_path / "turned.jpg", exif=exif)
-    found = {path.stem: glance(path, 512, 10**9) for path in tmp_path.iterdir()}
+    found = {path.stem: image_stats(path, 512, 10**9) for path in tmp_path.iterdir()}
     assert found["turned"].size == (300, 200) and found["deep"].size == (70, 90)
     assert found["dot"].sharpness == 0 and found["line"].size == (4000, 2)
     assert all(isinstance(one, ImageStats) and np.isfinite(one.sharpness) for one in found.values())
@@ -308,10 +308,10 @@ def test_damaged_photos_are_left_out_and_said(tmp_path):
     put(tmp_path, [drawn(1), drawn(2)], room="3_猫")
     (tmp_path / "3_猫" / "坏.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
     (tmp_path / "3_猫" / "零.jpg").write_bytes(b"")
-    steps, (photos, glances) = ended(looked_at(find_photos(tmp_path).photos, 512, 10**9, lambda rgb: []))
+    steps, (photos, glances) = ended(inspect_images(find_photos(tmp_path).photos, 512, 10**9, lambda rgb: []))
     said = [step.text for step in steps if isinstance(step, Note)]
     assert len(photos) == len(glances) == 2 and len(said) == 2
     assert "坏.png" in said[0] and "零.jpg" in said[1] and all(text.startswith("left out: ") for text in said)
     bad = [dataclasses.replace(photo, path=Path("none.png")) for photo in photos]
     with pytest.raises(CalotypeError, match="none of the 2 photos can be read"):
-        ended(looked_at(bad, 512, 10**9, lambda rgb: []))
+        ended(inspect_images(bad, 512, 10**9, lambda rgb: []))

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from calotype.checkpoints.lora.kohya_file import write
 from calotype.tasks import TrainLora
 from calotype.training.data.dataset import Example
-from calotype.training.lora.metadata import Count, Run, metadata, weights_told
+from calotype.training.lora.metadata import Count, Run, metadata, weight_hashes
 
 _split = str.split
 KOHYAS = _split(
@@ -36,10 +36,10 @@ KOHYAS = _split(
 PHOTOS = [
     Example(Path("p/3_anna/a.png"), "anna, red", 3),
     Example(Path("p/3_anna/b.png"), "anna, blue", 3),
-    Example(Path("r/2_person/c.png"), "person", 6, is_regular=True),
+    Example(Path("r/2_person/c.png"), "person", 6, is_regularization=True),
 ]
 SIZES = [((512, 768), (512, 768)), ((600, 600), (512, 512)), ((512, 520), (512, 512))]
-COUNT = Count(batches=6, epochs=2, epoch=1, steps=6, total=12, together=2)
+COUNT = Count(batches=6, epochs=2, epoch=1, steps=6, total=12, batch_size=2)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def weights(tmp_path):
 def told(weights, now=1_700_000_100.25, family="sd1", training=None, **options):
     task = TrainLora(photos=Path("p"), output_name="mine", **options)
     model = SimpleNamespace(family=family, dtype=torch.float32, training=training or {}, name="base", sha256="ab" * 32)
-    run = Run(7, 1_700_000_000.5, now, 1, SIZES, torch.optim.AdamW, weights_told(weights, weights))
+    run = Run(7, 1_700_000_000.5, now, 1, SIZES, torch.optim.AdamW, weight_hashes(weights, weights))
     return metadata(task, model, PHOTOS, (512, 512), COUNT, run)
 
 

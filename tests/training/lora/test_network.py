@@ -11,9 +11,9 @@ from tests.checkpoints.originals import modules, narrow
 def test_sdxl_has_the_originals_blocks_and_fits_its_own_model(tmp_path):
     unet, _, encoders = modules(narrow("sdxl"))
     adapters, ranks = Adapters(is_xl=True), Ranks(2, 2.0, 2, 2.0)
-    adapters.hang("unet", unet_layers(unet, ranks), ranks)
+    adapters.attach("unet", unet_layers(unet, ranks), ranks)
     for name, encoder in zip(text_parts(encoders), encoders, strict=True):
-        adapters.hang(name, text_layers(encoder, ranks), ranks)
+        adapters.attach(name, text_layers(encoder, ranks), ranks)
     blocks = {key.split("_")[2] for key in adapters.layers if key.startswith("lora_unet_")}
     assert blocks == {"input", "middle", "output"}
     assert any(key.startswith("lora_te1_text_model_") for key in adapters.layers)
@@ -31,7 +31,7 @@ def test_what_layers_begin_with_is_the_seeds():
     for seed in (1, 1, 2):
         adapters, ranks = Adapters(seed=seed), Ranks(2, 2.0)
         layers = [torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)]
-        adapters.hang("unet", ((f"{n}.attentions.", layer, 2, 2.0) for n, layer in enumerate(layers)), ranks)
+        adapters.attach("unet", ((f"{n}.attentions.", layer, 2, 2.0) for n, layer in enumerate(layers)), ranks)
         begun.append([layer.down.detach().clone() for layer in adapters.layers.values()])
     assert torch.equal(begun[0][0], begun[1][0]) and not torch.equal(begun[0][0], begun[2][0])
     assert not torch.equal(begun[0][0], begun[0][1])

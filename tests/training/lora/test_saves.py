@@ -13,7 +13,7 @@ def left(total, per_epoch, **options):
     task, there = TrainLora(photos=Path("x"), output_name="a", **options), []
     for done in range(1, total + 1):
         for due in files_due(task, done, total, per_epoch):
-            there = [name for name in there if name != due.outlived] + [due.name]
+            there = [name for name in there if name != due.expired] + [due.name]
     return there
 
 

@@ -1,32 +1,32 @@
-"""The diary: told again as it was, and readable whatever was cut off."""
+"""The log: told again as it was, and readable whatever was cut off."""
 
 import math
 
 import pytest
 
 from calotype.errors import CalotypeError
-from calotype.training.monitor.metrics_log import LoggedSample, MetricsLog, read_diary
+from calotype.training.monitor.metrics_log import LoggedSample, MetricsLog, read_metrics_log
 
 
 def told(path, steps=4):
-    diary = MetricsLog(path)
-    diary.fact("plan", ["a", "照片"])
+    log = MetricsLog(path)
+    log.fact("plan", ["a", "照片"])
     for step in range(1, steps + 1):
-        diary.note(step, {"loss/current": 1 / step, "lr/unet": 0.1})
+        log.note(step, {"loss/current": 1 / step, "lr/unet": 0.1})
         if step % 2 == 0:
-            diary.show(LoggedSample(step, f"sample/{step}.png", "a cat", "seed 1"))
-    diary.close()
-    return diary
+            log.show(LoggedSample(step, f"sample/{step}.png", "a cat", "seed 1"))
+    log.close()
+    return log
 
 
 def test_it_goes_on_where_the_run_does(tmp_path):
     told(tmp_path / "d.jsonl")
-    diary = MetricsLog(tmp_path / "d.jsonl", after=3)
-    assert diary.numbers["loss/current"] == [(1, 1.0), (2, 0.5), (3, 1 / 3)] and diary.facts["plan"] == ["a", "照片"]
-    assert diary.pictures == [LoggedSample(2, "sample/2.png", "a cat", "seed 1")]
-    diary.note(4, {"loss/current": 9.0})
-    diary.close()
-    lines = read_diary(tmp_path / "d.jsonl")
+    log = MetricsLog(tmp_path / "d.jsonl", after=3)
+    assert log.numbers["loss/current"] == [(1, 1.0), (2, 0.5), (3, 1 / 3)] and log.facts["plan"] == ["a", "照片"]
+    assert log.pictures == [LoggedSample(2, "sample/2.png", "a cat", "seed 1")]
+    log.note(4, {"loss/current": 9.0})
+    log.close()
+    lines = read_metrics_log(tmp_path / "d.jsonl")
     assert [line["loss/current"] for line in lines if "loss/current" in line] == [1.0, 0.5, 1 / 3, 9.0]
     assert MetricsLog(tmp_path / "d.jsonl").numbers == {}, "a run from the beginning forgets all"
 
@@ -42,19 +42,19 @@ def test_a_cut_or_foreign_line_is_left_out(tmp_path):
         b"\xff\x00",
     ]
     path.write_bytes(b"\n".join([*odd, path.read_bytes() + b'{"step": 5, "loss/cur']))
-    diary = MetricsLog(path, after=9)
-    assert [step for step, _ in diary.numbers["loss/current"]] == [1, 2, 3, 4] and "loss" not in diary.numbers
+    log = MetricsLog(path, after=9)
+    assert [step for step, _ in log.numbers["loss/current"]] == [1, 2, 3, 4] and "loss" not in log.numbers
 
 
 def test_what_is_no_number_is_null_and_never_the_least(tmp_path):
-    diary = MetricsLog(tmp_path / "d.jsonl")
+    log = MetricsLog(tmp_path / "d.jsonl")
     for step, value in enumerate((3.0, math.nan, 1.0, math.inf, 1.0), 1):
-        diary.note(step, {"loss": value})
-    assert diary.least("loss") == (3, 1.0) and diary.least("none") is None
-    diary.close()
-    assert [line["loss"] for line in read_diary(tmp_path / "d.jsonl")] == [3.0, None, 1.0, None, 1.0]
+        log.note(step, {"loss": value})
+    assert log.minimum("loss") == (3, 1.0) and log.minimum("none") is None
+    log.close()
+    assert [line["loss"] for line in read_metrics_log(tmp_path / "d.jsonl")] == [3.0, None, 1.0, None, 1.0]
     again = MetricsLog(tmp_path / "d.jsonl", 5)
-    assert math.isnan(again.numbers["loss"][1][1]) and again.least("loss") == (3, 1.0)
+    assert math.isnan(again.numbers["loss"][1][1]) and again.minimum("loss") == (3, 1.0)
 
 
 def test_a_closed_folder_is_said(tmp_path):

@@ -1,4 +1,4 @@
-"""The page about a run: sound whatever is in the diary, and its plots show the numbers."""
+"""The page about a run: sound whatever is in the log, and its plots show the numbers."""
 
 import re
 from xml.etree import ElementTree
@@ -67,29 +67,29 @@ def test_smoothing_forgets_and_begins_unbiased():
 
 
 def run(tmp_path, sets=3, what="a cat"):
-    diary = MetricsLog(tmp_path / "d.jsonl")
-    diary.fact("steps of an epoch", 2)
-    diary.fact("options", {"seed": "1", EVIL: EVIL})
-    diary.fact("changed", [EVIL])
+    log = MetricsLog(tmp_path / "d.jsonl")
+    log.fact("steps of an epoch", 2)
+    log.fact("options", {"seed": "1", EVIL: EVIL})
+    log.fact("changed", [EVIL])
     pixels = np.zeros((40, 60, 3), np.uint8)
     save(Picture(pixels), tmp_path / "s.png", format="png")
     for n in range(sets):
-        diary.note(2 * n, {"loss/validation/epoch_average": abs(n - 7) + 1.0, "loss/discriminator": 1.0})
-        diary.show(LoggedSample(2 * n, "s.png", what, "seed 1"))
-    return diary
+        log.note(2 * n, {"loss/validation/epoch_average": abs(n - 7) + 1.0, "loss/discriminator": 1.0})
+        log.show(LoggedSample(2 * n, "s.png", what, "seed 1"))
+    return log
 
 
 def test_no_text_becomes_markup(tmp_path):
-    diary = run(tmp_path, what=EVIL)
-    report.write(tmp_path / "r.html", diary, EVIL, "finished")
+    log = run(tmp_path, what=EVIL)
+    report.write_report(tmp_path / "r.html", log, EVIL, "finished")
     page = Reader((tmp_path / "r.html").read_text("utf-8"))
     assert "script" not in page.tags and page.tags.count("img") == 3 and not page.handlers
     assert page.text.count(EVIL[:10]) >= 4 and all(address.startswith("data:") for address in page.addresses)
 
 
 def test_of_many_samples_first_last_and_best_are_shown(tmp_path):
-    diary = run(tmp_path, sets=200)
-    report.write(tmp_path / "r.html", diary, "mine", "finished")
+    log = run(tmp_path, sets=200)
+    report.write_report(tmp_path / "r.html", log, "mine", "finished")
     html = (tmp_path / "r.html").read_text("utf-8")
     assert html.count("<li><img") == 24 and "24 of 200 sets" in html
     for when in ("before the first step", "epoch 7, step 14<b>best</b>", "epoch 199, step 398"):
@@ -98,16 +98,16 @@ def test_of_many_samples_first_last_and_best_are_shown(tmp_path):
 
 
 def test_a_picture_that_was_thrown_away_is_left_out(tmp_path):
-    diary = run(tmp_path)
-    diary.show(LoggedSample(6, "gone.png", "a cat", ""))
-    report.write(tmp_path / "r.html", diary, "mine", "finished")
+    log = run(tmp_path)
+    log.show(LoggedSample(6, "gone.png", "a cat", ""))
+    report.write_report(tmp_path / "r.html", log, "mine", "finished")
     assert (tmp_path / "r.html").read_text("utf-8").count("<li><img") == 3
 
 
 def test_a_run_finds_its_own_page_again_and_leaves_those_of_others(tmp_path):
-    assert report.place(tmp_path, EVIL) == tmp_path / "report.html"
-    report.write(tmp_path / "report.html", run(tmp_path), EVIL, "finished")
-    assert report.place(tmp_path, EVIL) == tmp_path / "report.html"
-    assert report.place(tmp_path, "猫") == tmp_path / "猫-report.html"
+    assert report.report_path(tmp_path, EVIL) == tmp_path / "report.html"
+    report.write_report(tmp_path / "report.html", run(tmp_path), EVIL, "finished")
+    assert report.report_path(tmp_path, EVIL) == tmp_path / "report.html"
+    assert report.report_path(tmp_path, "猫") == tmp_path / "猫-report.html"
     (tmp_path / "report.html").write_text('<meta name="calotype-run" content="it&#x27;s">')  # as 0.1 escaped it first
-    assert report.place(tmp_path, "it's") == tmp_path / "report.html"
+    assert report.report_path(tmp_path, "it's") == tmp_path / "report.html"

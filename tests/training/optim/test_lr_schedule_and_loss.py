@@ -11,18 +11,18 @@ from calotype.tasks.training import SCHEDULERS, TrainLora, parse_step_rules, par
 from calotype.training.optim.diffusion_loss import (
     Loss,
     NoiseOptions,
-    noised,
+    add_noise,
     offset_noise,
     pyramid_noise,
     snr_weight,
-    target,
+    training_target,
 )
-from calotype.training.optim.lr_schedule import factor
+from calotype.training.optim.lr_schedule import lr_factor
 
 
 @pytest.mark.parametrize("name", [name for name in SCHEDULERS if name != "piecewise_constant"])
 def test_rates_rise_in_the_warm_up_and_stay_within_one(name):
-    found = [factor(name, step, 100, warm=10, cycles=2) for step in range(101)]
+    found = [lr_factor(name, step, 100, warmup=10, cycles=2) for step in range(101)]
     assert found[:3] == [0.0, 0.1, 0.2] and max(found) <= 1.0 and min(found) >= 0.0
     assert found[10] == pytest.approx(1.0)
 
@@ -35,7 +35,7 @@ def test_rates_are_diffusers_own():
         warm = 0 if name == "constant" else 7
         theirs = get_scheduler(name, optimizer, num_warmup_steps=warm, num_training_steps=50, num_cycles=1)
         for step in range(50):
-            assert factor(name, step, 50, warm) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-6), name
+            assert lr_factor(name, step, 50, warm) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-6), name
             optimizer.step()
             theirs.step()
 
@@ -57,15 +57,15 @@ def test_the_polynomial_ends_at_the_rate_of_diffusers_own_whatever_it_began_at()
         optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=rate)
         theirs = get_polynomial_decay_schedule_with_warmup(optimizer, 7, 50, power=2.0)
         for step in range(52):
-            mine = rate * factor("polynomial", step, 50, 7, power=2.0, rate=rate)
+            mine = rate * lr_factor("polynomial", step, 50, 7, power=2.0, lr=rate)
             assert mine == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6), (rate, step)
             optimizer.step()
             theirs.step()
-    assert factor("polynomial", 50, 50, rate=1e-8) == 1.0 and factor("polynomial", 50, 50, rate=0.0) == 0.0
+    assert lr_factor("polynomial", 50, 50, lr=1e-8) == 1.0 and lr_factor("polynomial", 50, 50, lr=0.0) == 0.0
 
 
 def test_without_steps_to_fall_in_the_rate_stays():
-    assert [factor("warmup_stable_decay", step, 50, 10) for step in (10, 30, 49)] == [1.0, 1.0, 1.0]
+    assert [lr_factor("warmup_stable_decay", step, 50, 10) for step in (10, 30, 49)] == [1.0, 1.0, 1.0]
     assert TrainLora(photos=Path("x")).lr_decay_steps == "0"
 
 
@@ -76,11 +76,11 @@ def test_targets_are_diffusers_own():
     clean, noise = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8)
     times = torch.tensor([0, 500, 999])
     signal = scheduler.alphas_cumprod[times] ** 0.5
-    assert torch.allclose(noised(clean, noise, signal), scheduler.add_noise(clean, noise, times), atol=1e-5)
+    assert torch.allclose(add_noise(clean, noise, signal), scheduler.add_noise(clean, noise, times), atol=1e-5)
     assert torch.allclose(
-        target(clean, noise, signal, "v_prediction"), scheduler.get_velocity(clean, noise, times), atol=1e-5
+        training_target(clean, noise, signal, "v_prediction"), scheduler.get_velocity(clean, noise, times), atol=1e-5
     )
-    assert target(clean, noise, signal, "epsilon") is noise
+    assert training_target(clean, noise, signal, "epsilon") is noise
 
 
 def test_min_snr_is_its_papers():
@@ -100,7 +100,15 @@ def test_offset_noise_moves_the_mean():
 
 def test_rates_by_steps_hold_between_them():
     rules = parse_step_rules("step_rules=1:3,0.1:5,0.01")
-    assert [factor("piecewise_constant", step, 9, rules=rules) for step in range(7)] == [1, 1, 1, 0.1, 0.1, 0.01, 0.01]
+    assert [lr_factor("piecewise_constant", step, 9, rules=rules) for step in range(7)] == [
+        1,
+        1,
+        1,
+        0.1,
+        0.1,
+        0.01,
+        0.01,
+    ]
 
 
 def test_rates_that_end_above_zero_are_transformers_own():
@@ -114,7 +122,7 @@ def test_rates_that_end_above_zero_are_transformers_own():
         make = optimization.TYPE_TO_SCHEDULER_FUNCTION[optimization.SchedulerType(name)]
         theirs = make(optimizer, num_warmup_steps=7, **own)
         for step in range(50):
-            mine = factor(name, step, 50, 7, least=0.2, decay=13, timescale=20)
+            mine = lr_factor(name, step, 50, 7, min_factor=0.2, decay=13, timescale=20)
             assert mine == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-6), (name, step)
             optimizer.step()
             theirs.step()
@@ -137,8 +145,8 @@ def test_offset_follows_the_latents_mean():
 
 def test_more_noise_in_the_picture_leaves_what_is_to_be_found():
     clean = torch.zeros(2, 4, 8, 8)
-    wanted, given = NoiseOptions(ip_noise_gamma=0.5).made(clean, torch.Generator().manual_seed(0), random.Random(0))
-    same, also = NoiseOptions().made(clean, torch.Generator().manual_seed(0), random.Random(0))
+    wanted, given = NoiseOptions(ip_noise_gamma=0.5).sample(clean, torch.Generator().manual_seed(0), random.Random(0))
+    same, also = NoiseOptions().sample(clean, torch.Generator().manual_seed(0), random.Random(0))
     assert torch.equal(wanted, same) and same is also and float((given - wanted).std()) == pytest.approx(0.5, rel=0.2)
 
 
@@ -148,12 +156,16 @@ def test_soft_losses_are_squares_when_small_and_lengths_when_large():
         one, two = (torch.full((1, 4, 2, 2), size * n) for n in (1, 2))
         for kind in ("huber", "smooth_l1"):
             loss = Loss(loss_type=kind, huber_schedule="constant", huber_c=1.0)
-            ratio = loss.each(two, two * 0, signal, share) / loss.each(one, one * 0, signal, share)
+            ratio = loss.per_sample(two, two * 0, signal, share) / loss.per_sample(one, one * 0, signal, share)
             assert float(ratio) == pytest.approx(2**power, rel=1e-2)
-    assert float(Loss(loss_type="l1").each(one, one * 0, signal, share)) == pytest.approx(1e3)
+    assert float(Loss(loss_type="l1").per_sample(one, one * 0, signal, share)) == pytest.approx(1e3)
     sigma = (1 - 0.49) ** 0.5 / 0.7
-    assert float(Loss(huber_c=0.1)._turn(signal, share)) == pytest.approx(0.9 / (1 + sigma) ** 2 + 0.1, rel=1e-4)
-    assert float(Loss(huber_schedule="exponential")._turn(signal, share)) == pytest.approx(0.1**0.5, rel=1e-4)
+    assert float(Loss(huber_c=0.1)._huber_threshold(signal, share)) == pytest.approx(
+        0.9 / (1 + sigma) ** 2 + 0.1, rel=1e-4
+    )
+    assert float(Loss(huber_schedule="exponential")._huber_threshold(signal, share)) == pytest.approx(
+        0.1**0.5, rel=1e-4
+    )
 
 
 def test_weights_are_sd_scripts():

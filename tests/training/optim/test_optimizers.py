@@ -7,7 +7,7 @@ import torch
 
 from calotype.errors import CalotypeError
 from calotype.tasks.optimizers import KNOWN, package_of
-from calotype.training.optim.optimizers import fitting, learning, optimizer_named
+from calotype.training.optim.optimizers import available_optimizer, create_optimizer, set_train_mode
 from calotype.training.run import resume as states
 
 CPU = torch.device("cpu")
@@ -31,7 +31,7 @@ def test_each_goes_on_from_its_state_bit_for_bit(name, tmp_path):
     pytest.importorskip(known.module.split(".")[0] if known else "torch")
     begin = [torch.randn(4, 6, generator=torch.Generator().manual_seed(n)) for n in range(2)]
     whole = [torch.nn.Parameter(one.clone()) for one in begin]
-    first = optimizer_named(name, groups(whole))
+    first = create_optimizer(name, groups(whole))
     stepped(first, whole, range(3))
     path = tmp_path / "a.state.safetensors"
     kept = {str(n): one.detach() for n, one in enumerate(whole)}
@@ -40,7 +40,7 @@ def test_each_goes_on_from_its_state_bit_for_bit(name, tmp_path):
 
     state = states.load(path)
     parts = [torch.nn.Parameter(state.weights[str(n)].clone()) for n in range(2)]
-    second = optimizer_named(name, groups(parts))
+    second = create_optimizer(name, groups(parts))
     second.load_state_dict(state.optimizer)
     stepped(second, parts, range(3, 6))
     assert all(torch.equal(one, other) for one, other in zip(whole, parts, strict=True))
@@ -60,19 +60,19 @@ def test_states_keep_tensors_however_deep(tmp_path):
 
 @pytest.mark.parametrize(("name", "plain"), [("AdamW8bit", "AdamW"), ("pagedlion8bit", "Lion"), ("AdamW", "")])
 def test_what_needs_a_gpu_has_its_plain_twin_elsewhere(name, plain):
-    found, note = fitting(name, CPU)
+    found, note = available_optimizer(name, CPU)
     assert found == (plain or name) and bool(note) == bool(plain) and plain in str(note)
 
 
 def test_schedule_free_ones_answer_with_other_weights():
     pytest.importorskip("schedulefree")
     weights = [torch.nn.Parameter(torch.randn(4, 6))]
-    optimizer = optimizer_named("AdamWScheduleFree", groups(weights))
+    optimizer = create_optimizer("AdamWScheduleFree", groups(weights))
     stepped(optimizer, weights, range(3))
     while_learning = weights[0].detach().clone()
-    learning(optimizer, False)
+    set_train_mode(optimizer, False)
     answering = weights[0].detach().clone()
-    learning(optimizer, True)
+    set_train_mode(optimizer, True)
     assert not torch.equal(while_learning, answering) and torch.allclose(weights[0], while_learning, atol=1e-6)
 
 
@@ -90,18 +90,18 @@ def test_schedule_free_ones_answer_with_other_weights():
         ("pytorch_optimizer.none.X", (1, 1), "", "not installed: install pytorch_optimizer"),
         ("AdamW", (1, 1), "betas=()", "does not take 'betas=\\(\\)'"),
         ("AdamW", (1, 1), "eps={[]:1}", "not 'eps={\\[\\]:1}'"),
-        ("AdamW", (1, 1), "eps=" + "-" * 10**4 + "1", "optimizer_args is such as"),
-        ("AdamW", (1, 1), "eps=" + "(" * 10**4, "optimizer_args is such as"),
+        ("AdamW", (1, 1), "eps=" + "-" * 10**4 + "1", "optimizer_args looks like"),
+        ("AdamW", (1, 1), "eps=" + "(" * 10**4, "optimizer_args looks like"),
         ("AdamW", (1, 1), "betas", "not 'betas'"),
         ("AdamW", (1, 1), "speed=3", "does not take"),
-        ("Prodigy", (1, 0.1), "", "not installed|finds one rate for all"),
+        ("Prodigy", (1, 0.1), "", "not installed|estimates one learning rate"),
     ],
 )
 def test_what_cannot_be_taken_is_one_sentence(name, rates, args, words):
     weights = [torch.nn.Parameter(torch.zeros(2)) for _ in rates]
     told = [{"params": [w], "lr": rate, "initial_lr": rate} for w, rate in zip(weights, rates, strict=True)]
     with pytest.raises(CalotypeError, match=words):
-        optimizer_named(name, told, args)
+        create_optimizer(name, told, args)
 
 
 def test_no_module_is_imported_by_a_name_that_it_was_given(tmp_path, monkeypatch):
@@ -110,7 +110,7 @@ def test_no_module_is_imported_by_a_name_that_it_was_given(tmp_path, monkeypatch
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("evil.X", "evil.a.X", "torch_optim.X", "os.X", "calotype.cli.X", ".X", "..evil.X", "evil:X"):
         with pytest.raises(CalotypeError, match="no optimizer is named"):
-            optimizer_named(name, groups([torch.nn.Parameter(torch.zeros(2))]))
+            create_optimizer(name, groups([torch.nn.Parameter(torch.zeros(2))]))
     assert "evil" not in sys.modules
 
 

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from calotype.errors import CalotypeError
 from calotype.training.optim import perceptual
-from calotype.training.optim.perceptual import Lite, Vgg, features_named, is_installed
+from calotype.training.optim.perceptual import Lite, Vgg, is_installed, load_features
 
 needs_lite = pytest.mark.skipif(not is_installed(), reason="the features are an extra")
 
@@ -71,16 +71,16 @@ def test_vgg_is_read_from_a_file(face, tmp_path):
 def test_another_file_is_not_taken_for_vgg(tmp_path):
     save_file({"features.0.weight": torch.zeros(3, 3)}, tmp_path / "other.safetensors")
     with pytest.raises(CalotypeError, match=r"other\.safetensors is not torchvision's VGG19"):
-        features_named("auto", tmp_path / "other.safetensors")
+        load_features("auto", tmp_path / "other.safetensors")
 
 
 def test_asking_for_vgg_without_its_file_says_what_to_give():
     with pytest.raises(CalotypeError, match="vgg FILE"):
-        features_named("vgg", None)
+        load_features("vgg", None)
 
 
 def test_where_they_are_not_installed_learning_goes_without_them_only_if_told_so(monkeypatch):
     monkeypatch.setattr(perceptual, "is_installed", lambda: False)
     with pytest.raises(CalotypeError, match=r"not installed; install the extra train.*perceptual none"):
-        features_named("auto", None)
-    assert features_named("none", None) == (None, "")
+        load_features("auto", None)
+    assert load_features("none", None) == (None, "")

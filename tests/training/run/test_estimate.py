@@ -15,7 +15,7 @@ from calotype.cli.wording import WORDING
 from calotype.engine import Engine
 from calotype.errors import CalotypeError, Message
 from calotype.tasks import Note, TrainLora
-from calotype.training.run.estimate import TRIAL, Trial, cost, expected, fits, remembered
+from calotype.training.run.estimate import TRIAL_FLOPS, Trial, cost, estimate, memory_warning, optimizer_bytes
 
 MIB = 2**20
 
@@ -70,18 +70,18 @@ def test_optimizers_remember_as_much_as_they_do():
     parameters[0].grad = torch.ones(1000)
     optimizer.step()
     kept = sum(value.numel() * value.itemsize for value in optimizer.state[parameters[0]].values() if value.dim())
-    assert remembered("AdamW", parameters) == kept
-    assert remembered("Lion", parameters) == 4000 and remembered("AdamW8bit", parameters) == 2000
+    assert optimizer_bytes("AdamW", parameters) == kept
+    assert optimizer_bytes("Lion", parameters) == 4000 and optimizer_bytes("AdamW8bit", parameters) == 2000
 
 
 def test_what_does_not_fit_is_refused_and_what_is_tight_is_said():
     less = [Message("{option:train_batch_size} 1"), Message("{option:resolution} {side}", side=64), "less"]
-    assert fits(100 * MIB, 1000 * MIB, less) is None
-    warning = fits(950 * MIB, 1000 * MIB, less)
+    assert memory_warning(100 * MIB, 1000 * MIB, less) is None
+    warning = memory_warning(950 * MIB, 1000 * MIB, less)
     assert "may run out; give train_batch_size 1 or resolution 64 or less, or close" in str(warning)
     assert "give --train-batch-size 1 or --resolution 64 or less, or close" in WORDING.fill(warning)
     with pytest.raises(CalotypeError, match=r"about 2\.0 GiB .* and 1\.0 GiB are free; give train_batch_size 1, or"):
-        fits(2048 * MIB, 1024 * MIB, less[:1])
+        memory_warning(2048 * MIB, 1024 * MIB, less[:1])
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +108,10 @@ def test_counting_leaves_no_trace_in_what_is_learnt(settings, photos, tmp_path, 
     monkeypatch.setattr(
         "calotype.training.run.estimate.cost", lambda *given, own=cost: counts.append(own(*given)) or counts[-1]
     )
-    monkeypatch.setattr("calotype.training.run.estimate.SMALL", 0)
+    monkeypatch.setattr("calotype.training.run.estimate.SAFETY_FACTOR", 0)
     learn(settings, photos, tmp_path / "plain", 0, **options)
     assert not counts
-    monkeypatch.setattr("calotype.training.run.estimate.SMALL", 1e9)  # as on a small machine
+    monkeypatch.setattr("calotype.training.run.estimate.SAFETY_FACTOR", 1e9)  # as on a small machine
     learn(settings, photos, tmp_path / "counted", 0, **options)
     assert len(counts) == 2 and all(counts)
     one, other = (load_file(tmp_path / name / "a.safetensors") for name in ("plain", "counted"))
@@ -120,7 +120,7 @@ def test_counting_leaves_no_trace_in_what_is_learnt(settings, photos, tmp_path, 
 
 def test_a_dry_run_tells_findings_plan_memory_and_time_in_this_order(settings, photos, tmp_path):
     said = learn(settings, photos, tmp_path / "none", 0, dry_run=True, train_batch_size=2)
-    words = ("too little to learn from", "2 photos to train on", "memory expected: ", "time expected on this machine: ")
+    words = ("that is too few", "2 photos to train on", "memory expected: ", "time expected on this machine: ")
     places = [next(n for n, text in enumerate(said) if word in text) for word in words]
     assert places == sorted(places) and not (tmp_path / "none").exists()
 
@@ -156,6 +156,6 @@ def test_large_models_are_tried_on_smaller_pictures(monkeypatch):
         weights=0,
         remedies=["less"],
     )
-    monkeypatch.setitem(TRIAL, "cpu", 1e6)
-    *_, time = expected(trial, 2**33, True)
+    monkeypatch.setitem(TRIAL_FLOPS, "cpu", 1e6)
+    *_, time = estimate(trial, 2**33, True)
     assert (4, 1.0) in sizes and sizes[-1] == (1, 0.5) and "time expected" in str(time)

@@ -200,6 +200,6 @@ def test_another_file_is_read_only_if_the_run_has_none(task, tmp_path):
 
 def test_only_the_first_of_several_processes_writes(task):
     trainer = Trainer(task)
-    trainer.state = TrainerState(task, trainer.fingerprint, trainer.snapshot, is_first=False)
+    trainer.state = TrainerState(task, trainer.fingerprint, trainer.snapshot, is_main_process=False)
     list(trainer.train(2, keep=True))
     assert not resume.state_path(task).exists()

@@ -1,20 +1,20 @@
-"""What is likely to go wrong in a training run, said before it starts: what it is, and what to do.
+"""Warnings about a training run before it starts: what is likely to go wrong, and how to avoid it.
 
-Nothing here stops a run: a person may know better. Each finding is one or two sentences.
+A finding never stops a run. Each is one or two sentences.
 """
 
 from collections.abc import Iterator
 
 from calotype.errors import Message
-from calotype.training.lora.lint.course import RunSummary
-from calotype.training.lora.lint.numbers import of_numbers
-from calotype.training.lora.lint.pictures import of_pictures
-from calotype.training.lora.lint.words import of_words
+from calotype.training.lora.lint.numbers import check_options
+from calotype.training.lora.lint.pictures import check_photos
+from calotype.training.lora.lint.run_summary import RunSummary
+from calotype.training.lora.lint.words import check_captions
 
 __all__ = ["RunSummary", "findings"]
 
 
-def findings(course: RunSummary) -> Iterator[Message]:
-    yield from of_numbers(course)
-    yield from of_pictures(course)
-    yield from of_words(course)
+def findings(run: RunSummary) -> Iterator[Message]:
+    yield from check_options(run)
+    yield from check_photos(run)
+    yield from check_captions(run)

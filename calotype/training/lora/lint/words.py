@@ -1,4 +1,4 @@
-"""Captions that are not there, say nothing, or are cut."""
+"""Findings about captions: missing, empty, equal, truncated or not English."""
 
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -6,24 +6,24 @@ from collections.abc import Iterator, Sequence
 from calotype.errors import Message, plural
 from calotype.training.data.dataset import Example
 from calotype.training.lora.lint import limits
-from calotype.training.lora.lint.course import RunSummary, some
+from calotype.training.lora.lint.run_summary import RunSummary, names_of
 
-OTHER_ENDINGS = (".txt", ".caption", ".cap")  # that people's captions have
-FOREIGN = 0x2E80  # from this letter on East Asian scripts begin
+CAPTION_SUFFIXES = (".txt", ".caption", ".cap")  # usual suffixes of caption files
+EAST_ASIAN = 0x2E80  # first code point of East Asian scripts
 
 
-def of_words(course: RunSummary) -> Iterator[Message]:
-    photos = [photo for photo, *_ in course.learnt]
-    yield from _missing(photos, course.task.caption_extension)
+def check_captions(run: RunSummary) -> Iterator[Message]:
+    photos = [photo for photo, *_ in run.train]
+    yield from _missing(photos, run.task.caption_extension)
     yield from _alike(photos)
-    yield from _cut(photos, course)
+    yield from _truncated(photos, run)
     foreign = [photo for photo in photos if any(_is_foreign(letter) for letter in photo.caption)]
     if foreign:
         yield Message(
-            "{photos} words in the caption that are not English ({names}); CLIP, which reads them, knows English "
-            "alone, so describe in English and keep other signs out",
+            "{photos} words in the caption that are not English ({names}); CLIP, the text encoder, knows only English, "
+            "so write captions in English without other characters",
             photos=_have(foreign),
-            names=some(foreign),
+            names=names_of(foreign),
         )
 
 
@@ -32,28 +32,27 @@ def _have(photos: Sequence[Example]) -> Message:
 
 
 def _missing(photos: Sequence[Example], extension: str) -> Iterator[Message]:
-    without = [photo for photo in photos if not photo.is_told]
-    empty = [photo for photo in photos if photo.is_told and not photo.caption]
-    if without and len(without) == len(photos):
+    uncaptioned = [photo for photo in photos if not photo.has_caption_file]
+    empty = [photo for photo in photos if photo.has_caption_file and not photo.caption]
+    if uncaptioned and len(uncaptioned) == len(photos):
         yield _none(photos, extension)
-    elif without:
+    elif uncaptioned:
         yield Message(
-            "{photos} no caption file ({names}) and will be called by the folder's name; write what they show, or let "
-            "`{task:caption} PHOTOS` do it",
-            photos=_have(without),
-            names=some(without),
+            "{photos} no caption file ({names}), so the caption is the folder's name; write what they show, or run "
+            "`{task:caption} PHOTOS`",
+            photos=_have(uncaptioned),
+            names=names_of(uncaptioned),
         )
     if empty:
         yield Message(
-            "{files} empty ({names}): what these photos show is learnt without a word that calls it. Write what they "
-            "show",
+            "{files} empty ({names}): no word of a prompt will call what these photos show. Write what they show",
             files=plural(len(empty), "1 caption file is", "{count} caption files are"),
-            names=some(empty),
+            names=names_of(empty),
         )
 
 
 def _none(photos: Sequence[Example], extension: str) -> Message:
-    for ending in OTHER_ENDINGS:
+    for ending in CAPTION_SUFFIXES:
         if ending != extension and any(photo.path.with_suffix(ending).is_file() for photo in photos):
             return Message(
                 "no photo has a caption ending in {extension}, but some in {ending}; give {option:caption_extension} "
@@ -64,51 +63,51 @@ def _none(photos: Sequence[Example], extension: str) -> Message:
     names = sorted({photo.caption for photo in photos})
     if names == [""]:
         return Message(
-            "no photo has a caption, so no word will call what is learnt; `{task:caption} PHOTOS {option:trigger} "
-            "WORD` writes captions"
+            "no photo has a caption, so no word of a prompt will call the LoRA's subject; `{task:caption} PHOTOS "
+            "{option:trigger} WORD` writes captions"
         )
     return Message(
-        "no photo has a caption file; all go by their folder's name ({names}). Captions that tell what else a photo "
-        "shows keep that out of what is learnt: `{task:caption} PHOTOS`",
+        "no photo has a caption file; all captions are the folder's name ({names}). Captions that also describe the "
+        "rest of a photo separate it from the subject: `{task:caption} PHOTOS`",
         names=", ".join(names[:3]),
     )
 
 
 def _alike(photos: Sequence[Example]) -> Iterator[Message]:
-    captions = [photo.caption for photo in photos if photo.is_told and photo.caption]
-    if len(captions) >= limits.FEW_PHOTOS and len(captions) == len(photos) and len(set(captions)) == 1:
+    captions = [photo.caption for photo in photos if photo.has_caption_file and photo.caption]
+    if len(captions) >= limits.MIN_PHOTOS_FOR_CAPTIONS and len(captions) == len(photos) and len(set(captions)) == 1:
         yield Message(
-            "all {count} captions say the same ({caption!r}), so what photos share by chance, such as the room, is "
-            "learnt too; write what differs",
+            "all {count} captions are equal ({caption!r}), so what photos have in common by chance, such as the room, "
+            "is learned too; write what differs",
             count=len(captions),
             caption=captions[0][:60],
         )
 
 
-def _cut(photos: Sequence[Example], course: RunSummary) -> Iterator[Message]:
-    most = course.task.max_token_length
-    long = [(photo, course.tokens(photo.caption)) for photo in photos if len(photo.caption) > most // 2]
-    long = sorted((one for one in long if one[1] > most), key=lambda one: -one[1])
+def _truncated(photos: Sequence[Example], run: RunSummary) -> Iterator[Message]:
+    max_tokens = run.task.max_token_length
+    long = [(photo, run.tokens(photo.caption)) for photo in photos if len(photo.caption) > max_tokens // 2]
+    long = sorted((item for item in long if item[1] > max_tokens), key=lambda item: -item[1])
     if long:
         values = {
             "captions": plural(len(long), "1 caption is", "{count} captions are"),
-            "most": most,
+            "most": max_tokens,
             "longest": long[0][1],
-            "names": some(photo for photo, _ in long),
+            "names": names_of(photo for photo, _ in long),
         }
-        if most < 225:
+        if max_tokens < 225:
             yield Message(
-                "{captions} longer than {most} tokens (up to {longest}) and will be cut ({names}); give "
+                "{captions} longer than {most} tokens (up to {longest}) and will be truncated ({names}); give "
                 "{option:max_token_length} 225, or write less",
                 **values,
             )
         else:
             yield Message(
-                "{captions} longer than {most} tokens (up to {longest}) and will be cut ({names}); write less, the "
-                "most important first",
+                "{captions} longer than {most} tokens (up to {longest}) and will be truncated ({names}); write less, "
+                "the most important first",
                 **values,
             )
 
 
 def _is_foreign(letter: str) -> bool:
-    return letter.isalpha() and (ord(letter) >= FOREIGN or "CYRILLIC" in unicodedata.name(letter, ""))
+    return letter.isalpha() and (ord(letter) >= EAST_ASIAN or "CYRILLIC" in unicodedata.name(letter, ""))
