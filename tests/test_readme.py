@@ -59,7 +59,7 @@ def all_options():
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_is_one_that_the_program_takes(page, folder):
     found = commands(page)
-    assert len(found) > 5
+    assert len(found) >= 9  # fewer than on any page: they are no longer found
     for line in found:
         command, arguments = command_of(line)
         if not arguments or arguments == ["--help"]:  # a command that is named

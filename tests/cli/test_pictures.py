@@ -71,7 +71,7 @@ def test_every_option_is_a_flag_with_its_help_and_default(command, task, capsys,
         assert "--" + spec.name.replace("_", "-") in text
         assert spec.metadata["about"].help in text
         if isinstance(spec.default, (int, float)) and spec.default and not isinstance(spec.default, bool):
-            assert f"default {spec.default:g}" in text or f"default {spec.default}" in text
+            assert f"default {spec.default if spec.default > 1e6 else format(spec.default, 'g')}" in text
 
 
 @pytest.mark.parametrize("words", [["train", "lora"], ["train", "gan"], ["imagine"], ["restore"], ["train"], []])
@@ -104,7 +104,7 @@ def test_short_flags_stand_in_one_table():
     "args, words",
     [
         (["restore", "--sclae", "2", "x"], "no option --sclae, did you mean --scale?"),
-        (["restor", "x"], "did you mean"),
+        (["restor", "x"], "Did you mean 'restore'?"),
         (["restore"], "missing argument"),
         (["restore", "x.jpg", "--scale"], "--scale"),
         (["restore", "x.jpg", "--scale", "big"], "--scale takes a value of type float, not 'big'"),
@@ -131,7 +131,7 @@ def test_short_flags_stand_in_one_table():
 def test_wrong_usage_is_one_sentence_and_status_2(folder, capsys, args, words):
     assert main(args) == 2
     told = capsys.readouterr()
-    assert (told.out == "" and words in told.err.lower()) or words in told.err
+    assert told.out == "" and words in told.err
     assert told.err.count("\n") == 1 and told.err.startswith("calotype: ")
 
 
@@ -367,7 +367,9 @@ def test_again_gives_the_same_bytes(folder, capsys):
     assert Path("out/a-again.png").read_bytes() == Path("out/a.png").read_bytes()
     sidecar_of(Path("out/a.png")).unlink()
     (folder / "in/a.png").rename(folder / "moved.png")
-    assert main(["again", "out/a.png", "-o", "b.png", "--source", "moved.png", "--json"]) == 1 or Path("b.png").exists()
+    assert main(["again", "out/a.png", "-o", "b.png", "--source", "moved.png", "--json"]) == 0
+    assert "it was made with source a.png, now moved.png" in capsys.readouterr().out
+    assert np.array_equal(np.asarray(Image.open("b.png")), np.asarray(Image.open("out/a.png")))
 
 
 def test_again_from_the_result_alone(folder, capsys):

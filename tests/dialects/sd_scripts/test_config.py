@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calotype.cli import main, train
-from calotype.cli.train import join_values
+from calotype.cli import main
+from calotype.cli.train import KOHYA_ONLY, join_values
 from calotype.dialects.sd_scripts import args as names
 from calotype.dialects.sd_scripts.config import read_config
 from calotype.dialects.sd_scripts.powershell import read_powershell
@@ -246,7 +246,12 @@ def asked(monkeypatch, tmp_path, capsys):
 
     def of_words(*words):
         tasks = []
-        monkeypatch.setattr(train, "_run", lambda task, *rest: tasks.append(task) or 0)
+
+        def run(request, engine):
+            tasks.extend(request.tasks)
+            yield from ()
+
+        monkeypatch.setattr("calotype.runner.run", run)
         status = main(["train", "lora", str(tmp_path), *words])
         assert status == (0 if tasks else 2)
         return (tasks or [None])[0], capsys.readouterr().err
@@ -280,7 +285,7 @@ def test_flags_are_translated_as_a_file_is(asked, tmp_path, words, wanted):
 
 
 def test_needless_options_are_taken_as_flags_and_what_is_not_done_is_said(asked, tmp_path):
-    taken = [name for name in train.KOHYA_ONLY if name in names.IGNORED | names.NOTES.keys()]
+    taken = [name for name in KOHYA_ONLY if name in names.IGNORED | names.NOTES.keys()]
     words = [word for name in taken for word in (f"--{name}", *([] if name in names.SWITCHES else ["1"]))]
     task, said = asked(*words)
     assert task == TrainLora(photos=tmp_path) and "no_half_vae" in taken and "ddp_timeout" in taken
