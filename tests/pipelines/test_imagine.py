@@ -18,6 +18,7 @@ from calotype.picture import Picture
 from calotype.record import Result
 from calotype.samplers import MISSING, SAMPLERS, SCHEDULES, sampler_named
 from calotype.tasks import Drawing, Imagine, Note
+from calotype.tasks.sheets import cells
 
 GOLDEN = Path(__file__).parent / "golden"
 APPLE = "red apple, fluent 3d"
@@ -643,20 +644,21 @@ def test_equal_values_have_places_of_their_own(exact):
 
 
 @pytest.mark.parametrize(
-    ("text", "values"),
+    ("axis", "values"),
     [
-        ("1-9 (+4)", ["1", "5", "9"]),
-        ("0.1-0.3 (+0.1)", ["0.1", "0.2", "0.3"]),
-        ("4294967290-4294967292", ["4294967290", "4294967291", "4294967292"]),
-        ("0-1 [3]", ["0", "0.5", "1"]),
-        ("3-1", ["3", "2", "1"]),
-        ('a,"b, c"', ["a", "b, c"]),
+        ("steps=1-9 (+4)", [1, 5, 9]),
+        ("strength=0.1-0.3 (+0.1)", [0.1, 0.2, 0.3]),
+        ("seed=4294967290-4294967292", [4294967290, 4294967291, 4294967292]),
+        ("strength=0-1 [3]", [0, 0.5, 1]),
+        ("seed=3-1", [3, 2, 1]),
+        ('prompt=a,"b, c"', ["a", "b, c"]),
     ],
 )
-def test_values_of_an_axis_keep_their_digits(text, values):
-    from calotype.tasks.sheets import _values
-
-    assert _values(text) == values
+def test_values_of_an_axis_keep_their_digits(axis, values):
+    name = axis.partition("=")[0]
+    made = cells(Imagine(prompt="a", x=axis))
+    assert [getattr(cell.task, name) for cell in made] == values
+    assert [cell.across.removeprefix(f"{name} ") for cell in made] == [str(value) for value in values]
 
 
 def test_a_matrix_has_every_part(exact):
