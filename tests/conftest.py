@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does; before torch is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # with several, sums differ in their last bits from run to run
@@ -23,6 +24,24 @@ def engine(settings):
     from calotype.engine import Engine
 
     return Engine(settings)
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory):
+    """A folder with a narrow diffusion model, by its index."""
+    from tests.small_model import write_small_model
+
+    return write_small_model(tmp_path_factory.mktemp("model") / "small")
+
+
+@pytest.fixture(scope="session")
+def small_settings(settings, small_model, tmp_path_factory):
+    """Settings in float32 with a home in which that model is named small."""
+    from calotype.checkpoints.store import ModelStore
+
+    found = replace(settings, home=tmp_path_factory.mktemp("home"), precision="float32")
+    ModelStore(found).put("small", small_model, "diffusion")
+    return found
 
 
 @pytest.fixture(scope="session")
