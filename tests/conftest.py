@@ -36,10 +36,10 @@ def small_model(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def small_settings(settings, small_model, tmp_path_factory):
-    """Settings in float32 with a home in which that model is named small."""
+    """Settings with a home in which that model is named small."""
     from calotype.checkpoints.store import ModelStore
 
-    found = replace(settings, home=tmp_path_factory.mktemp("home"), precision="float32")
+    found = replace(settings, home=tmp_path_factory.mktemp("home"))
     ModelStore(found).put("small", small_model, "diffusion")
     return found
 

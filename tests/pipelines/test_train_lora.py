@@ -1,5 +1,6 @@
 """Learning a LoRA on a small model: a few steps on a few drawn pictures."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -29,7 +30,7 @@ from calotype.training.optim import optimizers
 
 @pytest.fixture(scope="module")
 def engine(small_settings):
-    return Engine(small_settings)
+    return Engine(dataclasses.replace(small_settings, precision="float32"))
 
 
 @pytest.fixture(scope="module")

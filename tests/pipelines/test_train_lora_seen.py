@@ -1,5 +1,6 @@
 """What is seen of a LoRA run: nothing of it changes what is learnt, and it tells what was the case."""
 
+import dataclasses
 import json
 
 import pytest
@@ -26,7 +27,7 @@ PROMPT = "a cat --w 32 --h 32 --s 2 --d 5"
 
 @pytest.fixture(scope="module")
 def engine(small_settings):
-    return Engine(small_settings)
+    return Engine(dataclasses.replace(small_settings, precision="float32"))
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,14 @@ def photos(tmp_path_factory):
     return room.parent
 
 
-OPTIONS = {"model": "small", "resolution": "64", "min_bucket_reso": 64, "mixed_precision": "no", "network_dim": 2, "max_train_steps": 2}
+OPTIONS = {
+    "model": "small",
+    "resolution": "64",
+    "min_bucket_reso": 64,
+    "mixed_precision": "no",
+    "network_dim": 2,
+    "max_train_steps": 2,
+}
 
 
 def learn(settings, photos, out, memory, **options):
