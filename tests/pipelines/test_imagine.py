@@ -71,7 +71,7 @@ def test_the_picture_is_what_it_was(exact, name, options):
 
 
 def test_an_apple_is_red_and_has_a_leaf(half):
-    made = pixels(half, seed=5, steps=10, size="").astype(int)
+    made = pixels(half, seed=5, steps=5, size="").astype(int)
     middle = made[140:180, 100:160].mean((0, 1))
     assert middle[0] > 200 and middle[0] > 2 * middle[1]
     red, green, blue = made[:80].reshape(-1, 3).T
@@ -296,7 +296,7 @@ def test_guidance_1_runs_the_network_once(exact, monkeypatch):
     assert rows == [1, 1, 2, 2, 6, 6]
 
 
-def test_one_graph_serves_every_batch_and_every_length_of_prompt(settings, monkeypatch):
+def test_one_graph_serves_every_batch_and_every_length_of_prompt(small_settings, monkeypatch):
     """torch's compiler is asked once. What it makes of the graph on CUDA needs a GPU; here it runs as it is."""
     graphs, real = [], torch.compile
 
@@ -305,9 +305,10 @@ def test_one_graph_serves_every_batch_and_every_length_of_prompt(settings, monke
         return graph.forward
 
     monkeypatch.setattr(torch, "compile", lambda network, mode: real(network, backend=counted))
-    engine = Engine(dataclasses.replace(settings, precision="float32", compile="on"))
-    plain = Engine(dataclasses.replace(settings, precision="float32"))
+    engine = Engine(dataclasses.replace(small_settings, precision="float32", compile="on"))
+    plain = Engine(dataclasses.replace(small_settings, precision="float32"))
     for options in ({}, {"count": 3}, {"prompt": f"{APPLE} BREAK noto"}, {"prompt": f"{APPLE} AND blue"}):
+        options["model"] = "small"
         assert far(pixels(engine, **options), pixels(plain, **options)) <= 1
     assert len(graphs) == 1
 
@@ -490,12 +491,13 @@ def test_a_missing_upscaler_is_told_before_any_work(exact):
 
 
 def test_progress_counts_every_step_and_shows_the_picture(exact):
-    steps = [step for step in exact.run(Imagine(prompt=APPLE, seed=5, steps=8)) if isinstance(step, Drawing)]
+    task = Imagine(prompt=APPLE, seed=5, steps=8, size="128")
+    steps = [step for step in exact.run(task) if isinstance(step, Drawing)]
     assert [step.done for step in steps] == list(range(1, 9)) and {step.total for step in steps} == {8}
     look = steps[-2].look()
-    assert look.shape == (32, 32, 3) and look.dtype == np.uint8
-    made = pixels(exact, seed=5, steps=8, size="")
-    small = np.asarray(Image.fromarray(made).resize((32, 32), Image.BOX)).astype(int)
+    assert look.shape == (16, 16, 3) and look.dtype == np.uint8
+    made = pixels(exact, seed=5, steps=8, size="128")
+    small = np.asarray(Image.fromarray(made).resize((16, 16), Image.BOX)).astype(int)
     assert np.abs(look.astype(int) - small).mean() < 25
 
 
