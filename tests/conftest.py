@@ -1,5 +1,6 @@
 """What several tests stand on: an engine with the models that ship, and pictures drawn or free."""
 
+import functools
 import os
 import signal
 from dataclasses import replace
@@ -59,6 +60,20 @@ def old_photo(portrait, tmp_path_factory):
     path = tmp_path_factory.mktemp("photo") / "old.png"
     Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path)
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_command_line():
+    """typer builds the commands once for all tests, not anew (0.1 seconds) for each call."""
+    import typer
+
+    from calotype import cli
+
+    build = functools.cache(lambda widest, app=cli.app: app())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "app", lambda: build(cli.WIDEST))
+        patch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

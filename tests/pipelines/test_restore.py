@@ -58,7 +58,8 @@ def test_strength_0_returns_the_picture_itself(engine, old_photo):
 
 def test_strength_is_monotone_everywhere(engine, old_photo, tmp_path):
     Image.open(old_photo).crop((50, 0, 178, 128)).save(tmp_path / "a.png")
-    results = [restored(engine, tmp_path / "a.png", strength=s).picture.pixels.astype(int) for s in ("0", "0.3", "0.7", "1")]
+    strengths = ("0", "0.3", "0.7", "1")
+    results = [restored(engine, tmp_path / "a.png", strength=s).picture.pixels.astype(int) for s in strengths]
     away = [np.abs(pixels - results[0]) for pixels in results]
     for sooner, later in pairwise(away):
         assert (later >= sooner - 1).all()  # one level of rounding
