@@ -4,6 +4,7 @@ import functools
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does; before torch is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # with several, sums differ in their last bits from run to run
@@ -13,6 +14,17 @@ import pytest
 from PIL import Image
 
 from calotype.settings import Settings
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist's own
+def pytest_cmdline_main(config):
+    """Whole folders run in two processes; a file, or a test by its name, in this one, which starts sooner. `-n` and
+    `-p no:xdist` say otherwise."""
+    option = config.option
+    is_open = getattr(option, "numprocesses", 0) is None and option.dist == "no" and not hasattr(config, "workerinput")
+    is_whole = all(Path(arg).is_dir() for arg in config.args) and not option.usepdb and not option.collectonly
+    if is_open and is_whole and (os.cpu_count() or 1) > 1:
+        option.numprocesses, option.dist = 2, "worksteal"
 
 
 @pytest.fixture(scope="session")
