@@ -31,6 +31,11 @@ def exact(settings):
 
 
 @pytest.fixture(scope="module")
+def small(small_settings):
+    return Engine(dataclasses.replace(small_settings, precision="float32"))
+
+
+@pytest.fixture(scope="module")
 def half(settings):
     return Engine(dataclasses.replace(settings, precision="bfloat16"))
 
@@ -146,14 +151,14 @@ def test_the_loop_is_diffusers_own_in_numbers(exact, theirs, name, schedule):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_every_sampler_follows_its_schedules_or_says_so(exact, name, schedule):
+def test_every_sampler_follows_its_schedules_or_says_so(small, name, schedule):
     if schedule not in ("automatic", *SAMPLERS[name].schedules):
         with pytest.raises(CalotypeError, match="cannot follow"):
             Imagine(sampler=name, schedule=schedule)
         return
     if name in ("LMS", "DPM2", "DPM2 a", "DEIS", "UniPC") and schedule in ("exponential", "ddim"):
         return  # enough of a good thing
-    made = pixels(exact, sampler=name, schedule=schedule, steps=3, size="32")
+    made = pixels(small, model="small", sampler=name, schedule=schedule, steps=3, size="32")
     assert made.shape == (32, 32, 3) and made.std() > 1
 
 
