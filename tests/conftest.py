@@ -1,7 +1,10 @@
 """What several tests stand on: an engine with the models that ship, and pictures drawn or free."""
 
+import functools
 import os
 import signal
+from dataclasses import replace
+from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does; before torch is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # with several, sums differ in their last bits from run to run
@@ -11,6 +14,17 @@ import pytest
 from PIL import Image
 
 from calotype.settings import Settings
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist's own
+def pytest_cmdline_main(config):
+    """Whole folders run in two processes; a file, or a test by its name, in this one, which starts sooner. `-n` and
+    `-p no:xdist` say otherwise."""
+    option = config.option
+    is_open = getattr(option, "numprocesses", 0) is None and option.dist == "no" and not hasattr(config, "workerinput")
+    is_whole = all(Path(arg).is_dir() for arg in config.args) and not option.usepdb and not option.collectonly
+    if is_open and is_whole and (os.cpu_count() or 1) > 1:
+        option.numprocesses, option.dist = 2, "worksteal"
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +37,24 @@ def engine(settings):
     from calotype.engine import Engine
 
     return Engine(settings)
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory):
+    """A folder with a narrow diffusion model, by its index."""
+    from tests.small_model import write_small_model
+
+    return write_small_model(tmp_path_factory.mktemp("model") / "small")
+
+
+@pytest.fixture(scope="session")
+def small_settings(settings, small_model, tmp_path_factory):
+    """Settings with a home in which that model is named small."""
+    from calotype.checkpoints.store import ModelStore
+
+    found = replace(settings, home=tmp_path_factory.mktemp("home"))
+    ModelStore(found).put("small", small_model, "diffusion")
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +72,20 @@ def old_photo(portrait, tmp_path_factory):
     path = tmp_path_factory.mktemp("photo") / "old.png"
     Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path)
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_command_line():
+    """typer builds the commands once for all tests, not anew (0.1 seconds) for each call."""
+    import typer
+
+    from calotype import cli
+
+    build = functools.cache(lambda widest, app=cli.app: app())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "app", lambda: build(cli.WIDEST))
+        patch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -56,27 +56,29 @@ def files(tmp_path_factory, portrait):
     return folder
 
 
-def save_lora(path: Path, seed: int, width: int = 256, strange: bool = False) -> None:
-    """`strange`: half of it has no place in the model that ships."""
+def save_lora(path: Path, seed: int, width: int = 64, strange: bool = False) -> None:
+    """`strange`: half of it has no place in the small model."""
     generator = torch.Generator().manual_seed(seed)
     state = {}
     for block in ("mid_block_attentions_0", *(["mid_block_attentions_9"] if strange else [])):
         for name in ("attn2_to_k", "attn2_to_v"):
             key = f"lora_unet_{block}_transformer_blocks_0_{name}"
             state[f"{key}.lora_down.weight"] = torch.randn(4, width, generator=generator)
-            state[f"{key}.lora_up.weight"] = torch.randn(256, 4, generator=generator) * 0.3
+            state[f"{key}.lora_up.weight"] = torch.randn(64, 4, generator=generator) * 0.3
             state[f"{key}.alpha"] = torch.tensor(4.0)
     save_file(state, path)
 
 
 def drawing(**options: Any) -> Imagine:
-    return Imagine(**{"prompt": "red apple, fluent 3d", "seed": 1, "steps": 2, "size": "64", **options})
+    return Imagine(
+        **{"model": "small", "prompt": "red apple, fluent 3d", "seed": 1, "steps": 2, "size": "64", **options}
+    )
 
 
 Make = Callable[[Path, Path], Any]  # files, folder for results -> task
 
 PICTURES: dict[str, Make] = {
-    "restored": lambda files, out: Restore(source=files / "face.png", upscaler=QUICK),
+    "restored": lambda files, out: Restore(source=files / "face.png", face_model="faces-v0", upscaler=QUICK),
     "upscaled": lambda files, out: Upscale(source=files / "start.png", model=OTHER, tile=32),
     "upscaled, 16 bits": lambda files, out: Upscale(source=files / "deep.png", model=OTHER),
     "upscaled, another model": lambda files, out: Upscale(source=files / "start.png", model=QUICK),
@@ -95,6 +97,7 @@ PICTURES: dict[str, Make] = {
 TRAINING: dict[str, Make] = {
     "learnt, LoRA": lambda files, out: TrainLora(
         photos=files / "photos",
+        model="small",
         output_dir=out,
         output_name="mine",
         resolution="64",
@@ -219,20 +222,20 @@ def in_turns(runs: dict[str, Iterator[Any]]) -> dict[str, list[Any]]:
 
 
 @pytest.fixture(scope="module")
-def tasks(settings, files, tmp_path_factory):
-    return Tasks(settings, files, tmp_path_factory.mktemp("results"), PICTURES | TRAINING)
+def tasks(small_settings, files, tmp_path_factory):
+    return Tasks(small_settings, files, tmp_path_factory.mktemp("results"), PICTURES | TRAINING)
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_tasks_one_after_the_other(settings, tasks, seed):
-    engine, names = Engine(settings), list(PICTURES)
+def test_tasks_one_after_the_other(small_settings, tasks, seed):
+    engine, names = Engine(small_settings), list(PICTURES)
     random.Random(seed).shuffle(names)
     for name in names:
         assert list(tasks.run(name, engine)) == tasks.fresh(name), f"{name}, after {names[: names.index(name)]}"
 
 
-def test_tasks_in_turns(settings, tasks):
-    engine, names = Engine(settings), list(PICTURES)
+def test_tasks_in_turns(small_settings, tasks):
+    engine, names = Engine(small_settings), list(PICTURES)
     random.Random(2).shuffle(names)
     for name, found in in_turns({name: tasks.run(name, engine) for name in names}).items():
         assert found == tasks.fresh(name), name
@@ -240,23 +243,23 @@ def test_tasks_in_turns(settings, tasks):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [3, 4, 5])
-def test_training_among_them(settings, tasks, seed):
-    engine, names = Engine(settings), [*PICTURES, *TRAINING] * 2
+def test_training_among_them(small_settings, tasks, seed):
+    engine, names = Engine(small_settings), [*PICTURES, *TRAINING] * 2
     random.Random(seed).shuffle(names)
     for n, name in enumerate(names):
         assert list(tasks.run(name, engine)) == tasks.fresh(name), f"{name}, after {names[:n]}"
 
 
 @pytest.mark.slow
-def test_training_in_turns_with_them(settings, tasks):
-    engine, names = Engine(settings), [*PICTURES, *TRAINING]
+def test_training_in_turns_with_them(small_settings, tasks):
+    engine, names = Engine(small_settings), [*PICTURES, *TRAINING]
     random.Random(6).shuffle(names)
     for name, found in in_turns({name: tasks.run(name, engine) for name in names}).items():
         assert found == tasks.fresh(name), name
 
 
-def test_what_a_lora_has_no_place_for_is_said_each_time(settings, tasks):
-    engine, name = Engine(settings), "drawn with half a LoRA"
+def test_what_a_lora_has_no_place_for_is_said_each_time(small_settings, tasks):
+    engine, name = Engine(small_settings), "drawn with half a LoRA"
     assert all(list(tasks.run(name, engine)) == tasks.fresh(name) for _ in range(2))
 
 
@@ -273,33 +276,34 @@ def pictures(engine: Engine, **options: Any) -> list[Result]:
     return [event for event in engine.run(drawing(**options)) if isinstance(event, Result)]
 
 
-def test_a_file_that_has_changed_is_opened_again(settings, tmp_path):
-    engine, path = Engine(settings), tmp_path / "mine.safetensors"
+def test_a_file_that_has_changed_is_opened_again(small_settings, tmp_path):
+    engine, path = Engine(small_settings), tmp_path / "mine.safetensors"
     found = []
     for seed in (0, 1):
         save_lora(path, seed)
-        (warm,), (fresh,) = (pictures(each, lora=f"{path}:1") for each in (engine, Engine(settings)))
+        (warm,), (fresh,) = (pictures(each, lora=f"{path}:1") for each in (engine, Engine(small_settings)))
         assert np.array_equal(warm.picture.pixels, fresh.picture.pixels)
         assert warm.record.as_json() == fresh.record.as_json()
         found.append(warm.picture.pixels)
     assert not np.array_equal(*found)
 
 
-def test_a_file_goes_by_the_name_it_was_asked_for_with(settings, tmp_path):
-    engine = Engine(dataclasses.replace(settings, home=tmp_path))
+def test_a_file_goes_by_the_name_it_was_asked_for_with(small_settings, small_model, tmp_path):
+    engine = Engine(dataclasses.replace(small_settings, home=tmp_path))
+    engine.models.store.put("small", small_model, "diffusion")
     save_lora(tmp_path / "file.safetensors", 0)
     engine.models.store.put("hero", tmp_path / "file.safetensors", "lora")
     for lora, name in ((f"{tmp_path / 'file.safetensors'}:1", "file"), ("hero:1", "hero")):
         [made] = pictures(engine, lora=lora)
-        assert [model.name for model in made.record.models] == ["emoji", name]
+        assert [model.name for model in made.record.models] == ["small", name]
 
 
-def test_models_may_be_learnt_with_whoever_opened_them(settings, files):
-    engine = Engine(settings)
+def test_models_may_be_learnt_with_whoever_opened_them(small_settings, files):
+    engine = Engine(small_settings)
     pictures(engine, hires=1.5, hires_upscaler=OTHER, lora=f"{files / 'hero.safetensors'}:1")
     adapter = engine.models.adapter(str(files / "hero.safetensors"))
     tensors = [tensor for own in adapter.modules.values() for tensor in own.values()]
-    tensors += [*engine.models.diffusion("emoji").unet.parameters()]
+    tensors += [*engine.models.diffusion("small").unet.parameters()]
     assert not any(tensor.is_inference() for tensor in tensors)
 
 
@@ -325,9 +329,9 @@ def test_threads_and_random_numbers_are_a_runs_own():
     assert [threads for _, threads in turns[1][1:]] == [before + 2] * 3
 
 
-def test_a_recorded_task_takes_the_face_network_of_then(settings, files, monkeypatch):
+def test_a_recorded_task_takes_the_face_network_of_then(small_settings, files, monkeypatch):
     """Whatever is the best at hand now; and nothing of it is in the record, whose bytes stay as they were."""
-    engine = Engine(settings)
+    engine = Engine(small_settings)
     asked = Restore(source=files / "face.png", upscaler="none", scale=1)
     monkeypatch.setattr(engine.models.store, "best_faces", lambda: "faces-v0")
     *_, then = engine.run(asked)

@@ -226,9 +226,9 @@ class LoraRun(Planned):
         examples, captions, latents, target_noise, noise, timesteps = (part[own] for part in batch)
         if not examples:
             return torch.zeros(())
-        signal = self.sqrt_alphas_cumprod[timesteps]
-        x = add_noise(latents, noise, signal)
-        expected = training_target(latents, target_noise, signal, self.prediction)
+        sqrt_alpha = self.sqrt_alphas_cumprod[timesteps]
+        x = add_noise(latents, noise, sqrt_alpha)
+        expected = training_target(latents, target_noise, sqrt_alpha, self.prediction)
         expected = self._with_prior_targets(expected, x, timesteps, examples, captions)
         states, pooled = self._states(captions)
         losses = self._losses(self._predict(x, timesteps, examples, states, pooled), expected, timesteps)
@@ -242,14 +242,16 @@ class LoraRun(Planned):
 
         So they preserve the model's knowledge, and nothing is learned from the pictures themselves.
         """
-        regular = [n for n, example in enumerate(examples) if example.photo.is_regularization]
-        if self.task.prior_target == "pictures" or not regular:
+        regularization = [n for n, example in enumerate(examples) if example.photo.is_regularization]
+        if self.task.prior_target == "pictures" or not regularization:
             return expected
         with self.adapters.disabled():
-            states, pooled = self._own_states([captions[n] for n in regular])
-            prior = self._predict(x[regular], timesteps[regular], [examples[n] for n in regular], states, pooled)
+            states, pooled = self._own_states([captions[n] for n in regularization])
+            prior = self._predict(
+                x[regularization], timesteps[regularization], [examples[n] for n in regularization], states, pooled
+            )
         expected = expected.to(prior, copy=True)
-        expected[regular] = prior
+        expected[regularization] = prior
         return expected
 
     def _predict(
@@ -263,10 +265,10 @@ class LoraRun(Planned):
 
     def _losses(self, prediction: Tensor, expected: Tensor, timesteps: Tensor) -> Tensor:
         """The loss of each picture, (N,), without the weight of its photo."""
-        signal = self.sqrt_alphas_cumprod[timesteps]
+        sqrt_alpha = self.sqrt_alphas_cumprod[timesteps]
         progress = timesteps / len(self.sqrt_alphas_cumprod)
-        losses = self.loss.per_sample(prediction, expected.to(prediction), signal, progress)
-        return losses * self.loss.weight(signal, self.prediction).to(losses)
+        losses = self.loss.per_sample(prediction, expected.to(prediction), sqrt_alpha, progress)
+        return losses * self.loss.weight(sqrt_alpha, self.prediction).to(losses)
 
     def added_conditions(self, examples: list[CachedLatents], pooled: Tensor | None) -> dict[str, Tensor] | None:
         if pooled is None or self.model.family != "sdxl":
@@ -422,8 +424,8 @@ class LoraRun(Planned):
             set_train_mode(self.optimizer, False)  # in every process: it may change the last bits
             if self.processes.is_main_process:
                 make_folder(self.task.output_dir)
-                told = metadata(self.task, self.model, self.photos, self.size, self._counts(steps), self._run_facts())
-                kohya.write(self._file(name), self.adapters.state(dtype_named(self.task.save_precision)), told)
+                facts = metadata(self.task, self.model, self.photos, self.size, self._counts(steps), self._run_facts())
+                kohya.write(self._file(name), self.adapters.state(dtype_named(self.task.save_precision)), facts)
             set_train_mode(self.optimizer, True)
         return self._file(name)
 

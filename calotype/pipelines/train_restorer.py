@@ -201,7 +201,7 @@ def _aged(x: Tensor, rng: random.Random) -> Tensor:
 
 def _patches(corners: Sequence[Sequence[tuple[int, int]]], side: int, x: Tensor) -> Tensor:
     """The patches of (N, 3, H, W): (M, 3, side, side)."""
-    return torch.stack([x[n, :, y : y + side, left : left + side] for n, one in enumerate(corners) for y, left in one])
+    return torch.stack([x[n, :, y : y + side, left : left + side] for n, own in enumerate(corners) for y, left in own])
 
 
 def make_test(face: Face, number: int) -> Test:

@@ -134,9 +134,10 @@ def test_a_full_difference_and_a_bias_are_added(small, tmp_path):
     unet, text = small
     name, layer = "lora_unet_conv_in", unet.conv_in
     state = {f"{name}.diff": torch.ones_like(layer.weight), f"{name}.diff_b": torch.ones_like(layer.bias)}
+    weight, bias = layer.weight.clone(), layer.bias.clone()
     with attach([(read_adapter(written(tmp_path / "x.safetensors", state)), 1.0, 0.5)], unet, text) as found:
-        assert torch.allclose(layer.weight - 0.5, found._originals[layer.weight], atol=1e-6) and not found.unfit
-        assert torch.allclose(layer.bias - 0.5, found._originals[layer.bias], atol=1e-6)
+        assert torch.allclose(layer.weight - 0.5, weight, atol=1e-6) and not found.unfit
+        assert torch.allclose(layer.bias - 0.5, bias, atol=1e-6)
 
 
 # What is refused.

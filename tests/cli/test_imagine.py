@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,10 +63,10 @@ def test_a_named_picture_is_not_replaced(folder, capsys):
 
 def test_what_comes_to_a_name_meanwhile_is_not_replaced(folder, monkeypatch):
     """As when two runs draw into one folder: both find the same number free."""
-    from calotype.outputs import drawings
-
-    monkeypatch.setattr(drawings, "_last_number", lambda folder: -1)
-    assert imagine(APPLE, "--seed", "1") == 0 and imagine(APPLE, "--seed", "1") == 0
+    with monkeypatch.context() as patch:
+        listed = Path.iterdir
+        patch.setattr(Path, "iterdir", lambda path: iter(()) if path.name == "out" else listed(path))
+        assert imagine(APPLE, "--seed", "1") == 0 and imagine(APPLE, "--seed", "1") == 0
     assert pictures(folder / "out") == ["00000-1-red-apple-fluent-3d.png", "00001-1-red-apple-fluent-3d.png"]
 
 

@@ -71,7 +71,7 @@ def test_every_option_is_a_flag_with_its_help_and_default(command, task, capsys,
         assert "--" + spec.name.replace("_", "-") in text
         assert spec.metadata["about"].help in text
         if isinstance(spec.default, (int, float)) and spec.default and not isinstance(spec.default, bool):
-            assert f"default {spec.default:g}" in text or f"default {spec.default}" in text
+            assert f"default {spec.default if spec.default > 1e6 else format(spec.default, 'g')}" in text
 
 
 @pytest.mark.parametrize("words", [["train", "lora"], ["train", "gan"], ["imagine"], ["restore"], ["train"], []])
@@ -104,7 +104,7 @@ def test_short_flags_stand_in_one_table():
     "args, words",
     [
         (["restore", "--sclae", "2", "x"], "no option --sclae, did you mean --scale?"),
-        (["restor", "x"], "did you mean"),
+        (["restor", "x"], "Did you mean 'restore'?"),
         (["restore"], "missing argument"),
         (["restore", "x.jpg", "--scale"], "--scale"),
         (["restore", "x.jpg", "--scale", "big"], "--scale takes a value of type float, not 'big'"),
@@ -131,7 +131,7 @@ def test_short_flags_stand_in_one_table():
 def test_wrong_usage_is_one_sentence_and_status_2(folder, capsys, args, words):
     assert main(args) == 2
     told = capsys.readouterr()
-    assert (told.out == "" and words in told.err.lower()) or words in told.err
+    assert told.out == "" and words in told.err
     assert told.err.count("\n") == 1 and told.err.startswith("calotype: ")
 
 
@@ -182,14 +182,11 @@ def test_a_rerun_skips_and_other_options_are_in_the_way(folder, capsys):
 
 def test_a_rerun_of_what_is_done_needs_no_torch(folder):
     draw(folder / "a.png")
-    program = "import sys; from calotype.cli import app, main; s = main(sys.argv[1:]); print(s, 'torch' in sys.modules)"
-    answers = [
-        subprocess.run(
-            [sys.executable, "-c", program, "upscale", "a.png", *QUICK, "-q"], capture_output=True, text=True
-        )
-        for _ in range(2)
-    ]
-    assert [answer.stdout for answer in answers] == ["0 True\n", "0 False\n"]
+    command = ["upscale", "a.png", *QUICK, "-q"]
+    assert main(command) == 0
+    program = "import sys; from calotype.cli import main; s = main(sys.argv[1:]); print(s, 'torch' in sys.modules)"
+    again = subprocess.run([sys.executable, "-c", program, *command], capture_output=True, text=True)
+    assert again.stdout == "0 False\n"
 
 
 def test_one_bad_file_does_not_stop_the_others(folder, capsys):
@@ -367,7 +364,9 @@ def test_again_gives_the_same_bytes(folder, capsys):
     assert Path("out/a-again.png").read_bytes() == Path("out/a.png").read_bytes()
     sidecar_of(Path("out/a.png")).unlink()
     (folder / "in/a.png").rename(folder / "moved.png")
-    assert main(["again", "out/a.png", "-o", "b.png", "--source", "moved.png", "--json"]) == 1 or Path("b.png").exists()
+    assert main(["again", "out/a.png", "-o", "b.png", "--source", "moved.png", "--json"]) == 0
+    assert "it was made with source a.png, now moved.png" in capsys.readouterr().out
+    assert np.array_equal(np.asarray(Image.open("b.png")), np.asarray(Image.open("out/a.png")))
 
 
 def test_again_from_the_result_alone(folder, capsys):
@@ -432,11 +431,12 @@ def test_models_are_listed_and_checked(folder, capsys):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 @pytest.mark.parametrize("kind", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_an_interrupted_run_leaves_whole_files_and_goes_on(folder, kind):
+def test_an_interrupted_run_leaves_whole_files_and_goes_on(folder, kind, capsys):
     for n in range(4):
         draw(folder / f"in/{n}.png", size=(110, 110), seed=n)
-    command = [sys.executable, "-m", "calotype", "upscale", "in", *QUICK, "--json"]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = ["upscale", "in", *QUICK, "--json"]
+    process = [sys.executable, "-m", "calotype", *command]
+    running = subprocess.Popen(process, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in running.stdout:
         if json.loads(line)["event"] == "done":
             running.send_signal(kind)
@@ -447,9 +447,9 @@ def test_an_interrupted_run_leaves_whole_files_and_goes_on(folder, kind):
     for path in Path("out").glob("*.png"):
         Image.open(path).load()
     assert not [name for name in files(folder / "out") if not re.fullmatch(r"\d\.png(\.json)?", name)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    summary = events(done.stdout)[-1]
-    assert done.returncode == 0 and summary["done"] + summary["skipped"] == 4 and summary["skipped"] >= told[-1]["done"]
+    assert main(command) == 0
+    summary = events(capsys.readouterr().out)[-1]
+    assert summary["done"] + summary["skipped"] == 4 and summary["skipped"] >= told[-1]["done"]
 
 
 def test_an_interruption_is_said(folder, capsys, monkeypatch):

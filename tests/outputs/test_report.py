@@ -15,7 +15,7 @@ from PIL import Image
 
 from calotype import html
 from calotype.errors import CalotypeError
-from calotype.outputs.report import ACCENT, SMALL, Report, _overview
+from calotype.outputs.report import ACCENT, SMALL, Report
 from calotype.picture import Picture, save
 from calotype.record import FaceRecord, ModelRecord, Record, Result
 
@@ -118,10 +118,14 @@ def test_every_face_is_numbered_with_what_became_of_it(tmp_path):
     assert "1 picture, 2 faces" in read.text
 
 
-def test_boxes_stand_where_the_faces_are():
+def test_boxes_stand_where_the_faces_are(tmp_path):
     face = FaceRecord(1, (100.0, 200.0, 300.0, 400.0), LANDMARKS, 0.9, True)
-    image = np.asarray(_overview(Picture(np.full((1000, 800, 3), 128, np.uint8)), (face,))).astype(int)
-    marked = np.argwhere((abs(image - ACCENT)).sum(2) < 30)
+    photo = result(size=(1000, 800), faces=(face,))
+    photo.before.pixels[:] = 128
+    _before, _after, overview, *_ = written(tmp_path / "a.html", photo).addresses
+    image = np.asarray(Image.open(io.BytesIO(base64.b64decode(overview.partition(",")[2])))).astype(int)
+    assert image.shape == (SMALL, SMALL * 800 // 1000, 3)
+    marked = np.argwhere((abs(image - ACCENT)).sum(2) < 60)
     factor = SMALL / 1000
     assert abs(marked.max(0) - np.array([600, 400]) * factor).max() < 3
     assert abs(marked.min(0)[1] - 100 * factor) < 3

@@ -21,16 +21,24 @@ def test_the_font_with_the_letters_is_taken(monkeypatch):
         def getmask(self, letter):
             return b"box" if letter == fonts.MISSING else letter.encode()
 
-    rich = Rich()
+    installed = {name: Poor() for name in fonts.NAMES} | {fonts.NAMES[-1]: Rich()}
     monkeypatch.setattr(fonts.ImageFont, "load_default", lambda size: Poor())
-    monkeypatch.setattr(fonts, "_system_fonts", lambda size: (Poor(), rich))
-    assert font_for("café", 20) is rich and font_for("苹果", 20) is rich
-    assert isinstance(font_for("cafe", 20), Poor)
+    monkeypatch.setattr(fonts.ImageFont, "truetype", lambda name, size: installed[name])
+    rich = installed[fonts.NAMES[-1]]
+    assert font_for("café", 20.25) is rich and font_for("苹果", 20.25) is rich
+    assert font_for("cafe", 20.25) not in installed.values()
 
 
-def test_what_a_font_lacks_is_known():
-    own = ImageFont.load_default(20)
-    assert fonts._lacks_glyph(own, "苹") and not fonts._lacks_glyph(own, "e")
+def test_what_a_font_lacks_is_known(monkeypatch):
+    """Of Pillow's own font, by what it draws."""
+    own, empty, rich = (ImageFont.load_default(size) for size in (20, 30, 40))
+    monkeypatch.setattr(empty, "getmask", lambda letter: b"box")
+    monkeypatch.setattr(rich, "getmask", lambda letter: letter.encode())
+    monkeypatch.setattr(fonts.ImageFont, "load_default", lambda size: own)
+    monkeypatch.setattr(fonts.ImageFont, "truetype", lambda name, size: empty)
+    assert font_for("苹e", 20.5) is own
+    monkeypatch.setattr(fonts.ImageFont, "truetype", lambda name, size: rich)
+    assert font_for("苹e", 20.75) is rich
 
 
 def test_long_labels_without_spaces_stay_in_their_column():

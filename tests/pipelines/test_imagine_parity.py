@@ -61,7 +61,7 @@ def text_encoder(ours, layers: int, projects: bool = False):
     return made
 
 
-def theirs(layout: Layout, folder, scheduler):
+def theirs(layout: Layout, folder, scheduler=None):
     """diffusers' pipeline on the same weights."""
     import diffusers
 
@@ -88,12 +88,19 @@ def padded(folder):
     return transformers.CLIPTokenizer.from_pretrained(folder, model_max_length=77, pad_token="!")
 
 
-def ours(layout: Layout, tmp_path, monkeypatch, negative=NEGATIVE, **options):
-    """Our pipeline's pixels, (1, 3, H, W) in [0, 1], out of a file of this layout."""
-    path = tmp_path / "model.safetensors"
+def opened(layout: Layout, folder):
+    """An engine that has a file of this layout open, and the file."""
+    path = folder / "model.safetensors"
     save_file({key: value.contiguous() for key, value in checkpoint(layout).items()}, path)
-    monkeypatch.setattr("calotype.checkpoints.single_file.detect_layout", lambda shapes, where: layout)
-    engine = Engine(Settings.gather({"home": tmp_path / "home", "precision": "float32", "device": "cpu"}, environ={}))
+    engine = Engine(Settings.gather({"home": folder / "home", "precision": "float32", "device": "cpu"}, environ={}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("calotype.checkpoints.single_file.detect_layout", lambda shapes, where: layout)
+        engine.models.diffusion(str(path))
+    return engine, path
+
+
+def drawn(engine, path, monkeypatch, negative=NEGATIVE, **options):
+    """Our pipeline's pixels, (1, 3, H, W) in [0, 1]."""
     made, keep = [], Diffusion.decode
     monkeypatch.setattr(
         Diffusion, "decode", lambda self, latents, tiles=False: (made.append(keep(self, latents, tiles)), made[-1])[1]
@@ -101,22 +108,30 @@ def ours(layout: Layout, tmp_path, monkeypatch, negative=NEGATIVE, **options):
     task = Imagine(prompt=PROMPT, negative=negative, model=str(path), seed=3, size="64", **options)
     results = [step for step in engine.run(task) if isinstance(step, Result)]
     assert results[0].picture.pixels.shape == (64, 64, 3)
-    return made[0], engine.models.diffusion(str(path))
+    return made[0]
 
 
-@pytest.mark.parametrize("name", ["sd1", "sd2", "sdxl"])
+@pytest.fixture(scope="module", params=["sd1", "sd2", "sdxl"])
+def both(request, tmp_path_factory):
+    """A file of each layout in an engine of ours, and in diffusers' pipeline."""
+    folder, layout = tmp_path_factory.mktemp(request.param), narrow(request.param)
+    pipe = theirs(layout, folder)
+    pipe.set_progress_bar_config(disable=True)
+    return *opened(layout, folder), pipe
+
+
 @pytest.mark.parametrize(
     ("sampler", "schedule", "negative"), [*((*one, NEGATIVE) for one in SAMPLERS), (*SAMPLERS[0], "")]
 )
-def test_a_file_of_each_layout_draws_what_diffusers_draws(tmp_path, monkeypatch, name, sampler, schedule, negative):
+def test_a_file_of_each_layout_draws_what_diffusers_draws(both, monkeypatch, sampler, schedule, negative):
     from calotype.inference.diffusion.schedulers import make_scheduler
     from calotype.samplers import sampler_named
 
-    layout = narrow(name)
+    engine, path, pipe = both
     options = {"steps": 3, "guidance": 5.0, "sampler": sampler, "schedule": schedule, "emphasis": "ignore"}
-    found, model = ours(layout, tmp_path, monkeypatch, negative, **options)
-    pipe = theirs(layout, tmp_path, make_scheduler(*sampler_named(sampler, schedule), 3, model.training))
-    pipe.set_progress_bar_config(disable=True)
+    found = drawn(engine, path, monkeypatch, negative, **options)
+    training = engine.models.diffusion(str(path)).training
+    pipe.scheduler = make_scheduler(*sampler_named(sampler, schedule), 3, training)
     picture = pipe(
         prompt=PROMPT.replace("(", "").replace(")", ""),
         negative_prompt=negative or None,
@@ -140,8 +155,9 @@ def test_an_inpainting_model_takes_its_nine_channels(tmp_path, monkeypatch):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / "a.png")
     Image.fromarray(np.eye(64, dtype=np.uint8) * 255).save(tmp_path / "m.png")
     options = {"init": tmp_path / "a.png", "mask": tmp_path / "m.png", "strength": 1.0, "steps": 2}
-    _, model = ours(layout, tmp_path, monkeypatch, **options)
-    assert model.is_inpainting
+    engine, path = opened(layout, tmp_path)
+    drawn(engine, path, monkeypatch, **options)
+    assert engine.models.diffusion(str(path)).is_inpainting
 
 
 def test_a_v_model_of_novelais_is_known_by_its_marks(tmp_path):

@@ -28,6 +28,7 @@ from calotype.record import Result
 from calotype.tasks import Imagine, Learning, Note, TrainDiffusion
 from calotype.training.data.captioned import read_pairs
 from calotype.training.diffusion import evaluator as diffusion_seen
+from calotype.training.diffusion import retrieval
 from calotype.training.diffusion.autoencoder import normalize_latents
 from calotype.training.diffusion.networks import Compute, new_vae
 from calotype.training.monitor.metrics_log import read_metrics_log
@@ -39,6 +40,14 @@ SMALL = {"resolution": 32, "vae_channels": "32,32", "unet_channels": "32,32", "t
 SMALL |= {"vocab_size": 600, "vae_batch_size": 2, "train_batch_size": 4, "mixed_precision": "no"}
 SMALL |= {"vae_train_steps": 8, "max_train_steps": 8, "sample_count": 0, "validation_split": 0.2}
 WEIGHTS = ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_steps():
+    """What is held back is drawn in few: it takes a fifth of a run this small otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval, "STEPS", 4)
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -244,18 +253,18 @@ def slow(monkeypatch):
     return now
 
 
-@pytest.mark.parametrize("stops", [(), (5, 30)])
+@pytest.mark.parametrize("stops", [(), (3, 15)])
 def test_a_machine_that_becomes_slow_ends_in_time_and_leaves_nothing_out(learn, tmp_path, slow, stops):
-    timed = {"vae_train_steps": 0, "max_train_steps": 0, "minutes": 0.08, "save_state_every": 1}
+    timed = {"vae_train_steps": 0, "max_train_steps": 0, "minutes": 0.04}
     for stop in (*stops, None):
         told = learn(tmp_path, stop, **timed)
-    assert 0.9 * 60 * 0.08 < slow[0] < 1.1 * 60 * 0.08
+    assert 0.9 * 60 * 0.04 < slow[0] < 1.1 * 60 * 0.04
     numbers = {
         name: value for line in read_metrics_log(tmp_path / "diffusion.log.jsonl") for name, value in line.items()
     }
-    assert numbers["vae/adversarial"] and numbers["lr/vae"] < 0.02 * 1e-3 and numbers["lr/unet"] < 0.02 * 7e-4
+    assert numbers["vae/adversarial"] and numbers["lr/vae"] < 0.05 * 1e-3 and numbers["lr/unet"] < 0.05 * 7e-4
     said = " ".join(event.text for event in told if isinstance(event, Note))
-    assert re.search(r"the 0.08 minutes are over after \d+ of \d+ steps", said)
+    assert re.search(r"the 0.04 minutes are over after \d+ of \d+ steps", said)
     first = sum("vae/current" in line for line in read_metrics_log(tmp_path / "diffusion.log.jsonl"))
     assert 0.2 < first / len(told[-1].losses) < 0.4  # the VAE's share
 
@@ -307,10 +316,10 @@ def test_a_run_that_goes_on_keeps_time_for_the_last_look(engine, pictures, tmp_p
 
 def test_a_machine_that_stays_as_it_was_takes_the_steps_that_were_counted(learn, tmp_path, slow, monkeypatch):
     monkeypatch.setattr(pipeline.DiffusionRun, "_timed", lambda self, kind: 0.1)
-    told = learn(tmp_path, vae_train_steps=0, max_train_steps=0, minutes=0.05)
+    told = learn(tmp_path, vae_train_steps=0, max_train_steps=0, minutes=0.03)
     steps = [event for event in told if isinstance(event, Learning)]
     assert steps[-1].done == steps[0].total == len(told[-1].losses)
-    assert 0.85 * 3 < slow[0] < 3 and not any("are over" in event.text for event in told if isinstance(event, Note))
+    assert 0.85 * 1.8 < slow[0] < 1.8 and not any("are over" in event.text for event in told if isinstance(event, Note))
 
 
 def test_a_run_whose_time_is_over_ends_with_what_it_has(learn, tmp_path, monkeypatch):
@@ -320,10 +329,10 @@ def test_a_run_whose_time_is_over_ends_with_what_it_has(learn, tmp_path, monkeyp
 
 
 def test_losses_fall_in_both_stages(learn, tmp_path):
-    options = {"vae_train_steps": 30, "max_train_steps": 30, "learning_rate": 3e-3, "vae_learning_rate": 3e-3}
+    options = {"vae_train_steps": 16, "max_train_steps": 20, "learning_rate": 3e-3, "vae_learning_rate": 3e-3}
     losses = learn(tmp_path, adversarial_share=0.0, **options)[-1].losses
-    for stage in (losses[:30], losses[30:]):
-        assert sum(stage[-8:]) < 0.95 * sum(stage[:8])
+    for stage in (losses[:16], losses[16:]):
+        assert sum(stage[-6:]) < 0.95 * sum(stage[:6])
 
 
 def test_a_tar_is_as_good_as_the_folder(pictures, tmp_path):

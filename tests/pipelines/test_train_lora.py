@@ -1,4 +1,4 @@
-"""Learning a LoRA on the model that ships, for real: a few steps on a few drawn pictures."""
+"""Learning a LoRA on a small model: a few steps on a few drawn pictures."""
 
 import dataclasses
 import json
@@ -29,8 +29,8 @@ from calotype.training.optim import optimizers
 
 
 @pytest.fixture(scope="module")
-def engine(settings):
-    return Engine(dataclasses.replace(settings, precision="float32"))
+def engine(small_settings):
+    return Engine(dataclasses.replace(small_settings, precision="float32"))
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,7 @@ def learn(engine, photos, out, stop=None, left=None, **options):
     """All that is told; `left` gets a copy of the folder as it is before the run is closed at step `stop`."""
     options = {"resolution": "64", "mixed_precision": "no", "network_dim": 2, "learning_rate": 1e-3, **options}
     options = {
+        "model": "small",
         "max_train_steps": 6,
         "save_precision": "float",
         "min_bucket_reso": 32,
@@ -92,7 +93,7 @@ def test_it_learns_and_the_file_works_here(engine, photos, tmp_path):
     )
     pictures = []
     for prompt in ("zkz", f"zkz <lora:{learned.path}:1>"):
-        task = Imagine(prompt=prompt, seed=1, steps=2, size="64")
+        task = Imagine(prompt=prompt, seed=1, steps=2, size="64", model="small")
         pictures += [step.picture.pixels for step in engine.run(task) if isinstance(step, Result)]
     assert not np.array_equal(*pictures)
     assert not list(tmp_path.glob("*.state.safetensors"))
@@ -108,7 +109,7 @@ def test_prompts_call_it_by_its_name_at_once(engine, photos, tmp_path):
     assert "in prompts it is <lora:阿嬷:1>" in names[0] and "<lora:阿嬷-2:1>" in names[1]
     (tmp_path / "a" / "阿嬷.safetensors").unlink()
     assert "<lora:阿嬷:1>" in said(learn(engine, photos, tmp_path / "a", **options))
-    task = Imagine(prompt="zkz <lora:阿嬷:0.8>", seed=1, steps=1, size="64")
+    task = Imagine(prompt="zkz <lora:阿嬷:0.8>", seed=1, steps=1, size="64", model="small")
     [result] = [step for step in engine.run(task) if isinstance(step, Result)]
     assert "阿嬷" in [model.name for model in result.record.models]
 
@@ -275,7 +276,7 @@ def test_captions_that_change_fill_no_memory(engine, photos, tmp_path, monkeypat
         seen.append(len(self.texts))
         return found
 
-    monkeypatch.setattr(train_lora_plan, "MAX_TEXT_STATES", 3 * 77 * 256 * 4)
+    monkeypatch.setattr(train_lora_plan, "MAX_TEXT_STATES", 3 * 77 * 64 * 4)
     monkeypatch.setattr(train_lora_plan.Planned, "_state_of", state_of)
     options = {"shuffle_caption": True, "caption_tag_dropout_rate": 0.5, "caption_suffix": ", a, b, c, d"}
     learn(engine, photos, tmp_path, network_train_unet_only=True, max_token_length=75, **options)
@@ -286,11 +287,11 @@ def test_names_and_metadata_are_kohyas(engine, photos, tmp_path):
     learn(engine, photos, tmp_path, conv_dim=2, max_train_steps=1)
     state = weights(tmp_path)
     key = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
-    assert state[f"{key}.lora_down.weight"].shape == (2, 192) and state[f"{key}.lora_up.weight"].shape == (192, 2)
+    assert state[f"{key}.lora_down.weight"].shape == (2, 64) and state[f"{key}.lora_up.weight"].shape == (64, 2)
     assert float(state[f"{key}.alpha"]) == 2.0
     assert "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_up.weight" in state
-    assert state["lora_unet_down_blocks_0_resnets_0_conv1.lora_down.weight"].shape == (2, 128, 3, 3)
-    assert state["lora_unet_down_blocks_0_resnets_0_conv1.lora_up.weight"].shape == (128, 2, 1, 1)
+    assert state["lora_unet_down_blocks_0_resnets_0_conv1.lora_down.weight"].shape == (2, 32, 3, 3)
+    assert state["lora_unet_down_blocks_0_resnets_0_conv1.lora_up.weight"].shape == (32, 2, 1, 1)
     with safe_open(tmp_path / "mine.safetensors", "pt") as file:
         told = file.metadata()
     assert (
@@ -309,7 +310,7 @@ def test_diffusers_reads_the_file_and_answers_alike(engine, photos, tmp_path):
     from calotype.checkpoints.lora import attach
 
     learn(engine, photos, tmp_path, learning_rate=1e-2, conv_dim=2)
-    model = engine.models.diffusion("emoji")
+    model = engine.models.diffusion("small")
     model.apply_adapters((), lambda: lambda: None)
     theirs = UNet2DConditionModel.from_config(model.unet.config)
     theirs.load_state_dict(model.unet.state_dict())
@@ -317,7 +318,7 @@ def test_diffusers_reads_the_file_and_answers_alike(engine, photos, tmp_path):
         tmp_path / "mine.safetensors", unet_config=model.unet.config
     )
     StableDiffusionLoraLoaderMixin.load_lora_into_unet(converted, alphas, theirs.eval())
-    x, t, words = torch.randn(1, 4, 8, 8), torch.tensor(400), torch.randn(1, 77, 256)
+    x, t, words = torch.randn(1, 4, 8, 8), torch.tensor(400), torch.randn(1, 77, 64)
     with torch.inference_mode():
         plain = model.unet(x, t, words).sample
         wanted = theirs(x, t, words).sample
@@ -339,8 +340,8 @@ def test_the_first_step_begins_at_the_base_model(engine, photos, tmp_path):
 @pytest.mark.parametrize(("length", "tokens"), [(75, 77), (150, 152), (225, 227)])
 def test_long_captions_are_as_long_as_kohyas(engine, length, tokens):
     with torch.inference_mode():
-        states, _ = encode_captions(engine.models.diffusion("emoji"), ["a", "b, " * 200], length, 0)
-    assert states.shape == (2, tokens, 256)
+        states, _ = encode_captions(engine.models.diffusion("small"), ["a", "b, " * 200], length, 0)
+    assert states.shape == (2, tokens, 64)
 
 
 def test_regularisation_pictures_count_as_told(engine, photos, tmp_path):

@@ -1,5 +1,6 @@
 """What is seen of a LoRA run: nothing of it changes what is learnt, and it tells what was the case."""
 
+import dataclasses
 import json
 
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from calotype.engine import Engine
 from calotype.errors import CalotypeError
 from calotype.outputs.reproduce import task_from_parameters
 from calotype.picture import Picture
@@ -21,6 +23,11 @@ from tests.outputs.test_report import Reader
 
 SMALL = {"resolution": "32", "min_bucket_reso": 32, "bucket_reso_steps": 32, "network_dim": 2, "mixed_precision": "no"}
 PROMPT = "a cat --w 32 --h 32 --s 2 --d 5"
+
+
+@pytest.fixture(scope="module")
+def engine(small_settings):
+    return Engine(dataclasses.replace(small_settings, precision="float32"))
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +47,7 @@ def learn(engine, photos):
 
     def run(out, stop=None, **options):
         options = {"max_train_epochs": 2, "train_batch_size": 2, "learning_rate": 1e-2, **SMALL, **options}
+        options = {"model": "small", **options}
         task = TrainLora(photos=photos, output_dir=out, output_name="mine", save_precision="float", **options)
         told, steps = [], engine.run(task)
         for step in steps:
@@ -124,7 +132,7 @@ def test_the_plan_tells_of_samples_and_drawing_one_again_says_what_it_was_drawn_
     plan = f"a sample picture drawn before the first step, every epoch and at the end, into {out / 'sample'}"
     assert any(isinstance(step, Note) and step.text == plan for step in told)
     path = out / "sample" / "mine_e000002_00_5.png"
-    _, notes = task_from_parameters(Picture.open(path), path, lambda kind: ["emoji"])
+    _, notes = task_from_parameters(Picture.open(path), path, lambda kind: ["small"])
     assert list(map(str, notes)) == [
         "it was generated with a LoRA during its training (mine, epoch 2, step 4), which is not applied here"
     ]
@@ -167,7 +175,7 @@ def test_the_page_tells_what_was_the_case(watched):
         "2 steps of DPM++ 2M",
         "3 photos to train on",
         "GiB at most",
-        "emoji",
+        "small",
     ):
         assert text in page.text
     assert "mine-best.safetensors" in page.text and page.text.count("best") >= 3

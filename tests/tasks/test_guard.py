@@ -177,7 +177,7 @@ def test_every_option_that_names_a_model_is_known_as_such():
 @pytest.mark.parametrize("kind", TASKS)
 def test_a_request_that_is_fine_passes(kind):
     task = asked(kind, NEEDED.get(kind, {}))
-    assert task is not None
+    assert type(task) is TASKS[kind]
     check(task, FILES[kind])
     sent = {name: value for name, value in json.loads(json.dumps(as_data(task))).items() if name not in FILES[kind]}
     assert asked(kind, sent) == task == read_task(kind, as_data(task))
@@ -354,7 +354,7 @@ def test_work_beyond_the_limits_is_refused_at_once(kind, data, words):
 )
 def test_what_people_ask_for_passes(kind, data):
     task = asked(kind, {**NEEDED.get(kind, {}), **data})
-    assert task is not None
+    assert type(task) is TASKS[kind]
     check(task, FILES[kind])
 
 

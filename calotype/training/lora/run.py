@@ -48,8 +48,8 @@ def photos_of(task: TrainLora) -> tuple[tuple[Example, ...], tuple[Example, ...]
     photos, validation = split_validation(folder.photos, task.validation_split, seed)
     if task.regular is None:
         return photos, validation, notes
-    regular = find_photos(task.regular, task.caption_extension, True, task.enable_wildcard)
-    return photos + balanced(photos, regular.photos), validation, notes + list(regular.notes)
+    regularization = find_photos(task.regular, task.caption_extension, True, task.enable_wildcard)
+    return photos + balanced(photos, regularization.photos), validation, notes + list(regularization.notes)
 
 
 def opened(task: TrainLora, models: Models) -> Diffusion:

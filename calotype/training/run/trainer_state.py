@@ -96,8 +96,8 @@ class TrainerState:
 
     # ------------------------------------------------------------------ resume
 
-    def load(self, other: Path | None = None, check: Callable[[State], None] | None = None) -> Found | None:
-        """Reads the run's state file, or else `other`; None if there is neither.
+    def load(self, fallback: Path | None = None, check: Callable[[State], None] | None = None) -> Found | None:
+        """Reads the run's state file, or else `fallback`; None if there is neither.
 
         Args:
             check: called before the fingerprints are compared, to raise a more specific error.
@@ -105,7 +105,7 @@ class TrainerState:
         Raises:
             CalotypeError: the file is damaged, or the run's own state file is of other pictures or settings.
         """
-        path = self.path if self.path.is_file() else other
+        path = self.path if self.path.is_file() else fallback
         if path is None:
             return None
         file = resume.load(path)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calotype.cli import main, train
-from calotype.cli.train import join_values
+from calotype.cli import main
+from calotype.cli.train import KOHYA_ONLY, join_values
 from calotype.dialects.sd_scripts import args as names
 from calotype.dialects.sd_scripts.config import read_config
 from calotype.dialects.sd_scripts.powershell import read_powershell
@@ -177,14 +177,15 @@ def test_nothing_of_a_script_is_run(tmp_path, monkeypatch):
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_photo_set_of_a_script_is_planned_by_the_command(home, portrait, capsys):
+def test_a_photo_set_of_a_script_is_planned_by_the_command(home, portrait, small_model, capsys):
     from PIL import Image
 
     room = home / "my photos" / "grandma" / "2_grandma"
     room.mkdir()
     Image.fromarray(portrait).save(room / "a.png")
     before = (home / "train.sh").read_bytes()
-    assert main(["train", "lora", "--config", str(home / "train.sh"), "--model", "emoji", "--dry_run"]) == 0
+    more = ["--model", str(small_model.parent), "--resolution", "64", "--dry_run"]
+    assert main(["train", "lora", "--config", str(home / "train.sh"), *more]) == 0
     said = capsys.readouterr().err
     assert (
         "does not pass it to its command" in said and "1 photo to learn" in said and "6 steps of 2 in 6 epochs" in said
@@ -192,14 +193,15 @@ def test_a_photo_set_of_a_script_is_planned_by_the_command(home, portrait, capsy
     assert (home / "train.sh").read_bytes() == before and not (home / "output").exists()
 
 
-def test_flags_may_be_written_as_for_sd_scripts(home, portrait, capsys):
+def test_flags_may_be_written_as_for_sd_scripts(home, portrait, small_model, capsys):
     from PIL import Image
 
     Image.fromarray(portrait).save(home / "my photos" / "a.png")
-    told = ["--pretrained_model_name_or_path=emoji", "--train_data_dir", str(home / "my photos"), "--network_dim", "2"]
+    told = [f"--pretrained_model_name_or_path={small_model.parent}", "--resolution=64", "--network_dim", "2"]
+    told += ["--train_data_dir", str(home / "my photos")]
     told += ["--network_args", "conv_dim=4", "conv_alpha=1", "--optimizer_args", "weight_decay=0.1", "betas=0.9,0.99"]
     assert main(["train", "lora", *told, "--no-enable_bucket", "--xformers", "--dry_run"]) == 0
-    assert "1 at 256x256" in capsys.readouterr().err
+    assert "1 at 64x64" in capsys.readouterr().err
     assert main(["train", "lora", *told, "--network_args", "conv=1", "--dry_run"]) == 2
     assert "has no argument conv=1, did you mean conv_dim?" in capsys.readouterr().err
 
@@ -246,7 +248,12 @@ def asked(monkeypatch, tmp_path, capsys):
 
     def of_words(*words):
         tasks = []
-        monkeypatch.setattr(train, "_run", lambda task, *rest: tasks.append(task) or 0)
+
+        def run(request, engine):
+            tasks.extend(request.tasks)
+            yield from ()
+
+        monkeypatch.setattr("calotype.runner.run", run)
         status = main(["train", "lora", str(tmp_path), *words])
         assert status == (0 if tasks else 2)
         return (tasks or [None])[0], capsys.readouterr().err
@@ -280,7 +287,7 @@ def test_flags_are_translated_as_a_file_is(asked, tmp_path, words, wanted):
 
 
 def test_needless_options_are_taken_as_flags_and_what_is_not_done_is_said(asked, tmp_path):
-    taken = [name for name in train.KOHYA_ONLY if name in names.IGNORED | names.NOTES.keys()]
+    taken = [name for name in KOHYA_ONLY if name in names.IGNORED | names.NOTES.keys()]
     words = [word for name in taken for word in (f"--{name}", *([] if name in names.SWITCHES else ["1"]))]
     task, said = asked(*words)
     assert task == TrainLora(photos=tmp_path) and "no_half_vae" in taken and "ddp_timeout" in taken

@@ -6,7 +6,8 @@ from PIL import Image
 
 from calotype.tasks import Note, TrainDiffusion, TrainGan, TrainRestorer, TrainUpscaler
 from calotype.training.data.captioned import CaptionedSet, read_pairs
-from tests.pipelines.test_train_diffusion import SMALL
+from tests.pipelines.test_train_diffusion import SMALL, few_steps  # noqa: F401
+from tests.pipelines.test_train_gan import few_frames  # noqa: F401
 from tests.pipelines.test_train_restorer import TINY as RESTORER
 from tests.pipelines.test_train_upscaler import TINY as UPSCALER
 

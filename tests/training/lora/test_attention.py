@@ -23,8 +23,11 @@ def test_the_same_numbers(layer, shape):
 
 
 @pytest.mark.parametrize("tokens, words, is_plain", ((512, 77, True), (513, 77, False), (4, 1024, False)))
-def test_which_way_is_taken(layer, tokens, words, is_plain):
-    taken, ways = [], attention.CpuAttnProcessor()
-    ways._plain, ways._fused = (lambda *_, kind=kind, **__: taken.append(kind) for kind in ("plain", "fused"))
-    ways(layer, torch.zeros(1, tokens, 16), torch.zeros(1, words, 12))
+def test_which_way_is_taken(layer, tokens, words, is_plain, monkeypatch):
+    from diffusers.models import attention_processor
+
+    taken = []
+    for name, kind in (("AttnProcessor", "plain"), ("AttnProcessor2_0", "fused")):
+        monkeypatch.setattr(attention_processor, name, lambda kind=kind: lambda *_: taken.append(kind))
+    attention.CpuAttnProcessor()(layer, torch.zeros(1, tokens, 16), torch.zeros(1, words, 12))
     assert taken == ["plain" if is_plain else "fused"]

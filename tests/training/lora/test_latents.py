@@ -81,7 +81,7 @@ def test_what_changes_is_seen_anew_by_each_step_and_the_same_by_the_same(photo, 
     )
     assert not one.latents and not list(tmp_path.rglob("latents"))
     seen = [batch_latents([one, one], task, model, random.Random(seed)) for seed in (1, 1, 2)]
-    assert seen[0].shape == (2, 4, 8, 16) or seen[0].shape[2:] == (32 // model.factor, 64 // model.factor)
+    assert seen[0].shape == (2, 4, 32 // model.factor, 64 // model.factor)
     assert torch.equal(seen[0], seen[1]) and not torch.equal(seen[0], seen[2])
 
     whole, plain = made(photo, model, tmp_path, color_aug=True)  # which changes nothing in most steps

@@ -94,7 +94,14 @@ def photos(tmp_path_factory):
     return room.parent
 
 
-OPTIONS = {"resolution": "64", "min_bucket_reso": 64, "mixed_precision": "no", "network_dim": 2, "max_train_steps": 2}
+OPTIONS = {
+    "model": "small",
+    "resolution": "64",
+    "min_bucket_reso": 64,
+    "mixed_precision": "no",
+    "network_dim": 2,
+    "max_train_steps": 2,
+}
 
 
 def learn(settings, photos, out, memory, **options):
@@ -103,31 +110,32 @@ def learn(settings, photos, out, memory, **options):
     return [step.text for step in engine.run(task) if isinstance(step, Note)]
 
 
-def test_counting_leaves_no_trace_in_what_is_learnt(settings, photos, tmp_path, monkeypatch):
+def test_counting_leaves_no_trace_in_what_is_learnt(small_settings, photos, tmp_path, monkeypatch):
     counts, options = [], {"network_train_unet_only": True, "network_dropout": 0.5}
     monkeypatch.setattr(
         "calotype.training.run.estimate.cost", lambda *given, own=cost: counts.append(own(*given)) or counts[-1]
     )
     monkeypatch.setattr("calotype.training.run.estimate.SAFETY_FACTOR", 0)
-    learn(settings, photos, tmp_path / "plain", 0, **options)
+    learn(small_settings, photos, tmp_path / "plain", 0, **options)
     assert not counts
     monkeypatch.setattr("calotype.training.run.estimate.SAFETY_FACTOR", 1e9)  # as on a small machine
-    learn(settings, photos, tmp_path / "counted", 0, **options)
+    learn(small_settings, photos, tmp_path / "counted", 0, **options)
     assert len(counts) == 2 and all(counts)
     one, other = (load_file(tmp_path / name / "a.safetensors") for name in ("plain", "counted"))
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_a_dry_run_tells_findings_plan_memory_and_time_in_this_order(settings, photos, tmp_path):
-    said = learn(settings, photos, tmp_path / "none", 0, dry_run=True, train_batch_size=2)
+def test_a_dry_run_tells_findings_plan_memory_and_time_in_this_order(small_settings, photos, tmp_path):
+    said = learn(small_settings, photos, tmp_path / "none", 0, dry_run=True, train_batch_size=2)
     words = ("that is too few", "2 photos to train on", "memory expected: ", "time expected on this machine: ")
     places = [next(n for n, text in enumerate(said) if word in text) for word in words]
     assert places == sorted(places) and not (tmp_path / "none").exists()
 
 
-def test_training_that_cannot_fit_does_not_begin(photos, tmp_path, capsys):
+def test_training_that_cannot_fit_does_not_begin(photos, small_model, tmp_path, capsys):
     command = ["train", "lora", str(photos), "--output-dir", str(tmp_path / "out"), "--train-batch-size", "8"]
-    assert main([*command, "--memory", "0.02", "--offline", "--resolution", "128"]) == 2
+    command += ["--model", str(small_model.parent), "--resolution", "128"]
+    assert main([*command, "--memory", "0.02", "--offline"]) == 2
     told = capsys.readouterr().err.splitlines()[-1]
     assert "besides the model, and 20 MiB are free; give --train-batch-size 1 or --gradient-checkpointing" in told
     assert not (tmp_path / "out").exists()
