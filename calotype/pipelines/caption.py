@@ -15,7 +15,7 @@ from calotype.picture.save import save
 from calotype.tasks import Note, Progress, note
 from calotype.tasks.captions import Caption
 from calotype.tasks.events import Failed, Saved, Skipped
-from calotype.training.data.captions import read_caption
+from calotype.training.data.captions import read_caption, split_tags
 from calotype.training.data.dataset import Folder, advised_repeats, find_folders
 from calotype.training.data.face_crop import largest, window
 
@@ -71,7 +71,7 @@ def _tagger(task: Caption, models: Models) -> Tags | None:
     from calotype.training.data.tagger import Tagger, spaced
 
     tagger = Tagger(task.tagger, task.tagger_tags, models.settings.threads)
-    excluded = frozenset(spaced(tag.strip()).casefold() for tag in task.exclude_tags.split(","))
+    excluded = frozenset(spaced(tag).casefold() for tag in split_tags(task.exclude_tags))
     return lambda pixels: tagger.tags(pixels, task.threshold, task.character_threshold, excluded)
 
 
@@ -121,7 +121,7 @@ class _Captions:
         """The trigger word, then the existing caption, or the folder name and tags."""
         if old_caption:
             trigger = self.task.trigger if self.task.prefix else ""
-            return "\n".join(_with_trigger(trigger, line.split(",")) for line in old_caption.split("\n"))
+            return "\n".join(_with_trigger(trigger, split_tags(line)) for line in old_caption.split("\n"))
         return _with_trigger(self.task.trigger, [folder.name, *(self.tag(get_pixels()) if self.tag else [])])
 
 

@@ -97,7 +97,7 @@ def _shuffle_tags(caption: str, config: CaptionConfig, rng: random.Random) -> st
         parts = [_tags(text, config.separator) for text in caption.split(config.keep_separator, 2)]
         first, loose, last = (*parts, [])[:3]
     else:
-        tags = [tag.strip() for tag in caption.split(config.separator)]
+        tags = split_tags(caption, config.separator)
         first, loose, last = tags[: config.keep_tokens], tags[config.keep_tokens :], []
     if config.shuffle:
         rng.shuffle(loose)
@@ -107,4 +107,14 @@ def _shuffle_tags(caption: str, config: CaptionConfig, rng: random.Random) -> st
 
 
 def _tags(text: str, separator: str) -> list[str]:
-    return [tag.strip() for tag in text.split(separator) if tag.strip()]
+    return [tag for tag in split_tags(text, separator) if tag]
+
+
+def split_tags(text: str, separator: str = ",") -> list[str]:
+    """The tags of a caption, without spaces around them; the comma may be the full-width or the ideographic one.
+
+    >>> split_tags("1girl，smile、red hat, outdoors")
+    ['1girl', 'smile', 'red hat', 'outdoors']
+    """
+    parts = re.split("[,，、]", text) if separator == "," else text.split(separator)
+    return [part.strip() for part in parts]

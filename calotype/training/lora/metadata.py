@@ -15,6 +15,7 @@ from calotype.checkpoints.store import digest
 from calotype.models.diffusion import Diffusion
 from calotype.tasks.training import TrainLora
 from calotype.training.data.buckets import Size
+from calotype.training.data.captions import split_tags
 from calotype.training.data.dataset import Example
 from calotype.training.optim.optimizers import arguments
 
@@ -229,7 +230,7 @@ def tags(photos: Sequence[Example]) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = {}
     for photo in photos:
         folder = counts.setdefault(photo.path.parent.name, {})
-        for tag in photo.caption.split(","):
-            if tag.strip():
-                folder[tag.strip()] = folder.get(tag.strip(), 0) + 1
+        for tag in split_tags(photo.caption):
+            if tag:
+                folder[tag] = folder.get(tag, 0) + 1
     return counts

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calotype.errors import CalotypeError
-from calotype.training.data.captions import CaptionConfig, process_caption, read_caption
+from calotype.training.data.captions import CaptionConfig, process_caption, read_caption, split_tags
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gbk"])
@@ -78,3 +78,12 @@ def test_separators_say_what_stays_and_what_stays_together():
     assert all(text.startswith("me, you") and text.endswith("end") and "|" not in text for text in found)
     assert any("b,c" in text for text in found) and all(("b" in text) == ("b,c" in text) for text in found)
     assert len({text.split(", ")[2] for text in found}) > 2
+
+
+@pytest.mark.parametrize("comma", [",", "，", "、"])
+def test_tags_stand_apart_by_any_comma(comma):
+    caption = comma.join(["1girl", "红色 帽子", "outdoors"])
+    assert split_tags(caption) == ["1girl", "红色 帽子", "outdoors"]
+    shuffled = {process_caption(caption, CaptionConfig(shuffle=True), random.Random(n)) for n in range(20)}
+    assert len(shuffled) > 1 and all(sorted(split_tags(text)) == sorted(split_tags(caption)) for text in shuffled)
+    assert split_tags("a，b、c", separator="、") == ["a，b", "c"]  # another separator is what it is
