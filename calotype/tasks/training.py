@@ -379,6 +379,28 @@ def to_a1111_sampler(name: str) -> str:
     return name
 
 
+def split_arguments(text: str) -> list[str]:
+    """The items of "a=1 b=(0.9, 0.99)", separated by spaces outside of brackets and quotation marks.
+
+    >>> split_arguments("weight_decay=0.1 betas=(0.9, 0.99)")
+    ['weight_decay=0.1', 'betas=(0.9, 0.99)']
+    """
+    items, depth, quote, is_open = [], 0, "", False
+    for char in text:
+        if char.isspace() and not quote and depth <= 0:
+            is_open = False
+            continue
+        if quote or char in "\"'":
+            quote = "" if char == quote else quote or char
+        else:
+            depth += (char in "([{") - (char in ")]}")
+        if is_open:
+            items[-1] += char
+        else:
+            items, is_open = [*items, char], True
+    return items
+
+
 NETWORK_ARGS = {name: name for name in ("conv_dim", "conv_alpha", "algo", "factor", "rank_dropout", "module_dropout")}
 NETWORK_ARGS |= {"dropout": "network_dropout"}
 
@@ -386,7 +408,7 @@ NETWORK_ARGS |= {"dropout": "network_dropout"}
 def network_arguments(text: str, module: str = MODULES[0]) -> dict[str, Any]:
     """The options in network_args such as "conv_dim=4 algo=loha". Raises CalotypeError for unknown ones."""
     options: dict[str, Any] = {}
-    for word in text.split():
+    for word in split_arguments(text):
         key, equals, value = word.partition("=")
         if not equals:
             raise CalotypeError("{option:network_args} is such as conv_dim=4 conv_alpha=1, not {word!r}", word=word)

@@ -1,5 +1,6 @@
-"""Config files of lora-scripts and sd-scripts as options of TrainLora: TOML, train.sh or train.ps1."""
+"""Config files of lora-scripts, sd-scripts and kohya_ss as options of TrainLora: TOML, train.sh, train.ps1, JSON."""
 
+import json
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from calotype.dialects.sd_scripts import args
+from calotype.dialects.sd_scripts.kohya_ss import is_form, options_of_form
 from calotype.dialects.sd_scripts.powershell import read_powershell
 from calotype.dialects.sd_scripts.shell import read_shell
 from calotype.dialects.sd_scripts.words import LISTS, TRAINERS, Unreadable, parse_arguments
 from calotype.errors import CalotypeError, Message, listed
 from calotype.files import read_text
 from calotype.options import checked, nearest, visible
-from calotype.tasks.training import MODULES, TrainLora, network_arguments
+from calotype.tasks.training import MODULES, TrainLora, network_arguments, split_arguments
 
 MAX_BYTES = 1_000_000  # usual files have a few thousand
 READERS: dict[str, Callable[[str], tuple[list[str], list[str]]]] = {".sh": read_shell, ".ps1": read_powershell}
@@ -59,6 +61,8 @@ def read_config(path: Path) -> Config:
     """
     data, unused = _data(path)
     notes: list[Message] = []
+    if is_form(data):
+        data, notes = options_of_form(data, _known_names(), str(path))
     if unused:
         data = {**parse_arguments(unused, str(path)), **data}
         notes.append(
@@ -102,10 +106,14 @@ def _data(path: Path) -> tuple[dict[str, Any], list[str]]:
         if path.suffix.lower() in READERS:
             words, unused = READERS[path.suffix.lower()](text)
             return _from_command(path, words), unused
+        if path.suffix.lower() == ".json":
+            return _from_json(path, text), []
         return _flat(path, tomllib.loads(text)), []
     except tomllib.TOMLDecodeError as fault:
         raise CalotypeError(
-            "{path} is not valid TOML: {fault}; scripts have the extension .sh or .ps1", path=path, fault=fault
+            "{path} is not valid TOML: {fault}; scripts have the extension .sh or .ps1, kohya_ss' settings .json",
+            path=path,
+            fault=fault,
         ) from None
     except Unreadable as fault:
         raise CalotypeError(
@@ -135,6 +143,16 @@ def _from_command(path: Path, words: list[str]) -> dict[str, Any]:
             names=" and ".join(TRAINERS),
         )
     return parse_arguments(words[1:], str(path))
+
+
+def _from_json(path: Path, text: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as fault:
+        raise CalotypeError("{path} is not valid JSON: {fault}", path=path, fault=fault) from None
+    if not isinstance(data, dict):
+        raise CalotypeError("{path} is JSON, but no settings; give the file that kohya_ss' form saved", path=path)
+    return data
 
 
 def _flat(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,10 +205,14 @@ def _renamed(data: Mapping[str, Any]) -> dict[str, Any]:
     return {args.ALIASES.get(name, name): value for name, value in data.items()}
 
 
+def _known_names() -> frozenset[str]:
+    fields = (spec.name for spec in visible(TrainLora))
+    return frozenset((*fields, *args.ALIASES, *args.IGNORED, *args.NOTES, *args.UNSUPPORTED, *args.EXPANDED))
+
+
 def _known_options(where: str, data: Mapping[str, Any], notes: list[Message]) -> dict[str, Any]:
     """The options that Calotype has. Raises CalotypeError for unknown or unsupported ones."""
-    fields = {spec.name: spec for spec in visible(TrainLora)}
-    known = {*fields, *args.ALIASES, *args.IGNORED, *args.NOTES, *args.UNSUPPORTED, *args.EXPANDED}
+    fields, known = {spec.name: spec for spec in visible(TrainLora)}, _known_names()
     unknown = [name for name in data if name not in known]
     if unknown:
         hinted = (Message("{name}{hint}", name=name, hint=nearest(name, known)) for name in unknown)
@@ -244,7 +266,7 @@ def _value(where: str, name: str, kind: Any, value: Any) -> Any:
 
 
 def _as_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list) else str(value).split()
+    return list(value) if isinstance(value, list) else split_arguments(str(value))
 
 
 def _apply_kohya_rules(data: Mapping[str, Any], options: dict[str, Any], notes: list[Message]) -> None:

@@ -218,7 +218,7 @@ def parse_arguments(words: Sequence[str], where: str) -> dict[str, object]:
 
 def _value(name: str, values: list[str]) -> object:
     if name in LISTS:
-        return [part for value in values for part in value.split()]
+        return values  # each word is one item, also one with spaces
     if len(values) > 1:
         return values
     return values[0] if values else True

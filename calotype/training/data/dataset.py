@@ -1,5 +1,6 @@
 """The images of a training set, found in folders as kohya's sd-scripts finds them; nothing is moved or written."""
 
+import os
 import random
 import re
 from collections.abc import Collection
@@ -14,6 +15,8 @@ _SAMPLES = r"sample/[^/]+_(e?\d{6,}(_\d\d+(_\d+)?)?|held_out)\.png|[^/]+-snapsho
 _TRAINING_OUTPUT = re.compile(rf"(.*/)?({_SAMPLES})", re.S)
 _FIGURES = "-figures"  # `train restorer --evaluate` writes NAME-figures.jpg and NAME-figures.json
 _REPEATS_IN_NAME = re.compile(r"(\d+)_(.*)|(\d{1,3})", re.S)  # a folder named 2019 is a year, not a number of repeats
+MAX_DEPTH = 3  # levels of folders in which pictures are looked for that a message names
+MAX_NAMED = 3  # folders in a message
 MEMORY_FRACTION = 0.7  # fraction of the free memory that cached pictures may take
 REPEATS = ((10, 7), (50, 5), (100, 3))  # (max photos, repeats), 1 beyond; as lora-scripts advises
 
@@ -92,12 +95,29 @@ def find_photos(
                 name=loose[0].name,
             )
         )
+    if named and (unnamed := _folders_with_pictures(folder, {subfolder.folder for subfolder in named})):
+        notes.append(
+            Message(
+                "left out: {folders}, as the name has no number of repeats; name it such as {repeats}_{name}",
+                folders=listed(_with_count(folder, path, count) for path, count in unnamed[:MAX_NAMED]),
+                repeats=named[0].repeats,
+                name=unnamed[0][0].name,
+            )
+        )
     if not examples and named:
         raise CalotypeError(
             "{folder} has no pictures in its folders {names}; put photos there ({suffixes})",
             folder=folder,
             names=", ".join(subfolder.folder.name for subfolder in named[:3]),
             suffixes=", ".join(SUFFIXES),
+        )
+    if not examples and (elsewhere := _folders_with_pictures(folder)):
+        raise CalotypeError(
+            "{folder} has no pictures in it, but {folders}; give {example} for {option:photos}, or name the folder "
+            "N_name, where N is the number of repeats, from 1",
+            folder=folder,
+            folders=listed(_with_count(folder, path, count) for path, count in elsewhere[:MAX_NAMED]),
+            example=elsewhere[0][0] if elsewhere[0][0].parent == folder else elsewhere[0][0].parent,
         )
     if not examples:
         raise CalotypeError(
@@ -106,6 +126,24 @@ def find_photos(
             suffixes=", ".join(SUFFIXES),
         )
     return Dataset(tuple(examples), tuple(notes))
+
+
+def _folders_with_pictures(folder: Path, known: Collection[Path] = ()) -> list[tuple[Path, int]]:
+    """Subfolders with pictures, with their number, at most MAX_DEPTH levels below; those in `known` are left out."""
+    folders, level = [], [folder]
+    for _ in range(MAX_DEPTH):
+        level = [path for parent in level for path in _subfolders(parent) if path not in known]
+        folders += [(path, count) for path in level if (count := len(_pictures(path)))]
+    return folders
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """Those that can be read."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and os.access(path, os.R_OK | os.X_OK))
+
+
+def _with_count(folder: Path, path: Path, count: int) -> Message:
+    return Message("{count} in {path}", count=count, path=path.relative_to(folder))
 
 
 def pictures_below(folder: Path, out: Path | None = None) -> tuple[list[Path], Message | None]:

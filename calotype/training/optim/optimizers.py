@@ -12,6 +12,7 @@ import torch
 from calotype.errors import CalotypeError, Message, Remedy
 from calotype.options import shown
 from calotype.tasks.optimizers import find_optimizer, package_of, unknown_optimizer
+from calotype.tasks.training import split_arguments
 
 __all__ = ["arguments", "available_optimizer", "create_optimizer", "is_schedule_free", "set_train_mode"]
 
@@ -99,7 +100,7 @@ def _module(module: str, name: str, package: str) -> Any:
 def arguments(text: str) -> dict[str, Any]:
     """Parses "a=1 b=(0.9,0.99)". Raises CalotypeError for anything else."""
     found = {}
-    for word in text.split():
+    for word in split_arguments(text):
         key, equals, value = word.partition("=")
         try:
             if not equals:

@@ -1,6 +1,7 @@
 """Settings that people bring from lora-scripts and sd-scripts mean here what they meant there, and are never run."""
 
 import contextlib
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -19,6 +20,7 @@ from calotype.dialects.sd_scripts.words import Unreadable
 from calotype.errors import CalotypeError
 from calotype.options import read
 from calotype.tasks import TrainLora
+from calotype.training.optim.optimizers import arguments
 
 SAMPLES = Path(__file__).parent / "configs"
 NAMES = ("train.sh", "train.ps1", "autosave.toml")
@@ -188,7 +190,9 @@ def test_a_photo_set_of_a_script_is_planned_by_the_command(home, portrait, small
     assert main(["train", "lora", "--config", str(home / "train.sh"), *more]) == 0
     said = capsys.readouterr().err
     assert (
-        "does not pass it to its command" in said and "1 photo to learn" in said and "6 steps of 2 in 6 epochs" in said
+        "does not pass it to its command" in said
+        and "1 photo to train on" in said
+        and "6 steps of batch size 2 in 6 epochs" in said
     )
     assert (home / "train.sh").read_bytes() == before and not (home / "output").exists()
 
@@ -339,3 +343,84 @@ def test_a_script_of_scraps_is_read_or_refused(scraps):
 def test_a_lone_exclamation_mark_is_refused():
     with pytest.raises(Unreadable, match="! without a condition"):
         read_shell("! && x")
+
+
+def test_an_item_with_spaces_in_brackets_is_one(tmp_path):
+    command = 'train_network.py --optimizer_args "weight_decay=0.1" "betas=(0.9, 0.99)" --optimizer_type=AdamW'
+    for name, text in (
+        ("a.sh", f"python {command}\n"),
+        ("a.toml", 'optimizer_args = ["weight_decay=0.1", "betas=(0.9, 0.99)"]\n'),
+        ("b.toml", 'optimizer_args = "weight_decay=0.1 betas=(0.9, 0.99)"\n'),
+    ):
+        (tmp_path / name).write_text(text)
+        text = read_config(tmp_path / name).options["optimizer_args"]
+        assert arguments(text) == {"weight_decay": 0.1, "betas": (0.9, 0.99)}
+
+
+FORM = {
+    "LoRA_type": "Standard",
+    "pretrained_model_name_or_path": "emoji",
+    "train_data_dir": "photos",
+    "max_resolution": "256,320",
+    "optimizer": "AdamW",
+    "optimizer_args": "weight_decay=0.1 betas=(0.9, 0.99)",
+    "epoch": 2,
+    "max_train_steps": "",
+    "lr_warmup": 10,
+    "lr_warmup_steps": 0,
+    "text_encoder_lr": 0.0,
+    "unet_lr": 0.0002,
+    "caption_extension": ".txt",
+    "additional_parameters": "--noise_offset 0.05 --seed=7",
+    "sdxl": False,
+    "keep_tokens": "1",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {},
+            {"resolution": "256x320", "max_train_epochs": 2, "lr_warmup_steps": "0.1", "noise_offset": 0.05, "seed": 7},
+        ),
+        ({}, {"network_train_unet_only": True, "unet_lr": 0.0002, "keep_tokens": 1, "network_module": "networks.lora"}),
+        ({"max_train_steps": "300"}, {"max_train_steps": 300}),
+        ({"LoRA_type": "Kohya LoCon", "conv_dim": 4, "conv_alpha": 2}, {"conv_dim": 4, "conv_alpha": 2.0}),
+        ({"LoRA_type": "LyCORIS/LoHa", "conv_dim": 4}, {"algo": "loha", "conv_dim": 4}),
+        ({"LoRA_type": "LyCORIS/LoKr", "factor": 8}, {"algo": "lokr", "factor": 8}),
+        ({"lora_network_weights": "a.safetensors", "module_dropout": 0.2}, {"module_dropout": 0.2}),
+    ],
+)
+def test_the_settings_of_kohya_ss_form_are_read(tmp_path, changes, expected):
+    path = tmp_path / "设置.json"
+    path.write_text(json.dumps(FORM | changes), "utf-8")
+    options = read_config(path).options
+    assert {name: options[name] for name in expected} == expected
+
+
+def test_fields_of_the_form_that_do_nothing_here_are_named(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(FORM | {"sdxl": True, "new_field": 3, "old_field": 0}))
+    [note] = [str(note) for note in read_config(path).notes if "not followed" in str(note)]
+    assert note == "fields of the form that are not followed: new_field, sdxl"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "is not valid JSON"),
+        ("[" * 100_000, "is not valid JSON"),
+        ("[1]", "no settings"),
+        (
+            json.dumps(FORM | {"LoRA_type": "LyCORIS/BOFT"}),
+            "for a LoRA of the kind LyCORIS/BOFT; Calotype trains Standard",
+        ),
+        (json.dumps(FORM | {"additional_parameters": '--a "b'}), "additional_parameters: No closing quotation"),
+        (json.dumps(FORM | {"masked_loss": True}), "masked_loss, which Calotype does not support"),
+    ],
+)
+def test_json_that_is_no_settings_is_said(tmp_path, text, said):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(CalotypeError, match=said):
+        read_config(tmp_path / "a.json")

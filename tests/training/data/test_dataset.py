@@ -113,3 +113,33 @@ def test_faces_that_were_compared_are_known_by_their_figures(tmp_path):
         ["1.png", "our-figures.jpg"],
         "pictures left out because they are results: 1 drawn during training",
     )
+
+
+def with_pictures(folder, *names):
+    for name in names:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(folder / name / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["zkz_10"], "1 in zkz_10; give {folder}/zkz_10 for"),
+        (["zkz girl"], "1 in zkz girl; give {folder}/zkz girl for"),
+        (["0_zkz"], "1 in 0_zkz; give {folder}/0_zkz for"),
+        (["img/5_zkz"], "1 in img/5_zkz; give {folder}/img for"),
+        (["a", "b"], "1 in a, 1 in b; give {folder}/a for"),
+    ],
+)
+def test_a_folder_without_pictures_says_where_they_are(tmp_path, names, said):
+    with_pictures(tmp_path, *names)
+    with pytest.raises(CalotypeError) as fault:
+        find_photos(tmp_path)
+    assert said.format(folder=tmp_path) in str(fault.value) and "N is the number of repeats" in str(fault.value)
+
+
+def test_a_folder_without_a_number_beside_one_with_it_is_named(tmp_path):
+    with_pictures(tmp_path, "3_zkz", "hat", "4_coat/old")
+    dataset = find_photos(tmp_path)
+    assert [photo.path.parent.name for photo in dataset.photos] == ["3_zkz"]
+    assert "left out: 1 in hat, as the name has no number of repeats; name it such as 3_hat" in map(str, dataset.notes)
