@@ -178,6 +178,15 @@ def test_what_a1111_tells_besides_is_followed(folder, capsys):
     assert Image.open("old-again.png").size == (96, 96)
 
 
+def test_seeds_beyond_the_largest_begin_at_0(folder, capsys):
+    assert imagine(APPLE, "--seed", str(2**64 - 1), "-c", "2", "-o", "a.png", "--precision", "float32") == 0
+    assert imagine(APPLE, "--seed", "0", "-o", "zero.png", "--precision", "float32", "--batch", "2", "-c", "2") == 0
+    first, second = (np.asarray(Image.open(name), np.int16) for name in ("a-2.png", "zero-1.png"))
+    assert np.abs(first - second).max() <= 2
+    assert imagine(APPLE, "--seed", str(2**64)) == 2
+    assert "from -1 up to 18446744073709551615" in capsys.readouterr().err
+
+
 def test_a_list_of_prompts(folder, capsys):
     (folder / "提示.txt").write_text(
         f'# mine\n{APPLE}\n\n--prompt "blue car" --steps 1 --width 64 --height 32 --cfg_scale 2\n', "utf-8"
