@@ -241,16 +241,19 @@ def _check_range(path: str, rules: OptionInfo, value: Any) -> None:
     too_high = rules.max is not None and not value <= rules.max
     if too_low or too_high:
         span = _span(rules.min, rules.max)
-        number = f"{value:g}" if isinstance(value, float) or abs(value) < 10**15 else shown(value)
-        raise CalotypeError("{option} takes values{span}, not {value}", option=path, span=span, value=number)
+        raise CalotypeError("{option} takes values{span}, not {value}", option=path, span=span, value=_number(value))
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if isinstance(value, float) or abs(value) < 10**6 else shown(value)
 
 
 def _span(low: float | None, high: float | None) -> Message:
     if high is None:
-        return Message(" from {least:g}", least=low)
+        return Message(" from {least}", least=_number(low))
     if low is None:
-        return Message(" up to {most:g}", most=high)
-    return Message(" from {least:g} up to {most:g}", least=low, most=high)
+        return Message(" up to {most}", most=_number(high))
+    return Message(" from {least} up to {most}", least=_number(low), most=_number(high))
 
 
 def schema(cls: type, wording: Wording = PLAIN) -> dict[str, Any]:

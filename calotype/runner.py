@@ -105,7 +105,7 @@ def run(
 
 
 def again(reproduction: Reproduction, engine: Engine, *, wording: Wording = PLAIN) -> Iterator[Event]:
-    """Reproduces a result, and compares its bytes."""
+    """Reproduces a result, and compares its bytes, unless it has other options."""
     target = source = ""
     yield from (Note(message, str(reproduction.path)) for message in reproduction.notes)
     request = Request((reproduction.task,), last_only=True)
@@ -113,7 +113,7 @@ def again(reproduction: Reproduction, engine: Engine, *, wording: Wording = PLAI
         if isinstance(event, Saved | Skipped):
             target, source = event.target, event.source
         yield event
-    if target and reproduction.stored:
+    if target and reproduction.stored and not reproduction.is_changed:
         yield compared(reproduction.stored, Path(target), "" if reproduction.is_drawn else source)
 
 

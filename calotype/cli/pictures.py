@@ -8,7 +8,7 @@ from calotype.cli.show import reporter_for, show
 from calotype.cli.wording import WORDING
 from calotype.options import read
 from calotype.settings import Settings
-from calotype.tasks import TASKS, read_task
+from calotype.tasks import TASKS, Imagine, read_task
 from calotype.tasks.output import Album
 
 INPUTS = argument("inputs", list[Path], "pictures, folders of pictures, or patterns such as 'scans/*.jpg'", "INPUT")
@@ -49,8 +49,9 @@ def _run_album(kind: str, values: dict[str, Any]) -> int:
 def again(**values: Any) -> int:
     """Reproduce a result from its record, and compare it byte by byte.
 
-    The record is the .json beside a result, or the result itself, which contains it too. A picture of A1111, Forge or
-    NovelAI is reproduced from the parameters in it, if the model is installed.
+    The record is the .json beside a result, or the result itself, which contains it too. A picture of A1111, Forge,
+    SD.Next, Fooocus, NovelAI, ComfyUI, InvokeAI, SwarmUI or AI Horde is generated again from the parameters in it, if
+    the model is installed. Options of generation override those of the picture.
     """
 
     from calotype import runner
@@ -64,6 +65,7 @@ def again(**values: Any) -> int:
         source=values["source"],
         out=values["out"],
         overwrite=bool(values["overwrite"]),
+        options=given_options(Imagine, values),
     )
     before_torch = quick_import_hook([reproduced.task], reproduced.settings) if reproduced.is_drawn else None
     return show(
@@ -77,6 +79,7 @@ set_signature(
     flag("out", "file of the new result (default NAME-again beside the record)", "-o", "--out", kind=Path | None),
     flag("source", "current path of the source, if it was moved", kind=Path | None),
     flag("overwrite", "overwrite an existing file"),
-    *flags(Settings),
+    flag("prompt", "another prompt", kind=str | None),
+    *flags(Imagine, Settings),
     *OUTPUT_FLAGS,
 )

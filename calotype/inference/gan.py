@@ -68,7 +68,7 @@ def sample_gan(task: Imagine, checkpoint: Checkpoint, models: Models) -> Iterato
     results = []
     for n, latent in enumerate(latents):
         picture = Picture(_generate(generator, task.truncation * latent))
-        picture_task = replace(task, seed=first_seed + n, count=1, grid=False, batch=1, place=0)
+        picture_task = replace(task, seed=(first_seed + n) % 2**64, count=1, grid=False, batch=1, place=0)
         results.append(Result.of(picture_task, None, picture, [model], models.computed(None)))
         yield Progress(n + 1, len(latents), "pictures")
         yield results[-1]
@@ -108,7 +108,7 @@ def slerp(start: Tensor, end: Tensor, weight: float) -> Tensor:
 
 
 def _latent(seed: int, count: int) -> Tensor:
-    return torch.randn(count, generator=torch.Generator().manual_seed(seed % 2**63))
+    return torch.randn(count, generator=torch.Generator().manual_seed(seed % 2**64))
 
 
 def _generate(generator: torch.nn.Module, latent: Tensor) -> np.ndarray:

@@ -27,13 +27,13 @@ def describe_picture(file: Path, max_pixels: int) -> dict[str, Any]:
     Raises:
         CalotypeError: it cannot be read.
     """
-    from calotype.outputs.reproduce import infotext_fields
+    from calotype.outputs.redraw import picture_parameters
     from calotype.picture import Picture
 
     picture = Picture.open(file, max_pixels)
     height, width, channels = picture.pixels.shape
     kind = ("grey" if channels == 1 else "colour") + (" with transparency" if picture.alpha is not None else "")
-    metadata = picture.metadata
+    metadata, parameters = picture.metadata, picture_parameters(picture)
     return {
         "format": picture.format,
         "width": width,
@@ -46,7 +46,7 @@ def describe_picture(file: Path, max_pixels: int) -> dict[str, Any]:
         "xmp_bytes": len(metadata.xmp) if metadata.xmp else None,
         "sha256": picture.sha256,
         "notes": " ".join(picture.notes),
-        "parameters": infotext_fields(picture),
+        "parameters": parameters.fields() if parameters else {},
     }
 
 

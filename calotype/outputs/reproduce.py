@@ -1,10 +1,9 @@
-"""Reproducing a result: from its record, or from the infotext in a picture of A1111, Forge or NovelAI; and comparing
-its bytes."""
+"""Reproducing a result: from its record, or from the generation parameters in a picture of another program; and
+comparing its bytes."""
 
 import contextlib
-import math
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,21 +11,18 @@ from typing import TYPE_CHECKING, Any
 from calotype.errors import CalotypeError, Message, Remedy
 from calotype.files import readable
 from calotype.outputs.model_hashes import CurrentHashes
-from calotype.outputs.names import beside, format_of
+from calotype.outputs.names import beside, ending, format_of
+from calotype.outputs.redraw import picture_parameters, task_from_parameters, with_options
 from calotype.outputs.sidecar import StoredRecord, read_stored, sha256_of
 from calotype.settings import Settings
+from calotype.suffixes import SUFFIXES
 from calotype.tasks import Imagine, read_task
 from calotype.tasks.events import Compared
-from calotype.tasks.limits import Limits
 from calotype.tasks.output import Album, DrawingOutput
 
 if TYPE_CHECKING:
     from calotype.picture import Picture
     from calotype.record import Record
-
-NO_LIMITS = Limits(
-    **dict.fromkeys(("picture", "pixels", "drawing", "scale"), math.inf)
-)  # for the owner of the computer
 
 
 @dataclass(frozen=True)
@@ -36,9 +32,10 @@ class Reproduction:
     task: Any
     output: Album | DrawingOutput
     settings: Settings  # with the recorded precision, device and threads
-    stored: StoredRecord | None  # None: the task is from another program's infotext
+    stored: StoredRecord | None  # None: the task is from another program's parameters
     path: Path  # of the record
     notes: tuple[Message, ...] = ()
+    is_changed: bool = False  # some options differ from the recorded ones, so the bytes are not compared
 
     @property
     def is_drawn(self) -> bool:
@@ -52,11 +49,13 @@ def reproduction(
     source: Path | None = None,
     out: Path | None = None,
     overwrite: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> Reproduction:
     """Reads the record at `path`: a sidecar, or a result.
 
     Args:
         given: settings that override the recorded ones.
+        options: of a generated picture, which override the recorded ones.
         source: current path of the source, if it was moved.
         out: file of the new result; NAME-again beside the old one if None.
     Raises:
@@ -66,7 +65,13 @@ def reproduction(
     computed = _computed(stored.record.computed) if stored else {}
     settings = Settings.gather({**computed, **given})
     if stored is None or stored.record.task == "imagine":
-        return _drawing(path, stored, picture, settings, source, out, overwrite)
+        return _drawing(path, stored, picture, settings, source, out, overwrite, dict(options or {}))
+    if options:
+        raise CalotypeError(
+            "{path} was not generated from a prompt, so it has no {option}; leave that out",
+            option=next(iter(options)),
+            path=readable(path),
+        )
     task = task_again(stored, find_source(stored, source))
     _check_recorded_models(stored, settings)
     target = out or _target(stored)
@@ -86,30 +91,33 @@ def _drawing(
     source: Path | None,
     out: Path | None,
     overwrite: bool,
+    options: dict[str, Any],
 ) -> Reproduction:
     notes: list[Message] = []
     if stored:
-        task = drawing_task(stored, source)
-        _check_recorded_models(stored, settings)
+        task = with_options(drawing_task(stored, source), options)
+        if not options:
+            _check_recorded_models(stored, settings)
     else:
         from calotype.checkpoints.store import ModelStore
 
-        task, notes = task_from_parameters(picture, path, ModelStore(settings).names)
-    target = out or (_target(stored) if stored else beside(path, "-again", path.suffix))
+        options |= {"init": source} if source else {}
+        task, notes = task_from_parameters(picture, path, ModelStore(settings).names, options)
+    target = out or (_target(stored) if stored else beside(path, "-again", ending(path, "auto")))
     kind = format_of(path) or format_of(Path(stored.result if stored else "")) or "png"
     output = DrawingOutput(out=target, format=kind, overwrite=overwrite)
-    return Reproduction(task, output, settings, stored, path, tuple(notes))
+    return Reproduction(task, output, settings, stored, path, tuple(notes), is_changed=bool(options))
 
 
 def _stored_or_picture(path: Path) -> tuple[StoredRecord | None, "Picture | None"]:
-    """The record and None; or None and the picture, if it has infotext and no record."""
+    """The record and None; or None and the picture, if it has parameters and no record."""
     from calotype.picture import Picture
 
     try:
         return read_stored(path), None
     except CalotypeError:
-        picture = Picture.open(path) if format_of(path) else None
-        if picture is None or not infotext_fields(picture):
+        picture = Picture.open(path) if path.suffix.lower() in SUFFIXES else None
+        if picture is None or picture_parameters(picture) is None:
             raise
         return None, picture
 
@@ -231,87 +239,3 @@ def _mask(stored: StoredRecord, recorded: Path, sha256: str) -> Path:
     raise CalotypeError(
         "the mask {mask} is missing or has changed; put it beside the picture", mask=readable(recorded.name)
     )
-
-
-def task_from_parameters(
-    picture: "Picture", where: Path, names: Callable[[str], Collection[str]]
-) -> tuple[Imagine, list[Message]]:
-    """The task in the infotext of a picture of A1111, Forge or NovelAI, and notes about what is not followed.
-
-    The picture is untrusted: models and LoRAs are names in the store, never files.
-
-    Args:
-        names: of the installed models, by kind (`ModelStore.names`). A VAE that is not installed is ignored, since most
-            checkpoints contain one.
-
-    Raises:
-        CalotypeError: there are no parameters, or the picture was made from another one.
-    """
-    fields = infotext_fields(picture)
-    if "Steps" not in fields or "Seed" not in fields:
-        raise CalotypeError("{where} has no record and no generation parameters", where=readable(where))
-    if "Mask blur" in fields or ("Denoising strength" in fields and "Hires upscaler" not in fields):
-        raise CalotypeError(
-            "{where} was made from another picture, which its parameters don't contain", where=readable(where)
-        )
-    options = {name: value for name, value in _data(fields).items() if value not in (None, "")}
-    vae = options.pop("vae", None)
-    available = {Path(name).stem.casefold(): name for name in names("vae")}.get(Path(vae or "").stem.casefold())
-    missing = Message("the VAE {vae} is not installed, the model's own is used", vae=vae)
-    notes = [missing] if vae and not available else []
-    if training := fields.get("Training"):
-        notes.append(
-            Message(
-                "it was generated with a LoRA during its training ({training}), which is not applied here",
-                training=training,
-            )
-        )
-    options |= {"vae": available} if available else {}
-    return read_task("imagine", options, trusted=False, names=names, limits=NO_LIMITS), notes
-
-
-def infotext_fields(picture: "Picture") -> dict[str, str]:
-    """The parsed infotext, also of NovelAI's format. Empty if the picture has none."""
-    from calotype.dialects.infotext import from_novelai, parse_infotext
-
-    drawn = picture.metadata.texts
-    text = picture.metadata.infotext
-    if not text and drawn.get("Software") == "NovelAI":
-        text = from_novelai(drawn.get("Description", ""), drawn.get("Comment", ""))
-    return parse_infotext(text) if text else {}
-
-
-def _data(fields: dict[str, str]) -> dict[str, Any]:
-    """Infotext fields as options."""
-    return {
-        "prompt": fields["Prompt"],
-        "negative": fields["Negative prompt"],
-        "model": fields.get("Model"),
-        "vae": fields.get("VAE") if fields.get("VAE") not in ("None", "Automatic") else None,
-        "emphasis": fields.get("Emphasis", "original").lower().replace(" ", "-"),
-        "steps": fields["Steps"],
-        "sampler": fields.get("Sampler"),
-        "schedule": fields.get("Schedule type"),
-        "guidance": fields.get("CFG scale"),
-        "rescale": fields.get("CFG Rescale"),
-        "seed": fields["Seed"],
-        "size": fields.get("Size"),
-        "clip_skip": fields["Clip skip"] if fields["Clip skip"] != "1" else None,
-        "noise": "cpu" if fields["RNG"] == "CPU" else "a1111",
-        "variation_seed": fields.get("Variation seed"),
-        "variation": fields.get("Variation seed strength"),
-        "seed_resize": fields.get("Seed resize from"),
-        "tiling": True if fields.get("Tiling") == "True" else None,
-        "hires": fields.get("Hires upscale") or _times_larger(fields),
-        "hires_steps": fields.get("Hires steps"),
-        "hires_upscaler": fields.get("Hires upscaler"),
-        "hires_strength": fields.get("Denoising strength"),
-    }
-
-
-def _times_larger(fields: dict[str, str]) -> float | None:
-    """The upscaling factor of a second pass that is given by its size, along the side that grows more."""
-    try:
-        return max(float(fields[f"Hires resize-{n}"]) / float(fields[f"Size-{n}"]) for n in (1, 2))
-    except (KeyError, ValueError, ZeroDivisionError):
-        return None

@@ -16,7 +16,7 @@ from calotype.picture.codecs import formats
 from calotype.picture.codecs.decoded import PictureFile, Pixels
 from calotype.picture.metadata import exif as exif_blocks
 from calotype.picture.metadata import icc as profile
-from calotype.picture.metadata import xmp
+from calotype.picture.metadata import stealth, texts, xmp
 
 
 @dataclass(frozen=True)
@@ -155,11 +155,9 @@ def _with_metadata(picture: Picture, image_file: PictureFile, decoded: Pixels) -
     icc, icc_notes = _matching_profile(decoded.icc, picture.pixels.shape[2])
     dpi = image_file.dpi or (exif_blocks.resolution(exif) if exif else None)
     turn = 1 if image_file.is_upright else orientation
-    texts = dict(image_file.texts)
-    if exif and not texts and (comment := exif_blocks.comment(exif)):
-        texts["parameters"] = comment
+    generator_texts = stealth.texts(decoded) | texts.gathered(image_file.texts, exif, packet)
     dpi = dpi[::-1] if dpi and turn >= 5 else dpi
-    metadata = Metadata(icc, exif_blocks.pack(exif) if exif else None, packet, dpi, texts)
+    metadata = Metadata(icc, exif_blocks.pack(exif) if exif else None, packet, dpi, generator_texts)
     return replace(
         picture,
         pixels=upright(picture.pixels, turn),

@@ -9,6 +9,8 @@ from calotype.options import option
 from calotype.samplers import LANCZOS, LATENT, sampler_named, schedule_named
 from calotype.tasks.prompts import called_loras, listed_loras, listed_names
 
+MAX_SEED = 2**64 - 1  # as ComfyUI has them
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -43,7 +45,7 @@ class Sampling:
         choices=("cpu", "a1111"),
         title="Noise source",
     )
-    variation_seed: int = option(-1, "seed of the variation; -1 picks a random one", min=-1, max=2**63 - 1)
+    variation_seed: int = option(-1, "seed of the variation; -1 picks a random one", min=-1, max=MAX_SEED)
     variation: float = option(
         0.0, "interpolation of the noise towards the variation seed's", min=0, max=1, title="Variation strength"
     )
@@ -132,7 +134,7 @@ class Imagine(Sampling, Start, Hires):
     )
     size: str = option("", "WxH in pixels, or one number; the model's default where not given")
     seed: int = option(
-        -1, "random seed; the same seed gives the same picture, -1 picks a random one", min=-1, max=2**63 - 1
+        -1, "random seed; the same seed gives the same picture, -1 picks a random one", min=-1, max=MAX_SEED
     )
     count: int = option(
         1, "number of pictures; the seed increases by 1 for each", min=1, max=10_000, title="Number of pictures"

@@ -178,6 +178,91 @@ def test_what_a1111_tells_besides_is_followed(folder, capsys):
     assert Image.open("old-again.png").size == (96, 96)
 
 
+def with_text(name, size=(96, 64), **texts):
+    chunks = PngImagePlugin.PngInfo()
+    for key, text in texts.items():
+        chunks.add_text(key, text if isinstance(text, str) else json.dumps(text))
+    Image.new("RGB", size).save(name, pnginfo=chunks)
+
+
+INFOTEXT = (
+    f"{APPLE}\nNegative prompt: blob\nSteps: 2, Sampler: Euler, CFG scale: 3.5, Seed: 9, Size: 64x64, Model: emoji"
+)
+COMFYUI = {
+    "3": {
+        "class_type": "KSampler",
+        "inputs": {
+            **{"seed": 2**63 + 7, "steps": 2, "cfg": 3.5, "sampler_name": "dpmpp_2m", "scheduler": "karras"},
+            **{"model": ["4", 0], "positive": ["6", 0], "negative": ["7", 0], "latent_image": ["5", 0], "denoise": 1},
+        },
+    },
+    "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "emoji.safetensors"}},
+    "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 72, "batch_size": 1}},
+    "6": {"class_type": "CLIPTextEncode", "inputs": {"text": APPLE, "clip": ["4", 1]}},
+    "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "blob", "clip": ["4", 1]}},
+}
+NOVELAI = {"steps": 2, "sampler": "ddim", "seed": 9, "strength": 0.69, "noise": 0.667, "scale": 5.0, "uc": "blob"}
+
+
+def test_pictures_of_other_programs_are_drawn_again(folder, capsys):
+    with_text("comfy.png", prompt=COMFYUI)
+    with_text("nai.png", (72, 64), Software="NovelAI", Source="NovelAI V1", Description=APPLE, Comment=NOVELAI)
+    with_text("sdnext.png", parameters=INFOTEXT.replace("Euler", "Default") + ", App: SD.Next")
+    for name in ("comfy.png", "nai.png", "sdnext.png"):
+        assert main(["again", name, "--device", "cpu"]) == 0
+    notes = "".join(capsys.readouterr())
+    assert "the model NovelAI V1 exists in NovelAI only" in notes and "the sampler 'Default' is not known" in notes
+    options = {}
+    for name in ("comfy", "nai", "sdnext"):
+        assert main(["info", f"{name}-again.png", "--json"]) == 0
+        options[name] = json.loads(capsys.readouterr().out)["record"]["options"]
+    told = options["comfy"]
+    assert (told["seed"], told["sampler"], told["schedule"], told["noise"]) == (2**63 + 7, "DPM++ 2M", "karras", "cpu")
+    assert (told["prompt"], told["negative"]) == (APPLE, "blob") and Image.open("comfy-again.png").size == (64, 72)
+    assert options["nai"]["sampler"] == "DDIM" and Image.open("nai-again.png").size == (72, 64)
+    assert options["sdnext"]["sampler"] == "DPM++ 2M"
+
+
+def test_options_of_again_override_those_of_the_picture(folder, capsys):
+    with_text("old.png", parameters=INFOTEXT.replace("Model: emoji", "Model: gone"))
+    assert main(["again", "old.png"]) == 2
+    assert (
+        "the model gone of this picture is not installed; add it, or give another with --model"
+        in capsys.readouterr().err
+    )
+    assert main(["again", "old.png", "--model", "emoji", "--sampler", "Heun", "--seed", str(2**64 - 1), "--json"]) == 0
+    assert "compared" not in {event["event"] for event in events(capsys.readouterr().out)}
+    assert main(["info", "old-again.png", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["record"]["options"]
+    assert (told["sampler"], told["seed"], told["steps"]) == ("Heun", 2**64 - 1, 2)
+    assert main(["again", "old-again.png", "--steps", "1", "-o", "b.png"]) == 0
+    assert "the same to the last byte" not in "".join(capsys.readouterr())
+    assert main(["again", "old-again.png", "-o", "c.png"]) == 0
+    assert "the same to the last byte" in "".join(capsys.readouterr())
+
+
+def test_our_parameters_alone_give_the_same_picture(folder, capsys):
+    options = ["--hires", "1.5", "--hires-steps", "2", "--hires-upscaler", "latent (nearest-exact)", "--rescale", "0.3"]
+    options += ["--variation", "0.2", "--variation-seed", "4", "--seed-resize", "48", "--tiling", "--clip-skip", "2"]
+    options += ["--emphasis", "no-norm", "--noise", "a1111", "--sampler", "DPM++ 2M Karras", "--precision", "float32"]
+    assert imagine(f"({APPLE}:1.2)", "--negative", "blob", "--seed", "5", *options, "-o", "a.png") == 0
+    infotext = Image.open("a.png").info["parameters"]
+    with_text("told.png", (96, 96), parameters=infotext)
+    assert main(["again", "told.png", "--precision", "float32", "--device", "cpu"]) == 0
+    assert "not all followed" not in "".join(capsys.readouterr())
+    assert Image.open("told-again.png").info["parameters"] == infotext
+    assert np.array_equal(np.asarray(Image.open("told-again.png")), np.asarray(Image.open("a.png")))
+
+
+def test_seeds_beyond_the_largest_begin_at_0(folder, capsys):
+    assert imagine(APPLE, "--seed", str(2**64 - 1), "-c", "2", "-o", "a.png", "--precision", "float32") == 0
+    assert imagine(APPLE, "--seed", "0", "-o", "zero.png", "--precision", "float32", "--batch", "2", "-c", "2") == 0
+    first, second = (np.asarray(Image.open(name), np.int16) for name in ("a-2.png", "zero-1.png"))
+    assert np.abs(first - second).max() <= 2
+    assert imagine(APPLE, "--seed", str(2**64)) == 2
+    assert "from -1 up to 18446744073709551615" in capsys.readouterr().err
+
+
 def test_a_list_of_prompts(folder, capsys):
     (folder / "提示.txt").write_text(
         f'# mine\n{APPLE}\n\n--prompt "blue car" --steps 1 --width 64 --height 32 --cfg_scale 2\n', "utf-8"

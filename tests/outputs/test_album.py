@@ -484,5 +484,17 @@ def test_parameters_in_anybodys_picture_name_no_file(call, folder):
         "parameters", f"a cat {call}\nSteps: 2, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 64x64, Model: emoji"
     )
     Image.new("RGB", (8, 8)).save(folder / "a.png", pnginfo=told)
+    reproduced = reproduction(folder / "a.png", {"home": folder / "home"})
+    assert reproduced.task.prompt == "a cat" and reproduced.task.lora == ""
+    assert [str(note).endswith("is not installed and left out") for note in reproduced.notes] == [True]
+
+
+@pytest.mark.parametrize("call", ["<lo<lora:x:1>ra:/etc/passwd:1>", "<lora:/etc/passwd", "<lora::1>"])
+def test_parameters_whose_loras_are_incomplete_are_refused(call, folder):
+    from PIL.PngImagePlugin import PngInfo
+
+    told = PngInfo()
+    told.add_text("parameters", f"a {call}\nSteps: 2, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 64x64, Model: emoji")
+    Image.new("RGB", (8, 8)).save(folder / "a.png", pnginfo=told)
     with pytest.raises(CalotypeError, match="LoRA"):
         reproduction(folder / "a.png", {"home": folder / "home"})

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from calotype.engine import Engine
 from calotype.errors import CalotypeError
-from calotype.outputs.reproduce import task_from_parameters
+from calotype.outputs.redraw import task_from_parameters
 from calotype.picture import Picture
 from calotype.pipelines.train_lora import TrainResult
 from calotype.tasks import Learning, Note, Progress, TrainLora

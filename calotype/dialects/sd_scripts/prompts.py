@@ -37,7 +37,7 @@ _OPTIONS: dict[tuple[str, str], tuple[str, Callable[[Any], Any], float, float]] 
     ("n", "negative_prompt"): ("negative", str, 0, 0),
     ("w", "width"): ("width", int, 16, 8192),
     ("h", "height"): ("height", int, 16, 8192),
-    ("d", "seed"): ("seed", int, 0, 2**63 - 1),
+    ("d", "seed"): ("seed", int, 0, 2**64 - 1),
     ("l", "scale"): ("scale", float, 0, 100),
     ("s", "sample_steps"): ("steps", int, 1, 1000),
     ("ss", "sample_sampler"): ("sampler", to_a1111_sampler, 0, 0),

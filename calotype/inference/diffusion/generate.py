@@ -30,6 +30,7 @@ from calotype.picture import Picture
 from calotype.record import Film, Result
 from calotype.samplers import LANCZOS, LATENT, PRESETS, Preset, sampler_named
 from calotype.tasks import Imagine, Note, Progress, Tiling, note, read_size
+from calotype.tasks.drawing import MAX_SEED
 
 DEFAULT_BATCH = {"cpu": 4, "cuda": 8, "mps": 4}  # pictures per batch; measured: larger batches gain little
 COMPILE_ABOVE = 4000  # steps from which compiling (a minute) pays off, at 40 steps per second without and 125 with it
@@ -156,10 +157,13 @@ def _generate(
 
 
 def _seeds(task: Imagine) -> list[Seeds]:
-    """Seeds of each picture; with a variation the variation seed is incremented instead of the seed, as in A1111."""
+    """Seeds of each picture; with a variation the variation seed is incremented instead of the seed, as in A1111.
+
+    After the largest seed comes 0.
+    """
     if task.variation:
-        return [Seeds(task.seed, task.variation_seed + n) for n in range(task.count)]
-    return [Seeds(task.seed + n, task.variation_seed) for n in range(task.count)]
+        return [Seeds(task.seed, (task.variation_seed + n) % (MAX_SEED + 1)) for n in range(task.count)]
+    return [Seeds((task.seed + n) % (MAX_SEED + 1), task.variation_seed) for n in range(task.count)]
 
 
 def _plan(

@@ -5,7 +5,7 @@ from calotype.dialects.infotext import format_infotext
 from calotype.inference.diffusion.plan import GenerationPlan
 from calotype.picture import Picture
 from calotype.samplers import LATENT, schedule_title
-from calotype.tasks import Imagine
+from calotype.tasks import Imagine, read_size
 
 RNG = {"cpu": "CPU", "a1111": "NV"}
 EMPHASIS = {"original": None, "no-norm": "No norm", "ignore": "Ignore", "none": "None"}
@@ -60,12 +60,14 @@ def _short_hashes(plan: GenerationPlan) -> dict[str, str]:
 
 
 def _variation(task: Imagine) -> dict[str, object]:
+    size = read_size(task.seed_resize, "seed_resize")
+    resized_from = f"{size[1]}x{size[0]}" if size else None
     if not task.variation:
-        return {"Seed resize from": task.seed_resize or None}
+        return {"Seed resize from": resized_from}
     return {
         "Variation seed": task.variation_seed,
         "Variation seed strength": f"{task.variation:g}",
-        "Seed resize from": task.seed_resize or None,
+        "Seed resize from": resized_from,
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from calotype.dialects.readers import KEYWORDS
 from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -43,8 +44,7 @@ def open_png(data: bytes, name: str) -> PictureFile:
             colour, alpha = split(imagecodecs.png_decode(decodable))
         return Pixels(colour, alpha, icc)
 
-    entries = {key: _text(chunks, key) for key in (INFOTEXT, "Software", "Description", "Comment")}
-    texts = {key: text for key, text in entries.items() if text} if entries[INFOTEXT] or entries["Comment"] else {}
+    texts = {key: text for key in KEYWORDS if (text := _text(chunks, key))}
     return PictureFile((height, width), decode, _exif(chunks), _xmp(chunks), _dpi(chunks), notes=notes, texts=texts)
 
 
@@ -140,11 +140,20 @@ def _text(chunks: dict[bytes, list[bytes]], keyword: str) -> str:
             if key.decode("latin-1") != keyword:
                 continue
             if kind == b"tEXt":
-                return rest.decode("latin-1")
+                return _plain_text(rest)
             parts = (rest[1:],) if kind == b"zTXt" else rest[2:].split(b"\0", 2)
             is_compressed = kind == b"zTXt" or rest[:1] == b"\1"
-            return ((_decompressed(parts[-1]) or b"") if is_compressed else parts[-1]).decode("utf-8", "replace")
+            text = (_decompressed(parts[-1]) or b"") if is_compressed else parts[-1]
+            return _plain_text(text) if kind == b"zTXt" else text.decode("utf-8", "replace")
     return ""
+
+
+def _plain_text(text: bytes) -> str:
+    """Latin-1 by the standard, though many programs write UTF-8."""
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
 
 
 def _personal_keys(chunks: dict[bytes, list[bytes]]) -> set[str]:
@@ -190,11 +199,14 @@ def encode_png(
 
 
 def _text_chunk(key: str, text: str) -> bytes:
-    """tEXt where the text is Latin-1, as A1111 writes it; iTXt otherwise."""
+    """tEXt where the text is Latin-1, as A1111 writes it; iTXt otherwise, or if it could be taken for UTF-8."""
     try:
-        return _chunk(b"tEXt", key.encode("latin-1") + b"\0" + text.encode("latin-1"))
+        latin = text.encode("latin-1")
     except UnicodeEncodeError:
-        return _chunk(b"iTXt", key.encode("latin-1") + b"\0\0\0\0\0" + text.encode("utf-8", "replace"))
+        latin = b""
+    if _plain_text(latin) == text:
+        return _chunk(b"tEXt", key.encode("latin-1") + b"\0" + latin)
+    return _chunk(b"iTXt", key.encode("latin-1") + b"\0\0\0\0\0" + text.encode("utf-8", "replace"))
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

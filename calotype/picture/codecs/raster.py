@@ -40,6 +40,7 @@ def open_jpeg(data: bytes, name: str) -> PictureFile:
         info.get("xmp"),
         _positive(info.get("dpi")) if info.get("jfif_unit") in (1, 2) else None,
         notes=notes,
+        texts=_comment(info.get("comment")),
     )
 
 
@@ -93,7 +94,11 @@ def open_gif(data: bytes, name: str) -> PictureFile:
         is_animated = image.is_animated
     notes = ("it is animated: the first frame is used",) if is_animated else ()
     return PictureFile(
-        (image.height, image.width), lambda: _decode(image, name, None), xmp=image.info.get("xmp"), notes=notes
+        (image.height, image.width),
+        lambda: _decode(image, name, None),
+        xmp=image.info.get("xmp"),
+        notes=notes,
+        texts=_comment(image.info.get("comment")),
     )
 
 
@@ -149,6 +154,11 @@ def _array(image: Image.Image, mode: str, transform: Callable | None = None) -> 
         band = transform(band) if transform else band if band.mode == mode else band.convert(mode)
         out[top : top + rows] = np.asarray(band).reshape(band.height, band.width, channels)
     return out
+
+
+def _comment(comment: bytes | None) -> dict[str, str]:
+    """JPEG's and GIF's comment, in which some programs store generation parameters."""
+    return {"comment": comment.decode("utf-8", "replace").strip("\0")} if comment else {}
 
 
 def _plain_exif(exif: bytes | None) -> bytes | None:

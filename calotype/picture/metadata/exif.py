@@ -3,6 +3,8 @@
 The bytes of a value stay in the byte order of their block; types are never inferred from tag numbers.
 """
 
+import codecs
+import re
 import struct
 from dataclasses import dataclass, field, replace
 from mmap import mmap
@@ -11,7 +13,11 @@ SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12:
 ASCII, SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 2, 3, 4, 5, 7, 16
 
 ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, SOFTWARE = 274, 282, 283, 296, 305
-USER_COMMENT = 37510
+USER_COMMENT, XP_COMMENT = 37510, 40092
+_TEXTS = {270: "ImageDescription", 271: "Make", 272: "Model", SOFTWARE: "Software"}
+_USUAL = re.compile("[\t\n\r\x20-\x7e\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7a3\uff00-\uffef\u00a0-\u00ff\u0400-\u04ff]")
+_CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_UNUSUAL = re.compile("[\x00-\x08\u0100-\u02ff\ue000-\uf8ff\ufffd\ud800-\udfff]")
 EXIF_IFD, GPS_IFD, INTEROP_IFD, MAKER_NOTE = 34665, 34853, 40965, 37500
 PIXEL_SIZES = {256: 0, 257: 1, 40962: 0, 40963: 1}  # tags that repeat width (0) and height (1)
 
@@ -172,16 +178,70 @@ def resolution(exif: Exif) -> tuple[float, float] | None:
     return (x * unit, y * unit) if x and y and unit else None
 
 
+def texts(exif: Exif) -> dict[str, str]:
+    """The texts in which image generators store their parameters, by the names of the entries."""
+    entries = {name: exif.root.get(tag) for tag, name in _TEXTS.items()}
+    found = {
+        name: _text(entry.data) for name, entry in entries.items() if entry and entry.kind in (ASCII, UNDEFINED, 1)
+    }
+    found["UserComment"] = comment(exif)
+    if entry := exif.root.get(XP_COMMENT):
+        found["XPComment"] = entry.data.decode("utf-16-le", "replace").strip("\0 ")
+    return {name: text for name, text in found.items() if text}
+
+
 def comment(exif: Exif) -> str:
-    """The user comment, in which image generators store their parameters; empty where there is none."""
+    """The user comment, in which image generators store their parameters too; empty where there is none.
+
+    Its first eight bytes are the character code by the standard; programs that leave them out write UTF-8.
+    """
     entry = exif.photo.get(USER_COMMENT)
-    if entry is None or len(entry.data) < 8:
+    if entry is None:
         return ""
     code, body = entry.data[:8], entry.data[8:]
-    if code == b"UNICODE\0":  # the standard leaves the byte order open; A1111 writes big-endian
-        order = "utf-16-le" if body[1:2] == b"\0" and body[:1] != b"\0" else "utf-16-be"
-        return body.decode(order, "replace").strip("\0")
-    return body.decode("utf-8", "replace").strip("\0 ") if code in (b"ASCII\0\0\0", bytes(8)) else ""
+    if code == b"UNICODE\0":
+        return _unicode(body, exif.order)
+    if code.rstrip(b"\0 ") == b"JIS":
+        return _decoded(body, "iso2022_jp", "shift_jis")
+    return _text(body if code in (b"ASCII\0\0\0", bytes(8)) else entry.data)
+
+
+def _text(data: bytes) -> str:
+    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return data.decode("utf-16", "replace").strip("\0 ")
+    return _decoded(data, "utf-8-sig", "latin-1")
+
+
+def _decoded(data: bytes, *encodings: str) -> str:
+    for encoding in encodings:
+        try:
+            return data.decode(encoding).strip("\0 ")
+        except UnicodeDecodeError:
+            continue
+    return data.decode("utf-8", "replace").strip("\0 ")
+
+
+def _unicode(body: bytes, order: str) -> str:
+    """UTF-16 whose byte order the standard leaves open: by its mark, UTF-8 after all, or by what makes sense.
+
+    A1111 writes big-endian in any block, others the order of the block.
+    """
+    if body[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return body.decode("utf-16", "replace").strip("\0")
+    if not _CONTROLS.search(body.rstrip(b"\0")):
+        try:
+            return body.rstrip(b"\0").decode("utf-8")
+        except UnicodeDecodeError:
+            pass
+    body = body[: len(body) // 2 * 2]
+    encodings = ("utf-16-le", "utf-16-be") if order == "<" else ("utf-16-be", "utf-16-le")
+    readings = [body.decode(encoding, "replace").strip("\0") for encoding in encodings]
+    return max(readings, key=lambda text: ("Steps:" in text, _plausibility(text)))  # the first of two alike
+
+
+def _plausibility(text: str) -> int:
+    """The number of characters of usual alphabets and punctuation, less those that hardly anybody writes."""
+    return len(_USUAL.findall(text)) - len(_UNUSUAL.findall(text))
 
 
 def with_comment(exif: Exif, text: str) -> Exif:

@@ -60,6 +60,39 @@ def record_in(packet: bytes) -> str | None:
     return None
 
 
+def texts(packet: bytes) -> dict[str, str]:
+    """The properties by their names without namespace, as text; of a property that occurs twice, the first.
+
+    Empty if the packet cannot be parsed.
+    """
+    try:
+        tree = _tree(packet)
+    except ValueError:
+        return {}
+    found: dict[str, str] = {}
+    for element in _elements(tree):
+        for (space, name), value in element.attributes.itemsNS():
+            if space not in (_XMLNS, RDF, None):
+                found.setdefault(name, value)
+        if element.namespaceURI not in (RDF, OURS, None):
+            text = "".join(node.data for node in _descendants(element) if node.nodeType in (node.TEXT_NODE, 4))
+            found.setdefault(element.localName or "", text.strip())
+    return {name: text for name, text in found.items() if text}
+
+
+def _descendants(element: minidom.Element) -> list[minidom.Node]:
+    """The nodes below in document order, of the first item of a list of languages only."""
+    nodes: list[minidom.Node] = []
+    stack = [*reversed(element.childNodes)]
+    while stack:
+        node = stack.pop()
+        nodes.append(node)
+        children = list(node.childNodes)
+        items = [child for child in children if child.localName == "li"]
+        stack += reversed([child for child in children if child not in items[1:]] if items else children)
+    return nodes
+
+
 def _tree(packet: bytes) -> minidom.Document:
     if len(packet) > _MAX_BYTES:
         raise ValueError("an XMP packet of this size")
