@@ -1,5 +1,6 @@
 """Super-resolution of a whole picture: in tiles, to any size, with transparency."""
 
+import math
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -85,14 +86,46 @@ def _check_memory(pixels: np.ndarray, size: tuple[int, int], models: Models) -> 
 def enlarge_alpha(
     alpha: np.ndarray | None, network: Network | None, size: tuple[int, int], tiling: Tiling, models: Models
 ) -> Generator[Progress | Note, None, np.ndarray | None]:
-    """Enlarges (H, W) transparency, or None, by the network or by Lanczos, as the task says."""
-    if alpha is None:
-        return None
-    if alpha.min() == max_value(alpha.dtype):
-        return np.full(size, max_value(alpha.dtype), alpha.dtype)
+    """Enlarges (H, W) transparency, or None, by the network or by Lanczos, as the task says.
+
+    Where it is 0 or full all round, it stays so; at its own size it stays as it is.
+    """
+    if alpha is None or alpha.shape == size:
+        return alpha
+    if alpha.min() == alpha.max():
+        return np.full(size, alpha[0, 0], alpha.dtype)
     channel = np.ascontiguousarray(alpha[..., None])
     enlarged = yield from enlarge(channel, network if tiling.alpha == "network" else None, size, tiling, models)
+    keep_extremes(enlarged.pixels[..., 0], alpha)
     return enlarged.pixels[..., 0]
+
+
+def resized_alpha(alpha: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) transparency resized by Lanczos, with `keep_extremes`."""
+    resized = resized_lanczos(np.ascontiguousarray(alpha[..., None]), size)[..., 0]
+    keep_extremes(resized, alpha)
+    return resized
+
+
+def keep_extremes(resized: np.ndarray, alpha: np.ndarray) -> None:
+    """Sets `resized`, in place, to 0 or full where `alpha` is so at that place and all round it.
+
+    Networks draw faint structure into empty areas, and Lanczos rings beside edges.
+    """
+    import cv2
+
+    # all round: the eight neighbours; of a smaller result, everything that one of its pixels covers
+    steps = [old / new for old, new in zip(alpha.shape, resized.shape, strict=True)]
+    down, across = (max(1, math.ceil(step)) for step in steps)
+    kernel = np.ones((2 * down + 1, 2 * across + 1), np.uint8)
+    most, least = cv2.dilate(alpha, kernel), cv2.erode(alpha, kernel)
+    full = max_value(alpha.dtype)
+    ys, xs = (((np.arange(new) + 0.5) * step).astype(int) for new, step in zip(resized.shape, steps, strict=True))
+    for top in range(0, len(ys), BAND_ROWS):
+        rows = ys[top : top + BAND_ROWS, None]
+        band = resized[top : top + BAND_ROWS]
+        band[most[rows, xs] == 0] = 0
+        band[least[rows, xs] == full] = full
 
 
 def resized_lanczos(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

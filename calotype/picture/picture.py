@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from calotype.errors import CalotypeError, PictureError
-from calotype.picture.alpha import on_white
+from calotype.picture.alpha import on_white, with_visible_colours
 from calotype.picture.codecs import formats
 from calotype.picture.codecs.decoded import PictureFile, Pixels
 from calotype.picture.metadata import color_space, xmp
@@ -52,6 +52,11 @@ class Picture:
     def on_white(self) -> "Picture":
         """Composited over white, without alpha."""
         return self if self.alpha is None else self.then(on_white(self.pixels, self.alpha))
+
+    def with_visible_colours(self) -> "Picture":
+        """With the colours hidden under full transparency replaced by visible ones from around them."""
+        pixels = with_visible_colours(self.pixels, self.alpha)
+        return self if pixels is self.pixels else self.then(pixels, self.alpha)
 
     @classmethod
     def open(cls, path: Path, max_pixels: int = 250_000_000) -> "Picture":
