@@ -1,6 +1,5 @@
 """Super-resolution of a whole picture: in tiles, to any size, with transparency."""
 
-import math
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -114,13 +113,15 @@ def keep_extremes(resized: np.ndarray, alpha: np.ndarray) -> None:
     """
     import cv2
 
-    # all round: the eight neighbours; of a smaller result, everything that one of its pixels covers
-    steps = [old / new for old, new in zip(alpha.shape, resized.shape, strict=True)]
-    down, across = (max(1, math.ceil(step)) for step in steps)
-    kernel = np.ones((2 * down + 1, 2 * across + 1), np.uint8)
+    kernel = np.ones((3, 3), np.uint8)  # all round: the eight neighbours
     most, least = cv2.dilate(alpha, kernel), cv2.erode(alpha, kernel)
+    for axis, (old, new) in enumerate(zip(alpha.shape, resized.shape, strict=True)):
+        if new < old:  # a pixel of the result covers several
+            starts = np.arange(new) * old // new
+            most, least = np.maximum.reduceat(most, starts, axis), np.minimum.reduceat(least, starts, axis)
     full = max_value(alpha.dtype)
-    ys, xs = (((np.arange(new) + 0.5) * step).astype(int) for new, step in zip(resized.shape, steps, strict=True))
+    sizes = zip(resized.shape, most.shape, strict=True)
+    ys, xs = (((np.arange(new) + 0.5) * old / new).astype(int) for new, old in sizes)
     for top in range(0, len(ys), BAND_ROWS):
         rows = ys[top : top + BAND_ROWS, None]
         band = resized[top : top + BAND_ROWS]

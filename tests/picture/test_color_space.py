@@ -273,3 +273,119 @@ def test_colours_keep_their_meaning(tmp_path, files, way, format):
     error = np.abs(rendered(tmp_path / "out", format) - photo() * 255).mean()
     losses = (way.split()[0] in LOSSY) + (format in LOSSY)  # of the encoders, which count twice where both lose
     assert error < (0.75, 1.5, 2.4)[losses]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("bits", [8, 16])
+def test_grey_keeps_its_meaning(tmp_path, format, bits):
+    """Grey with a gamma of 1.8, which each format stores as grey with a profile, as RGB, or converted."""
+    light = np.linspace(0.02, 1, 48)[None].repeat(40, axis=0)
+    samples = np.rint(light ** (1 / 1.8) * (2**bits - 1)).astype(np.uint8 if bits == 8 else np.uint16)
+    picture = opened(tmp_path / "in", png(samples, gama(55_556), chrm(ADOBE)))
+    assert picture.pixels.shape == (40, 48, 1) and profiles.space_of(picture.metadata.icc) == "L"
+    save(picture, tmp_path / "out", format=format, quality=100)
+    error = np.abs(rendered(tmp_path / "out", format) - srgb_curve(light)[:, :, None] * 255)
+    assert error.mean() < 1
+
+
+def test_grey_with_a_profile_for_rgb_takes_its_curve(tmp_path):
+    light = np.linspace(0.02, 1, 48)[None].repeat(40, axis=0)
+    samples = np.rint(light ** (1 / 1.8) * 255).astype(np.uint8)
+    picture = opened(tmp_path / "in", png(samples, iccp(ADOBE_18_ICC)))
+    save(picture, tmp_path / "out", format="png")
+    assert np.abs(rendered(tmp_path / "out", "png") - srgb_curve(light)[:, :, None] * 255).mean() < 0.6
+    assert picture.notes == ()
+
+
+@pytest.mark.parametrize("way", ["png sRGB", "png nothing", "avif nclx sRGB", "jpeg ColorSpace 1"])
+def test_srgb_needs_no_profile(tmp_path, way):
+    picture = opened(tmp_path / "in", WAYS[way]())
+    assert picture.metadata.icc is None and picture.notes == ()
+
+
+def test_a_profile_is_carried_as_it_is(tmp_path):
+    picture = opened(tmp_path / "in", WAYS["jpeg ICC before R03"]())
+    assert picture.metadata.icc == P3_ICC
+
+
+def test_the_exif_of_the_result_does_not_contradict_its_colours(tmp_path):
+    """An AVIF whose nclx says sRGB and whose EXIF says AdobeRGB: sRGB holds, also in a JPEG, which has only EXIF."""
+    picture = opened(tmp_path / "in", WAYS["avif nclx sRGB"]())
+    save(picture, tmp_path / "out", format="jpeg")
+    parsed = exif_blocks.parse(Image.open(tmp_path / "out").info["exif"][6:])
+    assert parsed.photo[40961] == exif_blocks.short(">", 1) and parsed.interop == {}
+
+
+@pytest.mark.parametrize(
+    ("chunks", "note"),
+    [
+        ([iccp(b"nothing" * 30)], "its colour profile is damaged and is left out"),
+        ([cicp(200, 13, 0, 1)], "its colour codes 200/13 are unknown and left out"),
+        ([chrm((0.3, 0.3, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4))], "its colour primaries (PNG chromaticities) are impossible"),
+        ([iccp(profiles.grey_profile("grey", profiles.Curve(1.8)))], "its colour profile is for other colours than"),
+    ],
+)
+def test_what_is_unusable_is_said_and_srgb_holds(tmp_path, chunks, note):
+    samples = encoded(SRGB, srgb_curve)
+    picture = opened(tmp_path / "in", png(samples, *chunks))
+    assert np.array_equal(picture.pixels, samples) and picture.metadata.icc is None
+    assert len(picture.notes) == 1 and picture.notes[0].startswith(note)
+
+
+@pytest.mark.parametrize("body", [b"", b"\x09", b"\x09\x10\x00", b"\x09\x10\x01\x01"])
+def test_malformed_cicp_is_ignored(tmp_path, body):
+    picture = opened(tmp_path / "in", png(encoded(P3, srgb_curve), chunk(b"cICP", body), chrm(P3)))
+    assert picture.metadata.icc and picture.notes == ()
+
+
+def test_hdr_within_an_icc_profile(tmp_path):
+    """ICC 4.4 has an entry with the code points; the rest of such a profile is for programs that know no HDR."""
+    entry = b"cicp\0\0\0\0" + bytes((9, 16, 0, 1))
+    icc = profiles._profile("PQ", b"RGB ", {b"cicp": entry})
+    picture = opened(tmp_path / "in", png(encoded(BT_2020, pq_curve, bits=16), iccp(icc)))
+    save(picture, tmp_path / "out", format="png")
+    assert np.abs(rendered(tmp_path / "out", "png") - photo() * 255).mean() < 0.75
+    assert picture.notes == ("its HDR (PQ) is converted to SDR in Display P3: white is 203 cd/m2",)
+
+
+def hlg_curve(light):
+    """Light of a display, with 1 for 203 cd/m2 -> HLG, for greys."""
+    scene = (light * 0.203) ** (1 / 1.2)
+    bright = 0.17883277 * np.log(np.maximum(12 * scene, 1) - 0.28466892) + 0.55991073
+    return np.where(scene <= 1 / 12, (3 * scene) ** 0.5, bright)
+
+
+@pytest.mark.parametrize(("transfer", "curve"), [(16, pq_curve), (18, hlg_curve)])
+def test_highlights_are_compressed_and_the_rest_stays(tmp_path, transfer, curve):
+    light = np.linspace(0, 4.5, 480)[None].repeat(4, axis=0)  # up to 914 cd/m2
+    samples = np.rint(curve(light) * 65_535).astype(np.uint16)
+    picture = opened(tmp_path / "in", png(samples, cicp(9, transfer, 0, 1)))
+    result = picture.pixels[0, :, 0] / 65_535
+    assert picture.metadata.icc is None and (np.diff(result) >= 0).all()
+    dark = light[0] < 0.35
+    assert np.abs(result[dark] - srgb_curve(light[0][dark])).max() < 0.01
+    assert 0.7 < result[np.searchsorted(light[0], 1)] < 0.95 and result[-1] > 0.99
+    assert "highlights up to 9" in picture.notes[0] and picture.notes[0].endswith("are compressed as in BT.2390")
+
+
+def test_hues_of_highlights_stay(tmp_path):
+    light = np.array([[[4.0, 1.0, 0.5], [0.4, 0.1, 0.05]]]).repeat(8, axis=0)
+    light = light @ (np.linalg.inv(matrix(BT_2020)) @ matrix(P3)).T
+    picture = opened(tmp_path / "in", png(np.rint(pq_curve(light) * 65_535).astype(np.uint16), cicp(9, 16, 0, 1)))
+    bright, dark = linear(picture.pixels[0] / 65_535)
+    assert bright / bright[0] == pytest.approx(dark / dark[0], abs=0.01)
+    assert bright[0] > 0.95
+
+
+@pytest.mark.parametrize("primaries", [1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 22])
+@pytest.mark.parametrize("transfer", [1, 4, 5, 7, 8, 9, 10, 13, 14, 16, 17, 18])
+def test_every_code_makes_a_profile_that_other_programs_take(tmp_path, primaries, transfer):
+    picture = opened(tmp_path / "in", png(np.full((4, 4, 3), 255, np.uint8), cicp(primaries, transfer, 0, 1)))
+    icc = picture.metadata.icc
+    assert (icc is None) == ((primaries, transfer) == (1, 13) or (primaries == 1 and transfer in (8, 9, 10)))
+    if icc:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        white = ImageCms.profileToProfile(
+            Image.fromarray(picture.pixels), profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+        assert np.asarray(white).min() >= 254  # white stays white

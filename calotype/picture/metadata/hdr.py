@@ -1,15 +1,15 @@
 """HDR (PQ and HLG, BT.2100) converted to SDR.
 
 The light of a display is computed in cd/m2, HLG for one of 1,000 cd/m2. `WHITE`, BT.2408's reference for graphics and
-diffuse white, becomes white. Where the brightest pixels exceed it, the largest of each pixel's three channels is
-compressed by the curve of BT.2390 (section 5.4.1), and the other two by the same factor, so that hues stay; a picture
-without such pixels keeps its values. The primaries become Display P3, colours outside of which are clipped.
+diffuse white, becomes white. The primaries become Display P3, colours outside of which are clipped. Where the brightest
+pixels exceed white, the largest of each pixel's three channels is compressed by the curve of BT.2390 (section 5.4.1),
+and the other two by the same factor, so that hues stay; a picture without such pixels keeps its values.
 """
 
 import numpy as np
 
 from calotype.picture.alpha import by_rows
-from calotype.picture.metadata.icc import P3_PRIMARIES, Primaries, rgb_to_xyz, srgb_encoded
+from calotype.picture.metadata.icc import P3_PRIMARIES, Primaries, rgb_to_d50, rgb_to_xyz, srgb_encoded
 
 WHITE = 203  # cd/m2
 _HLG_PEAK = 1000  # cd/m2
@@ -26,7 +26,7 @@ def to_sdr(colour: np.ndarray, kind: str, primaries: Primaries) -> tuple[np.ndar
     max_value = np.iinfo(colour.dtype).max
     codes = np.linspace(0, 1, max_value + 1)
     luminance = rgb_to_xyz(primaries)[1].astype(np.float32)
-    to_p3 = (np.linalg.inv(rgb_to_xyz(P3_PRIMARIES)) @ rgb_to_xyz(primaries)).astype(np.float32)
+    to_p3 = (np.linalg.inv(rgb_to_d50(P3_PRIMARIES)) @ rgb_to_d50(primaries)).astype(np.float32)
     light = (_pq_light(codes) if kind == "PQ" else _hlg_scene(codes)).astype(np.float32)
     brightest = _brightest(colour)
     peak = float(_pq_light(brightest) if kind == "PQ" else _HLG_PEAK * _hlg_scene(brightest) ** 1.2)
@@ -38,9 +38,9 @@ def to_sdr(colour: np.ndarray, kind: str, primaries: Primaries) -> tuple[np.ndar
         if kind == "HLG":
             y = linear @ luminance if linear.shape[2] == 3 else linear[:, :, 0]
             linear = linear * (_HLG_PEAK * y[:, :, None] ** 0.2)
+        linear = (linear @ to_p3.T if linear.shape[2] == 3 else linear).clip(0)
         linear = linear * np.interp(linear.max(axis=2), points, factors)[:, :, None].astype(np.float32)
-        linear = (linear @ to_p3.T if linear.shape[2] == 3 else linear).clip(0, 1)
-        return np.rint(srgb_encoded(linear) * max_value).astype(colour.dtype)
+        return np.rint(srgb_encoded(linear.clip(0, 1)) * max_value).astype(colour.dtype)
 
     return by_rows(converted, colour), peak
 

@@ -80,6 +80,11 @@ def srgb() -> bytes:
     return bytes(data)
 
 
+def rgb_to_d50(primaries: Primaries) -> np.ndarray:
+    """(3, 3): linear RGB -> XYZ adapted to D50. Raises ValueError if the primaries span no colours."""
+    return _to_d50(np.array(primaries[:2])) @ rgb_to_xyz(primaries)
+
+
 def rgb_to_xyz(primaries: Primaries) -> np.ndarray:
     """(3, 3): linear RGB -> XYZ with the white's own Y = 1. Raises ValueError if the primaries span no colours."""
     white, *corners = np.array(primaries, float).reshape(4, 2)
@@ -101,15 +106,23 @@ def _to_d50(white: np.ndarray) -> np.ndarray:
     return np.linalg.inv(_BRADFORD) @ (gains[:, None] * _BRADFORD)
 
 
+def lab_to_srgb(lab: np.ndarray) -> np.ndarray:
+    """(..., 3): CIE Lab under D50 -> sRGB in [0, 1], clipped."""
+    fy = (lab[..., 0] + 16) / 116
+    f = np.stack([fy + lab[..., 1] / 500, fy, fy - lab[..., 2] / 200], axis=-1)
+    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * np.array(_D50)
+    to_rgb = np.linalg.inv(rgb_to_d50(SRGB_PRIMARIES))
+    return srgb_encoded((xyz @ to_rgb.T).clip(0, 1))
+
+
 def rgb_profile(name: str, primaries: Primaries, curves: tuple[Curve, ...]) -> bytes:
     """A profile for RGB pixels; `curves` are one, or one for each channel.
 
     Raises:
         ValueError: the primaries span no colours.
     """
-    adaptation = _to_d50(np.array(primaries[:2]))
-    columns = (adaptation @ rgb_to_xyz(primaries)).T
-    entries = {b"chad": b"sf32\0\0\0\0" + _fixed(*adaptation.flat)}
+    columns = rgb_to_d50(primaries).T
+    entries = {b"chad": b"sf32\0\0\0\0" + _fixed(*_to_d50(np.array(primaries[:2])).flat)}
     for tag, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns, strict=True):
         entries[tag] = b"XYZ \0\0\0\0" + _fixed(*column)
     for tag, curve in zip((b"rTRC", b"gTRC", b"bTRC"), curves * 3 if len(curves) == 1 else curves, strict=True):
