@@ -85,6 +85,11 @@ def _doubled(samples: np.ndarray) -> np.ndarray:
     return doubled.reshape(*doubled.shape[:2], -1)
 
 
+def in_8_bits(samples: np.ndarray) -> np.ndarray:
+    """16 bits -> 8 bits, rounded: divided by 257."""
+    return by_rows(lambda band: ((band.astype(np.uint32) + 128) // 257).astype(np.uint8), samples)
+
+
 def by_rows(work: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
     """Applies `work` to some rows at a time, so that its intermediate arrays never hold the full picture."""
     first = arrays[0]

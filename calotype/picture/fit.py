@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from calotype import __version__
-from calotype.picture.alpha import by_rows, on_white
+from calotype.picture.alpha import by_rows, in_8_bits, on_white
 from calotype.picture.codecs.formats import Format
 from calotype.picture.metadata import color_space, xmp
 from calotype.picture.metadata import exif as exif_blocks
@@ -53,12 +53,12 @@ def fitted(
     if colour.dtype == np.uint16 and known.bits < 16:
         notes.append(f"{known.title} keeps {known.bits} bits only")
         if known.bits == 8:
-            colour, alpha = _in_8_bits(colour), None if alpha is None else _in_8_bits(alpha)
+            colour, alpha = in_8_bits(colour), None if alpha is None else in_8_bits(alpha)
     icc, dpi = picture.metadata.icc, picture.metadata.dpi
     if colour.shape[2] == 1 and (known.name == "webp" or (known.name == "avif" and alpha is not None)):
         colour, icc = _in_rgb(colour, icc)
     if icc is not None and known.name == "bmp":
-        colour, icc = _in_srgb(colour, icc), None
+        colour, icc = profile.in_srgb(colour, icc), None
         notes.append("BMP has no place for a colour profile: converted to sRGB")
     content = EncoderInput(colour, alpha, icc, Exif(), None, dpi, quality)
     if known.name == "bmp":
@@ -116,27 +116,6 @@ def _in_segments(content: EncoderInput, picture: Picture, strip_location: bool) 
         notes.append("the XMP is too long for JPEG and left out")
         content = replace(content, xmp=None)
     return content, tuple(notes)
-
-
-def _in_8_bits(samples: np.ndarray) -> np.ndarray:
-    """16 bits -> 8 bits, rounded: divided by 257."""
-    return by_rows(lambda band: ((band.astype(np.uint32) + 128) // 257).astype(np.uint8), samples)
-
-
-def _in_srgb(samples: np.ndarray, icc: bytes) -> np.ndarray:
-    """(H, W, 1 or 3) 8-bit samples in a profile -> the same shape in sRGB."""
-    from PIL import Image
-
-    channels = samples.shape[2]
-    transform = profile.to_srgb(icc, {1: "L", 3: "RGB"}[channels])
-    if transform is None:
-        return samples
-
-    def converted(band: np.ndarray) -> np.ndarray:
-        image = Image.fromarray(band[:, :, 0] if channels == 1 else np.ascontiguousarray(band))
-        return np.asarray(transform(image))[:, :, :channels]
-
-    return by_rows(converted, samples)
 
 
 def _in_rgb(grey: np.ndarray, icc: bytes | None) -> tuple[np.ndarray, bytes | None]:

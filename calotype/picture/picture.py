@@ -11,11 +11,12 @@ from typing import BinaryIO
 import numpy as np
 
 from calotype.errors import CalotypeError, PictureError
-from calotype.picture.alpha import on_white, with_visible_colours
+from calotype.picture.alpha import in_8_bits, on_white, with_visible_colours
 from calotype.picture.codecs import formats
 from calotype.picture.codecs.decoded import PictureFile, Pixels
 from calotype.picture.metadata import color_space, xmp
 from calotype.picture.metadata import exif as exif_blocks
+from calotype.picture.metadata import icc as profile
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,15 @@ class Picture:
         """With the colours hidden under full transparency replaced by visible ones from around them."""
         pixels = with_visible_colours(self.pixels, self.alpha)
         return self if pixels is self.pixels else self.then(pixels, self.alpha)
+
+    def in_srgb(self) -> "Picture":
+        """Converted to sRGB through its profile, with 8 bits; itself where it has none."""
+        if self.metadata.icc is None:
+            return self
+        is_deep = self.pixels.dtype == np.uint16
+        pixels = profile.in_srgb(in_8_bits(self.pixels) if is_deep else self.pixels, self.metadata.icc)
+        alpha = in_8_bits(self.alpha) if is_deep and self.alpha is not None else self.alpha
+        return replace(self.then(pixels, alpha), metadata=replace(self.metadata, icc=None))
 
     @classmethod
     def open(cls, path: Path, max_pixels: int = 250_000_000) -> "Picture":

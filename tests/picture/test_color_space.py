@@ -11,11 +11,13 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
+from calotype.inference.diffusion.canvas import open_canvas
 from calotype.picture import Picture, save
 from calotype.picture.codecs.tiff import write_tiff
 from calotype.picture.metadata import exif as exif_blocks
 from calotype.picture.metadata import icc as profiles
 from calotype.picture.metadata.exif import Exif, ExifEntry
+from calotype.tasks import Imagine
 
 FORMATS = ["jpeg", "png", "webp", "tiff", "bmp", "avif", "heic"]
 LOSSY = ("jpeg", "avif", "heic")
@@ -389,3 +391,17 @@ def test_every_code_makes_a_profile_that_other_programs_take(tmp_path, primaries
             Image.fromarray(picture.pixels), profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
         assert np.asarray(white).min() >= 254  # white stays white
+
+
+@pytest.mark.parametrize("way", ["png iCCP", "png cICP 16 bits linear", "png R03", "png nothing"])
+def test_a_picture_is_converted_to_srgb(tmp_path, way):
+    picture = opened(tmp_path / "in", WAYS[way]()).in_srgb()
+    assert picture.metadata.icc is None and picture.pixels.dtype == np.uint8
+    assert np.abs(picture.pixels - photo() * 255).mean() < 0.75
+
+
+def test_a_diffusion_model_starts_from_srgb(tmp_path):
+    """What it draws has no profile."""
+    (tmp_path / "in.png").write_bytes(WAYS["png iCCP"]())
+    canvas = open_canvas(Imagine(prompt="x", init=tmp_path / "in.png", size="48x40"), 64, 8, 10_000)
+    assert np.abs(canvas.pixels[0].numpy().transpose(1, 2, 0) - photo()).mean() < 0.005

@@ -6,10 +6,12 @@ Profiles built here are version 4, of the matrix and curve kind, the same bytes 
 import io
 import struct
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from PIL import Image
+
+from calotype.picture.alpha import by_rows
 
 _SPACES = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK", b"Lab ": "LAB"}
 _CLASSES = (b"scnr", b"mntr", b"prtr", b"spac")  # profiles of pixels; the others convert or name colours
@@ -54,6 +56,7 @@ def space_of(icc: bytes) -> str | None:
     return _SPACES.get(icc[16:20]) if is_valid and icc[12:16] in _CLASSES else None
 
 
+@lru_cache(16)
 def is_usable(icc: bytes) -> bool:
     """Whether Little CMS can convert from this profile."""
     mode = space_of(icc)
@@ -165,6 +168,20 @@ def _profile(name: str, space: bytes, entries: dict[bytes, bytes]) -> bytes:
     head = struct.pack(">I4sI4s4s4s", start + len(body), bytes(4), 0x04200000, b"mntr", space, b"XYZ ")
     head += _DATE + b"acsp" + bytes(28) + _fixed(*_D50)
     return head.ljust(128, b"\0") + struct.pack(">I", len(entries)) + table + body
+
+
+def in_srgb(samples: np.ndarray, icc: bytes) -> np.ndarray:
+    """(H, W, 1 or 3) 8-bit samples in a profile -> the same shape in sRGB."""
+    channels = samples.shape[2]
+    transform = to_srgb(icc, {1: "L", 3: "RGB"}[channels])
+    if transform is None:
+        return samples
+
+    def converted(band: np.ndarray) -> np.ndarray:
+        image = Image.fromarray(band[:, :, 0] if channels == 1 else np.ascontiguousarray(band))
+        return np.asarray(transform(image))[:, :, :channels]
+
+    return by_rows(converted, samples)
 
 
 def to_srgb(icc: bytes | None, mode: str):
