@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from calotype.checkpoints.models import Models
 from calotype.errors import CalotypeError, PictureError, Remedy, plural
-from calotype.inference.upscale import resized_lanczos
+from calotype.inference.upscale import resized_alpha
 from calotype.models.face_detector import DetectedFace
 from calotype.models.network import Network
 from calotype.ops import faces as ops
@@ -221,10 +221,11 @@ def restore_aligned(task: Restore, picture: Picture, network: Network | None, mo
     strength = Strengths.read(task.strength).of(1)
     if strength == 0:
         return Result.of(task, picture, picture, [], models.computed(network))
+    picture = picture.with_visible_colours()
     size, window = (network.side, network.side), slice(0, network.side)
     x = resized_region(picture.pixels, size, window, window).clamp(0, 1)
     crop = to_pixels(x, picture.pixels)
     drawn = x + strength * (restore_crop(crop, network, task.fidelity) - x)
-    alpha = None if picture.alpha is None else resized_lanczos(picture.alpha[..., None], size)[..., 0]
+    alpha = None if picture.alpha is None else resized_alpha(picture.alpha, size)
     result = picture.then(to_pixels(drawn, picture.pixels), alpha)
     return Result.of(task, picture, result, [network], models.computed(network))

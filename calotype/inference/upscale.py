@@ -85,14 +85,48 @@ def _check_memory(pixels: np.ndarray, size: tuple[int, int], models: Models) -> 
 def enlarge_alpha(
     alpha: np.ndarray | None, network: Network | None, size: tuple[int, int], tiling: Tiling, models: Models
 ) -> Generator[Progress | Note, None, np.ndarray | None]:
-    """Enlarges (H, W) transparency, or None, by the network or by Lanczos, as the task says."""
-    if alpha is None:
-        return None
-    if alpha.min() == max_value(alpha.dtype):
-        return np.full(size, max_value(alpha.dtype), alpha.dtype)
+    """Enlarges (H, W) transparency, or None, by the network or by Lanczos, as the task says.
+
+    Where it is 0 or full all round, it stays so; at its own size it stays as it is.
+    """
+    if alpha is None or alpha.shape == size:
+        return alpha
+    if alpha.min() == alpha.max():
+        return np.full(size, alpha[0, 0], alpha.dtype)
     channel = np.ascontiguousarray(alpha[..., None])
     enlarged = yield from enlarge(channel, network if tiling.alpha == "network" else None, size, tiling, models)
+    keep_extremes(enlarged.pixels[..., 0], alpha)
     return enlarged.pixels[..., 0]
+
+
+def resized_alpha(alpha: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) transparency resized by Lanczos, with `keep_extremes`."""
+    resized = resized_lanczos(np.ascontiguousarray(alpha[..., None]), size)[..., 0]
+    keep_extremes(resized, alpha)
+    return resized
+
+
+def keep_extremes(resized: np.ndarray, alpha: np.ndarray) -> None:
+    """Sets `resized`, in place, to 0 or full where `alpha` is so at that place and all round it.
+
+    Networks draw faint structure into empty areas, and Lanczos rings beside edges.
+    """
+    import cv2
+
+    kernel = np.ones((3, 3), np.uint8)  # all round: the eight neighbours
+    most, least = cv2.dilate(alpha, kernel), cv2.erode(alpha, kernel)
+    for axis, (old, new) in enumerate(zip(alpha.shape, resized.shape, strict=True)):
+        if new < old:  # a pixel of the result covers several
+            starts = np.arange(new) * old // new
+            most, least = np.maximum.reduceat(most, starts, axis), np.minimum.reduceat(least, starts, axis)
+    full = max_value(alpha.dtype)
+    sizes = zip(resized.shape, most.shape, strict=True)
+    ys, xs = (((np.arange(new) + 0.5) * old / new).astype(int) for new, old in sizes)
+    for top in range(0, len(ys), BAND_ROWS):
+        rows = ys[top : top + BAND_ROWS, None]
+        band = resized[top : top + BAND_ROWS]
+        band[most[rows, xs] == 0] = 0
+        band[least[rows, xs] == full] = full
 
 
 def resized_lanczos(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

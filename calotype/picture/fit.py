@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from calotype import __version__
-from calotype.picture.alpha import by_rows, on_white
+from calotype.picture.alpha import by_rows, in_8_bits, on_white
 from calotype.picture.codecs.formats import Format
+from calotype.picture.metadata import color_space, xmp
 from calotype.picture.metadata import exif as exif_blocks
 from calotype.picture.metadata import icc as profile
-from calotype.picture.metadata import xmp
 from calotype.picture.metadata.exif import Exif
 from calotype.picture.picture import Metadata, Picture
 
@@ -53,13 +53,16 @@ def fitted(
     if colour.dtype == np.uint16 and known.bits < 16:
         notes.append(f"{known.title} keeps {known.bits} bits only")
         if known.bits == 8:
-            colour, alpha = _in_8_bits(colour), None if alpha is None else _in_8_bits(alpha)
+            colour, alpha = in_8_bits(colour), None if alpha is None else in_8_bits(alpha)
     icc, dpi = picture.metadata.icc, picture.metadata.dpi
     if colour.shape[2] == 1 and (known.name == "webp" or (known.name == "avif" and alpha is not None)):
         colour, icc = _in_rgb(colour, icc)
+    if icc is not None and known.name == "bmp":
+        colour, icc = profile.in_srgb(colour, icc), None
+        notes.append("BMP has no place for a colour profile: converted to sRGB")
     content = EncoderInput(colour, alpha, icc, Exif(), None, dpi, quality)
     if known.name == "bmp":
-        return replace(content, icc=None), (*notes, *_bmp_losses(picture.metadata, record))
+        return content, (*notes, *_bmp_losses(picture.metadata, record))
     exif = _exif(picture, strip_location, dpi if known.name in _NO_RESOLUTION else None)
     packet, xmp_notes = _xmp(picture, strip_location, record)
     if (infotext := picture.metadata.infotext) and known.name != "png":
@@ -72,7 +75,7 @@ def fitted(
 
 
 def _bmp_losses(metadata: Metadata, record: str) -> tuple[str, ...]:
-    fields = {"colour profile": metadata.icc, "EXIF": metadata.exif, "XMP": metadata.xmp, "record": record}
+    fields = {"EXIF": metadata.exif, "XMP": metadata.xmp, "record": record}
     lost = [what for what, value in fields.items() if value]
     return (f"BMP has no place for {', '.join(lost)}: left out",) if lost else ()
 
@@ -81,7 +84,7 @@ def _exif(picture: Picture, strip_location: bool, dpi: tuple[float, float] | Non
     block = picture.metadata.exif
     exif = exif_blocks.parse(block) if block else Exif()
     height, width, _ = picture.pixels.shape
-    exif = exif_blocks.for_size(exif, width, height)
+    exif = color_space.exif_in(picture.metadata.icc, exif_blocks.for_size(exif, width, height))
     exif = exif_blocks.without_location(exif) if strip_location else exif
     if dpi or (picture.metadata.dpi and exif_blocks.X_RESOLUTION in exif.root):
         exif = exif_blocks.with_resolution(exif, picture.metadata.dpi)
@@ -113,11 +116,6 @@ def _in_segments(content: EncoderInput, picture: Picture, strip_location: bool) 
         notes.append("the XMP is too long for JPEG and left out")
         content = replace(content, xmp=None)
     return content, tuple(notes)
-
-
-def _in_8_bits(samples: np.ndarray) -> np.ndarray:
-    """16 bits -> 8 bits, rounded: divided by 257."""
-    return by_rows(lambda band: ((band.astype(np.uint32) + 128) // 257).astype(np.uint8), samples)
 
 
 def _in_rgb(grey: np.ndarray, icc: bytes | None) -> tuple[np.ndarray, bytes | None]:

@@ -11,12 +11,12 @@ from typing import BinaryIO
 import numpy as np
 
 from calotype.errors import CalotypeError, PictureError
-from calotype.picture.alpha import on_white
+from calotype.picture.alpha import in_8_bits, on_white, with_visible_colours
 from calotype.picture.codecs import formats
 from calotype.picture.codecs.decoded import PictureFile, Pixels
+from calotype.picture.metadata import color_space, stealth, texts, xmp
 from calotype.picture.metadata import exif as exif_blocks
 from calotype.picture.metadata import icc as profile
-from calotype.picture.metadata import stealth, texts, xmp
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,20 @@ class Picture:
     def on_white(self) -> "Picture":
         """Composited over white, without alpha."""
         return self if self.alpha is None else self.then(on_white(self.pixels, self.alpha))
+
+    def with_visible_colours(self) -> "Picture":
+        """With the colours hidden under full transparency replaced by visible ones from around them."""
+        pixels = with_visible_colours(self.pixels, self.alpha)
+        return self if pixels is self.pixels else self.then(pixels, self.alpha)
+
+    def in_srgb(self) -> "Picture":
+        """Converted to sRGB through its profile, with 8 bits; itself where it has none."""
+        if self.metadata.icc is None:
+            return self
+        is_deep = self.pixels.dtype == np.uint16
+        pixels = profile.in_srgb(in_8_bits(self.pixels) if is_deep else self.pixels, self.metadata.icc)
+        alpha = in_8_bits(self.alpha) if is_deep and self.alpha is not None else self.alpha
+        return replace(self.then(pixels, alpha), metadata=replace(self.metadata, icc=None))
 
     @classmethod
     def open(cls, path: Path, max_pixels: int = 250_000_000) -> "Picture":
@@ -150,9 +164,9 @@ def _reader(format: str):
 
 def _with_metadata(picture: Picture, image_file: PictureFile, decoded: Pixels) -> Picture:
     """The picture upright, with its metadata checked and normalised."""
-    exif, orientation, exif_notes = _exif(image_file)
+    exif, orientation, exif_notes, all_exif = _exif(image_file)
     packet, xmp_notes = _xmp(image_file.xmp)
-    icc, icc_notes = _matching_profile(decoded.icc, picture.pixels.shape[2])
+    colour, icc, color_notes = color_space.resolved(picture.pixels, decoded.icc, image_file.color_tags, all_exif)
     dpi = image_file.dpi or (exif_blocks.resolution(exif) if exif else None)
     turn = 1 if image_file.is_upright else orientation
     generator_texts = stealth.texts(decoded) | texts.gathered(image_file.texts, exif, packet)
@@ -160,26 +174,26 @@ def _with_metadata(picture: Picture, image_file: PictureFile, decoded: Pixels) -
     metadata = Metadata(icc, exif_blocks.pack(exif) if exif else None, packet, dpi, generator_texts)
     return replace(
         picture,
-        pixels=upright(picture.pixels, turn),
+        pixels=upright(colour, turn),
         alpha=None if picture.alpha is None else upright(picture.alpha, turn),
         metadata=metadata,
-        notes=image_file.notes + decoded.notes + exif_notes + xmp_notes + icc_notes,
+        notes=image_file.notes + decoded.notes + exif_notes + xmp_notes + color_notes,
     )
 
 
-def _exif(image_file: PictureFile) -> tuple[exif_blocks.Exif | None, int, tuple[str, ...]]:
-    """The EXIF entries to keep, the orientation, and notes."""
+def _exif(image_file: PictureFile) -> tuple[exif_blocks.Exif | None, int, tuple[str, ...], exif_blocks.Exif | None]:
+    """The EXIF entries to keep, the orientation, notes, and all entries."""
     if not image_file.exif:
-        return None, 1, ()
+        return None, 1, (), None
     try:
         parsed = exif_blocks.parse(image_file.exif)
     except ValueError as fault:
-        return None, 1, (f"its EXIF is damaged and left out ({fault})",)
+        return None, 1, (f"its EXIF is damaged and left out ({fault})",), None
     notes = ("some entries of its EXIF are damaged and left out",) if parsed.is_damaged else ()
     orientation = parsed.number(exif_blocks.ORIENTATION, 1)
     exif = exif_blocks.without_layout(parsed)
     has_entries = exif.root or exif.photo or exif.gps
-    return (exif if has_entries else None), (orientation if 1 <= orientation <= 8 else 1), notes
+    return (exif if has_entries else None), (orientation if 1 <= orientation <= 8 else 1), notes, parsed
 
 
 def _xmp(packet: bytes | str | None) -> tuple[bytes | None, tuple[str, ...]]:
@@ -190,17 +204,6 @@ def _xmp(packet: bytes | str | None) -> tuple[bytes | None, tuple[str, ...]]:
         return xmp.upright(packet), ()
     except ValueError:
         return None, ("its XMP is damaged and left out",)
-
-
-def _matching_profile(icc: bytes | None, channels: int) -> tuple[bytes | None, tuple[str, ...]]:
-    """The profile if it fits pixels with so many channels, and notes."""
-    if not icc:
-        return None, ()
-    space = profile.space_of(icc)
-    if space == {1: "L", 3: "RGB"}[channels]:
-        return icc, ()
-    what = "is damaged" if space is None else "is for other colours than the pixels'"
-    return None, (f"its colour profile {what} and is left out",)
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -26,7 +26,7 @@ from calotype.tasks import Note, Progress, Restore, Strengths
 def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]:
     """Opens the photo, detects and restores its faces, enlarges the photo, pastes the faces; yields the Result last."""
     opened = Picture.open(task.source, models.settings.max_pixels)
-    picture = opened.then(squeeze_grey(opened.pixels), opened.alpha)
+    picture = opened.then(squeeze_grey(opened.with_visible_colours().pixels), opened.alpha)
     is_deep = picture.pixels.dtype == np.uint16
     upscaler = None if task.upscaler == "none" else models.upscaler(task.upscaler, task.denoise, is_deep)
     network = yield from face_network(task, models, is_deep)
@@ -44,7 +44,9 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
     size = enlarged_size(picture.pixels, task.scale)
     enlarged = yield from enlarge(picture.pixels, upscaler, size, task, models, strengths.background)
     alpha = yield from enlarge_alpha(picture.alpha, upscaler, size, task, models)
-    pixels = enlarged.pixels.copy() if enlarged.pixels is picture.pixels else enlarged.pixels
+    pixels = enlarged.pixels
+    if pixels is picture.pixels:  # of the same size without a network: hidden colours stay, too
+        pixels = picture.pixels.copy() if restored else squeeze_grey(opened.pixels)
     for face in restored.values():
         paste_face(pixels, picture.pixels, face, upscaler)
 

@@ -18,7 +18,8 @@ def upscale(task: Upscale, models: Models) -> Iterator[Progress | Note | Result]
     network = models.upscaler(task.model, task.denoise, deep=picture.pixels.dtype == np.uint16)
     size = enlarged_size(picture.pixels, task.scale or network.scale)
 
-    colour = yield from enlarge(squeeze_grey(picture.pixels), network, size, task, models)
+    visible = picture.with_visible_colours()
+    colour = yield from enlarge(squeeze_grey(visible.pixels), network, size, task, models)
     alpha = yield from enlarge_alpha(picture.alpha, network, size, task, models)
 
     computed = models.computed(network, tile=colour.tile)

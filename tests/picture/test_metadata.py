@@ -305,7 +305,10 @@ def test_the_last_record_replaces_the_one_before(tmp_path):
 def test_what_bmp_leaves_out_is_said(tmp_path):
     before = opened(tmp_path, written("jpeg", exif=block(), xmp=XMP, icc_profile=srgb(), dpi=(300, 300)))
     notes = save(before, tmp_path / "out", format="bmp", record=RECORD)
-    assert notes == ("BMP has no place for colour profile, EXIF, XMP, record: left out",)
+    assert notes == (
+        "BMP has no place for a colour profile: converted to sRGB",
+        "BMP has no place for EXIF, XMP, record: left out",
+    )
     after = Picture.open(tmp_path / "out")
     assert after.metadata == Metadata(dpi=(300.0, 300.0))
     assert read_record(tmp_path / "out") is None

@@ -12,7 +12,7 @@ from calotype.checkpoints import open_network
 from calotype.checkpoints.models import Models
 from calotype.checkpoints.store import ModelStore
 from calotype.errors import CalotypeError
-from calotype.inference.upscale import enlarge, enlarged_size, plan_tiles
+from calotype.inference.upscale import enlarge, enlarge_alpha, enlarged_size, plan_tiles
 from calotype.models.network import Network, has_bfloat16, pick_device
 from calotype.record import Result
 from calotype.settings import Settings
@@ -48,12 +48,7 @@ def whole(pixels, network, scale, **options):
     """Runs `enlarge` alone and returns the pixels."""
     models = options.pop("models")
     task = Upscale(source="x", **options)
-    work = enlarge(pixels, network, enlarged_size(pixels, scale), task, models)
-    try:
-        while True:
-            next(work)
-    except StopIteration as done:
-        return done.value.pixels
+    return value(enlarge(pixels, network, enlarged_size(pixels, scale), task, models)).pixels
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +98,57 @@ def test_transparency_is_enlarged_too(engine, tmp_path, way):
     result = run(engine, pixels, tmp_path, alpha=way)
     assert result.picture.alpha.shape == (160, 160)
     assert result.picture.alpha[80, 80] > 250 and result.picture.alpha[4, 4] < 5
+
+
+@pytest.mark.parametrize("scale", [0.4, 1, 2.5])
+def test_colours_hidden_by_transparency_leave_no_trace(engine, tmp_path, scale):
+    alpha = np.zeros((40, 40), np.uint8)
+    alpha[10:30, 10:30] = 255
+    colour = drawn(40, 40)
+    results = []
+    for hidden in ((0, 255, 0), (0, 0, 0)):
+        pixels = np.where(alpha[:, :, None] > 0, colour, np.array(hidden, np.uint8))
+        results.append(run(engine, np.dstack([pixels, alpha]), tmp_path, scale=scale).picture)
+    assert np.array_equal(results[0].pixels, results[1].pixels)
+    assert np.array_equal(results[0].alpha, results[1].alpha)
+
+
+@pytest.mark.parametrize("scale", [0.25, 1, 1.7, 4])
+@pytest.mark.parametrize("way", ["network", "lanczos"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_alpha_stays_empty_or_full_where_it_is_so_all_round(engine, scale, way, dtype):
+    full = np.iinfo(dtype).max
+    y, x = np.mgrid[0:48, 0:56]
+    alpha = (np.clip(16.5 - np.hypot(y - 24, x - 28), 0, 1) * full).astype(dtype)
+    alpha[5, 3:30] = full // 2  # a thin line
+    size = enlarged_size(alpha, scale)
+    network = engine.models.upscaler(QUICK, 0.5, deep=dtype == np.uint16)
+    task = Upscale(source="x", alpha=way)
+    result = value(enlarge_alpha(alpha, network, size, task, engine.models))
+    assert result.shape == size and result.dtype == dtype
+    for top in range(0, size[0], 3):
+        for left in range(0, size[1], 3):
+            near = alpha[around(top, size[0], 48), around(left, size[1], 56)]
+            if near.max() == 0:
+                assert result[top, left] == 0
+            if near.min() == full:
+                assert result[top, left] == full
+    line = result[round(5.5 * scale - 0.5), round(15 * scale)]
+    assert 0.1 * full * min(scale, 1) < line < 0.8 * full
+
+
+def around(n, size, source_size):
+    """The source's pixels that a pixel of the result covers, and one on each side."""
+    step = source_size / size
+    return slice(max(0, int(n * step) - 1), min(source_size, int(np.ceil((n + 1) * step)) + 1))
+
+
+def value(generator):
+    while True:
+        try:
+            next(generator)
+        except StopIteration as done:
+            return done.value
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(64, 48), (100, 48), (80, 44)])

@@ -83,7 +83,7 @@ def open_canvas(
         return _inpaint_canvas(task, source, Picture.open(task.mask, max_pixels), _Sizes(size, native, multiple, check))
     canvas = _empty_canvas(size or _native_area_size(source.pixels.shape[:2], native), multiple)
     check(canvas.work)
-    pixels = _reflect_padded(_resized_to(source.on_white().pixels, canvas.size, task.resize), canvas)
+    pixels = _reflect_padded(_resized_to(source.on_white().in_srgb().pixels, canvas.size, task.resize), canvas)
     white_parts = Message("{init} is transparent in parts; they are drawn as white", init=task.init.name)
     return replace(canvas, pixels=pixels, source=source, notes=() if source.alpha is None else (white_parts,))
 

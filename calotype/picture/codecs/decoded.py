@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from calotype.errors import PictureError
+from calotype.picture.metadata.color_space import ColorTags
 
 # What the decoders raise on damaged files; none of them documents a shorter list.
 _FAULTS = (
@@ -37,7 +38,9 @@ class Pixels:
 
     colour: np.ndarray  # (H, W, 1 or 3) uint8 or uint16
     alpha: np.ndarray | None = None  # (H, W), straight
-    icc: bytes | None = None  # the profile these pixels are in
+    icc: bytes | None = (
+        None  # the profile these pixels are in, where there is one; `metadata.color_space` says what holds without it
+    )
     notes: tuple[str, ...] = ()
 
 
@@ -52,6 +55,7 @@ class PictureFile:
     dpi: tuple[float, float] | None = None
     is_upright: bool = False  # the decoder applies the orientation
     notes: tuple[str, ...] = ()
+    color_tags: ColorTags = ColorTags()  # what it says about its colour space besides ICC profile and EXIF
     texts: Mapping[str, str] = field(default_factory=dict)  # text entries of image generators: parameters, Comment ...
 
 

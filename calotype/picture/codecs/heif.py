@@ -6,6 +6,7 @@ import re
 import numpy as np
 
 from calotype.errors import PictureError
+from calotype.picture.codecs.boxes import color_tags
 from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split, stretched, unpremultiply
 from calotype.picture.codecs.raster import from_pillow
 
@@ -37,7 +38,9 @@ def open_heic(data: bytes, name: str) -> PictureFile:
         return Pixels(colour, alpha, info.get("icc_profile"))
 
     exif = (info.get("exif") or b"").removeprefix(b"Exif\0\0") or None
-    return PictureFile((height, width), decode, exif, info.get("xmp"), is_upright=True, notes=notes)
+    return PictureFile(
+        (height, width), decode, exif, info.get("xmp"), is_upright=True, notes=notes, color_tags=color_tags(data)
+    )
 
 
 def open_avif(data: bytes, name: str) -> PictureFile:
@@ -70,7 +73,9 @@ def open_avif(data: bytes, name: str) -> PictureFile:
 
     exif = (info.get("exif") or b"").removeprefix(b"Exif\0\0") or None
     notes += ("it is animated: the first frame is used",) if image.is_animated else ()
-    return PictureFile((image.height, image.width), decode, exif, info.get("xmp"), notes=notes)
+    return PictureFile(
+        (image.height, image.width), decode, exif, info.get("xmp"), notes=notes, color_tags=color_tags(data)
+    )
 
 
 def _decode_deep(data: bytes, bits: int, icc: bytes | None, bands: int) -> Pixels:

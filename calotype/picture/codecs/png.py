@@ -8,6 +8,7 @@ import numpy as np
 
 from calotype.dialects.readers import KEYWORDS
 from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split
+from calotype.picture.metadata.color_space import Cicp, ColorTags
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # in the order that the decoder expects
@@ -15,6 +16,7 @@ _XMP_KEY = b"XML:com.adobe.xmp"
 INFOTEXT = "parameters"  # the keyword under which A1111 and similar programs store generation parameters
 _PERSONAL = {b"Title", b"Author", b"Description", b"Copyright", b"Comment", b"Creation Time"}
 _MAX_TEXT_BYTES = 32 << 20  # of a decompressed chunk
+_PQ = bytes((9, 16, 0, 1))  # as cICP: BT.2020, PQ, RGB, full range
 _INCH = 0.0254  # metres
 
 
@@ -30,10 +32,6 @@ def open_png(data: bytes, name: str) -> PictureFile:
         if not (0 < width < 1 << 31 and 0 < height < 1 << 31) or b"IDAT" not in chunks:
             raise ValueError("a picture without pixels")
     icc = _profile(chunks)
-    if icc is None and b"sRGB" not in chunks and b"gAMA" in chunks and len(chunks[b"gAMA"][0]) == 4:
-        gamma = int.from_bytes(chunks[b"gAMA"][0], "big") / 100_000
-        if abs(gamma - 1 / 2.2) > 0.05:
-            notes += (f"its gamma of {gamma:.3f} is not carried over: PNG's gAMA without a profile",)
     personal = sorted(_personal_keys(chunks))
     notes += (f"its text entries ({', '.join(personal)}) are not carried over",) if personal else ()
 
@@ -45,7 +43,16 @@ def open_png(data: bytes, name: str) -> PictureFile:
         return Pixels(colour, alpha, icc)
 
     texts = {key: text for key in KEYWORDS if (text := _text(chunks, key))}
-    return PictureFile((height, width), decode, _exif(chunks), _xmp(chunks), _dpi(chunks), notes=notes, texts=texts)
+    return PictureFile(
+        (height, width),
+        decode,
+        _exif(chunks),
+        _xmp(chunks),
+        _dpi(chunks),
+        notes=notes,
+        color_tags=_color_tags(chunks),
+        texts=texts,
+    )
 
 
 def _sort_chunks(data: bytes) -> tuple[bytes, dict[bytes, list[bytes]], tuple[str, ...]]:
@@ -98,6 +105,22 @@ def _profile(chunks: dict[bytes, list[bytes]]) -> bytes | None:
         _, _, rest = body.partition(b"\0")
         return _decompressed(rest[1:])
     return None
+
+
+def _color_tags(chunks: dict[bytes, list[bytes]]) -> ColorTags:
+    """From cICP (or the profile's name that stood for it), sRGB, gAMA and cHRM; those of a wrong length are ignored."""
+    cicp, gamma, corners = (chunks.get(kind, [b""])[0] for kind in (b"cICP", b"gAMA", b"cHRM"))
+    profile_name = chunks.get(b"iCCP", [b""])[0].partition(b"\0")[0]
+    cicp = _PQ if profile_name == b"ITUR_2100_PQ_FULL" and not cicp else cicp
+    numerator = int.from_bytes(gamma, "big")
+    values = struct.unpack(">8i", corners) if len(corners) == 32 else ()
+    return ColorTags(
+        cicp=Cicp(cicp[0], cicp[1], bool(cicp[3])) if len(cicp) == 4 and cicp[2] == 0 else None,
+        is_cicp_first=True,
+        is_srgb=b"sRGB" in chunks,
+        gamma=numerator / 100_000 if len(gamma) == 4 and 10_000 <= numerator <= 1_000_000 else None,
+        chromaticities=tuple(value / 100_000 for value in values) if len(values) == 8 else None,
+    )
 
 
 def _exif(chunks: dict[bytes, list[bytes]]) -> bytes | None:

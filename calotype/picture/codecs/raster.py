@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin
@@ -92,10 +93,20 @@ def open_gif(data: bytes, name: str) -> PictureFile:
     with decoding(name):
         image = GifImagePlugin.GifImageFile(io.BytesIO(data))
         is_animated = image.is_animated
+        left, top, right, bottom = image.tile[0][1] if image.tile else (0, 0, *image.size)
     notes = ("it is animated: the first frame is used",) if is_animated else ()
+
+    def decode() -> Pixels:
+        pixels = _decode(image, name, None)
+        if right - left == image.width and bottom - top == image.height:
+            return pixels
+        alpha = np.zeros((image.height, image.width), np.uint8)  # what the first frame does not cover is empty
+        alpha[top:bottom, left:right] = 255 if pixels.alpha is None else pixels.alpha[top:bottom, left:right]
+        return replace(pixels, alpha=alpha)
+
     return PictureFile(
         (image.height, image.width),
-        lambda: _decode(image, name, None),
+        decode,
         xmp=image.info.get("xmp"),
         notes=notes,
         texts=_comment(image.info.get("comment")),

@@ -9,13 +9,16 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from calotype.errors import Message, PictureError
+from calotype.picture.alpha import by_rows
 from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, stretched, unpremultiply
 from calotype.picture.metadata import exif as exif_blocks
 from calotype.picture.metadata.exif import LONG, LONG8, UNDEFINED, Exif, ExifEntry, long, ratio, short
+from calotype.picture.metadata.icc import lab_to_srgb, srgb
 
 # none, CCITT, LZW, JPEG, deflate, PackBits, LZMA, Zstandard, WebP
 _COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000, 50001}
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3, 5, 6, 8
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB, _ICC_LAB = 0, 1, 2, 3, 5, 6, 8, 9
+_ASSOCIATED, _UNASSOCIATED = 1, 2  # kinds of ExtraSamples
 _COMPLEX = Message("complex")
 _UNSUPPORTED_SAMPLES = {2: Message("signed"), 3: Message("floating-point"), 5: _COMPLEX, 6: _COMPLEX}  # by SampleFormat
 _STRIP = 1 << 18  # bytes, about
@@ -117,7 +120,7 @@ def _check_samples(page: Any, name: str) -> None:
         raise PictureError(
             "{name} holds {kind} samples; save it with 8 or 16 bits per channel first", name=name, kind=kind
         )
-    known = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB)
+    known = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB, _ICC_LAB)
     if int(page.photometric) not in known or int(page.compression) not in _COMPRESSIONS:
         raise PictureError(
             "{name} is a TIFF of a kind we do not read (colour kind {colour}, compression {compression}); "
@@ -141,30 +144,62 @@ def _pixels(page: Any, samples: np.ndarray, icc: bytes | None) -> Pixels:
     samples = samples.view(np.uint8) if samples.dtype == bool else samples
     if samples.dtype.byteorder == ">":
         samples = samples.astype(samples.dtype.newbyteorder("="))
-    if kind == _PALETTE:
-        return Pixels(np.ascontiguousarray(_palette(page)[samples[:, :, 0]]), None, icc)
-    samples = stretched(samples, bits) if bits not in (8, 16) else samples
-    channels = 1 if kind in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) else 4 if kind == _CMYK else 3
+    channels = 4 if kind == _CMYK else 3 if kind in (_RGB, _YCBCR, _LAB, _ICC_LAB) else 1
     if samples.shape[2] < channels:
         raise ValueError("channels are missing")
-    if kind == _WHITE_IS_ZERO:
-        np.invert(samples[:, :, :1], out=samples[:, :, :1])
-    if kind in (_CMYK, _LAB) or (kind == _YCBCR and int(page.compression) != 7):
-        return _through_pillow(samples[:, :, :channels], {_CMYK: "CMYK", _LAB: "LAB", _YCBCR: "YCbCr"}[kind], icc)
-    return _with_alpha(page, samples, channels, icc)
-
-
-def _with_alpha(page: Any, samples: np.ndarray, channels: int, icc: bytes | None) -> Pixels:
-    extra = tuple(int(value) for value in page.extrasamples or ())
-    if samples.shape[2] == channels:
-        return Pixels(np.ascontiguousarray(samples), None, icc)
+    alpha, is_associated, notes = _alpha(page, samples, channels)
     colour = np.ascontiguousarray(samples[:, :, :channels])
-    if extra[:1] not in ((1,), (2,)) and not (not extra and samples.shape[2] == channels + 1):
-        return Pixels(colour, None, icc, ("a further channel that is no transparency is left out",))
-    alpha = np.ascontiguousarray(samples[:, :, channels])
-    if extra[:1] == (1,):
+    if bits not in (8, 16):
+        colour = colour if kind == _PALETTE else stretched(colour, bits)
+        alpha = None if alpha is None else stretched(alpha, bits)
+    if kind == _PALETTE:
+        colour, alpha = _palette(page)[colour[:, :, 0]], alpha if alpha is None or bits <= 8 else _high_byte(alpha)
+    if kind in (_LAB, _ICC_LAB):
+        return Pixels(_from_lab(colour, kind), alpha, srgb(), ("Lab turned into sRGB", *notes))
+    if alpha is not None and is_associated and kind != _PALETTE:
         unpremultiply(colour, alpha)
-    return Pixels(colour, alpha, icc)
+    if kind == _WHITE_IS_ZERO:
+        np.invert(colour, out=colour)
+    if kind == _CMYK or (kind == _YCBCR and int(page.compression) != 7):
+        pixels = _through_pillow(colour, {_CMYK: "CMYK", _YCBCR: "YCbCr"}[kind], icc)
+        alpha = _high_byte(alpha) if alpha is not None and alpha.dtype != pixels.colour.dtype else alpha
+        return replace(pixels, alpha=alpha, notes=pixels.notes + notes)
+    return Pixels(colour, alpha, icc, notes)
+
+
+def _alpha(page: Any, samples: np.ndarray, channels: int) -> tuple[np.ndarray | None, bool, tuple[str, ...]]:
+    """Transparency, whether the colours are multiplied by it, and a note about channels that are left out.
+
+    Only ExtraSamples says that a channel is transparency; without it, it may be infrared, or anything.
+    """
+    extra = [int(value) for value in page.extrasamples or ()][: samples.shape[2] - channels]
+    at = next((n for n, kind in enumerate(extra) if kind in (_ASSOCIATED, _UNASSOCIATED)), None)
+    count = samples.shape[2] - channels - (at is not None)
+    notes = ("a further channel that is not transparency is left out",) if count == 1 else ()
+    notes = (f"{count} further channels that are not transparency are left out",) if count > 1 else notes
+    if at is None:
+        return None, False, notes
+    return np.ascontiguousarray(samples[:, :, channels + at]), extra[at] == _ASSOCIATED, notes
+
+
+def _from_lab(samples: np.ndarray, kind: int) -> np.ndarray:
+    """CIE Lab as TIFF stores it, under D50 -> sRGB of the same type."""
+    bits = samples.itemsize * 8
+    unit = 1 << (bits - 8)  # of a and b
+    lightest = 255 * unit if kind == _ICC_LAB else (1 << bits) - 1
+
+    def converted(band: np.ndarray) -> np.ndarray:
+        ab = band[:, :, 1:].astype(np.int32)
+        # ICC's Lab has an offset, CIE's is signed
+        ab = ab - 128 * unit if kind == _ICC_LAB else np.where(ab >= 128 * unit, ab - 256 * unit, ab)
+        lab = np.concatenate([band[:, :, :1] * (100 / lightest), ab / unit], axis=2)
+        return np.rint(lab_to_srgb(lab) * ((1 << bits) - 1)).astype(band.dtype)
+
+    return by_rows(converted, samples)
+
+
+def _high_byte(samples: np.ndarray) -> np.ndarray:
+    return (samples >> 8).astype(np.uint8)
 
 
 def _palette(page: Any) -> np.ndarray:

@@ -1,6 +1,9 @@
 """WebP: the container is parsed here, libwebp (through imagecodecs) decodes the pixels."""
 
+import io
 from collections.abc import Iterator
+
+import numpy as np
 
 from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split
 
@@ -20,7 +23,7 @@ def open_webp(data: bytes, name: str) -> PictureFile:
         import imagecodecs
 
         with decoding(name):
-            samples = imagecodecs.webp_decode(data, index=0 if is_animated else None)
+            samples = _first_frame(data) if is_animated else imagecodecs.webp_decode(data)
             if samples.shape[:2] != size:
                 raise ValueError("two different sizes")
             colour, alpha = split(samples)
@@ -29,6 +32,16 @@ def open_webp(data: bytes, name: str) -> PictureFile:
     notes = ("it is animated: the first frame is used",) if is_animated else ()
     exif = chunks.get(b"EXIF", b"").removeprefix(b"Exif\0\0") or None
     return PictureFile(size, decode, exif, chunks.get(b"XMP "), notes=notes)
+
+
+def _first_frame(data: bytes) -> np.ndarray:
+    """The canvas of an animation with its first frame, transparent where that frame does not reach."""
+    from PIL import WebPImagePlugin
+
+    # The plugin itself: Pillow's pixel limit is one per process. imagecodecs would drop the transparency.
+    image = WebPImagePlugin.WebPImageFile(io.BytesIO(data))
+    image.load()
+    return np.asarray(image if image.mode == "RGBA" else image.convert("RGB"))
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
