@@ -8,6 +8,7 @@ import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin
 
 from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split
+from calotype.picture.codecs.segments import read_segments
 from calotype.picture.metadata import icc as profile
 
 _BAND = 1 << 22  # pixels converted at a time
@@ -25,8 +26,7 @@ def open_jpeg(data: bytes, name: str) -> PictureFile:
         image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     info = image.info
     notes = ("it holds more than one picture: the first is used",) if "mpoffset" in info else ()
-    notes += ("its IPTC captions are not carried over",) if 0x0404 in info.get("photoshop", ()) else ()
-    notes += ("its comment is not carried over",) if info.get("comment") else ()
+    segments = read_segments(data)
 
     def decode() -> Pixels:
         with decoding(name):
@@ -36,10 +36,13 @@ def open_jpeg(data: bytes, name: str) -> PictureFile:
     return PictureFile(
         (image.height, image.width),
         decode,
-        _plain_exif(info.get("exif")),
-        info.get("xmp"),
+        segments.exif,
+        segments.xmp,
         _positive(info.get("dpi")) if info.get("jfif_unit") in (1, 2) else None,
-        notes=notes,
+        notes=notes + segments.notes,
+        extended_xmp=segments.extended,
+        iptc=segments.iptc,
+        comment=segments.comment,
     )
 
 
@@ -149,10 +152,6 @@ def _array(image: Image.Image, mode: str, transform: Callable | None = None) -> 
         band = transform(band) if transform else band if band.mode == mode else band.convert(mode)
         out[top : top + rows] = np.asarray(band).reshape(band.height, band.width, channels)
     return out
-
-
-def _plain_exif(exif: bytes | None) -> bytes | None:
-    return exif.removeprefix(b"Exif\0\0") if exif else None
 
 
 def _positive(dpi: tuple | None) -> tuple[float, float] | None:
