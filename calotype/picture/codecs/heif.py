@@ -6,10 +6,9 @@ import re
 import numpy as np
 
 from calotype.errors import PictureError
-from calotype.picture.codecs.boxes import color_tags
+from calotype.picture.codecs.boxes import color_tags, left_out, orientation
 from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split, stretched, unpremultiply
 from calotype.picture.codecs.raster import from_pillow
-from calotype.picture.metadata import exif as exif_blocks
 
 
 def open_heic(data: bytes, name: str) -> PictureFile:
@@ -40,7 +39,14 @@ def open_heic(data: bytes, name: str) -> PictureFile:
 
     exif = (info.get("exif") or b"").removeprefix(b"Exif\0\0") or None
     return PictureFile(
-        (height, width), decode, exif, info.get("xmp"), is_upright=True, notes=notes, color_tags=color_tags(data)
+        (height, width),
+        decode,
+        exif,
+        info.get("xmp"),
+        is_upright=True,
+        notes=notes + left_out(data),
+        color_tags=color_tags(data),
+        orientation=orientation(data),
     )
 
 
@@ -79,19 +85,10 @@ def open_avif(data: bytes, name: str) -> PictureFile:
         decode,
         exif,
         info.get("xmp"),
-        notes=notes,
+        notes=notes + left_out(data),
         color_tags=color_tags(data),
-        orientation=_orientation(exif),
+        orientation=orientation(data),
     )
-
-
-def _orientation(exif: bytes | None) -> int:
-    """The orientation of an AVIF's container, which Pillow puts into the EXIF."""
-    try:
-        value = exif_blocks.parse(exif).number(exif_blocks.ORIENTATION, 1) if exif else 1
-    except ValueError:
-        return 1
-    return value if 1 <= value <= 8 else 1
 
 
 def _decode_deep(data: bytes, bits: int, icc: bytes | None, bands: int) -> Pixels:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 import numpy as np
 
 from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split
+from calotype.picture.metadata import families
 from calotype.picture.metadata import iptc as captions
 from calotype.picture.metadata.color_space import Cicp, ColorTags
 from calotype.picture.metadata.iptc import Iptc
@@ -35,6 +36,7 @@ def open_png(data: bytes, name: str) -> PictureFile:
             raise ValueError("a picture without pixels")
     icc = _profile(chunks)
     iptc, iptc_notes = _captions(chunks)
+    notes += (families.CREDENTIALS_NOTE,) if b"caBX" in chunks else ()
     if _text(chunks, "Creation Time"):
         notes += ("its text entry Creation Time is not carried over",)
 

@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from calotype.picture.metadata import families
 from calotype.picture.metadata import iptc as captions
 from calotype.picture.metadata import xmp as packets
 from calotype.picture.metadata.iptc import Iptc
 
 _EXIF, _XMP, _EXTENDED = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _PHOTOSHOP = b"Photoshop 3.0\0"
+_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
+_SAMSUNG_VIDEO = b"\x10\0\0\0MotionPhoto_Data"  # a block behind the picture: the length of its name, the name
 _MAX_SEGMENT = 65_533  # bytes after the length
 MAX_EXIF, MAX_XMP = _MAX_SEGMENT - len(_EXIF), _MAX_SEGMENT - len(_XMP)
 _MAX_EXTENDED = 64 << 20
@@ -39,7 +42,11 @@ def read_segments(data: bytes) -> Segments:
         if marker == 0xFE and not body.startswith(_ENCODERS):
             comments.append(body.rstrip(b"\0"))
         if marker == 0xEB and b"jumb" in body[:64] and b"c2pa" in body[:128]:
-            notes = ("its Content Credentials (C2PA) are not carried over",)
+            notes += (families.CREDENTIALS_NOTE,)
+        if marker == 0xE2 and body.startswith(_GAIN_MAP):
+            notes += (families.GAIN_MAP_NOTE,)
+    if _SAMSUNG_VIDEO in data:
+        notes += (families.VIDEO_NOTE,)
     xmp = found.get(_XMP, [None])[0]
     extended, extended_notes = _extended(xmp, found.get(_EXTENDED, []))
     # resources may continue in the next segment

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split
+from calotype.picture.metadata import families
 
 
 def open_webp(data: bytes, name: str) -> PictureFile:
@@ -27,6 +28,7 @@ def open_webp(data: bytes, name: str) -> PictureFile:
         return Pixels(colour, alpha, chunks.get(b"ICCP"))
 
     notes = ("it is animated: the first frame is used",) if is_animated else ()
+    notes += (families.CREDENTIALS_NOTE,) if b"C2PA" in chunks else ()
     exif = chunks.get(b"EXIF", b"").removeprefix(b"Exif\0\0") or None
     return PictureFile(size, decode, exif, chunks.get(b"XMP "), notes=notes)
 

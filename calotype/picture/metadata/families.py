@@ -31,6 +31,10 @@ _STORAGE = frozenset(
     {254, 255, *range(258, 267), 273, *range(277, 282), 284, *range(288, 294), 297, 301, *range(317, 343), 347, 400}
     | {*range(512, 522), *range(529, 533), 559, 700, 33723, 34377, 34675, 37724, *range(50700, 65536)}
 ) - {318, 319}
+VIDEO_NOTE = "its video (motion photo) is not carried over"
+GAIN_MAP_NOTE = "its gain map (HDR) is not carried over"
+DEPTH_MAP_NOTE = "its depth map is not carried over"
+CREDENTIALS_NOTE = "its Content Credentials (C2PA) are not carried over"
 _GOOGLE = "http://ns.google.com/photos/1.0/"
 _DYNAMIC_DEPTH = r"http://ns\.(google\.com/photos/dd|xdm\.org/photos)/1\.0/"
 
@@ -330,7 +334,7 @@ FAMILIES = (
             Match(".*", "MotionPhoto.*|MicroVideo.*|OLivePhoto.*"),
             Match(".*/container/item/|.*/dd/1.0/item/", "Semantic", "MotionPhoto"),
         ),
-        note="its video (motion photo) is not carried over",
+        note=VIDEO_NOTE,
     ),
     Family(
         "gain map",
@@ -341,7 +345,7 @@ FAMILIES = (
             Match("http://ns.apple.com/(HDRGainMap|HDRToneMap|pixeldatainfo)/1.0/"),
             Match(".*/container/item/|.*/dd/1.0/item/", "Semantic", "(?i)gainmap"),
         ),
-        note="its gain map (HDR) is not carried over",
+        note=GAIN_MAP_NOTE,
     ),
     Family(
         "depth map",
@@ -356,7 +360,7 @@ FAMILIES = (
             Match("http://ns.(xiaomi|miui).com/photos/1.0/camera/", "XMPMeta"),
             Match(".*/container/item/|.*/dd/1.0/item/", "Semantic", "(?i)depth(map)?|confidence(map)?|segmentation.*"),
         ),
-        note="its depth map is not carried over",
+        note=DEPTH_MAP_NOTE,
     ),
     Family(
         "appended files",
@@ -369,7 +373,7 @@ FAMILIES = (
         "dropped",
         "C2PA's signature is valid for the source's bytes only",
         xmp=(Match("http://purl.org/dc/terms/", "provenance"),),
-        note="its Content Credentials (C2PA) are not carried over",
+        note=CREDENTIALS_NOTE,
     ),
     Family(
         "extended XMP",

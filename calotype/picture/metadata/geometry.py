@@ -91,3 +91,10 @@ class Geometry:
             turn.yy * height_after / height,
             turn.y0 * height_after,
         )
+
+
+def composed(first: int, second: int) -> int:
+    """The EXIF orientation that means the same as two, applied one after the other."""
+    a, b = Affine(*_UPRIGHT[first]), Affine(*_UPRIGHT[second])
+    corners = [b.point(*a.point(x, y)) for x, y in ((0, 0), (1, 0), (0, 1))]
+    return next(n for n in _UPRIGHT if corners == [Affine(*_UPRIGHT[n]).point(*at) for at in ((0, 0), (1, 0), (0, 1))])
