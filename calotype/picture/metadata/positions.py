@@ -251,20 +251,21 @@ def move_panorama(packet: Packet, geometry: Geometry) -> None:
             continue  # width and height are those of the picture as displayed
         pixels, turn = geometry.pixels, geometry.relative
         width, height = pixels.extent(*(full or part or (0, 0)))
-        _move_box(own, "LargestValidInteriorRect{}", "LargestValidInteriorRect{}", pixels)
+        full_size = (round(width), round(height))
+        _put(own, "FullPanoWidthPixels", "FullPanoHeightPixels", full_size)
+        _move_box(own, "LargestValidInteriorRect{}", "LargestValidInteriorRect{}", pixels, geometry.after[::-1])
         pixels = replace(pixels, x0=turn.x0 * width, y0=turn.y0 * height)
-        _move_box(own, "CroppedArea{}Pixels", "CroppedAreaImage{}Pixels", pixels)
-        _put(own, "FullPanoWidthPixels", "FullPanoHeightPixels", (round(width), round(height)))
+        _move_box(own, "CroppedArea{}Pixels", "CroppedAreaImage{}Pixels", pixels, full_size)
 
 
-def _move_box(own: Fields, place: str, size: str, map_: Affine) -> None:
+def _move_box(own: Fields, place: str, size: str, map_: Affine, most: tuple[int, int]) -> None:
+    """A box in whole pixels, within a width and height."""
     names = [place.format("Left"), place.format("Top"), size.format("Width"), size.format("Height")]
     values = [_number(own[name].value) if name in own else None for name in names]
-    width, height = values[2], values[3]
-    if width is None or height is None:
+    if values[2] is None or values[3] is None:
         return
-    left, top, width, height = map_.box(values[0] or 0, values[1] or 0, width, height)
-    moved = (round(left), round(top), round(left + width) - round(left), round(top + height) - round(top))
+    left, top, width, height = (round(n) for n in map_.box(values[0] or 0, values[1] or 0, values[2], values[3]))
+    moved = (max(0, min(left, most[0] - width)), max(0, min(top, most[1] - height)), width, height)
     for name, value in zip(names, moved, strict=True):
         if name in own:
             own[name].set(str(value))
