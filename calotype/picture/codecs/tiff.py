@@ -289,7 +289,8 @@ def _extras(
     if xmp:
         entries[700] = ExifEntry(1, len(xmp), xmp)
     if iptc:
-        entries[captions.TAG] = ExifEntry(UNDEFINED, len(iptc.block), iptc.block)
+        block = iptc.block + bytes(-len(iptc.block) % 4)
+        entries[captions.TAG] = ExifEntry(LONG, len(block) // 4, block)  # words, as libtiff expects, but not swapped
         if iptc.digest:
             resources = captions.resources(iptc)
             entries[captions.RESOURCES_TAG] = ExifEntry(1, len(resources), resources)
