@@ -149,6 +149,7 @@ def test_a_readme_leads_to_every_guide_and_page_of_docs(readme):
     assert english == {path.removeprefix("docs/") for path, _ in PAIRS[1:]} | {
         "architecture.md",
         "events.md",
+        "metadata.md",
         "samplers.md",
     }
 

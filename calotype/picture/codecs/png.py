@@ -49,7 +49,8 @@ def open_png(data: bytes, name: str) -> PictureFile:
 
     entries = {key: _text(chunks, key) for key in (INFOTEXT, "Software", "Description", "Comment")}
     texts = {key: text for key, text in entries.items() if text} if entries[INFOTEXT] or entries["Comment"] else {}
-    is_generated = bool(entries[INFOTEXT]) or entries["Comment"].startswith("{")
+    comment = _text(chunks, "Comment")
+    is_generated = bool(_text(chunks, INFOTEXT)) or comment.startswith("{")
     return PictureFile(
         (height, width),
         decode,
@@ -60,7 +61,7 @@ def open_png(data: bytes, name: str) -> PictureFile:
         color_tags=_color_tags(chunks),
         texts=texts,
         iptc=iptc,
-        comment="" if is_generated else entries["Comment"],
+        comment="" if is_generated else comment,
         captions={} if is_generated else {key: text for key in captions.KEYWORDS if (text := _text(chunks, key))},
     )
 

@@ -29,8 +29,9 @@ _COMPONENTS = 37121  # ComponentsConfiguration
 # Tags of the first directory that describe how a file stores its pixels.
 _STORAGE = frozenset(
     {254, 255, *range(258, 267), 273, *range(277, 282), 284, *range(288, 294), 297, 301, *range(317, 343), 347, 400}
-    | {*range(512, 522), *range(529, 533), 559, 700, 33723, 34377, 34675, 37724, *range(50700, 65536)}
-) - {318, 319}
+    | {*range(512, 522), *range(529, 533), 559, 700, 33723, 34377, 34675, *range(50700, 65536)}
+) - {318, 319, 52545}
+_LAYERS, _CREDENTIALS = 37724, 52545  # of a TIFF
 VIDEO_NOTE = "its video (motion photo) is not carried over"
 GAIN_MAP_NOTE = "its gain map (HDR) is not carried over"
 DEPTH_MAP_NOTE = "its depth map is not carried over"
@@ -100,7 +101,7 @@ class Family:
     note: str = ""  # added where something of a dropped family was found
     move: Move | None = None  # at reading, when the picture is turned, and at writing, when it was scaled
     update: Update | None = None  # at writing
-    is_location: bool = False  # removed by --strip-location
+    is_location: bool = False  # removed by the option strip_location
 
 
 def upright(blocks: Blocks, geometry: Geometry) -> tuple[str, ...]:
@@ -372,8 +373,16 @@ FAMILIES = (
         "content credentials",
         "dropped",
         "C2PA's signature is valid for the source's bytes only",
+        exif=(("root", {_CREDENTIALS}),),
         xmp=(Match("http://purl.org/dc/terms/", "provenance"),),
         note=CREDENTIALS_NOTE,
+    ),
+    Family(
+        "layers",
+        "dropped",
+        "Photoshop's layers in a TIFF, whose sum is the picture",
+        exif=(("root", {_LAYERS}),),
+        note="its layers are not carried over",
     ),
     Family(
         "extended XMP",
@@ -391,8 +400,8 @@ FAMILIES = (
     Family(
         "location",
         "carried",
-        "GPS, coordinates and names of places in any namespace; --strip-location removes it, with the maker's note and"
-        " the coordinates of a map, and keeps the author's address",
+        "GPS, coordinates and names of places in any namespace; the option strip_location removes it, with the maker's"
+        " note and the coordinates of a map, and keeps the author's address",
         exif=(("gps", ANY),),
         xmp=(_is_place,),
         iptc={26, 27, 90, 92, 95, 100, 101},

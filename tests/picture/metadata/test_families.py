@@ -260,6 +260,28 @@ def test_exif_in_hexadecimal_text_of_a_png(tmp_path, kind, key, start):
     assert exif_blocks.parse(picture.metadata.exif).root[271] == text("Agfa")
 
 
+def test_an_extended_depth_map_is_dropped_and_the_rest_kept(tmp_path):
+    """Camera applications put the depth map, which is large, into the extended packet, together with small things."""
+    spaces = {"GDepth": GOOGLE + "depthmap/", "k": "urn:k"}
+    parts = f"<GDepth:Format>RangeInverse</GDepth:Format><GDepth:Data>{'A' * 90_000}</GDepth:Data>"
+    parts += f"<k:keep>{'k' * 70_000}</k:keep>"
+    main, extended = Packet(packet(parts, **spaces)).split(segments.MAX_XMP)
+    assert len(main) <= segments.MAX_XMP and b"AAAA" in extended and b"kkkk" in extended
+    written = segments.write_segments(main, extended, None)
+    data = jpeg()
+    picture = opened(tmp_path, data[:2] + written + data[2:])
+    assert picture.notes == (families.DEPTH_MAP_NOTE,)
+    assert [(field.name, len(field.value)) for field in Packet(picture.metadata.xmp).fields()] == [("keep", 70_000)]
+
+
+def test_layers_and_credentials_of_a_tiff_are_said(tmp_path):
+    import tifffile
+
+    tags = [(37724, 7, 40, b"Adobe Photoshop Document Data Block\0LMsk", True), (52545, 7, 8, b"jumbc2pa", True)]
+    tifffile.imwrite(tmp_path / "in.tif", PIXELS, photometric="rgb", extratags=tags)
+    assert Picture.open(tmp_path / "in.tif").notes == (families.CREDENTIALS_NOTE, "its layers are not carried over")
+
+
 def test_the_page_that_is_used_has_its_own_metadata(tmp_path):
     import tifffile
 
