@@ -13,7 +13,7 @@ from calotype.options import about, visible
 from calotype.samplers import sampler_named
 from tests.pages import PAGES, PAIRS, READMES, ROOT, SETTINGS_FILES, anchors, commands, links, options, text, words
 
-OTHERS = ("docs/architecture.md", "docs/events.md", "docs/samplers.md", "CONTRIBUTING.md")
+OTHERS = ("docs/architecture.md", "docs/events.md", "docs/metadata.md", "docs/samplers.md", "CONTRIBUTING.md")
 OWN = {"grandma", "ink", "ultrasharp"}  # names of LoRAs and networks that the guides put on the list
 MADE = {"out/diffusion"}  # a folder that the guides train
 
@@ -149,6 +149,7 @@ def test_a_readme_leads_to_every_guide_and_page_of_docs(readme):
     assert english == {path.removeprefix("docs/") for path, _ in PAIRS[1:]} | {
         "architecture.md",
         "events.md",
+        "metadata.md",
         "samplers.md",
     }
 

@@ -8,13 +8,20 @@ import numpy as np
 from calotype import __version__
 from calotype.picture.alpha import by_rows, in_8_bits, on_white
 from calotype.picture.codecs.formats import Format
-from calotype.picture.metadata import color_space, xmp
+from calotype.picture.codecs.segments import MAX_EXIF, MAX_XMP
+from calotype.picture.metadata import color_space, families
 from calotype.picture.metadata import exif as exif_blocks
 from calotype.picture.metadata import icc as profile
+from calotype.picture.metadata import iptc as captions
 from calotype.picture.metadata.exif import Exif
+from calotype.picture.metadata.families import Blocks, Target
+from calotype.picture.metadata.geometry import Geometry
+from calotype.picture.metadata.iptc import Iptc
+from calotype.picture.metadata.xmp import Packet, set_record
 from calotype.picture.picture import Metadata, Picture
 
-_JPEG_EXIF, _JPEG_XMP = 65_527, 65_504  # bytes that one segment of a JPEG holds
+_IIM = ("jpeg", "tiff")  # formats that hold IPTC captions as they are
+_COMMENTS = ("jpeg", "png")  # formats with a comment of their own
 _NO_RESOLUTION = ("webp", "avif", "heic")  # formats that store the resolution in EXIF only
 
 
@@ -30,6 +37,9 @@ class EncoderInput:
     dpi: tuple[float, float] | None
     quality: int
     infotext: str = ""  # for PNG; other formats store it in the EXIF
+    comment: str = ""  # for JPEG and PNG; other formats store it in the EXIF
+    iptc: Iptc | None = None  # for JPEG and TIFF; other formats store it in the XMP
+    extended_xmp: bytes | None = None  # for JPEG
 
     @property
     def samples(self) -> np.ndarray:  # (H, W, 1 to 4)
@@ -63,59 +73,78 @@ def fitted(
     content = EncoderInput(colour, alpha, icc, Exif(), None, dpi, quality)
     if known.name == "bmp":
         return content, (*notes, *_bmp_losses(picture.metadata, record))
-    exif = _exif(picture, strip_location, dpi if known.name in _NO_RESOLUTION else None)
-    packet, xmp_notes = _xmp(picture, strip_location, record)
-    if (infotext := picture.metadata.infotext) and known.name != "png":
+    blocks, metadata_notes = _blocks(picture, known, strip_location)
+    exif, xmp_notes = color_space.exif_in(picture.metadata.icc, blocks.exif), ()
+    if dpi and (known.name in _NO_RESOLUTION or exif_blocks.X_RESOLUTION in exif.root):
+        exif = exif_blocks.with_resolution(exif, dpi)
+    comment, infotext = picture.metadata.comment, picture.metadata.infotext
+    if known.name != "png" and infotext:
         exif = exif_blocks.with_comment(exif, infotext)
-    content = replace(content, exif=exif, xmp=packet, infotext=infotext)
+    if comment and known.name not in _COMMENTS:
+        if exif_blocks.USER_COMMENT not in exif.photo:
+            exif = exif_blocks.with_comment(exif, comment)
+        elif exif_blocks.comment(exif) != comment:
+            notes.append(f"{known.title} has no place for its second comment: left out")
+    exif = exif_blocks.with_software(exif, f"Calotype {__version__}")
+    content = replace(content, exif=exif, infotext=infotext, comment=comment, iptc=blocks.iptc)
     if known.name == "jpeg":
-        content, jpeg_notes = _in_segments(content, picture, strip_location)
+        content, jpeg_notes = _in_segments(content, blocks.packet, record)
         xmp_notes += jpeg_notes
-    return content, (*notes, *xmp_notes)
+    elif blocks.packet or record:
+        packet = blocks.packet or Packet()
+        set_record(packet, record)
+        content = replace(content, xmp=None if packet.is_empty else packet.serialized())
+    return content, (*notes, *metadata_notes, *xmp_notes)
+
+
+def _blocks(picture: Picture, known: Format, strip_location: bool) -> tuple[Blocks, tuple[str, ...]]:
+    """The metadata as they are right for the result, and notes."""
+    metadata, notes = picture.metadata, ()
+    height, width, _ = picture.pixels.shape
+    blocks = Blocks(exif_blocks.parse(metadata.exif) if metadata.exif else Exif(), None, metadata.iptc)
+    try:
+        blocks.packet = Packet(metadata.xmp) if metadata.xmp else None
+    except ValueError:
+        notes = ("the XMP is damaged and left out",)
+    geometry = Geometry(metadata.size or (height, width), (height, width))
+    notes += families.update(blocks, geometry, Target(known.name, width, height, metadata.dpi), strip_location)
+    if blocks.iptc and known.name not in _IIM:
+        blocks.packet = blocks.packet or Packet()
+        if lost := captions.add_to(blocks.packet, captions.texts(blocks.iptc)):
+            names = ", ".join(f"2:{number}" for number in lost)
+            notes += (f"{known.title} has no place for some of its IPTC captions ({names}): left out",)
+        blocks.iptc = None
+    return blocks, notes
 
 
 def _bmp_losses(metadata: Metadata, record: str) -> tuple[str, ...]:
-    fields = {"EXIF": metadata.exif, "XMP": metadata.xmp, "record": record}
+    fields = {"EXIF": metadata.exif, "XMP": metadata.xmp, "IPTC": metadata.iptc}
+    fields |= {"comment": metadata.comment, "record": record}
     lost = [what for what, value in fields.items() if value]
     return (f"BMP has no place for {', '.join(lost)}: left out",) if lost else ()
 
 
-def _exif(picture: Picture, strip_location: bool, dpi: tuple[float, float] | None) -> Exif:
-    block = picture.metadata.exif
-    exif = exif_blocks.parse(block) if block else Exif()
-    height, width, _ = picture.pixels.shape
-    exif = color_space.exif_in(picture.metadata.icc, exif_blocks.for_size(exif, width, height))
-    exif = exif_blocks.without_location(exif) if strip_location else exif
-    if dpi or (picture.metadata.dpi and exif_blocks.X_RESOLUTION in exif.root):
-        exif = exif_blocks.with_resolution(exif, picture.metadata.dpi)
-    return exif_blocks.with_software(exif, f"Calotype {__version__}")
-
-
-def _xmp(picture: Picture, strip_location: bool, record: str) -> tuple[bytes | None, tuple[str, ...]]:
-    height, width, _ = picture.pixels.shape
-    try:
-        return xmp.updated(picture.metadata.xmp, width, height, strip_location, record), ()
-    except ValueError:
-        return xmp.updated(None, width, height, strip_location, record), ("the XMP is damaged and left out",)
-
-
-def _in_segments(content: EncoderInput, picture: Picture, strip_location: bool) -> tuple[EncoderInput, tuple[str, ...]]:
+def _in_segments(content: EncoderInput, packet: Packet | None, record: str) -> tuple[EncoderInput, tuple[str, ...]]:
     """A JPEG segment holds 64 KB at most: drops the maker's note first, then what is still too long."""
     notes: list[str] = []
-    if len(exif_blocks.pack(content.exif)) > _JPEG_EXIF:
+    if len(exif_blocks.pack(content.exif)) > MAX_EXIF:
         notes.append("the maker's note is too long for JPEG and left out")
-        exif_ifd = {tag: entry for tag, entry in content.exif.photo.items() if tag != exif_blocks.MAKER_NOTE}
-        content = replace(content, exif=replace(content.exif, photo=exif_ifd))
-    if len(exif_blocks.pack(content.exif)) > _JPEG_EXIF:
+        content = replace(content, exif=exif_blocks.without_note(content.exif))
+    if len(exif_blocks.pack(content.exif)) > MAX_EXIF:
         notes.append("the EXIF is too long for JPEG and left out")
         content = replace(content, exif=exif_blocks.with_software(Exif(), f"Calotype {__version__}"))
-    if content.xmp and len(content.xmp) > _JPEG_XMP:
-        notes.append("the record and the XMP together are too long for JPEG: the record is left out")
-        content = replace(content, xmp=_xmp(picture, strip_location, "")[0])
-    if content.xmp and len(content.xmp) > _JPEG_XMP:
+    packet = packet or Packet()
+    set_record(packet, record)
+    if packet.is_empty:
+        return content, tuple(notes)
+    try:
+        xmp, extended = packet.split(MAX_XMP)
+    except ValueError:
         notes.append("the XMP is too long for JPEG and left out")
-        content = replace(content, xmp=None)
-    return content, tuple(notes)
+        packet = Packet()
+        set_record(packet, record)
+        xmp, extended = packet.split(MAX_XMP)
+    return replace(content, xmp=xmp, extended_xmp=extended), tuple(notes)
 
 
 def _in_rgb(grey: np.ndarray, icc: bytes | None) -> tuple[np.ndarray, bytes | None]:

@@ -14,9 +14,16 @@ from calotype.errors import CalotypeError, PictureError
 from calotype.picture.alpha import in_8_bits, on_white, with_visible_colours
 from calotype.picture.codecs import formats
 from calotype.picture.codecs.decoded import PictureFile, Pixels
-from calotype.picture.metadata import color_space, stealth, texts, xmp
+from calotype.picture.metadata import color_space, families, stealth, texts
 from calotype.picture.metadata import exif as exif_blocks
 from calotype.picture.metadata import icc as profile
+from calotype.picture.metadata import iptc as captions
+from calotype.picture.metadata.families import Blocks
+from calotype.picture.metadata.geometry import Geometry
+from calotype.picture.metadata.iptc import Iptc
+from calotype.picture.metadata.xmp import Packet
+
+_XMP_TAG = 700  # XMP in a TIFF, and in the EXIF of some programs
 
 
 @dataclass(frozen=True)
@@ -24,10 +31,13 @@ class Metadata:
     """What a file holds besides pixels, ready to be written into another file."""
 
     icc: bytes | None = None  # colour profile as found in the file
-    exif: bytes | None = None  # TIFF block without the "Exif\0\0" prefix, orientation reset to 1, no thumbnail
-    xmp: bytes | None = None  # packet, orientation reset to 1
+    exif: bytes | None = None  # TIFF block without the "Exif\0\0" prefix, for the upright picture, no thumbnail
+    xmp: bytes | None = None  # packet, for the upright picture
     dpi: tuple[float, float] | None = None  # x, y
     texts: Mapping[str, str] = field(default_factory=dict)  # entries of image generators; "parameters" is infotext
+    iptc: Iptc | None = None  # captions as JPEG and TIFF store them
+    comment: str = ""  # of a JPEG or PNG, beside the EXIF's
+    size: tuple[int, int] | None = field(default=None, compare=False)  # height, width that positions in it refer to
 
     @property
     def infotext(self) -> str:
@@ -59,6 +69,7 @@ class Picture:
         pixels = with_visible_colours(self.pixels, self.alpha)
         return self if pixels is self.pixels else self.then(pixels, self.alpha)
 
+    @classmethod
     def in_srgb(self) -> "Picture":
         """Converted to sRGB through its profile, with 8 bits; itself where it has none."""
         if self.metadata.icc is None:
@@ -163,47 +174,70 @@ def _reader(format: str):
 
 
 def _with_metadata(picture: Picture, image_file: PictureFile, decoded: Pixels) -> Picture:
-    """The picture upright, with its metadata checked and normalised."""
-    exif, orientation, exif_notes, all_exif = _exif(image_file)
-    packet, xmp_notes = _xmp(image_file.xmp)
-    colour, icc, color_notes = color_space.resolved(picture.pixels, decoded.icc, image_file.color_tags, all_exif)
-    dpi = image_file.dpi or (exif_blocks.resolution(exif) if exif else None)
+    """The picture upright, with its metadata checked and changed as `families` says."""
+    exif, exif_notes = _exif(image_file.exif)
+    iptc, iptc_notes = (image_file.iptc, ()) if image_file.iptc else captions.in_exif(exif)
+    packet, xmp_notes = _xmp(image_file, exif)
+    colour, icc, color_notes = color_space.resolved(picture.pixels, decoded.icc, image_file.color_tags, exif)
+    dpi = image_file.dpi or exif_blocks.resolution(exif)
+    blocks = Blocks(exif, packet, iptc)
+    orientation = image_file.orientation or blocks.orientation
     turn = 1 if image_file.is_upright else orientation
-    generator_texts = stealth.texts(decoded) | texts.gathered(image_file.texts, exif, packet)
-    dpi = dpi[::-1] if dpi and turn >= 5 else dpi
-    metadata = Metadata(icc, exif_blocks.pack(exif) if exif else None, packet, dpi, generator_texts)
+    stored = picture.pixels.shape[:2][:: -1 if image_file.is_upright and orientation >= 5 else 1]
+    family_notes = families.upright(blocks, Geometry.turned(stored, orientation))
+    if image_file.captions:
+        blocks.packet = blocks.packet or Packet()
+        captions.add_to(blocks.packet, [(captions.KEYWORDS[key], text) for key, text in image_file.captions.items()])
+    packed_xmp = blocks.packet.serialized() if blocks.packet else None
+    generator_texts = stealth.texts(decoded) | texts.gathered(image_file.texts, blocks.exif, packed_xmp)
+    metadata = Metadata(
+        icc,
+        exif_blocks.pack(blocks.exif) if blocks.exif.has_entries else None,
+        packed_xmp,
+        dpi[::-1] if dpi and turn >= 5 else dpi,
+        generator_texts,
+        blocks.iptc,
+        image_file.comment,
+        stored[:: -1 if orientation >= 5 else 1],
+    )
+    notes = image_file.notes + decoded.notes + exif_notes + iptc_notes + xmp_notes + color_notes + family_notes
     return replace(
         picture,
         pixels=upright(colour, turn),
         alpha=None if picture.alpha is None else upright(picture.alpha, turn),
         metadata=metadata,
-        notes=image_file.notes + decoded.notes + exif_notes + xmp_notes + color_notes,
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
-def _exif(image_file: PictureFile) -> tuple[exif_blocks.Exif | None, int, tuple[str, ...], exif_blocks.Exif | None]:
-    """The EXIF entries to keep, the orientation, notes, and all entries."""
-    if not image_file.exif:
-        return None, 1, (), None
+def _exif(block: bytes | None) -> tuple[exif_blocks.Exif, tuple[str, ...]]:
+    """All entries, and notes."""
+    if not block:
+        return exif_blocks.Exif(), ()
     try:
-        parsed = exif_blocks.parse(image_file.exif)
+        exif = exif_blocks.parse(block)
     except ValueError as fault:
-        return None, 1, (f"its EXIF is damaged and left out ({fault})",), None
-    notes = ("some entries of its EXIF are damaged and left out",) if parsed.is_damaged else ()
-    orientation = parsed.number(exif_blocks.ORIENTATION, 1)
-    exif = exif_blocks.without_layout(parsed)
-    has_entries = exif.root or exif.photo or exif.gps
-    return (exif if has_entries else None), (orientation if 1 <= orientation <= 8 else 1), notes, parsed
+        return exif_blocks.Exif(), (f"its EXIF is damaged and left out ({fault})",)
+    notes = ("some entries of its EXIF are damaged and left out",) if exif.is_damaged else ()
+    if not exif_blocks.is_note_movable(exif):
+        exif, notes = exif_blocks.without_note(exif), (*notes, "its maker's note is too far away to be carried over")
+    return exif, notes
 
 
-def _xmp(packet: bytes | str | None) -> tuple[bytes | None, tuple[str, ...]]:
-    if not packet:
+def _xmp(image_file: PictureFile, exif: exif_blocks.Exif) -> tuple[Packet | None, tuple[str, ...]]:
+    """The packet of the file, or of a tag of its EXIF, together with its extended part."""
+    stored = image_file.xmp or (exif.root[_XMP_TAG].data if _XMP_TAG in exif.root else None)
+    if not stored:
         return None, ()
-    packet = packet.encode() if isinstance(packet, str) else packet
     try:
-        return xmp.upright(packet), ()
+        packet = Packet(stored)
     except ValueError:
         return None, ("its XMP is damaged and left out",)
+    try:
+        packet.merge(Packet(image_file.extended_xmp) if image_file.extended_xmp else None)
+    except ValueError:
+        return packet, ("its extended XMP is damaged and left out",)
+    return packet, ()
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from calotype.errors import PictureError
 from calotype.files import atomic_file
 from calotype.picture.codecs import formats
 from calotype.picture.codecs.formats import Format
+from calotype.picture.codecs.segments import write_segments, written_comment
 from calotype.picture.fit import EncoderInput, fitted
 from calotype.picture.metadata import exif as exif_blocks
 from calotype.picture.metadata import xmp
@@ -55,11 +56,15 @@ def read_record(path: Path) -> str | None:
     """
     path = Path(path)
     with open_file(path) as file:
-        packet = read_header(file, path.name, 1 << 40)[1].xmp
-    try:
-        return xmp.record_in(packet) if packet else None
-    except ValueError:
-        return None
+        image_file = read_header(file, path.name, 1 << 40)[1]
+    for packet in (image_file.xmp, image_file.extended_xmp):
+        try:
+            record = xmp.record_in(packet) if packet else None
+        except ValueError:
+            continue
+        if record is not None:
+            return record
+    return None
 
 
 def _check_size(picture: Picture, known: Format, path: Path) -> None:
@@ -100,10 +105,11 @@ def _save_with_pillow(content: EncoderInput, file: BinaryIO, format: str, **opti
 
 def _jpeg(content: EncoderInput, file: BinaryIO) -> None:
     subsampling = 0 if content.quality >= 90 else 2  # 4:4:4 or 4:2:0
-    dpi = {"dpi": content.dpi} if content.dpi and max(content.dpi) < 65_535 else {}
-    _save_with_pillow(
-        content, file, "jpeg", quality=content.quality, subsampling=subsampling, **dpi, **content.pillow_metadata
-    )
+    options = content.pillow_metadata | ({"dpi": content.dpi} if content.dpi and max(content.dpi) < 65_535 else {})
+    options["extra"] = write_segments(options.pop("xmp", None), content.extended_xmp, content.iptc)
+    if content.comment:
+        options["comment"] = written_comment(content.comment)
+    _save_with_pillow(content, file, "jpeg", quality=content.quality, subsampling=subsampling, **options)
 
 
 def _webp(content: EncoderInput, file: BinaryIO) -> None:
@@ -142,10 +148,15 @@ def _bmp(content: EncoderInput, file: BinaryIO) -> None:
 
 
 def _png(content: EncoderInput, file: BinaryIO) -> None:
-    from calotype.picture.codecs.png import encode_png
+    from calotype.picture.codecs.png import INFOTEXT, encode_png
 
     for chunk in encode_png(
-        content.samples, content.icc, exif_blocks.pack(content.exif), content.xmp, content.dpi, content.infotext
+        content.samples,
+        content.icc,
+        exif_blocks.pack(content.exif),
+        content.xmp,
+        content.dpi,
+        {INFOTEXT: content.infotext, "Comment": content.comment},
     ):
         file.write(chunk)
 
@@ -153,7 +164,7 @@ def _png(content: EncoderInput, file: BinaryIO) -> None:
 def _tiff(content: EncoderInput, file: BinaryIO) -> None:
     from calotype.picture.codecs.tiff import write_tiff
 
-    write_tiff(file, content.colour, content.alpha, content.icc, content.exif, content.xmp, content.dpi)
+    write_tiff(file, content.colour, content.alpha, content.icc, content.exif, content.xmp, content.dpi, content.iptc)
 
 
 _WRITERS: dict[str, Callable[[EncoderInput, BinaryIO], None]] = {

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from calotype.picture import Picture
+from calotype.picture import Metadata, Picture
 from calotype.record import Result
 from calotype.tasks import Imagine, options_of
 from calotype.tasks.sheets import Cell, cells
@@ -24,7 +24,9 @@ def make_sheet(task: Imagine, planned_cells: list[Cell], results: list[Result]) 
     rows = [images[n : n + columns] for n in range(0, len(images), columns)]
     pixels = compose_grid(rows, *labels)
     record = dataclasses.replace(results[0].record, options=_sheet_options(task, planned_cells, results))
-    return Result(Picture(pixels, metadata=results[0].picture.metadata), None, record, is_sheet=True)
+    first = results[0].picture.metadata
+    metadata = Metadata(icc=first.icc, texts=first.texts)  # the rest describes a photo, not a sheet
+    return Result(Picture(pixels, metadata=metadata), None, record, is_sheet=True)
 
 
 def _sheet_options(task: Imagine, planned_cells: list[Cell], results: list[Result]) -> dict[str, object]:

@@ -1,9 +1,14 @@
-"""Boxes of the ISO base media format (HEIC, AVIF): the primary item's colour information."""
+"""Boxes of the ISO base media format (HEIC, AVIF): the primary item's colour information and orientation."""
 
+import re
 import struct
 from collections.abc import Iterator
 
+from calotype.picture.metadata import families
 from calotype.picture.metadata.color_space import Cicp, ColorTags
+from calotype.picture.metadata.geometry import composed
+
+_C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 
 
 def color_tags(data: bytes) -> ColorTags:
@@ -14,6 +19,41 @@ def color_tags(data: bytes) -> ColorTags:
         return ColorTags()
     codes = {struct.unpack_from(">HH", body, 4) for body in found if body[:4] == b"nclx" and len(body) >= 10}
     return ColorTags(cicp=Cicp(*codes.pop()) if len(codes) == 1 else None)
+
+
+def orientation(data: bytes) -> int:
+    """The EXIF orientation, 1 to 8, that means the same as the primary item's `irot` and `imir` boxes."""
+    found = 1
+    try:
+        start, end = _find(data, (0, len(data)), b"meta", b"iprp", b"ipco")
+        properties = dict(enumerate(_boxes(data, start, end), 1))
+        for number in _primary_properties(data):
+            kind, at, _ = properties.get(number, (b"", 0, 0))
+            if kind == b"irot":  # quarter turns, counterclockwise
+                found = composed(found, (1, 8, 3, 6)[data[at] & 3])
+            if kind == b"imir":  # 0: top and bottom change places; 1: left and right
+                found = composed(found, (4, 2)[data[at] & 1])
+    except (struct.error, LookupError):
+        return 1
+    return found
+
+
+def left_out(data: bytes) -> tuple[str, ...]:
+    """Notes about parts of the file that belong to the picture and are not carried."""
+    kinds = {kind for kind, _, _ in _boxes(data, 0, len(data))}
+    uuids = {data[at : at + 16] for kind, at, _ in _boxes(data, 0, len(data)) if kind == b"uuid"}
+    try:
+        start, end = _find(data, (0, len(data)), b"meta")
+    except LookupError:
+        start = end = 0
+    meta = data[start:end]
+    found = {
+        families.VIDEO_NOTE: b"mpvd" in kinds,
+        families.GAIN_MAP_NOTE: b"aux:hdrgainmap" in meta or re.search(rb"infe.{8}(?:..)?tmap", meta, re.DOTALL),
+        families.DEPTH_MAP_NOTE: re.search(rb"auxid:2\0|aux:(?:disparity|portraiteffectsmatte|depth)", meta),
+        families.CREDENTIALS_NOTE: _C2PA in uuids,
+    }
+    return tuple(note for note, is_there in found.items() if is_there)
 
 
 def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:

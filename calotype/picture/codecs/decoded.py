@@ -12,6 +12,7 @@ from PIL import Image
 
 from calotype.errors import PictureError
 from calotype.picture.metadata.color_space import ColorTags
+from calotype.picture.metadata.iptc import Iptc
 
 # What the decoders raise on damaged files; none of them documents a shorter list.
 _FAULTS = (
@@ -57,6 +58,11 @@ class PictureFile:
     notes: tuple[str, ...] = ()
     color_tags: ColorTags = ColorTags()  # what it says about its colour space besides ICC profile and EXIF
     texts: Mapping[str, str] = field(default_factory=dict)  # text entries of image generators: parameters, Comment ...
+    orientation: int | None = None  # of the container, as in HEIC and AVIF; None where EXIF and XMP hold it
+    extended_xmp: bytes | None = None  # the rest of a JPEG's packet
+    iptc: Iptc | None = None
+    comment: str = ""
+    captions: Mapping[str, str] = field(default_factory=dict)  # a person's text entries in a PNG, by keyword
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import re
 import numpy as np
 
 from calotype.errors import PictureError
-from calotype.picture.codecs.boxes import color_tags
+from calotype.picture.codecs.boxes import color_tags, left_out, orientation
 from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split, stretched, unpremultiply
 from calotype.picture.codecs.raster import from_pillow
 
@@ -39,7 +39,14 @@ def open_heic(data: bytes, name: str) -> PictureFile:
 
     exif = (info.get("exif") or b"").removeprefix(b"Exif\0\0") or None
     return PictureFile(
-        (height, width), decode, exif, info.get("xmp"), is_upright=True, notes=notes, color_tags=color_tags(data)
+        (height, width),
+        decode,
+        exif,
+        info.get("xmp"),
+        is_upright=True,
+        notes=notes + left_out(data),
+        color_tags=color_tags(data),
+        orientation=orientation(data),
     )
 
 
@@ -74,7 +81,13 @@ def open_avif(data: bytes, name: str) -> PictureFile:
     exif = (info.get("exif") or b"").removeprefix(b"Exif\0\0") or None
     notes += ("it is animated: the first frame is used",) if image.is_animated else ()
     return PictureFile(
-        (image.height, image.width), decode, exif, info.get("xmp"), notes=notes, color_tags=color_tags(data)
+        (image.height, image.width),
+        decode,
+        exif,
+        info.get("xmp"),
+        notes=notes + left_out(data),
+        color_tags=color_tags(data),
+        orientation=orientation(data),
     )
 
 

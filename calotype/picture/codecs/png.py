@@ -2,19 +2,23 @@
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
 from calotype.dialects.readers import KEYWORDS
 from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split
+from calotype.picture.metadata import families
+from calotype.picture.metadata import iptc as captions
 from calotype.picture.metadata.color_space import Cicp, ColorTags
+from calotype.picture.metadata.iptc import Iptc
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # in the order that the decoder expects
+_EXIF = b"Exif\0\0"
 _XMP_KEY = b"XML:com.adobe.xmp"
 INFOTEXT = "parameters"  # the keyword under which A1111 and similar programs store generation parameters
-_PERSONAL = {b"Title", b"Author", b"Description", b"Copyright", b"Comment", b"Creation Time"}
 _MAX_TEXT_BYTES = 32 << 20  # of a decompressed chunk
 _PQ = bytes((9, 16, 0, 1))  # as cICP: BT.2020, PQ, RGB, full range
 _INCH = 0.0254  # metres
@@ -32,8 +36,10 @@ def open_png(data: bytes, name: str) -> PictureFile:
         if not (0 < width < 1 << 31 and 0 < height < 1 << 31) or b"IDAT" not in chunks:
             raise ValueError("a picture without pixels")
     icc = _profile(chunks)
-    personal = sorted(_personal_keys(chunks))
-    notes += (f"its text entries ({', '.join(personal)}) are not carried over",) if personal else ()
+    iptc, iptc_notes = _captions(chunks)
+    notes += (families.CREDENTIALS_NOTE,) if b"caBX" in chunks else ()
+    if _text(chunks, "Creation Time"):
+        notes += ("its text entry Creation Time is not carried over",)
 
     def decode() -> Pixels:
         import imagecodecs
@@ -43,15 +49,20 @@ def open_png(data: bytes, name: str) -> PictureFile:
         return Pixels(colour, alpha, icc)
 
     texts = {key: text for key in KEYWORDS if (text := _text(chunks, key))}
+    comment = _text(chunks, "Comment")
+    is_generated = bool(_text(chunks, INFOTEXT)) or comment.startswith("{")
     return PictureFile(
         (height, width),
         decode,
         _exif(chunks),
         _xmp(chunks),
         _dpi(chunks),
-        notes=notes,
+        notes=notes + iptc_notes,
         color_tags=_color_tags(chunks),
         texts=texts,
+        iptc=iptc,
+        comment="" if is_generated else comment,
+        captions={} if is_generated else {key: text for key in captions.KEYWORDS if (text := _text(chunks, key))},
     )
 
 
@@ -126,24 +137,9 @@ def _color_tags(chunks: dict[bytes, list[bytes]]) -> ColorTags:
 def _exif(chunks: dict[bytes, list[bytes]]) -> bytes | None:
     """From eXIf, or from the hexadecimal text that ImageMagick writes."""
     for body in chunks.get(b"eXIf", ()):
-        return body.removeprefix(b"Exif\0\0")
-    for kind in (b"zTXt", b"tEXt"):
-        for body in chunks.get(kind, ()):
-            key, _, text = body.partition(b"\0")
-            if key in (b"Raw profile type exif", b"Raw profile type APP1"):
-                raw = _from_hex(text if kind == b"tEXt" else _decompressed(text[1:]) or b"")
-                if raw.startswith(b"Exif\0\0"):
-                    return raw[6:]
-    return None
-
-
-def _from_hex(text: bytes) -> bytes:
-    """`\\nexif\\n   1234\\n4578...`: a name, a length, then hexadecimal digits."""
-    parts = text.split(None, 2)
-    try:
-        return bytes.fromhex(parts[2].decode("ascii")) if len(parts) == 3 else b""
-    except ValueError:
-        return b""
+        return body.removeprefix(_EXIF)
+    raw = _raw_profile(chunks, "exif") or _raw_profile(chunks, "APP1")
+    return raw.removeprefix(_EXIF) if raw.startswith((_EXIF, b"II*\0", b"MM\0*")) else None
 
 
 def _xmp(chunks: dict[bytes, list[bytes]]) -> bytes | None:
@@ -152,7 +148,26 @@ def _xmp(chunks: dict[bytes, list[bytes]]) -> bytes | None:
         parts = rest[2:].split(b"\0", 2)
         if key == _XMP_KEY and len(parts) == 3:
             return _decompressed(parts[2]) if rest[0] else parts[2]
-    return None
+    raw = _raw_profile(chunks, "xmp") or _raw_profile(chunks, "APP1").partition(b"http://ns.adobe.com/xap/1.0/\0")[2]
+    return raw or None
+
+
+def _captions(chunks: dict[bytes, list[bytes]]) -> tuple[Iptc | None, tuple[str, ...]]:
+    """IPTC captions in ImageMagick's hexadecimal text: datasets, or Photoshop's resources with them."""
+    raw = _raw_profile(chunks, "iptc") or _raw_profile(chunks, "8bim")
+    if raw.startswith(b"\x1c"):
+        return captions.read(raw)
+    stored = captions.in_resources(raw.removeprefix(b"Photoshop 3.0\0"))
+    return captions.read(*stored) if stored else (None, ())
+
+
+def _raw_profile(chunks: dict[bytes, list[bytes]], kind: str) -> bytes:
+    """`\\nexif\\n   1234\\n4578...`: a name, a length, then hexadecimal digits; empty where there is none."""
+    parts = _text(chunks, f"Raw profile type {kind}").split(None, 2)
+    try:
+        return bytes.fromhex(parts[2]) if len(parts) == 3 else b""
+    except ValueError:
+        return b""
 
 
 def _text(chunks: dict[bytes, list[bytes]], keyword: str) -> str:
@@ -179,12 +194,6 @@ def _plain_text(text: bytes) -> str:
         return text.decode("latin-1")
 
 
-def _personal_keys(chunks: dict[bytes, list[bytes]]) -> set[str]:
-    """The keywords present that a person may have written."""
-    keys = {body.partition(b"\0")[0] for kind in (b"tEXt", b"zTXt", b"iTXt") for body in chunks.get(kind, ())}
-    return {key.decode("latin-1") for key in keys & _PERSONAL}
-
-
 def _dpi(chunks: dict[bytes, list[bytes]]) -> tuple[float, float] | None:
     for body in chunks.get(b"pHYs", ()):
         if len(body) == 9 and body[8] == 1:
@@ -199,7 +208,7 @@ def encode_png(
     exif: bytes | None,
     xmp: bytes | None,
     dpi: tuple[float, float] | None,
-    infotext: str = "",
+    texts: Mapping[str, str] = MappingProxyType({}),
 ) -> list[memoryview]:
     """The file, as consecutive buffers. `samples` is (H, W, 1 to 4) uint8 or uint16, alpha last and straight."""
     import imagecodecs
@@ -216,8 +225,7 @@ def encode_png(
         metadata += _chunk(b"eXIf", exif)
     if xmp:
         metadata += _chunk(b"iTXt", _XMP_KEY + b"\0\0\0\0\0" + xmp)
-    if infotext:
-        metadata += _text_chunk(INFOTEXT, infotext)
+    metadata += b"".join(_text_chunk(key, text) for key, text in texts.items() if text)
     return [file[:after_header], memoryview(metadata), file[after_header:]]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin
 
 from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split
+from calotype.picture.codecs.segments import read_segments
 from calotype.picture.metadata import icc as profile
 
 _BAND = 1 << 22  # pixels converted at a time
@@ -26,8 +27,7 @@ def open_jpeg(data: bytes, name: str) -> PictureFile:
         image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     info = image.info
     notes = ("it holds more than one picture: the first is used",) if "mpoffset" in info else ()
-    notes += ("its IPTC captions are not carried over",) if 0x0404 in info.get("photoshop", ()) else ()
-    notes += ("its comment is not carried over",) if info.get("comment") else ()
+    segments = read_segments(data)
 
     def decode() -> Pixels:
         with decoding(name):
@@ -37,11 +37,14 @@ def open_jpeg(data: bytes, name: str) -> PictureFile:
     return PictureFile(
         (image.height, image.width),
         decode,
-        _plain_exif(info.get("exif")),
-        info.get("xmp"),
+        segments.exif,
+        segments.xmp,
         _positive(info.get("dpi")) if info.get("jfif_unit") in (1, 2) else None,
-        notes=notes,
-        texts=_comment(info.get("comment")),
+        notes=notes + segments.notes,
+        extended_xmp=segments.extended,
+        iptc=segments.iptc,
+        comment=segments.comment,
+        texts={"comment": segments.comment} if segments.comment else {},
     )
 
 
@@ -168,12 +171,8 @@ def _array(image: Image.Image, mode: str, transform: Callable | None = None) -> 
 
 
 def _comment(comment: bytes | None) -> dict[str, str]:
-    """JPEG's and GIF's comment, in which some programs store generation parameters."""
+    """GIF's comment, in which some programs store generation parameters."""
     return {"comment": comment.decode("utf-8", "replace").strip("\0")} if comment else {}
-
-
-def _plain_exif(exif: bytes | None) -> bytes | None:
-    return exif.removeprefix(b"Exif\0\0") if exif else None
 
 
 def _positive(dpi: tuple | None) -> tuple[float, float] | None:

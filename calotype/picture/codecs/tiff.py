@@ -12,8 +12,10 @@ from calotype.errors import Message, PictureError
 from calotype.picture.alpha import by_rows
 from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, stretched, unpremultiply
 from calotype.picture.metadata import exif as exif_blocks
+from calotype.picture.metadata import iptc as captions
 from calotype.picture.metadata.exif import LONG, LONG8, UNDEFINED, Exif, ExifEntry, long, ratio, short
 from calotype.picture.metadata.icc import lab_to_srgb, srgb
+from calotype.picture.metadata.iptc import Iptc
 
 # none, CCITT, LZW, JPEG, deflate, PackBits, LZMA, Zstandard, WebP
 _COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000, 50001}
@@ -34,14 +36,14 @@ def open_tiff(file: BinaryIO, name: str) -> PictureFile:
     import tifffile
 
     _silence(tifffile)
-    with decoding(name):
-        with mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
-            exif = exif_blocks.parse(mapped)
-            length = len(mapped)
+    with decoding(name), mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
+        first = exif_blocks.parse(mapped)
         pages = tifffile.TiffFile(file, _multifile=False).pages
         page, number = _full_page(pages)
         count = len(pages)
-    if 50706 in exif.root or page is None:
+        exif = first if page is None or number == 1 else _of_page(mapped, page, first)
+        length = len(mapped)
+    if 50706 in first.root or page is None:
         raise PictureError("{name} is a camera's raw file; develop it first and give the developed picture", name=name)
     with decoding(name):
         _check_segments(page, length)
@@ -50,10 +52,20 @@ def open_tiff(file: BinaryIO, name: str) -> PictureFile:
         _check_samples(page, name)
     notes = (f"page {number} of {count} is used",) if count > 1 else ()
     notes += ("some entries of its metadata are damaged and left out",) if exif.is_damaged else ()
-    notes += ("its IPTC captions are not carried over",) if 33723 in exif.root else ()
+    if not exif_blocks.is_note_movable(exif):
+        exif = exif_blocks.without_note(exif)
+        notes += ("its maker's note is not carried over: it refers to places in this file",)
     block = exif_blocks.pack(_without_layout(exif))
     dpi = exif_blocks.resolution(exif) if 282 in exif.root else None
     return PictureFile((height, width), lambda: _decode(page, name, icc), block, xmp, dpi, notes=notes)
+
+
+def _of_page(mapped: mmap, page: Any, first: Exif) -> Exif:
+    """The page's own entries; the photo's data, where it has none, are those of the first page, as in raw files."""
+    exif = exif_blocks.parse(mapped, page.offset)
+    if exif.photo or exif.gps:
+        return exif
+    return replace(exif, photo=first.photo, gps=first.gps, interop=first.interop, note_offset=first.note_offset)
 
 
 def _silence(tifffile: Any) -> None:
@@ -79,8 +91,7 @@ def _full_page(pages: Any) -> tuple[Any, int]:
 
 def _without_layout(exif: Exif) -> Exif:
     """In a TIFF the first directory also describes size and layout, which do not belong into an Exif block."""
-    layout = set(exif_blocks.PIXEL_SIZES) - set(exif.photo)
-    root = {tag: entry for tag, entry in exif.root.items() if tag not in layout and entry.kind < LONG8}
+    root = {tag: entry for tag, entry in exif.root.items() if tag not in (256, 257) and entry.kind < LONG8}
     return replace(exif, root=root)
 
 
@@ -231,6 +242,7 @@ def write_tiff(
     exif: Exif,
     xmp: bytes | None,
     dpi: tuple[float, float] | None,
+    iptc: Iptc | None = None,
 ) -> None:
     """Writes the file strip by strip: deflate with the horizontal predictor, BigTIFF where it may exceed 4 GB.
 
@@ -242,6 +254,9 @@ def write_tiff(
     order = exif.order
     start = 16 if is_big else 8
     file.write(bytes(start))
+    if note := exif_blocks.fixed_note(exif):
+        file.write(bytes(note[0] - start) + note[1])  # before the strips, at the offset that its own offsets refer to
+        start = note[0] + len(note[1])
     rows = max(1, min(height, _STRIP // (width * depth * colour.itemsize)))
     sizes = []
     for top in range(0, height, rows):
@@ -251,7 +266,7 @@ def write_tiff(
         sizes.append(len(strip))
     end = start + sum(sizes)
     file.write(bytes(end % 2))
-    entries = _layout(colour, depth, rows, start, sizes, order, is_big) | _extras(icc, xmp, dpi, order)
+    entries = _layout(colour, depth, rows, start, sizes, order, is_big) | _extras(icc, xmp, dpi, iptc, order)
     block = exif_blocks.pack_directories(replace(exif, root=exif.root | entries), end + end % 2, is_big)
     file.write(block)
     file.seek(0)
@@ -300,12 +315,20 @@ def _layout(
     return entries | ({338: short(order, 2)} if depth > channels else {})
 
 
-def _extras(icc: bytes | None, xmp: bytes | None, dpi: tuple[float, float] | None, order: str) -> dict[int, ExifEntry]:
+def _extras(
+    icc: bytes | None, xmp: bytes | None, dpi: tuple[float, float] | None, iptc: Iptc | None, order: str
+) -> dict[int, ExifEntry]:
     entries: dict[int, ExifEntry] = {}
     if icc:
         entries[34675] = ExifEntry(UNDEFINED, len(icc), icc)
     if xmp:
         entries[700] = ExifEntry(1, len(xmp), xmp)
+    if iptc:
+        block = iptc.block + bytes(-len(iptc.block) % 4)
+        entries[captions.TAG] = ExifEntry(LONG, len(block) // 4, block)  # words, as libtiff expects, but not swapped
+        if iptc.digest:
+            resources = captions.resources(iptc)
+            entries[captions.RESOURCES_TAG] = ExifEntry(1, len(resources), resources)
     if dpi:
         entries |= {282: ratio(order, dpi[0]), 283: ratio(order, dpi[1]), 296: short(order, 2)}
     return entries

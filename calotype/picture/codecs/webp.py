@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split
+from calotype.picture.metadata import families
 
 
 def open_webp(data: bytes, name: str) -> PictureFile:
@@ -30,6 +31,7 @@ def open_webp(data: bytes, name: str) -> PictureFile:
         return Pixels(colour, alpha, chunks.get(b"ICCP"))
 
     notes = ("it is animated: the first frame is used",) if is_animated else ()
+    notes += (families.CREDENTIALS_NOTE,) if b"C2PA" in chunks else ()
     exif = chunks.get(b"EXIF", b"").removeprefix(b"Exif\0\0") or None
     return PictureFile(size, decode, exif, chunks.get(b"XMP "), notes=notes)
 

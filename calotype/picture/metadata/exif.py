@@ -6,11 +6,13 @@ The bytes of a value stay in the byte order of their block; types are never infe
 import codecs
 import re
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from mmap import mmap
 
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8, 129: 1}
 ASCII, SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 2, 3, 4, 5, 7, 16
+_CODES = {1: "B", SHORT: "H", LONG: "I", RATIONAL: "I", 6: "b", 8: "h", 9: "i", 10: "i", 11: "f", 12: "d", LONG8: "Q"}
 
 ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, SOFTWARE = 274, 282, 283, 296, 305
 USER_COMMENT, XP_COMMENT = 37510, 40092
@@ -19,14 +21,10 @@ _USUAL = re.compile("[\t\n\r\x20-\x7e\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7a3\uff
 _CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _UNUSUAL = re.compile("[\x00-\x08\u0100-\u02ff\ue000-\uf8ff\ufffd\ud800-\udfff]")
 EXIF_IFD, GPS_IFD, INTEROP_IFD, MAKER_NOTE = 34665, 34853, 40965, 37500
-PIXEL_SIZES = {256: 0, 257: 1, 40962: 0, 40963: 1}  # tags that repeat width (0) and height (1)
-
 _MAX_BYTES = 64 << 20  # of all values together; a larger block is refused as malicious
-# Tags of the first directory that describe the file's structure, not the photo.
-_STRUCTURE = frozenset(
-    {254, 255, *range(258, 267), 273, *range(277, 282), 284, *range(288, 294), 297, 301, *range(317, 343), 347}
-    | {*range(512, 522), *range(529, 533), 559, 700, 33723, 34377, 34675, 37724}
-) - {318, 319}
+_MAX_NOTE_OFFSET = 60_000  # a maker's note farther away would leave no place in a JPEG's segment
+# First bytes of maker's notes without offsets from outside: those of Nikon, Fujifilm, Olympus, Apple and Google.
+_SELF_CONTAINED = (b"Nikon\0\2", b"FUJIFILM", b"OLYMPUS\0II", b"OLYMPUS\0MM", b"OM SYSTEM\0", b"Apple iOS\0", b"HDRP")
 
 
 @dataclass(frozen=True)
@@ -51,12 +49,29 @@ class Exif:
     gps: Directory = field(default_factory=dict)
     interop: Directory = field(default_factory=dict)
     is_damaged: bool = False  # some entries were unreadable and are left out
+    note_offset: int = 0  # of the maker's note, from the start of the block; 0 where it has none
+
+    @property
+    def has_entries(self) -> bool:
+        return bool(self.root or self.photo or self.gps)
 
     def number(self, tag: int, default: int = 0) -> int:
         """The first integer of a value in the first directory."""
         entry = self.root.get(tag)
         code = {1: "B", SHORT: "H", LONG: "I", LONG8: "Q"}.get(entry.kind) if entry and entry.count else None
         return struct.unpack_from(self.order + code, entry.data)[0] if entry and code else default
+
+    def numbers(self, directory: str, tag: int) -> list[float]:
+        """All numbers of a value, empty where it is missing or of another type; a division by zero gives 0."""
+        entry = getattr(self, directory).get(tag)
+        code = _CODES.get(entry.kind) if entry is not None else None
+        if entry is None or code is None or entry.count > 1 << 18:
+            return []
+        pair = 2 if entry.kind in (RATIONAL, 10) else 1
+        values = struct.unpack(f"{self.order}{entry.count * pair}{code}", entry.data)
+        return (
+            [a / b if b else 0.0 for a, b in zip(values[::2], values[1::2], strict=True)] if pair == 2 else list(values)
+        )
 
     def ratio(self, tag: int) -> float | None:
         """A rational of the first directory, None where it is missing or divides by zero."""
@@ -67,10 +82,11 @@ class Exif:
         return over / under if under else None
 
 
-def parse(block: bytes | mmap) -> Exif:
+def parse(block: bytes | mmap, start: int | None = None) -> Exif:
     """Parses a TIFF structure: an Exif block, or a complete TIFF file (memory-mapped), classic or BigTIFF.
 
-    Entries that do not lie within the block are left out; `is_damaged` tells so.
+    `start` is the offset of the directory to read, by default the first. Entries that do not lie within the block are
+    left out; `is_damaged` tells so.
 
     Raises:
         ValueError: no byte order mark, or nothing readable in it.
@@ -82,8 +98,8 @@ def parse(block: bytes | mmap) -> Exif:
         is_big = struct.unpack_from(order + "H", view, 2)[0] == 43
         if is_big and len(view) < 16:
             raise ValueError("no first directory")
-        start = struct.unpack_from(order + "Q", view, 8)[0] if is_big else struct.unpack_from(order + "I", view, 4)[0]
-        return _ExifReader(view, order, is_big).block(start)
+        first = struct.unpack_from(order + "Q", view, 8)[0] if is_big else struct.unpack_from(order + "I", view, 4)[0]
+        return _ExifReader(view, order, is_big).block(first if start is None else start)
 
 
 class _ExifReader:
@@ -93,14 +109,20 @@ class _ExifReader:
         self.view, self.order, self.is_big = view, order, is_big
         self.bytes_left = _MAX_BYTES
         self.is_damaged = False
+        self.offsets: dict[int, int] = {}  # of the values of the directory read last
 
     def block(self, start: int) -> Exif:
         root = self.directory(start)
-        photo, gps = self.below(root, EXIF_IFD), self.below(root, GPS_IFD)
+        photo = self.below(root, EXIF_IFD)
+        note_offset = self.offsets.get(MAKER_NOTE, 0) if photo else 0
+        gps, interop = self.below(root, GPS_IFD), self.below(photo, INTEROP_IFD)
+        gps, interop = gps or self.below(photo, GPS_IFD), interop or self.below(root, INTEROP_IFD)
         if not (root or photo or gps):
             raise ValueError("no entries")
-        interop = self.below(photo, INTEROP_IFD)
-        return Exif(self.order, root, photo, gps, interop, self.is_damaged)
+        for directory in (root, photo, gps, interop):  # pointers that would point anywhere in another file
+            for tag in [t for t, e in directory.items() if t in (EXIF_IFD, GPS_IFD, INTEROP_IFD) or e.kind in (13, 18)]:
+                del directory[tag]
+        return Exif(self.order, root, photo, gps, interop, self.is_damaged, note_offset)
 
     def below(self, parent: Directory, tag: int) -> Directory:
         entry = parent.pop(tag, None)
@@ -116,6 +138,7 @@ class _ExifReader:
         if start < 8 or first > len(self.view):
             self.is_damaged = True
             return {}
+        self.offsets = {}
         count = struct.unpack_from(self.order + head, self.view, start)[0]
         capacity = (len(self.view) - first) // size
         self.is_damaged |= count > capacity
@@ -134,31 +157,40 @@ class _ExifReader:
             self.is_damaged = True
             return
         self.bytes_left -= length
-        entries.setdefault(tag, ExifEntry(kind, count, bytes(self.view[offset : offset + length])))
+        if tag not in entries:
+            entries[tag] = ExifEntry(kind, count, bytes(self.view[offset : offset + length]))
+            self.offsets[tag] = offset
 
 
-def without_layout(exif: Exif) -> Exif:
-    """Without entries about the source file's layout, and with the orientation, if any, reset to 1."""
-    root = {tag: entry for tag, entry in exif.root.items() if tag not in _STRUCTURE and tag < 50700}
-    if ORIENTATION in root:
-        root[ORIENTATION] = short(exif.order, 1)
-    return replace(exif, root=root)
+def without(exif: Exif, directory: str, tags: Collection[int]) -> Exif:
+    """Without these entries of one directory: root, photo, gps or interop."""
+    entries: Directory = getattr(exif, directory)
+    if entries.keys().isdisjoint(tags):
+        return exif
+    return replace(exif, **{directory: {tag: entry for tag, entry in entries.items() if tag not in tags}})
 
 
-def for_size(exif: Exif, width: int, height: int) -> Exif:
-    """With every entry that repeats the picture's size set to `width` and `height`."""
-
-    def fitted(directory: Directory) -> Directory:
-        sizes = {tag: long(exif.order, (width, height)[at]) for tag, at in PIXEL_SIZES.items() if tag in directory}
-        return directory | sizes
-
-    return replace(exif, root=fitted(exif.root), photo=fitted(exif.photo))
+def with_entries(exif: Exif, directory: str, entries: Directory) -> Exif:
+    """With these entries in one directory."""
+    return replace(exif, **{directory: getattr(exif, directory) | entries}) if entries else exif
 
 
-def without_location(exif: Exif) -> Exif:
-    """Without GPS, and without the maker's note, in which some cameras store the location."""
-    photo = {tag: entry for tag, entry in exif.photo.items() if tag != MAKER_NOTE}
-    return replace(exif, gps={}, photo=photo)
+def without_note(exif: Exif) -> Exif:
+    return replace(without(exif, "photo", {MAKER_NOTE}), note_offset=0)
+
+
+def is_note_movable(exif: Exif) -> bool:
+    """Whether the maker's note, if any, stays readable in another file.
+
+    Most cameras write offsets into it that count from the start of the Exif block: it is written at the same place,
+    unless that is too far away, as in a TIFF file. Some cameras' offsets count from the note's own start.
+    """
+    note = exif.photo.get(MAKER_NOTE)
+    return note is None or exif.note_offset <= _MAX_NOTE_OFFSET or note.data.startswith(_SELF_CONTAINED)
+
+
+def with_orientation(exif: Exif, orientation: int) -> Exif:
+    return with_entries(exif, "root", {ORIENTATION: short(exif.order, orientation)})
 
 
 def with_software(exif: Exif, software: str) -> Exif:
@@ -268,51 +300,92 @@ def text(value: str) -> ExifEntry:
 
 
 def pack(exif: Exif) -> bytes:
-    """The block for a file's Exif segment, without the `Exif\\0\\0` prefix."""
+    """The block for a file's Exif segment, without the `Exif\\0\\0` prefix; the maker's note keeps its offset."""
+    packer = _Packer(exif, 8, False)
+    first = packer.pack()
     mark = b"II*\0" if exif.order == "<" else b"MM\0*"
-    return mark + struct.pack(exif.order + "I", 8) + pack_directories(exif, 8)
+    return mark + struct.pack(exif.order + "I", first) + bytes(packer.data)
 
 
 def pack_directories(exif: Exif, start: int, is_big: bool = False) -> bytes:
-    """All directories in sequence, the first at byte `start` of the file; the link at the end of each is 0."""
-    interop = _DirectoryWriter(exif.order, is_big, exif.interop)
-    photo = _DirectoryWriter(exif.order, is_big, exif.photo, {INTEROP_IFD: interop})
-    gps = _DirectoryWriter(exif.order, is_big, exif.gps)
-    return _DirectoryWriter(exif.order, is_big, exif.root, {EXIF_IFD: photo, GPS_IFD: gps}).packed(start)
+    """All directories in sequence, the first at byte `start` of the file; the link at the end of each is 0.
+
+    A maker's note whose offset lies before `start` is expected there.
+    """
+    packer = _Packer(exif, start, is_big)
+    packer.pack()
+    return bytes(packer.data)
 
 
-class _DirectoryWriter:
-    """One directory and its subdirectories: sizes first, then bytes, since offsets depend on all sizes before."""
+def fixed_note(exif: Exif) -> tuple[int, bytes] | None:
+    """Offset and bytes of the maker's note where it has to keep its offset."""
+    note = exif.photo.get(MAKER_NOTE)
+    is_fixed = note is not None and len(note.data) > 8 and 16 <= exif.note_offset <= _MAX_NOTE_OFFSET
+    return (exif.note_offset, note.data) if is_fixed else None
 
-    def __init__(
-        self, order: str, is_big: bool, entries: Directory, below: dict[int, "_DirectoryWriter"] | None = None
-    ):
-        self.order, self.is_big = order, is_big
-        self.below = {tag: directory for tag, directory in (below or {}).items() if directory.entries}
-        self.pointer_size = 8 if is_big else 4
-        blank = ExifEntry(LONG8 if is_big else LONG, 1, bytes(self.pointer_size))
-        self.entries = entries | dict.fromkeys(self.below, blank)
-        self.header_size = (16 + 20 * len(self.entries)) if is_big else (6 + 12 * len(self.entries))
-        self.size = self.header_size + sum(
-            _even(len(e.data)) for e in self.entries.values() if len(e.data) > self.pointer_size
-        )
 
-    def packed(self, start: int) -> bytes:
-        code = "Q" if self.is_big else "I"
-        lower, at = b"", start + self.size
-        entries = dict(self.entries)
-        for tag, directory in self.below.items():
-            entries[tag] = replace(entries[tag], data=struct.pack(self.order + code, at + len(lower)))
-            lower += directory.packed(at + len(lower))
-        rows, values = [], b""
-        for tag, entry in sorted(entries.items()):
-            value = entry.data.ljust(self.pointer_size, b"\0")
-            if len(entry.data) > self.pointer_size:
-                value = struct.pack(self.order + code, start + self.header_size + len(values))
-                values += entry.data.ljust(_even(len(entry.data)), b"\0")
-            rows.append(struct.pack(self.order + "HH" + code, tag, entry.kind, entry.count) + value)
-        count = struct.pack(self.order + ("Q" if self.is_big else "H"), len(rows))
-        return count + b"".join(rows) + bytes(self.pointer_size) + values + lower
+class _Packer:
+    """Lays out directories and values one after the other, before and after a maker's note that keeps its offset."""
+
+    def __init__(self, exif: Exif, start: int, is_big: bool):
+        self.exif, self.start, self.is_big = exif, start, is_big
+        self.pointer_size, self.code = (8, "Q") if is_big else (4, "I")
+        self.fixed = fixed_note(exif)
+        self.data = bytearray()
+        self.low, self.note, self.next = start, start, start  # free before the note, its offset, free after it
+        if self.fixed and self.fixed[0] >= start:
+            self.note, self.next = self.fixed[0], self.fixed[0] + _even(len(self.fixed[1]))
+            self.write(*self.fixed)
+
+    def pack(self) -> int:
+        """Writes all directories; returns the offset of the first."""
+        exif = self.exif
+        photo = (exif.photo, {INTEROP_IFD: (exif.interop, {})})
+        return self.directory(exif.root, {EXIF_IFD: photo, GPS_IFD: (exif.gps, {})})
+
+    def directory(self, entries: Directory, below: dict[int, tuple[Directory, dict]]) -> int:
+        below = {
+            tag: (inner, lower) for tag, (inner, lower) in below.items() if inner or any(e for e, _ in lower.values())
+        }
+        pointer = ExifEntry(LONG8 if self.is_big else LONG, 1, bytes(self.pointer_size))
+        entries = dict(sorted((entries | dict.fromkeys(below, pointer)).items()))
+        at = self.allocate((16 + 20 * len(entries)) if self.is_big else (6 + 12 * len(entries)))
+        values = {tag: self.value(tag, entry) for tag, entry in entries.items()}
+        for tag, (inner, lower) in below.items():
+            values[tag] = self.offset(self.directory(inner, lower))
+        rows = [
+            struct.pack(self.exif.order + "HH" + self.code, tag, entry.kind, entry.count) + values[tag]
+            for tag, entry in entries.items()
+        ]
+        count = struct.pack(self.exif.order + ("Q" if self.is_big else "H"), len(rows))
+        self.write(at, count + b"".join(rows) + bytes(self.pointer_size))
+        return at
+
+    def value(self, tag: int, entry: ExifEntry) -> bytes:
+        """The last field of an entry's row: the value, or its offset."""
+        if len(entry.data) <= self.pointer_size:
+            return entry.data.ljust(self.pointer_size, b"\0")
+        if self.fixed and tag == MAKER_NOTE and entry is self.exif.photo.get(MAKER_NOTE):
+            return self.offset(self.fixed[0])
+        at = self.allocate(len(entry.data))
+        self.write(at, entry.data)
+        return self.offset(at)
+
+    def offset(self, at: int) -> bytes:
+        return struct.pack(self.exif.order + self.code, at)
+
+    def allocate(self, size: int) -> int:
+        size = _even(size)
+        if self.low + size <= self.note:
+            self.low += size
+            return self.low - size
+        self.next += size
+        return self.next - size
+
+    def write(self, at: int, data: bytes) -> None:
+        end = at + _even(len(data)) - self.start
+        self.data.extend(bytes(max(0, end - len(self.data))))
+        self.data[at - self.start : at - self.start + len(data)] = data
 
 
 def _even(length: int) -> int:

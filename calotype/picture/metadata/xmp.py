@@ -1,21 +1,36 @@
 """XMP packets: read as untrusted input; a few properties are changed, everything else stays as it is."""
 
+import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from xml.dom import minidom
 from xml.parsers.expat import ExpatError
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+DC = "http://purl.org/dc/elements/1.1/"
 TIFF = "http://ns.adobe.com/tiff/1.0/"
 EXIF = "http://ns.adobe.com/exif/1.0/"
-_XMLNS = "http://www.w3.org/2000/xmlns/"
+XMP = "http://ns.adobe.com/xap/1.0/"
+PHOTOSHOP = "http://ns.adobe.com/photoshop/1.0/"
+IPTC_CORE = "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/"
 OURS = "http://ns.calotype.org/1.0/"
+_NOTE = "http://ns.adobe.com/xmp/note/"
+_XMLNS = "http://www.w3.org/2000/xmlns/"
+_XML = "http://www.w3.org/XML/1998/namespace"
+_PREFIXES = {
+    DC: "dc",
+    TIFF: "tiff",
+    EXIF: "exif",
+    XMP: "xmp",
+    PHOTOSHOP: "photoshop",
+    IPTC_CORE: "Iptc4xmpCore",
+    OURS: "calotype",
+}
 
-_SIZES = {(EXIF, "PixelXDimension"): 0, (EXIF, "PixelYDimension"): 1, (TIFF, "ImageWidth"): 0, (TIFF, "ImageLength"): 1}
-_LOCATION_NAMES = {"City", "State", "Country", "Location", "CountryCode", "CountryName", "ProvinceState", "Sublocation"}
-_LOCATION_NAMES |= {"LocationCreated", "LocationShown", "WorldRegion", "LocationName"}
 _MAX_DEPTH = 100
-_MAX_BYTES = 4 << 20  # a DOM tree takes some fifty times as much memory
+_MAX_BYTES = 64 << 20
+_MAX_MARKUP = 50_000  # tags and attributes; a DOM tree takes a kilobyte for each
 _BEGIN = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
 _EMPTY = (
     f'{_BEGIN}<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF}"><rdf:Description rdf:about=""/>'
@@ -23,41 +38,242 @@ _EMPTY = (
 )
 
 
-def upright(packet: bytes) -> bytes:
-    """The packet with tiff:Orientation, where it has one, set to 1.
+@dataclass(frozen=True, eq=False)
+class Field:
+    """A property, or a field of a structure, whether written as an attribute or as an element."""
+
+    owner: minidom.Element
+    node: minidom.Attr | minidom.Element
+
+    @property
+    def space(self) -> str:
+        return self.node.namespaceURI or ""
+
+    @property
+    def name(self) -> str:
+        return self.node.localName or self.node.nodeName
+
+    @property
+    def value(self) -> str:
+        """The text of a simple value."""
+        if self.node.nodeType == self.node.ATTRIBUTE_NODE:
+            return self.node.value.strip()
+        return "".join(child.data for child in self.node.childNodes if child.nodeType in (3, 4)).strip()
+
+    def set(self, value: str) -> None:
+        if self.node.nodeType == self.node.ATTRIBUTE_NODE:
+            self.node.value = value
+        else:
+            _fill(self.node, value)
+
+    def items(self) -> list[minidom.Element]:
+        """The items of an array."""
+        if self.node.nodeType == self.node.ATTRIBUTE_NODE:
+            return []
+        return list(self.node.getElementsByTagNameNS(RDF, "li"))
+
+    def remove(self) -> None:
+        if self.node.nodeType == self.node.ATTRIBUTE_NODE:
+            if self.owner.hasAttributeNS(self.space or None, self.name):
+                self.owner.removeAttributeNode(self.node)
+        elif self.node.parentNode is not None:
+            self.node.parentNode.removeChild(self.node)
+
+
+class Packet:
+    """A parsed packet, which its methods change.
 
     Raises:
         ValueError: the packet cannot be parsed, is too large or nested too deeply, or has entities.
     """
-    tree = _tree(packet)
-    if not _set(tree, {(TIFF, "Orientation"): "1"}):
-        return packet
-    return _serialized(tree)
 
+    def __init__(self, data: bytes | str | None = None):
+        self.tree = _tree(data.encode() if isinstance(data, str) else _EMPTY.encode() if data is None else data)
 
-def updated(packet: bytes | None, width: int, height: int, strip_location: bool, record: str) -> bytes | None:
-    """The packet for a result: existing sizes updated, our record added (an empty one removes it).
+    def serialized(self) -> bytes:
+        return "".join(node.toxml() for node in self.tree.childNodes).encode()
 
-    Raises:
-        ValueError: the packet cannot be parsed.
-    """
-    if packet is None and not record:
-        return None
-    tree = _tree(packet or _EMPTY.encode())
-    _set(tree, {name: str((width, height)[at]) for name, at in _SIZES.items()})
-    _drop(tree, lambda space, name: space == OURS and name == "record")
-    if strip_location:
-        _drop(tree, lambda space, name: name in _LOCATION_NAMES or name.lower().startswith("gps"))
-    if record:
-        _add_record(tree, record)
-    return _serialized(tree)
+    @property
+    def is_empty(self) -> bool:
+        return next(self.fields(), None) is None
+
+    def fields(self) -> Iterator[Field]:
+        """Every property and field at any depth, of all namespaces but those of RDF and XML."""
+        root = self.tree.documentElement
+        for element in list(self.tree.getElementsByTagName("*")):
+            for attribute in _attributes(element):
+                yield Field(element, attribute)
+            if element is not root and element.namespaceURI != RDF:
+                yield Field(element.parentNode, element)
+
+    def find(self, space: str, name: str) -> list[Field]:
+        return [field for field in self.fields() if (field.space, field.name) == (space, name)]
+
+    def has(self, space: str, name: str) -> bool:
+        return any(field.value or field.items() for field in self.find(space, name))
+
+    def text(self, space: str, name: str) -> str:
+        """The first simple value of this name, empty where there is none."""
+        return next((field.value for field in self.find(space, name)), "")
+
+    def set(self, space: str, name: str, value: str) -> None:
+        """Sets a simple value wherever it exists."""
+        for field in self.find(space, name):
+            field.set(value)
+
+    def add(self, space: str, name: str, values: Collection[str], kind: str = "text") -> None:
+        """Adds a property in place of one without a value; `kind` is text, or an RDF array: Bag, Seq or Alt."""
+        for field in self.find(space, name):
+            field.remove()
+        description = self._description(space)
+        element = self.tree.createElementNS(space, f"{_PREFIXES[space]}:{name}")
+        description.appendChild(element)
+        if kind == "text":
+            _fill(element, "\n".join(values))
+            return
+        array = self.tree.createElementNS(RDF, f"rdf:{kind}")
+        element.appendChild(array)
+        for value in values:
+            item = self.tree.createElementNS(RDF, "rdf:li")
+            if kind == "Alt":
+                item.setAttributeNS(_XML, "xml:lang", "x-default")
+            _fill(item, value)
+            array.appendChild(item)
+
+    def _description(self, space: str) -> minidom.Element:
+        """A new description in which the namespace has its usual prefix."""
+        rdf = _rdf(self.tree)
+        if rdf is None:
+            raise ValueError("XMP without RDF")
+        description = _new_description(self.tree, _subject(rdf), {f"xmlns:{_PREFIXES[space]}": space})
+        rdf.appendChild(description)
+        return description
+
+    def merge(self, extended: "Packet | None") -> None:
+        """Takes in the properties of the extended packet of a JPEG, and removes the reference to it."""
+        for field in self.find(_NOTE, "HasExtendedXMP"):
+            field.remove()
+        if extended is None:
+            return
+        source, target = _rdf(extended.tree), _rdf(self.tree)
+        if source is None or target is None:
+            raise ValueError("XMP without RDF")
+        for child in list(source.childNodes):
+            if child.nodeType != child.ELEMENT_NODE:
+                continue
+            copy = self.tree.importNode(child, True)
+            for name, value in _namespaces(source).items():
+                if not copy.hasAttribute(name):
+                    copy.setAttribute(name, value)
+            target.appendChild(copy)
+
+    def split(self, max_bytes: int) -> tuple[bytes, bytes | None]:
+        """The packet; one that is too long for a JPEG's segment without its largest properties, and these as a second.
+
+        Raises:
+            ValueError: too long even so.
+        """
+        packet = self.serialized()
+        if len(packet) <= max_bytes:
+            return packet, None
+        rdf, target = _rdf(self.tree), Packet()
+        if rdf is None:
+            raise ValueError("XMP without RDF")
+        moved = _rdf(target.tree)
+        moved.childNodes[:] = []
+        length = len(packet)
+        for owner, node in sorted(self._properties(rdf), key=lambda pair: -len(_source(pair[1]))):
+            if length <= max_bytes - 500:  # for the reference to the extended packet
+                break
+            description = _new_description(target.tree, _subject(rdf), _namespaces(owner))
+            length -= len(_source(node).encode())
+            if node.nodeType == node.ATTRIBUTE_NODE:
+                description.setAttributeNS(node.namespaceURI, node.name, node.value)
+                owner.removeAttributeNode(node)
+            else:
+                description.appendChild(target.tree.importNode(node, True))
+                owner.removeChild(node)
+            moved.appendChild(description)
+        extended = f'<x:xmpmeta xmlns:x="adobe:ns:meta/">{moved.toxml()}</x:xmpmeta>'.encode()
+        reference = _new_description(self.tree, _subject(rdf), {"xmlns:xmpNote": _NOTE})
+        reference.setAttributeNS(_NOTE, "xmpNote:HasExtendedXMP", extended_id(extended))
+        rdf.appendChild(reference)
+        packet = self.serialized()
+        if len(packet) > max_bytes:
+            raise ValueError("XMP of this size")
+        return packet, extended
+
+    def _properties(self, rdf: minidom.Element) -> Iterator[tuple[minidom.Element, minidom.Node]]:
+        """The properties of the packet itself, not their fields."""
+        for description in rdf.childNodes:
+            if description.nodeType == description.ELEMENT_NODE:
+                yield from ((description, node) for node in _attributes(description))
+                yield from ((description, node) for node in description.childNodes if node.nodeType == 1)
 
 
 def record_in(packet: bytes) -> str | None:
-    """The record that `updated` added, None where there is none. Raises ValueError as `upright` does."""
-    for node in _tree(packet).getElementsByTagNameNS(OURS, "record"):
-        return "".join(child.data for child in node.childNodes if child.nodeType in (child.TEXT_NODE, 4))
-    return None
+    """The record that `with_record` added, None where there is none. Raises ValueError as `Packet` does."""
+    return next((field.value for field in Packet(packet).find(OURS, "record")), None)
+
+
+def set_record(packet: Packet, record: str) -> None:
+    """Replaces our record, or removes it where `record` is empty."""
+    for field in packet.find(OURS, "record"):
+        field.remove()
+    if record:
+        packet.add(OURS, "record", [_escaped(record)])
+
+
+def _rdf(tree: minidom.Document) -> minidom.Element | None:
+    return next(iter(tree.getElementsByTagNameNS(RDF, "RDF")), None)
+
+
+def _attributes(element: minidom.Element) -> list[minidom.Attr]:
+    """Those that are properties."""
+    found = [element.attributes.item(n) for n in range(element.attributes.length)]
+    return [attribute for attribute in found if attribute.namespaceURI not in (None, RDF, _XMLNS, _XML)]
+
+
+def _new_description(tree: minidom.Document, subject: str, namespaces: Mapping[str, str]) -> minidom.Element:
+    description = tree.createElementNS(RDF, "rdf:Description")
+    for name, value in {**namespaces, "xmlns:rdf": RDF}.items():
+        description.setAttribute(name, value)
+    description.setAttributeNS(RDF, "rdf:about", subject)
+    return description
+
+
+def extended_id(extended: bytes) -> str:
+    """The name by which the packet of a JPEG refers to an extended packet."""
+    return hashlib.md5(extended, usedforsecurity=False).hexdigest().upper()
+
+
+def extended_reference(packet: bytes) -> str:
+    """The name of the extended packet that a packet refers to, empty where there is none."""
+    found = re.search(rb"HasExtendedXMP(?:\s*=\s*[\"']|>)\s*([0-9A-Fa-f]{32})", packet)
+    return found[1].decode().upper() if found else ""
+
+
+def _subject(rdf: minidom.Element) -> str:
+    """What the packet's properties are about: all of them say the same, usually nothing."""
+    for child in rdf.childNodes:
+        if child.nodeType == child.ELEMENT_NODE and child.hasAttributeNS(RDF, "about"):
+            return child.getAttributeNS(RDF, "about")
+    return ""
+
+
+def _namespaces(element: minidom.Node) -> dict[str, str]:
+    """The declarations of prefixes that hold within an element."""
+    found: dict[str, str] = {}
+    while element is not None and element.nodeType == element.ELEMENT_NODE:
+        for name, value in element.attributes.items():
+            if name == "xmlns" or name.startswith("xmlns:"):
+                found.setdefault(name, value)
+        element = element.parentNode
+    return found
+
+
+def _source(node: minidom.Node) -> str:
+    return node.value if node.nodeType == node.ATTRIBUTE_NODE else node.toxml()
 
 
 def texts(packet: bytes) -> dict[str, str]:
@@ -70,7 +286,7 @@ def texts(packet: bytes) -> dict[str, str]:
     except ValueError:
         return {}
     found: dict[str, str] = {}
-    for element in _elements(tree):
+    for element in tree.getElementsByTagName("*"):
         for (space, name), value in element.attributes.itemsNS():
             if space not in (_XMLNS, RDF, None):
                 found.setdefault(name, value)
@@ -99,6 +315,8 @@ def _tree(packet: bytes) -> minidom.Document:
     text = _text(packet)
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise ValueError("entities in XMP")
+    if text.count("<") + text.count("=") > _MAX_MARKUP:
+        raise ValueError("XMP with so many elements")
     try:
         tree = minidom.parseString(text.encode())
     except (ExpatError, LookupError, AttributeError, TypeError) as fault:
@@ -119,55 +337,10 @@ def _text(packet: bytes) -> str:
     return re.sub(r"^<\?xml\s[^>]*\?>", "", text)
 
 
-def _serialized(tree: minidom.Document) -> bytes:
-    return "".join(node.toxml() for node in tree.childNodes).encode()
-
-
-def _elements(tree: minidom.Document) -> list[minidom.Element]:
-    return list(tree.getElementsByTagName("*"))
-
-
-def _set(tree: minidom.Document, values: dict[tuple[str, str], str]) -> bool:
-    """Sets properties that exist, as attributes or as elements; returns whether it found any."""
-    is_found = False
-    for element in _elements(tree):
-        for (space, name), value in values.items():
-            if element.hasAttributeNS(space, name):
-                element.getAttributeNodeNS(space, name).value = value
-                is_found = True
-            if (element.namespaceURI, element.localName) == (space, name):
-                _fill(tree, element, value)
-                is_found = True
-    return is_found
-
-
-def _fill(tree: minidom.Document, element: minidom.Element, value: str) -> None:
+def _fill(element: minidom.Element, value: str) -> None:
     element.childNodes[:] = []
-    element.appendChild(tree.createTextNode(value))
-
-
-def _drop(tree: minidom.Document, should_drop: Callable[[str | None, str], bool]) -> None:
-    for element in _elements(tree):
-        for space, name in list(element.attributes.keysNS()):
-            if space != _XMLNS and should_drop(space, name or ""):
-                element.removeAttributeNS(space, name)
-        is_root = element is tree.documentElement
-        if not is_root and should_drop(element.namespaceURI, element.localName or element.tagName):
-            element.parentNode.removeChild(element)
-
-
-def _add_record(tree: minidom.Document, record: str) -> None:
-    rdf = tree.getElementsByTagNameNS(RDF, "RDF")
-    if not rdf:
-        raise ValueError("XMP without RDF")
-    description = tree.createElementNS(RDF, "rdf:Description")
-    description.setAttribute("xmlns:rdf", RDF)
-    description.setAttribute("rdf:about", "")
-    description.setAttribute("xmlns:calotype", OURS)
-    element = tree.createElementNS(OURS, "calotype:record")
-    _fill(tree, element, _escaped(record))
-    description.appendChild(element)
-    rdf[0].appendChild(description)
+    text = re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "", value)  # XML has no place for the rest
+    element.appendChild(element.ownerDocument.createTextNode(text))
 
 
 def _escaped(record: str) -> str:
