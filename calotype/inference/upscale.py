@@ -114,19 +114,19 @@ def keep_extremes(resized: np.ndarray, alpha: np.ndarray) -> None:
     import cv2
 
     kernel = np.ones((3, 3), np.uint8)  # all round: the eight neighbours
-    most, least = cv2.dilate(alpha, kernel), cv2.erode(alpha, kernel)
+    highest, lowest = cv2.dilate(alpha, kernel), cv2.erode(alpha, kernel)
     for axis, (old, new) in enumerate(zip(alpha.shape, resized.shape, strict=True)):
         if new < old:  # a pixel of the result covers several
             starts = np.arange(new) * old // new
-            most, least = np.maximum.reduceat(most, starts, axis), np.minimum.reduceat(least, starts, axis)
+            highest, lowest = np.maximum.reduceat(highest, starts, axis), np.minimum.reduceat(lowest, starts, axis)
     full = max_value(alpha.dtype)
-    sizes = zip(resized.shape, most.shape, strict=True)
+    sizes = zip(resized.shape, highest.shape, strict=True)
     ys, xs = (((np.arange(new) + 0.5) * old / new).astype(int) for new, old in sizes)
     for top in range(0, len(ys), BAND_ROWS):
         rows = ys[top : top + BAND_ROWS, None]
         band = resized[top : top + BAND_ROWS]
-        band[most[rows, xs] == 0] = 0
-        band[least[rows, xs] == full] = full
+        band[highest[rows, xs] == 0] = 0
+        band[lowest[rows, xs] == full] = full
 
 
 def resized_lanczos(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -69,7 +69,6 @@ class Picture:
         pixels = with_visible_colours(self.pixels, self.alpha)
         return self if pixels is self.pixels else self.then(pixels, self.alpha)
 
-    @classmethod
     def in_srgb(self) -> "Picture":
         """Converted to sRGB through its profile, with 8 bits; itself where it has none."""
         if self.metadata.icc is None:

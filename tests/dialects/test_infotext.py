@@ -155,7 +155,7 @@ PROMPTS = st.text(min_size=0, max_size=60).filter(
     lambda text: (
         not re.search(r"negative prompt\s*[:：]|steps\s*[:：]\s*\d", text, re.I)
         and "\n".join(line.strip() for line in text.split("\n")).strip() == text
-        and not set(text) & set("\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029")
+        and not set(text) & set("\0\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029")
     )
 )
 

@@ -95,16 +95,16 @@ def _has_directory(block: bytes) -> bool:
 
 
 def _extended(xmp: bytes | None, bodies: list[bytes]) -> tuple[bytes | None, tuple[str, ...]]:
-    """The extended packet that the packet refers to: pieces with its name, the whole length and their place in it."""
+    """The extended packet that the packet refers to: chunks with its name, the whole length and their place in it."""
     name = packets.extended_reference(xmp) if xmp else ""
-    pieces = {
+    chunks = {
         int.from_bytes(body[36:40], "big"): body[40:]
         for body in bodies
         if len(body) >= 40 and body[:32].decode("latin-1").upper() == name
     }
     if not name:
         return None, ()
-    whole = b"".join(pieces[at] for at in sorted(pieces))
+    whole = b"".join(chunks[at] for at in sorted(chunks))
     if not whole or len(whole) > _MAX_EXTENDED or packets.extended_id(whole) != name:
         return None, ("its extended XMP is damaged and left out",)
     return whole, ()

@@ -189,14 +189,14 @@ def _of_cicp(cicp: Cicp, notes: list[str]) -> Iterator[_Space]:
 
 def _of_icc(icc: bytes, channels: int, notes: list[str]) -> Iterator[_Space]:
     mode = profiles.space_of(icc)
-    wanted = {1: "L", 3: "RGB"}[channels]
-    cicp = profiles.tag_of(icc, b"cicp") if mode == wanted else None
+    expected = {1: "L", 3: "RGB"}[channels]
+    cicp = profiles.tag_of(icc, b"cicp") if mode == expected else None
     if cicp and len(cicp) >= 12 and cicp[9] in _HDR:
         yield from _of_cicp(Cicp(cicp[8], cicp[9], bool(cicp[11])), notes)
     is_usable = profiles.is_usable(icc)
-    if is_usable and mode == wanted:
+    if is_usable and mode == expected:
         yield _Space(icc=icc)
-    elif is_usable and (mode, wanted) == ("RGB", "L") and (curve := profiles.tag_of(icc, b"rTRC")):
+    elif is_usable and (mode, expected) == ("RGB", "L") and (curve := profiles.tag_of(icc, b"rTRC")):
         yield _Space(icc=profiles.grey_profile("Grey of an RGB profile", curve))
     else:
         what = "is for other colours than the pixels'" if is_usable else "is damaged"

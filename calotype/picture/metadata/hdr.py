@@ -60,11 +60,11 @@ def _compressed(light: np.ndarray, peak: float) -> np.ndarray:
     """The curve of BT.2390: light in cd/m2 from 0 to `peak` -> 0 to WHITE."""
     if peak <= WHITE:
         return np.minimum(light, WHITE)
-    most = _pq_code(np.array(WHITE)) / _pq_code(np.array(peak))
-    knee = 1.5 * most - 0.5
+    max_code = _pq_code(np.array(WHITE)) / _pq_code(np.array(peak))
+    knee = 1.5 * max_code - 0.5
     x = np.minimum(_pq_code(light) / _pq_code(np.array(peak)), 1)
     t = (x - knee) / (1 - knee)
-    bent = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (3 * t**2 - 2 * t**3) * most
+    bent = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (3 * t**2 - 2 * t**3) * max_code
     return _pq_light(np.where(x < knee, x, bent) * _pq_code(np.array(peak)))
 
 

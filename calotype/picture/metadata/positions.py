@@ -139,8 +139,8 @@ def _is_displayed(owner: minidom.Element, structures: Structures, geometry: Geom
     for inner, fields in structures.items():
         size = _pair(fields, "w", "h", DIMENSIONS)
         if size and _is_within(inner, node):
-            stored, other = (_proportion(*geometry.before[::-1]), _proportion(*geometry.before))
-            return abs(_proportion(*size) - other) < 0.02 < abs(_proportion(*size) - stored)
+            stored, displayed = (_proportion(*geometry.before[::-1]), _proportion(*geometry.before))
+            return abs(_proportion(*size) - displayed) < 0.02 < abs(_proportion(*size) - stored)
     return False
 
 
@@ -258,14 +258,14 @@ def move_panorama(packet: Packet, geometry: Geometry) -> None:
         _move_box(own, "CroppedArea{}Pixels", "CroppedAreaImage{}Pixels", pixels, full_size)
 
 
-def _move_box(own: Fields, place: str, size: str, map_: Affine, most: tuple[int, int]) -> None:
+def _move_box(own: Fields, place: str, size: str, map_: Affine, max_size: tuple[int, int]) -> None:
     """A box in whole pixels, within a width and height."""
     names = [place.format("Left"), place.format("Top"), size.format("Width"), size.format("Height")]
     values = [_number(own[name].value) if name in own else None for name in names]
     if values[2] is None or values[3] is None:
         return
     left, top, width, height = (round(n) for n in map_.box(values[0] or 0, values[1] or 0, values[2], values[3]))
-    moved = (max(0, min(left, most[0] - width)), max(0, min(top, most[1] - height)), width, height)
+    moved = (max(0, min(left, max_size[0] - width)), max(0, min(top, max_size[1] - height)), width, height)
     for name, value in zip(names, moved, strict=True):
         if name in own:
             own[name].set(str(value))

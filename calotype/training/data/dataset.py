@@ -113,8 +113,8 @@ def find_photos(
         )
     if not examples and (elsewhere := _folders_with_pictures(folder)):
         raise CalotypeError(
-            "{folder} has no pictures in it, but {folders}; give {example} for {option:photos}, or name the folder "
-            "N_name, where N is the number of repeats, from 1",
+            "{folder} has no pictures in it, but {folders}; give {example}, or name the folder N_name, where N is the "
+            "number of repeats, from 1",
             folder=folder,
             folders=listed(_with_count(folder, path, count) for path, count in elsewhere[:MAX_NAMED]),
             example=elsewhere[0][0] if elsewhere[0][0].parent == folder else elsewhere[0][0].parent,

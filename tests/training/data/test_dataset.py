@@ -124,11 +124,11 @@ def with_pictures(folder, *names):
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["zkz_10"], "1 in zkz_10; give {folder}/zkz_10 for"),
-        (["zkz girl"], "1 in zkz girl; give {folder}/zkz girl for"),
-        (["0_zkz"], "1 in 0_zkz; give {folder}/0_zkz for"),
-        (["img/5_zkz"], "1 in img/5_zkz; give {folder}/img for"),
-        (["a", "b"], "1 in a, 1 in b; give {folder}/a for"),
+        (["zkz_10"], "1 in zkz_10; give {folder}/zkz_10, or"),
+        (["zkz girl"], "1 in zkz girl; give {folder}/zkz girl, or"),
+        (["0_zkz"], "1 in 0_zkz; give {folder}/0_zkz, or"),
+        (["img/5_zkz"], "1 in img/5_zkz; give {folder}/img, or"),
+        (["a", "b"], "1 in a, 1 in b; give {folder}/a, or"),
     ],
 )
 def test_a_folder_without_pictures_says_where_they_are(tmp_path, names, said):
