@@ -13,8 +13,10 @@ from safetensors.torch import save_file
 from calotype.checkpoints.bundled import shipped
 from calotype.engine import Engine
 from calotype.errors import CalotypeError
+from calotype.inference.diffusion.canvas import open_canvas
 from calotype.models.diffusion import Diffusion
 from calotype.picture import Picture
+from calotype.picture.metadata import icc
 from calotype.record import Result
 from calotype.samplers import MISSING, SAMPLERS, SCHEDULES, sampler_named
 from calotype.tasks import Drawing, Imagine, Note
@@ -401,6 +403,14 @@ def test_outpainting_keeps_the_middle(exact, photo):
     assert made.shape == (198, 298, 3)
     assert np.array_equal(made[:180, 42:270], source[:180, 10:238])
     assert made[:, :32].std() > 1
+
+
+def test_a_picture_to_start_from_is_converted_to_srgb(tmp_path):
+    """The result of img2img has no profile."""
+    p3 = icc.rgb_profile("P3", icc.P3_PRIMARIES, (icc.SRGB_CURVE,))
+    Image.new("RGB", (64, 64), (234, 51, 35)).save(tmp_path / "in.png", icc_profile=p3)  # Display P3 for sRGB's red
+    canvas = open_canvas(Imagine(prompt="x", init=tmp_path / "in.png", size="64x64"), 64, 8, 10_000)
+    assert canvas.pixels.reshape(3, -1).mean(1).numpy() * 255 == pytest.approx([255, 0, 0], abs=4)
 
 
 def see_through(photo, path):
