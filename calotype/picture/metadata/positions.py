@@ -34,7 +34,7 @@ def move_subject(exif: Exif, geometry: Geometry) -> Exif:
     for tag in (SUBJECT_AREA, SUBJECT_LOCATION):
         values = exif.numbers("photo", tag)
         if len(values) >= 2:
-            moved = [max(0, round(value)) for value in _subject(values, geometry.pixels)]
+            moved = [max(0, min(round(value), 0xFFFFFFFF)) for value in _subject(values, geometry.pixels)]
             kind = exif_blocks.short if max(moved) < 1 << 16 else exif_blocks.long
             entries[tag] = kind(exif.order, *moved)
     return exif_blocks.with_entries(exif, "photo", entries)
