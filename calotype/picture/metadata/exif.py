@@ -8,6 +8,7 @@ import re
 import struct
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from mmap import mmap
 
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8, 129: 1}
@@ -62,16 +63,16 @@ class Exif:
         return struct.unpack_from(self.order + code, entry.data)[0] if entry and code else default
 
     def numbers(self, directory: str, tag: int) -> list[float]:
-        """All numbers of a value, empty where it is missing or of another type; a division by zero gives 0."""
+        """All numbers of a value, empty where it is missing or holds others; a division by zero gives 0."""
         entry = getattr(self, directory).get(tag)
         code = _CODES.get(entry.kind) if entry is not None else None
         if entry is None or code is None or entry.count > 1 << 18:
             return []
-        pair = 2 if entry.kind in (RATIONAL, 10) else 1
-        values = struct.unpack(f"{self.order}{entry.count * pair}{code}", entry.data)
-        return (
-            [a / b if b else 0.0 for a, b in zip(values[::2], values[1::2], strict=True)] if pair == 2 else list(values)
-        )
+        is_pair = entry.kind in (RATIONAL, 10)
+        values = struct.unpack(f"{self.order}{entry.count * (1 + is_pair)}{code}", entry.data)
+        if is_pair:
+            values = [a / b if b else 0.0 for a, b in zip(values[::2], values[1::2], strict=True)]
+        return list(values) if all(map(isfinite, values)) else []
 
     def ratio(self, tag: int) -> float | None:
         """A rational of the first directory, None where it is missing or divides by zero."""
@@ -291,7 +292,7 @@ def long(order: str, *values: int) -> ExifEntry:
 
 def ratio(order: str, value: float) -> ExifEntry:
     under = 10_000 if value < 400_000 else 1
-    return ExifEntry(RATIONAL, 1, struct.pack(order + "II", min(round(value * under), 0xFFFFFFFF), under))
+    return ExifEntry(RATIONAL, 1, struct.pack(order + "II", max(0, min(round(value * under), 0xFFFFFFFF)), under))
 
 
 def text(value: str) -> ExifEntry:

@@ -5,6 +5,7 @@ read and written. What it does not name is carried as it is. docs/metadata.md sh
 import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from calotype.picture.metadata import exif as exif_blocks
 from calotype.picture.metadata import iptc as captions
@@ -75,12 +76,18 @@ class Match:
     name: str = ".*"
     value: str | None = None
 
+    def covers(self, space: str, name: str) -> bool:
+        """Whether properties of this name may match."""
+        return _is_full_match(self.name, name) and _is_full_match(self.space, space)
+
     def __call__(self, found: Field) -> bool:
-        return (
-            re.fullmatch(self.name, found.name) is not None
-            and re.fullmatch(self.space, found.space) is not None
-            and (self.value is None or re.fullmatch(self.value, found.value) is not None)
-        )
+        is_covered = self.covers(found.space, found.name)
+        return is_covered and (self.value is None or re.fullmatch(self.value, found.value) is not None)
+
+
+@lru_cache(maxsize=10_000)
+def _is_full_match(pattern: str, text: str) -> bool:
+    return re.fullmatch(pattern, text) is not None
 
 
 Move = Callable[[Blocks, Geometry], None]
@@ -96,7 +103,7 @@ class Family:
     fate: str  # carried, changed or dropped
     what: str
     exif: tuple[tuple[str, Collection[int]], ...] = ()  # directories and their tags
-    xmp: tuple[Match | Callable[[Field], bool], ...] = ()
+    xmp: tuple[Match, ...] = ()
     iptc: Collection[int] = ()  # datasets of record 2
     note: str = ""  # added where something of a dropped family was found
     move: Move | None = None  # at reading, when the picture is turned, and at writing, when it was scaled
@@ -144,9 +151,9 @@ def _drop(blocks: Blocks, family: Family) -> bool:
     for directory, tags in family.exif:
         blocks.exif = exif_blocks.without(blocks.exif, directory, tags)
     is_found = blocks.exif is not before
-    if blocks.packet and family.xmp:
+    if blocks.packet and any(match.covers(*name) for match in family.xmp for name in blocks.packet.names):
         for found in list(blocks.packet.fields()):
-            if any(matches(found) for matches in family.xmp):
+            if any(match(found) for match in family.xmp):
                 found.remove()
                 is_found = True
     if blocks.iptc and family.iptc:
@@ -160,19 +167,16 @@ def _set_sizes(blocks: Blocks, target: Target) -> None:
         if tag in getattr(blocks.exif, directory):
             entry = exif_blocks.long(blocks.exif.order, sides[side])
             blocks.exif = exif_blocks.with_entries(blocks.exif, directory, {tag: entry})
-    for found in blocks.packet.fields() if blocks.packet else ():
-        if (side := _SIZES_XMP.get((found.space, found.name))) is not None:
-            found.set(str(sides[side]))
+    if blocks.packet:
+        for (space, name), side in _SIZES_XMP.items():
+            blocks.packet.set(space, name, str(sides[side]))
 
 
 def _set_resolution(blocks: Blocks, target: Target) -> None:
     if blocks.packet and target.dpi:
-        values = dict(
-            zip(("XResolution", "YResolution"), (f"{round(v * 10_000)}/10000" for v in target.dpi), strict=True)
-        )
-        for found in blocks.packet.fields():
-            if found.space == TIFF and (value := (values | {"ResolutionUnit": "2"}).get(found.name)):
-                found.set(value)
+        for name, value in zip(("XResolution", "YResolution"), target.dpi, strict=True):
+            blocks.packet.set(TIFF, name, f"{round(value * 10_000)}/10000")
+        blocks.packet.set(TIFF, "ResolutionUnit", "2")
 
 
 def _move_resolution(blocks: Blocks, geometry: Geometry) -> None:
@@ -223,21 +227,37 @@ _MAP = frozenset({positions.PIXEL_SCALE, positions.TIE_POINTS, positions.TRANSFO
 _PLACE_PARTS = ("latitude", "longitude", "longtitude", "altitude", "geohash", "geotag", "geolocation", "country")
 _PLACE_WORDS = {"gps", "city", "location", "sublocation", "province", "venue", "district", "town", "village", "street"}
 _PLACE_WORDS |= {"geo", "county", "postcode"}
-_PLACE_NAMES = {"state", "place", "placename", "worldregion", "address", "lat", "lon", "long", "lng", "mapdatum"}
+_PLACE_NAMES = {"state", "provincestate", "stateprovince", "worldregion", "place", "placename", "address", "mapdatum"}
+_PLACE_NAMES |= {"lat", "lon", "long", "lng"}
+    "state",
+    "provincestate",
+    "stateprovince",
+    "place",
+    "placename",
+    "worldregion",
+    "address",
+    "lat",
+    "lon",
+    "long",
+    "lng",
+    "mapdatum",
+}
 _NO_PLACE = re.compile(r"SubjectLocation|CiAdr.*|CreatorContactInfo")  # a place in the picture; the author's address
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
-def _is_place(found: Field) -> bool:
+class _Places(Match):
     """Coordinates and names of places, in whichever namespace."""
-    name = found.name.lower()
-    if _NO_PLACE.fullmatch(found.name):
-        return False
-    if (found.space, found.name) == (DC, "coverage") or "wgs84_pos" in found.space:
-        return True
-    words = {word.lower() for word in _WORD.findall(found.name)}
-    is_named = name in _PLACE_NAMES or not words.isdisjoint(_PLACE_WORDS) or name.startswith(("gps", "location"))
-    return is_named or any(part in name for part in _PLACE_PARTS) or name in {"provincestate", "stateprovince"}
+
+    def covers(self, space: str, name: str) -> bool:
+        lower = name.lower()
+        if _NO_PLACE.fullmatch(name):
+            return False
+        if (space, name) == (DC, "coverage") or "wgs84_pos" in space or lower in _PLACE_NAMES:
+            return True
+        words = {word.lower() for word in _WORD.findall(name)}
+        is_named = not words.isdisjoint(_PLACE_WORDS) or lower.startswith(("gps", "location"))
+        return is_named or any(part in lower for part in _PLACE_PARTS)
 
 
 FAMILIES = (
@@ -403,7 +423,7 @@ FAMILIES = (
         "GPS, coordinates and names of places in any namespace; the option strip_location removes it, with the maker's"
         " note and the coordinates of a map, and keeps the author's address",
         exif=(("gps", ANY),),
-        xmp=(_is_place,),
+        xmp=(_Places(".*"),),
         iptc={26, 27, 90, 92, 95, 100, 101},
         is_location=True,
     ),

@@ -34,7 +34,7 @@ def move_subject(exif: Exif, geometry: Geometry) -> Exif:
     for tag in (SUBJECT_AREA, SUBJECT_LOCATION):
         values = exif.numbers("photo", tag)
         if len(values) >= 2:
-            moved = [max(0, round(value)) for value in _subject(values, geometry.pixels)]
+            moved = [max(0, min(round(value), 0xFFFFFFFF)) for value in _subject(values, geometry.pixels)]
             kind = exif_blocks.short if max(moved) < 1 << 16 else exif_blocks.long
             entries[tag] = kind(exif.order, *moved)
     return exif_blocks.with_entries(exif, "photo", entries)
@@ -103,6 +103,9 @@ def swap_resolution(exif: Exif, geometry: Geometry) -> Exif:
 
 def move_regions(packet: Packet, geometry: Geometry) -> None:
     """Regions of MWG (Lightroom, digiKam, Apple), ACDSee, Microsoft and IPTC, and Camera Raw's crop."""
+    spaces = {MWG, ACDSEE, MICROSOFT_REGION, IPTC_EXT, CAMERA_RAW, *AREAS}
+    if spaces.isdisjoint(space for space, _ in packet.names):
+        return
     structures = _structures(packet)
     upright = [owner for owner in structures if _is_displayed(owner, structures, geometry)]
     for owner, fields in structures.items():
@@ -236,13 +239,16 @@ def _move_crop(_: minidom.Element, fields: dict, geometry: Geometry, __: Structu
 def forget_face_angles(packet: Packet, geometry: Geometry) -> None:
     """Apple's angles of a face hold for the picture as the camera stored it."""
     if geometry.orientation != 1:
-        for field in packet.fields():
-            if field.space == APPLE_FACES and field.name.startswith("AngleInfo"):
-                field.remove()
+        for space, name in packet.names:
+            if space == APPLE_FACES and name.startswith("AngleInfo"):
+                for field in packet.find(space, name):
+                    field.remove()
 
 
 def move_panorama(packet: Packet, geometry: Geometry) -> None:
     """Sizes and places of a panorama: the whole, the part that the picture is, and the largest part without gaps."""
+    if all(space != GPANO for space, _ in packet.names):
+        return
     for fields in _structures(packet).values():
         own = _of_space(fields, (GPANO,))
         full = _pair(fields, "FullPanoWidthPixels", "FullPanoHeightPixels", (GPANO,))

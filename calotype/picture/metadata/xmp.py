@@ -89,6 +89,7 @@ class Packet:
 
     def __init__(self, data: bytes | str | None = None):
         self.tree = _tree(data.encode() if isinstance(data, str) else _EMPTY.encode() if data is None else data)
+        self.names = {(field.space, field.name) for field in self.fields()}  # that occur, or did before a removal
 
     def serialized(self) -> bytes:
         return "".join(node.toxml() for node in self.tree.childNodes).encode()
@@ -107,6 +108,8 @@ class Packet:
                 yield Field(element.parentNode, element)
 
     def find(self, space: str, name: str) -> list[Field]:
+        if (space, name) not in self.names:
+            return []
         return [field for field in self.fields() if (field.space, field.name) == (space, name)]
 
     def has(self, space: str, name: str) -> bool:
@@ -125,6 +128,7 @@ class Packet:
         """Adds a property in place of one without a value; `kind` is text, or an RDF array: Bag, Seq or Alt."""
         for field in self.find(space, name):
             field.remove()
+        self.names.add((space, name))
         description = self._description(space)
         element = self.tree.createElementNS(space, f"{_PREFIXES[space]}:{name}")
         description.appendChild(element)
@@ -166,6 +170,7 @@ class Packet:
                 if not copy.hasAttribute(name):
                     copy.setAttribute(name, value)
             target.appendChild(copy)
+        self.names |= extended.names
 
     def split(self, max_bytes: int) -> tuple[bytes, bytes | None]:
         """The packet; one that is too long for a JPEG's segment without its largest properties, and these as a second.
