@@ -9,7 +9,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from calotype.checkpoints.header import check_file, header_of
+from calotype.checkpoints.content import SAFETENSORS, UNKNOWN
+from calotype.checkpoints.header import check_file, check_not_truncated
 from calotype.checkpoints.pickles import read_pickle
 from calotype.errors import CalotypeError
 
@@ -26,16 +27,17 @@ def read_state(path: Path, wrappers: tuple[str, ...] = WRAPPERS) -> dict[str, Te
     Raises:
         CalotypeError: no such file, damaged, with code in it, or without tensors.
     """
-    check_file(path)
+    content = check_file(path)
     try:
-        data = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else read_pickle(path)
+        is_header_damaged = content == UNKNOWN and path.suffix.lower() == ".safetensors"
+        data = _read_safetensors(path) if content == SAFETENSORS or is_header_damaged else read_pickle(path)
     except OSError as fault:
         raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror or fault) from None
     return tensors_in(data, path, wrappers)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    header_of(path)
+    check_not_truncated(path)
     try:
         return load_file(path)
     except (SafetensorError, ValueError, KeyError, RecursionError) as fault:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from calotype.checkpoints.header import data_start
 from calotype.checkpoints.lora.keys import is_kohya
 from calotype.checkpoints.lora.merge import kind_of
 from calotype.checkpoints.lora.read import Adapter
@@ -63,6 +64,5 @@ def _alpha(tensors: Mapping[str, Tensor]) -> float:
 def model_hash(path: Path) -> str:
     """sshs_model_hash: the sha256 of the tensor data after the header, which editing the metadata does not change."""
     with path.open("rb") as file:
-        if path.suffix.lower() == ".safetensors":
-            file.seek(8 + int.from_bytes(file.read(8), "little"))
+        file.seek(data_start(path))
         return hashlib.file_digest(file, "sha256").hexdigest()

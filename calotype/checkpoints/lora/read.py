@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from calotype.checkpoints.header import data_start, metadata_of
 from calotype.checkpoints.lora.peft_config import PEFT, scale_of, settings_of
 from calotype.checkpoints.state_dict import read_state
 from calotype.checkpoints.store import digest
@@ -92,7 +92,7 @@ def read_adapter(path: Path, name: str = "", part: str = "") -> Adapter:
             count=len(state),
             first=first,
         )
-    metadata = _metadata(path)
+    metadata = metadata_of(path)
     _add_scales(modules, settings_of(path, metadata))
     base, hashes = _base(modules, metadata), (digest(path), _short_hash(path))
     return Adapter(name or path.stem, *hashes, base, modules, metadata, tuple(unknown), path)
@@ -130,21 +130,10 @@ def _add_scales(modules: Mapping[tuple[str, str], dict[str, Tensor]], settings: 
                 tensors["scale"] = torch.tensor(scale, dtype=torch.float64)  # so that scale * rank is alpha again
 
 
-def _metadata(path: Path) -> dict[str, str]:
-    if path.suffix.lower() != ".safetensors":
-        return {}
-    try:
-        with safe_open(path, "pt") as file:
-            return dict(file.metadata() or {})
-    except (SafetensorError, OSError):
-        return {}
-
-
 def _short_hash(path: Path) -> str:
     """Hash of the tensor data alone, so that editing the metadata does not change it."""
     with path.open("rb") as file:
-        if path.suffix.lower() == ".safetensors":
-            file.seek(8 + int.from_bytes(file.read(8), "little"))
+        file.seek(data_start(path))
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
