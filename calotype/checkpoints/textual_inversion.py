@@ -38,6 +38,12 @@ def read_embedding(path: Path, name: str = "") -> Embedding:
         data = read_pickle(path) if content in (TORCH, PICKLE) else read_state(path)
     except OSError as fault:
         raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror or fault) from None
+    sha256 = digest(path)
+    return Embedding(name or path.stem, vectors_in(data, path), sha256, sha256[:12])
+
+
+def vectors_in(data: Any, path: Path) -> tuple[Tensor, ...]:
+    """The vectors in the data of an embedding's file, (n, D) float32 for each text encoder. Raises CalotypeError."""
     vectors = tuple(_rows(value, path) for value in _vectors(data, path))
     if len({len(tensor) for tensor in vectors}) > 1:
         first, second = map(len, vectors)
@@ -47,8 +53,7 @@ def read_embedding(path: Path, name: str = "") -> Embedding:
             first=first,
             second=second,
         )
-    sha256 = digest(path)
-    return Embedding(name or path.stem, vectors, sha256, sha256[:12])
+    return vectors
 
 
 def _vectors(data: Any, path: Path) -> list[Any]:

@@ -619,6 +619,22 @@ def exact_without(settings):
     return Engine(dataclasses.replace(settings, precision="float32"))
 
 
+def test_words_within_a_lora_are_learned_while_it_is_on(settings, tmp_path):
+    engine = Engine(dataclasses.replace(settings, precision="float32", home=tmp_path))
+    vectors = torch.randn(2, 256, generator=torch.Generator().manual_seed(0))
+    layer = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_q"
+    state = {f"{layer}.lora_down.weight": torch.ones(1, 256), f"{layer}.lora_up.weight": torch.zeros(256, 1)}
+    path = tmp_path / "mine.safetensors"
+    save_file({**state, "bundle_emb.zkz.emb_params": vectors}, path)
+    plain = pixels(engine, "red zkz")
+    [made] = draw(engine, "red zkz", lora=str(path), size="64", steps=2)
+    assert far(made.picture.pixels, plain) > 0 and "TI hashes" not in made.picture.metadata.infotext
+    assert np.array_equal(pixels(engine, "red zkz"), plain)  # without the LoRA it is text again
+    save_file({"emb_params": vectors}, tmp_path / "zkz.safetensors")
+    engine.models.store.put("zkz", tmp_path / "zkz.safetensors", "embedding")
+    assert np.array_equal(pixels(engine, "red zkz"), made.picture.pixels)
+
+
 # Sheets.
 
 

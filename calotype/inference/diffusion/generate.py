@@ -175,7 +175,7 @@ def _plan(
         models.upscaler(task.hires_upscaler)  # a missing one raises before the first pass
     adapters = parsed_prompt.adapters(models)
     unfit = attach_adapters(adapters, model)
-    called_embeddings = parsed_prompt.embeddings(models)
+    called_embeddings = parsed_prompt.embeddings(models, adapters)
     embeddings = tuple(word for word in called_embeddings if fits(word, model))
     vectors = {word.name: vectors_of(word, model) for word in embeddings}
     prompt_encoder = PromptEncoder(model, task.emphasis, task.clip_skip, vectors)
