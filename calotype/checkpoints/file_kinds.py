@@ -52,10 +52,11 @@ PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.model.", "model
 
 @dataclass(frozen=True)
 class FileKind:
-    """A kind of file: what it is called, and where it is used."""
+    """A kind of file: what it is called, where it is used, and as what in the model store."""
 
     noun: Message
     use: Message = NOT_USED
+    purpose: str = ""  # a key of the store's KINDS; empty if no task uses such a file
 
 
 @dataclass(frozen=True)
@@ -156,11 +157,12 @@ def _network(shapes: Shapes) -> FileKind | None:
             name = entry.architecture.name
             if name in ("GFPGAN", "RestoreFormer", "CodeFormer"):
                 return FileKind(
-                    Message("a network for faces ({name})", name=name), Message("`{task:restore}` takes it")
+                    Message("a network for faces ({name})", name=name), Message("{task:restore} takes it"), "faces"
                 )
             return FileKind(
                 Message("a network for enlarging pictures ({name})", name=name),
-                Message("`{task:upscale}` takes it, and {option:hires_upscaler}"),
+                Message("{task:upscale} takes it"),
+                "upscale",
             )
     return None
 
@@ -198,43 +200,63 @@ def _contains(*parts: str) -> Callable[[_Names], bool]:
 
 
 WIDTHS = (256, 768, 1024, 1280)  # hidden sizes of the text encoders that embeddings are trained for
-_TEXT_ENCODER = Message("a file with all parts of the model has its text encoders; none is given apart")
-_GAN = FileKind(Message("a GAN generator"), Message("`{task:imagine}` draws from it"))
+_GAN = FileKind(Message("a GAN generator"), Message("{task:imagine} draws from it"), "diffusion")
+_CONTROLNET, _T2I, _TAESD = (
+    FileKind(Message("a ControlNet")),
+    FileKind(Message("a T2I-Adapter")),
+    FileKind(Message("a small VAE for previews (TAESD)")),
+)
+_QUANTISED = FileKind(
+    Message("a model with quantised weights (SVDQuant, bitsandbytes or scaled float8)"),
+    Message("give the file in float16 or bfloat16"),
+)
+_TEXT_ENCODER = FileKind(
+    Message("a CLIP text encoder alone"), Message("no option takes it; a file with all parts of a model has its own")
+)
+_LANGUAGE_MODEL = FileKind(Message("a language model, the text encoder of newer families"), OTHER_FAMILY)
+_EMBEDDING = FileKind(
+    Message("an embedding (textual inversion)"),
+    Message("add it to the models, and write its name in the prompt"),
+    "embedding",
+)
+_CHECKPOINT = FileKind(
+    Message("a Stable Diffusion checkpoint"), Message("{task:imagine} takes it with {option:model}"), "diffusion"
+)
+_UNET_ALONE = FileKind(
+    Message("a U-Net alone, without text encoders and VAE"), Message("give the file that has all parts of the model")
+)
+_UNET_OF_DIFFUSERS = FileKind(
+    Message("a U-Net alone, with the names of diffusers"),
+    Message("give the diffusers folder that it belongs to, the one with model_index.json, or a file with all parts"),
+)
+_VAE = FileKind(Message("a VAE alone"), Message("give it with {option:vae}"), "vae")
+_WIDE_VAE = FileKind(Message("a VAE of another family, such as Flux or Stable Diffusion 3"), OTHER_FAMILY)
+
 KINDS: tuple[tuple[Callable[[_Names], bool], FileKind], ...] = (  # the first that fits
     (_begins("stages.0.0.join."), _GAN),
     (_has("lora_controlnet"), FileKind(Message("a Control-LoRA"))),
     (_contains("lllite"), FileKind(Message("a ControlNet-LLLite"))),
     (_has("control_add_embedding.linear_1.bias"), FileKind(Message("a ControlNet-Union"))),
-    (_begins("controlnet_cond_embedding.", "controlnet_blocks."), FileKind(Message("a ControlNet"))),
-    (_is_controlnet, FileKind(Message("a ControlNet"))),
+    (_begins("controlnet_cond_embedding.", "controlnet_blocks."), _CONTROLNET),
+    (_is_controlnet, _CONTROLNET),
     (_begins("ip_adapter.", "image_proj."), FileKind(Message("an IP-Adapter"))),
     (_contains("pulid_encoder."), FileKind(Message("a PuLID"))),
-    (_has("body.0.in_conv.weight"), FileKind(Message("a T2I-Adapter"))),
-    (_has("conv_in.weight", "body.0.block2.weight"), FileKind(Message("a T2I-Adapter"))),
-    (_begins("adapter.body."), FileKind(Message("a T2I-Adapter"))),
+    (_has("body.0.in_conv.weight"), _T2I),
+    (_has("conv_in.weight", "body.0.block2.weight"), _T2I),
+    (_begins("adapter.body."), _T2I),
     (_contains("motion_modules.", "temporal_transformer."), FileKind(Message("a motion module of AnimateDiff"))),
-    (_contains("qweight", ".wscales", ".quant_state.", ".scale_weight", "scaled_fp8"), FileKind(
-        Message("a model with quantised weights (SVDQuant, bitsandbytes or scaled float8)"),
-        Message("give the file in float16 or bfloat16"))),
+    (_contains(".qweight", ".wscales", ".quant_state.", ".scale_weight", "scaled_fp8"), _QUANTISED),
     (_has("decoder.middle.0.residual.0.gamma"), FileKind(Message("a VAE of Wan or Qwen-Image"), OTHER_FAMILY)),
-    (_has_wide_latents, FileKind(Message("a VAE of another family, such as Flux or Stable Diffusion 3"), OTHER_FAMILY)),
-    (_has("decoder.layers.0.weight"), FileKind(Message("a small VAE for previews (TAESD)"))),
-    (_has("1.weight", "3.conv.0.weight"), FileKind(Message("a small VAE for previews (TAESD)"))),
+    (_begins("model.diffusion_model.input_blocks.", "model_ema.diffusion_model"), _CHECKPOINT),
+    (_has("input_blocks.0.0.weight"), _UNET_ALONE),
+    (lambda names: names.begins("down_blocks.0.") and names.has("conv_in.weight"), _UNET_OF_DIFFUSERS),
+    (_has_wide_latents, _WIDE_VAE),
+    (_is_vae, _VAE),
+    (_has("decoder.layers.0.weight"), _TAESD),
+    (_has("1.weight", "3.conv.0.weight"), _TAESD),
     (_contains("encoder.block.0.layer.0.SelfAttention."), FileKind(Message("a T5 text encoder"), OTHER_FAMILY)),
-    (_has("layers.0.self_attn.q_proj.weight", "embed_tokens.weight"), FileKind(
-        Message("a language model, as newer families have it for a text encoder"), OTHER_FAMILY)),
+    (_has("layers.0.self_attn.q_proj.weight", "embed_tokens.weight"), _LANGUAGE_MODEL),
     (_begins("vision_model.", "visual."), FileKind(Message("a CLIP image encoder"))),
-    (_begins("text_model.encoder.", "transformer.resblocks.", "encoder.layers.0.self_attn."), FileKind(
-        Message("a CLIP text encoder alone"), _TEXT_ENCODER)),
-    (_is_embedding, FileKind(
-        Message("an embedding (textual inversion)"), Message("add it to the models; its name in the prompt calls it"))),
-)  # fmt: skip
-VAE_ALONE = FileKind(Message("a VAE alone"), Message("give it with {option:vae}"))
-UNET_ALONE = FileKind(
-    Message("a U-Net alone, with the names of diffusers"),
-    Message("give the diffusers folder that it belongs to, the one with model_index.json, or a file with all parts"),
-)
-KINDS += (
-    (lambda names: names.begins("down_blocks.0.") and names.has("conv_in.weight"), UNET_ALONE),
-    (lambda names: _is_vae(names) and not names.begins("model_ema.", "input_blocks."), VAE_ALONE),
+    (_begins("text_model.encoder.", "transformer.resblocks.", "encoder.layers.0.self_attn."), _TEXT_ENCODER),
+    (_is_embedding, _EMBEDDING),
 )

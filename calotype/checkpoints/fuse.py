@@ -49,7 +49,7 @@ def _fuse_file(
     checkpoint: Checkpoint, adapters: Sequence, out: Path, dtype: torch.dtype | None, merged_from: str
 ) -> list[str]:
     """The networks share storage with the tensors of `state`, so fusing into the networks changes `state` in place."""
-    sha256, state = verified_hash(checkpoint), read_state(checkpoint.path)
+    sha256, state = verified_hash(checkpoint), read_state(checkpoint.path, is_checked=False)
     if dtype is not None:
         state = {key: value if key.startswith(VAE) else _cast(value, dtype) for key, value in state.items()}
     layout = detect_layout({key: tuple(value.shape) for key, value in state.items()}, checkpoint.path)

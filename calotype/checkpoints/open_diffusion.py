@@ -136,7 +136,7 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
         raise CalotypeError(
             "{part} holds no file of weights that Calotype reads (sharded ones are not read)", part=folder
         )
-    return read_state(path)
+    return read_state(path, is_checked=False)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -10,13 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from calotype.checkpoints.file_kinds import wrong_kind_error
 from calotype.checkpoints.key_maps import unet_names, vae_names, with_prefix_renamed
-from calotype.checkpoints.layouts import UNET, VAE, Layout, TextLayout, detect_layout, vae_config
+from calotype.checkpoints.layouts import (
+    UNET,
+    VAE,
+    Layout,
+    TextLayout,
+    detect_layout,
+    ema_name,
+    is_ema_alone,
+    vae_config,
+)
 from calotype.checkpoints.load_into import load_into
 from calotype.checkpoints.state_dict import read_state
 from calotype.checkpoints.store import Checkpoint, verified_hash
 from calotype.checkpoints.tokenizer import clip_tokenizer
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.models.clip_text import TextEncoder, transformers_names
 from calotype.models.diffusion import DiffusionCheckpoint, TextConditioner
 
@@ -41,7 +51,7 @@ def open_file(checkpoint: Checkpoint, vae: Path | None = None) -> DiffusionCheck
         CalotypeError: unreadable, changed since it was added, incomplete, or of another architecture.
     """
     sha256 = verified_hash(checkpoint)
-    state = read_state(checkpoint.path)
+    state = read_state(checkpoint.path, is_checked=False)
     layout = detect_layout({key: tuple(value.shape) for key, value in state.items()}, checkpoint.path)
     return build_model(state, layout, checkpoint.path, checkpoint.name, sha256, vae)
 
@@ -85,6 +95,8 @@ def open_unet(state: dict[str, Tensor], layout: Layout, where: Path) -> nn.Modul
         module = UNet2DConditionModel.from_config(dict(layout.unet))
     names = unet_names(layout.unet)
     names_in_file = {key: UNET + with_prefix_renamed(key, names) for key in module.state_dict()}
+    if is_ema_alone(state):
+        names_in_file = {key: ema_name(name) for key, name in names_in_file.items()}
     unexpected = sorted({key for key in state if key.startswith(UNET)} - set(names_in_file.values()))
     if unexpected:
         raise CalotypeError(
@@ -101,7 +113,9 @@ def open_unet(state: dict[str, Tensor], layout: Layout, where: Path) -> nn.Modul
 def _open_own_vae(state: dict[str, Tensor], layout: Layout, where: Path) -> nn.Module:
     own = {key.removeprefix(VAE): value for key, value in state.items() if key.startswith(VAE)}
     if not own:
-        raise CalotypeError("{where} has no VAE in it; give the file that has all parts", where=where)
+        raise CalotypeError(
+            "{where} has no VAE in it; give one with {option:vae}, or the file that has all parts", where=where
+        )
     return _build_vae(own, layout.vae, where)
 
 
@@ -115,13 +129,12 @@ def open_vae(path: Path, config: Mapping[str, Any] | None = None) -> nn.Module:
     Raises:
         CalotypeError: the file has no VAE, or it does not match the config.
     """
-    state = read_state(path)
+    state = read_state(path, is_checked=False)
     if any(key.startswith(VAE) for key in state):
         state = {key.removeprefix(VAE): value for key, value in state.items() if key.startswith(VAE)}
-    if "decoder.conv_in.weight" not in state:
-        raise CalotypeError(
-            "{path} holds no VAE; give a file with one, such as vae-ft-mse-840000-ema-pruned", path=path
-        )
+    shapes = {key: tuple(value.shape) for key, value in state.items()}
+    if "decoder.conv_in.weight" not in state or shapes["decoder.conv_in.weight"][1:2] != (4,):
+        raise wrong_kind_error(path, shapes, Message("a VAE of SD 1.x, 2.x or SDXL"))
     return _build_vae(state, config or vae_config(), path)
 
 
@@ -176,7 +189,10 @@ def _open_text_encoder(state: dict[str, Tensor], layout: TextLayout, where: Path
     tensors = {key.removeprefix(layout.prefix): value for key, value in state.items() if key.startswith(layout.prefix)}
     if not tensors:
         raise CalotypeError(
-            "{where} is incomplete: it has no text encoder under {prefix}", where=where, prefix=layout.prefix
+            "{where} has the U-Net, but no text encoder (under {prefix}), which no option gives; give the file that "
+            "has all parts",
+            where=where,
+            prefix=layout.prefix,
         )
     with torch.device("meta"):
         encoder = TextEncoder(layout.shape)

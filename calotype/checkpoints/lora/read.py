@@ -20,7 +20,7 @@ from calotype.checkpoints.lora.peft_config import (
     scale_of,
     settings_of,
 )
-from calotype.checkpoints.state_dict import read_state
+from calotype.checkpoints.state_dict import check_finite, read_state
 from calotype.checkpoints.store import digest
 from calotype.checkpoints.textual_inversion import Embedding, vectors_in
 from calotype.errors import CalotypeError, Message
@@ -99,7 +99,7 @@ def read_adapter(path: Path, name: str = "", part: str = "") -> Adapter:
     Raises:
         CalotypeError: unreadable, damaged, or not a LoRA of a known kind.
     """
-    state = read_state(path)
+    state = read_state(path, is_checked=False)
     modules: dict[tuple[str, str], dict[str, Tensor]] = {}
     unknown = []
     bundled = {key: state.pop(key) for key in list(state) if key.startswith(BUNDLED)}
@@ -113,6 +113,8 @@ def read_adapter(path: Path, name: str = "", part: str = "") -> Adapter:
     if not real or 2 * len(unknown) > len(state):
         shapes = {key: tuple(tensor.shape) for key, tensor in (state | bundled).items()}
         raise wrong_kind_error(path, shapes, Message("a LoRA"))
+    for tensors in modules.values():
+        check_finite(tensors, path)
     metadata = metadata_of(path)
     _add_scales(modules, settings_of(path, metadata))
     base, hashes = _base(modules, metadata), (digest(path), _short_hash(path))
