@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from calotype.checkpoints.hashes import INDEX, weights_in
 from calotype.checkpoints.load_into import load_into
+from calotype.checkpoints.prediction import FLOW, OPTIONS
 from calotype.checkpoints.single_file import open_file, with_new_attention, with_vae
 from calotype.checkpoints.state_dict import read_state
 from calotype.checkpoints.store import Checkpoint, verified_hash
@@ -34,15 +36,22 @@ SCHEDULE_KEYS = (
 )
 
 
-def open_diffusion(checkpoint: Checkpoint, vae: Checkpoint | None = None) -> DiffusionCheckpoint:
+def open_diffusion(
+    checkpoint: Checkpoint, vae: Checkpoint | None = None, prediction: str = "auto"
+) -> DiffusionCheckpoint:
     """Loads a model from a folder (the path is its model_index.json) or a single file; `vae` replaces its VAE.
+
+    Args:
+        prediction: a key of `prediction.OPTIONS`, where the model does not declare it rightly; auto: as it declares.
 
     Raises:
         CalotypeError: unreadable, changed since it was added, incomplete, or not a diffusion model that Calotype knows.
     """
     if checkpoint.path.name != INDEX:
-        return open_file(checkpoint, vae.path if vae is not None else None)
+        return open_file(checkpoint, vae.path if vae is not None else None, OPTIONS.get(prediction, ""))
     model = _open_folder(checkpoint)
+    if prediction in OPTIONS:
+        model = replace(model, training={**model.training, "prediction_type": OPTIONS[prediction]})
     return with_vae(model, vae.path) if vae is not None else model
 
 
@@ -56,11 +65,10 @@ def _open_folder(checkpoint: Checkpoint) -> DiffusionCheckpoint:
             for part in ("text_encoder", "text_encoder_2")
             if _has_component(index, part)
         )
-        training = {
-            name: v
-            for name, v in _read_json(folder / "scheduler" / "scheduler_config.json").items()
-            if name in SCHEDULE_KEYS
-        }
+        scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
+        training = {name: value for name, value in scheduler.items() if name in SCHEDULE_KEYS}
+        if str(scheduler.get("_class_name", "")).startswith("FlowMatch"):
+            training["prediction_type"] = FLOW
         return DiffusionCheckpoint(
             name=checkpoint.name,
             sha256=verified_hash(checkpoint),

@@ -23,6 +23,7 @@ from calotype.checkpoints.layouts import (
     vae_config,
 )
 from calotype.checkpoints.load_into import load_into
+from calotype.checkpoints.prediction import declared
 from calotype.checkpoints.state_dict import read_state
 from calotype.checkpoints.store import Checkpoint, verified_hash
 from calotype.checkpoints.tokenizer import clip_tokenizer
@@ -41,11 +42,12 @@ OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "
 EDM = ("edm_mean", "edm_vpred.sigma_max")  # Karras et al. 2022: trained on sigmas, not on 1000 discrete timesteps
 
 
-def open_file(checkpoint: Checkpoint, vae: Path | None = None) -> DiffusionCheckpoint:
+def open_file(checkpoint: Checkpoint, vae: Path | None = None, prediction_type: str = "") -> DiffusionCheckpoint:
     """Loads a checkpoint of any layout in `layouts`.
 
     Args:
         vae: a file whose VAE replaces that of the checkpoint, which then need not have one.
+        prediction_type: as diffusers names it; empty: what the file declares, or else its layout.
 
     Raises:
         CalotypeError: unreadable, changed since it was added, incomplete, or of another architecture.
@@ -53,11 +55,17 @@ def open_file(checkpoint: Checkpoint, vae: Path | None = None) -> DiffusionCheck
     sha256 = verified_hash(checkpoint)
     state = read_state(checkpoint.path, is_checked=False)
     layout = detect_layout({key: tuple(value.shape) for key, value in state.items()}, checkpoint.path)
-    return build_model(state, layout, checkpoint.path, checkpoint.name, sha256, vae)
+    return build_model(state, layout, checkpoint.path, checkpoint.name, sha256, vae, prediction_type)
 
 
 def build_model(
-    state: dict[str, Tensor], layout: Layout, where: Path, name: str, sha256: str, vae_file: Path | None = None
+    state: dict[str, Tensor],
+    layout: Layout,
+    where: Path,
+    name: str,
+    sha256: str,
+    vae_file: Path | None = None,
+    prediction_type: str = "",
 ) -> DiffusionCheckpoint:
     """Builds the networks of a layout from the tensors of a file, which are shared, not copied."""
     if any(key in state for key in EDM):
@@ -68,7 +76,7 @@ def build_model(
         )
     unet = open_unet(state, layout, where)
     vae = open_vae(vae_file, layout.vae) if vae_file else _open_own_vae(state, layout, where)
-    training = _schedule_config(state, layout, unet)
+    training = _schedule_config(state, layout, unet, prediction_type or declared(state, where))
     is_base = layout.family == "sd2" and training["prediction_type"] == "epsilon"
     return DiffusionCheckpoint(
         name=name,
@@ -233,11 +241,13 @@ def _from_openclip_layer(prefix: str, rest: str, value: Tensor) -> dict[str, Ten
     return {f"{prefix}{OPENCLIP_LAYER.get(name, name)}.{kind}": value}
 
 
-def _schedule_config(state: dict[str, Tensor], layout: Layout, unet: nn.Module) -> dict[str, Any]:
-    """Noise schedule and prediction type: by NovelAI's marker keys or, where no key determines it, by a test."""
+def _schedule_config(state: dict[str, Tensor], layout: Layout, unet: nn.Module, prediction_type: str) -> dict[str, Any]:
+    """Noise schedule and prediction type: as given, or for SD 2.x by a test; zero SNR by NovelAI's marker key."""
     config = dict(layout.training)
     is_open = not layout.is_prediction_known and unet.config.in_channels == unet.config.out_channels
-    if "v_pred" in state or (is_open and predicts_v(unet)):  # the inpainting model of SD 2 predicts the noise
+    if prediction_type:
+        config["prediction_type"] = prediction_type
+    elif is_open and predicts_v(unet):  # the inpainting model of SD 2 predicts the noise
         config["prediction_type"] = "v_prediction"
     if "ztsnr" in state:
         config["rescale_betas_zero_snr"] = True

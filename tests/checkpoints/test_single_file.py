@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from calotype.checkpoints.key_maps import unet_names, with_prefix_renamed
 from calotype.checkpoints.layouts import LAYOUTS, UNET, VAE, detect_layout, ema_name
+from calotype.checkpoints.open_diffusion import open_diffusion
 from calotype.checkpoints.single_file import (
     build_model,
     from_openclip,
@@ -328,6 +329,55 @@ def test_a_file_with_the_moving_average_alone_is_read(full):
     averaged["model_ema.decay"] = torch.tensor(0.99)
     found, wanted = (build_model(one, layout, HERE, "x", "0").unet.state_dict() for one in (averaged, state))
     assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+
+
+SGM = "model: {params: {denoiser_config: {params: {scaling_config: {target: sgm.modules.KIND}}}}}"
+
+
+def with_metadata(state, path, **metadata):
+    save_file({key: value.contiguous() for key, value in state.items()}, path, metadata)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("metadata", "config", "keys", "given", "wanted"),
+    [
+        ({}, "", (), "", "epsilon"),
+        ({}, "", ("v_pred",), "", "v_prediction"),
+        ({}, "", ("v_pred",), "epsilon", "epsilon"),
+        ({"modelspec.prediction_type": "v"}, "", (), "", "v_prediction"),
+        ({"modelspec.predict_key": "v"}, "", (), "", "v_prediction"),
+        ({"modelspec.prediction_type": "v_prediction"}, "", (), "epsilon", "epsilon"),
+        ({"modelspec.prediction_type": "epsilon"}, "", (), "v", "v_prediction"),
+        ({"modelspec.prediction_type": "flow"}, "", (), "", "flow_prediction"),
+        ({"modelspec.prediction_type": "whatever"}, "", (), "", "epsilon"),
+        ({}, "model:\n  params:\n    parameterization: 'v'  # as A1111's\n", (), "", "v_prediction"),
+        ({"modelspec.predict_key": "epsilon"}, "model: {params: {parameterization: v}}", (), "", "v_prediction"),
+        ({}, SGM.replace("KIND", "VScaling"), (), "", "v_prediction"),
+        ({}, SGM.replace("KIND", "EpsScaling"), (), "", "epsilon"),
+        ({}, "model: [", (), "", "epsilon"),
+        ({}, "!!python/object/apply:os.system ['false']", (), "", "epsilon"),
+    ],
+)  # fmt: skip
+def test_what_a_model_predicts_is_given_or_declared(tmp_path, monkeypatch, metadata, config, keys, given, wanted):
+    layout = narrow("sd1")
+    monkeypatch.setattr("calotype.checkpoints.single_file.detect_layout", lambda shapes, where: layout)
+    path = tmp_path / "x.safetensors"
+    with_metadata(checkpoint(layout) | {key: torch.zeros(0) for key in keys}, path, **metadata)
+    if config:
+        path.with_suffix(".yaml").write_text(config, "utf-8")
+    opened = open_diffusion(Checkpoint("x", path), prediction=given or "auto")
+    assert opened.training["prediction_type"] == wanted
+
+
+def test_what_sd_2_declares_goes_before_the_test(tmp_path, monkeypatch):
+    layout = narrow("sd2")
+    monkeypatch.setattr("calotype.checkpoints.single_file.detect_layout", lambda shapes, where: layout)
+    path = with_metadata(checkpoint(layout), tmp_path / "x.safetensors", **{"modelspec.prediction_type": "v"})
+    opened = open_diffusion(Checkpoint("x", path))
+    assert (opened.training["prediction_type"], opened.native) == ("v_prediction", 768)
+    opened = open_diffusion(Checkpoint("x", path), prediction="epsilon")
+    assert (opened.training["prediction_type"], opened.native) == ("epsilon", 512)
 
 
 CROSS, DOWN, UP, UPS = "CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"

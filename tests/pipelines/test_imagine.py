@@ -592,6 +592,19 @@ def test_a_picture_tells_of_its_loras_and_styles(half, tmp_path):
     assert made.picture.metadata.infotext.startswith("red apple, fluent 3d <lora:mine:0.5>\nSteps: ")
 
 
+# What a model predicts.
+
+
+def test_the_prediction_may_be_given_and_is_recorded(exact):
+    """The model that ships predicts v: taken for epsilon it draws something else, and flow cannot be sampled."""
+    [auto], [v], [epsilon] = (draw(exact, prediction=kind) for kind in ("auto", "v", "epsilon"))
+    assert np.array_equal(auto.picture.pixels, v.picture.pixels)
+    assert far(auto.picture.pixels, epsilon.picture.pixels) > 50
+    assert epsilon.record.options["prediction"] == "epsilon"
+    with pytest.raises(CalotypeError, match=r"predicts flow, which Calotype cannot sample.*with prediction"):
+        draw(exact, prediction="flow")
+
+
 # Learned words.
 
 

@@ -60,7 +60,7 @@ def imagine(task: Imagine, models: Models) -> Iterator[Progress | Note | Result 
     for cell in cells_with_seeds:
         parsed_prompt = ParsedPrompt.of(cell.task, models.settings)
         yield from map(note, parsed_prompt.notes)
-        model = models.diffusion(cell.task.model, cell.task.vae)
+        model = models.diffusion(cell.task.model, cell.task.vae, cell.task.prediction)
         for event in _generate(cell.task, parsed_prompt, model, models, clock, is_compiled):
             if isinstance(event, Result):
                 results.append(event)
