@@ -105,9 +105,7 @@ def kind_of_file(shapes: Shapes) -> FileKind | None:
         family = family_of(shapes)
         if family:
             return FileKind(Message("a LoRA for {family}", family=family), OTHER_FAMILY)
-        return FileKind(
-            Message("a LoRA"), Message("call it in the prompt, <lora:name:1>, or with {option:lora}"), "lora"
-        )
+        return _LORA_KIND
     names = _Names.of(shapes)
     for detects, kind in KINDS:
         if detects(names):
@@ -200,6 +198,9 @@ def _contains(*parts: str) -> Callable[[_Names], bool]:
 
 
 WIDTHS = (256, 768, 1024, 1280)  # hidden sizes of the text encoders that embeddings are trained for
+_LORA_KIND = FileKind(
+    Message("a LoRA"), Message("{task:imagine} takes it with {option:lora}, or as <lora:name:1> in the prompt"), "lora"
+)
 _GAN = FileKind(Message("a GAN generator"), Message("{task:imagine} draws from it"), "diffusion")
 _CONTROLNET, _T2I, _TAESD = (
     FileKind(Message("a ControlNet")),
@@ -229,7 +230,7 @@ _UNET_OF_DIFFUSERS = FileKind(
     Message("a U-Net alone, with the names of diffusers"),
     Message("give the diffusers folder that it belongs to, the one with model_index.json, or a file with all parts"),
 )
-_VAE = FileKind(Message("a VAE alone"), Message("give it with {option:vae}"), "vae")
+_VAE = FileKind(Message("a VAE alone"), Message("{task:imagine} takes it with {option:vae}"), "vae")
 _WIDE_VAE = FileKind(Message("a VAE of another family, such as Flux or Stable Diffusion 3"), OTHER_FAMILY)
 
 KINDS: tuple[tuple[Callable[[_Names], bool], FileKind], ...] = (  # the first that fits

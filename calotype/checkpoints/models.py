@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import torch
 
-from calotype.checkpoints.hashes import INDEX, weights_in
+from calotype.checkpoints.hashes import INDEX, SHARDS, shards_of, weights_in
 from calotype.checkpoints.store import Checkpoint, ModelStore
 from calotype.models.network import Network, pick_device, pick_dtype
 from calotype.settings import Settings
@@ -172,7 +172,9 @@ def _files(checkpoint: Checkpoint) -> Iterator[Path]:
     yield from (path for path in (checkpoint.path, checkpoint.twin) if path is not None)
     yield from (checkpoint.path.with_suffix(end) for end in (".yaml", ".yml"))  # may declare what a model predicts
     if checkpoint.path.name == INDEX:
-        yield from weights_in(checkpoint.path.parent).values()
+        for weights in weights_in(checkpoint.path.parent).values():
+            yield weights
+            yield from shards_of(weights) if weights.name.endswith(SHARDS) else ()
         yield from sorted(path for end in ("json", "txt") for path in checkpoint.path.parent.glob(f"*/*.{end}"))
     elif checkpoint.path.suffix.lower() in (".param", ".bin"):  # the two files of ncnn
         yield from (checkpoint.path.with_suffix(end) for end in (".param", ".bin"))

@@ -31,6 +31,10 @@ def read_state(path: Path, wrappers: tuple[str, ...] = WRAPPERS, is_checked: boo
         CalotypeError: no such file, damaged, with code in it, or without tensors.
     """
     content = check_file(path)
+    if content == UNKNOWN and path.suffix.lower() == ".bin":
+        raise CalotypeError(
+            "{path} was not written by torch; if it is a network of ncnn, put its .param file beside it", path=path
+        )
     try:
         is_header_damaged = content == UNKNOWN and path.suffix.lower() == ".safetensors"
         data = _read_safetensors(path) if content == SAFETENSORS or is_header_damaged else read_pickle(path)

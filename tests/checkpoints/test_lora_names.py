@@ -263,7 +263,7 @@ def test_names_that_nobody_has_are_called_unknown(small, tmp_path):
 
 def test_a_file_of_another_kind_is_called_what_it_is(tmp_path):
     state = {"decoder.conv_in.weight": torch.zeros(8, 4, 3, 3), "decoder.conv_out.weight": torch.zeros(3, 8, 3, 3)}
-    with pytest.raises(CalotypeError, match=r"is a VAE alone, not a LoRA; give it with vae"):
+    with pytest.raises(CalotypeError, match=r"is a VAE alone, not a LoRA; imagine takes it with vae"):
         read_adapter(written(tmp_path / "x.safetensors", state))
 
 

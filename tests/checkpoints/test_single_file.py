@@ -92,12 +92,12 @@ def test_an_inpainting_model_is_recognised(full):
     [
         (
             {"lora_unet_down_blocks_0.lora_down.weight": (4, 320)},
-            "is a LoRA, not a Stable Diffusion checkpoint; call it in the prompt, <lora:name:1>, or with --lora",
+            "is a LoRA, not a Stable Diffusion checkpoint; calotype imagine takes it with --lora, or as <lora:name:1>",
         ),
         ({"double_blocks.0.img_attn.qkv.weight": (9, 9)}, "Flux"),
         (
             {"decoder.conv_in.weight": (512, 4, 3, 3)},
-            "is a VAE alone, not a Stable Diffusion checkpoint; give it with --vae",
+            "is a VAE alone, not a Stable Diffusion checkpoint; calotype imagine takes it with --vae",
         ),
         ({"stages.0.0.join.weight": (1,)}, "calotype imagine draws from it"),
         ({"body.0.weight": (64, 3, 3, 3)}, "body.0.weight"),
