@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from calotype.checkpoints.key_maps import unet_names, with_prefix_renamed
-from calotype.checkpoints.lora import attach, read_adapter
+from calotype.checkpoints.lora import attach, read_adapter, read_folder
 from calotype.checkpoints.lora.formats import to_kohya
 from calotype.checkpoints.lora.keys import layers_of
 from calotype.errors import CalotypeError
@@ -284,3 +284,15 @@ def test_embeddings_in_a_lora_are_its_learned_words(tmp_path):
     state["bundle_emb.one.string_to_param.*"] = torch.full((2, 8), torch.nan)
     with pytest.raises(CalotypeError, match="not finite"):
         read_adapter(written(tmp_path / "y.safetensors", state))
+
+
+@pytest.mark.parametrize("name", ["adapter_model.bin", "pytorch_lora_weights.bin", "unet/adapter_model.bin"])
+def test_old_folders_have_pickles(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    layer = "mid_block.attentions.0.proj_in"
+    torch.save({f"{layer}.lora_A.weight": torch.ones(2, 8), f"{layer}.lora_B.weight": torch.ones(8, 2)}, path)
+    path.with_name("adapter_config.json").write_text('{"r": 2, "lora_alpha": 6}')
+    adapter = read_folder(tmp_path)
+    assert adapter.modules.keys() == {("unet", layer)}
+    assert float(adapter.modules[("unet", layer)].get("scale", 1)) == (3 if "adapter_model" in name else 1)

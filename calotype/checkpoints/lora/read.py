@@ -206,10 +206,11 @@ def read_folder(folder: Path) -> Adapter:
     Raises:
         CalotypeError: the folder has no such file, or as `read_adapter`.
     """
-    files = {part: folder / part / f"{PEFT}.safetensors" for part in ("unet", "text_encoder", "text_encoder_2")}
-    adapters = [read_adapter(path, folder.name, part) for part, path in files.items() if path.is_file()]
-    single_files = [folder / f"{PEFT}.safetensors", folder / "pytorch_lora_weights.safetensors"]
-    adapters = adapters or [read_adapter(path, folder.name) for path in single_files if path.is_file()][:1]
+    parts = {part: _weights_of(folder / part, PEFT) for part in ("unet", "text_encoder", "text_encoder_2")}
+    adapters = [read_adapter(path, folder.name, part) for part, path in parts.items() if path is not None]
+    single_file = _weights_of(folder, PEFT) or _weights_of(folder, "pytorch_lora_weights")
+    if not adapters and single_file is not None:
+        adapters = [read_adapter(single_file, folder.name)]
     if not adapters:
         raise CalotypeError(
             "{folder} holds no LoRA: neither {peft}.safetensors nor a folder unet with one", folder=folder, peft=PEFT
@@ -222,3 +223,9 @@ def read_folder(folder: Path) -> Adapter:
     base = next((adapter.base for adapter in adapters if adapter.base), "")
     whole = replace(adapters[0], embeddings=embeddings, bundled=bundled)
     return replace(whole, base=base, modules=modules, metadata=metadata, unknown=unknown, path=folder)
+
+
+def _weights_of(folder: Path, name: str) -> Path | None:
+    """peft and diffusers wrote .bin before .safetensors."""
+    paths = (folder / f"{name}{suffix}" for suffix in (".safetensors", ".bin"))
+    return next((path for path in paths if path.is_file()), None)
