@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from calotype.checkpoints.content import SAFETENSORS
 from calotype.checkpoints.hashes import INDEX
 from calotype.checkpoints.header import check_file, check_not_truncated
 from calotype.errors import CalotypeError
@@ -67,9 +68,7 @@ def _check_names(tasks: Sequence[Any], settings: Settings) -> None:
 
 def _check_weights(path: Path) -> None:
     """Checks the first bytes of a file of weights; further checks are made when it is opened."""
-    if path.name != INDEX:
-        check_file(path)
-    if path.suffix.lower() == ".safetensors":
+    if path.name != INDEX and check_file(path) == SAFETENSORS:
         check_not_truncated(path)
 
 

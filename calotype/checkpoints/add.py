@@ -1,13 +1,14 @@
 """Adds a user's own files to the model store: inspected first, then used in place."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from calotype.checkpoints.layouts import UNET, VAE, detect_layout
+from calotype.checkpoints import file_kinds
+from calotype.checkpoints.layouts import EMA, UNET, detect_layout
 from calotype.checkpoints.shapes import shapes_in
 from calotype.checkpoints.store import CATALOG, ENDINGS, INDEX, KINDS, Checkpoint, ModelStore, known_name
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 
 FOLDERS = {  # of A1111 and Forge, below `models` or the root folder; ComfyUI's names where they differ
     "Stable-diffusion": "diffusion",
@@ -60,43 +61,17 @@ def kind_of_file(path: Path, name: str = "") -> str:
     if path.name == INDEX:
         return "diffusion"
     shapes = shapes_in(path)
-    if any(key.startswith(UNET) for key in shapes):
+    if any(key.startswith((UNET, EMA)) for key in shapes):
         detect_layout(shapes, path)
         return "diffusion"
-    kind = next((kind for kind, is_so in _SIGNS.items() if is_so(shapes)), None)
-    if kind:
-        return kind
+    kind = file_kinds.kind_of_file(shapes) if shapes else None
+    if kind is not None and kind.purpose in ("lora", "vae", "embedding", "diffusion"):
+        return kind.purpose
+    if kind is not None and not kind.purpose:
+        raise file_kinds.wrong_kind_error(path, shapes, Message("a model for a task of Calotype"))
     from calotype.checkpoints.open_network import load
 
     return load(Checkpoint(name or path.stem, path)).kind
-
-
-def _is_lora(shapes: dict[str, tuple[int, ...]]) -> bool:
-    signs = (".lora_down.", ".lora_up.", ".lora_A.", ".lora.down.", "_lora.down.", ".lora_linear_layer.")
-    signs += (".hada_w1_a", ".hada_w2_a", ".lokr_w1", ".lokr_w2", ".diff", ".w_norm")
-    return any(sign in key for key in shapes for sign in signs)
-
-
-def _is_vae(shapes: dict[str, tuple[int, ...]]) -> bool:
-    plain = {key.removeprefix(VAE) for key in shapes}
-    return {"decoder.conv_in.weight", "encoder.conv_in.weight", "post_quant_conv.weight"} <= plain
-
-
-def _is_embedding(shapes: dict[str, tuple[int, ...]]) -> bool:
-    return 1 <= len(shapes) <= 2 and all(len(shape) <= 2 and shape and shape[-1] in WIDTHS for shape in shapes.values())
-
-
-def _is_gan_generator(shapes: dict[str, tuple[int, ...]]) -> bool:
-    return {"first", "scale.weight", "stages.0.0.join.weight", "out.weight"} <= shapes.keys()
-
-
-WIDTHS = (256, 768, 1024, 1280)  # hidden sizes of the text encoders that embeddings are trained for
-_SIGNS: dict[str, Callable[[dict[str, tuple[int, ...]]], bool]] = {
-    "lora": _is_lora,
-    "diffusion": _is_gan_generator,  # a GAN generates pictures too; its metadata distinguishes it
-    "vae": _is_vae,
-    "embedding": _is_embedding,
-}
 
 
 @dataclass(frozen=True)

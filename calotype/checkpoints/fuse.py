@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from calotype.checkpoints.hashes import INDEX, weights_in
+from calotype.checkpoints.hashes import INDEX, SHARDS, weights_in
+from calotype.checkpoints.header import metadata_of
 from calotype.checkpoints.layouts import VAE, detect_layout
 from calotype.checkpoints.lora import Adapter, fuse
 from calotype.checkpoints.open_diffusion import open_diffusion
@@ -49,7 +50,7 @@ def _fuse_file(
     checkpoint: Checkpoint, adapters: Sequence, out: Path, dtype: torch.dtype | None, merged_from: str
 ) -> list[str]:
     """The networks share storage with the tensors of `state`, so fusing into the networks changes `state` in place."""
-    sha256, state = verified_hash(checkpoint), read_state(checkpoint.path)
+    sha256, state = verified_hash(checkpoint), read_state(checkpoint.path, is_checked=False)
     if dtype is not None:
         state = {key: value if key.startswith(VAE) else _cast(value, dtype) for key, value in state.items()}
     layout = detect_layout({key: tuple(value.shape) for key, value in state.items()}, checkpoint.path)
@@ -86,7 +87,9 @@ def _fuse_folder(
             elif path.is_file() and not path.name.endswith(_WEIGHTS):
                 shutil.copyfile(path, folder / path.name)
         for name, network in networks.items():
-            target = folder / name / weights_in(source)[name].with_suffix(".safetensors").name
+            stored = weights_in(source)[name]
+            stem = stored.name.partition(".")[0] if stored.name.endswith(SHARDS) else stored.stem
+            target = folder / name / f"{stem}.safetensors"
             metadata = {"format": "pt", "merged_from": f"{checkpoint.name}, {merged_from}"}
             save_state(target, network.state_dict(), metadata)
     return unfit
@@ -101,10 +104,7 @@ def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    if path.suffix.lower() != ".safetensors":
-        return {"format": "pt"}
-    with safe_open(path, "pt") as file:
-        return dict(file.metadata() or {"format": "pt"})
+    return metadata_of(path) or {"format": "pt"}
 
 
 def save_state(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

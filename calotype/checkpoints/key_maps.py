@@ -17,7 +17,9 @@ _VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "
 
 def unet_names(config: Mapping[str, Any]) -> dict[str, str]:
     """Name prefixes of a UNet2DConditionModel -> prefixes under `model.diffusion_model.`."""
-    return dict(_unet(config["layers_per_block"], len(config["block_out_channels"]), config["up_block_types"]))
+    layers = config["layers_per_block"]
+    layers = layers if isinstance(layers, int) else layers[0]  # the original has one number for all blocks
+    return dict(_unet(layers, len(config["block_out_channels"]), config["up_block_types"]))
 
 
 def _unet(layers: int, levels: int, up_types: list[str]) -> Iterator[tuple[str, str]]:

@@ -1,14 +1,16 @@
 """Detects the architecture of a single-file Stable Diffusion checkpoint by keys and shapes, and gives its configs."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from calotype.checkpoints.file_kinds import wrong_kind_error
+from calotype.checkpoints.unet_blocks import blocks_in, blocks_of, with_blocks
 from calotype.errors import CalotypeError, Message
 from calotype.models.clip_text import TextShape
 
-UNET, VAE = "model.diffusion_model.", "first_stage_model."
+UNET, VAE, EMA = "model.diffusion_model.", "first_stage_model.", "model_ema.diffusion_model"
 _CROSS, _UP, _DOWN, _UPS = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D", "DownBlock2D", "UpBlock2D"
 
 TRAINING = {
@@ -138,62 +140,78 @@ _REFINER = Layout(
 )
 LAYOUTS = {layout.name: layout for layout in (_SD1, _SD2, _SDXL, _REFINER)}
 _BY_WIDTH = {(320, 768): "sd1", (320, 1024): "sd2", (320, 2048): "sdxl", (384, 1280): "sdxl-refiner"}
+_CHANNELS = {  # of the U-Net's input, and what such models are for
+    7: Message(" (an upscaler of SD 2)"),
+    8: Message(" (InstructPix2Pix, which edits pictures)"),
+    5: Message(" (SD 2 with depth)"),
+}
+_QUANTISED = (".scale_weight", ".weight_scale", ".absmax", ".qweight")
 _FIRST, _TO_K = UNET + "input_blocks.0.0.weight", "attn2.to_k.weight"
-_FLUX = Message("it seems to be {model}", model="Flux")
-_SD3 = Message("it seems to be {model}", model="Stable Diffusion 3")
-_LORA = Message("it seems to be a LoRA; call it in the prompt, <lora:name:1>, or with {option:lora}")
-_UNSUPPORTED = (  # key prefix, and what the file is then
-    ("double_blocks.0.", _FLUX),
-    ("model.diffusion_model.double_blocks.0.", _FLUX),
-    ("joint_blocks.0.", _SD3),
-    ("model.diffusion_model.joint_blocks.0.", _SD3),
-    ("control_model.", Message("it seems to be {model}", model="ControlNet")),
-    ("stages.0.0.join.", Message("it seems to be a GAN generator; {task:imagine} draws from it")),
-    ("lora_", _LORA),
-    ("unet.up_blocks", _LORA),
-)
 
 
 def detect_layout(shapes: Mapping[str, tuple[int, ...]], where: Path) -> Layout:
-    """The layout of a checkpoint.
+    """The layout of a checkpoint; its U-Net may have fewer blocks, and may be stored as its moving average alone.
 
     Raises:
-        CalotypeError: none of the Stable Diffusion layouts; the message names what it seems to be.
+        CalotypeError: none of the Stable Diffusion layouts; the message names what it is.
     """
-    first = shapes.get(_FIRST)
-    attention = next((shape for key, shape in shapes.items() if key.startswith(UNET) and key.endswith(_TO_K)), None)
-    name = (
-        _BY_WIDTH.get((first[0], attention[1]))
-        if first and attention and len(first) == 4 and len(attention) == 2
-        else None
-    )
+    name_of = ema_name if is_ema_alone(shapes) else str
+    first = shapes.get(name_of(_FIRST))
+    beginning = name_of(UNET)
+    end = name_of(UNET + _TO_K).removeprefix(beginning)
+    attention = next((shape for key, shape in shapes.items() if key.startswith(beginning) and key.endswith(end)), None)
+    is_whole = first and attention and len(first) == 4 and len(attention) == 2
+    if not is_whole and any(key.startswith(f"{UNET}input_blocks.") for key in shapes):
+        raise CalotypeError(
+            "{where} is incomplete: it has no {name}; fetch or copy it again",
+            where=where,
+            name=_FIRST if not first else f"{UNET}...{_TO_K}",
+        )
+    if not is_whole or _is_quantised(shapes):
+        raise wrong_kind_error(where, shapes, Message("a Stable Diffusion checkpoint"))
+    name = _BY_WIDTH.get((first[0], attention[1]))
     if name is None:
         raise CalotypeError(
-            "{where} is no Stable Diffusion checkpoint that Calotype knows: {reason}",
+            "{where} is no Stable Diffusion checkpoint that Calotype knows: its U-Net has the widths {first} and "
+            "{attention}, others than SD 1.x, 2.x and SDXL",
             where=where,
-            reason=_describe_unknown(shapes),
+            first=first[0],
+            attention=attention[1],
         )
-    layout = LAYOUTS[name]
-    if first[1] == 4:
-        return layout
-    if first[1] != 9:
+    if first[1] not in (4, 9):
         raise CalotypeError(
-            "{where} is a checkpoint whose U-Net takes {channels} channels; Calotype takes 4, or 9 for inpainting",
+            "{where} is a checkpoint whose U-Net takes {channels} channels{purpose}; Calotype takes 4, or 9 for "
+            "inpainting",
             where=where,
             channels=first[1],
+            purpose=_CHANNELS.get(first[1], Message("")),
         )
+    layout = _with_fewer_blocks(LAYOUTS[name], shapes)
+    if first[1] == 4:
+        return layout
     inpainting = {**layout.unet, "in_channels": 9}
-    return Layout(**{**vars(layout), "name": f"{name}-inpaint", "unet": inpainting})
+    return replace(layout, name=f"{layout.name}-inpaint", unet=inpainting)
 
 
-def _describe_unknown(shapes: Mapping[str, tuple[int, ...]]) -> Message:
-    for prefix, reason in _UNSUPPORTED:
-        if any(key.startswith(prefix) for key in shapes):
-            return reason
-    if any(key.removeprefix(VAE).startswith("decoder.") for key in shapes):
-        return Message("it seems to be a VAE alone; give it with {option:vae}")
-    if _FIRST in shapes:
-        return Message("its U-Net has other widths than SD 1.x, 2.x and SDXL")
-    if not shapes:
-        return Message("it has 0 tensors, the first none")
-    return Message("it has {count} tensors, the first {first}", count=len(shapes), first=min(shapes)[:80])
+def _with_fewer_blocks(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> Layout:
+    """The layout with the blocks of the file, where those are regular and not the usual ones."""
+    blocks = blocks_of(shapes, UNET)
+    if blocks is None or blocks == blocks_in(layout.unet):
+        return layout
+    unet = with_blocks(layout.unet, blocks)
+    return layout if unet is None else replace(layout, name=f"{layout.name} with other blocks", unet=unet)
+
+
+def is_ema_alone(keys: Iterable[str]) -> bool:
+    """Whether the U-Net is stored as its exponential moving average alone."""
+    keys = list(keys)
+    return any(key.startswith(EMA) for key in keys) and not any(key.startswith(UNET) for key in keys)
+
+
+def ema_name(name: str) -> str:
+    """The name of a U-Net's tensor in the moving average, which has no dots: `model_ema.diffusion_modelout2bias`."""
+    return "model_ema." + name.removeprefix("model.").replace(".", "")
+
+
+def _is_quantised(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    return any(key.startswith(UNET) and key.endswith(_QUANTISED) for key in shapes)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from calotype.checkpoints.state_dict import check_finite
 from calotype.errors import CalotypeError
 
 
@@ -11,7 +12,7 @@ def load_into(module: nn.Module, state: dict[str, Tensor], where: Path) -> nn.Mo
     """Assigns a state dict to a module on the meta device, without a copy.
 
     Raises:
-        CalotypeError: keys or shapes differ.
+        CalotypeError: keys or shapes differ, or a number is not finite. Tensors that no network uses are not checked.
     """
     expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     given = {key: tuple(value.shape) for key, value in state.items()}
@@ -25,5 +26,6 @@ def load_into(module: nn.Module, state: dict[str, Tensor], where: Path) -> nn.Mo
             count=len(mismatched),
             first=mismatched[0],
         )
+    check_finite(state, where)
     module.load_state_dict(state, assign=True)
     return module.eval().requires_grad_(False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import torch
 
-from calotype.checkpoints.hashes import INDEX, weights_in
+from calotype.checkpoints.hashes import INDEX, SHARDS, shards_of, weights_in
 from calotype.checkpoints.store import Checkpoint, ModelStore
 from calotype.models.network import Network, pick_device, pick_dtype
 from calotype.settings import Settings
@@ -57,8 +57,11 @@ class Models:
         checkpoint = self.store.find("yunet", kind="detect")
         return self._cached(("detector",), [checkpoint], lambda: Detector(checkpoint.path))
 
-    def diffusion(self, name: str, vae: str = "") -> "Diffusion":
+    def diffusion(self, name: str, vae: str = "", prediction: str = "auto") -> "Diffusion":
         """A diffusion model by catalog name, file or diffusers folder; `vae` replaces its VAE.
+
+        Args:
+            prediction: epsilon or v where the model does not declare what it predicts; auto: as it declares.
 
         Only the last one is cached, as two fill the memory of most devices. The attached adapters are those of its last
         use; each use attaches its own (`inference.diffusion.plan.attach_adapters`).
@@ -68,22 +71,25 @@ class Models:
         """
         checkpoint = self.store.find(name, kind="diffusion")
         vae_checkpoint = self.store.find(vae, kind="vae") if vae else None
-        key = ("diffusion", *_identity(checkpoint), vae_checkpoint and vae_checkpoint.path)
+        key = ("diffusion", *_identity(checkpoint), vae_checkpoint and vae_checkpoint.path, prediction)
         if key not in self._cache:
             for old in [key for key in self._cache if key[0] in ("diffusion", "adapter")]:
                 del self._cache[old]
         return self._cached(
             key,
             [checkpoint, *([vae_checkpoint] if vae_checkpoint else [])],
-            lambda: self._diffusion(checkpoint, vae_checkpoint),
+            lambda: self._diffusion(checkpoint, vae_checkpoint, prediction),
         )
 
-    def _diffusion(self, checkpoint: Any, vae: Any) -> "Diffusion":
+    def _diffusion(self, checkpoint: Any, vae: Any, prediction: str) -> "Diffusion":
         from calotype.checkpoints.open_diffusion import open_diffusion
+        from calotype.checkpoints.prediction import check_sampled
         from calotype.models.diffusion import Diffusion
 
         dtype, _ = pick_dtype(self.device, self.settings.precision)
-        return Diffusion(open_diffusion(checkpoint, vae), self.device, dtype)
+        opened = open_diffusion(checkpoint, vae, prediction)
+        check_sampled(opened.training.get("prediction_type", "epsilon"), opened.name)
+        return Diffusion(opened, self.device, dtype)
 
     def gan(self, checkpoint: Checkpoint) -> Any:
         """The generator of a GAN, as saved by the task train_gan."""
@@ -164,8 +170,11 @@ def _file_state(checkpoint: Checkpoint) -> tuple:
 
 def _files(checkpoint: Checkpoint) -> Iterator[Path]:
     yield from (path for path in (checkpoint.path, checkpoint.twin) if path is not None)
+    yield from (checkpoint.path.with_suffix(end) for end in (".yaml", ".yml"))  # may declare what a model predicts
     if checkpoint.path.name == INDEX:
-        yield from weights_in(checkpoint.path.parent).values()
+        for weights in weights_in(checkpoint.path.parent).values():
+            yield weights
+            yield from shards_of(weights) if weights.name.endswith(SHARDS) else ()
         yield from sorted(path for end in ("json", "txt") for path in checkpoint.path.parent.glob(f"*/*.{end}"))
     elif checkpoint.path.suffix.lower() in (".param", ".bin"):  # the two files of ncnn
         yield from (checkpoint.path.with_suffix(end) for end in (".param", ".bin"))

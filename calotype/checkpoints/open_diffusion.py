@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from calotype.checkpoints.hashes import INDEX, weights_in
+from calotype.checkpoints.hashes import INDEX, SHARDS, WEIGHTS, shards_of, weights_in
 from calotype.checkpoints.load_into import load_into
+from calotype.checkpoints.prediction import FLOW, OPTIONS
 from calotype.checkpoints.single_file import open_file, with_new_attention, with_vae
 from calotype.checkpoints.state_dict import read_state
 from calotype.checkpoints.store import Checkpoint, verified_hash
@@ -28,21 +30,29 @@ BUILD_ERRORS = (
     AttributeError,
     ZeroDivisionError,
 )
+OTHER_PIPELINES = ("Kandinsky", "KandinskyV22", "IF", "Wuerstchen", "StableCascade", "StableVideoDiffusion", "AudioLDM")
 SCHEDULE_KEYS = (
     *("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type"),
     "rescale_betas_zero_snr",
 )
 
 
-def open_diffusion(checkpoint: Checkpoint, vae: Checkpoint | None = None) -> DiffusionCheckpoint:
+def open_diffusion(
+    checkpoint: Checkpoint, vae: Checkpoint | None = None, prediction: str = "auto"
+) -> DiffusionCheckpoint:
     """Loads a model from a folder (the path is its model_index.json) or a single file; `vae` replaces its VAE.
+
+    Args:
+        prediction: a key of `prediction.OPTIONS`, where the model does not declare it rightly; auto: as it declares.
 
     Raises:
         CalotypeError: unreadable, changed since it was added, incomplete, or not a diffusion model that Calotype knows.
     """
     if checkpoint.path.name != INDEX:
-        return open_file(checkpoint, vae.path if vae is not None else None)
+        return open_file(checkpoint, vae.path if vae is not None else None, OPTIONS.get(prediction, ""))
     model = _open_folder(checkpoint)
+    if prediction in OPTIONS:
+        model = replace(model, training={**model.training, "prediction_type": OPTIONS[prediction]})
     return with_vae(model, vae.path) if vae is not None else model
 
 
@@ -50,17 +60,17 @@ def _open_folder(checkpoint: Checkpoint) -> DiffusionCheckpoint:
     folder = checkpoint.path.parent
     try:
         index = _read_json(checkpoint.path)
+        _check_pipeline(index, folder)
         unet = _open_unet(folder)
         text = tuple(
             _open_text_encoder(folder, part)
             for part in ("text_encoder", "text_encoder_2")
             if _has_component(index, part)
         )
-        training = {
-            name: v
-            for name, v in _read_json(folder / "scheduler" / "scheduler_config.json").items()
-            if name in SCHEDULE_KEYS
-        }
+        scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
+        training = {name: value for name, value in scheduler.items() if name in SCHEDULE_KEYS}
+        if str(scheduler.get("_class_name", "")).startswith("FlowMatch"):
+            training["prediction_type"] = FLOW
         return DiffusionCheckpoint(
             name=checkpoint.name,
             sha256=verified_hash(checkpoint),
@@ -81,6 +91,17 @@ def _open_folder(checkpoint: Checkpoint) -> DiffusionCheckpoint:
             kind=type(fault).__name__,
             reason=reason,
         ) from None
+
+
+def _check_pipeline(index: dict[str, Any], folder: Path) -> None:
+    """Raises CalotypeError for the folder of another family, by the name of its pipeline."""
+    name = str(index.get("_class_name", ""))
+    if ("unet" not in index and "transformer" in index) or name.startswith(OTHER_PIPELINES):
+        raise CalotypeError(
+            "{folder} is a model for diffusers' {name}; Calotype draws with models of SD 1.x, SD 2.x and SDXL",
+            folder=folder,
+            name=name[:80] or "transformer",
+        )
 
 
 def _has_component(index: dict[str, Any], name: str) -> bool:
@@ -134,9 +155,12 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
     path = weights_in(folder.parent).get(folder.name)
     if path is None:
         raise CalotypeError(
-            "{part} holds no file of weights that Calotype reads (sharded ones are not read)", part=folder
+            "{part} holds no file of weights that Calotype reads, such as {name}.safetensors",
+            part=folder,
+            name=WEIGHTS[0 if folder.name in ("unet", "vae") else 1],
         )
-    return read_state(path)
+    paths = shards_of(path) if path.name.endswith(SHARDS) else [path]
+    return {key: value for part in paths for key, value in read_state(part, is_checked=False).items()}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save as packed
 
-from calotype.checkpoints.header import check_file, header_of
+from calotype.checkpoints.header import check_file, metadata_of
 from calotype.checkpoints.state_dict import read_state
 from calotype.checkpoints.store import Checkpoint, digest
 from calotype.errors import CalotypeError
@@ -51,7 +51,7 @@ def _sorted_metadata(data: bytes) -> bytes:
 
 def is_gan(path: Path) -> bool:
     """Whether the metadata of a file declares a GAN generator; False for a file that cannot be read."""
-    return bool(_metadata(path).get(KEY))
+    return bool(metadata_of(path).get(KEY))
 
 
 def read(checkpoint: Checkpoint) -> Gan:
@@ -61,7 +61,7 @@ def read(checkpoint: Checkpoint) -> Gan:
         CalotypeError: missing, damaged, or not a generator saved by Calotype.
     """
     check_file(checkpoint.path)
-    state, metadata = read_state(checkpoint.path), _metadata(checkpoint.path)
+    state, metadata = read_state(checkpoint.path), metadata_of(checkpoint.path)
     if KEY not in metadata:
         raise CalotypeError("{path} holds no GAN generator; `{task:train_gan}` makes them", path=checkpoint.path)
     shape = Shape.from_json(metadata[KEY], str(checkpoint.path))
@@ -74,11 +74,3 @@ def read(checkpoint: Checkpoint) -> Gan:
             "{path} does not hold the weights that its metadata describes; train it again", path=checkpoint.path
         ) from None
     return Gan(checkpoint.name, digest(checkpoint.path), generator.eval().requires_grad_(False))
-
-
-def _metadata(path: Path) -> Mapping[str, str]:
-    try:
-        metadata = json.loads(header_of(path)).get("__metadata__", {}) if path.suffix.lower() == ".safetensors" else {}
-    except (OSError, ValueError, AttributeError, RecursionError, CalotypeError):
-        return {}
-    return metadata if isinstance(metadata, dict) else {}

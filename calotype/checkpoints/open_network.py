@@ -11,10 +11,11 @@ from spandrel.architectures.RestoreFormer import RestoreFormer
 from torch import Tensor, nn
 
 from calotype.checkpoints import ncnn
+from calotype.checkpoints.file_kinds import wrong_kind_error
 from calotype.checkpoints.header import check_file
 from calotype.checkpoints.state_dict import WRAPPERS, read_state
 from calotype.checkpoints.store import CATALOG, Checkpoint, digest, verified_hash
-from calotype.errors import CalotypeError, Remedy
+from calotype.errors import CalotypeError, Message, Remedy
 from calotype.models import codeformer
 from calotype.models import face_restorer as restorer
 from calotype.models.network import NetworkCheckpoint
@@ -123,13 +124,8 @@ def _build(state: dict[str, Tensor], path: Path) -> Built:
                 return build(state)
         return _from_spandrel(state, path)
     except UnsupportedModelError:
-        raise CalotypeError(
-            "{path} is no network that Calotype knows: {count} tensors, the first {first}; it takes networks "
-            "for enlarging and for restoring faces",
-            path=path,
-            count=len(state),
-            first=min(state)[:80],
-        ) from None
+        shapes = {key: tuple(value.shape) for key, value in state.items()}
+        raise wrong_kind_error(path, shapes, Message("a network for enlarging pictures or for faces")) from None
     except BUILD_ERRORS as fault:
         reason = " ".join(str(fault).split())[:200]
         raise CalotypeError(

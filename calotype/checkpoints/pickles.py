@@ -58,7 +58,10 @@ def read_pickle(path: Path) -> Any:
         zipped = zipfile.is_zipfile(path)
         _check_zip(path) if zipped else _check_old(path)
         with torch.serialization.safe_globals(_safe_globals()):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            if path.suffix.lower() != ".safetensors":
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            with path.open("rb") as file:  # by such a name torch would take it for safetensors
+                return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as fault:
         raise _refusal(path, _name_in(str(fault))) from None
     except DAMAGE_ERRORS as fault:

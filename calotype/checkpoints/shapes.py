@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+from calotype.checkpoints.content import NCNN, SAFETENSORS, UNKNOWN
 from calotype.checkpoints.header import check_file, header_of
+from calotype.checkpoints.ncnn import pair_of
 from calotype.checkpoints.state_dict import tensors_in
 from calotype.errors import CalotypeError
 
@@ -16,10 +18,10 @@ def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         CalotypeError: no such file, damaged, or with code in it.
     """
-    check_file(path)
-    if path.suffix.lower() == ".param":
+    content = check_file(path)
+    if content == NCNN or (content == UNKNOWN and pair_of(path)):
         return {}
-    if path.suffix.lower() != ".safetensors":
+    if content != SAFETENSORS and not (content == UNKNOWN and path.suffix.lower() == ".safetensors"):
         return _shapes_in_pickle(path)
     try:
         header = json.loads(header_of(path))

@@ -10,13 +10,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from calotype.checkpoints.file_kinds import wrong_kind_error
 from calotype.checkpoints.key_maps import unet_names, vae_names, with_prefix_renamed
-from calotype.checkpoints.layouts import UNET, VAE, Layout, TextLayout, detect_layout, vae_config
+from calotype.checkpoints.layouts import (
+    UNET,
+    VAE,
+    Layout,
+    TextLayout,
+    detect_layout,
+    ema_name,
+    is_ema_alone,
+    vae_config,
+)
 from calotype.checkpoints.load_into import load_into
+from calotype.checkpoints.prediction import declared
 from calotype.checkpoints.state_dict import read_state
 from calotype.checkpoints.store import Checkpoint, verified_hash
 from calotype.checkpoints.tokenizer import clip_tokenizer
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.models.clip_text import TextEncoder, transformers_names
 from calotype.models.diffusion import DiffusionCheckpoint, TextConditioner
 
@@ -31,23 +42,30 @@ OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "
 EDM = ("edm_mean", "edm_vpred.sigma_max")  # Karras et al. 2022: trained on sigmas, not on 1000 discrete timesteps
 
 
-def open_file(checkpoint: Checkpoint, vae: Path | None = None) -> DiffusionCheckpoint:
+def open_file(checkpoint: Checkpoint, vae: Path | None = None, prediction_type: str = "") -> DiffusionCheckpoint:
     """Loads a checkpoint of any layout in `layouts`.
 
     Args:
         vae: a file whose VAE replaces that of the checkpoint, which then need not have one.
+        prediction_type: as diffusers names it; empty: what the file declares, or else its layout.
 
     Raises:
         CalotypeError: unreadable, changed since it was added, incomplete, or of another architecture.
     """
     sha256 = verified_hash(checkpoint)
-    state = read_state(checkpoint.path)
+    state = read_state(checkpoint.path, is_checked=False)
     layout = detect_layout({key: tuple(value.shape) for key, value in state.items()}, checkpoint.path)
-    return build_model(state, layout, checkpoint.path, checkpoint.name, sha256, vae)
+    return build_model(state, layout, checkpoint.path, checkpoint.name, sha256, vae, prediction_type)
 
 
 def build_model(
-    state: dict[str, Tensor], layout: Layout, where: Path, name: str, sha256: str, vae_file: Path | None = None
+    state: dict[str, Tensor],
+    layout: Layout,
+    where: Path,
+    name: str,
+    sha256: str,
+    vae_file: Path | None = None,
+    prediction_type: str = "",
 ) -> DiffusionCheckpoint:
     """Builds the networks of a layout from the tensors of a file, which are shared, not copied."""
     if any(key in state for key in EDM):
@@ -58,7 +76,7 @@ def build_model(
         )
     unet = open_unet(state, layout, where)
     vae = open_vae(vae_file, layout.vae) if vae_file else _open_own_vae(state, layout, where)
-    training = _schedule_config(state, layout, unet)
+    training = _schedule_config(state, layout, unet, prediction_type or declared(state, where))
     is_base = layout.family == "sd2" and training["prediction_type"] == "epsilon"
     return DiffusionCheckpoint(
         name=name,
@@ -85,6 +103,8 @@ def open_unet(state: dict[str, Tensor], layout: Layout, where: Path) -> nn.Modul
         module = UNet2DConditionModel.from_config(dict(layout.unet))
     names = unet_names(layout.unet)
     names_in_file = {key: UNET + with_prefix_renamed(key, names) for key in module.state_dict()}
+    if is_ema_alone(state):
+        names_in_file = {key: ema_name(name) for key, name in names_in_file.items()}
     unexpected = sorted({key for key in state if key.startswith(UNET)} - set(names_in_file.values()))
     if unexpected:
         raise CalotypeError(
@@ -101,7 +121,9 @@ def open_unet(state: dict[str, Tensor], layout: Layout, where: Path) -> nn.Modul
 def _open_own_vae(state: dict[str, Tensor], layout: Layout, where: Path) -> nn.Module:
     own = {key.removeprefix(VAE): value for key, value in state.items() if key.startswith(VAE)}
     if not own:
-        raise CalotypeError("{where} has no VAE in it; give the file that has all parts", where=where)
+        raise CalotypeError(
+            "{where} has no VAE in it; give one with {option:vae}, or the file that has all parts", where=where
+        )
     return _build_vae(own, layout.vae, where)
 
 
@@ -115,13 +137,12 @@ def open_vae(path: Path, config: Mapping[str, Any] | None = None) -> nn.Module:
     Raises:
         CalotypeError: the file has no VAE, or it does not match the config.
     """
-    state = read_state(path)
+    state = read_state(path, is_checked=False)
     if any(key.startswith(VAE) for key in state):
         state = {key.removeprefix(VAE): value for key, value in state.items() if key.startswith(VAE)}
-    if "decoder.conv_in.weight" not in state:
-        raise CalotypeError(
-            "{path} holds no VAE; give a file with one, such as vae-ft-mse-840000-ema-pruned", path=path
-        )
+    shapes = {key: tuple(value.shape) for key, value in state.items()}
+    if "decoder.conv_in.weight" not in state or shapes["decoder.conv_in.weight"][1:2] != (4,):
+        raise wrong_kind_error(path, shapes, Message("a VAE of SD 1.x, 2.x or SDXL"))
     return _build_vae(state, config or vae_config(), path)
 
 
@@ -176,7 +197,10 @@ def _open_text_encoder(state: dict[str, Tensor], layout: TextLayout, where: Path
     tensors = {key.removeprefix(layout.prefix): value for key, value in state.items() if key.startswith(layout.prefix)}
     if not tensors:
         raise CalotypeError(
-            "{where} is incomplete: it has no text encoder under {prefix}", where=where, prefix=layout.prefix
+            "{where} has the U-Net, but no text encoder (under {prefix}), which no option gives; give the file that "
+            "has all parts",
+            where=where,
+            prefix=layout.prefix,
         )
     with torch.device("meta"):
         encoder = TextEncoder(layout.shape)
@@ -217,11 +241,13 @@ def _from_openclip_layer(prefix: str, rest: str, value: Tensor) -> dict[str, Ten
     return {f"{prefix}{OPENCLIP_LAYER.get(name, name)}.{kind}": value}
 
 
-def _schedule_config(state: dict[str, Tensor], layout: Layout, unet: nn.Module) -> dict[str, Any]:
-    """Noise schedule and prediction type: by NovelAI's marker keys or, where no key determines it, by a test."""
+def _schedule_config(state: dict[str, Tensor], layout: Layout, unet: nn.Module, prediction_type: str) -> dict[str, Any]:
+    """Noise schedule and prediction type: as given, or for SD 2.x by a test; zero SNR by NovelAI's marker key."""
     config = dict(layout.training)
     is_open = not layout.is_prediction_known and unet.config.in_channels == unet.config.out_channels
-    if "v_pred" in state or (is_open and predicts_v(unet)):  # the inpainting model of SD 2 predicts the noise
+    if prediction_type:
+        config["prediction_type"] = prediction_type
+    elif is_open and predicts_v(unet):  # the inpainting model of SD 2 predicts the noise
         config["prediction_type"] = "v_prediction"
     if "ztsnr" in state:
         config["rescale_betas_zero_snr"] = True

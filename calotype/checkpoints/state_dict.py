@@ -1,6 +1,7 @@
 """Loads state dicts from weight files. No code in a file is ever executed."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,33 +10,44 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from calotype.checkpoints.header import check_file, header_of
+from calotype.checkpoints.content import SAFETENSORS, UNKNOWN
+from calotype.checkpoints.header import check_file, check_not_truncated
 from calotype.checkpoints.pickles import read_pickle
 from calotype.errors import CalotypeError
 
 LARGEST_INDEX = 4096  # no network has as many layers; a key with a larger index would only exhaust the memory
+HYPERNETWORK = (320, 640, 768, 1024, 1280)  # A1111 stores its hypernetworks by the width of the layers
 WRAPPERS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net")
 
 
-def read_state(path: Path, wrappers: tuple[str, ...] = WRAPPERS) -> dict[str, Tensor]:
+def read_state(path: Path, wrappers: tuple[str, ...] = WRAPPERS, is_checked: bool = True) -> dict[str, Tensor]:
     """The tensors of a file by name, on the CPU.
 
     Args:
         wrappers: keys under which the tensors may be nested, by preference.
+        is_checked: all numbers must be finite. False: the caller checks those that it uses (`check_finite`).
 
     Raises:
         CalotypeError: no such file, damaged, with code in it, or without tensors.
     """
-    check_file(path)
+    content = check_file(path)
+    if content == UNKNOWN and path.suffix.lower() == ".bin":
+        raise CalotypeError(
+            "{path} was not written by torch; if it is a network of ncnn, put its .param file beside it", path=path
+        )
     try:
-        data = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else read_pickle(path)
+        is_header_damaged = content == UNKNOWN and path.suffix.lower() == ".safetensors"
+        data = _read_safetensors(path) if content == SAFETENSORS or is_header_damaged else read_pickle(path)
     except OSError as fault:
         raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror or fault) from None
-    return tensors_in(data, path, wrappers)
+    state = tensors_in(data, path, wrappers)
+    if is_checked:
+        check_finite(state, path)
+    return state
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    header_of(path)
+    check_not_truncated(path)
     try:
         return load_file(path)
     except (SafetensorError, ValueError, KeyError, RecursionError) as fault:
@@ -50,6 +62,10 @@ def tensors_in(data: Any, path: Path, wrappers: tuple[str, ...] = WRAPPERS) -> d
         if isinstance(data, dict) and isinstance(data.get(key), dict):
             data = data[key]
             break
+    if isinstance(data, dict) and data and all(isinstance(value, dict) for value in data.values()):  # an IP-Adapter
+        data = {f"{outer}.{inner}": value for outer, part in data.items() for inner, value in part.items()}
+    if isinstance(data, dict) and any(isinstance(key, int) and key in HYPERNETWORK for key in data):
+        raise CalotypeError("{path} is a hypernetwork, which no task of Calotype uses", path=path)
     named = data.items() if isinstance(data, dict) else ()
     state = {key: value for key, value in named if isinstance(key, str) and isinstance(value, Tensor)}
     if not state:
@@ -76,6 +92,10 @@ def _check_sizes(state: dict[str, Tensor], path: Path) -> None:
             declared=declared,
             size=size,
         )
+
+
+def check_finite(state: Mapping[str, Tensor], path: Path) -> None:
+    """Raises CalotypeError if a tensor has NaN or infinity in it."""
     for key, tensor in state.items():
         if not tensor.is_floating_point():
             continue

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from calotype.checkpoints.content import PICKLE, TORCH
 from calotype.checkpoints.header import check_file
 from calotype.checkpoints.pickles import read_pickle
 from calotype.checkpoints.state_dict import read_state
@@ -32,11 +33,17 @@ def read_embedding(path: Path, name: str = "") -> Embedding:
     Raises:
         CalotypeError: unreadable, damaged, with code in it, or not an embedding.
     """
-    check_file(path)
+    content = check_file(path)
     try:
-        data = read_state(path) if path.suffix.lower() == ".safetensors" else read_pickle(path)
+        data = read_pickle(path) if content in (TORCH, PICKLE) else read_state(path)
     except OSError as fault:
         raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror or fault) from None
+    sha256 = digest(path)
+    return Embedding(name or path.stem, vectors_in(data, path), sha256, sha256[:12])
+
+
+def vectors_in(data: Any, path: Path) -> tuple[Tensor, ...]:
+    """The vectors in the data of an embedding's file, (n, D) float32 for each text encoder. Raises CalotypeError."""
     vectors = tuple(_rows(value, path) for value in _vectors(data, path))
     if len({len(tensor) for tensor in vectors}) > 1:
         first, second = map(len, vectors)
@@ -46,8 +53,7 @@ def read_embedding(path: Path, name: str = "") -> Embedding:
             first=first,
             second=second,
         )
-    sha256 = digest(path)
-    return Embedding(name or path.stem, vectors, sha256, sha256[:12])
+    return vectors
 
 
 def _vectors(data: Any, path: Path) -> list[Any]:

@@ -24,7 +24,7 @@ from calotype.checkpoints.lora.svd import clamped, loss, spectrum
 from calotype.checkpoints.models import Models
 from calotype.checkpoints.open_diffusion import open_diffusion
 from calotype.checkpoints.store import INDEX
-from calotype.errors import CalotypeError, Message
+from calotype.errors import CalotypeError, Message, listed
 from calotype.files import atomic_folder
 from calotype.models.diffusion import DiffusionCheckpoint
 from calotype.tasks import ConvertLora, ExtractLora, LoraFileOutput, MergeLora, Note, Progress, ResizeLora, note
@@ -71,7 +71,10 @@ def merge_lora(task: MergeLora, models: Models) -> Iterator[Progress | Note | Wr
     for layer in merged(weighed, task.rank, task.conv_rank):
         layers.append(layer)
         yield Progress(len(layers), max(len(layers), len(first.modules)), "layers")
-    state = forms.to_kohya(_cast(layers, _save_dtype(task, [adapter for adapter, _ in weighed])), is_xl(first))
+    dtype = _save_dtype(task, [adapter for adapter, _ in weighed])
+    state = forms.to_kohya(_cast(layers, dtype), is_xl(first), " and ".join(adapter.name for adapter, _ in weighed))
+    for adapter, _ in weighed:
+        state |= adapter.bundled
     merged_from = ", ".join(f"{adapter.name}:{weight:g}" for adapter, weight in weighed)
     kohya.write(
         task.out,
@@ -104,6 +107,20 @@ def convert_lora(task: ConvertLora, models: Models) -> Iterator[Progress | Note 
     """As `merge_lora`. The weights are unchanged bit for bit, unless another dtype is requested."""
     adapter = read_lora(task.lora, models)
     check_output(task, [(adapter, 1.0)], is_folder=task.to == "peft")
+    if adapter.unknown:
+        raise CalotypeError(
+            "{adapter} has {count} tensors that belong to no kind of LoRA that Calotype knows, such as {first}; it can "
+            "only be used in its own format",
+            adapter=adapter.name,
+            count=len(adapter.unknown),
+            first=adapter.unknown[0][:80],
+        )
+    if adapter.embeddings and task.to != "kohya":
+        yield note(
+            "{to} files have no place for the learned words {words}, which are left out",
+            to=task.to,
+            words=listed(word.name for word in adapter.embeddings),
+        )
     layers = layers_of(adapter)
     if dtype := _requested_dtype(task):
         layers = _cast([MergedLayer(name, dict(own)) for name, own in layers.items()], dtype)
@@ -159,7 +176,7 @@ def extract_lora(task: ExtractLora, models: Models) -> Iterator[Progress | Note 
         "ss_training_comment": f"extracted from {tuned.name}, less {base.name}",
     }
     is_xl = base_name == "SDXL" or len(tuned.text) > 1
-    kohya.write(task.out, forms.to_kohya(_cast(layers, dtype), is_xl), metadata)
+    kohya.write(task.out, forms.to_kohya(_cast(layers, dtype), is_xl, task.tuned), metadata)
     yield from _report(task.out, layers, was_cut=True)
 
 
@@ -285,7 +302,7 @@ def _cast_tensor(dtype: torch.dtype, role: str, value: Tensor) -> Tensor:
 
 def _write(out: Path, layers: Layers, adapter: Adapter, metadata: Mapping[str, Any], in_kohyas: bool) -> None:
     if in_kohyas:
-        kohya.write(out, forms.to_kohya(layers, is_xl(adapter)), metadata)
+        kohya.write(out, forms.to_kohya(layers, is_xl(adapter), adapter.name) | adapter.bundled, metadata)
         return
     state, settings = forms.to_diffusers(layers, adapter.name)
     kohya.write(out, state, {**metadata, DIFFUSERS: json.dumps(settings, sort_keys=True), "format": "pt"})

@@ -10,6 +10,7 @@ from calotype.samplers import LANCZOS, LATENT, sampler_named, schedule_named
 from calotype.tasks.prompts import called_loras, listed_loras, listed_names
 
 MAX_SEED = 2**64 - 1  # as ComfyUI has them
+PREDICTIONS = ("auto", "epsilon", "v", "flow")  # what the U-Net of a model may predict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +118,12 @@ class Imagine(Sampling, Start, Hires):
     )
     model: str = option("emoji", "name in the catalog, a checkpoint file, or a diffusers folder", names="diffusion")
     vae: str = option("", "replacement VAE: name or file", names="vae")
+    prediction: str = option(
+        "auto",
+        "what the model predicts, if its file does not say so; auto: by its keys, metadata or .yaml, else epsilon",
+        choices=PREDICTIONS,
+        title="Prediction type",
+    )
     lora: str = option(
         "",
         "LoRAs by name or file, such as mine:0.8,other; or <lora:mine:0.8> in the prompt",

@@ -11,6 +11,7 @@ from typing import Any
 from calotype.errors import CalotypeError
 from calotype.options import checked, nearest, option
 from calotype.samplers import sampler_named
+from calotype.tasks.drawing import PREDICTIONS
 from calotype.tasks.optimizers import KNOWN, find_optimizer
 
 SCHEDULERS = (
@@ -303,6 +304,12 @@ class TrainLora(IgnoredOptions, DatasetOptions, LoraNetworkOptions, TrainingOpti
     v_parameterization: bool = option(
         False, "the model uses v-prediction (detected where its file says so)", title="Predicts v"
     )
+    prediction: str = option(
+        "auto",
+        "what the model predicts, if its file does not say so; auto: by its keys, metadata or .yaml, else epsilon",
+        choices=PREDICTIONS,
+        title="Prediction type",
+    )
     dry_run: bool = option(False, "print the plan of the run, and train nothing")
 
     def __post_init__(self) -> None:
@@ -310,6 +317,11 @@ class TrainLora(IgnoredOptions, DatasetOptions, LoraNetworkOptions, TrainingOpti
             raise CalotypeError(
                 "{option:max_token_length} is 75, 150 or 225, not {max_token_length}",
                 max_token_length=self.max_token_length,
+            )
+        if self.v_parameterization and self.prediction in ("epsilon", "flow"):
+            raise CalotypeError(
+                "{option:v_parameterization} and {option:prediction} {prediction} contradict each other; leave one out",
+                prediction=self.prediction,
             )
         if self.network_train_unet_only and self.network_train_text_encoder_only:
             raise CalotypeError(

@@ -45,7 +45,7 @@ def test_each_kind_is_told(tmp_path):
     assert kind_of_file(tmp_path / "e.pt") == "embedding"
     assert kind_of_file(shipped("emoji", "model_index.json")) == "diffusion"
     assert kind_of_file(in_wheel("REALESRGAN_ANIMAVIDEOV3_UP2X.param")) == "upscale"
-    with pytest.raises(CalotypeError, match="no network that Calotype knows"):
+    with pytest.raises(CalotypeError, match="is not a network for enlarging pictures or for faces that Calotype knows"):
         kind_of_file(save(tmp_path / "f.safetensors", {"x": torch.ones(3, 3, 3)}))
 
 

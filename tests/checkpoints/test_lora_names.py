@@ -1,9 +1,14 @@
 """Every program's names lead to the same modules, and every program's way of telling alpha to the same strength."""
 
+import re
+
 import pytest
 import torch
 
-from calotype.checkpoints.lora import attach, read_adapter
+from calotype.checkpoints.key_maps import unet_names, with_prefix_renamed
+from calotype.checkpoints.lora import attach, read_adapter, read_folder
+from calotype.checkpoints.lora.formats import to_kohya
+from calotype.checkpoints.lora.keys import layers_of
 from calotype.errors import CalotypeError
 from tests.checkpoints.originals import modules, narrow
 from tests.checkpoints.test_lora import answer, digest, kohya, written
@@ -174,3 +179,120 @@ def test_what_peft_saves_is_read_with_its_settings(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{")
     with pytest.raises(CalotypeError, match=r"settings of the LoRA .* are damaged"):
         read_adapter(tmp_path / "adapter_model.safetensors")
+
+
+def comfyui(unet, state):
+    """The same LoRA as ComfyUI saves it: dotted names, the U-Net by its original blocks."""
+    names = unet_names(unet.config)
+    dotted = {
+        f"lora_unet_{name.replace('.', '_')}": with_prefix_renamed(name, names) for name, _ in unet.named_modules()
+    }
+    found = {}
+    for key, value in state.items():
+        module, _, role = key.partition(".")
+        if module in dotted:
+            found[f"diffusion_model.{dotted[module]}.{role}"] = value
+        else:
+            layer = re.sub(r"_layers_(\d+)_", r".layers.\1.", module.removeprefix("lora_te_text_model_"))
+            layer = layer.replace("self_attn_", "self_attn.").replace("mlp_", "mlp.")
+            found[f"text_encoders.clip_l.transformer.text_model.{layer}.{role}"] = value
+    return found
+
+
+@pytest.mark.parametrize("prefix", ["", "lycoris_"])
+def test_names_of_comfyui_and_lycoris_are_the_same(small, tmp_path, prefix):
+    unet, text = small
+    state = kohya(unet, text, has_convolutions=True)
+    if prefix:
+        other = {key.replace("lora_unet_", prefix).replace("lora_te_", f"{prefix}te_"): state[key] for key in state}
+    else:
+        other = comfyui(unet, state)
+        assert any(key.startswith("diffusion_model.output_blocks.") for key in other)
+    with attach([(read_adapter(written(tmp_path / "a.safetensors", state)), 1.0, 1.0)], unet, text):
+        wanted = digest(unet, *text)
+    with attach([(read_adapter(written(tmp_path / "b.safetensors", other)), 1.0, 1.0)], unet, text) as found:
+        assert not found.unfit and digest(unet, *text) == wanted
+
+
+@pytest.mark.parametrize("layers, levels", [(1, 3), (2, 4), (2, 3), (3, 4)])
+def test_original_blocks_are_renamed_whatever_the_depth_of_the_unet(tmp_path, layers, levels):
+    """As ComfyUI saves a LoRA of the model that ships, which has one layer in each of three blocks."""
+    types = ["UpBlock2D", *["CrossAttnUpBlock2D"] * (levels - 1)]
+    config = {"layers_per_block": layers, "block_out_channels": (1,) * levels, "up_block_types": types}
+    names = {ours: theirs for ours, theirs in unet_names(config).items() if "attentions" in ours or "samplers" in ours}
+    state = {f"diffusion_model.{theirs}.lora_down.weight": torch.ones(1, 2) for theirs in names.values()}
+    adapter = read_adapter(written(tmp_path / "x.safetensors", state))
+    assert {name for _, name in layers_of(adapter)} == {ours.replace(".", "_") for ours in names}
+
+
+@pytest.mark.parametrize(
+    ("module", "family"),
+    [
+        ("lora_unet_double_blocks_0_img_attn_qkv", "Flux"),
+        ("transformer.single_transformer_blocks.0.attn.to_q", "Flux"),
+        ("diffusion_model.double_blocks.0.img_attn.proj", "Flux"),
+        ("lora_unet_joint_blocks_0_x_block_attn_qkv", "Stable Diffusion 3"),
+        ("transformer.transformer_blocks.0.attn.add_q_proj", "Stable Diffusion 3"),
+        ("transformer_blocks.0.img_mlp.net.0.proj", "Qwen-Image"),
+        ("diffusion_model.blocks.0.self_attn.q", "Wan"),
+        ("lora_unet_blocks_0_cross_attn_k", "Wan"),
+        ("diffusion_model.layers.0.attention.qkv", "Z-Image or Lumina 2"),
+        ("base_model.model.adaln_single.linear", "PixArt"),
+        ("lora_unet_single_blocks_0_modulation_linear", "HunyuanVideo"),
+        ("lora_prior_unet_down_blocks_0_1_channelwise_0", "Stable Cascade"),
+    ],
+)
+def test_a_lora_for_another_family_is_called_so(small, tmp_path, module, family):
+    unet, text = small
+    state = {f"{module}.lora_down.weight": torch.zeros(2, 8), f"{module}.lora_up.weight": torch.zeros(8, 2)}
+    adapter = read_adapter(written(tmp_path / "x.safetensors", state))
+    with pytest.raises(CalotypeError, match=f"was trained for {family};"):
+        attach([(adapter, 1.0, 1.0)], unet, text)
+
+
+def test_names_that_nobody_has_are_called_unknown(small, tmp_path):
+    unet, text = small
+    state = {"lora_unet_whatever_7_to_x.lora_down.weight": torch.zeros(2, 8)}
+    state |= {"lora_unet_whatever_7_to_x.lora_up.weight": torch.zeros(8, 2)}
+    adapter = read_adapter(written(tmp_path / "x.safetensors", state))
+    with pytest.raises(CalotypeError, match=r"does not know, such as whatever_7_to_x"):
+        attach([(adapter, 1.0, 1.0)], unet, text)
+    with pytest.raises(CalotypeError, match=r"has a layer whatever_7_to_x"):
+        to_kohya(layers_of(adapter), False, "x")
+
+
+def test_a_file_of_another_kind_is_called_what_it_is(tmp_path):
+    state = {"decoder.conv_in.weight": torch.zeros(8, 4, 3, 3), "decoder.conv_out.weight": torch.zeros(3, 8, 3, 3)}
+    with pytest.raises(CalotypeError, match=r"is a VAE alone, not a LoRA; imagine takes it with vae"):
+        read_adapter(written(tmp_path / "x.safetensors", state))
+
+
+def test_embeddings_in_a_lora_are_its_learned_words(tmp_path):
+    """As kohya's and A1111's bundles have them: each in the form of its own file."""
+    state = {
+        "lora_unet_mid_block_attentions_0_proj_in.lora_down.weight": torch.zeros(2, 8),
+        "lora_unet_mid_block_attentions_0_proj_in.lora_up.weight": torch.zeros(8, 2),
+        "bundle_emb.one.string_to_param.*": torch.ones(2, 8),
+        "bundle_emb.two.emb_params": torch.ones(3, 8, dtype=torch.bfloat16) * 2,
+        "bundle_emb.xl word.clip_l": torch.ones(1, 8) * 3,
+        "bundle_emb.xl word.clip_g": torch.ones(1, 10) * 4,
+    }
+    adapter = read_adapter(written(tmp_path / "x.safetensors", state))
+    words = {word.name: [tuple(tensor.shape) for tensor in word.vectors] for word in adapter.embeddings}
+    assert words == {"one": [(2, 8)], "two": [(3, 8)], "xl word": [(1, 8), (1, 10)]}
+    assert not adapter.unknown and len(adapter.modules) == 1
+    state["bundle_emb.one.string_to_param.*"] = torch.full((2, 8), torch.nan)
+    with pytest.raises(CalotypeError, match="not finite"):
+        read_adapter(written(tmp_path / "y.safetensors", state))
+
+
+@pytest.mark.parametrize("name", ["adapter_model.bin", "pytorch_lora_weights.bin", "unet/adapter_model.bin"])
+def test_old_folders_have_pickles(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    layer = "mid_block.attentions.0.proj_in"
+    torch.save({f"{layer}.lora_A.weight": torch.ones(2, 8), f"{layer}.lora_B.weight": torch.ones(8, 2)}, path)
+    path.with_name("adapter_config.json").write_text('{"r": 2, "lora_alpha": 6}')
+    adapter = read_folder(tmp_path)
+    assert adapter.modules.keys() == {("unet", layer)}
+    assert float(adapter.modules[("unet", layer)].get("scale", 1)) == (3 if "adapter_model" in name else 1)

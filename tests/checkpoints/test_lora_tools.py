@@ -205,7 +205,7 @@ def test_loha_needs_a_rank_and_dora_a_checkpoint():
     with pytest.raises(CalotypeError, match="which no model has"):
         list(merged([(adapter(vast), 1.0)], rank=4))
     dora = random_lora() | {"dora_scale": torch.ones(24, 1)}
-    with pytest.raises(CalotypeError, match=r"mine is a DoRA.*give into"):
+    with pytest.raises(CalotypeError, match=r"mine has layers of the kind DoRA.*give into"):
         list(merged([(adapter(dora), 1.0)], rank=4))
     with pytest.raises(CalotypeError, match="only LoRA and LoCon have a rank") as caught:
         list(resized(adapter(loha), 1))
@@ -233,16 +233,16 @@ def test_there_and_back_not_a_bit_changes(small, tmp_path, dtype):
         shape = (state[up].shape[0], *[1] * (state[up].dim() - 1))
         state[up.replace("lora_up.weight", "dora_scale")] = torch.rand(shape).to(dtype)
     read = read_adapter(written(tmp_path / "x.safetensors", state))
-    assert same(forms.to_kohya(layers_of(read), False), state)
+    assert same(forms.to_kohya(layers_of(read), False, "x"), state)
     tensors, settings = forms.to_diffusers(layers_of(read), "x")
     save_file(tensors, tmp_path / "d.safetensors", {DIFFUSERS: json.dumps(settings)})
     back = read_adapter(tmp_path / "d.safetensors")
-    assert same(forms.to_kohya(layers_of(back), False), state)
+    assert same(forms.to_kohya(layers_of(back), False, "x"), state)
     for part, (tensors, settings) in forms.to_peft(layers_of(back), "x").items():
         (tmp_path / "p" / part).mkdir(parents=True)
         save_file(tensors, tmp_path / "p" / part / "adapter_model.safetensors")
         (tmp_path / "p" / part / "adapter_config.json").write_text(json.dumps(settings))
-    assert same(forms.to_kohya(layers_of(read_folder(tmp_path / "p")), False), state)
+    assert same(forms.to_kohya(layers_of(read_folder(tmp_path / "p")), False, "x"), state)
 
 
 def test_diffusers_and_peft_draw_the_same_with_their_own_files(small, tmp_path):

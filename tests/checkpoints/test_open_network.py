@@ -124,7 +124,8 @@ def refused(path) -> str:
 def test_a_safetensors_header_longer_than_the_file(tmp_path, length):
     path = tmp_path / "x.safetensors"
     path.write_bytes(length.to_bytes(8, "little") + b"{}" + bytes(100))
-    assert str(length) in refused(path)
+    text = refused(path)
+    assert "does not begin as a safetensors file" in text or "cut off within its header" in text
 
 
 @pytest.mark.parametrize("content", [b"", b"abc", b"hello, I am a text\n" * 9, bytes(300), b"\x80\x02", b"PK\x03\x04"])
@@ -139,7 +140,7 @@ def test_a_cut_safetensors_file(tmp_path):
     path = tmp_path / "x.safetensors"
     save_file(compact().state_dict(), path)
     path.write_bytes(path.read_bytes()[:-10])
-    assert "damaged" in refused(path)
+    assert "is cut off: 10 bytes are missing" in refused(path)
 
 
 def test_a_folder_a_picture_and_nothing(tmp_path):

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors.torch import save_file
 
-from calotype.checkpoints.layouts import LAYOUTS, UNET, VAE, detect_layout
+from calotype.checkpoints.key_maps import unet_names, with_prefix_renamed
+from calotype.checkpoints.layouts import LAYOUTS, UNET, VAE, detect_layout, ema_name
+from calotype.checkpoints.open_diffusion import open_diffusion
 from calotype.checkpoints.single_file import (
     build_model,
     from_openclip,
@@ -18,6 +21,7 @@ from calotype.checkpoints.single_file import (
     with_vae,
 )
 from calotype.checkpoints.store import Checkpoint
+from calotype.checkpoints.unet_blocks import blocks_in, blocks_of, with_blocks
 from calotype.cli.wording import WORDING
 from calotype.errors import CalotypeError
 from tests.checkpoints.originals import checkpoint, modules, narrow
@@ -88,13 +92,16 @@ def test_an_inpainting_model_is_recognised(full):
     [
         (
             {"lora_unet_down_blocks_0.lora_down.weight": (4, 320)},
-            "a LoRA; call it in the prompt, <lora:name:1>, or with --lora",
+            "is a LoRA, not a Stable Diffusion checkpoint; calotype imagine takes it with --lora, or as <lora:name:1>",
         ),
         ({"double_blocks.0.img_attn.qkv.weight": (9, 9)}, "Flux"),
-        ({"decoder.conv_in.weight": (512, 4, 3, 3)}, "a VAE alone; give it with --vae"),
+        (
+            {"decoder.conv_in.weight": (512, 4, 3, 3)},
+            "is a VAE alone, not a Stable Diffusion checkpoint; calotype imagine takes it with --vae",
+        ),
         ({"stages.0.0.join.weight": (1,)}, "calotype imagine draws from it"),
         ({"body.0.weight": (64, 3, 3, 3)}, "body.0.weight"),
-        ({}, "it has 0 tensors, the first none"),
+        ({}, "it has no tensors"),
     ],
 )
 def test_something_else_is_named(keys, word):
@@ -281,6 +288,151 @@ def test_a_checkpoint_without_a_vae_takes_one_that_is_given(tmp_path, monkeypatc
     assert torch.equal(found.vae.decoder.conv_in.weight, state[VAE + "decoder.conv_in.weight"])
     with pytest.raises(CalotypeError, match="no VAE in it"):
         open_file(Checkpoint("bare", bare))
+
+
+def test_a_missing_part_is_named_with_the_option_that_gives_it():
+    layout = narrow("sd1")
+    state = checkpoint(layout)
+    with pytest.raises(CalotypeError) as caught:
+        build_model({k: v for k, v in state.items() if not k.startswith(VAE)}, layout, HERE, "x", "0")
+    assert WORDING.fill(caught.value) == (
+        "some.safetensors has no VAE in it; give one with --vae, or the file that has all parts"
+    )
+    with pytest.raises(CalotypeError, match="has the U-Net, but no text encoder"):
+        build_model({k: v for k, v in state.items() if not k.startswith("cond_stage")}, layout, HERE, "x", "0")
+
+
+@pytest.mark.parametrize("bad", [torch.inf, torch.nan])
+def test_numbers_that_are_not_finite_matter_only_where_they_are_used(tmp_path, monkeypatch, bad):
+    """`sqrt_recip_alphas_cumprod` of zero-SNR checkpoints ends in infinity; trainers left averages of NaN."""
+    layout = narrow("sd1")
+    monkeypatch.setattr("calotype.checkpoints.single_file.detect_layout", lambda shapes, where: layout)
+    unused = {"sqrt_recip_alphas_cumprod": torch.tensor([1.0, bad])}
+    unused["model_ema.diffusion_modelout2bias"] = torch.tensor([bad])
+    state = checkpoint(layout)
+    assert open_file(Checkpoint("x", saved(state | unused, tmp_path / "x.safetensors"))).unet is not None
+    for key in (UNET + "out.2.bias", VAE + "decoder.conv_out.bias"):
+        broken = {**state, key: torch.full_like(state[key], bad)}
+        with pytest.raises(CalotypeError, match="not finite"):
+            open_file(Checkpoint("x", saved(broken, tmp_path / "y.safetensors")))
+
+
+def test_a_file_with_the_moving_average_alone_is_read(full):
+    """Its U-Net is stored as `model_ema.diffusion_model...` without dots, as CompVis' trainer names it."""
+    for name, state in full.items():
+        averaged = {ema_name(key) if key.startswith(UNET) else key: value for key, value in state.items()}
+        assert detect_layout(shapes(averaged), HERE).name == name
+    layout = narrow("sd1")
+    state = checkpoint(layout)
+    averaged = {ema_name(key) if key.startswith(UNET) else key: value for key, value in state.items()}
+    assert "model_ema.diffusion_modelinput_blocks11transformer_blocks0attn1to_qweight" in averaged
+    averaged["model_ema.decay"] = torch.tensor(0.99)
+    found, wanted = (build_model(one, layout, HERE, "x", "0").unet.state_dict() for one in (averaged, state))
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+
+
+SGM = "model: {params: {denoiser_config: {params: {scaling_config: {target: sgm.modules.KIND}}}}}"
+
+
+def with_metadata(state, path, **metadata):
+    save_file({key: value.contiguous() for key, value in state.items()}, path, metadata)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("metadata", "config", "keys", "given", "wanted"),
+    [
+        ({}, "", (), "", "epsilon"),
+        ({}, "", ("v_pred",), "", "v_prediction"),
+        ({}, "", ("v_pred",), "epsilon", "epsilon"),
+        ({"modelspec.prediction_type": "v"}, "", (), "", "v_prediction"),
+        ({"modelspec.predict_key": "v"}, "", (), "", "v_prediction"),
+        ({"modelspec.prediction_type": "v_prediction"}, "", (), "epsilon", "epsilon"),
+        ({"modelspec.prediction_type": "epsilon"}, "", (), "v", "v_prediction"),
+        ({"modelspec.prediction_type": "flow"}, "", (), "", "flow_prediction"),
+        ({"modelspec.prediction_type": "whatever"}, "", (), "", "epsilon"),
+        ({}, "model:\n  params:\n    parameterization: 'v'  # as A1111's\n", (), "", "v_prediction"),
+        ({"modelspec.predict_key": "epsilon"}, "model: {params: {parameterization: v}}", (), "", "v_prediction"),
+        ({}, SGM.replace("KIND", "VScaling"), (), "", "v_prediction"),
+        ({}, SGM.replace("KIND", "EpsScaling"), (), "", "epsilon"),
+        ({}, "model: [", (), "", "epsilon"),
+        ({}, "!!python/object/apply:os.system ['false']", (), "", "epsilon"),
+    ],
+)  # fmt: skip
+def test_what_a_model_predicts_is_given_or_declared(tmp_path, monkeypatch, metadata, config, keys, given, wanted):
+    layout = narrow("sd1")
+    monkeypatch.setattr("calotype.checkpoints.single_file.detect_layout", lambda shapes, where: layout)
+    path = tmp_path / "x.safetensors"
+    with_metadata(checkpoint(layout) | {key: torch.zeros(0) for key in keys}, path, **metadata)
+    if config:
+        path.with_suffix(".yaml").write_text(config, "utf-8")
+    opened = open_diffusion(Checkpoint("x", path), prediction=given or "auto")
+    assert opened.training["prediction_type"] == wanted
+
+
+def test_what_sd_2_declares_goes_before_the_test(tmp_path, monkeypatch):
+    layout = narrow("sd2")
+    monkeypatch.setattr("calotype.checkpoints.single_file.detect_layout", lambda shapes, where: layout)
+    path = with_metadata(checkpoint(layout), tmp_path / "x.safetensors", **{"modelspec.prediction_type": "v"})
+    opened = open_diffusion(Checkpoint("x", path))
+    assert (opened.training["prediction_type"], opened.native) == ("v_prediction", 768)
+    opened = open_diffusion(Checkpoint("x", path), prediction="epsilon")
+    assert (opened.training["prediction_type"], opened.native) == ("epsilon", 512)
+
+
+CROSS, DOWN, UP, UPS = "CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"
+DISTILLED = {  # as their configs in diffusers' form describe them
+    "SSD-1B": ("sdxl", {"transformer_layers_per_block": [1, 2, 4], "mid_block_type": "UNetMidBlock2D",
+                        "reverse_transformer_layers_per_block": [[4, 4, 10], [2, 1, 1], 1]}),
+    "Segmind Vega": ("sdxl", {"transformer_layers_per_block": [1, 1, 2], "mid_block_type": "UNetMidBlock2D",
+                              "reverse_transformer_layers_per_block": [[2, 2, 2], 1, 1]}),
+    "KOALA 700M": ("sdxl", {"transformer_layers_per_block": [1, 2, 5], "mid_block_type": None, "layers_per_block": 1}),
+    "BK-SDM base": ("sd1", {"layers_per_block": 1}),
+    "BK-SDM small": ("sd1", {"layers_per_block": 1, "mid_block_type": None}),
+    "BK-SDM tiny": ("sd1", {"layers_per_block": 1, "mid_block_type": None, "block_out_channels": (320, 640, 1280),
+                            "down_block_types": [CROSS] * 3, "up_block_types": [UP] * 3}),
+    "BK-SDM 2 small": ("sd2", {"layers_per_block": 1, "mid_block_type": None}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DISTILLED)
+def test_distilled_models_with_fewer_blocks_are_read(name):
+    base, change = DISTILLED[name]
+    layout = replace(LAYOUTS[base], unet={**LAYOUTS[base].unet, **change})
+    with torch.device("meta"):
+        wanted = UNet2DConditionModel.from_config(dict(layout.unet)).state_dict()
+    names = unet_names(layout.unet)
+    state = {UNET + with_prefix_renamed(key, names): value for key, value in wanted.items()}
+    found = detect_layout(shapes(state), HERE)
+    assert found.name == f"{base} with other blocks" and found.family == base and found.text == LAYOUTS[base].text
+    with torch.device("meta"):
+        again = UNet2DConditionModel.from_config(dict(found.unet))
+    assert {key: value.shape for key, value in again.state_dict().items()} == {k: v.shape for k, v in wanted.items()}
+    heads = {"sd1": 8, "sd2": (5, 10, 20, 20), "sdxl": (5, 10, 20)}
+    assert again.config.attention_head_dim == heads[base]
+
+
+def test_a_distilled_model_answers_as_the_one_that_was_saved():
+    layout = narrow("sdxl")
+    change = {"transformer_layers_per_block": [1, 2, 3], "mid_block_type": "UNetMidBlock2D",
+              "reverse_transformer_layers_per_block": [[3, 2, 4], [2, 1, 1], 1]}  # fmt: skip
+    distilled = replace(layout, unet={**layout.unet, **change})
+    unet, *_ = modules(distilled)
+    state = checkpoint(distilled)
+    blocks = blocks_of(shapes(state), UNET)
+    assert (blocks.down, blocks.middle) == (((0, 0), (2, 2), (3, 3)), 0)
+    assert blocks.up == ((0, 0, 0), (2, 1, 1), (3, 2, 4))
+    opened = open_unet(state, replace(layout, unet=with_blocks(layout.unet, blocks)), HERE)
+    x, text = torch.randn(1, 4, 8, 8), torch.randn(1, 3, 64)
+    more = {"text_embeds": torch.randn(1, 64), "time_ids": torch.ones(1, 6)}
+    with torch.inference_mode():
+        found, wanted = (one(x, torch.tensor(9), text, added_cond_kwargs=more).sample for one in (opened, unet))
+    assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_usual_blocks_are_those_of_the_layout(full, name):
+    assert blocks_of(shapes(full[name]), UNET) == blocks_in(LAYOUTS[name].unet)
 
 
 def answering(unet, value):

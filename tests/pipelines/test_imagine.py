@@ -610,6 +610,19 @@ def test_a_picture_tells_of_its_loras_and_styles(half, tmp_path):
     assert made.picture.metadata.infotext.startswith("red apple, fluent 3d <lora:mine:0.5>\nSteps: ")
 
 
+# What a model predicts.
+
+
+def test_the_prediction_may_be_given_and_is_recorded(exact):
+    """The model that ships predicts v: taken for epsilon it draws something else, and flow cannot be sampled."""
+    [auto], [v], [epsilon] = (draw(exact, prediction=kind) for kind in ("auto", "v", "epsilon"))
+    assert np.array_equal(auto.picture.pixels, v.picture.pixels)
+    assert far(auto.picture.pixels, epsilon.picture.pixels) > 50
+    assert epsilon.record.options["prediction"] == "epsilon"
+    with pytest.raises(CalotypeError, match=r"predicts flow, which Calotype cannot sample.*with prediction"):
+        draw(exact, prediction="flow")
+
+
 # Learned words.
 
 
@@ -635,6 +648,22 @@ def test_a_learned_word_is_a_whole_word_and_of_the_models_width(settings, tmp_pa
 
 def exact_without(settings):
     return Engine(dataclasses.replace(settings, precision="float32"))
+
+
+def test_words_within_a_lora_are_learned_while_it_is_on(settings, tmp_path):
+    engine = Engine(dataclasses.replace(settings, precision="float32", home=tmp_path))
+    vectors = torch.randn(2, 256, generator=torch.Generator().manual_seed(0))
+    layer = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_q"
+    state = {f"{layer}.lora_down.weight": torch.ones(1, 256), f"{layer}.lora_up.weight": torch.zeros(256, 1)}
+    path = tmp_path / "mine.safetensors"
+    save_file({**state, "bundle_emb.zkz.emb_params": vectors}, path)
+    plain = pixels(engine, "red zkz")
+    [made] = draw(engine, "red zkz", lora=str(path), size="64", steps=2)
+    assert far(made.picture.pixels, plain) > 0 and "TI hashes" not in made.picture.metadata.infotext
+    assert np.array_equal(pixels(engine, "red zkz"), plain)  # without the LoRA it is text again
+    save_file({"emb_params": vectors}, tmp_path / "zkz.safetensors")
+    engine.models.store.put("zkz", tmp_path / "zkz.safetensors", "embedding")
+    assert np.array_equal(pixels(engine, "red zkz"), made.picture.pixels)
 
 
 # Sheets.

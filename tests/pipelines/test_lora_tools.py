@@ -163,6 +163,19 @@ def test_other_names_and_back(loras, place):
     assert "unet.mid_block.attentions.0.proj_in.lora_A.weight" in load_file(place / "d.safetensors")
 
 
+def test_converting_keeps_learned_words_and_refuses_unknown_tensors(loras, place, capsys):
+    state = {**load_file(loras / "few.safetensors"), "bundle_emb.zkz.emb_params": torch.ones(2, 256)}
+    save_file(state, place / "words.safetensors")
+    assert main(["lora", "convert", "words.safetensors", "-o", "kohya.safetensors"]) == 0
+    assert torch.equal(load_file(place / "kohya.safetensors")["bundle_emb.zkz.emb_params"], torch.ones(2, 256))
+    assert main(["lora", "convert", "words.safetensors", "--to", "diffusers", "-o", "d.safetensors"]) == 0
+    assert "have no place for the learned words zkz, which are left out" in capsys.readouterr().err
+    save_file({**state, "strange.tensor": torch.ones(3)}, place / "strange.safetensors")
+    assert main(["lora", "convert", "strange.safetensors", "-o", "x.safetensors"]) == 2
+    assert "belong to no kind of LoRA that Calotype knows, such as strange.tensor" in capsys.readouterr().err
+    assert not (place / "x.safetensors").exists()
+
+
 @pytest.mark.parametrize(
     "words, said",
     [
@@ -174,10 +187,11 @@ def test_other_names_and_back(loras, place):
         (["merge", "ONE", "-o", "no/x.safetensors"], "there is no folder"),
         (["merge", "ONE", "--into", "emoji", "-o", "."], "cannot be the output folder"),
         (["merge", "ONE", "--into", "emoji", "-o", "x", "--rank", "3"], "not both"),
-        (["merge", "OTHER", "--into", "emoji", "-o", "x"], "for another base model than emoji"),
+        (["merge", "OTHER", "--into", "emoji", "-o", "x"], "has names of layers that Calotype does not know"),
         (["resize", "OTHER", "-o", "x.safetensors", "--rank", "1"], "damaged"),
         (["resize", "ONE", "-o", "x.safetensors"], "give --rank N, or --dynamic"),
         (["convert", "OTHER", "-o", "x.safetensors", "--to", "diffusers"], "which neither SD 1.x"),
+        (["convert", "OTHER", "-o", "x.safetensors", "--to", "kohya"], "which neither SD 1.x"),
         (["convert", ".", "-o", "x.safetensors"], "holds no LoRA"),
         (["info", "nowhere.safetensors"], "nowhere.safetensors"),
     ],

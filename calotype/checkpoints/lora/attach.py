@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from calotype.checkpoints.key_maps import unet_names, with_prefix_renamed
 from calotype.checkpoints.lora.deltas import Damaged, bias_delta, check, check_bias, delta
+from calotype.checkpoints.lora.keys import check_names
+from calotype.checkpoints.lora.multiplicative import scales_bias
 from calotype.checkpoints.lora.read import Adapter
 from calotype.errors import CalotypeError, Message
 
@@ -43,11 +45,13 @@ class _Change:
     name: str
     tensors: Mapping[str, Tensor]
     strength: float
-    is_bias: bool
+    weight: Tensor | None = None  # of the layer, where the change is one of its bias
 
     def of(self, before: Tensor) -> Tensor:
         try:
-            return bias_delta(self.tensors, before) if self.is_bias else delta(self.tensors, before)
+            if self.weight is not None:
+                return bias_delta(self.tensors, before, self.weight)
+            return delta(self.tensors, before, self.strength)
         except Damaged as fault:
             raise _damaged_error(self.adapter, self.name, fault) from None
 
@@ -161,6 +165,8 @@ def _match_modules(
                 raise _damaged_error(adapter, name, fault) from None
             except ValueError as fault:
                 mismatched.append(Message("{part} {name} ({fault})", part=part, name=name, fault=fault))
+    if not mismatched and len(unmatched) == len(adapter.modules):
+        check_names(adapter)
     if mismatched or len(unmatched) == len(adapter.modules):
         raise _wrong_base_error(adapter, model, [*mismatched, *unmatched])
     return changes, [*unmatched, *adapter.unknown]
@@ -172,12 +178,13 @@ def _changes(
     """Raises ValueError if shapes do not match; nothing large is computed yet."""
     check(tensors, layer.weight)
     if tensors.keys() - {"diff_b", "alpha", "scale"}:
-        yield layer.weight, _Change(adapter, name, tensors, strength, is_bias=False)
-    if "diff_b" in tensors:
-        if getattr(layer, "bias", None) is None:
-            raise ValueError("there is no bias")
-        check_bias(tensors, layer.bias)
-        yield layer.bias, _Change(adapter, name, tensors, strength, is_bias=True)
+        yield layer.weight, _Change(adapter, name, tensors, strength)
+    bias = getattr(layer, "bias", None)
+    if "diff_b" in tensors and bias is None:
+        raise ValueError("there is no bias")
+    if bias is not None and ("diff_b" in tensors or scales_bias(tensors, layer.weight)):
+        check_bias(tensors, bias)
+        yield bias, _Change(adapter, name, tensors, strength, layer.weight)
 
 
 def _damaged_error(adapter: Adapter, name: str, fault: Damaged) -> CalotypeError:

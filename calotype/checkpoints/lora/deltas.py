@@ -1,7 +1,7 @@
 """The weight update of each kind of adapter at strength 1, computed in float32.
 
 LoRA: Hu et al. 2021. LoHa and LoKr, with Tucker decomposition of convolutions: Yeh et al. 2023 (LyCORIS). DoRA:
-Liu et al. 2024.
+Liu et al. 2024. IA3, GLoRA, OFT and BOFT are in `multiplicative`.
 """
 
 from collections.abc import Mapping
@@ -9,6 +9,8 @@ from math import isfinite, prod
 
 import torch
 from torch import Tensor
+
+from calotype.checkpoints.lora import multiplicative
 
 _SHAPE_ERRORS = (
     RuntimeError,
@@ -30,12 +32,14 @@ def check(tensors: Mapping[str, Tensor], weight: Tensor) -> None:
         Damaged: tensors are missing or do not match each other.
         ValueError: they match each other, but not the weight.
     """
-    meta = {role: tensor.to("meta") for role, tensor in tensors.items()}
+    meta = {role: tensor if tensor.numel() == 1 else tensor.to("meta") for role, tensor in tensors.items()}
     try:
         shape = _unscaled_delta(meta, weight.to("meta")).shape
         scale_of(tensors)
         _sparse_delta(tensors, weight.to("meta"))
     except _SHAPE_ERRORS as fault:
+        if multiplicative.kind_of(tensors):  # their shapes are those of the weight
+            raise ValueError(_reason(fault)) from None
         raise Damaged(_reason(fault)) from None
     if shape[:1] != weight.shape[:1] or shape.numel() != weight.numel():
         raise ValueError(f"its update has the shape {tuple(shape)}, the layer {tuple(weight.shape)}")
@@ -46,12 +50,15 @@ def check(tensors: Mapping[str, Tensor], weight: Tensor) -> None:
 
 def check_bias(tensors: Mapping[str, Tensor], bias: Tensor) -> None:
     """Raises ValueError if the update of a bias has another length than the bias."""
-    if tensors["diff_b"].numel() != bias.numel():
+    if "diff_b" in tensors and tensors["diff_b"].numel() != bias.numel():
         raise ValueError(f"a bias of {tensors['diff_b'].numel()} instead of {bias.numel()}")
 
 
-def delta(tensors: Mapping[str, Tensor], weight: Tensor) -> Tensor:
+def delta(tensors: Mapping[str, Tensor], weight: Tensor, strength: float = 1.0) -> Tensor:
     """The update of `weight` (float32, without any adapter) in its shape, float32.
+
+    Args:
+        strength: at which it will be applied: BOFT is not linear in it.
 
     Raises:
         Damaged: tensors are missing or do not match each other, or the update is not finite.
@@ -64,7 +71,7 @@ def delta(tensors: Mapping[str, Tensor], weight: Tensor) -> Tensor:
         exact["up"] = exact["up"] * scale
         update = _unscaled_delta(exact, weight).reshape(weight.shape)
     else:
-        update = _unscaled_delta(exact, weight).reshape(weight.shape)
+        update = _unscaled_delta(exact, weight, strength).reshape(weight.shape)
         update = update if scale == 1 else update * scale
     if (sparse := _sparse_delta(tensors, weight)) is not None:
         update = update + sparse
@@ -76,8 +83,11 @@ def delta(tensors: Mapping[str, Tensor], weight: Tensor) -> Tensor:
     return update
 
 
-def bias_delta(tensors: Mapping[str, Tensor], bias: Tensor) -> Tensor:
-    """The update of a bias, float32."""
+def bias_delta(tensors: Mapping[str, Tensor], bias: Tensor, weight: Tensor) -> Tensor:
+    """The update of a bias, float32; `weight` is that of its layer."""
+    if multiplicative.scales_bias(tensors, weight):
+        exact = {role: tensor.to("cpu", torch.float32) for role, tensor in tensors.items()}
+        return multiplicative.bias_update(exact, bias).reshape(bias.shape)
     return tensors["diff_b"].to("cpu", torch.float32).reshape(bias.shape)
 
 
@@ -93,8 +103,10 @@ def _reason(fault: BaseException) -> str:
     return " ".join(str(fault).split())[:100]
 
 
-def _unscaled_delta(tensors: Mapping[str, Tensor], weight: Tensor) -> Tensor:
+def _unscaled_delta(tensors: Mapping[str, Tensor], weight: Tensor, strength: float = 1.0) -> Tensor:
     """The product of each kind's small matrices, unscaled; the kernel of a convolution may be flattened."""
+    if multiplicative.kind_of(tensors):
+        return multiplicative.update(tensors, weight, strength)
     if "diff" in tensors:
         return tensors["diff"]
     if "up" in tensors or "down" in tensors:
@@ -112,16 +124,18 @@ def scale_of(tensors: Mapping[str, Tensor]) -> float:
     """alpha / rank; a missing or zero alpha defaults to the rank. A scale in the file takes precedence."""
     if "scale" in tensors:
         return float(tensors["scale"])
-    rank = _rank(tensors)
-    if rank is None:
+    rank = rank_of(tensors)
+    if rank is None or multiplicative.kind_of(tensors) in ("IA3", "OFT", "BOFT"):  # there alpha is no scale
         return 1.0
     if rank == 0:
         raise ValueError("a rank of 0")
     return (float(tensors.get("alpha", 0.0)) or rank) / rank
 
 
-def _rank(tensors: Mapping[str, Tensor]) -> int | None:
+def rank_of(tensors: Mapping[str, Tensor]) -> int | None:
     """None if there is no low-rank product: a full difference, or a LoKr of two full factors."""
+    if "a1.weight" in tensors:
+        return multiplicative.glora_rank(tensors)
     if "diff" in tensors:
         return None
     narrow = next((role for role in ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b") if role in tensors), None)

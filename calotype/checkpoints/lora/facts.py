@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
+from calotype.checkpoints.header import data_start
+from calotype.checkpoints.lora.deltas import rank_of
 from calotype.checkpoints.lora.keys import is_kohya
 from calotype.checkpoints.lora.merge import kind_of
 from calotype.checkpoints.lora.read import Adapter
 
-_NARROW = ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b")  # tensors whose first dimension is the rank
 SETTINGS = (  # training settings in kohya's metadata
     *("output_name", "sd_model_name", "network_module", "network_dim", "network_alpha", "network_args", "resolution"),
     *("num_train_images", "num_reg_images", "num_epochs", "epoch", "steps", "max_train_steps", "batch_size_per_device"),
@@ -32,6 +33,7 @@ def facts_of(adapter: Adapter) -> dict[str, Any]:
         "numbers": sum(tensor.numel() for tensor in tensors),
         "format": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors if tensor.dim()}),
         "unknown": len(adapter.unknown),
+        **({"embeddings": [word.name for word in adapter.embeddings]} if adapter.embeddings else {}),
         "settings": training_settings(adapter.metadata),
     }
 
@@ -50,8 +52,10 @@ def _describe_part(adapter: Adapter, name: str) -> dict[str, Any]:
 
 
 def _rank(tensors: Mapping[str, Tensor]) -> int:
-    narrow = next((tensors[role] for role in _NARROW if role in tensors), None)
-    return narrow.shape[0] if narrow is not None and narrow.dim() else 0
+    try:
+        return rank_of(tensors) or 0
+    except IndexError:  # a tensor without dimensions
+        return 0
 
 
 def _alpha(tensors: Mapping[str, Tensor]) -> float:
@@ -63,6 +67,5 @@ def _alpha(tensors: Mapping[str, Tensor]) -> float:
 def model_hash(path: Path) -> str:
     """sshs_model_hash: the sha256 of the tensor data after the header, which editing the metadata does not change."""
     with path.open("rb") as file:
-        if path.suffix.lower() == ".safetensors":
-            file.seek(8 + int.from_bytes(file.read(8), "little"))
+        file.seek(data_start(path))
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from calotype.checkpoints.lora.keys import Layers, Tensors, kohya_prefix, module_path
+from calotype.checkpoints.lora.multiplicative import PEFT_ROLES, kind_of
 from calotype.errors import CalotypeError, Message
 
 _KEYS = {"down": "lora_down.weight", "up": "lora_up.weight", "mid": "lora_mid.weight", "magnitude": "dora_scale"}
@@ -23,10 +24,25 @@ _FIXED = {  # constant entries of peft's config
 }
 
 
-def to_kohya(layers: Layers, xl: bool) -> dict[str, Tensor]:
-    """Keys as in sd-scripts, A1111 and ComfyUI, which support every kind. Every layer gets an alpha."""
+def to_kohya(layers: Layers, xl: bool, where: str) -> dict[str, Tensor]:
+    """Keys as in sd-scripts, A1111 and ComfyUI, which support every kind but those of peft alone.
+
+    Every layer gets an alpha.
+
+    Raises:
+        CalotypeError: a layer that no model has, or a kind without such keys; `where` is the name of the file.
+    """
     state: dict[str, Tensor] = {}
     for (part, name), tensors in layers.items():
+        module_path(name, where)
+        if peft_only := sorted(tensors.keys() & set(PEFT_ROLES)):
+            raise CalotypeError(
+                "{where} has layers of the kind {kind} as peft saves them ({role}), which have no form in kohya's "
+                "files; use it as it is",
+                where=where,
+                kind=kind_of(tensors),
+                role=peft_only[0],
+            )
         prefix = kohya_prefix(part, name, xl)
         tensors = {**tensors, **_alpha(tensors)}
         tensors.pop("scale", None)

@@ -1,11 +1,12 @@
 """Canonical layer names for all file formats: diffusers' with underscores, as in kohya's files for SD 1.x."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
 from torch import Tensor
 
+from calotype.checkpoints.file_kinds import family_of
 from calotype.checkpoints.key_maps import unet_names, with_prefix_renamed
 from calotype.checkpoints.layouts import LAYOUTS
 from calotype.checkpoints.lora.read import Adapter
@@ -42,13 +43,36 @@ _WORDS = (  # names of modules, those with underscores first
     *("norm", "attn1", "attn2", "ff", "net", "proj", "embeddings", "encoder", "layers", "mlp", "fc1", "fc2"),
 )
 _WORD = re.compile(rf"({'|'.join(_WORDS)}|[0-9]+)(?:_|$)")
+_BEGINNINGS = (
+    *("down_blocks_", "up_blocks_", "mid_block_", "conv_in", "conv_out", "conv_norm_out", "time_embedding_"),
+    *("add_embedding_", "class_embedding_", "text_model_", "text_projection"),
+)
 _ORIGINALS = ("input_blocks_", "middle_block_", "output_blocks_", "time_embed_", "label_emb_", "out_0", "out_2")
 
 
 def layers_of(adapter: Adapter) -> dict[tuple[str, str], Tensors]:
     """The tensors of a file by part and canonical layer name."""
-    table = _from_original(is_xl(adapter))
+    table = _table_of([name for part, name in adapter.modules if part == "unet"])
     return {(part, _diffusers_name(part, name, table)): tensors for (part, name), tensors in adapter.modules.items()}
+
+
+def check_names(adapter: Adapter) -> None:
+    """Raises CalotypeError if no layer of the file has a name that a Stable Diffusion model has."""
+    if family := family_of(name for _, name in adapter.modules):
+        raise CalotypeError(
+            "the LoRA {adapter} was trained for {family}; Calotype draws with models of SD 1.x, SD 2.x and SDXL",
+            adapter=adapter.name,
+            family=family,
+        )
+    names = [name for _, name in layers_of(adapter)]
+    unknown = [name for name in names if not is_known(name)]
+    if len(unknown) == len(names):
+        raise CalotypeError(
+            "the LoRA {adapter} has names of layers that Calotype does not know, such as {name}: neither SD 1.x, 2.x "
+            "nor SDXL has them; use it in the program that it was trained for",
+            adapter=adapter.name,
+            name=unknown[0][:80],
+        )
 
 
 def is_xl(adapter: Adapter) -> bool:
@@ -77,19 +101,31 @@ def module_path(name: str, where: str) -> str:
     Raises:
         CalotypeError: no module of Stable Diffusion has this name; `where` is the name of the file.
     """
+    if not is_known(name):
+        raise CalotypeError(
+            "{where} has a layer {name}, which neither SD 1.x, 2.x nor SDXL has; such a file can only be used in its "
+            "own format",
+            where=where,
+            name=name[:80],
+        )
+    return ".".join(_words(name))
+
+
+def is_known(name: str) -> bool:
+    """Whether a Stable Diffusion model may have a layer of this canonical name."""
+    return name.startswith(_BEGINNINGS) and "" not in _words(name)
+
+
+def _words(name: str) -> list[str]:
+    """The words of a canonical name; an empty one for what is none."""
     words, position = [], 0
     while position < len(name):
         match = _WORD.match(name, position)
         if match is None:
-            raise CalotypeError(
-                "{where} has a layer {name}, which neither SD 1.x, 2.x nor SDXL has; such a file can only be "
-                "used in its own format",
-                where=where,
-                name=name[:80],
-            )
+            return [*words, ""]
         words.append(match[1])
         position = match.end()
-    return ".".join(words)
+    return words
 
 
 def _diffusers_name(part: str, name: str, table: Mapping[str, str]) -> str:
@@ -99,11 +135,27 @@ def _diffusers_name(part: str, name: str, table: Mapping[str, str]) -> str:
     return flat if flat.startswith(("text_model_", "text_projection")) else f"text_model_{flat}"
 
 
+def _table_of(names: Sequence[str]) -> Mapping[str, str]:
+    """The original block names of the U-Net that has most of these: how blocks are counted depends on its depth."""
+    flat = [name for name in (name.replace(".", "_") for name in names) if name.startswith(_ORIGINALS)]
+    return max(_tables(), key=lambda table: sum(with_prefix_renamed(name, table, "_") != name for name in flat))
+
+
 @cache
-def _from_original(xl: bool) -> dict[str, str]:
-    return {
-        theirs: ours for ours, theirs in _with_underscores(unet_names(LAYOUTS["sdxl" if xl else "sd1"].unet).items())
-    }
+def _tables() -> tuple[Mapping[str, str], ...]:
+    """Original names -> diffusers', of SD 1.x and SDXL first, then of U-Nets with other numbers of blocks."""
+    configs = [LAYOUTS["sdxl"].unet, LAYOUTS["sd1"].unet]
+    for layers in (1, 2, 3):
+        for levels in (3, 4, 5):
+            sizes = {"layers_per_block": layers, "block_out_channels": (1,) * levels}
+            configs.append({**sizes, "up_block_types": ["CrossAttnUpBlock2D"] * levels})
+    tables = []
+    for config in configs:
+        names = unet_names(config)
+        after = {ours: theirs for ours, theirs in names.items() if "upsamplers" in ours}  # at index 1 without attention
+        both = [*names.items(), *((ours, theirs.replace(".2.conv", ".1.conv")) for ours, theirs in after.items())]
+        tables.append({theirs: ours for ours, theirs in _with_underscores(both)})
+    return tuple(tables)
 
 
 @cache

@@ -7,6 +7,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from calotype.checkpoints.lora import multiplicative
 from calotype.checkpoints.lora.deltas import Damaged, delta, delta_shape, scale_of
 from calotype.checkpoints.lora.keys import Tensors, layers_of
 from calotype.checkpoints.lora.read import Adapter
@@ -14,6 +15,7 @@ from calotype.checkpoints.lora.svd import rank_by, spectrum, spectrum_of_product
 from calotype.errors import CalotypeError
 
 PLAIN = {"down", "up", "mid", "alpha", "scale", "diff_b"}  # tensors of a LoRA, including LoCon and Tucker decomposition
+BOUND = ("DoRA", "IA3", "GLoRA", "OFT", "BOFT")  # kinds whose update depends on the weights of the model
 DENSE = {"diff", "diff_b", "alpha"}
 KINDS = (("dora_scale", "DoRA"), ("magnitude", "DoRA"), ("hada_", "LoHa"), ("lokr_", "LoKr"), ("bias_", "LoKr or LoHa"))
 MAX_NUMBERS = 1 << 28  # elements of a layer; the largest of SDXL has 30 million
@@ -58,6 +60,8 @@ def kind_of(tensors: Tensors) -> str:
 
 
 def _lycoris_kind(tensors: Tensors) -> str:
+    if kind := multiplicative.kind_of(tensors):
+        return kind
     return next((kind for sign, kind in KINDS if any(role.startswith(sign) for role in tensors)), "")
 
 
@@ -90,11 +94,12 @@ def merged(
 
 
 def _check_kind(source: _Source, rank: int | None) -> None:
-    if source.kind == "DoRA":
+    if source.kind in BOUND:
         raise CalotypeError(
-            "{adapter} is a DoRA: its update depends on the weights of the model, so that no LoRA can "
-            "replace it; give {option:into} and a checkpoint",
+            "{adapter} has layers of the kind {kind}: their update depends on the weights of the model, so that no "
+            "LoRA can replace them; give {option:into} and a checkpoint",
             adapter=source.adapter.name,
+            kind=source.kind,
         )
     if source.kind and rank is None:
         raise CalotypeError(
@@ -237,9 +242,11 @@ def resized(
 
 
 def _no_rank_error(source: _Source) -> CalotypeError:
-    if source.kind == "DoRA":
+    if source.kind in BOUND:
         return CalotypeError(
-            "{adapter} is a DoRA, and only LoRA and LoCon have a rank to choose", adapter=source.adapter.name
+            "{adapter} has layers of the kind {kind}, and only LoRA and LoCon have a rank to choose",
+            adapter=source.adapter.name,
+            kind=source.kind,
         )
     return CalotypeError(
         "{adapter} is a {kind}, and only LoRA and LoCon have a rank to choose; {task:merge_lora} with {option:rank} "

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from calotype.checkpoints.lora.multiplicative import LIMIT, TERMS
 from calotype.errors import CalotypeError
 
 PEFT = "adapter_model"  # file name of peft's weights; adapter_config.json is in the same folder
@@ -37,10 +40,47 @@ def scale_of(settings: Mapping[str, Any], component: str, module: str, rank: int
     """alpha / rank (alpha / sqrt(rank) for rsLoRA) of a module; None if the config does not define it."""
     for prefix in (f"{component}.", ""):
         alpha = _of_module(settings.get(f"{prefix}alpha_pattern"), module)
-        alpha = settings.get(f"{prefix}lora_alpha") if alpha is None else alpha
+        for name in ("lora_alpha", "alpha"):  # `alpha` of LoHa and LoKr
+            alpha = settings.get(f"{prefix}{name}") if alpha is None else alpha
         if isinstance(alpha, int | float) and alpha > 0 and rank > 0:
             return alpha / (rank**0.5 if settings.get(f"{prefix}use_rslora") else rank)
     return None
+
+
+def is_without_alpha(tensors: Mapping[str, Tensor]) -> bool:
+    """LoHa and LoKr without an alpha in the file: peft divides the alpha of its config by the rank of its config."""
+    return any(role.startswith(("hada_", "lokr_")) for role in tensors) and not tensors.keys() & {"alpha", "scale"}
+
+
+def rank_of_config(settings: Mapping[str, Any], component: str, module: str) -> int:
+    """The rank of a module by the config; 0 if it does not define it."""
+    for prefix in (f"{component}.", ""):
+        rank = _of_module(settings.get(f"{prefix}rank_pattern"), module)
+        rank = settings.get(f"{prefix}r") if rank is None else rank
+        if isinstance(rank, int) and rank > 0:
+            return rank
+    return 0
+
+
+def extras_of(
+    settings: Mapping[str, Any], component: str, module: str, tensors: Mapping[str, Tensor]
+) -> dict[str, float]:
+    """What peft's OFT and IA3 need besides their tensors, by role."""
+    found: dict[str, float] = {}
+    for prefix in ("", f"{component}."):  # the second one takes precedence
+        if "oft_R" in tensors:
+            is_series = settings.get(f"{prefix}use_cayley_neumann")
+            if isinstance(is_series, bool):
+                terms = settings.get(f"{prefix}num_cayley_neumann_terms")
+                found[TERMS] = (terms if isinstance(terms, int) else 5) if is_series else 0
+            limit = settings.get(f"{prefix}eps")
+            if settings.get(f"{prefix}coft") and isinstance(limit, int | float):
+                found[LIMIT] = float(limit)
+        if "ia3_l" in tensors:
+            names = settings.get(f"{prefix}feedforward_modules")
+            if isinstance(names, list):
+                found["on_input"] = any(module == name or module.endswith(f".{name}") for name in names)
+    return found
 
 
 def _of_module(pattern: Any, module: str) -> Any:

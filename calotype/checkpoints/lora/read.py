@@ -1,20 +1,29 @@
-"""Loads files of LoRA, LoCon, LoHa and LoKr with the keys of kohya, diffusers and peft."""
+"""Loads LoRA files of every kind with the keys of sd-scripts, LyCORIS, ComfyUI, diffusers and peft."""
 
 import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from calotype.checkpoints.lora.peft_config import PEFT, scale_of, settings_of
-from calotype.checkpoints.state_dict import read_state
+from calotype.checkpoints.file_kinds import wrong_kind_error
+from calotype.checkpoints.header import data_start, metadata_of
+from calotype.checkpoints.lora.peft_config import (
+    PEFT,
+    extras_of,
+    is_without_alpha,
+    rank_of_config,
+    scale_of,
+    settings_of,
+)
+from calotype.checkpoints.state_dict import check_finite, read_state
 from calotype.checkpoints.store import digest
-from calotype.errors import CalotypeError
+from calotype.checkpoints.textual_inversion import Embedding, vectors_in
+from calotype.errors import CalotypeError, Message
 
 # Suffix of a key -> role of the tensor; the rest of the key is the name of the module.
 _ROLES = {
@@ -31,15 +40,27 @@ _ROLES = {
     **{name: name for name in ("bias_indices", "bias_values", "bias_size")},
     **{f"hada_{name}": f"hada_{name}" for name in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")},
     **{f"lokr_{name}": f"lokr_{name}" for name in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")},
+    **{name: name for name in ("oft_blocks", "rescale", "on_input")},
+    **{f"{name}.weight": f"{name}.weight" for name in ("a1", "a2", "b1", "b2", "bm")},
 }
 _ENDING = re.compile(rf"\.({'|'.join(map(re.escape, sorted(_ROLES, key=len, reverse=True)))})$")
 _PEFT = re.compile(  # the name of the adapter may be part of the key
     r"\.lora_(?:(?P<half>A|B)(?:\.\w+)?\.weight|magnitude_vector(?:\.\w+){0,2})$"
 )
+_PEFT_SINGLE = re.compile(r"\.(ia3_l|oft_R|boft_R|boft_s)(?:\.\w+)?$")  # maybe with the adapter's name, or `weight`
 _OLD = re.compile(r"\.processor\.(to_q|to_k|to_v|to_out)_lora\.(down|up)\.weight$")  # diffusers before 0.20
 _PEFT_ROLES = {"A": "down", "B": "up", None: "magnitude"}
 _PARTS = (  # key prefix -> part of the model
     ("lora_unet_", "unet"),
+    ("oft_unet_", "unet"),
+    ("lycoris_unet_", "unet"),
+    ("lycoris_te1_", "text_encoder"),
+    ("lycoris_te2_", "text_encoder_2"),
+    ("lycoris_te_", "text_encoder"),
+    ("lycoris_", "unet"),
+    ("diffusion_model.", "unet"),  # ComfyUI
+    ("text_encoders.clip_l.transformer.", "text_encoder"),
+    ("text_encoders.clip_g.transformer.", "text_encoder_2"),
     ("lora_te1_", "text_encoder"),
     ("lora_te2_", "text_encoder_2"),
     ("lora_te_", "text_encoder"),
@@ -47,6 +68,7 @@ _PARTS = (  # key prefix -> part of the model
     ("text_encoder.", "text_encoder"),
     ("unet.", "unet"),
 )
+BUNDLED = "bundle_emb."  # key prefix of textual inversion embeddings, then the word
 _WRAPPED = "base_model.model."  # prefix of all names in peft
 _BASES = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}
 _CROSS = ("attn2_to_k", "attn2_to_v", "attn2.to_k", "attn2.to_v")  # layers whose input are the text states
@@ -64,10 +86,12 @@ class Adapter:
     metadata: Mapping[str, str]
     unknown: tuple[str, ...] = ()  # keys that belong to no kind of LoRA
     path: Path | None = None
+    embeddings: tuple[Embedding, ...] = ()  # learned words of the file, which work while the LoRA is on
+    bundled: Mapping[str, Tensor] = field(default_factory=dict)  # their tensors as stored
 
 
 def read_adapter(path: Path, name: str = "", part: str = "") -> Adapter:
-    """Loads a file of LoRA, LoCon, LoHa, LoKr, DoRA or full differences, with the keys of kohya, diffusers or peft.
+    """Loads a file of LoRA, LoCon, LoHa, LoKr, DoRA, IA3, GLoRA, OFT, BOFT or full differences.
 
     Args:
         part: of the model, where keys do not include it: peft has one file per part.
@@ -75,38 +99,61 @@ def read_adapter(path: Path, name: str = "", part: str = "") -> Adapter:
     Raises:
         CalotypeError: unreadable, damaged, or not a LoRA of a known kind.
     """
-    state = read_state(path)
+    state = read_state(path, is_checked=False)
     modules: dict[tuple[str, str], dict[str, Tensor]] = {}
     unknown = []
+    bundled = {key: state.pop(key) for key in list(state) if key.startswith(BUNDLED)}
+    ia3 = {key.removesuffix("on_input") + "weight" for key in state if key.endswith(".on_input")}
     for key, tensor in state.items():
-        if parsed := _parse_key(key):
+        if parsed := _parse_key(key, is_ia3=key in ia3):
             modules.setdefault((part or parsed[0], parsed[1]), {})[parsed[2]] = tensor
         else:
             unknown.append(key)
     real = [tensors for tensors in modules.values() if tensors.keys() - {"alpha", "scale"}]
     if not real or 2 * len(unknown) > len(state):
-        first = min(unknown or state)[:80]
-        raise CalotypeError(
-            "{path} is not a LoRA that Calotype knows: {count} tensors, such as {first}",
-            path=path,
-            count=len(state),
-            first=first,
-        )
-    metadata = _metadata(path)
+        shapes = {key: tuple(tensor.shape) for key, tensor in (state | bundled).items()}
+        raise wrong_kind_error(path, shapes, Message("a LoRA"))
+    for tensors in modules.values():
+        check_finite(tensors, path)
+    metadata = metadata_of(path)
     _add_scales(modules, settings_of(path, metadata))
     base, hashes = _base(modules, metadata), (digest(path), _short_hash(path))
-    return Adapter(name or path.stem, *hashes, base, modules, metadata, tuple(unknown), path)
+    embeddings = tuple(_bundled_embeddings(bundled, path, hashes))
+    return Adapter(name or path.stem, *hashes, base, modules, metadata, tuple(unknown), path, embeddings, bundled)
 
 
-def _parse_key(key: str) -> tuple[str, str, str] | None:
-    """Part, module and role of a tensor; None for a key that is not of a LoRA."""
-    if match := _OLD.search(key):
+def _bundled_embeddings(bundled: Mapping[str, Tensor], path: Path, hashes: tuple[str, str]) -> Iterator[Embedding]:
+    """One for each word: `bundle_emb.WORD.` before the keys of its own file, the nested ones joined by a dot."""
+    tensors_by_word: dict[str, dict[str, Any]] = {}
+    for key, tensor in bundled.items():
+        word, _, inner = key.removeprefix(BUNDLED).partition(".")
+        outer, dot, name = inner.partition(".")
+        tensors = tensors_by_word.setdefault(word, {})
+        if dot:
+            tensors.setdefault(outer, {})[name] = tensor
+        else:
+            tensors[inner] = tensor
+    for word, tensors in tensors_by_word.items():
+        yield Embedding(word, vectors_in(tensors, path), *hashes)
+
+
+def _parse_key(key: str, is_ia3: bool = False) -> tuple[str, str, str] | None:
+    """Part, module and role of a tensor; None for a key that is not of a LoRA.
+
+    Args:
+        is_ia3: the key is the `weight` of LyCORIS's IA3, which only the `on_input` beside it tells.
+    """
+    if is_ia3:
+        module, role = key.removesuffix(".weight"), "weight"
+    elif match := _OLD.search(key):
         module = f"{key[: match.start()]}.{match[1]}{'.0' if match[1] == 'to_out' else ''}"
         role = match[2]
     elif match := _ENDING.search(key):
         module, role = key[: match.start()], _ROLES[match[1]]
     elif match := _PEFT.search(key):
         module, role = key[: match.start()], _PEFT_ROLES[match["half"]]
+    elif match := _PEFT_SINGLE.search(key):
+        module, role = key[: match.start()], match[1]
     else:
         return None
     return (*_split_part(module.removeprefix(_WRAPPED)), role)
@@ -122,29 +169,23 @@ def _split_part(module: str) -> tuple[str, str]:
 
 
 def _add_scales(modules: Mapping[tuple[str, str], dict[str, Tensor]], settings: Mapping[str, Any]) -> None:
-    """Adds a scale tensor to layers whose scale is only in the config."""
+    """Adds tensors for what is only in peft's config: the scale of a layer, and how OFT and IA3 are computed."""
     for (part, module), tensors in modules.items() if settings else ():
+        tensors |= {role: torch.tensor(value) for role, value in extras_of(settings, part, module, tensors).items()}
+        if is_without_alpha(tensors):
+            scale = scale_of(settings, part, module, rank_of_config(settings, part, module))
+            if scale is not None:
+                tensors["scale"] = torch.tensor(scale, dtype=torch.float64)
         if "down" in tensors and not tensors.keys() & {"alpha", "scale"}:
             scale = scale_of(settings, part, module, tensors["down"].shape[0] if tensors["down"].dim() else 0)
             if scale is not None:
                 tensors["scale"] = torch.tensor(scale, dtype=torch.float64)  # so that scale * rank is alpha again
 
 
-def _metadata(path: Path) -> dict[str, str]:
-    if path.suffix.lower() != ".safetensors":
-        return {}
-    try:
-        with safe_open(path, "pt") as file:
-            return dict(file.metadata() or {})
-    except (SafetensorError, OSError):
-        return {}
-
-
 def _short_hash(path: Path) -> str:
     """Hash of the tensor data alone, so that editing the metadata does not change it."""
     with path.open("rb") as file:
-        if path.suffix.lower() == ".safetensors":
-            file.seek(8 + int.from_bytes(file.read(8), "little"))
+        file.seek(data_start(path))
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
@@ -165,16 +206,26 @@ def read_folder(folder: Path) -> Adapter:
     Raises:
         CalotypeError: the folder has no such file, or as `read_adapter`.
     """
-    files = {part: folder / part / f"{PEFT}.safetensors" for part in ("unet", "text_encoder", "text_encoder_2")}
-    adapters = [read_adapter(path, folder.name, part) for part, path in files.items() if path.is_file()]
-    single_files = [folder / f"{PEFT}.safetensors", folder / "pytorch_lora_weights.safetensors"]
-    adapters = adapters or [read_adapter(path, folder.name) for path in single_files if path.is_file()][:1]
+    parts = {part: _weights_of(folder / part, PEFT) for part in ("unet", "text_encoder", "text_encoder_2")}
+    adapters = [read_adapter(path, folder.name, part) for part, path in parts.items() if path is not None]
+    single_file = _weights_of(folder, PEFT) or _weights_of(folder, "pytorch_lora_weights")
+    if not adapters and single_file is not None:
+        adapters = [read_adapter(single_file, folder.name)]
     if not adapters:
         raise CalotypeError(
             "{folder} holds no LoRA: neither {peft}.safetensors nor a folder unet with one", folder=folder, peft=PEFT
         )
     modules = {key: tensors for adapter in adapters for key, tensors in adapter.modules.items()}
     metadata = {key: value for adapter in adapters for key, value in adapter.metadata.items()}
+    embeddings = tuple(word for adapter in adapters for word in adapter.embeddings)
+    bundled = {key: tensor for adapter in adapters for key, tensor in adapter.bundled.items()}
     unknown = tuple(key for adapter in adapters for key in adapter.unknown)
     base = next((adapter.base for adapter in adapters if adapter.base), "")
-    return replace(adapters[0], base=base, modules=modules, metadata=metadata, unknown=unknown, path=folder)
+    whole = replace(adapters[0], embeddings=embeddings, bundled=bundled)
+    return replace(whole, base=base, modules=modules, metadata=metadata, unknown=unknown, path=folder)
+
+
+def _weights_of(folder: Path, name: str) -> Path | None:
+    """peft and diffusers wrote .bin before .safetensors."""
+    paths = (folder / f"{name}{suffix}" for suffix in (".safetensors", ".bin"))
+    return next((path for path in paths if path.is_file()), None)

@@ -61,7 +61,7 @@ def imagine(task: Imagine, models: Models) -> Iterator[Progress | Note | Result 
     for cell in cells_with_seeds:
         parsed_prompt = ParsedPrompt.of(cell.task, models.settings)
         yield from map(note, parsed_prompt.notes)
-        model = models.diffusion(cell.task.model, cell.task.vae)
+        model = models.diffusion(cell.task.model, cell.task.vae, cell.task.prediction)
         for event in _generate(cell.task, parsed_prompt, model, models, clock, is_compiled):
             if isinstance(event, Result):
                 results.append(event)
@@ -179,7 +179,7 @@ def _plan(
         models.upscaler(task.hires_upscaler)  # a missing one raises before the first pass
     adapters = parsed_prompt.adapters(models)
     unfit = attach_adapters(adapters, model)
-    called_embeddings = parsed_prompt.embeddings(models)
+    called_embeddings = parsed_prompt.embeddings(models, adapters)
     embeddings = tuple(word for word in called_embeddings if fits(word, model))
     vectors = {word.name: vectors_of(word, model) for word in embeddings}
     prompt_encoder = PromptEncoder(model, task.emphasis, task.clip_skip, vectors)

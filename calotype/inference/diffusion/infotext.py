@@ -51,7 +51,7 @@ def infotext(task: Imagine, plan: GenerationPlan, picture: Picture) -> str:
 
 def _short_hashes(plan: GenerationPlan) -> dict[str, str]:
     adapters = [adapter for adapter, *_ in plan.adapters]
-    networks_by_title = {"Lora hashes": adapters, "TI hashes": plan.embeddings}
+    networks_by_title = {"Lora hashes": adapters, "TI hashes": plan.own_embeddings}
     return {
         key: ", ".join(f"{network.name}: {network.short_hash}" for network in networks)
         for key, networks in networks_by_title.items()

@@ -58,7 +58,13 @@ class GenerationPlan:
     @property
     def used(self) -> list[Any]:
         """The model with its adapters and embeddings, each with name and sha256."""
-        return [self.model, *(adapter for adapter, *_ in self.adapters), *self.embeddings]
+        return [self.model, *(adapter for adapter, *_ in self.adapters), *self.own_embeddings]
+
+    @property
+    def own_embeddings(self) -> "list[Embedding]":
+        """The embeddings that are files of their own, not those within the LoRAs."""
+        bundled = [word for adapter, *_ in self.adapters for word in adapter.embeddings]
+        return [word for word in self.embeddings if not any(word is other for other in bundled)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,11 +57,16 @@ class ParsedPrompt:
         """The LoRAs with their strengths in the text encoders and in the U-Net, unless both are 0."""
         return tuple((models.adapter(lora.name), lora.text, lora.unet) for lora in self.loras if lora.text or lora.unet)
 
-    def embeddings(self, models: Models) -> "list[Embedding]":
-        """The textual inversion embeddings in the prompts, for any model."""
+    def embeddings(self, models: Models, adapters: "Sequence[tuple[Adapter, float, float]]" = ()) -> "list[Embedding]":
+        """The textual inversion embeddings in the prompts, for any model; those of the LoRAs take precedence."""
         text = f"{self.prompt}\n{self.negative}".casefold()
+        bundled = {word.name.casefold(): word for adapter, *_ in adapters for word in adapter.embeddings}
         names = [name for name in models.store.names("embedding") if name.casefold() in text]
-        return [models.embedding(name) for name in names if _contains_word(name.casefold(), text)]
+        called = [name for name in names if _contains_word(name.casefold(), text) and name.casefold() not in bundled]
+        return [
+            *(word for name, word in bundled.items() if _contains_word(name, text)),
+            *(models.embedding(name) for name in called),
+        ]
 
 
 def _contains_word(name: str, text: str) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from calotype.checkpoints.models import Models
 from calotype.checkpoints.open_diffusion import open_diffusion
+from calotype.checkpoints.prediction import check_sampled
 from calotype.checkpoints.state_dict import read_state
 from calotype.dialects.sd_scripts.prompts import Prompt
 from calotype.errors import CalotypeError, Message, listed, plural
@@ -61,7 +62,9 @@ def opened(task: TrainLora, models: Models) -> Diffusion:
     else:
         dtype = torch.bfloat16 if has_bfloat16() else torch.float32
     vae = models.store.find(task.vae, "vae") if task.vae else None
-    model = Diffusion(open_diffusion(models.store.find(task.model, "diffusion"), vae), models.device, dtype)
+    checkpoint = open_diffusion(models.store.find(task.model, "diffusion"), vae, task.prediction)
+    check_sampled(checkpoint.training.get("prediction_type", "epsilon"), checkpoint.name)
+    model = Diffusion(checkpoint, models.device, dtype)
     if model.is_inpainting:
         raise CalotypeError(
             "{model} is an inpainting model; train on the plain one, the LoRA works on both", model=model.name
