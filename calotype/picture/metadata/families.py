@@ -229,19 +229,6 @@ _PLACE_WORDS = {"gps", "city", "location", "sublocation", "province", "venue", "
 _PLACE_WORDS |= {"geo", "county", "postcode"}
 _PLACE_NAMES = {"state", "provincestate", "stateprovince", "worldregion", "place", "placename", "address", "mapdatum"}
 _PLACE_NAMES |= {"lat", "lon", "long", "lng"}
-    "state",
-    "provincestate",
-    "stateprovince",
-    "place",
-    "placename",
-    "worldregion",
-    "address",
-    "lat",
-    "lon",
-    "long",
-    "lng",
-    "mapdatum",
-}
 _NO_PLACE = re.compile(r"SubjectLocation|CiAdr.*|CreatorContactInfo")  # a place in the picture; the author's address
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
