@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calotype import out_of_process
 from calotype.checks import check
 from calotype.engine import Engine
 from calotype.errors import PLAIN, CalotypeError, Message, PictureError, Wording, named
@@ -94,6 +95,8 @@ def run(
         PictureError: the only picture of the run failed before any work. Anything but a CalotypeError is a bug; in a
             run over several pictures that picture fails, and the traceback is in the next note.
     """
+    if _opens_pictures(request.task):
+        out_of_process.start()  # it imports the decoders while this process imports torch
     if isinstance(request.task, Restore | Upscale):
         yield from _AlbumRun(request, engine, output or Album(), wording).events()
     elif isinstance(request.task, Imagine):
@@ -115,6 +118,10 @@ def again(reproduction: Reproduction, engine: Engine, *, wording: Wording = PLAI
         yield event
     if target and reproduction.stored:
         yield compared(reproduction.stored, Path(target), "" if reproduction.is_drawn else source)
+
+
+def _opens_pictures(task: Any) -> bool:
+    return any(getattr(task, name, None) is not None for name in ("source", "photos", "init"))
 
 
 class _PictureRun:

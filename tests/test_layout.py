@@ -14,6 +14,7 @@ ROOT = Path(calotype.__file__).parent
 ORDER = [
     "errors",
     "files",
+    "out_of_process",
     "options",
     "html",
     "settings",

@@ -7,12 +7,14 @@ from typing import Any, BinaryIO
 
 from calotype.errors import PictureError
 from calotype.files import atomic_file
+from calotype.picture import decoder
 from calotype.picture.codecs import formats
 from calotype.picture.codecs.formats import Format
+from calotype.picture.decoder import open_file
 from calotype.picture.fit import EncoderInput, fitted
 from calotype.picture.metadata import exif as exif_blocks
 from calotype.picture.metadata import xmp
-from calotype.picture.picture import Picture, open_file, read_header
+from calotype.picture.picture import Picture, read_header
 
 
 def save(
@@ -53,9 +55,13 @@ def read_record(path: Path) -> str | None:
     Raises:
         PictureError: the file is missing or not a picture.
     """
-    path = Path(path)
+    return decoder.read(read_record_here, Path(path), max_pixels=1 << 40)
+
+
+def read_record_here(path: Path, max_pixels: int) -> str | None:
+    """As `read_record`, in this process."""
     with open_file(path) as file:
-        packet = read_header(file, path.name, 1 << 40)[1].xmp
+        packet = read_header(file, path.name, max_pixels)[1].xmp
     try:
         return xmp.record_in(packet) if packet else None
     except ValueError:
