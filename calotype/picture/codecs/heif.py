@@ -6,6 +6,7 @@ import re
 import numpy as np
 
 from calotype.errors import PictureError
+from calotype.picture.codecs.boxes import trimmed
 from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split, stretched, unpremultiply
 from calotype.picture.codecs.raster import from_pillow
 
@@ -19,7 +20,7 @@ def open_heic(data: bytes, name: str) -> PictureFile:
     import pillow_heif
 
     with decoding(name):
-        _check_boxes(data)
+        data = trimmed(data)
         file = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
         image = file[file.primary_index]
         width, height = image.size
@@ -49,7 +50,7 @@ def open_avif(data: bytes, name: str) -> PictureFile:
     from PIL import AvifImagePlugin
 
     with decoding(name):
-        _check_boxes(data)
+        data = trimmed(data)
         try:
             image, notes = AvifImagePlugin.AvifImageFile(io.BytesIO(data)), ()
         except ValueError as fault:
@@ -83,20 +84,6 @@ def _decode_deep(data: bytes, bits: int, icc: bytes | None, bands: int) -> Pixel
     if bands == 1 and colour.shape[2] == 3:
         colour = np.ascontiguousarray(colour[:, :, :1])
     return Pixels(colour, alpha, icc)
-
-
-def _check_boxes(data: bytes) -> None:
-    """The boxes of the file must end where the file ends: a truncated one would decode with a grey bottom."""
-    at = 0
-    while at < len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        if length == 1:
-            length = int.from_bytes(data[at + 8 : at + 16], "big")
-        if length == 0 and at:
-            return
-        if length < 8 or at + length > len(data):
-            raise ValueError("the end is missing")
-        at += length
 
 
 def _depth(data: bytes) -> int:
