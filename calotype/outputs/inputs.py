@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calotype.errors import CalotypeError, Message
-from calotype.files import readable
+from calotype.files import readable, walk
 from calotype.outputs.names import beside, ending, format_of, key, natural, shortened
 from calotype.suffixes import SUFFIXES
 from calotype.tasks.output import Album
@@ -98,8 +98,7 @@ def _pattern(path: Path, album: Album, non_images: list[Path]) -> Iterator[_Inpu
 
 def _folder(root: Path, album: Album, non_images: list[Path]) -> Iterator[_Input]:
     out = os.path.realpath(album.out)
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = sorted((n for n in subfolders if _is_scanned(Path(folder, n), out, album)), key=natural)
+    for folder, names in walk(root, lambda folder: _is_scanned(folder, out, album), natural):
         for name in sorted(names, key=natural):
             path = Path(folder, name)
             if not name.startswith(".") and path.suffix.lower() in SUFFIXES:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from calotype.errors import CalotypeError, Message
-from calotype.files import decoded, read_text
+from calotype.files import decoded, files_below, read_text
 from calotype.ops.color import to_tensor
 from calotype.ops.resize import resized_region
 from calotype.picture import Picture
@@ -219,7 +219,7 @@ class _Files:
 @contextlib.contextmanager
 def _opened(source: Path) -> Iterator[_Files]:
     if source.is_dir():
-        paths = (path for path in source.rglob("*") if not path.name.startswith(".") and path.is_file())
+        paths = (path for path in files_below(source) if not path.name.startswith("."))
         yield _Files({path.relative_to(source).as_posix(): path for path in paths}, source)
         return
     if not source.exists():

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from calotype.errors import CalotypeError, Message, listed
+from calotype.files import files_below
 from calotype.suffixes import SUFFIXES
 from calotype.training.data.captions import read_caption
 
@@ -110,7 +111,7 @@ def pictures_below(folder: Path, out: Path | None = None) -> tuple[list[Path], M
     Args:
         out: where results go; all in it is left out where that is a folder below.
     """
-    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    files = {path.relative_to(folder).as_posix(): path for path in files_below(folder)}
     results, note = results_among(files, folder, out)
     return sorted(path for name, path in files.items() if is_picture(name) and name not in results), note
 
