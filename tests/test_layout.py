@@ -15,6 +15,7 @@ ORDER = [
     "errors",
     "files",
     "out_of_process",
+    "memory",
     "options",
     "html",
     "settings",

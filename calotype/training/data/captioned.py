@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import psutil
 import torch
 from torch import Tensor
 
+from calotype import memory
 from calotype.errors import CalotypeError, Message
 from calotype.files import decoded, files_below, read_text
 from calotype.ops.color import to_tensor
@@ -73,7 +73,7 @@ def read_pairs(
                 "{source} has no pictures in it; put them there ({names})", source=source, names=", ".join(SUFFIXES)
             )
         pictures = Message("{count} pictures", count=len(named))
-        check_room(len(named), side, psutil.virtual_memory().available, pictures, "resolution")
+        check_room(len(named), side, memory.available(), pictures, "resolution")
         pixels = torch.empty(len(named), 3, side, side, dtype=torch.uint8)
         found: list[Pair] = []
         faults: list[CalotypeError] = []
