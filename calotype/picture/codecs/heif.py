@@ -5,10 +5,12 @@ import re
 
 import numpy as np
 
-from calotype.errors import PictureError
+from calotype.errors import DoesNotFit
 from calotype.picture.codecs.boxes import trimmed
 from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split, stretched, unpremultiply
 from calotype.picture.codecs.raster import from_pillow
+
+_MAX_BYTES = (16 << 20) - (1 << 16)  # libde265, which reads HEIC, takes no larger picture
 
 
 def open_heic(data: bytes, name: str) -> PictureFile:
@@ -97,7 +99,7 @@ def encode_heic(samples: np.ndarray, quality: int, icc: bytes | None, exif: byte
     """The file. `samples` is (H, W, 1 to 4) uint8 or uint16; 16 bits are reduced to 10.
 
     Raises:
-        PictureError: a shape that the encoder refuses.
+        DoesNotFit: a shape that the encoder refuses, or too many bytes for decoders.
     """
     import pillow_heif
 
@@ -112,9 +114,17 @@ def encode_heic(samples: np.ndarray, quality: int, icc: bytes | None, exif: byte
     try:
         file.save(out, quality=quality, chroma=chroma, **metadata)
     except RuntimeError as fault:  # x265 has its own limits for long thin pictures
-        raise PictureError(
+        raise DoesNotFit(
             "HEIC's encoder does not take {width}x{height} pixels; PNG or TIFF can hold them",
             width=width,
             height=height,
         ) from fault
+    if out.tell() > _MAX_BYTES:
+        raise DoesNotFit(
+            "a HEIC of {width}x{height} pixels at quality {quality} is larger than decoders read; PNG or TIFF can hold "
+            "it, or take a smaller {option:quality}",
+            width=width,
+            height=height,
+            quality=quality,
+        )
     return out.getvalue()
