@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from calotype.errors import CalotypeError
 from calotype.files import uninterrupted
 from calotype.settings import Settings
 from calotype.tasks import Note, Progress, kind_of
@@ -11,6 +12,8 @@ from calotype.tasks import Note, Progress, kind_of
 if TYPE_CHECKING:
     from calotype.checkpoints.models import Models
     from calotype.record import Result
+
+LEAST_ADDRESS_SPACE = 512 << 20  # bytes, for networks and what else is imported
 
 
 class Engine:
@@ -39,6 +42,7 @@ class Engine:
         with uninterrupted():  # libraries may swallow an interrupt during import, or stay half imported
             if self._before_loading:
                 self._before_loading()
+            _import_torch()
             import torch
 
             from calotype.checkpoints.models import Models
@@ -72,3 +76,24 @@ class Engine:
             "free_memory": self.models.free_memory(self.models.device),
             "torch": torch.__version__,
         }
+
+
+def _import_torch() -> None:
+    """Imports torch. Raises CalotypeError if a limit of address space leaves too little for it, and for networks."""
+    from calotype import memory
+
+    limit = memory.address_space_limit()
+    try:
+        import torch  # noqa: F401
+    except (ImportError, OSError, MemoryError):
+        if limit == memory.UNLIMITED:
+            raise
+        has_room = False
+    else:
+        has_room = memory.free_address_space() >= LEAST_ADDRESS_SPACE
+    if not has_room:
+        raise CalotypeError(
+            "the address space is limited to {limit:.1f} GiB (`ulimit -v`), too little for torch and a network; raise "
+            "the limit to 8 GiB or more",
+            limit=limit / 2**30,
+        )

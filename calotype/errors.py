@@ -134,7 +134,7 @@ class CalotypeError(Exception):
     def as_data(self) -> dict[str, Any]:
         """As JSON: message, option and remedy, each as data."""
         remedy = self.remedy and [self.remedy.action, self.remedy.target]
-        kind = type(self).__name__
+        kind = (PictureError if isinstance(self, PictureError) else CalotypeError).__name__
         return {"error": self.message.as_data(), "kind": kind, "option": self._option, "remedy": remedy}
 
     @staticmethod
@@ -152,6 +152,10 @@ class CalotypeError(Exception):
 
 class PictureError(CalotypeError):
     """An error about one picture, or the path of its result; others of the same run may succeed."""
+
+
+class DoesNotFit(PictureError):
+    """The format of a file cannot store the picture; another one can."""
 
 
 class Wording:

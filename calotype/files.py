@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO
@@ -23,7 +23,7 @@ except ImportError:  # Windows
     fcntl = None
 
 TEMPORARY_NAME = re.compile(r"\.calotype-[0-9a-f]{12}\.part")  # temporary names of files and folders
-LEFTOVER_AGE = 24 * 3600.0  # seconds after which an unlocked temporary file is deleted
+LEFTOVER_AGE = 600.0  # seconds after which an unlocked temporary file is deleted
 LOCK_TIMEOUT = 0.3  # seconds; enough for a run that is just ending to release its lock
 MAX_TEXT_BYTES = 64 << 20  # largest text file
 TEXT_FILE = Message("a text")
@@ -226,9 +226,7 @@ def _hold_lock(temporary: Path) -> Iterator[None]:
 
 @functools.lru_cache(maxsize=1024)  # once in a process
 def _clear_leftovers(folder: Path) -> None:
-    """Deletes temporary files that killed processes left in a folder a day ago or earlier."""
-    if fcntl is None:
-        return
+    """Deletes temporary files that killed processes left in a folder some minutes ago or earlier."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in [entry for entry in entries if TEMPORARY_NAME.fullmatch(entry.name)]:
             with contextlib.suppress(OSError):
@@ -238,6 +236,10 @@ def _clear_leftovers(folder: Path) -> None:
 
 def _delete_unlocked(path: str, is_folder: bool) -> None:
     """Raises OSError if a process has locked it, or locks are not supported."""
+    if fcntl is None:  # Windows deletes no file that a process has open
+        if not is_folder:
+            os.unlink(path)
+        return
     descriptor = os.open(path, (os.O_RDONLY if is_folder else os.O_RDWR) | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -247,6 +249,39 @@ def _delete_unlocked(path: str, is_folder: bool) -> None:
 
 
 # Folders and locks
+
+
+def walk(
+    root: Path, enters: Callable[[Path], bool] = lambda folder: True, key: Callable[[str], Any] | None = None
+) -> Iterator[tuple[Path, list[str]]]:
+    """The folders in a folder, itself first, each with the names of its files.
+
+    Links to folders are followed after all that is in the folder itself. No folder is read twice, and a link to one
+    that contains `root` is not followed.
+
+    Args:
+        enters: whether to enter a folder below `root`.
+        key: order of the folders, by their names.
+    """
+    within, visited, links = Path(os.path.realpath(root)), set(), [root]
+    while links:
+        start = links.pop(0)
+        if start is not root and within.is_relative_to(os.path.realpath(start)):
+            continue
+        for folder, subfolders, names in os.walk(start):
+            real = os.path.realpath(folder)
+            below = [] if real in visited else sorted((n for n in subfolders if enters(Path(folder, n))), key=key)
+            subfolders[:] = [name for name in below if not os.path.islink(Path(folder, name))]
+            links += [Path(folder, name) for name in below if name not in subfolders]
+            if real not in visited:
+                visited.add(real)
+                yield Path(folder), names
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """The files in a folder and below it, as `walk` finds them."""
+    for where, names in walk(folder):
+        yield from (path for path in (where / name for name in sorted(names)) if path.is_file())
 
 
 def make_folder(folder: Path, option: str = "output_dir") -> None:

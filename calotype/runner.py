@@ -14,14 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calotype import out_of_process
 from calotype.checks import check
 from calotype.engine import Engine
-from calotype.errors import PLAIN, CalotypeError, Message, PictureError, Wording, named
+from calotype.errors import PLAIN, CalotypeError, DoesNotFit, Message, PictureError, Wording, named
 from calotype.files import readable
 from calotype.outputs.drawings import DrawingPaths, save_drawing
-from calotype.outputs.inputs import Item, plan
+from calotype.outputs.inputs import Item, in_another_format, plan
 from calotype.outputs.model_hashes import CurrentHashes
-from calotype.outputs.names import beside
+from calotype.outputs.names import beside, format_of
 from calotype.outputs.reproduce import Reproduction, compared
 from calotype.outputs.save import check_disk_space, check_overwrites, save_result
 from calotype.outputs.sidecar import existing_result, sha256_of, sidecar_of, write_sidecar
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from calotype.record import Film, Record, Result
 
 PREVIEW_QUALITY = 80  # of the JPEG
+LARGEST_SCALE = 16  # of a network; used only to find out whether the scale matters
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ def run(
         PictureError: the only picture of the run failed before any work. Anything but a CalotypeError is a bug; in a
             run over several pictures that picture fails, and the traceback is in the next note.
     """
+    if _opens_pictures(request.task):
+        out_of_process.start()  # it imports the decoders while this process imports torch
     if isinstance(request.task, Restore | Upscale):
         yield from _AlbumRun(request, engine, output or Album(), wording).events()
     elif isinstance(request.task, Imagine):
@@ -115,6 +119,10 @@ def again(reproduction: Reproduction, engine: Engine, *, wording: Wording = PLAI
         yield event
     if target and reproduction.stored and not reproduction.is_changed:
         yield compared(reproduction.stored, Path(target), "" if reproduction.is_drawn else source)
+
+
+def _opens_pictures(task: Any) -> bool:
+    return any(getattr(task, name, None) is not None for name in ("source", "photos", "init"))
 
 
 class _PictureRun:
@@ -193,6 +201,9 @@ class _AlbumRun(_PictureRun):
             if not (self.done or self.skipped or self.failures):
                 raise
             yield from self._record_failure(source, self.failed(source, fault))
+        except MemoryError:
+            text = Message("there is not enough memory for it; close other programs or make it smaller")
+            yield from self._record_failure(source, self.failed(source, text))
         except Exception as bug:  # noqa: BLE001  the run continues
             yield from self._record_failure(source, self.broken(source, bug))
 
@@ -204,6 +215,9 @@ class _AlbumRun(_PictureRun):
     def _restore(self, item: Item) -> Iterator[Event]:
         task = replace(self.task, source=item.source)
         existing = existing_result(item.target, task, self.hashes.models)
+        if not existing.stored and (size := self._size_beyond_format(item, task)):
+            item = yield from self._in_large_format(item, size)
+            existing = existing_result(item.target, task, self.hashes.models)
         if existing.stored:
             yield self._skip(item, existing.stored.record)
             return
@@ -223,6 +237,42 @@ class _AlbumRun(_PictureRun):
                 else:
                     result = step
         yield from self._save(item, task, result, started)
+
+    def _size_beyond_format(self, item: Item, task: Any) -> tuple[int, int] | None:
+        """Height and width of the result if its format cannot store them."""
+        from calotype.picture import size_of
+        from calotype.picture.save import check_size
+
+        if isinstance(task, Restore) and task.aligned:
+            return None
+        format, source = format_of(item.target), size_of(task.source, self.engine.settings.max_pixels)
+        try:
+            check_size(scaled(source, task.scale or LARGEST_SCALE), format, item.target.name)
+            return None
+        except DoesNotFit:
+            size = scaled(source, task.scale or self.engine.models.upscaler(task.model, task.denoise).scale)
+        try:
+            check_size(size, format, item.target.name)
+            return None
+        except DoesNotFit:
+            if not self._may_change_format:
+                raise
+            return size
+
+    @property
+    def _may_change_format(self) -> bool:
+        names_file = format_of(self.album.out) is not None and not self.album.out.is_dir()
+        return self.task.format == "auto" and not names_file
+
+    def _in_large_format(self, item: Item, size: tuple[int, int]) -> Iterator[Event]:
+        """The item with a format that can store the result; a note says so."""
+        from calotype.picture.save import large_format
+
+        format = large_format(size)
+        text = "a result of {width}x{height} pixels is too large for {old}: it is saved as {new}"
+        old, new = (name.upper() for name in (format_of(item.target), format))
+        yield Note(Message(text, width=size[1], height=size[0], old=old, new=new), str(item.source))
+        return in_another_format(item, self.plan.items, self.album, format)
 
     def _skip(self, item: Item, record: "Record") -> Skipped:
         """Done already; writes the sidecar and comparison that an interrupted run may have missed."""
@@ -250,7 +300,17 @@ class _AlbumRun(_PictureRun):
         """Writes the picture, then its sidecar and comparison."""
         source = str(item.source)
         with _as_picture_error():
-            saved = save_result(result, item, task, self.album)
+            try:
+                saved = save_result(result, item, task, self.album)
+            except DoesNotFit:  # what only the encoder knows
+                if not self._may_change_format:
+                    raise
+                item = yield from self._in_large_format(item, result.picture.pixels.shape[:2])
+                check_overwrites(item, self.album)
+                existing = existing_result(item.target, task, self.hashes.models)
+                if existing.fault and not self.album.overwrite:
+                    raise PictureError(existing.fault) from None
+                saved = save_result(result, item, task, self.album)
         seconds = time.monotonic() - started
         for sentence in (*result.record.notes, *saved.notes):
             yield Note(Message.of(sentence), source)
@@ -454,6 +514,10 @@ def _check_pictures(task: Imagine, max_pixels: int) -> None:
     for path in (task.init, task.mask):
         if path is not None:
             Picture.open(path, max_pixels)
+
+
+def scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _size(pixels: Any) -> dict[str, int]:

@@ -579,3 +579,45 @@ def test_a_readable_name_harms_no_terminal(name):
     shown = readable(name)
     assert not any(ord(char) < 32 or 0x7F <= ord(char) < 0xA0 or 0x202A <= ord(char) <= 0x202E for char in shown)
     assert readable(shown) == shown
+
+
+# Links to folders
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """A folder with links: to another folder, to one in itself, to itself and its parent, and a broken one."""
+    for name in ("root/a/1.txt", "root/b/2.txt", "far/3.txt", "far/deep/4.txt", "beside/5.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    root = tmp_path / "root"
+    for name, target in {
+        "a/far": tmp_path / "far",
+        "c": tmp_path / "far",
+        "a/again": root / "b",
+        "self": root,
+        "up": tmp_path,
+        "none": tmp_path / "nowhere",
+    }.items():
+        (root / name).symlink_to(target, target_is_directory=True)
+    (tmp_path / "far/back").symlink_to(root, target_is_directory=True)
+    (tmp_path / "far/ring").symlink_to(tmp_path / "far", target_is_directory=True)
+    return root
+
+
+@posix
+def test_links_to_folders_are_followed_once_and_loops_are_not(linked):
+    found = sorted(path.relative_to(linked).as_posix() for path in files.files_below(linked))
+    assert found == ["a/1.txt", "b/2.txt", "c/3.txt", "c/deep/4.txt"]
+
+
+@posix
+def test_a_folder_given_by_a_link_is_read(linked, tmp_path):
+    (tmp_path / "link").symlink_to(linked)
+    assert len(list(files.files_below(tmp_path / "link"))) == 4
+
+
+@posix
+def test_folders_that_are_not_entered_are_left_out_with_their_links(linked):
+    found = [folder.name for folder, _ in files.walk(linked, lambda folder: folder.name not in ("a", "c"))]
+    assert found == ["root", "b"]

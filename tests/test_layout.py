@@ -14,6 +14,8 @@ ROOT = Path(calotype.__file__).parent
 ORDER = [
     "errors",
     "files",
+    "out_of_process",
+    "memory",
     "options",
     "html",
     "settings",

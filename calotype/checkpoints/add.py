@@ -9,6 +9,7 @@ from calotype.checkpoints.layouts import EMA, UNET, detect_layout
 from calotype.checkpoints.shapes import shapes_in
 from calotype.checkpoints.store import CATALOG, ENDINGS, INDEX, KINDS, Checkpoint, ModelStore, known_name
 from calotype.errors import CalotypeError, Message
+from calotype.files import files_below
 
 FOLDERS = {  # of A1111 and Forge, below `models` or the root folder; ComfyUI's names where they differ
     "Stable-diffusion": "diffusion",
@@ -107,8 +108,8 @@ def import_from(store: ModelStore, folder: Path) -> Iterator[Imported]:
         )
     visited: set[Path] = set()
     for directory, kind in folders:
-        for path in sorted(directory.rglob("*")):
-            if path.suffix.lower() in ENDINGS and path.is_file() and path.resolve() not in visited:
+        for path in sorted(files_below(directory)):
+            if path.suffix.lower() in ENDINGS and path.resolve() not in visited:
                 visited.add(path.resolve())
                 yield _imported(store, path, kind)
 

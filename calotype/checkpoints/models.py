@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import torch
 
+from calotype import memory
 from calotype.checkpoints.hashes import INDEX, SHARDS, shards_of, weights_in
 from calotype.checkpoints.store import Checkpoint, ModelStore
 from calotype.models.network import Network, pick_device, pick_dtype
@@ -139,10 +139,7 @@ class Models:
 
     def free_memory(self, device: torch.device) -> int:
         """Bytes of memory that networks may use on a device, within the limit of the settings."""
-        if device.type == "cuda":
-            free = torch.cuda.mem_get_info(device)[0]
-        else:
-            free = min(psutil.virtual_memory().available, _free_in_cgroup())
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory.available()
         limit = int(self.settings.memory * 2**30)
         return min(free, limit) if limit else free
 
@@ -185,12 +182,3 @@ def _stat(path: Path) -> tuple[int, ...]:
         stat = path.stat()
         return stat.st_ino, stat.st_size, stat.st_mtime_ns
     return ()
-
-
-def _free_in_cgroup() -> int:
-    """Free bytes within the limit of a cgroup (version 2); a large number if there is no limit."""
-    folder = Path("/sys/fs/cgroup")
-    try:
-        return int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())
-    except (OSError, ValueError):
-        return 2**62

@@ -1,7 +1,6 @@
 """The command line: builds a request from flags, passes it to the runner, shows the events. torch is imported only when
 a command computes something."""
 
-import contextlib
 import inspect
 import os
 import sys
@@ -12,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from calotype import __version__
-from calotype.cli import bench, imagine, look, lora, models, pictures, threads, train
+from calotype.cli import bench, imagine, look, lora, models, pictures, streams, threads, train
 from calotype.cli.help import WIDEST, Command
 from calotype.cli.show import ALL_DONE, INTERRUPTED, PARTLY_FAILED, USAGE, print_error, print_json
 from calotype.cli.wording import WORDING
@@ -94,10 +93,11 @@ def enter() -> None:
     """Entry point of the program in its own process, where quick imports are safe. Exits without interpreter shutdown:
     freeing torch takes almost a second."""
     threads.OWN_PROCESS.append(True)
+    streams.open_streams()
     status = main()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # a closed pipe
-            stream.flush()
+    if fault := streams.flush_streams():
+        print_error(f"the output cannot be written completely: {fault.strerror}")
+        status = status or PARTLY_FAILED
     os._exit(status)
 
 

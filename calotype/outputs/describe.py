@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from calotype import out_of_process
 from calotype.errors import CalotypeError
 from calotype.files import readable
 from calotype.outputs.names import format_of
@@ -14,6 +15,7 @@ def describe(file: Path, max_pixels: int) -> tuple[dict[str, Any], dict[str, Any
     Raises:
         CalotypeError: the file cannot be read, or is neither a picture nor a record.
     """
+    out_of_process.start()  # it imports the decoders while this process imports its own
     facts = describe_picture(file, max_pixels) if format_of(file) or not file.name.endswith(".json") else {}
     record = read_record(file)
     if record is None and not facts:

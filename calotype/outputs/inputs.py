@@ -3,11 +3,11 @@
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from calotype.errors import CalotypeError, Message
-from calotype.files import readable
+from calotype.files import readable, walk
 from calotype.outputs.names import beside, ending, format_of, key, natural, shortened
 from calotype.suffixes import SUFFIXES
 from calotype.tasks.output import Album
@@ -98,8 +98,7 @@ def _pattern(path: Path, album: Album, non_images: list[Path]) -> Iterator[_Inpu
 
 def _folder(root: Path, album: Album, non_images: list[Path]) -> Iterator[_Input]:
     out = os.path.realpath(album.out)
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = sorted((n for n in subfolders if _is_scanned(Path(folder, n), out, album)), key=natural)
+    for folder, names in walk(root, lambda folder: _is_scanned(folder, out, album), natural):
         for name in sorted(names, key=natural):
             path = Path(folder, name)
             if not name.startswith(".") and path.suffix.lower() in SUFFIXES:
@@ -241,6 +240,16 @@ def _named(entries: list[_Input], album: Album, format: str) -> list[Item]:
             fault = Message(template, source=readable(entry.source))
         items.append(Item(entry.source, target, fault))
     return items
+
+
+def in_another_format(item: Item, items: Sequence[Item], album: Album, format: str) -> Item:
+    """The item with a result in this format, under a name that no other item uses."""
+    entry = _Input(item.source, item.target.parent.relative_to(album.out))
+    others = [other for other in items if other is not item]
+    taken = {key(path) for other in others for path in (other.source, *_written_paths(other.target, album))}
+    candidates = _candidates(entry, album, format)
+    target = next(t for t in candidates if not taken & {key(path) for path in _written_paths(t, album)})
+    return replace(item, target=target)
 
 
 def _written_paths(target: Path, album: Album) -> list[Path]:

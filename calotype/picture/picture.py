@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,10 +9,12 @@ from typing import BinaryIO
 
 import numpy as np
 
-from calotype.errors import CalotypeError, PictureError
+from calotype.errors import PictureError
+from calotype.picture import decoder
 from calotype.picture.alpha import in_8_bits, on_white, with_visible_colours
 from calotype.picture.codecs import formats
 from calotype.picture.codecs.decoded import PictureFile, Pixels
+from calotype.picture.decoder import open_file
 from calotype.picture.metadata import color_space, families, stealth, texts
 from calotype.picture.metadata import exif as exif_blocks
 from calotype.picture.metadata import icc as profile
@@ -86,9 +87,13 @@ class Picture:
 
         Raises:
             CalotypeError: missing, unreadable, not a picture, damaged, cut off, or with more than `max_pixels`; no
-                pixels are decoded before their number is known.
+                pixels are decoded before their number is known. It crashes its decoder, or keeps it busy for ever.
         """
-        path = Path(path)
+        return decoder.read(cls.open_here, Path(path), max_pixels=max_pixels)
+
+    @classmethod
+    def open_here(cls, path: Path, max_pixels: int) -> "Picture":
+        """As `open`, in this process, which a damaged file may crash."""
         with open_file(path) as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
@@ -110,33 +115,13 @@ class Picture:
 
 def size_of(path: Path, max_pixels: int) -> tuple[int, int]:
     """Height and width from the header. Raises as Picture.open does, except for faults that only decoding finds."""
+    return decoder.read(size_of_here, Path(path), max_pixels=max_pixels)
+
+
+def size_of_here(path: Path, max_pixels: int) -> tuple[int, int]:
+    """As `size_of`, in this process."""
     with open_file(path) as file:
         return read_header(file, path.name, max_pixels)[1].size
-
-
-def open_file(path: Path) -> BinaryIO:
-    """Opens a file for reading. Raises CalotypeError if it is missing, empty, a folder or not readable."""
-    try:
-        file = open(path, "rb")  # noqa: SIM115 - the caller closes it
-    except FileNotFoundError:
-        raise CalotypeError("{path} does not exist; check the name", path=path) from None
-    except IsADirectoryError:
-        raise CalotypeError("{path} is a folder; give a picture in it", path=path) from None
-    except PermissionError:
-        if path.is_dir():  # on Windows
-            raise PictureError("{path} is a folder; give a picture in it", path=path) from None
-        raise PictureError("{path} may not be read; change its permissions", path=path) from None
-    except (OSError, ValueError) as fault:
-        raise PictureError(
-            "{path} cannot be opened: {reason}", path=path, reason=getattr(fault, "strerror", None) or fault
-        ) from None
-    status = os.fstat(file.fileno())
-    if stat.S_ISREG(status.st_mode) and status.st_size:
-        return file
-    file.close()
-    if not stat.S_ISREG(status.st_mode):
-        raise PictureError("{path} is a device or a pipe, not a file; save the picture to a file first", path=path)
-    raise PictureError("{path} is empty (zero bytes); try another copy of it", path=path)
 
 
 def read_header(file: BinaryIO, name: str, max_pixels: int) -> tuple[str, PictureFile]:

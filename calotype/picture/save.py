@@ -5,15 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from calotype.errors import PictureError
+from calotype.errors import DoesNotFit
 from calotype.files import atomic_file
+from calotype.picture import decoder
 from calotype.picture.codecs import formats
 from calotype.picture.codecs.formats import Format
 from calotype.picture.codecs.segments import write_segments, written_comment
+from calotype.picture.decoder import open_file
 from calotype.picture.fit import EncoderInput, fitted
 from calotype.picture.metadata import exif as exif_blocks
 from calotype.picture.metadata import xmp
-from calotype.picture.picture import Picture, open_file, read_header
+from calotype.picture.picture import Picture, read_header
+
+LARGE = ("png", "tiff")  # formats for pictures that are too large for others
 
 
 def save(
@@ -36,12 +40,13 @@ def save(
     Returns:
         Sentences about what the format cannot store.
     Raises:
-        CalotypeError: too large for the format, a folder that cannot be written to, a full disk.
+        DoesNotFit: too large for the format.
+        CalotypeError: a folder that cannot be written to, a full disk.
         FileExistsError: with `is_new`, there is something at `path`.
     """
     path = Path(path)
     known = formats.KNOWN[format]
-    _check_size(picture, known, path)
+    check_size(picture.pixels.shape[:2], format, path.name)
     with atomic_file(path, is_new) as file:
         content, notes = fitted(picture, known, quality, strip_location, record)
         _WRITERS[format](content, file)
@@ -54,9 +59,13 @@ def read_record(path: Path) -> str | None:
     Raises:
         PictureError: the file is missing or not a picture.
     """
-    path = Path(path)
+    return decoder.read(read_record_here, Path(path), max_pixels=1 << 40)
+
+
+def read_record_here(path: Path, max_pixels: int) -> str | None:
+    """As `read_record`, in this process."""
     with open_file(path) as file:
-        image_file = read_header(file, path.name, 1 << 40)[1]
+        image_file = read_header(file, path.name, max_pixels)[1]
     for packet in (image_file.xmp, image_file.extended_xmp):
         try:
             record = xmp.record_in(packet) if packet else None
@@ -67,22 +76,27 @@ def read_record(path: Path) -> str | None:
     return None
 
 
-def _check_size(picture: Picture, known: Format, path: Path) -> None:
-    height, width, _ = picture.pixels.shape
-    if max(height, width) <= known.max_side and height * width <= known.max_pixels:
-        return
-    fit = [
-        f.title for f in formats.KNOWN.values() if max(height, width) <= f.max_side and height * width <= f.max_pixels
-    ]
-    fit = [title for title in ("PNG", "TIFF") if title in fit]
-    raise PictureError(
-        "{path} would be {width}x{height}, too large for {title}; {names} can hold it",
-        path=path.name,
-        width=width,
-        height=height,
-        title=known.title,
-        names=" or ".join(fit),
-    )
+def check_size(size: tuple[int, int], format: str, name: str) -> None:
+    """Raises DoesNotFit if the format cannot store a picture of this height and width."""
+    height, width = size
+    if not _holds(formats.KNOWN[format], size):
+        raise DoesNotFit(
+            "{path} would be {width}x{height}, too large for {title}; {names} can hold it",
+            path=name,
+            width=width,
+            height=height,
+            title=formats.KNOWN[format].title,
+            names=" or ".join(formats.KNOWN[other].title for other in LARGE if _holds(formats.KNOWN[other], size)),
+        )
+
+
+def large_format(size: tuple[int, int]) -> str:
+    """PNG, or TIFF for what PNG cannot hold."""
+    return next((format for format in LARGE if _holds(formats.KNOWN[format], size)), LARGE[-1])
+
+
+def _holds(known: Format, size: tuple[int, int]) -> bool:
+    return max(size) <= known.max_side and size[0] * size[1] <= known.max_pixels
 
 
 def _to_pillow(content: EncoderInput):

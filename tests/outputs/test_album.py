@@ -498,3 +498,19 @@ def test_parameters_whose_loras_are_incomplete_are_refused(call, folder):
     Image.new("RGB", (8, 8)).save(folder / "a.png", pnginfo=told)
     with pytest.raises(CalotypeError, match="LoRA"):
         reproduction(folder / "a.png", {"home": folder / "home"})
+
+
+def test_links_to_folders_are_followed_once(folder):
+    draw(folder / "in/a.jpg")
+    draw(folder / "elsewhere/deep/b.jpg")
+    for name, target in {"link": "elsewhere", "same": "elsewhere", "loop": "in"}.items():
+        (folder / "in" / name).symlink_to(folder / target)
+    (folder / "elsewhere/out").symlink_to(folder / "out")  # where results go
+    draw(folder / "out/c.jpg")
+    assert sorted(names(plan(["in"], Album(out=folder / "out", recursive=True)))) == ["a.jpg", "b.jpg"]
+    targets = [
+        item.target.relative_to(folder / "out")
+        for item in plan(["in"], Album(out=folder / "out", recursive=True)).items
+    ]
+    assert targets == [Path("a.jpg"), Path("link/deep/b.jpg")]
+    assert sorted(names(plan(["in"], Album(out=folder / "out")))) == ["a.jpg"]

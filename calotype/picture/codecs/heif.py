@@ -5,10 +5,13 @@ import re
 
 import numpy as np
 
-from calotype.errors import PictureError
+from calotype.errors import DoesNotFit
+from calotype.picture.codecs.box_lengths import trimmed
 from calotype.picture.codecs.boxes import color_tags, left_out, orientation
 from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split, stretched, unpremultiply
 from calotype.picture.codecs.raster import from_pillow
+
+_MAX_BYTES = (16 << 20) - (1 << 16)  # libde265, which reads HEIC, takes no larger picture
 
 
 def open_heic(data: bytes, name: str) -> PictureFile:
@@ -20,7 +23,7 @@ def open_heic(data: bytes, name: str) -> PictureFile:
     import pillow_heif
 
     with decoding(name):
-        _check_boxes(data)
+        data = trimmed(data)
         file = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
         image = file[file.primary_index]
         width, height = image.size
@@ -59,7 +62,7 @@ def open_avif(data: bytes, name: str) -> PictureFile:
     from PIL import AvifImagePlugin
 
     with decoding(name):
-        _check_boxes(data)
+        data = trimmed(data)
         try:
             image, notes = AvifImagePlugin.AvifImageFile(io.BytesIO(data)), ()
         except ValueError as fault:
@@ -103,20 +106,6 @@ def _decode_deep(data: bytes, bits: int, icc: bytes | None, bands: int) -> Pixel
     return Pixels(colour, alpha, icc)
 
 
-def _check_boxes(data: bytes) -> None:
-    """The boxes of the file must end where the file ends: a truncated one would decode with a grey bottom."""
-    at = 0
-    while at < len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        if length == 1:
-            length = int.from_bytes(data[at + 8 : at + 16], "big")
-        if length == 0 and at:
-            return
-        if length < 8 or at + length > len(data):
-            raise ValueError("the end is missing")
-        at += length
-
-
 def _depth(data: bytes) -> int:
     """Bits per sample, from the first AV1 configuration record."""
     at = data.find(b"av1C", 0, 1 << 20)
@@ -128,7 +117,7 @@ def encode_heic(samples: np.ndarray, quality: int, icc: bytes | None, exif: byte
     """The file. `samples` is (H, W, 1 to 4) uint8 or uint16; 16 bits are reduced to 10.
 
     Raises:
-        PictureError: a shape that the encoder refuses.
+        DoesNotFit: a shape that the encoder refuses, or too many bytes for decoders.
     """
     import pillow_heif
 
@@ -143,9 +132,17 @@ def encode_heic(samples: np.ndarray, quality: int, icc: bytes | None, exif: byte
     try:
         file.save(out, quality=quality, chroma=chroma, **metadata)
     except RuntimeError as fault:  # x265 has its own limits for long thin pictures
-        raise PictureError(
+        raise DoesNotFit(
             "HEIC's encoder does not take {width}x{height} pixels; PNG or TIFF can hold them",
             width=width,
             height=height,
         ) from fault
+    if out.tell() > _MAX_BYTES:
+        raise DoesNotFit(
+            "a HEIC of {width}x{height} pixels at quality {quality} is larger than decoders read; PNG or TIFF can hold "
+            "it, or take a smaller {option:quality}",
+            width=width,
+            height=height,
+            quality=quality,
+        )
     return out.getvalue()

@@ -1,14 +1,16 @@
 """JPEG, BMP and GIF, decoded by Pillow, and the conversion of Pillow's images to arrays."""
 
 import io
-import re
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin
 
-from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split
+from calotype.errors import PictureError
+from calotype.picture.codecs import jpeg_scans
+from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split, stretched
+from calotype.picture.codecs.jpeg_scans import Frame
 from calotype.picture.codecs.segments import read_segments
 from calotype.picture.metadata import icc as profile
 
@@ -19,20 +21,18 @@ def open_jpeg(data: bytes, name: str) -> PictureFile:
     """Reads the header of a JPEG; of an MPO its first picture.
 
     Raises:
-        PictureError: damaged, or cut off anywhere before its end mark.
+        PictureError: damaged.
     """
     with decoding(name):
-        _check_end(data)
+        frame = jpeg_scans.frame_of(data)
         # The plugin itself, not Image.open: Pillow's pixel limit is one per process, ours is an argument.
-        image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+        image = JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg_scans.as_8_bits(data, frame)))
     info = image.info
     notes = ("it holds more than one picture: the first is used",) if "mpoffset" in info else ()
     segments = read_segments(data)
 
     def decode() -> Pixels:
-        with decoding(name):
-            _check_complete(data)
-        return _decode(image, name, info.get("icc_profile"))
+        return _decode_jpeg(image, data, frame, name)
 
     return PictureFile(
         (image.height, image.width),
@@ -48,39 +48,32 @@ def open_jpeg(data: bytes, name: str) -> PictureFile:
     )
 
 
-def _check_end(data: bytes) -> None:
-    """Checks the markers for the end mark: libjpeg fills truncated entropy-coded data with grey."""
-    at = 2
-    while True:
-        at = data.find(b"\xff", at)
-        while at >= 0 and data[at : at + 2] == b"\xff\xff":
-            at += 1
-        if at < 0 or at + 2 > len(data):
-            raise ValueError("the end mark is missing")
-        marker = data[at + 1]
-        if marker == 0xD9:
-            return
-        at += 2
-        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:
-            continue
-        at += int.from_bytes(data[at : at + 2], "big")
-        if marker == 0xDA:  # a scan: its data hold no marker but restarts
-            following = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]").search(data, at)
-            at = following.start() if following else len(data)
+def _decode_jpeg(image: Image.Image, data: bytes, frame: Frame, name: str) -> Pixels:
+    with decoding(name):
+        if jpeg_scans.has_end_mark(data):
+            jpeg_scans.check_complete(data, frame)
+        else:
+            data = jpeg_scans.with_end_mark(data, frame)
+            image = JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg_scans.as_8_bits(data, frame)))
+    if frame.bits == 8:
+        return _decode(image, name, image.info.get("icc_profile"))
+    return _decode_deep_jpeg(image, data, frame, name)
 
 
-def _check_complete(data: bytes) -> None:
-    """Refuses truncated data that has an end mark (recovered files): libjpeg fills it with grey and only warns.
+def _decode_deep_jpeg(image: Image.Image, data: bytes, frame: Frame, name: str) -> Pixels:
+    """9 to 16 bits, which Pillow does not decode."""
+    import imagecodecs
 
-    Decoding at an eighth of the size is enough for the warning, which Pillow does not pass on.
-    """
-    import simplejpeg
-
-    try:
-        simplejpeg.decode_jpeg(data, "GRAY", fastdct=True, min_height=1, min_width=1, min_factor=8, strict=True)
-    except ValueError as fault:  # other warnings are harmless, other faults are found by Pillow
-        if "premature end" in str(fault).lower():
-            raise
+    if image.mode not in ("L", "RGB"):
+        raise PictureError(
+            "{name} is a {bits}-bit JPEG in {mode}, which is not supported; save it as TIFF first",
+            name=name,
+            bits=frame.bits,
+            mode=image.mode,
+        )
+    with decoding(name):
+        colour, alpha = split(stretched(imagecodecs.jpeg8_decode(data), frame.bits))
+        return Pixels(colour, alpha, image.info.get("icc_profile"))
 
 
 def open_bmp(data: bytes, name: str) -> PictureFile:

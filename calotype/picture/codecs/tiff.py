@@ -1,5 +1,6 @@
 """TIFF: tifffile reads the pixels into one array; they are written strip by strip."""
 
+import bisect
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
@@ -46,10 +47,11 @@ def open_tiff(file: BinaryIO, name: str) -> PictureFile:
     if 50706 in first.root or page is None:
         raise PictureError("{name} is a camera's raw file; develop it first and give the developed picture", name=name)
     with decoding(name):
-        _check_segments(page, length)
         height, width = int(page.imagelength), int(page.imagewidth)
         icc, xmp = _bytes(page, 34675), _bytes(page, 700)
         _check_samples(page, name)
+    with decoding(name):
+        unknown = _check_segments(page, length)
     notes = (f"page {number} of {count} is used",) if count > 1 else ()
     notes += ("some entries of its metadata are damaged and left out",) if exif.is_damaged else ()
     if not exif_blocks.is_note_movable(exif):
@@ -57,7 +59,7 @@ def open_tiff(file: BinaryIO, name: str) -> PictureFile:
         notes += ("its maker's note is not carried over: it refers to places in this file",)
     block = exif_blocks.pack(_without_layout(exif))
     dpi = exif_blocks.resolution(exif) if 282 in exif.root else None
-    return PictureFile((height, width), lambda: _decode(page, name, icc), block, xmp, dpi, notes=notes)
+    return PictureFile((height, width), lambda: _decode(page, file, unknown, name, icc), block, xmp, dpi, notes=notes)
 
 
 def _of_page(mapped: mmap, page: Any, first: Exif) -> Exif:
@@ -104,11 +106,14 @@ def _bytes(page: Any, tag: int) -> bytes | None:
     return bytes(value) if isinstance(value, bytes) and value else None
 
 
-def _check_segments(page: Any, length: int) -> None:
-    """Every strip or tile must lie within the file; tifffile fills a missing one with black."""
-    spans = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-    if not spans or any(offset < 8 or size <= 0 or offset + size > length for offset, size in spans):
-        raise ValueError("the end is missing")
+def _check_segments(page: Any, length: int) -> list[int]:
+    """Every strip or tile must lie within the file; tifffile fills a missing one with black.
+
+    The sizes of strips are corrected first: some programs write 0, or that of a whole strip for the last one.
+
+    Returns:
+        The strips or tiles whose size is unknown, so that only decoding shows whether they are complete.
+    """
     if page.imagelength <= 0 or page.imagewidth <= 0 or page.imagedepth != 1:
         raise ValueError("a picture without pixels")
     per_segment = (page.tilelength * page.tilewidth) if page.is_tiled else (page.rowsperstrip * page.imagewidth)
@@ -118,8 +123,70 @@ def _check_segments(page: Any, length: int) -> None:
         expected = across * down * planes
     else:
         expected = -(-page.imagelength // page.rowsperstrip) * planes
-    if len(spans) < expected or per_segment > 4 * page.imagelength * page.imagewidth + (1 << 24):
+    if len(page.dataoffsets) < expected or per_segment > 4 * page.imagelength * page.imagewidth + (1 << 24):
         raise ValueError("strips or tiles are missing")
+    sizes = _stored_sizes(page)
+    unknown = [n for n, size in enumerate(sizes) if not size and int(page.compression) != 1]
+    page.databytecounts = tuple(_segment_sizes(page, sizes, length))
+    spans = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    if not spans or any(offset < 8 or size <= 0 or offset + size > length for offset, size in spans):
+        raise ValueError("the end is missing")
+    return unknown
+
+
+def _stored_sizes(page: Any) -> tuple[int, ...]:
+    """Bytes of each strip or tile as stored; 0 if unknown."""
+    sizes = page.databytecounts if {279, 325, 514} & set(page.tags.keys()) else ()
+    return sizes if len(sizes) == len(page.dataoffsets) else (0,) * len(page.dataoffsets)
+
+
+def _segment_sizes(page: Any, sizes: tuple[int, ...], length: int) -> Iterator[int]:
+    """Bytes of each strip or tile: as stored, as they must be, or up to the next one."""
+    starts = sorted({*page.dataoffsets, length})
+    for number, (offset, size) in enumerate(zip(page.dataoffsets, sizes, strict=True)):
+        room = starts[min(bisect.bisect_right(starts, offset), len(starts) - 1)] - offset
+        if int(page.compression) != 1:
+            yield size or room
+        elif int(page.photometric) == _YCBCR:  # its rows depend on the subsampling
+            yield size
+        else:
+            needed = _unpacked_size(page, number)
+            yield needed if size == 0 or size > needed or room >= needed else size
+
+
+def _unpacked_size(page: Any, number: int) -> int:
+    samples = 1 if page.planarconfig == 2 else page.samplesperpixel
+    if page.is_tiled:
+        return -(-page.tilewidth * samples * page.bitspersample // 8) * page.tilelength
+    strips = -(-page.imagelength // page.rowsperstrip)
+    rows = min(page.rowsperstrip, page.imagelength - number % strips * page.rowsperstrip)
+    return -(-page.imagewidth * samples * page.bitspersample // 8) * rows
+
+
+def _check_unpacked(page: Any, file: BinaryIO, numbers: list[int]) -> None:
+    """Decodes strips or tiles of unknown size.
+
+    Raises:
+        ValueError: one is not complete, or its kind of compression does not tell.
+    """
+    for number in numbers:
+        file.seek(page.dataoffsets[number])
+        if not _is_complete(page, file.read(page.databytecounts[number]), _unpacked_size(page, number)):
+            raise ValueError("the end is missing")
+
+
+def _is_complete(page: Any, data: bytes, needed: int) -> bool:
+    import imagecodecs
+
+    if page.fillorder != 1:
+        return False
+    if int(page.compression) in (8, 32946):  # deflate has a checksum
+        return len(imagecodecs.zlib_decode(data)) >= needed
+    decode = {5: imagecodecs.lzw_decode, 32773: imagecodecs.packbits_decode}.get(int(page.compression))
+    if decode is None:
+        return False
+    first, second = (decode(data + filler * 4)[:needed] for filler in (b"\0", b"\xff"))
+    return len(first) == needed and first == second  # nothing depends on what stands behind the data
 
 
 def _check_samples(page: Any, name: str) -> None:
@@ -142,8 +209,9 @@ def _check_samples(page: Any, name: str) -> None:
         )
 
 
-def _decode(page: Any, name: str, icc: bytes | None) -> Pixels:
+def _decode(page: Any, file: BinaryIO, unknown: list[int], name: str, icc: bytes | None) -> Pixels:
     with decoding(name):
+        _check_unpacked(page, file, unknown)
         samples = page.asarray(squeeze=False)  # (planes, 1, H, W, samples)
         samples = np.moveaxis(samples[:, 0], 0, -2).reshape(*samples.shape[2:4], -1)
         return _pixels(page, samples, icc)

@@ -14,12 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import psutil
 import torch
 from torch import Tensor
 
+from calotype import memory
 from calotype.errors import CalotypeError, Message
-from calotype.files import decoded, read_text
+from calotype.files import decoded, files_below, read_text
 from calotype.ops.color import to_tensor
 from calotype.ops.resize import resized_region
 from calotype.picture import Picture
@@ -73,7 +73,7 @@ def read_pairs(
                 "{source} has no pictures in it; put them there ({names})", source=source, names=", ".join(SUFFIXES)
             )
         counted = Message("{count} pictures", count=len(pictures))
-        check_memory(len(pictures), side, psutil.virtual_memory().available, counted, "resolution")
+        check_memory(len(pictures), side, memory.available(), counted, "resolution")
         pixels = torch.empty(len(pictures), 3, side, side, dtype=torch.uint8)
         pairs: list[Pair] = []
         errors: list[CalotypeError] = []
@@ -222,7 +222,7 @@ class _Files:
 @contextlib.contextmanager
 def _opened(source: Path) -> Iterator[_Files]:
     if source.is_dir():
-        paths = (path for path in source.rglob("*") if not path.name.startswith(".") and path.is_file())
+        paths = (path for path in files_below(source) if not path.name.startswith("."))
         yield _Files({path.relative_to(source).as_posix(): path for path in paths}, source)
         return
     if not source.exists():

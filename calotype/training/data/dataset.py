@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from calotype.errors import CalotypeError, Message, listed
+from calotype.files import files_below
 from calotype.suffixes import SUFFIXES
 from calotype.training.data.captions import read_caption
 
@@ -152,7 +153,7 @@ def pictures_below(folder: Path, out: Path | None = None) -> tuple[list[Path], M
     Args:
         out: the output folder; if it is a subfolder, everything in it is left out.
     """
-    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    files = {path.relative_to(folder).as_posix(): path for path in files_below(folder)}
     results, note = results_among(files, folder, out)
     return sorted(path for name, path in files.items() if is_picture(name) and name not in results), note
 

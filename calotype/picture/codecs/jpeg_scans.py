@@ -1,0 +1,165 @@
+"""The frame and the scans of a JPEG: its kind, whether all of its data are there, and where they end."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15
+_BETWEEN_SCANS = {0xC4, 0xDB, 0xDC, 0xDD, 0xDA, 0xFE, *range(0xE0, 0xF0)}
+_NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # the data of a scan hold no marker but restarts
+_HUFFMAN = (0, 1, 2)  # frames of which libjpeg says that data are missing: baseline, extended, progressive
+_FILLER = 64  # equal bytes; at the end of the data they are no data, but what a recovered file was filled with
+_RUN = re.compile(rb"(.)\1{%d}" % (_FILLER - 1), re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The header of the picture: kind 0 is baseline, 1 extended, 2 progressive, 3 lossless, 9 and 10 arithmetic."""
+
+    kind: int
+    bits: int  # per sample
+    components: int
+    position: int  # of its marker
+
+
+@dataclass(frozen=True)
+class _Scan:
+    header: bytes
+    start: int  # of its data
+    end: int
+
+
+def frame_of(data: bytes) -> Frame:
+    """The frame header. Raises ValueError if there is none before the first scan."""
+    for marker, at, _ in _segments(data):
+        if marker in _FRAMES and at + 10 <= len(data):
+            return Frame(marker - 0xC0, data[at + 4], data[at + 9], at)
+        if marker == 0xDA:
+            break
+    raise ValueError("its header is missing")
+
+
+def as_8_bits(data: bytes, frame: Frame) -> bytes:
+    """The same file, its header saying 8 bits, so that Pillow reads the metadata."""
+    return data if frame.bits == 8 else data[: frame.position + 4] + b"\x08" + data[frame.position + 5 :]
+
+
+def has_end_mark(data: bytes) -> bool:
+    """Whether the end mark is there. Without it, libjpeg fills truncated data with grey."""
+    at = 2
+    while True:
+        at = data.find(b"\xff", at)
+        while at >= 0 and data[at : at + 2] == b"\xff\xff":
+            at += 1
+        if at < 0 or at + 2 > len(data):
+            return False
+        marker = data[at + 1]
+        if marker == 0xD9:
+            return True
+        at += 2
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:
+            continue
+        at += int.from_bytes(data[at : at + 2], "big")
+        if marker == 0xDA:
+            following = _NEXT_MARKER.search(data, at)
+            at = following.start() if following else len(data)
+
+
+def check_complete(data: bytes, frame: Frame) -> None:
+    """Refuses truncated data that has an end mark (recovered files): libjpeg fills it with grey and only warns.
+
+    Raises:
+        ValueError: data are missing.
+    """
+    if _is_checkable(frame) and (reason := _shortage(data)):
+        raise ValueError(reason)
+
+
+def with_end_mark(data: bytes, frame: Frame) -> bytes:
+    """A JPEG without end mark whose data are all there: up to the end of its data, and with an end mark.
+
+    Some cameras and programs write something else behind the data, or cut off the last two bytes.
+
+    Raises:
+        ValueError: data are missing, or it cannot be found out.
+    """
+    scans = list(_scans(data))
+    if not (scans and _is_checkable(frame) and _has_all_scans(scans, frame)):
+        raise ValueError("the end mark is missing")
+    low, high = scans[-1].start, scans[-1].end
+    if _shortage(_ended(data, high)) or not _shortage(_ended(data, low)):
+        raise ValueError("the end is missing")
+    if not _RUN.search(data, low, high):
+        return _ended(data, high)
+    while high - low > 1:  # the least data with which nothing is missing
+        middle = (low + high) // 2
+        low, high = (middle, high) if _shortage(_ended(data, middle)) else (low, middle)
+    if len(set(data[max(scans[-1].start, high - _FILLER) : high])) == 1:
+        raise ValueError("the end is missing")
+    return _ended(data, high)
+
+
+def _is_checkable(frame: Frame) -> bool:
+    return frame.kind in _HUFFMAN and frame.bits == 8
+
+
+def _ended(data: bytes, end: int) -> bytes:
+    return data[:end] + b"\xff\xd9"
+
+
+def _shortage(data: bytes) -> str:
+    """libjpeg's warning about missing data; empty if nothing is missing.
+
+    Decoding at an eighth of the size is enough for the warning, which Pillow does not pass on. Only for frames
+    that are checkable: of others simplejpeg would write beyond its memory.
+    """
+    import simplejpeg
+
+    try:
+        simplejpeg.decode_jpeg(data, "GRAY", fastdct=True, min_height=1, min_width=1, min_factor=8, strict=True)
+    except ValueError as fault:  # other warnings are harmless, other faults are found by Pillow
+        return str(fault) if "premature end" in str(fault).lower() else ""
+    return ""
+
+
+def _has_all_scans(scans: list[_Scan], frame: Frame) -> bool:
+    """Whether every coefficient of every component was sent to its last bit; a progressive JPEG sends them in parts."""
+    missing_bits: dict[int, list[int]] = {}
+    for scan in scans:
+        count = scan.header[0]
+        first, last, bits = scan.header[1 + 2 * count : 4 + 2 * count]
+        for component in scan.header[1 : 1 + 2 * count : 2]:
+            known = missing_bits.setdefault(component, [99] * 64)
+            known[first : last + 1] = [bits & 15] * (last + 1 - first)
+    return len(missing_bits) == frame.components and not any(any(known) for known in missing_bits.values())
+
+
+def _scans(data: bytes) -> Iterator[_Scan]:
+    for marker, at, after in _segments(data):
+        if marker != 0xDA:
+            continue
+        header = data[at + 4 : after]
+        if len(header) < 6 or len(header) < 4 + 2 * header[0]:
+            return
+        following = _NEXT_MARKER.search(data, after)
+        yield _Scan(header, after, following.start() if following else len(data))
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, its position and the end of its segment, up to the last scan."""
+    at, is_after_scan = 2, False
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            return
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+            continue
+        after = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if after > len(data) or (is_after_scan and marker not in _BETWEEN_SCANS):
+            return
+        yield marker, at, after
+        at = after
+        if marker == 0xDA:
+            following = _NEXT_MARKER.search(data, after)
+            at, is_after_scan = following.start() if following else len(data), True

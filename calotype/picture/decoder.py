@@ -1,0 +1,82 @@
+"""Reads files in the decoder process: a file that crashes a decoder, or keeps it busy for ever, fails alone."""
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from calotype import out_of_process
+from calotype.errors import CalotypeError, PictureError
+from calotype.out_of_process import ProcessEnded
+
+SECONDS, SECONDS_PER_MIB = 30.0, 10.0  # time limit by the size of the file; the slowest decoders take 1 s per MiB
+BYTES_PER_PIXEL, BYTES = 48, 4 << 30  # limit of address space: the most that decoders hold of a picture, and the rest
+BYTES_PER_THREAD = 80 << 20
+
+
+def read(function: Callable[..., Any], path: Path, *args: Any, max_pixels: int) -> Any:
+    """Calls `function(path, *args, max_pixels)`, a function of a module, in the decoder process.
+
+    Raises:
+        PictureError: the process ended or took too long.
+        CalotypeError: raised by the function.
+    """
+    with open_file(path) as file:  # here, so that errors are those of this process
+        size = os.fstat(file.fileno()).st_size
+    try:
+        return out_of_process.call(
+            function,
+            path,
+            *args,
+            max_pixels,
+            seconds=SECONDS + SECONDS_PER_MIB * size / (1 << 20),
+            memory=_memory(max_pixels),
+        )
+    except ProcessEnded as fault:
+        raise _picture_error(path.name, fault) from fault
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Opens a file for reading. Raises CalotypeError if it is missing, empty, a folder or not readable."""
+    try:
+        file = open(path, "rb")  # noqa: SIM115 - the caller closes it
+    except FileNotFoundError:
+        raise CalotypeError("{path} does not exist; check the name", path=path) from None
+    except IsADirectoryError:
+        raise CalotypeError("{path} is a folder; give a picture in it", path=path) from None
+    except PermissionError:
+        if path.is_dir():  # on Windows
+            raise PictureError("{path} is a folder; give a picture in it", path=path) from None
+        raise PictureError("{path} may not be read; change its permissions", path=path) from None
+    except (OSError, ValueError) as fault:
+        raise PictureError(
+            "{path} cannot be opened: {reason}", path=path, reason=getattr(fault, "strerror", None) or fault
+        ) from None
+    status = os.fstat(file.fileno())
+    if stat.S_ISREG(status.st_mode) and status.st_size:
+        return file
+    file.close()
+    if not stat.S_ISREG(status.st_mode):
+        raise PictureError("{path} is a device or a pipe, not a file; save the picture to a file first", path=path)
+    raise PictureError("{path} is empty (zero bytes); try another copy of it", path=path)
+
+
+def _memory(max_pixels: int) -> int | None:
+    wanted = BYTES + BYTES_PER_THREAD * (os.cpu_count() or 1) + BYTES_PER_PIXEL * max_pixels
+    return wanted if wanted < 1 << 60 else None
+
+
+def _picture_error(name: str, fault: ProcessEnded) -> PictureError:
+    if fault.timed_out:
+        return PictureError(
+            "decoding {name} took too long and was stopped; try another copy of it, or save it with another program",
+            name=name,
+        )
+    if fault.is_out_of_memory:
+        return PictureError("{name} does not fit into memory; close other programs or make it smaller", name=name)
+    return PictureError(
+        "{name} crashes its decoder ({cause}); try another copy of it, or save it with another program",
+        name=name,
+        cause=fault.cause,
+    )
