@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from calotype.checkpoints.models import Models
     from calotype.record import Result
 
-LEAST_ADDRESS_SPACE = 512 << 20  # bytes, for networks and what else is imported
+MIN_ADDRESS_SPACE = 512 << 20  # bytes, for networks and what else is imported
 
 
 class Engine:
@@ -90,7 +90,7 @@ def _import_torch() -> None:
             raise
         has_room = False
     else:
-        has_room = memory.free_address_space() >= LEAST_ADDRESS_SPACE
+        has_room = memory.free_address_space() >= MIN_ADDRESS_SPACE
     if not has_room:
         raise CalotypeError(
             "the address space is limited to {limit:.1f} GiB (`ulimit -v`), too little for torch and a network; raise "

@@ -40,7 +40,7 @@ PROCESSES = 4  # at most, for calls from several threads at the same time
 GRACE = 5.0  # seconds after the time limit in which the calling process ends the call, before the process ends itself
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from calotype import out_of_process; "
 _START += "out_of_process.serve()"
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # decoders have threads of their own
+_SINGLE_THREADED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # decoders have threads of their own
 _LOG_BYTES = 1 << 20  # of what libraries print
 _PIPE_BYTES = 1 << 20
 _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ of Linux
@@ -158,28 +158,28 @@ class _Pool:
             process = process or self._new()
             is_new = process.is_new
             try:
-                answer = process.call(request, seconds)
+                response = process.call(request, seconds)
             except ProcessEnded as fault:
                 if is_new or fault.timed_out:
                     raise
                 process = self._new()
-                answer = process.call(request, seconds)
+                response = process.call(request, seconds)
             with self._lock:
                 self._waiting.append(process)
-        return answer
+        return response
 
 
 _POOL = _Pool()
 
 
-def _result(answer: Mapping[str, Any]) -> Any:
-    if "fault" in answer:
-        raise CalotypeError.from_data(json.loads(answer["fault"]))
-    if "memory" in answer:
-        raise MemoryError(answer["memory"])
-    if "bug" in answer:
-        raise RemoteError(answer["bug"]) from _RemoteTraceback("\n" + answer["traceback"])
-    return answer["value"]
+def _result(response: Mapping[str, Any]) -> Any:
+    if "fault" in response:
+        raise CalotypeError.from_data(json.loads(response["fault"]))
+    if "memory" in response:
+        raise MemoryError(response["memory"])
+    if "bug" in response:
+        raise RemoteError(response["bug"]) from _RemoteTraceback("\n" + response["traceback"])
+    return response["value"]
 
 
 class _Process:
@@ -197,7 +197,7 @@ class _Process:
                 stdout=subprocess.PIPE,
                 stderr=self._log,
                 bufsize=0,
-                env={**os.environ, **_ONE_THREAD},
+                env={**os.environ, **_SINGLE_THREADED},
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
         except (OSError, ValueError) as fault:
@@ -206,7 +206,7 @@ class _Process:
         self._channel = _Channel(self._process.stdout, self._process.stdin)
 
     def call(self, request: list[memoryview], seconds: float) -> Mapping[str, Any]:
-        """Sends a request and waits for its answer. After an exception the process has ended."""
+        """Sends a request and waits for its response. After an exception the process has ended."""
         expired = threading.Event()
 
         def expire() -> None:
@@ -226,7 +226,7 @@ class _Process:
             timer.cancel()
             status, log = self.end()
             raise ProcessEnded(status, expired.is_set(), log) from None
-        except BaseException:  # an interrupt: the answer would be taken for that of the next call
+        except BaseException:  # an interrupt: the response would be taken for that of the next call
             self.end(kill=True)
             raise
         finally:
@@ -273,20 +273,20 @@ def _not_started(reason: str) -> CalotypeError:
 
 def serve() -> None:
     """Answers requests until the calling process ends, which closes the pipe."""
-    requests, answers = open(os.dup(0), "rb", buffering=0), open(os.dup(1), "wb", buffering=0)  # noqa: SIM115
+    requests, responses = open(os.dup(0), "rb", buffering=0), open(os.dup(1), "wb", buffering=0)  # noqa: SIM115
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)  # what a library prints goes to the log, and it reads nothing
     os.dup2(2, 1)
     os.close(nothing)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the calling process decides
     _limit_process()
-    channel, received = _Channel(requests, answers), queue.SimpleQueue()
+    channel, received = _Channel(requests, responses), queue.SimpleQueue()
     threading.Thread(target=_receive, args=(channel, received), daemon=True).start()
     for module in MODULES:
         importlib.import_module(module)
     channel.send(_encoded("ready"))
     while True:
-        channel.send(_answer(received.get()))
+        channel.send(_respond(received.get()))
 
 
 def _receive(channel: "_Channel", received: queue.SimpleQueue) -> None:
@@ -298,7 +298,7 @@ def _receive(channel: "_Channel", received: queue.SimpleQueue) -> None:
             os._exit(0)
 
 
-def _answer(request: Mapping[str, Any]) -> list[memoryview]:
+def _respond(request: Mapping[str, Any]) -> list[memoryview]:
     with contextlib.suppress(OSError):
         if request["folder"] and request["folder"] != _current_folder():
             os.chdir(request["folder"])
@@ -325,9 +325,9 @@ def _limit_process() -> None:
     """No core dumps, no large files, and the first to go when memory runs out."""
     if resource is None:
         return
-    for limit, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, _LOG_BYTES)):
+    for limit, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, _LOG_BYTES)):
         with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(limit, (0, 0) if most == 0 else (most, resource.getrlimit(limit)[1]))
+            resource.setrlimit(limit, (0, 0) if value == 0 else (value, resource.getrlimit(limit)[1]))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 

@@ -14,7 +14,7 @@ from calotype.errors import CalotypeError, Message
 Shapes = Mapping[str, tuple[int, ...]]
 
 NOT_USED = Message("no task of Calotype uses such a file yet")
-OTHER_FAMILY = Message("Calotype draws with models of SD 1.x, SD 2.x and SDXL")
+SUPPORTED_FAMILIES = Message("Calotype draws with models of SD 1.x, SD 2.x and SDXL")
 
 FAMILIES = (  # name, and a pattern of its module names, with "_" for "."; the first that fits
     ("FLUX.2", r"single_stream_modulation|double_stream_modulation"),
@@ -104,36 +104,36 @@ def kind_of_file(shapes: Shapes) -> FileKind | None:
     if is_lora(shapes):
         family = family_of(shapes)
         if family:
-            return FileKind(Message("a LoRA for {family}", family=family), OTHER_FAMILY)
+            return FileKind(Message("a LoRA for {family}", family=family), SUPPORTED_FAMILIES)
         return _LORA_KIND
     names = _Names.of(shapes)
     for detects, kind in KINDS:
         if detects(names):
             return kind
     if family := family_of(shapes):
-        return FileKind(Message("a model of the family {family}", family=family), OTHER_FAMILY)
+        return FileKind(Message("a model of the family {family}", family=family), SUPPORTED_FAMILIES)
     return _network(shapes)
 
 
-def wrong_kind_error(path: Path, shapes: Shapes, wanted: Message) -> CalotypeError:
-    """The refusal of a file: what was wanted, what it is, and which option takes it.
+def wrong_kind_error(path: Path, shapes: Shapes, expected: Message) -> CalotypeError:
+    """The refusal of a file: what was expected, what it is, and which option takes it.
 
     Args:
-        wanted: what the file should be, such as "a VAE".
+        expected: what the file should be, such as "a VAE".
     """
     kind = kind_of_file(shapes)
     if kind is None:
         if not shapes:
-            return CalotypeError("{path} is not {wanted}: it has no tensors", path=path, wanted=wanted)
+            return CalotypeError("{path} is not {expected}: it has no tensors", path=path, expected=expected)
         return CalotypeError(
-            "{path} is not {wanted} that Calotype knows: it has {count} tensors, the first {first}",
+            "{path} is not {expected} that Calotype knows: it has {count} tensors, the first {first}",
             path=path,
-            wanted=wanted,
+            expected=expected,
             count=len(shapes),
             first=min(shapes)[:80],
         )
     return CalotypeError(
-        "{path} is {kind}, not {wanted}; {use}", path=path, kind=kind.noun, wanted=wanted, use=kind.use
+        "{path} is {kind}, not {expected}; {use}", path=path, kind=kind.noun, expected=expected, use=kind.use
     )
 
 
@@ -214,7 +214,7 @@ _QUANTISED = FileKind(
 _TEXT_ENCODER = FileKind(
     Message("a CLIP text encoder alone"), Message("no option takes it; a file with all parts of a model has its own")
 )
-_LANGUAGE_MODEL = FileKind(Message("a language model, the text encoder of newer families"), OTHER_FAMILY)
+_LANGUAGE_MODEL = FileKind(Message("a language model, the text encoder of newer families"), SUPPORTED_FAMILIES)
 _EMBEDDING = FileKind(
     Message("an embedding (textual inversion)"),
     Message("add it to the models, and write its name in the prompt"),
@@ -231,7 +231,7 @@ _UNET_OF_DIFFUSERS = FileKind(
     Message("give the diffusers folder that it belongs to, the one with model_index.json, or a file with all parts"),
 )
 _VAE = FileKind(Message("a VAE alone"), Message("{task:imagine} takes it with {option:vae}"), "vae")
-_WIDE_VAE = FileKind(Message("a VAE of another family, such as Flux or Stable Diffusion 3"), OTHER_FAMILY)
+_WIDE_VAE = FileKind(Message("a VAE of another family, such as Flux or Stable Diffusion 3"), SUPPORTED_FAMILIES)
 
 KINDS: tuple[tuple[Callable[[_Names], bool], FileKind], ...] = (  # the first that fits
     (_begins("stages.0.0.join."), _GAN),
@@ -247,7 +247,7 @@ KINDS: tuple[tuple[Callable[[_Names], bool], FileKind], ...] = (  # the first th
     (_begins("adapter.body."), _T2I),
     (_contains("motion_modules.", "temporal_transformer."), FileKind(Message("a motion module of AnimateDiff"))),
     (_contains(".qweight", ".wscales", ".quant_state.", ".scale_weight", "scaled_fp8"), _QUANTISED),
-    (_has("decoder.middle.0.residual.0.gamma"), FileKind(Message("a VAE of Wan or Qwen-Image"), OTHER_FAMILY)),
+    (_has("decoder.middle.0.residual.0.gamma"), FileKind(Message("a VAE of Wan or Qwen-Image"), SUPPORTED_FAMILIES)),
     (_begins("model.diffusion_model.input_blocks.", "model_ema.diffusion_model"), _CHECKPOINT),
     (_has("input_blocks.0.0.weight"), _UNET_ALONE),
     (lambda names: names.begins("down_blocks.0.") and names.has("conv_in.weight"), _UNET_OF_DIFFUSERS),
@@ -255,7 +255,7 @@ KINDS: tuple[tuple[Callable[[_Names], bool], FileKind], ...] = (  # the first th
     (_is_vae, _VAE),
     (_has("decoder.layers.0.weight"), _TAESD),
     (_has("1.weight", "3.conv.0.weight"), _TAESD),
-    (_contains("encoder.block.0.layer.0.SelfAttention."), FileKind(Message("a T5 text encoder"), OTHER_FAMILY)),
+    (_contains("encoder.block.0.layer.0.SelfAttention."), FileKind(Message("a T5 text encoder"), SUPPORTED_FAMILIES)),
     (_has("layers.0.self_attn.q_proj.weight", "embed_tokens.weight"), _LANGUAGE_MODEL),
     (_begins("vision_model.", "visual."), FileKind(Message("a CLIP image encoder"))),
     (_begins("text_model.encoder.", "transformer.resblocks.", "encoder.layers.0.self_attn."), _TEXT_ENCODER),

@@ -30,7 +30,15 @@ BUILD_ERRORS = (
     AttributeError,
     ZeroDivisionError,
 )
-OTHER_PIPELINES = ("Kandinsky", "KandinskyV22", "IF", "Wuerstchen", "StableCascade", "StableVideoDiffusion", "AudioLDM")
+UNSUPPORTED_PIPELINES = (
+    "Kandinsky",
+    "KandinskyV22",
+    "IF",
+    "Wuerstchen",
+    "StableCascade",
+    "StableVideoDiffusion",
+    "AudioLDM",
+)
 SCHEDULE_KEYS = (
     *("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type"),
     "rescale_betas_zero_snr",
@@ -96,7 +104,7 @@ def _open_folder(checkpoint: Checkpoint) -> DiffusionCheckpoint:
 def _check_pipeline(index: dict[str, Any], folder: Path) -> None:
     """Raises CalotypeError for the folder of another family, by the name of its pipeline."""
     name = str(index.get("_class_name", ""))
-    if ("unet" not in index and "transformer" in index) or name.startswith(OTHER_PIPELINES):
+    if ("unet" not in index and "transformer" in index) or name.startswith(UNSUPPORTED_PIPELINES):
         raise CalotypeError(
             "{folder} is a model for diffusers' {name}; Calotype draws with models of SD 1.x, SD 2.x and SDXL",
             folder=folder,

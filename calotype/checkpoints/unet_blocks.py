@@ -33,8 +33,8 @@ def blocks_of(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> Blocks | No
     layers = min(downs, default=inputs) - 1
     levels = len(downs) + 1
     outputs = 1 + max((n for part, n in resnets if part == "output_blocks"), default=-1)
-    is_regular = downs == {(n + 1) * (layers + 1) for n in range(levels - 1)}
-    if layers < 1 or not is_regular or outputs != levels * (layers + 1) or inputs not in (outputs, outputs - 1):
+    is_uniform = downs == {(n + 1) * (layers + 1) for n in range(levels - 1)}
+    if layers < 1 or not is_uniform or outputs != levels * (layers + 1) or inputs not in (outputs, outputs - 1):
         return None
     first = [1 + level * (layers + 1) for level in range(levels)]
     channels = [shapes.get(f"{prefix}input_blocks.{n}.0.out_layers.3.weight", (0,))[0] for n in first]

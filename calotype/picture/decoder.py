@@ -63,8 +63,8 @@ def open_file(path: Path) -> BinaryIO:
 
 
 def _memory(max_pixels: int) -> int | None:
-    wanted = BYTES + BYTES_PER_THREAD * (os.cpu_count() or 1) + BYTES_PER_PIXEL * max_pixels
-    return wanted if wanted < 1 << 60 else None
+    required = BYTES + BYTES_PER_THREAD * (os.cpu_count() or 1) + BYTES_PER_PIXEL * max_pixels
+    return required if required < 1 << 60 else None
 
 
 def _picture_error(name: str, fault: ProcessEnded) -> PictureError:

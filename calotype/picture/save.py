@@ -86,7 +86,7 @@ def check_size(size: tuple[int, int], format: str, name: str) -> None:
             width=width,
             height=height,
             title=formats.KNOWN[format].title,
-            names=" or ".join(formats.KNOWN[other].title for other in LARGE if _holds(formats.KNOWN[other], size)),
+            names=" or ".join(formats.KNOWN[name].title for name in LARGE if _holds(formats.KNOWN[name], size)),
         )
 
 

@@ -64,7 +64,7 @@ class GenerationPlan:
     def own_embeddings(self) -> "list[Embedding]":
         """The embeddings that are files of their own, not those within the LoRAs."""
         bundled = [word for adapter, *_ in self.adapters for word in adapter.embeddings]
-        return [word for word in self.embeddings if not any(word is other for other in bundled)]
+        return [word for word in self.embeddings if not any(word is own for own in bundled)]
 
 
 @dataclass(frozen=True, eq=False)
