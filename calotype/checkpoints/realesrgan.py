@@ -83,6 +83,31 @@ def trainable(loaded: NetworkCheckpoint) -> nn.Module:
     return network
 
 
+def fitted(network: nn.Module, scale: int) -> nn.Module:
+    """A SRVGGNetCompact with a lower scale: the last convolution's filters are averaged over the sub-pixels.
+
+    Raises:
+        CalotypeError: another architecture, or a scale that does not divide the network's.
+    """
+    before = scale_of(network)
+    if not isinstance(network, Compact) or before % scale:
+        raise CalotypeError(
+            "the weights of a network with scale {before} cannot be fitted to {option:scale} {scale}; only those of a "
+            "SRVGGNetCompact with a multiple of it can; leave {option:scale} out, or give {option:model} none",
+            before=before,
+            scale=scale,
+        )
+    convolutions = [key.removesuffix(".weight") for key, value in network.state_dict().items() if value.ndim == 4]
+    state, last, factor = dict(network.state_dict()), convolutions[-1], before // scale
+    for key in (f"{last}.weight", f"{last}.bias"):
+        value = state[key]
+        grid = value.view(-1, scale, factor, scale, factor, *value.shape[1:])
+        state[key] = grid.mean((2, 4)).reshape(-1, *value.shape[1:])
+    smaller = Compact(num_feat=network.num_feat, num_conv=network.num_conv, upscale=scale)
+    smaller.load_state_dict(state)
+    return smaller
+
+
 def to_realesrgan_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Renames spandrel's keys to those of Real-ESRGAN's files; those of SRVGGNetCompact are equal.
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from calotype import __version__
@@ -26,6 +27,7 @@ from calotype.tasks import Note, Progress, note
 from calotype.tasks.enhancing import LossOptions, TrainUpscaler
 from calotype.training.data.dataset import split_validation
 from calotype.training.data.patches import HighRes, cut_patch, open_images, sharpened
+from calotype.training.enhance.distill import TeacherPairs
 from calotype.training.enhance.gan_step import AdversarialTrainer, Batch, LossWeights
 from calotype.training.enhance.loop import about, train
 from calotype.training.enhance.run import EnhanceRun, Test, check_free
@@ -63,27 +65,40 @@ def train_upscaler(task: TrainUpscaler, models: Models) -> Iterator[Progress | N
     mixed = is_mixed(task.mixed_precision, models.device)
     weights = LossWeights(task.l1_weight, task.perceptual_weight, task.gan_weight)
     rates = (task.learning_rate, task.discriminator_lr)
+    pairs = _teacher_pairs(task, models, training, scale) if task.teacher else None
     run = EnhanceRun(
         task,
         AdversarialTrainer(network, discriminator, features, weights, rates, models.device, mixed, usual=usual),
-        partial(make_batch, task, training, scale, models.device),
-        [make_test(photo, task, scale, n) for n, photo in enumerate(validation[:MAX_TESTS])],
+        partial(_teacher_batch, pairs, task.batch_size, models.device)
+        if pairs
+        else partial(make_batch, task, training, scale, models.device),
+        [make_test(photo, task, scale, n, pairs) for n, photo in enumerate(validation[:MAX_TESTS])],
         partial(_save_network, task, name),
         pictures=len(training),
-        plan=_plan(task, training, validation, network, name, usual),
+        plan=_plan(task, training, validation, network, name, usual, pairs),
         about=about(models.device, mixed, network=f"{name}, sha256 {sha256[:16]}…" if sha256 else name),
-        data=[[p.sha256 for p in training], sha256, usual, mixed, *map(digest_of, (task.vgg, task.discriminator))],
+        data=[
+            [photo.sha256 for photo in training],
+            *(sha256, usual, mixed, *map(digest_of, (task.vgg, task.discriminator))),
+            *([pairs.teacher.sha256] if pairs else []),
+        ],
     )
     yield from map(note, run.plan)
-    if not task.dry_run:
-        yield from train(run)
+    if task.dry_run:
+        return
+    if pairs:
+        yield from pairs.prepare()
+    yield from train(run)
 
 
 def _network(task: TrainUpscaler, models: Models) -> tuple[nn.Module, str, str]:
     """The network to train, its name, and the sha256 of its file."""
     if task.model != "none":
         loaded = load(models.store.find(task.model, kind="upscale"))
-        return official.trainable(loaded), loaded.name, loaded.sha256
+        network = official.trainable(loaded)
+        if task.scale < official.scale_of(network):
+            network = official.fitted(network, task.scale)
+        return network, loaded.name, loaded.sha256
     depth = task.num_block or {"rrdbnet": 23, "srvgg": 16}[task.network]
     network = official.new_network(task.network, task.scale, task.num_feat, depth)
     return network, f"new {task.network}, {task.num_feat} channels, {depth} deep", ""
@@ -110,15 +125,39 @@ def make_batch(task: TrainUpscaler, photos: Sequence[HighRes], scale: int, devic
     true = torch.stack([cut_patch(photo.pixels, task.gt_size, rng, task.rotate) for photo in chosen]).to(device)
     target = sharpened(true) if task.l1_gt_usm else true
     generator = torch.Generator().manual_seed((task.seed * 1_000_003 + step) % 2**63)
-    return Batch(second_order(target, generator, SecondOrder(scale)), true, target)
+    low = second_order(target, generator, SecondOrder(scale))
+    if task.clean:
+        is_clean = torch.tensor([rng.random() < task.clean for _ in chosen], device=device)
+        clean = F.interpolate(true, scale_factor=1 / scale, mode="area")
+        low = torch.where(is_clean[:, None, None, None], clean, low)
+    return Batch(low, true, target)
 
 
-def make_test(photo: HighRes, task: TrainUpscaler, scale: int, number: int) -> Test:
-    """The middle of a photo, always with the same degradation."""
+def _teacher_pairs(task: TrainUpscaler, models: Models, photos: Sequence[HighRes], scale: int) -> TeacherPairs:
+    """Raises CalotypeError if the teacher is not at hand, not an upscaler, or of a scale that does not fit."""
+    teacher = models.upscaler(task.teacher)
+    if teacher.scale % scale:
+        raise CalotypeError(
+            "{teacher} has scale {teacher_scale}, which is not a multiple of the student's, {scale}; give another "
+            "{option:teacher}, or another {option:scale}",
+            teacher=teacher.name,
+            teacher_scale=teacher.scale,
+            scale=scale,
+        )
+    options = {"count": task.teacher_patches, "scale": scale, "side": task.gt_size, "clean": task.clean}
+    return TeacherPairs(teacher, photos, seed=task.seed, folder=models.settings.home / "teacher", **options)
+
+
+def _teacher_batch(pairs: TeacherPairs, size: int, device: torch.device, step: int) -> Batch:
+    return pairs.batch(step, size, device)
+
+
+def make_test(photo: HighRes, task: TrainUpscaler, scale: int, number: int, pairs: TeacherPairs | None = None) -> Test:
+    """The middle of a photo, always with the same degradation; with a teacher the target is its output."""
     true = cut_patch(photo.pixels, task.gt_size)[None]
     target = sharpened(true) if task.l1_gt_usm else true
     low = second_order(target, torch.Generator().manual_seed(number), SecondOrder(scale))
-    return Test(photo.path.name, low[0], target[0])
+    return Test(photo.path.name, low[0], pairs.targets(low)[0] if pairs else target[0])
 
 
 def _save_network(task: TrainUpscaler, name: str, stem: str, network: nn.Module, steps: int) -> Path:
@@ -139,6 +178,7 @@ def _plan(
     network: nn.Module,
     name: str,
     usual: str,
+    pairs: TeacherPairs | None,
 ) -> list[Message]:
     small = sum(min(photo.pixels.shape[:2]) < task.gt_size for photo in photos)
     plan = [
@@ -160,6 +200,15 @@ def _plan(
             side=task.gt_size,
         ),
     ]
+    if pairs:
+        plan.append(
+            Message(
+                "the ground truth is the output of {teacher} for {count} patches, kept in {folder}",
+                teacher=pairs.teacher.name,
+                count=pairs.count,
+                folder=pairs.folder,
+            )
+        )
     if small:
         plan.append(
             Message(

@@ -115,9 +115,10 @@ class EnhanceOutput(LogOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainUpscaler(EnhanceTrainingOptions, LossOptions, EnhanceOutput):
-    """Fine-tune or train a Real-ESRGAN on one's own pictures."""
+    """Fine-tune or train a Real-ESRGAN on one's own pictures, or distill another network."""
 
     TITLE = "Model and dataset"
+    ADDED_LATER = ("teacher", "teacher_patches", "clean")  # states of earlier versions do not know them
 
     photos: Path = option(help="folder with sharp pictures", is_path=True)
     model: str = option(
@@ -127,10 +128,27 @@ class TrainUpscaler(EnhanceTrainingOptions, LossOptions, EnhanceOutput):
         words=("none",),
     )
     network: str = option("rrdbnet", "where {option:model} is none: architecture", choices=("rrdbnet", "srvgg"))
-    scale: int = option(4, "where {option:model} is none: upscaling factor (1, 2 or 4)", min=1, max=4)
+    scale: int = option(
+        4,
+        "where {option:model} is none: upscaling factor (1, 2 or 4); a given SRVGGNetCompact of a higher factor is "
+        "fitted to it",
+        min=1,
+        max=4,
+    )
     num_feat: int = option(64, "where {option:model} is none: channels", min=4, max=512, title="Channels")
     num_block: int = option(
         0, "where {option:model} is none: blocks or layers; 0: 23 or 16", min=0, max=128, title="Blocks"
+    )
+    teacher: str = option(
+        "",
+        "network whose output is the ground truth (knowledge distillation), such as realesrgan-x4plus",
+        names="upscale",
+    )
+    teacher_patches: int = option(
+        3000, "number of patches with the output of {option:teacher}, which are kept on disk", min=1, max=10_000_000
+    )
+    clean: float = option(
+        0.0, "probability of a patch that is downscaled and not degraded", min=0, max=1, title="Clean patches"
     )
     gt_size: int = option(256, "side of the ground truth patches", min=32, max=1024, title="Patch size")
     l1_gt_usm: bool = option(
@@ -151,9 +169,14 @@ class TrainUpscaler(EnhanceTrainingOptions, LossOptions, EnhanceOutput):
         super().__post_init__()
         self.check_losses()
         if self.model != "none":
-            _check_unused(self, ("network", "scale", "num_feat", "num_block"), _from_checkpoint(self.model))
+            _check_unused(self, ("network", "num_feat", "num_block"), _from_checkpoint(self.model))
         if self.scale == 3:
             raise CalotypeError("{option:scale} is 1, 2 or 4")
+        if self.teacher:
+            why = Message("{option:teacher} gives the ground truth")
+            _check_unused(self, ("l1_gt_usm", "rotate"), why)
+        else:
+            _check_unused(self, ("teacher_patches",), Message("there is no {option:teacher}"))
         if self.gt_size % 32:
             raise CalotypeError("{option:gt_size} is a multiple of 32, not {gt_size}", gt_size=self.gt_size)
         if not self.l1_stage_steps + self.gan_steps:

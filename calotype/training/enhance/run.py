@@ -4,7 +4,7 @@ import copy
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,9 @@ class EnhanceRun:
     def _fingerprint(self) -> Fingerprint:
         options = {k: v for k, v in options_of(self.task).items() if k not in IDLE and not k.startswith(UNHASHED)}
         options["l1_steps"] = self.task.l1_stage_steps
+        for spec in fields(self.task):
+            if spec.name in getattr(self.task, "ADDED_LATER", ()) and options[spec.name] == spec.default:
+                del options[spec.name]
         return Fingerprint(options, [list(self.data)], (*RATES, *WEIGHTS, *LENGTHS), names_changes=True)
 
     def _snapshot(self) -> Snapshot:

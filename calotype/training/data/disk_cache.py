@@ -1,0 +1,39 @@
+"""Tensors that are computed once and kept on disk."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
+from torch import Tensor
+
+from calotype.errors import CalotypeError
+from calotype.files import write_atomic
+
+
+def is_cached(path: Path) -> bool:
+    return path.is_file()
+
+
+def load_or_compute(path: Path, compute: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    """Reads the tensors of a file; if it is missing or damaged they are computed and written.
+
+    Raises:
+        CalotypeError: the disk is full.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError):
+        tensors = compute()
+        save_tensors(path, tensors)
+        return tensors
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raises CalotypeError if the disk is full or the folder cannot be written to."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise CalotypeError("{folder} cannot be made ({reason})", folder=path.parent, reason=fault.strerror) from None
+    write_atomic(path, serialize({name: value.contiguous() for name, value in tensors.items()}))
