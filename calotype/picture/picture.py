@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -86,7 +87,9 @@ class Picture:
                     most=max_pixels,
                 )
             decoded = image_file.decode()
-        return _with_metadata(cls(decoded.colour, decoded.alpha, format=format, sha256=sha256), image_file, decoded)
+        picture = _with_metadata(cls(decoded.colour, decoded.alpha, format=format, sha256=sha256), image_file, decoded)
+        _try_profile(picture.metadata.icc, picture.pixels.shape[2])
+        return picture
 
 
 def size_of(path: Path, max_pixels: int) -> tuple[int, int]:
@@ -188,6 +191,13 @@ def _matching_profile(icc: bytes | None, channels: int) -> tuple[bytes | None, t
         return icc, ()
     what = "is damaged" if space is None else "is for other colours than the pixels'"
     return None, (f"its colour profile {what} and is left out",)
+
+
+@lru_cache(maxsize=16)
+def _try_profile(icc: bytes | None, channels: int) -> None:
+    """Reads the profile here, so that one that crashes Little CMS does it in the decoder process."""
+    if icc:
+        profile.to_srgb(icc, "L" if channels == 1 else "RGB")
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
