@@ -13,7 +13,7 @@ _MIDDLE = "UNetMidBlock2DCrossAttn"
 
 
 @dataclass(frozen=True)
-class Blocks:
+class UNetBlocks:
     """The number of transformer blocks in each layer of each block, the outer blocks first."""
 
     channels: tuple[int, ...]
@@ -26,7 +26,7 @@ class Blocks:
         return len(self.down[0])
 
 
-def blocks_of(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> Blocks | None:
+def blocks_of(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> UNetBlocks | None:
     """The blocks of the U-Net under a key prefix; None if they are not those of a U-Net of Stable Diffusion."""
     depths, resnets, downs = _count(shapes, prefix)
     inputs = 1 + max((n for part, n in resnets if part == "input_blocks"), default=0)
@@ -47,7 +47,7 @@ def blocks_of(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> Blocks | No
     middle = depths.get(("middle_block", 1), 0) if has_middle else None
     if has_second != bool(middle) or 0 in channels:
         return None
-    return Blocks(tuple(channels), down, up, middle)
+    return UNetBlocks(tuple(channels), down, up, middle)
 
 
 def _count(
@@ -71,7 +71,7 @@ def _count(
     return depths, resnets, downs
 
 
-def blocks_in(config: Mapping[str, Any]) -> Blocks:
+def blocks_in(config: Mapping[str, Any]) -> UNetBlocks:
     """The blocks of a config without `reverse_transformer_layers_per_block`."""
     channels = tuple(config["block_out_channels"])
     depths = config.get("transformer_layers_per_block", 1)
@@ -81,10 +81,10 @@ def blocks_in(config: Mapping[str, Any]) -> Blocks:
         depth if "CrossAttn" in kind else 0 for depth, kind in zip(depths, config["down_block_types"], strict=True)
     ]
     down = tuple((depth,) * layers for depth in by_level)
-    return Blocks(channels, down, tuple((depth,) * (layers + 1) for depth in by_level), depths[-1])
+    return UNetBlocks(channels, down, tuple((depth,) * (layers + 1) for depth in by_level), depths[-1])
 
 
-def with_blocks(config: Mapping[str, Any], blocks: Blocks) -> dict[str, Any] | None:
+def with_blocks(config: Mapping[str, Any], blocks: UNetBlocks) -> dict[str, Any] | None:
     """The config of a UNet2DConditionModel with these blocks; None if it cannot describe them."""
     if any(len({depth > 0 for depth in level}) > 1 for level in (*blocks.down, *blocks.up)):
         return None

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -110,7 +111,9 @@ class Picture:
                     most=max_pixels,
                 )
             decoded = image_file.decode()
-        return _with_metadata(cls(decoded.colour, decoded.alpha, format=format, sha256=sha256), image_file, decoded)
+        picture = _with_metadata(cls(decoded.colour, decoded.alpha, format=format, sha256=sha256), image_file, decoded)
+        _try_profile(picture.metadata.icc, picture.pixels.shape[2])
+        return picture
 
 
 def size_of(path: Path, max_pixels: int) -> tuple[int, int]:
@@ -222,6 +225,13 @@ def _xmp(image_file: PictureFile, exif: exif_blocks.Exif) -> tuple[Packet | None
     except ValueError:
         return packet, ("its extended XMP is damaged and left out",)
     return packet, ()
+
+
+@lru_cache(maxsize=16)
+def _try_profile(icc: bytes | None, channels: int) -> None:
+    """Reads the profile here, so that one that crashes Little CMS does it in the decoder process."""
+    if icc:
+        profile.to_srgb(icc, "L" if channels == 1 else "RGB")
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
