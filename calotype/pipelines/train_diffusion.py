@@ -27,7 +27,7 @@ from calotype.files import check_folder, read_text, run_lock, uninterrupted
 from calotype.inference.diffusion.schedulers import sqrt_alphas_cumprod
 from calotype.models.network import is_mixed
 from calotype.ops.prompt.chunks import LENGTH
-from calotype.tasks import Note, Progress, TrainDiffusion, note, options_of
+from calotype.tasks import Note, Progress, TrainDiffusion, note
 from calotype.training.data.captioned import CaptionedSet, read_pairs, repeated, validation_indices
 from calotype.training.diffusion import autoencoder
 from calotype.training.diffusion import denoiser as diffusing
@@ -38,7 +38,7 @@ from calotype.training.diffusion.export import write_folder
 from calotype.training.diffusion.networks import Compute, new_text, new_unet, new_vae
 from calotype.training.diffusion.retrieval import Score
 from calotype.training.monitor.monitor import Monitor, option_facts, tensorboard_folder
-from calotype.training.run.fingerprint import Fingerprint
+from calotype.training.run.fingerprint import Fingerprint, hashed_options
 from calotype.training.run.result import TrainResult
 from calotype.training.run.resume import State, weights_under
 from calotype.training.run.time_budget import TimeBudget, TimedSteps
@@ -551,7 +551,7 @@ class DiffusionRun:
     # ------------------------------------------------------------------ files
 
     def _fingerprint(self) -> Fingerprint:
-        options = {key: value for key, value in options_of(self.task).items() if key not in UNHASHED}
+        options = hashed_options(self.task, UNHASHED)
         pixels = hashlib.sha256(self.pairs.pixels.numpy().data).hexdigest()
         pairs = [(pair.name, pair.captions, pair.weight) for pair in self.pairs.pairs]
         return Fingerprint(options, [pixels, pairs, self.validation, self.batches, str(self.compute.dtype)])

@@ -18,7 +18,7 @@ from calotype.errors import CalotypeError, Message
 from calotype.files import check_folder, make_folder, run_lock
 from calotype.models.gan import Discriminator, Generator, Shape
 from calotype.models.network import is_bfloat16_quick
-from calotype.tasks import Note, Progress, TrainGan, note, options_of
+from calotype.tasks import Note, Progress, TrainGan, note
 from calotype.training.data.squares import Images, of_demo, of_folder
 from calotype.training.gan.evaluator import GanEvaluator
 from calotype.training.gan.losses import (
@@ -34,7 +34,7 @@ from calotype.training.monitor.monitor import Monitor, memory_in_use, option_fac
 from calotype.training.optim.ema import update_ema
 from calotype.training.optim.grad_scale import all_finite
 from calotype.training.run.estimate import duration, gibibytes
-from calotype.training.run.fingerprint import Fingerprint
+from calotype.training.run.fingerprint import Fingerprint, hashed_options
 from calotype.training.run.result import TrainResult
 from calotype.training.run.resume import load_optimizer, state_path, weights_under
 from calotype.training.run.trainer_state import Snapshot, TrainerState
@@ -363,7 +363,7 @@ class GanRun:
         return {"forger": self.generator, "expert": self.discriminator, "mean": self.ema}  # keys of state files
 
     def _fingerprint(self) -> Fingerprint:
-        options = {k: v for k, v in options_of(self.task).items() if k not in UNHASHED and not k.startswith("log")}
+        options = {k: v for k, v in hashed_options(self.task, UNHASHED).items() if not k.startswith("log")}
         options |= {"gamma": self.gamma, "max_train_steps": self.task.steps}
         return Fingerprint(options, [self.images.sha256, self.is_bfloat16], FREE)
 

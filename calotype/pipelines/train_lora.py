@@ -20,7 +20,7 @@ from calotype.checkpoints.models import Models
 from calotype.checkpoints.store import digest
 from calotype.errors import CalotypeError, Message
 from calotype.files import check_folder, make_folder, run_lock
-from calotype.tasks import Note, Progress, note, options_of
+from calotype.tasks import Note, Progress, note
 from calotype.tasks.training import IgnoredOptions, LoraOutput, SampleOptions, TrainLora, parse_step_rules, parse_steps
 from calotype.training.data import batches as plan
 from calotype.training.data.captions import process_caption
@@ -39,7 +39,7 @@ from calotype.training.optim.lr_schedule import lr_factor
 from calotype.training.optim.optimizers import create_optimizer, is_schedule_free, set_train_mode
 from calotype.training.run.distributed import Processes
 from calotype.training.run.estimate import estimate
-from calotype.training.run.fingerprint import Fingerprint
+from calotype.training.run.fingerprint import Fingerprint, hashed_options
 from calotype.training.run.result import TrainResult
 from calotype.training.run.resume import dtype_named, load_optimizer, state_in
 from calotype.training.run.trainer_state import Snapshot, TrainerState
@@ -349,7 +349,7 @@ class LoraRun(Planned):
         return [{"params": ps, "lr": rate, "initial_lr": rate} for ps, rate in groups if ps]
 
     def _fingerprint(self) -> Fingerprint:
-        options = {name: value for name, value in options_of(self.task).items() if name not in UNHASHED}
+        options = hashed_options(self.task, UNHASHED)
         photos = [
             (sha256, p.caption, p.repeats, p.is_regularization)
             for p, sha256 in zip(self.photos, self.sha256s, strict=True)

@@ -292,6 +292,7 @@ class TrainLora(IgnoredOptions, DatasetOptions, LoraNetworkOptions, TrainingOpti
     """
 
     TITLE = "Model"
+    ADDED_LATER = ("prediction",)  # states of earlier versions do not know it
 
     model: str = option(
         "emoji",

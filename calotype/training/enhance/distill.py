@@ -37,7 +37,7 @@ MAX_MEMORY = 2 << 30  # bytes of pairs that stay in memory; the others are read 
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class TeacherPair:
     """A degraded patch and the teacher's output for it, in the student's scale."""
 
     low: Tensor  # (3, h, w) uint8
@@ -69,7 +69,7 @@ class TeacherPairs:
     ):
         self.teacher, self.photos, self.count, self.folder = teacher, photos, count, folder
         self.scale, self.side, self.clean, self.seed = scale, side, clean, seed
-        self._in_memory: dict[int, Pair] = {}
+        self._in_memory: dict[int, TeacherPair] = {}
         self._memory_count = MAX_MEMORY // (3 * (side**2 + (side // scale) ** 2))
 
     def prepare(self) -> Iterator[Progress]:
@@ -84,7 +84,7 @@ class TeacherPairs:
                     save_tensors(self._path(n), {"low": _to_bytes(low), "target": _to_bytes(target)})
                 yield Progress(start + len(chunk), len(missing), "patches of the teacher")
 
-    def pair(self, n: int) -> Pair:
+    def pair(self, n: int) -> TeacherPair:
         """Reads a pair; one that is lost is computed again."""
 
         def compute() -> dict[str, Tensor]:
@@ -94,7 +94,7 @@ class TeacherPairs:
         if n in self._in_memory:
             return self._in_memory[n]
         tensors = load_or_compute(self._path(n), compute)
-        pair = Pair(tensors["low"], tensors["target"])
+        pair = TeacherPair(tensors["low"], tensors["target"])
         if len(self._in_memory) < self._memory_count:
             self._in_memory[n] = pair
         return pair

@@ -4,7 +4,7 @@ import copy
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from calotype.errors import CalotypeError, Message, named
 from calotype.files import check_folder
-from calotype.tasks import options_of
 from calotype.training.enhance.gan_step import AdversarialTrainer, Batch, Phase
-from calotype.training.run.fingerprint import Fingerprint
+from calotype.training.run.fingerprint import Fingerprint, hashed_options
 from calotype.training.run.resume import State, state_path
 from calotype.training.run.trainer_state import Snapshot, TrainerState
 
@@ -103,11 +102,8 @@ class EnhanceRun:
     # ------------------------------------------------------------------ resume
 
     def _fingerprint(self) -> Fingerprint:
-        options = {k: v for k, v in options_of(self.task).items() if k not in IDLE and not k.startswith(UNHASHED)}
+        options = {k: v for k, v in hashed_options(self.task, IDLE).items() if not k.startswith(UNHASHED)}
         options["l1_steps"] = self.task.l1_stage_steps
-        for spec in fields(self.task):
-            if spec.name in getattr(self.task, "ADDED_LATER", ()) and options[spec.name] == spec.default:
-                del options[spec.name]
         return Fingerprint(options, [list(self.data)], (*RATES, *WEIGHTS, *LENGTHS), names_changes=True)
 
     def _snapshot(self) -> Snapshot:

@@ -3,9 +3,11 @@
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
+
+from calotype.tasks import options_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,23 @@ class Fingerprint:
     @property
     def _free_options(self) -> dict[str, Any]:
         return {name: self.options[name] for name in self.free if name in self.options}
+
+
+def hashed_options(task: Any, unhashed: Collection[str]) -> dict[str, Any]:
+    """The options of a task that determine the result, for a Fingerprint.
+
+    Options that the task's class lists as ADDED_LATER are left out at their defaults, so that states of versions
+    without them still belong to the same run.
+
+    Args:
+        unhashed: names of options that do not determine the result.
+    """
+    later = {spec.name: spec.default for spec in fields(task) if spec.name in getattr(task, "ADDED_LATER", ())}
+    return {
+        name: value
+        for name, value in options_of(task).items()
+        if name not in unhashed and not (name in later and value == later[name])
+    }
 
 
 def _sha256(value: Any) -> str:
