@@ -4,6 +4,7 @@ import json
 import lzma
 import os
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from calotype.cli import main
 from calotype.outputs.sidecar import read_stored
 from calotype.picture import Picture
+from calotype.tasks import TASKS
 
 HEAD = Path(__file__).parent / "data" / "head"
 CASES = json.loads((HEAD / "cases.json").read_text())
@@ -56,6 +58,11 @@ def pixels(path):
     return found.astype(np.float64) / np.iinfo(found.dtype).max
 
 
+def default_options(kind, names):
+    """The defaults of options that an earlier version did not have."""
+    return {spec.name: spec.default for spec in fields(TASKS[kind]) if spec.name in names}
+
+
 @pytest.mark.parametrize("name", RECORDS)
 def test_a_record_of_an_earlier_version_makes_the_same_picture(folder, name):
     result = folder / name.removesuffix(".json")
@@ -64,7 +71,9 @@ def test_a_record_of_an_earlier_version_makes_the_same_picture(folder, name):
     assert main(["again", name, "-o", str(again), *inputs]) == 0
     then, now = (read_stored(path).record for path in (result, again))
     ours = pixels(again)
-    assert now.options == then.options and now.models == then.models and len(now.faces) == len(then.faces)
+    later = {name: value for name, value in now.options.items() if name not in then.options}
+    assert {**now.options, **then.options} == now.options and later == default_options(now.task, later)
+    assert now.models == then.models and len(now.faces) == len(then.faces)
     if then.computed == now.computed and is_same_machine():
         assert np.array_equal(pixels(result), ours)
     else:

@@ -49,6 +49,7 @@ from calotype.training.run.save_timer import SaveTimer
 FAILED = 3  # steps with a loss or gradients that are no numbers before the run is stopped
 FREE = {"learning_rate", "unet_lr", "text_encoder_lr", "max_train_steps", "max_train_epochs", "lr_decay_steps"}
 FREE |= {"lr_warmup_steps", "lr_scheduler"}  # and what begins with it: how a run goes on may differ in these
+LATER = {"prediction": "auto"}  # options that states of earlier versions do not have, with what these did
 
 
 def train_lora(task: TrainLora, models: Models) -> Iterator[Progress | Note | Learned]:
@@ -361,6 +362,7 @@ class LoraRun(Planned):
         idle |= {"dry_run", "photos", "regular", "network_weights", "network_args", "model", "v2"}
         idle |= {"cache_latents_to_disk"}
         options = {name: value for name, value in options_of(self.task).items() if name not in idle}
+        options = {name: value for name, value in options.items() if name not in LATER or value != LATER[name]}
         photos = [
             (sha256, p.caption, p.repeats, p.is_regular) for p, sha256 in zip(self.photos, self.sha256s, strict=True)
         ]
