@@ -74,7 +74,10 @@ def test_a_record_of_an_earlier_version_makes_the_same_picture(folder, name):
     later = {name: value for name, value in now.options.items() if name not in then.options}
     assert {**now.options, **then.options} == now.options and later == default_options(now.task, later)
     assert now.models == then.models and len(now.faces) == len(then.faces)
-    if then.computed == now.computed and is_same_machine():
+    if name.startswith("out/enlarged.png"):  # of a cutout: since then, hidden colours stay out of visible ones
+        opaque = Picture.open(again).alpha == 255
+        assert np.abs(pixels(result) - ours)[opaque].mean() < 0.02
+    elif then.computed == now.computed and is_same_machine():
         assert np.array_equal(pixels(result), ours)
     else:
         assert np.abs(pixels(result) - ours).max() <= NEAR
