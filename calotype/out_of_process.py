@@ -37,6 +37,7 @@ except ImportError:  # Windows
 
 MODULES = ("calotype.picture",)  # imported by the process before its first call
 PROCESSES = 4  # at most, for calls from several threads at the same time
+START_SECONDS = 120.0  # for a process to start and to import the decoders
 GRACE = 5.0  # seconds after the time limit in which the calling process ends the call, before the process ends itself
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from calotype import out_of_process; "
 _START += "out_of_process.serve()"
@@ -207,6 +208,17 @@ class _Process:
 
     def call(self, request: list[memoryview], seconds: float) -> Mapping[str, Any]:
         """Sends a request and waits for its response. After an exception the process has ended."""
+        if self.is_new:
+            try:
+                self._receive(START_SECONDS)
+            except ProcessEnded as fault:
+                lines = [line for line in fault.log.splitlines() if line.strip()]
+                raise _not_started(lines[-1] if lines else fault.cause) from None
+            self.is_new = False
+        return self._receive(seconds, request)
+
+    def _receive(self, seconds: float, request: Iterable[memoryview] = ()) -> Any:
+        """The next message of the process, after sending it a request; then `seconds` begin."""
         expired = threading.Event()
 
         def expire() -> None:
@@ -217,13 +229,9 @@ class _Process:
         timer.daemon = True
         try:
             timer.start()
-            if self.is_new:
-                self._wait_until_ready()
-                self.is_new = False
             self._channel.send(request)
             return self._channel.receive()
         except (EOFError, OSError):
-            timer.cancel()
             status, log = self.end()
             raise ProcessEnded(status, expired.is_set(), log) from None
         except BaseException:  # an interrupt: the response would be taken for that of the next call
@@ -231,14 +239,6 @@ class _Process:
             raise
         finally:
             timer.cancel()
-
-    def _wait_until_ready(self) -> None:
-        try:
-            self._channel.receive()
-        except (EOFError, OSError):
-            status, log = self.end()
-            lines = [line for line in log.splitlines() if line.strip()]
-            raise _not_started(lines[-1] if lines else f"status {status}") from None
 
     def end(self, kill: bool = False) -> tuple[int, str]:
         """Waits for the end of the process. Returns its status and, the first time, the end of its log."""
