@@ -277,6 +277,7 @@ def test_any_block_parses_or_says_value_error(data):
         b"",
         b"<x xmlns:a='u'/>" * 2,
         b"<x/>" + b" " * (5 << 20) + b".",
+        b"<x xmlns='urn:without-rdf'/>",
     ],
 )
 def test_xmp_is_not_trusted(packet, tmp_path):

@@ -84,11 +84,15 @@ class Packet:
     """A parsed packet, which its methods change.
 
     Raises:
-        ValueError: the packet cannot be parsed, is too large or nested too deeply, or has entities.
+        ValueError: the packet cannot be parsed, has no RDF, is too large or nested too deeply, or has entities.
     """
 
     def __init__(self, data: bytes | str | None = None):
         self.tree = _tree(data.encode() if isinstance(data, str) else _EMPTY.encode() if data is None else data)
+        rdf = next(iter(self.tree.getElementsByTagNameNS(RDF, "RDF")), None)
+        if rdf is None:
+            raise ValueError("XMP without RDF")
+        self.rdf: minidom.Element = rdf
         self.names = {(field.space, field.name) for field in self.fields()}  # that occur, or did before a removal
 
     def serialized(self) -> bytes:
@@ -146,11 +150,8 @@ class Packet:
 
     def _description(self, space: str) -> minidom.Element:
         """A new description in which the namespace has its usual prefix."""
-        rdf = _rdf(self.tree)
-        if rdf is None:
-            raise ValueError("XMP without RDF")
-        description = _new_description(self.tree, _subject(rdf), {f"xmlns:{_PREFIXES[space]}": space})
-        rdf.appendChild(description)
+        description = _new_description(self.tree, _subject(self.rdf), {f"xmlns:{_PREFIXES[space]}": space})
+        self.rdf.appendChild(description)
         return description
 
     def merge(self, extended: "Packet | None") -> None:
@@ -159,17 +160,14 @@ class Packet:
             field.remove()
         if extended is None:
             return
-        source, target = _rdf(extended.tree), _rdf(self.tree)
-        if source is None or target is None:
-            raise ValueError("XMP without RDF")
-        for child in list(source.childNodes):
+        for child in list(extended.rdf.childNodes):
             if child.nodeType != child.ELEMENT_NODE:
                 continue
             copy = self.tree.importNode(child, True)
-            for name, value in _namespaces(source).items():
+            for name, value in _namespaces(extended.rdf).items():
                 if not copy.hasAttribute(name):
                     copy.setAttribute(name, value)
-            target.appendChild(copy)
+            self.rdf.appendChild(copy)
         self.names |= extended.names
 
     def split(self, max_bytes: int) -> tuple[bytes, bytes | None]:
@@ -181,16 +179,14 @@ class Packet:
         packet = self.serialized()
         if len(packet) <= max_bytes:
             return packet, None
-        rdf, target = _rdf(self.tree), Packet()
-        if rdf is None:
-            raise ValueError("XMP without RDF")
-        moved = _rdf(target.tree)
+        target = Packet()
+        moved = target.rdf
         moved.childNodes[:] = []
         length = len(packet)
-        for owner, node in sorted(self._properties(rdf), key=lambda pair: -len(_source(pair[1]))):
+        for owner, node in sorted(self._properties(), key=lambda pair: -len(_source(pair[1]))):
             if length <= max_bytes - 500:  # for the reference to the extended packet
                 break
-            description = _new_description(target.tree, _subject(rdf), _namespaces(owner))
+            description = _new_description(target.tree, _subject(self.rdf), _namespaces(owner))
             length -= len(_source(node).encode())
             if node.nodeType == node.ATTRIBUTE_NODE:
                 description.setAttributeNS(node.namespaceURI, node.name, node.value)
@@ -200,17 +196,17 @@ class Packet:
                 owner.removeChild(node)
             moved.appendChild(description)
         extended = f'<x:xmpmeta xmlns:x="adobe:ns:meta/">{moved.toxml()}</x:xmpmeta>'.encode()
-        reference = _new_description(self.tree, _subject(rdf), {"xmlns:xmpNote": _NOTE})
+        reference = _new_description(self.tree, _subject(self.rdf), {"xmlns:xmpNote": _NOTE})
         reference.setAttributeNS(_NOTE, "xmpNote:HasExtendedXMP", extended_id(extended))
-        rdf.appendChild(reference)
+        self.rdf.appendChild(reference)
         packet = self.serialized()
         if len(packet) > max_bytes:
             raise ValueError("XMP of this size")
         return packet, extended
 
-    def _properties(self, rdf: minidom.Element) -> Iterator[tuple[minidom.Element, minidom.Node]]:
+    def _properties(self) -> Iterator[tuple[minidom.Element, minidom.Node]]:
         """The properties of the packet itself, not their fields."""
-        for description in rdf.childNodes:
+        for description in self.rdf.childNodes:
             if description.nodeType == description.ELEMENT_NODE:
                 yield from ((description, node) for node in _attributes(description))
                 yield from ((description, node) for node in description.childNodes if node.nodeType == 1)
@@ -227,10 +223,6 @@ def set_record(packet: Packet, record: str) -> None:
         field.remove()
     if record:
         packet.add(OURS, "record", [_escaped(record)])
-
-
-def _rdf(tree: minidom.Document) -> minidom.Element | None:
-    return next(iter(tree.getElementsByTagNameNS(RDF, "RDF")), None)
 
 
 def _attributes(element: minidom.Element) -> list[minidom.Attr]:
