@@ -400,7 +400,7 @@ class LoraRun(Planned):
     def _snapshot(self) -> Snapshot | None:
         if not self._is_sound():
             return None
-        return Snapshot(self.adapters.state(), self.optimizer.state_dict(), (self.scale.factor, self.scale.good))
+        return Snapshot(self.adapters.state(), self.optimizer.state_dict(), (self.scale.factor, self.scale.good_steps))
 
     def _is_sound(self) -> bool:
         """Whether all weights are finite."""

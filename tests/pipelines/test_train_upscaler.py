@@ -480,7 +480,7 @@ def test_the_discriminator_is_kept_and_gone_on_from(engine, photos, tmp_path):
 @pytest.mark.parametrize(
     "options, why",
     [
-        ({"scale": 2, "num_feat": 8}, "realesrgan-x4plus sets the architecture.*so scale and num_feat have no"),
+        ({"scale": 2, "num_feat": 8}, "realesrgan-x4plus sets the architecture.*so num_feat has no effect"),
         ({"gan_steps": 0, "l1_steps": 1, "save_discriminator": True}, "so save_discriminator has no effect"),
         ({"network": "srvgg"}, "so network has no effect; leave it out"),
         ({"vgg": Path("vgg.pth"), "perceptual": "lite"}, "vgg has no effect with perceptual lite"),

@@ -169,7 +169,7 @@ def test_every_option_that_names_a_model_is_known_as_such():
         "base",
         "into",
     )
-    named += ("prompt", "negative", "beside", "enlarge", "optimizer_type", "auto_face_model")
+    named += ("prompt", "negative", "beside", "enlarge", "optimizer_type", "auto_face_model", "teacher")
     all_ = {(cls.__name__, s.name) for cls in TASKS.values() for s in dataclasses.fields(cls) if s.name in named}
     assert marked == all_
 
