@@ -1,6 +1,7 @@
 """The commands of the guides really run, one after the other in one folder, as far as what they need is at hand: small
 pictures and the models that ship. Pictures are drawn in one step, and training is planned, not done."""
 
+import json
 import shutil
 
 import numpy as np
@@ -19,6 +20,20 @@ NOT_HERE = (  # checkpoints that nobody ships, and what the guides would have tr
 AT_HAND = {"models info gfpgan-1.4"}
 CHEAP = tuple(f"calotype {name}" for name in ("models ", "lora ", "train caption ", "doctor"))
 PARAMETERS = "cat face, noto\nSteps: 1, Sampler: Euler, CFG scale: 3, Seed: 1, Size: 64x64, Model: emoji"
+
+COMFYUI_GRAPH = {
+    "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "other.safetensors"}},
+    "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "red apple", "clip": ["1", 1]}},
+    "3": {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": ["1", 1]}},
+    "4": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+    "5": {
+        "class_type": "KSampler",
+        "inputs": {
+            **{"seed": 3, "steps": 2, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0},
+            **{"model": ["1", 0], "positive": ["2", 0], "negative": ["3", 0], "latent_image": ["4", 0]},
+        },
+    },
+}
 
 
 @pytest.fixture
@@ -55,6 +70,9 @@ def folder(tmp_path, monkeypatch):
     told = PngImagePlugin.PngInfo()
     told.add_text("parameters", PARAMETERS)
     small.save("from-a1111.png", pnginfo=told)
+    told = PngImagePlugin.PngInfo()
+    told.add_text("prompt", json.dumps(COMFYUI_GRAPH))
+    small.save("from-comfyui.png", pnginfo=told)
     for name, content in SETTINGS_FILES.items():
         (tmp_path / name).write_text(content)
     for name in ("grandma", "ink"):
