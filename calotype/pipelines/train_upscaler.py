@@ -62,20 +62,27 @@ def train_upscaler(task: TrainUpscaler, models: Models) -> Iterator[Progress | N
         else:
             yield event
     training, validation = split_validation(tuple(photos), task.validation_split if len(photos) > 1 else 0.0, task.seed)
+    pairs = _teacher_pairs(task, models, training, scale) if task.teacher else None
+    plan = _plan(task, training, validation, network, name, usual, pairs)
+    yield from map(note, plan)
+    if task.dry_run:
+        return
+    if pairs:
+        yield from pairs.prepare()
+        batch = partial(pairs.batch, size=task.batch_size, device=models.device)
+    else:
+        batch = partial(make_batch, task, training, scale, models.device)
     mixed = is_mixed(task.mixed_precision, models.device)
     weights = LossWeights(task.l1_weight, task.perceptual_weight, task.gan_weight)
     rates = (task.learning_rate, task.discriminator_lr)
-    pairs = _teacher_pairs(task, models, training, scale) if task.teacher else None
     run = EnhanceRun(
         task,
         AdversarialTrainer(network, discriminator, features, weights, rates, models.device, mixed, usual=usual),
-        partial(_teacher_batch, pairs, task.batch_size, models.device)
-        if pairs
-        else partial(make_batch, task, training, scale, models.device),
+        batch,
         [make_test(photo, task, scale, n, pairs) for n, photo in enumerate(validation[:MAX_TESTS])],
         partial(_save_network, task, name),
         pictures=len(training),
-        plan=_plan(task, training, validation, network, name, usual, pairs),
+        plan=plan,
         about=about(models.device, mixed, network=f"{name}, sha256 {sha256[:16]}…" if sha256 else name),
         data=[
             [photo.sha256 for photo in training],
@@ -83,11 +90,6 @@ def train_upscaler(task: TrainUpscaler, models: Models) -> Iterator[Progress | N
             *([pairs.teacher.sha256] if pairs else []),
         ],
     )
-    yield from map(note, run.plan)
-    if task.dry_run:
-        return
-    if pairs:
-        yield from pairs.prepare()
     yield from train(run)
 
 
@@ -146,10 +148,6 @@ def _teacher_pairs(task: TrainUpscaler, models: Models, photos: Sequence[HighRes
         )
     options = {"count": task.teacher_patches, "scale": scale, "side": task.gt_size, "clean": task.clean}
     return TeacherPairs(teacher, photos, seed=task.seed, folder=models.settings.home / "teacher", **options)
-
-
-def _teacher_batch(pairs: TeacherPairs, size: int, device: torch.device, step: int) -> Batch:
-    return pairs.batch(step, size, device)
 
 
 def make_test(photo: HighRes, task: TrainUpscaler, scale: int, number: int, pairs: TeacherPairs | None = None) -> Test:

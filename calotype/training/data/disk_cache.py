@@ -1,6 +1,6 @@
 """Tensors that are computed once and kept on disk."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -12,19 +12,18 @@ from calotype.errors import CalotypeError
 from calotype.files import write_atomic
 
 
-def is_cached(path: Path) -> bool:
-    return path.is_file()
-
-
-def load_or_compute(path: Path, compute: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-    """Reads the tensors of a file; if it is missing or damaged they are computed and written.
+def load_or_compute(
+    path: Path, names: Collection[str], compute: Callable[[], Mapping[str, Tensor]]
+) -> Mapping[str, Tensor]:
+    """Reads the tensors of a file; if it is missing, damaged or lacks one of `names`, they are computed and written.
 
     Raises:
-        CalotypeError: the disk is full.
+        CalotypeError: the disk is full, or the folder cannot be written to.
     """
     try:
-        return load_file(path)
-    except (OSError, SafetensorError):
+        stored = load_file(path)
+        return {name: stored[name] for name in names}
+    except (OSError, SafetensorError, KeyError):
         tensors = compute()
         save_tensors(path, tensors)
         return tensors

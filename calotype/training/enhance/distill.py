@@ -20,17 +20,12 @@ from torch import Tensor
 from calotype.models.network import Network
 from calotype.ops.degrade import SecondOrder, second_order
 from calotype.tasks import Progress
-from calotype.training.data.disk_cache import is_cached, load_or_compute, save_tensors
+from calotype.training.data.disk_cache import load_or_compute, save_tensors
 from calotype.training.data.patches import HighRes, cut_patch
 from calotype.training.enhance.gan_step import Batch
 
 VERSION = 1  # of what a cached pair depends on besides its key
-CROP_FACTORS = (
-    1.0,
-    1.5,
-    2.0,
-    3.0,
-)  # a patch is this much of the photo's pixels, downscaled: sharp even if the photo is not
+CROP_FACTORS = (1.0, 1.5, 2.0, 3.0)  # a crop is downscaled by one of them: then it is sharp even if the photo is not
 TEACHER_BATCH = 8  # patches at once
 CUDA_TEACHER_BATCH = 64
 MAX_MEMORY = 2 << 30  # bytes of pairs that stay in memory; the others are read from disk each time
@@ -74,14 +69,14 @@ class TeacherPairs:
 
     def prepare(self) -> Iterator[Progress]:
         """Computes the pairs that are not on disk yet."""
-        missing = [n for n in range(self.count) if not is_cached(self._path(n))]
+        missing = [n for n in range(self.count) if not self._path(n).is_file()]
         size = CUDA_TEACHER_BATCH if self.teacher.device.type == "cuda" else TEACHER_BATCH
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for start in range(0, len(missing), size):
                 chunk = missing[start : start + size]
                 lows = torch.stack(list(pool.map(self._low, chunk)))
                 for n, low, target in zip(chunk, lows, self.targets(lows), strict=True):
-                    save_tensors(self._path(n), {"low": _to_bytes(low), "target": _to_bytes(target)})
+                    save_tensors(self._path(n), _as_tensors(low, target))
                 yield Progress(start + len(chunk), len(missing), "patches of the teacher")
 
     def pair(self, n: int) -> TeacherPair:
@@ -89,17 +84,16 @@ class TeacherPairs:
 
         def compute() -> dict[str, Tensor]:
             low = self._low(n)
-            return {"low": _to_bytes(low), "target": _to_bytes(self.targets(low[None])[0])}
+            return _as_tensors(low, self.targets(low[None])[0])
 
         if n in self._in_memory:
             return self._in_memory[n]
-        tensors = load_or_compute(self._path(n), compute)
-        pair = TeacherPair(tensors["low"], tensors["target"])
+        pair = TeacherPair(**load_or_compute(self._path(n), ("low", "target"), compute))
         if len(self._in_memory) < self._memory_count:
             self._in_memory[n] = pair
         return pair
 
-    def batch(self, step: int, size: int, device: torch.device) -> Batch:
+    def batch(self, step: int, *, size: int, device: torch.device) -> Batch:
         """Random pairs, flipped and rotated alike."""
         rng = random.Random(f"{self.seed} {step}")
         lows, targets = [], []
@@ -126,7 +120,7 @@ class TeacherPairs:
         crop = cut_patch(photo.pixels, round(self.side * rng.choice(factors)), rng)[None]
         true = crop if crop.shape[2] == self.side else F.interpolate(crop, (self.side,) * 2, mode="area")
         if rng.random() < self.clean:
-            return _quantized(F.interpolate(true, scale_factor=1 / self.scale, mode="area"))[0]
+            return _to_bytes(F.interpolate(true, scale_factor=1 / self.scale, mode="area"))[0].float() / 255
         generator = torch.Generator().manual_seed(rng.getrandbits(60))
         return second_order(true, generator, SecondOrder(self.scale))[0]
 
@@ -141,8 +135,9 @@ class TeacherPairs:
         return random.Random(f"{self.seed} pair {n}")
 
 
-def _quantized(x: Tensor) -> Tensor:
-    return (x * 255).round().clamp(0, 255) / 255
+def _as_tensors(low: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """The fields of a TeacherPair."""
+    return {"low": _to_bytes(low), "target": _to_bytes(target)}
 
 
 def _to_bytes(x: Tensor) -> Tensor:

@@ -7,19 +7,15 @@ each step, with the rng of that step. Latents are sampled from the VAE's distrib
 import hashlib
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as packed
 from torch import Tensor
 
-from calotype.files import write_atomic
 from calotype.models.diffusion import Diffusion
 from calotype.ops.color import to_tensor
 from calotype.ops.resize import resized_region
@@ -27,6 +23,7 @@ from calotype.picture import Picture
 from calotype.tasks.training import TrainLora
 from calotype.training.data.buckets import Fit
 from calotype.training.data.dataset import Example
+from calotype.training.data.disk_cache import load_or_compute
 
 COLOR_PROBABILITY = 0.33  # of color jitter
 HUE = 16.0  # degrees to both sides; sd-scripts counts 8 of 180
@@ -79,8 +76,13 @@ def load_example(
     ]
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     path = home / "latents" / name[:2] / f"{name}.safetensors"
-    distributions = _load_or_compute(path, lambda: _encode(_cropped(scaled(), fit), task, model))
-    return CachedLatents(photo, fit, weight, _sample(distributions, sha256, task.seed))
+
+    def compute() -> Mapping[str, Tensor]:
+        return {str(n): values for n, values in enumerate(_encode(_cropped(scaled(), fit), task, model))}
+
+    names = [str(n) for n in range(1 + task.flip_aug)]
+    distributions = load_or_compute(path, names, compute)
+    return CachedLatents(photo, fit, weight, _sample([distributions[name] for name in names], sha256, task.seed))
 
 
 def batch_latents(examples: Sequence[CachedLatents], task: TrainLora, model: Diffusion, rng: random.Random) -> Tensor:
@@ -150,15 +152,3 @@ def _sample(distributions: Sequence[Tensor], sha256: str, seed: int) -> tuple[Te
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         latents.append(mean + std * torch.randn(mean.shape, generator=generator))
     return tuple(latents)
-
-
-def _load_or_compute(path: Path, compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """Loads from the file, or computes and saves; a damaged file is replaced."""
-    try:
-        stored = load_file(path)
-        return tuple(stored[str(n)] for n in range(len(stored)))
-    except (OSError, SafetensorError, KeyError):
-        distributions = compute()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, packed({str(n): distribution.contiguous() for n, distribution in enumerate(distributions)}))
-        return distributions

@@ -90,7 +90,7 @@ def _turned(patch, flip, turns):
 
 def test_a_batch_turns_input_and_target_alike(pairs):
     own = pairs(clean=1.0)
-    batch = own.batch(7, 6, torch.device("cpu"))
+    batch = own.batch(7, size=6, device=torch.device("cpu"))
     assert batch.low.shape == (6, 3, 32, 32) and batch.target.shape == (6, 3, 64, 64) and batch.true is batch.target
     turned = 0
     for low, target in zip(batch.low, batch.target, strict=True):
@@ -105,7 +105,7 @@ def test_a_batch_turns_input_and_target_alike(pairs):
         assert any(torch.equal(_turned(pair.target, flip, turns), target) for flip, turns, pair in views)
         turned += (False, 0) not in [view[:2] for view in views]
     assert turned
-    assert torch.equal(own.batch(7, 6, torch.device("cpu")).low, batch.low)
+    assert torch.equal(own.batch(7, size=6, device=torch.device("cpu")).low, batch.low)
 
 
 def test_a_smaller_scale_averages_the_subpixels():
