@@ -150,11 +150,6 @@ class DiffusionRun:
         return [self.task.vae_learning_rate, self.task.learning_rate]
 
     @property
-    def done(self) -> int:
-        """Completed steps of both stages."""
-        return self.state.step
-
-    @property
     def n(self) -> int:
         """Completed steps of this stage."""
         return self.state.step - (self.steps[0] if self.number else 0)

@@ -123,7 +123,7 @@ class EnhanceRun:
         before = Stages(*(int(n) for n in weights.pop("spans")))
         self.trainer.load(weights, found.file.optimizer, str(found.path))
         messages = self._fit_into_minutes() if changes & {*LENGTHS} else []
-        self.stages = self._continued(before, found.file.step) if changes & {*LENGTHS} else before
+        self.stages = self._continued(before, found.file) if changes & {*LENGTHS} else before
         self.state.resume(found.file)
         step, total = self.state.step, self.stages.total
         results = (self.task.output_dir / f"{self.task.output_name}{kind}" for kind in KINDS)
@@ -153,23 +153,17 @@ class EnhanceRun:
                 path=self.state.path,
             )
 
-    def _continued(self, before: Stages, step: int) -> Stages:
-        """The stages that are asked for now, after `step` steps of others; a finished stage cannot be resumed.
+    def _continued(self, before: Stages, file: State) -> Stages:
+        """The stages that are asked for now, after the steps of others; a finished stage cannot be resumed.
 
         Raises:
             CalotypeError: more steps are done than are asked for, in all or in stage one.
         """
-        stages, path = self.stages, self.state.path
+        stages, path, step = self.stages, self.state.path, file.step
         if self.task.minutes:
             l1 = before.l1 if step > before.l1 else max(stages.l1, step)
             stages = Stages(l1, max(0, stages.total - l1), stages.warmup)
-        if stages.total < step:
-            raise CalotypeError(
-                "{path} has {steps} steps behind it, and {total} are asked for; give more",
-                path=path,
-                steps=step,
-                total=stages.total,
-            )
+        self.state.check_length(file, stages.total)
         if step > before.l1 and stages.l1 != before.l1:
             raise CalotypeError(
                 "{path} is in its second stage, after {steps} steps of the first; give {option:l1_steps} {steps} and "
