@@ -1,4 +1,5 @@
-"""Boxes of an ISO base media file (HEIC, AVIF): whether all data of its items are there, and where the file ends."""
+"""Boxes of an ISO base media file (HEIC, AVIF): where they are, whether all data of its items are there, and where the
+file ends."""
 
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ def trimmed(data: bytes) -> bytes:
         ValueError: data are missing; a truncated file would decode with a grey bottom.
     """
     end, meta, is_sequence = 0, None, False
-    for kind, start, stop in _boxes(data, 0, len(data)):
+    for kind, start, stop in boxes(data, 0, len(data)):
         if stop > len(data):
             break
         meta = (start, stop) if kind == b"meta" and meta is None else meta
@@ -23,7 +24,7 @@ def trimmed(data: bytes) -> bytes:
     return data[:end]
 
 
-def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Kind, start of the content, and end of the box, which may lie beyond the data."""
     while at + 8 <= end:
         length, start = int.from_bytes(data[at : at + 4], "big"), at + 8
@@ -39,7 +40,7 @@ def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
 
 def _end_of_items(data: bytes, start: int, end: int) -> int:
     """The largest position up to which items are stored in the file itself."""
-    for kind, at, stop in _boxes(data, start + 4, end):
+    for kind, at, stop in boxes(data, start + 4, end):
         if kind == b"iloc":
             return max(_ends_of_items(data[at:stop]), default=0)
     return 0

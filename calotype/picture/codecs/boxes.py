@@ -1,9 +1,11 @@
 """Boxes of the ISO base media format (HEIC, AVIF): the primary item's colour information and orientation."""
 
+import itertools
 import re
 import struct
 from collections.abc import Iterator
 
+from calotype.picture.codecs.box_lengths import boxes
 from calotype.picture.metadata import families
 from calotype.picture.metadata.color_space import Cicp, ColorTags
 from calotype.picture.metadata.geometry import composed
@@ -57,16 +59,8 @@ def left_out(data: bytes) -> tuple[str, ...]:
 
 
 def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, and start and end of the content, of the boxes between two places."""
-    while start + 8 <= end:
-        length, kind, head = int.from_bytes(data[start : start + 4], "big"), data[start + 4 : start + 8], 8
-        if length == 1:
-            length, head = int.from_bytes(data[start + 8 : start + 16], "big"), 16
-        length = length or end - start
-        if length < head or start + length > end:
-            return
-        yield kind, start + head, start + length
-        start += length
+    """Kind, and start and end of the content, of the boxes between two places, up to one that is cut off."""
+    return itertools.takewhile(lambda box: box[2] <= end, boxes(data, start, end))
 
 
 def _find(data: bytes, span: tuple[int, int], *path: bytes) -> tuple[int, int]:
