@@ -110,3 +110,11 @@ def unpremultiply(colour: np.ndarray, alpha: np.ndarray) -> None:
         alpha_rows = alpha[y : y + rows, :, None].astype(np.float32)
         straight = colour[y : y + rows] * (max_value / np.maximum(alpha_rows, 1))
         colour[y : y + rows] = np.minimum(np.rint(straight), max_value)
+
+
+def plain_text(text: bytes) -> str:
+    """A text of a PNG or a JPEG's comment: Latin-1 by the standard, though many programs write UTF-8."""
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError:
+        return text.decode("latin-1")

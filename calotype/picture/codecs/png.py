@@ -8,7 +8,7 @@ from types import MappingProxyType
 import numpy as np
 
 from calotype.dialects.readers import KEYWORDS
-from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split
+from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, plain_text, split
 from calotype.picture.metadata import families
 from calotype.picture.metadata import iptc as captions
 from calotype.picture.metadata.color_space import Cicp, ColorTags
@@ -178,20 +178,12 @@ def _text(chunks: dict[bytes, list[bytes]], keyword: str) -> str:
             if key.decode("latin-1") != keyword:
                 continue
             if kind == b"tEXt":
-                return _plain_text(rest)
+                return plain_text(rest)
             parts = (rest[1:],) if kind == b"zTXt" else rest[2:].split(b"\0", 2)
             is_compressed = kind == b"zTXt" or rest[:1] == b"\1"
             text = (_decompressed(parts[-1]) or b"") if is_compressed else parts[-1]
-            return _plain_text(text) if kind == b"zTXt" else text.decode("utf-8", "replace")
+            return plain_text(text) if kind == b"zTXt" else text.decode("utf-8", "replace")
     return ""
-
-
-def _plain_text(text: bytes) -> str:
-    """Latin-1 by the standard, though many programs write UTF-8."""
-    try:
-        return text.decode("utf-8")
-    except UnicodeDecodeError:
-        return text.decode("latin-1")
 
 
 def _dpi(chunks: dict[bytes, list[bytes]]) -> tuple[float, float] | None:
@@ -235,7 +227,7 @@ def _text_chunk(key: str, text: str) -> bytes:
         latin = text.encode("latin-1")
     except UnicodeEncodeError:
         latin = b""
-    if _plain_text(latin) == text:
+    if plain_text(latin) == text:
         return _chunk(b"tEXt", key.encode("latin-1") + b"\0" + latin)
     return _chunk(b"iTXt", key.encode("latin-1") + b"\0\0\0\0\0" + text.encode("utf-8", "replace"))
 

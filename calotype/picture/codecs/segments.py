@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from calotype.picture.codecs.decoded import plain_text
 from calotype.picture.metadata import families
 from calotype.picture.metadata import iptc as captions
 from calotype.picture.metadata import xmp as packets
@@ -52,7 +53,7 @@ def read_segments(data: bytes) -> Segments:
     # resources may continue in the next segment
     stored = captions.in_resources(b"".join(found.get(_PHOTOSHOP, [])))
     iptc, iptc_notes = captions.read(*stored) if stored else (None, ())
-    comment = "\n".join(_decoded(comment) for comment in comments).strip()
+    comment = "\n".join(plain_text(comment) for comment in comments).strip()
     return Segments(_exif(found.get(_EXIF, [])), xmp, extended, iptc, comment, notes + extended_notes + iptc_notes)
 
 
@@ -108,13 +109,6 @@ def _extended(xmp: bytes | None, bodies: list[bytes]) -> tuple[bytes | None, tup
     if not whole or len(whole) > _MAX_EXTENDED or packets.extended_id(whole) != name:
         return None, ("its extended XMP is damaged and left out",)
     return whole, ()
-
-
-def _decoded(comment: bytes) -> str:
-    try:
-        return comment.decode()
-    except UnicodeDecodeError:
-        return comment.decode("latin-1")
 
 
 def write_segments(xmp: bytes | None, extended: bytes | None, iptc: Iptc | None) -> bytes:
