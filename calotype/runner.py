@@ -240,17 +240,17 @@ class _AlbumRun(_PictureRun):
 
     def _size_beyond_format(self, item: Item, task: Any) -> tuple[int, int] | None:
         """Height and width of the result if its format cannot store them."""
-        from calotype.picture import size_of
+        from calotype.picture import scaled_size, size_of
         from calotype.picture.save import check_size
 
         if isinstance(task, Restore) and task.aligned:
             return None
         format, source = format_of(item.target), size_of(task.source, self.engine.settings.max_pixels)
         try:
-            check_size(scaled(source, task.scale or LARGEST_SCALE), format, item.target.name)
+            check_size(scaled_size(source, task.scale or LARGEST_SCALE), format, item.target.name)
             return None
         except DoesNotFit:
-            size = scaled(source, task.scale or self.engine.models.upscaler(task.model, task.denoise).scale)
+            size = scaled_size(source, task.scale or self.engine.models.upscaler(task.model, task.denoise).scale)
         try:
             check_size(size, format, item.target.name)
             return None
@@ -514,10 +514,6 @@ def _check_pictures(task: Imagine, max_pixels: int) -> None:
     for path in (task.init, task.mask):
         if path is not None:
             Picture.open(path, max_pixels)
-
-
-def scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _size(pixels: Any) -> dict[str, int]:

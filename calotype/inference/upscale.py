@@ -14,6 +14,7 @@ from calotype.models.network import Network, is_out_of_memory
 from calotype.ops.color import max_value, to_pixels, to_tensor
 from calotype.ops.resize import Resizer, resized_region
 from calotype.ops.tile import SMALLEST, Blend, Grid, grid
+from calotype.picture import scaled_size
 from calotype.tasks import Note, Progress, Tiling, note
 
 TILE = {"cpu": 384, "cuda": 512, "mps": 256}  # measured: larger tiles waste less overlap, smaller tiles fit into caches
@@ -35,7 +36,7 @@ EnlargedGenerator = Generator[Progress | Note, None, Enlarged]
 
 def enlarged_size(pixels: np.ndarray, scale: float) -> tuple[int, int]:
     """Height and width of the result, at least one pixel."""
-    return max(1, round(pixels.shape[0] * scale)), max(1, round(pixels.shape[1] * scale))
+    return scaled_size(pixels.shape[:2], scale)
 
 
 def enlarge(

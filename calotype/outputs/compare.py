@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, ImageDraw, ImageFont
 
-from calotype.picture import Metadata, Picture, save
+from calotype.picture import Metadata, Picture, save, scaled_size
 from calotype.picture.alpha import on_white
 
 MAX_SIDE = 8192  # longer side of a comparison in pixels; few programs open larger ones
@@ -53,8 +53,7 @@ def _small(pixels: np.ndarray, max_side: int) -> Image.Image:
 
 
 def _within(size: tuple[int, int], max_side: int) -> tuple[int, int]:
-    factor = min(1.0, max_side / max(size))
-    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+    return scaled_size(size, min(1.0, max_side / max(size)))
 
 
 def _srgb(image: Image.Image, icc: bytes | None) -> Image.Image:

@@ -116,6 +116,11 @@ class Picture:
         return picture
 
 
+def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Both sides times a factor, rounded, at least one pixel."""
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
 def size_of(path: Path, max_pixels: int) -> tuple[int, int]:
     """Height and width from the header. Raises as Picture.open does, except for faults that only decoding finds."""
     return decoder.read(size_of_here, Path(path), max_pixels=max_pixels)
