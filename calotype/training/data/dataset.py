@@ -1,6 +1,5 @@
 """The images of a training set, found in folders as kohya's sd-scripts finds them; nothing is moved or written."""
 
-import os
 import random
 import re
 from collections.abc import Collection
@@ -8,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from calotype.errors import CalotypeError, Message, listed
-from calotype.files import files_below
+from calotype.files import files_below, walk
 from calotype.suffixes import SUFFIXES
 from calotype.training.data.captions import read_caption
 
@@ -131,16 +130,13 @@ def find_photos(
 
 def _folders_with_pictures(folder: Path, known: Collection[Path] = ()) -> list[tuple[Path, int]]:
     """Subfolders with pictures, with their number, at most MAX_DEPTH levels below; those in `known` are left out."""
-    folders, level = [], [folder]
-    for _ in range(MAX_DEPTH):
-        level = [path for parent in level for path in _subfolders(parent) if path not in known]
-        folders += [(path, count) for path in level if (count := len(_pictures(path)))]
-    return folders
 
+    def depth(path: Path) -> int:
+        return len(path.relative_to(folder).parts)
 
-def _subfolders(folder: Path) -> list[Path]:
-    """Those that can be read."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and os.access(path, os.R_OK | os.X_OK))
+    below = walk(folder, lambda path: path not in known and depth(path) <= MAX_DEPTH)
+    folders = [(path, count) for path, _ in below if path != folder and (count := len(_pictures(path)))]
+    return sorted(folders, key=lambda entry: (depth(entry[0]), entry[0]))
 
 
 def _with_count(folder: Path, path: Path, count: int) -> Message:
