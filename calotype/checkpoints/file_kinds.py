@@ -47,6 +47,8 @@ _LORA = re.compile(
     r"|hada_w1_a|lokr_w[12](_a)?|lora_magnitude_vector(\.\w+)*|oft_blocks|on_input|a1\.weight|w_norm|diff|diff_b"
     r"|(ia3_l|oft_R|boft_R)(\.\w+)?)$|\.processor\.to_\w+_lora\.(down|up)\.weight$"
 )
+BUNDLED = "bundle_emb."  # key prefix of textual inversion embeddings in a LoRA, then the word
+_VAE_PREFIXES = ("", "first_stage_model.", "vae.")
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.model.", "model.", "net.", "transformer.", "module.")
 
 
@@ -95,7 +97,7 @@ def family_of(keys: Iterable[str]) -> str:
 
 def is_lora(shapes: Shapes) -> bool:
     """Whether at least half of the tensors that are not embeddings belong to an adapter of some kind."""
-    keys = [key for key in shapes if not key.startswith("bundle_emb.") and not key.endswith((".alpha", ".scale"))]
+    keys = [key for key in shapes if not key.startswith(BUNDLED) and not key.endswith((".alpha", ".scale"))]
     return bool(keys) and 2 * sum(_LORA.search(key) is not None for key in keys) >= len(keys)
 
 
@@ -170,12 +172,12 @@ def _is_controlnet(names: _Names) -> bool:
 
 
 def _is_vae(names: _Names) -> bool:
-    return any(names.has(f"{prefix}decoder.conv_in.weight") for prefix in ("", "first_stage_model.", "vae."))
+    return any(names.has(f"{prefix}decoder.conv_in.weight") for prefix in _VAE_PREFIXES)
 
 
 def _has_wide_latents(names: _Names) -> bool:
     return _is_vae(names) and any(
-        names.size(f"{prefix}decoder.conv_in.weight", 1) not in (0, 4) for prefix in ("", "first_stage_model.", "vae.")
+        names.size(f"{prefix}decoder.conv_in.weight", 1) not in (0, 4) for prefix in _VAE_PREFIXES
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from calotype.checkpoints.file_kinds import SUPPORTED_FAMILIES
 from calotype.checkpoints.hashes import INDEX, SHARDS, WEIGHTS, shards_of, weights_in
 from calotype.checkpoints.load_into import load_into
 from calotype.checkpoints.prediction import FLOW, OPTIONS
@@ -106,9 +107,10 @@ def _check_pipeline(index: dict[str, Any], folder: Path) -> None:
     name = str(index.get("_class_name", ""))
     if ("unet" not in index and "transformer" in index) or name.startswith(UNSUPPORTED_PIPELINES):
         raise CalotypeError(
-            "{folder} is a model for diffusers' {name}; Calotype draws with models of SD 1.x, SD 2.x and SDXL",
+            "{folder} is a model for diffusers' {name}; {use}",
             folder=folder,
             name=name[:80] or "transformer",
+            use=SUPPORTED_FAMILIES,
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from calotype.checkpoints.file_kinds import wrong_kind_error
+from calotype.checkpoints.file_kinds import BUNDLED, wrong_kind_error
 from calotype.checkpoints.header import data_start, metadata_of
 from calotype.checkpoints.lora.peft_config import (
     PEFT,
@@ -68,7 +68,6 @@ _PARTS = (  # key prefix -> part of the model
     ("text_encoder.", "text_encoder"),
     ("unet.", "unet"),
 )
-BUNDLED = "bundle_emb."  # key prefix of textual inversion embeddings, then the word
 _WRAPPED = "base_model.model."  # prefix of all names in peft
 _BASES = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}
 _CROSS = ("attn2_to_k", "attn2_to_v", "attn2.to_k", "attn2.to_v")  # layers whose input are the text states
