@@ -245,8 +245,8 @@ def _named(entries: list[_Input], album: Album, format: str) -> list[Item]:
 def in_another_format(item: Item, items: Sequence[Item], album: Album, format: str) -> Item:
     """The item with a result in this format, under a name that no other item uses."""
     entry = _Input(item.source, item.target.parent.relative_to(album.out))
-    remaining = [entry for entry in items if entry is not item]
-    taken = {key(path) for entry in remaining for path in (entry.source, *_written_paths(entry.target, album))}
+    remaining = [own for own in items if own is not item]
+    taken = {key(path) for own in remaining for path in (own.source, *_written_paths(own.target, album))}
     candidates = _candidates(entry, album, format)
     target = next(t for t in candidates if not taken & {key(path) for path in _written_paths(t, album)})
     return replace(item, target=target)

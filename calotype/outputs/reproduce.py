@@ -4,7 +4,7 @@ comparing its bytes."""
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from calotype.outputs.redraw import picture_parameters, task_from_parameters, wi
 from calotype.outputs.sidecar import StoredRecord, read_stored, sha256_of
 from calotype.settings import Settings
 from calotype.suffixes import SUFFIXES
-from calotype.tasks import TASKS, Imagine, Restore, read_task
+from calotype.tasks import TASKS, Imagine, read_task
 from calotype.tasks.events import Compared
 from calotype.tasks.output import Album, DrawingOutput
 
@@ -185,7 +185,7 @@ def task_again(stored: StoredRecord, source: Path) -> Any:
     """
     record = stored.record
     options = {**record.options, "source": source}
-    if "tile" in {spec.name for spec in fields(TASKS.get(record.task, Restore))}:
+    if hasattr(TASKS.get(record.task), "tile"):
         options["tile"] = record.computed.get("tile", 0)
     task = read_task(record.task, options)
     faces = recorded_faces(record)
