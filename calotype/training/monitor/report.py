@@ -70,7 +70,7 @@ def write_report(path: Path, log: MetricsLog, name: str, state: str) -> None:
 
 def format_duration(seconds: float) -> str:
     """
-    >>> in_words(75)
+    >>> format_duration(75)
     '1 min 15 s'
     """
     minutes, seconds_left = divmod(round(seconds), 60)
