@@ -99,6 +99,15 @@ def plural(count: int, singular: str, plural_form: str, /, **values: Any) -> Mes
     return Message(singular if count == 1 else plural_form, count=count, **values)
 
 
+def duration(seconds: float) -> Message:
+    """A duration in words: `40 seconds`, `3 minutes`, `1.5 hours`."""
+    if seconds < 90:
+        return plural(max(1, round(seconds)), "1 second", "{count} seconds")
+    if seconds < 5400:
+        return Message("{count} minutes", count=round(seconds / 60))
+    return Message("{count:.1f} hours", count=seconds / 3600)
+
+
 def listed(items: Iterable[Any], joint: str = ", ") -> Message:
     """Several values as one message: `a, b, c`."""
     values = {f"part_{n}": item for n, item in enumerate(items, 1)}

@@ -10,7 +10,7 @@ from typing import IO, Any
 from PIL import Image, ImageDraw, ImageFont
 
 from calotype import html
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, duration
 from calotype.files import atomic_file, readable
 from calotype.outputs.compare import Window, shown
 from calotype.picture import Picture
@@ -122,12 +122,8 @@ def _count(number: int, noun: str) -> str:
 
 def _lead(target: Path, before: Picture, after: Picture, seconds: float | None) -> str:
     sizes = " to ".join(f"{p.pixels.shape[1]} × {p.pixels.shape[0]}" for p in (before, after))
-    took = "done in an earlier run" if seconds is None else f"took {_in_words(seconds)}"
+    took = "done in an earlier run" if seconds is None else f"took {duration(seconds)}"
     return f"{sizes} pixels · {took} · {readable(target.name)}"
-
-
-def _in_words(seconds: float) -> str:
-    return f"{seconds:.1f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
 
 
 def _faces(before: Picture, after: Picture, faces: tuple[FaceRecord, ...]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from calotype import __version__
 from calotype.checkpoints import open_gan as gan
 from calotype.checkpoints.models import Models
-from calotype.errors import CalotypeError, Message
+from calotype.errors import CalotypeError, Message, duration
 from calotype.files import check_folder, make_folder, run_lock
 from calotype.models.gan import Discriminator, Generator, Shape
 from calotype.models.network import is_bfloat16_quick
@@ -33,7 +33,7 @@ from calotype.training.gan.losses import (
 from calotype.training.monitor.monitor import Monitor, memory_in_use, option_facts, peak_memory, tensorboard_folder
 from calotype.training.optim.ema import update_ema
 from calotype.training.optim.grad_scale import all_finite
-from calotype.training.run.estimate import duration, gibibytes
+from calotype.training.run.estimate import gibibytes
 from calotype.training.run.fingerprint import Fingerprint, hashed_options
 from calotype.training.run.result import TrainResult
 from calotype.training.run.resume import load_optimizer, state_path, weights_under

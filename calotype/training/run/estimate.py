@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from calotype.errors import CalotypeError, Message
+from calotype.errors import CalotypeError, Message, duration
 
 # Peak memory of a process / that of its live tensors: kernels need workspace, and freed memory is fragmented.
 # Measured on two cores with the model that ships: 1.2 at batch 1, 1.7 at 8, 1.5 at 24 and at 8 with checkpointing; with
@@ -227,12 +227,3 @@ def memory_warning(need: int, free: int, remedies: Iterable[Message | str]) -> M
 
 def gibibytes(count: float) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.0f} MiB"
-
-
-def duration(count: float) -> Message:
-    """Formats seconds in words."""
-    if count < 90:
-        return Message("{count} seconds", count=max(1, round(count)))
-    if count < 5400:
-        return Message("{count} minutes", count=round(count / 60))
-    return Message("{count:.1f} hours", count=count / 3600)
