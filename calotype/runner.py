@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calotype import out_of_process
+from calotype.checkpoints.entries import AUTO_SCALE
 from calotype.checks import check
 from calotype.engine import Engine
 from calotype.errors import PLAIN, CalotypeError, DoesNotFit, Message, PictureError, Wording, named
@@ -164,6 +165,7 @@ class _AlbumRun(_PictureRun):
         self.plan = plan(request.inputs or (self.task.source,), album, self.task.format)
         self.hashes = CurrentHashes(engine.settings)
         self.report: Report | None = None
+        self.topics: set[str] = set()
 
     def events(self) -> Iterator[Event]:
         items, interrupted = self.plan.items, False
@@ -213,7 +215,8 @@ class _AlbumRun(_PictureRun):
             self.report.add_failure(Path(source), self.wording.fill(self.failures[-1].cause))
 
     def _restore(self, item: Item) -> Iterator[Event]:
-        task = replace(self.task, source=item.source)
+        auto_seconds = self.task.auto_seconds / len(self.plan.items)
+        task = replace(self.task, source=item.source, auto_seconds=auto_seconds)
         existing = existing_result(item.target, task, self.hashes.models)
         if not existing.stored and (size := self._size_beyond_format(item, task)):
             item = yield from self._in_large_format(item, size)
@@ -232,6 +235,10 @@ class _AlbumRun(_PictureRun):
         started, result = time.monotonic(), None
         with contextlib.closing(self.engine.run(task)) as steps:
             for step in steps:
+                if isinstance(step, Note) and step.topic:
+                    if step.topic in self.topics:
+                        continue
+                    self.topics.add(step.topic)
                 if isinstance(step, Progress | Note):
                     yield replace(step, source=str(item.source))
                 else:
@@ -250,7 +257,7 @@ class _AlbumRun(_PictureRun):
             check_size(scaled_size(source, task.scale or LARGEST_SCALE), format, item.target.name)
             return None
         except DoesNotFit:
-            size = scaled_size(source, task.scale or self.engine.models.upscaler(task.model, task.denoise).scale)
+            size = scaled_size(source, task.scale or self._own_scale(task))
         try:
             check_size(size, format, item.target.name)
             return None
@@ -258,6 +265,9 @@ class _AlbumRun(_PictureRun):
             if not self._may_change_format:
                 raise
             return size
+
+    def _own_scale(self, task: Upscale) -> int:
+        return AUTO_SCALE if task.is_automatic else self.engine.models.upscaler(task.model, task.denoise).scale
 
     @property
     def _may_change_format(self) -> bool:

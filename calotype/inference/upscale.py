@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calotype.checkpoints.entries import AUTOMATIC, quick_upscaler
 from calotype.checkpoints.models import Models
-from calotype.errors import Message, PictureError
+from calotype.errors import PictureError, duration
 from calotype.models.network import Network, is_out_of_memory
 from calotype.ops.color import max_value, to_pixels, to_tensor
 from calotype.ops.resize import Resizer, resized_region
@@ -20,7 +21,6 @@ from calotype.tasks import Note, Progress, Tiling, note
 TILE = {"cpu": 384, "cuda": 512, "mps": 256}  # measured: larger tiles waste less overlap, smaller tiles fit into caches
 BAND_ROWS = 128  # rows at a time for Lanczos
 WARN_ABOVE = 60  # seconds from which the user is warned
-QUICK_MODEL = "realesr-animevideov3"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +61,17 @@ def enlarge(
     if network is None or keep == 0:
         return Enlarged(resized_lanczos(pixels, size))
     enlarged = Enlarged(pixels)
-    while size[0] > enlarged.pixels.shape[0] * network.scale * 1.05 and network.scale > 1:
-        pass_size = (enlarged.pixels.shape[0] * network.scale, enlarged.pixels.shape[1] * network.scale)
+    for pass_size in (*passes(pixels.shape[:2], network.scale, size)[1:], size):
         enlarged = yield from _pass(enlarged.pixels, network, pass_size, tiling, models)
-    enlarged = yield from _pass(enlarged.pixels, network, size, tiling, models)
     return enlarged if keep == 1 else Enlarged(blend_lanczos(enlarged.pixels, pixels, keep), enlarged.tile)
+
+
+def passes(shape: tuple[int, int], scale: int, size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Height and width of the input of each pass of a network that brings `shape` to `size`."""
+    shapes = [shape]
+    while size[0] > shapes[-1][0] * scale * 1.05 and scale > 1:
+        shapes.append((shapes[-1][0] * scale, shapes[-1][1] * scale))
+    return shapes
 
 
 def _check_memory(pixels: np.ndarray, size: tuple[int, int], models: Models) -> None:
@@ -201,7 +207,7 @@ def _pass(
                 "there is not enough memory even for tiles of {side} pixels; close other programs or use "
                 "{option:model} {quick_model}",
                 side=side,
-                quick_model=QUICK_MODEL,
+                quick_model=quick_upscaler("photo", network.scale),
             )
         max_side = max(SMALLEST, side // 2)
         yield note("out of memory with tiles of {side} pixels, continuing with {most}", side=side, most=max_side)
@@ -265,15 +271,8 @@ class TileClock:
         self._warned = True
         remaining = self._remaining(done)
         if remaining > WARN_ABOVE:
+            quick = quick_upscaler("photo", self._network.scale)
             sentence = "this will take about {duration}; {quick_model} would be much faster"
-            if self._network.name.startswith(QUICK_MODEL):
+            if self._network.name in AUTOMATIC["quick"]:
                 sentence = "this will take about {duration}"
-            yield note(sentence, duration=_duration(remaining), quick_model=QUICK_MODEL)
-
-
-def _duration(seconds: float) -> Message:
-    if seconds < 100:
-        return Message("{seconds:.0f} seconds", seconds=seconds)
-    if seconds < 5400:
-        return Message("{minutes:.0f} minutes", minutes=seconds / 60)
-    return Message("{hours:.1f} hours", hours=seconds / 3600)
+            yield note(sentence, duration=duration(remaining), quick_model=quick)

@@ -12,11 +12,8 @@ if TYPE_CHECKING:
     from calotype.checkpoints.store import Checkpoint
     from calotype.record import Record
 
-MODEL_OPTIONS = {
-    "model": "upscale",
-    "upscaler": "upscale",
-    "face_model": "faces",
-}  # option: purpose of its model
+MODEL_OPTIONS = ("model", "upscaler", "face_model")
+UPSCALER_OPTIONS = {"upscale": "model", "restore": "upscaler"}  # by the task
 
 
 class CurrentHashes:
@@ -52,9 +49,12 @@ class CurrentHashes:
         return by_name
 
     def _model_names(self, record: "Record") -> list[str]:
-        names = [str(record.options.get(option)) for option in MODEL_OPTIONS if record.options.get(option)]
-        best = self._store.best_faces()
-        return [best if name == "auto" else name for name in names if name != "none" and (best or name != "auto")]
+        named = {option: str(record.options[option]) for option in MODEL_OPTIONS if record.options.get(option)}
+        for option, name in named.items():
+            if name == "auto":
+                faces = option == "face_model"
+                named[option] = (self._store.best_faces() if faces else automatic_upscaler(record)) or "none"
+        return [name for name in named.values() if name != "none"]
 
     def _would_be_used(self, name: str, record: "Record") -> bool:
         """Whether a face network installed since would be used now: if any face was restored."""
@@ -73,6 +73,12 @@ class CurrentHashes:
         if path not in self._read:
             self._read[path] = digest(path)
         return self._read[path]
+
+
+def automatic_upscaler(record: "Record") -> str | None:
+    """The super-resolution network that auto stood for: the first model in the record."""
+    option = UPSCALER_OPTIONS.get(record.task, "")
+    return record.models[0].name if record.models and record.options.get(option) == "auto" else None
 
 
 def _recorded_files(record: "Record", name: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from calotype.errors import CalotypeError, Message, Remedy
 from calotype.files import readable
-from calotype.outputs.model_hashes import CurrentHashes
+from calotype.outputs.model_hashes import CurrentHashes, automatic_upscaler
 from calotype.outputs.names import beside, ending, format_of
 from calotype.outputs.redraw import picture_parameters, task_from_parameters, with_options
 from calotype.outputs.sidecar import StoredRecord, read_stored, sha256_of
@@ -178,7 +178,7 @@ def _why(old: "Record", new: "Record") -> Message:
 
 
 def task_again(stored: StoredRecord, source: Path) -> Any:
-    """The recorded task, on the given source, with the recorded tile size and face network instead of current defaults.
+    """The recorded task, on the given source, with the recorded tile size and networks instead of current defaults.
 
     Raises:
         CalotypeError: this version doesn't support a recorded task or option.
@@ -188,8 +188,11 @@ def task_again(stored: StoredRecord, source: Path) -> Any:
     if hasattr(TASKS.get(record.task), "tile"):
         options["tile"] = record.computed.get("tile", 0)
     task = read_task(record.task, options)
-    faces = recorded_faces(record)
-    return replace(task, auto_face_model=faces) if faces else task
+    if faces := recorded_faces(record):
+        task = replace(task, auto_face_model=faces)
+    if upscaler := automatic_upscaler(record):
+        task = replace(task, auto_upscaler=upscaler)
+    return task
 
 
 def find_source(stored: StoredRecord, given: Path | None) -> Path:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calotype.checkpoints.entries import AUTOMATIC
 from calotype.errors import CalotypeError, Message
 from calotype.files import readable, write_atomic
+from calotype.outputs.model_hashes import UPSCALER_OPTIONS, automatic_upscaler
 from calotype.outputs.names import format_of
 from calotype.tasks import kind_of, options_of
 
@@ -186,12 +188,29 @@ def existing_result(target: Path, task: Any, sha_of: Callable[["Record"], dict[s
     if record.source_sha256 != sha256_of(task.source):
         return _conflict(target, Message("was made from another picture"))
     lossless = format_of(target) in LOSSLESS
-    now, then = (_relevant_options(options, record, lossless) for options in (options_of(task), record.options))
+    now, then = (_relevant_options(options, record, lossless) for options in _with_network(task, record))
     if record.task != kind_of(task) or now != then:
         return _conflict(target, Message("was made with other options"))
     if {model.name: model.sha256 for model in record.models} != sha_of(record):
         return _conflict(target, Message("was made with other models"))
     return Existing(stored)
+
+
+def _with_network(task: Any, record: "Record") -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of the task and those of the record, with the network itself instead of `auto` and `speed`.
+
+    A task on `auto` accepts every network that its `speed` may choose, as the choice depends on the machine's speed.
+    """
+    now, then = options_of(task), dict(record.options)
+    name = UPSCALER_OPTIONS.get(record.task)
+    if name is None or name not in now or name not in then:
+        return now, then
+    speed = now.pop("speed")
+    then.pop("speed", None)
+    then[name] = automatic_upscaler(record) or then[name]
+    if now[name] == "auto" and then[name] in AUTOMATIC[speed]:
+        now[name] = then[name]
+    return now, then
 
 
 def _was_changed(target: Path) -> bool:

@@ -16,6 +16,7 @@ from calotype.inference.faces import (
     restore_faces,
     select_faces,
 )
+from calotype.inference.speed import choose_upscaler
 from calotype.inference.upscale import enlarge, enlarge_alpha, enlarged_size
 from calotype.ops.color import match_channels, squeeze_grey
 from calotype.picture import Picture
@@ -28,11 +29,12 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
     opened = Picture.open(task.source, models.settings.max_pixels)
     picture = opened.then(squeeze_grey(opened.with_visible_colours().pixels), opened.alpha)
     is_deep = picture.pixels.dtype == np.uint16
-    upscaler = None if task.upscaler == "none" else models.upscaler(task.upscaler, task.denoise, is_deep)
     network = yield from face_network(task, models, is_deep)
     if task.aligned:
         yield restore_aligned(task, opened, network, models)
         return
+    name = yield from choose_upscaler(task, picture.pixels, models)
+    upscaler = None if name == "none" else models.upscaler(name, task.denoise, is_deep)
 
     detected = find_faces(picture, models) if network or task.faces != "none" else []
     faces = [face_record(n, face, task, network) for n, face in enumerate(detected, 1)]

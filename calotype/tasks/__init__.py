@@ -114,5 +114,5 @@ def kind_of(task: Any) -> str:
 
 def options_of(task: Any) -> dict[str, Any]:
     """The task as JSON data, without its sources and the options whose resolved values the record stores elsewhere."""
-    excluded = ("source", "init", "tile", "auto_face_model")
+    excluded = ("source", "init", "tile", "auto_face_model", "auto_upscaler", "auto_seconds")
     return {name: value for name, value in as_data(task).items() if name not in excluded}

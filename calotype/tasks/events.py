@@ -73,10 +73,14 @@ class Preview:
 
 @dataclass(frozen=True)
 class Note:
-    """A message about the current source, or about the run if that is None."""
+    """A message about the current source, or about the run if that is None.
+
+    Of several with one `topic`, a run over pictures yields the first.
+    """
 
     message: Message
     source: str | None = None
+    topic: str = ""
 
     @property
     def text(self) -> str:

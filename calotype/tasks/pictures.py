@@ -43,18 +43,63 @@ class Tiling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Upscale(Tiling, Saving):
+class Speed:
+    """Which network `auto` stands for."""
+
+    TITLE = "Speed"
+
+    speed: str = option(
+        "auto",
+        "quick: a compact network such as photo-x2; best: realesrgan-x4plus, or realesrgan-x4plus-anime for drawings; "
+        "auto: best on a graphics card or where it takes under 30 seconds, quick otherwise",
+        choices=("auto", "quick", "best"),
+    )
+    auto_upscaler: str = option(
+        "", "the network that auto stands for, where a record has it", names="upscale", is_hidden=True
+    )
+    auto_seconds: float = option(
+        30.0, "the time in which {option:speed} auto takes the best network", min=0, max=1e6, is_hidden=True
+    )
+
+    @property
+    def upscaler_option(self) -> str:
+        """The option that names the network."""
+        return "upscaler" if hasattr(self, "upscaler") else "model"
+
+    @property
+    def is_automatic(self) -> bool:
+        """Whether `speed` chooses the network."""
+        return getattr(self, self.upscaler_option) == "auto"
+
+    def check_speed(self) -> None:
+        """Raises CalotypeError for a speed beside the name of a network."""
+        if self.speed != "auto" and not self.is_automatic:
+            raise CalotypeError(
+                "{option} names the network, so {option:speed} has no effect; leave one of them out",
+                option=self.upscaler_option,
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upscale(Speed, Tiling, Saving):
     """Enlarge a picture with a super-resolution network."""
 
     TITLE = "Upscaling"
 
     source: Path = option(help="picture", is_path=True, title="Picture")
-    model: str = option("realesrgan-x4plus", "catalog name, or checkpoint file", names="upscale")
-    scale: float = option(0.0, "upscaling factor, any number; 0 uses the network's own", min=0, max=64)
+    model: str = option(
+        "auto", "catalog name, checkpoint file, or auto: chosen by {option:speed}", names="upscale", words=("auto",)
+    )
+    scale: float = option(
+        0.0, "upscaling factor, any number; 0 uses the network's own, which is 4 for auto", min=0, max=64
+    )
+
+    def __post_init__(self) -> None:
+        self.check_speed()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Restore(Tiling, Saving):
+class Restore(Speed, Tiling, Saving):
     """Restore an old photo: the faces by a face restoration network, the rest by a super-resolution network."""
 
     TITLE = "Restoration"
@@ -62,10 +107,10 @@ class Restore(Tiling, Saving):
     source: Path = option(help="photo", is_path=True, title="Photo")
     scale: float = option(2.0, "upscaling factor of the result, any number", min=0.01, max=64)
     upscaler: str = option(
-        "realesrgan-x4plus",
-        "super-resolution network for the whole picture: catalog name, file, or none",
+        "auto",
+        "super-resolution network for the whole picture: catalog name, file, none, or auto: chosen by {option:speed}",
         names="upscale",
-        words=("none",),
+        words=("auto", "none"),
     )
     face_model: str = option(
         "auto",
@@ -98,6 +143,7 @@ class Restore(Tiling, Saving):
     )
 
     def __post_init__(self) -> None:
+        self.check_speed()
         chosen_faces(self.faces)
         Strengths.read(self.strength)
         if self.aligned and "none" in (self.faces, self.face_model):

@@ -24,6 +24,8 @@ SHIPPED = {
     "realesr-animevideov3",
     "realesr-animevideov3-x2",
     "realesr-animevideov3-x3",
+    "photo-x2",
+    "photo-x4",
     "faces-v0",
     "faces-v2",
     "emoji",

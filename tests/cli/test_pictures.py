@@ -18,6 +18,8 @@ import calotype
 from calotype.cli import app, main
 from calotype.cli.flags import SHORT, flags
 from calotype.cli.pictures import again, restore, upscale
+from calotype.cli.wording import WORDING
+from calotype.errors import Message
 from calotype.options import visible
 from calotype.outputs.sidecar import sidecar_of
 from calotype.picture import read_record
@@ -69,7 +71,7 @@ def test_every_option_is_a_flag_with_its_help_and_default(command, task, capsys,
         if spec.name == "source":
             continue
         assert "--" + spec.name.replace("_", "-") in text
-        assert spec.metadata["about"].help in text
+        assert WORDING.fill(Message(spec.metadata["about"].help)) in text
         if isinstance(spec.default, (int, float)) and spec.default and not isinstance(spec.default, bool):
             assert f"default {spec.default if spec.default > 1e6 else format(spec.default, 'g')}" in text
 

@@ -27,6 +27,7 @@ from calotype.tasks.output import Album
 
 FACE = FaceRecord(1, (1.0, 2.0, 3.0, 4.0), ((1.0, 1.0),) * 5, 0.9, True)
 MODELS = (ModelRecord("realesrgan-x4plus", "ab" * 32),)
+SHA_NOW = {"realesrgan-x4plus": "ab" * 32}
 
 
 def draw(path: Path, size=(6, 8), seed=0) -> Path:
@@ -343,7 +344,8 @@ def test_a_changed_or_foreign_file_is_not_ours(done):
 def test_a_sidecar_holds_what_is_needed_and_no_path_of_this_machine(done):
     data = json.loads(sidecar_of(done.target).read_text("utf-8"))
     assert data["files"] == {"source": "../in/a.png", "result": "a.png", "result_sha256": sha256_of(done.target)}
-    assert data["task"] == "upscale" and data["options"]["model"] == "realesrgan-x4plus"
+    assert data["task"] == "upscale" and data["options"]["model"] == "auto"
+    assert [model["name"] for model in data["models"]] == ["realesrgan-x4plus"]
     assert str(done.source.parent) not in sidecar_of(done.target).read_text()
 
 
@@ -358,6 +360,34 @@ def test_keeping_never_touches_the_source(done):
 
 
 # again
+
+
+@pytest.mark.parametrize(
+    ("options", "is_done"),
+    [
+        ({}, True),
+        ({"speed": "best"}, True),
+        ({"speed": "quick"}, False),
+        ({"model": "realesrgan-x4plus"}, True),
+        ({"model": "photo-x2"}, False),
+    ],
+)
+def test_auto_accepts_every_network_that_its_speed_may_choose(done, options, is_done):
+    found = existing_result(done.target, Upscale(source=done.source, **options), lambda record: SHA_NOW)
+    assert bool(found.stored) == is_done and (is_done or "other options" in str(found.fault))
+
+
+def test_a_result_of_the_version_without_speed_is_done_already(done):
+    path = sidecar_of(done.target)
+    data = json.loads(path.read_text("utf-8"))
+    del data["options"]["speed"]
+    data["options"]["model"] = "realesrgan-x4plus"
+    path.write_text(json.dumps(data), "utf-8")
+    for options in ({}, {"model": "realesrgan-x4plus"}, {"speed": "best"}):
+        assert existing_result(done.target, Upscale(source=done.source, **options), lambda record: SHA_NOW).stored
+    quick = Upscale(source=done.source, speed="quick")
+    assert existing_result(done.target, quick, lambda record: SHA_NOW).fault
+    assert task_again(read_stored(path), done.source) == Upscale(source=done.source, model="realesrgan-x4plus")
 
 
 def test_the_source_is_found_where_it_lies_now(done, folder):
@@ -377,7 +407,7 @@ def test_the_source_is_found_where_it_lies_now(done, folder):
 
 def test_the_recorded_task_comes_back(done):
     stored = read_stored(done.target)
-    assert task_again(stored, done.source) == Upscale(source=done.source)
+    assert task_again(stored, done.source) == Upscale(source=done.source, auto_upscaler="realesrgan-x4plus")
 
 
 @pytest.mark.parametrize(

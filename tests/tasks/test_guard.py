@@ -104,6 +104,7 @@ def named_in(task):
             ("upscaler", "upscale"),
             ("face_model", "faces"),
             ("auto_face_model", "faces"),
+            ("auto_upscaler", "upscale"),
         ):
             if values.get(name) not in (None, "", "none", "auto"):
                 where = {"upscale": "upscale", "train_upscaler": "upscale", "train_restorer": "faces"}
@@ -169,7 +170,16 @@ def test_every_option_that_names_a_model_is_known_as_such():
         "base",
         "into",
     )
-    named += ("prompt", "negative", "beside", "enlarge", "optimizer_type", "auto_face_model", "teacher")
+    named += (
+        "prompt",
+        "negative",
+        "beside",
+        "enlarge",
+        "optimizer_type",
+        "auto_face_model",
+        "auto_upscaler",
+        "teacher",
+    )
     all_ = {(cls.__name__, s.name) for cls in TASKS.values() for s in dataclasses.fields(cls) if s.name in named}
     assert marked == all_
 
