@@ -279,7 +279,7 @@ def test_long_work_is_announced_with_what_would_be_quicker(monkeypatch, exact):
     task = Upscale(source="x", tile=32, overlap=8)
     work = enlarge(drawn(60, 60), exact.upscaler("realesrgan-x4plus"), (240, 240), task, exact)
     said = [event.text for event in work if isinstance(event, Note)]
-    assert len(said) == 1 and "this will take about" in said[0] and QUICK in said[0]
+    assert len(said) == 1 and "this will take about" in said[0] and said[0].endswith("; photo-x4 would be much faster")
 
 
 def test_a_result_beyond_memory_is_refused_before_any_work(settings, exact):
