@@ -135,7 +135,6 @@ CALL = "accelerate launch train_network.py --train_data_dir=x "
         ("a.toml", 'network_args = ["block_dims=1,2"]', "has no argument block_dims=1,2"),
         ("a.toml", 'base_weights = "x.safetensors"', "sets base_weights, which Calotype does not support"),
         ("a.toml", "text_encoder_lr = [1e-5, 1e-6]", "several values for text_encoder_lr"),
-        ("a.toml", "[[datasets]]\nresolution = 512", "dataset_config"),
         ("a.sh", "echo nothing", "does not call train_network.py"),
         ("a.sh", "python flux_train_network.py --x=1", "calls flux_train_network.py"),
         ("a.sh", CALL + "--seed=$(date +%s)", "line 1: $(date +%s), which is not defined in it"),
