@@ -175,7 +175,7 @@ def _tables(where: object, name: str, value: Any) -> Sequence[Mapping[str, Any]]
 
 def _options(where: Message, place: str, data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options of TrainLora, and facts of a subset, in one table of the file."""
-    data = {args.ALIASES.get(name, name): value for name, value in data.items()}
+    data = {args.ALIASES.get(name, name): value for name, value in data.items() if value is not None}
     _check_places(where, place, data)
     check_known(where, data, KNOWN[place])
     check_supported(where, data, UNSUPPORTED)

@@ -29,7 +29,7 @@ def read_mask(path: Path, size: Size, max_pixels: int) -> tuple[np.ndarray, str]
     return np.ascontiguousarray(picture.pixels[..., :1]), picture.sha256
 
 
-def alpha_of(path: Path, max_pixels: int) -> np.ndarray | None:
+def alpha_of(picture: Picture) -> np.ndarray | None:
     """The alpha channel of a photo, (H, W, 1) uint8 or uint16; None if it has none."""
-    alpha = Picture.open(path, max_pixels).alpha
+    alpha = picture.alpha
     return None if alpha is None else np.ascontiguousarray(alpha.reshape(*alpha.shape[:2], 1))

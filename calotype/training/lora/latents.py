@@ -4,6 +4,7 @@ Without augmentation latents are computed once, and cached on disk on request; w
 each step, with the rng of that step. Latents are sampled from the VAE's distribution, as in sd-scripts, not its mean.
 """
 
+import functools
 import hashlib
 import json
 import random
@@ -61,10 +62,18 @@ def load_example(
     """
     weight = task.prior_loss_weight if photo.is_regularization else 1.0
 
-    def scaled() -> Tensor:
-        return _scaled(Picture.open(photo.path, max_pixels).pixels, fit)
+    @functools.cache
+    def picture() -> Picture:
+        return Picture.open(photo.path, max_pixels)
 
-    mask = _scaled_mask(photo, fit, task, max_pixels)
+    def scaled() -> Tensor:
+        return _scaled(picture().pixels, fit)
+
+    mask = None
+    if photo.mask is not None:
+        mask = _scaled_mask(read_mask(photo.mask, fit.original, max_pixels)[0], fit)
+    elif task.alpha_mask and (alpha := alpha_of(picture())) is not None:
+        mask = _scaled_mask(alpha, fit)
     if is_augmented(task):
         return CachedLatents(photo, fit, weight, pixels=(scaled() * 255).round().byte(), mask=mask)
     mask = None if mask is None else _at_latents(_cropped(mask, fit), model)
@@ -157,13 +166,9 @@ def _augmented(example: CachedLatents, task: TrainLora, rng: random.Random) -> t
     return color_jitter(pixels, rng) if task.color_aug else pixels, mask
 
 
-def _scaled_mask(photo: Example, fit: Fit, task: TrainLora, max_pixels: int) -> Tensor | None:
-    """The mask of a photo, scaled as the photo, (1, H, W): a picture, or else the alpha channel with `alpha_mask`."""
-    if photo.mask is not None:
-        mask = read_mask(photo.mask, fit.original, max_pixels)[0]
-    else:
-        mask = alpha_of(photo.path, max_pixels) if task.alpha_mask else None
-    return None if mask is None else _scaled(mask, fit)[:1].contiguous()
+def _scaled_mask(mask: np.ndarray, fit: Fit) -> Tensor:
+    """(H, W, 1) to (1, H, W) in [0, 1] that covers the bucket, as the photo does."""
+    return _scaled(mask, fit)[:1].contiguous()
 
 
 def _at_latents(mask: Tensor, model: Diffusion) -> Tensor:

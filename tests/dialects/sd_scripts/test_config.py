@@ -298,8 +298,8 @@ def test_needless_options_are_taken_as_flags_and_what_is_not_done_is_said(asked,
 
 
 def test_flags_that_would_change_what_is_learnt_are_refused(asked):
-    task, said = asked("--masked_loss", "--base_weights", "x.safetensors")
-    assert task is None and "sets base_weights, masked_loss, which Calotype does not support" in said
+    task, said = asked("--weighted_captions", "--base_weights", "x.safetensors")
+    assert task is None and "sets base_weights, weighted_captions, which Calotype does not support" in said
 
 
 def test_epochs_win_over_steps_in_flags_too(asked):
@@ -413,10 +413,10 @@ def test_fields_of_the_form_that_do_nothing_here_are_named(tmp_path):
         ("[1]", "no settings"),
         (
             json.dumps(FORM | {"LoRA_type": "LyCORIS/BOFT"}),
-            "for a LoRA of the kind LyCORIS/BOFT; Calotype trains Standard",
+            "is for LyCORIS/BOFT; Calotype trains Standard",
         ),
         (json.dumps(FORM | {"additional_parameters": '--a "b'}), "additional_parameters: No closing quotation"),
-        (json.dumps(FORM | {"masked_loss": True}), "masked_loss, which Calotype does not support"),
+        (json.dumps(FORM | {"weighted_captions": True}), "weighted_captions, which Calotype does not support"),
     ],
 )
 def test_json_that_is_no_settings_is_said(tmp_path, text, said):
