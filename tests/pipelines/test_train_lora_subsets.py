@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from calotype.engine import Engine
 from calotype.errors import CalotypeError
+from calotype.pipelines import train_lora
 from calotype.tasks import Note, Progress, TrainLora
 from calotype.training.data import batches as plan
 
@@ -129,20 +130,23 @@ resolution = [96, 32]
   [[datasets.subsets]]
   image_dir = '{place}/more'
   class_tokens = 'more'
-  shuffle_caption = true
+  caption_prefix = 'best'
   random_crop = true
 """
 
 
 def test_datasets_train_together_each_with_its_own_size_and_batches(engine, photos, monkeypatch):
     (photos / "d.toml").write_text(CONFIG.format(place=photos), "utf-8")
-    seen, batches = [], plan.batches
+    seen, batches, captions = [], plan.batches, []
+    process = train_lora.process_caption
+    monkeypatch.setattr(train_lora, "process_caption", lambda *args: captions.append(process(*args)) or captions[-1])
     monkeypatch.setattr(plan, "batches", lambda *args: seen.append((args, batches(*args))) or seen[-1][1])
     options = {"dataset_config": photos / "d.toml", "max_train_steps": 5}
     events = learn(engine, photos / "whole", **options)
     text = notes_of(events)
     assert "dataset 1: 3 pictures at 64x64, batch size 2" in text and "the loss of 3 photos is masked" in text
     assert "dataset 2: 2 pictures at 96x32, batch size 1" in text and "5 steps of batch size 1 or 2 in 1 epochs" in text
+    assert {"zkz", "best more"} <= {*captions}
     (items, *_), chosen = seen[0]
     dataset = {item.index: item.dataset for item in items}
     assert sorted(map(len, chosen)) == [1, 1, 2, 2, 2]

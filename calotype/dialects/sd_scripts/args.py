@@ -30,6 +30,7 @@ DEFAULTS = {
     "lr_scheduler": "constant",
     "save_precision": "float",
 }
+OF_DATASETS = ("enable_bucket", "caption_extension", "resolution")  # those of them that a dataset config may give
 STEPS = 1600  # if neither steps nor epochs are given
 
 # Ignored without a note: they do not change the result, or have no effect.

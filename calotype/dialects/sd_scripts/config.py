@@ -309,6 +309,8 @@ def _apply_kohya_rules(data: Mapping[str, Any], options: dict[str, Any], notes: 
 def _fill_defaults(path: Path, options: dict[str, Any], notes: list[Message]) -> None:
     """Adds sd-scripts' defaults that differ from Calotype's."""
     missing = {name: value for name, value in args.DEFAULTS.items() if name not in options}
+    if "dataset_config" in options:  # which may say it: `dataset_config.with_defaults` fills the others
+        missing = {name: value for name, value in missing.items() if name not in args.OF_DATASETS}
     if {"unet_lr", "text_encoder_lr"} <= options.keys():
         missing.pop("learning_rate", None)
     if "max_train_epochs" not in options and "max_train_steps" not in options:

@@ -183,8 +183,8 @@ def _options(where: Message, place: str, data: Mapping[str, Any]) -> tuple[dict[
     options: dict[str, Any] = {}
     for name in [name for name in data if name in OF_SUBSETS | OF_DATASETS]:
         option = RENAMED.get(name, name)
+        value = data[name] if data[name] is True else typed(where, option, kinds[option], data[name])
         try:
-            value = typed(where, option, kinds[option], data[name])
             options[option] = checked(TrainLora, option, value)
         except CalotypeError as fault:
             named = Message("{where}, {name}", where=where, name=name) if option != name else where

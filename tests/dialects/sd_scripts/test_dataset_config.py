@@ -101,6 +101,7 @@ SUBSET = "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'x'\n"
             SUBSET + "num_repeats = 'many'",
             "subset 1, num_repeats: dataset_repeats takes a value of type int",
         ),
+        (SUBSET + "keep_tokens = true", "subset 1: keep_tokens takes a value of type int, not True"),
         (SUBSET + "caption_dropout_rate = 2", "caption_dropout_rate takes values from 0 up to 1"),
         (SUBSET + "is_reg = 'yes'", "is_reg is true or false, not 'yes'"),
         (SUBSET + "class_tokens = 3", "class_tokens is a text in quotation marks, not 3"),
@@ -155,6 +156,7 @@ def test_settings_of_each_kind_name_a_dataset_config(tmp_path, name):
     }
     config = read_config(written(tmp_path, texts[name], name))
     task = read(TrainLora, config.options)
+    assert not any("enable_bucket" in str(note) for note in config.notes)  # which the dataset config says
     assert task.dataset_config == path and task.masked_loss and task.photos is None
 
 
