@@ -44,7 +44,7 @@ def check(task: Any, settings: Settings, limits: Limits | None = None) -> None:
             raise CalotypeError("{path} does not exist; check the name", path=path, option=name)
     if hasattr(task, "output_dir"):
         check_folder(task.output_dir)
-    if getattr(task, "photos", None) is not None:
+    if any(getattr(task, name, None) is not None for name in ("photos", "dataset_config", "in_json")):
         _check_photos(task, kind_of(task))
     if limits is not None and isinstance(task, Imagine) and task.init:
         from calotype.picture import size_of
@@ -74,11 +74,12 @@ def _check_weights(path: Path) -> None:
 
 def _check_photos(task: Any, kind: str) -> None:
     """Checks that the dataset exists, and for a LoRA that its captions can be read."""
-    from calotype.training.data.dataset import find_folders, find_photos, pictures_below
+    from calotype.training.data.dataset import find_folders, pictures_below
+    from calotype.training.data.training_set import find_training_set
 
     folder = task.photos
     if kind == "train_lora":
-        find_photos(folder, task.caption_extension, has_wildcards=task.enable_wildcard)
+        find_training_set(task)
     elif kind == "caption":
         find_folders(folder)
     elif not folder.exists() or (kind != "train_diffusion" and not folder.is_dir()):

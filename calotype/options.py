@@ -36,6 +36,7 @@ class OptionInfo:
     max_items: int = 64  # entries of a tuple in an untrusted request
     env: str = ""  # the environment variable that sets it, for settings
     is_path: bool = False  # never taken from the network
+    lists_paths: bool = False  # the file names other files, so that not even an uploaded one is taken
     names: str = ""  # the kind of model in the store that it is the name of
     words: tuple[str, ...] = ()  # values allowed besides names: none, auto
     parsed: Callable[[str], Iterable[str]] | None = None  # extracts the names from a text that is not a single name

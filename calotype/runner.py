@@ -501,7 +501,7 @@ def _run_single(request: Request, engine: Engine) -> Iterator[Event]:
 
 def _source_of(task: Any) -> str:
     if hasattr(task, "photos"):
-        return str(task.photos or "demo")
+        return str(getattr(task, "dataset_config", None) or task.photos or "demo")
     names = [getattr(task, name) for name in ("loras", "lora", "tuned", "base") if hasattr(task, name)]
     return " + ".join(str(entry) for name in names for entry in (name if isinstance(name, list | tuple) else [name]))
 

@@ -14,6 +14,7 @@ SETTINGS_FILES = {  # that the guides' commands read
     "train.sh": "accelerate launch train_network.py --pretrained_model_name_or_path=emoji --train_data_dir=photos "
     "--network_dim=4 --max_train_epochs=1 --output_name=zkz\n",
     "settings.toml": 'pretrained_model_name_or_path = "emoji"\ntrain_data_dir = "photos"\nnetwork_dim = 4\n',
+    "dataset.toml": '[[datasets]]\nresolution = 256\n[[datasets.subsets]]\nimage_dir = "photos/10_zkz"\n',
     "prompts.txt": 'red apple, noto\n--prompt "cat face, noto" --negative_prompt blurry --steps 2 --seed 7\n',
 }
 

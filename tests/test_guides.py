@@ -42,7 +42,7 @@ def folder(tmp_path, monkeypatch):
     photo = Image.open(ROOT / "examples" / "collins.jpg")
     small, face = photo.resize((48, 60)), photo.crop((60, 20, 316, 276)).resize((512, 512))
     monkeypatch.chdir(tmp_path)
-    for name in ("album/1960", "scans", "photos/10_zkz", "faces", "drawings", "moved", "out"):
+    for name in ("album/1960", "scans", "photos/10_zkz", "masks", "faces", "drawings", "moved", "out"):
         (tmp_path / name).mkdir(parents=True)
     for name in (
         "photo.png",
@@ -63,6 +63,7 @@ def folder(tmp_path, monkeypatch):
     face.save("face.png")
     for n in range(4):
         photo.rotate(n, expand=False).save(f"photos/10_zkz/{n}.jpg")
+        Image.new("L", photo.size, 255).save(f"masks/{n}.png")
         face.rotate(n).save(f"faces/{n}.png")
         small.rotate(n).save(f"drawings/{n}.png")
         (tmp_path / f"drawings/{n}.txt").write_text(f"drawing {n}\n")

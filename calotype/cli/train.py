@@ -133,6 +133,7 @@ def join_values(args: Sequence[str]) -> list[str]:
 def _lora_task(values: Mapping[str, Any], reporter: Reporter) -> TrainLora:
     """The task from the config file, if there is one, overridden by the command line."""
     from calotype.dialects.sd_scripts.config import read_config, translate
+    from calotype.dialects.sd_scripts.dataset_config import with_defaults
 
     kohya = {name: values[name] for name in ("train_data_dir", *KOHYA_ONLY) if values[name] is not None}
     options, notes = translate(kohya | given_options(TrainLora, values), "the command line")
@@ -141,10 +142,11 @@ def _lora_task(values: Mapping[str, Any], reporter: Reporter) -> TrainLora:
         config = read_config(values["config"])
         notes = [*config.notes, *notes]
         options = config.under(options)
+    if options.get("dataset_config") is not None:
+        options, more = with_defaults(options)
+        notes = [*notes, *more]
     for sentence in dict.fromkeys(notes):
         reporter.emit(note(sentence))
-    if "photos" not in options:
-        raise CalotypeError("give the folder with your photos: {task:train_lora} PHOTOS")
     return read_task("train_lora", options)
 
 
@@ -179,7 +181,7 @@ set_signature(
     lora,
     argument("photos", Path | None, "folder with photos, or with N_name folders of them", "PHOTOS", None),
     flag(
-        *("config", "options from a TOML file, or from lora-scripts' train.sh or train.ps1 (parsed, never run)"),
+        *("config", "options from a TOML or JSON file, or from a train.sh or train.ps1 (parsed, never run)"),
         *("--config", "--config-file"),
         kind=FILE,
     ),

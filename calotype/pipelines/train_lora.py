@@ -24,12 +24,14 @@ from calotype.tasks import Note, Progress, note
 from calotype.tasks.training import IgnoredOptions, LoraOutput, SampleOptions, TrainLora, parse_step_rules, parse_steps
 from calotype.training.data import batches as plan
 from calotype.training.data.captions import process_caption
-from calotype.training.data.inspect import inspect_images
+from calotype.training.data.dataset import Example
+from calotype.training.data.inspect import ImageStats, inspect_images
+from calotype.training.data.training_set import find_training_set
 from calotype.training.lora.evaluator import LoraEvaluator, describe_samples, sample_prompts
 from calotype.training.lora.latents import CachedLatents, batch_latents
 from calotype.training.lora.lint import findings
 from calotype.training.lora.metadata import Count, Run, metadata, weight_hashes
-from calotype.training.lora.run import Planned, opened, photos_of, size_of
+from calotype.training.lora.run import Planned, opened, sizes_of
 from calotype.training.lora.saves import files_due
 from calotype.training.monitor.monitor import Monitor, option_facts, tensorboard_folder
 from calotype.training.monitor.validation import validation_loss
@@ -48,6 +50,7 @@ FREE = {"learning_rate", "unet_lr", "text_encoder_lr", "max_train_steps", "max_t
 FREE |= {"lr_warmup_steps", "lr_scheduler"}  # and what begins with it: these may differ when a run is resumed
 UNHASHED = {spec.name for cls in (IgnoredOptions, SampleOptions, LoraOutput) for spec in fields(cls)}
 UNHASHED |= {"dry_run", "photos", "regular", "network_weights", "network_args", "model", "v2", "cache_latents_to_disk"}
+UNHASHED |= {"dataset_config", "in_json", "conditioning_data_dir"}  # what they contain is hashed
 
 
 def train_lora(task: TrainLora, models: Models) -> Iterator[Progress | Note | TrainResult]:
@@ -57,17 +60,18 @@ def train_lora(task: TrainLora, models: Models) -> Iterator[Progress | Note | Tr
         CalotypeError: no photos, a model or a state that does not fit, no room on disk, a loss that is NaN.
     """
     check_folder(task.output_dir)
-    photos, validation, notes = photos_of(task)
-    prompts, more = sample_prompts(task, photos)
+    pictures = find_training_set(task)
+    prompts, more = sample_prompts(task, pictures.photos)
     logs, missing = tensorboard_folder(task)
-    yield from map(note, [*notes, *more, *missing])
+    yield from map(note, [*pictures.notes, *more, *missing])
     model = opened(task, models)
-    side, max_pixels, find_faces = max(size_of(task, model)), models.settings.max_pixels, models.detector().find
-    inspected = yield from inspect_images(photos, side, max_pixels, find_faces)
+    side, max_pixels = max(map(max, sizes_of(pictures, model))), models.settings.max_pixels
+    find_faces = models.detector().find
+    inspected = yield from inspect_images(pictures.photos, side, max_pixels, find_faces)
     inspected_validation = ([], [])
-    if validation:
-        inspected_validation = yield from inspect_images(validation, side, max_pixels, find_faces)
-    run = LoraRun(task, models, model, Processes.initialize(model.device), inspected, inspected_validation)
+    if pictures.validation:
+        inspected_validation = yield from inspect_images(pictures.validation, side, max_pixels, find_faces)
+    run = LoraRun(task, models, model, Processes.initialize(model.device), pictures, inspected, inspected_validation)
     run.prompts, run.logs = prompts, logs
     yield from map(note, run.notes)
     yield from map(note, findings(run.summary()))
@@ -203,7 +207,7 @@ class LoraRun(Planned):
         """The pictures of a batch, counted over all epochs."""
         epoch, index = divmod(number, self.batches)
         if self.epoch_batches[0] != epoch:
-            self.epoch_batches = (epoch, plan.batches(self.items, self.batch_size, self.task.seed, epoch))
+            self.epoch_batches = (epoch, plan.batches(self.items, self.batch_sizes, self.task.seed, epoch))
         return self.epoch_batches[1][index]
 
     def _loss(self, indices: list[int], number: int) -> Tensor:
@@ -215,15 +219,20 @@ class LoraRun(Planned):
         generator = torch.Generator().manual_seed((task.seed * 7_919 + number) % 2**63)
         rng = random.Random(f"{task.seed} {number}")
         examples = [self.latents[n] for n in indices]
-        latents = batch_latents(examples, task, self.model, rng)
+        options = [self.subsets[example.photo.subset] for example in examples]
+        latents, masks = batch_latents(examples, options, self.model, rng)
         target_noise, noise = self.noise.sample(latents, generator, rng)
         end = min(task.max_timestep, len(self.sqrt_alphas_cumprod))
         timesteps = torch.randint(min(task.min_timestep, end - 1), end, (len(latents),), generator=generator)
         epoch = 1 + number // self.batches
-        captions = [process_caption(example.photo.caption, self.caption_options, rng, epoch) for example in examples]
+        captions = [
+            process_caption(photo.caption, self.caption_options[photo.subset], rng, epoch)
+            for photo in (example.photo for example in examples)
+        ]
         own, count = self.processes.shard(indices), len(indices)
         batch = (examples, captions, latents, target_noise, noise, timesteps)
         examples, captions, latents, target_noise, noise, timesteps = (part[own] for part in batch)
+        masks = None if masks is None else masks[own]
         if not examples:
             return torch.zeros(())
         sqrt_alpha = self.sqrt_alphas_cumprod[timesteps]
@@ -231,7 +240,7 @@ class LoraRun(Planned):
         expected = training_target(latents, target_noise, sqrt_alpha, self.prediction)
         expected = self._with_prior_targets(expected, x, timesteps, examples, captions)
         states, pooled = self._states(captions)
-        losses = self._losses(self._predict(x, timesteps, examples, states, pooled), expected, timesteps)
+        losses = self._losses(self._predict(x, timesteps, examples, states, pooled), expected, timesteps, masks)
         return (losses * torch.tensor([example.weight for example in examples]).to(losses)).sum() / count
 
     @torch.no_grad()
@@ -263,11 +272,12 @@ class LoraRun(Planned):
         timesteps, states = timesteps.to(model.device), states.to(model.dtype)
         return model.unet(x, timesteps, states, added_cond_kwargs=added).sample.float()
 
-    def _losses(self, prediction: Tensor, expected: Tensor, timesteps: Tensor) -> Tensor:
+    def _losses(self, prediction: Tensor, expected: Tensor, timesteps: Tensor, masks: Tensor | None = None) -> Tensor:
         """The loss of each picture, (N,), without the weight of its photo."""
         sqrt_alpha = self.sqrt_alphas_cumprod[timesteps]
         progress = timesteps / len(self.sqrt_alphas_cumprod)
-        losses = self.loss.per_sample(prediction, expected.to(prediction), sqrt_alpha, progress)
+        masks = None if masks is None else masks.to(prediction)
+        losses = self.loss.per_sample(prediction, expected.to(prediction), sqrt_alpha, progress, masks)
         return losses * self.loss.weight(sqrt_alpha, self.prediction).to(losses)
 
     def added_conditions(self, examples: list[CachedLatents], pooled: Tensor | None) -> dict[str, Tensor] | None:
@@ -324,9 +334,13 @@ class LoraRun(Planned):
             own, pooled = (None if s is None else s.expand(len(x), *s.shape[1:]) for s in states[n])
             return self._predict(x, timesteps, [examples[n]] * len(x), own, pooled)
 
+        def loss(n: int, prediction: Tensor, target: Tensor, timesteps: Tensor) -> Tensor:
+            mask = examples[n].mask
+            return self._losses(prediction, target, timesteps, None if mask is None else mask[None])
+
         latents = [example.latents[0] for example in examples]
         schedule = (self.sqrt_alphas_cumprod, self.prediction, self.task.train_batch_size)
-        return validation_loss(latents, predict, self._losses, *schedule)
+        return validation_loss(latents, predict, loss, *schedule)
 
     # ------------------------------------------------------------------ files
 
@@ -351,13 +365,21 @@ class LoraRun(Planned):
     def _fingerprint(self) -> Fingerprint:
         options = hashed_options(self.task, UNHASHED)
         photos = [
-            (sha256, p.caption, p.repeats, p.is_regularization)
-            for p, sha256 in zip(self.photos, self.sha256s, strict=True)
+            (stats.sha256, p.caption, p.repeats, p.is_regularization, *self._hashed_subset(p, stats))
+            for p, stats in zip(self.photos, self.image_stats, strict=True)
         ]
         weights = digest(self.task.network_weights) if self.task.network_weights else ""
         data = [photos, weights, self.model.sha256, str(self.model.dtype), self.processes.count]
+        if self.task.dataset_config:
+            subsets = [hashed_options(subset, UNHASHED | FREE) for subset in self.subsets]
+            data.append([*zip(self.datasets, subsets, strict=True)])
         free = {name for name in options if name in FREE or name.startswith("lr_scheduler")}
         return Fingerprint(options, data, free)
+
+    def _hashed_subset(self, photo: Example, stats: ImageStats) -> list[int | str]:
+        """What else determines how a photo is trained: its subset in a dataset config, and its mask."""
+        own = [photo.subset] if self.task.dataset_config else []
+        return [*own, stats.mask_sha256] if stats.mask_sha256 else own
 
     def _load_state(self) -> list[Message]:
         """Loads the state of an interrupted run, or the weights and optimizer of the one that `resume` names.
@@ -439,4 +461,7 @@ class LoraRun(Planned):
             sizes=[(stats.size, fit.bucket) for stats, fit in zip(self.image_stats, self.fits, strict=True)],
             optimizer=type(self.optimizer),
             weights=self.model_metadata,
+            subsets=self.subsets,
+            datasets=self.datasets,
+            resolutions=self.sizes,
         )

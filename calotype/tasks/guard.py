@@ -80,7 +80,7 @@ def _with_file(cls: type, data: Any, keys: Sequence[str], file: Any, path: str) 
         raise CalotypeError("there is no option {path}", path=as_name(path))
     kind = required_kind(kinds(cls)[name])
     nested = entry_kind(kind) or kind
-    if not rest and about(spec).is_path:
+    if not rest and about(spec).is_path and not about(spec).lists_paths:
         return {**data, name: file}
     if not (rest and dataclasses.is_dataclass(nested)):
         raise CalotypeError("{option} does not take a file", option=path)

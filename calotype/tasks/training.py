@@ -35,7 +35,7 @@ class DatasetOptions:
 
     TITLE = "Dataset and captions"
 
-    photos: Path = option(help="folder with photos, or with N_name folders of them", is_path=True)
+    photos: Path | None = option(None, "folder with photos, or with N_name folders of them", is_path=True)
     regular: Path | None = option(
         None,
         "folder with regularization images",
@@ -49,6 +49,34 @@ class DatasetOptions:
         "training target of regularization images: the images, or what the untrained model predicts",
         choices=("pictures", "model"),
     )
+    dataset_config: Path | None = option(
+        None,
+        "sd-scripts' dataset config, TOML or JSON, instead of PHOTOS: several folders, each with its own options",
+        is_path=True,
+        lists_paths=True,
+        title="Dataset config",
+    )
+    in_json: Path | None = option(
+        None,
+        "sd-scripts' metadata file, JSON or JSONL, with captions and tags of pictures in PHOTOS, instead of .txt files",
+        is_path=True,
+        lists_paths=True,
+        title="Metadata file",
+    )
+    dataset_repeats: int = option(
+        1,
+        "repeats of pictures in {option:in_json}, and in {option:dataset_config} without num_repeats; 0 leaves them "
+        "out of that",
+        min=0,
+        max=100_000,
+    )
+    masked_loss: bool = option(
+        False, "mask the loss: only what is white in the masks of {option:conditioning_data_dir} is trained"
+    )
+    conditioning_data_dir: Path | None = option(
+        None, "folder with a mask for each photo, of the same name and size", is_path=True, title="Folder of masks"
+    )
+    alpha_mask: bool = option(False, "mask the loss by the alpha channel: transparent parts are not trained")
     caption_extension: str = option(".txt", "extension of caption files")
     shuffle_caption: bool = option(False, "shuffle the tags of a caption at each step")
     keep_tokens: int = option(0, "tags at the beginning that are not shuffled or dropped", min=0, max=1000)
@@ -292,7 +320,10 @@ class TrainLora(IgnoredOptions, DatasetOptions, LoraNetworkOptions, TrainingOpti
     """
 
     TITLE = "Model"
-    ADDED_LATER = ("prediction",)  # states of earlier versions do not know it
+    ADDED_LATER = (  # states of earlier versions do not know them
+        *("prediction", "dataset_config", "in_json", "dataset_repeats"),
+        *("masked_loss", "conditioning_data_dir", "alpha_mask"),
+    )
 
     model: str = option(
         "emoji",
@@ -314,6 +345,10 @@ class TrainLora(IgnoredOptions, DatasetOptions, LoraNetworkOptions, TrainingOpti
     dry_run: bool = option(False, "print the plan of the run, and train nothing")
 
     def __post_init__(self) -> None:
+        if self.photos is None and self.dataset_config is None and self.in_json is None:
+            raise CalotypeError(
+                "give the folder with your photos: {task:train_lora} PHOTOS, or sd-scripts' {option:dataset_config}"
+            )
         if self.max_token_length not in (75, 150, 225):
             raise CalotypeError(
                 "{option:max_token_length} is 75, 150 or 225, not {max_token_length}",

@@ -346,6 +346,14 @@ def test_work_beyond_the_limits_is_refused_at_once(kind, data, words):
         assert read_task(kind, data, trusted=False, names=STORE, files=FILES[kind], limits=wide)
 
 
+@pytest.mark.parametrize("option", ["dataset_config", "in_json"])
+def test_files_that_name_other_files_are_not_even_uploaded(option):
+    with pytest.raises(CalotypeError, match=f"{option} does not take a file"):
+        read_task("train_lora", {}, trusted=False, names=STORE, files={"photos": PLACE, option: PLACE})
+    with pytest.raises(CalotypeError, match=f"{option} is a file or folder, which a request may not name"):
+        read_task("train_lora", {option: str(PLACE)}, trusted=False, names=STORE, files=FILES["train_lora"])
+
+
 @pytest.mark.parametrize(
     ("kind", "data"),
     [

@@ -30,6 +30,7 @@ DEFAULTS = {
     "lr_scheduler": "constant",
     "save_precision": "float",
 }
+OF_DATASETS = ("enable_bucket", "caption_extension", "resolution")  # those of them that a dataset config may give
 STEPS = 1600  # if neither steps nor epochs are given
 
 # Ignored without a note: they do not change the result, or have no effect.
@@ -43,7 +44,6 @@ IGNORED = frozenset(
     save_state save_state_on_train_end save_last_n_epochs_state save_last_n_steps_state
     log_tracker_name log_tracker_config wandb_run_name log_config
     enable_block_weights enable_base_weight enable_preview gpu_ids model_type num_cpu_threads_per_process
-    dataset_repeats
     """)
 )
 
@@ -73,13 +73,14 @@ NOTES = {
 # Unsupported, and they would change the result: an error.
 UNSUPPORTED = frozenset(
     _words("""
-    dataset_config in_json base_weights base_weights_multiplier masked_loss alpha_mask
-    conditioning_data_dir face_crop_aug_range token_warmup_min token_warmup_step weighted_captions
+    base_weights base_weights_multiplier face_crop_aug_range token_warmup_min token_warmup_step weighted_captions
     down_lr_weight mid_lr_weight up_lr_weight block_lr_zero_threshold block_dims block_alphas conv_block_dims
     conv_block_alphas lr_scheduler_type optimizer_schedulefree_wrapper schedulefree_wrapper_args perlin_noise
     train_norm blocks_to_swap dylora_unit initial_epoch initial_step skip_until_initial_step
     """)
 )
+
+NEUTRAL = {"token_warmup_min": 1, "token_warmup_step": 0, "network_multiplier": 1}  # values of these without effect
 
 # Names of the form, and old names of sd-scripts, that set several options (config._expand_form).
 EXPANDED = ("use_8bit_adam", "use_lion_optimizer", "prodigy_d0", "prodigy_d_coef", "model_train_type")
@@ -91,7 +92,7 @@ SWITCHES = frozenset(
     torch_compile disable_mmap_load_safetensors ddp_gradient_as_bucket_view ddp_static_graph deepspeed fp8_base
     fp8_base_unet cpu_offload_checkpointing fused_backward_pass use_safetensors output_config console_log_simple
     save_state_on_train_end log_config enable_block_weights enable_base_weight enable_preview
-    save_state_to_huggingface resume_from_huggingface async_upload multi_gpu debug_dataset masked_loss alpha_mask
+    save_state_to_huggingface resume_from_huggingface async_upload multi_gpu debug_dataset
     weighted_captions optimizer_schedulefree_wrapper perlin_noise train_norm skip_until_initial_step use_8bit_adam
     use_lion_optimizer debiased_estimation
     """)

@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ from calotype.dialects.sd_scripts import args
 from calotype.dialects.sd_scripts.kohya_ss import is_form, options_of_form
 from calotype.dialects.sd_scripts.powershell import read_powershell
 from calotype.dialects.sd_scripts.shell import read_shell
-from calotype.dialects.sd_scripts.words import LISTS, TRAINERS, Unreadable, parse_arguments
+from calotype.dialects.sd_scripts.words import LISTS, TRAINERS, Unreadable, check_kind, parse_arguments
 from calotype.errors import CalotypeError, Message, listed
 from calotype.files import read_text
 from calotype.options import checked, nearest, visible
 from calotype.tasks.training import MODULES, TrainLora, network_arguments, split_arguments
 
 MAX_BYTES = 1_000_000  # usual files have a few thousand
+CONFIG_FILE = Message("a config file")
 READERS: dict[str, Callable[[str], tuple[list[str], list[str]]]] = {".sh": read_shell, ".ps1": read_powershell}
 PATHS = (
     "model",
@@ -27,6 +28,9 @@ PATHS = (
     "output_dir",
     "network_weights",
     "resume",
+    "dataset_config",
+    "conditioning_data_dir",
+    "in_json",
     "logging_dir",
     "sample_prompts",
 )
@@ -101,20 +105,12 @@ def translate(data: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list
 
 def _data(path: Path) -> tuple[dict[str, Any], list[str]]:
     """The options of the file by its own names, and the options that its script sets but never uses."""
-    text = _text(path)
+    text = read_text(path, MAX_BYTES, CONFIG_FILE)
     try:
         if path.suffix.lower() in READERS:
             words, unused = READERS[path.suffix.lower()](text)
             return _from_command(path, words), unused
-        if path.suffix.lower() == ".json":
-            return _from_json(path, text), []
-        return _flat(path, tomllib.loads(text)), []
-    except tomllib.TOMLDecodeError as fault:
-        raise CalotypeError(
-            "{path} is not valid TOML: {fault}; scripts have the extension .sh or .ps1, kohya_ss' settings .json",
-            path=path,
-            fault=fault,
-        ) from None
+        return _flat(path, _table(path, text)), []
     except Unreadable as fault:
         raise CalotypeError(
             "{path}, line {line}: {statement}; Calotype parses a script and does not run it: write the value there, or "
@@ -125,8 +121,22 @@ def _data(path: Path) -> tuple[dict[str, Any], list[str]]:
         ) from None
 
 
-def _text(path: Path) -> str:
-    return read_text(path, MAX_BYTES, Message("a config file"))
+def read_table(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """The content of a TOML file, or of a JSON file. Raises CalotypeError if it cannot be read as such."""
+    return _table(path, read_text(path, max_bytes, CONFIG_FILE))
+
+
+def _table(path: Path, text: str) -> dict[str, Any]:
+    if path.suffix.lower() == ".json":
+        return _from_json(path, text)
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as fault:
+        raise CalotypeError(
+            "{path} is not valid TOML: {fault}; scripts have the extension .sh or .ps1, kohya_ss' settings .json",
+            path=path,
+            fault=fault,
+        ) from None
 
 
 def _from_command(path: Path, words: list[str]) -> dict[str, Any]:
@@ -151,14 +161,19 @@ def _from_json(path: Path, text: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as fault:
         raise CalotypeError("{path} is not valid JSON: {fault}", path=path, fault=fault) from None
     if not isinstance(data, dict):
-        raise CalotypeError("{path} is JSON, but no settings; give the file that kohya_ss' form saved", path=path)
+        raise CalotypeError(
+            "{path} is JSON, but no settings; give the file that kohya_ss' form saved, or a dataset config", path=path
+        )
     return data
 
 
 def _flat(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Flattens sections, as sd-scripts does; lora-scripts' presets describe themselves in one, which is dropped."""
-    if any(isinstance(value, list) and value and isinstance(value[0], dict) for value in data.values()):
-        raise CalotypeError("{path} is a dataset_config; give the photos' folder and its options instead", path=path)
+    """Flattens sections, as sd-scripts does; lora-scripts' presets describe themselves in one, which is dropped.
+
+    A dataset config becomes the option that names it.
+    """
+    if "datasets" in data:
+        return {"dataset_config": str(path.absolute())}
     flat: dict[str, Any] = {}
     for name, value in data.items():
         if isinstance(value, dict):
@@ -213,41 +228,41 @@ def _known_names() -> frozenset[str]:
 def _known_options(where: str, data: Mapping[str, Any], notes: list[Message]) -> dict[str, Any]:
     """The options that Calotype has. Raises CalotypeError for unknown or unsupported ones."""
     fields, known = {spec.name: spec for spec in visible(TrainLora)}, _known_names()
-    unknown = [name for name in data if name not in known]
-    if unknown:
-        hinted = (Message("{name}{hint}", name=name, hint=nearest(name, known)) for name in unknown)
-        raise CalotypeError("{where} has unknown options: {names}", where=where, names=listed(hinted, "; "))
-    if data.get("model_train_type", args.KINDS[0]) not in args.KINDS:
-        raise CalotypeError(
-            "{where} is for {kind}; Calotype trains {names}",
-            where=where,
-            kind=data["model_train_type"],
-            names=" and ".join(args.KINDS),
-        )
-    if data.get("network_module", MODULES[0]) not in MODULES:
-        raise CalotypeError(
-            "{where} is for {kind}; Calotype trains {names}",
-            where=where,
-            kind=data["network_module"],
-            names=", ".join(MODULES),
-        )
-    unsupported = [
-        name for name in data if name in args.UNSUPPORTED and name not in fields and data[name] not in (False, "false")
-    ]
-    if unsupported:
-        raise CalotypeError(
-            "{where} sets {names}, which Calotype does not support; remove it to train without",
-            where=where,
-            names=", ".join(unsupported),
-        )
+    check_known(where, data, known)
+    check_kind(where, data.get("model_train_type", args.KINDS[0]), args.KINDS)
+    check_kind(where, data.get("network_module", MODULES[0]), MODULES)
+    check_supported(where, data, args.UNSUPPORTED - fields.keys())
     noted = [name for name in data if name in args.NOTES and name not in fields and data[name]]
     notes += dict.fromkeys(args.NOTES[name] for name in noted)
-    options = {name: _value(where, name, fields[name].type, value) for name, value in data.items() if name in fields}
+    options = {name: typed(where, name, fields[name].type, value) for name, value in data.items() if name in fields}
     _apply_kohya_rules(data, options, notes)
     return options
 
 
-def _value(where: str, name: str, kind: Any, value: Any) -> Any:
+def check_known(where: object, names: Iterable[str], known: Collection[str]) -> None:
+    """Raises CalotypeError for names that are not known, with the nearest known one of each."""
+    if unknown := [name for name in names if name not in known]:
+        hinted = (Message("{name}{hint}", name=name, hint=nearest(name, known)) for name in unknown)
+        raise CalotypeError("{where} has unknown options: {names}", where=where, names=listed(hinted, "; "))
+
+
+def check_supported(where: object, data: Mapping[str, Any], unsupported: Collection[str]) -> None:
+    """Raises CalotypeError for options that are not supported, unless they are off."""
+    names = [name for name in data if name in unsupported and not _is_off(name, data[name])]
+    if names:
+        raise CalotypeError(
+            "{where} sets {names}, which Calotype does not support; remove it to train without",
+            where=where,
+            names=", ".join(names),
+        )
+
+
+def _is_off(name: str, value: Any) -> bool:
+    neutral = args.NEUTRAL.get(name)
+    return value in (False, None, "false", {}) if neutral is None else str(value) in (str(neutral), f"{neutral}.0")
+
+
+def typed(where: object, name: str, kind: Any, value: Any) -> Any:
     """The value as the option's type: text of lists and numbers for text options, a bool for switches."""
     if value is True and kind is not bool:
         raise CalotypeError("{where} gives no value for {name}", where=where, name=name)
@@ -294,6 +309,8 @@ def _apply_kohya_rules(data: Mapping[str, Any], options: dict[str, Any], notes: 
 def _fill_defaults(path: Path, options: dict[str, Any], notes: list[Message]) -> None:
     """Adds sd-scripts' defaults that differ from Calotype's."""
     missing = {name: value for name, value in args.DEFAULTS.items() if name not in options}
+    if "dataset_config" in options:  # which may say it: `dataset_config.with_defaults` fills the others
+        missing = {name: value for name, value in missing.items() if name not in args.OF_DATASETS}
     if {"unet_lr", "text_encoder_lr"} <= options.keys():
         missing.pop("learning_rate", None)
     if "max_train_epochs" not in options and "max_train_steps" not in options:
@@ -304,9 +321,14 @@ def _fill_defaults(path: Path, options: dict[str, Any], notes: list[Message]) ->
             Message(
                 "options missing in {file} have sd-scripts' defaults: {settings}",
                 file=path.name,
-                settings=listed(_setting(name, value) for name, value in missing.items()),
+                settings=settings_in_words(missing),
             )
         )
+
+
+def settings_in_words(options: Mapping[str, Any]) -> Message:
+    """ "no enable_bucket, resolution 512"."""
+    return listed(_setting(name, value) for name, value in options.items())
 
 
 def _setting(name: str, value: Any) -> Message:
@@ -316,13 +338,13 @@ def _setting(name: str, value: Any) -> Message:
 def _resolve_paths(path: Path, options: dict[str, Any]) -> None:
     """Resolves relative paths against the folder in which the photos or the model exist."""
     folders = [path.absolute().parent, *path.absolute().parent.parents][: MAX_PARENTS + 1]
-    references = [str(options[name]) for name in ("photos", "model") if name in options]
+    references = [str(options[name]) for name in ("photos", "dataset_config", "model") if name in options]
     root = next((folder for name in references for folder in folders if (folder / name).exists()), folders[0])
     for name in PATHS:
         if name not in options or Path(str(options[name])).is_absolute():
             continue
         path_there = root / str(options[name])
         is_name = name in ("model", "vae") and Path(str(options[name])).suffix.lower() not in WEIGHTS
-        if (is_name or name == "sample_prompts") and not path_there.exists():
-            continue  # a catalog name; prompts as text
+        if (is_name or name in ("sample_prompts", "dataset_config")) and not path_there.exists():
+            continue  # a catalog name; prompts as text; a file in the working folder
         options[name] = str(path_there) if name in ("model", "vae") else path_there

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from calotype.dialects.sd_scripts.words import parse_arguments
+from calotype.dialects.sd_scripts.words import check_kind, parse_arguments
 from calotype.errors import CalotypeError, Message
 
 NAMES = {  # of the form, if they differ from sd-scripts'
@@ -72,13 +72,7 @@ def options_of_form(data: Mapping[str, Any], known: frozenset[str], where: str) 
 def _of_network(form: dict[str, Any], where: str) -> dict[str, Any]:
     """The network module and its arguments by the form's kind of LoRA; takes its fields out of the form."""
     kind = str(form.pop("LoRA_type", "Standard"))
-    if kind not in ALGORITHMS:
-        raise CalotypeError(
-            "{where} is for a LoRA of the kind {kind}; Calotype trains {names}",
-            where=where,
-            kind=kind,
-            names=", ".join(ALGORITHMS),
-        )
+    check_kind(where, kind, tuple(ALGORITHMS))
     fields = {name: form.pop(name, 0) for name in ("conv_dim", "conv_alpha", "factor", *DROPOUTS)}
     arguments = [f"{name}={fields[name]}" for name in DROPOUTS if float(fields[name] or 0)]
     if kind != "Standard":

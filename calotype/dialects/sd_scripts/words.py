@@ -48,6 +48,14 @@ COMPARISONS = {
 }
 
 
+def check_kind(where: object, kind: object, supported: Sequence[str]) -> None:
+    """Raises CalotypeError if a file is for something that Calotype does not train."""
+    if kind not in supported:
+        raise CalotypeError(
+            "{where} is for {kind}; Calotype trains {names}", where=where, kind=kind, names=", ".join(supported)
+        )
+
+
 class Unreadable(Exception):
     """An unsupported statement in a script."""
 

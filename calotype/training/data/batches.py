@@ -11,33 +11,40 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class BatchItem:
-    """One image of the set with its bucket and repeats."""
+    """One image of the set with its bucket and repeats, and its dataset: no batch mixes datasets."""
 
     index: int
     bucket: tuple[int, int]
     repeats: int
+    dataset: int = 0
 
 
-def batches(pictures: Sequence[BatchItem], size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Image indices of each batch of an epoch (starting at 0)."""
+def batches(pictures: Sequence[BatchItem], sizes: Sequence[int], seed: int, epoch: int) -> list[list[int]]:
+    """Image indices of each batch of an epoch (starting at 0).
+
+    Args:
+        sizes: batch size of each dataset.
+    """
     rng = random.Random(seed + epoch)
-    buckets: dict[tuple[int, int], list[int]] = {}
-    for picture in pictures:
-        buckets.setdefault(picture.bucket, []).extend([picture.index] * picture.repeats)
     shuffled = []
-    for indices in buckets.values():
+    for (dataset, _), indices in by_bucket(pictures).items():
         rng.shuffle(indices)
-        shuffled += [indices[n : n + size] for n in range(0, len(indices), size)]
+        shuffled += [indices[n : n + sizes[dataset]] for n in range(0, len(indices), sizes[dataset])]
     rng.shuffle(shuffled)
     return shuffled
 
 
-def count(pictures: Sequence[BatchItem], size: int) -> int:
+def count(pictures: Sequence[BatchItem], sizes: Sequence[int]) -> int:
     """Number of batches of an epoch."""
-    totals: dict[tuple[int, int], int] = {}
+    return sum(math.ceil(len(indices) / sizes[dataset]) for (dataset, _), indices in by_bucket(pictures).items())
+
+
+def by_bucket(pictures: Sequence[BatchItem]) -> dict[tuple[int, tuple[int, int]], list[int]]:
+    """Image indices, with repeats, by dataset and bucket."""
+    buckets: dict[tuple[int, tuple[int, int]], list[int]] = {}
     for picture in pictures:
-        totals[picture.bucket] = totals.get(picture.bucket, 0) + picture.repeats
-    return sum(math.ceil(total / size) for total in totals.values())
+        buckets.setdefault((picture.dataset, picture.bucket), []).extend([picture.index] * picture.repeats)
+    return buckets
 
 
 def steps(batches: int, accumulated: int) -> int:

@@ -30,6 +30,8 @@ class Example:
     repeats: int = 1
     is_regularization: bool = False  # prior preservation (kohya's reg images)
     has_caption_file: bool = True  # False: the caption is the folder's name
+    subset: int = 0  # index of the subset that it is from
+    mask: Path | None = None  # picture of the parts that are trained
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Folder:
 
     @property
     def pictures(self) -> list[Path]:
-        return _pictures(self.folder)
+        return pictures_in(self.folder)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def find_photos(
     examples = [
         example
         for subfolder in folders
-        for example in _read_examples(subfolder, extension, is_regularization, has_wildcards, errors)
+        for example in read_examples(subfolder, extension, is_regularization, has_wildcards, errors)
     ]
     if errors and not examples:
         raise errors[0]
@@ -87,7 +89,7 @@ def find_photos(
                     repeats=repeats,
                 )
             )
-    elif loose := _pictures(folder):
+    elif loose := pictures_in(folder):
         notes.append(
             Message(
                 "{count} pictures outside the N_name folders are left out, the first is {name}",
@@ -95,11 +97,11 @@ def find_photos(
                 name=loose[0].name,
             )
         )
-    if named and (unnamed := _folders_with_pictures(folder, {subfolder.folder for subfolder in named})):
+    if named and (unnamed := folders_with_pictures(folder, {subfolder.folder for subfolder in named})):
         notes.append(
             Message(
                 "left out: {folders}, as the name has no number of repeats; name it such as {repeats}_{name}",
-                folders=listed(_with_count(folder, path, count) for path, count in unnamed[:MAX_NAMED]),
+                folders=listed(with_count(folder, path, count) for path, count in unnamed[:MAX_NAMED]),
                 repeats=named[0].repeats,
                 name=unnamed[0][0].name,
             )
@@ -111,12 +113,12 @@ def find_photos(
             names=", ".join(subfolder.folder.name for subfolder in named[:3]),
             suffixes=", ".join(SUFFIXES),
         )
-    if not examples and (elsewhere := _folders_with_pictures(folder)):
+    if not examples and (elsewhere := folders_with_pictures(folder)):
         raise CalotypeError(
             "{folder} has no pictures in it, but {folders}; give {example}, or name the folder N_name, where N is the "
             "number of repeats, from 1",
             folder=folder,
-            folders=listed(_with_count(folder, path, count) for path, count in elsewhere[:MAX_NAMED]),
+            folders=listed(with_count(folder, path, count) for path, count in elsewhere[:MAX_NAMED]),
             example=elsewhere[0][0] if elsewhere[0][0].parent == folder else elsewhere[0][0].parent,
         )
     if not examples:
@@ -128,18 +130,18 @@ def find_photos(
     return Dataset(tuple(examples), tuple(notes))
 
 
-def _folders_with_pictures(folder: Path, known: Collection[Path] = ()) -> list[tuple[Path, int]]:
+def folders_with_pictures(folder: Path, known: Collection[Path] = ()) -> list[tuple[Path, int]]:
     """Subfolders with pictures, with their number, at most MAX_DEPTH levels below; those in `known` are left out."""
 
     def depth(path: Path) -> int:
         return len(path.relative_to(folder).parts)
 
     below = walk(folder, lambda path: path not in known and depth(path) <= MAX_DEPTH)
-    folders = [(path, count) for path, _ in below if path != folder and (count := len(_pictures(path)))]
+    folders = [(path, count) for path, _ in below if path != folder and (count := len(pictures_in(path)))]
     return sorted(folders, key=lambda entry: (depth(entry[0]), entry[0]))
 
 
-def _with_count(folder: Path, path: Path, count: int) -> Message:
+def with_count(folder: Path, path: Path, count: int) -> Message:
     return Message("{count} in {path}", count=count, path=path.relative_to(folder))
 
 
@@ -232,7 +234,7 @@ def advised_repeats(count: int) -> int:
     return next((repeats for max_count, repeats in REPEATS if count <= max_count), 1)
 
 
-def _read_examples(
+def read_examples(
     folder: Folder, extension: str, is_regularization: bool, has_wildcards: bool, errors: list[CalotypeError]
 ) -> list[Example]:
     """The examples whose captions can be read; appends the other captions' errors to `errors`."""
@@ -247,7 +249,7 @@ def _read_examples(
     return examples
 
 
-def _pictures(folder: Path) -> list[Path]:
+def pictures_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
 
 

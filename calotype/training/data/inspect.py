@@ -1,7 +1,7 @@
 """Statistics of training photos, computed before training: size, brightness, sharpness, perceptual hash."""
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +13,7 @@ from calotype.picture import Picture
 from calotype.tasks import Note, Progress, note
 from calotype.training.data.buckets import Size
 from calotype.training.data.dataset import Example
+from calotype.training.data.masks import read_mask
 
 SIDE_RANGE = (256, 512)  # photos are inspected at the training resolution, clamped to this range
 BLUR_SIGMA = 1.5  # of the Gaussian blur that sharpness is measured with
@@ -45,13 +46,14 @@ class ImageStats:
     hash: int  # 64 bits; similar for similar photos
     thumbnail: np.ndarray  # (32, 32, 3) float32, RGB
     is_transparent: bool  # at least in part
+    mask_sha256: str = ""  # of the mask's file, if there is one
 
 
 def inspect_images(
     photos: Sequence[Example], side: int, max_pixels: int, faces: Callable[[np.ndarray], list[DetectedFace]]
 ) -> Generator[Progress | Note, None, tuple[list[Example], list[ImageStats]]]:
-    """Computes the statistics of every photo; those that cannot be read are left out. Faces are not searched in
-    regularization images.
+    """Computes the statistics of every photo; those that cannot be read are left out, and those whose mask cannot be
+    used. Faces are not searched in regularization images.
 
     Args:
         side: training resolution in pixels.
@@ -63,7 +65,10 @@ def inspect_images(
     readable, stats = [], []
     for n, photo in enumerate(photos, 1):
         try:
-            stats.append(image_stats(photo.path, side, max_pixels, None if photo.is_regularization else faces))
+            of_photo = image_stats(photo.path, side, max_pixels, None if photo.is_regularization else faces)
+            if photo.mask is not None:
+                of_photo = replace(of_photo, mask_sha256=read_mask(photo.mask, of_photo.size, max_pixels)[1])
+            stats.append(of_photo)
             readable.append(photo)
         except CalotypeError as error:
             yield note("left out: {fault}", fault=error)

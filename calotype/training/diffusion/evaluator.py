@@ -81,7 +81,11 @@ class DiffusionEvaluator:
                 return trainer.validation_prediction(validation, n, x, timesteps)
 
             sqrt_alphas_cumprod = trainer.dataset.sqrt_alphas_cumprod.cpu()
-            loss = validation_loss(x0, predict, trainer.loss, sqrt_alphas_cumprod, diffusing.PREDICTION)
+
+            def sample_losses(_: int, prediction: Tensor, target: Tensor, timesteps: Tensor) -> Tensor:
+                return trainer.loss(prediction, target, timesteps)
+
+            loss = validation_loss(x0, predict, sample_losses, sqrt_alphas_cumprod, diffusing.PREDICTION)
             self.monitor.log_validation_loss(loss)
             yield note("step {step}: validation loss {loss:.4f}", step=done, loss=loss)
         if self.prompts:

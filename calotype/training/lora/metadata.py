@@ -56,6 +56,9 @@ class Run:
     sizes: Sequence[tuple[Size, Size]]  # (size, bucket) of each photo
     optimizer: type
     weights: Mapping[str, str]  # see `weight_hashes`
+    subsets: Sequence[TrainLora] = ()  # options of each subset of a dataset config
+    datasets: Sequence[int] = ()  # dataset of each subset
+    resolutions: Sequence[Size] = ()  # of each dataset
 
 
 def metadata(
@@ -66,6 +69,8 @@ def metadata(
     values |= _of_run(task, photos, run) | CONSTANTS
     values |= {f"ss_{name}": getattr(task, name) or None for name in OPTIONS_OR_NONE}
     values |= {f"ss_{name}": getattr(task, name) for name in OPTIONS}
+    if task.dataset_config is not None:
+        values = {name: value for name, value in values.items() if name not in SINGLE} | _of_datasets(photos, run)
     values = {name: values[name] for name in MINIMAL_KEYS} if task.no_metadata else values
     return values | _spec(task, model, size, run.now)
 
@@ -88,6 +93,21 @@ OPTIONS = (
 OPTIONS_OR_NONE = (
     *("network_dropout", "clip_skip", "noise_offset", "min_snr_gamma", "ip_noise_gamma", "multires_noise_iterations"),
     *("adaptive_noise_scale", "scale_weight_norms"),
+)
+
+
+# Entries that a run with a dataset config does not have: its datasets and subsets differ in them.
+SINGLE = frozenset(
+    f"ss_{name}"
+    for name in (
+        *("resolution", "batch_size_per_device", "total_batch_size", "color_aug", "flip_aug", "random_crop"),
+        *("shuffle_caption", "enable_bucket", "bucket_no_upscale", "min_bucket_reso", "max_bucket_reso"),
+        *("keep_tokens", "bucket_info", "reg_dataset_dirs"),
+    )
+)
+OF_SUBSETS = (
+    *("color_aug", "flip_aug", "random_crop", "shuffle_caption", "keep_tokens", "keep_tokens_separator"),
+    *("secondary_separator", "enable_wildcard", "caption_prefix", "caption_suffix", "alpha_mask"),
 )
 
 
@@ -177,6 +197,53 @@ def _folders(photos: Sequence[Example]) -> dict[str, dict[str, int]]:
         folder = folders.setdefault(name, {"n_repeats": repeats, "img_count": 0})
         folder["img_count"] += 1
     return folders
+
+
+def _of_datasets(photos: Sequence[Example], run: Run) -> dict[str, Any]:
+    """The entries that sd-scripts writes for a dataset config; a folder of several datasets is counted once in tags."""
+    datasets, folders = [], {}
+    for n, (width, height) in enumerate(run.resolutions):
+        own = [(p, sizes) for p, sizes in zip(photos, run.sizes, strict=True) if run.datasets[p.subset] == n]
+        subsets = [index for index, dataset in enumerate(run.datasets) if dataset == n]
+        options = run.subsets[subsets[0]]
+        datasets.append(
+            {
+                "batch_size_per_device": options.train_batch_size,
+                "num_train_images": sum(p.repeats for p, _ in own if not p.is_regularization),
+                "num_reg_images": sum(p.repeats for p, _ in own if p.is_regularization),
+                "resolution": (width, height),
+                **{name: getattr(options, name) for name in ("enable_bucket", "min_bucket_reso", "max_bucket_reso")},
+                "tag_frequency": tags([p for p, _ in own]),
+                "bucket_info": _buckets([p for p, _ in own], [sizes for _, sizes in own]),
+                "subsets": [_of_subset(photos, run.subsets[index], index) for index in subsets],
+            }
+        )
+        for subset in datasets[-1]["subsets"]:
+            if subset["img_count"] and not subset["is_reg"]:
+                name = subset["image_dir"]
+                same = sum(folder == name or folder.startswith(f"{name} (") for folder in folders)
+                folders[f"{name} ({same + 1})" if same else name] = {
+                    "n_repeats": subset["num_repeats"],
+                    "img_count": subset["img_count"],
+                }
+    unique = {photo.path: photo for photo in reversed(photos)}.values()
+    return {
+        "ss_datasets": datasets,
+        "ss_dataset_dirs": folders,
+        "ss_tag_frequency": tags([*unique][::-1]),
+    }
+
+
+def _of_subset(photos: Sequence[Example], options: TrainLora, index: int) -> dict[str, Any]:
+    own = [photo for photo in photos if photo.subset == index]
+    return {
+        "img_count": len(own),
+        "num_repeats": options.dataset_repeats,
+        "image_dir": own[0].path.parent.name if own else None,
+        "is_reg": bool(own) and own[0].is_regularization,
+        "is_masked": any(photo.mask for photo in own),
+        **{name: getattr(options, name) for name in OF_SUBSETS},
+    }
 
 
 def _buckets(photos: Sequence[Example], sizes: Sequence[tuple[Size, Size]]) -> dict[str, Any]:

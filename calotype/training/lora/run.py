@@ -21,10 +21,11 @@ from calotype.models.network import has_bfloat16, is_bfloat16_quick
 from calotype.tasks import Progress, read_size
 from calotype.tasks.training import TrainLora, parse_steps
 from calotype.training.data import batches as plan
-from calotype.training.data.buckets import Fit, fit_of
+from calotype.training.data.buckets import Fit, Size, fit_of
 from calotype.training.data.captions import caption_config
-from calotype.training.data.dataset import Example, balanced, find_photos, split_validation
+from calotype.training.data.dataset import Example
 from calotype.training.data.inspect import ImageStats
+from calotype.training.data.training_set import TrainingSet
 from calotype.training.lora.attention import CpuAttnProcessor
 from calotype.training.lora.latents import CachedLatents, load_example
 from calotype.training.lora.layers import Dropouts
@@ -39,18 +40,8 @@ from calotype.training.run.estimate import Trial
 from calotype.training.run.resume import dtype_named
 
 MAX_TEXT_STATES = 2**29  # bytes of cached text encoder outputs
-
-
-def photos_of(task: TrainLora) -> tuple[tuple[Example, ...], tuple[Example, ...], list[Message]]:
-    """The photos to train on, those for validation, and messages."""
-    folder = find_photos(task.photos, task.caption_extension, has_wildcards=task.enable_wildcard)
-    notes = list(folder.notes)
-    seed = task.seed if task.validation_seed is None else task.validation_seed
-    photos, validation = split_validation(folder.photos, task.validation_split, seed)
-    if task.regular is None:
-        return photos, validation, notes
-    regularization = find_photos(task.regular, task.caption_extension, True, task.enable_wildcard)
-    return photos + balanced(photos, regularization.photos), validation, notes + list(regularization.notes)
+# Options of validation photos: not augmented, and the same for all seeds.
+PLAIN = {"color_aug": False, "random_crop": False, "flip_aug": False, "cache_latents_to_disk": False, "seed": 0}
 
 
 def opened(task: TrainLora, models: Models) -> Diffusion:
@@ -86,6 +77,12 @@ def size_of(task: TrainLora, model: Diffusion) -> tuple[int, int]:
     return (read_size(task.resolution, "resolution") or (model.native, model.native))[::-1]
 
 
+def sizes_of(pictures: TrainingSet, model: Diffusion) -> list[tuple[int, int]]:
+    """Width and height of each dataset."""
+    first = dict(zip(reversed(pictures.datasets), reversed(pictures.subsets), strict=True))
+    return [size_of(first[dataset], model) for dataset in sorted(first)]
+
+
 class Planned:
     """The parts of one run."""
 
@@ -95,25 +92,32 @@ class Planned:
         models: Models,
         model: Diffusion,
         processes: Processes,
+        pictures: TrainingSet,
         photos: tuple[Sequence[Example], Sequence[ImageStats]],
         validation: tuple[Sequence[Example], Sequence[ImageStats]],
     ):
         self.task, self.models, self.model, self.processes = task, models, model, processes
-        self.batch_size = task.train_batch_size * processes.count  # over all processes
+        self.subsets, self.datasets = pictures.subsets, pictures.datasets
+        self.sizes = sizes_of(pictures, model)
+        first = [self.subsets[self.datasets.index(n)] for n in range(len(self.sizes))]  # subset of each dataset
+        self.batch_sizes = [options.train_batch_size * processes.count for options in first]  # over all processes
+        self.batch_size = max(self.batch_sizes)
         (self.photos, self.image_stats), (self.validation, validation_stats) = photos, validation
-        self.size = size_of(task, model)
+        self.size = self.sizes[0]
         self.sha256s = [stats.sha256 for stats in self.image_stats]
         self.validation_sha256s = [stats.sha256 for stats in validation_stats]
-        step = max(task.bucket_reso_steps, model.multiple)
-        self.fits = [fit_of(stats.size, task, self.size, step) for stats in self.image_stats]
-        self.validation_fits = [fit_of(stats.size, task, self.size, step) for stats in validation_stats]
-        self.items = [
-            plan.BatchItem(n, f.bucket, p.repeats) for n, (p, f) in enumerate(zip(self.photos, self.fits, strict=True))
+        self.fits = [self._fit(p, stats.size) for p, stats in zip(self.photos, self.image_stats, strict=True)]
+        self.validation_fits = [
+            self._fit(p, stats.size) for p, stats in zip(self.validation, validation_stats, strict=True)
         ]
-        self.batches = plan.count(self.items, self.batch_size)  # of an epoch
+        self.items = [
+            plan.BatchItem(n, f.bucket, p.repeats, self.datasets[p.subset])
+            for n, (p, f) in enumerate(zip(self.photos, self.fits, strict=True))
+        ]
+        self.batches = plan.count(self.items, self.batch_sizes)  # of an epoch
         self.per_epoch = plan.steps(self.batches, task.gradient_accumulation_steps)
         self.total = task.max_train_steps or self.per_epoch * task.max_train_epochs
-        self.caption_options = caption_config(task)
+        self.caption_options = [caption_config(options) for options in self.subsets]
         self.noise = NoiseOptions(**{spec.name: getattr(task, spec.name) for spec in fields(NoiseOptions)})
         self.loss = Loss(**{spec.name: getattr(task, spec.name) for spec in fields(Loss)})
         self.epoch_batches: tuple[int, list[list[int]]] = (-1, [])  # an epoch, and its batches
@@ -133,6 +137,10 @@ class Planned:
         self.texts: dict[str, tuple[Tensor, Tensor | None]] = {}  # the most recently used last
         self.is_text_on = self._is_text_on(0)
         self.scale = GradScaler.for_dtype(model.dtype)
+
+    def _fit(self, photo: Example, size: Size) -> Fit:
+        options, resolution = self.subsets[photo.subset], self.sizes[self.datasets[photo.subset]]
+        return fit_of(size, options, resolution, max(options.bucket_reso_steps, self.model.multiple))
 
     def _contradictions(self) -> Iterator[Message]:
         """Messages about options that do not fit the model. Raises CalotypeError for those that cannot be used."""
@@ -201,8 +209,10 @@ class Planned:
             photos=self.photos,
             stats=self.image_stats,
             fits=self.fits,
-            size=self.size,
-            batch=self.batch_size,
+            items=self.items,
+            subsets=self.subsets,
+            sizes=self.sizes,
+            batch_sizes=self.batch_sizes,
             batches=self.batches,
             steps=self.total,
             warmup=parse_steps(self.task.lr_warmup_steps, self.total),
@@ -229,6 +239,14 @@ class Planned:
                 for (width, height), count in fullest
             ),
         )
+        if len(self.sizes) > 1:
+            yield from self._describe_datasets()
+        if masked := sum(bool(p.mask or self.subsets[p.subset].alpha_mask) for p in self.photos):
+            yield plural(
+                masked,
+                "the loss of 1 photo is masked",
+                "the loss of {count} photos is masked",
+            )
         if self.validation:
             yield Message(
                 "{photos} for validation: {names}", photos=_counted(self.validation), names=_names(self.validation)
@@ -236,22 +254,37 @@ class Planned:
         epochs = math.ceil(self.total / self.per_epoch)
         parameters = sum(p.numel() for lora in self.adapters.layers.values() for p in lora.parameters())
         pictures = sum(item.repeats for item in self.items)
-        batch = min(self.batch_size * self.task.gradient_accumulation_steps, pictures)
+        batches = sorted({min(size * self.task.gradient_accumulation_steps, pictures) for size in self.batch_sizes})
         yield Message(
             "{steps} steps of batch size {batch} in {epochs} epochs; {layers} layers with {millions:.1f} million "
             "trainable parameters, in {dtype}",
             steps=self.total,
-            batch=batch,
+            batch=listed(batches, " or "),
             epochs=epochs,
             layers=len(self.adapters.layers),
             millions=parameters / 1e6,
             dtype=str(self.model.dtype).removeprefix("torch."),
         )
 
+    def _describe_datasets(self) -> Iterator[Message]:
+        for n, ((width, height), batch) in enumerate(zip(self.sizes, self.batch_sizes, strict=True)):
+            count = sum(item.dataset == n for item in self.items)
+            yield Message(
+                "dataset {number}: {pictures} at {width}x{height}, batch size {batch}",
+                number=n + 1,
+                pictures=plural(count, "1 picture", "{count} pictures"),
+                width=width,
+                height=height,
+                batch=batch,
+            )
+
     def trial(self) -> Trial:
-        """For the estimate of time and memory: the most common bucket stands for all."""
+        """For the estimate of time and memory: the most common bucket of the largest dataset stands for all."""
         task, model, items = self.task, self.model, self.items
-        width, height = Counter(item.bucket for item in items for _ in range(item.repeats)).most_common(1)[0][0]
+        largest = max({item.dataset for item in items}, key=lambda n: self.batch_sizes[n] * math.prod(self.sizes[n]))
+        batch_size = self.batch_sizes[largest]
+        own = Counter(item.bucket for item in items for _ in range(item.repeats) if item.dataset == largest)
+        width, height = own.most_common(1)[0][0]
         area = sum(item.repeats * item.bucket[0] * item.bucket[1] for item in items) / self.batches  # of a batch
         photo = Example(Path(), "")
         if not task.rates[1]:
@@ -277,13 +310,13 @@ class Planned:
             parameters=[p for lora in self.adapters.layers.values() for p in lora.parameters()],
             optimizer=self.optimizer_type,
             device=model.device,
-            batch=task.train_batch_size,
+            batch=batch_size // self.processes.count,
             widest=width * height // model.factor**2 * model.unet.config.block_out_channels[0] * model.dtype.itemsize,
-            passes=self.total * self.batches / self.per_epoch * area / (self.batch_size * width * height),
-            photos=len(self.photos) * (1 + task.flip_aug),
+            passes=self.total * self.batches / self.per_epoch * area / (batch_size * width * height),
+            photos=sum(1 + self.subsets[photo.subset].flip_aug for photo in self.photos),
             weights=sum(p.numel() * p.itemsize for module in modules for p in module.parameters()),
             remedies=[
-                *([Message("{option:train_batch_size} 1")] if task.train_batch_size > 1 else []),
+                *([Message("{option:train_batch_size} 1")] if batch_size > self.processes.count else []),
                 *([] if has_checkpointing else [Message("{option:gradient_checkpointing}")]),
                 Message("{option:resolution} {side}", side=min(width, height) // 2),
             ],
@@ -293,17 +326,17 @@ class Planned:
     def cache_latents(self) -> Iterator[Progress]:
         """Reads every photo once; as latents, unless it is augmented at each step."""
         settings, count = self.models.settings, len(self.photos) + len(self.validation)
-        plain = replace(self.task, color_aug=False, random_crop=False, flip_aug=False, cache_latents_to_disk=False)
-        plain = replace(plain, seed=0)  # so that runs with other seeds measure the same
         for n, (photo, fitted, sha256) in enumerate(
             zip(self.validation, self.validation_fits, self.validation_sha256s, strict=True)
         ):
+            plain = replace(self.subsets[photo.subset], **PLAIN)
             self.validation_latents.append(
                 load_example(photo, fitted, sha256, plain, self.model, settings.max_pixels, settings.home)
             )
             yield Progress(n + 1, count, "photos")
         for n, (photo, fitted, sha256) in enumerate(zip(self.photos, self.fits, self.sha256s, strict=True)):
-            example = load_example(photo, fitted, sha256, self.task, self.model, settings.max_pixels, settings.home)
+            options = self.subsets[photo.subset]
+            example = load_example(photo, fitted, sha256, options, self.model, settings.max_pixels, settings.home)
             self.latents.append(example)
             yield Progress(len(self.validation) + n + 1, count, "photos")
 

@@ -14,7 +14,7 @@ TIMESTEPS = 4  # evaluated for each picture, evenly spaced
 def validation_loss(
     latents: Sequence[Tensor],
     predict: Callable[[int, Tensor, Tensor], Tensor],
-    loss: Callable[[Tensor, Tensor, Tensor], Tensor],
+    loss: Callable[[int, Tensor, Tensor, Tensor], Tensor],
     sqrt_alphas_cumprod: Tensor,
     prediction_type: str,
     batch_size: int = TIMESTEPS,
@@ -24,7 +24,7 @@ def validation_loss(
     Args:
         latents: of each picture, (C, h, w).
         predict: the prediction for (N, C, h, w) noisy latents of the n-th picture at (N,) timesteps.
-        loss: the training loss of each sample, (N,), from prediction, target and timesteps.
+        loss: the training loss of each sample of the n-th picture, (N,), from prediction, target and timesteps.
         sqrt_alphas_cumprod: at every timestep.
         batch_size: noisy latents per forward pass.
     """
@@ -37,7 +37,6 @@ def validation_loss(
         for chunk in torch.arange(TIMESTEPS).split(max(1, min(batch_size, TIMESTEPS))):
             noise, alpha_t = all_noise[chunk], sqrt_alphas_cumprod[timesteps[chunk]]
             prediction = predict(n, add_noise(x0[None], noise, alpha_t), timesteps[chunk])
-            total += float(
-                loss(prediction, training_target(x0[None], noise, alpha_t, prediction_type), timesteps[chunk]).sum()
-            )
+            target = training_target(x0[None], noise, alpha_t, prediction_type)
+            total += float(loss(n, prediction, target, timesteps[chunk]).sum())
     return total / (TIMESTEPS * len(latents))

@@ -113,22 +113,33 @@ class Loss:
     v_pred_like_loss: float = 0.0
     debiased_estimation_loss: bool = False
 
-    def per_sample(self, prediction: Tensor, target: Tensor, sqrt_alphas_cumprod: Tensor, progress: Tensor) -> Tensor:
-        """The unweighted loss of each sample, (N,).
+    def per_sample(
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        sqrt_alphas_cumprod: Tensor,
+        progress: Tensor,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """The unweighted loss of each sample, (N,): the mean over all its values, those that are masked out too.
 
         Args:
             progress: timestep / number of timesteps, (N,).
+            mask: weights of the latents' pixels, (N, 1, h, w).
         """
-        difference = prediction - target
+        losses = self._elementwise(prediction - target, sqrt_alphas_cumprod, progress)
+        return (losses if mask is None else losses * mask).mean((1, 2, 3))
+
+    def _elementwise(self, difference: Tensor, sqrt_alphas_cumprod: Tensor, progress: Tensor) -> Tensor:
         if self.loss_type == "l2":
-            return (difference**2).mean((1, 2, 3))
+            return difference**2
         if self.loss_type == "l1":
-            return difference.abs().mean((1, 2, 3))
-        c = self._huber_threshold(sqrt_alphas_cumprod, progress).to(prediction).view(-1, 1, 1, 1)
+            return difference.abs()
+        c = self._huber_threshold(sqrt_alphas_cumprod, progress).to(difference).view(-1, 1, 1, 1)
         huber = (
             2 * difference**2 / ((difference**2 + c**2).sqrt() + c)
         )  # pseudo-Huber: 2 (sqrt(difference^2 + c^2) - c), stable for small differences
-        return (huber * c if self.loss_type == "huber" else huber).mean((1, 2, 3))
+        return huber * c if self.loss_type == "huber" else huber
 
     def _huber_threshold(self, sqrt_alphas_cumprod: Tensor, progress: Tensor) -> Tensor:
         """The threshold c between quadratic and linear loss at each timestep, (N,)."""

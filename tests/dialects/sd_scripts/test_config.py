@@ -135,7 +135,6 @@ CALL = "accelerate launch train_network.py --train_data_dir=x "
         ("a.toml", 'network_args = ["block_dims=1,2"]', "has no argument block_dims=1,2"),
         ("a.toml", 'base_weights = "x.safetensors"', "sets base_weights, which Calotype does not support"),
         ("a.toml", "text_encoder_lr = [1e-5, 1e-6]", "several values for text_encoder_lr"),
-        ("a.toml", "[[datasets]]\nresolution = 512", "dataset_config"),
         ("a.sh", "echo nothing", "does not call train_network.py"),
         ("a.sh", "python flux_train_network.py --x=1", "calls flux_train_network.py"),
         ("a.sh", CALL + "--seed=$(date +%s)", "line 1: $(date +%s), which is not defined in it"),
@@ -299,8 +298,8 @@ def test_needless_options_are_taken_as_flags_and_what_is_not_done_is_said(asked,
 
 
 def test_flags_that_would_change_what_is_learnt_are_refused(asked):
-    task, said = asked("--masked_loss", "--base_weights", "x.safetensors")
-    assert task is None and "sets base_weights, masked_loss, which Calotype does not support" in said
+    task, said = asked("--weighted_captions", "--base_weights", "x.safetensors")
+    assert task is None and "sets base_weights, weighted_captions, which Calotype does not support" in said
 
 
 def test_epochs_win_over_steps_in_flags_too(asked):
@@ -414,10 +413,10 @@ def test_fields_of_the_form_that_do_nothing_here_are_named(tmp_path):
         ("[1]", "no settings"),
         (
             json.dumps(FORM | {"LoRA_type": "LyCORIS/BOFT"}),
-            "for a LoRA of the kind LyCORIS/BOFT; Calotype trains Standard",
+            "is for LyCORIS/BOFT; Calotype trains Standard",
         ),
         (json.dumps(FORM | {"additional_parameters": '--a "b'}), "additional_parameters: No closing quotation"),
-        (json.dumps(FORM | {"masked_loss": True}), "masked_loss, which Calotype does not support"),
+        (json.dumps(FORM | {"weighted_captions": True}), "weighted_captions, which Calotype does not support"),
     ],
 )
 def test_json_that_is_no_settings_is_said(tmp_path, text, said):

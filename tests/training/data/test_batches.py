@@ -12,8 +12,8 @@ PICTURES = st.lists(st.tuples(st.sampled_from([(512, 512), (448, 576)]), st.inte
 @given(PICTURES, st.integers(1, 4), st.integers(1, 6), st.integers(0, 3))
 def test_every_epoch_shows_each_picture_as_often_as_told_in_steps_of_its_own(told, size, accumulated, epoch):
     shown = [plan.BatchItem(n, bucket, repeats) for n, (bucket, repeats) in enumerate(told)]
-    batches = plan.count(shown, size)
-    found = plan.batches(shown, size, 7, epoch)
+    batches = plan.count(shown, [size])
+    found = plan.batches(shown, [size], 7, epoch)
     assert len(found) == batches and max(map(len, found)) <= size
     assert sorted(index for batch in found for index in batch) == [
         one.index for one in shown for _ in range(one.repeats)

@@ -80,12 +80,12 @@ def test_what_changes_is_seen_anew_by_each_step_and_the_same_by_the_same(photo, 
         photo, model, tmp_path, random_crop=True, color_aug=True, flip_aug=True, cache_latents_to_disk=True
     )
     assert not one.latents and not list(tmp_path.rglob("latents"))
-    seen = [batch_latents([one, one], task, model, random.Random(seed)) for seed in (1, 1, 2)]
+    seen = [batch_latents([one, one], [task, task], model, random.Random(seed))[0] for seed in (1, 1, 2)]
     assert seen[0].shape == (2, 4, 32 // model.factor, 64 // model.factor)
     assert torch.equal(seen[0], seen[1]) and not torch.equal(seen[0], seen[2])
 
     whole, plain = made(photo, model, tmp_path, color_aug=True)  # which changes nothing in most steps
-    seen = [batch_latents([whole], plain, model, random.Random(seed)) for seed in range(8)]
+    seen = [batch_latents([whole], [plain], model, random.Random(seed))[0] for seed in range(8)]
     with torch.inference_mode():
         mean, deviation = model.encode(whole.pixels[None, :, :, 8:72] / 255)
     assert sum(0.7 < float(((one - mean) / deviation).std()) < 1.3 for one in seen) >= 3

@@ -77,7 +77,7 @@ def course(folder, faces=no_faces, family="sd1", device="cuda", dtype="bfloat16"
     photos, glances = looks(tuple(found), min(native, 512), faces)
     fits = [fit(image_stats.size, bucket_sizes(SIZE)) for image_stats in glances]
     shown = [plan.BatchItem(n, f.bucket, p.repeats) for n, (p, f) in enumerate(zip(photos, fits, strict=True))]
-    batches = plan.count(shown, task.train_batch_size)
+    batches = plan.count(shown, [task.train_batch_size])
     steps = task.max_train_steps or batches * task.max_train_epochs
     return RunSummary(
         *(
@@ -85,8 +85,10 @@ def course(folder, faces=no_faces, family="sd1", device="cuda", dtype="bfloat16"
             photos,
             glances,
             fits,
-            SIZE,
-            task.train_batch_size,
+            shown,
+            [task],
+            [SIZE],
+            [task.train_batch_size],
             batches,
             steps,
             parse_steps(task.lr_warmup_steps, steps),

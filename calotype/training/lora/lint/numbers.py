@@ -1,9 +1,12 @@
 """Findings about options that contradict each other, or do not fit the model, the device or the number of photos."""
 
+import math
 from collections.abc import Iterator
 
 from calotype.errors import Message, named
 from calotype.tasks.training import TrainLora, parse_steps
+from calotype.training.data import batches as plan
+from calotype.training.data.buckets import Size
 from calotype.training.lora.lint import limits
 from calotype.training.lora.lint.run_summary import RunSummary
 
@@ -151,7 +154,7 @@ def _length(run: RunSummary) -> Iterator[Message]:
     if views < limits.MIN_VIEWS:
         yield Message(
             "{steps} steps have {views:.0f} training samples, {each:.1f} of each photo; that is too few, 1000 to 3000 "
-            "are usual. Raise {length} or the photos' repeats (N_name folders)",
+            "are usual. Raise {length} or the photos' repeats (N_name folders, num_repeats)",
             steps=run.steps,
             views=views,
             each=each,
@@ -175,20 +178,17 @@ def _dtype(run: RunSummary) -> Iterator[Message]:
 
 
 def _batches(run: RunSummary) -> Iterator[Message]:
-    size = run.batch
-    if size == 1:
-        return
-    counts: dict[tuple[int, int], int] = {}
-    for photo, fit in zip(run.photos, run.fits, strict=True):
-        counts[fit.bucket] = counts.get(fit.bucket, 0) + photo.repeats
-    small = {bucket: count for bucket, count in counts.items() if count < size}
-    if small and sum(counts.values()) < limits.MIN_BATCH_FILL * size * run.batches:
-        (width, height), count = min(small.items(), key=lambda item: (item[1], item[0]))
+    sizes = run.batch_sizes
+    counts = {key: len(indices) for key, indices in plan.by_bucket(run.items).items()}
+    small = {key: count for key, count in counts.items() if count < sizes[key[0]]}
+    places = sum(math.ceil(count / sizes[dataset]) * sizes[dataset] for (dataset, _), count in counts.items())
+    if small and sum(counts.values()) < limits.MIN_BATCH_FILL * places:
+        (dataset, (width, height)), count = min(small.items(), key=lambda item: (item[1], item[0]))
         yield Message(
             "batches of {size} are rarely full: {small} of {buckets} buckets have fewer pictures (that of "
             "{width}x{height} {count}). Crop photos to fewer shapes, give {option:no_enable_bucket}, or a smaller "
             "{option:train_batch_size}",
-            size=size,
+            size=sizes[dataset],
             small=len(small),
             buckets=len(counts),
             width=width,
@@ -198,9 +198,14 @@ def _batches(run: RunSummary) -> Iterator[Message]:
 
 
 def _resolution(run: RunSummary) -> Iterator[Message]:
-    width, height = run.size
-    ratio = (width * height) ** 0.5 / run.native
-    sizes = {"width": width, "height": height, "native": run.native}
+    for size in dict.fromkeys(run.sizes):
+        yield from _size(size, run.native)
+
+
+def _size(size: Size, native: int) -> Iterator[Message]:
+    width, height = size
+    ratio = (width * height) ** 0.5 / native
+    sizes = {"width": width, "height": height, "native": native}
     if ratio < limits.MIN_NATIVE_RATIO:
         yield Message(
             "{option:resolution} {width}x{height} is below the model's resolution ({native}x{native}): it forgets how "
@@ -224,7 +229,7 @@ def _unused(run: RunSummary) -> Iterator[Message]:
             clip_skip=task.clip_skip,
             family=run.family.upper(),
         )
-    if task.regular is None or not run.regularization:
+    if not run.regularization:
         if task.prior_target == "model":
             yield Message(
                 "{option:prior_target} model has no effect without regularization images; give {option:regular}, or "

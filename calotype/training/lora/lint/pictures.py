@@ -20,11 +20,15 @@ def check_photos(run: RunSummary) -> Iterator[Message]:
             "there is only one photo: its background and light are learned as much as what it shows. Use ten or more, "
             "from different sides"
         )
-    yield from _copies(train)
+    yield from _copies([*{photo.path: (photo, stats) for photo, stats in reversed(train)}.values()][::-1])
     yield from _dark_or_blank(train)
     yield from _blurred(train)
     yield from _small(run)
-    transparent = [photo for photo, stats in train if stats.is_transparent]
+    transparent = [
+        photo
+        for photo, stats in train
+        if stats.is_transparent and not run.subsets[photo.subset].alpha_mask and photo.mask is None
+    ]
     if transparent:
         yield Message(
             "{photos} partly transparent ({names}), and the hidden pixels are trained on, often black or stripes; put "

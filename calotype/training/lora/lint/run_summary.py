@@ -15,14 +15,16 @@ NAMED = 3  # photos named in a message; the rest are counted
 
 @dataclass(frozen=True, eq=False)
 class RunSummary:
-    """The task, its photos, the model and the device. `photos`, `stats` and `fits` have the same order."""
+    """The task, its photos, the model and the device. `photos`, `stats`, `fits` and `items` have the same order."""
 
     task: TrainLora
     photos: Sequence[Example]
     stats: Sequence[ImageStats]
     fits: Sequence[Fit]
-    size: Size  # of the area of buckets
-    batch: int  # over all processes
+    items: Sequence[plan.BatchItem]
+    subsets: Sequence[TrainLora]  # options of each photo's subset
+    sizes: Sequence[Size]  # of each dataset: of the area of its buckets
+    batch_sizes: Sequence[int]  # of each dataset, over all processes
     batches: int  # of an epoch
     steps: int
     warmup: int  # warmup steps

@@ -14,7 +14,8 @@ EAST_ASIAN = 0x2E80  # first code point of East Asian scripts
 
 def check_captions(run: RunSummary) -> Iterator[Message]:
     photos = [photo for photo, *_ in run.train]
-    yield from _missing(photos, run.task.caption_extension)
+    extensions = [run.subsets[photo.subset].caption_extension for photo in photos]
+    yield from _missing(photos, extensions, run.task.dataset_config is not None)
     yield from _alike(photos)
     yield from _truncated(photos, run)
     foreign = [photo for photo in photos if any(_is_foreign(letter) for letter in photo.caption)]
@@ -31,15 +32,17 @@ def _have(photos: Sequence[Example]) -> Message:
     return plural(len(photos), "1 photo has", "{count} photos have")
 
 
-def _missing(photos: Sequence[Example], extension: str) -> Iterator[Message]:
+def _missing(photos: Sequence[Example], extensions: Sequence[str], is_configured: bool) -> Iterator[Message]:
+    """Args: is_configured: by a dataset config, whose folders' names have no meaning."""
     uncaptioned = [photo for photo in photos if not photo.has_caption_file]
     empty = [photo for photo in photos if photo.has_caption_file and not photo.caption]
     if uncaptioned and len(uncaptioned) == len(photos):
-        yield _none(photos, extension)
+        yield _none(photos, extensions)
     elif uncaptioned:
         yield Message(
-            "{photos} no caption file ({names}), so the caption is the folder's name; write what they show, or run "
+            "{photos} no caption file ({names}), so the caption is {caption}; write what they show, or run "
             "`{task:caption} PHOTOS`",
+            caption=Message("the subset's class_tokens") if is_configured else Message("the folder's name"),
             photos=_have(uncaptioned),
             names=names_of(uncaptioned),
         )
@@ -51,9 +54,14 @@ def _missing(photos: Sequence[Example], extension: str) -> Iterator[Message]:
         )
 
 
-def _none(photos: Sequence[Example], extension: str) -> Message:
+def _none(photos: Sequence[Example], extensions: Sequence[str]) -> Message:
     for ending in CAPTION_SUFFIXES:
-        if ending != extension and any(photo.path.with_suffix(ending).is_file() for photo in photos):
+        found = (
+            extension
+            for photo, extension in zip(photos, extensions, strict=True)
+            if ending != extension and photo.path.with_suffix(ending).is_file()
+        )
+        if extension := next(found, None):
             return Message(
                 "no photo has a caption ending in {extension}, but some in {ending}; give {option:caption_extension} "
                 "{ending}",
@@ -67,8 +75,8 @@ def _none(photos: Sequence[Example], extension: str) -> Message:
             "{option:trigger} WORD` writes captions"
         )
     return Message(
-        "no photo has a caption file; all captions are the folder's name ({names}). Captions that also describe the "
-        "rest of a photo separate it from the subject: `{task:caption} PHOTOS`",
+        "no photo has a caption file; all captions are the name of a folder or subset ({names}). Captions that also "
+        "describe the rest of a photo separate it from the subject: `{task:caption} PHOTOS`",
         names=", ".join(names[:3]),
     )
 
