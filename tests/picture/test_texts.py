@@ -84,6 +84,20 @@ def test_exif_of_every_format(tmp_path, suffix):
     assert Image.open(tmp_path / "b.png").info["parameters"] == CHINESE
 
 
+@pytest.mark.parametrize("kind", [1, 2, 7])
+@pytest.mark.parametrize("suffix", ["jpg", "webp"])
+def test_a_comment_in_the_wrong_directory(tmp_path, kind, suffix):
+    """infinite-image-browsing #942, TavernAI #110: UserComment in the first directory, as BYTE or ASCII."""
+    body = CODES["utf-16-be"](CHINESE) if kind != 2 else ENGLISH.encode() + b"\0"
+    entry = exif_blocks.ExifEntry(kind, len(body), body)
+    data = exif_blocks.pack(exif_blocks.Exif(">", root={exif_blocks.USER_COMMENT: entry}))
+    Image.new("RGB", (64, 48)).save(tmp_path / f"a.{suffix}", exif=b"Exif\0\0" + data)
+    read = parameters(tmp_path / f"a.{suffix}")
+    assert (read.prompt, read.seed) == ("red apple, “x”" if kind == 2 else "猫，微笑", 9)
+    save(Picture.open(tmp_path / f"a.{suffix}"), tmp_path / "b.png", format="png")
+    assert Image.open(tmp_path / "b.png").info["parameters"] == (ENGLISH if kind == 2 else CHINESE)
+
+
 @pytest.mark.parametrize("tag, prefix", [(272, "prompt:"), (271, "Prompt:"), (270, "prompt: ")])
 def test_comfyui_in_webp(tmp_path, tag, prefix):
     root = {tag: f"{prefix}{json.dumps(GRAPH)}\0".encode(), 305: b"x\0"}
