@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from calotype.dialects import comfyui, fooocus, horde, infotext, invokeai, novelai, swarmui
+from calotype.dialects import comfyui, easydiffusion, fooocus, horde, infotext, invokeai, novelai, swarmui
 from calotype.dialects.parameters import Parameters
 
 READERS = (
@@ -11,12 +11,14 @@ READERS = (
     novelai.read,
     fooocus.read,
     horde.read,
+    easydiffusion.read,
 )  # each takes the texts by their keywords
 INFOTEXTS = ("parameters", "UserComment", "Comment", "comment", "Description", "ImageDescription", "XPComment")
 KEYWORDS = (  # of the texts in a picture that are looked at, by PNG's keywords, EXIF's and XMP's names
     *INFOTEXTS,
     *("prompt", "workflow", "Software", "Source", "Title", "generation_data", "fooocus_scheme"),
     *("invokeai_metadata", "invokeai", "sd-metadata", "Dream"),
+    *(name for name in easydiffusion.KEYWORDS if name != "prompt"),
 )
 
 
