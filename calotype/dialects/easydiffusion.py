@@ -26,6 +26,7 @@ INFORMATION += ("vram_usage_level", "metadata_output_format", "original_prompt",
 INFORMATION += ("show_only_filtered_image", "stream_progress_updates", "stream_image_progress", "output_lossless")
 INFORMATION += ("active_tags", "inactive_tags", "save_to_disk_path")
 _MARK = "use_stable_diffusion_model"
+MARKS = frozenset({_MARK, "Stable Diffusion model"})  # keywords of no other program
 
 
 def read(texts: Mapping[str, str]) -> Parameters | None:

@@ -22,6 +22,19 @@ KEYWORDS = (  # of the texts in a picture that are looked at, by PNG's keywords,
 )
 
 
+_OWN = ("prompt", "workflow", "generation_data", "fooocus_scheme")
+_OWN += ("invokeai_metadata", "invokeai", "sd-metadata", "Dream")  # texts that only image generators write
+_WITH_COMMENT = ("Title", "Description", "Software", "Source", "Comment")
+
+
+def generator_texts(texts: Mapping[str, str]) -> dict[str, str]:
+    """Those of an image generator beside `parameters`, which a PNG carries under their keywords."""
+    is_in_comment = texts.get("Comment", "").lstrip().startswith("{")  # NovelAI, Fooocus-MRE
+    is_easy = not easydiffusion.MARKS.isdisjoint(texts)
+    keywords = (*_OWN, *(_WITH_COMMENT if is_in_comment else ()), *(easydiffusion.KEYWORDS if is_easy else ()))
+    return {keyword: text for keyword in keywords if (text := texts.get(keyword))}
+
+
 def read_parameters(texts: Mapping[str, str], size: tuple[int, int] | None = None) -> Parameters | None:
     """The parameters in the texts of a picture, by their keywords; None if there are none.
 

@@ -447,6 +447,12 @@ FAMILIES = (
         "a JPEG's and a PNG's comment as such, elsewhere as EXIF's UserComment if it is free; only text that has"
         " parameters of an image generator becomes PNG's `parameters`",
     ),
+    Family(
+        "generation parameters",
+        "carried",
+        "PNG's `parameters` and the comment that has them; the texts of ComfyUI, InvokeAI, NovelAI and Easy Diffusion"
+        " as they are in PNG, left out elsewhere with a note",
+    ),
 )
 
 
