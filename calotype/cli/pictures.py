@@ -50,8 +50,8 @@ def again(**values: Any) -> int:
     """Reproduce a result from its record, and compare it byte by byte.
 
     The record is the .json beside a result, or the result itself, which contains it too. A picture of A1111, Forge,
-    SD.Next, Fooocus, NovelAI, ComfyUI, InvokeAI, SwarmUI or AI Horde is generated again from the parameters in it, if
-    the model is installed. Options of generation override those of the picture.
+    SD.Next, Fooocus, NovelAI, ComfyUI, InvokeAI, SwarmUI, AI Horde or Easy Diffusion is generated again from the
+    parameters in it, if the model is installed. Options of generation override those of the picture.
     """
 
     from calotype import runner

@@ -94,14 +94,14 @@ class PlainReporter(Reporter):
 
     def emit(self, event: Event) -> None:
         if isinstance(event, Saved):
-            self.line(f"{event.source} -> {event.target}")
+            self.line(f"{printable(event.source)} -> {printable(event.target)}")
         elif isinstance(event, Skipped):
-            self.line(f"{event.target}: {WORDING.fill(event.why)}", sys.stderr)
+            self.line(f"{printable(event.target)}: {WORDING.fill(event.why)}", sys.stderr)
         elif isinstance(event, Compared):
             self.line(WORDING.fill(event.text))
         elif isinstance(event, Note):
             text = WORDING.fill(event.message)
-            self.line(f"{event.source}: {text}" if event.source else text, sys.stderr)
+            self.line(f"{printable(event.source)}: {text}" if event.source else text, sys.stderr)
         elif isinstance(event, Finished):
             self._finish(event)
         else:
@@ -218,7 +218,8 @@ def _remaining_events(events: Iterator[Event]) -> Iterator[Event]:
 def failure_text(event: Failed) -> str:
     """The cause, with the source if the cause does not name it."""
     cause = WORDING.fill(event.cause)
-    return cause if event.source in cause else f"{event.source}: {cause}"
+    source = printable(event.source)
+    return cause if source in cause or event.source in cause else f"{source}: {cause}"
 
 
 def progress_text(event: Progress) -> str:

@@ -1,4 +1,7 @@
-"""ComfyUI: the graph of nodes in PNG's `prompt`, read from the saved picture back to the samplers and the models."""
+"""ComfyUI: the graph of nodes in PNG's `prompt`, read from the saved picture back to the samplers and the models.
+
+Files that have only the `workflow` of its editor are read through the graph that the editor makes of it.
+"""
 
 import re
 from collections.abc import Mapping
@@ -6,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from calotype.dialects.comfyui_graph import MAX_LINKS, Graph, Link, Node, as_link
+from calotype.dialects.comfyui_workflow import prompt_of
 from calotype.dialects.emphasis import from_comfyui
 from calotype.dialects.fields import as_integer, as_number, as_text, parse_object, shown
 from calotype.dialects.parameters import Parameters, SecondPass
@@ -42,7 +46,15 @@ def read(texts: Mapping[str, str], size: tuple[int, int] | None = None) -> Param
     Args:
         size: height and width of the picture, which tell several saved pictures apart.
     """
-    graph = Graph(parse_object(texts.get("prompt", "")) or {})
+    for keyword in ("prompt", "workflow"):
+        data = parse_object(texts.get(keyword, "")) or {}
+        data = prompt_of(data) if isinstance(data.get("nodes"), list) else data
+        if parameters := _read(Graph(data), size):
+            return parameters
+    return None
+
+
+def _read(graph: Graph, size: tuple[int, int] | None) -> Parameters | None:
     outputs = [_path(graph, node.link(*PIXELS)) for node in graph.nodes.values() if _is_output(node)]
     samplers = [(node,) for node in graph.nodes.values() if _is_sampler(node)]
     begun = [path for path in outputs if path and _is_sampler(path[-1])] or samplers

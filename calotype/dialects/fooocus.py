@@ -70,7 +70,9 @@ def _vae(text: str) -> str:
 
 
 def _clip_skip(fields: Fields) -> int | None:
-    skip = fields.integer("clip_skip")
+    if (skip := fields.integer("clip_skip")) is None:
+        layer = as_number(fields.get("base_clip_skip"))  # Fooocus-MRE counts from the end: -2
+        skip = int(-layer) if layer is not None and -13 < layer < 0 and fields.take("base_clip_skip") else None
     return skip if skip and skip > 1 else None
 
 
@@ -97,6 +99,8 @@ def _loras(fields: Fields) -> list[LoraRef]:
             text = fields.text(name)
             if text and not listed:
                 found.append(text.rsplit(":", 1))
+        name, weight = fields.text(f"l{number}"), fields.take(f"w{number}")  # Fooocus-MRE
+        found.append([name, weight])
     loras = []
     for entry in found:
         name, weight, *_ = [*entry, None, None] if isinstance(entry, list) else [None, None]

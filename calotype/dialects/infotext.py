@@ -7,6 +7,7 @@ Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 1, Size
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
@@ -24,8 +25,11 @@ _ALONE = re.compile(r"\s*(?:Sampler|Seed|Size|CFG scale|Model|Model hash|Version
 _NAME = re.compile(r"\s*(\w[\w \-/.()+]{1,60}):\s*")
 _ODD_NAME = re.compile(r"""\s*([^\s:,"'(){}\[\]][^:,"'(){}\[\]]{0,60}):\s""")
 _QUOTED = re.compile(r'("(?:\\.|[^\\"])*")\s*(?:,|$)')
+_QUOTES = re.compile(r':\s*("(?:\\.|[^\\"])*("\s*(?:,|$))?)')  # a value in quotes, the end in the second group
+_CLOSING = re.compile(r'(?<!\\)"\s*(?:,|$)')
 _SIZE = re.compile(r"\s*\(?\s*(\d{1,6})\s*[x×,]\s*(\d{1,6})\s*\)?\s*")
 _FULL_WIDTH = str.maketrans("：，", ":,")
+_MAX_LINES = 200  # of one value
 _MIN_FIELDS = 3  # of a line that is parsed as parameters, as in A1111
 
 INFORMATION = (
@@ -42,6 +46,23 @@ INFORMATION = (
         "Init image size",
     ),
 )  # fields that change nothing in a picture
+_OWN = (
+    *(
+        "steps",
+        "sampler",
+        "schedule type",
+        "cfg scale",
+        "seed",
+        "size",
+        "model",
+        "model hash",
+        "vae",
+        "vae hash",
+        "rng",
+    ),
+    *("denoising strength", "clip skip", "hires upscale", "hires upscaler", "hires resize", "hires steps", "version"),
+    *("variation seed", "variation seed strength", "mask blur", "face restoration", "eta", "ensd", "lora hashes"),
+)  # A1111's own fields, each with a value of one line
 EMPHASES = ("original", "no-norm", "ignore", "none")
 _USUAL = {"use same choices", "use same checkpoint", "use same sampler", "use same scheduler", "use same vae"}
 _CONTENT = {"original": "original", "fill": "blur", "latent noise": "noise", "latent nothing": "nothing"}
@@ -71,16 +92,39 @@ def parse_infotext(text: str) -> Infotext:
     """Prompts, and all fields by their names as they are written.
 
     The line of parameters is the last one that begins with "Steps:", or else the last line of the text, and has at
-    least three fields. Lines behind it, as of extensions, are read as fields too.
+    least three fields. Lines behind it are fields too, as of extensions, or continue a value.
     """
     lines = text.strip().strip("\0").strip().split("\n")
     lines, at = _find_parameters(lines)
     if at is None:
         return Infotext(*_prompts(lines), {})
-    fields = dict(_fields(_plain(lines[at])))
-    for line in lines[at + 1 :]:
-        fields = dict(_fields(line, is_whole=True)) | fields
+    fields: dict[str, str] = {}
+    for line in _joined([_plain(lines[at]), *lines[at + 1 :]]):
+        is_of_several = not fields or line.partition(":")[0].strip().lower() in _OWN
+        found = dict(_fields(line, is_whole=not is_of_several))
+        last = next(reversed(fields), "")
+        if not found and line.strip() and last.lower() not in _OWN:
+            fields[last] += f"\n{line.strip()}"
+        fields |= {name: value for name, value in found.items() if name not in fields}
     return Infotext(*_prompts(lines[:at]), fields)
+
+
+def _joined(lines: list[str]) -> Iterator[str]:
+    """The lines, those together over which a value in quotes extends."""
+    closing = [n for n, line in enumerate(lines) if _CLOSING.search(line)]
+    n = 0
+    while n < len(lines):
+        line, n, first = lines[n], n + 1, n
+        while _ends_in_quotes(line) and (at := bisect_left(closing, n)) < len(closing):
+            if closing[at] - first >= _MAX_LINES:
+                break
+            line, n = "\n".join([line, *lines[n : closing[at] + 1]]), closing[at] + 1
+        yield line
+
+
+def _ends_in_quotes(line: str) -> bool:
+    *_, last = (None, *_QUOTES.finditer(line))
+    return last is not None and last[2] is None and last.end() == len(line)
 
 
 def _find_parameters(lines: list[str]) -> tuple[list[str], int | None]:
@@ -155,7 +199,7 @@ def _value(line: str, at: int, is_whole: bool) -> tuple[str, int]:
 
 def _unquoted(value: str) -> str:
     try:
-        return str(json.loads(value))
+        return str(json.loads(value, strict=False))  # with line ends as they are
     except ValueError:
         return value
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from calotype.dialects.emphasis import from_compel
-from calotype.dialects.fields import Fields, as_number, as_text, parse_object
+from calotype.dialects.fields import Fields, as_integer, as_number, as_text, parse_object
 from calotype.dialects.parameters import Parameters
 from calotype.tasks.prompts import LoraRef
 
@@ -37,12 +37,14 @@ def _current(data: dict[str, Any]) -> Parameters:
     scheduler = fields.text("scheduler")
     strength = fields.number("strength")
     is_from_picture = any(word in mode for word in _FROM_PICTURE) or "init_image" in fields
+    unet = fields.take("unet")  # version 3.0.0
+    loras = _loras(fields.take("loras")) or _loras(unet.get("loras") if isinstance(unet, dict) else None)
     parameters = Parameters(
         program="InvokeAI",
-        prompt=from_compel(fields.text("positive_prompt")),
-        negative=from_compel(fields.text("negative_prompt")),
-        loras=tuple(_loras(fields.take("loras"))),
-        model=_model_name(fields.take("model")),
+        prompt=from_compel(fields.text("positive_prompt", "positive_conditioning")),
+        negative=from_compel(fields.text("negative_prompt", "negative_conditioning")),
+        loras=tuple(loras),
+        model=_model_name(fields.take("model")) or _model_name(unet),
         vae=_model_name(fields.take("vae")),
         seed=fields.integer("seed"),
         steps=fields.integer("steps"),
@@ -83,7 +85,9 @@ def _is_tiled(fields: Fields) -> bool:
 
 def _clip_skip(fields: Fields) -> int | None:
     """InvokeAI counts the layers left out: 0 is none, which is 1 here."""
-    skipped = fields.integer("clip_skip")
+    skipped, clip = fields.integer("clip_skip"), fields.get("clip")
+    if isinstance(clip, dict) and as_integer(clip.get("skipped_layers")) is not None:
+        skipped = as_integer(fields.take("clip")["skipped_layers"]) if skipped is None else skipped
     return skipped + 1 if skipped else None
 
 
@@ -98,7 +102,8 @@ def _model_name(data: Any) -> str:
             data = data[key]
     if isinstance(data, dict):
         data = data.get("name") or data.get("model_name")
-    return as_text(data) or ""
+    name = as_text(data) or ""
+    return "" if name == "null" else name
 
 
 def _loras(data: Any) -> list[LoraRef]:

@@ -25,9 +25,17 @@ _WEIGHT = re.compile(r"(?<![\d.])(-?\d{1,3}(?:\.\d{1,6})?)::((?:(?!::).)*)(?:::|
 
 
 def read(texts: Mapping[str, str]) -> Parameters | None:
-    data = parse_object(texts.get("Comment", ""))
-    if data is None or "steps" not in data or not ("uc" in data or texts.get("Software") == "NovelAI"):
-        return None
+    for keyword in ("Comment", "UserComment", "parameters"):  # the EXIF comment of its WebP has all texts of its PNG
+        data = parse_object(texts.get(keyword, ""))
+        if data and isinstance(data.get("Comment"), str):
+            texts = {**texts, **{name: text for name, text in data.items() if isinstance(text, str)}}
+            data = parse_object(data["Comment"])
+        if data and "steps" in data and ("uc" in data or texts.get("Software") == "NovelAI"):
+            return _parameters(data, texts)
+    return None
+
+
+def _parameters(data: dict[str, Any], texts: Mapping[str, str]) -> Parameters:
     fields = Fields({name: value for name, value in data.items() if value != _NEUTRAL.get(name, ...)})
     is_v4 = "v4_prompt" in fields
     prompt, characters = _caption(fields.take("v4_prompt"))

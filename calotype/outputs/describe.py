@@ -1,12 +1,16 @@
 """Metadata and record of a picture or sidecar, for `info` and picture galleries."""
 
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from calotype import out_of_process
 from calotype.errors import CalotypeError
 from calotype.files import readable
 from calotype.outputs.names import format_of
+
+if TYPE_CHECKING:
+    from calotype.picture import Metadata
 
 
 def describe(file: Path, max_pixels: int) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -45,6 +49,7 @@ def describe_picture(file: Path, max_pixels: int) -> dict[str, Any]:
         "dpi": list(metadata.dpi) if metadata.dpi else None,
         "profile": _profile(metadata.icc),
         **_exif(metadata.exif),
+        "location": _has_location(metadata),
         "xmp_bytes": len(metadata.xmp) if metadata.xmp else None,
         "sha256": picture.sha256,
         "notes": " ".join(picture.notes),
@@ -75,7 +80,6 @@ def _exif(block: bytes | None) -> dict[str, Any]:
     try:
         exif.load(b"Exif\0\0" + block)
         exif_ifd = exif.get_ifd(ExifTags.IFD.Exif)
-        has_location = bool(exif.get_ifd(ExifTags.IFD.GPSInfo))
     except (OSError, ValueError, SyntaxError, KeyError, TypeError, OverflowError):
         return {"exif": "unreadable"}
     base = ExifTags.Base
@@ -86,7 +90,21 @@ def _exif(block: bytes | None) -> dict[str, Any]:
         "copyright": exif.get(base.Copyright),
     }
     facts = {name: str(value).strip("\0 ") for name, value in tags.items() if value}
-    return facts | {"location": has_location}
+    return facts
+
+
+def _has_location(metadata: "Metadata") -> bool:
+    """Whether the EXIF, XMP or IPTC tell a place."""
+    from calotype.picture.metadata import families
+    from calotype.picture.metadata.exif import Exif, parse
+    from calotype.picture.metadata.xmp import Packet
+
+    blocks = families.Blocks(Exif(), None, metadata.iptc)
+    with suppress(ValueError):
+        blocks.exif = parse(metadata.exif) if metadata.exif else Exif()
+    with suppress(ValueError):
+        blocks.packet = Packet(metadata.xmp) if metadata.xmp else None
+    return families.has_location(blocks)
 
 
 def read_record(file: Path) -> dict[str, Any] | None:

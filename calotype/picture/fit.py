@@ -1,11 +1,13 @@
 """Converts a picture to what a file format can store, and notes what is lost."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from calotype import __version__
+from calotype.dialects.readers import generator_texts
 from calotype.picture.alpha import by_rows, in_8_bits, on_white
 from calotype.picture.codecs.formats import Format
 from calotype.picture.codecs.segments import MAX_EXIF, MAX_XMP
@@ -37,6 +39,7 @@ class EncoderInput:
     dpi: tuple[float, float] | None
     quality: int
     infotext: str = ""  # for PNG; other formats store it in the EXIF
+    texts: Mapping[str, str] = field(default_factory=dict)  # of other image generators; for PNG alone
     comment: str = ""  # for JPEG and PNG; other formats store it in the EXIF
     iptc: Iptc | None = None  # for JPEG and TIFF; other formats store it in the XMP
     extended_xmp: bytes | None = None  # for JPEG
@@ -85,8 +88,12 @@ def fitted(
             exif = exif_blocks.with_comment(exif, comment)
         elif exif_blocks.comment(exif) != comment:
             notes.append(f"{known.title} has no place for its second comment: left out")
+    texts = generator_texts(picture.metadata.texts)
+    if known.name != "png" and (lost := _without_place(texts, exif)):
+        names = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
+        notes.append(f"{known.title} has no place for its generation parameters ({names}): left out")
     exif = exif_blocks.with_software(exif, f"Calotype {__version__}")
-    content = replace(content, exif=exif, infotext=infotext, comment=comment, iptc=blocks.iptc)
+    content = replace(content, exif=exif, infotext=infotext, texts=texts, comment=comment, iptc=blocks.iptc)
     if known.name == "jpeg":
         content, jpeg_notes = _in_segments(content, blocks.packet, record)
         xmp_notes += jpeg_notes
@@ -117,9 +124,16 @@ def _blocks(picture: Picture, known: Format, strip_location: bool) -> tuple[Bloc
     return blocks, notes
 
 
+def _without_place(texts: Mapping[str, str], exif: Exif) -> list[str]:
+    """The keywords of texts that are not in the EXIF too, as ComfyUI and NovelAI store them in WebP."""
+    stored = exif_blocks.texts(exif).values()
+    return [keyword for keyword, text in texts.items() if not any(text in value for value in stored)]
+
+
 def _bmp_losses(metadata: Metadata, record: str) -> tuple[str, ...]:
     fields = {"EXIF": metadata.exif, "XMP": metadata.xmp, "IPTC": metadata.iptc}
     fields |= {"comment": metadata.comment, "record": record}
+    fields |= {"generation parameters": metadata.infotext or generator_texts(metadata.texts)}
     lost = [what for what, value in fields.items() if value]
     return (f"BMP has no place for {', '.join(lost)}: left out",) if lost else ()
 

@@ -170,7 +170,7 @@ def _png(content: EncoderInput, file: BinaryIO) -> None:
         exif_blocks.pack(content.exif),
         content.xmp,
         content.dpi,
-        {INFOTEXT: content.infotext, "Comment": content.comment},
+        {INFOTEXT: content.infotext, "Comment": content.comment, **content.texts},
     ):
         file.write(chunk)
 

@@ -214,6 +214,50 @@ def test_names_of_comfyui_and_lycoris_are_the_same(small, tmp_path, prefix):
         assert not found.unfit and digest(unet, *text) == wanted
 
 
+@pytest.mark.parametrize(
+    "template, magnitude",
+    [
+        ("unet.{name}.lora_{half}.weight", "unet.{name}.lora_magnitude_vector"),
+        # InvokeAI #9252: the name of the adapter in the key, also one that is no word
+        ("base_model.model.{name}.lora_{half}.default.weight", "base_model.model.{name}.lora_magnitude_vector.default"),
+        ("{name}.lora_{half}.my-style.weight", "{name}.lora_magnitude_vector.my-style.weight"),
+        # InvokeAI #9515: ai-toolkit's DoRA
+        ("diffusion_model.{name}.lora_{half}.weight", "diffusion_model.{name}.magnitude"),
+        # prefixes of a checkpoint, of peft in a part, and of parallel training (OpenTAD #44)
+        ("model.diffusion_model.{name}.lora_{half}.weight", "model.diffusion_model.{name}.dora_scale"),
+        (
+            "unet.base_model.model.{name}.lora_{half}.weight",
+            "unet.base_model.model.{name}.lora_magnitude_vector.weight",
+        ),
+        ("module.unet.{name}.lora_{half}.weight", "module.unet.{name}.lora_magnitude_vector"),
+        # ComfyUI #3494: kohya's prefix before peft's names
+        ("lora_unet_{flat}.lora_{half}.weight", "lora_unet_{flat}.lora_magnitude_vector"),
+    ],
+)
+def test_dora_by_every_programs_names(small, tmp_path, template, magnitude):
+    unet, _ = small
+    wanted, other, generator = {}, {}, torch.Generator().manual_seed(0)
+    for name, layer in unet.named_modules():
+        if not (isinstance(layer, torch.nn.Linear) and "attn" in name):
+            continue
+        before, _, last = name.partition(".attn")
+        flat = f"{before.replace('.', '_')}_attn{last}"  # as there: attn1.to_q
+        outputs, inputs = layer.weight.shape
+        down, up = (torch.randn(*shape, generator=generator) * 0.1 for shape in ((2, inputs), (outputs, 2)))
+        length = layer.weight.norm(dim=1) * 1.1
+        module = f"lora_unet_{name.replace('.', '_')}"
+        wanted |= {f"{module}.lora_down.weight": down, f"{module}.lora_up.weight": up}
+        wanted[f"{module}.dora_scale"] = length.reshape(-1, 1)
+        other |= {template.format(name=name, flat=flat, half=half): value for half, value in (("A", down), ("B", up))}
+        key = magnitude.format(name=name, flat=flat)
+        other[key] = length.reshape(-1, 1) if key.endswith("dora_scale") else length
+    with attach([(read_adapter(written(tmp_path / "a.safetensors", wanted)), 1.0, 1.0)], unet, []):
+        right = digest(unet)
+    adapter = read_adapter(written(tmp_path / "b.safetensors", other))
+    with attach([(adapter, 1.0, 1.0)], unet, []) as found:
+        assert not adapter.unknown and not found.unfit and digest(unet) == right
+
+
 @pytest.mark.parametrize("layers, levels", [(1, 3), (2, 4), (2, 3), (3, 4)])
 def test_original_blocks_are_renamed_whatever_the_depth_of_the_unet(tmp_path, layers, levels):
     """As ComfyUI saves a LoRA of the model that ships, which has one layer in each of three blocks."""

@@ -223,11 +223,13 @@ def test_a_bug_of_ours_keeps_its_traceback_and_the_batch_goes_on(folder, capsys,
 
 def test_names_are_never_markup_nor_harm_a_terminal(folder, capsys):
     names = ["[red]x[bold].png", "[nothing].png", "长 é 🙂.png", "a\x1b[31m.png", "-n.png", "a&b'c\".png"]
+    names += ["line\nout -> out.png"]  # the end of a line in a name begins no line of its own
     for n, name in enumerate(names):
         draw(folder / "in" / name, seed=n)
     assert main(["upscale", "in", *QUICK, "--compare", "--report", "r.html"]) == 0
     told = capsys.readouterr()
     assert "\x1b" not in told.out + told.err
+    assert "line\\nout -> out.png -> " in told.out and len(told.out.splitlines()) == len(names)
     assert (
         "in/[red]x[bold].png -> out/[red]x[bold].png" in told.out and "长 é 🙂" in told.out and "\\x1b[31m" in told.out
     )

@@ -176,3 +176,32 @@ def test_no_line_takes_long(text):
     begun = time.process_time()
     read(text)
     assert time.process_time() - begun < 2
+
+
+FIELDS = "Steps: 6, Sampler: Euler a, CFG scale: 3.5, Seed: 7, Size: 128x96"
+
+
+@pytest.mark.parametrize(
+    "ending, right",
+    [
+        # stable-diffusion-webui #12128: values with line ends, in quotes or not
+        (', W: "one\ntwo, (x:1.2)\n\nthree", Model: emoji', {"W": "one\ntwo, (x:1.2)\n\nthree", "Model": "emoji"}),
+        (', A: "x\ny", B: "z,\n\\"w\\": 1", Model: emoji', {"A": "x\ny", "B": 'z,\n"w": 1', "Model": "emoji"}),
+        (
+            ", W: one\ntwo, __colour__\nHires upscale: 2, Hires upscaler: Lanczos, Model: emoji",
+            {"W": "one\ntwo, __colour__", "Hires upscale": "2", "Hires upscaler": "Lanczos", "Model": "emoji"},
+        ),
+        (', T: "open\nTemplate: a, b: c\nUser: me', {"T": '"open', "Template": "a, b: c", "User": "me"}),
+        (", Model: emoji\na note, below", {"Model": "emoji"}),
+    ],
+)
+def test_values_over_several_lines(ending, right):
+    prompt, negative, fields = parse_infotext(f"cat\nNegative prompt: bad\n{FIELDS}{ending}")
+    assert (prompt, negative) == ("cat", "bad")
+    assert {name: fields[name] for name in list(fields)[5:]} == right
+
+
+def test_open_quotes_take_no_time():
+    start = time.perf_counter()
+    parse_infotext(f"{FIELDS}\n" + 'a: "b\n' * 20_000)
+    assert time.perf_counter() - start < 2

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from calotype.dialects import novelai, samplers
+from calotype.dialects import easydiffusion, novelai, samplers
 from calotype.dialects.emphasis import from_comfyui, from_compel
 from calotype.dialects.parameters import Parameters, file_stem
 from calotype.dialects.readers import is_parameters, read_parameters
@@ -74,6 +74,23 @@ NOVEL = {
 NOVEL_TEXTS = {"Software": "NovelAI", "Source": "NovelAI Diffusion V4 1A", "Description": "cat"}
 
 
+EASY = {
+    **{"prompt": "cat++", "negative_prompt": "bad", "seed": 5, "num_inference_steps": 6, "guidance_scale": 3.5},
+    **{"width": 64, "height": 72, "use_stable_diffusion_model": "emoji", "sampler_name": "euler_a", "clip_skip": True},
+    **{"use_lora_model": ["x", "y"], "lora_alpha": [0.5, 1], "use_vae_model": None, "tiling": "xy"},
+}
+INVOKE_300 = {
+    **{"type": "t2l", "positive_conditioning": "cat", "negative_conditioning": "bad", "width": 64, "height": 72},
+    **{"seed": 5, "cfg_scale": 3.5, "steps": 6, "scheduler": "ddim", "model": "null", "clip": {"skipped_layers": 1}},
+    "unet": {"model_name": "emoji", "base_model": "sd-1", "loras": [{"model_name": "x", "weight": 0.5}]},
+}
+MRE = {
+    **{"prompt": "cat", "negative_prompt": "bad", "styles": [], "seed": 5, "width": 64, "height": 72, "cfg": 4},
+    **{"sampler": "euler", "scheduler": "karras", "performance": "Speed", "steps": 7, "base_clip_skip": -2},
+    **{"base_model": "emoji", "l1": "x.safetensors", "w1": 0.25, "l2": "None", "w2": 0.5},
+}
+
+
 def read(value, keyword="parameters", **texts):
     return read_parameters({**texts, keyword: value if isinstance(value, str) else json.dumps(value)})
 
@@ -87,6 +104,24 @@ TOLD = [
     (read(OLD_INVOKE, "sd-metadata"), ("InvokeAI", "cat", "bad", 5, 6, 3, (64, 72), "emoji")),
     (read(HORDE, "UserComment"), ("AI Horde", "cat", "bad", 77, 9, 5, (64, 72), "Deliberate")),
     (read(NOVEL, "Comment", **NOVEL_TEXTS), ("NovelAI", "cat", "bad", 123, 6, 6, (64, 72), "NovelAI Diffusion V4 1A")),
+    # NovelAI's WebP (Aaalice_NAI_Launcher #103): all texts of a PNG in the EXIF comment
+    (
+        read({**NOVEL_TEXTS, "Comment": json.dumps(NOVEL)}, "UserComment"),
+        ("NovelAI", "cat", "bad", 123, 6, 6, (64, 72), "NovelAI Diffusion V4 1A"),
+    ),
+    (read(NOVEL, "UserComment"), ("NovelAI", "cat", "bad", 123, 6, 6, (64, 72), "")),
+    # easydiffusion #1552: in a PNG's texts, by both of their names, and in the comment of the others
+    (read(EASY, "UserComment"), ("Easy Diffusion", "(cat:1.21)", "bad", 5, 6, 3.5, (64, 72), "emoji")),
+    (
+        read_parameters({name: str(value) for name, value in EASY.items()}),
+        ("Easy Diffusion", "(cat:1.21)", "bad", 5, 6, 3.5, (64, 72), "emoji"),
+    ),
+    (
+        read_parameters({label: str(EASY[name]) for label, name in easydiffusion.LABELS.items() if name in EASY}),
+        ("Easy Diffusion", "(cat:1.21)", "bad", 5, 6, 3.5, (64, 72), "emoji"),
+    ),
+    (read(INVOKE_300, "invokeai_metadata"), ("InvokeAI", "cat", "bad", 5, 6, 3.5, (64, 72), "emoji")),  # #3738
+    (read(MRE, "Comment"), ("Fooocus", "cat", "bad", 5, 7, 4, (64, 72), "emoji")),  # Fooocus-MRE #128
     (
         read('"cat [bad]" -s 6 -S5 -W 64 -H72 -C 3 -A k_lms', "Dream"),
         ("InvokeAI", "cat", "bad", 5, 6, 3, (64, 72), ""),
@@ -103,6 +138,17 @@ def test_prompt_seed_steps_guidance_size_and_model(told, right):
 
 
 def test_samplers_loras_and_what_is_not_followed():
+    for easy in (read(EASY), read_parameters({name: str(value) for name, value in EASY.items()})):
+        assert easy.loras == (LoraRef("x", 0.5, 0.5), LoraRef("y", 1.0, 1.0))
+        assert (easy.clip_skip, easy.tiling, easy.vae, dict(easy.unfollowed)) == (2, True, "", {})
+    assert read(EASY | {"tiling": "x", "use_upscale": "RealESRGAN_x4plus"}).unfollowed.keys() == {
+        "tiling",
+        "use_upscale",
+    }
+    invoke = read(INVOKE_300, "invokeai_metadata")
+    assert (invoke.loras, invoke.clip_skip, dict(invoke.unfollowed)) == ((LoraRef("x", 0.5, 0.5),), 2, {})
+    mre = read(MRE)
+    assert (mre.loras, mre.clip_skip) == ((LoraRef("x.safetensors", 0.25, 0.25),), 2)
     told = read(FOOOCUS)
     assert (told.sampler, told.schedule, told.vae) == ("dpmpp_2m_sde_gpu", "karras", "")
     assert told.loras == (LoraRef("x.safetensors", 0.5, 0.5),)

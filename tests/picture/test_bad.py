@@ -189,6 +189,8 @@ def test_pillow_keeps_its_own_limits(tmp_path):
         (b"\xff\xd8\xff", "damaged or cut off"),
         (b"BM", "something else|text"),
         (b"II*\0\x08\0\0\0", "damaged"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n", "pointer of Git LFS"),  # git-lfs #5502
+        (b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI\x50\0\x20\2" + bytes(50), "CgBI"),  # timg #85, opencv #27295
     ],
 )
 def test_what_is_no_picture_is_told(tmp_path, data, why):

@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import struct
 
 import numpy as np
 import pillow_heif
@@ -185,6 +186,25 @@ def test_a_profile_for_other_pixels_is_dropped_and_said(tmp_path):
         picture = opened(tmp_path, written("png", icc_profile=icc))
         assert picture.metadata.icc is None
         assert len(picture.notes) == 1 and why in picture.notes[0]
+
+
+def test_a_jpegs_profile_is_joined_from_its_parts(tmp_path):
+    """photoprism #3843 is about parts that do not fit together: what is missing is said, never lost in silence."""
+    data, cut = written("jpeg"), len(srgb()) // 2
+    parts = [srgb()[:cut], srgb()[cut:]]
+
+    def with_parts(*numbered):
+        bodies = (b"ICC_PROFILE\0" + bytes([number, count]) + body for number, count, body in numbered)
+        return data[:2] + b"".join(b"\xff\xe2" + struct.pack(">H", len(body) + 2) + body for body in bodies) + data[2:]
+
+    whole = [(1, 2, parts[0]), (2, 2, parts[1])]
+    for numbered in (whole, whole[::-1], [*whole, whole[0]], [(0, 0, srgb())]):
+        picture = opened(tmp_path, with_parts(*numbered))
+        assert (picture.metadata.icc, picture.notes) == (srgb(), ())
+    for numbered in (whole[:1], whole[1:], [(1, 1, b"")]):
+        picture = opened(tmp_path, with_parts(*numbered))
+        assert picture.metadata.icc is None
+        assert picture.notes == (("its colour profile is damaged and is left out",) if numbered[0][2] else ())
 
 
 def test_our_srgb_has_no_clock_in_it():

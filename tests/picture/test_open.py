@@ -276,7 +276,7 @@ def test_cmyk_without_a_profile_is_said(read):
     ink = Image.new("CMYK", (32, 16), (200, 30, 120, 10))
     picture = read(pillow(ink, "jpeg", quality=100))
     assert np.abs(picture.pixels.astype(int) - np.asarray(ink.convert("RGB"))).max() <= 3
-    assert "no profile" in picture.notes[0]
+    assert "no CMYK profile" in picture.notes[0]
 
 
 def test_lab_becomes_srgb(read):

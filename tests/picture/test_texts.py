@@ -84,6 +84,20 @@ def test_exif_of_every_format(tmp_path, suffix):
     assert Image.open(tmp_path / "b.png").info["parameters"] == CHINESE
 
 
+@pytest.mark.parametrize("kind", [1, 2, 7])
+@pytest.mark.parametrize("suffix", ["jpg", "webp"])
+def test_a_comment_in_the_wrong_directory(tmp_path, kind, suffix):
+    """infinite-image-browsing #942, TavernAI #110: UserComment in the first directory, as BYTE or ASCII."""
+    body = CODES["utf-16-be"](CHINESE) if kind != 2 else ENGLISH.encode() + b"\0"
+    entry = exif_blocks.ExifEntry(kind, len(body), body)
+    data = exif_blocks.pack(exif_blocks.Exif(">", root={exif_blocks.USER_COMMENT: entry}))
+    Image.new("RGB", (64, 48)).save(tmp_path / f"a.{suffix}", exif=b"Exif\0\0" + data)
+    read = parameters(tmp_path / f"a.{suffix}")
+    assert (read.prompt, read.seed) == ("red apple, “x”" if kind == 2 else "猫，微笑", 9)
+    save(Picture.open(tmp_path / f"a.{suffix}"), tmp_path / "b.png", format="png")
+    assert Image.open(tmp_path / "b.png").info["parameters"] == (ENGLISH if kind == 2 else CHINESE)
+
+
 @pytest.mark.parametrize("tag, prefix", [(272, "prompt:"), (271, "Prompt:"), (270, "prompt: ")])
 def test_comfyui_in_webp(tmp_path, tag, prefix):
     root = {tag: f"{prefix}{json.dumps(GRAPH)}\0".encode(), 305: b"x\0"}
@@ -202,3 +216,49 @@ def test_stealth_of_novelai_and_damaged_ones(tmp_path):
     pixels[:, :, 3] = flat.reshape(1024, 1024).T
     Image.fromarray(pixels).save(tmp_path / "d.png", compress_level=0)
     assert parameters(tmp_path / "d.png") is None
+
+
+NOVEL = json.dumps({"prompt": "猫", "steps": 6, "uc": "手", "seed": 7, "sampler": "k_euler", "width": 64, "height": 48})
+GENERATED = {
+    "ComfyUI": {"prompt": json.dumps(GRAPH), "workflow": '{"nodes": []}'},
+    "InvokeAI": {"invokeai_metadata": json.dumps({"positive_prompt": "猫", "seed": 7, "steps": 6})},
+    "NovelAI": {"Comment": NOVEL, "Software": "NovelAI", "Source": "V3", "Description": "猫", "Title": "AI"},
+    "Easy Diffusion": {"prompt": "cat", "use_stable_diffusion_model": "emoji", "seed": "7", "width": "64"},
+}
+
+
+@pytest.mark.parametrize("program", GENERATED)
+def test_texts_of_other_generators_survive_in_png_and_are_missed_elsewhere(tmp_path, program):
+    """IOPaint #299, InvokeAI #6291: they were gone after any work on the picture, without a word."""
+    info = PngImagePlugin.PngInfo()
+    for keyword, text in GENERATED[program].items():
+        info.add_itxt(keyword, text)
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png", pnginfo=info)
+    before = parameters(tmp_path / "a.png")
+    assert (before.program, before.seed) == (program, 7)
+    assert save(Picture.open(tmp_path / "a.png"), tmp_path / "b.png", format="png") == ()
+    assert parameters(tmp_path / "b.png") == before
+    with Image.open(tmp_path / "b.png") as image:
+        assert {keyword: image.text.get(keyword) for keyword in GENERATED[program]} == GENERATED[program]
+    for format in ("jpeg", "webp", "tiff", "bmp"):
+        (note,) = save(Picture.open(tmp_path / "a.png"), tmp_path / "c", format=format)
+        assert "generation parameters" in note and "left out" in note
+
+
+def test_texts_in_exif_too_are_not_missed(tmp_path):
+    root = {272: f"prompt:{json.dumps(GRAPH)}\0".encode()}
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.webp", exif=block(b"", root=root))
+    assert save(Picture.open(tmp_path / "a.webp"), tmp_path / "b.jpg", format="jpeg") == ()
+    assert parameters(tmp_path / "b.jpg").seed == 7
+    save(Picture.open(tmp_path / "a.webp"), tmp_path / "b.png", format="png")
+    assert json.loads(Image.open(tmp_path / "b.png").text["prompt"]) == GRAPH
+
+
+def test_words_of_a_photo_are_no_texts_of_a_generator(tmp_path):
+    info = PngImagePlugin.PngInfo()
+    for keyword in ("Title", "Software", "Source", "Description", "Comment"):
+        info.add_text(keyword, f"a {keyword}")
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png", pnginfo=info)
+    assert save(Picture.open(tmp_path / "a.png"), tmp_path / "b.jpg", format="jpeg") == ()
+    save(Picture.open(tmp_path / "a.png"), tmp_path / "b.png", format="png")
+    assert Image.open(tmp_path / "b.png").text.keys() & {"Title", "Software", "Source"} == set()

@@ -90,7 +90,10 @@ def test_a_run_ends_in_a_forger_sheets_a_film_and_a_page(done):
     with Image.open(out / "gan.gif") as film:
         assert film.n_frames == 3
     page = (out / "report.html").read_text("utf-8")
-    assert "Fréchet" in page and "realness" in page and "diversity" in page
+    assert "Fréchet" in page and "outputs" in page and "Diversity" in page
+    shown = re.sub(r"<style.*?</style>|<[^>]*>", " ", page, flags=re.S).lower()
+    assert "generated images" in shown and "real images" in shown
+    assert not re.search("forger|expert|verdict", shown)
     assert not (out / "gan.state.safetensors").exists()
 
 

@@ -45,9 +45,9 @@ _ROLES = {
 }
 _ENDING = re.compile(rf"\.({'|'.join(map(re.escape, sorted(_ROLES, key=len, reverse=True)))})$")
 _PEFT = re.compile(  # the name of the adapter may be part of the key
-    r"\.lora_(?:(?P<half>A|B)(?:\.\w+)?\.weight|magnitude_vector(?:\.\w+){0,2})$"
+    r"\.(?:lora_(?P<half>A|B)(?:\.[^.]+)?\.weight|(?:lora_magnitude_vector|magnitude)(?:\.[^.]+){0,2})$"
 )
-_PEFT_SINGLE = re.compile(r"\.(ia3_l|oft_R|boft_R|boft_s)(?:\.\w+)?$")  # maybe with the adapter's name, or `weight`
+_PEFT_SINGLE = re.compile(r"\.(ia3_l|oft_R|boft_R|boft_s)(?:\.[^.]+)?$")  # maybe with the adapter's name, or `weight`
 _OLD = re.compile(r"\.processor\.(to_q|to_k|to_v|to_out)_lora\.(down|up)\.weight$")  # diffusers before 0.20
 _PEFT_ROLES = {"A": "down", "B": "up", None: "magnitude"}
 _PARTS = (  # key prefix -> part of the model
@@ -58,6 +58,7 @@ _PARTS = (  # key prefix -> part of the model
     ("lycoris_te2_", "text_encoder_2"),
     ("lycoris_te_", "text_encoder"),
     ("lycoris_", "unet"),
+    ("model.diffusion_model.", "unet"),  # as in a checkpoint
     ("diffusion_model.", "unet"),  # ComfyUI
     ("text_encoders.clip_l.transformer.", "text_encoder"),
     ("text_encoders.clip_g.transformer.", "text_encoder_2"),
@@ -68,7 +69,7 @@ _PARTS = (  # key prefix -> part of the model
     ("text_encoder.", "text_encoder"),
     ("unet.", "unet"),
 )
-_WRAPPED = "base_model.model."  # prefix of all names in peft
+_WRAPPED = re.compile(r"(?:module\.|base_model\.model\.)+")  # prefixes of parallel training and of peft
 _BASES = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}
 _CROSS = ("attn2_to_k", "attn2_to_v", "attn2.to_k", "attn2.to_v")  # layers whose input are the text states
 
@@ -155,7 +156,13 @@ def _parse_key(key: str, is_ia3: bool = False) -> tuple[str, str, str] | None:
         module, role = key[: match.start()], match[1]
     else:
         return None
-    return (*_split_part(module.removeprefix(_WRAPPED)), role)
+    part, name = _split_part(_unwrapped(module))
+    return part, _unwrapped(name), role
+
+
+def _unwrapped(module: str) -> str:
+    match = _WRAPPED.match(module)
+    return module[match.end() :] if match else module
 
 
 def _split_part(module: str) -> tuple[str, str]:

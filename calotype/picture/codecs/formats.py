@@ -56,7 +56,13 @@ def recognise(head: bytes, name: str) -> str:
     if head.startswith(b"\xff\xd8\xff"):
         return "jpeg"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        if head[12:16] == b"CgBI":  # Xcode's entry before all others
+            raise _not_readable(name, Message("a PNG in the form that Xcode makes for iOS (CgBI)"))
         return "png"
+    if head.startswith(_LFS_POINTER):
+        raise PictureError(
+            "{name} is a pointer of Git LFS, not the picture itself; run git lfs pull in its repository", name=name
+        )
     if head.startswith((b"GIF87a", b"GIF89a")):
         return "gif"
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
@@ -70,6 +76,7 @@ def recognise(head: bytes, name: str) -> str:
     raise _not_readable(name, _describe_content(head))
 
 
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _BITMAP_HEADERS = {size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124)}
 
 

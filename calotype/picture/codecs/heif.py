@@ -10,6 +10,7 @@ from calotype.picture.codecs.box_lengths import trimmed
 from calotype.picture.codecs.boxes import color_tags, left_out, orientation
 from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split, stretched, unpremultiply
 from calotype.picture.codecs.raster import from_pillow
+from calotype.picture.metadata.exif import without_header
 
 _MAX_BYTES = (16 << 20) - (1 << 16)  # libde265, which reads HEIC, takes no larger picture
 
@@ -40,7 +41,7 @@ def open_heic(data: bytes, name: str) -> PictureFile:
                 unpremultiply(colour, alpha)
         return Pixels(colour, alpha, info.get("icc_profile"))
 
-    exif = (info.get("exif") or b"").removeprefix(b"Exif\0\0") or None
+    exif = without_header(info.get("exif") or b"") or None
     return PictureFile(
         (height, width),
         decode,
@@ -81,7 +82,7 @@ def open_avif(data: bytes, name: str) -> PictureFile:
                 return from_pillow(image, info.get("icc_profile"))
             return _decode_deep(data, bits, info.get("icc_profile"), len(image.getbands()))
 
-    exif = (info.get("exif") or b"").removeprefix(b"Exif\0\0") or None
+    exif = without_header(info.get("exif") or b"") or None
     notes += ("it is animated: the first frame is used",) if image.is_animated else ()
     return PictureFile(
         (image.height, image.width),

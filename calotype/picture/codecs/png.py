@@ -12,11 +12,12 @@ from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, plain
 from calotype.picture.metadata import families
 from calotype.picture.metadata import iptc as captions
 from calotype.picture.metadata.color_space import Cicp, ColorTags
+from calotype.picture.metadata.exif import without_header
 from calotype.picture.metadata.iptc import Iptc
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # in the order that the decoder expects
-_EXIF = b"Exif\0\0"
+_BLOCK = (b"Exif\0\0", b"II*\0", b"MM\0*")
 _XMP_KEY = b"XML:com.adobe.xmp"
 INFOTEXT = "parameters"  # the keyword under which A1111 and similar programs store generation parameters
 _MAX_TEXT_BYTES = 32 << 20  # of a decompressed chunk
@@ -137,9 +138,9 @@ def _color_tags(chunks: dict[bytes, list[bytes]]) -> ColorTags:
 def _exif(chunks: dict[bytes, list[bytes]]) -> bytes | None:
     """From eXIf, or from the hexadecimal text that ImageMagick writes."""
     for body in chunks.get(b"eXIf", ()):
-        return body.removeprefix(_EXIF)
+        return without_header(body)
     raw = _raw_profile(chunks, "exif") or _raw_profile(chunks, "APP1")
-    return raw.removeprefix(_EXIF) if raw.startswith((_EXIF, b"II*\0", b"MM\0*")) else None
+    return without_header(raw) if raw.startswith(_BLOCK) else None
 
 
 def _xmp(chunks: dict[bytes, list[bytes]]) -> bytes | None:

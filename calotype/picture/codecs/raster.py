@@ -32,7 +32,7 @@ def open_jpeg(data: bytes, name: str) -> PictureFile:
     segments = read_segments(data)
 
     def decode() -> Pixels:
-        return _decode_jpeg(image, data, frame, name)
+        return _decode_jpeg(image, data, frame, segments.icc, name)
 
     return PictureFile(
         (image.height, image.width),
@@ -48,7 +48,7 @@ def open_jpeg(data: bytes, name: str) -> PictureFile:
     )
 
 
-def _decode_jpeg(image: Image.Image, data: bytes, frame: Frame, name: str) -> Pixels:
+def _decode_jpeg(image: Image.Image, data: bytes, frame: Frame, icc: bytes | None, name: str) -> Pixels:
     with decoding(name):
         if jpeg_scans.has_end_mark(data):
             jpeg_scans.check_complete(data, frame)
@@ -56,11 +56,11 @@ def _decode_jpeg(image: Image.Image, data: bytes, frame: Frame, name: str) -> Pi
             data = jpeg_scans.with_end_mark(data, frame)
             image = JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg_scans.as_8_bits(data, frame)))
     if frame.bits == 8:
-        return _decode(image, name, image.info.get("icc_profile"))
-    return _decode_deep_jpeg(image, data, frame, name)
+        return _decode(image, name, icc)
+    return _decode_deep_jpeg(image, data, frame, icc, name)
 
 
-def _decode_deep_jpeg(image: Image.Image, data: bytes, frame: Frame, name: str) -> Pixels:
+def _decode_deep_jpeg(image: Image.Image, data: bytes, frame: Frame, icc: bytes | None, name: str) -> Pixels:
     """9 to 16 bits, which Pillow does not decode."""
     import imagecodecs
 
@@ -73,7 +73,7 @@ def _decode_deep_jpeg(image: Image.Image, data: bytes, frame: Frame, name: str) 
         )
     with decoding(name):
         colour, alpha = split(stretched(imagecodecs.jpeg8_decode(data), frame.bits))
-        return Pixels(colour, alpha, image.info.get("icc_profile"))
+        return Pixels(colour, alpha, icc)
 
 
 def open_bmp(data: bytes, name: str) -> PictureFile:
@@ -147,7 +147,7 @@ def _into_srgb(mode: str, icc: bytes | None) -> tuple[Callable, bytes | None, tu
     return (
         (lambda band: band.convert("RGB")),
         profile.srgb(),
-        (f"{title} turned into sRGB by rule of thumb: it has no profile",),
+        (f"{title} turned into sRGB by rule of thumb: it has no {title} profile",),
     )
 
 

@@ -7,10 +7,11 @@ from calotype.picture.codecs.decoded import plain_text
 from calotype.picture.metadata import families
 from calotype.picture.metadata import iptc as captions
 from calotype.picture.metadata import xmp as packets
+from calotype.picture.metadata.exif import without_header
 from calotype.picture.metadata.iptc import Iptc
 
 _EXIF, _XMP, _EXTENDED = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
-_PHOTOSHOP = b"Photoshop 3.0\0"
+_PHOTOSHOP, _ICC = b"Photoshop 3.0\0", b"ICC_PROFILE\0"  # the second followed by number and count of a part
 _GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 _SAMSUNG_VIDEO = b"\x10\0\0\0MotionPhoto_Data"  # a block behind the picture: the length of its name, the name
 _MAX_SEGMENT = 65_533  # bytes after the length
@@ -28,6 +29,7 @@ class Segments:
     xmp: bytes | None = None
     extended: bytes | None = None  # the extended packet
     iptc: Iptc | None = None
+    icc: bytes | None = None  # parts that are missing leave a damaged profile
     comment: str = ""
     notes: tuple[str, ...] = ()
 
@@ -35,6 +37,7 @@ class Segments:
 def read_segments(data: bytes) -> Segments:
     """The metadata; parts that are damaged are left out, with a note."""
     found: dict[bytes, list[bytes]] = {}
+    profile: dict[int, bytes] = {}  # by the numbers of its parts
     comments, notes = [], ()
     for marker, body in _segments(data):
         for start in (_EXIF, _XMP, _EXTENDED, _PHOTOSHOP):
@@ -44,6 +47,8 @@ def read_segments(data: bytes) -> Segments:
             comments.append(body.rstrip(b"\0"))
         if marker == 0xEB and b"jumb" in body[:64] and b"c2pa" in body[:128]:
             notes += (families.CREDENTIALS_NOTE,)
+        if marker == 0xE2 and body.startswith(_ICC) and len(body) > len(_ICC) + 2:
+            profile.setdefault(body[len(_ICC)], body[len(_ICC) + 2 :])
         if marker == 0xE2 and body.startswith(_GAIN_MAP):
             notes += (families.GAIN_MAP_NOTE,)
     if _SAMSUNG_VIDEO in data:
@@ -54,7 +59,9 @@ def read_segments(data: bytes) -> Segments:
     stored = captions.in_resources(b"".join(found.get(_PHOTOSHOP, [])))
     iptc, iptc_notes = captions.read(*stored) if stored else (None, ())
     comment = "\n".join(plain_text(comment) for comment in comments).strip()
-    return Segments(_exif(found.get(_EXIF, [])), xmp, extended, iptc, comment, notes + extended_notes + iptc_notes)
+    icc = b"".join(part for _, part in sorted(profile.items())) or None
+    notes += extended_notes + iptc_notes
+    return Segments(_exif(found.get(_EXIF, [])), xmp, extended, iptc, icc, comment, notes)
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -80,7 +87,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 def _exif(bodies: list[bytes]) -> bytes | None:
     """The first block that has a header and a directory; a block may continue in segments without a header."""
     blocks: list[bytes] = []
-    for body in bodies:
+    for body in map(without_header, bodies):
         if body[:4] in (b"II*\0", b"MM\0*") or not blocks:
             blocks.append(body)
         else:

@@ -7,6 +7,7 @@ import numpy as np
 
 from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split
 from calotype.picture.metadata import families
+from calotype.picture.metadata.exif import without_header
 
 
 def open_webp(data: bytes, name: str) -> PictureFile:
@@ -32,7 +33,7 @@ def open_webp(data: bytes, name: str) -> PictureFile:
 
     notes = ("it is animated: the first frame is used",) if is_animated else ()
     notes += (families.CREDENTIALS_NOTE,) if b"C2PA" in chunks else ()
-    exif = chunks.get(b"EXIF", b"").removeprefix(b"Exif\0\0") or None
+    exif = without_header(chunks.get(b"EXIF", b"")) or None
     return PictureFile(size, decode, exif, chunks.get(b"XMP "), notes=notes)
 
 

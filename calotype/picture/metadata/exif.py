@@ -19,6 +19,7 @@ ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, SOFTWARE = 274, 282, 2
 USER_COMMENT, XP_COMMENT = 37510, 40092
 _TEXTS = {270: "ImageDescription", 271: "Make", 272: "Model", SOFTWARE: "Software"}
 _USUAL = re.compile("[\t\n\r\x20-\x7e\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7a3\uff00-\uffef\u00a0-\u00ff\u0400-\u04ff]")
+_HEADER = re.compile(rb"(?:Exif\0\0)*")
 _CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _UNUSUAL = re.compile("[\x00-\x08\u0100-\u02ff\ue000-\uf8ff\ufffd\ud800-\udfff]")
 EXIF_IFD, GPS_IFD, INTEROP_IFD, MAKER_NOTE = 34665, 34853, 40965, 37500
@@ -81,6 +82,11 @@ class Exif:
             return None
         over, under = struct.unpack_from(self.order + "II", entry.data)
         return over / under if under else None
+
+
+def without_header(block: bytes) -> bytes:
+    """The TIFF block without "Exif" before it, which some programs write several times."""
+    return block[_HEADER.match(block).end() :]
 
 
 def parse(block: bytes | mmap, start: int | None = None) -> Exif:
@@ -228,7 +234,7 @@ def comment(exif: Exif) -> str:
 
     Its first eight bytes are the character code by the standard; programs that leave them out write UTF-8.
     """
-    entry = exif.photo.get(USER_COMMENT)
+    entry = exif.photo.get(USER_COMMENT) or exif.root.get(USER_COMMENT)  # the second by some programs' mistake
     if entry is None:
         return ""
     code, body = entry.data[:8], entry.data[8:]

@@ -247,6 +247,23 @@ class _Places(Match):
         return is_named or any(part in lower for part in _PLACE_PARTS)
 
 
+_ABOUT_GPS = re.compile(r"(?i)gps(?!.*(latitude|longitude|area|position|coord|location)).*")  # how, when
+_COORDINATES, _AREA = (2, 4, 20, 22), 28  # of EXIF's GPS: latitude, longitude, those of the destination; a name
+
+
+def has_location(blocks: Blocks) -> bool:
+    """Whether coordinates or names of places are in it; GPS entries without any, as cameras write indoors, are none."""
+    family = next(family for family in FAMILIES if family.name == "location")
+    if any(any(blocks.exif.numbers("gps", tag)) for tag in _COORDINATES):
+        return True
+    if (area := blocks.exif.gps.get(_AREA)) and area.data[8:].strip(b"\0 "):
+        return True
+    for found in blocks.packet.fields() if blocks.packet else ():
+        if found.value and not _ABOUT_GPS.fullmatch(found.name) and any(match(found) for match in family.xmp):
+            return True
+    return any(number in family.iptc for number, _ in captions.texts(blocks.iptc)) if blocks.iptc else False
+
+
 FAMILIES = (
     Family(
         "orientation",
@@ -429,6 +446,12 @@ FAMILIES = (
         "carried",
         "a JPEG's and a PNG's comment as such, elsewhere as EXIF's UserComment if it is free; only text that has"
         " parameters of an image generator becomes PNG's `parameters`",
+    ),
+    Family(
+        "generation parameters",
+        "carried",
+        "PNG's `parameters` and the comment that has them; the texts of ComfyUI, InvokeAI, NovelAI and Easy Diffusion"
+        " as they are in PNG, left out elsewhere with a note",
     ),
 )
 

@@ -197,13 +197,13 @@ class GanEvaluator:
         sheet = contact.grid(fake, COLUMNS)
         path = self._folder / f"{done:08d}.png"
         contact.save_png(sheet, path)
-        what = "the same forgeries at every snapshot"
+        what = "images generated from the same latents at every snapshot"
         self.monitor.log_sample(path, what, f"seed {self.task.seed}, running mean", sheet, 0)
         real = self.images.batch(self._scored)
         scored = contact.score_sheet(contact.pixels_of(real), fake[:SCORED], self._scores(real, done))
         path = self._folder / f"verdicts-{done:08d}.png"
         contact.save_png(scored, path)
-        what = "the expert's verdicts on pictures and forgeries"
+        what = "the discriminator's outputs on real and generated images"
         self.monitor.log_sample(path, what, "how likely each is real, beside the mean of the other kind", scored, 1)
 
     @torch.no_grad()

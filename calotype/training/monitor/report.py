@@ -28,12 +28,22 @@ NAMES = {
     "lr/unet": "U-Net",
     "lr/vae": "autoencoder",
     "lr/textencoder": "text encoder",
+    "loss/forger": "generator loss of each step",  # this and the following keys are as logs of all versions have them
+    "realness/pictures": "real images",
+    "realness/forgeries": "generated images",
+    "told apart/pairs": "pairs",
+    "Fréchet distance/forgeries": "generated images",
+    "diversity/forgeries, of the pictures'": "generated images",
 }
 BEST = {  # by kind: the metric to minimize, its name in a sentence, and the network of the best file
     "loss": (VALIDATION, "The validation loss", "LoRA"),
     "Fréchet distance": ("Fréchet distance/forgeries", "The Fréchet distance", "generator"),
 }
 TITLES = {"loss": "Loss", "vae": "Autoencoder", "psnr": "Reconstruction, dB", "lr": "Learning rate"}
+TITLES |= {"Fréchet distance": "Fréchet distance"}
+TITLES |= {"realness": "Discriminator's outputs", "told apart": "Real images ranked above generated ones"}
+TITLES |= {"diversity": "Diversity relative to that of the real images", "penalty": "Gradient penalty"}
+TITLES |= {"precision and recall": "Precision and recall"}
 
 
 def report_path(folder: Path, name: str) -> Path:

@@ -2,6 +2,7 @@
 
 import io
 import re
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from calotype.picture import Metadata, Picture, save
 from calotype.picture.codecs import segments
 from calotype.picture.metadata import exif as exif_blocks
-from calotype.picture.metadata import families, xmp
+from calotype.picture.metadata import families, iptc, xmp
 from calotype.picture.metadata.exif import Exif, ExifEntry, long, short, text
 from calotype.picture.metadata.families import Blocks, Target
 from calotype.picture.metadata.geometry import Geometry
@@ -209,6 +210,62 @@ def test_the_first_readable_exif_of_several_is_used(tmp_path):
     broken = b"Exif\0\0MM\0*\0\0\xff\xff"
     picture = opened(tmp_path, jpeg((0xE1, broken), (0xE1, b"Exif\0\0" + good)))
     assert exif_blocks.parse(picture.metadata.exif).root[271] == text("Agfa")
+
+
+EXIF_SPACE = {"exif": "http://ns.adobe.com/exif/1.0/"}
+
+
+@pytest.mark.parametrize(
+    "is_place, blocks",
+    [
+        (False, {}),
+        # photoprism #736: a camera without a fix writes these
+        (False, {"gps": {1: text(""), 2: ExifEntry(5, 0, b""), 9: text("V"), 29: text("2020:12:20")}}),
+        (False, {"gps": {2: ExifEntry(5, 3, bytes(24)), 4: ExifEntry(5, 3, bytes(24))}}),
+        (True, {"gps": {2: ExifEntry(5, 1, b"\x2e\0\0\0\1\0\0\0")}}),
+        (True, {"gps": {28: ExifEntry(7, 12, b"ASCII\0\0\0Chur")}}),
+        # photoprism #4106: a place in the XMP alone
+        (True, {"xmp": packet("<exif:GPSLatitude>46,30.5N</exif:GPSLatitude>", **EXIF_SPACE)}),
+        (False, {"xmp": packet("<exif:GPSVersionID>2.3.0.0</exif:GPSVersionID>", **EXIF_SPACE)}),
+        (False, {"xmp": packet("<exif:GPSLatitude> </exif:GPSLatitude>", **EXIF_SPACE)}),
+        (True, {"xmp": packet("<p:City>Chur</p:City>", p="http://ns.adobe.com/photoshop/1.0/")}),
+        (True, {"iptc": iptc.Iptc(iptc.pack([(2, 90, b"Chur")]))}),
+        (False, {"iptc": iptc.Iptc(iptc.pack([(2, 120, b"Chur")]))}),
+    ],
+)
+def test_a_place_is_said_where_there_is_one(is_place, blocks):
+    packet = Packet(blocks["xmp"].encode()) if "xmp" in blocks else None
+    found = Blocks(Exif(gps=blocks.get("gps", {})), packet, blocks.get("iptc"))
+    assert families.has_location(found) is is_place
+    families.update(found, Geometry((8, 8), (8, 8)), Target("jpeg", 8, 8), strip_location=True)
+    assert not families.has_location(found)
+
+
+def with_exif(format, block):
+    """A picture whose container has this block as it is."""
+    if format == "jpeg":
+        return jpeg((0xE1, b"Exif\0\0" + block))
+    out = io.BytesIO()
+    Image.fromarray(PIXELS).save(out, format, exif=b"Exif\0\0II*\0" + bytes(8))
+    data = out.getvalue()
+    at = data.index(b"eXIf" if format == "png" else b"EXIF")
+    if format == "png":
+        length = int.from_bytes(data[at - 4 : at], "big")
+        body = b"eXIf" + block
+        new = len(block).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+        return data[: at - 4] + new + data[at + 8 + length :]
+    body = data[8:at] + b"EXIF" + len(block).to_bytes(4, "little") + block + bytes(len(block) % 2)
+    return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
+@pytest.mark.parametrize("format", ["jpeg", "png", "webp"])
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_exif_is_read_however_often_its_header_is_repeated(tmp_path, format, times):
+    """stable-diffusion-webui #496 wrote it twice: the entries were lost, and the turn of the picture."""
+    block = exif_blocks.pack(Exif(">", {271: text("Agfa"), 274: short(">", 6)}))
+    picture = opened(tmp_path, with_exif(format, b"Exif\0\0" * times + block))
+    assert exif_blocks.parse(picture.metadata.exif).root[271] == text("Agfa")
+    assert picture.pixels.shape == (24, 16, 3) and picture.notes == ()
 
 
 def test_a_comment_stays_a_comment(tmp_path):
