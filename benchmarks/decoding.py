@@ -71,7 +71,9 @@ def decoding(folder: Path, width: int, runs: int) -> None:
     Picture.open(_saved(picture, folder / "first.png", "png", save))  # the process is started
     for format, suffix in FORMATS.items():
         path = _saved(picture, folder / f"photo{suffix}", format, save)
-        here, apart = compared(lambda p=path: Picture.open_here(p, 1 << 30), lambda p=path: Picture.open(p), 3 * runs)
+        here, apart = compared(
+            lambda p=path: Picture.open_here(p, 0, 1 << 30), lambda p=path: Picture.open(p), 3 * runs
+        )
         line(f"decode {width * (width * 2 // 3) / 1e6:.0f} megapixels of {format}", here, apart)
 
 

@@ -149,7 +149,19 @@ def _formats(settings: Settings) -> list[Finding]:
     heif = importlib.util.find_spec("pillow_heif") is not None
     avif = bool(features.check("avif")) or heif
     lacking = ("note", Message("not read"), Remedy("upgrade_packages", "pillow pillow-heif"))
+    extras = {
+        "JPEG XL": ("pyjpegxl", "read and written", Remedy("install_packages", "pyjpegxl")),
+        "camera raw": ("rawpy", "read", Remedy("install", "raw")),
+        "PDF": ("pypdfium2", "read", Remedy("install", "pdf")),
+    }
+    found = [
+        Finding(title, "good", Message(text))
+        if importlib.util.find_spec(package)
+        else Finding(title, "note", Message("not read"), remedy)
+        for title, (package, text, remedy) in extras.items()
+    ]
     return [
         Finding("HEIC", *(("good", Message("read and written")) if heif else lacking)),
         Finding("AVIF", *(("good", Message("read and written")) if avif else lacking)),
+        *found,
     ]

@@ -119,7 +119,7 @@ class Result:
             models=tuple(used.values()),
             faces=tuple(faces),
             computed={"calotype": __version__, **computed},
-            notes=before.notes if before else (),
+            notes=tuple(map(str, before.notes)) if before else (),
         )
         return cls(picture, before, record)
 

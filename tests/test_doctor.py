@@ -21,7 +21,18 @@ def test_an_installation_that_works_is_well(settings):
     findings = {finding.what: finding for finding in examine(settings)}
     assert is_well(list(findings.values()))
     assert CATALOG.keys() < findings.keys()
-    assert {"device", "precision", "free memory", "memory", "home", "HEIC", "AVIF"} < findings.keys()
+    assert {
+        "device",
+        "precision",
+        "free memory",
+        "memory",
+        "home",
+        "HEIC",
+        "AVIF",
+        "JPEG XL",
+        "camera raw",
+        "PDF",
+    } < findings.keys()
     assert ":" in str(findings["precision"].text), "the precision comes with its reason"
 
 

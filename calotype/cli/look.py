@@ -34,7 +34,7 @@ def doctor(**values: Any) -> int:
 def info(**values: Any) -> int:
     """Show the metadata of a picture: size, depth, profile, date, and Calotype's record."""
     file = values["file"]
-    facts, record = describe(file, Settings.gather().max_pixels)
+    facts, record = describe(file, Settings.gather().max_pixels, WORDING)
     if "location" in facts:
         facts["location"] = LOCATION if facts["location"] else "no"
     if values["json"]:

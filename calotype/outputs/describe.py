@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calotype import out_of_process
-from calotype.errors import CalotypeError
+from calotype.errors import PLAIN, CalotypeError, Message, Wording
 from calotype.files import readable
 from calotype.outputs.names import format_of
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from calotype.picture import Metadata
 
 
-def describe(file: Path, max_pixels: int) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def describe(file: Path, max_pixels: int, wording: Wording = PLAIN) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Facts about the picture (none for a sidecar), and its record or None.
 
     Raises:
         CalotypeError: the file cannot be read, or is neither a picture nor a record.
     """
     out_of_process.start()  # it imports the decoders while this process imports its own
-    facts = describe_picture(file, max_pixels) if format_of(file) or not file.name.endswith(".json") else {}
+    facts = describe_picture(file, max_pixels, wording) if format_of(file) or not file.name.endswith(".json") else {}
     record = read_record(file)
     if record is None and not facts:
         raise CalotypeError("{file} is neither a picture nor a record", file=readable(file))
     return facts, record
 
 
-def describe_picture(file: Path, max_pixels: int) -> dict[str, Any]:
+def describe_picture(file: Path, max_pixels: int, wording: Wording = PLAIN) -> dict[str, Any]:
     """Format, size, depth, profile, date, camera, location, parameters; None or empty if missing.
 
     Raises:
@@ -52,7 +52,8 @@ def describe_picture(file: Path, max_pixels: int) -> dict[str, Any]:
         "location": _has_location(metadata),
         "xmp_bytes": len(metadata.xmp) if metadata.xmp else None,
         "sha256": picture.sha256,
-        "notes": " ".join(picture.notes),
+        "pictures": picture.count if picture.count > 1 else None,
+        "notes": " ".join(wording.fill(Message.of(note)) for note in picture.notes),
         "parameters": parameters.fields() if parameters else {},
     }
 

@@ -1,6 +1,6 @@
 """Pictures in files and in memory; nothing else in the program knows image formats."""
 
-from calotype.picture.picture import Metadata, Picture, scaled_size, size_of
+from calotype.picture.picture import Metadata, Picture, pages_of, scaled_size, size_of
 from calotype.picture.save import read_record, save
 
-__all__ = ["Metadata", "Picture", "read_record", "save", "scaled_size", "size_of"]
+__all__ = ["Metadata", "Picture", "pages_of", "read_record", "save", "scaled_size", "size_of"]

@@ -24,7 +24,7 @@ from calotype.picture.picture import Metadata, Picture
 
 _IIM = ("jpeg", "tiff")  # formats that hold IPTC captions as they are
 _COMMENTS = ("jpeg", "png")  # formats with a comment of their own
-_NO_RESOLUTION = ("webp", "avif", "heic")  # formats that store the resolution in EXIF only
+_NO_RESOLUTION = ("webp", "avif", "heic", "jxl")  # formats that store the resolution in EXIF only
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +73,8 @@ def fitted(
     if icc is not None and known.name == "bmp":
         colour, icc = profile.in_srgb(colour, icc), None
         notes.append("BMP has no place for a colour profile: converted to sRGB")
+    if icc is not None and known.name == "jxl" and quality < 100 and (alpha is not None or colour.dtype == np.uint16):
+        notes.append("its pixels are saved lossless: the lossy ones of JPEG XL take no colour profile here")
     content = EncoderInput(colour, alpha, icc, Exif(), None, dpi, quality)
     if known.name == "bmp":
         return content, (*notes, *_bmp_losses(picture.metadata, record))

@@ -1,6 +1,7 @@
 """A picture in memory: upright pixels and the metadata of its file."""
 
 import hashlib
+import importlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,11 +11,12 @@ from typing import BinaryIO
 
 import numpy as np
 
-from calotype.errors import PictureError
+from calotype.errors import Message, PictureError
 from calotype.picture import decoder
 from calotype.picture.alpha import in_8_bits, on_white, with_visible_colours
 from calotype.picture.codecs import formats
-from calotype.picture.codecs.decoded import PictureFile, Pixels
+from calotype.picture.codecs.decoded import PictureFile, Pixels, check_page
+from calotype.picture.codecs.tiff import is_raw
 from calotype.picture.decoder import open_file
 from calotype.picture.metadata import color_space, families, stealth, texts
 from calotype.picture.metadata import exif as exif_blocks
@@ -25,6 +27,7 @@ from calotype.picture.metadata.geometry import Geometry
 from calotype.picture.metadata.iptc import Iptc
 from calotype.picture.metadata.xmp import Packet
 
+_HEAD_BYTES = 1024
 _XMP_TAG = 700  # XMP in a TIFF, and in the EXIF of some programs
 
 
@@ -54,9 +57,10 @@ class Picture:
     pixels: np.ndarray  # (H, W, C) uint8 or uint16, C-contiguous, C is 1 (grey) or 3 (RGB), upright
     alpha: np.ndarray | None = None  # (H, W), same type, straight (not premultiplied)
     metadata: Metadata = Metadata()
-    format: str = "png"  # one of tasks.FORMATS without auto: what the file was, by content
+    format: str = "png"  # a name in formats.SOURCES: what the file was, by content
     sha256: str = ""  # of the file's bytes
-    notes: tuple[str, ...] = ()  # sentences about what the reader changed or left out
+    notes: tuple[str | Message, ...] = ()  # sentences about what the reader changed or left out
+    count: int = 1  # pictures in the file, of which this is one
 
     def then(self, pixels: np.ndarray, alpha: np.ndarray | None = None) -> "Picture":
         """New pixels with the same metadata."""
@@ -81,24 +85,25 @@ class Picture:
         return replace(self.then(pixels, alpha), metadata=replace(self.metadata, icc=None))
 
     @classmethod
-    def open(cls, path: Path, max_pixels: int = 250_000_000) -> "Picture":
-        """Reads a file of any kind in `formats.KNOWN`, or a GIF.
+    def open(cls, path: Path, max_pixels: int = 250_000_000, page: int = 0) -> "Picture":
+        """Reads a file of any kind in `formats.SOURCES`.
 
-        The file's type decides between 8 and 16 bits, never its values.
+        `page`, from 1, is the picture in a file that holds several; 0 takes the main one, and a note says so. The
+        file's type decides between 8 and 16 bits, never its values.
 
         Raises:
             CalotypeError: missing, unreadable, not a picture, damaged, cut off, or with more than `max_pixels`; no
                 pixels are decoded before their number is known. It crashes its decoder, or keeps it busy for ever.
         """
-        return decoder.read(cls.open_here, Path(path), max_pixels=max_pixels)
+        return decoder.read(cls.open_here, Path(path), page, max_pixels=max_pixels)
 
     @classmethod
-    def open_here(cls, path: Path, max_pixels: int) -> "Picture":
+    def open_here(cls, path: Path, page: int, max_pixels: int) -> "Picture":
         """As `open`, in this process, which a damaged file may crash."""
         with open_file(path) as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
-            format, image_file = read_header(file, path.name, max_pixels)
+            format, image_file = read_header(file, path.name, max_pixels, page)
             height, width = image_file.size
             if height * width > max_pixels:
                 raise PictureError(
@@ -121,25 +126,42 @@ def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def size_of(path: Path, max_pixels: int) -> tuple[int, int]:
+def size_of(path: Path, max_pixels: int, page: int = 0) -> tuple[int, int]:
     """Height and width from the header. Raises as Picture.open does, except for faults that only decoding finds."""
-    return decoder.read(size_of_here, Path(path), max_pixels=max_pixels)
+    return decoder.read(size_of_here, Path(path), page, max_pixels=max_pixels)
 
 
-def size_of_here(path: Path, max_pixels: int) -> tuple[int, int]:
+def size_of_here(path: Path, page: int, max_pixels: int) -> tuple[int, int]:
     """As `size_of`, in this process."""
     with open_file(path) as file:
-        return read_header(file, path.name, max_pixels)[1].size
+        return read_header(file, path.name, max_pixels, page)[1].size
 
 
-def read_header(file: BinaryIO, name: str, max_pixels: int) -> tuple[str, PictureFile]:
+def pages_of(path: Path, max_pixels: int) -> int:
+    """How many pictures a file holds, without thumbnails. Raises as `size_of` does."""
+    return decoder.read(pages_of_here, Path(path), max_pixels=max_pixels)
+
+
+def pages_of_here(path: Path, max_pixels: int) -> int:
+    """As `pages_of`, in this process."""
+    with open_file(path) as file:
+        return read_header(file, path.name, max_pixels)[1].count
+
+
+def read_header(file: BinaryIO, name: str, max_pixels: int, page: int = 0) -> tuple[str, PictureFile]:
     """Format and description of an open file. Raises CalotypeError as Picture.open does."""
-    format = formats.recognise(file.read(256), name)
+    head = file.read(_HEAD_BYTES)
+    source = formats.recognise(head, name)
+    if source.name == "tiff" and is_raw(file):
+        source = next(known for known in formats.SOURCES if known.name == "raw")
     file.seek(0)
-    if format == "tiff":
-        from calotype.picture.codecs.tiff import open_tiff
-
-        return format, open_tiff(file, name)
+    module, _, function = source.reader.partition(":")
+    reader = getattr(importlib.import_module(f"calotype.picture.codecs.{module}"), function)
+    pages = (page,) if source.has_pages else ()
+    if not source.has_pages:
+        check_page(page, 1, name)
+    if source.takes_file:
+        return source.name, reader(file, name, *pages)
     size = os.fstat(file.fileno()).st_size
     if size > max_pixels * 8 + (256 << 20):  # larger than its pixels could be unpacked
         raise PictureError(
@@ -147,22 +169,7 @@ def read_header(file: BinaryIO, name: str, max_pixels: int) -> tuple[str, Pictur
             name=name,
             size=size >> 20,
         )
-    image_file = _reader(format)(file.read(), name)
-    return ("png" if format == "gif" else format), image_file
-
-
-def _reader(format: str):
-    from calotype.picture.codecs import heif, png, raster, webp
-
-    return {
-        "jpeg": raster.open_jpeg,
-        "png": png.open_png,
-        "webp": webp.open_webp,
-        "bmp": raster.open_bmp,
-        "gif": raster.open_gif,
-        "avif": heif.open_avif,
-        "heic": heif.open_heic,
-    }[format]
+    return source.name, reader(file.read(), name, *pages)
 
 
 def _with_metadata(picture: Picture, image_file: PictureFile, decoded: Pixels) -> Picture:
@@ -199,6 +206,7 @@ def _with_metadata(picture: Picture, image_file: PictureFile, decoded: Pixels) -
         alpha=None if picture.alpha is None else upright(picture.alpha, turn),
         metadata=metadata,
         notes=tuple(dict.fromkeys(notes)),
+        count=image_file.count,
     )
 
 

@@ -33,9 +33,9 @@ def save(
     """Writes the picture, with its metadata and the record; the same input gives the same bytes.
 
     The file is written under a temporary name beside `path` and renamed when it is complete; on failure it is deleted.
-    `format` is one of tasks.FORMATS without auto. `quality`, 1 to 100, is for JPEG, WebP (100: lossless), AVIF and
-    HEIC; from 90 on, JPEG, AVIF and HEIC keep chroma at full resolution. With `is_new` no file is replaced, not even
-    one that another program creates at the same moment.
+    `format` is one of tasks.FORMATS without auto. `quality`, 1 to 100, is for JPEG, AVIF, HEIC, WebP and JPEG XL (the
+    last two are lossless at 100); from 90 on, JPEG, AVIF and HEIC keep chroma at full resolution. With `is_new` no file
+    is replaced, not even one that another program creates at the same moment.
 
     Returns:
         Sentences about what the format cannot store.
@@ -157,6 +157,12 @@ def _heic(content: EncoderInput, file: BinaryIO) -> None:
     file.write(encode_heic(content.samples, content.quality, content.icc, exif_blocks.pack(content.exif), content.xmp))
 
 
+def _jxl(content: EncoderInput, file: BinaryIO) -> None:
+    from calotype.picture.codecs.jxl import encode_jxl
+
+    file.write(encode_jxl(content.samples, content.quality, content.icc, exif_blocks.pack(content.exif), content.xmp))
+
+
 def _bmp(content: EncoderInput, file: BinaryIO) -> None:
     _save_with_pillow(content, file, "bmp", **({"dpi": content.dpi} if content.dpi else {}))
 
@@ -189,4 +195,5 @@ _WRITERS: dict[str, Callable[[EncoderInput, BinaryIO], None]] = {
     "bmp": _bmp,
     "avif": _avif,
     "heic": _heic,
+    "jxl": _jxl,
 }

@@ -115,4 +115,5 @@ def kind_of(task: Any) -> str:
 def options_of(task: Any) -> dict[str, Any]:
     """The task as JSON data, without its sources and the options whose resolved values the record stores elsewhere."""
     excluded = ("source", "init", "tile", "auto_face_model", "auto_upscaler", "auto_seconds")
+    excluded += () if getattr(task, "page", 0) else ("page",)  # records of earlier versions do not know it
     return {name: value for name, value in as_data(task).items() if name not in excluded}

@@ -7,7 +7,7 @@ from pathlib import Path
 from calotype.errors import CalotypeError
 from calotype.options import option
 
-FORMATS = ("auto", "jpeg", "png", "webp", "tiff", "bmp", "avif", "heic")
+FORMATS = ("auto", "jpeg", "png", "webp", "tiff", "bmp", "avif", "heic", "jxl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +19,9 @@ class Saving:
     format: str = option(
         "auto", "file format of the result; auto keeps the source's", choices=FORMATS, title="File format"
     )
-    quality: int = option(95, "quality of JPEG, WebP, AVIF and HEIC", min=1, max=100)
+    quality: int = option(95, "quality of JPEG, WebP, AVIF, HEIC and JPEG XL", min=1, max=100)
     strip_location: bool = option(False, "remove the GPS location of the photo from the result")
+    page: int = option(0, "picture in a file that holds several; 0: the main one", min=0, max=1_000_000, is_hidden=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,17 +7,20 @@ import zlib
 import imagecodecs
 import numpy as np
 import pillow_heif
+import pyjpegxl
 import pytest
 import tifffile
 from PIL import Image, ImageCms
 
 from calotype.picture import Picture, save
+from calotype.picture.codecs.jxl import encode_jxl
 from calotype.picture.codecs.tiff import write_tiff
 from calotype.picture.metadata import exif as exif_blocks
 from calotype.picture.metadata import icc as profiles
 from calotype.picture.metadata.exif import Exif, ExifEntry
+from tests.picture.more_formats import psd
 
-FORMATS = ["jpeg", "png", "webp", "tiff", "bmp", "avif", "heic"]
+FORMATS = ["jpeg", "png", "webp", "tiff", "bmp", "avif", "heic", "jxl"]
 LOSSY = ("jpeg", "avif", "heic")
 D65 = (0.3127, 0.3290)
 SRGB = (*D65, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
@@ -211,7 +214,39 @@ WAYS = {
     "heic nclx narrow": lambda: heic(encoded(P3, srgb_curve), (12, 13, 1, 0)),
     "heic nclx BT.2020": lambda: heic(encoded(BT_2020, bt_709_curve), (9, 1, 9, 1)),
     "heic R03": lambda: heic(encoded(ADOBE, ADOBE_22), exif=dcf()),
+    "jxl nothing": lambda: encode_jxl(encoded(SRGB, srgb_curve), 100, None, None, None),
+    "jxl sRGB before R03": lambda: encode_jxl(encoded(SRGB, srgb_curve), 100, None, dcf(), None),
+    "jxl ICC": lambda: encode_jxl(encoded(P3, srgb_curve), 100, P3_ICC, None, None),
+    "jxl 16 bits ICC": lambda: encode_jxl(encoded(P3, srgb_curve, bits=16), 100, P3_ICC, dcf(), None),
+    "jxl linear": lambda: imagecodecs.jpegxl_encode(encoded(SRGB, gamma(1), bits=16), lossless=True),
+    "jpeg in a JPEG XL": lambda: imagecodecs.jpegxl_encode_jpeg(WAYS["jpeg ICC"]()),
+    "jp2 sRGB": lambda: jp2(encoded(SRGB, srgb_curve), b"\1\0\0\0\0\0\x10"),
+    "jp2 ICC": lambda: jp2(encoded(P3, srgb_curve), b"\2\0\0" + P3_ICC),
+    "jp2 16 bits ICC": lambda: jp2(encoded(P3, srgb_curve, bits=16), b"\2\0\0" + P3_ICC),
+    "psd nothing": lambda: psd(encoded(SRGB, srgb_curve)),
+    "psd ICC": lambda: psd(encoded(P3, srgb_curve), {1039: P3_ICC}),
+    "psd 16 bits ICC": lambda: psd(encoded(P3, srgb_curve, bits=16), {1039: P3_ICC}),
+    "psd R03": lambda: psd(encoded(ADOBE, ADOBE_22), {1058: dcf()}),
+    "qoi sRGB": lambda: qoi(encoded(SRGB, srgb_curve), 0),
+    "qoi linear": lambda: qoi(encoded(SRGB, gamma(1)), 1),
 }
+
+
+def jp2(samples, colr):
+    """A JPEG 2000 with this colour box."""
+    data = imagecodecs.jpeg2k_encode(samples, level=0, reversible=True, codecformat="jp2")
+    box = struct.pack(">I", 8 + len(colr)) + b"colr" + colr
+    start = data.index(b"jp2h")
+    header = data[start - 4 : data.index(b"jp2c") - 4]
+    old = header[header.index(b"colr") - 4 :]
+    new = header.replace(old, box)
+    return data.replace(header, struct.pack(">I", len(new)) + new[4:])
+
+
+def qoi(samples, space):
+    data = bytearray(imagecodecs.qoi_encode(np.ascontiguousarray(samples)))
+    data[13] = space
+    return bytes(data)
 
 
 def tiff(samples, tags):
@@ -240,7 +275,11 @@ def opened(path, data):
 def rendered(path, format):
     """A result in sRGB, as other programs show it: their decoders, Little CMS, and EXIF where there is no profile."""
     image = pillow_heif.open_heif(path).to_pillow() if format == "heic" else None
-    if format == "tiff":
+    if format == "jxl":
+        samples, icc = imagecodecs.jpegxl_decode(path.read_bytes()), pyjpegxl.probe(path.read_bytes()).icc
+        block = None
+        image = Image.fromarray(samples if samples.itemsize == 1 else ((samples + 128.0) // 257).astype(np.uint8))
+    elif format == "tiff":
         page = tifffile.TiffFile(path).pages[0]
         samples, icc, block = page.asarray(), page.tags.valueof(34675), None
         image = Image.fromarray(

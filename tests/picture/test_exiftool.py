@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.exiftool,
     pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed"),
 ]
-FORMATS = ("jpeg", "png", "tiff", "webp", "heic", "avif")
+FORMATS = ("jpeg", "png", "tiff", "webp", "heic", "avif", "jxl")
 SIZE, BOX = (64, 96), (24, 8, 48, 24)  # stored height, width; left, top, width, height
 CAPTIONS = [(1, 90, b"\x1b%G"), (2, 5, "婚礼".encode()), (2, 25, b"Hochzeit"), (2, 90, "Köln".encode())]
 CAPTIONS += [(2, 120, "Großmutter".encode()), (2, 55, b"19210703")]

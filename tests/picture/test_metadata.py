@@ -137,7 +137,7 @@ def test_a_place_is_found_however_it_is_written():
     assert not any(word in stripped for word in (b"Lyon", b"Paris", b"France", b"GPS"))
 
 
-@pytest.mark.parametrize("target", ["jpeg", "png", "webp", "tiff", "avif", "heic"])
+@pytest.mark.parametrize("target", ["jpeg", "png", "webp", "tiff", "avif", "heic", "jxl"])
 def test_profiles_are_carried(tmp_path, target):
     wide = bytearray(srgb())
     wide[24:36] = bytes(12)  # not the bytes we would write ourselves

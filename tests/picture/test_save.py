@@ -19,6 +19,7 @@ from PIL import Image
 from calotype.errors import CalotypeError
 from calotype.picture import Metadata, Picture, read_record, save
 from calotype.picture.codecs import tiff as tiff_module
+from calotype.picture.codecs.formats import KNOWN
 from calotype.tasks import FORMATS
 
 KINDS = FORMATS[1:]
@@ -144,15 +145,18 @@ def test_jpeg_keeps_colour_whole_from_quality_90(tmp_path, quality, halved):
         assert image.layer[0][1:3] == ((2, 2) if halved else (1, 1))
 
 
-@pytest.mark.parametrize("format", ["jpeg", "avif", "heic"])
+@pytest.mark.parametrize("format", ["jpeg", "avif", "heic", "jxl"])
 def test_grey_stays_grey(tmp_path, format):
     save(picture((40, 50, 1)), tmp_path / "a", format=format)
     assert Picture.open(tmp_path / "a").pixels.shape == (40, 50, 1)
 
 
-@pytest.mark.parametrize("format, side", [("jpeg", 65_501), ("webp", 16_384), ("avif", 32_769), ("heic", 16_385)])
+@pytest.mark.parametrize(
+    "format, side", [("jpeg", 65_501), ("webp", 16_384), ("avif", 32_769), ("heic", 16_385), ("jxl", 262_145)]
+)
 def test_too_large_names_a_format_that_fits(tmp_path, format, side):
-    with pytest.raises(CalotypeError, match=rf"{side}x1, too large for (?i:{format}); PNG or TIFF can hold it") as told:
+    title = KNOWN[format].title
+    with pytest.raises(CalotypeError, match=rf"{side}x1, too large for {title}; PNG or TIFF can hold it") as told:
         save(picture((1, side, 1)), tmp_path / "wide", format=format)
     assert "\n" not in str(told.value)
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from calotype.errors import PictureError
+from calotype.errors import Message, PictureError
 from calotype.picture.metadata.color_space import ColorTags
 from calotype.picture.metadata.iptc import Iptc
 
@@ -55,7 +55,7 @@ class PictureFile:
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
     is_upright: bool = False  # the decoder applies the orientation
-    notes: tuple[str, ...] = ()
+    notes: tuple[str | Message, ...] = ()
     color_tags: ColorTags = ColorTags()  # what it says about its colour space besides ICC profile and EXIF
     texts: Mapping[str, str] = field(default_factory=dict)  # text entries of image generators: parameters, Comment ...
     orientation: int | None = None  # of the container, as in HEIC and AVIF; None where EXIF and XMP hold it
@@ -63,6 +63,26 @@ class PictureFile:
     iptc: Iptc | None = None
     comment: str = ""
     captions: Mapping[str, str] = field(default_factory=dict)  # a person's text entries in a PNG, by keyword
+    count: int = 1  # pictures in the file, without thumbnails
+
+
+def check_page(page: int, count: int, name: str, taken: str = "the first") -> tuple[Message, ...]:
+    """A note where a file holds more pictures than the one that is taken; none if `page`, from 1, chooses one.
+
+    Raises:
+        PictureError: the file has no such picture.
+    """
+    if page > count:
+        raise PictureError(
+            "{name} has no picture {page}: it holds {count}; give other {option:pages}",
+            name=name,
+            page=page,
+            count=count,
+        )
+    if page or count < 2:
+        return ()
+    text = "it holds {count} pictures; only {taken} was taken; {option:pages} all takes them all"
+    return (Message(text, count=count, taken=taken),)
 
 
 @contextmanager
@@ -100,6 +120,15 @@ def stretched(samples: np.ndarray, bits: int) -> np.ndarray:
         return samples
     table = (np.arange(1 << bits, dtype=np.uint64) * max_value * 2 // ((1 << bits) - 1) + 1) // 2
     return table.astype(samples.dtype)[np.minimum(samples, (1 << bits) - 1)]
+
+
+def left_out_channels(count: int) -> tuple[str, ...]:
+    """A note about channels besides colour and alpha."""
+    if count < 1:
+        return ()
+    if count == 1:
+        return ("a further channel that is not transparency is left out",)
+    return (f"{count} further channels that are not transparency are left out",)
 
 
 def unpremultiply(colour: np.ndarray, alpha: np.ndarray) -> None:

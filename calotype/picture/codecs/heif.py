@@ -2,21 +2,32 @@
 
 import io
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from calotype.errors import DoesNotFit
 from calotype.picture.codecs.box_lengths import trimmed
 from calotype.picture.codecs.boxes import color_tags, left_out, orientation
-from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split, stretched, unpremultiply
+from calotype.picture.codecs.decoded import (
+    PictureFile,
+    Pixels,
+    check_page,
+    decoding,
+    split,
+    stretched,
+    unpremultiply,
+)
 from calotype.picture.codecs.raster import from_pillow
+from calotype.picture.metadata.color_space import Cicp, ColorTags
 from calotype.picture.metadata.exif import without_header
 
 _MAX_BYTES = (16 << 20) - (1 << 16)  # libde265, which reads HEIC, takes no larger picture
 
 
-def open_heic(data: bytes, name: str) -> PictureFile:
-    """Reads header and metadata of a HEIC's primary picture; libheif turns it upright.
+def open_heic(data: bytes, name: str, page: int = 0) -> PictureFile:
+    """Reads header and metadata of a picture in a HEIC, by default the primary one; libheif turns it upright.
 
     Raises:
         PictureError: damaged or cut off.
@@ -26,10 +37,13 @@ def open_heic(data: bytes, name: str) -> PictureFile:
     with decoding(name):
         data = trimmed(data)
         file = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
-        image = file[file.primary_index]
+        count, primary = len(file), file.primary_index
+    notes = check_page(page, count, name, "the primary one" if primary else "the first")
+    with decoding(name):
+        number = page - 1 if page else primary
+        image = file[number]
         width, height = image.size
         info, bits = image.info, int(image.info.get("bit_depth", 8))
-    notes = (f"it holds {len(file)} pictures: the primary one is used",) if len(file) > 1 else ()
 
     def decode() -> Pixels:
         with decoding(name):
@@ -49,13 +63,21 @@ def open_heic(data: bytes, name: str) -> PictureFile:
         info.get("xmp"),
         is_upright=True,
         notes=notes + left_out(data),
-        color_tags=color_tags(data),
-        orientation=orientation(data),
+        color_tags=color_tags(data) if number == primary else _color_tags(info.get("nclx_profile")),
+        orientation=orientation(data) if number == primary else None,
+        count=count,
     )
 
 
-def open_avif(data: bytes, name: str) -> PictureFile:
-    """Reads header and metadata of an AVIF's primary picture, or of its first frame.
+def _color_tags(nclx: Mapping[str, Any] | None) -> ColorTags:
+    """Of a picture that is not the primary one."""
+    if not nclx:
+        return ColorTags()
+    return ColorTags(cicp=Cicp(int(nclx["color_primaries"]), int(nclx["transfer_characteristics"])))
+
+
+def open_avif(data: bytes, name: str, page: int = 0) -> PictureFile:
+    """Reads header and metadata of an AVIF's primary picture, or of a frame, by default the first.
 
     Raises:
         PictureError: damaged or cut off.
@@ -73,17 +95,20 @@ def open_avif(data: bytes, name: str) -> PictureFile:
             data = re.sub(rb"(infe.{8})Exif", rb"\1none", data, flags=re.DOTALL)
             image = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
             notes = ("its EXIF is damaged and left out",)
+        count = image.n_frames
+    notes += check_page(page, count, name)
+    number = max(page, 1) - 1
     info, bits = dict(image.info), _depth(data)
 
     def decode() -> Pixels:
         with decoding(name):
             if bits == 8:
+                image.seek(number)
                 image.load()
                 return from_pillow(image, info.get("icc_profile"))
-            return _decode_deep(data, bits, info.get("icc_profile"), len(image.getbands()))
+            return _decode_deep(data, number, bits, info.get("icc_profile"), len(image.getbands()))
 
     exif = without_header(info.get("exif") or b"") or None
-    notes += ("it is animated: the first frame is used",) if image.is_animated else ()
     return PictureFile(
         (image.height, image.width),
         decode,
@@ -92,14 +117,15 @@ def open_avif(data: bytes, name: str) -> PictureFile:
         notes=notes + left_out(data),
         color_tags=color_tags(data),
         orientation=orientation(data),
+        count=count,
     )
 
 
-def _decode_deep(data: bytes, bits: int, icc: bytes | None, bands: int) -> Pixels:
+def _decode_deep(data: bytes, number: int, bits: int, icc: bytes | None, bands: int) -> Pixels:
     """10 and 12 bits, which Pillow would cut to 8."""
     import imagecodecs
 
-    samples = imagecodecs.avif_decode(data, index=0)
+    samples = imagecodecs.avif_decode(data, index=number)
     samples = samples if samples.dtype == np.uint8 else stretched(samples, bits)
     colour, alpha = split(samples)
     if bands == 1 and colour.shape[2] == 3:

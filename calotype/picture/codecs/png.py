@@ -1,14 +1,16 @@
 """PNG, chunk by chunk; libpng (through imagecodecs) decodes and encodes the pixels, 8 and 16 bit."""
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 
 from calotype.dialects.readers import KEYWORDS
-from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, plain_text, split
+from calotype.picture.codecs.decoded import PictureFile, Pixels, check_page, decoding, plain_text, split
 from calotype.picture.metadata import families
 from calotype.picture.metadata import iptc as captions
 from calotype.picture.metadata.color_space import Cicp, ColorTags
@@ -25,8 +27,8 @@ _PQ = bytes((9, 16, 0, 1))  # as cICP: BT.2020, PQ, RGB, full range
 _INCH = 0.0254  # metres
 
 
-def open_png(data: bytes, name: str) -> PictureFile:
-    """Reads header and metadata of a PNG and checks every checksum; of an animated one its still picture.
+def open_png(data: bytes, name: str, page: int = 0) -> PictureFile:
+    """Reads header and metadata of a PNG and checks every checksum; of an animated one by default its still picture.
 
     Raises:
         PictureError: damaged or cut off.
@@ -36,6 +38,8 @@ def open_png(data: bytes, name: str) -> PictureFile:
         width, height = struct.unpack_from(">II", chunks[b"IHDR"][0])
         if not (0 < width < 1 << 31 and 0 < height < 1 << 31) or b"IDAT" not in chunks:
             raise ValueError("a picture without pixels")
+    count = _count(chunks)
+    notes += check_page(page, count, name)
     icc = _profile(chunks)
     iptc, iptc_notes = _captions(chunks)
     notes += (families.CREDENTIALS_NOTE,) if b"caBX" in chunks else ()
@@ -46,6 +50,8 @@ def open_png(data: bytes, name: str) -> PictureFile:
         import imagecodecs
 
         with decoding(name):
+            if page > 1:
+                return _frame(data, page - 1, icc)
             colour, alpha = split(imagecodecs.png_decode(decodable))
         return Pixels(colour, alpha, icc)
 
@@ -63,6 +69,7 @@ def open_png(data: bytes, name: str) -> PictureFile:
         texts=texts,
         iptc=iptc,
         comment="" if is_generated else comment,
+        count=count,
         captions={} if is_generated else {key: text for key in captions.KEYWORDS if (text := _text(chunks, key))},
     )
 
@@ -80,10 +87,30 @@ def _sort_chunks(data: bytes) -> tuple[bytes, dict[bytes, list[bytes]], tuple[st
         if kind in _PIXEL_CHUNKS:
             pixel_chunks.setdefault(kind, []).append(raw)
         chunks.setdefault(kind, []).append(body if kind != b"IDAT" else b"")
-    if b"acTL" in chunks:
-        notes += ("it is animated: the first frame is used",)
     parts = [raw for kind in _PIXEL_CHUNKS for raw in pixel_chunks.get(kind, ())[: None if kind == b"IDAT" else 1]]
     return b"".join([_SIGNATURE, *parts]), chunks, notes
+
+
+def _count(chunks: dict[bytes, list[bytes]]) -> int:
+    """The frames of an animation, and its still picture if that is not the first of them."""
+    if b"acTL" not in chunks or b"fcTL" not in chunks:
+        return 1
+    kinds = list(chunks)  # in the order of the file
+    return len(chunks[b"fcTL"]) + (kinds.index(b"fcTL") > kinds.index(b"IDAT"))
+
+
+def _frame(data: bytes, number: int, icc: bytes | None) -> Pixels:
+    """The canvas of an animation with its frames up to this one, in 8 bits."""
+    from PIL import PngImagePlugin
+
+    from calotype.picture.codecs.raster import from_pillow
+
+    image = PngImagePlugin.PngImageFile(io.BytesIO(data))
+    is_deep = data[24] == 16
+    image.seek(number)
+    image.load()
+    pixels = from_pillow(image, icc)
+    return replace(pixels, notes=(*pixels.notes, *(("of its 16 bits 8 are used",) if is_deep else ())))
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:

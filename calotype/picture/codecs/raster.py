@@ -1,6 +1,7 @@
 """JPEG, BMP and GIF, decoded by Pillow, and the conversion of Pillow's images to arrays."""
 
 import io
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -9,26 +10,51 @@ from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin
 
 from calotype.errors import PictureError
 from calotype.picture.codecs import jpeg_scans
-from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split, stretched
+from calotype.picture.codecs.decoded import PictureFile, Pixels, check_page, decoding, split, stretched
 from calotype.picture.codecs.jpeg_scans import Frame
 from calotype.picture.codecs.segments import read_segments
 from calotype.picture.metadata import icc as profile
 
+_MP_ENTRIES = 0xB002  # of the list of pictures in an MPO
+_MAP = re.compile(rb"hdrgm:|HDRGainMap|21496:-1|GDepth:|depthmap|DepthMap")  # what is no picture says in its metadata
 _BAND = 1 << 22  # pixels converted at a time
 
 
-def open_jpeg(data: bytes, name: str) -> PictureFile:
-    """Reads the header of a JPEG; of an MPO its first picture.
+def open_jpeg(data: bytes, name: str, page: int = 0) -> PictureFile:
+    """Reads the header of a JPEG, or of a picture in an MPO, by default the first.
 
     Raises:
         PictureError: damaged.
     """
+    starts = _picture_starts(data)
+    notes = check_page(page, len(starts), name)
+    file = _open_single_jpeg(data[starts[max(page, 1) - 1] :] if page > 1 else data, name)
+    return replace(file, notes=notes + file.notes, count=len(starts))
+
+
+def _picture_starts(data: bytes) -> list[int]:
+    """Where the pictures of an MPO begin, without previews, gain maps and depth maps; of other JPEGs the start."""
+    try:
+        image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+        listed = image._getmp() or {} if "mpoffset" in image.info else {}
+        base, entries = image.info.get("mpoffset", 0), listed.get(_MP_ENTRIES, ())
+    except Exception:  # noqa: BLE001  what is damaged is said when the picture is opened
+        return [0]
+    starts = [0]
+    for entry in entries[1:]:
+        start = base + entry["DataOffset"]
+        is_picture = "Thumbnail" not in entry["Attribute"]["MPType"] and data[start : start + 3] == b"\xff\xd8\xff"
+        if is_picture and not _MAP.search(data, start, start + (1 << 16)):
+            starts.append(start)
+    return starts
+
+
+def _open_single_jpeg(data: bytes, name: str) -> PictureFile:
     with decoding(name):
         frame = jpeg_scans.frame_of(data)
         # The plugin itself, not Image.open: Pillow's pixel limit is one per process, ours is an argument.
         image = JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg_scans.as_8_bits(data, frame)))
     info = image.info
-    notes = ("it holds more than one picture: the first is used",) if "mpoffset" in info else ()
     segments = read_segments(data)
 
     def decode() -> Pixels:
@@ -40,7 +66,7 @@ def open_jpeg(data: bytes, name: str) -> PictureFile:
         segments.exif,
         segments.xmp,
         _positive(info.get("dpi")) if info.get("jfif_unit") in (1, 2) else None,
-        notes=notes + segments.notes,
+        notes=segments.notes,
         extended_xmp=segments.extended,
         iptc=segments.iptc,
         comment=segments.comment,
@@ -84,15 +110,19 @@ def open_bmp(data: bytes, name: str) -> PictureFile:
     return PictureFile((image.height, image.width), lambda: _decode(image, name, None), dpi=dpi)
 
 
-def open_gif(data: bytes, name: str) -> PictureFile:
-    """Reads the header of a GIF's first frame. Raises CalotypeError if it is damaged."""
+def open_gif(data: bytes, name: str, page: int = 0) -> PictureFile:
+    """Reads the header of a GIF's frame, by default the first. Raises CalotypeError if it is damaged."""
     with decoding(name):
         image = GifImagePlugin.GifImageFile(io.BytesIO(data))
-        is_animated = image.is_animated
+        count = image.n_frames
         left, top, right, bottom = image.tile[0][1] if image.tile else (0, 0, *image.size)
-    notes = ("it is animated: the first frame is used",) if is_animated else ()
+    notes = check_page(page, count, name)
 
     def decode() -> Pixels:
+        if page > 1:
+            with decoding(name):
+                image.seek(page - 1)  # the canvas with all frames up to this one
+            return _decode(image, name, None)
         pixels = _decode(image, name, None)
         if right - left == image.width and bottom - top == image.height:
             return pixels
@@ -106,6 +136,7 @@ def open_gif(data: bytes, name: str) -> PictureFile:
         xmp=image.info.get("xmp"),
         notes=notes,
         texts=_comment(image.info.get("comment")),
+        count=count,
     )
 
 
@@ -133,6 +164,17 @@ def from_pillow(image: Image.Image, icc: bytes | None) -> Pixels:
     if target is None:
         raise ValueError(f"samples of type {mode}")
     return Pixels(_array(image, target), None, icc)
+
+
+def converted(samples: np.ndarray, mode: str, icc: bytes | None) -> Pixels:
+    """(H, W, C) of CMYK (0: no ink) or YCbCr -> RGB, through the profile where there is one; of 16 bits 8 are used."""
+    notes = ()
+    if samples.dtype == np.uint16:
+        samples, notes = (samples >> 8).astype(np.uint8), (f"of its 16 bits in {mode} 8 are used",)
+    height, width, _ = samples.shape
+    image = Image.frombuffer(mode, (width, height), np.ascontiguousarray(samples), "raw", mode, 0, 1)
+    pixels = from_pillow(image, icc)
+    return replace(pixels, notes=notes + pixels.notes)
 
 
 def _into_srgb(mode: str, icc: bytes | None) -> tuple[Callable, bytes | None, tuple[str, ...]]:

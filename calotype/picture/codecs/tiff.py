@@ -11,7 +11,15 @@ import numpy as np
 
 from calotype.errors import Message, PictureError
 from calotype.picture.alpha import by_rows
-from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, stretched, unpremultiply
+from calotype.picture.codecs.decoded import (
+    PictureFile,
+    Pixels,
+    check_page,
+    decoding,
+    left_out_channels,
+    stretched,
+    unpremultiply,
+)
 from calotype.picture.metadata import exif as exif_blocks
 from calotype.picture.metadata import iptc as captions
 from calotype.picture.metadata.exif import LONG, LONG8, UNDEFINED, Exif, ExifEntry, long, ratio, short
@@ -24,42 +32,77 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB, _ICC_LAB = 
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # kinds of ExtraSamples
 _COMPLEX = Message("complex")
 _UNSUPPORTED_SAMPLES = {2: Message("signed"), 3: Message("floating-point"), 5: _COMPLEX, 6: _COMPLEX}  # by SampleFormat
+_DNG_VERSION, _SUB_IFDS, _MAKE = 50706, 330, 271
+_SENSOR = (32803, 34892)  # PhotometricInterpretation: colour filter array, linear raw
+_RAW_COMPRESSIONS = (32767, 34713, 65000, 65535)  # Sony's, Nikon's, Kodak's, Pentax'
+_REDUCED, _MASK = 1, 4  # bits of NewSubfileType
+_CHECKED_PAGES = 4096
 _STRIP = 1 << 18  # bytes, about
 _CLASSIC = 0xFFFFFFFF - (1 << 24)  # bytes that 32-bit offsets can address, less some for metadata
 
 
-def open_tiff(file: BinaryIO, name: str) -> PictureFile:
-    """Reads header and metadata of a TIFF's first full page; `file` stays open for `decode`.
+def is_raw(file: BinaryIO) -> bool:
+    """Whether a TIFF is a camera's raw file: DNG, or one of those of which LibRaw knows the maker's way of storing."""
+    import tifffile
+
+    _silence(tifffile)
+    try:
+        with mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
+            root = exif_blocks.parse(mapped).root
+            file.seek(0)
+            page = tifffile.TiffFile(file, _multifile=False).pages[0].aspage()
+    except Exception:  # noqa: BLE001  open_tiff will say what is damaged
+        return False
+    has_sensor_pixels = int(page.photometric or 0) in _SENSOR or int(page.compression) in _RAW_COMPRESSIONS
+    # the first directory of most raw files is a preview; that of an ordinary TIFF with a DNG's tag is the picture
+    is_preview = page.is_reduced and _SUB_IFDS in root and (_MAKE in root or _DNG_VERSION in root)
+    return has_sensor_pixels or is_preview
+
+
+def open_tiff(file: BinaryIO, name: str, number: int = 0) -> PictureFile:
+    """Reads header and metadata of one page of a TIFF; `file` stays open for `decode`.
+
+    Args:
+        number: of the page, from 1, thumbnails and masks not counted; 0 takes the first.
 
     Raises:
-        PictureError: damaged, cut off, a camera's raw file, or an unsupported type of samples.
+        PictureError: damaged, cut off, or an unsupported type of samples.
     """
     import tifffile
 
     _silence(tifffile)
     with decoding(name), mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
         first = exif_blocks.parse(mapped)
+        file.seek(0)
         pages = tifffile.TiffFile(file, _multifile=False).pages
-        page, number = _full_page(pages)
-        count = len(pages)
-        exif = first if page is None or number == 1 else _of_page(mapped, page, first)
+        numbers = _full_pages(pages)
+    notes = check_page(number, len(numbers), name)
+    with decoding(name), mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
+        index = numbers[max(number, 1) - 1]
+        page = pages[index].aspage()
+        exif = _of_page(mapped, page, first) if index else first
         length = len(mapped)
-    if 50706 in first.root or page is None:
-        raise PictureError("{name} is a camera's raw file; develop it first and give the developed picture", name=name)
     with decoding(name):
         height, width = int(page.imagelength), int(page.imagewidth)
         icc, xmp = _bytes(page, 34675), _bytes(page, 700)
         _check_samples(page, name)
     with decoding(name):
         unknown = _check_segments(page, length)
-    notes = (f"page {number} of {count} is used",) if count > 1 else ()
     notes += ("some entries of its metadata are damaged and left out",) if exif.is_damaged else ()
     if not exif_blocks.is_note_movable(exif):
         exif = exif_blocks.without_note(exif)
         notes += ("its maker's note is not carried over: it refers to places in this file",)
     block = exif_blocks.pack(_without_layout(exif))
     dpi = exif_blocks.resolution(exif) if 282 in exif.root else None
-    return PictureFile((height, width), lambda: _decode(page, file, unknown, name, icc), block, xmp, dpi, notes=notes)
+    return PictureFile(
+        (height, width),
+        lambda: _decode(page, file, unknown, name, icc),
+        block,
+        xmp,
+        dpi,
+        notes=notes,
+        count=len(numbers),
+    )
 
 
 def _of_page(mapped: mmap, page: Any, first: Exif) -> Exif:
@@ -79,16 +122,11 @@ def _silence(tifffile: Any) -> None:
         log.addHandler(logging.NullHandler())
 
 
-def _full_page(pages: Any) -> tuple[Any, int]:
-    """The first page that is not a thumbnail; None where the top level holds only previews, as in raw files."""
-    for number, page in enumerate(pages, 1):
-        page = page.aspage()
-        if not page.is_reduced:
-            return page, number
-        if number >= 16:
-            break
-    first = pages[0].aspage()
-    return (None, 0) if 330 in first.tags else (first, 1)
+def _full_pages(pages: Any) -> list[int]:
+    """The indices of the pages that are pictures, neither thumbnails nor masks; the first page where there is none."""
+    count = len(pages)
+    checked = [n for n in range(min(count, _CHECKED_PAGES)) if not pages[n].aspage().subfiletype & (_REDUCED | _MASK)]
+    return [*checked, *range(_CHECKED_PAGES, count)] or [0]
 
 
 def _without_layout(exif: Exif) -> Exif:
@@ -240,7 +278,9 @@ def _pixels(page: Any, samples: np.ndarray, icc: bytes | None) -> Pixels:
     if kind == _WHITE_IS_ZERO:
         np.invert(colour, out=colour)
     if kind == _CMYK or (kind == _YCBCR and int(page.compression) != 7):
-        pixels = _through_pillow(colour, {_CMYK: "CMYK", _YCBCR: "YCbCr"}[kind], icc)
+        from calotype.picture.codecs.raster import converted
+
+        pixels = converted(colour, {_CMYK: "CMYK", _YCBCR: "YCbCr"}[kind], icc)
         alpha = _high_byte(alpha) if alpha is not None and alpha.dtype != pixels.colour.dtype else alpha
         return replace(pixels, alpha=alpha, notes=pixels.notes + notes)
     return Pixels(colour, alpha, icc, notes)
@@ -254,8 +294,7 @@ def _alpha(page: Any, samples: np.ndarray, channels: int) -> tuple[np.ndarray | 
     extra = [int(value) for value in page.extrasamples or ()][: samples.shape[2] - channels]
     at = next((n for n, kind in enumerate(extra) if kind in (_ASSOCIATED, _UNASSOCIATED)), None)
     count = samples.shape[2] - channels - (at is not None)
-    notes = ("a further channel that is not transparency is left out",) if count == 1 else ()
-    notes = (f"{count} further channels that are not transparency are left out",) if count > 1 else notes
+    notes = left_out_channels(count)
     if at is None:
         return None, False, notes
     return np.ascontiguousarray(samples[:, :, channels + at]), extra[at] == _ASSOCIATED, notes
@@ -285,21 +324,6 @@ def _palette(page: Any) -> np.ndarray:
     """The palette as (colours, 3) uint8; TIFF stores it in 16 bits, some programs use only 8 of them."""
     table = np.asarray(page.colormap).reshape(3, -1).T
     return (table if table.max(initial=0) < 256 else table >> 8).astype(np.uint8)
-
-
-def _through_pillow(samples: np.ndarray, mode: str, icc: bytes | None) -> Pixels:
-    from PIL import Image
-
-    from calotype.picture.codecs.raster import from_pillow
-
-    notes = ()
-    if samples.dtype == np.uint16:
-        samples, notes = (samples >> 8).astype(np.uint8), (f"of its 16 bits in {mode} 8 are used",)
-    height, width, _ = samples.shape
-    data = np.ascontiguousarray(samples)
-    image = Image.frombuffer(mode, (width, height), data, "raw", mode, 0, 1)
-    pixels = from_pillow(image, icc)
-    return replace(pixels, notes=notes + pixels.notes)
 
 
 def write_tiff(

@@ -5,44 +5,47 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, split
+from calotype.picture.codecs.decoded import PictureFile, Pixels, check_page, decoding, split
 from calotype.picture.metadata import families
 from calotype.picture.metadata.exif import without_header
 
 
-def open_webp(data: bytes, name: str) -> PictureFile:
-    """Reads header and metadata of a WebP; of an animated one the first frame.
+def open_webp(data: bytes, name: str, page: int = 0) -> PictureFile:
+    """Reads header and metadata of a WebP; of an animated one a frame, by default the first.
 
     Raises:
         PictureError: damaged or cut off.
     """
     with decoding(name):
-        chunks = dict(reversed(list(_chunks(data))))  # the first of each kind is used
+        listed = list(_chunks(data))
+        chunks = dict(reversed(listed))  # the first of each kind is used
         size = _size(chunks)
     is_animated = b"ANIM" in chunks
+    count = sum(kind == b"ANMF" for kind, _ in listed) if is_animated else 1
+    notes = check_page(page, max(count, 1), name)
 
     def decode() -> Pixels:
         import imagecodecs
 
         with decoding(name):
-            samples = _first_frame(data) if is_animated else imagecodecs.webp_decode(data)
+            samples = _frame(data, max(page, 1) - 1) if is_animated else imagecodecs.webp_decode(data)
             if samples.shape[:2] != size:
                 raise ValueError("two different sizes")
             colour, alpha = split(samples)
         return Pixels(colour, alpha, chunks.get(b"ICCP"))
 
-    notes = ("it is animated: the first frame is used",) if is_animated else ()
     notes += (families.CREDENTIALS_NOTE,) if b"C2PA" in chunks else ()
     exif = without_header(chunks.get(b"EXIF", b"")) or None
-    return PictureFile(size, decode, exif, chunks.get(b"XMP "), notes=notes)
+    return PictureFile(size, decode, exif, chunks.get(b"XMP "), notes=notes, count=max(count, 1))
 
 
-def _first_frame(data: bytes) -> np.ndarray:
-    """The canvas of an animation with its first frame, transparent where that frame does not reach."""
+def _frame(data: bytes, number: int) -> np.ndarray:
+    """The canvas of an animation with its frames up to this one, transparent where they do not reach."""
     from PIL import WebPImagePlugin
 
     # The plugin itself: Pillow's pixel limit is one per process. imagecodecs would drop the transparency.
     image = WebPImagePlugin.WebPImageFile(io.BytesIO(data))
+    image.seek(number)
     image.load()
     return np.asarray(image if image.mode == "RGBA" else image.convert("RGB"))
 

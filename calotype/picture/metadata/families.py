@@ -30,13 +30,14 @@ _COMPONENTS = 37121  # ComponentsConfiguration
 # Tags of the first directory that describe how a file stores its pixels.
 _STORAGE = frozenset(
     {254, 255, *range(258, 267), 273, *range(277, 282), 284, *range(288, 294), 297, 301, *range(317, 343), 347, 400}
-    | {*range(512, 522), *range(529, 533), 559, 700, 33723, 34377, 34675, *range(50700, 65536)}
+    | {*range(512, 522), *range(529, 533), 559, 700, 33421, 33422, 33723, 34377, 34675, *range(50700, 65536)}
 ) - {318, 319, 52545}
 _LAYERS, _CREDENTIALS = 37724, 52545  # of a TIFF
 VIDEO_NOTE = "its video (motion photo) is not carried over"
 GAIN_MAP_NOTE = "its gain map (HDR) is not carried over"
 DEPTH_MAP_NOTE = "its depth map is not carried over"
 CREDENTIALS_NOTE = "its Content Credentials (C2PA) are not carried over"
+LAYERS_NOTE = "its layers are not carried over"
 _GOOGLE = "http://ns.google.com/photos/1.0/"
 _DYNAMIC_DEPTH = r"http://ns\.(google\.com/photos/dd|xdm\.org/photos)/1\.0/"
 
@@ -404,9 +405,9 @@ FAMILIES = (
     Family(
         "layers",
         "dropped",
-        "Photoshop's layers in a TIFF, whose sum is the picture",
+        "Photoshop's layers in a PSD or TIFF, whose sum is the picture",
         exif=(("root", {_LAYERS}),),
-        note="its layers are not carried over",
+        note=LAYERS_NOTE,
     ),
     Family(
         "extended XMP",

@@ -6,7 +6,7 @@ Formats that have no place for them get the same fields as XMP.
 import hashlib
 import re
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 
 from calotype.picture.metadata import xmp
@@ -80,19 +80,21 @@ def read(block: bytes, digest: bytes | None = None) -> tuple[Iptc | None, tuple[
 
 def in_resources(resources: bytes) -> tuple[bytes, bytes | None] | None:
     """Datasets and their digest from Photoshop image resources, None where they have no captions."""
-    block, digest = None, None
+    found = dict(reversed(list(resources_in(resources))))  # the first of each
+    block = found.get(_RESOURCE)
+    return None if block is None else (block, found.get(_DIGEST))
+
+
+def resources_in(resources: bytes) -> Iterator[tuple[int, bytes]]:
+    """Number and content of each of Photoshop's image resources."""
     at = 0
     while resources[at : at + 4] in (b"8BIM", b"MeSa", b"AgHg", b"PHUT", b"DCSR") and at + 12 <= len(resources):
         number = int.from_bytes(resources[at + 4 : at + 6], "big")
         start = at + 6 + (resources[at + 6] + 2 & ~1)  # a name of even length with its own length before it
         length = int.from_bytes(resources[start : start + 4], "big")
         value = resources[start + 4 : start + 4 + length]
-        if number == _RESOURCE and block is None:
-            block = value
-        if number == _DIGEST:
-            digest = value
+        yield number, value
         at = start + 4 + length + length % 2
-    return None if block is None else (block, digest)
 
 
 def in_exif(exif: Exif) -> tuple[Iptc | None, tuple[str, ...]]:

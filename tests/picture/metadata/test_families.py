@@ -127,7 +127,7 @@ def test_a_place_in_a_structure_goes_with_it(tmp_path):
     shown = '<rdf:Bag><rdf:li rdf:parseType="Resource"><i:City>Lyon</i:City></rdf:li></rdf:Bag>'
     space = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
     source = packet(f"<i:LocationShown>{shown}</i:LocationShown>", i=space).encode()
-    for format in ("jpeg", "png", "webp", "tiff", "avif", "heic"):
+    for format in ("jpeg", "png", "webp", "tiff", "avif", "heic", "jxl"):
         save(opened(tmp_path, jpeg(xmp=source)), tmp_path / "out", format=format, strip_location=True)
         assert b"Lyon" not in (tmp_path / "out").read_bytes()
 
@@ -161,7 +161,7 @@ def test_sizes_are_those_of_the_result():
 NOTE = b"\x02\0\x01\0\x02\0\x05\0\0\0" + bytes(100) + b"camera's own"  # as Canon's: offsets count from the block
 
 
-@pytest.mark.parametrize("format", ["jpeg", "png", "webp", "tiff", "avif", "heic"])
+@pytest.mark.parametrize("format", ["jpeg", "png", "webp", "tiff", "avif", "heic", "jxl"])
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("before", [0, 401, 3000])
 def test_a_makers_note_keeps_its_offset(tmp_path, order, before, format):
@@ -177,8 +177,8 @@ def test_a_makers_note_keeps_its_offset(tmp_path, order, before, format):
     parsed = exif_blocks.parse(block)
     assert parsed.note_offset == at and parsed.photo[37500].data == NOTE and not parsed.is_damaged
     assert parsed.photo[36867] == exif.photo[36867] and parsed.root[271] == exif.root[271]
-    with Image.open(tmp_path / "out") if format != "heic" else io.BytesIO() as image:
-        if format != "heic":
+    with Image.open(tmp_path / "out") if format not in ("heic", "jxl") else io.BytesIO() as image:
+        if format not in ("heic", "jxl"):
             assert bytes(image.getexif().get_ifd(0x8769)[37500]) == NOTE
 
 
@@ -285,7 +285,7 @@ def test_a_comment_stays_a_comment(tmp_path):
 @pytest.mark.parametrize("words", ["Aunt Rosa", "Großmutter 婚礼"])
 def test_a_files_own_comment_goes_everywhere(tmp_path, words):
     before = opened(tmp_path, jpeg(comment=words.encode()))
-    for format in ("jpeg", "png", "webp", "tiff", "avif", "heic"):
+    for format in ("jpeg", "png", "webp", "tiff", "avif", "heic", "jxl"):
         assert save(before, tmp_path / "out", format=format) == ()
         after = Picture.open(tmp_path / "out").metadata
         comment = exif_blocks.comment(exif_blocks.parse(after.exif))

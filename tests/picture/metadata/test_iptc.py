@@ -41,7 +41,7 @@ def opened(tmp_path, data):
     return Picture.open(tmp_path / "in")
 
 
-@pytest.mark.parametrize("format", ["jpeg", "tiff", "png", "webp", "avif", "heic"])
+@pytest.mark.parametrize("format", ["jpeg", "tiff", "png", "webp", "avif", "heic", "jxl"])
 def test_captions_go_everywhere(tmp_path, format):
     picture = opened(tmp_path, jpeg(block()))
     notes = save(picture, tmp_path / "out", format=format)

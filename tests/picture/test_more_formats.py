@@ -1,0 +1,436 @@
+"""JPEG XL, JPEG 2000, PSD, TGA, PCX, PPM, QOI, ICO, camera raw and PDF: pixels, metadata and what is left out."""
+
+import io
+import struct
+import sys
+import time
+
+import imagecodecs
+import numpy as np
+import pytest
+from PIL import Image
+
+from calotype.errors import CalotypeError
+from calotype.picture import Metadata, Picture, save, size_of
+from calotype.picture.metadata import exif as exif_blocks
+from calotype.picture.metadata import icc as profiles
+from calotype.picture.metadata import iptc
+from calotype.picture.metadata.exif import Exif
+from tests.picture.more_formats import box, boxed_jp2, dng, psd
+
+RNG = np.random.default_rng(11)
+BYTES = RNG.integers(0, 256, (23, 31, 4)).astype(np.uint8)
+WORDS = RNG.integers(0, 65_536, (23, 31, 4)).astype(np.uint16)
+SMOOTH = np.stack(np.meshgrid(np.linspace(20, 230, 48), np.linspace(30, 200, 40)), 2)
+SMOOTH = np.rint(np.concatenate([SMOOTH, 255 - SMOOTH[:, :, :1]], 2)).astype(np.uint8)
+P3 = profiles.rgb_profile("P3", profiles.P3_PRIMARIES, (profiles.SRGB_CURVE,))
+TABLE = profiles.rgb_profile(
+    "Table", profiles.P3_PRIMARIES, (profiles.Curve(table=tuple(int(65_535 * (n / 255) ** 2.6) for n in range(256))),)
+)
+GREY = profiles.grey_profile("Grey", profiles.Curve(1.8))
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/" dc:source="attic"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+def block(orientation=1):
+    root = {271: exif_blocks.text("Leica"), 274: exif_blocks.short("<", orientation)}
+    return exif_blocks.pack(Exif("<", root))
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(data, name="photo.png", **options):
+        path = tmp_path / name
+        path.write_bytes(data)
+        return Picture.open(path, **options)
+
+    return read
+
+
+def check(picture, format, colour, alpha=None):
+    assert picture.format == format and picture.pixels.dtype == colour.dtype
+    np.testing.assert_array_equal(picture.pixels, colour)
+    assert (picture.alpha is None) == (alpha is None)
+    if alpha is not None:
+        np.testing.assert_array_equal(picture.alpha, alpha)
+
+
+def parts(samples):
+    """Colour and alpha of (H, W, 1 to 4) samples."""
+    channels = samples.shape[2]
+    return (samples[:, :, :-1], samples[:, :, -1]) if channels in (2, 4) else (samples, None)
+
+
+def pillow(samples, format, **options):
+    out = io.BytesIO()
+    Image.fromarray(samples[:, :, 0] if samples.shape[2] == 1 else np.ascontiguousarray(samples)).save(
+        out, format, **options
+    )
+    return out.getvalue()
+
+
+# JPEG XL
+
+
+@pytest.mark.parametrize("samples", [BYTES, WORDS], ids=["8", "16"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("has_profile", [False, True])
+def test_lossless_jxl_holds_everything(tmp_path, samples, channels, has_profile):
+    colour, alpha = parts(np.ascontiguousarray(samples[:, :, :channels]))
+    icc = (GREY if channels < 3 else TABLE) if has_profile else None
+    metadata = Metadata(icc=icc, exif=block(), xmp=XMP, dpi=(300, 300))
+    notes = save(Picture(colour, alpha, metadata), tmp_path / "a.jxl", format="jxl", quality=100, record='{"a":1}')
+    assert notes == ()
+    picture = Picture.open(tmp_path / "a.jxl")
+    check(picture, "jxl", colour, alpha)
+    assert picture.metadata.icc == icc and picture.metadata.dpi == (300, 300) and picture.notes == ()
+    assert exif_blocks.parse(picture.metadata.exif).root[271].data.startswith(b"Leica")
+    assert b"attic" in picture.metadata.xmp
+    # another program's eyes: the same numbers, in the profile of the codestream
+    theirs = imagecodecs.jpegxl_decode((tmp_path / "a.jxl").read_bytes())
+    np.testing.assert_array_equal(theirs.reshape(samples[:, :, :channels].shape), samples[:, :, :channels])
+
+
+@pytest.mark.parametrize("icc", [None, P3, TABLE], ids=["sRGB", "P3", "table"])
+@pytest.mark.parametrize("is_deep", [False, True])
+def test_quality_counts_for_jxl_in_every_profile(tmp_path, icc, is_deep):
+    pixels = SMOOTH.astype(np.uint16) * 257 if is_deep else SMOOTH
+    sizes = {}
+    for quality in (30, 90, 100):
+        notes = save(Picture(pixels, metadata=Metadata(icc=icc)), tmp_path / "a", format="jxl", quality=quality)
+        picture = Picture.open(tmp_path / "a")
+        assert picture.pixels.dtype == pixels.dtype and picture.metadata.icc == icc
+        error = np.abs(picture.pixels.astype(float) - pixels).mean() / (257 if is_deep else 1)
+        assert error < {30: 4, 90: 1.5, 100: 1e-9}[quality]
+        sizes[quality] = (tmp_path / "a").stat().st_size
+        is_lossless = quality < 100 and is_deep and icc is not None
+        assert len(notes) == is_lossless and (not notes or "lossless" in notes[0])
+    assert sizes[30] < sizes[90] or (is_deep and icc)
+
+
+def test_the_same_picture_gives_the_same_jxl(tmp_path):
+    for name in ("a", "b"):
+        save(Picture(SMOOTH, metadata=Metadata(icc=P3)), tmp_path / name, format="jxl", quality=80)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_jxl_is_turned_by_its_own_orientation(read, orientation):
+    """That of the EXIF is the same word once more, and is not applied again."""
+    corner = np.zeros((40, 48, 3), np.uint8)
+    corner[:20, :24] = (200, 60, 20)
+    data = pillow(corner, "jpeg", exif=b"Exif\0\0" + block(orientation), quality=100, subsampling=0)
+    theirs = read(imagecodecs.jpegxl_encode_jpeg(data))
+    ours = read(data)
+    assert theirs.pixels.shape == ours.pixels.shape
+    assert np.abs(theirs.pixels.astype(int) - ours.pixels).mean() < 1
+    assert exif_blocks.parse(theirs.metadata.exif).number(274) == 1
+
+
+def test_metadata_of_jxl_may_be_compressed_and_its_codestream_divided(read):
+    stream = imagecodecs.jpegxl_encode(BYTES[:, :, :3], lossless=True, usecontainer=False)
+    container = b"\0\0\0\x0cJXL \r\n\x87\n" + box(b"ftyp", b"jxl \0\0\0\0jxl ")
+    container += box(b"brob", b"Exif" + imagecodecs.brotli_encode(bytes(4) + block()))
+    container += box(b"jxlp", bytes(4) + stream[:40]) + box(b"brob", b"xml " + imagecodecs.brotli_encode(XMP))
+    picture = read(container + box(b"jxlp", b"\x80\0\0\1" + stream[40:]))
+    check(picture, "jxl", BYTES[:, :, :3])
+    assert b"attic" in picture.metadata.xmp and b"Leica" in picture.metadata.exif
+
+
+def test_an_animated_jxl_says_what_is_left_out(read):
+    frames = np.stack([BYTES[:, :, :3], 255 - BYTES[:, :, :3]])
+    picture = read(imagecodecs.jpegxl_encode(frames, lossless=True))
+    check(picture, "jxl", BYTES[:, :, :3])
+    assert picture.notes == ("it is animated: the first frame is used",)
+
+
+# JPEG 2000
+
+
+@pytest.mark.parametrize("samples", [BYTES, WORDS], ids=["8", "16"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("kind", ["jp2", "j2k"])
+def test_jpeg_2000_keeps_bits_and_channels(read, samples, channels, kind):
+    samples = np.ascontiguousarray(samples[:, :, :channels])
+    data = imagecodecs.jpeg2k_encode(
+        samples[:, :, 0] if channels == 1 else samples, level=0, reversible=True, codecformat=kind
+    )
+    check(read(data), "jp2", *parts(samples))
+
+
+@pytest.mark.parametrize("bits", [1, 4, 10, 12])
+def test_jpeg_2000_of_other_depths_has_the_full_range(read, bits):
+    values = RNG.integers(0, 1 << bits, (23, 31)).astype(np.uint8 if bits <= 8 else np.uint16)
+    picture = read(imagecodecs.jpeg2k_encode(values, level=0, reversible=True, bitspersample=bits))
+    full = 255 if bits <= 8 else 65_535
+    assert np.abs(picture.pixels[:, :, 0] - values * (full / ((1 << bits) - 1))).max() <= 0.5
+
+
+def test_boxes_of_jpeg_2000_are_read(read):
+    stream = imagecodecs.jpeg2k_encode(BYTES[:, :, :3], level=0, reversible=True, codecformat="j2k")
+    resolution = box(b"res ", box(b"resd", struct.pack(">4H2b", 11_811, 1, 11_811, 1, 0, 0)))
+    header = box(b"colr", b"\2\0\0" + P3) + resolution
+    captions = iptc.pack([(1, 90, b"\x1b%G"), (2, 120, "Großmutter".encode())])
+    further = box(b"uuid", bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + XMP)
+    further += box(b"uuid", b"JpgTiffExif->JP2" + block(6))
+    further += box(b"uuid", bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38") + captions)
+    picture = read(boxed_jp2(stream, (23, 31, 3), header, further))
+    check(picture, "jp2", np.rot90(BYTES[:, :, :3], -1))
+    assert picture.metadata.icc == P3 and picture.metadata.dpi == (300.0, 300.0)
+    assert b"attic" in picture.metadata.xmp and b"Leica" in picture.metadata.exif
+    assert (2, 120, "Großmutter".encode()) in picture.metadata.iptc.datasets
+
+
+def test_palette_cmyk_and_ycc_of_jpeg_2000(read):
+    indices = RNG.integers(0, 4, (23, 31)).astype(np.uint8)
+    colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 8, 7]], np.uint8)
+    srgb, cmyk, ycc = (box(b"colr", b"\1\0\0" + struct.pack(">I", code)) for code in (16, 12, 18))
+    palette = box(b"pclr", struct.pack(">HB", 4, 3) + b"\7\7\7" + colours.tobytes())
+    palette += box(b"cmap", b"\0\0\1\0\0\0\1\1\0\0\1\2")
+
+    def stream(samples):
+        return imagecodecs.jpeg2k_encode(samples, level=0, reversible=True, codecformat="j2k", mct=False)
+
+    check(read(boxed_jp2(stream(indices), (23, 31, 1), srgb + palette)), "jp2", colours[indices])
+    inks = np.zeros((23, 31, 4), np.uint8)
+    inks[:, :, 1] = 255  # magenta
+    picture = read(boxed_jp2(stream(inks), (23, 31, 4), cmyk))
+    assert picture.pixels[0, 0, 1] < 60 < 180 < picture.pixels[0, 0, 0] and "CMYK" in picture.notes[0]
+    converted = np.asarray(Image.fromarray(SMOOTH).convert("YCbCr"))
+    picture = read(boxed_jp2(stream(converted), (40, 48, 3), ycc))
+    assert np.abs(picture.pixels.astype(int) - SMOOTH).max() <= 3
+
+
+# PSD
+
+
+@pytest.mark.parametrize("samples", [BYTES, WORDS], ids=["8", "16"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("packed", [False, True])
+def test_psd_keeps_bits_and_channels(read, samples, channels, version, packed):
+    samples = np.ascontiguousarray(samples[:, :, :channels])
+    check(read(psd(samples, version=version, packed=packed)), "psd", *parts(samples))
+
+
+def test_the_flattened_picture_of_layers_loses_the_white_below_it(read):
+    colour = np.full((8, 12, 3), (200, 40, 90), np.uint8)
+    alpha = np.tile(np.linspace(40, 255, 12), (8, 1)).astype(np.uint8)[:, :, None]
+    on_white = np.rint(colour * (alpha / 255) + 255 * (1 - alpha / 255)).astype(np.uint8)
+    picture = read(psd(np.concatenate([on_white, alpha], 2), layers=-3))
+    assert np.abs(picture.pixels.astype(int) - colour).max() <= 4
+    np.testing.assert_array_equal(picture.alpha, alpha[:, :, 0])
+    assert picture.notes == ("its layers are not carried over",)
+
+
+def test_a_saved_selection_of_a_psd_is_no_transparency(read):
+    picture = read(psd(BYTES, {1006: b"\x07Alpha 1"}))
+    check(picture, "psd", BYTES[:, :, :3])
+    assert "a further channel that is not transparency is left out" in picture.notes
+
+
+def test_resources_of_a_psd_are_read(read):
+    captions = iptc.pack([(1, 90, b"\x1b%G"), (2, 120, "Großmutter".encode())])
+    resolution = struct.pack(">IHHIHH", 300 << 16, 1, 1, 300 << 16, 1, 1)
+    resources = {1005: resolution, 1028: captions, 1039: P3, 1058: block(), 1060: XMP}
+    picture = read(psd(BYTES[:, :, :3], resources))
+    assert picture.metadata.icc == P3 and picture.metadata.dpi == (300.0, 300.0)
+    assert b"attic" in picture.metadata.xmp and b"Leica" in picture.metadata.exif
+    assert (2, 120, "Großmutter".encode()) in picture.metadata.iptc.datasets
+
+
+def test_colour_modes_of_a_psd(read):
+    inks = np.full((5, 6, 4), 255, np.uint8)
+    inks[:, :, 0] = 0  # full cyan
+    picture = read(psd(inks, mode=4))
+    assert picture.pixels[0, 0, 0] < 60 < 140 < picture.pixels[0, 0, 2]
+    lab = np.full((5, 6, 3), 128, np.uint8)
+    assert np.abs(read(psd(lab, mode=9)).pixels.astype(int) - 119).max() <= 2  # L 50
+    palette = np.zeros((3, 256), np.uint8)
+    palette[:, 7] = (1, 2, 3)
+    check(
+        read(psd(np.full((5, 6, 1), 7, np.uint8), mode=2, palette=palette.tobytes())),
+        "psd",
+        np.full((5, 6, 3), (1, 2, 3), np.uint8),
+    )
+    with pytest.raises(CalotypeError, match="Maximize Compatibility"):
+        read(psd(BYTES[:, :, :3], {1057: b"\0\0\0\1\0"}))
+
+
+# The small ones
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("how", [{}, {"compression": "tga_rle"}, {"orientation": 1}], ids=["raw", "packed", "top"])
+def test_tga(read, channels, how):
+    samples = np.ascontiguousarray(BYTES[:, :, :channels])
+    check(read(pillow(samples, "tga", **how)), "tga", *parts(samples))
+
+
+def test_a_fourth_channel_of_a_tga_that_is_empty_hides_nothing(read):
+    data = bytearray(pillow(np.dstack([BYTES[:, :, :3], np.zeros((23, 31), np.uint8)]), "tga"))
+    data[17] &= 0xF0  # no bits of transparency
+    check(read(bytes(data)), "tga", BYTES[:, :, :3])
+
+
+@pytest.mark.parametrize("samples", [BYTES[:, :, :3], BYTES[:, :, :1], BYTES[:, :, :1] // 128 * 255])
+def test_pcx(read, samples):
+    image = Image.fromarray(samples.squeeze())
+    out = io.BytesIO()
+    (image.convert("1") if samples.max() == 255 and len(np.unique(samples)) == 2 else image).save(out, "pcx")
+    check(read(out.getvalue()), "pcx", samples)
+
+
+@pytest.mark.parametrize("samples", [BYTES, WORDS], ids=["8", "16"])
+def test_ppm_family(read, samples):
+    full, code = np.iinfo(samples.dtype).max, samples.dtype.newbyteorder(">")
+    grey, colour = samples[:, :, :1], samples[:, :, :3]
+    check(read(b"P5 31 23 %d\n" % full + grey.astype(code).tobytes()), "pnm", grey)
+    check(read(b"P6\n# attic\n31 23\n%d\n" % full + colour.astype(code).tobytes()), "pnm", colour)
+    check(read(b"P3 31 23 %d\n" % full + b" ".join(b"%d" % value for value in colour.flat)), "pnm", colour)
+    head = b"P7\nWIDTH 31\nHEIGHT 23\nDEPTH 4\nMAXVAL %d\nTUPLTYPE RGB_ALPHA\nENDHDR\n" % full
+    check(read(head + samples.astype(code).tobytes()), "pnm", colour, samples[:, :, 3])
+    bits = samples[:, :, 0] > full // 2
+    black = np.where(bits, 0, 255).astype(np.uint8)[:, :, None]
+    check(read(b"P4\n31 23\n" + np.packbits(bits, axis=1).tobytes()), "pnm", black)
+    check(read(b"P1\n31 23\n" + b"\n".join(b"".join(b"%d" % bit for bit in row) for row in bits)), "pnm", black)
+
+
+def test_a_ppm_of_another_maximum_has_the_full_range(read):
+    values = RNG.integers(0, 1024, (23, 31, 1))
+    picture = read(b"P5 31 23 1023\n" + values.astype(">u2").tobytes())
+    assert np.abs(picture.pixels - values * (65_535 / 1023)).max() <= 0.5
+    with pytest.raises(CalotypeError, match="floating-point"):
+        read(b"Pf\n2 2\n-1.0\n" + bytes(16))
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_qoi_is_read_under_any_name(read, channels):
+    samples = np.ascontiguousarray(BYTES[:, :, :channels])
+    check(read(imagecodecs.qoi_encode(samples), "photo.png"), "qoi", *parts(samples))
+
+
+@pytest.mark.parametrize("how", [{}, {"bitmap_format": "bmp"}])
+def test_the_largest_picture_of_an_icon_is_taken(read, how):
+    samples = BYTES.repeat(3, 0).repeat(3, 1)[:64, :64]
+    picture = read(pillow(samples, "ico", sizes=[(16, 16), (64, 64)], **how))
+    check(picture, "ico", samples[:, :, :3], samples[:, :, 3])
+    assert "it holds 2 pictures; only the largest was taken" in str(picture.notes[0])
+
+
+# Camera raw and PDF
+
+
+def srgb(light):
+    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_dng_is_developed_into_srgb_and_turned(read, orientation):
+    pytest.importorskip("rawpy")
+    light = np.zeros((64, 96, 3))
+    light[:32], light[32:] = (0.5, 0.2, 0.1), (0.1, 0.3, 0.6)
+    picture = read(dng(light, orientation), "photo.dng")
+    turned = picture.pixels
+    stored = {1: turned, 3: turned[::-1, ::-1], 6: np.rot90(turned), 8: np.rot90(turned, 3)}
+    pixels = stored[orientation]
+    assert picture.format == "raw" and pixels.dtype == np.uint16 and pixels.shape == (64, 96, 3)
+    np.testing.assert_allclose(pixels[16, 48] / 65_535, srgb(light[16, 48]), atol=0.002)
+    np.testing.assert_allclose(pixels[48, 48] / 65_535, srgb(light[48, 48]), atol=0.002)
+    found = exif_blocks.parse(picture.metadata.exif)
+    assert found.root[272].data == b"Camera\0" and found.number(274) == 1 and picture.metadata.icc is None
+    assert not found.root.keys() & {50706, 33422, 273, 256}
+
+
+def test_the_exposure_that_a_dng_asks_for_is_applied(read):
+    pytest.importorskip("rawpy")
+    light = np.full((32, 48, 3), 0.2)
+    pixels = read(dng(light, stops=1)).pixels
+    np.testing.assert_allclose(pixels[16, 24] / 65_535, srgb(light[16, 24] * 2), atol=0.003)
+
+
+def test_a_scan_in_a_pdf_has_its_own_pixels(read):
+    pytest.importorskip("pypdfium2")
+    samples = BYTES[:, :, :3].repeat(8, 0).repeat(8, 1)
+    picture = read(pillow(samples, "pdf", resolution=200, quality=100, subsampling=0))
+    assert picture.format == "pdf" and picture.metadata.dpi == (200.0, 200.0)
+    assert picture.pixels.shape == samples.shape and np.abs(picture.pixels.astype(int) - samples).mean() < 1
+
+
+@pytest.mark.parametrize(
+    "package, data, extra",
+    [("rawpy", dng(np.full((16, 16, 3), 0.5)), "raw"), ("pypdfium2", b"%PDF-1.4\n", "pdf")],
+)
+def test_a_missing_extra_is_named(tmp_path, monkeypatch, package, data, extra):
+    from calotype.cli.wording import WORDING
+
+    monkeypatch.setitem(sys.modules, package, None)
+    (tmp_path / "photo").write_bytes(data)
+    with pytest.raises(CalotypeError) as raised:
+        Picture.open_here(tmp_path / "photo", 0, 1 << 30)
+    sentence = WORDING.fill(raised.value)
+    assert f"needs the package {package}; run pip install 'calotype[{extra}]'" in sentence
+
+
+# Headers of more pixels than there is memory for
+
+
+def bombs():
+    jxl = bytearray(imagecodecs.jpegxl_encode(BYTES[:, :, :3], lossless=True, usecontainer=False))
+    jp2 = bytearray(imagecodecs.jpeg2k_encode(BYTES[:, :, :3], codecformat="j2k"))
+    jp2[8:16] = struct.pack(">II", 60_000, 60_000)
+    flat = bytearray(psd(BYTES[:, :, :3], version=2))
+    flat[14:22] = struct.pack(">II", 60_000, 60_000)
+    tga = bytearray(pillow(BYTES[:, :, :3], "tga", compression="tga_rle"))
+    tga[12:16] = struct.pack("<HH", 60_000, 60_000)
+    pcx = bytearray(pillow(BYTES[:, :, :3], "pcx"))
+    pcx[8:12] = struct.pack("<HH", 59_999, 59_999)
+    icon = bytearray(pillow(BYTES[:16, :16, :3], "ico", sizes=[(16, 16)], bitmap_format="bmp"))
+    icon[26:34] = struct.pack("<II", 60_000, 120_000)
+    value = 3 << 1 | ((1 << 30) - 1) << 3 | 1 << 33  # a height of 2^30, and the same width
+    jxl[2:8] = (value | (int.from_bytes(jxl[2:8], "little") >> 36) << 36).to_bytes(6, "little")
+    return {
+        "jxl": bytes(jxl),
+        "jp2": bytes(jp2),
+        "psd": bytes(flat),
+        "tga": bytes(tga),
+        "pcx": bytes(pcx),
+        "ppm": b"P6 60000 60000 255\n" + bytes(99),
+        "plain ppm": b"P3 60000 60000 255\n0 0 0",
+        "qoi": b"qoif" + struct.pack(">IIBB", 60_000, 60_000, 3, 0) + bytes(99) + b"\1",
+        "ico": bytes(icon),
+    }
+
+
+@pytest.mark.parametrize("kind", bombs())
+def test_gigantic_headers_end_in_a_sentence_within_a_second(tmp_path, kind):
+    (tmp_path / "a").write_bytes(bombs()[kind])
+    Picture.open_here(*_small(tmp_path))  # the decoders are imported
+    started = time.monotonic()
+    with pytest.raises(CalotypeError, match=r"pixels, more than|damaged"):
+        Picture.open(tmp_path / "a")
+    assert time.monotonic() - started < 1
+
+
+def _small(folder):
+    (folder / "small").write_bytes(pillow(BYTES[:, :, :3], "png"))
+    return folder / "small", 0, 1 << 30
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"P6 0 0 255\n",
+        b"qoif" + bytes(30),
+        b"8BPS\0\1" + bytes(60),
+        b"\xff\x4f\xff\x51" + bytes(60),
+        b"\0\0\2" + bytes(9) + b"\0\0\1\0\x18" + bytes(30),
+    ],
+)
+def test_pictures_without_pixels_are_refused(tmp_path, data):
+    (tmp_path / "a").write_bytes(data)
+    for function in (Picture.open, lambda path: size_of(path, 1 << 30)):
+        with pytest.raises(CalotypeError):
+            function(tmp_path / "a")
