@@ -162,7 +162,7 @@ class _AlbumRun(_PictureRun):
         super().__init__(engine)
         self.task, self.album, self.wording = request.task, album, wording
         check(self.task, engine.settings, request.limits)
-        self.plan = plan(request.inputs or (self.task.source,), album, self.task.format)
+        self.plan = plan(request.inputs or (self.task.source,), album, self.task.format, engine.settings.max_pixels)
         self.hashes = CurrentHashes(engine.settings)
         self.report: Report | None = None
         self.topics: set[str] = set()
@@ -216,7 +216,8 @@ class _AlbumRun(_PictureRun):
 
     def _restore(self, item: Item) -> Iterator[Event]:
         auto_seconds = self.task.auto_seconds / len(self.plan.items)
-        task = replace(self.task, source=item.source, auto_seconds=auto_seconds)
+        page = item.page or self.task.page
+        task = replace(self.task, source=item.source, page=page, auto_seconds=auto_seconds)
         existing = existing_result(item.target, task, self.hashes.models)
         if not existing.stored and (size := self._size_beyond_format(item, task)):
             item = yield from self._in_large_format(item, size)
@@ -231,7 +232,8 @@ class _AlbumRun(_PictureRun):
         if not self.engine.is_loaded:
             from calotype.picture import Picture
 
-            Picture.open(task.source, self.engine.settings.max_pixels)  # a damaged one fails before torch is loaded
+            # a damaged one fails before torch is loaded
+            Picture.open(task.source, self.engine.settings.max_pixels, task.page)
         started, result = time.monotonic(), None
         with contextlib.closing(self.engine.run(task)) as steps:
             for step in steps:
@@ -252,7 +254,7 @@ class _AlbumRun(_PictureRun):
 
         if isinstance(task, Restore) and task.aligned:
             return None
-        format, source = format_of(item.target), size_of(task.source, self.engine.settings.max_pixels)
+        format, source = format_of(item.target), size_of(task.source, self.engine.settings.max_pixels, task.page)
         try:
             check_size(scaled_size(source, task.scale or LARGEST_SCALE), format, item.target.name)
             return None
@@ -303,7 +305,11 @@ class _AlbumRun(_PictureRun):
         from calotype.outputs.compare import save_comparison
         from calotype.picture import Picture
 
-        before, after = (Picture.open(path, self.engine.settings.max_pixels) for path in (item.source, item.target))
+        max_pixels = self.engine.settings.max_pixels
+        before, after = (
+            Picture.open(item.source, max_pixels, item.page or self.task.page),
+            Picture.open(item.target, max_pixels),
+        )
         save_comparison(before, after, path)
 
     def _save(self, item: Item, task: Any, result: "Result", started: float) -> Iterator[Event]:
@@ -322,8 +328,9 @@ class _AlbumRun(_PictureRun):
                     raise PictureError(existing.fault) from None
                 saved = save_result(result, item, task, self.album)
         seconds = time.monotonic() - started
+        as_messages = {str(note): note for note in result.before.notes}  # the record has them as text
         for sentence in (*result.record.notes, *saved.notes):
-            yield Note(Message.of(sentence), source)
+            yield Note(Message.of(as_messages.get(sentence, sentence)), source)
         if self.report:
             self.report.add(item.source, item.target, result, seconds)
         self.done += 1

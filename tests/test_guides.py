@@ -60,6 +60,7 @@ def folder(tmp_path, monkeypatch):
     shutil.copy("photo.jpg", "moved")
     pillow_heif.from_pillow(small).save("phone.heic")
     tifffile.imwrite("scan.tif", np.asarray(small, np.uint16) * 257, photometric="rgb")
+    tifffile.imwrite("pages.tif", np.stack([np.asarray(small)] * 2), photometric="rgb")
     face.save("face.png")
     for n in range(4):
         photo.rotate(n, expand=False).save(f"photos/10_zkz/{n}.jpg")

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from calotype.errors import CalotypeError, Message
+from calotype.errors import CalotypeError, Message, plural
 from calotype.files import readable, walk
 from calotype.outputs.names import beside, ending, format_of, key, natural, shortened
-from calotype.suffixes import SUFFIXES
-from calotype.tasks.output import Album
+from calotype.suffixes import DOCUMENTS, SUFFIXES
+from calotype.tasks.output import Album, chosen_pages
 
 SHOWN = 3  # file names listed in a note about many files
 
@@ -22,6 +22,8 @@ class Item:
     source: Path
     target: Path
     fault: Message | None = None
+    page: int = 0  # of the source, from 1; 0: its main picture
+    mark: str = ""  # of this page in the name of the result: -p02
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,16 @@ class _Input:
     source: Path
     folder: Path  # of the result, relative to the output folder
     fault: Message | None = None
+    page: int = 0
+    mark: str = ""
 
 
-def plan(inputs: Sequence[str | Path], album: Album, format: str = "auto") -> AlbumPlan:
+def plan(inputs: Sequence[str | Path], album: Album, format: str = "auto", max_pixels: int = 250_000_000) -> AlbumPlan:
     """Files, folders and patterns -> pictures in natural order, without duplicates, each with its own result name.
 
     Args:
         format: of the results, one of tasks.FORMATS.
+        max_pixels: of a picture, where the pictures in a file are counted.
 
     Raises:
         CalotypeError: there are no pictures, or the output path is invalid.
@@ -60,6 +65,8 @@ def plan(inputs: Sequence[str | Path], album: Album, format: str = "auto") -> Al
         )
     non_images: list[Path] = []
     entries = _without_duplicates(_scan(inputs, album, non_images))
+    if album.pages:
+        entries = [page for entry in entries for page in _pages(entry, album, max_pixels)]
     if not any(entry.fault is None for entry in entries):
         raise CalotypeError(entries[0].fault if entries else _nothing_found(inputs, non_images))
     if _is_file_name(album.out):
@@ -69,6 +76,33 @@ def plan(inputs: Sequence[str | Path], album: Album, format: str = "auto") -> Al
         items = _named(_without_earlier_results(entries, album, format), album, format)
     notes = (_non_images_note(non_images),) if non_images else ()
     return AlbumPlan(tuple(items), notes)
+
+
+def _pages(entry: _Input, album: Album, max_pixels: int) -> Iterator[_Input]:
+    """The chosen pictures of a file; a file with a single one as it is, if that is chosen."""
+    from calotype.picture import pages_of
+
+    if entry.fault:
+        yield entry
+        return
+    try:
+        count = pages_of(entry.source, max_pixels)
+    except CalotypeError:  # said when the picture is opened
+        yield entry
+        return
+    chosen = chosen_pages(album.pages, count)
+    if not chosen:
+        text = plural(
+            count,
+            "{path} holds 1 picture, so it has no picture {pages}; give other {option:pages}",
+            "{path} holds {count} pictures, and none of {pages}; give other {option:pages}",
+            path=readable(entry.source),
+            pages=album.pages,
+        )
+        yield replace(entry, fault=text)
+    digits = max(2, len(str(count)))
+    for page in chosen:
+        yield replace(entry, page=page, mark=f"-p{page:0{digits}d}") if count > 1 else entry
 
 
 def _scan(inputs: Sequence[str | Path], album: Album, non_images: list[Path]) -> Iterator[_Input]:
@@ -90,7 +124,7 @@ def _pattern(path: Path, album: Album, non_images: list[Path]) -> Iterator[_Inpu
     for match in map(Path, matches):
         if match.is_dir():
             continue
-        if match.suffix.lower() in SUFFIXES:
+        if match.suffix.lower() in SUFFIXES.keys() | DOCUMENTS.keys():
             yield _Input(match, Path())
         else:
             non_images.append(match)
@@ -163,7 +197,8 @@ def _single(entries: list[_Input], album: Album, format: str) -> Item:
     _make_folder(out.parent)
     overwrites_source = any(_same(entries[0].source, path) for path in _written_paths(out, album))
     template = "{out}: the result would overwrite its source; give another name with {option:out}"
-    return Item(entries[0].source, out, Message(template, out=readable(out)) if overwrites_source else None)
+    fault = Message(template, out=readable(out)) if overwrites_source else None
+    return Item(entries[0].source, out, entries[0].fault or fault, entries[0].page, entries[0].mark)
 
 
 def _make_folder(folder: Path) -> None:
@@ -187,7 +222,7 @@ def _make_folder(folder: Path) -> None:
 
 def _plain_target(entry: _Input, album: Album, format: str, mark: str = "") -> Path:
     folder = album.out / entry.folder
-    stem = entry.source.stem + mark + album.suffix
+    stem = entry.source.stem + entry.mark + mark + album.suffix
     return folder / shortened(stem, ending(entry.source, format), folder)
 
 
@@ -238,13 +273,13 @@ def _named(entries: list[_Input], album: Album, format: str) -> list[Item]:
                 "the result of {source} would overwrite it; give another folder with {option:out}, or {option:suffix}"
             )
             fault = Message(template, source=readable(entry.source))
-        items.append(Item(entry.source, target, fault))
+        items.append(Item(entry.source, target, fault, entry.page, entry.mark))
     return items
 
 
 def in_another_format(item: Item, items: Sequence[Item], album: Album, format: str) -> Item:
     """The item with a result in this format, under a name that no other item uses."""
-    entry = _Input(item.source, item.target.parent.relative_to(album.out))
+    entry = _Input(item.source, item.target.parent.relative_to(album.out), page=item.page, mark=item.mark)
     remaining = [own for own in items if own is not item]
     taken = {key(path) for own in remaining for path in (own.source, *_written_paths(own.target, album))}
     candidates = _candidates(entry, album, format)

@@ -26,7 +26,7 @@ from calotype.tasks import Note, Progress, Restore, Strengths
 
 def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]:
     """Opens the photo, detects and restores its faces, enlarges the photo, pastes the faces; yields the Result last."""
-    opened = Picture.open(task.source, models.settings.max_pixels)
+    opened = Picture.open(task.source, models.settings.max_pixels, task.page)
     picture = opened.then(squeeze_grey(opened.with_visible_colours().pixels), opened.alpha)
     is_deep = picture.pixels.dtype == np.uint16
     network = yield from face_network(task, models, is_deep)
