@@ -39,7 +39,7 @@ def box(kind, body):
     return struct.pack(">I", 8 + len(body)) + kind + body
 
 
-_MATRIX = (32404542, -15371385, -4985314, -9692660, 18760108, 415560, 556434, -2040259, 10572252)  # XYZ to sRGB, D65
+MATRIX = (32404542, -15371385, -4985314, -9692660, 18760108, 415560, 556434, -2040259, 10572252)  # XYZ to sRGB, D65
 
 
 def dng(light, orientation=1, stops=None):
@@ -68,7 +68,7 @@ def dng(light, orientation=1, stops=None):
         50706: (1, bytes((1, 4, 0, 0))),
         50708: (2, b"Camera\0"),
         50717: (4, [65_535]),
-        50721: (10, [part for value in _MATRIX for part in (value, 10_000_000)]),
+        50721: (10, [part for value in MATRIX for part in (value, 10_000_000)]),
         50728: (5, [1, 1, 1, 1, 1, 1]),
         50778: (3, [21]),
     }

@@ -8,6 +8,7 @@ import time
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from calotype.errors import CalotypeError
@@ -16,7 +17,7 @@ from calotype.picture.metadata import exif as exif_blocks
 from calotype.picture.metadata import icc as profiles
 from calotype.picture.metadata import iptc
 from calotype.picture.metadata.exif import Exif
-from tests.picture.more_formats import box, boxed_jp2, dng, psd
+from tests.picture.more_formats import MATRIX, box, boxed_jp2, dng, psd
 
 RNG = np.random.default_rng(11)
 BYTES = RNG.integers(0, 256, (23, 31, 4)).astype(np.uint8)
@@ -342,6 +343,26 @@ def test_a_dng_is_developed_into_srgb_and_turned(read, orientation):
     found = exif_blocks.parse(picture.metadata.exif)
     assert found.root[272].data == b"Camera\0" and found.number(274) == 1 and picture.metadata.icc is None
     assert not found.root.keys() & {50706, 33422, 273, 256}
+
+
+def test_a_dng_that_begins_with_a_preview_is_developed(read):
+    pytest.importorskip("rawpy")
+    matrix = sum(((value, 10_000_000) for value in MATRIX), ())
+    tags = [(271, 2, 0, "Acme", True), (272, 2, 0, "Camera", True), (274, 3, 1, 6, True)]
+    tags += [(50706, 1, 4, (1, 4, 0, 0), True), (50708, 2, 0, "Camera", True), (50721, 10, 9, matrix, True)]
+    tags += [(50728, 5, 3, (1,) * 6, True), (50778, 3, 1, 21, True)]
+    sensor = [(33421, 3, 2, (2, 2), True), (33422, 1, 4, (0, 1, 1, 2), True), (50717, 4, 1, 65_535, True)]
+    out = io.BytesIO()
+    with tifffile.TiffWriter(out) as writer:
+        preview = np.full((16, 24, 3), 9, np.uint8)
+        writer.write(preview, photometric="rgb", subfiletype=1, subifds=1, metadata=None, extratags=tags)
+        grey = np.full((64, 96), 20_000, np.uint16)
+        writer.write(grey, photometric="cfa", subfiletype=0, metadata=None, extratags=sensor)
+    picture = read(out.getvalue())
+    assert picture.format == "raw" and picture.pixels.shape == (96, 64, 3)
+    np.testing.assert_allclose(picture.pixels[48, 32] / 65_535, srgb(np.array([20_000 / 65_535] * 3)), atol=0.002)
+    with pytest.raises(CalotypeError, match="the end is missing"):
+        read(out.getvalue()[:-5000])
 
 
 def test_the_exposure_that_a_dng_asks_for_is_applied(read):

@@ -22,6 +22,7 @@ from calotype.picture.codecs.raster import converted, from_pillow
 from calotype.picture.metadata import families
 from calotype.picture.metadata import iptc as captions
 from calotype.picture.metadata.color_space import ColorTags
+from calotype.picture.metadata.exif import without_header
 
 _SIZE, _TILE, _END = b"\xff\x51", b"\xff\x90", b"\xff\xd9"  # markers
 _XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
@@ -237,7 +238,7 @@ def _read_uuid(number: bytes, body: bytes, found: _Boxes) -> None:
     if number == _XMP:
         found.xmp = body
     if number in _EXIF and found.exif is None:
-        found.exif = body.removeprefix(b"EXIF\0\0").removeprefix(b"Exif\0\0") or None
+        found.exif = without_header(body.removeprefix(b"EXIF\0\0")) or None
     if number in _IPTC:
         stored = captions.in_resources(body)
         found.iptc = stored[0] if stored else body

@@ -12,6 +12,7 @@ from calotype.picture.codecs.box_lengths import boxes
 from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, left_out_channels, split, unpremultiply
 from calotype.picture.metadata import families
 from calotype.picture.metadata.color_space import Cicp, ColorTags
+from calotype.picture.metadata.exif import without_header
 
 _CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
 _MAX_METADATA = 64 << 20  # bytes of a box after decompression
@@ -173,7 +174,7 @@ def _contents(data: bytes) -> _Contents:
             parts.append((int.from_bytes(body[:4], "big"), body[4:]))
         kind, metadata = _uncompressed(kind, body)
         if kind == b"Exif" and found.exif is None and len(metadata) > 4:
-            found.exif = metadata[4 + int.from_bytes(metadata[:4], "big") :].removeprefix(b"Exif\0\0") or None
+            found.exif = without_header(metadata[4 + int.from_bytes(metadata[:4], "big") :]) or None
         if kind == b"xml " and found.xmp is None:
             found.xmp = metadata or None
     numbers = [number & 0x7FFFFFFF for number, _ in parts]

@@ -13,6 +13,7 @@ from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, left_
 from calotype.picture.codecs.raster import converted
 from calotype.picture.metadata import families
 from calotype.picture.metadata import iptc as captions
+from calotype.picture.metadata.exif import without_header
 from calotype.picture.metadata.icc import lab_to_srgb, srgb
 
 _BITMAP, _GREY, _INDEXED, _RGB, _CMYK, _MULTICHANNEL, _DUOTONE, _LAB = 0, 1, 2, 3, 4, 7, 8, 9
@@ -60,7 +61,7 @@ def open_psd(file: BinaryIO, name: str) -> PictureFile:
     return PictureFile(
         (head.height, head.width),
         lambda: _decode(file, head, resources, name),
-        resources.get(_EXIF),
+        without_header(resources.get(_EXIF, b"")) or None,
         resources.get(_XMP),
         _dpi(resources.get(_RESOLUTION, b"")),
         notes=((families.LAYERS_NOTE,) if head.has_layers else ()) + iptc_notes,

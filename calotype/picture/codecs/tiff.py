@@ -47,16 +47,15 @@ def is_raw(file: BinaryIO) -> bool:
 
     _silence(tifffile)
     try:
-        with mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
-            root = exif_blocks.parse(mapped).root
-            file.seek(0)
-            page = tifffile.TiffFile(file, _multifile=False).pages[0].aspage()
+        file.seek(0)
+        page = tifffile.TiffFile(file, _multifile=False).pages[0].aspage()
+        tags = set(page.tags.keys())
     except Exception:  # noqa: BLE001  open_tiff will say what is damaged
         return False
     has_sensor_pixels = int(page.photometric or 0) in _SENSOR or int(page.compression) in _RAW_COMPRESSIONS
     # the first directory of most raw files is a preview; that of an ordinary TIFF with a DNG's tag is the picture
-    is_preview = page.is_reduced and _SUB_IFDS in root and (_MAKE in root or _DNG_VERSION in root)
-    return has_sensor_pixels or is_preview
+    is_preview = page.is_reduced and _SUB_IFDS in tags and not tags.isdisjoint((_MAKE, _DNG_VERSION))
+    return bool(has_sensor_pixels or is_preview)
 
 
 def open_tiff(file: BinaryIO, name: str, number: int = 0) -> PictureFile:
