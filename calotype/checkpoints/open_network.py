@@ -1,7 +1,7 @@
 """Loads super-resolution and face networks from weight files. No code in a file is ever executed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -113,6 +113,7 @@ class Built:
     has_fidelity: bool = False
     half: bool = True
     bfloat16: bool = True
+    by_rows: bool = True
 
 
 def _build(state: dict[str, Tensor], path: Path) -> Built:
@@ -214,7 +215,7 @@ def _resized(built: Built, factor: float) -> Built:
         y = built.call(module, x, fidelity)
         return F.interpolate(y, scale_factor=factor, mode="bicubic", align_corners=False)
 
-    return Built(**{**vars(built), "call": call, "scale": round(built.scale * factor)})
+    return replace(built, call=call, scale=round(built.scale * factor), by_rows=False)
 
 
 def signed(x: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Super-resolution of a whole picture: in tiles, to any size, with transparency."""
 
+import contextlib
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from torch import Tensor
 from calotype.checkpoints.entries import AUTOMATIC, quick_upscaler
 from calotype.checkpoints.models import Models
 from calotype.errors import PictureError, duration
+from calotype.inference.rows import NotFinite, RowPlan, enlarged_rows, memory_of, plan_rows
 from calotype.models.network import Network, is_out_of_memory
 from calotype.ops.color import max_value, to_pixels, to_tensor
 from calotype.ops.resize import Resizer, resized_region
@@ -25,7 +27,7 @@ WARN_ABOVE = 60  # seconds from which the user is warned
 
 @dataclass(frozen=True, eq=False)
 class Enlarged:
-    """Pixels, and the maximum side of the tiles: 0 if no network was used."""
+    """Pixels, and the maximum side of the tiles: 0 if none were used."""
 
     pixels: np.ndarray
     tile: int = 0
@@ -192,7 +194,17 @@ def _shrink_tiles(shape: tuple[int, int], tiles: Grid, overlap: int, multiple: i
 def _pass(
     pixels: np.ndarray, network: Network, size: tuple[int, int], tiling: Tiling, models: Models
 ) -> EnlargedGenerator:
-    """One pass through the network; on out of memory it halves the tile and restarts the pass."""
+    """One pass through the network; on out of memory it halves the tile and restarts the pass.
+
+    Compact networks on the processor go by rows instead of tiles, unless the size of tiles is given.
+    """
+    plan = None if tiling.tile else _row_plan(pixels, network, models)
+    if plan:
+        try:
+            return Enlarged((yield from _by_rows(pixels, network, size, plan)))
+        except (MemoryError, RuntimeError, NotFinite) as fault:
+            if not (isinstance(fault, NotFinite) or is_out_of_memory(fault)):
+                raise
     max_side = 0
     while True:
         tile_plan = plan_tiles(pixels.shape[:2], network, tiling, models.free_memory(network.device), max_side)
@@ -211,6 +223,31 @@ def _pass(
             )
         max_side = max(SMALLEST, side // 2)
         yield note("out of memory with tiles of {side} pixels, continuing with {most}", side=side, most=max_side)
+
+
+def _row_plan(pixels: np.ndarray, network: Network, models: Models) -> RowPlan | None:
+    """How to compute a picture by rows; None where the network, or the memory, does not allow it."""
+    chain = network.chain
+    if chain is None:
+        return None
+    plan = plan_rows(pixels.shape[:2], torch.get_num_threads())
+    return plan if memory_of(plan, chain, network) < 0.6 * models.free_memory(network.device) else None
+
+
+def _by_rows(
+    pixels: np.ndarray, network: Network, size: tuple[int, int], plan: RowPlan
+) -> Generator[Progress | Note, None, np.ndarray]:
+    result = np.empty((*size, pixels.shape[2]), pixels.dtype)
+    clock, brightening = TileClock(plan.bands, network), _brightening(pixels)
+    resizer = Resizer(plan.height * network.scale, plan.width * network.scale, *size)
+    yield clock.progress(0)
+    with contextlib.closing(enlarged_rows(pixels, network, network.chain, plan, brightening)) as bands:
+        for n, band in enumerate(bands, 1):
+            for top, rows in resizer.push(band) if band.shape[1] else ():
+                result[top : top + rows.shape[1]] = to_pixels(rows / brightening, pixels)
+            yield clock.progress(n)
+            yield from clock.warning(n)
+    return result
 
 
 def _rows(
@@ -273,6 +310,6 @@ class TileClock:
         if remaining > WARN_ABOVE:
             quick = quick_upscaler("photo", self._network.scale)
             sentence = "this will take about {duration}; {quick_model} would be much faster"
-            if self._network.name in AUTOMATIC["quick"]:
+            if self._network.chain or self._network.name in AUTOMATIC["quick"]:
                 sentence = "this will take about {duration}"
             yield note(sentence, duration=duration(remaining), quick_model=quick)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from calotype.errors import CalotypeError, Message
+from calotype.models.row_stream import Chain, RowStream, chain_of
 
 PROBE = 32  # pixels; side of the picture with which memory use is measured
 SPARE = 2.5  # peak memory of a network over its largest layer's input and output, measured
@@ -34,6 +35,7 @@ class NetworkCheckpoint:
     has_fidelity: bool = False
     half: bool = True  # float16 is accurate
     bfloat16: bool = True
+    by_rows: bool = True  # a compact network may be computed by rows: `call` is the module, and nothing else
 
 
 class Network:
@@ -52,6 +54,17 @@ class Network:
         self._module = self._moved(dtype)
         if loaded.kind == "upscale":
             self.bytes_per_pixel = self._probe()
+
+    @property
+    def chain(self) -> Chain | None:
+        """The layers, where the network can be computed by rows on the processor (`stream`)."""
+        if self.device.type != "cpu" or not self._loaded.by_rows:
+            return None
+        return chain_of(self._module)
+
+    def stream(self, chain: Chain) -> RowStream:
+        """Computes one picture by rows; without the check for NaN and infinity of `__call__`."""
+        return RowStream(chain, self._input)
 
     def __call__(self, x: Tensor, fidelity: float = 0.5) -> Tensor:
         y = self._run(self._module, x.to(self._input), fidelity)

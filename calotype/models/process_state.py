@@ -1,7 +1,9 @@
 """Torch's process-wide state: the number of threads and the default random generators."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -51,3 +53,18 @@ def isolated(steps: Iterator[Any], device: torch.device) -> Iterator[Any]:
     finally:
         with state.active():
             steps.close()
+
+
+def workers(count: int, threads: int) -> ThreadPoolExecutor:
+    """A pool of `count` threads, in each of which torch uses `threads` threads; elsewhere as many as before."""
+    before, started = torch.get_num_threads(), threading.Barrier(count)
+
+    def start() -> None:
+        started.wait()  # or one thread of the pool would start twice
+        torch.set_num_threads(threads)
+
+    pool = ThreadPoolExecutor(count, "calotype-rows")
+    for future in [pool.submit(start) for _ in range(count)]:
+        future.result()
+    torch.set_num_threads(before)  # the call also sets the default of threads that start later
+    return pool

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from calotype.models import network
-from calotype.models.network import is_mixed
+from calotype.models.network import Network, NetworkCheckpoint, is_mixed
 from calotype.pipelines.train_gan import uses_bfloat16
 from calotype.tasks import TrainGan
+from tests.models.test_row_stream import compact
 
 
 @pytest.mark.parametrize("generation, is_quick", [(6, False), (7, False), (8, True), (9, True)])
@@ -37,3 +38,13 @@ def test_a_processor_says_itself_whether_it_is_quick_in_bfloat16(monkeypatch, ha
     assert not network.is_bfloat16_quick(torch.device("mps"))
     dtype, _ = network.pick_dtype(torch.device("cpu"), "auto")
     assert dtype == (torch.bfloat16 if has else torch.float32)
+
+
+def test_rows_in_bfloat16_equal_the_network_in_bfloat16():
+    loaded = NetworkCheckpoint("compact", "0" * 64, "upscale", compact(), lambda m, x, f: m(x), scale=2)
+    network = Network(loaded, torch.device("cpu"), torch.bfloat16)
+    x = torch.rand(1, 3, 40, 31, generator=torch.Generator().manual_seed(0))
+    stream = network.stream(network.chain)
+    rows = torch.cat([stream.push(x[:, :, top : top + 8], top + 8 >= 40) for top in range(0, 40, 8)], 2)
+    assert (rows - network(x)).abs().max() < 0.01
+    assert (rows - compact()(x)).abs().max() < 0.03

@@ -197,6 +197,8 @@ def test_little_memory_means_small_tiles(exact):
 class Scarce(Network):
     """A real network on a device that holds only small tiles."""
 
+    chain = None
+
     def __call__(self, x, fidelity=0.5):
         if x.shape[-1] > 40:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -222,7 +224,7 @@ def test_out_of_memory_halves_the_tile_and_goes_on(exact, loaded):
 class Failing(Network):
     """Fails on the third tile, as a broken device does."""
 
-    calls = 0
+    chain, calls = None, 0
 
     def __call__(self, x, fidelity=0.5):
         self.calls += 1
@@ -239,6 +241,8 @@ def test_a_tile_that_fails_fails_the_picture(exact, loaded):
 
 def test_nothing_fits_is_one_sentence(exact, loaded):
     class Hopeless(Network):
+        chain = None
+
         def __call__(self, x, fidelity=0.5):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -295,7 +299,9 @@ def test_a_grey_picture_stored_as_rgb_stays_grey(engine, tmp_path):
 
 
 def test_a_network_that_gives_no_numbers_fails_the_picture(exact, loaded):
-    spoilt = replace(loaded, call=lambda module, x, fidelity: loaded.call(module, x, fidelity) * float("nan"))
+    spoilt = replace(
+        loaded, by_rows=False, call=lambda module, x, fidelity: loaded.call(module, x, fidelity) * float("nan")
+    )
     broken = Network(spoilt, torch.device("cpu"), torch.float32)
     with pytest.raises(CalotypeError, match="is NaN or infinite"):
         whole(drawn(), broken, 4, models=exact)
