@@ -10,7 +10,7 @@ from PIL import Image
 from calotype.checkpoints import open_network
 from calotype.checkpoints.store import ModelStore
 from calotype.errors import CalotypeError
-from calotype.inference.faces import find_faces, restore_crop
+from calotype.inference.faces import find_faces, restore_crop, restore_crops
 from calotype.models.network import Network
 from calotype.picture import Picture
 from calotype.record import Result
@@ -211,3 +211,22 @@ def test_fidelity_reaches_a_network_that_has_it(settings):
     loaded = replace(open_network.load(ModelStore(settings).find("faces-v0")), call=call, has_fidelity=True)
     restore_crop(np.full((256, 256, 3), 90, np.uint8), Network(loaded, torch.device("cpu"), torch.float32), 0.25)
     assert seen == [0.25]
+
+
+@pytest.mark.parametrize("limit, calls", [(8, [3]), (1, [3, 1, 1, 1])])
+def test_faces_of_a_photo_are_one_batch_where_memory_allows_it(limit, calls):
+    import torch
+
+    batches = []
+
+    def network(x, fidelity):
+        batches.append(len(x))
+        if len(x) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return x * 0.5 + 0.1
+
+    crops = [np.random.default_rng(n).integers(0, 256, (32, 32, 3 if n else 1), np.uint8) for n in range(3)]
+    together = restore_crops(crops, network, 0.5)
+    assert batches == calls
+    for crop, drawn in zip(crops, together, strict=True):
+        torch.testing.assert_close(drawn, restore_crop(crop, network, 0.5))
