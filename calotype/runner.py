@@ -7,10 +7,13 @@ the last event is still yielded, with `Finished.interrupted`.
 
 import contextlib
 import io
+import os
 import time
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +28,9 @@ from calotype.outputs.inputs import Item, in_another_format, plan
 from calotype.outputs.model_hashes import CurrentHashes
 from calotype.outputs.names import beside, format_of
 from calotype.outputs.reproduce import Reproduction, compared
-from calotype.outputs.save import check_disk_space, check_overwrites, save_result
+from calotype.outputs.save import SavedFile, check_disk_space, check_overwrites, save_result
 from calotype.outputs.sidecar import existing_result, sha256_of, sidecar_of, write_sidecar
+from calotype.overlap import WAIT, Overlap
 from calotype.tasks import Imagine, Restore, Upscale, kind_of
 from calotype.tasks.events import (
     Drawing,
@@ -47,9 +51,11 @@ from calotype.tasks.output import Album, DrawingOutput
 
 if TYPE_CHECKING:
     from calotype.outputs.report import Report
+    from calotype.picture.decoder import ReadAhead
     from calotype.record import Film, Record, Result
 
 PREVIEW_QUALITY = 80  # of the JPEG
+AHEAD_PIXELS = 50_000_000  # larger pictures are not decoded before it is their turn
 LARGEST_SCALE = 16  # of a network; used only to find out whether the scale matters
 
 
@@ -156,7 +162,10 @@ class _PictureRun:
 
 
 class _AlbumRun(_PictureRun):
-    """Restores or upscales pictures one by one; a failed one does not stop the run."""
+    """Restores or upscales pictures one by one; a failed one does not stop the run.
+
+    While the networks work on a picture, the one before is written and the next one decoded.
+    """
 
     def __init__(self, request: Request, engine: Engine, album: Album, wording: Wording):
         super().__init__(engine)
@@ -166,18 +175,25 @@ class _AlbumRun(_PictureRun):
         self.hashes = CurrentHashes(engine.settings)
         self.report: Report | None = None
         self.topics: set[str] = set()
+        self._overlap = Overlap("calotype-save")
+        self._targets = {item.target for item in self.plan.items}
+        self._next: Item | None = None
+        self._ahead: ReadAhead | None = None
 
     def events(self) -> Iterator[Event]:
         items, interrupted = self.plan.items, False
         yield Started(len(items), str(self.album.out))
         yield from map(Note, self.plan.notes)
-        try:
-            with self._open_report():
-                for item in items:
-                    yield ItemStarted(str(item.source), str(item.target))
-                    yield from self._process(item)
-        except KeyboardInterrupt:
-            interrupted = True
+        with contextlib.closing(self._overlap), self._open_report():
+            try:
+                for item, self._next in zip(items, (*items[1:], None), strict=True):
+                    yield from self._overlap.passed_on(self._process(item))
+                yield from self._overlap.finish()
+            except KeyboardInterrupt:
+                interrupted = True
+                yield from self._overlap.stop()
+            finally:
+                self._forget_ahead()
         is_written = self.report is not None and self.report.is_written
         yield self.finished(len(items), interrupted, self.album.report if is_written else None)
 
@@ -192,21 +208,29 @@ class _AlbumRun(_PictureRun):
             yield
 
     def _process(self, item: Item) -> Iterator[Event]:
+        """The events of a picture, and `WAIT`, until it is being written."""
+        yield ItemStarted(str(item.source), str(item.target))
+        yield from self._guarded(item, self._restore(item))
+
+    def _guarded(self, item: Item, events: Iterator[Event]) -> Iterator[Event]:
+        """The events of a picture; errors become events."""
         source = str(item.source)
         try:
-            if item.fault:
-                raise PictureError(item.fault)
-            yield from self._restore(item)
+            yield from events
         except PictureError as fault:
+            yield WAIT
             yield from self._record_failure(source, self.failed(source, fault))
-        except CalotypeError as fault:  # if the first picture fails, such as for a missing model, all would
-            if not (self.done or self.skipped or self.failures):
+        except CalotypeError as fault:
+            yield WAIT
+            if not (self.done or self.skipped or self.failures):  # such as for a missing model: all would fail
                 raise
             yield from self._record_failure(source, self.failed(source, fault))
         except MemoryError:
+            yield WAIT
             text = Message("there is not enough memory for it; close other programs or make it smaller")
             yield from self._record_failure(source, self.failed(source, text))
         except Exception as bug:  # noqa: BLE001  the run continues
+            yield WAIT
             yield from self._record_failure(source, self.broken(source, bug))
 
     def _record_failure(self, source: str, events: Iterator[Event]) -> Iterator[Event]:
@@ -215,6 +239,10 @@ class _AlbumRun(_PictureRun):
             self.report.add_failure(Path(source), self.wording.fill(self.failures[-1].cause))
 
     def _restore(self, item: Item) -> Iterator[Event]:
+        if item.fault:
+            raise PictureError(item.fault)
+        if self._ahead:
+            self._ahead.wait()  # so that one process is enough for decoding
         auto_seconds = self.task.auto_seconds / len(self.plan.items)
         page = item.page or self.task.page
         task = replace(self.task, source=item.source, page=page, auto_seconds=auto_seconds)
@@ -241,11 +269,34 @@ class _AlbumRun(_PictureRun):
                     if step.topic in self.topics:
                         continue
                     self.topics.add(step.topic)
+                if isinstance(step, Progress):  # this picture is decoded
+                    self._read_ahead()
                 if isinstance(step, Progress | Note):
                     yield replace(step, source=str(item.source))
                 else:
                     result = step
-        yield from self._save(item, task, result, started)
+        yield WAIT
+        self._overlap.begin(
+            partial(save_result, result, item, task, self.album),
+            lambda file: self._guarded(item, self._saved(item, task, result, started, file)),
+        )
+
+    def _read_ahead(self) -> None:
+        """Begins to decode the next picture, unless it may be skipped, or is written by this run."""
+        item, self._next = self._next, None
+        if item is None or item.fault or os.path.lexists(item.target) or item.source in self._targets:
+            return
+        from calotype.picture import Picture
+
+        self._forget_ahead()
+        self._ahead = Picture.open_ahead(
+            item.source, self.engine.settings.max_pixels, item.page or self.task.page, limit=AHEAD_PIXELS
+        )
+
+    def _forget_ahead(self) -> None:
+        if self._ahead:
+            self._ahead.forget()
+            self._ahead = None
 
     def _size_beyond_format(self, item: Item, task: Any) -> tuple[int, int] | None:
         """Height and width of the result if its format cannot store them."""
@@ -312,12 +363,14 @@ class _AlbumRun(_PictureRun):
         )
         save_comparison(before, after, path)
 
-    def _save(self, item: Item, task: Any, result: "Result", started: float) -> Iterator[Event]:
-        """Writes the picture, then its sidecar and comparison."""
+    def _saved(
+        self, item: Item, task: Any, result: "Result", started: float, file: "Future[SavedFile]"
+    ) -> Iterator[Event]:
+        """The events of a result that is written, with its sidecar and comparison."""
         source = str(item.source)
         with _as_picture_error():
             try:
-                saved = save_result(result, item, task, self.album)
+                saved = file.result()
             except DoesNotFit:  # what only the encoder knows
                 if not self._may_change_format:
                     raise

@@ -35,6 +35,7 @@ ORDER = [
     "pipelines",
     "engine",
     "checks",
+    "overlap",
     "runner",
     "bench",
     "doctor",

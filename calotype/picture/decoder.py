@@ -1,8 +1,11 @@
 """Reads files in the decoder process: a file that crashes a decoder, or keeps it busy for ever, fails alone."""
 
+import contextlib
 import os
 import stat
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,18 +26,95 @@ def read(function: Callable[..., Any], path: Path, *args: Any, max_pixels: int) 
         CalotypeError: raised by the function.
     """
     with open_file(path) as file:  # here, so that errors are those of this process
-        size = os.fstat(file.fileno()).st_size
-    try:
-        return out_of_process.call(
-            function,
-            path,
-            *args,
-            max_pixels,
-            seconds=SECONDS + SECONDS_PER_MIB * size / (1 << 20),
-            memory=_memory(max_pixels),
-        )
-    except ProcessEnded as fault:
-        raise _picture_error(path.name, fault) from fault
+        status = os.fstat(file.fileno())
+    call = _Call(function, path, args, max_pixels, _state(status))
+    ahead = _AHEAD.pop(call, None)
+    return ahead.result() if ahead and ahead.is_read else call.result()
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call of `read`, and the state of its file."""
+
+    function: Callable[..., Any]
+    path: Path
+    args: tuple[Any, ...]
+    max_pixels: int
+    file: tuple[int, int, int, int]  # device, inode, size, time
+
+    def result(self) -> Any:
+        try:
+            return out_of_process.call(
+                self.function,
+                self.path,
+                *self.args,
+                self.max_pixels,
+                seconds=SECONDS + SECONDS_PER_MIB * self.file[2] / (1 << 20),
+                memory=_memory(self.max_pixels),
+            )
+        except ProcessEnded as fault:
+            raise _picture_error(self.path.name, fault) from fault
+
+
+def _state(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class ReadAhead:
+    """A call of `read` in a thread, before its result is needed: the same call of `read` then takes that.
+
+    Args:
+        condition: asked in the thread, before the call.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        path: Path,
+        *args: Any,
+        max_pixels: int,
+        condition: Callable[[], bool] = lambda: True,
+    ):
+        self._condition, self._call, self._thread, self._is_read = condition, None, None, False
+        self._value, self._fault = None, None
+        with contextlib.suppress(OSError, ValueError):  # `read` will raise it
+            self._call = _Call(function, path, args, max_pixels, _state(os.stat(path)))
+            self._thread = threading.Thread(target=self._read, name="calotype-decode", daemon=True)
+            self._thread.start()
+            _AHEAD[self._call] = self
+
+    def _read(self) -> None:
+        try:
+            if self._condition():
+                self._value = self._call.result()
+                self._is_read = True
+        except CalotypeError as fault:
+            self._fault, self._is_read = fault, True
+        except Exception:  # noqa: BLE001  `read` will raise it
+            return
+
+    def wait(self) -> None:
+        if self._thread:
+            self._thread.join()
+
+    @property
+    def is_read(self) -> bool:
+        """Waits. Whether there is a result."""
+        self.wait()
+        return self._is_read
+
+    def result(self) -> Any:
+        """Raises CalotypeError as `read` does."""
+        if self._fault:
+            raise self._fault
+        return self._value
+
+    def forget(self) -> None:
+        """Drops a result that was not taken."""
+        _AHEAD.pop(self._call, None)
+
+
+_AHEAD: dict[_Call, ReadAhead] = {}
 
 
 def open_file(path: Path) -> BinaryIO:

@@ -17,7 +17,7 @@ from calotype.picture.alpha import in_8_bits, on_white, with_visible_colours
 from calotype.picture.codecs import formats
 from calotype.picture.codecs.decoded import PictureFile, Pixels, check_page
 from calotype.picture.codecs.tiff import is_raw
-from calotype.picture.decoder import open_file
+from calotype.picture.decoder import ReadAhead, open_file
 from calotype.picture.metadata import color_space, families, stealth, texts
 from calotype.picture.metadata import exif as exif_blocks
 from calotype.picture.metadata import icc as profile
@@ -96,6 +96,16 @@ class Picture:
                 pixels are decoded before their number is known. It crashes its decoder, or keeps it busy for ever.
         """
         return decoder.read(cls.open_here, Path(path), page, max_pixels=max_pixels)
+
+    @classmethod
+    def open_ahead(cls, path: Path, max_pixels: int, page: int = 0, *, limit: int) -> ReadAhead:
+        """Begins `open` in a thread, if the picture has `limit` pixels at most; a later `open` takes its result."""
+
+        def is_small() -> bool:
+            height, width = size_of(path, max_pixels, page)
+            return height * width <= limit
+
+        return ReadAhead(cls.open_here, Path(path), page, max_pixels=max_pixels, condition=is_small)
 
     @classmethod
     def open_here(cls, path: Path, page: int, max_pixels: int) -> "Picture":

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calotype.errors import PictureError
+from calotype import out_of_process
+from calotype.errors import CalotypeError, PictureError
 from calotype.out_of_process import call
 from calotype.picture import Picture, decoder, read_record, save, size_of
 from calotype.runner import Request, run
@@ -56,6 +57,71 @@ def test_an_album_goes_on_and_says_which_pictures_failed(crash, tmp_path, engine
     failed = [event for event in events if isinstance(event, Failed)]
     assert [type(event.cause) for event in failed] == [PictureError] * 3
     assert isinstance(events[-1], Finished) and (events[-1].done, len(events[-1].failures)) == (3, 3)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Names of the functions that are called in the decoder process."""
+    names = []
+    monkeypatch.setattr(decoder.out_of_process, "call", lambda f, *a, **k: names.append(f.__name__) or call(f, *a, **k))
+    return names
+
+
+def test_a_picture_that_was_read_ahead_is_not_read_again(calls, tmp_path):
+    pixels = write(tmp_path / "a.png")
+    ahead = Picture.open_ahead(tmp_path / "a.png", 1000, limit=1000)
+    assert np.array_equal(Picture.open(tmp_path / "a.png", 1000).pixels, pixels)
+    assert ahead.is_read and calls == ["size_of_here", "open_here"]
+    Picture.open(tmp_path / "a.png", 1000)
+    assert calls[2:] == ["open_here"]
+
+
+def test_a_picture_that_was_changed_meanwhile_is_read_again(tmp_path):
+    write(tmp_path / "a.png")
+    ahead = Picture.open_ahead(tmp_path / "a.png", 1000, limit=1000)
+    assert ahead.is_read
+    (tmp_path / "a.png").unlink()
+    pixels = write(tmp_path / "b.png", seed=1)
+    (tmp_path / "b.png").rename(tmp_path / "a.png")
+    assert np.array_equal(Picture.open(tmp_path / "a.png", 1000).pixels, pixels)
+    ahead.forget()
+    assert not decoder._AHEAD
+
+
+def test_a_large_picture_is_not_read_ahead(calls, tmp_path):
+    pixels = write(tmp_path / "a.png")
+    assert not Picture.open_ahead(tmp_path / "a.png", 1000, limit=12 * 16 - 1).is_read
+    assert calls == ["size_of_here"]
+    assert np.array_equal(Picture.open(tmp_path / "a.png", 1000).pixels, pixels)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no picture", "null"])
+def test_the_error_of_a_picture_that_was_read_ahead_is_that_of_reading_it(crash, tmp_path, content):
+    path = tmp_path / f"{content if isinstance(content, str) else 'x'}.png"
+    if isinstance(content, str):
+        write(path)
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CalotypeError) as plain:
+        Picture.open(path, 1000)
+    ahead = Picture.open_ahead(path, 1000, limit=1000)
+    ahead.wait()
+    with pytest.raises(CalotypeError) as fault:
+        Picture.open(path, 1000)
+    ahead.forget()
+    assert str(fault.value) == str(plain.value) and not decoder._AHEAD
+
+
+def test_an_album_is_decoded_by_one_process_and_each_picture_once_more_at_most(calls, tmp_path, engine):
+    for n in range(3):
+        write(tmp_path / "in" / f"{n}.png", n)
+    task = read_task("upscale", {"model": "realesr-animevideov3-x2", "source": tmp_path / "in"})
+    request = Request((task,), (tmp_path / "in",))
+    assert list(run(request, engine, Album(out=tmp_path / "out")))[-1].done == 3
+    assert calls.count("open_here") - (not engine.is_loaded) <= 4 and len(out_of_process._POOL._waiting) == 1
+    calls.clear()
+    assert list(run(request, engine, Album(out=tmp_path / "out")))[-1].skipped == 3
+    assert "open_here" not in calls
 
 
 def test_a_picture_is_not_blamed_for_what_an_earlier_one_damaged(crash, tmp_path):
