@@ -1,11 +1,12 @@
 """Enlarging, side by side with what one would use instead: the same picture, the same weights, one table.
 
-    python benchmarks/upscale.py [--picture FILE] [--size 256] [--runs 3] [--model realesrgan-x4plus] [--only NAME,NAME]
+    python benchmarks/upscale.py [--picture FILE] [--size 256] [--runs 3] [--model realesrgan-x4plus] [--quick photo-x2]
+                                 [--only NAME,NAME]
 
 Every contender works in a process of its own, so that its peak of memory is its own. A run goes from the file to 8-bit
 pixels in memory; models are loaded and one run is thrown away before the clock starts. PSNR is taken between 8-bit
 pictures, against what the first contender makes. OpenVINO and ncnn take part where they are installed (pip install
-openvino ncnn).
+openvino ncnn). "quick" is calotype with the network of --quick, which may make a picture of another size.
 """
 
 import argparse
@@ -30,6 +31,7 @@ import numpy as np
 PHOTO = Path(__file__).parents[1] / "examples" / "collins.jpg"
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 TILE, TILE_PAD = 400, 10  # the original's usual tile, and the border it gives each tile
+QUICK = "photo-x2"
 Run = Callable[[Path], np.ndarray]  # file -> (H, W, 3) uint8 RGB
 
 
@@ -169,6 +171,7 @@ CONTENDERS: dict[str, tuple[str, Callable[[str, Path], Run]]] = {  # name: packa
     "openvino": ("openvino", lambda model, kept: openvino(model, "", kept)),
     "calotype-float32": ("torch", lambda model, kept: ours(model, "float32")),
     "calotype": ("torch", lambda model, kept: ours(model, "auto")),
+    "quick": ("torch", lambda model, kept: ours(model, "auto")),
 }
 
 
@@ -191,7 +194,7 @@ class Measured:
 
 def work(name: str, options: argparse.Namespace) -> None:
     """In the contender's own process: one run to warm up, then the runs that count; prints them as JSON."""
-    run = CONTENDERS[name][1](options.model, options.kept)
+    run = CONTENDERS[name][1](options.quick if name == "quick" else options.model, options.kept)
     result = run(options.picture)
     seconds = []
     for _ in range(options.runs):
@@ -207,6 +210,8 @@ def measured(name: str, options: argparse.Namespace) -> Measured:
     """Sends one contender to work and waits for it."""
     if importlib.util.find_spec(CONTENDERS[name][0]) is None:
         return Measured(name, why="not installed")
+    if name == "quick" and not options.quick:
+        return Measured(name, why=f"{QUICK} is not in the catalog: give --quick FILE")
     if name == "original-tiles" and max(cv2.imread(str(options.picture)).shape) <= TILE:
         return Measured(name, why="one tile: as above")
     if name.startswith("openvino") and not (options.kept / "network.xml").exists():
@@ -222,6 +227,7 @@ def measured(name: str, options: argparse.Namespace) -> Measured:
 
 def _started(what: str, options: argparse.Namespace) -> subprocess.CompletedProcess:
     given = {"work": what, "picture": options.picture, "runs": options.runs, "model": options.model}
+    given |= {"quick": options.quick}
     flags = [text for key, value in (given | {"kept": options.kept}).items() for text in (f"--{key}", str(value))]
     return subprocess.run([sys.executable, __file__, *flags], capture_output=True, text=True, check=False)
 
@@ -259,10 +265,11 @@ def show(rows: list[Measured], options: argparse.Namespace) -> None:
         if row.why:
             table.add_row(row.name, row.why)
             continue
-        near = psnr(*(np.load(options.kept / f"{name}.npy") for name in (row.name, first.name)))
+        both = [np.load(options.kept / f"{name}.npy") for name in (row.name, first.name)]
+        near = f"{psnr(*both):.1f}" if both[0].shape == both[1].shape else "{1}x{0}".format(*both[0].shape)
         span = f"{min(row.seconds):.2f} - {max(row.seconds):.2f}"
         ratio = f"{first.median / row.median:.2f}" if first.seconds else ""
-        table.add_row(row.name, f"{row.median:.2f}", span, ratio, f"{near:.1f}", f"{row.peak / 2**30:.2f}")
+        table.add_row(row.name, f"{row.median:.2f}", span, ratio, near, f"{row.peak / 2**30:.2f}")
     Console(width=max(100, Console().width)).print(table)
 
 
@@ -277,6 +284,12 @@ def processor() -> str:
     return " ".join([name or platform.machine(), *able])
 
 
+def known_quick() -> str:
+    from calotype.checkpoints.entries import CATALOG
+
+    return QUICK if QUICK in CATALOG else ""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--picture", type=Path, help="a picture of your own")
@@ -285,6 +298,7 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--model", default="realesrgan-x4plus")
+    parser.add_argument("--quick", default=known_quick(), help="catalog name or file of the network of the row quick")
     parser.add_argument("--only", default=",".join(CONTENDERS), help="some of: " + ", ".join(CONTENDERS))
     parser.add_argument("--work", help=argparse.SUPPRESS)
     parser.add_argument("--kept", type=Path, help=argparse.SUPPRESS)
