@@ -1,0 +1,141 @@
+"""Jobs as data, and what can go wrong with them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from calotype.errors import CalotypeError
+
+QUEUED, RUNNING, PAUSED, DONE, FAILED, CANCELLED = "queued", "running", "paused", "done", "failed", "cancelled"
+STATES = (QUEUED, RUNNING, PAUSED, DONE, FAILED, CANCELLED)
+FINISHED_STATES = (DONE, FAILED, CANCELLED)
+
+
+class NotFound(CalotypeError):
+    """There is no such job, result or upload, or it belongs to somebody else."""
+
+
+class Conflict(CalotypeError):
+    """The request does not fit the state of the job, or an earlier request with the same idempotency key."""
+
+
+class OverBudget(CalotypeError):
+    """The account has too many jobs in the queue, or has used its device seconds."""
+
+
+class LeaseLost(Exception):
+    """The job was taken from this worker, because its lease ended. Its results are not stored."""
+
+
+@dataclass(frozen=True)
+class StoredResult:
+    """A file that a job has written."""
+
+    id: str
+    name: str
+    media_type: str
+    size: int
+    sha256: str
+    facts: Mapping[str, Any] = field(default_factory=dict)  # of `events.Saved`: seed, width, height, ...
+
+
+@dataclass(frozen=True)
+class NewResult:
+    """A file to store as a result; `path` may be deleted afterwards."""
+
+    path: Path
+    name: str
+    media_type: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StoredUpload:
+    """An uploaded file, by the SHA-256 of its content."""
+
+    id: str
+    size: int
+
+
+@dataclass(frozen=True)
+class StoredEvent:
+    """An event of a job; `data` is that of `events.as_data`, or {"event": "state", "state": ...}."""
+
+    number: int
+    created: float
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task in the queue. Times are seconds since 1970."""
+
+    id: str
+    owner: str
+    account: str
+    kind: str
+    task: dict[str, Any]
+    files: dict[str, str]  # ids of uploads, by option
+    models: tuple[str, ...]
+    state: str
+    priority: int
+    created: float
+    started: float | None
+    finished: float | None
+    progress: dict[str, Any] | None
+    preview: str | None  # changes with each preview; the file is `files.preview(job.id)`
+    results: tuple[StoredResult, ...]
+    error: dict[str, Any] | None
+    cost: float  # device seconds
+    parent: str | None
+    attempts: int
+    is_favourite: bool
+    last_event: int
+    wanted: str  # of a running job: run, cancel or pause
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state in FINISHED_STATES
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that a worker runs until its lease ends, unless the worker extends it by a heartbeat."""
+
+    job: Job
+    worker: str
+    token: str
+    lease: float  # seconds
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits of the account that is charged for a job; None: unlimited.
+
+    Attributes:
+        account: who is charged; several owners may have one. Empty: the owner.
+        seconds: device seconds; for each day in UTC if `is_daily`, else for ever.
+        queued: jobs that wait or are paused.
+        running: jobs that run at the same time; others wait.
+    """
+
+    account: str = ""
+    seconds: float | None = None
+    is_daily: bool = True
+    queued: int | None = None
+    running: int | None = None
+
+
+UNLIMITED = Budget()
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """What a worker reported last."""
+
+    name: str
+    seen: float
+    device: str
+    models: tuple[str, ...]
+    note: dict[str, Any] | None  # `Message.as_data`: why it waits
