@@ -75,9 +75,9 @@ def choose(
         waiting.setdefault(job.account, []).append(job)
     queues = [in_order(jobs) for jobs in waiting.values()]
 
-    def rank(queue: list[Candidate]) -> tuple[float, float, str]:
+    def rank(queue: list[Candidate]) -> tuple[float, float, int, str]:
         head = queue[0]
-        return score(usage.get(head.account, Usage()), head.queued, now), head.queued, head.id
+        return score(usage.get(head.account, Usage()), head.queued, now), head.queued, head.position, head.id
 
     if not queues:
         return None

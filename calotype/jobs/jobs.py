@@ -1,12 +1,13 @@
 """Jobs as data, and what can go wrong with them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from calotype.errors import CalotypeError
 
+FileRefs = str | list[str]  # "ID" or "ID/name.jpg" of an upload; a list for an option that takes a folder
 QUEUED, RUNNING, PAUSED, DONE, FAILED, CANCELLED = "queued", "running", "paused", "done", "failed", "cancelled"
 STATES = (QUEUED, RUNNING, PAUSED, DONE, FAILED, CANCELLED)
 FINISHED_STATES = (DONE, FAILED, CANCELLED)
@@ -67,6 +68,12 @@ class StoredEvent:
     data: dict[str, Any]
 
 
+def upload_ids(files: Mapping[str, FileRefs]) -> Iterator[tuple[str, str]]:
+    """The uploads that a job needs: option and id."""
+    for option, refs in files.items():
+        yield from ((option, ref.partition("/")[0]) for ref in ([refs] if isinstance(refs, str) else refs))
+
+
 @dataclass(frozen=True)
 class Job:
     """A task in the queue. Times are seconds since 1970."""
@@ -76,7 +83,8 @@ class Job:
     account: str
     kind: str
     task: dict[str, Any]
-    files: dict[str, str]  # ids of uploads, by option
+    files: dict[str, FileRefs]  # uploads, by option
+    output: dict[str, Any]  # options of `tasks.output`: format, quality
     models: tuple[str, ...]
     state: str
     priority: int

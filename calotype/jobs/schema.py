@@ -59,6 +59,7 @@ JOBS = Table(
     Column("kind", String(64), nullable=False),
     Column("task", JsonText, nullable=False),
     Column("files", JsonText, nullable=False),
+    Column("output", JsonText, nullable=False),
     Column("models", JsonText, nullable=False),
     Column("state", String(16), nullable=False),
     Column("priority", Integer, nullable=False),

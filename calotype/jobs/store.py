@@ -27,6 +27,7 @@ from calotype.jobs.jobs import (
     Budget,
     Claim,
     Conflict,
+    FileRefs,
     Job,
     LeaseLost,
     NewResult,
@@ -36,6 +37,7 @@ from calotype.jobs.jobs import (
     StoredResult,
     StoredUpload,
     WorkerStatus,
+    upload_ids,
 )
 from calotype.jobs.schema import EVENTS, JOBS, RESULTS, UPLOADS, USAGE, USAGE_DAYS, WORKERS
 
@@ -88,7 +90,8 @@ class JobStore:
         kind: str,
         task: Mapping[str, Any],
         *,
-        files: Mapping[str, str] | None = None,
+        files: Mapping[str, FileRefs] | None = None,
+        output: Mapping[str, Any] | None = None,
         models: Collection[str] = (),
         priority: int = 0,
         parent: str | None = None,
@@ -99,7 +102,8 @@ class JobStore:
 
         Args:
             task: as JSON data; validated by the caller.
-            files: ids of uploads of the owner, by option.
+            files: uploads of the owner, by option: "ID" or "ID/name.jpg", or a list of them for a folder.
+            output: options of `DrawingOutput`: format and quality.
             models: names of the models that the task needs, for workers that have them loaded.
             parent: the job of which this is a variation.
             key: of idempotency: a second request with the same key returns the job of the first.
@@ -109,8 +113,9 @@ class JobStore:
             Conflict: an earlier request with this key was another one.
             OverBudget: a limit of the account is reached.
         """
-        files = dict(files or {})
-        request = [kind, task, files, priority, parent]
+        files, output = dict(files or {}), dict(output or {})
+        uploads = list(upload_ids(files))
+        request = [kind, task, files, output, priority, parent]
         fingerprint = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
         now, account, job_id = self._clock(), budget.account or owner, new_id()
         with self.database.writing() as db:
@@ -120,14 +125,13 @@ class JobStore:
                     if row.fingerprint != fingerprint:
                         raise Conflict("an earlier request with the same idempotency key was another one")
                     return _load(db, row.id)
-            for option, upload in files.items():
+            for option, upload in uploads:
                 _check_upload(db, owner, upload, option)
             if parent is not None:
                 _load(db, parent, owner)
             self._check_budget(db, account, budget, now)
-            db.execute(
-                update(UPLOADS).where(UPLOADS.c.id.in_(files.values()), UPLOADS.c.owner == owner).values(used=now)
-            )
+            ours = UPLOADS.c.id.in_([upload for _, upload in uploads]), UPLOADS.c.owner == owner
+            db.execute(update(UPLOADS).where(*ours).values(used=now))
             position = (db.scalar(select(func.max(JOBS.c.position))) or 0) + 1
             db.execute(
                 insert(JOBS).values(
@@ -137,6 +141,7 @@ class JobStore:
                     kind=kind,
                     task=dict(task),
                     files=files,
+                    output=output,
                     models=sorted(models),
                     state=QUEUED,
                     priority=priority,
@@ -366,6 +371,11 @@ class JobStore:
             self._write_usage(db, job.account, Usage(usage.at(now), now, now))
             return Claim(_load(db, job.id), worker, token, lease)
 
+    def wanted(self, claim: Claim) -> str:
+        """What `heartbeat` returns, without extending the lease."""
+        with self.database.reading() as db:
+            return db.scalar(select(JOBS.c.wanted).where(_is_ours(claim))) or "lost"
+
     def heartbeat(self, claim: Claim) -> str:
         """Extends the lease. Returns "run", "cancel" or "pause", as its owner wants it, or "lost"."""
         now = self._clock()
@@ -462,9 +472,10 @@ class JobStore:
 
     def counts(self, owner: str | None = None) -> dict[str, int]:
         """The number of jobs in each state that has any."""
-        query = select(JOBS.c.state, func.count()).group_by(JOBS.c.state)
+        query = select(JOBS.c.state, func.count().label("number")).group_by(JOBS.c.state)
         with self.database.reading() as db:
-            return dict(db.execute(query if owner is None else query.where(JOBS.c.owner == owner)).tuples().all())
+            rows = db.execute(query if owner is None else query.where(JOBS.c.owner == owner)).all()
+        return {row.state: row.number for row in rows}
 
     def spent(self, account: str, is_daily: bool = True) -> float:
         """Device seconds that an account has used today (in UTC), or ever."""
@@ -533,8 +544,10 @@ class JobStore:
             ranked = ranked.where(JOBS.c.kind.in_(kinds))
         ranked = ranked.subquery()
         rows = db.execute(select(ranked).where(ranked.c.rank <= CANDIDATES)).all()
-        query = select(JOBS.c.account, func.count()).where(JOBS.c.state == RUNNING).group_by(JOBS.c.account)
-        running = dict(db.execute(query).tuples().all())
+        query = (
+            select(JOBS.c.account, func.count().label("number")).where(JOBS.c.state == RUNNING).group_by(JOBS.c.account)
+        )
+        running = {row.account: row.number for row in db.execute(query)}
         for row in rows:
             if row.max_running is not None and running.get(row.account, 0) >= row.max_running:
                 continue
@@ -641,7 +654,7 @@ class JobStore:
             old = db.execute(select(UPLOADS).where(UPLOADS.c.used < before)).all()
             if not old:
                 return
-            needed = {upload for files in db.scalars(select(JOBS.c.files)) for upload in files.values()}
+            needed = {upload for files in db.scalars(select(JOBS.c.files)) for _, upload in upload_ids(files)}
             for row in old:
                 if row.id in needed:
                     continue
