@@ -11,6 +11,7 @@ FileRefs = str | list[str]  # "ID" or "ID/name.jpg" of an upload; a list for an 
 QUEUED, RUNNING, PAUSED, DONE, FAILED, CANCELLED = "queued", "running", "paused", "done", "failed", "cancelled"
 STATES = (QUEUED, RUNNING, PAUSED, DONE, FAILED, CANCELLED)
 FINISHED_STATES = (DONE, FAILED, CANCELLED)
+LEASE = 30.0  # seconds without a heartbeat after which a job is taken from its worker
 
 
 class NotFound(CalotypeError):

@@ -20,6 +20,7 @@ from calotype.jobs.jobs import (
     DONE,
     FAILED,
     FINISHED_STATES,
+    LEASE,
     PAUSED,
     QUEUED,
     RUNNING,
@@ -41,7 +42,6 @@ from calotype.jobs.jobs import (
 )
 from calotype.jobs.schema import EVENTS, JOBS, RESULTS, UPLOADS, USAGE, USAGE_DAYS, WORKERS
 
-LEASE = 30.0  # seconds without a heartbeat after which a job is taken from its worker
 MAX_ATTEMPTS = 3
 CANDIDATES = 20  # of each account, looked at for the next job
 MAX_EVENTS = 5000  # kept of a job; older ones are deleted
