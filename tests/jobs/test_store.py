@@ -107,7 +107,7 @@ def test_the_same_request_twice_at_the_same_moment_is_one_job(store):
 
 def test_two_workers_never_have_the_same_job(url, tmp_path):
     stores = [JobStore(url, tmp_path / "store") for _ in range(3)]
-    for n in range(30):
+    for n in range(12):
         stores[0].submit(f"user{n % 4}", "imagine", {"n": n})
     claimed = []
 
@@ -117,8 +117,8 @@ def test_two_workers_never_have_the_same_job(url, tmp_path):
             claimed.append(claim.job.id)
             mine.finish(claim, [], 0.1)
 
-    in_threads(work, 6)
-    assert len(claimed) == len(set(claimed)) == 30 and stores[0].counts() == {"done": 30}
+    in_threads(work, 4)
+    assert len(claimed) == len(set(claimed)) == 12 and stores[0].counts() == {"done": 12}
     for store in stores:
         store.close()
 
