@@ -12,6 +12,7 @@ QUEUED, RUNNING, PAUSED, DONE, FAILED, CANCELLED = "queued", "running", "paused"
 STATES = (QUEUED, RUNNING, PAUSED, DONE, FAILED, CANCELLED)
 FINISHED_STATES = (DONE, FAILED, CANCELLED)
 LEASE = 30.0  # seconds without a heartbeat after which a job is taken from its worker
+MAX_ATTEMPTS = 3  # at a job whose process ends
 
 
 class NotFound(CalotypeError):

@@ -21,6 +21,7 @@ from calotype.jobs.jobs import (
     FAILED,
     FINISHED_STATES,
     LEASE,
+    MAX_ATTEMPTS,
     PAUSED,
     QUEUED,
     RUNNING,
@@ -42,7 +43,6 @@ from calotype.jobs.jobs import (
 )
 from calotype.jobs.schema import EVENTS, JOBS, RESULTS, UPLOADS, USAGE, USAGE_DAYS, WORKERS
 
-MAX_ATTEMPTS = 3
 CANDIDATES = 20  # of each account, looked at for the next job
 MAX_EVENTS = 5000  # kept of a job; older ones are deleted
 MAX_UPLOAD = 1 << 30  # bytes

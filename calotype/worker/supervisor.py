@@ -45,7 +45,7 @@ class ProcessSetup:
         return self.settings.home / "service"
 
     def open_store(self) -> JobStore:
-        return JobStore(self.options.store, self.folder)
+        return JobStore(self.options.store, self.folder, max_attempts=self.options.attempts)
 
 
 def new_name(device: str) -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from calotype.jobs.jobs import LEASE
+from calotype.jobs.jobs import LEASE, MAX_ATTEMPTS
 from calotype.options import option
 
 
@@ -19,6 +19,7 @@ class WorkerOptions:
     )
     lease: float = option(LEASE, "seconds until a job is taken from a worker that does not report", min=1, max=3600)
     poll: float = option(0.5, "seconds between two reads of the queue while it is empty", min=0.05, max=60)
+    attempts: int = option(MAX_ATTEMPTS, "times a job is started whose process ends", min=1, max=1000)
     preview_every: float = option(1.0, "seconds between two previews of a picture; 0: no previews", min=0, max=3600)
     progress_every: float = option(0.5, "seconds between two stored events of progress", min=0, max=3600)
     min_free: float = option(1.0, "GiB free on the disk, below which jobs wait", min=0, max=1e6)

