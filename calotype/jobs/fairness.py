@@ -89,8 +89,8 @@ def choose(
             for n, job in enumerate(queue):
                 if job.priority == queue[0].priority and _is_loaded(job, loaded):
                     overtaken = (*ahead, *queue[:n])
-                    if all(other.overtaken < MAX_OVERTAKEN for other in overtaken):
-                        return Choice(job.id, tuple(other.id for other in overtaken))
+                    if all(passed.overtaken < MAX_OVERTAKEN for passed in overtaken):
+                        return Choice(job.id, tuple(passed.id for passed in overtaken))
             ahead.append(queue[0])
     return Choice(first.id)
 

@@ -102,7 +102,7 @@ class Job:
     attempts: int
     is_favourite: bool
     last_event: int
-    wanted: str  # of a running job: run, cancel or pause
+    requested: str  # of a running job: run, cancel or pause
 
     @property
     def is_finished(self) -> bool:
@@ -145,7 +145,7 @@ class WorkerStatus:
     """What a worker reported last."""
 
     name: str
-    seen: float
+    reported: float
     device: str
     models: tuple[str, ...]
     note: dict[str, Any] | None  # `Message.as_data`: why it waits

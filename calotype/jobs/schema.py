@@ -84,7 +84,7 @@ JOBS = Table(
     Column("claimed", Double),
     Column("heartbeat", Double),
     Column("lease", Double),  # when it ends
-    Column("wanted", String(16), nullable=False),  # of a running job: run, cancel or pause
+    Column("requested", String(16), nullable=False),  # of a running job: run, cancel or pause
     Column("max_running", Integer),
     Column("max_seconds", Double),
     Column("is_daily", Boolean, nullable=False),  # whether max_seconds is for a day
@@ -146,7 +146,7 @@ WORKERS = Table(
     "workers",
     METADATA,
     Column("name", String(128), primary_key=True),
-    Column("seen", Double, nullable=False),
+    Column("reported", Double, nullable=False),
     Column("device", String(64), nullable=False),
     Column("models", JsonText, nullable=False),  # loaded
     Column("note", JsonText),  # a message: why it waits

@@ -156,7 +156,7 @@ class JobStore:
                     key=key,
                     fingerprint=fingerprint,
                     last_event=0,
-                    wanted="run",
+                    requested="run",
                     max_running=budget.running,
                     max_seconds=budget.seconds,
                     is_daily=budget.is_daily,
@@ -208,7 +208,7 @@ class JobStore:
             if job.state in (QUEUED, PAUSED):
                 self._set_state(db, job_id, CANCELLED, finished=self._clock())
             elif job.state == RUNNING:
-                _set(db, job_id, wanted="cancel")
+                _set(db, job_id, requested="cancel")
             return _load(db, job_id)
 
     def pause(self, job_id: str, owner: str | None = None) -> Job:
@@ -217,8 +217,8 @@ class JobStore:
             job = _load(db, job_id, owner)
             if job.state == QUEUED:
                 self._set_state(db, job_id, PAUSED)
-            elif job.state == RUNNING and job.wanted != "cancel":
-                _set(db, job_id, wanted="pause")
+            elif job.state == RUNNING and job.requested != "cancel":
+                _set(db, job_id, requested="pause")
             elif job.state != PAUSED:
                 raise Conflict("the job is {state}; a job that waits or runs can be paused", state=_word(job))
             return _load(db, job_id)
@@ -229,9 +229,9 @@ class JobStore:
             job = _load(db, job_id, owner)
             if job.state == PAUSED:
                 self._set_state(db, job_id, QUEUED, queued=self._clock())
-            elif job.state == RUNNING and job.wanted == "pause":
-                _set(db, job_id, wanted="run")
-            elif job.state not in (QUEUED, RUNNING) or job.wanted == "cancel":
+            elif job.state == RUNNING and job.requested == "pause":
+                _set(db, job_id, requested="run")
+            elif job.state not in (QUEUED, RUNNING) or job.requested == "cancel":
                 raise Conflict("the job is {state}; only a paused job can be resumed", state=_word(job))
             return _load(db, job_id)
 
@@ -364,25 +364,24 @@ class JobStore:
             job, token = _load(db, choice.id), new_id()
             values = {"worker": worker, "token": token, "claimed": now, "heartbeat": now, "lease": now + lease}
             started = now if job.started is None else job.started
-            self._set_state(
-                db, job.id, RUNNING, attempts=job.attempts + 1, started=started, wanted="run", progress=None, **values
-            )
+            values |= {"started": started, "attempts": job.attempts + 1, "requested": "run", "progress": None}
+            self._set_state(db, job.id, RUNNING, **values)
             usage = _read_usage(db, job.account)
             self._write_usage(db, job.account, Usage(usage.at(now), now, now))
             return Claim(_load(db, job.id), worker, token, lease)
 
-    def wanted(self, claim: Claim) -> str:
+    def requested(self, claim: Claim) -> str:
         """What `heartbeat` returns, without extending the lease."""
         with self.database.reading() as db:
-            return db.scalar(select(JOBS.c.wanted).where(_is_ours(claim))) or "lost"
+            return db.scalar(select(JOBS.c.requested).where(_is_ours(claim))) or "lost"
 
     def heartbeat(self, claim: Claim) -> str:
         """Extends the lease. Returns "run", "cancel" or "pause", as its owner wants it, or "lost"."""
         now = self._clock()
         ours = update(JOBS).where(_is_ours(claim)).values(heartbeat=now, lease=now + claim.lease)
         with self.database.writing() as db:
-            row = db.execute(ours.returning(JOBS.c.wanted)).first()
-        return row.wanted if row else "lost"
+            row = db.execute(ours.returning(JOBS.c.requested)).first()
+        return row.requested if row else "lost"
 
     def add_event(self, claim: Claim, data: Mapping[str, Any]) -> int:
         """Stores an event, as `events.as_data` has it. Returns its number.
@@ -434,9 +433,9 @@ class JobStore:
         """Puts a job back into the queue at its place, because the worker stops or its owner paused it; it is no
         attempt. Raises LeaseLost."""
         with self.database.writing() as db:
-            wanted = _check_claim(db, claim)
+            requested = _check_claim(db, claim)
             self._charge(db, claim.job, cost)
-            state = {"cancel": CANCELLED, "pause": PAUSED}.get(wanted, QUEUED)
+            state = {"cancel": CANCELLED, "pause": PAUSED}.get(requested, QUEUED)
             finished = {"finished": self._clock()} if state == CANCELLED else {"queued": self._clock()}
             self._set_state(db, claim.job.id, state, attempts=JOBS.c.attempts - 1, **_UNCLAIMED, **finished)
             return _load(db, claim.job.id)
@@ -452,21 +451,21 @@ class JobStore:
     def report(self, worker: str, device: str, models: Collection[str], note: Message | None = None) -> None:
         """Stores what a worker is and why it waits, if it does."""
         values = {
-            "seen": self._clock(),
+            "reported": self._clock(),
             "device": device,
             "models": sorted(models),
             "note": note.as_data() if note else None,
         }
         with self.database.writing() as db:
             self._upsert(db, WORKERS, {"name": worker, **values}, values)
-            db.execute(delete(WORKERS).where(WORKERS.c.seen < self._clock() - DAY))
+            db.execute(delete(WORKERS).where(WORKERS.c.reported < self._clock() - DAY))
 
     def workers(self, seconds: float = 60.0) -> list[WorkerStatus]:
         """The workers that reported within the last seconds."""
-        query = select(WORKERS).where(WORKERS.c.seen >= self._clock() - seconds).order_by(WORKERS.c.name)
+        query = select(WORKERS).where(WORKERS.c.reported >= self._clock() - seconds).order_by(WORKERS.c.name)
         with self.database.reading() as db:
             rows = db.execute(query).all()
-        return [WorkerStatus(row.name, row.seen, row.device, tuple(row.models), row.note) for row in rows]
+        return [WorkerStatus(row.name, row.reported, row.device, tuple(row.models), row.note) for row in rows]
 
     # Usage and retention
 
@@ -499,9 +498,9 @@ class JobStore:
         with self.database.reading() as db:
             expired = db.scalars(query.where(JOBS.c.finished < now - max_age)).all()
             excess = self._bytes(db) - max_bytes
-            others = [job_id for job_id in db.scalars(query) if job_id not in set(expired)] if excess > 0 else []
-        for job_id in (*expired, *others):
-            if job_id in others and not self._is_over(max_bytes, now):
+            excess_ids = [job_id for job_id in db.scalars(query) if job_id not in set(expired)] if excess > 0 else []
+        for job_id in (*expired, *excess_ids):
+            if job_id in excess_ids and not self._is_over(max_bytes, now):
                 break
             with contextlib.suppress(NotFound, Conflict):  # deleted or tried again meanwhile
                 if not self.get(job_id).is_favourite:
@@ -614,7 +613,7 @@ class JobStore:
             for row, job in zip(rows, _jobs(db, rows), strict=True):
                 self._charge(db, job, row.heartbeat - row.claimed)
                 now, values = self._clock(), dict(_UNCLAIMED)
-                state = {"cancel": CANCELLED, "pause": PAUSED}.get(job.wanted, QUEUED)
+                state = {"cancel": CANCELLED, "pause": PAUSED}.get(job.requested, QUEUED)
                 if state == QUEUED and job.attempts >= self._max_attempts:
                     state, values["error"] = FAILED, _crashed(job.attempts).as_data()
                 values |= {"finished": now} if state in FINISHED_STATES else {"queued": now}
@@ -677,7 +676,7 @@ class JobStore:
         return int(sum(total))
 
 
-_UNCLAIMED = {"worker": None, "token": None, "claimed": None, "heartbeat": None, "lease": None, "wanted": "run"}
+_UNCLAIMED = {"worker": None, "token": None, "claimed": None, "heartbeat": None, "lease": None, "requested": "run"}
 
 
 def _set(db: Connection, job_id: str, **values: Any) -> None:
@@ -690,10 +689,10 @@ def _is_ours(claim: Claim) -> Any:
 
 def _check_claim(db: Connection, claim: Claim) -> str:
     """What the owner wants. Raises LeaseLost if the job is no longer this worker's."""
-    row = db.execute(select(JOBS.c.wanted).where(_is_ours(claim))).first()
+    row = db.execute(select(JOBS.c.requested).where(_is_ours(claim))).first()
     if row is None:
         raise LeaseLost(claim.job.id)
-    return row.wanted
+    return row.requested
 
 
 def _check_upload(db: Connection, owner: str, upload_id: str, option: str) -> StoredUpload:
@@ -753,4 +752,4 @@ def _crashed(attempts: int) -> CalotypeError:
 
 
 def _word(job: Job) -> str:
-    return {"run": job.state, "cancel": "being cancelled", "pause": "being paused"}[job.wanted]
+    return {"run": job.state, "cancel": "being cancelled", "pause": "being paused"}[job.requested]

@@ -92,7 +92,7 @@ class Worker:
                 fault = CalotypeError("this worker knows no task {kind}; install a newer version", kind=claim.job.kind)
                 return self._store(lambda: self.store.fail(claim, fault, cost())).state
             try:
-                wanted = self._run_attempt(claim, attempt, heartbeat)
+                requested = self._run_attempt(claim, attempt, heartbeat)
             except LeaseLost:
                 raise
             except Exception as fault:  # noqa: BLE001 - it fails this job, not the worker
@@ -103,11 +103,11 @@ class Worker:
                     return self._store(lambda: self.store.park(claim, cost())).state
                 error = attempt.as_error(_as_error(fault, claim))
                 return self._store(lambda: self.store.fail(claim, error, cost(), attempt.results)).state
-            if wanted == "lost":
+            if requested == "lost":
                 raise LeaseLost(claim.job.id)
-            if wanted == "cancel":
+            if requested == "cancel":
                 return self._store(lambda: self.store.stop(claim, cost(), attempt.results)).state
-            if wanted in ("pause", "stop"):
+            if requested in ("pause", "stop"):
                 return self._store(lambda: self.store.park(claim, cost())).state
             if attempt.failures and not attempt.results:
                 cause = attempt.failures[0].cause
@@ -120,8 +120,8 @@ class Worker:
         states, is_due = attempt.states, _Limiter(self.options.progress_every)
         with contextlib.closing(attempt.events()) as events:
             for event in events:
-                if heartbeat.wanted != "run":
-                    return heartbeat.wanted
+                if heartbeat.requested != "run":
+                    return heartbeat.requested
                 if self._stopping.is_set():
                     return "stop"
                 if isinstance(event, Preview):
@@ -182,7 +182,7 @@ class _Heartbeat:
     """Extends the lease of a claim in a thread, and reads what the job's owner wants."""
 
     def __init__(self, store: JobStore, claim: Claim, poll: float):
-        self.wanted = "run"
+        self.requested = "run"
         self._store, self._claim, self._poll = store, claim, poll
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -200,10 +200,10 @@ class _Heartbeat:
         while not self._ended.wait(min(self._poll, every)):
             with contextlib.suppress(CalotypeError):  # the store is busy, or its disk full
                 if time.monotonic() >= due:
-                    self.wanted = self._store.heartbeat(self._claim)
+                    self.requested = self._store.heartbeat(self._claim)
                     due = time.monotonic() + every
                 else:
-                    self.wanted = self._store.wanted(self._claim)
+                    self.requested = self._store.requested(self._claim)
 
 
 class _Limiter:

@@ -25,7 +25,7 @@ FIRST_JOB = {
     "id": "a" * 32, "owner": "ann", "account": "ann", "kind": "restore", "task": '{"scale": 2}', "files": "{}",
     "output": "{}", "models": "[]", "state": "done", "priority": 1, "position": 4, "created": 1.0, "queued": 1.0,
     "started": 2.0, "finished": 3.0, "cost": 1.5, "attempts": 1, "overtaken": 0, "is_favourite": True,
-    "fingerprint": "f", "last_event": 2, "wanted": "run", "is_daily": True,
+    "fingerprint": "f", "last_event": 2, "requested": "run", "is_daily": True,
 }  # fmt: skip
 FIRST_RESULT = {
     "id": "b" * 32, "job": "a" * 32, "number": 0, "name": "é.png", "media_type": "image/png", "size": 3,

@@ -133,7 +133,7 @@ def test_a_worker_whose_lease_ended_changes_nothing(store, tmp_path, clock):
     clock.pass_(2)
     assert [taken.state for taken in store.sweep()] == ["queued"]
     new = store.claim("new")
-    assert (store.heartbeat(late), store.wanted(late), store.wanted(new)) == ("lost", "lost", "run")
+    assert (store.heartbeat(late), store.requested(late), store.requested(new)) == ("lost", "lost", "run")
     for call in (
         lambda: store.finish(late, [result(tmp_path)], 1),
         lambda: store.fail(late, Message("no"), 1),
@@ -173,11 +173,11 @@ def test_a_saved_state_starts_the_count_of_attempts_anew(store):
     assert store.get(job.id).state == "queued"
 
 
-@pytest.mark.parametrize("wanted, state", [("cancel", "cancelled"), ("pause", "paused")])
-def test_a_job_whose_worker_disappears_is_what_its_owner_wants(store, wanted, state):
+@pytest.mark.parametrize("requested, state", [("cancel", "cancelled"), ("pause", "paused")])
+def test_a_job_whose_worker_disappears_is_what_its_owner_wants(store, requested, state):
     job = store.submit("ann", "imagine", {})
     store.claim("w")
-    getattr(store, wanted)(job.id, "ann")
+    getattr(store, requested)(job.id, "ann")
     assert [taken.state for taken in store.worker_ended("w")] == [state]
 
 
@@ -185,14 +185,14 @@ def test_a_running_job_is_cancelled_paused_and_resumed_through_its_worker(store)
     job = store.submit("ann", "imagine", {})
     claim = store.claim("w")
     assert store.pause(job.id, "ann").state == "running" and store.heartbeat(claim) == "pause"
-    assert store.resume(job.id, "ann").wanted == "run" and store.heartbeat(claim) == "run"
+    assert store.resume(job.id, "ann").requested == "run" and store.heartbeat(claim) == "run"
     store.pause(job.id, "ann")
     parked = store.park(claim, 1)
     assert (parked.state, parked.attempts, parked.cost) == ("paused", 0, 1)
     assert store.claim("w") is None
     assert store.resume(job.id, "ann").state == "queued"
     claim = store.claim("w")
-    assert store.cancel(job.id, "ann").state == "running" and store.wanted(claim) == "cancel"
+    assert store.cancel(job.id, "ann").state == "running" and store.requested(claim) == "cancel"
     with pytest.raises(Conflict):
         store.pause(job.id, "ann")
     stopped = store.stop(claim, 1)
@@ -406,7 +406,7 @@ def test_a_queue_of_thousands_is_claimed_quickly(store):
         row = dict.fromkeys(column.name for column in JOBS.c if column.nullable)
         row |= {"kind": "imagine", "task": {}, "files": {}, "output": {}, "models": [], "state": "queued", "cost": 0.0}
         row |= {"priority": 0, "created": 1.0, "queued": 1.0, "attempts": 0, "overtaken": 0, "is_favourite": False}
-        row |= {"fingerprint": "", "last_event": 0, "wanted": "run", "is_daily": True}
+        row |= {"fingerprint": "", "last_event": 0, "requested": "run", "is_daily": True}
         rows = [
             row | {"id": f"{n:032}", "owner": f"u{n % 9}", "account": f"u{n % 9}", "position": n} for n in range(3000)
         ]

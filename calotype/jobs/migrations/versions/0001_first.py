@@ -40,7 +40,7 @@ def upgrade() -> None:
         sa.Column("claimed", sa.Double(), nullable=True),
         sa.Column("heartbeat", sa.Double(), nullable=True),
         sa.Column("lease", sa.Double(), nullable=True),
-        sa.Column("wanted", sa.String(length=16), nullable=False),
+        sa.Column("requested", sa.String(length=16), nullable=False),
         sa.Column("max_running", sa.Integer(), nullable=True),
         sa.Column("max_seconds", sa.Double(), nullable=True),
         sa.Column("is_daily", sa.Boolean(), nullable=False),
@@ -81,7 +81,7 @@ def upgrade() -> None:
     op.create_table(
         "workers",
         sa.Column("name", sa.String(length=128), nullable=False),
-        sa.Column("seen", sa.Double(), nullable=False),
+        sa.Column("reported", sa.Double(), nullable=False),
         sa.Column("device", sa.String(length=64), nullable=False),
         sa.Column("models", sa.Text(), nullable=False),
         sa.Column("note", sa.Text(), nullable=True),
