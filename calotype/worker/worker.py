@@ -111,7 +111,8 @@ class Worker:
                 return self._store(lambda: self.store.park(claim, cost())).state
             if attempt.failures and not attempt.results:
                 cause = attempt.failures[0].cause
-                error = attempt.as_error(cause if isinstance(cause, CalotypeError) else CalotypeError(cause))
+                fault = cause if isinstance(cause, CalotypeError) else CalotypeError("{cause}", cause=cause)
+                error = attempt.as_error(fault)
                 return self._store(lambda: self.store.fail(claim, error, cost())).state
             return self._store(lambda: self.store.finish(claim, attempt.results, cost())).state
 
