@@ -37,12 +37,12 @@ class FileStore:
     """Keeps the files in a folder, which it creates.
 
     Args:
-        folder: `uploads`, `results`, `previews` and `work` are folders in it.
+        folder: `uploads`, `results`, `previews`, `links` and `work` are folders in it.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
-        for name in ("uploads", "results", "previews", "work", "incoming"):
+        for name in ("uploads", "results", "previews", "links", "work", "incoming"):
             make_folder(folder / name, "home")
 
     def upload(self, upload_id: str) -> Path:
@@ -50,6 +50,10 @@ class FileStore:
 
     def result(self, result_id: str) -> Path:
         return self._path("results", result_id)
+
+    def link(self, link_id: str) -> Path:
+        """The public copy of a result."""
+        return self._path("links", link_id)
 
     def preview(self, job_id: str) -> Path:
         return self._path("previews", job_id)

@@ -258,14 +258,15 @@ class JobStore:
             _set(db, job_id, priority=priority[neighbour])
             return _jobs(db, db.execute(_queue_of(owner)).all())
 
-    def retry(self, job_id: str, owner: str | None = None) -> Job:
-        """Queues a failed or cancelled job again."""
+    def retry(self, job_id: str, owner: str | None = None, budget: Budget = UNLIMITED) -> Job:
+        """Queues a failed or cancelled job again. Raises OverBudget as `submit` does."""
         with self.database.writing() as db:
             job = _load(db, job_id, owner)
             if job.state not in (FAILED, CANCELLED):
                 raise Conflict(
                     "the job is {state}; only a failed or cancelled job can be tried again", state=_word(job)
                 )
+            self._check_budget(db, job.account, budget, self._clock())
             self._delete_results(db, job)
             position = (db.scalar(select(func.max(JOBS.c.position))) or 0) + 1
             cleared = {"error": None, "progress": None, "started": None, "finished": None, "attempts": 0}
@@ -332,6 +333,17 @@ class JobStore:
             stored = _check_upload(db, owner, upload_id, "")
             self._add_upload(db, owner, stored)
             return stored
+
+    def remove_upload(self, owner: str, upload_id: str) -> None:
+        """Forgets an upload of this owner. Raises NotFound, or Conflict while a job of the owner needs it."""
+        with self.database.writing() as db:
+            _check_upload(db, owner, upload_id, "")
+            jobs = select(JOBS.c.files).where(JOBS.c.owner == owner, JOBS.c.state.not_in((DONE, CANCELLED)))
+            if any(upload_id == needed for files in db.scalars(jobs) for _, needed in upload_ids(files)):
+                raise Conflict("a job needs this upload; cancel or delete the job first")
+            db.execute(delete(UPLOADS).where(UPLOADS.c.id == upload_id, UPLOADS.c.owner == owner))
+            if db.execute(select(UPLOADS.c.id).where(UPLOADS.c.id == upload_id)).first() is None:
+                self.files.delete_upload(upload_id)
 
     def _add_upload(self, db: Connection, owner: str, stored: StoredUpload) -> None:
         values = {"id": stored.id, "owner": owner, "size": stored.size, "used": self._clock()}

@@ -2,6 +2,7 @@
 
 from alembic import context
 
+from calotype.jobs import tables  # noqa: F401 - adds its tables
 from calotype.jobs.schema import METADATA
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA, render_as_batch=True)
