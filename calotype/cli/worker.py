@@ -32,7 +32,7 @@ def worker(**values: Any) -> int:
 set_signature(worker, *flags(WorkerOptions, Settings))
 
 
-def check_packages() -> None:
-    """Raises CalotypeError if the packages of the queue are not installed."""
-    if not (importlib.util.find_spec("sqlalchemy") and importlib.util.find_spec("alembic")):
+def check_packages(*names: str) -> None:
+    """Raises CalotypeError if the packages of the queue, or of these names, are not installed."""
+    if not all(importlib.util.find_spec(name) for name in ("sqlalchemy", "alembic", *names)):
         raise CalotypeError("the queue of jobs needs more packages", remedy=Remedy("install", "serve"))
