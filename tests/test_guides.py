@@ -18,7 +18,7 @@ NOT_HERE = (  # checkpoints that nobody ships, and what the guides would have tr
     *("wd14", "tuned.safetensors", "my-gan", "out/diffusion", "upscaler/upscaler", "restorer/restorer", "models pull"),
 )
 AT_HAND = {"models info gfpgan-1.4"}
-CHEAP = tuple(f"calotype {name}" for name in ("models ", "lora ", "train caption ", "doctor"))
+CHEAP = tuple(f"calotype {name}" for name in ("models ", "lora ", "train caption ", "doctor", "users "))
 PARAMETERS = "cat face, noto\nSteps: 1, Sampler: Euler, CFG scale: 3, Seed: 1, Size: 64x64, Model: emoji"
 
 COMFYUI_GRAPH = {
@@ -119,6 +119,8 @@ def run_all(lines, capsys):
 
 def is_named_alone(arguments):
     """Whether the text only names a command, such as `calotype models add`."""
+    if arguments[0] in ("serve", "worker"):  # these run until they are stopped
+        return True
     return arguments[0] in ("train", "models") and len(arguments) < 3 and arguments[1:] not in (["list"], ["verify"])
 
 

@@ -34,6 +34,11 @@ class Models:
         self.device = pick_device(settings.device)
         self._cache: dict[tuple, tuple[Any, Any]] = {}  # key -> (state of its files, model)
 
+    @property
+    def loaded(self) -> frozenset[str]:
+        """The names of the cached models."""
+        return frozenset(part for key in self._cache for part in key[1:2] if isinstance(part, str))
+
     def upscaler(self, name: str, denoise: float = 0.5, deep: bool = False) -> Network:
         """A super-resolution network by catalog name or path.
 

@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from calotype import __version__
-from calotype.cli import bench, imagine, look, lora, models, pictures, streams, threads, train
+from calotype.cli import bench, imagine, look, lora, models, pictures, serve, streams, threads, train, users, worker
 from calotype.cli.help import WIDEST, Command
 from calotype.cli.show import ALL_DONE, INTERRUPTED, PARTLY_FAILED, USAGE, print_error, print_json
 from calotype.cli.wording import WORDING
@@ -21,11 +21,21 @@ from calotype.options import nearest
 CONTEXT_SETTINGS = {
     "token_normalize_func": lambda name: name.replace("_", "-")
 }  # accepts --max_train_epochs, as in sd-scripts
-COMMANDS = (pictures.restore, pictures.upscale, imagine.imagine, pictures.again, look.info, look.doctor)
+COMMANDS = (
+    pictures.restore,
+    pictures.upscale,
+    imagine.imagine,
+    pictures.again,
+    look.info,
+    look.doctor,
+    serve.serve,
+    worker.worker,
+)
 GROUPS = {
     "train": (train.HELP, train.COMMANDS),
     "lora": (lora.HELP, lora.COMMANDS),
     "models": (models.HELP, models.COMMANDS),
+    "users": (users.HELP, users.COMMANDS),
     "bench": (bench.HELP, bench.COMMANDS),
 }
 

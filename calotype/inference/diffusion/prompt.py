@@ -1,8 +1,5 @@
 """Parses the prompts of a task: styles, LoRA tags, and the names of textual inversion embeddings."""
 
-import csv
-import io
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,18 +11,17 @@ from torch import Tensor
 from calotype.checkpoints.models import Models
 from calotype.checkpoints.store import ENDINGS
 from calotype.errors import CalotypeError, Message, listed
-from calotype.files import read_text
 from calotype.models.diffusion import Diffusion
 from calotype.ops.prompt import LoraRef, extras
 from calotype.options import nearest
 from calotype.settings import Settings
 from calotype.tasks import Imagine
+from calotype.tasks.styles import STYLES_FILE, styles
 
 if TYPE_CHECKING:
     from calotype.checkpoints.lora import Adapter
     from calotype.checkpoints.textual_inversion import Embedding
 
-STYLES_FILE = "styles.csv"
 MAX_LETTERS = 1_000_000  # letters of a prompt
 
 
@@ -141,21 +137,3 @@ def _apply_style(style: str, text: str) -> str:
     if "{prompt}" in style:
         return style.replace("{prompt}", text)
     return ", ".join(item for item in (text.strip(), style.strip()) if item)
-
-
-def styles(path: Path) -> dict[str, tuple[str, str]]:
-    """A1111's styles.csv: name -> (prompt, negative prompt). Raises CalotypeError if it cannot be read."""
-    if not os.path.lexists(path):
-        return {}
-    text = read_text(path)
-    try:
-        rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    except csv.Error as fault:
-        raise CalotypeError(
-            "{path} cannot be read as a table of styles ({fault}); fix or delete it", path=path, fault=fault
-        ) from None
-    return {
-        row["name"]: (row.get("prompt") or row.get("text") or "", row.get("negative_prompt") or "")
-        for row in rows
-        if row.get("name")
-    }

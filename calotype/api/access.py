@@ -1,0 +1,80 @@
+"""Who makes a request: dependencies of the routes."""
+
+import base64
+import binascii
+from typing import Annotated
+
+from fastapi import Depends, Path, Request
+from starlette.concurrency import run_in_threadpool
+
+from calotype.api.errors import Refusal
+from calotype.api.limiter import too_many
+from calotype.api.schemas import JOB_ID
+from calotype.api.service import LOCAL, Caller, Service, address_of, service_of
+from calotype.jobs.jobs import Job, NotFound, StoredResult
+
+UNAUTHORIZED = {"WWW-Authenticate": 'Bearer realm="calotype"'}
+
+ServiceOf = Annotated[Service, Depends(service_of)]
+
+
+def token_of(request: Request) -> str:
+    """The token in the header Authorization: a bearer token, or the password of Basic; empty if there is none."""
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return text.strip()
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(text, validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError, ValueError):
+            return ""
+    return ""
+
+
+async def caller_of(request: Request, service: ServiceOf) -> Caller:
+    """Raises Refusal: no valid token (401), or too many requests (429)."""
+    if service.accounts is None:
+        return Caller(LOCAL)
+    address = address_of(request)
+    if wait := service.failures.wait_for(address):
+        raise too_many(wait)
+    token = token_of(request)
+    account = await run_in_threadpool(service.accounts.verify, token) if token else None
+    if account is None:
+        if token:
+            service.failures.take(address)
+        raise Refusal(401, "this service needs a valid token; ask its owner for one", headers=UNAUTHORIZED)
+    service.requests.take(account.id)
+    request.state.user_id = account.id
+    return Caller(account.id, account)
+
+
+CallerOf = Annotated[Caller, Depends(caller_of)]
+
+
+def admin_of(caller: CallerOf) -> Caller:
+    if not caller.is_admin:
+        raise Refusal(403, "only the owner of the service may do this")
+    return caller
+
+
+def job_of(
+    job_id: Annotated[str, Path(pattern=JOB_ID, description="id of a job")], caller: CallerOf, service: ServiceOf
+) -> Job:
+    """The caller's job. Raises NotFound for anybody else's, as for one that does not exist."""
+    return service.store.get(job_id, caller.owner)
+
+
+JobOf = Annotated[Job, Depends(job_of)]
+
+
+def result_of(
+    result_id: Annotated[str, Path(pattern=JOB_ID, description="id of a result")], job: JobOf
+) -> StoredResult:
+    for result in job.results:
+        if result.id == result_id:
+            return result
+    raise NotFound("there is no result {id} of this job", id=result_id)
+
+
+ResultOf = Annotated[StoredResult, Depends(result_of)]

@@ -1,0 +1,92 @@
+"""The application: routes, their common checks, and the OpenAPI description."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import Depends, FastAPI
+from fastapi.security import HTTPBearer
+
+from calotype import __version__
+from calotype.api.access import caller_of
+from calotype.api.errors import add_handlers
+from calotype.api.responses import COMMON
+from calotype.api.routes import a1111, catalog, jobs, people, uploads
+from calotype.api.schemas import job_schema
+from calotype.api.security import SecurityMiddleware
+from calotype.api.service import Service
+from calotype.api.settings import MIB, ServiceSettings
+from calotype.errors import CalotypeError
+from calotype.jobs.store import JobStore
+from calotype.jobs.users import Accounts
+from calotype.settings import Settings
+
+ROUTERS = (jobs.router, uploads.router, catalog.router, people.router, a1111.router)  # for accounts
+PUBLIC_ROUTERS = (catalog.public, people.public)  # for everybody
+DESCRIPTION = """Restores photos, enlarges them, and generates pictures from prompts, on your own computer.
+
+`GET /tasks` describes what can be done, `POST /jobs` queues it, `GET /jobs/{job_id}/events` follows it. Every error is
+`{error, detail, option}`.
+"""
+
+
+def create_app(
+    store: JobStore,
+    settings: Settings,
+    service: ServiceSettings | None = None,
+    *,
+    accounts: Accounts | None = None,
+) -> FastAPI:
+    """The service over a job store.
+
+    Args:
+        accounts: whose tokens are accepted; None: a single user without login, on this computer only.
+    Raises:
+        CalotypeError: without accounts the service would listen beyond this computer.
+    """
+    service = service or ServiceSettings()
+    if accounts is None and not service.is_local:
+        raise CalotypeError(
+            "{host} is reached from other computers, which needs accounts; add one first",
+            option="host",
+            host=service.host,
+        )
+    parts = Service(store, settings, service, accounts)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        parts.stopping.set()
+
+    app = FastAPI(
+        title="Calotype",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # their scripts come from another site
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=COMMON,
+    )
+    app.state.service = parts
+    bearer = HTTPBearer(auto_error=False, description="a token of an account")
+    for router in ROUTERS:
+        app.include_router(router, dependencies=[Depends(bearer), Depends(caller_of)])
+    for router in PUBLIC_ROUTERS:
+        app.include_router(router)
+    add_handlers(app)
+    max_body = max(parts.max_upload, MIB)
+    app.add_middleware(SecurityMiddleware, hosts=(service.host, *service.allow_host), max_body=max_body)
+    app.openapi = lambda: _openapi(app)
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's description, with the tasks' options as the body of `POST /jobs`."""
+    if app.openapi_schema is None:
+        description = FastAPI.openapi(app)
+        body, components = job_schema()
+        description["components"]["schemas"] |= components
+        description["paths"]["/jobs"]["post"]["requestBody"]["content"]["application/json"]["schema"] = body
+        app.openapi_schema = description
+    return app.openapi_schema

@@ -1,0 +1,99 @@
+"""Bodies of requests: JSON, read strictly, and uploads, passed on as they arrive."""
+
+import asyncio
+import json
+from typing import Any, NoReturn
+
+import anyio.from_thread
+from fastapi import Request
+
+from calotype.api.errors import Refusal
+from calotype.api.security import too_large
+from calotype.options import shown
+
+MAX_JSON = 1 << 20  # bytes of a body of JSON; pictures are uploaded
+MAX_DEPTH = 32  # of nested lists and objects
+TIMEOUT = 60.0  # seconds to wait for the next part of a body
+
+
+async def read_json(request: Request, limit: int = MAX_JSON) -> dict[str, Any]:
+    """The object in the body.
+
+    Raises:
+        Refusal: another content type, more bytes than `limit`, invalid JSON, or no object.
+    """
+    check_media_type(request)
+    return parse_object(await read_body(request, limit))
+
+
+def check_media_type(request: Request) -> None:
+    """A form of another site cannot send this type without asking first."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise Refusal(415, "the body is JSON; send it with the content type application/json")
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    content = bytearray()
+    stream = request.stream()
+    while chunk := await _next_chunk(stream):
+        content += chunk
+        if len(content) > limit:
+            raise too_large(limit)
+    return bytes(content)
+
+
+async def _next_chunk(stream: Any) -> bytes:
+    """Empty at the end."""
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            async for chunk in stream:
+                if chunk:
+                    return chunk
+    except TimeoutError:
+        raise Refusal(400, "the body of the request did not arrive within {seconds:g} s", seconds=TIMEOUT) from None
+    return b""
+
+
+def parse_object(content: bytes) -> dict[str, Any]:
+    """Raises Refusal: not UTF-8, not JSON as the standard has it (no NaN), nested too deeply, or not an object."""
+    try:
+        data = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
+    except UnicodeDecodeError:
+        raise Refusal(400, "the body is not UTF-8") from None
+    except RecursionError:
+        raise Refusal(400, "the body is nested too deeply") from None
+    except ValueError as fault:
+        reason = str(fault) if isinstance(fault, json.JSONDecodeError) else "a number is too long"
+        raise Refusal(400, "the body is not valid JSON: {reason}", reason=reason) from None
+    if not isinstance(data, dict):
+        raise Refusal(422, "the body is an object, not {value}", value=shown(data))
+    if _is_deeper(data, MAX_DEPTH):
+        raise Refusal(400, "the body is nested too deeply")
+    return data
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise json.JSONDecodeError(f"{name} is not allowed", "", 0)
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    entries = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(entry, levels - 1) for entry in entries)
+
+
+class BodyStream:
+    """The body as a binary file, for a function that runs in a thread of the server's pool."""
+
+    def __init__(self, request: Request):
+        self._stream, self._rest = request.stream(), b""
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes, all that have arrived if negative; empty at the end."""
+        if not self._rest:
+            self._rest = anyio.from_thread.run(_next_chunk, self._stream)
+        size = len(self._rest) if size < 0 else size
+        chunk, self._rest = self._rest[:size], self._rest[size:]
+        return chunk

@@ -1,0 +1,54 @@
+"""Answers that routes have in common, and their descriptions."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from fastapi.responses import FileResponse
+
+from calotype.api.views import ErrorView
+from calotype.jobs.jobs import NotFound
+
+SHOWN_INLINE = ("image/png", "image/jpeg", "image/webp", "image/avif", "image/gif")
+DESCRIPTIONS = {
+    400: "the body cannot be read",
+    401: "no valid token",
+    403: "not allowed",
+    404: "there is no such object of this account",
+    409: "the state of the object does not allow it",
+    413: "the body is too large",
+    415: "the body is of another type",
+    421: "the host name is not this service's",
+    422: "an option is invalid",
+    429: "too many requests, or a budget is used up",
+    503: "the service is stopping",
+    507: "the disk of the service is full",
+}
+
+
+def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": ErrorView, "description": DESCRIPTIONS[status]} for status in statuses}
+
+
+COMMON = _refusals(400, 401, 403, 413, 415, 421, 422, 429, 503, 507)
+NOT_FOUND = _refusals(404)
+CONFLICT = _refusals(409)
+FILE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "the file", "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+
+def file_response(path: Path, name: str, media_type: str, is_final: bool = False) -> FileResponse:
+    """A file of the store. Pictures are shown in the browser, anything else is saved; nothing in them can run.
+
+    `is_final`: it never changes, and may be kept by the browser.
+    """
+    if not path.is_file():
+        raise NotFound("the file is not there any more")
+    kind = "inline" if media_type in SHOWN_INLINE else "attachment"
+    headers = {
+        "Content-Disposition": f"{kind}; filename*=UTF-8''{quote(name, safe='')}",
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Cache-Control": "private, max-age=31536000, immutable" if is_final else "no-store",
+    }
+    return FileResponse(path, media_type=media_type, headers=headers)

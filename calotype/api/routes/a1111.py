@@ -1,0 +1,380 @@
+"""A1111's HTTP API, for programs that were written for it. Its requests become jobs, and wait for them."""
+
+import base64
+import binascii
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+
+from calotype import __version__
+from calotype.api.access import CallerOf, ServiceOf
+from calotype.api.body import read_json
+from calotype.api.errors import Refusal
+from calotype.api.orders import Order, check_task, models_of
+from calotype.api.responses import NOT_FOUND
+from calotype.api.service import Caller, Service
+from calotype.api.shown import error_view
+from calotype.checkpoints.store import ModelStore, known_name
+from calotype.dialects.a1111_api import ApiRequest, read_extras, read_img2img, read_settings, read_txt2img
+from calotype.errors import CalotypeError
+from calotype.jobs.jobs import Job, NotFound
+from calotype.outputs.infotext import infotext_of
+from calotype.samplers import LATENT, SAMPLERS, SCHEDULES, schedule_title
+from calotype.tasks.styles import STYLES_FILE, styles
+
+router = APIRouter(prefix="/sdapi/v1", tags=["A1111"], responses=NOT_FOUND)
+BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
+NOTHING = {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}}
+EMPTY_STATE = {
+    **{"skipped": False, "interrupted": False, "stopping_generation": False, "job": "", "job_timestamp": "0"},
+    **{"job_no": 0, "job_count": 0, "sampling_step": 0, "sampling_steps": 0},
+}
+
+
+@router.post("/txt2img", openapi_extra=BODY)
+async def txt2img(request: Request, caller: CallerOf, service: ServiceOf) -> dict[str, Any]:
+    """Generate pictures from a prompt, and wait for them."""
+    return await _draw(request, caller, service, read_txt2img)
+
+
+@router.post("/img2img", openapi_extra=BODY)
+async def img2img(request: Request, caller: CallerOf, service: ServiceOf) -> dict[str, Any]:
+    """Generate pictures from a picture, with or without a mask, and wait for them."""
+    return await _draw(request, caller, service, read_img2img)
+
+
+async def _draw(request: Request, caller: Caller, service: Service, reader: Any) -> dict[str, Any]:
+    data = await read_json(request, service.max_upload)
+    asked = await run_in_threadpool(lambda: reader(data, _settings(service, caller)))
+    job = await _run(service, caller, asked)
+    pictures = await run_in_threadpool(_pictures, service, job)
+    seeds = [int(result.facts.get("seed") or 0) for result in job.results]
+    infotexts = await run_in_threadpool(_infotexts, service, job)
+    fields = asked.fields
+    count = len(job.results)
+    info = {
+        "prompt": fields["prompt"],
+        "all_prompts": [fields["prompt"]] * count,
+        "negative_prompt": fields["negative_prompt"],
+        "all_negative_prompts": [fields["negative_prompt"]] * count,
+        "seed": seeds[0] if seeds else -1,
+        "all_seeds": seeds,
+        "subseed": fields["subseed"],
+        "all_subseeds": [fields["subseed"]] * count,
+        "subseed_strength": fields["subseed_strength"],
+        "width": fields["width"],
+        "height": fields["height"],
+        "sampler_name": asked.task["sampler"],
+        "cfg_scale": fields["cfg_scale"],
+        "steps": fields["steps"],
+        "batch_size": fields["batch_size"],
+        "restore_faces": False,
+        "face_restoration_model": None,
+        "sd_model_name": asked.task.get("model", "emoji"),
+        "denoising_strength": fields["denoising_strength"],
+        "extra_generation_params": {},
+        "index_of_first_image": 0,
+        "infotexts": infotexts,
+        "styles": list(fields["styles"]),
+        "clip_skip": asked.task.get("clip_skip", 1),
+        "version": f"Calotype {__version__}",
+    }
+    sent = pictures if fields["send_images"] else []
+    hidden = () if fields.get("include_init_images") else ("init_images", "mask")
+    shown = {name: None if name in hidden else value for name, value in data.items()}
+    return {"images": sent, "parameters": shown, "info": json.dumps(info)}
+
+
+@router.post("/extra-single-image", openapi_extra=BODY)
+async def extra_single_image(request: Request, caller: CallerOf, service: ServiceOf) -> dict[str, Any]:
+    """Enlarge a picture, and restore its faces."""
+    data = await read_json(request, service.max_upload)
+    picture = await _enhance(data, data.get("image"), caller, service)
+    return {"html_info": "", "image": picture}
+
+
+@router.post("/extra-batch-images", openapi_extra=BODY)
+async def extra_batch_images(request: Request, caller: CallerOf, service: ServiceOf) -> dict[str, Any]:
+    """As extra-single-image, for several pictures."""
+    data = await read_json(request, service.max_upload)
+    entries = data.get("imageList")
+    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries) or len(entries) > 100:
+        raise CalotypeError("{option} is a list of up to 100 objects with data and name", option="imageList")
+    return {"html_info": "", "images": [await _enhance(data, entry.get("data"), caller, service) for entry in entries]}
+
+
+async def _enhance(data: Mapping[str, Any], picture: Any, caller: Caller, service: Service) -> str:
+    faces = await run_in_threadpool(lambda: ModelStore(service.settings, trusted=False).names("faces"))
+    job = await _run(service, caller, read_extras(data, picture, faces))
+    pictures = await run_in_threadpool(_pictures, service, job)
+    return pictures[0] if pictures else ""
+
+
+@router.post("/png-info", openapi_extra=BODY)
+async def png_info(request: Request, caller: CallerOf, service: ServiceOf) -> dict[str, Any]:
+    """The parameters that a picture was generated with."""
+    data = await read_json(request, service.max_upload)
+
+    def read() -> tuple[str, dict[str, str]]:
+        stored = _store_picture(service, caller, data.get("image"), "image")
+        return infotext_of(service.store.files.upload(stored), service.settings.max_pixels)
+
+    text, parameters = await run_in_threadpool(read)
+    return {"info": text, "items": {"parameters": text} if text else {}, "parameters": parameters}
+
+
+async def _run(service: Service, caller: Caller, asked: ApiRequest) -> Job:
+    """Queues the job of a request, and waits until it ends. Raises Refusal if it fails."""
+    service.check_open()
+    job = await run_in_threadpool(_submit, service, caller, asked)
+    while not job.is_finished:
+        mark = job.last_event
+        await service.hub.wait(job.id, mark)
+        if service.stopping.is_set():
+            raise Refusal(503, "the service is stopping; the job {id} is kept", id=job.id)
+        job = await run_in_threadpool(service.store.get, job.id)
+    if job.error:
+        error = error_view(job.error)
+        raise Refusal(422, "{reason}", reason=error.detail, option=error.option)
+    return job
+
+
+def _submit(service: Service, caller: Caller, asked: ApiRequest) -> Job:
+    task = dict(asked.task)
+    for name in ("upscaler", "hires_upscaler", "model"):
+        if name in task:
+            task[name] = known_name(task[name])
+    service.check_storage(caller)
+    files = {name: _store_picture(service, caller, text, name) for name, text in asked.pictures.items()}
+    models = models_of(check_task(asked.kind, task, files, service.names, caller.limits))
+    return service.submit(caller, Order(asked.kind, task, files, {}, models=models))
+
+
+def _store_picture(service: Service, caller: Caller, text: Any, option: str) -> str:
+    """Stores a picture in base64 as an upload, and returns its id."""
+    if not isinstance(text, str) or not text:
+        raise CalotypeError("{option} is a picture in base64", option=option)
+    if text[:8].lower().startswith(("http:", "https:", "file:", "ftp:")):
+        raise CalotypeError("{option} is an address, which the service does not open; send the picture", option=option)
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        content = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise CalotypeError("{option} is not valid base64", option=option) from None
+    return service.store.upload(caller.owner, io.BytesIO(content), service.max_upload).id
+
+
+def _pictures(service: Service, job: Job) -> list[str]:
+    files = (service.store.files.result(r.id) for r in job.results if r.media_type.startswith("image/"))
+    return [base64.b64encode(path.read_bytes()).decode() for path in files]
+
+
+def _infotexts(service: Service, job: Job) -> list[str]:
+    files, limit = service.store.files, service.settings.max_pixels
+    return [infotext_of(files.result(r.id), limit)[0] for r in job.results if r.media_type.startswith("image/")]
+
+
+# The job at work
+
+
+@router.get("/progress")
+def progress(caller: CallerOf, service: ServiceOf, skip_current_image: bool = False) -> dict[str, Any]:
+    """How far one's own running job is."""
+    job = _running(service, caller)
+    state = dict(EMPTY_STATE)
+    if job is None:
+        return {"progress": 0.0, "eta_relative": 0.0, "state": state, "current_image": None, "textinfo": None}
+    facts = job.progress or {}
+    done, total = facts.get("done") or 0, facts.get("total") or 0
+    state |= {"job": job.id, "job_count": 1, "sampling_step": done, "sampling_steps": total}
+    path = service.store.files.preview(job.id)
+    image = None if skip_current_image or not path.is_file() else base64.b64encode(path.read_bytes()).decode()
+    fraction, remaining = (done / total if total else 0.0), facts.get("remaining") or 0.0
+    found = {"progress": fraction, "eta_relative": remaining, "state": state, "current_image": image}
+    return {**found, "textinfo": None, "current_task": job.id}
+
+
+def _running(service: Service, caller: Caller) -> Job | None:
+    return next(iter(service.store.find(caller.owner, ("running",), limit=1)), None)
+
+
+@router.post("/interrupt", openapi_extra=NOTHING)
+def interrupt(caller: CallerOf, service: ServiceOf) -> dict[str, Any]:
+    """Cancel one's own running jobs, and nobody else's."""
+    for job in service.store.find(caller.owner, ("running",), limit=200):
+        service.store.cancel(job.id, caller.owner)
+    return {}
+
+
+@router.post("/skip", openapi_extra=NOTHING)
+def skip(caller: CallerOf, service: ServiceOf) -> dict[str, Any]:
+    """As interrupt."""
+    return interrupt(caller, service)
+
+
+# Settings
+
+
+def _settings(service: Service, caller: Caller) -> dict[str, Any]:
+    try:
+        return service.presets.get(_settings_owner(caller), "settings").task
+    except NotFound:
+        return {}
+
+
+def _settings_owner(caller: Caller) -> str:
+    return f"a1111-{caller.owner}"
+
+
+@router.get("/options")
+def options(caller: CallerOf, service: ServiceOf) -> dict[str, Any]:
+    """The settings that are followed, of this account."""
+    defaults = {"sd_model_checkpoint": "emoji", "sd_vae": "Automatic", "CLIP_stop_at_last_layers": 1}
+    return {**defaults, "samples_format": "png", **_settings(service, caller)}
+
+
+@router.post("/options", openapi_extra=BODY)
+async def set_options(request: Request, caller: CallerOf, service: ServiceOf) -> dict[str, Any]:
+    """Change settings of this account; those of others stay."""
+    changes = read_settings(await read_json(request))
+
+    def save() -> None:
+        read = read_txt2img({"override_settings": changes}, {})
+        check_task("imagine", read.task, {}, service.names, caller.limits)
+        task = _settings(service, caller) | changes
+        service.presets.put(_settings_owner(caller), "settings", "imagine", task)
+
+    await run_in_threadpool(save)
+    return {}
+
+
+# Lists
+
+
+@router.get("/samplers")
+def samplers(_: CallerOf) -> list[dict[str, Any]]:
+    """Samplers by A1111's names."""
+    return [{"name": name, "aliases": list(sampler.aliases), "options": {}} for name, sampler in SAMPLERS.items()]
+
+
+@router.get("/schedulers")
+def schedulers(_: CallerOf) -> list[dict[str, Any]]:
+    """Schedules by A1111's names."""
+    more = {"aliases": [], "default_rho": -1, "need_inner_model": False}
+    return [{"name": name.replace(" ", "_"), "label": schedule_title(name), **more} for name in SCHEDULES]
+
+
+def _models(service: Service, kind: str) -> list[str]:
+    return sorted(ModelStore(service.settings, trusted=False).names(kind))
+
+
+@router.get("/sd-models")
+def sd_models(_: CallerOf, service: ServiceOf) -> list[dict[str, Any]]:
+    """Models at hand, by name; `filename` is the name too, since paths of the machine are not shown."""
+    more = {"hash": None, "sha256": None, "config": None}
+    return [{"title": name, "model_name": name, "filename": name, **more} for name in _models(service, "diffusion")]
+
+
+@router.get("/sd-vae")
+def sd_vae(_: CallerOf, service: ServiceOf) -> list[dict[str, Any]]:
+    """VAEs at hand."""
+    return [{"model_name": name, "filename": name} for name in _models(service, "vae")]
+
+
+@router.get("/loras")
+def loras(_: CallerOf, service: ServiceOf) -> list[dict[str, Any]]:
+    """LoRAs at hand."""
+    return [{"name": name, "alias": name, "path": name, "metadata": {}} for name in _models(service, "lora")]
+
+
+@router.get("/embeddings")
+def embeddings(_: CallerOf, service: ServiceOf) -> dict[str, Any]:
+    """Embeddings at hand."""
+    facts = {"step": None, "sd_checkpoint": None, "sd_checkpoint_name": None, "shape": 0, "vectors": 0}
+    return {"loaded": dict.fromkeys(_models(service, "embedding"), facts), "skipped": {}}
+
+
+@router.get("/hypernetworks")
+def hypernetworks(_: CallerOf) -> list[dict[str, Any]]:
+    """None: hypernetworks are not supported."""
+    return []
+
+
+@router.get("/upscalers")
+def upscalers(_: CallerOf, service: ServiceOf) -> list[dict[str, Any]]:
+    """Super-resolution networks at hand."""
+    names = ["None", "Lanczos", *_models(service, "upscale")]
+    more = {"model_name": None, "model_path": None, "model_url": None, "scale": 4}
+    return [{"name": name, **more} for name in names]
+
+
+@router.get("/realesrgan-models")
+def realesrgan_models(_: CallerOf, service: ServiceOf) -> list[dict[str, Any]]:
+    """Super-resolution networks at hand."""
+    return [{"name": name, "path": None, "scale": 4} for name in _models(service, "upscale")]
+
+
+@router.get("/latent-upscale-modes")
+def latent_upscale_modes(_: CallerOf) -> list[dict[str, Any]]:
+    """Latent upscalers of the hires fix."""
+    return [{"name": name.capitalize()} for name in LATENT]
+
+
+@router.get("/face-restorers")
+def face_restorers(_: CallerOf, service: ServiceOf) -> list[dict[str, Any]]:
+    """Face restoration networks at hand."""
+    return [{"name": name, "cmd_dir": None} for name in _models(service, "faces")]
+
+
+@router.get("/prompt-styles")
+def prompt_styles(_: CallerOf, service: ServiceOf) -> list[dict[str, Any]]:
+    """Styles of styles.csv in the home folder."""
+    found = styles(service.settings.home / STYLES_FILE)
+    return [{"name": name, "prompt": prompt, "negative_prompt": negative} for name, (prompt, negative) in found.items()]
+
+
+@router.get("/scripts")
+def scripts(_: CallerOf) -> dict[str, list[str]]:
+    """None: scripts are not supported."""
+    return {"txt2img": [], "img2img": []}
+
+
+@router.get("/script-info")
+def script_info(_: CallerOf) -> list[dict[str, Any]]:
+    """None: scripts are not supported."""
+    return []
+
+
+@router.get("/cmd-flags")
+def cmd_flags(_: CallerOf) -> dict[str, Any]:
+    """Flags of A1111's command line that clients look at."""
+    return {"api": True, "listen": False, "share": False}
+
+
+@router.get("/memory")
+def memory(_: CallerOf) -> dict[str, Any]:
+    """Nothing of this machine is shown."""
+    return {"ram": {}, "cuda": {}}
+
+
+@router.post("/refresh-checkpoints", openapi_extra=NOTHING)
+def refresh_checkpoints(_: CallerOf) -> dict[str, Any]:
+    """Lists of models are read at each request anyway."""
+    return {}
+
+
+@router.post("/refresh-vae", openapi_extra=NOTHING)
+def refresh_vae(_: CallerOf) -> dict[str, Any]:
+    """As refresh-checkpoints."""
+    return {}
+
+
+@router.post("/refresh-loras", openapi_extra=NOTHING)
+def refresh_loras(_: CallerOf) -> dict[str, Any]:
+    """As refresh-checkpoints."""
+    return {}

@@ -1,0 +1,179 @@
+"""Jobs: submit, list, watch, steer, fetch results."""
+
+import json
+import logging
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import FileResponse, Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from calotype.api.access import CallerOf, JobOf, ResultOf, ServiceOf
+from calotype.api.body import read_json
+from calotype.api.errors import Refusal
+from calotype.api.events import read_last_id, stream
+from calotype.api.orders import read_key, read_order
+from calotype.api.responses import CONFLICT, FILE, NOT_FOUND, file_response
+from calotype.api.schemas import JOB_EXAMPLES, JOB_ID
+from calotype.api.service import Caller, Service
+from calotype.api.shown import job_view
+from calotype.api.views import JobPage, JobView, State
+from calotype.jobs.jobs import Job, NotFound
+
+log = logging.getLogger("calotype.api")
+
+router = APIRouter(tags=["jobs"])
+BODY = {"requestBody": {"required": True, "content": {"application/json": {"examples": JOB_EXAMPLES}}}}
+MOVE = {
+    "type": "object",
+    "properties": {"before": {"type": ["string", "null"], "pattern": JOB_ID}},
+    "additionalProperties": False,
+}
+
+
+@router.post("/jobs", status_code=201, responses=NOT_FOUND | CONFLICT, openapi_extra=BODY)
+async def submit(
+    request: Request,
+    response: Response,
+    caller: CallerOf,
+    service: ServiceOf,
+    idempotency_key: Annotated[str | None, Header(description="the same key twice is one job")] = None,
+) -> JobView:
+    """Queue a job: a kind of task, its options, and the uploads that it works on."""
+    service.check_open()
+    data = await read_json(request)
+    job = await run_in_threadpool(submit_order, service, caller, data, read_key(idempotency_key))
+    response.headers["Location"] = f"/jobs/{job.id}"
+    if service.service.log_prompts:
+        log.info(json.dumps({"job": job.id, "kind": job.kind, "task": job.task}))
+    return job_view(job)
+
+
+def submit_order(service: Service, caller: Caller, data: dict, key: str | None = None) -> Job:
+    """Raises CalotypeError for an invalid task, and what `Service.submit` raises."""
+    return service.submit(caller, read_order(data, service.names, caller.limits), key)
+
+
+@router.get("/jobs", responses=NOT_FOUND)
+def find(
+    caller: CallerOf,
+    service: ServiceOf,
+    state: Annotated[list[State] | None, Query(description="only jobs in these states")] = None,
+    after: Annotated[str | None, Query(pattern=JOB_ID, description="`next` of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> JobPage:
+    """One's own jobs, the newest first."""
+    if after:
+        service.store.get(after, caller.owner)
+    jobs = service.store.find(caller.owner, state or (), after, limit + 1)
+    return JobPage(
+        jobs=[job_view(job) for job in jobs[:limit]],
+        next=jobs[limit - 1].id if len(jobs) > limit else None,
+    )
+
+
+@router.get("/queue")
+def queue(caller: CallerOf, service: ServiceOf) -> list[JobView]:
+    """One's own waiting jobs, the next one first."""
+    return [job_view(job) for job in service.store.queue(caller.owner)]
+
+
+@router.get("/jobs/{job_id}", responses=NOT_FOUND)
+def get(job: JobOf, service: ServiceOf) -> JobView:
+    """One job."""
+    return job_view(job)
+
+
+@router.delete("/jobs/{job_id}", status_code=204, responses=NOT_FOUND | CONFLICT)
+def delete(job: JobOf, service: ServiceOf) -> None:
+    """Delete a job that has ended, with its results."""
+    service.store.delete(job.id, job.owner)
+
+
+@router.post("/jobs/{job_id}/cancel", responses=NOT_FOUND | CONFLICT)
+def cancel(job: JobOf, service: ServiceOf) -> JobView:
+    """Cancel a job: at once if it waits, within one step or tile if it runs."""
+    return job_view(service.store.cancel(job.id, job.owner))
+
+
+@router.post("/jobs/{job_id}/pause", responses=NOT_FOUND | CONFLICT)
+def pause(job: JobOf, service: ServiceOf) -> JobView:
+    """Keep a job from running until it is resumed."""
+    return job_view(service.store.pause(job.id, job.owner))
+
+
+@router.post("/jobs/{job_id}/resume", responses=NOT_FOUND | CONFLICT)
+def resume(job: JobOf, service: ServiceOf) -> JobView:
+    """Queue a paused job again."""
+    service.check_open()
+    return job_view(service.store.resume(job.id, job.owner))
+
+
+@router.post("/jobs/{job_id}/retry", responses=NOT_FOUND | CONFLICT)
+def retry(job: JobOf, caller: CallerOf, service: ServiceOf) -> JobView:
+    """Queue a failed or cancelled job again."""
+    service.check_open()
+    return job_view(service.store.retry(job.id, job.owner, caller.budget))
+
+
+@router.post(
+    "/jobs/{job_id}/move",
+    responses=NOT_FOUND | CONFLICT,
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": MOVE}}}},
+)
+async def move(request: Request, job: JobOf, service: ServiceOf) -> list[JobView]:
+    """Move a waiting job before another one of one's own, or with null to the end. The answer is the queue."""
+    data = await read_json(request)
+    before = data.get("before")
+    if set(data) - {"before"} or not (before is None or isinstance(before, str)):
+        raise Refusal(422, "the body is an object with {option:before}, the id of a job or null")
+    queue = await run_in_threadpool(service.store.move, job.id, job.owner, before)
+    return [job_view(job) for job in queue]
+
+
+@router.put("/jobs/{job_id}/favourite", responses=NOT_FOUND)
+def add_favourite(job: JobOf, service: ServiceOf) -> JobView:
+    """Keep the results of a job, whatever the limits of the disk."""
+    return job_view(service.store.favourite(job.id, job.owner, True))
+
+
+@router.delete("/jobs/{job_id}/favourite", responses=NOT_FOUND)
+def remove_favourite(job: JobOf, service: ServiceOf) -> JobView:
+    """Treat the results of a job as those of all others again."""
+    return job_view(service.store.favourite(job.id, job.owner, False))
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {"description": "server-sent events", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        204: {"description": "the job has ended, and all its events were delivered"},
+        **NOT_FOUND,
+    },
+)
+async def events(
+    job: JobOf,
+    service: ServiceOf,
+    last_event_id: Annotated[str | None, Header(description="the stream goes on after this event")] = None,
+) -> Response:
+    """The events of a job as they happen, as server-sent events; the stream ends with the job."""
+    after = read_last_id(last_event_id)
+    if after is None and job.is_finished:
+        return Response(status_code=204)
+    body = stream(service.hub, service.store, job, after or 0)
+    return StreamingResponse(body, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+
+@router.get("/jobs/{job_id}/preview", response_class=FileResponse, responses=FILE | NOT_FOUND)
+def preview(job: JobOf, service: ServiceOf) -> FileResponse:
+    """The latest preview of a job."""
+    if job.preview is None:
+        raise NotFound("this job has no preview")
+    return file_response(service.store.files.preview(job.id), "preview.jpg", "image/jpeg")
+
+
+@router.get("/jobs/{job_id}/results/{result_id}", response_class=FileResponse, responses=FILE | NOT_FOUND)
+def result(result: ResultOf, service: ServiceOf) -> FileResponse:
+    """A file that a job wrote."""
+    return file_response(service.store.files.result(result.id), result.name, result.media_type, is_final=True)

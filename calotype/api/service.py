@@ -1,0 +1,112 @@
+"""What the routes work with."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from fastapi import Request
+
+from calotype.api.errors import Refusal
+from calotype.api.events import EventHub
+from calotype.api.limiter import Rate, RateLimiter
+from calotype.api.metrics import Metrics
+from calotype.api.orders import Order
+from calotype.api.settings import GIB, MIB, ServiceSettings
+from calotype.checkpoints.names import allowed_names
+from calotype.jobs.account import Account
+from calotype.jobs.jobs import UNLIMITED, Budget, Job, OverBudget
+from calotype.jobs.links import Links
+from calotype.jobs.presets import Presets
+from calotype.jobs.store import JobStore
+from calotype.jobs.users import Accounts
+from calotype.settings import Settings
+from calotype.tasks.limits import LIMITS, Limits
+
+LOCAL = "local"  # owner of all jobs where there are no accounts
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who makes a request."""
+
+    owner: str  # of jobs in the store
+    account: Account | None = None  # None: the only user
+
+    @property
+    def is_admin(self) -> bool:
+        return self.account is None or self.account.is_admin
+
+    @property
+    def budget(self) -> Budget:
+        return self.account.budget if self.account else UNLIMITED
+
+    @property
+    def limits(self) -> Limits:
+        """Of the work of one request."""
+        return self.account.limits if self.account else LIMITS
+
+
+@dataclass
+class Service:
+    """The parts of one service. `accounts` is None for a single user without login."""
+
+    store: JobStore
+    settings: Settings
+    service: ServiceSettings
+    accounts: Accounts | None = None
+    metrics: Metrics = field(default_factory=Metrics)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    requests: RateLimiter = field(default_factory=lambda: RateLimiter(Rate(300, 1200)))  # of an account
+    failures: RateLimiter = field(default_factory=lambda: RateLimiter(Rate(20, 6)))  # wrong tokens of an address
+    sign_ups: RateLimiter = field(default_factory=lambda: RateLimiter(Rate(5, 0.2)))  # of an address
+
+    def __post_init__(self) -> None:
+        self.hub = EventHub(self.store, self.stopping)
+        self.presets, self.links = Presets(self.store.database), Links(self.store.database)
+
+    @property
+    def max_upload(self) -> int:
+        return self.service.max_upload * MIB
+
+    @property
+    def names(self) -> Callable[[str], Collection[str]]:
+        return allowed_names(self.settings)
+
+    def submit(self, caller: Caller, order: Order, key: str | None = None) -> Job:
+        """Raises NotFound for uploads and parents of others, Conflict for the key of another request, OverBudget."""
+        return self.store.submit(
+            caller.owner,
+            order.kind,
+            order.task,
+            files=order.files,
+            output=order.output,
+            models=order.models,
+            priority=order.priority,
+            parent=order.parent,
+            key=key,
+            budget=caller.budget,
+        )
+
+    def check_storage(self, caller: Caller) -> None:
+        """Raises OverBudget if the account has uploaded too much."""
+        if self.accounts and caller.account:
+            limit = caller.account.allowance.max_stored
+            if self.accounts.stored(caller.owner) >= limit * GIB:
+                raise OverBudget("the uploads of this account have {limit:g} GiB, its limit; delete some", limit=limit)
+
+    def spent(self, caller: Caller) -> float:
+        """Device seconds that count against the budget."""
+        return self.store.spent(caller.budget.account or caller.owner, caller.budget.is_daily)
+
+    def check_open(self) -> None:
+        """Raises Refusal while the service stops."""
+        if self.stopping.is_set():
+            raise Refusal(503, "the service is stopping; try again in a minute", headers={"Retry-After": "60"})
+
+
+def service_of(request: Request) -> Service:
+    return request.app.state.service
+
+
+def address_of(request: Request) -> str:
+    return request.client.host if request.client else ""

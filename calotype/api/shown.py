@@ -1,0 +1,61 @@
+"""Jobs, events and accounts as answers show them: without paths of this machine."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from calotype.api.views import ErrorView, JobView, ResultView
+from calotype.errors import PLAIN, CalotypeError
+from calotype.jobs.jobs import Job
+from calotype.tasks.events import as_line, from_data
+
+PATHS = ("source", "target", "out", "report", "film")  # of events: files on the machine of the worker
+_PATH = re.compile(r"""(?<![^\s'"(=])(?:[A-Za-z]:)?(?:[/\\][^/\\\s'";:,()]+)+[/\\]([^/\\\s'";:,()]+)""")
+
+
+def job_view(job: Job) -> JobView:
+    results = [
+        ResultView(
+            id=result.id,
+            name=result.name,
+            media_type=result.media_type,
+            size=result.size,
+            sha256=result.sha256,
+            url=f"/jobs/{job.id}/results/{result.id}",
+        )
+        for result in job.results
+    ]
+    return JobView(
+        **{name: getattr(job, name) for name in ("id", "kind", "state", "priority", "created", "started", "finished")},
+        **{name: getattr(job, name) for name in ("cost", "parent", "attempts", "is_favourite")},
+        task=dict(job.task),
+        files=dict(job.files),
+        output=dict(job.output),
+        progress=job.progress and event_data(job.progress),
+        preview=f"/jobs/{job.id}/preview" if job.preview else None,
+        results=results,
+        error=error_view(job.error) if job.error else None,
+    )
+
+
+def error_view(data: Mapping[str, Any]) -> ErrorView:
+    fault = CalotypeError.from_data(data)
+    return ErrorView(error="failed", detail=without_paths(PLAIN.fill(fault)), option=fault.option)
+
+
+def event_data(data: Mapping[str, Any]) -> dict[str, Any]:
+    """An event as `--json` of the command line has it, without files."""
+    try:
+        line = as_line(from_data(data))
+    except (KeyError, TypeError, ValueError):  # of another version
+        line = dict(data)
+    return {
+        key: without_paths(value) if isinstance(value, str) and key != "image" else value
+        for key, value in line.items()
+        if key not in PATHS
+    }
+
+
+def without_paths(text: str) -> str:
+    """The text with the names of files instead of their paths."""
+    return _PATH.sub(r"\1", text)

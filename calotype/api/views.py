@@ -1,0 +1,129 @@
+"""What answers look like: the models behind the OpenAPI description."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+State = Literal["queued", "running", "paused", "done", "failed", "cancelled"]
+EXAMPLE_ID = "0f3c9a52d6b84e1c97a4d1e2f3b45678"
+EXAMPLE_HASH = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+
+class View(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ErrorView(View):
+    """What went wrong, in a sentence, and the option that it is about."""
+
+    error: str = Field(description="a fixed word for the status", examples=["invalid"])
+    detail: str = Field(
+        description="the cause and the next step", examples=["there is no option stepz, did you mean steps?"]
+    )
+    option: str = Field(description="the option it is about, or empty", examples=["steps"])
+
+
+class ResultView(View):
+    id: str = Field(examples=[EXAMPLE_ID])
+    name: str = Field(description="file name to save it under", examples=["picture.png"])
+    media_type: str = Field(examples=["image/png"])
+    size: int = Field(description="bytes")
+    sha256: str
+    url: str = Field(description="address of the file", examples=[f"/jobs/{EXAMPLE_ID}/results/{EXAMPLE_ID}"])
+
+
+class JobView(View):
+    """A job: a task in the queue, at work, or ended."""
+
+    id: str = Field(examples=[EXAMPLE_ID])
+    kind: str = Field(examples=["imagine"])
+    task: dict[str, Any] = Field(description="options as they were given", examples=[{"prompt": "red fox, noto"}])
+    files: dict[str, str | list[str]] = Field(description="uploads by the option that takes them")
+    output: dict[str, Any] = Field(description="format and quality of generated pictures")
+    state: State
+    priority: int
+    created: float = Field(description="seconds since 1970, UTC")
+    started: float | None
+    finished: float | None
+    progress: dict[str, Any] | None = Field(description="the latest event of progress")
+    preview: str | None = Field(description="address of the latest preview")
+    results: list[ResultView]
+    error: ErrorView | None
+    cost: float = Field(description="seconds of the device so far")
+    parent: str | None = Field(description="the job that this one varies")
+    attempts: int
+    is_favourite: bool
+
+
+class JobPage(View):
+    jobs: list[JobView]
+    next: str | None = Field(description="`after` of the next page; null: this is the last one")
+
+
+class UploadView(View):
+    id: str = Field(description="sha256 of the file", examples=[EXAMPLE_HASH])
+    size: int = Field(description="bytes")
+
+
+class TaskView(View):
+    """A kind of task."""
+
+    kind: str = Field(examples=["restore"])
+    title: str
+    description: str
+    options: dict[str, Any] = Field(description="JSON Schema of `task`; options with x-file are given in `files`")
+    files: list[str] = Field(description="options that take uploads", examples=[["source"]])
+    required_files: list[str] = Field(description="those without which there is no job", examples=[["source"]])
+
+
+class ModelView(View):
+    """A model of the store, or one that could be downloaded."""
+
+    name: str = Field(examples=["realesrgan-x4plus"])
+    kind: str = Field(description="as x-names of an option", examples=["upscale"])
+    purpose: str
+    is_available: bool
+    licence: str
+    size: int = Field(description="bytes; 0 if unknown")
+    about: str
+
+
+class PresetView(View):
+    """Options under a name."""
+
+    name: str = Field(examples=["soft portraits"])
+    kind: str = Field(examples=["restore"])
+    task: dict[str, Any] = Field(examples=[{"strength": "0.7"}])
+
+
+class HealthView(View):
+    status: Literal["ok", "stopping"]
+    version: str
+
+
+class AccountView(View):
+    """The account that the request came from, its limits, and what is used of them."""
+
+    name: str
+    is_admin: bool
+    seconds_used: float = Field(description="seconds of devices within the last day, or of the trial")
+    seconds_limit: float | None = Field(description="null: no limit")
+    queued_jobs: int = Field(description="jobs that wait or are paused")
+    queued_limit: int | None
+    running_jobs: int
+    running_limit: int | None
+
+
+class NewAccountView(View):
+    name: str
+    token: str = Field(description="shown only once; sent as `Authorization: Bearer`")
+
+
+class LinkView(View):
+    """A result that is public under an address which nobody can guess."""
+
+    id: str = Field(examples=[EXAMPLE_ID])
+    url: str = Field(description="public address; given only when the link is created", examples=["/s/…"])
+    job: str
+    result: str
+    created: float

@@ -1,0 +1,92 @@
+"""`calotype serve`: the service over HTTP."""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from calotype.api.settings import ServiceSettings
+from calotype.cli.flags import flag, flags, given_options, set_signature
+from calotype.cli.show import print_error, print_json
+from calotype.cli.wording import WORDING
+from calotype.cli.worker import check_packages
+from calotype.errors import CalotypeError
+from calotype.settings import Settings, gathered
+from calotype.worker.worker_options import WorkerOptions
+
+PACKAGES = ("fastapi", "uvicorn", "argon2", "prometheus_client")
+
+
+def serve(**values: Any) -> int:
+    """Serve all kinds of tasks over HTTP, to programs and to several people, from a queue of jobs.
+
+    On 127.0.0.1 there is one user without login. Any other address needs accounts: `calotype users add NAME`. It stops
+    at Ctrl-C or SIGTERM; a running job goes back into the queue and continues at the next start.
+    """
+    settings = Settings.gather(given_options(Settings, values))
+    service = gathered(ServiceSettings, given_options(ServiceSettings, values))
+    options = gathered(WorkerOptions, given_options(WorkerOptions, values))
+    check_packages(*PACKAGES)
+    from calotype.api.app import create_app
+    from calotype.api.server import address, bind, run
+    from calotype.jobs.users import Accounts
+    from calotype.worker.supervisor import ProcessSetup
+
+    _set_up_log(quiet=values["quiet"])
+    with contextlib.closing(ProcessSetup(settings, options, "").open_store()) as store:
+        accounts = Accounts(store.database)
+        is_open = service.is_local and not accounts.list()
+        app = create_app(store, settings, service, accounts=None if is_open else accounts)
+        with contextlib.closing(bind(service)) as listener:
+            if values["json"]:
+                print_json({"event": "listening", "address": address(listener), "accounts": not is_open})
+            else:
+                print(f"Calotype listens on {address(listener)}", flush=True)
+            with contextlib.nullcontext() if values["no_worker"] else _worker(settings, options):
+                run(app, listener)
+    return 0
+
+
+@contextlib.contextmanager
+def _worker(settings: Settings, options: WorkerOptions) -> Iterator[None]:
+    """A worker process for as long as the block lasts; its job goes back into the queue then."""
+    from calotype.worker.supervisor import Supervisor, configure_log
+
+    configure_log()
+    supervisor = Supervisor(settings, options)
+    thread = threading.Thread(target=_run, args=(supervisor,))
+    thread.start()
+    try:
+        yield
+    finally:
+        supervisor.stop()
+        thread.join()
+
+
+def _run(supervisor: Any) -> None:
+    try:
+        supervisor.run()
+    except CalotypeError as fault:  # the service still takes jobs; the next worker runs them
+        print_error(WORDING.fill(fault))
+
+
+def _set_up_log(quiet: bool) -> None:
+    """One JSON object a line on standard error, without prompts, file names and tokens."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    for name in ("calotype.api", "calotype.api.access"):
+        logging.getLogger(name).setLevel(logging.ERROR if quiet else logging.INFO)
+    logging.getLogger("calotype.api").addHandler(handler)
+    uvicorn = logging.getLogger("uvicorn")
+    uvicorn.addHandler(handler)
+    uvicorn.setLevel(logging.WARNING)
+
+
+set_signature(
+    serve,
+    *flags(ServiceSettings, WorkerOptions, Settings),
+    flag("no_worker", "start no worker; workers of their own run the jobs", panel="Service"),
+    flag("json", "print the address as JSON", panel="Messages"),
+    flag("quiet", "log errors only", "-q", "--quiet", panel="Messages"),
+)

@@ -1,0 +1,38 @@
+"""`calotype worker`."""
+
+import importlib.util
+import signal
+from typing import Any
+
+from calotype.cli.flags import flags, given_options, set_signature
+from calotype.errors import CalotypeError, Remedy
+from calotype.settings import Settings, gathered
+from calotype.worker.worker_options import WorkerOptions
+
+
+def worker(**values: Any) -> int:
+    """Run the jobs of the queue on a device of this computer.
+
+    `calotype serve` starts one itself; this command is for more devices, and for other computers that use the same
+    database and see the same home folder. It stops at Ctrl-C or SIGTERM, and its job goes back into the queue.
+    """
+    settings = Settings.gather(given_options(Settings, values))
+    options = gathered(WorkerOptions, given_options(WorkerOptions, values))
+    check_packages()
+    from calotype.worker.supervisor import Supervisor, configure_log
+
+    configure_log()
+    supervisor = Supervisor(settings, options)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.stop())
+    supervisor.run()
+    return 0
+
+
+set_signature(worker, *flags(WorkerOptions, Settings))
+
+
+def check_packages(*names: str) -> None:
+    """Raises CalotypeError if the packages of the queue, or of these names, are not installed."""
+    if not all(importlib.util.find_spec(name) for name in ("sqlalchemy", "alembic", *names)):
+        raise CalotypeError("the queue of jobs needs more packages", remedy=Remedy("install", "serve"))

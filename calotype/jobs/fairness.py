@@ -1,0 +1,99 @@
+"""Which job is next: pure functions.
+
+Accounts are served by their recent usage in device seconds, which halves every hour, less a credit for the time they
+have waited since they were served last. Usage is finite and the credit grows without limit, so an account that waits
+is served: once it has waited for `usage / CREDIT` seconds, every account is served at most once before it. Within an
+account, the priority counts, then the place in the queue. A job whose models are loaded may go before others, but no
+job is overtaken by such jobs more than MAX_OVERTAKEN times.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+HALF_LIFE = 3600.0  # seconds
+CREDIT = 0.25  # device seconds for each second of waiting
+MAX_OVERTAKEN = 3
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Recent use of the devices by an account: decayed device seconds at the time `updated`."""
+
+    seconds: float = 0.0
+    updated: float = 0.0
+    served: float = 0.0  # when a job of it started last
+
+    def at(self, now: float) -> float:
+        return self.seconds * 0.5 ** (max(0.0, now - self.updated) / HALF_LIFE)
+
+    def after(self, seconds: float, now: float) -> "Usage":
+        return Usage(self.at(now) + max(0.0, seconds), now, self.served)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A waiting job."""
+
+    id: str
+    account: str
+    priority: int
+    position: int
+    queued: float
+    models: frozenset[str] = frozenset()
+    overtaken: int = 0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The next job, and those that it overtakes because its models are loaded."""
+
+    id: str
+    overtakes: tuple[str, ...] = ()
+
+
+def score(usage: Usage, queued: float, now: float) -> float:
+    """The lower, the sooner."""
+    return usage.at(now) - CREDIT * max(0.0, now - max(queued, usage.served))
+
+
+def in_order(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """The jobs of one account."""
+    return sorted(candidates, key=lambda job: (-job.priority, job.position, job.queued, job.id))
+
+
+def choose(
+    candidates: Iterable[Candidate], usage: Mapping[str, Usage], now: float, loaded: Collection[str] = ()
+) -> Choice | None:
+    """The next job, if there is one.
+
+    Args:
+        usage: by account; an account that is missing has used nothing.
+        loaded: the names of the models that the worker has loaded.
+    """
+    waiting: dict[str, list[Candidate]] = {}
+    for job in candidates:
+        waiting.setdefault(job.account, []).append(job)
+    queues = [in_order(jobs) for jobs in waiting.values()]
+
+    def rank(queue: list[Candidate]) -> tuple[float, float, int, str]:
+        head = queue[0]
+        return score(usage.get(head.account, Usage()), head.queued, now), head.queued, head.position, head.id
+
+    if not queues:
+        return None
+    queues.sort(key=rank)
+    first = queues[0][0]
+    if loaded and not _is_loaded(first, loaded):
+        ahead: list[Candidate] = []
+        for queue in queues:
+            for n, job in enumerate(queue):
+                if job.priority == queue[0].priority and _is_loaded(job, loaded):
+                    overtaken = (*ahead, *queue[:n])
+                    if all(passed.overtaken < MAX_OVERTAKEN for passed in overtaken):
+                        return Choice(job.id, tuple(passed.id for passed in overtaken))
+            ahead.append(queue[0])
+    return Choice(first.id)
+
+
+def _is_loaded(job: Candidate, loaded: Collection[str]) -> bool:
+    return bool(job.models) and job.models <= frozenset(loaded)

@@ -1,0 +1,62 @@
+"""Tables of accounts and of what belongs to them, besides those of the jobs (`schema.py`)."""
+
+from sqlalchemy import Boolean, Column, Double, ForeignKey, Integer, String, Table
+
+from calotype.jobs.schema import METADATA, JsonText
+
+INVITATIONS = Table(
+    "invitations",
+    METADATA,
+    Column("id", String(16), primary_key=True),
+    Column("hash", String(200), nullable=False),
+    Column("max_accounts", Integer, nullable=False),
+    Column("seconds", Double, nullable=False),  # of devices, for all accounts that came with it together
+    Column("is_disabled", Boolean, nullable=False),
+    Column("created", Double, nullable=False),
+)
+
+USERS = Table(
+    "users",
+    METADATA,
+    Column("id", String(32), primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("is_admin", Boolean, nullable=False),
+    Column("is_disabled", Boolean, nullable=False),
+    Column("seconds", Double),  # of devices a day
+    Column("max_running", Integer, nullable=False),
+    Column("max_queued", Integer, nullable=False),
+    Column("max_stored", Double, nullable=False),  # GiB of uploads
+    Column("invitation", ForeignKey("invitations.id"), index=True),
+    Column("created", Double, nullable=False),
+)
+
+TOKENS = Table(
+    "tokens",
+    METADATA,
+    Column("id", String(16), primary_key=True),
+    Column("user", ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("hash", String(200), nullable=False),
+    Column("created", Double, nullable=False),
+)
+
+PRESETS = Table(
+    "presets",
+    METADATA,
+    Column("owner", String(64), primary_key=True),
+    Column("name", String(100), primary_key=True),
+    Column("kind", String(64), nullable=False),
+    Column("task", JsonText, nullable=False),
+)
+
+LINKS = Table(
+    "links",
+    METADATA,
+    Column("id", String(32), primary_key=True),
+    Column("hash", String(64), nullable=False, unique=True),  # of the secret part of the address
+    Column("owner", String(64), nullable=False, index=True),
+    Column("job", String(32), nullable=False),
+    Column("result", String(32), nullable=False),
+    Column("suffix", String(16), nullable=False),
+    Column("media_type", String(128), nullable=False),
+    Column("created", Double, nullable=False),
+)

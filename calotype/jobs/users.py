@@ -1,0 +1,186 @@
+"""Accounts: who may use the service, and how much of it.
+
+A token is `cal_ID_SECRET`; the table has its id and an argon2 hash. Accounts that came with the same invitation are a
+group: its seconds of trial, and its jobs at a time, are for all of them together, so that more accounts give no more.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import delete as delete_from
+
+from calotype.errors import CalotypeError
+from calotype.jobs.account import TRIAL, TRIAL_SECONDS, Account, Allowance
+from calotype.jobs.database import Database
+from calotype.jobs.jobs import Conflict, NotFound, OverBudget
+from calotype.jobs.schema import UPLOADS
+from calotype.jobs.tables import INVITATIONS, TOKENS, USERS
+from calotype.options import shown
+
+NAME = re.compile(r"\w[\w.@-]{0,63}")
+TOKEN = re.compile(r"(cal|inv)_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
+KNOWN_SECONDS = 300.0  # for which a verified token is not hashed again
+MAX_KNOWN = 10_000
+
+
+class Accounts:
+    """The accounts in the database of the job store."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time):
+        self._database, self._clock = database, clock
+        self._known: dict[bytes, float] = {}  # digests of verified tokens: until when
+        self._key = secrets.token_bytes(32)
+
+    # Accounts
+
+    def add(self, name: str, allowance: Allowance | None = None, *, is_admin: bool = False) -> Account:
+        """Raises Conflict if the name is taken, CalotypeError if it is invalid."""
+        with self._database.writing() as db:
+            return self._add(db, name, allowance or Allowance(), is_admin, None)
+
+    def _add(self, db: Connection, name: str, allowance: Allowance, is_admin: bool, invitation: str | None) -> Account:
+        if not NAME.fullmatch(name):
+            raise CalotypeError(
+                "{option} is up to 64 letters, digits, dots and dashes, not {value}", option="name", value=shown(name)
+            )
+        values = {"id": secrets.token_hex(16), "name": name, "is_admin": is_admin, "is_disabled": False}
+        values |= {"invitation": invitation, "created": self._clock(), **asdict(allowance)}
+        if db.scalar(select(USERS.c.id).where(USERS.c.name == name)):
+            raise Conflict("there is already an account {name}; choose another name", name=name, option="name")
+        db.execute(insert(USERS).values(**values))
+        return _account(self._row(db, name))
+
+    def list(self) -> list[Account]:
+        with self._database.reading() as db:
+            return [_account(row) for row in db.execute(_ACCOUNTS.order_by(USERS.c.created, USERS.c.name))]
+
+    def find(self, name: str) -> Account:
+        """Raises NotFound."""
+        with self._database.reading() as db:
+            return _account(self._row(db, name))
+
+    def change(self, name: str, **changes: Any) -> Account:
+        """Changes fields of the allowance, or `is_disabled`: then all tokens of the account are refused."""
+        with self._database.writing() as db:
+            user = self._row(db, name).id
+            db.execute(update(USERS).where(USERS.c.id == user).values(**changes))
+            return _account(self._row(db, name))
+
+    def _row(self, db: Connection, name: str) -> Row:
+        row = db.execute(_ACCOUNTS.where(USERS.c.name == name)).first()
+        if row is None:
+            raise NotFound("there is no account {name}", name=name if NAME.fullmatch(name) else shown(name))
+        return row
+
+    def stored(self, user: str) -> int:
+        """Bytes of the uploads of an account."""
+        with self._database.reading() as db:
+            return int(db.scalar(select(func.sum(UPLOADS.c.size)).where(UPLOADS.c.owner == user)) or 0)
+
+    # Tokens
+
+    def add_token(self, name: str) -> str:
+        """A new token of an account; only its hash is stored."""
+        with self._database.writing() as db:
+            return self._add_token(db, self._row(db, name).id)
+
+    def _add_token(self, db: Connection, user: str) -> str:
+        token, id = _new_secret("cal")
+        values = {"id": id, "user": user, "hash": self._hasher.hash(token), "created": self._clock()}
+        db.execute(insert(TOKENS).values(**values))
+        return token
+
+    def remove_tokens(self, name: str) -> int:
+        """Revokes all tokens of an account; returns how many."""
+        with self._database.writing() as db:
+            user = self._row(db, name).id
+            return db.execute(delete_from(TOKENS).where(TOKENS.c.user == user)).rowcount
+
+    def verify(self, token: str) -> Account | None:
+        """The account of a valid token; None for any other text, in the same time."""
+        match = TOKEN.fullmatch(token)
+        query = _ACCOUNTS.join(TOKENS, TOKENS.c.user == USERS.c.id).add_columns(TOKENS.c.hash)
+        with self._database.reading() as db:
+            row = db.execute(query.where(TOKENS.c.id == (match[2] if match else ""))).first()
+        is_valid = self._is_valid(row and row.hash, token)
+        return _account(row) if row is not None and is_valid and not row.is_disabled else None
+
+    def _is_valid(self, hash: str | None, token: str) -> bool:
+        """Whether the token has this hash; a dummy is hashed where there is none."""
+        digest = hmac.new(self._key, f"{hash} {token}".encode("utf-8", "replace"), hashlib.sha256).digest()
+        if self._known.get(digest, 0) > self._clock():
+            return True
+        is_valid = _verify(self._hasher, hash or self._dummy, token) and hash is not None
+        if is_valid:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known[digest] = self._clock() + KNOWN_SECONDS
+        return is_valid
+
+    @cached_property
+    def _hasher(self) -> Any:
+        from argon2 import PasswordHasher
+
+        return PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
+
+    @cached_property
+    def _dummy(self) -> str:
+        return self._hasher.hash(secrets.token_hex(16))
+
+    # Invitations
+
+    def invite(self, max_accounts: int = 1, seconds: float = TRIAL_SECONDS) -> str:
+        """An invitation, with which up to `max_accounts` accounts can be opened; these have `seconds` together."""
+        invitation, id = _new_secret("inv")
+        values = {"id": id, "hash": self._hasher.hash(invitation), "max_accounts": max_accounts, "seconds": seconds}
+        with self._database.writing() as db:
+            db.execute(insert(INVITATIONS).values(**values, is_disabled=False, created=self._clock()))
+        return invitation
+
+    def sign_up(self, invitation: str, name: str) -> tuple[Account, str]:
+        """A new account, and its token. Raises NotFound for an invalid invitation, OverBudget for a used up one."""
+        match = TOKEN.fullmatch(invitation)
+        query = select(INVITATIONS).where(INVITATIONS.c.id == (match[2] if match else ""))
+        with self._database.writing() as db:
+            row = db.execute(query).first()
+            if not self._is_valid(row and row.hash, invitation) or row is None or row.is_disabled:
+                raise NotFound("this invitation is not valid", option="invitation")
+            count = db.scalar(select(func.count()).select_from(USERS).where(USERS.c.invitation == row.id))
+            if count >= row.max_accounts:
+                raise OverBudget("this invitation is used up: {count} accounts came with it", count=count)
+            account = self._add(db, name, TRIAL, False, row.id)
+            return account, self._add_token(db, account.id)
+
+
+_JOINED = USERS.join(INVITATIONS, INVITATIONS.c.id == USERS.c.invitation, isouter=True)
+_ACCOUNTS = select(USERS, INVITATIONS.c.seconds.label("trial_seconds")).select_from(_JOINED)
+
+
+def _account(row: Row) -> Account:
+    allowance = Allowance(**{spec.name: getattr(row, spec.name) for spec in fields(Allowance)})
+    return Account(
+        row.id, row.name, row.is_admin, row.is_disabled, allowance, row.invitation, row.created, row.trial_seconds
+    )
+
+
+def _new_secret(prefix: str) -> tuple[str, str]:
+    """A token or invitation, and the id in it."""
+    id = secrets.token_hex(8)
+    return f"{prefix}_{id}_{secrets.token_urlsafe(32)}", id
+
+
+def _verify(hasher: Any, hash: str, token: str) -> bool:
+    from argon2.exceptions import Argon2Error, InvalidHashError
+
+    try:
+        return hasher.verify(hash, token.encode("utf-8", "replace"))
+    except (Argon2Error, InvalidHashError):
+        return False

@@ -1,0 +1,45 @@
+"""A public copy of a picture: its pixels and colour profile, and nothing else that its file holds."""
+
+from pathlib import Path
+
+from calotype import out_of_process
+from calotype.errors import PictureError
+from calotype.out_of_process import ProcessEnded
+
+SECONDS = 300.0
+QUALITY = 95
+MEDIA_TYPES = {
+    "image/jpeg": ("jpeg", ".jpg"),
+    "image/png": ("png", ".png"),
+    "image/webp": ("webp", ".webp"),
+    "image/avif": ("avif", ".avif"),
+    "image/heic": ("jpeg", ".jpg"),
+    "image/tiff": ("png", ".png"),
+    "image/bmp": ("png", ".png"),
+}  # of a file: format and suffix of its copy, which every browser shows
+
+
+def publish(source: Path, target: Path, media_type: str, max_pixels: int) -> tuple[str, str]:
+    """Writes the copy; the second process of `out_of_process` decodes the picture. Returns suffix and media type.
+
+    Raises:
+        CalotypeError: not a picture, or one that cannot be read.
+    """
+    if media_type not in MEDIA_TYPES:
+        raise PictureError("only pictures can be made public, and this file is {media_type}", media_type=media_type)
+    format, suffix = MEDIA_TYPES[media_type]
+    try:
+        out_of_process.call(_publish_here, source, target, format, max_pixels, seconds=SECONDS)
+    except ProcessEnded as fault:
+        raise PictureError("the picture cannot be read: {cause}", cause=fault.cause) from fault
+    return suffix, f"image/{format}"
+
+
+def _publish_here(source: Path, target: Path, format: str, max_pixels: int) -> None:
+    from dataclasses import replace
+
+    from calotype.picture.picture import Metadata, Picture
+    from calotype.picture.save import save
+
+    picture = Picture.open_here(source, max_pixels)
+    save(replace(picture, metadata=Metadata(icc=picture.metadata.icc)), target, format=format, quality=QUALITY)

@@ -1,0 +1,238 @@
+"""Jobs over HTTP: what is asked for is queued, followed, and fetched."""
+
+import asyncio
+import json
+import threading
+
+import pytest
+
+from calotype.api.events import EventHub, read_last_id, stream
+from calotype.tasks import TASKS
+from tests.api.conftest import png, submit, upload, work
+
+
+def test_a_job_goes_from_an_upload_to_its_result(client, store):
+    source = upload(client)
+    answer = client.post(
+        "/jobs",
+        json={"kind": "restore", "task": {"scale": 2, "upscaler": "realesrgan-x4plus"}, "files": {"source": source}},
+    )
+    assert answer.status_code == 201
+    job = answer.json()
+    assert answer.headers["Location"] == f"/jobs/{job['id']}"
+    assert (job["state"], job["kind"], job["files"]) == ("queued", "restore", {"source": source})
+    assert job["task"] == {"scale": 2, "upscaler": "realesrgan-x4plus"}
+    assert store.get(job["id"]).models == ("realesrgan-x4plus",)
+
+    result = png(16, 12)
+    work(store, result)
+    job = client.get(f"/jobs/{job['id']}").json()
+    assert (job["state"], job["cost"], job["progress"]["done"]) == ("done", 1.0, 1)
+    (stored,) = job["results"]
+    assert (stored["name"], stored["media_type"], stored["size"]) == ("picture.png", "image/png", len(result))
+    fetched = client.get(stored["url"])
+    assert fetched.content == result
+    assert fetched.headers["content-type"] == "image/png"
+    assert fetched.headers["content-disposition"] == "inline; filename*=UTF-8''picture.png"
+    assert "sandbox" in fetched.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("name, media_type", [("page.html", "text/html"), ("x.svg", "image/svg+xml")])
+def test_results_that_could_run_scripts_are_saved_not_shown(client, store, name, media_type):
+    submit(client)
+    job = work(store, b"<script>", name, media_type)
+    fetched = client.get(client.get(f"/jobs/{job}").json()["results"][0]["url"])
+    assert fetched.headers["content-disposition"].startswith("attachment")
+    assert fetched.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_file_name_cannot_leave_its_header(client, store):
+    submit(client)
+    job = work(store, name='a"\r\nX: 1; 狐.png')
+    fetched = client.get(client.get(f"/jobs/{job}").json()["results"][0]["url"])
+    assert "x" not in fetched.headers
+    assert fetched.headers["content-disposition"].isascii()
+
+
+def test_jobs_are_listed_in_pages_and_by_state(client, store, clock):
+    ids = []
+    for _ in range(5):
+        clock.now += 1
+        ids.append(submit(client))
+    ended = work(store)
+    assert [job["id"] for job in client.get("/jobs", params={"state": "done"}).json()["jobs"]] == [ended]
+    both = client.get("/jobs", params={"state": ["done", "queued"]}).json()["jobs"]
+    assert len(both) == 5
+    found, after = [], None
+    while True:
+        page = client.get("/jobs", params={"limit": 2} | ({"after": after} if after else {})).json()
+        found += [job["id"] for job in page["jobs"]]
+        if not (after := page["next"]):
+            break
+    assert found == ids[::-1]
+
+
+def test_a_job_can_be_steered(client, store):
+    first, second = submit(client), submit(client)
+    assert client.post(f"/jobs/{first}/pause").json()["state"] == "paused"
+    assert client.post(f"/jobs/{first}/resume").json()["state"] == "queued"
+    queue = client.post(f"/jobs/{second}/move", json={"before": first}).json()
+    assert [job["id"] for job in queue] == [second, first] == [job["id"] for job in client.get("/queue").json()]
+    assert client.post(f"/jobs/{second}/cancel").json()["state"] == "cancelled"
+    assert client.post(f"/jobs/{second}/pause").status_code == 409
+    assert client.post(f"/jobs/{second}/retry").json()["state"] == "queued"
+    assert client.delete(f"/jobs/{second}").status_code == 409
+    assert client.put(f"/jobs/{first}/favourite").json()["is_favourite"]
+    assert not client.delete(f"/jobs/{first}/favourite").json()["is_favourite"]
+    client.post(f"/jobs/{second}/cancel")
+    assert client.delete(f"/jobs/{second}").status_code == 204
+    assert client.get(f"/jobs/{second}").status_code == 404
+
+
+def test_the_same_key_twice_is_one_job(client):
+    body, key = {"kind": "imagine", "task": {"prompt": "fox"}}, {"Idempotency-Key": "k1"}
+    first, again = (client.post("/jobs", json=body, headers=key).json()["id"] for _ in range(2))
+    assert first == again
+    assert len(client.get("/jobs").json()["jobs"]) == 1
+    other = client.post("/jobs", json=body | {"priority": 1}, headers=key)
+    assert (other.status_code, other.json()["error"]) == (409, "conflict")
+    assert client.post("/jobs", json=body, headers={"Idempotency-Key": "a b"}).status_code == 422
+
+
+def test_a_variation_knows_its_parent(client):
+    parent = submit(client)
+    child = submit(client, parent=parent)
+    assert client.get(f"/jobs/{child}").json()["parent"] == parent
+    missing = client.post("/jobs", json={"kind": "imagine", "task": {}, "parent": "0" * 32})
+    assert missing.status_code == 404
+
+
+def test_a_failed_job_says_why_without_paths(client, store):
+    submit(client)
+    job = work(store, fault="/home/ann/service/work/ab/photo.jpg is damaged; save it again")
+    error = client.get(f"/jobs/{job}").json()["error"]
+    assert error == {"error": "failed", "detail": "photo.jpg is damaged; save it again", "option": ""}
+
+
+def test_the_preview_is_the_latest(client, store):
+    job = submit(client)
+    assert client.get(f"/jobs/{job}/preview").status_code == 404
+    work(store, has_preview=True)
+    assert client.get(f"/jobs/{job}").json()["preview"] == f"/jobs/{job}/preview"
+    assert client.get(f"/jobs/{job}/preview").content == b"\xff\xd8\xff"
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_every_kind_of_task_is_described_and_taken(client, kind):
+    view = client.get(f"/tasks/{kind}").json()
+    assert view["options"]["properties"].keys().isdisjoint(view["files"])
+    assert not any("x-file" in spec for spec in view["options"]["properties"].values())
+    needed = {
+        "merge_lora": {"loras": ["nobody"]},
+        "resize_lora": {"lora": "nobody", "rank": 4},
+        "convert_lora": {"lora": "nobody"},
+        "extract_lora": {"tuned": "nobody", "base": "nobody"},
+    }
+    photo = upload(client)
+    files = {name: [photo] if name == "photos" else photo for name in view["required_files"]}
+    files |= {"photos": [photo]} if kind == "train_gan" else {}
+    answer = client.post("/jobs", json={"kind": kind, "task": needed.get(kind, {}), "files": files})
+    if kind in needed:
+        assert (answer.status_code, "nobody" in answer.json()["detail"]) == (422, True)
+    else:
+        assert answer.status_code == 201, answer.text
+
+
+def test_photos_of_a_folder_are_named(client, store):
+    photo, caption = upload(client), upload(client, b"a fox")
+    files = {"photos": [f"{photo}/fox.png", f"{caption}/fox.txt"]}
+    job = submit(client, "train_gan", {}, files=files)
+    assert store.get(job).files == files
+    invalid = ("../a.png", "a/b.png", ".hidden", "CON.png", "a\0.png", "x" * 200, "a.png ", "", "C:a.png", "..", "a\\b")
+    for name in invalid:
+        answer = client.post("/jobs", json={"kind": "train_gan", "files": {"photos": [f"{photo}/{name}"]}})
+        assert (answer.status_code, answer.json()["option"]) == (422, "photos"), name
+
+
+def test_the_format_of_generated_pictures_can_be_given(client, store):
+    job = submit(client, output={"format": "webp", "quality": 80})
+    assert store.get(job).output == {"format": "webp", "quality": 80}
+    for body, option in [
+        ({"kind": "imagine", "output": {"format": "exe"}}, "format"),
+        ({"kind": "imagine", "output": {"quality": 101}}, "quality"),
+        ({"kind": "imagine", "output": {"out": "/etc"}}, ""),
+        ({"kind": "imagine", "output": []}, "output"),
+        ({"kind": "caption", "output": {"format": "png"}, "files": {"photos": [upload(client)]}}, "output"),
+    ]:
+        answer = client.post("/jobs", json=body)
+        assert (answer.status_code, answer.json()["option"]) == (422, option), body
+
+
+def events_of(text):
+    blocks = [
+        dict(line.split(": ", 1) for line in block.splitlines()) for block in text.split("\n\n") if "data" in block
+    ]
+    return [(block["id"], block["event"], json.loads(block["data"])) for block in blocks]
+
+
+def test_events_are_resumed_after_the_last_one(client, store):
+    job = submit(client)
+    work(store)
+    answer = client.get(f"/jobs/{job}/events")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    events = events_of(answer.text)
+    assert [name for _, name, _ in events] == ["state", "state", "progress", "state", "job"]
+    assert [id for id, _, _ in events] == ["1", "2", "3", "4", "end"]
+    assert events[2][2] == {"event": "progress", "done": 1, "total": 2, "what": "steps", "remaining": None}
+    assert events[-1][2]["state"] == "done"
+    rest = client.get(f"/jobs/{job}/events", headers={"Last-Event-ID": "3"})
+    assert events_of(rest.text) == events[3:]
+    assert client.get(f"/jobs/{job}/events", headers={"Last-Event-ID": "end"}).status_code == 204
+
+
+@pytest.mark.parametrize(
+    "text, number", [(None, 0), ("", 0), ("7", 7), ("-1", 0), ("²", 0), ("9" * 40, 0), ("x", 0), ("end", None)]
+)
+def test_any_last_id_is_read(text, number):
+    assert read_last_id(text) == number
+
+
+def test_events_arrive_while_the_job_runs(client, store):
+    """Each one once, in order, although they are written by another thread while the stream waits."""
+    job = store.get(submit(client))
+
+    async def follow():
+        stopping = asyncio.Event()
+        hub, seen = EventHub(store, stopping), []
+        async for part in stream(hub, store, job, 0):
+            seen += events_of(part.decode())
+            if len(seen) == 1:
+                threading.Thread(target=work, args=(store,)).start()
+        assert hub.count == 0
+        return seen
+
+    events = asyncio.run(asyncio.wait_for(follow(), 10))
+    numbers = [id for id, name, _ in events if name != "job"]
+    assert numbers == ["1", "2", "3", "4"]
+    assert events[-1][:2] == ("end", "job")
+
+
+def test_streams_end_when_the_service_stops(client, store):
+    job = store.get(submit(client))
+
+    async def follow():
+        stopping = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.3, stopping.set)
+        return [part async for part in stream(EventHub(store, stopping), store, job, 0)]
+
+    parts = asyncio.run(asyncio.wait_for(follow(), 5))
+    assert b"queued" in b"".join(parts)
+
+
+def test_a_stopping_service_takes_no_jobs_and_loses_none(client):
+    job = submit(client)
+    client.app.state.service.stopping.set()
+    answer = client.post("/jobs", json={"kind": "imagine", "task": {}})
+    assert (answer.status_code, answer.json()["error"], answer.headers["Retry-After"]) == (503, "unavailable", "60")
+    assert client.get(f"/jobs/{job}").json()["state"] == "queued"
+    assert client.get("/health").json()["status"] == "stopping"
