@@ -41,5 +41,5 @@ def _publish_here(source: Path, target: Path, format: str, max_pixels: int) -> N
     from calotype.picture.picture import Metadata, Picture
     from calotype.picture.save import save
 
-    picture = Picture.open_here(source, max_pixels)
+    picture = Picture.open_here(source, 0, max_pixels)
     save(replace(picture, metadata=Metadata(icc=picture.metadata.icc)), target, format=format, quality=QUALITY)

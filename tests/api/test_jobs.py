@@ -135,7 +135,7 @@ def test_every_kind_of_task_is_described_and_taken(client, kind):
     }
     photo = upload(client)
     files = {name: [photo] if name == "photos" else photo for name in view["required_files"]}
-    files |= {"photos": [photo]} if kind == "train_gan" else {}
+    files |= {"photos": [photo]} if kind in ("train_gan", "train_lora") else {}
     answer = client.post("/jobs", json={"kind": kind, "task": needed.get(kind, {}), "files": files})
     if kind in needed:
         assert (answer.status_code, "nobody" in answer.json()["detail"]) == (422, True)
