@@ -28,7 +28,7 @@ LOCK_TIMEOUT = 0.3  # seconds; enough for a run that is just ending to release i
 MAX_TEXT_BYTES = 64 << 20  # largest text file
 TEXT_FILE = Message("a text")
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)  # signals that ask a program to end
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_FSYNC = (
     errno.EINVAL,
@@ -182,6 +182,13 @@ def _write_error(path: Path, fault: OSError, option: str) -> CalotypeError:
     if fault.errno in _DISK_FULL:
         return CalotypeError(
             "{path} cannot be written: the disk is full; make room or choose another folder", path=name
+        )
+    if fault.errno == errno.EFBIG:
+        return CalotypeError(
+            "{path} cannot be written: it is larger than `ulimit -f` or the file system of folder {folder} allows; "
+            "raise the limit or choose another folder",
+            path=name,
+            folder=folder,
         )
     if fault.errno == errno.ENOENT and not path.parent.is_dir():
         return CalotypeError(

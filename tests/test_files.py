@@ -239,6 +239,11 @@ def test_others_may_read_what_the_umask_says(tmp_path):
     ("number", "sentence"),
     [
         (errno.ENOSPC, "the disk is full; make room or choose another folder"),
+        (
+            errno.EFBIG,
+            "it is larger than `ulimit -f` or the file system of folder {folder} allows; "
+            "raise the limit or choose another folder",
+        ),
         (errno.EROFS, "folder {folder} is closed to you; choose another one"),
         (errno.EIO, "{reason}; choose another name or folder"),
     ],

@@ -124,3 +124,36 @@ def test_an_unknown_size_of_a_strip_does_not_get_round_the_pixel_limit(tmp_path)
     with pytest.raises(PictureError, match="max_pixels"):
         Picture.open(tmp_path / "a.tif", 1_000_000)
     assert Picture.open(tmp_path / "a.tif").pixels.shape == (4000, 4000, 1)
+
+
+def png_chunks(data):
+    """The ends of the chunks of a PNG, and their kinds."""
+    at = 8
+    while at < len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        yield data[at + 4 : at + 8], end
+        at = end
+
+
+@pytest.mark.parametrize("rest", [0, 3, 11])
+@pytest.mark.parametrize("text", [{}, {"exif": b"MM\0*\0\0\0\x08\0\0\0\0\0\0"}])
+def test_a_png_whose_end_is_missing_is_read_where_its_pixels_are_complete(pixels, tmp_path, rest, text):
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "png", **text)
+    end = max(end for kind, end in png_chunks(out.getvalue()) if kind == b"IDAT") + rest
+    (tmp_path / "a.png").write_bytes(out.getvalue()[:end])
+    picture = Picture.open(tmp_path / "a.png")
+    assert np.array_equal(picture.pixels, pixels)
+    assert "its end is missing, but not its pixels" in picture.notes
+
+
+def test_the_pixels_of_a_png_must_be_complete(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3)).astype(np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(noise).save(out, "png")
+    ends = [end for kind, end in png_chunks(out.getvalue()) if kind == b"IDAT"]
+    assert len(ends) > 1
+    for end in (ends[0], ends[0] + 5, ends[-1] - 1):
+        (tmp_path / "a.png").write_bytes(out.getvalue()[:end])
+        with pytest.raises(PictureError, match="cut off"):
+            Picture.open(tmp_path / "a.png")

@@ -19,6 +19,7 @@ from calotype.picture.metadata.iptc import Iptc
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # in the order that the decoder expects
+_END = b"\0\0\0\0IEND\xaeB`\x82"
 _BLOCK = (b"Exif\0\0", b"II*\0", b"MM\0*")
 _XMP_KEY = b"XML:com.adobe.xmp"
 INFOTEXT = "parameters"  # the keyword under which A1111 and similar programs store generation parameters
@@ -87,6 +88,9 @@ def _sort_chunks(data: bytes) -> tuple[bytes, dict[bytes, list[bytes]], tuple[st
         if kind in _PIXEL_CHUNKS:
             pixel_chunks.setdefault(kind, []).append(raw)
         chunks.setdefault(kind, []).append(body if kind != b"IDAT" else b"")
+    if b"IEND" not in pixel_chunks:
+        pixel_chunks[b"IEND"] = [_END]
+        notes += ("its end is missing, but not its pixels",)
     parts = [raw for kind in _PIXEL_CHUNKS for raw in pixel_chunks.get(kind, ())[: None if kind == b"IDAT" else 1]]
     return b"".join([_SIGNATURE, *parts]), chunks, notes
 
@@ -114,14 +118,19 @@ def _frame(data: bytes, number: int, icc: bytes | None) -> Pixels:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:
-    """Kind, body, the whole chunk, and whether its checksum is right; ends after IEND."""
+    """Kind, body, the whole chunk, and whether its checksum is right; ends after IEND, or where the file is cut off.
+
+    The decoder finds out whether pixels are missing where the file ends between chunks, or in one without pixels.
+    """
     at = len(_SIGNATURE)
     if data[at + 4 : at + 8] != b"IHDR" or int.from_bytes(data[at : at + 4], "big") != 13:
         raise ValueError("its header is missing")
     while True:
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
         if at + 12 > len(data) or end > len(data):
-            raise ValueError("the end is missing")
+            if data[at + 4 : at + 8] == b"IDAT":
+                raise ValueError("the end is missing")
+            return
         raw = data[at:end]
         yield raw[4:8], raw[8:-4], raw, zlib.crc32(raw[4:-4]) == int.from_bytes(raw[-4:], "big")
         if raw[4:8] == b"IEND":
