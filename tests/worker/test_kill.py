@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="the extra serve is not installed")
 
 from PIL import Image
-from sqlalchemy import or_, select
+from sqlalchemy import Text, cast, or_, select
 
 from calotype.jobs.schema import EVENTS
 from calotype.jobs.store import JobStore
@@ -57,8 +57,9 @@ class Machine:
     def kill(self, target):
         children = psutil.Process(self.worker.pid).children() if self.worker.poll() is None else []
         victims = [child.pid for child in children] if target in ("process", "worker and process", "all") else []
-        victims += [self.worker.pid] if target in ("worker", "worker and process", "all") else []
-        victims += [self.server.pid] if self.server and target in ("server", "all") else []
+        started = [self.worker] if target in ("worker", "worker and process", "all") else []
+        started += [self.server] if self.server and target in ("server", "all") else []
+        victims += [process.pid for process in started if process.poll() is None]
         for pid in victims:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -120,7 +121,8 @@ def kill_at_random(folder, url, requests, kills, pause, is_light=True, seconds=6
 
 def works_since(store, since):
     """Whether a job has made progress since then."""
-    progress = or_(EVENTS.c.data.like('{"event": "progress"%'), EVENTS.c.data.like('{"event": "learning"%'))
+    text = cast(EVENTS.c.data, Text)
+    progress = or_(text.like('{"event": "progress"%'), text.like('{"event": "learning"%'))
     with store.database.reading() as db:
         return db.execute(select(EVENTS.c.number).where(EVENTS.c.created > since, progress)).first() is not None
 
