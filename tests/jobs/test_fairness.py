@@ -52,12 +52,12 @@ def test_somebody_is_served_if_anybody_waits_and_nobody_is_overtaken_too_often(j
 )
 def test_no_account_starves(accounts, used, data):
     """Accounts that always have work, and newcomers that never end: one that has used much is served all the same,
-    at the latest after `usage / CREDIT` seconds, one job of each other account, and those that may overtake."""
+    at the latest after four times that, one job of each other account, and those that may overtake."""
     now, loaded, served = 0.0, frozenset(), set()
     usage = {"patient": Usage(used, 0.0, 0.0)}
     overtaken: dict[str, int] = {}
     longest = max(seconds for seconds, _ in accounts)
-    bound = used / CREDIT + (len(accounts) + 2) * (MAX_OVERTAKEN + 1) * longest
+    bound = 4 * used + (len(accounts) + 2) * (MAX_OVERTAKEN + 1) * longest
     round_, waiting_since = 0, {}
     while "patient" not in served:
         assert now <= bound

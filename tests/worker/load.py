@@ -1,5 +1,6 @@
 """Processes for `test_kill.py`: one that submits jobs, as a server does, and a worker whose runner needs no torch."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -57,28 +58,31 @@ def supervise(folder, url, is_light):
 
 
 def submit(folder, url, requests):
-    """Sends each request with its upload and its key, and notes the id of its job on the disk. After a kill it starts
-    with the first request that has no id yet, which may be in the queue already."""
+    """Sends the requests over and over, each with its uploads and its key, and notes the ids of the jobs on the disk,
+    until a file says stop. After a kill it goes on with the first that has no id yet, which may be queued already."""
     store, rng = JobStore(url, Path(folder) / "service"), random.Random(os.getpid())
-    ids = Path(folder) / "ids"
+    ids, stop = Path(folder) / "ids", Path(folder) / "stop"
     ids.touch()
     requests = json.loads(Path(requests).read_text())
-    for number in range(len(ids.read_text().splitlines()), len(requests)):
-        kind, task, photos = requests[number]
+    number = len(ids.read_text().splitlines())
+    while number < len(requests) or not stop.exists():
+        if store.counts().get("queued", 0) > 8 and number >= len(requests):
+            time.sleep(0.1)
+            continue
+        kind, task, photos = requests[number % len(requests)]
         uploads = [store.upload("ann", io.BytesIO(bytes.fromhex(photo))).id + "/p.png" for photo in photos]
         option = "source" if kind == "upscale" else "photos"
         files = {option: uploads if option == "photos" else uploads[0]} if uploads else {}
-        job = store.submit(f"user{number % 3}" if not uploads else "ann", kind, task, files=files, key=f"k{number}")
+        job = store.submit("ann" if uploads else f"user{number % 3}", kind, task, files=files, key=f"k{number}")
         with ids.open("a") as file:
             file.write(f"{job.id}\n")
             file.flush()
             os.fsync(file.fileno())
+        number += 1
         if rng.random() < 0.2:  # taken out, and put back
-            try:
+            with contextlib.suppress(Conflict):
                 store.pause(job.id)
                 store.resume(job.id)
-            except Conflict:
-                pass
         time.sleep(rng.random() * 0.1)
     for job in store.find(states=["paused"], limit=1000):  # the kill came between the two
         store.resume(job.id)

@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="the extra serve is not installed")
 
 from PIL import Image
-from sqlalchemy import or_, select
+from sqlalchemy import Text, cast, or_, select
 
 from calotype.jobs.schema import EVENTS
 from calotype.jobs.store import JobStore
@@ -27,6 +27,7 @@ from calotype.worker.worker_options import WorkerOptions
 from tests.worker import load
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
+LIGHT = 8  # requests, sent over and over
 START_SECONDS = 30.0  # that a worker may take until it runs a job
 TARGETS = ("process", "process", "worker", "worker and process", "server", "all")
 
@@ -56,8 +57,9 @@ class Machine:
     def kill(self, target):
         children = psutil.Process(self.worker.pid).children() if self.worker.poll() is None else []
         victims = [child.pid for child in children] if target in ("process", "worker and process", "all") else []
-        victims += [self.worker.pid] if target in ("worker", "worker and process", "all") else []
-        victims += [self.server.pid] if self.server and target in ("server", "all") else []
+        started = [self.worker] if target in ("worker", "worker and process", "all") else []
+        started += [self.server] if self.server and target in ("server", "all") else []
+        victims += [process.pid for process in started if process.poll() is None]
         for pid in victims:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -93,6 +95,7 @@ def kill_at_random(folder, url, requests, kills, pause, is_light=True, seconds=6
             works, target = works_since(store, time.time() - 1), rng.choice(TARGETS)
             if machine.kill(target):
                 killed.append((target, works))
+        (folder / "stop").touch()
         while not (machine.is_sent and set(store.counts()) <= {"done", "failed"}):
             assert time.monotonic() < end, (store.counts(), (folder / "log").read_text()[-3000:])
             machine.start()
@@ -101,7 +104,7 @@ def kill_at_random(folder, url, requests, kills, pause, is_light=True, seconds=6
         machine.stop()
     ids = (folder / "ids").read_text().split()
     jobs = [store.get(job_id) for job_id in ids]
-    assert len(set(ids)) == len(requests) == sum(store.counts().values())  # none lost, none sent twice
+    assert len(requests) <= len(set(ids)) == len(ids) == sum(store.counts().values())  # none lost, none sent twice
     assert [job.error for job in jobs if job.state != "done"] == []
     for job in jobs:
         states = [event.data["state"] for event in store.events(job.id, limit=10**6) if event.data["event"] == "state"]
@@ -118,7 +121,8 @@ def kill_at_random(folder, url, requests, kills, pause, is_light=True, seconds=6
 
 def works_since(store, since):
     """Whether a job has made progress since then."""
-    progress = or_(EVENTS.c.data.like('{"event": "progress"%'), EVENTS.c.data.like('{"event": "learning"%'))
+    text = cast(EVENTS.c.data, Text)
+    progress = or_(text.like('{"event": "progress"%'), text.like('{"event": "learning"%'))
     with store.database.reading() as db:
         return db.execute(select(EVENTS.c.number).where(EVENTS.c.created > since, progress)).first() is not None
 
@@ -137,19 +141,20 @@ def check_files(store, jobs):
             assert db.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
 
 
-def light_requests(count):
-    return [("imagine", {"prompt": "a", "seed": n}, []) for n in range(count)]
+def light_requests():
+    return [("imagine", {"prompt": "a", "seed": n}, []) for n in range(LIGHT)]
 
 
 def check_light(jobs, store_folder):
     for number, job in enumerate(jobs):
         (result,) = job.results
+        number %= LIGHT
         path = store_folder / "results" / result.id[:2] / result.id
         assert path.read_bytes() == load.content_of(number) and result.facts["seed"] == number
 
 
-def test_a_few_kills_lose_nothing(tmp_path):
-    jobs, _ = kill_at_random(tmp_path, "", light_requests(8), kills=2, pause=(0.1, 0.3), seconds=60)
+def test_a_kill_loses_nothing(tmp_path):
+    jobs, _ = kill_at_random(tmp_path, "", light_requests(), kills=1, pause=(0.1, 0.3), seconds=60)
     check_light(jobs, tmp_path / "service")
 
 
@@ -157,7 +162,7 @@ def test_a_few_kills_lose_nothing(tmp_path):
 @pytest.mark.parametrize("database", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def test_fifty_kills_lose_nothing(tmp_path, request, database):
     url = request.getfixturevalue("empty_postgres")() if database == "postgres" else ""
-    jobs, hits = kill_at_random(tmp_path, url, light_requests(300), kills=50, pause=(0.0, 1.0), seconds=900)
+    jobs, hits = kill_at_random(tmp_path, url, light_requests(), kills=50, pause=(0.0, 1.0), seconds=900)
     check_light(jobs, tmp_path / "service")
     print(
         f"{database}: 50 kills, {hits} during a job; {sum(job.attempts for job in jobs)} attempts at {len(jobs)} jobs"
@@ -170,15 +175,15 @@ def test_kills_of_real_work_change_no_byte(tmp_path):
     """Pictures are enlarged and generated, and a network is trained, which goes on from its saved state."""
     photos = [photo(n).hex() for n in range(8)]
     training = {"resolution": 32, "capacity": 0.125, "max_train_steps": 60, "train_batch_size": 2, "snapshots": 2}
-    requests = [("upscale", {"model": "realesr-animevideov3"}, [photos[n % 8]]) for n in range(10)]
-    requests += [("imagine", {"prompt": "a cat", "steps": 6, "seed": n}, []) for n in range(4)]
+    requests = [("upscale", {"model": "realesr-animevideov3"}, [photos[n]]) for n in range(5)]
+    requests += [("imagine", {"prompt": "a cat", "steps": 6, "seed": n}, []) for n in range(2)]
     requests.insert(3, ("train_gan", {**training, "save_state_every": 1}, photos))
     (tmp_path / "killed").mkdir()
     (tmp_path / "whole").mkdir()
     killed, hits = kill_at_random(tmp_path / "killed", "", requests, 12, (0.0, 4.0), is_light=False, seconds=2400)
-    whole, _ = kill_at_random(tmp_path / "whole", "", requests, 0, (0, 0), is_light=False, seconds=600)
-    for one, two in zip(killed, whole, strict=True):
-        assert bytes_of(one) == bytes_of(two)
+    whole, _ = kill_at_random(tmp_path / "whole", "", requests, 0, (0, 0), is_light=False, seconds=900)
+    for number, job in enumerate(killed):
+        assert bytes_of(job) == bytes_of(whole[number % len(requests)])
     attempts = sum(job.attempts for job in killed)
     print(f"real work: 12 kills, {hits} during a job; {attempts} attempts at {len(killed)} jobs")
 
@@ -195,14 +200,14 @@ def photo(seed):
 
 
 def test_a_job_that_crashes_its_process_fails_alone(tmp_path, monkeypatch):
-    """A segmentation fault, three times; the jobs after it are done."""
+    """A segmentation fault, twice; the jobs after it are done."""
     start = supervisor.START.replace("from calotype.worker import supervisor;", CRASHING)
     monkeypatch.setattr(supervisor, "START", start.replace("supervisor.serve()", "load.serve()"))
     monkeypatch.setattr(supervisor, "MAX_DELAY", 0.0)
     store = JobStore("", tmp_path / "service")
     bad, good = (store.submit("ann", "imagine", {"prompt": "a", "seed": seed}) for seed in (666, 1))
     settings = Settings.gather({"home": tmp_path, "device": "cpu"}, environ={})
-    watched = supervisor.Supervisor(settings, WorkerOptions(poll=0.05, min_free=0.0))
+    watched = supervisor.Supervisor(settings, WorkerOptions(poll=0.05, min_free=0.0, attempts=2))
     thread = threading.Thread(target=watched.run, daemon=True)
     thread.start()
     end = time.monotonic() + 60
@@ -212,7 +217,7 @@ def test_a_job_that_crashes_its_process_fails_alone(tmp_path, monkeypatch):
     watched.stop()
     thread.join(20)
     assert not thread.is_alive() and store.get(good.id).state == "done"
-    assert (store.get(bad.id).state, store.get(bad.id).attempts) == ("failed", 3)
+    assert (store.get(bad.id).state, store.get(bad.id).attempts) == ("failed", 2)
     assert "ended {attempts} times" in str(store.get(bad.id).error)
 
 
