@@ -129,6 +129,18 @@ def test_flipped_bytes_of_formats_that_are_only_read(files, tmp_path_factory, ki
     _flip_bytes(files[kind], tmp_path_factory.getbasetemp() / "broken", data)
 
 
+def test_a_tiff_with_two_values_where_one_belongs_is_refused(tmp_path):
+    out = io.BytesIO()
+    tifffile.imwrite(out, NOISE, photometric="rgb")
+    data = bytearray(out.getvalue())
+    entry = data.index((259).to_bytes(2, "little") + (3).to_bytes(2, "little"))  # Compression, a short
+    data[entry + 4 : entry + 8] = (2).to_bytes(4, "little")
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(CalotypeError, match=r"a\.tif") as told:
+        Picture.open(tmp_path / "a.tif")
+    assert "\n" not in str(told.value)
+
+
 def _flip_bytes(file, path, data):
     broken = bytearray(file)
     places = st.integers(0, len(broken) - 1) | st.integers(0, min(200, len(broken) - 1))

@@ -50,9 +50,9 @@ def is_raw(file: BinaryIO) -> bool:
         file.seek(0)
         page = tifffile.TiffFile(file, _multifile=False).pages[0].aspage()
         tags = set(page.tags.keys())
+        has_sensor_pixels = int(page.photometric or 0) in _SENSOR or int(page.compression) in _RAW_COMPRESSIONS
     except Exception:  # noqa: BLE001  open_tiff will say what is damaged
         return False
-    has_sensor_pixels = int(page.photometric or 0) in _SENSOR or int(page.compression) in _RAW_COMPRESSIONS
     # the first directory of most raw files is a preview; that of an ordinary TIFF with a DNG's tag is the picture
     is_preview = page.is_reduced and _SUB_IFDS in tags and not tags.isdisjoint((_MAKE, _DNG_VERSION))
     return bool(has_sensor_pixels or is_preview)
