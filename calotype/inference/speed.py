@@ -32,7 +32,7 @@ def choose_upscaler(task: Upscale | Restore, pixels: np.ndarray, models: Models)
     `auto_seconds`, and otherwise the quick one of the smallest sufficient scale. Drawings get networks for drawings.
     """
     if not task.is_automatic or task.auto_upscaler:
-        return task.auto_upscaler if task.is_automatic else getattr(task, task.upscaler_option)
+        return task.auto_upscaler if task.is_automatic else getattr(task, task.UPSCALER_OPTION)
     kind = "drawing" if is_drawn(pixels) else "photo"
     scale = task.scale or AUTO_SCALE
     best, quick = BEST_UPSCALER[kind], quick_upscaler(kind, scale)

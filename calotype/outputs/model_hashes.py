@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from calotype.errors import CalotypeError
 from calotype.settings import Settings
+from calotype.tasks import TASKS
 
 if TYPE_CHECKING:
     from calotype.checkpoints.store import Checkpoint
     from calotype.record import Record
 
 MODEL_OPTIONS = ("model", "upscaler", "face_model")
-UPSCALER_OPTIONS = {"upscale": "model", "restore": "upscaler"}  # by the task
 
 
 class CurrentHashes:
@@ -77,7 +77,7 @@ class CurrentHashes:
 
 def automatic_upscaler(record: "Record") -> str | None:
     """The super-resolution network that auto stood for: the first model in the record."""
-    option = UPSCALER_OPTIONS.get(record.task, "")
+    option = getattr(TASKS.get(record.task), "UPSCALER_OPTION", "")
     return record.models[0].name if record.models and record.options.get(option) == "auto" else None
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from calotype.checkpoints.entries import AUTOMATIC
 from calotype.errors import CalotypeError, Message
 from calotype.files import readable, write_atomic
-from calotype.outputs.model_hashes import UPSCALER_OPTIONS, automatic_upscaler
+from calotype.outputs.model_hashes import automatic_upscaler
 from calotype.outputs.names import format_of
 from calotype.tasks import kind_of, options_of
 
@@ -202,8 +202,8 @@ def _with_network(task: Any, record: "Record") -> tuple[dict[str, Any], dict[str
     A task on `auto` accepts every network that its `speed` may choose, as the choice depends on the machine's speed.
     """
     now, then = options_of(task), dict(record.options)
-    name = UPSCALER_OPTIONS.get(record.task)
-    if name is None or name not in now or name not in then:
+    name = getattr(task, "UPSCALER_OPTION", None)
+    if record.task != kind_of(task) or name not in then:
         return now, then
     speed = now.pop("speed")
     then.pop("speed", None)

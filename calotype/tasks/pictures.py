@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from calotype.errors import CalotypeError
 from calotype.options import option
@@ -48,6 +49,7 @@ class Speed:
     """Which network `auto` stands for."""
 
     TITLE = "Speed"
+    UPSCALER_OPTION: ClassVar[str]  # the option that names the network
 
     speed: str = option(
         "auto",
@@ -63,21 +65,16 @@ class Speed:
     )
 
     @property
-    def upscaler_option(self) -> str:
-        """The option that names the network."""
-        return "upscaler" if hasattr(self, "upscaler") else "model"
-
-    @property
     def is_automatic(self) -> bool:
         """Whether `speed` chooses the network."""
-        return getattr(self, self.upscaler_option) == "auto"
+        return getattr(self, self.UPSCALER_OPTION) == "auto"
 
     def check_speed(self) -> None:
         """Raises CalotypeError for a speed beside the name of a network."""
         if self.speed != "auto" and not self.is_automatic:
             raise CalotypeError(
                 "{option} names the network, so {option:speed} has no effect; leave one of them out",
-                option=self.upscaler_option,
+                option=self.UPSCALER_OPTION,
             )
 
 
@@ -86,6 +83,7 @@ class Upscale(Speed, Tiling, Saving):
     """Enlarge a picture with a super-resolution network."""
 
     TITLE = "Upscaling"
+    UPSCALER_OPTION = "model"
 
     source: Path = option(help="picture", is_path=True, title="Picture")
     model: str = option(
@@ -104,6 +102,7 @@ class Restore(Speed, Tiling, Saving):
     """Restore an old photo: the faces by a face restoration network, the rest by a super-resolution network."""
 
     TITLE = "Restoration"
+    UPSCALER_OPTION = "upscaler"
 
     source: Path = option(help="photo", is_path=True, title="Photo")
     scale: float = option(2.0, "upscaling factor of the result, any number", min=0.01, max=64)
