@@ -244,8 +244,7 @@ class _AlbumRun(_PictureRun):
         if self._ahead:
             self._ahead.wait()  # so that one process is enough for decoding
         auto_seconds = self.task.auto_seconds / len(self.plan.items)
-        page = item.page or self.task.page
-        task = replace(self.task, source=item.source, page=page, auto_seconds=auto_seconds)
+        task = replace(self.task, source=item.source, page=self._page(item), auto_seconds=auto_seconds)
         existing = existing_result(item.target, task, self.hashes.models)
         if not existing.stored and (size := self._size_beyond_format(item, task)):
             item = yield from self._in_large_format(item, size)
@@ -281,6 +280,9 @@ class _AlbumRun(_PictureRun):
             lambda file: self._guarded(item, self._saved(item, task, result, started, file)),
         )
 
+    def _page(self, item: Item) -> int:
+        return item.page or self.task.page
+
     def _read_ahead(self) -> None:
         """Begins to decode the next picture, unless it may be skipped, or is written by this run."""
         item, self._next = self._next, None
@@ -290,7 +292,7 @@ class _AlbumRun(_PictureRun):
 
         self._forget_ahead()
         self._ahead = Picture.open_ahead(
-            item.source, self.engine.settings.max_pixels, item.page or self.task.page, limit=AHEAD_PIXELS
+            item.source, self.engine.settings.max_pixels, self._page(item), limit=AHEAD_PIXELS
         )
 
     def _forget_ahead(self) -> None:
@@ -358,7 +360,7 @@ class _AlbumRun(_PictureRun):
 
         max_pixels = self.engine.settings.max_pixels
         before, after = (
-            Picture.open(item.source, max_pixels, item.page or self.task.page),
+            Picture.open(item.source, max_pixels, self._page(item)),
             Picture.open(item.target, max_pixels),
         )
         save_comparison(before, after, path)

@@ -41,7 +41,6 @@ class _Codestream:
 
     size: tuple[int, int]  # height, width
     bits: tuple[int, ...]  # of each component
-    is_signed: tuple[bool, ...]
     is_subsampled: bool
 
 
@@ -182,9 +181,7 @@ def _header(codestream: bytes) -> _Codestream:
         raise ValueError("a picture without pixels")
     bits = tuple((component[0] & 0x7F) + 1 for component in components)
     is_subsampled = any(component[1:] != b"\1\1" for component in components)
-    return _Codestream(
-        (bottom - top, right - left), bits, tuple(component[0] > 127 for component in components), is_subsampled
-    )
+    return _Codestream((bottom - top, right - left), bits, is_subsampled)
 
 
 def _check_complete(codestream: bytes) -> None:
