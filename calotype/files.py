@@ -27,6 +27,7 @@ LEFTOVER_AGE = 600.0  # seconds after which an unlocked temporary file is delete
 LOCK_TIMEOUT = 0.3  # seconds; enough for a run that is just ending to release its lock
 MAX_TEXT_BYTES = 64 << 20  # largest text file
 TEXT_FILE = Message("a text")
+RESERVED_NAME = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.I)  # of devices on Windows
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)  # signals that ask a program to end
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -62,7 +63,7 @@ def atomic_file(path: Path, is_new: bool = False, option: str = "") -> Iterator[
         try:
             yield file
             file.flush()
-            _sync(file.fileno())
+            sync(file.fileno())
             file.close()
         finally:
             with contextlib.suppress(OSError):  # what cannot be flushed is deleted anyway
@@ -78,7 +79,7 @@ def atomic_path(path: Path, option: str = "") -> Iterator[Path]:
         if temporary.stat().st_mode != mode:  # replaced by a file that only its owner may read
             with contextlib.suppress(OSError):  # a file system without permissions
                 temporary.chmod(mode)
-        _sync_path(temporary)
+        sync_path(temporary)
 
 
 def write_atomic(path: Path, content: bytes | memoryview, option: str = "") -> None:
@@ -108,7 +109,7 @@ def atomic_folder(path: Path, option: str = "out") -> Iterator[Path]:
             yield temporary
             for file in temporary.rglob("*"):
                 if file.is_file():
-                    _sync_path(file)
+                    sync_path(file)
         temporary.rename(path)
     except OSError as fault:
         raise _write_error(path, fault, option) from fault
@@ -201,7 +202,7 @@ def _write_error(path: Path, fault: OSError, option: str) -> CalotypeError:
     return CalotypeError("{path} cannot be written: {reason}; choose another name or folder", path=name, reason=reason)
 
 
-def _sync(descriptor: int) -> None:
+def sync(descriptor: int) -> None:
     """fsync, where the file system supports it."""
     try:
         os.fsync(descriptor)
@@ -210,9 +211,10 @@ def _sync(descriptor: int) -> None:
             raise
 
 
-def _sync_path(path: Path) -> None:
+def sync_path(path: Path) -> None:
+    """fsync of a file or, except on Windows, of a folder."""
     with contextlib.suppress(PermissionError), open(path, "rb" if os.name == "posix" else "r+b") as file:
-        _sync(file.fileno())  # Windows cannot open a read-only copy for this
+        sync(file.fileno())  # Windows cannot open a read-only copy for this
 
 
 @contextlib.contextmanager

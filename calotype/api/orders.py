@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from calotype.api.errors import Refusal
-from calotype.api.schemas import FILE_REF, JOB_ID, NOT_UPLOADED, OUTPUT_OPTIONS
+from calotype.api.schemas import FILE_REF, JOB_ID, NOT_UPLOADED
 from calotype.errors import CalotypeError
+from calotype.files import RESERVED_NAME
 from calotype.jobs.jobs import FileRefs, upload_ids
 from calotype.options import about, as_name, nearest, read, shown
 from calotype.tasks import TASKS, Imagine, read_task
 from calotype.tasks.guard import STORED, Names
 from calotype.tasks.limits import Limits
-from calotype.tasks.output import DrawingOutput
+from calotype.tasks.output import JOB_OUTPUT_OPTIONS, DrawingOutput
 
 KEYS = ("kind", "task", "files", "output", "priority", "parent")
 MAX_FILES = 1000  # of one job
 MAX_PRIORITY = 10
 UPLOAD = Path("upload")  # stands for an uploaded file
 RESULT = Path("result")  # stands for the output file, which the worker chooses
-RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # no file names on Windows
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _ref(value: Any, option: str) -> str:
             "{option} takes the id of an upload, or ID/name.jpg, not {value}", option=option, value=shown(value)
         )
     name = value.partition("/")[2]
-    if name and (name != name.strip(" .") or RESERVED.fullmatch(name) or not name.isprintable()):
+    if name and (name != name.strip(" .") or RESERVED_NAME.fullmatch(name) or not name.isprintable()):
         raise CalotypeError("{name} cannot be the name of a file; give another", name=shown(name), option=option)
     return value
 
@@ -128,8 +128,8 @@ def _output(kind: str, data: Any) -> dict[str, Any]:
     if data and TASKS[kind] is not Imagine:
         raise CalotypeError("the kind {kind} has no {option}; its task has such options", option="output", kind=kind)
     for name in data:
-        if name not in OUTPUT_OPTIONS:
-            hint = nearest(name, OUTPUT_OPTIONS)
+        if name not in JOB_OUTPUT_OPTIONS:
+            hint = nearest(name, JOB_OUTPUT_OPTIONS)
             raise CalotypeError("there is no option {name}{hint}", name=as_name(name), hint=hint)
     read(DrawingOutput, data)
     return dict(data)

@@ -6,12 +6,11 @@ from typing import Any
 
 from calotype.options import about, is_required, schema, visible
 from calotype.tasks import TASKS, Imagine
-from calotype.tasks.output import DrawingOutput
+from calotype.tasks.output import JOB_OUTPUT_OPTIONS, DrawingOutput
 
 UPLOAD_ID = "^[0-9a-f]{64}$"
 JOB_ID = "^[0-9a-f]{32}$"
 FILE_REF = r"^[0-9a-f]{64}(/[^\x00-\x1f\x7f/\\:*?\"<>|.][^\x00-\x1f\x7f/\\:*?\"<>|]{0,99})?$"
-OUTPUT_OPTIONS = ("format", "quality")  # of DrawingOutput
 OUTPUTS = ("out", "output_dir", "report", "logging_dir")  # paths that the worker chooses
 NOT_UPLOADED = (*OUTPUTS, "resume", "tagger", "tagger_tags")  # a state and an ONNX model are the owner's own
 
@@ -103,7 +102,7 @@ JOB_EXAMPLES = {
 
 def _output_schema() -> dict[str, Any]:
     properties = schema(DrawingOutput)["properties"]
-    options = {name: properties[name] for name in OUTPUT_OPTIONS}
+    options = {name: properties[name] for name in JOB_OUTPUT_OPTIONS}
     return {"type": "object", "properties": options, "additionalProperties": False}
 
 

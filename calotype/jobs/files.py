@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from calotype.errors import CalotypeError
-from calotype.files import atomic_file, make_folder
+from calotype.files import atomic_file, make_folder, sync, sync_path
 from calotype.jobs.jobs import NotFound, StoredUpload
 
 BLOCK = 1 << 20
@@ -88,7 +88,7 @@ class FileStore:
             while block := file.read(BLOCK):
                 digest.update(block)
                 size += len(block)
-            os.fsync(file.fileno())
+            sync(file.fileno())
         target = self.result(result_id)
         target.parent.mkdir(exist_ok=True)
         try:
@@ -97,7 +97,8 @@ class FileStore:
             with path.open("rb") as source, atomic_file(target) as copy:
                 shutil.copyfileobj(source, copy, BLOCK)
         else:
-            _sync_folder(target.parent)
+            if os.name == "posix":
+                sync_path(target.parent)
         return result_id, size, digest.hexdigest()
 
     def write_preview(self, job_id: str, image: bytes) -> None:
@@ -142,12 +143,3 @@ class FileStore:
         if not (isinstance(file_id, str) and ID.fullmatch(file_id)):
             raise NotFound("there is no file of this id")
         return self.folder / kind / file_id[:2] / file_id
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -51,6 +51,9 @@ def chosen_pages(text: str, count: int) -> list[int]:
     return sorted(chosen)
 
 
+JOB_OUTPUT_OPTIONS = ("format", "quality")  # of DrawingOutput: what a job of the service may set
+
+
 @dataclass(frozen=True, kw_only=True)
 class DrawingOutput:
     """Where generated pictures are written."""

@@ -2,13 +2,13 @@
 
 import math
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from calotype.errors import CalotypeError
+from calotype.files import RESERVED_NAME
 from calotype.options import checked, nearest, option
 from calotype.samplers import sampler_named
 from calotype.tasks.drawing import PREDICTIONS
@@ -21,7 +21,6 @@ SCHEDULERS = (
 MODULES = ("networks.lora", "lycoris.kohya", "lycoris.locon")
 ALGORITHMS = ("lora", "locon", "loha", "lokr")
 WEIGHT_SUFFIXES = ("safetensors", "pt", "ckpt", "pth")  # of the files that training writes
-_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.I)  # reserved file names of Windows
 LOSSES = ("l2", "l1", "huber", "smooth_l1")
 SAMPLERS_OF_KOHYA = {
     **{"pndm": "PLMS", "euler_a": "Euler a", "k_dpm_2_a": "DPM2 a", "dpm_2": "DPM2", "dpm_2_a": "DPM2 a"},
@@ -507,7 +506,7 @@ def check_name(name: str, ending: int = 40) -> None:
     Args:
         ending: bytes reserved for what is appended.
     """
-    is_device = os.name == "nt" and _DEVICE.match(name)
+    is_device = os.name == "nt" and RESERVED_NAME.fullmatch(name)
     is_none = not name.strip() or set(name) <= {"."} or is_device
     if is_none or any(letter in '/\\:*?"<>|' or ord(letter) < 32 for letter in name):
         raise CalotypeError("{option:output_name} is a file name without folder, not {name!r}", name=name)

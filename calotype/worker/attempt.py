@@ -18,16 +18,15 @@ from calotype.jobs.files import FileStore
 from calotype.jobs.jobs import Job, NewResult
 from calotype.options import read
 from calotype.runner import Request, run
+from calotype.suffixes import MEDIA_TYPES, SUFFIXES
 from calotype.tasks import TASKS, read_task
 from calotype.tasks.events import Event, Failed, Saved, Skipped, as_data
 from calotype.tasks.limits import Limits
-from calotype.tasks.output import Album, DrawingOutput
+from calotype.tasks.output import JOB_OUTPUT_OPTIONS, Album, DrawingOutput
 
-OUTPUT_OPTIONS = ("format", "quality")  # of DrawingOutput, that a job may set
 LORA_NAME = "lora.safetensors"
 NAME_LENGTH = 100
 UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\/]')
-MEDIA_TYPES = {".avif": "image/avif", ".webp": "image/webp", ".heic": "image/heic", ".mp4": "video/mp4"}
 
 
 class Attempt:
@@ -95,7 +94,7 @@ class Attempt:
         return read_task(self.job.kind, self.job.task, files=files)
 
     def _drawing_output(self) -> DrawingOutput:
-        given = {name: value for name, value in self.job.output.items() if name in OUTPUT_OPTIONS}
+        given = {name: value for name, value in self.job.output.items() if name in JOB_OUTPUT_OPTIONS}
         return read(DrawingOutput, {**given, "out": self.out})
 
     def _place(self, option: str, refs: str | list[str]) -> Path:
@@ -140,7 +139,7 @@ def safe_name(name: str) -> str:
 
 
 def media_type(path: Path) -> str:
-    known = MEDIA_TYPES.get(path.suffix.lower()) or mimetypes.guess_type(path.name)[0]
+    known = MEDIA_TYPES.get(SUFFIXES.get(path.suffix.lower(), "")) or mimetypes.guess_type(path.name)[0]
     return known or "application/octet-stream"
 
 

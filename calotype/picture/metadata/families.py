@@ -14,9 +14,7 @@ from calotype.picture.metadata.exif import MAKER_NOTE, ORIENTATION, Exif
 from calotype.picture.metadata.geometry import Geometry
 from calotype.picture.metadata.iptc import Iptc
 from calotype.picture.metadata.xmp import DC, EXIF, PHOTOSHOP, TIFF, XMP, Field, Packet
-
-MIME = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "tiff": "image/tiff", "bmp": "image/bmp"}
-MIME |= {"avif": "image/avif", "heic": "image/heic", "jxl": "image/jxl"}
+from calotype.suffixes import MEDIA_TYPES
 
 _SIZES = {("root", 256): 0, ("root", 257): 1, ("photo", 40962): 0, ("photo", 40963): 1}  # 0: width, 1: height
 _SIZES |= {("interop", 4097): 0, ("interop", 4098): 1}
@@ -201,7 +199,7 @@ def _set_components(blocks: Blocks, target: Target) -> None:
 
 def _set_mime(blocks: Blocks, target: Target) -> None:
     if blocks.packet:
-        blocks.packet.set(DC, "format", MIME[target.format])
+        blocks.packet.set(DC, "format", MEDIA_TYPES[target.format])
 
 
 def _move_regions(blocks: Blocks, geometry: Geometry) -> None:
