@@ -5,6 +5,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -132,7 +133,6 @@ class JobStore:
             self._check_budget(db, account, budget, now)
             ours = UPLOADS.c.id.in_([upload for _, upload in uploads]), UPLOADS.c.owner == owner
             db.execute(update(UPLOADS).where(*ours).values(used=now))
-            position = (db.scalar(select(func.max(JOBS.c.position))) or 0) + 1
             db.execute(
                 insert(JOBS).values(
                     id=job_id,
@@ -145,7 +145,7 @@ class JobStore:
                     models=sorted(models),
                     state=QUEUED,
                     priority=priority,
-                    position=position,
+                    position=_next_position(db),
                     created=now,
                     queued=now,
                     cost=0.0,
@@ -267,10 +267,11 @@ class JobStore:
                     "the job is {state}; only a failed or cancelled job can be tried again", state=_word(job)
                 )
             self._check_budget(db, job.account, budget, self._clock())
-            self._delete_results(db, job)
-            position = (db.scalar(select(func.max(JOBS.c.position))) or 0) + 1
-            cleared = {"error": None, "progress": None, "started": None, "finished": None, "attempts": 0}
-            self._set_state(db, job_id, QUEUED, queued=self._clock(), position=position, overtaken=0, **cleared)
+            db.execute(delete(RESULTS).where(RESULTS.c.job == job.id))
+            self._delete_result_files(job)
+            values = {"error": None, "progress": None, "started": None, "finished": None, "attempts": 0}
+            values |= {"queued": self._clock(), "position": _next_position(db), "overtaken": 0}
+            self._set_state(db, job_id, QUEUED, **values)
             return _load(db, job_id)
 
     def favourite(self, job_id: str, owner: str | None, value: bool) -> Job:
@@ -508,11 +509,10 @@ class JobStore:
         query = select(JOBS.c.id).where(finished).order_by(JOBS.c.finished, JOBS.c.id)
         deleted = 0
         with self.database.reading() as db:
-            expired = db.scalars(query.where(JOBS.c.finished < now - max_age)).all()
-            excess = self._bytes(db) - max_bytes
-            excess_ids = [job_id for job_id in db.scalars(query) if job_id not in set(expired)] if excess > 0 else []
-        for job_id in (*expired, *excess_ids):
-            if job_id in excess_ids and not self._is_over(max_bytes, now):
+            expired = db.scalars(query.where(JOBS.c.finished < now - max_age)).all()  # the first ones of the query
+            others = db.scalars(query).all()[len(expired) :] if self._bytes(db) > max_bytes else ()
+        for number, job_id in enumerate((*expired, *others)):
+            if number >= len(expired) and not self._is_over(max_bytes, now):
                 break
             with contextlib.suppress(NotFound, Conflict):  # deleted or tried again meanwhile
                 if not self.get(job_id).is_favourite:
@@ -547,8 +547,7 @@ class JobStore:
             raise OverBudget("the {limit:g} seconds of this account are used; ask for more", limit=budget.seconds)
 
     def _candidates(self, db: Connection, kinds: Collection[str], now: float) -> Iterator[Candidate]:
-        order = JOBS.c.priority.desc(), JOBS.c.position, JOBS.c.queued, JOBS.c.id
-        rank = func.row_number().over(partition_by=JOBS.c.account, order_by=order).label("rank")
+        rank = func.row_number().over(partition_by=JOBS.c.account, order_by=_QUEUE_ORDER).label("rank")
         names = "id", "account", "priority", "position", "queued", "models", "overtaken", "max_running", "max_seconds"
         ranked = select(*(JOBS.c[name] for name in names), JOBS.c.is_daily, rank).where(JOBS.c.state == QUEUED)
         if kinds:
@@ -559,10 +558,11 @@ class JobStore:
             select(JOBS.c.account, func.count().label("number")).where(JOBS.c.state == RUNNING).group_by(JOBS.c.account)
         )
         running = {row.account: row.number for row in db.execute(query)}
+        spent = cache(lambda account, is_daily: _spent(db, account, is_daily, now))
         for row in rows:
             if row.max_running is not None and running.get(row.account, 0) >= row.max_running:
                 continue
-            if row.max_seconds is not None and _spent(db, row.account, row.is_daily, now) >= row.max_seconds:
+            if row.max_seconds is not None and spent(row.account, row.is_daily) >= row.max_seconds:
                 continue
             values = row.id, row.account, row.priority, row.position, row.queued
             yield Candidate(*values, frozenset(row.models), row.overtaken)
@@ -648,14 +648,12 @@ class JobStore:
             db.execute(delete(EVENTS).where(EVENTS.c.job == job_id, EVENTS.c.number <= number - MAX_EVENTS))
         return number
 
-    def _delete_results(self, db: Connection, job: Job) -> None:
-        db.execute(delete(RESULTS).where(RESULTS.c.job == job.id))
+    def _delete_result_files(self, job: Job) -> None:
         for result in job.results:
             self.files.delete_result(result.id)
 
     def _delete_files(self, job: Job) -> None:
-        for result in job.results:
-            self.files.delete_result(result.id)
+        self._delete_result_files(job)
         self.files.delete_preview(job.id)
         self.files.delete_work(job.id)
 
@@ -688,6 +686,7 @@ class JobStore:
         return int(sum(total))
 
 
+_QUEUE_ORDER = JOBS.c.priority.desc(), JOBS.c.position, JOBS.c.queued, JOBS.c.id
 _UNCLAIMED = {"worker": None, "token": None, "claimed": None, "heartbeat": None, "lease": None, "requested": "run"}
 
 
@@ -741,8 +740,11 @@ def _jobs(db: Connection, rows: Sequence[Row]) -> list[Job]:
 
 
 def _queue_of(owner: str) -> Any:
-    order = JOBS.c.priority.desc(), JOBS.c.position, JOBS.c.queued, JOBS.c.id
-    return select(*JOB_COLUMNS).where(JOBS.c.owner == owner, JOBS.c.state == QUEUED).order_by(*order)
+    return select(*JOB_COLUMNS).where(JOBS.c.owner == owner, JOBS.c.state == QUEUED).order_by(*_QUEUE_ORDER)
+
+
+def _next_position(db: Connection) -> int:
+    return (db.scalar(select(func.max(JOBS.c.position))) or 0) + 1
 
 
 def _read_usage(db: Connection, account: str) -> Usage:

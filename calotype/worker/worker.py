@@ -5,7 +5,7 @@ import errno
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar
 
 from calotype.engine import Engine
@@ -66,8 +66,7 @@ class Worker:
         self._maintain()
         if not self._has_room():
             return False
-        loaded = self.engine.models.loaded if self.engine.is_loaded else ()
-        claim = self.store.claim(self.name, lease=self.options.lease, loaded=loaded)
+        claim = self.store.claim(self.name, lease=self.options.lease, loaded=self._loaded)
         if claim is None:
             return False
         LOG.info("job %s (%s) starts, attempt %d", claim.job.id, claim.job.kind, claim.job.attempts)
@@ -75,6 +74,11 @@ class Worker:
         state = self._run(claim)
         LOG.info("job %s (%s) is %s after %.1f s", claim.job.id, claim.job.kind, state, time.monotonic() - started)
         return True
+
+    @property
+    def _loaded(self) -> Collection[str]:
+        """Names of the models that are loaded."""
+        return self.engine.models.loaded if self.engine.is_loaded else ()
 
     def _run(self, claim: Claim) -> str:
         """Runs a job to its end. Returns its state. Raises LeaseLost."""
@@ -129,8 +133,8 @@ class Worker:
                     self.store.add_preview(claim, event.image, event.media_type)
                 elif not isinstance(event, Progress) or is_due(event):
                     self.store.add_event(claim, attempt.as_data(event))
-                    if attempt.states != states:
-                        states = attempt.states
+                    if (found := attempt.states) != states:
+                        states = found
                         self.store.saved_state(claim)
         return "done"
 
@@ -145,8 +149,13 @@ class Worker:
                 if self._stopping.wait(RETRY_SECONDS):
                     raise
 
+    @property
+    def _free(self) -> float:
+        """GiB free on the disk."""
+        return self.store.files.free() / 2**30
+
     def _has_room(self) -> bool:
-        needed, free = self.options.min_free, self.store.files.free() / 2**30
+        needed, free = self.options.min_free, self._free
         has_room = free >= needed
         if not has_room and self._note is None:
             LOG.error(NO_ROOM.format(free=free, needed=needed))
@@ -154,7 +163,7 @@ class Worker:
         return has_room
 
     def _is_disk_full(self, fault: BaseException) -> bool:
-        if self.store.files.free() / 2**30 < self.options.min_free:
+        if self._free < self.options.min_free:
             return True
         return any(isinstance(f, StoreFull) or getattr(f, "errno", None) in DISK_FULL for f in _causes(fault))
 
@@ -163,9 +172,8 @@ class Worker:
             for job in self.store.sweep():
                 LOG.warning("job %s was taken from a worker that has disappeared; it is %s now", job.id, job.state)
         if self._is_due("report", REPORT_SECONDS):
-            loaded = self.engine.models.loaded if self.engine.is_loaded else ()
             with contextlib.suppress(StoreFull):
-                self.store.report(self.name, self.engine.settings.device, loaded, self._note)
+                self.store.report(self.name, self.engine.settings.device, self._loaded, self._note)
         if self._is_due("retain", RETAIN_SECONDS):
             days = self.options.keep_days or 365e3
             self.store.retain(self.options.keep_space * 2**30, days * 86400)
