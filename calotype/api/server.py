@@ -14,9 +14,6 @@ from calotype.api.settings import ServiceSettings
 from calotype.errors import CalotypeError
 
 GRACE = 10  # seconds for open requests to end
-WORKER_GRACE = 60.0  # seconds for a worker to park its job
-DELAYS = (1.0, 2.0, 5.0, 15.0, 30.0)  # seconds before a worker that ended is started again
-HEALTHY = 60.0  # seconds after which a worker counts as running
 MAX_CONNECTIONS = 2000
 
 log = logging.getLogger("calotype.api")

@@ -4,7 +4,7 @@ import base64
 import binascii
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -51,7 +51,7 @@ async def _draw(request: Request, caller: Caller, service: Service, reader: Any)
     data = await read_json(request, service.max_upload)
     asked = await run_in_threadpool(lambda: reader(data, _settings(service, caller)))
     job = await _run(service, caller, asked)
-    pictures = await run_in_threadpool(_pictures, service, job)
+    pictures = await run_in_threadpool(_pictures, service, job) if asked.fields["send_images"] else []
     seeds = [int(result.facts.get("seed") or 0) for result in job.results]
     infotexts = await run_in_threadpool(_infotexts, service, job)
     fields = asked.fields
@@ -83,17 +83,16 @@ async def _draw(request: Request, caller: Caller, service: Service, reader: Any)
         "clip_skip": asked.task.get("clip_skip", 1),
         "version": f"Calotype {__version__}",
     }
-    sent = pictures if fields["send_images"] else []
     hidden = () if fields.get("include_init_images") else ("init_images", "mask")
     shown = {name: None if name in hidden else value for name, value in data.items()}
-    return {"images": sent, "parameters": shown, "info": json.dumps(info)}
+    return {"images": pictures, "parameters": shown, "info": json.dumps(info)}
 
 
 @router.post("/extra-single-image", openapi_extra=BODY)
 async def extra_single_image(request: Request, caller: CallerOf, service: ServiceOf) -> dict[str, Any]:
     """Enlarge a picture, and restore its faces."""
     data = await read_json(request, service.max_upload)
-    picture = await _enhance(data, data.get("image"), caller, service)
+    [picture] = await _enhance(data, [data.get("image")], caller, service)
     return {"html_info": "", "image": picture}
 
 
@@ -104,14 +103,17 @@ async def extra_batch_images(request: Request, caller: CallerOf, service: Servic
     entries = data.get("imageList")
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries) or len(entries) > 100:
         raise CalotypeError("{option} is a list of up to 100 objects with data and name", option="imageList")
-    return {"html_info": "", "images": [await _enhance(data, entry.get("data"), caller, service) for entry in entries]}
+    pictures = [entry.get("data") for entry in entries]
+    return {"html_info": "", "images": await _enhance(data, pictures, caller, service)}
 
 
-async def _enhance(data: Mapping[str, Any], picture: Any, caller: Caller, service: Service) -> str:
-    faces = await run_in_threadpool(lambda: ModelStore(service.settings, trusted=False).names("faces"))
-    job = await _run(service, caller, read_extras(data, picture, faces))
-    pictures = await run_in_threadpool(_pictures, service, job)
-    return pictures[0] if pictures else ""
+async def _enhance(data: Mapping[str, Any], pictures: Sequence[Any], caller: Caller, service: Service) -> list[str]:
+    faces = await run_in_threadpool(_models, service, "faces")
+    results = []
+    for picture in pictures:
+        job = await _run(service, caller, read_extras(data, picture, faces))
+        results += (await run_in_threadpool(_pictures, service, job))[:1] or [""]
+    return results
 
 
 @router.post("/png-info", openapi_extra=BODY)

@@ -63,8 +63,6 @@ def find(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> JobPage:
     """One's own jobs, the newest first."""
-    if after:
-        service.store.get(after, caller.owner)
     jobs = service.store.find(caller.owner, state or (), after, limit + 1)
     return JobPage(
         jobs=[job_view(job) for job in jobs[:limit]],

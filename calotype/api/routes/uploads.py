@@ -26,7 +26,7 @@ BODY = {
 async def upload(request: Request, caller: CallerOf, service: ServiceOf) -> UploadView:
     """Send a file as the body of the request, of any content type. It is decoded by the worker, not here."""
     service.check_open()
-    service.check_storage(caller)
+    await run_in_threadpool(service.check_storage, caller)
     saved = await run_in_threadpool(service.store.upload, caller.owner, BodyStream(request), service.max_upload)
     return UploadView(id=saved.id, size=saved.size)
 
