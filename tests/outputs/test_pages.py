@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pillow_heif
 import pytest
@@ -29,6 +30,8 @@ def several(kind):
     out, images = io.BytesIO(), [Image.fromarray(page) for page in PAGES]
     if kind == "tiff":
         tifffile.imwrite(out, np.stack(PAGES), photometric="rgb")
+    elif kind == "jxl":
+        return imagecodecs.jpegxl_encode(np.stack(PAGES), photometric="rgb")
     elif kind == "pnm":
         return b"".join(b"P6 32 24 255\n" + page.tobytes() for page in PAGES)
     elif kind == "heic":
@@ -45,7 +48,7 @@ def several(kind):
     return out.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["tiff", "gif", "webp", "png", "avif", "heic", "mpo", "pnm", "pdf"])
+@pytest.mark.parametrize("kind", ["tiff", "gif", "webp", "png", "avif", "heic", "mpo", "pnm", "jxl", "pdf"])
 def test_each_picture_of_a_file_opens_by_its_number(tmp_path, kind):
     if kind == "pdf":
         pytest.importorskip("pypdfium2")

@@ -1,6 +1,7 @@
 """JPEG XL, JPEG 2000, PSD, TGA, PCX, PPM, QOI, ICO, camera raw and PDF: pixels, metadata and what is left out."""
 
 import io
+import math
 import struct
 import sys
 import time
@@ -12,7 +13,7 @@ import tifffile
 from PIL import Image
 
 from calotype.errors import CalotypeError
-from calotype.picture import Metadata, Picture, save, size_of
+from calotype.picture import Metadata, Picture, pages_of, save, size_of
 from calotype.picture.metadata import exif as exif_blocks
 from calotype.picture.metadata import icc as profiles
 from calotype.picture.metadata import iptc
@@ -143,6 +144,41 @@ def test_metadata_of_jxl_may_be_compressed_and_its_codestream_divided(read):
 def test_an_animated_jxl_says_what_is_left_out(read):
     frames = np.stack([BYTES[:, :, :3], 255 - BYTES[:, :, :3]])
     picture = read(imagecodecs.jpegxl_encode(frames, lossless=True))
+    check(picture, "jxl", BYTES[:, :, :3])
+    assert [str(note) for note in picture.notes] == [
+        "it holds 2 pictures; only the first was taken; pages all takes them all"
+    ]
+
+
+@pytest.mark.parametrize("kind", ["grey", "grey alpha", "a mask", "10 bits", "RGBA"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_each_frame_of_a_jxl_opens_by_its_number(tmp_path, kind, count):
+    shape = {"grey": (), "grey alpha": (2,), "a mask": (), "10 bits": (3,), "RGBA": (4,)}[kind]
+    frames = np.arange(5 * 5 * count * math.prod(shape), dtype=np.uint16).reshape(count, 5, 5, *shape) % 247
+    if kind == "a mask":  # a channel that is not transparency, behind the grey
+        data = imagecodecs.jpegxl_encode(np.stack([frames, frames + 9], 1).astype(np.uint8), planar=True)
+    elif kind == "10 bits":
+        data = imagecodecs.jpegxl_encode(frames, bitspersample=10, photometric="rgb")
+    else:
+        data = imagecodecs.jpegxl_encode(frames.astype(np.uint8), photometric="rgb" if kind == "RGBA" else "gray")
+    path = tmp_path / "a.jxl"
+    path.write_bytes(data)
+    assert pages_of(path, 1 << 20) == count
+    for number, frame in enumerate(frames, 1):
+        picture = Picture.open(path, page=number)
+        found = picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
+        if kind == "10 bits":
+            frame = (frame / 1023 * 65535).round().astype(np.uint16)
+        np.testing.assert_array_equal(found, frame.reshape(found.shape))
+    with pytest.raises(CalotypeError, match=f"has no picture {count + 1}: it holds {count}"):
+        Picture.open(path, page=count + 1)
+
+
+def test_an_animated_jxl_whose_frames_cannot_be_counted_is_read(tmp_path, monkeypatch):
+    decode = imagecodecs.jpegxl_decode
+    monkeypatch.setattr(imagecodecs, "jpegxl_decode", lambda data, index=0, out=None: decode(data, index))
+    (tmp_path / "a.jxl").write_bytes(imagecodecs.jpegxl_encode(np.stack([BYTES[:, :, :3]] * 2), lossless=True))
+    picture = Picture.open_here(tmp_path / "a.jxl", 0, 1 << 20)
     check(picture, "jxl", BYTES[:, :, :3])
     assert picture.notes == ("it is animated: the first frame is used",)
 
