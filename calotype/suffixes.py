@@ -6,6 +6,7 @@ SUFFIXES = {  # suffix to format; the first of a format is that of files we writ
     ".jpe": "jpeg",
     ".jfif": "jpeg",
     ".mpo": "jpeg",
+    ".jls": "jpeg",
     ".png": "png",
     ".apng": "png",
     ".webp": "webp",
@@ -41,6 +42,7 @@ _READ_ONLY = ("gif", "jp2", "psd", "tga", "pcx", "dcx", "pnm", "qoi", "ico", "ra
 
 REPLACED = {  # read, but results are written under a better known suffix
     ".mpo": ".jpg",
+    ".jls": ".png",
     ".apng": ".png",
     ".dib": ".bmp",
     ".hif": ".heic",

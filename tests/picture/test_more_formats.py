@@ -183,6 +183,37 @@ def test_an_animated_jxl_whose_frames_cannot_be_counted_is_read(tmp_path, monkey
     assert picture.notes == ("it is animated: the first frame is used",)
 
 
+# JPEG-LS, and other rare kinds of JPEG
+
+
+@pytest.mark.parametrize("samples", [BYTES, WORDS], ids=["8", "16"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_ls_is_read_whatever_its_name(read, samples, channels):
+    samples = np.ascontiguousarray(samples[:, :, :channels])
+    data = imagecodecs.jpegls_encode(samples[:, :, 0] if channels == 1 else samples)
+    exif = b"Exif\0\0" + block(6)
+    data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
+    for name, end in (("a.jpg", data), ("a.jls", data), ("a.jpg", data + bytes(99)), ("a.jpg", data[:-2])):
+        picture = read(end, name)
+        check(picture, "jpeg", np.rot90(samples, -1))
+        assert b"Leica" in picture.metadata.exif
+    for end in (data[:-9], data[: len(data) // 2], data[:-400] + b"\xff\xd9"):
+        with pytest.raises(CalotypeError, match="is damaged or cut off"):
+            read(end, "a.jpg")
+
+
+def test_jpeg_ls_of_more_channels_is_refused(read):
+    with pytest.raises(CalotypeError, match="a JPEG-LS of 4 components, which is not supported"):
+        read(imagecodecs.jpegls_encode(BYTES), "a.jpg")
+
+
+@pytest.mark.parametrize(("marker", "kind"), [(0xC5, "hierarchical"), (0xCB, "lossless with arithmetic coding")])
+def test_a_kind_of_jpeg_that_no_decoder_reads_is_named(read, marker, kind):
+    data = imagecodecs.jpeg8_encode(SMOOTH).replace(b"\xff\xc0", bytes([0xFF, marker]), 1)
+    with pytest.raises(CalotypeError, match=rf"a JPEG of a kind that is not read \({kind}\); save it as PNG"):
+        read(data, "a.jpg")
+
+
 # JPEG 2000
 
 
