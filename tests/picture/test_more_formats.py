@@ -522,3 +522,66 @@ def test_pictures_without_pixels_are_refused(tmp_path, data):
     for function in (Picture.open, lambda path: size_of(path, 1 << 30)):
         with pytest.raises(CalotypeError):
             function(tmp_path / "a")
+
+
+# Containers that say a wrong length or lack an end mark, though every pixel is there
+
+
+def webp(kind):
+    """A lossless WebP of SMOOTH, of each kind of container."""
+    out, image = io.BytesIO(), Image.fromarray(SMOOTH)
+    options = {
+        "plain": {},
+        "EXIF": {"exif": b"Exif\0\0" + block()},
+        "animation": {"save_all": True, "append_images": [image.rotate(180)]},
+    }
+    image.save(out, "webp", lossless=True, **options[kind])
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["plain", "EXIF", "animation"])
+@pytest.mark.parametrize("length", [0, 30, -40, -9, 500, 0xFFFFFFF0])
+def test_a_webp_whose_length_is_wrong_is_read_by_its_chunks(read, kind, length):
+    data = webp(kind)
+    wrong = length if length in (0, 30, 0xFFFFFFF0) else len(data) + length
+    wrong_data = data[:4] + wrong.to_bytes(4, "little") + data[8:]
+    picture = read(wrong_data, "a.webp")
+    check(picture, "webp", SMOOTH)
+    assert picture.count == (2 if kind == "animation" else 1) and (picture.metadata.exif is not None) == (
+        kind == "EXIF"
+    )
+    for cut in (2, 11, 40, len(data) // 2):
+        with pytest.raises(CalotypeError, match="is damaged or cut off"):
+            read(wrong_data[:-cut], "a.webp")
+
+
+def test_what_is_behind_a_webp_is_no_part_of_it(read):
+    check(read(webp("plain") + b"SEFH" + bytes(40), "a.webp"), "webp", SMOOTH)
+
+
+@pytest.mark.parametrize("kind", ["jp2", "j2k"])
+@pytest.mark.parametrize("tile", [None, (32, 16)])
+def test_a_jpeg_2000_without_end_mark_whose_tiles_are_there_is_read(read, kind, tile):
+    out = io.BytesIO()
+    Image.fromarray(SMOOTH).save(out, "jpeg2000", no_jp2=kind == "j2k", tile_size=tile, irreversible=False)
+    data = out.getvalue()
+    assert data.endswith(b"\xff\xd9")
+    for end in (data, data[:-2], data[:-2] + b"something else", data + b"something else"):
+        check(read(end), "jp2", SMOOTH)
+    for cut in (3, 20, len(data) // 2):
+        with pytest.raises(CalotypeError, match="is damaged or cut off"):
+            read(data[:-cut])
+    at = data.rindex(b"\xff\x90\0\x0a")  # the last tile-part, which now says that it is one of two
+    two_parts = data[: at + 11] + b"\2" + data[at + 12 :]
+    check(read(two_parts), "jp2", SMOOTH)
+    with pytest.raises(CalotypeError, match=r"is damaged or cut off \(the end is missing\)"):
+        read(two_parts[:-2])
+
+
+@pytest.mark.parametrize("size", ["0", "64 bits", "too large"])
+def test_the_box_of_a_jpeg_2000_without_end_mark_may_say_any_length(read, size):
+    data = imagecodecs.jpeg2k_encode(SMOOTH, level=0, reversible=True, codecformat="jp2")
+    at = data.index(b"jp2c")
+    head = {"0": bytes(4) + b"jp2c", "64 bits": b"\0\0\0\1jp2c" + struct.pack(">Q", len(data) - at + 10)}
+    head["too large"] = struct.pack(">I", len(data)) + b"jp2c"
+    check(read(data[: at - 4] + head[size] + data[at + 4 : -2]), "jp2", SMOOTH)
