@@ -309,6 +309,27 @@ def test_resources_of_a_psd_are_read(read):
     assert (2, 120, "Großmutter".encode()) in picture.metadata.iptc.datasets
 
 
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("samples", [BYTES, WORDS], ids=["8", "16"])
+@pytest.mark.parametrize("layers", [1, -2, 5])
+def test_a_psd_that_ends_after_its_layers_says_how_to_save_it(read, version, samples, layers):
+    samples = samples[:, :, :3]
+    data = psd(samples, layers=layers, version=version)
+    picture = read(data)
+    check(picture, "psd", samples)
+    assert ("its layers are not carried over" in str(picture.notes)) == (abs(layers) > 1)
+    end = len(data) - samples.nbytes - 2
+    for cut in (end, end + 2):
+        with pytest.raises(CalotypeError, match="no flattened picture; save it in Photoshop with Maximize Compat"):
+            read(data[:cut])
+    for cut in (end - 1, end + 50, len(data) - 1):
+        with pytest.raises(CalotypeError, match="is damaged or cut off"):
+            read(data[:cut])
+    flat = psd(samples, version=version)
+    with pytest.raises(CalotypeError, match="is damaged or cut off"):
+        read(flat[: len(flat) - samples.nbytes - 2])
+
+
 def test_colour_modes_of_a_psd(read):
     inks = np.full((5, 6, 4), 255, np.uint8)
     inks[:, :, 0] = 0  # full cyan
