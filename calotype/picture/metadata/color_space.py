@@ -59,7 +59,7 @@ _TRANSFERS: dict[int, tuple[str, Curve]] = {
     17: ("gamma 2.6", Curve(2.6)),
 }
 _NAMES = {(1, 1): "BT.709", (12, 13): "Display P3"}
-_OTHER_PRIMARIES = (("Adobe RGB (1998)", ADOBE_RGB), ("Wide Gamut", _WIDE_GAMUT))
+_CAMERA_PRIMARIES = (("Adobe RGB (1998)", ADOBE_RGB), ("Wide Gamut", _WIDE_GAMUT))
 _UNSPECIFIED = 2
 _HDR = {16: "PQ", 18: "HLG"}
 
@@ -109,7 +109,7 @@ class _Space:
 
     def with_srgb_curve(self) -> "_Space":
         """The same primaries, named by what they are, with the curve of sRGB."""
-        named = (*_PRIMARIES.values(), *_OTHER_PRIMARIES)
+        named = (*_PRIMARIES.values(), *_CAMERA_PRIMARIES)
         name = next((name for name, known in named if np.allclose(self.primaries, known, atol=0.0015)), self.name)
         return replace(self, name="Display P3" if name == "P3-D65" else f"{name}, sRGB", curves=(SRGB_CURVE,))
 

@@ -37,18 +37,18 @@ def _missing(photos: Sequence[Example], extensions: Sequence[str], is_configured
     uncaptioned = [photo for photo in photos if not photo.has_caption_file]
     empty = [photo for photo in photos if photo.has_caption_file and not photo.caption]
     extension = next((e for photo, e in zip(photos, extensions, strict=True) if not photo.has_caption_file), "")
-    ending, others = _other_captions(uncaptioned, extension)
-    if others:
-        without = len(uncaptioned) - len(others)
+    ending, misnamed = _differently_named(uncaptioned, extension)
+    if misnamed:
+        without = len(uncaptioned) - len(misnamed)
         yield Message(
-            "{count} of {total} photos have no caption ending in {extension}, but {others} of them one in {ending} "
+            "{count} of {total} photos have no caption ending in {extension}, but {misnamed} of them one in {ending} "
             "({names}){rest}; give {option:caption_extension} {ending}, or rename the files",
             count=len(uncaptioned),
             total=len(photos),
             extension=extension,
-            others=len(others),
+            misnamed=len(misnamed),
             ending=ending,
-            names=names_of(others),
+            names=names_of(misnamed),
             rest=plural(without, ", and 1 none at all", ", and {count} none at all") if without else "",
         )
     elif uncaptioned and len(uncaptioned) == len(photos):
@@ -69,7 +69,7 @@ def _missing(photos: Sequence[Example], extensions: Sequence[str], is_configured
         )
 
 
-def _other_captions(uncaptioned: Sequence[Example], extension: str) -> tuple[str, list[Example]]:
+def _differently_named(uncaptioned: Sequence[Example], extension: str) -> tuple[str, list[Example]]:
     """Another usual ending of caption files, and the photos that have one; the ending that most have."""
     endings = [ending for ending in CAPTION_SUFFIXES if ending != f".{extension.removeprefix('.')}"]
     found = {ending: [photo for photo in uncaptioned if photo.path.with_suffix(ending).is_file()] for ending in endings}
