@@ -181,8 +181,8 @@ def _skipped_notes(paths: list[Path]) -> list[Message]:
     if documents:
         text = plural(
             len(documents),
-            "1 document was skipped: {names}; {option:pages} all takes its pages",
-            "{count} documents were skipped: {names}; {option:pages} all takes their pages",
+            "1 document in a folder was skipped: {names}; name the file, or give {option:pages} all for its pages",
+            "{count} documents in folders were skipped: {names}; name them, or give {option:pages} all for their pages",
             names=_first_names(documents),
         )
         notes.append(text)

@@ -81,11 +81,11 @@ def test_strangers_in_a_folder_are_named_once(folder):
         (folder / "in" / name).write_text("no picture")
     planned = plan(["in"], Album())
     assert [str(note) for note in planned.notes] == [
-        "1 document was skipped: b.pdf; pages all takes its pages",
+        "1 document in a folder was skipped: b.pdf; name the file, or give pages all for its pages",
         "3 files are not pictures and were skipped: a.txt, c.doc, d.zip",
     ]
     (folder / "in/a.jpg").unlink()
-    with pytest.raises(CalotypeError, match=r"b\.pdf; pages all takes its pages; 3 files are not pictures"):
+    with pytest.raises(CalotypeError, match="give pages all for its pages; 3 files are not pictures"):
         plan(["in"], Album())
 
 
