@@ -6,6 +6,7 @@ SUFFIXES = {  # suffix to format; the first of a format is that of files we writ
     ".jpe": "jpeg",
     ".jfif": "jpeg",
     ".mpo": "jpeg",
+    ".jls": "jpeg",
     ".png": "png",
     ".apng": "png",
     ".webp": "webp",
@@ -35,12 +36,13 @@ SUFFIXES = {  # suffix to format; the first of a format is that of files we writ
 # Of the formats that are written.
 MEDIA_TYPES = {name: f"image/{name}" for name in ("jpeg", "png", "webp", "tiff", "bmp", "avif", "heic", "jxl")}
 
-DOCUMENTS = {".pdf": "pdf"}  # read where a command names them, but not collected from folders
+DOCUMENTS = {".pdf": "pdf"}  # read where a command names them; collected from folders with --pages
 
 _READ_ONLY = ("gif", "jp2", "psd", "tga", "pcx", "dcx", "pnm", "qoi", "ico", "raw")
 
 REPLACED = {  # read, but results are written under a better known suffix
     ".mpo": ".jpg",
+    ".jls": ".png",
     ".apng": ".png",
     ".dib": ".bmp",
     ".hif": ".heic",

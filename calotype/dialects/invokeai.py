@@ -15,6 +15,9 @@ INFORMATION = (
     *("app_version", "generation_mode", "created_by", "metadata_type", "_canvas_objects", "canvas_v2_metadata"),
     *("ref_images", "type", "postprocessing", "model_hash", "app_id", "model_weights", "workflow", "graph"),
 )
+_CURRENT = ("invokeai_metadata", "invokeai")
+_MARKS = {"generation_mode", "positive_prompt", "positive_conditioning"}  # of which every version writes one
+_OFTEN = {"app_version", "rand_device", "scheduler", "cfg_scale", "negative_prompt", "negative_conditioning"}
 _DREAM = {"s": "steps", "S": "seed", "W": "width", "H": "height", "C": "cfg_scale", "A": "sampler", "f": "strength"}
 _DREAM |= {"I": "init_img", "V": "variations", "v": "variation_amount", "G": "facetool_strength", "U": "upscale"}
 _DREAM |= {"n": "n_samples", "ft": "facetool", "M": "mask", "T": "fit"}
@@ -22,13 +25,26 @@ _FROM_PICTURE = ("img2img", "inpaint", "outpaint")
 
 
 def read(texts: Mapping[str, str]) -> Parameters | None:
-    for key in ("invokeai_metadata", "invokeai"):
+    """By the keywords of a PNG, or in a comment, as EXIF of JPEG and WebP has it."""
+    for key in _CURRENT:
         if data := parse_object(texts.get(key, "")):
             return _current(data)
     data = parse_object(texts.get("sd-metadata", ""))
     if data and isinstance(data.get("image"), dict):
         return _old(data["image"], as_text(data.get("model_weights")) or "")
+    for data in filter(None, map(parse_object, texts.values())):
+        inner = next((inner for key in _CURRENT if (inner := _object(data.get(key)))), None)
+        if inner or (data.keys() & _MARKS and len(data.keys() & _OFTEN) > 1):
+            return _current(inner or data)
+        data = _object(data.get("sd-metadata")) or data
+        if isinstance(data.get("image"), dict) and data["image"].keys() >= {"prompt", "steps", "seed"}:
+            return _old(data["image"], as_text(data.get("model_weights")) or "")
     return _dream(texts["Dream"]) if texts.get("Dream") else None
+
+
+def _object(value: Any) -> dict[str, Any] | None:
+    """An object in an object, or in a text in it."""
+    return value if isinstance(value, dict) else parse_object(value) if isinstance(value, str) else None
 
 
 def _current(data: dict[str, Any]) -> Parameters:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from calotype.errors import CalotypeError, Message, plural
+from calotype.errors import CalotypeError, Message, listed, plural
 from calotype.files import readable, walk
 from calotype.outputs.names import beside, ending, format_of, key, natural, shortened
 from calotype.suffixes import DOCUMENTS, SUFFIXES
-from calotype.tasks.output import Album, chosen_pages
+from calotype.tasks.output import Album, chosen_pages, missing_pages
 
 SHOWN = 3  # file names listed in a note about many files
 
@@ -63,22 +63,23 @@ def plan(inputs: Sequence[str | Path], album: Album, format: str = "auto", max_p
             "{option:report} takes the name of an HTML file, such as album.html, not {report}",
             report=readable(album.report),
         )
-    non_images: list[Path] = []
-    entries = _without_duplicates(_scan(inputs, album, non_images))
+    skipped: list[Path] = []  # files that are not pictures
+    shorter: list[tuple[Path, int, str]] = []  # files, how many pictures they hold, and the chosen ones they don't
+    entries = _without_duplicates(_scan(inputs, album, skipped))
     if album.pages:
-        entries = [page for entry in entries for page in _pages(entry, album, max_pixels)]
+        entries = [page for entry in entries for page in _pages(entry, album, max_pixels, shorter)]
     if not any(entry.fault is None for entry in entries):
-        raise CalotypeError(entries[0].fault if entries else _nothing_found(inputs, non_images))
+        raise CalotypeError(entries[0].fault if entries else _nothing_found(inputs, skipped))
     if _is_file_name(album.out):
         items = [_single(entries, album, format)]
     else:
         _make_folder(album.out)
         items = _named(_without_earlier_results(entries, album, format), album, format)
-    notes = (_non_images_note(non_images),) if non_images else ()
+    notes = (*_skipped_notes(skipped), *([_shorter_note(shorter)] if shorter else []))
     return AlbumPlan(tuple(items), notes)
 
 
-def _pages(entry: _Input, album: Album, max_pixels: int) -> Iterator[_Input]:
+def _pages(entry: _Input, album: Album, max_pixels: int, shorter: list[tuple[Path, int, str]]) -> Iterator[_Input]:
     """The chosen pictures of a file; a file with a single one as it is, if that is chosen."""
     from calotype.picture import pages_of
 
@@ -100,23 +101,25 @@ def _pages(entry: _Input, album: Album, max_pixels: int) -> Iterator[_Input]:
             pages=album.pages,
         )
         yield replace(entry, fault=text)
+    elif missing := missing_pages(album.pages, count):
+        shorter.append((entry.source, count, missing))
     digits = max(2, len(str(count)))
     for page in chosen:
         yield replace(entry, page=page, mark=f"-p{page:0{digits}d}") if count > 1 else entry
 
 
-def _scan(inputs: Sequence[str | Path], album: Album, non_images: list[Path]) -> Iterator[_Input]:
+def _scan(inputs: Sequence[str | Path], album: Album, skipped: list[Path]) -> Iterator[_Input]:
     for name in inputs:
         path = Path(name).expanduser()
         if path.is_dir():
-            yield from _folder(path, album, non_images)
+            yield from _folder(path, album, skipped)
         elif os.path.lexists(path):
             yield _Input(path, Path(), None if path.is_file() else _unreadable(path))
         else:
-            yield from _pattern(path, album, non_images)
+            yield from _pattern(path, album, skipped)
 
 
-def _pattern(path: Path, album: Album, non_images: list[Path]) -> Iterator[_Input]:
+def _pattern(path: Path, album: Album, skipped: list[Path]) -> Iterator[_Input]:
     """Expands a pattern, which Windows shells leave to programs; existing files with brackets are handled before."""
     matches = sorted(glob.glob(str(path), recursive=True), key=natural) if glob.has_magic(str(path)) else []
     if not matches:
@@ -127,18 +130,19 @@ def _pattern(path: Path, album: Album, non_images: list[Path]) -> Iterator[_Inpu
         if match.suffix.lower() in SUFFIXES.keys() | DOCUMENTS.keys():
             yield _Input(match, Path())
         else:
-            non_images.append(match)
+            skipped.append(match)
 
 
-def _folder(root: Path, album: Album, non_images: list[Path]) -> Iterator[_Input]:
+def _folder(root: Path, album: Album, skipped: list[Path]) -> Iterator[_Input]:
     out = os.path.realpath(album.out)
+    taken = SUFFIXES.keys() | (DOCUMENTS.keys() if album.pages else ())
     for folder, names in walk(root, lambda folder: _is_scanned(folder, out, album), natural):
         for name in sorted(names, key=natural):
             path = Path(folder, name)
-            if not name.startswith(".") and path.suffix.lower() in SUFFIXES:
+            if not name.startswith(".") and path.suffix.lower() in taken:
                 yield _Input(path, Path(folder).relative_to(root))
             elif not _is_ours(path, album):
-                non_images.append(path)
+                skipped.append(path)
 
 
 def _is_scanned(folder: Path, out: str, album: Album) -> bool:
@@ -162,18 +166,63 @@ def _without_duplicates(entries: Iterable[_Input]) -> list[_Input]:
     return list(by_path.values())
 
 
-def _nothing_found(inputs: Sequence[str | Path], non_images: list[Path]) -> Message:
+def _nothing_found(inputs: Sequence[str | Path], skipped: list[Path]) -> Message:
     names = " and ".join(readable(name) for name in inputs) or "the command"
-    if non_images:
-        return Message("there is no picture in {names} ({skipped})", names=names, skipped=_non_images_note(non_images))
+    if skipped:
+        reasons = listed(_skipped_notes(skipped), "; ")
+        return Message("there is no picture in {names} ({reasons})", names=names, reasons=reasons)
     return Message("there is no picture in {names}; to read subfolders give {option:recursive}", names=names)
 
 
-def _non_images_note(paths: list[Path]) -> Message:
-    names = ", ".join(readable(path.name) for path in paths[:SHOWN]) + (", ..." if len(paths) > SHOWN else "")
-    if len(paths) == 1:
-        return Message("1 file is not a picture and was skipped: {names}", names=names)
-    return Message("{count} files are not pictures and were skipped: {names}", count=len(paths), names=names)
+def _skipped_notes(paths: list[Path]) -> list[Message]:
+    documents = [path for path in paths if path.suffix.lower() in DOCUMENTS]
+    non_images = [path for path in paths if path.suffix.lower() not in DOCUMENTS]
+    notes = []
+    if documents:
+        text = plural(
+            len(documents),
+            "1 document in a folder was skipped: {names}; name the file, or give {option:pages} all for its pages",
+            "{count} documents in folders were skipped: {names}; name them, or give {option:pages} all for their pages",
+            names=_first_names(documents),
+        )
+        notes.append(text)
+    if non_images:
+        text = plural(
+            len(non_images),
+            "1 file is not a picture and was skipped: {names}",
+            "{count} files are not pictures and were skipped: {names}",
+            names=_first_names(non_images),
+        )
+        notes.append(text)
+    return notes
+
+
+def _first_names(paths: list[Path]) -> str:
+    return ", ".join(readable(path.name) for path in paths[:SHOWN]) + (", ..." if len(paths) > SHOWN else "")
+
+
+def _shorter_note(files: list[tuple[Path, int, str]]) -> Message:
+    """Files that hold some of the chosen pictures, but not all."""
+    if len(files) == 1:
+        path, count, missing = files[0]
+        text = "{path} holds {count} pictures, so {missing} of {option:pages} was left out"
+        single = "{path} holds 1 picture, so {missing} of {option:pages} was left out"
+        return plural(count, single, text, path=readable(path), missing=missing)
+    parts: list[Message | str] = [
+        plural(
+            count,
+            "{name} holds 1 picture and not {missing}",
+            "{name} holds {count} pictures and not {missing}",
+            name=readable(path.name),
+            missing=missing,
+        )
+        for path, count, missing in files[:SHOWN]
+    ]
+    return Message(
+        "{count} files hold fewer pictures than {option:pages} names: {files}",
+        count=len(files),
+        files=listed(parts + ["..."] * (len(files) > SHOWN), "; "),
+    )
 
 
 def _is_file_name(out: Path) -> bool:

@@ -17,7 +17,7 @@ from calotype.checkpoints.fuse import save_fused, save_state, write_json
 from calotype.checkpoints.lora import Adapter, read_folder
 from calotype.checkpoints.lora import formats as forms
 from calotype.checkpoints.lora import kohya_file as kohya
-from calotype.checkpoints.lora.keys import Layers, is_kohya, is_xl, layers_of
+from calotype.checkpoints.lora.keys import Layers, check_layers, is_kohya, is_xl, layers_of
 from calotype.checkpoints.lora.merge import MergedLayer, merged, resized
 from calotype.checkpoints.lora.peft_config import DIFFUSERS, PEFT
 from calotype.checkpoints.lora.svd import clamped, loss, spectrum
@@ -181,9 +181,11 @@ def extract_lora(task: ExtractLora, models: Models) -> Iterator[Progress | Note 
 
 
 def read_lora(name: str, models: Models) -> Adapter:
-    """Loads a LoRA by name or path, or a folder of peft."""
+    """Loads a LoRA by name or path, or a folder of peft. Refuses layers that can't be attached."""
     path = Path(name).expanduser()
-    return read_folder(path) if path.is_dir() else models.adapter(name)
+    adapter = read_folder(path) if path.is_dir() else models.adapter(name)
+    check_layers(adapter)
+    return adapter
 
 
 def check_output(

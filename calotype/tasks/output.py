@@ -1,5 +1,6 @@
 """Options of where results are written, and which files are written beside them."""
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,17 +39,36 @@ def chosen_pages(text: str, count: int) -> list[int]:
     Raises:
         CalotypeError: the text is neither.
     """
+    ranges = _page_ranges(text)
+    return sorted({page for first, last in ranges for page in range(first, min(last or count, count) + 1)})
+
+
+def missing_pages(text: str, count: int) -> str:
+    """The chosen pictures that a file which holds `count` doesn't hold, such as "4-9, 12" or "8-"; empty if none."""
+    missing: list[tuple[int, float]] = []  # first and last
+    for first, last in sorted(_page_ranges(text)):
+        first, last = (first, last or math.inf) if first > count else (count + 1, last)
+        if missing and first <= missing[-1][1] + 1:
+            missing[-1] = (missing[-1][0], max(last, missing[-1][1]))
+        elif first <= last:
+            missing.append((first, last))
+    shown = ((str(first), "" if last == math.inf else str(last)) for first, last in missing)
+    return ", ".join(first if first == last else f"{first}-{last}" for first, last in shown)
+
+
+def _page_ranges(text: str) -> list[tuple[int, int]]:
+    """First and last of each range; 0 as the last one means up to the end."""
     if text.strip().lower() in ("", "all"):
-        return list(range(1, count + 1))
-    chosen: set[int] = set()
+        return [(1, 0)]
+    ranges = []
     for entry in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,7})\s*(?:(-)\s*(\d{1,7})?)?\s*", entry, re.ASCII)
         first = int(match[1]) if match else 0
-        last = int(match[3]) if match and match[3] else count if match and match[2] else first
+        last = int(match[3]) if match and match[3] else 0 if match and match[2] else first
         if first < 1 or (match and match[3] and last < first):
             raise CalotypeError("{option:pages} is all, or numbers such as 1-3,5, not {text!r}", text=text)
-        chosen.update(range(first, min(last, count) + 1))
-    return sorted(chosen)
+        ranges.append((first, last))
+    return ranges
 
 
 JOB_OUTPUT_OPTIONS = ("format", "quality")  # of DrawingOutput: what a job of the service may set

@@ -11,6 +11,7 @@ from torch import nn
 from calotype.checkpoints.lora import attach, fuse, read_adapter
 from calotype.checkpoints.lora.deltas import delta
 from calotype.checkpoints.lora.facts import facts_of
+from calotype.checkpoints.lora.keys import check_layers
 from calotype.checkpoints.lora.merge import merged
 from calotype.checkpoints.lora.multiplicative import update
 from calotype.errors import CalotypeError
@@ -199,11 +200,8 @@ def test_kinds_may_be_mixed_in_one_file_and_are_described(tmp_path, unet):
         {"oft_blocks": torch.zeros(4, 3, 3)},
         {"oft_blocks": torch.zeros(4, 3, 5)},
         {"weight": torch.zeros(7), "on_input": torch.tensor(0)},
-        {"a1.weight": torch.zeros(5, 2), "a2.weight": torch.zeros(2, 5), "b1.weight": torch.zeros(3, 2)},
         {"oft_R": torch.zeros(2, 7)},
         {"boft_R": torch.zeros(1, 2, 3, 3), "boft_s": torch.zeros(4, 1)},
-        {"boft_R": torch.zeros(1, 2, 3, 3)},
-        {"a1.weight": torch.zeros(3)},
     ],
 )
 def test_what_does_not_fit_the_model_gets_a_sentence(tmp_path, unet, tensors):
@@ -211,6 +209,22 @@ def test_what_does_not_fit_the_model_gets_a_sentence(tmp_path, unet, tensors):
     adapter = saved(tmp_path / "x.safetensors", state)
     with pytest.raises(CalotypeError, match="for another base model"):
         attach([(adapter, 1.0, 1.0)], unet, [])
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"a1.weight": torch.zeros(5, 2), "a2.weight": torch.zeros(2, 5), "b1.weight": torch.zeros(3, 2)},
+        {"a1.weight": torch.zeros(3)},
+        {"boft_R": torch.zeros(1, 2, 3, 3)},
+    ],
+)
+def test_a_layer_of_which_a_tensor_is_missing_is_damaged(tmp_path, unet, tensors):
+    state = {f"lora_unet_{MODULE}.{key}": value for key, value in tensors.items()}
+    adapter = saved(tmp_path / "x.safetensors", state)
+    for read in (lambda: attach([(adapter, 1.0, 1.0)], unet, []), lambda: check_layers(adapter)):
+        with pytest.raises(CalotypeError, match=r"the LoRA x is damaged: .* is missing"):
+            read()
 
 
 def test_a_config_of_other_values_is_not_followed(tmp_path):

@@ -121,6 +121,18 @@ TOLD = [
         ("Easy Diffusion", "(cat:1.21)", "bad", 5, 6, 3.5, (64, 72), "emoji"),
     ),
     (read(INVOKE_300, "invokeai_metadata"), ("InvokeAI", "cat", "bad", 5, 6, 3.5, (64, 72), "emoji")),  # #3738
+    # in the EXIF comment of JPEG and WebP, alone or by the keywords of a PNG
+    (read(INVOKE, "UserComment"), ("InvokeAI", "(cat:1.21) (big:1.2)", "bad", 5, 6, 3.5, (64, 72), "emoji")),
+    (read(INVOKE_300, "comment"), ("InvokeAI", "cat", "bad", 5, 6, 3.5, (64, 72), "emoji")),
+    (read(OLD_INVOKE, "UserComment"), ("InvokeAI", "cat", "bad", 5, 6, 3, (64, 72), "emoji")),
+    (
+        read({"invokeai_metadata": INVOKE_300, "invokeai_graph": {}}, "UserComment"),
+        ("InvokeAI", "cat", "bad", 5, 6, 3.5, (64, 72), "emoji"),
+    ),
+    (
+        read({"sd-metadata": json.dumps(OLD_INVOKE)}, "parameters"),
+        ("InvokeAI", "cat", "bad", 5, 6, 3, (64, 72), "emoji"),
+    ),
     (read(MRE, "Comment"), ("Fooocus", "cat", "bad", 5, 7, 4, (64, 72), "emoji")),  # Fooocus-MRE #128
     (
         read('"cat [bad]" -s 6 -S5 -W 64 -H72 -C 3 -A k_lms', "Dream"),
@@ -253,7 +265,18 @@ def test_names_of_models(name):
 
 
 def test_a_persons_words_are_no_parameters():
-    for text in ("Summer 2019, at the lake", "a: b, c: d, e: f", "{}", '{"a": 1}', "[]", "{" * 50, "", "Steps: go on"):
+    for text in (
+        "Summer 2019, at the lake",
+        '{"positive_prompt": "x"}',
+        '{"image": {"prompt": "x"}}',
+        "a: b, c: d, e: f",
+        "{}",
+        '{"a": 1}',
+        "[]",
+        "{" * 50,
+        "",
+        "Steps: go on",
+    ):
         assert not is_parameters(text)
     assert is_parameters(json.dumps(SWARM)) and is_parameters("a\nSteps: 1, Sampler: Euler, Seed: 3")
     assert read_parameters({"Description": "a lake", "Software": "GIMP", "Comment": "at dawn"}) is None
@@ -271,7 +294,7 @@ def test_any_field_may_have_a_wrong_type(value):
         (HORDE, "params", "parameters"),
     ]
     cases = [(data, None, key) for data, key in ((FOOOCUS, "parameters"), (OLD_FOOOCUS, "parameters"))]
-    cases += [(INVOKE, None, "invokeai_metadata"), (NOVEL, None, "Comment"), *inner]
+    cases += [(INVOKE, None, "invokeai_metadata"), (INVOKE, None, "UserComment"), (NOVEL, None, "Comment"), *inner]
     for data, inside, keyword in cases:
         for name in data[inside] if inside else data:
             changed = {**data, inside: {**data[inside], name: value}} if inside else {**data, name: value}

@@ -81,8 +81,12 @@ def test_strangers_in_a_folder_are_named_once(folder):
         (folder / "in" / name).write_text("no picture")
     planned = plan(["in"], Album())
     assert [str(note) for note in planned.notes] == [
-        "4 files are not pictures and were skipped: a.txt, b.pdf, c.doc, ..."
+        "1 document in a folder was skipped: b.pdf; name the file, or give pages all for its pages",
+        "3 files are not pictures and were skipped: a.txt, c.doc, d.zip",
     ]
+    (folder / "in/a.jpg").unlink()
+    with pytest.raises(CalotypeError, match="give pages all for its pages; 3 files are not pictures"):
+        plan(["in"], Album())
 
 
 def test_a_file_that_was_named_is_never_silently_left_out(folder):

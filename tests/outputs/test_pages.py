@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pillow_heif
 import pytest
@@ -18,7 +19,7 @@ from calotype.picture import Picture, pages_of
 from calotype.runner import Request, again, run
 from calotype.tasks import Upscale, read_task
 from calotype.tasks.events import Compared, Note, Saved, Skipped
-from calotype.tasks.output import Album, chosen_pages
+from calotype.tasks.output import Album, chosen_pages, missing_pages
 
 COLOURS = ((200, 20, 40), (30, 190, 60), (40, 50, 210))
 PAGES = [np.full((24, 32, 3), colour, np.uint8) for colour in COLOURS]
@@ -29,6 +30,8 @@ def several(kind):
     out, images = io.BytesIO(), [Image.fromarray(page) for page in PAGES]
     if kind == "tiff":
         tifffile.imwrite(out, np.stack(PAGES), photometric="rgb")
+    elif kind == "jxl":
+        return imagecodecs.jpegxl_encode(np.stack(PAGES), photometric="rgb")
     elif kind == "pnm":
         return b"".join(b"P6 32 24 255\n" + page.tobytes() for page in PAGES)
     elif kind == "heic":
@@ -45,7 +48,7 @@ def several(kind):
     return out.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["tiff", "gif", "webp", "png", "avif", "heic", "mpo", "pnm", "pdf"])
+@pytest.mark.parametrize("kind", ["tiff", "gif", "webp", "png", "avif", "heic", "mpo", "pnm", "jxl", "pdf"])
 def test_each_picture_of_a_file_opens_by_its_number(tmp_path, kind):
     if kind == "pdf":
         pytest.importorskip("pypdfium2")
@@ -107,6 +110,30 @@ def test_choosing_pages(text, chosen):
     assert chosen_pages(text, 5) == chosen
 
 
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [("", ""), ("all", ""), ("1-5, 4-", ""), ("1-3,6", "6"), ("9,2-7,8", "6-9"), ("12,1-6", "6, 12"), ("8-,7", "7-")],
+)
+def test_missing_pages(text, missing):
+    assert missing_pages(text, 5) == missing
+
+
+def test_chosen_pages_that_a_file_does_not_have_are_named(tmp_path):
+    (tmp_path / "scan.tif").write_bytes(several("tiff"))
+    Image.fromarray(PAGES[0]).save(tmp_path / "photo.jpg")
+    planned = plan([tmp_path / "scan.tif"], Album(out=tmp_path / "out", pages="2-3,5,7-9"))
+    assert [item.page for item in planned.items] == [2, 3]
+    path = tmp_path / "scan.tif"
+    assert str(planned.notes[0]) == f"{path} holds 3 pictures, so 5, 7-9 of pages was left out"
+    planned = plan([tmp_path], Album(out=tmp_path / "out", pages="1-4"))
+    assert [item.page for item in planned.items] == [0, 1, 2, 3]
+    assert str(planned.notes[0]) == (
+        "2 files hold fewer pictures than pages names: photo.jpg holds 1 picture and not 2-4; "
+        "scan.tif holds 3 pictures and not 4"
+    )
+    assert not plan([tmp_path], Album(out=tmp_path / "out", pages="all")).notes
+
+
 @pytest.mark.parametrize("text", ["0", "x", "3-1", "-2", "1,,2", "1;2", "٣", "1-2-3", "all,1"])
 def test_what_chooses_no_pages_is_refused(text):
     with pytest.raises(CalotypeError, match="all, or numbers such as 1-3,5"):
@@ -138,6 +165,13 @@ def test_a_pdf_is_read_where_it_is_named(tmp_path):
     for name in ("scan.pdf", "*.pdf"):
         [item] = plan([tmp_path / name], Album(out=tmp_path / "out")).items
         assert item.target.name == "scan.png" and item.fault is None
+
+
+def test_with_pages_those_of_a_pdf_in_a_folder_are_taken(tmp_path):
+    pytest.importorskip("pypdfium2")
+    (tmp_path / "scan.PDF").write_bytes(several("pdf"))
+    planned = plan([tmp_path], Album(out=tmp_path / "out", pages="2-"))
+    assert [item.target.name for item in planned.items] == ["scan-p02.png", "scan-p03.png"] and not planned.notes
 
 
 def test_every_page_becomes_a_result_that_is_made_again(tmp_path, engine):

@@ -18,6 +18,9 @@ def psd(samples, resources=(), *, mode=None, layers=None, packed=False, palette=
     head = struct.pack(">4sH6xHIIHH", b"8BPS", version, channels, height, width, samples.itemsize * 8, mode)
     head += struct.pack(">I", len(palette)) + palette + struct.pack(">I", len(block)) + block
     info = b"" if layers is None else struct.pack(length, 2) + struct.pack(">h", layers)
+    if layers is not None and samples.itemsize == 2:  # as Photoshop stores layers of 16 bits
+        blocks = b"8BIMPatt\0\0\0\3abc\0" + b"8BIMLr16" + struct.pack(length, 2) + struct.pack(">hxx", layers)
+        info = bytes(4 * version + 4) + blocks
     head += struct.pack(length, len(info)) + info
     planes = np.moveaxis(samples, 2, 0).astype(samples.dtype.newbyteorder(">"))
     if not packed:

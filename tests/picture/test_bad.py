@@ -48,6 +48,7 @@ def made(kind, tmp):
 
 
 MORE = {
+    "jpeg-ls": lambda: imagecodecs.jpegls_encode(NOISE),
     "jp2": lambda: imagecodecs.jpeg2k_encode(NOISE, level=0, reversible=True, codecformat="jp2"),
     "j2k": lambda: imagecodecs.jpeg2k_encode(NOISE.astype(np.uint16) * 257, level=30, codecformat="j2k"),
     "jxl codestream": lambda: imagecodecs.jpegxl_encode(NOISE, lossless=True, usecontainer=False),

@@ -417,6 +417,25 @@ def test_hues_of_highlights_stay(tmp_path):
     assert bright[0] > 0.95
 
 
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (lambda: heic(encoded(P3, gamma(1)), (12, 8, 6, 1)), "Display P3"),
+        (lambda: heic(encoded(P3, gamma(1)), (9, 8, 6, 1)), "BT.2020, sRGB"),
+        (lambda: heic(encoded(P3, gamma(1)), (10, 8, 6, 1)), "CIE XYZ, sRGB"),
+        (lambda: avif(encoded(P3, gamma(1)), 11, 8), "DCI-P3, sRGB"),
+        (lambda: png(encoded(P3, gamma(1)), cicp(9, 10, 0, 1)), "BT.2020, sRGB"),
+        (lambda: png(encoded(P3, gamma(1)), gama(100_000), chrm(P3)), "Display P3"),
+        (lambda: png(encoded(ADOBE, gamma(1)), gama(100_000), chrm(ADOBE)), "Adobe RGB (1998), sRGB"),
+        (lambda: heic(encoded(P3, srgb_curve), (12, 13, 6, 1)), "Display P3"),
+        (lambda: heic(encoded(P3, srgb_curve), (9, 1, 9, 1)), "BT.2020, BT.709"),
+    ],
+)
+def test_a_profile_is_named_by_its_primaries_and_curve(tmp_path, data, name):
+    icc = opened(tmp_path / "in", data()).metadata.icc
+    assert ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(icc))).strip() == name
+
+
 @pytest.mark.parametrize("primaries", [1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 22])
 @pytest.mark.parametrize("transfer", [1, 4, 5, 7, 8, 9, 10, 13, 14, 16, 17, 18])
 def test_every_code_makes_a_profile_that_other_programs_take(tmp_path, primaries, transfer):

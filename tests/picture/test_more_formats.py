@@ -1,6 +1,7 @@
 """JPEG XL, JPEG 2000, PSD, TGA, PCX, PPM, QOI, ICO, camera raw and PDF: pixels, metadata and what is left out."""
 
 import io
+import math
 import struct
 import sys
 import time
@@ -12,7 +13,7 @@ import tifffile
 from PIL import Image
 
 from calotype.errors import CalotypeError
-from calotype.picture import Metadata, Picture, save, size_of
+from calotype.picture import Metadata, Picture, pages_of, save, size_of
 from calotype.picture.metadata import exif as exif_blocks
 from calotype.picture.metadata import icc as profiles
 from calotype.picture.metadata import iptc
@@ -144,7 +145,73 @@ def test_an_animated_jxl_says_what_is_left_out(read):
     frames = np.stack([BYTES[:, :, :3], 255 - BYTES[:, :, :3]])
     picture = read(imagecodecs.jpegxl_encode(frames, lossless=True))
     check(picture, "jxl", BYTES[:, :, :3])
+    assert [str(note) for note in picture.notes] == [
+        "it holds 2 pictures; only the first was taken; pages all takes them all"
+    ]
+
+
+@pytest.mark.parametrize("kind", ["grey", "grey alpha", "a mask", "10 bits", "RGBA"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_each_frame_of_a_jxl_opens_by_its_number(tmp_path, kind, count):
+    shape = {"grey": (), "grey alpha": (2,), "a mask": (), "10 bits": (3,), "RGBA": (4,)}[kind]
+    frames = np.arange(5 * 5 * count * math.prod(shape), dtype=np.uint16).reshape(count, 5, 5, *shape) % 247
+    if kind == "a mask":  # a channel that is not transparency, behind the grey
+        data = imagecodecs.jpegxl_encode(np.stack([frames, frames + 9], 1).astype(np.uint8), planar=True)
+    elif kind == "10 bits":
+        data = imagecodecs.jpegxl_encode(frames, bitspersample=10, photometric="rgb")
+    else:
+        data = imagecodecs.jpegxl_encode(frames.astype(np.uint8), photometric="rgb" if kind == "RGBA" else "gray")
+    path = tmp_path / "a.jxl"
+    path.write_bytes(data)
+    assert pages_of(path, 1 << 20) == count
+    for number, frame in enumerate(frames, 1):
+        picture = Picture.open(path, page=number)
+        found = picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
+        if kind == "10 bits":
+            frame = (frame / 1023 * 65535).round().astype(np.uint16)
+        np.testing.assert_array_equal(found, frame.reshape(found.shape))
+    with pytest.raises(CalotypeError, match=f"has no picture {count + 1}: it holds {count}"):
+        Picture.open(path, page=count + 1)
+
+
+def test_an_animated_jxl_whose_frames_cannot_be_counted_is_read(tmp_path, monkeypatch):
+    decode = imagecodecs.jpegxl_decode
+    monkeypatch.setattr(imagecodecs, "jpegxl_decode", lambda data, index=0, out=None: decode(data, index))
+    (tmp_path / "a.jxl").write_bytes(imagecodecs.jpegxl_encode(np.stack([BYTES[:, :, :3]] * 2), lossless=True))
+    picture = Picture.open_here(tmp_path / "a.jxl", 0, 1 << 20)
+    check(picture, "jxl", BYTES[:, :, :3])
     assert picture.notes == ("it is animated: the first frame is used",)
+
+
+# JPEG-LS, and other rare kinds of JPEG
+
+
+@pytest.mark.parametrize("samples", [BYTES, WORDS], ids=["8", "16"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_ls_is_read_whatever_its_name(read, samples, channels):
+    samples = np.ascontiguousarray(samples[:, :, :channels])
+    data = imagecodecs.jpegls_encode(samples[:, :, 0] if channels == 1 else samples)
+    exif = b"Exif\0\0" + block(6)
+    data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
+    for name, end in (("a.jpg", data), ("a.jls", data), ("a.jpg", data + bytes(99)), ("a.jpg", data[:-2])):
+        picture = read(end, name)
+        check(picture, "jpeg", np.rot90(samples, -1))
+        assert b"Leica" in picture.metadata.exif
+    for end in (data[:-9], data[: len(data) // 2], data[:-400] + b"\xff\xd9"):
+        with pytest.raises(CalotypeError, match="is damaged or cut off"):
+            read(end, "a.jpg")
+
+
+def test_jpeg_ls_of_more_channels_is_refused(read):
+    with pytest.raises(CalotypeError, match="a JPEG-LS of 4 components, which is not supported"):
+        read(imagecodecs.jpegls_encode(BYTES), "a.jpg")
+
+
+@pytest.mark.parametrize(("marker", "kind"), [(0xC5, "hierarchical"), (0xCB, "lossless with arithmetic coding")])
+def test_a_kind_of_jpeg_that_no_decoder_reads_is_named(read, marker, kind):
+    data = imagecodecs.jpeg8_encode(SMOOTH).replace(b"\xff\xc0", bytes([0xFF, marker]), 1)
+    with pytest.raises(CalotypeError, match=rf"a JPEG of a kind that is not read \({kind}\); save it as PNG"):
+        read(data, "a.jpg")
 
 
 # JPEG 2000
@@ -240,6 +307,27 @@ def test_resources_of_a_psd_are_read(read):
     assert picture.metadata.icc == P3 and picture.metadata.dpi == (300.0, 300.0)
     assert b"attic" in picture.metadata.xmp and b"Leica" in picture.metadata.exif
     assert (2, 120, "Großmutter".encode()) in picture.metadata.iptc.datasets
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("samples", [BYTES, WORDS], ids=["8", "16"])
+@pytest.mark.parametrize("layers", [1, -2, 5])
+def test_a_psd_that_ends_after_its_layers_says_how_to_save_it(read, version, samples, layers):
+    samples = samples[:, :, :3]
+    data = psd(samples, layers=layers, version=version)
+    picture = read(data)
+    check(picture, "psd", samples)
+    assert ("its layers are not carried over" in str(picture.notes)) == (abs(layers) > 1)
+    end = len(data) - samples.nbytes - 2
+    for cut in (end, end + 2):
+        with pytest.raises(CalotypeError, match="no flattened picture; save it in Photoshop with Maximize Compat"):
+            read(data[:cut])
+    for cut in (end - 1, end + 50, len(data) - 1):
+        with pytest.raises(CalotypeError, match="is damaged or cut off"):
+            read(data[:cut])
+    flat = psd(samples, version=version)
+    with pytest.raises(CalotypeError, match="is damaged or cut off"):
+        read(flat[: len(flat) - samples.nbytes - 2])
 
 
 def test_colour_modes_of_a_psd(read):
@@ -455,3 +543,66 @@ def test_pictures_without_pixels_are_refused(tmp_path, data):
     for function in (Picture.open, lambda path: size_of(path, 1 << 30)):
         with pytest.raises(CalotypeError):
             function(tmp_path / "a")
+
+
+# Containers that say a wrong length or lack an end mark, though every pixel is there
+
+
+def webp(kind):
+    """A lossless WebP of SMOOTH, of each kind of container."""
+    out, image = io.BytesIO(), Image.fromarray(SMOOTH)
+    options = {
+        "plain": {},
+        "EXIF": {"exif": b"Exif\0\0" + block()},
+        "animation": {"save_all": True, "append_images": [image.rotate(180)]},
+    }
+    image.save(out, "webp", lossless=True, **options[kind])
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["plain", "EXIF", "animation"])
+@pytest.mark.parametrize("length", [0, 30, -40, -9, 500, 0xFFFFFFF0])
+def test_a_webp_whose_length_is_wrong_is_read_by_its_chunks(read, kind, length):
+    data = webp(kind)
+    wrong = length if length in (0, 30, 0xFFFFFFF0) else len(data) + length
+    wrong_data = data[:4] + wrong.to_bytes(4, "little") + data[8:]
+    picture = read(wrong_data, "a.webp")
+    check(picture, "webp", SMOOTH)
+    assert picture.count == (2 if kind == "animation" else 1) and (picture.metadata.exif is not None) == (
+        kind == "EXIF"
+    )
+    for cut in (2, 11, 40, len(data) // 2):
+        with pytest.raises(CalotypeError, match="is damaged or cut off"):
+            read(wrong_data[:-cut], "a.webp")
+
+
+def test_what_is_behind_a_webp_is_no_part_of_it(read):
+    check(read(webp("plain") + b"SEFH" + bytes(40), "a.webp"), "webp", SMOOTH)
+
+
+@pytest.mark.parametrize("kind", ["jp2", "j2k"])
+@pytest.mark.parametrize("tile", [None, (32, 16)])
+def test_a_jpeg_2000_without_end_mark_whose_tiles_are_there_is_read(read, kind, tile):
+    out = io.BytesIO()
+    Image.fromarray(SMOOTH).save(out, "jpeg2000", no_jp2=kind == "j2k", tile_size=tile, irreversible=False)
+    data = out.getvalue()
+    assert data.endswith(b"\xff\xd9")
+    for end in (data, data[:-2], data[:-2] + b"something else", data + b"something else"):
+        check(read(end), "jp2", SMOOTH)
+    for cut in (3, 20, len(data) // 2):
+        with pytest.raises(CalotypeError, match="is damaged or cut off"):
+            read(data[:-cut])
+    at = data.rindex(b"\xff\x90\0\x0a")  # the last tile-part, which now says that it is one of two
+    two_parts = data[: at + 11] + b"\2" + data[at + 12 :]
+    check(read(two_parts), "jp2", SMOOTH)
+    with pytest.raises(CalotypeError, match=r"is damaged or cut off \(the end is missing\)"):
+        read(two_parts[:-2])
+
+
+@pytest.mark.parametrize("size", ["0", "64 bits", "too large"])
+def test_the_box_of_a_jpeg_2000_without_end_mark_may_say_any_length(read, size):
+    data = imagecodecs.jpeg2k_encode(SMOOTH, level=0, reversible=True, codecformat="jp2")
+    at = data.index(b"jp2c")
+    head = {"0": bytes(4) + b"jp2c", "64 bits": b"\0\0\0\1jp2c" + struct.pack(">Q", len(data) - at + 10)}
+    head["too large"] = struct.pack(">I", len(data)) + b"jp2c"
+    check(read(data[: at - 4] + head[size] + data[at + 4 : -2]), "jp2", SMOOTH)

@@ -98,6 +98,27 @@ def test_a_comment_in_the_wrong_directory(tmp_path, kind, suffix):
     assert Image.open(tmp_path / "b.png").info["parameters"] == (ENGLISH if kind == 2 else CHINESE)
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "png", "tiff", "avif"])
+@pytest.mark.parametrize("code", [*CODES, "ASCII   ", "ascii\0\0\0", "Unicode\0", "none"])
+def test_invokeai_in_the_exif_comment(tmp_path, suffix, code):
+    text = json.dumps(
+        {
+            **{"app_version": "5.1", "generation_mode": "txt2img", "positive_prompt": "猫", "negative_prompt": "手"},
+            **{"seed": 9, "steps": 6, "cfg_scale": 3.5, "scheduler": "euler", "width": 64, "height": 48},
+        },
+        ensure_ascii="ASCII" in code.upper(),
+    )
+    if code in CODES:
+        body = CODES[code](text)
+    elif code == "none":
+        body = text.encode()
+    else:
+        body = code.encode() + text.encode("utf-16-be" if code.startswith("U") else "utf-8")
+    Image.new("RGB", (64, 48)).save(tmp_path / f"a.{suffix}", exif=block(body))
+    read = parameters(tmp_path / f"a.{suffix}")
+    assert (read.program, read.prompt, read.negative, read.seed) == ("InvokeAI", "猫", "手", 9)
+
+
 @pytest.mark.parametrize("tag, prefix", [(272, "prompt:"), (271, "Prompt:"), (270, "prompt: ")])
 def test_comfyui_in_webp(tmp_path, tag, prefix):
     root = {tag: f"{prefix}{json.dumps(GRAPH)}\0".encode(), 305: b"x\0"}

@@ -176,6 +176,33 @@ def test_converting_keeps_learned_words_and_refuses_unknown_tensors(loras, place
     assert not (place / "x.safetensors").exists()
 
 
+@pytest.mark.parametrize("left_out", ["lora_up.weight", "lora_down.weight"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["convert", "-o", "x.safetensors"],
+        ["convert", "-o", "x", "--to", "peft"],
+        ["convert", "-o", "x.safetensors", "--to", "diffusers"],
+        ["info"],
+        ["resize", "-o", "x.safetensors", "--rank", "1"],
+        ["merge", "-o", "x.safetensors"],
+        ["merge", "-o", "x.safetensors", "--into", "emoji"],
+    ],
+    ids=" ".join,
+)
+def test_a_layer_with_half_of_its_tensors_is_refused_by_every_tool(loras, place, capsys, words, left_out):
+    state = load_file(loras / "few.safetensors")
+    layer = next(key.partition(".")[0] for key in state if key.endswith(left_out))
+    del state[f"{layer}.{left_out}"]
+    save_file(state, place / "half.safetensors")
+    assert main(["lora", words[0], "half.safetensors", *words[1:]]) == 2
+    [sentence] = capsys.readouterr().err.splitlines()
+    name = layer.removeprefix("lora_unet_").removeprefix("lora_te_")
+    role = left_out.split("_")[1].split(".")[0]
+    start = f"the LoRA half is damaged: the tensors of {name} do not fit ({role} is missing)"
+    assert start in sentence and not (place / "x.safetensors").exists() and not (place / "x").exists()
+
+
 @pytest.mark.parametrize(
     "words, said",
     [

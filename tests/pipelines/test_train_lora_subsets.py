@@ -188,6 +188,15 @@ def test_one_subset_trains_as_the_same_folder_and_options(engine, photos):
     assert same(weights(photos / "plain"), weights(photos / "config"))
 
 
+def test_a_dataset_of_regularization_images_alone_is_not_counted(engine, photos):
+    text = CONFIG.format(place=photos).replace("class_tokens = 'more'", "is_reg = true")
+    (photos / "d.toml").write_text(text, "utf-8")
+    notes = notes_of(learn(engine, photos / "out", 1, dataset_config=photos / "d.toml", masked_loss=True))
+    assert "dataset 1: 3 pictures at 64x64" in notes and "has regularization images alone" in notes
+    assert "dataset 2: no photos to train on, so it is not used" in notes and "0 pictures" not in notes
+    assert "4 steps of batch size 2 in" in notes
+
+
 def test_without_photos_there_is_one_sentence():
     with pytest.raises(CalotypeError, match="give the folder with your photos"):
         TrainLora()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from calotype.checkpoints.key_maps import unet_names, with_prefix_renamed
-from calotype.checkpoints.lora.deltas import Damaged, bias_delta, check, check_bias, delta
+from calotype.checkpoints.lora.deltas import Damaged, bias_delta, check, check_bias, damaged_error, delta
 from calotype.checkpoints.lora.keys import check_names
 from calotype.checkpoints.lora.multiplicative import scales_bias
 from calotype.checkpoints.lora.read import Adapter
@@ -53,7 +53,7 @@ class _Change:
                 return bias_delta(self.tensors, before, self.weight)
             return delta(self.tensors, before, self.strength)
         except Damaged as fault:
-            raise _damaged_error(self.adapter, self.name, fault) from None
+            raise damaged_error(self.adapter.name, self.name, fault) from None
 
 
 def attach(
@@ -162,7 +162,7 @@ def _match_modules(
             try:
                 changes += _changes(adapter, name, tensors, strengths[part], layer)
             except Damaged as fault:
-                raise _damaged_error(adapter, name, fault) from None
+                raise damaged_error(adapter.name, name, fault) from None
             except ValueError as fault:
                 mismatched.append(Message("{part} {name} ({fault})", part=part, name=name, fault=fault))
     if not mismatched and len(unmatched) == len(adapter.modules):
@@ -185,15 +185,6 @@ def _changes(
     if bias is not None and ("diff_b" in tensors or scales_bias(tensors, layer.weight)):
         check_bias(tensors, bias)
         yield bias, _Change(adapter, name, tensors, strength, layer.weight)
-
-
-def _damaged_error(adapter: Adapter, name: str, fault: Damaged) -> CalotypeError:
-    return CalotypeError(
-        "the LoRA {adapter} is damaged: the tensors of {name} do not fit ({fault}); fetch or copy it again",
-        adapter=adapter.name,
-        name=name,
-        fault=fault,
-    )
 
 
 def _wrong_base_error(adapter: Adapter, model: str, faults: Sequence[str | Message]) -> CalotypeError:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from calotype.checkpoints.lora import multiplicative
+from calotype.errors import CalotypeError
 
 _SHAPE_ERRORS = (
     RuntimeError,
@@ -38,6 +39,7 @@ def check(tensors: Mapping[str, Tensor], weight: Tensor) -> None:
         scale_of(tensors)
         _sparse_delta(tensors, weight.to("meta"))
     except _SHAPE_ERRORS as fault:
+        check_alone(tensors)
         if multiplicative.kind_of(tensors):  # their shapes are those of the weight
             raise ValueError(_reason(fault)) from None
         raise Damaged(_reason(fault)) from None
@@ -46,6 +48,31 @@ def check(tensors: Mapping[str, Tensor], weight: Tensor) -> None:
     for role in ("dora_scale", "magnitude"):
         if role in tensors:
             _magnitude(tensors[role], role, weight)
+
+
+def check_alone(tensors: Mapping[str, Tensor]) -> None:
+    """Checks what needs no model: that no tensor of the layer is missing, and that their shapes match each other.
+
+    Raises:
+        Damaged: tensors are missing or do not match each other.
+    """
+    try:
+        if multiplicative.kind_of(tensors):
+            multiplicative.check_roles(tensors)
+        else:
+            delta_shape(tensors)
+            scale_of(tensors)
+    except _SHAPE_ERRORS as fault:
+        raise Damaged(_reason(fault)) from None
+
+
+def damaged_error(adapter: str, module: str, fault: Damaged) -> CalotypeError:
+    return CalotypeError(
+        "the LoRA {adapter} is damaged: the tensors of {name} do not fit ({fault}); fetch or copy it again",
+        adapter=adapter,
+        name=module,
+        fault=fault,
+    )
 
 
 def check_bias(tensors: Mapping[str, Tensor], bias: Tensor) -> None:

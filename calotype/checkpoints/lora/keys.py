@@ -9,6 +9,7 @@ from torch import Tensor
 from calotype.checkpoints.file_kinds import family_of
 from calotype.checkpoints.key_maps import unet_names, with_prefix_renamed
 from calotype.checkpoints.layouts import LAYOUTS
+from calotype.checkpoints.lora.deltas import Damaged, check_alone, damaged_error
 from calotype.checkpoints.lora.read import Adapter
 from calotype.errors import CalotypeError
 
@@ -73,6 +74,21 @@ def check_names(adapter: Adapter) -> None:
             adapter=adapter.name,
             name=unknown[0][:80],
         )
+
+
+def check_layers(adapter: Adapter) -> None:
+    """What attaching a LoRA finds, without a model: in layers with names of Stable Diffusion's, no tensor is missing.
+
+    Raises:
+        CalotypeError: tensors are missing or do not match each other.
+    """
+    table = _table_of([name for part, name in adapter.modules if part == "unet"])
+    for (part, name), tensors in adapter.modules.items():
+        if is_known(_diffusers_name(part, name, table)):
+            try:
+                check_alone(tensors)
+            except Damaged as fault:
+                raise damaged_error(adapter.name, name, fault) from None
 
 
 def is_xl(adapter: Adapter) -> bool:

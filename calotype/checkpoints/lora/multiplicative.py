@@ -20,6 +20,11 @@ KINDS = {  # role of a tensor that only this kind has
     "boft_R": "BOFT",
     "oft_blocks": "OFT",
 }
+NEEDED = {  # what else a kind needs
+    "a1.weight": ("a2.weight", "b1.weight", "b2.weight"),
+    "b1.weight": ("a1.weight", "a2.weight", "b2.weight"),
+    "boft_R": ("boft_s",),
+}
 PEFT_ROLES = ("ia3_l", "oft_R", "boft_R", "boft_s")
 TERMS, LIMIT = "oft_terms", "oft_eps"  # from peft's config: terms of the Neumann series, and the limit of COFT
 
@@ -29,6 +34,13 @@ def kind_of(tensors: Mapping[str, Tensor]) -> str:
     if "oft_blocks" in tensors and tensors["oft_blocks"].dim() == 4:
         return "BOFT"
     return next((kind for role, kind in KINDS.items() if role in tensors), "")
+
+
+def check_roles(tensors: Mapping[str, Tensor]) -> None:
+    """Raises KeyError, with the role of the tensor that is missing."""
+    missing = (name for role, names in NEEDED.items() if role in tensors for name in names if name not in tensors)
+    if name := next(missing, ""):
+        raise KeyError(name)
 
 
 def update(tensors: Mapping[str, Tensor], weight: Tensor, strength: float = 1.0) -> Tensor:

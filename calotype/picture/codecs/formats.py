@@ -138,7 +138,13 @@ SOURCES = (
     SourceFormat("bmp", "BMP", _is_bmp, "raster:open_bmp"),
     SourceFormat("avif", "AVIF", _has_brand(*_AVIF_BRANDS), "heif:open_avif", has_pages=True),
     SourceFormat("heic", "HEIC", _has_brand(*_HEIC_BRANDS), "heif:open_heic", has_pages=True),
-    SourceFormat("jxl", "JPEG XL", _starts(b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"), "jxl:open_jxl"),
+    SourceFormat(
+        "jxl",
+        "JPEG XL",
+        _starts(b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"),
+        "jxl:open_jxl",
+        has_pages=True,
+    ),
     SourceFormat(
         "jp2",
         "JPEG 2000",

@@ -81,10 +81,10 @@ def open_jp2(data: bytes, name: str, page: int = 0) -> PictureFile:
             space=_SPACES[found.space],
         )
     iptc, iptc_notes = captions.read(found.iptc) if found.iptc else (None, ())
-    is_boxed = len(found.codestreams) == 1 and start > 0
+    header = data[:start] if len(found.codestreams) == 1 else b""
     return PictureFile(
         stream.size,
-        lambda: _decode(data if is_boxed else data[start:end], data[start:end], stream, found, name),
+        lambda: _decode(data if header else data[start:end], header, data[start:end], stream, found, name),
         found.exif,
         found.xmp,
         found.dpi,
@@ -95,16 +95,26 @@ def open_jp2(data: bytes, name: str, page: int = 0) -> PictureFile:
     )
 
 
-def _decode(file: bytes, codestream: bytes, stream: _Codestream, found: _Boxes, name: str) -> Pixels:
+def _decode(file: bytes, header: bytes, codestream: bytes, stream: _Codestream, found: _Boxes, name: str) -> Pixels:
+    """`header`: what of the file is before the codestream."""
     import imagecodecs
 
     with decoding(name):
-        _check_complete(codestream)
+        end = _end_of_tiles(codestream)
+        if codestream[end - 2 : end] != _END and codestream[end : end + 2] != _END:
+            file = _box_header_to_end(header) + codestream[:end] + _END
         if stream.is_subsampled:
             return _through_pillow(file, found.icc)
         samples = imagecodecs.jpeg2k_decode(_without_colour(file))
         samples = samples[:, :, None] if samples.ndim == 2 else samples
         return _pixels(_unsigned(samples, stream), stream, found)
+
+
+def _box_header_to_end(header: bytes) -> bytes:
+    """The boxes before the codestream; its own box now reaches to the end of the file."""
+    if header[-12:-8] == b"jp2c":  # a length of 64 bits
+        header = header[:-8]
+    return header[:-8] + bytes(4) + b"jp2c" if header else b""
 
 
 def _without_colour(file: bytes) -> bytes:
@@ -184,8 +194,12 @@ def _header(codestream: bytes) -> _Codestream:
     return _Codestream((bottom - top, right - left), bits, is_subsampled)
 
 
-def _check_complete(codestream: bytes) -> None:
-    """Raises ValueError unless every tile is there; OpenJPEG decodes a part of the file with a grey bottom."""
+def _end_of_tiles(codestream: bytes) -> int:
+    """The end of the last tile-part, before or, where its length is unknown, behind the end mark, which may be missing.
+
+    Raises:
+        ValueError: a tile or a part of one is missing; OpenJPEG decodes a part of the file with a grey bottom.
+    """
     right, bottom, _, _, width, height, left, top = struct.unpack_from(">8I", codestream, 8)
     if not width or not height:
         raise ValueError("tiles without pixels")
@@ -195,16 +209,20 @@ def _check_complete(codestream: bytes) -> None:
         if at + 4 > len(codestream) or codestream[at] != 0xFF:
             raise ValueError("its tiles are missing")
         at += 2 + int.from_bytes(codestream[at + 2 : at + 4], "big")
-    tiles = set()
+    parts: dict[int, int] = {}  # of each tile
+    expected_parts: dict[int, int] = {}  # 0: not known
     while codestream[at : at + 2] == _TILE:
-        number, length = struct.unpack_from(">HI", codestream, at + 4)
+        number, length, _, count = struct.unpack_from(">HIBB", codestream, at + 4)
         end = at + length if length else len(codestream.rstrip(b"\0"))
         if end > len(codestream) or 0 < length < 14 or (not length and codestream[end - 2 : end] != _END):
             raise ValueError("the end is missing")
-        tiles.add(number)
+        parts[number] = parts.get(number, 0) + 1
+        expected_parts[number] = max(count, expected_parts.get(number, 0))
         at = end
-    if len(tiles) < expected:
+    has_end = _END in (codestream[at : at + 2], codestream[at - 2 : at])
+    if len(parts) < expected or not (has_end or all(parts[n] >= count for n, count in expected_parts.items())):
         raise ValueError("the end is missing")
+    return at
 
 
 def _read_boxes(data: bytes) -> _Boxes:

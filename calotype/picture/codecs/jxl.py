@@ -1,6 +1,7 @@
 """JPEG XL: boxes and header are parsed here, libjxl decodes and encodes the pixels."""
 
 import io
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,16 @@ import numpy as np
 from calotype.errors import PictureError, Remedy
 from calotype.picture.codecs import jxl_icc
 from calotype.picture.codecs.box_lengths import boxes
-from calotype.picture.codecs.decoded import PictureFile, Pixels, decoding, left_out_channels, split, unpremultiply
+from calotype.picture.codecs.decoded import (
+    PictureFile,
+    Pixels,
+    check_page,
+    decoding,
+    left_out_channels,
+    split,
+    stretched,
+    unpremultiply,
+)
 from calotype.picture.metadata import families
 from calotype.picture.metadata.color_space import Cicp, ColorTags
 from calotype.picture.metadata.exif import without_header
@@ -20,6 +30,7 @@ _ALPHA, _BLACK = 0, 4  # types of extra channels
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # width to height
 _LENGTH = ((1, 9), (1, 13), (1, 18), (1, 30))  # of a side: the smallest, and bits of what is added to it
 _D65, _SRGB, _P3, _TRANSFER_SRGB, _HDR = 1, 1, 11, 13, (16, 18)
+_SHAPE = re.compile(r" shape=\(([\d, ]+)\)")
 
 
 @dataclass(frozen=True)
@@ -43,8 +54,8 @@ class _Contents:
     kinds: set[bytes] = field(default_factory=set)
 
 
-def open_jxl(data: bytes, name: str) -> PictureFile:
-    """Reads header and metadata of a JPEG XL; of an animated one the first frame. libjxl turns it upright.
+def open_jxl(data: bytes, name: str, page: int = 0) -> PictureFile:
+    """Reads header and metadata of a JPEG XL or an animation's frame, by default the first; libjxl turns it upright.
 
     Raises:
         PictureError: damaged or cut off, CMYK, or libjxl is missing.
@@ -55,28 +66,54 @@ def open_jxl(data: bytes, name: str) -> PictureFile:
         header = _header(_Bits(contents.codestream))
     if _BLACK in header.extra_channels:
         raise PictureError("{name} is a JPEG XL in CMYK, which is not supported; save it as TIFF first", name=name)
+    count = _frame_count(data, header) if header.is_animated else 1
+    notes = check_page(page, count or 1, name)
+    if not (count or page):
+        notes = ("it is animated: the first frame is used",)
     height, width = header.size
     further = sum(kind != _ALPHA for kind in header.extra_channels)
-    notes = ("it is animated: the first frame is used",) if header.is_animated else ()
     notes += left_out_channels(further)
     notes += (families.CREDENTIALS_NOTE,) if b"jumb" in contents.kinds else ()
     notes += (families.GAIN_MAP_NOTE,) if b"jhgm" in contents.kinds else ()
     return PictureFile(
         (height, width) if header.orientation < 5 else (width, height),
-        lambda: _decode(data, header, name),
+        lambda: _decode(data, header, name, max(page, 1) - 1),
         contents.exif,
         contents.xmp,
         is_upright=True,
         notes=notes,
         color_tags=header.color_tags or ColorTags(),
         orientation=header.orientation,
+        count=count or 1,
     )
 
 
-def _decode(data: bytes, header: _JxlHeader, name: str) -> Pixels:
+def _frame_count(data: bytes, header: _JxlHeader) -> int:
+    """Frames that are shown; 0 if they can't be counted.
+
+    imagecodecs skips from frame to frame, decoding none, and then compares the shape of all with that of `out`.
+    """
+    import imagecodecs
+
+    for dtype in (np.uint8, np.uint16, np.float32, np.float16):  # it compares the type first
+        try:
+            imagecodecs.jpegxl_decode(data, out=np.empty(0, dtype))
+        except (ValueError, RuntimeError) as fault:
+            if shape := _SHAPE.search(str(fault)):
+                is_plane = _is_grey(data) and not header.extra_channels
+                is_single = shape[1].count(",") + 1 == (2 if is_plane else 3)
+                return 1 if is_single else int(shape[1].split(",")[0])
+    return 0
+
+
+def _is_grey(data: bytes) -> bool:
+    return _libjxl().probe(data).num_color_channels == 1
+
+
+def _decode(data: bytes, header: _JxlHeader, name: str, frame: int) -> Pixels:
     with decoding(name):
         if header.is_animated:
-            samples = _first_frame(data)
+            samples = _frame(data, header, frame)
         else:
             samples = _libjxl().decode_to_numpy(data, dtype="uint16" if header.bits > 8 else "uint8")[1]
         colour, alpha = split(samples)
@@ -86,14 +123,16 @@ def _decode(data: bytes, header: _JxlHeader, name: str) -> Pixels:
     return Pixels(colour, alpha, icc)
 
 
-def _first_frame(data: bytes) -> np.ndarray:
+def _frame(data: bytes, header: _JxlHeader, number: int) -> np.ndarray:
     """Of an animation, of which the other library returns the last frame."""
     import imagecodecs
 
-    samples = imagecodecs.jpegxl_decode(data, index=0)
+    samples = imagecodecs.jpegxl_decode(data, index=number)
+    if header.extra_channels and _ALPHA not in header.extra_channels and _is_grey(data):
+        samples = samples[0]  # the other channels lie behind it
     if samples.dtype.kind == "f":
         return np.rint(samples.clip(0, 1) * 65_535).astype(np.uint16)
-    return samples
+    return stretched(samples, header.bits)
 
 
 def encode_jxl(samples: np.ndarray, quality: int, icc: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:

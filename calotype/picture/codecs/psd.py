@@ -1,5 +1,6 @@
 """PSD and PSB: the flattened picture that Photoshop stores behind the layers, 8 and 16 bit."""
 
+import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from calotype.picture.metadata.icc import lab_to_srgb, srgb
 _BITMAP, _GREY, _INDEXED, _RGB, _CMYK, _MULTICHANNEL, _DUOTONE, _LAB = 0, 1, 2, 3, 4, 7, 8, 9
 _COLOURS = {_BITMAP: 1, _GREY: 1, _INDEXED: 1, _RGB: 3, _CMYK: 4, _DUOTONE: 1, _LAB: 3}  # channels by colour mode
 _RESOLUTION, _ICC, _TRANSPARENT_INDEX, _VERSION, _EXIF, _XMP = 1005, 1039, 1047, 1057, 1058, 1060  # resources
+_LONG_BLOCKS = (b"LMsk", b"Lr16", b"Lr32", b"Layr", b"Mt16", b"Mt32", b"Mtrn", b"Alph", b"FMsk")  # in PSB
+_LONG_BLOCKS += (b"lnk2", b"FEid", b"FXid", b"PxSD")
 _CHANNEL_NAMES = (1006, 1045, 1053)
 _RAW, _PACKBITS, _ZIP, _ZIP_PREDICTED = range(4)
 _MAX_RESOURCES = 256 << 20
@@ -35,6 +38,7 @@ class _Head:
     mode: int
     palette: bytes
     has_layers: bool
+    has_picture: bool  # something follows the layers
     has_transparency: bool  # the first channel behind the colours is it
     is_on_white: bool  # the colours are laid on white by it
     pixels: int  # where they begin
@@ -52,7 +56,7 @@ def open_psd(file: BinaryIO, name: str) -> PictureFile:
         kind = Message("floating-point samples") if head.bits == 32 else Message("several channels without colours")
         raise PictureError("{name} holds {kind}; save it in RGB with 8 or 16 bits first", name=name, kind=kind)
     flag = resources.get(_VERSION, b"")
-    if len(flag) > 4 and not flag[4]:
+    if (len(flag) > 4 and not flag[4]) or not head.has_picture:
         raise PictureError(
             "{name} has layers and no flattened picture; save it in Photoshop with Maximize Compatibility", name=name
         )
@@ -80,17 +84,53 @@ def _read_head(file: BinaryIO) -> tuple[_Head, dict[int, bytes]]:
     block = _exactly(file, _length(file))
     resources = {0: block} | dict(reversed(list(captions.resources_in(block))))
     end = _length(file, version) + file.tell()
-    count = 0
-    if end > file.tell() + 4 and _length(file, version) >= 2:
-        count = struct.unpack(">h", _exactly(file, 2))[0]
+    count = _layer_count(file, end, version)
     further, is_named = channels - _COLOURS.get(mode, channels), not resources.keys().isdisjoint(_CHANNEL_NAMES)
     is_on_white = count < 0 and further > 0
     # Photoshop names the channels that are saved selections; other programs store transparency without layers
     has_transparency = is_on_white or (count == 0 and further == 1 and not is_named)
-    layers = abs(count) > 1
+    size = file.seek(0, os.SEEK_END)
+    if size < end:
+        raise ValueError("the end is missing")
     return _Head(
-        version, channels, height, width, bits, mode, palette, layers, has_transparency, is_on_white, end
+        version,
+        channels,
+        height,
+        width,
+        bits,
+        mode,
+        palette,
+        has_layers=abs(count) > 1,
+        has_picture=count == 0 or size > end + 2,
+        has_transparency=has_transparency,
+        is_on_white=is_on_white,
+        pixels=end,
     ), resources
+
+
+def _layer_count(file: BinaryIO, end: int, version: int) -> int:
+    """Of the section that ends there; negative if the first channel behind the colours is transparency.
+
+    Photoshop keeps layers of 16 bits in a block of their own at the end of the section.
+    """
+    if end < file.tell() + 4 * version + 2:
+        return 0
+    length = _length(file, version)
+    if length >= 2:
+        return struct.unpack(">h", _exactly(file, 2))[0]
+    if end < file.tell() + 4:
+        return 0
+    at = file.tell() + 4 + _length(file)  # behind the mask
+    while at + 12 <= end:
+        file.seek(at)
+        signature, kind = _exactly(file, 4), _exactly(file, 4)
+        if signature not in (b"8BIM", b"8B64"):
+            return 0
+        length = _length(file, version if kind in _LONG_BLOCKS else 1)
+        if kind in (b"Lr16", b"Lr32", b"Layr") and length >= 2:
+            return struct.unpack(">h", _exactly(file, 2))[0]
+        at = file.tell() + length + -length % 4
+    return 0
 
 
 def _exactly(file: BinaryIO, length: int) -> bytes:

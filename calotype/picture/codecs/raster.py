@@ -11,6 +11,7 @@ from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin
 from calotype.errors import PictureError
 from calotype.picture.codecs import jpeg_scans
 from calotype.picture.codecs.decoded import PictureFile, Pixels, check_page, decoding, split, stretched
+from calotype.picture.codecs.jpeg_ls import open_jpeg_ls
 from calotype.picture.codecs.jpeg_scans import Frame
 from calotype.picture.codecs.segments import read_segments
 from calotype.picture.metadata import icc as profile
@@ -52,6 +53,13 @@ def _picture_starts(data: bytes) -> list[int]:
 def _open_single_jpeg(data: bytes, name: str) -> PictureFile:
     with decoding(name):
         frame = jpeg_scans.frame_of(data)
+    if frame.kind == jpeg_scans.JPEG_LS:
+        return open_jpeg_ls(data, frame, name)
+    if kind := jpeg_scans.NOT_READ.get(frame.kind):
+        raise PictureError(
+            "{name} is a JPEG of a kind that is not read ({kind}); save it as PNG or TIFF first", name=name, kind=kind
+        )
+    with decoding(name):
         # The plugin itself, not Image.open: Pillow's pixel limit is one per process, ours is an argument.
         image = JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg_scans.as_8_bits(data, frame)))
     info = image.info

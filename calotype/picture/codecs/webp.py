@@ -1,13 +1,14 @@
 """WebP: the container is parsed here, libwebp (through imagecodecs) decodes the pixels."""
 
 import io
-from collections.abc import Iterator
 
 import numpy as np
 
 from calotype.picture.codecs.decoded import PictureFile, Pixels, check_page, decoding, split
 from calotype.picture.metadata import families
 from calotype.picture.metadata.exif import without_header
+
+_KINDS = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"EXIF", b"XMP ", b"C2PA")
 
 
 def open_webp(data: bytes, name: str, page: int = 0) -> PictureFile:
@@ -17,7 +18,9 @@ def open_webp(data: bytes, name: str, page: int = 0) -> PictureFile:
         PictureError: damaged or cut off.
     """
     with decoding(name):
-        listed = list(_chunks(data))
+        listed, end = _chunks(data)
+        if 8 + int.from_bytes(data[4:8], "little") != end:  # some writers never fill in the length of the file
+            data = data[:4] + (end - 8).to_bytes(4, "little") + data[8:end]
         chunks = dict(reversed(listed))  # the first of each kind is used
         size = _size(chunks)
     is_animated = b"ANIM" in chunks
@@ -50,17 +53,22 @@ def _frame(data: bytes, number: int) -> np.ndarray:
     return np.asarray(image if image.mode == "RGBA" else image.convert("RGB"))
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    end = 8 + int.from_bytes(data[4:8], "little")
-    if end > len(data):
-        raise ValueError("the end is missing")
-    at = 12
-    while at + 8 <= end:
-        length = int.from_bytes(data[at + 4 : at + 8], "little")
-        if at + 8 + length > end:
+def _chunks(data: bytes) -> tuple[list[tuple[bytes, bytes]], int]:
+    """The chunks, and where the file ends: by their own lengths, since the length of the whole may be wrong.
+
+    Raises:
+        ValueError: the last chunk is cut off.
+    """
+    declared_end, at, chunks = 8 + int.from_bytes(data[4:8], "little"), 12, []
+    while at < len(data):
+        kind, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        if at >= declared_end and kind not in _KINDS:
+            break  # what is no part of the picture, such as a phone's own data
+        if at + 8 + length > len(data):
             raise ValueError("the end is missing")
-        yield data[at : at + 4], data[at + 8 : at + 8 + length]
+        chunks.append((kind, data[at + 8 : at + 8 + length]))
         at += 8 + length + length % 2
+    return chunks, min(at, len(data))
 
 
 def _size(chunks: dict[bytes, bytes]) -> tuple[int, int]:

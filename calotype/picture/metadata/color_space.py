@@ -59,6 +59,7 @@ _TRANSFERS: dict[int, tuple[str, Curve]] = {
     17: ("gamma 2.6", Curve(2.6)),
 }
 _NAMES = {(1, 1): "BT.709", (12, 13): "Display P3"}
+_CAMERA_PRIMARIES = (("Adobe RGB (1998)", ADOBE_RGB), ("Wide Gamut", _WIDE_GAMUT))
 _UNSPECIFIED = 2
 _HDR = {16: "PQ", 18: "HLG"}
 
@@ -106,6 +107,12 @@ class _Space:
         """Whether 8 bits are too few for dark colours, or networks would see a wrong contrast: linear samples, logs."""
         return not self.icc and not self.hdr and any(not 0.11 < curve.linear(0.5) < 0.35 for curve in self.curves)
 
+    def with_srgb_curve(self) -> "_Space":
+        """The same primaries, named by what they are, with the curve of sRGB."""
+        named = (*_PRIMARIES.values(), *_CAMERA_PRIMARIES)
+        name = next((name for name, known in named if np.allclose(self.primaries, known, atol=0.0015)), self.name)
+        return replace(self, name="Display P3" if name == "P3-D65" else f"{name}, sRGB", curves=(SRGB_CURVE,))
+
     def profile(self, channels: int) -> bytes | None:
         """The profile for pixels with so many channels; None for sRGB. Raises ValueError for impossible primaries."""
         if self.icc is not None:
@@ -140,7 +147,7 @@ def resolved(
         if not space.is_full_range:
             colour = _full_range(colour)
         if space.is_steep:
-            colour, profile = _with_srgb_curve(colour, space), replace(space, curves=(SRGB_CURVE,)).profile(channels)
+            colour, profile = _with_srgb_curve(colour, space), space.with_srgb_curve().profile(channels)
             notes.append(f"its samples ({space.name}) are converted to the curve of sRGB")
         if space.hdr:
             colour, peak = hdr.to_sdr(colour, space.hdr, space.primaries)

@@ -237,12 +237,13 @@ def comment(exif: Exif) -> str:
     entry = exif.photo.get(USER_COMMENT) or exif.root.get(USER_COMMENT)  # the second by some programs' mistake
     if entry is None:
         return ""
-    code, body = entry.data[:8], entry.data[8:]
-    if code == b"UNICODE\0":
+    body = entry.data[8:]
+    code = entry.data[:8].rstrip(b"\0 ").upper()
+    if code == b"UNICODE":
         return _unicode(body, exif.order)
-    if code.rstrip(b"\0 ") == b"JIS":
+    if code == b"JIS":
         return _decoded(body, "iso2022_jp", "shift_jis")
-    return _text(body if code in (b"ASCII\0\0\0", bytes(8)) else entry.data)
+    return _text(body if code in (b"ASCII", b"") else entry.data)
 
 
 def _text(data: bytes) -> str:

@@ -254,7 +254,8 @@ class Planned:
         epochs = math.ceil(self.total / self.per_epoch)
         parameters = sum(p.numel() for lora in self.adapters.layers.values() for p in lora.parameters())
         pictures = sum(item.repeats for item in self.items)
-        batches = sorted({min(size * self.task.gradient_accumulation_steps, pictures) for size in self.batch_sizes})
+        used = [self.batch_sizes[n] for n in {item.dataset for item in self.items}]
+        batches = sorted({min(size * self.task.gradient_accumulation_steps, pictures) for size in used})
         yield Message(
             "{steps} steps of batch size {batch} in {epochs} epochs; {layers} layers with {millions:.1f} million "
             "trainable parameters, in {dtype}",
@@ -269,6 +270,9 @@ class Planned:
     def _describe_datasets(self) -> Iterator[Message]:
         for n, ((width, height), batch) in enumerate(zip(self.sizes, self.batch_sizes, strict=True)):
             count = sum(item.dataset == n for item in self.items)
+            if not count:
+                yield Message("dataset {number}: no photos to train on, so it is not used", number=n + 1)
+                continue
             yield Message(
                 "dataset {number}: {pictures} at {width}x{height}, batch size {batch}",
                 number=n + 1,

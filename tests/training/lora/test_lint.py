@@ -187,6 +187,27 @@ def test_captions_that_are_missing_empty_alike_or_foreign_are_said(tmp_path, hea
     assert any("all 8 captions are equal ('a woman')" in t for t in told(tmp_path, caption_extension="caption"))
 
 
+def test_captions_of_another_ending_are_counted(tmp_path):
+    """kohya_ss #927: its default is .caption, that of many programs .txt."""
+    put(tmp_path, [drawn(n) for n in range(6)], room="9_zkz")
+    room = tmp_path / "9_zkz"
+    for path in room.glob("*.txt"):
+        path.unlink()
+    for path in sorted(room.glob("*.png"))[:2]:
+        path.with_suffix(".caption").write_text("a woman", "utf-8")
+
+    def found(**options):
+        return next(text for text in told(tmp_path, **options) if "caption" in text and "photos have no" in text)
+
+    start = "6 of 6 photos have no caption ending in .txt, but 2 of them one in .caption ("
+    assert found().startswith(start) and ", and 4 none at all; give caption_extension .caption" in found()
+    assert "4 photos have no caption file" in found(caption_extension=".caption")
+    for path in sorted(room.glob("*.png"))[3:]:
+        path.with_suffix(".txt").write_text(f"a man {path.stem}", "utf-8")
+    start = "3 of 6 photos have no caption ending in .txt, but 2 of them one in .caption ("
+    assert found(caption_extension=".txt").startswith(start) and ", and 1 none at all" in found()
+
+
 def test_photos_without_any_word_are_said(tmp_path):
     for n in range(3):
         Image.fromarray(drawn(n)).save(tmp_path / f"{n}.png")

@@ -36,8 +36,23 @@ def _missing(photos: Sequence[Example], extensions: Sequence[str], is_configured
     """Args: is_configured: by a dataset config, whose folders' names have no meaning."""
     uncaptioned = [photo for photo in photos if not photo.has_caption_file]
     empty = [photo for photo in photos if photo.has_caption_file and not photo.caption]
-    if uncaptioned and len(uncaptioned) == len(photos):
-        yield _none(photos, extensions)
+    extension = next((e for photo, e in zip(photos, extensions, strict=True) if not photo.has_caption_file), "")
+    ending, misnamed = _differently_named(uncaptioned, extension)
+    if misnamed:
+        without = len(uncaptioned) - len(misnamed)
+        yield Message(
+            "{count} of {total} photos have no caption ending in {extension}, but {misnamed} of them one in {ending} "
+            "({names}){rest}; give {option:caption_extension} {ending}, or rename the files",
+            count=len(uncaptioned),
+            total=len(photos),
+            extension=extension,
+            misnamed=len(misnamed),
+            ending=ending,
+            names=names_of(misnamed),
+            rest=plural(without, ", and 1 none at all", ", and {count} none at all") if without else "",
+        )
+    elif uncaptioned and len(uncaptioned) == len(photos):
+        yield _none(photos)
     elif uncaptioned:
         yield Message(
             "{photos} no caption file ({names}), so the caption is {caption}; write what they show, or run "
@@ -54,20 +69,15 @@ def _missing(photos: Sequence[Example], extensions: Sequence[str], is_configured
         )
 
 
-def _none(photos: Sequence[Example], extensions: Sequence[str]) -> Message:
-    for ending in CAPTION_SUFFIXES:
-        found = (
-            extension
-            for photo, extension in zip(photos, extensions, strict=True)
-            if ending != extension and photo.path.with_suffix(ending).is_file()
-        )
-        if extension := next(found, None):
-            return Message(
-                "no photo has a caption ending in {extension}, but some in {ending}; give {option:caption_extension} "
-                "{ending}",
-                extension=extension,
-                ending=ending,
-            )
+def _differently_named(uncaptioned: Sequence[Example], extension: str) -> tuple[str, list[Example]]:
+    """Another usual ending of caption files, and the photos that have one; the ending that most have."""
+    endings = [ending for ending in CAPTION_SUFFIXES if ending != f".{extension.removeprefix('.')}"]
+    found = {ending: [photo for photo in uncaptioned if photo.path.with_suffix(ending).is_file()] for ending in endings}
+    ending = max(found, key=lambda ending: len(found[ending]))
+    return ending, found[ending]
+
+
+def _none(photos: Sequence[Example]) -> Message:
     names = sorted({photo.caption for photo in photos})
     if names == [""]:
         return Message(
