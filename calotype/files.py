@@ -213,8 +213,12 @@ def sync(descriptor: int) -> None:
 
 def sync_path(path: Path) -> None:
     """fsync of a file or, except on Windows, of a folder."""
-    with contextlib.suppress(PermissionError), open(path, "rb" if os.name == "posix" else "r+b") as file:
-        sync(file.fileno())  # Windows cannot open a read-only copy for this
+    with contextlib.suppress(PermissionError):  # Windows cannot open a read-only copy for this
+        descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+        try:
+            sync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager
