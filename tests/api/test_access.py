@@ -130,7 +130,7 @@ def test_the_database_has_no_token(accounts, tmp_path):
     assert stored.count(b"$argon2id$") >= 2
     for secret in (token, invitation):
         assert secret.encode() not in stored
-        assert secret.rpartition("_")[2].encode() not in stored
+        assert secret.split("_", 2)[2].encode() not in stored
 
 
 @pytest.mark.parametrize("token", ["", "x", "cal_" + "0" * 16 + "_" + "a" * 43, "é", "a" * 10_000, "cal_"])
