@@ -53,8 +53,8 @@ class Retention(StorePart):
         deleted = 0
         with self.database.reading() as db:
             expired = db.scalars(query.where(JOBS.c.finished < now - max_age)).all()  # the first ones of the query
-            others = db.scalars(query).all()[len(expired) :] if self._bytes(db) > max_bytes else ()
-        for number, job_id in enumerate((*expired, *others)):
+            excess = db.scalars(query).all()[len(expired) :] if self._bytes(db) > max_bytes else ()
+        for number, job_id in enumerate((*expired, *excess)):
             if number >= len(expired) and not self._is_over(max_bytes, now):
                 break
             with contextlib.suppress(NotFound, Conflict):  # deleted or tried again meanwhile
