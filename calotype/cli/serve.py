@@ -43,7 +43,7 @@ def serve(**values: Any) -> int:
                 print_json({"event": "listening", "address": address(listener), "accounts": not is_open})
             else:
                 print(f"Calotype listens on {address(listener)}", flush=True)
-            with contextlib.nullcontext() if values["no_worker"] else _worker(settings, options):
+            with _upkeep(store, options) if values["no_worker"] else _worker(settings, options):
                 run(app, listener)
     return 0
 
@@ -61,6 +61,27 @@ def _worker(settings: Settings, options: WorkerOptions) -> Iterator[None]:
         yield
     finally:
         supervisor.stop()
+        thread.join()
+
+
+@contextlib.contextmanager
+def _upkeep(store: Any, options: WorkerOptions) -> Iterator[None]:
+    """What a worker does for the queue, where all of them are on other computers."""
+    from calotype.worker.upkeep import Upkeep
+
+    upkeep, stopping = Upkeep(store, options), threading.Event()
+
+    def run() -> None:
+        while not stopping.wait(1.0):
+            with contextlib.suppress(CalotypeError):  # the next time
+                upkeep.run()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
         thread.join()
 
 

@@ -218,9 +218,9 @@ def test_a_full_disk_parks_the_job_until_there_is_room(store, worker, runs, monk
     worker.run_next()
     assert (store.get(job.id).state, store.get(job.id).attempts) == ("queued", 0)
     monkeypatch.setattr(store.files, "free", lambda: -1)
-    worker._due.clear()
+    worker._schedule._due.clear()
     assert not worker.run_next() and store.get(job.id).state == "queued"
-    worker._due.clear()
+    worker._schedule._due.clear()
     worker.run_next()
     assert "wait until there is room" in str(Message.from_data(store.workers()[0].note))
     monkeypatch.undo()
