@@ -17,7 +17,7 @@ MIN_ADDRESS_SPACE = 512 << 20  # bytes, for networks and what else is imported
 
 
 class Engine:
-    """Keeps models loaded between tasks. Closing a run cancels it within one tile.
+    """Keeps models loaded between tasks, as long as there is memory for them. Closing a run cancels it within one tile.
 
     Tasks do not affect each other, whether they run in sequence or interleaved step by step: each result is that of a
     new engine, bit for bit.
@@ -59,6 +59,9 @@ class Engine:
 
         with uninterrupted():
             run = pipeline(kind_of(task))
+        models.cache.begin_run()
+        if hasattr(task, "output_dir"):  # training takes whatever memory there is
+            models.cache.remove_idle()
         return isolated(run(task, models), models.device)
 
     def explain(self) -> dict[str, Any]:

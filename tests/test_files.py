@@ -29,6 +29,7 @@ from calotype.files import (
     read_text,
     readable,
     run_lock,
+    sync_path,
     terminable,
     uninterrupted,
     write_atomic,
@@ -204,6 +205,16 @@ def test_a_disk_that_is_full_at_the_last_moment_keeps_the_old_file(tmp_path, mon
         if kind is atomic_folder:
             (part / "b").write_bytes(b"new")
     assert names(tmp_path) == before and all((tmp_path / name).read_bytes() == b"old" for name in before)
+
+
+@posix
+def test_a_file_and_a_folder_are_synced(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"new")
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    for path in (tmp_path / "a", tmp_path):
+        sync_path(path)
+    assert synced == [(tmp_path / "a").stat().st_ino, tmp_path.stat().st_ino]
 
 
 @posix

@@ -11,7 +11,7 @@ from calotype import __version__
 from calotype.api.access import caller_of
 from calotype.api.errors import add_handlers
 from calotype.api.responses import COMMON
-from calotype.api.routes import a1111, catalog, jobs, people, uploads
+from calotype.api.routes import a1111, catalog, jobs, people, uploads, workers
 from calotype.api.schemas import job_schema
 from calotype.api.security import SecurityMiddleware
 from calotype.api.service import Service
@@ -23,6 +23,8 @@ from calotype.settings import Settings
 
 ROUTERS = (jobs.router, uploads.router, catalog.router, people.router, a1111.router)  # for accounts
 PUBLIC_ROUTERS = (catalog.public, people.public)  # for everybody
+WORKER_ROUTERS = (workers.router,)  # for workers on other computers; not part of the description
+MIN_TOKEN = 32  # characters of the workers' token
 DESCRIPTION = """Restores photos, enlarges them, and generates pictures from prompts, on your own computer.
 
 `GET /tasks` describes what can be done, `POST /jobs` queues it, `GET /jobs/{job_id}/events` follows it. Every error is
@@ -42,7 +44,7 @@ def create_app(
     Args:
         accounts: whose tokens are accepted; None: a single user without login, on this computer only.
     Raises:
-        CalotypeError: without accounts the service would listen beyond this computer.
+        CalotypeError: without accounts the service would listen beyond this computer; or the workers' token is short.
     """
     service = service or ServiceSettings()
     if accounts is None and not service.is_local:
@@ -51,6 +53,8 @@ def create_app(
             option="host",
             host=service.host,
         )
+    if 0 < len(service.worker_token) < MIN_TOKEN:
+        raise CalotypeError("{option} needs {count} random characters or more", option="worker_token", count=MIN_TOKEN)
     parts = Service(store, settings, service, accounts)
 
     @contextlib.asynccontextmanager
@@ -74,8 +78,10 @@ def create_app(
         app.include_router(router, dependencies=[Depends(bearer), Depends(caller_of)])
     for router in PUBLIC_ROUTERS:
         app.include_router(router)
+    for router in WORKER_ROUTERS:
+        app.include_router(router, include_in_schema=False)
     add_handlers(app)
-    max_body = max(parts.max_upload, MIB)
+    max_body = max(parts.max_upload, MIB, workers.MAX_PART)
     app.add_middleware(SecurityMiddleware, hosts=(service.host, *service.allow_host), max_body=max_body)
     app.openapi = lambda: _openapi(app)
     return app

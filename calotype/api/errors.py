@@ -12,7 +12,7 @@ from starlette.responses import Response
 from calotype.errors import PLAIN, CalotypeError, Message
 from calotype.jobs.database import StoreFull
 from calotype.jobs.files import TooLarge
-from calotype.jobs.jobs import Conflict, NotFound, OverBudget
+from calotype.jobs.jobs import Conflict, LeaseLost, NotFound, OverBudget
 
 CODES = {
     400: "bad_request",
@@ -76,12 +76,17 @@ def error_response(fault: CalotypeError) -> ErrorResponse:
 
 def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(CalotypeError, _on_refusal)
+    app.add_exception_handler(LeaseLost, _on_lease_lost)
     app.add_exception_handler(RequestValidationError, _on_invalid_parameters)
     app.add_exception_handler(HTTPException, _on_http_exception)
 
 
 async def _on_refusal(_: Request, fault: CalotypeError) -> Response:
     return error_response(fault)
+
+
+async def _on_lease_lost(_: Request, fault: LeaseLost) -> Response:
+    return error_response(Conflict("the job was taken from this worker, because its lease had ended"))
 
 
 async def _on_invalid_parameters(_: Request, fault: RequestValidationError) -> Response:

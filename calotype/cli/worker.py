@@ -7,29 +7,31 @@ from typing import Any
 from calotype.cli.flags import flags, given_options, set_signature
 from calotype.errors import CalotypeError, Remedy
 from calotype.settings import Settings, gathered
-from calotype.worker.worker_options import WorkerOptions
+from calotype.worker.worker_options import ServerOptions, WorkerOptions
 
 
 def worker(**values: Any) -> int:
     """Run the jobs of the queue on a device of this computer.
 
-    `calotype serve` starts one itself; this command is for more devices, and for other computers that use the same
-    database and see the same home folder. It stops at Ctrl-C or SIGTERM, and its job goes back into the queue.
+    `calotype serve` starts one itself; this command is for more devices, and for other computers: those that use the
+    same database and see the same home folder, and any other ones with --server. It stops at Ctrl-C or SIGTERM, and its
+    job goes back into the queue.
     """
     settings = Settings.gather(given_options(Settings, values))
     options = gathered(WorkerOptions, given_options(WorkerOptions, values))
-    check_packages()
+    server = gathered(ServerOptions, given_options(ServerOptions, values))
+    check_packages(*(("httpx",) if server.server else ()))
     from calotype.worker.supervisor import Supervisor, configure_log
 
     configure_log()
-    supervisor = Supervisor(settings, options)
+    supervisor = Supervisor(settings, options, server)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
     supervisor.run()
     return 0
 
 
-set_signature(worker, *flags(WorkerOptions, Settings))
+set_signature(worker, *flags(ServerOptions, WorkerOptions, Settings))
 
 
 def check_packages(*names: str) -> None:

@@ -21,6 +21,8 @@ from calotype.picture import scaled_size
 from calotype.tasks import Note, Progress, Tiling, note
 
 TILE = {"cpu": 384, "cuda": 512, "mps": 256}  # measured: larger tiles waste less overlap, smaller tiles fit into caches
+WORK_FRACTION = 0.6  # of the free memory, for the layers of a network
+MAX_BATCH = 8  # tiles
 BAND_ROWS = 128  # rows at a time for Lanczos
 WARN_ABOVE = 60  # seconds from which the user is warned
 
@@ -79,7 +81,7 @@ def passes(shape: tuple[int, int], scale: int, size: tuple[int, int]) -> list[tu
 def _check_memory(pixels: np.ndarray, size: tuple[int, int], models: Models) -> None:
     """Raises PictureError for a result that does not fit into memory twice (pixels, and the encoder's copy)."""
     needed = 2 * size[0] * size[1] * pixels.shape[2] * pixels.itemsize
-    free = models.free_memory(torch.device("cpu"))
+    free = models.free_memory(torch.device("cpu"), needed)
     if needed > free:
         raise PictureError(
             "a result of {width} x {height} pixels needs about {needed:.1f} GiB of memory and {free:.1f} are "
@@ -169,15 +171,22 @@ def plan_tiles(shape: tuple[int, int], network: Network, tiling: Tiling, free: i
     """Chooses tiles that fit into `free` bytes; `max_side` limits the side further (after running out of memory)."""
     side = tiling.tile or TILE.get(network.device.type, 256)
     if not tiling.tile:
-        fits = int((free * 0.6 / network.bytes_per_pixel) ** 0.5)
+        fits = int((free * WORK_FRACTION / network.bytes_per_pixel) ** 0.5)
         side = max(SMALLEST, min(side, fits // 16 * 16))
     if max_side:
         side = min(side, max_side)
     side = max(SMALLEST, side)
     tiles = _shrink_tiles(shape, grid(*shape, side, tiling.overlap, network.multiple), tiling.overlap, network.multiple)
     area = tiles.rows.tile * tiles.columns.tile
-    batch = 1 if network.device.type == "cpu" else int(free * 0.6 / network.bytes_per_pixel / area)
-    return TilePlan(tiles, side, max(1, min(8, batch)))
+    batch = 1 if network.device.type == "cpu" else int(free * WORK_FRACTION / network.bytes_per_pixel / area)
+    return TilePlan(tiles, side, max(1, min(MAX_BATCH, batch)))
+
+
+def _full_memory(shape: tuple[int, int], network: Network, tiling: Tiling) -> float:
+    """The free bytes with which `plan_tiles` takes the largest tiles and batches."""
+    side = tiling.tile or TILE.get(network.device.type, 256)
+    batch = 1 if network.device.type == "cpu" else MAX_BATCH
+    return batch * network.bytes_per_pixel * min(side * side, shape[0] * shape[1]) / WORK_FRACTION
 
 
 def _shrink_tiles(shape: tuple[int, int], tiles: Grid, overlap: int, multiple: int) -> Grid:
@@ -207,12 +216,15 @@ def _pass(
                 raise
     max_side = 0
     while True:
-        tile_plan = plan_tiles(pixels.shape[:2], network, tiling, models.free_memory(network.device), max_side)
+        free = models.free_memory(network.device, _full_memory(pixels.shape[:2], network, tiling))
+        tile_plan = plan_tiles(pixels.shape[:2], network, tiling, free, max_side)
         try:
             return Enlarged((yield from _rows(pixels, network, size, tile_plan)), tile_plan.side)
         except (MemoryError, RuntimeError) as fault:
             if not is_out_of_memory(fault):
                 raise
+        if models.cache.remove_idle():
+            continue
         side = max(tile_plan.tiles.rows.tile, tile_plan.tiles.columns.tile)
         if side <= SMALLEST:
             raise PictureError(
@@ -231,7 +243,8 @@ def _row_plan(pixels: np.ndarray, network: Network, models: Models) -> RowPlan |
     if chain is None:
         return None
     plan = plan_rows(pixels.shape[:2], torch.get_num_threads())
-    return plan if memory_of(plan, chain, network) < 0.6 * models.free_memory(network.device) else None
+    needed = memory_of(plan, chain, network) / WORK_FRACTION
+    return plan if needed < models.free_memory(network.device, needed) else None
 
 
 def _by_rows(

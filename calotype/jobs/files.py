@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from calotype.errors import CalotypeError
-from calotype.files import atomic_file, make_folder, sync, sync_path
+from calotype.files import atomic_file, make_folder, sync_path
 from calotype.jobs.jobs import NotFound, StoredUpload
 
 BLOCK = 1 << 20
 ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 ORPHAN_SECONDS = 3600.0  # a file without a row may belong to a transaction that is not complete yet
 
 
@@ -83,12 +84,8 @@ class FileStore:
 
     def adopt(self, path: Path) -> tuple[str, int, str]:
         """Stores a file as a result, without copying it if possible. Returns its id, size and SHA-256."""
-        result_id, digest, size = new_id(), hashlib.sha256(), 0
-        with path.open("rb") as file:
-            while block := file.read(BLOCK):
-                digest.update(block)
-                size += len(block)
-            sync(file.fileno())
+        result_id, digest, size = new_id(), _sha256(path), path.stat().st_size
+        sync_path(path)
         target = self.result(result_id)
         target.parent.mkdir(exist_ok=True)
         try:
@@ -99,7 +96,38 @@ class FileStore:
         else:
             if os.name == "posix":
                 sync_path(target.parent)
-        return result_id, size, digest.hexdigest()
+        return result_id, size, digest
+
+    def received(self, job_id: str, sha256: str) -> Path:
+        """A result that a worker on another computer has sent whole."""
+        if not (isinstance(sha256, str) and SHA256.fullmatch(sha256)):
+            raise NotFound("there is no file of this id")
+        return self.work(job_id) / sha256
+
+    def receive_part(self, job_id: str, sha256: str, offset: int, size: int, stream: BinaryIO) -> None:
+        """Appends to a result of `size` bytes, which is complete when its sha256 is right; a part may come again.
+
+        Raises:
+            CalotypeError: parts before this one are missing, or the file is not the one that was announced; it must be
+                sent again from its beginning.
+        """
+        path = self.received(job_id, sha256)
+        make_folder(path.parent, "home")
+        part = path.with_name(f"{sha256}.part")
+        with part.open("ab") as file:
+            if file.tell() < offset:
+                raise CalotypeError("the parts of the file before this one are missing")
+            file.truncate(offset)
+            while block := stream.read(BLOCK):
+                if file.tell() + len(block) > size:
+                    raise TooLarge("the file has more than the {limit} bytes that were announced", limit=size)
+                file.write(block)
+            is_whole = file.tell() == size
+        if is_whole:
+            if _sha256(part) != sha256:
+                part.unlink()
+                raise CalotypeError("the file was damaged on its way; send it again")
+            os.replace(part, path)
 
     def write_preview(self, job_id: str, image: bytes) -> None:
         """Replaces the preview. It isn't synced to the disk: the next one follows within seconds."""
@@ -143,3 +171,8 @@ class FileStore:
         if not (isinstance(file_id, str) and ID.fullmatch(file_id)):
             raise NotFound("there is no file of this id")
         return self.folder / kind / file_id[:2] / file_id
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

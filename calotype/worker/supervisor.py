@@ -13,13 +13,16 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from calotype.errors import CalotypeError
 from calotype.jobs.store import JobStore
 from calotype.options import as_data, read
 from calotype.settings import Settings
-from calotype.worker.worker_options import WorkerOptions
+from calotype.worker.worker_options import ServerOptions, WorkerOptions
+
+if TYPE_CHECKING:
+    from calotype.worker.remote_store import RemoteStore
 
 START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from calotype.worker import supervisor; "
 START += "sys.exit(supervisor.serve())"
@@ -39,12 +42,17 @@ class ProcessSetup:
     settings: Settings
     options: WorkerOptions
     name: str
+    server: ServerOptions = ServerOptions()
 
     @property
     def folder(self) -> Path:
         return self.settings.home / "service"
 
-    def open_store(self) -> JobStore:
+    def open_store(self) -> "JobStore | RemoteStore":
+        if self.server.server:
+            from calotype.worker.remote_store import RemoteStore
+
+            return RemoteStore(self.server.server, self.server.worker_token, self.settings.home / "worker")
         return JobStore(self.options.store, self.folder, max_attempts=self.options.attempts)
 
 
@@ -60,8 +68,8 @@ class Supervisor:
     too often, and another process takes its place. It stops when this process ends, however that happens.
     """
 
-    def __init__(self, settings: Settings, options: WorkerOptions):
-        self._setup = ProcessSetup(settings, options, new_name(settings.device))
+    def __init__(self, settings: Settings, options: WorkerOptions, server: ServerOptions | None = None):
+        self._setup = ProcessSetup(settings, options, new_name(settings.device), server or ServerOptions())
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -76,6 +84,8 @@ class Supervisor:
         """
         store, delay = self._setup.open_store(), 0.0
         try:
+            if self._setup.server.server:
+                store.check()
             while not self._stopping.wait(delay):
                 started = time.monotonic()
                 status = self._run_process()
@@ -114,7 +124,7 @@ class Supervisor:
                 process.kill()
                 process.wait()
 
-    def _take_back(self, store: JobStore) -> None:
+    def _take_back(self, store: "JobStore | RemoteStore") -> None:
         try:
             for job in store.worker_ended(self._setup.name):
                 LOG.warning("job %s ran in it; it is %s now", job.id, job.state)
@@ -158,11 +168,12 @@ def configure_log() -> None:
 
 
 def _packed(setup: ProcessSetup) -> dict[str, Any]:
-    return {"settings": as_data(setup.settings), "options": as_data(setup.options), "name": setup.name}
+    return {name: as_data(getattr(setup, name)) for name in ("settings", "options", "name", "server")}
 
 
 def _unpacked(data: dict[str, Any]) -> ProcessSetup:
-    return ProcessSetup(read(Settings, data["settings"]), read(WorkerOptions, data["options"]), data["name"])
+    settings, options = read(Settings, data["settings"]), read(WorkerOptions, data["options"])
+    return ProcessSetup(settings, options, data["name"], read(ServerOptions, data["server"]))
 
 
 def _cause(status: int) -> str:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from calotype.engine import Engine
 from calotype.errors import CalotypeError, Message
@@ -16,11 +16,13 @@ from calotype.jobs.store import JobStore
 from calotype.tasks.events import Preview, Progress
 from calotype.tasks.limits import LIMITS
 from calotype.worker.attempt import Attempt
+from calotype.worker.upkeep import Schedule, Upkeep
 from calotype.worker.worker_options import WorkerOptions
 
-SWEEP_SECONDS = 5.0
+if TYPE_CHECKING:
+    from calotype.worker.remote_store import RemoteStore
+
 REPORT_SECONDS = 10.0
-RETAIN_SECONDS = 300.0
 RETRY_SECONDS = 1.0  # after an error of the store
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_ROOM = "the disk has {free:.1f} GiB free and jobs need {needed:.1f} GiB; they wait until there is room"
@@ -37,10 +39,10 @@ class Worker:
         name: unique among workers.
     """
 
-    def __init__(self, store: JobStore, engine: Engine, options: WorkerOptions, name: str):
+    def __init__(self, store: "JobStore | RemoteStore", engine: Engine, options: WorkerOptions, name: str):
         self.store, self.engine, self.options, self.name = store, engine, options, name
         self._stopping = threading.Event()
-        self._due: dict[str, float] = {}  # when something is done again, by its name
+        self._upkeep, self._schedule = Upkeep(store, options), Schedule()
         self._note: Message | None = None
 
     def stop(self) -> None:
@@ -168,29 +170,16 @@ class Worker:
         return any(isinstance(f, StoreFull) or getattr(f, "errno", None) in DISK_FULL for f in _causes(fault))
 
     def _maintain(self) -> None:
-        if self._is_due("sweep", min(SWEEP_SECONDS, self.options.lease / 3)):
-            for job in self.store.sweep():
-                LOG.warning("job %s was taken from a worker that has disappeared; it is %s now", job.id, job.state)
-        if self._is_due("report", REPORT_SECONDS):
+        self._upkeep.run()
+        if self._schedule.is_due("report", REPORT_SECONDS):
             with contextlib.suppress(StoreFull):
                 self.store.report(self.name, self.engine.settings.device, self._loaded, self._note)
-        if self._is_due("retain", RETAIN_SECONDS):
-            days = self.options.keep_days or 365e3
-            self.store.retain(self.options.keep_space * 2**30, days * 86400)
-            self.store.delete_orphans()
-
-    def _is_due(self, what: str, seconds: float) -> bool:
-        now = time.monotonic()
-        if now < self._due.get(what, 0.0):
-            return False
-        self._due[what] = now + seconds
-        return True
 
 
 class _Heartbeat:
     """Extends the lease of a claim in a thread, and reads what the job's owner wants."""
 
-    def __init__(self, store: JobStore, claim: Claim, poll: float):
+    def __init__(self, store: "JobStore | RemoteStore", claim: Claim, poll: float):
         self.requested = "run"
         self._store, self._claim, self._poll = store, claim, poll
         self._ended = threading.Event()

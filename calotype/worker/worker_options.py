@@ -26,3 +26,13 @@ class WorkerOptions:
     keep_space: float = option(100.0, "GiB of results and uploads; older ones are deleted", min=0, max=1e6)
     keep_days: float = option(0.0, "days after which results are deleted; 0: never", min=0, max=1e6)
     trusted: bool = option(False, "no limits on the work of a job; only where everybody who sends jobs is trusted")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """The service whose jobs a worker runs, where that is on another computer."""
+
+    TITLE = "Service on another computer"
+
+    server: str = option("", "address of the service, such as https://studio.example.org", env="CALOTYPE_SERVER")
+    worker_token: str = option("", "the token of workers of that service", env="CALOTYPE_WORKER_TOKEN")

@@ -6,7 +6,7 @@ import re
 import pytest
 from fastapi.routing import APIRoute
 
-from calotype.api.app import PUBLIC_ROUTERS, ROUTERS, create_app
+from calotype.api.app import PUBLIC_ROUTERS, ROUTERS, WORKER_ROUTERS, create_app
 from calotype.api.limiter import Rate, RateLimiter
 from calotype.api.security import host_name
 from calotype.api.settings import ServiceSettings
@@ -16,6 +16,8 @@ from tests.api.conftest import Clock, client_of, png, submit, upload, work
 
 NO_OBJECTS = {"/tasks/{kind}", "/s/{secret}"}  # the same for everybody
 ROUTES = [route for router in (*ROUTERS, *PUBLIC_ROUTERS) for route in router.routes if isinstance(route, APIRoute)]
+WORKER_ROUTES = [route for router in WORKER_ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+WORKER_TOKEN = "w" * 40
 OBJECT_ROUTES = sorted(
     ((method, route.path) for route in ROUTES for method in route.methods if "{" in route.path),
     key=lambda route: (route[0] == "DELETE", route[1].endswith("/cancel"), -route[1].count("/"), route),
@@ -28,6 +30,8 @@ def test_the_route_table_is_complete(app):
         (method, route.path) for route in ROUTES for method in route.methods
     }
     assert len(OBJECT_ROUTES) >= 20
+    included = [route for route in app.routes if not hasattr(route, "path")]  # a router each
+    assert len(included) == len((*ROUTERS, *PUBLIC_ROUTERS, *WORKER_ROUTERS))
 
 
 def test_another_user_finds_none_of_ones_objects(client_for, store):
@@ -100,7 +104,7 @@ def test_another_users_objects_in_a_body_are_not_found(client_for, store):
 
 def test_every_route_needs_a_token(app):
     nobody = client_of(app)
-    for route in ROUTES:
+    for route in (*ROUTES, *WORKER_ROUTES):
         address = re.sub(r"{\w+}", "0" * 32, route.path)
         for method in route.methods:
             status = nobody.request(method, address).status_code
@@ -108,6 +112,55 @@ def test_every_route_needs_a_token(app):
                 assert status != 401
             else:
                 assert status == 401, (method, route.path)
+
+
+@pytest.mark.parametrize("expected", ["", WORKER_TOKEN])
+def test_the_routes_of_workers_need_their_token(app, client_for, store, expected):
+    app.state.service.service = ServiceSettings(host="0.0.0.0", worker_token=expected)
+    admin = client_for("ann", is_admin=True)
+    job = submit(admin)
+    for token in (admin.headers["authorization"].removeprefix("Bearer "), WORKER_TOKEN[1:], " ", "x"):
+        app.state.service.failures = RateLimiter(Rate(1000, 1))
+        for route in WORKER_ROUTES:
+            for method in route.methods:
+                answer = client_of(app, token).request(method, re.sub(r"{\w+}", job, route.path), json={})
+                assert (answer.status_code, answer.json()["error"]) == (401, "unauthorized"), route.path
+    app.state.service.failures = RateLimiter(Rate(2, 1))
+    statuses = [client_of(app, "x").get("/worker/version").status_code for _ in range(3)]
+    assert statuses == [401, 401, 429]
+    assert store.get(job).state == "queued"
+
+
+def test_the_routes_of_workers_refuse_what_is_not_theirs(app, client_for, store):
+    """Every route with the right token: without a claim nothing changes, and no body is an internal error."""
+    app.state.service.service = ServiceSettings(host="0.0.0.0", worker_token=WORKER_TOKEN)
+    ann, worker = client_for("ann"), client_of(app, WORKER_TOKEN)
+    photo, other = upload(ann), upload(ann, png(9))
+    job = ann.post("/jobs", json={"kind": "restore", "files": {"source": photo}}).json()["id"]
+    claim = worker.post("/worker/claim", json={"worker": "mine"}).json()
+    good = {"Calotype-Claim": claim["token"]}
+    assert worker.get(f"/worker/jobs/{job}/uploads/{photo}", headers=good).content == png()
+    assert worker.get(f"/worker/jobs/{job}/uploads/{other}", headers=good).status_code == 404  # not of this job
+    bodies = ({}, [], "x", {"cost": "a"}, {"cost": -1}, {"state": "running", "cost": 1}, {"worker": ""}, {"note": 1})
+    results = [{"sha256": "0" * 64, "name": "a", "media_type": "b"}], [{"sha256": "../../x", "name": "a"}], 1
+    bodies += tuple({"state": "done", "cost": 1, "results": given} for given in results)
+    bodies += ({"worker": "w", "device": "cpu", "note": {"template": "{x.y}", "values": {}}},)
+    for route in WORKER_ROUTES:
+        for method in route.methods:
+            for id, sent in ((job, bodies), ("0" * 32, bodies[:2]), ("..", bodies[:2])):
+                path = route.path.format(job_id=id, upload_id=other, sha256="0" * 64)
+                for body in sent:
+                    answer = worker.request(method, path, json=body, headers={"Calotype-Claim": "0" * 32})
+                    assert answer.status_code < 500, (path, body, answer.text)
+                    if "jobs" in path and not path.endswith(("request", "heartbeat")):
+                        assert answer.status_code in (404, 409, 422), (path, body, answer.text)
+    assert store.get(job).state == "running" and len(store.events(job)) == 2
+    assert worker.post(f"/worker/jobs/{job}/park", json={"cost": 1}, headers=good).json() == {"state": "queued"}
+
+
+def test_the_token_of_workers_is_long(store, home):
+    with pytest.raises(CalotypeError, match="32 random characters"):
+        create_app(store, home, ServiceSettings(worker_token="short"))
 
 
 def test_tokens_are_accepted_until_the_account_is_disabled(app, accounts, client_for):
@@ -130,7 +183,7 @@ def test_the_database_has_no_token(accounts, tmp_path):
     assert stored.count(b"$argon2id$") >= 2
     for secret in (token, invitation):
         assert secret.encode() not in stored
-        assert secret.rpartition("_")[2].encode() not in stored
+        assert secret.split("_", 2)[2].encode() not in stored
 
 
 @pytest.mark.parametrize("token", ["", "x", "cal_" + "0" * 16 + "_" + "a" * 43, "é", "a" * 10_000, "cal_"])

@@ -6,6 +6,7 @@ import hashlib
 import io
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ pytest.importorskip("sqlalchemy", reason="the extra serve is not installed")
 from PIL import Image
 
 from calotype import runner
+from calotype.checkpoints import open_network
 from calotype.engine import Engine
 from calotype.errors import CalotypeError, Message, PictureError
 from calotype.jobs.jobs import LeaseLost
@@ -216,9 +218,9 @@ def test_a_full_disk_parks_the_job_until_there_is_room(store, worker, runs, monk
     worker.run_next()
     assert (store.get(job.id).state, store.get(job.id).attempts) == ("queued", 0)
     monkeypatch.setattr(store.files, "free", lambda: -1)
-    worker._due.clear()
+    worker._schedule._due.clear()
     assert not worker.run_next() and store.get(job.id).state == "queued"
-    worker._due.clear()
+    worker._schedule._due.clear()
     worker.run_next()
     assert "wait until there is room" in str(Message.from_data(store.workers()[0].note))
     monkeypatch.undo()
@@ -292,6 +294,25 @@ def test_a_parked_training_run_goes_on_at_its_step_and_gives_the_same_bytes(stor
 ])  # fmt: skip
 def test_a_name_from_outside_does_no_harm(name, safe):
     assert safe_name(name) == safe
+
+
+@pytest.mark.parametrize("room, loads", [(1.0, 2), (0.001, 3)])
+def test_jobs_for_the_loaded_model_go_first_and_no_job_waits_for_ever(store, settings, monkeypatch, room, loads):
+    loaded, load = [], open_network.load
+    monkeypatch.setattr(open_network, "load", lambda it, **more: (loaded.append(it.name), load(it, **more))[1])
+    worker = Worker(store, Engine(replace(settings, memory=room)), replace(OPTIONS, trusted=True), "w")
+    upload = store.upload("ann", io.BytesIO(photo()))
+    for number in range(10):
+        model = (MODEL, "photo-x2")[number % 2]
+        options = {"files": {"source": f"{upload.id}/gran.png"}, "models": {model}}
+        store.submit("ann", "upscale", {"model": model, "scale": 2}, **options)
+    while worker.run_next():
+        pass
+    jobs = sorted(store.find(), key=lambda job: job.started)
+    assert {job.state for job in jobs} == {"done"}
+    order = "".join("a" if job.task["model"] == MODEL else "b" for job in jobs)
+    assert len(loaded) == loads
+    assert order == {2: "aaaabbbbab", 3: "aaaabbbbba"}[loads] and order[:5] == "aaaab"  # three overtake
 
 
 def in_thread(function):

@@ -209,7 +209,8 @@ def _max_batch(task: Imagine, models: Models) -> int:
 
 def _check_memory(task: Imagine, model: Diffusion, size: tuple[int, int], models: Models) -> None:
     """Raises CalotypeError if the smallest batch does not fit; called before anything of that size is allocated."""
-    free, needed = models.free_memory(models.device), _peak_memory(task, model, size, task.batch or 1)
+    needed = _peak_memory(task, model, size, task.batch or 1)
+    free = models.free_memory(models.device, needed)
     if needed <= free:
         return
     width, height = (round(side * max(task.hires, 1)) for side in size[::-1])
@@ -230,8 +231,9 @@ def _fitting_batch(plan: GenerationPlan, models: Models) -> int:
     """The batch size: as requested, or as large as fits into memory, up to DEFAULT_BATCH."""
     if plan.task.batch:
         return plan.task.batch
-    free = models.free_memory(models.device)
-    counts = range(_max_batch(plan.task, models), 1, -1)
+    count = _max_batch(plan.task, models)
+    free = models.free_memory(models.device, _peak_memory(plan.task, plan.model, plan.canvas.work, count))
+    counts = range(count, 1, -1)
     return next((n for n in counts if _peak_memory(plan.task, plan.model, plan.canvas.work, n) <= free), 1)
 
 

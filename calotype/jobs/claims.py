@@ -1,0 +1,229 @@
+"""Jobs as workers use them: claims with a lease, events, and the end of a job."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, insert, select, update
+
+from calotype.errors import CalotypeError, Message
+from calotype.jobs.fairness import Usage, choose
+from calotype.jobs.files import new_id
+from calotype.jobs.jobs import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    FINISHED_STATES,
+    LEASE,
+    PAUSED,
+    QUEUED,
+    RUNNING,
+    Claim,
+    Job,
+    LeaseLost,
+    NewResult,
+    WorkerStatus,
+)
+from calotype.jobs.rows import JOB_COLUMNS, jobs_of_rows, load, log_event, set_job, set_state, upsert
+from calotype.jobs.schema import JOBS, RESULTS, WORKERS
+from calotype.jobs.store_part import StorePart
+from calotype.jobs.usage import DAY, all_usage, candidates, charge, read_usage, write_usage
+
+
+class Claims(StorePart):
+    """The part of the store that workers use."""
+
+    def claim(
+        self,
+        worker: str,
+        *,
+        lease: float = LEASE,
+        loaded: Collection[str] = (),
+        kinds: Collection[str] = (),
+    ) -> Claim | None:
+        """The next job, which now runs on this worker; None if there is none.
+
+        Args:
+            loaded: names of the models that the worker has loaded.
+            kinds: of tasks that the worker runs; empty: all.
+        """
+        now = self._clock()
+        with self.database.writing() as db:
+            choice = choose(candidates(db, kinds, now), all_usage(db, now), now, loaded)
+            if choice is None:
+                return None
+            if choice.overtakes:
+                passed = update(JOBS).where(JOBS.c.id.in_(choice.overtakes))
+                db.execute(passed.values(overtaken=JOBS.c.overtaken + 1))
+            job, token = load(db, choice.id), new_id()
+            values = {"worker": worker, "token": token, "claimed": now, "heartbeat": now, "lease": now + lease}
+            started = now if job.started is None else job.started
+            values |= {"started": started, "attempts": job.attempts + 1, "requested": "run", "progress": None}
+            set_state(db, job.id, RUNNING, self._clock(), **values)
+            usage = read_usage(db, job.account)
+            write_usage(db, job.account, Usage(usage.at(now), now, now))
+            return Claim(load(db, job.id), worker, token, lease)
+
+    def requested(self, claim: Claim) -> str:
+        """What `heartbeat` returns, without extending the lease."""
+        with self.database.reading() as db:
+            return db.scalar(select(JOBS.c.requested).where(_is_ours(claim))) or "lost"
+
+    def heartbeat(self, claim: Claim) -> str:
+        """Extends the lease. Returns "run", "cancel" or "pause", as its owner wants it, or "lost"."""
+        now = self._clock()
+        ours = update(JOBS).where(_is_ours(claim)).values(heartbeat=now, lease=now + claim.lease)
+        with self.database.writing() as db:
+            row = db.execute(ours.returning(JOBS.c.requested)).first()
+        return row.requested if row else "lost"
+
+    def add_event(self, claim: Claim, data: Mapping[str, Any]) -> int:
+        """Stores an event, as `events.as_data` has it. Returns its number.
+
+        Raises:
+            LeaseLost: the job was taken from this worker.
+        """
+        with self.database.writing() as db:
+            _check_claim(db, claim)
+            if data.get("event") in ("progress", "learning"):
+                set_job(db, claim.job.id, progress=dict(data))
+            return log_event(db, claim.job.id, data, self._clock())
+
+    def add_preview(self, claim: Claim, image: bytes, media_type: str = "image/jpeg") -> int:
+        """Replaces the preview of the job, and stores an event without the image itself. Raises LeaseLost."""
+        with self.database.writing() as db:
+            _check_claim(db, claim)
+            preview = new_id()
+            self.files.write_preview(claim.job.id, image)
+            set_job(db, claim.job.id, preview=preview)
+            return log_event(
+                db, claim.job.id, {"event": "preview", "preview": preview, "media_type": media_type}, self._clock()
+            )
+
+    def saved_state(self, claim: Claim) -> None:
+        """The job can go on from here: what was tried before no longer counts as an attempt. Raises LeaseLost."""
+        with self.database.writing() as db:
+            _check_claim(db, claim)
+            set_job(db, claim.job.id, attempts=1)
+
+    def finish(self, claim: Claim, results: Sequence[NewResult], cost: float) -> Job:
+        """Stores the results of a job that is done. Raises LeaseLost, and stores nothing then."""
+        return self._end(claim, DONE, cost, results)
+
+    def fail(
+        self,
+        claim: Claim,
+        error: CalotypeError | Message,
+        cost: float,
+        results: Sequence[NewResult] = (),
+    ) -> Job:
+        """Ends a job that failed, with the results that it has nevertheless. Raises LeaseLost."""
+        fault = error if isinstance(error, CalotypeError) else CalotypeError(error)
+        return self._end(claim, FAILED, cost, results, error=fault.as_data())
+
+    def stop(self, claim: Claim, cost: float, results: Sequence[NewResult] = ()) -> Job:
+        """Ends a job that its owner cancelled. Raises LeaseLost."""
+        return self._end(claim, CANCELLED, cost, results)
+
+    def park(self, claim: Claim, cost: float) -> Job:
+        """Puts a job back into the queue at its place, because the worker stops or its owner paused it; it is no
+        attempt. Raises LeaseLost."""
+        with self.database.writing() as db:
+            requested = _check_claim(db, claim)
+            charge(db, claim.job, cost, self._clock())
+            state = {"cancel": CANCELLED, "pause": PAUSED}.get(requested, QUEUED)
+            finished = {"finished": self._clock()} if state == CANCELLED else {"queued": self._clock()}
+            set_state(db, claim.job.id, state, self._clock(), attempts=JOBS.c.attempts - 1, **_UNCLAIMED, **finished)
+            return load(db, claim.job.id)
+
+    def sweep(self) -> list[Job]:
+        """Takes jobs from workers whose lease has ended. Returns these jobs as they are now."""
+        return self._take_back(JOBS.c.lease < self._clock())
+
+    def worker_ended(self, worker: str) -> list[Job]:
+        """Takes the jobs of a worker whose process has ended, without waiting for the lease."""
+        return self._take_back(JOBS.c.worker == worker)
+
+    def report(self, worker: str, device: str, models: Collection[str], note: Message | None = None) -> None:
+        """Stores what a worker is and why it waits, if it does."""
+        values = {
+            "reported": self._clock(),
+            "device": device,
+            "models": sorted(models),
+            "note": note.as_data() if note else None,
+        }
+        with self.database.writing() as db:
+            upsert(db, WORKERS, {"name": worker, **values}, values)
+            db.execute(delete(WORKERS).where(WORKERS.c.reported < self._clock() - DAY))
+
+    def workers(self, seconds: float = 60.0) -> list[WorkerStatus]:
+        """The workers that reported within the last seconds."""
+        query = select(WORKERS).where(WORKERS.c.reported >= self._clock() - seconds).order_by(WORKERS.c.name)
+        with self.database.reading() as db:
+            rows = db.execute(query).all()
+        return [WorkerStatus(row.name, row.reported, row.device, tuple(row.models), row.note) for row in rows]
+
+    def _end(self, claim: Claim, state: str, cost: float, results: Sequence[NewResult], **values: Any) -> Job:
+        adopted = []
+        try:
+            for result in results:
+                adopted.append((result, *self.files.adopt(result.path)))
+            with self.database.writing() as db:
+                _check_claim(db, claim)
+                charge(db, claim.job, cost, self._clock())
+                for number, (result, result_id, size, sha256) in enumerate(adopted):
+                    names = {"id": result_id, "job": claim.job.id, "number": number, "name": result.name}
+                    facts = {"media_type": result.media_type, "facts": dict(result.facts)}
+                    db.execute(insert(RESULTS).values(**names, **facts, size=size, sha256=sha256))
+                ended = {**_UNCLAIMED, "finished": self._clock(), "preview": None, **values}
+                set_state(db, claim.job.id, state, self._clock(), **ended)
+                job = load(db, claim.job.id)
+        except BaseException:
+            for _, result_id, *_ in adopted:
+                self.files.delete_result(result_id)
+            raise
+        self.files.delete_preview(job.id)
+        if state != FAILED:  # a failed training run may be tried again, from its saved state
+            self.files.delete_work(job.id)
+        return job
+
+    def _take_back(self, condition: Any) -> list[Job]:
+        taken = []
+        with self.database.reading() as db:  # usually there is none, and nothing is locked
+            if db.execute(select(JOBS.c.id).where(JOBS.c.state == RUNNING, condition).limit(1)).first() is None:
+                return []
+        with self.database.writing() as db:
+            query = select(*JOB_COLUMNS, JOBS.c.claimed, JOBS.c.heartbeat)
+            rows = db.execute(query.where(JOBS.c.state == RUNNING, condition)).all()
+            for row, job in zip(rows, jobs_of_rows(db, rows), strict=True):
+                charge(db, job, row.heartbeat - row.claimed, self._clock())
+                now, values = self._clock(), dict(_UNCLAIMED)
+                state = {"cancel": CANCELLED, "pause": PAUSED}.get(job.requested, QUEUED)
+                if state == QUEUED and job.attempts >= self._max_attempts:
+                    state, values["error"] = FAILED, _crashed(job.attempts).as_data()
+                values |= {"finished": now} if state in FINISHED_STATES else {"queued": now}
+                set_state(db, job.id, state, self._clock(), **values)
+                taken.append(load(db, job.id))
+        return taken
+
+
+_UNCLAIMED = {"worker": None, "token": None, "claimed": None, "heartbeat": None, "lease": None, "requested": "run"}
+
+
+def _is_ours(claim: Claim) -> Any:
+    return and_(JOBS.c.id == claim.job.id, JOBS.c.token == claim.token, JOBS.c.state == RUNNING)
+
+
+def _check_claim(db: Connection, claim: Claim) -> str:
+    """What the owner wants. Raises LeaseLost if the job is no longer this worker's."""
+    row = db.execute(select(JOBS.c.requested).where(_is_ours(claim))).first()
+    if row is None:
+        raise LeaseLost(claim.job.id)
+    return row.requested
+
+
+def _crashed(attempts: int) -> CalotypeError:
+    return CalotypeError(
+        "the process that ran this job ended {attempts} times without a result, so it is not tried again; the files or "
+        "models of the job may crash it, or memory is short",
+        attempts=attempts,
+    )
