@@ -213,8 +213,15 @@ def sync(descriptor: int) -> None:
 
 def sync_path(path: Path) -> None:
     """fsync of a file or, except on Windows, of a folder."""
-    with contextlib.suppress(PermissionError), open(path, "rb" if os.name == "posix" else "r+b") as file:
-        sync(file.fileno())  # Windows cannot open a read-only copy for this
+    flags = os.O_RDONLY if os.name == "posix" else os.O_RDWR | os.O_BINARY  # Windows needs the right to write
+    try:
+        descriptor = os.open(path, flags)
+    except PermissionError:
+        return
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -151,14 +151,21 @@ def working(store, content):
     def run():
         while not stopping.wait(0.02):
             if claim := store.claim("tester"):
-                folder = store.files.work(claim.job.id)
-                folder.mkdir(parents=True)
-                results = []
-                for n in range(claim.job.task.get("count", 1)):
-                    (folder / f"{n}.png").write_bytes(content + bytes(n))
-                    seed = claim.job.task.get("seed", -1) + n
-                    results.append(NewResult(folder / f"{n}.png", f"{n}.png", "image/png", {"seed": seed}))
-                store.finish(claim, results, 1.0)
+                finish(claim)
+
+    def finish(claim):
+        try:
+            folder = store.files.work(claim.job.id)
+            folder.mkdir(parents=True)
+            results = []
+            for n in range(claim.job.task.get("count", 1)):
+                (folder / f"{n}.png").write_bytes(content + bytes(n))
+                seed = claim.job.task.get("seed", -1) + n
+                results.append(NewResult(folder / f"{n}.png", f"{n}.png", "image/png", {"seed": seed}))
+            store.finish(claim, results, 1.0)
+        except Exception as fault:  # else the client would wait without an end
+            store.fail(claim, CalotypeError(f"the test's worker: {fault!r}"), 0.0)
+            raise
 
     thread = threading.Thread(target=run)
     thread.start()
