@@ -48,12 +48,13 @@ def submit(
     return service.submit(caller, Order(kind, task, files, output or {}, models=models), key)
 
 
-async def watch(service: Service, job: Job) -> AsyncIterator[Job]:
-    """The job after each change, and every few seconds without one, until it has ended.
+async def changes(service: Service, job: Job) -> AsyncIterator[Job]:
+    """The job as it is, after each change, and every few seconds without one, until it has ended.
 
     Raises:
         Refusal: the service stops; the job stays in the queue.
     """
+    yield job
     while not job.is_finished:
         await service.hub.wait(job.id, job.last_event)
         if service.stopping.is_set():
@@ -64,8 +65,8 @@ async def watch(service: Service, job: Job) -> AsyncIterator[Job]:
 
 async def wait(service: Service, job: Job) -> Job:
     """The job when it has ended. Raises Refusal if the service stops."""
-    async for job in watch(service, job):
-        pass
+    async for latest in changes(service, job):
+        job = latest
     return job
 
 
