@@ -11,7 +11,7 @@ from calotype import __version__
 from calotype.api.access import caller_of
 from calotype.api.errors import add_handlers
 from calotype.api.responses import COMMON
-from calotype.api.routes import a1111, catalog, jobs, openai, people, uploads
+from calotype.api.routes import a1111, catalog, jobs, mcp, openai, people, uploads
 from calotype.api.schemas import job_schema
 from calotype.api.security import SecurityMiddleware
 from calotype.api.service import Service
@@ -21,7 +21,10 @@ from calotype.jobs.store import JobStore
 from calotype.jobs.users import Accounts
 from calotype.settings import Settings
 
-ROUTERS = (jobs.router, uploads.router, catalog.router, people.router, a1111.router, openai.router)  # for accounts
+ROUTERS = (  # for accounts
+    *(jobs.router, uploads.router, catalog.router, people.router),
+    *(a1111.router, openai.router, mcp.router),
+)
 PUBLIC_ROUTERS = (catalog.public, people.public)  # for everybody
 DESCRIPTION = """Restores photos, enlarges them, and generates pictures from prompts, on your own computer.
 
