@@ -58,6 +58,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        parts.stopping.clear()
         yield
         parts.stopping.set()
 

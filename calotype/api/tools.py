@@ -13,7 +13,7 @@ from calotype.api.routes.catalog import models
 from calotype.api.schemas import JOB_ID, UPLOAD_ID, task_schema
 from calotype.api.service import Caller, Service
 from calotype.api.shown import error_view, event_data
-from calotype.api.waiting import changes, check_success, decoded, picture_results, submit
+from calotype.api.waiting import changes, check_success, decoded, picture_results, stored, submit
 from calotype.checkpoints.entries import KINDS
 from calotype.errors import CalotypeError
 from calotype.jobs.jobs import Job, StoredResult
@@ -142,14 +142,14 @@ def _submit(kind: str, pictures: Mapping[str, str], service: Service, caller: Ca
 
 
 def _upload(service: Service, caller: Caller, text: Any, option: str) -> str:
-    """The id of an upload with the picture."""
+    """An upload with the picture."""
     if isinstance(text, str) and re.fullmatch(UPLOAD_ID, text):
-        return service.store.find_upload(caller.owner, text).id
+        return f"{service.store.find_upload(caller.owner, text).id}/{option}"
     if isinstance(text, str) and re.fullmatch(JOB_ID, text):
         _, result = service.store.result(text, caller.owner)
         with service.store.files.result(result.id).open("rb") as file:
-            return service.store.upload(caller.owner, file, service.max_upload).id
-    return service.store.upload(caller.owner, decoded(text, option), service.max_upload).id
+            return stored(service, caller, file, option)
+    return stored(service, caller, decoded(text, option), option)
 
 
 def _seconds(given: Mapping[str, Any], default: float = WAIT) -> float:

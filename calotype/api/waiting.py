@@ -4,7 +4,7 @@ import base64
 import binascii
 import io
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 from starlette.concurrency import run_in_threadpool
 
@@ -31,6 +31,11 @@ def decoded(text: Any, option: str) -> io.BytesIO:
         return io.BytesIO(base64.b64decode(text, validate=True))
     except (binascii.Error, ValueError):
         raise CalotypeError("{option} is not valid base64", option=option) from None
+
+
+def stored(service: Service, caller: Caller, file: BinaryIO, option: str) -> str:
+    """A picture of a request as an upload, with the option's name as its file name: the record of a result names it."""
+    return f"{service.store.upload(caller.owner, file, service.max_upload).id}/{option}"
 
 
 def submit(

@@ -13,7 +13,7 @@ from calotype.api.body import read_json
 from calotype.api.orders import check_task
 from calotype.api.responses import NOT_FOUND
 from calotype.api.service import Caller, Service
-from calotype.api.waiting import as_base64, check_success, decoded, picture_results, preview_of, submit, wait
+from calotype.api.waiting import as_base64, check_success, decoded, picture_results, preview_of, stored, submit, wait
 from calotype.checkpoints.store import ModelStore
 from calotype.dialects.a1111_api import ApiRequest, read_extras, read_img2img, read_settings, read_txt2img
 from calotype.errors import CalotypeError
@@ -118,8 +118,8 @@ async def png_info(request: Request, caller: CallerOf, service: ServiceOf) -> di
     data = await read_json(request, service.max_upload)
 
     def read() -> tuple[str, dict[str, str]]:
-        stored = _store_picture(service, caller, data.get("image"), "image")
-        return infotext_of(service.store.files.upload(stored), service.settings.max_pixels)
+        upload = service.store.upload(caller.owner, decoded(data.get("image"), "image"), service.max_upload)
+        return infotext_of(service.store.files.upload(upload.id), service.settings.max_pixels)
 
     text, parameters = await run_in_threadpool(read)
     return {"info": text, "items": {"parameters": text} if text else {}, "parameters": parameters}
@@ -135,13 +135,8 @@ async def _run(service: Service, caller: Caller, asked: ApiRequest) -> Job:
 
 def _submit(service: Service, caller: Caller, asked: ApiRequest) -> Job:
     service.check_storage(caller)
-    files = {name: _store_picture(service, caller, text, name) for name, text in asked.pictures.items()}
+    files = {name: stored(service, caller, decoded(text, name), name) for name, text in asked.pictures.items()}
     return submit(service, caller, asked.kind, asked.task, files)
-
-
-def _store_picture(service: Service, caller: Caller, text: Any, option: str) -> str:
-    """Stores a picture in base64 as an upload, and returns its id."""
-    return service.store.upload(caller.owner, decoded(text, option), service.max_upload).id
 
 
 def _pictures(service: Service, job: Job) -> list[str]:

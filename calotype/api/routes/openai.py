@@ -25,7 +25,7 @@ from calotype.api.views import (
     PictureView,
     UsageView,
 )
-from calotype.api.waiting import as_base64, changes, check_success, picture_results, preview_of, submit, wait
+from calotype.api.waiting import as_base64, changes, check_success, picture_results, preview_of, stored, submit, wait
 from calotype.dialects.openai_api import (
     ANSWERED_QUALITIES,
     OPENAI,
@@ -154,9 +154,8 @@ async def _submit(
         parameters, given = read_parameters(cls, data)
         if files:
             service.check_storage(caller)
-        stored = {name: service.store.upload(caller.owner, file, service.max_upload).id for name, file in files.items()}
-        task = parameters.task(given, stored)
-        return parameters, submit(service, caller, "imagine", task, stored, parameters.output, key)
+        task, uploads = parameters.task(given, files), {n: stored(service, caller, files[n], n) for n in files}
+        return parameters, submit(service, caller, "imagine", task, uploads, parameters.output, key)
 
     parameters, job = await run_in_threadpool(run)
     return Asked(parameters, job, str(request.base_url), "image_edit" if cls is EditImage else "image_generation")
