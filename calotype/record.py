@@ -127,9 +127,11 @@ class Result:
 
 
 def _options(task: Any) -> dict[str, Any]:
-    """The options of a task, with the names of its files: a result that is passed on does not show folders."""
+    """The options of a task, with the names alone of files that are given by their place on this computer."""
     paths = {spec.name for spec in fields(task) if "about" in spec.metadata and about(spec).is_path}
-    return {n: Path(value).name if n in paths and value else value for n, value in options_of(task).items()}
+    options = options_of(task)
+    named = {n: Path(options[n]).name for n in paths & options.keys() if options[n] and Path(options[n]).is_absolute()}
+    return options | named
 
 
 def _origin(task: Any, before: Picture | None) -> dict[str, Any]:

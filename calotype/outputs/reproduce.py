@@ -234,13 +234,13 @@ def drawing_task(stored: StoredRecord, source: Path | None) -> Imagine:
     if record.source_sha256:
         data["init"] = find_source(stored, source)
     if mask := record.computed.get("mask"):
-        data["mask"] = _mask((stored.path.parent, data["init"].parent, Path()), Path(data["mask"]), mask)
+        data["mask"] = _mask((stored.path.parent, data["init"].parent), Path(data["mask"]), mask)
     return read_task("imagine", data)
 
 
 def _mask(folders: Iterable[Path], recorded: Path, sha256: str) -> Path:
-    """The file in one of the folders, or where earlier versions have recorded it."""
-    for path in (*(folder / recorded.name for folder in folders), recorded):
+    """The file at its recorded place, or by its name in one of the folders."""
+    for path in (recorded, *(folder.absolute() / recorded.name for folder in folders)):
         if path.is_file() and sha256_of(path) == sha256:
             return path
     raise CalotypeError(
