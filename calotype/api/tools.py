@@ -16,7 +16,7 @@ from calotype.api.shown import error_view, event_data
 from calotype.api.waiting import changes, check_success, decoded, picture_results, stored, submit
 from calotype.checkpoints.entries import KINDS
 from calotype.errors import CalotypeError
-from calotype.jobs.jobs import Job, StoredResult
+from calotype.jobs.jobs import Job, NotFound, StoredResult
 from calotype.options import as_name, nearest, shown
 from calotype.outputs.publish import thumbnail
 
@@ -137,19 +137,26 @@ def _job_tool(
 def _submit(kind: str, pictures: Mapping[str, str], service: Service, caller: Caller, given: Mapping[str, Any]) -> Job:
     service.check_storage(caller)
     task = {name: value for name, value in given.items() if name not in pictures and name != "wait"}
-    files = {pictures[name]: _upload(service, caller, given[name], name) for name in pictures if name in given}
+    files = {
+        option: _upload(service, caller, given[name], name, option)
+        for name, option in pictures.items()
+        if name in given
+    }
     return submit(service, caller, kind, task, files)
 
 
-def _upload(service: Service, caller: Caller, text: Any, option: str) -> str:
-    """An upload with the picture."""
+def _upload(service: Service, caller: Caller, text: Any, argument: str, option: str) -> str:
+    """An upload with the picture of an argument, for an option of the task."""
     if isinstance(text, str) and re.fullmatch(UPLOAD_ID, text):
         return f"{service.store.find_upload(caller.owner, text).id}/{option}"
     if isinstance(text, str) and re.fullmatch(JOB_ID, text):
         _, result = service.store.result(text, caller.owner)
-        with service.store.files.result(result.id).open("rb") as file:
+        path = service.store.files.result(result.id)
+        if not path.is_file():
+            raise NotFound("the file is not there any more")
+        with path.open("rb") as file:
             return stored(service, caller, file, option)
-    return stored(service, caller, decoded(text, option), option)
+    return stored(service, caller, decoded(text, argument), option)
 
 
 def _seconds(given: Mapping[str, Any], default: float = WAIT) -> float:
