@@ -6,13 +6,15 @@ machine), so that the same task gives the same bytes.
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from calotype import __version__
 from calotype.errors import CalotypeError
+from calotype.options import about
 from calotype.picture import Picture
 from calotype.tasks import kind_of, options_of
 
@@ -114,7 +116,7 @@ class Result:
         used = {model.name: ModelRecord(model.name, model.sha256) for model in models if model is not None}
         record = Record(
             task=kind_of(task),
-            options=options_of(task),
+            options=_options(task),
             **_origin(task, before),
             models=tuple(used.values()),
             faces=tuple(faces),
@@ -122,6 +124,14 @@ class Result:
             notes=tuple(map(str, before.notes)) if before else (),
         )
         return cls(picture, before, record)
+
+
+def _options(task: Any) -> dict[str, Any]:
+    """The options of a task, with the names alone of files that are given by their place on this computer."""
+    paths = {spec.name for spec in fields(task) if "about" in spec.metadata and about(spec).is_path}
+    options = options_of(task)
+    named = {n: Path(options[n]).name for n in paths & options.keys() if options[n] and Path(options[n]).is_absolute()}
+    return options | named
 
 
 def _origin(task: Any, before: Picture | None) -> dict[str, Any]:

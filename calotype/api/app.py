@@ -11,7 +11,7 @@ from calotype import __version__
 from calotype.api.access import caller_of
 from calotype.api.errors import add_handlers
 from calotype.api.responses import COMMON
-from calotype.api.routes import a1111, catalog, jobs, people, uploads, workers
+from calotype.api.routes import a1111, catalog, jobs, mcp, openai, people, uploads, workers
 from calotype.api.schemas import job_schema
 from calotype.api.security import SecurityMiddleware
 from calotype.api.service import Service
@@ -21,14 +21,17 @@ from calotype.jobs.store import JobStore
 from calotype.jobs.users import Accounts
 from calotype.settings import Settings
 
-ROUTERS = (jobs.router, uploads.router, catalog.router, people.router, a1111.router)  # for accounts
+ROUTERS = (  # for accounts
+    *(jobs.router, uploads.router, catalog.router, people.router),
+    *(a1111.router, openai.router, mcp.router),
+)
 PUBLIC_ROUTERS = (catalog.public, people.public)  # for everybody
 WORKER_ROUTERS = (workers.router,)  # for workers on other computers; not part of the description
 MIN_TOKEN = 32  # characters of the workers' token
 DESCRIPTION = """Restores photos, enlarges them, and generates pictures from prompts, on your own computer.
 
 `GET /tasks` describes what can be done, `POST /jobs` queues it, `GET /jobs/{job_id}/events` follows it. Every error is
-`{error, detail, option}`.
+`{error, detail, option}`, below `/v1/` in OpenAI's form.
 """
 
 
@@ -59,6 +62,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        parts.stopping.clear()
         yield
         parts.stopping.set()
 

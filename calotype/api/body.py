@@ -1,11 +1,17 @@
 """Bodies of requests: JSON, read strictly, and uploads, passed on as they arrive."""
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from tempfile import SpooledTemporaryFile
 from typing import Any, NoReturn
 
 import anyio.from_thread
 from fastapi import Request
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from calotype.api.errors import Refusal
 from calotype.api.security import too_large
@@ -13,6 +19,7 @@ from calotype.options import shown
 
 MAX_JSON = 1 << 20  # bytes of a body of JSON; pictures are uploaded
 MAX_DEPTH = 32  # of nested lists and objects
+MAX_PARTS = 100  # of a form: texts, and as many files
 TIMEOUT = 60.0  # seconds to wait for the next part of a body
 
 
@@ -82,6 +89,54 @@ def _is_deeper(value: Any, levels: int) -> bool:
         return False
     entries = value.values() if isinstance(value, dict) else value
     return levels == 0 or any(_is_deeper(entry, levels - 1) for entry in entries)
+
+
+@dataclass(frozen=True)
+class Form:
+    """The parts of a form: texts, and files in the order of the body."""
+
+    texts: dict[str, str]
+    files: list[tuple[str, SpooledTemporaryFile]]
+
+
+@contextlib.asynccontextmanager
+async def open_form(request: Request) -> AsyncIterator[Form]:
+    """The body as multipart/form-data. Its files lie in temporary files, and are deleted at the end.
+
+    Raises:
+        Refusal: another content type, no valid form, too many parts, a text twice, or one that is too long.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "multipart/form-data":
+        raise Refusal(415, "the body is a form; send it with the content type multipart/form-data")
+    chunks = _chunks(request.stream())
+    parser = MultiPartParser(request.headers, chunks, max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=MAX_JSON)
+    try:
+        data = await parser.parse()
+    except MultiPartException as fault:
+        raise Refusal(400, "the form in the body is not valid: {reason}", reason=fault.message) from None
+    try:
+        yield _form(data)
+    finally:
+        await data.close()
+
+
+def _form(data: FormData) -> Form:
+    texts: dict[str, str] = {}
+    files: list[tuple[str, SpooledTemporaryFile]] = []
+    for name, value in data.multi_items():
+        if isinstance(value, UploadFile):
+            files.append((name, value.file))
+        elif name in texts:
+            raise Refusal(422, "{option} is given twice", option=name[:100])
+        else:
+            texts[name] = value
+    return Form(texts, files)
+
+
+async def _chunks(stream: Any) -> AsyncIterator[bytes]:
+    while chunk := await _next_chunk(stream):
+        yield chunk
 
 
 class BodyStream:

@@ -1,4 +1,4 @@
-"""Errors as HTTP answers: `{error, detail, option}`, never a traceback."""
+"""Errors as HTTP answers: `{error, detail, option}`, or in OpenAI's form below `/v1/`, never a traceback."""
 
 import json
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from calotype.dialects.openai_api import OPENAI
 from calotype.errors import PLAIN, CalotypeError, Message
 from calotype.jobs.database import StoreFull
 from calotype.jobs.files import TooLarge
@@ -30,6 +31,10 @@ CODES = {
     503: "unavailable",
     507: "disk_full",
 }  # HTTP status: value of `error`
+OPENAI_PATH = "/v1/"  # errors of addresses below it have OpenAI's form
+OPENAI_STATUSES = {422: 400}  # its clients take the first for an error of the service
+OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+OPENAI_CODES = {401: "invalid_api_key", 422: "invalid_value", 429: "rate_limit_exceeded"}
 SENTENCES = {
     404: "there is nothing at this address",
     405: "this address does not support the method {method}",
@@ -54,24 +59,38 @@ class Refusal(CalotypeError):
         super().__init__(template, **values)
 
 
-class ErrorResponse(Response):
-    """`{error, detail, option}` as JSON. Characters beyond ASCII are escaped, so that lone surrogates are valid."""
+class JSONError(Response):
+    """An error as JSON. Characters beyond ASCII are escaped, so that lone surrogates are valid."""
 
     media_type = "application/json"
-
-    def __init__(self, status: int, detail: str, option: str = "", headers: Mapping[str, str] | None = None):
-        super().__init__({"error": CODES[status], "detail": detail, "option": option}, status, headers)
 
     def render(self, content: Any) -> bytes:
         return json.dumps(content).encode()
 
 
-def error_response(fault: CalotypeError) -> ErrorResponse:
-    status = getattr(fault, "status", None) or next(status for cls, status in STATUSES if isinstance(fault, cls))
+def status_of(fault: CalotypeError) -> int:
+    return getattr(fault, "status", None) or next(status for cls, status in STATUSES if isinstance(fault, cls))
+
+
+def error_response(fault: CalotypeError, path: str) -> Response:
+    """The answer to a request of the address `path`."""
+    status = status_of(fault)
     headers = dict(getattr(fault, "headers", {}))
     if status == 429 and "Retry-After" not in headers:
         headers["Retry-After"] = "60"
-    return ErrorResponse(status, PLAIN.fill(fault), fault.option, headers)
+    if not path.startswith(OPENAI_PATH):
+        return JSONError({"error": CODES[status], "detail": PLAIN.fill(fault), "option": fault.option}, status, headers)
+    if status in (429, 507) and not isinstance(fault, Refusal):  # the same request again would not help
+        headers["x-should-retry"] = "false"
+    return JSONError(openai_error(fault, status), OPENAI_STATUSES.get(status, status), headers)
+
+
+def openai_error(fault: CalotypeError, status: int) -> dict[str, Any]:
+    """OpenAI's form of an error."""
+    kind = OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    code = "model_not_found" if fault.option == "model" else OPENAI_CODES.get(status, CODES[status])
+    param = OPENAI.option(fault.option) or None
+    return {"error": {"message": OPENAI.fill(fault), "type": kind, "param": param, "code": code}}
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -81,26 +100,28 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
 
 
-async def _on_refusal(_: Request, fault: CalotypeError) -> Response:
-    return error_response(fault)
+async def _on_refusal(request: Request, fault: CalotypeError) -> Response:
+    return error_response(fault, request.url.path)
 
 
-async def _on_lease_lost(_: Request, fault: LeaseLost) -> Response:
-    return error_response(Conflict("the job was taken from this worker, because its lease had ended"))
+async def _on_lease_lost(request: Request, fault: LeaseLost) -> Response:
+    reason = Conflict("the job was taken from this worker, because its lease had ended")
+    return error_response(reason, request.url.path)
 
 
-async def _on_invalid_parameters(_: Request, fault: RequestValidationError) -> Response:
+async def _on_invalid_parameters(request: Request, fault: RequestValidationError) -> Response:
     """Parameters of the address; bodies are read by `calotype.options`."""
     first = fault.errors()[0]
     option = str(first["loc"][-1]) if first.get("loc") else ""
-    return ErrorResponse(422, f"{option}: {first['msg'][:1].lower()}{first['msg'][1:]}", option)
+    sentence = f"{option}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+    return error_response(Refusal(422, Message.of(sentence), option=option), request.url.path)
 
 
 async def _on_http_exception(request: Request, fault: HTTPException) -> Response:
     status = fault.status_code if fault.status_code in CODES else 400
-    template = SENTENCES.get(status, str(fault.detail).replace("{", "{{").replace("}", "}}"))
-    return ErrorResponse(status, template.format(method=request.method), "", fault.headers)
+    message = Message(SENTENCES[status], method=request.method) if status in SENTENCES else Message.of(fault.detail)
+    return error_response(Refusal(status, message, headers=fault.headers), request.url.path)
 
 
-def internal_error() -> ErrorResponse:
-    return ErrorResponse(500, "the service failed at this request; its log has the cause")
+def internal_error(path: str) -> Response:
+    return error_response(Refusal(500, "the service failed at this request; its log has the cause"), path)

@@ -1,8 +1,9 @@
 """Events of jobs as a stream of server-sent events, which goes on where a connection broke."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -37,16 +38,18 @@ class EventHub:
     def is_stopping(self) -> bool:
         return self._stopping.is_set()
 
-    def open(self, owner: str) -> None:
-        """Raises Refusal (429) if the owner has too many streams."""
+    @contextlib.contextmanager
+    def opened(self, owner: str) -> Iterator[None]:
+        """Counts a stream. Raises Refusal (429) if the owner has too many of them."""
         if self._counts.get(owner, 0) >= MAX_STREAMS:
             raise too_many(PING)
         self._counts[owner] = self._counts.get(owner, 0) + 1
-
-    def close(self, owner: str) -> None:
-        self._counts[owner] -= 1
-        if not self._counts[owner]:
-            del self._counts[owner]
+        try:
+            yield
+        finally:
+            self._counts[owner] -= 1
+            if not self._counts[owner]:
+                del self._counts[owner]
 
     async def wait(self, job_id: str, mark: Any, timeout: float = PING) -> bool:
         """Waits until the job's mark is another one than `mark`. False after `timeout` seconds, and if the service
@@ -84,8 +87,7 @@ def read_last_id(text: str | None) -> int | None:
 async def stream(hub: EventHub, store: JobStore, job: Job, after: int) -> AsyncIterator[bytes]:
     """The events of a job after number `after`, and an event `job` whenever its state changes; the last one, with the
     id `end`, has the final state."""
-    hub.open(job.owner)
-    try:
+    with hub.opened(job.owner):
         state = ""
         yield b"retry: 2000\n\n"
         while True:
@@ -104,8 +106,6 @@ async def stream(hub: EventHub, store: JobStore, job: Job, after: int) -> AsyncI
                 if hub.is_stopping:
                     return
                 yield b": waiting\n\n"
-    finally:
-        hub.close(job.owner)
 
 
 def _packed(number: str, name: str, data: Any) -> bytes:

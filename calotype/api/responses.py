@@ -26,13 +26,14 @@ DESCRIPTIONS = {
 }
 
 
-def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": ErrorView, "description": DESCRIPTIONS[status]} for status in statuses}
+def refusals(*statuses: int, view: type = ErrorView) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": view, "description": DESCRIPTIONS[status]} for status in statuses}
 
 
-COMMON = _refusals(400, 401, 403, 413, 415, 421, 422, 429, 503, 507)
-NOT_FOUND = _refusals(404)
-CONFLICT = _refusals(409)
+ANYWHERE = (400, 401, 403, 413, 415, 421, 422, 429, 503, 507)
+COMMON = refusals(*ANYWHERE)
+NOT_FOUND = refusals(404)
+CONFLICT = refusals(409)
 FILE: dict[int | str, dict[str, Any]] = {
     200: {"description": "the file", "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
 }

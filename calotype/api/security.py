@@ -97,11 +97,11 @@ class SecurityMiddleware:
             await self._check(scope)
             await self.app(scope, self._limited(receive), send_with_headers)
         except Refusal as fault:
-            await error_response(fault)(scope, receive, send_with_headers)
+            await error_response(fault, scope["path"])(scope, receive, send_with_headers)
         except Exception as fault:
             log.error("internal error in %s", getattr(scope.get("route"), "path", "?"), exc_info=fault)
             if not response["is_started"]:
-                await internal_error()(scope, receive, send_with_headers)
+                await internal_error(scope["path"])(scope, receive, send_with_headers)
         finally:
             self._record(scope, response["status"], time.perf_counter() - started)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from calotype.api.views import ErrorView, JobView, ResultView
-from calotype.errors import PLAIN, CalotypeError
+from calotype.errors import PLAIN, CalotypeError, Wording
 from calotype.jobs.jobs import Job
 from calotype.tasks.events import as_line, from_data
 
@@ -38,9 +38,9 @@ def job_view(job: Job) -> JobView:
     )
 
 
-def error_view(data: Mapping[str, Any]) -> ErrorView:
+def error_view(data: Mapping[str, Any], wording: Wording = PLAIN) -> ErrorView:
     fault = CalotypeError.from_data(data)
-    return ErrorView(error="failed", detail=without_paths(PLAIN.fill(fault)), option=fault.option)
+    return ErrorView(error="failed", detail=without_paths(wording.fill(fault)), option=fault.option)
 
 
 def event_data(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -127,3 +127,66 @@ class LinkView(View):
     job: str
     result: str
     created: float
+
+
+# Answers in OpenAI's form
+
+
+class OpenAIFault(View):
+    message: str
+    type: str = Field(examples=["invalid_request_error"])
+    param: str | None = Field(description="the parameter it is about", examples=["size"])
+    code: str | None = Field(examples=["invalid_value"])
+
+
+class OpenAIErrorView(View):
+    """What went wrong, in OpenAI's form."""
+
+    error: OpenAIFault
+
+
+class OpenAIModelView(View):
+    """A model that generates pictures."""
+
+    id: str = Field(description="its name in requests", examples=["emoji"])
+    object: Literal["model"] = "model"
+    created: int = Field(0, description="always 0")
+    owned_by: Literal["calotype"] = "calotype"
+
+
+class OpenAIModelsView(View):
+    object: Literal["list"] = "list"
+    data: list[OpenAIModelView]
+
+
+class TokenDetails(View):
+    image_tokens: int = 0
+    text_tokens: int = 0
+
+
+class UsageView(View):
+    """Nothing is counted in tokens here, so that these are 0."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    input_tokens_details: TokenDetails = TokenDetails()
+    device_seconds: float = Field(description="what the job cost")
+
+
+class PictureView(View):
+    b64_json: str | None = None
+    url: str | None = Field(None, description="address of the file, which needs the same token")
+
+
+class PicturesView(View):
+    """Generated pictures."""
+
+    created: int = Field(description="seconds since 1970")
+    data: list[PictureView]
+    background: Literal["opaque"] = "opaque"
+    output_format: Literal["png", "jpeg", "webp"]
+    quality: Literal["low", "medium", "high", "xhigh", "max"]
+    size: str = Field(description="of the pictures", examples=["512x512"])
+    usage: UsageView
+    safety_identifier: str | None = None

@@ -11,7 +11,21 @@ import typer
 from typer.exceptions import TyperException
 
 from calotype import __version__
-from calotype.cli import bench, imagine, look, lora, models, pictures, serve, streams, threads, train, users, worker
+from calotype.cli import (
+    bench,
+    imagine,
+    look,
+    lora,
+    mcp,
+    models,
+    pictures,
+    serve,
+    streams,
+    threads,
+    train,
+    users,
+    worker,
+)
 from calotype.cli.help import WIDEST, Command
 from calotype.cli.show import ALL_DONE, INTERRUPTED, PARTLY_FAILED, USAGE, print_error, print_json
 from calotype.cli.wording import WORDING
@@ -29,6 +43,7 @@ COMMANDS = (
     look.info,
     look.doctor,
     serve.serve,
+    mcp.mcp,
     worker.worker,
 )
 GROUPS = {

@@ -17,7 +17,7 @@ from calotype.files import readable
 from calotype.settings import Settings, gathered
 from calotype.worker.worker_options import WorkerOptions
 
-PACKAGES = ("fastapi", "uvicorn", "argon2", "prometheus_client")
+PACKAGES = ("fastapi", "uvicorn", "argon2", "prometheus_client", "mcp")
 
 
 def serve(**values: Any) -> int:
@@ -37,7 +37,7 @@ def serve(**values: Any) -> int:
     from calotype.jobs.users import Accounts
     from calotype.worker.supervisor import ProcessSetup
 
-    _set_up_log(quiet=values["quiet"])
+    set_up_log(quiet=values["quiet"])
     with contextlib.closing(ProcessSetup(settings, options, "").open_store()) as store:
         accounts = Accounts(store.database)
         is_open = service.is_local and not accounts.list()
@@ -47,7 +47,7 @@ def serve(**values: Any) -> int:
                 print_json({"event": "listening", "address": address(listener), "accounts": not is_open})
             else:
                 print(f"Calotype listens on {address(listener)}", flush=True)
-            with _upkeep(store, options) if values["no_worker"] else _worker(settings, options):
+            with _upkeep(store, options) if values["no_worker"] else worker_process(settings, options):
                 run(app, listener)
     return 0
 
@@ -71,7 +71,7 @@ def _copy(settings: Settings, options: WorkerOptions, backup: Path | None, resto
 
 
 @contextlib.contextmanager
-def _worker(settings: Settings, options: WorkerOptions) -> Iterator[None]:
+def worker_process(settings: Settings, options: WorkerOptions) -> Iterator[None]:
     """A worker process for as long as the block lasts; its job goes back into the queue then."""
     from calotype.worker.supervisor import Supervisor, configure_log
 
@@ -114,7 +114,7 @@ def _run(supervisor: Any) -> None:
         print_error(WORDING.fill(fault))
 
 
-def _set_up_log(quiet: bool) -> None:
+def set_up_log(quiet: bool) -> None:
     """One JSON object a line on standard error, without prompts, file names and tokens."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))

@@ -8,6 +8,7 @@ from calotype.out_of_process import ProcessEnded
 
 SECONDS = 300.0
 QUALITY = 95
+THUMBNAIL_QUALITY = 85
 MEDIA_TYPES = {
     "image/jpeg": ("jpeg", ".jpg"),
     "image/png": ("png", ".png"),
@@ -33,6 +34,35 @@ def publish(source: Path, target: Path, media_type: str, max_pixels: int) -> tup
     except ProcessEnded as fault:
         raise PictureError("the picture cannot be read: {cause}", cause=fault.cause) from fault
     return suffix, f"image/{format}"
+
+
+def thumbnail(source: Path, side: int, max_pixels: int) -> bytes:
+    """A small copy on white as JPEG, at most `side` pixels wide and high; the second process decodes the picture.
+
+    Raises:
+        CalotypeError: not a picture, or one that cannot be read.
+    """
+    try:
+        return out_of_process.call(_thumbnail_here, source, side, max_pixels, seconds=SECONDS)
+    except ProcessEnded as fault:
+        raise PictureError("the picture cannot be read: {cause}", cause=fault.cause) from fault
+
+
+def _thumbnail_here(source: Path, side: int, max_pixels: int) -> bytes:
+    import io
+
+    from PIL import Image
+
+    from calotype.picture.alpha import in_8_bits
+    from calotype.picture.picture import Picture
+
+    pixels = Picture.open_here(source, 0, max_pixels).on_white().in_srgb().pixels
+    pixels = in_8_bits(pixels) if pixels.dtype.itemsize > 1 else pixels
+    small = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
+    small.thumbnail((side, side))
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=THUMBNAIL_QUALITY)
+    return file.getvalue()
 
 
 def _publish_here(source: Path, target: Path, format: str, max_pixels: int) -> None:

@@ -3,7 +3,7 @@ comparing its bytes."""
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -234,12 +234,13 @@ def drawing_task(stored: StoredRecord, source: Path | None) -> Imagine:
     if record.source_sha256:
         data["init"] = find_source(stored, source)
     if mask := record.computed.get("mask"):
-        data["mask"] = _mask(stored, Path(data["mask"]), mask)
+        data["mask"] = _mask((stored.path.parent, data["init"].parent), Path(data["mask"]), mask)
     return read_task("imagine", data)
 
 
-def _mask(stored: StoredRecord, recorded: Path, sha256: str) -> Path:
-    for path in (recorded, stored.path.parent / recorded.name):
+def _mask(folders: Iterable[Path], recorded: Path, sha256: str) -> Path:
+    """The file at its recorded place, or by its name in one of the folders."""
+    for path in (recorded, *(folder.absolute() / recorded.name for folder in folders)):
         if path.is_file() and sha256_of(path) == sha256:
             return path
     raise CalotypeError(

@@ -4,6 +4,7 @@ import contextlib
 import io
 import shutil
 import threading
+import time
 
 import pytest
 from PIL import Image
@@ -11,9 +12,11 @@ from PIL import Image
 pytest.importorskip("fastapi")
 pytest.importorskip("sqlalchemy")
 
+import uvicorn
 from fastapi.testclient import TestClient
 
 from calotype.api.app import create_app
+from calotype.api.server import address, bind
 from calotype.api.service import Service
 from calotype.api.settings import ServiceSettings
 from calotype.errors import CalotypeError
@@ -21,6 +24,7 @@ from calotype.jobs.jobs import NewResult
 from calotype.jobs.store import JobStore
 from calotype.jobs.users import Accounts
 from calotype.settings import Settings
+from calotype.worker.worker_options import WorkerOptions
 
 ADDRESS = "http://127.0.0.1:7860"
 
@@ -141,6 +145,39 @@ def work(store, content=None, name="picture.png", media_type="image/png", fault=
     (folder / name).write_bytes(content or png())
     store.finish(claim, [NewResult(folder / name, name, media_type)], seconds)
     return claim.job.id
+
+
+@contextlib.contextmanager
+def listening(app):
+    """The address of the application on a free port of this computer."""
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
+    server, listener = uvicorn.Server(config), bind(ServiceSettings(port=0))
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        yield address(listener)
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+@contextlib.contextmanager
+def drawing(store, settings, **options):
+    """A real worker, in a thread."""
+    from calotype.engine import Engine
+    from calotype.worker.worker import Worker
+
+    worker = Worker(store, Engine(settings), WorkerOptions(min_free=0, poll=0.05, progress_every=0, **options), "w")
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        worker.stop()
+        thread.join()
 
 
 @contextlib.contextmanager

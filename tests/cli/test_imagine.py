@@ -127,8 +127,14 @@ def test_again_finds_a_model_and_a_lora_where_they_lie(folder, capsys):
 def test_again_finds_the_picture_and_the_mask_it_began_with(folder, capsys):
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save("photo.png")
-    Image.fromarray(np.eye(64, dtype=np.uint8) * 255).save("hole.png")
-    assert main(["imagine", APPLE, "--init", "photo.png", "--mask", "hole.png", "--steps", "2", "-o", "new.png"]) == 0
+    hole = folder / "holes" / "hole.png"
+    hole.parent.mkdir()
+    Image.fromarray(np.eye(64, dtype=np.uint8) * 255).save(hole)
+    assert main(["imagine", APPLE, "--init", "photo.png", "--mask", str(hole), "--steps", "2", "-o", "new.png"]) == 0
+    assert "hole.png" in Image.open("new.png").text["XML:com.adobe.xmp"]
+    assert "holes" not in Image.open("new.png").text["XML:com.adobe.xmp"]
+    assert main(["again", "new.png"]) == 2 and "put it beside the picture" in capsys.readouterr().err
+    hole.rename("hole.png")
     assert main(["again", "new.png"]) == 0
     assert "the same to the last byte" in capsys.readouterr().out
     (folder / "photo.png").unlink()

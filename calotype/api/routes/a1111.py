@@ -1,8 +1,5 @@
 """A1111's HTTP API, for programs that were written for it. Its requests become jobs, and wait for them."""
 
-import base64
-import binascii
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,12 +10,11 @@ from starlette.concurrency import run_in_threadpool
 from calotype import __version__
 from calotype.api.access import CallerOf, ServiceOf
 from calotype.api.body import read_json
-from calotype.api.errors import Refusal
-from calotype.api.orders import Order, check_task, models_of
+from calotype.api.orders import check_task
 from calotype.api.responses import NOT_FOUND
 from calotype.api.service import Caller, Service
-from calotype.api.shown import error_view
-from calotype.checkpoints.store import ModelStore, known_name
+from calotype.api.waiting import as_base64, check_success, decoded, picture_results, preview_of, stored, submit, wait
+from calotype.checkpoints.store import ModelStore
 from calotype.dialects.a1111_api import ApiRequest, read_extras, read_img2img, read_settings, read_txt2img
 from calotype.errors import CalotypeError
 from calotype.jobs.jobs import Job, NotFound
@@ -122,8 +118,8 @@ async def png_info(request: Request, caller: CallerOf, service: ServiceOf) -> di
     data = await read_json(request, service.max_upload)
 
     def read() -> tuple[str, dict[str, str]]:
-        stored = _store_picture(service, caller, data.get("image"), "image")
-        return infotext_of(service.store.files.upload(stored), service.settings.max_pixels)
+        upload = service.store.upload(caller.owner, decoded(data.get("image"), "image"), service.max_upload)
+        return infotext_of(service.store.files.upload(upload.id), service.settings.max_pixels)
 
     text, parameters = await run_in_threadpool(read)
     return {"info": text, "items": {"parameters": text} if text else {}, "parameters": parameters}
@@ -132,53 +128,24 @@ async def png_info(request: Request, caller: CallerOf, service: ServiceOf) -> di
 async def _run(service: Service, caller: Caller, asked: ApiRequest) -> Job:
     """Queues the job of a request, and waits until it ends. Raises Refusal if it fails."""
     service.check_open()
-    job = await run_in_threadpool(_submit, service, caller, asked)
-    while not job.is_finished:
-        mark = job.last_event
-        await service.hub.wait(job.id, mark)
-        if service.stopping.is_set():
-            raise Refusal(503, "the service is stopping; the job {id} is kept", id=job.id)
-        job = await run_in_threadpool(service.store.get, job.id)
-    if job.error:
-        error = error_view(job.error)
-        raise Refusal(422, "{reason}", reason=error.detail, option=error.option)
+    job = await wait(service, await run_in_threadpool(_submit, service, caller, asked))
+    check_success(job)
     return job
 
 
 def _submit(service: Service, caller: Caller, asked: ApiRequest) -> Job:
-    task = dict(asked.task)
-    for name in ("upscaler", "hires_upscaler", "model"):
-        if name in task:
-            task[name] = known_name(task[name])
     service.check_storage(caller)
-    files = {name: _store_picture(service, caller, text, name) for name, text in asked.pictures.items()}
-    models = models_of(check_task(asked.kind, task, files, service.names, caller.limits))
-    return service.submit(caller, Order(asked.kind, task, files, {}, models=models))
-
-
-def _store_picture(service: Service, caller: Caller, text: Any, option: str) -> str:
-    """Stores a picture in base64 as an upload, and returns its id."""
-    if not isinstance(text, str) or not text:
-        raise CalotypeError("{option} is a picture in base64", option=option)
-    if text[:8].lower().startswith(("http:", "https:", "file:", "ftp:")):
-        raise CalotypeError("{option} is an address, which the service does not open; send the picture", option=option)
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
-    try:
-        content = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise CalotypeError("{option} is not valid base64", option=option) from None
-    return service.store.upload(caller.owner, io.BytesIO(content), service.max_upload).id
+    files = {name: stored(service, caller, decoded(text, name), name) for name, text in asked.pictures.items()}
+    return submit(service, caller, asked.kind, asked.task, files)
 
 
 def _pictures(service: Service, job: Job) -> list[str]:
-    files = (service.store.files.result(r.id) for r in job.results if r.media_type.startswith("image/"))
-    return [base64.b64encode(path.read_bytes()).decode() for path in files]
+    return [as_base64(service, result) for result in picture_results(job)]
 
 
 def _infotexts(service: Service, job: Job) -> list[str]:
     files, limit = service.store.files, service.settings.max_pixels
-    return [infotext_of(files.result(r.id), limit)[0] for r in job.results if r.media_type.startswith("image/")]
+    return [infotext_of(files.result(result.id), limit)[0] for result in picture_results(job)]
 
 
 # The job at work
@@ -194,8 +161,7 @@ def progress(caller: CallerOf, service: ServiceOf, skip_current_image: bool = Fa
     facts = job.progress or {}
     done, total = facts.get("done") or 0, facts.get("total") or 0
     state |= {"job": job.id, "job_count": 1, "sampling_step": done, "sampling_steps": total}
-    path = service.store.files.preview(job.id)
-    image = None if skip_current_image or not path.is_file() else base64.b64encode(path.read_bytes()).decode()
+    image = None if skip_current_image else preview_of(service, job)
     fraction, remaining = (done / total if total else 0.0), facts.get("remaining") or 0.0
     found = {"progress": fraction, "eta_relative": remaining, "state": state, "current_image": image}
     return {**found, "textinfo": None, "current_task": job.id}

@@ -1,0 +1,96 @@
+"""Requests that wait for their job, as the APIs of other programs have them: from its pictures to its results."""
+
+import base64
+import binascii
+import io
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, BinaryIO
+
+from starlette.concurrency import run_in_threadpool
+
+from calotype.api.errors import Refusal
+from calotype.api.orders import Order, check_task, models_of
+from calotype.api.service import Caller, Service
+from calotype.api.shown import error_view
+from calotype.checkpoints.store import known_name
+from calotype.errors import PLAIN, CalotypeError, Wording
+from calotype.jobs.jobs import FileRefs, Job, StoredResult
+
+MODEL_OPTIONS = ("upscaler", "hires_upscaler", "model")  # other programs have names of their own for some models
+
+
+def decoded(text: Any, option: str) -> io.BytesIO:
+    """A picture in base64, with or without the start of a data URL. Raises CalotypeError for anything else."""
+    if not isinstance(text, str) or not text:
+        raise CalotypeError("{option} is a picture in base64", option=option)
+    if text[:8].lower().startswith(("http:", "https:", "file:", "ftp:")):
+        raise CalotypeError("{option} is an address, which the service does not open; send the picture", option=option)
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return io.BytesIO(base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError):
+        raise CalotypeError("{option} is not valid base64", option=option) from None
+
+
+def stored(service: Service, caller: Caller, file: BinaryIO, option: str) -> str:
+    """A picture of a request as an upload, with the option's name as its file name: the record of a result names it."""
+    return f"{service.store.upload(caller.owner, file, service.max_upload).id}/{option}"
+
+
+def submit(
+    service: Service,
+    caller: Caller,
+    kind: str,
+    task: Mapping[str, Any],
+    files: Mapping[str, FileRefs],
+    output: Mapping[str, Any] | None = None,
+    key: str | None = None,
+) -> Job:
+    """Queues a job. Raises CalotypeError for an invalid task, and what `Service.submit` raises."""
+    task = {name: known_name(value) if name in MODEL_OPTIONS else value for name, value in task.items()}
+    models = models_of(check_task(kind, task, files, service.names, caller.limits))
+    return service.submit(caller, Order(kind, task, files, output or {}, models=models), key)
+
+
+async def changes(service: Service, job: Job) -> AsyncIterator[Job]:
+    """The job as it is, after each change, and every few seconds without one, until it has ended.
+
+    Raises:
+        Refusal: the service stops; the job stays in the queue.
+    """
+    yield job
+    while not job.is_finished:
+        await service.hub.wait(job.id, job.last_event)
+        if service.stopping.is_set():
+            raise Refusal(503, "the service is stopping; the job {id} is kept", id=job.id)
+        job = await run_in_threadpool(service.store.get, job.id)
+        yield job
+
+
+async def wait(service: Service, job: Job) -> Job:
+    """The job when it has ended. Raises Refusal if the service stops."""
+    async for latest in changes(service, job):
+        job = latest
+    return job
+
+
+def check_success(job: Job, wording: Wording = PLAIN) -> None:
+    """Raises Refusal if the job failed."""
+    if job.error:
+        error = error_view(job.error, wording)
+        raise Refusal(422, "{reason}", reason=error.detail, option=error.option)
+
+
+def picture_results(job: Job) -> list[StoredResult]:
+    return [result for result in job.results if result.media_type.startswith("image/")]
+
+
+def as_base64(service: Service, result: StoredResult) -> str:
+    return base64.b64encode(service.store.files.result(result.id).read_bytes()).decode()
+
+
+def preview_of(service: Service, job: Job) -> str | None:
+    """The latest preview in base64, a JPEG."""
+    path = service.store.files.preview(job.id)
+    return base64.b64encode(path.read_bytes()).decode() if path.is_file() else None
