@@ -22,8 +22,9 @@ class Settings:
     device: str = option("auto", "device: auto, cpu, cuda, cuda:1, mps", env="CALOTYPE_DEVICE")
     precision: str = option(
         "auto",
-        "precision of the networks; auto: the fastest that the device supports",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        "precision of the networks; auto: the fastest that the device supports; int8: of photo-x2 and "
+        "photo-x4 on the processor, others as auto",
+        choices=("auto", "float32", "bfloat16", "float16", "int8"),
         env="CALOTYPE_PRECISION",
     )
     compile: str = option(

@@ -26,6 +26,8 @@ HUB = "https://huggingface.co/"
 OPENRAIL = "CreativeML OpenRAIL-M (uses that it names are forbidden)"
 CODEFORMER = "https://github.com/sczhou/CodeFormer/releases/download/"
 
+RANGES = "activation_ranges.safetensors"  # layers.N: (2, channels), lowest and highest outputs over many photos
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -45,6 +47,7 @@ class Entry:
     weights_sha256: str = ""  # of the .bin beside an ncnn .param
     aliases: tuple[str, ...] = ()
     macs: int = 0  # multiply-accumulates per input pixel, of the networks that `speed` chooses from
+    has_ranges: bool = False  # of its features, in the file RANGES beside the weights: it can be computed in int8
 
     @property
     def ships(self) -> bool:
@@ -133,6 +136,7 @@ _ENTRIES = (
         sha256="fb7836e86fcf4c582aa1fec9bbf2f66b719e1d838b148383e7866a4f1fb730ee",
         scale=2,
         macs=598_464,
+        has_ranges=True,
     ),
     Entry(
         "photo-x4",
@@ -144,6 +148,7 @@ _ENTRIES = (
         sha256="8d2dc182ffc79d18fa7081d8128394dad770b7d12652006e55e9a78e530f3e46",
         scale=4,
         macs=914_112,
+        has_ranges=True,
     ),
     Entry(
         "realesrgan-x2plus",

@@ -36,6 +36,9 @@ class CachedModel:
         """Bytes by type of device; memory that parts have in common counts once."""
         storages = {}
         for tensor in tensors_in(self.parts):
+            if tensor.is_mkldnn:  # in oneDNN's own order, without a storage
+                storages[tensor.device.type, id(tensor)] = tensor.numel() * tensor.itemsize
+                continue
             storage = tensor.untyped_storage()
             storages[tensor.device.type, storage.data_ptr()] = storage.nbytes()
         sizes: Counter[str] = Counter()

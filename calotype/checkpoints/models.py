@@ -10,7 +10,7 @@ import torch
 from calotype.checkpoints.hashes import INDEX, SHARDS, shards_of, weights_in
 from calotype.checkpoints.model_cache import ModelCache, expected_bytes
 from calotype.checkpoints.store import Checkpoint, ModelStore
-from calotype.models.network import Network, pick_device, pick_dtype
+from calotype.models.network import Network, computes_int8, pick_device, pick_dtype
 from calotype.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Models:
 
         Args:
             denoise: only for realesr-general-x4v3.
-            deep: the picture has 16 bits per channel; bfloat16, with 8 significant bits, is not used for it.
+            deep: the picture has 16 bits per channel; bfloat16 and int8, of 8 bits, are not used for it.
 
         Raises:
             CalotypeError: unknown, not available, unreadable, or not a super-resolution network.
@@ -127,8 +127,9 @@ class Models:
         dtype, _ = pick_dtype(self.device, self.settings.precision, loaded)
         if deep and dtype == torch.bfloat16 and self.settings.precision == "auto":
             dtype = torch.float32
-        part = "network", denoise, dtype
-        return self._cached(kind, [checkpoint], part, lambda: Network(loaded, self.device, dtype), dtype)
+        is_int8 = bool(loaded.activation_ranges) and not deep and computes_int8(self.device, self.settings.precision)
+        part = "network", denoise, dtype, is_int8
+        return self._cached(kind, [checkpoint], part, lambda: Network(loaded, self.device, dtype, is_int8), dtype)
 
     def _cached(
         self,
@@ -170,7 +171,8 @@ class Models:
 
     def computed(self, network: Any | None, **more: Any) -> dict[str, Any]:
         """The versions and settings that the bits of a result depend on, for its record."""
-        dtype = str(network.dtype).removeprefix("torch.") if network else "float32"
+        by_rows = isinstance(network, Network) and network.is_int8 and not more.get("tile")
+        dtype = "int8" if by_rows else str(network.dtype).removeprefix("torch.") if network else "float32"
         return {
             "torch": torch.__version__.partition("+")[0],
             "device": self.device.type,

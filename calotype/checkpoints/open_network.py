@@ -11,6 +11,7 @@ from spandrel.architectures.RestoreFormer import RestoreFormer
 from torch import Tensor, nn
 
 from calotype.checkpoints import ncnn
+from calotype.checkpoints.entries import RANGES
 from calotype.checkpoints.file_kinds import wrong_kind_error
 from calotype.checkpoints.header import check_file
 from calotype.checkpoints.state_dict import WRAPPERS, read_state
@@ -57,7 +58,16 @@ def load(checkpoint: Checkpoint, denoise: float | None = None) -> NetworkCheckpo
     if resize != 1:
         built = _resized(built, resize)
     built.module.eval().requires_grad_(False).float()
-    return NetworkCheckpoint(name=checkpoint.name, sha256=sha256, **vars(built))
+    ranges = _activation_ranges(checkpoint)
+    return NetworkCheckpoint(name=checkpoint.name, sha256=sha256, activation_ranges=ranges, **vars(built))
+
+
+def _activation_ranges(checkpoint: Checkpoint) -> tuple[Tensor, ...]:
+    """Of a network that ships with them: per layer but the last, (2, channels)."""
+    if not (checkpoint.entry and checkpoint.entry.has_ranges):
+        return ()
+    state = read_state(checkpoint.path.with_name(RANGES))
+    return tuple(state[f"layers.{n}"] for n in range(len(state)))
 
 
 def _check_weights(checkpoint: Checkpoint, weights: Path) -> str:

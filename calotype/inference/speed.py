@@ -12,7 +12,8 @@ from calotype.checkpoints.entries import AUTO_SCALE, BEST_UPSCALER, CATALOG, qui
 from calotype.checkpoints.models import Models
 from calotype.errors import Message, duration
 from calotype.inference.upscale import enlarged_size, passes
-from calotype.models.network import pick_dtype
+from calotype.models.int8 import Int8Layer
+from calotype.models.network import computes_int8, pick_dtype
 from calotype.ops.drawn import is_drawn
 from calotype.tasks import Note, Restore, Upscale
 
@@ -58,22 +59,25 @@ def expected_seconds(name: str, pixels: np.ndarray, scale: float, models: Models
     entry = CATALOG[name]
     shapes = passes(pixels.shape[:2], entry.scale, enlarged_size(pixels, scale))
     area = sum(height * width for height, width in shapes)
-    dtype, _ = pick_dtype(models.device, models.settings.precision)
-    return entry.macs * area / (EFFICIENCY * _throughput(models.device, dtype, torch.get_num_threads()))
+    device, precision = models.device, models.settings.precision
+    dtype = torch.int8 if entry.has_ranges and computes_int8(device, precision) else pick_dtype(device, precision)[0]
+    return entry.macs * area / (EFFICIENCY * _throughput(device, dtype, torch.get_num_threads()))
 
 
 @cache
 @torch.inference_mode()
 def _throughput(device: torch.device, dtype: torch.dtype, threads: int) -> float:
     """Multiply-accumulates per second of 3x3 convolutions on a device, measured in about 50 ms."""
-    layers = [nn.Conv2d(PROBE_CHANNELS, PROBE_CHANNELS, 3, padding=1) for _ in range(PROBE_LAYERS)]
-    probe = nn.Sequential(*layers).to(device, dtype, memory_format=torch.channels_last)
-    x = torch.zeros(1, PROBE_CHANNELS, PROBE_SIDE, PROBE_SIDE, device=device, dtype=dtype)
-    x = x.contiguous(memory_format=torch.channels_last)
+    layer = nn.Conv2d(PROBE_CHANNELS, PROBE_CHANNELS, 3, padding=1).to(device, memory_format=torch.channels_last)
+    probe = Int8Layer.quantized(layer.weight, layer.bias, None, 0, 0) if dtype == torch.int8 else layer.to(dtype)
+    x = torch.zeros(1, PROBE_CHANNELS, PROBE_SIDE, PROBE_SIDE, device=device)
+    x = x.to(torch.uint8 if dtype == torch.int8 else dtype).contiguous(memory_format=torch.channels_last)
     probe(x).cpu()  # warms up
     seconds = []
     for _ in range(3):
         started = time.perf_counter()
-        probe(x).cpu()
+        for _ in range(PROBE_LAYERS):
+            y = probe(x)
+        y.cpu()
         seconds.append(time.perf_counter() - started)
-    return PROBE_LAYERS * layers[0].weight.numel() * PROBE_SIDE**2 / min(seconds)
+    return PROBE_LAYERS * layer.weight.numel() * PROBE_SIDE**2 / min(seconds)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from calotype.errors import CalotypeError, Message
+from calotype.models.int8 import int8_chain, is_int8_quick
 from calotype.models.row_stream import Chain, RowStream, chain_of
 
 PROBE = 32  # pixels; side of the picture with which memory use is measured
@@ -36,16 +37,18 @@ class NetworkCheckpoint:
     half: bool = True  # float16 is accurate
     bfloat16: bool = True
     by_rows: bool = True  # a compact network may be computed by rows: `call` is the module, and nothing else
+    activation_ranges: tuple[Tensor, ...] = ()  # of a network that may be computed by rows in 8-bit integers
 
 
 class Network:
     """`network(x)`: (N, 3, h, w) float32 in [0, 1] -> (N, 3, h*scale, w*scale) float32, not clamped; both on the CPU.
 
     A result with NaN or infinity in half precision is computed again in float32. In bfloat16 the first and the last
-    convolution stay in float32: little extra work, and the result is 3 to 13 dB nearer to float32.
+    convolution stay in float32: little extra work, and the result is 3 to 13 dB nearer to float32. With `is_int8` the
+    rows of `stream` are computed in 8-bit integers; `dtype` is then that of everything else.
     """
 
-    def __init__(self, loaded: NetworkCheckpoint, device: torch.device, dtype: torch.dtype):
+    def __init__(self, loaded: NetworkCheckpoint, device: torch.device, dtype: torch.dtype, is_int8: bool = False):
         self.name, self.sha256 = loaded.name, loaded.sha256
         self.scale, self.multiple, self.side = loaded.scale, loaded.multiple, loaded.side
         self.device, self.dtype = device, dtype
@@ -54,13 +57,15 @@ class Network:
         self._module = self._moved(dtype)
         if loaded.kind == "upscale":
             self.bytes_per_pixel = self._probe()
+        self._chain = chain_of(self._module) if device.type == "cpu" and loaded.by_rows else None
+        self.is_int8 = is_int8 and self._chain is not None
+        if self.is_int8:
+            self._chain = int8_chain(self._chain, loaded.activation_ranges)
 
     @property
     def chain(self) -> Chain | None:
         """The layers, where the network can be computed by rows on the processor (`stream`)."""
-        if self.device.type != "cpu" or not self._loaded.by_rows:
-            return None
-        return chain_of(self._module)
+        return self._chain
 
     def stream(self, chain: Chain) -> RowStream:
         """Computes one picture by rows; without the check for NaN and infinity of `__call__`."""
@@ -162,7 +167,7 @@ def pick_dtype(
     device: torch.device, precision: str, loaded: NetworkCheckpoint | None = None
 ) -> tuple[torch.dtype, Message]:
     """The dtype for a network on a device, and the reason, as a clause."""
-    if precision != "auto":
+    if precision not in ("auto", "int8"):
         return getattr(torch, precision), Message("asked for")
     if device.type == "cuda":
         if loaded is None or loaded.half:
@@ -173,6 +178,13 @@ def pick_dtype(
             return torch.bfloat16, Message("this processor multiplies bfloat16 in hardware")
         return torch.float32, Message("this network needs it")
     return torch.float32, Message("no faster format on this device")
+
+
+def computes_int8(device: torch.device, precision: str) -> bool:
+    """Whether networks with known ranges are computed in 8-bit integers: in auto, where bfloat16 is not quick."""
+    if precision == "auto":
+        return is_int8_quick(device) and not is_bfloat16_quick(device)
+    return precision == "int8" and is_int8_quick(device)
 
 
 def has_bfloat16() -> bool:

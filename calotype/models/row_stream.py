@@ -6,17 +6,45 @@ the time per pixel, half of it for memory that the system clears for each layer.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 
+class Layer(Protocol):
+    """A 3x3 convolution with its activation."""
+
+    in_channels: int
+    dtype: torch.dtype  # of its input
+    zero: int  # of its input: what stands for zero
+
+    def __call__(self, y: Tensor) -> Tensor:
+        """(N, C, h + 2, W) -> (N, C', h, W): the columns are padded with zeros, the rows are not."""
+
+
+class FloatLayer:
+    """A layer in a floating-point format; the activation may be in another one."""
+
+    zero = 0
+
+    def __init__(self, conv: nn.Conv2d, activation: nn.Module | None):
+        self.conv, self.activation = conv, activation
+        self.in_channels, self.dtype = conv.in_channels, conv.weight.dtype
+        parameters = () if activation is None else activation.parameters()
+        self._activated = next((parameter.dtype for parameter in parameters), self.dtype)
+
+    def __call__(self, y: Tensor) -> Tensor:
+        y = functional.conv2d(y, self.conv.weight, self.conv.bias, padding=(0, 1))
+        return y if self.activation is None else self.activation(y.to(self._activated))
+
+
 @dataclass(frozen=True, eq=False)
 class Chain:
     """The layers of a compact network: 3x3 convolutions, each but the last followed by an activation."""
 
-    layers: tuple[tuple[nn.Conv2d, nn.Module | None], ...]
+    layers: tuple[Layer, ...]
     scale: int
 
     @property
@@ -27,7 +55,7 @@ class Chain:
     @property
     def bytes_per_row_pixel(self) -> int:
         """Bytes per pixel of a row that a stream keeps between rows."""
-        return sum(2 * conv.in_channels * conv.weight.itemsize for conv, _ in self.layers)
+        return sum(2 * layer.in_channels * layer.dtype.itemsize for layer in self.layers)
 
 
 def chain_of(module: nn.Module) -> Chain | None:
@@ -38,7 +66,7 @@ def chain_of(module: nn.Module) -> Chain | None:
     are_usual = all(map(_is_usual, convolutions)) and not any(isinstance(layer, nn.Conv2d) for layer in activations)
     if not are_usual or convolutions[0].in_channels != 3 or len(activations) != len(convolutions) - 1:
         return None
-    return Chain(tuple(zip(convolutions, [*activations, None], strict=True)), module.upscale)
+    return Chain(tuple(map(FloatLayer, convolutions, [*activations, None])), module.upscale)
 
 
 def _is_usual(layer: nn.Module) -> bool:
@@ -62,13 +90,11 @@ class RowStream:
         rows = rows.to(self._dtype)
         self._base = rows if self._base is None else torch.cat([self._base, rows], 2)
         y, scale = rows, self._chain.scale
-        for n, (conv, activation) in enumerate(self._chain.layers):
-            y = self._with_neighbours(n, y.to(conv.weight.dtype), is_last)
+        for n, layer in enumerate(self._chain.layers):
+            y = self._with_neighbours(n, y.to(layer.dtype), is_last)
             if y.shape[2] < 3:
                 return rows.new_zeros(len(rows), rows.shape[1], 0, rows.shape[3] * scale)
-            y = functional.conv2d(y, conv.weight, conv.bias, padding=(0, 1))
-            if activation is not None:
-                y = activation(y.to(_dtype(activation, y)))
+            y = layer(y)
         count = y.shape[2]
         base, self._base = self._base[:, :, :count], self._base[:, :, count:]
         y = functional.pixel_shuffle(y, scale)
@@ -76,12 +102,8 @@ class RowStream:
 
     def _with_neighbours(self, n: int, y: Tensor, is_last: bool) -> Tensor:
         """The input of a layer: carried rows, new ones, and a row of zeros at the edges of the picture."""
-        zeros = y.new_zeros(len(y), y.shape[1], 1, y.shape[3])
+        zeros = y.new_full((len(y), y.shape[1], 1, y.shape[3]), self._chain.layers[n].zero)
         above = zeros if self._carried[n] is None else self._carried[n]
         y = torch.cat([above, y, *([zeros] if is_last else [])], 2).contiguous(memory_format=torch.channels_last)
         self._carried[n] = y[:, :, -2:].clone()
         return y
-
-
-def _dtype(layer: nn.Module, y: Tensor) -> torch.dtype:
-    return next((parameter.dtype for parameter in layer.parameters()), y.dtype)

@@ -28,5 +28,9 @@ train() { # name, learning rate of the second run, options of the first: then ag
 train photo-x2 2e-4 192 --l1-steps 5063 --gan-steps 2024 --model realesr-animevideov3 --scale 2
 train photo-x4 3e-4 256 --l1-steps 4950 --gan-steps 1978 --model none --network srvgg --scale 4 --num-feat 64 \
     --num-block 24
+for name in photo-x2 photo-x4; do
+    mkdir -p "$out/$name" && cp "$out/$name.safetensors" "$out/$name/model.safetensors"
+    python "$here/calibrate.py" "$out/photos/train" "$out/$name/model.safetensors" --held "$out/photos/held"
+done
 python "$here/measure.py" "$out/photos/held" --x2 "$out/photo-x2.safetensors" --x4 "$out/photo-x4.safetensors" \
     --sheet "$out/sheet.png"
