@@ -189,11 +189,11 @@ def test_a_bug_is_logged_and_not_told(service, monkeypatch, caplog):
 # Over HTTP
 
 
-def over_http(address, token, use):
+def over_http(address, token, use, **more):
     async def run():
         async with (
             httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}) as http,
-            mcp.Client(streamable_http_client(f"{address}/mcp", http_client=http)) as client,
+            mcp.Client(streamable_http_client(f"{address}/mcp", http_client=http), **more) as client,
         ):
             return await use(client)
 
@@ -201,11 +201,15 @@ def over_http(address, token, use):
 
 
 def test_the_service_has_the_same_tools_for_each_account(app, accounts, store):
+    def draw(client):
+        return client.call_tool("text_to_image", {"prompt": "fox"})
+
     accounts.add("ann"), accounts.add("bob")
     ann, bob = accounts.add_token("ann"), accounts.add_token("bob")
     with listening(app) as address, working(store, png()):
-        result = over_http(address, ann, lambda client: client.call_tool("text_to_image", {"prompt": "fox"}))
-        assert not result.is_error and len(parts(result, "image")) == 1
+        for mode in ("auto", "legacy"):
+            result = over_http(address, ann, draw, mode=mode)
+            assert not result.is_error and len(parts(result, "image")) == 1
         assert [store.get(result.structured_content["job"]).owner] == [accounts.verify(ann).id]
         job = {"job": result.structured_content["job"]}
         refused(over_http(address, bob, lambda client: client.call_tool("job_status", job)), "no such job")
