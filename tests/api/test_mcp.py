@@ -99,14 +99,16 @@ def test_pictures_are_generated_by_a_real_worker(small_settings, tmp_path, mode)
 def test_a_result_is_the_picture_of_the_next_call(service, store):
     with working(store, png()):
         first = call(service, "text_to_image", {"prompt": "fox"}).structured_content["results"][0]["id"]
-        for image in (first, base64.b64encode(png()).decode(), service.store.upload(LOCAL, io.BytesIO(png())).id):
-            for name, option in (("upscale", "source"), ("restore_photo", "source"), ("image_to_image", "init")):
-                more = {"prompt": "fox", "strength": 0.4} if name == "image_to_image" else {"scale": 3}
-                result = call(service, name, {"image": image, **more})
-                assert not result.is_error, result
-                job = store.get(result.structured_content["job"])
-                assert job.files.keys() == {option} and more.items() <= job.task.items()
-                assert store.files.upload(job.files[option].partition("/")[0]).read_bytes().startswith(png())
+        images = (first, base64.b64encode(png()).decode(), service.store.upload(LOCAL, io.BytesIO(png())).id)
+        tools = ("upscale", "source"), ("restore_photo", "source"), ("image_to_image", "init")
+        for image, (name, option) in zip(images, tools, strict=True):
+            more = {"prompt": "fox", "strength": 0.4} if name == "image_to_image" else {"scale": 3}
+            result = call(service, name, {"image": image, **more})
+            assert not result.is_error, result
+            job = store.get(result.structured_content["job"])
+            assert job.files.keys() == {option} and more.items() <= job.task.items()
+            assert job.files[option].endswith(f"/{option}")
+            assert store.files.upload(job.files[option].partition("/")[0]).read_bytes().startswith(png())
 
 
 @pytest.mark.parametrize(
