@@ -74,13 +74,14 @@ def status_of(fault: CalotypeError) -> int:
 
 def error_response(fault: CalotypeError, path: str) -> Response:
     """The answer to a request of the address `path`."""
-    status = status_of(fault)
-    headers = dict(getattr(fault, "headers", {}))
-    if status == 429 and "Retry-After" not in headers:
-        headers["Retry-After"] = "60"
+    status, headers = status_of(fault), dict(getattr(fault, "headers", {}))
+    is_temporary = "Retry-After" in headers
+    if status == 429:
+        headers.setdefault("Retry-After", "60")
     if not path.startswith(OPENAI_PATH):
-        return JSONError({"error": CODES[status], "detail": PLAIN.fill(fault), "option": fault.option}, status, headers)
-    if status in (429, 507) and not isinstance(fault, Refusal):  # the same request again would not help
+        data = {"error": CODES[status], "detail": PLAIN.fill(fault), "option": fault.option}
+        return JSONError(data, status, headers)
+    if not is_temporary:  # OpenAI's client would send the request again: for a job that was cancelled, for instance
         headers["x-should-retry"] = "false"
     return JSONError(openai_error(fault, status), OPENAI_STATUSES.get(status, status), headers)
 

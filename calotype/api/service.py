@@ -1,6 +1,8 @@
 """What the routes work with."""
 
 import asyncio
+import json
+import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
@@ -21,6 +23,8 @@ from calotype.jobs.store import JobStore
 from calotype.jobs.users import Accounts
 from calotype.settings import Settings
 from calotype.tasks.limits import LIMITS, Limits
+
+log = logging.getLogger("calotype.api")
 
 LOCAL = "local"  # owner of all jobs where there are no accounts
 
@@ -74,7 +78,7 @@ class Service:
 
     def submit(self, caller: Caller, order: Order, key: str | None = None) -> Job:
         """Raises NotFound for uploads and parents of others, Conflict for the key of another request, OverBudget."""
-        return self.store.submit(
+        job = self.store.submit(
             caller.owner,
             order.kind,
             order.task,
@@ -86,6 +90,9 @@ class Service:
             key=key,
             budget=caller.budget,
         )
+        if self.service.log_prompts:
+            log.info(json.dumps({"job": job.id, "kind": job.kind, "task": job.task}))
+        return job
 
     def check_storage(self, caller: Caller) -> None:
         """Raises OverBudget if the account has uploaded too much."""

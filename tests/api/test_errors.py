@@ -2,12 +2,13 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 
 from calotype.api.errors import CODES
 from calotype.tasks import TASKS
-from tests.api.conftest import submit, upload
+from tests.api.conftest import png, submit, upload, working
 from tests.tasks.test_guard import FILES, NEEDED, ODD, OUTSIDE
 
 JSON = {"Content-Type": "application/json"}
@@ -174,6 +175,20 @@ def test_the_log_has_neither_prompts_nor_tokens(client, caplog):
         ("GET", "/jobs/{job_id}", 200),
     ]
     assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("address", ["/jobs", "/sdapi/v1/txt2img", "/v1/images/generations"])
+def test_prompts_are_logged_on_request_whatever_the_api(client, store, caplog, address):
+    service = client.app.state.service
+    service.service = replace(service.service, log_prompts=True)
+    body = (
+        {"kind": "imagine", "task": {"prompt": "grandma's secret"}}
+        if address == "/jobs"
+        else {"prompt": "grandma's secret"}
+    )
+    with caplog.at_level(logging.INFO, "calotype.api"), working(store, png()):
+        client.post(address, json=body)
+    assert "grandma's secret" in caplog.text
 
 
 def test_figures_count_requests_by_route_and_jobs_by_state(client):

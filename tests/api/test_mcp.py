@@ -99,14 +99,16 @@ def test_pictures_are_generated_by_a_real_worker(small_settings, tmp_path, mode)
 def test_a_result_is_the_picture_of_the_next_call(service, store):
     with working(store, png()):
         first = call(service, "text_to_image", {"prompt": "fox"}).structured_content["results"][0]["id"]
-        for image in (first, base64.b64encode(png()).decode(), service.store.upload(LOCAL, io.BytesIO(png())).id):
-            for name, option in (("upscale", "source"), ("restore_photo", "source"), ("image_to_image", "init")):
-                more = {"prompt": "fox", "strength": 0.4} if name == "image_to_image" else {"scale": 3}
-                result = call(service, name, {"image": image, **more})
-                assert not result.is_error, result
-                job = store.get(result.structured_content["job"])
-                assert job.files.keys() == {option} and more.items() <= job.task.items()
-                assert store.files.upload(job.files[option].partition("/")[0]).read_bytes().startswith(png())
+        images = (first, base64.b64encode(png()).decode(), service.store.upload(LOCAL, io.BytesIO(png())).id)
+        tools = ("upscale", "source"), ("restore_photo", "source"), ("image_to_image", "init")
+        for image, (name, option) in zip(images, tools, strict=True):
+            more = {"prompt": "fox", "strength": 0.4} if name == "image_to_image" else {"scale": 3}
+            result = call(service, name, {"image": image, **more})
+            assert not result.is_error, result
+            job = store.get(result.structured_content["job"])
+            assert job.files.keys() == {option} and more.items() <= job.task.items()
+            assert job.files[option].endswith(f"/{option}")
+            assert store.files.upload(job.files[option].partition("/")[0]).read_bytes().startswith(png())
 
 
 @pytest.mark.parametrize(
@@ -189,11 +191,11 @@ def test_a_bug_is_logged_and_not_told(service, monkeypatch, caplog):
 # Over HTTP
 
 
-def over_http(address, token, use):
+def over_http(address, token, use, **more):
     async def run():
         async with (
             httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}) as http,
-            mcp.Client(streamable_http_client(f"{address}/mcp", http_client=http)) as client,
+            mcp.Client(streamable_http_client(f"{address}/mcp", http_client=http), **more) as client,
         ):
             return await use(client)
 
@@ -201,11 +203,15 @@ def over_http(address, token, use):
 
 
 def test_the_service_has_the_same_tools_for_each_account(app, accounts, store):
+    def draw(client):
+        return client.call_tool("text_to_image", {"prompt": "fox"})
+
     accounts.add("ann"), accounts.add("bob")
     ann, bob = accounts.add_token("ann"), accounts.add_token("bob")
     with listening(app) as address, working(store, png()):
-        result = over_http(address, ann, lambda client: client.call_tool("text_to_image", {"prompt": "fox"}))
-        assert not result.is_error and len(parts(result, "image")) == 1
+        for mode in ("auto", "legacy"):
+            result = over_http(address, ann, draw, mode=mode)
+            assert not result.is_error and len(parts(result, "image")) == 1
         assert [store.get(result.structured_content["job"]).owner] == [accounts.verify(ann).id]
         job = {"job": result.structured_content["job"]}
         refused(over_http(address, bob, lambda client: client.call_tool("job_status", job)), "no such job")

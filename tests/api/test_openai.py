@@ -2,6 +2,8 @@
 
 import base64
 import io
+import threading
+import time
 
 import pytest
 from PIL import Image
@@ -130,6 +132,7 @@ def test_a_picture_without_a_mask_is_drawn_over(openai):
     assert (job.task["strength"], "mask" in job.files) == (0.5, False)
 
 
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
 def test_variations_start_from_the_picture(openai):
     answer = openai.images.create_variation(image=picture(), n=2, **SMALL, extra_body={"steps": 2, "strength": 0.3})
     assert len(answer.data) == 2
@@ -287,3 +290,21 @@ def test_the_same_key_is_one_job(client, store):
         ]
     assert [answer.status_code for answer in sent] == [200, 200, 409]
     assert sent[0].json() == sent[1].json() and len(store.find()) == 1
+
+
+def test_a_cancelled_job_is_not_sent_again_by_the_client(openai):
+    import openai as package
+
+    patient = openai.with_options(max_retries=2)
+    thread = threading.Thread(target=cancel_next, args=(openai.store,))
+    thread.start()
+    with pytest.raises(package.ConflictError, match="was cancelled"):
+        generate(patient, extra_body={"steps": 500, "user": "cancelled"})
+    thread.join()
+    assert sum(job.task.get("steps") == 500 for job in openai.store.find()) == 1
+
+
+def cancel_next(store):
+    while not (jobs := store.find(states=("queued", "running"))):
+        time.sleep(0.01)
+    store.cancel(jobs[0].id)

@@ -1,7 +1,5 @@
 """Jobs: submit, list, watch, steer, fetch results."""
 
-import json
-import logging
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
@@ -19,8 +17,6 @@ from calotype.api.service import Caller, Service
 from calotype.api.shown import job_view
 from calotype.api.views import JobPage, JobView, State
 from calotype.jobs.jobs import Job, NotFound
-
-log = logging.getLogger("calotype.api")
 
 router = APIRouter(tags=["jobs"])
 BODY = {"requestBody": {"required": True, "content": {"application/json": {"examples": JOB_EXAMPLES}}}}
@@ -44,8 +40,6 @@ async def submit(
     data = await read_json(request)
     job = await run_in_threadpool(submit_order, service, caller, data, read_key(idempotency_key))
     response.headers["Location"] = f"/jobs/{job.id}"
-    if service.service.log_prompts:
-        log.info(json.dumps({"job": job.id, "kind": job.kind, "task": job.task}))
     return job_view(job)
 
 
