@@ -4,18 +4,19 @@ import contextlib
 import itertools
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calotype.errors import CalotypeError, Message, PictureError
 from calotype.files import check_folder, make_folder, readable
 from calotype.outputs.names import FORMATS, ending, format_of, shortened
-from calotype.outputs.sidecar import sha256_of, write_sidecar
+from calotype.outputs.sidecar import LOSSLESS, sha256_of, write_sidecar
 from calotype.suffixes import SUFFIXES
 from calotype.tasks.output import DrawingOutput
 
 if TYPE_CHECKING:
-    from calotype.record import Film, Result
+    from calotype.record import Film, Record, Result
 
 MAX_WORDS = 8  # of the prompt in a file name
 
@@ -124,11 +125,19 @@ def save_drawing(
     is_new = not (_is_file(output) and output.overwrite)
     for target in paths.next(result):
         make_folder(target.parent, "out")
-        options = {"quality": output.quality, "record": result.record.as_json(), "is_new": is_new}
+        record = _with_quality(result.record, output.quality, format_of(target))
+        options = {"quality": output.quality, "record": record.as_json(), "is_new": is_new}
         with contextlib.suppress(FileExistsError):
             notes = save(result.picture, target, format=format_of(target), **options)
             break
     sha256 = sha256_of(target)
     if output.sidecar:
-        write_sidecar(result.record, Path(result.record.source_name or "."), target, sha256)
+        write_sidecar(record, Path(record.source_name or "."), target, sha256)
     return target, sha256, tuple(notes)
+
+
+def _with_quality(record: "Record", quality: int, format: str | None) -> "Record":
+    """The record with the quality of a lossy file, where it is not the usual one."""
+    if format in LOSSLESS or quality == DrawingOutput().quality:
+        return record
+    return replace(record, computed=record.computed | {"quality": quality})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from calotype.errors import CalotypeError, Message, Remedy
 from calotype.files import readable
+from calotype.options import read
 from calotype.outputs.model_hashes import CurrentHashes, automatic_upscaler
 from calotype.outputs.names import beside, ending, format_of
 from calotype.outputs.redraw import picture_parameters, task_from_parameters, with_options
@@ -105,7 +106,8 @@ def _drawing(
         task, notes = task_from_parameters(picture, path, ModelStore(settings).names, options)
     target = out or (_target(stored) if stored else beside(path, "-again", ending(path, "auto")))
     kind = format_of(path) or format_of(Path(stored.result if stored else "")) or "png"
-    output = DrawingOutput(out=target, format=kind, overwrite=overwrite)
+    quality = {"quality": stored.record.computed["quality"]} if stored and "quality" in stored.record.computed else {}
+    output = read(DrawingOutput, {"out": target, "format": kind, "overwrite": overwrite, **quality})
     return Reproduction(task, output, settings, stored, path, tuple(notes), is_changed=bool(options))
 
 

@@ -85,6 +85,13 @@ def test_again_keeps_the_format_in_a_folder(folder, capsys):
     assert "the same to the last byte" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["a.jpg", "a.webp"])
+def test_again_takes_the_recorded_quality(folder, capsys, name):
+    assert imagine(APPLE, "-o", name, "--seed", "1", "--quality", "60") == 0
+    assert main(["again", name]) == 0
+    assert "the same to the last byte" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
 def test_parameters_are_read_by_every_tool(folder, capsys, name):
     assert imagine(f"{APPLE}, “苹果”", "--negative", "blue: a, b", "-o", name, "--seed", "4") == 0
