@@ -5,6 +5,7 @@ import itertools
 import os
 import signal
 import tempfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,19 @@ def pytest_cmdline_main(config):
     is_whole = all(Path(arg).is_dir() for arg in config.args) and not option.usepdb and not option.collectonly
     if is_open and is_whole and (os.cpu_count() or 1) > 1:
         option.numprocesses, option.dist = 2, "worksteal"
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items):
+    """Of a test marked `many(plain=N)`, N sets of parameters run in a plain run, always the same; others are slow."""
+    tests = {}
+    for item in items:
+        if item.get_closest_marker("many"):
+            tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for sets in tests.values():
+        plain = sets[0].get_closest_marker("many").kwargs["plain"]
+        for item in sorted(sets, key=lambda item: zlib.crc32(item.name.encode()))[plain:]:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
