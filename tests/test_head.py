@@ -63,6 +63,7 @@ def default_options(kind, names):
     return {spec.name: spec.default for spec in fields(TASKS[kind]) if spec.name in names}
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize("name", RECORDS)
 def test_a_record_of_an_earlier_version_makes_the_same_picture(folder, name):
     result = folder / name.removesuffix(".json")
@@ -93,6 +94,7 @@ def test_a_lora_of_an_earlier_version_is_read(folder, capsys):
     assert old.keys() == new.keys() and all(torch.equal(old[key], new[key]) for key in old)
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize("name", CASES["runs"])
 def test_a_training_that_an_earlier_version_began_goes_on(folder, name):
     """What the diary tells of the steps before stays, seconds included, so these were not taken again."""

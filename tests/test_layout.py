@@ -86,6 +86,7 @@ def line(module: str) -> int:
     return -1 if len(parts) == 1 else ORDER.index(parts[1])
 
 
+@pytest.mark.many(plain=59)
 @pytest.mark.parametrize("module", MODULES)
 def test_a_file_imports_from_lines_above_its_own(module):
     assert len(module.split(".")) == 1 or module.split(".")[1] in ORDER, "this file has no line in the order yet"

@@ -36,6 +36,7 @@ def test_arrays_return_unchanged_and_writable(shape, kind):
     assert array.flags.c_contiguous and array.flags.writeable
 
 
+@pytest.mark.many(plain=2)
 @posix
 @pytest.mark.parametrize("function, status", [("abort", -6), ("read_address_zero", -11), ("leave", 3)])
 def test_a_crash_ends_one_call(function, status):
@@ -115,6 +116,7 @@ _IDLE, _BUSY = "time.sleep(60)", "out_of_process.call(time.sleep, 60, seconds=90
 _LEAVE = "threading.Timer(0.3, os._exit, [0]).start(); " + _BUSY
 
 
+@pytest.mark.many(plain=2)
 @posix
 @pytest.mark.parametrize(
     "end, work", [(signal.SIGKILL, _BUSY), (signal.SIGTERM, _IDLE), (signal.SIGINT, _BUSY), (None, _LEAVE), (None, "")]

@@ -56,6 +56,7 @@ def all_options():
     return found
 
 
+@pytest.mark.many(plain=8)
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_is_one_that_the_program_takes(page, folder):
     found = commands(page)

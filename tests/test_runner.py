@@ -100,6 +100,7 @@ def test_a_task_alone_is_its_own_input(album, engine, tmp_path):
     assert Path(saved.target) == tmp_path / "big.png" and last.done == 1
 
 
+@pytest.mark.slow
 def test_a_drawing_is_seen_as_it_forms(engine, tmp_path):
     task = read_task("imagine", {"prompt": "red apple, fluent 3d", "seed": 1, "steps": 3})
     events = list(run(Request((task,)), engine, DrawingOutput(out=tmp_path / "x.png"), preview_every=0))
@@ -131,6 +132,7 @@ WRONG = {
 }
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize("args", WRONG.values(), ids=WRONG)
 def test_a_wrong_file_is_said_before_torch_is_loaded(args, tmp_path):
     draw(tmp_path / "good.png", (400, 300))

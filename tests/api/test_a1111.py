@@ -92,6 +92,7 @@ def test_webuiapi_reads_lists_and_settings(api):
     assert api.get_memory().keys() == {"ram", "cuda"}
     assert api.get_progress()["progress"] == 0
     assert api.interrupt() == api.skip() == api.refresh_checkpoints() == {}
+    assert api.session.post(f"{api.baseurl}/reload-checkpoint").json() == {}
 
 
 def post(client, address, **fields):
@@ -123,6 +124,19 @@ def test_what_is_not_supported_is_refused_by_name(client, fields, option):
     answer = post(client, "txt2img", **fields)
     assert (answer.status_code, answer.json()["option"]) == (422, option), answer.text
     assert client.get("/jobs").json()["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    "address, fields, sentence",
+    [
+        ("interrogate", {"image": "x", "model": "clip"}, "no tagger is installed"),
+        ("interrogate", {"image": "x", "model": "deepdanbooru"}, "no tagger is installed"),
+        ("unload-checkpoint", {}, "models are not unloaded by request"),
+    ],
+)
+def test_what_a_service_does_not_do_is_said(client, address, fields, sentence):
+    answer = post(client, address, **fields)
+    assert answer.status_code == 422 and sentence in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

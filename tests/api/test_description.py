@@ -66,6 +66,7 @@ def test_every_answer_is_described(api_schema):
     assert run_examples(api_schema, EXAMPLES) >= 10_000 * EXAMPLES // 210
 
 
+@pytest.mark.slow
 def test_answers_are_described(api_schema):
     paths = ("/jobs", "/presets/{preset}", "/tasks/{kind}", "/uploads/{upload_id}", "/jobs/{job_id}/events")
     paths += ("/v1/images/generations", "/v1/models/{model}", "/mcp")

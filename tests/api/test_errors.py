@@ -85,6 +85,7 @@ def test_unknown_options_are_named_with_the_nearest_one(client):
     assert error["detail"] == "there is no option tasks, did you mean task?"
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize("kind", ["imagine", "restore", "train_lora", "merge_lora"])
 def test_whatever_is_in_an_option_is_a_job_or_a_sentence(client, store, kind):
     """The texts and values of the guard's own tests, through HTTP."""

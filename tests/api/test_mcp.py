@@ -65,6 +65,7 @@ def test_every_tool_is_described(service):
     assert tools["list_models"].annotations.read_only_hint and not tools["upscale"].annotations.read_only_hint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 def test_pictures_are_generated_by_a_real_worker(small_settings, tmp_path, mode):
     store, progress = JobStore("", tmp_path / "service"), []
@@ -202,6 +203,7 @@ def over_http(address, token, use, **more):
     return anyio.run(run)
 
 
+@pytest.mark.slow
 def test_the_service_has_the_same_tools_for_each_account(app, accounts, store):
     def draw(client):
         return client.call_tool("text_to_image", {"prompt": "fox"})
@@ -237,6 +239,7 @@ def test_messages_need_a_token_and_come_from_this_site(client_for, app):
 # From the command line
 
 
+@pytest.mark.slow
 def test_the_command_speaks_on_standard_input_and_output(tmp_path):
     arguments = ["-m", "calotype", "mcp", "--no-worker", "--home", str(tmp_path)]
     command = mcp.StdioServerParameters(command=sys.executable, args=arguments)

@@ -60,6 +60,7 @@ def generate(openai, **more):
     return openai.images.generate(**{"prompt": "fox", **SMALL} | more, extra_body=extra)
 
 
+@pytest.mark.slow
 def test_pictures_are_generated(openai):
     answer = generate(openai, n=2, user="ann", quality="high")
     assert [opened(picture.b64_json).size for picture in answer.data] == [(64, 64)] * 2

@@ -70,6 +70,7 @@ def test_stable_diffusion_1_has_192_and_72_modules():
     assert (len(attentions), len(layers)) == (192, 72)
 
 
+@pytest.mark.many(plain=1)
 @pytest.mark.parametrize("has_convolutions", [False, True])
 def test_it_is_what_diffusers_makes_of_the_same_file(small, tmp_path, has_convolutions):
     pytest.importorskip("peft")
@@ -90,6 +91,7 @@ def test_it_is_what_diffusers_makes_of_the_same_file(small, tmp_path, has_convol
         assert (answer(unet) - answer(theirs)).abs().max() < 1e-5
 
 
+@pytest.mark.many(plain=1)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_taken_off_the_bits_are_as_before(tmp_path, dtype):
     unet, _, text = modules(narrow("sd1"))

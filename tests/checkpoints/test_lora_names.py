@@ -46,6 +46,7 @@ def renamed(state, way):
 DOTTED: dict[str, str] = {}
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize("way", ["diffusers", "peft", "old"])
 def test_every_naming_is_the_same(small, tmp_path, way):
     unet, text = small
@@ -129,6 +130,7 @@ def test_sdxls_block_names(tmp_path):
         assert all(torch.allclose(layer.weight, before[name] + 0.1) for name, layer in layers.items())
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize(
     "settings",
     [
@@ -214,6 +216,7 @@ def test_names_of_comfyui_and_lycoris_are_the_same(small, tmp_path, prefix):
         assert not found.unfit and digest(unet, *text) == wanted
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize(
     "template, magnitude",
     [

@@ -309,6 +309,7 @@ def test_what_has_no_place_in_diffusers_is_named(small):
 # into a checkpoint in one file
 
 
+@pytest.mark.many(plain=1)
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_a_file_with_it_in_has_the_weights_of_a_model_that_wears_it(family, tmp_path, monkeypatch):
     from calotype.checkpoints import fuse as baked

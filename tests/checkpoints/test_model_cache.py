@@ -50,6 +50,7 @@ def picture_of(engine, task):
     return list(engine.run(task))[-1].picture.pixels
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize(
     ("room", "order", "loaded"),
     [

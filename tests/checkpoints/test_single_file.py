@@ -110,6 +110,7 @@ def test_something_else_is_named(keys, word):
     assert word in WORDING.fill(caught.value)
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_tensor_comes_back_in_its_place(name):
     layout = narrow(name)
@@ -125,6 +126,7 @@ def test_every_tensor_comes_back_in_its_place(name):
         assert all(torch.equal(state[key], other[key]) for key in state)
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_names_are_those_that_diffusers_knows(name):
     """diffusers' own converter finds every tensor of our files where we put it."""
@@ -218,6 +220,7 @@ def test_a_missing_tensor_is_named():
         open_unet(state, layout, HERE)
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize(
     ("change", "word"),
     [
@@ -302,6 +305,7 @@ def test_a_missing_part_is_named_with_the_option_that_gives_it():
         build_model({k: v for k, v in state.items() if not k.startswith("cond_stage")}, layout, HERE, "x", "0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [torch.inf, torch.nan])
 def test_numbers_that_are_not_finite_matter_only_where_they_are_used(tmp_path, monkeypatch, bad):
     """`sqrt_recip_alphas_cumprod` of zero-SNR checkpoints ends in infinity; trainers left averages of NaN."""
@@ -339,6 +343,7 @@ def with_metadata(state, path, **metadata):
     return path
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize(
     ("metadata", "config", "keys", "given", "wanted"),
     [
@@ -395,6 +400,7 @@ DISTILLED = {  # as their configs in diffusers' form describe them
 }  # fmt: skip
 
 
+@pytest.mark.many(plain=3)
 @pytest.mark.parametrize("name", DISTILLED)
 def test_distilled_models_with_fewer_blocks_are_read(name):
     base, change = DISTILLED[name]
@@ -442,6 +448,7 @@ def answering(unet, value):
     return unet
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.float8_e4m3fn])
 def test_v_is_told_from_epsilon_by_trying(kind):
     unet, *_ = modules(narrow("sd2"))

@@ -61,6 +61,7 @@ def expected(theirs):
     return encode
 
 
+@pytest.mark.many(plain=5)
 @pytest.mark.parametrize("text", TEXTS)
 def test_texts_are_tokenized_as_by_the_original_tokenizer(text, folder, expected):
     assert clip_tokenizer().encode(text) == expected(text) == tokenizer_in(folder).encode(text)

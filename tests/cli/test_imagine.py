@@ -49,6 +49,7 @@ def test_pictures_get_names_of_their_own(folder, capsys):
     assert capsys.readouterr().out.startswith(f"{APPLE} -> out/00000-7-red-apple-fluent-3d.png\n")
 
 
+@pytest.mark.slow
 def test_a_named_picture_is_not_replaced(folder, capsys):
     assert imagine(APPLE, "-o", "apple.jpg", "--seed", "1") == 0
     before = (folder / "apple.jpg").read_bytes()
@@ -92,6 +93,7 @@ def test_again_takes_the_recorded_quality(folder, capsys, name):
     assert "the same to the last byte" in capsys.readouterr().out
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
 def test_parameters_are_read_by_every_tool(folder, capsys, name):
     assert imagine(f"{APPLE}, “苹果”", "--negative", "blue: a, b", "-o", name, "--seed", "4") == 0
@@ -109,6 +111,7 @@ def test_parameters_are_read_by_every_tool(folder, capsys, name):
     assert told["parameters"]["Seed"] == "4" and told["record"]["options"]["seed"] == 4
 
 
+@pytest.mark.many(plain=1)
 @pytest.mark.parametrize("name", ["out/00000-3-red-apple-fluent-3d.png", "out/00001-4-red-apple-fluent-3d.png"])
 def test_again_makes_the_same_file(folder, capsys, name):
     assert imagine(APPLE, "--seed", "3", "-c", "2", "--precision", "float32") == 0
@@ -149,6 +152,7 @@ def test_again_finds_the_picture_and_the_mask_it_began_with(folder, capsys):
     assert "is missing" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_sheet_is_made_again_too(folder, capsys):
     assert imagine(APPLE, "--x", "steps=1,2", "--seed", "3") == 0
     assert main(["again", "out/00002-sheet.png"]) == 0
@@ -236,6 +240,7 @@ def test_pictures_of_other_programs_are_drawn_again(folder, capsys):
     assert options["sdnext"]["sampler"] == "DPM++ 2M"
 
 
+@pytest.mark.slow
 def test_options_of_again_override_those_of_the_picture(folder, capsys):
     with_text("old.png", parameters=INFOTEXT.replace("Model: emoji", "Model: gone"))
     assert main(["again", "old.png"]) == 2
@@ -389,6 +394,7 @@ def test_the_first_picture_comes_within_seconds(folder):
     assert time.monotonic() - begun < 20  # 5 on a quiet machine; a benchmark measures it
 
 
+@pytest.mark.slow
 def test_in_its_own_process_it_works_with_quick_imports(folder):
     command = [sys.executable, "-m", "calotype", "imagine", APPLE, "--seed", "1", *QUICK, "-o", "a.png"]
     subprocess.run(command, check=True)

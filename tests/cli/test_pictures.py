@@ -347,6 +347,7 @@ def test_an_original_is_never_written_to(folder, capsys):
     assert source.read_bytes() == content and files(folder) == {"a.png"}
 
 
+@pytest.mark.slow
 def test_a_pipe_that_nobody_reads_does_not_stop_the_work(folder):
     for n in range(3):
         draw(folder / f"{n}.png", seed=n)

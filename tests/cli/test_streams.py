@@ -16,6 +16,7 @@ def shell(command, cwd):
     return subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=cwd, env=environment)
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize("command", ["models list", "info photo.png", "--help"])
 @pytest.mark.parametrize("closed", [">&-", ">&- 2>&- <&-", "| true; exit ${PIPESTATUS[0]}"])
 def test_closed_streams_end_no_command(old_photo, tmp_path, command, closed):
@@ -30,6 +31,7 @@ def test_errors_stay_errors_without_streams(tmp_path):
     assert done.stderr == "calotype: nothing.png does not exist; check the name\n"
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 @pytest.mark.parametrize("command", ["models list", "models list --json", "--help"])
 def test_output_that_is_lost_is_an_error(tmp_path, command):

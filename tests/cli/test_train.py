@@ -34,6 +34,7 @@ def photos(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize("kind", TINY)
 def test_folders_may_have_names_in_any_script(photos, tmp_path, kind, capsys):
     out = tmp_path / "学 到"
@@ -42,6 +43,7 @@ def test_folders_may_have_names_in_any_script(photos, tmp_path, kind, capsys):
     assert f"{photos} -> {out}/新.safetensors".replace("/", os.sep) in capsys.readouterr().out
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize("kind", TINY)
 def test_an_output_that_is_a_file_is_that_file(photos, tmp_path, kind, capsys):
     words = ["train", kind, str(photos), *TINY[kind].split()]

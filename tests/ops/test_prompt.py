@@ -131,6 +131,7 @@ def test_nested_weights_multiply(more, less):
     assert text == "a" and weight == pytest.approx(1.1 ** (more - less))
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize(
     "text", ["(" * 10000 + "a", "[" * 10000 + "a:b:3]" * 10000, "([" * 10000 + "]", "(a) " * 10000]
 )

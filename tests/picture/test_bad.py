@@ -98,6 +98,7 @@ def test_whole_files_open(files, tmp_path, kind):
     assert Picture.open(tmp_path / "a").pixels.shape[:2] == (24, 36)
 
 
+@pytest.mark.many(plain=8)
 @pytest.mark.parametrize("kind", KINDS)
 def test_cut_files_are_refused_wherever_they_are_cut(files, tmp_path, kind, capfd):
     data, path = files[kind], tmp_path / "cut"
@@ -116,6 +117,7 @@ def test_cut_files_are_refused_wherever_they_are_cut(files, tmp_path, kind, capf
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in MORE])
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())

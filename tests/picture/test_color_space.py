@@ -304,6 +304,7 @@ def files():
     return {}
 
 
+@pytest.mark.many(plain=35)
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("way", WAYS)
 def test_colours_keep_their_meaning(tmp_path, files, way, format):
@@ -436,6 +437,7 @@ def test_a_profile_is_named_by_its_primaries_and_curve(tmp_path, data, name):
     assert ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(icc))).strip() == name
 
 
+@pytest.mark.many(plain=57)
 @pytest.mark.parametrize("primaries", [1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 22])
 @pytest.mark.parametrize("transfer", [1, 4, 5, 7, 8, 9, 10, 13, 14, 16, 17, 18])
 def test_every_code_makes_a_profile_that_other_programs_take(tmp_path, primaries, transfer):

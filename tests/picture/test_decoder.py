@@ -36,6 +36,7 @@ def write(path, seed=0):
     return pixels
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize(
     "name, says", [("abort", "crashes its decoder (Aborted)"), ("null", "(Segmentation fault)"), ("loop", "too long")]
 )
@@ -95,6 +96,7 @@ def test_a_large_picture_is_not_read_ahead(calls, tmp_path):
     assert np.array_equal(Picture.open(tmp_path / "a.png", 1000).pixels, pixels)
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize("content", [None, b"", b"no picture", "null"])
 def test_the_error_of_a_picture_that_was_read_ahead_is_that_of_reading_it(crash, tmp_path, content):
     path = tmp_path / f"{content if isinstance(content, str) else 'x'}.png"

@@ -271,6 +271,7 @@ def test_one_bad_entry_does_not_take_the_others(tmp_path):
     assert picture.notes == ("some entries of its EXIF are damaged and left out",)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_any_block_parses_or_says_value_error(data):

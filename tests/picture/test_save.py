@@ -175,6 +175,7 @@ def test_a_shape_that_only_the_encoder_refuses(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.many(plain=7)
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 3), (8, 4000, 3), (4000, 8, 1)])
 @pytest.mark.parametrize("format", KINDS)
 def test_odd_sizes(tmp_path, shape, format):
@@ -230,6 +231,7 @@ def test_what_is_closed_to_us(closed):
         Picture.open(closed / "a.png")
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on file sizes")
 @pytest.mark.parametrize("format", KINDS)
 def test_a_file_over_the_limit_of_its_size_leaves_nothing(tmp_path, format):

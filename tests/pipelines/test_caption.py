@@ -164,6 +164,7 @@ def people(tmp_path, portrait):
     return room.parent
 
 
+@pytest.mark.many(plain=1)
 @pytest.mark.parametrize(("shape", "ratio"), [("square", 1.0), ("portrait", 4 / 3)])
 def test_faces_are_cut_out_upright_and_whole(engine, people, tmp_path, shape, ratio):
     before = contents(people)

@@ -62,6 +62,7 @@ def look_hash(picture: np.ndarray) -> np.ndarray:
     return small[:, 1:] > small[:, :-1]
 
 
+@pytest.mark.many(plain=1)
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -77,6 +78,7 @@ def test_the_picture_is_what_it_was(exact, name, options):
     assert np.abs(made.astype(int) - golden).mean() < 1
 
 
+@pytest.mark.slow
 def test_an_apple_is_red_and_has_a_leaf(half):
     made = pixels(half, seed=5, steps=5, size="").astype(int)
     middle = made[140:180, 100:160].mean((0, 1))
@@ -111,6 +113,7 @@ def theirs():
     return pipe
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize(
     ("name", "schedule"),
     [
@@ -151,6 +154,7 @@ def test_the_loop_is_diffusers_own_in_numbers(exact, theirs, name, schedule):
     assert (made[0] - picture).abs().max() < 1e-4
 
 
+@pytest.mark.many(plain=8)
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_every_sampler_follows_its_schedules_or_says_so(small, name, schedule):
@@ -209,6 +213,7 @@ def test_a_seed_left_open_is_chosen_and_recorded(exact):
     assert np.array_equal(one.picture.pixels, again.picture.pixels)
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize("sampler", ["Euler a", "DPM++ 2M SDE", "DPM2 a", "LCM", "DPM++ SDE"])
 def test_noise_as_a1111_draws_it(exact, sampler):
     nv, cpu = (pixels(exact, sampler=sampler, noise=kind, steps=4) for kind in ("a1111", "cpu"))
@@ -303,6 +308,7 @@ def test_guidance_1_runs_the_network_once(exact, monkeypatch):
     assert rows == [1, 1, 2, 2, 6, 6]
 
 
+@pytest.mark.slow
 def test_one_graph_serves_every_batch_and_every_length_of_prompt(small_settings, monkeypatch):
     """torch's compiler is asked once. What it makes of the graph on CUDA needs a GPU; here it runs as it is."""
     graphs, real = [], torch.compile
@@ -380,6 +386,7 @@ def test_each_way_to_another_size(exact, photo, way):
     assert pixels(exact, init=photo, size="96x160", resize=way, steps=1).shape == (160, 96, 3)
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize("options", [{}, {"only_masked": True}, {"fill": "noise"}, {"fill": "blur"}, {"mask_blur": 0}])
 def test_inpainting_keeps_what_is_outside_bit_for_bit(exact, photo, options):
     source = np.asarray(Image.open(photo))
@@ -458,6 +465,7 @@ def test_room_beyond_memory_is_refused_before_it_is_made(exact, photo):
         draw(exact, init=photo, outpaint="90000")
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize("way", ["crop", "fill", "stretch"])
 def test_a_thread_of_a_picture_is_brought_to_size(exact, tmp_path, way):
     Image.new("RGB", (20_000, 1), "red").save(tmp_path / "thread.png")

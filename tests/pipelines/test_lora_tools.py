@@ -75,6 +75,7 @@ def changes(path, emoji):
         return {name: value - before[name] for name, value in unet.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_a_model_with_it_in_draws_as_one_that_wears_it(engine, loras, place):
     shipped = [path for path in ModelStore(engine.settings).find("emoji").path.parent.rglob("*") if path.is_file()]
     before = [hashlib.sha256(path.read_bytes()).digest() for path in shipped]
@@ -105,6 +106,7 @@ def test_two_in_one_draw_as_both(engine, loras, place):
     assert told["ss_training_comment"] == "merged: one:0.8, two:-0.5" and told["ss_network_dim"] == "Dynamic"
 
 
+@pytest.mark.slow
 def test_what_is_extracted_is_what_was_put_in(emoji, loras, place, capsys):
     few = loras / "few.safetensors"
     assert main(["lora", "merge", str(few), "--into", "emoji", "-o", "tuned", "--save-precision", "float"]) == 0

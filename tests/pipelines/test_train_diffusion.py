@@ -127,6 +127,7 @@ def test_both_stages_are_told_of_and_what_is_held_back_is_looked_for(whole):
     assert any("closest to the true one" in said.text for said in told if isinstance(said, Note))
 
 
+@pytest.mark.many(plain=1)
 @pytest.mark.parametrize("stops", [(4, 7), (11,)])  # within each stage; the adversarial loss begins with step 6
 def test_a_run_that_is_stopped_learns_the_same(whole, learn, tmp_path, stops):
     for stop in (*stops, None):
@@ -144,6 +145,7 @@ def same(one, other):
     )
 
 
+@pytest.mark.slow
 def test_an_interrupt_within_a_step_keeps_that_step(whole, learn, tmp_path, monkeypatch):
     for learns, step in ((pipeline.AutoencoderTrainer, 3), (pipeline.DenoiserTrainer, 5)):
         own = learns.step
@@ -162,6 +164,7 @@ def test_an_interrupt_within_a_step_keeps_that_step(whole, learn, tmp_path, monk
     assert same(whole[1], tmp_path)
 
 
+@pytest.mark.slow
 def test_an_interrupt_between_steps_keeps_the_last_one(whole, learn, tmp_path, monkeypatch):
     """While pictures are given back, between the stages, while samples are drawn, the model is tried and written."""
 
@@ -200,6 +203,7 @@ def before_the_first_step(run):
     return itertools.takewhile(lambda event: not isinstance(event, Learning), run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [3, None])
 def test_what_another_run_did_meanwhile_is_seen(engine, pictures, tmp_path, stop):
     shutil.copytree(pictures, tmp_path / "set")
@@ -259,6 +263,7 @@ def slow(monkeypatch):
     return now
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stops", [(), (3, 15)])
 def test_a_machine_that_becomes_slow_ends_in_time_and_leaves_nothing_out(learn, tmp_path, slow, stops):
     timed = {"vae_train_steps": 0, "max_train_steps": 0, "minutes": 0.04}
@@ -275,6 +280,7 @@ def test_a_machine_that_becomes_slow_ends_in_time_and_leaves_nothing_out(learn, 
     assert 0.2 < first / len(told[-1].losses) < 0.4  # the VAE's share
 
 
+@pytest.mark.slow
 def test_the_last_look_is_taken_when_time_runs_out_behind_a_step(learn, tmp_path, slow, monkeypatch):
     def saved(self):
         snapshot = save(self)
@@ -290,6 +296,7 @@ def test_the_last_look_is_taken_when_time_runs_out_behind_a_step(learn, tmp_path
     assert len(list((tmp_path / "sample").glob("diffusion_000002_*.png"))) > 0
 
 
+@pytest.mark.slow
 def test_a_look_that_leaves_no_time_for_another_step_is_the_last(learn, tmp_path, slow, monkeypatch):
     def sampled(self, learning, vae, done):
         steps.append(done)
@@ -302,6 +309,7 @@ def test_a_look_that_leaves_no_time_for_another_step_is_the_last(learn, tmp_path
     assert steps == [len(learn(tmp_path, **timed)[-1].losses)]
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_keeps_time_for_the_last_look(engine, pictures, tmp_path, slow, monkeypatch):
     def sampled(self, learning, vae, done):
         steps.append(done)
@@ -320,6 +328,7 @@ def test_a_run_that_goes_on_keeps_time_for_the_last_look(engine, pictures, tmp_p
     assert slow[0] < 60 * 0.08
 
 
+@pytest.mark.slow
 def test_a_machine_that_stays_as_it_was_takes_the_steps_that_were_counted(learn, tmp_path, slow, monkeypatch):
     monkeypatch.setattr(pipeline.DiffusionRun, "_timed", lambda self, kind: 0.1)
     told = learn(tmp_path, vae_train_steps=0, max_train_steps=0, minutes=0.03)
@@ -328,12 +337,14 @@ def test_a_machine_that_stays_as_it_was_takes_the_steps_that_were_counted(learn,
     assert 0.85 * 1.8 < slow[0] < 1.8 and not any("are over" in event.text for event in told if isinstance(event, Note))
 
 
+@pytest.mark.slow
 def test_a_run_whose_time_is_over_ends_with_what_it_has(learn, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline.DiffusionRun, "_remaining", lambda self: -1.0)
     trained = learn(tmp_path, validation_split=0.5)[-1]
     assert trained.path.is_dir() and trained.extra["held_out"]["of"] == 1  # of the three held back
 
 
+@pytest.mark.slow
 def test_losses_fall_in_both_stages(learn, tmp_path):
     options = {"vae_train_steps": 16, "max_train_steps": 20, "learning_rate": 3e-3, "vae_learning_rate": 3e-3}
     losses = learn(tmp_path, adversarial_share=0.0, **options)[-1].losses
@@ -461,6 +472,7 @@ def spoiling(monkeypatch, learns, parts, after):
     return kept
 
 
+@pytest.mark.slow
 def test_an_autoencoder_that_has_become_worse_is_taken_as_it_was(learn, tmp_path, monkeypatch):
     kept = spoiling(monkeypatch, pipeline.AutoencoderTrainer, ["ema"], 6)
     options = {"sample_count": 2, "max_train_steps": 1, "save_precision": "float"}
@@ -470,6 +482,7 @@ def test_an_autoencoder_that_has_become_worse_is_taken_as_it_was(learn, tmp_path
     assert any(all(torch.equal(v, learnt[k]) for k, v in one["ema"].items() if "quant" not in k) for one in kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [None, 15])
 def test_a_unet_that_has_collapsed_is_taken_as_it_was(learn, tmp_path, monkeypatch, stop):
     monkeypatch.setattr(pipeline.diffusing, "WINDOW", 2)
@@ -484,6 +497,7 @@ def test_a_unet_that_has_collapsed_is_taken_as_it_was(learn, tmp_path, monkeypat
         assert both and all(torch.equal(kept[3][part][key], learnt[key]) for key in both)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("quality", "is_said"), [(-10.0, True), (10.0, False)])
 def test_an_autoencoder_that_has_learnt_hardly_anything_is_told_of(learn, tmp_path, monkeypatch, quality, is_said):
     monkeypatch.setattr(pipeline.DiffusionEvaluator, "measure_psnr", lambda self, vae: self.mean_color_psnr() + quality)

@@ -133,6 +133,7 @@ def test_the_film_is_one_that_players_read(done):
     assert np.abs(frames[0].astype(int) - frames[-1]).mean() > 1
 
 
+@pytest.mark.many(plain=1)
 @pytest.mark.parametrize("stop", [2, 5])
 def test_a_run_that_was_stopped_ends_in_the_same_bytes(engine, folder, done, tmp_path, stop):
     run, steps = engine.run(asked(folder, tmp_path)), 0
@@ -167,6 +168,7 @@ def test_sheets_of_an_earlier_run_go_before_the_first_step(engine, folder, tmp_p
     assert {path.name for path in sheets.iterdir()} == {"00000000.png", "verdicts-00000000.png", "mine.png"}
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize("stop", [1, 4, 6])
 def test_a_run_that_is_closed_keeps_its_very_step(engine, folder, done, tmp_path, stop):
     run = engine.run(asked(folder, tmp_path, save_state_every=0))
@@ -220,6 +222,7 @@ def test_what_ended_while_pictures_were_read_is_not_overwritten(engine, folder, 
     assert digest(tmp_path / "gan.safetensors") == digest(done[0] / "gan.safetensors")
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize("spoilt", ["gradient_penalty", "generator_loss", "discriminator_loss"])
 @pytest.mark.parametrize("how", ["loss", "gradient"])
 def test_whatever_is_no_number_is_counted_and_not_learnt(engine, folder, tmp_path, monkeypatch, spoilt, how):
@@ -292,6 +295,7 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(engine, folder, done, tmp_p
         list(engine.run(asked(folder, out, dry_run=True)))
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize("more", [{"train_batch_size": 2}, {"seed": 2}, {"mixed_precision": "bf16"}])
 def test_a_state_of_other_settings_is_refused(engine, folder, tmp_path, more):
     stopped(engine, asked(folder, tmp_path), 3)
@@ -312,6 +316,7 @@ def test_a_state_goes_on_with_another_rate_gamma_and_length(engine, folder, done
     assert digest(tmp_path / "gan.safetensors") != digest(done[0] / "gan.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [0, 8])
 def test_a_run_whose_state_is_kept_learns_on(engine, folder, done, tmp_path, stop):
     told = sentences(engine.run(asked(folder, tmp_path, save_state=True)))
@@ -364,7 +369,8 @@ def test_a_forger_that_was_trained_anew_is_what_draws(engine, done, tmp_path):
         assert engine.models.gan(Checkpoint("a", path)) is engine.models.gan(Checkpoint("a", path))
     one, other = (result.picture.pixels for result in results)
     assert not np.array_equal(one, other)
-    assert sum(str(path) in map(str, key) for key in engine.models._cache) == 1
+    names = engine.models.cache.in_order
+    assert names.count("a") + names.count(str(path)) == 1, names
 
 
 def test_a_walk_is_a_film_that_begins_at_its_first_picture(engine, done):
@@ -375,6 +381,7 @@ def test_a_walk_is_a_film_that_begins_at_its_first_picture(engine, done):
     assert np.array_equal(film.frames[0][::8, ::8], first)
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize(
     ("words", "told"),
     [

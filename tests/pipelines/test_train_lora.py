@@ -126,6 +126,7 @@ def test_the_same_run_gives_the_same_file(engine, photos, tmp_path):
     assert {name for name, value in metadata[0].items() if metadata[1][name] != value} <= TIMES
 
 
+@pytest.mark.many(plain=1)
 @pytest.mark.parametrize(
     "options", [{}, {"train_batch_size": 2, "flip_aug": True, "shuffle_caption": True, "network_dropout": 0.2}]
 )
@@ -137,6 +138,7 @@ def test_a_run_that_is_stopped_twice_ends_as_one_that_is_not(engine, photos, tmp
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_twice_ends_as_one_that_is_not(engine, photos, tmp_path):
     """Its folder as it is at that moment is all that such a run leaves."""
     learn(engine, photos, tmp_path / "whole")
@@ -167,6 +169,7 @@ def test_another_rate_or_length_goes_on_at_the_same_step(engine, photos, tmp_pat
         learn(engine, photos, tmp_path / "b", max_train_steps=3)
 
 
+@pytest.mark.slow
 def test_stopped_anywhere_it_goes_on_from_there(engine, photos, tmp_path):
     """What the last step had left to write is written then."""
     learn(engine, photos, tmp_path / "whole", save_every_n_steps=1)
@@ -242,6 +245,7 @@ def test_only_one_run_at_a_time_writes_a_name(engine, photos, tmp_path):
     assert weights(tmp_path) and not (tmp_path / "mine.running").exists()
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize(
     ("options", "word"),
     [
@@ -351,6 +355,7 @@ def test_regularisation_pictures_count_as_told(engine, photos, tmp_path):
     assert any(isinstance(step, Note) and "3 for regularization" in step.text for step in told)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_unet_alone", [True, False])
 def test_regularisation_pictures_can_hold_what_the_model_itself_makes(engine, photos, tmp_path, is_unet_alone):
     """An untrained LoRA changes nothing, so they cost nothing then, however much they count; later they do."""

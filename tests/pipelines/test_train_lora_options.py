@@ -82,6 +82,7 @@ def test_files_of_torch_are_readable_without_running_anything(engine, photos, tm
     assert names == ["mine-step00000002.pt", "mine-step00000003.pt", "mine.pt"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algo", ["loha", "lokr"])
 def test_other_kinds_of_layers_answer_here_as_in_training(engine, photos, tmp_path, algo):  # noqa: F811
     learn(engine, photos, tmp_path, algo=algo, network_module="lycoris.kohya", learning_rate=1e-2, max_train_steps=2)
@@ -126,6 +127,7 @@ def test_ranks_may_come_from_the_file_that_is_gone_on_from(engine, photos, tmp_p
     assert not same(one, two) and all(torch.equal(one[key], two[key]) for key in one if key.endswith("alpha"))
 
 
+@pytest.mark.slow
 def test_what_was_told_and_what_is_are_compared(engine, photos, tmp_path):  # noqa: F811
     told = learn(engine, photos, tmp_path, dry_run=True, v2=True, optimizer_type="AdamW8bit", mixed_precision="fp16")
     text = " ".join(said(told))

@@ -73,6 +73,7 @@ def numbers(out, name):
     return [(line["step"], line[name]) for line in told if name in line]
 
 
+@pytest.mark.slow
 def test_samples_change_nothing_and_a_run_that_is_stopped_draws_the_same(learn, tmp_path):
     options = {"network_dropout": 0.3, "save_state_every": 2}
     learn(tmp_path / "plain", **options)
@@ -209,6 +210,7 @@ def test_tensorboard_reads_its_files(watched):
     assert [event.step for event in board.Images("samples/00")] == [0, 2, 4]
 
 
+@pytest.mark.slow
 def test_without_tensorboards_library_it_is_said(learn, tmp_path, monkeypatch):
     monkeypatch.setattr("calotype.training.monitor.monitor.is_installed", lambda: False)
     with pytest.raises(CalotypeError, match="install the extra train"):

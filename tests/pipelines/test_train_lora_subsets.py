@@ -90,6 +90,7 @@ def test_alpha_and_pictures_that_show_it_mask_the_same(engine, photos):
     assert same(first, second) and not same(first, weights(photos / "plain"))
 
 
+@pytest.mark.slow
 def test_a_masked_run_goes_on_exactly_and_other_masks_make_another_run(engine, photos):
     options = {"photos": photos / "cut", "masked_loss": True, "conditioning_data_dir": photos / "masks"}
     options |= {"flip_aug": True, "validation_split": 0.3}
@@ -135,6 +136,7 @@ resolution = [96, 32]
 """
 
 
+@pytest.mark.slow
 def test_datasets_train_together_each_with_its_own_size_and_batches(engine, photos, monkeypatch):
     (photos / "d.toml").write_text(CONFIG.format(place=photos), "utf-8")
     seen, batches, captions = [], plan.batches, []

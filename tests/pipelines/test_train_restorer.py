@@ -134,6 +134,7 @@ def test_faces_are_found_in_photos(engine, tmp_path):
     assert "1 face to train on" in said(told) and "left out: wall.png has no face" in said(told)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not is_installed(), reason="the features are an extra")
 def test_figures_stand_side_by_side(run, engine, faces, tmp_path):
     """Of faces of 64 pixels, the side of the network that is compared."""
@@ -295,6 +296,7 @@ def test_faces_that_are_too_small_are_left_out(engine, faces, tmp_path):
     assert "a_r00c00.png is 96x96, not an aligned face of 512 pixels" in said(told)
 
 
+@pytest.mark.slow
 def test_more_faces_than_memory_holds_are_refused_before_they_fill_it(engine, faces, tmp_path, monkeypatch):
     folder, face = tmp_path / "many", next(faces.iterdir()).read_bytes()
     folder.mkdir()

@@ -191,6 +191,7 @@ def test_stage_one_is_made_longer_only_while_it_lasts(engine, photos, tmp_path):
     assert judged == [6]
 
 
+@pytest.mark.slow
 def test_minutes_that_are_over_are_learnt_on_with_more(engine, photos, tmp_path):
     """Whatever the stages were shared out to, none is gone back to."""
     options = {"l1_steps": 30, "gan_steps": 10, "validate_every": 10_000, "save_state": True}

@@ -151,6 +151,7 @@ def value(generator):
             return done.value
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize(("tile", "overlap"), [(64, 48), (100, 48), (80, 44)])
 def test_tiles_equal_the_whole_where_the_context_covers_the_reach(exact, tile, overlap):
     """(overlap - 8) / 2 pixels of context on each side, 18 are needed."""
@@ -275,6 +276,7 @@ def test_progress_rises_to_the_number_of_tiles_and_closing_stops(engine, tmp_pat
         next(running)
 
 
+@pytest.mark.slow
 def test_long_work_is_announced_with_what_would_be_quicker(monkeypatch, exact):
     """A clock that runs a hundred times as fast makes six tiles long work."""
     begun = pipeline.time.monotonic()

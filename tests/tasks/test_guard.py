@@ -201,6 +201,7 @@ def test_no_file_comes_from_a_request(kind, name):
             assert asked(kind, data) is None
 
 
+@pytest.mark.many(plain=24)
 @pytest.mark.parametrize(("kind", "name"), TEXTS)
 def test_a_text_names_nothing_outside_the_store(kind, name):
     is_many = entry_kind(next(s.type for s in dataclasses.fields(TASKS[kind]) if s.name == name)) is not None

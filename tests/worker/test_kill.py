@@ -153,6 +153,7 @@ def check_light(jobs, store_folder):
         assert path.read_bytes() == load.content_of(number) and result.facts["seed"] == number
 
 
+@pytest.mark.slow
 def test_a_kill_loses_nothing(tmp_path):
     jobs, _ = kill_at_random(tmp_path, "", light_requests(), kills=1, pause=(0.1, 0.3), seconds=60)
     check_light(jobs, tmp_path / "service")

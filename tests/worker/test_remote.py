@@ -195,6 +195,7 @@ def test_a_large_result_is_sent_in_parts_and_again_after_a_fault(store, remote, 
     assert len(store.get(job.id).results) == 2 and store.spent("ann") == 1.0
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize("offset, content, words", [
     (0, b"wrong", "damaged"), (3, b"right", "missing"), (0, b"right and more", "more than"),
 ])  # fmt: skip

@@ -125,6 +125,15 @@ async def png_info(request: Request, caller: CallerOf, service: ServiceOf) -> di
     return {"info": text, "items": {"parameters": text} if text else {}, "parameters": parameters}
 
 
+@router.post("/interrogate", openapi_extra=BODY)
+async def interrogate(request: Request, _: CallerOf, service: ServiceOf) -> dict[str, Any]:
+    """Refused: tags need a WD14 tagger, which only the command line takes."""
+    await read_json(request, service.max_upload)
+    raise CalotypeError(
+        "no tagger is installed in this service; calotype train caption writes tags with a WD14 tagger's model.onnx"
+    )
+
+
 async def _run(service: Service, caller: Caller, asked: ApiRequest) -> Job:
     """Queues the job of a request, and waits until it ends. Raises Refusal if it fails."""
     service.check_open()
@@ -345,4 +354,18 @@ def refresh_vae(_: CallerOf) -> dict[str, Any]:
 @router.post("/refresh-loras", openapi_extra=NOTHING)
 def refresh_loras(_: CallerOf) -> dict[str, Any]:
     """As refresh-checkpoints."""
+    return {}
+
+
+@router.post("/unload-checkpoint", openapi_extra=NOTHING)
+def unload_checkpoint(_: CallerOf) -> dict[str, Any]:
+    """Refused: a worker's models are everybody's."""
+    raise CalotypeError(
+        "models are not unloaded by request: the least recently used one leaves when another needs its memory"
+    )
+
+
+@router.post("/reload-checkpoint", openapi_extra=NOTHING)
+def reload_checkpoint(_: CallerOf) -> dict[str, Any]:
+    """Models are loaded when a job needs them, and again when their files change."""
     return {}

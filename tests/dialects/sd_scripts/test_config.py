@@ -178,6 +178,7 @@ def test_nothing_of_a_script_is_run(tmp_path, monkeypatch):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_a_photo_set_of_a_script_is_planned_by_the_command(home, portrait, small_model, capsys):
     from PIL import Image
 
@@ -196,6 +197,7 @@ def test_a_photo_set_of_a_script_is_planned_by_the_command(home, portrait, small
     assert (home / "train.sh").read_bytes() == before and not (home / "output").exists()
 
 
+@pytest.mark.slow
 def test_flags_may_be_written_as_for_sd_scripts(home, portrait, small_model, capsys):
     from PIL import Image
 

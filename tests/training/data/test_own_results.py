@@ -26,6 +26,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize("inner", ["", "out"])
 @pytest.mark.parametrize(
     ("kind", "options"),

@@ -153,6 +153,7 @@ def test_a_closed_run_with_a_teacher_resumes_at_its_step(plain, photos, teacher,
     assert whole[-1].losses == again[-1].losses
 
 
+@pytest.mark.many(plain=2)
 @pytest.mark.parametrize(
     ("options", "said"),
     [

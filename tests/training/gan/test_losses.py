@@ -77,6 +77,7 @@ def smileys():
     return gallery.batch(torch.arange(len(gallery)))
 
 
+@pytest.mark.slow
 def test_the_distance_is_none_to_oneself_and_rises_as_pictures_get_worse(smileys):
     measure = GanMetrics(lambda: [smileys])
     assert abs(measure([smileys]).frechet) < 1e-3

@@ -221,6 +221,7 @@ def shaken(picture, angle):
     return cv2.filter2D(picture, -1, kernel / kernel.sum())
 
 
+@pytest.mark.slow
 def test_bad_photos_are_named_each_for_what_it_is(tmp_path, portrait, find):
     rng = np.random.default_rng(5)
     turned = cv2.warpAffine(drawn(1), cv2.getRotationMatrix2D((260, 280), 1.5, 1.02), (520, 560), borderMode=1)

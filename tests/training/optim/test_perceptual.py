@@ -57,6 +57,7 @@ def test_gradients_reach_the_picture_and_no_weight(face):
     assert not any(module.training for module in lite.modules())
 
 
+@pytest.mark.slow
 def test_vgg_is_read_from_a_file(face, tmp_path):
     from torchvision.models import vgg19
 

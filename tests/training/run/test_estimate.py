@@ -110,6 +110,7 @@ def learn(settings, photos, out, memory, **options):
     return [step.text for step in engine.run(task) if isinstance(step, Note)]
 
 
+@pytest.mark.slow
 def test_counting_leaves_no_trace_in_what_is_learnt(small_settings, photos, tmp_path, monkeypatch):
     counts, options = [], {"network_train_unet_only": True, "network_dropout": 0.5}
     monkeypatch.setattr(
@@ -125,6 +126,7 @@ def test_counting_leaves_no_trace_in_what_is_learnt(small_settings, photos, tmp_
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
+@pytest.mark.slow
 def test_a_dry_run_tells_findings_plan_memory_and_time_in_this_order(small_settings, photos, tmp_path):
     said = learn(small_settings, photos, tmp_path / "none", 0, dry_run=True, train_batch_size=2)
     words = ("that is too few", "2 photos to train on", "memory expected: ", "time expected on this machine: ")
@@ -132,6 +134,7 @@ def test_a_dry_run_tells_findings_plan_memory_and_time_in_this_order(small_setti
     assert places == sorted(places) and not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_training_that_cannot_fit_does_not_begin(photos, small_model, tmp_path, capsys):
     command = ["train", "lora", str(photos), "--output-dir", str(tmp_path / "out"), "--train-batch-size", "8"]
     command += ["--model", str(small_model.parent), "--resolution", "128"]
