@@ -94,7 +94,7 @@ def test_a_lora_of_an_earlier_version_is_read(folder, capsys):
     assert old.keys() == new.keys() and all(torch.equal(old[key], new[key]) for key in old)
 
 
-@pytest.mark.many(plain=2)
+@pytest.mark.many(plain=1)
 @pytest.mark.parametrize("name", CASES["runs"])
 def test_a_training_that_an_earlier_version_began_goes_on(folder, name):
     """What the diary tells of the steps before stays, seconds included, so these were not taken again."""

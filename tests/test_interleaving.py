@@ -276,6 +276,7 @@ def pictures(engine: Engine, **options: Any) -> list[Result]:
     return [event for event in engine.run(drawing(**options)) if isinstance(event, Result)]
 
 
+@pytest.mark.slow
 def test_a_file_that_has_changed_is_opened_again(small_settings, tmp_path):
     engine, path = Engine(small_settings), tmp_path / "mine.safetensors"
     found = []

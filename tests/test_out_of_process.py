@@ -36,7 +36,7 @@ def test_arrays_return_unchanged_and_writable(shape, kind):
     assert array.flags.c_contiguous and array.flags.writeable
 
 
-@pytest.mark.many(plain=2)
+@pytest.mark.many(plain=1)
 @posix
 @pytest.mark.parametrize("function, status", [("abort", -6), ("read_address_zero", -11), ("leave", 3)])
 def test_a_crash_ends_one_call(function, status):
@@ -46,6 +46,7 @@ def test_a_crash_ends_one_call(function, status):
     assert call(crashing.returned, 1, seconds=30) == (1,)
 
 
+@pytest.mark.many(plain=1)
 @pytest.mark.parametrize("function", ["loop", pytest.param("sleep_in_c", marks=posix)])
 def test_endless_work_is_ended(function):
     call(crashing.returned, seconds=30)  # it is started

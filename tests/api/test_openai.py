@@ -75,6 +75,7 @@ def test_pictures_are_generated(openai):
     assert opened(generate(openai).data[0].b64_json).tobytes() == opened(answer.data[0].b64_json).tobytes()
 
 
+@pytest.mark.slow
 def test_addresses_lead_to_the_files(openai):
     import httpx
 

@@ -68,7 +68,7 @@ def mask(tmp_path):
     return tmp_path / "mask.png"
 
 
-@pytest.mark.many(plain=2)
+@pytest.mark.many(plain=1)
 @pytest.mark.parametrize("case", CASES)
 def test_a_picture_of_the_api_is_that_of_the_command_line(case, client, small_settings, tmp_path, photo, mask, capsys):
     route, fields, flags, number = CASES[case]

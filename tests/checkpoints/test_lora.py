@@ -91,7 +91,7 @@ def test_it_is_what_diffusers_makes_of_the_same_file(small, tmp_path, has_convol
         assert (answer(unet) - answer(theirs)).abs().max() < 1e-5
 
 
-@pytest.mark.many(plain=1)
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_taken_off_the_bits_are_as_before(tmp_path, dtype):
     unet, _, text = modules(narrow("sd1"))

@@ -187,6 +187,7 @@ SHAPES = st.lists(st.sampled_from([0, 1, 2, 3, 4, 32]), max_size=4).map(tuple)
 LAYERS = st.sampled_from(["lora_unet_conv_in", "unet.conv_in", "lora_unet_time_embedding_linear_1", "lora_te_nowhere"])
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.tuples(LAYERS, st.sampled_from(ROLES)), SHAPES, min_size=1, max_size=6))
 @example({("lora_unet_conv_in", "bias_values"): (), ("lora_unet_conv_in", "bias_size"): ()})
 @settings(max_examples=150, deadline=None)

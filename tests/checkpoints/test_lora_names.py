@@ -201,6 +201,7 @@ def comfyui(unet, state):
     return found
 
 
+@pytest.mark.many(plain=1)
 @pytest.mark.parametrize("prefix", ["", "lycoris_"])
 def test_names_of_comfyui_and_lycoris_are_the_same(small, tmp_path, prefix):
     unet, text = small

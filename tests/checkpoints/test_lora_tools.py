@@ -245,6 +245,7 @@ def test_there_and_back_not_a_bit_changes(small, tmp_path, dtype):
     assert same(forms.to_kohya(layers_of(read_folder(tmp_path / "p")), False, "x"), state)
 
 
+@pytest.mark.slow
 def test_diffusers_and_peft_draw_the_same_with_their_own_files(small, tmp_path):
     peft = pytest.importorskip("peft")
     transformers = pytest.importorskip("transformers")

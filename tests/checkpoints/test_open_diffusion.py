@@ -47,6 +47,7 @@ def test_weights_in_several_files_are_read(split):
     assert digest(index) != opened.sha256
 
 
+@pytest.mark.slow
 def test_a_changed_part_is_read_again(split, settings):
     models = Models(settings)
     before = models.diffusion(str(split))

@@ -86,6 +86,7 @@ def test_again_keeps_the_format_in_a_folder(folder, capsys):
     assert "the same to the last byte" in capsys.readouterr().out
 
 
+@pytest.mark.many(plain=1)
 @pytest.mark.parametrize("name", ["a.jpg", "a.webp"])
 def test_again_takes_the_recorded_quality(folder, capsys, name):
     assert imagine(APPLE, "-o", name, "--seed", "1", "--quality", "60") == 0
@@ -119,6 +120,7 @@ def test_again_makes_the_same_file(folder, capsys, name):
     assert "the same to the last byte" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_again_finds_a_model_and_a_lora_where_they_lie(folder, capsys):
     (folder / "自己的").symlink_to(embedded.shipped("emoji"))
 
@@ -221,6 +223,7 @@ COMFYUI = {
 NOVELAI = {"steps": 2, "sampler": "ddim", "seed": 9, "strength": 0.69, "noise": 0.667, "scale": 5.0, "uc": "blob"}
 
 
+@pytest.mark.slow
 def test_pictures_of_other_programs_are_drawn_again(folder, capsys):
     with_text("comfy.png", prompt=COMFYUI)
     with_text("nai.png", (72, 64), Software="NovelAI", Source="NovelAI V1", Description=APPLE, Comment=NOVELAI)
@@ -259,6 +262,7 @@ def test_options_of_again_override_those_of_the_picture(folder, capsys):
     assert "the same to the last byte" in "".join(capsys.readouterr())
 
 
+@pytest.mark.slow
 def test_our_parameters_alone_give_the_same_picture(folder, capsys):
     options = ["--hires", "1.5", "--hires-steps", "2", "--hires-upscaler", "latent (nearest-exact)", "--rescale", "0.3"]
     options += ["--variation", "0.2", "--variation-seed", "4", "--seed-resize", "48", "--tiling", "--clip-skip", "2"]
@@ -272,6 +276,7 @@ def test_our_parameters_alone_give_the_same_picture(folder, capsys):
     assert np.array_equal(np.asarray(Image.open("told-again.png")), np.asarray(Image.open("a.png")))
 
 
+@pytest.mark.slow
 def test_seeds_beyond_the_largest_begin_at_0(folder, capsys):
     assert imagine(APPLE, "--seed", str(2**64 - 1), "-c", "2", "-o", "a.png", "--precision", "float32") == 0
     assert imagine(APPLE, "--seed", "0", "-o", "zero.png", "--precision", "float32", "--batch", "2", "-c", "2") == 0
@@ -365,6 +370,7 @@ def test_styles_wrap_the_prompt(folder, capsys):
     assert np.array_equal(np.asarray(Image.open("a.png")), np.asarray(Image.open("b.png")))
 
 
+@pytest.mark.slow
 def test_a_learned_word_is_called_by_its_name(folder, capsys):
     save_file(
         {"emb_params": torch.randn(2, 256, generator=torch.Generator().manual_seed(0))}, folder / "zorp.safetensors"

@@ -25,6 +25,7 @@ def test_closed_streams_end_no_command(old_photo, tmp_path, command, closed):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_errors_stay_errors_without_streams(tmp_path):
     assert shell(f"{PROGRAM} info nothing.png >&- 2>&-", tmp_path).returncode == 2
     done = shell(f"{PROGRAM} info nothing.png >&-", tmp_path)

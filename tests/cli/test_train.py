@@ -93,6 +93,7 @@ def test_a_name_goes_without_its_ending(photos, kind, capsys):
     assert "--output-name is a file name without extension, which is added; give my.v2" in capsys.readouterr().err
 
 
+@pytest.mark.many(plain=1)
 @pytest.mark.parametrize("kind", TINY)
 def test_two_runs_do_not_write_the_same_files(photos, tmp_path, kind, capsys):
     words = ["train", kind, str(photos), *TINY[kind].split(), "--output-dir", str(tmp_path / "out")]

@@ -369,6 +369,7 @@ def test_any_input_may_have_a_wrong_type(value):
         assert parameters(data) is None
 
 
+@pytest.mark.slow
 def test_large_and_tangled_graphs_take_no_time():
     names = [str(n) for n in range(2000)]
     tangled = {

@@ -105,6 +105,7 @@ def test_nothing_is_found_where_nothing_is(detector):
     assert [f for f in detector.find(wall) + detector.find(noise) if f.confidence >= 0.7] == []
 
 
+@pytest.mark.slow
 def test_threads_see_the_same_as_one(detector, photo, upright):
     photos = [photo, photo[:400], photo[:, :450], photo] * 2
     with ThreadPoolExecutor(4) as pool:

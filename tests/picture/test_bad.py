@@ -221,6 +221,7 @@ def test_webp_canvas_is_counted(tmp_path):
     assert "give max_pixels" in refused(tmp_path / "a")
 
 
+@pytest.mark.slow
 def test_pillow_keeps_its_own_limits(tmp_path):
     before = Image.MAX_IMAGE_PIXELS
     Image.new("L", (20_000, 10_000)).save(tmp_path / "large.png")  # beyond Pillow's own limit

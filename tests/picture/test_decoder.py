@@ -36,7 +36,7 @@ def write(path, seed=0):
     return pixels
 
 
-@pytest.mark.many(plain=2)
+@pytest.mark.many(plain=1)
 @pytest.mark.parametrize(
     "name, says", [("abort", "crashes its decoder (Aborted)"), ("null", "(Segmentation fault)"), ("loop", "too long")]
 )

@@ -213,7 +213,7 @@ def test_a_seed_left_open_is_chosen_and_recorded(exact):
     assert np.array_equal(one.picture.pixels, again.picture.pixels)
 
 
-@pytest.mark.many(plain=2)
+@pytest.mark.many(plain=1)
 @pytest.mark.parametrize("sampler", ["Euler a", "DPM++ 2M SDE", "DPM2 a", "LCM", "DPM++ SDE"])
 def test_noise_as_a1111_draws_it(exact, sampler):
     nv, cpu = (pixels(exact, sampler=sampler, noise=kind, steps=4) for kind in ("a1111", "cpu"))
@@ -291,6 +291,7 @@ def test_long_prompts_are_read_to_their_end(exact):
     assert far(pixels(exact, "a BREAK b"), pixels(exact, "a b")) > 0
 
 
+@pytest.mark.slow
 def test_ten_thousand_words_are_drawn(exact):
     assert pixels(exact, "apple " * 10_000, size="32", steps=1).shape == (32, 32, 3)
 
@@ -386,7 +387,7 @@ def test_each_way_to_another_size(exact, photo, way):
     assert pixels(exact, init=photo, size="96x160", resize=way, steps=1).shape == (160, 96, 3)
 
 
-@pytest.mark.many(plain=2)
+@pytest.mark.many(plain=1)
 @pytest.mark.parametrize("options", [{}, {"only_masked": True}, {"fill": "noise"}, {"fill": "blur"}, {"mask_blur": 0}])
 def test_inpainting_keeps_what_is_outside_bit_for_bit(exact, photo, options):
     source = np.asarray(Image.open(photo))
@@ -621,6 +622,7 @@ def test_a_picture_tells_of_its_loras_and_styles(half, tmp_path):
 # What a model predicts.
 
 
+@pytest.mark.slow
 def test_the_prediction_may_be_given_and_is_recorded(exact):
     """The model that ships predicts v: taken for epsilon it draws something else, and flow cannot be sampled."""
     [auto], [v], [epsilon] = (draw(exact, prediction=kind) for kind in ("auto", "v", "epsilon"))

@@ -120,7 +120,7 @@ def both(request, tmp_path_factory):
     return *opened(layout, folder), pipe
 
 
-@pytest.mark.many(plain=2)
+@pytest.mark.many(plain=1)
 @pytest.mark.parametrize(
     ("sampler", "schedule", "negative"), [*((*one, NEGATIVE) for one in SAMPLERS), (*SAMPLERS[0], "")]
 )

@@ -96,6 +96,7 @@ def test_a_model_with_it_in_draws_as_one_that_wears_it(engine, loras, place):
     assert np.abs(worn - drawn(engine, "cat face, noto", place / "half")).mean() < 1
 
 
+@pytest.mark.slow
 def test_two_in_one_draw_as_both(engine, loras, place):
     one, two = loras / "one.safetensors", loras / "two.safetensors"
     assert main(["lora", "merge", f"{one}:0.8", f"{two}:-0.5", "-o", "x.safetensors", "--save-precision", "float"]) == 0

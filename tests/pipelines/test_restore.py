@@ -143,6 +143,7 @@ def test_an_aligned_face_keeps_its_alpha_must_be_square_and_is_itself_at_strengt
         Restore(source=tmp_path / "face.png", aligned=True, faces="none")
 
 
+@pytest.mark.slow
 def test_a_grey_photo_stored_as_rgb_stays_grey_with_its_face_drawn(engine, old_photo, tmp_path):
     path = tmp_path / "grey.png"
     Image.open(old_photo).convert("L").convert("RGB").save(path)

@@ -168,7 +168,7 @@ def test_sheets_of_an_earlier_run_go_before_the_first_step(engine, folder, tmp_p
     assert {path.name for path in sheets.iterdir()} == {"00000000.png", "verdicts-00000000.png", "mine.png"}
 
 
-@pytest.mark.many(plain=2)
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [1, 4, 6])
 def test_a_run_that_is_closed_keeps_its_very_step(engine, folder, done, tmp_path, stop):
     run = engine.run(asked(folder, tmp_path, save_state_every=0))
@@ -183,6 +183,7 @@ def test_a_run_that_is_closed_keeps_its_very_step(engine, folder, done, tmp_path
         assert digest(tmp_path / name) == digest(done[0] / name)
 
 
+@pytest.mark.slow
 def test_an_interrupt_within_a_step_keeps_that_step(engine, folder, done, tmp_path, monkeypatch):
     def stopped(*given):
         monkeypatch.setattr(train_gan, "generator_loss", own)
@@ -222,7 +223,7 @@ def test_what_ended_while_pictures_were_read_is_not_overwritten(engine, folder, 
     assert digest(tmp_path / "gan.safetensors") == digest(done[0] / "gan.safetensors")
 
 
-@pytest.mark.many(plain=2)
+@pytest.mark.many(plain=1)
 @pytest.mark.parametrize("spoilt", ["gradient_penalty", "generator_loss", "discriminator_loss"])
 @pytest.mark.parametrize("how", ["loss", "gradient"])
 def test_whatever_is_no_number_is_counted_and_not_learnt(engine, folder, tmp_path, monkeypatch, spoilt, how):
@@ -245,6 +246,7 @@ def test_whatever_is_no_number_is_counted_and_not_learnt(engine, folder, tmp_pat
     assert digest(tmp_path / "gan.state.safetensors") == kept
 
 
+@pytest.mark.slow
 def test_a_collapse_at_the_end_leaves_the_last_good_forger(engine, folder, tmp_path, monkeypatch):
     def collapsed(seen, done):
         if done == 6:
@@ -303,6 +305,7 @@ def test_a_state_of_other_settings_is_refused(engine, folder, tmp_path, more):
         list(engine.run(dataclasses.replace(asked(folder, tmp_path), **more)))
 
 
+@pytest.mark.slow
 def test_a_state_goes_on_with_another_rate_gamma_and_length(engine, folder, done, tmp_path):
     stopped(engine, asked(folder, tmp_path), 4)
     with pytest.raises(CalotypeError, match="has 4 steps behind it, and 3 are asked for; give more"):

@@ -102,6 +102,7 @@ def test_it_learns_and_the_file_works_here(engine, photos, tmp_path):
 TIMES = {"ss_training_started_at", "ss_training_finished_at", "modelspec.date"}  # all else is the same
 
 
+@pytest.mark.slow
 def test_prompts_call_it_by_its_name_at_once(engine, photos, tmp_path):
     """Another one of the same name elsewhere gets a number; one that is made anew keeps its name."""
     options = {"max_train_steps": 2, "learning_rate": 5e-3, "output_name": "阿嬷"}
@@ -157,6 +158,7 @@ def test_a_state_of_other_settings_is_not_gone_on_with(engine, photos, tmp_path)
         learn(engine, photos, tmp_path, network_alpha=2.0)
 
 
+@pytest.mark.slow
 def test_another_rate_or_length_goes_on_at_the_same_step(engine, photos, tmp_path):
     learn(engine, photos, tmp_path, 2)
     told = learn(engine, photos, tmp_path, learning_rate=2e-4, max_train_steps=4, lr_scheduler="constant")
@@ -183,6 +185,7 @@ def test_stopped_anywhere_it_goes_on_from_there(engine, photos, tmp_path):
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
+@pytest.mark.slow
 def test_an_interrupt_in_the_middle_of_a_step_keeps_those_before(engine, photos, tmp_path, monkeypatch):
     learn(engine, photos, tmp_path / "whole")
     with monkeypatch.context() as patch:
@@ -218,6 +221,7 @@ def spoilt(patch, since, until=10**9):
     patch.setattr(train_lora.LoraRun, "_added_up", added_up)
 
 
+@pytest.mark.slow
 def test_gradients_that_are_no_numbers_end_it_and_the_last_good_state_goes_on(engine, photos, tmp_path, monkeypatch):
     with (
         monkeypatch.context() as patch,
@@ -245,7 +249,7 @@ def test_only_one_run_at_a_time_writes_a_name(engine, photos, tmp_path):
     assert weights(tmp_path) and not (tmp_path / "mine.running").exists()
 
 
-@pytest.mark.many(plain=2)
+@pytest.mark.many(plain=1)
 @pytest.mark.parametrize(
     ("options", "word"),
     [
@@ -306,6 +310,7 @@ def test_names_and_metadata_are_kohyas(engine, photos, tmp_path):
     assert told["sshs_model_hash"].startswith(adapter.short_hash)
 
 
+@pytest.mark.slow
 def test_diffusers_reads_the_file_and_answers_alike(engine, photos, tmp_path):
     pytest.importorskip("peft")
     from diffusers import UNet2DConditionModel
@@ -372,6 +377,7 @@ def test_regularisation_pictures_can_hold_what_the_model_itself_makes(engine, ph
     assert held[1] > without[1]
 
 
+@pytest.mark.slow
 def test_steps_that_add_up_batches_end_with_their_epoch(engine, photos, tmp_path):
     """One batch an epoch: four are asked for, and there is one; the plan, the files and the losses say so."""
     options = {"train_batch_size": 64, "max_train_steps": 0, "max_train_epochs": 2, "save_every_n_epochs": 1}
@@ -407,6 +413,7 @@ def test_a_folder_without_photos_is_said(engine, tmp_path):
         learn(engine, tmp_path / "none", tmp_path)
 
 
+@pytest.mark.slow
 def test_a_dry_run_does_nothing(engine, photos, tmp_path):
     told = learn(engine, photos, tmp_path / "out", dry_run=True)
     assert all(isinstance(step, Note | Progress) for step in told) and not (tmp_path / "out").exists()

@@ -72,6 +72,7 @@ def test_the_text_encoder_stays_from_the_step_that_is_told(engine, photos, tmp_p
     assert not any(value.any() for key, value in still.items() if key.startswith("lora_te_") and "lora_up" in key)
 
 
+@pytest.mark.slow
 def test_files_of_torch_are_readable_without_running_anything(engine, photos, tmp_path):  # noqa: F811
     options = {"max_train_steps": 4, "save_every_n_steps": 1, "save_last_n_steps": 1}
     learn(engine, photos, tmp_path, save_model_as="pt", **options)
@@ -101,6 +102,7 @@ def test_other_kinds_of_layers_answer_here_as_in_training(engine, photos, tmp_pa
     assert f'"algo": "{algo}"' in told["ss_network_args"] and told["ss_network_module"] == "lycoris.kohya"
 
 
+@pytest.mark.slow
 def test_a_state_that_is_pointed_at_is_gone_on_with(engine, photos, tmp_path):  # noqa: F811
     learn(engine, photos, tmp_path / "one", save_state=True, max_train_steps=3)
     assert (tmp_path / "one" / "mine.state.safetensors").is_file()
@@ -115,6 +117,7 @@ def test_a_state_that_is_pointed_at_is_gone_on_with(engine, photos, tmp_path):  
         learn(engine, photos, tmp_path / "four", resume=tmp_path / "one", optimizer_type="AdaFactor")
 
 
+@pytest.mark.slow
 def test_ranks_may_come_from_the_file_that_is_gone_on_from(engine, photos, tmp_path):  # noqa: F811
     first = tmp_path / "one" / "mine.safetensors"
     options = {"max_train_steps": 1, "network_train_unet_only": True}
@@ -143,6 +146,7 @@ def test_a_file_may_keep_its_settings_to_itself(engine, photos, tmp_path):  # no
     assert "ss_tag_frequency" not in told and told["ss_network_dim"] == "2" and "sshs_model_hash" in told
 
 
+@pytest.mark.slow
 def test_a_loss_made_larger_by_a_power_of_two_changes_nothing(engine, photos, tmp_path, monkeypatch):  # noqa: F811
     """What fp16 needs, tried where it must not show: float32 is exact in powers of two."""
     learn(engine, photos, tmp_path / "plain", max_train_steps=3)

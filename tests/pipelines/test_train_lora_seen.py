@@ -105,6 +105,7 @@ def test_samples_show_what_was_learnt_so_far(watched):
     assert text.endswith('Training: "mine, epoch 2, step 4"')
 
 
+@pytest.mark.slow
 def test_a_caption_is_drawn_where_no_prompt_is_given(engine, tmp_path):
     """With the model's own steps, at the size that is learnt, without the prompts' grammar."""
     room = tmp_path / "2_zkz (a square)"

@@ -81,6 +81,7 @@ def test_what_is_masked_out_is_not_trained(engine, photos):
     assert same(weights(photos / "white"), weights(photos / "plain"))
 
 
+@pytest.mark.slow
 def test_alpha_and_pictures_that_show_it_mask_the_same(engine, photos):
     learn(engine, photos / "alpha", photos=photos / "cut", alpha_mask=True)
     masks = {"masked_loss": True, "conditioning_data_dir": photos / "masks"}
@@ -180,6 +181,7 @@ def test_datasets_train_together_each_with_its_own_size_and_batches(engine, phot
         learn(engine, photos / "other", **options)
 
 
+@pytest.mark.slow
 def test_one_subset_trains_as_the_same_folder_and_options(engine, photos):
     (photos / "set").mkdir()
     shutil.copytree(photos / "cut", photos / "set" / "2_zkz")

@@ -98,6 +98,7 @@ def test_restore_uses_the_file(run, engine, old_photo):
     assert result.picture.pixels.shape == (256, 256, 3)
 
 
+@pytest.mark.slow
 def test_going_on_gives_the_same_file(engine, faces, tmp_path):
     options = {"l1_steps": 3, "gan_steps": 3, "gan_warmup_steps": 1, "save_state_every": 1}
     whole = learn(engine, faces, tmp_path / "whole", **options)

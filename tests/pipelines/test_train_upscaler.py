@@ -118,6 +118,7 @@ def test_samples_stand_side_by_side(run):
     assert not (out / "upscaler-good.pth").exists() and not (out / "upscaler.state.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_going_on_gives_the_same_file(engine, photos, tmp_path):
     options = {"l1_steps": 3, "gan_steps": 4, "gan_warmup_steps": 2, "save_state_every": 1}
     whole = learn(engine, photos, tmp_path / "whole", **options)
@@ -399,6 +400,7 @@ def test_one_is_told_as_one(engine, photos, tmp_path):
     assert "1 step with the L1 loss only; batches of 1 patch of 64 pixels" in said(told)
 
 
+@pytest.mark.slow
 def test_minutes_become_steps(engine, photos, tmp_path):
     told = learn(engine, photos, tmp_path, minutes=0.02, l1_steps=300, gan_steps=100, validate_every=10_000)
     steps = int(re.search(r"minutes are about (\d+) steps", said(told))[1])
@@ -462,6 +464,7 @@ def test_files_of_something_else_are_said_in_a_sentence(engine, photos, tmp_path
             )
 
 
+@pytest.mark.slow
 def test_the_discriminator_is_kept_and_gone_on_from(engine, photos, tmp_path):
     options = {"gan_steps": 3, "gan_warmup_steps": 1, "save_state": True, "save_discriminator": True}
     learn(engine, photos, tmp_path, **options)

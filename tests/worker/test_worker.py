@@ -186,6 +186,7 @@ def test_a_running_job_stops_within_a_step(store, worker, runs, wish, state, att
     assert job.attempts == (2 if wish == "lost" else attempts)
 
 
+@pytest.mark.slow
 def test_a_long_step_keeps_its_lease(store, worker, runs):
     def slow(request, output):
         time.sleep(2.5)  # longer than the lease
@@ -296,6 +297,7 @@ def test_a_name_from_outside_does_no_harm(name, safe):
     assert safe_name(name) == safe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room, loads", [(1.0, 2), (0.001, 3)])
 def test_jobs_for_the_loaded_model_go_first_and_no_job_waits_for_ever(store, settings, monkeypatch, room, loads):
     loaded, load = [], open_network.load

@@ -130,7 +130,7 @@ async def interrogate(request: Request, _: CallerOf, service: ServiceOf) -> dict
     """Refused: tags need a WD14 tagger, which only the command line takes."""
     await read_json(request, service.max_upload)
     raise CalotypeError(
-        "no tagger is installed in this service; calotype train caption writes tags with a WD14 tagger's model.onnx"
+        "no tagger is installed in this service; write the prompt yourself, or have the command line caption photos"
     )
 
 

@@ -26,7 +26,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.many(plain=2)
+@pytest.mark.many(plain=1)
 @pytest.mark.parametrize("inner", ["", "out"])
 @pytest.mark.parametrize(
     ("kind", "options"),

@@ -90,6 +90,7 @@ def test_the_distance_is_none_to_oneself_and_rises_as_pictures_get_worse(smileys
         assert 0 < distances[0] < distances[1] < distances[2]
 
 
+@pytest.mark.slow
 def test_few_kinds_cost_recall_and_diversity_and_noise_costs_precision(smileys):
     measure = GanMetrics(lambda: [smileys])
     whole, few = measure([smileys]), measure([smileys[:8].repeat(50, 1, 1, 1)])

@@ -53,6 +53,7 @@ def test_latents_are_kept_by_content_outside_the_photos(photo, model, tmp_path):
     assert torch.equal(fourth.latents[0], third.latents[0]) and len(list((tmp_path / "home").rglob("*.part"))) == 0
 
 
+@pytest.mark.slow
 def test_latents_are_a_sample_by_the_photos_content_and_the_runs_seed(photo, model, tmp_path):
     with torch.inference_mode():
         pixels = torch.from_numpy(np.asarray(Image.open(photo.path)).copy()).permute(2, 0, 1)[None, :, :, 8:72] / 255

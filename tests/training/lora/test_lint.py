@@ -281,6 +281,7 @@ def test_a_face_decides_about_focus(tmp_path, portrait, find):
     assert found == ["the face in missed.png is out of focus while the rest is sharp; remove it"]
 
 
+@pytest.mark.slow
 def test_regularisation_without_effect_is_said(tmp_path, healthy):
     other = put(tmp_path / "regular", [drawn(n) for n in range(20, 24)], captions=False, room="1_person")
     assert told(healthy, regular=other) == []
