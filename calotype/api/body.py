@@ -19,6 +19,7 @@ from calotype.options import shown
 
 MAX_JSON = 1 << 20  # bytes of a body of JSON; pictures are uploaded
 MAX_DEPTH = 32  # of nested lists and objects
+MAX_VALUES = 200_000  # of a body, about: its commas and brackets
 MAX_PARTS = 100  # of a form: texts, and as many files
 TIMEOUT = 60.0  # seconds to wait for the next part of a body
 
@@ -63,7 +64,9 @@ async def _next_chunk(stream: Any) -> bytes:
 
 
 def parse_object(content: bytes) -> dict[str, Any]:
-    """Raises Refusal: not UTF-8, not JSON as the standard has it (no NaN), nested too deeply, or not an object."""
+    """Raises Refusal: not UTF-8, not JSON as the standard has it (no NaN), too many values, or not an object."""
+    if sum(map(content.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise Refusal(413, "the body has more than {count} values", count=MAX_VALUES)
     try:
         data = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
     except UnicodeDecodeError:
@@ -113,8 +116,8 @@ async def open_form(request: Request) -> AsyncIterator[Form]:
     parser = MultiPartParser(request.headers, chunks, max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=MAX_JSON)
     try:
         data = await parser.parse()
-    except MultiPartException as fault:
-        raise Refusal(400, "the form in the body is not valid: {reason}", reason=fault.message) from None
+    except (MultiPartException, UnicodeError, LookupError) as fault:  # a charset that is none, too
+        raise Refusal(400, "the form in the body is not valid: {reason}", reason=str(fault)) from None
     try:
         yield _form(data)
     finally:

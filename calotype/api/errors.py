@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from calotype.api.shown import without_paths
 from calotype.dialects.openai_api import OPENAI
 from calotype.errors import PLAIN, CalotypeError, Message
 from calotype.jobs.database import StoreFull
@@ -79,7 +80,7 @@ def error_response(fault: CalotypeError, path: str) -> Response:
     if status == 429:
         headers.setdefault("Retry-After", "60")
     if not path.startswith(OPENAI_PATH):
-        data = {"error": CODES[status], "detail": PLAIN.fill(fault), "option": fault.option}
+        data = {"error": CODES[status], "detail": without_paths(PLAIN.fill(fault)), "option": fault.option}
         return JSONError(data, status, headers)
     if not is_temporary:  # OpenAI's client would send the request again: for a job that was cancelled, for instance
         headers["x-should-retry"] = "false"
@@ -91,7 +92,7 @@ def openai_error(fault: CalotypeError, status: int) -> dict[str, Any]:
     kind = OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     code = "model_not_found" if fault.option == "model" else OPENAI_CODES.get(status, CODES[status])
     param = OPENAI.option(fault.option) or None
-    return {"error": {"message": OPENAI.fill(fault), "type": kind, "param": param, "code": code}}
+    return {"error": {"message": without_paths(OPENAI.fill(fault)), "type": kind, "param": param, "code": code}}
 
 
 def add_handlers(app: FastAPI) -> None:

@@ -4,6 +4,7 @@ import base64
 import json
 import logging
 import re
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -126,8 +127,22 @@ class MCPResponse(Response):
         manager = StreamableHTTPSessionManager(
             mcp_server(self._service, self._caller), stateless=True, max_request_body_size=self._service.max_upload
         )
-        async with manager.run():
-            await manager.handle_request(scope, receive, send)
+        try:
+            async with manager.run():
+                await manager.handle_request(scope, receive, send)
+        except BaseExceptionGroup as group:  # of the manager's tasks
+            refusals, unknown = group.split(CalotypeError)
+            if refusals is None or unknown is not None:
+                raise
+            raise next(_leaves(refusals)) from None
+
+
+def _leaves(group: BaseExceptionGroup) -> Iterator[BaseException]:
+    for fault in group.exceptions:
+        if isinstance(fault, BaseExceptionGroup):
+            yield from _leaves(fault)
+        else:
+            yield fault
 
 
 async def serve_stdio(service: Service, worker: AbstractContextManager) -> None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
+from anyio import CapacityLimiter
 from fastapi import Request
 
 from calotype.api.errors import Refusal
@@ -26,6 +27,7 @@ from calotype.tasks.limits import LIMITS, Limits
 
 log = logging.getLogger("calotype.api")
 
+BODIES = 16  # files that are received at the same time
 LOCAL = "local"  # owner of all jobs where there are no accounts
 
 
@@ -62,6 +64,7 @@ class Service:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     requests: RateLimiter = field(default_factory=lambda: RateLimiter(Rate(300, 1200)))  # of an account
     failures: RateLimiter = field(default_factory=lambda: RateLimiter(Rate(20, 6)))  # wrong tokens of an address
+    bodies: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(BODIES))  # threads that receive files
     sign_ups: RateLimiter = field(default_factory=lambda: RateLimiter(Rate(5, 0.2)))  # of an address
 
     def __post_init__(self) -> None:

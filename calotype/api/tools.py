@@ -187,9 +187,9 @@ def _job_result(service: Service, job: Job) -> ToolResult:
         with contextlib.suppress(CalotypeError):  # the file itself is there all the same
             path = files.result(result.id)
             previews.append(thumbnail(path, PREVIEW_SIDE, service.settings.max_pixels))
-    path = files.preview(job.id)
-    if job.preview and not job.is_finished and path.is_file():
-        previews.append(path.read_bytes())
+    if job.preview and not job.is_finished:
+        with contextlib.suppress(FileNotFoundError):  # the job ends at this moment
+            previews.append(files.preview(job.id).read_bytes())
     return ToolResult(_job_data(job), tuple(job.results), tuple(previews))
 
 
@@ -219,7 +219,7 @@ async def _job_status(service: Service, caller: Caller, given: Mapping[str, Any]
 
 async def _list_models(service: Service, caller: Caller, given: Mapping[str, Any], _: Report) -> ToolResult:
     kind = given.get("kind")
-    if kind is not None and kind not in KINDS:
+    if kind is not None and not (isinstance(kind, str) and kind in KINDS):
         hint = nearest(kind, KINDS)
         raise CalotypeError("there is no kind {kind}{hint}", kind=as_name(kind), hint=hint, option="kind")
     found = await run_in_threadpool(models, caller, service, kind)

@@ -14,7 +14,7 @@ from calotype.api.service import Caller, Service
 from calotype.api.shown import error_view
 from calotype.checkpoints.store import known_name
 from calotype.errors import PLAIN, CalotypeError, Wording
-from calotype.jobs.jobs import FileRefs, Job, StoredResult
+from calotype.jobs.jobs import FileRefs, Job, NotFound, StoredResult
 
 MODEL_OPTIONS = ("upscaler", "hires_upscaler", "model")  # other programs have names of their own for some models
 
@@ -87,10 +87,16 @@ def picture_results(job: Job) -> list[StoredResult]:
 
 
 def as_base64(service: Service, result: StoredResult) -> str:
-    return base64.b64encode(service.store.files.result(result.id).read_bytes()).decode()
+    """The file of a result. Raises NotFound if it was deleted meanwhile."""
+    try:
+        return base64.b64encode(service.store.files.result(result.id).read_bytes()).decode()
+    except FileNotFoundError:
+        raise NotFound("the file is not there any more") from None
 
 
 def preview_of(service: Service, job: Job) -> str | None:
     """The latest preview in base64, a JPEG."""
-    path = service.store.files.preview(job.id)
-    return base64.b64encode(path.read_bytes()).decode() if path.is_file() else None
+    try:
+        return base64.b64encode(service.store.files.preview(job.id).read_bytes()).decode()
+    except FileNotFoundError:  # there is none, or the job ends at this moment
+        return None

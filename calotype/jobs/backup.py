@@ -7,6 +7,7 @@ import re
 import shutil
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from calotype.jobs.store import JobStore
 from calotype.jobs.tables import LINKS
 
 DATABASE = "jobs.sqlite3"
+LEFTOVER_AGE = 86400.0  # seconds
 NAME = re.compile(r"(uploads|results|links)/([0-9a-f]{2})/\2[0-9a-f]{30}(?:[0-9a-f]{32})?")
 TABLES = {"uploads": UPLOADS, "results": RESULTS, "links": LINKS}
 
@@ -34,6 +36,7 @@ def back_up(store: JobStore, path: Path) -> int:
     """
     if os.path.lexists(path):
         raise CalotypeError("{path} is there already; give another {option}", path=readable(path), option="backup")
+    _delete_leftovers(store.folder)
     with tempfile.TemporaryDirectory(dir=store.folder, prefix="backup-") as temporary:
         folder = Path(temporary)
         store.database.backup(folder / DATABASE)
@@ -51,6 +54,13 @@ def back_up(store: JobStore, path: Path) -> int:
             for name in files:
                 archive.add(folder / name, name, filter=_without_owner)
     return len(files) - 1
+
+
+def _delete_leftovers(folder: Path) -> None:
+    """Of copies that were killed; those of today may be at work."""
+    for path in folder.glob("backup-*"):
+        if time.time() - path.stat().st_mtime > LEFTOVER_AGE:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def restore(path: Path, folder: Path) -> int:

@@ -27,6 +27,10 @@ class OverBudget(CalotypeError):
     """The account has too many jobs in the queue, or has used its device seconds."""
 
 
+class Unreachable(CalotypeError):
+    """The service cannot be reached, or cannot answer at present: the same request may succeed later."""
+
+
 class LeaseLost(Exception):
     """The job was taken from this worker, because its lease ended. Its results are not stored."""
 

@@ -227,11 +227,12 @@ class OwnerJobs(StorePart):
                 )
             check_budget(db, job.account, budget, self._clock())
             db.execute(delete(RESULTS).where(RESULTS.c.job == job.id))
-            self._delete_result_files(job)
             values = {"error": None, "progress": None, "started": None, "finished": None, "attempts": 0}
             values |= {"queued": self._clock(), "position": next_position(db), "overtaken": 0}
             set_state(db, job_id, QUEUED, self._clock(), **values)
-            return load(db, job_id)
+            queued = load(db, job_id)
+        self._delete_result_files(job)  # not before the store has forgotten them
+        return queued
 
     def favourite(self, job_id: str, owner: str | None, value: bool) -> Job:
         """Marks a job as a favourite, which `retain` never deletes, or removes the mark."""

@@ -87,12 +87,10 @@ class Retention(StorePart):
             if not old:
                 return
             needed = {upload for files in db.scalars(select(JOBS.c.files)) for _, upload in upload_ids(files)}
-            for row in old:
-                if row.id in needed:
-                    continue
+            unused = [row for row in old if row.id not in needed]
+            for row in unused:
                 db.execute(delete(UPLOADS).where(UPLOADS.c.id == row.id, UPLOADS.c.owner == row.owner))
-                if db.execute(select(UPLOADS.c.id).where(UPLOADS.c.id == row.id)).first() is None:
-                    self.files.delete_upload(row.id)
+        self._delete_unowned(row.id for row in unused)
 
     def _is_over(self, max_bytes: float, now: float) -> bool:
         with self.database.reading() as db:

@@ -1,12 +1,15 @@
 """What the parts of the job store have in common."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from sqlalchemy import select
 
 from calotype.jobs.database import Database
 from calotype.jobs.files import FileStore
 from calotype.jobs.jobs import MAX_ATTEMPTS, Job
+from calotype.jobs.schema import UPLOADS
 
 
 class StorePart:
@@ -39,3 +42,10 @@ class StorePart:
     def _delete_result_files(self, job: Job) -> None:
         for result in job.results:
             self.files.delete_result(result.id)
+
+    def _delete_unowned(self, upload_ids: Iterable[str]) -> None:
+        """Deletes the files of uploads that nobody owns any more, once the store has forgotten them."""
+        with self.database.writing() as db:  # nobody adds one of them meanwhile
+            for upload_id in upload_ids:
+                if db.execute(select(UPLOADS.c.id).where(UPLOADS.c.id == upload_id)).first() is None:
+                    self.files.delete_upload(upload_id)

@@ -41,8 +41,7 @@ class Uploads(StorePart):
             if any(upload_id == needed for files in db.scalars(jobs) for _, needed in upload_ids(files)):
                 raise Conflict("a job needs this upload; cancel or delete the job first")
             db.execute(delete(UPLOADS).where(UPLOADS.c.id == upload_id, UPLOADS.c.owner == owner))
-            if db.execute(select(UPLOADS.c.id).where(UPLOADS.c.id == upload_id)).first() is None:
-                self.files.delete_upload(upload_id)
+        self._delete_unowned([upload_id])
 
     def _add_upload(self, db: Connection, owner: str, stored: StoredUpload) -> None:
         values = {"id": stored.id, "owner": owner, "size": stored.size, "used": self._clock()}

@@ -6,6 +6,7 @@ happens to a job while the service cannot be reached is kept and sent later: the
 
 import contextlib
 import hashlib
+import logging
 import os
 import shutil
 import time
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from calotype import __version__
 from calotype.errors import CalotypeError, Message
 from calotype.files import atomic_file
 from calotype.jobs.database import StoreFull
@@ -31,18 +33,17 @@ from calotype.jobs.jobs import (
     LeaseLost,
     NewResult,
     NotFound,
+    Unreachable,
     upload_ids,
 )
+from calotype.jobs.schema import finite
 
+LOG = logging.getLogger("calotype.worker")
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 MAX_PART = 8 << 20  # bytes of a result in one request, as the service takes them
 MAX_UNSENT = 2000  # events kept while the service cannot be reached
 RETRY_SECONDS, PATIENCE = 1.0, 600.0  # to fetch an upload
 KEEP_UPLOADS, KEEP_WORK = 3600.0, 7 * 86400.0  # seconds after their last use
-
-
-class Unreachable(CalotypeError):
-    """The service cannot be reached, or cannot answer at present: the same request may succeed later."""
 
 
 class RemoteStore:
@@ -73,8 +74,15 @@ class RemoteStore:
         self._http.close()
 
     def check(self) -> None:
-        """Raises CalotypeError if the service cannot be reached or refuses the token."""
-        self._send("GET", "/version")
+        """Raises CalotypeError if the service cannot be reached, refuses the token, or is another version."""
+        version = self._send("GET", "/version").json().get("version")
+        if version != __version__:
+            raise CalotypeError(
+                "the service at {server} is Calotype {version}, and this worker {ours}; install the same version",
+                server=self.server,
+                version=version,
+                ours=__version__,
+            )
 
     def claim(
         self, worker: str, *, lease: float = LEASE, loaded: Collection[str] = (), kinds: Collection[str] = ()
@@ -165,6 +173,14 @@ class RemoteStore:
                 time.sleep(RETRY_SECONDS)
 
     def _fetch(self, claim: Claim, upload_id: str, path: Path) -> None:
+        try:
+            self._receive(claim, upload_id, path)
+        except LeaseLost:
+            if self.requested(claim) == "lost":
+                raise
+            raise CalotypeError("a file of the job is not there any more; send it again") from None
+
+    def _receive(self, claim: Claim, upload_id: str, path: Path) -> None:
         digest = hashlib.sha256()
         with self._responding("GET", f"uploads/{upload_id}", claim, True) as response, atomic_file(path) as file:
             for block in response.iter_bytes(1 << 20):
@@ -182,7 +198,12 @@ class RemoteStore:
     def _send_events(self, claim: Claim) -> None:
         unsent = self._unsent.get(claim.token, deque())
         while unsent:
-            self._send("POST", "events", claim, json=unsent[0])
+            try:
+                self._send("POST", "events", claim, json=unsent[0])
+            except (Unreachable, StoreFull, LeaseLost):
+                raise
+            except CalotypeError as fault:  # it would be refused again
+                LOG.error("an event of job %s is lost: %s", claim.job.id, fault)
             unsent.popleft()
 
     def _end(self, claim: Claim, state: str, results: Sequence[NewResult], cost: float, **more: Any) -> Job:
@@ -226,6 +247,8 @@ class RemoteStore:
         self, method: str, what: str, claim: Claim | None, is_stream: bool, **body: Any
     ) -> Iterator[httpx.Response]:
         """Raises LeaseLost, Unreachable, or CalotypeError if the service refuses the request."""
+        if "json" in body:
+            body["json"] = finite(body["json"])
         headers = body.pop("headers", {}) | ({"Calotype-Claim": claim.token} if claim else {})
         path = f"/jobs/{claim.job.id}/{what}" if claim else what
         try:
@@ -281,7 +304,12 @@ class RemoteFiles(FileStore):
         for kind, seconds in (("uploads", KEEP_UPLOADS), ("incoming", KEEP_UPLOADS), ("work", KEEP_WORK)):
             for path in list(self._entries(kind)):
                 with contextlib.suppress(OSError):
-                    if path.name not in running and time.time() - path.stat().st_mtime > seconds:
+                    if path.name not in running and time.time() - _last_use(path) > seconds:
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
                         count += 1
         return count
+
+
+def _last_use(path: Path) -> float:
+    """When a file, or the newest file in a folder, was written."""
+    return max(file.lstat().st_mtime for file in (path, *path.rglob("*")))

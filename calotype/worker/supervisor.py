@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
@@ -52,7 +53,9 @@ class ProcessSetup:
         if self.server.server:
             from calotype.worker.remote_store import RemoteStore
 
-            return RemoteStore(self.server.server, self.server.worker_token, self.settings.home / "worker")
+            device = re.sub(r"\W", "-", self.settings.device)  # workers of several devices share no files
+            folder = self.settings.home / "worker" / device
+            return RemoteStore(self.server.server, self.server.worker_token, folder)
         return JobStore(self.options.store, self.folder, max_attempts=self.options.attempts)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from calotype.engine import Engine
 from calotype.errors import CalotypeError, Message
 from calotype.jobs.database import StoreFull
-from calotype.jobs.jobs import Claim, LeaseLost
+from calotype.jobs.jobs import Claim, LeaseLost, Unreachable
 from calotype.jobs.store import JobStore
 from calotype.tasks.events import Preview, Progress
 from calotype.tasks.limits import LIMITS
@@ -101,6 +101,8 @@ class Worker:
                 requested = self._run_attempt(claim, attempt, heartbeat)
             except LeaseLost:
                 raise
+            except Unreachable:  # a file of the job could not be fetched
+                return self._store(lambda: self.store.park(claim, cost())).state
             except Exception as fault:  # noqa: BLE001 - it fails this job, not the worker
                 if self._is_disk_full(fault):
                     self._note = Message("the disk is full; jobs wait until there is room")

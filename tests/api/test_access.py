@@ -125,6 +125,8 @@ def test_the_routes_of_workers_need_their_token(app, client_for, store, expected
             for method in route.methods:
                 answer = client_of(app, token).request(method, re.sub(r"{\w+}", job, route.path), json={})
                 assert (answer.status_code, answer.json()["error"]) == (401, "unauthorized"), route.path
+    unread = client_of(app, "x").post("/worker/claim", content=b"{", headers={"Content-Type": "application/json"})
+    assert unread.status_code == 401  # before the body is read
     app.state.service.failures = RateLimiter(Rate(2, 1))
     statuses = [client_of(app, "x").get("/worker/version").status_code for _ in range(3)]
     assert statuses == [401, 401, 429]

@@ -35,6 +35,7 @@ def check(answer, *statuses):
         (b'{"kind": NaN}', 400),
         (b'{"kind": -Infinity}', 400),
         (b"[" * 100_000, 400),
+        (b'{"a": [' + b"[]," * 150_000 + b"[]]}", 413),
         (b'{"a":' * 40 + b"1" + b"}" * 40, 400),
         (b'{"kind": ' + b"9" * 5000 + b"}", 400),
         (b"[]", 422),
@@ -76,6 +77,19 @@ def test_bodies_that_are_no_request(client, content, status):
 )
 def test_errors_name_the_option(client, body, option):
     assert check(client.post("/jobs", json=body), 422)["option"] == option
+
+
+@pytest.mark.parametrize("image", ["data:,", "data:image/png;base64,aGVsbG8="])
+def test_no_answer_has_a_path_of_this_machine(client, image):
+    error = check(client.post("/sdapi/v1/png-info", json={"image": image}), 422)
+    assert "/" not in error["detail"], error
+
+
+@pytest.mark.parametrize("charset", ["undefined", "idna", "no-such"])
+def test_a_form_in_a_charset_that_is_none_is_refused(client, charset):
+    content = b"--x\r\nContent-Disposition: form-data; name=a\xff\r\n\r\nb\r\n--x--\r\n"
+    headers = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+    assert client.post("/v1/images/edits", content=content, headers=headers).status_code == 400
 
 
 def test_unknown_options_are_named_with_the_nearest_one(client):

@@ -233,6 +233,9 @@ def test_messages_need_a_token_and_come_from_this_site(client_for, app):
     ):
         assert ann.post("/mcp", json=hello, headers=accepted | headers).status_code == status
     assert ann.get("/mcp").status_code == ann.delete("/mcp").status_code == 405
+    chunks = (b"x" * (1 << 20) for _ in range(app.state.service.max_upload // (1 << 20) + 2))
+    too_large = ann.post("/mcp", content=chunks, headers=accepted | {"Content-Type": "application/json"})
+    assert too_large.status_code == 413
     assert ann.post("/mcp", content=b"{", headers=accepted | {"Content-Type": "application/json"}).status_code == 400
 
 

@@ -256,6 +256,44 @@ def test_a_wrong_token_or_address_is_one_sentence(server, settings, tmp_path, ur
         Supervisor(replace(settings, home=tmp_path), OPTIONS, options).run()
 
 
+def test_events_keep_the_worker_running_whatever_is_in_them(store, remote):
+    submit(store)
+    claim = remote.claim("w")
+    remote.add_event(claim, {"event": "progress", "done": 1, "total": 2, "loss": float("nan")})
+    remote.add_event(claim, {"event": "progress", "done": 2, "total": 2, "text": "x" * (2 << 20)})  # refused, perhaps
+    remote.add_event(claim, {"event": "progress", "done": 2, "total": 2})
+    events = [stored.data for stored in store.events(claim.job.id) if stored.data["event"] == "progress"]
+    assert events[0]["loss"] is None and events[-1] == {"event": "progress", "done": 2, "total": 2}
+
+
+def test_a_service_of_another_version_is_said(server, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote_store, "__version__", "0.0.1")
+    with pytest.raises(CalotypeError, match=r"and this worker 0\.0\.1; install the same version"):
+        Supervisor(
+            replace(settings, home=tmp_path), OPTIONS, ServerOptions(server=server.url, worker_token=TOKEN)
+        ).run()
+
+
+def test_a_missing_upload_fails_the_job_with_a_sentence(store, remote, tmp_path):
+    submit(store)
+    claim = remote.claim("w")
+    upload = claim.job.files["source"].partition("/")[0]
+    store.files.upload(upload).unlink()
+    with pytest.raises(CalotypeError, match="not there any more"):
+        remote.files.upload(upload)
+
+
+def test_files_of_a_job_are_kept_after_the_last_of_them_was_written(remote):
+    work = remote.files.work("0" * 32)
+    (work / "state").mkdir(parents=True)
+    (work / "state" / "weights").write_bytes(b"x")
+    os.utime(work, (0, 0))
+    assert remote.delete_orphans() == 0
+    for path in (work / "state" / "weights", work / "state", work):
+        os.utime(path, (0, 0))
+    assert remote.delete_orphans() == 1 and not work.exists()
+
+
 def test_copies_of_uploads_are_deleted_after_their_last_use(store, remote):
     submit(store)
     claim = remote.claim("w")

@@ -1,7 +1,10 @@
 """A1111's HTTP API, for programs that were written for it. Its requests become jobs, and wait for them."""
 
 import json
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -113,13 +116,15 @@ async def _enhance(data: Mapping[str, Any], pictures: Sequence[Any], caller: Cal
 
 
 @router.post("/png-info", openapi_extra=BODY)
-async def png_info(request: Request, caller: CallerOf, service: ServiceOf) -> dict[str, Any]:
+async def png_info(request: Request, _: CallerOf, service: ServiceOf) -> dict[str, Any]:
     """The parameters that a picture was generated with."""
     data = await read_json(request, service.max_upload)
 
     def read() -> tuple[str, dict[str, str]]:
-        upload = service.store.upload(caller.owner, decoded(data.get("image"), "image"), service.max_upload)
-        return infotext_of(service.store.files.upload(upload.id), service.settings.max_pixels)
+        with tempfile.NamedTemporaryFile(prefix="picture-") as file:
+            shutil.copyfileobj(decoded(data.get("image"), "image"), file)
+            file.flush()
+            return infotext_of(Path(file.name), service.settings.max_pixels)
 
     text, parameters = await run_in_threadpool(read)
     return {"info": text, "items": {"parameters": text} if text else {}, "parameters": parameters}

@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+from anyio import to_thread
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
@@ -27,7 +28,8 @@ async def upload(request: Request, caller: CallerOf, service: ServiceOf) -> Uplo
     """Send a file as the body of the request, of any content type. It is decoded by the worker, not here."""
     service.check_open()
     await run_in_threadpool(service.check_storage, caller)
-    saved = await run_in_threadpool(service.store.upload, caller.owner, BodyStream(request), service.max_upload)
+    sent = caller.owner, BodyStream(request), service.max_upload
+    saved = await to_thread.run_sync(service.store.upload, *sent, limiter=service.bodies)
     return UploadView(id=saved.id, size=saved.size)
 
 

@@ -6,11 +6,13 @@ can run the jobs of all accounts.
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal, TypeVar
 
+from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import FileResponse, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
@@ -21,7 +23,7 @@ from calotype.api.errors import Refusal
 from calotype.api.limiter import too_many
 from calotype.api.responses import file_response
 from calotype.api.schemas import JOB_ID, UPLOAD_ID
-from calotype.api.service import address_of
+from calotype.api.service import address_of, service_of
 from calotype.errors import CalotypeError, Message
 from calotype.jobs.jobs import DONE, FAILED, LEASE, Claim, LeaseLost, NewResult, NotFound, upload_ids
 from calotype.options import as_data
@@ -35,9 +37,9 @@ Cost = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Sha256 = Annotated[str, Field(pattern=UPLOAD_ID)]
 
 
-async def check_worker(request: Request, service: ServiceOf) -> None:
+def check_worker(request: Request) -> None:
     """Raises Refusal: no token, or a wrong one (401), or too many wrong ones (429)."""
-    address = address_of(request)
+    service, address = service_of(request), address_of(request)
     if wait := service.failures.wait_for(address):
         raise too_many(wait)
     token, expected = token_of(request), service.service.worker_token
@@ -52,7 +54,20 @@ async def check_worker(request: Request, service: ServiceOf) -> None:
         )
 
 
-router = APIRouter(prefix="/worker", dependencies=[Depends(check_worker)])
+class WorkerRoute(APIRoute):
+    """Checks the token before it reads the body."""
+
+    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:
+        handle = super().get_route_handler()
+
+        async def checked(request: Request) -> Response:
+            check_worker(request)
+            return await handle(request)
+
+        return checked
+
+
+router = APIRouter(prefix="/worker", route_class=WorkerRoute)
 
 
 def claim_of(
@@ -196,7 +211,8 @@ async def receive(
 ) -> None:
     """A part of a result; it becomes one at the end of the job."""
     files = service.store.files
-    await run_in_threadpool(files.receive_part, claim.job.id, sha256, offset, size, BodyStream(request))
+    part = claim.job.id, sha256, offset, size, BodyStream(request)
+    await to_thread.run_sync(files.receive_part, *part, limiter=service.bodies)
 
 
 @router.post("/jobs/{job_id}/end")
