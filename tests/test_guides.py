@@ -98,7 +98,7 @@ def quickened(line):
     arguments = words(line)
     if arguments[0] == "train" and arguments[1] != "caption" and "--dry-run" not in arguments:
         arguments.append("--dry-run")
-    if arguments[0] == "restore":
+    if arguments[0] == "restore" and "--speed" not in arguments:
         arguments += ["--upscaler", "realesr-animevideov3"]
     if arguments[0] == "imagine" and "steps=" not in line:
         arguments += ["--steps", "1"]
@@ -119,7 +119,7 @@ def run_all(lines, capsys):
 
 def is_named_alone(arguments):
     """Whether the text only names a command, such as `calotype models add`."""
-    if arguments[0] in ("serve", "worker"):  # these run until they are stopped
+    if arguments[0] in ("serve", "worker", "mcp"):  # these run until they are stopped
         return True
     return arguments[0] in ("train", "models") and len(arguments) < 3 and arguments[1:] not in (["list"], ["verify"])
 

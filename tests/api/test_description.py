@@ -45,7 +45,10 @@ def run_examples(schema, count, paths=None, **options):
     for operation in (result.ok() for result in schema.get_all_operations()):
         if paths and operation.path not in paths:
             continue
+        has_files = any(body.media_type == "multipart/form-data" for body in operation.body)
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+            if has_files and mode == GenerationMode.NEGATIVE:
+                continue  # schemathesis cannot compare files with their schema; test_openai.py has invalid forms
 
             def send(case):
                 nonlocal sent
