@@ -38,6 +38,11 @@ FILE: dict[int | str, dict[str, Any]] = {
     200: {"description": "the file", "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
 }
 
+_TEXT = {"type": "string"}
+EVENTS = {  # one server-sent event
+    "text/event-stream": {"schema": {"type": "object", "properties": {"id": _TEXT, "event": _TEXT, "data": _TEXT}}}
+}
+
 
 def file_response(path: Path, name: str, media_type: str, is_final: bool = False) -> FileResponse:
     """A file of the store. Pictures are shown in the browser, anything else is saved; nothing in them can run.

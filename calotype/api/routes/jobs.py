@@ -11,7 +11,7 @@ from calotype.api.body import read_json
 from calotype.api.errors import Refusal
 from calotype.api.events import read_last_id, stream
 from calotype.api.orders import read_key, read_order
-from calotype.api.responses import CONFLICT, FILE, NOT_FOUND, file_response
+from calotype.api.responses import CONFLICT, EVENTS, FILE, NOT_FOUND, file_response
 from calotype.api.schemas import JOB_EXAMPLES, JOB_ID
 from calotype.api.service import Caller, Service
 from calotype.api.shown import job_view
@@ -139,7 +139,7 @@ def remove_favourite(job: JobOf, service: ServiceOf) -> JobView:
     "/jobs/{job_id}/events",
     response_class=StreamingResponse,
     responses={
-        200: {"description": "server-sent events", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        200: {"description": "server-sent events", "content": EVENTS},
         204: {"description": "the job has ended, and all its events were delivered"},
         **NOT_FOUND,
     },

@@ -7,12 +7,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from calotype.api.access import CallerOf, ServiceOf
+from calotype.api.responses import EVENTS
 from calotype.api.service import Caller, Service
 
 router = APIRouter(tags=["MCP"])
 MESSAGE = {"schema": {"type": "object"}}
 BODY = {"requestBody": {"required": True, "content": {"application/json": MESSAGE}}}
-STREAM = {"application/json": MESSAGE, "text/event-stream": {"schema": {"type": "string"}}}
+STREAM = {"application/json": MESSAGE} | EVENTS
 REFUSED = {"description": "an error of JSON-RPC, or of the service", "content": {"application/json": MESSAGE}}
 
 

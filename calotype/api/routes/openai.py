@@ -14,7 +14,7 @@ from calotype.api.access import CallerOf, ServiceOf
 from calotype.api.body import open_form, read_json
 from calotype.api.errors import openai_error, status_of
 from calotype.api.orders import read_key
-from calotype.api.responses import ANYWHERE, refusals
+from calotype.api.responses import ANYWHERE, EVENTS, refusals
 from calotype.api.schemas import body_of
 from calotype.api.service import Caller, Service
 from calotype.api.views import (
@@ -41,7 +41,7 @@ from calotype.jobs.jobs import Conflict, Job, NotFound
 from calotype.options import as_name
 
 FILES = {"image": "init", "image[]": "init", "mask": "mask"}  # of a form: options of the task
-STREAM = {200: {"description": "pictures, or events", "content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+STREAM = {200: {"description": "pictures, or events", "content": EVENTS}}
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=refusals(*ANYWHERE, 404, 409, view=OpenAIErrorView))
 Key = Annotated[str | None, Header(description="the same key twice is one job")]
