@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import hashlib
 import os
 import re
 import shutil
@@ -200,6 +201,13 @@ def _write_error(path: Path, fault: OSError, option: str) -> CalotypeError:
             "{path} cannot be written: folder {folder} is closed to you; choose another one", path=name, folder=folder
         )
     return CalotypeError("{path} cannot be written: {reason}; choose another name or folder", path=name, reason=reason)
+
+
+def file_sha256(path: Path, start: int = 0) -> str:
+    """The sha256 of a file in hex digits, from its byte `start` on."""
+    with path.open("rb") as file:
+        file.seek(start)
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(descriptor: int) -> None:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from calotype.errors import CalotypeError
-from calotype.files import make_folder, write_atomic
+from calotype.files import file_sha256, make_folder, write_atomic
 
 INDEX = "model_index.json"  # represents a diffusers folder
 WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")
@@ -38,8 +38,7 @@ def digest(path: Path, cache: Path | None = None) -> str:
         known = _read_cache(cache).get(str(path.absolute())) if is_cached else None
         if known and known[:2] == stamp:
             return known[2]
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = file_sha256(path)
     except OSError as fault:
         raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror) from None
     if is_cached:

@@ -1,7 +1,6 @@
 """Copies of the queue with its uploads and results in one file, made while the service runs."""
 
 import contextlib
-import hashlib
 import os
 import re
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import delete, select
 
 from calotype.errors import CalotypeError
-from calotype.files import atomic_file, atomic_folder, readable
+from calotype.files import atomic_file, atomic_folder, file_sha256, readable
 from calotype.jobs.schema import JOBS, RESULTS, UPLOADS
 from calotype.jobs.store import JobStore
 from calotype.jobs.tables import LINKS
@@ -159,9 +158,8 @@ def _check(path: Path, store: JobStore, kind: str, file_id: str) -> None:
     if kind == "results":
         with store.database.reading() as db:
             expected = db.scalar(select(RESULTS.c.sha256).where(RESULTS.c.id == file_id))
-    with file.open("rb") as content:
-        if hashlib.file_digest(content, "sha256").hexdigest() != expected:
-            raise _damaged(path, f"a file of {kind} has changed")
+    if file_sha256(file) != expected:
+        raise _damaged(path, f"a file of {kind} has changed")
 
 
 def _damaged(path: Path, reason: str) -> CalotypeError:

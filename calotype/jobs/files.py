@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from calotype.errors import CalotypeError
-from calotype.files import atomic_file, make_folder, sync_path
+from calotype.files import atomic_file, file_sha256, make_folder, sync_path
 from calotype.jobs.jobs import NotFound, StoredUpload
 
 BLOCK = 1 << 20
@@ -84,7 +84,7 @@ class FileStore:
 
     def adopt(self, path: Path) -> tuple[str, int, str]:
         """Stores a file as a result, without copying it if possible. Returns its id, size and SHA-256."""
-        result_id, digest, size = new_id(), _sha256(path), path.stat().st_size
+        result_id, digest, size = new_id(), file_sha256(path), path.stat().st_size
         sync_path(path)
         target = self.result(result_id)
         target.parent.mkdir(exist_ok=True)
@@ -124,7 +124,7 @@ class FileStore:
                 file.write(block)
             is_whole = file.tell() == size
         if is_whole:
-            if _sha256(part) != sha256:
+            if file_sha256(part) != sha256:
                 part.unlink()
                 raise CalotypeError("the file was damaged on its way; send it again")
             os.replace(part, path)
@@ -171,8 +171,3 @@ class FileStore:
         if not (isinstance(file_id, str) and ID.fullmatch(file_id)):
             raise NotFound("there is no file of this id")
         return self.folder / kind / file_id[:2] / file_id
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,5 @@
 """The JSON file beside a result: how to reproduce it, and whether the result is unchanged."""
 
-import hashlib
 import json
 import math
 import os
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from calotype.checkpoints.entries import AUTOMATIC
 from calotype.errors import CalotypeError, Message
-from calotype.files import readable, write_atomic
+from calotype.files import file_sha256, readable, write_atomic
 from calotype.outputs.model_hashes import automatic_upscaler
 from calotype.outputs.names import format_of
 from calotype.tasks import kind_of, options_of
@@ -41,8 +40,7 @@ def sidecar_of(target: Path) -> Path:
 def sha256_of(path: Path) -> str:
     """Raises CalotypeError if the file can't be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as fault:
         raise CalotypeError(
             "can't read {path} ({reason}); check the name and permissions", path=readable(path), reason=fault.strerror

@@ -20,7 +20,7 @@ import httpx
 
 from calotype import __version__
 from calotype.errors import CalotypeError, Message
-from calotype.files import atomic_file
+from calotype.files import atomic_file, file_sha256
 from calotype.jobs.database import StoreFull
 from calotype.jobs.files import FileStore
 from calotype.jobs.jobs import (
@@ -210,8 +210,7 @@ class RemoteStore:
         self._send_events(claim)
         sent = []
         for result in results:
-            with result.path.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = file_sha256(result.path)
             self._send_file(claim, result.path, sha256)
             about = {"name": result.name, "media_type": result.media_type, "facts": dict(result.facts)}
             sent.append({"sha256": sha256, **about})

@@ -1,6 +1,5 @@
 """Facts about a LoRA file, for users and programs."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from calotype.checkpoints.lora.deltas import rank_of
 from calotype.checkpoints.lora.keys import is_kohya
 from calotype.checkpoints.lora.merge import kind_of
 from calotype.checkpoints.lora.read import Adapter
+from calotype.files import file_sha256
 
 SETTINGS = (  # training settings in kohya's metadata
     *("output_name", "sd_model_name", "network_module", "network_dim", "network_alpha", "network_args", "resolution"),
@@ -66,6 +66,4 @@ def _alpha(tensors: Mapping[str, Tensor]) -> float:
 
 def model_hash(path: Path) -> str:
     """sshs_model_hash: the sha256 of the tensor data after the header, which editing the metadata does not change."""
-    with path.open("rb") as file:
-        file.seek(data_start(path))
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path, data_start(path))

@@ -1,6 +1,5 @@
 """Loads LoRA files of every kind with the keys of sd-scripts, LyCORIS, ComfyUI, diffusers and peft."""
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ from calotype.checkpoints.state_dict import check_finite, read_state
 from calotype.checkpoints.store import digest
 from calotype.checkpoints.textual_inversion import Embedding, vectors_in
 from calotype.errors import CalotypeError, Message
+from calotype.files import file_sha256
 
 # Suffix of a key -> role of the tensor; the rest of the key is the name of the module.
 _ROLES = {
@@ -190,9 +190,7 @@ def _add_scales(modules: Mapping[tuple[str, str], dict[str, Tensor]], settings: 
 
 def _short_hash(path: Path) -> str:
     """Hash of the tensor data alone, so that editing the metadata does not change it."""
-    with path.open("rb") as file:
-        file.seek(data_start(path))
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    return file_sha256(path, data_start(path))[:12]
 
 
 def _base(modules: Mapping[tuple[str, str], Mapping[str, Tensor]], metadata: Mapping[str, str]) -> str:
