@@ -17,6 +17,7 @@ from calotype.api.security import SecurityMiddleware
 from calotype.api.service import Service
 from calotype.api.settings import MIB, ServiceSettings
 from calotype.errors import CalotypeError
+from calotype.jobs.files import MAX_PART
 from calotype.jobs.store import JobStore
 from calotype.jobs.users import Accounts
 from calotype.settings import Settings
@@ -85,7 +86,7 @@ def create_app(
     for router in WORKER_ROUTERS:
         app.include_router(router, include_in_schema=False)
     add_handlers(app)
-    max_body = max(parts.max_upload, MIB, workers.MAX_PART)
+    max_body = max(parts.max_upload, MIB, MAX_PART)
     app.add_middleware(SecurityMiddleware, hosts=(service.host, *service.allow_host), max_body=max_body)
     app.openapi = lambda: _openapi(app)
     return app

@@ -36,9 +36,12 @@ async def read_json(request: Request, limit: int = MAX_JSON) -> dict[str, Any]:
 
 def check_media_type(request: Request) -> None:
     """A form of another site cannot send this type without asking first."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    if _media_type(request) != "application/json":
         raise Refusal(415, "the body is JSON; send it with the content type application/json")
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -109,8 +112,7 @@ async def open_form(request: Request) -> AsyncIterator[Form]:
     Raises:
         Refusal: another content type, no valid form, too many parts, a text twice, or one that is too long.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "multipart/form-data":
+    if _media_type(request) != "multipart/form-data":
         raise Refusal(415, "the body is a form; send it with the content type multipart/form-data")
     chunks = _chunks(request.stream())
     parser = MultiPartParser(request.headers, chunks, max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=MAX_JSON)

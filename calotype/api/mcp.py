@@ -4,7 +4,6 @@ import base64
 import json
 import logging
 import re
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -21,6 +20,7 @@ from calotype import __version__
 from calotype.api.schemas import JOB_ID
 from calotype.api.service import LOCAL, Caller, Service
 from calotype.api.tools import TOOLS, ToolResult, call
+from calotype.api.waiting import as_base64
 from calotype.errors import PLAIN, CalotypeError
 from calotype.jobs.jobs import NotFound
 
@@ -110,10 +110,7 @@ def _read(service: Service, caller: Caller, address: str) -> tuple[str, str]:
     if not address.startswith(RESULTS) or not re.fullmatch(JOB_ID, result_id):
         raise NotFound("there is no such result")
     _, result = service.store.result(result_id, caller.owner)
-    path = service.store.files.result(result.id)
-    if not path.is_file():
-        raise NotFound("the file is not there any more")
-    return base64.b64encode(path.read_bytes()).decode(), result.media_type
+    return as_base64(service, result), result.media_type
 
 
 class MCPResponse(Response):
@@ -134,15 +131,10 @@ class MCPResponse(Response):
             refusals, unknown = group.split(CalotypeError)
             if refusals is None or unknown is not None:
                 raise
-            raise next(_leaves(refusals)) from None
-
-
-def _leaves(group: BaseExceptionGroup) -> Iterator[BaseException]:
-    for fault in group.exceptions:
-        if isinstance(fault, BaseExceptionGroup):
-            yield from _leaves(fault)
-        else:
-            yield fault
+            fault: BaseException = refusals
+            while isinstance(fault, BaseExceptionGroup):
+                fault = fault.exceptions[0]
+            raise fault from None
 
 
 async def serve_stdio(service: Service, worker: AbstractContextManager) -> None:

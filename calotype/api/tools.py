@@ -13,7 +13,7 @@ from calotype.api.routes.catalog import models
 from calotype.api.schemas import JOB_ID, UPLOAD_ID, task_schema
 from calotype.api.service import Caller, Service
 from calotype.api.shown import error_view, event_data
-from calotype.api.waiting import changes, check_success, decoded, picture_results, stored, submit
+from calotype.api.waiting import changes, check_success, decoded, picture_results, preview_of, stored, submit
 from calotype.checkpoints.entries import KINDS
 from calotype.errors import CalotypeError
 from calotype.jobs.jobs import Job, NotFound, StoredResult
@@ -187,9 +187,8 @@ def _job_result(service: Service, job: Job) -> ToolResult:
         with contextlib.suppress(CalotypeError):  # the file itself is there all the same
             path = files.result(result.id)
             previews.append(thumbnail(path, PREVIEW_SIDE, service.settings.max_pixels))
-    if job.preview and not job.is_finished:
-        with contextlib.suppress(FileNotFoundError):  # the job ends at this moment
-            previews.append(files.preview(job.id).read_bytes())
+    if job.preview and not job.is_finished and (preview := preview_of(service, job)):
+        previews.append(preview)
     return ToolResult(_job_data(job), tuple(job.results), tuple(previews))
 
 

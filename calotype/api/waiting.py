@@ -94,9 +94,14 @@ def as_base64(service: Service, result: StoredResult) -> str:
         raise NotFound("the file is not there any more") from None
 
 
-def preview_of(service: Service, job: Job) -> str | None:
-    """The latest preview in base64, a JPEG."""
+def preview_of(service: Service, job: Job) -> bytes | None:
+    """The latest preview, a JPEG."""
     try:
-        return base64.b64encode(service.store.files.preview(job.id).read_bytes()).decode()
+        return service.store.files.preview(job.id).read_bytes()
     except FileNotFoundError:  # there is none, or the job ends at this moment
         return None
+
+
+def preview_as_base64(service: Service, job: Job) -> str | None:
+    preview = preview_of(service, job)
+    return None if preview is None else base64.b64encode(preview).decode()

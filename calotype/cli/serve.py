@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +77,8 @@ def worker_process(settings: Settings, options: WorkerOptions) -> Iterator[None]
 
     configure_log()
     supervisor = Supervisor(settings, options)
-    thread = threading.Thread(target=_run, args=(supervisor,))
-    thread.start()
-    try:
+    with _thread(lambda: _run(supervisor), supervisor.stop):
         yield
-    finally:
-        supervisor.stop()
-        thread.join()
 
 
 @contextlib.contextmanager
@@ -98,12 +93,19 @@ def _upkeep(store: Any, options: WorkerOptions) -> Iterator[None]:
             with contextlib.suppress(CalotypeError):  # the next time
                 upkeep.run()
 
+    with _thread(run, stopping.set):
+        yield
+
+
+@contextlib.contextmanager
+def _thread(run: Callable[[], None], stop: Callable[[], None]) -> Iterator[None]:
+    """Runs a function in a thread for as long as the block lasts; `stop` makes it end."""
     thread = threading.Thread(target=run)
     thread.start()
     try:
         yield
     finally:
-        stopping.set()
+        stop()
         thread.join()
 
 

@@ -43,7 +43,7 @@ def back_up(store: JobStore, path: Path) -> int:
         try:
             for kind, file_id in _file_ids(copy):
                 try:
-                    _link(_file(store.folder, kind, file_id), _file(folder, kind, file_id))
+                    _link(store.files.path(kind, file_id), copy.files.path(kind, file_id))
                 except FileNotFoundError:  # deleted since the database was copied
                     _forget(copy, kind, file_id)
         finally:
@@ -97,10 +97,6 @@ def _file_ids(store: JobStore) -> Iterator[tuple[str, str]]:
     yield from dict.fromkeys(found)  # an upload may belong to several owners
 
 
-def _file(folder: Path, kind: str, file_id: str) -> Path:
-    return folder / kind / file_id[:2] / file_id
-
-
 def _names(folder: Path) -> Iterator[str]:
     yield from (path.name for path in folder.glob("*/*"))
 
@@ -149,7 +145,7 @@ def _unpack(path: Path, folder: Path) -> int:
 
 def _check(path: Path, store: JobStore, kind: str, file_id: str) -> None:
     """Raises CalotypeError if a file is missing or is not the one of its row."""
-    file = _file(store.folder, kind, file_id)
+    file = store.files.path(kind, file_id)
     if not file.is_file():
         raise _damaged(path, f"a file of {kind} is missing")
     if kind == "links":

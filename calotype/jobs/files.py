@@ -20,6 +20,7 @@ from calotype.files import atomic_file, file_sha256, make_folder, sync_path
 from calotype.jobs.jobs import NotFound, StoredUpload
 
 BLOCK = 1 << 20
+MAX_PART = 8 << 20  # bytes of a result that a worker on another computer sends in one request
 ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 ORPHAN_SECONDS = 3600.0  # a file without a row may belong to a transaction that is not complete yet
@@ -47,21 +48,21 @@ class FileStore:
             make_folder(folder / name, "home")
 
     def upload(self, upload_id: str) -> Path:
-        return self._path("uploads", upload_id)
+        return self.path("uploads", upload_id)
 
     def result(self, result_id: str) -> Path:
-        return self._path("results", result_id)
+        return self.path("results", result_id)
 
     def link(self, link_id: str) -> Path:
         """The public copy of a result."""
-        return self._path("links", link_id)
+        return self.path("links", link_id)
 
     def preview(self, job_id: str) -> Path:
-        return self._path("previews", job_id)
+        return self.path("previews", job_id)
 
     def work(self, job_id: str) -> Path:
         """The folder in which a job writes; kept between its attempts."""
-        return self._path("work", job_id)
+        return self.path("work", job_id)
 
     def receive(self, stream: BinaryIO, limit: int) -> tuple[Path, StoredUpload]:
         """Writes a stream to a temporary file. Raises TooLarge as soon as it exceeds the limit."""
@@ -167,7 +168,8 @@ class FileStore:
         folder = self.folder / kind
         return folder.iterdir() if kind == "incoming" else folder.glob("*/*")
 
-    def _path(self, kind: str, file_id: str) -> Path:
+    def path(self, kind: str, file_id: str) -> Path:
+        """Where a file of a kind lies. Raises NotFound for what is no id."""
         if not (isinstance(file_id, str) and ID.fullmatch(file_id)):
             raise NotFound("there is no file of this id")
         return self.folder / kind / file_id[:2] / file_id

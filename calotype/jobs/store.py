@@ -3,10 +3,7 @@
 from calotype.jobs.claims import Claims
 from calotype.jobs.owner_jobs import OwnerJobs
 from calotype.jobs.retention import Retention
-from calotype.jobs.rows import MAX_EVENTS
 from calotype.jobs.uploads import Uploads
-
-__all__ = ["MAX_EVENTS", "JobStore"]
 
 
 class JobStore(OwnerJobs, Uploads, Claims, Retention):

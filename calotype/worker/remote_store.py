@@ -22,7 +22,7 @@ from calotype import __version__
 from calotype.errors import CalotypeError, Message
 from calotype.files import atomic_file, file_sha256
 from calotype.jobs.database import StoreFull
-from calotype.jobs.files import FileStore
+from calotype.jobs.files import MAX_PART, FileStore
 from calotype.jobs.jobs import (
     CANCELLED,
     DONE,
@@ -40,7 +40,6 @@ from calotype.jobs.schema import finite
 
 LOG = logging.getLogger("calotype.worker")
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
-MAX_PART = 8 << 20  # bytes of a result in one request, as the service takes them
 MAX_UNSENT = 2000  # events kept while the service cannot be reached
 RETRY_SECONDS, PATIENCE = 1.0, 600.0  # to fetch an upload
 KEEP_UPLOADS, KEEP_WORK = 3600.0, 7 * 86400.0  # seconds after their last use
@@ -92,7 +91,7 @@ class RemoteStore:
         if response.status_code == httpx.codes.NO_CONTENT:
             return None
         data = response.json()
-        job = Job(**{**data["job"], "models": tuple(data["job"]["models"]), "results": ()})
+        job = _job_of(data["job"])
         claim = Claim(job, worker, data["token"], lease)
         self._claims, self._unsent = {job.id: claim}, {}
         return claim
@@ -138,7 +137,7 @@ class RemoteStore:
 
     def worker_ended(self, worker: str) -> list[Job]:
         jobs = self._send("POST", "/ended", json={"worker": worker}).json()
-        return [Job(**{**job, "models": tuple(job["models"]), "results": ()}) for job in jobs]
+        return [_job_of(job) for job in jobs]
 
     def sweep(self) -> list[Job]:
         """The service itself takes jobs from workers whose lease has ended."""
@@ -307,6 +306,11 @@ class RemoteFiles(FileStore):
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
                         count += 1
         return count
+
+
+def _job_of(data: Mapping[str, Any]) -> Job:
+    """A running or waiting job, which has no results."""
+    return Job(**{**data, "models": tuple(data["models"]), "results": ()})
 
 
 def _last_use(path: Path) -> float:

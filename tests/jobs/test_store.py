@@ -13,7 +13,8 @@ pytest.importorskip("sqlalchemy", reason="the extra serve is not installed")
 from calotype.errors import CalotypeError, Message
 from calotype.jobs.files import TooLarge
 from calotype.jobs.jobs import Budget, Conflict, LeaseLost, NewResult, NotFound, OverBudget
-from calotype.jobs.store import MAX_EVENTS, JobStore
+from calotype.jobs.rows import MAX_EVENTS
+from calotype.jobs.store import JobStore
 
 
 def result(tmp_path, content=b"png", name="r.png"):

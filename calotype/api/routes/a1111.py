@@ -1,7 +1,6 @@
 """A1111's HTTP API, for programs that were written for it. Its requests become jobs, and wait for them."""
 
 import json
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,16 @@ from calotype.api.body import read_json
 from calotype.api.orders import check_task
 from calotype.api.responses import NOT_FOUND
 from calotype.api.service import Caller, Service
-from calotype.api.waiting import as_base64, check_success, decoded, picture_results, preview_of, stored, submit, wait
+from calotype.api.waiting import (
+    as_base64,
+    check_success,
+    decoded,
+    picture_results,
+    preview_as_base64,
+    stored,
+    submit,
+    wait,
+)
 from calotype.checkpoints.store import ModelStore
 from calotype.dialects.a1111_api import ApiRequest, read_extras, read_img2img, read_settings, read_txt2img
 from calotype.errors import CalotypeError
@@ -121,10 +129,10 @@ async def png_info(request: Request, _: CallerOf, service: ServiceOf) -> dict[st
     data = await read_json(request, service.max_upload)
 
     def read() -> tuple[str, dict[str, str]]:
-        with tempfile.NamedTemporaryFile(prefix="picture-") as file:
-            shutil.copyfileobj(decoded(data.get("image"), "image"), file)
-            file.flush()
-            return infotext_of(Path(file.name), service.settings.max_pixels)
+        with tempfile.TemporaryDirectory(prefix="calotype-") as folder:
+            path = Path(folder, "picture")
+            path.write_bytes(decoded(data.get("image"), "image").getvalue())
+            return infotext_of(path, service.settings.max_pixels)
 
     text, parameters = await run_in_threadpool(read)
     return {"info": text, "items": {"parameters": text} if text else {}, "parameters": parameters}
@@ -175,7 +183,7 @@ def progress(caller: CallerOf, service: ServiceOf, skip_current_image: bool = Fa
     facts = job.progress or {}
     done, total = facts.get("done") or 0, facts.get("total") or 0
     state |= {"job": job.id, "job_count": 1, "sampling_step": done, "sampling_steps": total}
-    image = None if skip_current_image else preview_of(service, job)
+    image = None if skip_current_image else preview_as_base64(service, job)
     fraction, remaining = (done / total if total else 0.0), facts.get("remaining") or 0.0
     found = {"progress": fraction, "eta_relative": remaining, "state": state, "current_image": image}
     return {**found, "textinfo": None, "current_task": job.id}

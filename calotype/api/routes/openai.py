@@ -25,7 +25,16 @@ from calotype.api.views import (
     PictureView,
     UsageView,
 )
-from calotype.api.waiting import as_base64, changes, check_success, picture_results, preview_of, stored, submit, wait
+from calotype.api.waiting import (
+    as_base64,
+    changes,
+    check_success,
+    picture_results,
+    preview_as_base64,
+    stored,
+    submit,
+    wait,
+)
 from calotype.dialects.openai_api import (
     ANSWERED_QUALITIES,
     OPENAI,
@@ -205,7 +214,7 @@ async def _events(service: Service, asked: Asked) -> AsyncIterator[bytes]:
     async for latest in changes(service, asked.job):
         job = latest
         is_due = sent < limit and job.preview not in (None, preview) and _done(job) >= (sent + 1) / (limit + 1)
-        picture = await run_in_threadpool(preview_of, service, job) if is_due and not job.is_finished else None
+        picture = await run_in_threadpool(preview_as_base64, service, job) if is_due and not job.is_finished else None
         if picture:
             preview, facts = job.preview, {"partial_image_index": sent, "b64_json": picture}
             sent += 1

@@ -28,7 +28,6 @@ from calotype.errors import CalotypeError, Message
 from calotype.jobs.jobs import DONE, FAILED, LEASE, Claim, LeaseLost, NewResult, NotFound, upload_ids
 from calotype.options import as_data
 
-MAX_PART = 8 << 20  # bytes of a result in one request
 MAX_PREVIEW = 4 << 20
 
 T = TypeVar("T")
