@@ -22,9 +22,7 @@ from calotype.api.settings import ServiceSettings
 from calotype.engine import Engine
 from calotype.errors import CalotypeError
 from calotype.jobs.jobs import LeaseLost, NewResult
-from calotype.jobs.store import JobStore
 from calotype.tasks.events import Preview, Progress, Saved
-from calotype.worker import attempt as attempts
 from calotype.worker import remote_store
 from calotype.worker.remote_store import RemoteStore, Unreachable
 from calotype.worker.supervisor import Supervisor
@@ -56,13 +54,6 @@ class Server:
 
 
 @pytest.fixture
-def store(tmp_path):
-    opened = JobStore("", tmp_path / "service")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
 def server(store, settings):
     running = Server(store, settings)
     running.start()
@@ -81,16 +72,6 @@ def remote(server, tmp_path, monkeypatch):
 @pytest.fixture
 def worker(remote, settings):
     return Worker(remote, Engine(settings), OPTIONS, "w")
-
-
-@pytest.fixture
-def runs(monkeypatch):
-    """Replaces what the runner does by a function of its output, which yields events."""
-
-    def replace_by(function):
-        monkeypatch.setattr(attempts, "run", lambda request, engine, output, **_: function(output))
-
-    return replace_by
 
 
 def files_in(folder):
@@ -124,7 +105,7 @@ def test_a_job_that_fails_says_why(store, worker):
 def test_the_worker_goes_on_when_the_service_restarts(store, server, worker, runs):
     gone, back = threading.Event(), threading.Event()
 
-    def run(output):
+    def run(request, output):
         for step in range(4):
             yield Progress(step + 1, 4, "steps")
             yield Preview("x", b"jpeg")
@@ -210,7 +191,7 @@ def test_a_file_that_is_not_the_announced_one_is_refused(store, remote, server, 
 
 
 def test_the_owner_stops_a_job_within_a_step(store, worker, runs):
-    def run(output):
+    def run(request, output):
         for step in range(1000):
             time.sleep(0.01)
             yield Progress(step, 1000, "steps")

@@ -20,11 +20,9 @@ from calotype.checkpoints import open_network
 from calotype.engine import Engine
 from calotype.errors import CalotypeError, Message, PictureError
 from calotype.jobs.jobs import LeaseLost
-from calotype.jobs.store import JobStore
 from calotype.tasks import Upscale
 from calotype.tasks.events import Failed, Finished, Preview, Progress, Saved, Started
 from calotype.tasks.output import Album
-from calotype.worker import attempt as attempts
 from calotype.worker.attempt import safe_name
 from calotype.worker.worker import Worker
 from calotype.worker.worker_options import WorkerOptions
@@ -34,25 +32,8 @@ MODEL = "realesr-animevideov3"
 
 
 @pytest.fixture
-def store(tmp_path):
-    opened = JobStore("", tmp_path / "service")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
 def worker(store, settings):
     return Worker(store, Engine(settings), OPTIONS, "w")
-
-
-@pytest.fixture
-def runs(monkeypatch):
-    """Replaces what the runner does by a function of the request and its output, which yields events."""
-
-    def replace(function):
-        monkeypatch.setattr(attempts, "run", lambda request, engine, output, **_: function(request, output))
-
-    return replace
 
 
 def photo(seed=0):

@@ -38,14 +38,4 @@ def open_jpeg_ls(data: bytes, frame: Frame, name: str) -> PictureFile:
             colour, _ = split(stretched(np.ascontiguousarray(samples), frame.bits))
         return Pixels(colour, None, segments.icc)
 
-    return PictureFile(
-        (height, width),
-        decode,
-        segments.exif,
-        segments.xmp,
-        notes=segments.notes,
-        extended_xmp=segments.extended,
-        iptc=segments.iptc,
-        comment=segments.comment,
-        texts={"comment": segments.comment} if segments.comment else {},
-    )
+    return segments.file((height, width), decode)

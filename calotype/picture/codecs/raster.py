@@ -68,18 +68,8 @@ def _open_single_jpeg(data: bytes, name: str) -> PictureFile:
     def decode() -> Pixels:
         return _decode_jpeg(image, data, frame, segments.icc, name)
 
-    return PictureFile(
-        (image.height, image.width),
-        decode,
-        segments.exif,
-        segments.xmp,
-        _positive(info.get("dpi")) if info.get("jfif_unit") in (1, 2) else None,
-        notes=segments.notes,
-        extended_xmp=segments.extended,
-        iptc=segments.iptc,
-        comment=segments.comment,
-        texts={"comment": segments.comment} if segments.comment else {},
-    )
+    dpi = _positive(info.get("dpi")) if info.get("jfif_unit") in (1, 2) else None
+    return segments.file((image.height, image.width), decode, dpi)
 
 
 def _decode_jpeg(image: Image.Image, data: bytes, frame: Frame, icc: bytes | None, name: str) -> Pixels:

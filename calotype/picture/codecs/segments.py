@@ -1,9 +1,9 @@
 """The metadata segments of a JPEG, read and written."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from calotype.picture.codecs.decoded import plain_text
+from calotype.picture.codecs.decoded import PictureFile, Pixels, plain_text
 from calotype.picture.metadata import families
 from calotype.picture.metadata import iptc as captions
 from calotype.picture.metadata import xmp as packets
@@ -32,6 +32,23 @@ class Segments:
     icc: bytes | None = None  # parts that are missing leave a damaged profile
     comment: str = ""
     notes: tuple[str, ...] = ()
+
+    def file(
+        self, size: tuple[int, int], decode: Callable[[], Pixels], dpi: tuple[float, float] | None = None
+    ) -> PictureFile:
+        """A picture with this metadata. `size`: height, width."""
+        return PictureFile(
+            size,
+            decode,
+            self.exif,
+            self.xmp,
+            dpi,
+            notes=self.notes,
+            extended_xmp=self.extended,
+            iptc=self.iptc,
+            comment=self.comment,
+            texts={"comment": self.comment} if self.comment else {},
+        )
 
 
 def read_segments(data: bytes) -> Segments:
