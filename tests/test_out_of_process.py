@@ -1,5 +1,6 @@
 """Functions in a second process: what they return, what happens when they crash, and that nothing stays behind."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -128,10 +129,10 @@ def test_nothing_stays_behind(end, work):
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=root
     ) as parent:
-        child = psutil.Process(int(parent.stdout.readline()))
+        child = int(parent.stdout.readline())
         if end is not None:
             time.sleep(0.2)
             parent.send_signal(end)
         parent.wait(10)
-    gone, alive = psutil.wait_procs([child], timeout=3)
-    assert gone and not alive
+    with contextlib.suppress(psutil.NoSuchProcess):  # it may have ended before it is looked for
+        psutil.Process(child).wait(3)
