@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends, Path, Request
@@ -56,6 +57,15 @@ def admin_of(caller: CallerOf) -> Caller:
     if not caller.is_admin:
         raise Refusal(403, "only the owner of the service may do this")
     return caller
+
+
+async def connection_of(caller: CallerOf, service: ServiceOf) -> AsyncIterator[None]:
+    """Counts the connection of a request that waits for a job, until its answer was sent. Raises Refusal (429)."""
+    with service.hub.opened(caller.owner):
+        yield
+
+
+WAITING = (Depends(connection_of),)  # dependencies of the routes that wait for jobs
 
 
 def job_of(

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from calotype.api.limiter import too_many
+from calotype.api.errors import Refusal
 from calotype.api.shown import event_data, job_view
 from calotype.jobs.jobs import Job
 from calotype.jobs.store import JobStore
@@ -16,7 +16,7 @@ from calotype.jobs.store import JobStore
 POLL = 0.25  # seconds between two looks into the store, for all streams together
 PING = 15.0  # seconds without an event after which a comment keeps the connection
 PAGE = 200  # events that are read at once
-MAX_STREAMS = 50  # of one owner
+MAX_OPEN = 50  # connections of one owner that wait for jobs: streams, and requests of other programs' APIs
 END = "end"  # id of the last event of a stream; nothing follows it
 
 
@@ -31,7 +31,7 @@ class EventHub:
 
     @property
     def count(self) -> int:
-        """Open streams."""
+        """Open connections that wait for jobs."""
         return sum(self._counts.values())
 
     @property
@@ -40,9 +40,14 @@ class EventHub:
 
     @contextlib.contextmanager
     def opened(self, owner: str) -> Iterator[None]:
-        """Counts a stream. Raises Refusal (429) if the owner has too many of them."""
-        if self._counts.get(owner, 0) >= MAX_STREAMS:
-            raise too_many(PING)
+        """Counts a connection that waits for jobs. Raises Refusal (429) if the owner has too many of them."""
+        if self._counts.get(owner, 0) >= MAX_OPEN:
+            raise Refusal(
+                429,
+                "{limit} connections of this account wait for jobs, its limit; end one, or ask for the state of a job",
+                headers={"Retry-After": str(int(PING))},
+                limit=MAX_OPEN,
+            )
         self._counts[owner] = self._counts.get(owner, 0) + 1
         try:
             yield
@@ -87,29 +92,28 @@ def read_last_id(text: str | None) -> int | None:
 async def stream(hub: EventHub, store: JobStore, job: Job, after: int) -> AsyncIterator[bytes]:
     """The events of a job after number `after`, and an event `job` whenever its state changes; the last one, with the
     id `end`, has the final state."""
-    with hub.opened(job.owner):
-        state = ""
-        yield b"retry: 2000\n\n"
-        while True:
-            mark = (await run_in_threadpool(store.last_events, [job.id])).get(job.id)
-            is_changed, events = not state or mark is None, [None] * PAGE  # None: the job was deleted
-            while len(events) == PAGE:
-                events = await run_in_threadpool(store.events, job.id, after, PAGE)
-                for event in events:
-                    after = event.number
-                    is_changed |= event.data.get("event") == "state"
-                    yield _packed(str(after), event.data.get("event", "event"), event_data(event.data))
-            if is_changed:
-                job = await run_in_threadpool(store.get, job.id)
-            if job.state != state:
-                state = job.state
-                yield _packed(END if job.is_finished else str(after), "job", job_view(job).model_dump())
-            if job.is_finished:
+    state = ""
+    yield b"retry: 2000\n\n"
+    while True:
+        mark = (await run_in_threadpool(store.last_events, [job.id])).get(job.id)
+        is_changed, events = not state or mark is None, [None] * PAGE  # None: the job was deleted
+        while len(events) == PAGE:
+            events = await run_in_threadpool(store.events, job.id, after, PAGE)
+            for event in events:
+                after = event.number
+                is_changed |= event.data.get("event") == "state"
+                yield _packed(str(after), event.data.get("event", "event"), event_data(event.data))
+        if is_changed:
+            job = await run_in_threadpool(store.get, job.id)
+        if job.state != state:
+            state = job.state
+            yield _packed(END if job.is_finished else str(after), "job", job_view(job).model_dump())
+        if job.is_finished:
+            return
+        if not await hub.wait(job.id, mark):
+            if hub.is_stopping:
                 return
-            if not await hub.wait(job.id, mark):
-                if hub.is_stopping:
-                    return
-                yield b": waiting\n\n"
+            yield b": waiting\n\n"
 
 
 def _packed(number: str, name: str, data: Any) -> bytes:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from calotype import __version__
-from calotype.api.access import CallerOf, ServiceOf
+from calotype.api.access import WAITING, CallerOf, ServiceOf
 from calotype.api.body import read_json
 from calotype.api.orders import check_task
 from calotype.api.responses import NOT_FOUND
@@ -42,13 +42,13 @@ EMPTY_STATE = {
 }
 
 
-@router.post("/txt2img", openapi_extra=BODY)
+@router.post("/txt2img", dependencies=WAITING, openapi_extra=BODY)
 async def txt2img(request: Request, caller: CallerOf, service: ServiceOf) -> dict[str, Any]:
     """Generate pictures from a prompt, and wait for them."""
     return await _draw(request, caller, service, read_txt2img)
 
 
-@router.post("/img2img", openapi_extra=BODY)
+@router.post("/img2img", dependencies=WAITING, openapi_extra=BODY)
 async def img2img(request: Request, caller: CallerOf, service: ServiceOf) -> dict[str, Any]:
     """Generate pictures from a picture, with or without a mask, and wait for them."""
     return await _draw(request, caller, service, read_img2img)
@@ -95,7 +95,7 @@ async def _draw(request: Request, caller: Caller, service: Service, reader: Any)
     return {"images": pictures, "parameters": shown, "info": json.dumps(info)}
 
 
-@router.post("/extra-single-image", openapi_extra=BODY)
+@router.post("/extra-single-image", dependencies=WAITING, openapi_extra=BODY)
 async def extra_single_image(request: Request, caller: CallerOf, service: ServiceOf) -> dict[str, Any]:
     """Enlarge a picture, and restore its faces."""
     data = await read_json(request, service.max_upload)
@@ -103,7 +103,7 @@ async def extra_single_image(request: Request, caller: CallerOf, service: Servic
     return {"html_info": "", "image": picture}
 
 
-@router.post("/extra-batch-images", openapi_extra=BODY)
+@router.post("/extra-batch-images", dependencies=WAITING, openapi_extra=BODY)
 async def extra_batch_images(request: Request, caller: CallerOf, service: ServiceOf) -> dict[str, Any]:
     """As extra-single-image, for several pictures."""
     data = await read_json(request, service.max_upload)
@@ -138,7 +138,7 @@ async def png_info(request: Request, _: CallerOf, service: ServiceOf) -> dict[st
     return {"info": text, "items": {"parameters": text} if text else {}, "parameters": parameters}
 
 
-@router.post("/interrogate", openapi_extra=BODY)
+@router.post("/interrogate", dependencies=WAITING, openapi_extra=BODY)
 async def interrogate(request: Request, _: CallerOf, service: ServiceOf) -> dict[str, Any]:
     """Refused: tags need a WD14 tagger, which only the command line takes."""
     await read_json(request, service.max_upload)

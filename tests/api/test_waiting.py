@@ -1,0 +1,72 @@
+"""Requests that wait for jobs: how many connections one account may hold."""
+
+import base64
+import contextlib
+import threading
+import time
+
+import pytest
+
+from calotype.api import events
+from tests.api.conftest import png, submit, work
+
+PICTURE = base64.b64encode(png()).decode()
+ACCEPT = {"Accept": "application/json, text/event-stream"}
+CALL = {"name": "text_to_image", "arguments": {"prompt": "fox", "wait": 20}}
+CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": CALL}
+DRAWN = {"prompt": "fox", "size": "64x64"}
+FILE = {"image": ("a.png", png())}
+DOORS = {
+    "txt2img": ("/sdapi/v1/txt2img", {"json": {"prompt": "fox"}}),
+    "img2img": ("/sdapi/v1/img2img", {"json": {"prompt": "fox", "init_images": [PICTURE]}}),
+    "extras": ("/sdapi/v1/extra-single-image", {"json": {"image": PICTURE, "upscaler_1": "Lanczos"}}),
+    "extras batch": ("/sdapi/v1/extra-batch-images", {"json": {"imageList": [{"data": PICTURE, "name": "a"}]}}),
+    "generations": ("/v1/images/generations", {"json": DRAWN}),
+    "generations in parts": ("/v1/images/generations", {"json": {**DRAWN, "stream": True}}),
+    "edits": ("/v1/images/edits", {"data": DRAWN, "files": FILE}),
+    "variations": ("/v1/images/variations", {"files": FILE}),
+    "mcp": ("/mcp", {"json": CALL, "headers": ACCEPT}),
+    "events": ("", {}),
+}
+
+
+@contextlib.contextmanager
+def waiting(client, store, ask):
+    """A request that waits in a thread, for as long as the block lasts; then its job is done."""
+    answers, hub = [], client.app.state.service.hub
+    thread = threading.Thread(target=lambda: answers.append(ask()))
+    thread.start()
+    try:
+        until = time.monotonic() + 5
+        while not (hub.count and store.find()) and time.monotonic() < until:
+            time.sleep(0.01)
+        yield answers
+    finally:
+        while store.find(states=("queued",)):
+            work(store)
+        thread.join()
+
+
+@pytest.mark.many(plain=3)
+@pytest.mark.parametrize("door", DOORS)
+def test_an_account_has_a_number_of_connections_that_wait(client_for, app, store, monkeypatch, door):
+    monkeypatch.setattr(events, "MAX_OPEN", 1)
+    ann, bob = client_for("ann"), client_for("bob")
+
+    def ask(client=ann):
+        address, body = DOORS[door]
+        if address:
+            return client.post(address, **body)
+        job = store.find(app.state.service.accounts.list()[0].id)[0].id if store.find() else submit(client)
+        return client.get(f"/jobs/{job}/events")
+
+    with waiting(ann, store, ask) as answers:
+        refused = ask()
+        assert refused.status_code == 429, refused.text
+        assert "1 connections of this account wait for jobs" in refused.text
+        assert int(refused.headers["Retry-After"]) > 0
+        assert len(store.find()) == 1, "what is refused leaves no job"
+        assert bob.get("/me").status_code == ann.get("/me").status_code == 200
+        assert app.state.service.hub.count == 1
+    assert [answer.status_code for answer in answers] == [200], answers[0].text
+    assert app.state.service.hub.count == 0
