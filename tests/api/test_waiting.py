@@ -51,6 +51,7 @@ def waiting(client, store, ask):
 @pytest.mark.parametrize("door", DOORS)
 def test_an_account_has_a_number_of_connections_that_wait(client_for, app, store, monkeypatch, door):
     monkeypatch.setattr(events, "MAX_OPEN", 1)
+    monkeypatch.setattr(events, "POLL", 0.02)
     ann, bob = client_for("ann"), client_for("bob")
 
     def ask(client=ann):
