@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from calotype import __version__
 from calotype.api.access import caller_of
@@ -53,7 +54,7 @@ def create_app(
     service = service or ServiceSettings()
     if accounts is None and not service.is_local:
         raise CalotypeError(
-            "{host} is reached from other computers, which needs accounts; add one first",
+            "the service on {host} is reached from other computers, which needs accounts; add one first",
             option="host",
             host=service.host,
         )
@@ -88,6 +89,8 @@ def create_app(
     add_handlers(app)
     max_body = max(parts.max_upload, MIB, MAX_PART)
     app.add_middleware(SecurityMiddleware, hosts=(service.host, *service.allow_host), max_body=max_body)
+    if service.trust_proxy:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(service.trust_proxy))
     app.openapi = lambda: _openapi(app)
     return app
 

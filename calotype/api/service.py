@@ -1,6 +1,7 @@
 """What the routes work with."""
 
 import asyncio
+import ipaddress
 import json
 import logging
 from collections.abc import Callable, Collection
@@ -119,4 +120,12 @@ def service_of(request: Request) -> Service:
 
 
 def address_of(request: Request) -> str:
-    return request.client.host if request.client else ""
+    """Where a request comes from: an IPv4 address, or the /64 network of an IPv6 address, all of which one has."""
+    host = request.client.host if request.client else ""
+    try:
+        found = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host[:64]
+    if found.version == 4 or found.ipv4_mapped:
+        return str(getattr(found, "ipv4_mapped", None) or found)
+    return str(ipaddress.ip_network((found, 64), strict=False))
