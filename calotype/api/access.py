@@ -34,7 +34,7 @@ def token_of(request: Request) -> str:
 
 async def caller_of(request: Request, service: ServiceOf) -> Caller:
     """Raises Refusal: no valid token (401), or too many requests (429)."""
-    if service.accounts is None:
+    if service.accounts is None or (service.service.is_local and await run_in_threadpool(lambda: service.is_open)):
         return Caller(LOCAL)
     address = address_of(request)
     if wait := service.failures.wait_for(address):

@@ -47,7 +47,8 @@ def create_app(
     """The service over a job store.
 
     Args:
-        accounts: whose tokens are accepted; None: a single user without login, on this computer only.
+        accounts: whose tokens are accepted; where only this computer reaches the service, there is a single user
+            without login until the first account is added. None: always a single user.
     Raises:
         CalotypeError: without accounts the service would listen beyond this computer; or the workers' token is short.
     """

@@ -55,7 +55,7 @@ class Caller:
 
 @dataclass
 class Service:
-    """The parts of one service. `accounts` is None for a single user without login."""
+    """The parts of one service. `accounts` is None where there is always a single user without login."""
 
     store: JobStore
     settings: Settings
@@ -71,6 +71,16 @@ class Service:
     def __post_init__(self) -> None:
         self.hub = EventHub(self.store, self.stopping)
         self.presets, self.links = Presets(self.store.database), Links(self.store.database)
+        self._has_accounts = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests need no token: where only this computer reaches the service, until an account is added."""
+        if self.accounts is None:
+            return True
+        if self.service.is_local and not self._has_accounts:
+            self._has_accounts = self.accounts.exist()
+        return self.service.is_local and not self._has_accounts
 
     @property
     def max_upload(self) -> int:

@@ -39,12 +39,12 @@ def serve(**values: Any) -> int:
 
     set_up_log(quiet=values["quiet"])
     with contextlib.closing(ProcessSetup(settings, options, "").open_store()) as store:
-        accounts = Accounts(store.database)
-        is_open = service.is_local and not accounts.list()
-        app = create_app(store, settings, service, accounts=None if is_open else accounts)
+        app = create_app(store, settings, service, accounts=Accounts(store.database))
         with contextlib.closing(bind(service)) as listener:
             if values["json"]:
-                print_json({"event": "listening", "address": address(listener), "accounts": not is_open})
+                print_json(
+                    {"event": "listening", "address": address(listener), "accounts": not app.state.service.is_open}
+                )
             else:
                 print(f"Calotype listens on {address(listener)}", flush=True)
             with _upkeep(store, options) if values["no_worker"] else worker_process(settings, options):

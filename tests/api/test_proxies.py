@@ -63,6 +63,7 @@ def test_wrong_tokens_of_one_person_lock_nobody_else_out(service, accounts):
 
 
 def test_no_proxy_is_trusted_unless_it_is_named(store, home, accounts):
+    accounts.add("ann")
     app = create_app(store, home, ServiceSettings(), accounts=accounts)
     assert address(app, "127.0.0.1", "198.51.100.1") == "127.0.0.1"
 
