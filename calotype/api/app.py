@@ -43,12 +43,14 @@ def create_app(
     service: ServiceSettings | None = None,
     *,
     accounts: Accounts | None = None,
+    has_tagger: bool = False,
 ) -> FastAPI:
     """The service over a job store.
 
     Args:
         accounts: whose tokens are accepted; where only this computer reaches the service, there is a single user
             without login until the first account is added. None: always a single user.
+        has_tagger: whether its workers have one, for jobs that ask for tags.
     Raises:
         CalotypeError: without accounts the service would listen beyond this computer; or the workers' token is short.
     """
@@ -61,7 +63,7 @@ def create_app(
         )
     if 0 < len(service.worker_token) < MIN_TOKEN:
         raise CalotypeError("{option} needs {count} random characters or more", option="worker_token", count=MIN_TOKEN)
-    parts = Service(store, settings, service, accounts)
+    parts = Service(store, settings, service, accounts, has_tagger)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -61,6 +61,7 @@ class Service:
     settings: Settings
     service: ServiceSettings
     accounts: Accounts | None = None
+    has_tagger: bool = False  # of its workers
     metrics: Metrics = field(default_factory=Metrics)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     requests: RateLimiter = field(default_factory=lambda: RateLimiter(Rate(300, 1200)))  # of an account

@@ -11,7 +11,7 @@ from calotype.api.settings import ServiceSettings
 from calotype.cli.flags import flag, flags, given_options, set_signature
 from calotype.cli.show import print_error, print_json
 from calotype.cli.wording import WORDING
-from calotype.cli.worker import check_packages
+from calotype.cli.worker import check_packages, check_tagger
 from calotype.errors import CalotypeError
 from calotype.files import readable
 from calotype.settings import Settings, gathered
@@ -30,6 +30,8 @@ def serve(**values: Any) -> int:
     service = gathered(ServiceSettings, given_options(ServiceSettings, values))
     options = gathered(WorkerOptions, given_options(WorkerOptions, values))
     check_packages(*PACKAGES)
+    if not values["no_worker"]:
+        check_tagger(options)
     if values["backup"] or values["restore"]:
         return _copy(settings, options, values["backup"], values["restore"])
     from calotype.api.app import create_app
@@ -39,7 +41,7 @@ def serve(**values: Any) -> int:
 
     set_up_log(quiet=values["quiet"])
     with contextlib.closing(ProcessSetup(settings, options, "").open_store()) as store:
-        app = create_app(store, settings, service, accounts=Accounts(store.database))
+        app = create_app(store, settings, service, accounts=Accounts(store.database), has_tagger=bool(options.tagger))
         with contextlib.closing(bind(service)) as listener:
             if values["json"]:
                 print_json(

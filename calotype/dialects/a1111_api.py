@@ -9,6 +9,7 @@ from typing import Any
 from calotype.errors import CalotypeError
 from calotype.options import shown
 from calotype.samplers import schedule_named
+from calotype.tasks.captions import INSTALLED
 
 DRAWING = {
     **{"prompt": "", "negative_prompt": "", "styles": (), "seed": -1, "subseed": -1, "subseed_strength": 0},
@@ -26,6 +27,8 @@ EXTRAS = {
     **{"resize_mode": 0, "gfpgan_visibility": 0, "codeformer_visibility": 0, "codeformer_weight": 0},
     **{"upscaling_resize": 2, "upscaler_1": "None"},
 }
+INTERROGATE = {"model": "clip"}
+THRESHOLDS = {"clip": 0.35, "deepdanbooru": 0.5}  # least confidence of a tag, by A1111's model
 NEUTRAL = {
     **dict.fromkeys(("eta", "s_noise", "initial_noise_multiplier"), (0, 1)),
     **dict.fromkeys(("s_min_uncond", "s_churn", "s_tmin", "firstphase_width", "firstphase_height"), (0,)),
@@ -116,6 +119,23 @@ def read_extras(data: Mapping[str, Any], picture: str, face_models: Collection[s
     task |= {"face_model": models[0], "strength": f"{gfpgan or codeformer:g},background=1"}
     task |= {"fidelity": _number(values, "codeformer_weight")} if codeformer else {}
     return ApiRequest("restore", task, {"source": picture}, values)
+
+
+def read_interrogate(data: Mapping[str, Any]) -> ApiRequest:
+    """A caption job with the tags of a picture; `prompt_of` words them."""
+    values = _fields({name: value for name, value in data.items() if name != "image"}, INTERROGATE)
+    model = values["model"]
+    if not isinstance(model, str) or model not in THRESHOLDS:
+        models = " or ".join(THRESHOLDS)
+        raise CalotypeError("{option} is {models}, not {value}", option="model", models=models, value=shown(model))
+    task = {"tagger": INSTALLED, "threshold": THRESHOLDS[model]}
+    return ApiRequest("caption", task, {"photos": data.get("image")}, values)
+
+
+def prompt_of(tags: str, model: str) -> str:
+    """Tags as a prompt: the surest first for clip, sorted for deepdanbooru; their brackets are no weights."""
+    names = tags.split(", ")
+    return re.sub(r"([\\()\[\]])", r"\\\1", ", ".join(sorted(names) if model == "deepdanbooru" else names))
 
 
 def model_name(title: str) -> str:

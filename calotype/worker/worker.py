@@ -92,8 +92,7 @@ class Worker:
         with _Heartbeat(self.store, claim, options.poll) as heartbeat:
             try:
                 limits = None if options.trusted else LIMITS
-                every = options.preview_every or None
-                attempt = Attempt(claim.job, self.store.files, self.engine, limits, every)
+                attempt = Attempt(claim.job, self.store.files, self.engine, limits, options)
             except KeyError:
                 fault = CalotypeError("this worker knows no task {kind}; install a newer version", kind=claim.job.kind)
                 return self._store(lambda: self.store.fail(claim, fault, cost())).state

@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from calotype.api.service import Service
 from calotype.api.settings import ServiceSettings
 from calotype.jobs.store import JobStore
-from tests.api.conftest import listening, png, submit, working
+from tests.api.conftest import client_of, drawing, listening, png, submit, upload, working
 
 INFOTEXT = "fox\nSteps: 20, Sampler: Euler a, CFG scale: 7.0, Seed: 5, Size: 8x6, Model: emoji"
 
@@ -131,12 +131,44 @@ def test_what_is_not_supported_is_refused_by_name(client, fields, option):
     [
         ("interrogate", {"image": "x", "model": "clip"}, "no tagger is installed"),
         ("interrogate", {"image": "x", "model": "deepdanbooru"}, "no tagger is installed"),
+        ("interrogate", {"image": "x", "model": "blip"}, "model is clip or deepdanbooru, not 'blip'"),
         ("unload-checkpoint", {}, "models are not unloaded by request"),
     ],
 )
 def test_what_a_service_does_not_do_is_said(client, address, fields, sentence):
     answer = post(client, address, **fields)
     assert answer.status_code == 422 and sentence in answer.json()["detail"]
+
+
+def test_interrogate_gives_the_tags_of_the_workers_tagger(shared_app, store, home, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from tests.pipelines.test_caption import wd14
+
+    shared_app.state.service = Service(store, home, ServiceSettings(), has_tagger=True)
+    client = client_of(shared_app)
+    red, blue = (base64.b64encode(picture(color)).decode() for color in ((250, 0, 0), (0, 0, 250)))
+    with drawing(store, home, tagger=wd14(tmp_path / "tagger")):
+        surest_first = post(client, "interrogate", image=red, model="clip")
+        assert surest_first.json() == {"caption": r"anna \(series\), red dress, ^_^"}, surest_first.text
+        assert post(client, "interrogate", image=blue).json() == {"caption": "blue sky, ^_^"}
+        by_name = post(client, "interrogate", image=red, model="deepdanbooru").json()["caption"]
+        assert by_name == r"^_^, anna \(series\), red dress"
+        damaged = post(client, "interrogate", image=base64.b64encode(b"no picture").decode())
+        assert damaged.status_code == 422 and "photos.png" in damaged.json()["detail"]
+        jobs = client.get("/jobs")
+        photo = f"{upload(client, picture((250, 0, 0)))}/red.png"
+        captioned = submit(client, "caption", {"tagger": "installed", "trigger": "zkz"}, files={"photos": [photo]})
+        assert "zkz, anna (series), red dress" in client.get(f"/jobs/{captioned}/events").text
+    assert "/tagger" not in jobs.text and str(tmp_path) not in jobs.text + damaged.text
+    assert sorted(job["state"] for job in jobs.json()["jobs"]) == ["done", "done", "done", "failed"]
+
+
+def test_a_worker_without_a_tagger_says_so(shared_app, store, home):
+    shared_app.state.service = Service(store, home, ServiceSettings(), has_tagger=True)
+    with drawing(store, home):
+        answer = post(client_of(shared_app), "interrogate", image=base64.b64encode(picture()).decode())
+    assert answer.status_code == 422 and "no tagger is installed with the worker" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

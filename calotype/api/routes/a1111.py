@@ -26,9 +26,17 @@ from calotype.api.waiting import (
     wait,
 )
 from calotype.checkpoints.store import ModelStore
-from calotype.dialects.a1111_api import ApiRequest, read_extras, read_img2img, read_settings, read_txt2img
+from calotype.dialects.a1111_api import (
+    ApiRequest,
+    prompt_of,
+    read_extras,
+    read_img2img,
+    read_interrogate,
+    read_settings,
+    read_txt2img,
+)
 from calotype.errors import CalotypeError
-from calotype.jobs.jobs import Job, NotFound
+from calotype.jobs.jobs import FileRefs, Job, NotFound
 from calotype.outputs.infotext import infotext_of
 from calotype.samplers import LATENT, SAMPLERS, SCHEDULES, schedule_title
 from calotype.tasks.styles import STYLES_FILE, styles
@@ -139,12 +147,15 @@ async def png_info(request: Request, _: CallerOf, service: ServiceOf) -> dict[st
 
 
 @router.post("/interrogate", dependencies=WAITING, openapi_extra=BODY)
-async def interrogate(request: Request, _: CallerOf, service: ServiceOf) -> dict[str, Any]:
-    """Refused: tags need a WD14 tagger, which only the command line takes."""
-    await read_json(request, service.max_upload)
-    raise CalotypeError(
-        "no tagger is installed in this service; write the prompt yourself, or have the command line caption photos"
-    )
+async def interrogate(request: Request, caller: CallerOf, service: ServiceOf) -> dict[str, Any]:
+    """Tags of a picture as a prompt, where a tagger is installed: the surest first for the model clip, sorted for
+    deepdanbooru."""
+    asked = read_interrogate(await read_json(request, service.max_upload))
+    if not service.has_tagger:
+        raise CalotypeError("no tagger is installed in this service; its owner can name one when it is started")
+    job = await _run(service, caller, asked)
+    tags = next((str(result.facts.get("text", "")) for result in job.results), "")
+    return {"caption": prompt_of(tags, asked.fields["model"])}
 
 
 async def _run(service: Service, caller: Caller, asked: ApiRequest) -> Job:
@@ -157,7 +168,11 @@ async def _run(service: Service, caller: Caller, asked: ApiRequest) -> Job:
 
 def _submit(service: Service, caller: Caller, asked: ApiRequest) -> Job:
     service.check_storage(caller)
-    files = {name: stored(service, caller, decoded(text, name), name) for name, text in asked.pictures.items()}
+    files: dict[str, FileRefs] = {
+        name: stored(service, caller, decoded(text, name), name) for name, text in asked.pictures.items()
+    }
+    if asked.kind == "caption":  # it takes a folder
+        files = {"photos": [f"{files['photos']}.png"]}
     return submit(service, caller, asked.kind, asked.task, files)
 
 
