@@ -92,7 +92,8 @@ def test_webuiapi_reads_lists_and_settings(api):
     assert api.get_memory().keys() == {"ram", "cuda"}
     assert api.get_progress()["progress"] == 0
     assert api.interrupt() == api.skip() == api.refresh_checkpoints() == {}
-    assert api.session.post(f"{api.baseurl}/reload-checkpoint").json() == {}
+    for verb in ("unload", "reload"):
+        assert api.session.post(f"{api.baseurl}/{verb}-checkpoint").json() == {}
 
 
 def post(client, address, **fields):
@@ -132,7 +133,6 @@ def test_what_is_not_supported_is_refused_by_name(client, fields, option):
         ("interrogate", {"image": "x", "model": "clip"}, "no tagger is installed"),
         ("interrogate", {"image": "x", "model": "deepdanbooru"}, "no tagger is installed"),
         ("interrogate", {"image": "x", "model": "blip"}, "model is clip or deepdanbooru, not 'blip'"),
-        ("unload-checkpoint", {}, "models are not unloaded by request"),
     ],
 )
 def test_what_a_service_does_not_do_is_said(client, address, fields, sentence):
@@ -190,6 +190,17 @@ def test_settings_belong_to_an_account(client_for):
     assert bob.get("/sdapi/v1/options").json()["CLIP_stop_at_last_layers"] == 1
     assert post(ann, "options", outdir_samples="/etc").status_code == 422
     assert post(ann, "options", sd_model_checkpoint="nobody").status_code == 422
+
+
+def test_only_the_owner_has_models_dropped(client_for, store):
+    def is_asked():
+        return store.report("w", "cpu", [])
+
+    assert not is_asked()
+    ann, owner = client_for("ann"), client_for("owner", is_admin=True)
+    assert post(ann, "unload-checkpoint").status_code == 403 and not is_asked()
+    assert post(owner, "unload-checkpoint").json() == {} and is_asked()
+    assert post(ann, "reload-checkpoint").json() == post(owner, "reload-checkpoint").json() == {} and not is_asked()
 
 
 def test_interrupt_stops_only_ones_own_job(client_for, store):

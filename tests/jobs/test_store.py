@@ -398,6 +398,18 @@ def test_workers_report_what_they_do(store, clock):
     assert [worker.name for worker in store.workers()] == ["w2"]
 
 
+def test_each_worker_drops_its_models_once_when_asked(store):
+    for worker in ("w1", "w2"):
+        assert store.report(worker, "cpu", []) is False
+    store.unload_models()
+    store.submit("ann", "imagine", {})
+    store.submit("ann", "imagine", {})
+    assert [store.claim("w1").unload, store.claim("w1").unload] == [True, False]
+    assert [store.report("w1", "cpu", []), store.report("w2", "cpu", []), store.report("w2", "cpu", [])] == [
+        *(False, True, False)
+    ]
+
+
 def test_a_queue_of_thousands_is_claimed_quickly(store):
     with store.database.writing() as db:
         from sqlalchemy import insert

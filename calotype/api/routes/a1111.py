@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
 
 from calotype import __version__
-from calotype.api.access import WAITING, CallerOf, ServiceOf
+from calotype.api.access import WAITING, CallerOf, ServiceOf, admin_of
 from calotype.api.body import read_json
 from calotype.api.orders import check_task
 from calotype.api.responses import NOT_FOUND
@@ -385,12 +385,12 @@ def refresh_loras(_: CallerOf) -> dict[str, Any]:
     return {}
 
 
-@router.post("/unload-checkpoint", openapi_extra=NOTHING)
-def unload_checkpoint(_: CallerOf) -> dict[str, Any]:
-    """Refused: a worker's models are everybody's."""
-    raise CalotypeError(
-        "models are not unloaded by request: the least recently used one leaves when another needs its memory"
-    )
+@router.post("/unload-checkpoint", dependencies=[Depends(admin_of)], openapi_extra=NOTHING)
+def unload_checkpoint(service: ServiceOf) -> dict[str, Any]:
+    """Workers drop their models before their next job, or within seconds while they wait. Only for the owner: models
+    are everybody's."""
+    service.store.unload_models()
+    return {}
 
 
 @router.post("/reload-checkpoint", openapi_extra=NOTHING)
