@@ -96,6 +96,30 @@ def test_webuiapi_reads_lists_and_settings(api):
         assert api.session.post(f"{api.baseurl}/{verb}-checkpoint").json() == {}
 
 
+def test_extras_take_a_size_instead_of_a_scale(client, store):
+    fields = {"image": base64.b64encode(png()).decode(), "upscaler_1": "Lanczos", "upscaling_resize": 3}
+    sizes = {"upscaling_resize_w": 640, "upscaling_resize_h": 480}
+    plain = {"upscaler": "none", "faces": "none"}
+    for more, task in [
+        ({"resize_mode": 1, **sizes}, {"scale": 1.0, "cover": "640x480", "crop": True}),
+        ({"resize_mode": 1, **sizes, "upscaling_crop": False}, {"scale": 1.0, "cover": "640x480", "crop": False}),
+        ({"resize_mode": 1}, {"scale": 1.0, "cover": "512x512", "crop": True}),
+        ({"resize_mode": 0, **sizes}, {"scale": 3.0}),
+        ({"resize_mode": 1, **sizes, "upscaler_1": "None"}, {"scale": 1.0}),  # A1111 enlarges nothing either
+    ]:
+        with working(store, png()):
+            assert post(client, "extra-single-image", **fields | more).status_code == 200
+        assert [job.task for job in store.find(states=("done",))] == [plain | task]
+        store.delete(store.find()[0].id)
+    for more, option in [
+        ({"resize_mode": 2}, "resize_mode"),
+        ({"resize_mode": 1, "upscaling_resize_w": 0}, "cover"),
+        ({"resize_mode": 1, "upscaling_resize_h": "x"}, "upscaling_resize_h"),
+    ]:
+        answer = post(client, "extra-single-image", **fields | more)
+        assert (answer.status_code, answer.json()["option"]) == (422, option), answer.text
+
+
 def post(client, address, **fields):
     return client.post(f"/sdapi/v1/{address}", json=fields)
 
