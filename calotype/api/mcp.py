@@ -27,7 +27,7 @@ from calotype.jobs.jobs import NotFound
 RESULTS = "calotype://results/"  # address of a result's file: with its id
 INSTRUCTIONS = (
     "Restores photos, enlarges pictures, and generates pictures from prompts, on the user's own computer. Pictures are "
-    "passed on by the ids of results; paths and web addresses are never opened."
+    "passed on by the ids of results; paths are never opened, and web addresses only where the owner has allowed it."
 )
 
 log = logging.getLogger("calotype.api")

@@ -33,6 +33,9 @@ class ServiceSettings:
         "token of workers on other computers, 32 random characters or more; empty: only workers of this computer",
         env="CALOTYPE_WORKER_TOKEN",
     )
+    image_urls: bool = option(
+        False, "fetch pictures that a request names by an https address, from public addresses of the internet only"
+    )
     log_prompts: bool = option(False, "also log the options of jobs, prompts included")
 
     def __post_init__(self) -> None:

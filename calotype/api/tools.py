@@ -156,7 +156,7 @@ def _upload(service: Service, caller: Caller, text: Any, argument: str, option: 
             raise NotFound("the file is not there any more")
         with path.open("rb") as file:
             return stored(service, caller, file, option)
-    return stored(service, caller, decoded(text, argument), option)
+    return stored(service, caller, decoded(service, text, argument), option)
 
 
 def _seconds(given: Mapping[str, Any], default: float = WAIT) -> float:

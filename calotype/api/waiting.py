@@ -6,8 +6,10 @@ import io
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, BinaryIO
 
+import anyio.from_thread
 from starlette.concurrency import run_in_threadpool
 
+from calotype.api.addresses import fetch, is_address
 from calotype.api.errors import Refusal
 from calotype.api.orders import Order, check_task, models_of
 from calotype.api.service import Caller, Service
@@ -19,18 +21,28 @@ from calotype.jobs.jobs import FileRefs, Job, NotFound, StoredResult
 MODEL_OPTIONS = ("upscaler", "hires_upscaler", "model")  # other programs have names of their own for some models
 
 
-def decoded(text: Any, option: str) -> io.BytesIO:
-    """A picture in base64, with or without the start of a data URL. Raises CalotypeError for anything else."""
+def decoded(service: Service, text: Any, option: str) -> io.BytesIO:
+    """A picture in base64, with or without the start of a data URL, or by its address where that is allowed. Runs in a
+    thread of the server's pool. Raises CalotypeError for anything else."""
     if not isinstance(text, str) or not text:
         raise CalotypeError("{option} is a picture in base64", option=option)
-    if text[:8].lower().startswith(("http:", "https:", "file:", "ftp:")):
-        raise CalotypeError("{option} is an address, which the service does not open; send the picture", option=option)
+    if is_address(text):
+        if not service.service.image_urls:
+            raise CalotypeError(
+                "{option} is an address, which the service does not open; send the picture", option=option
+            )
+        return io.BytesIO(anyio.from_thread.run(_fetched, service, text, option))
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
         return io.BytesIO(base64.b64decode(text, validate=True))
     except (binascii.Error, ValueError):
         raise CalotypeError("{option} is not valid base64", option=option) from None
+
+
+async def _fetched(service: Service, address: str, option: str) -> bytes:
+    async with service.bodies:
+        return await fetch(address, option, service.max_upload)
 
 
 def stored(service: Service, caller: Caller, file: BinaryIO, option: str) -> str:

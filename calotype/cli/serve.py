@@ -17,7 +17,7 @@ from calotype.files import readable
 from calotype.settings import Settings, gathered
 from calotype.worker.worker_options import WorkerOptions
 
-PACKAGES = ("fastapi", "uvicorn", "argon2", "prometheus_client", "mcp")
+PACKAGES = ("fastapi", "uvicorn", "argon2", "prometheus_client", "httpx", "mcp")
 
 
 def serve(**values: Any) -> int:

@@ -139,7 +139,7 @@ async def png_info(request: Request, _: CallerOf, service: ServiceOf) -> dict[st
     def read() -> tuple[str, dict[str, str]]:
         with tempfile.TemporaryDirectory(prefix="calotype-") as folder:
             path = Path(folder, "picture")
-            path.write_bytes(decoded(data.get("image"), "image").getvalue())
+            path.write_bytes(decoded(service, data.get("image"), "image").getvalue())
             return infotext_of(path, service.settings.max_pixels)
 
     text, parameters = await run_in_threadpool(read)
@@ -169,7 +169,7 @@ async def _run(service: Service, caller: Caller, asked: ApiRequest) -> Job:
 def _submit(service: Service, caller: Caller, asked: ApiRequest) -> Job:
     service.check_storage(caller)
     files: dict[str, FileRefs] = {
-        name: stored(service, caller, decoded(text, name), name) for name, text in asked.pictures.items()
+        name: stored(service, caller, decoded(service, text, name), name) for name, text in asked.pictures.items()
     }
     if asked.kind == "caption":  # it takes a folder
         files = {"photos": [f"{files['photos']}.png"]}
