@@ -12,7 +12,7 @@ from calotype.cli.flags import flag, flags, given_options, set_signature
 from calotype.cli.show import print_error, print_json
 from calotype.cli.wording import WORDING
 from calotype.cli.worker import check_packages, check_tagger
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.files import readable
 from calotype.settings import Settings, gathered
 from calotype.worker.worker_options import WorkerOptions
@@ -66,10 +66,13 @@ def _copy(settings: Settings, options: WorkerOptions, backup: Path | None, resto
         count = backups.restore(restore, setup.folder)
         print(f"{count} files and the queue are in {setup.folder}")
         return 0
+    damaged: list[Message] = []
     with contextlib.closing(setup.open_store()) as store:
-        count = backups.back_up(store, backup)
+        count = backups.back_up(store, backup, damaged.append)
+    for message in damaged:
+        print_error(WORDING.fill(message))
     print(f"{count} files and the queue are in {readable(backup)}")
-    return 0
+    return 1 if damaged else 0
 
 
 @contextlib.contextmanager
