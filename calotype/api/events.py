@@ -8,9 +8,9 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from calotype.api.errors import Refusal
+from calotype.api.errors import Refusal, error_data
 from calotype.api.shown import event_data, job_view
-from calotype.jobs.jobs import Job
+from calotype.jobs.jobs import Job, NotFound
 from calotype.jobs.store import JobStore
 
 POLL = 0.25  # seconds between two looks into the store, for all streams together
@@ -91,7 +91,15 @@ def read_last_id(text: str | None) -> int | None:
 
 async def stream(hub: EventHub, store: JobStore, job: Job, after: int) -> AsyncIterator[bytes]:
     """The events of a job after number `after`, and an event `job` whenever its state changes; the last one, with the
-    id `end`, has the final state."""
+    id `end`, has the final state, or is an event `error` if the job was deleted."""
+    try:
+        async for event in _events(hub, store, job, after):
+            yield event
+    except NotFound as fault:
+        yield _packed(END, "error", error_data(fault))
+
+
+async def _events(hub: EventHub, store: JobStore, job: Job, after: int) -> AsyncIterator[bytes]:
     state = ""
     yield b"retry: 2000\n\n"
     while True:

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import io
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import anyio.from_thread
@@ -16,8 +16,10 @@ from calotype.api.service import Caller, Service
 from calotype.api.shown import error_view
 from calotype.checkpoints.store import known_name
 from calotype.errors import PLAIN, CalotypeError, Wording
-from calotype.jobs.jobs import FileRefs, Job, NotFound, StoredResult
+from calotype.jobs.files import open_stored
+from calotype.jobs.jobs import FileRefs, Job, StoredResult
 
+MAX_ANSWER = 256 << 20  # bytes of files that an answer holds
 MODEL_OPTIONS = ("upscaler", "hires_upscaler", "model")  # other programs have names of their own for some models
 
 
@@ -98,12 +100,22 @@ def picture_results(job: Job) -> list[StoredResult]:
     return [result for result in job.results if result.media_type.startswith("image/")]
 
 
-def as_base64(service: Service, result: StoredResult) -> str:
-    """The file of a result. Raises NotFound if it was deleted meanwhile."""
-    try:
-        return base64.b64encode(service.store.files.result(result.id).read_bytes()).decode()
-    except FileNotFoundError:
-        raise NotFound("the file is not there any more") from None
+def as_base64(service: Service, results: Sequence[StoredResult], limit: int = MAX_ANSWER) -> list[str]:
+    """The files of results. Raises NotFound if one was deleted meanwhile, Refusal (413) if they exceed the limit."""
+    size = sum(result.size for result in results)
+    if size > limit:
+        raise Refusal(
+            413,
+            "the files of the result have {size:,} bytes, more than the {limit:,} of an answer; fetch each by its id",
+            size=size,
+            limit=limit,
+        )
+    return [_encoded(service, result) for result in results]
+
+
+def _encoded(service: Service, result: StoredResult) -> str:
+    with open_stored(service.store.files.result(result.id)) as file:
+        return base64.b64encode(file.read()).decode()
 
 
 def preview_of(service: Service, job: Job) -> bytes | None:

@@ -217,6 +217,24 @@ def test_events_arrive_while_the_job_runs(client, store):
     assert events[-1][:2] == ("end", "job")
 
 
+def test_the_stream_of_a_deleted_job_ends_with_a_word(client, store):
+    job = store.get(submit(client))
+
+    async def follow():
+        hub, parts = EventHub(store, asyncio.Event()), []
+        async for part in stream(hub, store, job, 0):
+            parts.append(part.decode())
+            if len(parts) == 3:  # it waits
+                store.cancel(job.id)
+                store.delete(job.id)
+        assert hub.count == 0
+        return events_of("".join(parts))
+
+    events = asyncio.run(asyncio.wait_for(follow(), 5))
+    assert events[-1] == ("end", "error", {"error": "not_found", "detail": "there is no such job", "option": ""})
+    assert client.get(f"/jobs/{job.id}/events", headers={"Last-Event-ID": "end"}).status_code == 404
+
+
 def test_streams_end_when_the_service_stops(client, store):
     job = store.get(submit(client))
 

@@ -4,10 +4,15 @@ import base64
 import contextlib
 import threading
 import time
+from dataclasses import replace
 
 import pytest
+from sqlalchemy import delete
 
 from calotype.api import events
+from calotype.api.errors import Refusal
+from calotype.api.waiting import as_base64
+from calotype.jobs.schema import JOBS
 from tests.api.conftest import png, submit, work
 
 PICTURE = base64.b64encode(png()).decode()
@@ -45,6 +50,47 @@ def waiting(client, store, ask):
         while store.find(states=("queued",)):
             work(store)
         thread.join()
+
+
+@pytest.mark.parametrize("door", ["txt2img", "generations", "generations in parts", "mcp", "events"])
+def test_a_job_that_is_deleted_meanwhile_ends_the_wait_with_a_word(client_for, store, monkeypatch, door):
+    monkeypatch.setattr(events, "POLL", 0.02)
+    ann, (address, body) = client_for("ann"), DOORS[door]
+    ask = (lambda: ann.post(address, **body)) if address else (lambda: ann.get(f"/jobs/{submit(ann)}/events"))
+    with waiting(ann, store, ask) as answers:
+        time.sleep(0.1)
+        [job] = store.find()
+        with store.database.writing() as db:  # without an end that is noticed before
+            db.execute(delete(JOBS).where(JOBS.c.id == job.id))
+    assert "there is no such job" in answers[0].text
+    assert answers[0].status_code == (404 if door in ("txt2img", "generations") else 200)
+
+
+def test_an_answer_has_a_limit(client, store):
+    job = submit(client)
+    work(store)
+    [result] = store.get(job).results
+    service = client.app.state.service
+    assert [base64.b64decode(content) for content in as_base64(service, [result])] == [png()]
+    with pytest.raises(Refusal, match="more than the 268,435,456 of an answer; fetch each by its id") as fault:
+        as_base64(service, [replace(result, size=1 << 27)] * 3)
+    assert fault.value.status == 413
+
+
+def test_a_file_that_was_deleted_is_not_found(client, store):
+    job = submit(client)
+    work(store)
+    [result] = store.get(job).results
+    store.files.result(result.id).unlink()
+    body = {"job": job, "result": result.id}
+    arguments = {"name": "upscale", "arguments": {"image": result.id}}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": arguments}
+    for answer in (
+        client.get(f"/jobs/{job}/results/{result.id}"),
+        client.post("/links", json=body),
+        client.post("/mcp", json=call, headers=ACCEPT),
+    ):
+        assert "the file is not there any more" in answer.text and answer.status_code in (200, 404)
 
 
 @pytest.mark.many(plain=3)

@@ -177,7 +177,7 @@ def _submit(service: Service, caller: Caller, asked: ApiRequest) -> Job:
 
 
 def _pictures(service: Service, job: Job) -> list[str]:
-    return [as_base64(service, result) for result in picture_results(job)]
+    return as_base64(service, picture_results(job))
 
 
 def _infotexts(service: Service, job: Job) -> list[str]:

@@ -189,7 +189,7 @@ def _finished(service: Service, asked: Asked, job: Job) -> PicturesView:
     if asked.parameters.response_format == "url":
         data = [PictureView(url=f"{asked.base_url}jobs/{job.id}/results/{result.id}") for result in results]
     else:
-        data = [PictureView(b64_json=as_base64(service, result)) for result in results]
+        data = [PictureView(b64_json=content) for content in as_base64(service, results)]
     size = "{width}x{height}".format(**{"width": 0, "height": 0, **results[0].facts})
     identifier = asked.value("safety_identifier", "") or asked.parameters.user or None
     return PicturesView(
