@@ -19,7 +19,7 @@ from calotype.errors import PLAIN, CalotypeError, Wording
 from calotype.jobs.files import open_stored
 from calotype.jobs.jobs import FileRefs, Job, StoredResult
 
-MAX_ANSWER = 256 << 20  # bytes of files that an answer holds
+MAX_RESPONSE = 256 << 20  # bytes of files that an answer holds
 MODEL_OPTIONS = ("upscaler", "hires_upscaler", "model")  # other programs have names of their own for some models
 
 
@@ -100,7 +100,7 @@ def picture_results(job: Job) -> list[StoredResult]:
     return [result for result in job.results if result.media_type.startswith("image/")]
 
 
-def as_base64(service: Service, results: Sequence[StoredResult], limit: int = MAX_ANSWER) -> list[str]:
+def as_base64(service: Service, results: Sequence[StoredResult], limit: int = MAX_RESPONSE) -> list[str]:
     """The files of results. Raises NotFound if one was deleted meanwhile, Refusal (413) if they exceed the limit."""
     size = sum(result.size for result in results)
     if size > limit:

@@ -169,7 +169,8 @@ class Restore(Speed, Tiling, Saving):
         scale = max(target[0] / size[0], target[1] / size[1])
         if scale > LARGEST_SCALE:
             raise CalotypeError(
-                "{option:cover} {cover} is {scale:.0f} times the size of the picture, and {limit} times is the most",
+                "{option} {cover} is {scale:.0f} times the size of the picture, and {limit} times is the most",
+                option="cover",
                 cover=self.cover,
                 scale=scale,
                 limit=LARGEST_SCALE,
