@@ -49,6 +49,8 @@ def serve(**values: Any) -> int:
                 )
             else:
                 print(f"Calotype listens on {address(listener)}", flush=True)
+            if service.worker_token:  # workers on other computers go on with their jobs while the service is down
+                store.extend_leases(options.lease)
             with _upkeep(store, options) if values["no_worker"] else worker_process(settings, options):
                 run(app, listener)
     return 0

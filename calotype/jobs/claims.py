@@ -139,6 +139,12 @@ class Claims(StorePart):
         """Takes jobs from workers whose lease has ended. Returns these jobs as they are now."""
         return self._take_back(JOBS.c.lease < self._clock())
 
+    def extend_leases(self, seconds: float) -> None:
+        """Gives the workers of running jobs this time to report: they could not while the service was down."""
+        until = self._clock() + seconds
+        with self.database.writing() as db:
+            db.execute(update(JOBS).where(JOBS.c.state == RUNNING, JOBS.c.lease < until).values(lease=until))
+
     def worker_ended(self, worker: str) -> list[Job]:
         """Takes the jobs of a worker whose process has ended, without waiting for the lease."""
         return self._take_back(JOBS.c.worker == worker)
