@@ -61,10 +61,17 @@ def admin_of(caller: CallerOf) -> Caller:
 
 async def connection_of(caller: CallerOf, service: ServiceOf) -> AsyncIterator[None]:
     """Counts the connection of a request that waits for a job, until its answer was sent. Raises Refusal (429)."""
-    with service.hub.opened(caller.owner):
+    with service.waiting.opened(caller.owner):
         yield
 
 
+async def upload_of(caller: CallerOf, service: ServiceOf) -> AsyncIterator[None]:
+    """Counts an upload until its answer was sent. Raises Refusal (429)."""
+    with service.uploads.opened(caller.owner):
+        yield
+
+
+UPLOADING = (Depends(upload_of),)  # dependencies of the route that receives uploads
 WAITING = (Depends(connection_of),)  # dependencies of the routes that wait for jobs
 
 

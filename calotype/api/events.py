@@ -1,14 +1,13 @@
 """Events of jobs as a stream of server-sent events, which goes on where a connection broke."""
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from calotype.api.errors import Refusal, error_data
+from calotype.api.errors import error_data
 from calotype.api.shown import event_data, job_view
 from calotype.jobs.jobs import Job, NotFound
 from calotype.jobs.store import JobStore
@@ -16,7 +15,6 @@ from calotype.jobs.store import JobStore
 POLL = 0.25  # seconds between two looks into the store, for all streams together
 PING = 15.0  # seconds without an event after which a comment keeps the connection
 PAGE = 200  # events that are read at once
-MAX_OPEN = 50  # connections of one owner that wait for jobs: streams, and requests of other programs' APIs
 END = "end"  # id of the last event of a stream; nothing follows it
 
 
@@ -26,35 +24,11 @@ class EventHub:
     def __init__(self, store: JobStore, stopping: asyncio.Event):
         self._store, self._stopping = store, stopping
         self._waiting: dict[str, dict[asyncio.Future, Any]] = {}  # job id: streams, and the mark that each knows
-        self._counts: dict[str, int] = {}
         self._task: asyncio.Task | None = None
-
-    @property
-    def count(self) -> int:
-        """Open connections that wait for jobs."""
-        return sum(self._counts.values())
 
     @property
     def is_stopping(self) -> bool:
         return self._stopping.is_set()
-
-    @contextlib.contextmanager
-    def opened(self, owner: str) -> Iterator[None]:
-        """Counts a connection that waits for jobs. Raises Refusal (429) if the owner has too many of them."""
-        if self._counts.get(owner, 0) >= MAX_OPEN:
-            raise Refusal(
-                429,
-                "{limit} connections of this account wait for jobs, its limit; end one, or ask for the state of a job",
-                headers={"Retry-After": str(int(PING))},
-                limit=MAX_OPEN,
-            )
-        self._counts[owner] = self._counts.get(owner, 0) + 1
-        try:
-            yield
-        finally:
-            self._counts[owner] -= 1
-            if not self._counts[owner]:
-                del self._counts[owner]
 
     async def wait(self, job_id: str, mark: Any, timeout: float = PING) -> bool:
         """Waits until the job's mark is another one than `mark`. False after `timeout` seconds, and if the service

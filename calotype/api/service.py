@@ -12,7 +12,7 @@ from fastapi import Request
 
 from calotype.api.errors import Refusal
 from calotype.api.events import EventHub
-from calotype.api.limiter import Rate, RateLimiter
+from calotype.api.limiter import OpenLimiter, Rate, RateLimiter
 from calotype.api.metrics import Metrics
 from calotype.api.orders import Order
 from calotype.api.settings import GIB, MIB, ServiceSettings
@@ -28,7 +28,13 @@ from calotype.tasks.limits import LIMITS, Limits
 
 log = logging.getLogger("calotype.api")
 
-BODIES = 16  # files that are received at the same time
+BODIES = 64  # files that are received at the same time
+MAX_UPLOADS = 8  # of them, of one owner
+TOO_MANY_UPLOADS = "{limit} uploads of this account arrive already, its limit; send the next one after them"
+MAX_WAITING = 50  # connections of one owner: streams of events, and requests of other programs' APIs
+TOO_MANY_WAITING = (
+    "{limit} connections of this account wait for jobs, its limit; end one, or ask for the state of a job"
+)
 LOCAL = "local"  # owner of all jobs where there are no accounts
 
 
@@ -67,6 +73,8 @@ class Service:
     requests: RateLimiter = field(default_factory=lambda: RateLimiter(Rate(300, 1200)))  # of an account
     failures: RateLimiter = field(default_factory=lambda: RateLimiter(Rate(20, 6)))  # wrong tokens of an address
     bodies: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(BODIES))  # threads that receive files
+    waiting: OpenLimiter = field(default_factory=lambda: OpenLimiter(MAX_WAITING, TOO_MANY_WAITING))  # of an owner
+    uploads: OpenLimiter = field(default_factory=lambda: OpenLimiter(MAX_UPLOADS, TOO_MANY_UPLOADS))  # of an owner
     sign_ups: RateLimiter = field(default_factory=lambda: RateLimiter(Rate(5, 0.2)))  # of an address
 
     def __post_init__(self) -> None:

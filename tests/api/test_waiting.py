@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import replace
 
+import httpx
 import pytest
 from sqlalchemy import delete
 
@@ -13,7 +14,7 @@ from calotype.api import events
 from calotype.api.errors import Refusal
 from calotype.api.waiting import as_base64
 from calotype.jobs.schema import JOBS
-from tests.api.conftest import png, submit, work
+from tests.api.conftest import listening, png, submit, work
 
 PICTURE = base64.b64encode(png()).decode()
 ACCEPT = {"Accept": "application/json, text/event-stream"}
@@ -38,12 +39,12 @@ DOORS = {
 @contextlib.contextmanager
 def waiting(client, store, ask):
     """A request that waits in a thread, for as long as the block lasts; then its job is done."""
-    answers, hub = [], client.app.state.service.hub
+    answers, open_requests = [], client.app.state.service.waiting
     thread = threading.Thread(target=lambda: answers.append(ask()))
     thread.start()
     try:
         until = time.monotonic() + 5
-        while not (hub.count and store.find()) and time.monotonic() < until:
+        while not (open_requests.count and store.find()) and time.monotonic() < until:
             time.sleep(0.01)
         yield answers
     finally:
@@ -64,6 +65,36 @@ def test_a_job_that_is_deleted_meanwhile_ends_the_wait_with_a_word(client_for, s
             db.execute(delete(JOBS).where(JOBS.c.id == job.id))
     assert "there is no such job" in answers[0].text
     assert answers[0].status_code == (404 if door in ("txt2img", "generations") else 200)
+
+
+def test_an_account_sends_a_number_of_uploads_at_a_time(client_for, app):
+    uploads, going_on, answers = app.state.service.uploads, threading.Event(), []
+    uploads.limit = 2
+    ann, bob = (client_for(name).headers["Authorization"] for name in ("ann", "bob"))
+
+    def slow_parts():
+        yield b"a"
+        going_on.wait(10)
+        yield b"b"
+
+    with listening(app) as address:
+
+        def send(token, content):
+            return httpx.post(f"{address}/uploads", content=content, headers={"Authorization": token})
+
+        threads = [threading.Thread(target=lambda: answers.append(send(ann, slow_parts()))) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        until = time.monotonic() + 5
+        while uploads.count < 2 and time.monotonic() < until:
+            time.sleep(0.01)
+        refused, other = send(ann, b"c"), send(bob, b"c")
+        going_on.set()
+        for thread in threads:
+            thread.join()
+    assert (refused.status_code, refused.json()["error"]) == (429, "too_many_requests")
+    assert "2 uploads of this account arrive already" in refused.json()["detail"]
+    assert [answer.status_code for answer in (*answers, other)] == [201] * 3 and uploads.count == 0
 
 
 def test_an_answer_has_a_limit(client, store):
@@ -96,7 +127,7 @@ def test_a_file_that_was_deleted_is_not_found(client, store):
 @pytest.mark.many(plain=3)
 @pytest.mark.parametrize("door", DOORS)
 def test_an_account_has_a_number_of_connections_that_wait(client_for, app, store, monkeypatch, door):
-    monkeypatch.setattr(events, "MAX_OPEN", 1)
+    app.state.service.waiting.limit = 1
     monkeypatch.setattr(events, "POLL", 0.02)
     ann, bob = client_for("ann"), client_for("bob")
 
@@ -114,6 +145,6 @@ def test_an_account_has_a_number_of_connections_that_wait(client_for, app, store
         assert int(refused.headers["Retry-After"]) > 0
         assert len(store.find()) == 1, "what is refused leaves no job"
         assert bob.get("/me").status_code == ann.get("/me").status_code == 200
-        assert app.state.service.hub.count == 1
+        assert app.state.service.waiting.count == 1
     assert [answer.status_code for answer in answers] == [200], answers[0].text
-    assert app.state.service.hub.count == 0
+    assert app.state.service.waiting.count == 0

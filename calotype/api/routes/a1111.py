@@ -131,7 +131,7 @@ async def _enhance(data: Mapping[str, Any], pictures: Sequence[Any], caller: Cal
     return results
 
 
-@router.post("/png-info", openapi_extra=BODY)
+@router.post("/png-info", dependencies=WAITING, openapi_extra=BODY)
 async def png_info(request: Request, _: CallerOf, service: ServiceOf) -> dict[str, Any]:
     """The parameters that a picture was generated with."""
     data = await read_json(request, service.max_upload)
