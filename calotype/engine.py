@@ -64,6 +64,12 @@ class Engine:
             models.cache.remove_idle()
         return isolated(run(task, models), models.device)
 
+    def unload(self) -> None:
+        """Drops all models, between two runs; a later run loads them again."""
+        if self.is_loaded:
+            self.models.cache.begin_run()
+            self.models.cache.remove_idle()
+
     def explain(self) -> dict[str, Any]:
         """Device, precision and the reason for it, for `calotype doctor`."""
         import torch

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends, Path, Request
@@ -33,7 +34,7 @@ def token_of(request: Request) -> str:
 
 async def caller_of(request: Request, service: ServiceOf) -> Caller:
     """Raises Refusal: no valid token (401), or too many requests (429)."""
-    if service.accounts is None:
+    if service.accounts is None or (service.service.is_local and await run_in_threadpool(lambda: service.is_open)):
         return Caller(LOCAL)
     address = address_of(request)
     if wait := service.failures.wait_for(address):
@@ -56,6 +57,22 @@ def admin_of(caller: CallerOf) -> Caller:
     if not caller.is_admin:
         raise Refusal(403, "only the owner of the service may do this")
     return caller
+
+
+async def connection_of(caller: CallerOf, service: ServiceOf) -> AsyncIterator[None]:
+    """Counts the connection of a request that waits for a job, until its answer was sent. Raises Refusal (429)."""
+    with service.waiting.opened(caller.owner):
+        yield
+
+
+async def upload_of(caller: CallerOf, service: ServiceOf) -> AsyncIterator[None]:
+    """Counts an upload until its answer was sent. Raises Refusal (429)."""
+    with service.uploads.opened(caller.owner):
+        yield
+
+
+UPLOADING = (Depends(upload_of),)  # dependencies of the route that receives uploads
+WAITING = (Depends(connection_of),)  # dependencies of the routes that wait for jobs
 
 
 def job_of(

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from calotype import __version__
 from calotype.api.access import caller_of
@@ -42,24 +43,27 @@ def create_app(
     service: ServiceSettings | None = None,
     *,
     accounts: Accounts | None = None,
+    has_tagger: bool = False,
 ) -> FastAPI:
     """The service over a job store.
 
     Args:
-        accounts: whose tokens are accepted; None: a single user without login, on this computer only.
+        accounts: whose tokens are accepted; where only this computer reaches the service, there is a single user
+            without login until the first account is added. None: always a single user.
+        has_tagger: whether its workers have one, for jobs that ask for tags.
     Raises:
         CalotypeError: without accounts the service would listen beyond this computer; or the workers' token is short.
     """
     service = service or ServiceSettings()
     if accounts is None and not service.is_local:
         raise CalotypeError(
-            "{host} is reached from other computers, which needs accounts; add one first",
+            "the service on {host} is reached from other computers, which needs accounts; add one first",
             option="host",
             host=service.host,
         )
     if 0 < len(service.worker_token) < MIN_TOKEN:
         raise CalotypeError("{option} needs {count} random characters or more", option="worker_token", count=MIN_TOKEN)
-    parts = Service(store, settings, service, accounts)
+    parts = Service(store, settings, service, accounts, has_tagger)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -88,6 +92,8 @@ def create_app(
     add_handlers(app)
     max_body = max(parts.max_upload, MIB, MAX_PART)
     app.add_middleware(SecurityMiddleware, hosts=(service.host, *service.allow_host), max_body=max_body)
+    if service.trust_proxy:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(service.trust_proxy))
     app.openapi = lambda: _openapi(app)
     return app
 

@@ -80,11 +80,15 @@ def error_response(fault: CalotypeError, path: str) -> Response:
     if status == 429:
         headers.setdefault("Retry-After", "60")
     if not path.startswith(OPENAI_PATH):
-        data = {"error": CODES[status], "detail": without_paths(PLAIN.fill(fault)), "option": fault.option}
-        return JSONError(data, status, headers)
+        return JSONError(error_data(fault), status, headers)
     if not is_temporary:  # OpenAI's client would send the request again: for a job that was cancelled, for instance
         headers["x-should-retry"] = "false"
     return JSONError(openai_error(fault, status), OPENAI_STATUSES.get(status, status), headers)
+
+
+def error_data(fault: CalotypeError) -> dict[str, str]:
+    status = status_of(fault)
+    return {"error": CODES[status], "detail": without_paths(PLAIN.fill(fault)), "option": fault.option}
 
 
 def openai_error(fault: CalotypeError, status: int) -> dict[str, Any]:

@@ -1,22 +1,20 @@
 """Events of jobs as a stream of server-sent events, which goes on where a connection broke."""
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from calotype.api.limiter import too_many
+from calotype.api.errors import error_data
 from calotype.api.shown import event_data, job_view
-from calotype.jobs.jobs import Job
+from calotype.jobs.jobs import Job, NotFound
 from calotype.jobs.store import JobStore
 
 POLL = 0.25  # seconds between two looks into the store, for all streams together
 PING = 15.0  # seconds without an event after which a comment keeps the connection
 PAGE = 200  # events that are read at once
-MAX_STREAMS = 50  # of one owner
 END = "end"  # id of the last event of a stream; nothing follows it
 
 
@@ -26,30 +24,11 @@ class EventHub:
     def __init__(self, store: JobStore, stopping: asyncio.Event):
         self._store, self._stopping = store, stopping
         self._waiting: dict[str, dict[asyncio.Future, Any]] = {}  # job id: streams, and the mark that each knows
-        self._counts: dict[str, int] = {}
         self._task: asyncio.Task | None = None
-
-    @property
-    def count(self) -> int:
-        """Open streams."""
-        return sum(self._counts.values())
 
     @property
     def is_stopping(self) -> bool:
         return self._stopping.is_set()
-
-    @contextlib.contextmanager
-    def opened(self, owner: str) -> Iterator[None]:
-        """Counts a stream. Raises Refusal (429) if the owner has too many of them."""
-        if self._counts.get(owner, 0) >= MAX_STREAMS:
-            raise too_many(PING)
-        self._counts[owner] = self._counts.get(owner, 0) + 1
-        try:
-            yield
-        finally:
-            self._counts[owner] -= 1
-            if not self._counts[owner]:
-                del self._counts[owner]
 
     async def wait(self, job_id: str, mark: Any, timeout: float = PING) -> bool:
         """Waits until the job's mark is another one than `mark`. False after `timeout` seconds, and if the service
@@ -86,30 +65,37 @@ def read_last_id(text: str | None) -> int | None:
 
 async def stream(hub: EventHub, store: JobStore, job: Job, after: int) -> AsyncIterator[bytes]:
     """The events of a job after number `after`, and an event `job` whenever its state changes; the last one, with the
-    id `end`, has the final state."""
-    with hub.opened(job.owner):
-        state = ""
-        yield b"retry: 2000\n\n"
-        while True:
-            mark = (await run_in_threadpool(store.last_events, [job.id])).get(job.id)
-            is_changed, events = not state or mark is None, [None] * PAGE  # None: the job was deleted
-            while len(events) == PAGE:
-                events = await run_in_threadpool(store.events, job.id, after, PAGE)
-                for event in events:
-                    after = event.number
-                    is_changed |= event.data.get("event") == "state"
-                    yield _packed(str(after), event.data.get("event", "event"), event_data(event.data))
-            if is_changed:
-                job = await run_in_threadpool(store.get, job.id)
-            if job.state != state:
-                state = job.state
-                yield _packed(END if job.is_finished else str(after), "job", job_view(job).model_dump())
-            if job.is_finished:
+    id `end`, has the final state, or is an event `error` if the job was deleted."""
+    try:
+        async for event in _events(hub, store, job, after):
+            yield event
+    except NotFound as fault:
+        yield _packed(END, "error", error_data(fault))
+
+
+async def _events(hub: EventHub, store: JobStore, job: Job, after: int) -> AsyncIterator[bytes]:
+    state = ""
+    yield b"retry: 2000\n\n"
+    while True:
+        mark = (await run_in_threadpool(store.last_events, [job.id])).get(job.id)
+        is_changed, events = not state or mark is None, [None] * PAGE  # None: the job was deleted
+        while len(events) == PAGE:
+            events = await run_in_threadpool(store.events, job.id, after, PAGE)
+            for event in events:
+                after = event.number
+                is_changed |= event.data.get("event") == "state"
+                yield _packed(str(after), event.data.get("event", "event"), event_data(event.data))
+        if is_changed:
+            job = await run_in_threadpool(store.get, job.id)
+        if job.state != state:
+            state = job.state
+            yield _packed(END if job.is_finished else str(after), "job", job_view(job).model_dump())
+        if job.is_finished:
+            return
+        if not await hub.wait(job.id, mark):
+            if hub.is_stopping:
                 return
-            if not await hub.wait(job.id, mark):
-                if hub.is_stopping:
-                    return
-                yield b": waiting\n\n"
+            yield b": waiting\n\n"
 
 
 def _packed(number: str, name: str, data: Any) -> bytes:

@@ -1,12 +1,14 @@
 """How many requests an address or an account may make: token buckets, in the memory of this process."""
 
+import contextlib
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from calotype.api.errors import Refusal
 
+RETRY_OPEN = "15"  # seconds
 MAX_KEYS = 10_000  # the longest unused ones are forgotten, which are full again by then
 
 
@@ -43,6 +45,35 @@ class RateLimiter:
             return self._rate.burst
         left, since = self._buckets[key]
         return min(self._rate.burst, left + (self._clock() - since) * self._rate.per_minute / 60)
+
+
+class OpenLimiter:
+    """Requests that are open at the same time, by key.
+
+    Args:
+        limit: of one key.
+        reason: why one more is refused, with {limit}.
+    """
+
+    def __init__(self, limit: int, reason: str):
+        self.limit, self._reason = limit, reason
+        self._open: Counter[str] = Counter()
+
+    @property
+    def count(self) -> int:
+        return self._open.total()
+
+    @contextlib.contextmanager
+    def opened(self, key: str) -> Iterator[None]:
+        """Counts a request for as long as the block lasts. Raises Refusal (429) if there are too many."""
+        if self._open[key] >= self.limit:
+            raise Refusal(429, self._reason, headers={"Retry-After": RETRY_OPEN}, limit=self.limit)
+        self._open[key] += 1
+        try:
+            yield
+        finally:
+            self._open[key] -= 1
+            self._open += Counter()  # without those that have none
 
 
 def too_many(wait: float) -> Refusal:

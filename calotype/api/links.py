@@ -1,7 +1,7 @@
 """Public copies of results."""
 
 from calotype.api.service import Service
-from calotype.jobs.files import new_id
+from calotype.jobs.files import new_id, open_stored
 from calotype.jobs.jobs import StoredResult
 from calotype.outputs.publish import publish
 
@@ -11,4 +11,5 @@ def public_copy(service: Service, result: StoredResult) -> tuple[str, str, str]:
     link_id, files = new_id(), service.store.files
     target = files.link(link_id)
     target.parent.mkdir(exist_ok=True)
+    open_stored(files.result(result.id)).close()
     return link_id, *publish(files.result(result.id), target, result.media_type, service.settings.max_pixels)

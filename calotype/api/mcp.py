@@ -25,9 +25,10 @@ from calotype.errors import PLAIN, CalotypeError
 from calotype.jobs.jobs import NotFound
 
 RESULTS = "calotype://results/"  # address of a result's file: with its id
+MAX_RESOURCE = 16 << 20  # bytes of a file that is read as a resource
 INSTRUCTIONS = (
     "Restores photos, enlarges pictures, and generates pictures from prompts, on the user's own computer. Pictures are "
-    "passed on by the ids of results; paths and web addresses are never opened."
+    "passed on by the ids of results; paths are never opened, and web addresses only where the owner has allowed it."
 )
 
 log = logging.getLogger("calotype.api")
@@ -110,7 +111,7 @@ def _read(service: Service, caller: Caller, address: str) -> tuple[str, str]:
     if not address.startswith(RESULTS) or not re.fullmatch(JOB_ID, result_id):
         raise NotFound("there is no such result")
     _, result = service.store.result(result_id, caller.owner)
-    return as_base64(service, result), result.media_type
+    return as_base64(service, [result], MAX_RESOURCE)[0], result.media_type
 
 
 class MCPResponse(Response):

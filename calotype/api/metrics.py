@@ -20,7 +20,7 @@ class Metrics:
             "calotype_request_seconds", "Time to answer a request", labels, buckets=SECONDS, registry=self._registry
         )
         self._jobs = Gauge("calotype_jobs", "Jobs by their state", ("state",), registry=self._registry)
-        self._streams = Gauge("calotype_event_streams", "Open streams of events", registry=self._registry)
+        self._streams = Gauge("calotype_event_streams", "Open connections that wait for jobs", registry=self._registry)
 
     def add_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """`route` is the template of the address, empty if there is none: ids and foreign addresses are no labels."""

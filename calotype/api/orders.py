@@ -13,6 +13,7 @@ from calotype.files import RESERVED_NAME
 from calotype.jobs.jobs import FileRefs, upload_ids
 from calotype.options import about, as_name, nearest, read, shown
 from calotype.tasks import TASKS, Imagine, read_task
+from calotype.tasks.captions import INSTALLED, Caption
 from calotype.tasks.guard import STORED, Names
 from calotype.tasks.limits import Limits
 from calotype.tasks.output import JOB_OUTPUT_OPTIONS, DrawingOutput
@@ -21,6 +22,7 @@ KEYS = ("kind", "task", "files", "output", "priority", "parent")
 MAX_FILES = 1000  # of one job
 MAX_PRIORITY = 10
 UPLOAD = Path("upload")  # stands for an uploaded file
+TAGGER = Path("tagger")  # stands for that of the worker
 RESULT = Path("result")  # stands for the output file, which the worker chooses
 
 
@@ -82,6 +84,8 @@ def check_task(
 ) -> Any:
     """The task, as the worker will read it. Raises CalotypeError."""
     uploads: dict[str, Path] = {}
+    if task.get("tagger") == INSTALLED and TASKS[kind] is Caption:
+        task, uploads["tagger"] = {name: task[name] for name in task if name != "tagger"}, TAGGER
     for option in files:
         if option.partition(".")[0] in NOT_UPLOADED:
             raise CalotypeError("{option} does not take a file from a request", option=option)

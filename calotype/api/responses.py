@@ -7,7 +7,7 @@ from urllib.parse import quote
 from fastapi.responses import FileResponse
 
 from calotype.api.views import ErrorView
-from calotype.jobs.jobs import NotFound
+from calotype.jobs.files import open_stored
 
 SHOWN_INLINE = ("image/png", "image/jpeg", "image/webp", "image/avif", "image/gif")
 DESCRIPTIONS = {
@@ -49,8 +49,7 @@ def file_response(path: Path, name: str, media_type: str, is_final: bool = False
 
     `is_final`: it never changes, and may be kept by the browser.
     """
-    if not path.is_file():
-        raise NotFound("the file is not there any more")
+    open_stored(path).close()
     kind = "inline" if media_type in SHOWN_INLINE else "attachment"
     headers = {
         "Content-Disposition": f"{kind}; filename*=UTF-8''{quote(name, safe='')}",

@@ -1,6 +1,7 @@
 """What the routes work with."""
 
 import asyncio
+import ipaddress
 import json
 import logging
 from collections.abc import Callable, Collection
@@ -11,7 +12,7 @@ from fastapi import Request
 
 from calotype.api.errors import Refusal
 from calotype.api.events import EventHub
-from calotype.api.limiter import Rate, RateLimiter
+from calotype.api.limiter import OpenLimiter, Rate, RateLimiter
 from calotype.api.metrics import Metrics
 from calotype.api.orders import Order
 from calotype.api.settings import GIB, MIB, ServiceSettings
@@ -27,7 +28,13 @@ from calotype.tasks.limits import LIMITS, Limits
 
 log = logging.getLogger("calotype.api")
 
-BODIES = 16  # files that are received at the same time
+BODIES = 64  # files that are received at the same time
+MAX_UPLOADS = 8  # of them, of one owner
+TOO_MANY_UPLOADS = "{limit} uploads of this account arrive already, its limit; send the next one after them"
+MAX_WAITING = 50  # connections of one owner: streams of events, and requests of other programs' APIs
+TOO_MANY_WAITING = (
+    "{limit} connections of this account wait for jobs, its limit; end one, or ask for the state of a job"
+)
 LOCAL = "local"  # owner of all jobs where there are no accounts
 
 
@@ -54,22 +61,35 @@ class Caller:
 
 @dataclass
 class Service:
-    """The parts of one service. `accounts` is None for a single user without login."""
+    """The parts of one service. `accounts` is None where there is always a single user without login."""
 
     store: JobStore
     settings: Settings
     service: ServiceSettings
     accounts: Accounts | None = None
+    has_tagger: bool = False  # of its workers
     metrics: Metrics = field(default_factory=Metrics)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     requests: RateLimiter = field(default_factory=lambda: RateLimiter(Rate(300, 1200)))  # of an account
     failures: RateLimiter = field(default_factory=lambda: RateLimiter(Rate(20, 6)))  # wrong tokens of an address
     bodies: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(BODIES))  # threads that receive files
+    waiting: OpenLimiter = field(default_factory=lambda: OpenLimiter(MAX_WAITING, TOO_MANY_WAITING))  # of an owner
+    uploads: OpenLimiter = field(default_factory=lambda: OpenLimiter(MAX_UPLOADS, TOO_MANY_UPLOADS))  # of an owner
     sign_ups: RateLimiter = field(default_factory=lambda: RateLimiter(Rate(5, 0.2)))  # of an address
 
     def __post_init__(self) -> None:
         self.hub = EventHub(self.store, self.stopping)
         self.presets, self.links = Presets(self.store.database), Links(self.store.database)
+        self._has_accounts = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests need no token: where only this computer reaches the service, until an account is added."""
+        if self.accounts is None:
+            return True
+        if self.service.is_local and not self._has_accounts:
+            self._has_accounts = self.accounts.exist()
+        return self.service.is_local and not self._has_accounts
 
     @property
     def max_upload(self) -> int:
@@ -119,4 +139,12 @@ def service_of(request: Request) -> Service:
 
 
 def address_of(request: Request) -> str:
-    return request.client.host if request.client else ""
+    """Where a request comes from: an IPv4 address, or the /64 network of an IPv6 address, all of which one has."""
+    host = request.client.host if request.client else ""
+    try:
+        found = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host[:64]
+    if found.version == 4 or found.ipv4_mapped:
+        return str(getattr(found, "ipv4_mapped", None) or found)
+    return str(ipaddress.ip_network((found, 64), strict=False))

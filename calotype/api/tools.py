@@ -16,7 +16,8 @@ from calotype.api.shown import error_view, event_data
 from calotype.api.waiting import changes, check_success, decoded, picture_results, preview_of, stored, submit
 from calotype.checkpoints.entries import KINDS
 from calotype.errors import CalotypeError
-from calotype.jobs.jobs import Job, NotFound, StoredResult
+from calotype.jobs.files import open_stored
+from calotype.jobs.jobs import Job, StoredResult
 from calotype.options import as_name, nearest, shown
 from calotype.outputs.publish import thumbnail
 
@@ -151,12 +152,9 @@ def _upload(service: Service, caller: Caller, text: Any, argument: str, option: 
         return f"{service.store.find_upload(caller.owner, text).id}/{option}"
     if isinstance(text, str) and re.fullmatch(JOB_ID, text):
         _, result = service.store.result(text, caller.owner)
-        path = service.store.files.result(result.id)
-        if not path.is_file():
-            raise NotFound("the file is not there any more")
-        with path.open("rb") as file:
+        with open_stored(service.store.files.result(result.id)) as file:
             return stored(service, caller, file, option)
-    return stored(service, caller, decoded(text, argument), option)
+    return stored(service, caller, decoded(service, text, argument), option)
 
 
 def _seconds(given: Mapping[str, Any], default: float = WAIT) -> float:

@@ -3,34 +3,48 @@
 import base64
 import binascii
 import io
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
+import anyio.from_thread
 from starlette.concurrency import run_in_threadpool
 
+from calotype.api.addresses import fetch, is_address
 from calotype.api.errors import Refusal
 from calotype.api.orders import Order, check_task, models_of
 from calotype.api.service import Caller, Service
 from calotype.api.shown import error_view
 from calotype.checkpoints.store import known_name
 from calotype.errors import PLAIN, CalotypeError, Wording
-from calotype.jobs.jobs import FileRefs, Job, NotFound, StoredResult
+from calotype.jobs.files import open_stored
+from calotype.jobs.jobs import FileRefs, Job, StoredResult
 
+MAX_RESPONSE = 256 << 20  # bytes of files that an answer holds
 MODEL_OPTIONS = ("upscaler", "hires_upscaler", "model")  # other programs have names of their own for some models
 
 
-def decoded(text: Any, option: str) -> io.BytesIO:
-    """A picture in base64, with or without the start of a data URL. Raises CalotypeError for anything else."""
+def decoded(service: Service, text: Any, option: str) -> io.BytesIO:
+    """A picture in base64, with or without the start of a data URL, or by its address where that is allowed. Runs in a
+    thread of the server's pool. Raises CalotypeError for anything else."""
     if not isinstance(text, str) or not text:
         raise CalotypeError("{option} is a picture in base64", option=option)
-    if text[:8].lower().startswith(("http:", "https:", "file:", "ftp:")):
-        raise CalotypeError("{option} is an address, which the service does not open; send the picture", option=option)
+    if is_address(text):
+        if not service.service.image_urls:
+            raise CalotypeError(
+                "{option} is an address, which the service does not open; send the picture", option=option
+            )
+        return io.BytesIO(anyio.from_thread.run(_fetched, service, text, option))
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
         return io.BytesIO(base64.b64decode(text, validate=True))
     except (binascii.Error, ValueError):
         raise CalotypeError("{option} is not valid base64", option=option) from None
+
+
+async def _fetched(service: Service, address: str, option: str) -> bytes:
+    async with service.bodies:
+        return await fetch(address, option, service.max_upload)
 
 
 def stored(service: Service, caller: Caller, file: BinaryIO, option: str) -> str:
@@ -86,12 +100,22 @@ def picture_results(job: Job) -> list[StoredResult]:
     return [result for result in job.results if result.media_type.startswith("image/")]
 
 
-def as_base64(service: Service, result: StoredResult) -> str:
-    """The file of a result. Raises NotFound if it was deleted meanwhile."""
-    try:
-        return base64.b64encode(service.store.files.result(result.id).read_bytes()).decode()
-    except FileNotFoundError:
-        raise NotFound("the file is not there any more") from None
+def as_base64(service: Service, results: Sequence[StoredResult], limit: int = MAX_RESPONSE) -> list[str]:
+    """The files of results. Raises NotFound if one was deleted meanwhile, Refusal (413) if they exceed the limit."""
+    size = sum(result.size for result in results)
+    if size > limit:
+        raise Refusal(
+            413,
+            "the files of the result have {size:,} bytes, more than the {limit:,} of an answer; fetch each by its id",
+            size=size,
+            limit=limit,
+        )
+    return [_encoded(service, result) for result in results]
+
+
+def _encoded(service: Service, result: StoredResult) -> str:
+    with open_stored(service.store.files.result(result.id)) as file:
+        return base64.b64encode(file.read()).decode()
 
 
 def preview_of(service: Service, job: Job) -> bytes | None:

@@ -11,13 +11,13 @@ from calotype.api.settings import ServiceSettings
 from calotype.cli.flags import flag, flags, given_options, set_signature
 from calotype.cli.show import print_error, print_json
 from calotype.cli.wording import WORDING
-from calotype.cli.worker import check_packages
-from calotype.errors import CalotypeError
+from calotype.cli.worker import check_packages, check_tagger
+from calotype.errors import CalotypeError, Message
 from calotype.files import readable
 from calotype.settings import Settings, gathered
 from calotype.worker.worker_options import WorkerOptions
 
-PACKAGES = ("fastapi", "uvicorn", "argon2", "prometheus_client", "mcp")
+PACKAGES = ("fastapi", "uvicorn", "argon2", "prometheus_client", "httpx", "mcp")
 
 
 def serve(**values: Any) -> int:
@@ -30,6 +30,8 @@ def serve(**values: Any) -> int:
     service = gathered(ServiceSettings, given_options(ServiceSettings, values))
     options = gathered(WorkerOptions, given_options(WorkerOptions, values))
     check_packages(*PACKAGES)
+    if not values["no_worker"]:
+        check_tagger(options)
     if values["backup"] or values["restore"]:
         return _copy(settings, options, values["backup"], values["restore"])
     from calotype.api.app import create_app
@@ -39,14 +41,16 @@ def serve(**values: Any) -> int:
 
     set_up_log(quiet=values["quiet"])
     with contextlib.closing(ProcessSetup(settings, options, "").open_store()) as store:
-        accounts = Accounts(store.database)
-        is_open = service.is_local and not accounts.list()
-        app = create_app(store, settings, service, accounts=None if is_open else accounts)
+        app = create_app(store, settings, service, accounts=Accounts(store.database), has_tagger=bool(options.tagger))
         with contextlib.closing(bind(service)) as listener:
             if values["json"]:
-                print_json({"event": "listening", "address": address(listener), "accounts": not is_open})
+                print_json(
+                    {"event": "listening", "address": address(listener), "accounts": not app.state.service.is_open}
+                )
             else:
                 print(f"Calotype listens on {address(listener)}", flush=True)
+            if service.worker_token:  # workers on other computers go on with their jobs while the service is down
+                store.extend_leases(options.lease)
             with _upkeep(store, options) if values["no_worker"] else worker_process(settings, options):
                 run(app, listener)
     return 0
@@ -64,10 +68,13 @@ def _copy(settings: Settings, options: WorkerOptions, backup: Path | None, resto
         count = backups.restore(restore, setup.folder)
         print(f"{count} files and the queue are in {setup.folder}")
         return 0
+    damaged: list[Message] = []
     with contextlib.closing(setup.open_store()) as store:
-        count = backups.back_up(store, backup)
+        count = backups.back_up(store, backup, damaged.append)
+    for message in damaged:
+        print_error(WORDING.fill(message))
     print(f"{count} files and the queue are in {readable(backup)}")
-    return 0
+    return 1 if damaged else 0
 
 
 @contextlib.contextmanager

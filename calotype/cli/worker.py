@@ -6,6 +6,7 @@ from typing import Any
 
 from calotype.cli.flags import flags, given_options, set_signature
 from calotype.errors import CalotypeError, Remedy
+from calotype.files import readable
 from calotype.settings import Settings, gathered
 from calotype.worker.worker_options import ServerOptions, WorkerOptions
 
@@ -21,6 +22,7 @@ def worker(**values: Any) -> int:
     options = gathered(WorkerOptions, given_options(WorkerOptions, values))
     server = gathered(ServerOptions, given_options(ServerOptions, values))
     check_packages(*(("httpx",) if server.server else ()))
+    check_tagger(options)
     from calotype.worker.supervisor import Supervisor, configure_log
 
     configure_log()
@@ -32,6 +34,12 @@ def worker(**values: Any) -> int:
 
 
 set_signature(worker, *flags(ServerOptions, WorkerOptions, Settings))
+
+
+def check_tagger(options: WorkerOptions) -> None:
+    """Raises CalotypeError if the tagger of the worker does not exist."""
+    if options.tagger and not options.tagger.exists():
+        raise CalotypeError("{path} does not exist; check the name", path=readable(options.tagger), option="tagger")
 
 
 def check_packages(*names: str) -> None:

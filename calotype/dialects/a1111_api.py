@@ -9,6 +9,7 @@ from typing import Any
 from calotype.errors import CalotypeError
 from calotype.options import shown
 from calotype.samplers import schedule_named
+from calotype.tasks.captions import INSTALLED
 
 DRAWING = {
     **{"prompt": "", "negative_prompt": "", "styles": (), "seed": -1, "subseed": -1, "subseed_strength": 0},
@@ -24,8 +25,11 @@ IMG2IMG = DRAWING | {
 }
 EXTRAS = {
     **{"resize_mode": 0, "gfpgan_visibility": 0, "codeformer_visibility": 0, "codeformer_weight": 0},
-    **{"upscaling_resize": 2, "upscaler_1": "None"},
+    **{"upscaling_resize": 2, "upscaling_resize_w": 512, "upscaling_resize_h": 512, "upscaling_crop": True},
+    **{"upscaler_1": "None"},
 }
+INTERROGATE = {"model": "clip"}
+THRESHOLDS = {"clip": 0.35, "deepdanbooru": 0.5}  # least confidence of a tag, by A1111's model
 NEUTRAL = {
     **dict.fromkeys(("eta", "s_noise", "initial_noise_multiplier"), (0, 1)),
     **dict.fromkeys(("s_min_uncond", "s_churn", "s_tmin", "firstphase_width", "firstphase_height"), (0,)),
@@ -41,8 +45,7 @@ WITHOUT_EFFECT = (
         "override_settings_restore_afterwards",
         "force_task_id",
     ),
-    *("comments", "script_args", "show_extras_results", "upscale_first", "upscaling_resize_w", "upscaling_resize_h"),
-    *("upscaling_crop", "request"),
+    *("comments", "script_args", "show_extras_results", "upscale_first", "request"),
 )  # of the client's files and pages
 SETTINGS = ("sd_model_checkpoint", "sd_vae", "CLIP_stop_at_last_layers")
 FILLS = ("blur", "original", "noise", "nothing")  # inpainting_fill
@@ -98,14 +101,16 @@ def read_extras(data: Mapping[str, Any], picture: str, face_models: Collection[s
     `face_models`: those at hand.
     """
     values = _fields({name: value for name, value in data.items() if name not in ("image", "imageList")}, EXTRAS)
-    if values["resize_mode"] != 0:
-        raise CalotypeError("{option} 1 is not supported; give upscaling_resize", option="resize_mode")
+    mode = _entry(values, "resize_mode", ("scale", "size"))
     gfpgan, codeformer = _number(values, "gfpgan_visibility"), _number(values, "codeformer_visibility")
     if gfpgan and codeformer:
         raise CalotypeError("{option} and gfpgan_visibility cannot be combined", option="codeformer_visibility")
     upscaler, scale = str(values["upscaler_1"] or "None"), _number(values, "upscaling_resize")
     has_upscaler = upscaler.lower() != "none"
-    task: dict[str, Any] = {"scale": scale if has_upscaler else 1.0}
+    task: dict[str, Any] = {"scale": scale if has_upscaler and mode == "scale" else 1.0}
+    if has_upscaler and mode == "size":
+        task |= {"cover": f"{_integer(values, 'upscaling_resize_w')}x{_integer(values, 'upscaling_resize_h')}"}
+        task |= {"crop": bool(values["upscaling_crop"])}
     task["upscaler"] = "none" if upscaler.lower() in ("none", "lanczos", "nearest") else upscaler
     if not (gfpgan or codeformer):
         return ApiRequest("restore", task | {"faces": "none"}, {"source": picture}, values)
@@ -116,6 +121,23 @@ def read_extras(data: Mapping[str, Any], picture: str, face_models: Collection[s
     task |= {"face_model": models[0], "strength": f"{gfpgan or codeformer:g},background=1"}
     task |= {"fidelity": _number(values, "codeformer_weight")} if codeformer else {}
     return ApiRequest("restore", task, {"source": picture}, values)
+
+
+def read_interrogate(data: Mapping[str, Any]) -> ApiRequest:
+    """A caption job with the tags of a picture; `prompt_of` words them."""
+    values = _fields({name: value for name, value in data.items() if name != "image"}, INTERROGATE)
+    model = values["model"]
+    if not isinstance(model, str) or model not in THRESHOLDS:
+        models = " or ".join(THRESHOLDS)
+        raise CalotypeError("{option} is {models}, not {value}", option="model", models=models, value=shown(model))
+    task = {"tagger": INSTALLED, "threshold": THRESHOLDS[model]}
+    return ApiRequest("caption", task, {"photos": data.get("image")}, values)
+
+
+def prompt_of(tags: str, model: str) -> str:
+    """Tags as a prompt: the surest first for clip, sorted for deepdanbooru; their brackets are no weights."""
+    names = tags.split(", ")
+    return re.sub(r"([\\()\[\]])", r"\\\1", ", ".join(sorted(names) if model == "deepdanbooru" else names))
 
 
 def model_name(title: str) -> str:

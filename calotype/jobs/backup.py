@@ -7,12 +7,12 @@ import shutil
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sqlalchemy import delete, select
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.files import atomic_file, atomic_folder, file_sha256, readable
 from calotype.jobs.schema import JOBS, RESULTS, UPLOADS
 from calotype.jobs.store import JobStore
@@ -24,12 +24,15 @@ NAME = re.compile(r"(uploads|results|links)/([0-9a-f]{2})/\2[0-9a-f]{30}(?:[0-9a
 TABLES = {"uploads": UPLOADS, "results": RESULTS, "links": LINKS}
 
 
-def back_up(store: JobStore, path: Path) -> int:
+def back_up(store: JobStore, path: Path, warn: Callable[[Message], None] = lambda _: None) -> int:
     """Writes the queue, its accounts, uploads, results and public pictures into a new .tar file, as they are at one
     moment. Returns the number of files in it.
 
     The folders of running jobs are not in it: these jobs begin anew.
 
+    Args:
+        warn: takes a message about each file that is left out because it is missing, cannot be read, or is not the one
+            that was stored, by its sha256.
     Raises:
         CalotypeError: the store is not in SQLite, or the file cannot be written.
     """
@@ -42,10 +45,15 @@ def back_up(store: JobStore, path: Path) -> int:
         copy = JobStore("", folder)
         try:
             for kind, file_id in _file_ids(copy):
-                try:
-                    _link(store.files.path(kind, file_id), copy.files.path(kind, file_id))
-                except FileNotFoundError:  # deleted since the database was copied
-                    _forget(copy, kind, file_id)
+                if reason := _add(store, copy, kind, file_id):
+                    warn(
+                        Message(
+                            "{file} {reason}, so it is not in the backup",
+                            file=_named(copy, kind, file_id),
+                            reason=reason,
+                        )
+                    )
+                    _leave_out(copy, kind, file_id)
         finally:
             copy.close()
         files = [DATABASE, *sorted(f"{kind}/{id[:2]}/{id}" for kind in TABLES for id in _names(folder / kind))]
@@ -53,6 +61,51 @@ def back_up(store: JobStore, path: Path) -> int:
             for name in files:
                 archive.add(folder / name, name, filter=_without_owner)
     return len(files) - 1
+
+
+def _add(store: JobStore, copy: JobStore, kind: str, file_id: str) -> str | Message:
+    """Adds a file to the copy, unless it was deleted since the database was copied. Returns why that failed, or an
+    empty text."""
+    target = copy.files.path(kind, file_id)
+    try:
+        _link(store.files.path(kind, file_id), target)
+        expected = _expected(copy, kind, file_id)
+        return "" if expected in (None, file_sha256(target)) else "has changed on the disk"
+    except FileNotFoundError:
+        if _is_known(store, kind, file_id):
+            return "is missing on the disk"
+        _forget(copy, kind, file_id)
+        return ""
+    except OSError as fault:
+        return Message("cannot be read ({reason})", reason=fault.strerror or str(fault))
+
+
+def _expected(store: JobStore, kind: str, file_id: str) -> str | None:
+    """The sha256 of a file; None if it is not known."""
+    if kind != "results":
+        return file_id if kind == "uploads" else None
+    with store.database.reading() as db:
+        return db.scalar(select(RESULTS.c.sha256).where(RESULTS.c.id == file_id))
+
+
+def _is_known(store: JobStore, kind: str, file_id: str) -> bool:
+    table = TABLES[kind]
+    with store.database.reading() as db:
+        return db.execute(select(table.c.id).where(table.c.id == file_id).limit(1)).first() is not None
+
+
+def _named(store: JobStore, kind: str, file_id: str) -> Message:
+    if kind != "results":
+        return Message("the {kind} {id}", kind={"uploads": "upload", "links": "public picture"}[kind], id=file_id)
+    with store.database.reading() as db:
+        row = db.execute(select(RESULTS.c.job, RESULTS.c.name).where(RESULTS.c.id == file_id)).one()
+    return Message("the result {name} of job {job}", name=readable(Path(row.name)), job=row.job)
+
+
+def _leave_out(copy: JobStore, kind: str, file_id: str) -> None:
+    copy.files.path(kind, file_id).unlink(missing_ok=True)
+    with copy.database.writing() as db:
+        db.execute(delete(TABLES[kind]).where(TABLES[kind].c.id == file_id))
 
 
 def _delete_leftovers(folder: Path) -> None:
@@ -148,13 +201,8 @@ def _check(path: Path, store: JobStore, kind: str, file_id: str) -> None:
     file = store.files.path(kind, file_id)
     if not file.is_file():
         raise _damaged(path, f"a file of {kind} is missing")
-    if kind == "links":
-        return
-    expected = file_id
-    if kind == "results":
-        with store.database.reading() as db:
-            expected = db.scalar(select(RESULTS.c.sha256).where(RESULTS.c.id == file_id))
-    if file_sha256(file) != expected:
+    expected = _expected(store, kind, file_id)
+    if expected not in (None, file_sha256(file)):
         raise _damaged(path, f"a file of {kind} has changed")
 
 

@@ -61,7 +61,7 @@ class Claims(StorePart):
             set_state(db, job.id, RUNNING, self._clock(), **values)
             usage = read_usage(db, job.account)
             write_usage(db, job.account, Usage(usage.at(now), now, now))
-            return Claim(load(db, job.id), worker, token, lease)
+            return Claim(load(db, job.id), worker, token, lease, _is_unloaded(db, worker))
 
     def requested(self, claim: Claim) -> str:
         """What `heartbeat` returns, without extending the lease."""
@@ -139,12 +139,18 @@ class Claims(StorePart):
         """Takes jobs from workers whose lease has ended. Returns these jobs as they are now."""
         return self._take_back(JOBS.c.lease < self._clock())
 
+    def extend_leases(self, seconds: float) -> None:
+        """Gives the workers of running jobs this time to report: they could not while the service was down."""
+        until = self._clock() + seconds
+        with self.database.writing() as db:
+            db.execute(update(JOBS).where(JOBS.c.state == RUNNING, JOBS.c.lease < until).values(lease=until))
+
     def worker_ended(self, worker: str) -> list[Job]:
         """Takes the jobs of a worker whose process has ended, without waiting for the lease."""
         return self._take_back(JOBS.c.worker == worker)
 
-    def report(self, worker: str, device: str, models: Collection[str], note: Message | None = None) -> None:
-        """Stores what a worker is and why it waits, if it does."""
+    def report(self, worker: str, device: str, models: Collection[str], note: Message | None = None) -> bool:
+        """Stores what a worker is and why it waits, if it does. Returns whether it is to drop its models."""
         values = {
             "reported": self._clock(),
             "device": device,
@@ -154,6 +160,12 @@ class Claims(StorePart):
         with self.database.writing() as db:
             upsert(db, WORKERS, {"name": worker, **values}, values)
             db.execute(delete(WORKERS).where(WORKERS.c.reported < self._clock() - DAY))
+            return _is_unloaded(db, worker)
+
+    def unload_models(self) -> None:
+        """Has every worker drop its models: before its next job, or when it reports next."""
+        with self.database.writing() as db:
+            db.execute(update(WORKERS).values(unload=True))
 
     def workers(self, seconds: float = 60.0) -> list[WorkerStatus]:
         """The workers that reported within the last seconds."""
@@ -211,6 +223,12 @@ _UNCLAIMED = {"worker": None, "token": None, "claimed": None, "heartbeat": None,
 
 def _is_ours(claim: Claim) -> Any:
     return and_(JOBS.c.id == claim.job.id, JOBS.c.token == claim.token, JOBS.c.state == RUNNING)
+
+
+def _is_unloaded(db: Connection, worker: str) -> bool:
+    """Whether the worker is to drop its models; it is told once."""
+    asked = update(WORKERS).where(WORKERS.c.name == worker, WORKERS.c.unload).values(unload=False)
+    return db.execute(asked).rowcount > 0
 
 
 def _check_claim(db: Connection, claim: Claim) -> str:

@@ -35,6 +35,14 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
+def open_stored(path: Path) -> BinaryIO:
+    """Opens a file of the store for reading. Raises NotFound if it was deleted."""
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        raise NotFound("the file is not there any more") from None
+
+
 class FileStore:
     """Keeps the files in a folder, which it creates.
 

@@ -121,6 +121,7 @@ class Claim:
     worker: str
     token: str
     lease: float  # seconds
+    unload: bool = False  # the worker drops its models first
 
 
 @dataclass(frozen=True)

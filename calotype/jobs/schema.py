@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    false,
 )
 
 METADATA = MetaData(
@@ -151,4 +152,5 @@ WORKERS = Table(
     Column("device", String(64), nullable=False),
     Column("models", JsonText, nullable=False),  # loaded
     Column("note", JsonText),  # a message: why it waits
+    Column("unload", Boolean, nullable=False, server_default=false()),  # it is to drop its models
 )

@@ -62,6 +62,11 @@ class Accounts:
         with self._database.reading() as db:
             return [_account(row) for row in db.execute(_ACCOUNTS.order_by(USERS.c.created, USERS.c.name))]
 
+    def exist(self) -> bool:
+        """Whether there is any account."""
+        with self._database.reading() as db:
+            return db.execute(select(USERS.c.id).limit(1)).first() is not None
+
     def find(self, name: str) -> Account:
         """Raises NotFound."""
         with self._database.reading() as db:

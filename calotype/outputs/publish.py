@@ -37,15 +37,14 @@ def publish(source: Path, target: Path, media_type: str, max_pixels: int) -> tup
 
 
 def thumbnail(source: Path, side: int, max_pixels: int) -> bytes:
-    """A small copy on white as JPEG, at most `side` pixels wide and high; the second process decodes the picture.
+    """A small copy on white as JPEG, at most `side` pixels wide and high; the decoder process makes it.
 
     Raises:
         CalotypeError: not a picture, or one that cannot be read.
     """
-    try:
-        return out_of_process.call(_thumbnail_here, source, side, max_pixels, seconds=SECONDS)
-    except ProcessEnded as fault:
-        raise PictureError("the picture cannot be read: {cause}", cause=fault.cause) from fault
+    from calotype.picture import decoder
+
+    return decoder.read(_thumbnail_here, source, side, max_pixels=max_pixels)
 
 
 def _thumbnail_here(source: Path, side: int, max_pixels: int) -> bytes:

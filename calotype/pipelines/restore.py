@@ -21,7 +21,7 @@ from calotype.inference.upscale import enlarge, enlarge_alpha, enlarged_size
 from calotype.ops.color import match_channels, squeeze_grey
 from calotype.picture import Picture
 from calotype.record import Result
-from calotype.tasks import Note, Progress, Restore, Strengths
+from calotype.tasks import Note, Progress, Restore, Strengths, read_size
 
 
 def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]:
@@ -33,7 +33,8 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
     if task.aligned:
         yield restore_aligned(task, opened, network, models)
         return
-    name = yield from choose_upscaler(task, picture.pixels, models)
+    fitted = task.for_size(picture.pixels.shape[:2])
+    name = yield from choose_upscaler(fitted, picture.pixels, models)
     upscaler = None if name == "none" else models.upscaler(name, task.denoise, is_deep)
 
     detected = find_faces(picture, models) if network or task.faces != "none" else []
@@ -43,7 +44,7 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
     faces = [replace(f, treated=f.number in restored, why=f.why or reason_sharp(f.number in restored)) for f in faces]
 
     strengths = Strengths.read(task.strength)
-    size = enlarged_size(picture.pixels, task.scale)
+    size = enlarged_size(picture.pixels, fitted.scale)
     enlarged = yield from enlarge(picture.pixels, upscaler, size, task, models, strengths.background)
     alpha = yield from enlarge_alpha(picture.alpha, upscaler, size, task, models)
     pixels = enlarged.pixels
@@ -55,4 +56,15 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
     computed = models.computed(upscaler or network, tile=enlarged.tile)
     networks = [upscaler, network if restored else None]
     result = opened.then(match_channels(pixels, opened.pixels), alpha)
+    if task.crop:
+        result = _cropped(result, task)
     yield Result.of(task, opened, result, networks, computed, faces)
+
+
+def _cropped(picture: Picture, task: Restore) -> Picture:
+    """Without what goes beyond `cover`, around the middle."""
+    height, width = picture.pixels.shape[:2]
+    target = read_size(task.cover, "cover") or (height, width)
+    top, left = (height - target[0]) // 2, (width - target[1]) // 2
+    part = slice(top, top + target[0]), slice(left, left + target[1])
+    return picture.then(picture.pixels[part], None if picture.alpha is None else picture.alpha[part])

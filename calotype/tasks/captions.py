@@ -8,6 +8,7 @@ from calotype.options import option
 from calotype.suffixes import SUFFIXES
 
 SHAPES = ("square", "portrait")
+INSTALLED = "installed"  # as `tagger` of a job: that of its worker
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,15 @@
 """Restoring and upscaling."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 from calotype.errors import CalotypeError
 from calotype.options import option
+from calotype.tasks.drawing import read_size
 
+LARGEST_SCALE = 16  # by which a picture is enlarged to cover a size
 FORMATS = ("auto", "jpeg", "png", "webp", "tiff", "bmp", "avif", "heic", "jxl")
 
 
@@ -142,12 +144,38 @@ class Restore(Speed, Tiling, Saving):
         is_hidden=True,
     )
 
+    cover: str = option(
+        "", "size that the result covers, such as 768x512, instead of {option:scale}", max_length=20, is_hidden=True
+    )
+    crop: bool = option(False, "cut what goes beyond {option:cover}, on both sides alike", is_hidden=True)
+
     def __post_init__(self) -> None:
         self.check_speed()
+        read_size(self.cover, "cover")
         chosen_faces(self.faces)
         Strengths.read(self.strength)
         if self.aligned and "none" in (self.faces, self.face_model):
             raise CalotypeError("{option:aligned} restores the picture as one face; leave out none")
+
+    def for_size(self, size: tuple[int, int]) -> "Restore":
+        """The task with the scale that `cover` asks for, for a picture of this height and width.
+
+        Raises:
+            CalotypeError: that is more than `LARGEST_SCALE`.
+        """
+        target = read_size(self.cover, "cover")
+        if target is None:
+            return self
+        scale = max(target[0] / size[0], target[1] / size[1])
+        if scale > LARGEST_SCALE:
+            raise CalotypeError(
+                "{option} {cover} is {scale:.0f} times the size of the picture, and {limit} times is the most",
+                option="cover",
+                cover=self.cover,
+                scale=scale,
+                limit=LARGEST_SCALE,
+            )
+        return replace(self, scale=max(scale, 0.01), cover="")
 
 
 def chosen_faces(text: str) -> str | frozenset[int]:

@@ -20,9 +20,11 @@ from calotype.options import read
 from calotype.runner import Request, run
 from calotype.suffixes import MEDIA_TYPES, SUFFIXES
 from calotype.tasks import TASKS, read_task
+from calotype.tasks.captions import INSTALLED
 from calotype.tasks.events import Event, Failed, Saved, Skipped, as_data
 from calotype.tasks.limits import Limits
 from calotype.tasks.output import JOB_OUTPUT_OPTIONS, Album, DrawingOutput
+from calotype.worker.worker_options import WorkerOptions
 
 LORA_NAME = "lora.safetensors"
 NAME_LENGTH = 100
@@ -37,9 +39,9 @@ class Attempt:
         failures: of single pictures.
     """
 
-    def __init__(self, job: Job, files: FileStore, engine: Engine, limits: Limits | None, preview_every: float | None):
+    def __init__(self, job: Job, files: FileStore, engine: Engine, limits: Limits | None, options: WorkerOptions):
         self.job, self.engine, self._files = job, engine, files
-        self._limits, self._preview_every = limits, preview_every
+        self._limits, self._options = limits, options
         self.folder = files.work(job.id)
         self.inputs, self.out = self.folder / "in", self.folder / "out"
         self.is_training = "output_dir" in {spec.name for spec in dataclasses.fields(TASKS[job.kind])}
@@ -55,7 +57,9 @@ class Attempt:
         task = self._task()
         output = Album(out=self.out, sidecar=False) if hasattr(task, "source") else self._drawing_output()
         request = Request((task,), limits=self._limits)
-        with contextlib.closing(run(request, self.engine, output, preview_every=self._preview_every)) as events:
+        with contextlib.closing(
+            run(request, self.engine, output, preview_every=self._options.preview_every or None)
+        ) as events:
             for event in events:
                 if isinstance(event, Saved | Skipped):
                     self._add_result(Path(event.target), getattr(event, "facts", {}))
@@ -91,6 +95,10 @@ class Attempt:
             files["output_dir"] = self.out
         elif "out" in names:
             files["out"] = self.out if "photos" in names else self.out / LORA_NAME
+        if self.job.task.get("tagger") == INSTALLED:
+            if self._options.tagger is None:
+                raise CalotypeError("no tagger is installed with the worker of this job", option="tagger")
+            files["tagger"] = self._options.tagger
         return read_task(self.job.kind, self.job.task, files=files)
 
     def _drawing_output(self) -> DrawingOutput:

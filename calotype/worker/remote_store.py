@@ -92,7 +92,7 @@ class RemoteStore:
             return None
         data = response.json()
         job = _job_of(data["job"])
-        claim = Claim(job, worker, data["token"], lease)
+        claim = Claim(job, worker, data["token"], lease, data["unload"])
         self._claims, self._unsent = {job.id: claim}, {}
         return claim
 
@@ -131,9 +131,9 @@ class RemoteStore:
         self._send_events(claim)
         return self._ended(claim, self._send("POST", "park", claim, json={"cost": cost}))
 
-    def report(self, worker: str, device: str, models: Collection[str], note: Message | None = None) -> None:
+    def report(self, worker: str, device: str, models: Collection[str], note: Message | None = None) -> bool:
         body = {"worker": worker, "device": device, "models": sorted(models), "note": note and note.as_data()}
-        self._send("POST", "/report", json=body)
+        return self._send("POST", "/report", json=body).json()["unload"]
 
     def worker_ended(self, worker: str) -> list[Job]:
         jobs = self._send("POST", "/ended", json={"worker": worker}).json()

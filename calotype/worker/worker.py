@@ -71,6 +71,8 @@ class Worker:
         claim = self.store.claim(self.name, lease=self.options.lease, loaded=self._loaded)
         if claim is None:
             return False
+        if claim.unload:
+            self._unload()
         LOG.info("job %s (%s) starts, attempt %d", claim.job.id, claim.job.kind, claim.job.attempts)
         started = time.monotonic()
         state = self._run(claim)
@@ -92,8 +94,7 @@ class Worker:
         with _Heartbeat(self.store, claim, options.poll) as heartbeat:
             try:
                 limits = None if options.trusted else LIMITS
-                every = options.preview_every or None
-                attempt = Attempt(claim.job, self.store.files, self.engine, limits, every)
+                attempt = Attempt(claim.job, self.store.files, self.engine, limits, options)
             except KeyError:
                 fault = CalotypeError("this worker knows no task {kind}; install a newer version", kind=claim.job.kind)
                 return self._store(lambda: self.store.fail(claim, fault, cost())).state
@@ -175,7 +176,12 @@ class Worker:
         self._upkeep.run()
         if self._schedule.is_due("report", REPORT_SECONDS):
             with contextlib.suppress(StoreFull):
-                self.store.report(self.name, self.engine.settings.device, self._loaded, self._note)
+                if self.store.report(self.name, self.engine.settings.device, self._loaded, self._note):
+                    self._unload()
+
+    def _unload(self) -> None:
+        self.engine.unload()
+        LOG.info("models were dropped on request; jobs load them again")
 
 
 class _Heartbeat:

@@ -1,6 +1,7 @@
 """Options of a worker."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from calotype.jobs.jobs import LEASE, MAX_ATTEMPTS
 from calotype.options import option
@@ -22,6 +23,12 @@ class WorkerOptions:
     attempts: int = option(MAX_ATTEMPTS, "times a job is started whose process ends", min=1, max=1000)
     preview_every: float = option(1.0, "seconds between two previews of a picture; 0: no previews", min=0, max=3600)
     progress_every: float = option(0.5, "seconds between two stored events of progress", min=0, max=3600)
+    tagger: Path | None = option(
+        None,
+        "WD14 tagger for jobs that ask for tags: its model.onnx, or the folder with it and selected_tags.csv",
+        is_path=True,
+        env="CALOTYPE_TAGGER",
+    )
     min_free: float = option(1.0, "GiB free on the disk, below which jobs wait", min=0, max=1e6)
     keep_space: float = option(100.0, "GiB of results and uploads; older ones are deleted", min=0, max=1e6)
     keep_days: float = option(0.0, "days after which results are deleted; 0: never", min=0, max=1e6)

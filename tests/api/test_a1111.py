@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from calotype.api.service import Service
 from calotype.api.settings import ServiceSettings
 from calotype.jobs.store import JobStore
-from tests.api.conftest import listening, png, submit, working
+from tests.api.conftest import client_of, drawing, listening, png, submit, upload, working
 
 INFOTEXT = "fox\nSteps: 20, Sampler: Euler a, CFG scale: 7.0, Seed: 5, Size: 8x6, Model: emoji"
 
@@ -92,7 +92,32 @@ def test_webuiapi_reads_lists_and_settings(api):
     assert api.get_memory().keys() == {"ram", "cuda"}
     assert api.get_progress()["progress"] == 0
     assert api.interrupt() == api.skip() == api.refresh_checkpoints() == {}
-    assert api.session.post(f"{api.baseurl}/reload-checkpoint").json() == {}
+    for verb in ("unload", "reload"):
+        assert api.session.post(f"{api.baseurl}/{verb}-checkpoint").json() == {}
+
+
+def test_extras_take_a_size_instead_of_a_scale(client, store):
+    fields = {"image": base64.b64encode(png()).decode(), "upscaler_1": "Lanczos", "upscaling_resize": 3}
+    sizes = {"upscaling_resize_w": 640, "upscaling_resize_h": 480}
+    plain = {"upscaler": "none", "faces": "none"}
+    for more, task in [
+        ({"resize_mode": 1, **sizes}, {"scale": 1.0, "cover": "640x480", "crop": True}),
+        ({"resize_mode": 1, **sizes, "upscaling_crop": False}, {"scale": 1.0, "cover": "640x480", "crop": False}),
+        ({"resize_mode": 1}, {"scale": 1.0, "cover": "512x512", "crop": True}),
+        ({"resize_mode": 0, **sizes}, {"scale": 3.0}),
+        ({"resize_mode": 1, **sizes, "upscaler_1": "None"}, {"scale": 1.0}),  # A1111 enlarges nothing either
+    ]:
+        with working(store, png()):
+            assert post(client, "extra-single-image", **fields | more).status_code == 200
+        assert [job.task for job in store.find(states=("done",))] == [plain | task]
+        store.delete(store.find()[0].id)
+    for more, option in [
+        ({"resize_mode": 2}, "resize_mode"),
+        ({"resize_mode": 1, "upscaling_resize_w": 0}, "cover"),
+        ({"resize_mode": 1, "upscaling_resize_h": "x"}, "upscaling_resize_h"),
+    ]:
+        answer = post(client, "extra-single-image", **fields | more)
+        assert (answer.status_code, answer.json()["option"]) == (422, option), answer.text
 
 
 def post(client, address, **fields):
@@ -131,12 +156,43 @@ def test_what_is_not_supported_is_refused_by_name(client, fields, option):
     [
         ("interrogate", {"image": "x", "model": "clip"}, "no tagger is installed"),
         ("interrogate", {"image": "x", "model": "deepdanbooru"}, "no tagger is installed"),
-        ("unload-checkpoint", {}, "models are not unloaded by request"),
+        ("interrogate", {"image": "x", "model": "blip"}, "model is clip or deepdanbooru, not 'blip'"),
     ],
 )
 def test_what_a_service_does_not_do_is_said(client, address, fields, sentence):
     answer = post(client, address, **fields)
     assert answer.status_code == 422 and sentence in answer.json()["detail"]
+
+
+def test_interrogate_gives_the_tags_of_the_workers_tagger(shared_app, store, home, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from tests.pipelines.test_caption import wd14
+
+    shared_app.state.service = Service(store, home, ServiceSettings(), has_tagger=True)
+    client = client_of(shared_app)
+    red, blue = (base64.b64encode(picture(color)).decode() for color in ((250, 0, 0), (0, 0, 250)))
+    with drawing(store, home, tagger=wd14(tmp_path / "tagger")):
+        surest_first = post(client, "interrogate", image=red, model="clip")
+        assert surest_first.json() == {"caption": r"anna \(series\), red dress, ^_^"}, surest_first.text
+        assert post(client, "interrogate", image=blue).json() == {"caption": "blue sky, ^_^"}
+        by_name = post(client, "interrogate", image=red, model="deepdanbooru").json()["caption"]
+        assert by_name == r"^_^, anna \(series\), red dress"
+        damaged = post(client, "interrogate", image=base64.b64encode(b"no picture").decode())
+        assert damaged.status_code == 422 and "photos.png" in damaged.json()["detail"]
+        jobs = client.get("/jobs")
+        photo = f"{upload(client, picture((250, 0, 0)))}/red.png"
+        captioned = submit(client, "caption", {"tagger": "installed", "trigger": "zkz"}, files={"photos": [photo]})
+        assert "zkz, anna (series), red dress" in client.get(f"/jobs/{captioned}/events").text
+    assert "/tagger" not in jobs.text and str(tmp_path) not in jobs.text + damaged.text
+    assert sorted(job["state"] for job in jobs.json()["jobs"]) == ["done", "done", "done", "failed"]
+
+
+def test_a_worker_without_a_tagger_says_so(shared_app, store, home):
+    shared_app.state.service = Service(store, home, ServiceSettings(), has_tagger=True)
+    with drawing(store, home):
+        answer = post(client_of(shared_app), "interrogate", image=base64.b64encode(picture()).decode())
+    assert answer.status_code == 422 and "no tagger is installed with the worker" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -158,6 +214,17 @@ def test_settings_belong_to_an_account(client_for):
     assert bob.get("/sdapi/v1/options").json()["CLIP_stop_at_last_layers"] == 1
     assert post(ann, "options", outdir_samples="/etc").status_code == 422
     assert post(ann, "options", sd_model_checkpoint="nobody").status_code == 422
+
+
+def test_only_the_owner_has_models_dropped(client_for, store):
+    def is_asked():
+        return store.report("w", "cpu", [])
+
+    assert not is_asked()
+    ann, owner = client_for("ann"), client_for("owner", is_admin=True)
+    assert post(ann, "unload-checkpoint").status_code == 403 and not is_asked()
+    assert post(owner, "unload-checkpoint").json() == {} and is_asked()
+    assert post(ann, "reload-checkpoint").json() == post(owner, "reload-checkpoint").json() == {} and not is_asked()
 
 
 def test_interrupt_stops_only_ones_own_job(client_for, store):

@@ -9,6 +9,7 @@ from fastapi.routing import APIRoute
 from calotype.api.app import PUBLIC_ROUTERS, ROUTERS, WORKER_ROUTERS, create_app
 from calotype.api.limiter import Rate, RateLimiter
 from calotype.api.security import host_name
+from calotype.api.service import Service
 from calotype.api.settings import ServiceSettings
 from calotype.errors import CalotypeError
 from calotype.jobs.account import Allowance
@@ -226,6 +227,21 @@ def test_only_this_computer_is_served_without_accounts(store, home):
         create_app(store, home, ServiceSettings(host="0.0.0.0"))
     for host in ("127.0.0.1", "::1", "localhost", "127.0.0.2"):
         create_app(store, home, ServiceSettings(host=host))
+
+
+def test_the_first_account_ends_the_time_without_login_at_once(shared_app, store, home, accounts):
+    shared_app.state.service = Service(store, home, ServiceSettings(), accounts)
+    client = client_of(shared_app)
+    job = submit(client)
+    assert client.get("/me").json() | {"name": "local", "is_admin": True} == client.get("/me").json()
+    accounts.add("ann")
+    token = accounts.add_token("ann")
+    for address in ("/me", "/jobs", f"/jobs/{job}", f"/jobs/{job}/events", "/sdapi/v1/options", "/v1/models"):
+        assert client.get(address).status_code == 401
+    assert client_of(shared_app, token).get("/me").json()["name"] == "ann"
+    assert client_of(shared_app, token).get(f"/jobs/{job}").status_code == 404, "it is the single user's"
+    accounts.change("ann", is_disabled=True)
+    assert client.get("/me").status_code == 401, "nothing opens it again"
 
 
 # Sites

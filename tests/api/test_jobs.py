@@ -208,13 +208,29 @@ def test_events_arrive_while_the_job_runs(client, store):
             seen += events_of(part.decode())
             if len(seen) == 1:
                 threading.Thread(target=work, args=(store,)).start()
-        assert hub.count == 0
         return seen
 
     events = asyncio.run(asyncio.wait_for(follow(), 10))
     numbers = [id for id, name, _ in events if name != "job"]
     assert numbers == ["1", "2", "3", "4"]
     assert events[-1][:2] == ("end", "job")
+
+
+def test_the_stream_of_a_deleted_job_ends_with_a_word(client, store):
+    job = store.get(submit(client))
+
+    async def follow():
+        hub, parts = EventHub(store, asyncio.Event()), []
+        async for part in stream(hub, store, job, 0):
+            parts.append(part.decode())
+            if len(parts) == 3:  # it waits
+                store.cancel(job.id)
+                store.delete(job.id)
+        return events_of("".join(parts))
+
+    events = asyncio.run(asyncio.wait_for(follow(), 5))
+    assert events[-1] == ("end", "error", {"error": "not_found", "detail": "there is no such job", "option": ""})
+    assert client.get(f"/jobs/{job.id}/events", headers={"Last-Event-ID": "end"}).status_code == 404
 
 
 def test_streams_end_when_the_service_stops(client, store):

@@ -158,6 +158,29 @@ def test_a_job_that_takes_longer_is_followed(service, store):
     assert status.structured_content["error"] == "the disk is full" and not status.is_error
 
 
+def test_large_files_are_known_by_their_ids_only(service, store, monkeypatch):
+    with working(store, png()):
+        result = call(service, "text_to_image", {"prompt": "fox"})
+    found = result.structured_content["results"][0]
+
+    async def read(client):
+        return await client.read_resource(f"{RESULT}{found['id']}")
+
+    content = with_client(service, read).contents[0]
+    assert base64.b64decode(content.blob) == png()
+    monkeypatch.setattr("calotype.api.mcp.MAX_RESOURCE", len(png()) - 1)
+
+    async def refused_read(client):
+        with pytest.raises(mcp.MCPError, match="of an answer; fetch each by its id"):
+            await read(client)
+
+    with_client(service, refused_read)
+    again = call(service, "job_status", {"job": result.structured_content["job"]})
+    assert len(parts(again, "image")) == 1 and again.structured_content["results"] == [found]
+    with working(store, png()):
+        assert not call(service, "upscale", {"image": found["id"], "scale": 2}).is_error
+
+
 def test_models_are_listed_by_kind(service):
     models = call(service, "list_models", {"kind": "upscale"}).structured_content["models"]
     assert "realesrgan-x4plus" in {model["name"] for model in models} and {m["kind"] for m in models} == {"upscale"}

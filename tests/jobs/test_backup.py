@@ -127,6 +127,31 @@ def test_a_job_deleted_during_the_backup_is_not_in_it(store, tmp_path, monkeypat
     copy.close()
 
 
+def test_damaged_files_are_named_and_left_out(store, tmp_path, capsys):
+    for content in (b"whole", b"changed", b"missing", b"folder"):
+        put(store, content)
+    jobs = {job.task["content"]: job for job in [work(store) for _ in range(4)]}
+    files = {name: store.files.result(job.results[0].id) for name, job in jobs.items()}
+    files["changed"].write_bytes(b"x" * len(b"changed" * 2))
+    files["missing"].unlink()
+    files["folder"].unlink(), files["folder"].mkdir()
+    upload = store.files.upload(hashlib.sha256(b"changed").hexdigest())
+    upload.write_bytes(b"")
+    assert main(["serve", "--home", str(tmp_path / "home"), "--backup", str(tmp_path / "b.tar")]) == 1
+    out, errors = capsys.readouterr()
+    assert "4 files and the queue" in out, "the other three uploads, and one result"
+    lines = sorted(errors.splitlines())
+    assert len(lines) == 4 and all(line.endswith(", so it is not in the backup") for line in lines)
+    for name, reason in (("changed", "has changed on"), ("missing", "is missing on"), ("folder", "cannot be read (")):
+        assert any(f"the result a.png of job {jobs[name].id} {reason}" in line for line in lines)
+    assert any(f"the upload {upload.name} has changed on the disk" in line for line in lines)
+    restore(tmp_path / "b.tar", tmp_path / "new")
+    copy = opened(tmp_path / "new")
+    assert {job.task["content"]: len(job.results) for job in copy.find()} == dict.fromkeys(jobs, 0) | {"whole": 1}
+    assert store.files.result(store.get(jobs["whole"].id).results[0].id).read_bytes() == b"wholewhole"
+    copy.close()
+
+
 def changed(path, change):
     """The archive with members changed: a function of name and content gives their new name and content, or None."""
     target = path.with_name("changed.tar")

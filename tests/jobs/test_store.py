@@ -153,6 +153,22 @@ def test_a_worker_whose_lease_ended_changes_nothing(store, tmp_path, clock):
     assert store.get(job.id).cost == pytest.approx(9 + 2)  # the late worker until its last heartbeat
 
 
+def test_a_worker_keeps_its_job_when_the_service_was_down_for_longer_than_the_lease(store, clock):
+    job, other = (store.submit("ann", "imagine", {}) for _ in range(2))
+    claims = [store.claim("w1", lease=10), store.claim("w2", lease=300)]
+    clock.pass_(100)
+    store.extend_leases(10)
+    assert store.sweep() == []
+    clock.pass_(9)
+    assert store.heartbeat(claims[0]) == "run"
+    clock.pass_(9)
+    assert store.sweep() == [] and store.finish(claims[0], [], 1).attempts == 1
+    clock.pass_(181)
+    assert store.sweep() == [], "a longer lease stays as it is"
+    clock.pass_(2)
+    assert [taken.id for taken in store.sweep()] == [other.id] and store.get(job.id).state == "done"
+
+
 def test_a_job_whose_process_ends_three_times_fails(store):
     job = store.submit("ann", "restore", {})
     for attempt in (1, 2):
@@ -396,6 +412,18 @@ def test_workers_report_what_they_do(store, clock):
     assert Message.from_data(store.workers()[0].note) == Message("the disk is full")
     clock.pass_(40)
     assert [worker.name for worker in store.workers()] == ["w2"]
+
+
+def test_each_worker_drops_its_models_once_when_asked(store):
+    for worker in ("w1", "w2"):
+        assert store.report(worker, "cpu", []) is False
+    store.unload_models()
+    store.submit("ann", "imagine", {})
+    store.submit("ann", "imagine", {})
+    assert [store.claim("w1").unload, store.claim("w1").unload] == [True, False]
+    assert [store.report("w1", "cpu", []), store.report("w2", "cpu", []), store.report("w2", "cpu", [])] == [
+        *(False, True, False)
+    ]
 
 
 def test_a_queue_of_thousands_is_claimed_quickly(store):

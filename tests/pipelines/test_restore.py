@@ -231,3 +231,36 @@ def test_faces_of_a_photo_are_one_batch_where_memory_allows_it(limit, calls):
     assert batches == calls
     for crop, drawn in zip(crops, together, strict=True):
         torch.testing.assert_close(drawn, restore_crop(crop, network, 0.5))
+
+
+@pytest.mark.parametrize(
+    "cover, crop, size, left",
+    [
+        ("64x64", True, (64, 64), 16),  # 96x64 is cut by 16 columns on each side
+        ("64x64", False, (64, 96), 0),
+        ("33x100", True, (100, 33), 58),  # of 150 columns
+        ("30x20", True, (20, 30), 0),
+        ("13", True, (13, 13), 3),  # of 19.5, rounded to 20, columns: smaller than the picture
+    ],
+)
+def test_the_result_covers_a_size_and_is_cut_to_it(engine, tmp_path, cover, crop, size, left):
+    """The picture is 30 wide, 20 high and dark up to its tenth column, and is turned in its file."""
+    pixels = np.full((20, 30, 3), 250, np.uint8)
+    pixels[:, :10] = 10
+    exif = Image.Exif()
+    exif[0x112] = 6
+    Image.fromarray(np.rot90(pixels).copy()).save(tmp_path / "a.png", exif=exif)
+    result = restored(engine, tmp_path / "a.png", cover=cover, crop=crop, faces="none", **PLAIN)
+    assert result.picture.pixels.shape[:2] == size
+    factor = max(int(cover.partition("x")[0]) / 30, int(cover.partition("x")[2] or cover) / 20)
+    edge = np.flatnonzero(result.picture.pixels[size[0] // 2, :, 0] > 128)[0]
+    assert abs(edge - (10 * factor - left)) <= 1 or (edge == 0 and 10 * factor < left)
+    assert (result.record.options["cover"], result.record.options["crop"]) == (cover, crop)
+
+
+def test_a_size_far_beyond_the_picture_is_refused(engine, tmp_path):
+    Image.new("RGB", (10, 400)).save(tmp_path / "a.png")
+    with pytest.raises(CalotypeError, match="is 50 times the size of the picture, and 16 times is the most"):
+        restored(engine, tmp_path / "a.png", cover="500x500", faces="none", **PLAIN)
+    with pytest.raises(CalotypeError, match="cover is such as 512"):
+        Restore(source=tmp_path / "a.png", cover="0x512")

@@ -1,11 +1,13 @@
 """kill -9 at random moments: no job is lost, none is finished twice, no file is half, and the queue goes on."""
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -40,7 +42,7 @@ class Machine:
         self.requests = folder / "requests.json"
         self.requests.write_text(json.dumps(requests))
         self.worker = self.server = None
-        self.is_sent = False
+        self.is_sent, self.targets = False, TARGETS
 
     def start(self):
         if self.worker is None or self.worker.poll() is not None:
@@ -77,10 +79,73 @@ class Machine:
                 process.wait(60)
 
 
+class ServiceMachine(Machine):
+    """`calotype serve` with its worker, or with one that works over HTTP, and a program that sends requests."""
+
+    def __init__(self, folder, requests, is_remote):
+        super().__init__(folder, "", requests, True)
+        self.is_remote, self.service = is_remote, None
+        with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
+            self.port = str(free.getsockname()[1])
+        self.targets = ("service", "process", "all") + (("worker", "service", "both") if is_remote else ())
+
+    def start(self):
+        if not is_running(self.service):
+            self.service = self.spawn("serve alone" if self.is_remote else "serve")
+        if self.is_remote and not is_running(self.worker):
+            self._wait_for_service()  # without it a worker ends with a sentence
+            self.worker = self.spawn("remote")
+        if not self.is_sent and not is_running(self.server):
+            self.is_sent = self.server is not None
+            assert not self.is_sent or self.server.returncode == 0, (self.folder / "log").read_text()[-3000:]
+            self.server = None if self.is_sent else self.spawn("post", str(self.requests))
+
+    def _wait_for_service(self):
+        end = time.monotonic() + START_SECONDS
+        while is_running(self.service) and time.monotonic() < end:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(self.port)), 1.0):
+                return
+            time.sleep(0.05)
+
+    def spawn(self, role, *args):
+        with (self.folder / "log").open("ab") as log:
+            command = [sys.executable, "-m", "tests.worker.load", role, str(self.folder), self.port, *args]
+            environment = {**os.environ, "CALOTYPE_WORKER_TOKEN": "t" * 40}
+            return subprocess.Popen(command, stderr=log, stdout=log, env=environment)
+
+    def kill(self, target):
+        owner = self.worker if self.is_remote else self.service  # of the process that runs jobs
+        process = psutil.Process(owner.pid).children() if is_running(owner) else []
+        chosen = {"service": [self.service], "worker": [self.worker], "both": [self.service, self.worker]}
+        killed = chosen | {"process": process, "all": [self.service, self.worker, *process]}
+        victims = [victim for victim in killed[target] if isinstance(victim, psutil.Process) or is_running(victim)]
+        for victim in victims:
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                victim.kill()
+        for victim in victims:
+            victim.wait()
+        return bool(victims)
+
+    def stop(self):
+        for process in (self.server, self.worker, self.service):
+            if is_running(process):
+                process.terminate()
+                process.wait(60)
+
+
+def is_running(process):
+    return process is not None and process.poll() is None
+
+
 def kill_at_random(folder, url, requests, kills, pause, is_light=True, seconds=600.0):
+    """As `kill_machine`, of processes at one database."""
+    return kill_machine(Machine(folder, url, requests, is_light), requests, kills, pause, seconds)
+
+
+def kill_machine(machine, requests, kills, pause, seconds):
     """Kills that many times while the requests are worked on, then waits for the last job. Returns the jobs by number,
     and how many kills hit a job at work."""
-    rng, machine, killed = random.Random(1), Machine(folder, url, requests, is_light), []
+    rng, killed, folder, url = random.Random(1), [], machine.folder, machine.url
     end = time.monotonic() + seconds
     store = JobStore(url, folder / "service")
     try:
@@ -92,7 +157,7 @@ def kill_at_random(folder, url, requests, kills, pause, is_light=True, seconds=6
                 while not works_since(store, since) and time.monotonic() < latest:
                     time.sleep(0.02)
             time.sleep(moment)
-            works, target = works_since(store, time.time() - 1), rng.choice(TARGETS)
+            works, target = works_since(store, time.time() - 1), rng.choice(machine.targets)
             if machine.kill(target):
                 killed.append((target, works))
         (folder / "stop").touch()
@@ -169,6 +234,51 @@ def test_fifty_kills_lose_nothing(tmp_path, request, database):
         f"{database}: 50 kills, {hits} during a job; {sum(job.attempts for job in jobs)} attempts at {len(jobs)} jobs"
     )
     assert hits >= 20 and sum(job.attempts for job in jobs) > len(jobs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_remote", [False, True], ids=["its own worker", "a worker over HTTP"])
+def test_kills_of_the_service_lose_nothing(tmp_path, is_remote):
+    requests = light_requests()
+    jobs, hits = kill_machine(ServiceMachine(tmp_path, requests, is_remote), requests, 10, (0.0, 1.0), 300.0)
+    check_light(jobs, tmp_path / "service")
+    print(f"service: 10 kills, {hits} during a job; {sum(job.attempts for job in jobs)} attempts at {len(jobs)} jobs")
+    assert hits >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_remote", [False, True], ids=["its own worker", "a worker over HTTP"])
+def test_a_service_that_is_told_to_stop_loses_nothing(tmp_path, is_remote):
+    """SIGTERM while a job runs, three times: it ends by itself, the job goes back to its place and is no attempt."""
+    requests = light_requests()
+    machine, store = ServiceMachine(tmp_path, requests, is_remote), JobStore("", tmp_path / "service")
+    end = time.monotonic() + 120
+    try:
+        for _ in range(3):
+            machine.start()
+            since = time.time()
+            while not works_since(store, since):
+                assert time.monotonic() < end, (tmp_path / "log").read_text()[-3000:]
+                time.sleep(0.02)
+            for process in (machine.worker, machine.service) if is_remote else (machine.service,):
+                started = time.monotonic()
+                process.terminate()
+                assert process.wait(30) == 0, (tmp_path / "log").read_text()[-3000:]
+                assert time.monotonic() - started < 15
+            assert "running" not in store.counts()
+        (tmp_path / "stop").touch()
+        while not (machine.is_sent and set(store.counts()) == {"done"}):
+            assert time.monotonic() < end, (store.counts(), (tmp_path / "log").read_text()[-3000:])
+            machine.start()
+            time.sleep(0.1)
+    finally:
+        machine.stop()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    jobs = [store.get(job_id) for job_id in (tmp_path / "ids").read_text().split()]
+    assert len({job.id for job in jobs}) == len(jobs) >= len(requests)
+    assert {(job.state, job.attempts, len(job.results)) for job in jobs} == {("done", 1, 1)}
+    check_light(jobs, tmp_path / "service")
+    store.close()
 
 
 @pytest.mark.slow

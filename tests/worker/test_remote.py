@@ -28,7 +28,7 @@ from calotype.worker.remote_store import RemoteStore, Unreachable
 from calotype.worker.supervisor import Supervisor
 from calotype.worker.worker import Worker
 from calotype.worker.worker_options import ServerOptions
-from tests.worker.test_worker import OPTIONS, in_thread, photo, submit, wait_for
+from tests.worker.test_worker import OPTIONS, check_unload, in_thread, photo, submit, wait_for
 
 TOKEN = "t" * 40
 
@@ -93,6 +93,10 @@ def test_a_job_gives_the_file_that_a_worker_of_the_service_gives(store, worker, 
     assert not remote.files.work(job.id).exists() and not store.files.work(job.id).exists()
     assert [status.name for status in store.workers()] == ["here", "w"]
     assert not worker.run_next()
+
+
+def test_models_are_dropped_on_request(store, worker, monkeypatch):
+    check_unload(store, worker, monkeypatch)
 
 
 def test_a_job_that_fails_says_why(store, worker):

@@ -24,6 +24,7 @@ from calotype.tasks import Upscale
 from calotype.tasks.events import Failed, Finished, Preview, Progress, Saved, Started
 from calotype.tasks.output import Album
 from calotype.worker.attempt import safe_name
+from calotype.worker.upkeep import Schedule
 from calotype.worker.worker import Worker
 from calotype.worker.worker_options import WorkerOptions
 
@@ -276,6 +277,29 @@ def test_a_parked_training_run_goes_on_at_its_step_and_gives_the_same_bytes(stor
 ])  # fmt: skip
 def test_a_name_from_outside_does_no_harm(name, safe):
     assert safe_name(name) == safe
+
+
+def test_models_are_dropped_on_request(store, worker, monkeypatch):
+    check_unload(store, worker, monkeypatch)
+
+
+def check_unload(store, worker, monkeypatch):
+    """Before the next job, or by a worker that waits; then they are loaded again."""
+    loaded, load = [], open_network.load
+    monkeypatch.setattr(open_network, "load", lambda it, **more: (loaded.append(it.name), load(it, **more))[1])
+    for count, is_asked in [(1, False), (1, False), (2, True), (2, False)]:
+        submit(store)
+        if is_asked:
+            store.unload_models()
+        assert worker.run_next() and loaded == [MODEL] * count
+    assert worker.engine.models.loaded == {MODEL}
+    store.unload_models()
+    assert not worker.run_next() and worker.engine.models.loaded == {MODEL}, "it reports some seconds apart"
+    worker._schedule = Schedule()
+    assert not worker.run_next() and worker.engine.models.loaded == frozenset()
+    submit(store)
+    assert worker.run_next() and loaded == [MODEL] * 3
+    assert {job.state for job in store.find()} == {"done"}
 
 
 @pytest.mark.slow

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
 
 from calotype import __version__
-from calotype.api.access import CallerOf, ServiceOf
+from calotype.api.access import WAITING, CallerOf, ServiceOf, admin_of
 from calotype.api.body import read_json
 from calotype.api.orders import check_task
 from calotype.api.responses import NOT_FOUND
@@ -26,9 +26,17 @@ from calotype.api.waiting import (
     wait,
 )
 from calotype.checkpoints.store import ModelStore
-from calotype.dialects.a1111_api import ApiRequest, read_extras, read_img2img, read_settings, read_txt2img
+from calotype.dialects.a1111_api import (
+    ApiRequest,
+    prompt_of,
+    read_extras,
+    read_img2img,
+    read_interrogate,
+    read_settings,
+    read_txt2img,
+)
 from calotype.errors import CalotypeError
-from calotype.jobs.jobs import Job, NotFound
+from calotype.jobs.jobs import FileRefs, Job, NotFound
 from calotype.outputs.infotext import infotext_of
 from calotype.samplers import LATENT, SAMPLERS, SCHEDULES, schedule_title
 from calotype.tasks.styles import STYLES_FILE, styles
@@ -42,13 +50,13 @@ EMPTY_STATE = {
 }
 
 
-@router.post("/txt2img", openapi_extra=BODY)
+@router.post("/txt2img", dependencies=WAITING, openapi_extra=BODY)
 async def txt2img(request: Request, caller: CallerOf, service: ServiceOf) -> dict[str, Any]:
     """Generate pictures from a prompt, and wait for them."""
     return await _draw(request, caller, service, read_txt2img)
 
 
-@router.post("/img2img", openapi_extra=BODY)
+@router.post("/img2img", dependencies=WAITING, openapi_extra=BODY)
 async def img2img(request: Request, caller: CallerOf, service: ServiceOf) -> dict[str, Any]:
     """Generate pictures from a picture, with or without a mask, and wait for them."""
     return await _draw(request, caller, service, read_img2img)
@@ -95,7 +103,7 @@ async def _draw(request: Request, caller: Caller, service: Service, reader: Any)
     return {"images": pictures, "parameters": shown, "info": json.dumps(info)}
 
 
-@router.post("/extra-single-image", openapi_extra=BODY)
+@router.post("/extra-single-image", dependencies=WAITING, openapi_extra=BODY)
 async def extra_single_image(request: Request, caller: CallerOf, service: ServiceOf) -> dict[str, Any]:
     """Enlarge a picture, and restore its faces."""
     data = await read_json(request, service.max_upload)
@@ -103,7 +111,7 @@ async def extra_single_image(request: Request, caller: CallerOf, service: Servic
     return {"html_info": "", "image": picture}
 
 
-@router.post("/extra-batch-images", openapi_extra=BODY)
+@router.post("/extra-batch-images", dependencies=WAITING, openapi_extra=BODY)
 async def extra_batch_images(request: Request, caller: CallerOf, service: ServiceOf) -> dict[str, Any]:
     """As extra-single-image, for several pictures."""
     data = await read_json(request, service.max_upload)
@@ -123,7 +131,7 @@ async def _enhance(data: Mapping[str, Any], pictures: Sequence[Any], caller: Cal
     return results
 
 
-@router.post("/png-info", openapi_extra=BODY)
+@router.post("/png-info", dependencies=WAITING, openapi_extra=BODY)
 async def png_info(request: Request, _: CallerOf, service: ServiceOf) -> dict[str, Any]:
     """The parameters that a picture was generated with."""
     data = await read_json(request, service.max_upload)
@@ -131,20 +139,23 @@ async def png_info(request: Request, _: CallerOf, service: ServiceOf) -> dict[st
     def read() -> tuple[str, dict[str, str]]:
         with tempfile.TemporaryDirectory(prefix="calotype-") as folder:
             path = Path(folder, "picture")
-            path.write_bytes(decoded(data.get("image"), "image").getvalue())
+            path.write_bytes(decoded(service, data.get("image"), "image").getvalue())
             return infotext_of(path, service.settings.max_pixels)
 
     text, parameters = await run_in_threadpool(read)
     return {"info": text, "items": {"parameters": text} if text else {}, "parameters": parameters}
 
 
-@router.post("/interrogate", openapi_extra=BODY)
-async def interrogate(request: Request, _: CallerOf, service: ServiceOf) -> dict[str, Any]:
-    """Refused: tags need a WD14 tagger, which only the command line takes."""
-    await read_json(request, service.max_upload)
-    raise CalotypeError(
-        "no tagger is installed in this service; write the prompt yourself, or have the command line caption photos"
-    )
+@router.post("/interrogate", dependencies=WAITING, openapi_extra=BODY)
+async def interrogate(request: Request, caller: CallerOf, service: ServiceOf) -> dict[str, Any]:
+    """Tags of a picture as a prompt, where a tagger is installed: the surest first for the model clip, sorted for
+    deepdanbooru."""
+    asked = read_interrogate(await read_json(request, service.max_upload))
+    if not service.has_tagger:
+        raise CalotypeError("no tagger is installed in this service; its owner can name one when it is started")
+    job = await _run(service, caller, asked)
+    tags = next((str(result.facts.get("text", "")) for result in job.results), "")
+    return {"caption": prompt_of(tags, asked.fields["model"])}
 
 
 async def _run(service: Service, caller: Caller, asked: ApiRequest) -> Job:
@@ -157,12 +168,16 @@ async def _run(service: Service, caller: Caller, asked: ApiRequest) -> Job:
 
 def _submit(service: Service, caller: Caller, asked: ApiRequest) -> Job:
     service.check_storage(caller)
-    files = {name: stored(service, caller, decoded(text, name), name) for name, text in asked.pictures.items()}
+    files: dict[str, FileRefs] = {
+        name: stored(service, caller, decoded(service, text, name), name) for name, text in asked.pictures.items()
+    }
+    if asked.kind == "caption":  # it takes a folder
+        files = {"photos": [f"{files['photos']}.png"]}
     return submit(service, caller, asked.kind, asked.task, files)
 
 
 def _pictures(service: Service, job: Job) -> list[str]:
-    return [as_base64(service, result) for result in picture_results(job)]
+    return as_base64(service, picture_results(job))
 
 
 def _infotexts(service: Service, job: Job) -> list[str]:
@@ -370,12 +385,12 @@ def refresh_loras(_: CallerOf) -> dict[str, Any]:
     return {}
 
 
-@router.post("/unload-checkpoint", openapi_extra=NOTHING)
-def unload_checkpoint(_: CallerOf) -> dict[str, Any]:
-    """Refused: a worker's models are everybody's."""
-    raise CalotypeError(
-        "models are not unloaded by request: the least recently used one leaves when another needs its memory"
-    )
+@router.post("/unload-checkpoint", dependencies=[Depends(admin_of)], openapi_extra=NOTHING)
+def unload_checkpoint(service: ServiceOf) -> dict[str, Any]:
+    """Workers drop their models before their next job, or within seconds while they wait. Only for the owner: models
+    are everybody's."""
+    service.store.unload_models()
+    return {}
 
 
 @router.post("/reload-checkpoint", openapi_extra=NOTHING)

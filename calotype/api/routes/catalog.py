@@ -83,5 +83,5 @@ def health(service: ServiceOf) -> HealthView:
 )
 def metrics(service: ServiceOf) -> Response:
     """Figures for Prometheus."""
-    text = service.metrics.text(service.store.counts(), service.hub.count)
+    text = service.metrics.text(service.store.counts(), service.waiting.count)
     return Response(text, media_type=service.metrics.media_type)

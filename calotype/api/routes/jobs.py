@@ -6,7 +6,7 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from calotype.api.access import CallerOf, JobOf, ResultOf, ServiceOf
+from calotype.api.access import WAITING, CallerOf, JobOf, ResultOf, ServiceOf
 from calotype.api.body import read_json
 from calotype.api.errors import Refusal
 from calotype.api.events import read_last_id, stream
@@ -138,6 +138,7 @@ def remove_favourite(job: JobOf, service: ServiceOf) -> JobView:
 @router.get(
     "/jobs/{job_id}/events",
     response_class=StreamingResponse,
+    dependencies=WAITING,
     responses={
         200: {"description": "server-sent events", "content": EVENTS},
         204: {"description": "the job has ended, and all its events were delivered"},

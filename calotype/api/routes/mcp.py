@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from calotype.api.access import CallerOf, ServiceOf
+from calotype.api.access import WAITING, CallerOf, ServiceOf
 from calotype.api.responses import EVENTS
 from calotype.api.service import Caller, Service
 
@@ -20,6 +20,7 @@ REFUSED = {"description": "an error of JSON-RPC, or of the service", "content": 
 @router.post(
     "/mcp",
     response_class=Response,
+    dependencies=WAITING,
     responses={
         200: {"description": "messages", "content": STREAM},
         202: {"description": "a notification was taken"},

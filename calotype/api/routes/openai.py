@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Path, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from calotype.api.access import CallerOf, ServiceOf
+from calotype.api.access import WAITING, CallerOf, ServiceOf
 from calotype.api.body import open_form, read_json
 from calotype.api.errors import openai_error, status_of
 from calotype.api.orders import read_key
@@ -83,6 +83,7 @@ class Asked:
     "/images/generations",
     response_model=PicturesView,
     response_model_exclude_none=True,
+    dependencies=WAITING,
     responses=STREAM,
     openapi_extra=body_of(GenerateImage),
 )
@@ -106,6 +107,7 @@ def _form_body(cls: type, *, has_mask: bool) -> dict[str, Any]:
     "/images/edits",
     response_model=PicturesView,
     response_model_exclude_none=True,
+    dependencies=WAITING,
     responses=STREAM,
     openapi_extra=_form_body(EditImage, has_mask=True),
 )
@@ -119,6 +121,7 @@ async def edit(request: Request, caller: CallerOf, service: ServiceOf, idempoten
     "/images/variations",
     response_model=PicturesView,
     response_model_exclude_none=True,
+    dependencies=WAITING,
     openapi_extra=_form_body(VaryImage, has_mask=False),
 )
 async def vary(request: Request, caller: CallerOf, service: ServiceOf, idempotency_key: Key = None) -> Any:
@@ -186,7 +189,7 @@ def _finished(service: Service, asked: Asked, job: Job) -> PicturesView:
     if asked.parameters.response_format == "url":
         data = [PictureView(url=f"{asked.base_url}jobs/{job.id}/results/{result.id}") for result in results]
     else:
-        data = [PictureView(b64_json=as_base64(service, result)) for result in results]
+        data = [PictureView(b64_json=content) for content in as_base64(service, results)]
     size = "{width}x{height}".format(**{"width": 0, "height": 0, **results[0].facts})
     identifier = asked.value("safety_identifier", "") or asked.parameters.user or None
     return PicturesView(
@@ -201,9 +204,8 @@ def _finished(service: Service, asked: Asked, job: Job) -> PicturesView:
 
 async def _stream(service: Service, asked: Asked) -> AsyncIterator[bytes]:
     try:
-        with service.hub.opened(asked.job.owner):
-            async for event in _events(service, asked):
-                yield event
+        async for event in _events(service, asked):
+            yield event
     except CalotypeError as fault:
         yield f"event: error\ndata: {json.dumps(openai_error(fault, status_of(fault)))}\n\n".encode()
 

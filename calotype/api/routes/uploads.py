@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
-from calotype.api.access import CallerOf, ServiceOf
+from calotype.api.access import UPLOADING, CallerOf, ServiceOf
 from calotype.api.body import BodyStream
 from calotype.api.responses import CONFLICT, FILE, NOT_FOUND, file_response
 from calotype.api.schemas import UPLOAD_ID
@@ -23,7 +23,7 @@ BODY = {
 }
 
 
-@router.post("/uploads", status_code=201, openapi_extra=BODY)
+@router.post("/uploads", status_code=201, dependencies=UPLOADING, openapi_extra=BODY)
 async def upload(request: Request, caller: CallerOf, service: ServiceOf) -> UploadView:
     """Send a file as the body of the request, of any content type. It is decoded by the worker, not here."""
     service.check_open()

@@ -144,14 +144,13 @@ def claim(body: ClaimRequest, service: ServiceOf) -> Any:
     claimed = service.store.claim(body.worker, lease=body.lease, loaded=body.loaded, kinds=body.kinds)
     if claimed is None:
         return Response(status_code=204)
-    return {"job": as_data(claimed.job), "token": claimed.token}
+    return {"job": as_data(claimed.job), "token": claimed.token, "unload": claimed.unload}
 
 
-@router.post("/report", status_code=204)
-def report(body: WorkerReport, service: ServiceOf) -> None:
-    service.store.report(
-        body.worker, body.device, body.models, _read(Message.from_data, body.note) if body.note else None
-    )
+@router.post("/report")
+def report(body: WorkerReport, service: ServiceOf) -> dict[str, bool]:
+    note = _read(Message.from_data, body.note) if body.note else None
+    return {"unload": service.store.report(body.worker, body.device, body.models, note)}
 
 
 @router.post("/ended")
