@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from calotype.errors import CalotypeError
 from calotype.jobs.store import JobStore
 from calotype.options import as_data, read
@@ -31,6 +33,7 @@ STOP_SECONDS = 60.0  # for a job to reach the end of its step
 STEADY_SECONDS = 60.0  # a process that has run for so long is started again without delay
 MAX_DELAY = 30.0
 POLL_SECONDS = 0.2
+NICENESS = 10  # of the worker process, of 19
 BAD_SETTINGS = 2  # exit status of a process that can't start
 
 LOG = logging.getLogger("calotype.worker")
@@ -109,6 +112,7 @@ class Supervisor:
         process = subprocess.Popen(
             [sys.executable, "-c", START, json.dumps(sys.path)], stdin=subprocess.PIPE, env=environment
         )
+        _lower_priority(process)
         try:
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write(json.dumps(_packed(self._setup)).encode() + b"\n")
@@ -177,6 +181,12 @@ def _packed(setup: ProcessSetup) -> dict[str, Any]:
 def _unpacked(data: dict[str, Any]) -> ProcessSetup:
     settings, options = read(Settings, data["settings"]), read(WorkerOptions, data["options"])
     return ProcessSetup(settings, options, data["name"], read(ServerOptions, data["server"]))
+
+
+def _lower_priority(process: subprocess.Popen) -> None:
+    """Lets other programs go first, the one that answers requests above all: a busy worker would delay them."""
+    with contextlib.suppress(psutil.Error, OSError):
+        psutil.Process(process.pid).nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if psutil.WINDOWS else NICENESS)
 
 
 def _cause(status: int) -> str:

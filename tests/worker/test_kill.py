@@ -335,6 +335,7 @@ def test_a_job_that_crashes_its_process_fails_alone(tmp_path, monkeypatch):
 CRASHING = """import os; from tests.worker import load
 run = load.run
 def crash(request, *args, **more):
+    assert os.nice(0) >= load.supervisor.NICENESS  # requests go first
     if request.task.seed == 666:
         os.kill(os.getpid(), 11)
     return run(request, *args, **more)
