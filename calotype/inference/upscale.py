@@ -12,6 +12,7 @@ from torch import Tensor
 from calotype.checkpoints.entries import AUTOMATIC, quick_upscaler
 from calotype.checkpoints.models import Models
 from calotype.errors import PictureError, duration
+from calotype.inference.flat import FlatTiles
 from calotype.inference.rows import NotFinite, RowPlan, enlarged_rows, memory_of, plan_rows
 from calotype.models.network import Network, is_out_of_memory
 from calotype.ops.color import max_value, to_pixels, to_tensor
@@ -268,13 +269,15 @@ def _rows(
 ) -> Generator[Progress | Note, None, np.ndarray]:
     result = np.empty((*size, pixels.shape[2]), pixels.dtype)
     tiles, clock, brightening = tile_plan.tiles, TileClock(len(tile_plan.tiles), network), _brightening(pixels)
-    blend = Blend(tiles, network.scale)
+    blend, flat = Blend(tiles, network.scale), FlatTiles(network)
     resizer = Resizer(blend.height, blend.width, *size)
     positions = [(row, column) for row in range(len(tiles.rows.starts)) for column in range(len(tiles.columns.starts))]
     yield clock.progress(0)
     for n in range(0, len(positions), tile_plan.batch):
         batch = positions[n : n + tile_plan.batch]
-        for position, tile in zip(batch, network(_stack(pixels, tiles, batch) * brightening), strict=True):
+        for position, tile in zip(
+            batch, _enlarged(_stack(pixels, tiles, batch) * brightening, network, flat), strict=True
+        ):
             for _, band in blend.lay(*position, tile):
                 for top, rows in resizer.push(band[:, :, : blend.width]):
                     result[top : top + rows.shape[1]] = to_pixels(rows / brightening, pixels)
@@ -291,6 +294,16 @@ def _brightening(pixels: np.ndarray) -> float:
 
 def _stack(pixels: np.ndarray, tiles: Grid, positions: list[tuple[int, int]]) -> Tensor:
     return torch.stack([to_tensor(tiles.cut(pixels, *position)) for position in positions])
+
+
+def _enlarged(stack: Tensor, network: Network, flat: FlatTiles) -> list[Tensor]:
+    """(N, C, h, w) -> N enlarged tiles; the network computes those with detail, in one batch."""
+    results = [flat.enlarged(tile) for tile in stack]
+    detailed = [n for n, result in enumerate(results) if result is None]
+    if detailed:
+        for n, tile in zip(detailed, network(stack if len(detailed) == len(stack) else stack[detailed]), strict=True):
+            results[n] = tile
+    return results
 
 
 class TileClock:
