@@ -111,6 +111,7 @@ def duration(seconds: float) -> Message:
     return Message("{count:.1f} hours", count=seconds / 3600)
 
 
+LONGEST_RECOGNIZED = 500  # characters; of a longer text, made for the purpose, matching may take long
 JOINTS = {
     ", ": "{left}, {right}",
     "; ": "{left}; {right}",
@@ -130,7 +131,7 @@ def listed(items: Iterable[Any], joint: str = ", ") -> Message:
 
 def recognized(text: str, templates: Iterable[str]) -> Message:
     """The message that a text was filled in from: the first of these templates that fits, with its values as text."""
-    for template in templates:
+    for template in templates if len(text) <= LONGEST_RECOGNIZED else ():
         parts = [(re.escape(before), name) for before, name, _, _ in Formatter().parse(template)]
         pattern = "".join(f"{before}(?P<{name}>.+)" if name else before for before, name in parts)
         if match := re.fullmatch(pattern, text, re.DOTALL):

@@ -142,6 +142,7 @@ def test_a_filled_in_text_is_recognized():
     assert recognized("too small (31 pixels wide)", templates) == Message(templates[0], width="31")
     assert recognized("not asked for", templates) == Message("not asked for")
     assert str(recognized("a {strange} text", templates)) == "a {strange} text"
+    assert str(recognized("too small (" * 100_000, templates)) == "too small (" * 100_000
 
 
 def run(*args: str, **environ: str) -> subprocess.CompletedProcess:
