@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from calotype.checkpoints.store import Listed
 
 LIBRARIES = ("torch", "torchvision", "spandrel", "numpy", "opencv-python-headless", "pillow", "pillow-heif")
+WORDS = ("JPEG XL", "camera raw", "PDF")  # titles of findings, for the catalog
 NEEDED_FREE = 2**30  # bytes of disk for models and lists
 
 
@@ -150,12 +151,12 @@ def _formats(settings: Settings) -> list[Finding]:
     avif = bool(features.check("avif")) or heif
     lacking = ("note", Message("not read"), Remedy("upgrade_packages", "pillow pillow-heif"))
     extras = {
-        "JPEG XL": ("pyjpegxl", "read and written", Remedy("install_packages", "pyjpegxl")),
-        "camera raw": ("rawpy", "read", Remedy("install", "raw")),
-        "PDF": ("pypdfium2", "read", Remedy("install", "pdf")),
+        "JPEG XL": ("pyjpegxl", Message("read and written"), Remedy("install_packages", "pyjpegxl")),
+        "camera raw": ("rawpy", Message("read"), Remedy("install", "raw")),
+        "PDF": ("pypdfium2", Message("read"), Remedy("install", "pdf")),
     }
     found = [
-        Finding(title, "good", Message(text))
+        Finding(title, "good", text)
         if importlib.util.find_spec(package)
         else Finding(title, "note", Message("not read"), remedy)
         for title, (package, text, remedy) in extras.items()

@@ -4,10 +4,13 @@ A message is a template with named values, as for gettext: a catalog can transla
 (command line, API, web, bot) words the options and remedies in it: `--mask`, `mask`, the label of a form's field.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from string import Formatter
 from typing import Any
+
+from calotype.languages import ENGLISH, translate
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class Message:
 
 def named(options: Iterable[str]) -> Message:
     """Several options, for a message: `{option:format} and {option:quality}`."""
-    return Message(" and ".join(f"{{option:{name}}}" for name in options))
+    return listed((Message(f"{{option:{name}}}") for name in options), " and ")
 
 
 def plural(count: int, singular: str, plural_form: str, /, **values: Any) -> Message:
@@ -108,10 +111,32 @@ def duration(seconds: float) -> Message:
     return Message("{count:.1f} hours", count=seconds / 3600)
 
 
+LONGEST_RECOGNIZED = 500  # characters; of a longer text, made for the purpose, matching may take long
+JOINTS = {
+    ", ": "{left}, {right}",
+    "; ": "{left}; {right}",
+    " and ": "{left} and {right}",
+    " or ": "{left} or {right}",
+}
+
+
 def listed(items: Iterable[Any], joint: str = ", ") -> Message:
-    """Several values as one message: `a, b, c`."""
-    values = {f"part_{n}": item for n, item in enumerate(items, 1)}
-    return Message(joint.join(f"{{{name}}}" for name in values), **values)
+    """Several values as one message: `a, b, c`; `joint` is one of JOINTS."""
+    items = list(items)
+    if len(items) < 2:
+        return Message("{item}", item=items[0]) if items else Message("")
+    middle = len(items) // 2  # not one by one, so that a long list is not deeply nested
+    return Message(JOINTS[joint], left=listed(items[:middle], joint), right=listed(items[middle:], joint))
+
+
+def recognized(text: str, templates: Iterable[str]) -> Message:
+    """The message that a text was filled in from: the first of these templates that fits, with its values as text."""
+    for template in templates if len(text) <= LONGEST_RECOGNIZED else ():
+        parts = [(re.escape(before), name) for before, name, _, _ in Formatter().parse(template)]
+        pattern = "".join(f"{before}(?P<{name}>.+)" if name else before for before, name in parts)
+        if match := re.fullmatch(pattern, text, re.DOTALL):
+            return Message(template, **match.groupdict())
+    return Message.of(text)
 
 
 class CalotypeError(Exception):
@@ -170,6 +195,14 @@ class DoesNotFit(PictureError):
 class Wording:
     """How an interface words options, tasks and remedies, and in which language. This class is the default."""
 
+    def __init__(self, language: str = ENGLISH):
+        self._language = language
+
+    @property
+    def language(self) -> str:
+        """The code of the language: `en`, `zh`."""
+        return self._language
+
     def option(self, name: str) -> str:
         return name
 
@@ -181,7 +214,7 @@ class Wording:
         return self.translate(ACTIONS[remedy.action]).format(target=remedy.target)
 
     def translate(self, template: str) -> str:
-        return template
+        return translate(template, self.language)
 
     def fill(self, sentence: str | Message | Exception, *, with_remedy: bool = True) -> str:
         """The complete text. `with_remedy`: False if the interface shows the remedy separately, as a button."""
@@ -189,11 +222,15 @@ class Wording:
         message = fault.message if fault else sentence
         if not isinstance(message, Message):
             return str(message)
+        if message.template == "{sentence}" and isinstance(message.values["sentence"], str):
+            return self.translate(message.values["sentence"])  # a text as it is: a template without values
         values = {n: self.fill(v) if isinstance(v, (Message, Exception)) else v for n, v in message.values.items()}
         remedy = self.remedy(fault.remedy) if fault and fault.remedy and with_remedy else ""
         ours = {"option": _Worded(self.option, fault.option if fault else ""), "task": _Worded(self.task)}
         text = self.translate(message.template).format(**{**values, **ours, "remedy": remedy})
-        return f"{text}; {remedy}" if remedy and "{remedy}" not in message.template else text
+        if not remedy or "{remedy}" in message.template:
+            return text
+        return self.translate("{sentence}; {remedy}").format(sentence=text, remedy=remedy)
 
 
 class _Worded:

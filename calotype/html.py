@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from calotype import __version__
+from calotype.errors import PLAIN, Wording
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -16,14 +17,23 @@ if TYPE_CHECKING:
 GENERATOR = '<meta name="generator" content="Calotype'  # as templates/page.html begins
 
 
-def render(template: str, **values: Any) -> str:
-    """A template filled in, marked as HTML."""
-    return as_markup(_environment().get_template(template).render(values))
+def render(template: str, wording: Wording = PLAIN, /, **values: Any) -> str:
+    """A template filled in, marked as HTML. Its own texts, `{{ _("Before") }}`, are in the wording's language."""
+    return as_markup(_environment().get_template(template).render(_with_texts(values, wording)))
 
 
-def render_chunks(template: str, **values: Any) -> Iterator[str]:
+def render_chunks(template: str, wording: Wording = PLAIN, /, **values: Any) -> Iterator[str]:
     """A template filled in as it is read, for pages that are larger than memory should hold."""
-    return _environment().get_template(template).generate(values)
+    return _environment().get_template(template).generate(_with_texts(values, wording))
+
+
+def _with_texts(values: dict[str, Any], wording: Wording) -> dict[str, Any]:
+    from markupsafe import escape
+
+    def translated(text: str, **named: Any) -> str:
+        return escape(wording.translate(text)).format(**named)  # which escapes values that are no HTML
+
+    return {**values, "_": translated, "language": wording.language}
 
 
 def as_markup(html: str) -> str:

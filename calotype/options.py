@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from calotype.errors import PLAIN, CalotypeError, Message, Wording
+from calotype.errors import PLAIN, CalotypeError, Message, Wording, listed
 
 SHOWN = 60  # characters of an invalid value in an error message
 SPELLED = {"vae": "VAE", "lora": "LoRA", "gan": "GAN", "lr": "learning rate", "ema": "EMA", "snr": "SNR"}
@@ -60,9 +60,12 @@ def visible(cls: type) -> list[dataclasses.Field]:
 
 def title(spec: dataclasses.Field) -> str:
     """The label in forms: `mask_blur` is "Mask blur"."""
-    if about(spec).title:
-        return about(spec).title
-    first, *rest = (SPELLED.get(word, word) for word in spec.name.split("_"))
+    return about(spec).title or title_of(spec.name)
+
+
+def title_of(name: str) -> str:
+    """The label of an option without one of its own."""
+    first, *rest = (SPELLED.get(word, word) for word in name.split("_"))
     first = first if first in SPELLED.values() and first != first.lower() else first[:1].upper() + first[1:]
     return " ".join([first, *rest])
 
@@ -173,7 +176,7 @@ def _read(cls: type, data: Any, path: str) -> Any:
     values = {name: _checked(specs[name], kinds(cls)[name], value, _joined(path, name)) for name, value in data.items()}
     missing = [_joined(path, s.name) for s in specs.values() if is_required(s) and s.name not in values]
     if missing:
-        raise CalotypeError("{names} must be given", names=" and ".join(missing))
+        raise CalotypeError("{names} must be given", names=listed(missing, " and "))
     values = cls.settled(values) if hasattr(cls, "settled") else values
     if not path:
         return cls(**values)
@@ -265,7 +268,7 @@ def schema(cls: type, wording: Wording = PLAIN) -> dict[str, Any]:
     what it accepts besides these.
 
     Args:
-        wording: how descriptions word options.
+        wording: how descriptions word options, and their language.
     """
     defs: dict[str, Any] = {}
     root = _object(cls, wording, defs)
@@ -280,7 +283,7 @@ def _object(cls: type, wording: Wording, defs: dict[str, Any]) -> dict[str, Any]
     }
     return {
         "title": cls.__name__,
-        "description": (cls.__doc__ or "").partition("\n")[0],
+        "description": wording.translate((cls.__doc__ or "").partition("\n")[0]),
         "type": "object",
         "properties": properties,
         "required": [spec.name for spec in visible(cls) if is_required(spec)],
@@ -296,7 +299,11 @@ def _property(spec: dataclasses.Field, kind: Any, group: str, wording: Wording, 
     shape = _typed(required_kind(kind), rules, wording, defs)
     if is_optional(kind):
         shape = _or_null(shape)
-    facts = {"title": title(spec), "description": wording.fill(Message(rules.help)), "x-group": group}
+    facts = {
+        "title": wording.translate(title(spec)),
+        "description": wording.fill(Message(rules.help)),
+        "x-group": wording.translate(group),
+    }
     return {**shape, **facts, **more}
 
 

@@ -18,6 +18,15 @@ from calotype.options import about
 from calotype.picture import Picture
 from calotype.tasks import kind_of, options_of
 
+NO_NETWORK = "no face network"
+NO_STRENGTH = "strength 0"
+NOT_SURE = "the detector is not sure that this is a face ({confidence})"
+TOO_SMALL = "too small ({width} pixels wide)"
+DETAILED = "already has more detail than the face network draws ({side} pixels)"
+SHARP = "already as sharp as the face network would draw it"
+NOT_CHOSEN = "not asked for"
+REASONS = (NO_NETWORK, NO_STRENGTH, NOT_SURE, TOO_SMALL, DETAILED, SHARP, NOT_CHOSEN)  # why a face was not restored
+
 
 @dataclass(frozen=True)
 class FaceRecord:
@@ -28,7 +37,7 @@ class FaceRecord:
     landmarks: tuple[tuple[float, float], ...]  # eye, eye, nose, mouth corner, mouth corner; picture's left first
     confidence: float  # 0 to 1, the detector's
     treated: bool
-    why: str = ""  # reason, as a clause, if it was not restored
+    why: str = ""  # one of REASONS, filled in, if it was not restored
     strength: float = 1.0
 
 

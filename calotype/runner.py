@@ -204,7 +204,7 @@ class _AlbumRun(_PictureRun):
             return
         from calotype.outputs.report import Report
 
-        with Report(self.album.report) as self.report:
+        with Report(self.album.report, self.wording) as self.report:
             yield
 
     def _process(self, item: Item) -> Iterator[Event]:
@@ -383,9 +383,11 @@ class _AlbumRun(_PictureRun):
                     raise PictureError(existing.fault) from None
                 saved = save_result(result, item, task, self.album)
         seconds = time.monotonic() - started
+        from calotype.picture.notes import as_message
+
         as_messages = {str(note): note for note in result.before.notes}  # the record has them as text
         for sentence in (*result.record.notes, *saved.notes):
-            yield Note(Message.of(as_messages.get(sentence, sentence)), source)
+            yield Note(as_message(as_messages.get(sentence, sentence)), source)
         if self.report:
             self.report.add(item.source, item.target, result, seconds)
         self.done += 1
@@ -476,10 +478,12 @@ class _DrawingRun(_PictureRun):
         return is_due
 
     def _save(self, result: "Result", name: str, started: float) -> Iterator[Event]:
+        from calotype.picture.notes import as_message
+
         with _as_picture_error():
             target, sha256, notes = save_drawing(result, self.paths, self.output)
         for sentence in (*result.record.notes, *notes):
-            yield Note(Message.of(sentence), name)
+            yield Note(as_message(sentence), name)
         self.done += 1
         seed = None if result.is_sheet else result.record.options["seed"]
         facts = {"seed": seed, "sheet": result.is_sheet, "sha256": sha256, **_size(result.picture.pixels)}

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does; before torch is imported
+os.environ["CALOTYPE_LANG"] = "en"  # whatever the language of this computer
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # with several, sums differ in their last bits from run to run
 
 import numpy as np
@@ -92,14 +93,15 @@ def old_photo(portrait, tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def one_command_line():
-    """typer builds the commands once for all tests, not anew (0.1 seconds) for each call."""
+    """typer builds the commands once for all tests and a language, not anew (0.1 seconds) for each call."""
     import typer
 
     from calotype import cli
+    from calotype.cli.wording import WORDING
 
-    build = functools.cache(lambda widest, app=cli.app: app())
+    build = functools.cache(lambda widest, language, app=cli.app: app())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "app", lambda: build(cli.WIDEST))
+        patch.setattr(cli, "app", lambda: build(cli.WIDEST, WORDING.language))
         patch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
         yield
 

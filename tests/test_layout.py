@@ -12,6 +12,7 @@ import calotype
 
 ROOT = Path(calotype.__file__).parent
 ORDER = [
+    "languages",
     "errors",
     "files",
     "out_of_process",

@@ -5,21 +5,18 @@ import ast
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
-from pathlib import Path
-from string import Formatter
 from typing import Any
 
 import pytest
 import typer
 
-import calotype
 from calotype.cli import app
 from calotype.cli.wording import COMMANDS, WORDING
 from calotype.options import about, visible
 from calotype.settings import Settings
 from calotype.tasks import TASKS
+from tests.sentences import calls, literal_texts, name_of, placeholders, sources, values_of
 
-ROOT = Path(calotype.__file__).parent
 DOOR = "cli/"
 DIALECTS = ("training/configs/", "training/prompts.py")  # these read and write other programs' flags
 ERRORS = ("CalotypeError", "PictureError")
@@ -31,13 +28,6 @@ FRAGMENTS = re.compile(r"what|why|told|.*_[0-9]")  # names of values that say no
 PLENTY = {"plural": {"count"}}  # what a maker gives by itself
 ABOUT = {"option", "remedy"}  # keywords of errors that say something about the sentence
 SENTENCE = re.compile(rf"\b({'|'.join(ERRORS)}|Message)\b")
-
-
-@cache
-def sources() -> dict[str, ast.Module]:
-    """The syntax trees of all files, by their paths in the package."""
-    files = sorted(ROOT.rglob("*.py"))
-    return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text("utf-8")) for path in files}
 
 
 @cache
@@ -102,19 +92,9 @@ def test_what_is_typed_is_found(code, hits):
     assert [hit for _, hit in typed_words(ast.parse(code))] == hits
 
 
-def sentences(tree: ast.Module) -> Iterator[tuple[ast.Call, ast.AST]]:
-    """Every call that makes a sentence, and the function that it stands in, or the module."""
-    home = {}
-    for scope in (tree, *(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))):  # outer ones first
-        home |= dict.fromkeys(ast.walk(scope), scope)
-    for node, scope in home.items():
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in MAKERS:
-            yield node, scope
-
-
 def faults(call: ast.Call, tree: ast.Module, scope: ast.AST, names: frozenset[str]) -> Iterator[str]:
     """What is wrong with a call that makes a sentence; `names` are those of messages."""
-    maker = call.func.id
+    maker = name_of(call)
     values = {word.arg for word in call.keywords if word.arg}
     spread = {key for word in call.keywords if not word.arg for key in keys_of(word.value, scope, tree)}
     texts = call.args[1:] if maker == "plural" else call.args[:1] or [None]
@@ -124,59 +104,6 @@ def faults(call: ast.Call, tree: ast.Module, scope: ast.AST, names: frozenset[st
     elif not all(is_message(text, names) for text in texts):
         code = ", ".join(ast.unparse(text) for text in texts if text)
         yield f"its template is made as it runs: {code[:80]}"
-
-
-def literal_texts(node: ast.expr | None, *scopes: ast.AST) -> Iterator[str | None]:
-    """The texts that an expression may be, directly, by a name in these scopes or in a table; None for any other."""
-    match node:
-        case ast.Constant(value=str(text)):
-            yield text
-        case ast.IfExp(body=first, orelse=second):
-            yield from (*literal_texts(first, *scopes), *literal_texts(second, *scopes))
-        case ast.Call(func=ast.Attribute(value=table, attr="get"), args=[_, default]):
-            yield from (*literal_texts(table, *scopes), *literal_texts(default, *scopes))
-        case ast.Call(func=ast.Attribute(attr="fromkeys"), args=[_, default]):
-            yield from literal_texts(default, *scopes)
-        case ast.Dict(values=items) | ast.Tuple(elts=items):
-            for item in items:
-                yield from literal_texts(item, *scopes)
-        case ast.Subscript(value=table):
-            yield from literal_texts(table, *scopes)
-        case ast.Name() | ast.Attribute(value=ast.Name()):
-            values, homes = values_of(node, *scopes)
-            for value in values or [None]:
-                yield from literal_texts(value, *homes)
-        case _:
-            yield None
-
-
-def values_of(node: ast.expr, *scopes: ast.AST) -> tuple[list[ast.expr | None], tuple[ast.AST, ...]]:
-    """What a name is bound to, None for an argument's value; and the scopes from there on: a function, its module, or
-    another module, from which the name or its module is imported."""
-    module = node.value.id if isinstance(node, ast.Attribute) else ""
-    name = node.attr if module else node.id
-    for n, scope in () if module else enumerate(scopes):
-        nodes = scope.body if isinstance(scope, ast.Module) else ast.walk(scope)
-        bound_here = [value for node in nodes for value in bindings(node, name)]
-        if bound_here:
-            return bound_here, scopes[n:]
-    for node in ast.walk(scopes[-1]):
-        for alias in node.names if isinstance(node, ast.ImportFrom) else ():
-            path = f"{node.module}.{alias.name}" if module else node.module
-            other = sources().get("/".join(path.split(".")[1:]) + ".py")
-            if other and alias.name == (module or name):
-                return values_of(ast.Name(name), other)
-    return [], scopes
-
-
-def bindings(node: ast.AST, name: str) -> Iterator[ast.expr | None]:
-    """What a statement or an argument binds a name to; None where that is not said, or by the name itself."""
-    if isinstance(node, ast.arg) and node.arg == name:
-        yield None
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-    if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-        is_own = any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node.value or node))
-        yield None if is_own else node.value
 
 
 def keys_of(node: ast.expr, *scopes: ast.AST) -> Iterator[str]:
@@ -216,14 +143,6 @@ def faults_of_reserved(name: str, spec: str, about: set[str]) -> Iterator[str]:
         yield f"there is no option {spec}"
     elif name == "task" and "{" not in spec and spec not in COMMANDS:
         yield f"there is no task {spec}"
-
-
-def placeholders(template: str) -> Iterator[tuple[str, str]]:
-    """Names and format specifications, those within specifications too."""
-    for _, name, spec, _ in Formatter().parse(template):
-        if name is not None:
-            yield name, spec or ""
-            yield from placeholders(spec or "")
 
 
 def is_sentence(annotation: ast.expr | None) -> bool:
@@ -308,7 +227,7 @@ def test_every_sentence_is_a_whole_template_with_named_values():
         f"calotype/{path}:{call.lineno} {fault}"
         for path, tree in sources().items()
         if path not in DEFINED
-        for call, scope in sentences(tree)
+        for call, scope in calls(tree, MAKERS)
         for fault in faults(call, tree, scope, bound(tree))
     ]
     assert not found, "\n".join(["", *sorted(found)])
@@ -351,5 +270,5 @@ def test_every_sentence_is_a_whole_template_with_named_values():
 )
 def test_what_is_no_template_is_found(code, fault):
     tree, names = ast.parse(code), frozenset({"reason", "Message"})
-    found = [text for call, scope in sentences(tree) for text in faults(call, tree, scope, names)]
+    found = [text for call, scope in calls(tree, MAKERS) for text in faults(call, tree, scope, names)]
     assert (fault in found[0]) if fault else not found

@@ -10,8 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from calotype.api.shown import without_paths
-from calotype.dialects.openai_api import OPENAI
-from calotype.errors import PLAIN, CalotypeError, Message
+from calotype.api.wording import OPENAI, WORDING
+from calotype.errors import CalotypeError, Message
 from calotype.jobs.database import StoreFull
 from calotype.jobs.files import TooLarge
 from calotype.jobs.jobs import Conflict, LeaseLost, NotFound, OverBudget
@@ -88,7 +88,7 @@ def error_response(fault: CalotypeError, path: str) -> Response:
 
 def error_data(fault: CalotypeError) -> dict[str, str]:
     status = status_of(fault)
-    return {"error": CODES[status], "detail": without_paths(PLAIN.fill(fault)), "option": fault.option}
+    return {"error": CODES[status], "detail": without_paths(WORDING.fill(fault)), "option": fault.option}
 
 
 def openai_error(fault: CalotypeError, status: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from calotype.errors import PLAIN, Wording
 from calotype.options import about, is_required, schema, visible
 from calotype.tasks import TASKS, Imagine
 from calotype.tasks.output import JOB_OUTPUT_OPTIONS, DrawingOutput
@@ -20,12 +21,12 @@ def file_options(cls: type) -> list[dataclasses.Field]:
     return [spec for spec in visible(cls) if about(spec).is_path and spec.name not in NOT_UPLOADED]
 
 
-def task_schema(kind: str, prefix: str = "#/$defs/") -> dict[str, Any]:
+def task_schema(kind: str, prefix: str = "#/$defs/", *, wording: Wording = PLAIN) -> dict[str, Any]:
     """The schema of `task` in a request: the options that are given as values.
 
-    `prefix`: where references to nested options point.
+    `prefix`: where references to nested options point. `wording`: of titles and descriptions.
     """
-    root = schema(TASKS[kind])
+    root = schema(TASKS[kind], wording)
     root.pop("$schema")
     return _moved(_without_files(root), prefix)
 

@@ -16,6 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from calotype.api.errors import Refusal, error_response, internal_error
+from calotype.api.wording import prefer
 
 log = logging.getLogger("calotype.api")
 access_log = logging.getLogger("calotype.api.access")
@@ -84,6 +85,7 @@ class SecurityMiddleware:
             await self.app(scope, receive, send)
             return
         started, response = time.perf_counter(), {"status": 500, "is_started": False}
+        prefer(Headers(scope=scope).get("accept-language", ""))
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from calotype.api.views import ErrorView, JobView, ResultView
-from calotype.errors import PLAIN, CalotypeError, Wording
+from calotype.api.wording import WORDING
+from calotype.errors import CalotypeError, Wording
 from calotype.jobs.jobs import Job
 from calotype.tasks.events import as_line, from_data
 
@@ -38,7 +39,7 @@ def job_view(job: Job) -> JobView:
     )
 
 
-def error_view(data: Mapping[str, Any], wording: Wording = PLAIN) -> ErrorView:
+def error_view(data: Mapping[str, Any], wording: Wording = WORDING) -> ErrorView:
     fault = CalotypeError.from_data(data)
     return ErrorView(error="failed", detail=without_paths(wording.fill(fault)), option=fault.option)
 
@@ -46,7 +47,7 @@ def error_view(data: Mapping[str, Any], wording: Wording = PLAIN) -> ErrorView:
 def event_data(data: Mapping[str, Any]) -> dict[str, Any]:
     """An event as `--json` of the command line has it, without files."""
     try:
-        line = as_line(from_data(data))
+        line = as_line(from_data(data), WORDING)
     except (KeyError, TypeError, ValueError):  # of another version
         line = dict(data)
     return {

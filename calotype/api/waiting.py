@@ -14,8 +14,9 @@ from calotype.api.errors import Refusal
 from calotype.api.orders import Order, check_task, models_of
 from calotype.api.service import Caller, Service
 from calotype.api.shown import error_view
+from calotype.api.wording import WORDING
 from calotype.checkpoints.store import known_name
-from calotype.errors import PLAIN, CalotypeError, Wording
+from calotype.errors import CalotypeError, Wording
 from calotype.jobs.files import open_stored
 from calotype.jobs.jobs import FileRefs, Job, StoredResult
 
@@ -89,7 +90,7 @@ async def wait(service: Service, job: Job) -> Job:
     return job
 
 
-def check_success(job: Job, wording: Wording = PLAIN) -> None:
+def check_success(job: Job, wording: Wording = WORDING) -> None:
     """Raises Refusal if the job failed."""
     if job.error:
         error = error_view(job.error, wording)

@@ -26,10 +26,11 @@ from calotype.cli import (
     users,
     worker,
 )
-from calotype.cli.help import WIDEST, Command
+from calotype.cli.flags import flag, set_signature, texts
+from calotype.cli.help import WIDEST, Group, described, paragraphs
 from calotype.cli.show import ALL_DONE, INTERRUPTED, PARTLY_FAILED, USAGE, print_error, print_json
-from calotype.cli.wording import WORDING
-from calotype.errors import CalotypeError, PictureError
+from calotype.cli.wording import WORDING, CommandLine
+from calotype.errors import CalotypeError, Message, PictureError, Wording, recognized
 from calotype.options import nearest
 
 CONTEXT_SETTINGS = {
@@ -46,6 +47,18 @@ COMMANDS = (
     mcp.mcp,
     worker.worker,
 )
+HELP = "Restores and upscales photos, and generates pictures from prompts, on this computer. Nothing leaves it."
+USAGE_ERRORS = (
+    "missing argument '{name}'",
+    "no such command '{name}'. Did you mean '{nearest}'?",
+    "no such command '{name}'",
+    "option '{name}' requires an argument",
+    "option '{name}' does not take a value",
+    "got unexpected extra argument(s) ({names})",
+    "invalid value for '{name}': Input should be a valid integer, unable to parse string as an integer",
+    "invalid value for '{name}': Input should be greater than or equal to {least}",
+    "invalid value for '{name}': {reason}",
+)  # typer's own sentences
 GROUPS = {
     "train": (train.HELP, train.COMMANDS),
     "lora": (lora.HELP, lora.COMMANDS),
@@ -56,40 +69,41 @@ GROUPS = {
 
 
 def app() -> typer.Typer:
-    """The typer app; created on call, so that importing this module has no effect."""
-    root = _group(
-        "Restores and upscales photos, and generates pictures from prompts, on this computer. Nothing leaves it.",
-        COMMANDS,
-        invoke_without_command=True,
-    )
-    root.callback()(_print_version)
+    """The typer app in the user's language; created on call, so that importing this module has no effect."""
+    wording = CommandLine(WORDING.language)
+    group = {"texts": texts(_print_version)}
+    root = _group(HELP, COMMANDS, wording, type("Group", (Group,), group), invoke_without_command=True)
+    root.callback(help=wording.translate(HELP))(_print_version)
     for name, (help, commands) in GROUPS.items():
-        root.add_typer(_group(help, commands), name=name, short_help=help)
+        root.add_typer(_group(help, commands, wording), name=name, short_help=wording.translate(help))
     return root
 
 
-def _group(help: str, commands: Sequence[Any], **kwargs: Any) -> typer.Typer:
+def _group(
+    help: str, commands: Sequence[Any], wording: Wording, cls: type[Group] = Group, **kwargs: Any
+) -> typer.Typer:
     settings = {
         "no_args_is_help": True,
         "add_completion": False,
         "rich_markup_mode": None,  # its tables truncate option names in a terminal of 80 columns
         "context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": WIDEST},
     }
-    group = typer.Typer(help=help, **settings, **kwargs)
+    group = typer.Typer(help=wording.translate(help), cls=cls, **settings, **kwargs)
     for command in commands:
         name = command.__name__.rstrip("_").replace("_", "-")
-        summary = inspect.getdoc(command).splitlines()[0]  # typer's own is truncated
-        group.command(name, cls=Command, context_settings=CONTEXT_SETTINGS, short_help=summary)(command)
+        lines = [wording.translate(text) for text in paragraphs(inspect.getdoc(command))]
+        shown = {"short_help": lines[0], "help": "\n\n".join(lines)}  # typer's own short one is truncated
+        group.command(name, cls=described(command), context_settings=CONTEXT_SETTINGS, **shown)(command)
     return group
 
 
-def _print_version(
-    version: bool = typer.Option(False, "--version", help="print the version and exit", show_default=False),
-) -> None:
-    """Restores and upscales photos, and generates pictures from prompts, on this computer. Nothing leaves it."""
+def _print_version(version: bool) -> None:
     if version:
         print(f"calotype {__version__}")
         raise typer.Exit
+
+
+set_signature(_print_version, flag("version", "print the version and exit"))
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -121,7 +135,7 @@ def enter() -> None:
     streams.open_streams()
     status = main()
     if fault := streams.flush_streams():
-        print_error(f"the output cannot be written completely: {fault.strerror}")
+        print_error(WORDING.fill(Message("the output cannot be written completely: {reason}", reason=fault.strerror)))
         status = status or PARTLY_FAILED
     os._exit(status)
 
@@ -140,6 +154,8 @@ def _usage_message(fault: TyperException) -> str:
     unknown = getattr(fault, "option_name", None)
     if unknown and type(fault).__name__ == "NoSuchOption":
         names = [name for param in context.command.params for name in param.opts + param.secondary_opts]
-        return f"{where} has no option {unknown}{nearest(unknown, names)}; `{where} --help` lists them"
+        template = "{command} has no option {name}{hint}; `{command} --help` lists them"
+        return WORDING.fill(Message(template, command=where, name=unknown, hint=nearest(unknown, names)))
     text = fault.format_message().strip().rstrip(".")
-    return f"{text[:1].lower()}{text[1:]}; see `{where} --help`"
+    cause = recognized(f"{text[:1].lower()}{text[1:]}", USAGE_ERRORS)
+    return WORDING.fill(Message("{cause}; see `{command} --help`", cause=cause, command=where))

@@ -5,6 +5,7 @@ from typing import Any
 
 from calotype.cli.flags import argument, flag, flags, given_options, set_signature
 from calotype.cli.show import print_json, table
+from calotype.errors import Message
 from calotype.settings import Settings
 
 HELP = "Measure on this machine how exact results are."
@@ -32,7 +33,7 @@ def tiles(**values: Any) -> int:
 
 set_signature(
     tiles,
-    argument("model", str, f"a network's name or file (default {QUICK})", "[MODEL]", QUICK),
+    argument("model", str, Message("a network's name or file (default {name})", name=QUICK), "[MODEL]", QUICK),
     flag("tile", "tile side in input pixels (default 112)", kind=int, metavar="N"),
     *flags(Settings),
     flag("json", "as JSON"),

@@ -3,14 +3,17 @@
 import dataclasses
 import inspect
 import shlex
+import typing
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from calotype.cli.wording import WORDING
-from calotype.errors import CalotypeError, Message
+from calotype.errors import CalotypeError, Message, listed
 from calotype.options import (
     about,
     default,
@@ -51,6 +54,24 @@ def set_signature(function: Callable, *parameters: inspect.Parameter) -> Callabl
     function.__signature__ = inspect.Signature(list(parameters))
     function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return function
+
+
+@dataclass(frozen=True)
+class Text:
+    """What the help says about a parameter; translated only when it is shown."""
+
+    help: str | Message | Callable[[], Message]
+    panel: str = ""  # the heading above it
+
+    def worded(self) -> str:
+        help = self.help() if callable(self.help) else self.help
+        return WORDING.fill(help) if isinstance(help, Message) else WORDING.translate(help)
+
+
+def texts(function: Callable) -> dict[str, Text]:
+    """The texts of the parameters of a command, by their names."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: text for p in parameters for text in typing.get_args(p.annotation) if isinstance(text, Text)}
 
 
 def given_options(cls: type, values: dict[str, Any]) -> dict[str, Any]:
@@ -103,17 +124,17 @@ def _example(cls: type) -> str:
     return ",".join([*required, *optional[:1]])
 
 
-def argument(name: str, kind: Any, help: str, metavar: str, default: Any = REQUIRED) -> inspect.Parameter:
-    return _keyword(name, Annotated[kind, typer.Argument(help=help, metavar=metavar)], default)
+def argument(name: str, kind: Any, help: str | Message, metavar: str, default: Any = REQUIRED) -> inspect.Parameter:
+    return _keyword(name, Annotated[kind, typer.Argument(metavar=metavar), Text(help)], default)
 
 
 def flag(
-    name: str, help: str, *names: str, kind: Any = bool, panel: str | None = None, **kwargs: Any
+    name: str, help: str | Message, *names: str, kind: Any = bool, panel: str = "", **kwargs: Any
 ) -> inspect.Parameter:
     """An option of the command line only."""
     names = names or ("--" + name.replace("_", "-"),)
-    info = typer.Option(*names, help=help, rich_help_panel=panel, show_default=False, **kwargs)
-    return _keyword(name, Annotated[kind, info], False if kind is bool else None)
+    info = typer.Option(*names, show_default=False, **kwargs)
+    return _keyword(name, Annotated[kind, info, Text(help, panel)], False if kind is bool else None)
 
 
 def hidden_flag(name: str, kind: Any) -> inspect.Parameter:
@@ -132,13 +153,11 @@ def _parameter(cls: type, spec: dataclasses.Field, panel: str) -> inspect.Parame
         *([SHORT[spec.name]] if spec.name in SHORT else []),
         long,
         *(f"--{alias}" for alias in rules.aliases),
-        help=WORDING.fill(Message(rules.help)) + _help_suffix(spec),
         metavar=None if is_switch else _metavar(spec.type),
         show_default=False,
-        rich_help_panel=panel,
     )
     kind = bool if is_switch else list[str] if is_repeated else str
-    return _keyword(spec.name, Annotated[kind | None, info], None)
+    return _keyword(spec.name, Annotated[kind | None, info, Text(partial(_help, spec), panel)], None)
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
@@ -150,20 +169,22 @@ def _metavar(kind: Any) -> str:
     return "KEY=VALUE,..." if dataclasses.is_dataclass(kind) else {Path: "PATH", int: "N", float: "X"}.get(kind, "WORD")
 
 
-def _help_suffix(spec: dataclasses.Field) -> str:
-    """The facts after the help text: choices or range, default, environment variable."""
+def _help(spec: dataclasses.Field) -> Message:
+    """The help of an option, and after it choices or range, default and environment variable."""
     rules, default_value = about(spec), default(spec)
-    facts = [", ".join(rules.choices)] if rules.choices else []
+    help, facts = Message(rules.help), []
+    if rules.choices:
+        facts.append(listed(rules.choices))
     if rules.min is not None and rules.max is not None and f"{rules.min:g}" not in rules.help:
-        facts.append(f"{_default_text(rules.min)} to {_default_text(rules.max)}")
+        facts.append(Message("{least} to {most}", least=_default_text(rules.min), most=_default_text(rules.max)))
     if nested := _nested(spec.type):
         facts.append(_example(nested))
-        facts += ["may be repeated"] if entry_kind(required_kind(spec.type)) else []
+        facts += [Message("may be repeated")] if entry_kind(required_kind(spec.type)) else []
     elif default_value not in (None, "", ()) and not isinstance(default_value, bool):
-        facts.append(f"default {_default_text(default_value)}")
+        facts.append(Message("default {value}", value=_default_text(default_value)))
     if rules.env:
-        facts.append(f"or ${rules.env}")
-    return f" ({'; '.join(facts)})" if facts else ""
+        facts.append(Message("or ${variable}", variable=rules.env))
+    return Message("{help} ({facts})", help=help, facts=listed(facts, "; ")) if facts else help
 
 
 def _nested(kind: Any) -> type | None:

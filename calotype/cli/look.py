@@ -6,12 +6,16 @@ from typing import Any
 from calotype.cli.flags import argument, flag, flags, given_options, set_signature
 from calotype.cli.show import print_json, printable, table
 from calotype.cli.wording import WORDING
+from calotype.errors import Message, recognized
 from calotype.options import visible
 from calotype.outputs.describe import describe
 from calotype.settings import Settings
 from calotype.tasks import TASKS
 
-LOCATION = "yes, use --strip-location to remove it from results"
+LOCATION = {True: "yes, use --strip-location to remove it from results", False: "no"}
+WORDS = ("format", "width", "height", "bits", "pixels", "dpi", "profile", "date", "camera", "artist", "software")
+WORDS += ("copyright", "location", "pictures", "notes", "exif", "xmp_bytes")  # of facts about a picture
+WORDS += ("grey", "colour", "grey with transparency", "colour with transparency")  # its pixels
 MARKS = {"good": "ok", "note": "--", "bad": "!!"}
 
 
@@ -25,10 +29,14 @@ def doctor(**values: Any) -> int:
         facts = [{"what": what, "state": state, "text": text, "mend": mend or ""} for state, what, text, mend in rows]
         print_json({"well": is_well(findings), "findings": facts})
     else:
-        rows = [[MARKS[state], what, text, f"fix: {mend}" if mend else ""] for state, what, text, mend in rows]
-        table("", ["", "what", "found", ""], rows)
-        print("\nPhotos can be restored." if is_well(findings) else "\nPhotos can't be restored until !! is fixed.")
+        table("", ["", "what", "found", ""], [[MARKS[state], *_worded(*cells)] for state, *cells in rows])
+        text = "Photos can be restored." if is_well(findings) else "Photos can't be restored until !! is fixed."
+        print(f"\n{WORDING.translate(text)}")
     return 0 if is_well(findings) else 1
+
+
+def _worded(what: str, text: str, mend: str) -> list[str]:
+    return [WORDING.translate(what), text, WORDING.fill(Message("fix: {command}", command=mend)) if mend else ""]
 
 
 def info(**values: Any) -> int:
@@ -36,16 +44,18 @@ def info(**values: Any) -> int:
     file = values["file"]
     facts, record = describe(file, Settings.gather().max_pixels, WORDING)
     if "location" in facts:
-        facts["location"] = LOCATION if facts["location"] else "no"
+        facts["location"] = WORDING.translate(LOCATION[bool(facts["location"])])
     if values["json"]:
         print_json({"file": str(file), **facts, "record": record})
         return 0
-    table("", ["", ""], [[name, value] for name, value in facts.items() if value and name != "parameters"])
+    facts["pixels"] = WORDING.translate(facts.get("pixels", ""))
+    rows = [[WORDING.translate(name), value] for name, value in facts.items() if value and name != "parameters"]
+    table("", ["", ""], rows)
     if infotext := facts.get("parameters"):
         print()
         table("parameters", ["", ""], [[name, value] for name, value in infotext.items() if value])
     if record is None:
-        print("\nno Calotype record")
+        print(f"\n{WORDING.translate('no Calotype record')}")
     else:
         print()
         table("record", ["", ""], list(_record_rows(record)))
@@ -53,24 +63,42 @@ def info(**values: Any) -> int:
 
 
 def _record_rows(record: dict[str, Any]) -> Any:
-    yield ["task", record["task"]]
+    from calotype.picture.notes import as_message
+
+    yield [WORDING.translate("task"), record["task"]]
     if record["source_name"]:
-        yield from (["source", record["source_name"]], ["source sha256", record["source_sha256"]])
+        yield [WORDING.translate("source"), record["source_name"]]
+        yield [WORDING.translate("source sha256"), record["source_sha256"]]
     for model in record["models"]:
-        yield ["model", f"{model['name']}  sha256 {model['sha256']}"]
+        yield [WORDING.translate("model"), f"{model['name']}  sha256 {model['sha256']}"]
     defaults = {spec.name: spec.default for spec in visible(TASKS[record["task"]])} if record["task"] in TASKS else {}
     changed = {name: value for name, value in record["options"].items() if value != defaults.get(name)}
     for name, value in (changed | record["computed"]).items():
         yield [name.replace("_", " "), value]
     for face in record["faces"]:
-        x, y, width, height = face["box"]
-        outcome = f"strength {face['strength']:g}" if face["treated"] else f"skipped: {face['why']}"
-        yield [
-            f"face {face['number']}",
-            f"{width:.0f}×{height:.0f} at {x:.0f},{y:.0f}, {face['confidence']:.0%}, {outcome}",
-        ]
+        yield [WORDING.fill(Message("face {number}", number=face["number"])), WORDING.fill(_face(face))]
     for sentence in record["said"]:
-        yield ["said", printable(sentence)]
+        yield [WORDING.translate("said"), printable(WORDING.fill(as_message(sentence)))]
+
+
+def _face(face: dict[str, Any]) -> Message:
+    from calotype.record import REASONS
+
+    outcome = (
+        Message("strength {strength:g}", strength=face["strength"])
+        if face["treated"]
+        else Message("skipped: {reason}", reason=recognized(face["why"], REASONS))
+    )
+    x, y, width, height = face["box"]
+    return Message(
+        "{width:.0f}×{height:.0f} at {x:.0f},{y:.0f}, {confidence:.0%}, {outcome}",
+        width=width,
+        height=height,
+        x=x,
+        y=y,
+        confidence=face["confidence"],
+        outcome=outcome,
+    )
 
 
 AS_JSON = flag("json", "as JSON")

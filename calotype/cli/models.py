@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from calotype.cli.flags import argument, flag, flags, given_options, set_signature
 from calotype.cli.show import print_error, print_json, table
 from calotype.cli.wording import WORDING
+from calotype.errors import Message
 from calotype.files import readable
 from calotype.settings import Settings
 from calotype.tasks import Note
@@ -18,6 +19,21 @@ from calotype.tasks import Note
 if TYPE_CHECKING:
     from calotype.checkpoints.store import ModelStore
 
+WORDS = ("ships", "fetched", "to fetch", "added", "added, but gone", "your own")  # states
+WORDS += (
+    "name",
+    "for",
+    "path",
+    "state",
+    "licence",
+    "commercial",
+    "size",
+    "about",
+    "scale",
+    "url",
+    "True",
+    "False",
+)  # facts
 HELP = "List, download, add and verify models."
 
 
@@ -30,11 +46,14 @@ def list_(**values: Any) -> int:
         for row in rows:
             print_json(row)
         return 0
+    words = ("for", "licence", "state", "about")
+    rows = [row | {name: WORDING.translate(row[name]) for name in words} for row in rows]
     cells = [[r["name"], r["for"], r["licence"], _size(r), r["state"], r["about"]] for r in rows]
     table("", ["name", "for", "licence", "size", "state", ""], cells)
     missing = [row["name"] for row in rows if not row["path"]]
     if missing:
-        print(f"\nDownload one: calotype models pull {missing[-1] if 'gfpgan-1.4' not in missing else 'gfpgan-1.4'}")
+        name = "gfpgan-1.4" if "gfpgan-1.4" in missing else missing[-1]
+        print("\n" + WORDING.fill(Message("Download one: calotype models pull {name}", name=name)))
     return 0
 
 
@@ -46,12 +65,17 @@ def info(**values: Any) -> int:
     if values["json"]:
         print_json(facts)
     else:
-        table("", ["", ""], [[name, value] for name, value in facts.items() if value not in (None, "", 0)])
+        facts = {
+            name: WORDING.translate(str(value)) if isinstance(value, (str, bool)) else value
+            for name, value in facts.items()
+        }
+        rows = [[WORDING.translate(name), value] for name, value in facts.items() if value not in (None, "", 0)]
+        table("", ["", ""], rows)
     return 0
 
 
 def _worded(facts: dict[str, Any]) -> dict[str, Any]:
-    return {**facts, "about": WORDING.fill(facts["about"])}
+    return {**facts, "about": WORDING.translate(WORDING.fill(facts["about"]))}
 
 
 def pull(**values: Any) -> int:
@@ -109,18 +133,22 @@ def import_from(**values: Any) -> int:
                 }
             )
         elif result.fault:
-            print_error(f"skipped: {WORDING.fill(result.fault)}")
+            print_error(WORDING.fill(Message("skipped: {reason}", reason=result.fault)))
         elif result.state == "added":
-            print(f"{readable(result.name)}  {KINDS[result.kind]}  {readable(result.path)}", flush=True)
+            print(f"{readable(result.name)}  {WORDING.fill(KINDS[result.kind])}  {readable(result.path)}", flush=True)
     if not values["json"]:
-        known = f", {count['known']} known already" if count["known"] else ""
-        print(f"{count['added']} added{known}, {count['failed']} skipped")
+        counts = (
+            "{added} added, {known} known already, {failed} skipped"
+            if count["known"]
+            else "{added} added, {failed} skipped"
+        )
+        print(WORDING.fill(Message(counts, **count)))
     return 1 if count["failed"] else 0
 
 
 def remove(**values: Any) -> int:
     """Remove a model from the list; a downloaded file is deleted, an added one is kept."""
-    print(f"removed: {readable(_store(values).remove(values['name']))}")
+    print(WORDING.fill(Message("removed: {name}", name=readable(_store(values).remove(values["name"])))))
     return 0
 
 

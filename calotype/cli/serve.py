@@ -17,6 +17,7 @@ from calotype.files import readable
 from calotype.settings import Settings, gathered
 from calotype.worker.worker_options import WorkerOptions
 
+COPIED = "{count} files and the queue are in {folder}"
 PACKAGES = ("fastapi", "uvicorn", "argon2", "prometheus_client", "httpx", "mcp")
 
 
@@ -48,7 +49,7 @@ def serve(**values: Any) -> int:
                     {"event": "listening", "address": address(listener), "accounts": not app.state.service.is_open}
                 )
             else:
-                print(f"Calotype listens on {address(listener)}", flush=True)
+                print(WORDING.fill(Message("Calotype listens on {address}", address=address(listener))), flush=True)
             if service.worker_token:  # workers on other computers go on with their jobs while the service is down
                 store.extend_leases(options.lease)
             with _upkeep(store, options) if values["no_worker"] else worker_process(settings, options):
@@ -66,14 +67,14 @@ def _copy(settings: Settings, options: WorkerOptions, backup: Path | None, resto
         raise CalotypeError("a backup is made or put back, not both; give {option:backup} or {option:restore}")
     if restore:
         count = backups.restore(restore, setup.folder)
-        print(f"{count} files and the queue are in {setup.folder}")
+        print(WORDING.fill(Message(COPIED, count=count, folder=setup.folder)))
         return 0
     damaged: list[Message] = []
     with contextlib.closing(setup.open_store()) as store:
         count = backups.back_up(store, backup, damaged.append)
     for message in damaged:
         print_error(WORDING.fill(message))
-    print(f"{count} files and the queue are in {readable(backup)}")
+    print(WORDING.fill(Message(COPIED, count=count, folder=readable(backup))))
     return 1 if damaged else 0
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from calotype.cli.wording import WORDING
+from calotype.errors import Message
 from calotype.files import readable, terminable
 from calotype.tasks.events import (
     Compared,
@@ -53,14 +54,14 @@ def print_json(data: Any) -> None:
 
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
-    """Prints a plain table to stdout; cells are text, never markup."""
+    """Prints a plain table to stdout, its title and headings in the user's language; cells are text, never markup."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     grid = Table(
-        *columns,
-        title=title or None,
+        *map(WORDING.translate, columns),
+        title=WORDING.translate(title) or None,
         box=None,
         show_header=any(columns),
         pad_edge=False,
@@ -114,7 +115,7 @@ class PlainReporter(Reporter):
             for failed in event.failures:
                 self.line(f"calotype: {failure_text(failed)}", sys.stderr)
         if event.report:
-            self.line(f"report: {event.report}", sys.stderr)
+            self.line(WORDING.fill(Message("report: {path}", path=event.report)), sys.stderr)
 
 
 class BarReporter(PlainReporter):
@@ -140,7 +141,9 @@ class BarReporter(PlainReporter):
     def emit(self, event: Event) -> None:
         if isinstance(event, Started) and event.pictures:
             self._bars.start()
-            self._pictures = self._bars.add_task("pictures", total=event.pictures, rest="", visible=event.pictures > 1)
+            self._pictures = self._bars.add_task(
+                WORDING.translate("pictures"), total=event.pictures, rest="", visible=event.pictures > 1
+            )
             self._tiles = self._bars.add_task("", total=None, rest="", visible=False)
         elif isinstance(event, ItemStarted):
             name = printable(event.source)[-40:]
@@ -224,13 +227,14 @@ def failure_text(event: Failed) -> str:
 
 def progress_text(event: Progress) -> str:
     """The text after the bar: the unit, in training the loss, learning rate and memory, and the remaining time."""
-    parts = [event.what]
+    parts: list[str | Message] = [WORDING.translate(event.what)]
     if isinstance(event, Learning):
-        parts += [f"loss {event.loss:.4f}"] if event.loss is not None else []
-        parts += [f"lr {event.rate:.1e}"] if event.rate is not None else []
+        parts += [Message("loss {loss:.4f}", loss=event.loss)] if event.loss is not None else []
+        parts += [Message("lr {rate:.1e}", rate=event.rate)] if event.rate is not None else []
         parts += [f"{event.memory / 2**30:.1f} GiB"] if event.memory is not None else []
-    parts += [f"{duration_text(event.remaining)} left"] if event.remaining is not None else []
-    return ", ".join(parts)
+    if event.remaining is not None:
+        parts.append(Message("{time} left", time=duration_text(event.remaining)))
+    return WORDING.translate(", ").join(map(WORDING.fill, parts))
 
 
 def duration_text(seconds: float) -> str:
@@ -240,14 +244,19 @@ def duration_text(seconds: float) -> str:
 
 
 def summary_text(event: Finished) -> str:
-    parts = [f"{event.done} done"]
-    parts += [f"{event.skipped} done already"] if event.skipped else []
-    parts += [f"{len(event.failures)} failed"] if event.failures else []
-    return interrupted_text(event) if event.interrupted else ", ".join(parts) + f" in {duration_text(event.seconds)}"
+    if event.interrupted:
+        return interrupted_text(event)
+    parts = [Message("{count} done", count=event.done)]
+    parts += [Message("{count} done already", count=event.skipped)] if event.skipped else []
+    parts += [Message("{count} failed", count=len(event.failures))] if event.failures else []
+    counts = WORDING.translate(", ").join(map(WORDING.fill, parts))
+    return WORDING.fill(Message("{counts} in {time}", counts=counts, time=duration_text(event.seconds)))
 
 
 def interrupted_text(event: Finished) -> str:
-    ready = event.done + event.skipped
-    if event.is_drawn:
-        return f"stopped: {ready} of {event.pictures} pictures are generated"
-    return f"stopped: {ready} of {event.pictures} pictures are done; run the same command again for the rest"
+    template = (
+        "stopped: {ready} of {count} pictures are generated"
+        if event.is_drawn
+        else "stopped: {ready} of {count} pictures are done; run the same command again for the rest"
+    )
+    return WORDING.fill(Message(template, ready=event.done + event.skipped, count=event.pictures))

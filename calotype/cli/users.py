@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from calotype.cli.flags import argument, flag, flags, given_options, set_signature
 from calotype.cli.show import print_json, table
+from calotype.cli.wording import WORDING
 from calotype.cli.worker import check_packages
 from calotype.files import readable
 from calotype.jobs.account import TRIAL_SECONDS, Account, Allowance
@@ -16,6 +17,7 @@ from calotype.worker.worker_options import WorkerOptions
 if TYPE_CHECKING:
     from calotype.jobs.users import Accounts
 
+WORDS = ("admin", "disabled", "trial")  # of accounts
 HELP = "Accounts of the service: who may use it, and how much."
 NAME = argument("name", str, "name of the account", "NAME")
 STORE = next(parameter for parameter in flags(WorkerOptions) if parameter.name == "store")
@@ -126,8 +128,8 @@ def _facts(account: Account) -> dict[str, Any]:
 def _row(account: Account) -> list[Any]:
     marks = {"admin": account.is_admin, "disabled": account.is_disabled, "trial": account.invitation}
     allowance, limit = account.allowance, account.budget.seconds
-    seconds = "no limit" if limit is None else f"{limit:g}"
-    names = ", ".join(name for name, is_set in marks.items() if is_set)
+    seconds = WORDING.translate("no limit") if limit is None else f"{limit:g}"
+    names = ", ".join(WORDING.translate(name) for name, is_set in marks.items() if is_set)
     return [account.name, names, seconds, allowance.max_running, allowance.max_queued, allowance.max_stored]
 
 

@@ -1,8 +1,11 @@
-"""How the command line words options, tasks and remedies: as flags and commands."""
+"""How the command line words options, tasks and remedies: as flags and commands, in the user's language."""
 
 import shlex
+import sys
+from typing import Any
 
 from calotype.errors import Remedy, Wording
+from calotype.languages import ENGLISH, NAMES, language_of_environment
 
 SHORT = {"out": "-o"}  # options better known by their short flag
 COMMANDS = {
@@ -39,6 +42,18 @@ CLAUSES = {
 class CommandLine(Wording):
     """`--mask-blur`, `calotype train caption`, `calotype models pull gfpgan-1.4`."""
 
+    def __init__(self, language: str = ""):
+        super().__init__(language)
+
+    @property
+    def language(self) -> str:
+        """The given language, or the user's; English on a terminal that cannot show it."""
+        if self._language:
+            return self._language
+        language = language_of_environment()
+        streams = (sys.stdout, sys.stderr)
+        return language if all(_can_show(NAMES[language], stream) for stream in streams) else ENGLISH
+
     def option(self, name: str) -> str:
         return SHORT.get(name) or "--" + name.replace("_", "-")
 
@@ -52,6 +67,14 @@ class CommandLine(Wording):
         """The command alone: "calotype models pull gfpgan-1.4"."""
         target = " ".join(map(shlex.quote, remedy.target.split()))
         return self.translate(TO_TYPE[remedy.action]).format(target=target)
+
+
+def _can_show(text: str, stream: Any) -> bool:
+    try:
+        text.encode(getattr(stream, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 WORDING = CommandLine()

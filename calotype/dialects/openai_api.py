@@ -134,9 +134,6 @@ class OpenAIWording(Wording):
         return PARAMETERS.get(name, name)
 
 
-OPENAI = OpenAIWording()
-
-
 def read_parameters(cls: type, data: Mapping[str, Any]) -> tuple[Any, frozenset[str]]:
     """The request, and the names of the parameters that it has; null is as if a parameter was not given.
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from calotype import record
 from calotype.checkpoints.models import Models
-from calotype.errors import CalotypeError, PictureError, Remedy, plural
+from calotype.errors import CalotypeError, Message, PictureError, Remedy, plural
 from calotype.inference.upscale import resized_alpha
 from calotype.models.face_detector import DetectedFace
 from calotype.models.network import Network, is_out_of_memory
@@ -68,22 +69,22 @@ def _reason_untreated(
     face: DetectedFace, task: Restore, network: Network | None, strength: float, is_named: bool
 ) -> str:
     if network is None:
-        return "no face network"
+        return record.NO_NETWORK
     if strength == 0:
-        return "strength 0"
+        return record.NO_STRENGTH
     if is_named:
         return ""
     if face.confidence < task.min_confidence:
-        return f"the detector is not sure that this is a face ({face.confidence:.2f})"
+        return str(Message(record.NOT_SURE, confidence=f"{face.confidence:.2f}"))
     if face.box[2] < task.min_face:
-        return f"too small ({face.box[2]:.0f} pixels wide)"
+        return str(Message(record.TOO_SMALL, width=f"{face.box[2]:.0f}"))
     if 1 / ops.scale_of(_matrix(face.landmarks, network.side)) > MAX_DETAIL:
-        return f"already has more detail than the face network draws ({network.side} pixels)"
+        return str(Message(record.DETAILED, side=network.side))
     return ""
 
 
 def reason_sharp(is_restored: bool) -> str:
-    return "" if is_restored else "already as sharp as the face network would draw it"
+    return "" if is_restored else record.SHARP
 
 
 def select_faces(faces: list[FaceRecord], task: Restore, picture: Picture) -> list[FaceRecord]:
@@ -103,7 +104,7 @@ def select_faces(faces: list[FaceRecord], task: Restore, picture: Picture) -> li
                 faces=plural(len(faces), "1 face", "{count} faces"),
                 missing=missing[0],
             )
-    return [f if f.number in numbers else replace(f, treated=False, why=f.why or "not asked for") for f in faces]
+    return [f if f.number in numbers else replace(f, treated=False, why=f.why or record.NOT_CHOSEN) for f in faces]
 
 
 def _central_face(faces: list[FaceRecord], picture: Picture) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from calotype.errors import CalotypeError, Message
+from calotype.errors import CalotypeError, Message, listed
 from calotype.models.int8 import int8_chain, is_int8_quick
 from calotype.models.row_stream import Chain, RowStream, chain_of
 
@@ -158,7 +158,7 @@ def pick_device(name: str) -> torch.device:
         raise CalotypeError(
             "this machine has no device {wanted}; leave {option:device} out, or take {names}",
             wanted=name,
-            names=" or ".join(available),
+            names=listed(available, " or "),
         )
     return torch.device(name)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calotype import out_of_process
-from calotype.errors import PLAIN, CalotypeError, Message, Wording
+from calotype.errors import PLAIN, CalotypeError, Wording
 from calotype.files import readable
 from calotype.outputs.names import format_of
 
@@ -35,6 +35,7 @@ def describe_picture(file: Path, max_pixels: int, wording: Wording = PLAIN) -> d
     """
     from calotype.outputs.redraw import picture_parameters
     from calotype.picture import Picture
+    from calotype.picture.notes import as_message
 
     picture = Picture.open(file, max_pixels)
     height, width, channels = picture.pixels.shape
@@ -53,7 +54,7 @@ def describe_picture(file: Path, max_pixels: int, wording: Wording = PLAIN) -> d
         "xmp_bytes": len(metadata.xmp) if metadata.xmp else None,
         "sha256": picture.sha256,
         "pictures": picture.count if picture.count > 1 else None,
-        "notes": " ".join(wording.fill(Message.of(note)) for note in picture.notes),
+        "notes": " ".join(wording.fill(as_message(note)) for note in picture.notes),
         "parameters": parameters.fields() if parameters else {},
     }
 

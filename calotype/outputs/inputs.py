@@ -167,7 +167,7 @@ def _without_duplicates(entries: Iterable[_Input]) -> list[_Input]:
 
 
 def _nothing_found(inputs: Sequence[str | Path], skipped: list[Path]) -> Message:
-    names = " and ".join(readable(name) for name in inputs) or "the command"
+    names = listed(map(readable, inputs), " and ") if inputs else Message("the command")
     if skipped:
         reasons = listed(_skipped_notes(skipped), "; ")
         return Message("there is no picture in {names} ({reasons})", names=names, reasons=reasons)

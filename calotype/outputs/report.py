@@ -10,11 +10,12 @@ from typing import IO, Any
 from PIL import Image, ImageDraw, ImageFont
 
 from calotype import html
-from calotype.errors import CalotypeError, duration
+from calotype.errors import PLAIN, CalotypeError, Message, Wording, duration, plural, recognized
 from calotype.files import atomic_file, readable
 from calotype.outputs.compare import Window, shown
 from calotype.picture import Picture
-from calotype.record import FaceRecord, Record, Result
+from calotype.picture.notes import as_message
+from calotype.record import REASONS, FaceRecord, Record, Result
 
 LARGE, SMALL, FACE = 1400, 640, 256  # longer sides in the page: a picture, the overview of faces, a face
 MARGIN = 0.45  # of a face's box, shown around it
@@ -24,10 +25,10 @@ ACCENT = (214, 120, 40)
 class Report:
     """`with Report(path) as report: report.add(...)`: the page appears whole at the end, also after an interruption."""
 
-    def __init__(self, path: Path):
-        self.path, self.is_written = path, False
+    def __init__(self, path: Path, wording: Wording = PLAIN):
+        self.path, self.wording, self.is_written = path, wording, False
         self._cards: IO[str] | None = None
-        self._pictures = self._failures = self._faces = 0
+        self._pictures = self._failures = self._face_count = 0
 
     def __enter__(self) -> "Report":
         """Raises CalotypeError where a file that isn't a report of ours is in the way."""
@@ -55,32 +56,36 @@ class Report:
 
     def add_failure(self, source: Path, cause: str) -> None:
         self._failures += 1
-        self._cards.write(html.render("album_failure.html", name=readable(source.name), cause=readable(cause)))
+        self._cards.write(
+            html.render("album_failure.html", self.wording, name=readable(source.name), cause=readable(cause))
+        )
 
     def _add(
         self, source: Path, target: Path, before: Picture, after: Picture, record: Record, seconds: float | None
     ) -> None:
         self._pictures += 1
-        self._faces += len(record.faces)
+        self._face_count += len(record.faces)
         large = shown(after, LARGE)
         plain = shown(before, LARGE).resize(large.size, Image.Resampling.BICUBIC)
         card = html.render(
             "album_picture.html",
+            self.wording,
             name=readable(source.name),
-            lead=_lead(target, before, after, seconds),
+            lead=self.wording.fill(_lead(target, before, after, seconds)),
             before=html.encode_jpeg(plain),
             after=html.encode_jpeg(large),
             size=large.size,
-            notes=[readable(note) for note in record.notes],
-            rows=_rows(record),
-            **_faces(before, after, record.faces),
+            notes=[readable(self.wording.fill(as_message(note))) for note in record.notes],
+            rows=self._rows(record),
+            **self._faces(before, after, record.faces),
         )
         self._cards.write(card)
 
     def _write(self) -> None:
         with atomic_file(self.path, option="report") as file:
+            title, lead = self.wording.translate("Before and after"), self._counted()
             for text in html.render_chunks(
-                "album.html", title="Before and after", lead=self._counted(), cards=self._read_cards()
+                "album.html", self.wording, title=title, lead=lead, cards=self._read_cards()
             ):
                 file.write(text.encode("utf-8", "backslashreplace"))
         self.is_written = True
@@ -91,9 +96,55 @@ class Report:
             yield html.as_markup(chunk)
 
     def _counted(self) -> str:
-        parts = [_count(self._pictures, "picture"), _count(self._faces, "face")]
-        parts += [f"{self._failures} not done"] if self._failures else []
-        return ", ".join(parts) + time.strftime(" · %d %B %Y")
+        parts = [
+            plural(self._pictures, "1 picture", "{count} pictures"),
+            plural(self._face_count, "1 face", "{count} faces"),
+        ]
+        parts += [Message("{count} not done", count=self._failures)] if self._failures else []
+        date = time.strftime(self.wording.translate("%d %B %Y"))
+        return f"{self.wording.translate(', ').join(map(self.wording.fill, parts))} · {date}"
+
+    def _faces(self, before: Picture, after: Picture, faces: tuple[FaceRecord, ...]) -> dict[str, Any]:
+        """What the card says of faces: an overview with numbered boxes, and each of them before and after."""
+        if not faces:
+            return {"faces": []}
+        found = plural(len(faces), "1 face", "{count} faces")
+        title = Message("{faces} found, {restored} restored", faces=found, restored=sum(face.treated for face in faces))
+        return {
+            "faces": [self._face(before, after, face) for face in faces],
+            "faces_title": self.wording.fill(title),
+            "overview": html.encode_jpeg(_overview(before, faces)),
+        }
+
+    def _face(self, before: Picture, after: Picture, face: FaceRecord) -> dict[str, Any]:
+        height, width = before.pixels.shape[:2]
+        window = _around(face)
+        scale = after.pixels.shape[0] / height, after.pixels.shape[1] / width
+        crops = [
+            shown(picture, FACE, window.clipped(*picture.pixels.shape[:2], by))
+            for picture, by in ((before, (1.0, 1.0)), (after, scale))
+        ]
+        large = _enlarged(crops[1])
+        small = crops[0].resize(large.size, Image.Resampling.BICUBIC)
+        return {
+            "number": face.number,
+            "before": html.encode_jpeg(small),
+            "after": html.encode_jpeg(large),
+            "lines": [readable(self.wording.fill(line)) for line in _face_lines(face)],
+        }
+
+    def _rows(self, record: Record) -> list[tuple[str, str]]:
+        fill = self.wording.fill
+        models = [
+            (fill(Message("model {name}", name=model.name)), f"sha256 {model.sha256[:16]}…") for model in record.models
+        ]
+        computed = [(name, str(value)) for name, value in record.computed.items()]
+        options = [(name.replace("_", " "), str(value)) for name, value in record.options.items()]
+        task, source = (
+            (self.wording.translate("task"), record.task),
+            (self.wording.translate("source sha256"), record.source_sha256),
+        )
+        return [(readable(name), readable(value)) for name, value in [task, *models, *options, *computed, source]]
 
 
 def _check_path(path: Path) -> None:
@@ -116,44 +167,14 @@ def _check_path(path: Path) -> None:
     )
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _lead(target: Path, before: Picture, after: Picture, seconds: float | None) -> str:
-    sizes = " to ".join(f"{p.pixels.shape[1]} × {p.pixels.shape[0]}" for p in (before, after))
-    took = "done in an earlier run" if seconds is None else f"took {duration(seconds)}"
-    return f"{sizes} pixels · {took} · {readable(target.name)}"
-
-
-def _faces(before: Picture, after: Picture, faces: tuple[FaceRecord, ...]) -> dict[str, Any]:
-    """What the card says of faces: an overview with numbered boxes, and each of them before and after."""
-    if not faces:
-        return {"faces": []}
-    restored = sum(face.treated for face in faces)
-    return {
-        "faces": [_face(before, after, face) for face in faces],
-        "faces_title": f"{_count(len(faces), 'face')} found, {restored} restored",
-        "overview": html.encode_jpeg(_overview(before, faces)),
-    }
-
-
-def _face(before: Picture, after: Picture, face: FaceRecord) -> dict[str, Any]:
-    height, width = before.pixels.shape[:2]
-    window = _around(face)
-    scale = after.pixels.shape[0] / height, after.pixels.shape[1] / width
-    crops = [
-        shown(picture, FACE, window.clipped(*picture.pixels.shape[:2], by))
-        for picture, by in ((before, (1.0, 1.0)), (after, scale))
-    ]
-    large = _enlarged(crops[1])
-    small = crops[0].resize(large.size, Image.Resampling.BICUBIC)
-    return {
-        "number": face.number,
-        "before": html.encode_jpeg(small),
-        "after": html.encode_jpeg(large),
-        "lines": _face_lines(face),
-    }
+def _lead(target: Path, before: Picture, after: Picture, seconds: float | None) -> Message:
+    first, last = (f"{p.pixels.shape[1]} × {p.pixels.shape[0]}" for p in (before, after))
+    took = (
+        Message("done in an earlier run") if seconds is None else Message("took {duration}", duration=duration(seconds))
+    )
+    return Message(
+        "{first} to {last} pixels · {took} · {name}", first=first, last=last, took=took, name=readable(target.name)
+    )
 
 
 def _enlarged(image: Image.Image) -> Image.Image:
@@ -169,14 +190,16 @@ def _around(face: FaceRecord) -> Window:
     return Window(x + width / 2 - side / 2, y + height / 2 - side / 2, side, side)
 
 
-def _face_lines(face: FaceRecord) -> list[str]:
+def _face_lines(face: FaceRecord) -> list[Message]:
     x, y, width, height = face.box
-    first = f"{width:.0f} × {height:.0f} pixels at {x:.0f}, {y:.0f}"
-    second = f"the detector is {face.confidence:.0%} sure"
-    third = (
-        f"restored, strength {face.strength:g}" if face.treated else f"left alone: {readable(face.why) or 'as asked'}"
-    )
-    return [first, second, third]
+    reason = recognized(face.why, REASONS) if face.why else Message("as asked")
+    return [
+        Message("{width:.0f} × {height:.0f} pixels at {x:.0f}, {y:.0f}", width=width, height=height, x=x, y=y),
+        Message("the detector is {confidence:.0%} sure", confidence=face.confidence),
+        Message("restored, strength {strength:g}", strength=face.strength)
+        if face.treated
+        else Message("left alone: {reason}", reason=reason),
+    ]
 
 
 def _overview(before: Picture, faces: tuple[FaceRecord, ...]) -> Image.Image:
@@ -195,11 +218,3 @@ def _overview(before: Picture, faces: tuple[FaceRecord, ...]) -> Image.Image:
         draw.rectangle((x, above, x + right + 8, above + bottom + 6), fill=ACCENT)
         draw.text((x + 4, above + 2), str(face.number), (255, 255, 255), font)
     return image
-
-
-def _rows(record: Record) -> list[tuple[str, str]]:
-    models = [(f"model {model.name}", f"sha256 {model.sha256[:16]}…") for model in record.models]
-    computed = [(name, str(value)) for name, value in record.computed.items()]
-    options = [(name.replace("_", " "), str(value)) for name, value in record.options.items()]
-    rows = [("task", record.task), *models, *options, *computed, ("source sha256", record.source_sha256)]
-    return [(readable(name), readable(value)) for name, value in rows]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calotype.errors import CalotypeError, Message, Remedy
+from calotype.errors import CalotypeError, Message, Remedy, listed
 from calotype.files import readable
 from calotype.options import read
 from calotype.outputs.model_hashes import CurrentHashes, automatic_upscaler
@@ -173,10 +173,14 @@ def compared(stored: StoredRecord, target: Path, source: str = "") -> Compared:
 
 def _why(old: "Record", new: "Record") -> Message:
     before, after = ({**record.computed, "source": record.source_name} for record in (old, new))
-    changed = [f"{n} {readable(str(before.get(n)))}, now {after[n]}" for n in after if before.get(n) != after[n]]
+    changed = [
+        Message("{name} {old}, now {new}", name=n, old=readable(str(before.get(n))), new=after[n])
+        for n in after
+        if before.get(n) != after[n]
+    ]
     if not changed:
         return Message("not the same bytes as the first time")
-    return Message("not the same bytes as the first time: it was made with {changes}", changes="; ".join(changed))
+    return Message("not the same bytes as the first time: it was made with {changes}", changes=listed(changed, "; "))
 
 
 def task_again(stored: StoredRecord, source: Path) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 from calotype import __version__
 from calotype.dialects.readers import generator_texts
+from calotype.picture import notes as about
 from calotype.picture.alpha import by_rows, in_8_bits, on_white
 from calotype.picture.codecs.formats import Format
 from calotype.picture.codecs.segments import MAX_EXIF, MAX_XMP
@@ -61,10 +62,10 @@ def fitted(
     """Pixels and metadata as the format can store them, and notes about what it cannot."""
     colour, alpha, notes = picture.pixels, picture.alpha, []
     if alpha is not None and not known.has_alpha:
-        notes.append(f"{known.title} has no transparency: laid on white")
+        notes.append(about.NO_TRANSPARENCY.format(format=known.title))
         colour, alpha = on_white(colour, alpha), None
     if colour.dtype == np.uint16 and known.bits < 16:
-        notes.append(f"{known.title} keeps {known.bits} bits only")
+        notes.append(about.FEWER_BITS.format(format=known.title, bits=known.bits))
         if known.bits == 8:
             colour, alpha = in_8_bits(colour), None if alpha is None else in_8_bits(alpha)
     icc, dpi = picture.metadata.icc, picture.metadata.dpi
@@ -89,11 +90,11 @@ def fitted(
         if exif_blocks.USER_COMMENT not in exif.photo:
             exif = exif_blocks.with_comment(exif, comment)
         elif exif_blocks.comment(exif) != comment:
-            notes.append(f"{known.title} has no place for its second comment: left out")
+            notes.append(about.NO_SECOND_COMMENT.format(format=known.title))
     texts = generator_texts(picture.metadata.texts)
     if known.name != "png" and (lost := _without_place(texts, exif)):
         names = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
-        notes.append(f"{known.title} has no place for its generation parameters ({names}): left out")
+        notes.append(about.NO_PARAMETERS.format(format=known.title, names=names))
     exif = exif_blocks.with_software(exif, f"Calotype {__version__}")
     content = replace(content, exif=exif, infotext=infotext, texts=texts, comment=comment, iptc=blocks.iptc)
     if known.name == "jpeg":
@@ -121,7 +122,7 @@ def _blocks(picture: Picture, known: Format, strip_location: bool) -> tuple[Bloc
         blocks.packet = blocks.packet or Packet()
         if lost := captions.add_to(blocks.packet, captions.texts(blocks.iptc)):
             names = ", ".join(f"2:{number}" for number in lost)
-            notes += (f"{known.title} has no place for some of its IPTC captions ({names}): left out",)
+            notes += (about.NO_CAPTIONS.format(format=known.title, names=names),)
         blocks.iptc = None
     return blocks, notes
 
@@ -137,7 +138,7 @@ def _bmp_losses(metadata: Metadata, record: str) -> tuple[str, ...]:
     fields |= {"comment": metadata.comment, "record": record}
     fields |= {"generation parameters": metadata.infotext or generator_texts(metadata.texts)}
     lost = [what for what, value in fields.items() if value]
-    return (f"BMP has no place for {', '.join(lost)}: left out",) if lost else ()
+    return (about.NO_PLACE_IN_BMP.format(names=", ".join(lost)),) if lost else ()
 
 
 def _in_segments(content: EncoderInput, packet: Packet | None, record: str) -> tuple[EncoderInput, tuple[str, ...]]:

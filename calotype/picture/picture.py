@@ -13,6 +13,7 @@ import numpy as np
 
 from calotype.errors import Message, PictureError
 from calotype.picture import decoder
+from calotype.picture import notes as about
 from calotype.picture.alpha import in_8_bits, on_white, with_visible_colours
 from calotype.picture.codecs import formats
 from calotype.picture.codecs.decoded import PictureFile, Pixels, check_page
@@ -227,7 +228,7 @@ def _exif(block: bytes | None) -> tuple[exif_blocks.Exif, tuple[str, ...]]:
     try:
         exif = exif_blocks.parse(block)
     except ValueError as fault:
-        return exif_blocks.Exif(), (f"its EXIF is damaged and left out ({fault})",)
+        return exif_blocks.Exif(), (about.DAMAGED_EXIF.format(fault=fault),)
     notes = ("some entries of its EXIF are damaged and left out",) if exif.is_damaged else ()
     if not exif_blocks.is_note_movable(exif):
         exif, notes = exif_blocks.without_note(exif), (*notes, "its maker's note is too far away to be carried over")

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from calotype.errors import DoesNotFit
+from calotype.errors import DoesNotFit, listed
 from calotype.files import atomic_file
 from calotype.picture import decoder
 from calotype.picture.codecs import formats
@@ -86,7 +86,7 @@ def check_size(size: tuple[int, int], format: str, name: str) -> None:
             width=width,
             height=height,
             title=formats.KNOWN[format].title,
-            names=" or ".join(formats.KNOWN[name].title for name in LARGE if _holds(formats.KNOWN[name], size)),
+            names=listed((formats.KNOWN[name].title for name in LARGE if _holds(formats.KNOWN[name], size)), " or "),
         )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from calotype import __version__
 from calotype.checkpoints import open_gan as gan
 from calotype.checkpoints.models import Models
-from calotype.errors import CalotypeError, Message, duration
+from calotype.errors import CalotypeError, Message, duration, listed
 from calotype.files import check_folder, make_folder, run_lock
 from calotype.models.gan import Discriminator, Generator, Shape
 from calotype.models.network import is_bfloat16_quick
@@ -103,7 +103,7 @@ def _check_free(task: TrainGan) -> None:
     raise CalotypeError(
         "{folder} holds {names} of an earlier run; give another {option:output_name}, or delete them",
         folder=task.output_dir,
-        names=" and ".join(found),
+        names=listed(found, " and "),
     )
 
 

@@ -213,3 +213,21 @@ def test_figures_count_requests_by_route_and_jobs_by_state(client):
     assert 'calotype_jobs{state="queued"} 1.0' in text
     assert 'calotype_requests_total{method="POST",route="/jobs",status="201"}' in text
     assert 'route="/jobs/x"' not in text
+
+
+@pytest.mark.parametrize(
+    "accepted, detail",
+    [
+        ({"Accept-Language": "zh-CN,zh;q=0.9,en;q=0.8"}, "没有任务类型 imagin（您是否想用 imagine？）"),
+        ({"Accept-Language": "en,zh;q=0.5"}, "there is no task imagin, did you mean imagine?"),
+        ({}, "there is no task imagin, did you mean imagine?"),
+    ],
+)
+def test_errors_are_in_the_language_that_the_request_prefers(client, accepted, detail):
+    assert check(client.post("/jobs", json={"kind": "imagin"}, headers=accepted), 422)["detail"] == detail
+    named = client.get("/tasks/restore", headers=accepted).json()
+    title = named["options"]["properties"]["strip_location"]["title"]
+    assert title == ("去除位置" if "没有" in detail else "Strip location")
+    asked = {"prompt": "x", "output_format": "gif"}
+    error = client.post("/v1/images/generations", json=asked, headers=accepted).json()["error"]
+    assert error["param"] == "output_format" and ("应为" in error["message"]) == ("没有" in detail)

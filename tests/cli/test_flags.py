@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from calotype.cli.flags import flags, given_options, set_signature
-from calotype.cli.help import Command
+from calotype.cli.help import described
 from calotype.cli.wording import WORDING
 from calotype.errors import CalotypeError
 from calotype.options import option, read
@@ -42,9 +42,8 @@ def run(*words):
     """What the program is given, or its help."""
     found = []
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(cls=Command)(
-        set_signature(lambda **values: found.append(given_options(Steered, values)), *flags(Steered))
-    )
+    command = set_signature(lambda **values: found.append(given_options(Steered, values)), *flags(Steered))
+    app.command(cls=described(command))(command)
     done = CliRunner().invoke(app, words)
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception

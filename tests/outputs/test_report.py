@@ -4,6 +4,7 @@ import base64
 import gc
 import io
 import weakref
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from calotype import html
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Wording
 from calotype.outputs.report import ACCENT, SMALL, Report
 from calotype.picture import Picture, save
 from calotype.record import FaceRecord, ModelRecord, Record, Result
@@ -145,6 +146,25 @@ def test_sixteen_bits_grey_and_faces_over_the_edge(tmp_path):
 def test_failures_are_listed_with_their_cause(tmp_path):
     read = written(tmp_path / "a.html", failures=[("bad.jpg", "bad.jpg is cut off")])
     assert "bad.jpg is cut off" in read.text and "1 not done" in read.text
+
+
+def test_the_page_is_in_the_language_of_the_interface(tmp_path):
+    """Notes and reasons too, which records hold as English text."""
+    faces = (*FACES[:1], replace(FACES[0], number=2, treated=False, why="too small (12 pixels wide)"))
+    notes = ("BMP keeps 8 bits only", "its layers are not carried over")
+    with Report(tmp_path / "a.html", Wording("zh")) as sheet:
+        sheet.add(Path("a.jpg"), Path("b.jpg"), result(faces=faces, notes=notes), 1.0)
+    read = Reader((tmp_path / "a.html").read_text("utf-8"))
+    for text in (
+        "处理前后对比",
+        "1 张图片，2 张人脸",
+        "未修复：太小（宽 12 像素）",
+        "BMP 只保留 8 位",
+        "其图层没有保留",
+        "用时 1 秒",
+    ):
+        assert text in read.text, text
+    assert '<html lang="zh-Hans">' in (tmp_path / "a.html").read_text("utf-8")
 
 
 def test_pictures_do_not_stay_in_memory(tmp_path):

@@ -10,9 +10,9 @@ from calotype.api.access import CallerOf, ServiceOf, admin_of
 from calotype.api.responses import NOT_FOUND
 from calotype.api.schemas import file_options, task_schema
 from calotype.api.views import HealthView, ModelView, TaskView
+from calotype.api.wording import WORDING
 from calotype.checkpoints.describe import describe
 from calotype.checkpoints.store import ModelStore
-from calotype.errors import PLAIN
 from calotype.jobs.jobs import NotFound
 from calotype.options import as_name, is_required, nearest
 from calotype.tasks import TASKS
@@ -36,7 +36,7 @@ def task(kind: Annotated[str, Path(max_length=100, examples=["restore"])], _: Ca
 
 
 def _task_view(kind: str) -> TaskView:
-    options, files = task_schema(kind), file_options(TASKS[kind])
+    options, files = task_schema(kind, wording=WORDING), file_options(TASKS[kind])
     return TaskView(
         kind=kind,
         title=options["title"],
@@ -59,11 +59,11 @@ def models(
         ModelView(
             name=model.name,
             kind=model.kind,
-            purpose=facts["for"],
+            purpose=WORDING.translate(facts["for"]),
             is_available=model.path is not None,
             licence=facts["licence"],
             size=facts["size"],
-            about=PLAIN.fill(facts["about"]),
+            about=WORDING.translate(WORDING.fill(facts["about"])),
         )
         for model, facts in ((model, describe(model)) for model in found)
     ]

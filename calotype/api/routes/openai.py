@@ -35,9 +35,9 @@ from calotype.api.waiting import (
     submit,
     wait,
 )
+from calotype.api.wording import OPENAI
 from calotype.dialects.openai_api import (
     ANSWERED_QUALITIES,
-    OPENAI,
     EditImage,
     GenerateImage,
     ImageParameters,

@@ -150,7 +150,7 @@ def _from_command(path: Path, words: list[str]) -> dict[str, Any]:
             "{path} calls {script}; Calotype supports {names}",
             path=path,
             script=script,
-            names=" and ".join(TRAINERS),
+            names=listed(TRAINERS, " and "),
         )
     return parse_arguments(words[1:], str(path))
 

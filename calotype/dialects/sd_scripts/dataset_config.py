@@ -14,7 +14,7 @@ from calotype.dialects.sd_scripts.config import (
     settings_in_words,
     typed,
 )
-from calotype.errors import CalotypeError, Message
+from calotype.errors import CalotypeError, Message, listed
 from calotype.options import checked, visible
 from calotype.tasks.training import TrainLora
 
@@ -217,7 +217,7 @@ def _check_places(where: Message, place: str, data: Mapping[str, Any]) -> None:
         if name in every_place:
             right = [text for key, text in places.items() if name in KNOWN[key]]
             raise CalotypeError(
-                "{where}: {name} belongs into {places}", where=where, name=name, places=" or ".join(right)
+                "{where}: {name} belongs into {places}", where=where, name=name, places=listed(right, " or ")
             )
         if name in {spec.name for spec in visible(TrainLora)} | args.IGNORED | args.UNSUPPORTED:
             raise CalotypeError(

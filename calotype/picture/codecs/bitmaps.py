@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import BmpImagePlugin, PcxImagePlugin, TgaImagePlugin
 
+from calotype.errors import Message
 from calotype.picture.codecs.decoded import PictureFile, Pixels, check_page, decoding, split, unpremultiply
 from calotype.picture.codecs.raster import from_pillow
 from calotype.picture.metadata.color_space import ColorTags
@@ -139,7 +140,7 @@ def open_ico(data: bytes, name: str, page: int = 0) -> PictureFile:
         # by size, then by colours; 0 stands for 256. A cursor has its hot spot in place of the bits
         depth = 5 if data[2] == 1 else 6
         sizes = [((entry[0] or 256) * (entry[1] or 256), entry[depth]) for entry in entries]
-    notes = check_page(page, count, name, "the largest")
+    notes = check_page(page, count, name, Message("the largest"))
     number = page - 1 if page else max(range(count), key=lambda n: sizes[n])
     _, *_, length, offset = entries[number]
     body = data[offset : offset + length]

@@ -66,7 +66,10 @@ class PictureFile:
     count: int = 1  # pictures in the file, without thumbnails
 
 
-def check_page(page: int, count: int, name: str, taken: str = "the first") -> tuple[Message, ...]:
+FIRST = Message("the first")  # of the pictures of a file
+
+
+def check_page(page: int, count: int, name: str, taken: Message = FIRST) -> tuple[Message, ...]:
     """A note where a file holds more pictures than the one that is taken; none if `page`, from 1, chooses one.
 
     Raises:

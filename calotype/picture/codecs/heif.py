@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from calotype.errors import DoesNotFit
+from calotype.errors import DoesNotFit, Message
 from calotype.picture.codecs.box_lengths import trimmed
 from calotype.picture.codecs.boxes import color_tags, left_out, orientation
 from calotype.picture.codecs.decoded import (
+    FIRST,
     PictureFile,
     Pixels,
     check_page,
@@ -38,7 +39,7 @@ def open_heic(data: bytes, name: str, page: int = 0) -> PictureFile:
         data = trimmed(data)
         file = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
         count, primary = len(file), file.primary_index
-    notes = check_page(page, count, name, "the primary one" if primary else "the first")
+    notes = check_page(page, count, name, Message("the primary one") if primary else FIRST)
     with decoding(name):
         number = page - 1 if page else primary
         image = file[number]

@@ -10,6 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from calotype.dialects.readers import KEYWORDS
+from calotype.picture import notes as about
 from calotype.picture.codecs.decoded import PictureFile, Pixels, check_page, decoding, plain_text, split
 from calotype.picture.metadata import families
 from calotype.picture.metadata import iptc as captions
@@ -83,7 +84,7 @@ def _sort_chunks(data: bytes) -> tuple[bytes, dict[bytes, list[bytes]], tuple[st
         if is_critical and not (is_intact and kind in _PIXEL_CHUNKS):
             raise ValueError(f"entry {kind.decode('latin-1')} is {'unknown' if is_intact else 'damaged'}")
         if not is_intact:
-            notes += (f"a damaged {kind.decode('latin-1')} entry is left out",)
+            notes += (about.DAMAGED_ENTRY.format(entry=kind.decode("latin-1")),)
             continue
         if kind in _PIXEL_CHUNKS:
             pixel_chunks.setdefault(kind, []).append(raw)

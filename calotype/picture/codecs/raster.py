@@ -9,6 +9,7 @@ import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin
 
 from calotype.errors import PictureError
+from calotype.picture import notes as about
 from calotype.picture.codecs import jpeg_scans
 from calotype.picture.codecs.decoded import PictureFile, Pixels, check_page, decoding, split, stretched
 from calotype.picture.codecs.jpeg_ls import open_jpeg_ls
@@ -168,7 +169,7 @@ def converted(samples: np.ndarray, mode: str, icc: bytes | None) -> Pixels:
     """(H, W, C) of CMYK (0: no ink) or YCbCr -> RGB, through the profile where there is one; of 16 bits 8 are used."""
     notes = ()
     if samples.dtype == np.uint16:
-        samples, notes = (samples >> 8).astype(np.uint8), (f"of its 16 bits in {mode} 8 are used",)
+        samples, notes = (samples >> 8).astype(np.uint8), (about.OF_16_BITS.format(mode=mode),)
     height, width, _ = samples.shape
     image = Image.frombuffer(mode, (width, height), np.ascontiguousarray(samples), "raw", mode, 0, 1)
     pixels = from_pillow(image, icc)

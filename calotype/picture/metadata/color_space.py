@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from calotype.picture import notes as about
 from calotype.picture.alpha import by_rows
 from calotype.picture.metadata import exif as exif_blocks
 from calotype.picture.metadata import hdr
@@ -142,13 +143,13 @@ def resolved(
         try:
             profile = space.profile(channels)
         except ValueError:
-            notes.append(f"its colour primaries ({space.name}) are impossible and left out")
+            notes.append(about.IMPOSSIBLE_PRIMARIES.format(space=space.name))
             continue
         if not space.is_full_range:
             colour = _full_range(colour)
         if space.is_steep:
             colour, profile = _with_srgb_curve(colour, space), space.with_srgb_curve().profile(channels)
-            notes.append(f"its samples ({space.name}) are converted to the curve of sRGB")
+            notes.append(about.SRGB_CURVE.format(space=space.name))
         if space.hdr:
             colour, peak = hdr.to_sdr(colour, space.hdr, space.primaries)
             profile = None if channels == 1 else _display_p3()
@@ -160,8 +161,8 @@ def resolved(
 def _hdr_note(kind: str, peak: float, channels: int) -> str:
     """The note about tone mapping; `peak` is in cd/m2."""
     into = "SDR" if channels == 1 else "SDR in Display P3"
-    note = f"its HDR ({kind}) is converted to {into}: white is {hdr.WHITE} cd/m2"
-    return note + (f", highlights up to {peak:.0f} are compressed as in BT.2390" if peak > hdr.WHITE else "")
+    template = about.HDR_COMPRESSED if peak > hdr.WHITE else about.HDR
+    return template.format(transfer=kind, result=into, white=hdr.WHITE, peak=f"{peak:.0f}")
 
 
 def _spaces(icc: bytes | None, tags: ColorTags, exif: Exif | None, channels: int, notes: list[str]) -> Iterator[_Space]:
@@ -185,7 +186,7 @@ def _of_cicp(cicp: Cicp, notes: list[str]) -> Iterator[_Space]:
     primaries = _PRIMARIES.get(1 if cicp.primaries == _UNSPECIFIED else cicp.primaries)
     transfer = _TRANSFERS.get(13 if cicp.transfer == _UNSPECIFIED else cicp.transfer)
     if primaries is None or (transfer is None and cicp.transfer not in _HDR):
-        notes.append(f"its colour codes {cicp.primaries}/{cicp.transfer} are unknown and left out")
+        notes.append(about.UNKNOWN_CODES.format(primaries=cicp.primaries, transfer=cicp.transfer))
         return
     space = _Space(primaries[0], primaries[1], is_full_range=cicp.is_full_range, hdr=_HDR.get(cicp.transfer, ""))
     if transfer is not None:
@@ -206,8 +207,11 @@ def _of_icc(icc: bytes, channels: int, notes: list[str]) -> Iterator[_Space]:
     elif is_usable and (mode, expected) == ("RGB", "L") and (curve := profiles.tag_of(icc, b"rTRC")):
         yield _Space(icc=profiles.grey_profile("Grey of an RGB profile", curve))
     else:
-        what = "is for other colours than the pixels'" if is_usable else "is damaged"
-        notes.append(f"its colour profile {what} and is left out")
+        notes.append(
+            "its colour profile is for other colours than the pixels' and is left out"
+            if is_usable
+            else "its colour profile is damaged and is left out"
+        )
 
 
 def _of_gamma(tags: ColorTags) -> Iterator[_Space]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from calotype.picture import notes as about
 from calotype.picture.metadata import exif as exif_blocks
 from calotype.picture.metadata import iptc as captions
 from calotype.picture.metadata import positions
@@ -136,7 +137,7 @@ def update(blocks: Blocks, geometry: Geometry, target: Target, strip_location: b
             if geometry.is_uniform:
                 family.move(blocks, geometry)
             elif _drop(blocks, family):
-                notes.append(f"its {family.name} did not fit the result, which has another shape, and are left out")
+                notes.append(about.UNFIT_FAMILY.format(family=family.name))
         if family.update:
             family.update(blocks, target)
         if strip_location and family.is_location:
