@@ -1,0 +1,1 @@
+customElements.define("ct-gallery", class extends HTMLElement {});

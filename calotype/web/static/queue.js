@@ -1,0 +1,1 @@
+customElements.define("ct-queue", class extends HTMLElement {});

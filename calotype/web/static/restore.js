@@ -1,0 +1,1 @@
+customElements.define("ct-restore", class extends HTMLElement {});

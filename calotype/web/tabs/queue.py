@@ -1,0 +1,7 @@
+"""One's own jobs that wait, run or have ended: place, wait, progress; cancel, pause, reorder, retry."""
+
+from calotype.web.forms import Door, add_element
+
+
+def add(door: Door) -> None:
+    add_element("ct-queue")
