@@ -45,27 +45,27 @@ async def log_in(request: Request, service: ServiceOf) -> Response:
     if session is None:
         service.failures.take(address)
         return _page(texts, texts("this is not a valid token; ask the owner of the service for one"), 401)
-    answer = RedirectResponse("/", 303)
+    response = RedirectResponse("/", 303)
     is_secure = request.url.scheme == "https"
-    answer.set_cookie(COOKIE, session, max_age=SESSION, httponly=True, samesite="strict", secure=is_secure)
-    return answer
+    response.set_cookie(COOKIE, session, max_age=SESSION, httponly=True, samesite="strict", secure=is_secure)
+    return response
 
 
 @router.post("/logout")
 def log_out() -> Response:
     """Forgets the cookie."""
-    answer = RedirectResponse("/login", 303)
-    answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
-    return answer
+    response = RedirectResponse("/login", 303)
+    response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    return response
 
 
 @router.post("/language")
 async def set_language(request: Request) -> Response:
     """Keeps the language that was chosen."""
-    answer = RedirectResponse("/", 303)
+    response = RedirectResponse("/", 303)
     language = await _field(request, "language")
-    answer.set_cookie("calotype_language", preferred(language, ""), max_age=365 * 86_400, samesite="strict")
-    return answer
+    response.set_cookie("calotype_language", preferred(language, ""), max_age=365 * 86_400, samesite="strict")
+    return response
 
 
 async def _field(request: Request, name: str) -> str:

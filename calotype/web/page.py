@@ -91,13 +91,13 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
-            answer = await self._answer(request, scope, receive, send)
+            response = await self._respond(request, scope, receive, send)
         except Refusal as fault:
-            answer = error_response(fault, scope["path"])
-        if answer is not None:
-            await answer(scope, receive, send)
+            response = error_response(fault, scope["path"])
+        if response is not None:
+            await response(scope, receive, send)
 
-    async def _answer(self, request: Request, scope: Scope, receive: Receive, send: Send) -> Response | None:
+    async def _respond(self, request: Request, scope: Scope, receive: Receive, send: Send) -> Response | None:
         language, slash, rest = scope["path"].removeprefix(scope["root_path"]).lstrip("/").partition("/")
         path = slash + rest
         if language not in LANGUAGES or not (FILES.fullmatch(path) or CALLS.fullmatch(path)) or ".." in path:

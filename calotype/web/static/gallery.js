@@ -46,7 +46,7 @@ customElements.define(
       this.grid = el("div", { class: "ct-grid" });
       this.more = el("button", { type: "button", hidden: true, onclick: () => this.readMore() }, _("Show older pictures"));
       this.empty = el("p", { class: "ct-empty", hidden: true }, _("No pictures yet. What you restore or draw appears here."));
-      this.replaceChildren(el("div", { class: "ct-bar" }, this.text, this.kind, this.which, this.since, this.until), this.empty, this.grid, el("div", { class: "ct-bar ct-foot" }, this.more));
+      this.replaceChildren(el("div", { class: "ct-bar" }, this.text, this.kind, this.which, el("label", {}, _("from"), this.since), el("label", {}, _("to"), this.until)), this.empty, this.grid, el("div", { class: "ct-bar ct-foot" }, this.more));
     }
 
     query(after = null) {
