@@ -99,17 +99,17 @@ def add_form(door: Door, kind: str, common: Sequence[str], button: str, hidden: 
         button: the label of the button, which sends the options to the scripts (`static/orders.js`).
         hidden: options that the tab sets by other means.
     """
-    cls, fields = TASKS[kind], []
+    cls, fields, _ = TASKS[kind], [], door.texts
     specs = {spec.name: spec for _, group in groups(cls) for spec in group if _is_shown(cls, spec, hidden)}
     with gr.Column(elem_classes="ct-form"):
         fields += [add_field(door, kind, specs[name]) for name in common]
         go = gr.Button(button, variant="primary", elem_id=f"{kind}-go")
         order = gr.Markdown("", elem_id=f"{kind}-order", elem_classes="ct-order", sanitize_html=False)
         rest = [(name, [spec for spec in group if spec.name in specs]) for name, group in groups(cls)]
-        with gr.Accordion(door.texts("More options"), open=False, elem_id=f"{kind}-more", elem_classes="ct-more"):
+        with gr.Accordion(_("More options"), open=False, elem_id=f"{kind}-more", elem_classes="ct-more"):
             for name, group in rest:
                 if group := [spec for spec in group if spec.name not in common]:
-                    gr.Markdown(f"### {door.texts(name)}")
+                    gr.Markdown(f"### {door.texts.wording.translate(name)}")
                     fields += [add_field(door, kind, spec) for spec in group]
     form = TaskForm(kind, tuple(fields))
     go.click(
@@ -135,7 +135,7 @@ def add_field(door: Door, kind: str, spec: dataclasses.Field) -> FormField:
     rules = about(spec)
     usual = None if is_required(spec) else as_data(default(spec))
     what = {
-        "label": door.texts(title(spec)),
+        "label": door.texts.wording.translate(title(spec)),
         "info": door.texts.wording.fill(Message(rules.help)),
         "elem_id": f"{kind}-{spec.name}",
         "elem_classes": "ct-field",

@@ -37,14 +37,15 @@ async def log_in(request: Request, service: ServiceOf) -> Response:
     """Takes a token. Wrong ones count as in the API."""
     if service.accounts is None:
         return RedirectResponse("/", 303)
-    texts, address = texts_of(request), address_of(request)
+    _ = texts = texts_of(request)
+    address = address_of(request)
     if wait := service.failures.wait_for(address):
         return _page(texts, texts.wording.fill(too_many(wait)), 429)
     token = (await _field(request, "token")).strip()
     session = await run_in_threadpool(service.accounts.open_session, token, SESSION)
     if session is None:
         service.failures.take(address)
-        return _page(texts, texts("this is not a valid token; ask the owner of the service for one"), 401)
+        return _page(texts, _("this is not a valid token; ask the owner of the service for one"), 401)
     response = RedirectResponse("/", 303)
     is_secure = request.url.scheme == "https"
     response.set_cookie(COOKIE, session, max_age=SESSION, httponly=True, samesite="strict", secure=is_secure)
@@ -79,5 +80,5 @@ async def _field(request: Request, name: str) -> str:
 
 def _page(texts: Texts, fault: str = "", status: int = 200) -> Response:
     style = (STATIC / "login.css").read_text("utf-8")
-    page = render("login.html", texts=texts, fault=fault, style=as_markup(style))
+    page = render("login.html", **{"_": texts}, language=texts.language, fault=fault, style=as_markup(style))
     return HTMLResponse(page, status, headers={"Content-Security-Policy": POLICY.format(style=csp_hash(style))})

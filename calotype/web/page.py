@@ -146,9 +146,9 @@ def _cached(send: Send) -> Send:
 def dressed(page: str, texts: Texts, account: str) -> str:
     """Gradio's page without what it says about other sites, with our header, style and scripts."""
     page = _FOREIGN.sub("", page).replace('lang="en"', f'lang="{texts.language}"', 1)
-    others = {name: title for name, title in LANGUAGES.items() if name != texts.language}
+    choices = {name: title for name, title in LANGUAGES.items() if name != texts.language}
     words = as_markup(json.dumps(texts.of_scripts()).replace("<", "\\u003c"))
-    facts = {"texts": texts, "account": account, "languages": others, "words": words}
+    facts = {"_": texts, "account": account, "languages": choices, "words": words}
     head, _, header = str(render("web_parts.html", **facts)).partition("<!-- body -->")
     page = page.replace("</head>", head + "</head>", 1)
     start = page.index(">", page.index("<body")) + 1
@@ -186,9 +186,10 @@ def blocks(language: str, service: Service) -> "Blocks":
     texts = Texts(language)
     door = Door(texts, lambda kind: sorted(service.names(kind)))
     with gr.Blocks(title="Calotype", analytics_enabled=False, fill_width=True) as page, gr.Tabs(elem_id="tabs"):
-        for name, title, add in TABS:
-            with gr.Tab(texts(title), id=name, elem_id=f"tab-{name}", render_children=True):
-                add(door)
+        for tab in TABS:
+            title = texts.wording.translate(tab.TITLE)
+            with gr.Tab(title, id=tab.NAME, elem_id=f"tab-{tab.NAME}", render_children=True):
+                tab.add(door)
     return page
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from calotype.errors import Message, Wording
+from calotype.errors import Wording
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 STATIC = Path(__file__).parent / "static"
@@ -27,7 +27,7 @@ class Texts:
         self.language, self.wording = language, wording(language)
 
     def __call__(self, template: str, **values: object) -> str:
-        return self.wording.fill(Message(template, **values))
+        return self.wording.translate(template).format(**values)
 
     def of_scripts(self) -> dict[str, str]:
         """The templates in the scripts, with their translations."""

@@ -63,8 +63,8 @@ def find(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> JobPage:
     """One's own jobs, the newest first."""
-    wanted = {"kinds": kind or (), "text": text, "since": since, "until": until, "is_favourite": favourite}
-    jobs = service.store.find(caller.owner, state or (), after, limit + 1, **wanted)
+    filters = {"kinds": kind or (), "text": text, "since": since, "until": until, "is_favourite": favourite}
+    jobs = service.store.find(caller.owner, state or (), after, limit + 1, **filters)
     return JobPage(
         jobs=[job_view(job) for job in jobs[:limit]],
         next=jobs[limit - 1].id if len(jobs) > limit else None,

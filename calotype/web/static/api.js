@@ -23,7 +23,8 @@ async function faultOf(answer) {
 
 /** Sends a request; the JSON of the answer. Throws Fault. */
 export async function call(method, path, body = undefined, options = {}) {
-  const headers = body === undefined ? {} : { "Content-Type": "application/json" };
+  const headers = { "Accept-Language": document.documentElement.lang };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
   let answer;
   try {
     answer = await fetch(path, { method, headers, body: body && JSON.stringify(body), ...options });

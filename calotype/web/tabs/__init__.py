@@ -1,12 +1,5 @@
-"""The tabs of the page, in their order: id, title, and the function that makes the components."""
+"""The tabs of the page, in their order: modules with `NAME`, `TITLE` and `add`, which makes the components."""
 
-from collections.abc import Callable
+from calotype.web.tabs import queue, restore, results
 
-from calotype.web.forms import Door
-from calotype.web.tabs import gallery, queue, restore
-
-TABS: tuple[tuple[str, str, Callable[[Door], None]], ...] = (
-    ("restore", "Restore", restore.add),
-    ("queue", "Queue", queue.add),
-    ("gallery", "Gallery", gallery.add),
-)
+TABS = (restore, queue, results)

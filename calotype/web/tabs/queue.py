@@ -2,6 +2,9 @@
 
 from calotype.web.forms import Door, add_element
 
+NAME = "queue"
+TITLE = "Queue"
+
 
 def add(door: Door) -> None:
     add_element("ct-queue")

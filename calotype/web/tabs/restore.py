@@ -4,6 +4,8 @@ import gradio as gr
 
 from calotype.web.forms import Door, add_element, add_form
 
+NAME = "restore"
+TITLE = "Restore"
 COMMON = ("scale", "face_model", "speed")
 BY_PHOTO = ("faces", "strength", "aligned")  # set at each photo
 

@@ -2,6 +2,9 @@
 
 from calotype.web.forms import Door, add_element
 
+NAME = "gallery"
+TITLE = "Gallery"
+
 
 def add(door: Door) -> None:
     add_element("ct-gallery")
