@@ -164,7 +164,7 @@ def _number_component(rules: Any, kind: type, usual: Any, what: dict[str, Any], 
     is_short = None not in limits.values() and rules.max - rules.min <= (SLIDER_STEPS if kind is int else 1)
     if is_short and not is_open:
         return gr.Slider(value=usual, step=1 if kind is int else FLOAT_STEP, **limits, **what)
-    return gr.Number(usual, precision=0 if kind is int else None, **limits, **what)
+    return gr.Number(usual, **what)  # without limits: the API names the field in its sentence, Gradio does not
 
 
 def _is_shown(cls: type, spec: dataclasses.Field, hidden: Sequence[str]) -> bool:
