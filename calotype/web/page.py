@@ -32,7 +32,7 @@ FILES = re.compile(r"/(?:assets|static)/[\w./-]+|/theme\.css")
 CALLS = re.compile(r"/|/config/?|/gradio_api/(?:run/predict/?|startup-events|theme\.css|reset/?)")
 POLICY = (
     "default-src 'none'; script-src 'self' {hashes}; style-src 'self' 'unsafe-inline'; img-src 'self' blob: data:; "
-    "font-src 'self' data:; connect-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'self'; "
+    "font-src 'self' data:; connect-src 'self' blob:; worker-src 'self'; manifest-src 'self'; base-uri 'self'; "
     "form-action 'self'; frame-ancestors 'none'"
 )
 _INLINE = re.compile(r"<script(?![^>]*\b(?:src|type)=)[^>]*>(.*?)</script>", re.DOTALL)

@@ -33,7 +33,7 @@ customElements.define(
       after.addEventListener("load", () => {
         before.style.aspectRatio = `${after.naturalWidth} / ${after.naturalHeight}`;
         after.style.height = "100%";
-        if (this.isFull) inner.style.width = `${after.naturalWidth}px`;
+        inner.style.maxWidth = this.hasAttribute("sizes") ? `${(70 * after.naturalWidth) / after.naturalHeight}vh` : "";
       });
       const toggle = this.hasAttribute("sizes") && el("button", { type: "button", "aria-pressed": "false" }, _("Full size"));
       if (toggle) {
@@ -41,6 +41,7 @@ customElements.define(
           this.isFull = !this.isFull;
           toggle.setAttribute("aria-pressed", String(this.isFull));
           inner.style.width = this.isFull ? `${after.naturalWidth}px` : "";
+          inner.style.maxWidth = this.isFull ? "none" : `${(70 * after.naturalWidth) / after.naturalHeight}vh`;
         });
       }
       this.append(host, range, toggle || "");

@@ -445,7 +445,7 @@ customElements.define(
       const size = `${width} × ${height}`;
       const on = found.filter((face) => photo.choices.get(face.number).isOn).length;
       if (!found.length) return `${size} · ${_("no faces; the whole picture is enlarged")}`;
-      return `${size} · ${_("{on} of {count} faces will be restored, the rest is enlarged", { on, count: found.length })}`;
+      return `${size} · ${_("faces to restore: {on} of {count}; the rest is enlarged", { on, count: found.length })}`;
     }
 
     status(photo) {
