@@ -27,7 +27,7 @@ def texts_of(request: Request) -> Texts:
 @router.get("/login")
 def form(request: Request, service: ServiceOf) -> Response:
     """The form; without accounts there is nothing to log in to."""
-    if service.accounts is None:
+    if service.is_open:
         return RedirectResponse("/", 303)
     return _page(texts_of(request))
 
@@ -35,7 +35,7 @@ def form(request: Request, service: ServiceOf) -> Response:
 @router.post("/login")
 async def log_in(request: Request, service: ServiceOf) -> Response:
     """Takes a token. Wrong ones count as in the API."""
-    if service.accounts is None:
+    if service.is_open:
         return RedirectResponse("/", 303)
     _ = texts = texts_of(request)
     address = address_of(request)

@@ -13,7 +13,6 @@ CLOSED = (
     *("gradio_api/proxy=http://example.org/", "gradio_api/component_server", "gradio_api/queue/join", "monitoring"),
     *("gradio_api/call/order_of", "gradio_api/openapi.json", "gradio_api/deep_link", "gradio_api/runs", "dev/reload"),
     *(
-        "assets/../config/",
         "static/%2e%2e/config",
         "assets/..%2f..%2fetc/passwd",
         "svelte/x.js",
