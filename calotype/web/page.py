@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
@@ -39,10 +39,14 @@ _INLINE = re.compile(r"<script(?![^>]*\b(?:src|type)=)[^>]*>(.*?)</script>", re.
 _FOREIGN = re.compile(r"<meta\s+(?:property|name)=\"(?:og|twitter):.*?/>|<link rel=\"manifest\"[^>]*>", re.DOTALL)
 
 
-def add_page(app: FastAPI) -> None:
-    """The page at `/`, over a service made by `create_app`."""
+def add_page(app: FastAPI, ahead: Collection[str] = tuple(LANGUAGES)) -> None:
+    """The page at `/`, over a service made by `create_app`.
+
+    Args:
+        ahead: languages in which it is built at the start; in others it is when it is first opened.
+    """
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "GRADIO_MCP_SERVER": "False"}
-    gate = Gate(app.state.service)
+    gate = Gate(app.state.service, ahead)
     app.include_router(login.router, include_in_schema=False)
     app.add_api_route("/", _start, include_in_schema=False)
     app.mount("/web", StaticFiles(directory=STATIC))
@@ -66,24 +70,29 @@ def _start(request: Request) -> Response:
 class Gate:
     """Lets requests of accounts through to the few addresses of Gradio that the page needs."""
 
-    def __init__(self, service: Service):
-        self._service = service
+    def __init__(self, service: Service, ahead: Collection[str]):
+        self._service, self._ahead = service, ahead
         self._pages: dict[str, asyncio.Task[FastAPI]] = {}
-        self._stack = contextlib.AsyncExitStack()
+        self._stack, self._building = contextlib.AsyncExitStack(), asyncio.Lock()
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Builds the pages, in the background."""
         async with self._stack:
-            building = asyncio.Lock()
-            for language in LANGUAGES:
-                self._pages[language] = asyncio.create_task(self._build(language, building))
+            for language in self._ahead:
+                self._built(language)
             yield
-            for task in self._pages.values():
+            for task in list(self._pages.values()):
                 task.cancel()
 
-    async def _build(self, language: str, building: asyncio.Lock) -> FastAPI:
-        async with building:
+    def _built(self, language: str) -> asyncio.Task[FastAPI]:
+        """The page in a language, once it is built."""
+        if language not in self._pages:
+            self._pages[language] = asyncio.create_task(self._build(language))
+        return self._pages[language]
+
+    async def _build(self, language: str) -> FastAPI:
+        async with self._building:
             inner = await run_in_threadpool(build, language, self._service)
             await self._stack.enter_async_context(inner.router.lifespan_context(inner))
             return inner
@@ -109,7 +118,7 @@ class Gate:
             if path != "/" or fault.status != 401:
                 raise
             return RedirectResponse("/login", 303)
-        inner = await asyncio.shield(self._pages[language])
+        inner = await asyncio.shield(self._built(language))
         scope = {**scope, "state": dict(scope.get("state", {}))}  # Gradio writes into it
         if path == "/":
             return await self._page(language, inner, scope, receive)

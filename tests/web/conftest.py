@@ -36,7 +36,7 @@ class StudioService:
             self.accounts.add(name)
         service = ServiceSettings(host="0.0.0.0" if users else "127.0.0.1")
         self.app = create_app(self.store, self.settings, service, accounts=self.accounts)
-        add_page(self.app)
+        add_page(self.app, ahead=())
 
 
 @pytest.fixture(scope="session")

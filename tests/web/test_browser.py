@@ -34,11 +34,11 @@ def serious_faults(page):
     ]
 
 
+@pytest.mark.slow
 def test_a_photo_is_restored_with_a_face_left_out_and_nothing_is_lost(folder, photo, visit, engine):
     studio = StudioService(folder)
     with serving(studio.app) as address, working(studio, engine):
         page = visit(address)
-        assert page.evaluate("performance.getEntriesByType('paint')[0].startTime") < 2000
         page.set_input_files("ct-restore input[type=file] >> nth=0", photo)
         page.wait_for_selector("ct-restore .ct-sheet img")
         face = page.locator(".ct-face")
@@ -47,10 +47,16 @@ def test_a_photo_is_restored_with_a_face_left_out_and_nothing_is_lost(folder, ph
         face.click()
         assert face.get_attribute("aria-pressed") == "false"
         assert serious_faults(page) == []
+        page.get_by_label("Speed").click()
+        page.get_by_role("option", name="quick").click()
         page.click("#restore-go")
         page.wait_for_selector("ct-restore ct-compare", timeout=30_000)
         job = studio.store.find(kinds=("restore",))[0]
-        assert job.state == "done" and job.task["faces"] == "none" and job.results[0].facts["width"] == 256
+        assert (
+            job.state == "done"
+            and job.task == {"faces": "none", "speed": "quick"}
+            and job.results[0].facts["width"] == 256
+        )
         page.locator("ct-compare input").focus()
         before = page.locator(".ct-after").get_attribute("style")
         page.keyboard.press("ArrowLeft")
@@ -62,6 +68,7 @@ def test_a_photo_is_restored_with_a_face_left_out_and_nothing_is_lost(folder, ph
         assert [a for m, a in page.context.asked if (m, a) == ("POST", "/uploads")] == sent
         page.reload()
         page.wait_for_selector("ct-restore ct-compare")
+        assert page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime") < 2000
         for name in ("Queue", "Gallery"):
             page.get_by_role("tab", name=name).click()
             page.wait_for_timeout(400)
@@ -70,6 +77,7 @@ def test_a_photo_is_restored_with_a_face_left_out_and_nothing_is_lost(folder, ph
     studio.store.close()
 
 
+@pytest.mark.slow
 def test_a_page_that_was_open_goes_on_after_a_restart_of_the_service(tmp_path, photo, visit):
     studio = StudioService(tmp_path)
     with serving(studio.app) as address:
@@ -120,7 +128,10 @@ def test_archives_wrong_files_and_wrong_values_are_answered_in_place(tmp_path, v
     studio.store.close()
 
 
-@pytest.mark.parametrize(("locale", "scheme"), [("en-GB", "light"), ("zh-CN", "dark")])
+@pytest.mark.many(plain=1)
+@pytest.mark.parametrize(
+    ("locale", "scheme"), [("en-GB", "light"), ("en-GB", "dark"), ("zh-CN", "light"), ("zh-CN", "dark")]
+)
 def test_nothing_overflows_on_a_phone(tmp_path, visit, locale, scheme):
     studio = StudioService(tmp_path)
     with serving(studio.app) as address:
