@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, func, select
 
@@ -27,7 +28,7 @@ class Places(StorePart):
 
     def places(self, owner: str) -> list[Place]:
         """The places of an owner's waiting jobs, by priority and time; turns between owners may change them."""
-        columns = JOBS.c.id, JOBS.c.owner, JOBS.c.kind, JOBS.c.claimed
+        columns = JOBS.c.id, JOBS.c.owner, JOBS.c.kind, JOBS.c.claimed, JOBS.c.progress
         now = self._clock()
         with self.database.reading() as db:
             waiting = db.execute(select(*columns).where(JOBS.c.state == QUEUED).order_by(*QUEUE_ORDER)).all()
@@ -37,7 +38,7 @@ class Places(StorePart):
             costs = _mean_costs(db, {row.kind for row in (*waiting, *running)})
             query = select(func.count()).select_from(WORKERS).where(WORKERS.c.reported > now - 2 * LEASE)
             workers = max(1, db.scalar(query) or 0, len(running))
-        left = [_left(costs, row.kind, now - (row.claimed or now)) for row in running]
+        left = [_left(costs, row.kind, row.progress, now - (row.claimed or now)) for row in running]
         total = None if None in left else sum(left)
         places = []
         for ahead, row in enumerate(waiting, len(running)):
@@ -48,8 +49,10 @@ class Places(StorePart):
         return places
 
 
-def _left(costs: Mapping[str, float], kind: str, seconds: float) -> float | None:
-    """Seconds that a running job is likely to take from now on."""
+def _left(costs: Mapping[str, float], kind: str, progress: Any, seconds: float) -> float | None:
+    """Seconds that a running job is likely to take from now on: what it says itself, or by the mean of its kind."""
+    if progress and progress.get("remaining") is not None:
+        return float(progress["remaining"])
     return max(0.0, costs[kind] - seconds) if kind in costs else None
 
 

@@ -15,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
 from calotype.api.access import caller_of
+from calotype.api.body import MAX_JSON, read_body
 from calotype.api.errors import Refusal, error_response
 from calotype.api.service import Service
 from calotype.html import as_markup, csp_hash, render
@@ -122,6 +123,8 @@ class Gate:
         scope = {**scope, "state": dict(scope.get("state", {}))}  # Gradio writes into it
         if path == "/":
             return await self._page(language, inner, scope, receive)
+        if request.method == "POST":
+            receive = _replayed(await read_body(request, MAX_JSON))
         await inner(scope, receive, _cached(send) if FILES.fullmatch(path) else send)
         return None
 
@@ -138,6 +141,16 @@ class Gate:
         page = dressed(b"".join(parts).decode(), Texts(language), caller.account.name if caller.account else "")
         hashes = " ".join(f"'{csp_hash(script)}'" for script in _INLINE.findall(page))
         return HTMLResponse(page, headers={"Content-Security-Policy": POLICY.format(hashes=hashes)})
+
+
+def _replayed(body: bytes) -> Receive:
+    """A body that was read, to be read again."""
+    parts = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> Message:
+        return next(parts, {"type": "http.disconnect"})
+
+    return receive
 
 
 def _cached(send: Send) -> Send:

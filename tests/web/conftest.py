@@ -104,7 +104,7 @@ def working(studio, engine):
         thread.join(60)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it runs, nothing else in this process can run an event loop
 def chromium():
     """Debian's Chromium, or Playwright's own."""
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")

@@ -123,6 +123,11 @@ def test_the_switch_keeps_a_language_and_leads_to_its_page(ann):
     assert ann.get("/", headers={"Accept-Language": "en"}).headers["location"] == "/page/zh/"
 
 
+def test_the_body_of_a_form_is_small(ann):
+    address = "/page/en/gradio_api/run/predict"
+    assert ann.post(address, json={"data": ["x" * (1 << 20)], "fn_index": 0}).status_code == 413
+
+
 def test_texts_of_scripts_are_found():
     templates = script_templates()
     assert "Drop old photos here" in templates and "{count} photos are in the queue" in templates

@@ -3,7 +3,7 @@
 import { call, get, post, submit } from "./api.js";
 import { openDialog } from "./compare.js";
 import { el, toast } from "./dom.js";
-import { isPicture, jobTitle, kindTitle, openTab, uploadOf } from "./jobs.js";
+import { isPicture, isTrial, jobTitle, kindTitle, openTab } from "./jobs.js";
 import { watch } from "./live.js";
 import { _ } from "./texts.js";
 import { safeName, upload } from "./upload.js";
@@ -88,7 +88,6 @@ customElements.define(
     }
 
     show() {
-      const isTrial = (job) => uploadOf(job).name === "crop.png" && job.parent;
       const shown = this.jobs.filter((job) => !this.removed.has(job.id) && !isTrial(job));
       const cards = shown.flatMap((job) => job.results.filter(isPicture).map((result) => this.card(job, result)));
       this.grid.replaceChildren(...cards);

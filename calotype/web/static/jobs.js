@@ -28,6 +28,9 @@ export function uploadOf(job, option = "source") {
   return { id, name };
 }
 
+/** Whether a job tries options on a part of a photo; its results are no pictures of their own. */
+export const isTrial = (job) => job.kind === "restore" && job.parent !== null && uploadOf(job).name === "crop.png";
+
 /** What a job is about: its prompt, or the name of its file. */
 export function jobTitle(job) {
   return job.task.prompt || uploadOf(job).name || uploadOf(job, "photos").name || kindTitle(job.kind);

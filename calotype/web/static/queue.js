@@ -2,7 +2,7 @@
 
 import { get, post } from "./api.js";
 import { el, toast } from "./dom.js";
-import { FINISHED, jobTitle, kindTitle, progressOf, stateText } from "./jobs.js";
+import { FINISHED, isTrial, jobTitle, kindTitle, progressOf, stateText } from "./jobs.js";
 import { watch } from "./live.js";
 import { _ } from "./texts.js";
 
@@ -65,7 +65,7 @@ customElements.define(
       const place = (job) => (this.order.indexOf(job.id) + 1 || Infinity);
       const running = jobs.filter((job) => job.state === "running").sort(newest);
       const waiting = jobs.filter((job) => ["queued", "paused"].includes(job.state)).sort((a, b) => place(a) - place(b));
-      const ended = jobs.filter((job) => FINISHED.includes(job.state) && job.kind !== "find_faces").sort(newest);
+      const ended = jobs.filter((job) => FINISHED.includes(job.state) && job.kind !== "find_faces" && !isTrial(job)).sort(newest);
       const focus = this.contains(document.activeElement) ? document.activeElement.dataset.key : "";
       this.replaceChildren(
         ...this.part(_("At work"), running),

@@ -525,12 +525,16 @@ customElements.define(
         },
       });
       const content = el("div", {}, el("div", { class: "ct-bar" }, where, what, go), note, grid);
-      const dialog = openDialog(_("Compare on one part"), content, async () => {
+      const end = async () => {
         stop();
-        for (const { job } of trials) if (job) await call("POST", `/jobs/${job}/cancel`).catch(() => null);
-        for (const { job } of trials) if (job) await call("DELETE", `/jobs/${job}`).catch(() => null);
-        for (const trial of trials) if (trial.upload) await call("DELETE", `/uploads/${trial.upload}`).catch(() => null);
-      });
+        removeEventListener("pagehide", end);
+        const send = (method, path) => call(method, path, undefined, { keepalive: true }).catch(() => null);
+        await Promise.all(trials.map(({ job }) => job && send("POST", `/jobs/${job}/cancel`)));
+        await Promise.all(trials.map(({ job }) => job && send("DELETE", `/jobs/${job}`)));
+        for (const trial of trials) if (trial.upload) await send("DELETE", `/uploads/${trial.upload}`);
+      };
+      addEventListener("pagehide", end);
+      const dialog = openDialog(_("Compare on one part"), content, end);
     }
 
     async values(name) {
