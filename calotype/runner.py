@@ -23,6 +23,7 @@ from calotype.checks import check
 from calotype.engine import Engine
 from calotype.errors import PLAIN, CalotypeError, DoesNotFit, Message, PictureError, Wording, named
 from calotype.files import readable
+from calotype.html import encode_jpeg
 from calotype.outputs.drawings import DrawingPaths, save_drawing
 from calotype.outputs.inputs import Item, in_another_format, plan
 from calotype.outputs.model_hashes import CurrentHashes
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from calotype.record import Film, Record, Result
 
 PREVIEW_QUALITY = 80  # of the JPEG
+PREVIEW_SIDE = 1024  # of a restored picture
 AHEAD_PIXELS = 50_000_000  # larger pictures are not decoded before it is their turn
 LARGEST_SCALE = 16  # of a network; used only to find out whether the scale matters
 
@@ -106,7 +108,9 @@ def run(
     if _opens_pictures(request.task):
         out_of_process.start()  # it imports the decoders while this process imports torch
     if isinstance(request.task, Restore | Upscale):
-        yield from _AlbumRun(request, engine, output or Album(), wording).events()
+        yield from _AlbumRun(
+            request, engine, output or Album(), wording, has_previews=preview_every is not None
+        ).events()
     elif isinstance(request.task, Imagine):
         yield from _DrawingRun(request, engine, output or DrawingOutput(), preview_every).events()
     elif kind_of(request.task) == "caption":
@@ -167,8 +171,9 @@ class _AlbumRun(_PictureRun):
     While the networks work on a picture, the one before is written and the next one decoded.
     """
 
-    def __init__(self, request: Request, engine: Engine, album: Album, wording: Wording):
+    def __init__(self, request: Request, engine: Engine, album: Album, wording: Wording, *, has_previews: bool = False):
         super().__init__(engine)
+        self._has_previews = has_previews
         self.task, self.album, self.wording = request.task, album, wording
         check(self.task, engine.settings, request.limits)
         self.plan = plan(request.inputs or (self.task.source,), album, self.task.format, engine.settings.max_pixels)
@@ -391,6 +396,10 @@ class _AlbumRun(_PictureRun):
         if self.report:
             self.report.add(item.source, item.target, result, seconds)
         self.done += 1
+        if self._has_previews:
+            from calotype.outputs.compare import shown
+
+            yield Preview(source, encode_jpeg(shown(result.picture, PREVIEW_SIDE)))
         facts = {"sha256": saved.sha256, **_size(result.picture.pixels), "seconds": round(seconds, 2)}
         yield Saved(source, str(item.target), facts | {"faces": len(result.record.faces)})
 
@@ -566,6 +575,8 @@ def _run_single(request: Request, engine: Engine) -> Iterator[Event]:
 
 
 def _source_of(task: Any) -> str:
+    if hasattr(task, "source"):
+        return str(task.source)
     if hasattr(task, "photos"):
         return str(getattr(task, "dataset_config", None) or task.photos or "demo")
     names = [getattr(task, name) for name in ("loras", "lora", "tuned", "base") if hasattr(task, name)]

@@ -11,10 +11,13 @@ from starlette.concurrency import run_in_threadpool
 from calotype.api.errors import Refusal
 from calotype.api.limiter import too_many
 from calotype.api.schemas import JOB_ID
+from calotype.api.security import SAFE_METHODS
 from calotype.api.service import LOCAL, Caller, Service, address_of, service_of
 from calotype.jobs.jobs import Job, NotFound, StoredResult
 
 UNAUTHORIZED = {"WWW-Authenticate": 'Bearer realm="calotype"'}
+
+COOKIE = "calotype_session"  # of the page: a session of an account
 
 ServiceOf = Annotated[Service, Depends(service_of)]
 
@@ -39,8 +42,12 @@ async def caller_of(request: Request, service: ServiceOf) -> Caller:
     address = address_of(request)
     if wait := service.failures.wait_for(address):
         raise too_many(wait)
-    token = token_of(request)
-    account = await run_in_threadpool(service.accounts.verify, token) if token else None
+    token, session = token_of(request), request.cookies.get(COOKIE, "")
+    if not token and session:
+        check_own_page(request)
+        account = await run_in_threadpool(service.accounts.of_session, session)
+    else:
+        account = await run_in_threadpool(service.accounts.verify, token) if token else None
     if account is None:
         if token:
             service.failures.take(address)
@@ -48,6 +55,15 @@ async def caller_of(request: Request, service: ServiceOf) -> Caller:
     service.requests.take(account.id)
     request.state.user_id = account.id
     return Caller(account.id, account)
+
+
+def check_own_page(request: Request) -> None:
+    """Raises Refusal for a request by cookie that changes something and doesn't say which page it is from.
+
+    Where it does, `security.check_origin` has compared it.
+    """
+    if request.method not in SAFE_METHODS and request.headers.get("origin") is None:
+        raise Refusal(403, "a request by cookie needs the header Origin; send a token instead", headers=UNAUTHORIZED)
 
 
 CallerOf = Annotated[Caller, Depends(caller_of)]

@@ -1,7 +1,9 @@
 """Events of jobs as a stream of server-sent events, which goes on where a connection broke."""
 
 import asyncio
+import contextlib
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +16,7 @@ from calotype.jobs.store import JobStore
 
 POLL = 0.25  # seconds between two looks into the store, for all streams together
 PING = 15.0  # seconds without an event after which a comment keeps the connection
+RECENT = 60.0  # seconds for which a stream of all jobs also has those that have ended
 PAGE = 200  # events that are read at once
 END = "end"  # id of the last event of a stream; nothing follows it
 
@@ -96,6 +99,27 @@ async def _events(hub: EventHub, store: JobStore, job: Job, after: int) -> Async
             if hub.is_stopping:
                 return
             yield b": waiting\n\n"
+
+
+async def stream_all(hub: EventHub, store: JobStore, owner: str) -> AsyncIterator[bytes]:
+    """The jobs of an owner, each when it changes. The first ones are those that have not ended."""
+    known: dict[str, int] = {}
+    since, sent = time.time() - RECENT, time.monotonic()
+    yield b"retry: 2000\n\n"
+    while not hub.is_stopping:
+        marks = await run_in_threadpool(store.marks, owner, since)
+        for job_id in [job_id for job_id in marks if known.get(job_id) != marks[job_id]]:
+            with contextlib.suppress(NotFound):
+                job = await run_in_threadpool(store.get, job_id, owner)
+                yield _packed("", "job", job_view(job).model_dump())
+                sent = time.monotonic()
+        for job_id in known.keys() - marks.keys():
+            yield _packed("", "gone", {"id": job_id})
+        known = marks
+        if time.monotonic() - sent > PING:
+            yield b": waiting\n\n"
+            sent = time.monotonic()
+        await asyncio.sleep(2 * POLL)
 
 
 def _packed(number: str, name: str, data: Any) -> bytes:

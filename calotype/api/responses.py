@@ -37,6 +37,9 @@ CONFLICT = refusals(409)
 FILE: dict[int | str, dict[str, Any]] = {
     200: {"description": "the file", "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
 }
+ZIP: dict[int | str, dict[str, Any]] = {
+    200: {"description": "a ZIP", "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}
+}
 
 _TEXT = {"type": "string"}
 EVENTS = {  # one server-sent event

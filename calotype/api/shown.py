@@ -22,6 +22,7 @@ def job_view(job: Job) -> JobView:
             media_type=result.media_type,
             size=result.size,
             sha256=result.sha256,
+            facts=dict(result.facts),
             url=f"/jobs/{job.id}/results/{result.id}",
         )
         for result in job.results

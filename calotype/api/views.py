@@ -29,6 +29,7 @@ class ResultView(View):
     media_type: str = Field(examples=["image/png"])
     size: int = Field(description="bytes")
     sha256: str
+    facts: dict[str, Any] = Field(description="width, height, seed and so on, by the kind of task")
     url: str = Field(description="address of the file", examples=[f"/jobs/{EXAMPLE_ID}/results/{EXAMPLE_ID}"])
 
 
@@ -58,6 +59,14 @@ class JobView(View):
 class JobPage(View):
     jobs: list[JobView]
     next: str | None = Field(description="`after` of the next page; null: this is the last one")
+
+
+class PlaceView(View):
+    """The place of a waiting job in the queue of all accounts."""
+
+    job: str = Field(examples=[EXAMPLE_ID])
+    ahead: int = Field(description="jobs that are likely to run before it, those that run now included")
+    seconds: float | None = Field(description="how long they are likely to take; null: nothing like them has run yet")
 
 
 class UploadView(View):

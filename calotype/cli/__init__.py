@@ -41,6 +41,7 @@ COMMANDS = (
     pictures.upscale,
     imagine.imagine,
     pictures.again,
+    pictures.faces,
     look.info,
     look.doctor,
     serve.serve,

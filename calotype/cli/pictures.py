@@ -1,4 +1,4 @@
-"""`calotype restore`, `upscale` and `again`."""
+"""`calotype restore`, `upscale`, `again` and `faces`."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from calotype.cli.show import reporter_for, show
 from calotype.cli.wording import WORDING
 from calotype.options import read
 from calotype.settings import Settings
-from calotype.tasks import TASKS, Imagine, read_task
+from calotype.tasks import TASKS, FindFaces, Imagine, read_task
 from calotype.tasks.output import Album
 
 INPUTS = argument("inputs", list[Path], "pictures, folders of pictures, or patterns such as 'scans/*.jpg'", "INPUT")
@@ -81,5 +81,23 @@ set_signature(
     flag("overwrite", "overwrite an existing file"),
     flag("prompt", "another prompt", kind=str | None),
     *flags(Imagine, Settings),
+    *OUTPUT_FLAGS,
+)
+
+
+def faces(**values: Any) -> int:
+    """Find the faces of a photo, numbered as --faces takes them, and write a small copy of it."""
+    from calotype import runner
+    from calotype.engine import Engine
+
+    settings = Settings.gather(given_options(Settings, values))
+    task = read_task("find_faces", {**given_options(FindFaces, values), "source": values["source"]})
+    return show(runner.run(runner.Request((task,)), Engine(settings)), reporter_for(values))
+
+
+set_signature(
+    faces,
+    argument("source", Path, "photo", "PHOTO"),
+    *flags(FindFaces, Settings),
     *OUTPUT_FLAGS,
 )

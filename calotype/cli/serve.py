@@ -1,6 +1,7 @@
 """`calotype serve`: the service over HTTP."""
 
 import contextlib
+import importlib.util
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -43,6 +44,10 @@ def serve(**values: Any) -> int:
     set_up_log(quiet=values["quiet"])
     with contextlib.closing(ProcessSetup(settings, options, "").open_store()) as store:
         app = create_app(store, settings, service, accounts=Accounts(store.database), has_tagger=bool(options.tagger))
+        if has_page():
+            from calotype.web.page import add_page
+
+            add_page(app)
         with contextlib.closing(bind(service)) as listener:
             if values["json"]:
                 print_json(
@@ -55,6 +60,11 @@ def serve(**values: Any) -> int:
             with _upkeep(store, options) if values["no_worker"] else worker_process(settings, options):
                 run(app, listener)
     return 0
+
+
+def has_page() -> bool:
+    """Whether Gradio is installed, which the page needs and the API does not."""
+    return importlib.util.find_spec("gradio") is not None
 
 
 def _copy(settings: Settings, options: WorkerOptions, backup: Path | None, restore: Path | None) -> int:

@@ -12,6 +12,7 @@ COMMANDS = {
     "restore": "restore",
     "upscale": "upscale",
     "imagine": "imagine",
+    "find_faces": "faces",
     "caption": "train caption",
     "again": "again",
     **{f"train_{kind}": f"train {kind}" for kind in ("lora", "gan", "upscaler", "restorer", "diffusion")},

@@ -28,6 +28,8 @@ from calotype.jobs.schema import JOBS, RESULTS, WORKERS
 from calotype.jobs.store_part import StorePart
 from calotype.jobs.usage import DAY, all_usage, candidates, charge, read_usage, write_usage
 
+PREVIEWED = ("restore", "upscale")  # kinds whose last preview shows the result, which may be very large
+
 
 class Claims(StorePart):
     """The part of the store that workers use."""
@@ -186,14 +188,16 @@ class Claims(StorePart):
                     names = {"id": result_id, "job": claim.job.id, "number": number, "name": result.name}
                     facts = {"media_type": result.media_type, "facts": dict(result.facts)}
                     db.execute(insert(RESULTS).values(**names, **facts, size=size, sha256=sha256))
-                ended = {**_UNCLAIMED, "finished": self._clock(), "preview": None, **values}
+                is_kept = state == DONE and claim.job.kind in PREVIEWED
+                ended = {**_UNCLAIMED, "finished": self._clock(), **({} if is_kept else {"preview": None}), **values}
                 set_state(db, claim.job.id, state, self._clock(), **ended)
                 job = load(db, claim.job.id)
         except BaseException:
             for _, result_id, *_ in adopted:
                 self.files.delete_result(result_id)
             raise
-        self.files.delete_preview(job.id)
+        if not is_kept:
+            self.files.delete_preview(job.id)
         if state != FAILED:  # a failed training run may be tried again, from its saved state
             self.files.delete_work(job.id)
         return job

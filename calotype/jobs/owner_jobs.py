@@ -11,6 +11,7 @@ from calotype.jobs.files import new_id
 from calotype.jobs.jobs import (
     CANCELLED,
     FAILED,
+    FINISHED_STATES,
     PAUSED,
     QUEUED,
     RUNNING,
@@ -26,6 +27,7 @@ from calotype.jobs.jobs import (
 )
 from calotype.jobs.rows import (
     JOB_COLUMNS,
+    has_text,
     jobs_of_rows,
     load,
     log_state,
@@ -135,10 +137,17 @@ class OwnerJobs(StorePart):
         states: Collection[str] = (),
         after: str | None = None,
         limit: int = 50,
+        *,
+        kinds: Collection[str] = (),
+        text: str = "",
+        since: float | None = None,
+        until: float | None = None,
+        is_favourite: bool | None = None,
     ) -> list[Job]:
         """Jobs, newest first.
 
         Args:
+            text: every word of it occurs in the options of the task or in the names of its files.
             after: the id of a job: only those that follow it in this order.
         Raises:
             NotFound: there is no job `after`.
@@ -149,6 +158,16 @@ class OwnerJobs(StorePart):
                 query = query.where(JOBS.c.owner == owner)
             if states:
                 query = query.where(JOBS.c.state.in_(states))
+            if kinds:
+                query = query.where(JOBS.c.kind.in_(kinds))
+            if since is not None:
+                query = query.where(JOBS.c.created >= since)
+            if until is not None:
+                query = query.where(JOBS.c.created < until)
+            if is_favourite is not None:
+                query = query.where(JOBS.c.is_favourite == is_favourite)
+            for word in text.split():
+                query = query.where(or_(*(has_text(column, word) for column in (JOBS.c.task, JOBS.c.files))))
             if after is not None:
                 last = load(db, after, owner)
                 earlier = and_(JOBS.c.created == last.created, JOBS.c.id < last.id)
@@ -259,6 +278,13 @@ class OwnerJobs(StorePart):
         with self.database.reading() as db:
             rows = db.execute(query.order_by(EVENTS.c.number).limit(limit)).all()
         return [StoredEvent(row.number, row.created, row.data) for row in rows]
+
+    def marks(self, owner: str, since: float) -> dict[str, int]:
+        """The number of the last event of each job of an owner that has not ended, or ended after `since`."""
+        is_current = or_(JOBS.c.state.not_in(FINISHED_STATES), JOBS.c.finished >= since)
+        with self.database.reading() as db:
+            rows = db.execute(select(JOBS.c.id, JOBS.c.last_event).where(JOBS.c.owner == owner, is_current)).all()
+        return {row.id: row.last_event for row in rows}
 
     def last_events(self, job_ids: Collection[str]) -> dict[str, int]:
         """The number of the last event of each job, in one query; every change of the state is an event too."""

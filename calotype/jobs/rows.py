@@ -1,9 +1,10 @@
 """Jobs as rows of the tables: reading and changing them inside a transaction."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Text, bindparam, cast, delete, func, insert, select, type_coerce, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from calotype.jobs.jobs import FINISHED_STATES, QUEUED, Job, NotFound, StoredResult
@@ -72,6 +73,12 @@ def jobs_of_rows(db: Connection, rows: Sequence[Row]) -> list[Job]:
         )
         for row in rows
     ]
+
+
+def has_text(column: Any, word: str) -> Any:
+    """Whether the JSON in a column contains a word, in any case of ASCII letters."""
+    written = json.dumps(word)[1:-1]  # as the column has it: characters beyond ASCII are escaped
+    return func.lower(cast(type_coerce(column, Text), Text)).contains(written.lower(), autoescape=True)
 
 
 def queue_of(owner: str) -> Any:

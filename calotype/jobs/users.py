@@ -27,6 +27,7 @@ from calotype.options import shown
 
 NAME = re.compile(r"\w[\w.@-]{0,63}")
 TOKEN = re.compile(r"(cal|inv)_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
+SESSION = re.compile(r"ses_([0-9a-f]{16})_(\d{1,12})_([0-9a-f]{64})")
 KNOWN_SECONDS = 300.0  # for which a verified token is not hashed again
 MAX_KNOWN = 10_000
 
@@ -140,6 +141,34 @@ class Accounts:
     def _dummy(self) -> str:
         return self._hasher.hash(secrets.token_hex(16))
 
+    # Sessions
+
+    def open_session(self, token: str, seconds: float) -> str | None:
+        """A text that stands for a valid token for so many seconds, and ends with it; None for any other text.
+
+        It is signed with the hash of the token, so that nothing is stored.
+        """
+        if self.verify(token) is None:
+            return None
+        token_id, until = TOKEN.fullmatch(token)[2], int(self._clock() + seconds)
+        hash, _ = self._token_row(token_id)
+        return f"ses_{token_id}_{until}_{_signature(hash, token_id, until)}"
+
+    def of_session(self, session: str) -> Account | None:
+        """The account of a session; None if it has ended, or its token was revoked."""
+        match = SESSION.fullmatch(session)
+        hash, account = self._token_row(match[1]) if match else ("", None)
+        if account is None or account.is_disabled or int(match[2]) < self._clock():
+            return None
+        return account if hmac.compare_digest(match[3], _signature(hash, match[1], int(match[2]))) else None
+
+    def _token_row(self, token_id: str) -> tuple[str, Account | None]:
+        """The hash of a token and its account."""
+        query = _ACCOUNTS.join(TOKENS, TOKENS.c.user == USERS.c.id).add_columns(TOKENS.c.hash)
+        with self._database.reading() as db:
+            row = db.execute(query.where(TOKENS.c.id == token_id)).first()
+        return (row.hash, _account(row)) if row else ("", None)
+
     # Invitations
 
     def invite(self, max_accounts: int = 1, seconds: float = TRIAL_SECONDS) -> str:
@@ -180,6 +209,10 @@ def _new_secret(prefix: str) -> tuple[str, str]:
     """A token or invitation, and the id in it."""
     id = secrets.token_hex(8)
     return f"{prefix}_{id}_{secrets.token_urlsafe(32)}", id
+
+
+def _signature(hash: str, token_id: str, until: int) -> str:
+    return hmac.new(hash.encode(), f"session {token_id} {until}".encode(), hashlib.sha256).hexdigest()
 
 
 def _verify(hasher: Any, hash: str, token: str) -> bool:

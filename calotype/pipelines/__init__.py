@@ -8,6 +8,7 @@ _PLACES = {
     "restore": "restore",
     "upscale": "upscale",
     "imagine": "imagine",
+    "find_faces": "find_faces",
     "train_lora": "train_lora",
     "train_diffusion": "train_diffusion",
     "caption": "caption",

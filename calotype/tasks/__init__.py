@@ -11,7 +11,7 @@ from calotype.tasks.diffusion import TrainDiffusion
 from calotype.tasks.drawing import Hires, Imagine, Sampling, Start, read_margins, read_size
 from calotype.tasks.enhancing import TrainRestorer, TrainUpscaler
 from calotype.tasks.events import Drawing, Learning, Note, Progress, note
-from calotype.tasks.pictures import FORMATS, Restore, Saving, Strengths, Tiling, Upscale, chosen_faces
+from calotype.tasks.pictures import FORMATS, FindFaces, Restore, Saving, Strengths, Tiling, Upscale, chosen_faces
 from calotype.tasks.training import TrainLora
 from calotype.tasks.training_gan import TrainGan
 
@@ -27,6 +27,7 @@ __all__ = [
     "ConvertLora",
     "Drawing",
     "ExtractLora",
+    "FindFaces",
     "Hires",
     "Imagine",
     "Learning",
@@ -61,6 +62,7 @@ TASKS: dict[str, type] = {
     "restore": Restore,
     "upscale": Upscale,
     "imagine": Imagine,
+    "find_faces": FindFaces,
     "train_lora": TrainLora,
     "train_diffusion": TrainDiffusion,
     "caption": Caption,

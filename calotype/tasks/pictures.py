@@ -178,6 +178,18 @@ class Restore(Speed, Tiling, Saving):
         return replace(self, scale=max(scale, 0.01), cover="")
 
 
+@dataclass(frozen=True, kw_only=True)
+class FindFaces:
+    """Find the faces of a photo, numbered as in restoring, and make a small copy to show them on."""
+
+    TITLE = "Faces"
+    FILE_NAME: ClassVar[str] = "photo.jpg"  # of the result of a job
+
+    source: Path = option(help="photo", is_path=True, title="Photo")
+    out: Path = option(Path("photo.jpg"), "the small copy of the photo, a JPEG", is_path=True, title="Output file")
+    side: int = option(1600, "longer side of the copy in pixels, at most", min=64, max=4096, title="Side of the copy")
+
+
 def chosen_faces(text: str) -> str | frozenset[int]:
     """`all`, `none` or `center` unchanged; numbers such as "1,3" as a set. Raises CalotypeError for anything else."""
     if text in ("all", "none", "center"):

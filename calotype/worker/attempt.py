@@ -94,7 +94,7 @@ class Attempt:
         if self.is_training:
             files["output_dir"] = self.out
         elif "out" in names:
-            files["out"] = self.out if "photos" in names else self.out / LORA_NAME
+            files["out"] = self.out if "photos" in names else self.out / getattr(cls, "FILE_NAME", LORA_NAME)
         if self.job.task.get("tagger") == INSTALLED:
             if self._options.tagger is None:
                 raise CalotypeError("no tagger is installed with the worker of this job", option="tagger")

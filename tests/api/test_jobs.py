@@ -1,12 +1,14 @@
 """Jobs over HTTP: what is asked for is queued, followed, and fetched."""
 
 import asyncio
+import io
 import json
 import threading
+import zipfile
 
 import pytest
 
-from calotype.api.events import EventHub, read_last_id, stream
+from calotype.api.events import EventHub, read_last_id, stream, stream_all
 from calotype.tasks import TASKS
 from tests.api.conftest import png, submit, upload, work
 
@@ -252,3 +254,89 @@ def test_a_stopping_service_takes_no_jobs_and_loses_none(client):
     assert (answer.status_code, answer.json()["error"], answer.headers["Retry-After"]) == (503, "unavailable", "60")
     assert client.get(f"/jobs/{job}").json()["state"] == "queued"
     assert client.get("/health").json()["status"] == "stopping"
+
+
+def test_jobs_are_found_by_kind_words_time_and_mark(client, store, clock):
+    fox = submit(client, task={"prompt": "red Fox in snow"})
+    clock.now += 100
+    old = upload(client)
+    photo = submit(client, "restore", {"scale": 3}, files={"source": f"{old}/奶奶 1950.png"})
+    client.put(f"/jobs/{photo}/favourite")
+
+    def found(query):
+        return [job["id"] for job in client.get(f"/jobs?{query}").json()["jobs"]]
+
+    assert found("kind=imagine") == [fox] and found("kind=restore&kind=imagine") == [photo, fox]
+    assert found("text=fox") == found("text=SNOW%20red") == [fox] and found("text=fo%25") == []
+    assert found("text=奶奶") == found("text=1950") == [photo]
+    assert found("favourite=true") == [photo] and found("favourite=false") == [fox]
+    assert found(f"since={clock.now - 1}") == [photo] and found(f"until={clock.now - 1}") == [fox]
+
+
+def test_the_place_of_a_waiting_job_counts_those_of_others_and_how_long_they_take(client_for, store):
+    ann, ben = client_for("ann"), client_for("ben")
+    assert ann.get("/queue/places").json() == []
+    first, second = submit(ann), submit(ben)
+    assert ann.get("/queue/places").json() == [{"job": first, "ahead": 0, "seconds": 0.0}]
+    assert ben.get("/queue/places").json() == [{"job": second, "ahead": 1, "seconds": None}]
+    work(store, seconds=12.0)
+    waiting = submit(ben)
+    assert ben.get("/queue/places").json()[-1] == {"job": waiting, "ahead": 1, "seconds": 12.0}
+    assert ann.get("/queue/places").json() == []
+
+
+def test_results_of_several_jobs_are_one_zip(client, store):
+    ids = [submit(client, task={"prompt": f"fox {number}"}) for number in range(3)]
+    for _ in ids:
+        work(store, name="picture.png")
+    answer = client.get("/archive?" + "&".join(f"job={job}" for job in (*ids, ids[0])))
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["picture.png", "picture-2.png", "picture-3.png"]
+        assert archive.read("picture-2.png") == png()
+    assert client.get(f"/archive?job={ids[0]}&job={'0' * 32}").status_code == 404
+    assert client.get("/archive").status_code == 422
+
+
+def test_nobody_gets_anothers_results_in_a_zip(client_for, store):
+    ann, ben = client_for("ann"), client_for("ben")
+    job = submit(ann)
+    work(store)
+    assert ann.get(f"/archive?job={job}").status_code == 200
+    assert ben.get(f"/archive?job={job}").status_code == 404
+
+
+def test_results_have_the_facts_of_their_kind(client, store):
+    job = submit(client)
+    work(store)
+    assert client.get(f"/jobs/{job}").json()["results"][0]["facts"] == {}
+
+
+def test_one_stream_has_all_jobs_as_they_change(store):
+    hub = EventHub(store, asyncio.Event())
+
+    async def read():
+        job = store.submit("ann", "imagine", {"prompt": "fox"})
+        store.submit("ben", "imagine", {"prompt": "another's"})
+        stream, names = stream_all(hub, store, "ann"), []
+        async for part in stream:
+            text = part.decode()
+            if "event: " not in text:
+                continue
+            names.append((text.partition("event: ")[2].partition("\n")[0], json.loads(text.rpartition("data: ")[2])))
+            if len(names) == 1:
+                store.cancel(job.id, "ann")
+            elif len(names) == 2:
+                store.delete(job.id, "ann")
+            else:
+                break
+        await stream.aclose()
+        return job.id, names
+
+    job, names = asyncio.run(read())
+    assert [(name, data["id"], data.get("state")) for name, data in names] == [
+        ("job", job, "queued"),
+        ("job", job, "cancelled"),
+        ("gone", job, None),
+    ]
+    assert len(names) == 3

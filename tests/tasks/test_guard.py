@@ -35,6 +35,7 @@ FILES = {
     "restore": {"source": PLACE},
     "upscale": {"source": PLACE},
     "imagine": {},
+    "find_faces": {"source": PLACE, "out": PLACE},
     "caption": {"photos": PLACE},
     **{f"{verb}_lora": {"out": PLACE} for verb in ("merge", "resize", "extract", "convert")},
     **{f"train_{kind}": {"photos": PLACE} for kind in ("lora", "diffusion", "gan", "upscaler", "restorer")},

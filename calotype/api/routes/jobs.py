@@ -7,15 +7,16 @@ from fastapi.responses import FileResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from calotype.api.access import WAITING, CallerOf, JobOf, ResultOf, ServiceOf
+from calotype.api.archive import zip_of
 from calotype.api.body import read_json
 from calotype.api.errors import Refusal
-from calotype.api.events import read_last_id, stream
+from calotype.api.events import read_last_id, stream, stream_all
 from calotype.api.orders import read_key, read_order
-from calotype.api.responses import CONFLICT, EVENTS, FILE, NOT_FOUND, file_response
+from calotype.api.responses import CONFLICT, EVENTS, FILE, NOT_FOUND, ZIP, file_response
 from calotype.api.schemas import JOB_EXAMPLES, JOB_ID
 from calotype.api.service import Caller, Service
 from calotype.api.shown import job_view
-from calotype.api.views import JobPage, JobView, State
+from calotype.api.views import JobPage, JobView, PlaceView, State
 from calotype.jobs.jobs import Job, NotFound
 
 router = APIRouter(tags=["jobs"])
@@ -53,11 +54,17 @@ def find(
     caller: CallerOf,
     service: ServiceOf,
     state: Annotated[list[State] | None, Query(description="only jobs in these states")] = None,
+    kind: Annotated[list[str] | None, Query(description="only jobs of these kinds")] = None,
+    text: Annotated[str, Query(max_length=200, description="words in the options or in the names of files")] = "",
+    since: Annotated[float | None, Query(description="only jobs queued then or later, in seconds since 1970")] = None,
+    until: Annotated[float | None, Query(description="only jobs queued before")] = None,
+    favourite: Annotated[bool | None, Query(description="only favourites, or only others")] = None,
     after: Annotated[str | None, Query(pattern=JOB_ID, description="`next` of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> JobPage:
     """One's own jobs, the newest first."""
-    jobs = service.store.find(caller.owner, state or (), after, limit + 1)
+    filters = {"kinds": kind or (), "text": text, "since": since, "until": until, "is_favourite": favourite}
+    jobs = service.store.find(caller.owner, state or (), after, limit + 1, **filters)
     return JobPage(
         jobs=[job_view(job) for job in jobs[:limit]],
         next=jobs[limit - 1].id if len(jobs) > limit else None,
@@ -68,6 +75,39 @@ def find(
 def queue(caller: CallerOf, service: ServiceOf) -> list[JobView]:
     """One's own waiting jobs, the next one first."""
     return [job_view(job) for job in service.store.queue(caller.owner)]
+
+
+@router.get("/queue/places")
+def places(caller: CallerOf, service: ServiceOf) -> list[PlaceView]:
+    """How many jobs are before each of one's own waiting jobs, and how long they are likely to take."""
+    return [PlaceView(**vars(place)) for place in service.store.places(caller.owner)]
+
+
+@router.get(
+    "/events",
+    response_class=StreamingResponse,
+    dependencies=WAITING,
+    responses={200: {"description": "server-sent events", "content": EVENTS}},
+)
+async def all_events(caller: CallerOf, service: ServiceOf) -> Response:
+    """One's own jobs as they change, as server-sent events: `job` with a job, and `gone` with the id of a deleted one.
+
+    The stream begins with the jobs that have not ended, and goes on until it is closed.
+    """
+    body = stream_all(service.hub, service.store, caller.owner)
+    return StreamingResponse(body, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+
+@router.get("/archive", response_class=StreamingResponse, responses=ZIP | NOT_FOUND)
+def archive(
+    caller: CallerOf,
+    service: ServiceOf,
+    job: Annotated[list[str], Query(min_length=1, max_length=200, description="ids of jobs")],
+) -> Response:
+    """The results of several jobs as one ZIP, made while it is sent."""
+    jobs = [service.store.get(job_id, caller.owner) for job_id in dict.fromkeys(job)]
+    headers = {"Content-Disposition": 'attachment; filename="calotype.zip"'}
+    return StreamingResponse(zip_of(jobs, service.store.files), media_type="application/zip", headers=headers)
 
 
 @router.get("/jobs/{job_id}", responses=NOT_FOUND)

@@ -1,0 +1,184 @@
+"""Forms of tasks, made from their dataclasses."""
+
+import dataclasses
+import html
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from calotype.api.schemas import NOT_UPLOADED
+from calotype.errors import Message
+from calotype.options import (
+    about,
+    as_data,
+    default,
+    entry_kind,
+    groups,
+    is_optional,
+    is_required,
+    kinds,
+    required_kind,
+    title,
+)
+from calotype.tasks import TASKS
+from calotype.web.texts import Texts
+
+SLIDER_STEPS = 512  # a number with more whole values than this is typed
+FLOAT_STEP = 0.05
+LONG_TEXT = 2000  # a text that may be as long as this has several lines
+_NUMBERS = itertools.count(1)  # two orders are different, so that the page shows the second one too
+
+
+@dataclass(frozen=True)
+class Door:
+    """What tabs are made with.
+
+    Attributes:
+        names: the names of a kind of model, as the API allows them.
+    """
+
+    texts: Texts
+    names: Callable[[str], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class FormField:
+    """An option and its component."""
+
+    spec: dataclasses.Field
+    kind: Any
+    component: gr.components.Component
+
+    def value(self, shown: Any) -> Any:
+        """The value of the option, of that of the component."""
+        if shown is None or (shown == "" and is_optional(self.kind)):
+            return None
+        if entry_kind(self.kind):
+            entries = [line.strip() for line in str(shown).splitlines() if line.strip()]
+            return [_number(entry_kind(self.kind), entry) for entry in entries]
+        return _number(required_kind(self.kind), shown)
+
+
+@dataclass(frozen=True)
+class TaskForm:
+    """The fields of a task."""
+
+    kind: str
+    fields: tuple[FormField, ...]
+
+    @property
+    def components(self) -> list[gr.components.Component]:
+        return [field.component for field in self.fields]
+
+    def task(self, values: Sequence[Any]) -> dict[str, Any]:
+        """The options that are not at their defaults; the API checks them."""
+        task = {}
+        for field, shown in zip(self.fields, values, strict=True):
+            value = field.value(shown)
+            usual = None if is_required(field.spec) else as_data(default(field.spec))
+            if value != usual and not (value is None and not is_optional(field.kind)):
+                task[field.spec.name] = value
+        return task
+
+
+def add_element(name: str) -> None:
+    """A custom element of the scripts. `gr.HTML` would need scripts made of texts, which the policy forbids."""
+    gr.Markdown(f"<{name}></{name}>", sanitize_html=False, elem_classes="ct-host")
+
+
+def add_form(door: Door, kind: str, common: Sequence[str], button: str, hidden: Sequence[str] = ()) -> TaskForm:
+    """The form of a kind of task, with its button: the common options, and the others in closed groups.
+
+    Args:
+        common: the options that are always shown, in this order.
+        button: the label of the button, which sends the options to the scripts (`static/orders.js`).
+        hidden: options that the tab sets by other means.
+    """
+    cls, fields, _ = TASKS[kind], [], door.texts
+    specs = {spec.name: spec for _, group in groups(cls) for spec in group if _is_shown(cls, spec, hidden)}
+    with gr.Column(elem_classes="ct-form"):
+        fields += [add_field(door, kind, specs[name]) for name in common]
+        go = gr.Button(button, variant="primary", elem_id=f"{kind}-go")
+        order = gr.Markdown("", elem_id=f"{kind}-order", elem_classes="ct-order", sanitize_html=False)
+        rest = [(name, [spec for spec in group if spec.name in specs]) for name, group in groups(cls)]
+        with gr.Accordion(_("More options"), open=False, elem_id=f"{kind}-more", elem_classes="ct-more"):
+            for name, group in rest:
+                if group := [spec for spec in group if spec.name not in common]:
+                    gr.Markdown(f"### {door.texts.wording.translate(name)}")
+                    fields += [add_field(door, kind, spec) for spec in group]
+    form = TaskForm(kind, tuple(fields))
+    go.click(
+        partial(order_of, form),
+        form.components,
+        order,
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    return form
+
+
+def order_of(form: TaskForm, *values: Any) -> str:
+    """The options of a form, for the scripts: an element that hands them over once it is in the page."""
+    task = json.dumps(form.task(values), ensure_ascii=False)
+    return f'<ct-order kind="{form.kind}" task="{html.escape(task)}" number="{next(_NUMBERS)}"></ct-order>'
+
+
+def add_field(door: Door, kind: str, spec: dataclasses.Field) -> FormField:
+    """The component of one option: label, help, limits and default are those of the task's field."""
+    field_kind = kinds(TASKS[kind])[spec.name]
+    rules = about(spec)
+    usual = None if is_required(spec) else as_data(default(spec))
+    what = {
+        "label": door.texts.wording.translate(title(spec)),
+        "info": door.texts.wording.fill(Message(rules.help)),
+        "elem_id": f"{kind}-{spec.name}",
+        "elem_classes": "ct-field",
+    }
+    return FormField(spec, field_kind, _component(door, rules, field_kind, usual, what))
+
+
+def _component(door: Door, rules: Any, kind: Any, usual: Any, what: dict[str, Any]) -> gr.components.Component:
+    plain = required_kind(kind)
+    if entry_kind(kind):
+        return gr.Textbox("\n".join(map(str, usual or ())), lines=2, **what)
+    if plain is bool:
+        return gr.Checkbox(bool(usual), **what)
+    if rules.choices:
+        return gr.Dropdown(list(rules.choices), value=usual, filterable=False, **what)
+    if rules.names and not rules.parsed:
+        names = [*rules.words, *(name for name in door.names(rules.names) if name not in rules.words)]
+        return gr.Dropdown(names if usual in (None, *names) else [usual, *names], value=usual, **what)
+    if plain in (int, float):
+        return _number_component(rules, plain, usual, what, is_open=is_optional(kind))
+    return gr.Textbox("" if usual is None else str(usual), lines=3 if rules.max_length >= LONG_TEXT else 1, **what)
+
+
+def _number_component(rules: Any, kind: type, usual: Any, what: dict[str, Any], is_open: bool) -> Any:
+    limits = {"minimum": rules.min, "maximum": rules.max}
+    is_short = None not in limits.values() and rules.max - rules.min <= (SLIDER_STEPS if kind is int else 1)
+    if is_short and not is_open:
+        return gr.Slider(value=usual, step=1 if kind is int else FLOAT_STEP, **limits, **what)
+    return gr.Number(usual, **what)  # without limits: the API names the field in its sentence, Gradio does not
+
+
+def _is_shown(cls: type, spec: dataclasses.Field, hidden: Sequence[str]) -> bool:
+    kind = required_kind(kinds(cls)[spec.name])
+    is_nested = dataclasses.is_dataclass(entry_kind(kind) or kind)
+    return not (about(spec).is_path or is_nested or spec.name in (*NOT_UPLOADED, *hidden))
+
+
+def _number(kind: Any, shown: Any) -> Any:
+    """A number typed as text, or one of JSON; what is none is left for the API to refuse."""
+    if kind not in (int, float) or isinstance(shown, bool):
+        return shown
+    try:
+        number = float(shown)
+    except (TypeError, ValueError):
+        return shown
+    return int(number) if kind is int and number.is_integer() else number

@@ -1,0 +1,84 @@
+"""The log-in page, which works without scripts: a token for a cookie that scripts cannot read."""
+
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from starlette.concurrency import run_in_threadpool
+
+from calotype.api.access import COOKIE, ServiceOf
+from calotype.api.body import read_body
+from calotype.api.errors import Refusal
+from calotype.api.limiter import too_many
+from calotype.api.service import address_of
+from calotype.html import as_markup, csp_hash, render
+from calotype.web.texts import STATIC, Texts, preferred
+
+router = APIRouter()
+SESSION = 30 * 86_400  # seconds
+MAX_FORM = 2000  # bytes
+POLICY = "default-src 'none'; style-src '{style}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+
+def texts_of(request: Request) -> Texts:
+    return Texts(preferred(request.cookies.get("calotype_language"), request.headers.get("accept-language", "")))
+
+
+@router.get("/login")
+def form(request: Request, service: ServiceOf) -> Response:
+    """The form; without accounts there is nothing to log in to."""
+    if service.is_open:
+        return RedirectResponse("/", 303)
+    return _page(texts_of(request))
+
+
+@router.post("/login")
+async def log_in(request: Request, service: ServiceOf) -> Response:
+    """Takes a token. Wrong ones count as in the API."""
+    if service.is_open:
+        return RedirectResponse("/", 303)
+    _ = texts = texts_of(request)
+    address = address_of(request)
+    if wait := service.failures.wait_for(address):
+        return _page(texts, texts.wording.fill(too_many(wait)), 429)
+    token = (await _field(request, "token")).strip()
+    session = await run_in_threadpool(service.accounts.open_session, token, SESSION)
+    if session is None:
+        service.failures.take(address)
+        return _page(texts, _("this is not a valid token; ask the owner of the service for one"), 401)
+    response = RedirectResponse("/", 303)
+    is_secure = request.url.scheme == "https"
+    response.set_cookie(COOKIE, session, max_age=SESSION, httponly=True, samesite="strict", secure=is_secure)
+    return response
+
+
+@router.post("/logout")
+def log_out() -> Response:
+    """Forgets the cookie."""
+    response = RedirectResponse("/login", 303)
+    response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    return response
+
+
+@router.post("/language")
+async def set_language(request: Request) -> Response:
+    """Keeps the language that was chosen."""
+    response = RedirectResponse("/", 303)
+    language = await _field(request, "language")
+    response.set_cookie("calotype_language", preferred(language, ""), max_age=365 * 86_400, samesite="strict")
+    return response
+
+
+async def _field(request: Request, name: str) -> str:
+    """A short text of the form in the body."""
+    content = (await read_body(request, MAX_FORM)).decode("utf-8", "replace")
+    try:
+        return parse_qs(content, max_num_fields=4).get(name, [""])[0]
+    except ValueError:
+        raise Refusal(400, "the form in the body is not valid: {reason}", reason="too many fields") from None
+
+
+def _page(texts: Texts, fault: str = "", status: int = 200) -> Response:
+    style = (STATIC / "login.css").read_text("utf-8")
+    page = render("login.html", **{"_": texts}, language=texts.language, fault=fault, style=as_markup(style))
+    return HTMLResponse(page, status, headers={"Content-Security-Policy": POLICY.format(style=csp_hash(style))})

@@ -1,0 +1,34 @@
+// Elements without templates: texts of files and errors never become HTML.
+
+/** An element: el("button", {class: "x", onclick: f, "aria-label": "y"}, "text", child). */
+export function el(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else if (key in element && typeof value !== "string") element[key] = value;
+    else element.setAttribute(key, value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+/** A message at the foot of the page, with an action such as undo; the action's absence after `seconds` calls `done`. */
+export function toast(text, { action = "", run = null, done = null, seconds = 8 } = {}) {
+  let host = document.getElementById("ct-toasts");
+  if (!host) document.body.append((host = el("div", { id: "ct-toasts", role: "status", "aria-live": "polite" })));
+  let isOpen = true;
+  const close = (call) => {
+    if (!isOpen) return;
+    isOpen = false;
+    removeEventListener("pagehide", leave);
+    item.remove();
+    call?.();
+  };
+  const leave = () => close(done);
+  const button = action && el("button", { onclick: () => close(run) }, action);
+  const item = el("div", { class: "ct-toast" }, el("span", {}, text), button || null);
+  host.append(item);
+  addEventListener("pagehide", leave);
+  setTimeout(() => close(done), seconds * 1000);
+}

@@ -1,0 +1,80 @@
+// What jobs look like in every tab: names, progress, place in the queue.
+
+import { el } from "./dom.js";
+import { places } from "./live.js";
+import { _, duration } from "./texts.js";
+
+export const FINISHED = ["done", "failed", "cancelled"];
+
+export function kindTitle(kind) {
+  const titles = {
+    restore: _("Restore"),
+    upscale: _("Enlarge"),
+    imagine: _("Imagine"),
+    find_faces: _("Find faces"),
+    caption: _("Captions"),
+    train_lora: _("Train a LoRA"),
+    train_gan: _("Train a GAN"),
+    train_upscaler: _("Train an upscaler"),
+    train_restorer: _("Train a face restorer"),
+    train_diffusion: _("Train a diffusion model"),
+  };
+  return titles[kind] ?? kind.replaceAll("_", " ");
+}
+
+/** The id and the file name of the upload in an option. */
+export function uploadOf(job, option = "source") {
+  const [id, name = ""] = String([job.files[option] ?? ""].flat()[0]).split("/");
+  return { id, name };
+}
+
+/** Whether a job tries options on a part of a photo; its results are no pictures of their own. */
+export const isTrial = (job) => job.kind === "restore" && job.parent !== null && uploadOf(job).name === "crop.png";
+
+/** What a job is about: its prompt, or the name of its file. */
+export function jobTitle(job) {
+  return job.task.prompt || uploadOf(job).name || uploadOf(job, "photos").name || kindTitle(job.kind);
+}
+
+export function stateText(job) {
+  const { progress } = job;
+  if (job.state === "running" && progress?.total) {
+    const percent = Math.floor((100 * progress.done) / progress.total);
+    const left = progress.remaining ? _("{time} left", { time: duration(progress.remaining) }) : "";
+    return [_("{percent} %", { percent }), left].filter(Boolean).join(" · ");
+  }
+  if (job.state === "queued") {
+    const place = places.get(job.id);
+    if (!place) return _("waits");
+    const wait = place.seconds === null ? "" : _("about {time}", { time: duration(place.seconds) });
+    const ahead = place.ahead ? _("{count} before it", { count: place.ahead }) : _("next");
+    return [_("waits"), ahead, wait].filter(Boolean).join(" · ");
+  }
+  const words = { running: _("starts"), paused: _("paused"), done: _("done"), cancelled: _("cancelled") };
+  return words[job.state] ?? job.error?.detail ?? _("failed");
+}
+
+/** A bar and a line for a job that has not ended. */
+export function progressOf(job) {
+  const { progress } = job;
+  const share = job.state === "running" && progress?.total ? progress.done / progress.total : 0;
+  const bar = el("div", {
+    class: "ct-progress",
+    role: "progressbar",
+    "aria-label": jobTitle(job),
+    "aria-valuemin": "0",
+    "aria-valuemax": "100",
+    "aria-valuenow": String(Math.round(100 * share)),
+  });
+  const filled = el("div");
+  filled.style.width = `${Math.max(100 * share, job.state === "running" ? 2 : 0)}%`;
+  bar.append(filled);
+  return el("div", {}, bar, el("span", { class: "ct-soft" }, stateText(job)));
+}
+
+export const isPicture = (result) => result.media_type.startsWith("image/");
+
+/** Shows a tab of the page. */
+export function openTab(name) {
+  document.querySelector(`button[role=tab][id="tab-${name}-button"], #tab-${name}-button`)?.click();
+}

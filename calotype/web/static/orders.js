@@ -1,0 +1,53 @@
+// Options of a form: Gradio puts a <ct-order> into the page when its button is pressed, and the tab takes it from here.
+
+import { el } from "./dom.js";
+
+const takers = new Map();
+
+/** Calls `take(task)` whenever the button of this kind's form is pressed. */
+export function onOrder(kind, take) {
+  takers.set(kind, take);
+}
+
+customElements.define(
+  "ct-order",
+  class extends HTMLElement {
+    connectedCallback() {
+      const kind = this.getAttribute("kind");
+      const task = JSON.parse(this.getAttribute("task"));
+      this.remove();
+      clearFaults(kind);
+      Promise.resolve(takers.get(kind)?.(task)).catch((fault) => showFault(kind, fault));
+    }
+  },
+);
+
+/** The block of a field, opened if it lies in a closed group. */
+function fieldOf(kind, option) {
+  const id = `${kind}-${option.split(".")[0]}`;
+  if (!document.getElementById(id)) document.querySelector(`#${kind}-more > button[aria-expanded="false"]`)?.click();
+  return document.getElementById(id);
+}
+
+export function clearFaults(kind) {
+  for (const text of document.querySelectorAll(`.ct-fault[data-kind="${kind}"]`)) text.remove();
+  for (const input of document.querySelectorAll(`[id^="${kind}-"] [aria-invalid]`)) input.removeAttribute("aria-invalid");
+}
+
+/** Puts an error beside the field that it is about, or beside the button. */
+export async function showFault(kind, fault) {
+  let field = fault.option ? fieldOf(kind, fault.option) : null;
+  if (fault.option && !field) {
+    await new Promise((resolve) => setTimeout(resolve, 150)); // the group opens
+    field = fieldOf(kind, fault.option);
+  }
+  const id = `${kind}-fault`;
+  const place = field ?? document.getElementById(`${kind}-go`);
+  const text = el("p", { class: "ct-fault", role: "alert", id, "data-kind": kind }, fault.message);
+  place.after(text);
+  const input = field?.querySelector("input, textarea, select");
+  input?.setAttribute("aria-invalid", "true");
+  input?.setAttribute("aria-describedby", id);
+  input?.focus();
+  text.scrollIntoView({ block: "nearest" });
+}
