@@ -38,8 +38,8 @@ class FlatTiles:
             if len(self._offsets) >= MAX_COLORS:
                 self._offsets.clear()
             color = torch.tensor(levels)[:, None, None] / 255
-            answer = self._network(color.expand(-1, SIDE, SIDE)[None])[0]
+            output = self._network(color.expand(-1, SIDE, SIDE)[None])[0]
             middle = SIDE // 2 * self._network.scale
             block = slice(middle, middle + self._network.scale)
-            self._offsets[levels] = answer[:, block, block] - color
+            self._offsets[levels] = output[:, block, block] - color
         return self._offsets[levels]
