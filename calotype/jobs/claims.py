@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, insert, select, update
 
 from calotype.errors import CalotypeError, Message
-from calotype.jobs.fairness import Usage, choose
+from calotype.jobs.fairness import Choice, Usage, choose
 from calotype.jobs.files import new_id
 from calotype.jobs.jobs import (
     CANCELLED,
@@ -49,8 +49,17 @@ class Claims(StorePart):
             kinds: of tasks that the worker runs; empty: all.
         """
         now = self._clock()
+
+        def chosen(db: Connection) -> Choice | None:
+            return choose(candidates(db, kinds, now), all_usage(db, now), now, loaded)
+
+        with self.database.reading() as db:  # of a long queue it takes a while, during which others may write
+            choice = chosen(db)
+        if choice is None:
+            return None
         with self.database.writing() as db:
-            choice = choose(candidates(db, kinds, now), all_usage(db, now), now, loaded)
+            if choice.overtakes or not _may_run(db, choice.id, kinds, now):  # another worker may have been faster
+                choice = chosen(db)
             if choice is None:
                 return None
             if choice.overtakes:
@@ -233,6 +242,12 @@ def _is_unloaded(db: Connection, worker: str) -> bool:
     """Whether the worker is to drop its models; it is told once."""
     asked = update(WORKERS).where(WORKERS.c.name == worker, WORKERS.c.unload).values(unload=False)
     return db.execute(asked).rowcount > 0
+
+
+def _may_run(db: Connection, job_id: str, kinds: Collection[str], now: float) -> bool:
+    """Whether a job still waits, and its account may have one more running."""
+    account = db.scalar(select(JOBS.c.account).where(JOBS.c.id == job_id))
+    return any(job.id == job_id for job in candidates(db, kinds, now, account))
 
 
 def _check_claim(db: Connection, claim: Claim) -> str:

@@ -26,13 +26,15 @@ def check_budget(db: Connection, account: str, budget: Budget, now: float) -> No
         raise OverBudget("the {limit:g} seconds of this account are used; ask for more", limit=budget.seconds)
 
 
-def candidates(db: Connection, kinds: Collection[str], now: float) -> Iterator[Candidate]:
-    """The waiting jobs that may run now: the first ones of each account."""
+def candidates(db: Connection, kinds: Collection[str], now: float, account: str | None = None) -> Iterator[Candidate]:
+    """The waiting jobs that may run now: the first ones of each account, or of one."""
     rank = func.row_number().over(partition_by=JOBS.c.account, order_by=QUEUE_ORDER).label("rank")
     names = "id", "account", "priority", "position", "queued", "models", "overtaken", "max_running", "max_seconds"
     ranked = select(*(JOBS.c[name] for name in names), JOBS.c.is_daily, rank).where(JOBS.c.state == QUEUED)
     if kinds:
         ranked = ranked.where(JOBS.c.kind.in_(kinds))
+    if account is not None:
+        ranked = ranked.where(JOBS.c.account == account)
     ranked = ranked.subquery()
     rows = db.execute(select(ranked).where(ranked.c.rank <= CANDIDATES)).all()
     query = select(JOBS.c.account, func.count().label("number")).where(JOBS.c.state == RUNNING).group_by(JOBS.c.account)

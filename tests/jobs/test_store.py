@@ -106,6 +106,9 @@ def test_the_same_request_twice_at_the_same_moment_is_one_job(store):
     assert len(ids) == 8 and len(set(ids)) == 1 and store.counts() == {"queued": 1}
 
 
+KINDS = "imagine", "upscale"
+
+
 def test_two_workers_never_have_the_same_job(url, tmp_path):
     stores = [JobStore(url, tmp_path / "store") for _ in range(3)]
     for n in range(12):
@@ -120,6 +123,30 @@ def test_two_workers_never_have_the_same_job(url, tmp_path):
 
     in_threads(work, 4)
     assert len(claimed) == len(set(claimed)) == 12 and stores[0].counts() == {"done": 12}
+    for store in stores:
+        store.close()
+
+
+def test_two_workers_that_claim_at_once_keep_the_limit_of_an_account(url, tmp_path):
+    stores = [JobStore(url, tmp_path / "store") for _ in range(2)]
+    for n in range(20):
+        stores[0].submit("ann", KINDS[n % 2], {"n": n}, budget=Budget(running=1))
+    running, most, together = set(), [], threading.Barrier(2)
+
+    def work():
+        number = int(threading.current_thread().name[-1])
+        for _ in range(10):
+            together.wait(20)
+            if claim := stores[number].claim(f"w{number}", kinds=[KINDS[number]]):
+                running.add(claim.job.id)
+                most.append(len(running))
+            together.wait(20)
+            if claim:
+                running.discard(claim.job.id)
+                stores[number].finish(claim, [], 0.1)
+
+    in_threads(work, 2)
+    assert set(most) == {1} and len(most) == 10
     for store in stores:
         store.close()
 
