@@ -3,5 +3,8 @@
 import "./orders.js";
 import "./compare.js";
 import "./restore.js";
+import "./names.js";
+import "./start.js";
+import "./imagine.js";
 import "./queue.js";
 import "./gallery.js";
