@@ -84,11 +84,13 @@ def options_from_parameters(parameters: Parameters, names: Names) -> tuple[dict[
 
     Raises CalotypeError for a prompt that cannot be read.
     """
-    size, notes = (parameters.height or 0, parameters.width or 0), []
-    if parameters.model and not parameters.has_own_model and not installed_name(names, "diffusion", parameters.model):
-        text = "the model {model} is not installed; the one that is chosen here stays"
-        notes = [Message(text, model=readable(file_stem(parameters.model)))]
-    redrawing = _Redrawing(parameters, names, {"model": ""} if notes else {}, size)
+    size, notes, given = (parameters.height or 0, parameters.width or 0), [], {}
+    if not parameters.has_own_model and not installed_name(names, "diffusion", parameters.model):
+        given = {"model": ""}  # the model that is chosen stays
+        if parameters.model:
+            text = "the model {model} is not installed; the one that is chosen here stays"
+            notes = [Message(text, model=readable(file_stem(parameters.model)))]
+    redrawing = _Redrawing(parameters, names, given, size)
     options = {name: value for name, value in redrawing.options().items() if value not in (None, "", "0x0")}
     return options, [*notes, *redrawing.notes]
 

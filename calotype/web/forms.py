@@ -177,7 +177,7 @@ def add_filler(door: Door, form: TaskForm, read: Callable[[Any], Filling]) -> No
     """A hidden field by which scripts fill a form (`fill` in `static/orders.js`): it takes JSON, which `read` reads."""
     text = gr.Textbox("", elem_id=f"{form.kind}-fill", elem_classes="ct-order", show_label=False, container=False)
     order = gr.Markdown("", elem_id=f"{form.kind}-filled", elem_classes="ct-order", sanitize_html=False)
-    text.input(
+    text.change(
         partial(fill, door, form, read),
         text,
         [order, *form.components],

@@ -54,6 +54,8 @@ def test_a_form_shows_a_task_and_gives_it_back():
 @pytest.mark.browser
 @pytest.mark.slow
 def test_a_picture_is_drawn_reused_and_changed_by_brush(tmp_path, visit, engine):
+    from playwright.sync_api import expect
+
     studio = StudioService(tmp_path)
     with serving(studio.app) as address, working(studio, engine):
         page = visit(address)
@@ -66,8 +68,8 @@ def test_a_picture_is_drawn_reused_and_changed_by_brush(tmp_path, visit, engine)
             cancelable: true})); }""",
             TEXT.replace("Steps: 7", "Steps: 2"),
         )
-        page.wait_for_function("document.querySelector('#imagine-prompt textarea').value.startsWith('a red fox')")
-        page.wait_for_function("document.querySelector('#imagine-size input, #imagine-size textarea').value == '64x96'")
+        expect(prompt).to_have_value("a red fox, (noto:1.2)")
+        expect(page.locator("#imagine-size").locator("input, textarea")).to_have_value("64x96")
         page.click("#imagine-go")
         page.locator("ct-imagine .ct-open img").wait_for(timeout=60_000)
         job = studio.store.find(kinds=("imagine",))[0]
@@ -105,6 +107,6 @@ def test_a_picture_is_drawn_reused_and_changed_by_brush(tmp_path, visit, engine)
             bubbles: true, cancelable: true})); }""",
             list(picture.read_bytes()),
         )
-        page.wait_for_function("document.querySelector('#imagine-prompt textarea').value.startsWith('a green hat')")
+        expect(prompt).to_have_value("a green hat, (noto:1.2)")
         assert page.context.foreign == [] and page.context.faults == []
     studio.store.close()
