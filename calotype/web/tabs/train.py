@@ -1,16 +1,20 @@
 """Training: photos with their captions, the options of a LoRA, and runs as they go; other kinds behind more."""
 
+import dataclasses
+
 import gradio as gr
 
+from calotype.tasks.training import IgnoredOptions
 from calotype.web.forms import Door, add_element, add_form
 
 NAME = "train"
 TITLE = "Train"
 LORA = ("output_name", "model", "max_train_epochs", "dry_run")
+IGNORED = tuple(spec.name for spec in dataclasses.fields(IgnoredOptions))
 COMMON = {  # of the other kinds
-    "train_gan": ("max_train_steps",),
-    "train_upscaler": ("max_train_steps", "dry_run"),
-    "train_restorer": ("max_train_steps", "dry_run"),
+    "train_gan": ("max_train_steps", "dry_run"),
+    "train_upscaler": ("minutes", "dry_run"),
+    "train_restorer": ("minutes", "dry_run"),
     "train_diffusion": ("minutes", "dry_run"),
 }
 
@@ -22,7 +26,7 @@ def add(door: Door) -> None:
             add_element("ct-photos")
             add_element("ct-train")
         with gr.Column(scale=2, min_width=300):
-            add_form(door, "train_lora", LORA, _("Train a LoRA"))
+            add_form(door, "train_lora", LORA, _("Train a LoRA"), IGNORED)
             with gr.Accordion(_("Train something else"), open=False, elem_classes="ct-more"):
                 gr.Markdown(_("With the same photos."))
                 for kind, title in _titles(door).items():
