@@ -107,10 +107,7 @@ customElements.define(
     }
 
     take(id, run, event) {
-      if (event.event === "note" || event.event === "warning") {
-        const text = event.text ?? event.message ?? event.note;
-        if (typeof text === "string" && !run.notes.includes(text)) run.notes.push(text);
-      }
+      if (event.event === "said" && !run.notes.includes(event.text)) run.notes.push(event.text);
       if (typeof event.loss === "number") run.losses.push(event.loss);
       clearTimeout(run.timer);
       run.timer = setTimeout(() => this.showRun(id, run), 100);
