@@ -92,6 +92,7 @@ class ModelView(View):
     kind: str = Field(description="as x-names of an option", examples=["upscale"])
     purpose: str
     is_available: bool
+    is_shipped: bool = Field(description="whether it comes with the program, and stays")
     licence: str
     size: int = Field(description="bytes; 0 if unknown")
     about: str

@@ -61,6 +61,7 @@ def models(
             kind=model.kind,
             purpose=facts["for"],
             is_available=model.path is not None,
+            is_shipped=model.entry is not None and bool(model.entry.ships),
             licence=facts["licence"],
             size=facts["size"],
             about=PLAIN.fill(facts["about"]),

@@ -71,7 +71,7 @@ customElements.define(
       const isOpen = ["waiting", "running"].includes(download?.state);
       const acts = [];
       if (this.me?.is_admin && !model.is_available && !isOpen) acts.push(button(_("Fetch"), _("Fetch {name}", { name: model.name }), () => this.fetch(model)));
-      if (this.me?.is_admin && model.is_available) acts.push(button(_("Remove"), _("Remove {name}", { name: model.name }), () => this.remove(model), true));
+      if (this.me?.is_admin && model.is_available && !model.is_shipped) acts.push(button(_("Remove"), _("Remove {name}", { name: model.name }), () => this.remove(model), true));
       return el(
         "div",
         { class: "ct-row", "data-model": model.name },
