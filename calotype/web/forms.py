@@ -193,7 +193,10 @@ def fill(door: Door, form: TaskForm, read: Callable[[Any], Filling], text: str) 
     try:
         filling = read(json.loads(text[:MAX_FILLING]))
     except CalotypeError as fault:
-        return [_order(f"{form.kind}_filled", {"fault": door.texts.wording.fill(fault)}), *(gr.skip() for _ in form.fields)]
+        return [
+            _order(f"{form.kind}_filled", {"fault": door.texts.wording.fill(fault)}),
+            *(gr.skip() for _ in form.fields),
+        ]
     except ValueError:
         return [gr.skip() for _ in range(len(form.fields) + 1)]
     known = {field.spec.name for field in form.fields}

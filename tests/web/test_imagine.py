@@ -11,7 +11,8 @@ from calotype.web.texts import Texts
 from tests.web.conftest import StudioService, serving, working
 from tests.web.test_browser import serious_faults
 
-TEXT = "a red fox, (noto:1.2)\nNegative prompt: blurry\nSteps: 7, Sampler: Euler a, CFG scale: 3.5, Seed: 42, Size: 64x96"
+TEXT = "a red fox, (noto:1.2)\nNegative prompt: blurry\n"
+TEXT += "Steps: 7, Sampler: Euler a, CFG scale: 3.5, Seed: 42, Size: 64x96"
 DOOR = Door(Texts("en"), lambda kind: {"diffusion": ["emoji", "other"], "lora": ["mine"]}.get(kind, []))
 
 
