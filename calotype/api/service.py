@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from anyio import CapacityLimiter
 from fastapi import Request
 
+from calotype.api.downloads import Downloads
 from calotype.api.errors import Refusal
 from calotype.api.events import EventHub
 from calotype.api.limiter import OpenLimiter, Rate, RateLimiter
@@ -69,6 +70,7 @@ class Service:
     accounts: Accounts | None = None
     has_tagger: bool = False  # of its workers
     metrics: Metrics = field(default_factory=Metrics)
+    downloads: Downloads = field(default_factory=Downloads)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     requests: RateLimiter = field(default_factory=lambda: RateLimiter(Rate(300, 1200)))  # of an account
     failures: RateLimiter = field(default_factory=lambda: RateLimiter(Rate(20, 6)))  # wrong tokens of an address

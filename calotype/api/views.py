@@ -92,6 +92,7 @@ class ModelView(View):
     kind: str = Field(description="as x-names of an option", examples=["upscale"])
     purpose: str
     is_available: bool
+    is_shipped: bool = Field(description="whether it comes with the program, and stays")
     licence: str
     size: int = Field(description="bytes; 0 if unknown")
     about: str
@@ -136,6 +137,38 @@ class LinkView(View):
     job: str
     result: str
     created: float
+
+
+class DownloadView(View):
+    """How far a model is fetched."""
+
+    name: str = Field(examples=["codeformer"])
+    state: Literal["waiting", "running", "done", "failed"]
+    done: int = Field(description="bytes")
+    total: int = Field(description="bytes; 0 if unknown")
+    error: str = Field(description="why it failed, in a sentence; else empty")
+
+
+class KeptModelView(View):
+    name: str = Field(description="its name in requests", examples=["mine"])
+    kind: str = Field(examples=["lora"])
+
+
+class AllowanceView(View):
+    """An account, and what it may use."""
+
+    name: str
+    is_admin: bool
+    is_disabled: bool
+    is_trial: bool = Field(description="whether it was opened with an invitation")
+    seconds: float | None = Field(description="device seconds a day; null: no limit")
+    max_running: int
+    max_queued: int
+    max_stored: float = Field(description="GiB of uploads")
+
+
+class InvitationView(View):
+    invitation: str = Field(description="shown only once; it opens accounts by `POST /signup`")
 
 
 # Answers in OpenAI's form

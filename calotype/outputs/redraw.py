@@ -79,6 +79,30 @@ def task_from_parameters(
     return with_options(task, given), redrawing.notes
 
 
+def options_from_parameters(parameters: Parameters, names: Names) -> tuple[dict[str, Any], list[Message]]:
+    """The options of `imagine` in parameters without their picture, unchecked, and notes about what is not followed.
+
+    Raises CalotypeError for a prompt that cannot be read.
+    """
+    size, notes, given = (parameters.height or 0, parameters.width or 0), [], {}
+    if not parameters.has_own_model and not installed_name(names, "diffusion", parameters.model):
+        given = {"model": ""}  # the model that is chosen stays
+        if parameters.model:
+            text = "the model {model} is not installed; the one that is chosen here stays"
+            notes = [Message(text, model=readable(file_stem(parameters.model)))]
+    redrawing = _Redrawing(parameters, names, given, size)
+    options = {name: value for name, value in redrawing.options().items() if value not in (None, "", "0x0")}
+    return options, [*notes, *redrawing.notes]
+
+
+def installed_name(names: Names, kind: str, name: str) -> str | None:
+    """The name in the store of a model, whatever folder, extension and case another program writes."""
+    installed = names(kind)
+    if name in installed:
+        return name
+    return {file_stem(known).casefold(): known for known in installed}.get(file_stem(name).casefold())
+
+
 def with_options(task: Imagine, given: Mapping[str, Any]) -> Imagine:
     """The task with options of the person who runs it."""
     return read_task("imagine", {**as_data(task), **given}) if given else task
@@ -165,11 +189,7 @@ class _Redrawing:
         return found
 
     def _installed(self, kind: str, name: str) -> str | None:
-        """The name in the store of a model, whatever folder, extension and case another program writes."""
-        installed = self.names(kind)
-        if name in installed:
-            return name
-        return {file_stem(known).casefold(): known for known in installed}.get(file_stem(name).casefold())
+        return installed_name(self.names, kind, name)
 
     def _loras(self) -> str | None:
         if "lora" in self.given:

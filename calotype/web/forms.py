@@ -4,7 +4,7 @@ import dataclasses
 import html
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from calotype.api.schemas import NOT_UPLOADED
-from calotype.errors import Message
+from calotype.errors import CalotypeError, Message
 from calotype.options import (
     about,
     as_data,
@@ -30,6 +30,7 @@ from calotype.web.texts import Texts
 
 SLIDER_STEPS = 512  # a number with more whole values than this is typed
 FLOAT_STEP = 0.05
+MAX_FILLING = 200_000  # characters
 LONG_TEXT = 2000  # a text that may be as long as this has several lines
 _NUMBERS = itertools.count(1)  # two orders are different, so that the page shows the second one too
 
@@ -44,6 +45,14 @@ class Door:
 
     texts: Texts
     names: Callable[[str], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Filling:
+    """Options for a form, and notes about what could not be followed."""
+
+    task: Mapping[str, Any]
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,24 @@ class FormField:
             return [_number(entry_kind(self.kind), entry) for entry in entries]
         return _number(required_kind(self.kind), shown)
 
+    @property
+    def usual(self) -> Any:
+        """The default as data; None where the option must be given."""
+        return None if is_required(self.spec) else as_data(default(self.spec))
+
+    def shown(self, value: Any) -> Any:
+        """What the component shows for a value of the option; its default for what it cannot show."""
+        plain, usual = required_kind(self.kind), self.usual
+        if entry_kind(self.kind):
+            entries = value if isinstance(value, list | tuple) else usual or ()
+            return "\n".join(str(entry) for entry in entries)
+        if plain is bool:
+            return value if isinstance(value, bool) else bool(usual)
+        if plain in (int, float):
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            return value if is_number else usual
+        return value if isinstance(value, str) else usual or ""
+
 
 @dataclass(frozen=True)
 class TaskForm:
@@ -80,10 +107,13 @@ class TaskForm:
         task = {}
         for field, shown in zip(self.fields, values, strict=True):
             value = field.value(shown)
-            usual = None if is_required(field.spec) else as_data(default(field.spec))
-            if value != usual and not (value is None and not is_optional(field.kind)):
+            if value != field.usual and not (value is None and not is_optional(field.kind)):
                 task[field.spec.name] = value
         return task
+
+    def shown(self, task: Mapping[str, Any]) -> list[Any]:
+        """What the components show for a task: defaults where it says nothing."""
+        return [field.shown(task.get(field.spec.name, field.usual)) for field in self.fields]
 
 
 def add_element(name: str) -> None:
@@ -91,18 +121,28 @@ def add_element(name: str) -> None:
     gr.Markdown(f"<{name}></{name}>", sanitize_html=False, elem_classes="ct-host")
 
 
-def add_form(door: Door, kind: str, common: Sequence[str], button: str, hidden: Sequence[str] = ()) -> TaskForm:
+def add_form(
+    door: Door,
+    kind: str,
+    common: Sequence[str],
+    button: str,
+    hidden: Sequence[str] = (),
+    elements: Sequence[str] = (),
+) -> TaskForm:
     """The form of a kind of task, with its button: the common options, and the others in closed groups.
 
     Args:
         common: the options that are always shown, in this order.
         button: the label of the button, which sends the options to the scripts (`static/orders.js`).
         hidden: options that the tab sets by other means.
+        elements: custom elements between the common options and the button.
     """
     cls, fields, _ = TASKS[kind], [], door.texts
     specs = {spec.name: spec for _, group in groups(cls) for spec in group if _is_shown(cls, spec, hidden)}
     with gr.Column(elem_classes="ct-form"):
         fields += [add_field(door, kind, specs[name]) for name in common]
+        for element in elements:
+            add_element(element)
         go = gr.Button(button, variant="primary", elem_id=f"{kind}-go")
         order = gr.Markdown("", elem_id=f"{kind}-order", elem_classes="ct-order", sanitize_html=False)
         rest = [(name, [spec for spec in group if spec.name in specs]) for name, group in groups(cls)]
@@ -125,8 +165,44 @@ def add_form(door: Door, kind: str, common: Sequence[str], button: str, hidden: 
 
 def order_of(form: TaskForm, *values: Any) -> str:
     """The options of a form, for the scripts: an element that hands them over once it is in the page."""
-    task = json.dumps(form.task(values), ensure_ascii=False)
-    return f'<ct-order kind="{form.kind}" task="{html.escape(task)}" number="{next(_NUMBERS)}"></ct-order>'
+    return _order(form.kind, form.task(values))
+
+
+def _order(kind: str, data: Mapping[str, Any]) -> str:
+    text = html.escape(json.dumps(data, ensure_ascii=False))
+    return f'<ct-order kind="{kind}" task="{text}" number="{next(_NUMBERS)}"></ct-order>'
+
+
+def add_filler(door: Door, form: TaskForm, read: Callable[[Any], Filling]) -> None:
+    """A hidden field by which scripts fill a form (`fill` in `static/orders.js`): it takes JSON, which `read` reads."""
+    text = gr.Textbox("", elem_id=f"{form.kind}-fill", elem_classes="ct-order", show_label=False, container=False)
+    order = gr.Markdown("", elem_id=f"{form.kind}-filled", elem_classes="ct-order", sanitize_html=False)
+    text.change(
+        partial(fill, door, form, read),
+        text,
+        [order, *form.components],
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+        trigger_mode="multiple",
+    )
+
+
+def fill(door: Door, form: TaskForm, read: Callable[[Any], Filling], text: str) -> list[Any]:
+    """The options that have no field here, and notes, for the scripts; and what the components show."""
+    try:
+        filling = read(json.loads(text[:MAX_FILLING]))
+    except CalotypeError as fault:
+        return [
+            _order(f"{form.kind}_filled", {"fault": door.texts.wording.fill(fault)}),
+            *(gr.skip() for _ in form.fields),
+        ]
+    except ValueError:
+        return [gr.skip() for _ in range(len(form.fields) + 1)]
+    known = {field.spec.name for field in form.fields}
+    rest = {name: value for name, value in filling.task.items() if name not in known}
+    facts = {"rest": rest, "notes": list(filling.notes)}
+    return [_order(f"{form.kind}_filled", facts), *form.shown(filling.task)]
 
 
 def add_field(door: Door, kind: str, spec: dataclasses.Field) -> FormField:

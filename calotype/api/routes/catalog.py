@@ -61,6 +61,7 @@ def models(
             kind=model.kind,
             purpose=WORDING.translate(facts["for"]),
             is_available=model.path is not None,
+            is_shipped=model.entry is not None and bool(model.entry.ships),
             licence=facts["licence"],
             size=facts["size"],
             about=WORDING.translate(WORDING.fill(facts["about"])),

@@ -51,3 +51,10 @@ export async function showFault(kind, fault) {
   input?.focus();
   text.scrollIntoView({ block: "nearest" });
 }
+
+/** Fills a form that has a filler: {task}, {text} of generation parameters, or {fields} of them. */
+export function fill(kind, data) {
+  const field = document.querySelector(`#${kind}-fill textarea, #${kind}-fill input`);
+  field.value = JSON.stringify({ ...data, number: Date.now() }); // twice the same is a change, too
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+}

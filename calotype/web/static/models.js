@@ -1,0 +1,118 @@
+// <ct-models>: models at hand and those that can be fetched; the owner fetches and removes them.
+
+import { call, get, post } from "./api.js";
+import { openDialog } from "./compare.js";
+import { el, toast } from "./dom.js";
+import { _ } from "./texts.js";
+
+const ASK_AGAIN = 700; // milliseconds
+
+customElements.define(
+  "ct-models",
+  class extends HTMLElement {
+    models = [];
+    downloads = new Map();
+
+    connectedCallback() {
+      this.onModels = () => this.read();
+      document.addEventListener("ct-models", this.onModels);
+      this.text = el("input", { type: "search", placeholder: _("Name or purpose"), "aria-label": _("Search models"), oninput: () => this.show() });
+      this.kind = el("select", { "aria-label": _("Purpose"), onchange: () => this.show() });
+      this.list = el("div", {});
+      this.replaceChildren(el("div", { class: "ct-bar" }, this.text, this.kind), this.list);
+      this.read();
+    }
+
+    disconnectedCallback() {
+      clearTimeout(this.timer);
+      document.removeEventListener("ct-models", this.onModels);
+    }
+
+    async read() {
+      try {
+        [this.me, this.models] = await Promise.all([get("/me"), get("/models")]);
+        const kinds = [...new Map(this.models.map((model) => [model.kind, model.purpose]))];
+        const chosen = this.kind.value;
+        this.kind.replaceChildren(...[["", _("All purposes")], ...kinds].map(([value, title]) => el("option", { value }, title)));
+        this.kind.value = chosen;
+        if (this.me.is_admin) await this.readDownloads();
+        this.show();
+      } catch (fault) {
+        this.list.replaceChildren(el("p", { class: "ct-fault", role: "alert" }, fault.message));
+      }
+    }
+
+    async readDownloads() {
+      clearTimeout(this.timer);
+      const found = await get("/downloads").catch(() => []);
+      const before = this.downloads;
+      this.downloads = new Map(found.map((download) => [download.name, download]));
+      const isOpen = (download) => ["waiting", "running"].includes(download?.state);
+      if (found.some((download) => download.state === "done" && isOpen(before.get(download.name)))) document.dispatchEvent(new CustomEvent("ct-models"));
+      else this.show();
+      if (found.some(isOpen)) this.timer = setTimeout(() => this.readDownloads(), ASK_AGAIN);
+    }
+
+    show() {
+      const words = this.text.value.trim().toLowerCase();
+      const fits = (model) => (!this.kind.value || model.kind === this.kind.value) && `${model.name} ${model.purpose} ${model.about}`.toLowerCase().includes(words);
+      const found = this.models.filter(fits);
+      const focus = this.list.contains(document.activeElement) ? document.activeElement.dataset.key : "";
+      const part = (title, models) => (models.length ? [el("h2", {}, title), el("div", {}, models.map((model) => this.row(model)))] : []);
+      this.list.replaceChildren(...part(_("At hand"), found.filter((model) => model.is_available)), ...part(_("Can be fetched"), found.filter((model) => !model.is_available)));
+      if (!found.length) this.list.append(el("p", { class: "ct-empty" }, _("No model fits the search.")));
+      if (focus) this.list.querySelector(`[data-key="${focus}"]`)?.focus();
+    }
+
+    row(model) {
+      const download = this.downloads.get(model.name);
+      const facts = [model.purpose, model.size ? this.size(model.size) : "", model.licence].filter(Boolean).join(" · ");
+      const button = (label, name, onclick, isPlain) => el("button", { type: "button", class: isPlain ? "ct-plain" : "", "data-key": model.name, "aria-label": name, onclick }, label);
+      const isOpen = ["waiting", "running"].includes(download?.state);
+      const acts = [];
+      if (this.me?.is_admin && !model.is_available && !isOpen) acts.push(button(_("Fetch"), _("Fetch {name}", { name: model.name }), () => this.fetch(model)));
+      if (this.me?.is_admin && model.is_available && !model.is_shipped) acts.push(button(_("Remove"), _("Remove {name}", { name: model.name }), () => this.remove(model), true));
+      return el(
+        "div",
+        { class: "ct-row", "data-model": model.name },
+        el("div", {}, el("p", { class: "ct-name" }, model.name), el("p", { class: "ct-soft" }, facts), el("p", {}, model.about), isOpen ? this.progress(download) : null, download?.state === "failed" && !model.is_available ? el("p", { class: "ct-fault", role: "alert" }, download.error) : null),
+        el("div", { class: "ct-bar" }, acts),
+      );
+    }
+
+    size(bytes) {
+      return bytes >= 2 ** 30 ? `${(bytes / 2 ** 30).toFixed(1)} GiB` : `${Math.max(1, Math.round(bytes / 2 ** 20))} MiB`;
+    }
+
+    progress(download) {
+      const percent = download.total ? Math.floor((100 * download.done) / download.total) : 0;
+      const filled = el("div");
+      filled.style.width = `${Math.max(2, percent)}%`;
+      const bar = el("div", { class: "ct-progress", role: "progressbar", "aria-label": download.name, "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": String(percent) }, filled);
+      return el("div", {}, bar, el("span", { class: "ct-soft" }, download.total ? _("{percent} %", { percent }) : _("starts")));
+    }
+
+    async fetch(model) {
+      try {
+        await post(`/models/${encodeURIComponent(model.name)}/fetch`);
+        await this.readDownloads();
+      } catch (fault) {
+        toast(fault.message);
+      }
+    }
+
+    remove(model) {
+      const sure = el("button", { type: "button" }, _("Remove {name}", { name: model.name }));
+      sure.addEventListener("click", async () => {
+        dialog.close();
+        try {
+          await call("DELETE", `/models/${encodeURIComponent(model.name)}`);
+          document.dispatchEvent(new CustomEvent("ct-models"));
+        } catch (fault) {
+          toast(fault.message);
+        }
+      });
+      const dialog = openDialog(_("Remove a model"), el("div", {}, el("p", {}, _("A file that was fetched is deleted, and can be fetched again. One of your own only leaves the list.")), sure));
+    }
+  },
+);
