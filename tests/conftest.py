@@ -33,9 +33,12 @@ def pytest_cmdline_main(config):
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items):
-    """Of a test marked `many(plain=N)`, N sets of parameters run in a plain run, always the same; others are slow."""
+    """Of a test marked `many(plain=N)`, N sets of parameters run in a plain run, always the same; others are slow.
+    So are the tests in a browser."""
     tests = {}
     for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("many"):
             tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for sets in tests.values():

@@ -116,6 +116,7 @@ class AccountView(View):
 
     name: str
     is_admin: bool
+    has_accounts: bool = Field(description="whether the service can have accounts")
     seconds_used: float = Field(description="seconds of devices within the last day, or of the trial")
     seconds_limit: float | None = Field(description="null: no limit")
     queued_jobs: int = Field(description="jobs that wait or are paused")

@@ -8,6 +8,7 @@ from fastapi.routing import APIRoute
 
 from calotype.api.app import PUBLIC_ROUTERS, ROUTERS, WORKER_ROUTERS, create_app
 from calotype.api.limiter import Rate, RateLimiter
+from calotype.api.routes import owner
 from calotype.api.security import host_name
 from calotype.api.service import Service
 from calotype.api.settings import ServiceSettings
@@ -16,6 +17,7 @@ from calotype.jobs.account import Allowance
 from tests.api.conftest import Clock, client_of, png, submit, upload, work
 
 NO_OBJECTS = {"/tasks/{kind}", "/s/{secret}", "/v1/models/{model}"}  # the same for everybody
+NO_OBJECTS |= {route.path for route in owner.router.routes}  # refused to all others: test_owner
 ROUTES = [route for router in (*ROUTERS, *PUBLIC_ROUTERS) for route in router.routes if isinstance(route, APIRoute)]
 WORKER_ROUTES = [route for router in WORKER_ROUTERS for route in router.routes if isinstance(route, APIRoute)]
 WORKER_TOKEN = "w" * 40

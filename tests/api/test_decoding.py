@@ -41,6 +41,8 @@ OTHERS = {
     *("/signup", "/presets/{preset}", "/sdapi/v1/options", "/sdapi/v1/txt2img", "/v1/images/generations"),  # no picture
     *(f"/jobs/{{job_id}}/{verb}" for verb in ("cancel", "pause", "resume", "retry", "move", "favourite")),
     *(f"/sdapi/v1/{verb}" for verb in ("interrupt", "skip", "unload-checkpoint", "reload-checkpoint")),
+    *("/accounts", "/accounts/{name}", "/accounts/{name}/tokens", "/invitations"),
+    *("/models/{name}/fetch", "/models/trained"),
     *(f"/sdapi/v1/refresh-{what}" for what in ("checkpoints", "vae", "loras")),
 }
 

@@ -36,6 +36,7 @@ def me(caller: CallerOf, service: ServiceOf) -> AccountView:
     return AccountView(
         name=caller.account.name if caller.account else caller.owner,
         is_admin=caller.is_admin,
+        has_accounts=service.accounts is not None,
         seconds_used=round(service.spent(caller), 1),
         seconds_limit=budget.seconds,
         queued_jobs=counts.get("queued", 0) + counts.get("paused", 0),

@@ -24,7 +24,7 @@ customElements.define(
     async read() {
       try {
         this.me = await get("/me");
-        this.accounts = this.me.is_admin ? await get("/accounts").catch((fault) => (fault.status === 404 ? null : Promise.reject(fault))) : null;
+        this.accounts = this.me.is_admin && this.me.has_accounts ? await get("/accounts") : null;
         this.showOwn();
         this.showPeople();
       } catch (fault) {

@@ -24,7 +24,6 @@ def add(door: Door) -> None:
     with gr.Row(elem_classes="ct-split"):
         with gr.Column(scale=3, min_width=320):
             add_element("ct-photos")
-            add_element("ct-train")
         with gr.Column(scale=2, min_width=300):
             add_form(door, "train_lora", LORA, _("Train a LoRA"), IGNORED)
             with gr.Accordion(_("Train something else"), open=False, elem_classes="ct-more"):
@@ -32,6 +31,7 @@ def add(door: Door) -> None:
                 for kind, title in _titles(door).items():
                     with gr.Accordion(title, open=False, elem_classes="ct-more"):
                         add_form(door, kind, COMMON[kind], title)
+    add_element("ct-train")
 
 
 def _titles(door: Door) -> dict[str, str]:
