@@ -12,7 +12,8 @@ from calotype.api.errors import Refusal
 from calotype.api.limiter import too_many
 from calotype.api.schemas import JOB_ID
 from calotype.api.security import SAFE_METHODS
-from calotype.api.service import LOCAL, Caller, Service, address_of, service_of
+from calotype.api.service import Caller, Service, address_of, service_of
+from calotype.jobs.account import LOCAL
 from calotype.jobs.jobs import Job, NotFound, StoredResult
 
 UNAUTHORIZED = {"WWW-Authenticate": 'Bearer realm="calotype"'}

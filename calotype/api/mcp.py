@@ -18,10 +18,11 @@ from starlette.types import Receive, Scope, Send
 
 from calotype import __version__
 from calotype.api.schemas import JOB_ID
-from calotype.api.service import LOCAL, Caller, Service
+from calotype.api.service import Caller, Service
 from calotype.api.tools import TOOLS, ToolResult, call
 from calotype.api.waiting import as_base64
 from calotype.errors import PLAIN, CalotypeError
+from calotype.jobs.account import LOCAL
 from calotype.jobs.jobs import NotFound
 
 RESULTS = "calotype://results/"  # address of a result's file: with its id

@@ -36,7 +36,6 @@ MAX_WAITING = 50  # connections of one owner: streams of events, and requests of
 TOO_MANY_WAITING = (
     "{limit} connections of this account wait for jobs, its limit; end one, or ask for the state of a job"
 )
-LOCAL = "local"  # owner of all jobs where there are no accounts
 
 
 @dataclass(frozen=True)

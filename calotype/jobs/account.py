@@ -6,6 +6,7 @@ from calotype.jobs.jobs import Budget
 from calotype.options import option
 from calotype.tasks.limits import LIMITS, Limits
 
+LOCAL = "local"  # owner of all jobs where there are no accounts
 TRIAL_LIMITS = replace(LIMITS, picture=2**21, pixels=2**23, cells=16, drawing=3e8, scale=4, training=1.0)  # one request
 
 

@@ -18,11 +18,11 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
 from calotype.errors import CalotypeError
-from calotype.jobs.account import TRIAL, TRIAL_SECONDS, Account, Allowance
+from calotype.jobs.account import LOCAL, TRIAL, TRIAL_SECONDS, Account, Allowance
 from calotype.jobs.database import Database
 from calotype.jobs.jobs import Conflict, NotFound, OverBudget
-from calotype.jobs.schema import UPLOADS
-from calotype.jobs.tables import INVITATIONS, TOKENS, USERS
+from calotype.jobs.schema import JOBS, UPLOADS
+from calotype.jobs.tables import INVITATIONS, LINKS, PRESETS, TOKENS, USERS
 from calotype.options import shown
 
 NAME = re.compile(r"\w[\w.@-]{0,63}")
@@ -43,7 +43,12 @@ class Accounts:
     # Accounts
 
     def add(self, name: str, allowance: Allowance | None = None, *, is_admin: bool = False) -> Account:
-        """Raises Conflict if the name is taken, CalotypeError if it is invalid."""
+        """Adds an account. What was made before there were accounts belongs to the first administrator.
+
+        Raises:
+            Conflict: the name is taken.
+            CalotypeError: it is invalid.
+        """
         with self._database.writing() as db:
             return self._add(db, name, allowance or Allowance(), is_admin, None)
 
@@ -56,7 +61,12 @@ class Accounts:
         values |= {"invitation": invitation, "created": self._clock(), **asdict(allowance)}
         if db.scalar(select(USERS.c.id).where(USERS.c.name == name)):
             raise Conflict("there is already an account {name}; choose another name", name=name, option="name")
+        is_first = is_admin and db.scalar(select(USERS.c.id).where(USERS.c.is_admin).limit(1)) is None
         db.execute(insert(USERS).values(**values))
+        if is_first:
+            for table in (JOBS, UPLOADS, PRESETS, LINKS):
+                db.execute(update(table).where(table.c.owner == LOCAL).values(owner=values["id"]))
+            db.execute(update(JOBS).where(JOBS.c.account == LOCAL).values(account=values["id"]))
         return _account(self._row(db, name))
 
     def list(self) -> list[Account]:

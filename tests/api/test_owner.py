@@ -17,7 +17,7 @@ from calotype.errors import CalotypeError
 from calotype.jobs.jobs import NewResult
 from calotype.jobs.users import Accounts
 from calotype.tasks.events import Progress
-from tests.api.conftest import ADDRESS
+from tests.api.conftest import ADDRESS, submit, upload
 
 ROUTES = (
     *(("GET", "/downloads"), ("POST", "/models/codeformer/fetch"), ("DELETE", "/models/codeformer")),
@@ -94,7 +94,7 @@ def test_a_trained_lora_is_a_model_at_once_and_can_be_removed(house, tmp_path):
     weights = tmp_path / "fox.safetensors"
     weights.write_bytes(b"weights")
     claimed = house.store.claim("w")
-    done = house.store.finish(claimed, [NewResult(weights, "fox.safetensors", "application/octet-stream")], 1.0)
+    done = house.store.finish(claimed, [NewResult(weights, "../a/fox.safetensors", "application/octet-stream")], 1.0)
     body = {"job": job.id, "result": done.results[0].id}
     made = house.ann.post("/models/trained", json=body)
     assert made.status_code == 201 and made.json() == {"name": "fox", "kind": "lora"}
@@ -108,3 +108,19 @@ def test_a_trained_lora_is_a_model_at_once_and_can_be_removed(house, tmp_path):
     assert "fox" not in ModelStore(house.home).names("lora")
     assert house.ann.delete("/models/fox").status_code == 422
     assert house.ann.delete("/models/emoji").status_code == 422
+
+
+def test_what_was_made_before_there_were_accounts_is_the_owners(store, home):
+    accounts = Accounts(store.database)
+    app = create_app(store, home, ServiceSettings(), accounts=accounts)
+    alone = TestClient(app, base_url=ADDRESS)
+    kept, job = upload(alone), submit(alone)
+    assert alone.post("/invitations", json={}).status_code == 409  # nobody would be the owner
+    tokens = [alone.post("/accounts", json={"name": "ann"}).json()["token"]]
+    ann = TestClient(app, base_url=ADDRESS, headers={"Authorization": f"Bearer {tokens[0]}"})
+    tokens.append(ann.post("/accounts", json={"name": "ben"}).json()["token"])
+    ben = TestClient(app, base_url=ADDRESS, headers={"Authorization": f"Bearer {tokens[1]}"})
+    assert [found["id"] for found in ann.get("/jobs").json()["jobs"]] == [job]
+    assert ben.get("/jobs").json()["jobs"] == []
+    assert [client.head(f"/uploads/{kept}").status_code for client in (ann, ben)] == [204, 404]
+    assert ann.post("/invitations", json={}).status_code == 201

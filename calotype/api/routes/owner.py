@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request
@@ -17,9 +18,9 @@ from calotype.api.views import AllowanceView, DownloadView, InvitationView, Kept
 from calotype.checkpoints.entries import CATALOG
 from calotype.checkpoints.store import ModelStore
 from calotype.errors import CalotypeError
-from calotype.files import make_folder
+from calotype.files import atomic_path, make_folder
 from calotype.jobs.account import TRIAL_SECONDS, Account, Allowance
-from calotype.jobs.jobs import NotFound
+from calotype.jobs.jobs import Conflict, NotFound
 from calotype.jobs.users import Accounts
 from calotype.options import as_data, as_name, nearest, option, read
 from calotype.tasks.guard import read_request
@@ -79,8 +80,9 @@ def _keep_trained(service: Service, owner: str, asked: TrainedModel) -> KeptMode
     models = ModelStore(service.settings, trusted=False)
     folder = models.folder / "trained" / job.id
     make_folder(folder, "home")
-    path = folder / result.name
-    shutil.copyfile(service.store.files.result(result.id), path)
+    path = folder / PurePosixPath(result.name).name  # of a worker, perhaps on another computer
+    with atomic_path(path, "home") as whole:
+        shutil.copyfile(service.store.files.result(result.id), whole)
     return KeptModelView(name=models.register(path, TRAINED[job.kind]), kind=TRAINED[job.kind])
 
 
@@ -164,8 +166,10 @@ class Invitation:
     seconds: float = option(TRIAL_SECONDS, "device seconds of these accounts together", min=0, max=1e9)
 
 
-@router.post("/invitations", status_code=201, responses=NOT_FOUND, openapi_extra=body_of(Invitation))
+@router.post("/invitations", status_code=201, responses=NOT_FOUND | CONFLICT, openapi_extra=body_of(Invitation))
 async def invite(request: Request, service: ServiceOf) -> InvitationView:
     """Make an invitation. It is in this answer only."""
     found, asked = _accounts(service), read_request(Invitation, await read_json(request))
+    if not await run_in_threadpool(found.exist):
+        raise Conflict("add an account of your own first")
     return InvitationView(invitation=await run_in_threadpool(found.invite, asked.accounts, asked.seconds))

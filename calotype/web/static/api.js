@@ -12,7 +12,8 @@ export class Fault extends Error {
 }
 
 async function faultOf(answer) {
-  if (answer.status === 401) location.assign("/login");
+  // not while a token is shown that is shown only once: that of the first account, with which the log-in begins
+  if (answer.status === 401 && !document.querySelector(".ct-secret")) location.assign("/login");
   try {
     const data = await answer.json();
     return new Fault(answer.status, data.detail ?? data.error, data.option);

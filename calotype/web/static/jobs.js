@@ -78,3 +78,9 @@ export const isPicture = (result) => result.media_type.startsWith("image/");
 export function openTab(name) {
   document.querySelector(`button[role=tab][id="tab-${name}-button"], #tab-${name}-button`)?.click();
 }
+
+/** Asks before a training that has begun is cancelled. */
+export function mayCancel(job) {
+  const hasBegun = job.kind.startsWith("train_") && ["running", "paused"].includes(job.state);
+  return !hasBegun || confirm(_("What this training has learnt is lost; Stop keeps it for later. Cancel it?"));
+}

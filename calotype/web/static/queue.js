@@ -2,7 +2,7 @@
 
 import { get, post } from "./api.js";
 import { el, toast } from "./dom.js";
-import { FINISHED, isTrial, jobTitle, kindTitle, progressOf, stateText } from "./jobs.js";
+import { FINISHED, isTrial, jobTitle, kindTitle, mayCancel, progressOf, stateText } from "./jobs.js";
 import { watch } from "./live.js";
 import { _ } from "./texts.js";
 
@@ -107,6 +107,7 @@ customElements.define(
     }
 
     async act(job, name, body) {
+      if (name === "cancel" && !mayCancel(job)) return;
       try {
         const answer = await post(`/jobs/${job.id}/${name}`, body);
         if (name === "move") this.order = answer.map((moved) => moved.id);

@@ -56,8 +56,7 @@ customElements.define(
         ...this.accounts.map((account) => this.row(account)),
         el("h3", {}, _("Add somebody")),
         this.adding(),
-        el("h3", {}, _("Invite")),
-        this.inviting(),
+        ...(this.accounts.length ? [el("h3", {}, _("Invite")), this.inviting()] : []),
       );
       for (const empty of this.people.querySelectorAll(":scope > :empty")) empty.remove();
     }

@@ -2,7 +2,7 @@
 
 import { call, Fault, get, post, submit } from "./api.js";
 import { el, toast } from "./dom.js";
-import { FINISHED, isPicture, kindTitle, openTab, progressOf, stateText } from "./jobs.js";
+import { FINISHED, isPicture, kindTitle, mayCancel, openTab, progressOf, stateText } from "./jobs.js";
 import { watch } from "./live.js";
 import { onOrder } from "./orders.js";
 import { _ } from "./texts.js";
@@ -178,8 +178,8 @@ customElements.define(
           ["queued", "running"].includes(job.state) && act(_("Stop"), () => post(`/jobs/${job.id}/pause`)),
           job.state === "paused" && act(_("Continue"), () => post(`/jobs/${job.id}/resume`)),
           ["failed", "cancelled"].includes(job.state) && act(_("Try again"), () => post(`/jobs/${job.id}/retry`)),
-          !isEnded && act(_("Cancel"), () => post(`/jobs/${job.id}/cancel`)),
-          isEnded && act(_("Delete"), () => call("DELETE", `/jobs/${job.id}`)),
+          !isEnded && act(_("Cancel"), () => mayCancel(job) && post(`/jobs/${job.id}/cancel`)),
+          isEnded && act(_("Delete"), () => confirm(_("Delete this training with its files?")) && call("DELETE", `/jobs/${job.id}`)),
         ),
       );
     }
