@@ -16,8 +16,9 @@ import mcp
 from mcp.client.streamable_http import streamable_http_client
 
 from calotype.api.mcp import mcp_server
-from calotype.api.service import LOCAL, Caller, Service
+from calotype.api.service import Caller, Service
 from calotype.api.settings import ServiceSettings
+from calotype.jobs.account import LOCAL
 from calotype.jobs.store import JobStore
 from tests.api.conftest import drawing, listening, png, work, working
 
