@@ -108,6 +108,7 @@ def working(studio, engine):
 def chromium():
     """Debian's Chromium, or Playwright's own."""
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    playwright.expect.set_options(timeout=30_000)  # of a busy machine
     with playwright.sync_playwright() as started:
         own = started.chromium.executable_path
         found = shutil.which("chromium") or (own if Path(own).exists() else "")

@@ -60,6 +60,6 @@ def test_a_lora_is_trained_watched_and_used(tmp_path, visit, engine):
         page.reload()
         page.get_by_role("tab", name="Train").click()
         page.locator("ct-train .ct-curve").wait_for()
-        assert page.locator("ct-photos textarea").count() == 2
+        page.locator("ct-photos textarea").nth(1).wait_for()
         assert page.context.foreign == [] and page.context.faults == []
     studio.store.close()
