@@ -21,6 +21,7 @@ pytest.importorskip("sqlalchemy", reason="the extra serve is not installed")
 from PIL import Image
 from sqlalchemy import Text, cast, or_, select
 
+from calotype.jobs.claims import PREVIEWED
 from calotype.jobs.schema import EVENTS
 from calotype.jobs.store import JobStore
 from calotype.settings import Settings
@@ -200,7 +201,9 @@ def check_files(store, jobs):
     store.delete_orphans()
     kept = {path.name for path in (folder / "results").glob("*/*")}
     assert kept == {result.id for job in jobs for result in job.results}
-    assert not [*folder.glob("work/*/*"), *folder.glob("incoming/*"), *folder.glob("previews/*/*")]
+    assert not [*folder.glob("work/*/*"), *folder.glob("incoming/*")]
+    kept = {job.id for job in jobs if job.kind in PREVIEWED}
+    assert {path.name for path in folder.glob("previews/*/*")} <= kept
     if store.database.is_sqlite:
         with store.database.reading() as db:
             assert db.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
