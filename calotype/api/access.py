@@ -15,6 +15,8 @@ from calotype.api.security import SAFE_METHODS
 from calotype.api.service import Caller, Service, address_of, service_of
 from calotype.jobs.account import LOCAL
 from calotype.jobs.jobs import Job, NotFound, StoredResult
+from calotype.jobs.users import Accounts
+from calotype.options import as_name
 
 UNAUTHORIZED = {"WWW-Authenticate": 'Bearer realm="calotype"'}
 
@@ -38,7 +40,7 @@ def token_of(request: Request) -> str:
 
 async def caller_of(request: Request, service: ServiceOf) -> Caller:
     """Raises Refusal: no valid token (401), or too many requests (429)."""
-    if service.accounts is None or (service.service.is_local and await run_in_threadpool(lambda: service.is_open)):
+    if service.may_be_open and await run_in_threadpool(service.is_open):
         return Caller(LOCAL)
     address = address_of(request)
     if wait := service.failures.wait_for(address):
@@ -68,6 +70,13 @@ def check_own_page(request: Request) -> None:
 
 
 CallerOf = Annotated[Caller, Depends(caller_of)]
+
+
+def accounts_of(service: Service) -> Accounts:
+    """Raises NotFound where there is always a single user."""
+    if service.accounts is None:
+        raise NotFound("this service has no accounts")
+    return service.accounts
 
 
 def admin_of(caller: CallerOf) -> Caller:
@@ -102,13 +111,18 @@ def job_of(
 JobOf = Annotated[Job, Depends(job_of)]
 
 
-def result_of(
-    result_id: Annotated[str, Path(pattern=JOB_ID, description="id of a result")], job: JobOf
-) -> StoredResult:
+def result_in(job: Job, result_id: str, option: str = "") -> StoredResult:
+    """The result of a job. Raises NotFound; `option`: of the request that names it."""
     for result in job.results:
         if result.id == result_id:
             return result
-    raise NotFound("there is no result {id} of this job", id=result_id)
+    raise NotFound("there is no result {id} of this job", id=as_name(result_id), option=option)
+
+
+def result_of(
+    result_id: Annotated[str, Path(pattern=JOB_ID, description="id of a result")], job: JobOf
+) -> StoredResult:
+    return result_in(job, result_id)
 
 
 ResultOf = Annotated[StoredResult, Depends(result_of)]

@@ -73,7 +73,8 @@ class OpenLimiter:
             yield
         finally:
             self._open[key] -= 1
-            self._open += Counter()  # without those that have none
+            if not self._open[key]:
+                del self._open[key]
 
 
 def too_many(wait: float) -> Refusal:

@@ -81,16 +81,14 @@ class Service:
     def __post_init__(self) -> None:
         self.hub = EventHub(self.store, self.stopping)
         self.presets, self.links = Presets(self.store.database), Links(self.store.database)
-        self._has_accounts = False
+        self.may_be_open = self.accounts is None or self.service.is_local  # until `is_open` finds an account
 
-    @property
     def is_open(self) -> bool:
-        """Whether requests need no token: where only this computer reaches the service, until an account is added."""
-        if self.accounts is None:
-            return True
-        if self.service.is_local and not self._has_accounts:
-            self._has_accounts = self.accounts.exist()
-        return self.service.is_local and not self._has_accounts
+        """Whether requests need no token: where only this computer reaches the service, until an account is added.
+        Reads the store where `may_be_open` is set."""
+        if self.may_be_open and self.accounts is not None:
+            self.may_be_open = not self.accounts.exist()
+        return self.may_be_open
 
     @property
     def max_upload(self) -> int:

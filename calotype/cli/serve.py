@@ -51,7 +51,7 @@ def serve(**values: Any) -> int:
         with contextlib.closing(bind(service)) as listener:
             if values["json"]:
                 print_json(
-                    {"event": "listening", "address": address(listener), "accounts": not app.state.service.is_open}
+                    {"event": "listening", "address": address(listener), "accounts": not app.state.service.is_open()}
                 )
             else:
                 print(WORDING.fill(Message("Calotype listens on {address}", address=address(listener))), flush=True)

@@ -123,11 +123,9 @@ class Accounts:
     def verify(self, token: str) -> Account | None:
         """The account of a valid token; None for any other text, in the same time."""
         match = TOKEN.fullmatch(token)
-        query = _ACCOUNTS.join(TOKENS, TOKENS.c.user == USERS.c.id).add_columns(TOKENS.c.hash)
-        with self._database.reading() as db:
-            row = db.execute(query.where(TOKENS.c.id == (match[2] if match else ""))).first()
-        is_valid = self._is_valid(row and row.hash, token)
-        return _account(row) if row is not None and is_valid and not row.is_disabled else None
+        hash, account = self._token_row(match[2] if match else "")
+        is_valid = self._is_valid(hash or None, token)
+        return account if account is not None and is_valid and not account.is_disabled else None
 
     def _is_valid(self, hash: str | None, token: str) -> bool:
         """Whether the token has this hash; a dummy is hashed where there is none."""

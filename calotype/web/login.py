@@ -12,7 +12,7 @@ from calotype.api.errors import Refusal
 from calotype.api.limiter import too_many
 from calotype.api.service import address_of
 from calotype.html import as_markup, csp_hash, render
-from calotype.web.texts import STATIC, Texts, preferred
+from calotype.web.texts import LANGUAGE_COOKIE, STATIC, Texts, language_of, preferred
 
 router = APIRouter()
 SESSION = 30 * 86_400  # seconds
@@ -20,24 +20,20 @@ MAX_FORM = 2000  # bytes
 POLICY = "default-src 'none'; style-src '{style}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 
-def texts_of(request: Request) -> Texts:
-    return Texts(preferred(request.cookies.get("calotype_language"), request.headers.get("accept-language", "")))
-
-
 @router.get("/login")
 def form(request: Request, service: ServiceOf) -> Response:
     """The form; without accounts there is nothing to log in to."""
-    if service.is_open:
+    if service.is_open():
         return RedirectResponse("/", 303)
-    return _page(texts_of(request))
+    return _page(Texts(language_of(request)))
 
 
 @router.post("/login")
 async def log_in(request: Request, service: ServiceOf) -> Response:
     """Takes a token. Wrong ones count as in the API."""
-    if service.is_open:
+    if await run_in_threadpool(service.is_open):
         return RedirectResponse("/", 303)
-    _ = texts = texts_of(request)
+    _ = texts = Texts(language_of(request))
     address = address_of(request)
     if wait := service.failures.wait_for(address):
         return _page(texts, texts.wording.fill(too_many(wait)), 429)
@@ -65,7 +61,7 @@ async def set_language(request: Request) -> Response:
     """Keeps the language that was chosen."""
     response = RedirectResponse("/", 303)
     language = await _field(request, "language")
-    response.set_cookie("calotype_language", preferred(language, ""), max_age=365 * 86_400, samesite="strict")
+    response.set_cookie(LANGUAGE_COOKIE, preferred(language, ""), max_age=365 * 86_400, samesite="strict")
     return response
 
 

@@ -21,13 +21,12 @@ from calotype.api.service import Service
 from calotype.html import as_markup, csp_hash, render
 from calotype.languages import NAMES
 from calotype.web import login
-from calotype.web.texts import STATIC, Texts, preferred
+from calotype.web.texts import STATIC, Texts, language_of
 
 if TYPE_CHECKING:
     from gradio import Blocks
 
 PATH = "/page"
-LANGUAGE_COOKIE = "calotype_language"
 # Of Gradio's addresses only these are open: its own files, and what a form without queue needs. Files of the disk,
 # uploads, proxies, and its programming interface are not.
 FILES = re.compile(r"/(?:assets|static)/[\w./-]+|/theme\.css")
@@ -65,8 +64,7 @@ def add_page(app: FastAPI, ahead: Collection[str] = tuple(NAMES)) -> None:
 
 def _start(request: Request) -> Response:
     """Leads to the page in the browser's language."""
-    language = preferred(request.cookies.get(LANGUAGE_COOKIE), request.headers.get("accept-language", ""))
-    return RedirectResponse(f"{PATH}/{language}/", 303)
+    return RedirectResponse(f"{PATH}/{language_of(request)}/", 303)
 
 
 class Gate:

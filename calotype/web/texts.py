@@ -5,9 +5,12 @@ import re
 from functools import cache
 from pathlib import Path
 
+from starlette.requests import Request
+
 from calotype.errors import Wording
 from calotype.languages import NAMES, language_accepted
 
+LANGUAGE_COOKIE = "calotype_language"
 STATIC = Path(__file__).parent / "static"
 _CALL = re.compile(r'\b_\(\s*("(?:[^"\\\n]|\\.)*")')  # of a script: _("{count} photos", ...)
 
@@ -33,6 +36,11 @@ def script_templates() -> tuple[str, ...]:
         json.loads(text) for path in sorted(STATIC.glob("*.js")) for text in _CALL.findall(path.read_text("utf-8"))
     )
     return tuple(dict.fromkeys(found))
+
+
+def language_of(request: Request) -> str:
+    """The language of the page for a browser."""
+    return preferred(request.cookies.get(LANGUAGE_COOKIE), request.headers.get("accept-language", ""))
 
 
 def preferred(cookie: str | None, accepted: str) -> str:

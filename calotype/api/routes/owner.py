@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Request
 from starlette.concurrency import run_in_threadpool
 
-from calotype.api.access import CallerOf, ServiceOf, admin_of
+from calotype.api.access import CallerOf, ServiceOf, accounts_of, admin_of, result_in
 from calotype.api.body import read_json
 from calotype.api.responses import CONFLICT, NOT_FOUND
 from calotype.api.schemas import body_of
@@ -72,9 +72,7 @@ async def keep_trained(request: Request, caller: CallerOf, service: ServiceOf) -
 
 def _keep_trained(service: Service, owner: str, asked: TrainedModel) -> KeptModelView:
     job = service.store.get(asked.job, owner)
-    result = next((result for result in job.results if result.id == asked.result), None)
-    if result is None:
-        raise NotFound("there is no result {id} of this job", id=as_name(asked.result), option="result")
+    result = result_in(job, asked.result, "result")
     if job.kind not in TRAINED or not result.name.endswith(".safetensors"):
         raise CalotypeError("{option} is no file of a model", option="result")
     models = ModelStore(service.settings, trusted=False)
@@ -89,12 +87,6 @@ def _keep_trained(service: Service, owner: str, asked: TrainedModel) -> KeptMode
 # Accounts
 
 
-def _accounts(service: Service) -> Accounts:
-    if service.accounts is None:
-        raise NotFound("this service has no accounts")
-    return service.accounts
-
-
 def _allowance_view(account: Account) -> AllowanceView:
     facts = {"name": account.name, "is_admin": account.is_admin, "is_disabled": account.is_disabled}
     return AllowanceView(**facts, is_trial=account.invitation is not None, **as_data(account.allowance))
@@ -103,7 +95,7 @@ def _allowance_view(account: Account) -> AllowanceView:
 @router.get("/accounts", responses=NOT_FOUND)
 def accounts(service: ServiceOf) -> list[AllowanceView]:
     """All accounts, with what they may use."""
-    return [_allowance_view(account) for account in _accounts(service).list()]
+    return [_allowance_view(account) for account in accounts_of(service).list()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +108,7 @@ class NewAccount(Allowance):
 @router.post("/accounts", status_code=201, responses=NOT_FOUND | CONFLICT, openapi_extra=body_of(NewAccount))
 async def add_account(request: Request, service: ServiceOf) -> NewAccountView:
     """Add an account. Its token is in this answer only; the first account is the owner's."""
-    found, asked = _accounts(service), read_request(NewAccount, await read_json(request))
+    found, asked = accounts_of(service), read_request(NewAccount, await read_json(request))
     allowance = {name: value for name, value in as_data(asked).items() if name != "name"}
 
     def add() -> NewAccountView:
@@ -136,7 +128,7 @@ class AccountChange(Allowance):
 @router.patch("/accounts/{name}", responses=NOT_FOUND, openapi_extra=body_of(AccountChange))
 async def change_account(request: Request, name: AccountName, caller: CallerOf, service: ServiceOf) -> AllowanceView:
     """Change what an account may use, or disable it; what is not given stays."""
-    found, data = _accounts(service), await read_json(request)
+    found, data = accounts_of(service), await read_json(request)
     return await run_in_threadpool(_change_account, found, name, data, caller.account)
 
 
@@ -155,7 +147,7 @@ def _change_account(accounts: Accounts, name: str, data: Mapping[str, Any], call
 @router.post("/accounts/{name}/tokens", status_code=201, responses=NOT_FOUND)
 def add_token(name: AccountName, service: ServiceOf) -> NewAccountView:
     """Another token of an account; it is in this answer only."""
-    return NewAccountView(name=name, token=_accounts(service).add_token(name))
+    return NewAccountView(name=name, token=accounts_of(service).add_token(name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +161,7 @@ class Invitation:
 @router.post("/invitations", status_code=201, responses=NOT_FOUND | CONFLICT, openapi_extra=body_of(Invitation))
 async def invite(request: Request, service: ServiceOf) -> InvitationView:
     """Make an invitation. It is in this answer only."""
-    found, asked = _accounts(service), read_request(Invitation, await read_json(request))
+    found, asked = accounts_of(service), read_request(Invitation, await read_json(request))
     if not await run_in_threadpool(found.exist):
         raise Conflict("add an account of your own first")
     return InvitationView(invitation=await run_in_threadpool(found.invite, asked.accounts, asked.seconds))

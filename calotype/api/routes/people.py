@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
-from calotype.api.access import CallerOf, ServiceOf
+from calotype.api.access import CallerOf, ServiceOf, accounts_of, result_in
 from calotype.api.body import read_json
 from calotype.api.links import public_copy
 from calotype.api.orders import check_task, read_kind
@@ -16,9 +16,8 @@ from calotype.api.responses import CONFLICT, FILE, NOT_FOUND, file_response
 from calotype.api.schemas import JOB_ID, body_of, file_options, preset_body
 from calotype.api.service import Caller, Service, address_of
 from calotype.api.views import AccountView, LinkView, NewAccountView, PresetView
-from calotype.jobs.jobs import NotFound
 from calotype.jobs.links import PublicLink
-from calotype.options import as_name, is_required, option
+from calotype.options import is_required, option
 from calotype.tasks import TASKS
 from calotype.tasks.guard import read_request
 
@@ -58,11 +57,10 @@ class SignUp:
 async def sign_up(request: Request, service: ServiceOf) -> NewAccountView:
     """Open an account with an invitation. The token is in this answer only."""
     service.check_open()
-    if service.accounts is None:
-        raise NotFound("this service has no accounts")
+    accounts = accounts_of(service)
     service.sign_ups.take(address_of(request))
     asked = read_request(SignUp, await read_json(request))
-    account, token = await run_in_threadpool(service.accounts.sign_up, asked.invitation, asked.name)
+    account, token = await run_in_threadpool(accounts.sign_up, asked.invitation, asked.name)
     return NewAccountView(name=account.name, token=token)
 
 
@@ -122,9 +120,7 @@ async def create_link(request: Request, caller: CallerOf, service: ServiceOf) ->
 
 def _create_link(service: Service, caller: Caller, asked: NewLink) -> LinkView:
     job = service.store.get(asked.job, caller.owner)
-    result = next((result for result in job.results if result.id == asked.result), None)
-    if result is None:
-        raise NotFound("there is no result {id} of this job", id=as_name(asked.result), option="result")
+    result = result_in(job, asked.result, "result")
     link_id, suffix, media_type = public_copy(service, result)
     link, secret = service.links.create(caller.owner, link_id, job.id, result.id, suffix, media_type)
     return _link_view(link, f"/s/{secret}")
