@@ -16,7 +16,7 @@ from calotype.inference.upscale import resized_alpha
 from calotype.models.face_detector import DetectedFace
 from calotype.models.network import Network, is_out_of_memory
 from calotype.ops import faces as ops
-from calotype.ops.color import luma, to_pixels, to_tensor, to_uint8_rgb
+from calotype.ops.color import luma, squeeze_grey, to_pixels, to_tensor, to_uint8_rgb
 from calotype.ops.resize import resized_region
 from calotype.picture import Picture
 from calotype.record import FaceRecord, Result
@@ -39,6 +39,11 @@ def face_network(task: Restore, models: Models, deep: bool) -> Generator[Note, N
         yield note(CalotypeError(sentence, model=DEFAULT_FACE_MODEL, remedy=Remedy("pull_model", DEFAULT_FACE_MODEL)))
         return None
     return models.faces(name, deep)
+
+
+def network_input(opened: Picture) -> Picture:
+    """A photo as the networks see it: hidden colours under transparency made visible, grey as one channel."""
+    return opened.then(squeeze_grey(opened.with_visible_colours().pixels), opened.alpha)
 
 
 def find_faces(picture: Picture, models: Models) -> list[DetectedFace]:

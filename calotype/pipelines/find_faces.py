@@ -9,7 +9,6 @@ from calotype.checkpoints.models import Models
 from calotype.files import atomic_file, make_folder
 from calotype.html import encode_jpeg
 from calotype.inference import faces
-from calotype.ops.color import squeeze_grey
 from calotype.outputs.compare import shown
 from calotype.picture import Picture
 from calotype.tasks import FindFaces, Progress
@@ -27,14 +26,13 @@ def find_faces(task: FindFaces, models: Models) -> Iterator[Progress | FoundFace
     """Opens the photo as restoring does, so that the numbers of its faces are the same."""
     opened = Picture.open(task.source, models.settings.max_pixels)
     yield Progress(0, 1, "faces")
-    picture = opened.then(squeeze_grey(opened.with_visible_colours().pixels), opened.alpha)
     found = [
         {
             "number": number,
             "box": [round(float(value), 1) for value in face.box],
             "confidence": round(float(face.confidence), 3),
         }
-        for number, face in enumerate(faces.find_faces(picture, models), 1)
+        for number, face in enumerate(faces.find_faces(faces.network_input(opened), models), 1)
     ]
     make_folder(task.out.parent, "out")
     with atomic_file(task.out) as file:

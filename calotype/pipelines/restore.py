@@ -10,6 +10,7 @@ from calotype.inference.faces import (
     face_network,
     face_record,
     find_faces,
+    network_input,
     paste_face,
     reason_sharp,
     restore_aligned,
@@ -27,7 +28,7 @@ from calotype.tasks import Note, Progress, Restore, Strengths, read_size
 def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]:
     """Opens the photo, detects and restores its faces, enlarges the photo, pastes the faces; yields the Result last."""
     opened = Picture.open(task.source, models.settings.max_pixels, task.page)
-    picture = opened.then(squeeze_grey(opened.with_visible_colours().pixels), opened.alpha)
+    picture = network_input(opened)
     is_deep = picture.pixels.dtype == np.uint16
     network = yield from face_network(task, models, is_deep)
     if task.aligned:
