@@ -41,9 +41,3 @@ export const post = (path, body = undefined) => call("POST", path, body);
 
 /** Queues a job: {kind, task, files, parent}. */
 export const submit = (order) => post("/jobs", order);
-
-/** All jobs that fit, page by page. */
-export async function findJobs(query, limit = 200) {
-  const page = await get(`/jobs?${new URLSearchParams([...query, ["limit", String(limit)]])}`);
-  return page;
-}

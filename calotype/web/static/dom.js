@@ -32,3 +32,19 @@ export function toast(text, { action = "", run = null, done = null, seconds = 8 
   addEventListener("pagehide", leave);
   setTimeout(() => close(done), seconds * 1000);
 }
+
+/** Changes what is in a place, or replaces it by the place that `change` returns, and keeps the focus by `data-key`. */
+export function keepFocus(place, change) {
+  const key = place?.contains(document.activeElement) ? document.activeElement.dataset.key : "";
+  const changed = change() ?? place;
+  if (key) changed.querySelector(`[data-key="${key}"]`)?.focus();
+}
+
+/** Runs an act of a person: a fault is shown; a dialog is closed unless the act returns false. */
+export async function guarded(run, dialog = null) {
+  try {
+    if ((await run()) !== false) dialog?.close();
+  } catch (fault) {
+    toast(fault.message);
+  }
+}

@@ -2,11 +2,11 @@
 
 import { call, get, post, submit } from "./api.js";
 import { openDialog } from "./compare.js";
-import { el, toast } from "./dom.js";
+import { el, guarded, toast } from "./dom.js";
 import { isPicture, isTrial, jobTitle, kindTitle, openTab } from "./jobs.js";
 import { watch } from "./live.js";
 import { _ } from "./texts.js";
-import { safeName, upload } from "./upload.js";
+import { fileOf, upload } from "./upload.js";
 
 const KINDS = ["restore", "upscale", "imagine"];
 const PAGE = 24;
@@ -108,13 +108,11 @@ customElements.define(
       );
     }
 
-    async mark(job) {
-      try {
+    mark(job) {
+      guarded(async () => {
         Object.assign(job, await call(job.is_favourite ? "DELETE" : "PUT", `/jobs/${job.id}/favourite`));
         this.show();
-      } catch (fault) {
-        toast(fault.message);
-      }
+      });
     }
 
     remove(job) {
@@ -139,7 +137,7 @@ customElements.define(
         ...Object.entries({ ...facts, ...job.task }).map(([name, value]) => [name.replaceAll("_", " "), typeof value === "object" ? JSON.stringify(value) : String(value)]),
         [_("File"), `${result.name} · ${(result.size / 2 ** 20).toFixed(1)} MiB`],
       ];
-      const act = (label, run) => el("button", { type: "button", onclick: async () => this.guarded(run, dialog) }, label);
+      const act = (label, run) => el("button", { type: "button", onclick: async () => guarded(run, dialog) }, label);
       const content = el(
         "div",
         {},
@@ -150,27 +148,14 @@ customElements.define(
       const dialog = openDialog(jobTitle(job), content);
     }
 
-    async guarded(run, dialog) {
-      try {
-        if ((await run()) !== false) dialog.close();
-      } catch (fault) {
-        toast(fault.message);
-      }
-    }
-
-    async fileOf(result) {
-      const blob = await (await fetch(result.url)).blob();
-      return new File([blob], safeName(result.name), { type: result.media_type });
-    }
-
     async send(to, job, result) {
-      const file = await this.fileOf(result);
+      const file = await fileOf(result);
       openTab(to);
       document.dispatchEvent(new CustomEvent("ct-send", { detail: { to, file, job } }));
     }
 
     async enlarge(result) {
-      const file = await this.fileOf(result);
+      const file = await fileOf(result);
       const id = await upload(file);
       await submit({ kind: "upscale", files: { source: `${id}/${file.name}` } });
       openTab("queue");

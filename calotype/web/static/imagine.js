@@ -2,12 +2,12 @@
 
 import { call, get, post, submit } from "./api.js";
 import { openDialog } from "./compare.js";
-import { el, toast } from "./dom.js";
-import { FINISHED, isPicture, openTab, progressOf } from "./jobs.js";
+import { el, guarded, keepFocus, toast } from "./dom.js";
+import { FINISHED, isPicture, openTab, previewOf, progressOf } from "./jobs.js";
 import { watch } from "./live.js";
 import { fill, onOrder, showFault } from "./orders.js";
 import { _ } from "./texts.js";
-import { safeName, upload } from "./upload.js";
+import { fileOf, upload } from "./upload.js";
 
 const PAGE = 12;
 const VARIATION = 0.25;
@@ -112,15 +112,16 @@ customElements.define(
         this.preview(card.querySelector(".ct-made"), job);
         return;
       }
-      const focus = card?.contains(document.activeElement) ? document.activeElement.dataset.key : "";
       const fresh = this.card(job);
-      card?.replaceWith(fresh);
-      if (focus) fresh.querySelector(`[data-key="${focus}"]`)?.focus();
+      keepFocus(card, () => {
+        card?.replaceWith(fresh);
+        return fresh;
+      });
     }
 
     preview(place, job) {
       if (!job.preview || job.state === "done") return;
-      const url = `${job.preview}?${job.progress?.done ?? 0}`;
+      const url = previewOf(job);
       const shown = place.querySelector("img.ct-preview");
       if (shown) shown.src = url;
       else place.append(el("img", { class: "ct-preview", src: url, alt: _("Preview") }));
@@ -146,7 +147,7 @@ customElements.define(
           "div",
           { class: "ct-bar ct-tight" },
           button("reuse", _("Use these settings"), () => this.reuse(job, pictures[0])),
-          isEnded ? button("again", _("Again"), () => this.guarded(() => this.vary(job, pictures[0], 0))) : button("cancel", _("Cancel"), () => this.guarded(() => post(`/jobs/${job.id}/cancel`))),
+          isEnded ? button("again", _("Again"), () => guarded(() => this.vary(job, pictures[0], 0))) : button("cancel", _("Cancel"), () => guarded(() => post(`/jobs/${job.id}/cancel`))),
           isEnded && button("delete", _("Delete"), () => this.remove(job)),
         ),
       );
@@ -165,7 +166,7 @@ customElements.define(
     }
 
     open(job, result) {
-      const act = (label, run) => el("button", { type: "button", onclick: () => this.guarded(run, dialog) }, label);
+      const act = (label, run) => el("button", { type: "button", onclick: () => guarded(run, dialog) }, label);
       const isDrawn = job.kind === "imagine";
       const content = el(
         "div",
@@ -187,15 +188,6 @@ customElements.define(
     }
 
     // Acts
-
-    async guarded(run, dialog = null) {
-      try {
-        await run();
-        dialog?.close();
-      } catch (fault) {
-        toast(fault.message);
-      }
-    }
 
     async order(task) {
       const start = await this.start.order();
@@ -224,13 +216,8 @@ customElements.define(
       await submit({ kind: "imagine", task: variation ? task : { ...job.task, seed: -1 }, files: job.files, parent: job.id });
     }
 
-    async fileOf(result) {
-      const blob = await (await fetch(result.url)).blob();
-      return new File([blob], safeName(result.name), { type: result.media_type });
-    }
-
     async go(kind, job, result) {
-      const file = await this.fileOf(result);
+      const file = await fileOf(result);
       const id = await upload(file);
       const parent = job.kind === "imagine" ? job.id : job.parent;
       const task = kind === "restore" ? { scale: 1 } : {};
@@ -238,12 +225,12 @@ customElements.define(
     }
 
     async inpaint(result) {
-      await this.start.take(await this.fileOf(result));
+      await this.start.take(await fileOf(result));
       document.getElementById("imagine-init")?.parentElement.scrollIntoView({ block: "center" });
     }
 
     remove(job) {
-      this.guarded(async () => {
+      guarded(async () => {
         await call("DELETE", `/jobs/${job.id}`);
         this.forget(job.id);
       });
@@ -264,7 +251,7 @@ customElements.define(
       const file = event.dataTransfer.files[0];
       if (!file) return;
       event.preventDefault();
-      this.guarded(() => this.readPicture(file));
+      guarded(() => this.readPicture(file));
     }
 
     /** Fills the form with the parameters in a picture; one that has none becomes the picture to begin with. */

@@ -6,6 +6,8 @@ import { _, duration } from "./texts.js";
 
 export const FINISHED = ["done", "failed", "cancelled"];
 
+export const TRAININGS = ["train_lora", "train_gan", "train_upscaler", "train_restorer", "train_diffusion"];
+
 export function kindTitle(kind) {
   const titles = {
     restore: _("Restore"),
@@ -58,19 +60,20 @@ export function stateText(job) {
 export function progressOf(job) {
   const { progress } = job;
   const share = job.state === "running" && progress?.total ? progress.done / progress.total : 0;
-  const bar = el("div", {
-    class: "ct-progress",
-    role: "progressbar",
-    "aria-label": jobTitle(job),
-    "aria-valuemin": "0",
-    "aria-valuemax": "100",
-    "aria-valuenow": String(Math.round(100 * share)),
-  });
-  const filled = el("div");
-  filled.style.width = `${Math.max(100 * share, job.state === "running" ? 2 : 0)}%`;
-  bar.append(filled);
+  const bar = progressBar(jobTitle(job), 100 * share, job.state === "running" ? 2 : 0);
   return el("div", {}, bar, el("span", { class: "ct-soft" }, stateText(job)));
 }
+
+/** A bar that is filled to a percentage, shown as `least` at least. */
+export function progressBar(label, percent, least = 0) {
+  const filled = el("div");
+  filled.style.width = `${Math.max(percent, least)}%`;
+  const facts = { "aria-label": label, "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": String(Math.round(percent)) };
+  return el("div", { class: "ct-progress", role: "progressbar", ...facts }, filled);
+}
+
+/** The address of the preview as it is now: a later one is another address, so that the browser fetches it. */
+export const previewOf = (job) => `${job.preview}?${job.progress?.done ?? 0}`;
 
 export const isPicture = (result) => result.media_type.startsWith("image/");
 
@@ -81,6 +84,6 @@ export function openTab(name) {
 
 /** Asks before a training that has begun is cancelled. */
 export function mayCancel(job) {
-  const hasBegun = job.kind.startsWith("train_") && ["running", "paused"].includes(job.state);
+  const hasBegun = TRAININGS.includes(job.kind) && ["running", "paused"].includes(job.state);
   return !hasBegun || confirm(_("What this training has learnt is lost; Stop keeps it for later. Cancel it?"));
 }

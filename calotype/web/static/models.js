@@ -2,7 +2,8 @@
 
 import { call, get, post } from "./api.js";
 import { openDialog } from "./compare.js";
-import { el, toast } from "./dom.js";
+import { el, guarded, keepFocus, toast } from "./dom.js";
+import { progressBar } from "./jobs.js";
 import { _ } from "./texts.js";
 
 const ASK_AGAIN = 700; // milliseconds
@@ -57,11 +58,10 @@ customElements.define(
       const words = this.text.value.trim().toLowerCase();
       const fits = (model) => (!this.kind.value || model.kind === this.kind.value) && `${model.name} ${model.purpose} ${model.about}`.toLowerCase().includes(words);
       const found = this.models.filter(fits);
-      const focus = this.list.contains(document.activeElement) ? document.activeElement.dataset.key : "";
       const part = (title, models) => (models.length ? [el("h2", {}, title), el("div", {}, models.map((model) => this.row(model)))] : []);
-      this.list.replaceChildren(...part(_("At hand"), found.filter((model) => model.is_available)), ...part(_("Can be fetched"), found.filter((model) => !model.is_available)));
-      if (!found.length) this.list.append(el("p", { class: "ct-empty" }, _("No model fits the search.")));
-      if (focus) this.list.querySelector(`[data-key="${focus}"]`)?.focus();
+      const parts = [...part(_("At hand"), found.filter((model) => model.is_available)), ...part(_("Can be fetched"), found.filter((model) => !model.is_available))];
+      const empty = el("p", { class: "ct-empty" }, _("No model fits the search."));
+      keepFocus(this.list, () => this.list.replaceChildren(...(parts.length ? parts : [empty])));
     }
 
     row(model) {
@@ -86,19 +86,14 @@ customElements.define(
 
     progress(download) {
       const percent = download.total ? Math.floor((100 * download.done) / download.total) : 0;
-      const filled = el("div");
-      filled.style.width = `${Math.max(2, percent)}%`;
-      const bar = el("div", { class: "ct-progress", role: "progressbar", "aria-label": download.name, "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": String(percent) }, filled);
-      return el("div", {}, bar, el("span", { class: "ct-soft" }, download.total ? _("{percent} %", { percent }) : _("starts")));
+      return el("div", {}, progressBar(download.name, percent, 2), el("span", { class: "ct-soft" }, download.total ? _("{percent} %", { percent }) : _("starts")));
     }
 
-    async fetch(model) {
-      try {
+    fetch(model) {
+      guarded(async () => {
         await post(`/models/${encodeURIComponent(model.name)}/fetch`);
         await this.readDownloads();
-      } catch (fault) {
-        toast(fault.message);
-      }
+      });
     }
 
     remove(model) {

@@ -2,6 +2,7 @@
 
 import { get } from "./api.js";
 import { el } from "./dom.js";
+import { TRAININGS } from "./jobs.js";
 import { _ } from "./texts.js";
 import { filesOf, safeName, upload } from "./upload.js";
 
@@ -36,8 +37,7 @@ customElements.define(
 
     /** The photos and captions of the latest training. */
     async read() {
-      const kinds = ["train_lora", "train_gan", "train_upscaler", "train_restorer", "train_diffusion"];
-      const { jobs } = await get(`/jobs?${kinds.map((kind) => `kind=${kind}`).join("&")}&limit=1`).catch(() => ({ jobs: [] }));
+      const { jobs } = await get(`/jobs?${TRAININGS.map((kind) => `kind=${kind}`).join("&")}&limit=1`).catch(() => ({ jobs: [] }));
       const refs = [jobs[0]?.files.photos ?? []].flat().map((ref) => ref.split("/"));
       if (!refs.length || this.photos.length) return;
       const texts = new Map(refs.filter(([, name]) => TEXT.test(name ?? "")).map(([id, name]) => [stem(name), id]));

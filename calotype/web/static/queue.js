@@ -1,8 +1,8 @@
 // <ct-queue>: jobs that run, wait, or have just ended.
 
 import { get, post } from "./api.js";
-import { el, toast } from "./dom.js";
-import { FINISHED, isTrial, jobTitle, kindTitle, mayCancel, progressOf, stateText } from "./jobs.js";
+import { el, guarded, keepFocus, toast } from "./dom.js";
+import { FINISHED, isTrial, jobTitle, kindTitle, mayCancel, previewOf, progressOf, stateText } from "./jobs.js";
 import { watch } from "./live.js";
 import { _ } from "./texts.js";
 
@@ -56,7 +56,7 @@ customElements.define(
       const line = this.querySelector(`[data-job="${job.id}"] .ct-line-of-job`);
       if (line && !FINISHED.includes(job.state)) line.replaceChildren(progressOf(job));
       const picture = this.querySelector(`[data-job="${job.id}"] img`);
-      if (picture && job.preview) picture.src = `${job.preview}?${job.progress?.done ?? 0}`;
+      if (picture && job.preview) picture.src = previewOf(job);
     }
 
     show() {
@@ -66,16 +66,9 @@ customElements.define(
       const running = jobs.filter((job) => job.state === "running").sort(newest);
       const waiting = jobs.filter((job) => ["queued", "paused"].includes(job.state)).sort((a, b) => place(a) - place(b));
       const ended = jobs.filter((job) => FINISHED.includes(job.state) && job.kind !== "find_faces" && !isTrial(job)).sort(newest);
-      const focus = this.contains(document.activeElement) ? document.activeElement.dataset.key : "";
-      this.replaceChildren(
-        ...this.part(_("At work"), running),
-        ...this.part(_("Waiting"), waiting),
-        ...this.part(_("Ended"), ended.slice(0, RECENT)),
-      );
-      if (!running.length && !waiting.length && !ended.length) {
-        this.append(el("p", { class: "ct-empty" }, _("Nothing waits and nothing runs. Photos that you restore appear here.")));
-      }
-      if (focus) this.querySelector(`[data-key="${focus}"]`)?.focus();
+      const parts = [...this.part(_("At work"), running), ...this.part(_("Waiting"), waiting), ...this.part(_("Ended"), ended.slice(0, RECENT))];
+      const empty = el("p", { class: "ct-empty" }, _("Nothing waits and nothing runs. Photos that you restore appear here."));
+      keepFocus(this, () => this.replaceChildren(...(parts.length ? parts : [empty])));
     }
 
     part(title, jobs) {
@@ -108,14 +101,12 @@ customElements.define(
 
     async act(job, name, body) {
       if (name === "cancel" && !mayCancel(job)) return;
-      try {
+      await guarded(async () => {
         const answer = await post(`/jobs/${job.id}/${name}`, body);
         if (name === "move") this.order = answer.map((moved) => moved.id);
         else this.jobs.set(job.id, answer);
         this.show();
-      } catch (fault) {
-        toast(fault.message);
-      }
+      });
     }
   },
 );

@@ -3,7 +3,7 @@
 
 import { call, get, submit } from "./api.js";
 import { openDialog } from "./compare.js";
-import { el, toast } from "./dom.js";
+import { el, keepFocus, toast } from "./dom.js";
 import { FINISHED, isPicture, progressOf, stateText, uploadOf } from "./jobs.js";
 import { watch } from "./live.js";
 import { onOrder, showFault } from "./orders.js";
@@ -338,9 +338,7 @@ customElements.define(
       ]);
       if (line.dataset.signature !== signature) {
         line.dataset.signature = signature;
-        const focus = line.contains(document.activeElement) ? document.activeElement.dataset.key : "";
-        line.replaceChildren(el("div", { class: "ct-photo" }, this.picture(photo), this.side(photo)));
-        if (focus) line.querySelector(`[data-key="${focus}"]`)?.focus();
+        keepFocus(line, () => line.replaceChildren(el("div", { class: "ct-photo" }, this.picture(photo), this.side(photo))));
       }
       line.querySelector(".ct-status").replaceChildren(...this.status(photo));
     }
@@ -464,18 +462,12 @@ customElements.define(
       document.getElementById("restore-go").click();
     }
 
-    openFull(photo, picture) {
-      const before = SHOWN_BY_BROWSER.test(photo.name) ? photo.url || `/uploads/${photo.upload}` : photo.picture;
-      this.openWith(photo, before, picture);
-    }
-
-    async openWith(photo, before, picture) {
-      let url = before;
-      if (before.startsWith("/uploads/")) {
-        const file = await fetch(before); // downloads are never shown by the browser as pages
-        url = photo.url = URL.createObjectURL(await file.blob());
+    async openFull(photo, picture) {
+      if (SHOWN_BY_BROWSER.test(photo.name) && !photo.url) {
+        const file = await fetch(`/uploads/${photo.upload}`); // downloads are never shown by the browser as pages
+        photo.url = URL.createObjectURL(await file.blob());
       }
-      openDialog(photo.name, el("ct-compare", { before: url, after: picture.url, sizes: "" }));
+      openDialog(photo.name, el("ct-compare", { before: photo.whole, after: picture.url, sizes: "" }));
     }
 
     // Trials on a part of the photo
@@ -564,5 +556,3 @@ customElements.define(
     }
   },
 );
-
-

@@ -1,13 +1,12 @@
 // <ct-train>: training runs with their plan, loss and samples as they go.
 
 import { call, Fault, get, post, submit } from "./api.js";
-import { el, toast } from "./dom.js";
-import { FINISHED, isPicture, kindTitle, mayCancel, openTab, progressOf, stateText } from "./jobs.js";
+import { el, guarded, toast } from "./dom.js";
+import { FINISHED, isPicture, kindTitle, mayCancel, openTab, previewOf, progressOf, stateText, TRAININGS } from "./jobs.js";
 import { watch } from "./live.js";
 import { onOrder } from "./orders.js";
 import { _ } from "./texts.js";
 
-const KINDS = ["train_lora", "train_gan", "train_upscaler", "train_restorer", "train_diffusion"];
 const SHOWN = 8;
 const FOLLOWED = 3; // of the newest runs, whose events are read
 const POINTS = 300;
@@ -50,7 +49,7 @@ customElements.define(
       this.list = el("ul", { class: "ct-list" });
       this.replaceChildren(this.list);
       this.stop = watch({ open: () => this.read(), change: (job) => this.change(job), gone: (id) => this.forget(id), moved: () => this.showAll() });
-      for (const kind of KINDS) onOrder(kind, (task) => this.order(kind, task));
+      for (const kind of TRAININGS) onOrder(kind, (task) => this.order(kind, task));
       this.read();
     }
 
@@ -72,7 +71,7 @@ customElements.define(
 
     async read() {
       try {
-        const page = await get(`/jobs?${KINDS.map((kind) => `kind=${kind}`).join("&")}&limit=${SHOWN}`);
+        const page = await get(`/jobs?${TRAININGS.map((kind) => `kind=${kind}`).join("&")}&limit=${SHOWN}`);
         this.jobs = page.jobs;
         this.me = await get("/me");
         this.showAll();
@@ -82,7 +81,7 @@ customElements.define(
     }
 
     change(job) {
-      if (!KINDS.includes(job.kind)) return;
+      if (!TRAININGS.includes(job.kind)) return;
       const at = this.jobs.findIndex((other) => other.id === job.id);
       const before = this.jobs[at]?.state;
       if (at >= 0) this.jobs[at] = job;
@@ -147,7 +146,7 @@ customElements.define(
     }
 
     preview(job) {
-      return job.preview ? [el("img", { src: `${job.preview}?${job.progress?.done ?? 0}`, alt: _("Samples") })] : [];
+      return job.preview ? [el("img", { src: previewOf(job), alt: _("Samples") })] : [];
     }
 
     showAll() {
@@ -158,8 +157,8 @@ customElements.define(
       const run = number < FOLLOWED || this.runs.has(job.id) ? this.runOf(job) : null;
       const weights = job.results.filter((result) => /\.safetensors$/.test(result.name));
       const pictures = job.results.filter(isPicture).map((result) => el("img", { src: result.url, alt: _("Samples"), loading: "lazy" }));
-      const act = (label, run) => el("button", { type: "button", class: "ct-plain", onclick: () => this.guarded(run) }, label);
-      const use = (result) => el("button", { type: "button", onclick: () => this.guarded(() => this.keep(job, result)) }, job.kind === "train_lora" ? _("Use in Imagine") : _("Keep as a model"));
+      const act = (label, run) => el("button", { type: "button", class: "ct-plain", onclick: () => guarded(run) }, label);
+      const use = (result) => el("button", { type: "button", onclick: () => guarded(() => this.keep(job, result)) }, job.kind === "train_lora" ? _("Use in Imagine") : _("Keep as a model"));
       const isEnded = FINISHED.includes(job.state);
       const isDry = job.task.dry_run === true;
       return el(
@@ -182,14 +181,6 @@ customElements.define(
           isEnded && act(_("Delete"), () => confirm(_("Delete this training with its files?")) && call("DELETE", `/jobs/${job.id}`)),
         ),
       );
-    }
-
-    async guarded(run) {
-      try {
-        await run();
-      } catch (fault) {
-        toast(fault.message);
-      }
     }
 
     /** Puts the trained file into the store; a LoRA also goes into the prompt. */

@@ -72,6 +72,12 @@ export function safeName(name) {
   return `${stem.slice(0, 80)}${suffix ?? ""}` || "photo";
 }
 
+/** The file of a result, to be sent as the source of another job. */
+export async function fileOf(result) {
+  const blob = await (await fetch(result.url)).blob();
+  return new File([blob], safeName(result.name), { type: result.media_type });
+}
+
 /** The files of a drop or of a file input: those in folders and ZIP archives too. */
 export async function filesOf(transfer) {
   const entries = [...(transfer.items ?? [])].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
