@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import re
@@ -95,6 +96,9 @@ class Gate:
         async with self._building:
             inner = await run_in_threadpool(build, language, self._service)
             await self._stack.enter_async_context(inner.router.lifespan_context(inner))
+            # what Gradio keeps for ever is no garbage: looking through it stops every answer for a quarter of a second
+            gc.collect()
+            gc.freeze()
             return inner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

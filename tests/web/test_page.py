@@ -1,5 +1,6 @@
 """The page: who gets in, what is open, its languages and its policy."""
 
+import gc
 import json
 import re
 
@@ -39,6 +40,11 @@ def test_nothing_is_shown_without_login(guest):
     ):
         assert guest.get(address).status_code == 401, address
     assert guest.post("/page/en/gradio_api/run/predict", json={"data": [], "fn_index": 0}).status_code == 401
+
+
+def test_what_gradio_keeps_for_ever_is_not_searched_for_garbage(ann):
+    assert ann.get("/page/en/").status_code == 200
+    assert gc.get_freeze_count() > 100_000
 
 
 def test_a_token_opens_a_session_that_scripts_cannot_read(studio, guest):
