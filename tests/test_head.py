@@ -47,9 +47,13 @@ def threads():
 
 
 def is_same_machine():
-    """Whether torch and the processor are those that computed the files."""
-    facts = CASES["facts"]
-    return (facts["torch"], facts["cpu"]) == (torch.__version__, torch.backends.cpu.get_cpu_capability())
+    """Whether torch and the kind of processor are those that computed the files: MKL sums otherwise on other makes."""
+    facts, cpuinfo = CASES["facts"], Path("/proc/cpuinfo")
+    is_same_make = cpuinfo.is_file() and facts["make"] in cpuinfo.read_text()
+    return is_same_make and (facts["torch"], facts["cpu"]) == (
+        torch.__version__,
+        torch.backends.cpu.get_cpu_capability(),
+    )
 
 
 def pixels(path):
