@@ -18,6 +18,7 @@ from calotype.options import about
 from calotype.picture import Picture
 from calotype.tasks import kind_of, options_of
 
+REPAIRED = "repaired"  # key of `computed`: names of repairs, with what was measured
 NO_NETWORK = "no face network"
 NO_STRENGTH = "strength 0"
 NOT_SURE = "the detector is not sure that this is a face ({confidence})"
@@ -60,6 +61,12 @@ class Record:
     faces: tuple[FaceRecord, ...] = ()
     computed: dict[str, Any] = field(default_factory=dict)  # program, torch, device, precision, tile, threads
     notes: tuple[str, ...] = ()  # about the source; "said" in files
+
+    @property
+    def repairs(self) -> str:
+        """What was repaired, as the option has it: "none" or a list of names."""
+        names = self.computed.get(REPAIRED)
+        return ",".join(names) if names and isinstance(names, dict) else "none"
 
     def as_data(self) -> dict[str, Any]:
         """As JSON, with the keys that files have."""

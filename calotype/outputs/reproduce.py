@@ -198,6 +198,8 @@ def task_again(stored: StoredRecord, source: Path) -> Any:
         task = replace(task, auto_face_model=faces)
     if upscaler := automatic_upscaler(record):
         task = replace(task, auto_upscaler=upscaler)
+    if hasattr(task, "auto_repair"):
+        task = replace(task, auto_repair=record.repairs)
     return task
 
 

@@ -17,6 +17,7 @@ from calotype.inference.faces import (
     restore_faces,
     select_faces,
 )
+from calotype.inference.repair import repair
 from calotype.inference.speed import choose_upscaler
 from calotype.inference.upscale import enlarge, enlarge_alpha, enlarged_size
 from calotype.ops.color import match_channels, squeeze_grey
@@ -26,9 +27,9 @@ from calotype.tasks import Note, Progress, Restore, Strengths, read_size
 
 
 def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]:
-    """Opens the photo, detects and restores its faces, enlarges the photo, pastes the faces; yields the Result last."""
+    """Opens the photo, repairs it, restores its faces, enlarges it, pastes the faces; yields the Result last."""
     opened = Picture.open(task.source, models.settings.max_pixels, task.page)
-    picture = network_input(opened)
+    picture, repairs = yield from repair(network_input(opened), task)
     is_deep = picture.pixels.dtype == np.uint16
     network = yield from face_network(task, models, is_deep)
     if task.aligned:
@@ -50,11 +51,11 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
     alpha = yield from enlarge_alpha(picture.alpha, upscaler, size, task, models)
     pixels = enlarged.pixels
     if pixels is picture.pixels:  # of the same size without a network: hidden colours stay, too
-        pixels = picture.pixels.copy() if restored else squeeze_grey(opened.pixels)
+        pixels = picture.pixels.copy() if restored or repairs else squeeze_grey(opened.pixels)
     for face in restored.values():
         paste_face(pixels, picture.pixels, face, upscaler)
 
-    computed = models.computed(upscaler or network, tile=enlarged.tile)
+    computed = models.computed(upscaler or network, tile=enlarged.tile) | repairs
     networks = [upscaler, network if restored else None]
     result = opened.then(match_channels(pixels, opened.pixels), alpha)
     if task.crop:

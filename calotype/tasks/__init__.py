@@ -11,7 +11,17 @@ from calotype.tasks.diffusion import TrainDiffusion
 from calotype.tasks.drawing import Hires, Imagine, Sampling, Start, read_margins, read_size
 from calotype.tasks.enhancing import TrainRestorer, TrainUpscaler
 from calotype.tasks.events import Drawing, Learning, Note, Progress, note
-from calotype.tasks.pictures import FORMATS, FindFaces, Restore, Saving, Strengths, Tiling, Upscale, chosen_faces
+from calotype.tasks.pictures import (
+    FORMATS,
+    FindFaces,
+    Restore,
+    Saving,
+    Strengths,
+    Tiling,
+    Upscale,
+    chosen_faces,
+    chosen_repairs,
+)
 from calotype.tasks.training import TrainLora
 from calotype.tasks.training_gan import TrainGan
 
@@ -50,6 +60,7 @@ __all__ = [
     "TrainUpscaler",
     "Upscale",
     "chosen_faces",
+    "chosen_repairs",
     "kind_of",
     "note",
     "options_of",
@@ -116,6 +127,7 @@ def kind_of(task: Any) -> str:
 
 def options_of(task: Any) -> dict[str, Any]:
     """The task as JSON data, without its sources and the options whose resolved values the record stores elsewhere."""
-    excluded = ("source", "init", "tile", "auto_face_model", "auto_upscaler", "auto_seconds")
+    excluded = ("source", "init", "tile", "auto_face_model", "auto_upscaler", "auto_seconds", "auto_repair")
     excluded += () if getattr(task, "page", 0) else ("page",)  # records of earlier versions do not know it
+    excluded += ("repair",) if getattr(task, "repair", "") == "auto" else ()  # nor this
     return {name: value for name, value in as_data(task).items() if name not in excluded}

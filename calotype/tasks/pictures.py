@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from calotype.errors import CalotypeError
-from calotype.options import option
+from calotype.errors import CalotypeError, named
+from calotype.options import nearest, option
 from calotype.tasks.drawing import read_size
 
 LARGEST_SCALE = 16  # by which a picture is enlarged to cover a size
+REPAIRS = ("texture",)  # in the order in which they are done
 FORMATS = ("auto", "jpeg", "png", "webp", "tiff", "bmp", "avif", "heic", "jxl")
 
 
@@ -127,6 +128,15 @@ class Restore(Speed, Tiling, Saving):
         "1",
         "weight of the restored pixels, 0 to 1; faces by number, the rest by name: 0.8,2=0.3,background=1",
     )
+    repair: str = option(
+        "auto",
+        "damage of the print to repair first: auto repairs what is found, none, or a list; texture: what repeats over "
+        "the whole print, as the weave of silk paper, a halftone raster or lines of a scanner",
+        max_length=100,
+    )
+    auto_repair: str = option(
+        "", "what auto repairs, where a record has it", max_length=100, title="What auto repairs", is_hidden=True
+    )
     fidelity: float = option(
         0.5, "CodeFormer only: 0 for the best quality, 1 for the closest to the input", min=0, max=1
     )
@@ -154,6 +164,12 @@ class Restore(Speed, Tiling, Saving):
         read_size(self.cover, "cover")
         chosen_faces(self.faces)
         Strengths.read(self.strength)
+        chosen_repairs(self.repair)
+        chosen_repairs(self.auto_repair or "none")
+        if self.aligned and self.repair not in ("auto", "none"):
+            raise CalotypeError(
+                "{option:aligned} repairs nothing, so {option:repair} has no effect; leave one of them out"
+            )
         if self.aligned and "none" in (self.faces, self.face_model):
             raise CalotypeError("{option:aligned} restores the picture as one face; leave out none")
 
@@ -201,6 +217,21 @@ def chosen_faces(text: str) -> str | frozenset[int]:
     if min(numbers) < 1:
         raise CalotypeError("{option:faces} is all, none, center, or face numbers such as 1,3, not {text!r}", text=text)
     return numbers
+
+
+def chosen_repairs(text: str) -> tuple[str, ...]:
+    """The repairs of "auto" (all), "none" (no one) or of a list of names. Raises CalotypeError for anything else."""
+    if text in ("auto", "none"):
+        return REPAIRS if text == "auto" else ()
+    names = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in names if name not in REPAIRS]:
+        raise CalotypeError(
+            "{option:repair} is auto, none, or a list of {known}, not {text!r}{hint}",
+            known=named(REPAIRS),
+            text=text,
+            hint=nearest(unknown[0], REPAIRS),
+        )
+    return tuple(name for name in REPAIRS if name in names)
 
 
 @dataclass(frozen=True)

@@ -264,3 +264,50 @@ def test_a_size_far_beyond_the_picture_is_refused(engine, tmp_path):
         restored(engine, tmp_path / "a.png", cover="500x500", faces="none", **PLAIN)
     with pytest.raises(CalotypeError, match="cover is such as 512"):
         Restore(source=tmp_path / "a.png", cover="0x512")
+
+
+def silk(photo, folder):
+    """The photo as a print on silk paper."""
+    with Image.open(photo) as opened:
+        pixels = np.asarray(opened.convert("RGB").resize((320, 320)), np.float32)
+    y, x = np.mgrid[:320, :320]
+    weave = 15 * np.sin(2 * np.pi * (0.21 * x + 0.05 * y)) * np.sin(2 * np.pi * (0.19 * y - 0.04 * x))
+    path = folder / "silk.png"
+    Image.fromarray((pixels + weave[..., None]).clip(0, 255).round().astype(np.uint8)).save(path)
+    return path
+
+
+def test_the_texture_of_a_print_is_taken_out_before_it_is_enlarged(engine, old_photo, tmp_path):
+    source = silk(old_photo, tmp_path)
+    notes, result = finish(engine.run(Restore(source=source, faces="none", scale=1, **PLAIN)))
+    assert notes[0].startswith("a texture repeats over the whole print (")
+    assert result.record.computed["repaired"]["texture"] > 2.8 and result.record.repairs == "texture"
+    assert "repair" not in result.record.options
+    plain = restored(engine, source, faces="none", scale=1, repair="none", **PLAIN)
+    assert np.array_equal(plain.picture.pixels, Picture.open(source).pixels)
+    assert "repaired" not in plain.record.computed and plain.record.options["repair"] == "none"
+    steps, plain_steps = (np.abs(np.diff(made.picture.pixels.astype(int), axis=1)).mean() for made in (result, plain))
+    assert steps < 0.9 * plain_steps
+
+
+def test_what_auto_repaired_is_repaired_again_and_nothing_else(engine, old_photo, tmp_path):
+    """Records of versions without repairs have none."""
+    source = silk(old_photo, tmp_path)
+    first, again, earlier = (
+        restored(engine, source, faces="none", scale=1, auto_repair=names, **PLAIN) for names in ("", "texture", "none")
+    )
+    assert np.array_equal(first.picture.pixels, again.picture.pixels) and first.record == again.record
+    assert np.array_equal(earlier.picture.pixels, Picture.open(source).pixels)
+
+
+def test_a_repair_that_is_asked_for_says_where_there_is_nothing_to_repair(engine, old_photo):
+    notes, result = finish(engine.run(Restore(source=old_photo, faces="none", scale=1, repair="texture", **PLAIN)))
+    assert notes == ["no texture repeats over the whole print, so none is taken out"]
+    assert np.array_equal(result.picture.pixels, Picture.open(old_photo).pixels)
+
+
+def test_unknown_repairs_are_named_with_the_nearest_known():
+    with pytest.raises(CalotypeError, match="auto, none, or a list of texture, not 'textur', did you mean texture"):
+        Restore(source="a.png", repair="textur")
+    with pytest.raises(CalotypeError, match="so repair has no effect"):
+        Restore(source="a.png", repair="texture", aligned=True)
