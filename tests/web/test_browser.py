@@ -133,12 +133,16 @@ def test_archives_wrong_files_and_wrong_values_are_answered_in_place(tmp_path, v
     ("locale", "scheme"), [("en-GB", "light"), ("en-GB", "dark"), ("zh-CN", "light"), ("zh-CN", "dark")]
 )
 def test_nothing_overflows_on_a_phone(tmp_path, visit, locale, scheme):
+    from playwright.sync_api import expect
+
     studio = StudioService(tmp_path)
     with serving(studio.app) as address:
         page = visit(address, locale=locale, color_scheme=scheme, viewport={"width": 390, "height": 844})
         page.wait_for_selector("ct-restore .ct-drop")
-        for number in range(page.get_by_role("tab").count()):
-            page.get_by_role("tab").nth(number).click()
+        for name in ("restore", "imagine", "train", "queue", "gallery", "models", "settings"):
+            page.evaluate("name => import('/web/jobs.js').then(({ openTab }) => openTab(name))", name)
+            expect(page.locator(f"#tab-{name}")).to_be_visible()
+            page.wait_for_timeout(400)
             assert page.evaluate("document.documentElement.scrollWidth") <= 390
             assert serious_faults(page) == []
     studio.store.close()

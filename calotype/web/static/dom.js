@@ -13,6 +13,21 @@ export function el(name, attributes = {}, ...children) {
   return element;
 }
 
+/** The element that a selector finds, as soon as it is in the page. */
+export function appeared(selector) {
+  return new Promise((resolve) => {
+    const look = () => {
+      const found = document.querySelector(selector);
+      if (!found) return false;
+      watcher.disconnect();
+      resolve(found);
+      return true;
+    };
+    const watcher = new MutationObserver(look);
+    if (!look()) watcher.observe(document.body, { childList: true, subtree: true });
+  });
+}
+
 /** A message at the foot of the page, with an action such as undo; the action's absence after `seconds` calls `done`. */
 export function toast(text, { action = "", run = null, done = null, seconds = 8 } = {}) {
   let host = document.getElementById("ct-toasts");

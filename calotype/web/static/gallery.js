@@ -3,6 +3,7 @@
 import { call, get, post, submit } from "./api.js";
 import { openDialog } from "./compare.js";
 import { el, guarded, toast } from "./dom.js";
+import { hand } from "./hand.js";
 import { isPicture, isTrial, jobTitle, kindTitle, openTab } from "./jobs.js";
 import { watch } from "./live.js";
 import { _ } from "./texts.js";
@@ -142,16 +143,14 @@ customElements.define(
         "div",
         {},
         el("img", { src: result.url, alt: jobTitle(job), style: "max-width:100%;max-height:64vh;display:block;margin:0 auto 16px" }),
-        el("div", { class: "ct-bar" }, act(_("Restore it"), () => this.send("restore", job, result)), act(_("Enlarge it"), () => this.enlarge(result)), act(_("Use in Imagine"), () => this.send("imagine", job, result)), act(_("Share by a link"), () => this.share(job, result)), el("a", { class: "ct-button", href: result.url, download: result.name }, _("Download"))),
+        el("div", { class: "ct-bar" }, act(_("Restore it"), () => this.send("restore", "restore", result)), act(_("Enlarge it"), () => this.enlarge(result)), act(_("Use in Imagine"), () => this.send("imagine", "start", result)), act(_("Share by a link"), () => this.share(job, result)), el("a", { class: "ct-button", href: result.url, download: result.name }, _("Download"))),
         el("dl", {}, rows.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])),
       );
       const dialog = openDialog(jobTitle(job), content);
     }
 
-    async send(to, job, result) {
-      const file = await fileOf(result);
-      openTab(to);
-      document.dispatchEvent(new CustomEvent("ct-send", { detail: { to, file, job } }));
+    async send(tab, place, result) {
+      hand(tab, place, await fileOf(result));
     }
 
     async enlarge(result) {

@@ -3,7 +3,7 @@
 import { call, get, post, submit } from "./api.js";
 import { openDialog } from "./compare.js";
 import { el, guarded, keepFocus, toast } from "./dom.js";
-import { FINISHED, isPicture, openTab, previewOf, progressOf } from "./jobs.js";
+import { FINISHED, isPicture, previewOf, progressOf } from "./jobs.js";
 import { watch } from "./live.js";
 import { fill, onOrder, showFault } from "./orders.js";
 import { _ } from "./texts.js";
@@ -270,5 +270,3 @@ customElements.define(
     }
   },
 );
-
-document.addEventListener("ct-send", ({ detail }) => detail.to === "inpaint" && openTab("imagine"));

@@ -77,9 +77,16 @@ export const previewOf = (job) => `${job.preview}?${job.progress?.done ?? 0}`;
 
 export const isPicture = (result) => result.media_type.startsWith("image/");
 
-/** Shows a tab of the page. */
+function tabTitle(name) {
+  const titles = { restore: _("Restore"), imagine: _("Imagine"), train: _("Train"), queue: _("Queue"), gallery: _("Gallery"), models: _("Models"), settings: _("Settings") };
+  return titles[name];
+}
+
+/** Shows a tab of the page. On a narrow one Gradio puts the last tabs into a menu, whose entries have only titles. */
 export function openTab(name) {
-  document.querySelector(`button[role=tab][id="tab-${name}-button"], #tab-${name}-button`)?.click();
+  const entries = [...document.querySelectorAll("#tabs .overflow-dropdown button")];
+  const tab = document.getElementById(`tab-${name}-button`) ?? entries.find((entry) => entry.textContent.trim() === tabTitle(name));
+  tab?.click();
 }
 
 /** Asks before a training that has begun is cancelled. */

@@ -1,11 +1,13 @@
 // <ct-names>: the model, LoRAs and embeddings for a prompt, from the store as it is now, and earlier prompts.
 
 import { get } from "./api.js";
-import { el } from "./dom.js";
+import { appeared, el } from "./dom.js";
+import { takeFor } from "./hand.js";
 import { watch } from "./live.js";
 import { _ } from "./texts.js";
 
 const HISTORY = 50; // jobs that are looked at
+const PROMPT = "#imagine-prompt textarea";
 const USUAL = "emoji";
 
 customElements.define(
@@ -26,6 +28,7 @@ customElements.define(
       this.stop = watch({ open: () => this.read(), change: (job) => job.kind === "imagine" && job.state === "queued" && this.readHistory() });
       this.onModels = () => this.read();
       document.addEventListener("ct-models", this.onModels);
+      takeFor("prompt", (text) => appeared(PROMPT).then(() => this.add(text)));
       this.read();
     }
 
@@ -66,7 +69,7 @@ customElements.define(
     }
 
     get prompt() {
-      return document.querySelector("#imagine-prompt textarea");
+      return document.querySelector(PROMPT);
     }
 
     add(text) {

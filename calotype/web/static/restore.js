@@ -4,6 +4,7 @@
 import { call, get, submit } from "./api.js";
 import { openDialog } from "./compare.js";
 import { el, keepFocus, toast } from "./dom.js";
+import { takeFor } from "./hand.js";
 import { FINISHED, isPicture, progressOf, stateText, uploadOf } from "./jobs.js";
 import { watch } from "./live.js";
 import { onOrder, showFault } from "./orders.js";
@@ -99,14 +100,12 @@ customElements.define(
       this.build();
       this.stop = watch({ open: () => this.read(), change: (job) => this.change(job), gone: (id) => this.forget(id), moved: () => this.showAll() });
       onOrder("restore", (task) => this.restore(task));
-      this.onSend = ({ detail }) => detail.to === "restore" && this.add([detail.file]);
-      document.addEventListener("ct-send", this.onSend);
+      takeFor("restore", (file) => this.add([file]));
       this.read();
     }
 
     disconnectedCallback() {
       this.stop?.();
-      document.removeEventListener("ct-send", this.onSend);
     }
 
     build() {

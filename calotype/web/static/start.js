@@ -2,6 +2,7 @@
 
 import { Fault } from "./api.js";
 import { el } from "./dom.js";
+import { takeFor } from "./hand.js";
 import { _ } from "./texts.js";
 import { safeName, upload } from "./upload.js";
 
@@ -33,12 +34,7 @@ customElements.define(
         const file = event.dataTransfer.files[0];
         if (file) this.take(file);
       });
-      this.onSend = ({ detail }) => ["imagine", "inpaint"].includes(detail.to) && this.take(detail.file);
-      document.addEventListener("ct-send", this.onSend);
-    }
-
-    disconnectedCallback() {
-      document.removeEventListener("ct-send", this.onSend);
+      takeFor("start", (file) => this.take(file));
     }
 
     async take(file) {

@@ -2,7 +2,8 @@
 
 import { call, Fault, get, post, submit } from "./api.js";
 import { el, guarded, toast } from "./dom.js";
-import { FINISHED, isPicture, kindTitle, mayCancel, openTab, previewOf, progressOf, stateText, TRAININGS } from "./jobs.js";
+import { hand } from "./hand.js";
+import { FINISHED, isPicture, kindTitle, mayCancel, previewOf, progressOf, stateText, TRAININGS } from "./jobs.js";
 import { watch } from "./live.js";
 import { onOrder } from "./orders.js";
 import { _ } from "./texts.js";
@@ -189,8 +190,7 @@ customElements.define(
       document.dispatchEvent(new CustomEvent("ct-models"));
       toast(_("{name} is a model now", { name: model.name }));
       if (model.kind !== "lora") return;
-      openTab("imagine");
-      setTimeout(() => document.querySelector("ct-names")?.add(` <lora:${model.name}:1>`), 300);
+      hand("imagine", "prompt", ` <lora:${model.name}:1>`);
     }
   },
 );
