@@ -52,6 +52,19 @@ class Accounts:
         with self._database.writing() as db:
             return self._add(db, name, allowance or Allowance(), is_admin, None)
 
+    def add_first(self, name: str, allowance: Allowance | None = None) -> tuple[Account, str]:
+        """Adds the first account, which is the owner's. Returns it with its token.
+
+        Raises:
+            Conflict: there is an account already, of a request at the same time perhaps.
+            CalotypeError: the name is invalid.
+        """
+        with self._database.writing() as db:
+            if db.execute(select(USERS.c.id).limit(1)).first() is not None:
+                raise Conflict("the service has an owner already; log in with a token of theirs")
+            account = self._add(db, name, allowance or Allowance(), True, None)
+            return account, self._add_token(db, account.id)
+
     def _add(self, db: Connection, name: str, allowance: Allowance, is_admin: bool, invitation: str | None) -> Account:
         if not NAME.fullmatch(name):
             raise CalotypeError(

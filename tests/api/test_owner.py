@@ -1,6 +1,8 @@
 """What only the owner may do: models and accounts."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from calotype.api import downloads
 from calotype.api.app import create_app
+from calotype.api.routes import owner
 from calotype.api.settings import ServiceSettings
 from calotype.checkpoints.store import ModelStore
 from calotype.errors import CalotypeError
@@ -117,6 +120,7 @@ def test_what_was_made_before_there_were_accounts_is_the_owners(store, home):
     kept, job = upload(alone), submit(alone)
     assert alone.post("/invitations", json={}).status_code == 409  # nobody would be the owner
     tokens = [alone.post("/accounts", json={"name": "ann"}).json()["token"]]
+    assert accounts.find("ann").is_admin
     ann = TestClient(app, base_url=ADDRESS, headers={"Authorization": f"Bearer {tokens[0]}"})
     tokens.append(ann.post("/accounts", json={"name": "ben"}).json()["token"])
     ben = TestClient(app, base_url=ADDRESS, headers={"Authorization": f"Bearer {tokens[1]}"})
@@ -124,3 +128,21 @@ def test_what_was_made_before_there_were_accounts_is_the_owners(store, home):
     assert ben.get("/jobs").json()["jobs"] == []
     assert [client.head(f"/uploads/{kept}").status_code for client in (ann, ben)] == [204, 404]
     assert ann.post("/invitations", json={}).status_code == 201
+
+
+def test_of_two_first_accounts_at_once_one_is_the_owners_and_the_other_is_refused(store, home, monkeypatch):
+    accounts, both = Accounts(store.database), threading.Barrier(2)
+    app = create_app(store, home, ServiceSettings(), accounts=accounts)
+    clients = [TestClient(app, base_url=ADDRESS) for _ in range(2)]
+    read = owner.read_request
+
+    def read_request(*args):  # both have come in before there is an account
+        both.wait(10)
+        return read(*args)
+
+    monkeypatch.setattr(owner, "read_request", read_request)
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(c.post, "/accounts", json={"name": f"ann{n}"}) for n, c in enumerate(clients)]
+        answers = [answer.result() for answer in answers]
+    assert sorted(answer.status_code for answer in answers) == [201, 409]
+    assert [account.is_admin for account in accounts.list()] == [True]

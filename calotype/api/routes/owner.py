@@ -106,14 +106,18 @@ class NewAccount(Allowance):
 
 
 @router.post("/accounts", status_code=201, responses=NOT_FOUND | CONFLICT, openapi_extra=body_of(NewAccount))
-async def add_account(request: Request, service: ServiceOf) -> NewAccountView:
+async def add_account(request: Request, caller: CallerOf, service: ServiceOf) -> NewAccountView:
     """Add an account. Its token is in this answer only; the first account is the owner's."""
     found, asked = accounts_of(service), read_request(NewAccount, await read_json(request))
-    allowance = {name: value for name, value in as_data(asked).items() if name != "name"}
+    allowance = Allowance(**{name: value for name, value in as_data(asked).items() if name != "name"})
 
     def add() -> NewAccountView:
-        account = found.add(asked.name, Allowance(**allowance), is_admin=not found.exist())
-        return NewAccountView(name=account.name, token=found.add_token(account.name))
+        if caller.account is None:  # without login, until there is an account
+            account, token = found.add_first(asked.name, allowance)
+        else:
+            account = found.add(asked.name, allowance)
+            token = found.add_token(account.name)
+        return NewAccountView(name=account.name, token=token)
 
     return await run_in_threadpool(add)
 
