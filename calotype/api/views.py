@@ -74,6 +74,13 @@ class UploadView(View):
     size: int = Field(description="bytes")
 
 
+class ParametersView(View):
+    """What a picture was generated with; both are empty if it does not say."""
+
+    text: str = Field(description="as A1111 or this program wrote it")
+    parameters: dict[str, str] = Field(description="by A1111's names", examples=[{"Prompt": "red fox", "Steps": "20"}])
+
+
 class TaskView(View):
     """A kind of task."""
 

@@ -52,6 +52,14 @@ class Links:
         with self._database.reading() as db:
             return [_link(row) for row in db.execute(query)]
 
+    def get(self, owner: str, link_id: str) -> PublicLink:
+        """Raises NotFound."""
+        with self._database.reading() as db:
+            row = db.execute(select(LINKS).where(LINKS.c.owner == owner, LINKS.c.id == link_id)).first()
+        if row is None:
+            raise NotFound("there is no link {id}", id=link_id)
+        return _link(row)
+
     def open(self, secret: str) -> PublicLink:
         """Raises NotFound."""
         with self._database.reading() as db:

@@ -5,7 +5,7 @@ import contextlib
 from sqlalchemy import Connection, and_, delete, func, select
 
 from calotype.jobs.jobs import CANCELLED, DONE, FINISHED_STATES, Conflict, Job, NotFound, upload_ids
-from calotype.jobs.rows import load, state_word
+from calotype.jobs.rows import load, log_state, state_word
 from calotype.jobs.schema import JOBS, RESULTS, UPLOADS
 from calotype.jobs.store_part import StorePart
 from calotype.jobs.usage import spent
@@ -24,6 +24,22 @@ class Retention(StorePart):
                 raise Conflict("the job is {state}; cancel it first", state=state_word(job))
             db.execute(delete(JOBS).where(JOBS.c.id == job_id))
         self._delete_files(job)
+
+    def delete_result(self, job_id: str, result_id: str, owner: str | None = None) -> None:
+        """Deletes a result of a finished job; with the last one the job is deleted too. Raises NotFound."""
+        with self.database.writing() as db:
+            job = load(db, job_id, owner)
+            if result_id not in {result.id for result in job.results}:
+                raise NotFound("there is no result {id} of this job", id=result_id)
+            if is_last := len(job.results) == 1:
+                db.execute(delete(JOBS).where(JOBS.c.id == job_id))
+            else:
+                db.execute(delete(RESULTS).where(RESULTS.c.id == result_id))
+                log_state(db, job_id, job.state, self._clock())  # so that streams show the job again
+        if is_last:
+            self._delete_files(job)
+        else:
+            self.files.delete_result(result_id)
 
     def counts(self, owner: str | None = None) -> dict[str, int]:
         """The number of jobs in each state that has any."""

@@ -40,10 +40,11 @@ def test_the_route_table_is_complete(app):
 def test_another_user_finds_none_of_ones_objects(client_for, store):
     """Every route with an object in its address, with the ids of objects that exist."""
     ann, bob = client_for("ann"), client_for("bob")
-    waiting, failed = submit(ann), submit(ann)
+    waiting, failed, spare = submit(ann), submit(ann), submit(ann)
     store.cancel(failed)
-    done = submit(ann)
     ann.post(f"/jobs/{waiting}/pause")
+    work(store)  # the spare one, whose result is deleted alone
+    done = submit(ann)
     work(store)
     ann.post(f"/jobs/{waiting}/resume")
     assert ann.put("/presets/mine", json={"kind": "imagine"}).status_code == 200
@@ -66,7 +67,10 @@ def test_another_user_finds_none_of_ones_objects(client_for, store):
         assert set(re.findall(r"{(\w+)}", path)) <= ids.keys(), f"{path} has an object that this test does not know"
         last = path.rpartition("/")[2]
         job = waiting if last in waits else failed if last == "retry" else done
-        calls.append((method, path.format(**ids | {"job_id": job})))
+        changed = {"job_id": job}
+        if (method, last) == ("DELETE", "{result_id}"):
+            changed = {"job_id": spare, "result_id": ann.get(f"/jobs/{spare}").json()["results"][0]["id"]}
+        calls.append((method, path.format(**ids | changed)))
     for method, address in calls:
         body = {"json": {"kind": "imagine"}} if method == "PUT" else {"json": {}} if method == "POST" else {}
         answer = bob.request(method, address, **body)

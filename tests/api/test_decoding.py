@@ -90,6 +90,7 @@ def test_no_picture_is_decoded_in_the_process_of_the_service(client, store, monk
             assert answer.status_code in ((200,) if name != "interrogate" else (200, 422)), answer.text
         info = client.post("/sdapi/v1/png-info", json={"image": base64.b64encode(content).decode()}).json()
         assert (info["info"], info["parameters"]["Seed"]) == (INFOTEXT, "5")
+        assert client.get(f"/uploads/{upload(client, content)}/parameters").json()["parameters"]["Seed"] == "5"
         drawn = client.post("/sdapi/v1/txt2img", json={"prompt": "fox"}).json()
         assert INFOTEXT in drawn["info"].replace("\\n", "\n")
         for address, body in FILES.items():

@@ -4,13 +4,16 @@ import asyncio
 import io
 import json
 import threading
+import time
 import zipfile
 
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from calotype.api.events import EventHub, read_last_id, stream, stream_all
 from calotype.tasks import TASKS
-from tests.api.conftest import png, submit, upload, work
+from tests.api.conftest import png, submit, upload, work, working
 
 
 def test_a_job_goes_from_an_upload_to_its_result(client, store):
@@ -296,6 +299,31 @@ def test_results_of_several_jobs_are_one_zip(client, store):
         assert archive.read("picture-2.png") == png()
     assert client.get(f"/archive?job={ids[0]}&job={'0' * 32}").status_code == 404
     assert client.get("/archive").status_code == 422
+
+
+def test_one_of_several_results_is_deleted_and_the_last_one_with_its_job(client, store):
+    job = submit(client, task={"prompt": "fox", "count": 2})
+    with working(store, png()):
+        while client.get(f"/jobs/{job}").json()["state"] != "done":
+            time.sleep(0.02)
+    one, two = client.get(f"/jobs/{job}").json()["results"]
+    assert client.delete(one["url"]).status_code == 204
+    assert [left["id"] for left in client.get(f"/jobs/{job}").json()["results"]] == [two["id"]]
+    assert [client.get(result["url"]).status_code for result in (one, two)] == [404, 200]
+    assert client.delete(one["url"]).status_code == 404
+    assert client.delete(two["url"]).status_code == 204
+    assert client.get(f"/jobs/{job}").status_code == 404
+
+
+def test_an_uploaded_picture_says_what_it_was_generated_with(client):
+    texts, file = PngInfo(), io.BytesIO()
+    texts.add_text("parameters", "fox\nSteps: 20, Sampler: Euler a, CFG scale: 7.0, Seed: 5, Size: 8x6, Model: emoji")
+    Image.new("RGB", (8, 6)).save(file, "PNG", pnginfo=texts)
+    found = client.get(f"/uploads/{upload(client, file.getvalue())}/parameters").json()
+    assert found["text"].startswith("fox\nSteps: 20") and found["parameters"]["Seed"] == "5"
+    assert client.get(f"/uploads/{upload(client)}/parameters").json() == {"text": "", "parameters": {}}
+    refused = client.get(f"/uploads/{upload(client, b'no picture')}/parameters")
+    assert refused.status_code == 422 and "picture" in refused.json()["detail"]
 
 
 def test_nobody_gets_anothers_results_in_a_zip(client_for, store):

@@ -382,6 +382,21 @@ def test_old_results_are_deleted_but_never_favourites(store, tmp_path, clock):
     assert store.retain(max_bytes=0, max_age=0) == 0  # nothing but the favourite is left
 
 
+def test_a_result_is_deleted_alone_and_the_last_one_with_its_job(store, tmp_path):
+    job = store.submit("ann", "imagine", {})
+    one, two = store.finish(store.claim("w"), [result(tmp_path, b"one"), result(tmp_path, b"two", "s.png")], 1).results
+    before = store.last_events([job.id])
+    for call in ((job.id, one.id, "bob"), (job.id, "0" * 32, "ann")):
+        with pytest.raises(NotFound):
+            store.delete_result(*call)
+    store.delete_result(job.id, one.id, "ann")
+    assert [left.id for left in store.get(job.id).results] == [two.id]
+    assert store.files.result(two.id).exists() and not store.files.result(one.id).exists()
+    assert store.last_events([job.id]) != before, "streams show the job again"
+    store.delete_result(job.id, two.id, "ann")
+    assert not store.files.result(two.id).exists() and store.last_events([job.id]) == {}
+
+
 def test_an_upload_is_kept_while_a_job_needs_it(store, tmp_path, clock):
     used, unused = store.upload("ann", io.BytesIO(b"used")), store.upload("ann", io.BytesIO(b"unused"))
     store.upload("bob", io.BytesIO(b"used"))

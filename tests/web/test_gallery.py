@@ -5,6 +5,7 @@ import pytest
 from calotype.jobs.account import LOCAL
 from calotype.jobs.jobs import NewResult
 from tests.web.conftest import StudioService, serving
+from tests.web.test_browser import serious_faults
 
 expect = pytest.importorskip("playwright.sync_api").expect
 pytestmark = pytest.mark.browser
@@ -44,4 +45,45 @@ def test_a_picture_is_used_in_a_tab_that_was_never_opened(tmp_path, visit, width
         page.evaluate("import('/web/hand.js').then(({ hand }) => hand('imagine', 'prompt', ' <lora:fox:1>'))")
         expect(page.locator("#imagine-prompt textarea")).to_have_value("<lora:fox:1>")
         assert page.context.faults == []
+    studio.store.close()
+
+
+def test_one_picture_is_deleted_unless_that_is_undone_and_links_are_taken_back(tmp_path, visit):
+    studio = StudioService(tmp_path)
+    job = drawn(studio, "four foxes", ("red", "green", "blue", "black"))
+    with serving(studio.app) as address:
+        page = visit(address)
+        page.get_by_role("tab", name="Gallery").click()
+        cards, delete = page.locator("ct-gallery .ct-card"), page.get_by_role("button", name="Delete four foxes")
+        expect(cards).to_have_count(4)
+        delete.nth(1).click()
+        expect(cards).to_have_count(3)
+        page.get_by_role("button", name="Undo").click()
+        expect(cards).to_have_count(4)
+        assert len(studio.store.get(job.id).results) == 4
+        delete.nth(1).click()
+        page.get_by_role("tab", name="Imagine").click()
+        made = page.locator("ct-imagine .ct-made .ct-open")
+        expect(made).to_have_count(3)
+        made.nth(2).click()
+        page.locator("dialog").get_by_role("button", name="Delete").click()
+        expect(made).to_have_count(2)
+        page.reload()  # whoever leaves the page means it
+        page.get_by_role("tab", name="Gallery").click()
+        expect(cards).to_have_count(2)
+        left = [result.facts["seed"] for result in studio.store.get(job.id).results]
+        assert left == [0, 2]
+        page.locator("ct-gallery .ct-open").first.click()
+        page.get_by_role("button", name="Share by a link").click()
+        link = page.locator(".ct-toast").inner_text().split()[0]
+        assert page.request.get(link).status == 200
+        page.get_by_role("button", name="Close").click()
+        page.get_by_label("Which").select_option("shared")
+        expect(page.locator("[data-link] img")).to_be_visible()
+        assert page.locator("[data-link] img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
+        assert serious_faults(page) == []
+        page.get_by_role("button", name="Take back the link").click()
+        page.get_by_text("Nothing of yours is public").wait_for()
+        assert page.request.get(link).status == 404
+        assert page.context.foreign == [] and page.context.faults == []
     studio.store.close()

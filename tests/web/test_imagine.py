@@ -101,6 +101,7 @@ def test_a_picture_is_drawn_reused_and_changed_by_brush(tmp_path, visit, engine)
         info = PngImagePlugin.PngInfo()
         info.add_text("parameters", TEXT.replace("a red fox", "a green hat"))
         Image.new("RGB", (64, 64)).save(picture, pnginfo=info)
+        before = len(page.context.asked)
         page.evaluate(
             """bytes => { const data = new DataTransfer();
             data.items.add(new File([new Uint8Array(bytes)], "other.png", {type: "image/png"}));
@@ -109,5 +110,7 @@ def test_a_picture_is_drawn_reused_and_changed_by_brush(tmp_path, visit, engine)
             list(picture.read_bytes()),
         )
         expect(prompt).to_have_value("a green hat, (noto:1.2)")
+        sent = [path for method, path in page.context.asked[before:] if method == "POST" and "/page/" not in path]
+        assert sent == ["/uploads"]
         assert page.context.foreign == [] and page.context.faults == []
     studio.store.close()

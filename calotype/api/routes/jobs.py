@@ -210,3 +210,9 @@ def preview(job: JobOf, service: ServiceOf) -> FileResponse:
 def result(result: ResultOf, service: ServiceOf) -> FileResponse:
     """A file that a job wrote."""
     return file_response(service.store.files.result(result.id), result.name, result.media_type, is_final=True)
+
+
+@router.delete("/jobs/{job_id}/results/{result_id}", status_code=204, responses=NOT_FOUND)
+def delete_result(result: ResultOf, job: JobOf, service: ServiceOf) -> None:
+    """Delete a file that a job wrote; with the last one its job is deleted too."""
+    service.store.delete_result(job.id, result.id, job.owner)

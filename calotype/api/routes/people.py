@@ -126,6 +126,13 @@ def _create_link(service: Service, caller: Caller, asked: NewLink) -> LinkView:
     return _link_view(link, f"/s/{secret}")
 
 
+@router.get("/links/{link_id}", response_class=FileResponse, responses=FILE | NOT_FOUND)
+def linked_file(link_id: LinkId, caller: CallerOf, service: ServiceOf) -> FileResponse:
+    """What is public under a link."""
+    link = service.links.get(caller.owner, link_id)
+    return file_response(service.store.files.link(link.id), f"picture{link.suffix}", link.media_type, is_final=True)
+
+
 @router.delete("/links/{link_id}", status_code=204, responses=NOT_FOUND)
 def delete_link(link_id: LinkId, caller: CallerOf, service: ServiceOf) -> None:
     """Revoke a link; its address leads nowhere from now on."""

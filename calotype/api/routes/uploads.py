@@ -7,11 +7,12 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
-from calotype.api.access import UPLOADING, CallerOf, ServiceOf
+from calotype.api.access import UPLOADING, WAITING, CallerOf, ServiceOf
 from calotype.api.body import BodyStream
 from calotype.api.responses import CONFLICT, FILE, NOT_FOUND, file_response
 from calotype.api.schemas import UPLOAD_ID
-from calotype.api.views import UploadView
+from calotype.api.views import ParametersView, UploadView
+from calotype.outputs.infotext import infotext_of
 
 router = APIRouter(tags=["uploads"])
 UploadId = Annotated[str, Path(pattern=UPLOAD_ID, description="sha256 of the file")]
@@ -39,6 +40,14 @@ def download(upload_id: UploadId, caller: CallerOf, service: ServiceOf) -> FileR
     saved = service.store.find_upload(caller.owner, upload_id)
     path = service.store.files.upload(saved.id)
     return file_response(path, saved.id, "application/octet-stream", is_final=True)
+
+
+@router.get("/uploads/{upload_id}/parameters", dependencies=WAITING, responses=NOT_FOUND)
+def parameters(upload_id: UploadId, caller: CallerOf, service: ServiceOf) -> ParametersView:
+    """The parameters that an uploaded picture was generated with, by any program."""
+    saved = service.store.find_upload(caller.owner, upload_id)
+    text, found = infotext_of(service.store.files.upload(saved.id), service.settings.max_pixels)
+    return ParametersView(text=text, parameters=found)
 
 
 @router.head("/uploads/{upload_id}", status_code=204, responses=NOT_FOUND)

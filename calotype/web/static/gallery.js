@@ -4,32 +4,40 @@ import { call, get, post, submit } from "./api.js";
 import { openDialog } from "./compare.js";
 import { el, guarded, toast } from "./dom.js";
 import { hand } from "./hand.js";
-import { isPicture, isTrial, jobTitle, kindTitle, openTab } from "./jobs.js";
+import { isTrial, jobTitle, kindTitle, openTab } from "./jobs.js";
 import { watch } from "./live.js";
+import { isRemoved, picturesOf, remove, watchRemoval } from "./removal.js";
 import { _ } from "./texts.js";
 import { fileOf, upload } from "./upload.js";
 
 const KINDS = ["restore", "upscale", "imagine"];
 const PAGE = 24;
 
+const dayOf = (seconds) => new Date(seconds * 1000).toLocaleDateString(document.documentElement.lang);
+
 customElements.define(
   "ct-gallery",
   class extends HTMLElement {
     jobs = [];
     next = null;
-    removed = new Set();
 
     connectedCallback() {
       this.build();
       this.stop = watch({
         open: () => this.read(),
-        change: (job) => job.state === "done" && KINDS.includes(job.kind) && !this.jobs.some((other) => other.id === job.id) && this.read(),
+        change: (job) => this.change(job),
+        gone: (id) => {
+          this.jobs = this.jobs.filter((job) => job.id !== id);
+          this.show();
+        },
       });
+      this.stopRemoval = watchRemoval(() => this.show());
       this.read();
     }
 
     disconnectedCallback() {
       this.stop?.();
+      this.stopRemoval?.();
     }
 
     build() {
@@ -46,7 +54,7 @@ customElements.define(
       this.until = el("input", { type: "date", "aria-label": _("To day"), onchange: soon });
       this.grid = el("div", { class: "ct-grid" });
       this.more = el("button", { type: "button", hidden: true, onclick: () => this.readMore() }, _("Show older pictures"));
-      this.empty = el("p", { class: "ct-empty", hidden: true }, _("No pictures yet. What you restore or draw appears here."));
+      this.empty = el("p", { class: "ct-empty", hidden: true });
       this.replaceChildren(el("div", { class: "ct-bar" }, this.text, this.kind, this.which, el("label", {}, _("from"), this.since), el("label", {}, _("to"), this.until)), this.empty, this.grid, el("div", { class: "ct-bar ct-foot" }, this.more));
     }
 
@@ -64,8 +72,9 @@ customElements.define(
 
     async read() {
       try {
-        if (this.which.value === "shared") await this.readShared();
+        if (this.which.value === "shared") await this.readLinks();
         else {
+          this.links = null;
           const page = await get(`/jobs?${this.query()}`);
           [this.jobs, this.next] = [page.jobs, page.next];
         }
@@ -75,10 +84,20 @@ customElements.define(
       }
     }
 
-    async readShared() {
-      const ids = [...new Set((await get("/links")).map((link) => link.job))];
-      const found = await Promise.all(ids.map((id) => get(`/jobs/${id}`).catch(() => null)));
-      [this.jobs, this.next] = [found.filter(Boolean).sort((a, b) => b.created - a.created), null];
+    /** One's own public links, with the jobs that they are of. */
+    async readLinks() {
+      const links = await get("/links");
+      const ids = [...new Set(links.map((link) => link.job))];
+      const jobs = new Map((await Promise.all(ids.map((id) => get(`/jobs/${id}`).catch(() => null)))).filter(Boolean).map((job) => [job.id, job]));
+      [this.links, this.next] = [links.map((link) => ({ ...link, job: jobs.get(link.job) ?? null })), null];
+    }
+
+    change(job) {
+      if (job.state !== "done" || !KINDS.includes(job.kind)) return;
+      const at = this.jobs.findIndex((other) => other.id === job.id);
+      if (at < 0) return this.read();
+      this.jobs[at] = job;
+      this.show();
     }
 
     async readMore() {
@@ -89,9 +108,10 @@ customElements.define(
     }
 
     show() {
-      const shown = this.jobs.filter((job) => !this.removed.has(job.id) && !isTrial(job));
-      const cards = shown.flatMap((job) => job.results.filter(isPicture).map((result) => this.card(job, result)));
+      const shown = this.jobs.filter((job) => !isRemoved(job.id) && !isTrial(job));
+      const cards = this.links ? this.links.map((link) => this.linkCard(link)) : shown.flatMap((job) => picturesOf(job).map((result) => this.card(job, result)));
       this.grid.replaceChildren(...cards);
+      this.empty.textContent = this.links ? _("Nothing of yours is public. Open a picture and share it by a link.") : _("No pictures yet. What you restore or draw appears here.");
       this.empty.hidden = cards.length > 0;
       this.more.hidden = !this.next;
     }
@@ -104,28 +124,35 @@ customElements.define(
         "article",
         { class: "ct-card" },
         el("button", { type: "button", class: "ct-open", "aria-label": title, onclick: () => this.open(job, result) }, el("img", { src: source, alt: "", loading: "lazy", decoding: "async" })),
-        el("div", { class: "ct-text" }, el("p", { title }, title), el("p", { class: "ct-soft" }, new Date(job.created * 1000).toLocaleDateString(document.documentElement.lang))),
-        el("div", { class: "ct-bar" }, star, el("a", { class: "ct-button ct-plain", href: result.url, download: result.name, "aria-label": _("Download {name}", { name: result.name }) }, _("Download")), el("button", { type: "button", class: "ct-plain", "aria-label": _("Delete {name}", { name: title }), onclick: () => this.remove(job) }, _("Delete"))),
+        el("div", { class: "ct-text" }, el("p", { title }, title), el("p", { class: "ct-soft" }, dayOf(job.created))),
+        el("div", { class: "ct-bar" }, star, el("a", { class: "ct-button ct-plain", href: result.url, download: result.name, "aria-label": _("Download {name}", { name: result.name }) }, _("Download")), el("button", { type: "button", class: "ct-plain", "aria-label": _("Delete {name}", { name: title }), onclick: () => remove(result.id, result.url, title) }, _("Delete"))),
       );
+    }
+
+    /** A public link: its picture is a copy, which stays when the one it is of is deleted. */
+    linkCard(link) {
+      const title = link.job ? jobTitle(link.job) : _("The picture was deleted; its public copy is still there");
+      return el(
+        "article",
+        { class: "ct-card", "data-link": link.id },
+        el("img", { src: `/links/${link.id}`, alt: title, loading: "lazy", decoding: "async" }),
+        el("div", { class: "ct-text" }, el("p", { title }, title), el("p", { class: "ct-soft" }, _("public since {day}", { day: dayOf(link.created) }))),
+        el("div", { class: "ct-bar" }, el("button", { type: "button", class: "ct-plain", "aria-label": _("Take back the link to {name}", { name: title }), onclick: () => this.takeBack(link) }, _("Take back"))),
+      );
+    }
+
+    takeBack(link) {
+      guarded(async () => {
+        await call("DELETE", `/links/${link.id}`);
+        if (this.links) await this.read();
+        toast(_("The link leads nowhere now"));
+      });
     }
 
     mark(job) {
       guarded(async () => {
         Object.assign(job, await call(job.is_favourite ? "DELETE" : "PUT", `/jobs/${job.id}/favourite`));
         this.show();
-      });
-    }
-
-    remove(job) {
-      this.removed.add(job.id);
-      this.show();
-      toast(_("{name} is deleted", { name: jobTitle(job) }), {
-        action: _("Undo"),
-        run: () => {
-          this.removed.delete(job.id);
-          this.show();
-        },
-        done: () => call("DELETE", `/jobs/${job.id}`, undefined, { keepalive: true }).catch((fault) => toast(fault.message)),
       });
     }
 
@@ -164,7 +191,8 @@ customElements.define(
       const link = await post("/links", { job: job.id, result: result.id });
       const url = new URL(link.url, location.href).href;
       await navigator.clipboard?.writeText(url).catch(() => null);
-      toast(url, { action: _("Take back"), run: () => call("DELETE", `/links/${link.id}`), seconds: 20 });
+      toast(url, { action: _("Take back"), run: () => this.takeBack(link), seconds: 20 });
+      if (this.links) await this.read();
       return false;
     }
   },

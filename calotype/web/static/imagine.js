@@ -1,11 +1,12 @@
 // <ct-imagine>: pictures that were generated from prompts, the newest first, with what can be done with each.
 
-import { call, get, post, submit } from "./api.js";
+import { get, post, submit } from "./api.js";
 import { openDialog } from "./compare.js";
 import { el, guarded, keepFocus, toast } from "./dom.js";
-import { FINISHED, isPicture, previewOf, progressOf } from "./jobs.js";
+import { FINISHED, isPicture, jobTitle, previewOf, progressOf } from "./jobs.js";
 import { watch } from "./live.js";
 import { fill, onOrder, showFault } from "./orders.js";
+import { isRemoved, picturesOf, remove, watchRemoval } from "./removal.js";
 import { _ } from "./texts.js";
 import { fileOf, upload } from "./upload.js";
 
@@ -32,6 +33,7 @@ customElements.define(
       this.stop = watch({ open: () => this.read(), change: (job) => this.change(job), gone: (id) => this.forget(id), moved: () => this.showAll() });
       onOrder("imagine", (task) => this.order(task));
       onOrder("imagine_filled", (filled) => this.filled(filled));
+      this.stopRemoval = watchRemoval(() => this.showAll());
       this.tab = document.getElementById("tab-imagine");
       this.onPaste = (event) => this.paste(event);
       this.onDrop = (event) => this.drop(event);
@@ -44,6 +46,7 @@ customElements.define(
 
     disconnectedCallback() {
       this.stop?.();
+      this.stopRemoval?.();
       document.removeEventListener("paste", this.onPaste);
       this.tab?.removeEventListener("drop", this.onDrop);
       this.tab?.removeEventListener("dragover", this.onOver);
@@ -100,8 +103,9 @@ customElements.define(
     // Shown
 
     showAll() {
-      this.list.replaceChildren(...this.jobs.map((job) => this.card(job)));
-      this.empty.hidden = this.jobs.length > 0;
+      const shown = this.jobs.filter((job) => !isRemoved(job.id) && !(job.results.some(isPicture) && !picturesOf(job).length));
+      this.list.replaceChildren(...shown.map((job) => this.card(job)));
+      this.empty.hidden = shown.length > 0;
       this.more.hidden = !this.next;
     }
 
@@ -128,11 +132,11 @@ customElements.define(
     }
 
     card(job) {
-      const pictures = job.results.filter(isPicture);
+      const pictures = picturesOf(job);
       const made = el("div", { class: pictures.length === 1 ? "ct-made is-single" : "ct-made" });
       made.append(...pictures.map((result) => this.thumb(job, result)));
       this.preview(made, job);
-      const children = [...this.after.values()].filter((other) => other.parent === job.id).sort((a, b) => a.created - b.created);
+      const children = [...this.after.values()].filter((other) => other.parent === job.id && !isRemoved(other.id)).sort((a, b) => a.created - b.created);
       made.append(...children.map((child) => this.child(child)).filter(Boolean));
       const button = (key, label, onclick) => el("button", { type: "button", class: "ct-plain", "data-key": key, onclick }, label);
       const isEnded = FINISHED.includes(job.state);
@@ -148,7 +152,7 @@ customElements.define(
           { class: "ct-bar ct-tight" },
           button("reuse", _("Use these settings"), () => this.reuse(job, pictures[0])),
           isEnded ? button("again", _("Again"), () => guarded(() => this.vary(job, pictures[0], 0))) : button("cancel", _("Cancel"), () => guarded(() => post(`/jobs/${job.id}/cancel`))),
-          isEnded && button("delete", _("Delete"), () => this.remove(job)),
+          isEnded && button("delete", _("Delete"), () => remove(job.id, `/jobs/${job.id}`, jobTitle(job))),
         ),
       );
     }
@@ -161,7 +165,8 @@ customElements.define(
     child(job) {
       if (job.state === "failed") return el("p", { class: "ct-fault" }, job.error.detail);
       if (job.state === "cancelled") return null;
-      const picture = job.results.find(isPicture);
+      const [picture] = picturesOf(job);
+      if (!picture && job.state === "done") return null;
       return picture ? this.thumb(job, picture) : el("div", { class: "ct-waits" }, progressOf(job));
     }
 
@@ -181,6 +186,7 @@ customElements.define(
           act(_("Restore faces"), () => this.go("restore", job, result)),
           act(_("Change a part"), () => this.inpaint(result)),
           el("a", { class: "ct-button", href: result.url, download: result.name }, _("Download")),
+          act(_("Delete"), () => remove(result.id, result.url, jobTitle(job))),
         ),
         el("p", { class: "ct-soft" }, job.task.prompt ?? ""),
       );
@@ -229,13 +235,6 @@ customElements.define(
       document.getElementById("imagine-init")?.parentElement.scrollIntoView({ block: "center" });
     }
 
-    remove(job) {
-      guarded(async () => {
-        await call("DELETE", `/jobs/${job.id}`);
-        this.forget(job.id);
-      });
-    }
-
     // Parameters of other programs
 
     paste(event) {
@@ -256,15 +255,9 @@ customElements.define(
 
     /** Fills the form with the parameters in a picture; one that has none becomes the picture to begin with. */
     async readPicture(file) {
-      const image = await new Promise((resolve, reject) => {
-        const reader = new FileReader();
-        reader.addEventListener("load", () => resolve(reader.result.split(",")[1]));
-        reader.addEventListener("error", reject);
-        reader.readAsDataURL(file);
-      });
-      const { info, parameters } = await post("/sdapi/v1/png-info", { image });
+      const { text, parameters } = await get(`/uploads/${await upload(file)}/parameters`);
       this.keepsModel = true;
-      if (info) fill("imagine", { text: info });
+      if (text) fill("imagine", { text });
       else if (Object.keys(parameters).length) fill("imagine", { fields: parameters });
       else await this.start.take(file);
     }
