@@ -12,7 +12,7 @@ from calotype import __version__
 from calotype.api.access import caller_of
 from calotype.api.errors import add_handlers
 from calotype.api.responses import COMMON
-from calotype.api.routes import a1111, catalog, jobs, mcp, openai, owner, people, uploads, workers
+from calotype.api.routes import a1111, catalog, jobs, mcp, models, openai, owner, people, uploads, workers
 from calotype.api.schemas import job_schema
 from calotype.api.security import SecurityMiddleware
 from calotype.api.service import Service
@@ -24,7 +24,7 @@ from calotype.jobs.users import Accounts
 from calotype.settings import Settings
 
 ROUTERS = (  # for accounts
-    *(jobs.router, uploads.router, catalog.router, people.router, owner.router),
+    *(jobs.router, uploads.router, catalog.router, models.router, people.router, owner.router),
     *(a1111.router, openai.router, mcp.router),
 )
 PUBLIC_ROUTERS = (catalog.public, people.public)  # for everybody

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from calotype.checkpoints.download import pull
 from calotype.checkpoints.entries import Entry
-from calotype.errors import PLAIN, CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.settings import Settings
 from calotype.tasks.events import Progress
 
@@ -22,7 +22,7 @@ class Download:
     state: str = "waiting"
     done: int = 0  # bytes
     total: int = 0
-    error: str = ""
+    error: Message | None = None
 
 
 class Downloads:
@@ -55,10 +55,10 @@ class Downloads:
                         self._change(entry, done=step.done, total=step.total)
             self._change(entry, state="done")
         except CalotypeError as fault:
-            self._change(entry, state="failed", error=PLAIN.fill(fault.message))
+            self._change(entry, state="failed", error=fault.message)
         except Exception:
             log.exception("%s cannot be fetched", entry.name)
-            self._change(entry, state="failed", error="an internal error; see the log of the service")
+            self._change(entry, state="failed", error=Message("an internal error; see the log of the service"))
 
     def _change(self, entry: Entry, **changes: object) -> None:
         with self._lock:

@@ -13,11 +13,13 @@ from fastapi import Request
 from calotype.api.downloads import Downloads
 from calotype.api.errors import Refusal
 from calotype.api.events import EventHub
+from calotype.api.imports import Imports
 from calotype.api.limiter import OpenLimiter, Rate, RateLimiter
 from calotype.api.metrics import Metrics
 from calotype.api.orders import Order
 from calotype.api.settings import GIB, MIB, ServiceSettings
 from calotype.checkpoints.names import allowed_names
+from calotype.checkpoints.store import ModelStore
 from calotype.jobs.account import Account
 from calotype.jobs.jobs import UNLIMITED, Budget, Job, OverBudget
 from calotype.jobs.links import Links
@@ -80,6 +82,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self.hub = EventHub(self.store, self.stopping)
+        self.imports = Imports(self.service.import_folder)
         self.presets, self.links = Presets(self.store.database), Links(self.store.database)
         self.may_be_open = self.accounts is None or self.service.is_local  # until `is_open` finds an account
 
@@ -94,9 +97,9 @@ class Service:
     def max_upload(self) -> int:
         return self.service.max_upload * MIB
 
-    @property
-    def names(self) -> Callable[[str], Collection[str]]:
-        return allowed_names(self.settings)
+    def names_for(self, caller: Caller) -> Callable[[str], Collection[str]]:
+        """The names that a caller may use, by their kind."""
+        return allowed_names(self.settings, caller.owner)
 
     def submit(self, caller: Caller, order: Order, key: str | None = None) -> Job:
         """Raises NotFound for uploads and parents of others, Conflict for the key of another request, OverBudget."""
@@ -117,11 +120,14 @@ class Service:
         return job
 
     def check_storage(self, caller: Caller) -> None:
-        """Raises OverBudget if the account has uploaded too much."""
+        """Raises OverBudget if the account has too many uploads and models of its own."""
         if self.accounts and caller.account:
             limit = caller.account.allowance.max_stored
-            if self.accounts.stored(caller.owner) >= limit * GIB:
-                raise OverBudget("the uploads of this account have {limit:g} GiB, its limit; delete some", limit=limit)
+            size = self.accounts.stored(caller.owner) + ModelStore(self.settings).size_of(caller.owner)
+            if size >= limit * GIB:
+                raise OverBudget(
+                    "the uploads and models of this account have {limit:g} GiB, its limit; delete some", limit=limit
+                )
 
     def spent(self, caller: Caller) -> float:
         """Device seconds that count against the budget."""

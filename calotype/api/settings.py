@@ -36,6 +36,9 @@ class ServiceSettings:
     image_urls: bool = option(
         False, "fetch pictures that a request names by an https address, from public addresses of the internet only"
     )
+    import_folder: tuple[str, ...] = option(
+        (), "folder of A1111, Forge or ComfyUI whose models the owner can put on the list from the page"
+    )
     log_prompts: bool = option(False, "also log the options of jobs, prompts included")
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from calotype.api.routes.catalog import models
+from calotype.api.routes.models import models
 from calotype.api.schemas import JOB_ID, UPLOAD_ID, task_schema
 from calotype.api.service import Caller, Service
 from calotype.api.shown import error_view, event_data

@@ -100,6 +100,8 @@ class ModelView(View):
     purpose: str
     is_available: bool
     is_shipped: bool = Field(description="whether it comes with the program, and stays")
+    is_own: bool = Field(description="whether it belongs to this account alone, which may remove it")
+    preview: str | None = Field(description="address of a small picture of what it makes")
     licence: str
     size: int = Field(description="bytes; 0 if unknown")
     about: str
@@ -157,9 +159,22 @@ class DownloadView(View):
     error: str = Field(description="why it failed, in a sentence; else empty")
 
 
+class ImportView(View):
+    """A folder of another program, whose models can be put on the list."""
+
+    id: str = Field(examples=["0f3c9a52d6b84e1c"])
+    name: str = Field(description="of the folder", examples=["stable-diffusion-webui"])
+    state: Literal["", "running", "done", "failed"] = Field(description="empty: not since the service was started")
+    added: int = Field(description="models that were added")
+    known: int = Field(description="models that were on the list already")
+    failed: int = Field(description="files that cannot be used")
+    faults: list[str] = Field(description="why not, a sentence each, the first ones")
+
+
 class KeptModelView(View):
     name: str = Field(description="its name in requests", examples=["mine"])
     kind: str = Field(examples=["lora"])
+    is_own: bool = Field(description="whether it belongs to this account alone")
 
 
 class AllowanceView(View):

@@ -64,7 +64,7 @@ def submit(
 ) -> Job:
     """Queues a job. Raises CalotypeError for an invalid task, and what `Service.submit` raises."""
     task = {name: known_name(value) if name in MODEL_OPTIONS else value for name, value in task.items()}
-    models = models_of(check_task(kind, task, files, service.names, caller.limits))
+    models = models_of(check_task(kind, task, files, service.names_for(caller), caller.limits))
     return service.submit(caller, Order(kind, task, files, output or {}, models=models), key)
 
 

@@ -31,7 +31,8 @@ def describe(listed: Listed) -> dict[str, Any]:
     entry = listed.entry
     if entry is None:
         state = "added" if listed.path else "added, but gone"
-        return {**facts, "state": state, "licence": "", "size": 0, "about": "your own"}
+        size = listed.path.stat().st_size if listed.path else 0
+        return {**facts, "state": state, "licence": "", "size": size, "about": "your own"}
     state = "ships" if entry.ships else "fetched" if listed.path else "to fetch"
     more = {"licence": entry.licence, "commercial": entry.commercial, "size": entry.size, "about": entry.about}
     return {**facts, "state": state, **more, "scale": entry.scale, "url": entry.url, "sha256": entry.sha256}

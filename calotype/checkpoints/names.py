@@ -9,12 +9,15 @@ from calotype.tasks.optimizers import KNOWN
 from calotype.tasks.styles import STYLES_FILE, styles
 
 
-def allowed_names(settings: Settings) -> Callable[[str], Collection[str]]:
-    """The names by their kind, as `tasks.read_task` takes them for untrusted requests; read at each call."""
+def allowed_names(settings: Settings, owner: str = "") -> Callable[[str], Collection[str]]:
+    """The names by their kind, as `tasks.read_task` takes them for untrusted requests; read at each call.
+
+    `owner`: the account whose own models are among them.
+    """
 
     def names(kind: str) -> Collection[str]:
         if kind in STORED:
-            return ModelStore(settings, trusted=False).names(kind)
+            return ModelStore(settings, trusted=False).names(kind, owner)
         if kind == "style":
             return styles(settings.home / STYLES_FILE)
         return KNOWN if kind == "optimizer" else ()

@@ -3,6 +3,7 @@
 Nothing here imports torch.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 
 from calotype.checkpoints.entries import BEST_FACES, CATALOG, KINDS, Entry, known_name
 from calotype.checkpoints.hashes import INDEX, digest
+from calotype.checkpoints.previews import OURS
 from calotype.errors import CalotypeError, Message, Remedy
 from calotype.files import make_folder, write_atomic
 from calotype.options import nearest, shown
@@ -64,6 +66,7 @@ class Listed:
     kind: str
     entry: Entry | None  # None: added by the user
     path: Path | None  # None: not available
+    owner: str = ""  # the account of a service that alone may use it; empty: everybody may
 
 
 @dataclass(frozen=True)
@@ -87,21 +90,31 @@ class ModelStore:
         """`trusted`: default for `find`: whether a name may also be a path."""
         self.folder = settings.home / "models"
         self._is_trusted = trusted
+        self.trained = self.folder / "trained"  # copies of results of trainings, in a folder each
         self._list = self.folder / "shelf.json"
 
-    def entries(self, kind: str = "") -> list[Listed]:
-        """The models of the catalog and those added, with their paths: all, or those of one kind."""
+    def entries(self, kind: str = "", owner: str | None = None) -> list[Listed]:
+        """The models of the catalog and those added, with their paths: all, or those of one kind.
+
+        `owner`: without those that belong to other accounts; None: with all of them.
+        """
         added = self._added()
         known = [entry for entry in CATALOG.values() if kind in ("", entry.kind)]
         own = [(name, record) for name, record in added.items() if name not in CATALOG and kind in ("", record["kind"])]
         return [Listed(entry.name, entry.kind, entry, self._path(entry, added)) for entry in known] + [
-            Listed(name, record["kind"], None, path if (path := Path(record["path"])).is_file() else None)
+            Listed(name, record["kind"], None, path if (path := Path(record["path"])).is_file() else None, whose)
             for name, record in own
+            if (whose := record.get("owner", "")) in ("", owner) or owner is None
         ]
 
-    def names(self, kind: str) -> list[str]:
-        """Names of the available models of a kind."""
-        return [model.name for model in self.entries(kind) if model.path]
+    def names(self, kind: str, owner: str | None = None) -> list[str]:
+        """Names of the available models of a kind; `owner`: as of `entries`."""
+        return [model.name for model in self.entries(kind, owner) if model.path]
+
+    def size_of(self, owner: str) -> int:
+        """Bytes of the models that belong to an account."""
+        own = [model.path for model in self.entries(owner=owner) if model.owner and model.path]
+        return sum(path.stat().st_size for path in own)
 
     def find(self, name: str, kind: str = "", trusted: bool | None = None) -> Checkpoint:
         """Finds a model by its catalog name, the name under which it was added, or a path.
@@ -210,15 +223,25 @@ class ModelStore:
 
     def put(self, name: str, path: Path, kind: str) -> Checkpoint:
         """Records a user's file, which is used in place; `checkpoints.add` inspects it first."""
-        self._write(added=self._added() | {name: {"path": str(path), "kind": kind, "sha256": digest(path)}})
+        record = {"path": str(path), "kind": kind, "sha256": digest(path)}
+        with self._changing():
+            self._write(added=self._added() | {name: record})
         return self.find(name)
 
-    def register(self, path: Path, kind: str) -> str:
-        """Records a file that a task created; returns its name, which is the file's own if that is free."""
-        path, added = path.absolute(), self._added()
-        names = [name for name, record in added.items() if Path(record["path"]) == path]
-        gone = [path.stem] if path.stem in added and not Path(added[path.stem]["path"]).is_file() else []
-        return self.put((names or gone or [self.free_name(path)])[0], path, kind).name
+    def register(self, path: Path, kind: str, owner: str = "") -> str:
+        """Records a file that a task created; returns its name, which is the file's own if that is free.
+
+        `owner`: the account of a service that alone may use it; empty: everybody may.
+        """
+        path = path.absolute()
+        record = {"path": str(path), "kind": kind, "sha256": digest(path)} | ({"owner": owner} if owner else {})
+        with self._changing():
+            added = self._added()
+            names = [name for name, known in added.items() if Path(known["path"]) == path]
+            gone = [path.stem] if path.stem in added and not Path(added[path.stem]["path"]).is_file() else []
+            name = (names or gone or [self.free_name(path)])[0]
+            self._write(added=added | {name: record})
+        return name
 
     def free_name(self, path: Path) -> str:
         """A free name for a user's file: its own, with a number if taken; empty if the file was already added."""
@@ -238,16 +261,25 @@ class ModelStore:
             raise CalotypeError("{name} is already at hand; give another {option:name}, or remove it first", name=name)
 
     def remove(self, name: str) -> Path:
-        """Removes a model: a downloaded file is deleted, an added one only leaves the list. Returns its path.
+        """Removes a model: one that was downloaded or kept of a training is deleted, an added one only leaves the list.
+
+        Returns its path.
 
         Raises:
             CalotypeError: unknown, shipped with the program, or not available.
         """
+        with self._changing():
+            return self._remove(name)
+
+    def _remove(self, name: str) -> Path:
         added = self._added()
         name = name if name in added else known_name(name)
         if name in added:
             path = Path(added.pop(name)["path"])
             self._write(added=added)
+            if path.is_relative_to(self.trained):
+                for copy in (path, path.with_name(path.stem + OURS)):
+                    copy.unlink(missing_ok=True)
             return path
         if name not in CATALOG:
             raise CalotypeError("no model is named {name}{hint}", name=name, hint=nearest(name, [*CATALOG, *added]))
@@ -271,7 +303,8 @@ class ModelStore:
 
     def pin_hash(self, entry: Entry, sha256: str) -> None:
         """Pins the sha256 of a downloaded file whose entry has none, to detect later changes."""
-        self._write(seen=self._pinned_hashes() | {entry.file: sha256})
+        with self._changing():
+            self._write(seen=self._pinned_hashes() | {entry.file: sha256})
 
     def _added(self) -> dict[str, Any]:
         return self._read().get("added", {})
@@ -291,6 +324,15 @@ class ModelStore:
             raise CalotypeError("{list} is damaged; delete it and add your models again", list=self._list) from None
         except OSError as fault:
             raise CalotypeError("{list} cannot be read: {reason}", list=self._list, reason=fault.strerror) from None
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """While the list is read and written again, no other process or thread does that."""
+        from filelock import FileLock  # imports in 45 ms
+
+        make_folder(self.folder, "home")
+        with FileLock(self.folder / "shelf.lock"):
+            yield
 
     def _write(self, **changes: Any) -> None:
         text = json.dumps(self._read() | changes, indent=1, ensure_ascii=False, sort_keys=True)

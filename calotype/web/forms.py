@@ -4,7 +4,7 @@ import dataclasses
 import html
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -32,6 +32,7 @@ SLIDER_STEPS = 512  # a number with more whole values than this is typed
 FLOAT_STEP = 0.05
 MAX_FILLING = 200_000  # characters
 LONG_TEXT = 2000  # a text that may be as long as this has several lines
+Names = Callable[[str], Collection[str]]  # of a kind of model
 _NUMBERS = itertools.count(1)  # two orders are different, so that the page shows the second one too
 
 
@@ -40,11 +41,14 @@ class Door:
     """What tabs are made with.
 
     Attributes:
-        names: the names of a kind of model, as the API allows them.
+        names_for: the names of each kind of model that whoever makes a request may use, as the API allows them; of no
+            request: those that everybody may.
+        choices: drop-downs of names, each with the kind of its names and the words that stand before them.
     """
 
     texts: Texts
-    names: Callable[[str], Sequence[str]]
+    names_for: Callable[[gr.Request | None], Names]
+    choices: list[tuple[gr.Dropdown, str, Sequence[str]]] = dataclasses.field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -173,12 +177,42 @@ def _order(kind: str, data: Mapping[str, Any]) -> str:
     return f'<ct-order kind="{kind}" task="{text}" number="{next(_NUMBERS)}"></ct-order>'
 
 
-def add_filler(door: Door, form: TaskForm, read: Callable[[Any], Filling]) -> None:
-    """A hidden field by which scripts fill a form (`fill` in `static/orders.js`): it takes JSON, which `read` reads."""
+def add_choices(door: Door) -> None:
+    """A hidden button by which scripts have the names in all forms read again (`static/main.js`)."""
+    button = gr.Button("", elem_id="ct-choices", elem_classes="ct-order")
+
+    def choices(request: gr.Request) -> list[Any]:
+        names = door.names_for(request)
+        return [gr.update(choices=named(words, names(kind))) for _, kind, words in door.choices]
+
+    button.click(
+        choices,
+        None,
+        [dropdown for dropdown, *_ in door.choices],
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+
+
+def named(words: Sequence[str], names: Collection[str]) -> list[str]:
+    """The choices of a drop-down: words such as auto, then names of models."""
+    return [*words, *sorted(set(names) - set(words))]
+
+
+def add_filler(door: Door, form: TaskForm, read: Callable[[Any, Names], Filling]) -> None:
+    """A hidden field by which scripts fill a form (`fill` in `static/orders.js`): it takes JSON, which `read` reads.
+
+    `read` also takes the names of models that whoever fills the form may use.
+    """
     text = gr.Textbox("", elem_id=f"{form.kind}-fill", elem_classes="ct-order", show_label=False, container=False)
     order = gr.Markdown("", elem_id=f"{form.kind}-filled", elem_classes="ct-order", sanitize_html=False)
+
+    def filled(written: str, request: gr.Request) -> list[Any]:
+        return fill(door, form, partial(read, names=door.names_for(request)), written)
+
     text.change(
-        partial(fill, door, form, read),
+        filled,
         text,
         [order, *form.components],
         queue=False,
@@ -228,8 +262,10 @@ def _component(door: Door, rules: Any, kind: Any, usual: Any, what: dict[str, An
     if rules.choices:
         return gr.Dropdown(list(rules.choices), value=usual, filterable=False, **what)
     if rules.names and not rules.parsed:
-        names = [*rules.words, *(name for name in door.names(rules.names) if name not in rules.words)]
-        return gr.Dropdown(names if usual in (None, *names) else [usual, *names], value=usual, **what)
+        words = (*rules.words, *(() if usual is None or usual in rules.words else (usual,)))
+        dropdown = gr.Dropdown(named(words, door.names_for(None)(rules.names)), value=usual, **what)
+        door.choices.append((dropdown, rules.names, words))
+        return dropdown
     if plain in (int, float):
         return _number_component(rules, plain, usual, what, is_open=is_optional(kind))
     return gr.Textbox("" if usual is None else str(usual), lines=3 if rules.max_length >= LONG_TEXT else 1, **what)

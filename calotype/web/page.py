@@ -6,7 +6,7 @@ import gc
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from calotype.api.access import caller_of
 from calotype.api.body import MAX_JSON, read_body
 from calotype.api.errors import Refusal, error_response
-from calotype.api.service import Service
+from calotype.api.service import Caller, Service
 from calotype.html import as_markup, csp_hash, render
 from calotype.languages import NAMES
 from calotype.web import login
@@ -87,8 +87,9 @@ class Gate:
                 task.cancel()
 
     def _built(self, language: str) -> asyncio.Task[FastAPI]:
-        """The page in a language, once it is built."""
-        if language not in self._pages:
+        """The page in a language, once it is built; one that could not be built is built anew."""
+        known = self._pages.get(language)
+        if known is None or (known.done() and (known.cancelled() or known.exception())):
             self._pages[language] = asyncio.create_task(self._build(language))
         return self._pages[language]
 
@@ -205,16 +206,23 @@ def blocks(language: str, service: Service) -> "Blocks":
     """The tabs in one language."""
     import gradio as gr
 
-    from calotype.web.forms import Door
+    from calotype.web.forms import Door, add_choices
     from calotype.web.tabs import TABS
 
     texts = Texts(language)
-    door = Door(texts, lambda kind: sorted(service.names(kind)))
-    with gr.Blocks(title="Calotype", analytics_enabled=False, fill_width=True) as page, gr.Tabs(elem_id="tabs"):
-        for tab in TABS:
-            title = texts.wording.translate(tab.TITLE)
-            with gr.Tab(title, id=tab.NAME, elem_id=f"tab-{tab.NAME}", render_children=True):
-                tab.add(door)
+
+    def names_for(request: gr.Request | None) -> Callable[[str], Collection[str]]:
+        caller = request.request.state.caller if request else Caller("")  # the gate has put it there
+        return service.names_for(caller)
+
+    door = Door(texts, names_for)
+    with gr.Blocks(title="Calotype", analytics_enabled=False, fill_width=True) as page:
+        with gr.Tabs(elem_id="tabs"):
+            for tab in TABS:
+                title = texts.wording.translate(tab.TITLE)
+                with gr.Tab(title, id=tab.NAME, elem_id=f"tab-{tab.NAME}", render_children=True):
+                    tab.add(door)
+        add_choices(door)
     return page
 
 

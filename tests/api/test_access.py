@@ -12,6 +12,7 @@ from calotype.api.routes import owner
 from calotype.api.security import host_name
 from calotype.api.service import Service
 from calotype.api.settings import ServiceSettings
+from calotype.checkpoints.store import ModelStore
 from calotype.errors import CalotypeError
 from calotype.jobs.account import Allowance
 from tests.api.conftest import Clock, client_of, png, submit, upload, work
@@ -37,7 +38,19 @@ def test_the_route_table_is_complete(app):
     assert len(included) == len((*ROUTERS, *PUBLIC_ROUTERS, *WORKER_ROUTERS))
 
 
-def test_another_user_finds_none_of_ones_objects(client_for, store):
+def own_model(client, store, home):
+    """The name of a LoRA that an account has trained, with a picture; others can't use it."""
+    job = submit(client, "train_lora", {}, files={"photos": [f"{upload(client)}/a.png"]})
+    work(store, b"weights", "mine.safetensors", "application/octet-stream")
+    body = {"job": job, "result": client.get(f"/jobs/{job}").json()["results"][0]["id"]}
+    made = client.post("/models/trained", json=body).json()
+    assert made == {"name": "mine", "kind": "lora", "is_own": True}
+    path = ModelStore(home).find("mine").path
+    path.with_suffix(".png").write_bytes(png())
+    return made["name"]
+
+
+def test_another_user_finds_none_of_ones_objects(client_for, store, home):
     """Every route with an object in its address, with the ids of objects that exist."""
     ann, bob = client_for("ann"), client_for("bob")
     waiting, failed, spare = submit(ann), submit(ann), submit(ann)
@@ -46,6 +59,7 @@ def test_another_user_finds_none_of_ones_objects(client_for, store):
     work(store)  # the spare one, whose result is deleted alone
     done = submit(ann)
     work(store)
+    model = own_model(ann, store, home)
     ann.post(f"/jobs/{waiting}/resume")
     assert ann.put("/presets/mine", json={"kind": "imagine"}).status_code == 200
     result = ann.get(f"/jobs/{done}").json()["results"][0]["id"]
@@ -57,6 +71,7 @@ def test_another_user_finds_none_of_ones_objects(client_for, store):
         "upload_id": upload(ann),
         "preset": "mine",
         "link_id": link.json()["id"],
+        "name": model,
     }
     waits = ("pause", "resume", "move", "cancel")
     before = {name: ann.get(f"/{name}").json() for name in ("jobs", "presets", "links")}

@@ -1,11 +1,15 @@
 """What only the owner may do: models and accounts."""
 
+import io
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
+from safetensors.numpy import save_file
 
 pytest.importorskip("fastapi")
 
@@ -16,15 +20,16 @@ from calotype.api.app import create_app
 from calotype.api.routes import owner
 from calotype.api.settings import ServiceSettings
 from calotype.checkpoints.store import ModelStore
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message, Wording
 from calotype.jobs.jobs import NewResult
 from calotype.jobs.users import Accounts
 from calotype.tasks.events import Progress
-from tests.api.conftest import ADDRESS, submit, upload
+from tests.api.conftest import ADDRESS, png, submit, upload
 
 ROUTES = (
     *(("GET", "/downloads"), ("POST", "/models/codeformer/fetch"), ("DELETE", "/models/codeformer")),
-    *(("POST", "/models/trained"), ("GET", "/accounts"), ("POST", "/accounts"), ("PATCH", "/accounts/ann")),
+    *(("GET", "/imports"), ("POST", "/imports/0123456789abcdef")),
+    *(("GET", "/accounts"), ("POST", "/accounts"), ("PATCH", "/accounts/ann")),
     *(("POST", "/accounts/ann/tokens"), ("POST", "/invitations")),
 )
 
@@ -76,7 +81,7 @@ def test_a_model_is_fetched_in_the_background(house, monkeypatch):
     def pull(entry, settings):
         yield Progress(5, 10, "bytes")
         if entry.name != "codeformer":
-            raise CalotypeError("no connection")
+            raise CalotypeError("{entry} is not at hand", entry=entry.name)
 
     monkeypatch.setattr(downloads, "pull", pull)
     names = ("codeformer", "realesrgan-x4plus")
@@ -86,31 +91,118 @@ def test_a_model_is_fetched_in_the_background(house, monkeypatch):
     while any(d["state"] in ("waiting", "running") for d in house.ann.get("/downloads").json()):
         assert time.monotonic() < until
     states = {d["name"]: (d["state"], d["done"], d["total"], d["error"]) for d in house.ann.get("/downloads").json()}
-    assert states == {names[0]: ("done", 5, 10, ""), names[1]: ("failed", 5, 10, "no connection")}
+    assert states == {names[0]: ("done", 5, 10, ""), names[1]: ("failed", 5, 10, f"{names[1]} is not at hand")}
+    chinese = house.ann.get("/downloads", headers={"Accept-Language": "zh"}).json()[1]["error"]
+    assert chinese == Wording("zh").fill(Message("{entry} is not at hand", entry=names[1])) and "at hand" not in chinese
     for name in ("nothing", "..%2f..%2fetc", "a%00"):
         assert house.ann.post(f"/models/{name}/fetch").status_code in (404, 422), name
 
 
+def trained(house, tmp_path, name, output_name="fox"):
+    """A training of an account that has ended, with samples: what keeps its file as a model."""
+    job = house.store.submit(house.accounts.find(name).id, "train_lora", {"output_name": output_name}, files={})
+    weights, samples = tmp_path / f"{name}.safetensors", tmp_path / f"{name}.png"
+    weights.write_bytes(name.encode())
+    samples.write_bytes(png(900))
+    found = [NewResult(samples, "samples.png", "image/png")]
+    found += [NewResult(weights, f"../a/{output_name}.safetensors", "application/octet-stream")]
+    done = house.store.finish(house.store.claim("w"), found, 1.0)
+    return {"job": job.id, "result": done.results[1].id}
+
+
 def test_a_trained_lora_is_a_model_at_once_and_can_be_removed(house, tmp_path):
-    owner = house.accounts.find("ann").id
-    job = house.store.submit(owner, "train_lora", {"output_name": "fox"}, files={"photos": []})
-    weights = tmp_path / "fox.safetensors"
-    weights.write_bytes(b"weights")
-    claimed = house.store.claim("w")
-    done = house.store.finish(claimed, [NewResult(weights, "../a/fox.safetensors", "application/octet-stream")], 1.0)
-    body = {"job": job.id, "result": done.results[0].id}
+    body = trained(house, tmp_path, "ann")
     made = house.ann.post("/models/trained", json=body)
-    assert made.status_code == 201 and made.json() == {"name": "fox", "kind": "lora"}
-    assert ModelStore(house.home).find("fox", "lora").path.read_bytes() == b"weights"
+    assert made.status_code == 201 and made.json() == {"name": "fox", "kind": "lora", "is_own": False}
+    path = ModelStore(house.home).find("fox", "lora").path
+    assert path.read_bytes() == b"ann"
     assert house.ann.post("/models/trained", json=body).json()["name"] == "fox"
     assert house.ann.post("/models/trained", json={**body, "result": "0" * 32}).status_code == 404
     house.accounts.add("max", is_admin=True)
     other = {"Authorization": f"Bearer {house.accounts.add_token('max')}"}
     assert house.ann.post("/models/trained", json=body, headers=other).status_code == 404
+    assert house.ben.delete("/models/fox").status_code == 403
     assert house.ann.delete("/models/fox").status_code == 204
-    assert "fox" not in ModelStore(house.home).names("lora")
-    assert house.ann.delete("/models/fox").status_code == 422
+    assert "fox" not in ModelStore(house.home).names("lora") and not any(path.parent.iterdir())
+    assert house.ann.delete("/models/fox").status_code == 404
     assert house.ann.delete("/models/emoji").status_code == 422
+
+
+def test_what_others_have_trained_is_theirs_alone(house, tmp_path):
+    made = house.ben.post("/models/trained", json=trained(house, tmp_path, "ben")).json()
+    assert made == {"name": "fox", "kind": "lora", "is_own": True}
+    kept = ModelStore(house.home).find("fox").path
+    use = {"kind": "imagine", "task": {"prompt": "a <lora:fox:1>"}}
+    lists = ("/models", "/sdapi/v1/loras")
+    named = lambda who: [address for address in lists if "fox" in who.get(address).text]  # noqa: E731
+    assert named(house.ben) == list(lists) and house.ben.post("/jobs", json=use).status_code == 201
+    assert named(house.ann) == []
+    refused = house.ann.post("/jobs", json=use)
+    assert refused.status_code == 422 and "no LoRA is named fox" in refused.json()["detail"]
+    for method, address in (("GET", "/models/fox/preview"), ("DELETE", "/models/fox")):
+        assert house.ann.request(method, address).status_code == 404
+    mine = house.ann.post("/models/trained", json=trained(house, tmp_path, "ann")).json()
+    assert mine["name"] == "fox-2" and house.ben.get("/models?kind=lora").text.count('"name"') == 2
+    assert house.ben.delete("/models/fox").status_code == 204 and not kept.exists()
+    assert house.ben.delete("/models/fox-2").status_code == 403
+
+
+def test_models_of_ones_own_count_as_storage(house, tmp_path):
+    assert house.ben.post("/models/trained", json=trained(house, tmp_path, "ben")).status_code == 201
+    house.accounts.change("ben", max_stored=2 / 2**30)  # 2 bytes; the file has 3
+    refused = house.ben.post("/models/trained", json=trained(house, tmp_path, "ben", "hen"))
+    assert refused.status_code == 429 and "its limit" in refused.json()["detail"]
+
+
+def test_a_model_has_the_picture_beside_its_file(house, tmp_path):
+    models = ModelStore(house.home)
+    house.ann.post("/models/trained", json=trained(house, tmp_path, "ann"))
+    for name in ("owl", "cat"):
+        (tmp_path / f"{name}.safetensors").write_bytes(b"x")
+        models.put(name, tmp_path / f"{name}.safetensors", "lora")
+    (tmp_path / "owl.png").write_bytes(png(900))
+    (tmp_path / "cat.preview.png").write_bytes(b"no picture")
+    found = {model["name"]: model["preview"] for model in house.ben.get("/models?kind=lora").json()}
+    assert found == {name: f"/models/{name}/preview" for name in ("fox", "owl", "cat")}
+    for name in ("fox", "owl"):
+        answer = house.ben.get(found[name])
+        assert answer.headers["content-type"] == "image/jpeg"
+        assert max(Image.open(io.BytesIO(answer.content)).size) <= 320
+    assert house.ben.get(found["cat"]).status_code == 422
+    assert house.ben.get("/models/emoji/preview").status_code == 404
+
+
+def imported(client):
+    """The folders, once none of them is being imported."""
+    until = time.monotonic() + 60
+    while "running" in [found["state"] for found in client.get("/imports").json()]:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return client.get("/imports").json()
+
+
+def test_models_of_a_folder_named_at_the_start_are_put_on_the_list(store, home, tmp_path):
+    webui = tmp_path / "webui"
+    (webui / "models" / "Lora").mkdir(parents=True)
+    weights = {"lora_unet_a.lora_down.weight": np.ones((2, 2), "f"), "lora_unet_a.lora_up.weight": np.ones((2, 2), "f")}
+    save_file(weights, webui / "models" / "Lora" / "owl.safetensors")
+    (webui / "models" / "Lora" / "bad.safetensors").write_bytes(b"damaged")
+    service = ServiceSettings(import_folder=(str(webui), str(tmp_path / "gone")))
+    client = TestClient(create_app(store, home, service), base_url=ADDRESS)
+    known = client.get("/imports").json()
+    assert [(found["name"], found["state"]) for found in known] == [("webui", ""), ("gone", "")]
+    assert str(tmp_path) not in client.get("/imports").text
+    assert client.post("/imports/" + "0" * 16).status_code == 404
+    for found in known:
+        assert client.post(f"/imports/{found['id']}").json()["state"] == "running"
+    now = imported(client)
+    assert [(found["state"], found["added"], found["failed"]) for found in now] == [("done", 1, 1), ("failed", 0, 0)]
+    assert "bad.safetensors" in now[0]["faults"][0] and str(tmp_path) not in now[0]["faults"][0]
+    assert "there is no folder gone" in now[1]["faults"][0]
+    assert ModelStore(home).find("owl", "lora").path.is_relative_to(webui)
+    client.post(f"/imports/{known[0]['id']}")
+    now = imported(client)
+    assert (now[0]["added"], now[0]["known"]) == (0, 1)
 
 
 def test_what_was_made_before_there_were_accounts_is_the_owners(store, home):

@@ -27,14 +27,14 @@ ADDRESS = "http://127.0.0.1:7860"
 class StudioService:
     """The service with its page; with accounts for `users`."""
 
-    def __init__(self, folder, users=()):
+    def __init__(self, folder, users=(), **service):
         (folder / "service").mkdir(parents=True, exist_ok=True)
         self.settings = Settings.gather({"home": folder / "home", "offline": True}, environ={})
         self.store = JobStore("", folder / "service")
         self.accounts = Accounts(self.store.database) if users else None
         for name in users:
             self.accounts.add(name)
-        service = ServiceSettings(host="0.0.0.0" if users else "127.0.0.1")
+        service = ServiceSettings(host="0.0.0.0" if users else "127.0.0.1", **service)
         self.app = create_app(self.store, self.settings, service, accounts=self.accounts)
         add_page(self.app, ahead=())
 

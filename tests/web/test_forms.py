@@ -14,7 +14,7 @@ NAMES = {"upscale": ["photo-x2", "photo-x4"], "faces": ["faces-v2"], "diffusion"
 
 def form_of(kind, common=(), hidden=()):
     with gr.Blocks():
-        return add_form(Door(Texts("en"), lambda kind: NAMES.get(kind, [])), kind, common, "Go", hidden)
+        return add_form(Door(Texts("en"), lambda request: lambda kind: NAMES.get(kind, [])), kind, common, "Go", hidden)
 
 
 def values_of(form, **changes):

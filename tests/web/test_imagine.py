@@ -13,29 +13,34 @@ from tests.web.test_browser import serious_faults
 
 TEXT = "a red fox, (noto:1.2)\nNegative prompt: blurry\n"
 TEXT += "Steps: 7, Sampler: Euler a, CFG scale: 3.5, Seed: 42, Size: 64x96"
-DOOR = Door(Texts("en"), lambda kind: {"diffusion": ["emoji", "other"], "lora": ["mine"]}.get(kind, []))
+NAMES = {"diffusion": ["emoji", "other"], "lora": ["mine"]}
+DOOR = Door(Texts("en"), lambda request: lambda kind: NAMES.get(kind, []))
+
+
+def filling(data):
+    return imagine.filling(DOOR, data, DOOR.names_for(None))
 
 
 def test_parameters_of_other_programs_fill_the_form():
-    task = imagine.filling(DOOR, {"text": f"{TEXT}, Model: other"}).task
+    task = filling({"text": f"{TEXT}, Model: other"}).task
     assert task["prompt"] == "a red fox, (noto:1.2)" and task["negative"] == "blurry" and task["model"] == "other"
     assert (task["steps"], task["guidance"], task["seed"], task["size"]) == (7, 3.5, 42, "64x96")
     assert task["sampler"] == "Euler a"
     fields = {"Program": "InvokeAI", "Prompt": "a, b: c", "Negative prompt": "d", "Steps": "9", "Seed": "3"}
-    task = imagine.filling(DOOR, {"fields": fields | {"Sampler": "Euler", "CFG scale": "2"}}).task
+    task = filling({"fields": fields | {"Sampler": "Euler", "CFG scale": "2"}}).task
     assert (task["prompt"], task["negative"], task["steps"], task["guidance"]) == ("a, b: c", "d", 9, 2.0)
 
 
 def test_a_model_that_is_not_installed_is_a_note_and_the_rest_is_filled():
-    filling = imagine.filling(DOOR, {"text": f"{TEXT}, Model: dreamshaper_8"})
-    assert "model" not in filling.task and filling.task["steps"] == 7
-    assert any("dreamshaper_8 is not installed" in note for note in filling.notes)
+    found = filling({"text": f"{TEXT}, Model: dreamshaper_8"})
+    assert "model" not in found.task and found.task["steps"] == 7
+    assert any("dreamshaper_8 is not installed" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("data", [None, [], {}, {"text": ""}, {"text": 3}, {"fields": []}, {"task": "x"}])
 def test_what_has_no_parameters_is_refused(data):
     with pytest.raises(CalotypeError, match="no generation parameters"):
-        imagine.filling(DOOR, data)
+        filling(data)
 
 
 def test_a_form_shows_a_task_and_gives_it_back():
@@ -46,9 +51,9 @@ def test_a_form_shows_a_task_and_gives_it_back():
     assert form.task(shown) == task
     odd = {name: {"a": [1]} for name in ("prompt", "count", "tiling", "steps")}
     assert form.task(form.shown(odd)) == {}
-    order, *_ = fill(DOOR, form, lambda data: imagine.filling(DOOR, data), '{"text": "none"}')
+    order, *_ = fill(DOOR, form, filling, '{"text": "none"}')
     assert order.count("<") == 2
-    skipped = fill(DOOR, form, lambda data: imagine.filling(DOOR, data), "no JSON")
+    skipped = fill(DOOR, form, filling, "no JSON")
     assert len(skipped) == len(form.fields) + 1
 
 

@@ -6,8 +6,14 @@ import re
 
 import pytest
 
+pytest.importorskip("gradio")
+
+from fastapi.testclient import TestClient
+
+from calotype.checkpoints.store import ModelStore
 from calotype.html import csp_hash
 from calotype.web.texts import Texts, preferred, script_templates
+from tests.web.conftest import ADDRESS, StudioService
 
 CLOSED = (
     *("gradio_api/file=/etc/passwd", "gradio_api/file/etc/passwd", "gradio_api/upload", "gradio_api/info"),
@@ -138,3 +144,16 @@ def test_texts_of_scripts_are_found():
     templates = script_templates()
     assert "Drop old photos here" in templates and "{count} photos are in the queue" in templates
     assert Texts("en")("{count} photos", count=3) == "3 photos"
+
+
+def test_a_page_that_could_not_be_built_is_built_at_the_next_request(tmp_path):
+    studio = StudioService(tmp_path)
+    shelf = ModelStore(studio.settings).folder / "shelf.json"
+    shelf.parent.mkdir(parents=True)
+    shelf.write_text("{")
+    with TestClient(studio.app, base_url=ADDRESS) as client:
+        refused = client.get("/page/en/")
+        assert refused.status_code == 422 and "shelf.json is damaged" in refused.json()["detail"]
+        shelf.unlink()
+        assert client.get("/page/en/").status_code == 200
+    studio.store.close()

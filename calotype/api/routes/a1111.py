@@ -123,7 +123,7 @@ async def extra_batch_images(request: Request, caller: CallerOf, service: Servic
 
 
 async def _enhance(data: Mapping[str, Any], pictures: Sequence[Any], caller: Caller, service: Service) -> list[str]:
-    faces = await run_in_threadpool(_models, service, "faces")
+    faces = await run_in_threadpool(_models, service, caller, "faces")
     results = []
     for picture in pictures:
         job = await _run(service, caller, read_extras(data, picture, faces))
@@ -250,7 +250,7 @@ async def set_options(request: Request, caller: CallerOf, service: ServiceOf) ->
 
     def save() -> None:
         read = read_txt2img({"override_settings": changes}, {})
-        check_task("imagine", read.task, {}, service.names, caller.limits)
+        check_task("imagine", read.task, {}, service.names_for(caller), caller.limits)
         task = _settings(service, caller) | changes
         service.presets.put(_settings_owner(caller), "settings", "imagine", task)
 
@@ -274,34 +274,36 @@ def schedulers(_: CallerOf) -> list[dict[str, Any]]:
     return [{"name": name.replace(" ", "_"), "label": schedule_title(name), **more} for name in SCHEDULES]
 
 
-def _models(service: Service, kind: str) -> list[str]:
-    return sorted(ModelStore(service.settings, trusted=False).names(kind))
+def _models(service: Service, caller: Caller, kind: str) -> list[str]:
+    return sorted(ModelStore(service.settings, trusted=False).names(kind, caller.owner))
 
 
 @router.get("/sd-models")
-def sd_models(_: CallerOf, service: ServiceOf) -> list[dict[str, Any]]:
+def sd_models(caller: CallerOf, service: ServiceOf) -> list[dict[str, Any]]:
     """Models at hand, by name; `filename` is the name too, since paths of the machine are not shown."""
     more = {"hash": None, "sha256": None, "config": None}
-    return [{"title": name, "model_name": name, "filename": name, **more} for name in _models(service, "diffusion")]
+    return [
+        {"title": name, "model_name": name, "filename": name, **more} for name in _models(service, caller, "diffusion")
+    ]
 
 
 @router.get("/sd-vae")
-def sd_vae(_: CallerOf, service: ServiceOf) -> list[dict[str, Any]]:
+def sd_vae(caller: CallerOf, service: ServiceOf) -> list[dict[str, Any]]:
     """VAEs at hand."""
-    return [{"model_name": name, "filename": name} for name in _models(service, "vae")]
+    return [{"model_name": name, "filename": name} for name in _models(service, caller, "vae")]
 
 
 @router.get("/loras")
-def loras(_: CallerOf, service: ServiceOf) -> list[dict[str, Any]]:
+def loras(caller: CallerOf, service: ServiceOf) -> list[dict[str, Any]]:
     """LoRAs at hand."""
-    return [{"name": name, "alias": name, "path": name, "metadata": {}} for name in _models(service, "lora")]
+    return [{"name": name, "alias": name, "path": name, "metadata": {}} for name in _models(service, caller, "lora")]
 
 
 @router.get("/embeddings")
-def embeddings(_: CallerOf, service: ServiceOf) -> dict[str, Any]:
+def embeddings(caller: CallerOf, service: ServiceOf) -> dict[str, Any]:
     """Embeddings at hand."""
     facts = {"step": None, "sd_checkpoint": None, "sd_checkpoint_name": None, "shape": 0, "vectors": 0}
-    return {"loaded": dict.fromkeys(_models(service, "embedding"), facts), "skipped": {}}
+    return {"loaded": dict.fromkeys(_models(service, caller, "embedding"), facts), "skipped": {}}
 
 
 @router.get("/hypernetworks")
@@ -311,17 +313,17 @@ def hypernetworks(_: CallerOf) -> list[dict[str, Any]]:
 
 
 @router.get("/upscalers")
-def upscalers(_: CallerOf, service: ServiceOf) -> list[dict[str, Any]]:
+def upscalers(caller: CallerOf, service: ServiceOf) -> list[dict[str, Any]]:
     """Super-resolution networks at hand."""
-    names = ["None", "Lanczos", *_models(service, "upscale")]
+    names = ["None", "Lanczos", *_models(service, caller, "upscale")]
     more = {"model_name": None, "model_path": None, "model_url": None, "scale": 4}
     return [{"name": name, **more} for name in names]
 
 
 @router.get("/realesrgan-models")
-def realesrgan_models(_: CallerOf, service: ServiceOf) -> list[dict[str, Any]]:
+def realesrgan_models(caller: CallerOf, service: ServiceOf) -> list[dict[str, Any]]:
     """Super-resolution networks at hand."""
-    return [{"name": name, "path": None, "scale": 4} for name in _models(service, "upscale")]
+    return [{"name": name, "path": None, "scale": 4} for name in _models(service, caller, "upscale")]
 
 
 @router.get("/latent-upscale-modes")
@@ -331,9 +333,9 @@ def latent_upscale_modes(_: CallerOf) -> list[dict[str, Any]]:
 
 
 @router.get("/face-restorers")
-def face_restorers(_: CallerOf, service: ServiceOf) -> list[dict[str, Any]]:
+def face_restorers(caller: CallerOf, service: ServiceOf) -> list[dict[str, Any]]:
     """Face restoration networks at hand."""
-    return [{"name": name, "cmd_dir": None} for name in _models(service, "faces")]
+    return [{"name": name, "cmd_dir": None} for name in _models(service, caller, "faces")]
 
 
 @router.get("/prompt-styles")

@@ -1,18 +1,16 @@
-"""What the service can do: kinds of tasks, models; its health and figures."""
+"""What the service can do: kinds of tasks; its health and figures."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path
 from fastapi.responses import Response
 
 from calotype import __version__
 from calotype.api.access import CallerOf, ServiceOf, admin_of
 from calotype.api.responses import NOT_FOUND
 from calotype.api.schemas import file_options, task_schema
-from calotype.api.views import HealthView, ModelView, TaskView
+from calotype.api.views import HealthView, TaskView
 from calotype.api.wording import WORDING
-from calotype.checkpoints.describe import describe
-from calotype.checkpoints.store import ModelStore
 from calotype.jobs.jobs import NotFound
 from calotype.options import as_name, is_required, nearest
 from calotype.tasks import TASKS
@@ -45,29 +43,6 @@ def _task_view(kind: str) -> TaskView:
         files=[spec.name for spec in files],
         required_files=[spec.name for spec in files if is_required(spec)],
     )
-
-
-@router.get("/models")
-def models(
-    _: CallerOf,
-    service: ServiceOf,
-    kind: Annotated[str | None, Query(max_length=100, description="only models of this kind")] = None,
-) -> list[ModelView]:
-    """The models at hand, and those that could be fetched."""
-    found = [model for model in ModelStore(service.settings).entries() if kind in (None, model.kind)]
-    return [
-        ModelView(
-            name=model.name,
-            kind=model.kind,
-            purpose=WORDING.translate(facts["for"]),
-            is_available=model.path is not None,
-            is_shipped=model.entry is not None and bool(model.entry.ships),
-            licence=facts["licence"],
-            size=facts["size"],
-            about=WORDING.translate(WORDING.fill(facts["about"])),
-        )
-        for model, facts in ((model, describe(model)) for model in found)
-    ]
 
 
 @public.get("/health")

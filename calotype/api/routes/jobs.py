@@ -46,7 +46,7 @@ async def submit(
 
 def submit_order(service: Service, caller: Caller, data: dict, key: str | None = None) -> Job:
     """Raises CalotypeError for an invalid task, and what `Service.submit` raises."""
-    return service.submit(caller, read_order(data, service.names, caller.limits), key)
+    return service.submit(caller, read_order(data, service.names_for(caller), caller.limits), key)
 
 
 @router.get("/jobs", responses=NOT_FOUND)

@@ -243,16 +243,16 @@ def _packed(asked: Asked, name: str, job: Job, data: Mapping[str, Any]) -> bytes
 
 
 @router.get("/models")
-def models(_: CallerOf, service: ServiceOf) -> OpenAIModelsView:
+def models(caller: CallerOf, service: ServiceOf) -> OpenAIModelsView:
     """The models that generate pictures."""
-    return OpenAIModelsView(data=[OpenAIModelView(id=name) for name in sorted(service.names("diffusion"))])
+    return OpenAIModelsView(data=[OpenAIModelView(id=name) for name in sorted(service.names_for(caller)("diffusion"))])
 
 
 @router.get("/models/{model}")
 def model(
-    model: Annotated[str, Path(max_length=500, examples=["emoji"])], _: CallerOf, service: ServiceOf
+    model: Annotated[str, Path(max_length=500, examples=["emoji"])], caller: CallerOf, service: ServiceOf
 ) -> OpenAIModelView:
     """One model."""
-    if model not in service.names("diffusion"):
+    if model not in service.names_for(caller)("diffusion"):
         raise NotFound("there is no model {name}", name=as_name(model), option="model")
     return OpenAIModelView(id=model)

@@ -1,24 +1,24 @@
-"""What the owner of the service does: models that are fetched, kept and removed; accounts and invitations."""
+"""What the owner of the service does: models that are fetched and imported; accounts and invitations."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request
 from starlette.concurrency import run_in_threadpool
 
-from calotype.api.access import CallerOf, ServiceOf, accounts_of, admin_of, result_in
+from calotype.api.access import CallerOf, ServiceOf, accounts_of, admin_of
 from calotype.api.body import read_json
+from calotype.api.downloads import Download
+from calotype.api.imports import Import
 from calotype.api.responses import CONFLICT, NOT_FOUND
+from calotype.api.routes.models import ModelName
 from calotype.api.schemas import body_of
-from calotype.api.service import Service
-from calotype.api.views import AllowanceView, DownloadView, InvitationView, KeptModelView, NewAccountView
+from calotype.api.shown import without_paths
+from calotype.api.views import AllowanceView, DownloadView, ImportView, InvitationView, NewAccountView
+from calotype.api.wording import WORDING
 from calotype.checkpoints.entries import CATALOG
-from calotype.checkpoints.store import ModelStore
 from calotype.errors import CalotypeError
-from calotype.files import atomic_path, make_folder
 from calotype.jobs.account import TRIAL_SECONDS, Account, Allowance
 from calotype.jobs.jobs import Conflict, NotFound
 from calotype.jobs.users import Accounts
@@ -26,9 +26,8 @@ from calotype.options import as_data, as_name, nearest, option, read
 from calotype.tasks.guard import read_request
 
 router = APIRouter(tags=["owner"], dependencies=[Depends(admin_of)])
-ModelName = Annotated[str, Path(pattern=r"^\w[\w .+()&'-]{0,99}$", examples=["codeformer"])]
 AccountName = Annotated[str, Path(pattern=r"^\w[\w.@-]{0,63}$", examples=["ann"])]
-TRAINED = {"train_lora": "lora", "train_gan": "diffusion", "train_upscaler": "upscale", "train_restorer": "faces"}
+FolderId = Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="id of a folder", examples=["0f3c9a52d6b84e1c"])]
 
 
 # Models
@@ -37,7 +36,12 @@ TRAINED = {"train_lora": "lora", "train_gan": "diffusion", "train_upscaler": "up
 @router.get("/downloads")
 def downloads(service: ServiceOf) -> list[DownloadView]:
     """The models that are being fetched, and those that were since the service was started."""
-    return [DownloadView(**vars(download)) for download in service.downloads.list()]
+    return [_download_view(download) for download in service.downloads.list()]
+
+
+def _download_view(download: Download) -> DownloadView:
+    error = without_paths(WORDING.fill(download.error)) if download.error else ""
+    return DownloadView(**vars(download) | {"error": error})
 
 
 @router.post("/models/{name}/fetch", status_code=202, responses=NOT_FOUND)
@@ -46,42 +50,25 @@ def fetch_model(name: ModelName, service: ServiceOf) -> DownloadView:
     service.check_open()
     if name not in CATALOG:
         raise NotFound("no model is named {name}{hint}", name=as_name(name), hint=nearest(name, CATALOG))
-    return DownloadView(**vars(service.downloads.start(CATALOG[name], service.settings)))
+    return _download_view(service.downloads.start(CATALOG[name], service.settings))
 
 
-@router.delete("/models/{name}", status_code=204, responses=NOT_FOUND)
-def remove_model(name: ModelName, service: ServiceOf) -> None:
-    """Remove a model: a downloaded file is deleted, one of the owner's own only leaves the list."""
-    ModelStore(service.settings, trusted=False).remove(name)
+@router.get("/imports")
+def imports(service: ServiceOf) -> list[ImportView]:
+    """The folders of other programs that were named when the service was started, and what was added from them."""
+    return [_import_view(found) for found in service.imports.list()]
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainedModel:
-    """The file of a training to keep as a model."""
-
-    job: str = option(help="id of the training", max_length=32)
-    result: str = option(help="id of its file", max_length=32)
-
-
-@router.post("/models/trained", status_code=201, responses=NOT_FOUND | CONFLICT, openapi_extra=body_of(TrainedModel))
-async def keep_trained(request: Request, caller: CallerOf, service: ServiceOf) -> KeptModelView:
-    """Keep the file of one of one's own trainings as a model, under its name or with a number."""
-    asked = read_request(TrainedModel, await read_json(request))
-    return await run_in_threadpool(_keep_trained, service, caller.owner, asked)
+@router.post("/imports/{folder_id}", status_code=202, responses=NOT_FOUND)
+def import_models(folder_id: FolderId, service: ServiceOf) -> ImportView:
+    """Put all models of a folder on the list; they are used where they lie. `GET /imports` tells how far it is."""
+    service.check_open()
+    return _import_view(service.imports.start(folder_id, service.settings))
 
 
-def _keep_trained(service: Service, owner: str, asked: TrainedModel) -> KeptModelView:
-    job = service.store.get(asked.job, owner)
-    result = result_in(job, asked.result, "result")
-    if job.kind not in TRAINED or not result.name.endswith(".safetensors"):
-        raise CalotypeError("{option} is no file of a model", option="result")
-    models = ModelStore(service.settings, trusted=False)
-    folder = models.folder / "trained" / job.id
-    make_folder(folder, "home")
-    path = folder / PurePosixPath(result.name).name  # of a worker, perhaps on another computer
-    with atomic_path(path, "home") as whole:
-        shutil.copyfile(service.store.files.result(result.id), whole)
-    return KeptModelView(name=models.register(path, TRAINED[job.kind]), kind=TRAINED[job.kind])
+def _import_view(found: Import) -> ImportView:
+    faults = [without_paths(WORDING.fill(fault)) for fault in found.faults]
+    return ImportView(**vars(found) | {"faults": faults})
 
 
 # Accounts

@@ -86,7 +86,7 @@ async def put_preset(request: Request, preset: PresetName, caller: CallerOf, ser
 def _save_preset(service: Service, caller: Caller, name: str, data: Mapping[str, Any]) -> PresetView:
     kind, task = read_kind(data, ("kind", "task"))
     files = {spec.name: "upload" for spec in file_options(TASKS[kind]) if is_required(spec)}
-    check_task(kind, task, files, service.names, caller.limits)
+    check_task(kind, task, files, service.names_for(caller), caller.limits)
     return PresetView(**vars(service.presets.put(caller.owner, name, kind, task)))
 
 

@@ -12,3 +12,10 @@ import "./models.js";
 import "./settings.js";
 import "./queue.js";
 import "./gallery.js";
+import { appeared } from "./dom.js";
+import { watch } from "./live.js";
+
+// Gradio's drop-downs have the models from when the page was built: they are read again at each connection and change.
+const readChoices = () => appeared("#ct-choices").then((button) => button.click());
+watch({ open: readChoices });
+document.addEventListener("ct-models", readChoices);

@@ -1,6 +1,7 @@
 // <ct-names>: the model, LoRAs and embeddings for a prompt, from the store as it is now, and earlier prompts.
 
 import { get } from "./api.js";
+import { openDialog } from "./compare.js";
 import { appeared, el } from "./dom.js";
 import { takeFor } from "./hand.js";
 import { watch } from "./live.js";
@@ -14,16 +15,19 @@ customElements.define(
   "ct-names",
   class extends HTMLElement {
     connectedCallback() {
-      const pick = (title, take) => el("select", { "aria-label": title, onchange: (event) => this.pick(event.target, take) });
+      const button = (title, onclick) => el("button", { type: "button", class: "ct-plain", hidden: true, onclick }, title);
       this.model = el("select", { onchange: () => this.about() });
       this.note = el("p", { class: "ct-soft" });
-      this.loras = pick(_("Add a LoRA"), (name) => this.add(` <lora:${name}:1>`));
-      this.embeddings = pick(_("Add an embedding"), (name) => this.add(`, ${name}`));
-      this.history = pick(_("Earlier prompts"), (text) => this.set(text));
+      this.picture = el("img", { class: "ct-thumb", alt: "", hidden: true });
+      this.models = [];
+      this.byPicture = button(_("Choose a model by its picture"), () => this.pick(_("Model"), "diffusion", (name) => this.choose(name)));
+      this.loras = button(_("Add a LoRA"), () => this.pick(_("Add a LoRA"), "lora", (name) => this.add(` <lora:${name}:1>`)));
+      this.embeddings = button(_("Add an embedding"), () => this.pick(_("Add an embedding"), "embedding", (name) => this.add(`, ${name}`)));
+      this.history = el("select", { "aria-label": _("Earlier prompts"), onchange: () => this.takeEarlier() });
       this.replaceChildren(
         el("label", { class: "ct-stack", id: "imagine-model" }, el("span", {}, _("Model")), this.model),
-        this.note,
-        el("div", { class: "ct-picks" }, this.history, this.loras, this.embeddings),
+        el("div", { class: "ct-chosen" }, this.picture, this.note),
+        el("div", { class: "ct-picks" }, this.history, this.byPicture, this.loras, this.embeddings),
       );
       this.stop = watch({ open: () => this.read(), change: (job) => job.kind === "imagine" && job.state === "queued" && this.readHistory() });
       this.onModels = () => this.read();
@@ -43,29 +47,47 @@ customElements.define(
       } catch {
         return; // the page says that the service does not answer
       }
-      const names = (kind) => this.models.filter((model) => model.kind === kind).map((model) => [model.name, model.name]);
       const chosen = this.value;
-      this.model.replaceChildren(...names("diffusion").map(([value, title]) => el("option", { value }, title)));
+      this.model.replaceChildren(...this.of("diffusion").map(({ name }) => el("option", { value: name }, name)));
       this.choose(chosen);
-      this.offer(this.loras, _("Add a LoRA"), names("lora"));
-      this.offer(this.embeddings, _("Add an embedding"), names("embedding"));
+      this.byPicture.hidden = !this.of("diffusion").some((model) => model.preview);
+      this.loras.hidden = !this.of("lora").length;
+      this.embeddings.hidden = !this.of("embedding").length;
       await this.readHistory();
+    }
+
+    of(kind) {
+      return this.models.filter((model) => model.kind === kind);
+    }
+
+    /** The models of a kind with their pictures, in a dialog. */
+    pick(title, kind, take) {
+      const card = (model) =>
+        el(
+          "button",
+          { type: "button", class: "ct-choice", "data-name": model.name, onclick: () => [dialog.close(), take(model.name)] },
+          model.preview ? el("img", { src: model.preview, alt: "", loading: "lazy", decoding: "async" }) : el("span", { class: "ct-letter", "aria-hidden": "true" }, model.name[0].toUpperCase()),
+          el("span", {}, model.name),
+        );
+      const grid = el("div", { class: "ct-choices" }, this.of(kind).map(card));
+      const narrow = () => {
+        for (const choice of grid.children) choice.hidden = !choice.dataset.name.toLowerCase().includes(text.value.trim().toLowerCase());
+      };
+      const text = el("input", { type: "search", placeholder: _("Name"), "aria-label": _("Search models"), oninput: narrow });
+      const dialog = openDialog(title, el("div", {}, this.of(kind).length > 6 ? el("div", { class: "ct-bar" }, text) : null, grid));
     }
 
     async readHistory() {
       const { jobs } = await get(`/jobs?kind=imagine&limit=${HISTORY}`).catch(() => ({ jobs: [] }));
       const prompts = [...new Set(jobs.map((job) => job.task.prompt).filter(Boolean))];
-      this.offer(this.history, _("Earlier prompts"), prompts.map((text) => [text, text.length > 70 ? `${text.slice(0, 70)}…` : text]));
+      const option = (text) => el("option", { value: text }, text.length > 70 ? `${text.slice(0, 70)}…` : text);
+      this.history.replaceChildren(el("option", { value: "" }, _("Earlier prompts")), ...prompts.map(option));
+      this.history.hidden = !prompts.length;
     }
 
-    offer(select, title, entries) {
-      select.replaceChildren(el("option", { value: "" }, title), ...entries.map(([value, text]) => el("option", { value }, text)));
-      select.hidden = !entries.length;
-    }
-
-    pick(select, take) {
-      if (select.value) take(select.value);
-      select.value = "";
+    takeEarlier() {
+      if (this.history.value) this.set(this.history.value);
+      this.history.value = "";
     }
 
     get prompt() {
@@ -94,7 +116,10 @@ customElements.define(
     }
 
     about() {
-      this.note.textContent = this.models?.find((model) => model.name === this.model.value)?.about ?? "";
+      const model = this.models.find(({ name }) => name === this.model.value);
+      this.note.textContent = model?.about ?? "";
+      this.picture.hidden = !model?.preview;
+      if (model?.preview) this.picture.src = model.preview;
     }
 
     /** The option of the task. */

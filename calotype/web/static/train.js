@@ -74,7 +74,6 @@ customElements.define(
       try {
         const page = await get(`/jobs?${TRAININGS.map((kind) => `kind=${kind}`).join("&")}&limit=${SHOWN}`);
         this.jobs = page.jobs;
-        this.me = await get("/me");
         this.showAll();
       } catch (fault) {
         toast(fault.message);
@@ -173,7 +172,7 @@ customElements.define(
         el(
           "div",
           { class: "ct-bar" },
-          this.me?.is_admin && weights.slice(-1).map(use),
+          weights.slice(-1).map(use),
           weights.slice(-1).map((result) => el("a", { class: "ct-button ct-plain", href: result.url, download: result.name }, _("Download"))),
           ["queued", "running"].includes(job.state) && act(_("Stop"), () => post(`/jobs/${job.id}/pause`)),
           job.state === "paused" && act(_("Continue"), () => post(`/jobs/${job.id}/resume`)),
@@ -188,7 +187,7 @@ customElements.define(
     async keep(job, result) {
       const model = await post("/models/trained", { job: job.id, result: result.id });
       document.dispatchEvent(new CustomEvent("ct-models"));
-      toast(_("{name} is a model now", { name: model.name }));
+      toast(model.is_own ? _("{name} is a model now, for you alone", { name: model.name }) : _("{name} is a model now", { name: model.name }));
       if (model.kind !== "lora") return;
       hand("imagine", "prompt", ` <lora:${model.name}:1>`);
     }

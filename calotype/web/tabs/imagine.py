@@ -1,6 +1,7 @@
 """Pictures from a prompt: the form, a picture to begin with and its mask, and what was generated."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -9,7 +10,7 @@ from calotype.dialects.infotext import format_infotext
 from calotype.dialects.readers import read_parameters
 from calotype.errors import CalotypeError
 from calotype.outputs.redraw import options_from_parameters
-from calotype.web.forms import Door, Filling, add_element, add_filler, add_form
+from calotype.web.forms import Door, Filling, Names, add_element, add_filler, add_form
 
 NAME = "imagine"
 TITLE = "Imagine"
@@ -23,12 +24,12 @@ def add(door: Door) -> None:
         with gr.Column(scale=2, min_width=320):
             elements = ("ct-names", "ct-start")
             form = add_form(door, "imagine", COMMON, _("Imagine"), BY_ELEMENTS, elements)
-            add_filler(door, form, lambda data: filling(door, data))
+            add_filler(door, form, partial(filling, door))
         with gr.Column(scale=3, min_width=320):
             add_element("ct-imagine")
 
 
-def filling(door: Door, data: Any) -> Filling:
+def filling(door: Door, data: Any, names: Names) -> Filling:
     """Options of a job in `task`; or of any program's parameters, in `text`, or by A1111's names in `fields`.
 
     Raises CalotypeError if there are none.
@@ -39,7 +40,7 @@ def filling(door: Door, data: Any) -> Filling:
     parameters = read_parameters({"parameters": _infotext(data)})
     if parameters is None:
         raise CalotypeError("there are no generation parameters in this")
-    options, notes = options_from_parameters(parameters, door.names)
+    options, notes = options_from_parameters(parameters, names)
     return Filling(options, [door.texts.wording.fill(note) for note in notes])
 
 
