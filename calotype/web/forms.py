@@ -205,8 +205,8 @@ def add_filler(door: Door, form: TaskForm, read: Callable[[Any, Names], Filling]
 
     `read` also takes the names of models that whoever fills the form may use.
     """
-    text = gr.Textbox("", elem_id=f"{form.kind}-fill", elem_classes="ct-order", show_label=False, container=False)
-    order = gr.Markdown("", elem_id=f"{form.kind}-filled", elem_classes="ct-order", sanitize_html=False)
+    text = gr.Textbox("", elem_id=f"ct-fill-{form.kind}", elem_classes="ct-order", show_label=False, container=False)
+    order = gr.Markdown("", elem_id=f"ct-filled-{form.kind}", elem_classes="ct-order", sanitize_html=False)
 
     def filled(written: str, request: gr.Request) -> list[Any]:
         return fill(door, form, partial(read, names=door.names_for(request)), written)

@@ -119,3 +119,90 @@ def test_a_picture_is_drawn_reused_and_changed_by_brush(tmp_path, visit, engine)
         assert sent == ["/uploads"]
         assert page.context.foreign == [] and page.context.faults == []
     studio.store.close()
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_picture_is_watched_varied_enlarged_masked_extended_and_compared(tmp_path, visit, engine):
+    from playwright.sync_api import expect
+
+    studio = StudioService(tmp_path)
+    drawn = lambda: studio.store.find(kinds=("imagine",))  # noqa: E731
+    for name, colour in (("mask", "white"), ("start", "teal")):
+        Image.new("RGB", (64, 64), colour).save(tmp_path / f"{name}.png")
+    with serving(studio.app) as address, working(studio, engine):
+        page = visit(address)
+        page.get_by_role("tab", name="Imagine").click()
+        prompt, cards = page.locator("#imagine-prompt textarea"), page.locator("ct-imagine .ct-card")
+        field = lambda name: page.locator(f"#imagine-{name}").locator("input, textarea").first  # noqa: E731
+
+        def draw(**values):
+            """Presses the button with these values of fields; the card that appears on top."""
+            before = cards.count()
+            for name, value in values.items():
+                field(name).fill(value)
+                field(name).blur()
+            page.click("#imagine-go")
+            expect(cards).to_have_count(before + 1)
+            return cards.first
+
+        prompt.fill("a red fox")
+        page.locator("#imagine-more > button").click()
+        # a preview appears while it is drawn, and it is cancelled
+        watched = draw(size="256", steps="400")
+        watched.locator("img.ct-preview").wait_for(timeout=60_000)
+        assert watched.locator("img.ct-preview").evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+        watched.get_by_role("button", name="Cancel").click()
+        watched.get_by_text("cancelled").wait_for(timeout=30_000)
+        assert drawn()[0].state == "cancelled"
+        # drawn, varied, enlarged, its faces restored
+        first = draw(size="64", steps="2", seed="7")
+        first.locator(".ct-open img").wait_for(timeout=60_000)
+        original = drawn()[0]
+        for act in ("Enlarge", "Restore faces", "Vary"):
+            page.locator(f"[data-job='{original.id}'] .ct-open").first.click()
+            page.locator("dialog").get_by_role("button", name=act, exact=True).click()
+        expect(page.locator(f"[data-job='{original.id}'] .ct-open")).to_have_count(3, timeout=60_000)
+        after = {job.kind: job for job in studio.store.find(kinds=("restore", "upscale"))}
+        assert {job.parent for job in after.values()} == {original.id}
+        assert after["upscale"].results[0].facts["width"] > after["restore"].results[0].facts["width"] == 64
+        expect(cards.first.locator(".ct-open")).to_have_count(4, timeout=60_000)
+        varied = drawn()[0]
+        assert (varied.task["seed"], varied.task["variation"], varied.parent) == (7, 0.25, original.id)
+        # the settings of an earlier one
+        prompt.fill("something else")
+        field("steps").fill("9")
+        page.locator(f"[data-job='{original.id}']").get_by_role("button", name="Use these settings").click()
+        expect(prompt).to_have_value("a red fox")
+        expect(field("steps")).to_have_value("2")
+        expect(field("seed")).to_have_value("7")
+        page.get_by_label("Earlier prompts").select_option("a red fox")
+        # a part is changed by a mask of a file
+        page.locator(f"[data-job='{original.id}'] .ct-open").first.click()
+        page.locator("dialog").get_by_role("button", name="Change a part").click()
+        page.locator("ct-start canvas").wait_for()
+        page.set_input_files("ct-start input[type=file] >> nth=1", tmp_path / "mask.png")
+        page.get_by_text("Mask: mask.png").wait_for()
+        draw()
+        assert drawn()[0].files["mask"].endswith("/mask.png") and set(drawn()[0].files) == {"init", "mask"}
+        # another picture is extended
+        page.get_by_role("button", name="Remove picture").click()
+        page.set_input_files("ct-start input[type=file] >> nth=0", tmp_path / "start.png")
+        page.get_by_label("Pixels to add around the picture").fill("8 7")
+        page.click("#imagine-go")
+        fault = page.locator(".ct-fault[data-kind=imagine]")
+        fault.wait_for()
+        assert page.locator("#imagine-outpaint + .ct-fault").count() == 1
+        page.get_by_label("Pixels to add around the picture").fill("32")
+        draw(size="")
+        page.get_by_role("button", name="Remove picture").click()
+        # a sheet of two guidances and two seeds
+        sheet = draw(size="64", x="guidance=1,5", y="seed=1,2")
+        expect(sheet.locator(".ct-open img").first).to_be_visible(timeout=120_000)
+        compared, extended = drawn()[:2]
+        assert (extended.task["outpaint"], compared.state) == ("32", "done")
+        assert (extended.results[0].facts["width"], extended.results[0].facts["height"]) == (128, 128)
+        assert compared.task["x"] == "guidance=1,5" and not compared.files
+        assert max(result.facts.get("width", 0) for result in compared.results) > 2 * 64
+        assert serious_faults(page) == [] and page.context.foreign == [] and page.context.faults == []
+    studio.store.close()

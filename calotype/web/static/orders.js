@@ -54,7 +54,7 @@ export async function showFault(kind, fault) {
 
 /** Fills a form that has a filler: {task}, {text} of generation parameters, or {fields} of them. */
 export function fill(kind, data) {
-  const field = document.querySelector(`#${kind}-fill textarea, #${kind}-fill input`);
+  const field = document.querySelector(`#ct-fill-${kind} textarea, #ct-fill-${kind} input`);
   field.value = JSON.stringify({ ...data, number: Date.now() }); // twice the same is a change, too
   field.dispatchEvent(new Event("input", { bubbles: true }));
 }
