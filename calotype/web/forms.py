@@ -91,7 +91,9 @@ class FormField:
             return value if isinstance(value, bool) else bool(usual)
         if plain in (int, float):
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            return value if is_number else usual
+            number = value if is_number else usual
+            is_typed = isinstance(self.component, gr.Textbox)
+            return ("" if number is None else str(number)) if is_typed else number
         return value if isinstance(value, str) else usual or ""
 
 
@@ -267,14 +269,16 @@ def _component(door: Door, rules: Any, kind: Any, usual: Any, what: dict[str, An
         door.choices.append((dropdown, rules.names, words))
         return dropdown
     if plain in (int, float):
-        return _number_component(rules, plain, usual, what, is_open=is_optional(kind))
+        return _number_component(rules, plain, usual, what)
     return gr.Textbox("" if usual is None else str(usual), lines=3 if rules.max_length >= LONG_TEXT else 1, **what)
 
 
-def _number_component(rules: Any, kind: type, usual: Any, what: dict[str, Any], is_open: bool) -> Any:
+def _number_component(rules: Any, kind: type, usual: Any, what: dict[str, Any]) -> Any:
+    if usual is None:  # Gradio's field of a number makes 0 of none
+        return gr.Textbox("", max_lines=1, **what)
     limits = {"minimum": rules.min, "maximum": rules.max}
     is_short = None not in limits.values() and rules.max - rules.min <= (SLIDER_STEPS if kind is int else 1)
-    if is_short and not is_open:
+    if is_short:
         return gr.Slider(value=usual, step=1 if kind is int else FLOAT_STEP, **limits, **what)
     return gr.Number(usual, **what)  # without limits: the API names the field in its sentence, Gradio does not
 

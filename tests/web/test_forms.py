@@ -74,3 +74,14 @@ def test_an_order_is_text_of_an_attribute_only():
     first, second = order_of(form, *values), order_of(form, *values)
     assert "<script>" not in first and first.count("<") == 2
     assert first != second, "the page shows the second order, too"
+
+
+def test_a_number_that_is_not_given_stays_so():
+    form = form_of("imagine")
+    fields = {field.spec.name: field for field in form.fields}
+    for name in ("steps", "guidance"):
+        assert isinstance(fields[name].component, gr.Textbox), "Gradio's field of a number makes 0 of none"
+    assert form.task(values_of(form)) == {}
+    task = form.task(values_of(form, steps="30", guidance=" 4.5 ", rescale="x"))
+    assert task == {"steps": 30, "guidance": 4.5, "rescale": "x"}  # the API says which field takes numbers
+    assert form.task(form.shown({"steps": 30, "guidance": 4.5})) == {"steps": 30, "guidance": 4.5}

@@ -155,6 +155,7 @@ def test_a_picture_is_watched_varied_enlarged_masked_extended_and_compared(tmp_p
         watched.get_by_role("button", name="Cancel").click()
         watched.get_by_text("cancelled").wait_for(timeout=30_000)
         assert drawn()[0].state == "cancelled"
+        assert drawn()[0].task == {"prompt": "a red fox", "size": "256", "steps": 400}, "nothing that nobody chose"
         # drawn, varied, enlarged, its faces restored
         first = draw(size="64", steps="2", seed="7")
         first.locator(".ct-open img").wait_for(timeout=60_000)
