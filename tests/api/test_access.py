@@ -47,6 +47,7 @@ def test_another_user_finds_none_of_ones_objects(client_for, store):
     work(store)
     ann.post(f"/jobs/{waiting}/resume")
     assert ann.put("/presets/mine", json={"kind": "imagine"}).status_code == 200
+    store.files.write_sample(done, 3, png())
     result = ann.get(f"/jobs/{done}").json()["results"][0]["id"]
     link = ann.post("/links", json={"job": done, "result": result})
     assert link.status_code == 201, link.text
@@ -56,6 +57,7 @@ def test_another_user_finds_none_of_ones_objects(client_for, store):
         "upload_id": upload(ann),
         "preset": "mine",
         "link_id": link.json()["id"],
+        "step": 3,
     }
     waits = ("pause", "resume", "move", "cancel")
     before = {name: ann.get(f"/{name}").json() for name in ("jobs", "presets", "links")}
