@@ -372,9 +372,7 @@ def test_streams_of_all_jobs_share_one_look_into_the_store(store, monkeypatch):
     assert 3 <= len(looks) - 40 <= 8
 
 
-@pytest.mark.parametrize(
-    "address, begun", [("/events?current=false", "retry"), ("/jobs/{job}/events", "event: job")]
-)
+@pytest.mark.parametrize("address, begun", [("/events?current=false", "retry"), ("/jobs/{job}/events", "event: job")])
 def test_a_stream_ends_with_the_token(app, accounts, store, monkeypatch, address, begun):
     monkeypatch.setattr(streams, "CHECK", 0.0)
     owner = accounts.add("ann").id
