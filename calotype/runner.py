@@ -43,6 +43,7 @@ from calotype.tasks.events import (
     Note,
     Preview,
     Progress,
+    Sampled,
     Saved,
     Skipped,
     Started,
@@ -98,7 +99,8 @@ def run(
 
     Args:
         output: where pictures are written; other tasks define it themselves.
-        preview_every: seconds between two previews of a picture that is being generated; None: no previews.
+        preview_every: seconds between two previews of a picture that is being generated; None: no previews, also none
+            of the samples of a training run.
         wording: of the interface, for the report, which is written during the run.
     Raises:
         CalotypeError: bad usage, or a model that cannot be opened: nothing was done.
@@ -116,7 +118,7 @@ def run(
     elif kind_of(request.task) == "caption":
         yield from _run_captions(request, engine)
     else:
-        yield from _run_single(request, engine)
+        yield from _run_single(request, engine, has_previews=preview_every is not None)
 
 
 def again(reproduction: Reproduction, engine: Engine, *, wording: Wording = PLAIN) -> Iterator[Event]:
@@ -537,7 +539,7 @@ def _run_captions(request: Request, engine: Engine) -> Iterator[Event]:
     yield run.finished(total, interrupted)
 
 
-def _run_single(request: Request, engine: Engine) -> Iterator[Event]:
+def _run_single(request: Request, engine: Engine, has_previews: bool) -> Iterator[Event]:
     """Runs training, or a tool for LoRA files: one result, which the task saves itself."""
     task = request.task
     check(task, engine.settings, request.limits)
@@ -549,7 +551,10 @@ def _run_single(request: Request, engine: Engine) -> Iterator[Event]:
         with contextlib.closing(engine.run(task)) as steps:
             for step in steps:
                 is_learning = is_learning or isinstance(step, Learning)
-                if isinstance(step, Progress):
+                if isinstance(step, Sampled):
+                    if has_previews:
+                        yield Preview(source, _jpeg(step.look()), step=step.done)
+                elif isinstance(step, Progress):
                     yield replace(step, source=source)
                 elif isinstance(step, Note):
                     yield step

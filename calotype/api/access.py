@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
 from fastapi import Depends, Path, Request
@@ -13,7 +13,7 @@ from calotype.api.limiter import too_many
 from calotype.api.schemas import JOB_ID
 from calotype.api.security import SAFE_METHODS
 from calotype.api.service import Caller, Service, address_of, service_of
-from calotype.jobs.account import LOCAL
+from calotype.jobs.account import LOCAL, Account
 from calotype.jobs.jobs import Job, NotFound, StoredResult
 from calotype.jobs.users import Accounts
 from calotype.options import as_name
@@ -45,14 +45,11 @@ async def caller_of(request: Request, service: ServiceOf) -> Caller:
     address = address_of(request)
     if wait := service.failures.wait_for(address):
         raise too_many(wait)
-    token, session = token_of(request), request.cookies.get(COOKIE, "")
-    if not token and session:
+    if not token_of(request):
         check_own_page(request)
-        account = await run_in_threadpool(service.accounts.of_session, session)
-    else:
-        account = await run_in_threadpool(service.accounts.verify, token) if token else None
+    account = await run_in_threadpool(account_of, request, service)
     if account is None:
-        if token:
+        if token_of(request):
             service.failures.take(address)
         raise Refusal(401, "this service needs a valid token; ask its owner for one", headers=UNAUTHORIZED)
     service.requests.take(account.id)
@@ -60,11 +57,28 @@ async def caller_of(request: Request, service: ServiceOf) -> Caller:
     return Caller(account.id, account)
 
 
+def account_of(request: Request, service: Service) -> Account | None:
+    """The account of a request's token, or of its cookie; None if neither is valid, or is valid no more."""
+    token, session = token_of(request), request.cookies.get(COOKIE, "")
+    if token:
+        return service.accounts.verify(token)
+    return service.accounts.of_session(session) if session else None
+
+
+def right_of(request: Request, caller: Caller, service: Service) -> Callable[[], bool]:
+    """Whether the caller of a request that was accepted may still read what it asked for. Reads the store."""
+    if caller.account is None:
+        return service.is_open
+    return lambda: account_of(request, service) is not None
+
+
 def check_own_page(request: Request) -> None:
     """Raises Refusal for a request by cookie that changes something and doesn't say which page it is from.
 
     Where it does, `security.check_origin` has compared it.
     """
+    if not request.cookies.get(COOKIE):
+        return
     if request.method not in SAFE_METHODS and request.headers.get("origin") is None:
         raise Refusal(403, "a request by cookie needs the header Origin; send a token instead", headers=UNAUTHORIZED)
 

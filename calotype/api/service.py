@@ -34,6 +34,10 @@ log = logging.getLogger("calotype.api")
 BODIES = 64  # files that are received at the same time
 MAX_UPLOADS = 8  # of them, of one owner
 TOO_MANY_UPLOADS = "{limit} uploads of this account arrive already, its limit; send the next one after them"
+MAX_FETCHES = 8  # pictures that are fetched from their addresses at the same time, each by a thread that waits
+TOO_MANY_FETCHES = (
+    "{limit} pictures are being fetched from their addresses already, the limit here; try again, or send the picture"
+)
 MAX_WAITING = 50  # connections of one owner: streams of events, and requests of other programs' APIs
 TOO_MANY_WAITING = (
     "{limit} connections of this account wait for jobs, its limit; end one, or ask for the state of a job"
@@ -78,6 +82,7 @@ class Service:
     bodies: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(BODIES))  # threads that receive files
     waiting: OpenLimiter = field(default_factory=lambda: OpenLimiter(MAX_WAITING, TOO_MANY_WAITING))  # of an owner
     uploads: OpenLimiter = field(default_factory=lambda: OpenLimiter(MAX_UPLOADS, TOO_MANY_UPLOADS))  # of an owner
+    fetches: OpenLimiter = field(default_factory=lambda: OpenLimiter(MAX_FETCHES, TOO_MANY_FETCHES))  # of all owners
     sign_ups: RateLimiter = field(default_factory=lambda: RateLimiter(Rate(5, 0.2)))  # of an address
 
     def __post_init__(self) -> None:

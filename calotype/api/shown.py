@@ -1,15 +1,21 @@
 """Jobs, events and accounts as answers show them: without paths of this machine."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from calotype.api.views import ErrorView, JobView, ResultView
+from calotype.api.page_wording import PAGE
+from calotype.api.views import ErrorView, JobView, LearningView, LearntView, ResultView, SampleView
 from calotype.api.wording import WORDING
 from calotype.errors import CalotypeError, Wording
 from calotype.jobs.jobs import Job
+from calotype.jobs.store import JobStore
+from calotype.tasks import is_training
 from calotype.tasks.events import as_line, from_data
 
+MAX_POINTS = 400  # of a curve
+MAX_READ = 20_000  # events of a job
+LOOKED_BACK = 500  # events, among which there is the last step: while samples are drawn, there are others
 PATHS = ("source", "target", "out", "report", "film")  # of events: files on the machine of the worker
 _PATH = re.compile(r"""(?<![^\s'"(=])(?:[A-Za-z]:)?(?:[/\\][^/\\\s'";:,()]+)+[/\\]([^/\\\s'";:,()]+)""")
 
@@ -36,8 +42,46 @@ def job_view(job: Job) -> JobView:
         progress=job.progress and event_data(job.progress),
         preview=f"/jobs/{job.id}/preview" if job.preview else None,
         results=results,
-        error=error_view(job.error) if job.error else None,
+        error=error_view(job.error, PAGE if is_training(job.kind) else WORDING) if job.error else None,
     )
+
+
+def learning_view(store: JobStore, job: Job, after: int = 0) -> LearningView:
+    """What a training run has told after event number `after`; a long curve has fewer points."""
+    step, notes, losses = None, {}, {}
+    events = store.events(job.id, after, MAX_READ)
+    if after and any(event.data.get("event") == "said" for event in events):
+        step = _step_at(store, job, after)
+    for event in events:
+        kind = event.data.get("event")
+        if kind == "learning":
+            step = event.data["done"]
+            if event.data.get("loss") is not None:
+                losses[step] = event.data["loss"]
+        elif kind == "said":
+            notes.setdefault(event_data(event.data, PAGE)["text"], step)
+    samples = store.files.samples(job.id)
+    if after:  # those that are new
+        samples = [event.data["step"] for event in events if event.data.get("step") in samples]
+    return LearningView(
+        job=job.id,
+        last=events[-1].number if events else after,
+        notes=[LearntView(step=step, text=text) for text, step in notes.items()],
+        losses=_thinned(sorted(losses.items()), MAX_POINTS),
+        samples=[SampleView(step=step, url=f"/jobs/{job.id}/samples/{step}") for step in samples],
+    )
+
+
+def _step_at(store: JobStore, job: Job, number: int) -> int | None:
+    """The last step before an event."""
+    before = store.events(job.id, max(0, number - LOOKED_BACK), min(number, LOOKED_BACK))
+    return max((event.data["done"] for event in before if event.data.get("event") == "learning"), default=None)
+
+
+def _thinned(points: Sequence[Any], limit: int) -> list[Any]:
+    """About `limit` of the points at even distances, the last one included."""
+    every = -(-len(points) // limit) or 1
+    return [point for n, point in enumerate(points) if (len(points) - 1 - n) % every == 0]
 
 
 def error_view(data: Mapping[str, Any], wording: Wording = WORDING) -> ErrorView:
@@ -45,10 +89,10 @@ def error_view(data: Mapping[str, Any], wording: Wording = WORDING) -> ErrorView
     return ErrorView(error="failed", detail=without_paths(wording.fill(fault)), option=fault.option)
 
 
-def event_data(data: Mapping[str, Any]) -> dict[str, Any]:
+def event_data(data: Mapping[str, Any], wording: Wording = WORDING) -> dict[str, Any]:
     """An event as `--json` of the command line has it, without files."""
     try:
-        line = as_line(from_data(data), WORDING)
+        line = as_line(from_data(data), wording)
     except (KeyError, TypeError, ValueError):  # of another version
         line = dict(data)
     return {

@@ -69,6 +69,30 @@ class PlaceView(View):
     seconds: float | None = Field(description="how long they are likely to take; null: nothing like them has run yet")
 
 
+class LearntView(View):
+    """A note of a training run."""
+
+    step: int | None = Field(description="steps done before it; null: it is about the plan or the photos")
+    text: str
+
+
+class SampleView(View):
+    """Pictures that a training run drew on its way, as one JPEG."""
+
+    step: int
+    url: str = Field(examples=[f"/jobs/{EXAMPLE_ID}/samples/200"])
+
+
+class LearningView(View):
+    """What a training run has told."""
+
+    job: str = Field(examples=[EXAMPLE_ID])
+    last: int = Field(description="the number of the last event in it")
+    notes: list[LearntView]
+    losses: list[tuple[int, float]] = Field(description="step, and the mean loss of the last steps")
+    samples: list[SampleView]
+
+
 class UploadView(View):
     id: str = Field(description="sha256 of the file", examples=[EXAMPLE_HASH])
     size: int = Field(description="bytes")

@@ -44,7 +44,7 @@ def decoded(service: Service, text: Any, option: str) -> io.BytesIO:
 
 
 async def _fetched(service: Service, address: str, option: str) -> bytes:
-    async with service.bodies:
+    with service.fetches.opened(""):
         return await fetch(address, option, service.max_upload)
 
 

@@ -99,16 +99,21 @@ class Claims(StorePart):
                 set_job(db, claim.job.id, progress=dict(data))
             return log_event(db, claim.job.id, data, self._clock())
 
-    def add_preview(self, claim: Claim, image: bytes, media_type: str = "image/jpeg") -> int:
-        """Replaces the preview of the job, and stores an event without the image itself. Raises LeaseLost."""
+    def add_preview(self, claim: Claim, image: bytes, media_type: str = "image/jpeg", step: int | None = None) -> int:
+        """Replaces the preview of the job, and stores an event without the image itself. Raises LeaseLost.
+
+        Args:
+            step: of a training run, after which the image was drawn; it is kept with those of other steps.
+        """
         with self.database.writing() as db:
             _check_claim(db, claim)
-            preview = new_id()
+            event = {"event": "preview", "preview": new_id(), "media_type": media_type}
             self.files.write_preview(claim.job.id, image)
-            set_job(db, claim.job.id, preview=preview)
-            return log_event(
-                db, claim.job.id, {"event": "preview", "preview": preview, "media_type": media_type}, self._clock()
-            )
+            if step is not None:
+                self.files.write_sample(claim.job.id, step, image)
+                event["step"] = step
+            set_job(db, claim.job.id, preview=event["preview"])
+            return log_event(db, claim.job.id, event, self._clock())
 
     def saved_state(self, claim: Claim) -> None:
         """The job can go on from here: what was tried before no longer counts as an attempt. Raises LeaseLost."""

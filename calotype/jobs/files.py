@@ -21,6 +21,7 @@ from calotype.jobs.jobs import NotFound, StoredUpload
 
 BLOCK = 1 << 20
 MAX_PART = 8 << 20  # bytes of a result that a worker on another computer sends in one request
+MAX_SAMPLES = 200  # sheets of one training run
 ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 ORPHAN_SECONDS = 3600.0  # a file without a row may belong to a transaction that is not complete yet
@@ -47,12 +48,12 @@ class FileStore:
     """Keeps the files in a folder, which it creates.
 
     Args:
-        folder: `uploads`, `results`, `previews`, `links` and `work` are folders in it.
+        folder: `uploads`, `results`, `previews`, `samples`, `links` and `work` are folders in it.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
-        for name in ("uploads", "results", "previews", "links", "work", "incoming"):
+        for name in ("uploads", "results", "previews", "samples", "links", "work", "incoming"):
             make_folder(folder / name, "home")
 
     def upload(self, upload_id: str) -> Path:
@@ -67,6 +68,14 @@ class FileStore:
 
     def preview(self, job_id: str) -> Path:
         return self.path("previews", job_id)
+
+    def sample(self, job_id: str, step: int) -> Path:
+        """What a training run drew after a step."""
+        return self.path("samples", job_id) / f"{step}.jpg"
+
+    def samples(self, job_id: str) -> list[int]:
+        """The steps after which a training run drew, in their order."""
+        return sorted(int(path.stem) for path in self.path("samples", job_id).glob("*.jpg"))
 
     def work(self, job_id: str) -> Path:
         """The folder in which a job writes; kept between its attempts."""
@@ -140,8 +149,19 @@ class FileStore:
 
     def write_preview(self, job_id: str, image: bytes) -> None:
         """Replaces the preview. It isn't synced to the disk: the next one follows within seconds."""
-        path = self.preview(job_id)
-        path.parent.mkdir(exist_ok=True)
+        self._replace(self.preview(job_id), image)
+
+    def write_sample(self, job_id: str, step: int, image: bytes) -> None:
+        """Adds what was drawn after a step. Of more than MAX_SAMPLES the one that is closest to others is deleted."""
+        self._replace(self.sample(job_id, step), image)
+        steps = self.samples(job_id)
+        if len(steps) > MAX_SAMPLES:
+            gaps = zip(steps, steps[1:], steps[2:], strict=False)
+            _, closest = min((after - before, at) for before, at, after in gaps)
+            self.sample(job_id, closest).unlink(missing_ok=True)
+
+    def _replace(self, path: Path, image: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / "incoming" / new_id()
         temporary.write_bytes(image)
         os.replace(temporary, path)
@@ -154,6 +174,9 @@ class FileStore:
 
     def delete_preview(self, job_id: str) -> None:
         self.preview(job_id).unlink(missing_ok=True)
+
+    def delete_samples(self, job_id: str) -> None:
+        shutil.rmtree(self.path("samples", job_id), ignore_errors=True)
 
     def delete_work(self, job_id: str) -> None:
         shutil.rmtree(self.work(job_id), ignore_errors=True)

@@ -85,7 +85,8 @@ class Retention(StorePart):
             known = {
                 "uploads": set(db.scalars(select(UPLOADS.c.id))),
                 "results": set(db.scalars(select(RESULTS.c.id))),
-                "previews": set(db.scalars(select(JOBS.c.id))),
+                "previews": (jobs := set(db.scalars(select(JOBS.c.id)))),
+                "samples": jobs,
                 "work": set(db.scalars(select(JOBS.c.id).where(JOBS.c.state.not_in((DONE, CANCELLED))))),
                 "incoming": set(),
             }
@@ -94,6 +95,7 @@ class Retention(StorePart):
     def _delete_files(self, job: Job) -> None:
         self._delete_result_files(job)
         self.files.delete_preview(job.id)
+        self.files.delete_samples(job.id)
         self.files.delete_work(job.id)
 
     def _delete_uploads(self, before: float) -> None:

@@ -38,6 +38,7 @@ class Accounts:
     def __init__(self, database: Database, clock: Callable[[], float] = time.time):
         self._database, self._clock = database, clock
         self._known: dict[bytes, float] = {}  # digests of verified tokens: until when
+        self._ended: set[str] = set()  # sessions that were ended, and whose cookies were deleted
         self._key = secrets.token_bytes(32)
 
     # Accounts
@@ -177,11 +178,16 @@ class Accounts:
 
     def of_session(self, session: str) -> Account | None:
         """The account of a session; None if it has ended, or its token was revoked."""
-        match = SESSION.fullmatch(session)
+        match = SESSION.fullmatch(session) if session not in self._ended else None
         hash, account = self._token_row(match[1]) if match else ("", None)
         if account is None or account.is_disabled or int(match[2]) < self._clock():
             return None
         return account if hmac.compare_digest(match[3], _signature(hash, match[1], int(match[2]))) else None
+
+    def end_session(self, session: str) -> None:
+        """Makes a valid session invalid, for as long as this process runs."""
+        if self.of_session(session) is not None and len(self._ended) < MAX_KNOWN:
+            self._ended.add(session)
 
     def _token_row(self, token_id: str) -> tuple[str, Account | None]:
         """The hash of a token and its account."""

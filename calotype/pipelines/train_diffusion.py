@@ -375,7 +375,7 @@ class DiffusionRun:
             self.looks = looks
             return
         if self.number == 0:
-            quality = evaluator.log_reconstructions(self.trainer.ema, self.state.step)
+            quality = yield from evaluator.log_reconstructions(self.trainer.ema, self.state.step)
             yield note("step {step}: reconstructions of {quality:.2f} dB", step=self.state.step, quality=quality)
             if not self.trainer.update_best(quality):
                 yield note(

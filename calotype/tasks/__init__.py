@@ -1,6 +1,7 @@
 """Tasks: requests as plain data. Imports no torch."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from calotype.errors import CalotypeError
@@ -10,7 +11,7 @@ from calotype.tasks.captions import Caption
 from calotype.tasks.diffusion import TrainDiffusion
 from calotype.tasks.drawing import Hires, Imagine, Sampling, Start, read_margins, read_size
 from calotype.tasks.enhancing import TrainRestorer, TrainUpscaler
-from calotype.tasks.events import Drawing, Learning, Note, Progress, note
+from calotype.tasks.events import Drawing, Learning, Note, Progress, Sampled, note
 from calotype.tasks.pictures import (
     FORMATS,
     FindFaces,
@@ -48,6 +49,7 @@ __all__ = [
     "Progress",
     "ResizeLora",
     "Restore",
+    "Sampled",
     "Sampling",
     "Saving",
     "Start",
@@ -61,6 +63,7 @@ __all__ = [
     "Upscale",
     "chosen_faces",
     "chosen_repairs",
+    "is_training",
     "kind_of",
     "note",
     "options_of",
@@ -123,6 +126,11 @@ def read_task(
 
 def kind_of(task: Any) -> str:
     return next(kind for kind, cls in TASKS.items() if cls is type(task))
+
+
+def is_training(kind: str) -> bool:
+    """Whether a kind of task is a training run."""
+    return "output_dir" in {spec.name for spec in fields(TASKS[kind])} if kind in TASKS else False
 
 
 def options_of(task: Any) -> dict[str, Any]:

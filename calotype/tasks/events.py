@@ -63,12 +63,23 @@ class Learning(Progress):
 
 
 @dataclass(frozen=True)
+class Sampled(Progress):
+    """A training run has drawn samples after `done` steps; `look()` returns them as one sheet: (h, w, 3) uint8.
+
+    Not serializable: the runner makes a `Preview` of it.
+    """
+
+    look: Callable[[], Any] | None = None
+
+
+@dataclass(frozen=True)
 class Preview:
-    """A small preview of a picture that is being generated."""
+    """A small preview of a picture that is being generated, or of the samples of a training run."""
 
     source: str
     image: bytes  # an encoded file
     media_type: str = "image/jpeg"
+    step: int | None = None  # of a training run, after which it was drawn
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Forms of tasks, made from their dataclasses."""
 
+import contextlib
 import dataclasses
 import html
 import itertools
@@ -134,6 +135,8 @@ def add_form(
     button: str,
     hidden: Sequence[str] = (),
     elements: Sequence[str] = (),
+    plan: str = "",
+    initial: Mapping[str, Any] | None = None,
 ) -> TaskForm:
     """The form of a kind of task, with its button: the common options, and the others in closed groups.
 
@@ -142,14 +145,20 @@ def add_form(
         button: the label of the button, which sends the options to the scripts (`static/orders.js`).
         hidden: options that the tab sets by other means.
         elements: custom elements between the common options and the button.
+        plan: the label of a second button, which asks for the plan of a run alone (`dry_run`); empty: there is none.
+        initial: what the form begins with, where that is not the option's default.
     """
     cls, fields, _ = TASKS[kind], [], door.texts
     specs = {spec.name: spec for _, group in groups(cls) for spec in group if _is_shown(cls, spec, hidden)}
     with gr.Column(elem_classes="ct-form"):
-        fields += [add_field(door, kind, specs[name]) for name in common]
+        fields += [add_field(door, kind, specs[name], (initial or {}).get(name)) for name in common]
         for element in elements:
             add_element(element)
-        go = gr.Button(button, variant="primary", elem_id=f"{kind}-go")
+        buttons = {}
+        with gr.Row(elem_classes="ct-buttons") if plan else contextlib.nullcontext():
+            buttons[gr.Button(button, variant="primary", elem_id=f"{kind}-go")] = {}
+            if plan:
+                buttons[gr.Button(plan, elem_id=f"{kind}-plan")] = {"dry_run": True}
         order = gr.Markdown("", elem_id=f"{kind}-order", elem_classes="ct-order", sanitize_html=False)
         rest = [(name, [spec for spec in group if spec.name in specs]) for name, group in groups(cls)]
         with gr.Accordion(_("More options"), open=False, elem_id=f"{kind}-more", elem_classes="ct-more"):
@@ -158,20 +167,21 @@ def add_form(
                     gr.Markdown(f"### {door.texts.wording.translate(name)}")
                     fields += [add_field(door, kind, spec) for spec in group]
     form = TaskForm(kind, tuple(fields))
-    go.click(
-        partial(order_of, form),
-        form.components,
-        order,
-        queue=False,
-        show_progress="hidden",
-        api_visibility="private",
-    )
+    for pressed, more in buttons.items():
+        pressed.click(
+            partial(order_of, form, more=more),
+            form.components,
+            order,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
     return form
 
 
-def order_of(form: TaskForm, *values: Any) -> str:
-    """The options of a form, for the scripts: an element that hands them over once it is in the page."""
-    return _order(form.kind, form.task(values))
+def order_of(form: TaskForm, *values: Any, more: Mapping[str, Any] | None = None) -> str:
+    """The options of a form and some more, for the scripts: an element that hands them over once it is in the page."""
+    return _order(form.kind, {**form.task(values), **(more or {})})
 
 
 def _order(kind: str, data: Mapping[str, Any]) -> str:
@@ -241,8 +251,11 @@ def fill(door: Door, form: TaskForm, read: Callable[[Any], Filling], text: str) 
     return [_order(f"{form.kind}_filled", facts), *form.shown(filling.task)]
 
 
-def add_field(door: Door, kind: str, spec: dataclasses.Field) -> FormField:
-    """The component of one option: label, help, limits and default are those of the task's field."""
+def add_field(door: Door, kind: str, spec: dataclasses.Field, initial: Any = None) -> FormField:
+    """The component of one option: label, help, limits and default are those of the task's field.
+
+    `initial`: what it shows at first instead of the default.
+    """
     field_kind = kinds(TASKS[kind])[spec.name]
     rules = about(spec)
     usual = None if is_required(spec) else as_data(default(spec))
@@ -252,7 +265,7 @@ def add_field(door: Door, kind: str, spec: dataclasses.Field) -> FormField:
         "elem_id": f"{kind}-{spec.name}",
         "elem_classes": "ct-field",
     }
-    return FormField(spec, field_kind, _component(door, rules, field_kind, usual, what))
+    return FormField(spec, field_kind, _component(door, rules, field_kind, usual if initial is None else initial, what))
 
 
 def _component(door: Door, rules: Any, kind: Any, usual: Any, what: dict[str, Any]) -> gr.components.Component:

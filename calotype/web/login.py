@@ -49,8 +49,10 @@ async def log_in(request: Request, service: ServiceOf) -> Response:
 
 
 @router.post("/logout")
-def log_out() -> Response:
-    """Forgets the cookie."""
+def log_out(request: Request, service: ServiceOf) -> Response:
+    """Ends the session, in every window."""
+    if service.accounts is not None:
+        service.accounts.end_session(request.cookies.get(COOKIE, ""))
     response = RedirectResponse("/login", 303)
     response.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return response

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ from calotype.jobs.jobs import Job, NewResult
 from calotype.options import read
 from calotype.runner import Request, run
 from calotype.suffixes import MEDIA_TYPES, SUFFIXES
-from calotype.tasks import TASKS, read_task
+from calotype.tasks import TASKS, is_training, read_task
 from calotype.tasks.captions import INSTALLED
 from calotype.tasks.events import Event, Failed, Saved, Skipped, as_data
 from calotype.tasks.limits import Limits
 from calotype.tasks.output import JOB_OUTPUT_OPTIONS, Album, DrawingOutput
 from calotype.worker.worker_options import WorkerOptions
 
+BESIDE = ("film", "report")  # facts of a result that name other files
 LORA_NAME = "lora.safetensors"
 NAME_LENGTH = 100
 UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\/]')
@@ -44,7 +45,8 @@ class Attempt:
         self._limits, self._options = limits, options
         self.folder = files.work(job.id)
         self.inputs, self.out = self.folder / "in", self.folder / "out"
-        self.is_training = "output_dir" in {spec.name for spec in dataclasses.fields(TASKS[job.kind])}
+        TASKS[job.kind]  # raises KeyError for a kind of a newer version
+        self.is_training = is_training(job.kind)
         self.results: list[NewResult] = []
         self.failures: list[Failed] = []
 
@@ -122,11 +124,11 @@ class Attempt:
         if target.is_dir():
             target = _zipped(target)
         if target.is_file():
-            facts = self._without_paths({name: value for name, value in facts.items() if name != "report"})
-            self.results.append(NewResult(target, target.name, media_type(target), facts))
-        report = Path(facts["report"]) if facts.get("report") else None
-        if report and report.is_file():
-            self.results.append(NewResult(report, report.name, media_type(report)))
+            own = self._without_paths({name: value for name, value in facts.items() if name not in BESIDE})
+            self.results.append(NewResult(target, target.name, media_type(target), own))
+        for path in (Path(text) for name in BESIDE for text in _texts(facts.get(name))):
+            if path.is_file():
+                self.results.append(NewResult(path, path.name, media_type(path)))
 
     def _without_paths(self, data: Any) -> Any:
         if isinstance(data, str):
@@ -137,6 +139,11 @@ class Attempt:
         if isinstance(data, dict):
             return {key: self._without_paths(value) for key, value in data.items()}
         return [self._without_paths(value) for value in data] if isinstance(data, list | tuple) else data
+
+
+def _texts(value: Any) -> Sequence[str]:
+    """The texts of a fact, which is one, several or none."""
+    return [value] if isinstance(value, str) else value or ()
 
 
 def safe_name(name: str) -> str:

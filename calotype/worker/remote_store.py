@@ -92,7 +92,7 @@ class RemoteStore:
             return None
         data = response.json()
         job = _job_of(data["job"])
-        claim = Claim(job, worker, data["token"], lease, data["unload"])
+        claim = Claim(job, worker, data["token"], lease, data.get("unload", False))
         self._claims, self._unsent = {job.id: claim}, {}
         return claim
 
@@ -108,10 +108,11 @@ class RemoteStore:
         with contextlib.suppress(Unreachable):
             self._send_events(claim)
 
-    def add_preview(self, claim: Claim, image: bytes, media_type: str = "image/jpeg") -> None:
+    def add_preview(self, claim: Claim, image: bytes, media_type: str = "image/jpeg", step: int | None = None) -> None:
         """Sends a preview, unless the service cannot be reached. Raises LeaseLost."""
+        where = {} if step is None else {"step": step}
         with contextlib.suppress(Unreachable):
-            self._send("POST", "preview", claim, content=image, headers={"Content-Type": media_type})
+            self._send("POST", "preview", claim, content=image, params=where, headers={"Content-Type": media_type})
 
     def saved_state(self, claim: Claim) -> None:
         with contextlib.suppress(Unreachable):
@@ -133,7 +134,7 @@ class RemoteStore:
 
     def report(self, worker: str, device: str, models: Collection[str], note: Message | None = None) -> bool:
         body = {"worker": worker, "device": device, "models": sorted(models), "note": note and note.as_data()}
-        return self._send("POST", "/report", json=body).json()["unload"]
+        return self._send("POST", "/report", json=body).json().get("unload", False)
 
     def worker_ended(self, worker: str) -> list[Job]:
         jobs = self._send("POST", "/ended", json={"worker": worker}).json()

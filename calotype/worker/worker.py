@@ -135,7 +135,7 @@ class Worker:
                 if self._stopping.is_set():
                     return "stop"
                 if isinstance(event, Preview):
-                    self.store.add_preview(claim, event.image, event.media_type)
+                    self.store.add_preview(claim, event.image, event.media_type, event.step)
                 elif not isinstance(event, Progress) or is_due(event):
                     self.store.add_event(claim, attempt.as_data(event))
                     if (found := attempt.states) != states:

@@ -62,6 +62,7 @@ def test_another_user_finds_none_of_ones_objects(client_for, store, home):
     model = own_model(ann, store, home)
     ann.post(f"/jobs/{waiting}/resume")
     assert ann.put("/presets/mine", json={"kind": "imagine"}).status_code == 200
+    store.files.write_sample(done, 3, png())
     result = ann.get(f"/jobs/{done}").json()["results"][0]["id"]
     link = ann.post("/links", json={"job": done, "result": result})
     assert link.status_code == 201, link.text
@@ -72,6 +73,7 @@ def test_another_user_finds_none_of_ones_objects(client_for, store, home):
         "preset": "mine",
         "link_id": link.json()["id"],
         "name": model,
+        "step": 3,
     }
     waits = ("pause", "resume", "move", "cancel")
     before = {name: ann.get(f"/{name}").json() for name in ("jobs", "presets", "links")}

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from calotype.api import addresses
-from calotype.api.service import Service
+from calotype.api.service import MAX_FETCHES, Service
 from calotype.api.settings import ServiceSettings
 from calotype.errors import CalotypeError
 from tests.api.conftest import client_of, png, working
@@ -207,3 +207,26 @@ def test_requests_name_pictures_where_it_is_switched_on(server, resolver, shared
     assert Image.open(io.BytesIO(sent)).getpixel((0, 0)) == (200, 30, 40)
     plain = base64.b64encode(png()).decode()
     assert client.post("/sdapi/v1/png-info", json={"image": plain}).status_code == 200
+
+
+def test_slow_addresses_do_not_hold_the_whole_service(server, resolver, shared_app, store, home, monkeypatch):
+    monkeypatch.setattr(addresses, "SECONDS", 2.0)
+    shared_app.state.service = Service(store, home, ServiceSettings(image_urls=True))
+    body = {"image": f"https://{NAME}:{server.server_port}/slow.png"}
+    client, answers = client_of(shared_app), []
+
+    def ask():
+        answers.append(client.post("/sdapi/v1/png-info", json=body))
+
+    threads = [threading.Thread(target=ask) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    started = time.monotonic()
+    assert client.get("/jobs").status_code == 200 and time.monotonic() - started < 1.5
+    for thread in threads:
+        thread.join()
+    statuses = sorted(answer.status_code for answer in answers)
+    assert statuses == [422] * MAX_FETCHES + [429] * (40 - MAX_FETCHES)
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert "8 pictures are being fetched" in refused.json()["detail"] and refused.headers["Retry-After"]
+    assert shared_app.state.service.fetches.count == 0

@@ -2,18 +2,24 @@
 
 import asyncio
 import io
+import itertools
 import json
 import threading
 import time
 import zipfile
 
+import httpx
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from calotype.api import events as streams
 from calotype.api.events import EventHub, read_last_id, stream, stream_all
-from calotype.tasks import TASKS
-from tests.api.conftest import png, submit, upload, work, working
+from calotype.jobs.account import LOCAL
+from calotype.jobs.files import MAX_SAMPLES
+from calotype.tasks import TASKS, Learning, note
+from calotype.tasks.events import as_data
+from tests.api.conftest import listening, png, submit, upload, work, working
 
 
 def test_a_job_goes_from_an_upload_to_its_result(client, store):
@@ -346,7 +352,7 @@ def test_one_stream_has_all_jobs_as_they_change(store):
     async def read():
         job = store.submit("ann", "imagine", {"prompt": "fox"})
         store.submit("ben", "imagine", {"prompt": "another's"})
-        stream, names = stream_all(hub, store, "ann"), []
+        stream, names = stream_all(hub, store, "ann", {}), []
         async for part in stream:
             text = part.decode()
             if "event: " not in text:
@@ -368,3 +374,89 @@ def test_one_stream_has_all_jobs_as_they_change(store):
         ("gone", job, None),
     ]
     assert len(names) == 3
+
+
+def test_streams_of_all_jobs_share_one_look_into_the_store(store, monkeypatch):
+    for _ in range(3):
+        store.submit("ann", "imagine", {})
+    looks, marks = [], store.marks
+    monkeypatch.setattr(store, "marks", lambda *given: looks.append(given) or marks(*given))
+    hub, begun = EventHub(store, asyncio.Event()), []
+
+    async def read(owner):
+        async for part in stream_all(hub, store, owner, streams.marks_of(store, owner)):
+            begun.append(part)
+
+    async def watch():
+        tasks = [asyncio.create_task(read(owner)) for owner in ("ann", "ben") for _ in range(20)]
+        await asyncio.sleep(1.2)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(watch())
+    assert begun == [b"retry: 2000\n\n"] * 40, "nothing has changed since they began"
+    assert {tuple(sorted(owners)) for owners, _ in looks[40:]} == {("ann", "ben")}
+    assert 3 <= len(looks) - 40 <= 8
+
+
+@pytest.mark.parametrize("address, begun", [("/events?current=false", "retry"), ("/jobs/{job}/events", "event: job")])
+def test_a_stream_ends_with_the_token(app, accounts, store, monkeypatch, address, begun):
+    monkeypatch.setattr(streams, "CHECK", 0.0)
+    owner = accounts.add("ann").id
+    job = store.submit(owner, "imagine", {"prompt": "fox"})
+    headers = {"Authorization": f"Bearer {accounts.add_token('ann')}"}
+    with listening(app) as server, httpx.stream("GET", server + address.format(job=job.id), headers=headers) as answer:
+        parts = answer.iter_text()
+        assert any(begun in part for part in parts)
+        accounts.remove_tokens("ann")
+        store.pause(job.id)
+        assert "paused" not in "".join(parts), "it has ended, and did not show what happened later"
+
+
+def learn(claim, store, steps):
+    for step in steps:
+        store.add_event(claim, as_data(Learning(step, 100, "steps", 1.0, 0.5 / step, 1e-4, 1)))
+
+
+def test_what_a_training_has_learnt_is_told_whole_and_as_it_goes(client, store):
+    job = submit(client, "train_gan", {"demo": True})
+    claim = store.claim("w")
+    store.add_event(claim, as_data(note("{count} pictures to train on, as squares of {side} pixels", count=9, side=32)))
+    store.add_preview(claim, png(), "image/jpeg", 0)
+    learn(claim, store, range(1, 1001))
+    told = client.get(f"/jobs/{job}/learning", headers={"Accept-Language": "zh"}).json()
+    assert [(told_note["step"], "9" in told_note["text"]) for told_note in told["notes"]] == [(None, True)]
+    assert "张" in told["notes"][0]["text"], "in the language of the request"
+    assert told["losses"][-1] == [1000, 0.0005] and 300 <= len(told["losses"]) <= 400
+    assert told["samples"] == [{"step": 0, "url": f"/jobs/{job}/samples/0"}]
+    assert client.get(told["samples"][0]["url"]).content == png()
+    assert client.get(f"/jobs/{job}/samples/1").status_code == 404
+
+    async def follow():
+        hub = EventHub(store, asyncio.Event())
+        async for part in stream_all(hub, store, LOCAL, streams.marks_of(store, LOCAL)):
+            if b"retry" in part:
+                learn(claim, store, [1001, 1002])
+                store.add_preview(claim, png(), "image/jpeg", 1002)
+                store.add_event(claim, as_data(note("report: {path}", path="gan.html")))
+            elif b"event: learning" in part:
+                return json.loads(part.partition(b"data: ")[2])
+
+    more = asyncio.run(asyncio.wait_for(follow(), 5))
+    assert more["last"] == told["last"] + 4 and [step for step, _ in more["losses"]] == [1001, 1002]
+    assert more["notes"] == [{"step": 1002, "text": "report: gan.html"}]
+    assert more["samples"] == [{"step": 1002, "url": f"/jobs/{job}/samples/1002"}]
+    store.cancel(job)
+    store.stop(claim, 1.0)
+    assert client.get(f"/jobs/{job}/samples/1002").status_code == 200, "also after its end"
+    store.delete(job)
+    assert store.files.samples(job) == []
+
+
+def test_a_long_training_keeps_some_samples_of_all_its_time(store):
+    for step in range(0, 5000, 10):
+        store.files.write_sample("a" * 32, step, b"x")
+    steps = store.files.samples("a" * 32)
+    assert len(steps) == MAX_SAMPLES and steps[0] == 0 and steps[-1] == 4990
+    assert max(later - earlier for earlier, later in itertools.pairwise(steps)) <= 2 * 5000 / MAX_SAMPLES

@@ -246,7 +246,8 @@ def test_a_network_that_falls_apart_is_noticed(engine, photos, tmp_path, validat
         for parameter in run.trainer.ema.parameters():
             parameter.add_(1.0)
     run.state.step = 10
-    (fall,) = enhancing.evaluate_step(run, watch)
+    fall, drawn = enhancing.evaluate_step(run, watch)
+    assert drawn.look().shape[2] == 3 and max(drawn.look().shape) <= 1024
     watch.close()
     assert re.search(r"has collapsed\. upscaler-good is the last one", fall.text) and not run.is_sound
     assert (tmp_path / "upscaler-good.pth").read_bytes() == good

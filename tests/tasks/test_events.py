@@ -41,7 +41,7 @@ EVENTS = st.one_of(
     st.builds(
         Learning, st.integers(0, 9), st.integers(0, 9), TEXT, SECONDS, SECONDS, SECONDS, st.integers(), source=TEXT
     ),
-    st.builds(Preview, TEXT, st.binary(max_size=50)),
+    st.builds(Preview, TEXT, st.binary(max_size=50), step=st.none() | st.integers(0, 9)),
     st.builds(Note, SENTENCES, st.none() | TEXT),
     st.builds(Saved, TEXT, TEXT, st.dictionaries(TEXT, st.integers() | TEXT)),
     st.builds(Skipped, TEXT, TEXT, SENTENCES),

@@ -286,3 +286,31 @@ def test_copies_of_uploads_are_deleted_after_their_last_use(store, remote):
     assert remote.delete_orphans() == 0 and path.read_bytes() == photo()
     os.utime(path, (0, 0))
     assert remote.delete_orphans() == 1 and not path.exists()
+
+
+def test_samples_of_a_training_reach_the_service(store, worker, runs):
+    def run(request, output):
+        for step in (0, 10, 20):
+            yield Preview("photos", b"sheet %d" % step, step=step)
+        (output.out / "lora.safetensors").write_bytes(b"weights")
+        yield Saved("photos", str(output.out / "lora.safetensors"), {})
+
+    runs(run)
+    job = submit(store)
+    assert worker.run_next()
+    assert store.files.samples(job.id) == [0, 10, 20]
+    assert store.files.sample(job.id, 10).read_bytes() == b"sheet 10"
+
+
+def test_a_service_that_does_not_know_unload_is_served(store, remote, monkeypatch):
+    job, send = submit(store), remote._send
+
+    def older(*what, **body):
+        answer = send(*what, **body).json()
+        del answer["unload"]
+        return httpx.Response(200, json=answer)
+
+    monkeypatch.setattr(remote, "_send", older)
+    assert remote.report("w", "cpu", ()) is False
+    claim = remote.claim("w")
+    assert (claim.job.id, claim.unload) == (job.id, False)

@@ -2,21 +2,21 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from calotype.api.access import WAITING, CallerOf, JobOf, ResultOf, ServiceOf
+from calotype.api.access import WAITING, CallerOf, JobOf, ResultOf, ServiceOf, right_of
 from calotype.api.archive import zip_of
 from calotype.api.body import read_json
 from calotype.api.errors import Refusal
-from calotype.api.events import read_last_id, stream, stream_all
+from calotype.api.events import marks_of, read_last_id, stream, stream_all
 from calotype.api.orders import read_key, read_order
 from calotype.api.responses import CONFLICT, EVENTS, FILE, NOT_FOUND, ZIP, file_response
 from calotype.api.schemas import JOB_EXAMPLES, JOB_ID
 from calotype.api.service import Caller, Service
-from calotype.api.shown import job_view
-from calotype.api.views import JobPage, JobView, PlaceView, State
+from calotype.api.shown import job_view, learning_view
+from calotype.api.views import JobPage, JobView, LearningView, PlaceView, State
 from calotype.jobs.jobs import Job, NotFound
 
 router = APIRouter(tags=["jobs"])
@@ -89,12 +89,20 @@ def places(caller: CallerOf, service: ServiceOf) -> list[PlaceView]:
     dependencies=WAITING,
     responses={200: {"description": "server-sent events", "content": EVENTS}},
 )
-async def all_events(caller: CallerOf, service: ServiceOf) -> Response:
-    """One's own jobs as they change, as server-sent events: `job` with a job, and `gone` with the id of a deleted one.
+async def all_events(
+    request: Request,
+    caller: CallerOf,
+    service: ServiceOf,
+    current: Annotated[bool, Query(description="whether it begins with the jobs that have not ended")] = True,
+) -> Response:
+    """One's own jobs as they change, as server-sent events: `job` with a job, `learning` with what a training run has
+    told since the event before, and `gone` with the id of a deleted job.
 
-    The stream begins with the jobs that have not ended, and goes on until it is closed.
+    The stream goes on until it is closed, or until the token or session is valid no more.
     """
-    body = stream_all(service.hub, service.store, caller.owner)
+    # before the answer begins, so that whoever reads the lists when it does loses no change
+    known = {} if current else await run_in_threadpool(marks_of, service.store, caller.owner)
+    body = stream_all(service.hub, service.store, caller.owner, known, right_of(request, caller, service))
     return StreamingResponse(body, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
@@ -186,7 +194,9 @@ def remove_favourite(job: JobOf, service: ServiceOf) -> JobView:
     },
 )
 async def events(
+    request: Request,
     job: JobOf,
+    caller: CallerOf,
     service: ServiceOf,
     last_event_id: Annotated[str | None, Header(description="the stream goes on after this event")] = None,
 ) -> Response:
@@ -194,8 +204,20 @@ async def events(
     after = read_last_id(last_event_id)
     if after is None and job.is_finished:
         return Response(status_code=204)
-    body = stream(service.hub, service.store, job, after or 0)
+    body = stream(service.hub, service.store, job, after or 0, right_of(request, caller, service))
     return StreamingResponse(body, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+
+@router.get("/jobs/{job_id}/learning", responses=NOT_FOUND)
+def learning(job: JobOf, service: ServiceOf) -> LearningView:
+    """What a training run has told so far: its notes, its loss by step, and its samples."""
+    return learning_view(service.store, job)
+
+
+@router.get("/jobs/{job_id}/samples/{step}", response_class=FileResponse, responses=FILE | NOT_FOUND)
+def sample(step: Annotated[int, Path(ge=0, le=10**9)], job: JobOf, service: ServiceOf) -> FileResponse:
+    """What a training run drew after a step."""
+    return file_response(service.store.files.sample(job.id, step), f"step-{step}.jpg", "image/jpeg", is_final=True)
 
 
 @router.get("/jobs/{job_id}/preview", response_class=FileResponse, responses=FILE | NOT_FOUND)

@@ -177,10 +177,14 @@ def add_event(body: dict[str, Any], claim: ClaimOf, service: ServiceOf) -> dict[
 
 @router.post("/jobs/{job_id}/preview")
 async def add_preview(
-    request: Request, claim: ClaimOf, service: ServiceOf, content_type: Annotated[str, Header(max_length=128)]
+    request: Request,
+    claim: ClaimOf,
+    service: ServiceOf,
+    content_type: Annotated[str, Header(max_length=128)],
+    step: Annotated[int | None, Query(ge=0, le=10**9)] = None,
 ) -> dict[str, int]:
     image = await read_body(request, MAX_PREVIEW)
-    return {"number": await run_in_threadpool(service.store.add_preview, claim, image, content_type)}
+    return {"number": await run_in_threadpool(service.store.add_preview, claim, image, content_type, step)}
 
 
 @router.post("/jobs/{job_id}/state", status_code=204)

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -53,14 +54,13 @@ class DiffusionEvaluator:
         self.tokenizer, self.prompts, self.monitor = tokenizer, prompts, monitor
         self.inspected = torch.tensor((self.validation or train)[:MAX_VALIDATION])
 
-    def log_reconstructions(self, vae: nn.Module, step: int) -> float:
+    def log_reconstructions(self, vae: nn.Module, step: int) -> Iterator[Progress]:
         """Logs a sheet of reconstructions and their PSNR; returns the PSNR."""
         psnr, true, decoded = self._reconstruct(vae)
         self.monitor.log_metrics({"psnr/pictures held back" if self.validation else "psnr/pictures": psnr})
         if self.task.sample_count:
-            self._save_sheet(
-                true, decoded, f"vae_{step:06d}", "Above the picture, below what the autoencoder keeps", ""
-            )
+            what = "Above the picture, below what the autoencoder keeps"
+            yield self.monitor.sampled([self._save_sheet(true, decoded, f"vae_{step:06d}", what, "")])
         return psnr
 
     def measure_psnr(self, vae: nn.Module) -> float:
@@ -91,14 +91,16 @@ class DiffusionEvaluator:
         if self.prompts:
             task, side = self.task, self.task.resolution
             name, progress = f"{task.output_name}_{done:06d}", f"{task.output_name}, step {done}"
-            config, model = SampleConfig((side, side), task.seed), self._model(trainer, vae)
+            config, model, sheet = SampleConfig((side, side), task.seed), self._model(trainer, vae), []
             for event in draw_samples(
                 self.prompts, config, model, self.models, task.output_dir / "sample", name, progress
             ):
                 if isinstance(event, Sample):
                     self.monitor.log_sample(event.path, event.prompt, event.how, event.picture.pixels, event.number)
+                    sheet.append(event.picture.pixels)
                 else:
                     yield event
+            yield self.monitor.sampled(sheet)
         self.monitor.write_report()
 
     def score(
@@ -133,7 +135,8 @@ class DiffusionEvaluator:
             decoded.append(((y.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu())
         return autoencoder.psnr(torch.cat(decoded), true), true, torch.cat(decoded)
 
-    def _save_sheet(self, true: Tensor, decoded: Tensor, name: str, what: str, settings: str) -> None:
+    def _save_sheet(self, true: Tensor, decoded: Tensor, name: str, what: str, settings: str) -> np.ndarray:
+        """Saves and returns two rows of pictures."""
         rows = [torch.cat(list(pictures[:SHEET_SIZE]), 2) for pictures in (true, decoded)]  # (3, S, N * S)
         pixels = torch.cat(rows, 1).permute(1, 2, 0).contiguous().numpy()
         folder = self.task.output_dir / "sample"
@@ -141,6 +144,7 @@ class DiffusionEvaluator:
         path = folder / f"{self.task.output_name}_{name}.png"
         save(Picture(pixels), path, format="png")
         self.monitor.log_sample(path, what, settings, pixels, 99)
+        return pixels
 
     def _model(self, trainer: DenoiserTrainer, vae: nn.Module) -> Diffusion:
         """A model with copies of the EMA weights."""

@@ -158,11 +158,12 @@ def _save_discriminator(run: EnhanceRun) -> None:
 # ---------------------------------------------------------------------- evaluation
 
 
-def evaluate_step(run: EnhanceRun, monitor: Monitor) -> Iterator[Note]:
+def evaluate_step(run: EnhanceRun, monitor: Monitor) -> Iterator[Progress | Note]:
     """Measures, writes sample pictures, and saves the network unless it has collapsed or its loss is NaN."""
     outputs = [run.trainer.output(test.low[None])[0] for test in run.measured]
     yield from _measure(run, monitor, outputs)
-    _write_samples(run, monitor, outputs)
+    if samples := _write_samples(run, monitor, outputs):
+        yield monitor.sampled(samples)
     monitor.write_report()
 
 
@@ -234,8 +235,9 @@ def psnr(x: Tensor, true: Tensor) -> float:
     return float(-10 * torch.log10((x - true).square().mean().clamp(min=1e-10)))
 
 
-def _write_samples(run: EnhanceRun, monitor: Monitor, outputs: Sequence[Tensor]) -> None:
-    """Input, output and target side by side, for some of the measured pictures."""
+def _write_samples(run: EnhanceRun, monitor: Monitor, outputs: Sequence[Tensor]) -> list[np.ndarray]:
+    """Input, output and target side by side, for some of the measured pictures: (H, W, 3) uint8 each."""
+    written = []
     task, folder = run.task, run.task.output_dir / "sample"
     for n, test in enumerate(run.measured[: task.sample_count]):
         make_folder(folder)
@@ -243,6 +245,8 @@ def _write_samples(run: EnhanceRun, monitor: Monitor, outputs: Sequence[Tensor])
         path = folder / f"{task.output_name}_{run.state.step:06d}_{n:02d}.png"
         save(Picture(pixels), path, format="png")
         monitor.log_sample(path, test.name, "input, output and target", pixels, n)
+        written.append(pixels)
+    return written
 
 
 def side_by_side(pictures: Sequence[Tensor]) -> np.ndarray:

@@ -121,7 +121,7 @@ class GanEvaluator:
         fake = self.sample(first)
         metrics = self._compute_metrics(itertools.chain([fake], map(self.sample, more)))
         self.monitor.log_metrics({logged: getattr(metrics, name) for name, logged in METRIC_NAMES.items()})
-        self._save_sheets(done, fake[:SHEET_SIZE])
+        yield self.monitor.sampled([self._save_sheets(done, fake[:SHEET_SIZE])])
         if done and _is_good(metrics.frechet, metrics.diversity):
             self._save_generator(self.task.output_name, done)
             if self._is_best(done):
@@ -192,7 +192,8 @@ class GanEvaluator:
     def _folder(self) -> Path:
         return self.task.output_dir / f"{self.task.output_name}-snapshots"
 
-    def _save_sheets(self, done: int, fake: Tensor) -> None:
+    def _save_sheets(self, done: int, fake: Tensor) -> np.ndarray:
+        """Saves the sheet of generated pictures, and that of scores; returns the first."""
         fake = contact.pixels_of(fake)
         sheet = contact.grid(fake, COLUMNS)
         path = self._folder / f"{done:08d}.png"
@@ -205,6 +206,7 @@ class GanEvaluator:
         contact.save_png(scored, path)
         what = "the discriminator's outputs on real and generated images"
         self.monitor.log_sample(path, what, "how likely each is real, beside the mean of the other kind", scored, 1)
+        return sheet
 
     @torch.no_grad()
     def _scores(self, real: Tensor, done: int) -> tuple[list[float], list[float]]:

@@ -113,11 +113,13 @@ class LoraEvaluator:
         sampler = "auto" if task.sample_sampler == "auto" else to_a1111_sampler(task.sample_sampler)
         config = SampleConfig(self.size, task.seed, sampler, task.clip_skip)
         progress, folder = f"{task.output_name}, {self._when(done)}", task.output_dir / "sample"
+        sheet = []
         try:
             with self._evaluation_mode():
                 for event in draw_samples(self.prompts, config, self.model, self.models, folder, name, progress):
                     if isinstance(event, Sample):
                         self.monitor.log_sample(event.path, event.prompt, event.how, event.picture.pixels, event.number)
+                        sheet.append(event.picture.pixels)
                     else:
                         yield event
         except CalotypeError as error:
@@ -126,6 +128,8 @@ class LoraEvaluator:
             yield note("{when}: samples are skipped: {fault}", when=self._when(done), fault=error)
         except torch.OutOfMemoryError:
             yield note("{when}: samples are skipped: out of memory", when=self._when(done))
+        if sheet:
+            yield self.monitor.sampled(sheet)
 
     def _when(self, done: int) -> Message:
         epoch, rest = divmod(done, self.steps[0])

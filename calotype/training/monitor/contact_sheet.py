@@ -14,6 +14,7 @@ from calotype.picture import Picture, save
 
 BACKGROUND, TEXT, FAINT_TEXT = (250, 247, 242), (38, 33, 28), (120, 110, 100)
 REAL, FAKE = (47, 111, 143), (178, 84, 48)
+PREVIEW_SIDE = 1024  # pixels
 FRAME_WIDTH = 768  # approximate, in pixels
 
 
@@ -29,6 +30,18 @@ def grid(pictures: np.ndarray, columns: int) -> np.ndarray:
 
     sheet = make_grid(torch.from_numpy(pictures).permute(0, 3, 1, 2), columns, padding=0, pad_value=255)
     return sheet.permute(1, 2, 0).numpy()
+
+
+def sheet_of(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures of about one size, (h, w, 3) uint8 each, as one sheet whose sides have PREVIEW_SIDE pixels at most."""
+    height, width = (max(picture.shape[side] for picture in pictures) for side in (0, 1))
+    padded = np.full((len(pictures), height, width, 3), 255, np.uint8)
+    for cell, picture in zip(padded, pictures, strict=True):
+        cell[: picture.shape[0], : picture.shape[1]] = picture
+    columns = max(1, min(len(pictures), round((len(pictures) * height / width) ** 0.5)))
+    image = Image.fromarray(grid(padded, columns))
+    image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    return np.asarray(image)
 
 
 def save_png(pixels: np.ndarray, path: Path) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ import torch
 
 from calotype.errors import CalotypeError, Message
 from calotype.options import visible
-from calotype.tasks import Learning, Note, note
-from calotype.training.monitor import report
+from calotype.tasks import Learning, Note, Sampled, note
+from calotype.training.monitor import contact_sheet, report
 from calotype.training.monitor.metrics_log import SECONDS, LoggedSample, MetricsLog
 from calotype.training.monitor.report import VALIDATION
 from calotype.training.monitor.tensorboard import Board, is_installed, missing
@@ -133,6 +133,10 @@ class Monitor:
         if self._board:
             self._board.picture(self._done, f"samples/{number:02d}", pixels)
             self._board.text(f"samples/{number:02d}", f"{prompt}\n\n{settings}")
+
+    def sampled(self, pictures: Sequence[np.ndarray]) -> Sampled:
+        """The event of what was drawn after the last step: (H, W, 3) uint8 each."""
+        return Sampled(self._done, self._total, "steps", look=lambda: contact_sheet.sheet_of(pictures))
 
     def finish(self) -> None:
         """Marks the run as finished: all steps are done and the result is saved."""

@@ -48,11 +48,21 @@ export function toast(text, { action = "", run = null, done = null, seconds = 8 
   setTimeout(() => close(done), seconds * 1000);
 }
 
-/** Changes what is in a place, or replaces it by the place that `change` returns, and keeps the focus by `data-key`. */
+/**
+ * Changes what is in a place, or replaces it by the place that `change` returns, and keeps the focus by `data-key`; of a
+ * text field also what is selected in it.
+ */
 export function keepFocus(place, change) {
-  const key = place?.contains(document.activeElement) ? document.activeElement.dataset.key : "";
+  const focused = place?.contains(document.activeElement) ? document.activeElement : null;
+  const { key = "" } = focused?.dataset ?? {};
+  const job = focused?.closest("[data-job]")?.dataset.job; // its rows have the same keys
+  const selected = focused && "selectionStart" in focused ? [focused.selectionStart, focused.selectionEnd] : null;
   const changed = change() ?? place;
-  if (key) changed.querySelector(`[data-key="${key}"]`)?.focus();
+  if (!key || changed.contains(document.activeElement)) return;
+  const row = job === undefined || changed.dataset.job === job ? changed : changed.querySelector(`[data-job="${CSS.escape(job)}"]`);
+  const again = row?.querySelector(`[data-key="${CSS.escape(key)}"]`);
+  again?.focus({ preventScroll: true });
+  if (selected && selected[0] !== null) again?.setSelectionRange?.(...selected);
 }
 
 /** Runs an act of a person: a fault is shown; a dialog is closed unless the act returns false. */

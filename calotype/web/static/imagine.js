@@ -30,7 +30,7 @@ customElements.define(
       this.empty = el("p", { class: "ct-empty", hidden: true }, _("Describe a picture and press Imagine. What is drawn appears here."));
       this.more = el("button", { type: "button", hidden: true, onclick: () => this.readMore() }, _("Show older pictures"));
       this.replaceChildren(this.notice, this.empty, this.list, el("div", { class: "ct-bar ct-foot" }, this.more));
-      this.stop = watch({ open: () => this.read(), change: (job) => this.change(job), gone: (id) => this.forget(id), moved: () => this.showAll() });
+      this.stop = watch({ open: () => this.read(), change: (job) => this.change(job), gone: (id) => this.forget(id), moved: () => this.showWaiting() });
       onOrder("imagine", (task) => this.order(task));
       onOrder("imagine_filled", (filled) => this.filled(filled));
       this.stopRemoval = watchRemoval(() => this.showAll());
@@ -104,9 +104,14 @@ customElements.define(
 
     showAll() {
       const shown = this.jobs.filter((job) => !isRemoved(job.id) && !(job.results.some(isPicture) && !picturesOf(job).length));
-      this.list.replaceChildren(...shown.map((job) => this.card(job)));
+      keepFocus(this.list, () => this.list.replaceChildren(...shown.map((job) => this.card(job))));
       this.empty.hidden = shown.length > 0;
       this.more.hidden = !this.next;
+    }
+
+    /** How long waiting jobs wait. */
+    showWaiting() {
+      for (const job of this.jobs.filter(({ state }) => state === "queued")) this.list.querySelector(`[data-job="${job.id}"] .ct-status`)?.replaceChildren(progressOf(job));
     }
 
     show(job) {

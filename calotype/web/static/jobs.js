@@ -33,8 +33,9 @@ export function uploadOf(job, option = "source") {
 /** Whether a job tries options on a part of a photo; its results are no pictures of their own. */
 export const isTrial = (job) => job.kind === "restore" && job.parent !== null && uploadOf(job).name === "crop.png";
 
-/** What a job is about: its prompt, or the name of its file. */
+/** What a job is about: its prompt, the name of what it trains, or that of its file. */
 export function jobTitle(job) {
+  if (TRAININGS.includes(job.kind)) return job.task.output_name || kindTitle(job.kind);
   return job.task.prompt || uploadOf(job).name || uploadOf(job, "photos").name || kindTitle(job.kind);
 }
 

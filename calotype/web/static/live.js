@@ -3,13 +3,19 @@
 import { get } from "./api.js";
 import { _ } from "./texts.js";
 
+const REST = 1000; // milliseconds before a stream that has ended is opened again
+const PLACES = 15_000; // milliseconds between two looks at the places of waiting jobs, if nothing happens
+const SOON = 500; // milliseconds in which changes of several jobs are answered by one look
 const subscribers = new Set();
 export const places = new Map(); // id of a waiting job: {ahead, seconds}
-let source = null;
+let stream = null; // its AbortController
 let timer = 0;
-let waiting = new Set();
+let known = ""; // the places as they were last
 
-/** Calls `change(job)`, `gone(id)` and, after each new connection, `open()`, in which lists are read again. */
+/**
+ * Calls `change(job)`, `gone(id)`, `learning(told)` of trainings, and `moved()` where places in the queue have changed;
+ * and after each new connection `open()`, in which lists are read again.
+ */
 export function watch(subscriber) {
   subscribers.add(subscriber);
   connect();
@@ -20,32 +26,56 @@ function tell(name, value) {
   for (const subscriber of [...subscribers]) subscriber[name]?.(value);
 }
 
-function connect() {
-  if (source || document.hidden) return;
-  source = new EventSource("/events");
-  source.addEventListener("open", () => {
-    say("");
-    tell("open");
-  });
-  source.addEventListener("job", (event) => {
-    const job = JSON.parse(event.data);
-    if (job.state === "queued") waiting.add(job.id);
-    else waiting.delete(job.id);
-    tell("change", job);
-    if (!timer) timer = setTimeout(readPlaces, 100);
-  });
-  source.addEventListener("gone", (event) => tell("gone", JSON.parse(event.data).id));
-  source.addEventListener("error", () => {
-    say(_("The service does not answer; trying again"));
-    if (source?.readyState !== EventSource.CLOSED) return;
-    disconnect();
-    setTimeout(() => get("/me").then(connect, () => setTimeout(connect, 3000)), 1000);
-  });
+/** The events of a stream: {event, data}. `EventSource` could not say in which language its sentences are to be. */
+async function* eventsOf(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const parts = (rest + value).split("\n\n");
+    rest = parts.pop();
+    for (const part of parts) {
+      const [, event] = part.match(/^event: (.*)$/m) ?? [];
+      const [, data] = part.match(/^data: (.*)$/m) ?? [];
+      if (event && data) yield { event, data: JSON.parse(data) };
+    }
+  }
+}
+
+async function connect() {
+  if (stream || document.hidden) return;
+  const own = (stream = new AbortController());
+  try {
+    const headers = { Accept: "text/event-stream", "Accept-Language": document.documentElement.lang };
+    const answer = await fetch("/events?current=false", { headers, signal: own.signal });
+    if (answer.ok) {
+      say("");
+      tell("open");
+      readPlaces();
+      for await (const { event, data } of eventsOf(answer.body)) receive(event, data);
+    }
+  } catch {
+    // it broke, or was closed
+  }
+  if (stream !== own) return;
+  stream = null;
+  say(_("The service does not answer; trying again"));
+  setTimeout(() => get("/me").then(connect, () => setTimeout(connect, 2 * REST)), REST); // a session may have ended
+}
+
+function receive(event, data) {
+  if (event === "gone") tell("gone", data.id);
+  if (event === "learning") tell("learning", data);
+  if (event !== "job") return;
+  if (data.state === "queued" || places.has(data.id)) lookSoon(SOON);
+  tell("change", data);
 }
 
 function disconnect() {
-  source?.close();
-  source = null;
+  stream?.abort();
+  stream = null;
+  clearTimeout(timer);
 }
 
 function say(text) {
@@ -53,19 +83,30 @@ function say(text) {
   if (place && place.textContent !== text) place.textContent = text;
 }
 
+let due = 0;
+
+function lookSoon(milliseconds) {
+  const then = performance.now() + milliseconds;
+  if (timer && due <= then) return;
+  clearTimeout(timer);
+  due = then;
+  timer = setTimeout(readPlaces, milliseconds);
+}
+
 async function readPlaces() {
   timer = 0;
-  if (!waiting.size) return places.clear();
-  try {
-    const found = await get("/queue/places");
+  const found = await get("/queue/places").catch(() => null);
+  if (!found || document.hidden) return; // the next connection reads them
+  const text = JSON.stringify(found);
+  if (text !== known) {
+    known = text;
     places.clear();
     for (const place of found) places.set(place.job, place);
     tell("moved");
-    timer = document.hidden ? 0 : setTimeout(readPlaces, 5000);
-  } catch {
-    timer = 0;
   }
+  if (found.length) lookSoon(PLACES);
 }
 
 document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
 addEventListener("pagehide", disconnect);
+addEventListener("pageshow", connect);

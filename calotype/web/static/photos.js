@@ -1,4 +1,5 @@
-// <ct-photos>: photos for a training, each with its caption beside it. What was trained with last is there again.
+// <ct-photos>: photos for a training, each with its caption beside it. What was typed and not sent is there again after a
+// reload, else what was trained with last.
 
 import { get } from "./api.js";
 import { el } from "./dom.js";
@@ -7,12 +8,14 @@ import { _ } from "./texts.js";
 import { filesOf, safeName, upload } from "./upload.js";
 
 const TEXT = /\.txt$/i;
+const DRAFT = "calotype-captions"; // in this browser: [{name, id, caption}], until they are sent
 const stem = (name) => name.replace(/\.[^.]*$/, "");
 
 customElements.define(
   "ct-photos",
   class extends HTMLElement {
-    photos = []; // {name, id, url, caption}
+    photos = []; // {name, id, url, caption, row}, by their names
+    missing = []; // of the draft: photos that could not be read now
 
     connectedCallback() {
       this.input = el("input", { type: "file", multiple: true, hidden: true, accept: "image/*,.txt,.zip", onchange: () => this.add(this.input) });
@@ -35,18 +38,51 @@ customElements.define(
       this.read();
     }
 
-    /** The photos and captions of the latest training. */
+    /** The photos and captions that were not sent, or those of the latest training. */
     async read() {
+      const draft = this.draft();
+      if (draft.length) {
+        for (const photo of draft) await this.fetch(photo).catch(() => this.missing.push(photo));
+        return this.show();
+      }
       const { jobs } = await get(`/jobs?${TRAININGS.map((kind) => `kind=${kind}`).join("&")}&limit=1`).catch(() => ({ jobs: [] }));
       const refs = [jobs[0]?.files.photos ?? []].flat().map((ref) => ref.split("/"));
       if (!refs.length || this.photos.length) return;
       const texts = new Map(refs.filter(([, name]) => TEXT.test(name ?? "")).map(([id, name]) => [stem(name), id]));
       for (const [id, name = "photo"] of refs.filter(([, name]) => !TEXT.test(name ?? ""))) {
         const caption = texts.has(stem(name)) ? await fetch(`/uploads/${texts.get(stem(name))}`).then((answer) => (answer.ok ? answer.text() : "")) : "";
-        const answer = await fetch(`/uploads/${id}`);
-        if (answer.ok) this.photos.push({ name, id, caption, url: URL.createObjectURL(await answer.blob()) });
+        await this.fetch({ name, id, caption }).catch(() => {});
       }
       this.show();
+    }
+
+    /** Adds a photo that is in the service, if it still is. */
+    async fetch({ name, id, caption }) {
+      const answer = await fetch(`/uploads/${id}`);
+      if (answer.ok && !this.photos.some((photo) => photo.id === id)) this.photos.push({ name, id, caption, url: URL.createObjectURL(await answer.blob()) });
+    }
+
+    draft() {
+      try {
+        return JSON.parse(localStorage.getItem(DRAFT)) ?? [];
+      } catch {
+        return []; // of another version, or there is no storage
+      }
+    }
+
+    /** Keeps the captions in this browser. */
+    keep() {
+      const draft = [...this.missing, ...this.photos].map(({ name, id, caption }) => ({ name, id, caption }));
+      try {
+        localStorage.setItem(DRAFT, JSON.stringify(draft));
+      } catch {
+        // there is no storage, or it is full
+      }
+    }
+
+    /** What was sent needs no draft: the training has it. */
+    sent() {
+      localStorage.removeItem(DRAFT);
     }
 
     async add(transfer) {
@@ -55,7 +91,10 @@ customElements.define(
         const files = await filesOf(transfer);
         this.input.value = "";
         const captions = new Map(await Promise.all(files.filter((file) => TEXT.test(file.name)).map(async (file) => [stem(safeName(file.name)), (await file.text()).trim()])));
-        for (const photo of this.photos) if (captions.has(stem(photo.name))) photo.caption = captions.get(stem(photo.name));
+        for (const photo of this.photos) {
+          if (captions.has(stem(photo.name))) photo.caption = captions.get(stem(photo.name));
+          if (photo.row) photo.row.querySelector("textarea").value = photo.caption;
+        }
         const fresh = files.filter((file) => !TEXT.test(file.name));
         this.show();
         await Promise.all(
@@ -65,8 +104,10 @@ customElements.define(
             const name = this.free(safeName(file.name));
             this.photos.push({ name, id, caption: captions.get(stem(name)) ?? "", url: URL.createObjectURL(file) });
             this.show();
+            this.keep();
           }),
         );
+        this.keep();
       } catch (fault) {
         this.notice.textContent = fault.message;
       }
@@ -81,16 +122,20 @@ customElements.define(
 
     show() {
       this.zone.classList.toggle("is-small", this.photos.length > 0);
-      this.list.replaceChildren(...this.photos.map((photo) => this.row(photo)));
+      this.photos.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
+      const rows = this.photos.map((photo) => (photo.row ??= this.row(photo)));
+      for (const row of [...this.list.children]) if (!rows.includes(row)) row.remove();
+      rows.forEach((row, n) => this.list.children[n] !== row && this.list.insertBefore(row, this.list.children[n] ?? null)); // one that is typed in stays
     }
 
     row(photo) {
-      const text = el("textarea", { rows: 2, "aria-label": _("Caption of {name}", { name: photo.name }), placeholder: _("Caption: what is in the photo"), oninput: () => (photo.caption = text.value) });
+      const text = el("textarea", { rows: 2, "aria-label": _("Caption of {name}", { name: photo.name }), placeholder: _("Caption: what is in the photo"), oninput: () => this.write(photo, text.value) });
       text.value = photo.caption;
       const remove = () => {
         this.photos = this.photos.filter((other) => other !== photo);
         URL.revokeObjectURL(photo.url);
         this.show();
+        this.keep();
       };
       return el(
         "div",
@@ -99,6 +144,11 @@ customElements.define(
         text,
         el("button", { type: "button", class: "ct-plain", "aria-label": _("Remove {name}", { name: photo.name }), onclick: remove }, "✕"),
       );
+    }
+
+    write(photo, caption) {
+      photo.caption = caption;
+      this.keep();
     }
 
     /** The uploads of the photos, and those of their captions. */

@@ -2,17 +2,19 @@
 
 import { get, post } from "./api.js";
 import { el, guarded, keepFocus, toast } from "./dom.js";
-import { FINISHED, isTrial, jobTitle, kindTitle, mayCancel, previewOf, progressOf, stateText } from "./jobs.js";
-import { watch } from "./live.js";
+import { FINISHED, isPicture, isTrial, jobTitle, kindTitle, mayCancel, previewOf, progressOf, stateText } from "./jobs.js";
+import { places, watch } from "./live.js";
 import { _ } from "./texts.js";
 
 const RECENT = 12; // ended jobs
+const SHOWN = 40; // waiting jobs, until all are asked for
 
 customElements.define(
   "ct-queue",
   class extends HTMLElement {
     jobs = new Map();
-    order = [];
+    order = []; // ids of waiting jobs, the next one first
+    isWhole = false;
 
     connectedCallback() {
       this.stop = watch({
@@ -20,12 +22,11 @@ customElements.define(
         change: (job) => {
           const isNew = this.jobs.get(job.id)?.state !== job.state;
           this.jobs.set(job.id, job);
-          if (isNew && job.state === "queued") this.readOrder();
-          else if (isNew) this.show();
+          if (isNew) this.showSoon();
           else this.update(job);
         },
-        gone: (id) => this.jobs.delete(id) && this.show(),
-        moved: () => this.show(),
+        gone: (id) => this.jobs.delete(id) && this.showSoon(),
+        moved: () => this.move([...places.keys()]),
       });
       this.read();
     }
@@ -36,44 +37,63 @@ customElements.define(
 
     async read() {
       try {
-        const [open, ended] = await Promise.all([
-          get("/jobs?state=queued&state=running&state=paused&limit=200"),
+        const [open, waiting, ended] = await Promise.all([
+          get("/jobs?state=running&state=paused&limit=200"),
+          get("/queue"),
           get(`/jobs?state=done&state=failed&state=cancelled&limit=${2 * RECENT}`),
         ]);
-        this.jobs = new Map([...open.jobs, ...ended.jobs].map((job) => [job.id, job]));
-        await this.readOrder();
+        this.jobs = new Map([...open.jobs, ...waiting, ...ended.jobs].map((job) => [job.id, job]));
+        this.order = waiting.map((job) => job.id);
+        this.show();
       } catch (fault) {
         toast(fault.message);
       }
     }
 
-    async readOrder() {
-      this.order = (await get("/queue")).map((job) => job.id);
-      this.show();
+    /** Shows another order, or only how long each waits now. */
+    move(order) {
+      const isSame = order.length === this.order.length && order.every((id, n) => id === this.order[n]);
+      this.order = order;
+      if (!isSame) return this.show();
+      for (const id of order) if (this.jobs.has(id)) this.update(this.jobs.get(id));
+    }
+
+    /** Of many jobs that change at once, one list is made. */
+    showSoon() {
+      this.timer ??= setTimeout(() => this.show(), 50);
     }
 
     update(job) {
-      const line = this.querySelector(`[data-job="${job.id}"] .ct-line-of-job`);
-      if (line && !FINISHED.includes(job.state)) line.replaceChildren(progressOf(job));
-      const picture = this.querySelector(`[data-job="${job.id}"] img`);
-      if (picture && job.preview) picture.src = previewOf(job);
+      const row = this.querySelector(`[data-job="${job.id}"]`);
+      if (!row || FINISHED.includes(job.state)) return;
+      row.querySelector(".ct-line-of-job").replaceChildren(progressOf(job));
+      if (job.preview) row.querySelector(".ct-thumb").replaceWith(this.thumb(job));
     }
 
     show() {
+      clearTimeout(this.timer);
+      this.timer = null;
       const jobs = [...this.jobs.values()];
       const newest = (a, b) => (b.finished ?? b.created) - (a.finished ?? a.created);
-      const place = (job) => (this.order.indexOf(job.id) + 1 || Infinity);
+      const at = new Map(this.order.map((id, n) => [id, n]));
+      const place = (job) => at.get(job.id) ?? Infinity;
       const running = jobs.filter((job) => job.state === "running").sort(newest);
-      const waiting = jobs.filter((job) => ["queued", "paused"].includes(job.state)).sort((a, b) => place(a) - place(b));
+      const waiting = jobs.filter((job) => ["queued", "paused"].includes(job.state)).sort((a, b) => place(a) - place(b) || a.created - b.created);
       const ended = jobs.filter((job) => FINISHED.includes(job.state) && job.kind !== "find_faces" && !isTrial(job)).sort(newest);
-      const parts = [...this.part(_("At work"), running), ...this.part(_("Waiting"), waiting), ...this.part(_("Ended"), ended.slice(0, RECENT))];
+      const parts = [...this.part(_("At work"), running), ...this.part(_("Waiting"), waiting, this.isWhole ? Infinity : SHOWN), ...this.part(_("Ended"), ended.slice(0, RECENT))];
       const empty = el("p", { class: "ct-empty" }, _("Nothing waits and nothing runs. Photos that you restore appear here."));
       keepFocus(this, () => this.replaceChildren(...(parts.length ? parts : [empty])));
     }
 
-    part(title, jobs) {
+    part(title, jobs, limit = Infinity) {
       if (!jobs.length) return [];
-      return [el("h2", {}, title), el("ul", { class: "ct-list" }, jobs.map((job, n) => this.row(job, jobs[n - 1], jobs[n + 2], jobs[n + 1])))];
+      const rows = jobs.slice(0, limit).map((job, n) => this.row(job, jobs[n - 1], jobs[n + 2], jobs[n + 1]));
+      const all = () => {
+        this.isWhole = true;
+        this.show();
+      };
+      const more = jobs.length > limit && el("button", { type: "button", class: "ct-plain", onclick: all }, _("Show all {count}", { count: jobs.length }));
+      return [el("h2", {}, title), el("ul", { class: "ct-list" }, rows), more].filter(Boolean);
     }
 
     row(job, previous, afterNext, next) {
@@ -93,18 +113,24 @@ customElements.define(
       return el(
         "li",
         { class: "ct-card ct-job", "data-job": job.id },
-        job.preview ? el("img", { class: "ct-thumb", src: job.preview, alt: "", loading: "lazy" }) : el("span", { class: "ct-thumb" }),
+        this.thumb(job),
         el("div", {}, el("p", { class: "ct-name" }, jobTitle(job)), el("span", { class: "ct-soft" }, kindTitle(job.kind)), el("div", { class: "ct-line-of-job" }, line)),
         el("div", { class: "ct-bar" }, buttons),
       );
+    }
+
+    /** The picture as it is, or the first result. */
+    thumb(job) {
+      const url = job.preview ? previewOf(job) : job.results.find(isPicture)?.url;
+      return url ? el("img", { class: "ct-thumb", src: url, alt: "", loading: "lazy", decoding: "async" }) : el("span", { class: "ct-thumb", "aria-hidden": "true" }, kindTitle(job.kind).slice(0, 1));
     }
 
     async act(job, name, body) {
       if (name === "cancel" && !mayCancel(job)) return;
       await guarded(async () => {
         const answer = await post(`/jobs/${job.id}/${name}`, body);
-        if (name === "move") this.order = answer.map((moved) => moved.id);
-        else this.jobs.set(job.id, answer);
+        if (name === "move") return this.move(answer.map((moved) => moved.id));
+        this.jobs.set(job.id, answer);
         this.show();
       });
     }

@@ -1,42 +1,35 @@
 // <ct-train>: training runs with their plan, loss and samples as they go.
 
 import { call, Fault, get, post, submit } from "./api.js";
-import { el, guarded, toast } from "./dom.js";
+import { el, guarded, keepFocus, toast } from "./dom.js";
+import "./film.js";
 import { hand } from "./hand.js";
-import { FINISHED, isPicture, kindTitle, mayCancel, previewOf, progressOf, stateText, TRAININGS } from "./jobs.js";
+import { FINISHED, isPicture, kindTitle, mayCancel, progressOf, stateText, TRAININGS } from "./jobs.js";
 import { watch } from "./live.js";
 import { onOrder } from "./orders.js";
 import { _ } from "./texts.js";
 
 const SHOWN = 8;
-const FOLLOWED = 3; // of the newest runs, whose events are read
-const POINTS = 300;
+const POINTS = 400;
 const SVG = "http://www.w3.org/2000/svg";
 
-/** The events of a job from its first on, until it ends; a broken stream goes on after the last event. */
-async function follow(id, take, signal) {
-  let last = 0;
-  while (!signal.aborted) {
-    try {
-      const answer = await fetch(`/jobs/${id}/events`, { headers: { "Last-Event-ID": String(last), "Accept-Language": document.documentElement.lang }, signal });
-      if (answer.status !== 200) return;
-      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-      let rest = "";
-      for (;;) {
-        const { value, done } = await reader.read();
-        if (done) break;
-        const parts = (rest + value).split("\n\n");
-        rest = parts.pop();
-        for (const part of parts) {
-          last = Number(part.match(/^id: (\d+)/m)?.[1] ?? last);
-          const data = part.match(/^data: (.*)$/m)?.[1];
-          if (data) take(JSON.parse(data));
-        }
-      }
-    } catch {
-      if (signal.aborted) return;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 2000));
+/** What a training has told: notes by their text, losses by step. */
+class Run {
+  notes = new Map();
+  losses = new Map();
+  samples = [];
+  last = 0;
+
+  take(told) {
+    this.last = Math.max(this.last, told.last);
+    for (const { step, text } of told.notes) if (!this.notes.has(text)) this.notes.set(text, step);
+    for (const [step, loss] of told.losses) this.losses.set(step, loss);
+    this.samples = told.samples;
+  }
+
+  /** Notes of the plan, and those of steps. */
+  texts(isPlan) {
+    return [...this.notes].filter(([, step]) => (step === null) === isPlan).map(([text]) => text);
   }
 }
 
@@ -44,37 +37,53 @@ customElements.define(
   "ct-train",
   class extends HTMLElement {
     jobs = [];
-    runs = new Map(); // id: {notes, losses, stop}
+    cards = new Map(); // id: {node, status, run, film, made, bar, data, shown, opened}
 
     connectedCallback() {
       this.list = el("ul", { class: "ct-list" });
       this.replaceChildren(this.list);
-      this.stop = watch({ open: () => this.read(), change: (job) => this.change(job), gone: (id) => this.forget(id), moved: () => this.showAll() });
+      // what a run has told is read when its card is first seen
+      this.seen = new IntersectionObserver((entries) => entries.forEach(({ isIntersecting, target }) => isIntersecting && this.readRun(target.dataset.job)));
+      this.stop = watch({
+        open: () => this.read(),
+        change: (job) => this.change(job),
+        gone: (id) => this.forget(id),
+        learning: (told) => this.learn(told),
+        moved: () => this.jobs.forEach((job) => job.state === "queued" && this.showStatus(job)),
+      });
       for (const kind of TRAININGS) onOrder(kind, (task) => this.order(kind, task));
       this.read();
     }
 
     disconnectedCallback() {
       this.stop?.();
-      for (const run of this.runs.values()) run.stop.abort();
-      this.runs.clear();
+      this.seen?.disconnect();
+      this.cards.clear();
     }
 
     async order(kind, task) {
-      const photos = document.querySelector("ct-photos");
-      const refs = await photos.refs();
-      if (!refs.length) {
-        document.getElementById("train-photos").scrollIntoView({ block: "nearest" });
-        throw new Fault(0, _("there are no photos yet; drop some first"));
-      }
-      await submit({ kind, task, files: { photos: refs } });
+      const files = task.demo ? {} : { photos: await this.photos() };
+      const job = await submit({ kind, task, files });
+      if (!task.demo) document.querySelector("ct-photos").sent();
+      this.change(job);
+      this.cards.get(job.id)?.node.scrollIntoView({ block: "nearest" });
     }
+
+    async photos() {
+      const refs = await document.querySelector("ct-photos").refs();
+      if (refs.length) return refs;
+      document.getElementById("train-photos").scrollIntoView({ block: "nearest" });
+      throw new Fault(0, _("there are no photos yet; drop some first"));
+    }
+
+    // From the service
 
     async read() {
       try {
         const page = await get(`/jobs?${TRAININGS.map((kind) => `kind=${kind}`).join("&")}&limit=${SHOWN}`);
         this.jobs = page.jobs;
         this.showAll();
+        for (const { data, node } of this.cards.values()) if (data) this.readRun(node.dataset.job, true);
       } catch (fault) {
         toast(fault.message);
       }
@@ -83,10 +92,9 @@ customElements.define(
     change(job) {
       if (!TRAININGS.includes(job.kind)) return;
       const at = this.jobs.findIndex((other) => other.id === job.id);
-      const before = this.jobs[at]?.state;
       if (at >= 0) this.jobs[at] = job;
       else this.jobs.unshift(job);
-      if (at >= 0 && before === job.state) this.update(job);
+      if (at >= 0) this.show(job);
       else this.showAll();
     }
 
@@ -95,92 +103,146 @@ customElements.define(
       this.showAll();
     }
 
-    runOf(job) {
-      let run = this.runs.get(job.id);
-      if (!run) {
-        run = { notes: [], losses: [], stop: new AbortController() };
-        this.runs.set(job.id, run);
-        follow(job.id, (event) => this.take(job.id, run, event), run.stop.signal);
+    /** Reads what a run has told so far; from then on the stream tells the rest. */
+    async readRun(id, isAgain = false) {
+      const card = this.cards.get(id);
+      if (!card || (card.data && !isAgain)) return;
+      card.data ??= new Run();
+      try {
+        card.data.take(await get(`/jobs/${id}/learning`));
+        this.showRun(card);
+      } catch (fault) {
+        toast(fault.message);
       }
-      return run;
     }
 
-    take(id, run, event) {
-      if (event.event === "said" && !run.notes.includes(event.text)) run.notes.push(event.text);
-      if (typeof event.loss === "number") run.losses.push(event.loss);
-      clearTimeout(run.timer);
-      run.timer = setTimeout(() => this.showRun(id, run), 100);
+    learn(told) {
+      const card = this.cards.get(told.job);
+      if (!card?.data || told.last <= card.data.last) return;
+      card.data.take(told);
+      this.showRun(card);
     }
 
-    showRun(id, run) {
-      const place = this.list.querySelector(`[data-job="${id}"] .ct-run`);
-      place?.replaceChildren(...this.parts(run));
+    // Shown
+
+    showAll() {
+      const jobs = this.jobs.slice(0, SHOWN);
+      for (const id of [...this.cards.keys()].filter((known) => !jobs.some((job) => job.id === known))) {
+        this.cards.get(id).node.remove();
+        this.cards.delete(id);
+      }
+      jobs.forEach((job, number) => {
+        const { node } = this.cards.get(job.id) ?? this.make(job);
+        if (this.list.children[number] !== node) this.list.insertBefore(node, this.list.children[number] ?? null);
+        this.show(job);
+      });
     }
 
-    parts(run) {
-      const parts = [];
-      if (run.notes.length) parts.push(el("details", { open: run.losses.length === 0 }, el("summary", {}, _("Plan and findings")), el("ul", { class: "ct-notes" }, run.notes.map((note) => el("li", {}, note)))));
-      if (run.losses.length > 1) parts.push(this.curve(run.losses), el("p", { class: "ct-soft" }, _("Loss {loss}", { loss: run.losses.at(-1).toPrecision(3) })));
-      return parts;
+    make(job) {
+      const part = (name) => el("div", { class: name });
+      const [status, run, made, bar] = ["ct-status", "ct-run", "ct-made", "ct-bar"].map(part);
+      status.setAttribute("aria-live", "polite");
+      const film = el("ct-film", { hidden: true });
+      const facts = [kindTitle(job.kind), job.task.dry_run && _("plan only")].filter(Boolean).join(" · ");
+      const title = [el("p", { class: "ct-name" }, job.task.output_name || kindTitle(job.kind)), el("p", { class: "ct-soft" }, facts)];
+      const node = el("li", { class: "ct-card", "data-job": job.id }, title, status, run, film, made, bar);
+      const card = { node, status, run, film, made, bar, data: null, shown: "", opened: {} }; // opened: by a person
+      film.addEventListener("ct-step", ({ detail }) => this.mark(card, detail));
+      this.cards.set(job.id, card);
+      this.seen.observe(node);
+      return card;
+    }
+
+    /** The parts of a card that change; what is pressed or opened stays. */
+    show(job) {
+      const card = this.cards.get(job.id);
+      if (!card) return;
+      this.showStatus(job);
+      const shown = JSON.stringify([job.state, job.results.map((result) => result.id)]);
+      if (card.shown === shown) return;
+      card.shown = shown;
+      const pictures = job.results.filter(isPicture).map((result) => el("img", { src: result.url, alt: result.name, loading: "lazy" }));
+      card.made.replaceChildren(...pictures);
+      keepFocus(card.bar, () => card.bar.replaceChildren(...this.buttons(job)));
+    }
+
+    showStatus(job) {
+      const place = this.cards.get(job.id)?.status;
+      const isEnded = FINISHED.includes(job.state);
+      const text = isEnded ? el("span", { class: job.state === "failed" ? "ct-fault" : "ct-soft" }, stateText(job)) : progressOf(job);
+      place?.replaceChildren(text);
+    }
+
+    showRun(card) {
+      const { data } = card;
+      const list = (texts) => el("ul", { class: "ct-notes" }, texts.map((text) => el("li", {}, text)));
+      const group = (key, title, texts, isOpen) => {
+        const open = card.opened[key] ?? isOpen;
+        const summary = el("summary", { "data-key": `${key}-title`, onclick: () => (card.opened[key] = !summary.parentElement.open) }, title);
+        return texts.length ? [el("details", { open }, summary, list(texts))] : [];
+      };
+      const losses = [...data.losses].sort(([a], [b]) => a - b);
+      const plan = data.texts(true);
+      const isPlanOnly = !losses.length && !data.samples.length;
+      const parts = group("plan", _("Plan and findings"), plan, isPlanOnly);
+      if (losses.length > 1) parts.push(this.curve(losses), el("p", { class: "ct-soft" }, _("Loss {loss} after step {step}", { loss: losses.at(-1)[1].toPrecision(3), step: losses.at(-1)[0] })));
+      parts.push(...group("notes", _("What happened"), data.texts(false), false));
+      keepFocus(card.run, () => card.run.replaceChildren(...parts));
+      card.film.notes = new Map([...data.notes].filter(([, step]) => step !== null).map(([text, step]) => [step, text]));
+      if (data.samples.length) card.film.add(data.samples);
     }
 
     curve(losses) {
-      const step = Math.max(1, Math.ceil(losses.length / POINTS));
-      const points = losses.filter((_value, n) => n % step === 0 || n === losses.length - 1);
-      const [least, most] = [Math.min(...points), Math.max(...points)];
-      const at = (value, n) => `${((100 * n) / (points.length - 1)).toFixed(2)},${(95 - (90 * (value - least)) / (most - least || 1)).toFixed(2)}`;
-      const svg = document.createElementNS(SVG, "svg");
-      const line = document.createElementNS(SVG, "polyline");
-      line.setAttribute("points", points.map(at).join(" "));
-      for (const [name, value] of Object.entries({ viewBox: "0 0 100 100", preserveAspectRatio: "none", class: "ct-curve", role: "img", "aria-label": _("Loss by step, from {first} to {last}", { first: points[0].toPrecision(3), last: points.at(-1).toPrecision(3) }) })) svg.setAttribute(name, value);
-      svg.append(line);
+      const every = Math.max(1, Math.ceil(losses.length / POINTS));
+      const points = losses.filter((_point, n) => n % every === 0 || n === losses.length - 1);
+      const values = points.map(([, loss]) => loss);
+      const [least, most] = [Math.min(...values), Math.max(...values)];
+      const [first, last] = [points[0][0], points.at(-1)[0]];
+      const across = (step) => ((100 * (step - first)) / (last - first || 1)).toFixed(2);
+      const at = ([step, loss]) => `${across(step)},${(95 - (90 * (loss - least)) / (most - least || 1)).toFixed(2)}`;
+      const shape = (name, facts) => {
+        const element = document.createElementNS(SVG, name);
+        for (const [key, value] of Object.entries(facts)) element.setAttribute(key, value);
+        return element;
+      };
+      const label = _("Loss by step, from {first} to {last}", { first: values[0].toPrecision(3), last: values.at(-1).toPrecision(3) });
+      const svg = shape("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", class: "ct-curve", role: "img", "aria-label": label });
+      svg.append(shape("line", { y1: 0, y2: 100, x1: -9, x2: -9 }), shape("polyline", { points: points.map(at).join(" ") }));
+      svg.across = across;
       return svg;
     }
 
-    update(job) {
-      const card = this.list.querySelector(`[data-job="${job.id}"]`);
-      if (!card || FINISHED.includes(job.state)) return;
-      card.querySelector(".ct-status")?.replaceChildren(progressOf(job));
-      const made = card.querySelector(".ct-made");
-      if (made && !job.results.length) made.replaceChildren(...this.preview(job));
+    /** Marks the step of the frame that is shown on the curve. */
+    mark(card, step) {
+      const curve = card.run.querySelector(".ct-curve");
+      for (const end of ["x1", "x2"]) curve?.querySelector("line").setAttribute(end, curve.across(step));
     }
 
-    preview(job) {
-      return job.preview ? [el("img", { src: previewOf(job), alt: _("Samples") })] : [];
-    }
-
-    showAll() {
-      this.list.replaceChildren(...this.jobs.slice(0, SHOWN).map((job, n) => this.card(job, n)));
-    }
-
-    card(job, number) {
-      const run = number < FOLLOWED || this.runs.has(job.id) ? this.runOf(job) : null;
-      const weights = job.results.filter((result) => /\.safetensors$/.test(result.name));
-      const pictures = job.results.filter(isPicture).map((result) => el("img", { src: result.url, alt: _("Samples"), loading: "lazy" }));
-      const act = (label, run) => el("button", { type: "button", class: "ct-plain", onclick: () => guarded(run) }, label);
-      const use = (result) => el("button", { type: "button", onclick: () => guarded(() => this.keep(job, result)) }, job.kind === "train_lora" ? _("Use in Imagine") : _("Keep as a model"));
+    buttons(job) {
+      const weights = job.results.filter((result) => /\.safetensors$/.test(result.name)).slice(-1);
+      const others = job.results.filter((result) => !isPicture(result) && !weights.includes(result));
+      const act = (key, label, run) => el("button", { type: "button", class: "ct-plain", "data-key": key, onclick: () => guarded(run) }, label);
+      const use = (result) => el("button", { type: "button", "data-key": "use", onclick: () => guarded(() => this.keep(job, result)) }, job.kind === "train_lora" ? _("Use in Imagine") : _("Keep as a model"));
+      const download = (result) => el("a", { class: "ct-button ct-plain", href: result.url, download: result.name }, _("Download {name}", { name: result.name }));
       const isEnded = FINISHED.includes(job.state);
-      const isDry = job.task.dry_run === true;
-      return el(
-        "li",
-        { class: "ct-card", "data-job": job.id },
-        el("p", { class: "ct-name" }, job.task.output_name || kindTitle(job.kind)),
-        el("p", { class: "ct-soft" }, [kindTitle(job.kind), isDry && _("plan only")].filter(Boolean).join(" · ")),
-        el("div", { class: "ct-status", "aria-live": "polite" }, isEnded ? el("span", { class: job.state === "failed" ? "ct-fault" : "ct-soft" }, stateText(job)) : progressOf(job)),
-        el("div", { class: "ct-run" }, run ? this.parts(run) : []),
-        el("div", { class: "ct-made" }, pictures.length ? pictures : this.preview(job)),
-        el(
-          "div",
-          { class: "ct-bar" },
-          weights.slice(-1).map(use),
-          weights.slice(-1).map((result) => el("a", { class: "ct-button ct-plain", href: result.url, download: result.name }, _("Download"))),
-          ["queued", "running"].includes(job.state) && act(_("Stop"), () => post(`/jobs/${job.id}/pause`)),
-          job.state === "paused" && act(_("Continue"), () => post(`/jobs/${job.id}/resume`)),
-          ["failed", "cancelled"].includes(job.state) && act(_("Try again"), () => post(`/jobs/${job.id}/retry`)),
-          !isEnded && act(_("Cancel"), () => mayCancel(job) && post(`/jobs/${job.id}/cancel`)),
-          isEnded && act(_("Delete"), () => confirm(_("Delete this training with its files?")) && call("DELETE", `/jobs/${job.id}`)),
-        ),
-      );
+      return [
+        weights.map(use),
+        isEnded && job.task.dry_run && el("button", { type: "button", "data-key": "start", onclick: () => guarded(() => this.start(job)) }, _("Start this training")),
+        [...weights, ...others].map(download),
+        ["queued", "running"].includes(job.state) && act("stop", _("Stop"), () => post(`/jobs/${job.id}/pause`)),
+        job.state === "paused" && act("continue", _("Continue"), () => post(`/jobs/${job.id}/resume`)),
+        ["failed", "cancelled"].includes(job.state) && act("again", _("Try again"), () => post(`/jobs/${job.id}/retry`)),
+        !isEnded && act("cancel", _("Cancel"), () => mayCancel(job) && post(`/jobs/${job.id}/cancel`)),
+        isEnded && act("delete", _("Delete"), () => confirm(_("Delete this training with its files?")) && call("DELETE", `/jobs/${job.id}`)),
+      ]
+        .flat()
+        .filter(Boolean);
+    }
+
+    /** Trains what was planned. */
+    async start(job) {
+      const { dry_run: _plan, ...task } = job.task;
+      this.change(await submit({ kind: job.kind, task, files: job.files }));
     }
 
     /** Puts the trained file into the store; a LoRA also goes into the prompt. */

@@ -9,13 +9,14 @@ from calotype.web.forms import Door, add_element, add_form
 
 NAME = "train"
 TITLE = "Train"
-LORA = ("output_name", "model", "max_train_epochs", "dry_run")
-IGNORED = tuple(spec.name for spec in dataclasses.fields(IgnoredOptions))
+LORA = ("output_name", "model", "max_train_epochs", "sample_every_n_epochs")
+SAMPLES = {"sample_every_n_epochs": 1}  # to be watched
+HIDDEN = ("dry_run", *(spec.name for spec in dataclasses.fields(IgnoredOptions)))  # the plan has a button
 COMMON = {  # of the other kinds
-    "train_gan": ("max_train_steps", "dry_run"),
-    "train_upscaler": ("minutes", "dry_run"),
-    "train_restorer": ("minutes", "dry_run"),
-    "train_diffusion": ("minutes", "dry_run"),
+    "train_gan": ("output_name", "max_train_steps", "resolution", "demo"),
+    "train_upscaler": ("output_name", "model", "minutes"),
+    "train_restorer": ("output_name", "minutes", "aligned"),
+    "train_diffusion": ("output_name", "minutes", "resolution"),
 }
 
 
@@ -25,12 +26,13 @@ def add(door: Door) -> None:
         with gr.Column(scale=3, min_width=320):
             add_element("ct-photos")
         with gr.Column(scale=2, min_width=300):
-            add_form(door, "train_lora", LORA, _("Train a LoRA"), IGNORED)
+            plan = _("Show the plan")
+            add_form(door, "train_lora", LORA, _("Train a LoRA"), HIDDEN, plan=plan, initial=SAMPLES)
             with gr.Accordion(_("Train something else"), open=False, elem_classes="ct-more"):
                 gr.Markdown(_("With the same photos."))
                 for kind, title in _titles(door).items():
                     with gr.Accordion(title, open=False, elem_classes="ct-more"):
-                        add_form(door, kind, COMMON[kind], title)
+                        add_form(door, kind, COMMON[kind], title, HIDDEN, plan=plan)
     add_element("ct-train")
 
 
