@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from calotype.api.page_wording import PAGE
-from calotype.api.views import ErrorView, JobView, LearningView, LearntView, ResultView, SampleView
+from calotype.api.views import ErrorView, JobView, LearningView, NoteView, ResultView, SampleView
 from calotype.api.wording import WORDING
 from calotype.errors import CalotypeError, Wording
 from calotype.jobs.jobs import Job
@@ -66,7 +66,7 @@ def learning_view(store: JobStore, job: Job, after: int = 0) -> LearningView:
     return LearningView(
         job=job.id,
         last=events[-1].number if events else after,
-        notes=[LearntView(step=step, text=text) for text, step in notes.items()],
+        notes=[NoteView(step=step, text=text) for text, step in notes.items()],
         losses=_thinned(sorted(losses.items()), MAX_POINTS),
         samples=[SampleView(step=step, url=f"/jobs/{job.id}/samples/{step}") for step in samples],
     )

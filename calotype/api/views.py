@@ -69,7 +69,7 @@ class PlaceView(View):
     seconds: float | None = Field(description="how long they are likely to take; null: nothing like them has run yet")
 
 
-class LearntView(View):
+class NoteView(View):
     """A note of a training run."""
 
     step: int | None = Field(description="steps done before it; null: it is about the plan or the photos")
@@ -88,7 +88,7 @@ class LearningView(View):
 
     job: str = Field(examples=[EXAMPLE_ID])
     last: int = Field(description="the number of the last event in it")
-    notes: list[LearntView]
+    notes: list[NoteView]
     losses: list[tuple[int, float]] = Field(description="step, and the mean loss of the last steps")
     samples: list[SampleView]
 

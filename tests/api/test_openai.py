@@ -97,7 +97,7 @@ def test_quality_is_steps_unless_they_are_given(openai):
 
 
 def test_partial_pictures_are_streamed(openai):
-    events = list(generate(openai, stream=True, partial_images=2, extra_body={"steps": 12}))
+    events = list(generate(openai, stream=True, partial_images=2, extra_body={"steps": 40}))
     *partial, completed = events
     assert [event.type for event in partial] == ["image_generation.partial_image"] * len(partial)
     assert 1 <= len(partial) <= 2 and [event.partial_image_index for event in partial] == list(range(len(partial)))
