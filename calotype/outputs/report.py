@@ -138,13 +138,18 @@ class Report:
         models = [
             (fill(Message("model {name}", name=model.name)), f"sha256 {model.sha256[:16]}…") for model in record.models
         ]
-        computed = [(name, str(value)) for name, value in record.computed.items()]
+        computed = [(name, _plain(value)) for name, value in record.computed.items()]
         options = [(name.replace("_", " "), str(value)) for name, value in record.options.items()]
         task, source = (
             (self.wording.translate("task"), record.task),
             (self.wording.translate("source sha256"), record.source_sha256),
         )
         return [(readable(name), readable(value)) for name, value in [task, *models, *options, *computed, source]]
+
+
+def _plain(value: Any) -> str:
+    """Names with their figures as "texture 3.4", anything else as it is."""
+    return ", ".join(f"{name} {figure}" for name, figure in value.items()) if isinstance(value, dict) else str(value)
 
 
 def _check_path(path: Path) -> None:

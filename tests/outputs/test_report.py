@@ -119,6 +119,12 @@ def test_every_face_is_numbered_with_what_became_of_it(tmp_path):
     assert "1 picture, 2 faces" in read.text
 
 
+def test_repairs_stand_in_words_with_what_was_measured(tmp_path):
+    repaired = result()
+    record = replace(repaired.record, computed={"repaired": {"texture": 3.4}})
+    assert "texture 3.4" in written(tmp_path / "a.html", replace(repaired, record=record)).text
+
+
 def test_boxes_stand_where_the_faces_are(tmp_path):
     face = FaceRecord(1, (100.0, 200.0, 300.0, 400.0), LANDMARKS, 0.9, True)
     photo = result(size=(1000, 800), faces=(face,))
