@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from calotype.errors import CalotypeError, named
+from calotype.errors import CalotypeError
 from calotype.options import nearest, option
 from calotype.tasks.drawing import read_size
 
@@ -227,7 +227,7 @@ def chosen_repairs(text: str) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in REPAIRS]:
         raise CalotypeError(
             "{option:repair} is auto, none, or a list of {known}, not {text!r}{hint}",
-            known=named(REPAIRS),
+            known=", ".join(REPAIRS),
             text=text,
             hint=nearest(unknown[0], REPAIRS),
         )

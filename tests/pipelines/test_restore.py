@@ -9,6 +9,7 @@ from PIL import Image
 
 from calotype.checkpoints import open_network
 from calotype.checkpoints.store import ModelStore
+from calotype.cli import main
 from calotype.errors import CalotypeError
 from calotype.inference.faces import find_faces, restore_crop, restore_crops
 from calotype.models.network import Network
@@ -304,6 +305,11 @@ def test_a_repair_that_is_asked_for_says_where_there_is_nothing_to_repair(engine
     notes, result = finish(engine.run(Restore(source=old_photo, faces="none", scale=1, repair="texture", **PLAIN)))
     assert notes == ["no texture repeats over the whole print, so none is taken out"]
     assert np.array_equal(result.picture.pixels, Picture.open(old_photo).pixels)
+
+
+def test_known_repairs_are_no_options(capsys):
+    assert main(["restore", "a.png", "--repair", "textur"]) == 2
+    assert "a list of texture, not 'textur'" in capsys.readouterr().err
 
 
 def test_unknown_repairs_are_named_with_the_nearest_known():
