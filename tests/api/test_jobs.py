@@ -445,7 +445,7 @@ def test_what_a_training_has_learnt_is_told_whole_and_as_it_goes(client, store):
 
     more = asyncio.run(asyncio.wait_for(follow(), 5))
     assert more["last"] == told["last"] + 4 and [step for step, _ in more["losses"]] == [1001, 1002]
-    assert more["notes"] == [{"step": 1002, "text": "report: gan.html"}]
+    assert more["notes"] == [{"step": 1002, "text": "the report of the training is among its files: gan.html"}]
     assert more["samples"] == [{"step": 1002, "url": f"/jobs/{job}/samples/1002"}]
     store.cancel(job)
     store.stop(claim, 1.0)
