@@ -22,7 +22,7 @@ def language():
 
 def test_options_are_named_by_their_titles(language):
     message = Message("Give {setting} 1e-4", setting=named(["text_encoder_lr"]))
-    assert PAGE.fill(message) == "Give “Text encoder lr” 1e-4"
+    assert PAGE.fill(message) == "Give “Text encoder learning rate” 1e-4"
     language("zh")
     assert "text_encoder_lr" not in PAGE.fill(message) and "“" in PAGE.fill(message)
 
