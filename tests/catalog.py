@@ -25,6 +25,7 @@ from tests.sentences import ROOT, calls, literal_texts, name_of, sources
 MAKERS = {"Message": (0,), "note": (0,), "plural": (1, 2), "Refusal": (1,)}  # where in their arguments texts stand
 MAKERS |= {"Progress": (2,), "Drawing": (2,), "Learning": (2,), "Finding": (0,)}  # words, which interfaces translate
 MAKERS |= {"flag": (1,), "argument": (2,), "translate": (0,), "_": (0,), "table": (0, 1), "Entry": (2, 3)}
+MAKERS |= {"OpenLimiter": (1,)}
 KEYWORDS = ("panel", "what")  # of these calls
 CONSTANTS = ("TITLE", "HELP", "WORDS", "USAGE_ERRORS", "REASONS", "TEMPLATES")  # texts themselves
 ONLY_VALUES = re.compile(r"(\{[^{}]*\}|\s)*")

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -11,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from calotype.api.errors import error_data
 from calotype.api.shown import event_data, job_view, learning_view
 from calotype.jobs.jobs import Job, NotFound
+from calotype.jobs.owner_jobs import Mark
 from calotype.jobs.store import JobStore
 from calotype.tasks import is_training
 
@@ -32,6 +35,7 @@ class EventHub:
         self._jobs: dict[asyncio.Future, tuple[str, Any]] = {}  # of a stream: the job, and the mark that it knows
         self._owners: dict[asyncio.Future, tuple[str, Marks, float]] = {}  # the owner, the marks, since when
         self._task: asyncio.Task | None = None
+        self._state = _State()
 
     @property
     def is_stopping(self) -> bool:
@@ -66,19 +70,40 @@ class EventHub:
 
     async def _look(self) -> None:
         while self._jobs or self._owners:
-            jobs, owners = {job for job, _ in self._jobs.values()}, {owner for owner, *_ in self._owners.values()}
-            since = min((since for *_, since in self._owners.values()), default=0.0)
-            numbers = await run_in_threadpool(self._store.last_events, jobs) if jobs else {}
-            marks = await run_in_threadpool(self._store.marks, owners, since) if owners else {}
+            jobs = frozenset(job_id for job_id, _ in self._jobs.values())
+            owners = frozenset(owner for owner, *_ in self._owners.values())
+            since = min((since for *_, since in self._owners.values()), default=math.inf)
+            state = self._state = await run_in_threadpool(self._read, jobs, owners, since)
             for future, (job_id, number) in self._jobs.items():
-                if job_id in jobs and (self.is_stopping or numbers.get(job_id) != number):
+                if job_id in jobs and (self.is_stopping or state.numbers.get(job_id) != number):
                     _settle(future, not self.is_stopping)
             for future, (owner, known, start) in self._owners.items():
                 if owner in owners:
-                    now = {id: m.last_event for id, m in marks[owner].items() if (m.finished or start) >= start}
+                    now = {id: m.last_event for id, m in state.marks[owner].items() if (m.finished or start) >= start}
                     if self.is_stopping or now != known:
                         _settle(future, None if self.is_stopping else now)
             await asyncio.sleep(POLL)
+
+    def _read(self, jobs: frozenset[str], owners: frozenset[str], since: float) -> "_State":
+        """What the store has of jobs and owners: as at the last look, if nothing at all has changed since."""
+        known, version = self._state, self._store.database.version()
+        is_enough = jobs <= known.jobs and owners <= known.marks.keys() and since >= known.since
+        if version is not None and version == known.version and is_enough:
+            return known
+        numbers = self._store.last_events(jobs) if jobs else {}
+        marks = self._store.marks(owners, since) if owners else {}
+        return _State(version, jobs, numbers, marks, since)
+
+
+@dataclass(frozen=True)
+class _State:
+    """What was seen at a look into the store."""
+
+    version: int | None = None  # of the database
+    jobs: frozenset[str] = frozenset()
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    marks: Mapping[str, Mapping[str, Mark]] = field(default_factory=dict)
+    since: float = math.inf
 
 
 def _settle(future: asyncio.Future, value: Any) -> None:

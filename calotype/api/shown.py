@@ -58,6 +58,8 @@ def learning_view(store: JobStore, job: Job, after: int = 0) -> LearningView:
             step = event.data["done"]
             if event.data.get("loss") is not None:
                 losses[step] = event.data["loss"]
+        elif "step" in event.data:  # samples; only some of the steps have an event of their own
+            step = event.data["step"]
         elif kind == "said":
             notes.setdefault(event_data(event.data, PAGE)["text"], step)
     samples = store.files.samples(job.id)
@@ -75,7 +77,10 @@ def learning_view(store: JobStore, job: Job, after: int = 0) -> LearningView:
 def _step_at(store: JobStore, job: Job, number: int) -> int | None:
     """The last step before an event."""
     before = store.events(job.id, max(0, number - LOOKED_BACK), min(number, LOOKED_BACK))
-    return max((event.data["done"] for event in before if event.data.get("event") == "learning"), default=None)
+    steps = (
+        event.data["done"] if event.data.get("event") == "learning" else event.data.get("step") for event in before
+    )
+    return max((step for step in steps if step is not None), default=None)
 
 
 def _thinned(points: Sequence[Any], limit: int) -> list[Any]:

@@ -4,13 +4,29 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Text, bindparam, cast, delete, func, insert, select, type_coerce, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Text,
+    bindparam,
+    cast,
+    delete,
+    func,
+    insert,
+    not_,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from calotype.jobs.jobs import FINISHED_STATES, QUEUED, Job, NotFound, StoredResult
 from calotype.jobs.schema import EVENTS, JOBS, RESULTS
 
-MAX_EVENTS = 5000  # kept of a job; older ones are deleted
+MAX_EVENTS = 5000  # kept of a job; of older ones notes and states stay, and some of the others, for the curve of a loss
+KEPT_EVERY = 50
+KEPT = tuple(f'{{"event": "{name}"%' for name in ("said", "state"))  # as the column has it
 JOB_COLUMNS = [
     column
     for column in JOBS.c
@@ -41,11 +57,14 @@ def log_state(db: Connection, job_id: str, state: str, now: float) -> None:
 
 
 def log_event(db: Connection, job_id: str, data: Mapping[str, Any], now: float) -> int:
-    """Stores an event of a job; its oldest ones are deleted. Returns its number."""
+    """Stores an event of a job; most of its oldest ones are deleted. Returns its number."""
     number = db.scalar(_COUNT_EVENT, {"job_id": job_id})
     db.execute(_ADD_EVENT, {"job": job_id, "number": number, "created": now, "data": dict(data)})
     if number % 100 == 0:
-        db.execute(delete(EVENTS).where(EVENTS.c.job == job_id, EVENTS.c.number <= number - MAX_EVENTS))
+        text = cast(type_coerce(EVENTS.c.data, Text), Text)
+        old = EVENTS.c.number.between(number - MAX_EVENTS - 99, number - MAX_EVENTS)  # those before were looked at
+        is_kept = or_(EVENTS.c.number % KEPT_EVERY == 0, *(text.like(start) for start in KEPT))
+        db.execute(delete(EVENTS).where(EVENTS.c.job == job_id, old, not_(is_kept)))
     return number
 
 

@@ -381,7 +381,7 @@ def test_streams_of_all_jobs_share_one_look_into_the_store(store, monkeypatch):
         store.submit("ann", "imagine", {})
     looks, marks = [], store.marks
     monkeypatch.setattr(store, "marks", lambda *given: looks.append(given) or marks(*given))
-    hub, begun = EventHub(store, asyncio.Event()), []
+    hub, begun, idle = EventHub(store, asyncio.Event()), [], []
 
     async def read(owner):
         async for part in stream_all(hub, store, owner, streams.marks_of(store, owner)):
@@ -390,6 +390,10 @@ def test_streams_of_all_jobs_share_one_look_into_the_store(store, monkeypatch):
     async def watch():
         tasks = [asyncio.create_task(read(owner)) for owner in ("ann", "ben") for _ in range(20)]
         await asyncio.sleep(1.2)
+        idle.append(len(looks) - 40)
+        for number in range(3):
+            store.submit("eve", "imagine", {"prompt": f"{number}"})
+            await asyncio.sleep(0.6)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -397,7 +401,8 @@ def test_streams_of_all_jobs_share_one_look_into_the_store(store, monkeypatch):
     asyncio.run(watch())
     assert begun == [b"retry: 2000\n\n"] * 40, "nothing has changed since they began"
     assert {tuple(sorted(owners)) for owners, _ in looks[40:]} == {("ann", "ben")}
-    assert 3 <= len(looks) - 40 <= 8
+    assert idle[0] <= 2, "nothing is read while nothing changes"
+    assert 3 <= len(looks) - 40 - idle[0] <= 4, "once a change, for all of them"
 
 
 @pytest.mark.parametrize("address, begun", [("/events?current=false", "retry"), ("/jobs/{job}/events", "event: job")])

@@ -14,6 +14,7 @@ from calotype.errors import CalotypeError, Message
 from calotype.jobs.files import TooLarge
 from calotype.jobs.jobs import Budget, Conflict, LeaseLost, NewResult, NotFound, OverBudget
 from calotype.jobs.rows import MAX_EVENTS
+from calotype.jobs.schema import EVENTS
 from calotype.jobs.store import JobStore
 
 
@@ -423,15 +424,24 @@ def test_files_that_a_killed_process_left_are_deleted(store, tmp_path):
     assert kept.exists() and young.exists() and not orphan.exists() and store.get(job.id).results
 
 
-def test_the_events_of_a_long_job_are_bounded(store):
-    job = store.submit("ann", "imagine", {})
+def test_of_a_long_job_notes_stay_and_the_rest_thins_out(store):
+    job = store.submit("ann", "train_gan", {})
     claim = store.claim("w")
+    store.add_event(claim, {"event": "said", "message": "the plan"})
     with store.database.writing() as db:
+        db.exec_driver_sql("UPDATE jobs SET last_event = 3")
+        events = (
+            {"job": job.id, "number": n, "created": 0.0, "data": {"event": "learning", "done": n}}
+            for n in range(4, 101)
+        )
+        db.execute(EVENTS.insert(), list(events))
         db.exec_driver_sql(f"UPDATE jobs SET last_event = {MAX_EVENTS + 97}")
     for _ in range(3):
-        last = store.add_event(claim, {"event": "said"})
+        last = store.add_event(claim, {"event": "learning", "done": 1})
     assert last == MAX_EVENTS + 100
-    assert [event.number for event in store.events(job.id)] == [last - 2, last - 1, last]
+    kept = store.events(job.id)
+    assert [event.number for event in kept] == [1, 2, 3, 50, 100, last - 2, last - 1, last]
+    assert kept[2].data == {"event": "said", "message": "the plan"}
 
 
 def test_a_preview_replaces_the_one_before(store):

@@ -74,6 +74,15 @@ def test_a_session_ends_with_its_token_and_cannot_be_forged(studio, guest, ann):
     assert studio.accounts.of_session(session) is None
 
 
+def test_logging_out_ends_the_session_in_every_window(studio, guest, ann):
+    session = ann.cookies["calotype_session"]
+    assert ann.get("/me").status_code == 200
+    ann.post("/logout")
+    other = TestClient(studio.app, base_url=ADDRESS, cookies={"calotype_session": session}, follow_redirects=False)
+    other.portal = studio.portal
+    assert other.get("/me").status_code == 401 and studio.accounts.of_session(session) is None
+
+
 def test_a_session_ends_in_time(tmp_path):
     from calotype.jobs.store import JobStore
     from calotype.jobs.users import Accounts

@@ -42,8 +42,9 @@ customElements.define(
     connectedCallback() {
       this.list = el("ul", { class: "ct-list" });
       this.replaceChildren(this.list);
-      // what a run has told is read when its card is first seen
-      this.seen = new IntersectionObserver((entries) => entries.forEach(({ isIntersecting, target }) => isIntersecting && this.readRun(target.dataset.job)));
+      // what a run has told is read when its card is first about to be seen, not while another tab is
+      const look = (entries) => entries.forEach(({ isIntersecting, target }) => isIntersecting && this.readRun(target.dataset.job));
+      this.seen = new IntersectionObserver(look, { rootMargin: "3000px" });
       this.stop = watch({
         open: () => this.read(),
         change: (job) => this.change(job),
@@ -188,7 +189,7 @@ customElements.define(
       if (losses.length > 1) parts.push(this.curve(losses), el("p", { class: "ct-soft" }, _("Loss {loss} after step {step}", { loss: losses.at(-1)[1].toPrecision(3), step: losses.at(-1)[0] })));
       parts.push(...group("notes", _("What happened"), data.texts(false), false));
       keepFocus(card.run, () => card.run.replaceChildren(...parts));
-      card.film.notes = new Map([...data.notes].filter(([, step]) => step !== null).map(([text, step]) => [step, text]));
+      card.film.notes = new Map([...data.notes].reverse().map(([text, step]) => [step, text])); // the first one of a step
       if (data.samples.length) card.film.add(data.samples);
     }
 
