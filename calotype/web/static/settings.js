@@ -1,7 +1,7 @@
 // <ct-settings>: one's own account and its limits; for the owner, all accounts and invitations.
 
 import { call, get, post } from "./api.js";
-import { el } from "./dom.js";
+import { el, toast } from "./dom.js";
 import { _, duration } from "./texts.js";
 
 const LIMITS = [
@@ -50,6 +50,7 @@ customElements.define(
 
     showPeople() {
       if (!this.me.is_admin || this.accounts === null) return this.people.replaceChildren();
+      this.opened = new Set([...this.people.querySelectorAll("details[open]")].map((person) => person.dataset.account));
       this.people.replaceChildren(
         el("h2", {}, _("People")),
         this.accounts.length ? null : el("p", { class: "ct-soft" }, _("With the first account the log-in begins; it is the owner's. Keep its token.")),
@@ -107,12 +108,16 @@ customElements.define(
           fault.textContent = refused.message;
         }
       };
-      const limits = this.form(LIMITS.map(([name, title]) => this.field(title(), name, account[name])), _("Save"), (values) => again(() => save(values)).then(() => []));
+      const limits = this.form(LIMITS.map(([name, title]) => this.field(title(), name, account[name])), _("Save"), async (values) => {
+        await again(() => save(values));
+        toast(_("The limits of {name} are saved", { name: account.name }));
+        return [];
+      });
       const token = el("div", { "aria-live": "polite" });
       const give = async () => token.replaceChildren(...this.secret(_("A new token of {name}. It is shown only now.", { name: account.name }), (await post(`/accounts/${encodeURIComponent(account.name)}/tokens`)).token));
       return el(
         "details",
-        { class: "ct-person" },
+        { class: "ct-person", "data-account": account.name, open: this.opened.has(account.name) },
         el("summary", {}, el("strong", {}, account.name), " ", el("span", { class: "ct-soft" }, facts.filter(Boolean).join(" · "))),
         limits,
         el("div", { class: "ct-bar ct-foot-left" }, el("button", { type: "button", class: "ct-plain", onclick: give }, _("New token")), account.name === this.me.name ? null : el("button", { type: "button", class: "ct-plain", onclick: toggle }, account.is_disabled ? _("Enable") : _("Disable"))),
@@ -141,7 +146,7 @@ customElements.define(
 
     inviting() {
       const fields = [this.field(_("Accounts"), "accounts", 1), this.field(_("Device seconds together"), "seconds", 600)];
-      return this.form(fields, _("Make an invitation"), async (values) => this.secret(_("Send this to whom you invite. It is shown only now."), (await post("/invitations", values)).invitation));
+      return this.form(fields, _("Make an invitation"), async (values) => this.secret(_("Send this to whom you invite. With it an account is opened at {address}. It is shown only now.", { address: `${location.origin}/login` }), (await post("/invitations", values)).invitation));
     }
   },
 );
