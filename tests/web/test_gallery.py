@@ -37,6 +37,11 @@ def test_a_picture_is_used_in_a_tab_that_was_never_opened(tmp_path, visit, width
         page.wait_for_selector("ct-restore .ct-drop")
         page.evaluate("import('/web/jobs.js').then(({ openTab }) => openTab('gallery'))")
         page.locator("ct-gallery .ct-open").click()
+        page.locator("dialog dl").get_by_text("emoji").wait_for()
+        assert (
+            dict(zip(page.locator("dt").all_inner_texts(), page.locator("dd").all_inner_texts(), strict=True)).items()
+            >= {"Prompt": "a red fox", "Width and height": "64 × 96", "Seed": "0", "Model": "emoji"}.items()
+        )
         page.get_by_role("button", name="Use in Imagine").click()
         expect(page.locator("ct-start canvas")).to_be_visible()
         assert page.locator("ct-start canvas").evaluate("canvas => [canvas.width, canvas.height]") == [64, 96]
