@@ -32,7 +32,7 @@ const sizeOf = (bytes) => (bytes < 2 ** 20 ? `${Math.max(1, Math.round(bytes / 2
 function recordOf(job, result, options) {
   const { width, height, seconds, faces, seed } = result.facts;
   const task = { ...("model" in options ? { model: options.model.default } : {}), ...job.task, ...(seed === undefined ? {} : { seed }) };
-  const written = (value) => (typeof value === "boolean" ? (value ? _("yes") : _("no")) : typeof value === "object" ? JSON.stringify(value) : String(value));
+  const written = (value) => (typeof value === "boolean" ? (value ? _("switched on") : _("switched off")) : typeof value === "object" ? JSON.stringify(value) : String(value));
   return [
     [_("Kind"), kindTitle(job.kind)],
     [_("Made"), new Date((job.finished ?? job.created) * 1000).toLocaleString(document.documentElement.lang)],
