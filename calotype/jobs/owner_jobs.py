@@ -174,7 +174,9 @@ class OwnerJobs(StorePart):
             if is_favourite is not None:
                 query = query.where(JOBS.c.is_favourite == is_favourite)
             for word in text.split():
-                query = query.where(or_(*(has_text(column, word) for column in (JOBS.c.task, JOBS.c.files, JOBS.c.models))))
+                query = query.where(
+                    or_(*(has_text(column, word) for column in (JOBS.c.task, JOBS.c.files, JOBS.c.models)))
+                )
             if after is not None:
                 last = load(db, after, owner)
                 earlier = and_(JOBS.c.created == last.created, JOBS.c.id < last.id)

@@ -212,8 +212,8 @@ customElements.define(
     async share(job, result) {
       const link = await post("/links", { job: job.id, result: result.id });
       const url = new URL(link.url, location.href).href;
-      await navigator.clipboard?.writeText(url).catch(() => null);
-      toast(url, { action: _("Take back"), run: () => this.takeBack(link), seconds: 20 });
+      const isCopied = await navigator.clipboard?.writeText(url).then(() => true, () => false);
+      toast(isCopied ? _("Copied: {url}", { url }) : url, { action: _("Take back"), run: () => this.takeBack(link), seconds: 20 });
       if (this.links) await this.read();
       return false;
     }
