@@ -120,6 +120,6 @@ def _page(
     """
     style = (STATIC / "login.css").read_text("utf-8")
     facts = {"fault": fault, "option": option, "given": given, "token": token, "style": as_markup(style)}
-    page = render("login.html", **{"_": texts}, language=texts.language, **facts)
+    page = render("login.html", texts.wording, **facts)
     headers = {"Content-Security-Policy": POLICY.format(style=csp_hash(style)), "Cache-Control": "no-store"}
     return HTMLResponse(page, status, headers=headers)

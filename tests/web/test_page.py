@@ -11,6 +11,7 @@ pytest.importorskip("gradio")
 from fastapi.testclient import TestClient
 
 from calotype.checkpoints.store import ModelStore
+from calotype.errors import Wording
 from calotype.html import csp_hash
 from calotype.web.texts import Texts, preferred, script_templates
 from tests.web.conftest import ADDRESS, StudioService
@@ -175,3 +176,10 @@ def test_an_invitation_opens_an_account_whose_token_is_shown_once(studio, guest)
     assert opened.headers["cache-control"] == "no-store" and token not in opened.headers["set-cookie"]
     again = guest.post("/join", data={"invitation": invitation, "name": "kay"}, headers={"Accept-Language": "zh"})
     assert again.status_code == 429 and "used up" not in again.text
+
+
+def test_the_frame_of_the_page_and_the_log_in_are_in_the_language_of_the_browser(ann):
+    words = Wording("zh").translate
+    assert words("Log out") in ann.get("/page/zh/").text
+    shown = ann.get("/login", headers={"Accept-Language": "zh"}).text
+    assert '<html lang="zh">' in shown and words("Your token") in shown and words("Log in") != "Log in"

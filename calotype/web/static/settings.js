@@ -8,7 +8,7 @@ const LIMITS = [
   ["seconds", () => _("Device seconds a day")],
   ["max_running", () => _("Jobs at a time")],
   ["max_queued", () => _("Waiting jobs")],
-  ["max_stored", () => _("GiB of uploads")],
+  ["max_stored", () => _("GiB of uploads and models")],
 ];
 
 customElements.define(
@@ -43,7 +43,8 @@ customElements.define(
         return;
       }
       const of = (used, limit) => (limit === null ? String(used) : _("{used} of {limit}", { used, limit }));
-      const time = me.seconds_limit === null ? duration(me.seconds_used) : _("{used} of {limit}", { used: duration(me.seconds_used), limit: duration(me.seconds_limit) });
+      const timeUsed = me.seconds_used ? duration(me.seconds_used) : _("{count} s", { count: 0 });
+      const time = me.seconds_limit === null ? timeUsed : _("{used} of {limit}", { used: timeUsed, limit: duration(me.seconds_limit) });
       const rows = [[_("Account"), me.name], [_("Device time"), time], [_("Jobs at work"), of(me.running_jobs, me.running_limit)], [_("Waiting jobs"), of(me.queued_jobs, me.queued_limit)]];
       this.own.replaceChildren(el("h2", {}, _("My account")), ...rows.map(([name, value]) => el("div", { class: "ct-row" }, el("span", { class: "ct-soft" }, name), el("span", {}, value))));
     }
@@ -51,15 +52,15 @@ customElements.define(
     showPeople() {
       if (!this.me.is_admin || this.accounts === null) return this.people.replaceChildren();
       this.opened = new Set([...this.people.querySelectorAll("details[open]")].map((person) => person.dataset.account));
-      this.people.replaceChildren(
+      const parts = [
         el("h2", {}, _("People")),
         this.accounts.length ? null : el("p", { class: "ct-soft" }, _("With the first account the log-in begins; it is the owner's. Keep its token.")),
         ...this.accounts.map((account) => this.row(account)),
         el("h3", {}, _("Add somebody")),
         this.adding(),
         ...(this.accounts.length ? [el("h3", {}, _("Invite")), this.inviting()] : []),
-      );
-      for (const empty of this.people.querySelectorAll(":scope > :empty")) empty.remove();
+      ];
+      this.people.replaceChildren(...parts.filter(Boolean));
     }
 
     field(title, name, value, more = {}) {
@@ -93,7 +94,7 @@ customElements.define(
     }
 
     row(account) {
-      const facts = [account.is_admin && _("owner"), account.is_trial && _("invited"), account.is_disabled && _("disabled"), account.seconds === null ? _("no limit of time") : _("{time} a day", { time: duration(account.seconds) })];
+      const facts = [account.is_admin && _("owner"), account.is_trial && _("invited"), account.is_disabled && _("disabled"), account.is_trial ? "" : account.seconds === null ? _("no limit of time") : _("{time} a day", { time: duration(account.seconds) })];
       const save = (changes) => call("PATCH", `/accounts/${encodeURIComponent(account.name)}`, changes);
       const again = async (run) => {
         const shown = await run();
