@@ -211,7 +211,7 @@ class AllowanceView(View):
     seconds: float | None = Field(description="device seconds a day; null: no limit")
     max_running: int
     max_queued: int
-    max_stored: float = Field(description="GiB of uploads")
+    max_stored: float = Field(description="GiB of uploads and models")
 
 
 class InvitationView(View):

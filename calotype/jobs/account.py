@@ -19,7 +19,7 @@ class Allowance:
     seconds: float | None = option(None, "device seconds a day; no limit where not given", min=0, max=1e9)
     max_running: int = option(2, "jobs that run at a time", min=1, max=1000)
     max_queued: int = option(50, "jobs that wait or are paused", min=1, max=100_000)
-    max_stored: float = option(20.0, "GiB of uploads", min=0, max=1e6)
+    max_stored: float = option(20.0, "GiB of uploads and models", min=0, max=1e6)
 
 
 TRIAL = Allowance(max_running=1, max_queued=3, max_stored=0.5)

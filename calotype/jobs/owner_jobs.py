@@ -154,7 +154,7 @@ class OwnerJobs(StorePart):
         """Jobs, newest first.
 
         Args:
-            text: every word of it occurs in the options of the task or in the names of its files.
+            text: every word of it occurs in the options of the task, its models or the names of its files.
             after: the id of a job: only those that follow it in this order.
         Raises:
             NotFound: there is no job `after`.
@@ -174,7 +174,9 @@ class OwnerJobs(StorePart):
             if is_favourite is not None:
                 query = query.where(JOBS.c.is_favourite == is_favourite)
             for word in text.split():
-                query = query.where(or_(*(has_text(column, word) for column in (JOBS.c.task, JOBS.c.files))))
+                query = query.where(
+                    or_(*(has_text(column, word) for column in (JOBS.c.task, JOBS.c.files, JOBS.c.models)))
+                )
             if after is not None:
                 last = load(db, after, owner)
                 earlier = and_(JOBS.c.created == last.created, JOBS.c.id < last.id)

@@ -25,7 +25,7 @@ USERS = Table(
     Column("seconds", Double),  # of devices a day
     Column("max_running", Integer, nullable=False),
     Column("max_queued", Integer, nullable=False),
-    Column("max_stored", Double, nullable=False),  # GiB of uploads
+    Column("max_stored", Double, nullable=False),  # GiB of uploads and models
     Column("invitation", ForeignKey("invitations.id"), index=True),
     Column("created", Double, nullable=False),
 )

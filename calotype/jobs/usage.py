@@ -5,6 +5,7 @@ from functools import cache
 
 from sqlalchemy import Connection, func, select
 
+from calotype.errors import plural
 from calotype.jobs.fairness import Candidate, Usage
 from calotype.jobs.jobs import PAUSED, QUEUED, RUNNING, Budget, Job, OverBudget
 from calotype.jobs.rows import QUEUE_ORDER, set_job, upsert
@@ -19,7 +20,8 @@ def check_budget(db: Connection, account: str, budget: Budget, now: float) -> No
     if budget.queued is not None:
         waiting = JOBS.c.account == account, JOBS.c.state.in_((QUEUED, PAUSED))
         if db.scalar(select(func.count()).select_from(JOBS).where(*waiting)) >= budget.queued:
-            raise OverBudget("{limit} jobs wait already, which is the limit; wait for one of them", limit=budget.queued)
+            several = "{count} jobs wait already, which is the limit; wait for one of them"
+            raise OverBudget(plural(budget.queued, "one job waits already, which is the limit; wait for it", several))
     if budget.seconds is not None and spent(db, account, budget.is_daily, now) >= budget.seconds:
         if budget.is_daily:
             raise OverBudget("the {limit:g} seconds of today are used; go on tomorrow", limit=budget.seconds)

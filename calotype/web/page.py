@@ -174,8 +174,8 @@ def dressed(page: str, texts: Texts, account: str) -> str:
     page = _FOREIGN.sub("", page).replace('lang="en"', f'lang="{texts.language}"', 1)
     choices = {name: title for name, title in NAMES.items() if name != texts.language}
     words = as_markup(json.dumps(texts.of_scripts()).replace("<", "\\u003c"))
-    facts = {"_": texts, "account": account, "languages": choices, "words": words}
-    head, _, header = str(render("web_parts.html", **facts)).partition("<!-- body -->")
+    facts = {"account": account, "languages": choices, "words": words}
+    head, _, header = str(render("web_parts.html", texts.wording, **facts)).partition("<!-- body -->")
     page = page.replace("</head>", head + "</head>", 1)
     start = page.index(">", page.index("<body")) + 1
     return page[:start] + header + page[start:]

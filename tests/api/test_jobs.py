@@ -278,6 +278,7 @@ def test_jobs_are_found_by_kind_words_time_and_mark(client, store, clock):
     assert found("kind=imagine") == [fox] and found("kind=restore&kind=imagine") == [photo, fox]
     assert found("text=fox") == found("text=SNOW%20red") == [fox] and found("text=fo%25") == []
     assert found("text=奶奶") == found("text=1950") == [photo]
+    assert found("text=emoji") == found("text=emoji%20fox") == [fox], "its model, which is the usual one"
     assert found("favourite=true") == [photo] and found("favourite=false") == [fox]
     assert found(f"since={clock.now - 1}") == [photo] and found(f"until={clock.now - 1}") == [fox]
 

@@ -37,6 +37,11 @@ def test_a_picture_is_used_in_a_tab_that_was_never_opened(tmp_path, visit, width
         page.wait_for_selector("ct-restore .ct-drop")
         page.evaluate("import('/web/jobs.js').then(({ openTab }) => openTab('gallery'))")
         page.locator("ct-gallery .ct-open").click()
+        page.locator("dialog dl").get_by_text("emoji").wait_for()
+        assert (
+            dict(zip(page.locator("dt").all_inner_texts(), page.locator("dd").all_inner_texts(), strict=True)).items()
+            >= {"Prompt": "a red fox", "Width and height": "64 × 96", "Seed": "0", "Model": "emoji"}.items()
+        )
         page.get_by_role("button", name="Use in Imagine").click()
         expect(page.locator("ct-start canvas")).to_be_visible()
         assert page.locator("ct-start canvas").evaluate("canvas => [canvas.width, canvas.height]") == [64, 96]
@@ -75,9 +80,15 @@ def test_one_picture_is_deleted_unless_that_is_undone_and_links_are_taken_back(t
         assert left == [0, 2]
         page.locator("ct-gallery .ct-open").first.click()
         page.get_by_role("button", name="Share by a link").click()
-        link = page.locator(".ct-toast").inner_text().split()[0]
+        link = address + page.locator(".ct-toast span").inner_text().partition(address)[2]
         assert page.request.get(link).status == 200
+        page.locator(".ct-toast").get_by_role("button", name="Take back").click()  # while the dialog is open
+        page.get_by_text("The link leads nowhere now").wait_for()
+        assert page.request.get(link).status == 404
+        page.get_by_role("button", name="Share by a link").click()
+        link = address + page.locator(".ct-toast span", has_text=address).inner_text().partition(address)[2]
         page.get_by_role("button", name="Close").click()
+        expect(page.locator(".ct-toast", has_text=address)).to_be_visible()
         page.get_by_label("Which").select_option("shared")
         expect(page.locator("[data-link] img")).to_be_visible()
         assert page.locator("[data-link] img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 64

@@ -11,6 +11,7 @@ pytest.importorskip("gradio")
 from fastapi.testclient import TestClient
 
 from calotype.checkpoints.store import ModelStore
+from calotype.errors import Wording
 from calotype.html import csp_hash
 from calotype.web.texts import Texts, preferred, script_templates
 from tests.web.conftest import ADDRESS, StudioService
@@ -166,3 +167,28 @@ def test_a_page_that_could_not_be_built_is_built_at_the_next_request(tmp_path):
         shelf.unlink()
         assert client.get("/page/en/").status_code == 200
     studio.store.close()
+
+
+def test_an_invitation_opens_an_account_whose_token_is_shown_once(studio, guest):
+    invitation = studio.accounts.invite()
+    for given, about in (
+        ({"invitation": "inv_wrong", "name": "kim"}, "invitation"),
+        ({"invitation": invitation, "name": "<b>"}, "name"),
+        ({"invitation": invitation, "name": "ann"}, "name"),
+    ):
+        refused = guest.post("/join", data=given)
+        assert refused.status_code in (404, 409, 422) and "<b>" not in refused.text
+        assert re.search(f'id="{about}"[^>]*aria-invalid', refused.text) and 'role="alert"' in refused.text
+    opened = guest.post("/join", data={"invitation": invitation, "name": " kim "})
+    token = re.search("cal_[0-9a-f]{16}_[A-Za-z0-9_-]{43}", opened.text)[0]
+    assert studio.accounts.verify(token).name == guest.get("/me").json()["name"] == "kim"
+    assert opened.headers["cache-control"] == "no-store" and token not in opened.headers["set-cookie"]
+    again = guest.post("/join", data={"invitation": invitation, "name": "kay"}, headers={"Accept-Language": "zh"})
+    assert again.status_code == 429 and "used up" not in again.text
+
+
+def test_the_frame_of_the_page_and_the_log_in_are_in_the_language_of_the_browser(ann):
+    words = Wording("zh").translate
+    assert words("Log out") in ann.get("/page/zh/").text
+    shown = ann.get("/login", headers={"Accept-Language": "zh"}).text
+    assert '<html lang="zh">' in shown and words("Your token") in shown and words("Log in") != "Log in"

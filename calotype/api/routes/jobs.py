@@ -55,7 +55,7 @@ def find(
     service: ServiceOf,
     state: Annotated[list[State] | None, Query(description="only jobs in these states")] = None,
     kind: Annotated[list[str] | None, Query(description="only jobs of these kinds")] = None,
-    text: Annotated[str, Query(max_length=200, description="words in the options or in the names of files")] = "",
+    text: Annotated[str, Query(max_length=200, description="words in the options, models or names of files")] = "",
     since: Annotated[float | None, Query(description="only jobs queued then or later, in seconds since 1970")] = None,
     until: Annotated[float | None, Query(description="only jobs queued before")] = None,
     favourite: Annotated[bool | None, Query(description="only favourites, or only others")] = None,

@@ -57,6 +57,8 @@ export function openDialog(title, content, onClose = null) {
   const dialog = el("dialog", { class: "ct-dialog", "aria-label": title }, el("div", {}, head, content));
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
   dialog.addEventListener("close", () => {
+    const toasts = dialog.querySelector("#ct-toasts");
+    if (toasts) document.body.append(toasts);
     dialog.remove();
     onClose?.();
   });

@@ -30,8 +30,10 @@ export function appeared(selector) {
 
 /** A message at the foot of the page, with an action such as undo; the action's absence after `seconds` calls `done`. */
 export function toast(text, { action = "", run = null, done = null, seconds = 8 } = {}) {
-  let host = document.getElementById("ct-toasts");
-  if (!host) document.body.append((host = el("div", { id: "ct-toasts", role: "status", "aria-live": "polite" })));
+  const host = document.getElementById("ct-toasts") ?? el("div", { id: "ct-toasts", role: "status", "aria-live": "polite" });
+  const dialogs = document.querySelectorAll("dialog[open]"); // what is outside of an open dialog cannot be pressed
+  const place = [...dialogs].at(-1) ?? document.body;
+  if (host.parentElement !== place) place.append(host);
   let isOpen = true;
   const close = (call) => {
     if (!isOpen) return;

@@ -7,13 +7,42 @@ import { hand } from "./hand.js";
 import { isTrial, jobTitle, kindTitle, openTab } from "./jobs.js";
 import { watch } from "./live.js";
 import { isRemoved, picturesOf, remove, watchRemoval } from "./removal.js";
-import { _ } from "./texts.js";
+import { _, duration } from "./texts.js";
 import { fileOf, upload } from "./upload.js";
 
 const KINDS = ["restore", "upscale", "imagine"];
 const PAGE = 24;
 
 const dayOf = (seconds) => new Date(seconds * 1000).toLocaleDateString(document.documentElement.lang);
+
+const known = new Map(); // kind of task: titles and defaults of its options, in the language of the page
+
+async function optionsOf(kind) {
+  if (!known.has(kind)) {
+    const task = await get(`/tasks/${kind}`).catch(() => null);
+    if (!task) return {};
+    known.set(kind, task.options.properties);
+  }
+  return known.get(kind);
+}
+
+const sizeOf = (bytes) => (bytes < 2 ** 20 ? `${Math.max(1, Math.round(bytes / 2 ** 10))} KiB` : `${(bytes / 2 ** 20).toFixed(1)} MiB`);
+
+/** What is known of a picture: pairs of a title and a text. */
+function recordOf(job, result, options) {
+  const { width, height, seconds, faces, seed } = result.facts;
+  const task = { ...("model" in options ? { model: options.model.default } : {}), ...job.task, ...(seed === undefined ? {} : { seed }) };
+  const written = (value) => (typeof value === "boolean" ? (value ? _("switched on") : _("switched off")) : typeof value === "object" ? JSON.stringify(value) : String(value));
+  return [
+    [_("Kind"), kindTitle(job.kind)],
+    [_("Made"), new Date((job.finished ?? job.created) * 1000).toLocaleString(document.documentElement.lang)],
+    width && [_("Width and height"), `${width} × ${height}`],
+    faces !== undefined && [_("Faces found"), String(faces)],
+    ...Object.entries(task).map(([name, value]) => [options[name]?.title ?? name.replaceAll("_", " "), written(value)]),
+    seconds && [_("Took"), duration(seconds)],
+    [_("File"), `${result.name} · ${sizeOf(result.size)}`],
+  ].filter(Boolean);
+}
 
 customElements.define(
   "ct-gallery",
@@ -156,22 +185,15 @@ customElements.define(
       });
     }
 
-    open(job, result) {
-      const facts = { ...result.facts };
-      for (const name of ["sha256", "sheet", "found"]) delete facts[name];
-      const rows = [
-        [_("Kind"), kindTitle(job.kind)],
-        [_("Made"), new Date((job.finished ?? job.created) * 1000).toLocaleString(document.documentElement.lang)],
-        ...Object.entries({ ...facts, ...job.task }).map(([name, value]) => [name.replaceAll("_", " "), typeof value === "object" ? JSON.stringify(value) : String(value)]),
-        [_("File"), `${result.name} · ${(result.size / 2 ** 20).toFixed(1)} MiB`],
-      ];
+    async open(job, result) {
+      const options = await optionsOf(job.kind);
       const act = (label, run) => el("button", { type: "button", onclick: async () => guarded(run, dialog) }, label);
       const content = el(
         "div",
         {},
         el("img", { src: result.url, alt: jobTitle(job), style: "max-width:100%;max-height:64vh;display:block;margin:0 auto 16px" }),
         el("div", { class: "ct-bar" }, act(_("Restore it"), () => this.send("restore", "restore", result)), act(_("Enlarge it"), () => this.enlarge(result)), act(_("Use in Imagine"), () => this.send("imagine", "start", result)), act(_("Share by a link"), () => this.share(job, result)), el("a", { class: "ct-button", href: result.url, download: result.name }, _("Download"))),
-        el("dl", {}, rows.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])),
+        el("dl", {}, recordOf(job, result, options).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])),
       );
       const dialog = openDialog(jobTitle(job), content);
     }
@@ -190,8 +212,8 @@ customElements.define(
     async share(job, result) {
       const link = await post("/links", { job: job.id, result: result.id });
       const url = new URL(link.url, location.href).href;
-      await navigator.clipboard?.writeText(url).catch(() => null);
-      toast(url, { action: _("Take back"), run: () => this.takeBack(link), seconds: 20 });
+      const isCopied = await navigator.clipboard?.writeText(url).then(() => true, () => false);
+      toast(isCopied ? _("Copied: {url}", { url }) : url, { action: _("Take back"), run: () => this.takeBack(link), seconds: 20 });
       if (this.links) await this.read();
       return false;
     }

@@ -9,6 +9,8 @@ import { _ } from "./texts.js";
 
 const HISTORY = 50; // jobs that are looked at
 const PROMPT = "#imagine-prompt textarea";
+const LOOKS = 8;
+const LOOK_AGAIN = 120; // milliseconds
 const USUAL = "emoji";
 
 customElements.define(
@@ -98,10 +100,17 @@ customElements.define(
       this.set(`${this.prompt.value}${text}`.replace(/^[, ]+/, ""));
     }
 
-    set(text) {
-      this.prompt.value = text;
-      this.prompt.dispatchEvent(new Event("input", { bubbles: true }));
+    async set(text) {
+      const before = this.prompt.value;
       this.prompt.focus();
+      // a field that has just appeared is emptied once more by Gradio
+      for (let look = 0; look < LOOKS; look++) {
+        if (this.prompt.value === before && text !== before) {
+          this.prompt.value = text;
+          this.prompt.dispatchEvent(new Event("input", { bubbles: true }));
+        }
+        await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN));
+      }
     }
 
     get value() {

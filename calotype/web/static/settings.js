@@ -1,14 +1,14 @@
 // <ct-settings>: one's own account and its limits; for the owner, all accounts and invitations.
 
 import { call, get, post } from "./api.js";
-import { el } from "./dom.js";
+import { el, toast } from "./dom.js";
 import { _, duration } from "./texts.js";
 
 const LIMITS = [
   ["seconds", () => _("Device seconds a day")],
   ["max_running", () => _("Jobs at a time")],
   ["max_queued", () => _("Waiting jobs")],
-  ["max_stored", () => _("GiB of uploads")],
+  ["max_stored", () => _("GiB of uploads and models")],
 ];
 
 customElements.define(
@@ -43,22 +43,24 @@ customElements.define(
         return;
       }
       const of = (used, limit) => (limit === null ? String(used) : _("{used} of {limit}", { used, limit }));
-      const time = me.seconds_limit === null ? duration(me.seconds_used) : _("{used} of {limit}", { used: duration(me.seconds_used), limit: duration(me.seconds_limit) });
+      const timeUsed = me.seconds_used ? duration(me.seconds_used) : _("{count} s", { count: 0 });
+      const time = me.seconds_limit === null ? timeUsed : _("{used} of {limit}", { used: timeUsed, limit: duration(me.seconds_limit) });
       const rows = [[_("Account"), me.name], [_("Device time"), time], [_("Jobs at work"), of(me.running_jobs, me.running_limit)], [_("Waiting jobs"), of(me.queued_jobs, me.queued_limit)]];
       this.own.replaceChildren(el("h2", {}, _("My account")), ...rows.map(([name, value]) => el("div", { class: "ct-row" }, el("span", { class: "ct-soft" }, name), el("span", {}, value))));
     }
 
     showPeople() {
       if (!this.me.is_admin || this.accounts === null) return this.people.replaceChildren();
-      this.people.replaceChildren(
+      this.opened = new Set([...this.people.querySelectorAll("details[open]")].map((person) => person.dataset.account));
+      const parts = [
         el("h2", {}, _("People")),
         this.accounts.length ? null : el("p", { class: "ct-soft" }, _("With the first account the log-in begins; it is the owner's. Keep its token.")),
         ...this.accounts.map((account) => this.row(account)),
         el("h3", {}, _("Add somebody")),
         this.adding(),
         ...(this.accounts.length ? [el("h3", {}, _("Invite")), this.inviting()] : []),
-      );
-      for (const empty of this.people.querySelectorAll(":scope > :empty")) empty.remove();
+      ];
+      this.people.replaceChildren(...parts.filter(Boolean));
     }
 
     field(title, name, value, more = {}) {
@@ -92,7 +94,7 @@ customElements.define(
     }
 
     row(account) {
-      const facts = [account.is_admin && _("owner"), account.is_trial && _("invited"), account.is_disabled && _("disabled"), account.seconds === null ? _("no limit of time") : _("{time} a day", { time: duration(account.seconds) })];
+      const facts = [account.is_admin && _("owner"), account.is_trial && _("invited"), account.is_disabled && _("disabled"), account.is_trial ? "" : account.seconds === null ? _("no limit of time") : _("{time} a day", { time: duration(account.seconds) })];
       const save = (changes) => call("PATCH", `/accounts/${encodeURIComponent(account.name)}`, changes);
       const again = async (run) => {
         const shown = await run();
@@ -107,12 +109,16 @@ customElements.define(
           fault.textContent = refused.message;
         }
       };
-      const limits = this.form(LIMITS.map(([name, title]) => this.field(title(), name, account[name])), _("Save"), (values) => again(() => save(values)).then(() => []));
+      const limits = this.form(LIMITS.map(([name, title]) => this.field(title(), name, account[name])), _("Save"), async (values) => {
+        await again(() => save(values));
+        toast(_("The limits of {name} are saved", { name: account.name }));
+        return [];
+      });
       const token = el("div", { "aria-live": "polite" });
       const give = async () => token.replaceChildren(...this.secret(_("A new token of {name}. It is shown only now.", { name: account.name }), (await post(`/accounts/${encodeURIComponent(account.name)}/tokens`)).token));
       return el(
         "details",
-        { class: "ct-person" },
+        { class: "ct-person", "data-account": account.name, open: this.opened.has(account.name) },
         el("summary", {}, el("strong", {}, account.name), " ", el("span", { class: "ct-soft" }, facts.filter(Boolean).join(" · "))),
         limits,
         el("div", { class: "ct-bar ct-foot-left" }, el("button", { type: "button", class: "ct-plain", onclick: give }, _("New token")), account.name === this.me.name ? null : el("button", { type: "button", class: "ct-plain", onclick: toggle }, account.is_disabled ? _("Enable") : _("Disable"))),
@@ -141,7 +147,7 @@ customElements.define(
 
     inviting() {
       const fields = [this.field(_("Accounts"), "accounts", 1), this.field(_("Device seconds together"), "seconds", 600)];
-      return this.form(fields, _("Make an invitation"), async (values) => this.secret(_("Send this to whom you invite. It is shown only now."), (await post("/invitations", values)).invitation));
+      return this.form(fields, _("Make an invitation"), async (values) => this.secret(_("Send this to whom you invite. With it an account is opened at {address}. It is shown only now.", { address: `${location.origin}/login` }), (await post("/invitations", values)).invitation));
     }
   },
 );
