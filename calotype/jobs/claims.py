@@ -267,10 +267,10 @@ def _check_claim(db: Connection, claim: Claim) -> str:
 
 def _with_aside(db: Connection, job_id: str, data: Mapping[str, Any]) -> dict[str, Any]:
     """The progress of a job: that of its steps stays while a training draws samples, which is `aside` in it."""
-    learnt = db.scalar(select(JOBS.c.progress).where(JOBS.c.id == job_id))
-    if not learnt or learnt.get("event") != "learning":
+    latest = db.scalar(select(JOBS.c.progress).where(JOBS.c.id == job_id))
+    if not latest or latest.get("event") != "learning":
         return dict(data)
-    return {**learnt, "aside": {name: data.get(name) for name in ("done", "total", "what")}}
+    return {**latest, "aside": {name: data.get(name) for name in ("done", "total", "what")}}
 
 
 def _crashed(attempts: int) -> CalotypeError:
