@@ -3,8 +3,9 @@
 import functools
 
 from calotype.api.wording import ResponseWording
+from calotype.errors import Wording
 from calotype.options import groups, title
-from calotype.tasks import TASKS, is_training
+from calotype.tasks import TASKS
 
 TEMPLATES = {  # what trainings say on the command line: what they say on the page
     "each of the {count} photos is shown {repeats} times an epoch; name a folder N_name to choose": (
@@ -60,18 +61,22 @@ class PageWording(ResponseWording):
     """“Rank of the LoRA”, in the language that the request prefers."""
 
     def option(self, name: str) -> str:
-        found = _titles().get(name)
-        return name if found is None else f"“{self.translate(found)}”"
+        return titled(self, name)
 
     def translate(self, template: str) -> str:
         return super().translate(TEMPLATES.get(template, template))
 
 
+def titled(wording: Wording, name: str) -> str:
+    """An option by its title in a form, or by its name where it stands in none."""
+    found = _titles().get(name)
+    return name if found is None else f"“{wording.translate(found)}”"
+
+
 @functools.cache
 def _titles() -> dict[str, str]:
-    """The titles of the options of all trainings."""
-    kinds = [TASKS[kind] for kind in TASKS if is_training(kind)]
-    return {spec.name: title(spec) for cls in kinds for _, specs in groups(cls) for spec in specs}
+    """The titles of the options of all tasks."""
+    return {spec.name: title(spec) for cls in TASKS.values() for _, specs in groups(cls) for spec in specs}
 
 
 PAGE = PageWording()

@@ -96,10 +96,13 @@ def error_view(data: Mapping[str, Any], wording: Wording = WORDING) -> ErrorView
 
 def event_data(data: Mapping[str, Any], wording: Wording = WORDING) -> dict[str, Any]:
     """An event as `--json` of the command line has it, without files."""
+    data, aside = {key: value for key, value in data.items() if key != "aside"}, data.get("aside")
     try:
         line = as_line(from_data(data), wording)
     except (KeyError, TypeError, ValueError):  # of another version
         line = dict(data)
+    if aside:
+        line["aside"] = {**aside, "what": wording.translate(str(aside["what"]))}
     return {
         key: without_paths(value) if isinstance(value, str) and key != "image" else value
         for key, value in line.items()

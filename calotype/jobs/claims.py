@@ -95,8 +95,10 @@ class Claims(StorePart):
         """
         with self.database.writing() as db:
             _check_claim(db, claim)
-            if data.get("event") in ("progress", "learning"):
+            if data.get("event") == "learning":
                 set_job(db, claim.job.id, progress=dict(data))
+            elif data.get("event") == "progress":
+                set_job(db, claim.job.id, progress=_with_aside(db, claim.job.id, data))
             return log_event(db, claim.job.id, data, self._clock())
 
     def add_preview(self, claim: Claim, image: bytes, media_type: str = "image/jpeg", step: int | None = None) -> int:
@@ -261,6 +263,14 @@ def _check_claim(db: Connection, claim: Claim) -> str:
     if row is None:
         raise LeaseLost(claim.job.id)
     return row.requested
+
+
+def _with_aside(db: Connection, job_id: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The progress of a job: that of its steps stays while a training draws samples, which is `aside` in it."""
+    latest = db.scalar(select(JOBS.c.progress).where(JOBS.c.id == job_id))
+    if not latest or latest.get("event") != "learning":
+        return dict(data)
+    return {**latest, "aside": {name: data.get(name) for name in ("done", "total", "what")}}
 
 
 def _crashed(attempts: int) -> CalotypeError:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from starlette.requests import Request
 
+from calotype.api.page_wording import titled
 from calotype.errors import Wording
 from calotype.languages import NAMES, language_accepted
 
@@ -15,11 +16,18 @@ STATIC = Path(__file__).parent / "static"
 _CALL = re.compile(r'\b_\(\s*("(?:[^"\\\n]|\\.)*")')  # of a script: _("{count} photos", ...)
 
 
+class FormWording(Wording):
+    """Names options by their titles in forms."""
+
+    def option(self, name: str) -> str:
+        return titled(self, name)
+
+
 class Texts:
     """Texts of the page in one language: `_("Photos")`, and with values `_("{count} photos", count=3)`."""
 
     def __init__(self, language: str):
-        self.language, self.wording = language, Wording(language)
+        self.language, self.wording = language, FormWording(language)
 
     def __call__(self, template: str, **values: object) -> str:
         return self.wording.translate(template).format(**values)

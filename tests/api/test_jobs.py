@@ -17,7 +17,7 @@ from calotype.api import events as streams
 from calotype.api.events import EventHub, read_last_id, stream, stream_all
 from calotype.jobs.account import LOCAL
 from calotype.jobs.files import MAX_SAMPLES
-from calotype.tasks import TASKS, Learning, note
+from calotype.tasks import TASKS, Learning, Progress, note
 from calotype.tasks.events import as_data
 from tests.api.conftest import listening, png, submit, upload, work, working
 
@@ -434,6 +434,11 @@ def test_what_a_training_has_learnt_is_told_whole_and_as_it_goes(client, store):
     told = client.get(f"/jobs/{job}/learning", headers={"Accept-Language": "zh"}).json()
     assert [(told_note["step"], "9" in told_note["text"]) for told_note in told["notes"]] == [(None, True)]
     assert "张" in told["notes"][0]["text"], "in the language of the request"
+    drawing = Progress(1, 16, "drawing samples", 1.0)
+    store.add_event(claim, as_data(drawing))
+    progress = client.get(f"/jobs/{job}", headers={"Accept-Language": "zh"}).json()["progress"]
+    assert (progress["done"], progress["loss"]) == (1000, 0.0005)
+    assert progress["aside"] == {"done": 1, "total": 16, "what": "正在生成样图"}
     assert told["losses"][-1] == [1000, 0.0005] and 300 <= len(told["losses"]) <= 400
     assert told["samples"] == [{"step": 0, "url": f"/jobs/{job}/samples/0"}]
     assert client.get(told["samples"][0]["url"]).content == png()
@@ -450,7 +455,7 @@ def test_what_a_training_has_learnt_is_told_whole_and_as_it_goes(client, store):
                 return json.loads(part.partition(b"data: ")[2])
 
     more = asyncio.run(asyncio.wait_for(follow(), 5))
-    assert more["last"] == told["last"] + 4 and [step for step, _ in more["losses"]] == [1001, 1002]
+    assert more["last"] == told["last"] + 5 and [step for step, _ in more["losses"]] == [1001, 1002]
     assert more["notes"] == [{"step": 1002, "text": "the report of the training is among its files: gan.html"}]
     assert more["samples"] == [{"step": 1002, "url": f"/jobs/{job}/samples/1002"}]
     store.cancel(job)

@@ -444,6 +444,21 @@ def test_of_a_long_job_notes_stay_and_the_rest_thins_out(store):
     assert kept[2].data == {"event": "said", "message": "the plan"}
 
 
+def test_the_steps_of_a_training_stay_its_progress_while_it_draws(store, clock):
+    job = store.submit("ann", "train_gan", {})
+    claim = store.claim("w")
+    store.add_event(claim, {"event": "progress", "done": 3, "total": 9, "what": "photos", "remaining": None})
+    assert store.get(job.id).progress["what"] == "photos"
+    learnt = {"event": "learning", "done": 40, "total": 100, "what": "steps", "remaining": 600.0}
+    store.add_event(claim, learnt)
+    store.add_event(claim, {"event": "progress", "done": 1, "total": 16, "what": "drawing samples", "remaining": 1.0})
+    assert store.get(job.id).progress == learnt | {"aside": {"done": 1, "total": 16, "what": "drawing samples"}}
+    store.submit("ben", "train_gan", {})
+    assert store.places("ben")[0].seconds == 600.0, "not the second that the samples take"
+    store.add_event(claim, learnt)
+    assert store.get(job.id).progress == learnt
+
+
 def test_a_preview_replaces_the_one_before(store):
     job = store.submit("ann", "imagine", {})
     claim = store.claim("w")

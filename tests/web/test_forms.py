@@ -85,3 +85,11 @@ def test_a_number_that_is_not_given_stays_so():
     task = form.task(values_of(form, steps="30", guidance=" 4.5 ", rescale="x"))
     assert task == {"steps": 30, "guidance": 4.5, "rescale": "x"}  # the API says which field takes numbers
     assert form.task(form.shown({"steps": 30, "guidance": 4.5})) == {"steps": 30, "guidance": 4.5}
+
+
+@pytest.mark.parametrize("language, name", [("en", "“Sample prompts”"), ("zh", "“")])
+def test_the_help_of_a_field_names_others_by_their_titles(language, name):
+    with gr.Blocks():
+        form = add_form(Door(Texts(language), lambda request: lambda kind: []), "train_lora", (), "Go")
+    (field,) = [field for field in form.fields if field.spec.name == "sample_every_n_epochs"]
+    assert name in field.component.info and "sample_prompts" not in field.component.info

@@ -91,3 +91,23 @@ def test_a_long_queue_is_shown_in_parts_and_asks_little(tmp_path, visit):
         page.get_by_role("button", name="Show all 120").click()
         assert page.locator("ct-queue .ct-card").count() == 120
     studio.store.close()
+
+
+def test_the_focus_stays_in_imagine_while_the_queue_moves(tmp_path, visit):
+    from playwright.sync_api import expect
+
+    studio = StudioService(tmp_path)
+    jobs = [studio.store.submit("local", "imagine", {"prompt": prompt}) for prompt in ("one", "two")]
+    with serving(studio.app) as address:
+        page = visit(address)
+        page.get_by_role("tab", name="Imagine").click()
+        card = page.locator(f"ct-imagine [data-job='{jobs[1].id}']")
+        card.get_by_text("1 before it").wait_for()
+        button = card.get_by_role("button", name="Use these settings")
+        button.focus()
+        studio.store.move(jobs[1].id, "local", jobs[0].id)
+        studio.store.submit("local", "imagine", {"prompt": "three"})  # the card of a new one is added
+        card.get_by_text("waits · next").wait_for()
+        page.locator("ct-imagine .ct-card").nth(2).wait_for()
+        expect(button).to_be_focused()
+    studio.store.close()

@@ -44,7 +44,9 @@ export function stateText(job) {
   if (job.state === "running" && progress?.total) {
     const percent = Math.floor((100 * progress.done) / progress.total);
     const left = progress.remaining ? _("{time} left", { time: duration(progress.remaining) }) : "";
-    return [_("{percent} %", { percent }), left].filter(Boolean).join(" · ");
+    const { aside } = progress; // what a training does between two steps
+    const besides = aside?.total ? _("{what}: {percent} %", { what: aside.what, percent: Math.floor((100 * aside.done) / aside.total) }) : "";
+    return [_("{percent} %", { percent }), left, besides].filter(Boolean).join(" · ");
   }
   if (job.state === "queued") {
     const place = places.get(job.id);

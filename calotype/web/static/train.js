@@ -144,7 +144,7 @@ customElements.define(
       const [status, run, made, bar] = ["ct-status", "ct-run", "ct-made", "ct-bar"].map(part);
       status.setAttribute("aria-live", "polite");
       const film = el("ct-film", { hidden: true });
-      const facts = [kindTitle(job.kind), job.task.dry_run && _("plan only")].filter(Boolean).join(" · ");
+      const facts = [job.task.output_name && kindTitle(job.kind), job.task.dry_run && _("plan only")].filter(Boolean).join(" · ");
       const title = [el("p", { class: "ct-name" }, job.task.output_name || kindTitle(job.kind)), el("p", { class: "ct-soft" }, facts)];
       const node = el("li", { class: "ct-card", "data-job": job.id }, title, status, run, film, made, bar);
       const card = { node, status, run, film, made, bar, data: null, shown: "", opened: {} }; // opened: by a person
