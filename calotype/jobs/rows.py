@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from calotype.errors import Message
 from calotype.jobs.jobs import FINISHED_STATES, QUEUED, Job, NotFound, StoredResult
 from calotype.jobs.schema import EVENTS, JOBS, RESULTS
 
@@ -109,9 +110,18 @@ def next_position(db: Connection) -> int:
     return (db.scalar(select(func.max(JOBS.c.position))) or 0) + 1
 
 
-def state_word(job: Job) -> str:
+def state_word(job: Job) -> Message:
     """The state of a job, for a message."""
-    return {"run": job.state, "cancel": "being cancelled", "pause": "being paused"}[job.requested]
+    asked = {"cancel": Message("being cancelled"), "pause": Message("being paused")}
+    states = {
+        "queued": Message("waiting"),
+        "running": Message("running"),
+        "paused": Message("paused"),
+        "done": Message("done"),
+        "failed": Message("failed"),
+        "cancelled": Message("cancelled"),
+    }
+    return asked.get(job.requested) or states[job.state]
 
 
 def upsert(db: Connection, table: Any, values: Mapping[str, Any], changed: Mapping[str, Any]) -> None:

@@ -471,3 +471,10 @@ def test_a_long_training_keeps_some_samples_of_all_its_time(store):
     steps = store.files.samples("a" * 32)
     assert len(steps) == MAX_SAMPLES and steps[0] == 0 and steps[-1] == 4990
     assert max(later - earlier for earlier, later in itertools.pairwise(steps)) <= 2 * 5000 / MAX_SAMPLES
+
+
+@pytest.mark.parametrize(("language", "word"), [("en", "the job is waiting;"), ("zh", "任务的状态为 等待中；")])
+def test_the_state_of_a_job_is_told_in_the_reader_s_language(client, language, word):
+    job = submit(client)
+    answer = client.post(f"/jobs/{job}/retry", headers={"Accept-Language": language})
+    assert answer.status_code == 409 and word in answer.json()["detail"]
