@@ -222,8 +222,8 @@ def _changed(store: JobStore, owner: str, known: Marks, marks: Marks) -> list[by
         if job_id not in marks:  # it ended long ago
             continue
         events.append(_packed("", "job", job_view(job).model_dump()))
-        if is_training(job.kind) and job_id in known:
-            events.append(_packed("", "learning", learning_view(store, job, known[job_id]).model_dump()))
+        if is_training(job.kind):
+            events.append(_packed("", "learning", learning_view(store, job, known.get(job_id, 0)).model_dump()))
     return events
 
 

@@ -465,6 +465,18 @@ def test_what_a_training_has_learnt_is_told_whole_and_as_it_goes(client, store):
     assert store.files.samples(job) == []
 
 
+def test_what_a_new_training_told_before_the_stream_saw_it_is_told(store):
+    async def follow():
+        async for part in stream_all(EventHub(store, asyncio.Event()), store, LOCAL, {}):
+            if b"retry" in part:
+                store.submit(LOCAL, "train_gan", {"demo": True})
+                store.add_preview(store.claim("w"), png(), "image/jpeg", 0)
+            elif b"event: learning" in part:
+                return json.loads(part.partition(b"data: ")[2])
+
+    assert [sample["step"] for sample in asyncio.run(asyncio.wait_for(follow(), 5))["samples"]] == [0]
+
+
 def test_a_long_training_keeps_some_samples_of_all_its_time(store):
     for step in range(0, 5000, 10):
         store.files.write_sample("a" * 32, step, b"x")
