@@ -42,7 +42,7 @@ def test_the_plan_is_what_restoring_does(engine, portrait, tmp_path):
     assert facts["plan"][0] == "512 x 512 pixels become 768 x 768"
     assert facts["plan"][1].startswith("photo-x2 takes about ") and len(facts["plan"]) == 3
     task = read_task("restore", {"source": photo, "scale": 1.5, "upscaler": "photo-x2"})
-    result = [step for step in engine.run(task) if isinstance(step, Result)][0]
+    result = next(step for step in engine.run(task) if isinstance(step, Result))
     assert result.picture.pixels.shape[:2] == (768, 768)
     assert facts["plan"][2] == f"faces are restored by {result.record.models[1].name}"
     small = worded(found(engine, photo, tmp_path / "b.jpg", min_face=400, speed="quick").facts)
