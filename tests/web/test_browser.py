@@ -15,6 +15,10 @@ from calotype.suffixes import DOCUMENTS, SUFFIXES
 from tests.web.conftest import StudioService, serving, working
 
 pytestmark = pytest.mark.browser
+IS_ON_TOP = """(element) => {
+  const {x, y} = element.getBoundingClientRect();
+  return element.contains(document.elementFromPoint(x + 9, y + 9));
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +172,26 @@ def test_files_are_pictures_by_the_names_that_the_program_knows(tmp_path, visit)
     studio.store.close()
 
 
+def test_the_button_that_restores_is_at_hand_on_a_phone_and_on_a_screen(tmp_path, visit):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    studio, content = StudioService(tmp_path), io.BytesIO()
+    Image.new("RGB", (8, 8), (200, 9, 9)).save(content, "PNG")
+    hundreds(studio, content.getvalue(), 12)
+    upload = studio.store.upload(LOCAL, io.BytesIO(content.getvalue() + b"new")).id
+    studio.store.submit(LOCAL, "find_faces", {}, files={"source": f"{upload}/new.png"})
+    with serving(studio.app) as address:
+        for width, button in ((390, ".ct-sticky button"), (1280, "#restore-go")):
+            page = visit(address, viewport={"width": width, "height": 844})
+            page.locator("ct-restore .ct-card").nth(12).wait_for()
+            page.evaluate("scrollTo(0, document.querySelectorAll('.ct-card')[6].offsetTop)")
+            sync_api.expect(page.locator(button)).to_be_in_viewport()
+            assert page.locator(button).evaluate(IS_ON_TOP)
+        page = visit(address, viewport={"width": 390, "height": 844})
+        page.locator(".ct-sticky button").click()
+        wait_until(page, lambda: studio.store.find(kinds=("restore",), states=("queued",)))
+    studio.store.close()
+
+
 @pytest.mark.many(plain=1)
 @pytest.mark.parametrize(
     ("locale", "scheme"), [("en-GB", "light"), ("en-GB", "dark"), ("zh-CN", "light"), ("zh-CN", "dark")]
@@ -208,6 +232,37 @@ def test_hashes_without_the_browsers_own_function_are_the_same(tmp_path, visit):
         )
         assert all(own == plain and len(own) == 64 for own, plain in hashes)
     studio.store.close()
+
+
+@pytest.mark.slow
+def test_a_restoration_goes_on_after_a_restart_and_what_was_restored_is_there(tmp_path, portrait, visit, engine):
+    paths = [tmp_path / name for name in ("first.png", "second.png")]
+    for path, side in zip(paths, (64, 512), strict=True):
+        Image.fromarray(portrait).resize((side, side)).save(path)
+    studio = StudioService(tmp_path / "service")
+    with serving(studio.app) as address, working(studio, engine):
+        page = visit(address)
+        page.set_input_files("ct-restore input[type=file] >> nth=0", paths)
+        page.get_by_role("button", name="Try strengths").nth(1).wait_for()
+        first, second = (page.locator("ct-restore .ct-card", has_text=path.name) for path in paths)
+        first.get_by_role("button", name="Restore this photo").click()
+        first.locator("ct-compare").wait_for()
+    with serving(studio.app, int(address.rpartition(":")[2])):
+        second.get_by_role("button", name="Restore this photo").click()
+        wait_until(page, lambda: studio.store.find(states=("queued",)))
+        claim = studio.store.claim("killed")
+        studio.store.add_event(claim, {"event": "progress", "done": 1, "total": 2, "what": "tiles", "remaining": None})
+        second.get_by_text("50 %").wait_for()
+    studio.store.close()
+    page.get_by_text("The service does not answer").wait_for()
+    again = StudioService(tmp_path / "service")
+    again.store.worker_ended("killed")  # as the service finds out
+    with serving(again.app, int(address.rpartition(":")[2])), working(again, engine):
+        second.locator("ct-compare").wait_for()
+        assert first.locator("ct-compare").count() == 1
+        page.reload()
+        page.locator("ct-restore ct-compare").nth(1).wait_for()
+    again.store.close()
 
 
 def wait_until(page, holds, seconds=20):

@@ -55,12 +55,13 @@ customElements.define(
         folder,
       );
       this.notice = el("p", { class: "ct-fault", role: "alert" });
+      this.left = el("p", { class: "ct-soft", role: "status" });
       this.bar = el("div", { class: "ct-bar" });
       this.list = el("ul", { class: "ct-list" });
       this.more = el("button", { type: "button", hidden: true, onclick: () => this.showMore() });
       this.go = el("button", { type: "button", class: "ct-main", onclick: () => document.getElementById("restore-go").click() });
       const foot = el("div", { class: "ct-sticky" }, this.go); // of a phone, on which the form is below all photos
-      this.replaceChildren(this.zone, this.notice, this.bar, this.list, el("div", { class: "ct-bar ct-foot" }, this.more), foot);
+      this.replaceChildren(this.zone, this.notice, this.left, this.bar, this.list, el("div", { class: "ct-bar ct-foot" }, this.more), foot);
       const over = (isOver) => (event) => {
         event.preventDefault();
         this.zone.classList.toggle("is-over", isOver);
@@ -144,10 +145,10 @@ customElements.define(
     // Files
 
     async drop(transfer) {
-      this.notice.textContent = "";
+      this.notice.textContent = this.left.textContent = "";
       try {
         const { files, left } = await filesOf(transfer);
-        this.notice.textContent = leftOut(left, files.length);
+        this.left.textContent = leftOut(left, files.length);
         this.add(files);
       } catch (fault) {
         this.notice.textContent = fault.message;
@@ -362,7 +363,8 @@ customElements.define(
       }
       const box = el("div", { class: "ct-picture" });
       if (!photo.picture) return box;
-      const sheet = el("div", { class: "ct-sheet" }, el("img", { src: photo.picture, alt: photo.name, loading: "lazy", decoding: "async" }));
+      const image = el("img", { src: photo.picture, alt: photo.name, loading: "lazy", decoding: "async", onerror: () => image.remove() });
+      const sheet = el("div", { class: "ct-sheet" }, image);
       const frame = el("div", { class: "ct-frame" });
       for (const face of photo.faces) {
         const choice = photo.choices.get(face.number);
@@ -439,7 +441,7 @@ customElements.define(
         {},
         el("p", { class: "ct-name" }, photo.name),
         el("p", { class: "ct-soft" }, this.summary(photo)),
-        (!photo.result || photo.planned) && el("ul", { class: "ct-notes ct-soft" }, photo.plan.map((sentence) => el("li", {}, sentence))),
+        photo.plan.length > 0 && (!photo.result || photo.planned) && el("ul", { class: "ct-notes ct-soft" }, photo.plan.map((sentence) => el("li", {}, sentence))),
         el("div", { class: "ct-faces" }, faces),
         el("div", { class: "ct-status", "aria-live": "polite" }),
         el("div", { class: "ct-bar" }, buttons),
