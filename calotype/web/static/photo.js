@@ -1,6 +1,6 @@
 // A photo of the tab Restore: the job that found its faces, the jobs that restore it, and what was chosen for it.
 
-import { isPicture, uploadOf } from "./jobs.js";
+import { FINISHED, isPicture, uploadOf } from "./jobs.js";
 
 const CHOICES = "calotype-choices-"; // with the id of the job: what is chosen and not yet sent
 export const SHOWN_BY_BROWSER = /\.(jpe?g|png|webp|gif|avif|bmp)$/i;
@@ -81,6 +81,11 @@ export class Photo {
   get restored() {
     const done = [...this.results.values()].filter((job) => job.state === "done" && job.results.some(isPicture));
     return done.sort((a, b) => b.created - a.created)[0] ?? null;
+  }
+
+  /** Whether it waits to be restored, or is. */
+  get isBusy() {
+    return this.result !== null && !FINISHED.includes(this.result.state);
   }
 
   get isReady() {

@@ -27,7 +27,7 @@ customElements.define(
 
     connectedCallback() {
       this.build();
-      this.stop = watch({ open: () => this.read(), change: (job) => this.change(job), gone: (id) => this.forget(id), moved: () => this.showAll() });
+      this.stop = watch({ open: () => this.read(), change: (job) => this.change(job), gone: (id) => this.forget(id), moved: () => this.showPlaces() });
       onOrder("restore", ({ dry_run: isPlan, ...task }) => (isPlan ? this.askPlans(task) : this.restore(task)));
       takeFor("restore", (file) => this.add([file]));
       addEventListener("pagehide", removals.leave);
@@ -131,8 +131,11 @@ customElements.define(
         if (photo) this.show(photo);
         this.showBar();
       } else if (job.kind === "find_faces" && !this.takePlan(job)) {
+        const known = this.photoOf(job);
         this.put(job);
-        this.showAll();
+        if (known) this.show(known);
+        else this.showAll();
+        this.showBar();
       }
     }
 
@@ -213,7 +216,7 @@ customElements.define(
     chosen() {
       const only = this.only;
       this.only = null;
-      const idle = this.photos.filter((photo) => photo.isReady && (!photo.result || FINISHED.includes(photo.result.state)));
+      const idle = this.photos.filter((photo) => photo.isReady && !photo.isBusy);
       const fresh = idle.filter((photo) => !photo.restored);
       return only ? [only] : fresh.length ? fresh : idle;
     }
@@ -313,6 +316,18 @@ customElements.define(
       this.showBar();
     }
 
+    /** The places of those that wait. */
+    showPlaces() {
+      const waits = (job) => job?.state === "queued";
+      for (const photo of this.photos.slice(0, this.shown)) {
+        if (waits(photo.job) || waits(photo.result)) this.showStatus(photo);
+      }
+    }
+
+    showStatus(photo) {
+      this.lines.get(photo.key)?.querySelector(".ct-status")?.replaceChildren(...this.status(photo));
+    }
+
     showBar() {
       const done = this.photos.map((photo) => photo.restored).filter(Boolean);
       const fresh = this.photos.filter((photo) => photo.isReady && !photo.result);
@@ -353,7 +368,7 @@ customElements.define(
         line.dataset.signature = signature;
         keepFocus(line, () => line.replaceChildren(el("div", { class: "ct-photo" }, this.picture(photo), this.side(photo))));
       }
-      line.querySelector(".ct-status").replaceChildren(...this.status(photo));
+      this.showStatus(photo);
     }
 
     picture(photo) {
@@ -429,7 +444,7 @@ customElements.define(
       const isFailed = photo.fault || photo.job?.state === "failed";
       const buttons = [
         isFailed && el("button", { type: "button", onclick: () => guarded(() => this.tryAgain(photo)) }, _("Try again")),
-        photo.isReady && el("button", { type: "button", onclick: () => this.restoreOne(photo) }, restored ? _("Restore again") : _("Restore this photo")),
+        photo.isReady && !photo.isBusy && el("button", { type: "button", onclick: () => this.restoreOne(photo) }, restored ? _("Restore again") : _("Restore this photo")),
         picture && el("button", { type: "button", onclick: () => guarded(() => this.openFull(photo, picture)) }, _("Before and after")),
         picture && el("a", { class: "ct-button", href: picture.url, download: picture.name }, _("Download")),
         photo.facts && el("button", { type: "button", class: "ct-plain", onclick: () => openTrials(photo, (extra) => this.setExtra(extra)) }, _("Try strengths")),
@@ -468,7 +483,7 @@ customElements.define(
       if (!photo.job) return [el("p", { class: "ct-soft" }, _("Sending · {percent} %", { percent: Math.floor(100 * photo.share) }))];
       if (photo.job.state === "failed") return [el("p", { class: "ct-fault", role: "alert" }, photo.job.error.detail)];
       const { result } = photo;
-      if (result && !FINISHED.includes(result.state)) return [progressOf(result)];
+      if (photo.isBusy) return [progressOf(result)];
       if (result?.state === "failed") return [el("p", { class: "ct-fault", role: "alert" }, result.error.detail)];
       if (photo.job.state !== "done") return [el("p", { class: "ct-soft" }, `${_("Looking for faces")} · ${stateText(photo.job)}`)];
       return [];

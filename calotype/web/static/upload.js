@@ -115,6 +115,7 @@ export async function filesOf(transfer, isWanted = isPictureName) {
     else left++;
   }
   if (files.length > MAX_FILES) throw new Fault(0, _("drop up to {count} files at a time", { count: MAX_FILES }));
+  files.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true })); // as folders show them
   return { files, left };
 }
 
