@@ -54,6 +54,12 @@ def option(default: Any = dataclasses.MISSING, help: str = "", **about: Any) -> 
     return field(default=default, metadata={"about": OptionInfo(help, **about)})
 
 
+def same_as(cls: type, name: str) -> Any:
+    """A dataclass field that is the same option as one of another task."""
+    spec = next(spec for spec in dataclasses.fields(cls) if spec.name == name)
+    return field(default=spec.default, metadata=spec.metadata)
+
+
 def about(spec: dataclasses.Field) -> OptionInfo:
     return spec.metadata["about"]
 

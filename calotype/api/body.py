@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import Any, NoReturn
+from urllib.parse import parse_qs
 
 import anyio.from_thread
 from fastapi import Request
@@ -20,6 +21,7 @@ from calotype.options import shown
 MAX_JSON = 1 << 20  # bytes of a body of JSON; pictures are uploaded
 MAX_DEPTH = 32  # of nested lists and objects
 MAX_VALUES = 200_000  # of a body, about: its commas and brackets
+MAX_FIELDS = 10_000  # of a form without files
 MAX_PARTS = 100  # of a form: texts, and as many files
 TIMEOUT = 60.0  # seconds to wait for the next part of a body
 
@@ -42,6 +44,21 @@ def check_media_type(request: Request) -> None:
 
 def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_fields(request: Request, name: str, limit: int) -> list[str]:
+    """The values of a field of the form in the body.
+
+    Raises:
+        Refusal: another content type, more bytes than `limit`, or too many fields.
+    """
+    if _media_type(request) != "application/x-www-form-urlencoded":
+        raise Refusal(415, "the body is a form; send it with the content type application/x-www-form-urlencoded")
+    content = (await read_body(request, limit)).decode("utf-8", "replace")
+    try:
+        return parse_qs(content, max_num_fields=MAX_FIELDS).get(name, [])
+    except ValueError:
+        raise Refusal(400, "the form in the body is not valid: {reason}", reason="too many fields") from None
 
 
 async def read_body(request: Request, limit: int) -> bytes:

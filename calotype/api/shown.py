@@ -11,7 +11,7 @@ from calotype.errors import CalotypeError, Wording
 from calotype.jobs.jobs import Job
 from calotype.jobs.store import JobStore
 from calotype.tasks import is_training
-from calotype.tasks.events import as_line, from_data
+from calotype.tasks.events import as_line, from_data, worded
 
 MAX_POINTS = 400  # of a curve
 MAX_READ = 20_000  # events of a job
@@ -28,7 +28,7 @@ def job_view(job: Job) -> JobView:
             media_type=result.media_type,
             size=result.size,
             sha256=result.sha256,
-            facts=dict(result.facts),
+            facts=_facts(result.facts),
             url=f"/jobs/{job.id}/results/{result.id}",
         )
         for result in job.results
@@ -44,6 +44,13 @@ def job_view(job: Job) -> JobView:
         results=results,
         error=error_view(job.error, PAGE if is_training(job.kind) else WORDING) if job.error else None,
     )
+
+
+def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return worded(facts, PAGE)
+    except (KeyError, TypeError, ValueError):  # of another version
+        return dict(facts)
 
 
 def learning_view(store: JobStore, job: Job, after: int = 0) -> LearningView:

@@ -150,10 +150,12 @@ class OwnerJobs(StorePart):
         since: float | None = None,
         until: float | None = None,
         is_favourite: bool | None = None,
+        ids: Collection[str] | None = None,
     ) -> list[Job]:
         """Jobs, newest first.
 
         Args:
+            ids: only these; those that do not exist are left out.
             text: every word of it occurs in the options of the task, its models or the names of its files.
             after: the id of a job: only those that follow it in this order.
         Raises:
@@ -167,6 +169,8 @@ class OwnerJobs(StorePart):
                 query = query.where(JOBS.c.state.in_(states))
             if kinds:
                 query = query.where(JOBS.c.kind.in_(kinds))
+            if ids is not None:
+                query = query.where(JOBS.c.id.in_(ids))
             if since is not None:
                 query = query.where(JOBS.c.created >= since)
             if until is not None:

@@ -199,13 +199,26 @@ def as_line(event: Event, wording: Wording = PLAIN) -> dict[str, Any]:
     elif isinstance(event, Preview):
         data["image"] = base64.b64encode(event.image).decode()
     elif isinstance(event, Saved):
-        data |= data.pop("facts")
+        data |= worded(data.pop("facts"), wording)
     elif isinstance(event, Finished):
         failures = [{"source": failed.source, "cause": wording.fill(failed.cause)} for failed in event.failures]
         counts = {"pictures": event.pictures, "done": event.done, "skipped": event.skipped, "failed": len(failures)}
         rest = {"seconds": event.seconds, "interrupted": event.interrupted, "report": event.report}
         data = {"event": name, **counts, "failures": failures, **rest, **({"is_drawn": True} if event.is_drawn else {})}
     return {key: wording.fill(value) if isinstance(value, Sentence) else value for key, value in data.items()}
+
+
+def worded(facts: Mapping[str, Any], wording: Wording = PLAIN) -> dict[str, Any]:
+    """Facts with the sentences in them, which are messages as data, in words. Raises as `Message.from_data`."""
+    return {name: _worded(value, wording) for name, value in facts.items()}
+
+
+def _worded(value: Any, wording: Wording) -> Any:
+    if _is_map(value) and value.keys() == {"template", "values"}:
+        return wording.fill(Message.from_data(value))
+    if _is_map(value):
+        return worded(value, wording)
+    return [_worded(entry, wording) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _packed(value: Any) -> Any:

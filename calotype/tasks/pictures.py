@@ -1,12 +1,12 @@
 """Restoring and upscaling."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import ClassVar
 
 from calotype.errors import CalotypeError
-from calotype.options import nearest, option
+from calotype.options import nearest, option, same_as
 from calotype.tasks.drawing import read_size
 
 LARGEST_SCALE = 16  # by which a picture is enlarged to cover a size
@@ -196,7 +196,7 @@ class Restore(Speed, Tiling, Saving):
 
 @dataclass(frozen=True, kw_only=True)
 class FindFaces:
-    """Find the faces of a photo, numbered as in restoring, and make a small copy to show them on."""
+    """Find the faces of a photo, numbered as in restoring, tell what restoring does, and make a small copy."""
 
     TITLE = "Faces"
     FILE_NAME: ClassVar[str] = "photo.jpg"  # of the result of a job
@@ -204,6 +204,23 @@ class FindFaces:
     source: Path = option(help="photo", is_path=True, title="Photo")
     out: Path = option(Path("photo.jpg"), "the small copy of the photo, a JPEG", is_path=True, title="Output file")
     side: int = option(1600, "longer side of the copy in pixels, at most", min=64, max=4096, title="Side of the copy")
+    scale: float = same_as(Restore, "scale")
+    upscaler: str = same_as(Restore, "upscaler")
+    speed: str = same_as(Restore, "speed")
+    face_model: str = same_as(Restore, "face_model")
+    faces: str = same_as(Restore, "faces")
+    strength: str = same_as(Restore, "strength")
+    min_confidence: float = same_as(Restore, "min_confidence")
+    min_face: int = same_as(Restore, "min_face")
+
+    def __post_init__(self) -> None:
+        self.restoration  # noqa: B018  raises what it would
+
+    @property
+    def restoration(self) -> Restore:
+        """The restoration whose plan is told."""
+        names = {spec.name for spec in fields(self)} & {spec.name for spec in fields(Restore)}
+        return Restore(**{name: getattr(self, name) for name in names})
 
 
 def chosen_faces(text: str) -> str | frozenset[int]:

@@ -42,7 +42,7 @@ OTHERS = {
     *(f"/jobs/{{job_id}}/{verb}" for verb in ("cancel", "pause", "resume", "retry", "move", "favourite")),
     *(f"/sdapi/v1/{verb}" for verb in ("interrupt", "skip", "unload-checkpoint", "reload-checkpoint")),
     *("/accounts", "/accounts/{name}", "/accounts/{name}/tokens", "/invitations"),
-    *("/models/{name}/fetch", "/models/trained", "/imports/{folder_id}"),
+    *("/models/{name}/fetch", "/models/trained", "/imports/{folder_id}", "/archive"),
     *(f"/sdapi/v1/refresh-{what}" for what in ("checkpoints", "vae", "loras")),
 }
 

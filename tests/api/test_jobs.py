@@ -333,12 +333,26 @@ def test_an_uploaded_picture_says_what_it_was_generated_with(client):
     assert refused.status_code == 422 and "picture" in refused.json()["detail"]
 
 
+def test_a_form_names_more_jobs_of_a_zip_than_an_address_can(client, store):
+    ids = [submit(client, task={"prompt": f"fox {number}"}) for number in range(3)]
+    for _ in ids:
+        work(store, name="picture.png")
+    gone = [f"{number:032x}" for number in range(1000)]
+    answer = client.post("/archive", data={"job": [*gone, *ids]})
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None and len(archive.namelist()) == 3
+    assert client.post("/archive", data={"job": gone}).status_code == 404
+    assert client.post("/archive", data={"job": [f"{number:032x}" for number in range(5001)]}).status_code == 413
+    assert client.post("/archive", json={"job": ids}).status_code == 415
+
+
 def test_nobody_gets_anothers_results_in_a_zip(client_for, store):
     ann, ben = client_for("ann"), client_for("ben")
     job = submit(ann)
     work(store)
     assert ann.get(f"/archive?job={job}").status_code == 200
     assert ben.get(f"/archive?job={job}").status_code == 404
+    assert ben.post("/archive", data={"job": job}).status_code == 404
 
 
 def test_results_have_the_facts_of_their_kind(client, store):

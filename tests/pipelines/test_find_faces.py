@@ -1,10 +1,13 @@
 """Faces are found as restoring finds them, with a small copy of the photo."""
 
+import pytest
 from PIL import Image
 
 from calotype import runner
+from calotype.errors import CalotypeError
+from calotype.record import Result
 from calotype.tasks import read_task
-from calotype.tasks.events import Saved
+from calotype.tasks.events import Saved, worded
 
 
 def found(engine, source, out, **options):
@@ -30,3 +33,25 @@ def test_a_photo_without_faces_has_none(engine, tmp_path):
     Image.new("L", (40, 30), 120).save(photo)
     facts = found(engine, photo, tmp_path / "small.jpg").facts
     assert facts["found"] == [] and (facts["width"], facts["height"]) == (40, 30)
+
+
+def test_the_plan_is_what_restoring_does(engine, portrait, tmp_path):
+    photo = tmp_path / "photo.png"
+    Image.fromarray(portrait).save(photo)
+    facts = worded(found(engine, photo, tmp_path / "small.jpg", scale=1.5, upscaler="photo-x2").facts)
+    assert facts["plan"][0] == "512 x 512 pixels become 768 x 768"
+    assert facts["plan"][1].startswith("photo-x2 takes about ") and len(facts["plan"]) == 3
+    task = read_task("restore", {"source": photo, "scale": 1.5, "upscaler": "photo-x2"})
+    result = next(step for step in engine.run(task) if isinstance(step, Result))
+    assert result.picture.pixels.shape[:2] == (768, 768)
+    assert facts["plan"][2] == f"faces are restored by {result.record.models[1].name}"
+    small = worded(found(engine, photo, tmp_path / "b.jpg", min_face=400, speed="quick").facts)
+    [face] = small["found"]
+    assert face["why"].startswith("too small (") and "photo-x2 takes" in small["plan"][1] and len(small["plan"]) == 2
+    [face] = worded(found(engine, photo, tmp_path / "c.jpg", face_model="none", upscaler="none").facts)["found"]
+    assert face["why"] == "no face network"
+
+
+def test_a_wrong_option_of_restoring_is_refused(tmp_path):
+    with pytest.raises(CalotypeError, match="faces is all, none, center"):
+        read_task("find_faces", {"source": "a.png", "out": "b.jpg", "faces": "both"})

@@ -1,14 +1,24 @@
 """The page in Chromium: a photo is restored, and nothing is lost or sent anywhere else."""
 
 import io
+import time
 import zipfile
 
 import pytest
 from PIL import Image
 
+from calotype.errors import CalotypeError, Message
+from calotype.jobs.account import LOCAL
+from calotype.jobs.jobs import NewResult
+from calotype.record import TOO_SMALL
+from calotype.suffixes import DOCUMENTS, SUFFIXES
 from tests.web.conftest import StudioService, serving, working
 
 pytestmark = pytest.mark.browser
+IS_ON_TOP = """(element) => {
+  const {x, y} = element.getBoundingClientRect();
+  return element.contains(document.elementFromPoint(x + 9, y + 9));
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +54,12 @@ def test_a_photo_is_restored_with_a_face_left_out_and_nothing_is_lost(folder, ph
         face = page.locator(".ct-face")
         face.wait_for(timeout=20_000)
         assert face.get_attribute("aria-pressed") == "true"
+        plan = page.locator("ct-restore .ct-notes")
+        plan.get_by_text("128 x 128 pixels become 256 x 256").wait_for()
+        page.get_by_label("Scale").fill("3")
+        page.get_by_role("button", name="Show the plan").first.click()
+        plan.get_by_text("128 x 128 pixels become 384 x 384").wait_for()
+        page.get_by_label("Scale").fill("2")
         face.click()
         assert face.get_attribute("aria-pressed") == "false"
         assert serious_faults(page) == []
@@ -102,7 +118,7 @@ def test_archives_wrong_files_and_wrong_values_are_answered_in_place(tmp_path, v
     studio = StudioService(tmp_path)
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in ("a.png", "sub/b.png", "notes.txt", "../c.png"):
+        for name in ("a.png", "sub/b10.png", "notes.txt", "../b9.png"):
             picture = io.BytesIO()
             Image.new("RGB", (8, 8), (len(name), 9, 9)).save(picture, "PNG")
             archive.writestr(name, picture.getvalue())
@@ -113,7 +129,8 @@ def test_archives_wrong_files_and_wrong_values_are_answered_in_place(tmp_path, v
         )
         give("photos.zip", content.getvalue())
         page.locator("ct-restore .ct-card").nth(2).wait_for()
-        assert page.locator("ct-restore .ct-name").all_inner_texts() == ["a.png", "b.png", "c.png"]
+        assert page.locator("ct-restore .ct-name").all_inner_texts() == ["a.png", "b9.png", "b10.png"]
+        page.get_by_text("1 file is no picture and was left out").wait_for()
         give("broken.zip", b"PK no archive")
         page.get_by_text("broken.zip is not a ZIP archive").wait_for()
         page.get_by_text("Looking for faces").first.wait_for()
@@ -125,6 +142,53 @@ def test_archives_wrong_files_and_wrong_values_are_answered_in_place(tmp_path, v
         assert "Scale takes values from 0.01 up to 64" in fault.inner_text()
         assert page.locator("#restore-scale + .ct-fault").count() == 1
         assert studio.store.find(kinds=("restore",)) == []
+    studio.store.close()
+
+
+def test_names_in_archives_of_chinese_windows_are_read(tmp_path, visit):
+    studio, content = StudioService(tmp_path), io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name in ("NAIN.jpg", "爷爷.jpg"):
+            archive.writestr(name, name.encode())
+    data = content.getvalue().replace(b"NAIN", "奶奶".encode("gbk"))  # without the flag of UTF-8
+    with serving(studio.app) as address:
+        page = visit(address)
+        page.set_input_files(
+            "ct-restore input[type=file] >> nth=0", {"name": "a.zip", "mimeType": "application/zip", "buffer": data}
+        )
+        page.locator("ct-restore .ct-name").nth(1).wait_for()
+        assert page.locator("ct-restore .ct-name").all_inner_texts() == ["奶奶.jpg", "爷爷.jpg"]
+    studio.store.close()
+
+
+def test_files_are_pictures_by_the_names_that_the_program_knows(tmp_path, visit):
+    studio = StudioService(tmp_path)
+    names = [f"a{suffix}" for suffix in (*SUFFIXES, *DOCUMENTS)]
+    others = ["Thumbs.db", ".DS_Store", "desktop.ini", "notes.txt", "._a.jpg", "a.jpg.part", "film.mp4"]
+    with serving(studio.app) as address:
+        page = visit(address)
+        ask = "async (names) => names.filter((await import('/web/upload.js')).isPictureName)"
+        assert page.evaluate(ask, [*names, *others, "A.JPG", "scan"]) == [*names, "A.JPG", "scan"]
+    studio.store.close()
+
+
+def test_the_button_that_restores_is_at_hand_on_a_phone_and_on_a_screen(tmp_path, visit):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    studio, content = StudioService(tmp_path), io.BytesIO()
+    Image.new("RGB", (8, 8), (200, 9, 9)).save(content, "PNG")
+    hundreds(studio, content.getvalue(), 12)
+    upload = studio.store.upload(LOCAL, io.BytesIO(content.getvalue() + b"new")).id
+    studio.store.submit(LOCAL, "find_faces", {}, files={"source": f"{upload}/new.png"})
+    with serving(studio.app) as address:
+        for width, button in ((390, ".ct-sticky button"), (1280, "#restore-go")):
+            page = visit(address, viewport={"width": width, "height": 844})
+            page.locator("ct-restore .ct-card").nth(12).wait_for()
+            page.evaluate("scrollTo(0, document.querySelectorAll('.ct-card')[6].offsetTop)")
+            sync_api.expect(page.locator(button)).to_be_in_viewport()
+            assert page.locator(button).evaluate(IS_ON_TOP)
+        page = visit(address, viewport={"width": 390, "height": 844})
+        page.locator(".ct-sticky button").click()
+        wait_until(page, lambda: studio.store.find(kinds=("restore",), states=("queued",)))
     studio.store.close()
 
 
@@ -167,4 +231,174 @@ def test_hashes_without_the_browsers_own_function_are_the_same(tmp_path, visit):
             }"""
         )
         assert all(own == plain and len(own) == 64 for own, plain in hashes)
+    studio.store.close()
+
+
+@pytest.mark.slow
+def test_a_restoration_goes_on_after_a_restart_and_what_was_restored_is_there(tmp_path, portrait, visit, engine):
+    paths = [tmp_path / name for name in ("first.png", "second.png")]
+    for path, side in zip(paths, (64, 512), strict=True):
+        Image.fromarray(portrait).resize((side, side)).save(path)
+    studio = StudioService(tmp_path / "service")
+    with serving(studio.app) as address, working(studio, engine):
+        page = visit(address)
+        page.set_input_files("ct-restore input[type=file] >> nth=0", paths)
+        page.get_by_role("button", name="Try strengths").nth(1).wait_for()
+        first, second = (page.locator("ct-restore .ct-card", has_text=path.name) for path in paths)
+        first.get_by_role("button", name="Restore this photo").click()
+        first.locator("ct-compare").wait_for()
+    with serving(studio.app, int(address.rpartition(":")[2])):
+        second.get_by_role("button", name="Restore this photo").click()
+        wait_until(page, lambda: studio.store.find(states=("queued",)))
+        claim = studio.store.claim("killed")
+        studio.store.add_event(claim, {"event": "progress", "done": 1, "total": 2, "what": "tiles", "remaining": None})
+        second.get_by_text("50 %").wait_for()
+    studio.store.close()
+    page.get_by_text("The service does not answer").wait_for()
+    again = StudioService(tmp_path / "service")
+    again.store.worker_ended("killed")  # as the service finds out
+    with serving(again.app, int(address.rpartition(":")[2])), working(again, engine):
+        second.locator("ct-compare").wait_for()
+        assert first.locator("ct-compare").count() == 1
+        page.reload()
+        page.locator("ct-restore ct-compare").nth(1).wait_for()
+    again.store.close()
+
+
+def wait_until(page, holds, seconds=20):
+    """Waits as the page does, whose requests this thread passes on."""
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until
+        page.wait_for_timeout(100)
+
+
+def hundreds(studio, picture, count):
+    """As many photos with faces found, each restored."""
+    names = []
+    for number in range(count):
+        content = picture + b" " * number  # other bytes, so another upload
+        upload = studio.store.upload(LOCAL, io.BytesIO(content)).id
+        names.append(f"{number:03}.png")
+        found = studio.store.submit(LOCAL, "find_faces", {}, files={"source": f"{upload}/{names[-1]}"})
+        finish(studio.store, picture, "photo.jpg", "image/jpeg", {"width": 8, "height": 8, "found": []})
+        studio.store.submit(LOCAL, "restore", {}, files={"source": f"{upload}/{names[-1]}"}, parent=found.id)
+        finish(studio.store, picture, names[-1], "image/png", {"width": 8, "height": 8})
+    return names
+
+
+def finish(store, picture, name, media_type, facts):
+    """Ends the next job with a result."""
+    claim = store.claim("tester")
+    path = store.files.work(claim.job.id) / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(picture)
+    store.finish(claim, [NewResult(path, name, media_type, facts)], 1.0)
+
+
+def test_hundreds_of_photos_are_all_there_with_their_results(tmp_path, visit):
+    studio, content = StudioService(tmp_path), io.BytesIO()
+    Image.new("RGB", (8, 8), (200, 9, 9)).save(content, "PNG")
+    names = hundreds(studio, content.getvalue(), 230)
+    with serving(studio.app) as address:
+        page = visit(address)
+        page.get_by_role("button", name="Show older photos (210)").click()
+        page.get_by_role("button", name="Show older photos (190)").wait_for()
+        assert page.locator("ct-restore .ct-card").count() == 40
+        shown = page.locator("ct-restore .ct-name").all_inner_texts()
+        assert shown == names[:-41:-1]
+        assert page.get_by_role("button", name="Restore again").count() == 40
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Download all 230 as ZIP").click()
+        with zipfile.ZipFile(download.value.path()) as archive:
+            assert sorted(archive.namelist()) == names
+    studio.store.close()
+
+
+def test_a_lost_answer_makes_no_second_job(tmp_path, photo, visit):
+    studio, lost = StudioService(tmp_path), []
+
+    def lose(route):
+        if route.request.method != "POST" or len(lost) == 2:
+            return route.fallback()
+        lost.append(route.fetch().status)
+        return route.abort()
+
+    with serving(studio.app) as address:
+        page = visit(address)
+        page.context.route("**/jobs", lose)
+        page.set_input_files("ct-restore input[type=file] >> nth=0", photo)
+        page.get_by_text("the service does not answer; this goes on by itself when it is back").wait_for()
+        page.get_by_text("Looking for faces").wait_for()
+        assert lost == [201, 201] and len(studio.store.find(kinds=("find_faces",))) == 1
+    studio.store.close()
+
+
+def test_a_photo_dropped_while_the_service_is_gone_is_sent_when_it_is_back(tmp_path, photo, visit):
+    studio = StudioService(tmp_path)
+    with serving(studio.app) as address:
+        page = visit(address)
+        page.wait_for_selector("ct-restore .ct-drop")
+    studio.store.close()
+    page.set_input_files("ct-restore input[type=file] >> nth=0", photo)
+    page.locator("ct-restore .ct-card .ct-fault").get_by_text("goes on by itself").wait_for()
+    again = StudioService(tmp_path)
+    with serving(again.app, int(address.rpartition(":")[2])):
+        page.get_by_text("Looking for faces").wait_for()
+        assert len(again.store.find(kinds=("find_faces",))) == 1
+    again.store.close()
+
+
+def test_a_removed_photo_is_gone_though_its_job_ran_and_the_page_was_closed(tmp_path, visit):
+    studio, content = StudioService(tmp_path), io.BytesIO()
+    Image.new("RGB", (8, 8), (200, 9, 9)).save(content, "PNG")
+    hundreds(studio, content.getvalue(), 1)
+    found = studio.store.find(kinds=("find_faces",))[0]
+    studio.store.submit(LOCAL, "restore", {}, files=found.files, parent=found.id)
+    claim = studio.store.claim("tester")
+    with serving(studio.app) as address:
+        page = visit(address)
+        page.get_by_role("button", name="Remove", exact=True).click()
+        page.close()
+        page = page.context.new_page()
+        page.goto(address)
+        page.get_by_text("Drop old photos here").wait_for()
+        assert page.locator("ct-restore .ct-card").count() == 0
+        wait_until(page, lambda: studio.store.requested(claim) == "cancel")
+        studio.store.stop(claim, 1.0)
+        wait_until(page, lambda: not studio.store.find())
+    studio.store.close()
+
+
+def test_what_is_chosen_stays_and_a_failed_search_is_tried_again(tmp_path, visit):
+    studio, content = StudioService(tmp_path), io.BytesIO()
+    Image.new("RGB", (8, 8), (200, 9, 9)).save(content, "PNG")
+    upload = studio.store.upload(LOCAL, io.BytesIO(content.getvalue())).id
+    studio.store.submit(LOCAL, "find_faces", {}, files={"source": f"{upload}/two.png"})
+    face = {"box": [1, 1, 3, 3], "confidence": 0.9}
+    small = Message(TOO_SMALL, width="9").as_data()
+    facts = {"width": 8, "height": 8, "found": [{"number": 1, **face}, {"number": 2, **face, "why": small}]}
+    facts["plan"] = [Message("it is enlarged by {model}", model="x").as_data()]
+    finish(studio.store, content.getvalue(), "photo.jpg", "image/jpeg", facts)
+    failed = studio.store.submit(LOCAL, "find_faces", {}, files={"source": f"{upload}/bad.png"})
+    studio.store.fail(studio.store.claim("tester"), CalotypeError("broken"), 1.0)
+    with serving(studio.app) as address:
+        page = visit(address, locale="zh-CN")
+        first, second = page.get_by_label("修复人脸 1"), page.get_by_label("修复人脸 2")
+        assert first.is_checked() and not second.is_checked()
+        page.get_by_text("太小").wait_for()
+        page.locator(".ct-notes").get_by_text("x").wait_for()
+        second.click()
+        page.get_by_label("人脸 2 的强度").fill("0.5")
+        page.get_by_label("人脸 2 的强度").dispatch_event("change")
+        page.reload()
+        assert second.is_checked() and page.get_by_label("人脸 2 的强度").input_value() == "0.5"
+        page.get_by_role("button", name="重试").click()
+        wait_until(page, lambda: studio.store.get(failed.id).state == "queued")
+        page.get_by_role("button", name="修复这张照片").last.click()
+        wait_until(page, lambda: studio.store.find(kinds=("restore",)))
+        assert studio.store.find(kinds=("restore",))[0].task == {"faces": "1,2", "strength": "1,2=0.5"}
+        page.reload()
+        page.get_by_label("修复人脸 1").wait_for()
+        assert not second.is_checked()
     studio.store.close()

@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from calotype.api.access import WAITING, CallerOf, JobOf, ResultOf, ServiceOf, right_of
 from calotype.api.archive import zip_of
-from calotype.api.body import read_json
+from calotype.api.body import read_fields, read_json
 from calotype.api.errors import Refusal
 from calotype.api.events import marks_of, read_last_id, stream, stream_all
 from calotype.api.orders import read_key, read_order
@@ -21,6 +21,22 @@ from calotype.jobs.jobs import Job, NotFound
 
 router = APIRouter(tags=["jobs"])
 BODY = {"requestBody": {"required": True, "content": {"application/json": {"examples": JOB_EXAMPLES}}}}
+MAX_ARCHIVED = 5000  # jobs of one ZIP
+MAX_FORM = 200_000  # bytes of a form that names them
+ARCHIVED = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"job": {"type": "array", "items": {"type": "string", "pattern": JOB_ID}}},
+                    "required": ["job"],
+                }
+            }
+        },
+    }
+}
 MOVE = {
     "type": "object",
     "properties": {"before": {"type": ["string", "null"], "pattern": JOB_ID}},
@@ -113,7 +129,26 @@ def archive(
     job: Annotated[list[str], Query(min_length=1, max_length=200, description="ids of jobs")],
 ) -> Response:
     """The results of several jobs as one ZIP, made while it is sent."""
-    jobs = [service.store.get(job_id, caller.owner) for job_id in dict.fromkeys(job)]
+    return _zip([service.store.get(job_id, caller.owner) for job_id in dict.fromkeys(job)], service)
+
+
+@router.post("/archive", response_class=StreamingResponse, responses=ZIP | NOT_FOUND, openapi_extra=ARCHIVED)
+async def archive_of_form(request: Request, caller: CallerOf, service: ServiceOf) -> Response:
+    """As `GET /archive`, of up to 5,000 jobs, named by a form. Those that do not exist any more are left out."""
+    ids = list(dict.fromkeys(await read_fields(request, "job", MAX_FORM)))
+    if len(ids) > MAX_ARCHIVED:
+        raise Refusal(413, "a ZIP takes the results of up to {limit:,} jobs", limit=MAX_ARCHIVED)
+    return await run_in_threadpool(_archive, ids, caller, service)
+
+
+def _archive(ids: list[str], caller: Caller, service: Service) -> Response:
+    found = {job.id: job for job in service.store.find(caller.owner, limit=len(ids), ids=ids)}
+    if not found:
+        raise NotFound("there are no such jobs")
+    return _zip([found[job_id] for job_id in ids if job_id in found], service)
+
+
+def _zip(jobs: list[Job], service: Service) -> Response:
     headers = {"Content-Disposition": 'attachment; filename="calotype.zip"'}
     return StreamingResponse(zip_of(jobs, service.store.files), media_type="application/zip", headers=headers)
 

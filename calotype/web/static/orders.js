@@ -29,7 +29,7 @@ function fieldOf(kind, option) {
   return document.getElementById(id);
 }
 
-function clearFaults(kind) {
+export function clearFaults(kind) {
   for (const text of document.querySelectorAll(`.ct-fault[data-kind="${kind}"]`)) text.remove();
   for (const input of document.querySelectorAll(`[id^="${kind}-"] [aria-invalid]`)) input.removeAttribute("aria-invalid");
 }

@@ -5,7 +5,7 @@ import { get } from "./api.js";
 import { el } from "./dom.js";
 import { TRAININGS } from "./jobs.js";
 import { _ } from "./texts.js";
-import { filesOf, safeName, upload } from "./upload.js";
+import { filesOf, isPictureName, leftOut, safeName, upload } from "./upload.js";
 
 const TEXT = /\.txt$/i;
 const DRAFT = "calotype-captions"; // in this browser: [{name, id, caption}], until they are sent
@@ -88,7 +88,8 @@ customElements.define(
     async add(transfer) {
       this.notice.textContent = "";
       try {
-        const files = await filesOf(transfer);
+        const { files, left } = await filesOf(transfer, (name) => TEXT.test(name) || isPictureName(name));
+        this.notice.textContent = leftOut(left, files.length);
         this.input.value = "";
         const captions = new Map(await Promise.all(files.filter((file) => TEXT.test(file.name)).map(async (file) => [stem(safeName(file.name)), (await file.text()).trim()])));
         for (const photo of this.photos) {

@@ -1,111 +1,43 @@
 // <ct-restore>: photos with their faces. A photo is the job that found its faces; its results are the jobs with that
 // parent. All of it comes from the service, so that another tab, or this one after a restart, shows the same.
 
-import { call, get, submit } from "./api.js";
+import { call, eachPage, get, gone, post, submit, untilAnswered } from "./api.js";
 import { openDialog } from "./compare.js";
-import { el, keepFocus, toast } from "./dom.js";
+import { el, guarded, keepFocus, toast } from "./dom.js";
 import { takeFor } from "./hand.js";
 import { FINISHED, isPicture, progressOf, stateText, uploadOf } from "./jobs.js";
 import { watch } from "./live.js";
-import { onOrder, showFault } from "./orders.js";
+import { clearFaults, onOrder, showFault } from "./orders.js";
+import { Photo, SHOWN_BY_BROWSER } from "./photo.js";
+import * as removals from "./removals.js";
 import { _ } from "./texts.js";
-import { filesOf, safeName, upload } from "./upload.js";
+import { openTrials } from "./trials.js";
+import { contentOf, filesOf, leftOut, safeName, upload } from "./upload.js";
 
-const PAGE = 20;
-const SHOWN_BY_BROWSER = /\.(jpe?g|png|webp|gif|avif|bmp)$/i;
-const STRENGTHS = ["0.4", "0.7", "1"];
-
-class Photo {
-  constructor(name) {
-    this.name = name;
-    this.key = crypto.getRandomValues(new Uint32Array(2)).join("-");
-    this.job = null; // which finds the faces
-    this.upload = "";
-    this.share = 0; // of the file that is sent
-    this.fault = "";
-    this.url = ""; // of the file in this browser
-    this.results = new Map(); // jobs that restore it
-    this.choices = new Map(); // number of a face: {isOn, strength}
-    this.showsResult = true;
-  }
-
-  static of(job) {
-    const photo = new Photo(uploadOf(job).name);
-    photo.take(job);
-    return photo;
-  }
-
-  take(job) {
-    this.job = job;
-    this.upload = uploadOf(job).id;
-    for (const face of this.faces) {
-      if (!this.choices.has(face.number)) this.choices.set(face.number, { isOn: true, strength: 1 });
-    }
-  }
-
-  get facts() {
-    return this.job?.results[0]?.facts ?? null;
-  }
-
-  get faces() {
-    return this.facts?.found ?? [];
-  }
-
-  /** The small picture: the worker's, or while there is none, the file itself. */
-  get picture() {
-    return this.job?.results[0]?.url ?? (SHOWN_BY_BROWSER.test(this.name) ? this.url : "");
-  }
-
-  /** The whole photo as the browser shows it. */
-  get whole() {
-    return SHOWN_BY_BROWSER.test(this.name) && this.url ? this.url : this.picture;
-  }
-
-  /** The latest job that restores it. */
-  get result() {
-    return [...this.results.values()].sort((a, b) => b.created - a.created)[0] ?? null;
-  }
-
-  /** The latest one that is done. */
-  get restored() {
-    const done = [...this.results.values()].filter((job) => job.state === "done" && job.results.some(isPicture));
-    return done.sort((a, b) => b.created - a.created)[0] ?? null;
-  }
-
-  get isReady() {
-    return this.job !== null && !(this.job.state === "failed");
-  }
-
-  /** The options of the task that stand for the choice of faces. */
-  get task() {
-    const chosen = this.faces.filter((face) => this.choices.get(face.number).isOn);
-    if (!this.faces.length) return {};
-    if (!chosen.length) return { faces: "none" };
-    const weaker = chosen.filter((face) => this.choices.get(face.number).strength < 1);
-    const strengths = weaker.map((face) => `${face.number}=${this.choices.get(face.number).strength}`);
-    const task = chosen.length < this.faces.length ? { faces: chosen.map((face) => face.number).join(",") } : {};
-    return strengths.length ? { ...task, strength: ["1", ...strengths].join(",") } : task;
-  }
-}
+const PAGE = 20; // photos that are shown at first, and by each press of "older"
 
 customElements.define(
   "ct-restore",
   class extends HTMLElement {
-    photos = []; // the newest first
-    next = null; // of the next page
+    photos = []; // all, the newest first
+    shown = PAGE; // of them
+    lines = new Map(); // keys of photos: their elements
     extra = {}; // options that were chosen by comparing
     only = null; // the photo whose own button was pressed
 
     connectedCallback() {
       this.build();
-      this.stop = watch({ open: () => this.read(), change: (job) => this.change(job), gone: (id) => this.forget(id), moved: () => this.showAll() });
-      onOrder("restore", (task) => this.restore(task));
+      this.stop = watch({ open: () => this.read(), change: (job) => this.change(job), gone: (id) => this.forget(id), moved: () => this.showPlaces() });
+      onOrder("restore", ({ dry_run: isPlan, ...task }) => (isPlan ? this.askPlans(task) : this.restore(task)));
       takeFor("restore", (file) => this.add([file]));
+      addEventListener("pagehide", removals.leave);
+      removals.work();
       this.read();
     }
 
     disconnectedCallback() {
       this.stop?.();
+      removeEventListener("pagehide", removals.leave);
     }
 
     build() {
@@ -123,10 +55,13 @@ customElements.define(
         folder,
       );
       this.notice = el("p", { class: "ct-fault", role: "alert" });
+      this.left = el("p", { class: "ct-soft", role: "status" });
       this.bar = el("div", { class: "ct-bar" });
       this.list = el("ul", { class: "ct-list" });
-      this.more = el("button", { type: "button", hidden: true, onclick: () => this.readMore() }, _("Show older photos"));
-      this.replaceChildren(this.zone, this.notice, this.bar, this.list, this.more);
+      this.more = el("button", { type: "button", hidden: true, onclick: () => this.showMore() });
+      this.go = el("button", { type: "button", class: "ct-main", onclick: () => document.getElementById("restore-go").click() });
+      const foot = el("div", { class: "ct-sticky" }, this.go); // of a phone, on which the form is below all photos
+      this.replaceChildren(this.zone, this.notice, this.left, this.bar, this.list, el("div", { class: "ct-bar ct-foot" }, this.more), foot);
       const over = (isOver) => (event) => {
         event.preventDefault();
         this.zone.classList.toggle("is-over", isOver);
@@ -141,32 +76,42 @@ customElements.define(
 
     // From the service
 
+    /** All photos and what restores them; the newest are shown before the older ones are read. */
     async read() {
+      const lost = new Set(this.photos.map((photo) => photo.job?.id).filter(Boolean));
+      const restored = [];
+      const take = async (jobs) => {
+        await all; // so that no photo looks as if it were not restored
+        for (const job of jobs) {
+          lost.delete(job.id);
+          this.put(job);
+        }
+        for (const job of restored) this.place(job);
+        this.showAll();
+      };
+      const all = eachPage("kind=restore", (jobs) => restored.push(...jobs));
       try {
-        const [found, restored] = await Promise.all([
-          get(`/jobs?kind=find_faces&limit=${PAGE}`),
-          get("/jobs?kind=restore&limit=200"),
-        ]);
-        const known = new Map(this.photos.filter((photo) => photo.job).map((photo) => [photo.job.id, photo]));
-        const sending = this.photos.filter((photo) => !photo.job);
-        const read = found.jobs.filter((job) => job.state !== "cancelled").map((job) => known.get(job.id) ?? Photo.of(job));
-        for (const job of found.jobs) known.get(job.id)?.take(job);
-        this.photos = [...sending, ...read];
-        this.next = found.next;
-        for (const job of restored.jobs) this.place(job);
-        this.showAll(true);
+        await Promise.all([all, eachPage("kind=find_faces", take)]);
+        this.photos = this.photos.filter((photo) => !lost.has(photo.job?.id));
+        this.showAll();
+        if (this.notice.textContent === gone().message) this.notice.textContent = "";
       } catch (fault) {
-        this.notice.textContent = fault.message;
+        this.notice.textContent = fault.message; // it is read again when the service is back
       }
     }
 
-    async readMore() {
-      const page = await get(`/jobs?kind=find_faces&limit=${PAGE}&after=${this.next}`);
-      this.photos.push(...page.jobs.map((job) => Photo.of(job)));
-      this.next = page.next;
-      const restored = await get("/jobs?kind=restore&limit=200");
-      for (const job of restored.jobs) this.place(job);
-      this.showAll(true);
+    /** Puts a job that finds faces to its photo, or makes a photo of it, at its place by time. */
+    put(job) {
+      const photo = this.photoOf(job) ?? this.photos.find((other) => !other.job && other.upload === uploadOf(job).id);
+      if (photo) return photo.take(job);
+      if (job.parent || job.state === "cancelled" || removals.isRemoved(job.id)) return;
+      const older = this.photos.findIndex((other) => other.job && other.job.created < job.created);
+      this.photos.splice(older < 0 ? this.photos.length : older, 0, Photo.of(job));
+    }
+
+    showMore() {
+      this.shown += PAGE;
+      this.showAll();
     }
 
     photoOf(job) {
@@ -185,15 +130,12 @@ customElements.define(
         const photo = this.place(job);
         if (photo) this.show(photo);
         this.showBar();
-      } else if (job.kind === "find_faces") {
-        const photo = this.photoOf(job);
-        if (photo) photo.take(job);
-        else if (job.state !== "cancelled") {
-          const sending = this.photos.find((other) => !other.job && other.upload === uploadOf(job).id);
-          if (sending) sending.take(job);
-          else this.photos.unshift(Photo.of(job));
-        }
-        this.showAll();
+      } else if (job.kind === "find_faces" && !this.takePlan(job)) {
+        const known = this.photoOf(job);
+        this.put(job);
+        if (known) this.show(known);
+        else this.showAll();
+        this.showBar();
       }
     }
 
@@ -206,9 +148,11 @@ customElements.define(
     // Files
 
     async drop(transfer) {
-      this.notice.textContent = "";
+      this.notice.textContent = this.left.textContent = "";
       try {
-        this.add(await filesOf(transfer));
+        const { files, left } = await filesOf(transfer);
+        this.left.textContent = leftOut(left, files.length);
+        this.add(files);
       } catch (fault) {
         this.notice.textContent = fault.message;
       }
@@ -219,19 +163,27 @@ customElements.define(
       const photos = files.map((file) => {
         const photo = new Photo(safeName(file.name));
         photo.url = URL.createObjectURL(file);
-        return { photo, file };
+        photo.file = file;
+        return photo;
       });
-      this.photos.unshift(...photos.map(({ photo }) => photo));
+      this.photos.unshift(...photos);
+      this.shown += photos.length;
       this.showAll();
-      for (const { photo, file } of photos) this.send(photo, file);
+      for (const photo of photos) this.send(photo);
     }
 
-    async send(photo, file) {
+    async send(photo) {
+      const waits = () => {
+        photo.isWaiting = true;
+        this.show(photo);
+      };
+      const moves = (share) => {
+        [photo.share, photo.isWaiting] = [share, false];
+        this.show(photo);
+      };
+      photo.fault = "";
       try {
-        photo.upload = await upload(file, (share) => {
-          photo.share = share;
-          this.show(photo);
-        });
+        photo.upload = await upload(photo.file, moves, waits);
         const same = this.photos.find((other) => other !== photo && other.upload === photo.upload && other.job);
         if (same) {
           same.url ||= photo.url;
@@ -239,24 +191,38 @@ customElements.define(
           toast(_("{name} is here already", { name: photo.name }));
           return this.showAll();
         }
-        const job = await submit({ kind: "find_faces", files: { source: `${photo.upload}/${photo.name}` }, priority: 5 });
+        const order = { kind: "find_faces", files: { source: `${photo.upload}/${photo.name}` }, priority: 5 };
+        const job = await untilAnswered(() => submit(order), waits);
         photo.take(job);
+        photo.file = null;
         this.photos = this.photos.filter((other) => other === photo || other.job?.id !== job.id);
       } catch (fault) {
         photo.fault = fault.message;
       }
+      photo.isWaiting = false;
       this.showAll();
+    }
+
+    /** Sends a file again that was refused, or looks for faces again. */
+    async tryAgain(photo) {
+      if (photo.file) return this.send(photo);
+      photo.take(await post(`/jobs/${photo.job.id}/retry`));
+      this.show(photo);
     }
 
     // Restoring
 
-    async restore(task) {
+    /** The photos that a press of a button is about: one, or the new ones, or else all that are not at work. */
+    chosen() {
       const only = this.only;
       this.only = null;
-      const ready = this.photos.filter((photo) => photo.isReady);
-      const isBusy = (photo) => photo.result && !FINISHED.includes(photo.result.state);
-      const fresh = ready.filter((photo) => !photo.restored && !isBusy(photo));
-      const chosen = only ? [only] : fresh.length ? fresh : ready.filter((photo) => !isBusy(photo));
+      const idle = this.photos.filter((photo) => photo.isReady && !photo.isBusy);
+      const fresh = idle.filter((photo) => !photo.restored);
+      return only ? [only] : fresh.length ? fresh : idle;
+    }
+
+    async restore(task) {
+      const chosen = this.chosen();
       if (!chosen.length) {
         const sentence = this.photos.length ? _("all photos are in the queue already") : _("drop a photo first");
         return showFault("restore", { message: sentence });
@@ -264,35 +230,71 @@ customElements.define(
       for (const photo of chosen) {
         const own = { ...task, ...this.extra, ...photo.task };
         const files = { source: `${photo.upload}/${photo.name}` };
+        const order = { kind: "restore", task: own, files, parent: photo.job.id };
         try {
-          this.place(await submit({ kind: "restore", task: own, files, parent: photo.job.id }));
-          photo.showsResult = true;
-          this.show(photo);
+          this.place(await untilAnswered(() => submit(order), (fault) => clearFaults("restore") || showFault("restore", fault)));
+        } catch (fault) {
+          clearFaults("restore");
+          return showFault("restore", fault);
+        }
+        photo.forgetChoices();
+        photo.planned = null;
+        photo.showsResult = true;
+        this.show(photo);
+      }
+      clearFaults("restore");
+      this.showBar();
+      toast(chosen.length === 1 ? _("1 photo is in the queue") : _("{count} photos are in the queue", { count: chosen.length }));
+    }
+
+    /** Asks what restoring the photos with these options would do: a search for faces tells it. */
+    async askPlans(task) {
+      const chosen = this.chosen();
+      if (!chosen.length) return showFault("restore", { message: _("drop a photo first") });
+      const kinds = await get("/tasks");
+      const { properties } = kinds.find(({ kind }) => kind === "find_faces").options;
+      for (const photo of chosen) {
+        const own = Object.entries({ ...task, ...this.extra, ...photo.task }).filter(([name]) => name in properties);
+        const files = { source: `${photo.upload}/${photo.name}` };
+        try {
+          await submit({ kind: "find_faces", task: Object.fromEntries(own), files, parent: photo.job.id, priority: 5 });
         } catch (fault) {
           return showFault("restore", fault);
         }
+        photo.planned = [_("The plan is being made")];
+        this.show(photo);
       }
-      this.showBar();
-      toast(chosen.length === 1 ? _("1 photo is in the queue") : _("{count} photos are in the queue", { count: chosen.length }));
+      this.lines.get(chosen[0].key)?.scrollIntoView({ block: "nearest" });
+    }
+
+    /** Takes a job that was asked for a plan; whether it is one. */
+    takePlan(job) {
+      if (!job.parent) return false;
+      const photo = this.photos.find((other) => other.job?.id === job.parent);
+      if (!FINISHED.includes(job.state)) return true;
+      if (photo) {
+        photo.planned = job.error ? [job.error.detail] : (job.results[0]?.facts.plan ?? null);
+        this.show(photo);
+      }
+      call("DELETE", `/jobs/${job.id}`).catch(() => null);
+      return true;
     }
 
     remove(photo) {
       const at = this.photos.indexOf(photo);
       this.photos.splice(at, 1);
+      if (photo.upload) removals.remove(photo.upload, [...photo.results.keys(), photo.job?.id].filter(Boolean));
       this.showAll();
       toast(_("{name} is removed with its results", { name: photo.name }), {
         action: _("Undo"),
         run: () => {
+          removals.forget(photo.upload);
           this.photos.splice(at, 0, photo);
-          this.showAll();
+          this.read();
         },
-        done: async () => {
-          const drop = (path) => call("DELETE", path, undefined, { keepalive: true }).catch(() => null);
-          for (const job of [...photo.results.values(), photo.job].filter(Boolean)) {
-            if (!FINISHED.includes(job.state)) await call("POST", `/jobs/${job.id}/cancel`, undefined, { keepalive: true }).catch(() => null);
-            await drop(`/jobs/${job.id}`);
-          }
-          if (photo.upload) await drop(`/uploads/${photo.upload}`);
+        done: () => {
+          photo.forgetChoices();
+          removals.work(photo.upload);
         },
       });
     }
@@ -301,26 +303,53 @@ customElements.define(
 
     showAll() {
       const isEmpty = !this.photos.length;
+      const shown = this.photos.slice(0, this.shown);
+      const older = this.photos.length - shown.length;
       this.zone.classList.toggle("is-small", !isEmpty);
-      this.more.hidden = !this.next;
-      const lines = new Map([...this.list.children].map((line) => [line.dataset.key, line]));
-      const wanted = this.photos.map((photo) => lines.get(photo.key) ?? el("li", { class: "ct-card", "data-key": photo.key }));
-      wanted.forEach((line, at) => this.list.children[at] !== line && this.list.insertBefore(line, this.list.children[at] ?? null));
-      for (const line of [...this.list.children].slice(wanted.length)) line.remove();
-      for (const photo of this.photos) this.show(photo);
+      this.more.hidden = !older;
+      this.more.textContent = _("Show older photos ({count})", { count: older });
+      const lines = new Map(shown.map((photo) => [photo.key, this.lines.get(photo.key) ?? el("li", { class: "ct-card" })]));
+      for (const [key, line] of this.lines) if (!lines.has(key)) line.remove();
+      this.lines = lines;
+      [...lines.values()].forEach((line, at) => this.list.children[at] !== line && this.list.insertBefore(line, this.list.children[at] ?? null));
+      for (const photo of shown) this.show(photo);
       this.showBar();
+    }
+
+    /** The places of those that wait. */
+    showPlaces() {
+      const waits = (job) => job?.state === "queued";
+      for (const photo of this.photos.slice(0, this.shown)) {
+        if (waits(photo.job) || waits(photo.result)) this.showStatus(photo);
+      }
+    }
+
+    showStatus(photo) {
+      this.lines.get(photo.key)?.querySelector(".ct-status")?.replaceChildren(...this.status(photo));
     }
 
     showBar() {
       const done = this.photos.map((photo) => photo.restored).filter(Boolean);
-      const query = done.map((job) => `job=${job.id}`).join("&");
+      const fresh = this.photos.filter((photo) => photo.isReady && !photo.result);
       const extra = Object.entries(this.extra).map(([name, value]) => {
         const title = name === "strength" ? _("Strength {value} for all", { value }) : _("Model {value} for all", { value });
         return el("button", { type: "button", title: _("Take this back"), onclick: () => this.setExtra({}) }, `${title} ×`);
       });
-      const all = done.length > 1 && el("a", { class: "ct-button ct-rest", href: `/archive?${query}`, download: "calotype.zip" }, _("Download all {count} as ZIP", { count: done.length }));
+      const all = done.length > 1 && el("button", { type: "button", class: "ct-rest", onclick: () => guarded(() => this.download(done)) }, _("Download all {count} as ZIP", { count: done.length }));
       this.bar.replaceChildren(...extra, all || "");
       this.bar.hidden = !extra.length && !all;
+      this.go.textContent = fresh.length > 1 ? _("Restore {count} photos", { count: fresh.length }) : _("Restore");
+      this.go.parentElement.hidden = !this.photos.length;
+    }
+
+    /** The results of jobs as one ZIP, by a form: an address is too short for the ids of many jobs. */
+    async download(jobs) {
+      await get("/me"); // so that no page of errors comes instead of the file
+      const fields = jobs.map((job) => el("input", { type: "hidden", name: "job", value: job.id }));
+      const form = el("form", { method: "post", action: "/archive", hidden: true }, fields);
+      document.body.append(form);
+      form.submit();
+      form.remove();
     }
 
     setExtra(extra) {
@@ -329,17 +358,17 @@ customElements.define(
     }
 
     show(photo) {
-      const line = this.list.querySelector(`[data-key="${photo.key}"]`);
+      const line = this.lines.get(photo.key);
       if (!line) return;
       const signature = JSON.stringify([
-        [photo.job?.state, photo.picture, photo.fault, photo.share >= 1, [...photo.choices], photo.showsResult],
+        [photo.job?.state, photo.picture, photo.fault, photo.share >= 1, [...photo.choices], photo.showsResult, photo.plan],
         [photo.result?.id, photo.result?.state, photo.restored?.id],
       ]);
       if (line.dataset.signature !== signature) {
         line.dataset.signature = signature;
         keepFocus(line, () => line.replaceChildren(el("div", { class: "ct-photo" }, this.picture(photo), this.side(photo))));
       }
-      line.querySelector(".ct-status").replaceChildren(...this.status(photo));
+      this.showStatus(photo);
     }
 
     picture(photo) {
@@ -349,7 +378,8 @@ customElements.define(
       }
       const box = el("div", { class: "ct-picture" });
       if (!photo.picture) return box;
-      const sheet = el("div", { class: "ct-sheet" }, el("img", { src: photo.picture, alt: photo.name, loading: "lazy", decoding: "async" }));
+      const image = el("img", { src: photo.picture, alt: photo.name, loading: "lazy", decoding: "async", onerror: () => image.remove() });
+      const sheet = el("div", { class: "ct-sheet" }, image);
       const frame = el("div", { class: "ct-frame" });
       for (const face of photo.faces) {
         const choice = photo.choices.get(face.number);
@@ -381,8 +411,7 @@ customElements.define(
     }
 
     choose(photo, face, change) {
-      photo.choices.set(face.number, { ...photo.choices.get(face.number), ...change });
-      photo.showsResult = false;
+      photo.choose(face, change);
       this.show(photo);
     }
 
@@ -390,7 +419,7 @@ customElements.define(
       const { restored } = photo;
       const faces = photo.faces.map((face) => {
         const choice = photo.choices.get(face.number);
-        const title = _("Face {number}", { number: face.number });
+        const title = [_("Face {number}", { number: face.number }), !choice.isOn && face.why].filter(Boolean).join(": ");
         const box = el("input", {
           type: "checkbox",
           checked: choice.isOn,
@@ -412,11 +441,13 @@ customElements.define(
         return el("label", {}, box, el("span", {}, title), range);
       });
       const picture = restored?.results.find(isPicture);
+      const isFailed = photo.fault || photo.job?.state === "failed";
       const buttons = [
-        photo.isReady && el("button", { type: "button", onclick: () => this.restoreOne(photo) }, restored ? _("Restore again") : _("Restore this photo")),
-        picture && el("button", { type: "button", onclick: () => this.openFull(photo, picture) }, _("Before and after")),
+        isFailed && el("button", { type: "button", onclick: () => guarded(() => this.tryAgain(photo)) }, _("Try again")),
+        photo.isReady && !photo.isBusy && el("button", { type: "button", onclick: () => this.restoreOne(photo) }, restored ? _("Restore again") : _("Restore this photo")),
+        picture && el("button", { type: "button", onclick: () => guarded(() => this.openFull(photo, picture)) }, _("Before and after")),
         picture && el("a", { class: "ct-button", href: picture.url, download: picture.name }, _("Download")),
-        photo.facts && el("button", { type: "button", class: "ct-plain", onclick: () => this.compare(photo) }, _("Try strengths")),
+        photo.facts && el("button", { type: "button", class: "ct-plain", onclick: () => openTrials(photo, (extra) => this.setExtra(extra)) }, _("Try strengths")),
         restored && el("button", { type: "button", class: "ct-plain", onclick: () => this.turn(photo) }, photo.showsResult ? _("Show the photo") : _("Show the result")),
         el("button", { type: "button", class: "ct-plain", onclick: () => this.remove(photo) }, _("Remove")),
       ];
@@ -425,6 +456,7 @@ customElements.define(
         {},
         el("p", { class: "ct-name" }, photo.name),
         el("p", { class: "ct-soft" }, this.summary(photo)),
+        photo.plan.length > 0 && (!photo.result || photo.planned) && el("ul", { class: "ct-notes ct-soft" }, photo.plan.map((sentence) => el("li", {}, sentence))),
         el("div", { class: "ct-faces" }, faces),
         el("div", { class: "ct-status", "aria-live": "polite" }),
         el("div", { class: "ct-bar" }, buttons),
@@ -447,10 +479,11 @@ customElements.define(
 
     status(photo) {
       if (photo.fault) return [el("p", { class: "ct-fault", role: "alert" }, photo.fault)];
+      if (photo.isWaiting) return [el("p", { class: "ct-fault", role: "alert" }, gone().message)];
       if (!photo.job) return [el("p", { class: "ct-soft" }, _("Sending · {percent} %", { percent: Math.floor(100 * photo.share) }))];
       if (photo.job.state === "failed") return [el("p", { class: "ct-fault", role: "alert" }, photo.job.error.detail)];
       const { result } = photo;
-      if (result && !FINISHED.includes(result.state)) return [progressOf(result)];
+      if (photo.isBusy) return [progressOf(result)];
       if (result?.state === "failed") return [el("p", { class: "ct-fault", role: "alert" }, result.error.detail)];
       if (photo.job.state !== "done") return [el("p", { class: "ct-soft" }, `${_("Looking for faces")} · ${stateText(photo.job)}`)];
       return [];
@@ -463,95 +496,10 @@ customElements.define(
 
     async openFull(photo, picture) {
       if (SHOWN_BY_BROWSER.test(photo.name) && !photo.url) {
-        const file = await fetch(`/uploads/${photo.upload}`); // downloads are never shown by the browser as pages
-        photo.url = URL.createObjectURL(await file.blob());
+        // downloads are never shown by the browser as pages
+        photo.url = URL.createObjectURL(await contentOf(`/uploads/${photo.upload}`));
       }
       openDialog(photo.name, el("ct-compare", { before: photo.whole, after: picture.url, sizes: "" }));
-    }
-
-    // Trials on a part of the photo
-
-    async compare(photo) {
-      const trials = [];
-      const places = [...photo.faces.map((face) => [face.number, _("Face {number}", { number: face.number })]), [0, _("Middle")]];
-      const where = el("select", { "aria-label": _("Part of the photo") }, places.map(([value, title]) => el("option", { value: String(value) }, title)));
-      const what = el("select", { "aria-label": _("What to compare") }, el("option", { value: "strength" }, _("Strengths")), el("option", { value: "face_model" }, _("Face models")), el("option", { value: "upscaler" }, _("Upscalers")));
-      const grid = el("div", { class: "ct-variants" });
-      const note = el("p", { class: "ct-fault", role: "alert" });
-      const go = el("button", { type: "button", onclick: () => run() }, _("Compare"));
-      let stop = null;
-      const run = async () => {
-        go.disabled = true;
-        note.textContent = "";
-        try {
-          const crop = await this.crop(photo, Number(where.value));
-          const id = await upload(crop);
-          trials.push({ upload: id });
-          const values = await this.values(what.value);
-          grid.replaceChildren();
-          for (const value of values) {
-            const job = await submit({ kind: "restore", task: { [what.value]: value }, files: { source: `${id}/crop.png` }, parent: photo.job.id, priority: 5 });
-            const cell = el("div", {}, el("p", { class: "ct-name" }, value), progressOf(job));
-            trials.push({ job: job.id, cell, name: what.value, value });
-            grid.append(cell);
-          }
-        } catch (fault) {
-          note.textContent = fault.message;
-        }
-        go.disabled = false;
-      };
-      stop = watch({
-        change: (job) => {
-          const trial = trials.find((other) => other.job === job.id);
-          if (!trial) return;
-          const picture = job.results.find(isPicture);
-          const take = () => {
-            this.setExtra({ [trial.name]: trial.value });
-            dialog.close();
-          };
-          const shown = picture
-            ? [el("img", { src: picture.url, alt: trial.value }), el("button", { type: "button", onclick: take }, _("Take this for all"))]
-            : [job.state === "failed" ? el("p", { class: "ct-fault" }, job.error.detail) : progressOf(job)];
-          trial.cell.replaceChildren(el("p", { class: "ct-name" }, trial.value), ...shown);
-        },
-      });
-      const content = el("div", {}, el("div", { class: "ct-bar" }, where, what, go), note, grid);
-      const end = async () => {
-        stop();
-        removeEventListener("pagehide", end);
-        const send = (method, path) => call(method, path, undefined, { keepalive: true }).catch(() => null);
-        await Promise.all(trials.map(({ job }) => job && send("POST", `/jobs/${job}/cancel`)));
-        await Promise.all(trials.map(({ job }) => job && send("DELETE", `/jobs/${job}`)));
-        for (const trial of trials) if (trial.upload) await send("DELETE", `/uploads/${trial.upload}`);
-      };
-      addEventListener("pagehide", end);
-      const dialog = openDialog(_("Compare on one part"), content, end);
-    }
-
-    async values(name) {
-      if (name === "strength") return STRENGTHS;
-      const kind = name === "upscaler" ? "upscale" : "faces";
-      const models = await get(`/models?kind=${kind}`);
-      return models.filter((model) => model.is_available).map((model) => model.name).slice(0, 6);
-    }
-
-    /** A part of the photo around a face, or of its middle, as a file. */
-    async crop(photo, number) {
-      const isShown = SHOWN_BY_BROWSER.test(photo.name);
-      const file = await (await fetch(isShown ? photo.url || `/uploads/${photo.upload}` : photo.picture)).blob();
-      const whole = await createImageBitmap(file);
-      const scale = whole.width / photo.facts.width;
-      const face = photo.faces.find((other) => other.number === number);
-      const [x, y, width, height] = face ? face.box.map((value) => value * scale) : [0, 0, whole.width, whole.height];
-      const side = Math.min(face ? 2.2 * Math.max(width, height) : 384, whole.width, whole.height);
-      const left = Math.min(Math.max(0, x + width / 2 - side / 2), whole.width - side);
-      const top = Math.min(Math.max(0, y + height / 2 - side / 2), whole.height - side);
-      const target = Math.round(Math.min(side, 768));
-      const canvas = el("canvas", { width: target, height: target });
-      canvas.getContext("2d").drawImage(whole, left, top, side, side, 0, 0, target, target);
-      whole.close();
-      const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
-      return new File([blob], "crop.png");
     }
   },
 );

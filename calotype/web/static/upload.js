@@ -1,9 +1,11 @@
 // Files to the service: each is sent once, by the hash of its content. ZIP archives are opened in the browser.
 
-import { Fault } from "./api.js";
+import { ask, Fault, gone, untilAnswered } from "./api.js";
 import { _ } from "./texts.js";
 import { filesOfZip, isZip } from "./zip.js";
 
+const PICTURE =
+  /\.(jp[eg]|jpeg|jfif|mpo|jls|a?png|webp|tiff?|bmp|dib|avif|hei[cf]|hif|jxl|gif|jp2|j2[kc]|jp[cfxh]|jhc|ps[db]|tga|icb|vda|vst|pcx|dcx|p[pgbn]m|p[af]m|qoi|ico|cur|dng|cr[23w]|nef|nrw|arw|srf|sr2|raf|orf|rw[2l]|pef|srw|x3f|mrw|3fr|fff|iiq|mef|mos|erf|kdc|dcr|gpr|pdf)$/i;
 const AT_ONCE = 2;
 const MAX_FILES = 1000; // of one drop
 const pending = new Map();
@@ -28,6 +30,12 @@ function start() {
     if (data.fault) reject(new Fault(0, _("the file cannot be read; it may have been moved")));
     else resolve(data.hash);
   });
+  started.addEventListener("error", () => {
+    // its script did not come
+    for (const { reject } of pending.values()) reject(gone());
+    pending.clear();
+    worker = null;
+  });
   return started;
 }
 
@@ -42,18 +50,22 @@ function send(file, onProgress) {
       else if (request.status === 401) location.assign("/login");
       else reject(new Fault(request.status, request.response?.detail ?? _("the file was not accepted")));
     });
-    request.addEventListener("error", () => reject(new Fault(0, _("the connection broke; drop the file again"))));
+    request.addEventListener("error", () => reject(gone()));
     request.send(file);
   });
 }
 
-/** The id of a file in the service, which is sent unless it is there. Throws Fault. */
-export async function upload(file, onProgress = null) {
+/** The id of a file in the service, which is sent unless it is there; `waits(fault)` while the service does not answer.
+ *  Throws Fault. */
+export async function upload(file, onProgress = null, waits = null) {
   await turn();
   try {
-    const id = await hash(file);
-    const known = await fetch(`/uploads/${id}`, { method: "HEAD" });
-    return known.status === 204 ? id : await send(file, onProgress);
+    let id = "";
+    return await untilAnswered(async () => {
+      id ||= await hash(file);
+      const known = await ask(`/uploads/${id}`, { method: "HEAD" });
+      return known.status === 204 ? id : send(file, onProgress);
+    }, waits);
   } finally {
     running--;
     line.shift()?.();
@@ -72,21 +84,46 @@ export function safeName(name) {
   return `${stem.slice(0, 80)}${suffix ?? ""}` || "photo";
 }
 
-/** The file of a result, to be sent as the source of another job. */
-export async function fileOf(result) {
-  const blob = await (await fetch(result.url)).blob();
-  return new File([blob], safeName(result.name), { type: result.media_type });
+/** The content of a file of the service. Throws Fault. */
+export async function contentOf(address) {
+  const answer = await ask(address);
+  if (!answer.ok) throw new Fault(answer.status, _("the file is not there any more; the page shows what is left when it is loaded again"));
+  return answer.blob().catch(() => Promise.reject(gone()));
 }
 
-/** The files of a drop or of a file input: those in folders and ZIP archives too. */
-export async function filesOf(transfer) {
+/** The file of a result, to be sent as the source of another job. Throws Fault. */
+export async function fileOf(result) {
+  return new File([await contentOf(result.url)], safeName(result.name), { type: result.media_type });
+}
+
+/** Whether a file is a picture by its name; one without a suffix may be. */
+export const isPictureName = (name) => !name.startsWith(".") && (PICTURE.test(name) || !name.includes("."));
+
+/** The files of a drop or of a file input, those in folders and ZIP archives too, and how many were left out because
+ *  `isWanted` does not take their names. Throws Fault. */
+export async function filesOf(transfer, isWanted = isPictureName) {
   const entries = [...(transfer.items ?? [])].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
   const plain = entries.length ? (await Promise.all(entries.map(walk))).flat() : [...(transfer.files ?? [])];
   const files = [];
-  for (const file of plain) files.push(...(isZip(file) ? await filesOfZip(file, MAX_FILES) : [file]));
-  const visible = files.filter((file) => !file.name.startsWith(".") && file.size > 0);
-  if (visible.length > MAX_FILES) throw new Fault(0, _("drop up to {count} files at a time", { count: MAX_FILES }));
-  return visible;
+  let left = 0;
+  for (const file of plain) {
+    if (isZip(file)) {
+      const held = await filesOfZip(file, isWanted, MAX_FILES);
+      files.push(...held.files);
+      left += held.left;
+    } else if (isWanted(file.name) && file.size > 0) files.push(file);
+    else left++;
+  }
+  if (files.length > MAX_FILES) throw new Fault(0, _("drop up to {count} files at a time", { count: MAX_FILES }));
+  files.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true })); // as folders show them
+  return { files, left };
+}
+
+/** What is said about files that were left out. */
+export function leftOut(left, taken) {
+  if (!left) return "";
+  if (!taken) return _("no picture was among them; drop photos, folders of photos or ZIP files");
+  return left === 1 ? _("1 file is no picture and was left out") : _("{count} files are no pictures and were left out", { count: left });
 }
 
 async function walk(entry) {

@@ -3,13 +3,12 @@
 import { Fault } from "./api.js";
 import { _ } from "./texts.js";
 
-const PICTURE = /\.(jpe?g|png|webp|tiff?|bmp|gif|avif|hei[cf]|jxl|jp2|dng|cr2|cr3|nef|arw|orf|rw2|raf|pdf)$/i;
 const MAX_BYTES = 2 ** 31; // unpacked, of one archive
 
 export const isZip = (file) => /\.zip$/i.test(file.name) || file.type === "application/zip";
 
-/** The pictures of an archive as files. Throws Fault for what is no archive. */
-export async function filesOfZip(file, maxFiles) {
+/** The files of an archive whose names `isWanted` takes, and how many were left out. Throws Fault for what is no archive. */
+export async function filesOfZip(file, isWanted, maxFiles) {
   const tail = new DataView(await file.slice(Math.max(0, file.size - 65557)).arrayBuffer());
   let at = tail.byteLength - 22;
   while (at >= 0 && tail.getUint32(at, true) !== 0x06054b50) at--;
@@ -20,16 +19,21 @@ export async function filesOfZip(file, maxFiles) {
   if (count === 0xffff || start === 0xffffffff || start + size > file.size) throw bad();
   const list = new DataView(await file.slice(start, start + size).arrayBuffer());
   const files = [];
-  let total = 0;
+  let [total, left] = [0, 0];
   for (let n = 0, place = 0; n < count; n++) {
     if (place + 46 > list.byteLength || list.getUint32(place, true) !== 0x02014b50) throw bad();
     const [flags, method] = [list.getUint16(place + 8, true), list.getUint16(place + 10, true)];
     const [packed, unpacked] = [list.getUint32(place + 20, true), list.getUint32(place + 24, true)];
     const [nameSize, extra, comment] = [28, 30, 32].map((offset) => list.getUint16(place + offset, true));
     const header = list.getUint32(place + 42, true);
-    const name = new TextDecoder().decode(new Uint8Array(list.buffer, place + 46, nameSize)).replace(/^.*[/\\]/, "");
+    const path = nameOf(new Uint8Array(list.buffer, place + 46, nameSize), flags);
+    const name = path.replace(/^.*[/\\]/, "");
     place += 46 + nameSize + extra + comment;
-    if (!PICTURE.test(name) || name.startsWith(".")) continue;
+    if (!name) continue; // a folder
+    if (!isWanted(name)) {
+      left++;
+      continue;
+    }
     total += unpacked;
     if (flags & 1) throw new Fault(0, _("{name} has a password; unpack it and drop the photos", { name: file.name }));
     if (total > MAX_BYTES || files.length >= maxFiles) {
@@ -40,7 +44,20 @@ export async function filesOfZip(file, maxFiles) {
     files.push(new File([blob], name));
   }
   if (!files.length) throw new Fault(0, _("{name} holds no pictures", { name: file.name }));
-  return files;
+  return { files, left };
+}
+
+/** The name of an entry: UTF-8 by its flag, or where it is valid; else that of Chinese Windows, and at last of Western. */
+function nameOf(bytes, flags) {
+  const isUtf8 = Boolean(flags & 0x800);
+  for (const encoding of isUtf8 ? [] : ["utf-8", "gbk"]) {
+    try {
+      return new TextDecoder(encoding, { fatal: true }).decode(bytes);
+    } catch {
+      // another one
+    }
+  }
+  return new TextDecoder(isUtf8 ? "utf-8" : "windows-1252").decode(bytes);
 }
 
 async function unpack(file, header, packed, unpacked, method) {

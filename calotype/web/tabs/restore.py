@@ -16,4 +16,4 @@ def add(door: Door) -> None:
         with gr.Column(scale=3, min_width=320):
             add_element("ct-restore")
         with gr.Column(scale=1, min_width=280, elem_classes="ct-side"):
-            add_form(door, "restore", COMMON, _("Restore"), BY_PHOTO)
+            add_form(door, "restore", COMMON, _("Restore"), BY_PHOTO, plan=_("Show the plan"))

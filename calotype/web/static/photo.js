@@ -1,0 +1,122 @@
+// A photo of the tab Restore: the job that found its faces, the jobs that restore it, and what was chosen for it.
+
+import { FINISHED, isPicture, uploadOf } from "./jobs.js";
+
+const CHOICES = "calotype-choices-"; // with the id of the job: what is chosen and not yet sent
+export const SHOWN_BY_BROWSER = /\.(jpe?g|png|webp|gif|avif|bmp)$/i;
+
+export class Photo {
+  constructor(name) {
+    this.name = name;
+    this.key = crypto.getRandomValues(new Uint32Array(2)).join("-");
+    this.file = null; // until it is sent
+    this.job = null; // which finds the faces
+    this.upload = "";
+    this.share = 0; // of the file that is sent
+    this.fault = "";
+    this.isWaiting = false; // for a service that does not answer
+    this.url = ""; // of the file in this browser
+    this.results = new Map(); // jobs that restore it
+    this.choices = new Map(); // number of a face: {isOn, strength}
+    this.planned = null; // sentences, of the options that were last asked about
+    this.showsResult = true;
+  }
+
+  static of(job) {
+    const photo = new Photo(uploadOf(job).name);
+    photo.take(job);
+    return photo;
+  }
+
+  take(job) {
+    this.job = job;
+    this.upload = uploadOf(job).id;
+    const kept = this.choices.size ? {} : readChoices(job.id);
+    for (const face of this.faces) {
+      if (!this.choices.has(face.number)) this.choices.set(face.number, { isOn: !face.why, strength: 1, ...kept[face.number] });
+    }
+    if (Object.keys(kept).length && this.faces.length) this.showsResult = false;
+  }
+
+  /** Changes what is to be done with a face, and keeps it for this browser until it is sent. */
+  choose(face, change) {
+    this.choices.set(face.number, { ...this.choices.get(face.number), ...change });
+    this.showsResult = false;
+    writeChoices(this.job.id, Object.fromEntries(this.choices));
+  }
+
+  forgetChoices() {
+    if (this.job) writeChoices(this.job.id, null);
+  }
+
+  get facts() {
+    return this.job?.results[0]?.facts ?? null;
+  }
+
+  get faces() {
+    return this.facts?.found ?? [];
+  }
+
+  /** What restoring it does, in sentences. */
+  get plan() {
+    return this.planned ?? this.facts?.plan ?? [];
+  }
+
+  /** The small picture: the worker's, or while there is none, the file itself. */
+  get picture() {
+    return this.job?.results[0]?.url ?? (SHOWN_BY_BROWSER.test(this.name) ? this.url : "");
+  }
+
+  /** The whole photo as the browser shows it. */
+  get whole() {
+    return SHOWN_BY_BROWSER.test(this.name) && this.url ? this.url : this.picture;
+  }
+
+  /** The latest job that restores it. */
+  get result() {
+    return [...this.results.values()].sort((a, b) => b.created - a.created)[0] ?? null;
+  }
+
+  /** The latest one that is done. */
+  get restored() {
+    const done = [...this.results.values()].filter((job) => job.state === "done" && job.results.some(isPicture));
+    return done.sort((a, b) => b.created - a.created)[0] ?? null;
+  }
+
+  /** Whether it waits to be restored, or is. */
+  get isBusy() {
+    return this.result !== null && !FINISHED.includes(this.result.state);
+  }
+
+  get isReady() {
+    return this.job !== null && !["failed", "cancelled"].includes(this.job.state);
+  }
+
+  /** The options of the task that stand for the choice of faces. */
+  get task() {
+    const chosen = this.faces.filter((face) => this.choices.get(face.number).isOn);
+    const isAsked = this.faces.some((face) => this.choices.get(face.number).isOn === Boolean(face.why)); // not the plan's
+    if (isAsked && !chosen.length) return { faces: "none" };
+    const weaker = chosen.filter((face) => this.choices.get(face.number).strength < 1);
+    const strengths = weaker.map((face) => `${face.number}=${this.choices.get(face.number).strength}`);
+    const task = isAsked ? { faces: chosen.map((face) => face.number).join(",") } : {};
+    return strengths.length ? { ...task, strength: ["1", ...strengths].join(",") } : task;
+  }
+}
+
+function readChoices(id) {
+  try {
+    return JSON.parse(localStorage.getItem(CHOICES + id)) ?? {};
+  } catch {
+    return {}; // a browser that keeps nothing, or not what was written
+  }
+}
+
+function writeChoices(id, choices) {
+  try {
+    if (choices) localStorage.setItem(CHOICES + id, JSON.stringify(choices));
+    else localStorage.removeItem(CHOICES + id);
+  } catch {
+    // a browser that keeps nothing
+  }
+}
