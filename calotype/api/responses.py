@@ -9,6 +9,7 @@ from fastapi.responses import FileResponse
 from calotype.api.views import ErrorView
 from calotype.jobs.files import open_stored
 
+PERSON = "Cookie, Authorization"  # a browser shows what it has kept to the session alone that asked for it
 SHOWN_INLINE = ("image/png", "image/jpeg", "image/webp", "image/avif", "image/gif")
 DESCRIPTIONS = {
     400: "the body cannot be read",
@@ -58,5 +59,6 @@ def file_response(path: Path, name: str, media_type: str, is_final: bool = False
         "Content-Disposition": f"{kind}; filename*=UTF-8''{quote(name, safe='')}",
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "Cache-Control": "private, max-age=31536000, immutable" if is_final else "no-store",
+        "Vary": PERSON,
     }
     return FileResponse(path, media_type=media_type, headers=headers)

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from calotype.api.access import CallerOf, ServiceOf, admin_of, result_in
 from calotype.api.body import read_json
-from calotype.api.responses import CONFLICT, FILE, NOT_FOUND
+from calotype.api.responses import CONFLICT, FILE, NOT_FOUND, PERSON
 from calotype.api.schemas import body_of
 from calotype.api.service import Caller, Service
 from calotype.api.views import KeptModelView, ModelView
@@ -79,7 +79,11 @@ def preview(name: ModelName, caller: CallerOf, service: ServiceOf) -> Response:
     if not picture:
         raise NotFound("there is no picture of this model")
     content = thumbnail(picture, PREVIEW_SIDE, service.settings.max_pixels)
-    headers = {"Cache-Control": "private, max-age=3600", "Content-Security-Policy": "sandbox; default-src 'none'"}
+    headers = {
+        "Cache-Control": "private, max-age=3600",
+        "Vary": PERSON,
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+    }
     return Response(content, media_type="image/jpeg", headers=headers)
 
 

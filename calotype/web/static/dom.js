@@ -47,7 +47,14 @@ export function toast(text, { action = "", run = null, done = null, seconds = 8 
   const item = el("div", { class: "ct-toast" }, el("span", {}, text), button || null);
   host.append(item);
   addEventListener("pagehide", leave);
-  setTimeout(() => close(done), seconds * 1000);
+  let timer = 0;
+  const count = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => close(done), seconds * 1000);
+  };
+  for (const name of ["mouseenter", "focusin"]) item.addEventListener(name, () => clearTimeout(timer)); // it is being read
+  for (const name of ["mouseleave", "focusout"]) item.addEventListener(name, count);
+  count();
 }
 
 /**
@@ -67,11 +74,21 @@ export function keepFocus(place, change) {
   if (selected && selected[0] !== null) again?.setSelectionRange?.(...selected);
 }
 
-/** Runs an act of a person: a fault is shown; a dialog is closed unless the act returns false. */
+const acting = new WeakSet(); // buttons whose act is not done yet
+
+/**
+ * Runs an act of a person: a fault is shown; a dialog is closed unless the act returns false. A second press of the button
+ * meanwhile does nothing.
+ */
 export async function guarded(run, dialog = null) {
+  const button = (globalThis.event?.target ?? document.activeElement)?.closest?.("button");
+  if (button && acting.has(button)) return;
+  if (button) acting.add(button);
   try {
     if ((await run()) !== false) dialog?.close();
   } catch (fault) {
     toast(fault.message);
+  } finally {
+    acting.delete(button);
   }
 }

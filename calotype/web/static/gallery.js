@@ -2,7 +2,7 @@
 
 import { call, get, post, submit } from "./api.js";
 import { openDialog } from "./compare.js";
-import { el, guarded, toast } from "./dom.js";
+import { el, guarded, keepFocus, toast } from "./dom.js";
 import { hand } from "./hand.js";
 import { isTrial, jobTitle, kindTitle, openTab } from "./jobs.js";
 import { watch } from "./live.js";
@@ -136,11 +136,16 @@ customElements.define(
       this.show();
     }
 
+    isSearch() {
+      return Boolean(this.text.value.trim() || this.kind.value || this.which.value || this.since.value || this.until.value);
+    }
+
     show() {
       const shown = this.jobs.filter((job) => !isRemoved(job.id) && !isTrial(job));
       const cards = this.links ? this.links.map((link) => this.linkCard(link)) : shown.flatMap((job) => picturesOf(job).map((result) => this.card(job, result)));
-      this.grid.replaceChildren(...cards);
-      this.empty.textContent = this.links ? _("Nothing of yours is public. Open a picture and share it by a link.") : _("No pictures yet. What you restore or draw appears here.");
+      keepFocus(this.grid, () => this.grid.replaceChildren(...cards));
+      const none = this.isSearch() ? _("Nothing fits what you look for.") : _("No pictures yet. What you restore or draw appears here.");
+      this.empty.textContent = this.links ? _("Nothing of yours is public. Open a picture and share it by a link.") : none;
       this.empty.hidden = cards.length > 0;
       this.more.hidden = !this.next;
     }
@@ -148,13 +153,13 @@ customElements.define(
     card(job, result) {
       const title = jobTitle(job);
       const source = job.kind !== "imagine" && job.preview ? job.preview : result.url;
-      const star = el("button", { type: "button", class: "ct-plain", "aria-pressed": String(job.is_favourite), "aria-label": _("Favourite"), title: _("Favourite"), onclick: () => this.mark(job) }, job.is_favourite ? "★" : "☆");
+      const star = el("button", { type: "button", class: "ct-plain", "aria-pressed": String(job.is_favourite), "aria-label": _("Favourite"), title: _("Favourite"), "data-key": "favourite", onclick: () => this.mark(job) }, job.is_favourite ? "★" : "☆");
       return el(
         "article",
-        { class: "ct-card" },
-        el("button", { type: "button", class: "ct-open", "aria-label": title, onclick: () => this.open(job, result) }, el("img", { src: source, alt: "", loading: "lazy", decoding: "async" })),
+        { class: "ct-card", "data-job": result.id },
+        el("button", { type: "button", class: "ct-open", "data-key": "open", "aria-label": title, onclick: () => guarded(() => this.open(job, result)) }, el("img", { src: source, alt: "", loading: "lazy", decoding: "async" })),
         el("div", { class: "ct-text" }, el("p", { title }, title), el("p", { class: "ct-soft" }, dayOf(job.created))),
-        el("div", { class: "ct-bar" }, star, el("a", { class: "ct-button ct-plain", href: result.url, download: result.name, "aria-label": _("Download {name}", { name: result.name }) }, _("Download")), el("button", { type: "button", class: "ct-plain", "aria-label": _("Delete {name}", { name: title }), onclick: () => remove(result.id, result.url, title) }, _("Delete"))),
+        el("div", { class: "ct-bar" }, star, el("a", { class: "ct-button ct-plain", href: result.url, download: result.name, "aria-label": _("Download {name}", { name: result.name }) }, _("Download")), el("button", { type: "button", class: "ct-plain", "data-key": "delete", "aria-label": _("Delete {name}", { name: title }), onclick: () => remove(result.id, result.url, title) }, _("Delete"))),
       );
     }
 

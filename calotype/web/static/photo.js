@@ -1,8 +1,9 @@
 // A photo of the tab Restore: the job that found its faces, the jobs that restore it, and what was chosen for it.
 
+import { keepDraft, readDraft } from "./drafts.js";
 import { FINISHED, isPicture, uploadOf } from "./jobs.js";
 
-const CHOICES = "calotype-choices-"; // with the id of the job: what is chosen and not yet sent
+const CHOICES = "choices-"; // with the id of the job: what is chosen and not yet sent
 export const SHOWN_BY_BROWSER = /\.(jpe?g|png|webp|gif|avif|bmp)$/i;
 
 export class Photo {
@@ -105,18 +106,9 @@ export class Photo {
 }
 
 function readChoices(id) {
-  try {
-    return JSON.parse(localStorage.getItem(CHOICES + id)) ?? {};
-  } catch {
-    return {}; // a browser that keeps nothing, or not what was written
-  }
+  return readDraft(CHOICES + id) ?? {};
 }
 
 function writeChoices(id, choices) {
-  try {
-    if (choices) localStorage.setItem(CHOICES + id, JSON.stringify(choices));
-    else localStorage.removeItem(CHOICES + id);
-  } catch {
-    // a browser that keeps nothing
-  }
+  keepDraft(CHOICES + id, choices || null);
 }

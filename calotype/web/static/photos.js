@@ -3,12 +3,13 @@
 
 import { get } from "./api.js";
 import { el } from "./dom.js";
+import { keepDraft, readDraft } from "./drafts.js";
 import { TRAININGS } from "./jobs.js";
 import { _ } from "./texts.js";
 import { filesOf, isPictureName, leftOut, safeName, upload } from "./upload.js";
 
 const TEXT = /\.txt$/i;
-const DRAFT = "calotype-captions"; // in this browser: [{name, id, caption}], until they are sent
+const DRAFT = "captions"; // [{name, id, caption}], until they are sent
 const stem = (name) => name.replace(/\.[^.]*$/, "");
 
 customElements.define(
@@ -40,7 +41,7 @@ customElements.define(
 
     /** The photos and captions that were not sent, or those of the latest training. */
     async read() {
-      const draft = this.draft();
+      const draft = readDraft(DRAFT) ?? [];
       if (draft.length) {
         for (const photo of draft) await this.fetch(photo).catch(() => this.missing.push(photo));
         return this.show();
@@ -62,27 +63,14 @@ customElements.define(
       if (answer.ok && !this.photos.some((photo) => photo.id === id)) this.photos.push({ name, id, caption, url: URL.createObjectURL(await answer.blob()) });
     }
 
-    draft() {
-      try {
-        return JSON.parse(localStorage.getItem(DRAFT)) ?? [];
-      } catch {
-        return []; // of another version, or there is no storage
-      }
-    }
-
     /** Keeps the captions in this browser. */
     keep() {
-      const draft = [...this.missing, ...this.photos].map(({ name, id, caption }) => ({ name, id, caption }));
-      try {
-        localStorage.setItem(DRAFT, JSON.stringify(draft));
-      } catch {
-        // there is no storage, or it is full
-      }
+      keepDraft(DRAFT, [...this.missing, ...this.photos].map(({ name, id, caption }) => ({ name, id, caption })));
     }
 
     /** What was sent needs no draft: the training has it. */
     sent() {
-      localStorage.removeItem(DRAFT);
+      keepDraft(DRAFT, null);
     }
 
     async add(transfer) {

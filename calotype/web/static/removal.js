@@ -7,6 +7,7 @@ import { _ } from "./texts.js";
 
 const hidden = new Set(); // ids of jobs and results
 const CHANGED = "ct-removal";
+const LONGEST = 60; // characters of a prompt in a message
 
 /** Whether a job or a result is deleted, or will be unless that is undone. */
 export const isRemoved = (id) => hidden.has(id);
@@ -27,7 +28,7 @@ export function remove(id, address, name) {
     document.dispatchEvent(new CustomEvent(CHANGED));
   };
   change("add");
-  toast(_("{name} is deleted", { name }), {
+  toast(_("{name} is deleted", { name: name.length > LONGEST ? `${name.slice(0, LONGEST)}…` : name }), {
     action: _("Undo"),
     run: () => change("delete"),
     done: () =>

@@ -2,9 +2,10 @@
 // closed, or while the service does not answer, is done by the next page of this browser.
 
 import { call, get, isLost, untilAnswered } from "./api.js";
+import { keepDraft, readDraft } from "./drafts.js";
 import { FINISHED } from "./jobs.js";
 
-const KEY = "calotype-removals";
+const KEY = "removals";
 const WAIT = 2000; // milliseconds, for a running job to stop
 const AT_ONCE = { keepalive: true }; // sent also while the page is closed
 const here = new Map(); // upload: ids of jobs; also where the browser keeps nothing
@@ -12,19 +13,11 @@ const undoable = new Set(); // uploads
 let isWorking = false;
 
 function kept() {
-  try {
-    return new Map(Object.entries(JSON.parse(localStorage.getItem(KEY)) ?? {}));
-  } catch {
-    return new Map();
-  }
+  return new Map(Object.entries(readDraft(KEY) ?? {}));
 }
 
 function keep(removals) {
-  try {
-    localStorage.setItem(KEY, JSON.stringify(Object.fromEntries(removals)));
-  } catch {
-    // a browser that keeps nothing
-  }
+  keepDraft(KEY, Object.fromEntries(removals));
 }
 
 const all = () => new Map([...kept(), ...here]);
