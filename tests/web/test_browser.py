@@ -237,7 +237,7 @@ def test_hashes_without_the_browsers_own_function_are_the_same(tmp_path, visit):
 @pytest.mark.slow
 def test_a_restoration_goes_on_after_a_restart_and_what_was_restored_is_there(tmp_path, portrait, visit, engine):
     paths = [tmp_path / name for name in ("first.png", "second.png")]
-    for path, side in zip(paths, (64, 512), strict=True):
+    for path, side in zip(paths, (64, 128), strict=True):
         Image.fromarray(portrait).resize((side, side)).save(path)
     studio = StudioService(tmp_path / "service")
     with serving(studio.app) as address, working(studio, engine):
