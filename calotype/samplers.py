@@ -154,11 +154,13 @@ def sampler_named(text: str, schedule: str = "automatic", has_zero_snr: bool = F
         if missing:
             raise CalotypeError(
                 "the sampler {name} does not exist in diffusers, which Calotype stands on; {nearest} comes nearest",
+                option="sampler",
                 name=missing,
                 nearest=MISSING[missing],
             )
         raise CalotypeError(
             "no sampler is named {text!r}{hint}; there are {names}",
+            option="sampler",
             text=text,
             hint=nearest(text, SAMPLERS),
             names=", ".join(sorted(SAMPLERS)),
@@ -191,6 +193,7 @@ def schedule_named(text: str) -> str:
     if name not in SCHEDULES:
         raise CalotypeError(
             "no schedule is named {text!r}{hint}; there are {names}",
+            option="schedule",
             text=text,
             hint=nearest(name, SCHEDULES),
             names=", ".join(SCHEDULES),

@@ -26,11 +26,13 @@ from calotype.options import (
     required_kind,
     title,
 )
+from calotype.samplers import SAMPLERS, SCHEDULES
 from calotype.tasks import TASKS
 from calotype.web.texts import Texts
 
 SLIDER_STEPS = 512  # a number with more whole values than this is typed
 FLOAT_STEP = 0.05
+OFFERED = {"sampler": ("auto", *SAMPLERS), "schedule": SCHEDULES}  # chosen of a list; other spellings can be typed
 MAX_FILLING = 200_000  # characters
 LONG_TEXT = 2000  # a text that may be as long as this has several lines
 Names = Callable[[str], Collection[str]]  # of a kind of model
@@ -265,7 +267,11 @@ def add_field(door: Door, kind: str, spec: dataclasses.Field, initial: Any = Non
         "elem_id": f"{kind}-{spec.name}",
         "elem_classes": "ct-field",
     }
-    return FormField(spec, field_kind, _component(door, rules, field_kind, usual if initial is None else initial, what))
+    first = usual if initial is None else initial
+    if spec.name in OFFERED:
+        offered = gr.Dropdown(list(OFFERED[spec.name]), value=first, allow_custom_value=True, **what)
+        return FormField(spec, field_kind, offered)
+    return FormField(spec, field_kind, _component(door, rules, field_kind, first, what))
 
 
 def _component(door: Door, rules: Any, kind: Any, usual: Any, what: dict[str, Any]) -> gr.components.Component:

@@ -76,6 +76,20 @@ def test_an_order_is_text_of_an_attribute_only():
     assert first != second, "the page shows the second order, too"
 
 
+def test_samplers_and_schedules_are_chosen_of_a_list_or_typed():
+    form = form_of("imagine")
+    fields = {field.spec.name: field for field in form.fields}
+    assert "Euler a" in dict(fields["sampler"].component.choices) and fields["sampler"].component.allow_custom_value
+    assert form.task(values_of(form, sampler="DPM++ 2M Karras", schedule="karras")) == {
+        "sampler": "DPM++ 2M Karras",
+        "schedule": "karras",
+    }
+    for name, wrong in (("sampler", {"sampler": "zz"}), ("schedule", {"sampler": "Euler", "schedule": "zz"})):
+        with pytest.raises(CalotypeError) as fault:
+            read_task("imagine", {"prompt": "fox", **wrong}, trusted=False)
+        assert fault.value.option == name
+
+
 def test_a_number_that_is_not_given_stays_so():
     form = form_of("imagine")
     fields = {field.spec.name: field for field in form.fields}
