@@ -19,6 +19,11 @@ from typing import Any
 from calotype.errors import PLAIN, CalotypeError, Message, Wording, listed
 
 SHOWN = 60  # characters of an invalid value in an error message
+TEMPLATES = {  # of errors, by the type of an option
+    int: "{option} takes a whole number, not {value}",
+    float: "{option} takes a number, not {value}",
+    object: "{option} takes a value of type {kind}, not {value}",
+}
 SPELLED = {"vae": "VAE", "lora": "LoRA", "gan": "GAN", "lr": "learning rate", "ema": "EMA", "snr": "SNR"}
 SPELLED |= {"clip": "CLIP", "unet": "U-Net", "l1": "L1", "vgg": "VGG"}
 
@@ -227,9 +232,8 @@ def _converted(kind: Any, value: Any, path: str) -> Any:
             raise ValueError
         return kind(value) if kind in (int, float, str, Path, bool) else value
     except (TypeError, ValueError, OverflowError):
-        raise CalotypeError(
-            "{option} takes a value of type {kind}, not {value}", option=path, kind=kind.__name__, value=shown(value)
-        ) from None
+        template = TEMPLATES.get(kind, TEMPLATES[object])
+        raise CalotypeError(template, option=path, kind=kind.__name__, value=shown(value)) from None
 
 
 def _check_range(path: str, rules: OptionInfo, value: Any) -> None:

@@ -109,7 +109,7 @@ def test_short_flags_stand_in_one_table():
         (["restor", "x"], "Did you mean 'restore'?"),
         (["restore"], "missing argument"),
         (["restore", "x.jpg", "--scale"], "--scale"),
-        (["restore", "x.jpg", "--scale", "big"], "--scale takes a value of type float, not 'big'"),
+        (["restore", "x.jpg", "--scale", "big"], "--scale takes a number, not 'big'"),
         (["restore", "x.jpg", "--scale", "-1"], "from 0.01 up to 64"),
         (["restore", "x.jpg", "--format", "jepg"], "did you mean jpeg?"),
         (["restore", "x.jpg", "--faces", "some"], "--faces is all, none, center"),

@@ -128,7 +128,7 @@ CALL = "accelerate launch train_network.py --train_data_dir=x "
         ("a.toml", "train_bach_size = 1", "train_bach_size, did you mean train_batch_size?"),
         ("a.toml", "qqq = 1\nxxx = 2", "has unknown options: qqq; xxx"),
         ("a.toml", "network_dim = ", "is not valid TOML"),
-        ("a.toml", "network_dim = 'wide'", "a.toml: network_dim takes a value of type int"),
+        ("a.toml", "network_dim = 'wide'", "a.toml: network_dim takes a whole number"),
         ("a.toml", "network_dim = 5000", "a.toml: network_dim takes values from 1"),
         ("a.toml", 'model_train_type = "flux-lora"', "is for flux-lora; Calotype trains sd-lora"),
         ("a.toml", 'network_module = "networks.oft"', "is for networks.oft"),

@@ -99,9 +99,9 @@ SUBSET = "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'x'\n"
         (SUBSET + "learning_rate = 1", "learning_rate is no option of a dataset config; give it on the command line"),
         (
             SUBSET + "num_repeats = 'many'",
-            "subset 1, num_repeats: dataset_repeats takes a value of type int",
+            "subset 1, num_repeats: dataset_repeats takes a whole number",
         ),
-        (SUBSET + "keep_tokens = true", "subset 1: keep_tokens takes a value of type int, not True"),
+        (SUBSET + "keep_tokens = true", "subset 1: keep_tokens takes a whole number, not True"),
         (SUBSET + "caption_dropout_rate = 2", "caption_dropout_rate takes values from 0 up to 1"),
         (SUBSET + "is_reg = 'yes'", "is_reg is true or false, not 'yes'"),
         (SUBSET + "class_tokens = 3", "class_tokens is a text in quotation marks, not 3"),
