@@ -206,7 +206,7 @@ def test_help_is_translated_and_fits_the_terminal(speaks, command):
         (["restoer", "x"], "没有命令“restoer”（您是否想用“restore”？）；请看"),
         (["restore", "x", "--foo"], "calotype restore 没有选项 --foo（您是否想用 --format？）；"),
         (["restore", "x", "--scale"], "选项“--scale”后面要给出一个值"),
-        (["restore", "x", "--scale", "y"], "--scale 应为 float 类型的值，而不是 'y'"),
+        (["restore", "x", "--scale", "y"], "--scale 应为数字，而不是 'y'"),
         (["restore", "x", "--scale", "0"], "--scale 的值应在 0.01 到 64 之间，而不是 0"),
         (["imagine", "x", "--sampler", "eular"], "没有名为 'eular' 的采样器（您是否想用 Euler？）；可用的有 DDIM"),
         (
