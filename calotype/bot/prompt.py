@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from calotype.errors import CalotypeError, Message
-from calotype.options import nearest, shown
+from calotype.options import nearest, option, shown
 
 MAX_PROMPTS = 40  # of one command, by permutations and --repeat
 MAX_LENGTH = 6000  # characters of one, as Discord's longest option
@@ -39,10 +39,10 @@ _WEIGHT = re.compile(r"::\s*([-+]?(?:\d+(?:\.\d*)?|\.\d+))?(?!:)")
 class ModelRow:
     """What a word after `--v` or `--niji` means: a row of the table that the owner edits."""
 
-    model: str = ""
-    size: int = SIZE  # side of its square pictures in pixels
-    steps: int = STEPS
-    prompt: str = ""  # appended to the prompt: the style, for a model of several
+    model: str = option("", "name of the model")
+    size: int = option(SIZE, "side of its square pictures in pixels", min=64, max=4096)
+    steps: int = option(STEPS, "its usual steps", min=1, max=1000)
+    prompt: str = option("", "appended to the prompt: the style, for a model of several", max_length=200)
 
 
 @dataclass(frozen=True)
