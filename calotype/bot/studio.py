@@ -39,10 +39,9 @@ class Person:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a command was given, and what its job's message is."""
+    """Where a command was given, and by which button."""
 
     channel: str
-    message: str = ""  # empty: a new one
     parent: str = ""  # address
     language: str = "en"
 
@@ -146,8 +145,7 @@ class Studio:
         try:
             for n, (prompt, task) in enumerate(tasks):
                 order = {"kind": "imagine", "task": task, "files": files}
-                its_place = place if n == 0 else replace(place, message="")
-                job, is_first = self._submit(member, person, order, f"{key}.{n}", its_place, prompt.text, parent)
+                job, is_first = self._submit(member, person, order, f"{key}.{n}", place, prompt.text, parent)
                 is_new |= is_first
                 jobs.append(job)
         except CalotypeError as fault:
@@ -197,7 +195,6 @@ class Studio:
             job.id,
             person.id,
             place.channel,
-            message=place.message,
             parent=place.parent,
             text=text,
             language=place.language,
@@ -229,8 +226,8 @@ class Studio:
             with open_stored(self.service.store.files.result(result.id)) as file:
                 order = derived(action, job, result, self._stored(member, file, f"picture{suffix_of(result)}"))
         self._check_model(order["task"], place.channel)
-        made_of, is_new = self._submit(member, person, order, key, place, text, job)
-        return Queued((made_of,), is_new)
+        queued, is_new = self._submit(member, person, order, key, place, text, job)
+        return Queued((queued,), is_new)
 
     def _same_files(self, member: ChatMember, job: Job) -> dict[str, Any]:
         """The uploads of a job, also for somebody else who pressed its button."""
