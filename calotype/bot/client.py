@@ -9,12 +9,12 @@ from typing import Any
 import discord
 from discord import app_commands
 
-from calotype.bot import commands
 from calotype.bot.buttons import JobButton
-from calotype.bot.commands.interactions import fetched, person_of
 from calotype.bot.follow import LOOK_SECONDS, Follower
+from calotype.bot.interactions import fetched, person_of
 from calotype.bot.message import filled, job_facts
-from calotype.bot.studio import Person, Place, Queued, Studio, picture_of
+from calotype.bot.remix import REMIXED, RemixModal
+from calotype.bot.studio import CommandPlace, Person, Queued, Studio, picture_of
 from calotype.bot.wording import address
 from calotype.errors import CalotypeError, Message, plural
 from calotype.jobs.chat import ChatMessage
@@ -37,7 +37,7 @@ class CatalogTranslator(app_commands.Translator):
 
 
 class Bot(discord.Client):
-    """Calotype on Discord.
+    """Calotype on Discord; `commands.new_bot` adds the commands.
 
     Args:
         studio: what it does in the job store.
@@ -48,17 +48,24 @@ class Bot(discord.Client):
         intents = discord.Intents.none()
         intents.guilds = True
         super().__init__(intents=intents, allowed_mentions=discord.AllowedMentions.none())
-        self.studio, self.look_seconds = studio, look_seconds
-        self.follower = Follower(self)
+        self.studio = studio
+        self.follower = Follower(self, studio, look_seconds)
         self.tree = app_commands.CommandTree(self)
         self._loop_task: asyncio.Task | None = None
         self._turns: dict[str, asyncio.Lock] = {}
-        commands.add(self)
 
     async def setup_hook(self) -> None:
         self.add_dynamic_items(JobButton)
         await self.tree.set_translator(CatalogTranslator())
         await self.tree.sync()
+
+        self.tree.on_error = self._report
+
+    async def _report(self, interaction: discord.Interaction, fault: Exception) -> None:
+        """An error of the program in a command: the person learns of it, the log has the traceback."""
+        LOG.error("a command failed", exc_info=fault)
+        with contextlib.suppress(discord.HTTPException):
+            await self.refuse(interaction, Message("this did not work: an error in Calotype itself; it is in the log"))
 
     async def on_ready(self) -> None:
         if self._loop_task is None:
@@ -84,7 +91,7 @@ class Bot(discord.Client):
     async def queue(
         self,
         interaction: discord.Interaction,
-        work: Callable[[Place, bytes | None], Queued],
+        work: Callable[[CommandPlace, bytes | None], Queued],
         *,
         attachment: discord.Attachment | None = None,
         is_private: bool = False,
@@ -101,8 +108,8 @@ class Bot(discord.Client):
         language, channel = language_of(str(interaction.locale)), interaction.channel_id
         if is_private:
             channel = (await interaction.user.create_dm()).id
-        content = await fetched(self, attachment) if attachment else None
-        queued = await asyncio.to_thread(work, Place(str(channel), language=language), content)
+        content = await fetched(attachment, self.studio.service.max_upload) if attachment else None
+        queued = await asyncio.to_thread(work, CommandPlace(str(channel), language=language), content)
         await self.show_queued(interaction, queued)
         notes = [*queued.notes]
         if is_private:
@@ -154,8 +161,8 @@ class Bot(discord.Client):
         if action == "i":
             await self.say(interaction, await asyncio.to_thread(job_facts, job, index, language))
             return
-        if action in commands.REMIXED and await asyncio.to_thread(self._remixes, person):
-            await interaction.response.send_modal(commands.RemixModal(self, message, job, action, index, language))
+        if action in REMIXED and await asyncio.to_thread(self._remixes, person):
+            await interaction.response.send_modal(RemixModal(message, job, action, index, language))
             return
         await interaction.response.defer()
         if action == "u":
@@ -195,7 +202,7 @@ class Bot(discord.Client):
         """A job made of a picture; pressed twice by the same person, it is the same job."""
         where = interaction.message.id if interaction.message else job.id
         parent = address(interaction.guild_id, interaction.channel_id, where)
-        place = Place(str(interaction.channel_id), parent=parent, language=language)
+        place = CommandPlace(str(interaction.channel_id), parent=parent, language=language)
         key = f"{where}.{action}.{index}"
         queued = await asyncio.to_thread(self.studio.press, person, action, job, index, key, place)
         await self.show_queued(interaction, queued)

@@ -6,20 +6,17 @@ import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import discord
 
 from calotype.bot.buttons import job_view, picture_view
 from calotype.bot.message import job_text
-from calotype.bot.studio import grid_of, suffix_of
+from calotype.bot.studio import Studio, grid_of, suffix_of
 from calotype.errors import CalotypeError
 from calotype.jobs.chat import ChatMessage
 from calotype.jobs.jobs import DONE, QUEUED, Job, NotFound, StoredResult
 from calotype.outputs.publish import fitting
-
-if TYPE_CHECKING:
-    from calotype.bot.client import Bot
 
 LOG = logging.getLogger("calotype.bot")
 LOOK_SECONDS = 1.0  # between two looks into the store
@@ -42,10 +39,14 @@ class _Shown:
 
 
 class Follower:
-    """Keeps the messages of all jobs as their jobs are."""
+    """Keeps the messages of all jobs as their jobs are.
 
-    def __init__(self, bot: "Bot"):
-        self._bot = bot
+    Args:
+        every: seconds between two looks into the store.
+    """
+
+    def __init__(self, client: discord.Client, studio: Studio, every: float = LOOK_SECONDS):
+        self._client, self._studio, self._every = client, studio, every
         self._shown: dict[str, _Shown] = {}
         self._turns: dict[str, asyncio.Lock] = {}
 
@@ -56,11 +57,11 @@ class Follower:
                 await self.look()
             except CalotypeError as fault:  # the store is busy
                 LOG.warning("%s", fault)
-            await asyncio.sleep(self._bot.look_seconds)
+            await asyncio.sleep(self._every)
 
     async def look(self) -> None:
         """Brings all messages up to date. Those of different channels do not wait for each other."""
-        messages = await asyncio.to_thread(self._bot.studio.chat.open_messages)
+        messages = await asyncio.to_thread(self._studio.chat.open_messages)
         channels: dict[str, list[ChatMessage]] = {}
         for message in messages:
             channels.setdefault(message.channel, []).append(message)
@@ -77,9 +78,9 @@ class Follower:
         """Brings the message of one job up to date, if it is time for that."""
         async with self._turns.setdefault(job_id, asyncio.Lock()):
             try:
-                message = await asyncio.to_thread(self._bot.studio.chat.message, job_id)
+                message = await asyncio.to_thread(self._studio.chat.message, job_id)
                 if not message.is_final:
-                    job = await asyncio.to_thread(self._bot.studio.service.store.get, job_id)
+                    job = await asyncio.to_thread(self._studio.service.store.get, job_id)
                     await self._show(message, job)
             except NotFound:  # deleted meanwhile
                 self._shown.pop(job_id, None)
@@ -95,18 +96,18 @@ class Follower:
             return
         place = None
         if job.state == QUEUED:
-            places = await asyncio.to_thread(self._bot.studio.service.store.places, job.owner)
+            places = await asyncio.to_thread(self._studio.service.store.places, job.owner)
             place = next((place for place in places if place.job == job.id), None)
         text, files = job_text(job, message, place), {}
         if job.preview and (shown is None or shown.preview != job.preview):
             with contextlib.suppress(OSError):
-                content = await asyncio.to_thread(self._bot.studio.service.store.files.preview(job.id).read_bytes)
+                content = await asyncio.to_thread(self._studio.service.store.files.preview(job.id).read_bytes)
                 files["attachments"] = [discord.File(io.BytesIO(content), "preview.jpg", spoiler=self._hides(message))]
         if shown is None or shown.text != text or files:
             view = job_view(job, message.language)
             await self._send(message, is_end=False, content=text, view=view, **files)
         self._shown[job.id] = _Shown(text, job.preview, now)
-        await asyncio.to_thread(self._bot.studio.chat.change_message, job.id, number=job.last_event)
+        await asyncio.to_thread(self._studio.chat.change_message, job.id, number=job.last_event)
 
     def _is_due(self, shown: _Shown | None, message: ChatMessage, job: Job, now: float) -> bool:
         if shown is None:
@@ -125,7 +126,7 @@ class Follower:
         view = job_view(job, message.language)
         await self._send(message, is_end=True, content=text, view=view, attachments=files)
         values = {"is_final": True, "number": job.last_event}
-        await asyncio.to_thread(self._bot.studio.chat.change_message, job.id, **values)
+        await asyncio.to_thread(self._studio.chat.change_message, job.id, **values)
         self._shown.pop(job.id, None)
 
     async def _send(self, message: ChatMessage, *, is_end: bool, **content: Any) -> None:
@@ -136,7 +137,7 @@ class Follower:
         Raises:
             discord.HTTPException: for the moment; the same may succeed later.
         """
-        channel = self._bot.get_partial_messageable(int(message.channel))
+        channel = self._client.get_partial_messageable(int(message.channel))
         try:
             if message.message and message.message != GONE:
                 try:
@@ -167,7 +168,7 @@ class Follower:
     async def _send_directly(self, message: ChatMessage, **content: Any) -> None:
         """To the person, where the channel was deleted or closed. Gives up if the person takes no direct messages."""
         try:
-            person = await self._bot.fetch_user(int(message.member))
+            person = await self._client.fetch_user(int(message.member))
             channel = await person.create_dm()
             sent = await self._new(channel, **content)
             await self._change(message, channel=str(channel.id), message=str(sent.id))
@@ -176,15 +177,15 @@ class Follower:
             await self._change(message, is_final=True)
 
     async def _change(self, changed: ChatMessage, **values: Any) -> None:
-        await asyncio.to_thread(self._bot.studio.chat.change_message, changed.job, **values)
+        await asyncio.to_thread(self._studio.chat.change_message, changed.job, **values)
 
     def _hides(self, message: ChatMessage) -> bool:
         """Whether pictures of this channel are covered until they are clicked."""
-        return bool(self._bot.studio.chat.options(f"channel-{message.channel}").get("spoiler"))
+        return bool(self._studio.chat.options(f"channel-{message.channel}").get("spoiler"))
 
     async def file(self, result: StoredResult, channel: int, spoiler: bool) -> tuple[discord.File, bool]:
         """A result to send, and whether it had to be made smaller. Raises NotFound if it was deleted."""
-        service = self._bot.studio.service
+        service = self._studio.service
         path, limit = service.store.files.result(result.id), self._limit(channel) - HEADROOM
         if result.size <= limit:
             content = await asyncio.to_thread(_read, path)
@@ -193,14 +194,14 @@ class Follower:
         return discord.File(io.BytesIO(content), "picture.jpg", spoiler=spoiler), True
 
     def _limit(self, channel: int) -> int:
-        known = self._bot.get_channel(channel)
+        known = self._client.get_channel(channel)
         guild = getattr(known, "guild", None)
         return guild.filesize_limit if guild else UPLOAD_LIMIT
 
     async def send_picture(self, message: ChatMessage, job: Job, result: StoredResult, index: int, text: str) -> str:
         """Sends one picture of a job into its channel. Returns the id of the new message."""
         file, _ = await self.file(result, int(message.channel), self._hides(message))
-        channel = self._bot.get_partial_messageable(int(message.channel))
+        channel = self._client.get_partial_messageable(int(message.channel))
         view = picture_view(job, index, message.language)
         sent = await self._new(channel, content=text, attachments=[file], view=view)
         return str(sent.id)

@@ -9,13 +9,13 @@ from calotype.bot.wording import WORDINGS, escaped
 from calotype.errors import CalotypeError, Message, Wording, duration, plural
 from calotype.jobs.chat import ChatMessage
 from calotype.jobs.jobs import CANCELLED, DONE, FAILED, PAUSED, QUEUED, Job, is_our_fault
-from calotype.jobs.places import Place as QueuePlace
+from calotype.jobs.places import Place
 
 TEMPLATES = {"restore": "Restoring", "upscale": "Enlarging", "train_lora": "Training a LoRA"}
 FACTS = ("width", "height", "seed", "model", "steps", "guidance", "sampler")  # of a picture, for /info and its button
 
 
-def job_text(job: Job, message: ChatMessage, place: QueuePlace | None = None, *, reduced: bool = False) -> str:
+def job_text(job: Job, message: ChatMessage, place: Place | None = None, *, reduced: bool = False) -> str:
     """The whole text of a message.
 
     Args:
@@ -39,7 +39,7 @@ def head(job: Job, message: ChatMessage, wording: Wording) -> str:
     return f"**{wording.translate(TEMPLATES.get(job.kind, job.kind))}**"
 
 
-def state(job: Job, place: QueuePlace | None = None) -> Message:
+def state(job: Job, place: Place | None = None) -> Message:
     """How far a job is, or how it ended."""
     if job.requested == "cancel" and not job.is_finished:
         return Message("is being cancelled")
@@ -56,7 +56,7 @@ def state(job: Job, place: QueuePlace | None = None) -> Message:
     return running(job.progress)
 
 
-def waiting(place: QueuePlace | None) -> Message:
+def waiting(place: Place | None) -> Message:
     if place is None or place.ahead == 0:
         return Message("next in the queue")
     ahead = plural(place.ahead, "1 job before it", "{count} jobs before it")

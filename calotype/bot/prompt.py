@@ -89,7 +89,7 @@ def read_prompts(text: str, rows: Mapping[str, ModelRow], usual: ModelRow | None
     """
     if len(text) > MAX_LENGTH:
         raise CalotypeError("{option} takes up to {limit:,} characters", option="prompt", limit=MAX_LENGTH)
-    prompts = [_read(one, rows, usual or ModelRow()) for one in permutations(text)]
+    prompts = [_read(part, rows, usual or ModelRow()) for part in permutations(text)]
     if (count := sum(prompt.repeat for prompt in prompts)) > MAX_PROMPTS:
         raise _too_many(count)
     return prompts
@@ -155,7 +155,9 @@ def _read(text: str, rows: Mapping[str, ModelRow], usual: ModelRow) -> ImaginePr
         given.add(name)
         _apply(reading, name, value)
     if {"v", "niji"} <= given:
-        raise CalotypeError("--v and --niji both choose the model; give one of them")
+        raise CalotypeError(
+            "--{first} and --{second} both choose the model; give one of them", first="v", second="niji"
+        )
     return _finished(reading, words.strip(), text)
 
 
@@ -232,8 +234,8 @@ def _number(value: float) -> str:
 
 
 def size_of(ratio: Fraction, side: int) -> str:
-    """WxH of about the area of a square with this side, in multiples of 64, or of 32 for a small side."""
-    step = STEP if side >= SIZE else STEP // 2
+    """WxH of about the area of a square with this side, in multiples of 64, or less for a small side."""
+    step = STEP if side >= SIZE else STEP // 2 if side >= SIZE // 2 else STEP // 4
     root = math.sqrt(ratio)
     width, height = (max(step, round(side * factor / step) * step) for factor in (root, 1 / root))
     return f"{width}x{height}"
@@ -245,10 +247,12 @@ def size_of(ratio: Fraction, side: int) -> str:
 def _ar(reading: _Reading, value: str) -> None:
     match = re.fullmatch(r"(\d{1,4}):(\d{1,4})", value)
     if not match or not int(match[1]) or not int(match[2]):
-        raise CalotypeError("--ar is such as 3:2, width to height in whole numbers, not {value}", value=shown(value))
+        raise CalotypeError(
+            "--{name} is such as 3:2, width to height in whole numbers, not {value}", name="ar", value=shown(value)
+        )
     reading.ratio = Fraction(int(match[1]), int(match[2]))
     if not 1 / LONGEST_RATIO <= reading.ratio <= LONGEST_RATIO:
-        raise CalotypeError("--ar goes up to {limit}:1 and down to 1:{limit}", limit=LONGEST_RATIO)
+        raise CalotypeError("--{name} goes up to {limit}:1 and down to 1:{limit}", name="ar", limit=LONGEST_RATIO)
 
 
 def _seed(reading: _Reading, value: str) -> None:
@@ -257,7 +261,7 @@ def _seed(reading: _Reading, value: str) -> None:
 
 def _no(reading: _Reading, value: str) -> None:
     if not value:
-        raise CalotypeError("--no takes what the picture is not to show, such as --no text, frame")
+        raise CalotypeError("--{name} takes what the picture is not to show, such as --{name} text, frame", name="no")
     before = reading.task.get("negative")
     reading.task["negative"] = f"{before}, {value}" if before else value
 
@@ -266,7 +270,9 @@ def _chaos(reading: _Reading, value: str) -> None:
     chaos = _in_range("chaos", value, 0, 100)
     if chaos:
         reading.task["variation"] = chaos / 100
-        reading.notes.append(Message("--chaos {chaos:g} mixes {chaos:g} % of another seed's noise in", chaos=chaos))
+        reading.notes.append(
+            Message("--{name} {chaos:g} mixes {chaos:g} % of another seed's noise in", name="chaos", chaos=chaos)
+        )
 
 
 def _stylize(reading: _Reading, value: str) -> None:
@@ -274,7 +280,12 @@ def _stylize(reading: _Reading, value: str) -> None:
     guidance = round(10 - 3 * stylize / 100 if stylize <= 100 else 7 - 4 * (stylize - 100) / 900, 1)
     reading.task["guidance"] = guidance
     reading.notes.append(
-        Message("--stylize {stylize:g} is a guidance scale of {guidance:g}", stylize=stylize, guidance=guidance)
+        Message(
+            "--{name} {stylize:g} is a guidance scale of {guidance:g}",
+            name="stylize",
+            stylize=stylize,
+            guidance=guidance,
+        )
     )
 
 
@@ -284,7 +295,9 @@ def _weird(reading: _Reading, value: str) -> None:
         rescale = round(weird / 3000, 2)
         reading.task["rescale"] = rescale
         reading.notes.append(
-            Message("--weird {weird:g} is a guidance rescale of {rescale:g}", weird=weird, rescale=rescale)
+            Message(
+                "--{name} {weird:g} is a guidance rescale of {rescale:g}", name="weird", weird=weird, rescale=rescale
+            )
         )
 
 
@@ -300,7 +313,7 @@ def _stop(reading: _Reading, value: str) -> None:
     stop = _in_range("stop", value, 10, 100)
     reading.steps *= stop / 100
     if stop < 100:
-        reading.notes.append(Message("--stop {stop:g} takes {stop:g} % of the steps", stop=stop))
+        reading.notes.append(Message("--{name} {stop:g} takes {stop:g} % of the steps", name="stop", stop=stop))
 
 
 def _quality(reading: _Reading, value: str) -> None:
@@ -328,7 +341,7 @@ def _tile(reading: _Reading) -> None:
 
 def _draft(reading: _Reading) -> None:
     reading.steps *= DRAFT_STEPS
-    reading.notes.append(Message("--draft takes {percent:g} % of the steps", percent=DRAFT_STEPS * 100))
+    reading.notes.append(Message("--{name} takes {percent:g} % of the steps", name="draft", percent=DRAFT_STEPS * 100))
 
 
 def _in_range(name: str, value: str, low: float, high: float, is_whole: bool = False) -> float:

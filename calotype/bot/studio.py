@@ -38,7 +38,7 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Place:
+class CommandPlace:
     """Where a command was given, and by which button."""
 
     channel: str
@@ -124,7 +124,7 @@ class Studio:
         person: Person,
         text: str,
         key: str,
-        place: Place,
+        place: CommandPlace,
         picture: BinaryIO | None = None,
         parent: Job | None = None,
     ) -> Queued:
@@ -136,7 +136,7 @@ class Studio:
         if picture is not None:
             files = {"init": self._stored(member, picture, "init.png")}
         elif any(prompt.image_weight is not None for prompt in prompts):
-            raise CalotypeError("--iw weighs a picture; attach one to the command")
+            raise CalotypeError("--{name} weighs a picture; attach one to the command", name="iw")
         tasks = [(prompt, self._task(prompt, member, bool(files))) for prompt in prompts for _ in range(prompt.repeat)]
         for _, task in tasks:
             self._check_model(task, place.channel)
@@ -182,7 +182,7 @@ class Studio:
         person: Person,
         order: Mapping[str, Any],
         key: str,
-        place: Place,
+        place: CommandPlace,
         text: str = "",
         parent: Job | None = None,
     ) -> tuple[Job, bool]:
@@ -207,7 +207,14 @@ class Studio:
         return f"{self.service.store.upload(caller.owner, file, self.service.max_upload).id}/{name}"
 
     def work_on(
-        self, person: Person, kind: str, task: Mapping[str, Any], picture: BinaryIO, name: str, key: str, place: Place
+        self,
+        person: Person,
+        kind: str,
+        task: Mapping[str, Any],
+        picture: BinaryIO,
+        name: str,
+        key: str,
+        place: CommandPlace,
     ) -> Queued:
         """Queues the restoring or enlarging of a picture. Raises CalotypeError."""
         member = self.admit(person, kind, place.channel)
@@ -215,7 +222,7 @@ class Studio:
         job, is_new = self._submit(member, person, order, key, place)
         return Queued((job,), is_new)
 
-    def press(self, person: Person, action: str, job: Job, index: int, key: str, place: Place) -> Queued:
+    def press(self, person: Person, action: str, job: Job, index: int, key: str, place: CommandPlace) -> Queued:
         """Queues what a button of a picture asks for. Raises CalotypeError."""
         member = self.admit(person, "", place.channel)
         text = self.chat.message(job.id).text

@@ -12,7 +12,7 @@ import simcord
 
 from calotype.api.service import Service
 from calotype.api.settings import ServiceSettings
-from calotype.bot.client import Bot
+from calotype.bot.commands import new_bot
 from calotype.bot.settings import BotSettings
 from calotype.bot.studio import Studio
 from calotype.jobs.chat import Chat
@@ -64,8 +64,8 @@ class Evening:
         self.guild = env.create_guild()
         self.channel = self.guild.create_text_channel("studio")
 
-    def person(self, name):
-        return self.guild.add_member(self.env.create_user(name))
+    def person(self, name, **more):
+        return self.guild.add_member(self.env.create_user(name), **more)
 
     async def look(self):
         await self.bot.follower.look()
@@ -78,7 +78,7 @@ class Evening:
         await self.look()
 
     async def restart(self):
-        self.bot = Bot(self.studio, look_seconds=NEVER)
+        self.bot = new_bot(self.studio, look_seconds=NEVER)
         await self.env.restart_bot(self.bot)
 
     @property
@@ -94,7 +94,7 @@ def play(studio):
 
     def run(scene, **more):
         async def whole():
-            bot = Bot(studio, look_seconds=NEVER)
+            bot = new_bot(studio, look_seconds=NEVER)
             async with simcord.run(bot, **more) as env:
                 await scene(Evening(env, bot, studio))
 

@@ -7,7 +7,7 @@ import discord
 from discord import app_commands
 
 from calotype.bot.buttons import job_view
-from calotype.bot.commands.interactions import _, person_of, refusing
+from calotype.bot.interactions import _, person_of, refusing
 from calotype.bot.message import filled, job_facts, state
 from calotype.bot.studio import Person, grid_of
 from calotype.bot.wording import WORDINGS, address, escaped
@@ -27,7 +27,7 @@ SHORT_PROMPT = 80  # characters in a list
 def add(bot: "Bot") -> None:
     @bot.tree.command(name=_("queue"), description=_("Your jobs that wait or run"))
     async def queue(interaction: discord.Interaction) -> None:
-        async with refusing(bot, interaction):
+        async with refusing(interaction):
             text = await asyncio.to_thread(queue_text, bot, interaction)
             await bot.say(interaction, text)
 
@@ -35,7 +35,7 @@ def add(bot: "Bot") -> None:
     @app_commands.describe(job=_("the job; all of yours where not given"))
     @app_commands.rename(job=_("job"))
     async def cancel(interaction: discord.Interaction, job: app_commands.Range[str, 1, 100] | None = None) -> None:
-        async with refusing(bot, interaction):
+        async with refusing(interaction):
             cancelled = await asyncio.to_thread(cancel_jobs, bot, person_of(interaction), job)
             for known in cancelled:
                 await bot.follower.update(known.id)
@@ -43,14 +43,14 @@ def add(bot: "Bot") -> None:
 
     @bot.tree.command(name=_("info"), description=_("What you may use, and what is used of it"))
     async def info(interaction: discord.Interaction) -> None:
-        async with refusing(bot, interaction):
+        async with refusing(interaction):
             await bot.say(interaction, await asyncio.to_thread(info_text, bot, interaction))
 
     @bot.tree.command(name=_("show"), description=_("One of your jobs again, with its buttons"))
     @app_commands.describe(job=_("the job"))
     @app_commands.rename(job=_("job"))
     async def show(interaction: discord.Interaction, job: app_commands.Range[str, 1, 100]) -> None:
-        async with refusing(bot, interaction):
+        async with refusing(interaction):
             await interaction.response.defer(ephemeral=True, thinking=True)
             known = await asyncio.to_thread(own_job, bot, person_of(interaction), job)
             files = []
@@ -84,14 +84,14 @@ def add(bot: "Bot") -> None:
         presses: str | None = None,
     ) -> None:
         given = {"model": model, "size": size, "remix": remix, "private": private, "presses": presses}
-        async with refusing(bot, interaction):
+        async with refusing(interaction):
             await bot.say(interaction, await asyncio.to_thread(change_settings, bot, interaction, given))
 
     @bot.tree.command(name=_("link"), description=_("Use the account that you have on the page: one budget for both"))
     @app_commands.describe(code=_("the code, from the page or from the owner"))
     @app_commands.rename(code=_("code"))
     async def link(interaction: discord.Interaction, code: app_commands.Range[str, 1, 100]) -> None:
-        async with refusing(bot, interaction):
+        async with refusing(interaction):
             text = await asyncio.to_thread(link_account, bot, interaction, code)
             await bot.say(interaction, text)
 

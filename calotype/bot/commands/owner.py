@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import discord
 from discord import app_commands
 
-from calotype.bot.commands.interactions import _, refusing
 from calotype.bot.commands.mine import language
+from calotype.bot.interactions import _, refusing
 from calotype.bot.message import filled
 from calotype.bot.wording import WORDINGS
 from calotype.errors import CalotypeError, Message, plural
@@ -33,7 +33,7 @@ def add(bot: "Bot") -> None:
         whom: discord.Member | discord.Role,
         seconds: app_commands.Range[float, 0.0, 1e9] | None = None,
     ) -> None:
-        async with refusing(bot, interaction):
+        async with refusing(interaction):
             check_owner(bot, interaction)
             await asyncio.to_thread(give, bot, whom, seconds)
             amount = (
@@ -48,7 +48,7 @@ def add(bot: "Bot") -> None:
     @app_commands.default_permissions(manage_guild=True)
     @app_commands.guild_only()
     async def ban(interaction: discord.Interaction, person: discord.Member, off: bool = False) -> None:
-        async with refusing(bot, interaction):
+        async with refusing(interaction):
             check_owner(bot, interaction)
             cancelled = await asyncio.to_thread(close, bot, str(person.id), not off)
             for job in cancelled:
@@ -61,7 +61,7 @@ def add(bot: "Bot") -> None:
     @app_commands.rename(days=_("days"))
     @app_commands.default_permissions(manage_guild=True)
     async def stats(interaction: discord.Interaction, days: app_commands.Range[int, 1, 365] = 1) -> None:
-        async with refusing(bot, interaction):
+        async with refusing(interaction):
             check_owner(bot, interaction)
             await bot.say(interaction, await asyncio.to_thread(stats_text, bot, days, language(interaction)))
 
@@ -79,7 +79,7 @@ def add(bot: "Bot") -> None:
         models: app_commands.Range[str, 1, 1000] | None = None,
         spoiler: bool | None = None,
     ) -> None:
-        async with refusing(bot, interaction):
+        async with refusing(interaction):
             check_owner(bot, interaction)
             text = await asyncio.to_thread(set_channel, bot, interaction, commands, models, spoiler)
             await bot.say(interaction, text)
@@ -120,11 +120,9 @@ def stats_text(bot: "Bot", days: int, language: str) -> str:
         jobs = plural(count, "1 job", "{count} jobs")
         line = Message("{whom}: {jobs}, {seconds:.1f} device seconds", whom=f"<@{person}>", jobs=jobs, seconds=seconds)
         lines.append(wording.fill(line))
-    total = Message(
-        "all: {jobs} jobs, {seconds:.1f} device seconds",
-        jobs=sum(row[1] for row in rows),
-        seconds=sum(row[2] for row in rows),
-    )
+    count, seconds = sum(row[1] for row in rows), sum(row[2] for row in rows)
+    jobs = plural(count, "1 job", "{count} jobs")
+    total = Message("all: {jobs}, {seconds:.1f} device seconds", jobs=jobs, seconds=seconds)
     return "\n".join([*lines, wording.fill(total)])
 
 
@@ -135,10 +133,10 @@ def set_channel(
     chat, id = bot.studio.chat, f"channel-{interaction.channel_id}"
     options = chat.options(id)
     if commands is not None:
-        options["commands"] = chosen(commands, LIMITED, "there is no command {name}{hint}")
+        options["commands"] = chosen(commands, LIMITED)
     if models is not None:
         known = sorted(bot.studio.service.names("diffusion"))
-        options["models"] = chosen(models, known, "no model is named {name}{hint}")
+        options["models"] = chosen(models, known)
     if spoiler is not None:
         options["spoiler"] = spoiler
     chat.set_options(id, options)
@@ -153,12 +151,12 @@ def set_channel(
     return "\n".join(f"{wording.translate(name)}: **{value}**" for name, value in values.items())
 
 
-def chosen(text: str, known: "tuple[str, ...] | list[str]", unknown: str) -> list[str]:
+def chosen(text: str, known: "tuple[str, ...] | list[str]") -> list[str]:
     """Names separated by commas; none of them for "all". Raises CalotypeError for one that is not known."""
     names = [name.strip().lstrip("/") for name in text.split(",") if name.strip()]
     if names == ["all"]:
         return []
     for name in names:
         if name not in known:
-            raise CalotypeError(unknown, name=name, hint=nearest(name, known))
+            raise CalotypeError("there is no {name}{hint}", name=name, hint=nearest(name, known))
     return names

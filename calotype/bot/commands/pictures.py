@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import discord
 from discord import app_commands
 
-from calotype.bot.commands.interactions import _, is_private, person_of, refusing
-from calotype.bot.studio import Place, Queued
+from calotype.bot.interactions import _, is_private, person_of, refusing
+from calotype.bot.studio import CommandPlace, Queued
 from calotype.errors import CalotypeError
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ def add(bot: "Bot") -> None:
 
     @bot.tree.context_menu(name=_("Restore faces"))
     async def restore_message(interaction: discord.Interaction, message: discord.Message) -> None:
-        async with refusing(bot, interaction):
+        async with refusing(interaction):
             await work_on(bot, interaction, "restore", {}, picture_in(message))
 
     @bot.tree.context_menu(name=_("Upscale 2x"))
     async def upscale_message(interaction: discord.Interaction, message: discord.Message) -> None:
-        async with refusing(bot, interaction):
+        async with refusing(interaction):
             await work_on(bot, interaction, "upscale", {"scale": 2.0}, picture_in(message))
 
 
@@ -68,11 +68,11 @@ async def work_on(
     person = person_of(interaction)
     name = picture.filename[-MAX_NAME:].lstrip(". ") or "picture"
 
-    def work(place: Place, content: bytes | None) -> Queued:
+    def work(place: CommandPlace, content: bytes | None) -> Queued:
         return bot.studio.work_on(person, kind, task, io.BytesIO(content or b""), name, str(interaction.id), place)
 
-    async with refusing(bot, interaction):
-        hidden = await asyncio.to_thread(is_private, bot, person)
+    async with refusing(interaction):
+        hidden = await asyncio.to_thread(is_private, bot.studio, person)
         await bot.queue(interaction, work, attachment=picture, is_private=hidden)
 
 

@@ -1,20 +1,16 @@
 """The window in which a prompt is changed before a button draws it."""
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import discord
 
-from calotype.bot.commands.interactions import person_of, refusing
-from calotype.bot.studio import VARIATIONS, Place, picture_of
+from calotype.bot.interactions import person_of, refusing
+from calotype.bot.studio import VARIATIONS, CommandPlace, Queued, picture_of
 from calotype.bot.wording import address
 from calotype.jobs.chat import ChatMessage
 from calotype.jobs.files import open_stored
 from calotype.jobs.jobs import Job
 from calotype.languages import translate
-
-if TYPE_CHECKING:
-    from calotype.bot.client import Bot
 
 REMIXED = ("r", "v", "vs", "vb")  # actions that draw with a changed prompt
 MAX_LENGTH = 4000  # of Discord's text fields
@@ -24,9 +20,9 @@ WEIGHT = 4.0  # --iw of strength 0
 class RemixModal(discord.ui.Modal):
     """Asks for the prompt; what comes back is a command of its own, over the picture for a variation."""
 
-    def __init__(self, bot: "Bot", message: ChatMessage, job: Job, action: str, index: int, language: str):
+    def __init__(self, message: ChatMessage, job: Job, action: str, index: int, language: str):
         super().__init__(title=translate("Change the prompt", language))
-        self._bot, self._message, self._job, self._action, self._index = bot, message, job, action, index
+        self._message, self._job, self._action, self._index = message, job, action, index
         self._language = language
         text = (message.text or job.task.get("prompt", ""))[:MAX_LENGTH]
         style = discord.TextStyle.paragraph
@@ -36,15 +32,15 @@ class RemixModal(discord.ui.Modal):
         self.add_item(self.prompt)
 
     async def on_submit(self, interaction: discord.Interaction) -> None:
-        async with refusing(self._bot, interaction):
+        async with refusing(interaction):
             await interaction.response.defer()
             parent = address(interaction.guild_id, self._message.channel, self._message.message)
-            place = Place(str(interaction.channel_id), parent=parent, language=self._language)
+            place = CommandPlace(str(interaction.channel_id), parent=parent, language=self._language)
             queued = await asyncio.to_thread(self._queue, interaction, place)
-            await self._bot.show_queued(interaction, queued)
+            await interaction.client.show_queued(interaction, queued)
 
-    def _queue(self, interaction: discord.Interaction, place: Place):
-        studio, person, text = self._bot.studio, person_of(interaction), self.prompt.value
+    def _queue(self, interaction: discord.Interaction, place: CommandPlace) -> Queued:
+        studio, person, text = interaction.client.studio, person_of(interaction), self.prompt.value
         if self._action not in VARIATIONS:
             return studio.imagine(person, text, f"{interaction.id}", place, parent=self._job)
         result = picture_of(self._job, self._index)
