@@ -150,7 +150,8 @@ class Follower:
                         await self._change(message, message=GONE)
                         return
                     _rewind(content)
-            sent = await self._new(channel, **content)
+            nonce = f"{message.job[:20]}{message.message}"  # sent twice because a reply was lost, it is one message
+            sent = await self._new(channel, nonce=nonce, **content)
             await self._change(message, message=str(sent.id))
         except (discord.NotFound, discord.Forbidden) as fault:
             if fault.code not in (UNKNOWN_CHANNEL, *CLOSED_CHANNEL):

@@ -1,6 +1,5 @@
 """What the store keeps for a chat: people and their accounts, messages and jobs, options of channels and roles."""
 
-import hashlib
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -24,9 +23,7 @@ from calotype.jobs.tables import (
     USERS,
 )
 from calotype.jobs.usage import DAY
-from calotype.jobs.users import Accounts
-
-CODE_SECONDS = 900.0  # for which a code that links two accounts is valid
+from calotype.jobs.users import Accounts, hash_of_code
 
 
 @dataclass(frozen=True)
@@ -108,15 +105,6 @@ class Chat:
         with self._database.writing() as db:
             db.execute(update(USERS).where(USERS.c.id == member.account.id).values(**values, invitation=None))
 
-    def add_code(self, account: Account) -> str:
-        """A code with which a person in the chat takes this account, once, within a quarter of an hour."""
-        code = secrets.token_urlsafe(12)
-        with self._database.writing() as db:
-            db.execute(delete(CHAT_CODES).where(CHAT_CODES.c.until < self._clock()))
-            values = {"hash": _hash(code), "user": account.id, "until": self._clock() + CODE_SECONDS}
-            db.execute(insert(CHAT_CODES).values(**values))
-        return code
-
     def link(self, member_id: str, code: str) -> ChatMember:
         """Gives a person the account of a code, with its budget. What the account before has used today counts there.
 
@@ -124,7 +112,7 @@ class Chat:
             NotFound: the code is unknown, used or too old.
         """
         with self._database.writing() as db:
-            valid = CHAT_CODES.c.hash == _hash(code.strip()), CHAT_CODES.c.until >= self._clock()
+            valid = CHAT_CODES.c.hash == hash_of_code(code), CHAT_CODES.c.until >= self._clock()
             user = db.scalar(delete(CHAT_CODES).where(*valid).returning(CHAT_CODES.c.user))
             if user is None:
                 raise NotFound("this code is not valid, or no longer; ask for a new one")
@@ -214,7 +202,3 @@ class Chat:
 
 
 _MESSAGES = select(CHAT_MESSAGES, JOBS.c.last_event).join(JOBS, JOBS.c.id == CHAT_MESSAGES.c.job)
-
-
-def _hash(code: str) -> str:
-    return hashlib.sha256(code.encode("utf-8", "replace")).hexdigest()

@@ -22,7 +22,7 @@ from calotype.jobs.account import LOCAL, TRIAL, TRIAL_SECONDS, Account, Allowanc
 from calotype.jobs.database import Database
 from calotype.jobs.jobs import Conflict, NotFound, OverBudget
 from calotype.jobs.schema import JOBS, UPLOADS
-from calotype.jobs.tables import CHAT_MEMBERS, INVITATIONS, LINKS, PRESETS, TOKENS, USERS
+from calotype.jobs.tables import CHAT_CODES, CHAT_MEMBERS, INVITATIONS, LINKS, PRESETS, TOKENS, USERS
 from calotype.options import shown
 
 NAME = re.compile(r"\w[\w.@-]{0,63}")
@@ -30,6 +30,7 @@ TOKEN = re.compile(r"(cal|inv)_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 SESSION = re.compile(r"ses_([0-9a-f]{16})_(\d{1,12})_([0-9a-f]{64})")
 KNOWN_SECONDS = 300.0  # for which a verified token is not hashed again
 MAX_KNOWN = 10_000
+CODE_SECONDS = 900.0  # for which a code that links an account to a chat is valid
 
 
 class Accounts:
@@ -175,6 +176,15 @@ class Accounts:
     def _dummy(self) -> str:
         return self._hasher.hash(secrets.token_hex(16))
 
+    def add_code(self, account: Account) -> str:
+        """A code with which a person in a chat takes this account, once, within a quarter of an hour."""
+        code = secrets.token_urlsafe(12)
+        with self._database.writing() as db:
+            db.execute(delete_from(CHAT_CODES).where(CHAT_CODES.c.until < self._clock()))
+            values = {"hash": hash_of_code(code), "user": account.id, "until": self._clock() + CODE_SECONDS}
+            db.execute(insert(CHAT_CODES).values(**values))
+        return code
+
     # Sessions
 
     def open_session(self, token: str, seconds: float) -> str | None:
@@ -231,6 +241,11 @@ class Accounts:
                 raise OverBudget("this invitation is used up: {count} accounts came with it", count=count)
             account = self._add(db, name, TRIAL, False, row.id)
             return account, self._add_token(db, account.id)
+
+
+def hash_of_code(code: str) -> str:
+    """Codes are random and short-lived, so that a plain hash is enough."""
+    return hashlib.sha256(code.strip().encode("utf-8", "replace")).hexdigest()
 
 
 _JOINED = USERS.join(INVITATIONS, INVITATIONS.c.id == USERS.c.invitation, isouter=True)

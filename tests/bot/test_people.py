@@ -56,7 +56,7 @@ def test_an_account_of_the_page_and_discord_have_one_budget(play, studio, clock)
 
     async def scene(evening):
         ann = evening.person("ann")
-        linked = await ann.slash(evening.channel, "link", code=studio.chat.add_code(page))
+        linked = await ann.slash(evening.channel, "link", code=accounts.add_code(page))
         assert linked.response.content == "linked to the account ann" and linked.response.ephemeral
         await ann.slash(evening.channel, "imagine", prompt="fox")
         await evening.work(seconds=5)

@@ -57,13 +57,13 @@ def test_a_code_links_once_and_gives_one_budget(chat, accounts, store, clock):
     ann = accounts.add("ann", Allowance(seconds=100))
     member = chat.open_account("7", Allowance(seconds=60))
     used(store, member, 40)
-    code = chat.add_code(ann)
+    code = accounts.add_code(ann)
     linked = chat.link("7", code)
     assert (linked.account.id, linked.is_own) == (ann.id, False)
     assert store.spent(ann.id) == 40 and store.spent(member.account.id) == 0
     with pytest.raises(NotFound):
         chat.link("8", code)
-    late = chat.add_code(ann)
+    late = accounts.add_code(ann)
     clock.pass_(901)
     with pytest.raises(NotFound, match="not valid, or no longer"):
         chat.link("8", late)
