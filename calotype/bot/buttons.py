@@ -5,12 +5,14 @@ import re
 
 import discord
 
-from calotype.bot.studio import pictures_of
+from calotype.bot.studio import faces_of, pictures_of
 from calotype.bot.wording import WORDINGS
+from calotype.errors import Message
 from calotype.jobs.jobs import CANCELLED, DONE, FAILED, Job
 
 TEMPLATE = re.compile(r"cal:(?P<action>[a-z][a-z0-9]{0,5}):(?P<job>[0-9a-f]{32}):(?P<index>\d{1,3})")
 DRAWN = (("vs", "Vary (subtle)"), ("vb", "Vary (strong)"), ("z15", "Zoom out 1.5x"), ("z2", "Zoom out 2x"))
+MAX_ROW = 5  # buttons of a row
 WORDS = (
     *("Vary (subtle)", "Vary (strong)", "Zoom out 1.5x", "Zoom out 2x", "Upscale 2x", "Upscale 4x"),
     *("Restore faces", "Cancel", "Try again", "Info"),
@@ -72,6 +74,10 @@ def picture_view(job: Job, index: int, language: str) -> discord.ui.View:
         JobButton("h", job.id, index, emoji="❤️", row=1),
         JobButton("i", job.id, index, word("Info"), row=1),
     ]
+    if (count := faces_of(job)) > 1:
+        label = WORDINGS[language].fill
+        numbers = range(1, min(count, MAX_ROW) + 1)
+        items += [JobButton("n", job.id, n, label(Message("Only face {number}", number=n)), row=3) for n in numbers]
     if is_drawn:
         items.append(JobButton("r", job.id, emoji="🔄", row=2))
     return _view(*items)

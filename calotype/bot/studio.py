@@ -17,8 +17,10 @@ from calotype.jobs.account import Allowance
 from calotype.jobs.chat import Chat, ChatMember, ChatMessage
 from calotype.jobs.files import open_stored
 from calotype.jobs.jobs import DONE, Job, StoredResult
+from calotype.outputs.describe import describe_picture
 
 DAY = 86400.0
+NOBODY = "nobody"  # owner of no job and no model
 FLOOD = Rate(burst=10, per_minute=12)  # commands and presses of a person
 INITIAL = 1.0  # weight of the initial picture where --iw is not given
 VARIATIONS = {"v": 0.65, "vs": 0.4, "vb": 0.85}  # strength of redrawing by button
@@ -102,6 +104,11 @@ class Studio:
 
     def caller(self, member: ChatMember) -> Caller:
         return Caller(member.account.id, member.account)
+
+    def models(self, member: ChatMember | None = None) -> list[str]:
+        """The models that a person may draw with; those of everybody without one."""
+        caller = self.caller(member) if member else Caller(NOBODY)
+        return sorted(self.service.names_for(caller)("diffusion"))
 
     def admit(self, person: Person, command: str = "", channel: str = "") -> ChatMember:
         """Checks who it is, how fast, and whether the command is allowed in the channel. Raises CalotypeError."""
@@ -190,7 +197,7 @@ class Studio:
         caller, service = self.caller(member), self.service
         if parent is not None and parent.owner == caller.owner:
             order = {**order, "parent": parent.id}
-        job = service.submit(caller, read_order(order, service.names, caller.limits), f"discord.{key}")
+        job = service.submit(caller, read_order(order, service.names_for(caller), caller.limits), f"discord.{key}")
         is_new = self.chat.add_message(
             job.id,
             person.id,
@@ -228,6 +235,12 @@ class Studio:
         text = self.chat.message(job.id).text
         if action == "r":
             order = {"kind": job.kind, "task": {**job.task, "seed": -1}, "files": self._same_files(member, job)}
+        elif action == "n":
+            order = {
+                "kind": job.kind,
+                "task": {**job.task, "faces": str(index)},
+                "files": self._same_files(member, job),
+            }
         else:
             result = picture_of(job, index)
             with open_stored(self.service.store.files.result(result.id)) as file:
@@ -252,6 +265,17 @@ class Studio:
         if presser != message.member and member and member.options.get("presses") == "mine":
             raise CalotypeError("only the person who gave this command may press its buttons")
 
+    def describe(self, person: Person, picture: BinaryIO, name: str) -> dict[str, Any]:
+        """The parameters that a picture was generated with, by A1111's names; empty if it has none.
+
+        Raises:
+            CalotypeError: it cannot be read.
+        """
+        member = self.admit(person)
+        upload = self._stored(member, picture, name).partition("/")[0]
+        path = self.service.store.files.upload(upload)
+        return describe_picture(path, self.service.settings.max_pixels)["parameters"]
+
     def retry(self, person: Person, job: Job) -> Job:
         member = self.admit(person)
         retried = self.service.store.retry(job.id, member.account.id, member.account.budget)
@@ -261,14 +285,22 @@ class Studio:
 
 def pictures_of(job: Job) -> Sequence[StoredResult]:
     """The pictures of a job, without its grid."""
-    found = [result for result in job.results if result.media_type.startswith("image/")]
-    return found[:-1] if job.task.get("grid") and len(found) > 1 else found
+    return [result for result in _images(job) if not result.facts.get("sheet")]
 
 
 def grid_of(job: Job) -> StoredResult | None:
     """What the message of a job shows: the grid, or the only picture. None without pictures."""
-    found = [result for result in job.results if result.media_type.startswith("image/")]
-    return found[-1] if found else None
+    found = _images(job)
+    return next((result for result in found if result.facts.get("sheet")), found[0] if found else None)
+
+
+def _images(job: Job) -> list[StoredResult]:
+    return [result for result in job.results if result.media_type.startswith("image/")]
+
+
+def faces_of(job: Job) -> int:
+    """How many faces a restored picture has."""
+    return int(job.results[0].facts.get("faces", 0)) if job.kind == "restore" and job.results else 0
 
 
 def picture_of(job: Job, index: int) -> StoredResult:

@@ -121,7 +121,8 @@ def work(store, fault=None, seconds=2.0, size=(64, 48), preview=None, content=No
     for n in range(count + (1 if claim.job.task.get("grid") else 0)):
         path = folder / f"picture-{n}.png"
         path.write_bytes(content or png(*size))
-        facts = {"width": size[0], "height": size[1], **({"seed": 7 + n} if claim.job.kind == "imagine" else {})}
+        facts = {"width": size[0], "height": size[1], "sheet": n == count}
+        facts |= {"seed": 7 + n} if claim.job.kind == "imagine" else {"faces": 3}
         results.append(NewResult(path, path.name, "image/png", facts))
     store.finish(claim, results, seconds)
     return claim

@@ -4,6 +4,7 @@ import re
 
 import discord
 import pytest
+from PIL import PngImagePlugin
 
 from calotype.bot.settings import BotSettings
 from calotype.bot.setup import missing
@@ -80,6 +81,49 @@ def test_attached_pictures_are_restored_and_enlarged(play, studio, name, options
         await evening.work()
         (message,) = evening.messages
         assert "64 × 48 pixels" in message.content and "Upscale 2x" in buttons(message)
+
+    play(scene)
+
+
+def test_a_single_face_is_restored_by_its_button(play, studio):
+    async def scene(evening):
+        ann = evening.person("ann")
+        await ann.slash(evening.channel, "restore", picture=("photo.png", png()), strength=0.5)
+        await evening.work()
+        await ann.click(evening.messages[0], label="Only face 2")
+        again, first = studio.service.store.find()
+        assert again.task == {"strength": "0.5", "faces": "2"} and again.files == first.files
+
+    play(scene)
+
+
+def test_a_picture_tells_its_parameters(play):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("parameters", "red fox\nSteps: 3, Sampler: Euler, CFG scale: 4, Seed: 7, Size: 64x64")
+
+    async def scene(evening):
+        ann = evening.person("ann")
+        described = await ann.slash(evening.channel, "describe", picture=("a.png", png(64, 64, pnginfo=text)))
+        assert "red fox" in described.response.content and "Seed**: 7" in described.response.content
+        bare = await ann.slash(evening.channel, "describe", picture=("a.png", png()))
+        assert bare.response.content == "this picture says nothing about how it was drawn"
+        broken = await ann.slash(evening.channel, "describe", picture=("a.png", b"no picture"))
+        assert broken.response.ephemeral and "/" not in broken.response.content
+
+    play(scene)
+
+
+def test_vary_is_the_button_as_a_command(play, studio):
+    async def scene(evening):
+        ann = evening.person("ann")
+        await ann.slash(evening.channel, "imagine", prompt="fox")
+        await evening.work()
+        job = studio.service.store.find()[0]
+        choices = await ann.autocomplete(evening.channel, "vary", "job", "")
+        assert [choice["value"] for choice in choices] == [job.id]
+        await ann.slash(evening.channel, "vary", job=job.id, number=2, strong=True)
+        varied = studio.service.store.find()[0]
+        assert (varied.parent, varied.task["strength"]) == (job.id, 0.85) and len(evening.messages) == 2
 
     play(scene)
 

@@ -97,16 +97,24 @@ def add(bot: "Bot") -> None:
 
     @settings.autocomplete("model")
     async def models(interaction: discord.Interaction, current: str) -> list[app_commands.Choice[str]]:
-        names = await asyncio.to_thread(bot.studio.service.names, "diffusion")
-        found = sorted(name for name in names if current.lower() in name.lower())
+        member = await asyncio.to_thread(bot.studio.chat.member, str(interaction.user.id))
+        names = await asyncio.to_thread(bot.studio.models, member)
+        found = [name for name in names if current.lower() in name.lower()]
         return [app_commands.Choice(name=name[:100], value=name[:100]) for name in found[:CHOICES]]
 
-    @cancel.autocomplete("job")
-    @show.autocomplete("job")
+    cancel.autocomplete("job")(suggest_jobs(bot))
+    show.autocomplete("job")(suggest_jobs(bot))
+
+
+def suggest_jobs(bot: "Bot") -> Any:
+    """Suggests the latest jobs of the person while an option is typed."""
+
     async def jobs(interaction: discord.Interaction, current: str) -> list[app_commands.Choice[str]]:
         found = await asyncio.to_thread(latest, bot, person_of(interaction), current)
         wording = WORDINGS[language(interaction)]
         return [app_commands.Choice(name=title(job, wording)[:100], value=job.id) for job in found]
+
+    return jobs
 
 
 def language(interaction: discord.Interaction) -> str:
@@ -142,7 +150,7 @@ def queue_text(bot: "Bot", interaction: discord.Interaction) -> str:
     if not jobs:
         return wording.translate("None of your jobs waits or runs.")
     lines = []
-    for job in reversed(jobs):
+    for job in sorted(jobs, key=lambda job: places[job.id].ahead if job.id in places else -1):
         prompt = escaped(job.task.get("prompt", job.kind)[:SHORT_PROMPT])
         try:
             message = studio.chat.message(job.id)
@@ -199,7 +207,7 @@ def change_settings(bot: "Bot", interaction: discord.Interaction, given: dict[st
     if given.get("size") == "0":
         given["size"] = ""
     read_size(given.get("size", ""), "size")
-    if "model" in given and given["model"] not in studio.service.names("diffusion"):
+    if "model" in given and given["model"] not in studio.models(member):
         raise CalotypeError("no model is named {name}", name=given["model"], option="model")
     options = {**member.options, **given}
     if given:

@@ -135,8 +135,7 @@ def set_channel(
     if commands is not None:
         options["commands"] = chosen(commands, LIMITED)
     if models is not None:
-        known = sorted(bot.studio.service.names("diffusion"))
-        options["models"] = chosen(models, known)
+        options["models"] = chosen(models, bot.studio.models())
     if spoiler is not None:
         options["spoiler"] = spoiler
     chat.set_options(id, options)
