@@ -6,6 +6,7 @@ import discord
 import pytest
 from PIL import PngImagePlugin
 
+from calotype.bot.client import CatalogTranslator
 from calotype.bot.settings import BotSettings
 from calotype.bot.setup import missing
 from tests.api.conftest import png
@@ -176,5 +177,37 @@ def test_what_the_bot_lacks_is_named(play):
     async def scene(evening):
         found = [str(message) for message in missing(evening.bot)]
         assert all("the bot may not" in line for line in found)
+
+    play(scene)
+
+
+def test_names_and_descriptions_are_in_chinese_too(play):
+    async def scene(evening):
+        translator, names = CatalogTranslator(), {}
+        for command in evening.bot.tree.get_commands(type=None):
+            payload = await command.get_translated_payload(evening.bot.tree, translator)
+            chinese = payload["name_localizations"]["zh-CN"]
+            assert names.setdefault((payload["type"], chinese), payload["name"]) == payload["name"]
+            for part in (payload, *payload.get("options", ())):
+                if part.get("description"):  # a menu has none
+                    texts = (part["description"], part["description_localizations"]["zh-CN"])
+                    assert all(1 <= len(text) <= 100 for text in texts)
+                    assert re.fullmatch(r"[\w-]{1,32}", part["name_localizations"]["zh-CN"]), part["name"]
+        assert names[1, "画图"] == "imagine" and len(names) == 18
+
+    play(scene)
+
+
+def test_a_chinese_client_reads_chinese(play, monkeypatch):
+    monkeypatch.setattr(discord.Interaction, "locale", property(lambda self: discord.Locale.chinese, lambda *_: None))
+
+    async def scene(evening):
+        ann = evening.person("ann")
+        await ann.slash(evening.channel, "imagine", prompt="{红, 蓝}狐狸")
+        assert evening.messages[0].content.endswith("即将开始") and list(buttons(evening.messages[0])) == ["取消"]
+        await evening.work()
+        assert "种子 7，用时 2 秒" in evening.messages[0].content
+        mistake = await ann.slash(evening.channel, "imagine", prompt="fox --sead 7")
+        assert mistake.response.content.startswith("没有参数 --sead")
 
     play(scene)

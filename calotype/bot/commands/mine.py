@@ -88,7 +88,7 @@ def add(bot: "Bot") -> None:
             await bot.say(interaction, await asyncio.to_thread(change_settings, bot, interaction, given))
 
     @bot.tree.command(name=_("link"), description=_("Use the account that you have on the page: one budget for both"))
-    @app_commands.describe(code=_("the code, from the page or from the owner"))
+    @app_commands.describe(code=_("the code from the owner"))
     @app_commands.rename(code=_("code"))
     async def link(interaction: discord.Interaction, code: app_commands.Range[str, 1, 100]) -> None:
         async with refusing(interaction):
