@@ -119,7 +119,7 @@ def run_all(lines, capsys):
 
 def is_named_alone(arguments):
     """Whether the text only names a command, such as `calotype models add`."""
-    if arguments[0] in ("serve", "worker", "mcp"):  # these run until they are stopped
+    if arguments[0] in ("serve", "worker", "mcp", "bot"):  # these run until they are stopped
         return True
     return arguments[0] in ("train", "models") and len(arguments) < 3 and arguments[1:] not in (["list"], ["verify"])
 

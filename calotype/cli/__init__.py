@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 from calotype import __version__
 from calotype.cli import (
     bench,
+    bot,
     imagine,
     look,
     lora,
@@ -46,6 +47,7 @@ COMMANDS = (
     look.doctor,
     serve.serve,
     mcp.mcp,
+    bot.bot,
     worker.worker,
 )
 HELP = "Restores and upscales photos, and generates pictures from prompts, on this computer. Nothing leaves it."

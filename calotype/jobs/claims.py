@@ -10,6 +10,7 @@ from calotype.jobs.fairness import Choice, Usage, choose
 from calotype.jobs.files import new_id
 from calotype.jobs.jobs import (
     CANCELLED,
+    CRASHED,
     DONE,
     FAILED,
     FINISHED_STATES,
@@ -22,11 +23,12 @@ from calotype.jobs.jobs import (
     LeaseLost,
     NewResult,
     WorkerStatus,
+    is_our_fault,
 )
 from calotype.jobs.rows import JOB_COLUMNS, jobs_of_rows, load, log_event, set_job, set_state, upsert
 from calotype.jobs.schema import JOBS, RESULTS, WORKERS
 from calotype.jobs.store_part import StorePart
-from calotype.jobs.usage import DAY, all_usage, candidates, charge, read_usage, write_usage
+from calotype.jobs.usage import DAY, all_usage, candidates, charge, read_usage, refund, write_usage
 
 PREVIEWED = ("restore", "upscale")  # kinds whose last preview shows the result, which may be very large
 
@@ -200,6 +202,8 @@ class Claims(StorePart):
             with self.database.writing() as db:
                 _check_claim(db, claim)
                 charge(db, claim.job, cost, self._clock())
+                if is_our_fault(values.get("error")):
+                    refund(db, claim.job.id)
                 for number, (result, result_id, size, sha256) in enumerate(adopted):
                     names = {"id": result_id, "job": claim.job.id, "number": number, "name": result.name}
                     facts = {"media_type": result.media_type, "facts": dict(result.facts)}
@@ -233,6 +237,8 @@ class Claims(StorePart):
                 if state == QUEUED and job.attempts >= self._max_attempts:
                     state, values["error"] = FAILED, _crashed(job.attempts).as_data()
                 values |= {"finished": now} if state in FINISHED_STATES else {"queued": now}
+                if state == FAILED:
+                    refund(db, job.id)
                 set_state(db, job.id, state, self._clock(), **values)
                 taken.append(load(db, job.id))
         return taken
@@ -274,8 +280,4 @@ def _with_aside(db: Connection, job_id: str, data: Mapping[str, Any]) -> dict[st
 
 
 def _crashed(attempts: int) -> CalotypeError:
-    return CalotypeError(
-        "the process that ran this job ended {attempts} times without a result, so it is not tried again; the files or "
-        "models of the job may crash it, or memory is short",
-        attempts=attempts,
-    )
+    return CalotypeError(CRASHED, attempts=attempts)

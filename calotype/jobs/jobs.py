@@ -11,6 +11,12 @@ FileRefs = str | list[str]  # "ID" or "ID/name.jpg" of an upload; a list for an 
 QUEUED, RUNNING, PAUSED, DONE, FAILED, CANCELLED = "queued", "running", "paused", "done", "failed", "cancelled"
 STATES = (QUEUED, RUNNING, PAUSED, DONE, FAILED, CANCELLED)
 FINISHED_STATES = (DONE, FAILED, CANCELLED)
+BUG = "an error in Calotype itself: {kind}: {bug}"
+CRASHED = (
+    "the process that ran this job ended {attempts} times without a result, so it is not tried again; the files or "
+    "models of the job may crash it, or memory is short"
+)
+TEMPLATES = (BUG, CRASHED)  # errors of jobs that nobody is charged for
 LEASE = 30.0  # seconds without a heartbeat after which a job is taken from its worker
 MAX_ATTEMPTS = 3  # at a job whose process ends
 
@@ -111,6 +117,11 @@ class Job:
     @property
     def is_finished(self) -> bool:
         return self.state in FINISHED_STATES
+
+
+def is_our_fault(error: Mapping[str, Any] | None) -> bool:
+    """Whether a job failed by an error of the program: then its account is not charged."""
+    return error is not None and error["error"]["template"] in TEMPLATES
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Tables of accounts and of what belongs to them, besides those of the jobs (`schema.py`)."""
 
-from sqlalchemy import Boolean, Column, Double, ForeignKey, Integer, String, Table
+from sqlalchemy import Boolean, Column, Double, ForeignKey, Integer, String, Table, Text
 
 from calotype.jobs.schema import METADATA, JsonText
 
@@ -59,4 +59,51 @@ LINKS = Table(
     Column("suffix", String(16), nullable=False),
     Column("media_type", String(128), nullable=False),
     Column("created", Double, nullable=False),
+)
+
+CHAT_MEMBERS = Table(
+    "chat_members",
+    METADATA,
+    Column("id", String(32), primary_key=True),  # of the person on Discord
+    Column("user", ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("is_own", Boolean, nullable=False),  # the account was opened for Discord, and has no token
+    Column("is_banned", Boolean, nullable=False),
+    Column("options", JsonText, nullable=False),  # of /settings
+    Column("created", Double, nullable=False),
+)
+
+CHAT_MESSAGES = Table(
+    "chat_messages",
+    METADATA,
+    Column("job", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("member", String(32), nullable=False),  # whose job it is
+    Column("channel", String(32), nullable=False),
+    Column("message", String(32), nullable=False),  # empty until it is sent
+    Column("parent", Text, nullable=False),  # address of the message whose button was pressed, or empty
+    Column("text", Text, nullable=False),  # the prompt as it was written
+    Column("language", String(8), nullable=False),
+    Column("number", Integer, nullable=False),  # of the last event of the job that the message shows
+    Column("is_final", Boolean, nullable=False, index=True),  # it shows the end of the job
+)
+
+CHAT_PRESSES = Table(
+    "chat_presses",
+    METADATA,
+    Column("key", String(100), primary_key=True),  # a button
+    Column("address", Text, nullable=False),  # of the message that it brought
+)
+
+CHAT_OPTIONS = Table(
+    "chat_options",
+    METADATA,
+    Column("id", String(40), primary_key=True),  # channel-ID or role-ID
+    Column("options", JsonText, nullable=False),
+)
+
+CHAT_CODES = Table(
+    "chat_codes",
+    METADATA,
+    Column("hash", String(64), primary_key=True),
+    Column("user", ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("until", Double, nullable=False),
 )

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 from functools import cache
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, update
 
 from calotype.errors import plural
 from calotype.jobs.fairness import Candidate, Usage
@@ -66,6 +66,23 @@ def charge(db: Connection, job: Job, seconds: float, now: float) -> None:
     day = {"account": job.account, "day": int(now // DAY), "seconds": seconds}
     upsert(db, USAGE_DAYS, day, {"seconds": USAGE_DAYS.c.seconds + seconds})
     set_job(db, job.id, cost=JOBS.c.cost + seconds)
+
+
+def refund(db: Connection, job_id: str) -> None:
+    """Takes the device seconds of a job off its account again, from the latest days first. What counts for its turn in
+    the queue stays, as the device was busy."""
+    job = db.execute(select(JOBS.c.account, JOBS.c.cost).where(JOBS.c.id == job_id)).one()
+    left = job.cost
+    for row in db.execute(
+        select(USAGE_DAYS).where(USAGE_DAYS.c.account == job.account).order_by(USAGE_DAYS.c.day.desc())
+    ):
+        taken = min(left, row.seconds)
+        day = USAGE_DAYS.c.account == row.account, USAGE_DAYS.c.day == row.day
+        db.execute(update(USAGE_DAYS).where(*day).values(seconds=row.seconds - taken))
+        left -= taken
+        if left <= 0:
+            break
+    set_job(db, job_id, cost=0.0)
 
 
 def write_usage(db: Connection, account: str, usage: Usage) -> None:

@@ -22,7 +22,7 @@ from calotype.jobs.account import LOCAL, TRIAL, TRIAL_SECONDS, Account, Allowanc
 from calotype.jobs.database import Database
 from calotype.jobs.jobs import Conflict, NotFound, OverBudget
 from calotype.jobs.schema import JOBS, UPLOADS
-from calotype.jobs.tables import INVITATIONS, LINKS, PRESETS, TOKENS, USERS
+from calotype.jobs.tables import CHAT_CODES, CHAT_MEMBERS, INVITATIONS, LINKS, PRESETS, TOKENS, USERS
 from calotype.options import shown
 
 NAME = re.compile(r"\w[\w.@-]{0,63}")
@@ -30,6 +30,7 @@ TOKEN = re.compile(r"(cal|inv)_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 SESSION = re.compile(r"ses_([0-9a-f]{16})_(\d{1,12})_([0-9a-f]{64})")
 KNOWN_SECONDS = 300.0  # for which a verified token is not hashed again
 MAX_KNOWN = 10_000
+CODE_SECONDS = 900.0  # for which a code that links an account to a chat is valid
 
 
 class Accounts:
@@ -61,10 +62,14 @@ class Accounts:
             CalotypeError: the name is invalid.
         """
         with self._database.writing() as db:
-            if db.execute(select(USERS.c.id).limit(1)).first() is not None:
+            if _exist(db):
                 raise Conflict("the service has an owner already; log in with a token of theirs")
             account = self._add(db, name, allowance or Allowance(), True, None)
             return account, self._add_token(db, account.id)
+
+    def add_within(self, db: Connection, name: str, allowance: Allowance, invitation: str | None) -> Account:
+        """`add` in a transaction of the caller, with the id of an invitation."""
+        return self._add(db, name, allowance, False, invitation)
 
     def _add(self, db: Connection, name: str, allowance: Allowance, is_admin: bool, invitation: str | None) -> Account:
         if not NAME.fullmatch(name):
@@ -88,14 +93,22 @@ class Accounts:
             return [_account(row) for row in db.execute(_ACCOUNTS.order_by(USERS.c.created, USERS.c.name))]
 
     def exist(self) -> bool:
-        """Whether there is any account."""
+        """Whether there is any account, besides those that the bot has opened: nobody logs in with them."""
         with self._database.reading() as db:
-            return db.execute(select(USERS.c.id).limit(1)).first() is not None
+            return _exist(db)
 
     def find(self, name: str) -> Account:
         """Raises NotFound."""
         with self._database.reading() as db:
             return _account(self._row(db, name))
+
+    def get(self, id: str) -> Account:
+        """The account of an id. Raises NotFound."""
+        with self._database.reading() as db:
+            row = db.execute(_ACCOUNTS.where(USERS.c.id == id)).first()
+        if row is None:
+            raise NotFound("there is no account {name}", name=id)
+        return _account(row)
 
     def change(self, name: str, **changes: Any) -> Account:
         """Changes fields of the allowance, or `is_disabled`: then all tokens of the account are refused."""
@@ -163,6 +176,15 @@ class Accounts:
     def _dummy(self) -> str:
         return self._hasher.hash(secrets.token_hex(16))
 
+    def add_code(self, account: Account) -> str:
+        """A code with which a person in a chat takes this account, once, within a quarter of an hour."""
+        code = secrets.token_urlsafe(12)
+        with self._database.writing() as db:
+            db.execute(delete_from(CHAT_CODES).where(CHAT_CODES.c.until < self._clock()))
+            values = {"hash": hash_of_code(code), "user": account.id, "until": self._clock() + CODE_SECONDS}
+            db.execute(insert(CHAT_CODES).values(**values))
+        return code
+
     # Sessions
 
     def open_session(self, token: str, seconds: float) -> str | None:
@@ -221,8 +243,19 @@ class Accounts:
             return account, self._add_token(db, account.id)
 
 
+def hash_of_code(code: str) -> str:
+    """Codes are random and short-lived, so that a plain hash is enough."""
+    return hashlib.sha256(code.strip().encode("utf-8", "replace")).hexdigest()
+
+
 _JOINED = USERS.join(INVITATIONS, INVITATIONS.c.id == USERS.c.invitation, isouter=True)
 _ACCOUNTS = select(USERS, INVITATIONS.c.seconds.label("trial_seconds")).select_from(_JOINED)
+
+
+def _exist(db: Connection) -> bool:
+    """Whether there is any account with which somebody logs in."""
+    own = select(CHAT_MEMBERS.c.user).where(CHAT_MEMBERS.c.is_own)
+    return db.execute(select(USERS.c.id).where(USERS.c.id.not_in(own)).limit(1)).first() is not None
 
 
 def _account(row: Row) -> Account:

@@ -9,6 +9,7 @@ from calotype.out_of_process import ProcessEnded
 SECONDS = 300.0
 QUALITY = 95
 THUMBNAIL_QUALITY = 85
+SHRINK = 1.5  # of the sides of a copy that is still too large
 MEDIA_TYPES = {
     "image/jpeg": ("jpeg", ".jpg"),
     "image/png": ("png", ".png"),
@@ -45,6 +46,24 @@ def thumbnail(source: Path, side: int, max_pixels: int) -> bytes:
     from calotype.picture import decoder
 
     return decoder.read(_thumbnail_here, source, side, max_pixels=max_pixels)
+
+
+def fitting(source: Path, max_bytes: int, max_pixels: int) -> bytes:
+    """A copy on white as JPEG that is not larger than so many bytes; its sides shrink as far as needed.
+
+    Raises:
+        CalotypeError: not a picture, or one that cannot be read.
+    """
+    from calotype.picture import decoder
+
+    return decoder.read(_fitting_here, source, max_bytes, max_pixels=max_pixels)
+
+
+def _fitting_here(source: Path, max_bytes: int, max_pixels: int) -> bytes:
+    side = 2**14
+    while len(content := _thumbnail_here(source, side, max_pixels)) > max_bytes and side > 64:
+        side = round(side / SHRINK)
+    return content
 
 
 def _thumbnail_here(source: Path, side: int, max_pixels: int) -> bytes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from calotype.engine import Engine
 from calotype.errors import CalotypeError, Message
 from calotype.jobs.database import StoreFull
-from calotype.jobs.jobs import Claim, LeaseLost, Unreachable
+from calotype.jobs.jobs import BUG, Claim, LeaseLost, Unreachable
 from calotype.jobs.store import JobStore
 from calotype.tasks.events import Preview, Progress
 from calotype.tasks.limits import LIMITS
@@ -230,7 +230,7 @@ def _as_error(fault: Exception, claim: Claim) -> CalotypeError:
     if isinstance(fault, MemoryError):
         return CalotypeError("there is not enough memory for this job; make it smaller")
     LOG.error("job %s: an error in Calotype itself", claim.job.id, exc_info=fault)
-    return CalotypeError("an error in Calotype itself: {kind}: {bug}", kind=type(fault).__name__, bug=str(fault))
+    return CalotypeError(BUG, kind=type(fault).__name__, bug=str(fault))
 
 
 def _causes(fault: BaseException | None) -> Iterator[BaseException]:

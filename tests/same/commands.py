@@ -20,7 +20,7 @@ HELPED = (
     *("restore", "upscale", "imagine", "again", "faces", "info", "doctor", "bench", "bench tiles"),
     *("models", "models list", "models info", "models pull", "models add", "models import-from", "models remove"),
     *("models verify", "lora", "lora info", "lora merge", "lora resize", "lora extract", "lora convert", "train"),
-    *("serve", "worker", "users", "users add", "users budget", "users invite"),
+    *("serve", "worker", "bot", "users", "users add", "users budget", "users invite", "users link"),
     *("train lora", "train caption", "train gan", "train upscaler", "train restorer", "train diffusion"),
 )
 

@@ -1,0 +1,15 @@
+"""The slash commands, each file a group of them."""
+
+from typing import Any
+
+from calotype.bot.client import Bot
+from calotype.bot.commands import imagine, mine, owner, pictures
+from calotype.bot.studio import Studio
+
+
+def new_bot(studio: Studio, **options: Any) -> Bot:
+    """A bot with all commands. `options`: of `Bot`."""
+    bot = Bot(studio, **options)
+    for group in (imagine, pictures, mine, owner):
+        group.add(bot)
+    return bot

@@ -1,0 +1,37 @@
+"""/imagine."""
+
+import asyncio
+import io
+from typing import TYPE_CHECKING
+
+import discord
+from discord import app_commands
+
+from calotype.bot.interactions import _, is_private, person_of, refusing
+from calotype.bot.studio import CommandPlace, Queued
+
+if TYPE_CHECKING:
+    from calotype.bot.client import Bot
+
+
+def add(bot: "Bot") -> None:
+    @bot.tree.command(name=_("imagine"), description=_("Draw four pictures from a prompt"))
+    @app_commands.describe(
+        prompt=_("what the pictures show, and parameters as in Midjourney"),
+        picture=_("a picture to begin with"),
+    )
+    @app_commands.rename(prompt=_("prompt"), picture=_("picture"))
+    async def imagine(
+        interaction: discord.Interaction,
+        prompt: app_commands.Range[str, 1, 6000],
+        picture: discord.Attachment | None = None,
+    ) -> None:
+        async with refusing(interaction):
+            person = person_of(interaction)
+
+            def work(place: CommandPlace, content: bytes | None) -> Queued:
+                file = io.BytesIO(content) if content is not None else None
+                return bot.studio.imagine(person, prompt, str(interaction.id), place, file)
+
+            hidden = await asyncio.to_thread(is_private, bot.studio, person)
+            await bot.queue(interaction, work, attachment=picture, is_private=hidden)

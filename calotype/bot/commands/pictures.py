@@ -1,0 +1,131 @@
+"""/restore and /upscale, also in the menu of a message with a picture."""
+
+import asyncio
+import io
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import discord
+from discord import app_commands
+
+from calotype.bot.commands.mine import own_job, suggest_jobs
+from calotype.bot.interactions import _, fetched, is_private, person_of, refusing
+from calotype.bot.studio import CommandPlace, Queued
+from calotype.bot.wording import escaped
+from calotype.errors import CalotypeError
+
+if TYPE_CHECKING:
+    from calotype.bot.client import Bot
+
+MAX_NAME = 60  # characters of a file's name
+
+
+def add(bot: "Bot") -> None:
+    @bot.tree.command(name=_("restore"), description=_("Restore the faces of an old photo, and enlarge it"))
+    @app_commands.describe(
+        picture=_("the photo"),
+        strength=_("how much of each face is restored, from 0 to 1"),
+        faces=_("numbers of the faces, such as 1,3; all where not given"),
+    )
+    @app_commands.rename(picture=_("picture"), strength=_("strength"), faces=_("faces"))
+    async def restore(
+        interaction: discord.Interaction,
+        picture: discord.Attachment,
+        strength: app_commands.Range[float, 0.0, 1.0] | None = None,
+        faces: app_commands.Range[str, 1, 100] | None = None,
+    ) -> None:
+        task = {} if strength is None else {"strength": f"{strength:g}"}
+        task |= {} if faces is None else {"faces": faces}
+        await work_on(bot, interaction, "restore", task, picture)
+
+    @bot.tree.command(name=_("upscale"), description=_("Enlarge a picture"))
+    @app_commands.describe(picture=_("the picture"), scale=_("how many times larger; 2 where not given"))
+    @app_commands.rename(picture=_("picture"), scale=_("scale"))
+    async def upscale(
+        interaction: discord.Interaction,
+        picture: discord.Attachment,
+        scale: app_commands.Range[float, 1.0, 8.0] = 2.0,
+    ) -> None:
+        await work_on(bot, interaction, "upscale", {"scale": scale}, picture)
+
+    @bot.tree.command(name=_("describe"), description=_("The prompt and parameters that a picture was drawn with"))
+    @app_commands.describe(picture=_("the picture"))
+    @app_commands.rename(picture=_("picture"))
+    async def describe(interaction: discord.Interaction, picture: discord.Attachment) -> None:
+        async with refusing(interaction):
+            await say_parameters(bot, interaction, picture)
+
+    @bot.tree.context_menu(name=_("Info"))
+    async def describe_message(interaction: discord.Interaction, message: discord.Message) -> None:
+        async with refusing(interaction):
+            await say_parameters(bot, interaction, picture_in(message))
+
+    @bot.tree.command(name=_("vary"), description=_("Four variations of a picture of yours"))
+    @app_commands.describe(job=_("the job"), number=_("of the picture in the grid"), strong=_("much, or a little"))
+    @app_commands.rename(job=_("job"), number=_("number"), strong=_("strong"))
+    async def vary(
+        interaction: discord.Interaction,
+        job: app_commands.Range[str, 1, 100],
+        number: app_commands.Range[int, 1, 4] = 1,
+        strong: bool = False,
+    ) -> None:
+        person, action = person_of(interaction), "vb" if strong else "vs"
+
+        def work(place: CommandPlace, _: bytes | None) -> Queued:
+            known = own_job(bot, person, job)
+            return bot.studio.press(person, action, known, number, str(interaction.id), place)
+
+        async with refusing(interaction):
+            hidden = await asyncio.to_thread(is_private, bot.studio, person)
+            await bot.queue(interaction, work, is_private=hidden)
+
+    vary.autocomplete("job")(suggest_jobs(bot))
+
+    @bot.tree.context_menu(name=_("Restore faces"))
+    async def restore_message(interaction: discord.Interaction, message: discord.Message) -> None:
+        async with refusing(interaction):
+            await work_on(bot, interaction, "restore", {}, picture_in(message))
+
+    @bot.tree.context_menu(name=_("Upscale 2x"))
+    async def upscale_message(interaction: discord.Interaction, message: discord.Message) -> None:
+        async with refusing(interaction):
+            await work_on(bot, interaction, "upscale", {"scale": 2.0}, picture_in(message))
+
+
+async def say_parameters(bot: "Bot", interaction: discord.Interaction, picture: discord.Attachment) -> None:
+    """What a picture says about how it was drawn, to the person alone."""
+    await interaction.response.defer(ephemeral=True, thinking=True)
+    content = await fetched(picture, bot.studio.service.max_upload)
+    name = picture.filename[-MAX_NAME:].lstrip(". ") or "picture"
+    found = await asyncio.to_thread(bot.studio.describe, person_of(interaction), io.BytesIO(content), name)
+    if not found:
+        raise CalotypeError("this picture says nothing about how it was drawn")
+    lines = [f"**{escaped(str(key))}**: {escaped(str(value))}" for key, value in found.items() if value]
+    await bot.say(interaction, "\n".join(lines))
+
+
+async def work_on(
+    bot: "Bot",
+    interaction: discord.Interaction,
+    kind: str,
+    task: Mapping[str, Any],
+    picture: discord.Attachment,
+) -> None:
+    """Queues the work on one attached picture."""
+    person = person_of(interaction)
+    name = picture.filename[-MAX_NAME:].lstrip(". ") or "picture"
+
+    def work(place: CommandPlace, content: bytes | None) -> Queued:
+        return bot.studio.work_on(person, kind, task, io.BytesIO(content or b""), name, str(interaction.id), place)
+
+    async with refusing(interaction):
+        hidden = await asyncio.to_thread(is_private, bot.studio, person)
+        await bot.queue(interaction, work, attachment=picture, is_private=hidden)
+
+
+def picture_in(message: discord.Message) -> discord.Attachment:
+    """The first picture of a message. Raises CalotypeError if it has none."""
+    for attachment in message.attachments:
+        if (attachment.content_type or "image/").startswith("image/"):
+            return attachment
+    raise CalotypeError("this message has no picture")

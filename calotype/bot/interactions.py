@@ -1,0 +1,52 @@
+"""What all commands have in common."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import discord
+from discord import app_commands
+
+from calotype.bot.studio import Person, Studio
+from calotype.errors import CalotypeError
+
+_ = app_commands.locale_str  # names and descriptions, translated by the catalogs
+
+
+def person_of(interaction: discord.Interaction) -> Person:
+    """Who gave a command or pressed a button."""
+    user = interaction.user
+    joined = getattr(user, "joined_at", None)
+    roles = tuple(str(role.id) for role in getattr(user, "roles", ()))
+    created = discord.utils.snowflake_time(user.id).timestamp()
+    return Person(str(user.id), created, joined.timestamp() if joined else None, roles)
+
+
+def is_private(studio: Studio, person: Person) -> bool:
+    """Whether the person wants results as direct messages."""
+    member = studio.chat.member(person.id)
+    return member is not None and bool(member.options.get("private"))
+
+
+async def fetched(attachment: discord.Attachment, limit: int) -> bytes:
+    """The content of an attachment of up to so many bytes.
+
+    Raises:
+        CalotypeError: it is too large, or not there any more.
+    """
+    if attachment.size > limit:
+        raise CalotypeError("{name} has more than {limit} MiB", name=attachment.filename, limit=limit >> 20)
+    try:
+        return await attachment.read()
+    except discord.HTTPException:
+        raise CalotypeError(
+            "{name} is not there any more; attach it again", name=attachment.filename, option="picture"
+        ) from None
+
+
+@contextlib.asynccontextmanager
+async def refusing(interaction: discord.Interaction) -> AsyncIterator[None]:
+    """Says errors that a person can mend to that person alone."""
+    try:
+        yield
+    except CalotypeError as fault:
+        await interaction.client.refuse(interaction, fault)

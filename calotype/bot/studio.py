@@ -1,0 +1,339 @@
+"""What commands and buttons do in the job store, without Discord. All of it may run in threads."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO
+
+from calotype.api.errors import Refusal
+from calotype.api.limiter import Rate, RateLimiter
+from calotype.api.orders import read_order
+from calotype.api.service import Caller, Service
+from calotype.bot.blocked import check_words
+from calotype.bot.prompt import ImaginePrompt, ModelRow, read_prompts
+from calotype.bot.settings import BotSettings, read_rows
+from calotype.errors import CalotypeError, Message
+from calotype.jobs.account import Allowance
+from calotype.jobs.chat import Chat, ChatMember, ChatMessage
+from calotype.jobs.files import open_stored
+from calotype.jobs.jobs import DONE, Job, StoredResult
+from calotype.outputs.describe import describe_picture
+
+DAY = 86400.0
+NOBODY = "nobody"  # owner of no job and no model
+FLOOD = Rate(burst=10, per_minute=12)  # commands and presses of a person
+INITIAL = 1.0  # weight of the initial picture where --iw is not given
+VARIATIONS = {"v": 0.65, "vs": 0.4, "vb": 0.85}  # strength of redrawing by button
+ZOOMS = {"z15": 0.25, "z2": 0.5}  # margin on each side, of the picture's size
+PANS = {"pl": (1, 0, 0, 0), "pu": (0, 1, 0, 0), "pr": (0, 0, 1, 0), "pd": (0, 0, 0, 1)}
+MARGIN = 8  # margins are multiples of it
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody on Discord. `created` and `joined` are seconds since 1970; `joined` None: in a direct message."""
+
+    id: str
+    created: float
+    joined: float | None = None
+    roles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CommandPlace:
+    """Where a command was given, and by which button."""
+
+    channel: str
+    parent: str = ""  # address
+    language: str = "en"
+
+
+@dataclass(frozen=True)
+class Queued:
+    """Jobs of one command. `refused`: why the rest of them is not in the queue."""
+
+    jobs: tuple[Job, ...]
+    is_new: bool
+    notes: tuple[Message, ...] = ()
+    refused: CalotypeError | None = None
+
+
+@dataclass
+class Studio:
+    """The service as the bot uses it."""
+
+    service: Service
+    chat: Chat
+    settings: BotSettings = BotSettings()
+    clock: Callable[[], float] = time.time
+    flood: RateLimiter = field(default_factory=lambda: RateLimiter(FLOOD))
+
+    @property
+    def rows(self) -> dict[str, ModelRow]:
+        return read_rows(self.service.settings.home)
+
+    # People
+
+    def member(self, person: Person) -> ChatMember:
+        """The account of a person, opened at the first use. Raises CalotypeError for banned people."""
+        member = self.chat.member(person.id)
+        if member is None:
+            trial = self.settings.trial_seconds if self._is_newcomer(person) else None
+            member = self.chat.open_account(person.id, Allowance(seconds=self.settings.daily_seconds), trial)
+        if member.is_banned or member.account.is_disabled:
+            raise CalotypeError("the owner of this bot has closed it for you")
+        return self._with_roles(member, person)
+
+    def _is_newcomer(self, person: Person) -> bool:
+        now = self.clock()
+        is_young = now - person.created < self.settings.account_days * DAY
+        return is_young or (person.joined is not None and now - person.joined < self.settings.member_days * DAY)
+
+    def _with_roles(self, member: ChatMember, person: Person) -> ChatMember:
+        """With the largest budget that a role of the person has, if that is more than the person's own."""
+        granted = [options for role in person.roles if (options := self.chat.options(f"role-{role}"))]
+        if not granted or not member.is_own:
+            return member
+        own = None if member.account.invitation else member.account.allowance.seconds
+        limits = [options["seconds"] for options in granted] + ([] if member.account.invitation else [own])
+        seconds = None if None in limits else max(limits)
+        allowance = replace(member.account.allowance, seconds=seconds)
+        if member.account.invitation:
+            allowance = Allowance(seconds=seconds)
+        return replace(member, account=replace(member.account, allowance=allowance, invitation=None))
+
+    def caller(self, member: ChatMember) -> Caller:
+        return Caller(member.account.id, member.account)
+
+    def models(self, member: ChatMember | None = None) -> list[str]:
+        """The models that a person may draw with; those of everybody without one."""
+        caller = self.caller(member) if member else Caller(NOBODY)
+        return sorted(self.service.names_for(caller)("diffusion"))
+
+    def admit(self, person: Person, command: str = "", channel: str = "") -> ChatMember:
+        """Checks who it is, how fast, and whether the command is allowed in the channel. Raises CalotypeError."""
+        member = self.member(person)
+        allowed = self.chat.options(f"channel-{channel}").get("commands") if channel else None
+        if command and allowed and command not in allowed:
+            names = ", ".join(f"/{name}" for name in allowed)
+            raise CalotypeError("this channel takes {names} only; go to another one", names=names)
+        try:
+            self.flood.take(person.id)
+        except Refusal:
+            wait = self.flood.wait_for(person.id)
+            raise CalotypeError("that is too fast; go on in {seconds} s", seconds=max(1, round(wait))) from None
+        return member
+
+    # Jobs
+
+    def imagine(
+        self,
+        person: Person,
+        text: str,
+        key: str,
+        place: CommandPlace,
+        picture: BinaryIO | None = None,
+        parent: Job | None = None,
+    ) -> Queued:
+        """Queues the jobs of a prompt. Raises CalotypeError if none is."""
+        member = self.admit(person, "imagine", place.channel)
+        check_words(text, self.settings.blocked_words, self.settings.appeal)
+        prompts = read_prompts(text, self.rows, self._usual(member, place.channel))
+        files = {}
+        if picture is not None:
+            files = {"init": self._stored(member, picture, "init.png")}
+        elif any(prompt.image_weight is not None for prompt in prompts):
+            raise CalotypeError("--{name} weighs a picture; attach one to the command", name="iw")
+        tasks = [(prompt, self._task(prompt, member, bool(files))) for prompt in prompts for _ in range(prompt.repeat)]
+        for _, task in tasks:
+            self._check_model(task, place.channel)
+        jobs: list[Job] = []
+        is_new = False
+        try:
+            for n, (prompt, task) in enumerate(tasks):
+                order = {"kind": "imagine", "task": task, "files": files}
+                job, is_first = self._submit(member, person, order, f"{key}.{n}", place, prompt.text, parent)
+                is_new |= is_first
+                jobs.append(job)
+        except CalotypeError as fault:
+            if not jobs:
+                raise
+            return Queued(tuple(jobs), is_new, prompts[0].notes, fault)
+        return Queued(tuple(jobs), is_new, prompts[0].notes)
+
+    def _usual(self, member: ChatMember, channel: str) -> ModelRow:
+        rows = self.rows
+        row = rows["default"]
+        model = member.options.get("model")
+        if model:
+            row = next((known for known in rows.values() if known.model == model), ModelRow(model))
+        return row
+
+    def _task(self, prompt: ImaginePrompt, member: ChatMember, has_picture: bool) -> dict[str, Any]:
+        task = {**prompt.task, "grid": True}
+        if "size" not in task and member.options.get("size"):
+            task["size"] = member.options["size"]
+        if has_picture:
+            weight = INITIAL if prompt.image_weight is None else prompt.image_weight
+            task["strength"] = round(1 - weight / 4, 3)
+        return task
+
+    def _check_model(self, task: Mapping[str, Any], channel: str) -> None:
+        allowed = self.chat.options(f"channel-{channel}").get("models")
+        if allowed and task.get("model", "emoji") not in allowed:
+            raise CalotypeError("this channel takes the models {names} only", names=", ".join(allowed), option="model")
+
+    def _submit(
+        self,
+        member: ChatMember,
+        person: Person,
+        order: Mapping[str, Any],
+        key: str,
+        place: CommandPlace,
+        text: str = "",
+        parent: Job | None = None,
+    ) -> tuple[Job, bool]:
+        """Queues a job and remembers its message. False: it was queued before, by the same command or button."""
+        caller, service = self.caller(member), self.service
+        if parent is not None and parent.owner == caller.owner:
+            order = {**order, "parent": parent.id}
+        job = service.submit(caller, read_order(order, service.names_for(caller), caller.limits), f"discord.{key}")
+        is_new = self.chat.add_message(
+            job.id,
+            person.id,
+            place.channel,
+            parent=place.parent,
+            text=text,
+            language=place.language,
+        )
+        return job, is_new
+
+    def _stored(self, member: ChatMember, file: BinaryIO, name: str) -> str:
+        caller = self.caller(member)
+        self.service.check_storage(caller)
+        return f"{self.service.store.upload(caller.owner, file, self.service.max_upload).id}/{name}"
+
+    def work_on(
+        self,
+        person: Person,
+        kind: str,
+        task: Mapping[str, Any],
+        picture: BinaryIO,
+        name: str,
+        key: str,
+        place: CommandPlace,
+    ) -> Queued:
+        """Queues the restoring or enlarging of a picture. Raises CalotypeError."""
+        member = self.admit(person, kind, place.channel)
+        order = {"kind": kind, "task": dict(task), "files": {"source": self._stored(member, picture, name)}}
+        job, is_new = self._submit(member, person, order, key, place)
+        return Queued((job,), is_new)
+
+    def press(self, person: Person, action: str, job: Job, index: int, key: str, place: CommandPlace) -> Queued:
+        """Queues what a button of a picture asks for. Raises CalotypeError."""
+        member = self.admit(person, "", place.channel)
+        text = self.chat.message(job.id).text
+        if action == "r":
+            order = {"kind": job.kind, "task": {**job.task, "seed": -1}, "files": self._same_files(member, job)}
+        elif action == "n":
+            order = {
+                "kind": job.kind,
+                "task": {**job.task, "faces": str(index)},
+                "files": self._same_files(member, job),
+            }
+        else:
+            result = picture_of(job, index)
+            with open_stored(self.service.store.files.result(result.id)) as file:
+                order = derived(action, job, result, self._stored(member, file, f"picture{suffix_of(result)}"))
+        self._check_model(order["task"], place.channel)
+        queued, is_new = self._submit(member, person, order, key, place, text, job)
+        return Queued((queued,), is_new)
+
+    def _same_files(self, member: ChatMember, job: Job) -> dict[str, Any]:
+        """The uploads of a job, also for somebody else who pressed its button."""
+        files = {}
+        for option, ref in job.files.items():
+            if isinstance(ref, str):
+                upload, _, name = ref.partition("/")
+                with open_stored(self.service.store.files.upload(upload)) as file:
+                    files[option] = self._stored(member, file, name or "picture.png")
+        return files
+
+    def check_presser(self, message: ChatMessage, presser: str) -> None:
+        """Raises CalotypeError if the person whose job it is keeps its buttons."""
+        member = self.chat.member(message.member)
+        if presser != message.member and member and member.options.get("presses") == "mine":
+            raise CalotypeError("only the person who gave this command may press its buttons")
+
+    def describe(self, person: Person, picture: BinaryIO, name: str) -> dict[str, Any]:
+        """The parameters that a picture was generated with, by A1111's names; empty if it has none.
+
+        Raises:
+            CalotypeError: it cannot be read.
+        """
+        member = self.admit(person)
+        upload = self._stored(member, picture, name).partition("/")[0]
+        path = self.service.store.files.upload(upload)
+        return describe_picture(path, self.service.settings.max_pixels)["parameters"]
+
+    def retry(self, person: Person, job: Job) -> Job:
+        member = self.admit(person)
+        retried = self.service.store.retry(job.id, member.account.id, member.account.budget)
+        self.chat.change_message(job.id, is_final=False)
+        return retried
+
+
+def pictures_of(job: Job) -> Sequence[StoredResult]:
+    """The pictures of a job, without its grid."""
+    return [result for result in _images(job) if not result.facts.get("sheet")]
+
+
+def grid_of(job: Job) -> StoredResult | None:
+    """What the message of a job shows: the grid, or the only picture. None without pictures."""
+    found = _images(job)
+    return next((result for result in found if result.facts.get("sheet")), found[0] if found else None)
+
+
+def _images(job: Job) -> list[StoredResult]:
+    return [result for result in job.results if result.media_type.startswith("image/")]
+
+
+def faces_of(job: Job) -> int:
+    """How many faces a restored picture has."""
+    return int(job.results[0].facts.get("faces", 0)) if job.kind == "restore" and job.results else 0
+
+
+def picture_of(job: Job, index: int) -> StoredResult:
+    """Picture number `index`, from 1. Raises CalotypeError."""
+    found = pictures_of(job)
+    if job.state != DONE or not 1 <= index <= len(found):
+        raise CalotypeError("this job has no picture {number}", number=index)
+    return found[index - 1]
+
+
+def suffix_of(result: StoredResult) -> str:
+    return "." + result.name.rpartition(".")[2] if "." in result.name else ".png"
+
+
+def derived(action: str, job: Job, result: StoredResult, upload: str) -> dict[str, Any]:
+    """The order that a button of a picture stands for."""
+    if action in ("x2", "x4"):
+        return {"kind": "upscale", "task": {"scale": float(action[1:])}, "files": {"source": upload}}
+    if action == "f":
+        return {"kind": "restore", "task": {}, "files": {"source": upload}}
+    if job.kind != "imagine":
+        raise CalotypeError("this picture was not drawn from a prompt, so that it has no variations")
+    dropped = ("seed", "size", "strength", "outpaint", "variation", "hires", "seed_resize", "mask")
+    task = {name: value for name, value in job.task.items() if name not in dropped}
+    width, height = int(result.facts["width"]), int(result.facts["height"])
+    if action in VARIATIONS:
+        return {
+            "kind": "imagine",
+            "task": {**task, "strength": VARIATIONS[action], "size": f"{width}x{height}"},
+            "files": {"init": upload},
+        }
+    sides = tuple(ZOOMS[action] for _ in range(4)) if action in ZOOMS else tuple(n / 2 for n in PANS[action])
+    lengths = (width, height, width, height)
+    margins = [round(part * length / MARGIN) * MARGIN for part, length in zip(sides, lengths, strict=True)]
+    task |= {"outpaint": ",".join(map(str, margins)), "strength": 1.0, "fill": "noise", "count": 1, "grid": False}
+    return {"kind": "imagine", "task": task, "files": {"init": upload}}

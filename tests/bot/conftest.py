@@ -1,0 +1,137 @@
+"""The bot on a Discord of this process (simcord), over a real job store."""
+
+import asyncio
+import shutil
+
+import pytest
+
+pytest.importorskip("discord")
+pytest.importorskip("simcord")
+
+import simcord
+
+from calotype.api.service import Service
+from calotype.api.settings import ServiceSettings
+from calotype.bot.commands import new_bot
+from calotype.bot.settings import BotSettings
+from calotype.bot.studio import Studio
+from calotype.jobs.chat import Chat
+from calotype.jobs.jobs import NewResult
+from calotype.jobs.store import JobStore
+from calotype.jobs.users import Accounts
+from calotype.settings import Settings
+from tests.api.conftest import Clock, png
+
+NEVER = 1e6  # seconds between two looks into the store: tests look themselves
+OLD = BotSettings(account_days=0, member_days=0)  # nobody is a newcomer
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """Migrations run once."""
+    folder = tmp_path_factory.mktemp("empty")
+    JobStore("", folder).close()
+    return folder / "jobs.sqlite3"
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path, clock, empty_database):
+    (tmp_path / "service").mkdir()
+    shutil.copy(empty_database, tmp_path / "service")
+    store = JobStore("", tmp_path / "service", clock)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def studio(store, clock, tmp_path):
+    settings = Settings.gather({"home": tmp_path / "home", "offline": True}, environ={})
+    accounts = Accounts(store.database, clock)
+    service = Service(store, settings, ServiceSettings(), accounts)
+    return Studio(service, Chat(store.database, accounts, clock), OLD, clock)
+
+
+class Evening:
+    """A server with a channel, people, and the bot."""
+
+    def __init__(self, env, bot, studio):
+        self.env, self.bot, self.studio = env, bot, studio
+        self.guild = env.create_guild()
+        self.channel = self.guild.create_text_channel("studio")
+
+    def person(self, name, **more):
+        return self.guild.add_member(self.env.create_user(name), **more)
+
+    async def look(self):
+        await self.bot.follower.look()
+
+    async def work(self, **more):
+        """Runs the next job as a worker would, and brings the messages up to date."""
+        self.studio.clock.now += 1
+        await asyncio.to_thread(work, self.studio.service.store, **more)
+        self.bot.follower._shown.clear()  # so that no edit waits for its time
+        await self.look()
+
+    async def restart(self):
+        self.bot = new_bot(self.studio, look_seconds=NEVER)
+        await self.env.restart_bot(self.bot)
+
+    @property
+    def messages(self):
+        """What everybody sees in the channel, oldest first."""
+        found = [message for message in self.channel.history() if not message.flags.ephemeral]
+        return sorted(found, key=lambda message: message.id)
+
+
+@pytest.fixture
+def play(studio):
+    """Runs `play(scene)`, a coroutine function of an evening."""
+
+    def run(scene, **more):
+        async def whole():
+            bot = new_bot(studio, look_seconds=NEVER)
+            async with simcord.run(bot, **more) as env:
+                await scene(Evening(env, bot, studio))
+
+        asyncio.run(whole())
+
+    return run
+
+
+def work(store, fault=None, seconds=2.0, size=(64, 48), preview=None, content=None):
+    """Runs the next job as a worker would; pictures with rising seeds and a grid, or a fault."""
+    claim = store.claim("tester")
+    assert claim is not None, "no job waits"
+    store.add_event(claim, {"event": "progress", "done": 1, "total": 4, "what": "steps", "remaining": 6.0})
+    if preview:
+        store.add_preview(claim, preview)
+        return claim
+    if fault:
+        store.fail(claim, fault, seconds)
+        return claim
+    count = claim.job.task.get("count", 1)
+    folder = store.files.work(claim.job.id)
+    folder.mkdir(parents=True, exist_ok=True)
+    results = []
+    for n in range(count + (1 if claim.job.task.get("grid") else 0)):
+        path = folder / f"picture-{n}.png"
+        path.write_bytes(content or png(*size))
+        facts = {"width": size[0], "height": size[1], "sheet": n == count}
+        facts |= {"seed": 7 + n} if claim.job.kind == "imagine" else {"faces": 3}
+        results.append(NewResult(path, path.name, "image/png", facts))
+    store.finish(claim, results, seconds)
+    return claim
+
+
+def buttons(message):
+    """The custom ids of a message's buttons, by what they show."""
+    found = {}
+    for row in message.components:
+        for button in row.children:
+            found[button.label or str(button.emoji)] = button.custom_id
+    return found

@@ -1,0 +1,153 @@
+"""What goes wrong on Discord's side: nothing is lost or doubled, and the person learns of it."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from calotype.bot.follow import HEADROOM, Follower
+from calotype.outputs.publish import fitting
+from tests.api.conftest import png
+from tests.bot.conftest import buttons
+
+
+def noise(side):
+    file = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_an_edit_that_fails_for_the_moment_is_tried_again(play, status):
+    async def scene(evening):
+        ann = evening.person("ann")
+        await ann.slash(evening.channel, "imagine", prompt="fox")
+        evening.env.inject_error("PATCH", "/channels/*/messages/*", status=status)
+        await evening.work()
+        assert "Cancel" in buttons(evening.messages[0])
+        await evening.look()
+        assert len(evening.messages) == 1 and "U1" in buttons(evening.messages[0])
+
+    play(scene)
+
+
+def test_a_message_that_was_deleted_is_sent_again_at_the_end(play):
+    async def scene(evening):
+        ann = evening.person("ann")
+        await ann.slash(evening.channel, "imagine", prompt="fox")
+        await evening.bot.get_channel(evening.channel.id).get_partial_message(evening.messages[0].id).delete()
+        await evening.work(preview=b"\xff\xd8\xff")
+        assert evening.messages == []
+        store = evening.studio.service.store
+        store.worker_ended("tester")
+        await evening.work()
+        (message,) = evening.messages
+        assert "U1" in buttons(message)
+        await evening.look()
+        assert len(evening.messages) == 1
+
+    play(scene)
+
+
+@pytest.mark.parametrize(("status", "code"), [(404, 10003), (403, 50001), (403, 50013)])
+def test_where_the_channel_is_gone_or_closed_the_person_gets_a_direct_message(play, status, code):
+    async def scene(evening):
+        user = evening.env.create_user("ann")
+        ann = evening.guild.add_member(user)
+        await ann.slash(evening.channel, "imagine", prompt="fox")
+        path = f"/channels/{evening.channel.id}/*"
+        evening.env.inject_error("*", path, status=status, code=code, times=None)
+        await evening.work()
+        assert "U1" in buttons(user.dm_channel.last_message)
+        assert evening.studio.chat.open_messages() == []
+
+    play(scene)
+
+
+def test_where_nobody_can_be_reached_the_bot_gives_up_and_the_pictures_stay(play, studio):
+    async def scene(evening):
+        ann = evening.person("ann")
+        await ann.slash(evening.channel, "imagine", prompt="fox")
+        evening.env.inject_error("*", f"/channels/{evening.channel.id}/*", status=403, code=50001, times=None)
+        evening.env.inject_error("POST", "/users/@me/channels", status=403, code=50007, times=None)
+        await evening.work()
+        assert studio.chat.open_messages() == [] and len(studio.service.store.find()[0].results) == 5
+
+    play(scene)
+
+
+def test_an_interaction_that_has_expired_loses_no_job(play, studio):
+    async def scene(evening):
+        ann = evening.person("ann")
+        evening.env.inject_error("*", "/webhooks/*", status=401, code=50027, times=None)
+        await ann.slash(evening.channel, "imagine", prompt="fox --s 250")
+        await evening.work()
+        assert "U1" in buttons(evening.messages[0]) and len(studio.service.store.find()) == 1
+
+    play(scene)
+
+
+def test_a_picture_over_the_limit_is_sent_smaller_and_that_is_said(play, monkeypatch):
+    limit = 60_000
+    monkeypatch.setattr(Follower, "_limit", lambda self, channel: limit + HEADROOM)
+
+    async def scene(evening):
+        ann = evening.person("ann")
+        await ann.slash(evening.channel, "imagine", prompt="fox")
+        await evening.work(content=noise(300))
+        (message,) = evening.messages
+        (file,) = message.attachments
+        content = await file.read()
+        assert file.filename == "picture.jpg" and len(content) <= limit
+        assert "too large for this server and was sent smaller" in message.content
+
+    play(scene)
+
+
+def test_a_copy_that_fits_is_as_large_as_it_can_be(tmp_path):
+    path = tmp_path / "noise.png"
+    path.write_bytes(noise(256))
+    whole = fitting(path, 10**6, 10**6)
+    small = fitting(path, 20_000, 10**6)
+    assert Image.open(io.BytesIO(whole)).size == (256, 256) and len(small) <= 20_000
+
+
+def test_an_attachment_that_is_gone_is_named(play, studio):
+    async def scene(evening):
+        import discord
+
+        async def gone(self, **_):
+            raise discord.NotFound(type("Response", (), {"status": 404, "reason": "Not Found"})(), "gone")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(discord.Attachment, "read", gone)
+            ann = evening.person("ann")
+            result = await ann.slash(evening.channel, "upscale", picture=("old.png", png()))
+        assert result.response.content == "old.png is not there any more; attach it again"
+        assert studio.service.store.find() == []
+
+    play(scene)
+
+
+def test_a_button_of_a_deleted_job_says_so(play, studio):
+    async def scene(evening):
+        ann = evening.person("ann")
+        await ann.slash(evening.channel, "imagine", prompt="fox")
+        await evening.work()
+        studio.service.store.delete(studio.service.store.find()[0].id)
+        result = await ann.click(evening.messages[0], label="U1")
+        assert "deleted to make room" in result.response.content and result.response.ephemeral
+
+    play(scene)
+
+
+def test_an_error_of_the_bot_itself_is_said(play, studio, monkeypatch):
+    async def scene(evening):
+        ann = evening.person("ann")
+        monkeypatch.setattr(type(studio), "imagine", lambda *args, **more: 1 / 0)
+        result = await ann.slash(evening.channel, "imagine", prompt="fox")
+        assert "an error in Calotype itself" in result.response.content
+
+    play(scene, check_errors=False)

@@ -1,0 +1,70 @@
+"""The bot, the job store and the real worker with the model that ships: from the prompt to pictures in the channel."""
+
+import asyncio
+import io
+import time
+
+import pytest
+from PIL import Image
+
+from calotype.bot.settings import MODELS_FILE
+from calotype.engine import Engine
+from calotype.worker.worker import Worker
+from calotype.worker.worker_options import WorkerOptions
+from tests.bot.conftest import buttons
+
+SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def shared_engine(settings):
+    return Engine(settings)
+
+
+@pytest.fixture
+def run_all(studio, clock, shared_engine):
+    """Runs all waiting jobs by a real worker, in a thread."""
+    worker = Worker(studio.service.store, shared_engine, WorkerOptions(min_free=0, progress_every=0), "w")
+
+    async def run(evening):
+        clock.now = time.time()
+        while await asyncio.to_thread(worker.run_next):
+            pass
+        evening.bot.follower._shown.clear()
+        await evening.look()
+
+    return run
+
+
+async def picture(message):
+    (file,) = message.attachments
+    return Image.open(io.BytesIO(await file.read()))
+
+
+def test_a_prompt_becomes_a_grid_a_variation_and_an_enlarged_picture(play, studio, run_all):
+    home = studio.service.settings.home
+    home.mkdir()
+    (home / MODELS_FILE).write_text('[default]\nmodel = "emoji"\nsize = 64\nsteps = 2\n')
+
+    async def scene(evening):
+        ann = evening.person("ann")
+        await ann.slash(evening.channel, "imagine", prompt="red fox face, noto --ar 2:1 --stop 50 --seed 7")
+        await run_all(evening)
+        (grid,) = evening.messages
+        assert "seed 7, done in" in grid.content
+        shown = await picture(grid)
+        await ann.click(grid, label="U3")
+        one = evening.messages[1]
+        single = await picture(one)
+        assert single.size == (96, 48) and shown.width >= 2 * 96 and shown.height >= 2 * 48
+        await ann.click(grid, label="V2")
+        await ann.click(one, label="Upscale 2x")
+        await ann.click(one, label="Zoom out 1.5x")
+        await run_all(evening)
+        variation, larger, zoomed = evening.messages[2:]
+        assert "U1" in buttons(variation)
+        assert (await picture(larger)).size == (192, 96) and "192 × 96 pixels" in larger.content
+        assert (await picture(zoomed)).size == (144, 80)
+        assert {job.state for job in studio.service.store.find()} == {"done"}
+
+    play(scene)
