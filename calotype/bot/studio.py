@@ -335,5 +335,5 @@ def derived(action: str, job: Job, result: StoredResult, upload: str) -> dict[st
     sides = tuple(ZOOMS[action] for _ in range(4)) if action in ZOOMS else tuple(n / 2 for n in PANS[action])
     lengths = (width, height, width, height)
     margins = [round(part * length / MARGIN) * MARGIN for part, length in zip(sides, lengths, strict=True)]
-    task |= {"outpaint": ",".join(map(str, margins)), "strength": 1.0, "fill": "noise", "count": 1, "grid": False}
+    task |= {"outpaint": ",".join(map(str, margins)), "strength": 0.85, "count": 1, "grid": False}
     return {"kind": "imagine", "task": task, "files": {"init": upload}}
