@@ -20,7 +20,7 @@ WIDE, PHONE = (1280, 860), (390, 844)
 SCREENS = (  # name, tab, colours, size, and the element that is scrolled to
     ("restore", "restore", "light", WIDE, None),
     ("imagine", "imagine", "dark", WIDE, None),
-    ("train", "train", "light", WIDE, "ct-train .ct-curve"),
+    ("train", "train", "light", WIDE, None),
     ("gallery", "gallery", "light", WIDE, None),
     ("queue", "queue", "dark", WIDE, None),
     ("phone", "restore", "light", PHONE, None),

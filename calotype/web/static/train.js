@@ -190,7 +190,7 @@ customElements.define(
       parts.push(...group("notes", _("What happened"), data.texts(false), false));
       keepFocus(card.run, () => card.run.replaceChildren(...parts));
       card.film.notes = new Map([...data.notes].reverse().map(([text, step]) => [step, text])); // the first one of a step
-      if (data.samples.length) card.film.add(data.samples);
+      card.film.add(data.samples); // also where there are none: a note may have come for the one that is shown
     }
 
     curve(losses) {
