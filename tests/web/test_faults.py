@@ -3,6 +3,7 @@
 import pytest
 
 from tests.web.conftest import StudioService, serving
+from tests.web.test_browser import serious_faults
 
 expect = pytest.importorskip("playwright.sync_api").expect
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -89,4 +90,39 @@ def test_a_refused_stream_says_why(tmp_path, visit):
         page.context.route("**/events*", lambda route: route.fulfill(**answer))
         page.reload()
         expect(page.locator("#ct-state")).to_have_text("up to 32 requests can wait at once")
+    studio.store.close()
+
+
+def test_what_is_shown_only_once_stays_while_people_are_changed_and_limits_are_read_again(tmp_path, visit):
+    studio = StudioService(tmp_path, ("ben",))
+    studio.accounts.add("ann", is_admin=True)
+    with serving(studio.app) as address:
+        page = visit(address)
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        log_in(page, studio, "ann")
+        page.get_by_role("tab", name="Settings").click()
+        ben = page.locator(".ct-person[data-account=ben]")
+        ben.locator("summary").click()
+        ben.get_by_role("button", name="New token").click()
+        secret = page.locator(".ct-secret").first
+        token = secret.inner_text()
+        page.get_by_role("button", name="Copy").click()
+        page.get_by_text("Copied").wait_for()
+        assert page.evaluate("navigator.clipboard.readText()") == token
+        page.get_by_role("button", name="Make an invitation").click()
+        expect(page.locator(".ct-secret")).to_have_count(2)
+        ben.get_by_label("Waiting jobs").fill("7")
+        page.keyboard.press("Enter")
+        page.get_by_text("The limits of ben are saved").wait_for()
+        expect(ben.get_by_label("Waiting jobs")).to_be_focused()
+        expect(page.locator(".ct-secret")).to_have_count(2)
+        assert secret.inner_text() == token and studio.accounts.verify(token).name == "ben"
+        assert serious_faults(page) == []
+        page.get_by_label("Name").fill("e")
+        page.get_by_role("tab", name="Gallery").click()
+        studio.store.submit(studio.accounts.find("ann").id, "imagine", {"prompt": "a red fox"})
+        page.get_by_role("tab", name="Settings").click()
+        expect(page.locator(".ct-row", has_text="Waiting jobs")).to_contain_text("1")
+        expect(page.get_by_label("Name")).to_have_value("e")
+        assert page.context.faults == []
     studio.store.close()
