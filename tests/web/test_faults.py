@@ -4,6 +4,7 @@ import pytest
 
 from tests.web.conftest import StudioService, serving
 from tests.web.test_browser import serious_faults
+from tests.web.test_gallery import drawn
 
 expect = pytest.importorskip("playwright.sync_api").expect
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -124,5 +125,36 @@ def test_what_is_shown_only_once_stays_while_people_are_changed_and_limits_are_r
         page.get_by_role("tab", name="Settings").click()
         expect(page.locator(".ct-row", has_text="Waiting jobs")).to_contain_text("1")
         expect(page.get_by_label("Name")).to_have_value("e")
+        assert page.context.faults == []
+    studio.store.close()
+
+
+def test_older_pictures_are_there_once_and_stay_when_the_page_comes_back(tmp_path, visit):
+    studio = StudioService(tmp_path)
+    for number in range(30):
+        drawn(studio, f"fox {number}")
+    with serving(studio.app) as address:
+        page = visit(address)
+        for name, tab in (("Imagine", "ct-imagine"), ("Gallery", "ct-gallery")):
+            page.get_by_role("tab", name=name).click()
+            cards, more = page.locator(f"{tab} .ct-card"), page.locator(f"{tab} .ct-foot button")
+            more.wait_for()
+            first = cards.count()
+            with page.expect_response("**/jobs?*after=*"):
+                more.evaluate("button => { button.click(); button.click(); }")
+            expect(cards).to_have_count(min(30, 2 * first))
+            page.wait_for_timeout(500)
+            shown = cards.count()
+            ids = cards.evaluate_all("all => all.map((card) => card.dataset.job)")
+            assert len(set(ids)) == shown == min(30, 2 * first)
+            with page.expect_response(lambda answer: "/jobs?" in answer.url and f"limit={shown}" in answer.url):
+                page.evaluate(
+                    """for (const isHidden of [true, false]) {
+                        Object.defineProperty(document, "hidden", { value: isHidden, configurable: true });
+                        document.dispatchEvent(new Event("visibilitychange"));
+                    }"""
+                )
+            page.wait_for_timeout(500)
+            assert cards.count() == shown
         assert page.context.faults == []
     studio.store.close()
