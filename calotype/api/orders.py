@@ -21,6 +21,7 @@ from calotype.tasks.output import JOB_OUTPUT_OPTIONS, DrawingOutput
 KEYS = ("kind", "task", "files", "output", "priority", "parent")
 MAX_FILES = 1000  # of one job
 MAX_PRIORITY = 10
+PLAN_PRIORITY = 1  # of one that only tells its plan, which takes seconds: it waits for none of its owner's trainings
 UPLOAD = Path("upload")  # stands for an uploaded file
 TAGGER = Path("tagger")  # stands for that of the worker
 RESULT = Path("result")  # stands for the output file, which the worker chooses
@@ -49,7 +50,8 @@ def read_order(data: Mapping[str, Any], names: Names, limits: Limits | None = No
     kind, task = read_kind(data, KEYS)
     files = read_files(data.get("files", {}))
     models = models_of(check_task(kind, task, files, names, limits))
-    priority, parent = _priority(data.get("priority", 0)), _parent(data.get("parent"))
+    usual = PLAN_PRIORITY if task.get("dry_run") is True else 0
+    priority, parent = _priority(data.get("priority", usual)), _parent(data.get("parent"))
     output = _output(kind, data.get("output", {}))
     return Order(kind, task, files, output, priority, parent, models)
 

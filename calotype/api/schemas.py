@@ -82,7 +82,7 @@ def _job_of(kind: str, cls: type) -> dict[str, Any]:
         "task": {"$ref": f"#/components/schemas/{cls.__name__}"},
         "files": file_schema,
         "output": _output_schema() if cls is Imagine else {"type": "object", "maxProperties": 0},
-        "priority": {"type": "integer", "minimum": -10, "maximum": 10, "default": 0},
+        "priority": {"type": "integer", "minimum": -10, "maximum": 10, "description": PRIORITY},
         "parent": {"type": ["string", "null"], "pattern": JOB_ID},
     }
     needed = [spec.name for spec in visible(cls) if is_required(spec) and not about(spec).is_path]
@@ -90,6 +90,7 @@ def _job_of(kind: str, cls: type) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
+PRIORITY = "counts among jobs of the account; without it 0, or 1 for a training that only tells its plan (`dry_run`)"
 JOB_EXAMPLES = {
     "imagine": {"value": {"kind": "imagine", "task": {"prompt": "red fox face, noto", "seed": 7, "count": 4}}},
     "restore": {

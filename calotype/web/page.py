@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from gradio import Blocks
 
 PATH = "/page"
-# Of Gradio's addresses only these are open: its own files, and what a form without queue needs. Files of the disk,
+# Of Gradio's addresses only these are open: its own files, what a form without queue needs, and by what a page that has
+# lost a request sees that the service is back. Files of the disk,
 # uploads, proxies, and its programming interface are not.
 FILES = re.compile(r"/(?:assets|static)/[\w./-]+|/theme\.css")
-CALLS = re.compile(r"/|/config/?|/gradio_api/(?:run/predict/?|startup-events|theme\.css|reset/?)")
+CALLS = re.compile(r"/|/config/?|/gradio_api/(?:run/predict/?|startup-events|app_id/?|theme\.css|reset/?)")
 POLICY = (
     "default-src 'none'; script-src 'self' {hashes}; style-src 'self' 'unsafe-inline'; img-src 'self' blob: data:; "
     "font-src 'self' data:; connect-src 'self' blob:; worker-src 'self'; manifest-src 'self'; base-uri 'self'; "

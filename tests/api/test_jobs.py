@@ -100,6 +100,15 @@ def test_a_job_can_be_steered(client, store):
     assert client.get(f"/jobs/{second}").status_code == 404
 
 
+def test_a_plan_waits_for_none_of_ones_own_trainings(client):
+    training = submit(client, "train_gan", {"demo": True})
+    plan = submit(client, "train_gan", {"demo": True, "dry_run": True})
+    assert [job["id"] for job in client.get("/queue").json()] == [plan, training]
+    body = {"kind": "train_gan", "task": {"demo": True, "dry_run": True}, "priority": 0}
+    last = client.post("/jobs", json=body).json()["id"]
+    assert [job["id"] for job in client.get("/queue").json()] == [plan, training, last]
+
+
 def test_the_same_key_twice_is_one_job(client):
     body, key = {"kind": "imagine", "task": {"prompt": "fox"}}, {"Idempotency-Key": "k1"}
     first, again = (client.post("/jobs", json=body, headers=key).json()["id"] for _ in range(2))

@@ -26,7 +26,7 @@ CLOSED = (
         "svelte/x.js",
         "gradio_api/vibe-code",
     ),
-    *("custom_component/1/client/component/x", "manifest.json", "robots.txt", "gradio_api/app_id", "login"),
+    *("custom_component/1/client/component/x", "manifest.json", "robots.txt", "login"),
 )
 
 
@@ -41,6 +41,7 @@ def test_nothing_is_shown_without_login(guest):
     for address in (
         "/page/en/config",
         "/page/en/gradio_api/startup-events",
+        "/page/en/gradio_api/app_id",
         "/jobs",
         "/events",
         "/archive?job=" + "0" * 32,

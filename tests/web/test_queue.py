@@ -55,6 +55,12 @@ def test_jobs_are_reordered_paused_and_tried_again(tmp_path, visit):
         row("three").get_by_role("button", name="Later").click()
         expect(page.locator("ct-queue .ct-name").first).to_have_text("one")
         assert [job.task["prompt"] for job in store.queue("local")] == ["one", "three", "two"]
+        row("two").get_by_role("button", name="First").click()
+        expect(page.locator("ct-queue .ct-name").first).to_have_text("two")
+        expect(page.get_by_role("button", name="First")).to_have_count(1)  # of the third one: "Earlier" does the rest
+        row("one").get_by_role("button", name="Earlier").click()
+        row("two").get_by_role("button", name="Later").click()
+        expect(page.locator("ct-queue .ct-name").nth(2)).to_have_text("two")
         row("one").get_by_role("button", name="Pause").click()
         row("one").get_by_text("paused").wait_for()
         assert store.get(jobs["one"]).state == "paused"
@@ -70,6 +76,26 @@ def test_jobs_are_reordered_paused_and_tried_again(tmp_path, visit):
         other = store.submit("local", "imagine", {"prompt": "of another window"})
         page.locator(f"ct-queue [data-job='{other.id}']").wait_for(timeout=5000)
     store.close()
+
+
+def test_all_that_wait_are_cancelled_and_what_is_paused_stays(tmp_path, visit):
+    from playwright.sync_api import expect
+
+    studio = StudioService(tmp_path)
+    jobs = [studio.store.submit("local", "imagine", {"prompt": prompt}).id for prompt in ("one", "two", "three")]
+    studio.store.pause(jobs[0], "local")
+    with serving(studio.app) as address:
+        page = visit(address)
+        page.get_by_role("tab", name="Queue").click()
+        button = page.get_by_role("button", name="Cancel all 2 that wait")
+        page.once("dialog", lambda dialog: dialog.dismiss())
+        button.click()
+        assert studio.store.get(jobs[1]).state == "queued"
+        page.once("dialog", lambda dialog: dialog.accept())
+        button.click()
+        expect(button).to_have_count(0)
+        assert [studio.store.get(job).state for job in jobs] == ["paused", "cancelled", "cancelled"]
+    studio.store.close()
 
 
 def test_a_long_queue_is_shown_in_parts_and_asks_little(tmp_path, visit):

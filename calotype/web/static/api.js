@@ -11,7 +11,8 @@ export class Fault extends Error {
   }
 }
 
-async function faultOf(answer) {
+/** The Fault of an answer that is no success. */
+export async function faultOf(answer) {
   // not while a token is shown that is shown only once: that of the first account, with which the log-in begins
   if (answer.status === 401 && !document.querySelector(".ct-secret")) location.assign("/login");
   try {

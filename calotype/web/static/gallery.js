@@ -4,7 +4,7 @@ import { call, get, post, submit } from "./api.js";
 import { openDialog } from "./compare.js";
 import { el, guarded, keepFocus, toast } from "./dom.js";
 import { hand } from "./hand.js";
-import { isTrial, jobTitle, kindTitle, openTab } from "./jobs.js";
+import { asMany, isTrial, jobTitle, joined, kindTitle, openTab } from "./jobs.js";
 import { watch } from "./live.js";
 import { isRemoved, picturesOf, remove, watchRemoval } from "./removal.js";
 import { _, duration } from "./texts.js";
@@ -53,7 +53,7 @@ customElements.define(
     connectedCallback() {
       this.build();
       this.stop = watch({
-        open: () => this.read(),
+        open: () => this.read(asMany(this.jobs, PAGE)),
         change: (job) => this.change(job),
         gone: (id) => {
           this.jobs = this.jobs.filter((job) => job.id !== id);
@@ -82,14 +82,14 @@ customElements.define(
       this.since = el("input", { type: "date", "aria-label": _("From day"), onchange: soon });
       this.until = el("input", { type: "date", "aria-label": _("To day"), onchange: soon });
       this.grid = el("div", { class: "ct-grid" });
-      this.more = el("button", { type: "button", hidden: true, onclick: () => this.readMore() }, _("Show older pictures"));
+      this.more = el("button", { type: "button", hidden: true, onclick: () => guarded(() => this.readMore()) }, _("Show older pictures"));
       this.empty = el("p", { class: "ct-empty", hidden: true });
       this.replaceChildren(el("div", { class: "ct-bar" }, this.text, this.kind, this.which, el("label", {}, _("from"), this.since), el("label", {}, _("to"), this.until)), this.empty, this.grid, el("div", { class: "ct-bar ct-foot" }, this.more));
     }
 
-    query(after = null) {
+    query(limit = PAGE, after = null) {
       const day = (input, add) => new Date(`${input.value}T00:00`).getTime() / 1000 + add;
-      const query = new URLSearchParams([["state", "done"], ["limit", String(PAGE)]]);
+      const query = new URLSearchParams([["state", "done"], ["limit", String(limit)]]);
       for (const kind of this.kind.value ? [this.kind.value] : KINDS) query.append("kind", kind);
       if (this.text.value.trim()) query.set("text", this.text.value.trim());
       if (this.which.value === "favourite") query.set("favourite", "true");
@@ -99,12 +99,12 @@ customElements.define(
       return query;
     }
 
-    async read() {
+    async read(limit = PAGE) {
       try {
         if (this.which.value === "shared") await this.readLinks();
         else {
           this.links = null;
-          const page = await get(`/jobs?${this.query()}`);
+          const page = await get(`/jobs?${this.query(limit)}`);
           [this.jobs, this.next] = [page.jobs, page.next];
         }
         this.show();
@@ -124,14 +124,14 @@ customElements.define(
     change(job) {
       if (job.state !== "done" || !KINDS.includes(job.kind)) return;
       const at = this.jobs.findIndex((other) => other.id === job.id);
-      if (at < 0) return this.read();
+      if (at < 0) return this.read(asMany(this.jobs, PAGE));
       this.jobs[at] = job;
       this.show();
     }
 
     async readMore() {
-      const page = await get(`/jobs?${this.query(this.next)}`);
-      this.jobs.push(...page.jobs);
+      const page = await get(`/jobs?${this.query(PAGE, this.next)}`);
+      this.jobs = joined(this.jobs, page.jobs);
       this.next = page.next;
       this.show();
     }

@@ -3,7 +3,7 @@
 import { get, post, submit } from "./api.js";
 import { openDialog } from "./compare.js";
 import { el, guarded, keepFocus, toast } from "./dom.js";
-import { FINISHED, isPicture, jobTitle, previewOf, progressOf } from "./jobs.js";
+import { asMany, FINISHED, isPicture, jobTitle, joined, previewOf, progressOf } from "./jobs.js";
 import { watch } from "./live.js";
 import { fill, onOrder, showFault } from "./orders.js";
 import { isRemoved, picturesOf, remove, watchRemoval } from "./removal.js";
@@ -28,7 +28,7 @@ customElements.define(
       this.list = el("ul", { class: "ct-list" });
       this.notice = el("p", { class: "ct-soft", role: "status" });
       this.empty = el("p", { class: "ct-empty", hidden: true }, _("Describe a picture and press Imagine. What is drawn appears here."));
-      this.more = el("button", { type: "button", hidden: true, onclick: () => this.readMore() }, _("Show older pictures"));
+      this.more = el("button", { type: "button", hidden: true, onclick: () => guarded(() => this.readMore()) }, _("Show older pictures"));
       this.replaceChildren(this.notice, this.empty, this.list, el("div", { class: "ct-bar ct-foot" }, this.more));
       this.stop = watch({ open: () => this.read(), change: (job) => this.change(job), gone: (id) => this.forget(id), moved: () => this.showWaiting() });
       onOrder("imagine", (task) => this.order(task));
@@ -64,7 +64,7 @@ customElements.define(
 
     async read() {
       try {
-        const [page, after] = await Promise.all([get(`/jobs?kind=imagine&limit=${PAGE}`), get("/jobs?kind=restore&kind=upscale&limit=100")]);
+        const [page, after] = await Promise.all([get(`/jobs?kind=imagine&limit=${asMany(this.jobs, PAGE)}`), get("/jobs?kind=restore&kind=upscale&limit=100")]);
         [this.jobs, this.next] = [page.jobs, page.next];
         for (const job of after.jobs) this.after.set(job.id, job);
         this.showAll();
@@ -75,7 +75,7 @@ customElements.define(
 
     async readMore() {
       const page = await get(`/jobs?kind=imagine&limit=${PAGE}&after=${this.next}`);
-      this.jobs.push(...page.jobs);
+      this.jobs = joined(this.jobs, page.jobs);
       this.next = page.next;
       this.showAll();
     }

@@ -4,6 +4,7 @@ import { el } from "./dom.js";
 import { places } from "./live.js";
 import { _, duration } from "./texts.js";
 
+const MOST = 200; // jobs in an answer
 export const FINISHED = ["done", "failed", "cancelled"];
 
 export const TRAININGS = ["train_lora", "train_gan", "train_upscaler", "train_restorer", "train_diffusion"];
@@ -74,6 +75,12 @@ export function progressBar(label, percent, least = 0) {
   const facts = { "aria-label": label, "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": String(Math.round(percent)) };
   return el("div", { class: "ct-progress", role: "progressbar", ...facts }, filled);
 }
+
+/** How many jobs are read again so that as many are there as before: a page at least. */
+export const asMany = (jobs, page) => Math.min(MOST, Math.max(page, jobs.length));
+
+/** Jobs with those of another page; one that is in both is there once, as it is in that page. */
+export const joined = (jobs, more) => [...new Map([...jobs, ...more].map((job) => [job.id, job])).values()];
 
 /** The address of the preview as it is now: a later one is another address, so that the browser fetches it. */
 export const previewOf = (job) => `${job.preview}?${job.progress?.done ?? 0}`;

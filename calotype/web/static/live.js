@@ -1,9 +1,10 @@
 // One's own jobs as they change, by one stream for all tabs of the page. A hidden page closes it: browsers allow few.
 
-import { get } from "./api.js";
+import { faultOf, get, isLost } from "./api.js";
 import { _ } from "./texts.js";
 
 const REST = 1000; // milliseconds before a stream that has ended is opened again
+const REFUSED = 5000; // the same, where it was refused, as there are too many
 const PLACES = 15_000; // milliseconds between two looks at the places of waiting jobs, if nothing happens
 const SOON = 500; // milliseconds in which changes of several jobs are answered by one look
 const subscribers = new Set();
@@ -11,6 +12,10 @@ export const places = new Map(); // id of a waiting job: {ahead, seconds}
 let stream = null; // its AbortController
 let timer = 0;
 let known = ""; // the places as they were last
+let isAway = false;
+
+/** Whether the service does not answer. */
+export const isGone = () => isAway;
 
 /**
  * Calls `change(job)`, `gone(id)`, `learning(told)` of trainings, and `moved()` where places in the queue have changed;
@@ -46,10 +51,13 @@ async function* eventsOf(body) {
 async function connect() {
   if (stream || document.hidden) return;
   const own = (stream = new AbortController());
+  let refused = null;
   try {
     const headers = { Accept: "text/event-stream", "Accept-Language": document.documentElement.lang };
     const answer = await fetch("/events?current=false", { headers, signal: own.signal });
-    if (answer.ok) {
+    if (!answer.ok) refused = await faultOf(answer);
+    else {
+      isAway = false;
       say("");
       tell("open");
       readPlaces();
@@ -60,8 +68,9 @@ async function connect() {
   }
   if (stream !== own) return;
   stream = null;
-  say(_("The service does not answer; trying again"));
-  setTimeout(() => get("/me").then(connect, () => setTimeout(connect, 2 * REST)), REST); // a session may have ended
+  isAway = !refused || isLost(refused);
+  say(isAway ? _("The service does not answer; trying again") : refused.message);
+  setTimeout(() => get("/me").then(connect, () => setTimeout(connect, 2 * REST)), isAway ? REST : REFUSED); // a session may have ended
 }
 
 function receive(event, data) {

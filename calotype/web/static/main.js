@@ -12,6 +12,7 @@ import "./models.js";
 import "./settings.js";
 import "./queue.js";
 import "./gallery.js";
+import "./typed.js";
 import { appeared } from "./dom.js";
 import { watch } from "./live.js";
 

@@ -1,8 +1,13 @@
 // Options of a form: Gradio puts a <ct-order> into the page when its button is pressed, and the tab takes it from here.
 
+import { get, gone } from "./api.js";
 import { el } from "./dom.js";
+import { isGone, watch } from "./live.js";
 
+const PATIENCE = 3000; // milliseconds in which a press brings an order, if the session is still valid
 const takers = new Map();
+const held = new Map(); // by kind: the button that was pressed while the service was gone
+const awaited = new Map(); // by kind: the timer of a press that has brought no order yet
 
 /** Calls `take(task)` whenever the button of this kind's form is pressed. */
 export function onOrder(kind, take) {
@@ -16,11 +21,40 @@ customElements.define(
       const kind = this.getAttribute("kind");
       const task = JSON.parse(this.getAttribute("task"));
       this.remove();
+      clearTimeout(awaited.get(kind));
       clearFaults(kind);
       Promise.resolve(takers.get(kind)?.(task)).catch((fault) => showFault(kind, fault));
     }
   },
 );
+
+// Gradio sends nothing any more once one of its requests was lost: a press waits here until the service is back.
+document.addEventListener("click", press, { capture: true });
+watch({ open: pressHeld });
+
+function press(event) {
+  const button = event.target.closest?.("button");
+  const [, kind] = button?.id.match(/^(.+)-(?:go|plan)$/) ?? [];
+  if (!takers.has(kind)) return;
+  clearTimeout(awaited.get(kind));
+  if (!isGone()) return awaited.set(kind, setTimeout(() => askWhy(kind), PATIENCE));
+  event.stopImmediatePropagation();
+  held.set(kind, button);
+  clearFaults(kind);
+  showFault(kind, gone());
+}
+
+function pressHeld() {
+  const buttons = new Map(held);
+  held.clear();
+  for (const [kind, button] of buttons) {
+    clearFaults(kind);
+    button.click();
+  }
+}
+
+/** A session that has ended leads to the log-in; what else refuses is said beside the button. */
+const askWhy = (kind) => get("/me").catch((fault) => showFault(kind, fault));
 
 /** The block of a field, opened if it lies in a closed group. */
 function fieldOf(kind, option) {

@@ -80,14 +80,14 @@ customElements.define(
       const running = jobs.filter((job) => job.state === "running").sort(newest);
       const waiting = jobs.filter((job) => ["queued", "paused"].includes(job.state)).sort((a, b) => place(a) - place(b) || a.created - b.created);
       const ended = jobs.filter((job) => FINISHED.includes(job.state) && job.kind !== "find_faces" && !isTrial(job)).sort(newest);
-      const parts = [...this.part(_("At work"), running), ...this.part(_("Waiting"), waiting, this.isWhole ? Infinity : SHOWN), ...this.part(_("Ended"), ended.slice(0, RECENT))];
+      const parts = [...this.part(_("At work"), running), ...this.part(_("Waiting"), waiting, this.isWhole ? Infinity : SHOWN), this.cancelAll(waiting), ...this.part(_("Ended"), ended.slice(0, RECENT))].filter(Boolean);
       const empty = el("p", { class: "ct-empty" }, _("Nothing waits and nothing runs. Photos that you restore appear here."));
       keepFocus(this, () => this.replaceChildren(...(parts.length ? parts : [empty])));
     }
 
     part(title, jobs, limit = Infinity) {
       if (!jobs.length) return [];
-      const rows = jobs.slice(0, limit).map((job, n) => this.row(job, jobs[n - 1], jobs[n + 2], jobs[n + 1]));
+      const rows = jobs.slice(0, limit).map((job, n) => this.row(job, jobs[n - 1], jobs[n + 2], jobs[n + 1], n > 1 ? jobs[0] : null));
       const all = () => {
         this.isWhole = true;
         this.show();
@@ -96,11 +96,24 @@ customElements.define(
       return [el("h2", {}, title), el("ul", { class: "ct-list" }, rows), more].filter(Boolean);
     }
 
-    row(job, previous, afterNext, next) {
+    /** A button for all that wait in the queue: jobs that were paused, and may have begun, stay. */
+    cancelAll(waiting) {
+      const queued = waiting.filter((job) => job.state === "queued");
+      if (queued.length < 2) return null;
+      const label = _("Cancel all {count} that wait", { count: queued.length });
+      const cancel = async () => {
+        if (!confirm(_("Cancel all {count} jobs that wait?", { count: queued.length }))) return;
+        for (const { id } of queued) if (this.jobs.get(id)?.state === "queued") await post(`/jobs/${id}/cancel`);
+      };
+      return el("div", { class: "ct-bar" }, el("button", { type: "button", class: "ct-plain", "data-key": "cancel-all", onclick: () => guarded(cancel) }, label));
+    }
+
+    row(job, previous, afterNext, next, first) {
       const act = (name, label, body = undefined) =>
         el("button", { class: "ct-plain", type: "button", "data-key": `${job.id}-${label}`, onclick: () => this.act(job, name, body) }, label);
       const isQueued = (other) => other?.state === "queued";
       const buttons = [
+        isQueued(job) && isQueued(first) && act("move", _("First"), { before: first.id }),
         isQueued(job) && isQueued(previous) && act("move", _("Earlier"), { before: previous.id }),
         isQueued(job) && isQueued(next) && act("move", _("Later"), { before: isQueued(afterNext) ? afterNext.id : null }),
         ["queued", "running"].includes(job.state) && act("pause", _("Pause")),

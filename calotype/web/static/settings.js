@@ -1,7 +1,7 @@
 // <ct-settings>: one's own account and its limits; for the owner, all accounts and invitations.
 
 import { call, get, post } from "./api.js";
-import { el, toast } from "./dom.js";
+import { el, guarded, keepFocus, toast } from "./dom.js";
 import { _, duration } from "./texts.js";
 
 const LIMITS = [
@@ -17,16 +17,25 @@ customElements.define(
     connectedCallback() {
       this.own = el("section", {});
       this.people = el("section", {});
-      this.replaceChildren(el("div", { class: "ct-narrow" }, this.own, this.people));
-      this.read();
+      this.secrets = el("section", { "aria-live": "polite" }); // of people; what is shown once stays while they change
+      this.replaceChildren(el("div", { class: "ct-narrow" }, this.own, this.secrets, this.people));
+      this.shown = new IntersectionObserver((entries) => entries.at(-1).isIntersecting && this.read());
+      this.shown.observe(this);
     }
 
+    disconnectedCallback() {
+      this.shown.disconnect();
+    }
+
+    /** Reads the account and its limits, and all accounts: whenever the tab is shown. */
     async read() {
       try {
         this.me = await get("/me");
-        this.accounts = this.me.is_admin && this.me.has_accounts ? await get("/accounts") : null;
+        const accounts = this.me.is_admin && this.me.has_accounts ? await get("/accounts") : null;
+        const isChanged = JSON.stringify(accounts) !== JSON.stringify(this.accounts);
+        this.accounts = accounts;
         this.showOwn();
-        this.showPeople();
+        if (isChanged) this.showPeople(); // else what is typed there stays
       } catch (fault) {
         this.own.replaceChildren(el("p", { class: "ct-fault", role: "alert" }, fault.message));
       }
@@ -60,7 +69,7 @@ customElements.define(
         this.adding(),
         ...(this.accounts.length ? [el("h3", {}, _("Invite")), this.inviting()] : []),
       ];
-      this.people.replaceChildren(...parts.filter(Boolean));
+      keepFocus(this.people, () => this.people.replaceChildren(...parts.filter(Boolean)));
     }
 
     field(title, name, value, more = {}) {
@@ -69,26 +78,29 @@ customElements.define(
     }
 
     /** A form; what it throws appears beside the field it is about. */
-    form(fields, label, send) {
+    form(key, fields, label, send) {
       const answer = el("div", { "aria-live": "polite" });
-      const go = el("button", { type: "submit" }, label);
+      const go = el("button", { type: "submit", "data-key": key }, label);
+      for (const input of fields.map((field) => field.querySelector("input"))) input.dataset.key = `${key}-${input.name}`;
+      let isSending = false;
       const form = el("form", {}, el("div", { class: "ct-fields" }, fields), go, answer);
       form.addEventListener("submit", async (event) => {
         event.preventDefault();
+        if (isSending) return;
+        isSending = true; // not a disabled button: it would lose the focus
         for (const fault of form.querySelectorAll(".ct-fault")) fault.remove();
         const values = {};
         for (const input of form.querySelectorAll("input[name]")) {
           values[input.name] = input.type === "number" ? (input.value === "" ? null : Number(input.value)) : input.value.trim();
         }
         try {
-          go.disabled = true;
-          answer.replaceChildren(...((await send(values)) ?? []));
+          await send(values);
         } catch (fault) {
           const input = form.querySelector(`input[name="${CSS.escape(fault.option || "-")}"]`);
           (input?.parentElement ?? answer).append(el("p", { class: "ct-fault", role: "alert" }, fault.message));
           input?.focus();
         }
-        go.disabled = false;
+        isSending = false;
       });
       return form;
     }
@@ -97,9 +109,8 @@ customElements.define(
       const facts = [account.is_admin && _("owner"), account.is_trial && _("invited"), account.is_disabled && _("disabled"), account.is_trial ? "" : account.seconds === null ? _("no limit of time") : _("{time} a day", { time: duration(account.seconds) })];
       const save = (changes) => call("PATCH", `/accounts/${encodeURIComponent(account.name)}`, changes);
       const again = async (run) => {
-        const shown = await run();
+        await run();
         await this.read();
-        return shown;
       };
       const fault = el("p", { class: "ct-fault", role: "alert" });
       const toggle = async () => {
@@ -109,45 +120,46 @@ customElements.define(
           fault.textContent = refused.message;
         }
       };
-      const limits = this.form(LIMITS.map(([name, title]) => this.field(title(), name, account[name])), _("Save"), async (values) => {
+      const limits = this.form(account.name, LIMITS.map(([name, title]) => this.field(title(), name, account[name])), _("Save"), async (values) => {
         await again(() => save(values));
         toast(_("The limits of {name} are saved", { name: account.name }));
-        return [];
       });
-      const token = el("div", { "aria-live": "polite" });
-      const give = async () => token.replaceChildren(...this.secret(_("A new token of {name}. It is shown only now.", { name: account.name }), (await post(`/accounts/${encodeURIComponent(account.name)}/tokens`)).token));
+      const give = () => guarded(async () => this.tell(_("A new token of {name}. It is shown only now.", { name: account.name }), (await post(`/accounts/${encodeURIComponent(account.name)}/tokens`)).token));
       return el(
         "details",
         { class: "ct-person", "data-account": account.name, open: this.opened.has(account.name) },
         el("summary", {}, el("strong", {}, account.name), " ", el("span", { class: "ct-soft" }, facts.filter(Boolean).join(" · "))),
         limits,
-        el("div", { class: "ct-bar ct-foot-left" }, el("button", { type: "button", class: "ct-plain", onclick: give }, _("New token")), account.name === this.me.name ? null : el("button", { type: "button", class: "ct-plain", onclick: toggle }, account.is_disabled ? _("Enable") : _("Disable"))),
-        token,
+        el("div", { class: "ct-bar ct-foot-left" }, el("button", { type: "button", class: "ct-plain", "data-key": `${account.name}-token`, onclick: give }, _("New token")), account.name === this.me.name ? null : el("button", { type: "button", class: "ct-plain", "data-key": `${account.name}-toggle`, onclick: toggle }, account.is_disabled ? _("Enable") : _("Disable"))),
         fault,
       );
     }
 
-    secret(text, value) {
-      return [el("p", {}, text), el("p", { class: "ct-secret" }, value)];
+    /** Shows what is shown only once, until it is closed. */
+    tell(text, value, more = []) {
+      const copy = () => guarded(() => navigator.clipboard.writeText(value).then(() => toast(_("Copied"))));
+      const close = el("button", { type: "button", class: "ct-plain", onclick: () => box.remove() }, _("Close"));
+      const buttons = [navigator.clipboard && el("button", { type: "button", onclick: copy }, _("Copy")), ...more, close];
+      const box = el("div", {}, el("p", {}, text), el("p", { class: "ct-secret" }, value), el("div", { class: "ct-bar" }, buttons));
+      this.secrets.append(box);
+      box.scrollIntoView({ block: "nearest" });
     }
 
     adding() {
       const name = this.field(_("Name"), "name", "", { type: "text", maxLength: 64, autocomplete: "off", required: true });
-      return this.form([name, this.field(_("Device seconds a day"), "seconds", null)], _("Add"), async (values) => {
+      return this.form("add", [name, this.field(_("Device seconds a day"), "seconds", null)], _("Add"), async (values) => {
         const isFirst = !this.accounts.length;
         const made = await post("/accounts", values);
-        const shown = this.secret(_("The token of {name}. It is shown only now.", { name: made.name }), made.token);
-        if (isFirst) return [...shown, el("a", { class: "ct-button", href: "/login" }, _("Log in"))];
+        this.tell(_("The token of {name}. It is shown only now.", { name: made.name }), made.token, isFirst ? [el("a", { class: "ct-button", href: "/login" }, _("Log in"))] : []);
+        if (isFirst) return;
         this.accounts = await get("/accounts");
         this.showPeople();
-        this.people.querySelector("form:not(details form)")?.after(...shown);
-        return [];
       });
     }
 
     inviting() {
       const fields = [this.field(_("Accounts"), "accounts", 1), this.field(_("Device seconds together"), "seconds", 600)];
-      return this.form(fields, _("Make an invitation"), async (values) => this.secret(_("Send this to whom you invite. With it an account is opened at {address}. It is shown only now.", { address: `${location.origin}/login` }), (await post("/invitations", values)).invitation));
+      return this.form("invite", fields, _("Make an invitation"), async (values) => this.tell(_("Send this to whom you invite. With it an account is opened at {address}. It is shown only now.", { address: `${location.origin}/login` }), (await post("/invitations", values)).invitation));
     }
   },
 );
