@@ -11,7 +11,7 @@ from discord import app_commands
 
 from calotype.bot.buttons import JobButton
 from calotype.bot.follow import LOOK_SECONDS, Follower
-from calotype.bot.interactions import fetched, person_of
+from calotype.bot.interactions import fetched, person_of, refusing
 from calotype.bot.message import filled, job_facts
 from calotype.bot.remix import REMIXED, RemixModal
 from calotype.bot.studio import CommandPlace, Person, Queued, Studio, picture_of
@@ -59,9 +59,9 @@ class Bot(discord.Client):
         await self.tree.set_translator(CatalogTranslator())
         await self.tree.sync()
 
-        self.tree.on_error = self._report
+        self.tree.on_error = self.report
 
-    async def _report(self, interaction: discord.Interaction, fault: Exception) -> None:
+    async def report(self, interaction: discord.Interaction, fault: Exception) -> None:
         """An error of the program in a command: the person learns of it, the log has the traceback."""
         LOG.error("a command failed", exc_info=fault)
         with contextlib.suppress(discord.HTTPException):
@@ -146,11 +146,8 @@ class Bot(discord.Client):
     async def press(self, interaction: discord.Interaction, action: str, job_id: str, index: int) -> None:
         """A button was pressed. Presses of the same button by the same person run one after the other."""
         key = f"{action}.{job_id}.{index}"
-        async with self._turns.setdefault(f"{interaction.user.id}.{key}", asyncio.Lock()):
-            try:
-                await self._press(interaction, action, job_id, index)
-            except CalotypeError as fault:
-                await self.refuse(interaction, fault)
+        async with self._turns.setdefault(f"{interaction.user.id}.{key}", asyncio.Lock()), refusing(interaction):
+            await self._press(interaction, action, job_id, index)
 
     async def _press(self, interaction: discord.Interaction, action: str, job_id: str, index: int) -> None:
         studio, person = self.studio, person_of(interaction)

@@ -51,12 +51,14 @@ class Follower:
         self._turns: dict[str, asyncio.Lock] = {}
 
     async def run(self) -> None:
-        """Looks again and again, until cancelled."""
+        """Looks again and again, until cancelled. Whatever fails, the next look tries again."""
         while True:
             try:
                 await self.look()
             except CalotypeError as fault:  # the store is busy
                 LOG.warning("%s", fault)
+            except Exception:
+                LOG.exception("the jobs could not be looked at")
             await asyncio.sleep(self._every)
 
     async def look(self) -> None:
@@ -86,6 +88,8 @@ class Follower:
                 self._shown.pop(job_id, None)
             except (discord.HTTPException, OSError) as fault:  # the next look tries again
                 LOG.warning("job %s: its message cannot be sent: %s", job_id, fault)
+            except Exception:  # a lost connection is none of these; the messages of other jobs go on
+                LOG.exception("job %s: its message cannot be sent", job_id)
 
     async def _show(self, message: ChatMessage, job: Job) -> None:
         if job.is_finished:
@@ -150,7 +154,8 @@ class Follower:
                         await self._change(message, message=GONE)
                         return
                     _rewind(content)
-            nonce = f"{message.job[:20]}{message.message}"  # sent twice because a reply was lost, it is one message
+            # Discord takes a second one of the same nonce, sent because a reply was lost, for the first
+            nonce = f"{message.job[:20]}{int(bool(message.message))}"
             sent = await self._new(channel, nonce=nonce, **content)
             await self._change(message, message=str(sent.id))
         except (discord.NotFound, discord.Forbidden) as fault:

@@ -45,8 +45,10 @@ async def fetched(attachment: discord.Attachment, limit: int) -> bytes:
 
 @contextlib.asynccontextmanager
 async def refusing(interaction: discord.Interaction) -> AsyncIterator[None]:
-    """Says errors that a person can mend to that person alone."""
+    """Says to the person alone what failed: what can be mended in its own words, anything else as an error of ours."""
     try:
         yield
     except CalotypeError as fault:
         await interaction.client.refuse(interaction, fault)
+    except Exception as fault:  # noqa: BLE001 - it is logged there
+        await interaction.client.report(interaction, fault)

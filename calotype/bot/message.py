@@ -23,7 +23,7 @@ def job_text(job: Job, message: ChatMessage, place: Place | None = None, *, redu
         reduced: whether the picture was too large to send.
     """
     wording = WORDINGS[message.language]
-    lines = [f"{head(job, message, wording)} – <@{message.member}>", wording.fill(state(job, place))]
+    lines = [f"{head(job, message, wording)} – <@{message.member}>", filled(message.language, state(job, place))]
     if reduced:
         lines.append(wording.translate("The picture is too large for this server and was sent smaller, as JPEG."))
     if message.parent:

@@ -138,7 +138,7 @@ def post(client, address, **fields):
         ({"not_a_field": 1}, "not_a_field"),
         ({"override_settings": {"outdir_samples": "/etc"}}, "override_settings"),
         ({"override_settings": {"sd_model_checkpoint": "/etc/passwd"}}, "model"),
-        ({"sampler_name": "no sampler"}, ""),
+        ({"sampler_name": "no sampler"}, "sampler"),
         ({"steps": 100_000}, "steps"),
         ({"width": 100_000}, "size"),
         ({"batch_size": "x"}, "batch_size"),

@@ -2,11 +2,14 @@
 
 import io
 
+import aiohttp
+import discord
 import numpy as np
 import pytest
 from PIL import Image
 
 from calotype.bot.follow import HEADROOM, Follower
+from calotype.errors import CalotypeError
 from calotype.outputs.publish import fitting
 from tests.api.conftest import png
 from tests.bot.conftest import buttons
@@ -29,6 +32,50 @@ def test_an_edit_that_fails_for_the_moment_is_tried_again(play, status):
         assert "Cancel" in buttons(evening.messages[0])
         await evening.look()
         assert len(evening.messages) == 1 and "U1" in buttons(evening.messages[0])
+
+    play(scene)
+
+
+def test_a_lost_connection_stops_neither_the_loop_nor_other_messages(play, monkeypatch):
+    async def scene(evening):
+        ann = evening.person("ann")
+        for prompt in ("fox", "cat"):
+            await ann.slash(evening.channel, "imagine", prompt=prompt)
+        edit, failed = discord.PartialMessage.edit, []
+
+        async def lost_once(self, **content):
+            if not failed:
+                failed.append(self.id)
+                raise aiohttp.ServerDisconnectedError
+            return await edit(self, **content)
+
+        monkeypatch.setattr(discord.PartialMessage, "edit", lost_once)
+        await evening.work()
+        await evening.work()
+        await evening.look()
+        assert failed and all("U1" in buttons(message) for message in evening.messages)
+
+    play(scene)
+
+
+def test_an_error_of_the_bot_in_a_button_is_said(play, studio, monkeypatch):
+    async def scene(evening):
+        ann = evening.person("ann")
+        await ann.slash(evening.channel, "imagine", prompt="fox")
+        await evening.work()
+        monkeypatch.setattr(studio, "press", lambda *_: 1 / 0)
+        result = await ann.click(evening.messages[0], label="V1")
+        assert "an error in Calotype itself" in result.followups[0].content
+
+    play(scene)
+
+
+def test_a_reason_in_a_message_names_no_path_of_the_machine(play):
+    async def scene(evening):
+        ann = evening.person("ann")
+        await ann.slash(evening.channel, "imagine", prompt="fox")
+        await evening.work(fault=CalotypeError("can't read {path}", path="/home/maria/secret/fox.png"))
+        assert "fox.png" in evening.messages[0].content and "/home/maria" not in evening.messages[0].content
 
     play(scene)
 

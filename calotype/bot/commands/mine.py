@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import discord
 from discord import app_commands
 
+from calotype.api.shown import without_paths
 from calotype.bot.buttons import job_view
 from calotype.bot.interactions import _, person_of, refusing
 from calotype.bot.message import filled, job_facts, state
@@ -124,7 +125,7 @@ def language(interaction: discord.Interaction) -> str:
 def title(job: Job, wording: Wording) -> str:
     """A job in a few words."""
     prompt = job.task.get("prompt", job.kind)[:SHORT_PROMPT]
-    return f"{prompt} – {wording.fill(state(job))}"
+    return f"{prompt} – {without_paths(wording.fill(state(job)))}"
 
 
 def latest(bot: "Bot", person: Person, text: str) -> list[Job]:
@@ -157,7 +158,7 @@ def queue_text(bot: "Bot", interaction: discord.Interaction) -> str:
             prompt = f"[{prompt}]({address(interaction.guild_id, message.channel, message.message)})"
         except CalotypeError:  # a job of the page
             pass
-        lines.append(f"{prompt} – {wording.fill(state(job, places.get(job.id)))}")
+        lines.append(f"{prompt} – {without_paths(wording.fill(state(job, places.get(job.id))))}")
     return "\n".join(lines)
 
 
