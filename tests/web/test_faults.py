@@ -1,6 +1,7 @@
 """What goes wrong in Chromium: a service or a session that is gone, presses that are repeated, refused streams."""
 
 import pytest
+from PIL import Image
 
 from tests.web.conftest import StudioService, serving
 from tests.web.test_browser import serious_faults
@@ -157,4 +158,19 @@ def test_older_pictures_are_there_once_and_stay_when_the_page_comes_back(tmp_pat
             page.wait_for_timeout(500)
             assert cards.count() == shown
         assert page.context.faults == []
+    studio.store.close()
+
+
+def test_a_file_that_is_too_large_is_refused_in_its_place_and_the_next_one_is_taken(tmp_path, visit):
+    studio = StudioService(tmp_path, max_upload=1)
+    large, small = tmp_path / "large.bmp", tmp_path / "small.png"
+    Image.new("RGB", (2400, 1800)).save(large)  # 12 MiB
+    Image.new("RGB", (64, 64), (200, 90, 20)).save(small)
+    with serving(studio.app) as address:
+        page = visit(address)
+        page.set_input_files("ct-restore input[type=file] >> nth=0", [large, small])
+        card = page.locator("ct-restore .ct-card", has_text="large.bmp")
+        expect(card).to_contain_text("the file has 13 MiB, more than this service takes")
+        page.locator("ct-restore .ct-card", has_text="small.png").get_by_text("Looking for faces").wait_for()
+        expect(page.locator("#ct-state")).to_be_empty()
     studio.store.close()

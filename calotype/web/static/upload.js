@@ -48,6 +48,7 @@ function send(file, onProgress) {
     request.addEventListener("load", () => {
       if (request.status === 201) resolve(request.response.id);
       else if (request.status === 401) location.assign("/login");
+      else if (request.status === 413) reject(new Fault(413, _("the file has {size} MiB, more than this service takes; save it smaller", { size: Math.ceil(file.size / 2 ** 20) })));
       else reject(new Fault(request.status, request.response?.detail ?? _("the file was not accepted")));
     });
     request.addEventListener("error", () => reject(gone()));
