@@ -13,6 +13,7 @@ from calotype.errors import Message, duration, recognized
 from calotype.files import atomic_file, make_folder
 from calotype.html import encode_jpeg
 from calotype.inference import faces
+from calotype.inference.repair import repair
 from calotype.inference.speed import choose_upscaler, expected_seconds
 from calotype.inference.upscale import enlarged_size
 from calotype.outputs.compare import shown
@@ -55,8 +56,8 @@ def _found(face: FaceRecord) -> dict[str, Any]:
 
 def _planned(task: Restore, opened: Picture, models: Models) -> tuple[list[FaceRecord], list[Message]]:
     """What `restore` does with each face, as far as it is known before, and what it does besides."""
-    picture = faces.network_input(opened)
     plan = [as_message(text) for text in opened.notes]
+    picture, _ = _collected(repair(faces.network_input(opened), task), plan)
     plan += _enlarging(task, picture.pixels, models)
     network = _collected(faces.face_network(task, models, picture.pixels.dtype == np.uint16), plan)
     detected = faces.find_faces(picture, models)

@@ -210,6 +210,7 @@ class FindFaces:
     face_model: str = same_as(Restore, "face_model")
     faces: str = same_as(Restore, "faces")
     strength: str = same_as(Restore, "strength")
+    repair: str = same_as(Restore, "repair")
     min_confidence: float = same_as(Restore, "min_confidence")
     min_face: int = same_as(Restore, "min_face")
 

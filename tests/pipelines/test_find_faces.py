@@ -1,5 +1,6 @@
 """Faces are found as restoring finds them, with a small copy of the photo."""
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -50,6 +51,19 @@ def test_the_plan_is_what_restoring_does(engine, portrait, tmp_path):
     assert face["why"].startswith("too small (") and "photo-x2 takes" in small["plan"][1] and len(small["plan"]) == 2
     [face] = worded(found(engine, photo, tmp_path / "c.jpg", face_model="none", upscaler="none").facts)["found"]
     assert face["why"] == "no face network"
+
+
+def test_faces_are_found_on_the_photo_as_it_is_repaired(engine, portrait, tmp_path):
+    source = tmp_path / "silk.png"
+    small = np.asarray(Image.fromarray(portrait).resize((320, 320)), np.float32)
+    y, x = np.mgrid[:320, :320]
+    weave = 15 * np.sin(2 * np.pi * (0.21 * x + 0.05 * y)) * np.sin(2 * np.pi * (0.19 * y - 0.04 * x))
+    Image.fromarray((small + weave[..., None]).clip(0, 255).round().astype(np.uint8)).save(source)
+    facts = worded(found(engine, source, tmp_path / "a.jpg", upscaler="none").facts)
+    task = read_task("restore", {"source": source, "upscaler": "none"})
+    result = next(step for step in engine.run(task) if isinstance(step, Result))
+    assert facts["plan"][0].startswith("a texture repeats over the whole print")
+    assert [face["box"] for face in facts["found"]] == [list(face.box) for face in result.record.faces]
 
 
 def test_a_wrong_option_of_restoring_is_refused(tmp_path):
