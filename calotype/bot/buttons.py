@@ -13,10 +13,7 @@ from calotype.jobs.jobs import CANCELLED, DONE, FAILED, Job
 TEMPLATE = re.compile(r"cal:(?P<action>[a-z][a-z0-9]{0,5}):(?P<job>[0-9a-f]{32}):(?P<index>\d{1,3})")
 DRAWN = (("vs", "Vary (subtle)"), ("vb", "Vary (strong)"), ("z15", "Zoom out 1.5x"), ("z2", "Zoom out 2x"))
 MAX_ROW = 5  # buttons of a row
-WORDS = (
-    *("Vary (subtle)", "Vary (strong)", "Zoom out 1.5x", "Zoom out 2x", "Upscale 2x", "Upscale 4x"),
-    *("Restore faces", "Cancel", "Try again", "Info"),
-)
+WORDS = ("Vary (subtle)", "Vary (strong)", "Zoom out 1.5x", "Zoom out 2x", "Upscale 4x")  # that nothing else has
 
 
 class JobButton(discord.ui.DynamicItem[discord.ui.Button], template=TEMPLATE):

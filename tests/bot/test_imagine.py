@@ -1,7 +1,10 @@
 """/imagine from the command to the grid and its buttons, on a Discord of this process."""
 
+import re
+
 import pytest
 
+from calotype.bot.buttons import job_view, picture_view
 from calotype.errors import CalotypeError
 from calotype.jobs.jobs import BUG
 from tests.bot.conftest import buttons, work
@@ -198,5 +201,20 @@ def test_a_job_can_be_cancelled_by_its_button(play, studio):
         await ann.click(evening.messages[0], label="Cancel")
         assert evening.messages[0].content.endswith("cancelled")
         assert studio.service.store.counts() == {"cancelled": 1}
+
+    play(scene)
+
+
+def test_buttons_are_in_the_language_of_the_command(play, studio):
+    async def scene(evening):
+        ann = evening.person("ann")
+        await ann.slash(evening.channel, "imagine", prompt="fox")
+        await evening.work()
+        view = job_view(studio.service.store.find()[0], "zh")
+        await ann.click(evening.messages[0], label="U1")
+        single = picture_view(studio.service.store.find()[0], 1, "zh")
+        labels = [item.item.label for item in (*view.children, *single.children) if item.item.label]
+        words = [label for label in labels if re.search("[a-z]{3}", label)]
+        assert len(labels) > 12 and words == []
 
     play(scene)

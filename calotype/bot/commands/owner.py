@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 import discord
 from discord import app_commands
 
-from calotype.bot.commands.mine import language
-from calotype.bot.interactions import _, refusing
+from calotype.bot.interactions import _, language_for, refusing
 from calotype.bot.message import filled
 from calotype.bot.wording import WORDINGS
 from calotype.errors import CalotypeError, Message, plural
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 MAX_LISTED = 20  # people in the figures
 LIMITED = ("imagine", "restore", "upscale")  # commands that a channel may be without
-WORDS = ("off",)
 
 
 def add(bot: "Bot") -> None:
@@ -40,7 +38,7 @@ def add(bot: "Bot") -> None:
                 Message("no limit") if seconds is None else Message("{seconds:g} device seconds a day", seconds=seconds)
             )
             line = Message("{whom}: {amount}", whom=whom.mention, amount=amount)
-            await bot.say(interaction, filled(language(interaction), line))
+            await bot.say(interaction, filled(language_for(interaction), line))
 
     @bot.tree.command(name=_("ban"), description=_("Close the bot for a person, or open it again (owner)"))
     @app_commands.describe(person=_("the person"), off=_("open it again"))
@@ -54,7 +52,7 @@ def add(bot: "Bot") -> None:
             for job in cancelled:
                 await bot.follower.update(job)
             line = Message("the bot is open for {whom}" if off else "the bot is closed for {whom}", whom=person.mention)
-            await bot.say(interaction, filled(language(interaction), line))
+            await bot.say(interaction, filled(language_for(interaction), line))
 
     @bot.tree.command(name=_("stats"), description=_("Who used what (owner)"))
     @app_commands.describe(days=_("of how many days; 1 where not given"))
@@ -63,7 +61,7 @@ def add(bot: "Bot") -> None:
     async def stats(interaction: discord.Interaction, days: app_commands.Range[int, 1, 365] = 1) -> None:
         async with refusing(interaction):
             check_owner(bot, interaction)
-            await bot.say(interaction, await asyncio.to_thread(stats_text, bot, days, language(interaction)))
+            await bot.say(interaction, await asyncio.to_thread(stats_text, bot, days, language_for(interaction)))
 
     @bot.tree.command(name=_("channel"), description=_("Which commands and models this channel takes (owner)"))
     @app_commands.describe(
@@ -139,7 +137,7 @@ def set_channel(
     if spoiler is not None:
         options["spoiler"] = spoiler
     chat.set_options(id, options)
-    wording = WORDINGS[language(interaction)]
+    wording = WORDINGS[language_for(interaction)]
     every = wording.translate("all")
     switch = wording.translate("yes") if options.get("spoiler") else wording.translate("no")
     values = {
