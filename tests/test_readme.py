@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from calotype import cli
-from calotype.bot.prompt import FLAGS, NO_EFFECT, READERS, SHORT
+from calotype.bot.prompt import FLAG_READERS, NO_EFFECT, READERS, SHORT
 from calotype.checkpoints.store import CATALOG, ENDINGS, known_name
 from calotype.options import about, visible
 from calotype.samplers import sampler_named
@@ -110,7 +110,7 @@ def test_both_languages_show_the_same_sections_pictures_and_rows(english, chines
 @pytest.mark.parametrize("page", PAGES)
 def test_every_option_that_is_named_exists(page):
     known = {name.replace("_", "-") for name in all_options()} | {"--help", "--version"}
-    known |= {f"--{name}" for name in (*READERS, *FLAGS, *NO_EFFECT, *SHORT)}  # of prompts on Discord
+    known |= {f"--{name}" for name in (*READERS, *FLAG_READERS, *NO_EFFECT, *SHORT)}  # of prompts on Discord
     assert options(page) <= known
 
 

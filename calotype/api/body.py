@@ -54,9 +54,14 @@ async def read_fields(request: Request, name: str, limit: int) -> list[str]:
     """
     if _media_type(request) != "application/x-www-form-urlencoded":
         raise Refusal(415, "the body is a form; send it with the content type application/x-www-form-urlencoded")
+    return (await read_form(request, limit)).get(name, [])
+
+
+async def read_form(request: Request, limit: int, max_fields: int = MAX_FIELDS) -> dict[str, list[str]]:
+    """The fields of the form in the body. Raises Refusal: more bytes than `limit`, or too many fields."""
     content = (await read_body(request, limit)).decode("utf-8", "replace")
     try:
-        return parse_qs(content, max_num_fields=MAX_FIELDS).get(name, [])
+        return parse_qs(content, max_num_fields=max_fields)
     except ValueError:
         raise Refusal(400, "the form in the body is not valid: {reason}", reason="too many fields") from None
 

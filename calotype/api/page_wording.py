@@ -4,7 +4,7 @@ import functools
 
 from calotype.api.wording import ResponseWording
 from calotype.errors import Wording
-from calotype.options import groups, title
+from calotype.options import title, visible
 from calotype.tasks import TASKS
 
 TEMPLATES = {  # what trainings say on the command line: what they say on the page
@@ -57,26 +57,25 @@ TEMPLATES = {  # what trainings say on the command line: what they say on the pa
 }
 
 
-class PageWording(ResponseWording):
-    """“Rank of the LoRA”, in the language that the request prefers."""
+class FormWording(Wording):
+    """Names options by their titles in forms, such as “Rank of the LoRA”; by their names where they stand in none."""
 
     def option(self, name: str) -> str:
-        return titled(self, name)
+        found = _titles().get(name)
+        return name if found is None else f"“{self.translate(found)}”"
+
+
+class PageWording(ResponseWording, FormWording):
+    """In the language that the request prefers."""
 
     def translate(self, template: str) -> str:
         return super().translate(TEMPLATES.get(template, template))
 
 
-def titled(wording: Wording, name: str) -> str:
-    """An option by its title in a form, or by its name where it stands in none."""
-    found = _titles().get(name)
-    return name if found is None else f"“{wording.translate(found)}”"
-
-
 @functools.cache
 def _titles() -> dict[str, str]:
     """The titles of the options of all tasks."""
-    return {spec.name: title(spec) for cls in TASKS.values() for _, specs in groups(cls) for spec in specs}
+    return {spec.name: title(spec) for cls in TASKS.values() for spec in visible(cls)}
 
 
 PAGE = PageWording()

@@ -69,9 +69,12 @@ def learning_view(store: JobStore, job: Job, after: int = 0) -> LearningView:
             step = event.data["step"]
         elif kind == "said":
             notes.setdefault(event_data(event.data, PAGE)["text"], step)
-    samples = store.files.samples(job.id)
     if after:  # those that are new
-        samples = [event.data["step"] for event in events if event.data.get("step") in samples]
+        steps = [event.data["step"] for event in events if event.data.get("step") is not None]
+        kept = store.files.samples(job.id) if steps else ()
+        samples = [step for step in steps if step in kept]
+    else:
+        samples = store.files.samples(job.id)
     return LearningView(
         job=job.id,
         last=events[-1].number if events else after,

@@ -11,7 +11,7 @@ from discord import app_commands
 
 from calotype.bot.buttons import JobButton
 from calotype.bot.follow import LOOK_SECONDS, Follower
-from calotype.bot.interactions import fetched, person_of, refusing
+from calotype.bot.interactions import fetched, language_for, person_of, refusing
 from calotype.bot.message import filled, job_facts
 from calotype.bot.remix import REMIXED, RemixModal
 from calotype.bot.studio import CommandPlace, Person, Queued, Studio, picture_of
@@ -105,7 +105,7 @@ class Bot(discord.Client):
             work: takes the place of the messages, and the content of the attachment.
         """
         await interaction.response.defer(thinking=True, ephemeral=True)
-        language, channel = language_of(str(interaction.locale)), interaction.channel_id
+        language, channel = language_for(interaction), interaction.channel_id
         if is_private:
             channel = (await interaction.user.create_dm()).id
         content = await fetched(attachment, self.studio.service.max_upload) if attachment else None
@@ -138,7 +138,7 @@ class Bot(discord.Client):
 
     async def refuse(self, interaction: discord.Interaction, fault: CalotypeError | Message) -> None:
         """Says to the person alone why something is not done."""
-        text = filled(language_of(str(interaction.locale)), fault)
+        text = filled(language_for(interaction), fault)
         await self.say(interaction, text)
 
     # Buttons
@@ -153,7 +153,7 @@ class Bot(discord.Client):
         studio, person = self.studio, person_of(interaction)
         message = await asyncio.to_thread(studio.chat.message, job_id)
         job = await asyncio.to_thread(studio.service.store.get, job_id)
-        language = language_of(str(interaction.locale))
+        language = language_for(interaction)
         await asyncio.to_thread(studio.check_presser, message, person.id)
         if action == "i":
             await self.say(interaction, await asyncio.to_thread(job_facts, job, index, language))
@@ -165,7 +165,7 @@ class Bot(discord.Client):
         if action == "u":
             await self._show_picture(interaction, message, job, index)
         elif action in ("c", "t", "h"):
-            await self._steer(interaction, action, person, job, language)
+            await self._steer(interaction, action, person, message, job, language)
         else:
             await self._derive(interaction, action, person, job, index, language)
 
@@ -180,7 +180,7 @@ class Bot(discord.Client):
             if known := await asyncio.to_thread(studio.chat.pressed, key):
                 await self._say_where(interaction, known)
                 return
-            language = language_of(str(interaction.locale))
+            language = language_for(interaction)
             result = picture_of(job, index)
             parent = address(interaction.guild_id, message.channel, message.message)
             line = Message(
@@ -214,14 +214,19 @@ class Bot(discord.Client):
 
     async def _say_where(self, interaction: discord.Interaction, where: str) -> None:
         line = Message("this was pressed before: [here it is]({address})", address=where)
-        await self.say(interaction, filled(language_of(str(interaction.locale)), line))
+        await self.say(interaction, filled(language_for(interaction), line))
 
     async def _steer(
-        self, interaction: discord.Interaction, action: str, person: Person, job: Job, language: str
+        self,
+        interaction: discord.Interaction,
+        action: str,
+        person: Person,
+        message: ChatMessage,
+        job: Job,
+        language: str,
     ) -> None:
         """Cancel, try again, favourite: for the person whose job it is."""
         store = self.studio.service.store
-        message = await asyncio.to_thread(self.studio.chat.message, job.id)
         if message.member != person.id and not self.is_owner(interaction):
             raise CalotypeError("this job belongs to somebody else")
         if action == "c":

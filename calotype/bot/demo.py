@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import tempfile
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -85,22 +84,10 @@ def demo(settings: Settings) -> int:
     with tempfile.TemporaryDirectory(prefix="calotype-demo-") as folder:
         store = JobStore("", Path(folder) / "service")
         found = new_studio(store, settings, BotSettings(account_days=0, member_days=0))
-        with contextlib.closing(store), _worker(store, settings):
+        engine = Engine(replace(settings, offline=True))
+        with contextlib.closing(store), Worker(store, engine, WorkerOptions(poll=0.05, min_free=0), "demo").in_thread():
             asyncio.run(_evening(DemoStudio(**vars(found))))
     return 0
-
-
-@contextlib.contextmanager
-def _worker(store: JobStore, settings: Settings) -> Iterator[None]:
-    options = WorkerOptions(poll=0.05, min_free=0)
-    worker = Worker(store, Engine(replace(settings, offline=True)), options, "demo")
-    thread = threading.Thread(target=worker.run)
-    thread.start()
-    try:
-        yield
-    finally:
-        worker.stop()
-        thread.join()
 
 
 async def _evening(studio: Studio) -> None:

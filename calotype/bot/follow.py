@@ -106,12 +106,13 @@ class Follower:
         if job.preview and (shown is None or shown.preview != job.preview):
             with contextlib.suppress(OSError):
                 content = await asyncio.to_thread(self._studio.service.store.files.preview(job.id).read_bytes)
-                files["attachments"] = [discord.File(io.BytesIO(content), "preview.jpg", spoiler=self._hides(message))]
+                hides = await self._hides(message)
+                files["attachments"] = [discord.File(io.BytesIO(content), "preview.jpg", spoiler=hides)]
         if shown is None or shown.text != text or files:
             view = job_view(job, message.language)
             await self._send(message, is_end=False, content=text, view=view, **files)
         self._shown[job.id] = _Shown(text, job.preview, now)
-        await asyncio.to_thread(self._studio.chat.change_message, job.id, number=job.last_event)
+        await self._change(message, number=job.last_event)
 
     def _is_due(self, shown: _Shown | None, message: ChatMessage, job: Job, now: float) -> bool:
         if shown is None:
@@ -124,13 +125,12 @@ class Follower:
         result = grid_of(job) if job.state == DONE else None
         files, is_reduced = [], False
         if result is not None:
-            file, is_reduced = await self.file(result, int(message.channel), self._hides(message))
+            file, is_reduced = await self.file(result, int(message.channel), await self._hides(message))
             files.append(file)
         text = job_text(job, message, reduced=is_reduced)
         view = job_view(job, message.language)
         await self._send(message, is_end=True, content=text, view=view, attachments=files)
-        values = {"is_final": True, "number": job.last_event}
-        await asyncio.to_thread(self._studio.chat.change_message, job.id, **values)
+        await self._change(message, is_final=True, number=job.last_event)
         self._shown.pop(job.id, None)
 
     async def _send(self, message: ChatMessage, *, is_end: bool, **content: Any) -> None:
@@ -185,9 +185,10 @@ class Follower:
     async def _change(self, changed: ChatMessage, **values: Any) -> None:
         await asyncio.to_thread(self._studio.chat.change_message, changed.job, **values)
 
-    def _hides(self, message: ChatMessage) -> bool:
+    async def _hides(self, message: ChatMessage) -> bool:
         """Whether pictures of this channel are covered until they are clicked."""
-        return bool(self._studio.chat.options(f"channel-{message.channel}").get("spoiler"))
+        options = await asyncio.to_thread(self._studio.chat.options, f"channel-{message.channel}")
+        return bool(options.get("spoiler"))
 
     async def file(self, result: StoredResult, channel: int, spoiler: bool) -> tuple[discord.File, bool]:
         """A result to send, and whether it had to be made smaller. Raises NotFound if it was deleted."""
@@ -206,7 +207,7 @@ class Follower:
 
     async def send_picture(self, message: ChatMessage, job: Job, result: StoredResult, index: int, text: str) -> str:
         """Sends one picture of a job into its channel. Returns the id of the new message."""
-        file, _ = await self.file(result, int(message.channel), self._hides(message))
+        file, _ = await self.file(result, int(message.channel), await self._hides(message))
         channel = self._client.get_partial_messageable(int(message.channel))
         view = picture_view(job, index, message.language)
         sent = await self._new(channel, content=text, attachments=[file], view=view)

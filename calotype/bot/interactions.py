@@ -8,6 +8,7 @@ from discord import app_commands
 
 from calotype.bot.studio import Person, Studio
 from calotype.errors import CalotypeError
+from calotype.languages import language_of
 
 _ = app_commands.locale_str  # names and descriptions, translated by the catalogs
 
@@ -19,6 +20,11 @@ def person_of(interaction: discord.Interaction) -> Person:
     roles = tuple(str(role.id) for role in getattr(user, "roles", ()))
     created = discord.utils.snowflake_time(user.id).timestamp()
     return Person(str(user.id), created, joined.timestamp() if joined else None, roles)
+
+
+def language_for(interaction: discord.Interaction) -> str:
+    """The language of the bot that is nearest to the person's."""
+    return language_of(str(interaction.locale))
 
 
 def is_private(studio: Studio, person: Person) -> bool:

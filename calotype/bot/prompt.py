@@ -30,7 +30,6 @@ NO_EFFECT = frozenset(
     )
 )
 SHORT = {"c": "chaos", "s": "stylize", "w": "weird", "q": "quality", "r": "repeat", "version": "v", "aspect": "ar"}
-FLAGS = frozenset(("tile", "draft"))  # parameters without a value
 _PARAMETER = re.compile(r"(?:(?<=\s)|^)(?:--|—)(?=[a-zA-Z])")  # phones write -- as a dash
 _WEIGHT = re.compile(r"::\s*([-+]?(?:\d+(?:\.\d*)?|\.\d+))?(?!:)")
 
@@ -164,14 +163,14 @@ def _read(text: str, rows: Mapping[str, ModelRow], usual: ModelRow) -> ImaginePr
 def _apply(reading: _Reading, name: str, value: str) -> None:
     if name in NO_EFFECT:
         reading.notes.append(Message("--{name} has no effect here", name=name))
-    elif name in FLAGS:
+    elif name in FLAG_READERS:
         if value:
             raise CalotypeError("--{name} takes no value; the words of the prompt stand before it", name=name)
         FLAG_READERS[name](reading)
     elif name in READERS:
         READERS[name](reading, value)
     else:
-        hint = nearest(name, [*READERS, *FLAGS, *SHORT])
+        hint = nearest(name, [*READERS, *FLAG_READERS, *SHORT])
         raise CalotypeError("there is no parameter --{name}{hint}", name=shown(name).strip("'\""), hint=hint)
 
 
@@ -371,4 +370,4 @@ READERS: dict[str, Callable[[_Reading, str], None]] = {
     "v": _version("v"),
     "niji": _version("niji"),
 }
-FLAG_READERS: dict[str, Callable[[_Reading], None]] = {"tile": _tile, "draft": _draft}
+FLAG_READERS: dict[str, Callable[[_Reading], None]] = {"tile": _tile, "draft": _draft}  # they take no value

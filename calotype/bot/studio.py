@@ -1,7 +1,7 @@
 """What commands and buttons do in the job store, without Discord. All of it may run in threads."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
@@ -17,9 +17,9 @@ from calotype.jobs.account import Allowance
 from calotype.jobs.chat import Chat, ChatMember, ChatMessage
 from calotype.jobs.files import open_stored
 from calotype.jobs.jobs import DONE, Job, StoredResult
+from calotype.jobs.usage import DAY
 from calotype.outputs.describe import describe_picture
 
-DAY = 86400.0
 NOBODY = "nobody"  # owner of no job and no model
 FLOOD = Rate(burst=10, per_minute=12)  # commands and presses of a person
 INITIAL = 1.0  # weight of the initial picture where --iw is not given
@@ -138,17 +138,17 @@ class Studio:
         """Queues the jobs of a prompt. Raises CalotypeError if none is."""
         member = self.admit(person, "imagine", place.channel)
         check_words(text, self.settings.blocked_words, self.settings.appeal)
-        prompts = read_prompts(text, self.rows, self._usual(member, place.channel))
+        rows = self.rows
+        prompts = read_prompts(text, rows, _usual(rows, member))
         files = {}
         if picture is not None:
             files = {"init": self._stored(member, picture, "init.png")}
         elif any(prompt.image_weight is not None for prompt in prompts):
             raise CalotypeError("--{name} weighs a picture; attach one to the command", name="iw")
         tasks = [(prompt, self._task(prompt, member, bool(files))) for prompt in prompts for _ in range(prompt.repeat)]
-        for _, task in tasks:
-            self._check_model(task, place.channel)
+        self._check_models((task for _, task in tasks), place.channel)
         jobs: list[Job] = []
-        is_new = False
+        is_new, refused = False, None
         try:
             for n, (prompt, task) in enumerate(tasks):
                 order = {"kind": "imagine", "task": task, "files": files}
@@ -158,16 +158,8 @@ class Studio:
         except CalotypeError as fault:
             if not jobs:
                 raise
-            return Queued(tuple(jobs), is_new, prompts[0].notes, fault)
-        return Queued(tuple(jobs), is_new, prompts[0].notes)
-
-    def _usual(self, member: ChatMember, channel: str) -> ModelRow:
-        rows = self.rows
-        row = rows["default"]
-        model = member.options.get("model")
-        if model:
-            row = next((known for known in rows.values() if known.model == model), ModelRow(model))
-        return row
+            refused = fault
+        return Queued(tuple(jobs), is_new, prompts[0].notes, refused)
 
     def _task(self, prompt: ImaginePrompt, member: ChatMember, has_picture: bool) -> dict[str, Any]:
         task = {**prompt.task, "grid": True}
@@ -178,9 +170,9 @@ class Studio:
             task["strength"] = round(1 - weight / 4, 3)
         return task
 
-    def _check_model(self, task: Mapping[str, Any], channel: str) -> None:
+    def _check_models(self, tasks: Iterable[Mapping[str, Any]], channel: str) -> None:
         allowed = self.chat.options(f"channel-{channel}").get("models")
-        if allowed and task.get("model", "emoji") not in allowed:
+        if allowed and any(task.get("model", "emoji") not in allowed for task in tasks):
             raise CalotypeError("this channel takes the models {names} only", names=", ".join(allowed), option="model")
 
     def _submit(
@@ -245,7 +237,7 @@ class Studio:
             result = picture_of(job, index)
             with open_stored(self.service.store.files.result(result.id)) as file:
                 order = derived(action, job, result, self._stored(member, file, f"picture{suffix_of(result)}"))
-        self._check_model(order["task"], place.channel)
+        self._check_models((order["task"],), place.channel)
         queued, is_new = self._submit(member, person, order, key, place, text, job)
         return Queued((queued,), is_new)
 
@@ -281,6 +273,13 @@ class Studio:
         retried = self.service.store.retry(job.id, member.account.id, member.account.budget)
         self.chat.change_message(job.id, is_final=False)
         return retried
+
+
+def _usual(rows: Mapping[str, ModelRow], member: ChatMember) -> ModelRow:
+    """The row of the model that a person draws with where the prompt names none."""
+    if not (model := member.options.get("model")):
+        return rows["default"]
+    return next((row for row in rows.values() if row.model == model), ModelRow(model))
 
 
 def pictures_of(job: Job) -> Sequence[StoredResult]:

@@ -2,7 +2,7 @@
 
 import re
 
-from calotype.errors import Message, Wording
+from calotype.errors import Wording
 from calotype.languages import NAMES
 
 SPECIAL = re.compile(r"([\\*_`~|>#\[\]()-])")
@@ -29,7 +29,3 @@ def escaped(text: str) -> str:
 def address(guild: int | None, channel: str | int, message: str | int) -> str:
     """The address of a message."""
     return f"https://discord.com/channels/{guild or '@me'}/{channel}/{message}"
-
-
-def mention(person: str) -> Message:
-    return Message("{mention}", mention=f"<@{person}>")

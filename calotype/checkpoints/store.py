@@ -113,8 +113,9 @@ class ModelStore:
 
     def size_of(self, owner: str) -> int:
         """Bytes of the models that belong to an account."""
-        own = [model.path for model in self.entries(owner=owner) if model.owner and model.path]
-        return sum(path.stat().st_size for path in own)
+        added = self._added().items()
+        own = [Path(r["path"]) for name, r in added if owner and r.get("owner") == owner and name not in CATALOG]
+        return sum(path.stat().st_size for path in own if path.is_file())
 
     def find(self, name: str, kind: str = "", trusted: bool | None = None) -> Checkpoint:
         """Finds a model by its catalog name, the name under which it was added, or a path.
@@ -336,7 +337,6 @@ class ModelStore:
 
     def _write(self, **changes: Any) -> None:
         text = json.dumps(self._read() | changes, indent=1, ensure_ascii=False, sort_keys=True)
-        make_folder(self.folder, "home")
         write_atomic(self._list, text.encode(), "home")
 
 

@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
@@ -99,9 +99,7 @@ class Chat:
 
     def grant(self, member: ChatMember, seconds: float | None) -> None:
         """Device seconds a day, None: without limit; a trial ends with it."""
-        allowance = Allowance(seconds=seconds)
-        values = {spec.name: getattr(allowance, spec.name) for spec in fields(Allowance)}
-        values = values if member.account.invitation else {"seconds": seconds}
+        values = asdict(Allowance(seconds=seconds)) if member.account.invitation else {"seconds": seconds}
         with self._database.writing() as db:
             db.execute(update(USERS).where(USERS.c.id == member.account.id).values(**values, invitation=None))
 

@@ -1,10 +1,14 @@
 """A public copy of a picture: its pixels and colour profile, and nothing else that its file holds."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from calotype import out_of_process
 from calotype.errors import PictureError
 from calotype.out_of_process import ProcessEnded
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SECONDS = 300.0
 QUALITY = 95
@@ -60,15 +64,18 @@ def fitting(source: Path, max_bytes: int, max_pixels: int) -> bytes:
 
 
 def _fitting_here(source: Path, max_bytes: int, max_pixels: int) -> bytes:
-    side = 2**14
-    while len(content := _thumbnail_here(source, side, max_pixels)) > max_bytes and side > 64:
+    picture, side = _on_white(source, max_pixels), 2**14
+    while len(content := _small_jpeg(picture, side)) > max_bytes and side > 64:
         side = round(side / SHRINK)
     return content
 
 
 def _thumbnail_here(source: Path, side: int, max_pixels: int) -> bytes:
-    import io
+    return _small_jpeg(_on_white(source, max_pixels), side)
 
+
+def _on_white(source: Path, max_pixels: int) -> "Image.Image":
+    """Opened, in sRGB with 8 bits, without transparency."""
     from PIL import Image
 
     from calotype.picture.alpha import in_8_bits
@@ -76,9 +83,14 @@ def _thumbnail_here(source: Path, side: int, max_pixels: int) -> bytes:
 
     pixels = Picture.open_here(source, 0, max_pixels).on_white().in_srgb().pixels
     pixels = in_8_bits(pixels) if pixels.dtype.itemsize > 1 else pixels
-    small = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
+    return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
+
+
+def _small_jpeg(picture: "Image.Image", side: int) -> bytes:
+    import io
+
+    small, file = picture.copy(), io.BytesIO()
     small.thumbnail((side, side))
-    file = io.BytesIO()
     small.save(file, "JPEG", quality=THUMBNAIL_QUALITY)
     return file.getvalue()
 

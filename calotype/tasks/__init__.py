@@ -130,12 +130,18 @@ def kind_of(task: Any) -> str:
 
 def is_training(kind: str) -> bool:
     """Whether a kind of task is a training run."""
-    return "output_dir" in {spec.name for spec in fields(TASKS[kind])} if kind in TASKS else False
+    return hasattr(TASKS.get(kind), "output_dir")
+
+
+LATER = ("page", "repair")  # options that records of earlier versions do not know: left out at their defaults
 
 
 def options_of(task: Any) -> dict[str, Any]:
     """The task as JSON data, without its sources and the options whose resolved values the record stores elsewhere."""
     excluded = ("source", "init", "tile", "auto_face_model", "auto_upscaler", "auto_seconds", "auto_repair")
-    excluded += () if getattr(task, "page", 0) else ("page",)  # records of earlier versions do not know it
-    excluded += ("repair",) if getattr(task, "repair", "") == "auto" else ()  # nor this
-    return {name: value for name, value in as_data(task).items() if name not in excluded}
+    usual = {spec.name: spec.default for spec in fields(task) if spec.name in LATER}
+    return {
+        name: value
+        for name, value in as_data(task).items()
+        if name not in excluded and not (name in usual and value == usual[name])
+    }

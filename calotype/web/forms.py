@@ -33,6 +33,7 @@ from calotype.web.texts import Texts
 SLIDER_STEPS = 512  # a number with more whole values than this is typed
 FLOAT_STEP = 0.05
 OFFERED = {"sampler": ("auto", *SAMPLERS), "schedule": SCHEDULES}  # chosen of a list; other spellings can be typed
+QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}  # events of buttons and scripts
 MAX_FILLING = 200_000  # characters
 LONG_TEXT = 2000  # a text that may be as long as this has several lines
 Names = Callable[[str], Collection[str]]  # of a kind of model
@@ -174,9 +175,7 @@ def add_form(
             partial(order_of, form, more=more),
             form.components,
             order,
-            queue=False,
-            show_progress="hidden",
-            api_visibility="private",
+            **QUIET,
         )
     return form
 
@@ -203,9 +202,7 @@ def add_choices(door: Door) -> None:
         choices,
         None,
         [dropdown for dropdown, *_ in door.choices],
-        queue=False,
-        show_progress="hidden",
-        api_visibility="private",
+        **QUIET,
     )
 
 
@@ -229,10 +226,8 @@ def add_filler(door: Door, form: TaskForm, read: Callable[[Any, Names], Filling]
         filled,
         text,
         [order, *form.components],
-        queue=False,
-        show_progress="hidden",
-        api_visibility="private",
         trigger_mode="multiple",
+        **QUIET,
     )
 
 

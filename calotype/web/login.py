@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from calotype.api.access import COOKIE, ServiceOf
-from calotype.api.body import read_body
-from calotype.api.errors import Refusal, status_of
+from calotype.api.body import read_form
+from calotype.api.errors import status_of
 from calotype.api.limiter import too_many
 from calotype.api.service import address_of
 from calotype.errors import CalotypeError
@@ -95,11 +94,7 @@ async def set_language(request: Request) -> Response:
 
 async def _fields(request: Request) -> dict[str, str]:
     """The short texts of the form in the body, without spaces around them."""
-    content = (await read_body(request, MAX_FORM)).decode("utf-8", "replace")
-    try:
-        return {name: values[0].strip() for name, values in parse_qs(content, max_num_fields=4).items()}
-    except ValueError:
-        raise Refusal(400, "the form in the body is not valid: {reason}", reason="too many fields") from None
+    return {name: values[0].strip() for name, values in (await read_form(request, MAX_FORM, max_fields=4)).items()}
 
 
 def _page(

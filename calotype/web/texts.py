@@ -7,20 +7,12 @@ from pathlib import Path
 
 from starlette.requests import Request
 
-from calotype.api.page_wording import titled
-from calotype.errors import Wording
+from calotype.api.page_wording import FormWording
 from calotype.languages import NAMES, language_accepted
 
 LANGUAGE_COOKIE = "calotype_language"
 STATIC = Path(__file__).parent / "static"
 _CALL = re.compile(r'\b_\(\s*("(?:[^"\\\n]|\\.)*")')  # of a script: _("{count} photos", ...)
-
-
-class FormWording(Wording):
-    """Names options by their titles in forms."""
-
-    def option(self, name: str) -> str:
-        return titled(self, name)
 
 
 class Texts:

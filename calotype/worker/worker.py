@@ -63,6 +63,17 @@ class Worker:
             if is_idle:
                 self._stopping.wait(self.options.poll)
 
+    @contextlib.contextmanager
+    def in_thread(self) -> Iterator[None]:
+        """Runs jobs in a thread of this process until the block ends."""
+        thread = threading.Thread(target=self.run)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.stop()
+            thread.join()
+
     def run_next(self) -> bool:
         """Runs one job, if there is one. Returns whether there was one."""
         self._maintain()

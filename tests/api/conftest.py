@@ -170,14 +170,9 @@ def drawing(store, settings, **options):
     from calotype.engine import Engine
     from calotype.worker.worker import Worker
 
-    worker = Worker(store, Engine(settings), WorkerOptions(min_free=0, poll=0.05, progress_every=0, **options), "w")
-    thread = threading.Thread(target=worker.run)
-    thread.start()
-    try:
+    options = WorkerOptions(min_free=0, poll=0.05, progress_every=0, **options)
+    with Worker(store, Engine(settings), options, "w").in_thread():
         yield
-    finally:
-        worker.stop()
-        thread.join()
 
 
 @contextlib.contextmanager

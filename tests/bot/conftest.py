@@ -1,7 +1,6 @@
 """The bot on a Discord of this process (simcord), over a real job store."""
 
 import asyncio
-import shutil
 
 import pytest
 
@@ -17,35 +16,14 @@ from calotype.bot.settings import BotSettings
 from calotype.bot.studio import Studio
 from calotype.jobs.chat import Chat
 from calotype.jobs.jobs import NewResult
-from calotype.jobs.store import JobStore
 from calotype.jobs.users import Accounts
 from calotype.settings import Settings
-from tests.api.conftest import Clock, png
+from tests.api import conftest as api
+from tests.api.conftest import png
 
+clock, empty_database, store = api.clock, api.empty_database, api.store  # fixtures
 NEVER = 1e6  # seconds between two looks into the store: tests look themselves
 OLD = BotSettings(account_days=0, member_days=0)  # nobody is a newcomer
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory):
-    """Migrations run once."""
-    folder = tmp_path_factory.mktemp("empty")
-    JobStore("", folder).close()
-    return folder / "jobs.sqlite3"
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def store(tmp_path, clock, empty_database):
-    (tmp_path / "service").mkdir()
-    shutil.copy(empty_database, tmp_path / "service")
-    store = JobStore("", tmp_path / "service", clock)
-    yield store
-    store.close()
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ ROOT = Path(__file__).parents[2]
 LOCALES = {"en": "en-GB", "zh": "zh-CN"}
 TABS = ("restore", "imagine", "train", "queue", "gallery", "models", "settings")
 WIDE, PHONE = (1280, 860), (390, 844)
-SCREENS = (  # name, tab, colours, size, and the element that is scrolled to
-    ("restore", "restore", "light", WIDE, None),
-    ("imagine", "imagine", "dark", WIDE, None),
-    ("train", "train", "light", WIDE, None),
-    ("gallery", "gallery", "light", WIDE, None),
-    ("queue", "queue", "dark", WIDE, None),
-    ("phone", "restore", "light", PHONE, None),
+SCREENS = (  # name, tab, colours, size
+    ("restore", "restore", "light", WIDE),
+    ("imagine", "imagine", "dark", WIDE),
+    ("train", "train", "light", WIDE),
+    ("gallery", "gallery", "light", WIDE),
+    ("queue", "queue", "dark", WIDE),
+    ("phone", "restore", "light", PHONE),
 )
 QUALITY = 80  # of JPEG
 SECONDS = 600_000  # for the longest job, in milliseconds
@@ -81,7 +81,7 @@ def draw(page: Page, prompt: str) -> None:
 
 
 def take(browser: Browser, address: str, language: str, folder: Path) -> None:
-    for name, tab, scheme, (width, height), place in SCREENS:
+    for name, tab, scheme, (width, height) in SCREENS:
         size = {"width": width, "height": height}
         context = browser.new_context(locale=LOCALES[language], color_scheme=scheme, viewport=size)
         page = context.new_page()
@@ -93,9 +93,6 @@ def take(browser: Browser, address: str, language: str, folder: Path) -> None:
                 draw(page, prompt)
         if tab != "restore":
             open_tab(page, tab)
-        if place:
-            page.locator(place).first.scroll_into_view_if_needed()
-            page.mouse.wheel(0, height // 3)
         page.wait_for_timeout(1500)  # for pictures to be decoded
         with Image.open(io.BytesIO(page.screenshot())) as picture:
             picture.convert("RGB").save(folder / f"page-{name}.{language}.jpg", quality=QUALITY, optimize=True)

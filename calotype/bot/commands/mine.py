@@ -8,13 +8,12 @@ from discord import app_commands
 
 from calotype.api.shown import without_paths
 from calotype.bot.buttons import job_view
-from calotype.bot.interactions import _, person_of, refusing
+from calotype.bot.interactions import _, language_for, person_of, refusing
 from calotype.bot.message import filled, job_facts, state
 from calotype.bot.studio import Person, grid_of
 from calotype.bot.wording import WORDINGS, address, escaped
-from calotype.errors import CalotypeError, Message, Wording
+from calotype.errors import CalotypeError, Message, Wording, plural
 from calotype.jobs.jobs import Job
-from calotype.languages import language_of
 from calotype.tasks.drawing import read_size
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def add(bot: "Bot") -> None:
             cancelled = await asyncio.to_thread(cancel_jobs, bot, person_of(interaction), job)
             for known in cancelled:
                 await bot.follower.update(known.id)
-            await bot.say(interaction, filled(language(interaction), cancelled_text(len(cancelled))))
+            await bot.say(interaction, filled(language_for(interaction), cancelled_text(len(cancelled))))
 
     @bot.tree.command(name=_("info"), description=_("What you may use, and what is used of it"))
     async def info(interaction: discord.Interaction) -> None:
@@ -57,8 +56,8 @@ def add(bot: "Bot") -> None:
             files = []
             if (result := grid_of(known)) is not None:
                 files = [(await bot.follower.file(result, interaction.channel_id, False))[0]]
-            text = await asyncio.to_thread(job_facts, known, 1, language(interaction))
-            view = job_view(known, language(interaction)) or discord.utils.MISSING
+            text = await asyncio.to_thread(job_facts, known, 1, language_for(interaction))
+            view = job_view(known, language_for(interaction)) or discord.utils.MISSING
             await interaction.followup.send(text, files=files, view=view, ephemeral=True)
 
     @bot.tree.command(name=_("settings"), description=_("Your model, size, and how buttons and results behave"))
@@ -112,14 +111,10 @@ def suggest_jobs(bot: "Bot") -> Any:
 
     async def jobs(interaction: discord.Interaction, current: str) -> list[app_commands.Choice[str]]:
         found = await asyncio.to_thread(latest, bot, person_of(interaction), current)
-        wording = WORDINGS[language(interaction)]
+        wording = WORDINGS[language_for(interaction)]
         return [app_commands.Choice(name=title(job, wording)[:100], value=job.id) for job in found]
 
     return jobs
-
-
-def language(interaction: discord.Interaction) -> str:
-    return language_of(str(interaction.locale))
 
 
 def title(job: Job, wording: Wording) -> str:
@@ -143,7 +138,7 @@ def own_job(bot: "Bot", person: Person, job_id: str) -> Job:
 
 
 def queue_text(bot: "Bot", interaction: discord.Interaction) -> str:
-    studio, wording = bot.studio, WORDINGS[language(interaction)]
+    studio, wording = bot.studio, WORDINGS[language_for(interaction)]
     member = studio.member(person_of(interaction))
     store = studio.service.store
     places = {place.job: place for place in store.places(member.account.id)}
@@ -172,11 +167,11 @@ def cancel_jobs(bot: "Bot", person: Person, job_id: str | None) -> list[Job]:
 def cancelled_text(count: int) -> Message:
     if count == 0:
         return Message("None of your jobs waits or runs.")
-    return Message("1 job is cancelled") if count == 1 else Message("{count} jobs are cancelled", count=count)
+    return plural(count, "1 job is cancelled", "{count} jobs are cancelled")
 
 
 def info_text(bot: "Bot", interaction: discord.Interaction) -> str:
-    studio, wording = bot.studio, WORDINGS[language(interaction)]
+    studio, wording = bot.studio, WORDINGS[language_for(interaction)]
     member = studio.member(person_of(interaction))
     caller = studio.caller(member)
     budget, counts = caller.budget, studio.service.store.counts(caller.owner)
@@ -201,7 +196,7 @@ def info_text(bot: "Bot", interaction: discord.Interaction) -> str:
 
 def change_settings(bot: "Bot", interaction: discord.Interaction, given: dict[str, Any]) -> str:
     """Changes what is given, and lists all settings. Raises CalotypeError."""
-    studio, wording = bot.studio, WORDINGS[language(interaction)]
+    studio, wording = bot.studio, WORDINGS[language_for(interaction)]
     person = person_of(interaction)
     member = studio.member(person)
     given = {name: value for name, value in given.items() if value is not None}
@@ -230,4 +225,4 @@ def link_account(bot: "Bot", interaction: discord.Interaction, code: str) -> str
     studio, person = bot.studio, person_of(interaction)
     studio.admit(person)
     member = studio.chat.link(person.id, code)
-    return filled(language(interaction), Message("linked to the account {name}", name=member.account.name))
+    return filled(language_for(interaction), Message("linked to the account {name}", name=member.account.name))

@@ -92,11 +92,15 @@ def add(bot: "Bot") -> None:
             await work_on(bot, interaction, "upscale", {"scale": 2.0}, picture_in(message))
 
 
+def name_of(picture: discord.Attachment) -> str:
+    return picture.filename[-MAX_NAME:].lstrip(". ") or "picture"
+
+
 async def say_parameters(bot: "Bot", interaction: discord.Interaction, picture: discord.Attachment) -> None:
     """What a picture says about how it was drawn, to the person alone."""
     await interaction.response.defer(ephemeral=True, thinking=True)
     content = await fetched(picture, bot.studio.service.max_upload)
-    name = picture.filename[-MAX_NAME:].lstrip(". ") or "picture"
+    name = name_of(picture)
     found = await asyncio.to_thread(bot.studio.describe, person_of(interaction), io.BytesIO(content), name)
     if not found:
         raise CalotypeError("this picture says nothing about how it was drawn")
@@ -113,7 +117,7 @@ async def work_on(
 ) -> None:
     """Queues the work on one attached picture."""
     person = person_of(interaction)
-    name = picture.filename[-MAX_NAME:].lstrip(". ") or "picture"
+    name = name_of(picture)
 
     def work(place: CommandPlace, content: bytes | None) -> Queued:
         return bot.studio.work_on(person, kind, task, io.BytesIO(content or b""), name, str(interaction.id), place)

@@ -79,7 +79,7 @@ export async function submit(order) {
   }
 }
 
-const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+export const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 let back = null; // settles when the service answers again
 
 /** Runs an act until the service answers it; `waits(fault)` while it does not. Throws the Faults that are answers. */

@@ -28,6 +28,12 @@ export function appeared(selector) {
   });
 }
 
+/** Writes a text into a field of Gradio, as if it were typed. */
+export function write(field, text) {
+  field.value = text;
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+}
+
 /** A message at the foot of the page, with an action such as undo; the action's absence after `seconds` calls `done`. */
 export function toast(text, { action = "", run = null, done = null, seconds = 8 } = {}) {
   const host = document.getElementById("ct-toasts") ?? el("div", { id: "ct-toasts", role: "status", "aria-live": "polite" });

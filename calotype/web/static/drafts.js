@@ -1,7 +1,8 @@
 // What was typed or chosen and not sent yet, kept in this browser for each account apart.
 
 const account = () => document.querySelector(".ct-head")?.dataset.account ?? "";
-const keyOf = (name) => `calotype-${name}:${account()}`;
+/** The key of a name in this browser's storage. */
+export const keyOf = (name) => `calotype-${name}:${account()}`;
 
 /** What is kept under a name, or null. */
 export function readDraft(name) {

@@ -192,7 +192,7 @@ customElements.define(
 
     async open(job, result) {
       const options = await optionsOf(job.kind);
-      const act = (label, run) => el("button", { type: "button", onclick: async () => guarded(run, dialog) }, label);
+      const act = (label, run) => el("button", { type: "button", onclick: () => guarded(run, dialog) }, label);
       const content = el(
         "div",
         {},

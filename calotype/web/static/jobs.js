@@ -9,6 +9,8 @@ export const FINISHED = ["done", "failed", "cancelled"];
 
 export const TRAININGS = ["train_lora", "train_gan", "train_upscaler", "train_restorer", "train_diffusion"];
 
+export const ALL_TRAININGS = TRAININGS.map((kind) => `kind=${kind}`).join("&"); // of a query for jobs
+
 export function kindTitle(kind) {
   const titles = {
     restore: _("Restore"),
@@ -67,6 +69,9 @@ export function progressOf(job) {
   const bar = progressBar(jobTitle(job), 100 * share, job.state === "running" ? 2 : 0);
   return el("div", {}, bar, el("span", { class: "ct-soft" }, stateText(job)));
 }
+
+/** The line of a job: its bar, or once it has ended, how. */
+export const statusOf = (job) => (FINISHED.includes(job.state) ? el("span", { class: job.state === "failed" ? "ct-fault" : "ct-soft" }, stateText(job)) : progressOf(job));
 
 /** A bar that is filled to a percentage, shown as `least` at least. */
 export function progressBar(label, percent, least = 0) {

@@ -1,8 +1,8 @@
 // <ct-names>: the model, LoRAs and embeddings for a prompt, from the store as it is now, and earlier prompts.
 
-import { get } from "./api.js";
+import { get, pause } from "./api.js";
 import { openDialog } from "./compare.js";
-import { appeared, el } from "./dom.js";
+import { appeared, el, write } from "./dom.js";
 import { takeFor } from "./hand.js";
 import { watch } from "./live.js";
 import { _ } from "./texts.js";
@@ -106,10 +106,9 @@ customElements.define(
       // a field that has just appeared is emptied once more by Gradio
       for (let look = 0; look < LOOKS; look++) {
         if (this.prompt.value === before && text !== before) {
-          this.prompt.value = text;
-          this.prompt.dispatchEvent(new Event("input", { bubbles: true }));
+          write(this.prompt, text);
         }
-        await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN));
+        await pause(LOOK_AGAIN);
       }
     }
 

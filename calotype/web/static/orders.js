@@ -1,7 +1,7 @@
 // Options of a form: Gradio puts a <ct-order> into the page when its button is pressed, and the tab takes it from here.
 
-import { get, gone } from "./api.js";
-import { el } from "./dom.js";
+import { get, gone, pause } from "./api.js";
+import { el, write } from "./dom.js";
 import { isGone, watch } from "./live.js";
 
 const PATIENCE = 3000; // milliseconds in which a press brings an order, if the session is still valid
@@ -79,7 +79,7 @@ function titled({ message, option }, field) {
 export async function showFault(kind, fault) {
   let field = fault.option ? fieldOf(kind, fault.option) : null;
   if (fault.option && !field) {
-    await new Promise((resolve) => setTimeout(resolve, 150)); // the group opens
+    await pause(150); // the group opens
     field = fieldOf(kind, fault.option);
   }
   const id = `${kind}-fault`;
@@ -96,6 +96,5 @@ export async function showFault(kind, fault) {
 /** Fills a form that has a filler: {task}, {text} of generation parameters, or {fields} of them. */
 export function fill(kind, data) {
   const field = document.querySelector(`#ct-fill-${kind} textarea, #ct-fill-${kind} input`);
-  field.value = JSON.stringify({ ...data, number: Date.now() }); // twice the same is a change, too
-  field.dispatchEvent(new Event("input", { bubbles: true }));
+  write(field, JSON.stringify({ ...data, number: Date.now() })); // twice the same is a change, too
 }

@@ -29,10 +29,15 @@ export class Photo {
     return photo;
   }
 
+  /** As a file of an order. */
+  get source() {
+    return `${this.upload}/${this.name}`;
+  }
+
   take(job) {
     this.job = job;
     this.upload = uploadOf(job).id;
-    const kept = this.choices.size ? {} : readChoices(job.id);
+    const kept = this.choices.size ? {} : (readDraft(CHOICES + job.id) ?? {});
     for (const face of this.faces) {
       if (!this.choices.has(face.number)) this.choices.set(face.number, { isOn: !face.why, strength: 1, ...kept[face.number] });
     }
@@ -43,11 +48,11 @@ export class Photo {
   choose(face, change) {
     this.choices.set(face.number, { ...this.choices.get(face.number), ...change });
     this.showsResult = false;
-    writeChoices(this.job.id, Object.fromEntries(this.choices));
+    keepDraft(CHOICES + this.job.id, Object.fromEntries(this.choices));
   }
 
   forgetChoices() {
-    if (this.job) writeChoices(this.job.id, null);
+    if (this.job) keepDraft(CHOICES + this.job.id, null);
   }
 
   get facts() {
@@ -103,12 +108,4 @@ export class Photo {
     const task = isAsked ? { faces: chosen.map((face) => face.number).join(",") } : {};
     return strengths.length ? { ...task, strength: ["1", ...strengths].join(",") } : task;
   }
-}
-
-function readChoices(id) {
-  return readDraft(CHOICES + id) ?? {};
-}
-
-function writeChoices(id, choices) {
-  keepDraft(CHOICES + id, choices || null);
 }

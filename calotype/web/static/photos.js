@@ -4,7 +4,7 @@
 import { get } from "./api.js";
 import { el } from "./dom.js";
 import { keepDraft, readDraft } from "./drafts.js";
-import { TRAININGS } from "./jobs.js";
+import { ALL_TRAININGS } from "./jobs.js";
 import { _ } from "./texts.js";
 import { filesOf, isPictureName, leftOut, safeName, upload } from "./upload.js";
 
@@ -46,7 +46,7 @@ customElements.define(
         for (const photo of draft) await this.fetch(photo).catch(() => this.missing.push(photo));
         return this.show();
       }
-      const { jobs } = await get(`/jobs?${TRAININGS.map((kind) => `kind=${kind}`).join("&")}&limit=1`).catch(() => ({ jobs: [] }));
+      const { jobs } = await get(`/jobs?${ALL_TRAININGS}&limit=1`).catch(() => ({ jobs: [] }));
       const refs = [jobs[0]?.files.photos ?? []].flat().map((ref) => ref.split("/"));
       if (!refs.length || this.photos.length) return;
       const texts = new Map(refs.filter(([, name]) => TEXT.test(name ?? "")).map(([id, name]) => [stem(name), id]));

@@ -2,7 +2,7 @@
 
 import { get, post } from "./api.js";
 import { el, guarded, keepFocus, toast } from "./dom.js";
-import { FINISHED, isPicture, isTrial, jobTitle, kindTitle, mayCancel, previewOf, progressOf, stateText } from "./jobs.js";
+import { FINISHED, isPicture, isTrial, jobTitle, kindTitle, mayCancel, previewOf, progressOf, statusOf } from "./jobs.js";
 import { places, watch } from "./live.js";
 import { _ } from "./texts.js";
 
@@ -121,13 +121,11 @@ customElements.define(
         !FINISHED.includes(job.state) && act("cancel", _("Cancel")),
         ["failed", "cancelled"].includes(job.state) && act("retry", _("Try again")),
       ];
-      const isEnded = FINISHED.includes(job.state);
-      const line = isEnded ? el("span", { class: job.state === "failed" ? "ct-fault" : "ct-soft" }, stateText(job)) : progressOf(job);
       return el(
         "li",
         { class: "ct-card ct-job", "data-job": job.id },
         this.thumb(job),
-        el("div", {}, el("p", { class: "ct-name" }, jobTitle(job)), el("span", { class: "ct-soft" }, kindTitle(job.kind)), el("div", { class: "ct-line-of-job" }, line)),
+        el("div", {}, el("p", { class: "ct-name" }, jobTitle(job)), el("span", { class: "ct-soft" }, kindTitle(job.kind)), el("div", { class: "ct-line-of-job" }, statusOf(job))),
         el("div", { class: "ct-bar" }, buttons),
       );
     }

@@ -1,7 +1,7 @@
 // Photos that were removed: their jobs are cancelled and deleted, then their files. What is not done when the page is
 // closed, or while the service does not answer, is done by the next page of this browser.
 
-import { call, get, isLost, untilAnswered } from "./api.js";
+import { call, get, isLost, pause, untilAnswered } from "./api.js";
 import { keepDraft, readDraft } from "./drafts.js";
 import { FINISHED } from "./jobs.js";
 
@@ -73,7 +73,7 @@ async function end(id) {
   if (job && !FINISHED.includes(job.state)) {
     await quietly("POST", `/jobs/${id}/cancel`);
     while ((job = await get(`/jobs/${id}`).catch(unlessGone)) && !FINISHED.includes(job.state)) {
-      await new Promise((resolve) => setTimeout(resolve, WAIT));
+      await pause(WAIT);
     }
   }
   if (job) await quietly("DELETE", `/jobs/${id}`);

@@ -59,7 +59,7 @@ customElements.define(
       this.bar = el("div", { class: "ct-bar" });
       this.list = el("ul", { class: "ct-list" });
       this.more = el("button", { type: "button", hidden: true, onclick: () => this.showMore() });
-      this.go = el("button", { type: "button", class: "ct-main", onclick: () => document.getElementById("restore-go").click() });
+      this.go = el("button", { type: "button", onclick: () => document.getElementById("restore-go").click() });
       const foot = el("div", { class: "ct-sticky" }, this.go); // of a phone, on which the form is below all photos
       this.replaceChildren(this.zone, this.notice, this.left, this.bar, this.list, el("div", { class: "ct-bar ct-foot" }, this.more), foot);
       const over = (isOver) => (event) => {
@@ -133,8 +133,8 @@ customElements.define(
       } else if (job.kind === "find_faces" && !this.takePlan(job)) {
         const known = this.photoOf(job);
         this.put(job);
-        if (known) this.show(known);
-        else this.showAll();
+        if (!known) return this.showAll();
+        this.show(known);
         this.showBar();
       }
     }
@@ -191,7 +191,7 @@ customElements.define(
           toast(_("{name} is here already", { name: photo.name }));
           return this.showAll();
         }
-        const order = { kind: "find_faces", files: { source: `${photo.upload}/${photo.name}` }, priority: 5 };
+        const order = { kind: "find_faces", files: { source: photo.source }, priority: 5 };
         const job = await untilAnswered(() => submit(order), waits);
         photo.take(job);
         photo.file = null;
@@ -229,7 +229,7 @@ customElements.define(
       }
       for (const photo of chosen) {
         const own = { ...task, ...this.extra, ...photo.task };
-        const files = { source: `${photo.upload}/${photo.name}` };
+        const files = { source: photo.source };
         const order = { kind: "restore", task: own, files, parent: photo.job.id };
         try {
           this.place(await untilAnswered(() => submit(order), (fault) => clearFaults("restore") || showFault("restore", fault)));
@@ -255,7 +255,7 @@ customElements.define(
       const { properties } = kinds.find(({ kind }) => kind === "find_faces").options;
       for (const photo of chosen) {
         const own = Object.entries({ ...task, ...this.extra, ...photo.task }).filter(([name]) => name in properties);
-        const files = { source: `${photo.upload}/${photo.name}` };
+        const files = { source: photo.source };
         try {
           await submit({ kind: "find_faces", task: Object.fromEntries(own), files, parent: photo.job.id, priority: 5 });
         } catch (fault) {
@@ -478,13 +478,14 @@ customElements.define(
     }
 
     status(photo) {
-      if (photo.fault) return [el("p", { class: "ct-fault", role: "alert" }, photo.fault)];
-      if (photo.isWaiting) return [el("p", { class: "ct-fault", role: "alert" }, gone().message)];
+      const fault = (text) => [el("p", { class: "ct-fault", role: "alert" }, text)];
+      if (photo.fault) return fault(photo.fault);
+      if (photo.isWaiting) return fault(gone().message);
       if (!photo.job) return [el("p", { class: "ct-soft" }, _("Sending · {percent} %", { percent: Math.floor(100 * photo.share) }))];
-      if (photo.job.state === "failed") return [el("p", { class: "ct-fault", role: "alert" }, photo.job.error.detail)];
+      if (photo.job.state === "failed") return fault(photo.job.error.detail);
       const { result } = photo;
       if (photo.isBusy) return [progressOf(result)];
-      if (result?.state === "failed") return [el("p", { class: "ct-fault", role: "alert" }, result.error.detail)];
+      if (result?.state === "failed") return fault(result.error.detail);
       if (photo.job.state !== "done") return [el("p", { class: "ct-soft" }, `${_("Looking for faces")} · ${stateText(photo.job)}`)];
       return [];
     }

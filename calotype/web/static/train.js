@@ -4,7 +4,7 @@ import { call, Fault, get, post, submit } from "./api.js";
 import { el, guarded, keepFocus, toast } from "./dom.js";
 import "./film.js";
 import { hand } from "./hand.js";
-import { FINISHED, isPicture, kindTitle, mayCancel, progressOf, stateText, TRAININGS } from "./jobs.js";
+import { ALL_TRAININGS, FINISHED, isPicture, kindTitle, mayCancel, statusOf, TRAININGS } from "./jobs.js";
 import { watch } from "./live.js";
 import { onOrder } from "./orders.js";
 import { _ } from "./texts.js";
@@ -81,7 +81,7 @@ customElements.define(
 
     async read() {
       try {
-        const page = await get(`/jobs?${TRAININGS.map((kind) => `kind=${kind}`).join("&")}&limit=${SHOWN}`);
+        const page = await get(`/jobs?${ALL_TRAININGS}&limit=${SHOWN}`);
         this.jobs = page.jobs;
         this.showAll();
         for (const { data, node } of this.cards.values()) if (data) this.readRun(node.dataset.job, true);
@@ -168,10 +168,7 @@ customElements.define(
     }
 
     showStatus(job) {
-      const place = this.cards.get(job.id)?.status;
-      const isEnded = FINISHED.includes(job.state);
-      const text = isEnded ? el("span", { class: job.state === "failed" ? "ct-fault" : "ct-soft" }, stateText(job)) : progressOf(job);
-      place?.replaceChildren(text);
+      this.cards.get(job.id)?.status.replaceChildren(statusOf(job));
     }
 
     showRun(card) {

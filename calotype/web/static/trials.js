@@ -21,7 +21,6 @@ export function openTrials(photo, choose) {
   const grid = el("div", { class: "ct-variants" });
   const note = el("p", { class: "ct-fault", role: "alert" });
   const go = el("button", { type: "button", onclick: () => run() }, _("Compare"));
-  let stop = null;
   const run = async () => {
     go.disabled = true;
     note.textContent = "";
@@ -35,7 +34,6 @@ export function openTrials(photo, choose) {
         const cell = el("div", {}, el("p", { class: "ct-name" }, value), progressOf(job));
         trials.push({ upload: id, job: job.id, cell, name: what.value, value });
         removals.remove(id, trials.filter((trial) => trial.upload === id).map((trial) => trial.job)); // when it is closed
-
         grid.append(cell);
       }
     } catch (fault) {
@@ -43,7 +41,7 @@ export function openTrials(photo, choose) {
     }
     go.disabled = false;
   };
-  stop = watch({
+  const stop = watch({
     change: (job) => {
       const trial = trials.find((other) => other.job === job.id);
       if (!trial) return;

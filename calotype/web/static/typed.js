@@ -1,10 +1,12 @@
 // The prompt as it is typed, kept in this window for each account: a session may end, and the page be read anew, before
 // it is sent.
 
-import { appeared } from "./dom.js";
+import { pause } from "./api.js";
+import { appeared, write } from "./dom.js";
+import { keyOf } from "./drafts.js";
 
 const FIELD = "#imagine-prompt textarea";
-const key = `calotype-prompt:${document.querySelector(".ct-head")?.dataset.account ?? ""}`;
+const key = keyOf("prompt");
 
 function keep() {
   const field = document.querySelector(FIELD);
@@ -15,10 +17,9 @@ async function putBack() {
   const kept = sessionStorage.getItem(key);
   const field = await appeared(FIELD);
   for (let times = 0; times < 3; times++) {
-    await new Promise((resolve) => setTimeout(resolve, 150)); // Gradio empties a field that it has just made
+    await pause(150); // Gradio empties a field that it has just made
     if (!kept || field.value) return;
-    field.value = kept;
-    field.dispatchEvent(new Event("input", { bubbles: true }));
+    write(field, kept);
   }
 }
 
