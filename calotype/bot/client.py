@@ -15,14 +15,13 @@ from calotype.bot.interactions import fetched, language_for, person_of, refusing
 from calotype.bot.message import filled, job_facts
 from calotype.bot.remix import REMIXED, RemixModal
 from calotype.bot.studio import CommandPlace, Person, Queued, Studio, picture_of
-from calotype.bot.wording import address
+from calotype.bot.wording import address, shortened
 from calotype.errors import CalotypeError, Message, plural
 from calotype.jobs.chat import ChatMessage
 from calotype.jobs.jobs import Job
 from calotype.languages import language_of, translate
 
 LOG = logging.getLogger("calotype.bot")
-MAX_TEXT = 1900  # characters of a text message
 TOKEN_ENDED = (10062, 10015, 50027)  # unknown interaction, unknown webhook, invalid token of one
 
 
@@ -124,17 +123,25 @@ class Bot(discord.Client):
                 await interaction.delete_original_response()
 
     async def say(self, interaction: discord.Interaction, text: str, **more: Any) -> None:
-        """To the person alone; in a direct message where the interaction has ended."""
+        """To the person alone; in a direct message where the interaction has ended: after 15 minutes, or at a time when
+        nobody reached Discord.
+
+        Args:
+            more: `files` and `view`.
+        """
+        text = shortened(text)
         try:
             if interaction.response.is_done():
-                await interaction.followup.send(text[:MAX_TEXT], ephemeral=True, **more)
+                await interaction.followup.send(text, ephemeral=True, **more)
             else:
-                await interaction.response.send_message(text[:MAX_TEXT], ephemeral=True, **more)
+                await interaction.response.send_message(text, ephemeral=True, **more)
         except discord.HTTPException as fault:
             if fault.code not in TOKEN_ENDED:
                 raise
+            for file in more.get("files", ()):
+                file.reset()
             with contextlib.suppress(discord.Forbidden):
-                await interaction.user.send(text[:MAX_TEXT])
+                await interaction.user.send(text, **more)
 
     async def refuse(self, interaction: discord.Interaction, fault: CalotypeError | Message) -> None:
         """Says to the person alone why something is not done."""

@@ -13,6 +13,7 @@ import discord
 from calotype.bot.buttons import job_view, picture_view
 from calotype.bot.message import job_text
 from calotype.bot.studio import Studio, grid_of, suffix_of
+from calotype.bot.wording import shortened
 from calotype.errors import CalotypeError
 from calotype.jobs.chat import ChatMessage
 from calotype.jobs.jobs import DONE, QUEUED, Job, NotFound, StoredResult
@@ -110,7 +111,7 @@ class Follower:
                 files["attachments"] = [discord.File(io.BytesIO(content), "preview.jpg", spoiler=hides)]
         if shown is None or shown.text != text or files:
             view = job_view(job, message.language)
-            await self._send(message, is_end=False, content=text, view=view, **files)
+            await self._send(message, is_end=False, content=shortened(text), view=view, **files)
         self._shown[job.id] = _Shown(text, job.preview, now)
         await self._change(message, number=job.last_event)
 
@@ -129,7 +130,7 @@ class Follower:
             files.append(file)
         text = job_text(job, message, reduced=is_reduced)
         view = job_view(job, message.language)
-        await self._send(message, is_end=True, content=text, view=view, attachments=files)
+        await self._send(message, is_end=True, content=shortened(text), view=view, attachments=files)
         await self._change(message, is_final=True, number=job.last_event)
         self._shown.pop(job.id, None)
 

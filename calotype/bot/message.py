@@ -12,6 +12,7 @@ from calotype.jobs.jobs import CANCELLED, DONE, FAILED, PAUSED, QUEUED, Job, is_
 from calotype.jobs.places import Place
 
 TEMPLATES = {"restore": "Restoring", "upscale": "Enlarging", "train_lora": "Training a LoRA"}
+MAX_NEGATIVE = 500  # characters of a negative prompt
 FACTS = ("width", "height", "seed", "model", "steps", "guidance", "sampler")  # of a picture, for /info and its button
 
 
@@ -110,7 +111,7 @@ def job_facts(job: Job, index: int, language: str) -> str:
     if prompt := job.task.get("prompt"):
         lines.append(f"**{escaped(prompt)}**")
     if negative := job.task.get("negative"):
-        lines.append(wording.fill(Message("without: {negative}", negative=escaped(negative))))
+        lines.append(wording.fill(Message("without: {negative}", negative=escaped(negative, MAX_NEGATIVE))))
     lines += [f"{name}: {known[name]}" for name in FACTS if known.get(name) not in (None, "")]
     lines.append(wording.fill(Message("{seconds:.1f} device seconds", seconds=job.cost)))
     return "\n".join(lines)
