@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
+from sqlalchemy import Connection
+
 from calotype.api.errors import Refusal
 from calotype.api.limiter import Rate, RateLimiter
 from calotype.api.orders import read_order
@@ -189,16 +191,15 @@ class Studio:
         caller, service = self.caller(member), self.service
         if parent is not None and parent.owner == caller.owner:
             order = {**order, "parent": parent.id}
-        job = service.submit(caller, read_order(order, service.names_for(caller), caller.limits), f"discord.{key}")
-        is_new = self.chat.add_message(
-            job.id,
-            person.id,
-            place.channel,
-            parent=place.parent,
-            text=text,
-            language=place.language,
-        )
-        return job, is_new
+        shown = {"parent": place.parent, "text": text, "language": place.language}
+        added = []
+
+        def remember(db: Connection, job: str) -> None:
+            added.append(self.chat.add_message(db, job, person.id, place.channel, **shown))
+
+        order = read_order(order, service.names_for(caller), caller.limits)
+        job = service.submit(caller, order, f"discord.{key}", remember)
+        return job, added[0]
 
     def _stored(self, member: ChatMember, file: BinaryIO, name: str) -> str:
         caller = self.caller(member)
@@ -270,9 +271,7 @@ class Studio:
 
     def retry(self, person: Person, job: Job) -> Job:
         member = self.admit(person)
-        retried = self.service.store.retry(job.id, member.account.id, member.account.budget)
-        self.chat.change_message(job.id, is_final=False)
-        return retried
+        return self.service.store.retry(job.id, member.account.id, member.account.budget)
 
 
 def _usual(rows: Mapping[str, ModelRow], member: ChatMember) -> ModelRow:

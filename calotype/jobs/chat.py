@@ -39,7 +39,13 @@ class ChatMember:
 
 @dataclass(frozen=True)
 class ChatMessage:
-    """The message of a job. `number`: of the last event that it shows; `last_event`: of the job."""
+    """The message of a job. `number`: of the last event that it shows.
+
+    Attributes:
+        message: its id; empty until it is sent.
+        parent: the address of the message whose button was pressed, or empty.
+        state, requested, last_event: of the job.
+    """
 
     job: str
     member: str
@@ -50,6 +56,8 @@ class ChatMessage:
     language: str
     number: int
     is_final: bool
+    state: str
+    requested: str
     last_event: int
 
 
@@ -136,16 +144,18 @@ class Chat:
     # Messages
 
     def add_message(
-        self, job: str, member: str, channel: str, *, message: str = "", parent: str = "", text: str = "", language: str
+        self, db: Connection, job: str, member: str, channel: str, *, parent: str = "", text: str = "", language: str
     ) -> bool:
-        """Remembers where a job is shown. False if it is known already: the same command or press a second time."""
-        values = {"job": job, "member": member, "channel": channel, "message": message, "parent": parent}
+        """Remembers where a job is to be shown, in the transaction that queues it: no job is without its message.
+
+        Returns False if it is known already: the same command or press a second time.
+        """
+        if db.scalar(select(CHAT_MESSAGES.c.job).where(CHAT_MESSAGES.c.job == job)):
+            return False
+        values = {"job": job, "member": member, "channel": channel, "message": "", "parent": parent}
         values |= {"text": text, "language": language, "number": 0, "is_final": False}
-        with self._database.writing() as db:
-            if db.scalar(select(CHAT_MESSAGES.c.job).where(CHAT_MESSAGES.c.job == job)):
-                return False
-            db.execute(insert(CHAT_MESSAGES).values(**values))
-            return True
+        db.execute(insert(CHAT_MESSAGES).values(**values))
+        return True
 
     def message(self, job: str) -> ChatMessage:
         """Raises NotFound if the job has no message, or was deleted."""
@@ -199,4 +209,6 @@ class Chat:
             return [tuple(row) for row in db.execute(query)]
 
 
-_MESSAGES = select(CHAT_MESSAGES, JOBS.c.last_event).join(JOBS, JOBS.c.id == CHAT_MESSAGES.c.job)
+_MESSAGES = select(CHAT_MESSAGES, JOBS.c.state, JOBS.c.requested, JOBS.c.last_event).join(
+    JOBS, JOBS.c.id == CHAT_MESSAGES.c.job
+)
