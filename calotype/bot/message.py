@@ -1,6 +1,6 @@
 """What the message of a job says."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from calotype.api.shown import without_paths
@@ -16,17 +16,16 @@ MAX_NEGATIVE = 500  # characters of a negative prompt
 FACTS = ("width", "height", "seed", "model", "steps", "guidance", "sampler")  # of a picture, for /info and its button
 
 
-def job_text(job: Job, message: ChatMessage, place: Place | None = None, *, reduced: bool = False) -> str:
+def job_text(job: Job, message: ChatMessage, place: Place | None = None, notes: Sequence[Message] = ()) -> str:
     """The whole text of a message.
 
     Args:
         place: in the queue, of a waiting job.
-        reduced: whether the picture was too large to send.
+        notes: of the picture below.
     """
     wording = WORDINGS[message.language]
     lines = [f"{head(job, message, wording)} – <@{message.member}>", filled(message.language, state(job, place))]
-    if reduced:
-        lines.append(wording.translate("The picture is too large for this server and was sent smaller, as JPEG."))
+    lines += [filled(message.language, note) for note in notes]
     if message.parent:
         lines.append(wording.fill(Message("From [this message]({address})", address=message.parent)))
     return "\n".join(lines)

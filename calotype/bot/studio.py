@@ -18,7 +18,7 @@ from calotype.errors import CalotypeError, Message
 from calotype.jobs.account import Allowance
 from calotype.jobs.chat import Chat, ChatMember, ChatMessage
 from calotype.jobs.files import open_stored
-from calotype.jobs.jobs import DONE, Job, StoredResult
+from calotype.jobs.jobs import DONE, Job, NotFound, StoredResult
 from calotype.jobs.usage import DAY
 from calotype.outputs.describe import describe_picture
 
@@ -225,7 +225,7 @@ class Studio:
     def press(self, person: Person, action: str, job: Job, index: int, key: str, place: CommandPlace) -> Queued:
         """Queues what a button of a picture asks for. Raises CalotypeError."""
         member = self.admit(person, "", place.channel)
-        text = self.chat.message(job.id).text
+        message, _ = self.pressed(person, job.id)
         if action == "r":
             order = {"kind": job.kind, "task": {**job.task, "seed": -1}, "files": self._same_files(member, job)}
         elif action == "n":
@@ -239,7 +239,7 @@ class Studio:
             with open_stored(self.service.store.files.result(result.id)) as file:
                 order = derived(action, job, result, self._stored(member, file, f"picture{suffix_of(result)}"))
         self._check_models((order["task"],), place.channel)
-        queued, is_new = self._submit(member, person, order, key, place, text, job)
+        queued, is_new = self._submit(member, person, order, key, place, message.text, job)
         return Queued((queued,), is_new)
 
     def _same_files(self, member: ChatMember, job: Job) -> dict[str, Any]:
@@ -251,6 +251,23 @@ class Studio:
                 with open_stored(self.service.store.files.upload(upload)) as file:
                     files[option] = self._stored(member, file, name or "picture.png")
         return files
+
+    def pressed(self, person: Person, job_id: str, language: str = "en") -> tuple[ChatMessage, Job]:
+        """A job whose button is pressed, and its message; that of a job of the page was never sent.
+
+        Raises:
+            CalotypeError: the job is not there any more, or this person may not press its buttons.
+        """
+        try:
+            message, job = self.chat.message(job_id), self.service.store.get(job_id)
+        except NotFound:
+            member = self.chat.member(person.id)
+            found = self.service.store.find(member.account.id, ids=(job_id,)) if member else []
+            if not found:
+                raise
+            return ChatMessage.of_page(found[0], person.id, language), found[0]
+        self.check_presser(message, person.id)
+        return message, job
 
     def check_presser(self, message: ChatMessage, presser: str) -> None:
         """Raises CalotypeError if the person whose job it is keeps its buttons."""

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, exists, func, insert, select, update
 
 from calotype.jobs.account import TRIAL, Account, Allowance
 from calotype.jobs.database import Database
-from calotype.jobs.jobs import NotFound
+from calotype.jobs.jobs import Job, NotFound
 from calotype.jobs.rows import upsert
 from calotype.jobs.schema import JOBS, USAGE_DAYS
 from calotype.jobs.tables import (
@@ -59,6 +59,11 @@ class ChatMessage:
     state: str
     requested: str
     last_event: int
+
+    @classmethod
+    def of_page(cls, job: Job, member: str, language: str) -> "ChatMessage":
+        """Of a job from the page, which has no message."""
+        return cls(job.id, member, "", "", "", "", language, 0, True, job.state, job.requested, job.last_event)
 
 
 class Chat:
@@ -167,13 +172,20 @@ class Chat:
 
     def open_messages(self) -> list[ChatMessage]:
         """Messages that do not show the end of their job yet, oldest jobs first."""
-        query = _MESSAGES.where(CHAT_MESSAGES.c.is_final.is_(False)).order_by(JOBS.c.created, JOBS.c.id)
+        query = _MESSAGES.where(CHAT_MESSAGES.c.is_final.is_(False)).order_by(JOBS.c.created, JOBS.c.position)
         with self._database.reading() as db:
             return [ChatMessage(**row._mapping) for row in db.execute(query)]
 
     def change_message(self, job: str, **values: Any) -> None:
         with self._database.writing() as db:
             db.execute(update(CHAT_MESSAGES).where(CHAT_MESSAGES.c.job == job).values(**values))
+
+    def end_message(self, job: str, number: int) -> None:
+        """The message shows the end of its job, after its event of this number; not if it is tried again meanwhile."""
+        has_ended = exists().where(JOBS.c.id == job, JOBS.c.last_event == number)
+        values = {"is_final": True, "number": number}
+        with self._database.writing() as db:
+            db.execute(update(CHAT_MESSAGES).where(CHAT_MESSAGES.c.job == job, has_ended).values(**values))
 
     # Buttons
 

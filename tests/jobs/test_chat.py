@@ -78,7 +78,9 @@ def test_messages_are_open_until_they_show_the_end(chat, store):
     (message,) = chat.open_messages()
     assert (message.channel, message.text, message.number) == ("1", "a --seed 1", 0)
     assert (message.state, message.requested, message.last_event) == ("done", "run", job.last_event)
-    chat.change_message(job.id, is_final=True, number=job.last_event)
+    chat.end_message(job.id, job.last_event - 1)
+    assert chat.open_messages() == [message], "the job was tried again while its end was sent"
+    chat.end_message(job.id, job.last_event)
     assert chat.open_messages() == [] and chat.message(job.id).is_final
     assert chat.figures() == [("7", 1, 1.0)]
     store.delete(job.id)
