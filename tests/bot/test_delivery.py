@@ -129,6 +129,17 @@ def test_a_picture_that_is_too_large_is_made_smaller_and_smaller_and_that_is_sai
     play(scene)
 
 
+def test_a_small_picture_that_is_too_large_is_not_sent_twice(play):
+    async def scene(evening):
+        ann = evening.person("ann")
+        await ann.slash(evening.channel, "imagine", prompt="fox")
+        fail(evening, EDIT, 413, 40005, times=1)
+        await evening.work()
+        assert count(evening, EDIT) == 2 and evening.messages[0].attachments == []
+
+    play(scene)
+
+
 def test_a_new_message_with_a_picture_that_is_too_large_is_sent_smaller_too(play):
     async def scene(evening):
         ann = evening.person("ann")
@@ -244,7 +255,8 @@ def test_a_picture_that_cannot_be_read_is_said_in_its_message_and_others_are_sho
     play(scene)
 
 
-def test_an_answer_that_is_lost_doubles_no_message_and_it_shows_the_latest(play, studio, monkeypatch):
+@pytest.mark.parametrize("is_restarted", [True, False])
+def test_an_answer_that_is_lost_doubles_no_message_and_it_shows_the_latest(play, studio, monkeypatch, is_restarted):
     known, send = {}, discord.PartialMessageable.send
 
     async def enforcing(self, *args, nonce=None, **more):
@@ -258,7 +270,8 @@ def test_an_answer_that_is_lost_doubles_no_message_and_it_shows_the_latest(play,
         ann = evening.person("ann")
         monkeypatch.setattr(discord.PartialMessageable, "send", enforcing)
         await ann.slash(evening.channel, "imagine", prompt="fox")
-        await evening.restart()
+        if is_restarted:
+            await evening.restart()
         await evening.work()
         (message,) = evening.messages
         assert "U1" in buttons(message) and len(message.attachments) == 1
