@@ -13,7 +13,7 @@ import discord
 from discord import app_commands
 
 from calotype.bot.buttons import JobButton, job_view, picture_view
-from calotype.bot.delivery import GONE, Content, is_for_later, plain_text
+from calotype.bot.delivery import GONE, Content, copied, is_for_later, plain_text
 from calotype.bot.follow import LOOK_SECONDS, Follower
 from calotype.bot.interactions import fetched, language_for, person_of, refusing
 from calotype.bot.message import filled, job_facts, state
@@ -164,10 +164,8 @@ class Bot(discord.Client):
         except discord.HTTPException as fault:
             if fault.code not in TOKEN_ENDED:
                 raise
-            for file in more.get("files", ()):
-                file.reset()
             with contextlib.suppress(discord.Forbidden):
-                await interaction.user.send(text, **more)
+                await interaction.user.send(text, **{**more, "files": copied(more.get("files", ()))})
 
     async def refuse(self, interaction: discord.Interaction, fault: CalotypeError | Message) -> None:
         """Says to the person alone why something is not done."""
@@ -235,8 +233,12 @@ class Bot(discord.Client):
             result, mention = picture_of(job, index), interaction.user.mention
             line = Message("picture {number} of job `{job}`, by {mention}", number=index, job=job.id, mention=mention)
             if where := self.origin(interaction, message):
-                template = "picture {number} of [this grid]({address}), by {mention}"
-                line = Message(template, number=index, address=where, mention=mention)
+                line = Message(
+                    "picture {number} of [this grid]({address}), by {mention}",
+                    number=index,
+                    address=where,
+                    mention=mention,
+                )
 
             async def make(limit: int) -> Content:
                 files, notes = await delivery.picture(result, channel, limit)

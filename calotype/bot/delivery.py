@@ -7,7 +7,7 @@ import hashlib
 import io
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,6 @@ ELSEWHERE = (
 )  # codes of errors that no other content would mend
 LATER = (401, 408, 429)  # statuses below 500 of errors that may pass: a token that was replaced, a limit of requests
 OVERLOADED = (40333, 130000)  # codes of such errors
-NOT_TAKEN = Message("Discord does not take the message of this job; /show {job} shows the job")
 
 
 class Refused(Exception):
@@ -229,7 +228,8 @@ def _refusals() -> Iterator[None]:
 
 def plain_text(person: str, job: str, language: str) -> str:
     """Instead of a message that Discord does not take."""
-    return f"<@{person}> {WORDINGS[language].fill(Message(NOT_TAKEN, job=f'`{job}`'))}"
+    line = Message("Discord does not take the message of this job; /show {job} shows the job", job=f"`{job}`")
+    return f"<@{person}> {WORDINGS[language].fill(line)}"
 
 
 def _plain(message: ChatMessage) -> str:
@@ -250,11 +250,10 @@ async def _send(channel: Any, nonce: str, content: Content) -> Any:
     except discord.NotFound as fault:
         if fault.code != UNKNOWN_MESSAGE:
             raise
-        _rewind(content)  # it was sent before, the answer was lost, and it was deleted
-        return await channel.send(text, **more)
+        # it was sent before, the answer was lost, and it was deleted
+        return await channel.send(text, **{**more, "files": copied(more["files"])})
     if sent.content.strip() != text.strip() or len(sent.attachments) != len(more["files"]):
-        _rewind(content)  # it was sent before, and the answer was lost
-        await _edit(sent, content)
+        await _edit(sent, replace(content, files=copied(more["files"])))  # it was sent before, and the answer was lost
     return sent
 
 
@@ -263,9 +262,9 @@ async def _edit(message: Any, content: Content) -> None:
     await message.edit(content=shortened(content.text), view=content.view, **files)
 
 
-def _rewind(content: Content) -> None:
-    for file in content.files or ():
-        file.reset()
+def copied(files: Sequence[discord.File]) -> list[discord.File]:
+    """Files to send once more: those that were sent may be closed with the next request."""
+    return [discord.File(io.BytesIO(file.fp.getvalue()), file.filename, spoiler=file.spoiler) for file in files]
 
 
 def _read(path: Path) -> bytes:

@@ -1,11 +1,14 @@
 """Texts that Discord takes: at most 2,000 characters, nothing of their Markdown cut."""
 
+import ast
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from calotype.bot import wording
 from calotype.bot.wording import MAX_PROMPT, MAX_TEXT, escaped, listed, shortened
 
 MARKDOWN = st.lists(
@@ -29,6 +32,19 @@ def test_a_text_is_shortened_to_the_limit_and_its_markdown_stays_whole(text, lim
     assert short.count("**") % 2 == 0 and short.count("`") % 2 == 0
     assert short.count("[") == short.count(")") and short.count("<") == short.count(">")
     assert not re.search(r"\\…|\u200d…", short)
+
+
+def test_only_two_files_send_and_they_shorten_what_they_send():
+    senders = {"send", "edit", "send_message", "edit_message", "edit_original_response"}
+    folder = Path(wording.__file__).parent
+    for path in folder.rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+        sent = {node.func.attr for node in calls if node.func.attr in senders}
+        if path.name in ("client.py", "delivery.py"):
+            assert sent and "shortened(" in path.read_text("utf-8")
+        elif path.name != "demo.py":  # it prints
+            assert not sent, f"{path.name} is to call Bot.say"
 
 
 def test_words_stay_whole_and_text_without_spaces_is_cut_where_it_must_be():
