@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from anyio import CapacityLimiter
 from fastapi import Request
+from sqlalchemy import Connection
 
 from calotype.api.downloads import Downloads
 from calotype.api.errors import Refusal
@@ -106,8 +107,17 @@ class Service:
         """The names that a caller may use, by their kind."""
         return allowed_names(self.settings, caller.owner)
 
-    def submit(self, caller: Caller, order: Order, key: str | None = None) -> Job:
-        """Raises NotFound for uploads and parents of others, Conflict for the key of another request, OverBudget."""
+    def submit(
+        self,
+        caller: Caller,
+        order: Order,
+        key: str | None = None,
+        also: Callable[[Connection, str], object] | None = None,
+    ) -> Job:
+        """Puts an order into the queue; `key` and `also` are those of the store.
+
+        Raises NotFound for uploads and parents of others, Conflict for the key of another request, OverBudget.
+        """
         job = self.store.submit(
             caller.owner,
             order.kind,
@@ -119,6 +129,7 @@ class Service:
             parent=order.parent,
             key=key,
             budget=caller.budget,
+            also=also,
         )
         if self.service.log_prompts:
             log.info(json.dumps({"job": job.id, "kind": job.kind, "task": job.task}))

@@ -3,26 +3,30 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakValueDictionary
 
+import aiohttp
 import discord
 from discord import app_commands
 
-from calotype.bot.buttons import JobButton
+from calotype.bot.buttons import JobButton, job_view, picture_view
+from calotype.bot.delivery import GONE, Content, copied, is_for_later, plain_text
 from calotype.bot.follow import LOOK_SECONDS, Follower
 from calotype.bot.interactions import fetched, language_for, person_of, refusing
-from calotype.bot.message import filled, job_facts
+from calotype.bot.message import filled, job_facts, state
 from calotype.bot.remix import REMIXED, RemixModal
-from calotype.bot.studio import CommandPlace, Person, Queued, Studio, picture_of
-from calotype.bot.wording import address
+from calotype.bot.studio import CommandPlace, Person, Queued, Studio, grid_of, picture_of
+from calotype.bot.wording import address, shortened
 from calotype.errors import CalotypeError, Message, plural
 from calotype.jobs.chat import ChatMessage
 from calotype.jobs.jobs import Job
 from calotype.languages import language_of, translate
 
 LOG = logging.getLogger("calotype.bot")
-MAX_TEXT = 1900  # characters of a text message
+MAX_RATE_LIMIT = 30.0  # seconds that a request waits for its turn, the least of discord.py; the follower has others
 TOKEN_ENDED = (10062, 10015, 50027)  # unknown interaction, unknown webhook, invalid token of one
 
 
@@ -42,17 +46,24 @@ class Bot(discord.Client):
     Args:
         studio: what it does in the job store.
         look_seconds: between two looks into the store.
+        clock: of the follower, in seconds.
     """
 
-    def __init__(self, studio: Studio, *, look_seconds: float = LOOK_SECONDS):
+    def __init__(
+        self, studio: Studio, *, look_seconds: float = LOOK_SECONDS, clock: Callable[[], float] = time.monotonic
+    ):
         intents = discord.Intents.none()
         intents.guilds = True
-        super().__init__(intents=intents, allowed_mentions=discord.AllowedMentions.none())
+        super().__init__(
+            intents=intents,
+            allowed_mentions=discord.AllowedMentions.none(),
+            max_ratelimit_timeout=MAX_RATE_LIMIT,
+        )
         self.studio = studio
-        self.follower = Follower(self, studio, look_seconds)
+        self.follower = Follower(self, studio, look_seconds, clock)
         self.tree = app_commands.CommandTree(self)
         self._loop_task: asyncio.Task | None = None
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # while somebody has or awaits one
 
     async def setup_hook(self) -> None:
         self.add_dynamic_items(JobButton)
@@ -62,10 +73,15 @@ class Bot(discord.Client):
         self.tree.on_error = self.report
 
     async def report(self, interaction: discord.Interaction, fault: Exception) -> None:
-        """An error of the program in a command: the person learns of it, the log has the traceback."""
-        LOG.error("a command failed", exc_info=fault)
-        with contextlib.suppress(discord.HTTPException):
-            await self.refuse(interaction, Message("this did not work: an error in Calotype itself; it is in the log"))
+        """An error in a command: the person learns of it; the log has the traceback, if the program is at fault."""
+        line = Message("Discord does not answer at present; try again in a minute")
+        if is_for_later(cause := getattr(fault, "original", fault)):
+            LOG.warning("a command failed: %s", cause)
+        else:
+            LOG.error("a command failed", exc_info=fault)
+            line = Message("this did not work: an error in Calotype itself; it is in the log")
+        with contextlib.suppress(discord.HTTPException, aiohttp.ClientError, OSError):
+            await self.refuse(interaction, line)
 
     async def on_ready(self) -> None:
         if self._loop_task is None:
@@ -104,7 +120,7 @@ class Bot(discord.Client):
         Args:
             work: takes the place of the messages, and the content of the attachment.
         """
-        await interaction.response.defer(thinking=True, ephemeral=True)
+        await self.acknowledge(interaction, thinking=True, ephemeral=True)
         language, channel = language_for(interaction), interaction.channel_id
         if is_private:
             channel = (await interaction.user.create_dm()).id
@@ -123,97 +139,167 @@ class Bot(discord.Client):
             with contextlib.suppress(discord.HTTPException):  # nobody needs it any more
                 await interaction.delete_original_response()
 
+    async def acknowledge(self, interaction: discord.Interaction, **more: Any) -> None:
+        """Says that the bot is at work. Where it is too late for that, the work is done nevertheless."""
+        try:
+            await interaction.response.defer(**more)
+        except discord.HTTPException as fault:
+            if fault.code not in TOKEN_ENDED:
+                raise
+            LOG.warning("an interaction came too late to be acknowledged: %s", fault)
+
     async def say(self, interaction: discord.Interaction, text: str, **more: Any) -> None:
-        """To the person alone; in a direct message where the interaction has ended."""
+        """To the person alone; in a direct message where the interaction has ended: after 15 minutes, or at a time when
+        nobody reached Discord.
+
+        Args:
+            more: `files` and `view`.
+        """
+        text = shortened(text)
         try:
             if interaction.response.is_done():
-                await interaction.followup.send(text[:MAX_TEXT], ephemeral=True, **more)
+                await interaction.followup.send(text, ephemeral=True, **more)
             else:
-                await interaction.response.send_message(text[:MAX_TEXT], ephemeral=True, **more)
+                await interaction.response.send_message(text, ephemeral=True, **more)
         except discord.HTTPException as fault:
             if fault.code not in TOKEN_ENDED:
                 raise
             with contextlib.suppress(discord.Forbidden):
-                await interaction.user.send(text[:MAX_TEXT])
+                await interaction.user.send(text, **{**more, "files": copied(more.get("files", ()))})
 
     async def refuse(self, interaction: discord.Interaction, fault: CalotypeError | Message) -> None:
         """Says to the person alone why something is not done."""
         text = filled(language_for(interaction), fault)
         await self.say(interaction, text)
 
+    async def show(self, interaction: discord.Interaction, job: Job) -> None:
+        """One job again, to the person alone, with its picture and its buttons."""
+        delivery, language, result = self.follower.delivery, language_for(interaction), grid_of(job)
+        facts = await asyncio.to_thread(job_facts, job, 1, language)
+
+        async def make(limit: int) -> Content:
+            files, notes = [], []
+            if result is not None:
+                files, notes = await delivery.picture(result, interaction.channel_id, limit)
+            text = "\n".join([facts, *(filled(language, note) for note in notes)])
+            return Content(text, job_view(job, language), files)
+
+        async def put(content: Content) -> None:
+            view = {"view": content.view} if content.view else {}
+            await self.say(interaction, content.text, files=list(content.files or ()), **view)
+
+        await delivery.attempt(put, interaction.channel_id, make, facts)
+
     # Buttons
 
     async def press(self, interaction: discord.Interaction, action: str, job_id: str, index: int) -> None:
         """A button was pressed. Presses of the same button by the same person run one after the other."""
-        key = f"{action}.{job_id}.{index}"
-        async with self._turns.setdefault(f"{interaction.user.id}.{key}", asyncio.Lock()), refusing(interaction):
-            await self._press(interaction, action, job_id, index)
-
-    async def _press(self, interaction: discord.Interaction, action: str, job_id: str, index: int) -> None:
-        studio, person = self.studio, person_of(interaction)
-        message = await asyncio.to_thread(studio.chat.message, job_id)
-        job = await asyncio.to_thread(studio.service.store.get, job_id)
-        language = language_for(interaction)
-        await asyncio.to_thread(studio.check_presser, message, person.id)
-        if action == "i":
-            await self.say(interaction, await asyncio.to_thread(job_facts, job, index, language))
-            return
-        if action in REMIXED and await asyncio.to_thread(self._remixes, person):
-            await interaction.response.send_modal(RemixModal(message, job, action, index, language))
-            return
-        await interaction.response.defer()
-        if action == "u":
-            await self._show_picture(interaction, message, job, index)
-        elif action in ("c", "t", "h"):
-            await self._steer(interaction, action, person, message, job, language)
-        else:
-            await self._derive(interaction, action, person, job, index, language)
+        async with refusing(interaction):
+            person, language = person_of(interaction), language_for(interaction)
+            message, job = await asyncio.to_thread(self.studio.pressed, person, job_id, language)
+            if action == "i":
+                await self.say(interaction, await asyncio.to_thread(job_facts, job, index, language))
+                return
+            if action in REMIXED and await asyncio.to_thread(self._remixes, person):
+                await interaction.response.send_modal(RemixModal(message, job, action, index, language))
+                return
+            await self.acknowledge(interaction)
+            turn = self._turns.setdefault(f"{person.id}.{action}.{job_id}.{index}", asyncio.Lock())
+            async with turn:
+                if action == "u":
+                    await self._show_picture(interaction, person, message, job, index)
+                elif action in ("c", "t", "h"):
+                    await self._steer(interaction, action, person, message, job, language)
+                else:
+                    await self._derive(interaction, action, person, message, job, index)
 
     def _remixes(self, person: Person) -> bool:
         member = self.studio.chat.member(person.id)
         return member is not None and bool(member.options.get("remix"))
 
-    async def _show_picture(self, interaction: discord.Interaction, message: ChatMessage, job: Job, index: int) -> None:
-        """U1 to U4: one picture, once for a grid; it costs nothing."""
-        studio, key = self.studio, f"u.{job.id}.{index}"
-        async with self._turns.setdefault(key, asyncio.Lock()):
-            if known := await asyncio.to_thread(studio.chat.pressed, key):
+    async def _show_picture(
+        self, interaction: discord.Interaction, person: Person, message: ChatMessage, job: Job, index: int
+    ) -> None:
+        """U1 to U4: one picture, once for a grid; it costs nothing. One that was deleted is sent again."""
+        studio, delivery, key = self.studio, self.follower.delivery, f"u.{job.id}.{index}"
+        language, channel = language_for(interaction), str(interaction.channel_id)
+        turn = self._turns.setdefault(key, asyncio.Lock())
+        async with turn:
+            await asyncio.to_thread(studio.admit, person, job.kind, channel)
+            known = await asyncio.to_thread(studio.chat.pressed, key)
+            if known and await delivery.is_there(*known.split("/")[-2:]):
                 await self._say_where(interaction, known)
                 return
-            language = language_for(interaction)
-            result = picture_of(job, index)
-            parent = address(interaction.guild_id, message.channel, message.message)
-            line = Message(
-                "picture {number} of [this grid]({address}), by {mention}",
-                number=index,
-                address=parent,
-                mention=interaction.user.mention,
-            )
-            text = await asyncio.to_thread(filled, language, line)
-            sent = await self.follower.send_picture(message, job, result, index, text)
-            await asyncio.to_thread(studio.chat.press, key, address(interaction.guild_id, message.channel, sent))
+            result, mention = picture_of(job, index), interaction.user.mention
+            line = Message("picture {number} of job `{job}`, by {mention}", number=index, job=job.id, mention=mention)
+            if where := self.origin(interaction, message):
+                line = Message(
+                    "picture {number} of [this grid]({address}), by {mention}",
+                    number=index,
+                    address=where,
+                    mention=mention,
+                )
+
+            async def make(limit: int) -> Content:
+                files, notes = await delivery.picture(result, channel, limit)
+                text = "\n".join(filled(language, part) for part in (line, *notes))
+                return Content(text, picture_view(job, index, message.language), files)
+
+            sent = await delivery.send(channel, person.id, make, plain_text(person.id, job.id, language), key, known)
+            if sent is None:
+                raise CalotypeError("the picture cannot be sent: this channel takes none, nor do your direct messages")
+            await asyncio.to_thread(studio.chat.press, key, self.address_of(interaction, *sent))
+
+    def address_of(self, interaction: discord.Interaction, channel: str, message: str) -> str:
+        """The address of a message; empty where there is none."""
+        if message in ("", GONE):
+            return ""
+        if channel == str(interaction.channel_id):
+            return address(interaction.guild_id, channel, message)
+        guild = getattr(self.get_channel(int(channel)), "guild", None)
+        return address(guild.id if guild else None, channel, message)
+
+    def origin(self, interaction: discord.Interaction, message: ChatMessage) -> str:
+        """The address of the message whose button was pressed; of the job's own where only the person sees that one."""
+        pressed = interaction.message
+        if pressed is not None and not pressed.flags.ephemeral:
+            return address(interaction.guild_id, interaction.channel_id, pressed.id)
+        return self.address_of(interaction, message.channel, message.message)
 
     async def _derive(
-        self, interaction: discord.Interaction, action: str, person: Person, job: Job, index: int, language: str
+        self,
+        interaction: discord.Interaction,
+        action: str,
+        person: Person,
+        message: ChatMessage,
+        job: Job,
+        index: int,
     ) -> None:
-        """A job made of a picture; pressed twice by the same person, it is the same job."""
-        where = interaction.message.id if interaction.message else job.id
-        parent = address(interaction.guild_id, interaction.channel_id, where)
+        """A job made of a picture; pressed twice by the same person, wherever that button is, it is the same job."""
+        parent, language = self.origin(interaction, message), language_for(interaction)
         place = CommandPlace(str(interaction.channel_id), parent=parent, language=language)
-        key = f"{where}.{action}.{index}"
+        key = f"{job.id}.{action}.{index}"
         queued = await asyncio.to_thread(self.studio.press, person, action, job, index, key, place)
         await self.show_queued(interaction, queued)
 
     async def show_queued(self, interaction: discord.Interaction, queued: Queued) -> None:
-        """Shows jobs in messages of their own, or says where they stand already."""
-        for job in queued.jobs:
-            await self.follower.update(job.id)
-        if not queued.is_new:
-            known = await asyncio.to_thread(self.studio.chat.message, queued.jobs[0].id)
-            await self._say_where(interaction, address(interaction.guild_id, known.channel, known.message))
+        """Has jobs shown in messages of their own, or says where they are shown already."""
+        self.follower.wake()
+        if queued.is_new:
+            return
+        chat = self.studio.chat
+        known = await asyncio.to_thread(chat.message, queued.jobs[0].id)
+        where = self.address_of(interaction, known.channel, known.message)
+        if where and not await self.follower.delivery.is_there(known.channel, known.message):
+            await asyncio.to_thread(chat.change_message, known.job, message=GONE, is_final=False)
+            self.follower.wake()
+            where = ""
+        await self._say_where(interaction, where)
 
     async def _say_where(self, interaction: discord.Interaction, where: str) -> None:
-        line = Message("this was pressed before: [here it is]({address})", address=where)
+        line = Message("this was pressed before: its message is on the way")
+        if where:
+            line = Message("this was pressed before: [here it is]({address})", address=where)
         await self.say(interaction, filled(language_for(interaction), line))
 
     async def _steer(
@@ -236,4 +322,7 @@ class Bot(discord.Client):
         else:
             await asyncio.to_thread(store.favourite, job.id, job.owner, True)
             await self.say(interaction, translate("Kept: it is not deleted to make room.", language))
-        await self.follower.update(job.id)
+        self.follower.wake()
+        if action != "h" and interaction.message and interaction.message.flags.ephemeral:  # of /show: it stays as it is
+            changed = await asyncio.to_thread(store.get, job.id)
+            await self.say(interaction, filled(language, state(changed)))

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from discord.utils import time_snowflake, utcnow
+
 from calotype.bot.follow import Follower
 from calotype.bot.prompt import ModelRow
 from calotype.bot.settings import BotSettings
@@ -24,6 +26,7 @@ from calotype.worker.worker_options import WorkerOptions
 
 CHANNEL = "1"
 LOOK_SECONDS = 0.2
+LOW_BITS = 2**22 - 1  # of an id; those above are a time
 ANN, BEN = Person("101", 0.0), Person("102", 0.0)
 NAMES = {ANN.id: "ann", BEN.id: "ben"}
 SMALL = ModelRow("emoji", 64, 8)
@@ -33,11 +36,11 @@ SMALL = ModelRow("emoji", 64, 8)
 class TerminalChannel:
     """Stands for a channel: what is sent or edited is printed."""
 
-    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(time_snowflake(utcnow()) + 1))
     id: int = int(CHANNEL)
 
     async def send(self, content: str = "", files: Any = (), **_: Any) -> "TerminalMessage":
-        message = TerminalMessage(next(self.numbers))
+        message = TerminalMessage(next(self.numbers), content, tuple(files))
         await message.edit(content, files)
         return message
 
@@ -50,12 +53,14 @@ class TerminalMessage:
     """Stands for a message."""
 
     id: int
+    content: str = ""
+    attachments: tuple[Any, ...] = ()
 
     async def edit(self, content: str = "", attachments: Any = (), view: Any = None) -> None:
         for person, name in NAMES.items():
             content = content.replace(f"<@{person}>", f"@{name}")
         lines = [*content.splitlines(), *(f"[{file.filename}]" for file in attachments)]
-        print(f"  {self.id:>3} | " + "\n      | ".join(lines), flush=True)
+        print(f"  {self.id & LOW_BITS:>3} | " + "\n      | ".join(lines), flush=True)
 
 
 class TerminalClient:

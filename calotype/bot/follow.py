@@ -1,41 +1,62 @@
-"""Messages follow their jobs: one loop looks into the store for all of them, and edits or sends what has changed."""
+"""Messages follow their jobs: one loop looks into the store for all of them; each channel has a task of its own, which
+edits or sends what has changed there."""
 
 import asyncio
-import contextlib
 import io
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import math
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import discord
 
-from calotype.bot.buttons import job_view, picture_view
-from calotype.bot.message import job_text
-from calotype.bot.studio import Studio, grid_of, suffix_of
+from calotype.bot.buttons import job_view
+from calotype.bot.delivery import GONE, Content, Delivery, is_for_later
+from calotype.bot.message import job_text, waiting
+from calotype.bot.studio import Studio, grid_of
 from calotype.errors import CalotypeError
 from calotype.jobs.chat import ChatMessage
-from calotype.jobs.jobs import DONE, QUEUED, Job, NotFound, StoredResult
-from calotype.outputs.publish import fitting
+from calotype.jobs.jobs import DONE, FINISHED_STATES, QUEUED, Job, NotFound
+from calotype.jobs.places import Place
 
 LOG = logging.getLogger("calotype.bot")
 LOOK_SECONDS = 1.0  # between two looks into the store
-EDIT_SECONDS = 3.0  # between two edits of a message: Discord allows five in five seconds for a channel
-PLACE_SECONDS = 10.0  # between two looks at the place in the queue
-UPLOAD_LIMIT = 10 * 2**20  # bytes of a file in a direct message, or on a server without boosts
-HEADROOM = 2**14  # bytes of a request besides its file
-GONE = "gone"  # in place of a message that was deleted: the next one is sent at the end
-UNKNOWN_MESSAGE, UNKNOWN_CHANNEL = 10008, 10003
-CLOSED_CHANNEL = (50001, 50013, 50007)  # no access, no permission, no direct messages
+EDIT_SECONDS = 3.0  # between two edits of a message
+PLACE_SECONDS = 10.0  # between two looks at the places in the queue
+EDITS, EDITS_SECONDS = 4, 5.0  # Discord takes five edits in five seconds in a channel; one is for the end of a job
+SLOW_SECONDS = 8.0  # for which the other jobs of a channel wait for one message; more than a full limit of requests
+FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0  # seconds before a message is tried again; each wait is twice the one before
+JITTER = 0.25  # part of a wait
 
 
 @dataclass
 class _Shown:
-    """What a message shows at present."""
+    """What a message shows at present, and when it is touched again. Times are those of the follower."""
 
-    text: str
-    preview: str | None
-    time: float
+    mark: tuple[int, str]  # the last event of the job, and what its owner requested
+    text: str = ""
+    place: str = ""
+    preview: str | None = None
+    edited: float = -math.inf
+    tries: int = 0  # that failed, one after the other
+    until: float = -math.inf  # not before
+    is_quiet: bool = False  # it takes no edits; the end of the job comes in a new one
+
+
+@dataclass
+class _Room:
+    """A channel: the messages that are due, and the times of the latest edits besides those of ends of jobs."""
+
+    due: dict[str, ChatMessage] = field(default_factory=dict)
+    edits: deque[float] = field(default_factory=lambda: deque([-math.inf] * EDITS, EDITS))
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def is_at_work(self) -> bool:
+        return self.task is not None and not self.task.done()
 
 
 class Follower:
@@ -43,185 +64,205 @@ class Follower:
 
     Args:
         every: seconds between two looks into the store.
+        clock: seconds, for times between edits.
     """
 
-    def __init__(self, client: discord.Client, studio: Studio, every: float = LOOK_SECONDS):
-        self._client, self._studio, self._every = client, studio, every
+    def __init__(
+        self,
+        client: discord.Client,
+        studio: Studio,
+        every: float = LOOK_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.delivery = Delivery(client, studio)
+        self._studio, self._every, self._clock = studio, every, clock
         self._shown: dict[str, _Shown] = {}
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._rooms: dict[str, _Room] = {}
+        self._busy: dict[str, asyncio.Task[None]] = {}  # jobs whose messages are being sent
+        self._places: dict[str, Place] = {}
+        self._places_read = -math.inf
+        self._nap: asyncio.Task[None] | None = None
+        self._is_woken = False
 
     async def run(self) -> None:
         """Looks again and again, until cancelled. Whatever fails, the next look tries again."""
-        while True:
-            try:
-                await self.look()
-            except CalotypeError as fault:  # the store is busy
-                LOG.warning("%s", fault)
-            except Exception:
-                LOG.exception("the jobs could not be looked at")
-            await asyncio.sleep(self._every)
+        try:
+            while True:
+                self._is_woken = False
+                try:
+                    await self._begin()
+                except CalotypeError as fault:  # the store is busy
+                    LOG.warning("%s", fault)
+                except Exception:
+                    LOG.exception("the jobs could not be looked at")
+                if not self._is_woken:
+                    self._nap = asyncio.create_task(asyncio.sleep(self._every))
+                    await asyncio.wait((self._nap,))
+        finally:
+            await self._stop()
+
+    def wake(self) -> None:
+        """Has the loop look at once: a job was queued, cancelled or tried again."""
+        self._is_woken = True
+        if self._nap is not None:
+            self._nap.cancel()
 
     async def look(self) -> None:
-        """Brings all messages up to date. Those of different channels do not wait for each other."""
+        """One look, until all that was due is sent or put off."""
+        await self._begin()
+        await asyncio.gather(*(room.task for room in self._rooms.values() if room.task))
+
+    async def _stop(self) -> None:
+        tasks = [self._nap, *(room.task for room in self._rooms.values()), *self._busy.values()]
+        running = [task for task in tasks if task is not None and not task.done()]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    # What is due
+
+    async def _begin(self) -> None:
+        """Finds what is due, and has the tasks of the channels go to work."""
         messages = await asyncio.to_thread(self._studio.chat.open_messages)
-        channels: dict[str, list[ChatMessage]] = {}
+        await self._read_places(messages)
+        due: dict[str, dict[str, ChatMessage]] = {}
         for message in messages:
-            channels.setdefault(message.channel, []).append(message)
-        await asyncio.gather(*map(self._look_at, channels.values()))
-        for job in self._shown.keys() - {message.job for message in messages}:
+            if self._is_due(message):
+                due.setdefault(message.channel, {})[message.job] = message
+        for channel in due.keys() - self._rooms.keys():
+            self._rooms[channel] = _Room()
+        for channel, room in list(self._rooms.items()):
+            room.due = due.get(channel, {})
+            if room.due and not room.is_at_work:
+                room.task = asyncio.create_task(self._work(room), name=f"channel {channel}")
+            elif not room.is_at_work and self._clock() - room.edits[-1] > EDITS_SECONDS:
+                del self._rooms[channel]
+        for job in self._shown.keys() - {message.job for message in messages} - self._busy.keys():
             del self._shown[job]
-            self._turns.pop(job, None)
 
-    async def _look_at(self, messages: Sequence[ChatMessage]) -> None:
-        for message in messages:
-            await self.update(message.job)
+    async def _read_places(self, messages: Sequence[ChatMessage]) -> None:
+        """Reads the places of all waiting jobs, if any of them shows one and it is time for that."""
+        waits = [message for message in messages if message.state == QUEUED]
+        is_time = self._clock() - self._places_read >= PLACE_SECONDS
+        if waits and (is_time or any(message.job not in self._places for message in waits)):
+            places = await asyncio.to_thread(self._studio.service.store.places)
+            self._places = {place.job: place for place in places}
+            self._places_read = self._clock()
 
-    async def update(self, job_id: str) -> None:
-        """Brings the message of one job up to date, if it is time for that."""
-        async with self._turns.setdefault(job_id, asyncio.Lock()):
-            try:
-                message = await asyncio.to_thread(self._studio.chat.message, job_id)
-                if not message.is_final:
-                    job = await asyncio.to_thread(self._studio.service.store.get, job_id)
-                    await self._show(message, job)
-            except NotFound:  # deleted meanwhile
-                self._shown.pop(job_id, None)
-            except (discord.HTTPException, OSError) as fault:  # the next look tries again
-                LOG.warning("job %s: its message cannot be sent: %s", job_id, fault)
-            except Exception:  # a lost connection is none of these; the messages of other jobs go on
-                LOG.exception("job %s: its message cannot be sent", job_id)
+    def _is_due(self, message: ChatMessage) -> bool:
+        shown = self._shown.setdefault(message.job, _Shown((message.number, "run")))
+        now = self._clock()
+        if message.job in self._busy or now < shown.until:
+            return False
+        if message.state in FINISHED_STATES or not message.message:
+            return True
+        if message.message == GONE or shown.is_quiet or self.delivery.is_old(message):
+            return False
+        if message.requested != shown.mark[1]:
+            return True
+        if message.last_event != shown.mark[0]:
+            return now - shown.edited >= EDIT_SECONDS
+        is_moved = message.state == QUEUED and self._place_words(message.job) != shown.place
+        return is_moved and now - shown.edited >= PLACE_SECONDS
 
-    async def _show(self, message: ChatMessage, job: Job) -> None:
-        if job.is_finished:
-            await self._show_end(message, job)
+    def _place_words(self, job: str) -> str:
+        return str(waiting(self._places.get(job)))
+
+    # What is sent
+
+    async def _work(self, room: _Room) -> None:
+        """Brings the messages of a channel up to date, the most urgent first. One that takes long goes on by itself."""
+        while room.due:
+            message = min(room.due.values(), key=self._urgency)  # of several, the oldest job's
+            del room.due[message.job]
+            if message.job in self._busy or not self._may_edit(room, message):
+                continue
+            update = asyncio.create_task(self._update(message.job), name=f"job {message.job}")
+            self._busy[message.job] = update
+            await asyncio.wait((update,), timeout=SLOW_SECONDS)
+
+    def _urgency(self, message: ChatMessage) -> tuple[int, float]:
+        """Ends of jobs come first, then messages that are not sent yet, then running jobs, then waiting ones; of these,
+        what was edited the longest ago."""
+        if message.state in FINISHED_STATES:
+            return 0, 0.0
+        rank = 1 if not message.message else 3 if message.state == QUEUED else 2
+        shown = self._shown.get(message.job)
+        return rank, shown.edited if shown else -math.inf
+
+    def _may_edit(self, room: _Room, message: ChatMessage) -> bool:
+        """Whether a channel has room for an edit now; there always is for the end of a job, and for a new message."""
+        if message.state in FINISHED_STATES or not message.message:
+            return True
+        if self._clock() - room.edits[0] < EDITS_SECONDS:
+            return False
+        room.edits.append(self._clock())
+        return True
+
+    async def _update(self, job_id: str) -> None:
+        """Brings the message of one job up to date. Whatever fails is tried again later and later."""
+        shown = self._shown.setdefault(job_id, _Shown((0, "run")))
+        try:
+            message = await asyncio.to_thread(self._studio.chat.message, job_id)
+            if not message.is_final:
+                job = await asyncio.to_thread(self._studio.service.store.get, job_id)
+                if job.is_finished:
+                    await self._show_end(message, job)
+                else:
+                    await self._show(message, job, shown)
+            shown.tries = 0
+        except NotFound:  # deleted meanwhile
+            pass
+        except Exception as fault:  # noqa: BLE001 - the messages of other jobs go on
+            self._put_off(job_id, shown, fault)
+        finally:
+            del self._busy[job_id]
+
+    def _put_off(self, job_id: str, shown: _Shown, fault: Exception) -> None:
+        wait = min(LONGEST_WAIT, FIRST_WAIT * 2**shown.tries) * random.uniform(1 - JITTER, 1 + JITTER)
+        wait = max(wait, getattr(fault, "retry_after", 0.0))
+        shown.tries, shown.until = shown.tries + 1, self._clock() + wait
+        is_known = is_for_later(fault) or isinstance(fault, CalotypeError)
+        reason = "job %s: its message cannot be sent; it is tried again in %.0f s: %s"
+        LOG.warning(reason, job_id, wait, fault, exc_info=None if is_known else fault)
+
+    async def _show(self, message: ChatMessage, job: Job, shown: _Shown) -> None:
+        """Shows a job that waits or runs."""
+        if message.message == GONE or shown.is_quiet:
             return
-        shown, now = self._shown.get(job.id), asyncio.get_running_loop().time()
-        if message.message == GONE or not self._is_due(shown, message, job, now):
-            return
-        place = None
-        if job.state == QUEUED:
-            places = await asyncio.to_thread(self._studio.service.store.places, job.owner)
-            place = next((place for place in places if place.job == job.id), None)
-        text, files = job_text(job, message, place), {}
-        if job.preview and (shown is None or shown.preview != job.preview):
-            with contextlib.suppress(OSError):
-                content = await asyncio.to_thread(self._studio.service.store.files.preview(job.id).read_bytes)
-                hides = await self._hides(message)
-                files["attachments"] = [discord.File(io.BytesIO(content), "preview.jpg", spoiler=hides)]
-        if shown is None or shown.text != text or files:
-            view = job_view(job, message.language)
-            await self._send(message, is_end=False, content=text, view=view, **files)
-        self._shown[job.id] = _Shown(text, job.preview, now)
-        await self._change(message, number=job.last_event)
+        text = job_text(job, message, self._places.get(job.id))
+        has_preview = bool(job.preview) and job.preview != shown.preview
 
-    def _is_due(self, shown: _Shown | None, message: ChatMessage, job: Job, now: float) -> bool:
-        if shown is None:
-            return not message.message or message.number != job.last_event or job.state == QUEUED
-        if message.number != job.last_event:
-            return now - shown.time >= EDIT_SECONDS
-        return job.state == QUEUED and now - shown.time >= PLACE_SECONDS
+        async def make(limit: int) -> Content:
+            files = None if job.preview or shown.text else []  # none of an earlier attempt at the job
+            if has_preview and limit:
+                files = await self._preview(message, job)
+            return Content(text, job_view(job, message.language), files)
+
+        if text != shown.text or has_preview:
+            shown.is_quiet = not await self.delivery.deliver(message, make, is_end=False)
+            shown.edited = self._clock()
+        shown.text, shown.preview, shown.place = text, job.preview, self._place_words(job.id)
+        shown.mark = job.last_event, job.requested
+        await asyncio.to_thread(self._studio.chat.change_message, job.id, number=job.last_event)
+
+    async def _preview(self, message: ChatMessage, job: Job) -> list[discord.File] | None:
+        try:
+            content = await asyncio.to_thread(self._studio.service.store.files.preview(job.id).read_bytes)
+        except OSError:  # the job has ended meanwhile
+            return None
+        hides = await self.delivery.hides(message.channel)
+        return [discord.File(io.BytesIO(content), "preview.jpg", spoiler=hides)]
 
     async def _show_end(self, message: ChatMessage, job: Job) -> None:
         result = grid_of(job) if job.state == DONE else None
-        files, is_reduced = [], False
-        if result is not None:
-            file, is_reduced = await self.file(result, int(message.channel), await self._hides(message))
-            files.append(file)
-        text = job_text(job, message, reduced=is_reduced)
-        view = job_view(job, message.language)
-        await self._send(message, is_end=True, content=text, view=view, attachments=files)
-        await self._change(message, is_final=True, number=job.last_event)
-        self._shown.pop(job.id, None)
 
-    async def _send(self, message: ChatMessage, *, is_end: bool, **content: Any) -> None:
-        """Edits the message, or sends a new one where there is none; in a direct message if the channel is closed.
+        async def make(limit: int) -> Content:
+            files, notes = [], []
+            if result is not None:
+                files, notes = await self.delivery.picture(result, message.channel, limit)
+            return Content(job_text(job, message, notes=notes), job_view(job, message.language), files)
 
-        One that was deleted is sent again at the end of its job.
-
-        Raises:
-            discord.HTTPException: for the moment; the same may succeed later.
-        """
-        channel = self._client.get_partial_messageable(int(message.channel))
-        try:
-            if message.message and message.message != GONE:
-                try:
-                    await channel.get_partial_message(int(message.message)).edit(**content)
-                    return
-                except discord.NotFound as fault:
-                    if fault.code != UNKNOWN_MESSAGE:
-                        raise
-                    if not is_end:
-                        await self._change(message, message=GONE)
-                        return
-                    _rewind(content)
-            # Discord takes a second one of the same nonce, sent because a reply was lost, for the first
-            nonce = f"{message.job[:20]}{int(bool(message.message))}"
-            sent = await self._new(channel, nonce=nonce, **content)
-            await self._change(message, message=str(sent.id))
-        except (discord.NotFound, discord.Forbidden) as fault:
-            if fault.code not in (UNKNOWN_CHANNEL, *CLOSED_CHANNEL):
-                raise
-            _rewind(content)
-            await self._send_directly(message, **content)
-
-    async def _new(self, channel: discord.abc.Messageable, **content: Any) -> discord.Message:
-        files = content.pop("attachments", [])
-        view = content.pop("view", None)
-        return await channel.send(
-            **content, files=files, **({"view": view} if view else {}), allowed_mentions=discord.AllowedMentions.none()
-        )
-
-    async def _send_directly(self, message: ChatMessage, **content: Any) -> None:
-        """To the person, where the channel was deleted or closed. Gives up if the person takes no direct messages."""
-        try:
-            person = await self._client.fetch_user(int(message.member))
-            channel = await person.create_dm()
-            sent = await self._new(channel, **content)
-            await self._change(message, channel=str(channel.id), message=str(sent.id))
-        except (discord.NotFound, discord.Forbidden) as fault:
-            LOG.warning("job %s: nobody can be reached: %s", message.job, fault)
-            await self._change(message, is_final=True)
-
-    async def _change(self, changed: ChatMessage, **values: Any) -> None:
-        await asyncio.to_thread(self._studio.chat.change_message, changed.job, **values)
-
-    async def _hides(self, message: ChatMessage) -> bool:
-        """Whether pictures of this channel are covered until they are clicked."""
-        options = await asyncio.to_thread(self._studio.chat.options, f"channel-{message.channel}")
-        return bool(options.get("spoiler"))
-
-    async def file(self, result: StoredResult, channel: int, spoiler: bool) -> tuple[discord.File, bool]:
-        """A result to send, and whether it had to be made smaller. Raises NotFound if it was deleted."""
-        service = self._studio.service
-        path, limit = service.store.files.result(result.id), self._limit(channel) - HEADROOM
-        if result.size <= limit:
-            content = await asyncio.to_thread(_read, path)
-            return discord.File(io.BytesIO(content), f"picture{suffix_of(result)}", spoiler=spoiler), False
-        content = await asyncio.to_thread(fitting, path, limit, service.settings.max_pixels)
-        return discord.File(io.BytesIO(content), "picture.jpg", spoiler=spoiler), True
-
-    def _limit(self, channel: int) -> int:
-        known = self._client.get_channel(channel)
-        guild = getattr(known, "guild", None)
-        return guild.filesize_limit if guild else UPLOAD_LIMIT
-
-    async def send_picture(self, message: ChatMessage, job: Job, result: StoredResult, index: int, text: str) -> str:
-        """Sends one picture of a job into its channel. Returns the id of the new message."""
-        file, _ = await self.file(result, int(message.channel), await self._hides(message))
-        channel = self._client.get_partial_messageable(int(message.channel))
-        view = picture_view(job, index, message.language)
-        sent = await self._new(channel, content=text, attachments=[file], view=view)
-        return str(sent.id)
-
-
-def _rewind(content: Any) -> None:
-    """The files of a message that was not sent, from their beginning."""
-    for file in content.get("attachments", ()):
-        file.reset()
-
-
-def _read(path: Any) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise NotFound("the file is not there any more") from None
+        await self.delivery.deliver(message, make, is_end=True)
+        await asyncio.to_thread(self._studio.chat.end_message, job.id, job.last_event)
+        self._shown.pop(job.id, None)  # it may be tried again

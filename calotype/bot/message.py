@@ -1,6 +1,6 @@
 """What the message of a job says."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from calotype.api.shown import without_paths
@@ -12,20 +12,20 @@ from calotype.jobs.jobs import CANCELLED, DONE, FAILED, PAUSED, QUEUED, Job, is_
 from calotype.jobs.places import Place
 
 TEMPLATES = {"restore": "Restoring", "upscale": "Enlarging", "train_lora": "Training a LoRA"}
+MAX_NEGATIVE = 500  # characters of a negative prompt
 FACTS = ("width", "height", "seed", "model", "steps", "guidance", "sampler")  # of a picture, for /info and its button
 
 
-def job_text(job: Job, message: ChatMessage, place: Place | None = None, *, reduced: bool = False) -> str:
+def job_text(job: Job, message: ChatMessage, place: Place | None = None, notes: Sequence[Message] = ()) -> str:
     """The whole text of a message.
 
     Args:
         place: in the queue, of a waiting job.
-        reduced: whether the picture was too large to send.
+        notes: of the picture below.
     """
     wording = WORDINGS[message.language]
     lines = [f"{head(job, message, wording)} – <@{message.member}>", filled(message.language, state(job, place))]
-    if reduced:
-        lines.append(wording.translate("The picture is too large for this server and was sent smaller, as JPEG."))
+    lines += [filled(message.language, note) for note in notes]
     if message.parent:
         lines.append(wording.fill(Message("From [this message]({address})", address=message.parent)))
     return "\n".join(lines)
@@ -110,7 +110,7 @@ def job_facts(job: Job, index: int, language: str) -> str:
     if prompt := job.task.get("prompt"):
         lines.append(f"**{escaped(prompt)}**")
     if negative := job.task.get("negative"):
-        lines.append(wording.fill(Message("without: {negative}", negative=escaped(negative))))
+        lines.append(wording.fill(Message("without: {negative}", negative=escaped(negative, MAX_NEGATIVE))))
     lines += [f"{name}: {known[name]}" for name in FACTS if known.get(name) not in (None, "")]
     lines.append(wording.fill(Message("{seconds:.1f} device seconds", seconds=job.cost)))
     return "\n".join(lines)

@@ -6,7 +6,6 @@ import discord
 
 from calotype.bot.interactions import person_of, refusing
 from calotype.bot.studio import VARIATIONS, CommandPlace, Queued, picture_of
-from calotype.bot.wording import address
 from calotype.jobs.chat import ChatMessage
 from calotype.jobs.files import open_stored
 from calotype.jobs.jobs import Job
@@ -34,7 +33,7 @@ class RemixModal(discord.ui.Modal):
     async def on_submit(self, interaction: discord.Interaction) -> None:
         async with refusing(interaction):
             await interaction.response.defer()
-            parent = address(interaction.guild_id, self._message.channel, self._message.message)
+            parent = interaction.client.origin(interaction, self._message)
             place = CommandPlace(str(interaction.channel_id), parent=parent, language=self._language)
             queued = await asyncio.to_thread(self._queue, interaction, place)
             await interaction.client.show_queued(interaction, queued)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
+from sqlalchemy import Connection
+
 from calotype.api.errors import Refusal
 from calotype.api.limiter import Rate, RateLimiter
 from calotype.api.orders import read_order
@@ -16,7 +18,7 @@ from calotype.errors import CalotypeError, Message
 from calotype.jobs.account import Allowance
 from calotype.jobs.chat import Chat, ChatMember, ChatMessage
 from calotype.jobs.files import open_stored
-from calotype.jobs.jobs import DONE, Job, StoredResult
+from calotype.jobs.jobs import DONE, Job, NotFound, StoredResult
 from calotype.jobs.usage import DAY
 from calotype.outputs.describe import describe_picture
 
@@ -189,16 +191,15 @@ class Studio:
         caller, service = self.caller(member), self.service
         if parent is not None and parent.owner == caller.owner:
             order = {**order, "parent": parent.id}
-        job = service.submit(caller, read_order(order, service.names_for(caller), caller.limits), f"discord.{key}")
-        is_new = self.chat.add_message(
-            job.id,
-            person.id,
-            place.channel,
-            parent=place.parent,
-            text=text,
-            language=place.language,
-        )
-        return job, is_new
+        shown = {"parent": place.parent, "text": text, "language": place.language}
+        added = []
+
+        def remember(db: Connection, job: str) -> None:
+            added.append(self.chat.add_message(db, job, person.id, place.channel, **shown))
+
+        order = read_order(order, service.names_for(caller), caller.limits)
+        job = service.submit(caller, order, f"discord.{key}", remember)
+        return job, added[0]
 
     def _stored(self, member: ChatMember, file: BinaryIO, name: str) -> str:
         caller = self.caller(member)
@@ -224,7 +225,7 @@ class Studio:
     def press(self, person: Person, action: str, job: Job, index: int, key: str, place: CommandPlace) -> Queued:
         """Queues what a button of a picture asks for. Raises CalotypeError."""
         member = self.admit(person, "", place.channel)
-        text = self.chat.message(job.id).text
+        message, _ = self.pressed(person, job.id)
         if action == "r":
             order = {"kind": job.kind, "task": {**job.task, "seed": -1}, "files": self._same_files(member, job)}
         elif action == "n":
@@ -238,7 +239,7 @@ class Studio:
             with open_stored(self.service.store.files.result(result.id)) as file:
                 order = derived(action, job, result, self._stored(member, file, f"picture{suffix_of(result)}"))
         self._check_models((order["task"],), place.channel)
-        queued, is_new = self._submit(member, person, order, key, place, text, job)
+        queued, is_new = self._submit(member, person, order, key, place, message.text, job)
         return Queued((queued,), is_new)
 
     def _same_files(self, member: ChatMember, job: Job) -> dict[str, Any]:
@@ -250,6 +251,23 @@ class Studio:
                 with open_stored(self.service.store.files.upload(upload)) as file:
                     files[option] = self._stored(member, file, name or "picture.png")
         return files
+
+    def pressed(self, person: Person, job_id: str, language: str = "en") -> tuple[ChatMessage, Job]:
+        """A job whose button is pressed, and its message; that of a job of the page was never sent.
+
+        Raises:
+            CalotypeError: the job is not there any more, or this person may not press its buttons.
+        """
+        try:
+            message, job = self.chat.message(job_id), self.service.store.get(job_id)
+        except NotFound:
+            member = self.chat.member(person.id)
+            found = self.service.store.find(member.account.id, ids=(job_id,)) if member else []
+            if not found:
+                raise
+            return ChatMessage.of_page(found[0], person.id, language), found[0]
+        self.check_presser(message, person.id)
+        return message, job
 
     def check_presser(self, message: ChatMessage, presser: str) -> None:
         """Raises CalotypeError if the person whose job it is keeps its buttons."""
@@ -270,9 +288,7 @@ class Studio:
 
     def retry(self, person: Person, job: Job) -> Job:
         member = self.admit(person)
-        retried = self.service.store.retry(job.id, member.account.id, member.account.budget)
-        self.chat.change_message(job.id, is_final=False)
-        return retried
+        return self.service.store.retry(job.id, member.account.id, member.account.budget)
 
 
 def _usual(rows: Mapping[str, ModelRow], member: ChatMember) -> ModelRow:

@@ -1,12 +1,21 @@
 """How the bot words options and tasks, and how it shows text in Discord's Markdown."""
 
 import re
+from collections.abc import Sequence
 
-from calotype.errors import Wording
+from calotype.errors import Wording, plural
 from calotype.languages import NAMES
 
 SPECIAL = re.compile(r"([\\*_`~|>#\[\]()-])")
-MAX_PROMPT = 900  # characters of a prompt that a message shows
+MAX_TEXT = 2000  # characters of a message, as Discord has it
+MAX_PROMPT = 900  # characters of a prompt that a message shows, with what escapes them
+MAX_WORD = 40  # characters; longer ones are cut
+PARTS = re.compile(
+    r"""\\. | `[^`\n]*` | <[@:#][^>\s]*> | \*\*            # what is escaped, code, a mention or an emoji, bold
+    | \[(?:\\.|[^\]\\\n])*\]\([^)\s]*\) | https?://\S+      # links
+    | .(?:[\u0300-\u036f\ufe0f\U0001f3fb-\U0001f3ff]|\u200d.)*  # a character with its accents, an emoji of several""",
+    re.VERBOSE | re.DOTALL,
+)  # of Markdown: none is cut
 COMMANDS = {"imagine": "/imagine", "restore": "/restore", "upscale": "/upscale", "train_lora": "/train"}
 
 
@@ -20,10 +29,43 @@ class BotWording(Wording):
 WORDINGS = {language: BotWording(language) for language in NAMES}
 
 
-def escaped(text: str) -> str:
-    """Text that Discord shows as it is written, shortened to what a message has room for."""
-    short = text if len(text) <= MAX_PROMPT else f"{text[:MAX_PROMPT]}…"
-    return SPECIAL.sub(r"\\\1", " ".join(short.split()))
+def escaped(text: str, limit: int = MAX_PROMPT) -> str:
+    """Text that Discord shows as it is written, in one line of at most so many characters."""
+    return shortened(SPECIAL.sub(r"\\\1", " ".join(text.split())), limit)
+
+
+def shortened(text: str, limit: int = MAX_TEXT) -> str:
+    """Markdown of at most so many characters, as Discord counts them. Words, code, links and mentions stay whole."""
+    if _length(text) <= limit:
+        return text
+    end, length, gap = 0, 0, 0
+    for part in PARTS.finditer(text[: 2 * limit]):
+        length += _length(part[0])
+        if length > limit - len("**…"):
+            break
+        end = part.end()
+        if part[0].isspace():
+            gap = end
+    if gap and end - gap <= MAX_WORD:
+        end = gap
+    short = text[:end].rstrip()
+    is_bold = sum(part[0] == "**" for part in PARTS.finditer(short)) % 2
+    return f"{short}…**" if is_bold else f"{short}…"
+
+
+def _length(text: str) -> int:
+    """In units of UTF-16: some clients count so, none counts more."""
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def listed(lines: Sequence[str], language: str, limit: int = MAX_TEXT) -> str:
+    """As many whole lines as a message has room for, and how many there are besides."""
+    for count in range(len(lines), 0, -1):
+        rest = len(lines) - count
+        more = [WORDINGS[language].fill(plural(rest, "and 1 more", "and {count} more"))] if rest else []
+        if _length(text := "\n".join([*lines[:count], *more])) <= limit:
+            return text
+    return shortened("\n".join(lines), limit)
 
 
 def address(guild: int | None, channel: str | int, message: str | int) -> str:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, exists, func, insert, select, update
 
 from calotype.jobs.account import TRIAL, Account, Allowance
 from calotype.jobs.database import Database
-from calotype.jobs.jobs import NotFound
+from calotype.jobs.jobs import Job, NotFound
 from calotype.jobs.rows import upsert
 from calotype.jobs.schema import JOBS, USAGE_DAYS
 from calotype.jobs.tables import (
@@ -39,7 +39,13 @@ class ChatMember:
 
 @dataclass(frozen=True)
 class ChatMessage:
-    """The message of a job. `number`: of the last event that it shows; `last_event`: of the job."""
+    """The message of a job. `number`: of the last event that it shows.
+
+    Attributes:
+        message: its id; empty until it is sent.
+        parent: the address of the message whose button was pressed, or empty.
+        state, requested, last_event: of the job.
+    """
 
     job: str
     member: str
@@ -50,7 +56,14 @@ class ChatMessage:
     language: str
     number: int
     is_final: bool
+    state: str
+    requested: str
     last_event: int
+
+    @classmethod
+    def of_page(cls, job: Job, member: str, language: str) -> "ChatMessage":
+        """Of a job from the page, which has no message."""
+        return cls(job.id, member, "", "", "", "", language, 0, True, job.state, job.requested, job.last_event)
 
 
 class Chat:
@@ -136,16 +149,18 @@ class Chat:
     # Messages
 
     def add_message(
-        self, job: str, member: str, channel: str, *, message: str = "", parent: str = "", text: str = "", language: str
+        self, db: Connection, job: str, member: str, channel: str, *, parent: str = "", text: str = "", language: str
     ) -> bool:
-        """Remembers where a job is shown. False if it is known already: the same command or press a second time."""
-        values = {"job": job, "member": member, "channel": channel, "message": message, "parent": parent}
+        """Remembers where a job is to be shown, in the transaction that queues it: no job is without its message.
+
+        Returns False if it is known already: the same command or press a second time.
+        """
+        if db.scalar(select(CHAT_MESSAGES.c.job).where(CHAT_MESSAGES.c.job == job)):
+            return False
+        values = {"job": job, "member": member, "channel": channel, "message": "", "parent": parent}
         values |= {"text": text, "language": language, "number": 0, "is_final": False}
-        with self._database.writing() as db:
-            if db.scalar(select(CHAT_MESSAGES.c.job).where(CHAT_MESSAGES.c.job == job)):
-                return False
-            db.execute(insert(CHAT_MESSAGES).values(**values))
-            return True
+        db.execute(insert(CHAT_MESSAGES).values(**values))
+        return True
 
     def message(self, job: str) -> ChatMessage:
         """Raises NotFound if the job has no message, or was deleted."""
@@ -157,13 +172,20 @@ class Chat:
 
     def open_messages(self) -> list[ChatMessage]:
         """Messages that do not show the end of their job yet, oldest jobs first."""
-        query = _MESSAGES.where(CHAT_MESSAGES.c.is_final.is_(False)).order_by(JOBS.c.created, JOBS.c.id)
+        query = _MESSAGES.where(CHAT_MESSAGES.c.is_final.is_(False)).order_by(JOBS.c.created, JOBS.c.position)
         with self._database.reading() as db:
             return [ChatMessage(**row._mapping) for row in db.execute(query)]
 
     def change_message(self, job: str, **values: Any) -> None:
         with self._database.writing() as db:
             db.execute(update(CHAT_MESSAGES).where(CHAT_MESSAGES.c.job == job).values(**values))
+
+    def end_message(self, job: str, number: int) -> None:
+        """The message shows the end of its job, after its event of this number; not if it is tried again meanwhile."""
+        has_ended = exists().where(JOBS.c.id == job, JOBS.c.last_event == number)
+        values = {"is_final": True, "number": number}
+        with self._database.writing() as db:
+            db.execute(update(CHAT_MESSAGES).where(CHAT_MESSAGES.c.job == job, has_ended).values(**values))
 
     # Buttons
 
@@ -199,4 +221,6 @@ class Chat:
             return [tuple(row) for row in db.execute(query)]
 
 
-_MESSAGES = select(CHAT_MESSAGES, JOBS.c.last_event).join(JOBS, JOBS.c.id == CHAT_MESSAGES.c.job)
+_MESSAGES = select(CHAT_MESSAGES, JOBS.c.state, JOBS.c.requested, JOBS.c.last_event).join(
+    JOBS, JOBS.c.id == CHAT_MESSAGES.c.job
+)

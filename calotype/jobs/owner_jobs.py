@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, delete, insert, or_, select, update
+from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 
 from calotype.jobs.files import new_id
 from calotype.jobs.jobs import (
@@ -39,6 +39,7 @@ from calotype.jobs.rows import (
 )
 from calotype.jobs.schema import EVENTS, JOBS, RESULTS, UPLOADS
 from calotype.jobs.store_part import StorePart
+from calotype.jobs.tables import CHAT_MESSAGES
 from calotype.jobs.uploads import check_upload
 from calotype.jobs.usage import check_budget
 
@@ -66,6 +67,7 @@ class OwnerJobs(StorePart):
         parent: str | None = None,
         key: str | None = None,
         budget: Budget = UNLIMITED,
+        also: Callable[[Connection, str], object] | None = None,
     ) -> Job:
         """Puts a task into the queue.
 
@@ -77,6 +79,7 @@ class OwnerJobs(StorePart):
             parent: the job of which this is a variation.
             key: of idempotency: a second request with the same key returns the job of the first.
             budget: whom to charge, and the limits of that account.
+            also: writes more in the same transaction, with the id of the job, a new one or that of the first request.
         Raises:
             NotFound: the owner has no such upload or parent.
             Conflict: an earlier request with this key was another one.
@@ -87,12 +90,14 @@ class OwnerJobs(StorePart):
         request = [kind, task, files, output, priority, parent]
         fingerprint = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
         now, account, job_id = self._clock(), budget.account or owner, new_id()
+        also = also or (lambda db, job: None)
         with self.database.writing() as db:
             if key is not None:
                 same = and_(JOBS.c.owner == owner, JOBS.c.key == key)
                 if row := db.execute(select(JOBS.c.id, JOBS.c.fingerprint).where(same)).first():
                     if row.fingerprint != fingerprint:
                         raise Conflict("an earlier request with the same idempotency key was another one")
+                    also(db, row.id)
                     return load(db, row.id)
             for option, upload in uploads:
                 check_upload(db, owner, upload, option)
@@ -131,6 +136,7 @@ class OwnerJobs(StorePart):
                 )
             )
             log_state(db, job_id, QUEUED, self._clock())
+            also(db, job_id)
             return load(db, job_id)
 
     def get(self, job_id: str, owner: str | None = None) -> Job:
@@ -250,7 +256,8 @@ class OwnerJobs(StorePart):
             return jobs_of_rows(db, db.execute(queue_of(owner)).all())
 
     def retry(self, job_id: str, owner: str | None = None, budget: Budget = UNLIMITED) -> Job:
-        """Queues a failed or cancelled job again. Raises OverBudget as `submit` does."""
+        """Queues a failed or cancelled job again; its message in a chat follows it again. Raises OverBudget as `submit`
+        does."""
         with self.database.writing() as db:
             job = load(db, job_id, owner)
             if job.state not in (FAILED, CANCELLED):
@@ -262,6 +269,7 @@ class OwnerJobs(StorePart):
             values = {"error": None, "progress": None, "started": None, "finished": None, "attempts": 0}
             values |= {"queued": self._clock(), "position": next_position(db), "overtaken": 0}
             set_state(db, job_id, QUEUED, self._clock(), **values)
+            db.execute(update(CHAT_MESSAGES).where(CHAT_MESSAGES.c.job == job_id).values(is_final=False))
             queued = load(db, job_id)
         self._delete_result_files(job)  # not before the store has forgotten them
         return queued

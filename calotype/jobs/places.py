@@ -26,13 +26,13 @@ class Place:
 class Places(StorePart):
     """The part of the store that estimates waiting times."""
 
-    def places(self, owner: str) -> list[Place]:
-        """The places of an owner's waiting jobs, by priority and time; turns between owners may change them."""
+    def places(self, owner: str | None = None) -> list[Place]:
+        """The places of the waiting jobs of an owner, or of all owners; turns between owners may change them."""
         columns = JOBS.c.id, JOBS.c.owner, JOBS.c.kind, JOBS.c.claimed, JOBS.c.progress
         now = self._clock()
         with self.database.reading() as db:
             waiting = db.execute(select(*columns).where(JOBS.c.state == QUEUED).order_by(*QUEUE_ORDER)).all()
-            if not any(row.owner == owner for row in waiting):
+            if not any(owner in (None, row.owner) for row in waiting):
                 return []
             running = db.execute(select(*columns).where(JOBS.c.state == RUNNING)).all()
             costs = _mean_costs(db, {row.kind for row in (*waiting, *running)})
@@ -42,7 +42,7 @@ class Places(StorePart):
         total = None if None in left else sum(left)
         places = []
         for ahead, row in enumerate(waiting, len(running)):
-            if row.owner == owner:
+            if owner in (None, row.owner):
                 places.append(Place(row.id, ahead, None if total is None else total / workers))
             cost = costs.get(row.kind)
             total = None if total is None or cost is None else total + cost

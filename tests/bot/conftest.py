@@ -19,11 +19,19 @@ from calotype.jobs.jobs import NewResult
 from calotype.jobs.users import Accounts
 from calotype.settings import Settings
 from tests.api import conftest as api
-from tests.api.conftest import png
+from tests.api.conftest import Clock, png
 
-clock, empty_database, store = api.clock, api.empty_database, api.store  # fixtures
+empty_database, store = api.empty_database, api.store  # fixtures
+BEGINNING = 1_767_225_600.0  # of simcord's time, in which messages are sent
 NEVER = 1e6  # seconds between two looks into the store: tests look themselves
 OLD = BotSettings(account_days=0, member_days=0)  # nobody is a newcomer
+
+
+@pytest.fixture
+def clock():
+    clock = Clock()
+    clock.now = BEGINNING
+    return clock
 
 
 @pytest.fixture
@@ -37,26 +45,27 @@ def studio(store, clock, tmp_path):
 class Evening:
     """A server with a channel, people, and the bot."""
 
-    def __init__(self, env, bot, studio):
-        self.env, self.bot, self.studio = env, bot, studio
+    def __init__(self, env, bot, studio, timer):
+        self.env, self.bot, self.studio, self.timer = env, bot, studio, timer
         self.guild = env.create_guild()
         self.channel = self.guild.create_text_channel("studio")
 
     def person(self, name, **more):
         return self.guild.add_member(self.env.create_user(name), **more)
 
-    async def look(self):
+    async def look(self, seconds=1000.0):
+        """The follower looks into the store so much later; usually no edit has to wait then."""
+        self.timer.now += seconds
         await self.bot.follower.look()
 
     async def work(self, **more):
         """Runs the next job as a worker would, and brings the messages up to date."""
         self.studio.clock.now += 1
         await asyncio.to_thread(work, self.studio.service.store, **more)
-        self.bot.follower._shown.clear()  # so that no edit waits for its time
         await self.look()
 
     async def restart(self):
-        self.bot = new_bot(self.studio, look_seconds=NEVER)
+        self.bot = new_bot(self.studio, look_seconds=NEVER, clock=self.timer)
         await self.env.restart_bot(self.bot)
 
     @property
@@ -72,9 +81,10 @@ def play(studio):
 
     def run(scene, **more):
         async def whole():
-            bot = new_bot(studio, look_seconds=NEVER)
+            timer = Clock()
+            bot = new_bot(studio, look_seconds=NEVER, clock=timer)
             async with simcord.run(bot, **more) as env:
-                await scene(Evening(env, bot, studio))
+                await scene(Evening(env, bot, studio, timer))
 
         asyncio.run(whole())
 

@@ -6,6 +6,7 @@ import discord
 import pytest
 from PIL import PngImagePlugin
 
+from calotype.api.limiter import Rate, RateLimiter
 from calotype.bot.client import CatalogTranslator
 from calotype.bot.settings import BotSettings
 from calotype.bot.setup import missing
@@ -209,5 +210,24 @@ def test_a_chinese_client_reads_chinese(play, monkeypatch):
         assert "种子 7，用时 2 秒" in evening.messages[0].content
         mistake = await ann.slash(evening.channel, "imagine", prompt="fox --sead 7")
         assert mistake.response.content.startswith("没有参数 --sead")
+
+    play(scene)
+
+
+def test_long_prompts_fit_into_the_messages_that_show_them(play, studio):
+    prompt = "*" * 5900
+    studio.flood = RateLimiter(Rate(100, 100))
+
+    async def scene(evening):
+        ann = evening.person("ann")
+        for _ in range(15):
+            await ann.slash(evening.channel, "imagine", prompt=prompt)
+        await evening.work()
+        queue = (await ann.slash(evening.channel, "queue")).response.content
+        assert len(queue) <= 2000 and queue.count("](https://") == queue.count(" – ") > 3
+        job = studio.service.store.find(states=("done",))[0]
+        shown = await ann.slash(evening.channel, "show", job=job.id)
+        assert f"`{job.id}`" in shown.response.content and "device seconds" in shown.response.content
+        assert all(0 < len(message.content) <= 2000 for message in evening.messages)
 
     play(scene)

@@ -68,14 +68,12 @@ def test_an_evening_loses_and_doubles_nothing_and_its_budgets_are_exact(play, st
                 evening.env.inject_error("POST", "/channels/*/messages", status=500, times=1)
             finish_jobs(rng.randrange(3))
             if number % 5 == 0:
-                evening.bot.follower._shown.clear()
                 await evening.look()
             if number % 40 == 39:
                 finish_jobs(3)  # while the bot is away
                 await evening.restart()
         finish_jobs(10**4)
         for _ in range(4):  # until the last injected error is over
-            evening.bot.follower._shown.clear()
             await evening.look()
 
         jobs = store.find(limit=1000)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calotype.bot.follow import HEADROOM, Follower
+from calotype.bot.delivery import HEADROOM, Delivery
 from calotype.errors import CalotypeError
 from calotype.outputs.publish import fitting
 from tests.api.conftest import png
@@ -66,6 +66,27 @@ def test_an_error_of_the_bot_in_a_button_is_said(play, studio, monkeypatch):
         monkeypatch.setattr(studio, "press", lambda *_: 1 / 0)
         result = await ann.click(evening.messages[0], label="V1")
         assert "an error in Calotype itself" in result.followups[0].content
+
+    play(scene)
+
+
+@pytest.mark.parametrize("fault", [aiohttp.ServerDisconnectedError(), discord.RateLimited(60.0)])
+def test_a_lost_connection_in_a_button_is_no_error_of_the_bot(play, studio, monkeypatch, fault):
+    async def scene(evening):
+        ann = evening.person("ann")
+        await ann.slash(evening.channel, "imagine", prompt="fox")
+        await evening.work()
+        send = discord.PartialMessageable.send
+
+        async def failing(*args, **more):
+            raise fault
+
+        monkeypatch.setattr(discord.PartialMessageable, "send", failing)
+        result = await ann.click(evening.messages[0], label="U1")
+        assert result.followups[0].content == "Discord does not answer at present; try again in a minute"
+        monkeypatch.setattr(discord.PartialMessageable, "send", send)
+        await ann.click(evening.messages[0], label="U1")
+        assert len(evening.messages) == 2
 
     play(scene)
 
@@ -138,7 +159,7 @@ def test_an_interaction_that_has_expired_loses_no_job(play, studio):
 
 def test_a_picture_over_the_limit_is_sent_smaller_and_that_is_said(play, monkeypatch):
     limit = 60_000
-    monkeypatch.setattr(Follower, "_limit", lambda self, channel: limit + HEADROOM)
+    monkeypatch.setattr(Delivery, "limit", lambda self, channel: limit + HEADROOM)
 
     async def scene(evening):
         ann = evening.person("ann")

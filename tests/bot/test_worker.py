@@ -30,7 +30,6 @@ def run_all(studio, clock, shared_engine):
         clock.now = time.time()
         while await asyncio.to_thread(worker.run_next):
             pass
-        evening.bot.follower._shown.clear()
         await evening.look()
 
     return run

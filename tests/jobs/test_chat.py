@@ -72,16 +72,55 @@ def test_a_code_links_once_and_gives_one_budget(chat, accounts, store, clock):
 def test_messages_are_open_until_they_show_the_end(chat, store):
     member = chat.open_account("7", Allowance())
     job = used(store, member, 1)
-    assert chat.add_message(job.id, "7", "1", message="2", text="a --seed 1", language="en")
-    assert not chat.add_message(job.id, "7", "1", message="3", language="en")
+    with store.database.writing() as db:
+        assert chat.add_message(db, job.id, "7", "1", text="a --seed 1", language="en")
+        assert not chat.add_message(db, job.id, "7", "3", language="en")
     (message,) = chat.open_messages()
-    assert (message.message, message.text, message.number, message.last_event) == ("2", "a --seed 1", 0, job.last_event)
-    chat.change_message(job.id, is_final=True, number=job.last_event)
+    assert (message.channel, message.text, message.number) == ("1", "a --seed 1", 0)
+    assert (message.state, message.requested, message.last_event) == ("done", "run", job.last_event)
+    chat.end_message(job.id, job.last_event - 1)
+    assert chat.open_messages() == [message], "the job was tried again while its end was sent"
+    chat.end_message(job.id, job.last_event)
     assert chat.open_messages() == [] and chat.message(job.id).is_final
     assert chat.figures() == [("7", 1, 1.0)]
     store.delete(job.id)
     with pytest.raises(NotFound, match="deleted to make room"):
         chat.message(job.id)
+
+
+def test_a_job_and_its_message_are_in_the_store_both_or_neither(chat, store):
+    member = chat.open_account("7", Allowance())
+
+    def remember(db, job):
+        chat.add_message(db, job, "7", "1", language="en")
+
+    def broken(db, job):
+        remember(db, job)
+        raise RuntimeError("the process ends here")
+
+    with pytest.raises(RuntimeError):
+        store.submit(member.account.id, "imagine", {"prompt": "a"}, key="k", also=broken)
+    assert store.find() == [] and chat.open_messages() == []
+    job = store.submit(member.account.id, "imagine", {"prompt": "a"}, key="k", also=remember)
+    again = store.submit(member.account.id, "imagine", {"prompt": "a"}, key="k", also=remember)
+    assert [message.job for message in chat.open_messages()] == [job.id] == [again.id]
+
+
+def test_a_message_follows_its_job_again_when_that_is_tried_again_from_anywhere(chat, store):
+    member = chat.open_account("7", Allowance())
+    add = {"also": lambda db, job: chat.add_message(db, job, "7", "1", language="en")}
+    job = store.submit(member.account.id, "imagine", {"prompt": "a"}, **add)
+    store.cancel(job.id)
+    chat.change_message(job.id, is_final=True)
+    store.retry(job.id, member.account.id)
+    assert [message.state for message in chat.open_messages()] == ["queued"]
+
+
+def test_the_places_of_all_owners_are_read_at_once(store):
+    for owner in ("ann", "ben", "ann"):
+        store.submit(owner, "imagine", {"prompt": "a"})
+    assert sorted(place.ahead for place in store.places()) == [0, 1, 2]
+    assert [place for place in store.places() if place in store.places("ben")] == store.places("ben")
 
 
 def test_presses_and_options_are_kept(chat):

@@ -7,11 +7,10 @@ import discord
 from discord import app_commands
 
 from calotype.api.shown import without_paths
-from calotype.bot.buttons import job_view
 from calotype.bot.interactions import _, language_for, person_of, refusing
-from calotype.bot.message import filled, job_facts, state
-from calotype.bot.studio import Person, grid_of
-from calotype.bot.wording import WORDINGS, address, escaped
+from calotype.bot.message import filled, state
+from calotype.bot.studio import Person
+from calotype.bot.wording import WORDINGS, escaped, listed
 from calotype.errors import CalotypeError, Message, Wording, plural
 from calotype.jobs.jobs import Job
 from calotype.tasks.drawing import read_size
@@ -37,8 +36,7 @@ def add(bot: "Bot") -> None:
     async def cancel(interaction: discord.Interaction, job: app_commands.Range[str, 1, 100] | None = None) -> None:
         async with refusing(interaction):
             cancelled = await asyncio.to_thread(cancel_jobs, bot, person_of(interaction), job)
-            for known in cancelled:
-                await bot.follower.update(known.id)
+            bot.follower.wake()
             await bot.say(interaction, filled(language_for(interaction), cancelled_text(len(cancelled))))
 
     @bot.tree.command(name=_("info"), description=_("What you may use, and what is used of it"))
@@ -51,14 +49,9 @@ def add(bot: "Bot") -> None:
     @app_commands.rename(job=_("job"))
     async def show(interaction: discord.Interaction, job: app_commands.Range[str, 1, 100]) -> None:
         async with refusing(interaction):
-            await interaction.response.defer(ephemeral=True, thinking=True)
+            await bot.acknowledge(interaction, ephemeral=True, thinking=True)
             known = await asyncio.to_thread(own_job, bot, person_of(interaction), job)
-            files = []
-            if (result := grid_of(known)) is not None:
-                files = [(await bot.follower.file(result, interaction.channel_id, False))[0]]
-            text = await asyncio.to_thread(job_facts, known, 1, language_for(interaction))
-            view = job_view(known, language_for(interaction)) or discord.utils.MISSING
-            await interaction.followup.send(text, files=files, view=view, ephemeral=True)
+            await bot.show(interaction, known)
 
     @bot.tree.command(name=_("settings"), description=_("Your model, size, and how buttons and results behave"))
     @app_commands.describe(
@@ -147,14 +140,15 @@ def queue_text(bot: "Bot", interaction: discord.Interaction) -> str:
         return wording.translate("None of your jobs waits or runs.")
     lines = []
     for job in sorted(jobs, key=lambda job: places[job.id].ahead if job.id in places else -1):
-        prompt = escaped(job.task.get("prompt", job.kind)[:SHORT_PROMPT])
+        prompt = escaped(job.task.get("prompt", job.kind), SHORT_PROMPT)
         try:
             message = studio.chat.message(job.id)
-            prompt = f"[{prompt}]({address(interaction.guild_id, message.channel, message.message)})"
+            if where := bot.address_of(interaction, message.channel, message.message):
+                prompt = f"[{prompt}]({where})"
         except CalotypeError:  # a job of the page
             pass
         lines.append(f"{prompt} – {without_paths(wording.fill(state(job, places.get(job.id))))}")
-    return "\n".join(lines)
+    return listed(lines, wording.language)
 
 
 def cancel_jobs(bot: "Bot", person: Person, job_id: str | None) -> list[Job]:

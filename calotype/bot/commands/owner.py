@@ -48,9 +48,8 @@ def add(bot: "Bot") -> None:
     async def ban(interaction: discord.Interaction, person: discord.Member, off: bool = False) -> None:
         async with refusing(interaction):
             check_owner(bot, interaction)
-            cancelled = await asyncio.to_thread(close, bot, str(person.id), not off)
-            for job in cancelled:
-                await bot.follower.update(job)
+            await asyncio.to_thread(close, bot, str(person.id), not off)
+            bot.follower.wake()
             line = Message("the bot is open for {whom}" if off else "the bot is closed for {whom}", whom=person.mention)
             await bot.say(interaction, filled(language_for(interaction), line))
 
@@ -97,15 +96,14 @@ def give(bot: "Bot", whom: discord.Member | discord.Role, seconds: float | None)
     chat.grant(member, seconds)
 
 
-def close(bot: "Bot", person: str, is_banned: bool) -> list[str]:
-    """Bans a person, whose jobs are cancelled. Returns the ids of these jobs."""
+def close(bot: "Bot", person: str, is_banned: bool) -> None:
+    """Bans a person, whose jobs are cancelled, or ends the ban."""
     chat, store = bot.studio.chat, bot.studio.service.store
     member = chat.open_account(person, Allowance(seconds=bot.studio.settings.daily_seconds))
     chat.change_member(person, is_banned=is_banned)
-    if not is_banned:
-        return []
-    jobs = store.find(member.account.id, ("queued", "running", "paused"), limit=1000) if member.is_own else []
-    return [store.cancel(job.id).id for job in jobs]
+    if is_banned and member.is_own:
+        for job in store.find(member.account.id, ("queued", "running", "paused"), limit=1000):
+            store.cancel(job.id)
 
 
 def stats_text(bot: "Bot", days: int, language: str) -> str:
