@@ -86,6 +86,7 @@ JOBS = Table(
     Column("claimed", Double),
     Column("heartbeat", Double),
     Column("lease", Double),  # when it ends
+    Column("kept", Double),  # device seconds of this attempt before its last saved state
     Column("requested", String(16), nullable=False),  # of a running job: run, cancel or pause
     Column("max_running", Integer),
     Column("max_seconds", Double),

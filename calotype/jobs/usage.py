@@ -7,7 +7,7 @@ from sqlalchemy import Connection, func, select, update
 
 from calotype.errors import plural
 from calotype.jobs.fairness import Candidate, Usage
-from calotype.jobs.jobs import PAUSED, QUEUED, RUNNING, Budget, Job, OverBudget
+from calotype.jobs.jobs import PAUSED, QUEUED, RUNNING, Budget, OverBudget
 from calotype.jobs.rows import QUEUE_ORDER, set_job, upsert
 from calotype.jobs.schema import JOBS, USAGE, USAGE_DAYS
 
@@ -59,13 +59,30 @@ def all_usage(db: Connection, now: float) -> dict[str, Usage]:
     return usage
 
 
-def charge(db: Connection, job: Job, seconds: float, now: float) -> None:
-    """Adds device seconds to a job and its account."""
+def count_attempt(db: Connection, job_id: str, seconds: float, now: float) -> None:
+    """Counts an attempt that broke off. Where its owner asked for that, it is charged; where the worker or its computer
+    ended, only what was kept of its work. For the turns in the queue all of it counts, as the device was busy."""
+    job = db.execute(select(JOBS.c.requested, JOBS.c.kept).where(JOBS.c.id == job_id)).one()
+    charged = seconds if job.requested != "run" else min(seconds, job.kept or 0.0)
+    charge(db, job_id, charged, now, busy=seconds)
+
+
+def charge(db: Connection, job_id: str, seconds: float, now: float, *, busy: float | None = None) -> None:
+    """Adds device seconds to a job and its account.
+
+    Args:
+        busy: seconds that count for the turns in the queue, if those are others.
+    """
     seconds = max(0.0, seconds)
-    write_usage(db, job.account, read_usage(db, job.account).after(seconds, now))
-    day = {"account": job.account, "day": int(now // DAY), "seconds": seconds}
-    upsert(db, USAGE_DAYS, day, {"seconds": USAGE_DAYS.c.seconds + seconds})
-    set_job(db, job.id, cost=JOBS.c.cost + seconds)
+    account = db.scalar(select(JOBS.c.account).where(JOBS.c.id == job_id))  # it may have changed since the claim
+    write_usage(db, account, read_usage(db, account).after(seconds if busy is None else busy, now))
+    add_usage(db, account, int(now // DAY), seconds)
+    set_job(db, job_id, cost=JOBS.c.cost + seconds)
+
+
+def add_usage(db: Connection, account: str, day: int, seconds: float) -> None:
+    row = {"account": account, "day": day, "seconds": seconds}
+    upsert(db, USAGE_DAYS, row, {"seconds": USAGE_DAYS.c.seconds + seconds})
 
 
 def refund(db: Connection, job_id: str) -> None:

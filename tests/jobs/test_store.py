@@ -178,7 +178,7 @@ def test_a_worker_whose_lease_ended_changes_nothing(store, tmp_path, clock):
     assert store.finish(new, [], 2).state == "done"
     with pytest.raises(LeaseLost):
         store.finish(new, [], 2)
-    assert store.get(job.id).cost == pytest.approx(9 + 2)  # the late worker until its last heartbeat
+    assert store.get(job.id).cost == 2 == store.spent("ann")  # the late worker's attempt is nobody's fault but ours
 
 
 def test_a_worker_keeps_its_job_when_the_service_was_down_for_longer_than_the_lease(store, clock):
@@ -224,6 +224,53 @@ def test_a_job_whose_worker_disappears_is_what_its_owner_wants(store, requested,
     store.claim("w")
     getattr(store, requested)(job.id, "ann")
     assert [taken.state for taken in store.worker_ended("w")] == [state]
+
+
+def test_an_attempt_that_the_worker_breaks_off_is_not_charged(store, clock):
+    job = store.submit("ann", "imagine", {})
+    claim = store.claim("w")
+    clock.pass_(9)
+    assert store.park(claim, 9).cost == 0  # the worker stops
+    claim = store.claim("w")
+    clock.pass_(7)
+    store.heartbeat(claim)
+    assert [taken.cost for taken in store.worker_ended("w")] == [0]  # its process was killed
+    assert store.spent("ann") == 0
+    other = store.submit("bob", "imagine", {})
+    assert store.claim("w").job.id == other.id, "the device was busy for ann"
+    store.finish(store.claim("w2"), [], 5)
+    assert store.get(job.id).cost == 5 == store.spent("ann")
+
+
+@pytest.mark.parametrize("requested", ["cancel", "pause"])
+def test_an_attempt_that_its_owner_ends_is_charged(store, clock, requested):
+    for end in (lambda claim: store.park(claim, 9), lambda claim: store.worker_ended("w")):
+        job = store.submit("ann", "imagine", {})
+        claim = store.claim("w")
+        clock.pass_(9)
+        getattr(store, requested)(job.id, "ann")
+        store.heartbeat(claim)
+        end(claim)
+        assert store.get(job.id).cost == 9
+    assert store.spent("ann") == 18
+
+
+def test_of_a_training_that_breaks_off_what_is_kept_is_charged(store, clock):
+    job = store.submit("ann", "train_lora", {})
+    claim = store.claim("w")
+    clock.pass_(60)
+    store.saved_state(claim)
+    clock.pass_(50)
+    store.heartbeat(claim)
+    store.worker_ended("w")
+    assert store.spent("ann") == 60
+    claim = store.claim("w")
+    clock.pass_(30)
+    assert store.park(claim, 30).cost == 60  # nothing more was kept
+    claim = store.claim("w")
+    clock.pass_(40)
+    store.finish(claim, [], 40)
+    assert store.get(job.id).cost == 100 == store.spent("ann")
 
 
 def test_a_running_job_is_cancelled_paused_and_resumed_through_its_worker(store):
