@@ -67,6 +67,8 @@ class PlaceView(View):
     job: str = Field(examples=[EXAMPLE_ID])
     ahead: int = Field(description="jobs that are likely to run before it, those that run now included")
     seconds: float | None = Field(description="how long they are likely to take; null: nothing like them has run yet")
+    is_held: bool = Field(description="whether the budget of the account is used up, so that it does not start")
+    renewed_in: float | None = Field(description="of a held job, seconds until a new budget begins; null: never")
 
 
 class NoteView(View):

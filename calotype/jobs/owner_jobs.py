@@ -62,6 +62,7 @@ class OwnerJobs(StorePart):
         files: Mapping[str, FileRefs] | None = None,
         output: Mapping[str, Any] | None = None,
         models: Collection[str] = (),
+        work: float = 1.0,
         priority: int = 0,
         parent: str | None = None,
         key: str | None = None,
@@ -74,13 +75,14 @@ class OwnerJobs(StorePart):
             files: uploads of the owner, by option: "ID" or "ID/name.jpg", or a list of them for a folder.
             output: options of `DrawingOutput`: format and quality.
             models: names of the models that the task needs, for workers that have them loaded.
+            work: of the task, as `limits.work_of` has it: jobs of the same kind cost in proportion.
             parent: the job of which this is a variation.
             key: of idempotency: a second request with the same key returns the job of the first.
             budget: whom to charge, and the limits of that account.
         Raises:
             NotFound: the owner has no such upload or parent.
             Conflict: an earlier request with this key was another one.
-            OverBudget: a limit of the account is reached.
+            OverBudget: a limit of the account is reached, or would be by this task.
         """
         files, output = dict(files or {}), dict(output or {})
         uploads = list(upload_ids(files))
@@ -98,7 +100,7 @@ class OwnerJobs(StorePart):
                 check_upload(db, owner, upload, option)
             if parent is not None:
                 load(db, parent, owner)
-            check_budget(db, account, budget, now)
+            check_budget(db, account, budget, now, kind, models, work)
             ours = UPLOADS.c.id.in_([upload for _, upload in uploads]), UPLOADS.c.owner == owner
             db.execute(update(UPLOADS).where(*ours).values(used=now))
             db.execute(
@@ -111,6 +113,7 @@ class OwnerJobs(StorePart):
                     files=files,
                     output=output,
                     models=sorted(models),
+                    work=work,
                     state=QUEUED,
                     priority=priority,
                     position=next_position(db),
@@ -250,17 +253,20 @@ class OwnerJobs(StorePart):
             return jobs_of_rows(db, db.execute(queue_of(owner)).all())
 
     def retry(self, job_id: str, owner: str | None = None, budget: Budget = UNLIMITED) -> Job:
-        """Queues a failed or cancelled job again. Raises OverBudget as `submit` does."""
+        """Queues a failed or cancelled job again, which `budget` is charged for. Raises OverBudget as `submit` does."""
         with self.database.writing() as db:
             job = load(db, job_id, owner)
             if job.state not in (FAILED, CANCELLED):
                 raise Conflict(
                     "the job is {state}; only a failed or cancelled job can be tried again", state=state_word(job)
                 )
-            check_budget(db, job.account, budget, self._clock())
+            work = db.scalar(select(JOBS.c.work).where(JOBS.c.id == job_id))
+            check_budget(db, budget.account or job.owner, budget, self._clock(), job.kind, job.models, work)
             db.execute(delete(RESULTS).where(RESULTS.c.job == job.id))
             values = {"error": None, "progress": None, "started": None, "finished": None, "attempts": 0}
             values |= {"queued": self._clock(), "position": next_position(db), "overtaken": 0}
+            values |= {"account": budget.account or job.owner, "max_running": budget.running}
+            values |= {"max_seconds": budget.seconds, "is_daily": budget.is_daily}
             set_state(db, job_id, QUEUED, self._clock(), **values)
             queued = load(db, job_id)
         self._delete_result_files(job)  # not before the store has forgotten them

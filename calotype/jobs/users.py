@@ -23,6 +23,7 @@ from calotype.jobs.database import Database
 from calotype.jobs.jobs import Conflict, NotFound, OverBudget
 from calotype.jobs.schema import JOBS, UPLOADS
 from calotype.jobs.tables import CHAT_CODES, CHAT_MEMBERS, INVITATIONS, LINKS, PRESETS, TOKENS, USERS
+from calotype.jobs.usage import set_limits
 from calotype.options import shown
 
 NAME = re.compile(r"\w[\w.@-]{0,63}")
@@ -113,9 +114,15 @@ class Accounts:
     def change(self, name: str, **changes: Any) -> Account:
         """Changes fields of the allowance, or `is_disabled`: then all tokens of the account are refused."""
         with self._database.writing() as db:
-            user = self._row(db, name).id
+            return self.change_within(db, self._row(db, name).id, **changes)
+
+    def change_within(self, db: Connection, user: str, **changes: Any) -> Account:
+        """Changes an account of this id in a transaction of the caller. Its jobs that have not ended follow."""
+        if changes:
             db.execute(update(USERS).where(USERS.c.id == user).values(**changes))
-            return _account(self._row(db, name))
+        account = _account(db.execute(_ACCOUNTS.where(USERS.c.id == user)).one())
+        set_limits(db, account.id, account.budget)
+        return account
 
     def _row(self, db: Connection, name: str) -> Row:
         row = db.execute(_ACCOUNTS.where(USERS.c.name == name)).first()

@@ -42,7 +42,7 @@ def test_the_budget_of_the_day_ends_and_comes_back(play, studio, clock):
         await ann.slash(evening.channel, "imagine", prompt="fox")
         await evening.work(seconds=3)
         refused = await ann.slash(evening.channel, "imagine", prompt="fox")
-        assert refused.response.content == "the 3 seconds of today are used; go on tomorrow"
+        assert refused.response.content == "the 3 seconds of today are used; go on in 16.0 hours"
         clock.now += DAY
         await ann.slash(evening.channel, "imagine", prompt="fox")
         assert len(evening.messages) == 2

@@ -11,11 +11,13 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="the extra serve is not installed")
 
 from calotype.errors import CalotypeError, Message
+from calotype.jobs.account import Allowance
 from calotype.jobs.files import TooLarge
 from calotype.jobs.jobs import Budget, Conflict, LeaseLost, NewResult, NotFound, OverBudget
 from calotype.jobs.rows import MAX_EVENTS
 from calotype.jobs.schema import EVENTS
 from calotype.jobs.store import JobStore
+from calotype.jobs.users import Accounts
 
 
 def result(tmp_path, content=b"png", name="r.png"):
@@ -400,6 +402,72 @@ def test_a_daily_budget_is_new_the_next_day(store, clock):
     assert store.claim("w") is None
     clock.pass_(86400)
     assert store.claim("w") is not None
+
+
+def test_a_task_that_does_not_fit_what_is_left_is_refused(store):
+    for number in (1, 2):  # nothing like them has run: the first two are taken whatever they cost
+        store.submit("ann", "imagine", {"n": number}, work=number * 4.0, budget=Budget(seconds=30))
+    for seconds in (8, 16):  # 2 device seconds for a unit of work
+        store.finish(store.claim("w"), [], seconds)
+    with pytest.raises(
+        OverBudget, match="takes about 8 device seconds, and 6 of the 30 of today are left for it; go on"
+    ):
+        store.submit("ann", "imagine", {}, work=4.0, budget=Budget(seconds=30))
+    store.submit("ann", "imagine", {}, work=2.0, budget=Budget(seconds=30))
+    with pytest.raises(OverBudget, match="takes about 4 device seconds, and 2 of the 30 of today"):
+        store.submit("ann", "imagine", {}, work=2.0, budget=Budget(seconds=30))
+    with pytest.raises(OverBudget, match="takes about 40 device seconds, and the account has 30; make it smaller"):
+        store.submit("ann", "imagine", {}, work=20.0, budget=Budget(seconds=30))
+    trial = Budget("invitation-1", 50, False)
+    store.submit("cleo", "imagine", {}, work=20.0, budget=trial)
+    with pytest.raises(OverBudget, match="and 10 of the 50 of this account are left for it; make it smaller, or ask"):
+        store.submit("dan", "imagine", {}, work=8.0, budget=trial)
+    store.submit("ben", "restore", {}, work=1e9, budget=Budget(seconds=1))  # of this kind nothing is known
+
+
+def test_nothing_further_starts_while_what_runs_needs_the_rest_of_the_budget(store, clock):
+    budget = Budget(seconds=10, running=5)
+    store.submit("bob", "imagine", {})
+    store.finish(store.claim("w"), [], 6)
+    for number in range(3):
+        store.submit("ann", "restore", {"n": number}, budget=budget)
+    store.claim("w1")
+    clock.pass_(11)  # longer than anybody expected; it is not killed
+    assert store.claim("w2") is None
+    store.submit("cleo", "imagine", {}, budget=budget)
+    store.claim("w3")
+    store.submit("cleo", "upscale", {}, budget=budget)
+    assert store.claim("w4").job.kind == "upscale", "6 of 10 are expected"
+
+
+def test_jobs_that_wait_follow_the_budget_of_their_account(store, clock):
+    accounts = Accounts(store.database, clock)
+    ann = accounts.add("ann", Allowance(seconds=10, max_running=1))
+    jobs = [store.submit(ann.id, "imagine", {"n": n}, budget=ann.budget).id for n in range(3)]
+    store.finish(store.claim("w"), [], 12)
+    assert store.claim("w") is None
+    assert [(place.job, place.is_held) for place in store.places(ann.id)] == [(job, True) for job in jobs[1:]]
+    assert store.places(ann.id)[0].renewed_in == 86400 - clock.now % 86400
+    accounts.change("ann", seconds=100.0, max_running=2)
+    assert not store.places(ann.id)[0].is_held
+    assert [store.claim("w").job.id, store.claim("w").job.id] == jobs[1:]
+    accounts.change("ann", seconds=5.0)
+    store.retry(store.cancel(store.submit(ann.id, "imagine", {}).id).id)  # without limit: so it was queued
+    accounts.change("ann", seconds=5.0)
+    assert store.claim("w") is None
+
+
+def test_places_are_those_of_the_turns(store):
+    store.submit("ann", "imagine", {})
+    store.finish(store.claim("w"), [], 10)
+    jobs = {name: [store.submit(name, "imagine", {"n": n}).id for n in range(3)] for name in ("ann", "bob")}
+    told = {place.job: (place.ahead, place.seconds) for name in jobs for place in store.places(name)}
+    served = []
+    while claim := store.claim("w"):
+        served.append(claim.job.id)
+        store.finish(claim, [], 10)
+    assert [told[job] for job in served] == [(n, 10.0 * n) for n in range(6)]
+    assert [job in jobs["ann"] for job in served[:3]] != [True, True, True], "ann was first, and has had her turn"
 
 
 def test_the_same_upload_is_stored_once(store, tmp_path):
