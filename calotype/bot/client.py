@@ -11,6 +11,7 @@ from discord import app_commands
 
 from calotype.bot.buttons import JobButton
 from calotype.bot.follow import LOOK_SECONDS, Follower
+from calotype.bot.guests import Guests
 from calotype.bot.interactions import fetched, language_for, person_of, refusing
 from calotype.bot.message import filled, job_facts
 from calotype.bot.remix import REMIXED, RemixModal
@@ -22,6 +23,7 @@ from calotype.jobs.jobs import Job
 from calotype.languages import language_of, translate
 
 LOG = logging.getLogger("calotype.bot")
+FREE = ("i", "u", "c", "h")  # buttons that queue no job
 MAX_TEXT = 1900  # characters of a text message
 TOKEN_ENDED = (10062, 10015, 50027)  # unknown interaction, unknown webhook, invalid token of one
 
@@ -34,6 +36,13 @@ class CatalogTranslator(app_commands.Translator):
     ) -> str | None:
         text = translate(string.message, language_of(locale.value))
         return text if text != string.message else None
+
+
+class Tree(app_commands.CommandTree):
+    """The commands, for those whom the bot serves."""
+
+    async def interaction_check(self, interaction: discord.Interaction, /) -> bool:
+        return await self.client.serves(interaction)
 
 
 class Bot(discord.Client):
@@ -50,7 +59,8 @@ class Bot(discord.Client):
         super().__init__(intents=intents, allowed_mentions=discord.AllowedMentions.none())
         self.studio = studio
         self.follower = Follower(self, studio, look_seconds)
-        self.tree = app_commands.CommandTree(self)
+        self.guests = Guests(self, lambda: studio.settings.servers)
+        self.tree = Tree(self)
         self._loop_task: asyncio.Task | None = None
         self._turns: dict[str, asyncio.Lock] = {}
 
@@ -70,6 +80,13 @@ class Bot(discord.Client):
     async def on_ready(self) -> None:
         if self._loop_task is None:
             self._loop_task = asyncio.create_task(self.follower.run(), name="follower")
+        await self.guests.leave_unserved()
+
+    async def on_guild_join(self, guild: discord.Guild) -> None:
+        if not self.guests.serves(guild.id):
+            await self.guests.leave(guild)
+
+    on_guild_available = on_guild_join  # of one that it joined during an outage
 
     async def close(self) -> None:
         if self._loop_task is not None:
@@ -79,6 +96,17 @@ class Bot(discord.Client):
         await super().close()
 
     # Commands
+
+    async def serves(self, interaction: discord.Interaction) -> bool:
+        """Whether the bot serves the server, or the person who writes directly; who is not served is told so."""
+        if interaction.guild_id is not None:
+            is_served = self.guests.serves(interaction.guild_id)
+        else:
+            member = await self.guests.meet(interaction.user.id)
+            is_served = member is not None or not self.studio.settings.servers or self.is_owner(interaction)
+        if not is_served and interaction.type is not discord.InteractionType.autocomplete:
+            await self.refuse(interaction, Message("this bot serves the servers of its owner only"))
+        return is_served
 
     def is_owner(self, interaction: discord.Interaction) -> bool:
         """Whether the person may use the owner's commands."""
@@ -113,7 +141,7 @@ class Bot(discord.Client):
         await self.show_queued(interaction, queued)
         notes = [*queued.notes]
         if is_private:
-            notes.insert(0, Message("The pictures come as direct messages."))
+            notes.insert(0, await self._private_note(queued))
         if queued.refused:
             count = plural(len(queued.jobs), "1 job is in the queue", "{count} jobs are in the queue")
             notes.append(Message("{done}; the next one: {reason}", done=count, reason=queued.refused))
@@ -122,6 +150,16 @@ class Bot(discord.Client):
         else:
             with contextlib.suppress(discord.HTTPException):  # nobody needs it any more
                 await interaction.delete_original_response()
+
+    async def _private_note(self, queued: Queued) -> Message:
+        """Where results are that only the person sees. Whether direct messages arrive is known once one was sent."""
+        message = await asyncio.to_thread(self.studio.chat.message, queued.jobs[0].id)
+        if message.is_final and not message.message:
+            return Message(
+                "Discord does not let the bot send you direct messages. Allow them in the privacy settings of this "
+                "server; /show has these pictures once they are done, for you alone."
+            )
+        return Message("The pictures come as direct messages.")
 
     async def say(self, interaction: discord.Interaction, text: str, **more: Any) -> None:
         """To the person alone; in a direct message where the interaction has ended."""
@@ -145,6 +183,8 @@ class Bot(discord.Client):
 
     async def press(self, interaction: discord.Interaction, action: str, job_id: str, index: int) -> None:
         """A button was pressed. Presses of the same button by the same person run one after the other."""
+        if not await self.serves(interaction):
+            return
         key = f"{action}.{job_id}.{index}"
         async with self._turns.setdefault(f"{interaction.user.id}.{key}", asyncio.Lock()), refusing(interaction):
             await self._press(interaction, action, job_id, index)
@@ -155,6 +195,8 @@ class Bot(discord.Client):
         job = await asyncio.to_thread(studio.service.store.get, job_id)
         language = language_for(interaction)
         await asyncio.to_thread(studio.check_presser, message, person.id)
+        if action in FREE:  # the others are counted where they are queued
+            await asyncio.to_thread(studio.admit, person, "", str(interaction.channel_id))
         if action == "i":
             await self.say(interaction, await asyncio.to_thread(job_facts, job, index, language))
             return

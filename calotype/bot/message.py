@@ -57,7 +57,7 @@ def state(job: Job, place: Place | None = None) -> Message:
 
 
 def waiting(place: Place | None) -> Message:
-    if place is not None and place.is_held:
+    if place is not None and place.is_over_budget:
         if place.renewed_in is None:
             return Message("waits: the budget is used up; ask the owner for more")
         template = "waits: the budget of today is used up; goes on in {time}"

@@ -3,10 +3,12 @@
 import hashlib
 import json
 from collections.abc import Collection, Mapping
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from sqlalchemy import and_, delete, insert, or_, select, update
 
+from calotype.jobs.estimates import COLUMNS
 from calotype.jobs.files import new_id
 from calotype.jobs.jobs import (
     CANCELLED,
@@ -100,7 +102,7 @@ class OwnerJobs(StorePart):
                 check_upload(db, owner, upload, option)
             if parent is not None:
                 load(db, parent, owner)
-            check_budget(db, account, budget, now, kind, models, work)
+            check_budget(db, account, budget, now, SimpleNamespace(kind=kind, models=models, task=task, work=work))
             ours = UPLOADS.c.id.in_([upload for _, upload in uploads]), UPLOADS.c.owner == owner
             db.execute(update(UPLOADS).where(*ours).values(used=now))
             db.execute(
@@ -260,8 +262,8 @@ class OwnerJobs(StorePart):
                 raise Conflict(
                     "the job is {state}; only a failed or cancelled job can be tried again", state=state_word(job)
                 )
-            work = db.scalar(select(JOBS.c.work).where(JOBS.c.id == job_id))
-            check_budget(db, budget.account or job.owner, budget, self._clock(), job.kind, job.models, work)
+            again = db.execute(select(*COLUMNS).where(JOBS.c.id == job_id)).one()
+            check_budget(db, budget.account or job.owner, budget, self._clock(), again)
             db.execute(delete(RESULTS).where(RESULTS.c.job == job.id))
             values = {"error": None, "progress": None, "started": None, "finished": None, "attempts": 0}
             values |= {"queued": self._clock(), "position": next_position(db), "overtaken": 0}

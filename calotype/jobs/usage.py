@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Collection, Iterator
 from functools import cache
+from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, update
 
 from calotype.errors import duration, plural
-from calotype.jobs.estimates import Estimates
+from calotype.jobs.estimates import COLUMNS, Estimates
 from calotype.jobs.fairness import Candidate, Usage
 from calotype.jobs.jobs import FINISHED_STATES, PAUSED, QUEUED, RUNNING, Budget, OverBudget
 from calotype.jobs.rows import QUEUE_ORDER, set_job, upsert
@@ -14,14 +15,15 @@ from calotype.jobs.schema import JOBS, USAGE, USAGE_DAYS
 
 CANDIDATES = 20  # of each account, looked at for the next job
 DAY = 86400
-_COSTED = JOBS.c.kind, JOBS.c.models, JOBS.c.work  # what a job's estimate is made of
 
 
-def check_budget(
-    db: Connection, account: str, budget: Budget, now: float, kind: str, models: Collection[str], work: float | None
-) -> None:
-    """Raises OverBudget if a limit of the account is reached, or would be by a job of this work."""
-    waiting = select(*_COSTED).where(JOBS.c.account == account, JOBS.c.state.in_((QUEUED, PAUSED)))
+def check_budget(db: Connection, account: str, budget: Budget, now: float, job: Any) -> None:
+    """Raises OverBudget if a limit of the account is reached, or would be by this job.
+
+    Args:
+        job: with the attributes of `estimates.COLUMNS`.
+    """
+    waiting = select(*COLUMNS).where(JOBS.c.account == account, JOBS.c.state.in_((QUEUED, PAUSED)))
     rows = db.execute(waiting).all() if budget.queued is not None or budget.seconds is not None else ()
     if budget.queued is not None and len(rows) >= budget.queued:
         several = "{count} jobs wait already, which is the limit; wait for one of them"
@@ -31,9 +33,9 @@ def check_budget(
     if spent(db, account, budget.is_daily, now) >= budget.seconds:
         raise _used_up(budget, now)
     estimates = Estimates(db)
-    needed = estimates.seconds(kind, models, work)
+    needed = estimates.seconds(job)
     left = budget.seconds - spending(db, now, estimates)(account, budget.is_daily)
-    left -= sum(estimates.seconds(row.kind, row.models, row.work) or 0.0 for row in rows)
+    left -= sum(estimates.seconds(row) or 0.0 for row in rows)
     if needed is not None and needed > left:
         raise _too_much(budget, needed, max(0.0, left), now)
 
@@ -72,14 +74,14 @@ def spending(db: Connection, now: float, estimates: Estimates) -> Callable[[str,
     """A function of an account: the device seconds that it has used, today or ever, with what its running jobs are
     likely to need."""
     running: dict[str, float] = {}
-    query = select(*_COSTED, JOBS.c.account, JOBS.c.claimed, JOBS.c.max_seconds).where(JOBS.c.state == RUNNING)
+    query = select(*COLUMNS, JOBS.c.account, JOBS.c.claimed, JOBS.c.max_seconds).where(JOBS.c.state == RUNNING)
     for row in db.execute(query):
-        expected = None if row.max_seconds is None else estimates.seconds(row.kind, row.models, row.work)
+        expected = None if row.max_seconds is None else estimates.seconds(row)
         running[row.account] = running.get(row.account, 0.0) + max(now - row.claimed, expected or 0.0)
     return cache(lambda account, is_daily: spent(db, account, is_daily, now) + running.get(account, 0.0))
 
 
-def holding(db: Connection, now: float) -> Callable[[Row], bool]:
+def over_budget(db: Connection, now: float) -> Callable[[Row], bool]:
     """A function of a waiting job: whether the budget of its account is used up, so that nothing of it starts."""
     used = spending(db, now, Estimates(db))
     return lambda row: row.max_seconds is not None and used(row.account, row.is_daily) >= row.max_seconds
@@ -98,11 +100,11 @@ def candidates(db: Connection, kinds: Collection[str], now: float, account: str 
     rows = db.execute(select(ranked).where(ranked.c.rank <= CANDIDATES)).all()
     query = select(JOBS.c.account, func.count().label("number")).where(JOBS.c.state == RUNNING).group_by(JOBS.c.account)
     running = {row.account: row.number for row in db.execute(query)}
-    is_held = holding(db, now)
+    is_over_budget = over_budget(db, now)
     for row in rows:
         if row.max_running is not None and running.get(row.account, 0) >= row.max_running:
             continue
-        if not is_held(row):
+        if not is_over_budget(row):
             yield candidate(row)
 
 

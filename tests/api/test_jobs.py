@@ -296,7 +296,7 @@ def test_the_place_of_a_waiting_job_counts_those_of_others_and_how_long_they_tak
     ann, ben = client_for("ann"), client_for("ben")
     assert ann.get("/queue/places").json() == []
     first, second = submit(ann), submit(ben)
-    free = {"is_held": False, "renewed_in": None}
+    free = {"is_over_budget": False, "renewed_in": None}
     assert ann.get("/queue/places").json() == [{"job": first, "ahead": 0, "seconds": 0.0, **free}]
     assert ben.get("/queue/places").json() == [{"job": second, "ahead": 1, "seconds": None, **free}]
     work(store, seconds=12.0)

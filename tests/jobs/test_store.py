@@ -446,10 +446,10 @@ def test_jobs_that_wait_follow_the_budget_of_their_account(store, clock):
     jobs = [store.submit(ann.id, "imagine", {"n": n}, budget=ann.budget).id for n in range(3)]
     store.finish(store.claim("w"), [], 12)
     assert store.claim("w") is None
-    assert [(place.job, place.is_held) for place in store.places(ann.id)] == [(job, True) for job in jobs[1:]]
+    assert [(place.job, place.is_over_budget) for place in store.places(ann.id)] == [(job, True) for job in jobs[1:]]
     assert store.places(ann.id)[0].renewed_in == 86400 - clock.now % 86400
     accounts.change("ann", seconds=100.0, max_running=2)
-    assert not store.places(ann.id)[0].is_held
+    assert not store.places(ann.id)[0].is_over_budget
     assert [store.claim("w").job.id, store.claim("w").job.id] == jobs[1:]
     accounts.change("ann", seconds=5.0)
     store.retry(store.cancel(store.submit(ann.id, "imagine", {}).id).id)  # without limit: so it was queued
