@@ -135,7 +135,7 @@ def test_a_code_links_once_and_gives_one_budget(chat, accounts, store, clock):
     assert store.spent(ann.id) == 40 and store.spent(member.account.id) == 0
     assert store.get(waiting.id, ann.id).account == ann.id
     store.finish(store.claim("w"), [], 5)
-    assert store.spent(ann.id) == 45 and accounts.people() == {name: ("Ann!",) for name in ("ann", "discord-7")}
+    assert store.spent(ann.id) == 45 and accounts.people() == dict.fromkeys(("ann", "discord-7"), ("Ann!",))
     with pytest.raises(NotFound):
         chat.link("8", code)
     with pytest.raises(Conflict, match="you are linked to the account ann already; /unlink ends that"):
@@ -214,6 +214,19 @@ def test_an_error_of_the_program_is_not_charged_and_a_fault_of_the_request_is(ch
     assert failed.cost == 5 and store.spent(member.account.id) == 5
     failed = used(store, member, 7, CalotypeError(BUG, kind="KeyError", bug="x"))
     assert failed.cost == 0 and store.spent(member.account.id) == 5
+
+
+def test_an_error_of_the_program_gives_back_what_a_pause_cost(chat, store):
+    member = chat.visit("7", Terms(60, 20))
+    store.submit(member.account.id, "imagine", {}, budget=member.account.budget)
+    claim = store.claim("w")
+    store.pause(claim.job.id)
+    store.park(claim, 6)
+    accounts = member.account.id, member.account.budget.account
+    assert [store.spent(account, is_daily=False) for account in accounts] == [6, 6]
+    store.resume(claim.job.id)
+    store.fail(store.claim("w"), CalotypeError(BUG, kind="KeyError", bug="x"), 5)
+    assert [store.spent(account, is_daily=False) for account in accounts] == [0, 0]
 
 
 def test_a_job_that_ends_its_process_again_and_again_is_not_charged(chat, store, clock):
