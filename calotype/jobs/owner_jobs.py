@@ -64,7 +64,7 @@ class OwnerJobs(StorePart):
         files: Mapping[str, FileRefs] | None = None,
         output: Mapping[str, Any] | None = None,
         models: Collection[str] = (),
-        work: float = 1.0,
+        work: float | None = None,
         priority: int = 0,
         parent: str | None = None,
         key: str | None = None,
@@ -77,7 +77,7 @@ class OwnerJobs(StorePart):
             files: uploads of the owner, by option: "ID" or "ID/name.jpg", or a list of them for a folder.
             output: options of `DrawingOutput`: format and quality.
             models: names of the models that the task needs, for workers that have them loaded.
-            work: of the task, as `limits.work_of` has it: jobs of the same kind cost in proportion.
+            work: of the task, as `limits.work_of` has it: jobs of a kind cost in proportion. None: not known.
             parent: the job of which this is a variation.
             key: of idempotency: a second request with the same key returns the job of the first.
             budget: whom to charge, and the limits of that account.

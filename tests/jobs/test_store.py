@@ -423,6 +423,8 @@ def test_a_task_that_does_not_fit_what_is_left_is_refused(store):
     with pytest.raises(OverBudget, match="and 10 of the 50 of this account are left for it; make it smaller, or ask"):
         store.submit("dan", "imagine", {}, work=8.0, budget=trial)
     store.submit("ben", "restore", {}, work=1e9, budget=Budget(seconds=1))  # of this kind nothing is known
+    store.submit("ben", "imagine", {"size": "64x64"}, work=1e9, budget=Budget(seconds=1))  # nor of a size of one's own
+    store.submit("ben", "imagine", {}, budget=Budget(seconds=1))  # nor where the work is not known
 
 
 def test_nothing_further_starts_while_what_runs_needs_the_rest_of_the_budget(store, clock):
