@@ -15,8 +15,9 @@ from calotype.options import about, as_name, nearest, read, shown
 from calotype.tasks import TASKS, Imagine, read_task
 from calotype.tasks.captions import INSTALLED, Caption
 from calotype.tasks.guard import STORED, Names
-from calotype.tasks.limits import Limits
+from calotype.tasks.limits import LIMITS, Limits, work_of
 from calotype.tasks.output import JOB_OUTPUT_OPTIONS, DrawingOutput
+from calotype.tasks.sheets import cells
 
 KEYS = ("kind", "task", "files", "output", "priority", "parent")
 MAX_FILES = 1000  # of one job
@@ -34,6 +35,7 @@ class Order:
     Attributes:
         files: uploads by option, as the job store takes them.
         output: format and quality of generated pictures.
+        work: as `limits.work_of` has it.
     """
 
     kind: str
@@ -43,17 +45,18 @@ class Order:
     priority: int = 0
     parent: str | None = None
     models: frozenset[str] = frozenset()
+    work: float = 1.0
 
 
 def read_order(data: Mapping[str, Any], names: Names, limits: Limits | None = None) -> Order:
     """Raises CalotypeError for anything that the task does not accept, and for an invalid file, priority or parent."""
     kind, task = read_kind(data, KEYS)
     files = read_files(data.get("files", {}))
-    models = models_of(check_task(kind, task, files, names, limits))
+    checked = check_task(kind, task, files, names, limits)
     usual = PLAN_PRIORITY if task.get("dry_run") is True else 0
     priority, parent = _priority(data.get("priority", usual)), _parent(data.get("parent"))
     output = _output(kind, data.get("output", {}))
-    return Order(kind, task, files, output, priority, parent, models)
+    return Order(kind, task, files, output, priority, parent, models_of(checked), work_in(checked, files))
 
 
 def read_kind(data: Mapping[str, Any], keys: Collection[str]) -> tuple[str, dict[str, Any]]:
@@ -79,6 +82,12 @@ def models_of(task: Any) -> frozenset[str]:
         for spec in fields(task)
         if "about" in spec.metadata and about(spec).names in STORED and not about(spec).parsed
     ) - {"", "none", "auto"}
+
+
+def work_in(task: Any, files: Mapping[str, FileRefs]) -> float:
+    """The work of a checked task with its uploads."""
+    cell_tasks = [cell.task for cell in cells(task, LIMITS.cells)] if isinstance(task, Imagine) else [task]
+    return work_of(task, cell_tasks, sum(1 for _ in upload_ids(files)) or 1)
 
 
 def check_task(

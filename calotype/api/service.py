@@ -125,6 +125,7 @@ class Service:
             files=order.files,
             output=order.output,
             models=order.models,
+            work=order.work,
             priority=order.priority,
             parent=order.parent,
             key=key,

@@ -67,6 +67,8 @@ class PlaceView(View):
     job: str = Field(examples=[EXAMPLE_ID])
     ahead: int = Field(description="jobs that are likely to run before it, those that run now included")
     seconds: float | None = Field(description="how long they are likely to take; null: nothing like them has run yet")
+    is_over_budget: bool = Field(description="whether the budget of the account is used up, so that it does not start")
+    renewed_in: float | None = Field(description="seconds until a new budget begins, where it is used up; null: never")
 
 
 class NoteView(View):
@@ -208,6 +210,7 @@ class AllowanceView(View):
     is_admin: bool
     is_disabled: bool
     is_trial: bool = Field(description="whether it was opened with an invitation")
+    people: list[str] = Field(description="names on Discord of those who use it there")
     seconds: float | None = Field(description="device seconds a day; null: no limit")
     max_running: int
     max_queued: int

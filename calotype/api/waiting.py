@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from calotype.api.addresses import fetch, is_address
 from calotype.api.errors import Refusal
-from calotype.api.orders import Order, check_task, models_of
+from calotype.api.orders import Order, check_task, models_of, work_in
 from calotype.api.service import Caller, Service
 from calotype.api.shown import error_view
 from calotype.api.wording import WORDING
@@ -64,8 +64,9 @@ def submit(
 ) -> Job:
     """Queues a job. Raises CalotypeError for an invalid task, and what `Service.submit` raises."""
     task = {name: known_name(value) if name in MODEL_OPTIONS else value for name, value in task.items()}
-    models = models_of(check_task(kind, task, files, service.names_for(caller), caller.limits))
-    return service.submit(caller, Order(kind, task, files, output or {}, models=models), key)
+    checked = check_task(kind, task, files, service.names_for(caller), caller.limits)
+    models, work = models_of(checked), work_in(checked, files)
+    return service.submit(caller, Order(kind, task, files, output or {}, models=models, work=work), key)
 
 
 async def changes(service: Service, job: Job) -> AsyncIterator[Job]:

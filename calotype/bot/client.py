@@ -15,6 +15,7 @@ from discord import app_commands
 from calotype.bot.buttons import JobButton, job_view, picture_view
 from calotype.bot.delivery import GONE, Content, copied, is_for_later, plain_text
 from calotype.bot.follow import LOOK_SECONDS, Follower
+from calotype.bot.guests import Guests
 from calotype.bot.interactions import fetched, language_for, person_of, refusing
 from calotype.bot.message import filled, job_facts, state
 from calotype.bot.remix import REMIXED, RemixModal
@@ -26,6 +27,7 @@ from calotype.jobs.jobs import Job
 from calotype.languages import language_of, translate
 
 LOG = logging.getLogger("calotype.bot")
+FREE = ("i", "u", "c", "h")  # buttons that queue no job
 MAX_RATE_LIMIT = 30.0  # seconds that a request waits for its turn, the least of discord.py; the follower has others
 TOKEN_ENDED = (10062, 10015, 50027)  # unknown interaction, unknown webhook, invalid token of one
 
@@ -38,6 +40,13 @@ class CatalogTranslator(app_commands.Translator):
     ) -> str | None:
         text = translate(string.message, language_of(locale.value))
         return text if text != string.message else None
+
+
+class Tree(app_commands.CommandTree):
+    """The commands, for those whom the bot serves."""
+
+    async def interaction_check(self, interaction: discord.Interaction, /) -> bool:
+        return await self.client.serves(interaction)
 
 
 class Bot(discord.Client):
@@ -61,7 +70,8 @@ class Bot(discord.Client):
         )
         self.studio = studio
         self.follower = Follower(self, studio, look_seconds, clock)
-        self.tree = app_commands.CommandTree(self)
+        self.guests = Guests(self, lambda: studio.settings.servers)
+        self.tree = Tree(self)
         self._loop_task: asyncio.Task | None = None
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # while somebody has or awaits one
 
@@ -86,6 +96,13 @@ class Bot(discord.Client):
     async def on_ready(self) -> None:
         if self._loop_task is None:
             self._loop_task = asyncio.create_task(self.follower.run(), name="follower")
+        await self.guests.leave_unserved()
+
+    async def on_guild_join(self, guild: discord.Guild) -> None:
+        if not self.guests.serves(guild.id):
+            await self.guests.leave(guild)
+
+    on_guild_available = on_guild_join  # of one that it joined during an outage
 
     async def close(self) -> None:
         if self._loop_task is not None:
@@ -95,6 +112,17 @@ class Bot(discord.Client):
         await super().close()
 
     # Commands
+
+    async def serves(self, interaction: discord.Interaction) -> bool:
+        """Whether the bot serves the server, or the person who writes directly; who is not served is told so."""
+        if interaction.guild_id is not None:
+            is_served = self.guests.serves(interaction.guild_id)
+        else:
+            member = await self.guests.meet(interaction.user.id)
+            is_served = member is not None or not self.studio.settings.servers or self.is_owner(interaction)
+        if not is_served and interaction.type is not discord.InteractionType.autocomplete:
+            await self.refuse(interaction, Message("this bot serves the servers of its owner only"))
+        return is_served
 
     def is_owner(self, interaction: discord.Interaction) -> bool:
         """Whether the person may use the owner's commands."""
@@ -129,7 +157,7 @@ class Bot(discord.Client):
         await self.show_queued(interaction, queued)
         notes = [*queued.notes]
         if is_private:
-            notes.insert(0, Message("The pictures come as direct messages."))
+            notes.insert(0, await self._private_note(queued))
         if queued.refused:
             count = plural(len(queued.jobs), "1 job is in the queue", "{count} jobs are in the queue")
             notes.append(Message("{done}; the next one: {reason}", done=count, reason=queued.refused))
@@ -147,6 +175,18 @@ class Bot(discord.Client):
             if fault.code not in TOKEN_ENDED:
                 raise
             LOG.warning("an interaction came too late to be acknowledged: %s", fault)
+
+    async def _private_note(self, queued: Queued) -> Message:
+        """Where results are that only the person sees. Whether direct messages arrive is known once one was sent."""
+        job = queued.jobs[0].id
+        await self.follower.show(job)
+        message = await asyncio.to_thread(self.studio.chat.message, job)
+        if message.is_final and not message.message:
+            return Message(
+                "Discord does not let the bot send you direct messages. Allow them in the privacy settings of this "
+                "server; /show has these pictures once they are done, for you alone."
+            )
+        return Message("The pictures come as direct messages.")
 
     async def say(self, interaction: discord.Interaction, text: str, **more: Any) -> None:
         """To the person alone; in a direct message where the interaction has ended: after 15 minutes, or at a time when
@@ -194,9 +234,14 @@ class Bot(discord.Client):
 
     async def press(self, interaction: discord.Interaction, action: str, job_id: str, index: int) -> None:
         """A button was pressed. Presses of the same button by the same person run one after the other."""
+        if not await self.serves(interaction):
+            return
         async with refusing(interaction):
             person, language = person_of(interaction), language_for(interaction)
             message, job = await asyncio.to_thread(self.studio.pressed, person, job_id, language)
+            if action in FREE:  # the others are counted where they are queued
+                command = job.kind if action == "u" else ""
+                await asyncio.to_thread(self.studio.admit, person, command, str(interaction.channel_id))
             if action == "i":
                 await self.say(interaction, await asyncio.to_thread(job_facts, job, index, language))
                 return
@@ -207,7 +252,7 @@ class Bot(discord.Client):
             turn = self._turns.setdefault(f"{person.id}.{action}.{job_id}.{index}", asyncio.Lock())
             async with turn:
                 if action == "u":
-                    await self._show_picture(interaction, person, message, job, index)
+                    await self._show_picture(interaction, message, job, index)
                 elif action in ("c", "t", "h"):
                     await self._steer(interaction, action, person, message, job, language)
                 else:
@@ -217,15 +262,12 @@ class Bot(discord.Client):
         member = self.studio.chat.member(person.id)
         return member is not None and bool(member.options.get("remix"))
 
-    async def _show_picture(
-        self, interaction: discord.Interaction, person: Person, message: ChatMessage, job: Job, index: int
-    ) -> None:
+    async def _show_picture(self, interaction: discord.Interaction, message: ChatMessage, job: Job, index: int) -> None:
         """U1 to U4: one picture, once for a grid; it costs nothing. One that was deleted is sent again."""
         studio, delivery, key = self.studio, self.follower.delivery, f"u.{job.id}.{index}"
-        language, channel = language_for(interaction), str(interaction.channel_id)
+        language, channel, person = language_for(interaction), str(interaction.channel_id), str(interaction.user.id)
         turn = self._turns.setdefault(key, asyncio.Lock())
         async with turn:
-            await asyncio.to_thread(studio.admit, person, job.kind, channel)
             known = await asyncio.to_thread(studio.chat.pressed, key)
             if known and await delivery.is_there(*known.split("/")[-2:]):
                 await self._say_where(interaction, known)
@@ -245,7 +287,7 @@ class Bot(discord.Client):
                 text = "\n".join(filled(language, part) for part in (line, *notes))
                 return Content(text, picture_view(job, index, message.language), files)
 
-            sent = await delivery.send(channel, person.id, make, plain_text(person.id, job.id, language), key, known)
+            sent = await delivery.send(channel, person, make, plain_text(person, job.id, language), key, known)
             if sent is None:
                 raise CalotypeError("the picture cannot be sent: this channel takes none, nor do your direct messages")
             await asyncio.to_thread(studio.chat.press, key, self.address_of(interaction, *sent))

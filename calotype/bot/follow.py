@@ -112,6 +112,12 @@ class Follower:
         await self._begin()
         await asyncio.gather(*(room.task for room in self._rooms.values() if room.task))
 
+    async def show(self, job_id: str) -> None:
+        """Brings the message of one job up to date now, or goes on without it where that takes long."""
+        update = self._busy.get(job_id) or asyncio.create_task(self._update(job_id), name=f"job {job_id}")
+        self._busy[job_id] = update
+        await asyncio.wait((update,), timeout=SLOW_SECONDS)
+
     async def _stop(self) -> None:
         tasks = [self._nap, *(room.task for room in self._rooms.values()), *self._busy.values()]
         running = [task for task in tasks if task is not None and not task.done()]

@@ -14,12 +14,22 @@ _ = app_commands.locale_str  # names and descriptions, translated by the catalog
 
 
 def person_of(interaction: discord.Interaction) -> Person:
-    """Who gave a command or pressed a button."""
+    """Who gave a command or pressed a button. In a direct message, what is known from the servers of the bot."""
     user = interaction.user
-    joined = getattr(user, "joined_at", None)
-    roles = tuple(str(role.id) for role in getattr(user, "roles", ()))
-    created = discord.utils.snowflake_time(user.id).timestamp()
-    return Person(str(user.id), created, joined.timestamp() if joined else None, roles)
+    if not isinstance(user, discord.Member):
+        user = interaction.client.guests.get(user.id) or user
+    return as_person(user)
+
+
+def as_person(user: discord.Member | discord.User) -> Person:
+    joined, roles = getattr(user, "joined_at", None), getattr(user, "roles", None)
+    return Person(
+        str(user.id),
+        discord.utils.snowflake_time(user.id).timestamp(),
+        joined.timestamp() if joined else None,
+        None if roles is None else tuple(str(role.id) for role in roles),
+        user.display_name,
+    )
 
 
 def language_for(interaction: discord.Interaction) -> str:

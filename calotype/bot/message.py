@@ -57,6 +57,11 @@ def state(job: Job, place: Place | None = None) -> Message:
 
 
 def waiting(place: Place | None) -> Message:
+    if place is not None and place.is_over_budget:
+        if place.renewed_in is None:
+            return Message("waits: the budget is used up; ask the owner for more")
+        template = "waits: the budget of today is used up; goes on in {time}"
+        return Message(template, time=duration(place.renewed_in))
     if place is None or place.ahead == 0:
         return Message("next in the queue")
     ahead = plural(place.ahead, "1 job before it", "{count} jobs before it")

@@ -35,8 +35,13 @@ class BotSettings:
     owner: tuple[str, ...] = option(
         (), "id of a person on Discord who may use the owner's commands, besides the owner of the app"
     )
+    servers: tuple[str, ...] = option(
+        (), "id of a server that the bot serves, several times for several; it leaves all others; all where not given"
+    )
     daily_seconds: float = option(600.0, "device seconds a day of a member", min=0, max=1e9)
-    trial_seconds: float = option(60.0, "device seconds of a newcomer, once", min=0, max=1e9)
+    trial_seconds: float = option(
+        60.0, "device seconds of a newcomer, until the person is none any more", min=0, max=1e9
+    )
     account_days: float = option(30.0, "age in days below which a Discord account is a newcomer", min=0, max=10_000)
     member_days: float = option(1.0, "days on the server below which a member is a newcomer", min=0, max=10_000)
     blocked_words: Path | None = option(None, "file with words that no prompt may contain, one a line", is_path=True)

@@ -34,7 +34,9 @@ def new_studio(store: JobStore, settings: Settings, bot_settings: BotSettings) -
     read_rows(settings.home)
     accounts = Accounts(store.database)
     service = Service(store, settings, ServiceSettings(), accounts)
-    return Studio(service, Chat(store.database, accounts), bot_settings)
+    studio = Studio(service, Chat(store.database, accounts), bot_settings)
+    studio.chat.settle(studio.terms())
+    return studio
 
 
 def run(studio: Studio, token: str) -> None:

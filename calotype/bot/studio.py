@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from sqlalchemy import Connection
@@ -15,8 +15,7 @@ from calotype.bot.blocked import check_words
 from calotype.bot.prompt import ImaginePrompt, ModelRow, read_prompts
 from calotype.bot.settings import BotSettings, read_rows
 from calotype.errors import CalotypeError, Message
-from calotype.jobs.account import Allowance
-from calotype.jobs.chat import Chat, ChatMember, ChatMessage
+from calotype.jobs.chat import Chat, ChatMember, ChatMessage, Terms
 from calotype.jobs.files import open_stored
 from calotype.jobs.jobs import DONE, Job, NotFound, StoredResult
 from calotype.jobs.usage import DAY
@@ -24,6 +23,7 @@ from calotype.outputs.describe import describe_picture
 
 NOBODY = "nobody"  # owner of no job and no model
 FLOOD = Rate(burst=10, per_minute=12)  # commands and presses of a person
+CROWD = Rate(burst=60, per_minute=60)  # of everybody in a channel, whose messages Discord limits to one a second
 INITIAL = 1.0  # weight of the initial picture where --iw is not given
 VARIATIONS = {"v": 0.65, "vs": 0.4, "vb": 0.85}  # strength of redrawing by button
 ZOOMS = {"z15": 0.25, "z2": 0.5}  # margin on each side, of the picture's size
@@ -33,12 +33,20 @@ MARGIN = 8  # margins are multiples of it
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody on Discord. `created` and `joined` are seconds since 1970; `joined` None: in a direct message."""
+    """Somebody on Discord. Times are seconds since 1970.
+
+    Attributes:
+        created: when the account on Discord was opened.
+        joined: when the person joined a server of the bot; None: no such server is known.
+        roles: ids of roles there; None: not known.
+        name: as Discord shows it.
+    """
 
     id: str
     created: float
     joined: float | None = None
-    roles: tuple[str, ...] = ()
+    roles: tuple[str, ...] | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,7 @@ class Studio:
     settings: BotSettings = BotSettings()
     clock: Callable[[], float] = time.time
     flood: RateLimiter = field(default_factory=lambda: RateLimiter(FLOOD))
+    crowd: RateLimiter = field(default_factory=lambda: RateLimiter(CROWD))
 
     @property
     def rows(self) -> dict[str, ModelRow]:
@@ -76,33 +85,34 @@ class Studio:
 
     # People
 
+    def terms(self, person: Person | None = None) -> Terms:
+        """What the settings give to a person, or to somebody who is no newcomer."""
+        is_new = person is not None and self._is_newcomer(person)
+        return Terms(self.settings.daily_seconds, self.settings.trial_seconds if is_new else None)
+
+    def visit(self, person: Person) -> ChatMember:
+        """A person with the account, which is opened at the first use, and kept to the settings; also a banned one."""
+        return self.chat.visit(person.id, self.terms(person), name=person.name, roles=person.roles)
+
     def member(self, person: Person) -> ChatMember:
-        """The account of a person, opened at the first use. Raises CalotypeError for banned people."""
-        member = self.chat.member(person.id)
-        if member is None:
-            trial = self.settings.trial_seconds if self._is_newcomer(person) else None
-            member = self.chat.open_account(person.id, Allowance(seconds=self.settings.daily_seconds), trial)
+        """A person with the account. Raises CalotypeError for banned people."""
+        member = self.visit(person)
         if member.is_banned or member.account.is_disabled:
             raise CalotypeError("the owner of this bot has closed it for you")
-        return self._with_roles(member, person)
+        return member
 
     def _is_newcomer(self, person: Person) -> bool:
-        now = self.clock()
-        is_young = now - person.created < self.settings.account_days * DAY
-        return is_young or (person.joined is not None and now - person.joined < self.settings.member_days * DAY)
+        """Whose account is young, or who joined no server of the bot long enough ago."""
+        ends = self.trial_ends(person)
+        return ends is None or self.clock() < ends
 
-    def _with_roles(self, member: ChatMember, person: Person) -> ChatMember:
-        """With the largest budget that a role of the person has, if that is more than the person's own."""
-        granted = [options for role in person.roles if (options := self.chat.options(f"role-{role}"))]
-        if not granted or not member.is_own:
-            return member
-        own = None if member.account.invitation else member.account.allowance.seconds
-        limits = [options["seconds"] for options in granted] + ([] if member.account.invitation else [own])
-        seconds = None if None in limits else max(limits)
-        allowance = replace(member.account.allowance, seconds=seconds)
-        if member.account.invitation:
-            allowance = Allowance(seconds=seconds)
-        return replace(member, account=replace(member.account, allowance=allowance, invitation=None))
+    def trial_ends(self, person: Person) -> float | None:
+        """When somebody is no newcomer any more, in seconds since 1970; None if that is not known."""
+        settings = self.settings
+        if settings.member_days > 0 and person.joined is None:
+            return None
+        joined = person.joined + settings.member_days * DAY if settings.member_days > 0 else 0.0
+        return max(person.created + settings.account_days * DAY, joined)
 
     def caller(self, member: ChatMember) -> Caller:
         return Caller(member.account.id, member.account)
@@ -119,12 +129,21 @@ class Studio:
         if command and allowed and command not in allowed:
             names = ", ".join(f"/{name}" for name in allowed)
             raise CalotypeError("this channel takes {names} only; go to another one", names=names)
-        try:
-            self.flood.take(person.id)
-        except Refusal:
-            wait = self.flood.wait_for(person.id)
-            raise CalotypeError("that is too fast; go on in {seconds} s", seconds=max(1, round(wait))) from None
+        self.check_pace(person.id, channel)
         return member
+
+    def check_pace(self, person: str, channel: str = "") -> None:
+        """Counts a command or a press. Raises CalotypeError if there were too many of the person, or in the channel."""
+        try:
+            self.flood.take(person)
+        except Refusal:
+            wait = max(1, round(self.flood.wait_for(person)))
+            raise CalotypeError("that is too fast; go on in {seconds} s", seconds=wait) from None
+        try:
+            self.crowd.take(channel)
+        except Refusal:
+            wait = max(1, round(self.crowd.wait_for(channel)))
+            raise CalotypeError("too much goes on in this channel; go on in {seconds} s", seconds=wait) from None
 
     # Jobs
 
@@ -287,8 +306,11 @@ class Studio:
         return describe_picture(path, self.service.settings.max_pixels)["parameters"]
 
     def retry(self, person: Person, job: Job) -> Job:
+        """Queues a job again that did not succeed; its owner stays. Raises CalotypeError."""
         member = self.admit(person)
-        return self.service.store.retry(job.id, member.account.id, member.account.budget)
+        if job.owner != member.account.id:  # such as one given before the person was linked to another account
+            raise NotFound("this job belongs to another account; give the command again")
+        return self.service.store.retry(job.id, job.owner, member.account.budget)
 
 
 def _usual(rows: Mapping[str, ModelRow], member: ChatMember) -> ModelRow:

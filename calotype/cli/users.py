@@ -46,13 +46,14 @@ def token(**values: Any) -> int:
 def list_(**values: Any) -> int:
     """List the accounts with what they may use."""
     with _accounts(values) as accounts:
-        found = accounts.list()
+        found, people = accounts.list(), accounts.people()
     if values["json"]:
         for account in found:
-            print_json(_facts(account))
+            print_json({**_facts(account), "people": [readable(name) for name in people.get(account.name, ())]})
         return 0
-    columns = ["name", "", "seconds a day", "running", "queued", "GiB"]
-    table("", columns, [[str(value) for value in _row(account)] for account in found])
+    columns = ["name", "", "seconds a day", "running", "queued", "GiB", "on Discord"]
+    rows = [[*_row(account), ", ".join(map(readable, people.get(account.name, ())))] for account in found]
+    table("", columns, [[str(value) for value in row] for row in rows])
     return 0
 
 

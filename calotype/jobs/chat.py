@@ -1,40 +1,19 @@
 """What the store keeps for a chat: people and their accounts, messages and jobs, options of channels and roles."""
 
-import secrets
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, exists, insert, select, update
 
-from calotype.jobs.account import TRIAL, Account, Allowance
-from calotype.jobs.database import Database
+from calotype.jobs.chat_people import ChatMember, ChatPeople, Terms
+from calotype.jobs.figures import Figures, figures
 from calotype.jobs.jobs import Job, NotFound
 from calotype.jobs.rows import upsert
-from calotype.jobs.schema import JOBS, USAGE_DAYS
-from calotype.jobs.tables import (
-    CHAT_CODES,
-    CHAT_MEMBERS,
-    CHAT_MESSAGES,
-    CHAT_OPTIONS,
-    CHAT_PRESSES,
-    INVITATIONS,
-    USERS,
-)
-from calotype.jobs.usage import DAY
-from calotype.jobs.users import Accounts, hash_of_code
+from calotype.jobs.schema import JOBS
+from calotype.jobs.tables import CHAT_MESSAGES, CHAT_OPTIONS, CHAT_PRESSES
 
-
-@dataclass(frozen=True)
-class ChatMember:
-    """A person in the chat, and the account that is charged."""
-
-    id: str
-    account: Account
-    is_own: bool  # the account was opened for the chat
-    is_banned: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
+__all__ = ["Chat", "ChatMember", "ChatMessage", "Terms"]
 
 
 @dataclass(frozen=True)
@@ -66,85 +45,8 @@ class ChatMessage:
         return cls(job.id, member, "", "", "", "", language, 0, True, job.state, job.requested, job.last_event)
 
 
-class Chat:
+class Chat(ChatPeople):
     """The tables of the chat in the database of the job store."""
-
-    def __init__(self, database: Database, accounts: Accounts, clock: Callable[[], float] = time.time):
-        self._database, self._accounts, self._clock = database, accounts, clock
-
-    # People
-
-    def member(self, member_id: str) -> ChatMember | None:
-        with self._database.reading() as db:
-            row = db.execute(select(CHAT_MEMBERS).where(CHAT_MEMBERS.c.id == member_id)).first()
-        return self._member(row) if row else None
-
-    def _member(self, row: Row) -> ChatMember:
-        return ChatMember(row.id, self._accounts.get(row.user), row.is_own, row.is_banned, row.options)
-
-    def open_account(self, member_id: str, allowance: Allowance, trial_seconds: float | None = None) -> ChatMember:
-        """The account of a person, opened if there is none yet.
-
-        Args:
-            trial_seconds: device seconds for ever, of a newcomer; None: the allowance, each day.
-        """
-        with self._database.writing() as db:
-            row = db.execute(select(CHAT_MEMBERS).where(CHAT_MEMBERS.c.id == member_id)).first()
-            if row is None:
-                invitation = None if trial_seconds is None else self._trial(db, trial_seconds)
-                given = allowance if invitation is None else TRIAL
-                account = self._accounts.add_within(db, f"discord-{member_id}", given, invitation)
-                values = {"id": member_id, "user": account.id, "is_own": True, "is_banned": False}
-                db.execute(insert(CHAT_MEMBERS).values(**values, options={}, created=self._clock()))
-        return self.member(member_id)
-
-    def _trial(self, db: Connection, seconds: float) -> str:
-        """The id of an invitation that nobody else can use: its hash fits no token."""
-        id = secrets.token_hex(8)
-        values = {"id": id, "hash": "", "max_accounts": 1, "seconds": seconds, "is_disabled": True}
-        db.execute(insert(INVITATIONS).values(**values, created=self._clock()))
-        return id
-
-    def change_member(self, member_id: str, **values: Any) -> None:
-        """Changes `options` or `is_banned`."""
-        with self._database.writing() as db:
-            db.execute(update(CHAT_MEMBERS).where(CHAT_MEMBERS.c.id == member_id).values(**values))
-
-    def grant(self, member: ChatMember, seconds: float | None) -> None:
-        """Device seconds a day, None: without limit; a trial ends with it."""
-        values = asdict(Allowance(seconds=seconds)) if member.account.invitation else {"seconds": seconds}
-        with self._database.writing() as db:
-            db.execute(update(USERS).where(USERS.c.id == member.account.id).values(**values, invitation=None))
-
-    def link(self, member_id: str, code: str) -> ChatMember:
-        """Gives a person the account of a code, with its budget. What the account before has used today counts there.
-
-        Raises:
-            NotFound: the code is unknown, used or too old.
-        """
-        with self._database.writing() as db:
-            valid = CHAT_CODES.c.hash == hash_of_code(code), CHAT_CODES.c.until >= self._clock()
-            user = db.scalar(delete(CHAT_CODES).where(*valid).returning(CHAT_CODES.c.user))
-            if user is None:
-                raise NotFound("this code is not valid, or no longer; ask for a new one")
-            before = db.execute(select(CHAT_MEMBERS).where(CHAT_MEMBERS.c.id == member_id)).first()
-            values = {"user": user, "is_own": False}
-            row = {"id": member_id, **values, "is_banned": False, "options": {}, "created": self._clock()}
-            upsert(db, CHAT_MEMBERS, row, values)
-            if before and before.is_own:
-                self._move_usage(db, before.user, user)
-        return self.member(member_id)
-
-    def _move_usage(self, db: Connection, old: str, new: str) -> None:
-        """What was used today counts for the new account; jobs and uploads stay with the old one."""
-        invitation = db.scalar(select(USERS.c.invitation).where(USERS.c.id == old))
-        account = f"invitation-{invitation}" if invitation else old
-        today = USAGE_DAYS.c.account == account, USAGE_DAYS.c.day == int(self._clock() // DAY)
-        seconds = db.scalar(select(USAGE_DAYS.c.seconds).where(*today))
-        if seconds:
-            db.execute(update(USAGE_DAYS).where(*today).values(seconds=0.0))
-            row = {"account": new, "day": int(self._clock() // DAY), "seconds": seconds}
-            upsert(db, USAGE_DAYS, row, {"seconds": USAGE_DAYS.c.seconds + seconds})
 
     # Messages
 
@@ -169,6 +71,11 @@ class Chat:
         if row is None:
             raise NotFound("this job is not there any more; its pictures were deleted to make room")
         return ChatMessage(**row._mapping)
+
+    def giver(self, job: str) -> str | None:
+        """The id of the person in the chat who asked for a job, if one did."""
+        with self._database.reading() as db:
+            return db.scalar(select(CHAT_MESSAGES.c.member).where(CHAT_MESSAGES.c.job == job))
 
     def open_messages(self) -> list[ChatMessage]:
         """Messages that do not show the end of their job yet, oldest jobs first."""
@@ -211,14 +118,9 @@ class Chat:
 
     # Figures
 
-    def figures(self, days: int = 1) -> list[tuple[str, int, float]]:
-        """Who used what: the person, the number of jobs, and their device seconds; the most first."""
-        since = self._clock() - days * DAY
-        seconds = func.sum(JOBS.c.cost)
-        query = select(CHAT_MESSAGES.c.member, func.count(), seconds).join(JOBS, JOBS.c.id == CHAT_MESSAGES.c.job)
-        query = query.where(JOBS.c.created >= since).group_by(CHAT_MESSAGES.c.member).order_by(seconds.desc())
-        with self._database.reading() as db:
-            return [tuple(row) for row in db.execute(query)]
+    def figures(self, *days: int) -> list[Figures]:
+        """Who used what in the last days, today included, wherever it was asked for."""
+        return figures(self._database, self._clock(), days)
 
 
 _MESSAGES = select(CHAT_MESSAGES, JOBS.c.state, JOBS.c.requested, JOBS.c.last_event).join(

@@ -28,7 +28,7 @@ from calotype.jobs.jobs import (
 from calotype.jobs.rows import JOB_COLUMNS, jobs_of_rows, load, log_event, set_job, set_state, upsert
 from calotype.jobs.schema import JOBS, RESULTS, WORKERS
 from calotype.jobs.store_part import StorePart
-from calotype.jobs.usage import DAY, all_usage, candidates, charge, read_usage, refund, write_usage
+from calotype.jobs.usage import DAY, all_usage, candidates, charge, count_attempt, read_usage, refund, write_usage
 
 PREVIEWED = ("restore", "upscale")  # kinds whose last preview shows the result, which may be very large
 
@@ -70,7 +70,13 @@ class Claims(StorePart):
             job, token = load(db, choice.id), new_id()
             values = {"worker": worker, "token": token, "claimed": now, "heartbeat": now, "lease": now + lease}
             started = now if job.started is None else job.started
-            values |= {"started": started, "attempts": job.attempts + 1, "requested": "run", "progress": None}
+            values |= {
+                "started": started,
+                "attempts": job.attempts + 1,
+                "requested": "run",
+                "progress": None,
+                "kept": 0.0,
+            }
             set_state(db, job.id, RUNNING, self._clock(), **values)
             usage = read_usage(db, job.account)
             write_usage(db, job.account, Usage(usage.at(now), now, now))
@@ -120,10 +126,11 @@ class Claims(StorePart):
             return log_event(db, claim.job.id, event, self._clock())
 
     def saved_state(self, claim: Claim) -> None:
-        """The job can go on from here: what was tried before no longer counts as an attempt. Raises LeaseLost."""
+        """The job can go on from here: what was tried before no longer counts as an attempt, and is charged whatever
+        becomes of this one. Raises LeaseLost."""
         with self.database.writing() as db:
             _check_claim(db, claim)
-            set_job(db, claim.job.id, attempts=1)
+            set_job(db, claim.job.id, attempts=1, kept=self._clock() - JOBS.c.claimed)
 
     def finish(self, claim: Claim, results: Sequence[NewResult], cost: float) -> Job:
         """Stores the results of a job that is done. Raises LeaseLost, and stores nothing then."""
@@ -146,10 +153,10 @@ class Claims(StorePart):
 
     def park(self, claim: Claim, cost: float) -> Job:
         """Puts a job back into the queue at its place, because the worker stops or its owner paused it; it is no
-        attempt. Raises LeaseLost."""
+        attempt, and charged only to an owner who wanted it, or up to the state that is kept. Raises LeaseLost."""
         with self.database.writing() as db:
             requested = _check_claim(db, claim)
-            charge(db, claim.job, cost, self._clock())
+            count_attempt(db, claim.job.id, cost, self._clock())
             state = {"cancel": CANCELLED, "pause": PAUSED}.get(requested, QUEUED)
             finished = {"finished": self._clock()} if state == CANCELLED else {"queued": self._clock()}
             set_state(db, claim.job.id, state, self._clock(), attempts=JOBS.c.attempts - 1, **_UNCLAIMED, **finished)
@@ -201,7 +208,7 @@ class Claims(StorePart):
                 adopted.append((result, *self.files.adopt(result.path)))
             with self.database.writing() as db:
                 _check_claim(db, claim)
-                charge(db, claim.job, cost, self._clock())
+                charge(db, claim.job.id, cost, self._clock())
                 if is_our_fault(values.get("error")):
                     refund(db, claim.job.id)
                 for number, (result, result_id, size, sha256) in enumerate(adopted):
@@ -231,7 +238,7 @@ class Claims(StorePart):
             query = select(*JOB_COLUMNS, JOBS.c.claimed, JOBS.c.heartbeat)
             rows = db.execute(query.where(JOBS.c.state == RUNNING, condition)).all()
             for row, job in zip(rows, jobs_of_rows(db, rows), strict=True):
-                charge(db, job, row.heartbeat - row.claimed, self._clock())
+                count_attempt(db, job.id, row.heartbeat - row.claimed, self._clock())
                 now, values = self._clock(), dict(_UNCLAIMED)
                 state = {"cancel": CANCELLED, "pause": PAUSED}.get(job.requested, QUEUED)
                 if state == QUEUED and job.attempts >= self._max_attempts:

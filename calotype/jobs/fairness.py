@@ -7,12 +7,14 @@ account, the priority counts, then the place in the queue. A job whose models ar
 job is overtaken by such jobs more than MAX_OVERTAKEN times.
 """
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 HALF_LIFE = 3600.0  # seconds
 CREDIT = 0.25  # device seconds for each second of waiting
 MAX_OVERTAKEN = 3
+MAX_COMPARED = 200_000  # accounts times jobs, whose turns are told; of a longer queue it would take too long
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,9 @@ def choose(
     for job in candidates:
         waiting.setdefault(job.account, []).append(job)
     queues = [in_order(jobs) for jobs in waiting.values()]
-
-    def rank(queue: list[Candidate]) -> tuple[float, float, int, str]:
-        head = queue[0]
-        return score(usage.get(head.account, Usage()), head.queued, now), head.queued, head.position, head.id
-
     if not queues:
         return None
-    queues.sort(key=rank)
+    queues.sort(key=lambda queue: _rank(queue[0], usage, now))
     first = queues[0][0]
     if loaded and not _is_loaded(first, loaded):
         ahead: list[Candidate] = []
@@ -93,6 +90,38 @@ def choose(
                         return Choice(job.id, tuple(passed.id for passed in overtaken))
             ahead.append(queue[0])
     return Choice(first.id)
+
+
+def in_turn(
+    candidates: Collection[Candidate], usage: Mapping[str, Usage], now: float, seconds: Callable[[str], float]
+) -> Iterator[Candidate]:
+    """The jobs in the order in which they will be chosen, if none is added, and none goes first because its models are
+    loaded.
+
+    Args:
+        seconds: that a job is likely to take, by its id.
+    """
+    waiting: dict[str, deque[Candidate]] = {}
+    for job in in_order(candidates):
+        waiting.setdefault(job.account, deque()).append(job)
+    if len(waiting) * len(candidates) > MAX_COMPARED:
+        yield from in_order(candidates)
+        return
+    usage = dict(usage)
+    while waiting:
+        account = min(waiting, key=lambda account: _rank(waiting[account][0], usage, now))
+        job = waiting[account].popleft()
+        if not waiting[account]:
+            del waiting[account]
+        yield job
+        ended = now + seconds(job.id)
+        usage[account] = replace(usage.get(account, Usage()).after(ended - now, ended), served=now)
+        now = ended
+
+
+def _rank(head: Candidate, usage: Mapping[str, Usage], now: float) -> tuple[float, float, int, str]:
+    """Of an account with this job first; the lowest is served first."""
+    return score(usage.get(head.account, Usage()), head.queued, now), head.queued, head.position, head.id
 
 
 def _is_loaded(job: Candidate, loaded: Collection[str]) -> bool:

@@ -3,10 +3,12 @@
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 
+from calotype.jobs.estimates import COLUMNS
 from calotype.jobs.files import new_id
 from calotype.jobs.jobs import (
     CANCELLED,
@@ -63,6 +65,7 @@ class OwnerJobs(StorePart):
         files: Mapping[str, FileRefs] | None = None,
         output: Mapping[str, Any] | None = None,
         models: Collection[str] = (),
+        work: float | None = None,
         priority: int = 0,
         parent: str | None = None,
         key: str | None = None,
@@ -76,6 +79,7 @@ class OwnerJobs(StorePart):
             files: uploads of the owner, by option: "ID" or "ID/name.jpg", or a list of them for a folder.
             output: options of `DrawingOutput`: format and quality.
             models: names of the models that the task needs, for workers that have them loaded.
+            work: of the task, as `limits.work_of` has it: jobs of a kind cost in proportion. None: not known.
             parent: the job of which this is a variation.
             key: of idempotency: a second request with the same key returns the job of the first.
             budget: whom to charge, and the limits of that account.
@@ -83,7 +87,7 @@ class OwnerJobs(StorePart):
         Raises:
             NotFound: the owner has no such upload or parent.
             Conflict: an earlier request with this key was another one.
-            OverBudget: a limit of the account is reached.
+            OverBudget: a limit of the account is reached, or would be by this task.
         """
         files, output = dict(files or {}), dict(output or {})
         uploads = list(upload_ids(files))
@@ -103,7 +107,7 @@ class OwnerJobs(StorePart):
                 check_upload(db, owner, upload, option)
             if parent is not None:
                 load(db, parent, owner)
-            check_budget(db, account, budget, now)
+            check_budget(db, account, budget, now, SimpleNamespace(kind=kind, models=models, task=task, work=work))
             ours = UPLOADS.c.id.in_([upload for _, upload in uploads]), UPLOADS.c.owner == owner
             db.execute(update(UPLOADS).where(*ours).values(used=now))
             db.execute(
@@ -116,6 +120,7 @@ class OwnerJobs(StorePart):
                     files=files,
                     output=output,
                     models=sorted(models),
+                    work=work,
                     state=QUEUED,
                     priority=priority,
                     position=next_position(db),
@@ -256,18 +261,21 @@ class OwnerJobs(StorePart):
             return jobs_of_rows(db, db.execute(queue_of(owner)).all())
 
     def retry(self, job_id: str, owner: str | None = None, budget: Budget = UNLIMITED) -> Job:
-        """Queues a failed or cancelled job again; its message in a chat follows it again. Raises OverBudget as `submit`
-        does."""
+        """Queues a failed or cancelled job again, which `budget` is charged for; its message in a chat follows it, too.
+        Raises OverBudget as `submit` does."""
         with self.database.writing() as db:
             job = load(db, job_id, owner)
             if job.state not in (FAILED, CANCELLED):
                 raise Conflict(
                     "the job is {state}; only a failed or cancelled job can be tried again", state=state_word(job)
                 )
-            check_budget(db, job.account, budget, self._clock())
+            again = db.execute(select(*COLUMNS).where(JOBS.c.id == job_id)).one()
+            check_budget(db, budget.account or job.owner, budget, self._clock(), again)
             db.execute(delete(RESULTS).where(RESULTS.c.job == job.id))
             values = {"error": None, "progress": None, "started": None, "finished": None, "attempts": 0}
             values |= {"queued": self._clock(), "position": next_position(db), "overtaken": 0}
+            values |= {"account": budget.account or job.owner, "max_running": budget.running}
+            values |= {"max_seconds": budget.seconds, "is_daily": budget.is_daily}
             set_state(db, job_id, QUEUED, self._clock(), **values)
             db.execute(update(CHAT_MESSAGES).where(CHAT_MESSAGES.c.job == job_id).values(is_final=False))
             queued = load(db, job_id)

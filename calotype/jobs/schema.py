@@ -74,6 +74,7 @@ JOBS = Table(
     Column("preview", String(32)),
     Column("error", JsonText),
     Column("cost", Double, nullable=False),
+    Column("work", Double),  # of its task, in a unit of its kind
     Column("parent", String(32)),
     Column("attempts", Integer, nullable=False),
     Column("overtaken", Integer, nullable=False),
@@ -86,6 +87,7 @@ JOBS = Table(
     Column("claimed", Double),
     Column("heartbeat", Double),
     Column("lease", Double),  # when it ends
+    Column("kept", Double),  # device seconds of this attempt before its last saved state
     Column("requested", String(16), nullable=False),  # of a running job: run, cancel or pause
     Column("max_running", Integer),
     Column("max_seconds", Double),

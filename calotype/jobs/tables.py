@@ -1,6 +1,6 @@
 """Tables of accounts and of what belongs to them, besides those of the jobs (`schema.py`)."""
 
-from sqlalchemy import Boolean, Column, Double, ForeignKey, Integer, String, Table, Text
+from sqlalchemy import Boolean, Column, Double, ForeignKey, Integer, String, Table, Text, false
 
 from calotype.jobs.schema import METADATA, JsonText
 
@@ -66,9 +66,18 @@ CHAT_MEMBERS = Table(
     METADATA,
     Column("id", String(32), primary_key=True),  # of the person on Discord
     Column("user", ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("is_own", Boolean, nullable=False),  # the account was opened for Discord, and has no token
+    Column("own_user", String(32), nullable=False, server_default=""),  # the account that was opened for Discord
+    Column("is_own", Boolean, nullable=False),  # `user` is that account, which has no token; else one of the page
     Column("is_banned", Boolean, nullable=False),
     Column("options", JsonText, nullable=False),  # of /settings
+    Column("name", String(100), nullable=False, server_default=""),  # as Discord shows it
+    Column("roles", JsonText, nullable=False, server_default="[]"),  # ids
+    Column("is_granted", Boolean, nullable=False, server_default=false()),  # else the bot's settings say how much
+    Column("granted", Double),  # device seconds a day of the own account; no limit if empty
+    Column(
+        "moved", Double, nullable=False, server_default="0"
+    ),  # device seconds that count for the account of the page
+    Column("moved_day", Integer, nullable=False, server_default="0"),  # since 1970, in UTC: when it was linked
     Column("created", Double, nullable=False),
 )
 

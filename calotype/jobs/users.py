@@ -23,6 +23,7 @@ from calotype.jobs.database import Database
 from calotype.jobs.jobs import Conflict, NotFound, OverBudget
 from calotype.jobs.schema import JOBS, UPLOADS
 from calotype.jobs.tables import CHAT_CODES, CHAT_MEMBERS, INVITATIONS, LINKS, PRESETS, TOKENS, USERS
+from calotype.jobs.usage import set_limits
 from calotype.options import shown
 
 NAME = re.compile(r"\w[\w.@-]{0,63}")
@@ -30,6 +31,7 @@ TOKEN = re.compile(r"(cal|inv)_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 SESSION = re.compile(r"ses_([0-9a-f]{16})_(\d{1,12})_([0-9a-f]{64})")
 KNOWN_SECONDS = 300.0  # for which a verified token is not hashed again
 MAX_KNOWN = 10_000
+CHAT_NAME = "discord-"  # how names of accounts begin that the bot has opened
 CODE_SECONDS = 900.0  # for which a code that links an account to a chat is valid
 
 
@@ -68,14 +70,26 @@ class Accounts:
             return account, self._add_token(db, account.id)
 
     def add_within(self, db: Connection, name: str, allowance: Allowance, invitation: str | None) -> Account:
-        """`add` in a transaction of the caller, with the id of an invitation."""
-        return self._add(db, name, allowance, False, invitation)
+        """`add` in a transaction of the caller, with the id of an invitation, for the bot."""
+        return self._add(db, name, allowance, False, invitation, is_chat=True)
 
-    def _add(self, db: Connection, name: str, allowance: Allowance, is_admin: bool, invitation: str | None) -> Account:
+    def _add(
+        self,
+        db: Connection,
+        name: str,
+        allowance: Allowance,
+        is_admin: bool,
+        invitation: str | None,
+        *,
+        is_chat: bool = False,
+    ) -> Account:
         if not NAME.fullmatch(name):
             raise CalotypeError(
                 "{option} is up to 64 letters, digits, dots and dashes, not {value}", option="name", value=shown(name)
             )
+        if name.startswith(CHAT_NAME) and not is_chat:
+            reserved = "names that begin with {prefix} are those of people on Discord; choose another name"
+            raise CalotypeError(reserved, prefix=CHAT_NAME, option="name")
         values = {"id": secrets.token_hex(16), "name": name, "is_admin": is_admin, "is_disabled": False}
         values |= {"invitation": invitation, "created": self._clock(), **asdict(allowance)}
         if db.scalar(select(USERS.c.id).where(USERS.c.name == name)):
@@ -92,6 +106,17 @@ class Accounts:
         with self._database.reading() as db:
             return [_account(row) for row in db.execute(_ACCOUNTS.order_by(USERS.c.created, USERS.c.name))]
 
+    def people(self) -> dict[str, tuple[str, ...]]:
+        """Names on Discord of those whose account it is, by the name of the account; by untrusted people. Of somebody
+        who is linked, the own account, which rests meanwhile, has the name too."""
+        is_account = USERS.c.id.in_((CHAT_MEMBERS.c.user, CHAT_MEMBERS.c.own_user))
+        query = select(USERS.c.name, CHAT_MEMBERS.c.name.label("person")).join(USERS, is_account)
+        found: dict[str, tuple[str, ...]] = {}
+        with self._database.reading() as db:
+            for row in db.execute(query.where(CHAT_MEMBERS.c.name != "").order_by(CHAT_MEMBERS.c.name)):
+                found[row.name] = (*found.get(row.name, ()), row.person)
+        return found
+
     def exist(self) -> bool:
         """Whether there is any account, besides those that the bot has opened: nobody logs in with them."""
         with self._database.reading() as db:
@@ -105,17 +130,48 @@ class Accounts:
     def get(self, id: str) -> Account:
         """The account of an id. Raises NotFound."""
         with self._database.reading() as db:
-            row = db.execute(_ACCOUNTS.where(USERS.c.id == id)).first()
+            return self.get_within(db, id)
+
+    def get_within(self, db: Connection, id: str) -> Account:
+        """`get` in a transaction of the caller."""
+        row = db.execute(_ACCOUNTS.where(USERS.c.id == id)).first()
         if row is None:
             raise NotFound("there is no account {name}", name=id)
         return _account(row)
 
     def change(self, name: str, **changes: Any) -> Account:
-        """Changes fields of the allowance, or `is_disabled`: then all tokens of the account are refused."""
+        """Changes fields of the allowance, or `is_disabled`: then all tokens of the account are refused. A trial ends
+        where device seconds of a day are given."""
         with self._database.writing() as db:
-            user = self._row(db, name).id
+            account = _account(self._row(db, name))
+            if "seconds" in changes and changes["seconds"] != account.allowance.seconds:
+                self.allow_within(db, account.id, changes["seconds"])
+                own = update(CHAT_MEMBERS).where(CHAT_MEMBERS.c.own_user == account.id)
+                db.execute(own.values(is_granted=True, granted=changes["seconds"]))
+            kept = {key: value for key, value in changes.items() if value != getattr(account.allowance, key, None)}
+            return self.change_within(db, account.id, **kept)
+
+    def allow_within(self, db: Connection, user: str, seconds: float | None) -> Account:
+        """Gives an account device seconds a day, None: without limit, which ends a trial."""
+        account, changes = self.get_within(db, user), {"seconds": seconds}
+        if account.invitation:  # limits of trials that nobody changed end with it
+            usual = asdict(Allowance(seconds=seconds))
+            changes |= {
+                key: usual[key] for key, value in asdict(TRIAL).items() if getattr(account.allowance, key) == value
+            }
+        return self.change_within(db, user, **changes, invitation=None)
+
+    def change_within(self, db: Connection, user: str, **changes: Any) -> Account:
+        """Changes an account of this id in a transaction of the caller. Its jobs that have not ended follow."""
+        before = self.get_within(db, user).invitation
+        if "invitation" in changes and before not in (None, changes["invitation"]):  # its place there stays taken
+            place = update(INVITATIONS).where(INVITATIONS.c.id == before)
+            db.execute(place.values(max_accounts=INVITATIONS.c.max_accounts - 1))
+        if changes:
             db.execute(update(USERS).where(USERS.c.id == user).values(**changes))
-            return _account(self._row(db, name))
+        account = self.get_within(db, user)
+        set_limits(db, account.id, account.budget)
+        return account
 
     def _row(self, db: Connection, name: str) -> Row:
         row = db.execute(_ACCOUNTS.where(USERS.c.name == name)).first()
@@ -228,19 +284,37 @@ class Accounts:
             db.execute(insert(INVITATIONS).values(**values, is_disabled=False, created=self._clock()))
         return invitation
 
+    def sharing(self, invitation: str) -> int:
+        """How many accounts share the trial of an invitation."""
+        with self._database.reading() as db:
+            return db.scalar(select(func.count()).select_from(USERS).where(USERS.c.invitation == invitation)) or 0
+
     def sign_up(self, invitation: str, name: str) -> tuple[Account, str]:
         """A new account, and its token. Raises NotFound for an invalid invitation, OverBudget for a used up one."""
-        match = TOKEN.fullmatch(invitation)
-        query = select(INVITATIONS).where(INVITATIONS.c.id == (match[2] if match else ""))
         with self._database.writing() as db:
-            row = db.execute(query).first()
-            if not self._is_valid(row and row.hash, invitation) or row is None or row.is_disabled:
-                raise NotFound("this invitation is not valid", option="invitation")
-            count = db.scalar(select(func.count()).select_from(USERS).where(USERS.c.invitation == row.id))
-            if count >= row.max_accounts:
-                raise OverBudget("this invitation is used up: {count} accounts came with it", count=count)
-            account = self._add(db, name, TRIAL, False, row.id)
+            account = self._add(db, name, TRIAL, False, self.invitation_within(db, invitation))
             return account, self._add_token(db, account.id)
+
+    def invitation_within(self, db: Connection, invitation: str, user: str = "") -> str:
+        """The id of an invitation that has a place for one more account, in a transaction of the caller.
+
+        Args:
+            user: the account that wants to come, if there is one already.
+        Raises:
+            NotFound: the invitation is not valid.
+            OverBudget: it is used up.
+            Conflict: the account came with it already.
+        """
+        match = TOKEN.fullmatch(invitation.strip())
+        row = db.execute(select(INVITATIONS).where(INVITATIONS.c.id == (match[2] if match else ""))).first()
+        if not self._is_valid(row and row.hash, invitation.strip()) or row is None or row.is_disabled:
+            raise NotFound("this invitation is not valid", option="invitation")
+        users = db.scalars(select(USERS.c.id).where(USERS.c.invitation == row.id)).all()
+        if user in users:
+            raise Conflict("you have this invitation already")
+        if len(users) >= row.max_accounts:
+            raise OverBudget("this invitation is used up: {count} accounts came with it", count=len(users))
+        return row.id
 
 
 def hash_of_code(code: str) -> str:
@@ -254,7 +328,7 @@ _ACCOUNTS = select(USERS, INVITATIONS.c.seconds.label("trial_seconds")).select_f
 
 def _exist(db: Connection) -> bool:
     """Whether there is any account with which somebody logs in."""
-    own = select(CHAT_MEMBERS.c.user).where(CHAT_MEMBERS.c.is_own)
+    own = select(CHAT_MEMBERS.c.own_user)
     return db.execute(select(USERS.c.id).where(USERS.c.id.not_in(own)).limit(1)).first() is not None
 
 

@@ -73,6 +73,25 @@ def check_work(
         TRAINING[type(task)](task, limits)
 
 
+def work_of(task: Any, cell_tasks: Sequence[Any], photos: int = 1) -> float:
+    """How much a task computes, in a unit of its kind: those of the same kind and models take time about in proportion.
+    0: nothing that counts.
+
+    Args:
+        cell_tasks: as for `check_work`.
+        photos: files that it works on, or learns from.
+    """
+    if getattr(task, "dry_run", False):
+        return 0.0
+    if isinstance(task, Imagine):
+        return float(sum(map(_work, cell_tasks)))
+    if isinstance(task, TrainLora):
+        height, width = read_size(task.resolution, "resolution") or NATIVE
+        batch = task.train_batch_size * task.gradient_accumulation_steps
+        return float(height * width * (batch * task.max_train_steps or photos * task.max_train_epochs))
+    return 1.0 if type(task) in TRAINING else float(photos)
+
+
 def _check_drawing(tasks: Sequence[Imagine], limits: Limits) -> None:
     sizes = [_pixels(task) for task in tasks]
     if max(sizes) > limits.picture:

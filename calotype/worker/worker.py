@@ -139,12 +139,12 @@ class Worker:
     def _run_attempt(self, claim: Claim, attempt: Attempt, heartbeat: "_Heartbeat") -> str:
         """Runs the job and stores its events. Returns "done", or why it was stopped."""
         states, is_due = attempt.states, _Limiter(self.options.progress_every)
+        requested = "done"
         with contextlib.closing(attempt.events()) as events:
             for event in events:
-                if heartbeat.requested != "run":
-                    return heartbeat.requested
-                if self._stopping.is_set():
-                    return "stop"
+                if heartbeat.requested != "run" or self._stopping.is_set():
+                    requested = heartbeat.requested if heartbeat.requested != "run" else "stop"
+                    break
                 if isinstance(event, Preview):
                     self.store.add_preview(claim, event.image, event.media_type, event.step)
                 elif not isinstance(event, Progress) or is_due(event):
@@ -152,7 +152,9 @@ class Worker:
                     if (found := attempt.states) != states:
                         states = found
                         self.store.saved_state(claim)
-        return "done"
+        if requested == "stop" and attempt.states != states:  # a training run, which has saved where it stopped
+            self.store.saved_state(claim)
+        return requested
 
     def _store(self, write: Callable[[], T]) -> T:
         """Stores the end of a job, and tries again while the store has an error, as the work is done. Raises LeaseLost;

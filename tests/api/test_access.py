@@ -382,11 +382,13 @@ def test_a_budget_of_jobs(client_for, accounts, store):
 def test_a_budget_of_seconds_lasts_a_day(client_for, store, clock):
     ann = client_for("ann", allowance=Allowance(seconds=10))
     submit(ann)
-    work(store, seconds=12)
-    assert (me := ann.get("/me").json())["seconds_used"] == 12
+    work(store, seconds=10)
+    assert (me := ann.get("/me").json())["seconds_used"] == 10
     assert me["seconds_limit"] == 10
     assert ann.post("/jobs", json={"kind": "imagine"}).status_code == 429
     clock.now += 86_400
+    refused = ann.post("/jobs", json={"kind": "imagine", "task": {"count": 2}})
+    assert refused.status_code == 429 and "takes about 20 device seconds, and the account has 10" in refused.text
     assert ann.post("/jobs", json={"kind": "imagine"}).status_code == 201
 
 

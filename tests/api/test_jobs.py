@@ -296,11 +296,12 @@ def test_the_place_of_a_waiting_job_counts_those_of_others_and_how_long_they_tak
     ann, ben = client_for("ann"), client_for("ben")
     assert ann.get("/queue/places").json() == []
     first, second = submit(ann), submit(ben)
-    assert ann.get("/queue/places").json() == [{"job": first, "ahead": 0, "seconds": 0.0}]
-    assert ben.get("/queue/places").json() == [{"job": second, "ahead": 1, "seconds": None}]
+    free = {"is_over_budget": False, "renewed_in": None}
+    assert ann.get("/queue/places").json() == [{"job": first, "ahead": 0, "seconds": 0.0, **free}]
+    assert ben.get("/queue/places").json() == [{"job": second, "ahead": 1, "seconds": None, **free}]
     work(store, seconds=12.0)
     waiting = submit(ben)
-    assert ben.get("/queue/places").json()[-1] == {"job": waiting, "ahead": 1, "seconds": 12.0}
+    assert ben.get("/queue/places").json()[-1] == {"job": waiting, "ahead": 1, "seconds": 12.0, **free}
     assert ann.get("/queue/places").json() == []
 
 

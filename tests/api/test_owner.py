@@ -21,6 +21,7 @@ from calotype.api.routes import owner
 from calotype.api.settings import ServiceSettings
 from calotype.checkpoints.store import ModelStore
 from calotype.errors import CalotypeError, Message, Wording
+from calotype.jobs.chat import Chat, Terms
 from calotype.jobs.jobs import NewResult
 from calotype.jobs.users import Accounts
 from calotype.tasks.events import Progress
@@ -50,6 +51,19 @@ def house(store, home):
 def test_others_may_not(house, method, address):
     assert house.ben.request(method, address, json={}).status_code == 403
     assert TestClient(house.ann.app, base_url=ADDRESS).request(method, address, json={}).status_code == 401
+
+
+def test_people_of_the_bot_are_called_as_on_discord(house):
+    chat = Chat(house.store.database, house.accounts)
+    chat.visit("7", Terms(600), name="Eve ✨")
+    chat.visit("8", Terms(600), name="Ben B")
+    chat.link("8", house.accounts.add_code(house.accounts.find("ben")))
+    found = {account["name"]: account["people"] for account in house.ann.get("/accounts").json()}
+    assert found == {"ann": [], "ben": ["Ben B"], "discord-7": ["Eve ✨"], "discord-8": ["Ben B"]}
+    changed = house.ann.patch("/accounts/discord-7", json={"seconds": 5}).json()
+    assert (changed["people"], changed["seconds"]) == (["Eve ✨"], 5)
+    assert chat.visit("7", Terms(600)).account.budget.seconds == 5
+    assert house.ann.post("/accounts", json={"name": "discord-9"}).json()["option"] == "name"
 
 
 def test_accounts_are_added_changed_and_disabled(house):

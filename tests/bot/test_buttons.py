@@ -28,14 +28,14 @@ def test_u_is_for_those_whom_the_bot_admits(play, studio, reason):
         ann, ben = evening.person("ann"), evening.person("ben")
         message = await grid(evening, ann)
         if reason == "banned":
-            studio.chat.open_account(str(ben.id), Allowance())
+            studio.chat.visit(str(ben.id), studio.terms())
             studio.chat.change_member(str(ben.id), is_banned=True)
         elif reason == "channel":
             studio.chat.set_options(f"channel-{evening.channel.id}", {"commands": ["upscale"]})
         else:
             for _ in range(10):
                 studio.flood.take(str(ben.id))
-        said = (await ben.click(message, label="U1")).followups[0].content
+        said = (await ben.click(message, label="U1")).response.content
         words = {"banned": "has closed it", "too fast": "that is too fast", "channel": "takes /upscale only"}
         assert words[reason] in said and len(evening.messages) == 1
 

@@ -32,7 +32,8 @@ def test_people_see_their_queue_budget_and_settings(play, studio):
             "[blue fox](https://discord.com/channels/N/N/N) – 1 job before it"
         )
         assert await text("info") == (
-            "account discord-N\n0 of 600 device seconds used today\n2 of 50 jobs wait, 0 of 2 run"
+            "your own account for Discord\n0 of 600 device seconds used today; a new budget begins in 24.0 hours\n"
+            "2 of 50 jobs wait, 0 of 2 run\nyour next job: next in the queue"
         )
         assert await text("settings", size="64", remix=True) == (
             "model: **emoji**\nsize: **64**\nremix: **yes**\nprivate: **no**\npresses: **everybody**"
@@ -153,7 +154,7 @@ def test_the_owner_grants_bans_counts_and_sets_channels(play, studio):
         assert await text(owner, "stats") == "Nobody has used the bot in this time."
         await ann.slash(evening.channel, "imagine", prompt="fox")
         await evening.work(seconds=4)
-        assert await text(owner, "stats") == "<@N>: 1 job, 4.0 device seconds\nall: 1 job, 4.0 device seconds"
+        assert "**ann**\ntoday: 4.0 device seconds, 4 pictures (/imagine 1)\n30 days" in await text(owner, "stats")
         assert await text(owner, "grant", whom=ann, seconds=50.0) == "<@N>: 50 device seconds a day"
         assert studio.chat.member(str(ann.id)).account.budget.seconds == 50
         assert await text(owner, "channel", commands="upscale", spoiler=True) == (
@@ -194,7 +195,7 @@ def test_names_and_descriptions_are_in_chinese_too(play):
                     texts = (part["description"], part["description_localizations"]["zh-CN"])
                     assert all(1 <= len(text) <= 100 for text in texts)
                     assert re.fullmatch(r"[\w-]{1,32}", part["name_localizations"]["zh-CN"]), part["name"]
-        assert names[1, "画图"] == "imagine" and len(names) == 18
+        assert names[1, "画图"] == "imagine" and len(names) == 20
 
     play(scene)
 

@@ -42,7 +42,7 @@ def test_the_budget_of_the_day_ends_and_comes_back(play, studio, clock):
         await ann.slash(evening.channel, "imagine", prompt="fox")
         await evening.work(seconds=3)
         refused = await ann.slash(evening.channel, "imagine", prompt="fox")
-        assert refused.response.content == "the 3 seconds of today are used; go on tomorrow"
+        assert refused.response.content == "the 3 seconds of today are used; go on in 24.0 hours"
         clock.now += DAY
         await ann.slash(evening.channel, "imagine", prompt="fox")
         assert len(evening.messages) == 2
@@ -57,13 +57,13 @@ def test_an_account_of_the_page_and_discord_have_one_budget(play, studio, clock)
     async def scene(evening):
         ann = evening.person("ann")
         linked = await ann.slash(evening.channel, "link", code=accounts.add_code(page))
-        assert linked.response.content == "linked to the account ann" and linked.response.ephemeral
+        assert linked.response.content == "linked to the account ann: one budget for both" and linked.response.ephemeral
         await ann.slash(evening.channel, "imagine", prompt="fox")
         await evening.work(seconds=5)
         assert studio.service.store.spent(page.id) == 5
         refused = await ann.slash(evening.channel, "imagine", prompt="fox")
         assert "5 seconds of today are used" in refused.response.content
-        wrong = await ann.slash(evening.channel, "link", code="guess")
+        wrong = await evening.person("ben").slash(evening.channel, "link", code="guess")
         assert "not valid" in wrong.response.content
 
     play(scene)

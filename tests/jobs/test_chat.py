@@ -1,11 +1,13 @@
 """What the store keeps for a chat."""
 
+import io
+
 import pytest
 
 from calotype.errors import CalotypeError
 from calotype.jobs.account import Allowance
-from calotype.jobs.chat import Chat
-from calotype.jobs.jobs import BUG, NotFound, OverBudget
+from calotype.jobs.chat import Chat, Terms
+from calotype.jobs.jobs import BUG, Conflict, NotFound, OverBudget
 from calotype.jobs.users import Accounts
 
 
@@ -28,49 +30,165 @@ def used(store, member, seconds, fault=None):
     return store.get(job.id)
 
 
-def test_a_person_has_one_account_however_often_it_is_opened(chat, accounts):
-    first = chat.open_account("7", Allowance(seconds=60))
-    assert chat.open_account("7", Allowance(seconds=99)) == first == chat.member("7")
+def test_a_person_has_one_account_however_often_it_comes_by(chat, accounts):
+    first = chat.visit("7", Terms(60))
+    assert chat.visit("7", Terms(60)) == first == chat.member("7")
     assert (first.account.name, first.account.allowance.seconds, first.is_own) == ("discord-7", 60, True)
     assert chat.member("8") is None and len(accounts.list()) == 1
+    with pytest.raises(CalotypeError, match="names that begin with discord- are those of people on Discord"):
+        accounts.add("discord-8")
 
 
 def test_accounts_of_the_chat_close_no_page_that_is_open(chat, accounts):
-    chat.open_account("7", Allowance())
+    chat.visit("7", Terms(60))
     assert not accounts.exist()
     accounts.add("ann")
     assert accounts.exist()
 
 
-def test_a_trial_is_used_up_once_and_ends_with_a_grant(chat, store, clock):
-    member = chat.open_account("7", Allowance(seconds=60), trial_seconds=10)
-    used(store, member, 10)
+@pytest.mark.parametrize("end", ["age", "grant"])
+def test_a_trial_ends_with_newness_or_a_grant_and_its_jobs_go_on(chat, store, clock, end):
+    member = chat.visit("7", Terms(60, 10))
+    for _ in range(2):
+        store.submit(member.account.id, "imagine", {}, budget=member.account.budget)
+    store.finish(store.claim("w"), [], 10)
     clock.pass_(86400 * 3)
+    chat.visit("7", Terms(60, 10))
+    assert store.claim("w") is None
+    (place,) = store.places(member.account.id)
+    assert place.is_over_budget and place.renewed_in is None
     with pytest.raises(OverBudget, match="the 10 seconds of this account are used"):
         used(store, member, 1)
-    chat.grant(member, 60)
-    assert chat.member("7").account.budget.seconds == 60 and chat.member("7").account.invitation is None
-    used(store, chat.member("7"), 1)
+    chat.visit("7", Terms(60)) if end == "age" else chat.grant("7", 60, Terms(5))
+    account = chat.member("7").account
+    assert (account.budget.seconds, account.invitation, account.allowance.max_running) == (60, None, 2)
+    assert not store.places(account.id)[0].is_over_budget and store.claim("w")
+
+
+def test_settings_reach_those_who_were_given_nothing_else(chat, accounts):
+    def seconds(*ids):
+        return [chat.member(id).account.budget.seconds for id in ids]
+
+    for id in "1234":
+        chat.visit(id, Terms(60, 10 if id == "4" else None), roles=["5"] if id == "3" else [])
+    chat.grant("2", 99, Terms(60))
+    chat.grant_role("5", 70, Terms(60))
+    assert seconds(*"1234") == [60, 99, 70, 10]
+    chat.settle(Terms(80, 20))
+    assert seconds(*"1234") == [80, 99, 80, 10]
+    assert chat.visit("4", Terms(80, 20)).account.budget.seconds == 20
+    accounts.change("discord-1", seconds=5.0)  # on the page
+    chat.visit("1", Terms(40))
+    chat.visit("3", Terms(40), roles=["5"])
+    assert seconds(*"123") == [5, 99, 70]
+    chat.grant("1", None, Terms(40), is_usual=True)
+    chat.grant("2", None, Terms(40))
+    chat.grant_role("5", None, Terms(40), is_usual=True)
+    assert seconds(*"123") == [40, None, 40]
+    chat.grant_role("5", 50, Terms(40))
+    assert seconds("3") == [50] and chat.visit("3", Terms(40), roles=[]).account.budget.seconds == 40
+
+
+def test_newcomers_with_an_invitation_share_its_trial(chat, accounts, store):
+    code = accounts.invite(2, 100)
+    anns, bens = (chat.visit(id, Terms(600, 30)) for id in "78")
+    used(store, anns, 20)
+    anns, bens = chat.join("7", code), chat.join("8", code)
+    assert anns.account.budget == bens.account.budget and anns.account.budget.seconds == 100
+    used(store, bens, 30)
+    assert store.spent(anns.account.budget.account, is_daily=False) == 50
+    with pytest.raises(Conflict, match="you have this invitation already"):
+        chat.join("7", code)
+    chat.visit("9", Terms(600, 30))
+    chat.visit("7", Terms(600))  # no newcomer any more: that leaves no place for another one
+    assert chat.member("7").account.budget.seconds == 600 and store.spent(anns.account.id) == 20
+    with pytest.raises(OverBudget, match="used up"):
+        chat.join("9", code)
+    with pytest.raises(Conflict, match="an invitation is for newcomers"):
+        chat.join("7", accounts.invite())
+    with pytest.raises(NotFound, match="this invitation is not valid"):
+        chat.join("9", "inv_x")
+
+
+def test_a_trial_of_the_page_ends_where_the_owner_gives_seconds(accounts, store):
+    account, _ = accounts.sign_up(accounts.invite(1, 10), "ann")
+    store.submit(account.id, "restore", {}, budget=account.budget)
+    store.submit(account.id, "restore", {}, budget=account.budget)
+    store.finish(store.claim("w"), [], 10)
+    assert store.claim("w") is None
+    accounts.change("ann", is_disabled=False, seconds=None, max_running=3)
+    assert accounts.find("ann").invitation and accounts.find("ann").budget.running == 3
+    changed = accounts.change("ann", seconds=50.0, max_running=3)
+    assert (changed.budget.seconds, changed.budget.is_daily, changed.budget.running) == (50, True, 3)
+    assert changed.budget.queued == Allowance().max_queued and store.claim("w")
 
 
 def test_a_code_links_once_and_gives_one_budget(chat, accounts, store, clock):
     ann = accounts.add("ann", Allowance(seconds=100))
-    member = chat.open_account("7", Allowance(seconds=60))
+    member = chat.visit("7", Terms(60), name="Ann!")
+    chat.visit("8", Terms(60))
     used(store, member, 40)
+    waiting = store.submit(member.account.id, "restore", {}, budget=member.account.budget)
     code = accounts.add_code(ann)
     linked = chat.link("7", code)
     assert (linked.account.id, linked.is_own) == (ann.id, False)
     assert store.spent(ann.id) == 40 and store.spent(member.account.id) == 0
+    assert store.get(waiting.id, ann.id).account == ann.id
+    store.finish(store.claim("w"), [], 5)
+    assert store.spent(ann.id) == 45 and accounts.people() == dict.fromkeys(("ann", "discord-7"), ("Ann!",))
     with pytest.raises(NotFound):
         chat.link("8", code)
+    with pytest.raises(Conflict, match="you are linked to the account ann already; /unlink ends that"):
+        chat.link("7", accounts.add_code(ann))
     late = accounts.add_code(ann)
+    with pytest.raises(Conflict, match="the account ann is linked already, to Ann! on Discord"):
+        chat.link("8", late)
     clock.pass_(901)
     with pytest.raises(NotFound, match="not valid, or no longer"):
         chat.link("8", late)
 
 
+def test_linking_again_and_again_gives_nobody_more(chat, accounts, store, clock):
+    ann, member = accounts.add("ann", Allowance(seconds=100)), chat.visit("7", Terms(60))
+    used(store, member, 40)
+    for _ in range(3):
+        used(store, chat.link("7", accounts.add_code(ann)), 5)
+        used(store, chat.unlink("7"), 1)
+    assert (store.spent(ann.id), store.spent(member.account.id)) == (15, 43)
+    with pytest.raises(Conflict, match="your Discord account is not linked"):
+        chat.unlink("7")
+    chat.link("7", accounts.add_code(ann))
+    clock.pass_(86400)
+    chat.unlink("7")
+    assert store.spent(ann.id) == store.spent(member.account.id) == 0
+    assert store.spent(ann.id, is_daily=False) + store.spent(member.account.id, is_daily=False) == 58
+
+
+def test_an_account_that_was_invited_on_the_page_has_one_trial_for_both(chat, accounts, store):
+    account, _ = accounts.sign_up(accounts.invite(1, 100), "ann")
+    used(store, chat.visit("7", Terms(600, 60)), 30)
+    linked = chat.link("7", accounts.add_code(account))
+    assert store.spent(linked.account.budget.account, is_daily=False) == 30
+    used(store, linked, 70)
+    for _ in range(2):
+        with pytest.raises(OverBudget, match="the 100 seconds of this account are used"):
+            used(store, linked, 1)
+        chat.unlink("7")
+        assert store.spent(chat.member("7").account.budget.account, is_daily=False) == 30, "a trial is not renewed"
+        chat.link("7", accounts.add_code(account))
+
+
+def test_uploads_and_keys_of_both_accounts_come_together(chat, accounts, store):
+    ann, member = accounts.add("ann"), chat.visit("7", Terms(60))
+    for owner in (ann.id, member.account.id):
+        upload = store.upload(owner, io.BytesIO(b"photo"))
+        store.submit(owner, "restore", {}, files={"source": upload.id}, key="same")
+    chat.link("7", accounts.add_code(ann))
+    assert len(store.find(ann.id)) == 2 and accounts.stored(ann.id) == 5 and accounts.stored(member.account.id) == 0
+
+
 def test_messages_are_open_until_they_show_the_end(chat, store):
-    member = chat.open_account("7", Allowance())
+    member = chat.visit("7", Terms(10**6))
     job = used(store, member, 1)
     with store.database.writing() as db:
         assert chat.add_message(db, job.id, "7", "1", text="a --seed 1", language="en")
@@ -82,14 +200,13 @@ def test_messages_are_open_until_they_show_the_end(chat, store):
     assert chat.open_messages() == [message], "the job was tried again while its end was sent"
     chat.end_message(job.id, job.last_event)
     assert chat.open_messages() == [] and chat.message(job.id).is_final
-    assert chat.figures() == [("7", 1, 1.0)]
     store.delete(job.id)
     with pytest.raises(NotFound, match="deleted to make room"):
         chat.message(job.id)
 
 
 def test_a_job_and_its_message_are_in_the_store_both_or_neither(chat, store):
-    member = chat.open_account("7", Allowance())
+    member = chat.visit("7", Terms(None))
 
     def remember(db, job):
         chat.add_message(db, job, "7", "1", language="en")
@@ -107,7 +224,7 @@ def test_a_job_and_its_message_are_in_the_store_both_or_neither(chat, store):
 
 
 def test_a_message_follows_its_job_again_when_that_is_tried_again_from_anywhere(chat, store):
-    member = chat.open_account("7", Allowance())
+    member = chat.visit("7", Terms(None))
     add = {"also": lambda db, job: chat.add_message(db, job, "7", "1", language="en")}
     job = store.submit(member.account.id, "imagine", {"prompt": "a"}, **add)
     store.cancel(job.id)
@@ -131,15 +248,28 @@ def test_presses_and_options_are_kept(chat):
 
 
 def test_an_error_of_the_program_is_not_charged_and_a_fault_of_the_request_is(chat, store):
-    member = chat.open_account("7", Allowance(seconds=60))
+    member = chat.visit("7", Terms(60))
     failed = used(store, member, 5, CalotypeError("the picture is broken"))
     assert failed.cost == 5 and store.spent(member.account.id) == 5
     failed = used(store, member, 7, CalotypeError(BUG, kind="KeyError", bug="x"))
     assert failed.cost == 0 and store.spent(member.account.id) == 5
 
 
+def test_an_error_of_the_program_gives_back_what_a_pause_cost(chat, store):
+    member = chat.visit("7", Terms(60, 20))
+    store.submit(member.account.id, "imagine", {}, budget=member.account.budget)
+    claim = store.claim("w")
+    store.pause(claim.job.id)
+    store.park(claim, 6)
+    accounts = member.account.id, member.account.budget.account
+    assert [store.spent(account, is_daily=False) for account in accounts] == [6, 6]
+    store.resume(claim.job.id)
+    store.fail(store.claim("w"), CalotypeError(BUG, kind="KeyError", bug="x"), 5)
+    assert [store.spent(account, is_daily=False) for account in accounts] == [0, 0]
+
+
 def test_a_job_that_ends_its_process_again_and_again_is_not_charged(chat, store, clock):
-    member = chat.open_account("7", Allowance())
+    member = chat.visit("7", Terms(10**6))
     job = store.submit(member.account.id, "imagine", {"prompt": "a"}, budget=member.account.budget)
     for _ in range(3):
         claim = store.claim("w")

@@ -11,11 +11,13 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="the extra serve is not installed")
 
 from calotype.errors import CalotypeError, Message
+from calotype.jobs.account import Allowance
 from calotype.jobs.files import TooLarge
 from calotype.jobs.jobs import Budget, Conflict, LeaseLost, NewResult, NotFound, OverBudget
 from calotype.jobs.rows import MAX_EVENTS
 from calotype.jobs.schema import EVENTS
 from calotype.jobs.store import JobStore
+from calotype.jobs.users import Accounts
 
 
 def result(tmp_path, content=b"png", name="r.png"):
@@ -178,7 +180,7 @@ def test_a_worker_whose_lease_ended_changes_nothing(store, tmp_path, clock):
     assert store.finish(new, [], 2).state == "done"
     with pytest.raises(LeaseLost):
         store.finish(new, [], 2)
-    assert store.get(job.id).cost == pytest.approx(9 + 2)  # the late worker until its last heartbeat
+    assert store.get(job.id).cost == 2 == store.spent("ann")  # the late worker's attempt is nobody's fault but ours
 
 
 def test_a_worker_keeps_its_job_when_the_service_was_down_for_longer_than_the_lease(store, clock):
@@ -224,6 +226,53 @@ def test_a_job_whose_worker_disappears_is_what_its_owner_wants(store, requested,
     store.claim("w")
     getattr(store, requested)(job.id, "ann")
     assert [taken.state for taken in store.worker_ended("w")] == [state]
+
+
+def test_an_attempt_that_the_worker_breaks_off_is_not_charged(store, clock):
+    job = store.submit("ann", "imagine", {})
+    claim = store.claim("w")
+    clock.pass_(9)
+    assert store.park(claim, 9).cost == 0  # the worker stops
+    claim = store.claim("w")
+    clock.pass_(7)
+    store.heartbeat(claim)
+    assert [taken.cost for taken in store.worker_ended("w")] == [0]  # its process was killed
+    assert store.spent("ann") == 0
+    other = store.submit("bob", "imagine", {})
+    assert store.claim("w").job.id == other.id, "the device was busy for ann"
+    store.finish(store.claim("w2"), [], 5)
+    assert store.get(job.id).cost == 5 == store.spent("ann")
+
+
+@pytest.mark.parametrize("requested", ["cancel", "pause"])
+def test_an_attempt_that_its_owner_ends_is_charged(store, clock, requested):
+    for end in (lambda claim: store.park(claim, 9), lambda claim: store.worker_ended("w")):
+        job = store.submit("ann", "imagine", {})
+        claim = store.claim("w")
+        clock.pass_(9)
+        getattr(store, requested)(job.id, "ann")
+        store.heartbeat(claim)
+        end(claim)
+        assert store.get(job.id).cost == 9
+    assert store.spent("ann") == 18
+
+
+def test_of_a_training_that_breaks_off_what_is_kept_is_charged(store, clock):
+    job = store.submit("ann", "train_lora", {})
+    claim = store.claim("w")
+    clock.pass_(60)
+    store.saved_state(claim)
+    clock.pass_(50)
+    store.heartbeat(claim)
+    store.worker_ended("w")
+    assert store.spent("ann") == 60
+    claim = store.claim("w")
+    clock.pass_(30)
+    assert store.park(claim, 30).cost == 60  # nothing more was kept
+    claim = store.claim("w")
+    clock.pass_(40)
+    store.finish(claim, [], 40)
+    assert store.get(job.id).cost == 100 == store.spent("ann")
 
 
 def test_a_running_job_is_cancelled_paused_and_resumed_through_its_worker(store):
@@ -353,6 +402,74 @@ def test_a_daily_budget_is_new_the_next_day(store, clock):
     assert store.claim("w") is None
     clock.pass_(86400)
     assert store.claim("w") is not None
+
+
+def test_a_task_that_does_not_fit_what_is_left_is_refused(store):
+    for number in (1, 2):  # nothing like them has run: the first two are taken whatever they cost
+        store.submit("ann", "imagine", {"n": number}, work=number * 4.0, budget=Budget(seconds=30))
+    for seconds in (8, 16):  # 2 device seconds for a unit of work
+        store.finish(store.claim("w"), [], seconds)
+    with pytest.raises(
+        OverBudget, match="takes about 8 device seconds, and 6 of the 30 of today are left for it; go on"
+    ):
+        store.submit("ann", "imagine", {}, work=4.0, budget=Budget(seconds=30))
+    store.submit("ann", "imagine", {}, work=2.0, budget=Budget(seconds=30))
+    with pytest.raises(OverBudget, match="takes about 4 device seconds, and 2 of the 30 of today"):
+        store.submit("ann", "imagine", {}, work=2.0, budget=Budget(seconds=30))
+    with pytest.raises(OverBudget, match="takes about 40 device seconds, and the account has 30; make it smaller"):
+        store.submit("ann", "imagine", {}, work=20.0, budget=Budget(seconds=30))
+    trial = Budget("invitation-1", 50, False)
+    store.submit("cleo", "imagine", {}, work=20.0, budget=trial)
+    with pytest.raises(OverBudget, match="and 10 of the 50 of this account are left for it; make it smaller, or ask"):
+        store.submit("dan", "imagine", {}, work=8.0, budget=trial)
+    store.submit("ben", "restore", {}, work=1e9, budget=Budget(seconds=1))  # of this kind nothing is known
+    store.submit("ben", "imagine", {"size": "64x64"}, work=1e9, budget=Budget(seconds=1))  # nor of a size of one's own
+    store.submit("ben", "imagine", {}, budget=Budget(seconds=1))  # nor where the work is not known
+
+
+def test_nothing_further_starts_while_what_runs_needs_the_rest_of_the_budget(store, clock):
+    budget = Budget(seconds=10, running=5)
+    store.submit("bob", "imagine", {})
+    store.finish(store.claim("w"), [], 6)
+    for number in range(3):
+        store.submit("ann", "restore", {"n": number}, budget=budget)
+    store.claim("w1")
+    clock.pass_(11)  # longer than anybody expected; it is not killed
+    assert store.claim("w2") is None
+    store.submit("cleo", "imagine", {}, budget=budget)
+    store.claim("w3")
+    store.submit("cleo", "upscale", {}, budget=budget)
+    assert store.claim("w4").job.kind == "upscale", "6 of 10 are expected"
+
+
+def test_jobs_that_wait_follow_the_budget_of_their_account(store, clock):
+    accounts = Accounts(store.database, clock)
+    ann = accounts.add("ann", Allowance(seconds=10, max_running=1))
+    jobs = [store.submit(ann.id, "imagine", {"n": n}, budget=ann.budget).id for n in range(3)]
+    store.finish(store.claim("w"), [], 12)
+    assert store.claim("w") is None
+    assert [(place.job, place.is_over_budget) for place in store.places(ann.id)] == [(job, True) for job in jobs[1:]]
+    assert store.places(ann.id)[0].renewed_in == 86400 - clock.now % 86400
+    accounts.change("ann", seconds=100.0, max_running=2)
+    assert not store.places(ann.id)[0].is_over_budget
+    assert [store.claim("w").job.id, store.claim("w").job.id] == jobs[1:]
+    accounts.change("ann", seconds=5.0)
+    store.retry(store.cancel(store.submit(ann.id, "imagine", {}).id).id)  # without limit: so it was queued
+    accounts.change("ann", seconds=5.0)
+    assert store.claim("w") is None
+
+
+def test_places_are_those_of_the_turns(store):
+    store.submit("ann", "imagine", {})
+    store.finish(store.claim("w"), [], 10)
+    jobs = {name: [store.submit(name, "imagine", {"n": n}).id for n in range(3)] for name in ("ann", "bob")}
+    told = {place.job: (place.ahead, place.seconds) for name in jobs for place in store.places(name)}
+    served = []
+    while claim := store.claim("w"):
+        served.append(claim.job.id)
+        store.finish(claim, [], 10)
+    assert [told[job] for job in served] == [(n, 10.0 * n) for n in range(6)]
+    assert [job in jobs["ann"] for job in served[:3]] != [True, True, True], "ann was first, and has had her turn"
 
 
 def test_the_same_upload_is_stored_once(store, tmp_path):

@@ -166,6 +166,7 @@ def test_a_running_job_stops_within_a_step(store, worker, runs, wish, state, att
     job = store.get(job.id)
     assert (job.state, len(job.results)) == (state, results)
     assert job.attempts == (2 if wish == "lost" else attempts)
+    assert (job.cost > 0) == (wish in ("cancel", "pause")), "who did not ask for the end is not charged"
 
 
 @pytest.mark.slow
@@ -261,6 +262,7 @@ def test_a_parked_training_run_goes_on_at_its_step_and_gives_the_same_bytes(stor
         patch.setattr(store, "add_event", stop_at_two)
         worker.run_next()
         assert store.get(parked.id).state == "queued", store.get(parked.id).error
+        assert store.get(parked.id).cost > 0, "the training has saved where it stopped: that work is charged"
         worker._stopping.clear()
         worker.run_next()
     done = [store.get(job.id) for job in (whole, parked)]

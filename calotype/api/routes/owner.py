@@ -1,6 +1,6 @@
 """What the owner of the service does: models that are fetched and imported; accounts and invitations."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -74,15 +74,18 @@ def _import_view(found: Import) -> ImportView:
 # Accounts
 
 
-def _allowance_view(account: Account) -> AllowanceView:
+def _allowance_view(account: Account, people: Mapping[str, Collection[str]]) -> AllowanceView:
     facts = {"name": account.name, "is_admin": account.is_admin, "is_disabled": account.is_disabled}
+    facts["people"] = list(people.get(account.name, ()))
     return AllowanceView(**facts, is_trial=account.invitation is not None, **as_data(account.allowance))
 
 
 @router.get("/accounts", responses=NOT_FOUND)
 def accounts(service: ServiceOf) -> list[AllowanceView]:
     """All accounts, with what they may use."""
-    return [_allowance_view(account) for account in accounts_of(service).list()]
+    found = accounts_of(service)
+    people = found.people()
+    return [_allowance_view(account, people) for account in found.list()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +135,7 @@ def _change_account(accounts: Accounts, name: str, data: Mapping[str, Any], call
     changes = as_data(read(Allowance, as_data(account.allowance) | allowance))
     if "is_disabled" in data:
         changes["is_disabled"] = data["is_disabled"]
-    return _allowance_view(accounts.change(name, **changes))
+    return _allowance_view(accounts.change(name, **changes), accounts.people())
 
 
 @router.post("/accounts/{name}/tokens", status_code=201, responses=NOT_FOUND)

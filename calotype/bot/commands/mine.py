@@ -1,6 +1,7 @@
-"""What people ask about themselves: /queue, /cancel, /info, /show, /settings, /link."""
+"""What people ask about themselves: /queue, /cancel, /info, /show, /settings, /link, /unlink."""
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Any
 
 import discord
@@ -8,17 +9,20 @@ from discord import app_commands
 
 from calotype.api.shown import without_paths
 from calotype.bot.interactions import _, language_for, person_of, refusing
-from calotype.bot.message import filled, state
-from calotype.bot.studio import Person
+from calotype.bot.message import filled, state, waiting
+from calotype.bot.studio import Person, Studio
 from calotype.bot.wording import WORDINGS, escaped, listed
-from calotype.errors import CalotypeError, Message, Wording, plural
-from calotype.jobs.jobs import Job
+from calotype.errors import CalotypeError, Message, Wording, duration, plural
+from calotype.jobs.chat import ChatMember
+from calotype.jobs.jobs import Job, NotFound
+from calotype.jobs.usage import DAY, renewed
 from calotype.tasks.drawing import read_size
 
 if TYPE_CHECKING:
     from calotype.bot.client import Bot
 
-MAX_LISTED = 15  # jobs in a list
+MAX_FOUND = 1000  # jobs
+MAX_LIST = 1800  # characters of a list, besides the line that counts the rest
 CHOICES = 25  # of a list, as Discord has them
 SHORT_PROMPT = 80  # characters in a list
 
@@ -80,13 +84,20 @@ def add(bot: "Bot") -> None:
         async with refusing(interaction):
             await bot.say(interaction, await asyncio.to_thread(change_settings, bot, interaction, given))
 
-    @bot.tree.command(name=_("link"), description=_("Use the account that you have on the page: one budget for both"))
-    @app_commands.describe(code=_("the code from the owner"))
+    @bot.tree.command(
+        name=_("link"), description=_("Use your account of the page: one budget for both; or take an invitation")
+    )
+    @app_commands.describe(code=_("the code or the invitation from the owner"))
     @app_commands.rename(code=_("code"))
     async def link(interaction: discord.Interaction, code: app_commands.Range[str, 1, 100]) -> None:
         async with refusing(interaction):
             text = await asyncio.to_thread(link_account, bot, interaction, code)
             await bot.say(interaction, text)
+
+    @bot.tree.command(name=_("unlink"), description=_("Use your own account on Discord again, not that of the page"))
+    async def unlink(interaction: discord.Interaction) -> None:
+        async with refusing(interaction):
+            await bot.say(interaction, await asyncio.to_thread(unlink_account, bot, interaction))
 
     @settings.autocomplete("model")
     async def models(interaction: discord.Interaction, current: str) -> list[app_commands.Choice[str]]:
@@ -125,21 +136,25 @@ def latest(bot: "Bot", person: Person, text: str) -> list[Job]:
 
 
 def own_job(bot: "Bot", person: Person, job_id: str) -> Job:
-    """A job of this person. Raises NotFound."""
-    member = bot.studio.member(person)
-    return bot.studio.service.store.get(job_id.strip(), member.account.id)
+    """A job of this person: of the account, or given on Discord while another account was linked. Raises NotFound."""
+    studio, member = bot.studio, bot.studio.member(person)
+    job = studio.service.store.get(job_id.strip())
+    if job.owner != member.account.id and studio.chat.giver(job.id) != person.id:
+        raise NotFound("there is no such job")
+    return job
 
 
 def queue_text(bot: "Bot", interaction: discord.Interaction) -> str:
+    """The jobs of a person that have not ended, those that run or are next first: as many as a message has room for."""
     studio, wording = bot.studio, WORDINGS[language_for(interaction)]
     member = studio.member(person_of(interaction))
     store = studio.service.store
     places = {place.job: place for place in store.places(member.account.id)}
-    jobs = store.find(member.account.id, ("queued", "running", "paused"), limit=MAX_LISTED)
+    jobs = store.find(member.account.id, ("queued", "running", "paused"), limit=MAX_FOUND)
     if not jobs:
         return wording.translate("None of your jobs waits or runs.")
     lines = []
-    for job in sorted(jobs, key=lambda job: places[job.id].ahead if job.id in places else -1):
+    for job in sorted(jobs, key=lambda job: (places[job.id].ahead if job.id in places else -1, job.created)):
         prompt = escaped(job.task.get("prompt", job.kind), SHORT_PROMPT)
         try:
             message = studio.chat.message(job.id)
@@ -152,10 +167,12 @@ def queue_text(bot: "Bot", interaction: discord.Interaction) -> str:
 
 
 def cancel_jobs(bot: "Bot", person: Person, job_id: str | None) -> list[Job]:
-    """Cancels one job of a person, or all that have not ended. Raises NotFound."""
-    member, store = bot.studio.member(person), bot.studio.service.store
-    jobs = [own_job(bot, person, job_id)] if job_id else store.find(member.account.id, ("queued", "running", "paused"))
-    return [store.cancel(job.id, member.account.id) for job in jobs if not job.is_finished]
+    """Cancels one job of a person, or all that were given on Discord and have not ended. Raises NotFound."""
+    studio = bot.studio
+    studio.member(person)
+    ids = [own_job(bot, person, job_id).id] if job_id else studio.chat.open_jobs(person.id)
+    jobs = studio.service.store.find(ids=ids, limit=len(ids))
+    return [studio.service.store.cancel(job.id) for job in jobs if not job.is_finished]
 
 
 def cancelled_text(count: int) -> Message:
@@ -165,27 +182,60 @@ def cancelled_text(count: int) -> Message:
 
 
 def info_text(bot: "Bot", interaction: discord.Interaction) -> str:
+    """The budget of a person, and the queue."""
     studio, wording = bot.studio, WORDINGS[language_for(interaction)]
-    member = studio.member(person_of(interaction))
-    caller = studio.caller(member)
-    budget, counts = caller.budget, studio.service.store.counts(caller.owner)
-    used = studio.service.spent(caller)
-    values = {"used": used, "limit": budget.seconds}
+    person = person_of(interaction)
+    member = studio.member(person)
+    account = Message("your own account for Discord")
+    if not member.is_own:
+        account = Message("account {name} of the page", name=member.account.name)
+    lines = [account, *budget_lines(bot.studio, person, member), *queue_lines(bot.studio, member)]
+    return "\n".join(wording.fill(line) for line in lines)
+
+
+def budget_lines(studio: Studio, person: Person, member: ChatMember) -> list[Message]:
+    """What a person may use and has used, and when there is more."""
+    caller, now = studio.caller(member), studio.clock()
+    budget, used = caller.budget, studio.service.spent(caller)
     if budget.seconds is None:
-        line = Message("{used:.0f} device seconds used today, without limit", used=used)
-    elif budget.is_daily:
-        line = Message("{used:.0f} of {limit:g} device seconds used today", **values)
-    else:
-        line = Message("{used:.0f} of {limit:g} device seconds of your trial used", **values)
-    jobs = Message(
-        "{waiting} of {queued} jobs wait, {running} of {most} run",
-        waiting=counts.get("queued", 0) + counts.get("paused", 0),
-        queued=budget.queued,
-        running=counts.get("running", 0),
-        most=budget.running,
-    )
-    account = Message("account {name}", name=member.account.name)
-    return "\n".join(wording.fill(part) for part in (account, line, jobs))
+        return [Message("{used:.0f} device seconds used today, without limit", used=used)]
+    if budget.is_daily:
+        return [
+            Message(
+                "{used:.0f} of {limit:g} device seconds used today; a new budget begins in {time}",
+                used=used,
+                limit=budget.seconds,
+                time=duration(renewed(now) - now),
+            )
+        ]
+    limit = budget.seconds
+    lines = [Message("{used:.0f} of {limit:g} device seconds of your trial used", used=used, limit=limit)]
+    count = studio.service.accounts.sharing(member.account.invitation)
+    if count > 1:
+        lines[0] = Message(
+            "{used:.0f} of {limit:g} device seconds used, of a trial that {count} accounts share",
+            used=used,
+            limit=limit,
+            count=count,
+        )
+    if member.is_own and (ends := studio.trial_ends(person)) is not None:
+        days = plural(max(1, math.ceil((ends - now) / DAY)), "1 day", "{count} days")
+        daily = studio.settings.daily_seconds
+        template = "your trial ends in {time}; then you have {seconds:g} device seconds a day"
+        lines.append(Message(template, time=days, seconds=daily))
+    return lines
+
+
+def queue_lines(studio: Studio, member: ChatMember) -> list[Message]:
+    """How many jobs a person has, and how long the next one waits."""
+    store, budget = studio.service.store, member.account.budget
+    counts, places = store.counts(member.account.id), store.places(member.account.id)
+    values = {"waiting": counts.get("queued", 0) + counts.get("paused", 0), "running": counts.get("running", 0)}
+    template = "{waiting} of {queued} jobs wait, {running} of {most} run"
+    lines = [Message(template, **values, queued=budget.queued, most=budget.running)]
+    if places:
+        lines.append(Message("your next job: {state}", state=waiting(places[0])))
+    return lines
 
 
 def change_settings(bot: "Bot", interaction: discord.Interaction, given: dict[str, Any]) -> str:
@@ -216,7 +266,22 @@ def change_settings(bot: "Bot", interaction: discord.Interaction, given: dict[st
 
 
 def link_account(bot: "Bot", interaction: discord.Interaction, code: str) -> str:
+    """Links to the account of a code, or takes an invitation."""
     studio, person = bot.studio, person_of(interaction)
-    studio.admit(person)
-    member = studio.chat.link(person.id, code)
-    return filled(language_for(interaction), Message("linked to the account {name}", name=member.account.name))
+    studio.admit(person, "", str(interaction.channel_id))
+    if code.strip().startswith("inv_"):
+        member = studio.chat.join(person.id, code)
+        values = {"used": studio.service.spent(studio.caller(member)), "limit": member.account.budget.seconds}
+        line = Message("the invitation is yours: {used:.0f} of its {limit:g} device seconds are used", **values)
+    else:
+        member = studio.chat.link(person.id, code)
+        line = Message("linked to the account {name}: one budget for both", name=member.account.name)
+    return filled(language_for(interaction), line)
+
+
+def unlink_account(bot: "Bot", interaction: discord.Interaction) -> str:
+    studio, person = bot.studio, person_of(interaction)
+    name = studio.admit(person, "", str(interaction.channel_id)).account.name
+    studio.chat.unlink(person.id)
+    line = Message("no longer linked to the account {name}; pictures made meanwhile stay with it", name=name)
+    return filled(language_for(interaction), line)

@@ -54,6 +54,7 @@ export function stateText(job) {
   if (job.state === "queued") {
     const place = places.get(job.id);
     if (!place) return _("waits");
+    if (place.is_over_budget) return place.renewed_in === null ? _("waits: the budget is used up; ask the owner for more") : _("waits: the budget of today is used up; goes on in {time}", { time: duration(place.renewed_in) });
     const wait = place.seconds === null ? "" : _("about {time}", { time: duration(place.seconds) });
     const ahead = place.ahead ? _("{count} before it", { count: place.ahead }) : _("next");
     return [_("waits"), ahead, wait].filter(Boolean).join(" · ");

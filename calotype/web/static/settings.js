@@ -106,7 +106,10 @@ customElements.define(
     }
 
     row(account) {
-      const facts = [account.is_admin && _("owner"), account.is_trial && _("invited"), account.is_disabled && _("disabled"), account.is_trial ? "" : account.seconds === null ? _("no limit of time") : _("{time} a day", { time: duration(account.seconds) })];
+      const people = account.people.join(", ");
+      const isChat = account.name.startsWith("discord-"); // opened by the bot: nobody logs in with it
+      const title = isChat && people ? people : account.name;
+      const facts = [isChat ? _("on Discord") : people && _("{name} on Discord", { name: people }), account.is_admin && _("owner"), account.is_trial && _("invited"), account.is_disabled && _("disabled"), account.is_trial ? "" : account.seconds === null ? _("no limit of time") : _("{time} a day", { time: duration(account.seconds) })];
       const save = (changes) => call("PATCH", `/accounts/${encodeURIComponent(account.name)}`, changes);
       const again = async (run) => {
         await run();
@@ -122,15 +125,15 @@ customElements.define(
       };
       const limits = this.form(account.name, LIMITS.map(([name, title]) => this.field(title(), name, account[name])), _("Save"), async (values) => {
         await again(() => save(values));
-        toast(_("The limits of {name} are saved", { name: account.name }));
+        toast(_("The limits of {name} are saved", { name: title }));
       });
       const give = () => guarded(async () => this.tell(_("A new token of {name}. It is shown only now.", { name: account.name }), (await post(`/accounts/${encodeURIComponent(account.name)}/tokens`)).token));
       return el(
         "details",
         { class: "ct-person", "data-account": account.name, open: this.opened.has(account.name) },
-        el("summary", {}, el("strong", {}, account.name), " ", el("span", { class: "ct-soft" }, facts.filter(Boolean).join(" · "))),
+        el("summary", {}, el("strong", { title: account.name }, title), " ", el("span", { class: "ct-soft" }, facts.filter(Boolean).join(" · "))),
         limits,
-        el("div", { class: "ct-bar ct-foot-left" }, el("button", { type: "button", class: "ct-plain", "data-key": `${account.name}-token`, onclick: give }, _("New token")), account.name === this.me.name ? null : el("button", { type: "button", class: "ct-plain", "data-key": `${account.name}-toggle`, onclick: toggle }, account.is_disabled ? _("Enable") : _("Disable"))),
+        el("div", { class: "ct-bar ct-foot-left" }, isChat ? null : el("button", { type: "button", class: "ct-plain", "data-key": `${account.name}-token`, onclick: give }, _("New token")), account.name === this.me.name ? null : el("button", { type: "button", class: "ct-plain", "data-key": `${account.name}-toggle`, onclick: toggle }, account.is_disabled ? _("Enable") : _("Disable"))),
         fault,
       );
     }
