@@ -10,8 +10,17 @@ import discord
 from discord import app_commands
 
 from calotype.bot.buttons import JobButton
+from calotype.bot.channels import Channels
 from calotype.bot.follow import LOOK_SECONDS, Follower
-from calotype.bot.interactions import fetched, language_for, person_of, refusing
+from calotype.bot.interactions import (
+    TOKEN_ENDED,
+    acknowledge,
+    fetched,
+    language_for,
+    person_of,
+    place_of,
+    refusing,
+)
 from calotype.bot.message import filled, job_facts
 from calotype.bot.remix import REMIXED, RemixModal
 from calotype.bot.studio import CommandPlace, Person, Queued, Studio, picture_of
@@ -23,7 +32,7 @@ from calotype.languages import language_of, translate
 
 LOG = logging.getLogger("calotype.bot")
 MAX_TEXT = 1900  # characters of a text message
-TOKEN_ENDED = (10062, 10015, 50027)  # unknown interaction, unknown webhook, invalid token of one
+MODAL_SECONDS = 1.5  # for the store, before a window opens: it cannot be acknowledged first
 
 
 class CatalogTranslator(app_commands.Translator):
@@ -49,6 +58,7 @@ class Bot(discord.Client):
         intents.guilds = True
         super().__init__(intents=intents, allowed_mentions=discord.AllowedMentions.none())
         self.studio = studio
+        self.channels = Channels(self)
         self.follower = Follower(self, studio, look_seconds)
         self.tree = app_commands.CommandTree(self)
         self._loop_task: asyncio.Task | None = None
@@ -96,20 +106,19 @@ class Bot(discord.Client):
         attachment: discord.Attachment | None = None,
         is_private: bool = False,
     ) -> None:
-        """Acknowledges a command, queues its jobs by `work` in a thread, and shows them.
+        """Queues the jobs of a command by `work` in a thread, and shows them.
 
-        The acknowledgement is for the person alone. The jobs have messages of their own in the channel, or direct ones
+        The jobs have messages of their own in the channel, or direct ones
         if `is_private`, for which the token of the interaction is not needed.
 
         Args:
             work: takes the place of the messages, and the content of the attachment.
         """
-        await interaction.response.defer(thinking=True, ephemeral=True)
-        language, channel = language_for(interaction), interaction.channel_id
+        language, channel = language_for(interaction), None
         if is_private:
             channel = (await interaction.user.create_dm()).id
         content = await fetched(attachment, self.studio.service.max_upload) if attachment else None
-        queued = await asyncio.to_thread(work, CommandPlace(str(channel), language=language), content)
+        queued = await asyncio.to_thread(work, place_of(interaction, channel), content)
         await self.show_queued(interaction, queued)
         notes = [*queued.notes]
         if is_private:
@@ -127,14 +136,14 @@ class Bot(discord.Client):
         """To the person alone; in a direct message where the interaction has ended."""
         try:
             if interaction.response.is_done():
-                await interaction.followup.send(text[:MAX_TEXT], ephemeral=True, **more)
+                await interaction.followup.send(text[:MAX_TEXT], ephemeral=True, suppress_embeds=True, **more)
             else:
-                await interaction.response.send_message(text[:MAX_TEXT], ephemeral=True, **more)
+                await interaction.response.send_message(text[:MAX_TEXT], ephemeral=True, suppress_embeds=True, **more)
         except discord.HTTPException as fault:
             if fault.code not in TOKEN_ENDED:
                 raise
             with contextlib.suppress(discord.Forbidden):
-                await interaction.user.send(text[:MAX_TEXT])
+                await interaction.user.send(text[:MAX_TEXT], suppress_embeds=True)
 
     async def refuse(self, interaction: discord.Interaction, fault: CalotypeError | Message) -> None:
         """Says to the person alone why something is not done."""
@@ -146,8 +155,12 @@ class Bot(discord.Client):
     async def press(self, interaction: discord.Interaction, action: str, job_id: str, index: int) -> None:
         """A button was pressed. Presses of the same button by the same person run one after the other."""
         key = f"{action}.{job_id}.{index}"
-        async with self._turns.setdefault(f"{interaction.user.id}.{key}", asyncio.Lock()), refusing(interaction):
-            await self._press(interaction, action, job_id, index)
+        async with refusing(interaction):
+            if action in REMIXED and await self._opens_remix(interaction, action, job_id, index):
+                return
+            await acknowledge(interaction, is_button=True)
+            async with self._turns.setdefault(f"{interaction.user.id}.{key}", asyncio.Lock()):
+                await self._press(interaction, action, job_id, index)
 
     async def _press(self, interaction: discord.Interaction, action: str, job_id: str, index: int) -> None:
         studio, person = self.studio, person_of(interaction)
@@ -157,21 +170,24 @@ class Bot(discord.Client):
         await asyncio.to_thread(studio.check_presser, message, person.id)
         if action == "i":
             await self.say(interaction, await asyncio.to_thread(job_facts, job, index, language))
-            return
-        if action in REMIXED and await asyncio.to_thread(self._remixes, person):
-            await interaction.response.send_modal(RemixModal(message, job, action, index, language))
-            return
-        await interaction.response.defer()
-        if action == "u":
+        elif action == "u":
             await self._show_picture(interaction, message, job, index)
         elif action in ("c", "t", "h"):
             await self._steer(interaction, action, person, message, job, language)
         else:
-            await self._derive(interaction, action, person, job, index, language)
+            await self._derive(interaction, action, person, job, index)
 
-    def _remixes(self, person: Person) -> bool:
-        member = self.studio.chat.member(person.id)
-        return member is not None and bool(member.options.get("remix"))
+    async def _opens_remix(self, interaction: discord.Interaction, action: str, job_id: str, index: int) -> bool:
+        """Opens the window that asks for the prompt, for those who want it. Raises CalotypeError."""
+        asked = asyncio.to_thread(self.studio.remixed, person_of(interaction), job_id)
+        try:
+            found = await asyncio.wait_for(asked, MODAL_SECONDS)
+        except TimeoutError:
+            raise CalotypeError("the queue is busy; press the button again") from None
+        if found is not None:
+            message, job = found
+            await interaction.response.send_modal(RemixModal(message, job, action, index, language_for(interaction)))
+        return found is not None
 
     async def _show_picture(self, interaction: discord.Interaction, message: ChatMessage, job: Job, index: int) -> None:
         """U1 to U4: one picture, once for a grid; it costs nothing."""
@@ -182,7 +198,7 @@ class Bot(discord.Client):
                 return
             language = language_for(interaction)
             result = picture_of(job, index)
-            parent = address(interaction.guild_id, message.channel, message.message)
+            parent = await self.channels.address(message.channel, message.message)
             line = Message(
                 "picture {number} of [this grid]({address}), by {mention}",
                 number=index,
@@ -191,15 +207,15 @@ class Bot(discord.Client):
             )
             text = await asyncio.to_thread(filled, language, line)
             sent = await self.follower.send_picture(message, job, result, index, text)
-            await asyncio.to_thread(studio.chat.press, key, address(interaction.guild_id, message.channel, sent))
+            await asyncio.to_thread(studio.chat.press, key, await self.channels.address(message.channel, sent))
 
     async def _derive(
-        self, interaction: discord.Interaction, action: str, person: Person, job: Job, index: int, language: str
+        self, interaction: discord.Interaction, action: str, person: Person, job: Job, index: int
     ) -> None:
         """A job made of a picture; pressed twice by the same person, it is the same job."""
         where = interaction.message.id if interaction.message else job.id
         parent = address(interaction.guild_id, interaction.channel_id, where)
-        place = CommandPlace(str(interaction.channel_id), parent=parent, language=language)
+        place = place_of(interaction, parent=parent)
         key = f"{where}.{action}.{index}"
         queued = await asyncio.to_thread(self.studio.press, person, action, job, index, key, place)
         await self.show_queued(interaction, queued)
@@ -210,7 +226,7 @@ class Bot(discord.Client):
             await self.follower.update(job.id)
         if not queued.is_new:
             known = await asyncio.to_thread(self.studio.chat.message, queued.jobs[0].id)
-            await self._say_where(interaction, address(interaction.guild_id, known.channel, known.message))
+            await self._say_where(interaction, await self.channels.address(known.channel, known.message))
 
     async def _say_where(self, interaction: discord.Interaction, where: str) -> None:
         line = Message("this was pressed before: [here it is]({address})", address=where)
@@ -232,7 +248,7 @@ class Bot(discord.Client):
         if action == "c":
             await asyncio.to_thread(store.cancel, job.id)
         elif action == "t":
-            await asyncio.to_thread(self.studio.retry, person, job)
+            await asyncio.to_thread(self.studio.retry, person, job, place_of(interaction))
         else:
             await asyncio.to_thread(store.favourite, job.id, job.owner, True)
             await self.say(interaction, translate("Kept: it is not deleted to make room.", language))

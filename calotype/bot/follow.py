@@ -11,6 +11,7 @@ from typing import Any
 import discord
 
 from calotype.bot.buttons import job_view, picture_view
+from calotype.bot.channels import Channels
 from calotype.bot.message import job_text
 from calotype.bot.studio import Studio, grid_of, suffix_of
 from calotype.errors import CalotypeError
@@ -47,6 +48,7 @@ class Follower:
 
     def __init__(self, client: discord.Client, studio: Studio, every: float = LOOK_SECONDS):
         self._client, self._studio, self._every = client, studio, every
+        self._channels = Channels(client)
         self._shown: dict[str, _Shown] = {}
         self._turns: dict[str, asyncio.Lock] = {}
 
@@ -106,7 +108,7 @@ class Follower:
         if job.preview and (shown is None or shown.preview != job.preview):
             with contextlib.suppress(OSError):
                 content = await asyncio.to_thread(self._studio.service.store.files.preview(job.id).read_bytes)
-                hides = await self._hides(message)
+                hides = await self.hides(message.channel)
                 files["attachments"] = [discord.File(io.BytesIO(content), "preview.jpg", spoiler=hides)]
         if shown is None or shown.text != text or files:
             view = job_view(job, message.language)
@@ -125,7 +127,7 @@ class Follower:
         result = grid_of(job) if job.state == DONE else None
         files, is_reduced = [], False
         if result is not None:
-            file, is_reduced = await self.file(result, int(message.channel), await self._hides(message))
+            file, is_reduced = await self.file(result, int(message.channel), await self.hides(message.channel))
             files.append(file)
         text = job_text(job, message, reduced=is_reduced)
         view = job_view(job, message.language)
@@ -168,7 +170,11 @@ class Follower:
         files = content.pop("attachments", [])
         view = content.pop("view", None)
         return await channel.send(
-            **content, files=files, **({"view": view} if view else {}), allowed_mentions=discord.AllowedMentions.none()
+            **content,
+            files=files,
+            **({"view": view} if view else {}),
+            allowed_mentions=discord.AllowedMentions.none(),
+            suppress_embeds=True,  # an address in a prompt shows no page below it
         )
 
     async def _send_directly(self, message: ChatMessage, **content: Any) -> None:
@@ -185,9 +191,10 @@ class Follower:
     async def _change(self, changed: ChatMessage, **values: Any) -> None:
         await asyncio.to_thread(self._studio.chat.change_message, changed.job, **values)
 
-    async def _hides(self, message: ChatMessage) -> bool:
-        """Whether pictures of this channel are covered until they are clicked."""
-        options = await asyncio.to_thread(self._studio.chat.options, f"channel-{message.channel}")
+    async def hides(self, channel: str | int) -> bool:
+        """Whether pictures of this channel, or of the one that a thread belongs to, are covered until clicked."""
+        ruled_by = (await self._channels.find(channel)).ruled_by
+        options = await asyncio.to_thread(self._studio.chat.options, f"channel-{ruled_by}")
         return bool(options.get("spoiler"))
 
     async def file(self, result: StoredResult, channel: int, spoiler: bool) -> tuple[discord.File, bool]:
@@ -207,7 +214,7 @@ class Follower:
 
     async def send_picture(self, message: ChatMessage, job: Job, result: StoredResult, index: int, text: str) -> str:
         """Sends one picture of a job into its channel. Returns the id of the new message."""
-        file, _ = await self.file(result, int(message.channel), await self._hides(message))
+        file, _ = await self.file(result, int(message.channel), await self.hides(message.channel))
         channel = self._client.get_partial_messageable(int(message.channel))
         view = picture_view(job, index, message.language)
         sent = await self._new(channel, content=text, attachments=[file], view=view)

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 import discord
 from discord import app_commands
 
-from calotype.bot.studio import Person, Studio
+from calotype.bot.channels import location_of
+from calotype.bot.studio import CommandPlace, Person, Studio
 from calotype.errors import CalotypeError
 from calotype.languages import language_of
 
+TOKEN_ENDED = (10062, 10015, 50027)  # unknown interaction, unknown webhook, invalid token of one
 _ = app_commands.locale_str  # names and descriptions, translated by the catalogs
 
 
@@ -25,6 +27,13 @@ def person_of(interaction: discord.Interaction) -> Person:
 def language_for(interaction: discord.Interaction) -> str:
     """The language of the bot that is nearest to the person's."""
     return language_of(str(interaction.locale))
+
+
+def place_of(interaction: discord.Interaction, channel: int | None = None, parent: str = "") -> CommandPlace:
+    """Where a command was given. `channel`: that its messages go to, if another one."""
+    here = interaction.channel_id
+    ruled_by = location_of(interaction.channel, here).ruled_by
+    return CommandPlace(str(channel or here), parent, language_for(interaction), ruled_by)
 
 
 def is_private(studio: Studio, person: Person) -> bool:
@@ -47,6 +56,27 @@ async def fetched(attachment: discord.Attachment, limit: int) -> bytes:
         raise CalotypeError(
             "{name} is not there any more; attach it again", name=attachment.filename, option="picture"
         ) from None
+
+
+async def acknowledge(interaction: discord.Interaction, *, is_button: bool = False) -> None:
+    """Tells Discord that an answer follows; without that it ends an interaction after three seconds.
+
+    The answer to a command is for the person alone. Where Discord has ended the interaction already, the work is done
+    all the same: messages of jobs do not need it, and answers come as direct messages.
+    """
+    try:
+        await (interaction.response.defer() if is_button else interaction.response.defer(ephemeral=True, thinking=True))
+    except discord.HTTPException as fault:
+        if fault.code not in TOKEN_ENDED:
+            raise
+
+
+@contextlib.asynccontextmanager
+async def answering(interaction: discord.Interaction, *, is_button: bool = False) -> AsyncIterator[None]:
+    """What every command runs in: it is acknowledged before anything else, and `refusing` says what fails."""
+    await acknowledge(interaction, is_button=is_button)
+    async with refusing(interaction):
+        yield
 
 
 @contextlib.asynccontextmanager

@@ -12,7 +12,15 @@ from calotype.jobs.jobs import CANCELLED, DONE, FAILED, PAUSED, QUEUED, Job, is_
 from calotype.jobs.places import Place
 
 TEMPLATES = {"restore": "Restoring", "upscale": "Enlarging", "train_lora": "Training a LoRA"}
-FACTS = ("width", "height", "seed", "model", "steps", "guidance", "sampler")  # of a picture, for /info and its button
+FACTS = {
+    "width": Message("width: {value}"),
+    "height": Message("height: {value}"),
+    "seed": Message("seed: {value}"),
+    "model": Message("model: {value}"),
+    "steps": Message("steps: {value}"),
+    "guidance": Message("guidance scale: {value}"),
+    "sampler": Message("sampler: {value}"),
+}  # of a picture, for /info and its button
 
 
 def job_text(job: Job, message: ChatMessage, place: Place | None = None, *, reduced: bool = False) -> str:
@@ -100,6 +108,10 @@ def filled(language: str, sentence: Message | CalotypeError | str) -> str:
     return without_paths(WORDINGS[language].fill(sentence))
 
 
+def short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def job_facts(job: Job, index: int, language: str) -> str:
     """One picture of a job in a few lines: options, seed, cost."""
     wording = WORDINGS[language]
@@ -111,6 +123,7 @@ def job_facts(job: Job, index: int, language: str) -> str:
         lines.append(f"**{escaped(prompt)}**")
     if negative := job.task.get("negative"):
         lines.append(wording.fill(Message("without: {negative}", negative=escaped(negative))))
-    lines += [f"{name}: {known[name]}" for name in FACTS if known.get(name) not in (None, "")]
+    shown = {name: known[name] for name in FACTS if known.get(name) not in (None, "")}
+    lines += [wording.fill(Message(FACTS[name], value=short(value))) for name, value in shown.items()]
     lines.append(wording.fill(Message("{seconds:.1f} device seconds", seconds=job.cost)))
     return "\n".join(lines)

@@ -4,9 +4,8 @@ import asyncio
 
 import discord
 
-from calotype.bot.interactions import person_of, refusing
+from calotype.bot.interactions import answering, person_of, place_of
 from calotype.bot.studio import VARIATIONS, CommandPlace, Queued, picture_of
-from calotype.bot.wording import address
 from calotype.jobs.chat import ChatMessage
 from calotype.jobs.files import open_stored
 from calotype.jobs.jobs import Job
@@ -23,7 +22,6 @@ class RemixModal(discord.ui.Modal):
     def __init__(self, message: ChatMessage, job: Job, action: str, index: int, language: str):
         super().__init__(title=translate("Change the prompt", language))
         self._message, self._job, self._action, self._index = message, job, action, index
-        self._language = language
         text = (message.text or job.task.get("prompt", ""))[:MAX_LENGTH]
         style = discord.TextStyle.paragraph
         self.prompt = discord.ui.TextInput(
@@ -32,10 +30,9 @@ class RemixModal(discord.ui.Modal):
         self.add_item(self.prompt)
 
     async def on_submit(self, interaction: discord.Interaction) -> None:
-        async with refusing(interaction):
-            await interaction.response.defer()
-            parent = address(interaction.guild_id, self._message.channel, self._message.message)
-            place = CommandPlace(str(interaction.channel_id), parent=parent, language=self._language)
+        async with answering(interaction, is_button=True):
+            parent = await interaction.client.channels.address(self._message.channel, self._message.message)
+            place = place_of(interaction, parent=parent)
             queued = await asyncio.to_thread(self._queue, interaction, place)
             await interaction.client.show_queued(interaction, queued)
 

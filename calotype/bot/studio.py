@@ -9,7 +9,7 @@ from calotype.api.errors import Refusal
 from calotype.api.limiter import Rate, RateLimiter
 from calotype.api.orders import read_order
 from calotype.api.service import Caller, Service
-from calotype.bot.blocked import check_words
+from calotype.bot.blocked import STEPS, check_words
 from calotype.bot.prompt import ImaginePrompt, ModelRow, read_prompts
 from calotype.bot.settings import BotSettings, read_rows
 from calotype.errors import CalotypeError, Message
@@ -20,6 +20,7 @@ from calotype.jobs.jobs import DONE, Job, StoredResult
 from calotype.jobs.usage import DAY
 from calotype.outputs.describe import describe_picture
 
+MODEL = "emoji"  # that draws where a task names none
 NOBODY = "nobody"  # owner of no job and no model
 FLOOD = Rate(burst=10, per_minute=12)  # commands and presses of a person
 INITIAL = 1.0  # weight of the initial picture where --iw is not given
@@ -27,6 +28,7 @@ VARIATIONS = {"v": 0.65, "vs": 0.4, "vb": 0.85}  # strength of redrawing by butt
 ZOOMS = {"z15": 0.25, "z2": 0.5}  # margin on each side, of the picture's size
 PANS = {"pl": (1, 0, 0, 0), "pu": (0, 1, 0, 0), "pr": (0, 0, 1, 0), "pd": (0, 0, 0, 1)}
 MARGIN = 8  # margins are multiples of it
+COMMANDS = {"x2": "upscale", "x4": "upscale", "f": "restore", "n": "restore"}  # that buttons stand for, if not imagine
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,22 @@ class Person:
 
 @dataclass(frozen=True)
 class CommandPlace:
-    """Where a command was given, and by which button."""
+    """Where a command was given, and by which button.
+
+    Attributes:
+        channel: that its messages go to.
+        parent: address of the message with the button.
+        ruled_by: the channel whose rules hold, if another one: where the command was given, of a thread its parent.
+    """
 
     channel: str
-    parent: str = ""  # address
+    parent: str = ""
     language: str = "en"
+    ruled_by: str = ""
+
+    @property
+    def ruling_channel(self) -> str:
+        return self.ruled_by or self.channel
 
 
 @dataclass(frozen=True)
@@ -136,17 +149,16 @@ class Studio:
         parent: Job | None = None,
     ) -> Queued:
         """Queues the jobs of a prompt. Raises CalotypeError if none is."""
-        member = self.admit(person, "imagine", place.channel)
-        check_words(text, self.settings.blocked_words, self.settings.appeal)
+        member = self.admit(person, "imagine", place.ruling_channel)
         rows = self.rows
         prompts = read_prompts(text, rows, _usual(rows, member))
+        self._check_tasks("imagine", (prompt.task for prompt in prompts), place)
         files = {}
         if picture is not None:
             files = {"init": self._stored(member, picture, "init.png")}
         elif any(prompt.image_weight is not None for prompt in prompts):
             raise CalotypeError("--{name} weighs a picture; attach one to the command", name="iw")
         tasks = [(prompt, self._task(prompt, member, bool(files))) for prompt in prompts for _ in range(prompt.repeat)]
-        self._check_models((task for _, task in tasks), place.channel)
         jobs: list[Job] = []
         is_new, refused = False, None
         try:
@@ -170,10 +182,18 @@ class Studio:
             task["strength"] = round(1 - weight / 4, 3)
         return task
 
-    def _check_models(self, tasks: Iterable[Mapping[str, Any]], channel: str) -> None:
-        allowed = self.chat.options(f"channel-{channel}").get("models")
-        if allowed and any(task.get("model", "emoji") not in allowed for task in tasks):
-            raise CalotypeError("this channel takes the models {names} only", names=", ".join(allowed), option="model")
+    def _check_tasks(self, command: str, tasks: Iterable[Mapping[str, Any]], place: CommandPlace) -> None:
+        """Raises CalotypeError for a model that the channel does not take, and for a blocked word."""
+        if command != "imagine":  # the models of others restore and enlarge
+            return
+        allowed = self.chat.options(f"channel-{place.ruling_channel}").get("models")
+        for task in tasks:
+            if allowed and task.get("model", MODEL) not in allowed:
+                raise CalotypeError(
+                    "this channel takes the models {names} only", names=", ".join(allowed), option="model"
+                )
+            steps = task.get("steps", STEPS)
+            check_words(task.get("prompt", ""), self.settings.blocked_words, self.settings.appeal, steps)
 
     def _submit(
         self,
@@ -216,14 +236,16 @@ class Studio:
         place: CommandPlace,
     ) -> Queued:
         """Queues the restoring or enlarging of a picture. Raises CalotypeError."""
-        member = self.admit(person, kind, place.channel)
+        member = self.admit(person, kind, place.ruling_channel)
         order = {"kind": kind, "task": dict(task), "files": {"source": self._stored(member, picture, name)}}
         job, is_new = self._submit(member, person, order, key, place)
         return Queued((job,), is_new)
 
     def press(self, person: Person, action: str, job: Job, index: int, key: str, place: CommandPlace) -> Queued:
         """Queues what a button of a picture asks for. Raises CalotypeError."""
-        member = self.admit(person, "", place.channel)
+        command = command_of(action, job)
+        member = self.admit(person, command, place.ruling_channel)
+        self._check_tasks(command, (job.task,), place)
         text = self.chat.message(job.id).text
         if action == "r":
             order = {"kind": job.kind, "task": {**job.task, "seed": -1}, "files": self._same_files(member, job)}
@@ -237,7 +259,6 @@ class Studio:
             result = picture_of(job, index)
             with open_stored(self.service.store.files.result(result.id)) as file:
                 order = derived(action, job, result, self._stored(member, file, f"picture{suffix_of(result)}"))
-        self._check_models((order["task"],), place.channel)
         queued, is_new = self._submit(member, person, order, key, place, text, job)
         return Queued((queued,), is_new)
 
@@ -250,6 +271,19 @@ class Studio:
                 with open_stored(self.service.store.files.upload(upload)) as file:
                     files[option] = self._stored(member, file, name or "picture.png")
         return files
+
+    def remixed(self, person: Person, job_id: str) -> tuple[ChatMessage, Job] | None:
+        """The job whose prompt a person is asked for before a button draws it again; None for who does not want that.
+
+        Raises:
+            CalotypeError: it is not there any more, or not for this person.
+        """
+        member = self.chat.member(person.id)
+        if member is None or not member.options.get("remix"):
+            return None
+        message, job = self.chat.message(job_id), self.service.store.get(job_id)
+        self.check_presser(message, person.id)
+        return message, job
 
     def check_presser(self, message: ChatMessage, presser: str) -> None:
         """Raises CalotypeError if the person whose job it is keeps its buttons."""
@@ -268,8 +302,9 @@ class Studio:
         path = self.service.store.files.upload(upload)
         return describe_picture(path, self.service.settings.max_pixels)["parameters"]
 
-    def retry(self, person: Person, job: Job) -> Job:
-        member = self.admit(person)
+    def retry(self, person: Person, job: Job, place: CommandPlace) -> Job:
+        member = self.admit(person, command_for(job.kind), place.ruling_channel)
+        self._check_tasks(job.kind, (job.task,), place)
         retried = self.service.store.retry(job.id, member.account.id, member.account.budget)
         self.chat.change_message(job.id, is_final=False)
         return retried
@@ -312,6 +347,15 @@ def picture_of(job: Job, index: int) -> StoredResult:
 
 def suffix_of(result: StoredResult) -> str:
     return "." + result.name.rpartition(".")[2] if "." in result.name else ".png"
+
+
+def command_of(action: str, job: Job) -> str:
+    """The command that a button of a job stands for, so that the rules of the channel hold for it too."""
+    return command_for(job.kind) if action == "r" else COMMANDS.get(action, "imagine")
+
+
+def command_for(kind: str) -> str:
+    return {"train_lora": "train", "caption": "describe"}.get(kind, kind)
 
 
 def derived(action: str, job: Job, result: StoredResult, upload: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from calotype.bot.blocked import check_words
 from calotype.bot.prompt import read_prompts
-from calotype.bot.settings import ROWS
+from calotype.bot.settings import ROWS, BotSettings
 from calotype.errors import CalotypeError
 
 WORDS = "# of the house\nnaked\nred fox\nкот\n裸体\ncafé\n"
@@ -97,3 +97,23 @@ def test_any_text_is_checked_without_an_error(words, text):
 
 def test_a_long_prompt_is_checked_quickly(words):
     check_words("[a|b|c] " * 700 + "(" * 400, words)
+
+
+def test_buttons_and_permutations_are_checked_too(play, studio, tmp_path):
+    words = tmp_path / "words.txt"
+    words.write_text(WORDS, "utf-8")
+    studio.settings = BotSettings(account_days=0, member_days=0, blocked_words=words)
+
+    async def scene(evening):
+        ann = evening.person("ann")
+        refused = await ann.slash(evening.channel, "imagine", prompt="{blue fox, na_ked man}")
+        assert "the word naked is not allowed here" in refused.response.content
+        assert studio.service.store.find() == []
+        await ann.slash(evening.channel, "imagine", prompt="blue fox --no naked")
+        await evening.work()
+        words.write_text(WORDS + "blue\n", "utf-8")
+        again = await ann.click(evening.messages[0], label="V1")
+        assert "the word blue is not allowed here" in again.followups[0].content
+        assert len(studio.service.store.find()) == 1
+
+    play(scene)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import discord
 from discord import app_commands
 
-from calotype.bot.interactions import _, is_private, person_of, refusing
+from calotype.bot.interactions import _, answering, is_private, person_of
 from calotype.bot.studio import CommandPlace, Queued
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def add(bot: "Bot") -> None:
         prompt: app_commands.Range[str, 1, 6000],
         picture: discord.Attachment | None = None,
     ) -> None:
-        async with refusing(interaction):
+        async with answering(interaction):
             person = person_of(interaction)
 
             def work(place: CommandPlace, content: bytes | None) -> Queued:

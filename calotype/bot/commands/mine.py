@@ -8,12 +8,14 @@ from discord import app_commands
 
 from calotype.api.shown import without_paths
 from calotype.bot.buttons import job_view
-from calotype.bot.interactions import _, language_for, person_of, refusing
+from calotype.bot.interactions import _, answering, language_for, person_of
 from calotype.bot.message import filled, job_facts, state
 from calotype.bot.studio import Person, grid_of
-from calotype.bot.wording import WORDINGS, address, escaped
+from calotype.bot.wording import WORDINGS, escaped
 from calotype.errors import CalotypeError, Message, Wording, plural
-from calotype.jobs.jobs import Job
+from calotype.jobs.chat import ChatMessage
+from calotype.jobs.jobs import Job, NotFound
+from calotype.jobs.places import Place
 from calotype.tasks.drawing import read_size
 
 if TYPE_CHECKING:
@@ -22,43 +24,44 @@ if TYPE_CHECKING:
 MAX_LISTED = 15  # jobs in a list
 CHOICES = 25  # of a list, as Discord has them
 SHORT_PROMPT = 80  # characters in a list
+MAX_CANCELLED = 10_000  # jobs: more than any queue holds
+OPEN = ("queued", "running", "paused")  # states of jobs that have not ended
 
 
 def add(bot: "Bot") -> None:
     @bot.tree.command(name=_("queue"), description=_("Your jobs that wait or run"))
     async def queue(interaction: discord.Interaction) -> None:
-        async with refusing(interaction):
-            text = await asyncio.to_thread(queue_text, bot, interaction)
-            await bot.say(interaction, text)
+        async with answering(interaction):
+            await bot.say(interaction, await queue_text(bot, interaction))
 
     @bot.tree.command(name=_("cancel"), description=_("Cancel one of your jobs, or all of them"))
     @app_commands.describe(job=_("the job; all of yours where not given"))
     @app_commands.rename(job=_("job"))
     async def cancel(interaction: discord.Interaction, job: app_commands.Range[str, 1, 100] | None = None) -> None:
-        async with refusing(interaction):
+        async with answering(interaction):
             cancelled = await asyncio.to_thread(cancel_jobs, bot, person_of(interaction), job)
+            await bot.say(interaction, cancelled_text(cancelled, WORDINGS[language_for(interaction)]))
             for known in cancelled:
                 await bot.follower.update(known.id)
-            await bot.say(interaction, filled(language_for(interaction), cancelled_text(len(cancelled))))
 
     @bot.tree.command(name=_("info"), description=_("What you may use, and what is used of it"))
     async def info(interaction: discord.Interaction) -> None:
-        async with refusing(interaction):
+        async with answering(interaction):
             await bot.say(interaction, await asyncio.to_thread(info_text, bot, interaction))
 
     @bot.tree.command(name=_("show"), description=_("One of your jobs again, with its buttons"))
     @app_commands.describe(job=_("the job"))
     @app_commands.rename(job=_("job"))
     async def show(interaction: discord.Interaction, job: app_commands.Range[str, 1, 100]) -> None:
-        async with refusing(interaction):
-            await interaction.response.defer(ephemeral=True, thinking=True)
+        async with answering(interaction):
             known = await asyncio.to_thread(own_job, bot, person_of(interaction), job)
             files = []
             if (result := grid_of(known)) is not None:
-                files = [(await bot.follower.file(result, interaction.channel_id, False))[0]]
+                hides = await bot.follower.hides(interaction.channel_id)
+                files = [(await bot.follower.file(result, interaction.channel_id, hides))[0]]
             text = await asyncio.to_thread(job_facts, known, 1, language_for(interaction))
             view = job_view(known, language_for(interaction)) or discord.utils.MISSING
-            await interaction.followup.send(text, files=files, view=view, ephemeral=True)
+            await bot.say(interaction, text, files=files, view=view)
 
     @bot.tree.command(name=_("settings"), description=_("Your model, size, and how buttons and results behave"))
     @app_commands.describe(
@@ -84,14 +87,14 @@ def add(bot: "Bot") -> None:
         presses: str | None = None,
     ) -> None:
         given = {"model": model, "size": size, "remix": remix, "private": private, "presses": presses}
-        async with refusing(interaction):
+        async with answering(interaction):
             await bot.say(interaction, await asyncio.to_thread(change_settings, bot, interaction, given))
 
     @bot.tree.command(name=_("link"), description=_("Use the account that you have on the page: one budget for both"))
     @app_commands.describe(code=_("the code from the owner"))
     @app_commands.rename(code=_("code"))
     async def link(interaction: discord.Interaction, code: app_commands.Range[str, 1, 100]) -> None:
-        async with refusing(interaction):
+        async with answering(interaction):
             text = await asyncio.to_thread(link_account, bot, interaction, code)
             await bot.say(interaction, text)
 
@@ -137,37 +140,55 @@ def own_job(bot: "Bot", person: Person, job_id: str) -> Job:
     return bot.studio.service.store.get(job_id.strip(), member.account.id)
 
 
-def queue_text(bot: "Bot", interaction: discord.Interaction) -> str:
-    studio, wording = bot.studio, WORDINGS[language_for(interaction)]
-    member = studio.member(person_of(interaction))
-    store = studio.service.store
-    places = {place.job: place for place in store.places(member.account.id)}
-    jobs = store.find(member.account.id, ("queued", "running", "paused"), limit=MAX_LISTED)
-    if not jobs:
-        return wording.translate("None of your jobs waits or runs.")
+async def queue_text(bot: "Bot", interaction: discord.Interaction) -> str:
+    wording = WORDINGS[language_for(interaction)]
+    found = await asyncio.to_thread(waiting_jobs, bot, person_of(interaction))
     lines = []
-    for job in sorted(jobs, key=lambda job: places[job.id].ahead if job.id in places else -1):
-        prompt = escaped(job.task.get("prompt", job.kind)[:SHORT_PROMPT])
-        try:
-            message = studio.chat.message(job.id)
-            prompt = f"[{prompt}]({address(interaction.guild_id, message.channel, message.message)})"
-        except CalotypeError:  # a job of the page
-            pass
-        lines.append(f"{prompt} – {without_paths(wording.fill(state(job, places.get(job.id))))}")
-    return "\n".join(lines)
+    for job, place, message in found:
+        prompt = short_prompt(job)
+        if message is not None and message.message.isdecimal():
+            prompt = f"[{prompt}]({await bot.channels.address(message.channel, message.message)})"
+        lines.append(f"{prompt} – {without_paths(wording.fill(state(job, place)))}")
+    return "\n".join(lines) or wording.translate("None of your jobs waits or runs.")
+
+
+def waiting_jobs(bot: "Bot", person: Person) -> list[tuple[Job, Place | None, ChatMessage | None]]:
+    """The jobs of a person that have not ended, in their order; a job of the page has no message."""
+    studio = bot.studio
+    owner, store = studio.member(person).account.id, studio.service.store
+    places = {place.job: place for place in store.places(owner)}
+    jobs = store.find(owner, OPEN, limit=MAX_LISTED)
+    jobs.sort(key=lambda job: places[job.id].ahead if job.id in places else -1)
+    return [(job, places.get(job.id), message_of(bot, job)) for job in jobs]
+
+
+def message_of(bot: "Bot", job: Job) -> ChatMessage | None:
+    try:
+        return bot.studio.chat.message(job.id)
+    except NotFound:
+        return None
+
+
+def short_prompt(job: Job) -> str:
+    return escaped(job.task.get("prompt", job.kind)[:SHORT_PROMPT])
 
 
 def cancel_jobs(bot: "Bot", person: Person, job_id: str | None) -> list[Job]:
     """Cancels one job of a person, or all that have not ended. Raises NotFound."""
     member, store = bot.studio.member(person), bot.studio.service.store
-    jobs = [own_job(bot, person, job_id)] if job_id else store.find(member.account.id, ("queued", "running", "paused"))
-    return [store.cancel(job.id, member.account.id) for job in jobs if not job.is_finished]
+    jobs = [own_job(bot, person, job_id)] if job_id else store.find(member.account.id, OPEN, limit=MAX_CANCELLED)
+    return [store.cancel(job.id, member.account.id) for job in reversed(jobs) if not job.is_finished]
 
 
-def cancelled_text(count: int) -> Message:
-    if count == 0:
-        return Message("None of your jobs waits or runs.")
-    return plural(count, "1 job is cancelled", "{count} jobs are cancelled")
+def cancelled_text(jobs: list[Job], wording: Wording) -> str:
+    """How many jobs were cancelled, and which, oldest first."""
+    if not jobs:
+        return wording.translate("None of your jobs waits or runs.")
+    lines = [wording.fill(plural(len(jobs), "1 job is cancelled", "{count} jobs are cancelled"))]
+    lines += [short_prompt(job) for job in jobs[:MAX_LISTED]]
+    if (rest := len(jobs) - MAX_LISTED) > 0:
+        lines.append(wording.fill(plural(rest, "and 1 more", "and {count} more")))
+    return "\n".join(lines)
 
 
 def info_text(bot: "Bot", interaction: discord.Interaction) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import discord
 from discord import app_commands
 
-from calotype.bot.interactions import _, language_for, refusing
+from calotype.bot.interactions import _, answering, language_for
 from calotype.bot.message import filled
 from calotype.bot.wording import WORDINGS
 from calotype.errors import CalotypeError, Message, plural
@@ -31,7 +31,7 @@ def add(bot: "Bot") -> None:
         whom: discord.Member | discord.Role,
         seconds: app_commands.Range[float, 0.0, 1e9] | None = None,
     ) -> None:
-        async with refusing(interaction):
+        async with answering(interaction):
             check_owner(bot, interaction)
             await asyncio.to_thread(give, bot, whom, seconds)
             amount = (
@@ -46,7 +46,7 @@ def add(bot: "Bot") -> None:
     @app_commands.default_permissions(manage_guild=True)
     @app_commands.guild_only()
     async def ban(interaction: discord.Interaction, person: discord.Member, off: bool = False) -> None:
-        async with refusing(interaction):
+        async with answering(interaction):
             check_owner(bot, interaction)
             cancelled = await asyncio.to_thread(close, bot, str(person.id), not off)
             for job in cancelled:
@@ -59,7 +59,7 @@ def add(bot: "Bot") -> None:
     @app_commands.rename(days=_("days"))
     @app_commands.default_permissions(manage_guild=True)
     async def stats(interaction: discord.Interaction, days: app_commands.Range[int, 1, 365] = 1) -> None:
-        async with refusing(interaction):
+        async with answering(interaction):
             check_owner(bot, interaction)
             await bot.say(interaction, await asyncio.to_thread(stats_text, bot, days, language_for(interaction)))
 
@@ -77,7 +77,7 @@ def add(bot: "Bot") -> None:
         models: app_commands.Range[str, 1, 1000] | None = None,
         spoiler: bool | None = None,
     ) -> None:
-        async with refusing(interaction):
+        async with answering(interaction):
             check_owner(bot, interaction)
             text = await asyncio.to_thread(set_channel, bot, interaction, commands, models, spoiler)
             await bot.say(interaction, text)
