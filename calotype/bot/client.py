@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import discord
 from discord import app_commands
 
-from calotype.bot.buttons import JobButton
+from calotype.bot.buttons import JobButton, JobSelect, region_view
 from calotype.bot.channels import Channels
 from calotype.bot.follow import LOOK_SECONDS, Follower
 from calotype.bot.interactions import (
@@ -22,7 +23,8 @@ from calotype.bot.interactions import (
     refusing,
 )
 from calotype.bot.message import filled, job_facts
-from calotype.bot.remix import REMIXED, RemixModal
+from calotype.bot.regions import regions_picture
+from calotype.bot.remix import REMIXED, RegionModal, RemixModal
 from calotype.bot.studio import CommandPlace, Person, Queued, Studio, picture_of
 from calotype.bot.wording import address
 from calotype.errors import CalotypeError, Message, plural
@@ -65,7 +67,7 @@ class Bot(discord.Client):
         self._turns: dict[str, asyncio.Lock] = {}
 
     async def setup_hook(self) -> None:
-        self.add_dynamic_items(JobButton)
+        self.add_dynamic_items(JobButton, JobSelect)
         await self.tree.set_translator(CatalogTranslator())
         await self.tree.sync()
 
@@ -170,6 +172,8 @@ class Bot(discord.Client):
         await asyncio.to_thread(studio.check_presser, message, person.id)
         if action == "i":
             await self.say(interaction, await asyncio.to_thread(job_facts, job, index, language))
+        elif action == "vr":
+            await self._ask_regions(interaction, job, index, language)
         elif action == "u":
             await self._show_picture(interaction, message, job, index)
         elif action in ("c", "t", "h"):
@@ -179,15 +183,42 @@ class Bot(discord.Client):
 
     async def _opens_remix(self, interaction: discord.Interaction, action: str, job_id: str, index: int) -> bool:
         """Opens the window that asks for the prompt, for those who want it. Raises CalotypeError."""
-        asked = asyncio.to_thread(self.studio.remixed, person_of(interaction), job_id)
-        try:
-            found = await asyncio.wait_for(asked, MODAL_SECONDS)
-        except TimeoutError:
-            raise CalotypeError("the queue is busy; press the button again") from None
+        found = await self._in_time(self.studio.remixed, person_of(interaction), job_id)
         if found is not None:
             message, job = found
             await interaction.response.send_modal(RemixModal(message, job, action, index, language_for(interaction)))
         return found is not None
+
+    async def _in_time(self, read: Callable[..., Any], *args: Any) -> Any:
+        """Reads the store before a window opens. Raises CalotypeError if that takes too long."""
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(read, *args), MODAL_SECONDS)
+        except TimeoutError:
+            raise CalotypeError("the queue is busy; press the button again") from None
+
+    async def _ask_regions(self, interaction: discord.Interaction, job: Job, index: int, language: str) -> None:
+        """Vary (region), its first step: the regions of the picture, and a list to choose from."""
+        content = await asyncio.to_thread(regions_picture, self.studio.service, job, index)
+        file = discord.File(
+            io.BytesIO(content), "regions.jpg", spoiler=await self.follower.hides(interaction.channel_id)
+        )
+        text = translate("Which regions are drawn anew? A window then asks what they show.", language)
+        await self.say(interaction, text, file=file, view=region_view(job, index, language))
+
+    async def choose(
+        self, interaction: discord.Interaction, action: str, job_id: str, index: int, numbers: list[int]
+    ) -> None:
+        """Numbers of a list were chosen: of faces, which are restored alone, or of regions, which are drawn anew."""
+        person = person_of(interaction)
+        async with refusing(interaction):
+            if action == "g":
+                message, job = await self._in_time(self.studio.shown, person, job_id)
+                modal = RegionModal(message, job, index, numbers, language_for(interaction))
+                await interaction.response.send_modal(modal)
+                return
+            await acknowledge(interaction, is_button=True)
+            _, job = await asyncio.to_thread(self.studio.shown, person, job_id)
+            await self._derive(interaction, "n", person, job, index, ",".join(map(str, numbers)))
 
     async def _show_picture(self, interaction: discord.Interaction, message: ChatMessage, job: Job, index: int) -> None:
         """U1 to U4: one picture, once for a grid; it costs nothing."""
@@ -210,14 +241,14 @@ class Bot(discord.Client):
             await asyncio.to_thread(studio.chat.press, key, await self.channels.address(message.channel, sent))
 
     async def _derive(
-        self, interaction: discord.Interaction, action: str, person: Person, job: Job, index: int
+        self, interaction: discord.Interaction, action: str, person: Person, job: Job, index: int, faces: str = ""
     ) -> None:
         """A job made of a picture; pressed twice by the same person, it is the same job."""
         where = interaction.message.id if interaction.message else job.id
         parent = address(interaction.guild_id, interaction.channel_id, where)
         place = place_of(interaction, parent=parent)
-        key = f"{where}.{action}.{index}"
-        queued = await asyncio.to_thread(self.studio.press, person, action, job, index, key, place)
+        key = f"{where}.{action}.{faces or index}"
+        queued = await asyncio.to_thread(self.studio.press, person, action, job, index, key, place, faces)
         await self.show_queued(interaction, queued)
 
     async def show_queued(self, interaction: discord.Interaction, queued: Queued) -> None:

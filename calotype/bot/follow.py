@@ -13,6 +13,7 @@ import discord
 from calotype.bot.buttons import job_view, picture_view
 from calotype.bot.channels import Channels
 from calotype.bot.message import job_text
+from calotype.bot.regions import faces_picture
 from calotype.bot.studio import Studio, grid_of, suffix_of
 from calotype.errors import CalotypeError
 from calotype.jobs.chat import ChatMessage
@@ -129,6 +130,8 @@ class Follower:
         if result is not None:
             file, is_reduced = await self.file(result, int(message.channel), await self.hides(message.channel))
             files.append(file)
+            if faces := await asyncio.to_thread(faces_picture, self._studio.service, job):
+                files.append(discord.File(io.BytesIO(faces), "faces.jpg", spoiler=file.spoiler))
         text = job_text(job, message, reduced=is_reduced)
         view = job_view(job, message.language)
         await self._send(message, is_end=True, content=text, view=view, attachments=files)

@@ -25,6 +25,7 @@ NOBODY = "nobody"  # owner of no job and no model
 FLOOD = Rate(burst=10, per_minute=12)  # commands and presses of a person
 INITIAL = 1.0  # weight of the initial picture where --iw is not given
 VARIATIONS = {"v": 0.65, "vs": 0.4, "vb": 0.85}  # strength of redrawing by button
+REGION = 0.9  # strength of redrawing within a mask
 ZOOMS = {"z15": 0.25, "z2": 0.5}  # margin on each side, of the picture's size
 PANS = {"pl": (1, 0, 0, 0), "pu": (0, 1, 0, 0), "pr": (0, 0, 1, 0), "pd": (0, 0, 0, 1)}
 MARGIN = 8  # margins are multiples of it
@@ -147,8 +148,13 @@ class Studio:
         place: CommandPlace,
         picture: BinaryIO | None = None,
         parent: Job | None = None,
+        mask: BinaryIO | None = None,
     ) -> Queued:
-        """Queues the jobs of a prompt. Raises CalotypeError if none is."""
+        """Queues the jobs of a prompt, over a picture if there is one. Raises CalotypeError if none is.
+
+        Args:
+            mask: of the picture's size; only where it is white the picture is drawn anew.
+        """
         member = self.admit(person, "imagine", place.ruling_channel)
         rows = self.rows
         prompts = read_prompts(text, rows, _usual(rows, member))
@@ -158,7 +164,9 @@ class Studio:
             files = {"init": self._stored(member, picture, "init.png")}
         elif any(prompt.image_weight is not None for prompt in prompts):
             raise CalotypeError("--{name} weighs a picture; attach one to the command", name="iw")
-        tasks = [(prompt, self._task(prompt, member, bool(files))) for prompt in prompts for _ in range(prompt.repeat)]
+        if mask is not None:
+            files["mask"] = self._stored(member, mask, "mask.png")
+        tasks = [(prompt, self._task(prompt, member, files)) for prompt in prompts for _ in range(prompt.repeat)]
         jobs: list[Job] = []
         is_new, refused = False, None
         try:
@@ -173,11 +181,13 @@ class Studio:
             refused = fault
         return Queued(tuple(jobs), is_new, prompts[0].notes, refused)
 
-    def _task(self, prompt: ImaginePrompt, member: ChatMember, has_picture: bool) -> dict[str, Any]:
+    def _task(self, prompt: ImaginePrompt, member: ChatMember, files: Mapping[str, str]) -> dict[str, Any]:
         task = {**prompt.task, "grid": True}
+        if "mask" in files:
+            return {name: task[name] for name in task if name != "size"} | {"strength": REGION}
         if "size" not in task and member.options.get("size"):
             task["size"] = member.options["size"]
-        if has_picture:
+        if files:
             weight = INITIAL if prompt.image_weight is None else prompt.image_weight
             task["strength"] = round(1 - weight / 4, 3)
         return task
@@ -241,8 +251,14 @@ class Studio:
         job, is_new = self._submit(member, person, order, key, place)
         return Queued((job,), is_new)
 
-    def press(self, person: Person, action: str, job: Job, index: int, key: str, place: CommandPlace) -> Queued:
-        """Queues what a button of a picture asks for. Raises CalotypeError."""
+    def press(
+        self, person: Person, action: str, job: Job, index: int, key: str, place: CommandPlace, faces: str = ""
+    ) -> Queued:
+        """Queues what a button of a picture asks for. Raises CalotypeError.
+
+        Args:
+            faces: their numbers, as "1,3", of the action n; face `index` alone where not given.
+        """
         command = command_of(action, job)
         member = self.admit(person, command, place.ruling_channel)
         self._check_tasks(command, (job.task,), place)
@@ -252,7 +268,7 @@ class Studio:
         elif action == "n":
             order = {
                 "kind": job.kind,
-                "task": {**job.task, "faces": str(index)},
+                "task": {**job.task, "faces": faces or str(index)},
                 "files": self._same_files(member, job),
             }
         else:
@@ -281,6 +297,10 @@ class Studio:
         member = self.chat.member(person.id)
         if member is None or not member.options.get("remix"):
             return None
+        return self.shown(person, job_id)
+
+    def shown(self, person: Person, job_id: str) -> tuple[ChatMessage, Job]:
+        """A job and its message. Raises CalotypeError if it is not there any more, or not for this person to press."""
         message, job = self.chat.message(job_id), self.service.store.get(job_id)
         self.check_presser(message, person.id)
         return message, job
