@@ -18,6 +18,7 @@ DRAWN = (
     *(("z15", "Zoom out 1.5x"), ("z2", "Zoom out 2x")),
 )
 SELECT = re.compile(r"cals:(?P<action>[ng]):(?P<job>[0-9a-f]{32}):(?P<index>\d{1,3})")
+DERIVED = ("imagine", "restore", "upscale")  # kinds of jobs whose pictures have buttons
 MAX_ROW = 5  # buttons of a row
 MAX_CHOICES = 25  # of a list
 MAX_LISTS = 3  # of faces, below the buttons of a picture
@@ -93,7 +94,7 @@ def job_view(job: Job, language: str) -> discord.ui.View | None:
             *(JobButton("v", job.id, n, f"V{n}", row=1) for n in numbers),
             JobButton("i", job.id, 1, emoji="ℹ️", row=1),
         )
-    return picture_view(job, 1, language) if count else None
+    return picture_view(job, 1, language) if count and job.kind in DERIVED else None
 
 
 def picture_view(job: Job, index: int, language: str) -> discord.ui.View:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import discord
@@ -103,9 +103,9 @@ class Bot(discord.Client):
     async def queue(
         self,
         interaction: discord.Interaction,
-        work: Callable[[CommandPlace, bytes | None], Queued],
+        work: Callable[[CommandPlace, list[bytes]], Queued],
         *,
-        attachment: discord.Attachment | None = None,
+        attachments: Sequence[discord.Attachment] = (),
         is_private: bool = False,
     ) -> None:
         """Queues the jobs of a command by `work` in a thread, and shows them.
@@ -114,13 +114,13 @@ class Bot(discord.Client):
         if `is_private`, for which the token of the interaction is not needed.
 
         Args:
-            work: takes the place of the messages, and the content of the attachment.
+            work: takes the place of the messages, and the contents of the attachments.
         """
         language, channel = language_for(interaction), None
         if is_private:
             channel = (await interaction.user.create_dm()).id
-        content = await fetched(attachment, self.studio.service.max_upload) if attachment else None
-        queued = await asyncio.to_thread(work, place_of(interaction, channel), content)
+        contents = [await fetched(attachment, self.studio.service.max_upload) for attachment in attachments]
+        queued = await asyncio.to_thread(work, place_of(interaction, channel), contents)
         await self.show_queued(interaction, queued)
         notes = [*queued.notes]
         if is_private:

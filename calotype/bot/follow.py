@@ -15,6 +15,7 @@ from calotype.bot.channels import Channels
 from calotype.bot.message import job_text
 from calotype.bot.regions import faces_picture
 from calotype.bot.studio import Studio, grid_of, suffix_of
+from calotype.bot.training import kept_name
 from calotype.errors import CalotypeError
 from calotype.jobs.chat import ChatMessage
 from calotype.jobs.jobs import DONE, QUEUED, Job, NotFound, StoredResult
@@ -132,7 +133,10 @@ class Follower:
             files.append(file)
             if faces := await asyncio.to_thread(faces_picture, self._studio.service, job):
                 files.append(discord.File(io.BytesIO(faces), "faces.jpg", spoiler=file.spoiler))
-        text = job_text(job, message, reduced=is_reduced)
+        kept = ""
+        if job.kind == "train_lora" and job.state == DONE:
+            kept = await asyncio.to_thread(kept_name, self._studio, message, job)
+        text = job_text(job, message, reduced=is_reduced, kept=kept)
         view = job_view(job, message.language)
         await self._send(message, is_end=True, content=text, view=view, attachments=files)
         await self._change(message, is_final=True, number=job.last_event)

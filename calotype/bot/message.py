@@ -23,17 +23,29 @@ FACTS = {
 }  # of a picture, for /info and its button
 
 
-def job_text(job: Job, message: ChatMessage, place: Place | None = None, *, reduced: bool = False) -> str:
+def job_text(
+    job: Job,
+    message: ChatMessage,
+    place: Place | None = None,
+    *,
+    reduced: bool = False,
+    kept: str | CalotypeError = "",
+) -> str:
     """The whole text of a message.
 
     Args:
         place: in the queue, of a waiting job.
         reduced: whether the picture was too large to send.
+        kept: the name of the LoRA that was trained, or why it was not kept.
     """
     wording = WORDINGS[message.language]
     lines = [f"{head(job, message, wording)} – <@{message.member}>", filled(message.language, state(job, place))]
     if reduced:
         lines.append(wording.translate("The picture is too large for this server and was sent smaller, as JPEG."))
+    if isinstance(kept, CalotypeError):
+        lines.append(filled(message.language, Message("The LoRA is not kept: {reason}", reason=kept)))
+    elif kept:
+        lines.append(wording.fill(Message("In prompts of yours it is {call}", call=f"`<lora:{kept}:1>`")))
     if message.parent:
         lines.append(wording.fill(Message("From [this message]({address})", address=message.parent)))
     return "\n".join(lines)
@@ -44,7 +56,8 @@ def head(job: Job, message: ChatMessage, wording: Wording) -> str:
     text = message.text or job.task.get("prompt", "")
     if job.kind == "imagine":
         return f"**{escaped(text)}**"
-    return f"**{wording.translate(TEMPLATES.get(job.kind, job.kind))}**"
+    name = f" {escaped(job.task.get('output_name', ''))}" if job.kind == "train_lora" else ""
+    return f"**{wording.translate(TEMPLATES.get(job.kind, job.kind))}{name}**"
 
 
 def state(job: Job, place: Place | None = None) -> Message:

@@ -157,22 +157,22 @@ class Studio:
         """
         member = self.admit(person, "imagine", place.ruling_channel)
         rows = self.rows
-        prompts = read_prompts(text, rows, _usual(rows, member))
-        self._check_tasks("imagine", (prompt.task for prompt in prompts), place)
+        prompts = read_prompts(text, rows, usual_row(rows, member))
+        self.check_tasks("imagine", (prompt.task for prompt in prompts), place)
         files = {}
         if picture is not None:
-            files = {"init": self._stored(member, picture, "init.png")}
+            files = {"init": self.stored(member, picture, "init.png")}
         elif any(prompt.image_weight is not None for prompt in prompts):
             raise CalotypeError("--{name} weighs a picture; attach one to the command", name="iw")
         if mask is not None:
-            files["mask"] = self._stored(member, mask, "mask.png")
+            files["mask"] = self.stored(member, mask, "mask.png")
         tasks = [(prompt, self._task(prompt, member, files)) for prompt in prompts for _ in range(prompt.repeat)]
         jobs: list[Job] = []
         is_new, refused = False, None
         try:
             for n, (prompt, task) in enumerate(tasks):
                 order = {"kind": "imagine", "task": task, "files": files}
-                job, is_first = self._submit(member, person, order, f"{key}.{n}", place, prompt.text, parent)
+                job, is_first = self.submit(member, person, order, f"{key}.{n}", place, prompt.text, parent)
                 is_new |= is_first
                 jobs.append(job)
         except CalotypeError as fault:
@@ -192,9 +192,9 @@ class Studio:
             task["strength"] = round(1 - weight / 4, 3)
         return task
 
-    def _check_tasks(self, command: str, tasks: Iterable[Mapping[str, Any]], place: CommandPlace) -> None:
+    def check_tasks(self, command: str, tasks: Iterable[Mapping[str, Any]], place: CommandPlace) -> None:
         """Raises CalotypeError for a model that the channel does not take, and for a blocked word."""
-        if command != "imagine":  # the models of others restore and enlarge
+        if command not in ("imagine", "train_lora"):  # the models of others restore and enlarge
             return
         allowed = self.chat.options(f"channel-{place.ruling_channel}").get("models")
         for task in tasks:
@@ -205,7 +205,7 @@ class Studio:
             steps = task.get("steps", STEPS)
             check_words(task.get("prompt", ""), self.settings.blocked_words, self.settings.appeal, steps)
 
-    def _submit(
+    def submit(
         self,
         member: ChatMember,
         person: Person,
@@ -230,7 +230,7 @@ class Studio:
         )
         return job, is_new
 
-    def _stored(self, member: ChatMember, file: BinaryIO, name: str) -> str:
+    def stored(self, member: ChatMember, file: BinaryIO, name: str) -> str:
         caller = self.caller(member)
         self.service.check_storage(caller)
         return f"{self.service.store.upload(caller.owner, file, self.service.max_upload).id}/{name}"
@@ -247,8 +247,8 @@ class Studio:
     ) -> Queued:
         """Queues the restoring or enlarging of a picture. Raises CalotypeError."""
         member = self.admit(person, kind, place.ruling_channel)
-        order = {"kind": kind, "task": dict(task), "files": {"source": self._stored(member, picture, name)}}
-        job, is_new = self._submit(member, person, order, key, place)
+        order = {"kind": kind, "task": dict(task), "files": {"source": self.stored(member, picture, name)}}
+        job, is_new = self.submit(member, person, order, key, place)
         return Queued((job,), is_new)
 
     def press(
@@ -261,7 +261,7 @@ class Studio:
         """
         command = command_of(action, job)
         member = self.admit(person, command, place.ruling_channel)
-        self._check_tasks(command, (job.task,), place)
+        self.check_tasks(command, (job.task,), place)
         text = self.chat.message(job.id).text
         if action == "r":
             order = {"kind": job.kind, "task": {**job.task, "seed": -1}, "files": self._same_files(member, job)}
@@ -274,8 +274,8 @@ class Studio:
         else:
             result = picture_of(job, index)
             with open_stored(self.service.store.files.result(result.id)) as file:
-                order = derived(action, job, result, self._stored(member, file, f"picture{suffix_of(result)}"))
-        queued, is_new = self._submit(member, person, order, key, place, text, job)
+                order = derived(action, job, result, self.stored(member, file, f"picture{suffix_of(result)}"))
+        queued, is_new = self.submit(member, person, order, key, place, text, job)
         return Queued((queued,), is_new)
 
     def _same_files(self, member: ChatMember, job: Job) -> dict[str, Any]:
@@ -285,7 +285,7 @@ class Studio:
             if isinstance(ref, str):
                 upload, _, name = ref.partition("/")
                 with open_stored(self.service.store.files.upload(upload)) as file:
-                    files[option] = self._stored(member, file, name or "picture.png")
+                    files[option] = self.stored(member, file, name or "picture.png")
         return files
 
     def remixed(self, person: Person, job_id: str) -> tuple[ChatMessage, Job] | None:
@@ -318,19 +318,19 @@ class Studio:
             CalotypeError: it cannot be read.
         """
         member = self.admit(person)
-        upload = self._stored(member, picture, name).partition("/")[0]
+        upload = self.stored(member, picture, name).partition("/")[0]
         path = self.service.store.files.upload(upload)
         return describe_picture(path, self.service.settings.max_pixels)["parameters"]
 
     def retry(self, person: Person, job: Job, place: CommandPlace) -> Job:
         member = self.admit(person, command_for(job.kind), place.ruling_channel)
-        self._check_tasks(job.kind, (job.task,), place)
+        self.check_tasks(job.kind, (job.task,), place)
         retried = self.service.store.retry(job.id, member.account.id, member.account.budget)
         self.chat.change_message(job.id, is_final=False)
         return retried
 
 
-def _usual(rows: Mapping[str, ModelRow], member: ChatMember) -> ModelRow:
+def usual_row(rows: Mapping[str, ModelRow], member: ChatMember) -> ModelRow:
     """The row of the model that a person draws with where the prompt names none."""
     if not (model := member.options.get("model")):
         return rows["default"]

@@ -29,9 +29,9 @@ def add(bot: "Bot") -> None:
         async with answering(interaction):
             person = person_of(interaction)
 
-            def work(place: CommandPlace, content: bytes | None) -> Queued:
-                file = io.BytesIO(content) if content is not None else None
+            def work(place: CommandPlace, contents: list[bytes]) -> Queued:
+                file = io.BytesIO(contents[0]) if contents else None
                 return bot.studio.imagine(person, prompt, str(interaction.id), place, file)
 
             hidden = await asyncio.to_thread(is_private, bot.studio, person)
-            await bot.queue(interaction, work, attachment=picture, is_private=hidden)
+            await bot.queue(interaction, work, attachments=[picture] if picture else [], is_private=hidden)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from calotype.bot.client import Bot
 
 MAX_LISTED = 20  # people in the figures
-LIMITED = ("imagine", "restore", "upscale")  # commands that a channel may be without
+LIMITED = ("imagine", "blend", "restore", "upscale", "describe", "train")  # commands that a channel may be without
 
 
 def add(bot: "Bot") -> None:

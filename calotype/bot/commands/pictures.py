@@ -73,7 +73,7 @@ def add(bot: "Bot") -> None:
     ) -> None:
         person, action = person_of(interaction), "vb" if strong else "vs"
 
-        def work(place: CommandPlace, _: bytes | None) -> Queued:
+        def work(place: CommandPlace, _: list[bytes]) -> Queued:
             known = own_job(bot, person, job)
             return bot.studio.press(person, action, known, number, str(interaction.id), place)
 
@@ -120,11 +120,11 @@ async def work_on(
     person = person_of(interaction)
     name = name_of(picture)
 
-    def work(place: CommandPlace, content: bytes | None) -> Queued:
-        return bot.studio.work_on(person, kind, task, io.BytesIO(content or b""), name, str(interaction.id), place)
+    def work(place: CommandPlace, contents: list[bytes]) -> Queued:
+        return bot.studio.work_on(person, kind, task, io.BytesIO(contents[0]), name, str(interaction.id), place)
 
     hidden = await asyncio.to_thread(is_private, bot.studio, person)
-    await bot.queue(interaction, work, attachment=picture, is_private=hidden)
+    await bot.queue(interaction, work, attachments=[picture], is_private=hidden)
 
 
 def picture_in(message: discord.Message) -> discord.Attachment:
