@@ -5,13 +5,20 @@ from typing import Any
 
 from calotype.api.shown import without_paths
 from calotype.bot.studio import pictures_of
+from calotype.bot.tags import tags_of
 from calotype.bot.wording import WORDINGS, escaped
 from calotype.errors import CalotypeError, Message, Wording, duration, plural
 from calotype.jobs.chat import ChatMessage
 from calotype.jobs.jobs import CANCELLED, DONE, FAILED, PAUSED, QUEUED, Job, is_our_fault
 from calotype.jobs.places import Place
 
-TEMPLATES = {"restore": "Restoring", "upscale": "Enlarging", "train_lora": "Training a LoRA"}
+TEMPLATES = {
+    "restore": "Restoring",
+    "upscale": "Enlarging",
+    "train_lora": "Training a LoRA",
+    "caption": "Tags of a picture",
+}
+MAX_TAGS = 1200  # characters
 FACTS = {
     "width": Message("width: {value}"),
     "height": Message("height: {value}"),
@@ -42,6 +49,8 @@ def job_text(
     lines = [f"{head(job, message, wording)} – <@{message.member}>", filled(message.language, state(job, place))]
     if reduced:
         lines.append(wording.translate("The picture is too large for this server and was sent smaller, as JPEG."))
+    if tags := tags_of(job):
+        lines.append(f"```{tags.replace('`', '')[:MAX_TAGS]}```")
     if isinstance(kept, CalotypeError):
         lines.append(filled(message.language, Message("The LoRA is not kept: {reason}", reason=kept)))
     elif kept:

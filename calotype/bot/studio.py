@@ -311,13 +311,13 @@ class Studio:
         if presser != message.member and member and member.options.get("presses") == "mine":
             raise CalotypeError("only the person who gave this command may press its buttons")
 
-    def describe(self, person: Person, picture: BinaryIO, name: str) -> dict[str, Any]:
+    def describe(self, person: Person, picture: BinaryIO, name: str, place: CommandPlace) -> dict[str, Any]:
         """The parameters that a picture was generated with, by A1111's names; empty if it has none.
 
         Raises:
             CalotypeError: it cannot be read.
         """
-        member = self.admit(person)
+        member = self.admit(person, "describe", place.ruling_channel)
         upload = self.stored(member, picture, name).partition("/")[0]
         path = self.service.store.files.upload(upload)
         return describe_picture(path, self.service.settings.max_pixels)["parameters"]

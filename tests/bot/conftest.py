@@ -87,7 +87,7 @@ def play(studio):
     return run
 
 
-def work(store, fault=None, seconds=2.0, size=(64, 48), preview=None, content=None, faces=3):
+def work(store, fault=None, seconds=2.0, size=(64, 48), preview=None, content=None, faces=3, facts=None):
     """Runs the next job as a worker would; pictures with rising seeds and a grid, or a fault."""
     claim = store.claim("tester")
     assert claim is not None, "no job waits"
@@ -97,6 +97,12 @@ def work(store, fault=None, seconds=2.0, size=(64, 48), preview=None, content=No
         return claim
     if fault:
         store.fail(claim, fault, seconds)
+        return claim
+    if facts:  # of a text
+        path = store.files.work(claim.job.id) / "photo.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("text")
+        store.finish(claim, [NewResult(path, path.name, "text/plain", facts)], seconds)
         return claim
     count = claim.job.task.get("count", 1)
     folder = store.files.work(claim.job.id)

@@ -107,9 +107,28 @@ def test_a_picture_tells_its_parameters(play):
         described = await ann.slash(evening.channel, "describe", picture=("a.png", png(64, 64, pnginfo=text)))
         assert "red fox" in described.response.content and "Seed**: 7" in described.response.content
         bare = await ann.slash(evening.channel, "describe", picture=("a.png", png()))
-        assert bare.response.content == "this picture says nothing about how it was drawn"
+        assert "there is no tagger here" in bare.response.content and "--tagger" in bare.response.content
         broken = await ann.slash(evening.channel, "describe", picture=("a.png", b"no picture"))
         assert broken.response.ephemeral and "/" not in broken.response.content
+
+    play(scene)
+
+
+def test_a_picture_without_parameters_is_told_by_its_tags(play, studio):
+    studio.service.has_tagger = True
+
+    async def scene(evening):
+        ann = evening.person("ann")
+        asked = await ann.slash(evening.channel, "describe", picture=("a.png", png()))
+        assert asked.response.content == "It says nothing of a prompt; its tags follow."
+        (job,) = studio.service.store.find()
+        assert (job.kind, job.task) == ("caption", {"tagger": "installed"})
+        await evening.work(facts={"text": "fox, red fur, smile (happy)"})
+        (message,) = evening.messages
+        assert message.content.endswith("```fox, red fur, smile \\(happy\\)```") and buttons(message) == {}
+        studio.chat.set_options(f"channel-{evening.channel.id}", {"commands": ["imagine"]})
+        refused = await ann.slash(evening.channel, "describe", picture=("a.png", png()))
+        assert "takes /imagine only" in refused.response.content
 
     play(scene)
 

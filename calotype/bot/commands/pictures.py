@@ -9,10 +9,12 @@ import discord
 from discord import app_commands
 
 from calotype.bot.commands.mine import own_job, suggest_jobs
-from calotype.bot.interactions import _, answering, fetched, is_private, person_of
+from calotype.bot.interactions import _, answering, fetched, is_private, person_of, place_of
 from calotype.bot.studio import CommandPlace, Queued
+from calotype.bot.tags import tag
 from calotype.bot.wording import escaped
 from calotype.errors import CalotypeError
+from calotype.languages import translate
 
 if TYPE_CHECKING:
     from calotype.bot.client import Bot
@@ -50,7 +52,9 @@ def add(bot: "Bot") -> None:
         async with answering(interaction):
             await work_on(bot, interaction, "upscale", {"scale": scale}, picture)
 
-    @bot.tree.command(name=_("describe"), description=_("The prompt and parameters that a picture was drawn with"))
+    @bot.tree.command(
+        name=_("describe"), description=_("The prompt that a picture was drawn with, or tags of what it shows")
+    )
     @app_commands.describe(picture=_("the picture"))
     @app_commands.rename(picture=_("picture"))
     async def describe(interaction: discord.Interaction, picture: discord.Attachment) -> None:
@@ -99,12 +103,16 @@ def name_of(picture: discord.Attachment) -> str:
 
 
 async def say_parameters(bot: "Bot", interaction: discord.Interaction, picture: discord.Attachment) -> None:
-    """What a picture says about how it was drawn, to the person alone."""
+    """What a picture says about how it was drawn, to the person alone; else its tags, as a job."""
     content = await fetched(picture, bot.studio.service.max_upload)
     name = name_of(picture)
-    found = await asyncio.to_thread(bot.studio.describe, person_of(interaction), io.BytesIO(content), name)
+    person, place = person_of(interaction), place_of(interaction)
+    found = await asyncio.to_thread(bot.studio.describe, person, io.BytesIO(content), name, place)
     if not found:
-        raise CalotypeError("this picture says nothing about how it was drawn")
+        tagged = await asyncio.to_thread(tag, bot.studio, person, io.BytesIO(content), str(interaction.id), place)
+        await bot.show_queued(interaction, tagged)
+        await bot.say(interaction, translate("It says nothing of a prompt; its tags follow.", place.language))
+        return
     lines = [f"**{escaped(str(key))}**: {escaped(str(value))}" for key, value in found.items() if value]
     await bot.say(interaction, "\n".join(lines))
 
