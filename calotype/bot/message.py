@@ -17,6 +17,7 @@ TEMPLATES = {
     "upscale": "Enlarging",
     "train_lora": "Training a LoRA",
     "caption": "Tags of a picture",
+    "blend": "Blended pictures",
 }
 MAX_TAGS = 1200  # characters
 FACTS = {
@@ -62,9 +63,9 @@ def job_text(
 
 def head(job: Job, message: ChatMessage, wording: Wording) -> str:
     """In bold, what was asked for."""
-    text = message.text or job.task.get("prompt", "")
+    text = message.text or str(job.task.get("prompt", ""))
     if job.kind == "imagine":
-        return f"**{escaped(text)}**"
+        return f"**{escaped(text) or wording.translate(TEMPLATES['blend'])}**"
     name = f" {escaped(job.task.get('output_name', ''))}" if job.kind == "train_lora" else ""
     return f"**{wording.translate(TEMPLATES.get(job.kind, job.kind))}{name}**"
 

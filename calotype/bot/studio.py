@@ -281,12 +281,15 @@ class Studio:
     def _same_files(self, member: ChatMember, job: Job) -> dict[str, Any]:
         """The uploads of a job, also for somebody else who pressed its button."""
         files = {}
-        for option, ref in job.files.items():
-            if isinstance(ref, str):
-                upload, _, name = ref.partition("/")
-                with open_stored(self.service.store.files.upload(upload)) as file:
-                    files[option] = self.stored(member, file, name or "picture.png")
+        for option, refs in job.files.items():
+            own = [self._own(member, ref) for ref in ([refs] if isinstance(refs, str) else refs)]
+            files[option] = own[0] if isinstance(refs, str) else own
         return files
+
+    def _own(self, member: ChatMember, ref: str) -> str:
+        upload, _, name = ref.partition("/")
+        with open_stored(self.service.store.files.upload(upload)) as file:
+            return self.stored(member, file, name or "picture.png")
 
     def remixed(self, person: Person, job_id: str) -> tuple[ChatMessage, Job] | None:
         """The job whose prompt a person is asked for before a button draws it again; None for who does not want that.

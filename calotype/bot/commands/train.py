@@ -19,9 +19,31 @@ def add(bot: "Bot") -> None:
     @app_commands.describe(
         name=_("the word that will stand for what it learns"),
         about=_("what the photos show, such as: dog"),
-        **{f"photo{number}": _("a photo") for number in range(1, 11)},
+        photo1=_("a photo"),
+        photo2=_("a photo"),
+        photo3=_("a photo"),
+        photo4=_("a photo"),
+        photo5=_("a photo"),
+        photo6=_("a photo"),
+        photo7=_("a photo"),
+        photo8=_("a photo"),
+        photo9=_("a photo"),
+        photo10=_("a photo"),
     )
-    @app_commands.rename(name=_("name"), about=_("about"))
+    @app_commands.rename(
+        name=_("name"),
+        about=_("about"),
+        photo1=_("photo1"),
+        photo2=_("photo2"),
+        photo3=_("photo3"),
+        photo4=_("photo4"),
+        photo5=_("photo5"),
+        photo6=_("photo6"),
+        photo7=_("photo7"),
+        photo8=_("photo8"),
+        photo9=_("photo9"),
+        photo10=_("photo10"),
+    )
     async def train_lora(
         interaction: discord.Interaction,
         name: app_commands.Range[str, 1, 40],
