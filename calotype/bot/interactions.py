@@ -8,10 +8,11 @@ from discord import app_commands
 
 from calotype.bot.channels import location_of
 from calotype.bot.studio import CommandPlace, Person, Studio
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Message
 from calotype.languages import language_of
 
-TOKEN_ENDED = (10062, 10015, 50027)  # unknown interaction, unknown webhook, invalid token of one
+UNKNOWN_INTERACTION = 10062
+TOKEN_ENDED = (UNKNOWN_INTERACTION, 10015, 50027)  # unknown webhook, invalid token of one
 _ = app_commands.locale_str  # names and descriptions, translated by the catalogs
 
 
@@ -86,5 +87,10 @@ async def refusing(interaction: discord.Interaction) -> AsyncIterator[None]:
         yield
     except CalotypeError as fault:
         await interaction.client.refuse(interaction, fault)
+    except discord.NotFound as fault:
+        if fault.code != UNKNOWN_INTERACTION:
+            await interaction.client.report(interaction, fault)
+            return
+        await interaction.client.refuse(interaction, Message("Discord did not wait for this; please try it again"))
     except Exception as fault:  # noqa: BLE001 - it is logged there
         await interaction.client.report(interaction, fault)

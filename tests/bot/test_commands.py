@@ -208,11 +208,13 @@ def test_names_and_descriptions_are_in_chinese_too(play):
             chinese = payload["name_localizations"]["zh-CN"]
             assert names.setdefault((payload["type"], chinese), payload["name"]) == payload["name"]
             for part in (payload, *payload.get("options", ())):
+                for choice in part.get("choices", ()):
+                    assert choice["name_localizations"]["zh-CN"] != choice["name"]
                 if part.get("description"):  # a menu has none
                     texts = (part["description"], part["description_localizations"]["zh-CN"])
                     assert all(1 <= len(text) <= 100 for text in texts)
                     assert re.fullmatch(r"[\w-]{1,32}", part["name_localizations"]["zh-CN"]), part["name"]
-        assert names[1, "画图"] == "imagine" and len(names) == 18
+        assert names[1, "画图"] == "imagine" and len(names) == 20
 
     play(scene)
 
