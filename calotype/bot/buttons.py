@@ -23,7 +23,12 @@ MAX_ROW = 5  # buttons of a row
 MAX_CHOICES = 25  # of a list
 MAX_LISTS = 3  # of faces, below the buttons of a picture
 WORDS = (  # that nothing else has
-    *("Vary (subtle)", "Vary (strong)", "Vary (region)", "Zoom out 1.5x", "Zoom out 2x", "Upscale 4x"),
+    "Vary (subtle)",
+    "Vary (strong)",
+    "Vary (region)",
+    "Zoom out 1.5x",
+    "Zoom out 2x",
+    "Upscale 4x",
     "Choose the regions",
 )
 
