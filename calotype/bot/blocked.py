@@ -52,8 +52,8 @@ def check_words(text: str, path: Path | None, appeal: str = "", steps: int = STE
 
 def _parts(text: str, steps: int) -> set[str]:
     """What the picture is to show, at all steps together."""
-    wanted = [part for part, weight in composition(extras(text)[0]) if weight > 0]
-    return {step_text for part in wanted for _, step_text in schedule(part, steps)}
+    positive = [part for part, weight in composition(extras(text)[0]) if weight > 0]
+    return {step_text for part in positive for _, step_text in schedule(part, steps)}
 
 
 def _plain(text: str) -> str:

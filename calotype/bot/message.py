@@ -20,14 +20,14 @@ TEMPLATES = {
     "blend": "Blended pictures",
 }
 MAX_TAGS = 1200  # characters
-FACTS = {
-    "width": Message("width: {value}"),
-    "height": Message("height: {value}"),
-    "seed": Message("seed: {value}"),
-    "model": Message("model: {value}"),
-    "steps": Message("steps: {value}"),
-    "guidance": Message("guidance scale: {value}"),
-    "sampler": Message("sampler: {value}"),
+WORDS = {
+    "width": "width",
+    "height": "height",
+    "seed": "seed",
+    "model": "model",
+    "steps": "steps",
+    "guidance": "guidance scale",
+    "sampler": "sampler",
 }  # of a picture, for /info and its button
 
 
@@ -140,13 +140,14 @@ def job_facts(job: Job, index: int, language: str) -> str:
     wording = WORDINGS[language]
     found = pictures_of(job)
     facts = dict(found[index - 1].facts) if 1 <= index <= len(found) else {}
-    known = {**{name: job.task[name] for name in FACTS if name in job.task}, **facts}
+    known = {**{name: job.task[name] for name in WORDS if name in job.task}, **facts}
     lines = [f"`{job.id}`"]
     if prompt := job.task.get("prompt"):
         lines.append(f"**{escaped(prompt)}**")
     if negative := job.task.get("negative"):
         lines.append(wording.fill(Message("without: {negative}", negative=escaped(negative))))
-    shown = {name: known[name] for name in FACTS if known.get(name) not in (None, "")}
-    lines += [wording.fill(Message(FACTS[name], value=short(value))) for name, value in shown.items()]
+    for name, word in WORDS.items():
+        if (value := known.get(name)) not in (None, ""):
+            lines.append(wording.fill(Message("{name}: {value}", name=wording.translate(word), value=short(value))))
     lines.append(wording.fill(Message("{seconds:.1f} device seconds", seconds=job.cost)))
     return "\n".join(lines)

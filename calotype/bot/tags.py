@@ -14,7 +14,7 @@ def tag(studio: Studio, person: Person, picture: BinaryIO, key: str, place: Comm
     if not studio.service.has_tagger:
         raise CalotypeError(
             "this picture says nothing about how it was drawn, and there is no tagger here to tell what it shows; the "
-            "owner of this bot can name a WD14 tagger when it is started, by --tagger"
+            "owner of this bot can name a WD14 tagger by {option:tagger} when it is started"
         )
     member = studio.member(person)
     upload = studio.stored(member, picture, "picture.png")

@@ -192,7 +192,7 @@ class Imagine(Sampling, Start, Hires):
                 option="mask" if self.mask else "outpaint" if self.outpaint else "blend",
             )
         if self.blend and (self.mask or self.outpaint):
-            raise CalotypeError("{option:blend} takes whole pictures, without {option:mask} and {option:outpaint}")
+            raise CalotypeError("pictures are blended whole; leave out {option:mask} and {option:outpaint}")
         if 0 < self.hires < 1:
             raise CalotypeError(
                 "{option:hires} is an upscaling factor of at least 1, such as 1.5, not {hires:g}", hires=self.hires

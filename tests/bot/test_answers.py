@@ -119,7 +119,7 @@ def test_facts_of_a_picture_are_in_the_language_of_the_reader(play, studio):
         await ann.slash(evening.channel, "imagine", prompt="fox --no cat --stylize 100")
         await evening.work()
         lines = job_facts(studio.service.store.find()[0], 1, "zh").splitlines()
-        facts = ["宽度：64", "高度：48", "种子：7", "模型：emoji", "引导系数：7"]
+        facts = ["宽：64", "高：48", "种子：7", "模型：emoji", "引导系数：7"]
         assert lines[2:] == ["不要：cat", *facts, "2.0 设备秒"]
 
     play(scene)

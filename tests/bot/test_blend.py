@@ -1,6 +1,7 @@
 """/blend: one picture of several."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,13 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from calotype.bot.settings import MODELS_FILE, BotSettings
+from calotype.errors import CalotypeError
+from calotype.inference.diffusion.canvas import blended_files
 from calotype.inference.diffusion.generate import mean_of_length
+from calotype.outputs.reproduce import drawing_task
+from calotype.outputs.sidecar import StoredRecord
+from calotype.record import Record
+from calotype.tasks import Imagine
 from tests.api.conftest import png
 from tests.bot.conftest import buttons, picture
 
@@ -111,3 +118,30 @@ def test_a_blend_has_something_of_each_picture(play, studio, small, run_all):
         assert red > green and blue > green
 
     play(scene)
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"blend": Path("x")}, "needs an initial picture"),
+        ({"blend": Path("x"), "init": Path("a.png"), "outpaint": "64"}, "are blended whole"),
+    ],
+)
+def test_a_blend_needs_an_initial_picture_and_takes_whole_ones(options, part):
+    with pytest.raises(CalotypeError, match=part):
+        Imagine(**options)
+
+
+@pytest.mark.parametrize("count", [0, 8])
+def test_a_blend_is_of_two_to_eight_pictures(tmp_path, count):
+    for number in range(count):
+        (tmp_path / f"{number}.png").write_bytes(png())
+    (tmp_path / "notes.txt").write_text("no picture")
+    with pytest.raises(CalotypeError, match=f"1 to 7 pictures, not {count}"):
+        blended_files(tmp_path)
+
+
+def test_a_blend_is_not_made_again_from_its_file(tmp_path):
+    record = Record("imagine", {"prompt": "fox", "init": "a.png", "blend": "blend"})
+    with pytest.raises(CalotypeError, match="blend them again"):
+        drawing_task(StoredRecord(record, tmp_path / "a.json"), None)

@@ -107,7 +107,7 @@ def test_a_picture_tells_its_parameters(play):
         described = await ann.slash(evening.channel, "describe", picture=("a.png", png(64, 64, pnginfo=text)))
         assert "red fox" in described.response.content and "Seed**: 7" in described.response.content
         bare = await ann.slash(evening.channel, "describe", picture=("a.png", png()))
-        assert "there is no tagger here" in bare.response.content and "--tagger" in bare.response.content
+        assert "there is no tagger here" in bare.response.content and "a WD14 tagger" in bare.response.content
         broken = await ann.slash(evening.channel, "describe", picture=("a.png", b"no picture"))
         assert broken.response.ephemeral and "/" not in broken.response.content
 
