@@ -34,6 +34,8 @@ def order(monkeypatch, studio):
         *(("queue", {}), ("info", {}), ("settings", {}), ("cancel", {}), ("show", {"job": "x"})),
         *(("imagine", {"prompt": "fox"}), ("vary", {"job": "x"}), ("link", {"code": "x"})),
         *((name, {"picture": ("a.png", png())}) for name in ("restore", "upscale", "describe")),
+        ("blend", {"picture1": ("a.png", png()), "picture2": ("b.png", png())}),
+        ("train", {"name": "fox", "photo1": ("a.png", png())}),
     ],
 )
 def test_a_command_is_acknowledged_first(play, order, name, options):
@@ -45,7 +47,20 @@ def test_a_command_is_acknowledged_first(play, order, name, options):
     play(scene)
 
 
-@pytest.mark.parametrize("label", ["U1", "V1", "🔄", "ℹ️", "Upscale 2x", "❤️"])
+@pytest.mark.parametrize("name", ["Info", "Restore faces", "Upscale 2x"])
+def test_a_menu_of_a_message_is_acknowledged_first(play, order, name):
+    async def scene(evening):
+        ann = evening.person("ann")
+        await ann.slash(evening.channel, "imagine", prompt="fox")
+        await evening.work()
+        order.clear()
+        await ann.context_menu(evening.channel, name, evening.messages[0])
+        assert order[0] == "acknowledged" and order.count("acknowledged") == 1
+
+    play(scene)
+
+
+@pytest.mark.parametrize("label", ["U1", "V1", "🔄", "ℹ️", "Upscale 2x", "Vary (region)", "❤️"])
 def test_a_button_is_acknowledged_first(play, order, label):
     async def scene(evening):
         ann = evening.person("ann")
