@@ -1,5 +1,7 @@
 """Rules of channels: they hold in threads, for buttons, and where results come as direct messages."""
 
+from dataclasses import replace
+
 import discord
 import pytest
 
@@ -31,6 +33,22 @@ def test_a_thread_has_the_rules_of_its_channel(play, studio):
         await evening.work()
         (message,) = [message for message in thread.history() if not message.flags.ephemeral]
         assert message.attachments[0].is_spoiler() and "U1" in buttons(message)
+
+    play(scene)
+
+
+def test_rules_that_are_given_in_a_thread_are_those_of_its_channel(play, studio):
+    async def scene(evening):
+        admin = evening.guild.create_role("admin", permissions=discord.Permissions(administrator=True))
+        owner = evening.person("owner", roles=[admin])
+        studio.settings = replace(studio.settings, owner=(str(owner.id),))
+        channel = evening.bot.get_channel(evening.channel.id)
+        await channel.create_thread(name="inside", type=discord.ChannelType.public_thread)
+        (thread,) = evening.channel.threads
+        await owner.slash(thread, "channel", commands="upscale")
+        for place in (thread, evening.channel):
+            refused = await owner.slash(place, "imagine", prompt="fox")
+            assert "takes /upscale only" in refused.response.content
 
     play(scene)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import discord
 from discord import app_commands
 
-from calotype.bot.interactions import _, answering, language_for
+from calotype.bot.interactions import _, answering, language_for, place_of
 from calotype.bot.message import filled
 from calotype.bot.wording import WORDINGS
 from calotype.errors import CalotypeError, Message, plural
@@ -128,7 +128,7 @@ def set_channel(
     bot: "Bot", interaction: discord.Interaction, commands: str | None, models: str | None, spoiler: bool | None
 ) -> str:
     """Changes what is given, and says what holds in the channel. Raises CalotypeError."""
-    chat, id = bot.studio.chat, f"channel-{interaction.channel_id}"
+    chat, id = bot.studio.chat, f"channel-{place_of(interaction).ruling_channel}"
     options = chat.options(id)
     if commands is not None:
         options["commands"] = chosen(commands, LIMITED)
