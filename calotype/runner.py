@@ -603,7 +603,7 @@ def _check_pictures(task: Imagine, max_pixels: int) -> None:
     """Raises PictureError for an unreadable initial picture or mask, before torch is loaded."""
     from calotype.picture import Picture
 
-    for path in (task.init, task.mask):
+    for path in (task.init, task.mask, *(sorted(task.blend.iterdir()) if task.blend and task.blend.is_dir() else ())):
         if path is not None:
             Picture.open(path, max_pixels)
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import io
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -12,24 +13,33 @@ import aiohttp
 import discord
 from discord import app_commands
 
-from calotype.bot.buttons import JobButton, job_view, picture_view
+from calotype.bot.buttons import JobButton, JobSelect, job_view, picture_view, region_view
 from calotype.bot.delivery import GONE, Content, copied, is_for_later, plain_text
 from calotype.bot.follow import LOOK_SECONDS, Follower
 from calotype.bot.guests import Guests
-from calotype.bot.interactions import fetched, language_for, person_of, refusing
+from calotype.bot.interactions import (
+    TOKEN_ENDED,
+    acknowledge,
+    fetched,
+    language_for,
+    person_of,
+    place_of,
+    refusing,
+)
 from calotype.bot.message import filled, job_facts, state
-from calotype.bot.remix import REMIXED, RemixModal
-from calotype.bot.studio import CommandPlace, Person, Queued, Studio, grid_of, picture_of
-from calotype.bot.wording import address, shortened
+from calotype.bot.regions import regions_picture
+from calotype.bot.remix import REMIXED, RegionModal, RemixModal
+from calotype.bot.studio import CommandPlace, Person, Queued, Studio, command_of, grid_of, picture_of
+from calotype.bot.wording import shortened
 from calotype.errors import CalotypeError, Message, plural
 from calotype.jobs.chat import ChatMessage
 from calotype.jobs.jobs import Job
 from calotype.languages import language_of, translate
 
 LOG = logging.getLogger("calotype.bot")
-FREE = ("i", "u", "c", "h")  # buttons that queue no job
+FREE = ("i", "u", "c", "h", "vr")  # buttons that queue no job
 MAX_RATE_LIMIT = 30.0  # seconds that a request waits for its turn, the least of discord.py; the follower has others
-TOKEN_ENDED = (10062, 10015, 50027)  # unknown interaction, unknown webhook, invalid token of one
+MODAL_SECONDS = 1.5  # for the store, before a window opens: it cannot be acknowledged first
 
 
 class CatalogTranslator(app_commands.Translator):
@@ -70,13 +80,14 @@ class Bot(discord.Client):
         )
         self.studio = studio
         self.follower = Follower(self, studio, look_seconds, clock)
+        self.channels = self.follower.delivery.channels
         self.guests = Guests(self, lambda: studio.settings.servers)
         self.tree = Tree(self)
         self._loop_task: asyncio.Task | None = None
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # while somebody has or awaits one
 
     async def setup_hook(self) -> None:
-        self.add_dynamic_items(JobButton)
+        self.add_dynamic_items(JobButton, JobSelect)
         await self.tree.set_translator(CatalogTranslator())
         await self.tree.sync()
 
@@ -135,25 +146,24 @@ class Bot(discord.Client):
     async def queue(
         self,
         interaction: discord.Interaction,
-        work: Callable[[CommandPlace, bytes | None], Queued],
+        work: Callable[[CommandPlace, list[bytes]], Queued],
         *,
-        attachment: discord.Attachment | None = None,
+        attachments: Sequence[discord.Attachment] = (),
         is_private: bool = False,
     ) -> None:
-        """Acknowledges a command, queues its jobs by `work` in a thread, and shows them.
+        """Queues the jobs of a command by `work` in a thread, and shows them.
 
-        The acknowledgement is for the person alone. The jobs have messages of their own in the channel, or direct ones
+        The jobs have messages of their own in the channel, or direct ones
         if `is_private`, for which the token of the interaction is not needed.
 
         Args:
-            work: takes the place of the messages, and the content of the attachment.
+            work: takes the place of the messages, and the contents of the attachments.
         """
-        await self.acknowledge(interaction, thinking=True, ephemeral=True)
-        language, channel = language_for(interaction), interaction.channel_id
+        language, channel = language_for(interaction), None
         if is_private:
             channel = (await interaction.user.create_dm()).id
-        content = await fetched(attachment, self.studio.service.max_upload) if attachment else None
-        queued = await asyncio.to_thread(work, CommandPlace(str(channel), language=language), content)
+        contents = [await fetched(attachment, self.studio.service.max_upload) for attachment in attachments]
+        queued = await asyncio.to_thread(work, place_of(interaction, channel), contents)
         await self.show_queued(interaction, queued)
         notes = [*queued.notes]
         if is_private:
@@ -166,15 +176,6 @@ class Bot(discord.Client):
         else:
             with contextlib.suppress(discord.HTTPException):  # nobody needs it any more
                 await interaction.delete_original_response()
-
-    async def acknowledge(self, interaction: discord.Interaction, **more: Any) -> None:
-        """Says that the bot is at work. Where it is too late for that, the work is done nevertheless."""
-        try:
-            await interaction.response.defer(**more)
-        except discord.HTTPException as fault:
-            if fault.code not in TOKEN_ENDED:
-                raise
-            LOG.warning("an interaction came too late to be acknowledged: %s", fault)
 
     async def _private_note(self, queued: Queued) -> Message:
         """Where results are that only the person sees. Whether direct messages arrive is known once one was sent."""
@@ -198,14 +199,15 @@ class Bot(discord.Client):
         text = shortened(text)
         try:
             if interaction.response.is_done():
-                await interaction.followup.send(text, ephemeral=True, **more)
+                await interaction.followup.send(text, ephemeral=True, suppress_embeds=True, **more)
             else:
-                await interaction.response.send_message(text, ephemeral=True, **more)
+                await interaction.response.send_message(text, ephemeral=True, suppress_embeds=True, **more)
         except discord.HTTPException as fault:
             if fault.code not in TOKEN_ENDED:
                 raise
             with contextlib.suppress(discord.Forbidden):
-                await interaction.user.send(text, **{**more, "files": copied(more.get("files", ()))})
+                more["files"] = copied(more.get("files", ()))
+                await interaction.user.send(text, suppress_embeds=True, **more)
 
     async def refuse(self, interaction: discord.Interaction, fault: CalotypeError | Message) -> None:
         """Says to the person alone why something is not done."""
@@ -237,30 +239,70 @@ class Bot(discord.Client):
         if not await self.serves(interaction):
             return
         async with refusing(interaction):
-            person, language = person_of(interaction), language_for(interaction)
-            message, job = await asyncio.to_thread(self.studio.pressed, person, job_id, language)
-            if action in FREE:  # the others are counted where they are queued
-                command = job.kind if action == "u" else ""
-                await asyncio.to_thread(self.studio.admit, person, command, str(interaction.channel_id))
-            if action == "i":
-                await self.say(interaction, await asyncio.to_thread(job_facts, job, index, language))
+            if action in REMIXED and await self._opens_remix(interaction, action, job_id, index):
                 return
-            if action in REMIXED and await asyncio.to_thread(self._remixes, person):
-                await interaction.response.send_modal(RemixModal(message, job, action, index, language))
-                return
-            await self.acknowledge(interaction)
-            turn = self._turns.setdefault(f"{person.id}.{action}.{job_id}.{index}", asyncio.Lock())
+            await acknowledge(interaction, is_button=True)
+            turn = self._turns.setdefault(f"{interaction.user.id}.{action}.{job_id}.{index}", asyncio.Lock())
             async with turn:
-                if action == "u":
-                    await self._show_picture(interaction, message, job, index)
-                elif action in ("c", "t", "h"):
-                    await self._steer(interaction, action, person, message, job, language)
-                else:
-                    await self._derive(interaction, action, person, message, job, index)
+                await self._press(interaction, action, job_id, index)
 
-    def _remixes(self, person: Person) -> bool:
-        member = self.studio.chat.member(person.id)
-        return member is not None and bool(member.options.get("remix"))
+    async def _press(self, interaction: discord.Interaction, action: str, job_id: str, index: int) -> None:
+        person, language = person_of(interaction), language_for(interaction)
+        message, job = await asyncio.to_thread(self.studio.pressed, person, job_id, language)
+        if action in FREE:  # the others are counted where they are queued
+            command = command_of(action, job) if action in ("u", "vr") else ""
+            await asyncio.to_thread(self.studio.admit, person, command, place_of(interaction).ruling_channel)
+        if action == "i":
+            await self.say(interaction, await asyncio.to_thread(job_facts, job, index, language))
+        elif action == "vr":
+            await self._ask_regions(interaction, job, index, language)
+        elif action == "u":
+            await self._show_picture(interaction, message, job, index)
+        elif action in ("c", "t", "h"):
+            await self._steer(interaction, action, person, message, job, language)
+        else:
+            await self._derive(interaction, action, person, message, job, index)
+
+    async def _opens_remix(self, interaction: discord.Interaction, action: str, job_id: str, index: int) -> bool:
+        """Opens the window that asks for the prompt, for those who want it. Raises CalotypeError."""
+        language = language_for(interaction)
+        found = await self._in_time(self.studio.remixed, person_of(interaction), job_id, language)
+        if found is not None:
+            message, job = found
+            await interaction.response.send_modal(RemixModal(message, job, action, index, language))
+        return found is not None
+
+    async def _in_time(self, read: Callable[..., Any], *args: Any) -> Any:
+        """Reads the store before a window opens. Raises CalotypeError if that takes too long."""
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(read, *args), MODAL_SECONDS)
+        except TimeoutError:
+            raise CalotypeError("the queue is busy; press the button again") from None
+
+    async def _ask_regions(self, interaction: discord.Interaction, job: Job, index: int, language: str) -> None:
+        """Vary (region), its first step: the regions of the picture, and a list to choose from."""
+        content = await asyncio.to_thread(regions_picture, self.studio.service, job, index)
+        hides = await self.follower.delivery.hides(interaction.channel_id)
+        file = discord.File(io.BytesIO(content), "regions.jpg", spoiler=hides)
+        text = translate("Which regions are drawn anew? A window then asks what they show.", language)
+        await self.say(interaction, text, files=[file], view=region_view(job, index, language))
+
+    async def choose(
+        self, interaction: discord.Interaction, action: str, job_id: str, index: int, numbers: list[int]
+    ) -> None:
+        """Numbers of a list were chosen: of faces, which are restored alone, or of regions, which are drawn anew."""
+        if not await self.serves(interaction):
+            return
+        person = person_of(interaction)
+        async with refusing(interaction):
+            if action == "g":
+                message, job = await self._in_time(self.studio.pressed, person, job_id)
+                modal = RegionModal(message, job, index, numbers, language_for(interaction))
+                await interaction.response.send_modal(modal)
+                return
+            await acknowledge(interaction, is_button=True)
+            message, job = await asyncio.to_thread(self.studio.pressed, person, job_id)
+            await self._derive(interaction, "n", person, message, job, index, ",".join(map(str, numbers)))
 
     async def _show_picture(self, interaction: discord.Interaction, message: ChatMessage, job: Job, index: int) -> None:
         """U1 to U4: one picture, once for a grid; it costs nothing. One that was deleted is sent again."""
@@ -274,7 +316,7 @@ class Bot(discord.Client):
                 return
             result, mention = picture_of(job, index), interaction.user.mention
             line = Message("picture {number} of job `{job}`, by {mention}", number=index, job=job.id, mention=mention)
-            if where := self.origin(interaction, message):
+            if where := await self.origin(interaction, message):
                 line = Message(
                     "picture {number} of [this grid]({address}), by {mention}",
                     number=index,
@@ -290,23 +332,18 @@ class Bot(discord.Client):
             sent = await delivery.send(channel, person, make, plain_text(person, job.id, language), key, known)
             if sent is None:
                 raise CalotypeError("the picture cannot be sent: this channel takes none, nor do your direct messages")
-            await asyncio.to_thread(studio.chat.press, key, self.address_of(interaction, *sent))
+            await asyncio.to_thread(studio.chat.press, key, await self.address_of(*sent))
 
-    def address_of(self, interaction: discord.Interaction, channel: str, message: str) -> str:
+    async def address_of(self, channel: str, message: str) -> str:
         """The address of a message; empty where there is none."""
-        if message in ("", GONE):
-            return ""
-        if channel == str(interaction.channel_id):
-            return address(interaction.guild_id, channel, message)
-        guild = getattr(self.get_channel(int(channel)), "guild", None)
-        return address(guild.id if guild else None, channel, message)
+        return "" if message in ("", GONE) else await self.channels.address(channel, message)
 
-    def origin(self, interaction: discord.Interaction, message: ChatMessage) -> str:
+    async def origin(self, interaction: discord.Interaction, message: ChatMessage) -> str:
         """The address of the message whose button was pressed; of the job's own where only the person sees that one."""
         pressed = interaction.message
         if pressed is not None and not pressed.flags.ephemeral:
-            return address(interaction.guild_id, interaction.channel_id, pressed.id)
-        return self.address_of(interaction, message.channel, message.message)
+            return await self.channels.address(str(interaction.channel_id), str(pressed.id))
+        return await self.address_of(message.channel, message.message)
 
     async def _derive(
         self,
@@ -316,12 +353,12 @@ class Bot(discord.Client):
         message: ChatMessage,
         job: Job,
         index: int,
+        faces: str = "",
     ) -> None:
         """A job made of a picture; pressed twice by the same person, wherever that button is, it is the same job."""
-        parent, language = self.origin(interaction, message), language_for(interaction)
-        place = CommandPlace(str(interaction.channel_id), parent=parent, language=language)
-        key = f"{job.id}.{action}.{index}"
-        queued = await asyncio.to_thread(self.studio.press, person, action, job, index, key, place)
+        place = place_of(interaction, parent=await self.origin(interaction, message))
+        key = f"{job.id}.{action}.{faces or index}"
+        queued = await asyncio.to_thread(self.studio.press, person, action, job, index, key, place, faces)
         await self.show_queued(interaction, queued)
 
     async def show_queued(self, interaction: discord.Interaction, queued: Queued) -> None:
@@ -331,7 +368,7 @@ class Bot(discord.Client):
             return
         chat = self.studio.chat
         known = await asyncio.to_thread(chat.message, queued.jobs[0].id)
-        where = self.address_of(interaction, known.channel, known.message)
+        where = await self.address_of(known.channel, known.message)
         if where and not await self.follower.delivery.is_there(known.channel, known.message):
             await asyncio.to_thread(chat.change_message, known.job, message=GONE, is_final=False)
             self.follower.wake()
@@ -360,7 +397,7 @@ class Bot(discord.Client):
         if action == "c":
             await asyncio.to_thread(store.cancel, job.id)
         elif action == "t":
-            await asyncio.to_thread(self.studio.retry, person, job)
+            await asyncio.to_thread(self.studio.retry, person, job, place_of(interaction))
         else:
             await asyncio.to_thread(store.favourite, job.id, job.owner, True)
             await self.say(interaction, translate("Kept: it is not deleted to make room.", language))

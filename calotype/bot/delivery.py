@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import discord
 
+from calotype.bot.channels import Channels
 from calotype.bot.studio import Studio, suffix_of
 from calotype.bot.wording import WORDINGS, shortened
 from calotype.errors import CalotypeError, Message
@@ -65,6 +66,7 @@ class Delivery:
     """
 
     def __init__(self, client: discord.Client, studio: Studio):
+        self.channels = Channels(client)
         self._client, self._studio = client, studio
 
     async def deliver(self, message: ChatMessage, make: Make, *, is_end: bool) -> bool:
@@ -200,8 +202,9 @@ class Delivery:
         return [discord.File(io.BytesIO(content), name, spoiler=await self.hides(channel))], notes
 
     async def hides(self, channel: int | str) -> bool:
-        """Whether pictures of this channel are covered until they are clicked."""
-        options = await asyncio.to_thread(self._studio.chat.options, f"channel-{channel}")
+        """Whether pictures of this channel, or of the one that a thread belongs to, are covered until clicked."""
+        ruled_by = (await self.channels.find(channel)).ruled_by
+        options = await asyncio.to_thread(self._studio.chat.options, f"channel-{ruled_by}")
         return bool(options.get("spoiler"))
 
 
@@ -244,6 +247,7 @@ def nonce_of(*source: str | int) -> str:
 async def _send(channel: Any, nonce: str, content: Content) -> Any:
     more = {"view": content.view} if content.view else {}
     more |= {"files": list(content.files or ()), "allowed_mentions": discord.AllowedMentions.none()}
+    more["suppress_embeds"] = True  # an address in a prompt shows no page below it
     text = shortened(content.text)
     try:
         sent = await channel.send(text, **more, nonce=nonce)

@@ -72,8 +72,8 @@ class TerminalClient:
     def get_partial_messageable(self, channel: int) -> TerminalChannel:
         return self._channel
 
-    def get_channel(self, channel: int) -> None:
-        return None
+    def get_channel(self, channel: int) -> TerminalChannel:
+        return self._channel
 
 
 class DemoStudio(Studio):

@@ -16,7 +16,9 @@ import discord
 from calotype.bot.buttons import job_view
 from calotype.bot.delivery import GONE, Content, Delivery, is_for_later
 from calotype.bot.message import job_text, waiting
+from calotype.bot.regions import faces_picture
 from calotype.bot.studio import Studio, grid_of
+from calotype.bot.training import kept_name
 from calotype.errors import CalotypeError
 from calotype.jobs.chat import ChatMessage
 from calotype.jobs.jobs import DONE, FINISHED_STATES, QUEUED, Job, NotFound
@@ -262,12 +264,22 @@ class Follower:
 
     async def _show_end(self, message: ChatMessage, job: Job) -> None:
         result = grid_of(job) if job.state == DONE else None
+        service = self._studio.service
+        faces = await asyncio.to_thread(faces_picture, service, job) if result is not None else None
+        kept: str | CalotypeError = ""
+        if job.kind == "train_lora" and job.state == DONE:
+            kept = await asyncio.to_thread(kept_name, self._studio, message, job)
 
         async def make(limit: int) -> Content:
             files, notes = [], []
             if result is not None:
-                files, notes = await self.delivery.picture(result, message.channel, limit)
-            return Content(job_text(job, message, notes=notes), job_view(job, message.language), files)
+                has_room = faces is not None and 2 * len(faces) < limit
+                files, notes = await self.delivery.picture(
+                    result, message.channel, limit - has_room * len(faces or b"")
+                )
+                if has_room and files:
+                    files.append(discord.File(io.BytesIO(faces), "faces.jpg", spoiler=files[0].spoiler))
+            return Content(job_text(job, message, notes=notes, kept=kept), job_view(job, message.language), files)
 
         await self.delivery.deliver(message, make, is_end=True)
         await asyncio.to_thread(self._studio.chat.end_message, job.id, job.last_event)

@@ -1,15 +1,20 @@
 """What all commands have in common."""
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 
 import discord
 from discord import app_commands
 
-from calotype.bot.studio import Person, Studio
-from calotype.errors import CalotypeError
+from calotype.bot.channels import location_of
+from calotype.bot.studio import CommandPlace, Person, Studio
+from calotype.errors import CalotypeError, Message
 from calotype.languages import language_of
 
+LOG = logging.getLogger("calotype.bot")
+UNKNOWN_INTERACTION = 10062
+TOKEN_ENDED = (UNKNOWN_INTERACTION, 10015, 50027)  # unknown webhook, invalid token of one
 _ = app_commands.locale_str  # names and descriptions, translated by the catalogs
 
 
@@ -37,6 +42,13 @@ def language_for(interaction: discord.Interaction) -> str:
     return language_of(str(interaction.locale))
 
 
+def place_of(interaction: discord.Interaction, channel: int | None = None, parent: str = "") -> CommandPlace:
+    """Where a command was given. `channel`: that its messages go to, if another one."""
+    here = interaction.channel_id
+    ruled_by = location_of(interaction.channel, here).ruled_by
+    return CommandPlace(str(channel or here), parent, language_for(interaction), ruled_by)
+
+
 def is_private(studio: Studio, person: Person) -> bool:
     """Whether the person wants results as direct messages."""
     member = studio.chat.member(person.id)
@@ -59,6 +71,28 @@ async def fetched(attachment: discord.Attachment, limit: int) -> bytes:
         ) from None
 
 
+async def acknowledge(interaction: discord.Interaction, *, is_button: bool = False) -> None:
+    """Tells Discord that an answer follows; without that it ends an interaction after three seconds.
+
+    The answer to a command is for the person alone. Where Discord has ended the interaction already, the work is done
+    all the same: messages of jobs do not need it, and answers come as direct messages.
+    """
+    try:
+        await (interaction.response.defer() if is_button else interaction.response.defer(ephemeral=True, thinking=True))
+    except discord.HTTPException as fault:
+        if fault.code not in TOKEN_ENDED:
+            raise
+        LOG.warning("an interaction came too late to be acknowledged: %s", fault)
+
+
+@contextlib.asynccontextmanager
+async def answering(interaction: discord.Interaction, *, is_button: bool = False) -> AsyncIterator[None]:
+    """What every command runs in: it is acknowledged before anything else, and `refusing` says what fails."""
+    await acknowledge(interaction, is_button=is_button)
+    async with refusing(interaction):
+        yield
+
+
 @contextlib.asynccontextmanager
 async def refusing(interaction: discord.Interaction) -> AsyncIterator[None]:
     """Says to the person alone what failed: what can be mended in its own words, anything else as an error of ours."""
@@ -66,5 +100,10 @@ async def refusing(interaction: discord.Interaction) -> AsyncIterator[None]:
         yield
     except CalotypeError as fault:
         await interaction.client.refuse(interaction, fault)
+    except discord.NotFound as fault:
+        if fault.code != UNKNOWN_INTERACTION:
+            await interaction.client.report(interaction, fault)
+            return
+        await interaction.client.refuse(interaction, Message("Discord did not wait for this; please try it again"))
     except Exception as fault:  # noqa: BLE001 - it is logged there
         await interaction.client.report(interaction, fault)

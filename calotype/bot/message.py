@@ -5,27 +5,56 @@ from typing import Any
 
 from calotype.api.shown import without_paths
 from calotype.bot.studio import pictures_of
+from calotype.bot.tags import tags_of
 from calotype.bot.wording import WORDINGS, escaped
 from calotype.errors import CalotypeError, Message, Wording, duration, plural
 from calotype.jobs.chat import ChatMessage
 from calotype.jobs.jobs import CANCELLED, DONE, FAILED, PAUSED, QUEUED, Job, is_our_fault
 from calotype.jobs.places import Place
 
-TEMPLATES = {"restore": "Restoring", "upscale": "Enlarging", "train_lora": "Training a LoRA"}
+TEMPLATES = {
+    "restore": "Restoring",
+    "upscale": "Enlarging",
+    "train_lora": "Training a LoRA",
+    "caption": "Tags of a picture",
+    "blend": "Blended pictures",
+}
 MAX_NEGATIVE = 500  # characters of a negative prompt
-FACTS = ("width", "height", "seed", "model", "steps", "guidance", "sampler")  # of a picture, for /info and its button
+MAX_TAGS = 1200  # characters
+WORDS = {
+    "width": "width",
+    "height": "height",
+    "seed": "seed",
+    "model": "model",
+    "steps": "steps",
+    "guidance": "guidance scale",
+    "sampler": "sampler",
+}  # of a picture, for /info and its button
 
 
-def job_text(job: Job, message: ChatMessage, place: Place | None = None, notes: Sequence[Message] = ()) -> str:
+def job_text(
+    job: Job,
+    message: ChatMessage,
+    place: Place | None = None,
+    notes: Sequence[Message] = (),
+    kept: str | CalotypeError = "",
+) -> str:
     """The whole text of a message.
 
     Args:
         place: in the queue, of a waiting job.
         notes: of the picture below.
+        kept: the name of the LoRA that was trained, or why it was not kept.
     """
     wording = WORDINGS[message.language]
     lines = [f"{head(job, message, wording)} – <@{message.member}>", filled(message.language, state(job, place))]
     lines += [filled(message.language, note) for note in notes]
+    if tags := tags_of(job):
+        lines.append(f"```{tags.replace('`', '')[:MAX_TAGS]}```")
+    if isinstance(kept, CalotypeError):
+        lines.append(filled(message.language, Message("The LoRA is not kept: {reason}", reason=kept)))
+    elif kept:
+        lines.append(wording.fill(Message("In prompts of yours it is {call}", call=f"`<lora:{kept}:1>`")))
     if message.parent:
         lines.append(wording.fill(Message("From [this message]({address})", address=message.parent)))
     return "\n".join(lines)
@@ -33,10 +62,11 @@ def job_text(job: Job, message: ChatMessage, place: Place | None = None, notes: 
 
 def head(job: Job, message: ChatMessage, wording: Wording) -> str:
     """In bold, what was asked for."""
-    text = message.text or job.task.get("prompt", "")
+    text = message.text or str(job.task.get("prompt", ""))
     if job.kind == "imagine":
-        return f"**{escaped(text)}**"
-    return f"**{wording.translate(TEMPLATES.get(job.kind, job.kind))}**"
+        return f"**{escaped(text) or wording.translate(TEMPLATES['blend'])}**"
+    name = f" {escaped(job.task.get('output_name', ''))}" if job.kind == "train_lora" else ""
+    return f"**{wording.translate(TEMPLATES.get(job.kind, job.kind))}{name}**"
 
 
 def state(job: Job, place: Place | None = None) -> Message:
@@ -105,17 +135,23 @@ def filled(language: str, sentence: Message | CalotypeError | str) -> str:
     return without_paths(WORDINGS[language].fill(sentence))
 
 
+def short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def job_facts(job: Job, index: int, language: str) -> str:
     """One picture of a job in a few lines: options, seed, cost."""
     wording = WORDINGS[language]
     found = pictures_of(job)
     facts = dict(found[index - 1].facts) if 1 <= index <= len(found) else {}
-    known = {**{name: job.task[name] for name in FACTS if name in job.task}, **facts}
+    known = {**{name: job.task[name] for name in WORDS if name in job.task}, **facts}
     lines = [f"`{job.id}`"]
     if prompt := job.task.get("prompt"):
         lines.append(f"**{escaped(prompt)}**")
     if negative := job.task.get("negative"):
         lines.append(wording.fill(Message("without: {negative}", negative=escaped(negative, MAX_NEGATIVE))))
-    lines += [f"{name}: {known[name]}" for name in FACTS if known.get(name) not in (None, "")]
+    for name, word in WORDS.items():
+        if (value := known.get(name)) not in (None, ""):
+            lines.append(wording.fill(Message("{name}: {value}", name=wording.translate(word), value=short(value))))
     lines.append(wording.fill(Message("{seconds:.1f} device seconds", seconds=job.cost)))
     return "\n".join(lines)

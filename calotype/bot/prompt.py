@@ -15,6 +15,7 @@ from calotype.errors import CalotypeError, Message
 from calotype.options import nearest, option, shown
 
 MAX_PROMPTS = 40  # of one command, by permutations and --repeat
+MAX_DEPTH = 8  # of braces within braces
 MAX_LENGTH = 6000  # characters of one, as Discord's longest option
 COUNT = 4  # pictures of a grid
 SIZE, STEPS = 512, 20  # of a model that the table says nothing about
@@ -98,15 +99,19 @@ def permutations(text: str) -> list[str]:
     r"""`{red, blue} apple` as `red apple` and `blue apple`; braces may be nested, `\{`, `\}` and `\,` are literal.
 
     Raises:
-        CalotypeError: a brace without its other half, or too many prompts.
+        CalotypeError: a brace without its other half, too many braces within each other, or too many prompts.
     """
-    choices, rest = _alternatives(text, 0, is_inside=False)
+    choices, rest = _alternatives(text, 0, depth=0)
     assert rest == len(text)
     return list(dict.fromkeys(" ".join(choice.split()) for choice in choices))
 
 
-def _alternatives(text: str, at: int, is_inside: bool) -> tuple[list[str], int]:
-    """The texts from a place to its closing brace or the end, and where that is."""
+def _alternatives(text: str, at: int, depth: int) -> tuple[list[str], int]:
+    """The texts from a place to its closing brace or the end, and where that is. `depth`: of open braces."""
+    if depth > MAX_DEPTH:
+        raise CalotypeError(
+            "braces in the prompt go up to {limit} deep; write fewer within each other", limit=MAX_DEPTH
+        )
     done: list[str] = []
     current = [""]
     while at < len(text):
@@ -114,17 +119,17 @@ def _alternatives(text: str, at: int, is_inside: bool) -> tuple[list[str], int]:
         if char == "\\" and text[at + 1 : at + 2] in ("{", "}", ","):
             current, at = [choice + text[at + 1] for choice in current], at + 2
         elif char == "{":
-            inner, at = _alternatives(text, at + 1, is_inside=True)
+            inner, at = _alternatives(text, at + 1, depth + 1)
             current = _limited([before + choice for before in current for choice in inner])
-        elif char == "}" and is_inside:
+        elif char == "}" and depth:
             return _limited(done + current), at + 1
         elif char == "}":
             raise CalotypeError("a closing brace in the prompt has no opening one; write \\}} for a brace itself")
-        elif char == "," and is_inside:
+        elif char == "," and depth:
             done, current, at = _limited(done + current), [""], at + 1
         else:
             current, at = [choice + char for choice in current], at + 1
-    if is_inside:
+    if depth:
         raise CalotypeError("an opening brace in the prompt is not closed; write \\{{ for a brace itself")
     return current, at
 

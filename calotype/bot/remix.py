@@ -4,8 +4,9 @@ import asyncio
 
 import discord
 
-from calotype.bot.interactions import person_of, refusing
-from calotype.bot.studio import VARIATIONS, CommandPlace, Queued, picture_of
+from calotype.bot.interactions import answering, person_of, place_of
+from calotype.bot.regions import vary_region
+from calotype.bot.studio import VARIATIONS, CommandPlace, Person, Queued, Studio, picture_of
 from calotype.jobs.chat import ChatMessage
 from calotype.jobs.files import open_stored
 from calotype.jobs.jobs import Job
@@ -16,13 +17,12 @@ MAX_LENGTH = 4000  # of Discord's text fields
 WEIGHT = 4.0  # --iw of strength 0
 
 
-class RemixModal(discord.ui.Modal):
-    """Asks for the prompt; what comes back is a command of its own, over the picture for a variation."""
+class PromptModal(discord.ui.Modal):
+    """Asks for the prompt of a picture; what comes back is a command of its own."""
 
-    def __init__(self, message: ChatMessage, job: Job, action: str, index: int, language: str):
-        super().__init__(title=translate("Change the prompt", language))
-        self._message, self._job, self._action, self._index = message, job, action, index
-        self._language = language
+    def __init__(self, title: str, message: ChatMessage, job: Job, index: int, language: str):
+        super().__init__(title=title)
+        self._message, self._job, self._index = message, job, index
         text = (message.text or job.task.get("prompt", ""))[:MAX_LENGTH]
         style = discord.TextStyle.paragraph
         self.prompt = discord.ui.TextInput(
@@ -30,20 +30,42 @@ class RemixModal(discord.ui.Modal):
         )
         self.add_item(self.prompt)
 
-    async def on_submit(self, interaction: discord.Interaction) -> None:
-        async with refusing(interaction):
-            await interaction.response.defer()
-            parent = interaction.client.origin(interaction, self._message)
-            place = CommandPlace(str(interaction.channel_id), parent=parent, language=self._language)
-            queued = await asyncio.to_thread(self._queue, interaction, place)
-            await interaction.client.show_queued(interaction, queued)
+    def queue(self, studio: Studio, person: Person, key: str, place: CommandPlace) -> Queued:
+        raise NotImplementedError
 
-    def _queue(self, interaction: discord.Interaction, place: CommandPlace) -> Queued:
-        studio, person, text = interaction.client.studio, person_of(interaction), self.prompt.value
+    async def on_submit(self, interaction: discord.Interaction) -> None:
+        async with answering(interaction, is_button=True):
+            client = interaction.client
+            place = place_of(interaction, parent=await client.origin(interaction, self._message))
+            person, key = person_of(interaction), str(interaction.id)
+            queued = await asyncio.to_thread(self.queue, client.studio, person, key, place)
+            await client.show_queued(interaction, queued)
+
+
+class RemixModal(PromptModal):
+    """For a grid anew, or over the picture for a variation."""
+
+    def __init__(self, message: ChatMessage, job: Job, action: str, index: int, language: str):
+        super().__init__(translate("Change the prompt", language), message, job, index, language)
+        self._action = action
+
+    def queue(self, studio: Studio, person: Person, key: str, place: CommandPlace) -> Queued:
+        text = self.prompt.value
         if self._action not in VARIATIONS:
-            return studio.imagine(person, text, f"{interaction.id}", place, parent=self._job)
+            return studio.imagine(person, text, key, place, parent=self._job)
         result = picture_of(self._job, self._index)
         if "--iw" not in text:
             text = f"{text} --iw {WEIGHT * (1 - VARIATIONS[self._action]):.2g}"
         with open_stored(studio.service.store.files.result(result.id)) as file:
-            return studio.imagine(person, text, f"{interaction.id}", place, file, self._job)
+            return studio.imagine(person, text, key, place, file, self._job)
+
+
+class RegionModal(PromptModal):
+    """For the regions of a picture that were chosen."""
+
+    def __init__(self, message: ChatMessage, job: Job, index: int, regions: list[int], language: str):
+        super().__init__(translate("What these regions show", language), message, job, index, language)
+        self._regions = regions
+
+    def queue(self, studio: Studio, person: Person, key: str, place: CommandPlace) -> Queued:
+        return vary_region(studio, person, self.prompt.value, key, place, self._job, self._index, self._regions)

@@ -45,6 +45,8 @@ class BotSettings:
     account_days: float = option(30.0, "age in days below which a Discord account is a newcomer", min=0, max=10_000)
     member_days: float = option(1.0, "days on the server below which a member is a newcomer", min=0, max=10_000)
     blocked_words: Path | None = option(None, "file with words that no prompt may contain, one a line", is_path=True)
+    training: bool = option(False, "members may train LoRAs of their own, by /train")
+    training_steps: int = option(600, "steps of such a training", min=1, max=100_000)
     appeal: str = option("", "whom to ask if a blocked word is a mistake, such as @maria", max_length=200)
 
 

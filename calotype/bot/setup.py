@@ -29,11 +29,15 @@ NEEDED = {
 READY_SECONDS = 30.0
 
 
-def new_studio(store: JobStore, settings: Settings, bot_settings: BotSettings) -> Studio:
-    """What the bot does in a job store. Raises CalotypeError if the table of models is not valid."""
+def new_studio(store: JobStore, settings: Settings, bot_settings: BotSettings, *, has_tagger: bool = False) -> Studio:
+    """What the bot does in a job store. Raises CalotypeError if the table of models is not valid.
+
+    Args:
+        has_tagger: whether workers have one, for tags of pictures.
+    """
     read_rows(settings.home)
     accounts = Accounts(store.database)
-    service = Service(store, settings, ServiceSettings(), accounts)
+    service = Service(store, settings, ServiceSettings(), accounts, has_tagger)
     studio = Studio(service, Chat(store.database, accounts), bot_settings)
     studio.chat.settle(studio.terms())
     return studio

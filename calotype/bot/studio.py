@@ -11,7 +11,7 @@ from calotype.api.errors import Refusal
 from calotype.api.limiter import Rate, RateLimiter
 from calotype.api.orders import read_order
 from calotype.api.service import Caller, Service
-from calotype.bot.blocked import check_words
+from calotype.bot.blocked import STEPS, check_words
 from calotype.bot.prompt import ImaginePrompt, ModelRow, read_prompts
 from calotype.bot.settings import BotSettings, read_rows
 from calotype.errors import CalotypeError, Message
@@ -21,14 +21,17 @@ from calotype.jobs.jobs import DONE, Job, NotFound, StoredResult
 from calotype.jobs.usage import DAY
 from calotype.outputs.describe import describe_picture
 
+MODEL = "emoji"  # that draws where a task names none
 NOBODY = "nobody"  # owner of no job and no model
 FLOOD = Rate(burst=10, per_minute=12)  # commands and presses of a person
 CROWD = Rate(burst=60, per_minute=60)  # of everybody in a channel, whose messages Discord limits to one a second
 INITIAL = 1.0  # weight of the initial picture where --iw is not given
 VARIATIONS = {"v": 0.65, "vs": 0.4, "vb": 0.85}  # strength of redrawing by button
+REGION = 0.9  # strength of redrawing within a mask
 ZOOMS = {"z15": 0.25, "z2": 0.5}  # margin on each side, of the picture's size
 PANS = {"pl": (1, 0, 0, 0), "pu": (0, 1, 0, 0), "pr": (0, 0, 1, 0), "pd": (0, 0, 0, 1)}
 MARGIN = 8  # margins are multiples of it
+COMMANDS = {"x2": "upscale", "x4": "upscale", "f": "restore", "n": "restore"}  # that buttons stand for, if not imagine
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,22 @@ class Person:
 
 @dataclass(frozen=True)
 class CommandPlace:
-    """Where a command was given, and by which button."""
+    """Where a command was given, and by which button.
+
+    Attributes:
+        channel: that its messages go to.
+        parent: address of the message with the button.
+        ruled_by: the channel whose rules hold, if another one: where the command was given, of a thread its parent.
+    """
 
     channel: str
-    parent: str = ""  # address
+    parent: str = ""
     language: str = "en"
+    ruled_by: str = ""
+
+    @property
+    def ruling_channel(self) -> str:
+        return self.ruled_by or self.channel
 
 
 @dataclass(frozen=True)
@@ -155,25 +169,31 @@ class Studio:
         place: CommandPlace,
         picture: BinaryIO | None = None,
         parent: Job | None = None,
+        mask: BinaryIO | None = None,
     ) -> Queued:
-        """Queues the jobs of a prompt. Raises CalotypeError if none is."""
-        member = self.admit(person, "imagine", place.channel)
-        check_words(text, self.settings.blocked_words, self.settings.appeal)
+        """Queues the jobs of a prompt, over a picture if there is one. Raises CalotypeError if none is.
+
+        Args:
+            mask: of the picture's size; only where it is white the picture is drawn anew.
+        """
+        member = self.admit(person, "imagine", place.ruling_channel)
         rows = self.rows
-        prompts = read_prompts(text, rows, _usual(rows, member))
+        prompts = read_prompts(text, rows, usual_row(rows, member))
+        self.check_tasks("imagine", (prompt.task for prompt in prompts), place)
         files = {}
         if picture is not None:
-            files = {"init": self._stored(member, picture, "init.png")}
+            files = {"init": self.stored(member, picture, "init.png")}
         elif any(prompt.image_weight is not None for prompt in prompts):
             raise CalotypeError("--{name} weighs a picture; attach one to the command", name="iw")
-        tasks = [(prompt, self._task(prompt, member, bool(files))) for prompt in prompts for _ in range(prompt.repeat)]
-        self._check_models((task for _, task in tasks), place.channel)
+        if mask is not None:
+            files["mask"] = self.stored(member, mask, "mask.png")
+        tasks = [(prompt, self._task(prompt, member, files)) for prompt in prompts for _ in range(prompt.repeat)]
         jobs: list[Job] = []
         is_new, refused = False, None
         try:
             for n, (prompt, task) in enumerate(tasks):
                 order = {"kind": "imagine", "task": task, "files": files}
-                job, is_first = self._submit(member, person, order, f"{key}.{n}", place, prompt.text, parent)
+                job, is_first = self.submit(member, person, order, f"{key}.{n}", place, prompt.text, parent)
                 is_new |= is_first
                 jobs.append(job)
         except CalotypeError as fault:
@@ -182,21 +202,31 @@ class Studio:
             refused = fault
         return Queued(tuple(jobs), is_new, prompts[0].notes, refused)
 
-    def _task(self, prompt: ImaginePrompt, member: ChatMember, has_picture: bool) -> dict[str, Any]:
+    def _task(self, prompt: ImaginePrompt, member: ChatMember, files: Mapping[str, str]) -> dict[str, Any]:
         task = {**prompt.task, "grid": True}
+        if "mask" in files:
+            return {name: task[name] for name in task if name != "size"} | {"strength": REGION}
         if "size" not in task and member.options.get("size"):
             task["size"] = member.options["size"]
-        if has_picture:
+        if files:
             weight = INITIAL if prompt.image_weight is None else prompt.image_weight
             task["strength"] = round(1 - weight / 4, 3)
         return task
 
-    def _check_models(self, tasks: Iterable[Mapping[str, Any]], channel: str) -> None:
-        allowed = self.chat.options(f"channel-{channel}").get("models")
-        if allowed and any(task.get("model", "emoji") not in allowed for task in tasks):
-            raise CalotypeError("this channel takes the models {names} only", names=", ".join(allowed), option="model")
+    def check_tasks(self, command: str, tasks: Iterable[Mapping[str, Any]], place: CommandPlace) -> None:
+        """Raises CalotypeError for a model that the channel does not take, and for a blocked word."""
+        if command not in ("imagine", "train_lora"):  # the models of others restore and enlarge
+            return
+        allowed = self.chat.options(f"channel-{place.ruling_channel}").get("models")
+        for task in tasks:
+            if allowed and task.get("model", MODEL) not in allowed:
+                raise CalotypeError(
+                    "this channel takes the models {names} only", names=", ".join(allowed), option="model"
+                )
+            steps = task.get("steps", STEPS)
+            check_words(task.get("prompt", ""), self.settings.blocked_words, self.settings.appeal, steps)
 
-    def _submit(
+    def submit(
         self,
         member: ChatMember,
         person: Person,
@@ -220,7 +250,7 @@ class Studio:
         job = service.submit(caller, order, f"discord.{key}", remember)
         return job, added[0]
 
-    def _stored(self, member: ChatMember, file: BinaryIO, name: str) -> str:
+    def stored(self, member: ChatMember, file: BinaryIO, name: str) -> str:
         caller = self.caller(member)
         self.service.check_storage(caller)
         return f"{self.service.store.upload(caller.owner, file, self.service.max_upload).id}/{name}"
@@ -236,40 +266,61 @@ class Studio:
         place: CommandPlace,
     ) -> Queued:
         """Queues the restoring or enlarging of a picture. Raises CalotypeError."""
-        member = self.admit(person, kind, place.channel)
-        order = {"kind": kind, "task": dict(task), "files": {"source": self._stored(member, picture, name)}}
-        job, is_new = self._submit(member, person, order, key, place)
+        member = self.admit(person, kind, place.ruling_channel)
+        order = {"kind": kind, "task": dict(task), "files": {"source": self.stored(member, picture, name)}}
+        job, is_new = self.submit(member, person, order, key, place)
         return Queued((job,), is_new)
 
-    def press(self, person: Person, action: str, job: Job, index: int, key: str, place: CommandPlace) -> Queued:
-        """Queues what a button of a picture asks for. Raises CalotypeError."""
-        member = self.admit(person, "", place.channel)
+    def press(
+        self, person: Person, action: str, job: Job, index: int, key: str, place: CommandPlace, faces: str = ""
+    ) -> Queued:
+        """Queues what a button of a picture asks for. Raises CalotypeError.
+
+        Args:
+            faces: their numbers, as "1,3", of the action n; face `index` alone where not given.
+        """
+        command = command_of(action, job)
+        member = self.admit(person, command, place.ruling_channel)
+        self.check_tasks(command, (job.task,), place)
         message, _ = self.pressed(person, job.id)
         if action == "r":
             order = {"kind": job.kind, "task": {**job.task, "seed": -1}, "files": self._same_files(member, job)}
         elif action == "n":
             order = {
                 "kind": job.kind,
-                "task": {**job.task, "faces": str(index)},
+                "task": {**job.task, "faces": faces or str(index)},
                 "files": self._same_files(member, job),
             }
         else:
             result = picture_of(job, index)
             with open_stored(self.service.store.files.result(result.id)) as file:
-                order = derived(action, job, result, self._stored(member, file, f"picture{suffix_of(result)}"))
-        self._check_models((order["task"],), place.channel)
-        queued, is_new = self._submit(member, person, order, key, place, message.text, job)
+                order = derived(action, job, result, self.stored(member, file, f"picture{suffix_of(result)}"))
+        queued, is_new = self.submit(member, person, order, key, place, message.text, job)
         return Queued((queued,), is_new)
 
     def _same_files(self, member: ChatMember, job: Job) -> dict[str, Any]:
         """The uploads of a job, also for somebody else who pressed its button."""
         files = {}
-        for option, ref in job.files.items():
-            if isinstance(ref, str):
-                upload, _, name = ref.partition("/")
-                with open_stored(self.service.store.files.upload(upload)) as file:
-                    files[option] = self._stored(member, file, name or "picture.png")
+        for option, refs in job.files.items():
+            own = [self._own(member, ref) for ref in ([refs] if isinstance(refs, str) else refs)]
+            files[option] = own[0] if isinstance(refs, str) else own
         return files
+
+    def _own(self, member: ChatMember, ref: str) -> str:
+        upload, _, name = ref.partition("/")
+        with open_stored(self.service.store.files.upload(upload)) as file:
+            return self.stored(member, file, name or "picture.png")
+
+    def remixed(self, person: Person, job_id: str, language: str = "en") -> tuple[ChatMessage, Job] | None:
+        """The job whose prompt a person is asked for before a button draws it again; None for who does not want that.
+
+        Raises:
+            CalotypeError: it is not there any more, or not for this person.
+        """
+        member = self.chat.member(person.id)
+        if member is None or not member.options.get("remix"):
+            return None
+        return self.pressed(person, job_id, language)
 
     def pressed(self, person: Person, job_id: str, language: str = "en") -> tuple[ChatMessage, Job]:
         """A job whose button is pressed, and its message; that of a job of the page was never sent.
@@ -294,26 +345,27 @@ class Studio:
         if presser != message.member and member and member.options.get("presses") == "mine":
             raise CalotypeError("only the person who gave this command may press its buttons")
 
-    def describe(self, person: Person, picture: BinaryIO, name: str) -> dict[str, Any]:
+    def describe(self, person: Person, picture: BinaryIO, name: str, place: CommandPlace) -> dict[str, Any]:
         """The parameters that a picture was generated with, by A1111's names; empty if it has none.
 
         Raises:
             CalotypeError: it cannot be read.
         """
-        member = self.admit(person)
-        upload = self._stored(member, picture, name).partition("/")[0]
+        member = self.admit(person, "describe", place.ruling_channel)
+        upload = self.stored(member, picture, name).partition("/")[0]
         path = self.service.store.files.upload(upload)
         return describe_picture(path, self.service.settings.max_pixels)["parameters"]
 
-    def retry(self, person: Person, job: Job) -> Job:
+    def retry(self, person: Person, job: Job, place: CommandPlace) -> Job:
         """Queues a job again that did not succeed; its owner stays. Raises CalotypeError."""
-        member = self.admit(person)
+        member = self.admit(person, command_for(job.kind), place.ruling_channel)
+        self.check_tasks(job.kind, (job.task,), place)
         if job.owner != member.account.id:  # such as one given before the person was linked to another account
             raise NotFound("this job belongs to another account; give the command again")
         return self.service.store.retry(job.id, job.owner, member.account.budget)
 
 
-def _usual(rows: Mapping[str, ModelRow], member: ChatMember) -> ModelRow:
+def usual_row(rows: Mapping[str, ModelRow], member: ChatMember) -> ModelRow:
     """The row of the model that a person draws with where the prompt names none."""
     if not (model := member.options.get("model")):
         return rows["default"]
@@ -350,6 +402,15 @@ def picture_of(job: Job, index: int) -> StoredResult:
 
 def suffix_of(result: StoredResult) -> str:
     return "." + result.name.rpartition(".")[2] if "." in result.name else ".png"
+
+
+def command_of(action: str, job: Job) -> str:
+    """The command that a button of a job stands for, so that the rules of the channel hold for it too."""
+    return command_for(job.kind) if action == "r" else COMMANDS.get(action, "imagine")
+
+
+def command_for(kind: str) -> str:
+    return {"train_lora": "train", "caption": "describe"}.get(kind, kind)
 
 
 def derived(action: str, job: Job, result: StoredResult, upload: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def bot(**values: Any) -> int:
 
     setup.set_up_log(quiet=values["quiet"])
     with contextlib.closing(ProcessSetup(settings, options, "").open_store()) as store:
-        studio = setup.new_studio(store, settings, bot_settings)
+        studio = setup.new_studio(store, settings, bot_settings, has_tagger=bool(options.tagger))
         if values["check"]:
             found = setup.check(studio, token)
             for message in found:

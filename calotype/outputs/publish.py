@@ -64,17 +64,17 @@ def fitting(source: Path, max_bytes: int, max_pixels: int) -> bytes:
 
 
 def _fitting_here(source: Path, max_bytes: int, max_pixels: int) -> bytes:
-    picture, side = _on_white(source, max_pixels), 2**14
+    picture, side = on_white(source, max_pixels), 2**14
     while len(content := _small_jpeg(picture, side)) > max_bytes and side > 64:
         side = round(side / SHRINK)
     return content
 
 
 def _thumbnail_here(source: Path, side: int, max_pixels: int) -> bytes:
-    return _small_jpeg(_on_white(source, max_pixels), side)
+    return _small_jpeg(on_white(source, max_pixels), side)
 
 
-def _on_white(source: Path, max_pixels: int) -> "Image.Image":
+def on_white(source: Path, max_pixels: int) -> "Image.Image":
     """Opened, in sRGB with 8 bits, without transparency."""
     from PIL import Image
 

@@ -7,19 +7,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from calotype import html
 from calotype.errors import PLAIN, CalotypeError, Message, Wording, duration, plural, recognized
 from calotype.files import atomic_file, readable
 from calotype.outputs.compare import Window, shown
+from calotype.outputs.numbered import draw_boxes
 from calotype.picture import Picture
 from calotype.picture.notes import as_message
 from calotype.record import REASONS, FaceRecord, Record, Result
 
 LARGE, SMALL, FACE = 1400, 640, 256  # longer sides in the page: a picture, the overview of faces, a face
 MARGIN = 0.45  # of a face's box, shown around it
-ACCENT = (214, 120, 40)
 
 
 class Report:
@@ -213,13 +213,5 @@ def _overview(before: Picture, faces: tuple[FaceRecord, ...]) -> Image.Image:
     factor = SMALL / max(image.size)
     image = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
     factor = image.width / before.pixels.shape[1]
-    draw = ImageDraw.Draw(image)
-    font = ImageFont.load_default(size=SMALL // 24)
-    for face in faces:
-        x, y, width, height = (v * factor for v in face.box)
-        draw.rectangle((x, y, x + width, y + height), outline=ACCENT, width=3)
-        right, bottom = draw.textbbox((0, 0), str(face.number), font)[2:]
-        above = max(0, y - bottom - 6)  # the number stands on the box, not in the face
-        draw.rectangle((x, above, x + right + 8, above + bottom + 6), fill=ACCENT)
-        draw.text((x + 4, above + 2), str(face.number), (255, 255, 255), font)
+    draw_boxes(image, ((face.number, tuple(v * factor for v in face.box)) for face in faces), SMALL // 24)
     return image

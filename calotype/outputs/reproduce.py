@@ -239,6 +239,8 @@ def drawing_task(stored: StoredRecord, source: Path | None) -> Imagine:
     """
     record = stored.record
     data = dict(record.options)
+    if data.get("blend"):
+        raise CalotypeError("a picture that was blended of several is not made again from its file; blend them again")
     if record.source_sha256:
         data["init"] = find_source(stored, source)
     if mask := record.computed.get("mask"):

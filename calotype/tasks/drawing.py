@@ -79,6 +79,13 @@ class Start:
     only_masked: bool = option(False, "inpaint the region around the mask alone, at full resolution")
     padding: int = option(32, "context around the mask, in pixels", min=0, max=1024, title="Padding of the mask")
     outpaint: str = option("", "pixels to add: 64, or left,top,right,bottom")
+    blend: Path | None = option(
+        None,
+        "folder with up to 7 further pictures, whose latents are averaged with those of the initial one",
+        is_path=True,
+        title="Pictures to blend",
+        is_hidden=True,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,11 +186,13 @@ class Imagine(Sampling, Start, Hires):
         if self.sampler != "auto":
             sampler_named(self.sampler, self.schedule)
         schedule_named(self.schedule)
-        if self.init is None and (self.mask or self.outpaint):
+        if self.init is None and (self.mask or self.outpaint or self.blend):
             raise CalotypeError(
                 "{option} needs an initial picture; give {option:init}",
-                option="mask" if self.mask else "outpaint",
+                option="mask" if self.mask else "outpaint" if self.outpaint else "blend",
             )
+        if self.blend and (self.mask or self.outpaint):
+            raise CalotypeError("pictures are blended whole; leave out {option:mask} and {option:outpaint}")
         if 0 < self.hires < 1:
             raise CalotypeError(
                 "{option:hires} is an upscaling factor of at least 1, such as 1.5, not {hires:g}", hires=self.hires

@@ -1,6 +1,8 @@
 """The bot on a Discord of this process (simcord), over a real job store."""
 
 import asyncio
+import io
+import time
 
 import pytest
 
@@ -8,16 +10,20 @@ pytest.importorskip("discord")
 pytest.importorskip("simcord")
 
 import simcord
+from PIL import Image
 
 from calotype.api.service import Service
 from calotype.api.settings import ServiceSettings
 from calotype.bot.commands import new_bot
 from calotype.bot.settings import BotSettings
 from calotype.bot.studio import Studio
+from calotype.engine import Engine
 from calotype.jobs.chat import Chat
 from calotype.jobs.jobs import NewResult
 from calotype.jobs.users import Accounts
 from calotype.settings import Settings
+from calotype.worker.worker import Worker
+from calotype.worker.worker_options import WorkerOptions
 from tests.api import conftest as api
 from tests.api.conftest import Clock, png
 
@@ -91,7 +97,7 @@ def play(studio):
     return run
 
 
-def work(store, fault=None, seconds=2.0, size=(64, 48), preview=None, content=None):
+def work(store, fault=None, seconds=2.0, size=(64, 48), preview=None, content=None, faces=3, facts=None):
     """Runs the next job as a worker would; pictures with rising seeds and a grid, or a fault."""
     claim = store.claim("tester")
     assert claim is not None, "no job waits"
@@ -102,6 +108,12 @@ def work(store, fault=None, seconds=2.0, size=(64, 48), preview=None, content=No
     if fault:
         store.fail(claim, fault, seconds)
         return claim
+    if facts:  # of a text
+        path = store.files.work(claim.job.id) / "photo.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("text")
+        store.finish(claim, [NewResult(path, path.name, "text/plain", facts)], seconds)
+        return claim
     count = claim.job.task.get("count", 1)
     folder = store.files.work(claim.job.id)
     folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +122,7 @@ def work(store, fault=None, seconds=2.0, size=(64, 48), preview=None, content=No
         path = folder / f"picture-{n}.png"
         path.write_bytes(content or png(*size))
         facts = {"width": size[0], "height": size[1], "sheet": n == count}
-        facts |= {"seed": 7 + n} if claim.job.kind == "imagine" else {"faces": 3}
+        facts |= {"seed": 7 + n} if claim.job.kind == "imagine" else {"faces": faces}
         results.append(NewResult(path, path.name, "image/png", facts))
     store.finish(claim, results, seconds)
     return claim
@@ -123,3 +135,27 @@ def buttons(message):
         for button in row.children:
             found[button.label or str(button.emoji)] = button.custom_id
     return found
+
+
+@pytest.fixture(scope="session")
+def shared_engine(settings):
+    return Engine(settings)
+
+
+@pytest.fixture
+def run_all(studio, clock, shared_engine):
+    """Runs all waiting jobs by a real worker, in a thread."""
+    worker = Worker(studio.service.store, shared_engine, WorkerOptions(min_free=0, progress_every=0), "w")
+
+    async def run(evening):
+        clock.now = time.time()
+        while await asyncio.to_thread(worker.run_next):
+            pass
+        await evening.look()
+
+    return run
+
+
+async def picture(message):
+    (file,) = message.attachments
+    return Image.open(io.BytesIO(await file.read()))

@@ -35,7 +35,7 @@ def test_u_is_for_those_whom_the_bot_admits(play, studio, reason):
         else:
             for _ in range(10):
                 studio.flood.take(str(ben.id))
-        said = (await ben.click(message, label="U1")).response.content
+        said = (await ben.click(message, label="U1")).followups[0].content
         words = {"banned": "has closed it", "too fast": "that is too fast", "channel": "takes /upscale only"}
         assert words[reason] in said and len(evening.messages) == 1
 

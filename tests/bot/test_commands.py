@@ -40,7 +40,7 @@ def test_people_see_their_queue_budget_and_settings(play, studio):
         )
         assert "no model is named x" in await text("settings", model="x")
         assert "such as 512" in await text("settings", size="big")
-        assert await text("cancel") == "2 jobs are cancelled"
+        assert set((await text("cancel")).split("\n")) == {"2 jobs are cancelled", "red fox", "blue fox"}
         assert await text("cancel") == "None of your jobs waits or runs."
         await ann.slash(evening.channel, "imagine", prompt="fox")
         await evening.work()
@@ -109,9 +109,28 @@ def test_a_picture_tells_its_parameters(play):
         described = await ann.slash(evening.channel, "describe", picture=("a.png", png(64, 64, pnginfo=text)))
         assert "red fox" in described.response.content and "Seed**: 7" in described.response.content
         bare = await ann.slash(evening.channel, "describe", picture=("a.png", png()))
-        assert bare.response.content == "this picture says nothing about how it was drawn"
+        assert "there is no tagger here" in bare.response.content and "a WD14 tagger" in bare.response.content
         broken = await ann.slash(evening.channel, "describe", picture=("a.png", b"no picture"))
         assert broken.response.ephemeral and "/" not in broken.response.content
+
+    play(scene)
+
+
+def test_a_picture_without_parameters_is_told_by_its_tags(play, studio):
+    studio.service.has_tagger = True
+
+    async def scene(evening):
+        ann = evening.person("ann")
+        asked = await ann.slash(evening.channel, "describe", picture=("a.png", png()))
+        assert asked.response.content == "It says nothing of a prompt; its tags follow."
+        (job,) = studio.service.store.find()
+        assert (job.kind, job.task) == ("caption", {"tagger": "installed"})
+        await evening.work(facts={"text": "fox, red fur, smile (happy)"})
+        (message,) = evening.messages
+        assert message.content.endswith("```fox, red fur, smile \\(happy\\)```") and buttons(message) == {}
+        studio.chat.set_options(f"channel-{evening.channel.id}", {"commands": ["imagine"]})
+        refused = await ann.slash(evening.channel, "describe", picture=("a.png", png()))
+        assert "takes /imagine only" in refused.response.content
 
     play(scene)
 
@@ -191,11 +210,13 @@ def test_names_and_descriptions_are_in_chinese_too(play):
             chinese = payload["name_localizations"]["zh-CN"]
             assert names.setdefault((payload["type"], chinese), payload["name"]) == payload["name"]
             for part in (payload, *payload.get("options", ())):
+                for choice in part.get("choices", ()):
+                    assert choice["name_localizations"]["zh-CN"] != choice["name"]
                 if part.get("description"):  # a menu has none
                     texts = (part["description"], part["description_localizations"]["zh-CN"])
                     assert all(1 <= len(text) <= 100 for text in texts)
                     assert re.fullmatch(r"[\w-]{1,32}", part["name_localizations"]["zh-CN"]), part["name"]
-        assert names[1, "画图"] == "imagine" and len(names) == 20
+        assert names[1, "画图"] == "imagine" and len(names) == 22
 
     play(scene)
 

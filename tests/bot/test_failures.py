@@ -206,7 +206,8 @@ def test_a_button_of_a_deleted_job_says_so(play, studio):
         await evening.work()
         studio.service.store.delete(studio.service.store.find()[0].id)
         result = await ann.click(evening.messages[0], label="U1")
-        assert "deleted to make room" in result.response.content and result.response.ephemeral
+        (answer,) = result.followups
+        assert "deleted to make room" in answer.content and answer.flags.ephemeral
 
     play(scene)
 

@@ -294,7 +294,7 @@ def test_cancelling_all_leaves_the_jobs_of_the_page(play, studio, accounts):
         await ann.slash(evening.channel, "link", code=accounts.add_code(page))
         await ann.slash(evening.channel, "imagine", prompt="fox")
         training = studio.service.store.submit(page.id, "train_lora", {})
-        assert await text(ann, evening.channel, "cancel") == "1 job is cancelled"
+        assert await text(ann, evening.channel, "cancel") == "1 job is cancelled\nfox"
         assert studio.service.store.get(training.id).state == "queued"
         assert await text(ann, evening.channel, "cancel", job=training.id) == "1 job is cancelled"
 

@@ -202,7 +202,7 @@ def test_commands_and_buttons_wait_for_no_edit_and_wake_the_loop(play, studio, m
             await ann.slash(evening.channel, "imagine", prompt="fox")
         monkeypatch.setattr(discord.PartialMessage, "edit", slow)
         first = store.queue(studio.chat.member(str(ann.id)).account.id)[0]
-        assert (await ann.slash(evening.channel, "cancel", job=first.id)).response.content == "1 job is cancelled"
+        assert (await ann.slash(evening.channel, "cancel", job=first.id)).response.content == "1 job is cancelled\nfox"
         await ann.click(evening.messages[1], label="Cancel")
         assert "closed for" in (await owner.slash(evening.channel, "ban", person=ann)).response.content
         assert {job.state for job in store.find()} == {"cancelled"}

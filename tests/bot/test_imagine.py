@@ -132,7 +132,7 @@ def test_somebody_else_who_presses_pays_and_is_named(play, studio):
         assert ben.mention in evening.messages[1].content
         await ann.slash(evening.channel, "settings", presses="mine")
         refused = await ben.click(evening.messages[0], label="V2")
-        assert "only the person who gave this command" in refused.response.content
+        assert "only the person who gave this command" in refused.followups[0].content
         assert len(studio.service.store.find()) == 2
 
     play(scene)

@@ -75,6 +75,8 @@ def test_a_row_of_the_table_adds_its_style():
         ("::2 a", "no words before"),
         ("{a, b", "not closed"),
         ("a}", "no opening one"),
+        ("{" * 1000, "up to 8 deep"),
+        ("{a, " * 1000 + "}" * 1000, "up to 8 deep"),
         ("{a,b,c,d,e,f,g}" * 2, "write fewer"),
         ("fox --repeat 41", "up to 40"),
         ("{a, b} --repeat 30", "60 prompts"),
@@ -118,6 +120,7 @@ def test_permutations_nest_and_have_escapes():
     assert permutations("a {b, c {d, e}} f") == ["a b f", "a c d f", "a c e f"]
     assert permutations(r"\{a\} {b\, c, d}") == ["{a} b, c", "{a} d"]
     assert permutations("a {, b}") == ["a", "a b"]
+    assert permutations("{" * 8 + "a, b" + "}" * 8) == ["a", "b"]
     assert [prompt.task.get("size") for prompt in read_prompts("fox --ar {1:1, 2:1}", ROWS)] == [None, "704x384"]
 
 

@@ -1,43 +1,7 @@
 """The bot, the job store and the real worker with the model that ships: from the prompt to pictures in the channel."""
 
-import asyncio
-import io
-import time
-
-import pytest
-from PIL import Image
-
 from calotype.bot.settings import MODELS_FILE
-from calotype.engine import Engine
-from calotype.worker.worker import Worker
-from calotype.worker.worker_options import WorkerOptions
-from tests.bot.conftest import buttons
-
-SECONDS = 120
-
-
-@pytest.fixture(scope="module")
-def shared_engine(settings):
-    return Engine(settings)
-
-
-@pytest.fixture
-def run_all(studio, clock, shared_engine):
-    """Runs all waiting jobs by a real worker, in a thread."""
-    worker = Worker(studio.service.store, shared_engine, WorkerOptions(min_free=0, progress_every=0), "w")
-
-    async def run(evening):
-        clock.now = time.time()
-        while await asyncio.to_thread(worker.run_next):
-            pass
-        await evening.look()
-
-    return run
-
-
-async def picture(message):
-    (file,) = message.attachments
-    return Image.open(io.BytesIO(await file.read()))
+from tests.bot.conftest import buttons, picture
 
 
 def test_a_prompt_becomes_a_grid_a_variation_and_an_enlarged_picture(play, studio, run_all):

@@ -16,7 +16,8 @@ from PIL import Image
 
 from calotype import html
 from calotype.errors import CalotypeError, Wording
-from calotype.outputs.report import ACCENT, SMALL, Report
+from calotype.outputs.numbered import ACCENT
+from calotype.outputs.report import SMALL, Report
 from calotype.picture import Picture, save
 from calotype.record import FaceRecord, ModelRecord, Record, Result
 

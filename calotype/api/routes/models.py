@@ -1,10 +1,6 @@
 """Models: those at hand, with small pictures; an account keeps and removes those that it has trained."""
 
-import contextlib
-import shutil
 from dataclasses import dataclass
-from pathlib import Path as FilePath
-from pathlib import PurePosixPath
 from typing import Annotated
 from urllib.parse import quote
 
@@ -12,6 +8,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
+from calotype.api import trained
 from calotype.api.access import CallerOf, ServiceOf, admin_of, result_in
 from calotype.api.body import read_json
 from calotype.api.responses import CONFLICT, FILE, NOT_FOUND, PERSON
@@ -20,19 +17,15 @@ from calotype.api.service import Caller, Service
 from calotype.api.views import KeptModelView, ModelView
 from calotype.api.wording import WORDING
 from calotype.checkpoints.describe import describe, unknown_model
-from calotype.checkpoints.previews import OURS, preview_of
+from calotype.checkpoints.previews import preview_of
 from calotype.checkpoints.store import Listed, ModelStore
-from calotype.errors import CalotypeError
-from calotype.files import atomic_path, make_folder, write_atomic
-from calotype.jobs.jobs import Job, NotFound
+from calotype.jobs.jobs import NotFound
 from calotype.options import option
 from calotype.outputs.publish import thumbnail
 from calotype.tasks.guard import read_request
 
 router = APIRouter(tags=["models"])
 ModelName = Annotated[str, Path(pattern=r"^\w[\w .+()&'-]{0,99}$", examples=["codeformer"])]
-TRAINED = {"train_lora": "lora", "train_gan": "diffusion", "train_upscaler": "upscale", "train_restorer": "faces"}
-PREVIEW_SIDE = 320  # pixels
 
 
 @router.get("/models")
@@ -78,7 +71,7 @@ def preview(name: ModelName, caller: CallerOf, service: ServiceOf) -> Response:
     picture = model.path and preview_of(model.path)
     if not picture:
         raise NotFound("there is no picture of this model")
-    content = thumbnail(picture, PREVIEW_SIDE, service.settings.max_pixels)
+    content = thumbnail(picture, trained.PREVIEW_SIDE, service.settings.max_pixels)
     headers = {
         "Cache-Control": "private, max-age=3600",
         "Vary": PERSON,
@@ -118,26 +111,5 @@ async def keep_trained(request: Request, caller: CallerOf, service: ServiceOf) -
 
 def _keep_trained(service: Service, caller: Caller, asked: TrainedModel) -> KeptModelView:
     job = service.store.get(asked.job, caller.owner)
-    result = result_in(job, asked.result, "result")
-    if job.kind not in TRAINED or not result.name.endswith(".safetensors"):
-        raise CalotypeError("{option} is no file of a model", option="result")
-    service.check_storage(caller)
-    models = ModelStore(service.settings, trusted=False)
-    folder = models.trained / job.id
-    make_folder(folder, "home")
-    path = folder / PurePosixPath(result.name).name  # of a worker, perhaps on another computer
-    with atomic_path(path, "home") as whole:
-        shutil.copyfile(service.store.files.result(result.id), whole)
-    _save_preview(service, job, path)
-    owner = "" if caller.is_admin else caller.owner
-    name = models.register(path, TRAINED[job.kind], owner)
-    return KeptModelView(name=name, kind=TRAINED[job.kind], is_own=bool(owner))
-
-
-def _save_preview(service: Service, job: Job, model: FilePath) -> None:
-    """A small copy of the last samples of the training beside the model."""
-    files = service.store.files
-    pictures = [files.result(result.id) for result in job.results if result.media_type.startswith("image/")]
-    samples = pictures[-1] if pictures else files.preview(job.id)
-    with contextlib.suppress(CalotypeError):  # there are none, or no picture: then the model has no preview
-        write_atomic(model.with_name(model.stem + OURS), thumbnail(samples, PREVIEW_SIDE, service.settings.max_pixels))
+    name = trained.keep_trained(service, caller, job, result_in(job, asked.result, "result"))
+    return KeptModelView(name=name, kind=trained.TRAINED[job.kind], is_own=bool(trained.owner_of(caller)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import discord
 from discord import app_commands
 
-from calotype.bot.interactions import _, is_private, person_of, refusing
+from calotype.bot.interactions import _, answering, is_private, person_of
 from calotype.bot.studio import CommandPlace, Queued
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ def add(bot: "Bot") -> None:
         prompt: app_commands.Range[str, 1, 6000],
         picture: discord.Attachment | None = None,
     ) -> None:
-        async with refusing(interaction):
+        async with answering(interaction):
             person = person_of(interaction)
 
-            def work(place: CommandPlace, content: bytes | None) -> Queued:
-                file = io.BytesIO(content) if content is not None else None
+            def work(place: CommandPlace, contents: list[bytes]) -> Queued:
+                file = io.BytesIO(contents[0]) if contents else None
                 return bot.studio.imagine(person, prompt, str(interaction.id), place, file)
 
             hidden = await asyncio.to_thread(is_private, bot.studio, person)
-            await bot.queue(interaction, work, attachment=picture, is_private=hidden)
+            await bot.queue(interaction, work, attachments=[picture] if picture else [], is_private=hidden)

@@ -8,13 +8,14 @@ import discord
 from discord import app_commands
 
 from calotype.api.shown import without_paths
-from calotype.bot.interactions import _, language_for, person_of, refusing
+from calotype.bot.interactions import _, answering, language_for, person_of
 from calotype.bot.message import filled, state, waiting
 from calotype.bot.studio import Person, Studio
 from calotype.bot.wording import WORDINGS, escaped, listed
 from calotype.errors import CalotypeError, Message, Wording, duration, plural
-from calotype.jobs.chat import ChatMember
+from calotype.jobs.chat import ChatMember, ChatMessage
 from calotype.jobs.jobs import Job, NotFound
+from calotype.jobs.places import Place
 from calotype.jobs.usage import DAY, renewed
 from calotype.tasks.drawing import read_size
 
@@ -22,38 +23,37 @@ if TYPE_CHECKING:
     from calotype.bot.client import Bot
 
 MAX_FOUND = 1000  # jobs
-MAX_LIST = 1800  # characters of a list, besides the line that counts the rest
 CHOICES = 25  # of a list, as Discord has them
+MAX_NAMES = 300  # characters of the names of cancelled jobs
 SHORT_PROMPT = 80  # characters in a list
+OPEN = ("queued", "running", "paused")  # states of jobs that have not ended
 
 
 def add(bot: "Bot") -> None:
     @bot.tree.command(name=_("queue"), description=_("Your jobs that wait or run"))
     async def queue(interaction: discord.Interaction) -> None:
-        async with refusing(interaction):
-            text = await asyncio.to_thread(queue_text, bot, interaction)
-            await bot.say(interaction, text)
+        async with answering(interaction):
+            await bot.say(interaction, await queue_text(bot, interaction))
 
     @bot.tree.command(name=_("cancel"), description=_("Cancel one of your jobs, or all of them"))
     @app_commands.describe(job=_("the job; all of yours where not given"))
     @app_commands.rename(job=_("job"))
     async def cancel(interaction: discord.Interaction, job: app_commands.Range[str, 1, 100] | None = None) -> None:
-        async with refusing(interaction):
+        async with answering(interaction):
             cancelled = await asyncio.to_thread(cancel_jobs, bot, person_of(interaction), job)
             bot.follower.wake()
-            await bot.say(interaction, filled(language_for(interaction), cancelled_text(len(cancelled))))
+            await bot.say(interaction, cancelled_text(cancelled, WORDINGS[language_for(interaction)]))
 
     @bot.tree.command(name=_("info"), description=_("What you may use, and what is used of it"))
     async def info(interaction: discord.Interaction) -> None:
-        async with refusing(interaction):
+        async with answering(interaction):
             await bot.say(interaction, await asyncio.to_thread(info_text, bot, interaction))
 
     @bot.tree.command(name=_("show"), description=_("One of your jobs again, with its buttons"))
     @app_commands.describe(job=_("the job"))
     @app_commands.rename(job=_("job"))
     async def show(interaction: discord.Interaction, job: app_commands.Range[str, 1, 100]) -> None:
-        async with refusing(interaction):
-            await bot.acknowledge(interaction, ephemeral=True, thinking=True)
+        async with answering(interaction):
             known = await asyncio.to_thread(own_job, bot, person_of(interaction), job)
             await bot.show(interaction, known)
 
@@ -81,7 +81,7 @@ def add(bot: "Bot") -> None:
         presses: str | None = None,
     ) -> None:
         given = {"model": model, "size": size, "remix": remix, "private": private, "presses": presses}
-        async with refusing(interaction):
+        async with answering(interaction):
             await bot.say(interaction, await asyncio.to_thread(change_settings, bot, interaction, given))
 
     @bot.tree.command(
@@ -90,13 +90,13 @@ def add(bot: "Bot") -> None:
     @app_commands.describe(code=_("the code or the invitation from the owner"))
     @app_commands.rename(code=_("code"))
     async def link(interaction: discord.Interaction, code: app_commands.Range[str, 1, 100]) -> None:
-        async with refusing(interaction):
+        async with answering(interaction):
             text = await asyncio.to_thread(link_account, bot, interaction, code)
             await bot.say(interaction, text)
 
     @bot.tree.command(name=_("unlink"), description=_("Use your own account on Discord again, not that of the page"))
     async def unlink(interaction: discord.Interaction) -> None:
-        async with refusing(interaction):
+        async with answering(interaction):
             await bot.say(interaction, await asyncio.to_thread(unlink_account, bot, interaction))
 
     @settings.autocomplete("model")
@@ -144,41 +144,59 @@ def own_job(bot: "Bot", person: Person, job_id: str) -> Job:
     return job
 
 
-def queue_text(bot: "Bot", interaction: discord.Interaction) -> str:
+async def queue_text(bot: "Bot", interaction: discord.Interaction) -> str:
     """The jobs of a person that have not ended, those that run or are next first: as many as a message has room for."""
-    studio, wording = bot.studio, WORDINGS[language_for(interaction)]
-    member = studio.member(person_of(interaction))
-    store = studio.service.store
-    places = {place.job: place for place in store.places(member.account.id)}
-    jobs = store.find(member.account.id, ("queued", "running", "paused"), limit=MAX_FOUND)
-    if not jobs:
-        return wording.translate("None of your jobs waits or runs.")
+    wording = WORDINGS[language_for(interaction)]
+    found = await asyncio.to_thread(waiting_jobs, bot, person_of(interaction))
     lines = []
-    for job in sorted(jobs, key=lambda job: (places[job.id].ahead if job.id in places else -1, job.created)):
-        prompt = escaped(job.task.get("prompt", job.kind), SHORT_PROMPT)
-        try:
-            message = studio.chat.message(job.id)
-            if where := bot.address_of(interaction, message.channel, message.message):
-                prompt = f"[{prompt}]({where})"
-        except CalotypeError:  # a job of the page
-            pass
-        lines.append(f"{prompt} – {without_paths(wording.fill(state(job, places.get(job.id))))}")
-    return listed(lines, wording.language)
+    for job, place, message in found:
+        prompt = short_prompt(job)
+        if message is not None and (where := await bot.address_of(message.channel, message.message)):
+            prompt = f"[{prompt}]({where})"
+        lines.append(f"{prompt} – {without_paths(wording.fill(state(job, place)))}")
+    return listed(lines, wording.language) if lines else wording.translate("None of your jobs waits or runs.")
+
+
+def waiting_jobs(bot: "Bot", person: Person) -> list[tuple[Job, Place | None, ChatMessage | None]]:
+    """The jobs of a person that have not ended, in their order; a job of the page has no message."""
+    studio = bot.studio
+    owner, store = studio.member(person).account.id, studio.service.store
+    places = {place.job: place for place in store.places(owner)}
+    jobs = store.find(owner, OPEN, limit=MAX_FOUND)
+    jobs.sort(key=lambda job: (places[job.id].ahead if job.id in places else -1, job.created))
+    return [(job, places.get(job.id), message_of(bot, job)) for job in jobs]
+
+
+def message_of(bot: "Bot", job: Job) -> ChatMessage | None:
+    try:
+        return bot.studio.chat.message(job.id)
+    except NotFound:
+        return None
+
+
+def short_prompt(job: Job) -> str:
+    return escaped(job.task.get("prompt", job.kind), SHORT_PROMPT)
 
 
 def cancel_jobs(bot: "Bot", person: Person, job_id: str | None) -> list[Job]:
-    """Cancels one job of a person, or all that were given on Discord and have not ended. Raises NotFound."""
+    """Cancels one job of a person, or all that were given on Discord and have not ended. Oldest first.
+
+    Raises:
+        NotFound: the person has no such job.
+    """
     studio = bot.studio
     studio.member(person)
     ids = [own_job(bot, person, job_id).id] if job_id else studio.chat.open_jobs(person.id)
     jobs = studio.service.store.find(ids=ids, limit=len(ids))
-    return [studio.service.store.cancel(job.id) for job in jobs if not job.is_finished]
+    return [studio.service.store.cancel(job.id) for job in reversed(jobs) if not job.is_finished]
 
 
-def cancelled_text(count: int) -> Message:
-    if count == 0:
-        return Message("None of your jobs waits or runs.")
-    return plural(count, "1 job is cancelled", "{count} jobs are cancelled")
+def cancelled_text(jobs: list[Job], wording: Wording) -> str:
+    """How many jobs were cancelled, and which, oldest first."""
+    if not jobs:
+        return wording.translate("None of your jobs waits or runs.")
+    lines = [wording.fill(plural(len(jobs), "1 job is cancelled", "{count} jobs are cancelled"))]
+    return listed(lines + [short_prompt(job) for job in jobs], wording.language, MAX_NAMES)
 
 
 def info_text(bot: "Bot", interaction: discord.Interaction) -> str:

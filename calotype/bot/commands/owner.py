@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import discord
 from discord import app_commands
 
-from calotype.bot.interactions import _, as_person, language_for, refusing
+from calotype.bot.interactions import _, answering, as_person, language_for, place_of
 from calotype.bot.message import filled
 from calotype.bot.studio import Person
 from calotype.bot.wording import COMMANDS, WORDINGS, escaped
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MAX_STATS = 1850  # characters of /stats, besides the line that counts the rest
 ID = re.compile(r"[0-9]{16,19}")
-LIMITED = ("imagine", "restore", "upscale")  # commands that a channel may be without
+LIMITED = ("imagine", "blend", "restore", "upscale", "describe", "train")  # commands that a channel may be without
 
 
 def add(bot: "Bot") -> None:
@@ -41,7 +41,7 @@ def add(bot: "Bot") -> None:
         seconds: app_commands.Range[float, 0.0, 1e9] | None = None,
         usual: bool = False,
     ) -> None:
-        async with refusing(interaction):
+        async with answering(interaction):
             check_owner(bot, interaction)
             await asyncio.to_thread(give, bot, whom, seconds, usual)
             amount = Message("no limit")
@@ -61,9 +61,8 @@ def add(bot: "Bot") -> None:
         people: app_commands.Range[int, 1, 1000] = 1,
         seconds: app_commands.Range[float, 0.0, 1e9] = TRIAL_SECONDS,
     ) -> None:
-        async with refusing(interaction):
+        async with answering(interaction):
             check_owner(bot, interaction)
-            await interaction.response.defer(ephemeral=True, thinking=True)
             code = await asyncio.to_thread(bot.studio.service.accounts.invite, people, seconds)
             line = plural(
                 people,
@@ -88,7 +87,7 @@ def add(bot: "Bot") -> None:
         id: app_commands.Range[str, 1, 25] | None = None,
         off: bool = False,
     ) -> None:
-        async with refusing(interaction):
+        async with answering(interaction):
             check_owner(bot, interaction)
             whom = as_person(person) if person else somebody(id)
             await asyncio.to_thread(close, bot, whom, not off)
@@ -101,9 +100,8 @@ def add(bot: "Bot") -> None:
     @app_commands.rename(days=_("days"))
     @app_commands.default_permissions(manage_guild=True)
     async def stats(interaction: discord.Interaction, days: app_commands.Range[int, 2, 365] = 30) -> None:
-        async with refusing(interaction):
+        async with answering(interaction):
             check_owner(bot, interaction)
-            await interaction.response.defer(ephemeral=True, thinking=True)
             await bot.say(interaction, await asyncio.to_thread(stats_text, bot, days, language_for(interaction)))
 
     @bot.tree.command(name=_("channel"), description=_("Which commands and models this channel takes (owner)"))
@@ -120,7 +118,7 @@ def add(bot: "Bot") -> None:
         models: app_commands.Range[str, 1, 1000] | None = None,
         spoiler: bool | None = None,
     ) -> None:
-        async with refusing(interaction):
+        async with answering(interaction):
             check_owner(bot, interaction)
             text = await asyncio.to_thread(set_channel, bot, interaction, commands, models, spoiler)
             await bot.say(interaction, text)
@@ -207,7 +205,7 @@ def set_channel(
     bot: "Bot", interaction: discord.Interaction, commands: str | None, models: str | None, spoiler: bool | None
 ) -> str:
     """Changes what is given, and says what holds in the channel. Raises CalotypeError."""
-    chat, id = bot.studio.chat, f"channel-{interaction.channel_id}"
+    chat, id = bot.studio.chat, f"channel-{place_of(interaction).ruling_channel}"
     options = chat.options(id)
     if commands is not None:
         options["commands"] = chosen(commands, LIMITED)

@@ -9,10 +9,12 @@ import discord
 from discord import app_commands
 
 from calotype.bot.commands.mine import own_job, suggest_jobs
-from calotype.bot.interactions import _, fetched, is_private, person_of, refusing
+from calotype.bot.interactions import _, answering, fetched, is_private, person_of, place_of
 from calotype.bot.studio import CommandPlace, Queued
+from calotype.bot.tags import tag
 from calotype.bot.wording import escaped
 from calotype.errors import CalotypeError
+from calotype.languages import translate
 
 if TYPE_CHECKING:
     from calotype.bot.client import Bot
@@ -36,7 +38,8 @@ def add(bot: "Bot") -> None:
     ) -> None:
         task = {} if strength is None else {"strength": f"{strength:g}"}
         task |= {} if faces is None else {"faces": faces}
-        await work_on(bot, interaction, "restore", task, picture)
+        async with answering(interaction):
+            await work_on(bot, interaction, "restore", task, picture)
 
     @bot.tree.command(name=_("upscale"), description=_("Enlarge a picture"))
     @app_commands.describe(picture=_("the picture"), scale=_("how many times larger; 2 where not given"))
@@ -46,18 +49,21 @@ def add(bot: "Bot") -> None:
         picture: discord.Attachment,
         scale: app_commands.Range[float, 1.0, 8.0] = 2.0,
     ) -> None:
-        await work_on(bot, interaction, "upscale", {"scale": scale}, picture)
+        async with answering(interaction):
+            await work_on(bot, interaction, "upscale", {"scale": scale}, picture)
 
-    @bot.tree.command(name=_("describe"), description=_("The prompt and parameters that a picture was drawn with"))
+    @bot.tree.command(
+        name=_("describe"), description=_("The prompt that a picture was drawn with, or tags of what it shows")
+    )
     @app_commands.describe(picture=_("the picture"))
     @app_commands.rename(picture=_("picture"))
     async def describe(interaction: discord.Interaction, picture: discord.Attachment) -> None:
-        async with refusing(interaction):
+        async with answering(interaction):
             await say_parameters(bot, interaction, picture)
 
     @bot.tree.context_menu(name=_("Info"))
     async def describe_message(interaction: discord.Interaction, message: discord.Message) -> None:
-        async with refusing(interaction):
+        async with answering(interaction):
             await say_parameters(bot, interaction, picture_in(message))
 
     @bot.tree.command(name=_("vary"), description=_("Four variations of a picture of yours"))
@@ -71,11 +77,11 @@ def add(bot: "Bot") -> None:
     ) -> None:
         person, action = person_of(interaction), "vb" if strong else "vs"
 
-        def work(place: CommandPlace, _: bytes | None) -> Queued:
+        def work(place: CommandPlace, _: list[bytes]) -> Queued:
             known = own_job(bot, person, job)
             return bot.studio.press(person, action, known, number, str(interaction.id), place)
 
-        async with refusing(interaction):
+        async with answering(interaction):
             hidden = await asyncio.to_thread(is_private, bot.studio, person)
             await bot.queue(interaction, work, is_private=hidden)
 
@@ -83,12 +89,12 @@ def add(bot: "Bot") -> None:
 
     @bot.tree.context_menu(name=_("Restore faces"))
     async def restore_message(interaction: discord.Interaction, message: discord.Message) -> None:
-        async with refusing(interaction):
+        async with answering(interaction):
             await work_on(bot, interaction, "restore", {}, picture_in(message))
 
     @bot.tree.context_menu(name=_("Upscale 2x"))
     async def upscale_message(interaction: discord.Interaction, message: discord.Message) -> None:
-        async with refusing(interaction):
+        async with answering(interaction):
             await work_on(bot, interaction, "upscale", {"scale": 2.0}, picture_in(message))
 
 
@@ -97,13 +103,16 @@ def name_of(picture: discord.Attachment) -> str:
 
 
 async def say_parameters(bot: "Bot", interaction: discord.Interaction, picture: discord.Attachment) -> None:
-    """What a picture says about how it was drawn, to the person alone."""
-    await interaction.response.defer(ephemeral=True, thinking=True)
+    """What a picture says about how it was drawn, to the person alone; else its tags, as a job."""
     content = await fetched(picture, bot.studio.service.max_upload)
     name = name_of(picture)
-    found = await asyncio.to_thread(bot.studio.describe, person_of(interaction), io.BytesIO(content), name)
+    person, place = person_of(interaction), place_of(interaction)
+    found = await asyncio.to_thread(bot.studio.describe, person, io.BytesIO(content), name, place)
     if not found:
-        raise CalotypeError("this picture says nothing about how it was drawn")
+        tagged = await asyncio.to_thread(tag, bot.studio, person, io.BytesIO(content), str(interaction.id), place)
+        await bot.show_queued(interaction, tagged)
+        await bot.say(interaction, translate("It says nothing of a prompt; its tags follow.", place.language))
+        return
     lines = [f"**{escaped(str(key))}**: {escaped(str(value))}" for key, value in found.items() if value]
     await bot.say(interaction, "\n".join(lines))
 
@@ -119,12 +128,11 @@ async def work_on(
     person = person_of(interaction)
     name = name_of(picture)
 
-    def work(place: CommandPlace, content: bytes | None) -> Queued:
-        return bot.studio.work_on(person, kind, task, io.BytesIO(content or b""), name, str(interaction.id), place)
+    def work(place: CommandPlace, contents: list[bytes]) -> Queued:
+        return bot.studio.work_on(person, kind, task, io.BytesIO(contents[0]), name, str(interaction.id), place)
 
-    async with refusing(interaction):
-        hidden = await asyncio.to_thread(is_private, bot.studio, person)
-        await bot.queue(interaction, work, attachment=picture, is_private=hidden)
+    hidden = await asyncio.to_thread(is_private, bot.studio, person)
+    await bot.queue(interaction, work, attachments=[picture], is_private=hidden)
 
 
 def picture_in(message: discord.Message) -> discord.Attachment:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,9 +14,11 @@ from calotype.errors import CalotypeError, Message
 from calotype.ops.color import luma, match_channels, max_value, to_pixels, to_tensor
 from calotype.ops.resize import resized_region
 from calotype.picture import Picture
+from calotype.suffixes import SUFFIXES
 from calotype.tasks import Imagine, read_margins, read_size
 
 OVERLAP = 8  # pixels of the picture that outpainting regenerates, to hide the seam
+MAX_BLENDED = 8  # pictures, with the initial one
 CROP_ABOVE = 1.5  # a masked picture this much larger than the model's native size is cropped around the mask
 
 
@@ -26,6 +29,7 @@ class Canvas:
     size: tuple[int, int]  # of the generated picture
     work: tuple[int, int]  # the same, padded for the U-Net
     pixels: Tensor | None = None  # (1, 3, h, w) in [0, 1]
+    blended: tuple[Tensor, ...] = ()  # further pictures as `pixels`
     mask: Tensor | None = None  # (1, 1, h, w): 1 is generated, 0 is kept
     source: Picture | None = None  # as it was opened
     base: np.ndarray | None = None  # (H, W, C): the background, in the size of the result
@@ -83,9 +87,30 @@ def open_canvas(
         return _inpaint_canvas(task, source, Picture.open(task.mask, max_pixels), _Sizes(size, native, multiple, check))
     canvas = _empty_canvas(size or _native_area_size(source.pixels.shape[:2], native), multiple)
     check(canvas.work)
-    pixels = _reflect_padded(_resized_to(source.on_white().in_srgb().pixels, canvas.size, task.resize), canvas)
+    pixels = _placed(source, task, canvas)
+    if task.blend:
+        further = [_placed(Picture.open(path, max_pixels), task, canvas) for path in blended_files(task.blend)]
+        canvas = replace(canvas, blended=tuple(further))
     white_parts = Message("{init} is transparent in parts; they are drawn as white", init=task.init.name)
     return replace(canvas, pixels=pixels, source=source, notes=() if source.alpha is None else (white_parts,))
+
+
+def blended_files(folder: Path) -> list[Path]:
+    """The pictures to blend with the initial one. Raises CalotypeError for none and for too many."""
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    if not 1 <= len(files) < MAX_BLENDED:
+        raise CalotypeError(
+            "{option} is a folder with 1 to {limit} pictures, not {count}",
+            option="blend",
+            limit=MAX_BLENDED - 1,
+            count=len(files),
+        )
+    return files
+
+
+def _placed(source: Picture, task: Imagine, canvas: Canvas) -> Tensor:
+    """(1, 3, H, W): a whole picture on the canvas."""
+    return _reflect_padded(_resized_to(source.on_white().in_srgb().pixels, canvas.size, task.resize), canvas)
 
 
 @dataclass(frozen=True)

@@ -252,10 +252,23 @@ def _sample(plan: GenerationPlan, seeds: Sequence[Seeds], models: Models, clock:
     """Denoised latents (N, C, h, w), one for each seed, after both passes."""
     task, pixels = plan.task, plan.canvas.pixels
     init_latents = None if pixels is None else plan.model.encode_mean(pixels, task.tiling)
+    if plan.canvas.blended:
+        further = [plan.model.encode_mean(picture, task.tiling) for picture in plan.canvas.blended]
+        init_latents = mean_of_length([init_latents, *further])
     latents = yield from _denoise_pass(plan, seeds, task.steps, init_latents, task.strength, clock)
     if task.has_second_pass:
         latents = yield from _hires_pass(plan, latents, seeds, models, clock)
     return latents
+
+
+def mean_of_length(latents: Sequence[Tensor]) -> Tensor:
+    """The mean of latents (1, C, h, w), as long as they are: their mean alone is shorter, which decodes as grey.
+
+    For two of the same length it is their spherical interpolation (slerp) at one half.
+    """
+    mean = torch.stack(tuple(latents)).mean(0)
+    length = sum(part.norm() for part in latents) / len(latents)
+    return mean * (length / mean.norm().clamp(min=1e-6))
 
 
 def _denoise_pass(

@@ -2,8 +2,8 @@
 
 from calotype.ops.prompt.chunks import Chunk, Vectors, chunks
 from calotype.ops.prompt.emphasis import BREAK, EMPHASES, apply_weights, emphasis
-from calotype.ops.prompt.schedule import schedule
 from calotype.tasks.prompts import LoraRef, composition, extras, matrix
+from calotype.tasks.schedule import schedule
 
 __all__ = [
     "BREAK",
