@@ -37,7 +37,7 @@ class Person:
     def user(self) -> dict[str, Any]:
         return self.discord.world.users[self.id]
 
-    async def slash(self, channel: Channel, name: str, **options: Any) -> Interaction:
+    async def slash(self, channel: Channel, name: str, /, **options: Any) -> Interaction:
         """Types a command, and waits until the person reads something.
 
         Args:
@@ -45,7 +45,7 @@ class Person:
         """
         return await self.give(channel, name, **options).wait()
 
-    def give(self, channel: Channel, name: str, **options: Any) -> Interaction:
+    def give(self, channel: Channel, name: str, /, **options: Any) -> Interaction:
         """Types a command, and does not wait."""
         command = self._command(name, SLASH)
         data = {"id": command["id"], "name": name, "type": SLASH, **self._options(command, channel, options)}
@@ -71,6 +71,11 @@ class Person:
         """Presses a button, by what it shows."""
         data = {"component_type": 2, "custom_id": message.buttons[label], "id": 1}
         return self._send(PRESS, data, message.channel, message)
+
+    async def choose(self, message: Message, label: str, *values: str) -> Interaction:
+        """Chooses from a list below a message."""
+        data = {"component_type": 3, "custom_id": message.buttons[label], "values": list(values), "id": 1}
+        return await self._send(PRESS, data, message.channel, message).wait_for_answer()
 
     async def submit(self, form: Interaction, **values: str) -> Interaction:
         """Sends a form that a button has opened, with other values for its fields by their custom ids."""

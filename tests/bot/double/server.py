@@ -74,6 +74,7 @@ class Discord:
         self.is_public = False
         self.without_commands: set[str] = set()  # servers that were joined without the scope of commands
         self.requests: list[tuple[str, str, int]] = []  # method, path and status
+        self.in_flight = 0  # requests
         self.faults: list[Fault] = []
         self.hooks: list[Callable[[str, str], None]] = []  # called before a request is carried out
         self._rate = rate
@@ -158,7 +159,11 @@ class Discord:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         path = "/" + request.match_info["path"]
-        response = await self._response(request, path)
+        self.in_flight += 1
+        try:
+            response = await self._response(request, path)
+        finally:
+            self.in_flight -= 1
         self.requests.append((request.method, path, response.status))
         return response
 

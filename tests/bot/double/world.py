@@ -143,9 +143,9 @@ class Message:
 
     @property
     def buttons(self) -> dict[str, str]:
-        """Custom ids by what the buttons show."""
-        children = [child for row in self.components for child in row.get("components", ())]
-        return {c.get("label") or (c.get("emoji") or {}).get("name", ""): c["custom_id"] for c in children}
+        """Custom ids of buttons and lists, by what they show."""
+        children = [child for row in self.components for child in row.get("components", ()) if "custom_id" in child]
+        return {shown(child): child["custom_id"] for child in children}
 
 
 class Clock:
@@ -365,6 +365,11 @@ class World:
         url = f"{self.base}/attachments/{channel}/{id}/{name}"
         data = {"id": id, "filename": name, "size": len(content), "url": url, "proxy_url": url}
         return data | {"content_type": "image/jpeg" if name.endswith(".jpg") else "image/png"}
+
+
+def shown(component: Mapping[str, Any]) -> str:
+    """What a button or list shows."""
+    return component.get("label") or component.get("placeholder") or (component.get("emoji") or {}).get("name", "")
 
 
 def stamp(seconds: float) -> str:
