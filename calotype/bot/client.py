@@ -39,6 +39,7 @@ from calotype.languages import language_of, translate
 LOG = logging.getLogger("calotype.bot")
 FREE = ("i", "u", "c", "h", "vr")  # buttons that queue no job
 MAX_RATE_LIMIT = 30.0  # seconds that a request waits for its turn, the least of discord.py; the follower has others
+INTENTS = discord.Intents(guilds=True)  # none of them is privileged
 MODAL_SECONDS = 1.5  # for the store, before a window opens: it cannot be acknowledged first
 
 
@@ -71,10 +72,8 @@ class Bot(discord.Client):
     def __init__(
         self, studio: Studio, *, look_seconds: float = LOOK_SECONDS, clock: Callable[[], float] = time.monotonic
     ):
-        intents = discord.Intents.none()
-        intents.guilds = True
         super().__init__(
-            intents=intents,
+            intents=INTENTS,
             allowed_mentions=discord.AllowedMentions.none(),
             max_ratelimit_timeout=MAX_RATE_LIMIT,
         )

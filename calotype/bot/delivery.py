@@ -8,12 +8,14 @@ import io
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import discord
 
+from calotype.bot.buttons import TEMPLATE
 from calotype.bot.channels import Channels
 from calotype.bot.studio import Studio, suffix_of
 from calotype.bot.wording import WORDINGS, shortened
@@ -28,6 +30,8 @@ SMALLER = (UPLOAD_LIMIT, 2**21, 2**19)  # bytes, one after the other where Disco
 HEADROOM = 2**14  # bytes of a request besides its file
 GONE = "gone"  # in place of a message that was deleted: the next one is sent at the end
 OLD_SECONDS = 55 * 60.0  # Discord takes few edits of a message of more than an hour
+NONCE_SECONDS = 60.0  # for which a nonce is certainly known
+SEARCHED = 500  # messages of a channel
 MAX_NONCE = 25  # characters
 UNKNOWN_MESSAGE, OLD_MESSAGE, TOO_LARGE = 10008, 30046, 40005
 ELSEWHERE = (
@@ -68,26 +72,31 @@ class Delivery:
     def __init__(self, client: discord.Client, studio: Studio):
         self.channels = Channels(client)
         self._client, self._studio = client, studio
+        self._started = studio.clock()
 
-    async def deliver(self, message: ChatMessage, make: Make, *, is_end: bool) -> bool:
+    async def deliver(self, message: ChatMessage, make: Make, *, is_end: bool, since: float) -> bool:
         """Edits the message of a job, or sends it where there is none: in its channel, else directly to the person.
 
         Where it cannot be edited any more, a new one shows the end of the job. Nobody may be reached; then the message
         is final, and the person finds the job by /show.
 
+        Args:
+            since: when the job was queued, in seconds since 1970.
         Returns:
             False if the message stays as it is until the job ends.
         """
         if message.message not in ("", GONE):
-            try:
-                await self._edit(message, make)
+            fault = await self._edited(message, make)
+            if fault is None:
                 return True
-            except Refused as fault:
-                LOG.warning("job %s: its message cannot be edited: %s", message.job, fault)
-                if not is_end:
-                    if fault.code == UNKNOWN_MESSAGE:
-                        await self._change(message, message=GONE)
-                    return False
+            if not is_end:
+                if fault.code == UNKNOWN_MESSAGE:
+                    await self._change(message, message=GONE)
+                return False
+        if known := await self._sent_before(message, since):
+            await self._change(message, message=known)
+            if await self._edited(replace(message, message=known), make) is None:
+                return True
         plain, source = _plain(message), (message.job, message.message)
         sent = await self.send(message.channel, message.member, make, plain, *source)
         if sent is None:
@@ -96,6 +105,31 @@ class Delivery:
         else:
             await self._change(message, channel=sent[0], message=sent[1])
         return True
+
+    async def _edited(self, message: ChatMessage, make: Make) -> Refused | None:
+        """Why a message could not be edited; None if it was."""
+        try:
+            await self._edit(message, make)
+        except Refused as fault:
+            LOG.warning("job %s: its message cannot be edited: %s", message.job, fault)
+            return fault
+        return None
+
+    async def _sent_before(self, message: ChatMessage, since: float) -> str:
+        """The id of another message of a job that its channel has, as the bot was killed before it could remember it;
+        empty if there is none. Discord knows a nonce for some minutes only."""
+        if since > max(self._started, self._studio.clock() - NONCE_SECONDS):
+            return ""
+        place = self._client.get_partial_messageable(int(message.channel))
+        after = discord.Object(discord.utils.time_snowflake(datetime.fromtimestamp(since, UTC)))
+        try:
+            async for known in place.history(limit=SEARCHED, after=after, oldest_first=True):
+                is_ours = known.author.id == self._client.user.id and str(known.id) != message.message
+                if is_ours and message.job in _jobs_of(known):
+                    return str(known.id)
+        except (discord.Forbidden, discord.NotFound):
+            return ""
+        return ""
 
     async def send(
         self, channel: str, person: str, make: Make, plain: str, *source: str | int
@@ -206,6 +240,13 @@ class Delivery:
         ruled_by = (await self.channels.find(channel)).ruled_by
         options = await asyncio.to_thread(self._studio.chat.options, f"channel-{ruled_by}")
         return bool(options.get("spoiler"))
+
+
+def _jobs_of(message: discord.Message) -> set[str]:
+    """The jobs that the buttons of a message belong to."""
+    children = [child for row in message.components for child in getattr(row, "children", ())]
+    found = (TEMPLATE.fullmatch(getattr(child, "custom_id", None) or "") for child in children)
+    return {match["job"] for match in found if match}
 
 
 def is_for_later(fault: BaseException) -> bool:

@@ -248,7 +248,7 @@ class Follower:
             return Content(text, job_view(job, message.language), files)
 
         if text != shown.text or has_preview:
-            shown.is_quiet = not await self.delivery.deliver(message, make, is_end=False)
+            shown.is_quiet = not await self.delivery.deliver(message, make, is_end=False, since=job.created)
             shown.edited = self._clock()
         shown.text, shown.preview, shown.place = text, job.preview, self._place_words(job.id)
         shown.mark = job.last_event, job.requested
@@ -281,6 +281,6 @@ class Follower:
                     files.append(discord.File(io.BytesIO(faces), "faces.jpg", spoiler=files[0].spoiler))
             return Content(job_text(job, message, notes=notes, kept=kept), job_view(job, message.language), files)
 
-        await self.delivery.deliver(message, make, is_end=True)
+        await self.delivery.deliver(message, make, is_end=True, since=job.created)
         await asyncio.to_thread(self._studio.chat.end_message, job.id, job.last_event)
         self._shown.pop(job.id, None)  # it may be tried again

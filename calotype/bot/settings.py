@@ -4,7 +4,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from calotype.files import readable
 from calotype.options import option, read
 
 TOKEN = "CALOTYPE_BOT_TOKEN"
+WRITTEN = re.compile(r"[\w.-]+", re.ASCII)  # how tokens are written
+MAX_TOKEN = 1000  # characters
 MODELS_FILE = "bot-models.toml"  # in the home folder
 ROWS = {
     "default": ModelRow("emoji", 256),
@@ -50,24 +52,30 @@ class BotSettings:
     appeal: str = option("", "whom to ask if a blocked word is a mistake, such as @maria", max_length=200)
 
 
-def read_token(settings: BotSettings, environ: Mapping[str, str] | None = None) -> str:
-    """The token, from the environment or a file.
+def read_token(settings: BotSettings, environ: MutableMapping[str, str] = os.environ) -> str:
+    """The token, from the environment or a file. It leaves the environment, which programs started later inherit.
 
     Raises:
-        CalotypeError: there is none, or others may read the file.
+        CalotypeError: there is none, it is no token, or others may read the file.
     """
-    token = (os.environ if environ is None else environ).get(TOKEN, "").strip()
-    if token:
-        return token
-    if settings.token_file is None:
+    token = environ.pop(TOKEN, "").strip()
+    if not token and settings.token_file is None:
         raise CalotypeError(
             "the bot has no token; set {name}, or name a file with it by {option:token_file}",
             name=TOKEN,
             option="token_file",
         )
-    path = settings.token_file.expanduser()
+    if not token:
+        token = _token_of(settings.token_file.expanduser())
+    if not WRITTEN.fullmatch(token):
+        raise CalotypeError("this is no token: it has other characters; copy it from the page of the app again")
+    return token
+
+
+def _token_of(path: Path) -> str:
     try:
-        mode, token = path.stat().st_mode, path.read_text("utf-8").strip()
+        with path.open(encoding="utf-8") as file:
+            mode, token = os.fstat(file.fileno()).st_mode, file.read(MAX_TOKEN + 1).strip()
     except (OSError, UnicodeDecodeError) as fault:
         reason = getattr(fault, "strerror", None) or "no text"
         raise CalotypeError(

@@ -1,4 +1,4 @@
-"""Starting the bot, and what may be missing for it."""
+"""Starting the bot."""
 
 import asyncio
 import contextlib
@@ -6,11 +6,13 @@ import logging
 import signal
 from collections.abc import Iterator
 
+import aiohttp
 import discord
 
 from calotype.api.service import Service
 from calotype.api.settings import ServiceSettings
-from calotype.bot.client import Bot
+from calotype.bot.check import Findings, findings
+from calotype.bot.client import INTENTS, Bot
 from calotype.bot.commands import new_bot
 from calotype.bot.settings import BotSettings, read_rows
 from calotype.bot.studio import Studio
@@ -20,13 +22,10 @@ from calotype.jobs.store import JobStore
 from calotype.jobs.users import Accounts
 from calotype.settings import Settings
 
-NEEDED = {
-    "view_channel": Message("see the channel"),
-    "send_messages": Message("send messages"),
-    "attach_files": Message("attach files"),
-    "read_message_history": Message("read older messages"),
-}  # permissions, and what they are called
-READY_SECONDS = 30.0
+LOG = logging.getLogger("calotype.bot")
+FIRST_WAIT, LONGEST_WAIT = 5.0, 300.0  # seconds between two tries to log in
+CHECK_SECONDS = 60.0
+REFUSED_TOKEN = 4004  # close code of the gateway
 
 
 def new_studio(store: JobStore, settings: Settings, bot_settings: BotSettings, *, has_tagger: bool = False) -> Studio:
@@ -45,70 +44,79 @@ def new_studio(store: JobStore, settings: Settings, bot_settings: BotSettings, *
 
 def run(studio: Studio, token: str) -> None:
     """Runs the bot until SIGINT or SIGTERM. Raises CalotypeError if Discord does not accept the token."""
-    asyncio.run(_run(new_bot(studio), token))
+    asyncio.run(_run(studio, token))
 
 
-async def _run(bot: Bot, token: str) -> None:
+async def _run(studio: Studio, token: str) -> None:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows
             loop.add_signal_handler(number, task.cancel)
-    with _as_sentence():
-        async with bot:
-            with contextlib.suppress(asyncio.CancelledError):
-                await bot.start(token)
+    with _as_sentence(), contextlib.suppress(asyncio.CancelledError):
+        bot = await _logged_in(studio, token)
+        try:
+            await bot.connect()
+        finally:
+            await bot.close()
 
 
-def check(studio: Studio, token: str) -> list[Message]:
-    """Connects, and says what is missing; nothing if all is well. Raises CalotypeError for a wrong token."""
-
-    async def connect() -> list[Message]:
+async def _logged_in(studio: Studio, token: str) -> Bot:
+    """A bot that Discord knows. While Discord cannot be reached, as after a power cut, it tries again."""
+    wait = FIRST_WAIT
+    while True:
         bot = new_bot(studio)
-        with _as_sentence():
-            async with bot:
-                running = asyncio.create_task(bot.start(token))
-                ready = asyncio.create_task(bot.wait_until_ready())
-                done, _ = await asyncio.wait((running, ready), timeout=READY_SECONDS, return_when="FIRST_COMPLETED")
-                if running in done:
-                    await running
-                if not done:
-                    raise CalotypeError("Discord did not answer within {seconds:g} s; try again", seconds=READY_SECONDS)
-                return missing(bot)
-
-    return asyncio.run(connect())
-
-
-def missing(bot: discord.Client) -> list[Message]:
-    """What a connected bot lacks."""
-    if not bot.guilds:
-        return [Message("the bot is on no server yet; open its invitation address: {address}", address=invitation(bot))]
-    found = []
-    for guild in bot.guilds:
-        for name, words in NEEDED.items():
-            if not getattr(guild.me.guild_permissions, name):
-                template = "on {guild}, the bot may not {permission}; give its role that permission"
-                found.append(Message(template, guild=guild.name, permission=words))
-    return found
+        try:
+            await bot.login(token)
+            return bot
+        except (discord.DiscordServerError, aiohttp.ClientError, OSError) as fault:
+            await bot.close()
+            LOG.warning("Discord cannot be reached, the next try is in %g s: %s", wait, fault)
+        except BaseException:
+            await bot.close()
+            raise
+        await asyncio.sleep(wait)
+        wait = min(2 * wait, LONGEST_WAIT)
 
 
-def invitation(bot: discord.Client) -> str:
-    """The address that adds the bot to a server, with what it needs."""
-    permissions = discord.Permissions(**dict.fromkeys(NEEDED, True))
-    return discord.utils.oauth_url(
-        bot.application_id or 0, permissions=permissions, scopes=("bot", "applications.commands")
-    )
+def check(settings: Settings, token: str) -> Findings:
+    """What is missing for the bot. Nothing is changed.
+
+    Raises:
+        CalotypeError: the token or the table of models is not valid, or Discord cannot be reached.
+    """
+    read_rows(settings.home)
+
+    async def ask() -> Findings:
+        async with discord.Client(intents=INTENTS) as client:
+            await client.login(token)
+            return await findings(client)
+
+    async def ask_in_time() -> Findings:
+        try:
+            return await asyncio.wait_for(ask(), CHECK_SECONDS)
+        except TimeoutError:
+            reason = Message("no answer within {seconds:g} s", seconds=CHECK_SECONDS)
+            raise CalotypeError("Discord cannot be reached: {reason}", reason=reason) from None
+
+    with _as_sentence():
+        return asyncio.run(ask_in_time())
 
 
 @contextlib.contextmanager
 def _as_sentence() -> Iterator[None]:
     """What Discord refuses, without the token."""
+    refused = CalotypeError("Discord does not accept the token; make a new one on the page of the app")
     try:
         yield
     except discord.LoginFailure:
-        raise CalotypeError("Discord does not accept the token; make a new one on the page of the app") from None
+        raise refused from None
     except discord.PrivilegedIntentsRequired:
         raise CalotypeError("the bot asks for an intent that the page of the app does not allow; allow it") from None
-    except (discord.HTTPException, discord.GatewayNotFound, OSError) as fault:
+    except discord.ConnectionClosed as fault:
+        if fault.code == REFUSED_TOKEN:
+            raise refused from None
+        raise CalotypeError("Discord cannot be reached: {reason}", reason=str(fault)) from None
+    except (discord.DiscordException, aiohttp.ClientError, OSError) as fault:
         raise CalotypeError("Discord cannot be reached: {reason}", reason=str(fault)) from None
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import importlib.util
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from calotype.bot.settings import BotSettings, read_token
 from calotype.cli.flags import flag, flags, given_options, set_signature
@@ -13,6 +13,9 @@ from calotype.cli.worker import check_packages
 from calotype.errors import CalotypeError, Message, Remedy
 from calotype.settings import Settings, gathered
 from calotype.worker.worker_options import WorkerOptions
+
+if TYPE_CHECKING:
+    from calotype.bot.check import Findings
 
 
 def bot(**values: Any) -> int:
@@ -36,24 +39,30 @@ def bot(**values: Any) -> int:
     from calotype.worker.supervisor import ProcessSetup
 
     setup.set_up_log(quiet=values["quiet"])
+    if values["check"]:
+        return _check(setup.check(settings, token))
     with contextlib.closing(ProcessSetup(settings, options, "").open_store()) as store:
         studio = setup.new_studio(store, settings, bot_settings, has_tagger=bool(options.tagger))
-        if values["check"]:
-            found = setup.check(studio, token)
-            for message in found:
-                print_error(WORDING.fill(message))
-            if not found:
-                print(WORDING.fill(Message("The bot has everything it needs.")))
-            return 1 if found else 0
         with contextlib.nullcontext() if values["no_worker"] else worker_process(settings, options):
             setup.run(studio, token)
     return 0
 
 
+def _check(found: "Findings") -> int:
+    """Prints what the bot lacks. Returns the exit status: 1 if there is anything."""
+    for message in found.missing:
+        print_error(WORDING.fill(message))
+    if not found.missing:
+        print(WORDING.fill(Message("The bot has everything it needs.")))
+    for message in found.hints:
+        print(WORDING.fill(message))
+    return 1 if found.missing else 0
+
+
 set_signature(
     bot,
     *flags(BotSettings, WorkerOptions, Settings),
-    flag("check", "connect, say which permission is missing, and end", panel="Bot"),
+    flag("check", "say what the bot lacks on Discord, change nothing, and end", panel="Bot"),
     flag("demo", "play an evening in the terminal, without Discord", panel="Bot"),
     flag("no_worker", "start no worker; that of `calotype serve`, or workers of their own run the jobs", panel="Jobs"),
     flag("quiet", "log errors only", "-q", "--quiet", panel="Messages"),

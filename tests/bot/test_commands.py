@@ -9,7 +9,6 @@ from PIL import PngImagePlugin
 from calotype.api.limiter import Rate, RateLimiter
 from calotype.bot.client import CatalogTranslator
 from calotype.bot.settings import BotSettings
-from calotype.bot.setup import missing
 from tests.api.conftest import png
 from tests.bot.conftest import buttons
 
@@ -190,14 +189,6 @@ def test_the_owner_grants_bans_counts_and_sets_channels(play, studio):
         assert studio.service.store.counts() == {"done": 2, "cancelled": 1}
         assert await text(ann, "imagine", prompt="fox") == "the owner of this bot has closed it for you"
         assert await text(owner, "ban", person=ann, off=True) == "the bot is open for <@N>"
-
-    play(scene)
-
-
-def test_what_the_bot_lacks_is_named(play):
-    async def scene(evening):
-        found = [str(message) for message in missing(evening.bot)]
-        assert all("the bot may not" in line for line in found)
 
     play(scene)
 

@@ -296,7 +296,7 @@ def test_cancelling_all_leaves_the_jobs_of_the_page(play, studio, accounts):
         training = studio.service.store.submit(page.id, "train_lora", {})
         assert await text(ann, evening.channel, "cancel") == "1 job is cancelled\nfox"
         assert studio.service.store.get(training.id).state == "queued"
-        assert await text(ann, evening.channel, "cancel", job=training.id) == "1 job is cancelled"
+        assert await text(ann, evening.channel, "cancel", job=training.id) == "1 job is cancelled\nTraining a LoRA"
 
     play(scene)
 

@@ -9,7 +9,7 @@ from discord import app_commands
 
 from calotype.api.shown import without_paths
 from calotype.bot.interactions import _, answering, language_for, person_of
-from calotype.bot.message import filled, state, waiting
+from calotype.bot.message import TEMPLATES, filled, state, waiting
 from calotype.bot.studio import Person, Studio
 from calotype.bot.wording import WORDINGS, escaped, listed
 from calotype.errors import CalotypeError, Message, Wording, duration, plural
@@ -150,7 +150,7 @@ async def queue_text(bot: "Bot", interaction: discord.Interaction) -> str:
     found = await asyncio.to_thread(waiting_jobs, bot, person_of(interaction))
     lines = []
     for job, place, message in found:
-        prompt = short_prompt(job)
+        prompt = short_prompt(job, wording)
         if message is not None and (where := await bot.address_of(message.channel, message.message)):
             prompt = f"[{prompt}]({where})"
         lines.append(f"{prompt} – {without_paths(wording.fill(state(job, place)))}")
@@ -174,8 +174,10 @@ def message_of(bot: "Bot", job: Job) -> ChatMessage | None:
         return None
 
 
-def short_prompt(job: Job) -> str:
-    return escaped(job.task.get("prompt", job.kind), SHORT_PROMPT)
+def short_prompt(job: Job, wording: Wording) -> str:
+    """A job in few words: its prompt, or what it is."""
+    prompt = str(job.task.get("prompt", ""))
+    return escaped(prompt, SHORT_PROMPT) if prompt else wording.translate(TEMPLATES.get(job.kind, job.kind))
 
 
 def cancel_jobs(bot: "Bot", person: Person, job_id: str | None) -> list[Job]:
@@ -196,7 +198,7 @@ def cancelled_text(jobs: list[Job], wording: Wording) -> str:
     if not jobs:
         return wording.translate("None of your jobs waits or runs.")
     lines = [wording.fill(plural(len(jobs), "1 job is cancelled", "{count} jobs are cancelled"))]
-    return listed(lines + [short_prompt(job) for job in jobs], wording.language, MAX_NAMES)
+    return listed(lines + [short_prompt(job, wording) for job in jobs], wording.language, MAX_NAMES)
 
 
 def info_text(bot: "Bot", interaction: discord.Interaction) -> str:
