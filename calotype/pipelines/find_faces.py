@@ -57,7 +57,7 @@ def _found(face: FaceRecord) -> dict[str, Any]:
 def _planned(task: Restore, opened: Picture, models: Models) -> tuple[list[FaceRecord], list[Message]]:
     """What `restore` does with each face, as far as it is known before, and what it does besides."""
     plan = [as_message(text) for text in opened.notes]
-    picture, _ = _collected(repair(faces.network_input(opened), task), plan)
+    picture = _collected(repair(faces.network_input(opened), task, models), plan).picture
     plan += _enlarging(task, picture.pixels, models)
     network = _collected(faces.face_network(task, models, picture.pixels.dtype == np.uint16), plan)
     detected = faces.find_faces(picture, models)
@@ -86,10 +86,11 @@ def _enlarging(task: Restore, pixels: np.ndarray, models: Models) -> list[Messag
     return [*plan, Message("it is enlarged by {model}", model=name)]
 
 
-def _collected(notes: Generator[Note, None, Any], plan: list[Message]) -> Any:
+def _collected(notes: Generator[Progress | Note, None, Any], plan: list[Message]) -> Any:
     """What a generator returns; what it notes goes into the plan."""
     while True:
         try:
-            plan.append(next(notes).message)
+            step = next(notes)
+            plan += [step.message] if isinstance(step, Note) else []
         except StopIteration as end:
             return end.value

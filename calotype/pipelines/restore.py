@@ -29,7 +29,8 @@ from calotype.tasks import Note, Progress, Restore, Strengths, read_size
 def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]:
     """Opens the photo, repairs it, restores its faces, enlarges it, pastes the faces; yields the Result last."""
     opened = Picture.open(task.source, models.settings.max_pixels, task.page)
-    picture, repairs = yield from repair(network_input(opened), task)
+    repaired = yield from repair(network_input(opened), task, models)
+    picture = repaired.picture
     is_deep = picture.pixels.dtype == np.uint16
     network = yield from face_network(task, models, is_deep)
     if task.aligned:
@@ -51,11 +52,11 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
     alpha = yield from enlarge_alpha(picture.alpha, upscaler, size, task, models)
     pixels = enlarged.pixels
     if pixels is picture.pixels:  # of the same size without a network: hidden colours stay, too
-        pixels = picture.pixels.copy() if restored or repairs else squeeze_grey(opened.pixels)
+        pixels = picture.pixels.copy() if restored or repaired.computed else squeeze_grey(opened.pixels)
     for face in restored.values():
         paste_face(pixels, picture.pixels, face, upscaler)
 
-    computed = models.computed(upscaler or network, tile=enlarged.tile) | repairs
+    computed = models.computed(upscaler or network, tile=enlarged.tile) | repaired.computed
     networks = [upscaler, network if restored else None]
     result = opened.then(match_channels(pixels, opened.pixels), alpha)
     if task.crop:

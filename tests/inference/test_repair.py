@@ -1,0 +1,69 @@
+"""Repairs run in the order of their table; each changes only the pixels of its mask."""
+
+import numpy as np
+import pytest
+
+from calotype.errors import Message
+from calotype.inference import repair as seam
+from calotype.inference.repair import Damage, at_once, repair
+from calotype.measures import TEMPLATES, TEXTURE, Measure
+from calotype.picture import Picture
+from calotype.record import REPAIRED
+from calotype.tasks import Restore, chosen_repairs
+from calotype.tasks.pictures import REPAIRS
+from tests.ops.repair.prints import as_uint8, photo, printed
+
+
+def repaired(pixels, **options):
+    steps, notes = repair(Picture(pixels), Restore(source="a.png", **options), None), []
+    while True:
+        try:
+            notes.append(str(next(steps).message))
+        except StopIteration as end:
+            return end.value, notes
+
+
+@pytest.fixture
+def silk():
+    return as_uint8(printed(photo("camera").repeat(3, 2) / np.float32(255), "silk"))
+
+
+def test_each_repair_that_can_be_asked_for_is_there_in_the_same_order():
+    assert tuple(seam.REPAIRS) == REPAIRS == chosen_repairs("auto")
+
+
+def test_a_repair_is_noted_recorded_and_measured(silk):
+    result, notes = repaired(silk)
+    [measure] = result.measures
+    assert notes == [measure.decision] and measure.is_beyond and measure.value > measure.threshold == 2.8
+    assert result.computed == {REPAIRED: {"texture": measure.value}}
+    assert not np.array_equal(result.picture.pixels, silk)
+
+
+def test_a_photo_that_needs_nothing_is_the_picture_itself():
+    pixels = photo("camera")
+    result, notes = repaired(pixels)
+    assert result.picture.pixels is pixels and not notes and not result.computed
+    assert [measure.is_beyond for measure in result.measures] == [False]
+
+
+def test_pixels_outside_the_mask_of_a_repair_never_change(silk, monkeypatch):
+    mask = np.zeros(silk.shape[:2], bool)
+    mask[10:20, 30:50] = True
+
+    def damage(picture, task, models, is_asked):
+        measure = Measure.of("texture", 3, 2, True, Message(TEXTURE, value=3, threshold=2))
+        return Damage((measure,), at_once(lambda pixels: pixels // 2), mask)
+
+    monkeypatch.setitem(seam.REPAIRS, "texture", damage)
+    result, _ = repaired(silk)
+    changed = (result.picture.pixels != silk).any(2)
+    assert changed[mask].mean() > 0.9 and not changed[~mask].any()
+    assert result.masks["texture"] is mask
+
+
+def test_a_decision_is_recognized_from_its_text():
+    measure = Measure.of("texture", 3.14159, 2.8, True, Message(TEXTURE, value="3.14", threshold="2.8"))
+    assert measure.value == 3.14 and measure.message.template == TEXTURE
+    assert Measure.from_data({**measure.as_data(), "decision": measure.decision}) == measure
+    assert len(set(TEMPLATES)) == len(TEMPLATES)
