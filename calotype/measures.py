@@ -12,7 +12,28 @@ from calotype.errors import Message, recognized
 
 NO_TEXTURE = "no texture repeats over the whole print ({value}, from {threshold}), so none is taken out"
 TEXTURE = "a texture repeats over the whole print ({value}, from {threshold}) and is taken out before enlarging"
-TEMPLATES = (NO_TEXTURE, TEXTURE)
+FADED = "black is {black} of 255, alike all over the photo: it has faded, and its tones are set right"
+NOT_FADED = "black is {black} and white {white} of 255: the tones are left"
+GREY_TONES = "a grey photo, black {black} and white {white} of 255: left, {option:repair} fading widens its tones"
+WIDENED = "black {black} and white {white} of 255 are moved to the ends of the tones"
+CAST = "black is {black} and white {white} in red, green and blue, alike all over the photo: both are made neutral"
+NO_CAST = "black is {black} and white {white} in red, green and blue: no cast that is alike all over the photo"
+UNCLEAR_CAST = (
+    "black is {black} and white {white} in red, green and blue: a cast, or the colours of the motif; left, "
+    "{option:repair} fading takes it out"
+)
+TONED = (
+    "one tint over all tones, as sepia or a motif of one colour has it: left, {option:repair} fading widens its tones "
+    "and keeps the tint"
+)
+TINTED = (
+    "one tint over most of the photo, with coloured parts, as of a tinted print: left, {option:repair} fading widens "
+    "its tones and keeps the tint"
+)
+KEPT_TINT = "one tint over all tones, or most of the photo, as of a sepia or tinted print: the tint is kept"
+GREY = "a grey photo stays grey"
+TEMPLATES = (NO_TEXTURE, TEXTURE, FADED, NOT_FADED, GREY_TONES, WIDENED, CAST, NO_CAST, UNCLEAR_CAST, TONED, TINTED)
+TEMPLATES += (KEPT_TINT, GREY)
 
 
 def figure(value: float) -> str:

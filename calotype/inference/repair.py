@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from calotype import measures
 from calotype.checkpoints.models import Models
 from calotype.errors import Message
-from calotype.measures import NO_TEXTURE, TEXTURE, Measure, figure
+from calotype.measures import Measure, figure
+from calotype.ops.repair.fading import LIFTED, LIFTED_TINT, measure_fading, remove_fading
 from calotype.ops.repair.texture import ASKED_THRESHOLD, THRESHOLD, measure_texture, remove_texture
 from calotype.picture import Picture
+from calotype.picture.metadata.icc import light_of
 from calotype.record import REPAIRED
 from calotype.tasks import Note, Progress, Restore, chosen_repairs
 
@@ -80,12 +83,41 @@ def _texture(picture: Picture, task: Restore, models: Models, is_asked: bool) ->
     threshold = ASKED_THRESHOLD if is_asked else THRESHOLD
     texture = measure_texture(picture.pixels, threshold)
     is_found = texture.gain is not None
-    template = TEXTURE if is_found else NO_TEXTURE
+    template = measures.TEXTURE if is_found else measures.NO_TEXTURE
     decision = Message(template, value=figure(texture.excess), threshold=figure(threshold))
     measure = Measure.of("texture", texture.excess, threshold, is_found, decision)
     return Damage((measure,), at_once(lambda pixels: remove_texture(pixels, texture)) if is_found else None)
 
 
+def _fading(picture: Picture, task: Restore, models: Models, is_asked: bool) -> Damage:
+    """Where it is asked for, it is repaired whatever the photo looks like."""
+    pixels = picture.pixels
+    light = light_of(picture.metadata.icc, pixels.shape[2], pixels.dtype)
+    fading = measure_fading(pixels, light)
+    is_found = is_asked or fading.kind in ("faded", "yellowed")
+    values = {"black": _levels(fading.black), "white": _levels(fading.white)}
+    tones = measures.WIDENED if is_asked else TONES.get(fading.kind, measures.NOT_FADED)
+    tint = ASKED_TINTS.get(fading.kind, measures.CAST) if is_asked else TINTS[fading.kind]
+    found = (
+        Measure.of("fading", fading.black.min(), LIFTED, is_asked or fading.kind == "faded", Message(tones, **values)),
+        Measure.of("cast", fading.tint, LIFTED_TINT, is_found, Message(tint, **values)),
+    )
+    mend = at_once(lambda pixels: remove_fading(pixels, fading, light, task.fading))
+    return Damage(found, mend if is_found else None)
+
+
+TONES = {"faded": measures.FADED, "grey": measures.GREY_TONES}
+TINTS = {"faded": measures.CAST, "yellowed": measures.CAST, "unclear": measures.UNCLEAR_CAST}
+TINTS |= {"toned": measures.TONED, "tinted": measures.TINTED, "grey": measures.GREY, "good": measures.NO_CAST}
+ASKED_TINTS = {"toned": measures.KEPT_TINT, "tinted": measures.KEPT_TINT, "grey": measures.GREY}
+
+
+def _levels(colour: np.ndarray) -> str:
+    """Such as "12/8/4"."""
+    return "/".join(f"{level:.0f}" for level in colour)
+
+
 REPAIRS: dict[str, Callable[[Picture, Restore, Models, bool], Damage]] = {
     "texture": _texture,
+    "fading": _fading,
 }

@@ -133,7 +133,7 @@ def is_training(kind: str) -> bool:
     return hasattr(TASKS.get(kind), "output_dir")
 
 
-LATER = ("page", "repair")  # options that records of earlier versions do not know: left out at their defaults
+LATER = ("page", "repair", "fading")  # options that records of earlier versions do not know: left out at their defaults
 
 
 def options_of(task: Any) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from calotype.picture import Picture
 from calotype.record import REPAIRED
 from calotype.tasks import Restore, chosen_repairs
 from calotype.tasks.pictures import REPAIRS
+from tests.ops.repair.fades import FADES
 from tests.ops.repair.prints import as_uint8, photo, printed
+from tests.ops.repair.scenes import clean
 
 
 def repaired(pixels, **options):
@@ -34,7 +36,8 @@ def test_each_repair_that_can_be_asked_for_is_there_in_the_same_order():
 
 def test_a_repair_is_noted_recorded_and_measured(silk):
     result, notes = repaired(silk)
-    [measure] = result.measures
+    measure = result.measures[0]
+    assert [found.name for found in result.measures if found.is_beyond] == ["texture"]
     assert notes == [measure.decision] and measure.is_beyond and measure.value > measure.threshold == 2.8
     assert result.computed == {REPAIRED: {"texture": measure.value}}
     assert not np.array_equal(result.picture.pixels, silk)
@@ -44,7 +47,11 @@ def test_a_photo_that_needs_nothing_is_the_picture_itself():
     pixels = photo("camera")
     result, notes = repaired(pixels)
     assert result.picture.pixels is pixels and not notes and not result.computed
-    assert [measure.is_beyond for measure in result.measures] == [False]
+    assert [(measure.name, measure.is_beyond) for measure in result.measures] == [
+        ("texture", False),
+        ("fading", False),
+        ("cast", False),
+    ]
 
 
 def test_pixels_outside_the_mask_of_a_repair_never_change(silk, monkeypatch):
@@ -67,3 +74,24 @@ def test_a_decision_is_recognized_from_its_text():
     assert measure.value == 3.14 and measure.message.template == TEXTURE
     assert Measure.from_data({**measure.as_data(), "decision": measure.decision}) == measure
     assert len(set(TEMPLATES)) == len(TEMPLATES)
+
+
+def test_a_faded_photo_is_set_right_and_said():
+    faded = FADES["cyan lost"](clean()["astronaut"]())
+    result, notes = repaired(faded)
+    assert result.computed == {REPAIRED: {"fading": 30.0}} and len(notes) == 2
+    assert notes[0] == "black is 64/30/32 of 255, alike all over the photo: it has faded, and its tones are set right"
+    assert notes[1].endswith("in red, green and blue, alike all over the photo: both are made neutral")
+    half, _ = repaired(faded, fading=0.5)
+    difference, whole = (np.abs(each.picture.pixels.astype(float) - faded).mean() for each in (half, result))
+    assert 0.45 < difference / whole < 0.55
+
+
+def test_fading_is_set_right_by_name_whatever_the_photo_looks_like():
+    photo = clean()["chelsea"]()
+    assert repaired(photo)[0].picture.pixels is photo
+    result, notes = repaired(photo, repair="fading")
+    assert "are moved to the ends of the tones" in notes[0] and result.picture.pixels.std() > 1.05 * photo.std()
+    grey = clean()["brick"]()
+    result, notes = repaired(grey, repair="fading")
+    assert notes[1] == "a grey photo stays grey" and result.picture.pixels.shape == grey.shape

@@ -311,11 +311,11 @@ def test_a_repair_that_is_asked_for_says_where_there_is_nothing_to_repair(engine
 
 def test_known_repairs_are_no_options(capsys):
     assert main(["restore", "a.png", "--repair", "textur"]) == 2
-    assert "a list of texture, not 'textur'" in capsys.readouterr().err
+    assert ", not 'textur'" in capsys.readouterr().err
 
 
 def test_unknown_repairs_are_named_with_the_nearest_known():
-    with pytest.raises(CalotypeError, match="auto, none, or a list of texture, not 'textur', did you mean texture"):
+    with pytest.raises(CalotypeError, match=r"auto, none, or a list of .*, not 'textur', did you mean texture"):
         Restore(source="a.png", repair="textur")
     with pytest.raises(CalotypeError, match="so repair has no effect"):
         Restore(source="a.png", repair="texture", aligned=True)
