@@ -4,14 +4,36 @@ Records hold decisions filled in, as text, as they hold notes; interfaces recogn
 the templates are text already.
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from calotype.errors import Message, recognized
 
-NO_TEXTURE = "no texture repeats over the whole print ({value}, from {threshold}), so none is taken out"
+PHOTOS = "{value} photos lie on this scan: cut them apart first, each is then restored by itself"
+ONE_PHOTO = "one photo lies on this scan, with the lid of the scanner around it: it is left there"
+NO_LID = "one picture fills the scan"
+BLANK = "the scan is blank"
+SKEWED = (
+    "the photos lie turned by up to {value} degrees, from {threshold}: left so, cutting them out sets them straight"
+)
+STRAIGHT = "the photos lie straight, within {value} degrees"
+BORDER = "a plain border takes up to {value} % of a side, from {threshold}: left, it is cut off only where asked"
+NO_BORDER = "no plain border"
+
+NOISE = "noise of {value} levels of 255, from {threshold}: left to the network that enlarges, which smooths it"
+NO_NOISE = "noise of {value} levels of 255, grainy from {threshold}: nothing to smooth"
+BLURRED = "edges are {value} pixels soft, from {threshold}: fewer details than pixels, so a larger scale adds little"
+NOT_BLURRED = "edges are {value} pixels soft, blurred from {threshold}: sharp"
+BLOCKS = (
+    "JPEG's blocks have steps of {value} levels, from {threshold}: left to the network that enlarges, which smooths"
+)
+NO_BLOCKS = "JPEG's blocks have steps of {value} levels, visible from {threshold}: nothing to smooth"
+
 TEXTURE = "a texture repeats over the whole print ({value}, from {threshold}) and is taken out before enlarging"
+NO_TEXTURE = "no texture repeats over the whole print ({value}, from {threshold}), so none is taken out"
+
 FADED = "black is {black} of 255, alike all over the photo: it has faded, and its tones are set right"
 NOT_FADED = "black is {black} and white {white} of 255: the tones are left"
 GREY_TONES = "a grey photo, black {black} and white {white} of 255: left, {option:repair} fading widens its tones"
@@ -32,8 +54,14 @@ TINTED = (
 )
 KEPT_TINT = "one tint over all tones, or most of the photo, as of a sepia or tinted print: the tint is kept"
 GREY = "a grey photo stays grey"
-TEMPLATES = (NO_TEXTURE, TEXTURE, FADED, NOT_FADED, GREY_TONES, WIDENED, CAST, NO_CAST, UNCLEAR_CAST, TONED, TINTED)
-TEMPLATES += (KEPT_TINT, GREY)
+
+FACE = "face {number}: {width} pixels wide, edges {blur} pixels soft, turned aside by {angle} degrees: restored"
+FACE_LEFT = "face {number}: {width} pixels wide, edges {blur} pixels soft, turned aside by {angle} degrees: left"
+
+TEMPLATES = (PHOTOS, ONE_PHOTO, NO_LID, BLANK, SKEWED, STRAIGHT, BORDER, NO_BORDER, NOISE, NO_NOISE, BLURRED)
+TEMPLATES += (NOT_BLURRED, BLOCKS, NO_BLOCKS, TEXTURE, NO_TEXTURE, FADED, NOT_FADED, GREY_TONES, WIDENED, CAST, NO_CAST)
+TEMPLATES += (UNCLEAR_CAST, TONED, TINTED, KEPT_TINT, GREY, FACE, FACE_LEFT)
+WORDS = ("photos", "skew", "border", "noise", "blur", "blocks", "texture", "fading", "cast", "face")  # of measures
 
 
 def figure(value: float) -> str:
@@ -48,7 +76,7 @@ class Measure:
     name: str
     value: float
     threshold: float
-    is_beyond: bool  # the threshold, on the side of damage
+    is_beyond: bool  # the threshold, in whatever else the decision asks for, too
     decision: str  # one of TEMPLATES, filled in
 
     @classmethod
@@ -62,12 +90,19 @@ class Measure:
         return recognized(self.decision, TEMPLATES)
 
     def as_data(self) -> dict[str, Any]:
-        """As JSON for clients: the decision is a message as data."""
-        names = ("name", "value", "threshold", "is_beyond")
-        return {name: getattr(self, name) for name in names} | {"decision": self.message.as_data()}
+        """As JSON for clients: its title, and the decision, are messages as data."""
+        return asdict(self) | {"title": Message.of(self.name).as_data(), "decision": self.message.as_data()}
+
+    def as_record(self) -> dict[str, Any]:
+        """As JSON for records: the decision is text."""
+        return asdict(self)
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> "Measure":
-        """From a record, where the decision is text. Raises KeyError or ValueError for anything else."""
-        kinds = {"name": str, "value": float, "threshold": float, "is_beyond": bool, "decision": str}
-        return cls(**{name: kind(data[name]) for name, kind in kinds.items()})
+        """From a record, where the decision is text. Raises KeyError, TypeError or ValueError for anything else."""
+        measure = cls(**data)
+        figures = (measure.value, measure.threshold)
+        are_numbers = all(isinstance(figure, int | float) and math.isfinite(figure) for figure in figures)
+        if not are_numbers or not all(isinstance(text, str) for text in (measure.name, measure.decision)):
+            raise ValueError("a measure has a name, two figures and a decision")
+        return measure

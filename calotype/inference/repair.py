@@ -49,11 +49,16 @@ def repair(picture: Picture, task: Restore, models: Models) -> Generator[Progres
     A repair that is asked for by name begins at a lower threshold than one of `auto`, and says where it finds nothing.
     """
     is_asked = task.repair != "auto"
-    names = () if task.aligned else chosen_repairs(task.repair if is_asked else task.auto_repair or "auto")
+    if task.aligned:
+        return Repaired(picture)
+    chosen = chosen_repairs(task.repair if is_asked else task.auto_repair or "auto")
+    measured = chosen if is_asked or not task.examined else chosen_repairs("auto")  # also where a record chooses
     found, masks, repaired = [], {}, {}
-    for name in names:
+    for name in measured:
         damage = REPAIRS[name](picture, task, models, is_asked)
         found += damage.measures
+        if name not in chosen:
+            continue
         if is_asked or damage.mend is not None:
             yield from (Note(measure.message) for measure in damage.measures if is_asked or measure.is_beyond)
         if damage.mend is None:

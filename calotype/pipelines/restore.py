@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from calotype.checkpoints.models import Models
+from calotype.inference.examine import examine, examine_faces
 from calotype.inference.faces import (
     face_network,
     face_record,
@@ -29,7 +30,10 @@ from calotype.tasks import Note, Progress, Restore, Strengths, read_size
 def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]:
     """Opens the photo, repairs it, restores its faces, enlarges it, pastes the faces; yields the Result last."""
     opened = Picture.open(task.source, models.settings.max_pixels, task.page)
-    repaired = yield from repair(network_input(opened), task, models)
+    scan = network_input(opened)
+    is_examined = task.examined and task.repair != "none" and not task.aligned
+    measures = list(examine(scan)) if is_examined else []
+    repaired = yield from repair(scan, task, models)
     picture = repaired.picture
     is_deep = picture.pixels.dtype == np.uint16
     network = yield from face_network(task, models, is_deep)
@@ -61,7 +65,9 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
     result = opened.then(match_channels(pixels, opened.pixels), alpha)
     if task.crop:
         result = _cropped(result, task)
-    yield Result.of(task, opened, result, networks, computed, faces)
+    if is_examined:
+        measures += (*repaired.measures, *examine_faces(scan, faces, task.min_face))
+    yield Result.of(task, opened, result, networks, computed, faces, measures)
 
 
 def _cropped(picture: Picture, task: Restore) -> Picture:

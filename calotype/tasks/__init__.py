@@ -139,6 +139,7 @@ LATER = ("page", "repair", "fading")  # options that records of earlier versions
 def options_of(task: Any) -> dict[str, Any]:
     """The task as JSON data, without its sources and the options whose resolved values the record stores elsewhere."""
     excluded = ("source", "init", "tile", "auto_face_model", "auto_upscaler", "auto_seconds", "auto_repair")
+    excluded += ("examined",)
     usual = {spec.name: spec.default for spec in fields(task) if spec.name in LATER}
     return {
         name: value

@@ -139,6 +139,9 @@ class Restore(Speed, Tiling, Saving):
     auto_repair: str = option(
         "", "what auto repairs, where a record has it", max_length=100, title="What auto repairs", is_hidden=True
     )
+    examined: bool = option(
+        True, "whether measures of the photo are recorded, which earlier records do not have", is_hidden=True
+    )
     fidelity: float = option(
         0.5, "CodeFormer only: 0 for the best quality, 1 for the closest to the input", min=0, max=1
     )
@@ -204,7 +207,10 @@ class FindFaces:
     FILE_NAME: ClassVar[str] = "photo.jpg"  # of the result of a job
 
     source: Path = option(help="photo", is_path=True, title="Photo")
-    out: Path = option(Path("photo.jpg"), "the small copy of the photo, a JPEG", is_path=True, title="Output file")
+    page: int = same_as(Saving, "page")
+    out: Path | None = option(
+        Path("photo.jpg"), "the small copy of the photo, a JPEG", is_path=True, title="Output file"
+    )
     side: int = option(1600, "longer side of the copy in pixels, at most", min=64, max=4096, title="Side of the copy")
     scale: float = same_as(Restore, "scale")
     upscaler: str = same_as(Restore, "upscaler")

@@ -1,5 +1,7 @@
 """Repairs run in the order of their table; each changes only the pixels of its mask."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -43,10 +45,16 @@ def test_a_repair_is_noted_recorded_and_measured(silk):
     assert not np.array_equal(result.picture.pixels, silk)
 
 
-def test_a_photo_that_needs_nothing_is_the_picture_itself():
-    pixels = photo("camera")
+@pytest.mark.parametrize("name", clean())
+def test_a_photo_that_needs_nothing_gets_nothing(name):
+    """Photos, drawings and motifs that look like damage: grain, grids, brown and foggy scenes."""
+    pixels = clean()[name]()
     result, notes = repaired(pixels)
     assert result.picture.pixels is pixels and not notes and not result.computed
+
+
+def test_what_is_not_repaired_is_measured():
+    result, _ = repaired(photo("camera"))
     assert [(measure.name, measure.is_beyond) for measure in result.measures] == [
         ("texture", False),
         ("fading", False),
@@ -72,7 +80,7 @@ def test_pixels_outside_the_mask_of_a_repair_never_change(silk, monkeypatch):
 def test_a_decision_is_recognized_from_its_text():
     measure = Measure.of("texture", 3.14159, 2.8, True, Message(TEXTURE, value="3.14", threshold="2.8"))
     assert measure.value == 3.14 and measure.message.template == TEXTURE
-    assert Measure.from_data({**measure.as_data(), "decision": measure.decision}) == measure
+    assert Measure.from_data(json.loads(json.dumps(measure.as_record()))) == measure
     assert len(set(TEMPLATES)) == len(TEMPLATES)
 
 

@@ -1,5 +1,6 @@
 """Restoring with the real networks that ship: faces keep their place, strength does as it says."""
 
+import json
 import re
 from dataclasses import replace
 from itertools import pairwise
@@ -15,7 +16,7 @@ from calotype.errors import CalotypeError
 from calotype.inference.faces import find_faces, restore_crop, restore_crops
 from calotype.models.network import Network
 from calotype.picture import Picture
-from calotype.record import Result
+from calotype.record import Record, Result
 from calotype.tasks import Note, Restore, Strengths, chosen_faces
 
 QUICK = "realesr-animevideov3"
@@ -300,6 +301,23 @@ def test_what_auto_repaired_is_repaired_again_and_nothing_else(engine, old_photo
     )
     assert np.array_equal(first.picture.pixels, again.picture.pixels) and first.record == again.record
     assert np.array_equal(earlier.picture.pixels, Picture.open(source).pixels)
+
+
+def test_measures_are_recorded_and_left_out_where_nothing_is_repaired(engine, old_photo):
+    result = restored(engine, old_photo, scale=1, **PLAIN)
+    assert Record.from_json(result.record.as_json()) == result.record
+    assert {"photos", "border", "noise", "blur", "blocks", "texture", "fading", "cast", "face"} == {
+        m.name for m in result.record.measures
+    }
+    for options in ({"repair": "none"}, {"examined": False}):
+        assert "measures" not in restored(engine, old_photo, scale=1, **options, **PLAIN).record.as_data()
+
+
+@pytest.mark.parametrize("measures", [["x"], [{"name": "noise"}], [{"name": 1}], "noise", 1])
+def test_measures_that_are_none_are_refused(measures, engine, old_photo):
+    record = restored(engine, old_photo, scale=1, faces="none", **PLAIN).record.as_data() | {"measures": measures}
+    with pytest.raises(CalotypeError, match="is not a Calotype record"):
+        Record.from_json(json.dumps(record))
 
 
 def test_a_repair_that_is_asked_for_says_where_there_is_nothing_to_repair(engine, old_photo):
