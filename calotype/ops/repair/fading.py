@@ -8,7 +8,7 @@ that are not clear are left, and said; whoever knows the print asks for the repa
 Levels are sRGB values of 0 to 255, of the light that the photo's own profile gives its samples.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import cv2
@@ -26,7 +26,8 @@ COINCIDENT, ON_AXIS = 14.0, 0.2  # of a print whose paper yellowed alone: see _i
 TONED, TINTED = 3.5, (2.0, 8.0)  # quantiles of the distance from one tint, in Lab
 SAME_HUE = 0.9  # length of their sum, of the sum of their lengths
 WHITE_TINT = 60.0  # range of the channels of a white; more is a motif's colour
-EXPONENT = 0.45  # of linear light: 1/3 undoes what dyes lost, 1 a cast of light
+EXPONENTS = (1 / 3, 0.45, 0.6, 0.8, 1)  # of linear light: the first undoes what dyes lost, the last a cast of light
+MIDDLE = 112.0  # level that the median of a photo comes near to: so the exponent is chosen
 DARKEST, WHITEST, RAISED = 8.0, 250.0, 0.5  # levels that black and white get; how far white is raised to it
 
 
@@ -42,6 +43,7 @@ class Fading:
     kind: str
     black: np.ndarray  # (C,) levels
     white: np.ndarray  # (C,) levels
+    exponent: float = EXPONENTS[0]
 
     @property
     def range(self) -> float:
@@ -65,7 +67,13 @@ def measure_fading(pixels: np.ndarray, light: np.ndarray) -> Fading:
     darkest, lightest = _extremes(levels)
     black, deviation = _point(darkest[np.argsort(_luma(darkest))][:AGREEING])
     white, _ = _point(lightest[np.argsort(-_luma(lightest))][:AGREEING])
-    return Fading(_kind(levels, black, white, deviation), black, white)
+    found = Fading(_kind(levels, black, white, deviation), black, white)
+    sample = _light_of(levels.reshape(-1, levels.shape[2])[::5].T)
+
+    def median(exponent: float) -> float:
+        return float(np.median(_luma(_srgb(_corrected(sample, replace(found, exponent=exponent))).T)))
+
+    return replace(found, exponent=min(EXPONENTS, key=lambda exponent: abs(median(exponent) - MIDDLE)))
 
 
 def remove_fading(pixels: np.ndarray, fading: Fading, light: np.ndarray, strength: float = 1.0) -> np.ndarray:
@@ -75,14 +83,9 @@ def remove_fading(pixels: np.ndarray, fading: Fading, light: np.ndarray, strengt
         light: as of `measure_fading`.
         strength: 0 leaves the photo, 1 corrects all of it.
     """
-    if fading.kind in ("toned", "tinted"):
-        points = (np.repeat(_luma(point), len(light)) for point in (fading.black, fading.white))
-    else:
-        points = (fading.black, fading.white)
-    black, white = points
     values = np.arange(light.shape[1])
     table = np.empty(light.shape, pixels.dtype)
-    for channel, corrected in enumerate(_corrected(light, black, white)):
+    for channel, corrected in enumerate(_corrected(light, fading)):
         samples = np.interp(corrected, light[channel], values)
         table[channel] = np.rint(values + strength * (samples - values))
     out = np.empty_like(pixels)
@@ -92,17 +95,20 @@ def remove_fading(pixels: np.ndarray, fading: Fading, light: np.ndarray, strengt
     return out
 
 
-def _corrected(light: np.ndarray, black: np.ndarray, white: np.ndarray) -> np.ndarray:
-    """(C, N) the light that each sample value gets."""
+def _corrected(light: np.ndarray, fading: Fading) -> np.ndarray:
+    """(C, N) the light that each of (C, N) becomes."""
+    black, white = fading.black, fading.white
+    if fading.kind in ("toned", "tinted"):
+        black, white = (np.repeat(_luma(point), len(point)) for point in (black, white))
     highest = white.max() + RAISED * (max(WHITEST, white.max()) - white.max())
     is_motif = np.ptp(white) > WHITE_TINT
     target = white * highest / white.max() if is_motif else np.full_like(white, highest)
     low, high, to_low, to_high = (
-        _light_of(levels)[:, None] ** EXPONENT
+        _light_of(levels)[:, None] ** fading.exponent
         for levels in (black, white, np.full_like(black, min(DARKEST, black.min())), target)
     )
-    fraction = (light**EXPONENT - low) / np.maximum(high - low, 1e-3)
-    return np.clip(to_low + fraction * (to_high - to_low), 0, 1) ** (1 / EXPONENT)
+    fraction = (light**fading.exponent - low) / np.maximum(high - low, 1e-3)
+    return np.clip(to_low + fraction * (to_high - to_low), 0, 1) ** (1 / fading.exponent)
 
 
 def _kind(levels: np.ndarray, black: np.ndarray, white: np.ndarray, deviation: float) -> str:
@@ -206,8 +212,12 @@ def _reduced(pixels: np.ndarray) -> np.ndarray:
 
 def _levels(pixels: np.ndarray, light: np.ndarray) -> np.ndarray:
     """(H, W, C) float64, sRGB values of 0 to 255."""
-    linear = np.stack([light[channel][pixels[..., channel]] for channel in range(pixels.shape[2])], 2)
-    return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return _srgb(np.stack([light[channel][pixels[..., channel]] for channel in range(pixels.shape[2])], 2))
+
+
+def _srgb(light: np.ndarray) -> np.ndarray:
+    """Levels of linear light, by sRGB's curve."""
+    return 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
 def _light_of(levels: np.ndarray) -> np.ndarray:
