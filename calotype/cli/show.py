@@ -91,7 +91,7 @@ def print_examination(event: Saved) -> None:
         for found in facts["measures"]
     ]
     title = f"{printable(event.source)}  {facts['width']} x {facts['height']}"
-    table(title, ["", "measure", "figure", "from", "decision"], rows)
+    table(title, ["", "measure", "figure", "threshold", "decision"], rows)
     for sentence in facts["plan"]:
         print_line(f"- {printable(sentence)}")
     print_line("")

@@ -93,8 +93,8 @@ def tag_of(icc: bytes, name: bytes) -> bytes | None:
 def light_of(icc: bytes | None, channels: int, dtype: np.dtype) -> np.ndarray:
     """(channels, 256 or 65536): the linear light, 0 to 1, of each sample value, by the curves of a profile; by sRGB's
     where it has none."""
-    names = (b"kTRC",) if channels == 1 else (b"rTRC", b"gTRC", b"bTRC")
-    tags = [tag_of(icc, name) if icc else None for name in names]
+    names = ((b"kTRC", b"gTRC"),) if channels == 1 else ((b"rTRC",), (b"gTRC",), (b"bTRC",))  # grey stored as RGB, too
+    tags = [next((tag for name in each if icc and (tag := tag_of(icc, name))), None) for each in names]
     curves = [Curve.of(tag) if tag else None for tag in tags]
     samples = np.linspace(0, 1, np.iinfo(dtype).max + 1)
     light = np.stack([(curve or SRGB_CURVE).linear(samples) for curve in curves])

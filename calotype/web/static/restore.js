@@ -471,7 +471,7 @@ customElements.define(
       const { measures } = photo;
       if (!measures.length) return null;
       const beyond = measures.filter((measure) => measure.is_beyond).length;
-      const heads = [_("measure"), _("figure"), _("from"), _("decision")].map((title) => el("th", { scope: "col" }, title));
+      const heads = [_("measure"), _("figure"), _("threshold"), _("decision")].map((title) => el("th", { scope: "col" }, title));
       const rows = measures.map(({ title, value, threshold, decision, is_beyond: isBeyond }) => {
         const cells = [value, threshold, decision].map((text) => el("td", {}, String(text)));
         return el("tr", { class: isBeyond ? "is-beyond" : "" }, el("th", { scope: "row" }, title), cells);

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from calotype.ops.repair.fading import measure_fading, remove_fading
-from calotype.picture.metadata.icc import SRGB_CURVE, SRGB_PRIMARIES, Curve, light_of, rgb_profile, srgb
+from calotype.picture.metadata.icc import SRGB_CURVE, SRGB_PRIMARIES, Curve, grey_profile, light_of, rgb_profile, srgb
 from tests.ops.repair.fades import FADES, LIGHT, sepia, tinted
 from tests.ops.repair.scenes import clean
 
@@ -123,7 +123,10 @@ def test_the_curve_of_the_profile_is_honoured():
 def test_curves_of_profiles_are_read(curve):
     icc = rgb_profile("any", SRGB_PRIMARIES, (curve,))
     samples = np.linspace(0, 1, 256)
-    assert np.abs(light_of(icc, 3, np.dtype(np.uint8)) - curve.linear(samples)).max() < 1e-4
+    for channels in (1, 3):  # grey photos may be stored as RGB
+        assert np.abs(light_of(icc, channels, np.dtype(np.uint8)) - curve.linear(samples)).max() < 1e-4
+    grey = grey_profile("grey", curve)
+    assert np.abs(light_of(grey, 1, np.dtype(np.uint8)) - curve.linear(samples)).max() < 1e-4
 
 
 def test_profiles_without_curves_are_read_as_srgb():
