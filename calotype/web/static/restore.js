@@ -471,14 +471,13 @@ customElements.define(
       const { measures } = photo;
       if (!measures.length) return null;
       const beyond = measures.filter((measure) => measure.is_beyond).length;
-      const heads = [_("measure"), _("figure"), _("threshold"), _("decision")].map((title) => el("th", { scope: "col" }, title));
-      const rows = measures.map(({ title, value, threshold, decision, is_beyond: isBeyond }) => {
-        const cells = [value, threshold, decision].map((text) => el("td", {}, String(text)));
-        return el("tr", { class: isBeyond ? "is-beyond" : "" }, el("th", { scope: "row" }, title), cells);
+      const first = [...measures].sort((a, b) => b.is_beyond - a.is_beyond);
+      const lines = first.map(({ title, value, threshold, decision, is_beyond: isBeyond }) => {
+        const figures = _("{title}: {value}, threshold {threshold}", { title, value, threshold });
+        return el("li", { class: isBeyond ? "is-beyond" : "" }, el("span", {}, figures), el("br"), decision);
       });
-      const summary = _("Measured: {beyond} of {count} count", { beyond, count: measures.length });
-      const table = el("table", {}, el("thead", {}, el("tr", {}, heads)), el("tbody", {}, rows));
-      return el("details", { class: "ct-measures ct-soft" }, el("summary", {}, summary), table);
+      const summary = _("Measured: {beyond} of {count} beyond their threshold", { beyond, count: measures.length });
+      return el("details", { class: "ct-measures ct-soft" }, el("summary", {}, summary), el("ul", { class: "ct-figures", tabindex: "0" }, lines));
     }
 
     turn(photo) {
