@@ -12,7 +12,7 @@ from typing import Any
 from calotype.errors import Message, recognized
 
 PHOTOS = "{value} photos lie on this scan: cut them apart first, each is then restored by itself"
-ONE_PHOTO = "one photo lies on this scan, with the lid of the scanner around it: it is left there"
+SINGLE_PHOTO = "one photo lies on this scan, with the lid of the scanner around it: it is left there"
 NO_LID = "one picture fills the scan"
 BLANK = "the scan is blank"
 SKEWED = (
@@ -58,7 +58,7 @@ GREY = "a grey photo stays grey"
 FACE = "face {number}: {width} pixels wide, edges {blur} pixels soft, turned aside by {angle} degrees: restored"
 FACE_LEFT = "face {number}: {width} pixels wide, edges {blur} pixels soft, turned aside by {angle} degrees: left"
 
-TEMPLATES = (PHOTOS, ONE_PHOTO, NO_LID, BLANK, SKEWED, STRAIGHT, BORDER, NO_BORDER, NOISE, NO_NOISE, BLURRED)
+TEMPLATES = (PHOTOS, SINGLE_PHOTO, NO_LID, BLANK, SKEWED, STRAIGHT, BORDER, NO_BORDER, NOISE, NO_NOISE, BLURRED)
 TEMPLATES += (NOT_BLURRED, BLOCKS, NO_BLOCKS, TEXTURE, NO_TEXTURE, FADED, NOT_FADED, GREY_TONES, WIDENED, CAST, NO_CAST)
 TEMPLATES += (UNCLEAR_CAST, TONED, TINTED, KEPT_TINT, GREY, FACE, FACE_LEFT)
 WORDS = ("photos", "skew", "border", "noise", "blur", "blocks", "texture", "fading", "cast", "face")  # of measures

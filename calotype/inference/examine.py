@@ -13,7 +13,7 @@ from calotype.picture import Picture
 from calotype.record import FaceRecord
 
 SKEW = 0.5  # degrees
-PHOTOS = (measures.NO_LID, measures.ONE_PHOTO, measures.PHOTOS)  # by how many are found
+PHOTOS = (measures.NO_LID, measures.SINGLE_PHOTO, measures.PHOTOS)  # by how many are found
 MEASURES: dict[str, tuple[Callable[[np.ndarray], float], float]] = {
     "noise": (ops.noise, 5.0),
     "blur": (ops.blur, 1.3),

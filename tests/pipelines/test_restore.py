@@ -15,6 +15,8 @@ from calotype.cli import main
 from calotype.errors import CalotypeError
 from calotype.inference.faces import find_faces, restore_crop, restore_crops
 from calotype.models.network import Network
+from calotype.outputs.reproduce import task_again
+from calotype.outputs.sidecar import StoredRecord
 from calotype.picture import Picture
 from calotype.record import Record, Result
 from calotype.tasks import Note, Restore, Strengths, chosen_faces
@@ -311,6 +313,13 @@ def test_measures_are_recorded_and_left_out_where_nothing_is_repaired(engine, ol
     }
     for options in ({"repair": "none"}, {"examined": False}):
         assert "measures" not in restored(engine, old_photo, scale=1, **options, **PLAIN).record.as_data()
+
+
+def test_records_without_measures_are_made_again_without(engine, old_photo):
+    for repair, is_examined in (("none", False), ("auto", True)):
+        record = restored(engine, old_photo, scale=1, faces="none", repair=repair, **PLAIN).record
+        task = task_again(StoredRecord(record, old_photo), old_photo)
+        assert (task.examined, task.auto_repair) == (is_examined, "none")
 
 
 @pytest.mark.parametrize("measures", [["x"], [{"name": "noise"}], [{"name": 1}], "noise", 1])
