@@ -5,7 +5,7 @@ A repair measures the photo as the repairs before it leave it, decides, and mend
 """
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from calotype import measures
 from calotype.checkpoints.models import Models
 from calotype.errors import Message
 from calotype.measures import Measure, figure
+from calotype.ops.color import to_uint8_rgb
 from calotype.ops.repair.fading import LIFTED, LIFTED_TINT, measure_fading, remove_fading
 from calotype.ops.repair.texture import ASKED_THRESHOLD, THRESHOLD, measure_texture, remove_texture
 from calotype.picture import Picture
@@ -99,20 +100,29 @@ def _fading(picture: Picture, task: Restore, models: Models, is_asked: bool) -> 
     pixels = picture.pixels
     light = light_of(picture.metadata.icc, pixels.shape[2], pixels.dtype)
     fading = measure_fading(pixels, light)
+    if fading.kind == "tinted_black" and _shows_people(pixels, models):
+        fading = replace(fading, kind="faded")
     is_found = is_asked or fading.kind in ("faded", "yellowed")
     values = {"black": _levels(fading.black), "white": _levels(fading.white)}
     tones = measures.WIDENED if is_asked else TONES.get(fading.kind, measures.NOT_FADED)
     tint = ASKED_TINTS.get(fading.kind, measures.CAST) if is_asked else TINTS[fading.kind]
     found = (
-        Measure.of("fading", fading.black.min(), LIFTED, is_asked or fading.kind == "faded", Message(tones, **values)),
+        Measure.of("fading", fading.level, LIFTED, is_asked or fading.kind == "faded", Message(tones, **values)),
         Measure.of("cast", fading.tint, LIFTED_TINT, is_found, Message(tint, **values)),
     )
     mend = at_once(lambda pixels: remove_fading(pixels, fading, light, task.fading))
     return Damage(found, mend if is_found else None)
 
 
+def _shows_people(pixels: np.ndarray, models: Models) -> bool:
+    """Hair, pupils and clothes are black somewhere in nearly every photo of people."""
+    return any(face.confidence >= SURE for face in models.detector().find(to_uint8_rgb(pixels)))
+
+
+SURE = 0.8  # confidence of a face that stands for people
 TONES = {"faded": measures.FADED, "grey": measures.GREY_TONES}
 TINTS = {"faded": measures.CAST, "yellowed": measures.CAST, "unclear": measures.UNCLEAR_CAST}
+TINTS |= {"tinted_black": measures.UNCLEAR_CAST}
 TINTS |= {"toned": measures.TONED, "tinted": measures.TINTED, "grey": measures.GREY, "good": measures.NO_CAST}
 ASKED_TINTS = {"toned": measures.KEPT_TINT, "tinted": measures.KEPT_TINT, "grey": measures.GREY}
 

@@ -5,21 +5,28 @@ import json
 import numpy as np
 import pytest
 
+from calotype.checkpoints.models import Models
 from calotype.errors import Message
 from calotype.inference import repair as seam
 from calotype.inference.repair import Damage, at_once, repair
 from calotype.measures import TEMPLATES, TEXTURE, Measure
 from calotype.picture import Picture
 from calotype.record import REPAIRED
+from calotype.settings import Settings
 from calotype.tasks import Restore, chosen_repairs
 from calotype.tasks.pictures import REPAIRS
-from tests.ops.repair.fades import FADES
+from tests.ops.repair.fades import FADES, cast
 from tests.ops.repair.prints import as_uint8, photo, printed
 from tests.ops.repair.scenes import clean
 
 
-def repaired(pixels, **options):
-    steps, notes = repair(Picture(pixels), Restore(source="a.png", **options), None), []
+@pytest.fixture(scope="module")
+def models():
+    return Models(Settings())
+
+
+def repaired(pixels, models=None, **options):
+    steps, notes = repair(Picture(pixels), Restore(source="a.png", **options), models), []
     while True:
         try:
             notes.append(str(next(steps).message))
@@ -46,10 +53,10 @@ def test_a_repair_is_noted_recorded_and_measured(silk):
 
 
 @pytest.mark.parametrize("name", clean())
-def test_a_photo_that_needs_nothing_gets_nothing(name):
+def test_a_photo_that_needs_nothing_gets_nothing(name, models):
     """Photos, drawings and motifs that look like damage: grain, grids, brown and foggy scenes."""
     pixels = clean()[name]()
-    result, notes = repaired(pixels)
+    result, notes = repaired(pixels, models)
     assert result.picture.pixels is pixels and not notes and not result.computed
 
 
@@ -87,12 +94,24 @@ def test_a_decision_is_recognized_from_its_text():
 def test_a_faded_photo_is_set_right_and_said():
     faded = FADES["cyan lost"](clean()["astronaut"]())
     result, notes = repaired(faded)
-    assert result.computed == {REPAIRED: {"fading": 30.0}} and len(notes) == 2
+    assert result.computed == {REPAIRED: {"fading": 40.4}} and len(notes) == 2
     assert notes[0] == "black is 64/30/32 of 255, alike all over the photo: it has faded, and its tones are set right"
     assert notes[1].endswith("in red, green and blue, alike all over the photo: both are made neutral")
     half, _ = repaired(faded, fading=0.5)
     difference, whole = (np.abs(each.picture.pixels.astype(float) - faded).mean() for each in (half, result))
     assert 0.45 < difference / whole < 0.55
+
+
+def test_green_shadows_are_a_cast_in_a_photo_of_people_alone(models):
+    green = cast((1.0, 1.0, 1.0), (0.003, 0.056, 0.032))
+    people, cup = (green(clean()[name]()) for name in ("astronaut", "coffee"))
+    result, notes = repaired(people, models)
+    assert len(notes) == 2 and list(result.computed[REPAIRED]) == ["fading"]
+    dark = clean()["astronaut"]().max(2) < 3
+    assert np.ptp(people[dark].mean(0)) > 40 and np.ptp(result.picture.pixels[dark].mean(0)) < 5
+    result, notes = repaired(cup, models)
+    assert result.picture.pixels is cup and not notes
+    assert "a cast, or the colours of the motif; left" in result.measures[-1].decision
 
 
 def test_fading_is_set_right_by_name_whatever_the_photo_looks_like():

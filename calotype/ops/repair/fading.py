@@ -23,6 +23,7 @@ LUMA = np.array([0.299, 0.587, 0.114])
 LIFTED, LIFTED_TINT, LIFTED_RATIO, DEVIATION = 28.0, 8.0, 2.6, 4.0  # of the black of a faded print
 YELLOW, MAX_YELLOW = (14.0, 70.0), 250.0  # red over blue, and the highest level, of white on yellowed paper
 COINCIDENT, ON_AXIS = 14.0, 0.2  # of a print whose paper yellowed alone: see _is_yellowed
+TINTED_BLACK, NEUTRAL = (25.0, 20.0), (12.0, 235.0)  # range of the channels and level: of black, and of white beside it
 TONED, TINTED = 3.5, (2.0, 8.0)  # quantiles of the distance from one tint, in Lab
 SAME_HUE = 0.9  # length of their sum, of the sum of their lengths
 WHITE_TINT = 60.0  # range of the channels of a white; more is a motif's colour
@@ -35,9 +36,9 @@ DARKEST, WHITEST, RAISED = 8.0, 250.0, 0.5  # levels that black and white get; h
 class Fading:
     """Black and white of a photo, and what they say.
 
-    kind: "faded" (black is lifted and tinted), "yellowed" (white is yellow), "unclear" (a sign of either, but not
-    enough), "toned" (one tint over all tones, as sepia), "tinted" (a toned print with coloured parts), "grey", or
-    "good".
+    kind: "faded" (black is lifted and tinted), "yellowed" (white is yellow), "tinted_black" (beside a neutral white: in
+    a photo of people it has faded, elsewhere it may be the motif), "unclear" (a sign of fading, but not enough),
+    "toned" (one tint over all tones, as sepia), "tinted" (a toned print with coloured parts), "grey", or "good".
     """
 
     kind: str
@@ -46,9 +47,9 @@ class Fading:
     exponent: float = EXPONENTS[0]
 
     @property
-    def range(self) -> float:
-        """From black to white, levels of luma."""
-        return float(_luma(self.white) - _luma(self.black))
+    def level(self) -> float:
+        """Luma of black."""
+        return float(_luma(self.black))
 
     @property
     def tint(self) -> float:
@@ -127,7 +128,14 @@ def _kind(levels: np.ndarray, black: np.ndarray, white: np.ndarray, deviation: f
         return "faded"
     if is_yellow and _is_yellowed(levels, black, white):
         return "yellowed"
+    if deviation <= DEVIATION and _is_tinted_black(black, white):
+        return "tinted_black"
     return "unclear" if is_lifted or is_yellow else "good"
+
+
+def _is_tinted_black(black: np.ndarray, white: np.ndarray) -> bool:
+    is_neutral = np.ptp(white) <= NEUTRAL[0] and white.min() >= NEUTRAL[1]
+    return bool(is_neutral and np.ptp(black) >= TINTED_BLACK[0] and _luma(black) >= TINTED_BLACK[1])
 
 
 def _is_yellow(white: np.ndarray) -> bool:
