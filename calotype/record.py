@@ -14,6 +14,7 @@ import numpy as np
 
 from calotype import __version__
 from calotype.errors import CalotypeError
+from calotype.measures import Measure
 from calotype.options import about
 from calotype.picture import Picture
 from calotype.tasks import kind_of, options_of
@@ -61,6 +62,7 @@ class Record:
     faces: tuple[FaceRecord, ...] = ()
     computed: dict[str, Any] = field(default_factory=dict)  # program, torch, device, precision, tile, threads
     notes: tuple[str, ...] = ()  # about the source; "said" in files
+    measures: tuple[Measure, ...] = ()  # of the source, with what was decided; records without any have no such key
 
     @property
     def repairs(self) -> str:
@@ -72,6 +74,8 @@ class Record:
         """As JSON, with the keys that files have."""
         data = asdict(self)
         data["said"] = data.pop("notes")
+        if not self.measures:
+            del data["measures"]
         return data
 
     def as_json(self) -> str:
@@ -91,7 +95,8 @@ class Record:
             data["models"] = tuple(ModelRecord(**m) for m in data.get("models", ()))
             data["source_size"] = tuple(data["source_size"])
             notes = tuple(data.pop("said", ()))
-            return cls(**data, notes=notes)
+            measures = tuple(map(Measure.from_data, data.pop("measures", ())))
+            return cls(**data, notes=notes, measures=measures)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
             raise CalotypeError(
                 "{where} is not a Calotype record ({kind}); give the .json beside a result",
@@ -127,6 +132,7 @@ class Result:
         models: Iterable[Any],
         computed: dict[str, Any],
         faces: Iterable[FaceRecord] = (),
+        measures: Iterable[Measure] = (),
     ) -> "Result":
         """A result with the record of its task; `models` are objects with a name and a sha256."""
         used = {model.name: ModelRecord(model.name, model.sha256) for model in models if model is not None}
@@ -138,6 +144,7 @@ class Result:
             faces=tuple(faces),
             computed={"calotype": __version__, **computed},
             notes=tuple(map(str, before.notes)) if before else (),
+            measures=tuple(measures),
         )
         return cls(picture, before, record)
 

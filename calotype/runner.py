@@ -25,14 +25,14 @@ from calotype.errors import PLAIN, CalotypeError, DoesNotFit, Message, PictureEr
 from calotype.files import readable
 from calotype.html import encode_jpeg
 from calotype.outputs.drawings import DrawingPaths, save_drawing
-from calotype.outputs.inputs import Item, in_another_format, plan
+from calotype.outputs.inputs import Item, in_another_format, pictures_in, plan
 from calotype.outputs.model_hashes import CurrentHashes
 from calotype.outputs.names import beside, format_of
 from calotype.outputs.reproduce import Reproduction, compared
 from calotype.outputs.save import SavedFile, check_disk_space, check_overwrites, save_result
 from calotype.outputs.sidecar import existing_result, sha256_of, sidecar_of, write_sidecar
 from calotype.overlap import WAIT, Overlap
-from calotype.tasks import Imagine, Restore, Upscale, kind_of
+from calotype.tasks import FindFaces, Imagine, Restore, Upscale, kind_of
 from calotype.tasks.events import (
     Drawing,
     Event,
@@ -68,7 +68,7 @@ class Request:
 
     Attributes:
         tasks: of one kind. Restoring and upscaling take one; its source is replaced by each of the inputs.
-        inputs: files, folders and patterns of pictures to restore or upscale; empty: the task's own source.
+        inputs: files, folders and patterns of pictures to restore, upscale or examine; empty: the task's own source.
         is_list: a failed picture does not stop the remaining ones.
         last_only: save only the last picture: the grid, when one is reproduced.
     """
@@ -115,6 +115,8 @@ def run(
         ).events()
     elif isinstance(request.task, Imagine):
         yield from _DrawingRun(request, engine, output or DrawingOutput(), preview_every).events()
+    elif isinstance(request.task, FindFaces) and request.inputs:
+        yield from _Examination(request, engine, output or Album()).events()
     elif kind_of(request.task) == "caption":
         yield from _run_captions(request, engine)
     else:
@@ -404,6 +406,51 @@ class _AlbumRun(_PictureRun):
             yield Preview(source, encode_jpeg(shown(result.picture, PREVIEW_SIDE)))
         facts = {"sha256": saved.sha256, **_size(result.picture.pixels), "seconds": round(seconds, 2)}
         yield Saved(source, str(item.target), facts | {"faces": len(result.record.faces)})
+
+
+class _Examination(_PictureRun):
+    """Examines pictures one by one, and tells what restoring would do; writes nothing."""
+
+    def __init__(self, request: Request, engine: Engine, album: Album):
+        super().__init__(engine)
+        self.task = replace(request.task, out=None)
+        check(self.task, engine.settings, request.limits)
+        self.plan = pictures_in(request.inputs, album, engine.settings.max_pixels)
+
+    def events(self) -> Iterator[Event]:
+        interrupted = False
+        yield Started(len(self.plan.items), "")
+        yield from map(Note, self.plan.notes)
+        try:
+            for item in self.plan.items:
+                yield ItemStarted(str(item.source), "")
+                yield from self._guarded(item)
+        except KeyboardInterrupt:
+            interrupted = True
+        yield self.finished(len(self.plan.items), interrupted)
+
+    def _guarded(self, item: Item) -> Iterator[Event]:
+        source = str(item.source)
+        try:
+            yield from self._examine(item)
+        except PictureError as fault:
+            yield from self.failed(source, fault)
+        except Exception as bug:
+            if isinstance(bug, CalotypeError) and not (self.done or self.failures):
+                raise
+            yield from self.broken(source, bug)
+
+    def _examine(self, item: Item) -> Iterator[Event]:
+        if item.fault:
+            raise PictureError(item.fault)
+        task = replace(self.task, source=item.source, page=item.page)
+        with contextlib.closing(self.engine.run(task)) as steps:
+            for step in steps:
+                if isinstance(step, Progress):
+                    yield replace(step, source=str(item.source))
+                elif not isinstance(step, Note):  # the facts have what the notes say
+                    self.done += 1
+                    yield Saved(str(item.source), "", step.facts)
 
 
 class _DrawingRun(_PictureRun):

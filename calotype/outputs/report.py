@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from calotype import html
 from calotype.errors import PLAIN, CalotypeError, Message, Wording, duration, plural, recognized
 from calotype.files import atomic_file, readable
+from calotype.measures import Measure, figure
 from calotype.outputs.compare import Window, shown
 from calotype.picture import Picture
 from calotype.picture.notes import as_message
@@ -76,6 +77,7 @@ class Report:
             after=html.encode_jpeg(large),
             size=large.size,
             notes=[readable(self.wording.fill(as_message(note))) for note in record.notes],
+            measures=[self._measure(measure) for measure in record.measures],
             rows=self._rows(record),
             **self._faces(before, after, record.faces),
         )
@@ -131,6 +133,15 @@ class Report:
             "before": html.encode_jpeg(small),
             "after": html.encode_jpeg(large),
             "lines": [readable(self.wording.fill(line)) for line in _face_lines(face)],
+        }
+
+    def _measure(self, measure: Measure) -> dict[str, Any]:
+        return {
+            "is_beyond": measure.is_beyond,
+            "name": self.wording.translate(readable(measure.name)),
+            "value": figure(measure.value),
+            "threshold": figure(measure.threshold),
+            "decision": readable(self.wording.fill(measure.message)),
         }
 
     def _rows(self, record: Record) -> list[tuple[str, str]]:

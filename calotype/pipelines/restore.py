@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from calotype.checkpoints.models import Models
+from calotype.inference.examine import examine, examine_faces
 from calotype.inference.faces import (
     face_network,
     face_record,
@@ -29,7 +30,11 @@ from calotype.tasks import Note, Progress, Restore, Strengths, read_size
 def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]:
     """Opens the photo, repairs it, restores its faces, enlarges it, pastes the faces; yields the Result last."""
     opened = Picture.open(task.source, models.settings.max_pixels, task.page)
-    picture, repairs = yield from repair(network_input(opened), task)
+    scan = network_input(opened)
+    is_examined = task.examined and task.repair != "none" and not task.aligned
+    measures = list(examine(scan)) if is_examined else []
+    repaired = yield from repair(scan, task, models)
+    picture = repaired.picture
     is_deep = picture.pixels.dtype == np.uint16
     network = yield from face_network(task, models, is_deep)
     if task.aligned:
@@ -51,16 +56,18 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
     alpha = yield from enlarge_alpha(picture.alpha, upscaler, size, task, models)
     pixels = enlarged.pixels
     if pixels is picture.pixels:  # of the same size without a network: hidden colours stay, too
-        pixels = picture.pixels.copy() if restored or repairs else squeeze_grey(opened.pixels)
+        pixels = picture.pixels.copy() if restored or repaired.computed else squeeze_grey(opened.pixels)
     for face in restored.values():
         paste_face(pixels, picture.pixels, face, upscaler)
 
-    computed = models.computed(upscaler or network, tile=enlarged.tile) | repairs
+    computed = models.computed(upscaler or network, tile=enlarged.tile) | repaired.computed
     networks = [upscaler, network if restored else None]
     result = opened.then(match_channels(pixels, opened.pixels), alpha)
     if task.crop:
         result = _cropped(result, task)
-    yield Result.of(task, opened, result, networks, computed, faces)
+    if is_examined:
+        measures += (*repaired.measures, *examine_faces(scan, faces, task.min_face))
+    yield Result.of(task, opened, result, networks, computed, faces, measures)
 
 
 def _cropped(picture: Picture, task: Restore) -> Picture:

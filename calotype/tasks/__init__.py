@@ -133,12 +133,13 @@ def is_training(kind: str) -> bool:
     return hasattr(TASKS.get(kind), "output_dir")
 
 
-LATER = ("page", "repair")  # options that records of earlier versions do not know: left out at their defaults
+LATER = ("page", "repair", "fading")  # options that records of earlier versions do not know: left out at their defaults
 
 
 def options_of(task: Any) -> dict[str, Any]:
     """The task as JSON data, without its sources and the options whose resolved values the record stores elsewhere."""
     excluded = ("source", "init", "tile", "auto_face_model", "auto_upscaler", "auto_seconds", "auto_repair")
+    excluded += ("examined",)
     usual = {spec.name: spec.default for spec in fields(task) if spec.name in LATER}
     return {
         name: value

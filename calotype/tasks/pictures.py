@@ -10,7 +10,7 @@ from calotype.options import nearest, option, same_as
 from calotype.tasks.drawing import read_size
 
 LARGEST_SCALE = 16  # by which a picture is enlarged to cover a size
-REPAIRS = ("texture",)  # in the order in which they are done
+REPAIRS = ("texture", "fading")  # in the order in which they are done
 FORMATS = ("auto", "jpeg", "png", "webp", "tiff", "bmp", "avif", "heic", "jxl")
 
 
@@ -131,11 +131,16 @@ class Restore(Speed, Tiling, Saving):
     repair: str = option(
         "auto",
         "damage of the print to repair first: auto repairs what is found, none, or a list; texture: what repeats over "
-        "the whole print, as the weave of silk paper, a halftone raster or lines of a scanner",
+        "the whole print, as the weave of silk paper, a halftone raster or lines of a scanner; fading: tones and "
+        "colours that faded, and the cast of yellowed paper",
         max_length=100,
     )
+    fading: float = option(1.0, "how much of fading and cast is taken out: 0 nothing, 1 all of it", min=0, max=1)
     auto_repair: str = option(
         "", "what auto repairs, where a record has it", max_length=100, title="What auto repairs", is_hidden=True
+    )
+    examined: bool = option(
+        True, "whether measures of the photo are recorded, which earlier records do not have", is_hidden=True
     )
     fidelity: float = option(
         0.5, "CodeFormer only: 0 for the best quality, 1 for the closest to the input", min=0, max=1
@@ -202,7 +207,10 @@ class FindFaces:
     FILE_NAME: ClassVar[str] = "photo.jpg"  # of the result of a job
 
     source: Path = option(help="photo", is_path=True, title="Photo")
-    out: Path = option(Path("photo.jpg"), "the small copy of the photo, a JPEG", is_path=True, title="Output file")
+    page: int = same_as(Saving, "page")
+    out: Path | None = option(
+        Path("photo.jpg"), "the small copy of the photo, a JPEG", is_path=True, title="Output file"
+    )
     side: int = option(1600, "longer side of the copy in pixels, at most", min=64, max=4096, title="Side of the copy")
     scale: float = same_as(Restore, "scale")
     upscaler: str = same_as(Restore, "upscaler")
@@ -211,6 +219,7 @@ class FindFaces:
     faces: str = same_as(Restore, "faces")
     strength: str = same_as(Restore, "strength")
     repair: str = same_as(Restore, "repair")
+    fading: float = same_as(Restore, "fading")
     min_confidence: float = same_as(Restore, "min_confidence")
     min_face: int = same_as(Restore, "min_face")
 

@@ -1,5 +1,7 @@
 """Restoring with the real networks that ship: faces keep their place, strength does as it says."""
 
+import json
+import re
 from dataclasses import replace
 from itertools import pairwise
 
@@ -13,8 +15,10 @@ from calotype.cli import main
 from calotype.errors import CalotypeError
 from calotype.inference.faces import find_faces, restore_crop, restore_crops
 from calotype.models.network import Network
+from calotype.outputs.reproduce import task_again
+from calotype.outputs.sidecar import StoredRecord
 from calotype.picture import Picture
-from calotype.record import Result
+from calotype.record import Record, Result
 from calotype.tasks import Note, Restore, Strengths, chosen_faces
 
 QUICK = "realesr-animevideov3"
@@ -301,19 +305,44 @@ def test_what_auto_repaired_is_repaired_again_and_nothing_else(engine, old_photo
     assert np.array_equal(earlier.picture.pixels, Picture.open(source).pixels)
 
 
+def test_measures_are_recorded_and_left_out_where_nothing_is_repaired(engine, old_photo):
+    result = restored(engine, old_photo, scale=1, **PLAIN)
+    assert Record.from_json(result.record.as_json()) == result.record
+    assert {"photos", "border", "noise", "blur", "blocks", "texture", "fading", "cast", "face"} == {
+        m.name for m in result.record.measures
+    }
+    for options in ({"repair": "none"}, {"examined": False}):
+        assert "measures" not in restored(engine, old_photo, scale=1, **options, **PLAIN).record.as_data()
+
+
+def test_records_without_measures_are_made_again_without(engine, old_photo):
+    for repair, is_examined in (("none", False), ("auto", True)):
+        record = restored(engine, old_photo, scale=1, faces="none", repair=repair, **PLAIN).record
+        task = task_again(StoredRecord(record, old_photo), old_photo)
+        assert (task.examined, task.auto_repair) == (is_examined, "none")
+
+
+@pytest.mark.parametrize("measures", [["x"], [{"name": "noise"}], [{"name": 1}], "noise", 1])
+def test_measures_that_are_none_are_refused(measures, engine, old_photo):
+    record = restored(engine, old_photo, scale=1, faces="none", **PLAIN).record.as_data() | {"measures": measures}
+    with pytest.raises(CalotypeError, match="is not a Calotype record"):
+        Record.from_json(json.dumps(record))
+
+
 def test_a_repair_that_is_asked_for_says_where_there_is_nothing_to_repair(engine, old_photo):
     notes, result = finish(engine.run(Restore(source=old_photo, faces="none", scale=1, repair="texture", **PLAIN)))
-    assert notes == ["no texture repeats over the whole print, so none is taken out"]
+    [sentence] = notes
+    assert re.fullmatch(r"no texture repeats over the whole print \([\d.]+, from 1.5\), so none is taken out", sentence)
     assert np.array_equal(result.picture.pixels, Picture.open(old_photo).pixels)
 
 
 def test_known_repairs_are_no_options(capsys):
     assert main(["restore", "a.png", "--repair", "textur"]) == 2
-    assert "a list of texture, not 'textur'" in capsys.readouterr().err
+    assert ", not 'textur'" in capsys.readouterr().err
 
 
 def test_unknown_repairs_are_named_with_the_nearest_known():
-    with pytest.raises(CalotypeError, match="auto, none, or a list of texture, not 'textur', did you mean texture"):
+    with pytest.raises(CalotypeError, match=r"auto, none, or a list of .*, not 'textur', did you mean texture"):
         Restore(source="a.png", repair="textur")
     with pytest.raises(CalotypeError, match="so repair has no effect"):
         Restore(source="a.png", repair="texture", aligned=True)

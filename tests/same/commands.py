@@ -17,7 +17,7 @@ MINIATURE = (
     "--sample-count 1 --validation-split 0.2 --save-state-every 2"
 )
 HELPED = (
-    *("restore", "upscale", "imagine", "again", "faces", "info", "doctor", "bench", "bench tiles"),
+    *("restore", "upscale", "imagine", "again", "faces", "examine", "info", "doctor", "bench", "bench tiles"),
     *("models", "models list", "models info", "models pull", "models add", "models import-from", "models remove"),
     *("models verify", "lora", "lora info", "lora merge", "lora resize", "lora extract", "lora convert", "train"),
     *("serve", "worker", "bot", "users", "users add", "users budget", "users invite", "users link"),
