@@ -19,6 +19,7 @@ from calotype.picture import Picture
 from calotype.tasks import kind_of, options_of
 
 REPAIRED = "repaired"  # key of `computed`: names of repairs, with what was measured
+PHOTO_COUNT = "photos"  # key of `computed`: how many photos are on a scan
 NO_NETWORK = "no face network"
 NO_STRENGTH = "strength 0"
 NOT_SURE = "the detector is not sure that this is a face ({confidence})"
@@ -117,6 +118,11 @@ class Result:
     before: Picture | None  # the source as it was opened, if there is one
     record: Record
     is_sheet: bool = False  # a grid of several pictures
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether the picture is the source itself, which is then copied."""
+        return self.picture is self.before
 
     @classmethod
     def of(

@@ -40,6 +40,7 @@ CONTEXT_SETTINGS = {
 COMMANDS = (
     pictures.restore,
     pictures.upscale,
+    pictures.split,
     imagine.imagine,
     pictures.again,
     pictures.faces,

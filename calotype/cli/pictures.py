@@ -1,4 +1,4 @@
-"""`calotype restore`, `upscale`, `again` and `faces`."""
+"""`calotype restore`, `upscale`, `split`, `again` and `faces`."""
 
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,23 @@ def upscale(**values: Any) -> int:
     return _run_album("upscale", values)
 
 
+def split(**values: Any) -> int:
+    """Cut the photos out of scans that hold several, each turned straight and upright.
+
+    Results are written to the folder "out", or to -o, as SCAN-01, SCAN-02 and so on, in reading order. Existing results
+    are skipped, so the same command resumes after an interruption.
+    """
+    return _run_album("split", {**values, "dry_run": values["plan"] or None})
+
+
+PLAN = flag("plan", "tell which photos are found and where; write nothing", panel="Output")
+set_signature(
+    split,
+    INPUTS,
+    *(parameter for parameter in flags(Album, TASKS["split"], Settings) if parameter.name != "dry_run"),
+    PLAN,
+    *OUTPUT_FLAGS,
+)
 set_signature(restore, INPUTS, *flags(Album, TASKS["restore"], Settings), *OUTPUT_FLAGS)
 set_signature(upscale, INPUTS, *flags(Album, TASKS["upscale"], Settings), *OUTPUT_FLAGS)
 

@@ -11,6 +11,7 @@ SHORT = {"out": "-o"}  # options better known by their short flag
 COMMANDS = {
     "restore": "restore",
     "upscale": "upscale",
+    "split": "split",
     "imagine": "imagine",
     "find_faces": "faces",
     "caption": "train caption",

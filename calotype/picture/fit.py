@@ -116,7 +116,7 @@ def _blocks(picture: Picture, known: Format, strip_location: bool) -> tuple[Bloc
         blocks.packet = Packet(metadata.xmp) if metadata.xmp else None
     except ValueError:
         notes = ("the XMP is damaged and left out",)
-    geometry = Geometry(metadata.size or (height, width), (height, width))
+    geometry = Geometry(metadata.size or (height, width), (height, width), is_part=metadata.is_of_whole)
     notes += families.update(blocks, geometry, Target(known.name, width, height, metadata.dpi), strip_location)
     if blocks.iptc and known.name not in _IIM:
         blocks.packet = blocks.packet or Packet()

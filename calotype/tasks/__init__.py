@@ -17,6 +17,7 @@ from calotype.tasks.pictures import (
     FindFaces,
     Restore,
     Saving,
+    Split,
     Strengths,
     Tiling,
     Upscale,
@@ -52,6 +53,7 @@ __all__ = [
     "Sampled",
     "Sampling",
     "Saving",
+    "Split",
     "Start",
     "Strengths",
     "Tiling",
@@ -75,6 +77,7 @@ __all__ = [
 TASKS: dict[str, type] = {
     "restore": Restore,
     "upscale": Upscale,
+    "split": Split,
     "imagine": Imagine,
     "find_faces": FindFaces,
     "train_lora": TrainLora,
@@ -138,7 +141,7 @@ LATER = ("page", "repair")  # options that records of earlier versions do not kn
 
 def options_of(task: Any) -> dict[str, Any]:
     """The task as JSON data, without its sources and the options whose resolved values the record stores elsewhere."""
-    excluded = ("source", "init", "tile", "auto_face_model", "auto_upscaler", "auto_seconds", "auto_repair")
+    excluded = ("source", "init", "tile", "auto_face_model", "auto_upscaler", "auto_seconds", "auto_repair", "dry_run")
     usual = {spec.name: spec.default for spec in fields(task) if spec.name in LATER}
     return {
         name: value

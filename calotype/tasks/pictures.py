@@ -195,6 +195,21 @@ class Restore(Speed, Tiling, Saving):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Split(Saving):
+    """Cut the photos out of a scan that holds several, each turned straight and upright."""
+
+    TITLE = "Splitting"
+
+    source: Path = option(help="scan", is_path=True, title="Scan")
+    photo: int = option(
+        0, "cut out the photo of this number alone, in reading order; 0: all", min=0, max=1000, title="Number"
+    )
+    cut_borders: bool = option(False, "also cut off the plain border that a photo has itself")
+    upright: bool = option(True, "turn photos by quarters until their faces are upright", title="Faces upright")
+    dry_run: bool = option(False, "tell which photos are found and where, and write nothing", title="Plan only")
+
+
+@dataclass(frozen=True, kw_only=True)
 class FindFaces:
     """Find the faces of a photo, numbered as in restoring, tell what restoring does, and make a small copy."""
 

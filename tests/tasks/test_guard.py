@@ -34,6 +34,7 @@ PLACE = Path("/nowhere/upload")
 FILES = {
     "restore": {"source": PLACE},
     "upscale": {"source": PLACE},
+    "split": {"source": PLACE},
     "imagine": {},
     "find_faces": {"source": PLACE, "out": PLACE},
     "caption": {"photos": PLACE},

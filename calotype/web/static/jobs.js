@@ -15,6 +15,7 @@ export function kindTitle(kind) {
   const titles = {
     restore: _("Restore"),
     upscale: _("Enlarge"),
+    split: _("Cut out photos"),
     imagine: _("Imagine"),
     find_faces: _("Find faces"),
     caption: _("Captions"),
