@@ -258,8 +258,9 @@ class _AlbumRun(_PictureRun):
             raise PictureError(item.fault)
         if self._ahead:
             self._ahead.wait()  # so that one process is enough for decoding
-        auto_seconds = self.task.auto_seconds / len(self.plan.items)
-        task = replace(self.task, source=item.source, page=self._page(item), auto_seconds=auto_seconds)
+        task = replace(self.task, source=item.source, page=self._page(item))
+        if hasattr(task, "auto_seconds"):
+            task = replace(task, auto_seconds=task.auto_seconds / len(self.plan.items))
         existing = existing_result(item.target, task, self.hashes.models)
         if not existing.stored and (size := self._size_beyond_format(item, task)):
             item = yield from self._in_large_format(item, size)
@@ -322,12 +323,13 @@ class _AlbumRun(_PictureRun):
 
         if isinstance(task, Restore) and task.aligned:
             return None
+        scale = getattr(task, "scale", 1)
         format, source = format_of(item.target), size_of(task.source, self.engine.settings.max_pixels, task.page)
         try:
-            check_size(scaled_size(source, task.scale or LARGEST_SCALE), format, item.target.name)
+            check_size(scaled_size(source, scale or LARGEST_SCALE), format, item.target.name)
             return None
         except DoesNotFit:
-            size = scaled_size(source, task.scale or self._own_scale(task))
+            size = scaled_size(source, scale or self._own_scale(task))
         try:
             check_size(size, format, item.target.name)
             return None

@@ -41,6 +41,7 @@ COMMANDS = (
     pictures.restore,
     pictures.upscale,
     pictures.split,
+    pictures.colour,
     imagine.imagine,
     pictures.again,
     pictures.faces,

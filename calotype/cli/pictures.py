@@ -1,4 +1,4 @@
-"""`calotype restore`, `upscale`, `split`, `again` and `faces`."""
+"""`calotype restore`, `upscale`, `split`, `colour`, `again` and `faces`."""
 
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,15 @@ def split(**values: Any) -> int:
     return _run_album("split", {**values, "dry_run": values["plan"] or None})
 
 
+def colour(**values: Any) -> int:
+    """Colour black and white photos, by strokes of colour or by a photo in colour.
+
+    The lightness of every pixel stays as it is, bit for bit. Results are written to the folder "out", or to -o.
+    Existing results are skipped, so the same command resumes after an interruption.
+    """
+    return _run_album("colour", values)
+
+
 PLAN = flag("plan", "tell which photos are found and where; write nothing", panel="Output")
 set_signature(
     split,
@@ -49,6 +58,7 @@ set_signature(
     PLAN,
     *OUTPUT_FLAGS,
 )
+set_signature(colour, INPUTS, *flags(Album, TASKS["colour"], Settings), *OUTPUT_FLAGS)
 set_signature(restore, INPUTS, *flags(Album, TASKS["restore"], Settings), *OUTPUT_FLAGS)
 set_signature(upscale, INPUTS, *flags(Album, TASKS["upscale"], Settings), *OUTPUT_FLAGS)
 

@@ -12,6 +12,7 @@ COMMANDS = {
     "restore": "restore",
     "upscale": "upscale",
     "split": "split",
+    "colour": "colour",
     "imagine": "imagine",
     "find_faces": "faces",
     "caption": "train caption",

@@ -8,6 +8,7 @@ _PLACES = {
     "restore": "restore",
     "upscale": "upscale",
     "split": "split",
+    "colour": "colour",
     "imagine": "imagine",
     "find_faces": "find_faces",
     "train_lora": "train_lora",

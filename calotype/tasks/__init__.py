@@ -14,6 +14,7 @@ from calotype.tasks.enhancing import TrainRestorer, TrainUpscaler
 from calotype.tasks.events import Drawing, Learning, Note, Progress, Sampled, note
 from calotype.tasks.pictures import (
     FORMATS,
+    Colour,
     FindFaces,
     Restore,
     Saving,
@@ -36,6 +37,7 @@ __all__ = [
     "LIMITS",
     "TASKS",
     "Caption",
+    "Colour",
     "ConvertLora",
     "Drawing",
     "ExtractLora",
@@ -78,6 +80,7 @@ TASKS: dict[str, type] = {
     "restore": Restore,
     "upscale": Upscale,
     "split": Split,
+    "colour": Colour,
     "imagine": Imagine,
     "find_faces": FindFaces,
     "train_lora": TrainLora,

@@ -210,6 +210,33 @@ class Split(Saving):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Colour(Saving):
+    """Colour a black and white photo by strokes or by a photo in colour; its lightness stays as it is, bit for bit."""
+
+    TITLE = "Colouring"
+
+    source: Path = option(help="photo", is_path=True, title="Photo")
+    hints: Path | None = option(
+        None,
+        "strokes of colour in a picture as large as the photo: on a transparent layer, or painted over the photo",
+        is_path=True,
+        title="Strokes of colour",
+    )
+    reference: Path | None = option(
+        None,
+        "photo in colour whose colours places that look alike get, first around faces",
+        is_path=True,
+        title="Photo in colour",
+    )
+
+    def __post_init__(self) -> None:
+        if not (self.hints or self.reference):
+            raise CalotypeError(
+                "colours come from {option:hints} or {option:reference}; give one of them, or both", option="hints"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class FindFaces:
     """Find the faces of a photo, numbered as in restoring, tell what restoring does, and make a small copy."""
 

@@ -11,6 +11,7 @@ from calotype.cli import main
 from calotype.errors import PictureError
 from calotype.ops.scan import ScannedPhoto
 from calotype.picture import Picture
+from calotype.picture.metadata.positions import SUBJECT_AREA
 from calotype.record import Result
 from calotype.tasks import Note, Split
 from tests.scans import LIDS, Drawn, drawn_scan, pictures
@@ -163,13 +164,13 @@ def test_a_place_on_the_scan_is_no_place_on_a_photo(tmp_path):
     """Even where a photo has the proportions of the scan."""
     exif = Image.Exif()
     exif[ExifTags.Base.Model] = "Perfection V600"
-    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.SubjectArea] = (200, 220, 50, 50)
+    exif.get_ifd(ExifTags.IFD.Exif)[SUBJECT_AREA] = (200, 220, 50, 50)
     drawn = [Drawn(ScannedPhoto((280, 375), (375, 280), 3), 0)]
     Image.fromarray(drawn_scan(SIZE, LIDS["blue"], drawn)).save(tmp_path / "scan.jpg", exif=exif)
     assert main(["split", str(tmp_path / "scan.jpg"), "-o", str(tmp_path / "out")]) == 0
     kept = Image.open(tmp_path / "out" / "scan-01.jpg").getexif()
     assert kept[ExifTags.Base.Model] == "Perfection V600"
-    assert ExifTags.Base.SubjectArea not in kept.get_ifd(ExifTags.IFD.Exif)
+    assert SUBJECT_AREA not in kept.get_ifd(ExifTags.IFD.Exif)
 
 
 def test_a_photo_beyond_the_edge_is_said(engine, tmp_path):

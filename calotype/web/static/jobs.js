@@ -16,6 +16,7 @@ export function kindTitle(kind) {
     restore: _("Restore"),
     upscale: _("Enlarge"),
     split: _("Cut out photos"),
+    colour: _("Colour"),
     imagine: _("Imagine"),
     find_faces: _("Find faces"),
     caption: _("Captions"),
