@@ -17,7 +17,7 @@ MINIATURE = (
     "--sample-count 1 --validation-split 0.2 --save-state-every 2"
 )
 HELPED = (
-    *("restore", "upscale", "split", "imagine", "again", "faces", "info", "doctor", "bench", "bench tiles"),
+    *("restore", "upscale", "split", "colour", "imagine", "again", "faces", "info", "doctor", "bench", "bench tiles"),
     *("models", "models list", "models info", "models pull", "models add", "models import-from", "models remove"),
     *("models verify", "lora", "lora info", "lora merge", "lora resize", "lora extract", "lora convert", "train"),
     *("serve", "worker", "bot", "users", "users add", "users budget", "users invite", "users link"),
@@ -53,6 +53,7 @@ def commands() -> Iterator[Command]:
         _restore,
         _upscale,
         _split,
+        _colour,
         _imagine,
         _train_lora,
         _lora,
@@ -101,6 +102,11 @@ def _split() -> Iterator[Command]:
     yield Command("split", "split in/prints.png -o out/s1 --cut-borders --json")
     yield Command("split-photo", "split in/prints.png --photo 2 -o out/s2.jpg")
     yield Command("split-plan", "split in/prints.png --plan")
+
+
+def _colour() -> Iterator[Command]:
+    yield Command("colour-hints", "colour in/grey.png --hints in/strokes.png -o out/k1 --json")
+    yield Command("colour-reference", "colour in/grey.png --reference in/photo.jpg -o out/k2.tif")
 
 
 def _imagine() -> Iterator[Command]:

@@ -137,6 +137,9 @@ def _prints(folder: Path) -> None:
     turned = _face(150).convert("RGBA").rotate(6, Image.Resampling.BICUBIC, expand=True)
     scan.paste(turned, (210, 90), turned)
     scan.save(folder / "prints.png", dpi=(300, 300))
+    strokes = Image.new("RGBA", (96, 96))
+    ImageDraw.Draw(strokes).line([(30, 40), (60, 60)], (220, 160, 130, 255), 5)
+    strokes.save(folder / "strokes.png")
 
 
 def _drawing(folder: Path) -> None:

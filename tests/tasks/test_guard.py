@@ -35,6 +35,7 @@ FILES = {
     "restore": {"source": PLACE},
     "upscale": {"source": PLACE},
     "split": {"source": PLACE},
+    "colour": {"source": PLACE, "hints": PLACE, "reference": PLACE},
     "imagine": {},
     "find_faces": {"source": PLACE, "out": PLACE},
     "caption": {"photos": PLACE},
