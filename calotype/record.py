@@ -19,7 +19,6 @@ from calotype.picture import Picture
 from calotype.tasks import kind_of, options_of
 
 REPAIRED = "repaired"  # key of `computed`: names of repairs, with what was measured
-PHOTO_COUNT = "photos"  # key of `computed`: how many photos are on a scan
 NO_NETWORK = "no face network"
 NO_STRENGTH = "strength 0"
 NOT_SURE = "the detector is not sure that this is a face ({confidence})"

@@ -50,9 +50,9 @@ from calotype.tasks.events import (
 )
 from calotype.tasks.limits import Limits
 from calotype.tasks.output import Album, DrawingOutput
+from calotype.tasks.pictures import PHOTO_COUNT
 
 FIRST_PHOTO = "-01"  # in the name of the first photo of a scan
-PHOTO_COUNT = "photos"  # as in calotype.record, which imports numpy
 
 if TYPE_CHECKING:
     from calotype.outputs.report import Report

@@ -13,8 +13,9 @@ from calotype.ops import scan
 from calotype.ops.color import to_uint8_rgb
 from calotype.ops.scan import Scan, ScannedPhoto
 from calotype.picture import Picture
-from calotype.record import PHOTO_COUNT, Result
+from calotype.record import Result
 from calotype.tasks import Note, Progress, Split, note
+from calotype.tasks.pictures import PHOTO_COUNT
 
 
 def split(task: Split, models: Models) -> Iterator[Progress | Note | Result]:

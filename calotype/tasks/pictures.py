@@ -10,6 +10,7 @@ from calotype.options import nearest, option, same_as
 from calotype.tasks.drawing import read_size
 
 LARGEST_SCALE = 16  # by which a picture is enlarged to cover a size
+PHOTO_COUNT = "photos"  # key of `Record.computed`: how many photos are on a scan
 REPAIRS = ("texture",)  # in the order in which they are done
 FORMATS = ("auto", "jpeg", "png", "webp", "tiff", "bmp", "avif", "heic", "jxl")
 

@@ -31,7 +31,7 @@ A_SCAN = given(st.integers(1, 9), st.sampled_from(sorted(LIDS)), st.integers(0, 
 UNSHRUNK = {"deadline": None, "phases": (Phase.explicit, Phase.reuse, Phase.generate)}
 
 
-@settings(max_examples=12, **UNSHRUNK)
+@settings(max_examples=6, **UNSHRUNK)
 @A_SCAN
 def test_each_photo_is_found_in_reading_order(count, lid, seed):
     check_scan(count, lid, seed)
@@ -44,6 +44,7 @@ def test_each_photo_is_found_on_many_scans(count, lid, seed):
     check_scan(count, lid, seed)
 
 
+@pytest.mark.many(plain=6)
 @pytest.mark.parametrize("lid", LIDS)
 @pytest.mark.parametrize(
     "places",
