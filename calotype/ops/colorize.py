@@ -145,16 +145,16 @@ def strokes(hints: np.ndarray, alpha: np.ndarray | None, photo: np.ndarray) -> G
     if not (is_stroke & (span > GREY_STROKE)).any():
         return None
     painted = np.where(is_stroke[..., None], hints, 0).astype(np.uint8)
-    share = reduced(is_stroke.astype(np.float32))
-    mean = reduced(painted).astype(np.float32) / np.maximum(share, 1e-3)[..., None]
+    coverage = reduced(is_stroke.astype(np.float32))
+    mean = reduced(painted).astype(np.float32) / np.maximum(coverage, 1e-3)[..., None]
     chroma = chroma_of(np.clip(mean, 0, 255).astype(np.uint8))
-    return Given(np.where(share[..., None] > 0, chroma, 0), np.where(share > 0.02, GIVEN, 0).astype(np.float32))
+    return Given(np.where(coverage[..., None] > 0, chroma, 0), np.where(coverage > 0.02, GIVEN, 0).astype(np.float32))
 
 
 # Spreading chroma.
 
 
-def spread(grey: np.ndarray, given: Given, own: np.ndarray, own_weight: float = OWN) -> np.ndarray:
+def propagate(grey: np.ndarray, given: Given, own: np.ndarray, own_weight: float = OWN) -> np.ndarray:
     """(h, w, 2) chroma of a reduced copy: what is given, spread to neighbours of like lightness.
 
     Args:
@@ -168,16 +168,16 @@ def spread(grey: np.ndarray, given: Given, own: np.ndarray, own_weight: float = 
         weighted = cv2.resize(given.chroma * given.weight[..., None], half, interpolation=cv2.INTER_AREA)
         small = Given(weighted / np.maximum(small_weight, 1e-6)[..., None], small_weight)
         small_grey, small_own = (cv2.resize(plane, half, interpolation=cv2.INTER_AREA) for plane in (grey, own))
-        coarse = spread(small_grey, small, small_own, own_weight * 4)
+        coarse = propagate(small_grey, small, small_own, own_weight * 4)
         start = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
     else:
         start = None
     matrix = _equations(grey, given.weight + own_weight)
-    wanted = given.chroma * given.weight[..., None] + own * own_weight
+    targets = given.chroma * given.weight[..., None] + own * own_weight
     solved = np.empty((height, width, 2), np.float32)
     scale = sparse.diags(1 / matrix.diagonal())
     for n in range(2):
-        right = wanted[..., n].ravel().astype(np.float64)
+        right = targets[..., n].ravel().astype(np.float64)
         if start is None:
             solved[..., n] = spsolve(matrix.tocsc(), right).reshape(height, width)
         else:
@@ -267,12 +267,12 @@ class Look:
 
     grey: np.ndarray  # (h, w) float32 from 0 to 1
     faces: Sequence[Box]
-    is_seen: np.ndarray | None = None  # (h, w) bool: what is not transparent
+    is_opaque: np.ndarray | None = None  # (h, w) bool: what is not transparent
 
     @property
-    def seen(self) -> np.ndarray:
+    def opaque(self) -> np.ndarray:
         """The lightness of what is not transparent."""
-        return self.grey if self.is_seen is None or not self.is_seen.any() else self.grey[self.is_seen]
+        return self.grey if self.is_opaque is None or not self.is_opaque.any() else self.grey[self.is_opaque]
 
 
 def from_reference(photo: Look, reference: Look, chroma: np.ndarray) -> Given:
@@ -287,22 +287,22 @@ def from_reference(photo: Look, reference: Look, chroma: np.ndarray) -> Given:
     height, width = photo.grey.shape
     level = _as_in(photo, reference)
     cells, their = _cells(photo), _cells(reference)
-    wanted, known = _features(level, cells), _features(reference.grey, their)
+    features, known = _features(level, cells), _features(reference.grey, their)
     means = cv2.blur(chroma, (CELL, CELL))[their[:, 0], their[:, 1]]
     ours, theirs = _beside_faces(photo, cells), _beside_faces(reference, their)
     found, sure = np.zeros((len(cells), 2), np.float32), np.zeros(len(cells), np.float32)
     pairs = _pairs(Look(level, photo.faces), reference)
-    for number, (other, mirrored) in pairs.items():
-        here, there = ours.face == number, theirs.face == other
+    for number, (partner, mirrored) in pairs.items():
+        here, there = ours.face == number, theirs.face == partner
         if here.any() and there.any():
             place = ours.place[here] * [-1 if mirrored else 1, 1]
             found[here], sure[here] = _nearest(
-                _with_place(wanted[here], place), _with_place(known[there], theirs.place[there]), means[there]
+                _with_place(features[here], place), _with_place(known[there], theirs.place[there]), means[there]
             )
-    here, there = ~np.isin(ours.face, list(pairs)), ~np.isin(theirs.face, [other for other, _ in pairs.values()])
+    here, there = ~np.isin(ours.face, list(pairs)), ~np.isin(theirs.face, [partner for partner, _ in pairs.values()])
     if here.any():
         there = there if there.any() else np.ones(len(their), bool)
-        found[here], sure[here] = _nearest(wanted[here], known[there], means[there])
+        found[here], sure[here] = _nearest(features[here], known[there], means[there])
     given, weight = np.zeros((height, width, 2), np.float32), np.zeros((height, width), np.float32)
     given[cells[:, 0], cells[:, 1]], weight[cells[:, 0], cells[:, 1]] = found, sure * FROM_REFERENCE
     return Given(given, weight)
@@ -318,7 +318,7 @@ def _pairs(photo: Look, reference: Look) -> dict[int, tuple[int, bool]]:
     partners = best.argmin(1)
     if len(ours) <= len(theirs):
         partners = linear_sum_assignment(best)[1]
-    return {n: (int(other), bool(costs[n, other].argmin())) for n, other in enumerate(partners)}
+    return {n: (int(partner), bool(costs[n, partner].argmin())) for n, partner in enumerate(partners)}
 
 
 def _portrait(grey: np.ndarray, face: Box) -> np.ndarray:
@@ -337,7 +337,7 @@ def _unlike(a: np.ndarray, b: np.ndarray) -> float:
 def _as_in(photo: Look, reference: Look) -> np.ndarray:
     """The lightness of a photo with the mean and spread of the reference's."""
     (mean, deviation), (mean_there, deviation_there) = (
-        (g.mean(), g.std()) for g in (look.seen for look in (photo, reference))
+        (g.mean(), g.std()) for g in (look.opaque for look in (photo, reference))
     )
     return ((photo.grey - mean) * (deviation_there / max(deviation, 1e-3)) + mean_there).astype(np.float32)
 
@@ -346,7 +346,7 @@ def _cells(look: Look) -> np.ndarray:
     """(N, 2) y, x of the middle of each cell that is seen."""
     y, x = (np.arange(CELL // 2, side, CELL) for side in look.grey.shape)
     cells = np.stack(np.meshgrid(y, x, indexing="ij"), -1).reshape(-1, 2)
-    return cells if look.is_seen is None else cells[look.is_seen[cells[:, 0], cells[:, 1]]]
+    return cells if look.is_opaque is None else cells[look.is_opaque[cells[:, 0], cells[:, 1]]]
 
 
 def _features(level: np.ndarray, cells: np.ndarray) -> np.ndarray:
@@ -389,14 +389,14 @@ def _beside_faces(look: Look, cells: np.ndarray) -> _Beside:
     return _Beside(face, place)
 
 
-def _nearest(wanted: np.ndarray, known: np.ndarray, chroma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _nearest(features: np.ndarray, known: np.ndarray, chroma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(N, 2) chroma that most of the nearest known places have, and (N,) how sure that is, from 0 to 1."""
     count = min(NEIGHBOURS, len(known))
-    distance, index = cKDTree(known).query(wanted, count)
-    near = chroma[index.reshape(len(wanted), count)]
-    apart = np.hypot(*np.moveaxis(near[:, :, None] - near[:, None], -1, 0))
-    alike = apart < AGREEMENT
-    chosen = alike[np.arange(len(wanted)), alike.sum(2).argmax(1)].astype(np.float32)
-    most = (near * chosen[..., None]).sum(1) / chosen.sum(1)[:, None]
-    far = distance.reshape(len(wanted), count)[:, 0]
-    return most, (chosen.mean(1) ** 2 / (1 + (far / FAR) ** 2)).astype(np.float32)
+    distance, index = cKDTree(known).query(features, count)
+    near = chroma[index.reshape(len(features), count)]
+    distances = np.hypot(*np.moveaxis(near[:, :, None] - near[:, None], -1, 0))
+    alike = distances < AGREEMENT
+    chosen = alike[np.arange(len(features)), alike.sum(2).argmax(1)].astype(np.float32)
+    mean = (near * chosen[..., None]).sum(1) / chosen.sum(1)[:, None]
+    far = distance.reshape(len(features), count)[:, 0]
+    return mean, (chosen.mean(1) ** 2 / (1 + (far / FAR) ** 2)).astype(np.float32)

@@ -196,7 +196,7 @@ def task_again(stored: StoredRecord, source: Path) -> Any:
     for name in GIVEN_FILES:
         if options.get(name):
             folders, sha256 = (stored.path.parent, source.parent), str(record.computed.get(name, ""))
-            options[name] = _recorded_file(folders, Path(options[name]), sha256, OTHER_FILE)
+            options[name] = _recorded_file(folders, Path(options[name]), sha256, COLOUR_FILE)
     task = read_task(record.task, options)
     if faces := recorded_faces(record):
         task = replace(task, auto_face_model=faces)
@@ -252,7 +252,7 @@ def drawing_task(stored: StoredRecord, source: Path | None) -> Imagine:
 
 
 MASK = "the mask {file} is missing or has changed; put it beside the picture"
-OTHER_FILE = "{file}, which gave the colours, is missing or has changed; put it beside the result or the photo"
+COLOUR_FILE = "{file}, which gave the colours, is missing or has changed; put it beside the result or the photo"
 
 
 def _recorded_file(folders: Iterable[Path], recorded: Path, sha256: str, missing: str) -> Path:

@@ -45,7 +45,7 @@ def colour(task: Colour, models: Models) -> Iterator[Progress | Note | Result]:
     small = colorize.reduced(visible.pixels)
     own = colorize.chroma_of(small) if small.shape[2] == 3 else np.zeros((*small.shape[:2], 2), np.float32)
     level = _level(small)
-    chroma = colorize.spread(level, given, own, UNCOLOURED if task.reference else colorize.OWN)
+    chroma = colorize.propagate(level, given, own, UNCOLOURED if task.reference else colorize.OWN)
     yield Progress(2, STEPS, "colours")
     pixels = colorize.colour_at_full_size(colorize.grey_values(photo.pixels), colorize.guide(level, chroma))
     yield Result.of(task, opened, photo.then(pixels, photo.alpha), [], facts)
@@ -59,8 +59,8 @@ def _given(task: Colour, photo: Picture, models: Models) -> tuple[Given, dict[st
         hints = Picture.open(task.hints, models.settings.max_pixels)
         strokes, facts["hints"] = _strokes(task, hints, photo), hints.sha256
     if task.reference:
-        other = Picture.open(task.reference, models.settings.max_pixels)
-        reference, facts["reference"] = _reference(task, other, photo, models), other.sha256
+        coloured = Picture.open(task.reference, models.settings.max_pixels)
+        reference, facts["reference"] = _reference(task, coloured, photo, models), coloured.sha256
     if strokes is None or reference is None:
         return strokes or reference, facts
     is_stroke = strokes.weight > 0
@@ -95,14 +95,14 @@ def _strokes(task: Colour, hints: Picture, photo: Picture) -> Given:
     return given
 
 
-def _reference(task: Colour, other: Picture, photo: Picture, models: Models) -> Given:
-    other = other.with_visible_colours().in_srgb()
-    if not colorize.has_colours(other.pixels):
+def _reference(task: Colour, coloured: Picture, photo: Picture, models: Models) -> Given:
+    coloured = coloured.with_visible_colours().in_srgb()
+    if not colorize.has_colours(coloured.pixels):
         raise PictureError(
             "{reference} has no colours; give a photo in colour", reference=task.reference, option="reference"
         )
-    chroma = colorize.chroma_of(colorize.reduced(other.pixels))
-    return colorize.from_reference(_look(photo, models), _look(other, models), chroma)
+    chroma = colorize.chroma_of(colorize.reduced(coloured.pixels))
+    return colorize.from_reference(_look(photo, models), _look(coloured, models), chroma)
 
 
 def _look(picture: Picture, models: Models) -> Look:
@@ -112,10 +112,10 @@ def _look(picture: Picture, models: Models) -> Look:
     scale = level.shape[0] / len(grey)
     faces = models.detector().find(to_uint8_rgb(grey[..., None]))
     boxes = [tuple(value * scale for value in face.box) for face in faces if face.confidence >= MIN_CONFIDENCE]
-    is_seen = None
+    is_opaque = None
     if picture.alpha is not None:
-        is_seen = colorize.reduced(picture.alpha) > np.iinfo(picture.alpha.dtype).max // 2
-    return Look(level, boxes, is_seen)
+        is_opaque = colorize.reduced(picture.alpha) > np.iinfo(picture.alpha.dtype).max // 2
+    return Look(level, boxes, is_opaque)
 
 
 def _level(small: np.ndarray) -> np.ndarray:

@@ -20,8 +20,8 @@ from calotype.ops.colorize import (
     guide,
     has_colours,
     is_in_colour,
+    propagate,
     reduced,
-    spread,
     strokes,
 )
 
@@ -66,7 +66,7 @@ def test_colour_fills_its_area_and_stops_at_the_edge():
     grey = step()
     chroma, weight = np.zeros((120, 120, 2), np.float32), np.zeros((120, 120), np.float32)
     chroma[50:60, 20:25], weight[50:60, 20:25] = (0.2, -0.1), 10
-    out = spread(grey, Given(chroma, weight), np.zeros_like(chroma))
+    out = propagate(grey, Given(chroma, weight), np.zeros_like(chroma))
     assert np.linalg.norm(out[:, :58] - (0.2, -0.1), axis=2).mean() < 0.03
     assert np.abs(out[:, 62:]).mean() < 0.01
 
@@ -74,7 +74,7 @@ def test_colour_fills_its_area_and_stops_at_the_edge():
 def test_what_nobody_coloured_keeps_its_own_tone():
     own = np.full((120, 120, 2), (-0.05, 0.04), np.float32)
     given_ = Given(np.zeros_like(own), np.zeros((120, 120), np.float32))
-    np.testing.assert_allclose(spread(step(), given_, own), own, atol=1e-3)
+    np.testing.assert_allclose(propagate(step(), given_, own), own, atol=1e-3)
 
 
 def test_full_size_follows_edges_that_the_reduced_copy_has_not():
@@ -129,7 +129,7 @@ def test_a_reference_gives_the_colours_of_places_that_look_alike():
     faces = ([(190, 70, 75, 100)], [(247, 70, 75, 100)])
     looks = [Look(grey_values(p).astype(np.float32) / 255, f) for p, f in zip((picture, other), faces, strict=True)]
     given_ = from_reference(*looks, chroma_of(other))
-    out = spread(looks[0].grey, given_, np.zeros((512, 512, 2), np.float32), 1e-7)
+    out = propagate(looks[0].grey, given_, np.zeros((512, 512, 2), np.float32), 1e-7)
     wanted = chroma_of(picture)
     assert np.abs(out - wanted).mean() < 0.4 * np.abs(wanted).mean()
     suit = np.s_[260:320, 80:180]
@@ -143,6 +143,6 @@ def test_12_megapixels_are_coloured_within_a_minute():
     small = reduced(grey).astype(np.float32) / 255
     chroma, weight = np.zeros((*small.shape, 2), np.float32), np.zeros(small.shape, np.float32)
     chroma[100:110, 100:110], weight[100:110, 100:110] = 0.2, 10
-    pixels = colour_at_full_size(grey, guide(small, spread(small, Given(chroma, weight), np.zeros_like(chroma))))
+    pixels = colour_at_full_size(grey, guide(small, propagate(small, Given(chroma, weight), np.zeros_like(chroma))))
     assert time.monotonic() - begun < 60
     np.testing.assert_array_equal(grey_values(pixels), grey)
