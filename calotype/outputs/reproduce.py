@@ -196,7 +196,13 @@ def task_again(stored: StoredRecord, source: Path) -> Any:
     for name in GIVEN_FILES:
         if options.get(name):
             folders, sha256 = (stored.path.parent, source.parent), str(record.computed.get(name, ""))
-            options[name] = _recorded_file(folders, Path(options[name]), sha256, COLOUR_FILE)
+            path = Path(str(options[name]))
+            options[name] = _recorded_file(folders, path, sha256)
+            if options[name] is None:
+                raise CalotypeError(
+                    "{file}, which gave the colours, is missing or has changed; put it beside the result or the photo",
+                    file=readable(path.name),
+                )
     task = read_task(record.task, options)
     if faces := recorded_faces(record):
         task = replace(task, auto_face_model=faces)
@@ -247,17 +253,16 @@ def drawing_task(stored: StoredRecord, source: Path | None) -> Imagine:
         data["init"] = find_source(stored, source)
     if mask := record.computed.get("mask"):
         folders = stored.path.parent, data["init"].parent
-        data["mask"] = _recorded_file(folders, Path(data["mask"]), mask, MASK)
+        path = Path(data["mask"])
+        data["mask"] = _recorded_file(folders, path, mask)
+        if data["mask"] is None:
+            raise CalotypeError(
+                "the mask {mask} is missing or has changed; put it beside the picture", mask=readable(path.name)
+            )
     return read_task("imagine", data)
 
 
-MASK = "the mask {file} is missing or has changed; put it beside the picture"
-COLOUR_FILE = "{file}, which gave the colours, is missing or has changed; put it beside the result or the photo"
-
-
-def _recorded_file(folders: Iterable[Path], recorded: Path, sha256: str, missing: str) -> Path:
-    """The file at its recorded place, or by its name in one of the folders. Raises CalotypeError: it is `missing`."""
-    for path in (recorded, *(folder.absolute() / recorded.name for folder in folders)):
-        if path.is_file() and sha256_of(path) == sha256:
-            return path
-    raise CalotypeError(missing, file=readable(recorded.name))
+def _recorded_file(folders: Iterable[Path], recorded: Path, sha256: str) -> Path | None:
+    """The file at its recorded place, or by its name in one of the folders; None where it is in neither unchanged."""
+    candidates = (recorded, *(folder.absolute() / recorded.name for folder in folders))
+    return next((path for path in candidates if path.is_file() and sha256_of(path) == sha256), None)
