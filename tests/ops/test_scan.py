@@ -31,7 +31,7 @@ A_SCAN = given(st.integers(1, 9), st.sampled_from(sorted(LIDS)), st.integers(0, 
 UNSHRUNK = {"deadline": None, "phases": (Phase.explicit, Phase.reuse, Phase.generate)}
 
 
-@settings(max_examples=6, **UNSHRUNK)
+@settings(max_examples=4, **UNSHRUNK)
 @A_SCAN
 def test_each_photo_is_found_in_reading_order(count, lid, seed):
     check_scan(count, lid, seed)
@@ -73,7 +73,7 @@ def test_a_photo_whose_corner_has_the_colour_of_the_lid_is_found_whole():
     assert iou(photo, ScannedPhoto((356, 356), (512, 512), 0)) > 0.95
 
 
-@pytest.mark.parametrize("name", ["astronaut", "camera", "cell", "coffee", "coins", "grass", "logo", "horse", "page"])
+@pytest.mark.parametrize("name", ["astronaut", "camera", "coins", "logo", "page"])
 def test_a_picture_that_is_no_scan_has_no_photos_on_it(name):
     picture = getattr(data, name)()
     picture = picture.astype(np.uint8) * (255 if picture.dtype == bool else 1)
