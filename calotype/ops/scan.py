@@ -38,6 +38,7 @@ STRAIGHT, MARGIN, FILLING = 0.3, 0.2, 0.6  # of a single photo's own border: deg
 BORDER = 0.25  # widest border of a photo, of its side
 BORDER_LINE = 0.98  # of a line of pixels that is border
 EDGE = 0.5  # of a line of pixels behind the border that may have its colour
+EDGE_WIDTH = 1  # of pixels that are part photo and part lid
 EXACT = 0.5  # pixels: a turn that moves no corner further is not made
 
 
@@ -145,6 +146,8 @@ def _beside(a: ScannedPhoto, b: ScannedPhoto) -> bool:
 def cut(pixels: np.ndarray, photo: ScannedPhoto, fill: tuple[float, ...]) -> np.ndarray:
     """The photo, turned straight: resampled once, or not at all if it is straight already.
 
+    Where it is resampled, the outermost pixels are left out, as the lid shows in them.
+
     Args:
         pixels: (H, W, C) of 8 or 16 bits; the result is of the same type.
         fill: of what lies beyond the edge of the scan, 0 to 1 for each channel.
@@ -155,6 +158,7 @@ def cut(pixels: np.ndarray, photo: ScannedPhoto, fill: tuple[float, ...]) -> np.
     if abs(math.radians(photo.angle)) * math.hypot(height, width) / 2 <= EXACT:
         top, left = round(photo.center[1] - height / 2), round(photo.center[0] - width / 2)
         return _window(pixels, top, left, height, width, value)
+    height, width = (max(1, side - 2 * EDGE_WIDTH) for side in (height, width))
     return _turned(pixels, photo, height, width, value)
 
 
