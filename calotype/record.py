@@ -123,6 +123,11 @@ class Result:
     record: Record
     is_sheet: bool = False  # a grid of several pictures
 
+    @property
+    def is_copy(self) -> bool:
+        """Whether the picture is the source itself, which is then copied."""
+        return self.picture is self.before
+
     @classmethod
     def of(
         cls,

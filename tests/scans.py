@@ -89,6 +89,11 @@ def _in_cell(place, cell, random) -> Drawn:
 
 
 def iou(a: ScannedPhoto, b: ScannedPhoto) -> float:
-    """Intersection over union of two turned rectangles."""
-    shared = cv2.intersectConvexConvex(*(photo.corners.astype(np.float32) for photo in (a, b)))[0]
-    return shared / (a.size[0] * a.size[1] + b.size[0] * b.size[1] - shared)
+    """Intersection over union of two turned rectangles, by counting quarters of a pixel."""
+    low = np.minimum(a.corners.min(0), b.corners.min(0))
+    high = np.maximum(a.corners.max(0), b.corners.max(0))
+    masks = []
+    for photo in (a, b):
+        mask = np.zeros(np.ceil((high - low) * 4).astype(int)[::-1] + 4, np.uint8)
+        masks.append(cv2.fillConvexPoly(mask, np.rint((photo.corners - low) * 4).astype(np.int32), 1))
+    return float((masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum())

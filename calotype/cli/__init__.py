@@ -41,6 +41,8 @@ COMMANDS = (
     pictures.restore,
     pictures.upscale,
     pictures.examine,
+    pictures.split,
+    pictures.colour,
     imagine.imagine,
     pictures.again,
     pictures.faces,

@@ -1,4 +1,4 @@
-"""`calotype restore`, `upscale`, `examine`, `again` and `faces`."""
+"""`calotype restore`, `upscale`, `examine`, `split`, `colour`, `again` and `faces`."""
 
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,24 @@ def examine(**values: Any) -> int:
     return _examine(values)
 
 
+def split(**values: Any) -> int:
+    """Cut the photos out of scans that hold several, each turned straight and upright.
+
+    Results are written to the folder "out", or to -o, as SCAN-01, SCAN-02 and so on, in reading order. Existing results
+    are skipped, so the same command resumes after an interruption.
+    """
+    return _run_album("split", {**values, "dry_run": values["plan"] or None})
+
+
+def colour(**values: Any) -> int:
+    """Colour black and white photos, by strokes of colour or by a photo in colour.
+
+    The lightness of every pixel stays as it is, bit for bit. Results are written to the folder "out", or to -o.
+    Existing results are skipped, so the same command resumes after an interruption.
+    """
+    return _run_album("colour", values)
+
+
 PLAN = flag("plan", "measure the photos and tell what would be done, as examine does; write nothing", panel="Output")
 FOUND = ("out", "side")  # of the task: what examine does not write
 set_signature(restore, INPUTS, *flags(Album, TASKS["restore"], Settings), PLAN, *OUTPUT_FLAGS)
@@ -52,6 +70,15 @@ set_signature(
     *(parameter for parameter in flags(Album) if parameter.name in ("pages", "recursive")),
     *OUTPUT_FLAGS,
 )
+SPLIT_PLAN = flag("plan", "tell which photos are found and where; write nothing", panel="Output")
+set_signature(
+    split,
+    INPUTS,
+    *(parameter for parameter in flags(Album, TASKS["split"], Settings) if parameter.name != "dry_run"),
+    SPLIT_PLAN,
+    *OUTPUT_FLAGS,
+)
+set_signature(colour, INPUTS, *flags(Album, TASKS["colour"], Settings), *OUTPUT_FLAGS)
 set_signature(upscale, INPUTS, *flags(Album, TASKS["upscale"], Settings), *OUTPUT_FLAGS)
 
 

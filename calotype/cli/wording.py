@@ -11,6 +11,8 @@ SHORT = {"out": "-o"}  # options better known by their short flag
 COMMANDS = {
     "restore": "restore",
     "upscale": "upscale",
+    "split": "split",
+    "colour": "colour",
     "imagine": "imagine",
     "find_faces": "faces",
     "caption": "train caption",

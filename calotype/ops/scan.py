@@ -16,17 +16,17 @@ from scipy.ndimage import uniform_filter1d
 SIDE = 900  # longer side of the reduced copy, pixels
 LID_TOLERANCE = 0.08  # largest difference of the lid from its colour, of the range of values
 NOISE = 5.0  # standard deviations of the lid's noise that a photo differs from it
-LEAST, MOST = 0.02, 0.06  # bounds of that difference, of the range of values
+LOWEST, HIGHEST = 0.02, 0.06  # bounds of that difference, of the range of values
 FLAT = 0.03  # range of values in 3 x 3 pixels of the lid
 LIDS = 4  # colours that are tried as the lid
 SMALLEST = 0.008  # area of a photo, of the scan
 FRAGMENT = 0.0004  # area of a part that may belong to a photo
 RECTANGULAR = 0.93  # of its rectangle that a part covers
-COVERED, SUPPORTED, WORST_SIDE = 0.72, 0.7, 0.25  # of a photo that lost parts to the lid: area, sides, worst side
+COVERED, SUPPORTED, WORST_SIDE = 0.72, 0.7, 0.1  # of a photo that lost parts to the lid: area, sides, worst side
 PURE = 0.9  # of what lies outside of the photos that is lid
 SMOOTH = 0.7  # of the lid that is wider than `NARROW` pixels of the reduced copy
 NARROW = 5
-MOST_PARTS = 40  # that differ from the lid; more are the details of one picture
+MAX_PARTS = 40  # that differ from the lid; more are the details of one picture
 CUTS = 32  # that are tried where photos touch
 ON_SCAN = 0.85  # of a photo's rectangle; a smaller part of it is no rectangle any more
 FULL = 0.97  # of the scan that photos cover at most; where they cover more there is no lid
@@ -38,6 +38,7 @@ STRAIGHT, MARGIN, FILLING = 0.3, 0.2, 0.6  # of a single photo's own border: deg
 BORDER = 0.25  # widest border of a photo, of its side
 BORDER_LINE = 0.98  # of a line of pixels that is border
 EDGE = 0.5  # of a line of pixels behind the border that may have its colour
+EDGE_WIDTH = 1  # of pixels that are part photo and part lid
 EXACT = 0.5  # pixels: a turn that moves no corner further is not made
 
 
@@ -136,7 +137,7 @@ def reading_order(photos: list[ScannedPhoto]) -> list[ScannedPhoto]:
 
 
 def _beside(a: ScannedPhoto, b: ScannedPhoto) -> bool:
-    """Whether half of the lower one of two photos is at the height of the other."""
+    """Whether half of the lower one of two photos is at the height of the neighbour."""
     (_, top_a, _, height_a), (_, top_b, _, height_b) = a.box, b.box
     shared = min(top_a + height_a, top_b + height_b) - max(top_a, top_b)
     return shared > min(height_a, height_b) / 2
@@ -144,6 +145,8 @@ def _beside(a: ScannedPhoto, b: ScannedPhoto) -> bool:
 
 def cut(pixels: np.ndarray, photo: ScannedPhoto, fill: tuple[float, ...]) -> np.ndarray:
     """The photo, turned straight: resampled once, or not at all if it is straight already.
+
+    Where it is resampled, the outermost pixels are left out, as the lid shows in them.
 
     Args:
         pixels: (H, W, C) of 8 or 16 bits; the result is of the same type.
@@ -155,6 +158,7 @@ def cut(pixels: np.ndarray, photo: ScannedPhoto, fill: tuple[float, ...]) -> np.
     if abs(math.radians(photo.angle)) * math.hypot(height, width) / 2 <= EXACT:
         top, left = round(photo.center[1] - height / 2), round(photo.center[0] - width / 2)
         return _window(pixels, top, left, height, width, value)
+    height, width = (max(1, side - 2 * EDGE_WIDTH) for side in (height, width))
     return _turned(pixels, photo, height, width, value)
 
 
@@ -273,24 +277,24 @@ def _fit_lid(small: np.ndarray, colour: np.ndarray) -> tuple[_Lid, np.ndarray]:
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
     members = _flat(small) & (np.abs(small - colour).max(2) < LID_TOLERANCE)
     surface, noise = _surface(x[members], y[members], small[members], float(members.mean()), colour)
-    lid = _Lid(np.asarray(colour), surface, float(np.clip(NOISE * noise, LEAST, MOST)))
+    lid = _Lid(np.asarray(colour), surface, float(np.clip(NOISE * noise, LOWEST, HIGHEST)))
     signed = small - lid.at(x, y).astype(np.float32)
-    if lid.threshold > LEAST:
+    if lid.threshold > LOWEST:
         signed = cv2.blur(signed, (3, 3)).reshape(small.shape)
-        lid = replace(lid, threshold=max(LEAST, lid.threshold / 2))
+        lid = replace(lid, threshold=max(LOWEST, lid.threshold / 2))
     return lid, np.abs(signed).max(2)
 
 
 def _surface(
-    x: np.ndarray, y: np.ndarray, values: np.ndarray, share: float, colour: np.ndarray
+    x: np.ndarray, y: np.ndarray, values: np.ndarray, coverage: float, colour: np.ndarray
 ) -> tuple[np.ndarray, float]:
     """(6, C) fitted to (N, C) values, and their standard deviation from it. A small share of the scan is no curve."""
     step = max(1, len(x) // 20_000)
     terms, values = _terms(x[::step], y[::step]), values[::step]
-    used = 6 if share > 0.15 else 3 if share > 0.03 else 1
+    used = 6 if coverage > 0.15 else 3 if coverage > 0.03 else 1
     surface = np.zeros((6, values.shape[1]))
     surface[0] = colour
-    keep, noise = np.ones(len(terms), bool), LEAST / NOISE
+    keep, noise = np.ones(len(terms), bool), LOWEST / NOISE
     for _ in range(3):
         surface[:used] = np.linalg.lstsq(terms[keep][:, :used], values[keep], rcond=None)[0]
         residual = np.abs(values - terms @ surface).max(1)
@@ -320,7 +324,7 @@ class _Part:
 
 
 @dataclass(frozen=True, eq=False)
-class _Layout:
+class _ScanLayout:
     """A scan as lid and photos."""
 
     lid: _Lid
@@ -329,37 +333,37 @@ class _Layout:
     is_blank: bool = False
 
 
-def _layout(small: np.ndarray, colour: np.ndarray) -> _Layout | None:
+def _layout(small: np.ndarray, colour: np.ndarray) -> _ScanLayout | None:
     """What lies on a lid of this colour; None where nothing does that could be a photo, and it is not blank either."""
     lid, difference = _fit_lid(small, colour)
     mask = (difference > lid.threshold).astype(np.uint8)
     mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))  # dust, hairs, bridges between photos
     lid_area = 1 - float(mask.mean())
     if lid_area >= BLANK:
-        return _Layout(lid, (), lid_area, is_blank=True)
+        return _ScanLayout(lid, (), lid_area, is_blank=True)
     wide = cv2.morphologyEx(1 - mask, cv2.MORPH_OPEN, np.ones((NARROW, NARROW), np.uint8))
     if lid_area == 0 or float(wide.mean()) < SMOOTH * lid_area:
         return None
     parts = _parts(mask)
-    if len(parts) > MOST_PARTS:
+    if len(parts) > MAX_PARTS:
         return None
-    pieces = _merged([piece for part in parts for piece in _separated(part)])
-    photos = [piece.photo for piece in pieces if piece.area >= SMALLEST * mask.size and _is_photo(piece)]
+    sections = _merged([section for part in parts for section in _separated(part)])
+    photos = [section.photo for section in sections if section.area >= SMALLEST * mask.size and _is_photo(section)]
     inside = np.zeros_like(mask)
     for photo in photos:
         cv2.fillConvexPoly(inside, np.rint(photo.corners - 0.5).astype(np.int32), 1)
     outside = int((inside == 0).sum())
     if not photos or outside < (1 - FULL) * mask.size or float((mask[inside == 0] == 0).sum()) < PURE * outside:
         return None
-    return _Layout(lid, tuple(photos), float(((inside > 0) | (mask == 0)).mean()))
+    return _ScanLayout(lid, tuple(photos), float(((inside > 0) | (mask == 0)).mean()))
 
 
 def _is_photo(part: _Part) -> bool:
     if not (part.is_rectangular or _has_sides(part)):
         return False
     height, width = part.shape
-    scan = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
-    on_scan = cv2.intersectConvexConvex(part.photo.corners.astype(np.float32), scan)[0]
+    scan = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
+    on_scan = _shared_area(part.photo.corners, scan)
     return on_scan >= ON_SCAN * part.photo.size[0] * part.photo.size[1]
 
 
@@ -371,11 +375,11 @@ def _parts(mask: np.ndarray, corner: tuple[int, int] = (0, 0), shape: tuple[int,
     """
     shape = shape or mask.shape
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
-    least = max(4.0, FRAGMENT * shape[0] * shape[1])
+    min_area = max(4.0, FRAGMENT * shape[0] * shape[1])
     found = []
-    for number in sorted(range(1, count), key=lambda n: -stats[n, cv2.CC_STAT_AREA])[: MOST_PARTS + 1]:
+    for number in sorted(range(1, count), key=lambda n: -stats[n, cv2.CC_STAT_AREA])[: MAX_PARTS + 1]:
         x, y, width, height, area = (int(value) for value in stats[number])
-        if area >= least:
+        if area >= min_area:
             window = (labels[y : y + height, x : x + width] == number).astype(np.uint8)
             found.append(_part(window, (corner[0] + x, corner[1] + y), shape))
     return found
@@ -416,11 +420,11 @@ def _rectangle(hull: np.ndarray, shape: tuple[int, ...]) -> tuple[ScannedPhoto, 
     usable = usable if usable.any() else np.ones(len(hull), bool)
     angles = np.degrees(np.arctan2(vectors[usable, 1], vectors[usable, 0]))
     angles = np.unique(np.round((angles + 45) % 90 - 45, 2))
-    scan = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    scan = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
     area, best, best_area = cv2.contourArea(hull), None, math.inf
     for angle in angles:
         photo = _around(hull, float(angle))
-        on_scan = cv2.intersectConvexConvex(photo.corners.astype(np.float32), scan)[0]
+        on_scan = _shared_area(photo.corners, scan)
         if on_scan < best_area:
             best, best_area = photo, on_scan
     return best, max(best_area, area)
@@ -435,18 +439,18 @@ def _around(points: np.ndarray, angle: float) -> ScannedPhoto:
 
 
 def _separated(part: _Part) -> Iterator[_Part]:
-    """Photos that touch: cut where the outline of a part is concave, if all pieces are rectangles then."""
-    pieces = None if part.is_rectangular or _has_sides(part) else _fewest_cuts(part)
-    yield from pieces or (part,)
+    """Photos that touch: cut where the outline of a part is concave, if all sections are rectangles then."""
+    sections = None if part.is_rectangular or _has_sides(part) else _fewest_cuts(part)
+    yield from sections or (part,)
 
 
 def _fewest_cuts(part: _Part) -> list[_Part] | None:
     budget = iter(range(CUTS))
-    return next((pieces for cuts in (1, 2, 3) if (pieces := _cut_apart(part, cuts, budget))), None)
+    return next((sections for cuts in (1, 2, 3) if (sections := _cut_up(part, cuts, budget))), None)
 
 
-def _cut_apart(part: _Part, cuts: int, budget: Iterator[int]) -> list[_Part] | None:
-    """The part in pieces that are rectangles, by so many cuts; None where the budget of tries is spent before."""
+def _cut_up(part: _Part, cuts: int, budget: Iterator[int]) -> list[_Part] | None:
+    """The part in sections that are rectangles, by so many cuts; None where the budget of tries is spent before."""
     if part.is_rectangular:
         return [part]
     if not cuts:
@@ -459,12 +463,12 @@ def _cut_apart(part: _Part, cuts: int, budget: Iterator[int]) -> list[_Part] | N
         ends = [tuple(int(v) for v in np.rint(start + sign * reach)) for sign in (-1, 1)]
         cv2.line(line, *ends, 0, 3)
         found = _parts(line, part.corner, part.shape)
-        pieces = [piece for piece in found if piece.area >= SMALLEST / 2 * part.shape[0] * part.shape[1]]
-        if len(pieces) < 2 or max(piece.covered for piece in pieces) < RECTANGULAR:
+        sections = [section for section in found if section.area >= SMALLEST / 2 * part.shape[0] * part.shape[1]]
+        if len(sections) < 2 or max(section.covered for section in sections) < RECTANGULAR:
             continue
-        rest = [_cut_apart(piece, cuts - 1, budget) for piece in pieces]
+        rest = [_cut_up(section, cuts - 1, budget) for section in sections]
         if all(rest):
-            return [piece for found in rest for piece in found]
+            return [section for found in rest for section in found]
     return None
 
 
@@ -475,15 +479,15 @@ def _concave(part: _Part) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     hull = cv2.convexHull(contour, returnPoints=False)
     hull[::-1].sort(0)
     defects = cv2.convexityDefects(contour, hull) if len(hull) > 3 else None
-    least = 0.03 * math.sqrt(part.area)
+    min_length = 0.03 * math.sqrt(part.area)
     for _, _, number, depth in sorted([] if defects is None else defects.reshape(-1, 4), key=lambda row: -row[3])[:4]:
-        if depth / 256 < least:
+        if depth / 256 < min_length:
             return
         point = contour[number, 0].astype(float)
-        for other in (contour[number - 1, 0], contour[(number + 1) % len(contour), 0]):
-            side = other - point
+        for neighbour in (contour[number - 1, 0], contour[(number + 1) % len(contour), 0]):
+            side = neighbour - point
             length = float(np.hypot(*side))
-            if length >= least:
+            if length >= min_length:
                 yield point, side / length
                 yield point, np.array([-side[1], side[0]]) / length
 
@@ -491,29 +495,53 @@ def _concave(part: _Part) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 def _merged(parts: list[_Part]) -> list[_Part]:
     """Parts of one photo put together, where some of it has the colour of the lid."""
     whole = [part for part in parts if part.is_rectangular]
-    pieces = sorted((part for part in parts if not part.is_rectangular), key=lambda part: -part.area)
-    while pieces:
-        part = pieces.pop(0)
-        for other in [*pieces, *(p for p in whole if p.area < part.area)]:
-            if not _overlap(part.photo, other.photo):
+    sections = sorted((part for part in parts if not part.is_rectangular), key=lambda part: -part.area)
+    while sections:
+        part = sections.pop(0)
+        for neighbour in [*sections, *(p for p in whole if p.area < part.area)]:
+            if not _overlap(part.photo, neighbour.photo):
                 continue
-            both = _together(part, other)
+            both = _together(part, neighbour)
             if both.covered > part.covered:
                 part = both
-                pieces = [piece for piece in pieces if piece is not other]
-                whole = [piece for piece in whole if piece is not other]
+                sections = [section for section in sections if section is not neighbour]
+                whole = [section for section in whole if section is not neighbour]
         whole.append(part)
-    alone = [part for part in whole if not any(_is_within(part, other) for other in whole if other is not part)]
+    alone = [
+        part for part in whole if not any(_is_within(part, neighbour) for neighbour in whole if neighbour is not part)
+    ]
     return alone
 
 
 def _overlap(a: ScannedPhoto, b: ScannedPhoto) -> bool:
-    shared = cv2.intersectConvexConvex(*(photo.corners.astype(np.float32) for photo in (a, b)))[0]
+    shared = _shared_area(a.corners, b.corners)
     return shared > 0.5 * min(a.size[0] * a.size[1], b.size[0] * b.size[1])
 
 
-def _is_within(part: _Part, other: _Part) -> bool:
-    return other.area > part.area and _overlap(part.photo, other.photo)
+def _shared_area(a: np.ndarray, b: np.ndarray) -> float:
+    """Of two (N, 2) convex polygons, clockwise as seen: one is clipped at each side of the other (Sutherland, Hodgman).
+
+    OpenCV's own function finds nothing where two are almost the same.
+    """
+    points = a.tolist()
+    for (x, y), (x_end, y_end) in zip(b.tolist(), np.roll(b, -1, 0).tolist(), strict=True):
+        dx, dy = x_end - x, y_end - y
+        sides = [dx * (py - y) - dy * (px - x) for px, py in points]
+        clipped = []
+        for n, (point, side) in enumerate(zip(points, sides, strict=True)):
+            before, side_before = points[n - 1], sides[n - 1]
+            if (side >= 0) != (side_before >= 0):
+                fraction = side_before / (side_before - side)
+                clipped.append(tuple(p + fraction * (q - p) for p, q in zip(before, point, strict=True)))
+            if side >= 0:
+                clipped.append(point)
+        points = clipped
+    cross = (points[n - 1][0] * py - points[n - 1][1] * px for n, (px, py) in enumerate(points))
+    return abs(sum(cross)) / 2
+
+
+def _is_within(part: _Part, neighbour: _Part) -> bool:
+    return neighbour.area > part.area and _overlap(part.photo, neighbour.photo)
 
 
 def _has_sides(part: _Part) -> bool:
@@ -524,15 +552,15 @@ def _has_sides(part: _Part) -> bool:
     kernel = np.ones((3, 3), np.uint8)
     near = cv2.dilate(cv2.dilate(mask, kernel) - cv2.erode(mask, kernel), kernel)
     (height, width), shift = part.shape, np.array(part.corner) - 3
-    shares = []
+    fractions = []
     corners = part.photo.corners - 0.5
     for start, end in zip(corners, np.roll(corners, -1, 0), strict=True):
         points = np.rint(start + np.linspace(0.03, 0.97, 200)[:, None] * (end - start)).astype(int)
         on_scan = ((points >= -1) & (points <= [width, height])).all(1)
         if on_scan.mean() > 0.3:
             x, y = np.clip(points[on_scan] - shift, 0, np.array(near.shape[::-1]) - 1).T
-            shares.append(float(near[y, x].mean()))
-    return bool(shares) and float(np.mean(shares)) >= SUPPORTED and min(shares) >= WORST_SIDE
+            fractions.append(float(near[y, x].mean()))
+    return bool(fractions) and float(np.mean(fractions)) >= SUPPORTED and min(fractions) >= WORST_SIDE
 
 
 def _content(small: np.ndarray, photo: ScannedPhoto) -> float:
@@ -620,9 +648,9 @@ def _crossings(difference: np.ndarray, first: np.ndarray, outside: np.ndarray, t
     over &= np.arange(last + 1) >= first[:, None]
     at = np.where(over.any(1), over.argmax(1), first)
     before, after = difference[rows, at - 1], difference[rows, at]
-    wanted = np.maximum(threshold, level / 2)
-    share = np.clip((wanted - before) / np.maximum(after - before, 1e-6), 0, 1)
-    return outside[at - 1] + share * (outside[at] - outside[at - 1])
+    half = np.maximum(threshold, level / 2)
+    fraction = np.clip((half - before) / np.maximum(after - before, 1e-6), 0, 1)
+    return outside[at - 1] + fraction * (outside[at] - outside[at - 1])
 
 
 def _line(along: np.ndarray, offsets: np.ndarray, half: float) -> tuple[float, float, float]:
@@ -633,14 +661,14 @@ def _line(along: np.ndarray, offsets: np.ndarray, half: float) -> tuple[float, f
     weights = np.ones_like(along)
     for _ in range(8):
         residual = offsets - middle - slope * along
-        spread = max(1.4826 * float(np.median(np.abs(residual))), 1e-3)
-        weights = np.clip(1 - (residual / (4 * spread)) ** 2, 0, None) ** 2
+        deviation = max(1.4826 * float(np.median(np.abs(residual))), 1e-3)
+        weights = np.clip(1 - (residual / (4 * deviation)) ** 2, 0, None) ** 2
         total = weights.sum()
         mean_x, mean_y = (weights * along).sum() / total, (weights * offsets).sum() / total
         variance = (weights * (along - mean_x) ** 2).sum()
         slope = float((weights * (along - mean_x) * (offsets - mean_y)).sum() / max(variance, 1e-9))
         middle = float(mean_y - slope * mean_x)
-    return middle, slope, float(variance / spread**2)
+    return middle, slope, float(variance / deviation**2)
 
 
 def _sampled(pixels: np.ndarray, x: np.ndarray, y: np.ndarray, factor: float) -> np.ndarray:

@@ -13,7 +13,7 @@ from calotype import html
 from calotype.errors import PLAIN, CalotypeError, Message, Wording, duration, plural, recognized
 from calotype.files import atomic_file, readable
 from calotype.measures import Measure, figure
-from calotype.outputs.compare import Window, shown
+from calotype.outputs.compare import Window, fitted_to, shown
 from calotype.picture import Picture
 from calotype.picture.notes import as_message
 from calotype.record import REASONS, FaceRecord, Record, Result
@@ -67,7 +67,7 @@ class Report:
         self._pictures += 1
         self._face_count += len(record.faces)
         large = shown(after, LARGE)
-        plain = shown(before, LARGE).resize(large.size, Image.Resampling.BICUBIC)
+        plain = fitted_to(shown(before, LARGE), large.size)
         card = html.render(
             "album_picture.html",
             self.wording,

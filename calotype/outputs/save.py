@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calotype.errors import Message, PictureError
-from calotype.files import make_folder, readable
+from calotype.files import atomic_file, make_folder, readable
 from calotype.outputs.inputs import Item
 from calotype.outputs.names import beside, format_of
 from calotype.outputs.sidecar import is_result, is_sidecar, sha256_of, sidecar_of, write_sidecar
@@ -74,8 +74,11 @@ def save_result(result: "Result", item: Item, task: Any, album: Album) -> SavedF
     target = item.target
     if target.exists() and os.path.samefile(item.source, target):
         raise PictureError("{target} is the source itself; give another {option:out}", target=readable(target))
-    options = {"quality": task.quality, "strip_location": task.strip_location, "record": result.record.as_json()}
-    notes = save(result.picture, target, format=format_of(target), **options)
+    if result.is_copy and format_of(target) == result.picture.format and not task.strip_location:
+        notes = _copy(item.source, target)
+    else:
+        options = {"quality": task.quality, "strip_location": task.strip_location, "record": result.record.as_json()}
+        notes = save(result.picture, target, format=format_of(target), **options)
     sha256 = sha256_of(target)
     if album.sidecar:
         write_sidecar(result.record, item.source, target, sha256)
@@ -86,3 +89,10 @@ def save_result(result: "Result", item: Item, task: Any, album: Album) -> SavedF
 
         save_comparison(result.before, result.picture, beside(target, "-compare", ".jpg"))
     return SavedFile(sha256, tuple(notes))
+
+
+def _copy(source: Path, target: Path) -> tuple[str, ...]:
+    """Copies a file, byte for byte; its record is in the sidecar alone."""
+    with source.open("rb") as original, atomic_file(target) as file:
+        shutil.copyfileobj(original, file)
+    return ()

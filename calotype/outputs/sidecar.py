@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from calotype.record import FaceRecord, Record
 
 MAX_BYTES = 16 * 2**20  # of a sidecar; usual ones have a few thousand
+GIVEN_FILES = ("hints", "reference")  # options that are files, whose hashes are in the record
 LOSSLESS = ("png", "tiff", "bmp")
 
 
@@ -189,9 +190,17 @@ def existing_result(target: Path, task: Any, sha_of: Callable[["Record"], dict[s
     now, then = (_relevant_options(options, record, lossless) for options in _with_network(task, record))
     if record.task != kind_of(task) or now != then:
         return _conflict(target, Message("was made with other options"))
+    if _given_files(task) != {name: record.computed[name] for name in GIVEN_FILES if name in record.computed}:
+        return _conflict(target, Message("was made with other options"))
     if {model.name: model.sha256 for model in record.models} != sha_of(record):
         return _conflict(target, Message("was made with other models"))
     return Existing(stored)
+
+
+def _given_files(task: Any) -> dict[str, str]:
+    """The hashes of the files, besides the source, that a task reads."""
+    paths = {name: getattr(task, name, None) for name in GIVEN_FILES}
+    return {name: sha256_of(path) for name, path in paths.items() if path}
 
 
 def _with_network(task: Any, record: "Record") -> tuple[dict[str, Any], dict[str, Any]]:
@@ -231,6 +240,7 @@ def _relevant_options(options: dict[str, Any], record: "Record", lossless: bool)
     """The options that affect this picture."""
     names = [model.name for model in record.models]
     unused = {"format", "quality"} if lossless else {"format"}  # the file name determines the format
+    unused.update(GIVEN_FILES)  # compared by their hashes
     if not any("general-x4v3" in name for name in names):
         unused.add("denoise")
     if not any("codeformer" in name.lower() for name in names):

@@ -7,6 +7,8 @@ from typing import Any
 _PLACES = {
     "restore": "restore",
     "upscale": "upscale",
+    "split": "split",
+    "colour": "colour",
     "imagine": "imagine",
     "find_faces": "find_faces",
     "train_lora": "train_lora",

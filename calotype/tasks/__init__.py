@@ -14,9 +14,11 @@ from calotype.tasks.enhancing import TrainRestorer, TrainUpscaler
 from calotype.tasks.events import Drawing, Learning, Note, Progress, Sampled, note
 from calotype.tasks.pictures import (
     FORMATS,
+    Colour,
     FindFaces,
     Restore,
     Saving,
+    Split,
     Strengths,
     Tiling,
     Upscale,
@@ -32,9 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMATS",
-    "LIMITS",
     "TASKS",
     "Caption",
+    "Colour",
     "ConvertLora",
     "Drawing",
     "ExtractLora",
@@ -52,6 +54,7 @@ __all__ = [
     "Sampled",
     "Sampling",
     "Saving",
+    "Split",
     "Start",
     "Strengths",
     "Tiling",
@@ -75,6 +78,8 @@ __all__ = [
 TASKS: dict[str, type] = {
     "restore": Restore,
     "upscale": Upscale,
+    "split": Split,
+    "colour": Colour,
     "imagine": Imagine,
     "find_faces": FindFaces,
     "train_lora": TrainLora,
@@ -138,7 +143,7 @@ LATER = ("page", "repair", "fading")  # options that records of earlier versions
 
 def options_of(task: Any) -> dict[str, Any]:
     """The task as JSON data, without its sources and the options whose resolved values the record stores elsewhere."""
-    excluded = ("source", "init", "tile", "auto_face_model", "auto_upscaler", "auto_seconds", "auto_repair")
+    excluded = ("source", "init", "tile", "auto_face_model", "auto_upscaler", "auto_seconds", "auto_repair", "dry_run")
     excluded += ("examined",)
     usual = {spec.name: spec.default for spec in fields(task) if spec.name in LATER}
     return {

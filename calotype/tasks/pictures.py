@@ -10,6 +10,7 @@ from calotype.options import nearest, option, same_as
 from calotype.tasks.drawing import read_size
 
 LARGEST_SCALE = 16  # by which a picture is enlarged to cover a size
+PHOTO_COUNT = "photos"  # key of `Record.computed`: how many photos are on a scan
 REPAIRS = ("texture", "fading")  # in the order in which they are done
 FORMATS = ("auto", "jpeg", "png", "webp", "tiff", "bmp", "avif", "heic", "jxl")
 
@@ -197,6 +198,48 @@ class Restore(Speed, Tiling, Saving):
                 limit=LARGEST_SCALE,
             )
         return replace(self, scale=max(scale, 0.01), cover="")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split(Saving):
+    """Cut the photos out of a scan that holds several, each turned straight and upright."""
+
+    TITLE = "Splitting"
+
+    source: Path = option(help="scan", is_path=True, title="Scan")
+    photo: int = option(
+        0, "cut out the photo of this number alone, in reading order; 0: all", min=0, max=1000, title="Number"
+    )
+    cut_borders: bool = option(False, "also cut off the plain border that a photo has itself")
+    upright: bool = option(True, "turn photos by quarters until their faces are upright", title="Faces upright")
+    dry_run: bool = option(False, "tell which photos are found and where, and write nothing", title="Plan only")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Colour(Saving):
+    """Colour a black and white photo by strokes or by a photo in colour; its lightness stays as it is, bit for bit."""
+
+    TITLE = "Colouring"
+
+    source: Path = option(help="photo", is_path=True, title="Photo")
+    hints: Path | None = option(
+        None,
+        "strokes of colour in a picture as large as the photo: on a transparent layer, or painted over the photo",
+        is_path=True,
+        title="Strokes of colour",
+    )
+    reference: Path | None = option(
+        None,
+        "photo in colour whose colours places that look alike get, first around faces",
+        is_path=True,
+        title="Photo in colour",
+    )
+
+    def __post_init__(self) -> None:
+        if not (self.hints or self.reference):
+            raise CalotypeError(
+                "colours come from {option:hints} or {option:reference}; give one of them, or both", option="hints"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

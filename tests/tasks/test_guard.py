@@ -34,6 +34,8 @@ PLACE = Path("/nowhere/upload")
 FILES = {
     "restore": {"source": PLACE},
     "upscale": {"source": PLACE},
+    "split": {"source": PLACE},
+    "colour": {"source": PLACE, "hints": PLACE, "reference": PLACE},
     "imagine": {},
     "find_faces": {"source": PLACE, "out": PLACE},
     "caption": {"photos": PLACE},

@@ -15,6 +15,8 @@ export function kindTitle(kind) {
   const titles = {
     restore: _("Restore"),
     upscale: _("Enlarge"),
+    split: _("Cut out photos"),
+    colour: _("Colour"),
     imagine: _("Imagine"),
     find_faces: _("Find faces"),
     caption: _("Captions"),
