@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from calotype.checkpoints.lora import Adapter
     from calotype.models.diffusion import Diffusion
     from calotype.models.face_detector import Detector
+    from calotype.models.face_mesh import FaceMesh
 
 GENERAL = "realesr-general-x4v3"  # the only network whose weights are interpolated with those of a twin
 
@@ -61,6 +62,12 @@ class Models:
 
         checkpoint = self.store.find("yunet", kind="detect")
         return self._cached("detect", [checkpoint], (), lambda: Detector(checkpoint.path))
+
+    def face_mesh(self) -> "FaceMesh":
+        from calotype.models.face_mesh import FaceMesh
+
+        mesh, iris = (self.store.find(name, kind="detect") for name in ("facemesh", "facemesh-iris"))
+        return self._cached("detect", [mesh, iris], (), lambda: FaceMesh(mesh.path, iris.path))
 
     def diffusion(self, name: str, vae: str = "", prediction: str = "auto") -> "Diffusion":
         """A diffusion model by catalog name, file or diffusers folder; `vae` replaces its VAE.
