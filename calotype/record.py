@@ -19,6 +19,7 @@ from calotype.picture import Picture
 from calotype.tasks import kind_of, options_of
 
 REPAIRED = "repaired"  # key of `computed`: names of repairs, with what was measured
+FACE_MESH = "face_mesh"  # key of `computed`: faces were treated by their mesh
 NO_NETWORK = "no face network"
 NO_STRENGTH = "strength 0"
 NOT_SURE = "the detector is not sure that this is a face ({confidence})"
@@ -67,6 +68,11 @@ class Record:
         """What was repaired, as the option has it: "none" or a list of names."""
         names = self.computed.get(REPAIRED)
         return ",".join(names) if names and isinstance(names, dict) else "none"
+
+    @property
+    def face_mesh(self) -> str:
+        """Whether faces were treated by their mesh, as the option has it: "none" for records of earlier versions."""
+        return str(self.computed.get(FACE_MESH, "none"))
 
     def as_data(self) -> dict[str, Any]:
         """As JSON, with the keys that files have."""

@@ -12,6 +12,7 @@ from torch.nn import functional
 from calotype import record
 from calotype.checkpoints.models import Models
 from calotype.errors import CalotypeError, Message, PictureError, Remedy, plural
+from calotype.inference.face_parts import blended
 from calotype.inference.upscale import resized_alpha
 from calotype.models.face_detector import DetectedFace
 from calotype.models.network import Network, is_out_of_memory
@@ -130,10 +131,11 @@ class RestoredFace:
     crop: Tensor  # (3, side, side) float32 in [0, 1]
     matrix: np.ndarray  # (2, 3) crop -> source
     strength: float
+    blend: ops.FaceBlend | None = None  # instead of `strength` where the face's mesh is known
 
 
 def restore_faces(
-    picture: Picture, faces: list[FaceRecord], network: Network | None, task: Restore
+    picture: Picture, faces: list[FaceRecord], network: Network | None, task: Restore, models: Models
 ) -> Generator[Progress, None, dict[int, RestoredFace]]:
     """Runs the selected faces through the network, `FACES_AT_ONCE` at a time; returns the crops by number.
 
@@ -152,7 +154,8 @@ def restore_faces(
         ):
             if skips_sharp and ops.is_sharp(*(t.permute(1, 2, 0).numpy() for t in (to_tensor(crop), drawn))):
                 continue
-            restored[face.number] = RestoredFace(drawn, cv2.invertAffineTransform(matrix), face.strength)
+            blend = blended(drawn, face, task, models)
+            restored[face.number] = RestoredFace(drawn, cv2.invertAffineTransform(matrix), face.strength, blend)
     return restored
 
 
@@ -197,7 +200,7 @@ def paste_face(pixels: np.ndarray, source: np.ndarray, face: RestoredFace, upsca
         return
     background = to_tensor(pixels[rows, columns]).permute(1, 2, 0).numpy()
     lanczos = resized_region(source, (height, width), rows, columns).permute(1, 2, 0).numpy()
-    patch = ops.Patch(crop.permute(1, 2, 0).contiguous().numpy(), matrix, face.strength)
+    patch = ops.Patch(crop.permute(1, 2, 0).contiguous().numpy(), matrix, face.strength, face.blend)
     pasted = torch.from_numpy(ops.paste(background, lanczos, patch, (left, top))).permute(2, 0, 1)
     pixels[rows, columns] = to_pixels(pasted, pixels)
 

@@ -16,10 +16,10 @@ OUTLINE = (
     *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
     *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
 )
-TOP, CHIN = 10, 152
-FOREHEAD = 0.16  # by which the outline's top is moved up, of its height: the mesh ends below the hairline
-FADE = 0.085  # width of a mask's soft border outside the outline, of the crop's side
-EDGE = 0.06  # width of its fade before the crop's edge
+TOP, CHIN, SIDES = 10, 152, (234, 454)  # of the outline; sides: the picture's left first
+FOREHEAD = 0.08  # by which the outline's top is moved up, of its height: the mesh ends below the hairline
+EARS = 0.05  # by which its sides are moved out at the height of the ears, of its width
+DETAIL_FADE, TONE_FADE = 0.12, 0.24  # widths of the masks' soft borders outside the outline, of the crop's side
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,16 +45,27 @@ class Mesh:
         return Mesh(points, irises, lids, self.confidence)
 
 
-def face_mask(mesh: Mesh, side: int) -> np.ndarray:
-    """The blending mask that follows a face: (side, side) float32 in [0, 1].
+def face_masks(mesh: Mesh, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """The masks for detail and for tone that follow a face: (side, side) float32 in [0, 1] each.
 
-    1 from chin to hairline and from cheek to cheek, fading to 0 in hair, ears and neck.
+    1 from chin to hairline and from ear to ear; detail fades to 0 soon in hair, neck and background, tone slowly.
     """
+    polygon = _outline(mesh)
+    return tuple(
+        soft_mask([polygon], side, fade * side) * _edge_fade(side, fade / 2) for fade in (DETAIL_FADE, TONE_FADE)
+    )
+
+
+def _outline(mesh: Mesh) -> np.ndarray:
+    """(36, 2) the mesh's outline, with the forehead up to the hairline, and ears."""
     outline = mesh.points[OUTLINE, :2].astype(np.float64)
-    up = mesh.points[TOP, :2] - mesh.points[CHIN, :2].astype(np.float64)
-    heights = (outline - mesh.points[CHIN, :2]) @ up / (up @ up)  # 0 at the chin, 1 at the top
+    chin, left, right = (mesh.points[n, :2].astype(np.float64) for n in (CHIN, *SIDES))
+    up, across = mesh.points[TOP, :2] - chin, right - left
+    heights = (outline - chin) @ up / (up @ up)  # 0 at the chin, 1 at the top
+    sides = 2 * (outline - left) @ across / (across @ across) - 1  # -1 and 1 at the cheeks
     outline += FOREHEAD * np.clip((heights - 0.6) / 0.3, 0, 1)[:, None] * up
-    return soft_mask([outline], side, FADE * side) * _edge_fade(side)
+    outline += EARS * (np.clip(1 - np.abs(heights - 0.55) / 0.35, 0, 1) * sides)[:, None] * across
+    return outline
 
 
 def soft_mask(polygons: Iterable[np.ndarray], side: int, width: float) -> np.ndarray:
@@ -68,7 +79,9 @@ def soft_mask(polygons: Iterable[np.ndarray], side: int, width: float) -> np.nda
     return (fade * fade * (3 - 2 * fade)).astype(np.float32)
 
 
-def _edge_fade(side: int) -> np.ndarray:
+def _edge_fade(side: int, width: float) -> np.ndarray:
+    """1, falling to 0 at the crop's edge over a width that is a fraction of its side: (side, side)."""
     at = np.arange(side, dtype=np.float32) + 0.5
-    fade = np.clip(np.minimum(at, side - at) / (EDGE * side), 0, 1)
+    fade = np.clip(np.minimum(at, side - at) / (width * side), 0, 1)
+    fade = fade * fade * (3 - 2 * fade)
     return np.minimum(fade[None, :], fade[:, None])

@@ -22,7 +22,7 @@ from calotype.inference.speed import choose_upscaler
 from calotype.inference.upscale import enlarge, enlarge_alpha, enlarged_size
 from calotype.ops.color import match_channels, squeeze_grey
 from calotype.picture import Picture
-from calotype.record import Result
+from calotype.record import FACE_MESH, Result
 from calotype.tasks import Note, Progress, Restore, Strengths, read_size
 
 
@@ -42,7 +42,7 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
     detected = find_faces(picture, models) if network or task.faces != "none" else []
     faces = [face_record(n, face, task, network) for n, face in enumerate(detected, 1)]
     faces = select_faces(faces, task, picture)
-    restored = yield from restore_faces(picture, faces, network, task)
+    restored = yield from restore_faces(picture, faces, network, task, models)
     faces = [replace(f, treated=f.number in restored, why=f.why or reason_sharp(f.number in restored)) for f in faces]
 
     strengths = Strengths.read(task.strength)
@@ -56,6 +56,8 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
         paste_face(pixels, picture.pixels, face, upscaler)
 
     computed = models.computed(upscaler or network, tile=enlarged.tile) | repairs
+    if restored and task.uses_face_mesh:
+        computed[FACE_MESH] = "1"
     networks = [upscaler, network if restored else None]
     result = opened.then(match_channels(pixels, opened.pixels), alpha)
     if task.crop:

@@ -138,7 +138,8 @@ LATER = ("page", "repair")  # options that records of earlier versions do not kn
 
 def options_of(task: Any) -> dict[str, Any]:
     """The task as JSON data, without its sources and the options whose resolved values the record stores elsewhere."""
-    excluded = ("source", "init", "tile", "auto_face_model", "auto_upscaler", "auto_seconds", "auto_repair")
+    excluded = ("source", "init", "tile", "auto_seconds")
+    excluded += ("auto_face_model", "auto_upscaler", "auto_repair", "auto_face_mesh")
     usual = {spec.name: spec.default for spec in fields(task) if spec.name in LATER}
     return {
         name: value

@@ -154,6 +154,10 @@ class Restore(Speed, Tiling, Saving):
         is_hidden=True,
     )
 
+    auto_face_mesh: str = option(
+        "", "whether faces are treated by their mesh, where a record has it", max_length=20, is_hidden=True
+    )
+
     cover: str = option(
         "", "size that the result covers, such as 768x512, instead of {option:scale}", max_length=20, is_hidden=True
     )
@@ -172,6 +176,10 @@ class Restore(Speed, Tiling, Saving):
             )
         if self.aligned and "none" in (self.faces, self.face_model):
             raise CalotypeError("{option:aligned} restores the picture as one face; leave out none")
+
+    @property
+    def uses_face_mesh(self) -> bool:
+        return self.auto_face_mesh != "none"
 
     def for_size(self, size: tuple[int, int]) -> "Restore":
         """The task with the scale that `cover` asks for, for a picture of this height and width.

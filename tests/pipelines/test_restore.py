@@ -10,6 +10,7 @@ from PIL import Image
 from calotype.checkpoints import open_network
 from calotype.checkpoints.store import ModelStore
 from calotype.cli import main
+from calotype.engine import Engine
 from calotype.errors import CalotypeError
 from calotype.inference.faces import find_faces, restore_crop, restore_crops
 from calotype.models.network import Network
@@ -265,6 +266,29 @@ def test_a_size_far_beyond_the_picture_is_refused(engine, tmp_path):
         restored(engine, tmp_path / "a.png", cover="500x500", faces="none", **PLAIN)
     with pytest.raises(CalotypeError, match="cover is such as 512"):
         Restore(source=tmp_path / "a.png", cover="0x512")
+
+
+def test_faces_are_pasted_by_their_mesh_and_records_of_earlier_versions_are_not(engine, old_photo):
+    new, earlier = (restored(engine, old_photo, auto_face_mesh=way, **PLAIN) for way in ("", "none"))
+    assert new.record.face_mesh == "1" and earlier.record.face_mesh == "none"
+    assert new.record.options == earlier.record.options
+    assert not np.array_equal(new.picture.pixels, earlier.picture.pixels)
+    plain = restored(engine, old_photo, faces="none", **PLAIN).picture.pixels.astype(int)
+    (face,) = new.record.faces
+    x, y, width, height = (round(2 * v) for v in face.box)
+    beside = np.ones(plain.shape[:2], bool)
+    beside[:, x - width // 10 : x + width + width // 10] = False
+    beside[:y] = beside[y + height :] = False
+    beyond = [np.abs(made.picture.pixels - plain)[beside].sum() for made in (new, earlier)]
+    assert beyond[0] < 0.8 * beyond[1]
+
+
+def test_the_mesh_is_not_loaded_where_no_face_is_restored(settings, old_photo):
+    fresh = Engine(settings)
+    restored(fresh, old_photo, strength="0", scale=1, **PLAIN)
+    assert "facemesh" not in fresh.models.loaded
+    restored(fresh, old_photo, scale=1, **PLAIN)
+    assert "facemesh" in fresh.models.loaded
 
 
 def silk(photo, folder):
