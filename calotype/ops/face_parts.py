@@ -16,6 +16,17 @@ OUTLINE = (
     *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
     *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
 )
+# Polygons of each part, the picture's left one first
+PARTS = {
+    "brows": ((46, 53, 52, 65, 55, 107, 66, 105, 63, 70), (276, 283, 282, 295, 285, 336, 296, 334, 293, 300)),
+    "nose": ((168, 193, 245, 188, 174, 217, 209, 129, 98, 97, 2, 326, 327, 358, 429, 437, 399, 412, 465, 417),),
+    "mouth": ((61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185),),
+    "eyes": (
+        (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246),
+        (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466),
+    ),
+}
+PART_GROWTH = {"brows": 0.1, "nose": 0.05, "mouth": 0.12, "eyes": 0.2}  # of the eyes' distance, around the polygon
 TOP, CHIN, SIDES = 10, 152, (234, 454)  # of the outline; sides: the picture's left first
 FOREHEAD = 0.08  # by which the outline's top is moved up, of its height: the mesh ends below the hairline
 EARS = 0.05  # by which its sides are moved out at the height of the ears, of its width
@@ -66,6 +77,18 @@ def _outline(mesh: Mesh) -> np.ndarray:
     outline += FOREHEAD * np.clip((heights - 0.6) / 0.3, 0, 1)[:, None] * up
     outline += EARS * (np.clip(1 - np.abs(heights - 0.55) / 0.35, 0, 1) * sides)[:, None] * across
     return outline
+
+
+def part_mask(mesh: Mesh, part: str, side: int) -> np.ndarray:
+    """A part of the face, one of PARTS, with a soft border: (side, side) float32 in [0, 1]."""
+    polygons = [mesh.points[list(polygon), :2] for polygon in PARTS[part]]
+    return soft_mask(polygons, side, PART_GROWTH[part] * float(np.linalg.norm(mesh.irises[1, 0] - mesh.irises[0, 0])))
+
+
+def eye_mask(mesh: Mesh, eye: int, side: int) -> np.ndarray:
+    """One eye with its lids, as `part_mask` of both."""
+    width = PART_GROWTH["eyes"] * float(np.linalg.norm(mesh.irises[1, 0] - mesh.irises[0, 0]))
+    return soft_mask([mesh.points[list(PARTS["eyes"][eye]), :2]], side, width)
 
 
 def soft_mask(polygons: Iterable[np.ndarray], side: int, width: float) -> np.ndarray:

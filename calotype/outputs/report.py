@@ -198,12 +198,15 @@ def _around(face: FaceRecord) -> Window:
 def _face_lines(face: FaceRecord) -> list[Message]:
     x, y, width, height = face.box
     reason = recognized(face.why, REASONS) if face.why else Message("as asked")
+    alike = [] if face.identity is None else [Message("likeness to the photo {identity:.0%}", identity=face.identity)]
+    alike += [Message("blended back to {kept:.0%} of the restoration", kept=face.kept)] if face.kept < 1 else []
     return [
         Message("{width:.0f} × {height:.0f} pixels at {x:.0f}, {y:.0f}", width=width, height=height, x=x, y=y),
         Message("the detector is {confidence:.0%} sure", confidence=face.confidence),
         Message("restored, strength {strength:g}", strength=face.strength)
         if face.treated
         else Message("left alone: {reason}", reason=reason),
+        *alike,
     ]
 
 

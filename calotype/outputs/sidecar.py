@@ -120,6 +120,8 @@ def checked(record: "Record", where: str) -> "Record":
 
 def _is_face(face: "FaceRecord") -> bool:
     numbers = [*face.box, *(v for point in face.landmarks for v in point), face.confidence, face.strength, face.number]
+    numbers += [*face.eyes, *(v for pair in face.creases for v in pair), face.kept]
+    numbers += [v for v in (face.yaw, face.identity) if v is not None]
     are_numbers = all(isinstance(v, (int, float)) and math.isfinite(v) for v in numbers)
     return are_numbers and len(face.box) == 4 and isinstance(face.why, str)
 

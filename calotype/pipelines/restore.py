@@ -10,9 +10,9 @@ from calotype.inference.faces import (
     face_network,
     face_record,
     find_faces,
+    mesh_facts,
     network_input,
     paste_face,
-    reason_sharp,
     restore_aligned,
     restore_faces,
     select_faces,
@@ -22,7 +22,7 @@ from calotype.inference.speed import choose_upscaler
 from calotype.inference.upscale import enlarge, enlarge_alpha, enlarged_size
 from calotype.ops.color import match_channels, squeeze_grey
 from calotype.picture import Picture
-from calotype.record import FACE_MESH, Result
+from calotype.record import SHARP, Result
 from calotype.tasks import Note, Progress, Restore, Strengths, read_size
 
 
@@ -33,7 +33,7 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
     is_deep = picture.pixels.dtype == np.uint16
     network = yield from face_network(task, models, is_deep)
     if task.aligned:
-        yield restore_aligned(task, opened, network, models)
+        yield (yield from restore_aligned(task, opened, network, models))
         return
     fitted = task.for_size(picture.pixels.shape[:2])
     name = yield from choose_upscaler(fitted, picture.pixels, models)
@@ -43,7 +43,10 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
     faces = [face_record(n, face, task, network) for n, face in enumerate(detected, 1)]
     faces = select_faces(faces, task, picture)
     restored = yield from restore_faces(picture, faces, network, task, models)
-    faces = [replace(f, treated=f.number in restored, why=f.why or reason_sharp(f.number in restored)) for f in faces]
+    faces = [
+        restored[f.number].record if f.number in restored else replace(f, treated=False, why=f.why or SHARP)
+        for f in faces
+    ]
 
     strengths = Strengths.read(task.strength)
     size = enlarged_size(picture.pixels, fitted.scale)
@@ -55,9 +58,9 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
     for face in restored.values():
         paste_face(pixels, picture.pixels, face, upscaler)
 
-    computed = models.computed(upscaler or network, tile=enlarged.tile) | repairs
-    if restored and task.uses_face_mesh:
-        computed[FACE_MESH] = "1"
+    computed = (
+        models.computed(upscaler or network, tile=enlarged.tile) | repairs | (mesh_facts(task) if restored else {})
+    )
     networks = [upscaler, network if restored else None]
     result = opened.then(match_channels(pixels, opened.pixels), alpha)
     if task.crop:

@@ -133,13 +133,17 @@ def is_training(kind: str) -> bool:
     return hasattr(TASKS.get(kind), "output_dir")
 
 
-LATER = ("page", "repair")  # options that records of earlier versions do not know: left out at their defaults
+LATER = (
+    "page",
+    "repair",
+    "min_likeness",
+)  # options that records of earlier versions do not know: left out at their defaults
 
 
 def options_of(task: Any) -> dict[str, Any]:
     """The task as JSON data, without its sources and the options whose resolved values the record stores elsewhere."""
     excluded = ("source", "init", "tile", "auto_seconds")
-    excluded += ("auto_face_model", "auto_upscaler", "auto_repair", "auto_face_mesh")
+    excluded += ("auto_face_model", "auto_upscaler", "auto_repair", "auto_face_mesh", "auto_identity")
     usual = {spec.name: spec.default for spec in fields(task) if spec.name in LATER}
     return {
         name: value
