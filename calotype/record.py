@@ -137,6 +137,7 @@ class Result:
     picture: Picture
     before: Picture | None  # the source as it was opened, if there is one
     record: Record
+    uncertainty: np.ndarray | None = None  # (H, W, 3) uint8 of the picture's size: what is invented in its faces
     is_sheet: bool = False  # a grid of several pictures
 
     @classmethod

@@ -1,6 +1,6 @@
 """Face restoration: detects, selects, restores and pastes the faces of a photo."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -14,6 +14,7 @@ from calotype.checkpoints.models import Models
 from calotype.errors import CalotypeError, Message, PictureError, Remedy, plural
 from calotype.inference.face_parts import guarded
 from calotype.inference.identity import identity_measure
+from calotype.inference.uncertainty import as_heat, deviations
 from calotype.inference.upscale import resized_alpha
 from calotype.models.face_detector import DetectedFace
 from calotype.models.network import Network, is_out_of_memory
@@ -126,6 +127,7 @@ class RestoredFace:
     crop: Tensor  # (3, side, side) float32 in [0, 1]
     matrix: np.ndarray  # (2, 3) crop -> source
     record: FaceRecord
+    deviation: np.ndarray | None = None  # (side, side) float32, of jittered runs
     blend: ops.FaceBlend | None = None  # instead of its strength where the face's mesh is known
 
 
@@ -151,7 +153,10 @@ def restore_faces(
             if skips_sharp and ops.is_sharp(*(t.permute(1, 2, 0).numpy() for t in (photo, drawn))):
                 continue
             kept, blend = yield from guarded(photo, drawn, face, task, models)
-            restored[face.number] = RestoredFace(drawn, cv2.invertAffineTransform(matrix), kept, blend)
+            deviation = None
+            if task.has_uncertainty:
+                deviation = deviations(crop, lambda crops: restore_crops(crops, network, task.fidelity))
+            restored[face.number] = RestoredFace(drawn, cv2.invertAffineTransform(matrix), kept, deviation, blend)
     return restored
 
 
@@ -199,6 +204,21 @@ def paste_face(pixels: np.ndarray, source: np.ndarray, face: RestoredFace, upsca
     patch = ops.Patch(crop.permute(1, 2, 0).contiguous().numpy(), matrix, face.record.strength, face.blend)
     pasted = torch.from_numpy(ops.paste(background, lanczos, patch, (left, top))).permute(2, 0, 1)
     pixels[rows, columns] = to_pixels(pasted, pixels)
+
+
+def uncertainty(picture: Picture, source: np.ndarray, faces: Iterable[RestoredFace]) -> np.ndarray:
+    """The result in dim grey, with the deviations of its restored faces in colours: (H, W, 3) uint8."""
+    height, width = picture.pixels.shape[:2]
+    deviation = np.zeros((height, width), np.float32)
+    for face in faces:
+        matrix = ops.scaled(face.matrix, height / source.shape[0], width / source.shape[1])
+        side = face.deviation.shape[0]
+        (mask, strength) = (
+            (face.blend.detail, face.blend.strength) if face.blend else (ops.feather(side), face.record.strength)
+        )
+        warped = cv2.warpAffine(face.deviation * mask * strength, matrix, (width, height), flags=cv2.INTER_LINEAR)
+        deviation = np.maximum(deviation, warped)
+    return as_heat(to_uint8_rgb(picture.pixels), deviation)
 
 
 def _enlarged_face(face: RestoredFace, grow: float, upscaler: Network | None) -> Tensor:

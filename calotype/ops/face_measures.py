@@ -16,7 +16,7 @@ BLURS = (0, 0.7, 1, 1.4, 2, 2.8, 4, 5.6, 8, 11, 16)  # sigmas of 512
 SIDE = 256  # of crops whose appearance is compared
 FACE = np.array([(70, 90), (186, 90), (200, 130), (180, 215), (128, 245), (76, 215), (56, 130)])  # at that side
 FINE, COARSE = 2, 16  # sigmas at that side between which appearance is compared
-# Least squares fit of dlib's distance over 740 pairs: a degraded face, and it restored, sharp, or mixed with another
+# Least squares fit of dlib's distance over 733 pairs: a degraded face, and it restored, sharp, or mixed with another
 SHAPE_WEIGHT, APPEARANCE_WEIGHT = 1.143, 0.399
 INNER = tuple(sorted({*OUTLINE, *(n for polygons in PARTS.values() for polygon in polygons for n in polygon)}))
 

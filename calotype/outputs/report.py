@@ -7,12 +7,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from calotype import html
 from calotype.errors import PLAIN, CalotypeError, Message, Wording, duration, plural, recognized
 from calotype.files import atomic_file, readable
-from calotype.outputs.compare import Window, shown
+from calotype.outputs.compare import Window, shown, shown_pixels
 from calotype.picture import Picture
 from calotype.picture.notes import as_message
 from calotype.record import REASONS, FaceRecord, Record, Result
@@ -47,12 +48,12 @@ class Report:
 
     def add(self, source: Path, target: Path, result: Result, seconds: float | None = None) -> None:
         """A finished picture. `seconds`: None for one that was done in an earlier run."""
-        self._add(source, target, result.before, result.picture, result.record, seconds)
+        self._add(source, target, result.before, result.picture, result.record, seconds, result.uncertainty)
 
     def add_files(self, source: Path, target: Path, record: Record, max_pixels: int) -> None:
         """A picture that was done in an earlier run, read from its files."""
         before = Picture.open(source, max_pixels, record.options.get("page", 0))
-        self._add(source, target, before, Picture.open(target, 2**62), record, None)
+        self._add(source, target, before, Picture.open(target, 2**62), record, None, None)
 
     def add_failure(self, source: Path, cause: str) -> None:
         self._failures += 1
@@ -61,7 +62,14 @@ class Report:
         )
 
     def _add(
-        self, source: Path, target: Path, before: Picture, after: Picture, record: Record, seconds: float | None
+        self,
+        source: Path,
+        target: Path,
+        before: Picture,
+        after: Picture,
+        record: Record,
+        seconds: float | None,
+        uncertainty: np.ndarray | None,
     ) -> None:
         self._pictures += 1
         self._face_count += len(record.faces)
@@ -75,6 +83,7 @@ class Report:
             before=html.encode_jpeg(plain),
             after=html.encode_jpeg(large),
             size=large.size,
+            uncertainty=None if uncertainty is None else html.encode_jpeg(shown_pixels(uncertainty, LARGE)),
             notes=[readable(self.wording.fill(as_message(note))) for note in record.notes],
             rows=self._rows(record),
             **self._faces(before, after, record.faces),

@@ -16,6 +16,7 @@ from calotype.inference.faces import (
     restore_aligned,
     restore_faces,
     select_faces,
+    uncertainty,
 )
 from calotype.inference.repair import repair
 from calotype.inference.speed import choose_upscaler
@@ -63,9 +64,12 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
     )
     networks = [upscaler, network if restored else None]
     result = opened.then(match_channels(pixels, opened.pixels), alpha)
+    has_uncertainty = restored and task.has_uncertainty
+    invented = uncertainty(result, picture.pixels, restored.values()) if has_uncertainty else None
     if task.crop:
         result = _cropped(result, task)
-    yield Result.of(task, opened, result, networks, computed, faces)
+    finished = Result.of(task, opened, result, networks, computed, faces)
+    yield replace(finished, uncertainty=invented)
 
 
 def _cropped(picture: Picture, task: Restore) -> Picture:

@@ -143,7 +143,14 @@ LATER = (
 def options_of(task: Any) -> dict[str, Any]:
     """The task as JSON data, without its sources and the options whose resolved values the record stores elsewhere."""
     excluded = ("source", "init", "tile", "auto_seconds")
-    excluded += ("auto_face_model", "auto_upscaler", "auto_repair", "auto_face_mesh", "auto_identity")
+    excluded += (
+        "auto_face_model",
+        "auto_upscaler",
+        "auto_repair",
+        "auto_face_mesh",
+        "auto_identity",
+        "has_uncertainty",
+    )
     usual = {spec.name: spec.default for spec in fields(task) if spec.name in LATER}
     return {
         name: value

@@ -166,6 +166,9 @@ class Restore(Speed, Tiling, Saving):
     auto_face_mesh: str = option(
         "", "whether faces are treated by their mesh, where a record has it", max_length=20, is_hidden=True
     )
+    has_uncertainty: bool = option(
+        False, "also make the picture of what is invented ({option:uncertainty})", is_hidden=True
+    )
     auto_identity: str = option(
         "", "how likeness is measured, where a record has it", choices=("", "dlib", "mesh"), is_hidden=True
     )

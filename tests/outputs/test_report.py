@@ -87,6 +87,7 @@ def test_any_text_is_shown_as_it_is(text):
     face = {"number": 1, "before": b"", "after": b"", "lines": [text]}
     values = {"name": text, "lead": text, "notes": [text], "rows": [(text, text)]}
     card = {"before": b"", "after": b"", "size": (1, 1), "faces": [face], "faces_title": text, "overview": b""}
+    card |= {"uncertainty": b""}
     page = html.render("album_failure.html", name=text, cause=text) + html.render(
         "album_picture.html", **values, **card
     )
