@@ -46,15 +46,6 @@ class Mesh:
     def is_sure(self) -> bool:
         return self.confidence >= MIN_CONFIDENCE
 
-    def resized(self, side: int, new_side: int) -> "Mesh":
-        """The mesh in the crop resized from `side` to `new_side`."""
-        scale = new_side / side
-        points, irises, lids = (np.array(p) for p in (self.points, self.irises, self.lids))
-        points[:, 2] *= scale
-        for part in (points[:, :2], irises, lids):
-            part[...] = (part + 0.5) * scale - 0.5
-        return Mesh(points, irises, lids, self.confidence)
-
 
 def face_masks(mesh: Mesh, side: int) -> tuple[np.ndarray, np.ndarray]:
     """The masks for detail and for tone that follow a face: (side, side) float32 in [0, 1] each.

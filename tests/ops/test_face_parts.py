@@ -51,11 +51,6 @@ def test_masks_end_before_the_crops_edge(face):
         assert np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).max() < 0.02
 
 
-def test_masks_of_another_side_are_the_same(face):
-    large = face_masks(face[1], 512)[0].reshape(256, 2, 256, 2).mean((1, 3))
-    assert np.abs(face_masks(face[1].resized(512, 256), 256)[0] - large).max() < 0.1
-
-
 def pasted(background, crop, blend=None):
     return paste(background, background, Patch(crop, STILL, 1.0, blend), (0, 0))
 
