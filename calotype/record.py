@@ -20,6 +20,8 @@ from calotype.picture import Picture
 from calotype.tasks import kind_of, options_of
 
 REPAIRED = "repaired"  # key of `computed`: names of repairs, with what was measured
+FACE_MESH = "face_mesh"  # key of `computed`: faces were treated by their mesh
+IDENTITY = "identity"  # key of `computed`: how the likeness of faces was measured
 NO_NETWORK = "no face network"
 NO_STRENGTH = "strength 0"
 NOT_SURE = "the detector is not sure that this is a face ({confidence})"
@@ -41,6 +43,11 @@ class FaceRecord:
     treated: bool
     why: str = ""  # one of REASONS, filled in, if it was not restored
     strength: float = 1.0
+    yaw: float | None = None  # degrees to the side, positive to the picture's right; None where it was not measured
+    eyes: tuple[float, ...] = ()  # of the photo: height over width of each eye, picture's left first
+    creases: tuple[tuple[float, float], ...] = ()  # depth on each upper eyelid, in the photo and in the result
+    identity: float | None = None  # likeness of the result to the photo, 0 to 1
+    kept: float = 1.0  # factor of strength that was left for it
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,15 @@ class Record:
         names = self.computed.get(REPAIRED)
         return ",".join(names) if names and isinstance(names, dict) else "none"
 
+    @property
+    def face_mesh(self) -> str:
+        """Whether faces were treated by their mesh, as the option has it: "none" for records of earlier versions."""
+        return str(self.computed.get(FACE_MESH, "none"))
+
+    @property
+    def identity_measure(self) -> str:
+        return str(self.computed.get(IDENTITY, ""))
+
     def as_data(self) -> dict[str, Any]:
         """As JSON, with the keys that files have."""
         data = asdict(self)
@@ -89,8 +105,8 @@ class Record:
         try:
             data = json.loads(text)
             data["faces"] = tuple(
-                FaceRecord(**{**f, "box": tuple(f["box"]), "landmarks": tuple(map(tuple, f["landmarks"]))})
-                for f in data.get("faces", ())
+                FaceRecord(**{name: _as_tuples(value) for name, value in face.items()})
+                for face in data.get("faces", ())
             )
             data["models"] = tuple(ModelRecord(**m) for m in data.get("models", ()))
             data["source_size"] = tuple(data["source_size"])
@@ -103,6 +119,11 @@ class Record:
                 where=where,
                 kind=type(fault).__name__,
             ) from None
+
+
+def _as_tuples(value: Any) -> Any:
+    """Lists, also those in lists, as tuples."""
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +142,7 @@ class Result:
     picture: Picture
     before: Picture | None  # the source as it was opened, if there is one
     record: Record
+    uncertainty: np.ndarray | None = None  # (H, W, 3) uint8 of the picture's size: what is invented in its faces
     is_sheet: bool = False  # a grid of several pictures
 
     @property

@@ -320,6 +320,24 @@ _ENTRIES = (
         size=232_589,
         sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
     ),
+    Entry(
+        "facemesh",
+        "detect",
+        APACHE,
+        "MediaPipe's face mesh: 468 points of a face, for masks of its parts",
+        file="facemesh/facemesh.safetensors",
+        size=1_218_850,
+        sha256="b39484e605ce866e41feca18a8757852078519062c49780d69de460730fdd97e",
+    ),
+    Entry(
+        "facemesh-iris",
+        "detect",
+        APACHE,
+        "MediaPipe's irises: lids and iris of each eye",
+        file="facemesh/iris.safetensors",
+        size=2_622_344,
+        sha256="06eea762b9b7caf07f94b2a2bbe82c2c4246f82a56ad9d7d45279a6ea1c9301c",
+    ),
 )
 CATALOG: dict[str, Entry] = {entry.name: entry for entry in _ENTRIES}
 # What `speed` chooses from: for photos and for drawings, the quick ones by their scale.

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from calotype.checkpoints.lora import Adapter
     from calotype.models.diffusion import Diffusion
     from calotype.models.face_detector import Detector
+    from calotype.models.face_identity import FaceIdentity
+    from calotype.models.face_mesh import FaceMesh
 
 GENERAL = "realesr-general-x4v3"  # the only network whose weights are interpolated with those of a twin
 
@@ -33,6 +35,7 @@ class Models:
         self.store = ModelStore(settings)
         self.device = pick_device(settings.device)
         self.cache = ModelCache(int(settings.memory * 2**30))
+        self._face_identity: FaceIdentity | None = None
 
     @property
     def loaded(self) -> frozenset[str]:
@@ -61,6 +64,20 @@ class Models:
 
         checkpoint = self.store.find("yunet", kind="detect")
         return self._cached("detect", [checkpoint], (), lambda: Detector(checkpoint.path))
+
+    def face_mesh(self) -> "FaceMesh":
+        from calotype.models.face_mesh import FaceMesh
+
+        mesh, iris = (self.store.find(name, kind="detect") for name in ("facemesh", "facemesh-iris"))
+        return self._cached("detect", [mesh, iris], (), lambda: FaceMesh(mesh.path, iris.path))
+
+    def face_identity(self) -> "FaceIdentity":
+        """dlib's descriptors of faces; `models.face_identity.is_installed` says whether they are there."""
+        from calotype.models.face_identity import FaceIdentity
+
+        if self._face_identity is None:
+            self._face_identity = FaceIdentity()
+        return self._face_identity
 
     def diffusion(self, name: str, vae: str = "", prediction: str = "auto") -> "Diffusion":
         """A diffusion model by catalog name, file or diffusers folder; `vae` replaces its VAE.

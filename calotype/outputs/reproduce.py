@@ -209,7 +209,13 @@ def task_again(stored: StoredRecord, source: Path) -> Any:
     if upscaler := automatic_upscaler(record):
         task = replace(task, auto_upscaler=upscaler)
     if hasattr(task, "auto_repair"):
-        task = replace(task, auto_repair=record.repairs, examined=bool(record.measures))
+        task = replace(
+            task,
+            auto_repair=record.repairs,
+            examined=bool(record.measures),
+            auto_face_mesh=record.face_mesh,
+            auto_identity=record.identity_measure,
+        )
     return task
 
 

@@ -1,4 +1,4 @@
-"""Writing a result: the picture, its sidecar, a comparison."""
+"""Writing a result: the picture, its sidecar, a comparison, and what was invented."""
 
 import os
 import shutil
@@ -55,12 +55,19 @@ def check_overwrites(item: Item, album: Album) -> None:
             "{option:overwrite}",
             sidecar=readable(sidecar),
         )
-    comparison = beside(item.target, "-compare", ".jpg")
-    if album.compare and comparison.exists() and not is_result(item.target):
-        raise PictureError(
-            "{comparison} exists and was not written by Calotype; give {option:suffix} or {option:overwrite}",
-            comparison=readable(comparison),
-        )
+    beside_it = [(album.compare, beside(item.target, "-compare", ".jpg"))]
+    beside_it += [(album.uncertainty, uncertainty_of(item.target))]
+    for is_written, comparison in beside_it:
+        if is_written and comparison.exists() and not is_result(item.target):
+            raise PictureError(
+                "{comparison} exists and was not written by Calotype; give {option:suffix} or {option:overwrite}",
+                comparison=readable(comparison),
+            )
+
+
+def uncertainty_of(target: Path) -> Path:
+    """Where the picture of what was invented in a result is written."""
+    return beside(target, "-uncertainty", ".png")
 
 
 def save_result(result: "Result", item: Item, task: Any, album: Album) -> SavedFile:
@@ -88,6 +95,10 @@ def save_result(result: "Result", item: Item, task: Any, album: Album) -> SavedF
         from calotype.outputs.compare import save_comparison
 
         save_comparison(result.before, result.picture, beside(target, "-compare", ".jpg"))
+    if result.uncertainty is not None:
+        from calotype.outputs.compare import save_uncertainty
+
+        save_uncertainty(result.uncertainty, uncertainty_of(target))
     return SavedFile(sha256, tuple(notes))
 
 

@@ -120,7 +120,12 @@ def checked(record: "Record", where: str) -> "Record":
 
 
 def _is_face(face: "FaceRecord") -> bool:
-    numbers = [*face.box, *(v for point in face.landmarks for v in point), face.confidence, face.strength, face.number]
+    lists = (face.box, face.eyes, face.landmarks, face.creases)
+    if not all(isinstance(values, tuple) for values in (*lists, *face.landmarks, *face.creases)):
+        return False
+    numbers = [*face.box, *face.eyes, *(v for pair in (*face.landmarks, *face.creases) for v in pair)]
+    numbers += [face.number, face.confidence, face.strength, face.kept]
+    numbers += [v for v in (face.yaw, face.identity) if v is not None]
     are_numbers = all(isinstance(v, (int, float)) and math.isfinite(v) for v in numbers)
     return are_numbers and len(face.box) == 4 and isinstance(face.why, str)
 

@@ -11,19 +11,20 @@ from calotype.inference.faces import (
     face_network,
     face_record,
     find_faces,
+    mesh_facts,
     network_input,
     paste_face,
-    reason_sharp,
     restore_aligned,
     restore_faces,
     select_faces,
+    uncertainty,
 )
 from calotype.inference.repair import repair
 from calotype.inference.speed import choose_upscaler
 from calotype.inference.upscale import enlarge, enlarge_alpha, enlarged_size
 from calotype.ops.color import match_channels, squeeze_grey
 from calotype.picture import Picture
-from calotype.record import Result
+from calotype.record import SHARP, Result
 from calotype.tasks import Note, Progress, Restore, Strengths, read_size
 
 
@@ -38,7 +39,7 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
     is_deep = picture.pixels.dtype == np.uint16
     network = yield from face_network(task, models, is_deep)
     if task.aligned:
-        yield restore_aligned(task, opened, network, models)
+        yield (yield from restore_aligned(task, opened, network, models))
         return
     fitted = task.for_size(picture.pixels.shape[:2])
     name = yield from choose_upscaler(fitted, picture.pixels, models)
@@ -47,8 +48,11 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
     detected = find_faces(picture, models) if network or task.faces != "none" else []
     faces = [face_record(n, face, task, network) for n, face in enumerate(detected, 1)]
     faces = select_faces(faces, task, picture)
-    restored = yield from restore_faces(picture, faces, network, task)
-    faces = [replace(f, treated=f.number in restored, why=f.why or reason_sharp(f.number in restored)) for f in faces]
+    restored = yield from restore_faces(picture, faces, network, task, models)
+    faces = [
+        restored[f.number].record if f.number in restored else replace(f, treated=False, why=f.why or SHARP)
+        for f in faces
+    ]
 
     strengths = Strengths.read(task.strength)
     size = enlarged_size(picture.pixels, fitted.scale)
@@ -61,13 +65,17 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
         paste_face(pixels, picture.pixels, face, upscaler)
 
     computed = models.computed(upscaler or network, tile=enlarged.tile) | repaired.computed
+    computed |= mesh_facts(task) if restored else {}
     networks = [upscaler, network if restored else None]
     result = opened.then(match_channels(pixels, opened.pixels), alpha)
+    has_uncertainty = restored and task.has_uncertainty
+    invented = uncertainty(result, picture.pixels, restored.values()) if has_uncertainty else None
     if task.crop:
         result = _cropped(result, task)
     if is_examined:
         measures += (*repaired.measures, *examine_faces(scan, faces, task.min_face))
-    yield Result.of(task, opened, result, networks, computed, faces, measures)
+    finished = Result.of(task, opened, result, networks, computed, faces, measures)
+    yield replace(finished, uncertainty=invented)
 
 
 def _cropped(picture: Picture, task: Restore) -> Picture:

@@ -138,13 +138,14 @@ def is_training(kind: str) -> bool:
     return hasattr(TASKS.get(kind), "output_dir")
 
 
-LATER = ("page", "repair", "fading")  # options that records of earlier versions do not know: left out at their defaults
+# options that records of earlier versions do not know: left out at their defaults
+LATER = ("page", "repair", "fading", "min_likeness")
 
 
 def options_of(task: Any) -> dict[str, Any]:
     """The task as JSON data, without its sources and the options whose resolved values the record stores elsewhere."""
-    excluded = ("source", "init", "tile", "auto_face_model", "auto_upscaler", "auto_seconds", "auto_repair", "dry_run")
-    excluded += ("examined",)
+    excluded = ("source", "init", "tile", "auto_seconds", "dry_run", "examined", "has_uncertainty")
+    excluded += ("auto_face_model", "auto_upscaler", "auto_repair", "auto_face_mesh", "auto_identity")
     usual = {spec.name: spec.default for spec in fields(task) if spec.name in LATER}
     return {
         name: value

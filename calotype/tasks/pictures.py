@@ -10,6 +10,7 @@ from calotype.options import nearest, option, same_as
 from calotype.tasks.drawing import read_size
 
 LARGEST_SCALE = 16  # by which a picture is enlarged to cover a size
+FACE_PARTS = ("eyes", "brows", "nose", "mouth", "skin")  # with strengths of their own
 PHOTO_COUNT = "photos"  # key of `Record.computed`: how many photos are on a scan
 REPAIRS = ("texture", "fading")  # in the order in which they are done
 FORMATS = ("auto", "jpeg", "png", "webp", "tiff", "bmp", "avif", "heic", "jxl")
@@ -127,7 +128,8 @@ class Restore(Speed, Tiling, Saving):
     )
     strength: str = option(
         "1",
-        "weight of the restored pixels, 0 to 1; faces by number, the rest by name: 0.8,2=0.3,background=1",
+        "weight of the restored pixels, 0 to 1; faces by number, parts of faces and the rest by name: "
+        "0.8,2=0.3,eyes=0.5,background=1; parts: eyes, brows, nose, mouth, skin",
     )
     repair: str = option(
         "auto",
@@ -153,11 +155,28 @@ class Restore(Speed, Tiling, Saving):
         0.7, "skip faces with a lower detection confidence", min=0, max=1, title="Minimum confidence"
     )
     min_face: int = option(20, "skip faces narrower than this, in pixels", min=0, max=65_535, title="Minimum face size")
+    min_likeness: float = option(
+        0.4,
+        "how much a restored face has to look like the photo, 0 to 1; it is blended back until it does; 0: it never is",
+        min=0,
+        max=1,
+        title="Least likeness",
+    )
     auto_face_model: str = option(
         "",
         "the network that auto stands for, where a record has it; the best one installed where empty",
         names="faces",
         is_hidden=True,
+    )
+
+    auto_face_mesh: str = option(
+        "", "whether faces are treated by their mesh, where a record has it", max_length=20, is_hidden=True
+    )
+    has_uncertainty: bool = option(
+        False, "also make the picture of what is invented ({option:uncertainty})", is_hidden=True
+    )
+    auto_identity: str = option(
+        "", "how likeness is measured, where a record has it", choices=("", "dlib", "mesh"), is_hidden=True
     )
 
     cover: str = option(
@@ -178,6 +197,10 @@ class Restore(Speed, Tiling, Saving):
             )
         if self.aligned and "none" in (self.faces, self.face_model):
             raise CalotypeError("{option:aligned} restores the picture as one face; leave out none")
+
+    @property
+    def uses_face_mesh(self) -> bool:
+        return self.auto_face_mesh != "none"
 
     def for_size(self, size: tuple[int, int]) -> "Restore":
         """The task with the scale that `cover` asks for, for a picture of this height and width.
@@ -306,15 +329,19 @@ def chosen_repairs(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Strengths:
-    """Weights of the restored pixels: for all, for single faces by number, for the background."""
+    """Weights of the restored pixels: for all, for single faces by number, for parts of faces, for the background."""
 
     overall: float
     faces: Mapping[int, float]
     background: float
+    parts: Mapping[str, float]  # names of FACE_PARTS
 
     @classmethod
     def read(cls, text: str) -> "Strengths":
-        """Reads "0.8", "0.8,2=0.3", "0.5,background=1". Raises CalotypeError for anything else."""
+        """Reads "0.8", "0.8,2=0.3", "eyes=0.3,mouth=0.6", "0.5,background=1".
+
+        Raises CalotypeError for anything else.
+        """
         overall, named = 1.0, {}
         try:
             for entry in text.split(","):
@@ -322,15 +349,22 @@ class Strengths:
                 if not 0 <= float(value) <= 1:
                     raise ValueError
                 if equals:
-                    named[name.strip() if name.strip() == "background" else int(name)] = float(value)
+                    name = name.strip()
+                    named[name if name in (*FACE_PARTS, "background") else int(name)] = float(value)
                 else:
                     overall = float(value)
         except ValueError:
             raise CalotypeError(
-                "{option:strength} is a number from 0 to 1, or such as 0.8,2=0.3,background=1, not {text!r}", text=text
+                "{option:strength} is a number from 0 to 1, or such as 0.8,2=0.3,eyes=0.5,background=1, not {text!r}",
+                text=text,
             ) from None
+        parts = {name: named.pop(name) for name in FACE_PARTS if name in named}
         background = named.pop("background", overall)
-        return cls(overall, named, background)
+        return cls(overall, named, background, parts)
 
     def of(self, number: int) -> float:
         return self.faces.get(number, self.overall)
+
+    def leaves(self, number: int) -> bool:
+        """Whether nothing of this face is restored. A part counts unless the face itself is named with 0."""
+        return self.of(number) == 0 and (number in self.faces or not any(self.parts.values()))

@@ -30,6 +30,8 @@ SHIPPED = {
     "faces-v2",
     "emoji",
     "yunet",
+    "facemesh",
+    "facemesh-iris",
 }
 
 
@@ -93,7 +95,7 @@ def test_the_cards_tell_the_files_sha256():
         "faces-v0": "model.safetensors",
         "faces-v2": "model.safetensors",
     }
-    for folder, file in files.items():
+    for folder, file in [*files.items(), ("facemesh", "facemesh.safetensors"), ("facemesh", "iris.safetensors")]:
         assert digest(shipped(folder, file)) in shipped(folder, "CARD.md").read_text("utf-8")
 
 

@@ -104,6 +104,7 @@ def test_any_text_is_shown_as_it_is(text):
     values = {"name": text, "lead": text, "notes": [text], "rows": [(text, text)]}
     values["measures"] = [dict.fromkeys(("name", "value", "threshold", "decision", "is_beyond"), text)]
     card = {"before": b"", "after": b"", "size": (1, 1), "faces": [face], "faces_title": text, "overview": b""}
+    card |= {"uncertainty": b""}
     page = html.render("album_failure.html", name=text, cause=text) + html.render(
         "album_picture.html", **values, **card
     )
