@@ -22,6 +22,7 @@ FILE_OPTIONS = ("init", "mask", "network_weights", "vgg", "discriminator", "tagg
 NO_FOLDER = {
     "train_gan": "there is no folder {folder}; give the folder with your pictures",
     "train_upscaler": "there is no folder {folder}; give the folder with your pictures",
+    "train_repairer": "there is no folder {folder}; give the folder with your pictures",
     "train_restorer": "there is no folder {folder}; give the folder with faces",
     "train_diffusion": "there is no {folder}; give a folder of pictures with captions, or a .tar of them",
 }

@@ -25,6 +25,7 @@ from calotype.tasks.pictures import (
 )
 from calotype.tasks.training import TrainLora
 from calotype.tasks.training_gan import TrainGan
+from calotype.tasks.training_repair import TrainRepairer
 
 if TYPE_CHECKING:
     from calotype.tasks.guard import Files, Names
@@ -58,6 +59,7 @@ __all__ = [
     "TrainDiffusion",
     "TrainGan",
     "TrainLora",
+    "TrainRepairer",
     "TrainRestorer",
     "TrainUpscaler",
     "Upscale",
@@ -87,6 +89,7 @@ TASKS: dict[str, type] = {
     "train_gan": TrainGan,
     "train_upscaler": TrainUpscaler,
     "train_restorer": TrainRestorer,
+    "train_repairer": TrainRepairer,
 }
 
 
@@ -133,7 +136,8 @@ def is_training(kind: str) -> bool:
     return hasattr(TASKS.get(kind), "output_dir")
 
 
-LATER = ("page", "repair", "fading")  # options that records of earlier versions do not know: left out at their defaults
+# Options that records of earlier versions do not know: left out at their defaults.
+LATER = ("page", "repair", "fading", "mask", "repair_model", "inpaint_model")
 
 
 def options_of(task: Any) -> dict[str, Any]:
