@@ -193,6 +193,8 @@ def task_again(stored: StoredRecord, source: Path) -> Any:
     options = {**record.options, "source": source}
     if hasattr(TASKS.get(record.task), "tile"):
         options["tile"] = record.computed.get("tile", 0)
+    if mask := record.computed.get("mask"):
+        options["mask"] = _mask((stored.path.parent, source.parent), Path(options["mask"]), mask)
     task = read_task(record.task, options)
     if faces := recorded_faces(record):
         task = replace(task, auto_face_model=faces)

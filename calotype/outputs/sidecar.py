@@ -189,6 +189,8 @@ def existing_result(target: Path, task: Any, sha_of: Callable[["Record"], dict[s
     now, then = (_relevant_options(options, record, lossless) for options in _with_network(task, record))
     if record.task != kind_of(task) or now != then:
         return _conflict(target, Message("was made with other options"))
+    if record.computed.get("mask", "") != (sha256_of(task.mask) if getattr(task, "mask", None) else ""):
+        return _conflict(target, Message("was made with another mask"))
     if {model.name: model.sha256 for model in record.models} != sha_of(record):
         return _conflict(target, Message("was made with other models"))
     return Existing(stored)
@@ -231,6 +233,7 @@ def _relevant_options(options: dict[str, Any], record: "Record", lossless: bool)
     """The options that affect this picture."""
     names = [model.name for model in record.models]
     unused = {"format", "quality"} if lossless else {"format"}  # the file name determines the format
+    unused.add("mask")  # its content is compared
     if not any("general-x4v3" in name for name in names):
         unused.add("denoise")
     if not any("codeformer" in name.lower() for name in names):

@@ -61,13 +61,13 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
         paste_face(pixels, picture.pixels, face, upscaler)
 
     computed = models.computed(upscaler or network, tile=enlarged.tile) | repaired.computed
-    networks = [upscaler, network if restored else None]
+    networks = [upscaler, *repaired.networks, network if restored else None]
     result = opened.then(match_channels(pixels, opened.pixels), alpha)
     if task.crop:
         result = _cropped(result, task)
     if is_examined:
         measures += (*repaired.measures, *examine_faces(scan, faces, task.min_face))
-    yield Result.of(task, opened, result, networks, computed, faces, measures)
+    yield Result.of(task, opened, result, networks, computed, faces, measures, repaired.mask())
 
 
 def _cropped(picture: Picture, task: Restore) -> Picture:

@@ -137,14 +137,16 @@ def is_training(kind: str) -> bool:
 
 
 # Options that records of earlier versions do not know: left out at their defaults.
-LATER = ("page", "repair", "fading", "mask", "repair_model", "inpaint_model")
+LATER = ("page", "repair", "fading")
+LATER_OF_RESTORE = ("mask", "repair_model", "inpaint_model")  # pictures that are drawn have had a mask from the start
 
 
 def options_of(task: Any) -> dict[str, Any]:
     """The task as JSON data, without its sources and the options whose resolved values the record stores elsewhere."""
     excluded = ("source", "init", "tile", "auto_face_model", "auto_upscaler", "auto_seconds", "auto_repair")
     excluded += ("examined",)
-    usual = {spec.name: spec.default for spec in fields(task) if spec.name in LATER}
+    later = LATER + (LATER_OF_RESTORE if isinstance(task, Restore) else ())
+    usual = {spec.name: spec.default for spec in fields(task) if spec.name in later}
     return {
         name: value
         for name, value in as_data(task).items()
