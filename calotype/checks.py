@@ -23,6 +23,7 @@ FILE_OPTIONS += ("network_weights", "vgg", "discriminator", "tagger", "tagger_ta
 NO_FOLDER = {
     "train_gan": "there is no folder {folder}; give the folder with your pictures",
     "train_upscaler": "there is no folder {folder}; give the folder with your pictures",
+    "train_repairer": "there is no folder {folder}; give the folder with your pictures",
     "train_restorer": "there is no folder {folder}; give the folder with faces",
     "train_diffusion": "there is no {folder}; give a folder of pictures with captions, or a .tar of them",
 }

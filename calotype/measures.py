@@ -55,13 +55,21 @@ TINTED = (
 KEPT_TINT = "one tint over all tones, or most of the photo, as of a sepia or tinted print: the tint is kept"
 GREY = "a grey photo stays grey"
 
+SCRATCHES = "scratches and hairs found and filled: {value}"
+NO_SCRATCHES = "no scratch or hair that is sure enough to be filled"
+SPECKS = "specks of dust found and filled: {value}"
+NO_SPECKS = "no speck of dust that is sure enough to be filled"
+MASKED = "the mask covers {value} % of the photo, which is filled"
+
 FACE = "face {number}: {width} pixels wide, edges {blur} pixels soft, turned aside by {angle} degrees: restored"
 FACE_LEFT = "face {number}: {width} pixels wide, edges {blur} pixels soft, turned aside by {angle} degrees: left"
 
 TEMPLATES = (PHOTOS, SINGLE_PHOTO, NO_LID, BLANK, SKEWED, STRAIGHT, BORDER, NO_BORDER, NOISE, NO_NOISE, BLURRED)
 TEMPLATES += (NOT_BLURRED, BLOCKS, NO_BLOCKS, TEXTURE, NO_TEXTURE, FADED, NOT_FADED, GREY_TONES, WIDENED, CAST, NO_CAST)
 TEMPLATES += (UNCLEAR_CAST, TONED, TINTED, KEPT_TINT, GREY, FACE, FACE_LEFT)
-WORDS = ("photos", "skew", "border", "noise", "blur", "blocks", "texture", "fading", "cast", "face")  # of measures
+TEMPLATES += (SCRATCHES, NO_SCRATCHES, SPECKS, NO_SPECKS, MASKED)
+WORDS = ("photos", "skew", "border", "noise", "blur", "blocks", "texture", "scratches", "specks", "mask", "fading")
+WORDS += ("cast", "face")  # of measures
 
 
 def figure(value: float) -> str:

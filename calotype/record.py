@@ -144,6 +144,7 @@ class Result:
     record: Record
     uncertainty: np.ndarray | None = None  # (H, W, 3) uint8 of the picture's size: what is invented in its faces
     is_sheet: bool = False  # a grid of several pictures
+    mask: np.ndarray | None = None  # (H, W) bool, of the source: where damage was repaired
 
     @property
     def is_copy(self) -> bool:
@@ -160,6 +161,7 @@ class Result:
         computed: dict[str, Any],
         faces: Iterable[FaceRecord] = (),
         measures: Iterable[Measure] = (),
+        mask: np.ndarray | None = None,
     ) -> "Result":
         """A result with the record of its task; `models` are objects with a name and a sha256."""
         used = {model.name: ModelRecord(model.name, model.sha256) for model in models if model is not None}
@@ -173,7 +175,7 @@ class Result:
             notes=tuple(map(str, before.notes)) if before else (),
             measures=tuple(measures),
         )
-        return cls(picture, before, record)
+        return cls(picture, before, record, mask=mask)
 
 
 def _options(task: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tests.pages import GUIDES, ROOT, SETTINGS_FILES, commands, words
 NOT_HERE = (  # checkpoints that nobody ships, and what the guides would have trained
     *("chilloutmix", "stable-diffusion-1.5", "gfpgan-1.4", "codeformer", "general-x4v3", "4x-UltraSharp", "ultrasharp"),
     *("wd14", "tuned.safetensors", "my-gan", "out/diffusion", "upscaler/upscaler", "restorer/restorer", "models pull"),
+    *("marks/repairer", "found-mask.png"),  # a mask that was painted on
 )
 AT_HAND = {"models info gfpgan-1.4"}
 CHEAP = tuple(f"calotype {name}" for name in ("models ", "lora ", "train caption ", "doctor", "users "))

@@ -9,7 +9,8 @@ import torch
 
 from calotype.checkpoints.hashes import INDEX, SHARDS, shards_of, weights_in
 from calotype.checkpoints.model_cache import ModelCache, expected_bytes
-from calotype.checkpoints.store import Checkpoint, ModelStore
+from calotype.checkpoints.store import KINDS, Checkpoint, ModelStore
+from calotype.errors import CalotypeError
 from calotype.models.network import Network, computes_int8, pick_device, pick_dtype
 from calotype.settings import Settings
 
@@ -58,6 +59,14 @@ class Models:
     def faces(self, name: str, deep: bool = False) -> Network:
         """A face restoration network by catalog name or path."""
         return self._network("faces", self.store.find(name, kind="faces"), None, deep)
+
+    def repairer(self, name: str) -> Network:
+        """A network that finds scratches, by catalog name or path."""
+        return self._network("repair", self.store.find(name, kind="repair"), None, False)
+
+    def inpainter(self, name: str) -> Network:
+        """A network that fills holes, such as LaMa, by name or path."""
+        return self._network("inpaint", self.store.find(name, kind="inpaint"), None, False)
 
     def detector(self) -> "Detector":
         from calotype.models.face_detector import Detector
@@ -141,6 +150,13 @@ class Models:
             return load(checkpoint, denoise=denoise)
 
         loaded = self._cached(kind, [checkpoint], ("loaded", denoise), load_first)
+        if loaded.kind != kind:
+            raise CalotypeError(
+                "{name} is for {purpose}, not for {required}",
+                name=loaded.name,
+                purpose=KINDS[loaded.kind],
+                required=KINDS[kind],
+            )
         dtype, _ = pick_dtype(self.device, self.settings.precision, loaded)
         if deep and dtype == torch.bfloat16 and self.settings.precision == "auto":
             dtype = torch.float32

@@ -13,9 +13,13 @@ import numpy as np
 from calotype import measures
 from calotype.checkpoints.models import Models
 from calotype.errors import Message
+from calotype.inference.damage import CROP, fill_marks, fill_of, find_marks, read_mask
 from calotype.measures import Measure, figure
+from calotype.models.network import Network
 from calotype.ops.color import to_uint8_rgb
+from calotype.ops.repair.damage import ASKED, UNASKED
 from calotype.ops.repair.fading import LIFTED, LIFTED_TINT, measure_fading, remove_fading
+from calotype.ops.repair.fill import CONTEXT, navier_stokes
 from calotype.ops.repair.texture import ASKED_THRESHOLD, THRESHOLD, measure_texture, remove_texture
 from calotype.picture import Picture
 from calotype.picture.metadata.icc import light_of
@@ -32,6 +36,8 @@ class Damage:
     measures: tuple[Measure, ...]  # the first one stands for the repair in the record
     mend: Mend | None = None  # None: there is nothing to mend
     mask: np.ndarray | None = None  # (H, W) bool, the only pixels that may change; None: all
+    networks: tuple[Network, ...] = ()  # that mend it
+    computed: dict[str, Any] = field(default_factory=dict)  # for the record
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +47,13 @@ class Repaired:
     picture: Picture
     measures: tuple[Measure, ...] = ()
     masks: dict[str, np.ndarray] = field(default_factory=dict)  # of the repairs that have one: (H, W) bool
+    networks: tuple[Network, ...] = ()
     computed: dict[str, Any] = field(default_factory=dict)  # for the record
+
+    def mask(self) -> np.ndarray:
+        """(H, W) bool: true in what repairs with a mask changed."""
+        whole = np.zeros(self.picture.pixels.shape[:2], bool)
+        return np.logical_or.reduce([whole, *self.masks.values()])
 
 
 def repair(picture: Picture, task: Restore, models: Models) -> Generator[Progress | Note, None, Repaired]:
@@ -54,7 +66,7 @@ def repair(picture: Picture, task: Restore, models: Models) -> Generator[Progres
         return Repaired(picture)
     chosen = chosen_repairs(task.repair if is_asked else task.auto_repair or "auto")
     measured = chosen if is_asked or not task.examined else chosen_repairs("auto")  # also where a record chooses
-    found, masks, repaired = [], {}, {}
+    found, masks, repaired, networks, computed = [], {}, {}, [], {}
     for name in measured:
         damage = REPAIRS[name](picture, task, models, is_asked)
         found += damage.measures
@@ -67,7 +79,10 @@ def repair(picture: Picture, task: Restore, models: Models) -> Generator[Progres
         picture = picture.then((yield from _mended(picture.pixels, damage)), picture.alpha)
         repaired[name] = damage.measures[0].value
         masks |= {} if damage.mask is None else {name: damage.mask}
-    return Repaired(picture, tuple(found), masks, {REPAIRED: repaired} if repaired else {})
+        networks += damage.networks
+        computed |= damage.computed
+    computed |= {REPAIRED: repaired} if repaired else {}
+    return Repaired(picture, tuple(found), masks, tuple(networks), computed)
 
 
 def _mended(pixels: np.ndarray, damage: Damage) -> Generator[Progress, None, np.ndarray]:
@@ -93,6 +108,43 @@ def _texture(picture: Picture, task: Restore, models: Models, is_asked: bool) ->
     decision = Message(template, value=figure(texture.excess), threshold=figure(threshold))
     measure = Measure.of("texture", texture.excess, threshold, is_found, decision)
     return Damage((measure,), at_once(lambda pixels: remove_texture(pixels, texture)) if is_found else None)
+
+
+def _scratches(picture: Picture, task: Restore, models: Models, is_asked: bool) -> Damage:
+    if task.mask:
+        return _masked(picture, task, models)
+    finder, rule = models.repairer(task.repair_model), ASKED if is_asked else UNASKED
+    faces = models.detector().find(to_uint8_rgb(picture.pixels))
+    marks = find_marks(picture.pixels, finder, faces, rule)
+    scratches, specks = Message(measures.NO_SCRATCHES), Message(measures.NO_SPECKS)
+    if marks.scratches:
+        scratches = Message(measures.SCRATCHES, value=figure(marks.scratches))
+    if marks.specks:
+        specks = Message(measures.SPECKS, value=figure(marks.specks))
+    found = (
+        Measure.of("scratches", marks.scratches, 1, marks.scratches > 0, scratches),
+        Measure.of("specks", marks.specks, 1, marks.specks > 0, specks),
+    )
+    if not marks.count:
+        return Damage(found)
+    damage = _filled(marks.mask, task, models)
+    return replace(damage, measures=found, networks=(finder, *damage.networks))
+
+
+def _masked(picture: Picture, task: Restore, models: Models) -> Damage:
+    """What a mask covers, instead of what would be found."""
+    mask, sha256 = read_mask(task.mask, picture.pixels.shape[:2], models.settings.max_pixels)
+    percent = 100 * float(mask.mean())
+    measure = Measure.of("mask", percent, 0, True, Message(measures.MASKED, value=figure(percent)))
+    return replace(_filled(mask, task, models), measures=(measure,), computed={"mask": sha256})
+
+
+def _filled(mask: np.ndarray, task: Restore, models: Models) -> Damage:
+    """Filled by an inpainting network where one is named."""
+    if task.inpaint_model == "none":
+        return Damage((), lambda pixels: fill_marks(pixels, mask, navier_stokes, CONTEXT), mask)
+    network = models.inpainter(task.inpaint_model)
+    return Damage((), lambda pixels: fill_marks(pixels, mask, fill_of(network), CROP), mask, (network,))
 
 
 def _fading(picture: Picture, task: Restore, models: Models, is_asked: bool) -> Damage:
@@ -134,5 +186,6 @@ def _levels(colour: np.ndarray) -> str:
 
 REPAIRS: dict[str, Callable[[Picture, Restore, Models, bool], Damage]] = {
     "texture": _texture,
+    "scratches": _scratches,
     "fading": _fading,
 }

@@ -14,6 +14,9 @@ from calotype.outputs.sidecar import is_result, is_sidecar, sha256_of, sidecar_o
 from calotype.tasks.output import Album
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from calotype.picture import Picture
     from calotype.record import Result
 
 
@@ -40,6 +43,14 @@ def check_disk_space(folder: Path) -> None:
         )
 
 
+def comparison_of(target: Path) -> Path:
+    return beside(target, "-compare", ".jpg")
+
+
+def mask_of(target: Path) -> Path:
+    return beside(target, "-mask", ".png")
+
+
 def check_overwrites(item: Item, album: Album) -> None:
     """Checks, before any work, that the files written beside a result overwrite no file that Calotype did not write.
 
@@ -55,13 +66,13 @@ def check_overwrites(item: Item, album: Album) -> None:
             "{option:overwrite}",
             sidecar=readable(sidecar),
         )
-    beside_it = [(album.compare, beside(item.target, "-compare", ".jpg"))]
-    beside_it += [(album.uncertainty, uncertainty_of(item.target))]
-    for is_written, comparison in beside_it:
-        if is_written and comparison.exists() and not is_result(item.target):
+    beside_it = [comparison_of(item.target)] * album.compare + [mask_of(item.target)] * album.save_mask
+    beside_it += [uncertainty_of(item.target)] * album.uncertainty
+    for path in beside_it:
+        if path.exists() and not is_result(item.target):
             raise PictureError(
-                "{comparison} exists and was not written by Calotype; give {option:suffix} or {option:overwrite}",
-                comparison=readable(comparison),
+                "{path} exists and was not written by Calotype; give {option:suffix} or {option:overwrite}",
+                path=readable(path),
             )
 
 
@@ -94,11 +105,13 @@ def save_result(result: "Result", item: Item, task: Any, album: Album) -> SavedF
     if album.compare:
         from calotype.outputs.compare import save_comparison
 
-        save_comparison(result.before, result.picture, beside(target, "-compare", ".jpg"))
+        save_comparison(result.before, result.picture, comparison_of(target))
     if result.uncertainty is not None:
         from calotype.outputs.compare import save_uncertainty
 
         save_uncertainty(result.uncertainty, uncertainty_of(target))
+    if album.save_mask and result.mask is not None:
+        save(_as_picture(result.mask), mask_of(target), format="png")
     return SavedFile(sha256, tuple(notes))
 
 
@@ -107,3 +120,12 @@ def _copy(source: Path, target: Path) -> tuple[str, ...]:
     with source.open("rb") as original, atomic_file(target) as file:
         shutil.copyfileobj(original, file)
     return ()
+
+
+def _as_picture(mask: "np.ndarray") -> "Picture":
+    """A mask, (H, W) bool: true is white."""
+    import numpy as np
+
+    from calotype.picture import Picture
+
+    return Picture(mask[..., None].astype(np.uint8) * np.uint8(255))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from calotype.record import FaceRecord, Record
 
 MAX_BYTES = 16 * 2**20  # of a sidecar; usual ones have a few thousand
-GIVEN_FILES = ("hints", "reference")  # options that are files, whose hashes are in the record
+GIVEN_FILES = ("hints", "reference", "mask")  # options that are files, whose hashes are in the record
 LOSSLESS = ("png", "tiff", "bmp")
 
 
@@ -195,7 +195,10 @@ def existing_result(target: Path, task: Any, sha_of: Callable[["Record"], dict[s
     now, then = (_relevant_options(options, record, lossless) for options in _with_network(task, record))
     if record.task != kind_of(task) or now != then:
         return _conflict(target, Message("was made with other options"))
-    if _given_files(task) != {name: record.computed[name] for name in GIVEN_FILES if name in record.computed}:
+    given, recorded = _given_files(task), {n: record.computed[n] for n in GIVEN_FILES if n in record.computed}
+    if given.get("mask") != recorded.get("mask"):
+        return _conflict(target, Message("was made with another mask"))
+    if given != recorded:
         return _conflict(target, Message("was made with other options"))
     if {model.name: model.sha256 for model in record.models} != sha_of(record):
         return _conflict(target, Message("was made with other models"))

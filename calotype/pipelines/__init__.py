@@ -18,6 +18,7 @@ _PLACES = {
     "train_gan": "train_gan",
     "train_upscaler": "train_upscaler",
     "train_restorer": "train_restorer",
+    "train_repairer": "train_repairer",
 }  # kind: module and function
 
 

@@ -66,7 +66,7 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
 
     computed = models.computed(upscaler or network, tile=enlarged.tile) | repaired.computed
     computed |= mesh_facts(task) if restored else {}
-    networks = [upscaler, network if restored else None]
+    networks = [upscaler, *repaired.networks, network if restored else None]
     result = opened.then(match_channels(pixels, opened.pixels), alpha)
     has_uncertainty = restored and task.has_uncertainty
     invented = uncertainty(result, picture.pixels, restored.values()) if has_uncertainty else None
@@ -74,7 +74,7 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
         result = _cropped(result, task)
     if is_examined:
         measures += (*repaired.measures, *examine_faces(scan, faces, task.min_face))
-    finished = Result.of(task, opened, result, networks, computed, faces, measures)
+    finished = Result.of(task, opened, result, networks, computed, faces, measures, repaired.mask())
     yield replace(finished, uncertainty=invented)
 
 

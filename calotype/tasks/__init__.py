@@ -27,6 +27,7 @@ from calotype.tasks.pictures import (
 )
 from calotype.tasks.training import TrainLora
 from calotype.tasks.training_gan import TrainGan
+from calotype.tasks.training_repair import TrainRepairer
 
 if TYPE_CHECKING:
     from calotype.tasks.guard import Files, Names
@@ -61,6 +62,7 @@ __all__ = [
     "TrainDiffusion",
     "TrainGan",
     "TrainLora",
+    "TrainRepairer",
     "TrainRestorer",
     "TrainUpscaler",
     "Upscale",
@@ -92,6 +94,7 @@ TASKS: dict[str, type] = {
     "train_gan": TrainGan,
     "train_upscaler": TrainUpscaler,
     "train_restorer": TrainRestorer,
+    "train_repairer": TrainRepairer,
 }
 
 
@@ -140,13 +143,15 @@ def is_training(kind: str) -> bool:
 
 # options that records of earlier versions do not know: left out at their defaults
 LATER = ("page", "repair", "fading", "min_likeness")
+LATER_OF_RESTORE = ("mask", "repair_model", "inpaint_model")  # pictures that are drawn have had a mask from the start
 
 
 def options_of(task: Any) -> dict[str, Any]:
     """The task as JSON data, without its sources and the options whose resolved values the record stores elsewhere."""
     excluded = ("source", "init", "tile", "auto_seconds", "dry_run", "examined", "has_uncertainty")
     excluded += ("auto_face_model", "auto_upscaler", "auto_repair", "auto_face_mesh", "auto_identity")
-    usual = {spec.name: spec.default for spec in fields(task) if spec.name in LATER}
+    later = LATER + (LATER_OF_RESTORE if isinstance(task, Restore) else ())
+    usual = {spec.name: spec.default for spec in fields(task) if spec.name in later}
     return {
         name: value
         for name, value in as_data(task).items()

@@ -12,7 +12,7 @@ from calotype.tasks.drawing import read_size
 LARGEST_SCALE = 16  # by which a picture is enlarged to cover a size
 FACE_PARTS = ("eyes", "brows", "nose", "mouth", "skin")  # with strengths of their own
 PHOTO_COUNT = "photos"  # key of `Record.computed`: how many photos are on a scan
-REPAIRS = ("texture", "fading")  # in the order in which they are done
+REPAIRS = ("texture", "scratches", "fading")  # in the order in which they are done
 FORMATS = ("auto", "jpeg", "png", "webp", "tiff", "bmp", "avif", "heic", "jxl")
 
 
@@ -134,9 +134,25 @@ class Restore(Speed, Tiling, Saving):
     repair: str = option(
         "auto",
         "damage of the print to repair first: auto repairs what is found, none, or a list; texture: what repeats over "
-        "the whole print, as the weave of silk paper, a halftone raster or lines of a scanner; fading: tones and "
-        "colours that faded, and the cast of yellowed paper",
+        "the whole print, as the weave of silk paper, a halftone raster or lines of a scanner; scratches: hairs, dust "
+        "and tears too; fading: tones and colours that faded, and the cast of yellowed paper",
         max_length=100,
+    )
+    mask: Path | None = option(
+        None,
+        "a picture of the photo's size, white where it is damaged: that is repaired, and no scratches are searched",
+        is_path=True,
+        title="Mask of the damage",
+    )
+    repair_model: str = option(
+        "marks", "network that finds scratches: catalog name or file", names="repair", title="Network for scratches"
+    )
+    inpaint_model: str = option(
+        "none",
+        "network that fills what is repaired, such as LaMa: catalog name or file; none: from the pixels around",
+        names="inpaint",
+        words=("none",),
+        title="Network for filling",
     )
     fading: float = option(1.0, "how much of fading and cast is taken out: 0 nothing, 1 all of it", min=0, max=1)
     auto_repair: str = option(
@@ -191,6 +207,14 @@ class Restore(Speed, Tiling, Saving):
         Strengths.read(self.strength)
         chosen_repairs(self.repair)
         chosen_repairs(self.auto_repair or "none")
+        if self.mask and "scratches" not in chosen_repairs(self.repair):
+            raise CalotypeError(
+                "{option:mask} is for the repair scratches; add it to {option:repair}, or leave one of them out"
+            )
+        if self.aligned and self.mask:
+            raise CalotypeError(
+                "{option:aligned} repairs nothing, so {option:mask} has no effect; leave one of them out"
+            )
         if self.aligned and self.repair not in ("auto", "none"):
             raise CalotypeError(
                 "{option:aligned} repairs nothing, so {option:repair} has no effect; leave one of them out"

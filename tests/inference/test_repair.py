@@ -1,6 +1,7 @@
 """Repairs run in the order of their table; each changes only the pixels of its mask."""
 
 import json
+from functools import cache
 
 import numpy as np
 import pytest
@@ -13,23 +14,30 @@ from calotype.measures import TEMPLATES, TEXTURE, Measure
 from calotype.picture import Picture
 from calotype.record import REPAIRED
 from calotype.settings import Settings
-from calotype.tasks import Restore, chosen_repairs
+from calotype.tasks import Note, Restore, chosen_repairs
 from calotype.tasks.pictures import REPAIRS
 from tests.ops.repair.fades import FADES, cast
 from tests.ops.repair.prints import as_uint8, photo, printed
 from tests.ops.repair.scenes import clean
 
 
+@cache
+def shipped_models():
+    return Models(Settings.gather({"device": "cpu"}, environ={}))
+
+
 @pytest.fixture(scope="module")
 def models():
-    return Models(Settings())
+    return shipped_models()
 
 
 def repaired(pixels, models=None, **options):
-    steps, notes = repair(Picture(pixels), Restore(source="a.png", **options), models), []
+    task = Restore(source="a.png", **options)
+    steps, notes = repair(Picture(pixels), task, models or shipped_models()), []
     while True:
         try:
-            notes.append(str(next(steps).message))
+            step = next(steps)
+            notes += [str(step.message)] if isinstance(step, Note) else []
         except StopIteration as end:
             return end.value, notes
 
@@ -64,6 +72,8 @@ def test_what_is_not_repaired_is_measured():
     result, _ = repaired(photo("camera"))
     assert [(measure.name, measure.is_beyond) for measure in result.measures] == [
         ("texture", False),
+        ("scratches", False),
+        ("specks", False),
         ("fading", False),
         ("cast", False),
     ]

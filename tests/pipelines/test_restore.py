@@ -387,9 +387,8 @@ def test_what_auto_repaired_is_repaired_again_and_nothing_else(engine, old_photo
 def test_measures_are_recorded_and_left_out_where_nothing_is_repaired(engine, old_photo):
     result = restored(engine, old_photo, scale=1, **PLAIN)
     assert Record.from_json(result.record.as_json()) == result.record
-    assert {"photos", "border", "noise", "blur", "blocks", "texture", "fading", "cast", "face"} == {
-        m.name for m in result.record.measures
-    }
+    names = {"photos", "border", "noise", "blur", "blocks", "texture", "scratches", "specks", "fading", "cast", "face"}
+    assert {measure.name for measure in result.record.measures} == names
     for options in ({"repair": "none"}, {"examined": False}):
         assert "measures" not in restored(engine, old_photo, scale=1, **options, **PLAIN).record.as_data()
 

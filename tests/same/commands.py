@@ -22,7 +22,15 @@ HELPED = (
     *("models", "models list", "models info", "models pull", "models add", "models import-from", "models remove"),
     *("models verify", "lora", "lora info", "lora merge", "lora resize", "lora extract", "lora convert", "train"),
     *("serve", "worker", "bot", "users", "users add", "users budget", "users invite", "users link"),
-    *("train lora", "train caption", "train gan", "train upscaler", "train restorer", "train diffusion"),
+    *(
+        "train lora",
+        "train caption",
+        "train gan",
+        "train upscaler",
+        "train restorer",
+        "train repairer",
+        "train diffusion",
+    ),
 )
 
 
@@ -210,6 +218,8 @@ def _train_enhancing() -> Iterator[Command]:
     )
     yield Command("train-restorer-evaluate", f"train restorer in/faces {figures} -o out/f2")
     own = "--face-model out/f1/restorer.safetensors --upscaler none --scale 1"
+    repairer = "train repairer in/sharp --channels 4,4 --patch-size 64 --train-batch-size 2 --max-train-steps 4"
+    yield Command("train-repairer", f"{repairer} --validate-every 2 --mixed-precision no -o out/f3")
     yield Command("restore-own", f"restore in/photo.jpg {own} -o out/r20.png")
 
 

@@ -32,6 +32,7 @@ from calotype.tasks.guard import read_request
 router = APIRouter(tags=["models"])
 ModelName = Annotated[str, Path(pattern=r"^\w[\w .+()&'-]{0,99}$", examples=["codeformer"])]
 TRAINED = {"train_lora": "lora", "train_gan": "diffusion", "train_upscaler": "upscale", "train_restorer": "faces"}
+TRAINED |= {"train_repairer": "repair"}
 PREVIEW_SIDE = 320  # pixels
 
 
