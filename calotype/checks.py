@@ -18,10 +18,12 @@ from calotype.tasks.optimizers import check_known
 from calotype.tasks.sheets import cells
 
 # Options that are files to read.
-FILE_OPTIONS = ("init", "mask", "network_weights", "vgg", "discriminator", "tagger", "tagger_tags")
+FILE_OPTIONS = ("init", "mask", "hints", "reference")
+FILE_OPTIONS += ("network_weights", "vgg", "discriminator", "tagger", "tagger_tags")
 NO_FOLDER = {
     "train_gan": "there is no folder {folder}; give the folder with your pictures",
     "train_upscaler": "there is no folder {folder}; give the folder with your pictures",
+    "train_repairer": "there is no folder {folder}; give the folder with your pictures",
     "train_restorer": "there is no folder {folder}; give the folder with faces",
     "train_diffusion": "there is no {folder}; give a folder of pictures with captions, or a .tar of them",
 }

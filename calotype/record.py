@@ -14,11 +14,14 @@ import numpy as np
 
 from calotype import __version__
 from calotype.errors import CalotypeError
+from calotype.measures import Measure
 from calotype.options import about
 from calotype.picture import Picture
 from calotype.tasks import kind_of, options_of
 
 REPAIRED = "repaired"  # key of `computed`: names of repairs, with what was measured
+FACE_MESH = "face_mesh"  # key of `computed`: faces were treated by their mesh
+IDENTITY = "identity"  # key of `computed`: how the likeness of faces was measured
 NO_NETWORK = "no face network"
 NO_STRENGTH = "strength 0"
 NOT_SURE = "the detector is not sure that this is a face ({confidence})"
@@ -40,6 +43,11 @@ class FaceRecord:
     treated: bool
     why: str = ""  # one of REASONS, filled in, if it was not restored
     strength: float = 1.0
+    yaw: float | None = None  # degrees to the side, positive to the picture's right; None where it was not measured
+    eyes: tuple[float, ...] = ()  # of the photo: height over width of each eye, picture's left first
+    creases: tuple[tuple[float, float], ...] = ()  # depth on each upper eyelid, in the photo and in the result
+    identity: float | None = None  # likeness of the result to the photo, 0 to 1
+    kept: float = 1.0  # factor of strength that was left for it
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,7 @@ class Record:
     faces: tuple[FaceRecord, ...] = ()
     computed: dict[str, Any] = field(default_factory=dict)  # program, torch, device, precision, tile, threads
     notes: tuple[str, ...] = ()  # about the source; "said" in files
+    measures: tuple[Measure, ...] = ()  # of the source, with what was decided; records without any have no such key
 
     @property
     def repairs(self) -> str:
@@ -68,10 +77,21 @@ class Record:
         names = self.computed.get(REPAIRED)
         return ",".join(names) if names and isinstance(names, dict) else "none"
 
+    @property
+    def face_mesh(self) -> str:
+        """Whether faces were treated by their mesh, as the option has it: "none" for records of earlier versions."""
+        return str(self.computed.get(FACE_MESH, "none"))
+
+    @property
+    def identity_measure(self) -> str:
+        return str(self.computed.get(IDENTITY, ""))
+
     def as_data(self) -> dict[str, Any]:
         """As JSON, with the keys that files have."""
         data = asdict(self)
         data["said"] = data.pop("notes")
+        if not self.measures:
+            del data["measures"]
         return data
 
     def as_json(self) -> str:
@@ -85,19 +105,25 @@ class Record:
         try:
             data = json.loads(text)
             data["faces"] = tuple(
-                FaceRecord(**{**f, "box": tuple(f["box"]), "landmarks": tuple(map(tuple, f["landmarks"]))})
-                for f in data.get("faces", ())
+                FaceRecord(**{name: _as_tuples(value) for name, value in face.items()})
+                for face in data.get("faces", ())
             )
             data["models"] = tuple(ModelRecord(**m) for m in data.get("models", ()))
             data["source_size"] = tuple(data["source_size"])
             notes = tuple(data.pop("said", ()))
-            return cls(**data, notes=notes)
+            measures = tuple(map(Measure.from_data, data.pop("measures", ())))
+            return cls(**data, notes=notes, measures=measures)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
             raise CalotypeError(
                 "{where} is not a Calotype record ({kind}); give the .json beside a result",
                 where=where,
                 kind=type(fault).__name__,
             ) from None
+
+
+def _as_tuples(value: Any) -> Any:
+    """Lists, also those in lists, as tuples."""
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +142,14 @@ class Result:
     picture: Picture
     before: Picture | None  # the source as it was opened, if there is one
     record: Record
+    uncertainty: np.ndarray | None = None  # (H, W, 3) uint8 of the picture's size: what is invented in its faces
     is_sheet: bool = False  # a grid of several pictures
+    mask: np.ndarray | None = None  # (H, W) bool, of the source: where damage was repaired
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether the picture is the source itself, which is then copied."""
+        return self.picture is self.before
 
     @classmethod
     def of(
@@ -127,6 +160,8 @@ class Result:
         models: Iterable[Any],
         computed: dict[str, Any],
         faces: Iterable[FaceRecord] = (),
+        measures: Iterable[Measure] = (),
+        mask: np.ndarray | None = None,
     ) -> "Result":
         """A result with the record of its task; `models` are objects with a name and a sha256."""
         used = {model.name: ModelRecord(model.name, model.sha256) for model in models if model is not None}
@@ -138,8 +173,9 @@ class Result:
             faces=tuple(faces),
             computed={"calotype": __version__, **computed},
             notes=tuple(map(str, before.notes)) if before else (),
+            measures=tuple(measures),
         )
-        return cls(picture, before, record)
+        return cls(picture, before, record, mask=mask)
 
 
 def _options(task: Any) -> dict[str, Any]:

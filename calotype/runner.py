@@ -25,14 +25,14 @@ from calotype.errors import PLAIN, CalotypeError, DoesNotFit, Message, PictureEr
 from calotype.files import readable
 from calotype.html import encode_jpeg
 from calotype.outputs.drawings import DrawingPaths, save_drawing
-from calotype.outputs.inputs import Item, in_another_format, plan
+from calotype.outputs.inputs import Item, in_another_format, pictures_in, plan
 from calotype.outputs.model_hashes import CurrentHashes
-from calotype.outputs.names import beside, format_of
+from calotype.outputs.names import beside, format_of, key
 from calotype.outputs.reproduce import Reproduction, compared
-from calotype.outputs.save import SavedFile, check_disk_space, check_overwrites, save_result
+from calotype.outputs.save import SavedFile, check_disk_space, check_overwrites, save_result, uncertainty_of
 from calotype.outputs.sidecar import existing_result, sha256_of, sidecar_of, write_sidecar
 from calotype.overlap import WAIT, Overlap
-from calotype.tasks import Imagine, Restore, Upscale, kind_of
+from calotype.tasks import FindFaces, Imagine, Restore, Saving, Split, Upscale, kind_of
 from calotype.tasks.events import (
     Drawing,
     Event,
@@ -50,6 +50,9 @@ from calotype.tasks.events import (
 )
 from calotype.tasks.limits import Limits
 from calotype.tasks.output import Album, DrawingOutput
+from calotype.tasks.pictures import PHOTO_COUNT
+
+FIRST_PHOTO = "-01"  # in the name of the first photo of a scan
 
 if TYPE_CHECKING:
     from calotype.outputs.report import Report
@@ -68,7 +71,7 @@ class Request:
 
     Attributes:
         tasks: of one kind. Restoring and upscaling take one; its source is replaced by each of the inputs.
-        inputs: files, folders and patterns of pictures to restore or upscale; empty: the task's own source.
+        inputs: files, folders and patterns of pictures to restore, upscale or examine; empty: the task's own source.
         is_list: a failed picture does not stop the remaining ones.
         last_only: save only the last picture: the grid, when one is reproduced.
     """
@@ -109,12 +112,14 @@ def run(
     """
     if _opens_pictures(request.task):
         out_of_process.start()  # it imports the decoders while this process imports torch
-    if isinstance(request.task, Restore | Upscale):
-        yield from _AlbumRun(
+    if isinstance(request.task, Saving):
+        yield from (_SplitRun if isinstance(request.task, Split) else _AlbumRun)(
             request, engine, output or Album(), wording, has_previews=preview_every is not None
         ).events()
     elif isinstance(request.task, Imagine):
         yield from _DrawingRun(request, engine, output or DrawingOutput(), preview_every).events()
+    elif isinstance(request.task, FindFaces) and request.inputs:
+        yield from _Examination(request, engine, output or Album()).events()
     elif kind_of(request.task) == "caption":
         yield from _run_captions(request, engine)
     else:
@@ -176,9 +181,10 @@ class _AlbumRun(_PictureRun):
     def __init__(self, request: Request, engine: Engine, album: Album, wording: Wording, *, has_previews: bool = False):
         super().__init__(engine)
         self._has_previews = has_previews
-        self.task, self.album, self.wording = request.task, album, wording
+        self.task, self.album, self.wording = _with_uncertainty(request.task, album), album, wording
         check(self.task, engine.settings, request.limits)
-        self.plan = plan(request.inputs or (self.task.source,), album, self.task.format, engine.settings.max_pixels)
+        inputs, max_pixels = request.inputs or (self.task.source,), engine.settings.max_pixels
+        self.plan = plan(inputs, self._named(album), self.task.format, max_pixels)
         self.hashes = CurrentHashes(engine.settings)
         self.report: Report | None = None
         self.topics: set[str] = set()
@@ -186,6 +192,10 @@ class _AlbumRun(_PictureRun):
         self._targets = {item.target for item in self.plan.items}
         self._next: Item | None = None
         self._ahead: ReadAhead | None = None
+
+    def _named(self, album: Album) -> Album:
+        """The album with the names that results are planned by."""
+        return album
 
     def events(self) -> Iterator[Event]:
         items, interrupted = self.plan.items, False
@@ -250,13 +260,14 @@ class _AlbumRun(_PictureRun):
             raise PictureError(item.fault)
         if self._ahead:
             self._ahead.wait()  # so that one process is enough for decoding
-        auto_seconds = self.task.auto_seconds / len(self.plan.items)
-        task = replace(self.task, source=item.source, page=self._page(item), auto_seconds=auto_seconds)
+        task = replace(self.task, source=item.source, page=self._page(item))
+        if hasattr(task, "auto_seconds"):
+            task = replace(task, auto_seconds=task.auto_seconds / len(self.plan.items))
         existing = existing_result(item.target, task, self.hashes.models)
         if not existing.stored and (size := self._size_beyond_format(item, task)):
             item = yield from self._in_large_format(item, size)
             existing = existing_result(item.target, task, self.hashes.models)
-        if existing.stored:
+        if existing.stored and not self._lacks_uncertainty(item, existing.stored.record):
             yield self._skip(item, existing.stored.record)
             return
         if existing.fault and not self.album.overwrite:
@@ -287,6 +298,11 @@ class _AlbumRun(_PictureRun):
             lambda file: self._guarded(item, self._saved(item, task, result, started, file)),
         )
 
+    def _lacks_uncertainty(self, item: Item, record: "Record") -> bool:
+        """Whether a result that is done already is to be made again for the picture of what was invented."""
+        is_restored = any(face.treated for face in record.faces)
+        return self.album.uncertainty and is_restored and not uncertainty_of(item.target).exists()
+
     def _page(self, item: Item) -> int:
         return item.page or self.task.page
 
@@ -314,12 +330,13 @@ class _AlbumRun(_PictureRun):
 
         if isinstance(task, Restore) and task.aligned:
             return None
+        scale = getattr(task, "scale", 1)
         format, source = format_of(item.target), size_of(task.source, self.engine.settings.max_pixels, task.page)
         try:
-            check_size(scaled_size(source, task.scale or LARGEST_SCALE), format, item.target.name)
+            check_size(scaled_size(source, scale or LARGEST_SCALE), format, item.target.name)
             return None
         except DoesNotFit:
-            size = scaled_size(source, task.scale or self._own_scale(task))
+            size = scaled_size(source, scale or self._own_scale(task))
         try:
             check_size(size, format, item.target.name)
             return None
@@ -404,6 +421,152 @@ class _AlbumRun(_PictureRun):
             yield Preview(source, encode_jpeg(shown(result.picture, PREVIEW_SIDE)))
         facts = {"sha256": saved.sha256, **_size(result.picture.pixels), "seconds": round(seconds, 2)}
         yield Saved(source, str(item.target), facts | {"faces": len(result.record.faces)})
+
+
+class _Examination(_PictureRun):
+    """Examines pictures one by one, and tells what restoring would do; writes nothing."""
+
+    def __init__(self, request: Request, engine: Engine, album: Album):
+        super().__init__(engine)
+        self.task = replace(request.task, out=None)
+        check(self.task, engine.settings, request.limits)
+        self.plan = pictures_in(request.inputs, album, engine.settings.max_pixels)
+
+    def events(self) -> Iterator[Event]:
+        interrupted = False
+        yield Started(len(self.plan.items), "")
+        yield from map(Note, self.plan.notes)
+        try:
+            for item in self.plan.items:
+                yield ItemStarted(str(item.source), "")
+                yield from self._guarded(item)
+        except KeyboardInterrupt:
+            interrupted = True
+        yield self.finished(len(self.plan.items), interrupted)
+
+    def _guarded(self, item: Item) -> Iterator[Event]:
+        source = str(item.source)
+        try:
+            yield from self._examine(item)
+        except PictureError as fault:
+            yield from self.failed(source, fault)
+        except Exception as bug:
+            if isinstance(bug, CalotypeError) and not (self.done or self.failures):
+                raise
+            yield from self.broken(source, bug)
+
+    def _examine(self, item: Item) -> Iterator[Event]:
+        if item.fault:
+            raise PictureError(item.fault)
+        task = replace(self.task, source=item.source, page=item.page)
+        with contextlib.closing(self.engine.run(task)) as steps:
+            for step in steps:
+                if isinstance(step, Progress):
+                    yield replace(step, source=str(item.source))
+                elif not isinstance(step, Note):  # the facts have what the notes say
+                    self.done += 1
+                    yield Saved(str(item.source), "", step.facts)
+
+
+class _SplitRun(_AlbumRun):
+    """Cuts photos out of scans: several results of each, with the number of the photo in their names."""
+
+    def __init__(self, request: Request, engine: Engine, album: Album, wording: Wording, *, has_previews: bool = False):
+        self._names_file = format_of(album.out) is not None and not album.out.is_dir()
+        if self._names_file and not request.task.photo and not request.task.dry_run:
+            raise CalotypeError(
+                "{option:out} {out} names one file, and a scan may hold several photos; give a folder, or "
+                "{option:photo} for one of them",
+                out=readable(album.out),
+            )
+        super().__init__(request, engine, album, wording, has_previews=has_previews)
+        self._sources = {key(item.source) for item in self.plan.items}
+
+    def _named(self, album: Album) -> Album:
+        return album if self._names_file else replace(album, suffix=album.suffix + FIRST_PHOTO)
+
+    def _restore(self, item: Item) -> Iterator[Event]:
+        if item.fault:
+            raise PictureError(item.fault)
+        if self._ahead:
+            self._ahead.wait()
+        task = replace(self.task, source=item.source, page=self._page(item))
+        if not task.dry_run:
+            check_disk_space(item.target.parent)
+            if done := self._all_done(item, task):
+                yield from (self._skip(part, record) for part, record in done)
+                return
+        if not self.engine.is_loaded:
+            from calotype.picture import Picture
+
+            Picture.open(task.source, self.engine.settings.max_pixels, task.page)  # see above
+        started = time.monotonic()
+        with contextlib.closing(self.engine.run(task)) as steps:
+            for step in steps:
+                if isinstance(step, Progress):
+                    self._read_ahead()
+                if isinstance(step, Progress | Note):
+                    yield replace(step, source=str(item.source))
+                else:
+                    yield from self._save_photo(self._photo(item, step.record.options["photo"]), step, task, started)
+                    started = time.monotonic()
+        self.done += task.dry_run
+
+    def _save_photo(self, part: Item, result: "Result", task: Split, started: float) -> Iterator[Event]:
+        task = replace(task, photo=result.record.options["photo"])
+        existing = existing_result(part.target, task, self.hashes.models)
+        yield WAIT
+        if existing.stored:
+            yield self._skip(part, existing.stored.record)
+            return
+        if existing.fault and not self.album.overwrite:
+            raise PictureError(existing.fault)
+        check_overwrites(part, self.album)
+        self._overlap.begin(
+            partial(save_result, result, part, task, self.album),
+            lambda file: self._guarded(part, self._saved(part, task, result, started, file)),
+        )
+
+    def _photo(self, item: Item, number: int) -> Item:
+        """The item of one photo. Raises PictureError if its result would overwrite a scan of this run."""
+        if self._names_file:
+            return item
+        mark, target = f"-{number:02d}", item.target
+        target = target.with_name(target.stem.removesuffix(FIRST_PHOTO) + mark + target.suffix)
+        part = replace(item, target=target, mark=item.mark + mark)
+        if key(part.target) in self._sources:
+            raise PictureError(
+                "the result of {source} would overwrite {target}; give another folder with {option:out}, or "
+                "{option:suffix}",
+                source=readable(item.source),
+                target=readable(part.target.name),
+            )
+        return part
+
+    def _all_done(self, item: Item, task: Split) -> list[tuple[Item, "Record"]]:
+        """The photos of a scan with their records, if all of them are done already; nothing otherwise."""
+        done: list[tuple[Item, Record]] = []
+        number, last = task.photo or 1, task.photo or 1
+        while number <= last:
+            part = self._photo(item, number)
+            stored = existing_result(part.target, replace(task, photo=number), self.hashes.models).stored
+            if stored is None:
+                return []
+            done.append((part, stored.record))
+            count = stored.record.computed.get(PHOTO_COUNT)
+            if not task.photo:
+                last = count if isinstance(count, int) else number
+            number += 1
+        return done
+
+
+def _with_uncertainty(task: Restore | Upscale, album: Album) -> Restore | Upscale:
+    """Raises CalotypeError where no face is restored of which it could tell what is invented."""
+    if not album.uncertainty:
+        return task
+    if not isinstance(task, Restore) or task.aligned or "none" in (task.faces, task.face_model):
+        raise CalotypeError("no face is restored, so {option:uncertainty} has no effect; leave it out")
+    return replace(task, has_uncertainty=True)
 
 
 class _DrawingRun(_PictureRun):

@@ -8,7 +8,7 @@ import numpy as np
 import pillow_heif
 import pytest
 import tifffile
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageDraw, PngImagePlugin
 
 from calotype.cli import main
 from tests.pages import GUIDES, ROOT, SETTINGS_FILES, commands, words
@@ -16,6 +16,7 @@ from tests.pages import GUIDES, ROOT, SETTINGS_FILES, commands, words
 NOT_HERE = (  # checkpoints that nobody ships, and what the guides would have trained
     *("chilloutmix", "stable-diffusion-1.5", "gfpgan-1.4", "codeformer", "general-x4v3", "4x-UltraSharp", "ultrasharp"),
     *("wd14", "tuned.safetensors", "my-gan", "out/diffusion", "upscaler/upscaler", "restorer/restorer", "models pull"),
+    *("marks/repairer", "found-mask.png"),  # a mask that was painted on
 )
 AT_HAND = {"models info gfpgan-1.4"}
 CHEAP = tuple(f"calotype {name}" for name in ("models ", "lora ", "train caption ", "doctor", "users "))
@@ -62,6 +63,8 @@ def folder(tmp_path, monkeypatch):
     tifffile.imwrite("scan.tif", np.asarray(small, np.uint16) * 257, photometric="rgb")
     tifffile.imwrite("pages.tif", np.stack([np.asarray(small)] * 2), photometric="rgb")
     face.save("face.png")
+    _scan_of_two(photo).save("flatbed.png")
+    _grey_with_strokes(photo, tmp_path)
     for n in range(4):
         photo.rotate(n, expand=False).save(f"photos/10_zkz/{n}.jpg")
         Image.new("L", photo.size, 255).save(f"masks/{n}.png")
@@ -87,6 +90,27 @@ def folder(tmp_path, monkeypatch):
     for name in ("grandma", "ink"):
         assert main(["models", "add", f"{name}.safetensors"]) == 0
     return tmp_path
+
+
+def _scan_of_two(photo):
+    """Two photos on a white scan, one of them turned."""
+    scan = Image.new("RGB", (500, 330), (250, 250, 250))
+    scan.paste(photo.resize((192, 240)), (20, 30))
+    turned = photo.resize((160, 200)).convert("RGBA").rotate(5, Image.Resampling.BICUBIC, expand=True)
+    scan.paste(turned, (270, 60), turned)
+    return scan
+
+
+def _grey_with_strokes(photo, folder):
+    """A grey photo, strokes for it on a layer and painted over it, a folder of it, and a photo in colour."""
+    grey, layer = photo.resize((96, 120)).convert("L"), Image.new("RGBA", (96, 120))
+    ImageDraw.Draw(layer).line([(30, 90), (60, 100)], (230, 110, 60, 255), 5)
+    grey.save(folder / "grey.png")
+    layer.save(folder / "strokes.png")
+    Image.alpha_composite(grey.convert("RGBA"), layer).convert("RGB").save(folder / "painted.png")
+    (folder / "bw").mkdir()
+    grey.save(folder / "bw" / "1.png")
+    photo.resize((96, 120)).save(folder / "summer.jpg", quality=95)
 
 
 def is_at_hand(line):

@@ -26,6 +26,7 @@ ORDER = [
     "dialects",
     "jobs",
     "picture",
+    "measures",
     "record",
     "ops",
     "models",

@@ -67,7 +67,10 @@ def test_every_command_is_one_that_the_program_takes(page, folder):
         if not arguments or arguments == ["--help"]:  # a command that is named
             continue
         command.make_context("calotype", list(arguments))  # raises for an unknown option or a missing argument
-        if words(line)[0] in ("restore", "upscale", "imagine", "train") or words(line)[:2] in MERGING:
+        if (
+            words(line)[0] in ("restore", "upscale", "split", "colour", "imagine", "train")
+            or words(line)[:2] in MERGING
+        ):
             with pytest.raises(ReachedError) as reached:
                 assert cli.main(words(line)) == 0, line
             for task in reached.value.args[0].tasks:

@@ -123,6 +123,7 @@ WRONG = {
     "imagine": ["imagine", "x", "--init", "cut.jpg"],
     "lora": ["train", "lora", "NOFOLDER"],
     "restorer": ["train", "restorer", "NOFOLDER"],
+    "repairer": ["train", "repairer", "NOFOLDER"],
     "gan": ["train", "gan", "NOFOLDER"],
     "upscaler": ["train", "upscaler", "NOFOLDER"],
     "diffusion": ["train", "diffusion", "NOFOLDER"],

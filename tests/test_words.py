@@ -26,6 +26,7 @@ ALLOWED = {  # (file, qualified name): reason
     ("tasks/enhancing.py", "TrainRestorer.worn"): "the option --worn",
     ("tasks/training.py", "DatasetOptions.regular"): "the option --regular",
     ("tasks/training_gan.py", "GanTrainingOptions.penalty_share"): "the option --penalty-share",
+    ("tasks/pictures.py", "Restore.min_likeness"): "the option --min-likeness",
     ("training/enhance/evaluate.py", "Row.way"): "a key of the file of figures",
     ("models/gan.py", "BottleneckBlock.__init__.spread"): "a key of weight files",
 }

@@ -13,6 +13,7 @@ from calotype.jobs.jobs import Job, StoredResult
 from calotype.outputs.publish import thumbnail
 
 TRAINED = {"train_lora": "lora", "train_gan": "diffusion", "train_upscaler": "upscale", "train_restorer": "faces"}
+TRAINED |= {"train_repairer": "repair"}
 PREVIEW_SIDE = 320  # pixels
 
 

@@ -155,6 +155,8 @@ def _network(shapes: Shapes) -> FileKind | None:
             continue
         if is_so:
             name = entry.architecture.name
+            if name == "LaMa":
+                return _INPAINTING
             if name in ("GFPGAN", "RestoreFormer", "CodeFormer"):
                 return FileKind(
                     Message("a network for faces ({name})", name=name), Message("{task:restore} takes it"), "faces"
@@ -202,6 +204,11 @@ def _contains(*parts: str) -> Callable[[_Names], bool]:
 WIDTHS = (256, 768, 1024, 1280)  # hidden sizes of the text encoders that embeddings are trained for
 _LORA_KIND = FileKind(
     Message("a LoRA"), Message("{task:imagine} takes it with {option:lora}, or as <lora:name:1> in the prompt"), "lora"
+)
+_INPAINTING = FileKind(
+    Message("a network for filling holes (LaMa)"),
+    Message("{task:restore} takes it with {option:inpaint_model}"),
+    "inpaint",
 )
 _GAN = FileKind(Message("a GAN generator"), Message("{task:imagine} draws from it"), "diffusion")
 _CONTROLNET, _T2I, _TAESD = (

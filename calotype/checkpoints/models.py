@@ -9,7 +9,8 @@ import torch
 
 from calotype.checkpoints.hashes import INDEX, SHARDS, shards_of, weights_in
 from calotype.checkpoints.model_cache import ModelCache, expected_bytes
-from calotype.checkpoints.store import Checkpoint, ModelStore
+from calotype.checkpoints.store import KINDS, Checkpoint, ModelStore
+from calotype.errors import CalotypeError
 from calotype.models.network import Network, computes_int8, pick_device, pick_dtype
 from calotype.settings import Settings
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from calotype.checkpoints.lora import Adapter
     from calotype.models.diffusion import Diffusion
     from calotype.models.face_detector import Detector
+    from calotype.models.face_identity import FaceIdentity
+    from calotype.models.face_mesh import FaceMesh
 
 GENERAL = "realesr-general-x4v3"  # the only network whose weights are interpolated with those of a twin
 
@@ -33,6 +36,7 @@ class Models:
         self.store = ModelStore(settings)
         self.device = pick_device(settings.device)
         self.cache = ModelCache(int(settings.memory * 2**30))
+        self._face_identity: FaceIdentity | None = None
 
     @property
     def loaded(self) -> frozenset[str]:
@@ -56,11 +60,33 @@ class Models:
         """A face restoration network by catalog name or path."""
         return self._network("faces", self.store.find(name, kind="faces"), None, deep)
 
+    def repairer(self, name: str) -> Network:
+        """A network that finds scratches, by catalog name or path."""
+        return self._network("repair", self.store.find(name, kind="repair"), None, False)
+
+    def inpainter(self, name: str) -> Network:
+        """A network that fills holes, such as LaMa, by name or path."""
+        return self._network("inpaint", self.store.find(name, kind="inpaint"), None, False)
+
     def detector(self) -> "Detector":
         from calotype.models.face_detector import Detector
 
         checkpoint = self.store.find("yunet", kind="detect")
         return self._cached("detect", [checkpoint], (), lambda: Detector(checkpoint.path))
+
+    def face_mesh(self) -> "FaceMesh":
+        from calotype.models.face_mesh import FaceMesh
+
+        mesh, iris = (self.store.find(name, kind="detect") for name in ("facemesh", "facemesh-iris"))
+        return self._cached("detect", [mesh, iris], (), lambda: FaceMesh(mesh.path, iris.path))
+
+    def face_identity(self) -> "FaceIdentity":
+        """dlib's descriptors of faces; `models.face_identity.is_installed` says whether they are there."""
+        from calotype.models.face_identity import FaceIdentity
+
+        if self._face_identity is None:
+            self._face_identity = FaceIdentity()
+        return self._face_identity
 
     def diffusion(self, name: str, vae: str = "", prediction: str = "auto") -> "Diffusion":
         """A diffusion model by catalog name, file or diffusers folder; `vae` replaces its VAE.
@@ -124,6 +150,13 @@ class Models:
             return load(checkpoint, denoise=denoise)
 
         loaded = self._cached(kind, [checkpoint], ("loaded", denoise), load_first)
+        if loaded.kind != kind:
+            raise CalotypeError(
+                "{name} is for {purpose}, not for {required}",
+                name=loaded.name,
+                purpose=KINDS[loaded.kind],
+                required=KINDS[kind],
+            )
         dtype, _ = pick_dtype(self.device, self.settings.precision, loaded)
         if deep and dtype == torch.bfloat16 and self.settings.precision == "auto":
             dtype = torch.float32

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch.nn.functional as F
-from spandrel import MAIN_REGISTRY, ImageModelDescriptor, UnsupportedModelError
+from spandrel import MAIN_REGISTRY, ImageModelDescriptor, MaskedImageModelDescriptor, UnsupportedModelError
 from spandrel.architectures.GFPGAN import GFPGAN
 from spandrel.architectures.RestoreFormer import RestoreFormer
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from calotype.checkpoints.header import check_file
 from calotype.checkpoints.state_dict import WRAPPERS, read_state
 from calotype.checkpoints.store import CATALOG, Checkpoint, digest, verified_hash
 from calotype.errors import CalotypeError, Message, Remedy
-from calotype.models import codeformer
+from calotype.models import codeformer, repairer
 from calotype.models import face_restorer as restorer
 from calotype.models.network import NetworkCheckpoint
 
@@ -119,6 +119,7 @@ class Built:
     call: Callable[[nn.Module, Tensor, float], Tensor]
     scale: int = 1
     multiple: int = 1
+    min_side: int = 1
     side: int | None = None
     has_fidelity: bool = False
     half: bool = True
@@ -168,14 +169,40 @@ def _codeformer(state: dict[str, Tensor]) -> Built:
     return Built("faces", network, call, side=network.side, has_fidelity=True, half=False)
 
 
+def _our_repairer(state: dict[str, Tensor]) -> Built:
+    """Takes (N, 3, h, w); gives the logits of the mask, (N, 1, h, w)."""
+
+    def call(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
+        return module(x)
+
+    network = repairer.build(state)
+    return Built("repair", network, call, multiple=network.multiple, half=False, bfloat16=False, by_rows=False)
+
+
+def _inpainting(descriptor: MaskedImageModelDescriptor, path: Path) -> Built:
+    """Takes a picture and its mask, (N, 4, h, w), 1 in holes; gives the picture with filled holes, (N, 3, h, w)."""
+    if (descriptor.input_channels, descriptor.output_channels) != (3, 3):
+        raise CalotypeError("{path} is an inpainting network for other pictures than RGB; give another file", path=path)
+
+    def call(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
+        return descriptor._call_fn(module, x[:, :3], x[:, 3:])
+
+    needs = descriptor.size_requirements
+    sizes = {"multiple": max(1, needs.multiple_of), "min_side": max(1, needs.minimum)}
+    return Built("inpaint", descriptor.model, call, **sizes, half=False, bfloat16=False, by_rows=False)
+
+
 ARCHITECTURES: list[tuple[Callable[[dict[str, Tensor]], bool], Callable[[dict[str, Tensor]], Built]]] = [
     (restorer.detects, _our_restorer),
     (codeformer.detects, _codeformer),
+    (repairer.detects, _our_repairer),
 ]
 
 
 def _from_spandrel(state: dict[str, Tensor], path: Path) -> Built:
     descriptor = MAIN_REGISTRY.load(state)
+    if isinstance(descriptor, MaskedImageModelDescriptor):
+        return _inpainting(descriptor, path)
     if not isinstance(descriptor, ImageModelDescriptor):
         raise CalotypeError(
             "{path} is a network for {purpose}; Calotype takes those for enlarging and for faces",

@@ -40,6 +40,9 @@ CONTEXT_SETTINGS = {
 COMMANDS = (
     pictures.restore,
     pictures.upscale,
+    pictures.examine,
+    pictures.split,
+    pictures.colour,
     imagine.imagine,
     pictures.again,
     pictures.faces,

@@ -7,6 +7,7 @@ from calotype.cli.flags import argument, flag, flags, given_options, set_signatu
 from calotype.cli.show import print_json, printable, table
 from calotype.cli.wording import WORDING
 from calotype.errors import Message, recognized
+from calotype.measures import Measure
 from calotype.options import visible
 from calotype.outputs.describe import describe
 from calotype.settings import Settings
@@ -77,6 +78,8 @@ def _record_rows(record: dict[str, Any]) -> Any:
         yield [name.replace("_", " "), value]
     for face in record["faces"]:
         yield [WORDING.fill(Message("face {number}", number=face["number"])), WORDING.fill(_face(face))]
+    for measure in map(Measure.from_data, record.get("measures", ())):
+        yield [WORDING.translate(measure.name), printable(WORDING.fill(measure.message))]
     for sentence in record["said"]:
         yield [WORDING.translate("said"), printable(WORDING.fill(as_message(sentence)))]
 

@@ -1,4 +1,4 @@
-"""`calotype restore`, `upscale`, `again` and `faces`."""
+"""`calotype restore`, `upscale`, `examine`, `split`, `colour`, `again` and `faces`."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from calotype.cli.flags import OUTPUT_FLAGS, argument, flag, flags, given_options, set_signature
 from calotype.cli.show import reporter_for, show
 from calotype.cli.wording import WORDING
+from calotype.errors import CalotypeError
 from calotype.options import read
 from calotype.settings import Settings
 from calotype.tasks import TASKS, FindFaces, Imagine, read_task
@@ -20,7 +21,7 @@ def restore(**values: Any) -> int:
     Results are written to the folder "out", or to -o. Existing results are skipped, so the same command resumes after
     an interruption.
     """
-    return _run_album("restore", values)
+    return _examine(values) if values["plan"] else _run_album("restore", values)
 
 
 def upscale(**values: Any) -> int:
@@ -32,7 +33,52 @@ def upscale(**values: Any) -> int:
     return _run_album("upscale", values)
 
 
-set_signature(restore, INPUTS, *flags(Album, TASKS["restore"], Settings), *OUTPUT_FLAGS)
+def examine(**values: Any) -> int:
+    """Measure what is wrong with photos, and tell what restoring them would do; nothing is written.
+
+    Each measure has its figure, the threshold from which it counts, and the decision. A measure that counts is marked.
+    The options are those of restore, which decides alike.
+    """
+    return _examine(values)
+
+
+def split(**values: Any) -> int:
+    """Cut the photos out of scans that hold several, each turned straight and upright.
+
+    Results are written to the folder "out", or to -o, as SCAN-01, SCAN-02 and so on, in reading order. Existing results
+    are skipped, so the same command resumes after an interruption.
+    """
+    return _run_album("split", {**values, "dry_run": values["plan"] or None})
+
+
+def colour(**values: Any) -> int:
+    """Colour black and white photos, by strokes of colour or by a photo in colour.
+
+    The lightness of every pixel stays as it is, bit for bit. Results are written to the folder "out", or to -o.
+    Existing results are skipped, so the same command resumes after an interruption.
+    """
+    return _run_album("colour", values)
+
+
+PLAN = flag("plan", "measure the photos and tell what would be done, as examine does; write nothing", panel="Output")
+FOUND = ("out", "side")  # of the task: what examine does not write
+set_signature(restore, INPUTS, *flags(Album, TASKS["restore"], Settings), PLAN, *OUTPUT_FLAGS)
+set_signature(
+    examine,
+    INPUTS,
+    *(parameter for parameter in flags(FindFaces, Settings) if parameter.name not in FOUND),
+    *(parameter for parameter in flags(Album) if parameter.name in ("pages", "recursive")),
+    *OUTPUT_FLAGS,
+)
+SPLIT_PLAN = flag("plan", "tell which photos are found and where; write nothing", panel="Output")
+set_signature(
+    split,
+    INPUTS,
+    *(parameter for parameter in flags(Album, TASKS["split"], Settings) if parameter.name != "dry_run"),
+    SPLIT_PLAN,
+    *OUTPUT_FLAGS,
+)
+set_signature(colour, INPUTS, *flags(Album, TASKS["colour"], Settings), *OUTPUT_FLAGS)
 set_signature(upscale, INPUTS, *flags(Album, TASKS["upscale"], Settings), *OUTPUT_FLAGS)
 
 
@@ -44,6 +90,21 @@ def _run_album(kind: str, values: dict[str, Any]) -> int:
 
     request = runner.Request((task,), inputs=tuple(values["inputs"]))
     return show(runner.run(request, Engine(settings), output, wording=WORDING), reporter_for(values))
+
+
+def _examine(values: dict[str, Any]) -> int:
+    if values.get("aligned"):
+        raise CalotypeError("{option:plan} measures whole photos; leave {option:aligned} out", option="plan")
+    settings = Settings.gather(given_options(Settings, values))
+    output = Album(**{name: values[name] for name in ("pages", "recursive") if values.get(name)})
+    given = {name: value for name, value in given_options(FindFaces, values).items() if name not in FOUND}
+    task = read_task("find_faces", {**given, "source": values["inputs"][0]})
+    from calotype import runner
+    from calotype.engine import Engine
+
+    request = runner.Request((task,), inputs=tuple(values["inputs"]))
+    reporter = reporter_for(values)
+    return show(runner.run(request, Engine(settings), output, wording=WORDING), reporter)
 
 
 def again(**values: Any) -> int:

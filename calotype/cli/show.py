@@ -10,6 +10,7 @@ from typing import Any
 from calotype.cli.wording import WORDING
 from calotype.errors import Message
 from calotype.files import readable, terminable
+from calotype.measures import figure
 from calotype.tasks.events import (
     Compared,
     Event,
@@ -23,9 +24,11 @@ from calotype.tasks.events import (
     Skipped,
     Started,
     as_line,
+    worded,
 )
 
 ALL_DONE, PARTLY_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+MARKS = {True: "!", False: ""}  # of a measure beyond its threshold
 JSON_INTERVAL = 0.2  # seconds between two progress events in JSON
 FAILURES_REPEATED = 20  # pictures; with more, failures are listed again at the end
 
@@ -74,6 +77,26 @@ def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     Console(width=width).print(grid)
 
 
+def print_examination(event: Saved) -> None:
+    """The measures of a photo and what restoring it would do."""
+    facts = worded(event.facts, WORDING)
+    rows = [
+        [
+            MARKS[found["is_beyond"]],
+            found["title"],
+            figure(found["value"]),
+            figure(found["threshold"]),
+            found["decision"],
+        ]
+        for found in facts["measures"]
+    ]
+    title = f"{printable(event.source)}  {facts['width']} x {facts['height']}"
+    table(title, ["", "measure", "figure", "threshold", "decision"], rows)
+    for sentence in facts["plan"]:
+        print_line(f"- {printable(sentence)}")
+    print_line("")
+
+
 class Reporter:
     """Prints failures to stderr, and nothing else."""
 
@@ -94,8 +117,10 @@ class PlainReporter(Reporter):
     """One line per picture on stdout, messages on stderr."""
 
     def emit(self, event: Event) -> None:
-        if isinstance(event, Saved):
+        if isinstance(event, Saved) and event.target:
             self.line(f"{printable(event.source)} -> {printable(event.target)}")
+        elif isinstance(event, Saved):
+            print_examination(event)
         elif isinstance(event, Skipped):
             self.line(f"{printable(event.target)}: {WORDING.fill(event.why)}", sys.stderr)
         elif isinstance(event, Compared):

@@ -16,6 +16,7 @@ from calotype.tasks import (
     TrainDiffusion,
     TrainGan,
     TrainLora,
+    TrainRepairer,
     TrainRestorer,
     TrainUpscaler,
     note,
@@ -25,7 +26,7 @@ from calotype.tasks import (
 FILE = Path | None
 FORMAT_OPTIONS = ("save_model_as", "save_format")  # options of the file format
 MULTI_VALUE = ("--network-args", "--optimizer-args", "--lr-scheduler-args")
-HELP = "Train on pictures: LoRAs, GANs, upscalers, face restorers, diffusion models."
+HELP = "Train on pictures: LoRAs, GANs, upscalers, face restorers, repairers, diffusion models."
 
 
 def lora(**values: Any) -> int:
@@ -54,6 +55,15 @@ def restorer(**values: Any) -> int:
     works in restore --face-model FILE. After an interruption, the same command resumes.
     """
     return _run_enhancing("train_restorer", TrainRestorer, values)
+
+
+def repairer(**values: Any) -> int:
+    """Train a network that finds scratches, hairs and dust on a folder of sharp, undamaged photos.
+
+    They are printed, scratched and dusted, and the network is trained to find that. The file works in
+    restore --repair-model FILE. After an interruption, the same command resumes.
+    """
+    return _run_enhancing("train_repairer", TrainRepairer, values)
 
 
 def _run_enhancing(kind: str, cls: type, values: dict[str, Any]) -> int:
@@ -209,6 +219,12 @@ set_signature(
     *OUTPUT_FLAGS,
 )
 set_signature(
+    repairer,
+    argument("photos", Path, "folder with sharp, undamaged photos", "PHOTOS"),
+    *flags(TrainRepairer, Settings),
+    *OUTPUT_FLAGS,
+)
+set_signature(
     gan,
     argument("photos", Path | None, "folder with pictures, subfolders included", "FOLDER", None),
     *flags(TrainGan, Settings),
@@ -220,4 +236,4 @@ set_signature(
     *flags(TrainDiffusion, Settings),
     *OUTPUT_FLAGS,
 )
-COMMANDS = (lora, caption, gan, upscaler, restorer, diffusion)
+COMMANDS = (lora, caption, gan, upscaler, restorer, repairer, diffusion)

@@ -11,11 +11,13 @@ SHORT = {"out": "-o"}  # options better known by their short flag
 COMMANDS = {
     "restore": "restore",
     "upscale": "upscale",
+    "split": "split",
+    "colour": "colour",
     "imagine": "imagine",
     "find_faces": "faces",
     "caption": "train caption",
     "again": "again",
-    **{f"train_{kind}": f"train {kind}" for kind in ("lora", "gan", "upscaler", "restorer", "diffusion")},
+    **{f"train_{kind}": f"train {kind}" for kind in ("lora", "gan", "upscaler", "restorer", "repairer", "diffusion")},
     **{f"{verb}_lora": f"lora {verb}" for verb in ("merge", "resize", "extract", "convert")},
 }
 TO_TYPE = {

@@ -1,6 +1,6 @@
 """Face restoration: detects, selects, restores and pastes the faces of a photo."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -12,6 +12,9 @@ from torch.nn import functional
 from calotype import record
 from calotype.checkpoints.models import Models
 from calotype.errors import CalotypeError, Message, PictureError, Remedy, plural
+from calotype.inference.face_parts import guarded
+from calotype.inference.identity import identity_measure
+from calotype.inference.uncertainty import as_heat, deviations
 from calotype.inference.upscale import resized_alpha
 from calotype.models.face_detector import DetectedFace
 from calotype.models.network import Network, is_out_of_memory
@@ -57,25 +60,23 @@ def find_faces(picture: Picture, models: Models) -> list[DetectedFace]:
 
 def face_record(number: int, face: DetectedFace, task: Restore, network: Network | None) -> FaceRecord:
     """Whether a face will be restored, or why not. A face selected by its number is always restored."""
-    strength = Strengths.read(task.strength).of(number)
+    strengths = Strengths.read(task.strength)
     is_named = number in chosen_faces(task.faces) if task.faces not in ("all", "none", "center") else False
     return FaceRecord(
         number=number,
         box=tuple(round(float(v), 1) for v in face.box),
         landmarks=tuple((round(float(x), 2), round(float(y), 2)) for x, y in face.landmarks),
         confidence=round(float(face.confidence), 3),
-        treated=not (reason := _reason_untreated(face, task, network, strength, is_named)),
+        treated=not (reason := _reason_untreated(face, task, network, strengths.leaves(number), is_named)),
         why=reason,
-        strength=strength,
+        strength=strengths.of(number),
     )
 
 
-def _reason_untreated(
-    face: DetectedFace, task: Restore, network: Network | None, strength: float, is_named: bool
-) -> str:
+def _reason_untreated(face: DetectedFace, task: Restore, network: Network | None, is_left: bool, is_named: bool) -> str:
     if network is None:
         return record.NO_NETWORK
-    if strength == 0:
+    if is_left:
         return record.NO_STRENGTH
     if is_named:
         return ""
@@ -86,10 +87,6 @@ def _reason_untreated(
     if 1 / ops.scale_of(_matrix(face.landmarks, network.side)) > MAX_DETAIL:
         return str(Message(record.DETAILED, side=network.side))
     return ""
-
-
-def reason_sharp(is_restored: bool) -> str:
-    return "" if is_restored else record.SHARP
 
 
 def select_faces(faces: list[FaceRecord], task: Restore, picture: Picture) -> list[FaceRecord]:
@@ -129,12 +126,14 @@ class RestoredFace:
 
     crop: Tensor  # (3, side, side) float32 in [0, 1]
     matrix: np.ndarray  # (2, 3) crop -> source
-    strength: float
+    record: FaceRecord
+    deviation: np.ndarray | None = None  # (side, side) float32, of jittered runs
+    blend: ops.FaceBlend | None = None  # instead of its strength where the face's mesh is known
 
 
 def restore_faces(
-    picture: Picture, faces: list[FaceRecord], network: Network | None, task: Restore
-) -> Generator[Progress, None, dict[int, RestoredFace]]:
+    picture: Picture, faces: list[FaceRecord], network: Network | None, task: Restore, models: Models
+) -> Generator[Progress | Note, None, dict[int, RestoredFace]]:
     """Runs the selected faces through the network, `FACES_AT_ONCE` at a time; returns the crops by number.
 
     Faces that are already sharp are skipped, unless they were selected by number.
@@ -150,9 +149,14 @@ def restore_faces(
         for face, matrix, crop, drawn in zip(
             batch, matrices, crops, restore_crops(crops, network, task.fidelity), strict=True
         ):
-            if skips_sharp and ops.is_sharp(*(t.permute(1, 2, 0).numpy() for t in (to_tensor(crop), drawn))):
+            photo = to_tensor(crop)
+            if skips_sharp and ops.is_sharp(*(t.permute(1, 2, 0).numpy() for t in (photo, drawn))):
                 continue
-            restored[face.number] = RestoredFace(drawn, cv2.invertAffineTransform(matrix), face.strength)
+            kept, blend = yield from guarded(photo, drawn, face, task, models)
+            deviation = None
+            if task.has_uncertainty:
+                deviation = deviations(crop, lambda crops: restore_crops(crops, network, task.fidelity))
+            restored[face.number] = RestoredFace(drawn, cv2.invertAffineTransform(matrix), kept, deviation, blend)
     return restored
 
 
@@ -197,9 +201,24 @@ def paste_face(pixels: np.ndarray, source: np.ndarray, face: RestoredFace, upsca
         return
     background = to_tensor(pixels[rows, columns]).permute(1, 2, 0).numpy()
     lanczos = resized_region(source, (height, width), rows, columns).permute(1, 2, 0).numpy()
-    patch = ops.Patch(crop.permute(1, 2, 0).contiguous().numpy(), matrix, face.strength)
+    patch = ops.Patch(crop.permute(1, 2, 0).contiguous().numpy(), matrix, face.record.strength, face.blend)
     pasted = torch.from_numpy(ops.paste(background, lanczos, patch, (left, top))).permute(2, 0, 1)
     pixels[rows, columns] = to_pixels(pasted, pixels)
+
+
+def uncertainty(picture: Picture, source: np.ndarray, faces: Iterable[RestoredFace]) -> np.ndarray:
+    """The result in dim grey, with the deviations of its restored faces in colours: (H, W, 3) uint8."""
+    height, width = picture.pixels.shape[:2]
+    deviation = np.zeros((height, width), np.float32)
+    for face in faces:
+        matrix = ops.scaled(face.matrix, height / source.shape[0], width / source.shape[1])
+        side = face.deviation.shape[0]
+        (mask, strength) = (
+            (face.blend.detail, face.blend.strength) if face.blend else (ops.feather(side), face.record.strength)
+        )
+        warped = cv2.warpAffine(face.deviation * mask * strength, matrix, (width, height), flags=cv2.INTER_LINEAR)
+        deviation = np.maximum(deviation, warped)
+    return as_heat(to_uint8_rgb(picture.pixels), deviation)
 
 
 def _enlarged_face(face: RestoredFace, grow: float, upscaler: Network | None) -> Tensor:
@@ -226,7 +245,9 @@ def _resized(crop: Tensor, side: int) -> Tensor:
     return functional.interpolate(crop[None], (side, side), mode="bicubic", antialias=True)[0].clamp(0, 1)
 
 
-def restore_aligned(task: Restore, picture: Picture, network: Network | None, models: Models) -> Result:
+def restore_aligned(
+    task: Restore, picture: Picture, network: Network | None, models: Models
+) -> Generator[Note, None, Result]:
     """Restores a source that is one aligned face crop: resized to the network's side, without pasting or `scale`."""
     if network is None:
         raise PictureError(
@@ -243,14 +264,22 @@ def restore_aligned(task: Restore, picture: Picture, network: Network | None, mo
             width=width,
             height=height,
         )
-    strength = Strengths.read(task.strength).of(1)
-    if strength == 0:
+    strengths = Strengths.read(task.strength)
+    if strengths.leaves(1):
         return Result.of(task, picture, picture, [], models.computed(network))
     picture = picture.with_visible_colours()
     size, window = (network.side, network.side), slice(0, network.side)
     x = resized_region(picture.pixels, size, window, window).clamp(0, 1)
-    crop = to_pixels(x, picture.pixels)
-    drawn = x + strength * (restore_crop(crop, network, task.fidelity) - x)
+    drawn = restore_crop(to_pixels(x, picture.pixels), network, task.fidelity)
+    points = tuple(map(tuple, ops.template(network.side).tolist()))
+    whole = FaceRecord(1, (0, 0, *size), points, 1.0, treated=True, strength=strengths.of(1))
+    whole, blend = yield from guarded(x, drawn, whole, task, models)
+    drawn = x + (whole.strength if blend is None else torch.from_numpy(blend.strength)) * (drawn - x)
     alpha = None if picture.alpha is None else resized_alpha(picture.alpha, size)
     result = picture.then(to_pixels(drawn, picture.pixels), alpha)
-    return Result.of(task, picture, result, [network], models.computed(network))
+    return Result.of(task, picture, result, [network], models.computed(network) | mesh_facts(task))
+
+
+def mesh_facts(task: Restore) -> dict[str, str]:
+    """What the record says of how faces were treated; nothing where it is as in earlier versions."""
+    return {record.FACE_MESH: "1", record.IDENTITY: identity_measure(task)} if task.uses_face_mesh else {}

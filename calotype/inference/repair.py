@@ -1,32 +1,191 @@
-"""Repairs of a scanned print, before networks enlarge what is damaged."""
+"""Repairs of a scanned print, before networks enlarge what is damaged.
 
-from collections.abc import Generator
+A repair measures the photo as the repairs before it leave it, decides, and mends pixels. A new one is a line in
+`tasks.pictures.REPAIRS` and one in `REPAIRS` here, which have the same order.
+"""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
+from calotype import measures
+from calotype.checkpoints.models import Models
+from calotype.errors import Message
+from calotype.inference.damage import CROP, fill_marks, fill_of, find_marks, read_mask
+from calotype.measures import Measure, figure
+from calotype.models.network import Network
+from calotype.ops.color import to_uint8_rgb
+from calotype.ops.repair.damage import ASKED, UNASKED
+from calotype.ops.repair.fading import LIFTED, LIFTED_TINT, measure_fading, remove_fading
+from calotype.ops.repair.fill import CONTEXT, navier_stokes
 from calotype.ops.repair.texture import ASKED_THRESHOLD, THRESHOLD, measure_texture, remove_texture
 from calotype.picture import Picture
+from calotype.picture.metadata.icc import light_of
 from calotype.record import REPAIRED
-from calotype.tasks import Note, Restore, chosen_repairs, note
+from calotype.tasks import Note, Progress, Restore, chosen_repairs
+
+Mend = Callable[[np.ndarray], Generator[Progress, None, np.ndarray]]  # (H, W, C) to the same type and size
 
 
-def repair(picture: Picture, task: Restore) -> Generator[Note, None, tuple[Picture, dict[str, Any]]]:
-    """The photo without the damage that is found, and what the record says of it; the photo itself where there is none.
+@dataclass(frozen=True, eq=False)
+class Damage:
+    """What a repair measured, and how it mends it."""
 
-    A repair that is asked for by name begins at a lower threshold than one of `auto`.
+    measures: tuple[Measure, ...]  # the first one stands for the repair in the record
+    mend: Mend | None = None  # None: there is nothing to mend
+    mask: np.ndarray | None = None  # (H, W) bool, the only pixels that may change; None: all
+    networks: tuple[Network, ...] = ()  # that mend it
+    computed: dict[str, Any] = field(default_factory=dict)  # for the record
+
+
+@dataclass(frozen=True, eq=False)
+class Repaired:
+    """A photo after its repairs; without any, the picture is the one that was given."""
+
+    picture: Picture
+    measures: tuple[Measure, ...] = ()
+    masks: dict[str, np.ndarray] = field(default_factory=dict)  # of the repairs that have one: (H, W) bool
+    networks: tuple[Network, ...] = ()
+    computed: dict[str, Any] = field(default_factory=dict)  # for the record
+
+    def mask(self) -> np.ndarray:
+        """(H, W) bool: true in what repairs with a mask changed."""
+        whole = np.zeros(self.picture.pixels.shape[:2], bool)
+        return np.logical_or.reduce([whole, *self.masks.values()])
+
+
+def repair(picture: Picture, task: Restore, models: Models) -> Generator[Progress | Note, None, Repaired]:
+    """The photo without the damage that is found, with a note of each repair.
+
+    A repair that is asked for by name begins at a lower threshold than one of `auto`, and says where it finds nothing.
     """
     is_asked = task.repair != "auto"
-    if task.aligned or "texture" not in chosen_repairs(task.repair if is_asked else task.auto_repair or "auto"):
-        return picture, {}
+    if task.aligned:
+        return Repaired(picture)
+    chosen = chosen_repairs(task.repair if is_asked else task.auto_repair or "auto")
+    measured = chosen if is_asked or not task.examined else chosen_repairs("auto")  # also where a record chooses
+    found, masks, repaired, networks, computed = [], {}, {}, [], {}
+    for name in measured:
+        damage = REPAIRS[name](picture, task, models, is_asked)
+        found += damage.measures
+        if name not in chosen:
+            continue
+        if is_asked or damage.mend is not None:
+            yield from (Note(measure.message) for measure in damage.measures if is_asked or measure.is_beyond)
+        if damage.mend is None:
+            continue
+        picture = picture.then((yield from _mended(picture.pixels, damage)), picture.alpha)
+        repaired[name] = damage.measures[0].value
+        masks |= {} if damage.mask is None else {name: damage.mask}
+        networks += damage.networks
+        computed |= damage.computed
+    computed |= {REPAIRED: repaired} if repaired else {}
+    return Repaired(picture, tuple(found), masks, tuple(networks), computed)
+
+
+def _mended(pixels: np.ndarray, damage: Damage) -> Generator[Progress, None, np.ndarray]:
+    mended = yield from damage.mend(pixels)
+    return mended if damage.mask is None else np.where(damage.mask[..., None], mended, pixels)
+
+
+def at_once(function: Callable[[np.ndarray], np.ndarray]) -> Mend:
+    """A repair without progress."""
+
+    def mend(pixels: np.ndarray) -> Generator[Progress, None, np.ndarray]:
+        yield from ()
+        return function(pixels)
+
+    return mend
+
+
+def _texture(picture: Picture, task: Restore, models: Models, is_asked: bool) -> Damage:
     threshold = ASKED_THRESHOLD if is_asked else THRESHOLD
     texture = measure_texture(picture.pixels, threshold)
-    if texture.gain is None:
-        if is_asked:
-            yield note("no texture repeats over the whole print, so none is taken out")
-        return picture, {}
-    yield note(
-        "a texture repeats over the whole print ({excess:.1f}, from {threshold:g}) and is taken out before enlarging",
-        excess=texture.excess,
-        threshold=threshold,
+    is_found = texture.gain is not None
+    template = measures.TEXTURE if is_found else measures.NO_TEXTURE
+    decision = Message(template, value=figure(texture.excess), threshold=figure(threshold))
+    measure = Measure.of("texture", texture.excess, threshold, is_found, decision)
+    return Damage((measure,), at_once(lambda pixels: remove_texture(pixels, texture)) if is_found else None)
+
+
+def _scratches(picture: Picture, task: Restore, models: Models, is_asked: bool) -> Damage:
+    if task.mask:
+        return _masked(picture, task, models)
+    finder, rule = models.repairer(task.repair_model), ASKED if is_asked else UNASKED
+    faces = models.detector().find(to_uint8_rgb(picture.pixels))
+    marks = find_marks(picture.pixels, finder, faces, rule)
+    scratches, specks = Message(measures.NO_SCRATCHES), Message(measures.NO_SPECKS)
+    if marks.scratches:
+        scratches = Message(measures.SCRATCHES, value=figure(marks.scratches))
+    if marks.specks:
+        specks = Message(measures.SPECKS, value=figure(marks.specks))
+    found = (
+        Measure.of("scratches", marks.scratches, 1, marks.scratches > 0, scratches),
+        Measure.of("specks", marks.specks, 1, marks.specks > 0, specks),
     )
-    repaired = picture.then(remove_texture(picture.pixels, texture), picture.alpha)
-    return repaired, {REPAIRED: {"texture": round(texture.excess, 2)}}
+    if not marks.count:
+        return Damage(found)
+    damage = _filled(marks.mask, task, models)
+    return replace(damage, measures=found, networks=(finder, *damage.networks))
+
+
+def _masked(picture: Picture, task: Restore, models: Models) -> Damage:
+    """What a mask covers, instead of what would be found."""
+    mask, sha256 = read_mask(task.mask, picture.pixels.shape[:2], models.settings.max_pixels)
+    percent = 100 * float(mask.mean())
+    measure = Measure.of("mask", percent, 0, True, Message(measures.MASKED, value=figure(percent)))
+    return replace(_filled(mask, task, models), measures=(measure,), computed={"mask": sha256})
+
+
+def _filled(mask: np.ndarray, task: Restore, models: Models) -> Damage:
+    """Filled by an inpainting network where one is named."""
+    if task.inpaint_model == "none":
+        return Damage((), lambda pixels: fill_marks(pixels, mask, navier_stokes, CONTEXT), mask)
+    network = models.inpainter(task.inpaint_model)
+    return Damage((), lambda pixels: fill_marks(pixels, mask, fill_of(network), CROP), mask, (network,))
+
+
+def _fading(picture: Picture, task: Restore, models: Models, is_asked: bool) -> Damage:
+    """Where it is asked for, it is repaired whatever the photo looks like."""
+    pixels = picture.pixels
+    light = light_of(picture.metadata.icc, pixels.shape[2], pixels.dtype)
+    fading = measure_fading(pixels, light)
+    if fading.kind == "tinted_black" and _shows_people(pixels, models):
+        fading = replace(fading, kind="faded")
+    is_found = is_asked or fading.kind in ("faded", "yellowed")
+    values = {"black": _levels(fading.black), "white": _levels(fading.white)}
+    tones = measures.WIDENED if is_asked else TONES.get(fading.kind, measures.NOT_FADED)
+    tint = ASKED_TINTS.get(fading.kind, measures.CAST) if is_asked else TINTS[fading.kind]
+    found = (
+        Measure.of("fading", fading.level, LIFTED, is_asked or fading.kind == "faded", Message(tones, **values)),
+        Measure.of("cast", fading.tint, LIFTED_TINT, is_found, Message(tint, **values)),
+    )
+    mend = at_once(lambda pixels: remove_fading(pixels, fading, light, task.fading))
+    return Damage(found, mend if is_found else None)
+
+
+def _shows_people(pixels: np.ndarray, models: Models) -> bool:
+    """Hair, pupils and clothes are black somewhere in nearly every photo of people."""
+    return any(face.confidence >= SURE for face in models.detector().find(to_uint8_rgb(pixels)))
+
+
+SURE = 0.8  # confidence of a face that stands for people
+TONES = {"faded": measures.FADED, "grey": measures.GREY_TONES}
+TINTS = {"faded": measures.CAST, "yellowed": measures.CAST, "unclear": measures.UNCLEAR_CAST}
+TINTS |= {"tinted_black": measures.UNCLEAR_CAST}
+TINTS |= {"toned": measures.TONED, "tinted": measures.TINTED, "grey": measures.GREY, "good": measures.NO_CAST}
+ASKED_TINTS = {"toned": measures.KEPT_TINT, "tinted": measures.KEPT_TINT, "grey": measures.GREY}
+
+
+def _levels(colour: np.ndarray) -> str:
+    """Such as "12/8/4"."""
+    return "/".join(f"{level:.0f}" for level in colour)
+
+
+REPAIRS: dict[str, Callable[[Picture, Restore, Models, bool], Damage]] = {
+    "texture": _texture,
+    "scratches": _scratches,
+    "fading": _fading,
+}

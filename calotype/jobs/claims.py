@@ -30,7 +30,7 @@ from calotype.jobs.schema import JOBS, RESULTS, WORKERS
 from calotype.jobs.store_part import StorePart
 from calotype.jobs.usage import DAY, all_usage, candidates, charge, count_attempt, read_usage, refund, write_usage
 
-PREVIEWED = ("restore", "upscale")  # kinds whose last preview shows the result, which may be very large
+PREVIEWED = ("restore", "upscale", "colour")  # kinds whose last preview shows the result, which may be very large
 
 
 class Claims(StorePart):

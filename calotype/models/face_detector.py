@@ -66,6 +66,14 @@ class Detector:
         fine = (self._refine(turned, face) for face in faces)
         return [_turned_back(face, turns, picture.shape[:2]) for face in fine]
 
+    def upright_turns(self, pixels: np.ndarray) -> int:
+        """Counterclockwise quarter turns after which the faces of a picture are upright; 0 where that isn't sure.
+
+        Args:
+            pixels: (H, W, 3) uint8, RGB.
+        """
+        return self._find_upright(np.ascontiguousarray(pixels[..., ::-1]))[0]
+
     def _find_upright(self, picture: np.ndarray) -> tuple[int, list[DetectedFace]]:
         """Counterclockwise quarter turns that make the picture's faces upright, and the faces after them."""
         faces = self._detect_at_sizes(picture)

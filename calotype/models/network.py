@@ -27,11 +27,12 @@ class NetworkCheckpoint:
 
     name: str
     sha256: str
-    kind: str  # "upscale" or "faces"
+    kind: str  # "upscale", "faces", "repair" or "inpaint"
     module: nn.Module
     call: Callable[[nn.Module, Tensor, float], Tensor]
     scale: int = 1
     multiple: int = 1
+    min_side: int = 1  # pixels of a side
     side: int | None = None  # faces: the side of the aligned square
     has_fidelity: bool = False
     half: bool = True  # float16 is accurate
@@ -50,7 +51,12 @@ class Network:
 
     def __init__(self, loaded: NetworkCheckpoint, device: torch.device, dtype: torch.dtype, is_int8: bool = False):
         self.name, self.sha256 = loaded.name, loaded.sha256
-        self.scale, self.multiple, self.side = loaded.scale, loaded.multiple, loaded.side
+        self.scale, self.multiple, self.min_side, self.side = (
+            loaded.scale,
+            loaded.multiple,
+            loaded.min_side,
+            loaded.side,
+        )
         self.device, self.dtype = device, dtype
         self._loaded = loaded
         self._format, self._input = torch.channels_last, dtype

@@ -22,6 +22,9 @@ TEMPLATE = np.array(  # eye, eye, nose, mouth corner, mouth corner; picture's le
 )
 TEMPLATE_SIDE = 512
 OUTSIDE = (132, 133, 135)  # RGB beyond the picture's edge, as the networks were trained
+NOSE_DEPTH = 0.5  # of the nose's tip before the eyes, as the detector has them, of the eyes' distance
+TONE_SIGMA = 1 / 16  # of the blur that tells tone from detail in pasting, as a fraction of a crop's side
+TONE_SIDE = 128  # side of the crop at which tone is computed
 LIGHT_SIGMA, COLOUR_SIGMA = 1 / 8, 1 / 48  # of the blur in `matched`, as fractions of a crop's side
 
 
@@ -44,6 +47,13 @@ def similarity(points: np.ndarray, target: np.ndarray) -> np.ndarray:
 def scale_of(matrix: np.ndarray) -> float:
     """The scale of a similarity matrix: pixels of the crop per pixel of the picture."""
     return float(np.hypot(matrix[0, 0], matrix[1, 0]))
+
+
+def yaw(landmarks: np.ndarray) -> float:
+    """Degrees by which a head is turned, by its five landmarks: positive to the picture's right, 90 for a profile."""
+    eyes, across = landmarks[:2].mean(0), landmarks[1] - landmarks[0]
+    forward = (landmarks[2] - eyes) @ across / max(1e-6, across @ across)
+    return float(np.degrees(np.arctan(forward / NOSE_DEPTH)))
 
 
 def align(pixels: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
@@ -153,12 +163,22 @@ def _edges_and_noise(crop: np.ndarray) -> tuple[float, float]:
 
 
 @dataclass(frozen=True, eq=False)
+class FaceBlend:
+    """How a crop is laid over a picture: (side, side) float32 in [0, 1] each, at any side."""
+
+    detail: np.ndarray  # mask of what is finer than `TONE_SIGMA`
+    tone: np.ndarray  # mask of what is coarser: fading over a longer way, it shows no border where tones differ
+    strength: np.ndarray  # weight of the restored pixels
+
+
+@dataclass(frozen=True, eq=False)
 class Patch:
     """A restored crop and its position in the picture."""
 
     crop: np.ndarray  # (side, side, C) float32 in [0, 1]
     matrix: np.ndarray  # (2, 3) crop -> picture
     strength: float = 1.0
+    blend: FaceBlend | None = None  # instead of `feather` and `strength`
 
 
 def paste(enlarged: np.ndarray, plain: np.ndarray, patch: Patch, corner: tuple[int, int]) -> np.ndarray:
@@ -177,6 +197,51 @@ def paste(enlarged: np.ndarray, plain: np.ndarray, patch: Patch, corner: tuple[i
     matrix = patch.matrix.copy()
     matrix[:, 2] -= corner
     warped = cv2.warpAffine(patch.crop, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    warped = warped.reshape(plain.shape)
+    if patch.blend is not None:
+        return _paste_in_bands(
+            enlarged, plain, warped, patch.blend, for_side(matrix, patch.crop.shape[0], patch.blend.tone.shape[0])
+        )
     mask = cv2.warpAffine(feather(patch.crop.shape[0]), matrix, size, flags=cv2.INTER_LINEAR)[..., None]
-    face = plain + patch.strength * (warped.reshape(plain.shape) - plain)
+    face = plain + patch.strength * (warped - plain)
     return enlarged * (1 - mask) + face * mask
+
+
+def _paste_in_bands(
+    enlarged: np.ndarray, plain: np.ndarray, warped: np.ndarray, blend: FaceBlend, matrix: np.ndarray
+) -> np.ndarray:
+    """As `paste`, tone and detail by masks of their own (Burt and Adelson 1983, with two bands).
+
+    Args:
+        warped: (h, w, C) float32, the restored crop in the region.
+        matrix: (2, 3) from the blend's masks to the region.
+    """
+    size = (enlarged.shape[1], enlarged.shape[0])
+    detail, tone, strength = (
+        cv2.warpAffine(m, matrix, size, flags=cv2.INTER_LINEAR)[..., None]
+        for m in (blend.detail, blend.tone, blend.strength)
+    )
+    difference = plain + strength * (warped - plain) - enlarged
+    side = blend.tone.shape[0]
+    inside = cv2.warpAffine(np.ones((side, side), np.float32), matrix, size, flags=cv2.INTER_LINEAR)
+    coarse = _coarse(difference, inside, side * scale_of(matrix))
+    return enlarged + tone * coarse + detail * (difference - coarse)
+
+
+def _coarse(difference: np.ndarray, inside: np.ndarray, side: float) -> np.ndarray:
+    """The tone of (h, w, C) differences: what is left of them by a blur of `TONE_SIGMA`, of what lies inside the crop.
+
+    Computed at a lower resolution.
+
+    Args:
+        inside: (h, w) float32, 1 in the crop and 0 beyond it.
+        side: of the crop in these pixels.
+    """
+    shrink = min(1.0, TONE_SIDE / side)
+    small = tuple(max(1, round(n * shrink)) for n in difference.shape[1::-1])
+    weighted = np.dstack([difference * inside[..., None], inside])
+    blurred = cv2.GaussianBlur(
+        cv2.resize(weighted, small, interpolation=cv2.INTER_AREA), (0, 0), TONE_SIGMA * side * shrink
+    )
+    coarse = blurred[..., :-1] / np.maximum(blurred[..., -1:], 1e-3)
+    return cv2.resize(coarse, difference.shape[1::-1], interpolation=cv2.INTER_LINEAR).reshape(difference.shape)

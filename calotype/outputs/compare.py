@@ -11,6 +11,7 @@ from PIL import Image, ImageCms, ImageDraw, ImageFont
 from calotype.picture import Metadata, Picture, save, scaled_size
 from calotype.picture.alpha import on_white
 
+SAME_SHAPE = 0.02  # of the width, by which proportions may differ
 MAX_SIDE = 8192  # longer side of a comparison in pixels; few programs open larger ones
 BACKGROUND, TEXT_COLOR, GAP = (250, 249, 246), (96, 90, 82), 0.004
 
@@ -41,6 +42,11 @@ def shown(picture: Picture, max_side: int, region: tuple[slice, slice] | None = 
     return _srgb(_small(pixels, max_side), picture.metadata.icc)
 
 
+def shown_pixels(pixels: np.ndarray, max_side: int) -> Image.Image:
+    """(H, W, 3) sRGB pixels as an image, its longer side at most `max_side` pixels."""
+    return _small(pixels, max_side)
+
+
 def _small(pixels: np.ndarray, max_side: int) -> Image.Image:
     """(H, W, C) pixels as an 8-bit image; downscaled first, so that a huge picture is not copied."""
     height, width = pixels.shape[:2]
@@ -66,13 +72,25 @@ def _srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
     return image.convert("RGB")
 
 
+def fitted_to(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The image in this width and height; one of other proportions, such as the scan of a photo, is not distorted."""
+    if abs(image.width * size[1] - image.height * size[0]) <= SAME_SHAPE * image.height * size[0]:
+        return image.resize(size, Image.Resampling.BICUBIC)
+    scale = min(size[0] / image.width, size[1] / image.height)
+    inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    sheet = Image.new("RGB", size, BACKGROUND)
+    corner = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    sheet.paste(image.resize(inner, Image.Resampling.BICUBIC), corner)
+    return sheet
+
+
 def side_by_side(before: Picture, after: Picture) -> Image.Image:
-    """Before, resized to the size of after, and after; side by side, or stacked if they are very wide."""
+    """Before, as large as after, and after; side by side, or stacked if they are very wide."""
     height, width = after.pixels.shape[:2]
     stacked = width > 2 * height
     max_side = MAX_SIDE if max(width, height) * 2 <= MAX_SIDE else MAX_SIDE // 2
     right = shown(after, max_side)
-    left = shown(before, max_side).resize(right.size, Image.Resampling.BICUBIC)
+    left = fitted_to(shown(before, max_side), right.size)
     gap = max(2, round(GAP * max(right.size)))
     band = max(22, round(0.045 * min(1600, max(right.size))))
     cell = (right.width, right.height + band)
@@ -87,6 +105,11 @@ def side_by_side(before: Picture, after: Picture) -> Image.Image:
 def _label(sheet: Image.Image, x: int, y: int, width: int, band: int, text: str) -> None:
     font = ImageFont.load_default(size=band * 0.55)
     ImageDraw.Draw(sheet).text((x + width / 2, y + band / 2), text, TEXT_COLOR, font, anchor="mm")
+
+
+def save_uncertainty(pixels: np.ndarray, path: Path) -> None:
+    """Writes (H, W, 3) uint8 as PNG. Raises CalotypeError where it can't be written."""
+    save(Picture(pixels, metadata=Metadata()), path, format="png")
 
 
 def save_comparison(before: Picture, after: Picture, path: Path) -> None:

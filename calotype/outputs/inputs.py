@@ -79,6 +79,22 @@ def plan(inputs: Sequence[str | Path], album: Album, format: str = "auto", max_p
     return AlbumPlan(tuple(items), notes)
 
 
+def pictures_in(inputs: Sequence[str | Path], album: Album, max_pixels: int) -> AlbumPlan:
+    """As `plan`, of pictures that are only read: their targets are themselves, and no folder is made.
+
+    Raises:
+        CalotypeError: there are no pictures.
+    """
+    skipped: list[Path] = []
+    entries = _without_duplicates(_scan(inputs, album, skipped))
+    if album.pages:
+        entries = [page for entry in entries for page in _pages(entry, album, max_pixels, [])]
+    if not any(entry.fault is None for entry in entries):
+        raise CalotypeError(entries[0].fault if entries else _nothing_found(inputs, skipped))
+    items = tuple(Item(entry.source, entry.source, entry.fault, entry.page, entry.mark) for entry in entries)
+    return AlbumPlan(items, tuple(_skipped_notes(skipped)))
+
+
 def _pages(entry: _Input, album: Album, max_pixels: int, shorter: list[tuple[Path, int, str]]) -> Iterator[_Input]:
     """The chosen pictures of a file; a file with a single one as it is, if that is chosen."""
     from calotype.picture import pages_of

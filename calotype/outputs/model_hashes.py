@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from calotype.checkpoints.store import Checkpoint
     from calotype.record import Record
 
-MODEL_OPTIONS = ("model", "upscaler", "face_model")
+MODEL_OPTIONS = ("model", "upscaler", "face_model", "repair_model", "inpaint_model")
 
 
 class CurrentHashes:

@@ -7,12 +7,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+import numpy as np
 from PIL import Image
 
 from calotype import html
 from calotype.errors import PLAIN, CalotypeError, Message, Wording, duration, plural, recognized
 from calotype.files import atomic_file, readable
-from calotype.outputs.compare import Window, shown
+from calotype.measures import Measure, figure
+from calotype.outputs.compare import Window, fitted_to, shown, shown_pixels
 from calotype.outputs.numbered import draw_boxes
 from calotype.picture import Picture
 from calotype.picture.notes import as_message
@@ -47,12 +49,12 @@ class Report:
 
     def add(self, source: Path, target: Path, result: Result, seconds: float | None = None) -> None:
         """A finished picture. `seconds`: None for one that was done in an earlier run."""
-        self._add(source, target, result.before, result.picture, result.record, seconds)
+        self._add(source, target, result.before, result.picture, result.record, seconds, result.uncertainty)
 
     def add_files(self, source: Path, target: Path, record: Record, max_pixels: int) -> None:
         """A picture that was done in an earlier run, read from its files."""
         before = Picture.open(source, max_pixels, record.options.get("page", 0))
-        self._add(source, target, before, Picture.open(target, 2**62), record, None)
+        self._add(source, target, before, Picture.open(target, 2**62), record, None, None)
 
     def add_failure(self, source: Path, cause: str) -> None:
         self._failures += 1
@@ -61,12 +63,19 @@ class Report:
         )
 
     def _add(
-        self, source: Path, target: Path, before: Picture, after: Picture, record: Record, seconds: float | None
+        self,
+        source: Path,
+        target: Path,
+        before: Picture,
+        after: Picture,
+        record: Record,
+        seconds: float | None,
+        uncertainty: np.ndarray | None,
     ) -> None:
         self._pictures += 1
         self._face_count += len(record.faces)
         large = shown(after, LARGE)
-        plain = shown(before, LARGE).resize(large.size, Image.Resampling.BICUBIC)
+        plain = fitted_to(shown(before, LARGE), large.size)
         card = html.render(
             "album_picture.html",
             self.wording,
@@ -75,7 +84,9 @@ class Report:
             before=html.encode_jpeg(plain),
             after=html.encode_jpeg(large),
             size=large.size,
+            uncertainty=None if uncertainty is None else html.encode_jpeg(shown_pixels(uncertainty, LARGE)),
             notes=[readable(self.wording.fill(as_message(note))) for note in record.notes],
+            measures=[self._measure(measure) for measure in record.measures],
             rows=self._rows(record),
             **self._faces(before, after, record.faces),
         )
@@ -131,6 +142,15 @@ class Report:
             "before": html.encode_jpeg(small),
             "after": html.encode_jpeg(large),
             "lines": [readable(self.wording.fill(line)) for line in _face_lines(face)],
+        }
+
+    def _measure(self, measure: Measure) -> dict[str, Any]:
+        return {
+            "is_beyond": measure.is_beyond,
+            "name": self.wording.translate(readable(measure.name)),
+            "value": figure(measure.value),
+            "threshold": figure(measure.threshold),
+            "decision": readable(self.wording.fill(measure.message)),
         }
 
     def _rows(self, record: Record) -> list[tuple[str, str]]:
@@ -198,12 +218,15 @@ def _around(face: FaceRecord) -> Window:
 def _face_lines(face: FaceRecord) -> list[Message]:
     x, y, width, height = face.box
     reason = recognized(face.why, REASONS) if face.why else Message("as asked")
+    alike = [] if face.identity is None else [Message("likeness to the photo {identity:.0%}", identity=face.identity)]
+    alike += [Message("blended back to {kept:.0%} of the restoration", kept=face.kept)] if face.kept < 1 else []
     return [
         Message("{width:.0f} × {height:.0f} pixels at {x:.0f}, {y:.0f}", width=width, height=height, x=x, y=y),
         Message("the detector is {confidence:.0%} sure", confidence=face.confidence),
         Message("restored, strength {strength:g}", strength=face.strength)
         if face.treated
         else Message("left alone: {reason}", reason=reason),
+        *alike,
     ]
 
 

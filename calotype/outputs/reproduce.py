@@ -14,7 +14,7 @@ from calotype.options import read
 from calotype.outputs.model_hashes import CurrentHashes, automatic_upscaler
 from calotype.outputs.names import beside, ending, format_of
 from calotype.outputs.redraw import picture_parameters, task_from_parameters, with_options
-from calotype.outputs.sidecar import StoredRecord, read_stored, sha256_of
+from calotype.outputs.sidecar import GIVEN_FILES, StoredRecord, read_stored, sha256_of
 from calotype.settings import Settings
 from calotype.suffixes import SUFFIXES
 from calotype.tasks import TASKS, Imagine, read_task
@@ -193,13 +193,29 @@ def task_again(stored: StoredRecord, source: Path) -> Any:
     options = {**record.options, "source": source}
     if hasattr(TASKS.get(record.task), "tile"):
         options["tile"] = record.computed.get("tile", 0)
+    for name in GIVEN_FILES:
+        if options.get(name):
+            folders, sha256 = (stored.path.parent, source.parent), str(record.computed.get(name, ""))
+            path = Path(str(options[name]))
+            options[name] = _recorded_file(folders, path, sha256)
+            if options[name] is None:
+                raise CalotypeError(
+                    "{file}, which gave the colours, is missing or has changed; put it beside the result or the photo",
+                    file=readable(path.name),
+                )
     task = read_task(record.task, options)
     if faces := recorded_faces(record):
         task = replace(task, auto_face_model=faces)
     if upscaler := automatic_upscaler(record):
         task = replace(task, auto_upscaler=upscaler)
     if hasattr(task, "auto_repair"):
-        task = replace(task, auto_repair=record.repairs)
+        task = replace(
+            task,
+            auto_repair=record.repairs,
+            examined=bool(record.measures),
+            auto_face_mesh=record.face_mesh,
+            auto_identity=record.identity_measure,
+        )
     return task
 
 
@@ -244,15 +260,17 @@ def drawing_task(stored: StoredRecord, source: Path | None) -> Imagine:
     if record.source_sha256:
         data["init"] = find_source(stored, source)
     if mask := record.computed.get("mask"):
-        data["mask"] = _mask((stored.path.parent, data["init"].parent), Path(data["mask"]), mask)
+        folders = stored.path.parent, data["init"].parent
+        path = Path(data["mask"])
+        data["mask"] = _recorded_file(folders, path, mask)
+        if data["mask"] is None:
+            raise CalotypeError(
+                "the mask {mask} is missing or has changed; put it beside the picture", mask=readable(path.name)
+            )
     return read_task("imagine", data)
 
 
-def _mask(folders: Iterable[Path], recorded: Path, sha256: str) -> Path:
-    """The file at its recorded place, or by its name in one of the folders."""
-    for path in (recorded, *(folder.absolute() / recorded.name for folder in folders)):
-        if path.is_file() and sha256_of(path) == sha256:
-            return path
-    raise CalotypeError(
-        "the mask {mask} is missing or has changed; put it beside the picture", mask=readable(recorded.name)
-    )
+def _recorded_file(folders: Iterable[Path], recorded: Path, sha256: str) -> Path | None:
+    """The file at its recorded place, or by its name in one of the folders; None where it is in neither unchanged."""
+    candidates = (recorded, *(folder.absolute() / recorded.name for folder in folders))
+    return next((path for path in candidates if path.is_file() and sha256_of(path) == sha256), None)

@@ -1,4 +1,4 @@
-"""Writing a result: the picture, its sidecar, a comparison."""
+"""Writing a result: the picture, its sidecar, a comparison, and what was invented."""
 
 import os
 import shutil
@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calotype.errors import Message, PictureError
-from calotype.files import make_folder, readable
+from calotype.files import atomic_file, make_folder, readable
 from calotype.outputs.inputs import Item
 from calotype.outputs.names import beside, format_of
 from calotype.outputs.sidecar import is_result, is_sidecar, sha256_of, sidecar_of, write_sidecar
 from calotype.tasks.output import Album
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from calotype.picture import Picture
     from calotype.record import Result
 
 
@@ -40,6 +43,14 @@ def check_disk_space(folder: Path) -> None:
         )
 
 
+def comparison_of(target: Path) -> Path:
+    return beside(target, "-compare", ".jpg")
+
+
+def mask_of(target: Path) -> Path:
+    return beside(target, "-mask", ".png")
+
+
 def check_overwrites(item: Item, album: Album) -> None:
     """Checks, before any work, that the files written beside a result overwrite no file that Calotype did not write.
 
@@ -55,12 +66,19 @@ def check_overwrites(item: Item, album: Album) -> None:
             "{option:overwrite}",
             sidecar=readable(sidecar),
         )
-    comparison = beside(item.target, "-compare", ".jpg")
-    if album.compare and comparison.exists() and not is_result(item.target):
-        raise PictureError(
-            "{comparison} exists and was not written by Calotype; give {option:suffix} or {option:overwrite}",
-            comparison=readable(comparison),
-        )
+    beside_it = [comparison_of(item.target)] * album.compare + [mask_of(item.target)] * album.save_mask
+    beside_it += [uncertainty_of(item.target)] * album.uncertainty
+    for path in beside_it:
+        if path.exists() and not is_result(item.target):
+            raise PictureError(
+                "{path} exists and was not written by Calotype; give {option:suffix} or {option:overwrite}",
+                path=readable(path),
+            )
+
+
+def uncertainty_of(target: Path) -> Path:
+    """Where the picture of what was invented in a result is written."""
+    return beside(target, "-uncertainty", ".png")
 
 
 def save_result(result: "Result", item: Item, task: Any, album: Album) -> SavedFile:
@@ -74,8 +92,11 @@ def save_result(result: "Result", item: Item, task: Any, album: Album) -> SavedF
     target = item.target
     if target.exists() and os.path.samefile(item.source, target):
         raise PictureError("{target} is the source itself; give another {option:out}", target=readable(target))
-    options = {"quality": task.quality, "strip_location": task.strip_location, "record": result.record.as_json()}
-    notes = save(result.picture, target, format=format_of(target), **options)
+    if result.is_copy and format_of(target) == result.picture.format and not task.strip_location:
+        notes = _copy(item.source, target)
+    else:
+        options = {"quality": task.quality, "strip_location": task.strip_location, "record": result.record.as_json()}
+        notes = save(result.picture, target, format=format_of(target), **options)
     sha256 = sha256_of(target)
     if album.sidecar:
         write_sidecar(result.record, item.source, target, sha256)
@@ -84,5 +105,27 @@ def save_result(result: "Result", item: Item, task: Any, album: Album) -> SavedF
     if album.compare:
         from calotype.outputs.compare import save_comparison
 
-        save_comparison(result.before, result.picture, beside(target, "-compare", ".jpg"))
+        save_comparison(result.before, result.picture, comparison_of(target))
+    if result.uncertainty is not None:
+        from calotype.outputs.compare import save_uncertainty
+
+        save_uncertainty(result.uncertainty, uncertainty_of(target))
+    if album.save_mask and result.mask is not None:
+        save(_as_picture(result.mask), mask_of(target), format="png")
     return SavedFile(sha256, tuple(notes))
+
+
+def _copy(source: Path, target: Path) -> tuple[str, ...]:
+    """Copies a file, byte for byte; its record is in the sidecar alone."""
+    with source.open("rb") as original, atomic_file(target) as file:
+        shutil.copyfileobj(original, file)
+    return ()
+
+
+def _as_picture(mask: "np.ndarray") -> "Picture":
+    """A mask, (H, W) bool: true is white."""
+    import numpy as np
+
+    from calotype.picture import Picture
+
+    return Picture(mask[..., None].astype(np.uint8) * np.uint8(255))

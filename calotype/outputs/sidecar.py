@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from calotype.record import FaceRecord, Record
 
 MAX_BYTES = 16 * 2**20  # of a sidecar; usual ones have a few thousand
+GIVEN_FILES = ("hints", "reference", "mask")  # options that are files, whose hashes are in the record
 LOSSLESS = ("png", "tiff", "bmp")
 
 
@@ -119,7 +120,12 @@ def checked(record: "Record", where: str) -> "Record":
 
 
 def _is_face(face: "FaceRecord") -> bool:
-    numbers = [*face.box, *(v for point in face.landmarks for v in point), face.confidence, face.strength, face.number]
+    lists = (face.box, face.eyes, face.landmarks, face.creases)
+    if not all(isinstance(values, tuple) for values in (*lists, *face.landmarks, *face.creases)):
+        return False
+    numbers = [*face.box, *face.eyes, *(v for pair in (*face.landmarks, *face.creases) for v in pair)]
+    numbers += [face.number, face.confidence, face.strength, face.kept]
+    numbers += [v for v in (face.yaw, face.identity) if v is not None]
     are_numbers = all(isinstance(v, (int, float)) and math.isfinite(v) for v in numbers)
     return are_numbers and len(face.box) == 4 and isinstance(face.why, str)
 
@@ -189,9 +195,20 @@ def existing_result(target: Path, task: Any, sha_of: Callable[["Record"], dict[s
     now, then = (_relevant_options(options, record, lossless) for options in _with_network(task, record))
     if record.task != kind_of(task) or now != then:
         return _conflict(target, Message("was made with other options"))
+    given, recorded = _given_files(task), {n: record.computed[n] for n in GIVEN_FILES if n in record.computed}
+    if given.get("mask") != recorded.get("mask"):
+        return _conflict(target, Message("was made with another mask"))
+    if given != recorded:
+        return _conflict(target, Message("was made with other options"))
     if {model.name: model.sha256 for model in record.models} != sha_of(record):
         return _conflict(target, Message("was made with other models"))
     return Existing(stored)
+
+
+def _given_files(task: Any) -> dict[str, str]:
+    """The hashes of the files, besides the source, that a task reads."""
+    paths = {name: getattr(task, name, None) for name in GIVEN_FILES}
+    return {name: sha256_of(path) for name, path in paths.items() if path}
 
 
 def _with_network(task: Any, record: "Record") -> tuple[dict[str, Any], dict[str, Any]]:
@@ -231,6 +248,7 @@ def _relevant_options(options: dict[str, Any], record: "Record", lossless: bool)
     """The options that affect this picture."""
     names = [model.name for model in record.models]
     unused = {"format", "quality"} if lossless else {"format"}  # the file name determines the format
+    unused.update(GIVEN_FILES)  # compared by their hashes
     if not any("general-x4v3" in name for name in names):
         unused.add("denoise")
     if not any("codeformer" in name.lower() for name in names):

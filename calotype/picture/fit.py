@@ -70,7 +70,7 @@ def fitted(
             colour, alpha = in_8_bits(colour), None if alpha is None else in_8_bits(alpha)
     icc, dpi = picture.metadata.icc, picture.metadata.dpi
     if colour.shape[2] == 1 and (known.name == "webp" or (known.name == "avif" and alpha is not None)):
-        colour, icc = _in_rgb(colour, icc)
+        colour, icc = in_rgb(colour, icc)
     if icc is not None and known.name == "bmp":
         colour, icc = profile.in_srgb(colour, icc), None
         notes.append("BMP has no place for a colour profile: converted to sRGB")
@@ -116,7 +116,7 @@ def _blocks(picture: Picture, known: Format, strip_location: bool) -> tuple[Bloc
         blocks.packet = Packet(metadata.xmp) if metadata.xmp else None
     except ValueError:
         notes = ("the XMP is damaged and left out",)
-    geometry = Geometry(metadata.size or (height, width), (height, width))
+    geometry = Geometry(metadata.size or (height, width), (height, width), is_part=metadata.is_of_whole)
     notes += families.update(blocks, geometry, Target(known.name, width, height, metadata.dpi), strip_location)
     if blocks.iptc and known.name not in _IIM:
         blocks.packet = blocks.packet or Packet()
@@ -164,7 +164,7 @@ def _in_segments(content: EncoderInput, packet: Packet | None, record: str) -> t
     return replace(content, xmp=xmp, extended_xmp=extended), tuple(notes)
 
 
-def _in_rgb(grey: np.ndarray, icc: bytes | None) -> tuple[np.ndarray, bytes | None]:
+def in_rgb(grey: np.ndarray, icc: bytes | None) -> tuple[np.ndarray, bytes | None]:
     """Grey -> RGB for formats without grey, through the grey profile, which is not valid for RGB pixels."""
     from PIL import Image
 

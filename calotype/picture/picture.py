@@ -44,6 +44,7 @@ class Metadata:
     iptc: Iptc | None = None  # captions as JPEG and TIFF store them
     comment: str = ""  # of a JPEG or PNG, beside the EXIF's
     size: tuple[int, int] | None = field(default=None, compare=False)  # height, width that positions in it refer to
+    is_of_whole: bool = field(default=False, compare=False)  # of a picture that this one was cut out of
 
     @property
     def infotext(self) -> str:
@@ -66,6 +67,12 @@ class Picture:
     def then(self, pixels: np.ndarray, alpha: np.ndarray | None = None) -> "Picture":
         """New pixels with the same metadata."""
         return replace(self, pixels=np.ascontiguousarray(pixels), alpha=alpha)
+
+    def part(self, pixels: np.ndarray, alpha: np.ndarray | None = None, turns: int = 0) -> "Picture":
+        """A picture that was cut out of this one, and turned by counterclockwise quarters: positions are left out."""
+        dpi = self.metadata.dpi
+        metadata = replace(self.metadata, dpi=dpi[::-1] if dpi and turns % 2 else dpi, is_of_whole=True)
+        return replace(self.then(pixels, alpha), metadata=metadata)
 
     def on_white(self) -> "Picture":
         """Composited over white, without alpha."""

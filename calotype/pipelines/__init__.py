@@ -7,6 +7,8 @@ from typing import Any
 _PLACES = {
     "restore": "restore",
     "upscale": "upscale",
+    "split": "split",
+    "colour": "colour",
     "imagine": "imagine",
     "find_faces": "find_faces",
     "train_lora": "train_lora",
@@ -16,6 +18,7 @@ _PLACES = {
     "train_gan": "train_gan",
     "train_upscaler": "train_upscaler",
     "train_restorer": "train_restorer",
+    "train_repairer": "train_repairer",
 }  # kind: module and function
 
 

@@ -13,9 +13,11 @@ from calotype.errors import Message, duration, recognized
 from calotype.files import atomic_file, make_folder
 from calotype.html import encode_jpeg
 from calotype.inference import faces
+from calotype.inference.examine import examine, examine_faces
 from calotype.inference.repair import repair
 from calotype.inference.speed import choose_upscaler, expected_seconds
 from calotype.inference.upscale import enlarged_size
+from calotype.measures import Measure
 from calotype.outputs.compare import shown
 from calotype.picture import Picture
 from calotype.picture.notes import as_message
@@ -27,8 +29,8 @@ from calotype.tasks import FindFaces, Note, Progress, Restore
 class FoundFaces:
     """The small copy of a photo.
 
-    `facts`: its size; the faces with their boxes in pixels of the photo, and `why` one is left as it is; `plan`, what
-    restoring does. Sentences are messages as data.
+    `facts`: its size; `measures` of it; the faces with their boxes in pixels of the photo, and `why` one is left as it
+    is; `plan`, what restoring does. Sentences are messages as data.
     """
 
     path: Path
@@ -37,16 +39,18 @@ class FoundFaces:
 
 def find_faces(task: FindFaces, models: Models) -> Iterator[Progress | Note | FoundFaces]:
     """Opens the photo as restoring does, so that the numbers of its faces are the same."""
-    opened = Picture.open(task.source, models.settings.max_pixels)
+    opened = Picture.open(task.source, models.settings.max_pixels, task.page)
     yield Progress(0, 1, "faces")
-    records, plan = _planned(task.restoration, opened, models)
+    records, measures, plan = _planned(task.restoration, opened, models)
     yield from map(Note, plan)
-    make_folder(task.out.parent, "out")
-    with atomic_file(task.out) as file:
-        file.write(encode_jpeg(shown(opened, task.side)))
+    if task.out:
+        make_folder(task.out.parent, "out")
+        with atomic_file(task.out) as file:
+            file.write(encode_jpeg(shown(opened, task.side)))
     height, width = opened.pixels.shape[:2]
     facts = {"width": width, "height": height, "found": [_found(face) for face in records]}
-    yield FoundFaces(task.out, facts | {"plan": [sentence.as_data() for sentence in plan]})
+    facts |= {"measures": [measure.as_data() for measure in measures]}
+    yield FoundFaces(task.out or task.source, facts | {"plan": [sentence.as_data() for sentence in plan]})
 
 
 def _found(face: FaceRecord) -> dict[str, Any]:
@@ -54,10 +58,13 @@ def _found(face: FaceRecord) -> dict[str, Any]:
     return {"number": face.number, "box": list(face.box), "confidence": face.confidence, **why}
 
 
-def _planned(task: Restore, opened: Picture, models: Models) -> tuple[list[FaceRecord], list[Message]]:
-    """What `restore` does with each face, as far as it is known before, and what it does besides."""
+def _planned(task: Restore, opened: Picture, models: Models) -> tuple[list[FaceRecord], list[Measure], list[Message]]:
+    """What `restore` does with each face, as far as it is known before; what it measures; and what it does besides."""
     plan = [as_message(text) for text in opened.notes]
-    picture, _ = _collected(repair(faces.network_input(opened), task), plan)
+    scan = faces.network_input(opened)
+    measures = list(examine(scan))
+    repaired = _collected(repair(scan, task, models), plan)
+    picture = repaired.picture
     plan += _enlarging(task, picture.pixels, models)
     network = _collected(faces.face_network(task, models, picture.pixels.dtype == np.uint16), plan)
     detected = faces.find_faces(picture, models)
@@ -67,7 +74,8 @@ def _planned(task: Restore, opened: Picture, models: Models) -> tuple[list[FaceR
         plan.append(Message("no faces were found, so the whole picture is only enlarged"))
     elif any(face.treated for face in records):
         plan.append(Message("faces are restored by {model}", model=network.name))
-    return records, plan
+    measures += (*repaired.measures, *examine_faces(scan, records, task.min_face))
+    return records, measures, plan
 
 
 def _enlarging(task: Restore, pixels: np.ndarray, models: Models) -> list[Message]:
@@ -86,10 +94,11 @@ def _enlarging(task: Restore, pixels: np.ndarray, models: Models) -> list[Messag
     return [*plan, Message("it is enlarged by {model}", model=name)]
 
 
-def _collected(notes: Generator[Note, None, Any], plan: list[Message]) -> Any:
+def _collected(notes: Generator[Progress | Note, None, Any], plan: list[Message]) -> Any:
     """What a generator returns; what it notes goes into the plan."""
     while True:
         try:
-            plan.append(next(notes).message)
+            step = next(notes)
+            plan += [step.message] if isinstance(step, Note) else []
         except StopIteration as end:
             return end.value

@@ -6,34 +6,40 @@ from dataclasses import replace
 import numpy as np
 
 from calotype.checkpoints.models import Models
+from calotype.inference.examine import examine, examine_faces
 from calotype.inference.faces import (
     face_network,
     face_record,
     find_faces,
+    mesh_facts,
     network_input,
     paste_face,
-    reason_sharp,
     restore_aligned,
     restore_faces,
     select_faces,
+    uncertainty,
 )
 from calotype.inference.repair import repair
 from calotype.inference.speed import choose_upscaler
 from calotype.inference.upscale import enlarge, enlarge_alpha, enlarged_size
 from calotype.ops.color import match_channels, squeeze_grey
 from calotype.picture import Picture
-from calotype.record import Result
+from calotype.record import SHARP, Result
 from calotype.tasks import Note, Progress, Restore, Strengths, read_size
 
 
 def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]:
     """Opens the photo, repairs it, restores its faces, enlarges it, pastes the faces; yields the Result last."""
     opened = Picture.open(task.source, models.settings.max_pixels, task.page)
-    picture, repairs = yield from repair(network_input(opened), task)
+    scan = network_input(opened)
+    is_examined = task.examined and task.repair != "none" and not task.aligned
+    measures = list(examine(scan)) if is_examined else []
+    repaired = yield from repair(scan, task, models)
+    picture = repaired.picture
     is_deep = picture.pixels.dtype == np.uint16
     network = yield from face_network(task, models, is_deep)
     if task.aligned:
-        yield restore_aligned(task, opened, network, models)
+        yield (yield from restore_aligned(task, opened, network, models))
         return
     fitted = task.for_size(picture.pixels.shape[:2])
     name = yield from choose_upscaler(fitted, picture.pixels, models)
@@ -42,8 +48,11 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
     detected = find_faces(picture, models) if network or task.faces != "none" else []
     faces = [face_record(n, face, task, network) for n, face in enumerate(detected, 1)]
     faces = select_faces(faces, task, picture)
-    restored = yield from restore_faces(picture, faces, network, task)
-    faces = [replace(f, treated=f.number in restored, why=f.why or reason_sharp(f.number in restored)) for f in faces]
+    restored = yield from restore_faces(picture, faces, network, task, models)
+    faces = [
+        restored[f.number].record if f.number in restored else replace(f, treated=False, why=f.why or SHARP)
+        for f in faces
+    ]
 
     strengths = Strengths.read(task.strength)
     size = enlarged_size(picture.pixels, fitted.scale)
@@ -51,16 +60,22 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
     alpha = yield from enlarge_alpha(picture.alpha, upscaler, size, task, models)
     pixels = enlarged.pixels
     if pixels is picture.pixels:  # of the same size without a network: hidden colours stay, too
-        pixels = picture.pixels.copy() if restored or repairs else squeeze_grey(opened.pixels)
+        pixels = picture.pixels.copy() if restored or repaired.computed else squeeze_grey(opened.pixels)
     for face in restored.values():
         paste_face(pixels, picture.pixels, face, upscaler)
 
-    computed = models.computed(upscaler or network, tile=enlarged.tile) | repairs
-    networks = [upscaler, network if restored else None]
+    computed = models.computed(upscaler or network, tile=enlarged.tile) | repaired.computed
+    computed |= mesh_facts(task) if restored else {}
+    networks = [upscaler, *repaired.networks, network if restored else None]
     result = opened.then(match_channels(pixels, opened.pixels), alpha)
+    has_uncertainty = restored and task.has_uncertainty
+    invented = uncertainty(result, picture.pixels, restored.values()) if has_uncertainty else None
     if task.crop:
         result = _cropped(result, task)
-    yield Result.of(task, opened, result, networks, computed, faces)
+    if is_examined:
+        measures += (*repaired.measures, *examine_faces(scan, faces, task.min_face))
+    finished = Result.of(task, opened, result, networks, computed, faces, measures, repaired.mask())
+    yield replace(finished, uncertainty=invented)
 
 
 def _cropped(picture: Picture, task: Restore) -> Picture:

@@ -14,9 +14,11 @@ from calotype.tasks.enhancing import TrainRestorer, TrainUpscaler
 from calotype.tasks.events import Drawing, Learning, Note, Progress, Sampled, note
 from calotype.tasks.pictures import (
     FORMATS,
+    Colour,
     FindFaces,
     Restore,
     Saving,
+    Split,
     Strengths,
     Tiling,
     Upscale,
@@ -25,6 +27,7 @@ from calotype.tasks.pictures import (
 )
 from calotype.tasks.training import TrainLora
 from calotype.tasks.training_gan import TrainGan
+from calotype.tasks.training_repair import TrainRepairer
 
 if TYPE_CHECKING:
     from calotype.tasks.guard import Files, Names
@@ -32,9 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMATS",
-    "LIMITS",
     "TASKS",
     "Caption",
+    "Colour",
     "ConvertLora",
     "Drawing",
     "ExtractLora",
@@ -52,12 +55,14 @@ __all__ = [
     "Sampled",
     "Sampling",
     "Saving",
+    "Split",
     "Start",
     "Strengths",
     "Tiling",
     "TrainDiffusion",
     "TrainGan",
     "TrainLora",
+    "TrainRepairer",
     "TrainRestorer",
     "TrainUpscaler",
     "Upscale",
@@ -75,6 +80,8 @@ __all__ = [
 TASKS: dict[str, type] = {
     "restore": Restore,
     "upscale": Upscale,
+    "split": Split,
+    "colour": Colour,
     "imagine": Imagine,
     "find_faces": FindFaces,
     "train_lora": TrainLora,
@@ -87,6 +94,7 @@ TASKS: dict[str, type] = {
     "train_gan": TrainGan,
     "train_upscaler": TrainUpscaler,
     "train_restorer": TrainRestorer,
+    "train_repairer": TrainRepairer,
 }
 
 
@@ -133,13 +141,17 @@ def is_training(kind: str) -> bool:
     return hasattr(TASKS.get(kind), "output_dir")
 
 
-LATER = ("page", "repair")  # options that records of earlier versions do not know: left out at their defaults
+# options that records of earlier versions do not know: left out at their defaults
+LATER = ("page", "repair", "fading", "min_likeness")
+LATER_OF_RESTORE = ("mask", "repair_model", "inpaint_model")  # pictures that are drawn have had a mask from the start
 
 
 def options_of(task: Any) -> dict[str, Any]:
     """The task as JSON data, without its sources and the options whose resolved values the record stores elsewhere."""
-    excluded = ("source", "init", "tile", "auto_face_model", "auto_upscaler", "auto_seconds", "auto_repair")
-    usual = {spec.name: spec.default for spec in fields(task) if spec.name in LATER}
+    excluded = ("source", "init", "tile", "auto_seconds", "dry_run", "examined", "has_uncertainty")
+    excluded += ("auto_face_model", "auto_upscaler", "auto_repair", "auto_face_mesh", "auto_identity")
+    later = LATER + (LATER_OF_RESTORE if isinstance(task, Restore) else ())
+    usual = {spec.name: spec.default for spec in fields(task) if spec.name in later}
     return {
         name: value
         for name, value in as_data(task).items()

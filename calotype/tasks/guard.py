@@ -32,12 +32,14 @@ UNKNOWN = {
     "diffusion": "no model is named {name}{hint}",
     "upscale": "no super-resolution network is named {name}{hint}",
     "faces": "no face restoration network is named {name}{hint}",
+    "repair": "no network for scratches is named {name}{hint}",
+    "inpaint": "no network for filling is named {name}{hint}",
     "vae": "no VAE is named {name}{hint}",
     "lora": "no LoRA is named {name}{hint}",
     "style": "no style is named {name}{hint}",
     "optimizer": "no optimizer is named {name}{hint}",
 }  # by the kind of name; kinds of models are those of the store
-STORED = ("diffusion", "upscale", "faces", "vae", "lora")
+STORED = ("diffusion", "upscale", "faces", "repair", "inpaint", "vae", "lora")
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")  # control characters and surrogates
 
 

@@ -11,6 +11,7 @@ from calotype.tasks.enhancing import TrainRestorer, TrainUpscaler
 from calotype.tasks.prompts import composition
 from calotype.tasks.training import TrainLora
 from calotype.tasks.training_gan import TrainGan
+from calotype.tasks.training_repair import TrainRepairer
 
 NATIVE = (1024, 1024)  # height and width if the model decides: the largest of any model
 STEPS = 30  # of a sampler, if the model decides
@@ -215,10 +216,18 @@ def _check_enhancing(task: TrainUpscaler | TrainRestorer, side: int, limits: Lim
     _check_training(side**2, task.batch_size, steps, limits, measured)
 
 
+def _check_repairer(task: TrainRepairer, limits: Limits) -> None:
+    _check_weights(sum(40 * width**2 for width in task.widths), limits)
+    steps = 0 if task.minutes else task.max_train_steps
+    measured = _times(steps, task.validate_every) * SAMPLES * task.patch_size**2
+    _check_training(task.patch_size**2, task.train_batch_size, steps, limits, measured)
+
+
 TRAINING: dict[type, Callable[[Any, Limits], None]] = {
     TrainLora: _check_lora,
     TrainDiffusion: _check_diffusion,
     TrainGan: _check_gan,
     TrainUpscaler: _check_upscaler,
     TrainRestorer: _check_restorer,
+    TrainRepairer: _check_repairer,
 }

@@ -10,7 +10,9 @@ from calotype.options import nearest, option, same_as
 from calotype.tasks.drawing import read_size
 
 LARGEST_SCALE = 16  # by which a picture is enlarged to cover a size
-REPAIRS = ("texture",)  # in the order in which they are done
+FACE_PARTS = ("eyes", "brows", "nose", "mouth", "skin")  # with strengths of their own
+PHOTO_COUNT = "photos"  # key of `Record.computed`: how many photos are on a scan
+REPAIRS = ("texture", "scratches", "fading")  # in the order in which they are done
 FORMATS = ("auto", "jpeg", "png", "webp", "tiff", "bmp", "avif", "heic", "jxl")
 
 
@@ -126,16 +128,38 @@ class Restore(Speed, Tiling, Saving):
     )
     strength: str = option(
         "1",
-        "weight of the restored pixels, 0 to 1; faces by number, the rest by name: 0.8,2=0.3,background=1",
+        "weight of the restored pixels, 0 to 1; faces by number, parts of faces and the rest by name: "
+        "0.8,2=0.3,eyes=0.5,background=1; parts: eyes, brows, nose, mouth, skin",
     )
     repair: str = option(
         "auto",
         "damage of the print to repair first: auto repairs what is found, none, or a list; texture: what repeats over "
-        "the whole print, as the weave of silk paper, a halftone raster or lines of a scanner",
+        "the whole print, as the weave of silk paper, a halftone raster or lines of a scanner; scratches: hairs, dust "
+        "and tears too; fading: tones and colours that faded, and the cast of yellowed paper",
         max_length=100,
     )
+    mask: Path | None = option(
+        None,
+        "a picture of the photo's size, white where it is damaged: that is repaired, and no scratches are searched",
+        is_path=True,
+        title="Mask of the damage",
+    )
+    repair_model: str = option(
+        "marks", "network that finds scratches: catalog name or file", names="repair", title="Network for scratches"
+    )
+    inpaint_model: str = option(
+        "none",
+        "network that fills what is repaired, such as LaMa: catalog name or file; none: from the pixels around",
+        names="inpaint",
+        words=("none",),
+        title="Network for filling",
+    )
+    fading: float = option(1.0, "how much of fading and cast is taken out: 0 nothing, 1 all of it", min=0, max=1)
     auto_repair: str = option(
         "", "what auto repairs, where a record has it", max_length=100, title="What auto repairs", is_hidden=True
+    )
+    examined: bool = option(
+        True, "whether measures of the photo are recorded, which earlier records do not have", is_hidden=True
     )
     fidelity: float = option(
         0.5, "CodeFormer only: 0 for the best quality, 1 for the closest to the input", min=0, max=1
@@ -147,11 +171,28 @@ class Restore(Speed, Tiling, Saving):
         0.7, "skip faces with a lower detection confidence", min=0, max=1, title="Minimum confidence"
     )
     min_face: int = option(20, "skip faces narrower than this, in pixels", min=0, max=65_535, title="Minimum face size")
+    min_likeness: float = option(
+        0.4,
+        "how much a restored face has to look like the photo, 0 to 1; it is blended back until it does; 0: it never is",
+        min=0,
+        max=1,
+        title="Least likeness",
+    )
     auto_face_model: str = option(
         "",
         "the network that auto stands for, where a record has it; the best one installed where empty",
         names="faces",
         is_hidden=True,
+    )
+
+    auto_face_mesh: str = option(
+        "", "whether faces are treated by their mesh, where a record has it", max_length=20, is_hidden=True
+    )
+    has_uncertainty: bool = option(
+        False, "also make the picture of what is invented ({option:uncertainty})", is_hidden=True
+    )
+    auto_identity: str = option(
+        "", "how likeness is measured, where a record has it", choices=("", "dlib", "mesh"), is_hidden=True
     )
 
     cover: str = option(
@@ -166,12 +207,24 @@ class Restore(Speed, Tiling, Saving):
         Strengths.read(self.strength)
         chosen_repairs(self.repair)
         chosen_repairs(self.auto_repair or "none")
+        if self.mask and "scratches" not in chosen_repairs(self.repair):
+            raise CalotypeError(
+                "{option:mask} is for the repair scratches; add it to {option:repair}, or leave one of them out"
+            )
+        if self.aligned and self.mask:
+            raise CalotypeError(
+                "{option:aligned} repairs nothing, so {option:mask} has no effect; leave one of them out"
+            )
         if self.aligned and self.repair not in ("auto", "none"):
             raise CalotypeError(
                 "{option:aligned} repairs nothing, so {option:repair} has no effect; leave one of them out"
             )
         if self.aligned and "none" in (self.faces, self.face_model):
             raise CalotypeError("{option:aligned} restores the picture as one face; leave out none")
+
+    @property
+    def uses_face_mesh(self) -> bool:
+        return self.auto_face_mesh != "none"
 
     def for_size(self, size: tuple[int, int]) -> "Restore":
         """The task with the scale that `cover` asks for, for a picture of this height and width.
@@ -195,6 +248,48 @@ class Restore(Speed, Tiling, Saving):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Split(Saving):
+    """Cut the photos out of a scan that holds several, each turned straight and upright."""
+
+    TITLE = "Splitting"
+
+    source: Path = option(help="scan", is_path=True, title="Scan")
+    photo: int = option(
+        0, "cut out the photo of this number alone, in reading order; 0: all", min=0, max=1000, title="Number"
+    )
+    cut_borders: bool = option(False, "also cut off the plain border that a photo has itself")
+    upright: bool = option(True, "turn photos by quarters until their faces are upright", title="Faces upright")
+    dry_run: bool = option(False, "tell which photos are found and where, and write nothing", title="Plan only")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Colour(Saving):
+    """Colour a black and white photo by strokes or by a photo in colour; its lightness stays as it is, bit for bit."""
+
+    TITLE = "Colouring"
+
+    source: Path = option(help="photo", is_path=True, title="Photo")
+    hints: Path | None = option(
+        None,
+        "strokes of colour in a picture as large as the photo: on a transparent layer, or painted over the photo",
+        is_path=True,
+        title="Strokes of colour",
+    )
+    reference: Path | None = option(
+        None,
+        "photo in colour whose colours places that look alike get, first around faces",
+        is_path=True,
+        title="Photo in colour",
+    )
+
+    def __post_init__(self) -> None:
+        if not (self.hints or self.reference):
+            raise CalotypeError(
+                "colours come from {option:hints} or {option:reference}; give one of them, or both", option="hints"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class FindFaces:
     """Find the faces of a photo, numbered as in restoring, tell what restoring does, and make a small copy."""
 
@@ -202,7 +297,10 @@ class FindFaces:
     FILE_NAME: ClassVar[str] = "photo.jpg"  # of the result of a job
 
     source: Path = option(help="photo", is_path=True, title="Photo")
-    out: Path = option(Path("photo.jpg"), "the small copy of the photo, a JPEG", is_path=True, title="Output file")
+    page: int = same_as(Saving, "page")
+    out: Path | None = option(
+        Path("photo.jpg"), "the small copy of the photo, a JPEG", is_path=True, title="Output file"
+    )
     side: int = option(1600, "longer side of the copy in pixels, at most", min=64, max=4096, title="Side of the copy")
     scale: float = same_as(Restore, "scale")
     upscaler: str = same_as(Restore, "upscaler")
@@ -211,6 +309,7 @@ class FindFaces:
     faces: str = same_as(Restore, "faces")
     strength: str = same_as(Restore, "strength")
     repair: str = same_as(Restore, "repair")
+    fading: float = same_as(Restore, "fading")
     min_confidence: float = same_as(Restore, "min_confidence")
     min_face: int = same_as(Restore, "min_face")
 
@@ -254,15 +353,19 @@ def chosen_repairs(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Strengths:
-    """Weights of the restored pixels: for all, for single faces by number, for the background."""
+    """Weights of the restored pixels: for all, for single faces by number, for parts of faces, for the background."""
 
     overall: float
     faces: Mapping[int, float]
     background: float
+    parts: Mapping[str, float]  # names of FACE_PARTS
 
     @classmethod
     def read(cls, text: str) -> "Strengths":
-        """Reads "0.8", "0.8,2=0.3", "0.5,background=1". Raises CalotypeError for anything else."""
+        """Reads "0.8", "0.8,2=0.3", "eyes=0.3,mouth=0.6", "0.5,background=1".
+
+        Raises CalotypeError for anything else.
+        """
         overall, named = 1.0, {}
         try:
             for entry in text.split(","):
@@ -270,15 +373,22 @@ class Strengths:
                 if not 0 <= float(value) <= 1:
                     raise ValueError
                 if equals:
-                    named[name.strip() if name.strip() == "background" else int(name)] = float(value)
+                    name = name.strip()
+                    named[name if name in (*FACE_PARTS, "background") else int(name)] = float(value)
                 else:
                     overall = float(value)
         except ValueError:
             raise CalotypeError(
-                "{option:strength} is a number from 0 to 1, or such as 0.8,2=0.3,background=1, not {text!r}", text=text
+                "{option:strength} is a number from 0 to 1, or such as 0.8,2=0.3,eyes=0.5,background=1, not {text!r}",
+                text=text,
             ) from None
+        parts = {name: named.pop(name) for name in FACE_PARTS if name in named}
         background = named.pop("background", overall)
-        return cls(overall, named, background)
+        return cls(overall, named, background, parts)
 
     def of(self, number: int) -> float:
         return self.faces.get(number, self.overall)
+
+    def leaves(self, number: int) -> bool:
+        """Whether nothing of this face is restored. A part counts unless the face itself is named with 0."""
+        return self.of(number) == 0 and (number in self.faces or not any(self.parts.values()))

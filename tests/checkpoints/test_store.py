@@ -29,7 +29,10 @@ SHIPPED = {
     "faces-v0",
     "faces-v2",
     "emoji",
+    "marks",
     "yunet",
+    "facemesh",
+    "facemesh-iris",
 }
 
 
@@ -92,8 +95,9 @@ def test_the_cards_tell_the_files_sha256():
         "yunet": "face_detection_yunet_2023mar.onnx",
         "faces-v0": "model.safetensors",
         "faces-v2": "model.safetensors",
+        "marks": "model.safetensors",
     }
-    for folder, file in files.items():
+    for folder, file in [*files.items(), ("facemesh", "facemesh.safetensors"), ("facemesh", "iris.safetensors")]:
         assert digest(shipped(folder, file)) in shipped(folder, "CARD.md").read_text("utf-8")
 
 

@@ -27,6 +27,8 @@ from calotype.pipelines import pipeline
 from calotype.settings import Settings
 from calotype.tasks import Restore, Upscale
 from calotype.tasks.output import Album
+from tests.ops.repair.fades import FADES
+from tests.ops.repair.scenes import clean
 
 QUICK = ("--model", "realesr-animevideov3-x2")
 PLAIN = ("--upscaler", "none", "--face-model", "none")
@@ -466,3 +468,47 @@ def test_an_interruption_is_said(folder, capsys, monkeypatch):
     draw(folder / "a.png")
     assert main(["restore", "a.png", *PLAIN]) == 130
     assert "run the same command again" in capsys.readouterr().err
+
+
+def test_examine_measures_and_writes_nothing(folder, capsys):
+    draw(folder / "a.png", (200, 160))
+    draw(folder / "more/b.png", (200, 160), seed=1)
+    (folder / "more/broken.png").write_bytes(b"no picture")
+    before = files(folder)
+    assert main(["examine", "a.png", "more"]) == 1
+    output = capsys.readouterr()
+    assert "a.png  200 x 160" in output.out and "b.png  200 x 160" in output.out
+    assert "measure" in output.out and "edges are" in output.out and "- 200 x 160 pixels become 400 x 320" in output.out
+    assert "broken.png" in output.err and files(folder) == before
+    assert main(["restore", "--plan", "a.png", "--scale", "3", "--json"]) == 0
+    done = next(event for event in events(capsys.readouterr().out) if event["event"] == "done")
+    assert done["plan"][0] == "200 x 160 pixels become 600 x 480" and files(folder) == before
+    noise = next(measure for measure in done["measures"] if measure["name"] == "noise")
+    assert (noise["name"], noise["threshold"], noise["is_beyond"]) == ("noise", 5.0, False)
+    assert noise["decision"].endswith("nothing to smooth")
+
+
+@pytest.mark.parametrize(
+    "args, sentence",
+    [
+        (["examine", "missing.png"], "missing.png doesn't exist; check the name"),
+        (["examine", "a.png", "--repair", "all"], "--repair is auto, none, or a list of"),
+        (["restore", "a.png", "--plan", "--aligned"], "--plan measures whole photos; leave --aligned out"),
+        (["restore", "a.png", "--fading", "2"], "--fading"),
+    ],
+)
+def test_examine_refuses_in_a_sentence(folder, capsys, args, sentence):
+    draw(folder / "a.png")
+    assert main(args) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_faded_photo_is_made_again_byte_for_byte(folder, capsys):
+    pixels = FADES["cyan lost"](clean()["lion"]())
+    Image.fromarray(pixels).save(folder / "faded.png")
+    assert main(["restore", "faded.png", "--scale", "1", "--fading", "0.7", *PLAIN]) == 0
+    assert "it has faded" in capsys.readouterr().err
+    assert main(["again", "out/faded.png.json"]) == 0
+    assert "the same to the last byte" in capsys.readouterr().out
+    assert main(["info", "out/faded.png"]) == 0
+    assert "black is" in capsys.readouterr().out

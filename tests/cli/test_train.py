@@ -18,6 +18,7 @@ TINY = {
     "--l1-steps 1 --gan-steps 0",
     "restorer": "--side 64 --channels 8,16 --blocks 1,1 --codes 8 --batch-size 1 --perceptual none --l1-steps 1 "
     "--gan-steps 0",
+    "repairer": "--channels 4,4 --patch-size 64 --train-batch-size 2 --max-train-steps 1",
     "gan": "--resolution 32 --capacity 0.25 --train-batch-size 2 --max-train-steps 1 --snapshots 2",
 }
 

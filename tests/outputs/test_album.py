@@ -434,6 +434,13 @@ def test_a_record_that_is_none_is_one_sentence(folder, content):
         {"landmarks": [["x", 1]]},
         {"landmarks": [3]},
         {"why": 3},
+        {"box": 3},
+        {"eyes": 3},
+        {"eyes": ["a"]},
+        {"creases": [1]},
+        {"identity": "a"},
+        {"yaw": []},
+        {"kept": None},
     ],
 )
 def test_a_face_that_is_none_is_refused(folder, change):

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from calotype import html
-from calotype.errors import CalotypeError, Wording
+from calotype.errors import CalotypeError, Message, Wording
+from calotype.measures import NOISE, Measure
 from calotype.outputs.numbered import ACCENT
 from calotype.outputs.report import SMALL, Report
 from calotype.picture import Picture, save
@@ -74,6 +75,21 @@ def test_the_page_is_complete_in_itself(tmp_path):
     assert "http://" not in page and "https://" not in page and "@import" not in page and "url(" not in page
 
 
+def test_measures_stand_with_their_figures_and_decisions(tmp_path):
+    noise = Measure.of("noise", 12.3, 5.0, True, Message(NOISE, value="12.3", threshold="5"))
+    evil = Measure(EVIL, 1.0, 2.0, False, EVIL)
+    made = result()
+    read = written(tmp_path / "a.html", replace(made, record=replace(made.record, measures=(noise, evil))))
+    assert "What was found before restoring" in read.text and noise.decision in read.text
+    page = (tmp_path / "a.html").read_text("utf-8")
+    assert '<tr class="beyond"><th scope="row">noise</th><td>12.3</td><td>5</td>' in page
+    assert "<script>alert(1)" in read.text and not read.handlers
+    chinese = replace(made, record=replace(made.record, measures=(noise,)))
+    with Report(tmp_path / "b.html", Wording("zh")) as sheet:
+        sheet.add(Path("photo.jpg"), Path("out.png"), chinese)
+    assert "12.3" in (text := Reader((tmp_path / "b.html").read_text("utf-8")).text) and noise.decision not in text
+
+
 def test_no_name_becomes_markup(tmp_path):
     evil = result(EVIL, notes=(EVIL,))
     plain = written(tmp_path / "plain.html", result(notes=("x",)), failures=[("a.jpg", "b")])
@@ -87,13 +103,15 @@ def test_no_name_becomes_markup(tmp_path):
 def test_any_text_is_shown_as_it_is(text):
     face = {"number": 1, "before": b"", "after": b"", "lines": [text]}
     values = {"name": text, "lead": text, "notes": [text], "rows": [(text, text)]}
+    values["measures"] = [dict.fromkeys(("name", "value", "threshold", "decision", "is_beyond"), text)]
     card = {"before": b"", "after": b"", "size": (1, 1), "faces": [face], "faces_title": text, "overview": b""}
+    card |= {"uncertainty": b""}
     page = html.render("album_failure.html", name=text, cause=text) + html.render(
         "album_picture.html", **values, **card
     )
     assert set(Reader(page).tags) == {
         *("article", "h2", "h3", "p", "div", "figure", "figcaption", "img", "input", "ol", "ul", "li", "span"),
-        *("details", "summary", "dl", "dt", "dd"),
+        *("details", "summary", "dl", "dt", "dd", "table", "thead", "tbody", "tr", "th", "td"),
     }
 
 

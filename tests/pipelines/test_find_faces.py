@@ -66,6 +66,20 @@ def test_faces_are_found_on_the_photo_as_it_is_repaired(engine, portrait, tmp_pa
     assert [face["box"] for face in facts["found"]] == [list(face.box) for face in result.record.faces]
 
 
+def test_measures_are_those_of_restoring(engine, portrait, tmp_path):
+    photo = tmp_path / "photo.png"
+    Image.fromarray(portrait).save(photo)
+    facts = worded(found(engine, photo, tmp_path / "a.jpg", upscaler="none").facts)
+    names = [measure["title"] for measure in facts["measures"]]
+    before = ["photos", "border", "noise", "blur", "blocks", "texture"]
+    assert names == [*before, "scratches", "specks", "fading", "cast", "face"]
+    face = facts["measures"][-1]
+    assert face["value"] > 80 and face["decision"].startswith("face 1: ") and face["decision"].endswith("restored")
+    task = read_task("restore", {"source": photo, "upscaler": "none", "scale": 1})
+    result = next(step for step in engine.run(task) if isinstance(step, Result))
+    assert [m.decision for m in result.record.measures][:-1] == [m["decision"] for m in facts["measures"]][:-1]
+
+
 def test_a_wrong_option_of_restoring_is_refused(tmp_path):
     with pytest.raises(CalotypeError, match="faces is all, none, center"):
         read_task("find_faces", {"source": "a.png", "out": "b.jpg", "faces": "both"})

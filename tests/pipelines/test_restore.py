@@ -1,5 +1,7 @@
 """Restoring with the real networks that ship: faces keep their place, strength does as it says."""
 
+import json
+import re
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,11 +12,15 @@ from PIL import Image
 from calotype.checkpoints import open_network
 from calotype.checkpoints.store import ModelStore
 from calotype.cli import main
+from calotype.engine import Engine
 from calotype.errors import CalotypeError
 from calotype.inference.faces import find_faces, restore_crop, restore_crops
 from calotype.models.network import Network
+from calotype.ops.faces import align, similarity, template
+from calotype.outputs.reproduce import task_again
+from calotype.outputs.sidecar import StoredRecord
 from calotype.picture import Picture
-from calotype.record import Result
+from calotype.record import Record, Result
 from calotype.tasks import Note, Restore, Strengths, chosen_faces
 
 QUICK = "realesr-animevideov3"
@@ -182,7 +188,7 @@ def test_a_photo_without_a_face_is_only_enlarged(engine, tmp_path):
     assert result.record.faces == () and result.picture.pixels.shape == (128, 128, 3)
 
 
-@pytest.mark.parametrize("text", ["2", "-0.1", "nan", "x", "0.5,a=1", "1=2", ""])
+@pytest.mark.parametrize("text", ["2", "-0.1", "nan", "x", "0.5,a=1", "1=2", "", "eye=1", "eyes=2"])
 def test_strengths_that_mean_nothing_are_refused(text):
     with pytest.raises(CalotypeError, match="strength"):
         Strengths.read(text)
@@ -192,6 +198,16 @@ def test_strengths_that_mean_something():
     read = Strengths.read("0.8,2=0.3,background=1")
     assert (read.of(1), read.of(2), read.background) == (0.8, 0.3, 1.0)
     assert Strengths.read("0.4").background == 0.4
+    parts = Strengths.read("0.8,eyes=0.3, mouth=0.6")
+    assert parts.parts == {"eyes": 0.3, "mouth": 0.6} and parts.overall == parts.background == 0.8
+
+
+@pytest.mark.parametrize(
+    ("text", "leaves"),
+    [("0", True), ("0,eyes=1", False), ("0,eyes=0", True), ("1,1=0", True), ("0,eyes=1,1=0", True), ("0,1=1", False)],
+)
+def test_a_face_is_left_where_neither_it_nor_a_part_has_strength(text, leaves):
+    assert Strengths.read(text).leaves(1) is leaves
 
 
 @pytest.mark.parametrize("text", ["0", "1,,2", "left", "-1", ""])
@@ -267,6 +283,73 @@ def test_a_size_far_beyond_the_picture_is_refused(engine, tmp_path):
         Restore(source=tmp_path / "a.png", cover="0x512")
 
 
+def test_faces_are_pasted_by_their_mesh_and_records_of_earlier_versions_are_not(engine, old_photo):
+    new, earlier = (restored(engine, old_photo, auto_face_mesh=way, **PLAIN) for way in ("", "none"))
+    assert new.record.face_mesh == "1" and earlier.record.face_mesh == "none"
+    assert new.record.options == earlier.record.options
+    assert not np.array_equal(new.picture.pixels, earlier.picture.pixels)
+    plain = restored(engine, old_photo, faces="none", **PLAIN).picture.pixels.astype(int)
+    (face,) = new.record.faces
+    x, y, width, height = (round(2 * v) for v in face.box)
+    beside = np.ones(plain.shape[:2], bool)
+    beside[:, x - width // 10 : x + width + width // 10] = False
+    beside[:y] = beside[y + height :] = False
+    beyond = [np.abs(made.picture.pixels - plain)[beside].sum() for made in (new, earlier)]
+    assert beyond[0] < 0.8 * beyond[1]
+
+
+def test_a_part_alone_is_restored_and_a_part_alone_is_left(engine, old_photo):
+    plain, whole, eyes, no_eyes = (
+        restored(engine, old_photo, strength=text, **PLAIN) for text in ("0", "1", "0,eyes=1,background=1", "1,eyes=0")
+    )
+    (face,) = whole.record.faces
+    eye, mouth = ([round(2 * v + 0.5) for v in face.landmarks[n]] for n in (0, 3))
+
+    def change(result, point, than=plain):
+        rows, columns = slice(point[1] - 3, point[1] + 4), slice(point[0] - 3, point[0] + 4)
+        a, b = (made.picture.pixels[rows, columns].astype(int) for made in (result, than))
+        return np.abs(a - b).mean()
+
+    assert change(whole, eye) > 5 and change(whole, mouth) > 5
+    assert change(eyes, eye, whole) <= 1 and change(eyes, mouth) <= 1
+    assert change(no_eyes, eye) <= 1 and change(no_eyes, mouth, whole) <= 1
+    assert eyes.record.faces[0].treated and eyes.record.options["strength"] == "0,eyes=1,background=1"
+
+
+def test_an_aligned_face_has_strengths_of_parts(engine, old_photo, portrait, tmp_path):
+    (face,) = engine.models.detector().find(portrait)
+    crop = align(portrait, similarity(face.landmarks, template(512)), 512)
+    Image.fromarray(crop).save(tmp_path / "aligned.png")
+    eyeless = restored(engine, tmp_path / "aligned.png", aligned=True, strength="1,eyes=0").picture.pixels
+    at = tuple(np.round(template(512)[0]).astype(int))[::-1]
+    assert np.abs(eyeless[at].astype(int) - crop[at]).max() <= 1 and not np.array_equal(eyeless, crop)
+
+
+def test_records_tell_what_was_measured_of_a_face(engine, old_photo):
+    record = restored(engine, old_photo, **PLAIN).record
+    (face,) = record.faces
+    assert 0.5 < face.identity < 1 and face.kept == 1 and abs(face.yaw) < 10
+    assert len(face.eyes) == len(face.creases) == 2
+    assert record.computed["identity"] == record.identity_measure and record.identity_measure in ("dlib", "mesh")
+    assert type(record).from_json(record.as_json()) == record
+    assert "min_likeness" not in record.options
+
+
+def test_a_face_too_unlike_the_photo_is_blended_back_and_it_is_said(engine, old_photo):
+    notes, result = finish(engine.run(Restore(source=old_photo, min_likeness=0.95, auto_identity="mesh", **PLAIN)))
+    (face,) = result.record.faces
+    assert face.kept < 1 and face.identity >= 0.95 and result.record.options["min_likeness"] == 0.95
+    assert notes[-1].startswith("face 1 came out too unlike the photo (likeness 0.8")
+
+
+def test_the_mesh_is_not_loaded_where_no_face_is_restored(settings, old_photo):
+    fresh = Engine(settings)
+    restored(fresh, old_photo, strength="0", scale=1, **PLAIN)
+    assert "facemesh" not in fresh.models.loaded
+    restored(fresh, old_photo, scale=1, **PLAIN)
+    assert "facemesh" in fresh.models.loaded
+
+
 def silk(photo, folder):
     """The photo as a print on silk paper."""
     with Image.open(photo) as opened:
@@ -301,19 +384,43 @@ def test_what_auto_repaired_is_repaired_again_and_nothing_else(engine, old_photo
     assert np.array_equal(earlier.picture.pixels, Picture.open(source).pixels)
 
 
+def test_measures_are_recorded_and_left_out_where_nothing_is_repaired(engine, old_photo):
+    result = restored(engine, old_photo, scale=1, **PLAIN)
+    assert Record.from_json(result.record.as_json()) == result.record
+    names = {"photos", "border", "noise", "blur", "blocks", "texture", "scratches", "specks", "fading", "cast", "face"}
+    assert {measure.name for measure in result.record.measures} == names
+    for options in ({"repair": "none"}, {"examined": False}):
+        assert "measures" not in restored(engine, old_photo, scale=1, **options, **PLAIN).record.as_data()
+
+
+def test_records_without_measures_are_made_again_without(engine, old_photo):
+    for repair, is_examined in (("none", False), ("auto", True)):
+        record = restored(engine, old_photo, scale=1, faces="none", repair=repair, **PLAIN).record
+        task = task_again(StoredRecord(record, old_photo), old_photo)
+        assert (task.examined, task.auto_repair) == (is_examined, "none")
+
+
+@pytest.mark.parametrize("measures", [["x"], [{"name": "noise"}], [{"name": 1}], "noise", 1])
+def test_measures_that_are_none_are_refused(measures, engine, old_photo):
+    record = restored(engine, old_photo, scale=1, faces="none", **PLAIN).record.as_data() | {"measures": measures}
+    with pytest.raises(CalotypeError, match="is not a Calotype record"):
+        Record.from_json(json.dumps(record))
+
+
 def test_a_repair_that_is_asked_for_says_where_there_is_nothing_to_repair(engine, old_photo):
     notes, result = finish(engine.run(Restore(source=old_photo, faces="none", scale=1, repair="texture", **PLAIN)))
-    assert notes == ["no texture repeats over the whole print, so none is taken out"]
+    [sentence] = notes
+    assert re.fullmatch(r"no texture repeats over the whole print \([\d.]+, from 1.5\), so none is taken out", sentence)
     assert np.array_equal(result.picture.pixels, Picture.open(old_photo).pixels)
 
 
 def test_known_repairs_are_no_options(capsys):
     assert main(["restore", "a.png", "--repair", "textur"]) == 2
-    assert "a list of texture, not 'textur'" in capsys.readouterr().err
+    assert ", not 'textur'" in capsys.readouterr().err
 
 
 def test_unknown_repairs_are_named_with_the_nearest_known():
-    with pytest.raises(CalotypeError, match="auto, none, or a list of texture, not 'textur', did you mean texture"):
+    with pytest.raises(CalotypeError, match=r"auto, none, or a list of .*, not 'textur', did you mean texture"):
         Restore(source="a.png", repair="textur")
     with pytest.raises(CalotypeError, match="so repair has no effect"):
         Restore(source="a.png", repair="texture", aligned=True)

@@ -20,12 +20,12 @@ from skimage.data import astronaut
 
 from calotype.engine import Engine
 from calotype.errors import CalotypeError
+from calotype.models import face_identity
 from calotype.models.face_restorer import Restorer, build, grown
 from calotype.ops.faces import align, similarity, template
 from calotype.pipelines.train_restorer import make_batch, recipe
 from calotype.tasks import Note, Progress, Restore, TrainRestorer
 from calotype.training.data.faces import Face, loss_weight_map, mirrored, patch_corners, split
-from calotype.training.enhance import face_identity
 from calotype.training.enhance.evaluate import methods_of
 from calotype.training.optim import perceptual
 from calotype.training.optim.perceptual import is_installed

@@ -17,11 +17,20 @@ MINIATURE = (
     "--sample-count 1 --validation-split 0.2 --save-state-every 2"
 )
 HELPED = (
-    *("restore", "upscale", "imagine", "again", "faces", "info", "doctor", "bench", "bench tiles"),
+    *("restore", "upscale", "examine", "split", "colour", "imagine", "again", "faces", "info", "doctor", "bench"),
+    "bench tiles",
     *("models", "models list", "models info", "models pull", "models add", "models import-from", "models remove"),
     *("models verify", "lora", "lora info", "lora merge", "lora resize", "lora extract", "lora convert", "train"),
     *("serve", "worker", "bot", "users", "users add", "users budget", "users invite", "users link"),
-    *("train lora", "train caption", "train gan", "train upscaler", "train restorer", "train diffusion"),
+    *(
+        "train lora",
+        "train caption",
+        "train gan",
+        "train upscaler",
+        "train restorer",
+        "train repairer",
+        "train diffusion",
+    ),
 )
 
 
@@ -49,7 +58,18 @@ class Command:
 
 
 def commands() -> Iterator[Command]:
-    for part in (_restore, _upscale, _imagine, _train_lora, _lora, _train_gan, _train_enhancing, _train_diffusion):
+    for part in (
+        _restore,
+        _upscale,
+        _split,
+        _colour,
+        _imagine,
+        _train_lora,
+        _lora,
+        _train_gan,
+        _train_enhancing,
+        _train_diffusion,
+    ):
         yield from part()
     yield from _caption()
     yield from _models()
@@ -85,6 +105,17 @@ def _upscale() -> Iterator[Command]:
     yield Command("upscale-heic", f"upscale in/photo.jpg {QUICK} --scale 1.3 -o out/u5.heic --compare")
     yield Command("upscale-anime", "upscale in/mask.png --model realesrgan-x4plus-anime -o out/u6.bmp")
     yield Command("upscale-bfloat16", f"upscale in/start.png {QUICK} --precision bfloat16 -o out/u7.png")
+
+
+def _split() -> Iterator[Command]:
+    yield Command("split", "split in/prints.png -o out/s1 --cut-borders --json")
+    yield Command("split-photo", "split in/prints.png --photo 2 -o out/s2.jpg")
+    yield Command("split-plan", "split in/prints.png --plan")
+
+
+def _colour() -> Iterator[Command]:
+    yield Command("colour-hints", "colour in/grey.png --hints in/strokes.png -o out/k1 --json")
+    yield Command("colour-reference", "colour in/grey.png --reference in/photo.jpg -o out/k2.tif")
 
 
 def _imagine() -> Iterator[Command]:
@@ -187,6 +218,8 @@ def _train_enhancing() -> Iterator[Command]:
     )
     yield Command("train-restorer-evaluate", f"train restorer in/faces {figures} -o out/f2")
     own = "--face-model out/f1/restorer.safetensors --upscaler none --scale 1"
+    repairer = "train repairer in/sharp --channels 4,4 --patch-size 64 --train-batch-size 2 --max-train-steps 4"
+    yield Command("train-repairer", f"{repairer} --validate-every 2 --mixed-precision no -o out/f3")
     yield Command("restore-own", f"restore in/photo.jpg {own} -o out/r20.png")
 
 

@@ -44,7 +44,20 @@ python -m accelerate.commands.launch sd-scripts/train_network.py \\
 def make(folder: Path) -> None:
     """Writes all inputs into `folder`."""
     folder.mkdir(parents=True)
-    for part in (_photos, _album, _drawing, _lora, _caption, _faces, _pieces, _discs, _diffusion, _settings, _broken):
+    for part in (
+        _photos,
+        _album,
+        _prints,
+        _drawing,
+        _lora,
+        _caption,
+        _faces,
+        _pieces,
+        _discs,
+        _diffusion,
+        _settings,
+        _broken,
+    ):
         part(folder)
     age(folder)
 
@@ -115,6 +128,18 @@ def _album(folder: Path) -> None:
     data = (album / "2.jpg").read_bytes()
     (album / "cut.jpg").write_bytes(data[: len(data) // 2])
     (album / "notes.txt").write_text("no picture\n")
+
+
+def _prints(folder: Path) -> None:
+    """Two photos on a white scan."""
+    scan = Image.new("RGB", (400, 300), (250, 250, 250))
+    scan.paste(_face(140), (30, 30))
+    turned = _face(150).convert("RGBA").rotate(6, Image.Resampling.BICUBIC, expand=True)
+    scan.paste(turned, (210, 90), turned)
+    scan.save(folder / "prints.png", dpi=(300, 300))
+    strokes = Image.new("RGBA", (96, 96))
+    ImageDraw.Draw(strokes).line([(30, 40), (60, 60)], (220, 160, 130, 255), 5)
+    strokes.save(folder / "strokes.png")
 
 
 def _drawing(folder: Path) -> None:

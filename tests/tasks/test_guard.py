@@ -26,6 +26,8 @@ STORE = {
     "diffusion": ["emoji", "sd-1.5", "my model"],
     "upscale": ["realesrgan-x4plus"],
     "faces": ["faces-v2", "gfpgan-1.4"],
+    "repair": ["marks"],
+    "inpaint": ["big-lama"],
     "vae": ["sd-vae-ft-mse"],
     "lora": ["mine", "girl (v2)"],
     "style": ["oil"],
@@ -34,11 +36,13 @@ PLACE = Path("/nowhere/upload")
 FILES = {
     "restore": {"source": PLACE},
     "upscale": {"source": PLACE},
+    "split": {"source": PLACE},
+    "colour": {"source": PLACE, "hints": PLACE, "reference": PLACE},
     "imagine": {},
     "find_faces": {"source": PLACE, "out": PLACE},
     "caption": {"photos": PLACE},
     **{f"{verb}_lora": {"out": PLACE} for verb in ("merge", "resize", "extract", "convert")},
-    **{f"train_{kind}": {"photos": PLACE} for kind in ("lora", "diffusion", "gan", "upscaler", "restorer")},
+    **{f"train_{kind}": {"photos": PLACE} for kind in ("lora", "diffusion", "gan", "upscaler", "restorer", "repairer")},
 }
 NEEDED = {
     "merge_lora": {"loras": ["mine:0.5"]},
@@ -106,9 +110,16 @@ def named_in(task):
             ("face_model", "faces"),
             ("auto_face_model", "faces"),
             ("auto_upscaler", "upscale"),
+            ("repair_model", "repair"),
+            ("inpaint_model", "inpaint"),
         ):
             if values.get(name) not in (None, "", "none", "auto"):
-                where = {"upscale": "upscale", "train_upscaler": "upscale", "train_restorer": "faces"}
+                where = {
+                    "upscale": "upscale",
+                    "train_upscaler": "upscale",
+                    "train_restorer": "faces",
+                    "train_repairer": "repair",
+                }
                 yield kind or where.get(kind_of(task), "diffusion"), values[name]
         for name in ("tuned", "base", "into"):
             if values.get(name):
@@ -179,6 +190,8 @@ def test_every_option_that_names_a_model_is_known_as_such():
         "optimizer_type",
         "auto_face_model",
         "auto_upscaler",
+        "repair_model",
+        "inpaint_model",
         "teacher",
     )
     all_ = {(cls.__name__, s.name) for cls in TASKS.values() for s in dataclasses.fields(cls) if s.name in named}

@@ -54,6 +54,9 @@ def test_a_photo_is_restored_with_a_face_left_out_and_nothing_is_lost(folder, ph
         face = page.locator(".ct-face")
         face.wait_for(timeout=20_000)
         assert face.get_attribute("aria-pressed") == "true"
+        page.get_by_text("beyond their threshold").first.click()
+        figures = page.locator("ct-restore .ct-figures li")
+        assert figures.filter(has_text="noise: ").count() == 1 and figures.filter(has_text="fading: ").count() == 1
         plan = page.locator("ct-restore .ct-notes")
         plan.get_by_text("128 x 128 pixels become 256 x 256").wait_for()
         page.get_by_label("Scale").fill("3")

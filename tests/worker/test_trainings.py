@@ -19,6 +19,7 @@ NETWORK = {"batch_size": 2, "discriminator_feat": 8, "mixed_precision": "no", "p
 NETWORK |= {"l1_steps": 2, "gan_warmup_steps": 0, "validation_split": 0.4, "sample_count": 1}
 UPSCALER = NETWORK | {"model": "none", "network": "srvgg", "num_feat": 16, "num_block": 2, "gt_size": 64}
 RESTORER = NETWORK | {"side": 64, "channels": "8,16", "blocks": "1,1", "codes": 8, "identity_weight": 0, "pieces": 16}
+REPAIRER = {"channels": "4,4", "patch_size": 64, "train_batch_size": 2, "max_train_steps": 4, "validate_every": 2}
 DIFFUSION = {"resolution": 32, "vae_channels": "32,32", "unet_channels": "32,32", "text_width": 32, "text_layers": 1}
 DIFFUSION |= {"vocab_size": 600, "vae_batch_size": 2, "train_batch_size": 4, "mixed_precision": "no"}
 DIFFUSION |= {"vae_train_steps": 2, "max_train_steps": 2, "sample_count": 1}
@@ -30,6 +31,7 @@ TASKS = {  # options, and the names of the results
     "train_gan": (GAN, ["gan.safetensors", "gan.gif", "report.html"]),
     "train_upscaler": (UPSCALER, ["upscaler.safetensors", "report.html"]),
     "train_restorer": (RESTORER, ["restorer.safetensors", "report.html"]),
+    "train_repairer": (REPAIRER, ["repairer.safetensors", "report.html"]),
     "train_diffusion": (DIFFUSION, ["diffusion.zip", "report.html"]),
 }
 SIDE = {"train_restorer": 64}

@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("sqlalchemy", reason="the extra serve is not installed")
 
+import numpy as np
 from PIL import Image
 
 from calotype import runner
@@ -20,6 +21,8 @@ from calotype.checkpoints import open_network
 from calotype.engine import Engine
 from calotype.errors import CalotypeError, Message, PictureError
 from calotype.jobs.jobs import LeaseLost
+from calotype.ops.colorize import grey_values
+from calotype.ops.scan import ScannedPhoto
 from calotype.tasks import Upscale
 from calotype.tasks.events import Failed, Finished, Preview, Progress, Saved, Started
 from calotype.tasks.output import Album
@@ -27,6 +30,7 @@ from calotype.worker.attempt import safe_name
 from calotype.worker.upkeep import Schedule
 from calotype.worker.worker import Worker
 from calotype.worker.worker_options import WorkerOptions
+from tests.scans import LIDS, Drawn, drawn_scan
 
 OPTIONS = WorkerOptions(min_free=0.0, poll=0.05, progress_every=0.0, lease=2.0)
 MODEL = "realesr-animevideov3"
@@ -48,12 +52,47 @@ def submit(store, kind="upscale", **options):
     return store.submit("ann", kind, options or {"model": MODEL}, files={"source": f"{upload.id}/gran.png"})
 
 
+def uploaded(store, pixels, name):
+    """A picture as the job's file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    file.seek(0)
+    return f"{store.upload('ann', file).id}/{name}"
+
+
 def kinds(store, job):
     return [event.data["event"] for event in store.events(job.id)]
 
 
 def error_of(job):
     return str(CalotypeError.from_data(job.error))
+
+
+def test_a_job_gives_every_photo_of_a_scan(store, worker):
+    places = [ScannedPhoto((200, 220), (250, 250), 6), ScannedPhoto((420, 560), (200, 220), -3)]
+    scan = drawn_scan((750, 560), LIDS["blue"], [Drawn(place, n) for n, place in enumerate(places)])
+    job = store.submit("ann", "split", {}, files={"source": uploaded(store, scan, "album page.png")})
+    assert worker.run_next()
+    job = store.get(job.id)
+    assert (job.state, [r.name for r in job.results]) == ("done", ["album page-01.png", "album page-02.png"])
+    blank = drawn_scan((750, 560), LIDS["blue"], [])
+    job = store.submit("ann", "split", {}, files={"source": uploaded(store, blank, "blank.png")})
+    assert worker.run_next()
+    job = store.get(job.id)
+    assert job.state == "failed" and "there is no photo on blank.png" in error_of(job)
+
+
+def test_a_job_colours_by_an_uploaded_layer(store, worker):
+    grey, layer = np.tile(np.arange(40, 200, 4, dtype=np.uint8), (30, 1)), np.zeros((30, 40, 4), np.uint8)
+    layer[10:20, 10:30] = (200, 60, 40, 255)
+    files = {"source": uploaded(store, grey, "grey.png"), "hints": uploaded(store, layer, "strokes.png")}
+    job = store.submit("ann", "colour", {}, files=files)
+    assert worker.run_next()
+    job = store.get(job.id)
+    assert (job.state, [r.name for r in job.results]) == ("done", ["grey.png"])
+    pixels = np.asarray(Image.open(store.files.result(job.results[0].id)))
+    np.testing.assert_array_equal(grey_values(pixels), grey)
+    assert pixels[15, 20, 0] > pixels[15, 20, 2] + 50
 
 
 def test_a_job_gives_the_file_that_the_command_line_gives(store, worker, settings, tmp_path):

@@ -86,6 +86,18 @@ def age_texture(pixels: Tensor, seed: int, amount: float, size: int) -> Tensor:
     return (image + F.interpolate(damage, pixels.shape[-2:], mode="bicubic"))[0].clamp(0, 1).to(pixels.dtype)
 
 
+def age_marks(x: Tensor, rng: Random, unit: float, amount: float = 1.0, recipe: AgeRecipe = AgeRecipe()) -> Tensor:
+    """(N, 3, H, W) in [0, 1] with the scratches and specks that `age` adds to a picture of 512 x 512 times `unit`."""
+    area = x.shape[-2] * x.shape[-1] / (REFERENCE * unit) ** 2
+    x = _with_scratches(x, rng, recipe.scratches * amount * max(area, 0.3), unit)
+    return _with_specks(x.clone(), rng, recipe.specks * amount * area, unit).clamp(0, 1)
+
+
+def film_grain(x: Tensor, generator: torch.Generator, unit: float, recipe: AgeRecipe = AgeRecipe()) -> Tensor:
+    """What the grain that `age` adds changes: (N, 3, H, W)."""
+    return _grain(x, generator, recipe, unit)
+
+
 def softened(x: Tensor, sigma: float) -> Tensor:
     """(N, C, H, W) blurred with a round Gaussian of `sigma` pixels."""
     if sigma < 0.1:
@@ -150,7 +162,7 @@ def _with_scratches(x: Tensor, rng: Random, mean: float, unit: float) -> Tensor:
     """Adds light, thin, slightly curved lines, mostly vertical, fading at both ends; one in four is dark."""
     height, width = x.shape[-2:]
     y, x_centre = _pixel_grid(x)
-    for _ in range(_count(rng, mean)):
+    for _ in range(poisson(rng, mean)):
         top, length = rng.uniform(-0.2, 0.9) * height, rng.uniform(0.08, 0.5) * height
         slope, start = rng.gauss(0, 0.25), rng.uniform(0, 1) * width
         swing, turn, phase = rng.uniform(0, 2.5) * unit, rng.uniform(20, 90) * unit, rng.uniform(0, 6.3)
@@ -165,7 +177,7 @@ def _with_scratches(x: Tensor, rng: Random, mean: float, unit: float) -> Tensor:
 def _with_specks(x: Tensor, rng: Random, mean: float, unit: float) -> Tensor:
     """Adds specks of dust and dirt, in place; each changes only the pixels around it."""
     height, width = x.shape[-2:]
-    for _ in range(_count(rng, mean)):
+    for _ in range(poisson(rng, mean)):
         row, column = rng.uniform(0, height), rng.uniform(0, width)
         speck = _draw_speck(rng, unit)
         reach = math.ceil(3 * speck.size) + 1
@@ -214,7 +226,7 @@ def _blended(x: Tensor, strength: Tensor, is_light: bool) -> Tensor:
     return x + strength * (torch.tensor(colour, dtype=x.dtype, device=x.device)[:, None, None] - x)
 
 
-def _count(rng: Random, mean: float) -> int:
+def poisson(rng: Random, mean: float) -> int:
     """A Poisson-distributed number, by Knuth's product of uniform numbers."""
     count, product, limit = 0, rng.random(), math.exp(-min(mean, 500.0))
     while product > limit:

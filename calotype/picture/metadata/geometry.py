@@ -52,6 +52,7 @@ class Geometry:
     before: tuple[int, int]
     after: tuple[int, int]
     orientation: int = 1
+    is_part: bool = False  # it was cut out of the other, so that positions in that hold no longer
 
     @classmethod
     def turned(cls, size: tuple[int, int], orientation: int) -> "Geometry":
@@ -64,11 +65,13 @@ class Geometry:
 
     @property
     def is_identity(self) -> bool:
-        return self.orientation == 1 and self.before == self.after
+        return self.orientation == 1 and self.before == self.after and not self.is_part
 
     @property
     def is_uniform(self) -> bool:
         """Whether height and width were scaled alike, but for rounding; otherwise it was cropped or extended."""
+        if self.is_part:
+            return False
         before = self.before[::-1] if self.swaps_axes else self.before
         longer = 0 if before[0] >= before[1] else 1
         scale = self.after[longer] / before[longer]

@@ -39,6 +39,23 @@ class Curve:
             return np.interp(samples, np.linspace(0, 1, len(self.table)), np.array(self.table) / 65_535)
         return np.where(samples < self.d, self.c * samples, np.maximum(self.a * samples + self.b, 0) ** self.gamma)
 
+    @classmethod
+    def of(cls, data: bytes) -> "Curve | None":
+        """From the data of a profile's curve, `curv` or `para`; None where it is neither."""
+        kind, count = data[:4], int.from_bytes(data[8:12], "big")
+        if kind == b"curv" and count <= 65_536 and len(data) >= 12 + 2 * count:
+            if count < 2:
+                return cls(int.from_bytes(data[12:14], "big") / 256 if count else 1.0)
+            return cls(table=struct.unpack_from(f">{count}H", data, 12))
+        function = int.from_bytes(data[8:10], "big")
+        if kind != b"para" or function > 4 or len(data) < 12 + 4 * (number := (1, 3, 4, 5, 7)[function]):
+            return None
+        gamma, *rest = (value / 65_536 for value in struct.unpack_from(f">{number}i", data, 12))
+        a, b, c, d = (*rest[:4], *(1.0, 0.0, 0.0, 0.0)[len(rest[:4]) :])
+        if function in (1, 2):  # below the straight line's end they are 0, or a constant, which photos have no use for
+            return cls(gamma, a, b, 0.0, -b / a if a else 0.0)
+        return cls(gamma, a, b, c, d)
+
 
 SRGB_CURVE = Curve(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 SRGB_PRIMARIES: Primaries = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
@@ -71,6 +88,17 @@ def tag_of(icc: bytes, name: bytes) -> bytes | None:
             offset, size = struct.unpack_from(">II", icc, at + 4)
             return icc[offset : offset + size] if offset + size <= len(icc) else None
     return None
+
+
+def light_of(icc: bytes | None, channels: int, dtype: np.dtype) -> np.ndarray:
+    """(channels, 256 or 65536): the linear light, 0 to 1, of each sample value, by the curves of a profile; by sRGB's
+    where it has none."""
+    names = ((b"kTRC", b"gTRC"),) if channels == 1 else ((b"rTRC",), (b"gTRC",), (b"bTRC",))  # grey stored as RGB, too
+    tags = [next((tag for name in each if icc and (tag := tag_of(icc, name))), None) for each in names]
+    curves = [Curve.of(tag) if tag else None for tag in tags]
+    samples = np.linspace(0, 1, np.iinfo(dtype).max + 1)
+    light = np.stack([(curve or SRGB_CURVE).linear(samples) for curve in curves])
+    return np.maximum.accumulate(np.nan_to_num(light).clip(0, 1), axis=1)
 
 
 @cache

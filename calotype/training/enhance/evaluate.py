@@ -15,12 +15,12 @@ from torch import Tensor
 from calotype.checkpoints.models import Models
 from calotype.errors import CalotypeError
 from calotype.files import make_folder, write_atomic
+from calotype.models import face_identity
 from calotype.models.face_detector import Detector
+from calotype.models.face_identity import FaceIdentity
 from calotype.ops.color import to_pixels
 from calotype.picture import Picture, save
 from calotype.tasks import Note, Progress, note
-from calotype.training.enhance import face_identity
-from calotype.training.enhance.face_identity import FaceIdentity
 from calotype.training.enhance.loop import psnr, side_by_side
 from calotype.training.enhance.run import Test
 from calotype.training.optim.perceptual import Lite

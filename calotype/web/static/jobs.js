@@ -7,7 +7,7 @@ import { _, duration } from "./texts.js";
 const MOST = 200; // jobs in an answer
 export const FINISHED = ["done", "failed", "cancelled"];
 
-export const TRAININGS = ["train_lora", "train_gan", "train_upscaler", "train_restorer", "train_diffusion"];
+export const TRAININGS = ["train_lora", "train_gan", "train_upscaler", "train_restorer", "train_repairer", "train_diffusion"];
 
 export const ALL_TRAININGS = TRAININGS.map((kind) => `kind=${kind}`).join("&"); // of a query for jobs
 
@@ -15,6 +15,8 @@ export function kindTitle(kind) {
   const titles = {
     restore: _("Restore"),
     upscale: _("Enlarge"),
+    split: _("Cut out photos"),
+    colour: _("Colour"),
     imagine: _("Imagine"),
     find_faces: _("Find faces"),
     caption: _("Captions"),
@@ -22,6 +24,7 @@ export function kindTitle(kind) {
     train_gan: _("Train a GAN"),
     train_upscaler: _("Train an upscaler"),
     train_restorer: _("Train a face restorer"),
+    train_repairer: _("Train a finder of scratches"),
     train_diffusion: _("Train a diffusion model"),
   };
   return titles[kind] ?? kind.replaceAll("_", " ");

@@ -20,6 +20,7 @@ export class Photo {
     this.results = new Map(); // jobs that restore it
     this.choices = new Map(); // number of a face: {isOn, strength}
     this.planned = null; // sentences, of the options that were last asked about
+    this.remeasured = null; // and the measures
     this.showsResult = true;
   }
 
@@ -66,6 +67,11 @@ export class Photo {
   /** What restoring it does, in sentences. */
   get plan() {
     return this.planned ?? this.facts?.plan ?? [];
+  }
+
+  /** What was measured of it. */
+  get measures() {
+    return this.remeasured ?? this.facts?.measures ?? [];
   }
 
   /** The small picture: the worker's, or while there is none, the file itself. */

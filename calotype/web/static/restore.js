@@ -238,7 +238,7 @@ customElements.define(
           return showFault("restore", fault);
         }
         photo.forgetChoices();
-        photo.planned = null;
+        photo.planned = photo.remeasured = null;
         photo.showsResult = true;
         this.show(photo);
       }
@@ -273,7 +273,9 @@ customElements.define(
       const photo = this.photos.find((other) => other.job?.id === job.parent);
       if (!FINISHED.includes(job.state)) return true;
       if (photo) {
-        photo.planned = job.error ? [job.error.detail] : (job.results[0]?.facts.plan ?? null);
+        const facts = job.results[0]?.facts;
+        photo.planned = job.error ? [job.error.detail] : (facts?.plan ?? null);
+        photo.remeasured = facts?.measures ?? null;
         this.show(photo);
       }
       call("DELETE", `/jobs/${job.id}`).catch(() => null);
@@ -457,10 +459,25 @@ customElements.define(
         el("p", { class: "ct-name" }, photo.name),
         el("p", { class: "ct-soft" }, this.summary(photo)),
         photo.plan.length > 0 && (!photo.result || photo.planned) && el("ul", { class: "ct-notes ct-soft" }, photo.plan.map((sentence) => el("li", {}, sentence))),
+        (!photo.result || photo.planned) && this.measures(photo),
         el("div", { class: "ct-faces" }, faces),
         el("div", { class: "ct-status", "aria-live": "polite" }),
         el("div", { class: "ct-bar" }, buttons),
       );
+    }
+
+    /** What was found before restoring: figures, thresholds and decisions. */
+    measures(photo) {
+      const { measures } = photo;
+      if (!measures.length) return null;
+      const beyond = measures.filter((measure) => measure.is_beyond).length;
+      const first = [...measures].sort((a, b) => b.is_beyond - a.is_beyond);
+      const lines = first.map(({ title, value, threshold, decision, is_beyond: isBeyond }) => {
+        const figures = _("{title}: {value}, threshold {threshold}", { title, value, threshold });
+        return el("li", { class: isBeyond ? "is-beyond" : "" }, el("span", {}, figures), el("br"), decision);
+      });
+      const summary = _("Measured: {beyond} of {count} beyond their threshold", { beyond, count: measures.length });
+      return el("details", { class: "ct-measures ct-soft" }, el("summary", {}, summary), el("ul", { class: "ct-figures", tabindex: "0" }, lines));
     }
 
     turn(photo) {

@@ -16,6 +16,7 @@ COMMON = {  # of the other kinds
     "train_gan": ("output_name", "max_train_steps", "resolution", "demo"),
     "train_upscaler": ("output_name", "model", "minutes"),
     "train_restorer": ("output_name", "minutes", "aligned"),
+    "train_repairer": ("output_name", "minutes"),
     "train_diffusion": ("output_name", "minutes", "resolution"),
 }
 
@@ -42,5 +43,6 @@ def _titles(door: Door) -> dict[str, str]:
         "train_gan": _("Train a GAN"),
         "train_upscaler": _("Train an upscaler"),
         "train_restorer": _("Train a face restorer"),
+        "train_repairer": _("Train a finder of scratches"),
         "train_diffusion": _("Train a diffusion model"),
     }

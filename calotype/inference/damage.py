@@ -1,0 +1,121 @@
+"""Finds scratches, hairs and dust of a photo by a network, and fills them."""
+
+from collections.abc import Generator, Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from calotype.errors import PictureError
+from calotype.models.face_detector import DetectedFace
+from calotype.models.network import Network
+from calotype.ops.color import luma, max_value, to_pixels, to_tensor
+from calotype.ops.repair.damage import ASKED, Marks, Rule, marks_of, parts_of_faces
+from calotype.ops.repair.fill import Fill, fill_window, masked_windows, windows
+from calotype.picture import Picture
+from calotype.tasks import Progress
+
+TILE, CONTEXT = 512, 32  # pixels that are searched at once, and pixels around them
+LARGE = 1200  # shorter side of a copy from which wider marks are searched in a smaller one
+CROP = 128  # pixels around a window of a hole that an inpainting network is given
+
+
+def find_marks(pixels: np.ndarray, network: Network, faces: Iterable[DetectedFace] = (), rule: Rule = ASKED) -> Marks:
+    """Searches a photo, (H, W, C) of 8 or 16 bits, and smaller copies of it for wider marks; eyes and mouths stay."""
+    probability = np.zeros(pixels.shape[:2], np.uint8)
+    reduction = 1
+    while True:
+        _search(_reduced(pixels, reduction), network, probability, reduction)
+        if min(pixels.shape[:2]) <= LARGE * reduction:
+            break
+        reduction *= 2
+    kept = parts_of_faces(probability.shape, (face.landmarks for face in faces))
+    return marks_of(probability, kept, rule)
+
+
+def _reduced(pixels: np.ndarray, by: int) -> np.ndarray:
+    if by == 1:
+        return pixels
+    height, width = (side // by for side in pixels.shape[:2])
+    whole = pixels[: height * by, : width * by]
+    return cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, -1)
+
+
+def _search(pixels: np.ndarray, network: Network, known: np.ndarray, reduction: int) -> None:
+    """Enters the probability of marks in a copy that is smaller by `reduction`, where it is higher than is known."""
+    for tile in windows(pixels.shape[:2], TILE, CONTEXT):
+        found = _probability(to_tensor(pixels[tile.outer]), network)[tile.inner_of_outer]
+        whole = tuple(slice(part.start * reduction, part.stop * reduction) for part in tile.inner)
+        known[whole] = np.maximum(known[whole], found.repeat(reduction, 0).repeat(reduction, 1))
+
+
+def _probability(x: Tensor, network: Network) -> np.ndarray:
+    """Of a mark, of 255: (h, w) uint8 for (3, h, w) in [0, 1]; the mean for the picture and its mirror image."""
+    height, width = x.shape[1:]
+    padded = F.pad(x[None], (0, -width % network.multiple, 0, -height % network.multiple), "replicate")
+    mean = (network(padded).sigmoid() + network(padded.flip(3)).sigmoid().flip(3)) / 2
+    return (255 * mean[0, 0, :height, :width]).round().to(torch.uint8).numpy()
+
+
+def fill_marks(pixels: np.ndarray, mask: np.ndarray, fill: Fill, context: int) -> Generator[Progress, None, np.ndarray]:
+    """The photo with the pixels of a mask, (H, W) bool, filled; nothing else changes."""
+    out, masked = pixels.copy(), masked_windows(mask, context)
+    for n, window in enumerate(masked, 1):
+        fill_window(out, pixels, mask, window, fill)
+        yield Progress(n, len(masked), "tiles")
+    return out
+
+
+def fill_of(network: Network) -> Fill:
+    """What an inpainting network such as LaMa fills in."""
+
+    def fill(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        x = torch.cat([to_tensor(pixels), torch.from_numpy(mask)[None].float()])
+        height, width = x.shape[1:]
+        bottom, right = (max(0, network.min_side - side, -side % network.multiple) for side in (height, width))
+        y = network(F.pad(x[None], (0, right, 0, bottom), "replicate"))[0, :, :height, :width]
+        return to_pixels(y, like=pixels)
+
+    return fill
+
+
+def read_mask(path: Path, size: tuple[int, int], max_pixels: int) -> tuple[np.ndarray, str]:
+    """A mask, (H, W) bool, true where it is white, and the sha256 of its file.
+
+    Raises:
+        CalotypeError: not a picture, of another size than the photo, or of one colour.
+    """
+    picture = Picture.open(path, max_pixels)
+    height, width = picture.pixels.shape[:2]
+    if (height, width) != size:
+        raise PictureError(
+            "the mask {mask} is {width}x{height} pixels and the photo is {photo_width}x{photo_height}; give a mask of "
+            "the photo's size",
+            option="mask",
+            mask=path.name,
+            width=width,
+            height=height,
+            photo_width=size[1],
+            photo_height=size[0],
+        )
+    mask = luma(to_tensor(picture.pixels))[0].numpy() >= 0.5
+    if picture.alpha is not None and picture.alpha.min() < picture.alpha.max():  # painted on a layer of its own
+        mask = picture.alpha > max_value(picture.alpha.dtype) // 2
+    if mask.all():
+        raise PictureError(
+            "the mask {mask} is all white, so nothing would be left of the photo; paint the damage white and the rest "
+            "black",
+            option="mask",
+            mask=path.name,
+        )
+    if not mask.any():
+        raise PictureError(
+            "the mask {mask} is all black, so nothing would be repaired; paint the damage white, or leave "
+            "{option:mask} out",
+            option="mask",
+            mask=path.name,
+        )
+    return mask, picture.sha256

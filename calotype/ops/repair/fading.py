@@ -1,0 +1,239 @@
+"""Fading and cast of a colour print: measured by what its darkest and lightest places have in common, and set right.
+
+Dyes that fade let black rise, and tint it; paper that yellows lowers white, and tints it. Both are alike all over a
+print, whatever it shows, so black and white are looked for in many windows, and count where several of them agree.
+No such figure tells a faded print from every picture: one of a brown motif has a brown white, fog has no black. Those
+that are not clear are left, and said; whoever knows the print asks for the repair.
+
+Levels are sRGB values of 0 to 255, of the light that the photo's own profile gives its samples.
+"""
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import cv2
+import numpy as np
+
+SIDE = 384  # longer side of the copy that is measured
+SMALLEST = 48  # shorter side of a picture that is measured
+WINDOWS, EXTREME, AGREEING = 8, 50, 6  # windows along a side; 1/50 of each; so many of them make a point
+FRAME, FRAME_NOISE = (7.0, 248.0), 4.0  # levels of the scanner's lid around a print, and its standard deviation
+LUMA = np.array([0.299, 0.587, 0.114])
+
+LIFTED, LIFTED_TINT, LIFTED_RATIO, DEVIATION = 28.0, 8.0, 2.6, 4.0  # of the black of a faded print
+YELLOW, MAX_YELLOW = (14.0, 70.0), 250.0  # red over blue, and the highest level, of white on yellowed paper
+COINCIDENT, ON_AXIS = 14.0, 0.2  # of a print whose paper yellowed alone: see _is_yellowed
+TINTED_BLACK, NEUTRAL = (25.0, 20.0), (12.0, 235.0)  # range of the channels and level: of black, and of white beside it
+TONED, TINTED = 3.5, (2.0, 8.0)  # quantiles of the distance from one tint, in Lab
+SAME_HUE = 0.9  # length of their sum, of the sum of their lengths
+WHITE_TINT = 60.0  # range of the channels of a white; more is a motif's colour
+EXPONENTS = (1 / 3, 0.45, 0.6, 0.8, 1)  # of linear light: the first undoes what dyes lost, the last a cast of light
+MIDDLE = 112.0  # level that the median of a photo comes near to: so the exponent is chosen
+DARKEST, WHITEST, RAISED = 8.0, 250.0, 0.5  # levels that black and white get; how far white is raised to it
+
+
+@dataclass(frozen=True, eq=False)
+class Fading:
+    """Black and white of a photo, and what they say.
+
+    kind: "faded" (black is lifted and tinted), "yellowed" (white is yellow), "tinted_black" (beside a neutral white: in
+    a photo of people it has faded, elsewhere it may be the motif), "unclear" (a sign of fading, but not enough),
+    "toned" (one tint over all tones, as sepia), "tinted" (a toned print with coloured parts), "grey", or "good".
+    """
+
+    kind: str
+    black: np.ndarray  # (C,) levels
+    white: np.ndarray  # (C,) levels
+    exponent: float = EXPONENTS[0]
+
+    @property
+    def level(self) -> float:
+        """Luma of black."""
+        return float(_luma(self.black))
+
+    @property
+    def tint(self) -> float:
+        """The larger range of the channels in black and in white, levels; 0 of grey."""
+        return float(max(np.ptp(self.black), np.ptp(self.white)))
+
+
+def measure_fading(pixels: np.ndarray, light: np.ndarray) -> Fading:
+    """Looks for signs of fading.
+
+    Args:
+        pixels: (H, W, C) of 8 or 16 bits.
+        light: (C, 256 or 65536), the linear light, 0 to 1, of each sample value.
+    """
+    levels = _without_frame(_levels(_reduced(pixels), light))
+    darkest, lightest = _extremes(levels)
+    black, deviation = _point(darkest[np.argsort(_luma(darkest))][:AGREEING])
+    white, _ = _point(lightest[np.argsort(-_luma(lightest))][:AGREEING])
+    found = Fading(_kind(levels, black, white, deviation), black, white)
+    sample = _light_of(levels.reshape(-1, levels.shape[2])[::5].T)
+
+    def median(exponent: float) -> float:
+        return float(np.median(_luma(_srgb(_corrected(sample, replace(found, exponent=exponent))).T)))
+
+    return replace(found, exponent=min(EXPONENTS, key=lambda exponent: abs(median(exponent) - MIDDLE)))
+
+
+def remove_fading(pixels: np.ndarray, fading: Fading, light: np.ndarray, strength: float = 1.0) -> np.ndarray:
+    """Black and white made neutral, and set to nearly the ends of the range; grey and toned prints keep their tint.
+
+    Args:
+        light: as of `measure_fading`.
+        strength: 0 leaves the photo, 1 corrects all of it.
+    """
+    values = np.arange(light.shape[1])
+    table = np.empty(light.shape, pixels.dtype)
+    for channel, corrected in enumerate(_corrected(light, fading)):
+        samples = np.interp(corrected, light[channel], values)
+        table[channel] = np.rint(values + strength * (samples - values))
+    out = np.empty_like(pixels)
+    for channel, samples in enumerate(table):
+        for top in range(0, len(pixels), 1024):  # by bands, as the index is wide
+            out[top : top + 1024, :, channel] = samples[pixels[top : top + 1024, :, channel]]
+    return out
+
+
+def _corrected(light: np.ndarray, fading: Fading) -> np.ndarray:
+    """(C, N) the light that each of (C, N) becomes."""
+    black, white = fading.black, fading.white
+    if fading.kind in ("toned", "tinted"):
+        black, white = (np.repeat(_luma(point), len(point)) for point in (black, white))
+    highest = white.max() + RAISED * (max(WHITEST, white.max()) - white.max())
+    is_motif = np.ptp(white) > WHITE_TINT
+    target = white * highest / white.max() if is_motif else np.full_like(white, highest)
+    low, high, to_low, to_high = (
+        _light_of(levels)[:, None] ** fading.exponent
+        for levels in (black, white, np.full_like(black, min(DARKEST, black.min())), target)
+    )
+    fraction = (light**fading.exponent - low) / np.maximum(high - low, 1e-3)
+    return np.clip(to_low + fraction * (to_high - to_low), 0, 1) ** (1 / fading.exponent)
+
+
+def _kind(levels: np.ndarray, black: np.ndarray, white: np.ndarray, deviation: float) -> str:
+    if min(levels.shape[:2]) < SMALLEST:
+        return "good"
+    if levels.shape[2] == 1:
+        return "grey"
+    (median, upper, top), has_single_hue = _distance_from_tint(levels)
+    if upper < TONED and has_single_hue:
+        return "grey" if max(np.ptp(black), np.ptp(white)) < LIFTED_TINT else "toned"
+    is_yellow = _is_yellow(white)
+    is_lifted = black.min() >= LIFTED and black.max() <= LIFTED_RATIO * black.min()
+    if (is_lifted or is_yellow) and has_single_hue and median < TINTED[0] and top >= TINTED[1]:
+        return "tinted"
+    if is_lifted and deviation <= DEVIATION and (np.ptp(black) >= LIFTED_TINT or is_yellow):
+        return "faded"
+    if is_yellow and _is_yellowed(levels, black, white):
+        return "yellowed"
+    if deviation <= DEVIATION and _is_tinted_black(black, white):
+        return "tinted_black"
+    return "unclear" if is_lifted or is_yellow else "good"
+
+
+def _is_tinted_black(black: np.ndarray, white: np.ndarray) -> bool:
+    is_neutral = np.ptp(white) <= NEUTRAL[0] and white.min() >= NEUTRAL[1]
+    return bool(is_neutral and np.ptp(black) >= TINTED_BLACK[0] and _luma(black) >= TINTED_BLACK[1])
+
+
+def _is_yellow(white: np.ndarray) -> bool:
+    """As paper yellows: least red, most blue is lost."""
+    red_green, green_blue = white[0] - white[1], white[1] - white[2]
+    is_tinted = YELLOW[0] <= red_green + green_blue <= YELLOW[1] and white.max() <= MAX_YELLOW
+    return bool(is_tinted and red_green >= 3 and green_blue >= 0.6 * red_green)
+
+
+def _is_yellowed(levels: np.ndarray, black: np.ndarray, white: np.ndarray) -> bool:
+    """Whether nothing in the picture is bluer than its white, and much lies on the line from black to white."""
+    highest = np.percentile(levels.reshape(-1, 3), 99.5, axis=0)
+    values = levels.reshape(-1, 3)
+    fraction = ((values - black) @ LUMA / max(1.0, (white - black) @ LUMA)).clip(0, 1)[:, None]
+    offset = values - (black + fraction * (white - black))
+    offset -= (offset @ LUMA)[:, None]
+    middle = (fraction[:, 0] > 0.15) & (fraction[:, 0] < 0.85)
+    blue_yellow, green_magenta = (
+        offset[middle, 0] - offset[middle, 2],
+        offset[middle, 1] - offset[middle][:, ::2].mean(1),
+    )
+    on_axis = (np.abs(blue_yellow) < 8) & (np.abs(green_magenta) < 6)
+    return bool(np.abs(highest - white).max() < COINCIDENT and len(on_axis) and on_axis.mean() >= ON_AXIS)
+
+
+def _distance_from_tint(levels: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Quantiles .5, .9 and .97 of the distance from the usual tint of each tone, (a, b) of Lab; and whether the usual
+    tints are of one hue, or none."""
+    lab = cv2.cvtColor((levels / 255).astype(np.float32), cv2.COLOR_RGB2LAB).reshape(-1, 3)
+    tone = (lab[:, 0] / 5.001).astype(int)
+    usual = np.zeros((20, 2))
+    for n in np.unique(tone):
+        usual[n] = np.median(lab[tone == n, 1:], 0)
+    counts = np.bincount(tone, minlength=20)
+    length, aligned = counts @ np.hypot(*usual.T), np.hypot(*(counts @ usual))
+    distance = np.hypot(*(lab[:, 1:] - usual[tone]).T)
+    return np.quantile(distance, (0.5, 0.9, 0.97)), bool(aligned >= SAME_HUE * length or length < 2 * len(lab))
+
+
+def _extremes(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N, C) each: the darkest and the lightest colour of every window."""
+    rows, columns = (np.linspace(0, side, min(WINDOWS, side) + 1).astype(int) for side in levels.shape[:2])
+    darkest, lightest = [], []
+    for top, bottom in pairwise(rows):
+        for left, right in pairwise(columns):
+            window = levels[top:bottom, left:right].reshape(-1, levels.shape[2])
+            window = window[np.argsort(_luma(window), kind="stable")]
+            count = max(1, len(window) // EXTREME)
+            darkest.append(np.median(window[:count], 0))
+            lightest.append(np.median(window[-count:], 0))
+    return np.array(darkest), np.array(lightest)
+
+
+def _point(colours: np.ndarray) -> tuple[np.ndarray, float]:
+    """The median of colours, and how much their tints differ from its: levels."""
+    median = np.median(colours, 0)
+    tints = colours - colours.mean(1, keepdims=True)
+    return median, float(np.abs(tints - (median - median.mean())).mean())
+
+
+def _without_frame(levels: np.ndarray) -> np.ndarray:
+    """Without the rows and columns of the scanner's lid, white or black, around a print."""
+
+    def is_frame(line: np.ndarray) -> bool:
+        mean = line.mean()
+        return bool(line.std(0).max() < FRAME_NOISE and not FRAME[0] < mean < FRAME[1])
+
+    for _ in range(4):
+        while len(levels) > SMALLEST and is_frame(levels[0]):
+            levels = levels[1:]
+        levels = np.rot90(levels)
+    return levels
+
+
+def _reduced(pixels: np.ndarray) -> np.ndarray:
+    factor = SIDE / max(pixels.shape[:2])
+    if factor >= 1:
+        return pixels
+    height, width = (max(1, round(side * factor)) for side in pixels.shape[:2])
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, -1)
+
+
+def _levels(pixels: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """(H, W, C) float64, sRGB values of 0 to 255."""
+    return _srgb(np.stack([light[channel][pixels[..., channel]] for channel in range(pixels.shape[2])], 2))
+
+
+def _srgb(light: np.ndarray) -> np.ndarray:
+    """Levels of linear light, by sRGB's curve."""
+    return 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+def _light_of(levels: np.ndarray) -> np.ndarray:
+    """The inverse of sRGB's curve."""
+    values = np.asarray(levels) / 255
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def _luma(colours: np.ndarray) -> np.ndarray:
+    """(...) of (..., C)."""
+    return colours @ LUMA if colours.shape[-1] == 3 else colours[..., 0]

@@ -1,0 +1,69 @@
+"""Holes of a picture are filled from what is around them, window by window. Pixels outside a mask never change.
+
+Bertalmio, Bertozzi, Sapiro 2001, "Navier-Stokes, fluid dynamics, and image and video inpainting", as in OpenCV; or what
+a function such as a network fills in.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+WINDOW = 256  # pixels of a side that are written at once
+CONTEXT = 48  # pixels around it that are looked at
+RADIUS = 4  # pixels around a hole's pixel that OpenCV looks at
+
+Fill = Callable[[np.ndarray, np.ndarray], np.ndarray]  # pixels (h, w, C) and mask (h, w) to pixels
+Region = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class PaddedWindow:
+    """A part of a picture, and what is around it."""
+
+    inner: Region
+    outer: Region
+
+    @property
+    def inner_of_outer(self) -> Region:
+        return tuple(slice(i.start - o.start, i.stop - o.start) for i, o in zip(self.inner, self.outer, strict=True))
+
+
+def windows(shape: tuple[int, int], side: int = WINDOW, context: int = CONTEXT) -> list[PaddedWindow]:
+    """Parts of at most `side` pixels that cover a picture."""
+    starts = [(top, left) for top in range(0, shape[0], side) for left in range(0, shape[1], side)]
+    return [_window(start, shape, side, context) for start in starts]
+
+
+def _window(start: tuple[int, int], shape: tuple[int, int], side: int, context: int) -> PaddedWindow:
+    both = list(zip(start, shape, strict=True))
+    inner = tuple(slice(first, min(size, first + side)) for first, size in both)
+    outer = tuple(slice(max(0, first - context), min(size, first + side + context)) for first, size in both)
+    return PaddedWindow(inner, outer)
+
+
+def masked_windows(mask: np.ndarray, context: int = CONTEXT) -> list[PaddedWindow]:
+    """The windows in which something is to be filled: `mask` is true there."""
+    return [window for window in windows(mask.shape, context=context) if mask[window.inner].any()]
+
+
+def fill_window(out: np.ndarray, pixels: np.ndarray, mask: np.ndarray, window: PaddedWindow, fill: Fill) -> None:
+    """Fills the holes of a window of `out`, in place.
+
+    Args:
+        pixels: (H, W, C) of 8 or 16 bits, with the holes.
+        mask: (H, W) bool, true in holes.
+    """
+    filled = fill(pixels[window.outer], mask[window.outer])[window.inner_of_outer]
+    inside = mask[window.inner]
+    out[window.inner][inside] = filled[inside]
+
+
+def navier_stokes(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Lines of equal brightness are continued into the holes; where there is nothing but a hole, it stays."""
+    if mask.all():
+        return pixels
+    inside = mask.astype(np.uint8)
+    planes = (np.ascontiguousarray(plane) for plane in pixels.transpose(2, 0, 1))
+    return np.stack([cv2.inpaint(plane, inside, RADIUS, cv2.INPAINT_NS) for plane in planes], 2)

@@ -1,0 +1,123 @@
+"""Colours a black and white photo, by strokes of colour or by a photo in colour."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from calotype.checkpoints.models import Models
+from calotype.errors import PictureError
+from calotype.ops import colorize
+from calotype.ops.color import to_uint8_rgb
+from calotype.ops.colorize import Given, Look
+from calotype.picture import Picture
+from calotype.picture.alpha import in_8_bits
+from calotype.picture.fit import in_rgb
+from calotype.record import Result
+from calotype.tasks import Colour, Note, Progress, note
+
+MIN_CONFIDENCE = 0.7  # of a face whose surroundings are compared
+UNCOLOURED = 1e-7  # weight of what a place has itself beside a reference
+STEPS = 3
+
+
+def colour(task: Colour, models: Models) -> Iterator[Progress | Note | Result]:
+    """Opens the photo and what gives it colours, spreads them, and yields the Result last.
+
+    The result has the `grey_values` of the photo, bit for bit.
+    """
+    opened = Picture.open(task.source, models.settings.max_pixels, task.page)
+    photo = opened
+    if opened.pixels.shape[2] == 1 and opened.metadata.icc is not None:
+        pixels, icc = in_rgb(opened.pixels, opened.metadata.icc)
+        photo = replace(opened.then(pixels, opened.alpha), metadata=replace(opened.metadata, icc=icc))
+        yield note("a grey colour profile holds no colours, so the photo is converted to sRGB first")
+    visible = photo.with_visible_colours()
+    if colorize.is_in_colour(visible.pixels):
+        raise PictureError(
+            "{source} is in colour already; give a black and white photo, or one of a single tone such as sepia",
+            source=task.source,
+        )
+    yield Progress(0, STEPS, "colours")
+    given, facts = _given(task, visible, models)
+    yield Progress(1, STEPS, "colours")
+    small = colorize.reduced(visible.pixels)
+    own = colorize.chroma_of(small) if small.shape[2] == 3 else np.zeros((*small.shape[:2], 2), np.float32)
+    level = _level(small)
+    chroma = colorize.propagate(level, given, own, UNCOLOURED if task.reference else colorize.OWN)
+    yield Progress(2, STEPS, "colours")
+    pixels = colorize.colour_at_full_size(colorize.grey_values(photo.pixels), colorize.guide(level, chroma))
+    yield Result.of(task, opened, photo.then(pixels, photo.alpha), [], facts)
+
+
+def _given(task: Colour, photo: Picture, models: Models) -> tuple[Given, dict[str, Any]]:
+    """The colours of strokes and reference together, and the hashes of their files; a stroke counts first."""
+    facts: dict[str, Any] = {}
+    strokes = reference = None
+    if task.hints:
+        hints = Picture.open(task.hints, models.settings.max_pixels)
+        strokes, facts["hints"] = _strokes(task, hints, photo), hints.sha256
+    if task.reference:
+        coloured = Picture.open(task.reference, models.settings.max_pixels)
+        reference, facts["reference"] = _reference(task, coloured, photo, models), coloured.sha256
+    if strokes is None or reference is None:
+        return strokes or reference, facts
+    is_stroke = strokes.weight > 0
+    chroma = np.where(is_stroke[..., None], strokes.chroma, reference.chroma)
+    return Given(chroma, np.where(is_stroke, strokes.weight, reference.weight)), facts
+
+
+def _strokes(task: Colour, hints: Picture, photo: Picture) -> Given:
+    (height, width), (own_height, own_width) = hints.pixels.shape[:2], photo.pixels.shape[:2]
+    if (height, width) != (own_height, own_width):
+        raise PictureError(
+            "{hints} has {width} × {height} pixels and {source} {own_width} × {own_height}; paint the strokes over a "
+            "copy of the photo",
+            hints=task.hints,
+            width=width,
+            height=height,
+            source=task.source,
+            own_width=own_width,
+            own_height=own_height,
+            option="hints",
+        )
+    alpha = hints.alpha
+    if alpha is not None and alpha.dtype == np.uint16:
+        alpha = in_8_bits(alpha)
+    given = colorize.strokes(to_uint8_rgb(hints.pixels), alpha, to_uint8_rgb(photo.pixels))
+    if given is None:
+        raise PictureError(
+            "there is no stroke of colour in {hints}; paint some, on a transparent layer or over a copy of the photo",
+            hints=task.hints,
+            option="hints",
+        )
+    return given
+
+
+def _reference(task: Colour, coloured: Picture, photo: Picture, models: Models) -> Given:
+    coloured = coloured.with_visible_colours().in_srgb()
+    if not colorize.has_colours(coloured.pixels):
+        raise PictureError(
+            "{reference} has no colours; give a photo in colour", reference=task.reference, option="reference"
+        )
+    chroma = colorize.chroma_of(colorize.reduced(coloured.pixels))
+    return colorize.from_reference(_look(photo, models), _look(coloured, models), chroma)
+
+
+def _look(picture: Picture, models: Models) -> Look:
+    """The picture as it is compared, without its colours; faces are found as in any grey photo."""
+    level = _level(colorize.reduced(picture.pixels))
+    grey = colorize.grey_values(picture.pixels)
+    scale = level.shape[0] / len(grey)
+    faces = models.detector().find(to_uint8_rgb(grey[..., None]))
+    boxes = [tuple(value * scale for value in face.box) for face in faces if face.confidence >= MIN_CONFIDENCE]
+    is_opaque = None
+    if picture.alpha is not None:
+        is_opaque = colorize.reduced(picture.alpha) > np.iinfo(picture.alpha.dtype).max // 2
+    return Look(level, boxes, is_opaque)
+
+
+def _level(small: np.ndarray) -> np.ndarray:
+    """(h, w) lightness from 0 to 1."""
+    return colorize.grey_values(small).astype(np.float32) / np.iinfo(small.dtype).max

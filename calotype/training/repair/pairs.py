@@ -1,0 +1,102 @@
+"""Pairs for a network that finds marks on prints: a worn print, and where its marks are."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from calotype.models.repairer import local_noise
+from calotype.ops.degrade.age import age_marks, faded, film_grain, softened
+from calotype.ops.degrade.details import with_details
+from calotype.ops.degrade.jpeg import jpeg
+from calotype.ops.degrade.marks import damaged
+from calotype.ops.degrade.noise import grey
+
+REDUCED = (1.0, 1.5, 2.0, 3.0)  # a crop is downscaled by one of them: then it is sharp even if the photo is not
+UNMARKED = 0.25  # probability of a patch without marks
+DETAILED = 0.3  # and of one with drawn details that have to stay
+VISIBLE, OF_NOISE = 9 / 255, 1.2  # change from which a pixel is marked: of white, and of the noise around it
+FAINT = 4 / 255  # and from which it is neither marked nor clean
+UNIT = 0.7, 2.2  # widths of marks
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """A batch; all in [0, 1].
+
+    Attributes:
+        marked: (N, 3, H, W), the network's input.
+        mask: (N, 1, H, W), 1 where marks are visible.
+        weight: (N, 1, H, W), 0 where they are faint.
+    """
+
+    marked: Tensor
+    mask: Tensor
+    weight: Tensor
+
+    def to(self, device: torch.device) -> "Pairs":
+        return Pairs(*(getattr(self, spec.name).to(device) for spec in fields(self)))
+
+
+def make_pairs(pick: Callable[[random.Random], np.ndarray], count: int, side: int, seed: str) -> Pairs:
+    """Args:
+    pick: gives a photo, (H, W, 3) uint8.
+    seed: of everything that is random.
+    """
+    rng = random.Random(seed)
+    pairs = [_pair(pick(rng), side, rng) for _ in range(count)]
+    marked, marks = (torch.stack(tensors) for tensors in zip(*pairs, strict=True))
+    return Pairs(marked, (marks == 2).float(), (marks != 1).float())
+
+
+def _pair(photo: np.ndarray, side: int, rng: random.Random) -> tuple[Tensor, Tensor]:
+    """A marked patch, (3, side, side), and its marks, (1, side, side): 2 visible, 1 faint, 0 none."""
+    unit = rng.uniform(*UNIT)
+    generator = torch.Generator().manual_seed(rng.getrandbits(40))
+    pixels = _patch(photo, side, rng)
+    if rng.random() < DETAILED:
+        pixels = with_details(pixels, rng, unit)
+    x = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    x = printed(x, rng, generator, unit).clamp(0, 1)
+    y = x
+    if rng.random() >= UNMARKED:
+        if rng.random() < 0.5:
+            y = age_marks(x, rng, unit, rng.uniform(0, 1.5))
+        if y is x or rng.random() < 0.5:
+            marked = damaged(y[0].permute(1, 2, 0).numpy(), rng, unit, rng.uniform(0.1, 2.0))
+            y = torch.from_numpy(marked).permute(2, 0, 1)[None]
+    change = (y - x).abs().amax(1, keepdim=True)
+    is_visible = (change > VISIBLE) & (change > OF_NOISE * local_noise(x.mean(1, keepdim=True)))
+    marks = torch.where(is_visible, 2, (change > FAINT).int())
+    if rng.random() < 0.8:
+        quality = rng.uniform(50, 98)
+        y = jpeg(y, quality)
+    return (y[0].clamp(0, 1) * 255).round() / 255, marks[0]
+
+
+def _patch(photo: np.ndarray, side: int, rng: random.Random) -> np.ndarray:
+    """(side, side, 3) float32 in [0, 1]: a random crop, reduced, flipped and turned."""
+    height, width = photo.shape[:2]
+    whole = min(round(side * rng.choice(REDUCED)), height, width)
+    top, left = rng.randint(0, height - whole), rng.randint(0, width - whole)
+    crop = photo[top : top + whole, left : left + whole]
+    how = cv2.INTER_AREA if whole >= side else cv2.INTER_CUBIC
+    crop = cv2.resize(crop, (side, side), interpolation=how).astype(np.float32) / 255
+    crop = crop[:, ::-1] if rng.random() < 0.5 else crop
+    return np.ascontiguousarray(np.rot90(crop, rng.randrange(4)))
+
+
+def printed(x: Tensor, rng: random.Random, generator: torch.Generator, unit: float) -> Tensor:
+    """As a print: blurred, grainy, faded, often grey; one in four is sharp as it is."""
+    if rng.random() < 0.4:
+        x = grey(x).expand(-1, 3, -1, -1)
+    if rng.random() < 0.25:
+        return x
+    amount = rng.uniform(0.1, 1)
+    x = softened(x, rng.uniform(0.2, 1.2) * amount * unit)
+    x = x + film_grain(x, generator, min(unit, 1.2)) * amount * rng.random() * 1.5
+    return faded(x, generator, amount=amount) if rng.random() < 0.6 else x

@@ -1,0 +1,134 @@
+"""Repairs run in the order of their table; each changes only the pixels of its mask."""
+
+import json
+from functools import cache
+
+import numpy as np
+import pytest
+
+from calotype.checkpoints.models import Models
+from calotype.errors import Message
+from calotype.inference import repair as seam
+from calotype.inference.repair import Damage, at_once, repair
+from calotype.measures import TEMPLATES, TEXTURE, Measure
+from calotype.picture import Picture
+from calotype.record import REPAIRED
+from calotype.settings import Settings
+from calotype.tasks import Note, Restore, chosen_repairs
+from calotype.tasks.pictures import REPAIRS
+from tests.ops.repair.fades import FADES, cast
+from tests.ops.repair.prints import as_uint8, photo, printed
+from tests.ops.repair.scenes import clean
+
+
+@cache
+def shipped_models():
+    return Models(Settings.gather({"device": "cpu"}, environ={}))
+
+
+@pytest.fixture(scope="module")
+def models():
+    return shipped_models()
+
+
+def repaired(pixels, models=None, **options):
+    task = Restore(source="a.png", **options)
+    steps, notes = repair(Picture(pixels), task, models or shipped_models()), []
+    while True:
+        try:
+            step = next(steps)
+            notes += [str(step.message)] if isinstance(step, Note) else []
+        except StopIteration as end:
+            return end.value, notes
+
+
+@pytest.fixture
+def silk():
+    return as_uint8(printed(photo("camera").repeat(3, 2) / np.float32(255), "silk"))
+
+
+def test_each_repair_that_can_be_asked_for_is_there_in_the_same_order():
+    assert tuple(seam.REPAIRS) == REPAIRS == chosen_repairs("auto")
+
+
+def test_a_repair_is_noted_recorded_and_measured(silk):
+    result, notes = repaired(silk)
+    measure = result.measures[0]
+    assert [found.name for found in result.measures if found.is_beyond] == ["texture"]
+    assert notes == [measure.decision] and measure.is_beyond and measure.value > measure.threshold == 2.8
+    assert result.computed == {REPAIRED: {"texture": measure.value}}
+    assert not np.array_equal(result.picture.pixels, silk)
+
+
+@pytest.mark.parametrize("name", clean())
+def test_a_photo_that_needs_nothing_gets_nothing(name, models):
+    """Photos, drawings and motifs that look like damage: grain, grids, brown and foggy scenes."""
+    pixels = clean()[name]()
+    result, notes = repaired(pixels, models)
+    assert result.picture.pixels is pixels and not notes and not result.computed
+
+
+def test_what_is_not_repaired_is_measured():
+    result, _ = repaired(photo("camera"))
+    assert [(measure.name, measure.is_beyond) for measure in result.measures] == [
+        ("texture", False),
+        ("scratches", False),
+        ("specks", False),
+        ("fading", False),
+        ("cast", False),
+    ]
+
+
+def test_pixels_outside_the_mask_of_a_repair_never_change(silk, monkeypatch):
+    mask = np.zeros(silk.shape[:2], bool)
+    mask[10:20, 30:50] = True
+
+    def damage(picture, task, models, is_asked):
+        measure = Measure.of("texture", 3, 2, True, Message(TEXTURE, value=3, threshold=2))
+        return Damage((measure,), at_once(lambda pixels: pixels // 2), mask)
+
+    monkeypatch.setitem(seam.REPAIRS, "texture", damage)
+    result, _ = repaired(silk)
+    changed = (result.picture.pixels != silk).any(2)
+    assert changed[mask].mean() > 0.9 and not changed[~mask].any()
+    assert result.masks["texture"] is mask
+
+
+def test_a_decision_is_recognized_from_its_text():
+    measure = Measure.of("texture", 3.14159, 2.8, True, Message(TEXTURE, value="3.14", threshold="2.8"))
+    assert measure.value == 3.14 and measure.message.template == TEXTURE
+    assert Measure.from_data(json.loads(json.dumps(measure.as_record()))) == measure
+    assert len(set(TEMPLATES)) == len(TEMPLATES)
+
+
+def test_a_faded_photo_is_set_right_and_said():
+    faded = FADES["cyan lost"](clean()["astronaut"]())
+    result, notes = repaired(faded)
+    assert result.computed == {REPAIRED: {"fading": 40.4}} and len(notes) == 2
+    assert notes[0] == "black is 64/30/32 of 255, alike all over the photo: it has faded, and its tones are set right"
+    assert notes[1].endswith("in red, green and blue, alike all over the photo: both are made neutral")
+    half, _ = repaired(faded, fading=0.5)
+    difference, whole = (np.abs(each.picture.pixels.astype(float) - faded).mean() for each in (half, result))
+    assert 0.45 < difference / whole < 0.55
+
+
+def test_green_shadows_are_a_cast_in_a_photo_of_people_alone(models):
+    green = cast((1.0, 1.0, 1.0), (0.003, 0.056, 0.032))
+    people, cup = (green(clean()[name]()) for name in ("astronaut", "coffee"))
+    result, notes = repaired(people, models)
+    assert len(notes) == 2 and list(result.computed[REPAIRED]) == ["fading"]
+    dark = clean()["astronaut"]().max(2) < 3
+    assert np.ptp(people[dark].mean(0)) > 40 and np.ptp(result.picture.pixels[dark].mean(0)) < 5
+    result, notes = repaired(cup, models)
+    assert result.picture.pixels is cup and not notes
+    assert "a cast, or the colours of the motif; left" in result.measures[-1].decision
+
+
+def test_fading_is_set_right_by_name_whatever_the_photo_looks_like():
+    photo = clean()["chelsea"]()
+    assert repaired(photo)[0].picture.pixels is photo
+    result, notes = repaired(photo, repair="fading")
+    assert "are moved to the ends of the tones" in notes[0] and result.picture.pixels.std() > 1.05 * photo.std()
+    grey = clean()["brick"]()
+    result, notes = repaired(grey, repair="fading")
+    assert notes[1] == "a grey photo stays grey" and result.picture.pixels.shape == grey.shape

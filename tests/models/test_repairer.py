@@ -1,0 +1,61 @@
+"""The network that finds marks: its sizes, what it is given, and its weights in a file."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from calotype.checkpoints.open_network import load
+from calotype.checkpoints.store import Checkpoint
+from calotype.errors import CalotypeError
+from calotype.models.repairer import Repairer, build, detects, differences, local_noise, saved_state
+
+
+def tiny(seed=0, widths=(8, 8, 12)):
+    torch.manual_seed(seed)
+    return Repairer(widths).eval()
+
+
+@pytest.mark.parametrize("widths", [(4, 8), (8, 8, 12), (4, 4, 4, 8)])
+def test_its_mask_has_the_size_of_the_picture(widths):
+    network = tiny(widths=widths)
+    assert network.multiple == 2 ** len(widths)
+    x = torch.rand(2, 3, 2 * network.multiple, 3 * network.multiple)
+    assert network(x).shape == (2, 1, *x.shape[2:])
+
+
+def test_noise_is_measured_around_each_pixel():
+    torch.manual_seed(0)
+    x = torch.full((1, 1, 120, 240), 0.5)
+    x[..., :120] += 0.05 * torch.randn(1, 1, 120, 120)
+    noise = local_noise(x)
+    assert 0.045 < noise[..., 20:100, 20:100].mean() < 0.055 and noise[..., 160:].max() < 0.005
+
+
+def test_a_line_stands_out_in_what_the_network_is_given():
+    x = torch.full((1, 3, 64, 64), 0.5)
+    x[..., 30] = 0.6
+    difference = differences(x)
+    assert difference.shape == (1, 4, 64, 64)
+    assert (difference[0, :, 32, 30] > 4 * difference[0, :, 32, 50].abs()).all() and difference.abs().max() <= 4
+
+
+def test_a_file_gives_the_same_network(tmp_path):
+    network = tiny()
+    network.encoder[0].first_norm.running_mean.fill_(0.3)  # statistics are saved too
+    save_file(saved_state(network), tmp_path / "x.safetensors")
+    loaded = load(Checkpoint("x", tmp_path / "x.safetensors"))
+    x = torch.rand(1, 3, 16, 24)
+    with torch.inference_mode():
+        assert torch.equal(loaded.call(loaded.module, x, 0.5), network(x))
+    assert (loaded.kind, loaded.multiple) == ("repair", 8)
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path):
+    state = saved_state(tiny())
+    assert detects(state) and not detects({"stem.weight": state["stem.weight"]})
+    del state["down.0.weight"]
+    with pytest.raises(RuntimeError):
+        build(state)
+    save_file(state, tmp_path / "x.safetensors")
+    with pytest.raises(CalotypeError, match="looks like a known network but does not fit it"):
+        load(Checkpoint("x", tmp_path / "x.safetensors"))

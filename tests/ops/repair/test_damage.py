@@ -1,0 +1,87 @@
+"""Marks are what is sure of one, with what is likely beside it; crowds, buttons and eyes are none."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from calotype.ops.repair.damage import ASKED, FEWEST, LIKELY, MARGIN, UNASKED, marks_of, parts_of_faces
+
+UNSURE, CERTAIN = 180, 255
+SHAPE = (300, 400)
+
+
+def drawn(shape=SHAPE):
+    return np.zeros(shape, np.uint8)
+
+
+def marks(probability, kept=None, rule=ASKED):
+    return marks_of(probability, np.zeros(probability.shape, bool) if kept is None else kept, rule)
+
+
+def test_what_is_likely_belongs_to_a_mark_only_beside_a_sure_pixel():
+    assert 255 * LIKELY < UNSURE < 255 * ASKED.surest
+    probability = drawn()
+    probability[10, 5:45] = UNSURE
+    probability[10, 20] = CERTAIN
+    probability[200, 5:45] = UNSURE
+    found = marks(probability)
+    assert (found.scratches, found.specks) == (1, 0)
+    assert found.mask[10, 5:45].all() and found.mask[10 - MARGIN, 30] and not found.mask[150:].any()
+
+
+def test_specks_are_told_from_scratches_and_large_round_ones_are_none():
+    probability = drawn()
+    probability[10:14, 10:14] = CERTAIN
+    probability[range(20, 50), range(30, 60)] = CERTAIN
+    probability[250, 5 : 5 + FEWEST - 1] = CERTAIN
+    probability[150:165, 200:215] = CERTAIN  # a button
+    found = marks(probability)
+    assert (found.scratches, found.specks) == (1, 1)
+    assert not found.mask[250, 5] and not found.mask[155, 205]
+
+
+def test_a_crowd_is_no_damage():
+    probability = drawn()
+    probability[20:120:6, 20:120] = CERTAIN  # stripes
+    probability[200, 250:350] = CERTAIN
+    found = marks(probability)
+    assert found.scratches == 1 and not found.mask[:150].any()
+    net = drawn()
+    net[::20] = net[:, ::20] = CERTAIN  # joints of bricks hang together
+    assert marks(net).count == 0
+
+
+def test_eyes_and_mouths_stay_and_a_scratch_across_a_face_is_found():
+    landmarks = np.array([[180, 100], [220, 100], [200, 120], [185, 145], [215, 145]], float)
+    kept = parts_of_faces(SHAPE, [landmarks])
+    assert kept[100, 180] and kept[100, 220] and kept[145, 200] and not kept[60, 200] and not kept[200, 200]
+    probability = drawn()
+    probability[98:103, 178:183] = CERTAIN  # a pupil
+    probability[145, 190:210] = CERTAIN  # between the lips
+    probability[20:280, 219] = CERTAIN
+    found = marks(probability, kept)
+    assert (found.scratches, found.specks) == (1, 0) and found.mask[100, 219] and not found.mask[100, 180]
+
+
+def test_unasked_a_few_marks_or_unsure_ones_are_left():
+    def worn(specks, scratches, value):
+        probability = drawn((600, 800))
+        for n in range(specks):
+            probability[40 + 130 * (n // 5) :, 60 + 150 * (n % 5) :][:3, :3] = value
+        for n in range(scratches):
+            probability[400 + 100 * n, 100:500] = value
+        return probability
+
+    specks, scratches = UNASKED.fewest - UNASKED.scratches, UNASKED.scratches
+    assert marks(worn(specks, scratches, CERTAIN), rule=UNASKED).count == UNASKED.fewest
+    assert marks(worn(specks - 1, scratches, CERTAIN), rule=UNASKED).count == 0
+    assert marks(worn(specks, scratches, 240), rule=UNASKED).count == 0 < marks(worn(specks, scratches, 240)).count
+    assert marks(worn(2 * specks, 0, CERTAIN), rule=UNASKED).count == 0  # stars
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 5))
+def test_any_picture_has_a_mask_of_its_size(height, width, seed):
+    probability = np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
+    found = marks(probability)
+    assert found.mask.shape == (height, width) and found.mask.dtype == bool
+    assert not marks(drawn((height, width))).mask.any()

@@ -1,0 +1,163 @@
+"""Damage is repaired where a mask or the network says so, and nowhere else; masks go out and come in again."""
+
+import json
+from random import Random
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from calotype.cli import main
+from calotype.errors import CalotypeError
+from calotype.ops.degrade.marks import damaged
+from calotype.tasks import Restore
+
+PLAIN = ("--upscaler", "none", "--face-model", "none", "--scale", "1")
+
+
+def save(pixels, path):
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def read(path):
+    return np.asarray(Image.open(path))
+
+
+@pytest.fixture(scope="module")
+def clean():
+    return np.ascontiguousarray(data.astronaut()[:224, 100:356])
+
+
+@pytest.fixture
+def scan(clean, tmp_path):
+    """A photo with a white scratch, and the mask of it."""
+    photo, mask = clean.copy(), np.zeros(clean.shape[:2], np.uint8)
+    for y in range(20, 200):
+        mask[y, 40 + y // 4 : 44 + y // 4] = 255
+    photo[mask > 0] = 255
+    return save(photo, tmp_path / "photo.png"), save(mask, tmp_path / "mask.png")
+
+
+def restore(*words):
+    return main(["restore", *map(str, words), *PLAIN])
+
+
+def test_a_mask_is_filled_and_nothing_else_changes(clean, scan, tmp_path, capsys):
+    photo, mask = scan
+    assert restore(photo, "--mask", mask, "-o", tmp_path / "out.png") == 0
+    result, hole = read(tmp_path / "out.png"), read(mask) > 0
+    assert np.array_equal(result[~hole], clean[~hole])
+    before, after = (np.abs(x[hole].astype(float) - clean[hole]).mean() for x in (read(photo), result))
+    assert after < 0.15 * before
+    assert "the mask covers 1.26 % of the photo, which is filled" in capsys.readouterr().err
+
+
+def test_it_is_recorded_and_made_again_from_the_mask_beside_it(scan, tmp_path, capsys):
+    photo, mask = scan
+    assert restore(photo, "--mask", mask, "-o", tmp_path / "out.png") == 0
+    record = json.loads((tmp_path / "out.png.json").read_text("utf-8"))
+    assert record["options"]["mask"] == "mask.png" and len(record["computed"]["mask"]) == 64
+    assert list(record["computed"]["repaired"]) == ["scratches"]
+    assert main(["again", str(tmp_path / "out.png.json")]) == 0
+    assert "the same to the last byte" in capsys.readouterr().out
+    mask.rename(tmp_path / "elsewhere.png")
+    assert main(["again", str(tmp_path / "out.png.json"), "--overwrite"]) == 2
+    assert "the mask mask.png is missing or has changed" in capsys.readouterr().err
+
+
+def test_another_mask_makes_another_result(scan, tmp_path, capsys):
+    photo, mask = scan
+    words = (photo, "--mask", mask, "-o", tmp_path / "out.png")
+    assert restore(*words) == 0 and restore(*words) == 0
+    painted = read(mask).copy()
+    painted[:20, :20] = 255
+    save(painted, mask)
+    assert restore(*words) == 1
+    assert "was made with another mask" in capsys.readouterr().err
+    assert restore(*words, "--overwrite") == 0
+
+
+def test_the_mask_is_written_beside_the_result_and_taken_again(scan, tmp_path):
+    photo, mask = scan
+    assert restore(photo, "--mask", mask, "--save-mask", "-o", tmp_path / "out.png") == 0
+    written = tmp_path / "out-mask.png"
+    assert np.array_equal(read(written), read(mask))
+    assert restore(photo, "--mask", written, "-o", tmp_path / "second.png") == 0
+    assert np.array_equal(read(tmp_path / "second.png"), read(tmp_path / "out.png"))
+
+
+def test_where_nothing_is_repaired_the_mask_is_black_to_paint_on(clean, tmp_path):
+    photo = save(clean, tmp_path / "photo.png")
+    assert restore(photo, "--repair", "none", "--save-mask", "-o", tmp_path / "out.png") == 0
+    mask = read(tmp_path / "out-mask.png")
+    assert mask.shape == clean.shape[:2] and not mask.any()
+
+
+def test_a_mask_overwrites_no_file_of_somebody_else(clean, tmp_path, capsys):
+    photo = save(clean, tmp_path / "photo.png")
+    (tmp_path / "out-mask.png").write_bytes(b"mine")
+    words = (photo, "--repair", "none", "--save-mask", "-o", tmp_path / "out.png")
+    assert restore(*words) == 1
+    assert "out-mask.png exists and was not written by Calotype" in capsys.readouterr().err
+    assert (tmp_path / "out-mask.png").read_bytes() == b"mine" and not (tmp_path / "out.png").exists()
+
+
+def test_a_mask_painted_on_a_layer_is_what_is_opaque(clean, scan, tmp_path):
+    photo, mask = scan
+    layer = np.zeros((*clean.shape[:2], 4), np.uint8)
+    layer[read(mask) > 0] = (200, 0, 0, 255)
+    save(layer, tmp_path / "layer.png")
+    results = []
+    for name in ("mask.png", "layer.png"):
+        assert restore(photo, "--mask", tmp_path / name, "-o", tmp_path / f"of-{name}") == 0
+        results.append(read(tmp_path / f"of-{name}"))
+    assert np.array_equal(*results)
+
+
+@pytest.mark.parametrize(
+    ("shape", "value", "sentence"),
+    [
+        (
+            (200, 200),
+            0,
+            "the mask mask.png is 200x200 pixels and the photo is 256x224; give a mask of the photo's size",
+        ),
+        ((224, 256), 255, "the mask mask.png is all white, so nothing would be left of the photo"),
+        ((224, 256), 0, "the mask mask.png is all black, so nothing would be repaired"),
+    ],
+)
+def test_a_mask_that_makes_no_sense_is_one_sentence(scan, tmp_path, capsys, shape, value, sentence):
+    photo, mask = scan
+    save(np.full(shape, value, np.uint8), mask)
+    assert restore(photo, "--mask", mask, "-o", tmp_path / "out.png") == 1
+    error = capsys.readouterr().err
+    assert sentence in error and "Traceback" not in error and not (tmp_path / "out.png").exists()
+
+
+def test_a_mask_needs_the_repair_that_it_is_for():
+    with pytest.raises(CalotypeError, match="mask is for the repair scratches"):
+        Restore(source="a.png", mask="m.png", repair="texture")
+    with pytest.raises(CalotypeError, match="mask is for the repair scratches"):
+        Restore(source="a.png", mask="m.png", repair="none")
+    with pytest.raises(CalotypeError, match="aligned repairs nothing, so mask has no effect"):
+        Restore(source="a.png", mask="m.png", aligned=True)
+    assert Restore(source="a.png", mask="m.png", repair="texture,scratches").mask == "m.png"
+
+
+def test_scratches_are_found_and_filled_and_nothing_else_changes(tmp_path, capsys):
+    clean = np.ascontiguousarray(data.astronaut()[:440, 40:480])
+    worn = damaged(clean.astype(np.float32) / 255, Random(5), 0.9, 1.2)
+    worn = (255 * worn).round().astype(np.uint8)
+    photo, is_damaged = save(worn, tmp_path / "photo.png"), np.abs(worn.astype(int) - clean).max(2) > 25
+    assert restore(photo, "--repair", "scratches", "--save-mask", "-o", tmp_path / "out.png") == 0
+    result, found = read(tmp_path / "out.png"), read(tmp_path / "out-mask.png") > 0
+    assert np.array_equal(result[~found], worn[~found])
+    assert (found & is_damaged).sum() > 0.3 * is_damaged.sum()
+    before, after = (np.abs(x[is_damaged].astype(float) - clean[is_damaged]).mean() for x in (worn, result))
+    assert after < 0.8 * before
+    record = json.loads((tmp_path / "out.png.json").read_text("utf-8"))
+    assert [model["name"] for model in record["models"]] == ["marks"]
+    notes = capsys.readouterr().err
+    assert "scratches and hairs found and filled" in notes and "specks of dust found and filled" in notes
