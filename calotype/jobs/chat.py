@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, exists, insert, select, update
 
 from calotype.jobs.chat_people import ChatMember, ChatPeople, Terms
-from calotype.jobs.figures import Figures, figures
+from calotype.jobs.figures import UsageFigures, figures
 from calotype.jobs.jobs import Job, NotFound
 from calotype.jobs.rows import upsert
 from calotype.jobs.schema import JOBS
@@ -118,7 +118,7 @@ class Chat(ChatPeople):
 
     # Figures
 
-    def figures(self, *days: int) -> list[Figures]:
+    def figures(self, *days: int) -> list[UsageFigures]:
         """Who used what in the last days, today included, wherever it was asked for."""
         return figures(self._database, self._clock(), days)
 

@@ -23,7 +23,7 @@ class Use:
 
 
 @dataclass(frozen=True)
-class Figures:
+class UsageFigures:
     """An account that was used. Of somebody who is linked, the own account counts as the one of the page.
 
     Attributes:
@@ -37,7 +37,7 @@ class Figures:
     uses: Mapping[int, Use]
 
 
-def figures(database: Database, now: float, days: tuple[int, ...]) -> list[Figures]:
+def figures(database: Database, now: float, days: tuple[int, ...]) -> list[UsageFigures]:
     """Of all accounts that were used in the longest of these times; the most used first."""
     with database.reading() as db:
         names = {row.id: row.name for row in db.execute(select(USERS.c.id, USERS.c.name))}
@@ -49,7 +49,9 @@ def figures(database: Database, now: float, days: tuple[int, ...]) -> list[Figur
         people.setdefault(row.user, []).append(row.name or row.id)
     longest = uses[max(days)]
     found = [
-        Figures(names.get(id, ""), tuple(people.get(id, ())), {count: uses[count].get(id, Use()) for count in days})
+        UsageFigures(
+            names.get(id, ""), tuple(people.get(id, ())), {count: uses[count].get(id, Use()) for count in days}
+        )
         for id in longest
     ]
     return sorted(found, key=lambda figure: (-figure.uses[max(days)].seconds, figure.name))

@@ -33,7 +33,7 @@ def test_a_job_goes_from_an_upload_to_its_result(client, store):
     assert answer.headers["Location"] == f"/jobs/{job['id']}"
     assert (job["state"], job["kind"], job["files"]) == ("queued", "restore", {"source": source})
     assert job["task"] == {"scale": 2, "upscaler": "realesrgan-x4plus"}
-    assert store.get(job["id"]).models == ("realesrgan-x4plus",)
+    assert store.get(job["id"]).models == ("marks", "realesrgan-x4plus")
 
     result = png(16, 12)
     work(store, result)
@@ -156,6 +156,7 @@ def test_every_kind_of_task_is_described_and_taken(client, kind):
     photo = upload(client)
     files = {name: [photo] if name == "photos" else photo for name in view["required_files"]}
     files |= {"photos": [photo]} if kind in ("train_gan", "train_lora") else {}
+    files |= {"reference": photo} if kind == "colour" else {}
     answer = client.post("/jobs", json={"kind": kind, "task": needed.get(kind, {}), "files": files})
     if kind in needed:
         assert (answer.status_code, "nobody" in answer.json()["detail"]) == (422, True)

@@ -13,7 +13,7 @@ from calotype.bot.studio import Person
 from calotype.bot.wording import COMMANDS, WORDINGS, escaped
 from calotype.errors import CalotypeError, Message, Wording, plural
 from calotype.jobs.account import TRIAL_SECONDS
-from calotype.jobs.figures import Figures, Use
+from calotype.jobs.figures import UsageFigures, Use
 from calotype.jobs.users import CHAT_NAME
 from calotype.options import nearest
 
@@ -180,7 +180,7 @@ def stats_text(bot: "Bot", days: int, language: str) -> str:
     return text
 
 
-def who(figure: Figures, wording: Wording) -> str:
+def who(figure: UsageFigures, wording: Wording) -> str:
     """The names of an account, on Discord and on the page."""
     people = ", ".join(escaped(name) for name in figure.people)
     if not figure.name:

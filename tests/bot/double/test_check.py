@@ -171,6 +171,7 @@ def test_the_exit_status_says_whether_something_is_missing(tmp_path):
     asyncio.run(scene())
 
 
+@pytest.mark.slow
 def test_no_token_is_in_what_is_logged_at_the_finest_level(tmp_path):
     async def scene():
         async with Discord() as double:
@@ -187,6 +188,7 @@ def test_no_token_is_in_what_is_logged_at_the_finest_level(tmp_path):
     asyncio.run(scene())
 
 
+@pytest.mark.slow
 def test_the_program_waits_for_discord_at_its_start_and_ends_by_a_signal(tmp_path):
     async def scene():
         async with Discord() as double:

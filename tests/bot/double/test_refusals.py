@@ -92,6 +92,7 @@ def test_edits_of_messages_older_than_an_hour_have_a_rate_of_their_own(perform):
     perform(scene)
 
 
+@pytest.mark.slow
 def test_errors_of_the_server_in_the_middle_of_a_command_neither_lose_nor_double_it(perform):
     async def scene(stage):
         ann = stage.person("ann")
@@ -148,6 +149,7 @@ def test_commands_are_answered_in_time_while_the_store_is_busy(perform):
     perform(scene)
 
 
+@pytest.mark.slow
 def test_a_press_is_answered_in_time_while_the_store_is_busy(perform):
     async def scene(stage):
         ann = stage.person("ann")

@@ -41,6 +41,7 @@ def open_messages(store):
     return Chat(store.database, Accounts(store.database)).open_messages()
 
 
+@pytest.mark.slow
 def test_messages_missed_while_it_was_killed_are_mended_at_the_start(restart):
     async def scene(double, channel, program, store):
         ann = double.person("ann", channel.guild)
@@ -68,7 +69,8 @@ def test_messages_missed_while_it_was_killed_are_mended_at_the_start(restart):
     restart(scene)
 
 
-@pytest.mark.parametrize("minutes", [pytest.param(0, marks=pytest.mark.slow), 10])
+@pytest.mark.slow
+@pytest.mark.parametrize("minutes", [0, 10])
 def test_killed_while_a_message_is_sent_it_does_not_send_another(restart, minutes):
     """Discord knows a nonce for some minutes only."""
 

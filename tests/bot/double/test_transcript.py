@@ -3,7 +3,7 @@
 After a wording or a command was changed on purpose, this writes them anew; `git diff tests/bot/transcripts` shows what
 people will read:
 
-    WRITE_TRANSCRIPTS=1 pytest tests/bot/double/test_transcript.py
+    WRITE_TRANSCRIPTS=1 pytest -m "slow or not slow" tests/bot/double/test_transcript.py
 
 A new command needs a line in `script`: the test names those that have none.
 """
@@ -232,7 +232,10 @@ async def script(play, accounts):
     await play.slash("zoe", "info")
 
 
-@pytest.mark.parametrize("language", LOCALES)
+LANGUAGES = [pytest.param(name, marks=[] if name == "en" else [pytest.mark.slow]) for name in LOCALES]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_what_the_bot_says_is_in_the_transcript(perform, studio, language):
     async def scene(stage):
         studio.flood = RateLimiter(Rate(10**6, 10**6))
