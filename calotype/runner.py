@@ -29,7 +29,7 @@ from calotype.outputs.inputs import Item, in_another_format, pictures_in, plan
 from calotype.outputs.model_hashes import CurrentHashes
 from calotype.outputs.names import beside, format_of, key
 from calotype.outputs.reproduce import Reproduction, compared
-from calotype.outputs.save import SavedFile, check_disk_space, check_overwrites, save_result, uncertainty_of
+from calotype.outputs.save import SavedFile, check_disk_space, check_overwrites, mask_of, save_result, uncertainty_of
 from calotype.outputs.sidecar import existing_result, sha256_of, sidecar_of, write_sidecar
 from calotype.overlap import WAIT, Overlap
 from calotype.tasks import FindFaces, Imagine, Restore, Saving, Split, Upscale, kind_of
@@ -181,7 +181,7 @@ class _AlbumRun(_PictureRun):
     def __init__(self, request: Request, engine: Engine, album: Album, wording: Wording, *, has_previews: bool = False):
         super().__init__(engine)
         self._has_previews = has_previews
-        self.task, self.album, self.wording = _with_uncertainty(request.task, album), album, wording
+        self.task, self.album, self.wording = _with_extras(request.task, album), album, wording
         check(self.task, engine.settings, request.limits)
         inputs, max_pixels = request.inputs or (self.task.source,), engine.settings.max_pixels
         self.plan = plan(inputs, self._named(album), self.task.format, max_pixels)
@@ -267,7 +267,7 @@ class _AlbumRun(_PictureRun):
         if not existing.stored and (size := self._size_beyond_format(item, task)):
             item = yield from self._in_large_format(item, size)
             existing = existing_result(item.target, task, self.hashes.models)
-        if existing.stored and not self._lacks_uncertainty(item, existing.stored.record):
+        if existing.stored and not self._lacks_picture(item, existing.stored.record):
             yield self._skip(item, existing.stored.record)
             return
         if existing.fault and not self.album.overwrite:
@@ -298,10 +298,12 @@ class _AlbumRun(_PictureRun):
             lambda file: self._guarded(item, self._saved(item, task, result, started, file)),
         )
 
-    def _lacks_uncertainty(self, item: Item, record: "Record") -> bool:
-        """Whether a result that is done already is to be made again for the picture of what was invented."""
+    def _lacks_picture(self, item: Item, record: "Record") -> bool:
+        """Whether a result that is done already is made again for a picture beside it: of what was invented, or of what
+        was repaired."""
         is_restored = any(face.treated for face in record.faces)
-        return self.album.uncertainty and is_restored and not uncertainty_of(item.target).exists()
+        lacks_uncertainty = self.album.uncertainty and is_restored and not uncertainty_of(item.target).exists()
+        return lacks_uncertainty or (self.album.save_mask and not mask_of(item.target).exists())
 
     def _page(self, item: Item) -> int:
         return item.page or self.task.page
@@ -560,8 +562,14 @@ class _SplitRun(_AlbumRun):
         return done
 
 
-def _with_uncertainty(task: Restore | Upscale, album: Album) -> Restore | Upscale:
-    """Raises CalotypeError where no face is restored of which it could tell what is invented."""
+def _with_extras(task: Any, album: Album) -> Any:
+    """The task, with the pictures beside its result that the album asks for.
+
+    Raises:
+        CalotypeError: no face is restored of which it could tell what is invented, or nothing is repaired.
+    """
+    if album.save_mask and (not isinstance(task, Restore) or task.aligned):
+        raise CalotypeError("{option:save_mask} is of damage that restore repairs; leave it out here")
     if not album.uncertainty:
         return task
     if not isinstance(task, Restore) or task.aligned or "none" in (task.faces, task.face_model):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from calotype.errors import CalotypeError
 from calotype.settings import Settings
-from calotype.tasks import TASKS
+from calotype.tasks import LATER_OF_RESTORE, TASKS
 
 if TYPE_CHECKING:
     from calotype.checkpoints.store import Checkpoint
@@ -49,7 +49,9 @@ class CurrentHashes:
         return by_name
 
     def _model_names(self, record: "Record") -> list[str]:
-        named = {option: str(record.options[option]) for option in MODEL_OPTIONS if record.options.get(option)}
+        usual = {name: getattr(TASKS.get(record.task), name, "") for name in LATER_OF_RESTORE}  # left out of records
+        given = {name: record.options.get(name) or usual.get(name) for name in MODEL_OPTIONS}
+        named = {option: str(name) for option, name in given.items() if name}
         for option, name in named.items():
             if name == "auto":
                 faces = option == "face_model"

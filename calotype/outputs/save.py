@@ -12,6 +12,7 @@ from calotype.outputs.inputs import Item
 from calotype.outputs.names import beside, format_of
 from calotype.outputs.sidecar import is_result, is_sidecar, sha256_of, sidecar_of, write_sidecar
 from calotype.tasks.output import Album
+from calotype.tasks.pictures import Split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,7 +93,8 @@ def save_result(result: "Result", item: Item, task: Any, album: Album) -> SavedF
     target = item.target
     if target.exists() and os.path.samefile(item.source, target):
         raise PictureError("{target} is the source itself; give another {option:out}", target=readable(target))
-    if result.is_copy and format_of(target) == result.picture.format and not task.strip_location:
+    is_whole = isinstance(task, Split) and not (item.page or task.page)  # not one page of several
+    if result.is_copy and is_whole and _takes_copy(result, task, album, target):
         notes = _copy(item.source, target)
     else:
         options = {"quality": task.quality, "strip_location": task.strip_location, "record": result.record.as_json()}
@@ -113,6 +115,11 @@ def save_result(result: "Result", item: Item, task: Any, album: Album) -> SavedF
     if album.save_mask and result.mask is not None:
         save(_as_picture(result.mask), mask_of(target), format="png")
     return SavedFile(sha256, tuple(notes))
+
+
+def _takes_copy(result: "Result", task: Split, album: Album, target: Path) -> bool:
+    """Whether the file itself may be the result: its record needs a sidecar then."""
+    return album.sidecar and format_of(target) == result.picture.format and not task.strip_location
 
 
 def _copy(source: Path, target: Path) -> tuple[str, ...]:

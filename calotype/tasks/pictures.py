@@ -310,6 +310,9 @@ class FindFaces:
     strength: str = same_as(Restore, "strength")
     repair: str = same_as(Restore, "repair")
     fading: float = same_as(Restore, "fading")
+    mask: Path | None = same_as(Restore, "mask")
+    repair_model: str = same_as(Restore, "repair_model")
+    inpaint_model: str = same_as(Restore, "inpaint_model")
     min_confidence: float = same_as(Restore, "min_confidence")
     min_face: int = same_as(Restore, "min_face")
 

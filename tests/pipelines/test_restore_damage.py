@@ -136,6 +136,18 @@ def test_a_mask_that_makes_no_sense_is_one_sentence(scan, tmp_path, capsys, shap
     assert sentence in error and "Traceback" not in error and not (tmp_path / "out.png").exists()
 
 
+def test_the_plan_is_that_of_the_mask(scan, capsys):
+    photo, mask = scan
+    assert restore(photo, "--mask", mask, "--plan") == 0
+    assert "the mask covers 1.26 % of the photo, which is filled" in capsys.readouterr().out
+
+
+def test_a_mask_is_asked_for_where_damage_is_repaired(scan, tmp_path, capsys):
+    assert main(["upscale", str(scan[0]), "--save-mask", "-o", str(tmp_path / "out.png")]) == 2
+    assert "--save-mask is of damage that restore repairs" in capsys.readouterr().err
+    assert restore(scan[0], "--aligned", "--save-mask", "-o", tmp_path / "out.png") == 2
+
+
 def test_a_mask_needs_the_repair_that_it_is_for():
     with pytest.raises(CalotypeError, match="mask is for the repair scratches"):
         Restore(source="a.png", mask="m.png", repair="texture")
@@ -159,5 +171,10 @@ def test_scratches_are_found_and_filled_and_nothing_else_changes(tmp_path, capsy
     assert after < 0.8 * before
     record = json.loads((tmp_path / "out.png.json").read_text("utf-8"))
     assert [model["name"] for model in record["models"]] == ["marks"]
+    assert restore(photo, "--repair", "scratches", "-o", tmp_path / "out.png") == 0
     notes = capsys.readouterr().err
+    assert "done already" in notes  # by the network that the record leaves out, as it is the usual one
+    (tmp_path / "out-mask.png").unlink()
+    assert restore(photo, "--repair", "scratches", "--save-mask", "-o", tmp_path / "out.png") == 0
+    assert np.array_equal(read(tmp_path / "out-mask.png") > 0, found)
     assert "scratches and hairs found and filled" in notes and "specks of dust found and filled" in notes

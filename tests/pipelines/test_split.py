@@ -10,9 +10,9 @@ from PIL import ExifTags, Image, ImageCms
 from calotype.cli import main
 from calotype.errors import PictureError
 from calotype.ops.scan import ScannedPhoto
-from calotype.picture import Picture
+from calotype.picture import Picture, read_record
 from calotype.picture.metadata.positions import SUBJECT_AREA
-from calotype.record import Result
+from calotype.record import Record, Result
 from calotype.tasks import Note, Split
 from tests.scans import LIDS, Drawn, drawn_scan, pictures
 
@@ -78,6 +78,21 @@ def test_the_command_writes_resumes_and_reproduces(folder, tmp_path, capsys):
 def test_a_picture_that_fills_its_scan_is_copied_byte_for_byte(folder, tmp_path):
     assert main(["split", str(folder / "cat.jpg"), "-o", str(tmp_path)]) == 0
     assert (tmp_path / "cat-01.jpg").read_bytes() == (folder / "cat.jpg").read_bytes()
+
+
+def test_a_page_that_is_one_picture_is_no_copy_of_all_pages(folder, tmp_path):
+    pages = [Image.fromarray(picture) for picture in pictures()[:2]]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    assert main(["split", str(tmp_path / "pages.tif"), "--pages", "all", "-o", str(tmp_path / "out")]) == 0
+    written = sorted((tmp_path / "out").glob("*.tif"))
+    assert [(Image.open(path).n_frames, Image.open(path).size) for path in written] == [
+        (1, page.size) for page in pages
+    ]
+
+
+def test_without_a_sidecar_the_result_has_its_record_in_itself(folder, tmp_path):
+    assert main(["split", str(folder / "cat.jpg"), "--no-sidecar", "-o", str(tmp_path)]) == 0
+    assert Record.from_json(read_record(tmp_path / "cat-01.jpg")).task == "split"
 
 
 def test_the_plan_writes_nothing(folder, tmp_path, capsys):

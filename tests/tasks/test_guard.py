@@ -157,6 +157,11 @@ TEXTS = [(k, s.name) for k, cls in TASKS.items() for s in dataclasses.fields(cls
 PATHS = [(k, s.name) for k, cls in TASKS.items() for s in dataclasses.fields(cls) if about(s).is_path]
 
 
+def test_a_request_asks_for_no_picture_that_no_job_has():
+    with pytest.raises(CalotypeError, match="cannot ask for"):
+        read_request(TASKS["restore"], {"has_uncertainty": True}, files={"source": Path("a.png")})
+
+
 def test_every_option_says_what_a_door_needs_to_know():
     for cls in TASKS.values():
         for spec in dataclasses.fields(cls):
