@@ -26,20 +26,27 @@ class Channels:
         self._known: dict[str, Location] = {}
 
     async def find(self, channel: str | int) -> Location:
-        """Where a channel is. One that is gone counts as one of direct messages, without rules of another."""
+        """Where a channel is. One that is gone counts as one of direct messages, without rules of another.
+
+        Raises:
+            discord.HTTPException: Discord does not say it at present.
+        """
         id = str(channel)
         if id not in self._known:
             found = self._client.get_channel(int(id))
             try:
                 found = found or await self._client.fetch_channel(int(id))
-            except discord.HTTPException:
+            except (discord.NotFound, discord.Forbidden):
                 return Location(None, id)
             self._known[id] = location_of(found, id)
         return self._known[id]
 
     async def address(self, channel: str | int, message: str | int) -> str:
-        """The address of a message, on the server of its channel."""
-        return address((await self.find(channel)).guild, channel, message)
+        """The address of a message, on the server of its channel; empty if Discord does not say which that is."""
+        try:
+            return address((await self.find(channel)).guild, channel, message)
+        except discord.HTTPException:
+            return ""
 
 
 def location_of(channel: object, id: str | int) -> Location:

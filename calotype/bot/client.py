@@ -27,7 +27,7 @@ from calotype.bot.interactions import (
     refusing,
 )
 from calotype.bot.message import filled, job_facts, state
-from calotype.bot.regions import regions_picture
+from calotype.bot.regions import faces_picture, regions_picture
 from calotype.bot.remix import REMIXED, RegionModal, RemixModal
 from calotype.bot.studio import CommandPlace, Person, Queued, Studio, command_of, grid_of, picture_of
 from calotype.bot.wording import shortened
@@ -217,11 +217,12 @@ class Bot(discord.Client):
         """One job again, to the person alone, with its picture and its buttons."""
         delivery, language, result = self.follower.delivery, language_for(interaction), grid_of(job)
         facts = await asyncio.to_thread(job_facts, job, 1, language)
+        faces = await asyncio.to_thread(faces_picture, self.studio.service, job)
 
         async def make(limit: int) -> Content:
             files, notes = [], []
             if result is not None:
-                files, notes = await delivery.picture(result, interaction.channel_id, limit)
+                files, notes = await delivery.pictures(result, faces, interaction.channel_id, limit)
             text = "\n".join([facts, *(filled(language, note) for note in notes)])
             return Content(text, job_view(job, language), files)
 

@@ -235,6 +235,15 @@ class Delivery:
             return [], [Message("The picture cannot be shown: {reason}", reason=fault)]
         return [discord.File(io.BytesIO(content), name, spoiler=await self.hides(channel))], notes
 
+    async def pictures(
+        self, result: StoredResult, faces: bytes | None, channel: int | str, limit: int
+    ) -> tuple[list[discord.File], list[Message]]:
+        """A result as `picture` has it, and a photo with its faces numbered, where both have room."""
+        if faces is None or 2 * len(faces) > limit:
+            return await self.picture(result, channel, limit)
+        files, notes = await self.picture(result, channel, limit - len(faces))
+        return [*files, discord.File(io.BytesIO(faces), "faces.jpg", spoiler=await self.hides(channel))], notes
+
     async def hides(self, channel: int | str) -> bool:
         """Whether pictures of this channel, or of the one that a thread belongs to, are covered until clicked."""
         ruled_by = (await self.channels.find(channel)).ruled_by

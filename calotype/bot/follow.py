@@ -273,12 +273,7 @@ class Follower:
         async def make(limit: int) -> Content:
             files, notes = [], []
             if result is not None:
-                has_room = faces is not None and 2 * len(faces) < limit
-                files, notes = await self.delivery.picture(
-                    result, message.channel, limit - has_room * len(faces or b"")
-                )
-                if has_room and files:
-                    files.append(discord.File(io.BytesIO(faces), "faces.jpg", spoiler=files[0].spoiler))
+                files, notes = await self.delivery.pictures(result, faces, message.channel, limit)
             return Content(job_text(job, message, notes=notes, kept=kept), job_view(job, message.language), files)
 
         await self.delivery.deliver(message, make, is_end=True, since=job.created)

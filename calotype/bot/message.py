@@ -6,7 +6,7 @@ from typing import Any
 from calotype.api.shown import without_paths
 from calotype.bot.studio import pictures_of
 from calotype.bot.tags import tags_of
-from calotype.bot.wording import WORDINGS, escaped
+from calotype.bot.wording import WORDINGS, escaped, shortened
 from calotype.errors import CalotypeError, Message, Wording, duration, plural
 from calotype.jobs.chat import ChatMessage
 from calotype.jobs.jobs import CANCELLED, DONE, FAILED, PAUSED, QUEUED, Job, is_our_fault
@@ -50,7 +50,7 @@ def job_text(
     lines = [f"{head(job, message, wording)} – <@{message.member}>", filled(message.language, state(job, place))]
     lines += [filled(message.language, note) for note in notes]
     if tags := tags_of(job):
-        lines.append(f"```{tags.replace('`', '')[:MAX_TAGS]}```")
+        lines.append(f"```{shortened(tags.replace('`', ''), MAX_TAGS)}```")
     if isinstance(kept, CalotypeError):
         lines.append(filled(message.language, Message("The LoRA is not kept: {reason}", reason=kept)))
     elif kept:

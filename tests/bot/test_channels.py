@@ -37,6 +37,26 @@ def test_a_thread_has_the_rules_of_its_channel(play, studio):
     play(scene)
 
 
+def test_a_picture_waits_until_discord_says_whose_thread_it_is_in(play, studio):
+    async def scene(evening):
+        ann = evening.person("ann")
+        channel = evening.bot.get_channel(evening.channel.id)
+        await channel.create_thread(name="inside", type=discord.ChannelType.public_thread)
+        (thread,) = evening.channel.threads
+        rule(studio, evening, spoiler=True)
+        await ann.slash(thread, "imagine", prompt="fox")
+        await evening.restart()  # a bot that has not seen the thread yet
+        evening.bot.get_channel = lambda _: None
+        evening.env.inject_error("GET", f"/channels/{thread.id}", status=503, times=1)
+        await evening.work()
+        assert not [message for message in thread.history() if message.attachments]
+        await evening.look()
+        (message,) = [message for message in thread.history() if message.attachments]
+        assert message.attachments[0].is_spoiler()
+
+    play(scene)
+
+
 def test_rules_that_are_given_in_a_thread_are_those_of_its_channel(play, studio):
     async def scene(evening):
         admin = evening.guild.create_role("admin", permissions=discord.Permissions(administrator=True))
