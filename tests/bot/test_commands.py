@@ -229,7 +229,7 @@ def test_a_chinese_client_reads_chinese(play, monkeypatch):
 
 def test_long_prompts_fit_into_the_messages_that_show_them(play, studio):
     prompt = "*" * 5900
-    studio.flood = RateLimiter(Rate(100, 100))
+    studio.flood = studio.crowd = RateLimiter(Rate(100, 100))
 
     async def scene(evening):
         ann = evening.person("ann")

@@ -16,7 +16,7 @@ MISTAKES = ("fox --sead 1", "{a", "--tile")
 def test_an_evening_loses_and_doubles_nothing_and_its_budgets_are_exact(play, studio, clock):
     commands = 60
     rng = random.Random(17)
-    studio.flood = RateLimiter(Rate(10**6, 10**6))
+    studio.flood = studio.crowd = RateLimiter(Rate(10**6, 10**6))
     store = studio.service.store
     expected, seconds = Counter(), Counter()  # jobs and device seconds by person
 

@@ -33,7 +33,7 @@ def edits(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def patient(studio):
-    studio.flood = RateLimiter(Rate(1000, 1000))
+    studio.flood = studio.crowd = RateLimiter(Rate(1000, 1000))
 
 
 def test_ends_of_jobs_come_first_then_running_ones_then_waiting_ones(play, studio, edits):

@@ -238,7 +238,7 @@ LANGUAGES = [pytest.param(name, marks=[] if name == "en" else [pytest.mark.slow]
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_what_the_bot_says_is_in_the_transcript(perform, studio, language):
     async def scene(stage):
-        studio.flood = RateLimiter(Rate(10**6, 10**6))
+        studio.flood = studio.crowd = RateLimiter(Rate(10**6, 10**6))
         play = Transcript(stage, LOCALES[language])
         for name in ("ann", "ben", "zoe"):
             play.person(name)
