@@ -158,13 +158,19 @@ class Bot(discord.Client):
         Args:
             work: takes the place of the messages, and the contents of the attachments.
         """
-        language, channel = language_for(interaction), None
+        channel = None
         if is_private:
             channel = (await interaction.user.create_dm()).id
         contents = [await fetched(attachment, self.studio.service.max_upload) for attachment in attachments]
         queued = await asyncio.to_thread(work, place_of(interaction, channel), contents)
+        try:
+            await self._respond(interaction, queued, is_private=is_private)
+        except (discord.DiscordException, aiohttp.ClientError, OSError) as fault:  # the jobs are queued all the same
+            LOG.warning("a command was not answered, and its jobs are in the queue: %s", fault)
+
+    async def _respond(self, interaction: discord.Interaction, queued: Queued, *, is_private: bool) -> None:
+        language, notes = language_for(interaction), [*queued.notes]
         await self.show_queued(interaction, queued)
-        notes = [*queued.notes]
         if is_private:
             notes.insert(0, await self._private_note(queued))
         if queued.refused:
@@ -311,8 +317,8 @@ class Bot(discord.Client):
         turn = self._turns.setdefault(key, asyncio.Lock())
         async with turn:
             known = await asyncio.to_thread(studio.chat.pressed, key)
-            if known and await delivery.is_there(*known.split("/")[-2:]):
-                await self._say_where(interaction, known)
+            if known and await delivery.is_there(*(place := known.split("/")[-2:])):
+                await self._say_where(interaction, await self.address_of(*place))
                 return
             result, mention = picture_of(job, index), interaction.user.mention
             line = Message("picture {number} of job `{job}`, by {mention}", number=index, job=job.id, mention=mention)
@@ -332,7 +338,7 @@ class Bot(discord.Client):
             sent = await delivery.send(channel, person, make, plain_text(person, job.id, language), key, known)
             if sent is None:
                 raise CalotypeError("the picture cannot be sent: this channel takes none, nor do your direct messages")
-            await asyncio.to_thread(studio.chat.press, key, await self.address_of(*sent))
+            await asyncio.to_thread(studio.chat.press, key, "/".join(sent))
 
     async def address_of(self, channel: str, message: str) -> str:
         """The address of a message; empty where there is none."""

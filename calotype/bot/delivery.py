@@ -120,11 +120,12 @@ class Delivery:
         empty if there is none. Discord knows a nonce for some minutes only."""
         if since > max(self._started, self._studio.clock() - NONCE_SECONDS):
             return ""
+        pictures = {message.message, *await asyncio.to_thread(self._studio.chat.pictures, message.job)}
         place = self._client.get_partial_messageable(int(message.channel))
         after = discord.Object(discord.utils.time_snowflake(datetime.fromtimestamp(since, UTC)))
         try:
             async for known in place.history(limit=SEARCHED, after=after, oldest_first=True):
-                is_ours = known.author.id == self._client.user.id and str(known.id) != message.message
+                is_ours = known.author.id == self._client.user.id and str(known.id) not in pictures
                 if is_ours and message.job in _jobs_of(known):
                     return str(known.id)
         except (discord.Forbidden, discord.NotFound):

@@ -14,6 +14,7 @@ from calotype.api.settings import ServiceSettings
 from calotype.bot.check import Findings, findings
 from calotype.bot.client import INTENTS, Bot
 from calotype.bot.commands import new_bot
+from calotype.bot.delivery import is_for_later
 from calotype.bot.settings import BotSettings, read_rows
 from calotype.bot.studio import Studio
 from calotype.errors import CalotypeError, Message
@@ -68,8 +69,10 @@ async def _logged_in(studio: Studio, token: str) -> Bot:
         try:
             await bot.login(token)
             return bot
-        except (discord.DiscordServerError, aiohttp.ClientError, OSError) as fault:
+        except Exception as fault:
             await bot.close()
+            if not is_for_later(fault):
+                raise
             LOG.warning("Discord cannot be reached, the next try is in %g s: %s", wait, fault)
         except BaseException:
             await bot.close()

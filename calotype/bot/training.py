@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from calotype.api.trained import keep_trained
 from calotype.bot.blocked import check_words
-from calotype.bot.studio import CommandPlace, Person, Queued, Studio, usual_row
+from calotype.bot.studio import MODEL, CommandPlace, Person, Queued, Studio, usual_row
 from calotype.errors import CalotypeError
 from calotype.jobs.chat import ChatMessage
 from calotype.jobs.jobs import Job
@@ -42,7 +42,7 @@ def train(
     check_words(caption, settings.blocked_words, settings.appeal)
     steps = settings.training_steps
     task = {
-        "model": usual_row(studio.rows, member).model,
+        "model": usual_row(studio.rows, member).model or MODEL,
         "output_name": name,
         "caption_prefix": caption,
         "max_train_epochs": 1,

@@ -101,6 +101,12 @@ class Chat(ChatPeople):
         with self._database.reading() as db:
             return db.scalar(select(CHAT_PRESSES.c.address).where(CHAT_PRESSES.c.key == key)) or ""
 
+    def pictures(self, job: str) -> set[str]:
+        """The ids of the messages that the buttons U1 to U4 of a job brought."""
+        query = select(CHAT_PRESSES.c.address).where(CHAT_PRESSES.c.key.startswith(f"u.{job}."))
+        with self._database.reading() as db:
+            return {address.rpartition("/")[2] for address in db.scalars(query)}
+
     def press(self, key: str, address: str) -> None:
         with self._database.writing() as db:
             upsert(db, CHAT_PRESSES, {"key": key, "address": address}, {"address": address})

@@ -123,7 +123,7 @@ def suggest_jobs(bot: "Bot") -> Any:
 
 def title(job: Job, wording: Wording) -> str:
     """A job in a few words."""
-    prompt = job.task.get("prompt", job.kind)[:SHORT_PROMPT]
+    prompt = str(job.task.get("prompt", ""))[:SHORT_PROMPT] or wording.translate(TEMPLATES.get(job.kind, job.kind))
     return f"{prompt} – {without_paths(wording.fill(state(job)))}"
 
 
