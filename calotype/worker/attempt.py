@@ -86,7 +86,7 @@ class Attempt:
     def _task(self) -> Any:
         make_folder(self.folder, "home")
         shutil.rmtree(self.inputs, ignore_errors=True)
-        if not self.is_training:
+        if not self.states:  # also what a training has left that was killed after its end, before it was told
             shutil.rmtree(self.out, ignore_errors=True)
         make_folder(self.out, "home")
         cls, files = TASKS[self.job.kind], {}

@@ -450,7 +450,7 @@ def test_a_thousand_accounts_do_not_drain_the_trial(app, accounts, store):
         elif store.counts().get("queued") and spent < 60:
             work(store, seconds=7)
             spent += 7
-    assert 60 <= spent < 67  # the trial, and the rest of the last job
+    assert 60 - 7 < spent <= 60  # a job that is likely to need more than what is left is refused
     assert store.claim("tester") is None  # jobs that wait are not started any more
     assert accepted <= 9 + 3
 

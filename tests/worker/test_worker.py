@@ -311,6 +311,20 @@ def test_a_parked_training_run_goes_on_at_its_step_and_gives_the_same_bytes(stor
     assert one == two and len(one) == 1
 
 
+def test_a_training_that_was_killed_after_its_end_begins_anew(store, worker):
+    options = {"resolution": 32, "capacity": 0.125, "max_train_steps": 2, "train_batch_size": 2, "snapshots": 2}
+    photos = [f"{store.upload('ann', io.BytesIO(photo(n))).id}/a.png" for n in range(8)]
+    job = store.submit("ann", "train_gan", options, files={"photos": photos})
+    out = store.files.work(job.id) / "out"
+    out.mkdir(parents=True)
+    for name in ("gan.safetensors", "gan-best.safetensors"):  # written, and its state deleted; the store does not know
+        (out / name).write_bytes(b"of the attempt that was killed")
+    worker.run_next()
+    done = store.get(job.id)
+    assert done.state == "done", done.error
+    assert "gan.safetensors" in {result.name for result in done.results}
+
+
 @pytest.mark.parametrize("name, safe", [
     ("a photo é.jpg", "a photo é.jpg"), ("../../etc/passwd", "passwd"), ("C:\\x\\y.png", "y.png"), ("", "upload"),
     ("...", "upload"), (".hidden.png", "hidden.png"), ("a\x00b\n.png", "a_b_.png"), ("\ud800.png", "?.png"),
