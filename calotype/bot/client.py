@@ -21,6 +21,7 @@ from calotype.bot.interactions import (
     TOKEN_ENDED,
     acknowledge,
     fetched,
+    is_private,
     language_for,
     person_of,
     place_of,
@@ -148,30 +149,28 @@ class Bot(discord.Client):
         work: Callable[[CommandPlace, list[bytes]], Queued],
         *,
         attachments: Sequence[discord.Attachment] = (),
-        is_private: bool = False,
     ) -> None:
         """Queues the jobs of a command by `work` in a thread, and shows them.
 
-        The jobs have messages of their own in the channel, or direct ones
-        if `is_private`, for which the token of the interaction is not needed.
+        The jobs have messages of their own in the channel, or direct ones for who wants that, for which the token of
+        the interaction is not needed.
 
         Args:
             work: takes the place of the messages, and the contents of the attachments.
         """
-        channel = None
-        if is_private:
-            channel = (await interaction.user.create_dm()).id
+        is_hidden = await asyncio.to_thread(is_private, self.studio, person_of(interaction))
+        channel = (await interaction.user.create_dm()).id if is_hidden else None
         contents = [await fetched(attachment, self.studio.service.max_upload) for attachment in attachments]
         queued = await asyncio.to_thread(work, place_of(interaction, channel), contents)
         try:
-            await self._respond(interaction, queued, is_private=is_private)
+            await self._respond(interaction, queued, is_hidden=is_hidden)
         except (discord.DiscordException, aiohttp.ClientError, OSError) as fault:  # the jobs are queued all the same
             LOG.warning("a command was not answered, and its jobs are in the queue: %s", fault)
 
-    async def _respond(self, interaction: discord.Interaction, queued: Queued, *, is_private: bool) -> None:
+    async def _respond(self, interaction: discord.Interaction, queued: Queued, *, is_hidden: bool) -> None:
         language, notes = language_for(interaction), [*queued.notes]
         await self.show_queued(interaction, queued)
-        if is_private:
+        if is_hidden:
             notes.insert(0, await self._private_note(queued))
         if queued.refused:
             count = plural(len(queued.jobs), "1 job is in the queue", "{count} jobs are in the queue")

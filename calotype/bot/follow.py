@@ -46,6 +46,7 @@ class _Shown:
     tries: int = 0  # that failed, one after the other
     until: float = -math.inf  # not before
     is_quiet: bool = False  # it takes no edits; the end of the job comes in a new one
+    end: tuple[bytes | None, str | CalotypeError] | None = None  # of a job that is done: its `_extras`
 
 
 @dataclass
@@ -215,7 +216,7 @@ class Follower:
             if not message.is_final:
                 job = await asyncio.to_thread(self._studio.service.store.get, job_id)
                 if job.is_finished:
-                    await self._show_end(message, job)
+                    await self._show_end(message, job, shown)
                 else:
                     await self._show(message, job, shown)
             shown.tries = 0
@@ -252,7 +253,8 @@ class Follower:
             shown.edited = self._clock()
         shown.text, shown.preview, shown.place = text, job.preview, self._place_words(job.id)
         shown.mark = job.last_event, job.requested
-        await asyncio.to_thread(self._studio.chat.change_message, job.id, number=job.last_event)
+        if message.number != job.last_event:
+            await asyncio.to_thread(self._studio.chat.change_message, job.id, number=job.last_event)
 
     async def _preview(self, message: ChatMessage, job: Job) -> list[discord.File] | None:
         try:
@@ -262,13 +264,13 @@ class Follower:
         hides = await self.delivery.hides(message.channel)
         return [discord.File(io.BytesIO(content), "preview.jpg", spoiler=hides)]
 
-    async def _show_end(self, message: ChatMessage, job: Job) -> None:
-        result = grid_of(job) if job.state == DONE else None
-        service = self._studio.service
-        faces = await asyncio.to_thread(faces_picture, service, job) if result is not None else None
-        kept: str | CalotypeError = ""
-        if job.kind == "train_lora" and job.state == DONE:
-            kept = await asyncio.to_thread(kept_name, self._studio, message, job)
+    async def _show_end(self, message: ChatMessage, job: Job, shown: _Shown) -> None:
+        result, faces, kept = None, None, ""
+        if job.state == DONE:
+            result = grid_of(job)
+            if shown.end is None:  # once, however often the message is tried
+                shown.end = await asyncio.to_thread(self._extras, message, job)
+            faces, kept = shown.end
 
         async def make(limit: int) -> Content:
             files, notes = [], []
@@ -279,3 +281,8 @@ class Follower:
         await self.delivery.deliver(message, make, is_end=True, since=job.created)
         await asyncio.to_thread(self._studio.chat.end_message, job.id, job.last_event)
         self._shown.pop(job.id, None)  # it may be tried again
+
+    def _extras(self, message: ChatMessage, job: Job) -> tuple[bytes | None, str | CalotypeError]:
+        """The photo with its faces numbered, and what became of a LoRA that was trained."""
+        kept = kept_name(self._studio, message, job) if job.kind == "train_lora" else ""
+        return faces_picture(self._studio.service, job), kept

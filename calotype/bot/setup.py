@@ -69,14 +69,11 @@ async def _logged_in(studio: Studio, token: str) -> Bot:
         try:
             await bot.login(token)
             return bot
-        except Exception as fault:
+        except BaseException as fault:
             await bot.close()
             if not is_for_later(fault):
                 raise
             LOG.warning("Discord cannot be reached, the next try is in %g s: %s", wait, fault)
-        except BaseException:
-            await bot.close()
-            raise
         await asyncio.sleep(wait)
         wait = min(2 * wait, LONGEST_WAIT)
 

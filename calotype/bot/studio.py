@@ -14,6 +14,7 @@ from calotype.api.service import Caller, Service
 from calotype.bot.blocked import STEPS, check_words
 from calotype.bot.prompt import ImaginePrompt, ModelRow, read_prompts
 from calotype.bot.settings import BotSettings, read_rows
+from calotype.bot.wording import COMMANDS
 from calotype.errors import CalotypeError, Message
 from calotype.jobs.chat import Chat, ChatMember, ChatMessage, Terms
 from calotype.jobs.files import open_stored
@@ -31,7 +32,7 @@ REGION = 0.9  # strength of redrawing within a mask
 ZOOMS = {"z15": 0.25, "z2": 0.5}  # margin on each side, of the picture's size
 PANS = {"pl": (1, 0, 0, 0), "pu": (0, 1, 0, 0), "pr": (0, 0, 1, 0), "pd": (0, 0, 0, 1)}
 MARGIN = 8  # margins are multiples of it
-COMMANDS = {"x2": "upscale", "x4": "upscale", "f": "restore", "n": "restore"}  # that buttons stand for, if not imagine
+BUTTONS = {"x2": "upscale", "x4": "upscale", "f": "restore", "n": "restore"}  # that buttons stand for, if not imagine
 
 
 @dataclass(frozen=True)
@@ -406,11 +407,11 @@ def suffix_of(result: StoredResult) -> str:
 
 def command_of(action: str, job: Job) -> str:
     """The command that a button of a job stands for, so that the rules of the channel hold for it too."""
-    return command_for(job.kind) if action == "r" else COMMANDS.get(action, "imagine")
+    return command_for(job.kind) if action == "r" else BUTTONS.get(action, "imagine")
 
 
 def command_for(kind: str) -> str:
-    return {"train_lora": "train", "caption": "describe"}.get(kind, kind)
+    return COMMANDS.get(kind, kind).removeprefix("/")
 
 
 def derived(action: str, job: Job, result: StoredResult, upload: str) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """How the bot words options and tasks, and how it shows text in Discord's Markdown."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 
 from calotype.errors import Wording, plural
 from calotype.languages import NAMES
@@ -16,7 +18,13 @@ PARTS = re.compile(
     | .(?:[\u0300-\u036f\ufe0f\U0001f3fb-\U0001f3ff]|\u200d.)*  # a character with its accents, an emoji of several""",
     re.VERBOSE | re.DOTALL,
 )  # of Markdown: none is cut
-COMMANDS = {"imagine": "/imagine", "restore": "/restore", "upscale": "/upscale", "train_lora": "/train"}
+COMMANDS = {
+    "imagine": "/imagine",
+    "restore": "/restore",
+    "upscale": "/upscale",
+    "train_lora": "/train",
+    "caption": "/describe",
+}  # by the kind of a job
 
 
 class BotWording(Wording):
@@ -60,7 +68,8 @@ def _length(text: str) -> int:
 
 def listed(lines: Sequence[str], language: str, limit: int = MAX_TEXT) -> str:
     """As many whole lines as a message has room for, and how many there are besides."""
-    for count in range(len(lines), 0, -1):
+    sizes = list(accumulate(_length(line) + 1 for line in lines))
+    for count in range(bisect_right(sizes, limit + 1), 0, -1):
         rest = len(lines) - count
         more = [WORDINGS[language].fill(plural(rest, "and 1 more", "and {count} more"))] if rest else []
         if _length(text := "\n".join([*lines[:count], *more])) <= limit:

@@ -1,6 +1,6 @@
 """What the store keeps for a chat: people and their accounts, messages and jobs, options of channels and roles."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,16 +66,15 @@ class Chat(ChatPeople):
 
     def message(self, job: str) -> ChatMessage:
         """Raises NotFound if the job has no message, or was deleted."""
-        with self._database.reading() as db:
-            row = db.execute(_MESSAGES.where(CHAT_MESSAGES.c.job == job)).first()
-        if row is None:
+        if (found := self.messages((job,)).get(job)) is None:
             raise NotFound("this job is not there any more; its pictures were deleted to make room")
-        return ChatMessage(**row._mapping)
+        return found
 
-    def giver(self, job: str) -> str | None:
-        """The id of the person in the chat who asked for a job, if one did."""
+    def messages(self, jobs: Collection[str]) -> dict[str, ChatMessage]:
+        """The messages of those jobs that have one, by the job."""
         with self._database.reading() as db:
-            return db.scalar(select(CHAT_MESSAGES.c.member).where(CHAT_MESSAGES.c.job == job))
+            rows = db.execute(_MESSAGES.where(CHAT_MESSAGES.c.job.in_(jobs)))
+            return {row.job: ChatMessage(**row._mapping) for row in rows}
 
     def open_messages(self) -> list[ChatMessage]:
         """Messages that do not show the end of their job yet, oldest jobs first."""

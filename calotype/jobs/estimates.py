@@ -3,9 +3,10 @@
 from statistics import median_low
 from typing import Any
 
-from sqlalchemy import Connection, Text, and_, cast, not_, select, type_coerce
+from sqlalchemy import Connection, and_, not_, select
 
 from calotype.jobs.jobs import DONE
+from calotype.jobs.rows import as_text
 from calotype.jobs.schema import JOBS
 
 RECENT = 20  # jobs of a kind that are looked at
@@ -35,7 +36,7 @@ class Estimates:
 
     def _rate(self, kind: str, models: tuple[str, ...], has_size: bool, has_work: bool) -> float | None:
         """Device seconds of a unit of work: with these models, or else with any."""
-        text = cast(type_coerce(JOBS.c.task, Text), Text)
+        text = as_text(JOBS.c.task)
         sized = and_(text.like(SIZED), ~text.like(UNSIZED))
         query = select(JOBS.c.cost, JOBS.c.work).where(JOBS.c.kind == kind, JOBS.c.state == DONE)
         query = query.where(JOBS.c.work > 0 if has_work else JOBS.c.work.is_(None))

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, Text, cast, func, select, type_coerce
+from sqlalchemy import Connection, func, select
 
 from calotype.jobs.database import Database
+from calotype.jobs.rows import as_text
 from calotype.jobs.schema import JOBS, RESULTS, USAGE_DAYS
 from calotype.jobs.tables import CHAT_MEMBERS, USERS
 from calotype.jobs.usage import DAY
@@ -74,7 +75,7 @@ def _uses(db: Connection, first: int, main: Mapping[str, str]) -> dict[str, Use]
         use(owner).jobs[kind] = use(owner).jobs.get(kind, 0) + count
     is_picture = (
         RESULTS.c.media_type.startswith("image/"),
-        ~cast(type_coerce(RESULTS.c.facts, Text), Text).like(SHEET),
+        ~as_text(RESULTS.c.facts).like(SHEET),
     )
     pictures = select(JOBS.c.owner, func.count()).join(RESULTS, RESULTS.c.job == JOBS.c.id).where(ended, *is_picture)
     for owner, count in db.execute(pictures.group_by(JOBS.c.owner)):

@@ -43,7 +43,7 @@ from calotype.jobs.schema import EVENTS, JOBS, RESULTS, UPLOADS
 from calotype.jobs.store_part import StorePart
 from calotype.jobs.tables import CHAT_MESSAGES
 from calotype.jobs.uploads import check_upload
-from calotype.jobs.usage import check_budget
+from calotype.jobs.usage import check_budget, limits_of
 
 
 class Mark(NamedTuple):
@@ -114,7 +114,6 @@ class OwnerJobs(StorePart):
                 insert(JOBS).values(
                     id=job_id,
                     owner=owner,
-                    account=account,
                     kind=kind,
                     task=dict(task),
                     files=files,
@@ -135,9 +134,7 @@ class OwnerJobs(StorePart):
                     fingerprint=fingerprint,
                     last_event=0,
                     requested="run",
-                    max_running=budget.running,
-                    max_seconds=budget.seconds,
-                    is_daily=budget.is_daily,
+                    **limits_of(owner, budget),
                 )
             )
             log_state(db, job_id, QUEUED, self._clock())
@@ -274,8 +271,7 @@ class OwnerJobs(StorePart):
             db.execute(delete(RESULTS).where(RESULTS.c.job == job.id))
             values = {"error": None, "progress": None, "started": None, "finished": None, "attempts": 0}
             values |= {"queued": self._clock(), "position": next_position(db), "overtaken": 0}
-            values |= {"account": budget.account or job.owner, "max_running": budget.running}
-            values |= {"max_seconds": budget.seconds, "is_daily": budget.is_daily}
+            values |= limits_of(job.owner, budget)
             set_state(db, job_id, QUEUED, self._clock(), **values)
             db.execute(update(CHAT_MESSAGES).where(CHAT_MESSAGES.c.job == job_id).values(is_final=False))
             queued = load(db, job_id)

@@ -47,7 +47,8 @@ class Places(StorePart):
             if not any(owner in (None, row.owner) for row in waiting):
                 return []
             running = db.execute(select(*columns).where(JOBS.c.state == RUNNING)).all()
-            estimates, is_over_budget = Estimates(db), over_budget(db, now)
+            estimates = Estimates(db)
+            is_over_budget = over_budget(db, now, estimates)
             costs = {row.id: estimates.seconds(row) for row in (*waiting, *running)}
             stopped = {row.id: row for row in waiting if is_over_budget(row)}
             usage = all_usage(db, now)

@@ -62,7 +62,7 @@ def log_event(db: Connection, job_id: str, data: Mapping[str, Any], now: float) 
     number = db.scalar(_COUNT_EVENT, {"job_id": job_id})
     db.execute(_ADD_EVENT, {"job": job_id, "number": number, "created": now, "data": dict(data)})
     if number % 100 == 0:
-        text = cast(type_coerce(EVENTS.c.data, Text), Text)
+        text = as_text(EVENTS.c.data)
         old = EVENTS.c.number.between(number - MAX_EVENTS - 99, number - MAX_EVENTS)  # those before were looked at
         is_kept = or_(EVENTS.c.number % KEPT_EVERY == 0, *(text.like(start) for start in KEPT))
         db.execute(delete(EVENTS).where(EVENTS.c.job == job_id, old, not_(is_kept)))
@@ -95,10 +95,15 @@ def jobs_of_rows(db: Connection, rows: Sequence[Row]) -> list[Job]:
     ]
 
 
+def as_text(column: Any) -> Any:
+    """The JSON in a column as the database has it."""
+    return cast(type_coerce(column, Text), Text)
+
+
 def has_text(column: Any, word: str) -> Any:
     """Whether the JSON in a column contains a word, in any case of ASCII letters."""
     written = json.dumps(word)[1:-1]  # as the column has it: characters beyond ASCII are escaped
-    return func.lower(cast(type_coerce(column, Text), Text)).contains(written.lower(), autoescape=True)
+    return func.lower(as_text(column)).contains(written.lower(), autoescape=True)
 
 
 def queue_of(owner: str) -> Any:

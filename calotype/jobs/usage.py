@@ -81,9 +81,9 @@ def spending(db: Connection, now: float, estimates: Estimates) -> Callable[[str,
     return cache(lambda account, is_daily: spent(db, account, is_daily, now) + running.get(account, 0.0))
 
 
-def over_budget(db: Connection, now: float) -> Callable[[Row], bool]:
+def over_budget(db: Connection, now: float, estimates: Estimates) -> Callable[[Row], bool]:
     """A function of a waiting job: whether the budget of its account is used up, so that nothing of it starts."""
-    used = spending(db, now, Estimates(db))
+    used = spending(db, now, estimates)
     return lambda row: row.max_seconds is not None and used(row.account, row.is_daily) >= row.max_seconds
 
 
@@ -100,7 +100,7 @@ def candidates(db: Connection, kinds: Collection[str], now: float, account: str 
     rows = db.execute(select(ranked).where(ranked.c.rank <= CANDIDATES)).all()
     query = select(JOBS.c.account, func.count().label("number")).where(JOBS.c.state == RUNNING).group_by(JOBS.c.account)
     running = {row.account: row.number for row in db.execute(query)}
-    is_over_budget = over_budget(db, now)
+    is_over_budget = over_budget(db, now, Estimates(db))
     for row in rows:
         if row.max_running is not None and running.get(row.account, 0) >= row.max_running:
             continue
@@ -116,10 +116,14 @@ def candidate(row: Row) -> Candidate:
 
 def set_limits(db: Connection, owner: str, budget: Budget) -> None:
     """Gives the jobs of an owner that have not ended the limits of a budget that has changed."""
-    values = {"account": budget.account or owner, "max_running": budget.running}
-    values |= {"max_seconds": budget.seconds, "is_daily": budget.is_daily}
     is_open = JOBS.c.owner == owner, JOBS.c.state.not_in(FINISHED_STATES)
-    db.execute(update(JOBS).where(*is_open).values(**values))
+    db.execute(update(JOBS).where(*is_open).values(**limits_of(owner, budget)))
+
+
+def limits_of(owner: str, budget: Budget) -> dict[str, Any]:
+    """The columns of a job for the budget of its owner."""
+    limits = {"max_running": budget.running, "max_seconds": budget.seconds, "is_daily": budget.is_daily}
+    return {"account": budget.account or owner, **limits}
 
 
 def all_usage(db: Connection, now: float) -> dict[str, Usage]:

@@ -15,7 +15,7 @@ from PIL import Image
 from calotype.api.service import Service
 from calotype.api.settings import ServiceSettings
 from calotype.bot.commands import new_bot
-from calotype.bot.settings import BotSettings
+from calotype.bot.settings import MODELS_FILE, BotSettings
 from calotype.bot.studio import Studio
 from calotype.engine import Engine
 from calotype.jobs.chat import Chat
@@ -79,6 +79,14 @@ class Evening:
         """What everybody sees in the channel, oldest first."""
         found = [message for message in self.channel.history() if not message.flags.ephemeral]
         return sorted(found, key=lambda message: message.id)
+
+
+@pytest.fixture
+def small(studio):
+    """Pictures of 64 pixels, in two steps, by the model that ships."""
+    home = studio.service.settings.home
+    home.mkdir()
+    (home / MODELS_FILE).write_text('[default]\nmodel = "emoji"\nsize = 64\nsteps = 2\n')
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin
 
-from calotype.bot.settings import MODELS_FILE, BotSettings
+from calotype.bot.settings import BotSettings
 from calotype.errors import CalotypeError
 from calotype.inference.diffusion.canvas import blended_files
 from calotype.inference.diffusion.generate import mean_of_length
@@ -24,13 +24,6 @@ def drawn(prompt):
     text = PngImagePlugin.PngInfo()
     text.add_text("parameters", f"{prompt}\nSteps: 3, Sampler: Euler, CFG scale: 4, Seed: 7, Size: 64x64")
     return prompt.replace(" ", "-")[:20] + ".png", png(64, 64, pnginfo=text)
-
-
-@pytest.fixture
-def small(studio):
-    home = studio.service.settings.home
-    home.mkdir()
-    (home / MODELS_FILE).write_text('[default]\nmodel = "emoji"\nsize = 64\nsteps = 2\n')
 
 
 def test_pictures_are_drawn_anew_by_their_prompts_together(play, studio, small):

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from calotype.bot.buttons import picture_view
-from calotype.bot.settings import MODELS_FILE
 from calotype.outputs.numbered import ACCENT, numbered_faces, numbered_regions, region_mask
 from tests.api.conftest import png
 from tests.bot.conftest import picture
@@ -70,11 +69,7 @@ def test_many_faces_are_on_several_lists(play, studio, faces, pages):
     play(scene)
 
 
-def test_regions_are_chosen_on_the_picture_and_drawn_anew(play, studio, run_all):
-    home = studio.service.settings.home
-    home.mkdir()
-    (home / MODELS_FILE).write_text('[default]\nmodel = "emoji"\nsize = 64\nsteps = 2\n')
-
+def test_regions_are_chosen_on_the_picture_and_drawn_anew(play, studio, run_all, small):
     async def scene(evening):
         ann = evening.person("ann")
         await ann.slash(evening.channel, "imagine", prompt="red fox face, noto --ar 2:1 --stop 50 --seed 7")

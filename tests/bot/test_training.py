@@ -2,7 +2,7 @@
 
 import pytest
 
-from calotype.bot.settings import MODELS_FILE, BotSettings
+from calotype.bot.settings import BotSettings
 from calotype.engine import Engine
 from tests.api.conftest import png
 from tests.bot.conftest import buttons
@@ -12,13 +12,6 @@ OPEN = BotSettings(account_days=0, member_days=0, training=True, training_steps=
 
 def photo(number):
     return f"photo{number}", (f"my photo {number}.PNG", png(64, 64))
-
-
-@pytest.fixture
-def small(studio):
-    home = studio.service.settings.home
-    home.mkdir()
-    (home / MODELS_FILE).write_text('[default]\nmodel = "emoji"\nsize = 64\nsteps = 2\n')
 
 
 @pytest.fixture

@@ -1,14 +1,9 @@
 """The bot, the job store and the real worker with the model that ships: from the prompt to pictures in the channel."""
 
-from calotype.bot.settings import MODELS_FILE
 from tests.bot.conftest import buttons, picture
 
 
-def test_a_prompt_becomes_a_grid_a_variation_and_an_enlarged_picture(play, studio, run_all):
-    home = studio.service.settings.home
-    home.mkdir()
-    (home / MODELS_FILE).write_text('[default]\nmodel = "emoji"\nsize = 64\nsteps = 2\n')
-
+def test_a_prompt_becomes_a_grid_a_variation_and_an_enlarged_picture(play, studio, run_all, small):
     async def scene(evening):
         ann = evening.person("ann")
         await ann.slash(evening.channel, "imagine", prompt="red fox face, noto --ar 2:1 --stop 50 --seed 7")

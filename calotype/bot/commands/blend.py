@@ -1,13 +1,12 @@
 """/blend."""
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import discord
 from discord import app_commands
 
 from calotype.bot.blend import blend
-from calotype.bot.interactions import _, answering, is_private, person_of
+from calotype.bot.interactions import _, answering, person_of
 from calotype.bot.studio import CommandPlace, Queued
 
 if TYPE_CHECKING:
@@ -59,5 +58,4 @@ def add(bot: "Bot") -> None:
             return blend(bot.studio, person, contents, shape, prompt, key, place)
 
         async with answering(interaction):
-            hidden = await asyncio.to_thread(is_private, bot.studio, person)
-            await bot.queue(interaction, work, attachments=pictures, is_private=hidden)
+            await bot.queue(interaction, work, attachments=pictures)

@@ -1,13 +1,12 @@
 """/imagine."""
 
-import asyncio
 import io
 from typing import TYPE_CHECKING
 
 import discord
 from discord import app_commands
 
-from calotype.bot.interactions import _, answering, is_private, person_of
+from calotype.bot.interactions import _, answering, person_of
 from calotype.bot.studio import CommandPlace, Queued
 
 if TYPE_CHECKING:
@@ -33,5 +32,4 @@ def add(bot: "Bot") -> None:
                 file = io.BytesIO(contents[0]) if contents else None
                 return bot.studio.imagine(person, prompt, str(interaction.id), place, file)
 
-            hidden = await asyncio.to_thread(is_private, bot.studio, person)
-            await bot.queue(interaction, work, attachments=[picture] if picture else [], is_private=hidden)
+            await bot.queue(interaction, work, attachments=[picture] if picture else [])

@@ -14,7 +14,7 @@ from calotype.bot.studio import Person, Studio
 from calotype.bot.wording import WORDINGS, escaped, listed
 from calotype.errors import CalotypeError, Message, Wording, duration, plural
 from calotype.jobs.chat import ChatMember, ChatMessage
-from calotype.jobs.jobs import Job, NotFound
+from calotype.jobs.jobs import PAUSED, QUEUED, RUNNING, Job, NotFound
 from calotype.jobs.places import Place
 from calotype.jobs.usage import DAY, renewed
 from calotype.tasks.drawing import read_size
@@ -26,7 +26,7 @@ MAX_FOUND = 1000  # jobs
 CHOICES = 25  # of a list, as Discord has them
 MAX_NAMES = 300  # characters of the names of cancelled jobs
 SHORT_PROMPT = 80  # characters in a list
-OPEN = ("queued", "running", "paused")  # states of jobs that have not ended
+OPEN = (QUEUED, RUNNING, PAUSED)  # states of jobs that have not ended
 
 
 def add(bot: "Bot") -> None:
@@ -139,8 +139,10 @@ def own_job(bot: "Bot", person: Person, job_id: str) -> Job:
     """A job of this person: of the account, or given on Discord while another account was linked. Raises NotFound."""
     studio, member = bot.studio, bot.studio.member(person)
     job = studio.service.store.get(job_id.strip())
-    if job.owner != member.account.id and studio.chat.giver(job.id) != person.id:
-        raise NotFound("there is no such job")
+    if job.owner != member.account.id:
+        message = studio.chat.messages((job.id,)).get(job.id)
+        if message is None or message.member != person.id:
+            raise NotFound("there is no such job")
     return job
 
 
@@ -164,14 +166,8 @@ def waiting_jobs(bot: "Bot", person: Person) -> list[tuple[Job, Place | None, Ch
     places = {place.job: place for place in store.places(owner)}
     jobs = store.find(owner, OPEN, limit=MAX_FOUND)
     jobs.sort(key=lambda job: (places[job.id].ahead if job.id in places else -1, job.created))
-    return [(job, places.get(job.id), message_of(bot, job)) for job in jobs]
-
-
-def message_of(bot: "Bot", job: Job) -> ChatMessage | None:
-    try:
-        return bot.studio.chat.message(job.id)
-    except NotFound:
-        return None
+    messages = studio.chat.messages([job.id for job in jobs])
+    return [(job, places.get(job.id), messages.get(job.id)) for job in jobs]
 
 
 def short_prompt(job: Job, wording: Wording) -> str:

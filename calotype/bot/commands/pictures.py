@@ -9,7 +9,7 @@ import discord
 from discord import app_commands
 
 from calotype.bot.commands.mine import own_job, suggest_jobs
-from calotype.bot.interactions import _, answering, fetched, is_private, person_of, place_of
+from calotype.bot.interactions import _, answering, fetched, person_of, place_of
 from calotype.bot.studio import CommandPlace, Queued
 from calotype.bot.tags import tag
 from calotype.bot.wording import escaped
@@ -82,8 +82,7 @@ def add(bot: "Bot") -> None:
             return bot.studio.press(person, action, known, number, str(interaction.id), place)
 
         async with answering(interaction):
-            hidden = await asyncio.to_thread(is_private, bot.studio, person)
-            await bot.queue(interaction, work, is_private=hidden)
+            await bot.queue(interaction, work)
 
     vary.autocomplete("job")(suggest_jobs(bot))
 
@@ -131,8 +130,7 @@ async def work_on(
     def work(place: CommandPlace, contents: list[bytes]) -> Queued:
         return bot.studio.work_on(person, kind, task, io.BytesIO(contents[0]), name, str(interaction.id), place)
 
-    hidden = await asyncio.to_thread(is_private, bot.studio, person)
-    await bot.queue(interaction, work, attachments=[picture], is_private=hidden)
+    await bot.queue(interaction, work, attachments=[picture])
 
 
 def picture_in(message: discord.Message) -> discord.Attachment:

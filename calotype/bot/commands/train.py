@@ -1,12 +1,11 @@
 """/train."""
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import discord
 from discord import app_commands
 
-from calotype.bot.interactions import _, answering, is_private, person_of
+from calotype.bot.interactions import _, answering, person_of
 from calotype.bot.studio import CommandPlace, Queued
 from calotype.bot.training import train
 
@@ -68,5 +67,4 @@ def add(bot: "Bot") -> None:
             return train(bot.studio, person, name, about, files, key, place)
 
         async with answering(interaction):
-            hidden = await asyncio.to_thread(is_private, bot.studio, person)
-            await bot.queue(interaction, work, attachments=photos, is_private=hidden)
+            await bot.queue(interaction, work, attachments=photos)
