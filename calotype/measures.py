@@ -101,10 +101,6 @@ class Measure:
         """As JSON for clients: its title, and the decision, are messages as data."""
         return asdict(self) | {"title": Message.of(self.name).as_data(), "decision": self.message.as_data()}
 
-    def as_record(self) -> dict[str, Any]:
-        """As JSON for records: the decision is text."""
-        return asdict(self)
-
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> "Measure":
         """From a record, where the decision is text. Raises KeyError, TypeError or ValueError for anything else."""

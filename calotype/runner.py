@@ -450,11 +450,11 @@ class _Examination(_PictureRun):
         source = str(item.source)
         try:
             yield from self._examine(item)
-        except PictureError as fault:
-            yield from self.failed(source, fault)
-        except Exception as bug:
-            if isinstance(bug, CalotypeError) and not (self.done or self.failures):
+        except CalotypeError as fault:
+            if not (self.done or self.failures or isinstance(fault, PictureError)):
                 raise
+            yield from self.failed(source, fault)
+        except Exception as bug:  # noqa: BLE001  the run continues
             yield from self.broken(source, bug)
 
     def _examine(self, item: Item) -> Iterator[Event]:

@@ -138,3 +138,13 @@ def empty_postgres(postgres):
         return postgres.get_uri(name)
 
     return create
+
+
+@pytest.fixture(scope="session")
+def face(portrait, engine):
+    """The portrait's face, aligned, and its mesh."""
+    from calotype.ops.faces import align, similarity, template
+
+    (found,) = engine.models.detector().find(portrait)
+    crop = align(portrait, similarity(found.landmarks, template(512)), 512).astype(np.float32) / 255
+    return crop, engine.models.face_mesh().find(crop)

@@ -1,5 +1,6 @@
 """Scans of several photos, drawn with known places."""
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ class Drawn:
     border_colour: int = 235
 
 
+@functools.cache
 def pictures() -> list[np.ndarray]:
     """(H, W, 3) uint8 each."""
     grey = cv2.cvtColor(data.camera(), cv2.COLOR_GRAY2RGB)

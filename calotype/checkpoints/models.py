@@ -4,22 +4,24 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 
 from calotype.checkpoints.hashes import INDEX, SHARDS, shards_of, weights_in
 from calotype.checkpoints.model_cache import ModelCache, expected_bytes
-from calotype.checkpoints.store import KINDS, Checkpoint, ModelStore
-from calotype.errors import CalotypeError
+from calotype.checkpoints.store import Checkpoint, ModelStore, check_kind
 from calotype.models.network import Network, computes_int8, pick_device, pick_dtype
+from calotype.ops.color import to_uint8_rgb
 from calotype.settings import Settings
 
 if TYPE_CHECKING:
     from calotype.checkpoints.lora import Adapter
     from calotype.models.diffusion import Diffusion
-    from calotype.models.face_detector import Detector
+    from calotype.models.face_detector import DetectedFace, Detector
     from calotype.models.face_identity import FaceIdentity
     from calotype.models.face_mesh import FaceMesh
+    from calotype.picture import Picture
 
 GENERAL = "realesr-general-x4v3"  # the only network whose weights are interpolated with those of a twin
 
@@ -28,7 +30,7 @@ class Models:
     """Gives pipelines their networks, the face detector and the amount of free memory.
 
     A cached model is the one that an empty cache would load: it is cached by name and files, and loaded again when one
-    of the files changes. No state of a task is kept here.
+    of the files changes. No state of a task is kept here; the faces of a picture are forgotten with it.
     """
 
     def __init__(self, settings: Settings):
@@ -37,6 +39,7 @@ class Models:
         self.device = pick_device(settings.device)
         self.cache = ModelCache(int(settings.memory * 2**30))
         self._face_identity: FaceIdentity | None = None
+        self._found_faces: WeakKeyDictionary[Picture, list[DetectedFace]] = WeakKeyDictionary()
 
     @property
     def loaded(self) -> frozenset[str]:
@@ -73,6 +76,12 @@ class Models:
 
         checkpoint = self.store.find("yunet", kind="detect")
         return self._cached("detect", [checkpoint], (), lambda: Detector(checkpoint.path))
+
+    def found_faces(self, picture: "Picture") -> "list[DetectedFace]":
+        """The faces of a picture, in no order. Searched for once: what repairs a photo asks for them as well."""
+        if picture not in self._found_faces:
+            self._found_faces[picture] = self.detector().find(to_uint8_rgb(picture.pixels))
+        return self._found_faces[picture]
 
     def face_mesh(self) -> "FaceMesh":
         from calotype.models.face_mesh import FaceMesh
@@ -150,13 +159,7 @@ class Models:
             return load(checkpoint, denoise=denoise)
 
         loaded = self._cached(kind, [checkpoint], ("loaded", denoise), load_first)
-        if loaded.kind != kind:
-            raise CalotypeError(
-                "{name} is for {purpose}, not for {required}",
-                name=loaded.name,
-                purpose=KINDS[loaded.kind],
-                required=KINDS[kind],
-            )
+        check_kind(loaded.name, loaded.kind, kind)
         dtype, _ = pick_dtype(self.device, self.settings.precision, loaded)
         if deep and dtype == torch.bfloat16 and self.settings.precision == "auto":
             dtype = torch.float32

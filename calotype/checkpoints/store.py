@@ -142,13 +142,7 @@ class ModelStore:
             return self._find_by_path(name, added, kind)
         else:
             raise self._unknown(name, added, kind)
-        if kind and checkpoint.kind != kind:
-            raise CalotypeError(
-                "{name} is for {purpose}, not for {required}",
-                name=checkpoint.name,
-                purpose=KINDS[checkpoint.kind],
-                required=KINDS[kind],
-            )
+        check_kind(checkpoint.name, checkpoint.kind, kind)
         if not checkpoint.path.is_file():
             raise CalotypeError(
                 "{found} was added from {path}, which is gone; add it again or remove it",
@@ -338,6 +332,14 @@ class ModelStore:
     def _write(self, **changes: Any) -> None:
         text = json.dumps(self._read() | changes, indent=1, ensure_ascii=False, sort_keys=True)
         write_atomic(self._list, text.encode(), "home")
+
+
+def check_kind(name: str, kind: str, required: str) -> None:
+    """Raises CalotypeError for a file of another kind than is required; "" requires none."""
+    if required and kind != required:
+        raise CalotypeError(
+            "{name} is for {purpose}, not for {required}", name=name, purpose=KINDS[kind], required=KINDS[required]
+        )
 
 
 def verified_hash(checkpoint: Checkpoint) -> str:

@@ -51,7 +51,7 @@ def network_input(opened: Picture) -> Picture:
 
 def find_faces(picture: Picture, models: Models) -> list[DetectedFace]:
     """All faces of a picture in reading order: top to bottom in rows, then left to right."""
-    detected = models.detector().find(to_uint8_rgb(picture.pixels))
+    detected = models.found_faces(picture)
     if not detected:
         return []
     row_height = float(np.median([face.box[3] for face in detected]))

@@ -16,7 +16,6 @@ from calotype.errors import Message
 from calotype.inference.damage import CROP, fill_marks, fill_of, find_marks, read_mask
 from calotype.measures import Measure, figure
 from calotype.models.network import Network
-from calotype.ops.color import to_uint8_rgb
 from calotype.ops.repair.damage import ASKED, UNASKED
 from calotype.ops.repair.fading import LIFTED, LIFTED_TINT, measure_fading, remove_fading
 from calotype.ops.repair.fill import CONTEXT, navier_stokes
@@ -114,8 +113,7 @@ def _scratches(picture: Picture, task: Restore, models: Models, is_asked: bool) 
     if task.mask:
         return _masked(picture, task, models)
     finder, rule = models.repairer(task.repair_model), ASKED if is_asked else UNASKED
-    faces = models.detector().find(to_uint8_rgb(picture.pixels))
-    marks = find_marks(picture.pixels, finder, faces, rule)
+    marks = find_marks(picture.pixels, finder, models.found_faces(picture), rule)
     scratches, specks = Message(measures.NO_SCRATCHES), Message(measures.NO_SPECKS)
     if marks.scratches:
         scratches = Message(measures.SCRATCHES, value=figure(marks.scratches))
@@ -152,7 +150,7 @@ def _fading(picture: Picture, task: Restore, models: Models, is_asked: bool) -> 
     pixels = picture.pixels
     light = light_of(picture.metadata.icc, pixels.shape[2], pixels.dtype)
     fading = measure_fading(pixels, light)
-    if fading.kind == "tinted_black" and _shows_people(pixels, models):
+    if fading.kind == "tinted_black" and _shows_people(picture, models):
         fading = replace(fading, kind="faded")
     is_found = is_asked or fading.kind in ("faded", "yellowed")
     values = {"black": _levels(fading.black), "white": _levels(fading.white)}
@@ -166,9 +164,9 @@ def _fading(picture: Picture, task: Restore, models: Models, is_asked: bool) -> 
     return Damage(found, mend if is_found else None)
 
 
-def _shows_people(pixels: np.ndarray, models: Models) -> bool:
+def _shows_people(picture: Picture, models: Models) -> bool:
     """Hair, pupils and clothes are black somewhere in nearly every photo of people."""
-    return any(face.confidence >= SURE for face in models.detector().find(to_uint8_rgb(pixels)))
+    return any(face.confidence >= SURE for face in models.found_faces(picture))
 
 
 SURE = 0.8  # confidence of a face that stands for people

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from scipy.ndimage import uniform_filter1d
 
 SIDE = 900  # longer side of the reduced copy, pixels
 LID_TOLERANCE = 0.08  # largest difference of the lid from its colour, of the range of values
@@ -83,7 +82,10 @@ class Scan:
 
     photos: tuple[ScannedPhoto, ...] = ()  # in reading order
     lid: tuple[float, ...] = ()  # its colour, 0 to 1 for each channel; empty where there is none
-    is_blank: bool = False
+
+    @property
+    def is_blank(self) -> bool:
+        return bool(self.lid) and not self.photos
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def find_photos(pixels: np.ndarray) -> Scan:
     best = max(layouts, key=lambda layout: layout.explained)
     lid = tuple(float(value) for value in best.lid.colour)
     if best.is_blank:
-        return Scan(lid=lid, is_blank=True)
+        return Scan(lid=lid)
     photos = [photo for photo in best.photos if _content(small, photo) > CONTENT]
     factor = max(pixels.shape[:2]) / max(small.shape[:2])
     full = [_fitted(photo.scaled(factor), pixels, best.lid, factor) for photo in photos]
@@ -330,7 +332,10 @@ class _ScanLayout:
     lid: _Lid
     photos: tuple[ScannedPhoto, ...]
     explained: float  # of the scan
-    is_blank: bool = False
+
+    @property
+    def is_blank(self) -> bool:
+        return not self.photos
 
 
 def _layout(small: np.ndarray, colour: np.ndarray) -> _ScanLayout | None:
@@ -340,7 +345,7 @@ def _layout(small: np.ndarray, colour: np.ndarray) -> _ScanLayout | None:
     mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))  # dust, hairs, bridges between photos
     lid_area = 1 - float(mask.mean())
     if lid_area >= BLANK:
-        return _ScanLayout(lid, (), lid_area, is_blank=True)
+        return _ScanLayout(lid, (), lid_area)
     wide = cv2.morphologyEx(1 - mask, cv2.MORPH_OPEN, np.ones((NARROW, NARROW), np.uint8))
     if lid_area == 0 or float(wide.mean()) < SMOOTH * lid_area:
         return None
@@ -618,6 +623,8 @@ def _edge(
     photo: ScannedPhoto, pixels: np.ndarray, lid: _Lid, side: tuple, reach: float, factor: float
 ) -> tuple[float, float, float] | None:
     """How far outward the edge lies in the middle of a side, its slope, and the weight of that; None where none is."""
+    from scipy.ndimage import uniform_filter1d  # only for photos on a scan: it takes a third of a second
+
     outward, direction, half, distance, _ = side
     count = int(np.clip(2 * half / factor, 24, 600))
     along = np.linspace(-0.92 * half, 0.92 * half, count)

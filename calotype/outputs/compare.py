@@ -39,15 +39,10 @@ def shown(picture: Picture, max_side: int, region: tuple[slice, slice] | None = 
     pixels, alpha = picture.pixels[rows, columns], picture.alpha
     if alpha is not None:
         pixels = on_white(pixels, alpha[rows, columns])
-    return _srgb(_small(pixels, max_side), picture.metadata.icc)
+    return _srgb(shown_pixels(pixels, max_side), picture.metadata.icc)
 
 
 def shown_pixels(pixels: np.ndarray, max_side: int) -> Image.Image:
-    """(H, W, 3) sRGB pixels as an image, its longer side at most `max_side` pixels."""
-    return _small(pixels, max_side)
-
-
-def _small(pixels: np.ndarray, max_side: int) -> Image.Image:
     """(H, W, C) pixels as an 8-bit image; downscaled first, so that a huge picture is not copied."""
     height, width = pixels.shape[:2]
     size = _within((width, height), max_side)
@@ -105,11 +100,6 @@ def side_by_side(before: Picture, after: Picture) -> Image.Image:
 def _label(sheet: Image.Image, x: int, y: int, width: int, band: int, text: str) -> None:
     font = ImageFont.load_default(size=band * 0.55)
     ImageDraw.Draw(sheet).text((x + width / 2, y + band / 2), text, TEXT_COLOR, font, anchor="mm")
-
-
-def save_uncertainty(pixels: np.ndarray, path: Path) -> None:
-    """Writes (H, W, 3) uint8 as PNG. Raises CalotypeError where it can't be written."""
-    save(Picture(pixels, metadata=Metadata()), path, format="png")
 
 
 def save_comparison(before: Picture, after: Picture, path: Path) -> None:

@@ -43,6 +43,11 @@ class Reproduction:
         return isinstance(self.task, Imagine)
 
 
+_COLOURS = "{file}, which gave the colours, is missing or has changed; put it beside the result or the photo"
+_MASK = "the mask {file} is missing or has changed; put it beside the result or the photo"
+_MISSING = {"hints": _COLOURS, "reference": _COLOURS, "mask": _MASK}  # by the option of the file
+
+
 def reproduction(
     path: Path,
     given: Mapping[str, Any],
@@ -199,12 +204,7 @@ def task_again(stored: StoredRecord, source: Path) -> Any:
             path = Path(str(options[name]))
             options[name] = _recorded_file(folders, path, sha256)
             if options[name] is None:
-                template = (
-                    "{file}, which gave the colours, is missing or has changed; put it beside the result or the photo"
-                )
-                if name == "mask":
-                    template = "the mask {file} is missing or has changed; put it beside the result or the photo"
-                raise CalotypeError(template, file=readable(path.name))
+                raise CalotypeError(_MISSING[name], file=readable(path.name))
     task = read_task(record.task, options)
     if faces := recorded_faces(record):
         task = replace(task, auto_face_model=faces)
@@ -270,11 +270,6 @@ def drawing_task(stored: StoredRecord, source: Path | None) -> Imagine:
                 "the mask {mask} is missing or has changed; put it beside the picture", mask=readable(path.name)
             )
     return read_task("imagine", data)
-
-
-_COLOURS = "{file}, which gave the colours, is missing or has changed; put it beside the result or the photo"
-_MASK = "the mask {file} is missing or has changed; put it beside the result or the photo"
-_MISSING = {"hints": _COLOURS, "reference": _COLOURS, "mask": _MASK}
 
 
 def _recorded_file(folders: Iterable[Path], recorded: Path, sha256: str) -> Path | None:

@@ -88,14 +88,15 @@ def save_result(result: "Result", item: Item, task: Any, album: Album) -> SavedF
     Raises:
         CalotypeError: it can't be written, or would overwrite the source.
     """
-    from calotype.picture import save
+    from calotype.picture import Picture, save
 
     target = item.target
     if target.exists() and os.path.samefile(item.source, target):
         raise PictureError("{target} is the source itself; give another {option:out}", target=readable(target))
     is_whole = isinstance(task, Split) and not (item.page or task.page)  # not one page of several
     if result.is_copy and is_whole and _takes_copy(result, task, album, target):
-        notes = _copy(item.source, target)
+        _copy(item.source, target)
+        notes: tuple[str, ...] = ()
     else:
         options = {"quality": task.quality, "strip_location": task.strip_location, "record": result.record.as_json()}
         notes = save(result.picture, target, format=format_of(target), **options)
@@ -109,9 +110,7 @@ def save_result(result: "Result", item: Item, task: Any, album: Album) -> SavedF
 
         save_comparison(result.before, result.picture, comparison_of(target))
     if result.uncertainty is not None:
-        from calotype.outputs.compare import save_uncertainty
-
-        save_uncertainty(result.uncertainty, uncertainty_of(target))
+        save(Picture(result.uncertainty), uncertainty_of(target), format="png")
     if album.save_mask and result.mask is not None:
         save(_as_picture(result.mask), mask_of(target), format="png")
     return SavedFile(sha256, tuple(notes))
@@ -122,11 +121,10 @@ def _takes_copy(result: "Result", task: Split, album: Album, target: Path) -> bo
     return album.sidecar and format_of(target) == result.picture.format and not task.strip_location
 
 
-def _copy(source: Path, target: Path) -> tuple[str, ...]:
+def _copy(source: Path, target: Path) -> None:
     """Copies a file, byte for byte; its record is in the sidecar alone."""
     with source.open("rb") as original, atomic_file(target) as file:
         shutil.copyfileobj(original, file)
-    return ()
 
 
 def _as_picture(mask: "np.ndarray") -> "Picture":

@@ -40,9 +40,9 @@ def colour(task: Colour, models: Models) -> Iterator[Progress | Note | Result]:
             source=task.source,
         )
     yield Progress(0, STEPS, "colours")
-    given, facts = _given(task, visible, models)
-    yield Progress(1, STEPS, "colours")
     small = colorize.reduced(visible.pixels)
+    given, facts = _given(task, visible, small, models)
+    yield Progress(1, STEPS, "colours")
     own = colorize.chroma_of(small) if small.shape[2] == 3 else np.zeros((*small.shape[:2], 2), np.float32)
     level = _level(small)
     chroma = colorize.propagate(level, given, own, UNCOLOURED if task.reference else colorize.OWN)
@@ -51,7 +51,7 @@ def colour(task: Colour, models: Models) -> Iterator[Progress | Note | Result]:
     yield Result.of(task, opened, photo.then(pixels, photo.alpha), [], facts)
 
 
-def _given(task: Colour, photo: Picture, models: Models) -> tuple[Given, dict[str, Any]]:
+def _given(task: Colour, photo: Picture, small: np.ndarray, models: Models) -> tuple[Given, dict[str, Any]]:
     """The colours of strokes and reference together, and the hashes of their files; a stroke counts first."""
     facts: dict[str, Any] = {}
     strokes = reference = None
@@ -60,7 +60,7 @@ def _given(task: Colour, photo: Picture, models: Models) -> tuple[Given, dict[st
         strokes, facts["hints"] = _strokes(task, hints, photo), hints.sha256
     if task.reference:
         coloured = Picture.open(task.reference, models.settings.max_pixels)
-        reference, facts["reference"] = _reference(task, coloured, photo, models), coloured.sha256
+        reference, facts["reference"] = _reference(task, coloured, _look(photo, small, models), models), coloured.sha256
     if strokes is None or reference is None:
         return strokes or reference, facts
     is_stroke = strokes.weight > 0
@@ -95,19 +95,19 @@ def _strokes(task: Colour, hints: Picture, photo: Picture) -> Given:
     return given
 
 
-def _reference(task: Colour, coloured: Picture, photo: Picture, models: Models) -> Given:
+def _reference(task: Colour, coloured: Picture, look: Look, models: Models) -> Given:
     coloured = coloured.with_visible_colours().in_srgb()
     if not colorize.has_colours(coloured.pixels):
         raise PictureError(
             "{reference} has no colours; give a photo in colour", reference=task.reference, option="reference"
         )
-    chroma = colorize.chroma_of(colorize.reduced(coloured.pixels))
-    return colorize.from_reference(_look(photo, models), _look(coloured, models), chroma)
+    small = colorize.reduced(coloured.pixels)
+    return colorize.from_reference(look, _look(coloured, small, models), colorize.chroma_of(small))
 
 
-def _look(picture: Picture, models: Models) -> Look:
+def _look(picture: Picture, small: np.ndarray, models: Models) -> Look:
     """The picture as it is compared, without its colours; faces are found as in any grey photo."""
-    level = _level(colorize.reduced(picture.pixels))
+    level = _level(small)
     grey = colorize.grey_values(picture.pixels)
     scale = level.shape[0] / len(grey)
     faces = models.detector().find(to_uint8_rgb(grey[..., None]))

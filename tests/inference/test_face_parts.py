@@ -12,7 +12,7 @@ from calotype.inference import identity
 from calotype.inference.face_parts import guarded
 from calotype.models import face_identity
 from calotype.ops import face_measures as measures
-from calotype.ops.faces import align, similarity, template
+from calotype.ops.faces import template
 from calotype.record import FaceRecord
 from calotype.tasks import Restore
 from tests.ops.test_face_measures import squeezed, with_closed_eyes, with_crease, with_moved_irises
@@ -20,14 +20,6 @@ from tests.ops.test_face_measures import squeezed, with_closed_eyes, with_crease
 POINTS = tuple(map(tuple, template(512).tolist()))
 FACE = FaceRecord(number=2, box=(0, 0, 512, 512), landmarks=POINTS, confidence=1.0, treated=True)
 TASK = Restore(source="a.png", auto_identity="mesh")
-
-
-@pytest.fixture(scope="module")
-def face(portrait, engine):
-    """The portrait's face, aligned, and its mesh."""
-    (found,) = engine.models.detector().find(portrait)
-    crop = align(portrait, similarity(found.landmarks, template(512)), 512).astype(np.float32) / 255
-    return crop, engine.models.face_mesh().find(crop)
 
 
 def as_photo(crop, sigma=2.0):

@@ -1,6 +1,7 @@
 """Repairs run in the order of their table; each changes only the pixels of its mask."""
 
 import json
+from dataclasses import asdict
 from functools import cache
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_pixels_outside_the_mask_of_a_repair_never_change(silk, monkeypatch):
 def test_a_decision_is_recognized_from_its_text():
     measure = Measure.of("texture", 3.14159, 2.8, True, Message(TEXTURE, value="3.14", threshold="2.8"))
     assert measure.value == 3.14 and measure.message.template == TEXTURE
-    assert Measure.from_data(json.loads(json.dumps(measure.as_record()))) == measure
+    assert Measure.from_data(json.loads(json.dumps(asdict(measure)))) == measure
     assert len(set(TEMPLATES)) == len(TEMPLATES)
 
 

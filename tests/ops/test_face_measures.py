@@ -7,15 +7,6 @@ import numpy as np
 import pytest
 
 from calotype.ops import face_measures as measures
-from calotype.ops.faces import align, similarity, template
-
-
-@pytest.fixture(scope="module")
-def face(portrait, engine):
-    """The portrait's face, aligned, and its mesh."""
-    (found,) = engine.models.detector().find(portrait)
-    crop = align(portrait, similarity(found.landmarks, template(512)), 512).astype(np.float32) / 255
-    return crop, engine.models.face_mesh().find(crop)
 
 
 def with_crease(crop, mesh, depth=0.45, height=22):

@@ -4,17 +4,9 @@ import numpy as np
 import pytest
 
 from calotype.ops.face_parts import CHIN, OUTLINE, SIDES, TOP, Mesh, face_masks
-from calotype.ops.faces import FaceBlend, Patch, align, paste, similarity, template, yaw
+from calotype.ops.faces import FaceBlend, Patch, paste, yaw
 
 STILL = np.array([[1.0, 0, 0], [0, 1.0, 0]])
-
-
-@pytest.fixture(scope="module")
-def face(portrait, engine):
-    """The portrait's face, aligned, and its mesh."""
-    (found,) = engine.models.detector().find(portrait)
-    crop = align(portrait, similarity(found.landmarks, template(512)), 512).astype(np.float32) / 255
-    return crop, engine.models.face_mesh().find(crop)
 
 
 def turned(mesh: Mesh, degrees: float, side: int = 512) -> Mesh:

@@ -86,16 +86,16 @@ def age_texture(pixels: Tensor, seed: int, amount: float, size: int) -> Tensor:
     return (image + F.interpolate(damage, pixels.shape[-2:], mode="bicubic"))[0].clamp(0, 1).to(pixels.dtype)
 
 
-def age_marks(x: Tensor, rng: Random, unit: float, amount: float = 1.0, recipe: AgeRecipe = AgeRecipe()) -> Tensor:
+def age_marks(x: Tensor, rng: Random, unit: float, amount: float = 1.0) -> Tensor:
     """(N, 3, H, W) in [0, 1] with the scratches and specks that `age` adds to a picture of 512 x 512 times `unit`."""
-    area = x.shape[-2] * x.shape[-1] / (REFERENCE * unit) ** 2
+    recipe, area = AgeRecipe(), x.shape[-2] * x.shape[-1] / (REFERENCE * unit) ** 2
     x = _with_scratches(x, rng, recipe.scratches * amount * max(area, 0.3), unit)
     return _with_specks(x.clone(), rng, recipe.specks * amount * area, unit).clamp(0, 1)
 
 
-def film_grain(x: Tensor, generator: torch.Generator, unit: float, recipe: AgeRecipe = AgeRecipe()) -> Tensor:
+def film_grain(x: Tensor, generator: torch.Generator, unit: float) -> Tensor:
     """What the grain that `age` adds changes: (N, 3, H, W)."""
-    return _grain(x, generator, recipe, unit)
+    return _grain(x, generator, AgeRecipe(), unit)
 
 
 def softened(x: Tensor, sigma: float) -> Tensor:
