@@ -334,7 +334,7 @@ class Bot(discord.Client):
                 text = "\n".join(filled(language, part) for part in (line, *notes))
                 return Content(text, picture_view(job, index, message.language), files)
 
-            sent = await delivery.send(channel, person, make, plain_text(person, job.id, language), key, known)
+            sent = await delivery.send_now(channel, person, make, plain_text(person, job.id, language), key, known)
             if sent is None:
                 raise CalotypeError("the picture cannot be sent: this channel takes none, nor do your direct messages")
             await asyncio.to_thread(studio.chat.press, key, "/".join(sent))

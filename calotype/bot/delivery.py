@@ -31,6 +31,7 @@ HEADROOM = 2**14  # bytes of a request besides its file
 GONE = "gone"  # in place of a message that was deleted: the next one is sent at the end
 OLD_SECONDS = 55 * 60.0  # Discord takes few edits of a message of more than an hour
 NONCE_SECONDS = 60.0  # for which a nonce is certainly known
+PAUSES = (1.0, 3.0, 6.0)  # seconds between tries of a message that nobody would send later
 SEARCHED = 500  # messages of a channel
 MAX_NONCE = 25  # characters
 UNKNOWN_MESSAGE, OLD_MESSAGE, TOO_LARGE = 10008, 30046, 40005
@@ -154,6 +155,19 @@ class Delivery:
         except Refused as fault:
             LOG.warning("person %s takes no direct message: %s", person, fault)
             return None
+
+    async def send_now(self, *args: Any) -> tuple[str, str] | None:
+        """`send` of what no later round would send: tried again over some seconds where it may succeed then."""
+        for pause in PAUSES:
+            try:
+                return await self.send(*args)
+            except Exception as fault:
+                wait = max(pause, getattr(fault, "retry_after", 0.0))
+                if not is_for_later(fault) or wait > NONCE_SECONDS / 2:
+                    raise
+                LOG.warning("a message cannot be sent; it is tried again in %.0f s: %s", wait, fault)
+            await asyncio.sleep(wait)
+        return await self.send(*args)
 
     async def attempt(self, put: Callable[[Content], Awaitable[Any]], channel: int, make: Make, plain: str) -> Any:
         """What `put` returns for the best content that Discord takes: whole, with a smaller picture, without it, plain.

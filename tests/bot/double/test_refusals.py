@@ -109,6 +109,27 @@ def test_errors_of_the_server_in_the_middle_of_a_command_neither_lose_nor_double
     perform(scene)
 
 
+@pytest.mark.slow
+def test_a_picture_whose_answer_was_lost_and_then_refused_is_one_and_remembered(perform):
+    async def scene(stage):
+        ann = stage.person("ann")
+        await stage.imagine(ann, "fox")
+        await stage.work()
+        await stage.settled()
+        stage.discord.fail("POST", r"^/channels/\d+/messages$", is_lost=True)
+        stage.discord.block("POST", r"^/channels/\d+/messages$", times=2)
+        presses = [ann.press(stage.messages[0], "U1") for _ in range(2)]
+        for press in presses:
+            await press.wait_for_answer()
+        (job,) = stage.store.find()
+        await eventually(lambda: stage.chat.pressed(f"u.{job.id}.1"))
+        await eventually(lambda: presses[1].text)
+        assert sum(message.content.startswith("picture ") for message in stage.messages) == 1
+        assert not presses[0].text and "pressed before" in presses[1].text
+
+    perform(scene)
+
+
 # Interactions
 
 
