@@ -1,5 +1,6 @@
 """`calotype restore`, `upscale`, `examine`, `split`, `colour`, `again` and `faces`."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +72,17 @@ set_signature(
     *OUTPUT_FLAGS,
 )
 SPLIT_PLAN = flag("plan", "tell which photos are found and where; write nothing", panel="Output")
-set_signature(
-    split,
-    INPUTS,
-    *(parameter for parameter in flags(Album, TASKS["split"], Settings) if parameter.name != "dry_run"),
-    SPLIT_PLAN,
-    *OUTPUT_FLAGS,
-)
-set_signature(colour, INPUTS, *flags(Album, TASKS["colour"], Settings), *OUTPUT_FLAGS)
-set_signature(upscale, INPUTS, *flags(Album, TASKS["upscale"], Settings), *OUTPUT_FLAGS)
+OF_RESTORE = ("uncertainty", "save_mask")  # files that nothing else writes
+
+
+def _flags(kind: str, *left_out: str) -> list[inspect.Parameter]:
+    """The flags of a task that does not restore, and of its output."""
+    return [flag for flag in flags(Album, TASKS[kind], Settings) if flag.name not in (*OF_RESTORE, *left_out)]
+
+
+set_signature(split, INPUTS, *_flags("split", "dry_run"), SPLIT_PLAN, *OUTPUT_FLAGS)
+set_signature(colour, INPUTS, *_flags("colour"), *OUTPUT_FLAGS)
+set_signature(upscale, INPUTS, *_flags("upscale"), *OUTPUT_FLAGS)
 
 
 def _run_album(kind: str, values: dict[str, Any]) -> int:
