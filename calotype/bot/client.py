@@ -41,7 +41,17 @@ LOG = logging.getLogger("calotype.bot")
 FREE = ("i", "u", "c", "h", "vr")  # buttons that queue no job
 MAX_RATE_LIMIT = 30.0  # seconds that a request waits for its turn, the least of discord.py; the follower has others
 INTENTS = discord.Intents(guilds=True)  # none of them is privileged
+OWNING_ROLES = (discord.TeamMemberRole.admin, discord.TeamMemberRole.developer)  # in the team of an app
 MODAL_SECONDS = 1.5  # for the store, before a window opens: it cannot be acknowledged first
+
+
+def owners_of(app: discord.AppInfo) -> set[int]:
+    """Ids of those whom an app belongs to. Of a team: its owner, and the members who have taken their invitation and
+    may change the app; the others only read."""
+    if app.team is None:
+        return {app.owner.id}
+    joined = (member for member in app.team.members if member.membership_state is discord.TeamMembershipState.accepted)
+    return {app.team.owner_id} | {member.id for member in joined if member.role in OWNING_ROLES}
 
 
 class CatalogTranslator(app_commands.Translator):
@@ -140,8 +150,7 @@ class Bot(discord.Client):
         if str(interaction.user.id) in self.studio.settings.owner:
             return True
         app = self.application
-        team = {member.id for member in app.team.members} if app and app.team else set()
-        return bool(app) and interaction.user.id in {app.owner.id if app.owner else 0, *team}
+        return app is not None and interaction.user.id in owners_of(app)
 
     async def queue(
         self,

@@ -66,12 +66,16 @@ def _suffix(file: str) -> str:
 
 
 def kept_name(studio: Studio, message: ChatMessage, job: Job) -> str | CalotypeError:
-    """The name by which the prompts of its owner call a LoRA that was trained, kept at the first call; or why not."""
+    """The name by which the prompts of its owner call a LoRA that was trained, kept at the first call; or why not.
+
+    It is its owner's alone. An administrator shares it with everybody by keeping it on the page.
+    """
     result = next((result for result in job.results if result.name.endswith(".safetensors")), None)
     member = studio.chat.member(message.member)
     if result is None or member is None:
         return CalotypeError("the training has made no file")
     try:
-        return keep_trained(studio.service, studio.caller(member), job, result)
+        caller = studio.caller(member)
+        return keep_trained(studio.service, caller, job, result, caller.owner)
     except CalotypeError as fault:  # too many files, or none any more
         return fault

@@ -115,6 +115,34 @@ def test_somebody_who_is_known_stays_so_where_nothing_is_known(studio, clock):
 # The owner's commands
 
 
+def test_of_a_team_only_its_owner_and_those_who_may_change_the_app_are_owners(play, studio):
+    async def scene(evening):
+        role = evening.guild.create_role("admin", permissions=discord.Permissions(administrator=True))
+        accepted, invited = 2, 1
+        roles = {
+            "head": (accepted, "read_only"),
+            "admin": (accepted, "admin"),
+            "developer": (accepted, "developer"),
+            "reader": (accepted, "read_only"),
+            "asked": (invited, "admin"),
+        }
+        people = {name: evening.person(name, roles=[role]) for name in (*roles, "ann")}
+        users = {
+            name: {"id": str(people[name].id), "username": name, "discriminator": "0", "avatar": None} for name in roles
+        }
+        members = [
+            {"user": users[name], "membership_state": joined, "role": role} for name, (joined, role) in roles.items()
+        ]
+        team = {"id": "1", "name": "team", "icon": None, "owner_user_id": str(people["head"].id), "members": members}
+        app = await evening.bot.http.application_info()
+        evening.bot._application = discord.AppInfo(evening.bot._connection, {**app, "team": team})
+        said = {name: await text(person, evening.channel, "stats") for name, person in people.items()}
+        owners = [name for name in said if said[name] != "this command is for the owner of the bot"]
+        assert owners == ["head", "admin", "developer"]
+
+    play(scene)
+
+
 def test_a_ban_is_by_id_too_and_its_end_renews_nothing(play, studio, clock):
     async def scene(evening):
         owner, ann = owner_of(evening, studio, daily_seconds=5), evening.person("ann")
