@@ -7,6 +7,7 @@ import discord
 import pytest
 
 from calotype.api.limiter import Rate, RateLimiter
+from calotype.bot.commands.owner import stats_text
 from calotype.bot.settings import BotSettings
 from calotype.bot.studio import DAY, CommandPlace, Person
 from calotype.errors import CalotypeError
@@ -241,6 +242,18 @@ def test_stats_tell_who_used_what_within_a_message(play, studio, accounts, clock
         assert len(told) < 2000 and told.startswith("41 people\ntoday: 50.8 device seconds")
         named = told.count("**") // 2
         assert told.endswith(f"and {41 - named} more people") and 5 < named < 20
+
+    play(scene)
+
+
+def test_stats_name_every_kind_of_job_in_the_owners_language(play, studio, accounts):
+    async def scene(evening):
+        store, page = studio.service.store, accounts.add("maria")
+        for kind in ("colour", "split", "upscale"):
+            store.submit(page.id, kind, {})
+            store.finish(store.claim("w"), [], 1)
+        told = stats_text(evening.bot, 30, "zh")
+        assert "/upscale 1" in told and "上色 1" in told and "裁出照片 1" in told
 
     play(scene)
 

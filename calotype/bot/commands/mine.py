@@ -9,10 +9,10 @@ from discord import app_commands
 
 from calotype.api.shown import without_paths
 from calotype.bot.interactions import _, answering, language_for, person_of
-from calotype.bot.message import TEMPLATES, filled, state, waiting
+from calotype.bot.message import filled, state, waiting
 from calotype.bot.studio import Person, Studio
-from calotype.bot.wording import WORDINGS, escaped, listed
-from calotype.errors import CalotypeError, Message, Wording, duration, plural
+from calotype.bot.wording import WORDINGS, BotWording, escaped, listed
+from calotype.errors import CalotypeError, Message, duration, plural
 from calotype.jobs.chat import ChatMember, ChatMessage
 from calotype.jobs.jobs import PAUSED, QUEUED, RUNNING, Job, NotFound
 from calotype.jobs.places import Place
@@ -121,9 +121,9 @@ def suggest_jobs(bot: "Bot") -> Any:
     return jobs
 
 
-def title(job: Job, wording: Wording) -> str:
+def title(job: Job, wording: BotWording) -> str:
     """A job in a few words."""
-    prompt = str(job.task.get("prompt", ""))[:SHORT_PROMPT] or wording.translate(TEMPLATES.get(job.kind, job.kind))
+    prompt = str(job.task.get("prompt", ""))[:SHORT_PROMPT] or wording.title(job.kind)
     return f"{prompt} – {without_paths(wording.fill(state(job)))}"
 
 
@@ -170,10 +170,10 @@ def waiting_jobs(bot: "Bot", person: Person) -> list[tuple[Job, Place | None, Ch
     return [(job, places.get(job.id), messages.get(job.id)) for job in jobs]
 
 
-def short_prompt(job: Job, wording: Wording) -> str:
+def short_prompt(job: Job, wording: BotWording) -> str:
     """A job in few words: its prompt, or what it is."""
     prompt = str(job.task.get("prompt", ""))
-    return escaped(prompt, SHORT_PROMPT) if prompt else wording.translate(TEMPLATES.get(job.kind, job.kind))
+    return escaped(prompt, SHORT_PROMPT) if prompt else wording.title(job.kind)
 
 
 def cancel_jobs(bot: "Bot", person: Person, job_id: str | None) -> list[Job]:
@@ -189,7 +189,7 @@ def cancel_jobs(bot: "Bot", person: Person, job_id: str | None) -> list[Job]:
     return [studio.service.store.cancel(job.id) for job in reversed(jobs) if not job.is_finished]
 
 
-def cancelled_text(jobs: list[Job], wording: Wording) -> str:
+def cancelled_text(jobs: list[Job], wording: BotWording) -> str:
     """How many jobs were cancelled, and which, oldest first."""
     if not jobs:
         return wording.translate("None of your jobs waits or runs.")
