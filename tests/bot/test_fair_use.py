@@ -12,7 +12,8 @@ from calotype.bot.settings import BotSettings
 from calotype.bot.studio import DAY, CommandPlace, Person
 from calotype.errors import CalotypeError
 from calotype.jobs.account import Allowance
-from tests.bot.conftest import buttons, work
+from tests.api.conftest import png
+from tests.bot.conftest import OLD, buttons, work
 
 OLD_PERSON = Person("70000000000000007", 0.0, 0.0, (), "Ann *A*")
 PLACE = CommandPlace("1")
@@ -35,7 +36,7 @@ def owner_of(evening, studio, **settings):
     return owner
 
 
-async def text(who, channel, name, **options):
+async def text(who, channel, name, /, **options):
     response = (await who.slash(channel, name, **options)).response
     return plain(response.content) if response else ""  # it is deleted where there is nothing to say
 
@@ -387,6 +388,75 @@ def test_presses_count_as_commands_do_and_a_channel_has_a_pace_too(play, studio)
         assert "too much goes on in this channel; go on in" in said[-1]
         other = evening.guild.create_text_channel("other")
         assert "too much" not in await text(ben, other, "imagine", prompt="fox")
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    "reason", ["has closed it for you", "takes /cancel only", "that is too fast", "too much goes on"]
+)
+def test_what_is_refused_is_not_downloaded_before(play, studio, monkeypatch, reason):
+    studio.settings = BotSettings(account_days=0, member_days=0, training=True)
+    read = []
+
+    async def reading(attachment, **_):
+        read.append(attachment.filename)
+        return png(8, 8)
+
+    async def scene(evening):
+        ann, file = evening.person("ann"), ("a.png", png(8, 8))
+        await text(ann, evening.channel, "info")
+        await ann.send(evening.channel, "look", attachments=[file])
+        (photo,) = evening.messages
+        if reason == "has closed it for you":
+            studio.chat.change_member(str(ann.id), is_banned=True)
+        elif reason == "takes /cancel only":
+            studio.chat.set_options(f"channel-{evening.channel.id}", {"commands": ["cancel"]})
+        elif reason == "that is too fast":
+            studio.flood = RateLimiter(Rate(0, 1))
+        else:
+            studio.crowd = RateLimiter(Rate(0, 1))
+        monkeypatch.setattr(discord.Attachment, "read", reading)
+        said = [
+            await text(ann, evening.channel, name, **options)
+            for name, options in {
+                "imagine": {"prompt": "fox", "picture": file},
+                "restore": {"picture": file},
+                "upscale": {"picture": file},
+                "describe": {"picture": file},
+                "blend": {"picture1": file, "picture2": file},
+                "train": {"name": "x", "photo1": file},
+            }.items()
+        ]
+        for name in ("Restore faces", "Upscale 2x", "Info"):
+            said.append((await ann.context_menu(evening.channel, name, photo)).response.content)
+        assert [reason in line for line in said] == [True] * 9 and read == []
+        studio.settings = OLD
+        assert "training is not open" in await text(ann, evening.channel, "train", name="x", photo1=file)
+        assert read == []
+
+    play(scene)
+
+
+def test_what_only_the_person_sees_counts_for_the_person_and_not_for_the_channel(play, studio):
+    async def scene(evening):
+        ann, ben = evening.person("ann"), evening.person("ben")
+        channel = evening.bot.get_channel(evening.channel.id)
+        await channel.create_thread(name="inside", type=discord.ChannelType.public_thread)
+        (thread,) = evening.channel.threads
+        await ann.slash(thread, "imagine", prompt="{red, blue} fox")
+        _, message = [message for message in thread.history() if not message.flags.ephemeral]
+        studio.crowd = RateLimiter(Rate(0, 1))  # nothing more in any channel
+        (job,) = studio.service.store.find(limit=1)
+        commands = {"queue": {}, "info": {}, "settings": {}, "show": {"job": job.id}, "cancel": {"job": job.id}}
+        for name, options in {**commands, "link": {"code": "x"}, "unlink": {}}.items():
+            studio.flood = RateLimiter(Rate(1, 1))
+            assert "too much goes on" not in await text(ann, thread, name, **options), name
+            assert "that is too fast" in await text(ann, thread, name, **options), name
+        studio.flood = RateLimiter(Rate(1, 1))
+        await ann.click(message, label="Cancel")
+        assert studio.service.store.counts() == {"cancelled": 2}
+        assert "that is too fast" not in await text(ben, thread, "info"), "each person has a pace of their own"
 
     play(scene)
 
