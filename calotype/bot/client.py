@@ -118,6 +118,16 @@ class Bot(discord.Client):
         if self._loop_task is None:
             self._loop_task = asyncio.create_task(self.follower.run(), name="follower")
         await self.guests.leave_unserved()
+        await self._keep_servers()
+
+    async def on_guild_remove(self, guild: discord.Guild) -> None:
+        if self.is_ready():
+            await self._keep_servers()
+
+    async def _keep_servers(self) -> None:
+        """Forgets who had which roles on servers that the bot has left, also while it was not running."""
+        servers = [str(guild.id) for guild in self.guilds if self.guests.serves(guild.id)]
+        await asyncio.to_thread(self.studio.chat.keep_servers, servers, self.studio.terms())
 
     async def on_guild_join(self, guild: discord.Guild) -> None:
         if not self.guests.serves(guild.id):

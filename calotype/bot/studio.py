@@ -44,6 +44,7 @@ class Person:
         joined: when the person joined a server of the bot; None: no such server is known.
         roles: ids of roles there; None: not known.
         name: as Discord shows it.
+        server: its id.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Person:
     joined: float | None = None
     roles: tuple[str, ...] | None = None
     name: str = ""
+    server: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ class Studio:
 
     def visit(self, person: Person) -> ChatMember:
         """A person with the account, which is opened at the first use, and kept to the settings; also a banned one."""
-        return self.chat.visit(person.id, self.terms(person), name=person.name, roles=person.roles)
+        known = {"name": person.name, "roles": person.roles, "server": person.server}
+        return self.chat.visit(person.id, self.terms(person), **known)
 
     def member(self, person: Person) -> ChatMember:
         """A person with the account. Raises CalotypeError for banned people."""

@@ -288,7 +288,43 @@ def test_a_larger_prompt_counts_for_more(studio):
     assert studio.service.store.counts() == {"done": 1}
 
 
+def test_roles_of_every_server_count_until_the_bot_leaves_it(play, studio):
+    async def scene(evening):
+        owner_of(evening, studio, daily_seconds=5)
+        other = evening.env.create_guild("other")
+        patron, talk = other.create_role("patron"), other.create_text_channel("talk")
+        ann = evening.person("ann")
+        there = other.add_member(ann.user, roles=[patron])
+        studio.chat.grant_role(str(patron.id), 900, studio.terms())
+        for who, channel in ((there, talk), (ann, evening.channel)):
+            assert "of 900 device seconds used today" in await text(who, channel, "info")
+        await evening.restart()
+        assert "of 900 device seconds used today" in await text(ann, evening.channel, "info")
+        await evening.bot.get_guild(other.id).leave()
+        await evening.env.settle()
+        assert "of 5 device seconds used today" in await text(ann, evening.channel, "info")
+        studio.chat.visit(str(ann.id), studio.terms(), roles=[str(patron.id)], server="1")  # left while the bot was off
+        assert "of 900 device seconds used today" in await text(ann, evening.channel, "info")
+        await evening.restart()
+        assert "of 5 device seconds used today" in await text(ann, evening.channel, "info")
+
+    play(scene)
+
+
 # Links
+
+
+def test_a_grant_of_the_usual_leaves_the_account_of_the_page_as_it_is_and_says_so(play, studio, accounts):
+    async def scene(evening):
+        owner, ann = owner_of(evening, studio), evening.person("ann")
+        await text(ann, evening.channel, "link", code=accounts.add_code(accounts.add("maria", Allowance(seconds=100))))
+        assert await text(owner, evening.channel, "grant", whom=ann, usual=True) == (
+            "<@N>: what the settings of the bot give, once /unlink has ended the link to the account maria of the page; "
+            "that account stays as it is"
+        )
+        assert "0 of 100 device seconds used today" in await text(ann, evening.channel, "info")
+
+    play(scene)
 
 
 def test_linking_and_its_end_are_one_sentence_each(play, studio, accounts):

@@ -43,12 +43,7 @@ def add(bot: "Bot") -> None:
     ) -> None:
         async with answering(interaction):
             check_owner(bot, interaction)
-            await asyncio.to_thread(give, bot, whom, seconds, usual)
-            amount = Message("no limit")
-            if usual:
-                amount = Message("what the settings of the bot give")
-            elif seconds is not None:
-                amount = Message("{seconds:g} device seconds a day", seconds=seconds)
+            amount = await asyncio.to_thread(give, bot, whom, seconds, usual)
             line = Message("{whom}: {amount}", whom=whom.mention, amount=amount)
             await bot.say(interaction, filled(language_for(interaction), line))
 
@@ -129,13 +124,23 @@ def check_owner(bot: "Bot", interaction: discord.Interaction) -> None:
         raise CalotypeError("this command is for the owner of the bot")
 
 
-def give(bot: "Bot", whom: discord.User | discord.Member | discord.Role, seconds: float | None, usual: bool) -> None:
+def give(bot: "Bot", whom: discord.User | discord.Member | discord.Role, seconds: float | None, usual: bool) -> Message:
+    """Gives device seconds a day to a person or a role. Returns what they have now."""
     studio = bot.studio
     if isinstance(whom, discord.Role):
         studio.chat.grant_role(str(whom.id), seconds, studio.terms(), is_usual=usual)
-        return
-    studio.visit(as_person(whom))
-    studio.chat.grant(str(whom.id), seconds, studio.terms(), is_usual=usual)
+    else:
+        member = studio.visit(as_person(whom))
+        studio.chat.grant(str(whom.id), seconds, studio.terms(), is_usual=usual)
+        if usual and not member.is_own:
+            return Message(
+                "what the settings of the bot give, once /unlink has ended the link to the account {name} of the page; "
+                "that account stays as it is",
+                name=member.account.name,
+            )
+    if usual:
+        return Message("what the settings of the bot give")
+    return Message("no limit") if seconds is None else Message("{seconds:g} device seconds a day", seconds=seconds)
 
 
 def somebody(id: str | None) -> Person:
