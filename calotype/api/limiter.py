@@ -1,6 +1,7 @@
 """How many requests an address or an account may make: token buckets, in the memory of this process."""
 
 import contextlib
+import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
@@ -21,30 +22,36 @@ class Rate:
 
 
 class RateLimiter:
-    """Requests by key. One limiter counts one kind of request."""
+    """Requests by key. One limiter counts one kind of request, in whatever threads."""
 
     def __init__(self, rate: Rate, clock: Callable[[], float] = time.monotonic):
         self._rate, self._clock = rate, clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # key: (tokens left, time)
+        self._lock = threading.Lock()
 
     def wait_for(self, key: str) -> float:
         """Seconds until the next request is allowed; 0: now. Takes nothing."""
-        return max(0.0, 1 - self._left(key)) * 60 / self._rate.per_minute
+        with self._lock:
+            return self._wait(self._left(key, self._clock()))
 
     def take(self, key: str) -> None:
         """Counts a request. Raises Refusal (429) if there were too many."""
-        if wait := self.wait_for(key):
-            raise too_many(wait)
-        self._buckets[key] = (self._left(key) - 1, self._clock())
-        self._buckets.move_to_end(key)
-        while len(self._buckets) > MAX_KEYS:
-            self._buckets.popitem(last=False)
+        with self._lock:
+            now = self._clock()
+            left = self._left(key, now)
+            if wait := self._wait(left):
+                raise too_many(wait)
+            self._buckets[key] = (left - 1, now)
+            self._buckets.move_to_end(key)
+            while len(self._buckets) > MAX_KEYS:
+                self._buckets.popitem(last=False)
 
-    def _left(self, key: str) -> float:
-        if key not in self._buckets:
-            return self._rate.burst
-        left, since = self._buckets[key]
-        return min(self._rate.burst, left + (self._clock() - since) * self._rate.per_minute / 60)
+    def _left(self, key: str, now: float) -> float:
+        left, since = self._buckets.get(key, (self._rate.burst, now))
+        return min(self._rate.burst, left + (now - since) * self._rate.per_minute / 60)
+
+    def _wait(self, left: float) -> float:
+        return max(0.0, 1 - left) * 60 / self._rate.per_minute
 
 
 class OpenLimiter:

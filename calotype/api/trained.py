@@ -17,11 +17,11 @@ TRAINED |= {"train_repairer": "repair"}
 PREVIEW_SIDE = 320  # pixels
 
 
-def keep_trained(service: Service, caller: Caller, job: Job, result: StoredResult) -> str:
+def keep_trained(service: Service, caller: Caller, job: Job, result: StoredResult, owner: str) -> str:
     """Keeps a file of a training as a model; the same file again has the name that it was given first.
 
-    Everybody may use what the owner of the service keeps; what others keep is theirs alone.
-
+    Args:
+        owner: the account that alone may use it; empty: everybody may.
     Raises:
         CalotypeError: it is no file of a model.
         OverBudget: the account has too many files.
@@ -36,11 +36,12 @@ def keep_trained(service: Service, caller: Caller, job: Job, result: StoredResul
     with atomic_path(path, "home") as whole:
         shutil.copyfile(service.store.files.result(result.id), whole)
     _save_preview(service, job, path)
-    return models.register(path, TRAINED[job.kind], owner_of(caller))
+    return models.register(path, TRAINED[job.kind], owner)
 
 
 def owner_of(caller: Caller) -> str:
-    """The account that alone may use what a caller keeps; empty: everybody may."""
+    """The account that alone may use what a caller keeps on the page: everybody may use what the owner of the service
+    keeps there, which is empty; what others keep is theirs alone."""
     return "" if caller.is_admin else caller.owner
 
 

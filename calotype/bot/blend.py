@@ -25,7 +25,7 @@ def blend(
     key: str,
     place: CommandPlace,
 ) -> Queued:
-    """Queues a job that blends pictures.
+    """Queues a job that blends pictures, of a person who was admitted.
 
     Args:
         shape: a key of RATIOS.
@@ -33,7 +33,7 @@ def blend(
     Raises:
         CalotypeError: a file is no picture, a word is blocked, or the queue takes no more.
     """
-    member = studio.admit(person, "blend", place.ruling_channel)
+    member = studio.member(person)
     check_words(prompt, studio.settings.blocked_words, studio.settings.appeal)
     names = [f"picture-{number}.png" for number in range(1, len(pictures) + 1)]
     first, *further = [

@@ -33,15 +33,25 @@ from calotype.bot.remix import REMIXED, RegionModal, RemixModal
 from calotype.bot.studio import CommandPlace, Person, Queued, Studio, command_of, grid_of, picture_of
 from calotype.bot.wording import shortened
 from calotype.errors import CalotypeError, Message, plural
-from calotype.jobs.chat import ChatMessage
+from calotype.jobs.chat import ChatMember, ChatMessage
 from calotype.jobs.jobs import Job
 from calotype.languages import language_of, translate
 
 LOG = logging.getLogger("calotype.bot")
-FREE = ("i", "u", "c", "h", "vr")  # buttons that queue no job
+FREE = ("i", "c", "h")  # buttons that bring no message to the channel
 MAX_RATE_LIMIT = 30.0  # seconds that a request waits for its turn, the least of discord.py; the follower has others
 INTENTS = discord.Intents(guilds=True)  # none of them is privileged
+OWNING_ROLES = (discord.TeamMemberRole.admin, discord.TeamMemberRole.developer)  # in the team of an app
 MODAL_SECONDS = 1.5  # for the store, before a window opens: it cannot be acknowledged first
+
+
+def owners_of(app: discord.AppInfo) -> set[int]:
+    """Ids of those whom an app belongs to. Of a team: its owner, and the members who have taken their invitation and
+    may change the app; the others only read."""
+    if app.team is None:
+        return {app.owner.id}
+    joined = (member for member in app.team.members if member.membership_state is discord.TeamMembershipState.accepted)
+    return {app.team.owner_id} | {member.id for member in joined if member.role in OWNING_ROLES}
 
 
 class CatalogTranslator(app_commands.Translator):
@@ -108,6 +118,16 @@ class Bot(discord.Client):
         if self._loop_task is None:
             self._loop_task = asyncio.create_task(self.follower.run(), name="follower")
         await self.guests.leave_unserved()
+        await self._keep_servers()
+
+    async def on_guild_remove(self, guild: discord.Guild) -> None:
+        if self.is_ready():
+            await self._keep_servers()
+
+    async def _keep_servers(self) -> None:
+        """Forgets who had which roles on servers that the bot has left, also while it was not running."""
+        servers = [str(guild.id) for guild in self.guilds if self.guests.serves(guild.id)]
+        await asyncio.to_thread(self.studio.chat.keep_servers, servers, self.studio.terms())
 
     async def on_guild_join(self, guild: discord.Guild) -> None:
         if not self.guests.serves(guild.id):
@@ -140,14 +160,19 @@ class Bot(discord.Client):
         if str(interaction.user.id) in self.studio.settings.owner:
             return True
         app = self.application
-        team = {member.id for member in app.team.members} if app and app.team else set()
-        return bool(app) and interaction.user.id in {app.owner.id if app.owner else 0, *team}
+        return app is not None and interaction.user.id in owners_of(app)
+
+    async def admit(self, interaction: discord.Interaction, command: str) -> ChatMember:
+        """Whether a command may be given here and now. Raises CalotypeError."""
+        channel = place_of(interaction).ruling_channel
+        return await asyncio.to_thread(self.studio.admit, person_of(interaction), command, channel)
 
     async def queue(
         self,
         interaction: discord.Interaction,
         work: Callable[[CommandPlace, list[bytes]], Queued],
         *,
+        command: str = "",
         attachments: Sequence[discord.Attachment] = (),
     ) -> None:
         """Queues the jobs of a command by `work` in a thread, and shows them.
@@ -157,7 +182,10 @@ class Bot(discord.Client):
 
         Args:
             work: takes the place of the messages, and the contents of the attachments.
+            command: that is admitted before its attachments are read; empty: `work` admits the person.
         """
+        if command:
+            await self.admit(interaction, command)
         is_hidden = await asyncio.to_thread(is_private, self.studio, person_of(interaction))
         channel = (await interaction.user.create_dm()).id if is_hidden else None
         contents = [await fetched(attachment, self.studio.service.max_upload) for attachment in attachments]
@@ -254,9 +282,10 @@ class Bot(discord.Client):
     async def _press(self, interaction: discord.Interaction, action: str, job_id: str, index: int) -> None:
         person, language = person_of(interaction), language_for(interaction)
         message, job = await asyncio.to_thread(self.studio.pressed, person, job_id, language)
-        if action in FREE:  # the others are counted where they are queued
-            command = command_of(action, job) if action in ("u", "vr") else ""
-            await asyncio.to_thread(self.studio.admit, person, command, place_of(interaction).ruling_channel)
+        if action in ("u", "vr"):
+            await self.admit(interaction, command_of(action, job))
+        elif action in FREE:
+            await asyncio.to_thread(self.studio.admit_alone, person)
         if action == "i":
             await self.say(interaction, await asyncio.to_thread(job_facts, job, index, language))
         elif action == "vr":

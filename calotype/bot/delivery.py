@@ -78,18 +78,21 @@ class Delivery:
     async def deliver(self, message: ChatMessage, make: Make, *, is_end: bool, since: float) -> bool:
         """Edits the message of a job, or sends it where there is none: in its channel, else directly to the person.
 
-        Where it cannot be edited any more, a new one shows the end of the job. Nobody may be reached; then the message
-        is final, and the person finds the job by /show.
+        Where it cannot be edited any more, a new one shows the end of the job; the bot deletes one that is only too old
+        for that, so that it does not say for ever that the job waits. Nobody may be reached; then the message is final,
+        and the person finds the job by /show.
 
         Args:
             since: when the job was queued, in seconds since 1970.
         Returns:
             False if the message stays as it is until the job ends.
         """
+        is_stale = False
         if message.message not in ("", GONE):
             fault = await self._edited(message, make)
             if fault is None:
                 return True
+            is_stale = fault.code == OLD_MESSAGE
             if not is_end:
                 if fault.code == UNKNOWN_MESSAGE:
                     await self._change(message, message=GONE)
@@ -105,6 +108,8 @@ class Delivery:
             await self._change(message, is_final=True)
         else:
             await self._change(message, channel=sent[0], message=sent[1])
+            if is_stale:
+                await self._delete(message)
         return True
 
     async def _edited(self, message: ChatMessage, make: Make) -> Refused | None:
@@ -115,6 +120,14 @@ class Delivery:
             LOG.warning("job %s: its message cannot be edited: %s", message.job, fault)
             return fault
         return None
+
+    async def _delete(self, message: ChatMessage) -> None:
+        """Deletes a message that another one has replaced; it stays where Discord does not do that now."""
+        place = self._client.get_partial_messageable(int(message.channel))
+        try:
+            await place.get_partial_message(int(message.message)).delete()
+        except (discord.DiscordException, aiohttp.ClientError, OSError) as fault:
+            LOG.warning("job %s: its old message stays: %s", message.job, fault)
 
     async def _sent_before(self, message: ChatMessage, since: float) -> str:
         """The id of another message of a job that its channel has, as the bot was killed before it could remember it;

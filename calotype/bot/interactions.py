@@ -28,12 +28,14 @@ def person_of(interaction: discord.Interaction) -> Person:
 
 def as_person(user: discord.Member | discord.User) -> Person:
     joined, roles = getattr(user, "joined_at", None), getattr(user, "roles", None)
+    server = str(user.guild.id) if isinstance(user, discord.Member) else ""
     return Person(
         str(user.id),
         discord.utils.snowflake_time(user.id).timestamp(),
         joined.timestamp() if joined else None,
         None if roles is None else tuple(str(role.id) for role in roles),
         user.display_name,
+        server,
     )
 
 

@@ -6,19 +6,12 @@ from typing import Any
 from calotype.api.shown import without_paths
 from calotype.bot.studio import pictures_of
 from calotype.bot.tags import tags_of
-from calotype.bot.wording import WORDINGS, escaped, shortened
-from calotype.errors import CalotypeError, Message, Wording, duration, plural
+from calotype.bot.wording import WORDINGS, BotWording, escaped, shortened
+from calotype.errors import CalotypeError, Message, duration, plural
 from calotype.jobs.chat import ChatMessage
 from calotype.jobs.jobs import CANCELLED, DONE, FAILED, PAUSED, QUEUED, Job, is_our_fault
 from calotype.jobs.places import Place
 
-TEMPLATES = {
-    "restore": "Restoring",
-    "upscale": "Enlarging",
-    "train_lora": "Training a LoRA",
-    "caption": "Tags of a picture",
-    "blend": "Blended pictures",
-}
 MAX_NEGATIVE = 500  # characters of a negative prompt
 MAX_TAGS = 1200  # characters
 WORDS = {
@@ -60,13 +53,13 @@ def job_text(
     return "\n".join(lines)
 
 
-def head(job: Job, message: ChatMessage, wording: Wording) -> str:
+def head(job: Job, message: ChatMessage, wording: BotWording) -> str:
     """In bold, what was asked for."""
     text = message.text or str(job.task.get("prompt", ""))
     if job.kind == "imagine":
-        return f"**{escaped(text) or wording.translate(TEMPLATES['blend'])}**"
+        return f"**{escaped(text) or wording.translate('Blended pictures')}**"
     name = f" {escaped(job.task.get('output_name', ''))}" if job.kind == "train_lora" else ""
-    return f"**{wording.translate(TEMPLATES.get(job.kind, job.kind))}{name}**"
+    return f"**{wording.title(job.kind)}{name}**"
 
 
 def state(job: Job, place: Place | None = None) -> Message:

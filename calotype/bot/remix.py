@@ -38,6 +38,7 @@ class PromptModal(discord.ui.Modal):
             client = interaction.client
             place = place_of(interaction, parent=await client.origin(interaction, self._message))
             person, key = person_of(interaction), str(interaction.id)
+            await client.admit(interaction, "imagine")
             queued = await asyncio.to_thread(self.queue, client.studio, person, key, place)
             await client.show_queued(interaction, queued)
 

@@ -44,6 +44,7 @@ class Person:
         joined: when the person joined a server of the bot; None: no such server is known.
         roles: ids of roles there; None: not known.
         name: as Discord shows it.
+        server: its id.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Person:
     joined: float | None = None
     roles: tuple[str, ...] | None = None
     name: str = ""
+    server: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ class Studio:
 
     def visit(self, person: Person) -> ChatMember:
         """A person with the account, which is opened at the first use, and kept to the settings; also a banned one."""
-        return self.chat.visit(person.id, self.terms(person), name=person.name, roles=person.roles)
+        known = {"name": person.name, "roles": person.roles, "server": person.server}
+        return self.chat.visit(person.id, self.terms(person), **known)
 
     def member(self, person: Person) -> ChatMember:
         """A person with the account. Raises CalotypeError for banned people."""
@@ -137,28 +140,33 @@ class Studio:
         caller = self.caller(member) if member else Caller(NOBODY)
         return sorted(self.service.names_for(caller)("diffusion"))
 
-    def admit(self, person: Person, command: str = "", channel: str = "") -> ChatMember:
-        """Checks who it is, how fast, and whether the command is allowed in the channel. Raises CalotypeError."""
+    def admit(self, person: Person, command: str, channel: str) -> ChatMember:
+        """Checks who it is, whether the command is allowed in the channel, and how fast person and channel are; this
+        one counts. Raises CalotypeError."""
         member = self.member(person)
-        allowed = self.chat.options(f"channel-{channel}").get("commands") if channel else None
-        if command and allowed and command not in allowed:
+        allowed = self.chat.options(f"channel-{channel}").get("commands")
+        if allowed and command not in allowed:
             names = ", ".join(f"/{name}" for name in allowed)
             raise CalotypeError("this channel takes {names} only; go to another one", names=names)
-        self.check_pace(person.id, channel)
-        return member
-
-    def check_pace(self, person: str, channel: str = "") -> None:
-        """Counts a command or a press. Raises CalotypeError if there were too many of the person, or in the channel."""
-        try:
-            self.flood.take(person)
-        except Refusal:
-            wait = max(1, round(self.flood.wait_for(person)))
-            raise CalotypeError("that is too fast; go on in {seconds} s", seconds=wait) from None
+        self._check_flood(person)
         try:
             self.crowd.take(channel)
-        except Refusal:
-            wait = max(1, round(self.crowd.wait_for(channel)))
-            raise CalotypeError("too much goes on in this channel; go on in {seconds} s", seconds=wait) from None
+        except Refusal as fault:
+            template = "too much goes on in this channel; go on in {seconds} s"
+            raise CalotypeError(template, **fault.message.values) from None
+        return member
+
+    def admit_alone(self, person: Person) -> ChatMember:
+        """`admit` for what only the person sees: it is allowed everywhere, and no channel is busy with it."""
+        member = self.member(person)
+        self._check_flood(person)
+        return member
+
+    def _check_flood(self, person: Person) -> None:
+        try:
+            self.flood.take(person.id)
+        except Refusal as fault:
+            raise CalotypeError("that is too fast; go on in {seconds} s", **fault.message.values) from None
 
     # Jobs
 
@@ -172,12 +180,14 @@ class Studio:
         parent: Job | None = None,
         mask: BinaryIO | None = None,
     ) -> Queued:
-        """Queues the jobs of a prompt, over a picture if there is one. Raises CalotypeError if none is.
+        """Queues the jobs of a prompt, of a person who was admitted, over a picture if there is one.
 
         Args:
             mask: of the picture's size; only where it is white the picture is drawn anew.
+        Raises:
+            CalotypeError: no job is in the queue.
         """
-        member = self.admit(person, "imagine", place.ruling_channel)
+        member = self.member(person)
         rows = self.rows
         prompts = read_prompts(text, rows, usual_row(rows, member))
         self.check_tasks("imagine", (prompt.task for prompt in prompts), place)
@@ -266,8 +276,8 @@ class Studio:
         key: str,
         place: CommandPlace,
     ) -> Queued:
-        """Queues the restoring or enlarging of a picture. Raises CalotypeError."""
-        member = self.admit(person, kind, place.ruling_channel)
+        """Queues the restoring or enlarging of a picture, of a person who was admitted. Raises CalotypeError."""
+        member = self.member(person)
         order = {"kind": kind, "task": dict(task), "files": {"source": self.stored(member, picture, name)}}
         job, is_new = self.submit(member, person, order, key, place)
         return Queued((job,), is_new)
@@ -346,13 +356,14 @@ class Studio:
         if presser != message.member and member and member.options.get("presses") == "mine":
             raise CalotypeError("only the person who gave this command may press its buttons")
 
-    def describe(self, person: Person, picture: BinaryIO, name: str, place: CommandPlace) -> dict[str, Any]:
-        """The parameters that a picture was generated with, by A1111's names; empty if it has none.
+    def describe(self, person: Person, picture: BinaryIO, name: str) -> dict[str, Any]:
+        """The parameters that a picture was generated with, by A1111's names, for a person who was admitted; empty if
+        it has none.
 
         Raises:
             CalotypeError: it cannot be read.
         """
-        member = self.admit(person, "describe", place.ruling_channel)
+        member = self.member(person)
         upload = self.stored(member, picture, name).partition("/")[0]
         path = self.service.store.files.upload(upload)
         return describe_picture(path, self.service.settings.max_pixels)["parameters"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from calotype.api.trained import keep_trained
 from calotype.bot.blocked import check_words
+from calotype.bot.settings import BotSettings
 from calotype.bot.studio import MODEL, CommandPlace, Person, Queued, Studio, usual_row
 from calotype.errors import CalotypeError
 from calotype.jobs.chat import ChatMessage
@@ -13,6 +14,14 @@ from calotype.jobs.jobs import Job
 from calotype.suffixes import SUFFIXES
 
 NAME = re.compile(r"[a-zA-Z0-9][\w-]{0,39}", re.ASCII)  # of a LoRA, as prompts call it
+
+
+def check_training(settings: BotSettings, name: str) -> None:
+    """Raises CalotypeError if training is not open, or no LoRA can have this name."""
+    if not settings.training:
+        raise CalotypeError("training is not open here; ask the owner of this bot")
+    if not NAME.fullmatch(name):
+        raise CalotypeError("{option} is up to 40 letters, digits, - and _, without spaces", option="name")
 
 
 def train(
@@ -24,20 +33,17 @@ def train(
     key: str,
     place: CommandPlace,
 ) -> Queued:
-    """Queues the training of a LoRA on photos, each with its file name.
+    """Queues the training of a LoRA on photos, each with its file name, of a person who was admitted.
 
     Args:
         name: of the LoRA, and the word that stands for what it learns.
         about: what the photos show; each caption is the name and this.
     Raises:
-        CalotypeError: training is not open, the name cannot be one, a file is no photo, or the queue takes no more.
+        CalotypeError: `check_training` does, a file is no photo, or the queue takes no more.
     """
     settings = studio.settings
-    if not settings.training:
-        raise CalotypeError("training is not open here; ask the owner of this bot")
-    member = studio.admit(person, "train", place.ruling_channel)
-    if not NAME.fullmatch(name):
-        raise CalotypeError("{option} is up to 40 letters, digits, - and _, without spaces", option="name")
+    check_training(settings, name)
+    member = studio.member(person)
     caption = " ".join(f"{name} {about}".split())
     check_words(caption, settings.blocked_words, settings.appeal)
     steps = settings.training_steps
@@ -66,12 +72,16 @@ def _suffix(file: str) -> str:
 
 
 def kept_name(studio: Studio, message: ChatMessage, job: Job) -> str | CalotypeError:
-    """The name by which the prompts of its owner call a LoRA that was trained, kept at the first call; or why not."""
+    """The name by which the prompts of its owner call a LoRA that was trained, kept at the first call; or why not.
+
+    It is its owner's alone. An administrator shares it with everybody by keeping it on the page.
+    """
     result = next((result for result in job.results if result.name.endswith(".safetensors")), None)
     member = studio.chat.member(message.member)
     if result is None or member is None:
         return CalotypeError("the training has made no file")
     try:
-        return keep_trained(studio.service, studio.caller(member), job, result)
+        caller = studio.caller(member)
+        return keep_trained(studio.service, caller, job, result, caller.owner)
     except CalotypeError as fault:  # too many files, or none any more
         return fault

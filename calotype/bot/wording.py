@@ -25,13 +25,36 @@ COMMANDS = {
     "train_lora": "/train",
     "caption": "/describe",
 }  # by the kind of a job
+TEMPLATES = {
+    "restore": "Restoring",
+    "upscale": "Enlarging",
+    "split": "Cutting out photos",
+    "colour": "Colouring",
+    "imagine": "Drawing",
+    "find_faces": "Finding faces",
+    "caption": "Tags of a picture",
+    "train_lora": "Training a LoRA",
+    "train_gan": "Training a GAN",
+    "train_upscaler": "Training an upscaler",
+    "train_restorer": "Training a face restorer",
+    "train_repairer": "Training a finder of scratches",
+    "train_diffusion": "Training a diffusion model",
+    "merge_lora": "Merging LoRAs",
+    "resize_lora": "Resizing a LoRA",
+    "extract_lora": "Extracting a LoRA",
+    "convert_lora": "Converting a LoRA",
+}  # what a job does, by its kind
 
 
 class BotWording(Wording):
-    """`/upscale` for a task, options by their names."""
+    """`/upscale` for a task, or what it does where no command does that; options by their names."""
 
     def task(self, kind: str) -> str:
-        return COMMANDS.get(kind, kind)
+        return COMMANDS.get(kind) or self.title(kind)
+
+    def title(self, kind: str) -> str:
+        """What a job of a kind does, as a heading."""
+        return self.translate(TEMPLATES.get(kind, kind))
 
 
 WORDINGS = {language: BotWording(language) for language in NAMES}

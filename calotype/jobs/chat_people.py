@@ -8,7 +8,7 @@ the truth to workers and to the page.
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from calotype.jobs.database import Database
 from calotype.jobs.jobs import Conflict, NotFound
 from calotype.jobs.rows import upsert
 from calotype.jobs.schema import JOBS, UPLOADS, USAGE_DAYS
-from calotype.jobs.tables import CHAT_CODES, CHAT_MEMBERS, CHAT_MESSAGES, CHAT_OPTIONS, INVITATIONS
+from calotype.jobs.tables import CHAT_CODES, CHAT_MEMBERS, CHAT_MESSAGES, CHAT_OPTIONS, CHAT_ROLES, INVITATIONS
 from calotype.jobs.usage import DAY, add_usage, spent
 from calotype.jobs.users import CHAT_NAME, Accounts, hash_of_code
 
@@ -32,7 +32,7 @@ class ChatMember:
 
     id: str
     account: Account
-    is_own: bool  # the account was opened for the chat
+    is_own: bool  # the account is the one that was opened for the chat, not one of the page
     is_banned: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""  # as the chat shows it; by an untrusted person
@@ -60,45 +60,67 @@ class ChatPeople:
     def member(self, member_id: str) -> ChatMember | None:
         with self._database.reading() as db:
             row = _row(db, member_id)
-        if row is None:
-            return None
-        return ChatMember(row.id, self._accounts.get(row.user), row.is_own, row.is_banned, row.options, row.name)
+            return None if row is None else self._member(db, row)
 
-    def visit(self, member_id: str, terms: Terms, *, name: str = "", roles: Sequence[str] | None = None) -> ChatMember:
+    def _member(self, db: Connection, row: Row) -> ChatMember:
+        account, is_own = self._accounts.get_within(db, row.user), _is_own(row)
+        return ChatMember(row.id, account, is_own, row.is_banned, row.options, row.name)
+
+    def visit(
+        self, member_id: str, terms: Terms, *, name: str = "", roles: Sequence[str] | None = None, server: str = ""
+    ) -> ChatMember:
         """A person who comes by; an account is opened at the first time. The trial of somebody who is no newcomer any
         more ends.
 
         Args:
             name: as the chat shows it; empty: as before.
-            roles: None: as before.
+            roles: those on the server; None: as before. Those on other servers stay.
         """
-        known = {"name": name.encode("utf-8", "replace").decode()[:MAX_NAME]} if name else {}
-        known |= {} if roles is None else {"roles": sorted(roles)}
+        name = name.encode("utf-8", "replace").decode()[:MAX_NAME]
         with self._database.reading() as db:
             row = _row(db, member_id)
-            is_settled = row is not None and all(getattr(row, key) == value for key, value in known.items())
-            is_settled = is_settled and not self._due(db, row, terms)
-        if not is_settled:
-            with self._database.writing() as db:
-                if _row(db, member_id) is None:
-                    self._open(db, member_id, terms)
-                self.change_within(db, member_id, **known)
-                self._settle(db, _row(db, member_id), terms)
-        return self.member(member_id)
+            is_known = row is not None and name in ("", row.name) and _knows_roles(db, member_id, roles, server)
+            if is_known and not self._due(db, row, terms):
+                return self._member(db, row)
+        with self._database.writing() as db:
+            if _row(db, member_id) is None:
+                self._open(db, member_id, terms)
+            self.change_within(db, member_id, **({"name": name} if name else {}))
+            _set_roles(db, member_id, roles, server)
+            self._settle(db, _row(db, member_id), terms)
+            return self._member(db, _row(db, member_id))
 
     def settle(self, terms: Terms) -> None:
-        """Brings everybody who is no newcomer to the bot's settings, which may have changed."""
+        """Brings everybody who is no newcomer to the bot's settings, which may have changed.
+
+        Whether somebody was given something is not known of a store from before migration 0006: who has as much as the
+        settings give was given nothing else.
+        """
         with self._database.writing() as db:
+            is_unknown = CHAT_MEMBERS.c.is_granted.is_(False), CHAT_MEMBERS.c.granted.is_not(None)
+            usual = update(CHAT_MEMBERS).where(*is_unknown, CHAT_MEMBERS.c.granted == terms.daily)
+            db.execute(usual.values(granted=None))
+            db.execute(update(CHAT_MEMBERS).where(*is_unknown).values(is_granted=True))
             for row in db.execute(select(CHAT_MEMBERS)).all():
                 if self._accounts.get_within(db, row.own_user).invitation is None:
                     self._settle(db, row, terms)
+
+    def keep_servers(self, servers: Collection[str], terms: Terms) -> None:
+        """Forgets the roles of people on all other servers: the bot has left them."""
+        gone = CHAT_ROLES.c.server.not_in(("", *servers))
+        with self._database.reading() as db:  # usually there is none, and nothing is locked
+            if db.scalar(select(CHAT_ROLES.c.member).where(gone).limit(1)) is None:
+                return
+        with self._database.writing() as db:
+            for member_id in set(db.scalars(delete(CHAT_ROLES).where(gone).returning(CHAT_ROLES.c.member))):
+                self._settle_roles(db, member_id, terms)
 
     def _open(self, db: Connection, member_id: str, terms: Terms) -> None:
         invitation = None if terms.trial is None else self._trial(db, terms.trial)
         given = Allowance(seconds=terms.daily) if invitation is None else TRIAL
         account = self._accounts.add_within(db, f"{CHAT_NAME}{member_id}", given, invitation)
-        values = {"id": member_id, "user": account.id, "own_user": account.id, "is_own": True, "is_banned": False}
-        values |= {"options": {}, "name": "", "roles": [], "is_granted": False, "granted": None}
+        values = {"id": member_id, "user": account.id, "own_user": account.id, "is_banned": False}
+        values |= {"options": {}, "name": "", "is_granted": False, "granted": None}
         db.execute(insert(CHAT_MEMBERS).values(**values, created=self._clock()))
 
     def _trial(self, db: Connection, seconds: float) -> str:
@@ -132,13 +154,13 @@ class ChatPeople:
 
     def _given(self, db: Connection, row: Row, daily: float) -> float | None:
         """Device seconds a day of a person who is no newcomer: the most of what the person and the roles were given."""
-        own = row.granted if row.is_granted else daily
+        own = row.granted if row.is_granted or row.granted is not None else daily
         limits = [own, *self._roles(db, row)]
         return None if None in limits else max(limits)
 
     def _roles(self, db: Connection, row: Row) -> list[float | None]:
-        """What the roles of a person were given."""
-        ids = [f"role-{role}" for role in row.roles]
+        """What the roles of a person were given, on whatever server."""
+        ids = {f"role-{role}" for roles in _roles_by_server(db, row.id).values() for role in roles}
         found = db.scalars(select(CHAT_OPTIONS.c.options).where(CHAT_OPTIONS.c.id.in_(ids))) if ids else ()
         return [options["seconds"] for options in found if "seconds" in options]
 
@@ -159,17 +181,18 @@ class ChatPeople:
 
     def grant(self, member_id: str, seconds: float | None, terms: Terms, *, is_usual: bool = False) -> None:
         """Device seconds a day for a person, None: without limit; a trial ends with it. Of somebody who is linked, the
-        account of the page gets them.
+        account of the page gets them too.
 
         Args:
-            is_usual: what the bot's settings give instead, also when they change.
+            is_usual: what the bot's settings give instead, also when they change; an account of the page, of which they
+                say nothing, stays as it is.
         """
         with self._database.writing() as db:
             self.change_within(db, member_id, is_granted=not is_usual, granted=None if is_usual else seconds)
             row = _row(db, member_id)
             self._settle(db, row, Terms(terms.daily))
-            if not row.is_own:
-                self._accounts.allow_within(db, row.user, terms.daily if is_usual else seconds)
+            if not _is_own(row) and not is_usual:
+                self._accounts.allow_within(db, row.user, seconds)
 
     def grant_role(self, role: str, seconds: float | None, terms: Terms, *, is_usual: bool = False) -> None:
         """Device seconds a day for everybody with a role who has no more; `is_usual`: none for the role any more."""
@@ -179,10 +202,14 @@ class ChatPeople:
             else:
                 options = {"seconds": seconds}
                 upsert(db, CHAT_OPTIONS, {"id": f"role-{role}", "options": options}, {"options": options})
-            for row in db.execute(select(CHAT_MEMBERS)).all():
-                if role in row.roles:
-                    account = self._accounts.get_within(db, row.own_user)
-                    self._settle(db, row, Terms(terms.daily, account.trial_seconds if account.invitation else None))
+            for member_id in {row.member for row in db.execute(select(CHAT_ROLES)) if role in row.roles}:
+                self._settle_roles(db, member_id, terms)
+
+    def _settle_roles(self, db: Connection, member_id: str, terms: Terms) -> None:
+        """Brings a person whose roles have changed to what they give; who is a newcomer stays one."""
+        row = _row(db, member_id)
+        account = self._accounts.get_within(db, row.own_user)
+        self._settle(db, row, Terms(terms.daily, account.trial_seconds if account.invitation else None))
 
     def join(self, member_id: str, invitation: str) -> ChatMember:
         """Has a newcomer share the trial of an invitation, instead of a trial of their own; what they have used counts
@@ -196,13 +223,13 @@ class ChatPeople:
         with self._database.writing() as db:
             row = _row(db, member_id)
             account = self._accounts.get_within(db, row.own_user)
-            if account.invitation is None or not row.is_own:
+            if account.invitation is None or not _is_own(row):
                 raise Conflict("an invitation is for newcomers; you have a budget of each day already")
             found = self._accounts.invitation_within(db, invitation, account.id)
             used = db.scalar(select(func.sum(USAGE_DAYS.c.seconds)).where(USAGE_DAYS.c.account == account.id)) or 0.0
             add_usage(db, f"invitation-{found}", self._today, used)
             self._accounts.change_within(db, account.id, invitation=found)
-        return self.member(member_id)
+            return self._member(db, row)
 
     # The account on the page
 
@@ -216,7 +243,7 @@ class ChatPeople:
         """
         with self._database.writing() as db:
             row = _row(db, member_id)
-            if not row.is_own:
+            if not _is_own(row):
                 name = self._accounts.get_within(db, row.user).name
                 raise Conflict("you are linked to the account {name} already; /unlink ends that", name=name)
             valid = CHAT_CODES.c.hash == hash_of_code(code), CHAT_CODES.c.until >= self._clock()
@@ -232,10 +259,10 @@ class ChatPeople:
                 raise Conflict(template, name=account.name, person=known.name or "?")
             used = spent(db, row.own_user, True, self._clock())
             self._move_today(db, row.own_user, account, used)
-            self.change_within(db, member_id, user=user, is_own=False, moved=used, moved_day=self._today)
+            self.change_within(db, member_id, user=user, moved=used, moved_day=self._today)
             _move(db, row.own_user, user)
             self._accounts.change_within(db, user)
-        return self.member(member_id)
+            return self._member(db, _row(db, member_id))
 
     def unlink(self, member_id: str) -> ChatMember:
         """Gives a person the own account back, with what it had used; the account of the page keeps jobs and uploads.
@@ -245,12 +272,14 @@ class ChatPeople:
         """
         with self._database.writing() as db:
             row = _row(db, member_id)
-            if row.is_own:
+            if _is_own(row):
                 raise Conflict("your Discord account is not linked to an account of the page")
             if row.moved_day == self._today:  # else linking again and again would give a new budget
-                self._move_today(db, row.own_user, self._accounts.get_within(db, row.user), -row.moved)
-            self.change_within(db, member_id, user=row.own_user, is_own=True)
-        return self.member(member_id)
+                account = self._accounts.get_within(db, row.user)
+                left = [spent(db, key, True, self._clock()) for key in (account.id, account.budget.account)]
+                self._move_today(db, row.own_user, account, -min(row.moved, *left))  # a part may be given back already
+            self.change_within(db, member_id, user=row.own_user)
+            return self._member(db, _row(db, member_id))
 
     def _move_today(self, db: Connection, own: str, account: Account, seconds: float) -> None:
         """Counts what an own account has used today for another one instead. A trial stays as used as it was."""
@@ -272,6 +301,31 @@ class ChatPeople:
 
 def _row(db: Connection, member_id: str) -> Row | None:
     return db.execute(select(CHAT_MEMBERS).where(CHAT_MEMBERS.c.id == member_id)).first()
+
+
+def _is_own(row: Row) -> bool:
+    """Whether the account that is charged was opened for the chat."""
+    return row.user == row.own_user
+
+
+def _roles_by_server(db: Connection, member_id: str) -> dict[str, list[str]]:
+    rows = db.execute(select(CHAT_ROLES).where(CHAT_ROLES.c.member == member_id))
+    return {row.server: row.roles for row in rows}
+
+
+def _knows_roles(db: Connection, member_id: str, roles: Sequence[str] | None, server: str) -> bool:
+    known = _roles_by_server(db, member_id)
+    return roles is None or (known.get(server, []) == sorted(roles) and (not server or "" not in known))
+
+
+def _set_roles(db: Connection, member_id: str, roles: Sequence[str] | None, server: str) -> None:
+    """Remembers the roles of a person on a server. Those of a server that was not known end with the first that is."""
+    if roles is None:
+        return
+    if server:
+        db.execute(delete(CHAT_ROLES).where(CHAT_ROLES.c.member == member_id, CHAT_ROLES.c.server == ""))
+    values = {"roles": sorted(roles)}
+    upsert(db, CHAT_ROLES, {"member": member_id, "server": server, **values}, values)
 
 
 def _move(db: Connection, old: str, new: str) -> None:

@@ -271,7 +271,7 @@ class OwnerJobs(StorePart):
             db.execute(delete(RESULTS).where(RESULTS.c.job == job.id))
             values = {"error": None, "progress": None, "started": None, "finished": None, "attempts": 0}
             values |= {"queued": self._clock(), "position": next_position(db), "overtaken": 0}
-            values |= limits_of(job.owner, budget)
+            values |= limits_of(job.owner, budget) | {"settled": job.cost}  # whatever becomes of the next attempt
             set_state(db, job_id, QUEUED, self._clock(), **values)
             db.execute(update(CHAT_MESSAGES).where(CHAT_MESSAGES.c.job == job_id).values(is_final=False))
             queued = load(db, job_id)

@@ -74,6 +74,7 @@ JOBS = Table(
     Column("preview", String(32)),
     Column("error", JsonText),
     Column("cost", Double, nullable=False),
+    Column("settled", Double, nullable=False, server_default="0"),  # of it, what stays charged: before a retry
     Column("work", Double),  # of its task, in a unit of its kind
     Column("parent", String(32)),
     Column("attempts", Integer, nullable=False),

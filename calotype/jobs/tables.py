@@ -65,20 +65,26 @@ CHAT_MEMBERS = Table(
     "chat_members",
     METADATA,
     Column("id", String(32), primary_key=True),  # of the person on Discord
-    Column("user", ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("own_user", String(32), nullable=False, server_default=""),  # the account that was opened for Discord
-    Column("is_own", Boolean, nullable=False),  # `user` is that account, which has no token; else one of the page
+    Column("user", ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),  # that is charged
+    Column("own_user", String(32), nullable=False, server_default=""),  # that was opened for Discord; it has no token
     Column("is_banned", Boolean, nullable=False),
     Column("options", JsonText, nullable=False),  # of /settings
     Column("name", String(100), nullable=False, server_default=""),  # as Discord shows it
-    Column("roles", JsonText, nullable=False, server_default="[]"),  # ids
     Column("is_granted", Boolean, nullable=False, server_default=false()),  # else the bot's settings say how much
-    Column("granted", Double),  # device seconds a day of the own account; no limit if empty
+    Column("granted", Double),  # device seconds a day of the own account; no limit if empty, of who is granted some
     Column(
         "moved", Double, nullable=False, server_default="0"
     ),  # device seconds that count for the account of the page
     Column("moved_day", Integer, nullable=False, server_default="0"),  # since 1970, in UTC: when it was linked
     Column("created", Double, nullable=False),
+)
+
+CHAT_ROLES = Table(
+    "chat_roles",
+    METADATA,
+    Column("member", ForeignKey("chat_members.id", ondelete="CASCADE"), primary_key=True),
+    Column("server", String(32), primary_key=True),  # on Discord; empty: it was not known
+    Column("roles", JsonText, nullable=False),  # ids
 )
 
 CHAT_MESSAGES = Table(

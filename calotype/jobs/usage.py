@@ -169,12 +169,12 @@ def add_usage(db: Connection, account: str, day: int, seconds: float) -> None:
 
 
 def refund(db: Connection, job_id: str) -> None:
-    """Takes the device seconds of a job off its account again. What counts for its turn in the queue stays, as the
-    device was busy."""
-    cost = db.scalar(select(JOBS.c.cost).where(JOBS.c.id == job_id))
+    """Takes the device seconds of a job off its account again, besides those from before it was tried again. What
+    counts for its turn in the queue stays, as the device was busy."""
+    job = db.execute(select(JOBS.c.cost, JOBS.c.settled).where(JOBS.c.id == job_id)).one()
     for account in set(_charged(db, job_id)):
-        take_usage(db, account, cost)
-    set_job(db, job_id, cost=0.0)
+        take_usage(db, account, job.cost - job.settled)
+    set_job(db, job_id, cost=job.settled)
 
 
 def take_usage(db: Connection, account: str, seconds: float) -> None:

@@ -36,8 +36,22 @@ def test_where_a_message_can_no_longer_be_edited_the_end_comes_in_a_new_one(play
         assert len(evening.messages) == 1 and count(evening, EDIT) == 1, "it is left alone until the end"
         studio.service.store.worker_ended("tester")
         await evening.work()
-        _, end = evening.messages
+        end = evening.messages[-1]
         assert "U1" in buttons(end) and len(end.attachments) == 1
+        assert studio.chat.open_messages() == []
+        assert len(evening.messages) == (1 if code == 30046 else 2), "one that says that the job waits does not stay"
+
+    play(scene)
+
+
+def test_an_old_message_that_cannot_be_deleted_harms_nothing(play, studio):
+    async def scene(evening):
+        ann = evening.person("ann")
+        await ann.slash(evening.channel, "imagine", prompt="fox")
+        fail(evening, EDIT, 400, 30046)
+        fail(evening, ("DELETE", EDIT[1]), 500, 0)
+        await evening.work()
+        assert ["U1" in buttons(message) for message in evening.messages] == [False, True]
         assert studio.chat.open_messages() == []
 
     play(scene)
@@ -226,7 +240,8 @@ def test_a_rate_limit_of_an_old_message_means_a_new_one(play, studio, clock, mon
         clock.now += OLD_SECONDS + 1
         monkeypatch.setattr(discord.PartialMessage, "edit", limited)
         await evening.work()
-        assert len(evening.messages) == 2 and "U1" in buttons(evening.messages[1])
+        (message,) = evening.messages
+        assert "U1" in buttons(message)
 
     play(scene)
 

@@ -7,11 +7,13 @@ import discord
 import pytest
 
 from calotype.api.limiter import Rate, RateLimiter
+from calotype.bot.commands.owner import stats_text
 from calotype.bot.settings import BotSettings
 from calotype.bot.studio import DAY, CommandPlace, Person
 from calotype.errors import CalotypeError
 from calotype.jobs.account import Allowance
-from tests.bot.conftest import buttons, work
+from tests.api.conftest import png
+from tests.bot.conftest import OLD, buttons, work
 
 OLD_PERSON = Person("70000000000000007", 0.0, 0.0, (), "Ann *A*")
 PLACE = CommandPlace("1")
@@ -34,7 +36,7 @@ def owner_of(evening, studio, **settings):
     return owner
 
 
-async def text(who, channel, name, **options):
+async def text(who, channel, name, /, **options):
     response = (await who.slash(channel, name, **options)).response
     return plain(response.content) if response else ""  # it is deleted where there is nothing to say
 
@@ -113,6 +115,34 @@ def test_somebody_who_is_known_stays_so_where_nothing_is_known(studio, clock):
 
 
 # The owner's commands
+
+
+def test_of_a_team_only_its_owner_and_those_who_may_change_the_app_are_owners(play, studio):
+    async def scene(evening):
+        role = evening.guild.create_role("admin", permissions=discord.Permissions(administrator=True))
+        accepted, invited = 2, 1
+        roles = {
+            "head": (accepted, "read_only"),
+            "admin": (accepted, "admin"),
+            "developer": (accepted, "developer"),
+            "reader": (accepted, "read_only"),
+            "asked": (invited, "admin"),
+        }
+        people = {name: evening.person(name, roles=[role]) for name in (*roles, "ann")}
+        users = {
+            name: {"id": str(people[name].id), "username": name, "discriminator": "0", "avatar": None} for name in roles
+        }
+        members = [
+            {"user": users[name], "membership_state": joined, "role": role} for name, (joined, role) in roles.items()
+        ]
+        team = {"id": "1", "name": "team", "icon": None, "owner_user_id": str(people["head"].id), "members": members}
+        app = await evening.bot.http.application_info()
+        evening.bot._application = discord.AppInfo(evening.bot._connection, {**app, "team": team})
+        said = {name: await text(person, evening.channel, "stats") for name, person in people.items()}
+        owners = [name for name in said if said[name] != "this command is for the owner of the bot"]
+        assert owners == ["head", "admin", "developer"]
+
+    play(scene)
 
 
 def test_a_ban_is_by_id_too_and_its_end_renews_nothing(play, studio, clock):
@@ -217,6 +247,18 @@ def test_stats_tell_who_used_what_within_a_message(play, studio, accounts, clock
     play(scene)
 
 
+def test_stats_name_every_kind_of_job_in_the_owners_language(play, studio, accounts):
+    async def scene(evening):
+        store, page = studio.service.store, accounts.add("maria")
+        for kind in ("colour", "split", "upscale"):
+            store.submit(page.id, kind, {})
+            store.finish(store.claim("w"), [], 1)
+        told = stats_text(evening.bot, 30, "zh")
+        assert "/upscale 1" in told and "上色 1" in told and "裁出照片 1" in told
+
+    play(scene)
+
+
 # Budgets
 
 
@@ -246,7 +288,43 @@ def test_a_larger_prompt_counts_for_more(studio):
     assert studio.service.store.counts() == {"done": 1}
 
 
+def test_roles_of_every_server_count_until_the_bot_leaves_it(play, studio):
+    async def scene(evening):
+        owner_of(evening, studio, daily_seconds=5)
+        other = evening.env.create_guild("other")
+        patron, talk = other.create_role("patron"), other.create_text_channel("talk")
+        ann = evening.person("ann")
+        there = other.add_member(ann.user, roles=[patron])
+        studio.chat.grant_role(str(patron.id), 900, studio.terms())
+        for who, channel in ((there, talk), (ann, evening.channel)):
+            assert "of 900 device seconds used today" in await text(who, channel, "info")
+        await evening.restart()
+        assert "of 900 device seconds used today" in await text(ann, evening.channel, "info")
+        await evening.bot.get_guild(other.id).leave()
+        await evening.env.settle()
+        assert "of 5 device seconds used today" in await text(ann, evening.channel, "info")
+        studio.chat.visit(str(ann.id), studio.terms(), roles=[str(patron.id)], server="1")  # left while the bot was off
+        assert "of 900 device seconds used today" in await text(ann, evening.channel, "info")
+        await evening.restart()
+        assert "of 5 device seconds used today" in await text(ann, evening.channel, "info")
+
+    play(scene)
+
+
 # Links
+
+
+def test_a_grant_of_the_usual_leaves_the_account_of_the_page_as_it_is_and_says_so(play, studio, accounts):
+    async def scene(evening):
+        owner, ann = owner_of(evening, studio), evening.person("ann")
+        await text(ann, evening.channel, "link", code=accounts.add_code(accounts.add("maria", Allowance(seconds=100))))
+        assert await text(owner, evening.channel, "grant", whom=ann, usual=True) == (
+            "<@N>: what the settings of the bot give, once /unlink has ended the link to the account maria of the page; "
+            "that account stays as it is"
+        )
+        assert "0 of 100 device seconds used today" in await text(ann, evening.channel, "info")
+
+    play(scene)
 
 
 def test_linking_and_its_end_are_one_sentence_each(play, studio, accounts):
@@ -346,6 +424,75 @@ def test_presses_count_as_commands_do_and_a_channel_has_a_pace_too(play, studio)
         assert "too much goes on in this channel; go on in" in said[-1]
         other = evening.guild.create_text_channel("other")
         assert "too much" not in await text(ben, other, "imagine", prompt="fox")
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    "reason", ["has closed it for you", "takes /cancel only", "that is too fast", "too much goes on"]
+)
+def test_what_is_refused_is_not_downloaded_before(play, studio, monkeypatch, reason):
+    studio.settings = BotSettings(account_days=0, member_days=0, training=True)
+    read = []
+
+    async def reading(attachment, **_):
+        read.append(attachment.filename)
+        return png(8, 8)
+
+    async def scene(evening):
+        ann, file = evening.person("ann"), ("a.png", png(8, 8))
+        await text(ann, evening.channel, "info")
+        await ann.send(evening.channel, "look", attachments=[file])
+        (photo,) = evening.messages
+        if reason == "has closed it for you":
+            studio.chat.change_member(str(ann.id), is_banned=True)
+        elif reason == "takes /cancel only":
+            studio.chat.set_options(f"channel-{evening.channel.id}", {"commands": ["cancel"]})
+        elif reason == "that is too fast":
+            studio.flood = RateLimiter(Rate(0, 1))
+        else:
+            studio.crowd = RateLimiter(Rate(0, 1))
+        monkeypatch.setattr(discord.Attachment, "read", reading)
+        said = [
+            await text(ann, evening.channel, name, **options)
+            for name, options in {
+                "imagine": {"prompt": "fox", "picture": file},
+                "restore": {"picture": file},
+                "upscale": {"picture": file},
+                "describe": {"picture": file},
+                "blend": {"picture1": file, "picture2": file},
+                "train": {"name": "x", "photo1": file},
+            }.items()
+        ]
+        for name in ("Restore faces", "Upscale 2x", "Info"):
+            said.append((await ann.context_menu(evening.channel, name, photo)).response.content)
+        assert [reason in line for line in said] == [True] * 9 and read == []
+        studio.settings = OLD
+        assert "training is not open" in await text(ann, evening.channel, "train", name="x", photo1=file)
+        assert read == []
+
+    play(scene)
+
+
+def test_what_only_the_person_sees_counts_for_the_person_and_not_for_the_channel(play, studio):
+    async def scene(evening):
+        ann, ben = evening.person("ann"), evening.person("ben")
+        channel = evening.bot.get_channel(evening.channel.id)
+        await channel.create_thread(name="inside", type=discord.ChannelType.public_thread)
+        (thread,) = evening.channel.threads
+        await ann.slash(thread, "imagine", prompt="{red, blue} fox")
+        _, message = [message for message in thread.history() if not message.flags.ephemeral]
+        studio.crowd = RateLimiter(Rate(0, 1))  # nothing more in any channel
+        (job,) = studio.service.store.find(limit=1)
+        commands = {"queue": {}, "info": {}, "settings": {}, "show": {"job": job.id}, "cancel": {"job": job.id}}
+        for name, options in {**commands, "link": {"code": "x"}, "unlink": {}}.items():
+            studio.flood = RateLimiter(Rate(1, 1))
+            assert "too much goes on" not in await text(ann, thread, name, **options), name
+            assert "that is too fast" in await text(ann, thread, name, **options), name
+        studio.flood = RateLimiter(Rate(1, 1))
+        await ann.click(message, label="Cancel")
+        assert studio.service.store.counts() == {"cancelled": 2}
+        assert "that is too fast" not in await text(ben, thread, "info"), "each person has a pace of their own"
 
     play(scene)
 

@@ -2,8 +2,11 @@
 
 import pytest
 
+from calotype.api.service import Caller
+from calotype.api.trained import keep_trained
 from calotype.bot.settings import BotSettings
 from calotype.engine import Engine
+from calotype.jobs.jobs import NewResult
 from tests.api.conftest import png
 from tests.bot.conftest import buttons
 
@@ -39,6 +42,30 @@ def test_photos_become_a_lora_that_its_owner_alone_calls(play, studio, small, ru
         assert "no LoRA is named" in refused.response.content
         await run_all(evening)
         assert "U1" in buttons(evening.messages[1])
+
+    play(scene)
+
+
+def test_what_an_administrator_trains_on_discord_is_theirs_until_the_page_shares_it(play, studio, tmp_path):
+    studio.settings = OPEN
+    service, store = studio.service, studio.service.store
+    admin = service.accounts.add("maria", is_admin=True)
+
+    async def scene(evening):
+        ann, ben = evening.person("ann"), evening.person("ben")
+        await ann.slash(evening.channel, "link", code=service.accounts.add_code(admin))
+        await ann.slash(evening.channel, "train", name="grandma", **dict([photo(1)]))
+        path = tmp_path / "grandma.safetensors"
+        path.write_bytes(b"weights")
+        claim = store.claim("w")
+        done = store.finish(claim, [NewResult(path, path.name, "application/octet-stream")], 1.0)
+        await evening.look()
+        assert "In prompts of yours it is `<lora:grandma:1>`" in evening.messages[0].content
+        anns = await ann.slash(evening.channel, "imagine", prompt="a <lora:grandma:1>")
+        bens = await ben.slash(evening.channel, "imagine", prompt="a <lora:grandma:1>")
+        assert anns.response is None and "no LoRA is named" in bens.response.content
+        keep_trained(service, Caller(admin.id, admin), done, done.results[0], "")
+        assert (await ben.slash(evening.channel, "imagine", prompt="a <lora:grandma:1>")).response is None
 
     play(scene)
 

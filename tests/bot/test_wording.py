@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calotype.bot import wording
-from calotype.bot.wording import MAX_PROMPT, MAX_TEXT, escaped, listed, shortened
+from calotype.bot.wording import MAX_PROMPT, MAX_TEXT, TEMPLATES, WORDINGS, escaped, listed, shortened
+from calotype.tasks import TASKS
 
 MARKDOWN = st.lists(
     st.sampled_from(
@@ -18,6 +19,13 @@ MARKDOWN = st.lists(
     max_size=60,
 ).map("".join)
 UNITS = "utf-16-le"
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_every_kind_of_job_has_a_title_in_each_language(kind):
+    english, chinese = WORDINGS["en"].title(kind), WORDINGS["zh"].title(kind)
+    assert english == TEMPLATES[kind] != kind
+    assert chinese != english and not re.search("[a-z]{2}", chinese)
 
 
 @given(MARKDOWN, st.integers(40, 120))

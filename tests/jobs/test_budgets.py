@@ -115,8 +115,9 @@ class Evening:
         if self.member(person).is_own:
             return
         self.chat.unlink(self.ids[person])
-        self.today[self.owns[person]] += self.moved[person]
-        self.today[self.pages[person].id] -= self.moved[person]
+        moved = min(self.moved[person], self.today[self.pages[person].id])
+        self.today[self.owns[person]] += moved
+        self.today[self.pages[person].id] -= moved
 
     def ban(self, person):
         for is_banned in (True, False):

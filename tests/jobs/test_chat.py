@@ -3,6 +3,7 @@
 import io
 
 import pytest
+from sqlalchemy import text
 
 from calotype.errors import CalotypeError
 from calotype.jobs.account import Allowance
@@ -89,6 +90,55 @@ def test_settings_reach_those_who_were_given_nothing_else(chat, accounts):
     assert seconds("3") == [50] and chat.visit("3", Terms(40), roles=[]).account.budget.seconds == 40
 
 
+def test_roles_of_all_servers_count_until_the_bot_leaves_one(chat):
+    def seconds(id):
+        return chat.member(id).account.budget.seconds
+
+    chat.grant_role("5", 70, Terms(40))
+    chat.grant_role("6", 90, Terms(40))
+    chat.visit("1", Terms(40), roles=["5"], server="100")
+    chat.visit("1", Terms(40), roles=["6"], server="200")
+    assert chat.visit("1", Terms(40), roles=["5"], server="100").account.budget.seconds == 90
+    chat.grant_role("6", 80, Terms(40))
+    assert seconds("1") == 80
+    chat.keep_servers(["100", "200"], Terms(40))
+    assert seconds("1") == 80
+    chat.keep_servers(["100"], Terms(40))
+    assert seconds("1") == 70
+    assert chat.visit("1", Terms(40), roles=[], server="100").account.budget.seconds == 40
+    chat.visit("2", Terms(40), roles=["6"])  # of a store from before servers were known
+    assert seconds("2") == 80 and chat.visit("2", Terms(40), roles=[], server="100").account.budget.seconds == 40
+    chat.visit("3", Terms(40, 10), server="100", roles=[])
+    chat.visit("3", Terms(40, 10), server="200", roles=["4"])
+    chat.keep_servers(["100"], Terms(40))
+    assert seconds("3") == 10, "a newcomer stays one"
+
+
+def test_what_was_given_before_that_was_remembered_is_told_by_the_setting(chat, accounts, store):
+    for id, seconds in (("1", 60), ("2", 90), ("3", None)):
+        chat.visit(id, Terms(60))
+        chat.grant(id, seconds, Terms(60))
+    with store.database.writing() as db:  # as migration 0006 leaves it
+        db.execute(text("UPDATE chat_members SET is_granted = false WHERE granted IS NOT NULL"))
+    assert chat.visit("2", Terms(60)).account.budget.seconds == 90
+    chat.settle(Terms(60))
+    chat.settle(Terms(50))
+    assert [chat.member(id).account.budget.seconds for id in "123"] == [50, 90, None]
+
+
+def test_what_the_settings_give_leaves_the_account_of_the_page_as_it_is(chat, accounts):
+    ann = accounts.add("ann", Allowance(seconds=100))
+    chat.visit("7", Terms(60))
+    chat.grant("7", 80, Terms(60))
+    chat.link("7", accounts.add_code(ann))
+    chat.grant("7", None, Terms(60), is_usual=True)
+    assert chat.member("7").account.budget.seconds == accounts.find("ann").budget.seconds == 100
+    assert chat.unlink("7").account.budget.seconds == 60
+    chat.link("7", accounts.add_code(ann))
+    chat.grant("7", 30, Terms(60))
+    assert chat.member("7").account.budget.seconds == chat.unlink("7").account.budget.seconds == 30
+
+
 def test_newcomers_with_an_invitation_share_its_trial(chat, accounts, store):
     code = accounts.invite(2, 100)
     anns, bens = (chat.visit(id, Terms(600, 30)) for id in "78")
@@ -162,6 +212,23 @@ def test_linking_again_and_again_gives_nobody_more(chat, accounts, store, clock)
     chat.unlink("7")
     assert store.spent(ann.id) == store.spent(member.account.id) == 0
     assert store.spent(ann.id, is_daily=False) + store.spent(member.account.id, is_daily=False) == 58
+
+
+@pytest.mark.parametrize("is_trial", [False, True])
+def test_the_end_of_a_link_takes_back_no_more_than_is_left(chat, accounts, store, is_trial):
+    ann = accounts.sign_up(accounts.invite(1, 100), "ann")[0] if is_trial else accounts.add("ann")
+    member = chat.visit("7", Terms(600))
+    job = store.submit(member.account.id, "imagine", {}, budget=member.account.budget)
+    claim = store.claim("w")
+    store.pause(job.id)
+    store.park(claim, 30)
+    linked = chat.link("7", accounts.add_code(ann))
+    used(store, linked, 4)
+    store.resume(job.id)
+    store.fail(store.claim("w"), CalotypeError(BUG, kind="KeyError", bug="x"), 5)  # which gives the 30 back
+    chat.unlink("7")
+    keys = ann.id, ann.budget.account, member.account.id
+    assert [store.spent(key, is_daily=False) for key in keys] == [0, 0, 4], "no day has less than nothing"
 
 
 def test_an_account_that_was_invited_on_the_page_has_one_trial_for_both(chat, accounts, store):
@@ -266,6 +333,18 @@ def test_an_error_of_the_program_gives_back_what_a_pause_cost(chat, store):
     store.resume(claim.job.id)
     store.fail(store.claim("w"), CalotypeError(BUG, kind="KeyError", bug="x"), 5)
     assert [store.spent(account, is_daily=False) for account in accounts] == [0, 0]
+
+
+def test_an_error_of_the_program_gives_back_nothing_of_what_the_person_has_cancelled(chat, store):
+    member = chat.visit("7", Terms(60))
+    store.submit(member.account.id, "imagine", {}, budget=member.account.budget)
+    claim = store.claim("w")
+    store.cancel(claim.job.id)
+    store.stop(claim, 6)
+    for _ in range(2):
+        store.retry(claim.job.id, member.account.id, member.account.budget)
+        failed = store.fail(store.claim("w"), CalotypeError(BUG, kind="KeyError", bug="x"), 5)
+        assert failed.cost == store.spent(member.account.id) == 6
 
 
 def test_a_job_that_ends_its_process_again_and_again_is_not_charged(chat, store, clock):

@@ -17,9 +17,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 
 from calotype.errors import CalotypeError
+from calotype.jobs.chat import Chat, Terms
 from calotype.jobs.database import MIGRATIONS, Database
 from calotype.jobs.schema import METADATA
 from calotype.jobs.store import JobStore
+from calotype.jobs.users import Accounts
 
 FIRST_JOB = {
     "id": "a" * 32, "owner": "ann", "account": "ann", "kind": "restore", "task": '{"scale": 2}', "files": "{}",
@@ -77,6 +79,37 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(new_url, tmp_path):
     with store.database.reading() as db:
         newest = ScriptDirectory.from_config(config(db)).get_current_head()
         assert MigrationContext.configure(db).get_current_revision() == newest
+    store.close()
+
+
+def member(db, id, seconds, **more):
+    """A person of the chat with the account that was opened for them."""
+    user = {"id": f"user{id}", "name": f"discord-{id}", "is_admin": False, "is_disabled": False, "seconds": seconds}
+    insert(db, "users", user | {"max_running": 2, "max_queued": 50, "max_stored": 20.0, "created": 1.0})
+    values = {"id": id, "user": f"user{id}", "is_own": True, "is_banned": False, "options": "{}", "created": 1.0}
+    insert(db, "chat_members", values | more)
+
+
+@pytest.mark.parametrize("version", ["0004", "0005"])
+def test_what_people_of_the_chat_have_stays_and_their_roles_are_those_of_some_server(new_url, tmp_path, version):
+    engine = create_engine(new_url)
+    with engine.begin() as db:
+        command.upgrade(config(db), version)
+        for id, seconds in (("1", 300.0), ("2", 900.0), ("3", None), ("4", 600.0)):
+            known = {"own_user": f"user{id}", "roles": '["5"]', "is_granted": seconds != 600, "granted": seconds}
+            member(db, id, seconds, **(known if version == "0005" else {}))
+    engine.dispose()
+    store = JobStore(new_url, tmp_path)
+    chat = Chat(store.database, Accounts(store.database))
+    chat.settle(Terms(300))
+
+    def seconds(daily):
+        return [chat.visit(id, Terms(daily)).account.budget.seconds for id in "123"]
+
+    assert seconds(300) == [300, 900, None] and seconds(50) == [50, 900, None]
+    chat.grant_role("5", 2000, Terms(50))
+    assert seconds(50) == ([2000, 2000, None] if version == "0005" else [50, 900, None])
+    assert all(chat.member(id).is_own for id in "1234")
     store.close()
 
 

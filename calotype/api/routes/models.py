@@ -111,5 +111,6 @@ async def keep_trained(request: Request, caller: CallerOf, service: ServiceOf) -
 
 def _keep_trained(service: Service, caller: Caller, asked: TrainedModel) -> KeptModelView:
     job = service.store.get(asked.job, caller.owner)
-    name = trained.keep_trained(service, caller, job, result_in(job, asked.result, "result"))
-    return KeptModelView(name=name, kind=trained.TRAINED[job.kind], is_own=bool(trained.owner_of(caller)))
+    result, owner = result_in(job, asked.result, "result"), trained.owner_of(caller)
+    name = trained.keep_trained(service, caller, job, result, owner)
+    return KeptModelView(name=name, kind=trained.TRAINED[job.kind], is_own=bool(owner))

@@ -58,4 +58,4 @@ def add(bot: "Bot") -> None:
             return blend(bot.studio, person, contents, shape, prompt, key, place)
 
         async with answering(interaction):
-            await bot.queue(interaction, work, attachments=pictures)
+            await bot.queue(interaction, work, command="blend", attachments=pictures)

@@ -32,4 +32,5 @@ def add(bot: "Bot") -> None:
                 file = io.BytesIO(contents[0]) if contents else None
                 return bot.studio.imagine(person, prompt, str(interaction.id), place, file)
 
-            await bot.queue(interaction, work, attachments=[picture] if picture else [])
+            attachments = [picture] if picture else []
+            await bot.queue(interaction, work, command="imagine", attachments=attachments)

@@ -9,10 +9,10 @@ from discord import app_commands
 
 from calotype.api.shown import without_paths
 from calotype.bot.interactions import _, answering, language_for, person_of
-from calotype.bot.message import TEMPLATES, filled, state, waiting
+from calotype.bot.message import filled, state, waiting
 from calotype.bot.studio import Person, Studio
-from calotype.bot.wording import WORDINGS, escaped, listed
-from calotype.errors import CalotypeError, Message, Wording, duration, plural
+from calotype.bot.wording import WORDINGS, BotWording, escaped, listed
+from calotype.errors import CalotypeError, Message, duration, plural
 from calotype.jobs.chat import ChatMember, ChatMessage
 from calotype.jobs.jobs import PAUSED, QUEUED, RUNNING, Job, NotFound
 from calotype.jobs.places import Place
@@ -54,6 +54,7 @@ def add(bot: "Bot") -> None:
     @app_commands.rename(job=_("job"))
     async def show(interaction: discord.Interaction, job: app_commands.Range[str, 1, 100]) -> None:
         async with answering(interaction):
+            await asyncio.to_thread(bot.studio.admit_alone, person_of(interaction))
             known = await asyncio.to_thread(own_job, bot, person_of(interaction), job)
             await bot.show(interaction, known)
 
@@ -121,9 +122,9 @@ def suggest_jobs(bot: "Bot") -> Any:
     return jobs
 
 
-def title(job: Job, wording: Wording) -> str:
+def title(job: Job, wording: BotWording) -> str:
     """A job in a few words."""
-    prompt = str(job.task.get("prompt", ""))[:SHORT_PROMPT] or wording.translate(TEMPLATES.get(job.kind, job.kind))
+    prompt = str(job.task.get("prompt", ""))[:SHORT_PROMPT] or wording.title(job.kind)
     return f"{prompt} – {without_paths(wording.fill(state(job)))}"
 
 
@@ -162,7 +163,7 @@ async def queue_text(bot: "Bot", interaction: discord.Interaction) -> str:
 def waiting_jobs(bot: "Bot", person: Person) -> list[tuple[Job, Place | None, ChatMessage | None]]:
     """The jobs of a person that have not ended, in their order; a job of the page has no message."""
     studio = bot.studio
-    owner, store = studio.member(person).account.id, studio.service.store
+    owner, store = studio.admit_alone(person).account.id, studio.service.store
     places = {place.job: place for place in store.places(owner)}
     jobs = store.find(owner, OPEN, limit=MAX_FOUND)
     jobs.sort(key=lambda job: (places[job.id].ahead if job.id in places else -1, job.created))
@@ -170,10 +171,10 @@ def waiting_jobs(bot: "Bot", person: Person) -> list[tuple[Job, Place | None, Ch
     return [(job, places.get(job.id), messages.get(job.id)) for job in jobs]
 
 
-def short_prompt(job: Job, wording: Wording) -> str:
+def short_prompt(job: Job, wording: BotWording) -> str:
     """A job in few words: its prompt, or what it is."""
     prompt = str(job.task.get("prompt", ""))
-    return escaped(prompt, SHORT_PROMPT) if prompt else wording.translate(TEMPLATES.get(job.kind, job.kind))
+    return escaped(prompt, SHORT_PROMPT) if prompt else wording.title(job.kind)
 
 
 def cancel_jobs(bot: "Bot", person: Person, job_id: str | None) -> list[Job]:
@@ -183,13 +184,13 @@ def cancel_jobs(bot: "Bot", person: Person, job_id: str | None) -> list[Job]:
         NotFound: the person has no such job.
     """
     studio = bot.studio
-    studio.member(person)
+    studio.admit_alone(person)
     ids = [own_job(bot, person, job_id).id] if job_id else studio.chat.open_jobs(person.id)
     jobs = studio.service.store.find(ids=ids, limit=len(ids))
     return [studio.service.store.cancel(job.id) for job in reversed(jobs) if not job.is_finished]
 
 
-def cancelled_text(jobs: list[Job], wording: Wording) -> str:
+def cancelled_text(jobs: list[Job], wording: BotWording) -> str:
     """How many jobs were cancelled, and which, oldest first."""
     if not jobs:
         return wording.translate("None of your jobs waits or runs.")
@@ -201,7 +202,7 @@ def info_text(bot: "Bot", interaction: discord.Interaction) -> str:
     """The budget of a person, and the queue."""
     studio, wording = bot.studio, WORDINGS[language_for(interaction)]
     person = person_of(interaction)
-    member = studio.member(person)
+    member = studio.admit_alone(person)
     account = Message("your own account for Discord")
     if not member.is_own:
         account = Message("account {name} of the page", name=member.account.name)
@@ -258,7 +259,7 @@ def change_settings(bot: "Bot", interaction: discord.Interaction, given: dict[st
     """Changes what is given, and lists all settings. Raises CalotypeError."""
     studio, wording = bot.studio, WORDINGS[language_for(interaction)]
     person = person_of(interaction)
-    member = studio.member(person)
+    member = studio.admit_alone(person)
     given = {name: value for name, value in given.items() if value is not None}
     if given.get("size") == "0":
         given["size"] = ""
@@ -284,7 +285,7 @@ def change_settings(bot: "Bot", interaction: discord.Interaction, given: dict[st
 def link_account(bot: "Bot", interaction: discord.Interaction, code: str) -> str:
     """Links to the account of a code, or takes an invitation."""
     studio, person = bot.studio, person_of(interaction)
-    studio.admit(person, "", str(interaction.channel_id))
+    studio.admit_alone(person)
     if code.strip().startswith("inv_"):
         member = studio.chat.join(person.id, code)
         values = {"used": studio.service.spent(studio.caller(member)), "limit": member.account.budget.seconds}
@@ -297,7 +298,7 @@ def link_account(bot: "Bot", interaction: discord.Interaction, code: str) -> str
 
 def unlink_account(bot: "Bot", interaction: discord.Interaction) -> str:
     studio, person = bot.studio, person_of(interaction)
-    name = studio.admit(person, "", str(interaction.channel_id)).account.name
+    name = studio.admit_alone(person).account.name
     studio.chat.unlink(person.id)
     line = Message("no longer linked to the account {name}; pictures made meanwhile stay with it", name=name)
     return filled(language_for(interaction), line)

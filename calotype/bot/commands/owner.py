@@ -10,8 +10,8 @@ from discord import app_commands
 from calotype.bot.interactions import _, answering, as_person, language_for, place_of
 from calotype.bot.message import filled
 from calotype.bot.studio import Person
-from calotype.bot.wording import COMMANDS, WORDINGS, escaped
-from calotype.errors import CalotypeError, Message, Wording, plural
+from calotype.bot.wording import WORDINGS, BotWording, escaped
+from calotype.errors import CalotypeError, Message, plural
 from calotype.jobs.account import TRIAL_SECONDS
 from calotype.jobs.figures import UsageFigures, Use
 from calotype.jobs.users import CHAT_NAME
@@ -43,12 +43,7 @@ def add(bot: "Bot") -> None:
     ) -> None:
         async with answering(interaction):
             check_owner(bot, interaction)
-            await asyncio.to_thread(give, bot, whom, seconds, usual)
-            amount = Message("no limit")
-            if usual:
-                amount = Message("what the settings of the bot give")
-            elif seconds is not None:
-                amount = Message("{seconds:g} device seconds a day", seconds=seconds)
+            amount = await asyncio.to_thread(give, bot, whom, seconds, usual)
             line = Message("{whom}: {amount}", whom=whom.mention, amount=amount)
             await bot.say(interaction, filled(language_for(interaction), line))
 
@@ -129,13 +124,23 @@ def check_owner(bot: "Bot", interaction: discord.Interaction) -> None:
         raise CalotypeError("this command is for the owner of the bot")
 
 
-def give(bot: "Bot", whom: discord.User | discord.Member | discord.Role, seconds: float | None, usual: bool) -> None:
+def give(bot: "Bot", whom: discord.User | discord.Member | discord.Role, seconds: float | None, usual: bool) -> Message:
+    """Gives device seconds a day to a person or a role. Returns what they have now."""
     studio = bot.studio
     if isinstance(whom, discord.Role):
         studio.chat.grant_role(str(whom.id), seconds, studio.terms(), is_usual=usual)
-        return
-    studio.visit(as_person(whom))
-    studio.chat.grant(str(whom.id), seconds, studio.terms(), is_usual=usual)
+    else:
+        member = studio.visit(as_person(whom))
+        studio.chat.grant(str(whom.id), seconds, studio.terms(), is_usual=usual)
+        if usual and not member.is_own:
+            return Message(
+                "what the settings of the bot give, once /unlink has ended the link to the account {name} of the page; "
+                "that account stays as it is",
+                name=member.account.name,
+            )
+    if usual:
+        return Message("what the settings of the bot give")
+    return Message("no limit") if seconds is None else Message("{seconds:g} device seconds a day", seconds=seconds)
 
 
 def somebody(id: str | None) -> Person:
@@ -167,11 +172,11 @@ def stats_text(bot: "Bot", days: int, language: str) -> str:
         for figure in found:
             for kind, number in figure.uses[count].jobs.items():
                 total.jobs[kind] = total.jobs.get(kind, 0) + number
-        lines.append(wording.fill(use_line(count, total)))
+        lines.append(wording.fill(use_line(count, total, wording)))
     text = "\n".join(filter(None, lines))
     for number, figure in enumerate(found):
         block = "\n".join(
-            [f"**{who(figure, wording)}**", *(wording.fill(use_line(n, figure.uses[n])) for n in (1, days))]
+            [f"**{who(figure, wording)}**", *(wording.fill(use_line(n, figure.uses[n], wording)) for n in (1, days))]
         )
         rest = plural(len(found) - number, "and 1 more person", "and {count} more people")
         if len(text) + len(block) + 2 > MAX_STATS:
@@ -180,7 +185,7 @@ def stats_text(bot: "Bot", days: int, language: str) -> str:
     return text
 
 
-def who(figure: UsageFigures, wording: Wording) -> str:
+def who(figure: UsageFigures, wording: BotWording) -> str:
     """The names of an account, on Discord and on the page."""
     people = ", ".join(escaped(name) for name in figure.people)
     if not figure.name:
@@ -191,13 +196,13 @@ def who(figure: UsageFigures, wording: Wording) -> str:
     return wording.fill(Message("{name} ({people} on Discord)", name=name, people=people)) if people else name
 
 
-def use_line(days: int, use: Use) -> Message:
+def use_line(days: int, use: Use, wording: BotWording) -> Message:
     span = plural(days, "today", "{count} days")
     pictures = plural(use.pictures, "1 picture", "{count} pictures")
     values = {"span": span, "seconds": use.seconds, "pictures": pictures}
     if not use.jobs:
         return Message("{span}: {seconds:.1f} device seconds, {pictures}", **values)
-    jobs = ", ".join(f"{COMMANDS.get(kind, kind)} {count}" for kind, count in sorted(use.jobs.items()))
+    jobs = ", ".join(f"{wording.task(kind)} {count}" for kind, count in sorted(use.jobs.items()))
     return Message("{span}: {seconds:.1f} device seconds, {pictures} ({jobs})", **values, jobs=jobs)
 
 

@@ -103,10 +103,11 @@ def name_of(picture: discord.Attachment) -> str:
 
 async def say_parameters(bot: "Bot", interaction: discord.Interaction, picture: discord.Attachment) -> None:
     """What a picture says about how it was drawn, to the person alone; else its tags, as a job."""
+    await bot.admit(interaction, "describe")
     content = await fetched(picture, bot.studio.service.max_upload)
     name = name_of(picture)
     person, place = person_of(interaction), place_of(interaction)
-    found = await asyncio.to_thread(bot.studio.describe, person, io.BytesIO(content), name, place)
+    found = await asyncio.to_thread(bot.studio.describe, person, io.BytesIO(content), name)
     if not found:
         tagged = await asyncio.to_thread(tag, bot.studio, person, io.BytesIO(content), str(interaction.id), place)
         await bot.show_queued(interaction, tagged)
@@ -130,7 +131,7 @@ async def work_on(
     def work(place: CommandPlace, contents: list[bytes]) -> Queued:
         return bot.studio.work_on(person, kind, task, io.BytesIO(contents[0]), name, str(interaction.id), place)
 
-    await bot.queue(interaction, work, attachments=[picture])
+    await bot.queue(interaction, work, command=kind, attachments=[picture])
 
 
 def picture_in(message: discord.Message) -> discord.Attachment:

@@ -7,7 +7,7 @@ from discord import app_commands
 
 from calotype.bot.interactions import _, answering, person_of
 from calotype.bot.studio import CommandPlace, Queued
-from calotype.bot.training import train
+from calotype.bot.training import check_training, train
 
 if TYPE_CHECKING:
     from calotype.bot.client import Bot
@@ -67,4 +67,5 @@ def add(bot: "Bot") -> None:
             return train(bot.studio, person, name, about, files, key, place)
 
         async with answering(interaction):
-            await bot.queue(interaction, work, attachments=photos)
+            check_training(bot.studio.settings, name)
+            await bot.queue(interaction, work, command="train", attachments=photos)

@@ -21,6 +21,6 @@ def upgrade() -> None:
         op.add_column("chat_members", column)
     own = "(SELECT u.id FROM users u WHERE u.name = 'discord-' || chat_members.id)"
     op.execute(f'UPDATE chat_members SET own_user = COALESCE({own}, "user")')
-    usual = "(SELECT id FROM users WHERE seconds = 600 OR invitation IS NOT NULL)"  # the setting that nobody changed
-    given = "(SELECT u.seconds FROM users u WHERE u.id = own_user)"
-    op.execute(f"UPDATE chat_members SET is_granted = true, granted = {given} WHERE own_user NOT IN {usual}")
+    trials = "(SELECT id FROM users WHERE invitation IS NOT NULL)"
+    given = "(SELECT u.seconds FROM users u WHERE u.id = own_user)"  # by the owner or by the setting: see 0006
+    op.execute(f"UPDATE chat_members SET is_granted = true, granted = {given} WHERE own_user NOT IN {trials}")
