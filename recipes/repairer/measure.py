@@ -26,7 +26,7 @@ from calotype.models.repairer import local_noise
 from calotype.ops.degrade.age import age_marks
 from calotype.ops.degrade.jpeg import jpeg
 from calotype.ops.degrade.marks import damaged
-from calotype.ops.repair.fill import fill_window, masked_windows, navier_stokes
+from calotype.ops.repair.fill import filled, navier_stokes
 from calotype.settings import Settings
 from calotype.training.repair.pairs import FAINT, OF_NOISE, VISIBLE, printed
 
@@ -93,7 +93,7 @@ def measure(held: list[Print], network: Network, sheet: Path | None) -> None:
         counted = found & ~one.is_faint
         found_count, right = found_count + counted.sum(), right + (counted & grown(one.is_visible)).sum()
         visible, recalled = visible + one.is_visible.sum(), recalled + (one.is_visible & grown(found)).sum()
-        results = (one.marked, filled(one.marked, found), filled(one.marked, one.is_visible))
+        results = (one.marked, *(filled(one.marked, mask, navier_stokes) for mask in (found, one.is_visible)))
         figures.append([psnr(pixels, one) for pixels in results])
         pictures.append(np.hstack([one.marked, results[1], found[..., None].repeat(3, 2) * np.uint8(255)])[:400])
     before, after, known = np.mean(figures, 0)
@@ -107,13 +107,6 @@ def measure(held: list[Print], network: Network, sheet: Path | None) -> None:
 
 def grown(mask: np.ndarray) -> np.ndarray:
     return cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-
-
-def filled(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    out = pixels.copy()
-    for window in masked_windows(mask):
-        fill_window(out, pixels, mask, window, navier_stokes)
-    return out
 
 
 def psnr(pixels: np.ndarray, one: Print) -> float:

@@ -1,5 +1,8 @@
 """Holes of a picture are filled from what is around them, window by window. Pixels outside a mask never change.
 
+What lies deep in a hole is filled in a copy of half the size first, and that in one of half again where it has to be:
+a hole may be larger than a window.
+
 Bertalmio, Bertozzi, Sapiro 2001, "Navier-Stokes, fluid dynamics, and image and video inpainting", as in OpenCV; or what
 a function such as a network fills in.
 """
@@ -12,6 +15,7 @@ import numpy as np
 
 WINDOW = 256  # pixels of a side that are written at once
 CONTEXT = 48  # pixels around it that are looked at
+DEEP = 1 / 4  # of that: so many pixels from what is known, a hole is filled in a smaller copy
 RADIUS = 4  # pixels around a hole's pixel that OpenCV looks at
 
 Fill = Callable[[np.ndarray, np.ndarray], np.ndarray]  # pixels (h, w, C) and mask (h, w) to pixels
@@ -58,6 +62,44 @@ def fill_window(out: np.ndarray, pixels: np.ndarray, mask: np.ndarray, window: P
     filled = fill(pixels[window.outer], mask[window.outer])[window.inner_of_outer]
     inside = mask[window.inner]
     out[window.inner][inside] = filled[inside]
+
+
+def with_deep_holes_filled(
+    pixels: np.ndarray, mask: np.ndarray, fill: Fill, context: int = CONTEXT
+) -> tuple[np.ndarray, np.ndarray]:
+    """The picture with what is deep in its holes filled coarsely, and the mask of what is left to fill.
+
+    Args:
+        pixels: (H, W, C) of 8 or 16 bits, with the holes.
+        mask: (H, W) bool, true in holes.
+        context: pixels around a window that are looked at.
+    """
+    is_deep = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3) > DEEP * context
+    if mask.all() or not is_deep.any():
+        return pixels, mask
+    coarse = filled(*_halved(pixels, mask), fill, context)
+    height, width = mask.shape
+    enlarged = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR).reshape(pixels.shape)
+    return np.where(is_deep[..., None], enlarged, pixels), mask & ~is_deep
+
+
+def filled(pixels: np.ndarray, mask: np.ndarray, fill: Fill, context: int = CONTEXT) -> np.ndarray:
+    """The picture with its holes filled; args as of `with_deep_holes_filled`."""
+    pixels, mask = with_deep_holes_filled(pixels, mask, fill, context)
+    out = pixels.copy()
+    for window in masked_windows(mask, context):
+        fill_window(out, pixels, mask, window, fill)
+    return out
+
+
+def _halved(pixels: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At half the size: means of what is known, and a mask of where nothing is."""
+    size = tuple((side + 1) // 2 for side in mask.shape[::-1])
+    known = (~mask).astype(np.float32)
+    share = cv2.resize(known, size, interpolation=cv2.INTER_AREA)
+    total = cv2.resize(pixels * known[..., None], size, interpolation=cv2.INTER_AREA)
+    mean = total.reshape(*share.shape, -1) / np.maximum(share, 1e-6)[..., None]
+    return np.rint(mean).astype(pixels.dtype), share < 1e-3
 
 
 def navier_stokes(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -5,15 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calotype.ops.repair.fill import WINDOW, fill_window, masked_windows, navier_stokes, windows
+from calotype.ops.repair import fill
+from calotype.ops.repair.fill import CONTEXT, WINDOW, masked_windows, navier_stokes, windows
 from tests.ops.repair.prints import photo
 
 
 def filled(pixels, mask):
-    out = pixels.copy()
-    for window in masked_windows(mask):
-        fill_window(out, pixels, mask, window, navier_stokes)
-    return out
+    return fill.filled(pixels, mask, navier_stokes)
 
 
 def scratched(shape):
@@ -45,6 +43,30 @@ def test_windows_leave_no_seam():
     damaged = ramp.copy()
     damaged[mask] = 0
     assert np.abs(filled(damaged, mask).astype(int) - ramp).max() <= 2
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_hole_that_is_wider_than_a_window_and_what_is_around_it_is_filled(dtype):
+    side, edge = WINDOW + 2 * CONTEXT + 120, 40
+    height, width = side + 2 * edge + 1, side + 2 * edge
+    ramp = np.linspace(60, 200, width)[None, :, None] + np.linspace(-40, 40, height)[:, None, None]
+    clean = (ramp * np.iinfo(dtype).max / 255).round().astype(dtype)
+    mask = np.zeros((height, width), bool)
+    mask[edge : edge + side, edge : edge + side] = True
+    damaged = clean.copy()
+    damaged[mask] = np.iinfo(dtype).max
+    repaired = filled(damaged, mask)
+    error = np.abs(repaired.astype(float) - clean)[mask] / np.iinfo(dtype).max
+    assert repaired.dtype == dtype and error.max() < 0.15 and error.mean() < 0.06
+    assert np.array_equal(repaired[~mask], clean[~mask])
+
+
+def test_holes_that_are_narrow_are_filled_at_full_size():
+    """Nothing of a scratch or tear is taken from a smaller copy."""
+    pixels, mask = photo("astronaut"), np.zeros(photo("astronaut").shape[:2], bool)
+    mask[50:70, 20:140] = True
+    same, left = fill.with_deep_holes_filled(pixels, mask, navier_stokes)
+    assert same is pixels and left is mask
 
 
 @given(st.integers(1, 700), st.integers(1, 700))
