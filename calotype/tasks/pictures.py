@@ -140,7 +140,8 @@ class Restore(Speed, Tiling, Saving):
     )
     mask: Path | None = option(
         None,
-        "a picture of the photo's size, white where it is damaged: that is repaired, and no scratches are searched",
+        "a picture of the photo's size, white where it is damaged: that is repaired, and no scratches are searched; or "
+        "a folder with one for each photo, NAME-mask.png or NAME.png",
         is_path=True,
         title="Mask of the damage",
     )
