@@ -421,8 +421,9 @@ class _AlbumRun(_PictureRun):
         if self._has_previews:
             from calotype.outputs.compare import shown
 
-            yield Preview(source, encode_jpeg(shown(result.picture, PREVIEW_SIDE)))
+            yield Preview(source, encode_jpeg(shown(result.picture, PREVIEW_SIDE)), step=getattr(task, "photo", None))
         facts = {"sha256": saved.sha256, **_size(result.picture.pixels), "seconds": round(seconds, 2)}
+        facts |= {"photo": task.photo} if isinstance(task, Split) else {}
         yield Saved(source, str(item.target), facts | {"faces": len(result.record.faces)})
 
 
@@ -508,7 +509,9 @@ class _SplitRun(_AlbumRun):
             for step in steps:
                 if isinstance(step, Progress):
                     self._read_ahead()
-                if isinstance(step, Progress | Note):
+                if isinstance(step, Drawing):
+                    yield from [Preview(str(item.source), _jpeg(step.look()))] if self._has_previews else ()
+                elif isinstance(step, Progress | Note):
                     yield replace(step, source=str(item.source))
                 else:
                     yield from self._save_photo(self._photo(item, step.record.options["photo"]), step, task, started)
