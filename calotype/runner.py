@@ -424,6 +424,7 @@ class _AlbumRun(_PictureRun):
             yield Preview(source, encode_jpeg(shown(result.picture, PREVIEW_SIDE)), step=getattr(task, "photo", None))
         facts = {"sha256": saved.sha256, **_size(result.picture.pixels), "seconds": round(seconds, 2)}
         facts |= {"photo": task.photo} if isinstance(task, Split) else {}
+        facts |= {} if result.uncertainty is None else {"uncertainty": str(uncertainty_of(item.target))}
         yield Saved(source, str(item.target), facts | {"faces": len(result.record.faces)})
 
 

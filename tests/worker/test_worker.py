@@ -101,6 +101,18 @@ def test_the_plan_of_a_scan_is_a_picture_with_the_outlines_of_its_photos(store, 
     assert len(said) == 2
 
 
+def test_what_a_job_invents_is_a_picture_beside_its_result(store, worker, portrait):
+    old = np.asarray(Image.fromarray(portrait).resize((64, 64)).resize((256, 256), Image.Resampling.BILINEAR))
+    task = {"upscaler": "none", "scale": 1.0, "has_uncertainty": True}
+    job = store.submit("ann", "restore", task, files={"source": uploaded(store, old, "old.png")})
+    assert worker.run_next()
+    result, beside = store.get(job.id).results
+    assert (result.name, beside.name, beside.facts) == ("old.png", "old-uncertainty.png", {"beside": "uncertainty"})
+    assert "uncertainty" not in result.facts
+    pixels = np.asarray(Image.open(store.files.result(beside.id))).astype(int)
+    assert pixels.shape == (256, 256, 3) and (pixels.max(2) - pixels.min(2)).max() > 60
+
+
 def test_a_job_colours_by_an_uploaded_layer(store, worker):
     grey, layer = np.tile(np.arange(40, 200, 4, dtype=np.uint8), (30, 1)), np.zeros((30, 40, 4), np.uint8)
     layer[10:20, 10:30] = (200, 60, 40, 255)
