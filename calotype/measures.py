@@ -60,6 +60,7 @@ NO_SCRATCHES = "no scratch or hair that is sure enough to be filled"
 SPECKS = "specks of dust found and filled: {value}"
 NO_SPECKS = "no speck of dust that is sure enough to be filled"
 MASKED = "the mask covers {value} % of the photo, which is filled"
+NOTHING_MASKED = "the mask is all black, so no damage is filled"
 
 FACE = "face {number}: {width} pixels wide, edges {blur} pixels soft, turned aside by {angle} degrees: restored"
 FACE_LEFT = "face {number}: {width} pixels wide, edges {blur} pixels soft, turned aside by {angle} degrees: left"
@@ -67,7 +68,7 @@ FACE_LEFT = "face {number}: {width} pixels wide, edges {blur} pixels soft, turne
 TEMPLATES = (PHOTOS, SINGLE_PHOTO, NO_LID, BLANK, SKEWED, STRAIGHT, BORDER, NO_BORDER, NOISE, NO_NOISE, BLURRED)
 TEMPLATES += (NOT_BLURRED, BLOCKS, NO_BLOCKS, TEXTURE, NO_TEXTURE, FADED, NOT_FADED, GREY_TONES, WIDENED, CAST, NO_CAST)
 TEMPLATES += (UNCLEAR_CAST, TONED, TINTED, KEPT_TINT, GREY, FACE, FACE_LEFT)
-TEMPLATES += (SCRATCHES, NO_SCRATCHES, SPECKS, NO_SPECKS, MASKED)
+TEMPLATES += (SCRATCHES, NO_SCRATCHES, SPECKS, NO_SPECKS, MASKED, NOTHING_MASKED)
 WORDS = ("photos", "skew", "border", "noise", "blur", "blocks", "texture", "scratches", "specks", "mask", "fading")
 WORDS += ("cast", "face")  # of measures
 

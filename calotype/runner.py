@@ -26,10 +26,11 @@ from calotype.files import readable
 from calotype.html import encode_jpeg
 from calotype.outputs.drawings import DrawingPaths, save_drawing
 from calotype.outputs.inputs import Item, in_another_format, pictures_in, plan
+from calotype.outputs.masks import with_masks
 from calotype.outputs.model_hashes import CurrentHashes
-from calotype.outputs.names import beside, format_of, key
+from calotype.outputs.names import comparison_of, format_of, key, mask_of, uncertainty_of
 from calotype.outputs.reproduce import Reproduction, compared
-from calotype.outputs.save import SavedFile, check_disk_space, check_overwrites, mask_of, save_result, uncertainty_of
+from calotype.outputs.save import SavedFile, check_disk_space, check_overwrites, save_result
 from calotype.outputs.sidecar import existing_result, sha256_of, sidecar_of, write_sidecar
 from calotype.overlap import WAIT, Overlap
 from calotype.tasks import FindFaces, Imagine, Restore, Saving, Split, Upscale, kind_of
@@ -184,7 +185,7 @@ class _AlbumRun(_PictureRun):
         self.task, self.album, self.wording = _with_extras(request.task, album), album, wording
         check(self.task, engine.settings, request.limits)
         inputs, max_pixels = request.inputs or (self.task.source,), engine.settings.max_pixels
-        self.plan = plan(inputs, self._named(album), self.task.format, max_pixels)
+        self.plan = with_masks(plan(inputs, self._named(album), self.task.format, max_pixels), self.task)
         self.hashes = CurrentHashes(engine.settings)
         self.report: Report | None = None
         self.topics: set[str] = set()
@@ -260,7 +261,7 @@ class _AlbumRun(_PictureRun):
             raise PictureError(item.fault)
         if self._ahead:
             self._ahead.wait()  # so that one process is enough for decoding
-        task = replace(self.task, source=item.source, page=self._page(item))
+        task = item.task_of(self.task, self._page(item))
         if hasattr(task, "auto_seconds"):
             task = replace(task, auto_seconds=task.auto_seconds / len(self.plan.items))
         existing = existing_result(item.target, task, self.hashes.models)
@@ -378,7 +379,7 @@ class _AlbumRun(_PictureRun):
 
     def _compare_files(self, item: Item) -> None:
         """Writes the comparison of an existing result, if it is missing."""
-        path = beside(item.target, "-compare", ".jpg")
+        path = comparison_of(item.target)
         if path.exists():
             return
         from calotype.outputs.compare import save_comparison
@@ -420,8 +421,10 @@ class _AlbumRun(_PictureRun):
         if self._has_previews:
             from calotype.outputs.compare import shown
 
-            yield Preview(source, encode_jpeg(shown(result.picture, PREVIEW_SIDE)))
+            yield Preview(source, encode_jpeg(shown(result.picture, PREVIEW_SIDE)), step=getattr(task, "photo", None))
         facts = {"sha256": saved.sha256, **_size(result.picture.pixels), "seconds": round(seconds, 2)}
+        facts |= {"photo": task.photo} if isinstance(task, Split) else {}
+        facts |= {} if result.uncertainty is None else {"uncertainty": str(uncertainty_of(item.target))}
         yield Saved(source, str(item.target), facts | {"faces": len(result.record.faces)})
 
 
@@ -432,7 +435,7 @@ class _Examination(_PictureRun):
         super().__init__(engine)
         self.task = replace(request.task, out=None)
         check(self.task, engine.settings, request.limits)
-        self.plan = pictures_in(request.inputs, album, engine.settings.max_pixels)
+        self.plan = with_masks(pictures_in(request.inputs, album, engine.settings.max_pixels), self.task)
 
     def events(self) -> Iterator[Event]:
         interrupted = False
@@ -460,7 +463,7 @@ class _Examination(_PictureRun):
     def _examine(self, item: Item) -> Iterator[Event]:
         if item.fault:
             raise PictureError(item.fault)
-        task = replace(self.task, source=item.source, page=item.page)
+        task = item.task_of(self.task, item.page)
         with contextlib.closing(self.engine.run(task)) as steps:
             for step in steps:
                 if isinstance(step, Progress):
@@ -492,7 +495,7 @@ class _SplitRun(_AlbumRun):
             raise PictureError(item.fault)
         if self._ahead:
             self._ahead.wait()
-        task = replace(self.task, source=item.source, page=self._page(item))
+        task = item.task_of(self.task, self._page(item))
         if not task.dry_run:
             check_disk_space(item.target.parent)
             if done := self._all_done(item, task):
@@ -507,7 +510,9 @@ class _SplitRun(_AlbumRun):
             for step in steps:
                 if isinstance(step, Progress):
                     self._read_ahead()
-                if isinstance(step, Progress | Note):
+                if isinstance(step, Drawing):
+                    yield from [Preview(str(item.source), _jpeg(step.look()))] if self._has_previews else ()
+                elif isinstance(step, Progress | Note):
                     yield replace(step, source=str(item.source))
                 else:
                     yield from self._save_photo(self._photo(item, step.record.options["photo"]), step, task, started)

@@ -63,7 +63,13 @@ def colour(**values: Any) -> int:
 
 PLAN = flag("plan", "measure the photos and tell what would be done, as examine does; write nothing", panel="Output")
 FOUND = ("out", "side")  # of the task: what examine does not write
-set_signature(restore, INPUTS, *flags(Album, TASKS["restore"], Settings), PLAN, *OUTPUT_FLAGS)
+set_signature(
+    restore,
+    INPUTS,
+    *(parameter for parameter in flags(Album, TASKS["restore"], Settings) if parameter.name != "has_uncertainty"),
+    PLAN,
+    *OUTPUT_FLAGS,
+)
 set_signature(
     examine,
     INPUTS,

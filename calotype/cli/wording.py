@@ -7,7 +7,7 @@ from typing import Any
 from calotype.errors import Remedy, Wording
 from calotype.languages import ENGLISH, NAMES, language_of_environment
 
-SHORT = {"out": "-o"}  # options better known by their short flag
+SHORT = {"out": "-o", "has_uncertainty": "--uncertainty"}  # options that have another flag than their name
 COMMANDS = {
     "restore": "restore",
     "upscale": "upscale",

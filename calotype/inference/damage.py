@@ -87,7 +87,7 @@ def read_mask(path: Path, size: tuple[int, int], max_pixels: int) -> tuple[np.nd
     """A mask, (H, W) bool, true where it is white, and the sha256 of its file.
 
     Raises:
-        CalotypeError: not a picture, of another size than the photo, or of one colour.
+        CalotypeError: not a picture, of another size than the photo, or all white.
     """
     picture = Picture.open(path, max_pixels)
     height, width = picture.pixels.shape[:2]
@@ -109,13 +109,6 @@ def read_mask(path: Path, size: tuple[int, int], max_pixels: int) -> tuple[np.nd
         raise PictureError(
             "the mask {mask} is all white, so nothing would be left of the photo; paint the damage white and the rest "
             "black",
-            option="mask",
-            mask=path.name,
-        )
-    if not mask.any():
-        raise PictureError(
-            "the mask {mask} is all black, so nothing would be repaired; paint the damage white, or leave "
-            "{option:mask} out",
             option="mask",
             mask=path.name,
         )

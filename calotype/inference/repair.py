@@ -71,7 +71,8 @@ def repair(picture: Picture, task: Restore, models: Models) -> Generator[Progres
         found += damage.measures
         if name not in chosen:
             continue
-        if is_asked or damage.mend is not None:
+        computed |= damage.computed
+        if is_asked or damage.mend is not None or damage.computed:
             yield from (Note(measure.message) for measure in damage.measures if is_asked or measure.is_beyond)
         if damage.mend is None:
             continue
@@ -79,7 +80,6 @@ def repair(picture: Picture, task: Restore, models: Models) -> Generator[Progres
         repaired[name] = damage.measures[0].value
         masks |= {} if damage.mask is None else {name: damage.mask}
         networks += damage.networks
-        computed |= damage.computed
     computed |= {REPAIRED: repaired} if repaired else {}
     return Repaired(picture, tuple(found), masks, tuple(networks), computed)
 
@@ -133,8 +133,10 @@ def _masked(picture: Picture, task: Restore, models: Models) -> Damage:
     """What a mask covers, instead of what would be found."""
     mask, sha256 = read_mask(task.mask, picture.pixels.shape[:2], models.settings.max_pixels)
     percent = 100 * float(mask.mean())
-    measure = Measure.of("mask", percent, 0, True, Message(measures.MASKED, value=figure(percent)))
-    return replace(_filled(mask, task, models), measures=(measure,), computed={"mask": sha256})
+    decision = Message(measures.MASKED, value=figure(percent)) if percent else Message(measures.NOTHING_MASKED)
+    measure = Measure.of("mask", percent, 0, True, decision)
+    damage = _filled(mask, task, models) if percent else Damage(())
+    return replace(damage, measures=(measure,), computed={"mask": sha256})
 
 
 def _filled(mask: np.ndarray, task: Restore, models: Models) -> Damage:

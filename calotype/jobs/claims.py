@@ -30,7 +30,7 @@ from calotype.jobs.schema import JOBS, RESULTS, WORKERS
 from calotype.jobs.store_part import StorePart
 from calotype.jobs.usage import DAY, all_usage, candidates, charge, count_attempt, read_usage, refund, write_usage
 
-PREVIEWED = ("restore", "upscale", "colour")  # kinds whose last preview shows the result, which may be very large
+PREVIEWED = ("restore", "upscale", "colour", "split")  # kinds whose last preview shows the result or the plan
 
 
 class Claims(StorePart):
@@ -113,7 +113,8 @@ class Claims(StorePart):
         """Replaces the preview of the job, and stores an event without the image itself. Raises LeaseLost.
 
         Args:
-            step: of a training run, after which the image was drawn; it is kept with those of other steps.
+            step: of a training run, after which the image was drawn, or the number of a photo of a scan; it is kept
+                with those of other steps.
         """
         with self.database.writing() as db:
             _check_claim(db, claim)

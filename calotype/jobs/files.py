@@ -70,7 +70,7 @@ class FileStore:
         return self.path("previews", job_id)
 
     def sample(self, job_id: str, step: int) -> Path:
-        """What a training run drew after a step."""
+        """What a training run drew after a step, or the photo of this number of a scan."""
         return self.path("samples", job_id) / f"{step}.jpg"
 
     def samples(self, job_id: str) -> list[int]:

@@ -1,6 +1,7 @@
 """Pictures for display: 8 bits, sRGB, limited in size."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from calotype.picture.alpha import on_white
 SAME_SHAPE = 0.02  # of the width, by which proportions may differ
 MAX_SIDE = 8192  # longer side of a comparison in pixels; few programs open larger ones
 BACKGROUND, TEXT_COLOR, GAP = (250, 249, 246), (96, 90, 82), 0.004
+ACCENT, LIGHT, NUMBER = (160, 84, 20), (255, 255, 255), 0.06  # of outlines; size of their numbers, of the longer side
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,22 @@ def shown(picture: Picture, max_side: int, region: tuple[slice, slice] | None = 
     if alpha is not None:
         pixels = on_white(pixels, alpha[rows, columns])
     return _srgb(shown_pixels(pixels, max_side), picture.metadata.icc)
+
+
+def outlined(picture: Picture, outlines: Sequence[np.ndarray], max_side: int) -> Image.Image:
+    """As `shown`, with outlines, (N, 2) of x and y in pixels of the picture, and their numbers from 1."""
+    image = shown(picture, max_side)
+    scale = np.array(image.size) / picture.pixels.shape[1::-1]
+    draw, width = ImageDraw.Draw(image), max(2, round(0.004 * max(image.size)))
+    font = ImageFont.load_default(NUMBER * max(image.size))
+    for number, outline in enumerate(outlines, 1):
+        points = [tuple(point) for point in (outline * scale).tolist()]
+        draw.polygon(points, outline=LIGHT, width=3 * width)
+        draw.polygon(points, outline=ACCENT, width=width)
+        draw.text(
+            np.mean(points, 0).tolist(), str(number), LIGHT, font, "mm", stroke_width=2 * width, stroke_fill=ACCENT
+        )
+    return image
 
 
 def shown_pixels(pixels: np.ndarray, max_side: int) -> Image.Image:

@@ -5,10 +5,20 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from calotype.errors import CalotypeError, Message, listed, plural
 from calotype.files import readable, walk
-from calotype.outputs.names import beside, ending, format_of, key, natural, shortened
+from calotype.outputs.names import (
+    comparison_of,
+    ending,
+    format_of,
+    key,
+    mask_of,
+    natural,
+    shortened,
+    uncertainty_of,
+)
 from calotype.suffixes import DOCUMENTS, SUFFIXES
 from calotype.tasks.output import Album, chosen_pages, missing_pages
 
@@ -24,6 +34,13 @@ class Item:
     fault: Message | None = None
     page: int = 0  # of the source, from 1; 0: its main picture
     mark: str = ""  # of this page in the name of the result: -p02
+    folder: Path = Path()  # relative to the folder that was given
+    mask: Path | None = None  # of its damage, where a folder of masks has one
+
+    def task_of(self, task: Any, page: int) -> Any:
+        """The task of a run for this picture."""
+        own = {"mask": self.mask} if getattr(task, "mask", None) and task.mask.is_dir() else {}
+        return replace(task, source=self.source, page=page, **own)
 
 
 @dataclass(frozen=True)
@@ -91,7 +108,9 @@ def pictures_in(inputs: Sequence[str | Path], album: Album, max_pixels: int) -> 
         entries = [page for entry in entries for page in _pages(entry, album, max_pixels, [])]
     if not any(entry.fault is None for entry in entries):
         raise CalotypeError(entries[0].fault if entries else _nothing_found(inputs, skipped))
-    items = tuple(Item(entry.source, entry.source, entry.fault, entry.page, entry.mark) for entry in entries)
+    items = tuple(
+        Item(entry.source, entry.source, entry.fault, entry.page, entry.mark, entry.folder) for entry in entries
+    )
     return AlbumPlan(items, tuple(_skipped_notes(skipped)))
 
 
@@ -263,7 +282,7 @@ def _single(entries: list[_Input], album: Album, format: str) -> Item:
     overwrites_source = any(_same(entries[0].source, path) for path in _written_paths(out, album))
     template = "{out}: the result would overwrite its source; give another name with {option:out}"
     fault = Message(template, out=readable(out)) if overwrites_source else None
-    return Item(entries[0].source, out, entries[0].fault or fault, entries[0].page, entries[0].mark)
+    return Item(entries[0].source, out, entries[0].fault or fault, entries[0].page, entries[0].mark, entries[0].folder)
 
 
 def _make_folder(folder: Path) -> None:
@@ -299,7 +318,8 @@ def _without_earlier_results(entries: list[_Input], album: Album, format: str) -
     for entry in entries:
         target = _plain_target(entry, album, format)
         if key(target) != key(entry.source):
-            results |= {key(target): target, key(beside(target, "-compare", ".jpg")): target}
+            written = target, comparison_of(target), mask_of(target), uncertainty_of(target)
+            results |= {key(path): target for path in written}
     entries = [
         entry for entry in entries if key(entry.source) not in results or not is_result(results[key(entry.source)])
     ]
@@ -338,7 +358,7 @@ def _named(entries: list[_Input], album: Album, format: str) -> list[Item]:
                 "the result of {source} would overwrite it; give another folder with {option:out}, or {option:suffix}"
             )
             fault = Message(template, source=readable(entry.source))
-        items.append(Item(entry.source, target, fault, entry.page, entry.mark))
+        items.append(Item(entry.source, target, fault, entry.page, entry.mark, entry.folder))
     return items
 
 
@@ -354,7 +374,8 @@ def in_another_format(item: Item, items: Sequence[Item], album: Album, format: s
 
 def _written_paths(target: Path, album: Album) -> list[Path]:
     """The pictures that a run writes for one target."""
-    return [target, beside(target, "-compare", ".jpg")] if album.compare else [target]
+    asked = {comparison_of: album.compare, mask_of: album.save_mask, uncertainty_of: album.uncertainty}
+    return [target, *(path_of(target) for path_of, is_asked in asked.items() if is_asked)]
 
 
 def _candidates(entry: _Input, album: Album, format: str) -> Iterator[Path]:

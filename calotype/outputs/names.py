@@ -10,6 +10,7 @@ from calotype.suffixes import REPLACED, SUFFIXES
 
 MAX_NAME_BYTES = 255  # on nearly every file system
 RESERVED_BYTES = 24  # for "-compare.jpg" and the extensions of sidecars and temporary files
+MASK = "-mask"  # in the names of masks
 FORMATS = {suffix: format for suffix, format in SUFFIXES.items() if suffix not in REPLACED}  # of results
 
 
@@ -58,3 +59,18 @@ def _name_max(folder: Path) -> int:
 def beside(target: Path, suffix: str, ending: str) -> Path:
     """`photo.png` -> `photo-compare.jpg`."""
     return target.with_name(target.stem + suffix + ending)
+
+
+def comparison_of(target: Path) -> Path:
+    """Where before and after of a result are written side by side."""
+    return beside(target, "-compare", ".jpg")
+
+
+def mask_of(target: Path) -> Path:
+    """Where the mask of what was repaired in a result is written."""
+    return beside(target, MASK, ".png")
+
+
+def uncertainty_of(target: Path) -> Path:
+    """Where the picture of what was invented in a result is written."""
+    return beside(target, "-uncertainty", ".png")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from calotype.errors import Message, PictureError
 from calotype.files import atomic_file, make_folder, readable
 from calotype.outputs.inputs import Item
-from calotype.outputs.names import beside, format_of
+from calotype.outputs.names import comparison_of, format_of, mask_of, uncertainty_of
 from calotype.outputs.sidecar import is_result, is_sidecar, sha256_of, sidecar_of, write_sidecar
 from calotype.tasks.output import Album
 from calotype.tasks.pictures import Split
@@ -44,14 +44,6 @@ def check_disk_space(folder: Path) -> None:
         )
 
 
-def comparison_of(target: Path) -> Path:
-    return beside(target, "-compare", ".jpg")
-
-
-def mask_of(target: Path) -> Path:
-    return beside(target, "-mask", ".png")
-
-
 def check_overwrites(item: Item, album: Album) -> None:
     """Checks, before any work, that the files written beside a result overwrite no file that Calotype did not write.
 
@@ -75,11 +67,6 @@ def check_overwrites(item: Item, album: Album) -> None:
                 "{path} exists and was not written by Calotype; give {option:suffix} or {option:overwrite}",
                 path=readable(path),
             )
-
-
-def uncertainty_of(target: Path) -> Path:
-    """Where the picture of what was invented in a result is written."""
-    return beside(target, "-uncertainty", ".png")
 
 
 def save_result(result: "Result", item: Item, task: Any, album: Album) -> SavedFile:

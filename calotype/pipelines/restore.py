@@ -24,7 +24,7 @@ from calotype.inference.speed import choose_upscaler
 from calotype.inference.upscale import enlarge, enlarge_alpha, enlarged_size
 from calotype.ops.color import match_channels, squeeze_grey
 from calotype.picture import Picture
-from calotype.record import SHARP, Result
+from calotype.record import REPAIRED, SHARP, Result
 from calotype.tasks import Note, Progress, Restore, Strengths, read_size
 
 
@@ -60,7 +60,7 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
     alpha = yield from enlarge_alpha(picture.alpha, upscaler, size, task, models)
     pixels = enlarged.pixels
     if pixels is picture.pixels:  # of the same size without a network: hidden colours stay, too
-        pixels = picture.pixels.copy() if restored or repaired.computed else squeeze_grey(opened.pixels)
+        pixels = picture.pixels.copy() if restored or REPAIRED in repaired.computed else squeeze_grey(opened.pixels)
     for face in restored.values():
         paste_face(pixels, picture.pixels, face, upscaler)
 

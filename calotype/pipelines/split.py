@@ -12,10 +12,14 @@ from calotype.errors import Message, PictureError, plural
 from calotype.ops import scan
 from calotype.ops.color import to_uint8_rgb
 from calotype.ops.scan import Scan, ScannedPhoto
+from calotype.outputs.compare import outlined
 from calotype.picture import Picture
 from calotype.record import Result
 from calotype.tasks import Note, Progress, Split, note
+from calotype.tasks.events import Drawing
 from calotype.tasks.pictures import PHOTO_COUNT
+
+PLAN_SIDE = 1600  # longer side of the picture of a plan, pixels
 
 
 def split(task: Split, models: Models) -> Iterator[Progress | Note | Result]:
@@ -40,6 +44,9 @@ def split(task: Split, models: Models) -> Iterator[Progress | Note | Result]:
             number=task.photo,
         )
     yield from _plan(found, task)
+    if task.dry_run:
+        outlines = [photo.corners for photo in found.photos]
+        yield Drawing(1, 1, "photos", look=lambda: np.asarray(outlined(opened, outlines, PLAN_SIDE)))
     for number, photo in enumerate(photos, 1):
         if task.dry_run or task.photo not in (0, number):
             continue

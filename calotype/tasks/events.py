@@ -45,7 +45,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Drawing(Progress):
-    """Progress of a picture that is being generated; `look()` returns a small preview: (h, w, 3) uint8.
+    """Progress of a picture that is being generated, or of a plan; `look()` returns a small preview: (h, w, 3) uint8.
 
     Not serializable: the runner makes a `Preview` of it.
     """
@@ -74,7 +74,7 @@ class Sampled(Progress):
 
 @dataclass(frozen=True)
 class Preview:
-    """A small preview of a picture that is being generated, or of the samples of a training run."""
+    """A small preview of a picture that is being generated, of the samples of a training run, or of a plan."""
 
     source: str
     image: bytes  # an encoded file

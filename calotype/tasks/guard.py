@@ -59,8 +59,6 @@ def read_request(
     """
     _check_data(cls, data, "")
     task = read(cls, with_files(cls, data, files or {}))
-    if getattr(task, "has_uncertainty", False):  # work that no limit counts, for a file that no job has
-        raise CalotypeError("a request cannot ask for {option:uncertainty}", option="has_uncertainty")
     max_length = next(about(spec).max_length for spec in fields(Imagine) if spec.name == "prompt")
     cell_tasks = [cell.task for cell in cells(task, limits.cells, max_length)] if isinstance(task, Imagine) else [task]
     known = _KnownNames(names or {})

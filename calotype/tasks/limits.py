@@ -17,6 +17,7 @@ NATIVE = (1024, 1024)  # height and width if the model decides: the largest of a
 STEPS = 30  # of a sampler, if the model decides
 SMALLEST = 256**2  # pixels; a smaller picture costs as much
 SAMPLES = 4  # sample pictures of a training run at once
+UNCERTAINTY = 2.0  # times the work of restoring a photo, where it is shown what is invented
 MILLION = 1e6
 
 
@@ -90,6 +91,8 @@ def work_of(task: Any, cell_tasks: Sequence[Any], photos: int = 1) -> float:
         height, width = read_size(task.resolution, "resolution") or NATIVE
         batch = task.train_batch_size * task.gradient_accumulation_steps
         return float(height * width * (batch * task.max_train_steps or photos * task.max_train_epochs))
+    if getattr(task, "has_uncertainty", False):
+        return UNCERTAINTY * photos
     return 1.0 if type(task) in TRAINING else float(photos)
 
 

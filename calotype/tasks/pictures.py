@@ -140,7 +140,8 @@ class Restore(Speed, Tiling, Saving):
     )
     mask: Path | None = option(
         None,
-        "a picture of the photo's size, white where it is damaged: that is repaired, and no scratches are searched",
+        "a picture of the photo's size, white where it is damaged: that is repaired, and no scratches are searched; or "
+        "a folder with one for each photo, NAME-mask.png or NAME.png",
         is_path=True,
         title="Mask of the damage",
     )
@@ -189,7 +190,10 @@ class Restore(Speed, Tiling, Saving):
         "", "whether faces are treated by their mesh, where a record has it", max_length=20, is_hidden=True
     )
     has_uncertainty: bool = option(
-        False, "also make the picture of what is invented ({option:uncertainty})", is_hidden=True
+        False,
+        "also make a picture of where restored faces are invented: as they change when the photo is moved, mirrored or "
+        "noisier by a little; faces take about seven times as long",
+        title="Show what is invented",
     )
     auto_identity: str = option(
         "", "how likeness is measured, where a record has it", choices=("", "dlib", "mesh"), is_hidden=True

@@ -26,7 +26,7 @@ from calotype.tasks.limits import Limits
 from calotype.tasks.output import JOB_OUTPUT_OPTIONS, Album, DrawingOutput
 from calotype.worker.worker_options import WorkerOptions
 
-BESIDE = ("film", "report")  # facts of a result that name other files
+BESIDE = ("film", "report", "uncertainty")  # facts of a result that name other files
 LORA_NAME = "lora.safetensors"
 NAME_LENGTH = 100
 UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\/]')
@@ -126,9 +126,10 @@ class Attempt:
         if target.is_file():
             own = self._without_paths({name: value for name, value in facts.items() if name not in BESIDE})
             self.results.append(NewResult(target, target.name, media_type(target), own))
-        for path in (Path(text) for name in BESIDE for text in _texts(facts.get(name))):
-            if path.is_file():
-                self.results.append(NewResult(path, path.name, media_type(path)))
+        for name in BESIDE:
+            for path in map(Path, _texts(facts.get(name))):
+                if path.is_file():
+                    self.results.append(NewResult(path, path.name, media_type(path), {"beside": name}))
 
     def _without_paths(self, data: Any) -> Any:
         if isinstance(data, str):

@@ -125,7 +125,6 @@ def test_a_mask_painted_on_a_layer_is_what_is_opaque(clean, scan, tmp_path):
             "the mask mask.png is 200x200 pixels and the photo is 256x224; give a mask of the photo's size",
         ),
         ((224, 256), 255, "the mask mask.png is all white, so nothing would be left of the photo"),
-        ((224, 256), 0, "the mask mask.png is all black, so nothing would be repaired"),
     ],
 )
 def test_a_mask_that_makes_no_sense_is_one_sentence(scan, tmp_path, capsys, shape, value, sentence):
@@ -134,6 +133,76 @@ def test_a_mask_that_makes_no_sense_is_one_sentence(scan, tmp_path, capsys, shap
     assert restore(photo, "--mask", mask, "-o", tmp_path / "out.png") == 1
     error = capsys.readouterr().err
     assert sentence in error and "Traceback" not in error and not (tmp_path / "out.png").exists()
+
+
+def test_a_black_mask_as_is_written_for_a_photo_without_damage_repairs_nothing(clean, tmp_path, capsys):
+    photo = save(clean, tmp_path / "photo.png")
+    words = (photo, "--mask", tmp_path / "out-mask.png", "-o", tmp_path / "again.png")
+    assert restore(photo, "--repair", "none", "--save-mask", "-o", tmp_path / "out.png") == 0
+    assert restore(*words) == 0
+    assert np.array_equal(read(tmp_path / "again.png"), clean)
+    assert "the mask is all black, so no damage is filled" in capsys.readouterr().err
+    record = json.loads((tmp_path / "again.png.json").read_text("utf-8"))
+    assert len(record["computed"]["mask"]) == 64 and "repaired" not in record["computed"]
+    assert restore(*words) == 0
+    assert "done already" in capsys.readouterr().err
+
+
+@pytest.fixture
+def album(clean, scan, tmp_path):
+    """Two photos of one name with another suffix, and one in a folder within; each with a scratch of its own."""
+    (tmp_path / "album" / "1960").mkdir(parents=True)
+    for name, left in (("a.png", 20), ("a.bmp", 90), ("1960/b.png", 160)):
+        photo = clean.copy()
+        photo[:, left : left + 4] = 255
+        save(photo, tmp_path / "album" / name)
+    return tmp_path / "album"
+
+
+def test_masks_of_an_album_are_saved_corrected_and_given_back_by_the_names_of_photos(album, clean, tmp_path, capsys):
+    saved, out = tmp_path / "saved", tmp_path / "out"
+    assert restore(album, "--recursive", "--repair", "none", "--save-mask", "-o", saved) == 0
+    masks = sorted(path.relative_to(saved).as_posix() for path in saved.rglob("*-mask.png"))
+    assert len(masks) == 3 and "1960/b-mask.png" in masks
+    for name in masks:
+        mask = read(saved / name).copy()
+        photo = read(next(saved.glob(name.replace("-mask.png", ".[pb][nm][gp]"))))
+        mask[(photo == 255).all(2) & (clean != 255).any(2)] = 255
+        save(mask, saved / name)
+    assert restore(album, "--recursive", "--mask", saved, "-o", out) == 0
+    notes = capsys.readouterr().err
+    assert notes.count("the mask covers 1.5") == 3 and "has no mask" not in notes
+    for result in (out / "a.bmp", out / "a.png", out / "1960/b.png"):
+        assert (np.abs(read(result).astype(int) - clean).max(2) > 60).mean() < 0.005
+    assert restore(album, "--recursive", "--mask", saved, "-o", out) == 0
+    assert "0 done, 3 done already" in capsys.readouterr().err
+
+
+def test_a_photo_without_a_mask_is_said_and_masks_beside_photos_are_no_photos(album, clean, tmp_path, capsys):
+    mask = np.zeros(clean.shape[:2], np.uint8)
+    mask[:, 20:24] = 255
+    save(mask, album / "a-png-mask.png")
+    assert restore(album, "--mask", album, "-o", tmp_path / "out") == 0
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.[pb][nm][gp]")) == ["a.bmp", "a.png"]
+    error = capsys.readouterr().err
+    assert "1 photo has no mask in" in error and "so scratches are searched in it: a.bmp" in error
+    assert restore(album, "--mask", album, "--plan") == 0
+    first, _, second = capsys.readouterr().out.partition("a.png")
+    assert "the mask covers" not in first and "the mask covers 1.56 % of the photo" in second
+
+
+def test_a_mask_of_the_photos_own_name_is_taken_and_a_result_is_not(album, clean, tmp_path, capsys):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    mask = np.zeros(clean.shape[:2], np.uint8)
+    mask[:, 160:164] = 255
+    save(mask, masks / "B.png")
+    photo = album / "1960" / "b.png"
+    assert restore(photo, "--mask", masks, "-o", tmp_path / "b.png") == 0
+    assert "the mask covers" in capsys.readouterr().err
+    assert restore(photo, "--mask", tmp_path, "-o", tmp_path / "c.png") == 2
+    error = capsys.readouterr().err
+    assert "holds no mask of these photos; name each as its photo, such as b-mask.png" in error
 
 
 def test_the_plan_is_that_of_the_mask(scan, capsys):

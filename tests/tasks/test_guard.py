@@ -17,7 +17,7 @@ from calotype.options import about, as_data, default, entry_kind, option, requir
 from calotype.samplers import LATENT
 from calotype.tasks import TASKS, read_task
 from calotype.tasks.guard import UNKNOWN, read_request
-from calotype.tasks.limits import Limits
+from calotype.tasks.limits import Limits, work_of
 from calotype.tasks.optimizers import KNOWN
 from calotype.tasks.prompts import called_loras, extras
 from calotype.tasks.sheets import cells
@@ -157,9 +157,12 @@ TEXTS = [(k, s.name) for k, cls in TASKS.items() for s in dataclasses.fields(cls
 PATHS = [(k, s.name) for k, cls in TASKS.items() for s in dataclasses.fields(cls) if about(s).is_path]
 
 
-def test_a_request_asks_for_no_picture_that_no_job_has():
-    with pytest.raises(CalotypeError, match="cannot ask for"):
-        read_request(TASKS["restore"], {"has_uncertainty": True}, files={"source": Path("a.png")})
+def test_a_picture_of_what_is_invented_counts_as_more_work():
+    plain, asked = (
+        read_request(TASKS["restore"], {"has_uncertainty": is_asked}, files={"source": Path("a.png")})
+        for is_asked in (False, True)
+    )
+    assert work_of(asked, [asked], 3) == 2 * work_of(plain, [plain], 3)
 
 
 def test_every_option_says_what_a_door_needs_to_know():

@@ -75,11 +75,42 @@ def test_a_job_gives_every_photo_of_a_scan(store, worker):
     assert worker.run_next()
     job = store.get(job.id)
     assert (job.state, [r.name for r in job.results]) == ("done", ["album page-01.png", "album page-02.png"])
+    assert [result.facts["photo"] for result in job.results] == [1, 2]
+    first, second = (Image.open(store.files.sample(job.id, number)) for number in (1, 2))
+    assert first.size == pytest.approx((250, 250), abs=3) and second.size == pytest.approx((220, 200), abs=3)
     blank = drawn_scan((750, 560), LIDS["blue"], [])
     job = store.submit("ann", "split", {}, files={"source": uploaded(store, blank, "blank.png")})
     assert worker.run_next()
     job = store.get(job.id)
     assert job.state == "failed" and "there is no photo on blank.png" in error_of(job)
+
+
+def test_the_plan_of_a_scan_is_a_picture_with_the_outlines_of_its_photos(store, worker):
+    place = ScannedPhoto((200, 220), (250, 250), 0)
+    scan = drawn_scan((750, 560), LIDS["white"], [Drawn(place, 0)])
+    job = store.submit("ann", "split", {"dry_run": True}, files={"source": uploaded(store, scan, "page.png")})
+    assert worker.run_next()
+    job = store.get(job.id)
+    assert (job.state, job.results) == ("done", ())
+    plan = np.asarray(Image.open(store.files.preview(job.id))).astype(int)
+    changed = np.abs(plan - scan).max(2) > 60
+    left, top = place.corners.min(0).round().astype(int)
+    assert changed[top + 20 : top + 60, left - 1 : left + 2].any(1).all()  # its left side
+    assert changed[215:225, 190:210].any() and not changed[500:700].any()  # its number; the lid below
+    said = [event.data for event in store.events(job.id) if event.data["event"] == "said"]
+    assert len(said) == 2
+
+
+def test_what_a_job_invents_is_a_picture_beside_its_result(store, worker, portrait):
+    old = np.asarray(Image.fromarray(portrait).resize((64, 64)).resize((256, 256), Image.Resampling.BILINEAR))
+    task = {"upscaler": "none", "scale": 1.0, "has_uncertainty": True}
+    job = store.submit("ann", "restore", task, files={"source": uploaded(store, old, "old.png")})
+    assert worker.run_next()
+    result, beside = store.get(job.id).results
+    assert (result.name, beside.name, beside.facts) == ("old.png", "old-uncertainty.png", {"beside": "uncertainty"})
+    assert "uncertainty" not in result.facts
+    pixels = np.asarray(Image.open(store.files.result(beside.id))).astype(int)
+    assert pixels.shape == (256, 256, 3) and (pixels.max(2) - pixels.min(2)).max() > 60
 
 
 def test_a_job_colours_by_an_uploaded_layer(store, worker):

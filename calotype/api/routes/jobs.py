@@ -251,7 +251,7 @@ def learning(job: JobOf, service: ServiceOf) -> LearningView:
 
 @router.get("/jobs/{job_id}/samples/{step}", response_class=FileResponse, responses=FILE | NOT_FOUND)
 def sample(step: Annotated[int, Path(ge=0, le=10**9)], job: JobOf, service: ServiceOf) -> FileResponse:
-    """What a training run drew after a step."""
+    """What a training run drew after a step; of a scan that was cut apart, the photo of this number."""
     return file_response(service.store.files.sample(job.id, step), f"step-{step}.jpg", "image/jpeg", is_final=True)
 
 

@@ -94,7 +94,13 @@ export const joined = (jobs, more) => [...new Map([...jobs, ...more].map((job) =
 /** The address of the preview as it is now: a later one is another address, so that the browser fetches it. */
 export const previewOf = (job) => `${job.preview}?${job.progress?.done ?? 0}`;
 
-export const isPicture = (result) => result.media_type.startsWith("image/");
+/** Whether a result is a picture of its own; that of what was invented in one is none. */
+export const isPicture = (result) => result.media_type.startsWith("image/") && !isInvented(result);
+
+const isInvented = (result) => result.facts.beside === "uncertainty";
+
+/** The picture of what was invented in the result of a job, if it was asked for. */
+export const inventedOf = (job) => job?.results.find(isInvented) ?? null;
 
 function tabTitle(name) {
   const titles = { restore: _("Restore"), imagine: _("Imagine"), train: _("Train"), queue: _("Queue"), gallery: _("Gallery"), models: _("Models"), settings: _("Settings") };
