@@ -152,8 +152,8 @@ class Studio:
         try:
             self.crowd.take(channel)
         except Refusal as fault:
-            template = "too much goes on in this channel; go on in {seconds} s"
-            raise CalotypeError(template, **fault.message.values) from None
+            wait = fault.message.values["seconds"]
+            raise CalotypeError("too much goes on in this channel; go on in {seconds} s", seconds=wait) from None
         return member
 
     def admit_alone(self, person: Person) -> ChatMember:
@@ -166,7 +166,8 @@ class Studio:
         try:
             self.flood.take(person.id)
         except Refusal as fault:
-            raise CalotypeError("that is too fast; go on in {seconds} s", **fault.message.values) from None
+            wait = fault.message.values["seconds"]
+            raise CalotypeError("that is too fast; go on in {seconds} s", seconds=wait) from None
 
     # Jobs
 

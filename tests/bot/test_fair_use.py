@@ -319,8 +319,8 @@ def test_a_grant_of_the_usual_leaves_the_account_of_the_page_as_it_is_and_says_s
         owner, ann = owner_of(evening, studio), evening.person("ann")
         await text(ann, evening.channel, "link", code=accounts.add_code(accounts.add("maria", Allowance(seconds=100))))
         assert await text(owner, evening.channel, "grant", whom=ann, usual=True) == (
-            "<@N>: what the settings of the bot give, once /unlink has ended the link to the account maria of the page; "
-            "that account stays as it is"
+            "<@N>: what the settings of the bot give, once /unlink has ended the link to the account maria of the "
+            "page; that account stays as it is"
         )
         assert "0 of 100 device seconds used today" in await text(ann, evening.channel, "info")
 

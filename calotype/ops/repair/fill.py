@@ -64,7 +64,7 @@ def fill_window(out: np.ndarray, pixels: np.ndarray, mask: np.ndarray, window: P
     out[window.inner][inside] = filled[inside]
 
 
-def with_deep_holes_filled(
+def with_wide_holes_filled(
     pixels: np.ndarray, mask: np.ndarray, fill: Fill, context: int = CONTEXT
 ) -> tuple[np.ndarray, np.ndarray]:
     """The picture with what is deep in its holes filled coarsely, and the mask of what is left to fill.
@@ -84,8 +84,8 @@ def with_deep_holes_filled(
 
 
 def filled(pixels: np.ndarray, mask: np.ndarray, fill: Fill, context: int = CONTEXT) -> np.ndarray:
-    """The picture with its holes filled; args as of `with_deep_holes_filled`."""
-    pixels, mask = with_deep_holes_filled(pixels, mask, fill, context)
+    """The picture with its holes filled; args as of `with_wide_holes_filled`."""
+    pixels, mask = with_wide_holes_filled(pixels, mask, fill, context)
     out = pixels.copy()
     for window in masked_windows(mask, context):
         fill_window(out, pixels, mask, window, fill)
@@ -96,10 +96,10 @@ def _halved(pixels: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """At half the size: means of what is known, and a mask of where nothing is."""
     size = tuple((side + 1) // 2 for side in mask.shape[::-1])
     known = (~mask).astype(np.float32)
-    share = cv2.resize(known, size, interpolation=cv2.INTER_AREA)
+    coverage = cv2.resize(known, size, interpolation=cv2.INTER_AREA)
     total = cv2.resize(pixels * known[..., None], size, interpolation=cv2.INTER_AREA)
-    mean = total.reshape(*share.shape, -1) / np.maximum(share, 1e-6)[..., None]
-    return np.rint(mean).astype(pixels.dtype), share < 1e-3
+    mean = total.reshape(*coverage.shape, -1) / np.maximum(coverage, 1e-6)[..., None]
+    return np.rint(mean).astype(pixels.dtype), coverage < 1e-3
 
 
 def navier_stokes(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
