@@ -14,7 +14,7 @@ from calotype.models.face_detector import DetectedFace
 from calotype.models.network import Network
 from calotype.ops.color import luma, max_value, to_pixels, to_tensor
 from calotype.ops.repair.damage import ASKED, Marks, Rule, marks_of, parts_of_faces
-from calotype.ops.repair.fill import Fill, fill_window, masked_windows, windows, with_wide_holes_filled
+from calotype.ops.repair.fill import Fill, fill_window, masked_windows, windows, with_wide_gaps_filled
 from calotype.picture import Picture
 from calotype.tasks import Progress
 
@@ -62,7 +62,7 @@ def _probability(x: Tensor, network: Network) -> np.ndarray:
 
 def fill_marks(pixels: np.ndarray, mask: np.ndarray, fill: Fill, context: int) -> Generator[Progress, None, np.ndarray]:
     """The photo with the pixels of a mask, (H, W) bool, filled; nothing else changes."""
-    pixels, mask = with_wide_holes_filled(pixels, mask, fill, context)
+    pixels, mask = with_wide_gaps_filled(pixels, mask, fill, context)
     out, masked = pixels.copy(), masked_windows(mask, context)
     for n, window in enumerate(masked, 1):
         fill_window(out, pixels, mask, window, fill)

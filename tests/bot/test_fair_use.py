@@ -481,9 +481,9 @@ def test_what_only_the_person_sees_counts_for_the_person_and_not_for_the_channel
         await channel.create_thread(name="inside", type=discord.ChannelType.public_thread)
         (thread,) = evening.channel.threads
         await ann.slash(thread, "imagine", prompt="{red, blue} fox")
-        _, message = [message for message in thread.history() if not message.flags.ephemeral]
+        first, message = [message for message in thread.history() if not message.flags.ephemeral]
         studio.crowd = RateLimiter(Rate(0, 1))  # nothing more in any channel
-        (job,) = studio.service.store.find(limit=1)
+        (job,) = [job for job in studio.service.store.find() if studio.chat.message(job.id).message == str(first.id)]
         commands = {"queue": {}, "info": {}, "settings": {}, "show": {"job": job.id}, "cancel": {"job": job.id}}
         for name, options in {**commands, "link": {"code": "x"}, "unlink": {}}.items():
             studio.flood = RateLimiter(Rate(1, 1))

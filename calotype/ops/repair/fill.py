@@ -64,7 +64,7 @@ def fill_window(out: np.ndarray, pixels: np.ndarray, mask: np.ndarray, window: P
     out[window.inner][inside] = filled[inside]
 
 
-def with_wide_holes_filled(
+def with_wide_gaps_filled(
     pixels: np.ndarray, mask: np.ndarray, fill: Fill, context: int = CONTEXT
 ) -> tuple[np.ndarray, np.ndarray]:
     """The picture with what is deep in its holes filled coarsely, and the mask of what is left to fill.
@@ -84,8 +84,8 @@ def with_wide_holes_filled(
 
 
 def filled(pixels: np.ndarray, mask: np.ndarray, fill: Fill, context: int = CONTEXT) -> np.ndarray:
-    """The picture with its holes filled; args as of `with_wide_holes_filled`."""
-    pixels, mask = with_wide_holes_filled(pixels, mask, fill, context)
+    """The picture with its holes filled; args as of `with_wide_gaps_filled`."""
+    pixels, mask = with_wide_gaps_filled(pixels, mask, fill, context)
     out = pixels.copy()
     for window in masked_windows(mask, context):
         fill_window(out, pixels, mask, window, fill)

@@ -65,7 +65,7 @@ def test_holes_that_are_narrow_are_filled_at_full_size():
     """Nothing of a scratch or tear is taken from a smaller copy."""
     pixels, mask = photo("astronaut"), np.zeros(photo("astronaut").shape[:2], bool)
     mask[50:70, 20:140] = True
-    same, left = fill.with_wide_holes_filled(pixels, mask, navier_stokes)
+    same, left = fill.with_wide_gaps_filled(pixels, mask, navier_stokes)
     assert same is pixels and left is mask
 
 
