@@ -15,7 +15,7 @@ from tests.web.conftest import StudioService, serving, working
 
 ROOT = Path(__file__).parents[2]
 LOCALES = {"en": "en-GB", "zh": "zh-CN"}
-TABS = ("restore", "imagine", "train", "queue", "gallery", "models", "settings")
+TABS = ("restore", "split", "colour", "imagine", "train", "queue", "gallery", "models", "settings")
 WIDE, PHONE = (1280, 860), (390, 844)
 SCREENS = (  # name, tab, colours, size
     ("restore", "restore", "light", WIDE),

@@ -50,6 +50,13 @@ customElements.define(
   },
 );
 
+/** Shows the picture of what was invented in a result. */
+export function openInvented(name, result) {
+  const legend = _("Coloured is what comes out differently when the photo is moved or noisier by a little: the lighter, the more of it is invented. What is dim grey is mostly in the photo.");
+  const picture = el("img", { class: "ct-large", src: result.url, alt: _("What was invented") });
+  return openDialog(`${name}: ${_("What was invented")}`, el("div", {}, picture, el("p", { class: "ct-soft" }, legend)));
+}
+
 /** A dialog with a title, closed by its button, Escape, or a click beside it. */
 export function openDialog(title, content, onClose = null) {
   const close = el("button", { type: "button", onclick: () => dialog.close() }, _("Close"));

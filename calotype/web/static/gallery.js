@@ -1,16 +1,16 @@
 // <ct-gallery>: pictures that were made, the newest first.
 
 import { call, get, post, submit } from "./api.js";
-import { openDialog } from "./compare.js";
+import { openDialog, openInvented } from "./compare.js";
 import { el, guarded, keepFocus, toast } from "./dom.js";
 import { hand } from "./hand.js";
-import { asMany, isTrial, jobTitle, joined, kindTitle, openTab } from "./jobs.js";
+import { asMany, inventedOf, isPicture, isTrial, jobTitle, joined, kindTitle, openTab, smallOf } from "./jobs.js";
 import { watch } from "./live.js";
 import { isRemoved, picturesOf, remove, watchRemoval } from "./removal.js";
 import { _, duration } from "./texts.js";
 import { fileOf, upload } from "./upload.js";
 
-const KINDS = ["restore", "upscale", "imagine"];
+const KINDS = ["restore", "upscale", "split", "colour", "imagine"];
 const PAGE = 24;
 
 const dayOf = (seconds) => new Date(seconds * 1000).toLocaleDateString(document.documentElement.lang);
@@ -152,15 +152,19 @@ customElements.define(
 
     card(job, result) {
       const title = jobTitle(job);
-      const source = job.kind !== "imagine" && job.preview ? job.preview : result.url;
       const star = el("button", { type: "button", class: "ct-plain", "aria-pressed": String(job.is_favourite), "aria-label": _("Favourite"), title: _("Favourite"), "data-key": "favourite", onclick: () => this.mark(job) }, job.is_favourite ? "★" : "☆");
       return el(
         "article",
         { class: "ct-card", "data-job": result.id },
-        el("button", { type: "button", class: "ct-open", "data-key": "open", "aria-label": title, onclick: () => guarded(() => this.open(job, result)) }, el("img", { src: source, alt: "", loading: "lazy", decoding: "async" })),
+        el("button", { type: "button", class: "ct-open", "data-key": "open", "aria-label": title, onclick: () => guarded(() => this.open(job, result)) }, el("img", { src: smallOf(job, result), alt: "", loading: "lazy", decoding: "async" })),
         el("div", { class: "ct-text" }, el("p", { title }, title), el("p", { class: "ct-soft" }, dayOf(job.created))),
-        el("div", { class: "ct-bar" }, star, el("a", { class: "ct-button ct-plain", href: result.url, download: result.name, "aria-label": _("Download {name}", { name: result.name }) }, _("Download")), el("button", { type: "button", class: "ct-plain", "data-key": "delete", "aria-label": _("Delete {name}", { name: title }), onclick: () => remove(result.id, result.url, title) }, _("Delete"))),
+        el("div", { class: "ct-bar" }, star, el("a", { class: "ct-button ct-plain", href: result.url, download: result.name, "aria-label": _("Download {name}", { name: result.name }) }, _("Download")), el("button", { type: "button", class: "ct-plain", "data-key": "delete", "aria-label": _("Delete {name}", { name: title }), onclick: () => remove(result.id, this.addressOf(job, result), title) }, _("Delete"))),
       );
+    }
+
+    /** What is deleted with a picture: its job, where what is left would only explain it. */
+    addressOf(job, result) {
+      return inventedOf(job) && job.results.filter(isPicture).length === 1 ? `/jobs/${job.id}` : result.url;
     }
 
     /** A public link: its picture is a copy, which stays when the one it is of is deleted. */
@@ -197,7 +201,7 @@ customElements.define(
         "div",
         {},
         el("img", { src: result.url, alt: jobTitle(job), style: "max-width:100%;max-height:64vh;display:block;margin:0 auto 16px" }),
-        el("div", { class: "ct-bar" }, act(_("Restore it"), () => this.send("restore", "restore", result)), act(_("Enlarge it"), () => this.enlarge(result)), act(_("Use in Imagine"), () => this.send("imagine", "start", result)), act(_("Share by a link"), () => this.share(job, result)), el("a", { class: "ct-button", href: result.url, download: result.name }, _("Download"))),
+        el("div", { class: "ct-bar" }, act(_("Restore it"), () => this.send("restore", "restore", result)), act(_("Enlarge it"), () => this.enlarge(result)), act(_("Use in Imagine"), () => this.send("imagine", "start", result)), act(_("Share by a link"), () => this.share(job, result)), inventedOf(job) && act(_("What was invented"), () => openInvented(jobTitle(job), inventedOf(job)) && false), el("a", { class: "ct-button", href: result.url, download: result.name }, _("Download"))),
         el("dl", {}, recordOf(job, result, options).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])),
       );
       const dialog = openDialog(jobTitle(job), content);

@@ -91,6 +91,15 @@ export const asMany = (jobs, page) => Math.min(MOST, Math.max(page, jobs.length)
 /** Jobs with those of another page; one that is in both is there once, as it is in that page. */
 export const joined = (jobs, more) => [...new Map([...jobs, ...more].map((job) => [job.id, job])).values()];
 
+/** The address of a small picture of a result: a scan has one for each photo, other jobs have one of their result. */
+export function smallOf(job, result) {
+  if (result.facts.photo) return `/jobs/${job.id}/samples/${result.facts.photo}`;
+  return job.kind !== "imagine" && job.preview ? job.preview : result.url;
+}
+
+/** Whether a job only tells what another one does; it is no work of its own in lists. */
+export const isPlan = (job) => job.kind === "split" && job.task.dry_run === true;
+
 /** The address of the preview as it is now: a later one is another address, so that the browser fetches it. */
 export const previewOf = (job) => `${job.preview}?${job.progress?.done ?? 0}`;
 
@@ -103,7 +112,7 @@ const isInvented = (result) => result.facts.beside === "uncertainty";
 export const inventedOf = (job) => job?.results.find(isInvented) ?? null;
 
 function tabTitle(name) {
-  const titles = { restore: _("Restore"), imagine: _("Imagine"), train: _("Train"), queue: _("Queue"), gallery: _("Gallery"), models: _("Models"), settings: _("Settings") };
+  const titles = { restore: _("Restore"), split: _("Scans"), colour: _("Colour"), imagine: _("Imagine"), train: _("Train"), queue: _("Queue"), gallery: _("Gallery"), models: _("Models"), settings: _("Settings") };
   return titles[name];
 }
 

@@ -3,6 +3,8 @@
 import "./orders.js";
 import "./compare.js";
 import "./restore.js";
+import "./scans.js";
+import "./colour.js";
 import "./names.js";
 import "./start.js";
 import "./imagine.js";

@@ -2,7 +2,7 @@
 
 import { get, post } from "./api.js";
 import { el, guarded, keepFocus, toast } from "./dom.js";
-import { FINISHED, isPicture, isTrial, jobTitle, kindTitle, mayCancel, previewOf, progressOf, statusOf } from "./jobs.js";
+import { FINISHED, isPicture, isPlan, isTrial, jobTitle, kindTitle, mayCancel, previewOf, progressOf, statusOf } from "./jobs.js";
 import { places, watch } from "./live.js";
 import { _ } from "./texts.js";
 
@@ -79,7 +79,7 @@ customElements.define(
       const place = (job) => at.get(job.id) ?? Infinity;
       const running = jobs.filter((job) => job.state === "running").sort(newest);
       const waiting = jobs.filter((job) => ["queued", "paused"].includes(job.state)).sort((a, b) => place(a) - place(b) || a.created - b.created);
-      const ended = jobs.filter((job) => FINISHED.includes(job.state) && job.kind !== "find_faces" && !isTrial(job)).sort(newest);
+      const ended = jobs.filter((job) => FINISHED.includes(job.state) && job.kind !== "find_faces" && !isTrial(job) && !isPlan(job)).sort(newest);
       const parts = [...this.part(_("At work"), running), ...this.part(_("Waiting"), waiting, this.isWhole ? Infinity : SHOWN), this.cancelAll(waiting), ...this.part(_("Ended"), ended.slice(0, RECENT))].filter(Boolean);
       const empty = el("p", { class: "ct-empty" }, _("Nothing waits and nothing runs. Photos that you restore appear here."));
       keepFocus(this, () => this.replaceChildren(...(parts.length ? parts : [empty])));

@@ -2,10 +2,12 @@
 // parent. All of it comes from the service, so that another tab, or this one after a restart, shows the same.
 
 import { call, eachPage, get, gone, post, submit, untilAnswered } from "./api.js";
-import { openDialog } from "./compare.js";
+import { openDialog, openInvented } from "./compare.js";
 import { el, guarded, keepFocus, toast } from "./dom.js";
-import { takeFor } from "./hand.js";
-import { FINISHED, isPicture, progressOf, stateText, uploadOf } from "./jobs.js";
+import { dropZone } from "./dropzone.js";
+import { hand, takeFor } from "./hand.js";
+import { downloadAll } from "./archive.js";
+import { FINISHED, inventedOf, isPicture, progressOf, stateText, uploadOf } from "./jobs.js";
 import { watch } from "./live.js";
 import { clearFaults, onOrder, showFault } from "./orders.js";
 import { Photo, SHOWN_BY_BROWSER } from "./photo.js";
@@ -41,19 +43,8 @@ customElements.define(
     }
 
     build() {
-      const input = (more) => el("input", { type: "file", multiple: true, hidden: true, onchange: (event) => this.drop(event.target), ...more });
-      const files = input({ accept: "image/*,.zip,.heic,.tif,.tiff,.jxl,.pdf" });
-      const folder = input({ webkitdirectory: true });
-      const pick = (label, target, extra = {}) => el("button", { type: "button", onclick: () => target.click(), ...extra }, label);
-      this.zone = el(
-        "div",
-        { class: "ct-drop" },
-        el("p", { class: "ct-lead" }, _("Drop old photos here")),
-        el("div", { class: "ct-bar" }, pick(_("Choose photos"), files), pick(_("Choose a folder"), folder)),
-        el("p", { class: "ct-soft" }, _("Photos, folders or ZIP files. Nothing leaves your service.")),
-        files,
-        folder,
-      );
+      const texts = { lead: _("Drop old photos here"), choose: _("Choose photos"), hint: _("Photos, folders or ZIP files. Nothing leaves your service.") };
+      this.zone = dropZone(this, { ...texts, take: (transfer) => this.drop(transfer) });
       this.notice = el("p", { class: "ct-fault", role: "alert" });
       this.left = el("p", { class: "ct-soft", role: "status" });
       this.bar = el("div", { class: "ct-bar" });
@@ -62,16 +53,6 @@ customElements.define(
       this.go = el("button", { type: "button", onclick: () => document.getElementById("restore-go").click() });
       const foot = el("div", { class: "ct-sticky" }, this.go); // of a phone, on which the form is below all photos
       this.replaceChildren(this.zone, this.notice, this.left, this.bar, this.list, el("div", { class: "ct-bar ct-foot" }, this.more), foot);
-      const over = (isOver) => (event) => {
-        event.preventDefault();
-        this.zone.classList.toggle("is-over", isOver);
-      };
-      this.addEventListener("dragover", over(true));
-      this.addEventListener("dragleave", over(false));
-      this.addEventListener("drop", (event) => {
-        over(false)(event);
-        this.drop(event.dataTransfer);
-      });
     }
 
     // From the service
@@ -156,7 +137,6 @@ customElements.define(
       } catch (fault) {
         this.notice.textContent = fault.message;
       }
-      if (transfer.value) transfer.value = "";
     }
 
     add(files) {
@@ -337,21 +317,11 @@ customElements.define(
         const title = name === "strength" ? _("Strength {value} for all", { value }) : _("Model {value} for all", { value });
         return el("button", { type: "button", title: _("Take this back"), onclick: () => this.setExtra({}) }, `${title} ×`);
       });
-      const all = done.length > 1 && el("button", { type: "button", class: "ct-rest", onclick: () => guarded(() => this.download(done)) }, _("Download all {count} as ZIP", { count: done.length }));
+      const all = done.length > 1 && el("button", { type: "button", class: "ct-rest", onclick: () => guarded(() => downloadAll(done)) }, _("Download all {count} as ZIP", { count: done.length }));
       this.bar.replaceChildren(...extra, all || "");
       this.bar.hidden = !extra.length && !all;
       this.go.textContent = fresh.length > 1 ? _("Restore {count} photos", { count: fresh.length }) : _("Restore");
       this.go.parentElement.hidden = !this.photos.length;
-    }
-
-    /** The results of jobs as one ZIP, by a form: an address is too short for the ids of many jobs. */
-    async download(jobs) {
-      await get("/me"); // so that no page of errors comes instead of the file
-      const fields = jobs.map((job) => el("input", { type: "hidden", name: "job", value: job.id }));
-      const form = el("form", { method: "post", action: "/archive", hidden: true }, fields);
-      document.body.append(form);
-      form.submit();
-      form.remove();
     }
 
     setExtra(extra) {
@@ -443,13 +413,18 @@ customElements.define(
         return el("label", {}, box, el("span", {}, title), range);
       });
       const picture = restored?.results.find(isPicture);
+      const invented = inventedOf(restored);
+      const isScan = photo.measures.some((measure) => measure.name === "photos" && measure.is_beyond);
       const isFailed = photo.fault || photo.job?.state === "failed";
       const buttons = [
         isFailed && el("button", { type: "button", onclick: () => guarded(() => this.tryAgain(photo)) }, _("Try again")),
         photo.isReady && !photo.isBusy && el("button", { type: "button", onclick: () => this.restoreOne(photo) }, restored ? _("Restore again") : _("Restore this photo")),
         picture && el("button", { type: "button", onclick: () => guarded(() => this.openFull(photo, picture)) }, _("Before and after")),
         picture && el("a", { class: "ct-button", href: picture.url, download: picture.name }, _("Download")),
+        invented && el("button", { type: "button", class: "ct-plain", onclick: () => openInvented(photo.name, invented) }, _("What was invented")),
         photo.facts && el("button", { type: "button", class: "ct-plain", onclick: () => openTrials(photo, (extra) => this.setExtra(extra)) }, _("Try strengths")),
+        isScan && el("button", { type: "button", class: "ct-plain", onclick: () => this.hand(photo, "split") }, _("Cut out its photos")),
+        photo.isReady && el("button", { type: "button", class: "ct-plain", onclick: () => this.hand(photo, "colour") }, _("Colour it")),
         restored && el("button", { type: "button", class: "ct-plain", onclick: () => this.turn(photo) }, photo.showsResult ? _("Show the photo") : _("Show the result")),
         el("button", { type: "button", class: "ct-plain", onclick: () => this.remove(photo) }, _("Remove")),
       ];
@@ -505,6 +480,11 @@ customElements.define(
       if (result?.state === "failed") return fault(result.error.detail);
       if (photo.job.state !== "done") return [el("p", { class: "ct-soft" }, `${_("Looking for faces")} · ${stateText(photo.job)}`)];
       return [];
+    }
+
+    /** Hands the photo to another tab. */
+    hand(photo, tab) {
+      return guarded(async () => hand(tab, tab, new File([await contentOf(`/uploads/${photo.upload}`)], photo.name)));
     }
 
     restoreOne(photo) {

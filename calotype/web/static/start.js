@@ -3,6 +3,7 @@
 import { Fault } from "./api.js";
 import { el } from "./dom.js";
 import { takeFor } from "./hand.js";
+import { bitmapOf, Painter, pngOf, slider } from "./painter.js";
 import { _ } from "./texts.js";
 import { safeName, upload } from "./upload.js";
 
@@ -14,8 +15,7 @@ customElements.define(
   class extends HTMLElement {
     init = null; // File
     maskFile = null;
-    strokes = [];
-    redone = 0;
+    painter = null; // where the browser shows the picture
 
     connectedCallback() {
       this.input = el("input", { type: "file", accept: "image/*", hidden: true, onchange: () => this.take(this.input.files[0]) });
@@ -43,49 +43,42 @@ customElements.define(
       this.zone.hidden = true;
       this.work.hidden = false;
       this.input.value = "";
-      try {
-        this.bitmap = await createImageBitmap(file);
-      } catch {
-        this.bitmap = null; // such as HEIC: the service reads more formats than the browser
-      }
+      this.bitmap = await bitmapOf(file);
       this.build();
     }
 
     clear() {
       this.bitmap?.close();
-      [this.init, this.maskFile, this.bitmap, this.strokes, this.margins] = [null, null, null, [], null];
+      [this.init, this.maskFile, this.bitmap, this.painter, this.margins] = [null, null, null, null, null];
       this.work.replaceChildren();
       this.work.hidden = true;
       this.zone.hidden = false;
     }
 
     build() {
-      const range = (id, title, min, max, step, value) => {
-        const shown = el("output", {}, String(value));
-        const input = el("input", { type: "range", min: String(min), max: String(max), step: String(step), value: String(value), oninput: () => (shown.textContent = input.value) });
-        return [input, el("label", { class: "ct-stack", id }, el("span", { class: "ct-between" }, title, shown), input)];
-      };
       const button = (text, onclick) => el("button", { type: "button", class: "ct-plain", onclick }, text);
-      let strength, size;
-      [this.strength, strength] = range("imagine-strength", _("How much is redrawn"), 0, 1, 0.05, STRENGTH);
-      [this.brush, size] = range("imagine-brush", _("Brush size"), 2, 30, 1, 10);
+      const [strength, strengthLabel] = slider("imagine-strength", _("How much is redrawn"), { min: 0, max: 1, step: 0.05, value: STRENGTH });
+      const [brush, size] = slider("imagine-brush", _("Brush size"), { min: 2, max: 30, step: 1, value: 10 });
+      this.strength = strength;
       this.margins = el("input", { type: "text", inputMode: "numeric", placeholder: "64", "aria-label": _("Pixels to add around the picture") });
       this.maskNote = el("p", { class: "ct-soft", id: "imagine-mask" });
       const parts = [];
       if (this.bitmap) {
-        const { width, height } = this.bitmap;
-        const scale = Math.min(1, MAX_SIDE / Math.max(width, height));
-        this.canvas = el("canvas", { width: Math.round(width * scale), height: Math.round(height * scale), role: "img", "aria-label": _("Picture; paint over what is to be redrawn") });
-        for (const name of ["pointerdown", "pointermove"]) this.canvas.addEventListener(name, (event) => this.paint(event));
-        this.draw();
-        parts.push(el("div", { class: "ct-paint" }, this.canvas), size);
+        this.painter = new Painter(this.bitmap, {
+          label: _("Picture; paint over what is to be redrawn"),
+          maxSide: MAX_SIDE,
+          opacity: 0.5,
+          brush: () => ({ share: Number(brush.value) / 100, colour: "rgb(217 60 40)" }),
+          changed: () => this.painted(),
+        });
+        parts.push(el("div", { class: "ct-paint" }, this.painter.canvas), size);
       } else {
         parts.push(el("p", {}, this.init.name), el("p", { class: "ct-soft" }, _("The browser cannot show this format; a mask can be given as a file.")));
       }
       const bar = el(
         "div",
         { class: "ct-bar" },
-        this.bitmap ? [button(_("Undo"), () => this.undo()), button(_("Clear mask"), () => this.undo(true))] : null,
+        this.bitmap ? [button(_("Undo"), () => this.painter.undo()), button(_("Clear mask"), () => this.painter.clear())] : null,
         button(_("Mask from a file"), () => this.maskInput.click()),
         el("span", { class: "ct-rest" }, button(_("Remove picture"), () => this.clear())),
       );
@@ -93,7 +86,7 @@ customElements.define(
         ...parts,
         bar,
         this.maskNote,
-        strength,
+        strengthLabel,
         el("label", { class: "ct-stack", id: "imagine-outpaint" }, el("span", {}, _("Add pixels around it")), this.margins),
       );
       this.say();
@@ -101,68 +94,21 @@ customElements.define(
 
     say() {
       const texts = [_("Paint over what is to be redrawn. Without paint, all of it is."), _("What is painted is redrawn."), _("Mask: {name}", { name: this.maskFile?.name ?? "" })];
-      this.maskNote.textContent = this.maskFile ? texts[2] : this.strokes.length ? texts[1] : this.bitmap ? texts[0] : "";
+      this.maskNote.textContent = this.maskFile ? texts[2] : this.painter && !this.painter.isEmpty ? texts[1] : this.bitmap ? texts[0] : "";
     }
 
     takeMask(file) {
       if (!file) return;
-      this.maskFile = file;
-      this.strokes = [];
       this.maskInput.value = "";
-      this.draw();
+      this.painter?.clear();
+      this.maskFile = file;
       this.say();
     }
 
-    undo(all = false) {
-      this.strokes = all ? [] : this.strokes.slice(0, -1);
-      if (all) this.maskFile = null;
-      this.draw();
+    /** What is painted takes the place of a file. */
+    painted() {
+      this.maskFile = null;
       this.say();
-    }
-
-    paint(event) {
-      if (event.type === "pointermove" && !event.buttons) return;
-      event.preventDefault();
-      const box = this.canvas.getBoundingClientRect();
-      const at = [((event.clientX - box.left) / box.width) * this.canvas.width, ((event.clientY - box.top) / box.height) * this.canvas.height];
-      if (event.type === "pointerdown") {
-        this.canvas.setPointerCapture(event.pointerId);
-        this.maskFile = null;
-        this.strokes.push({ size: (Number(this.brush.value) / 100) * Math.min(this.canvas.width, this.canvas.height), points: [] });
-        this.say();
-      }
-      this.strokes.at(-1)?.points.push(at);
-      cancelAnimationFrame(this.frame);
-      this.frame = requestAnimationFrame(() => this.draw());
-    }
-
-    draw() {
-      if (!this.bitmap) return;
-      const context = this.canvas.getContext("2d");
-      context.drawImage(this.bitmap, 0, 0, this.canvas.width, this.canvas.height);
-      const veil = this.masked("rgb(217 60 40)", null);
-      context.globalAlpha = 0.5;
-      context.drawImage(veil, 0, 0);
-      context.globalAlpha = 1;
-    }
-
-    /** The strokes in a colour on a ground. */
-    masked(colour, ground) {
-      const canvas = el("canvas", { width: this.canvas.width, height: this.canvas.height });
-      const context = canvas.getContext("2d");
-      if (ground) {
-        context.fillStyle = ground;
-        context.fillRect(0, 0, canvas.width, canvas.height);
-      }
-      Object.assign(context, { strokeStyle: colour, lineCap: "round", lineJoin: "round" });
-      for (const { size, points } of this.strokes) {
-        context.lineWidth = size;
-        context.beginPath();
-        context.moveTo(...points[0]);
-        for (const point of points.length > 1 ? points : [points[0], points[0]]) context.lineTo(...point);
-        context.stroke();
-      }
-      return canvas;
     }
 
     /** The options and uploads of the task. */
@@ -171,7 +117,7 @@ customElements.define(
       const task = {};
       if (Number(this.strength.value) !== STRENGTH) task.strength = Number(this.strength.value);
       if (this.margins.value.trim()) task.outpaint = this.margins.value.trim();
-      if (this.strokes.length && task.outpaint) throw new Fault(0, _("paint a mask or add pixels, one after the other"), "outpaint");
+      if (this.painter && !this.painter.isEmpty && task.outpaint) throw new Fault(0, _("paint a mask or add pixels, one after the other"), "outpaint");
       const [init, mask] = await this.pictures();
       const files = {};
       for (const [name, file] of [["init", init], ["mask", mask]]) if (file) files[name] = `${await upload(file)}/${safeName(file.name)}`;
@@ -180,13 +126,13 @@ customElements.define(
 
     /** The picture and its mask, which have one size. */
     async pictures() {
-      if (this.maskFile || !this.strokes.length) return [this.init, this.maskFile];
-      const file = async (canvas, name) => new File([await new Promise((resolve) => canvas.toBlob(resolve, "image/png"))], name);
-      const mask = await file(this.masked("#fff", "#000"), "mask.png");
-      if (this.canvas.width === this.bitmap.width) return [this.init, mask];
-      const small = el("canvas", { width: this.canvas.width, height: this.canvas.height });
-      small.getContext("2d").drawImage(this.bitmap, 0, 0, small.width, small.height);
-      return [await file(small, "picture.png"), mask];
+      if (this.maskFile || !this.painter || this.painter.isEmpty) return [this.init, this.maskFile];
+      const { width, height } = this.painter.canvas;
+      const mask = await pngOf(this.painter.layer(width, height, { colour: "#fff", ground: "#000" }), "mask.png");
+      if (width === this.bitmap.width) return [this.init, mask];
+      const small = el("canvas", { width, height });
+      small.getContext("2d").drawImage(this.bitmap, 0, 0, width, height);
+      return [await pngOf(small, "picture.png"), mask];
     }
 
     /** Shows the picture, mask and options of an earlier job. */
