@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import discord
 
-from calotype.bot.client import INTENTS
 from calotype.errors import Message, plural
 
 NEEDED = {
@@ -15,11 +14,6 @@ NEEDED = {
     "attach_files": Message("attach files"),
     "read_message_history": Message("read older messages"),
 }  # permissions, and what they are called
-PRIVILEGED = {
-    "members": ("gateway_guild_members", "Server Members Intent"),
-    "presences": ("gateway_presence", "Presence Intent"),
-    "message_content": ("gateway_message_content", "Message Content Intent"),
-}  # intents: the flag of an app that may have them, and the name of the switch
 MISSING_ACCESS = 50001
 MAX_NAMED = 5  # channels in a sentence
 
@@ -34,14 +28,14 @@ class Findings:
     hints: Sequence[Message] = ()
 
 
-async def findings(client: discord.Client, intents: discord.Intents = INTENTS) -> Findings:
+async def findings(client: discord.Client) -> Findings:
     """What a client that has logged in lacks.
 
     Raises:
         discord.HTTPException: Discord does not answer.
     """
     app = await client.application_info()
-    missing, hints = list(missing_intents(app.flags, intents)), []
+    missing, hints = [], []
     if app.bot_public:
         hints.append(Message('anybody can add the bot to a server; switch off "Public Bot" on the page of the app'))
     guilds = [guild async for guild in client.fetch_guilds(limit=None)]
@@ -53,13 +47,6 @@ async def findings(client: discord.Client, intents: discord.Intents = INTENTS) -
         missing += found.missing
         hints += found.hints
     return Findings(missing, hints)
-
-
-def missing_intents(flags: discord.ApplicationFlags, intents: discord.Intents) -> Iterator[Message]:
-    """Privileged intents that the bot asks for and the page of the app does not allow."""
-    for name, (flag, words) in PRIVILEGED.items():
-        if getattr(intents, name) and not (getattr(flags, flag) or getattr(flags, f"{flag}_limited")):
-            yield Message('the bot needs the intent "{name}"; switch it on on the page of the app', name=words)
 
 
 async def _of_guild(client: discord.Client, app: int, guild_id: int) -> Findings:

@@ -57,9 +57,14 @@ def head(job: Job, message: ChatMessage, wording: BotWording) -> str:
     """In bold, what was asked for."""
     text = message.text or str(job.task.get("prompt", ""))
     if job.kind == "imagine":
-        return f"**{escaped(text) or wording.translate('Blended pictures')}**"
+        return f"**{escaped(text) or heading(job, wording)}**"
     name = f" {escaped(job.task.get('output_name', ''))}" if job.kind == "train_lora" else ""
-    return f"**{wording.title(job.kind)}{name}**"
+    return f"**{heading(job, wording)}{name}**"
+
+
+def heading(job: Job, wording: BotWording) -> str:
+    """What a job does, where no prompt says it."""
+    return wording.translate("Blended pictures") if "blend" in job.files else wording.title(job.kind)
 
 
 def state(job: Job, place: Place | None = None) -> Message:

@@ -2,8 +2,10 @@
 
 import asyncio
 import io
+import re
 import time
 
+import numpy as np
 import pytest
 
 pytest.importorskip("discord")
@@ -162,6 +164,19 @@ def run_all(studio, clock, shared_engine):
         await evening.look()
 
     return run
+
+
+def plain(text):
+    """A text without the ids in it."""
+    return re.sub(r"\d{16,}|[0-9a-f]{32}", "N", text)
+
+
+def noise(height, width=None):
+    """A picture that PNG cannot make smaller: three bytes a pixel."""
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width or height, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 async def picture(message):

@@ -7,8 +7,7 @@ from calotype.bot.studio import Person
 from calotype.jobs.account import Allowance
 from calotype.jobs.jobs import NotFound
 from calotype.jobs.users import Accounts
-from tests.bot.conftest import buttons
-from tests.bot.test_failures import noise
+from tests.bot.conftest import buttons, noise
 
 
 async def grid(evening, person):

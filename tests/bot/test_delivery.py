@@ -6,8 +6,7 @@ import pytest
 
 from calotype.bot.delivery import MAX_NONCE, OLD_SECONDS, SMALLER, nonce_of
 from calotype.errors import CalotypeError
-from tests.bot.conftest import buttons, work
-from tests.bot.test_failures import noise
+from tests.bot.conftest import buttons, noise, work
 
 EDIT, SEND = ("PATCH", "/channels/{id}/messages/*"), ("POST", "/channels/{id}/messages")
 

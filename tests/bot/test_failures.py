@@ -4,7 +4,6 @@ import io
 
 import aiohttp
 import discord
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -12,14 +11,7 @@ from calotype.bot.delivery import HEADROOM, Delivery
 from calotype.errors import CalotypeError
 from calotype.outputs.publish import fitting
 from tests.api.conftest import png
-from tests.bot.conftest import buttons
-
-
-def noise(side):
-    file = io.BytesIO()
-    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
+from tests.bot.conftest import buttons, noise
 
 
 @pytest.mark.parametrize("status", [500, 503, 429])

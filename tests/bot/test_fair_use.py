@@ -13,14 +13,10 @@ from calotype.bot.studio import DAY, CommandPlace, Person
 from calotype.errors import CalotypeError
 from calotype.jobs.account import Allowance
 from tests.api.conftest import png
-from tests.bot.conftest import OLD, buttons, work
+from tests.bot.conftest import OLD, buttons, plain, work
 
 OLD_PERSON = Person("70000000000000007", 0.0, 0.0, (), "Ann *A*")
 PLACE = CommandPlace("1")
-
-
-def plain(text):
-    return re.sub(r"\d{16,}|[0-9a-f]{32}", "N", text)
 
 
 @pytest.fixture
@@ -482,9 +478,9 @@ def test_what_only_the_person_sees_counts_for_the_person_and_not_for_the_channel
         (thread,) = evening.channel.threads
         await ann.slash(thread, "imagine", prompt="{red, blue} fox")
         first, message = [message for message in thread.history() if not message.flags.ephemeral]
+        job = buttons(first)["Cancel"].split(":")[2]
         studio.crowd = RateLimiter(Rate(0, 1))  # nothing more in any channel
-        (job,) = [job for job in studio.service.store.find() if studio.chat.message(job.id).message == str(first.id)]
-        commands = {"queue": {}, "info": {}, "settings": {}, "show": {"job": job.id}, "cancel": {"job": job.id}}
+        commands = {"queue": {}, "info": {}, "settings": {}, "show": {"job": job}, "cancel": {"job": job}}
         for name, options in {**commands, "link": {"code": "x"}, "unlink": {}}.items():
             studio.flood = RateLimiter(Rate(1, 1))
             assert "too much goes on" not in await text(ann, thread, name, **options), name

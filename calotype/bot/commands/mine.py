@@ -9,7 +9,7 @@ from discord import app_commands
 
 from calotype.api.shown import without_paths
 from calotype.bot.interactions import _, answering, language_for, person_of
-from calotype.bot.message import filled, state, waiting
+from calotype.bot.message import filled, heading, state, waiting
 from calotype.bot.studio import Person, Studio
 from calotype.bot.wording import WORDINGS, BotWording, escaped, listed
 from calotype.errors import CalotypeError, Message, duration, plural
@@ -124,7 +124,7 @@ def suggest_jobs(bot: "Bot") -> Any:
 
 def title(job: Job, wording: BotWording) -> str:
     """A job in a few words."""
-    prompt = str(job.task.get("prompt", ""))[:SHORT_PROMPT] or wording.title(job.kind)
+    prompt = str(job.task.get("prompt", ""))[:SHORT_PROMPT] or heading(job, wording)
     return f"{prompt} – {without_paths(wording.fill(state(job)))}"
 
 
@@ -174,7 +174,7 @@ def waiting_jobs(bot: "Bot", person: Person) -> list[tuple[Job, Place | None, Ch
 def short_prompt(job: Job, wording: BotWording) -> str:
     """A job in few words: its prompt, or what it is."""
     prompt = str(job.task.get("prompt", ""))
-    return escaped(prompt, SHORT_PROMPT) if prompt else wording.title(job.kind)
+    return escaped(prompt, SHORT_PROMPT) if prompt else heading(job, wording)
 
 
 def cancel_jobs(bot: "Bot", person: Person, job_id: str | None) -> list[Job]:

@@ -9,7 +9,7 @@ import discord
 import pytest
 
 from calotype.bot import setup
-from calotype.bot.check import missing_intents
+from calotype.bot.client import INTENTS
 from calotype.bot.settings import TOKEN as VARIABLE
 from calotype.bot.settings import BotSettings, read_token
 from calotype.errors import CalotypeError
@@ -117,11 +117,8 @@ def test_a_public_bot_is_a_hint(check):
     assert missing == [] and "Public Bot" in hints[0]
 
 
-def test_an_intent_that_the_app_does_not_allow_is_named():
-    asked = discord.Intents(guilds=True, members=True)
-    assert "Server Members Intent" in str(*missing_intents(discord.ApplicationFlags(), asked))
-    for flag in ("gateway_guild_members", "gateway_guild_members_limited"):
-        assert list(missing_intents(discord.ApplicationFlags(**{flag: True}), asked)) == []
+def test_the_bot_needs_no_intent_that_the_page_of_the_app_would_have_to_allow():
+    assert INTENTS.value & ~discord.Intents(members=True, presences=True, message_content=True).value == INTENTS.value
 
 
 def test_a_wrong_token_is_a_sentence(check):

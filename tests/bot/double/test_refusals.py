@@ -2,29 +2,19 @@
 
 import asyncio
 import contextlib
-import io
 import sqlite3
 
 import discord
-import numpy as np
 import pytest
-from PIL import Image
 
 from calotype.bot.buttons import JobButton
+from tests.bot.conftest import noise
 from tests.bot.double.conftest import eventually, seen
 from tests.bot.double.rules import MAX_CONTENT, Refused, check_commands, check_components, check_message
 from tests.bot.double.world import USUAL
 
 MESSAGE = r"^/channels/\d+/messages/\d+$"
 QUARTER, HOUR = 15 * 60.0, 3600.0
-
-
-def noise(height, width):
-    """A picture that PNG cannot make smaller: three bytes a pixel."""
-    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
 
 
 # Rates
