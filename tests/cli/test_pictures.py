@@ -73,7 +73,7 @@ def test_every_option_is_a_flag_with_its_help_and_default(command, task, capsys,
     assert main([command.__name__, "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     for spec in (*visible(task), *visible(Album), *visible(Settings)):
-        if spec.name in ("source", "dry_run"):  # an argument, and --plan
+        if spec.name in ("source", "dry_run", "has_uncertainty"):  # an argument, --plan, --uncertainty
             continue
         if spec.name in OF_RESTORE and command is not restore:
             assert "--" + spec.name.replace("_", "-") not in text

@@ -96,8 +96,8 @@ def test_strokes_of_a_file_are_shown_over_the_photo_and_painted_on(files, visit,
     studio = StudioService(files)
     with serving(studio.app) as address, working(studio, engine):
         page = visit(address)
-        page.get_by_role("tab", name="Colour").click()
-        page.set_input_files("ct-colour input[type=file] >> nth=0", files / "grandma.png")
+        page.set_input_files("ct-restore input[type=file] >> nth=0", files / "grandma.png")
+        page.get_by_role("button", name="Colour it").click()
         page.locator("ct-colour canvas").wait_for()
         page.set_input_files("#colour-hints input[type=file]", files / "strokes.png")
         page.get_by_text("Strokes: strokes.png").wait_for()

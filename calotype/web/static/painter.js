@@ -6,14 +6,15 @@ import { el } from "./dom.js";
  * A canvas with a picture and strokes over it, of at most `maxSide` pixels; `layer` makes the strokes of any size.
  *
  * `brush()` is asked for the next stroke: {share, colour}, its width as a share of the shorter side. `changed()` is called
- * when a stroke begins, and `ended()` when it is complete. `opacity` is that of the strokes as they are shown.
+ * when a stroke begins, and `ended()` when it is complete. `opacity` is that of the strokes as they are shown,
+ * `tint` a colour for all of them.
  */
 export class Painter {
   strokes = []; // {size, colour, points}, in pixels of the canvas
   under = null; // strokes of a file, drawn first
 
-  constructor(bitmap, { label, maxSide, opacity, brush, changed, ended = null }) {
-    Object.assign(this, { bitmap, opacity, brush, changed, ended });
+  constructor(bitmap, { label, maxSide, opacity, brush, changed, ended = null, tint = null }) {
+    Object.assign(this, { bitmap, opacity, brush, changed, ended, tint });
     const scale = Math.min(1, maxSide / Math.max(bitmap.width, bitmap.height));
     const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
     this.canvas = el("canvas", { width, height, role: "img", "aria-label": label });
@@ -69,7 +70,7 @@ export class Painter {
     const context = canvas.getContext("2d");
     context.drawImage(this.bitmap, 0, 0, canvas.width, canvas.height);
     context.globalAlpha = this.opacity;
-    context.drawImage(this.layer(canvas.width, canvas.height), 0, 0);
+    context.drawImage(this.layer(canvas.width, canvas.height, { colour: this.tint }), 0, 0);
     context.globalAlpha = 1;
   }
 
@@ -77,20 +78,23 @@ export class Painter {
   layer(width, height, { colour = null, ground = null } = {}) {
     const canvas = el("canvas", { width, height });
     const context = canvas.getContext("2d");
-    if (ground) {
-      context.fillStyle = ground;
-      context.fillRect(0, 0, width, height);
-    }
     if (this.under) context.drawImage(this.under, 0, 0, width, height);
     context.scale(width / this.canvas.width, height / this.canvas.height);
     Object.assign(context, { lineCap: "round", lineJoin: "round" });
-    for (const { size, colour: own, points } of this.strokes.filter((stroke) => stroke.points.length)) {
-      Object.assign(context, { lineWidth: size, strokeStyle: colour ?? own });
+    for (const { size, colour: strokeStyle, points } of this.strokes.filter((stroke) => stroke.points.length)) {
+      Object.assign(context, { lineWidth: size, strokeStyle });
       context.beginPath();
       context.moveTo(...points[0]);
       for (const point of points.length > 1 ? points : [points[0], points[0]]) context.lineTo(...point);
       context.stroke();
     }
+    context.resetTransform();
+    const fill = (fillStyle, globalCompositeOperation) => {
+      Object.assign(context, { fillStyle, globalCompositeOperation });
+      context.fillRect(0, 0, width, height);
+    };
+    if (colour) fill(colour, "source-in");
+    if (ground) fill(ground, "destination-over");
     return canvas;
   }
 }

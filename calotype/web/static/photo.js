@@ -4,6 +4,7 @@ import { keepDraft, readDraft } from "./drafts.js";
 import { FINISHED, isPicture, uploadOf } from "./jobs.js";
 
 const CHOICES = "choices-"; // with the id of the job: what is chosen and not yet sent
+const MASK = "mask-"; // the same
 export const SHOWN_BY_BROWSER = /\.(jpe?g|png|webp|gif|avif|bmp)$/i;
 
 export class Photo {
@@ -21,6 +22,7 @@ export class Photo {
     this.choices = new Map(); // number of a face: {isOn, strength}
     this.planned = null; // sentences, of the options that were last asked about
     this.remeasured = null; // and the measures
+    this.mask = null; // of the damage, marked by hand: an upload, as a file of an order
     this.showsResult = true;
   }
 
@@ -35,9 +37,22 @@ export class Photo {
     return `${this.upload}/${this.name}`;
   }
 
+  /** The files of an order. */
+  get files() {
+    return { source: this.source, ...(this.mask ? { mask: this.mask } : {}) };
+  }
+
+  /** Takes a mask of the damage, or none, and keeps it for this browser until it is sent. */
+  mark(mask) {
+    this.mask = mask;
+    this.showsResult = false;
+    keepDraft(MASK + this.job.id, mask);
+  }
+
   take(job) {
     this.job = job;
     this.upload = uploadOf(job).id;
+    this.mask ??= readDraft(MASK + job.id);
     const kept = this.choices.size ? {} : (readDraft(CHOICES + job.id) ?? {});
     for (const face of this.faces) {
       if (!this.choices.has(face.number)) this.choices.set(face.number, { isOn: !face.why, strength: 1, ...kept[face.number] });
@@ -53,7 +68,7 @@ export class Photo {
   }
 
   forgetChoices() {
-    if (this.job) keepDraft(CHOICES + this.job.id, null);
+    for (const kind of this.job ? [CHOICES, MASK] : []) keepDraft(kind + this.job.id, null);
   }
 
   get facts() {

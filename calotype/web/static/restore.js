@@ -3,6 +3,7 @@
 
 import { call, eachPage, get, gone, post, submit, untilAnswered } from "./api.js";
 import { openDialog, openInvented } from "./compare.js";
+import { openDamage } from "./damage.js";
 import { el, guarded, keepFocus, toast } from "./dom.js";
 import { dropZone } from "./dropzone.js";
 import { hand, takeFor } from "./hand.js";
@@ -209,8 +210,7 @@ customElements.define(
       }
       for (const photo of chosen) {
         const own = { ...task, ...this.extra, ...photo.task };
-        const files = { source: photo.source };
-        const order = { kind: "restore", task: own, files, parent: photo.job.id };
+        const order = { kind: "restore", task: own, files: photo.files, parent: photo.job.id };
         try {
           this.place(await untilAnswered(() => submit(order), (fault) => clearFaults("restore") || showFault("restore", fault)));
         } catch (fault) {
@@ -235,9 +235,8 @@ customElements.define(
       const { properties } = kinds.find(({ kind }) => kind === "find_faces").options;
       for (const photo of chosen) {
         const own = Object.entries({ ...task, ...this.extra, ...photo.task }).filter(([name]) => name in properties);
-        const files = { source: photo.source };
         try {
-          await submit({ kind: "find_faces", task: Object.fromEntries(own), files, parent: photo.job.id, priority: 5 });
+          await submit({ kind: "find_faces", task: Object.fromEntries(own), files: photo.files, parent: photo.job.id, priority: 5 });
         } catch (fault) {
           return showFault("restore", fault);
         }
@@ -333,7 +332,7 @@ customElements.define(
       const line = this.lines.get(photo.key);
       if (!line) return;
       const signature = JSON.stringify([
-        [photo.job?.state, photo.picture, photo.fault, photo.share >= 1, [...photo.choices], photo.showsResult, photo.plan],
+        [photo.job?.state, photo.picture, photo.fault, photo.share >= 1, [...photo.choices], photo.mask, photo.showsResult, photo.plan],
         [photo.result?.id, photo.result?.state, photo.restored?.id],
       ]);
       if (line.dataset.signature !== signature) {
@@ -423,6 +422,7 @@ customElements.define(
         picture && el("a", { class: "ct-button", href: picture.url, download: picture.name }, _("Download")),
         invented && el("button", { type: "button", class: "ct-plain", onclick: () => openInvented(photo.name, invented) }, _("What was invented")),
         photo.facts && el("button", { type: "button", class: "ct-plain", onclick: () => openTrials(photo, (extra) => this.setExtra(extra)) }, _("Try strengths")),
+        photo.facts && el("button", { type: "button", class: "ct-plain", onclick: () => guarded(() => this.markDamage(photo)) }, _("Mark damage")),
         isScan && el("button", { type: "button", class: "ct-plain", onclick: () => this.hand(photo, "split") }, _("Cut out its photos")),
         photo.isReady && el("button", { type: "button", class: "ct-plain", onclick: () => this.hand(photo, "colour") }, _("Colour it")),
         restored && el("button", { type: "button", class: "ct-plain", onclick: () => this.turn(photo) }, photo.showsResult ? _("Show the photo") : _("Show the result")),
@@ -436,6 +436,7 @@ customElements.define(
         photo.plan.length > 0 && (!photo.result || photo.planned) && el("ul", { class: "ct-notes ct-soft" }, photo.plan.map((sentence) => el("li", {}, sentence))),
         (!photo.result || photo.planned) && this.measures(photo),
         el("div", { class: "ct-faces" }, faces),
+        photo.mask && el("button", { type: "button", class: "ct-plain", title: _("Take this back"), onclick: () => this.mark(photo, null) }, `${_("Damage: {name}", { name: photo.mask.split("/")[1] })} ×`),
         el("div", { class: "ct-status", "aria-live": "polite" }),
         el("div", { class: "ct-bar" }, buttons),
       );
@@ -480,6 +481,15 @@ customElements.define(
       if (result?.state === "failed") return fault(result.error.detail);
       if (photo.job.state !== "done") return [el("p", { class: "ct-soft" }, `${_("Looking for faces")} · ${stateText(photo.job)}`)];
       return [];
+    }
+
+    markDamage(photo) {
+      return openDamage(photo, (mask) => this.mark(photo, mask));
+    }
+
+    mark(photo, mask) {
+      photo.mark(mask);
+      this.show(photo);
     }
 
     /** Hands the photo to another tab. */

@@ -1,0 +1,126 @@
+"""In Chromium: damage is marked by hand, and what restoring invented is shown."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from tests.web.conftest import StudioService, serving, working
+from tests.web.test_browser import serious_faults
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+SIZE = (1800, 200)  # wider than the canvas on which damage is marked
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A photo with a white scratch, and masks for it."""
+    pixels = np.tile(np.linspace(60, 120, SIZE[0]).astype(np.uint8), (SIZE[1], 1))
+    pixels[90:110, 400:800] = 255
+    Image.fromarray(pixels).convert("RGB").save(tmp_path / "print.png")
+    Image.new("L", SIZE, 255).save(tmp_path / "white.png")
+    Image.new("L", (64, 64)).save(tmp_path / "small.png")
+    found = Image.new("L", SIZE)
+    found.paste(255, (400, 90, 600, 110))
+    found.save(tmp_path / "found.png")
+    return tmp_path
+
+
+@pytest.fixture
+def restored(files, visit, engine):
+    """The page with the photo in it, and the service."""
+    studio = StudioService(files)
+    with serving(studio.app) as address, working(studio, engine):
+        page = visit(address)
+        page.get_by_label("Scale").fill("1")
+        page.set_input_files("ct-restore input[type=file] >> nth=0", files / "print.png")
+        page.get_by_role("button", name="Mark damage").click()
+        page.locator("dialog canvas").wait_for()
+        yield page, studio
+    studio.store.close()
+
+
+def mask_of(studio):
+    [job] = studio.store.find(kinds=("restore",))
+    content = studio.store.files.upload(job.files["mask"].split("/")[0]).read_bytes()
+    return job, np.asarray(Image.open(io.BytesIO(content)).convert("L"))
+
+
+def paint(page, left, right):
+    box = page.locator("dialog canvas").bounding_box()
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + left * box["width"], y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + right * box["width"], y, steps=4)
+    page.mouse.up()
+
+
+def test_a_mask_that_was_found_is_corrected_kept_and_repaired(restored, files):
+    page, studio = restored
+    page.set_input_files("dialog input[type=file]", files / "found.png")
+    page.get_by_text("Mask: found.png").wait_for()
+    page.locator("dialog input[type=range]").fill("20")
+    paint(page, 0.3, 0.47)
+    assert serious_faults(page) == []
+    page.get_by_role("button", name="Take it").click()
+    page.get_by_role("button", name="Damage: mask.png").wait_for()
+    page.reload()
+    page.get_by_role("button", name="Damage: mask.png").wait_for()
+    page.get_by_label("Scale").fill("1")
+    page.get_by_role("button", name="Restore this photo").click()
+    page.locator("ct-restore ct-compare").wait_for()
+    job, mask = mask_of(studio)
+    assert mask.shape == SIZE[::-1] and set(np.unique(mask[:, ::7])) >= {0, 255}
+    assert (mask[92:108, 402:598] == 255).all() and (mask[92:108, 620:800] == 255).all() and not mask[:, 1000:].any()
+    pixels = np.asarray(Image.open(studio.store.files.result(job.results[0].id)).convert("L"))
+    assert pixels[90:110, 400:800].max() < 140
+    assert page.context.foreign == [] and page.context.faults == []
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("white.png", "the mask white.png is all white, so nothing would be left of the photo"),
+        ("small.png", "the mask small.png is 64x64 pixels and the photo is 1800x200"),
+    ],
+)
+def test_a_mask_that_makes_no_sense_is_said_at_its_photo(restored, files, name, sentence):
+    page, _ = restored
+    page.set_input_files("dialog input[type=file]", files / name)
+    page.get_by_text(f"Mask: {name}").wait_for()
+    page.get_by_role("button", name="Take it").click()
+    page.get_by_role("button", name="Restore this photo").click()
+    expect(page.locator("ct-restore .ct-status .ct-fault")).to_contain_text(sentence)
+
+
+def test_what_was_invented_is_shown_with_the_result_and_is_no_picture_of_its_own(tmp_path, visit, engine, portrait):
+    old = Image.fromarray(portrait).resize((64, 64)).resize((256, 256), Image.Resampling.BILINEAR)
+    old.save(tmp_path / "old.png")
+    studio = StudioService(tmp_path)
+    with serving(studio.app) as address, working(studio, engine):
+        page = visit(address)
+        page.set_input_files("ct-restore input[type=file] >> nth=0", tmp_path / "old.png")
+        page.locator(".ct-face").wait_for()
+        page.locator("#restore-more > button").click()
+        page.get_by_label("Show what is invented").check()
+        page.get_by_role("button", name="Restore this photo").click()
+        page.get_by_role("button", name="What was invented").click(timeout=120_000)
+        shown = page.get_by_alt_text("What was invented")
+        expect(shown).to_be_visible()
+        assert shown.evaluate("image => image.decode().then(() => image.naturalWidth)") == 512
+        page.get_by_role("button", name="Close").click()
+        page.get_by_role("tab", name="Gallery").click()
+        expect(page.locator("ct-gallery .ct-card")).to_have_count(1)
+        page.locator("ct-gallery .ct-open").click()
+        page.get_by_role("button", name="What was invented").click()
+        expect(shown).to_be_visible()
+        page.get_by_role("button", name="Close").last.click()
+        page.get_by_role("button", name="Close").click()
+        page.get_by_role("button", name="Delete old.png").click()
+        expect(page.locator("ct-gallery .ct-card")).to_have_count(0)
+        page.reload()
+        expect(page.locator("ct-restore .ct-card")).to_have_count(1)
+        assert studio.store.find(kinds=("restore",)) == []
+    studio.store.close()
