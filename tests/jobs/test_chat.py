@@ -40,6 +40,14 @@ def test_a_person_has_one_account_however_often_it_comes_by(chat, accounts):
         accounts.add("discord-8")
 
 
+def test_a_visit_of_somebody_who_is_known_reads_once_and_locks_nothing(chat, store, monkeypatch):
+    chat.visit("7", Terms(60), name="Ann", roles=["5"], server="1")
+    reading, opened = store.database.reading, []
+    monkeypatch.setattr(store.database, "reading", lambda: opened.append("read") or reading())
+    monkeypatch.setattr(store.database, "writing", lambda: pytest.fail("the store was locked"))
+    assert chat.visit("7", Terms(60), name="Ann", roles=["5"], server="1").name == "Ann" and opened == ["read"]
+
+
 def test_accounts_of_the_chat_close_no_page_that_is_open(chat, accounts):
     chat.visit("7", Terms(60))
     assert not accounts.exist()
