@@ -12,7 +12,7 @@ from torch.nn import functional
 from calotype import record
 from calotype.checkpoints.models import Models
 from calotype.errors import CalotypeError, Message, PictureError, Remedy, plural
-from calotype.inference.face_parts import guarded
+from calotype.inference.face_parts import FACE_GUARDS, guarded
 from calotype.inference.identity import identity_measure
 from calotype.inference.uncertainty import as_heat, deviations
 from calotype.inference.upscale import resized_alpha
@@ -282,4 +282,6 @@ def restore_aligned(
 
 def mesh_facts(task: Restore) -> dict[str, str]:
     """What the record says of how faces were treated; nothing where it is as in earlier versions."""
-    return {record.FACE_MESH: "1", record.IDENTITY: identity_measure(task)} if task.uses_face_mesh else {}
+    if not task.uses_face_mesh:
+        return {}
+    return {record.FACE_MESH: task.auto_face_mesh or FACE_GUARDS, record.IDENTITY: identity_measure(task)}

@@ -178,6 +178,14 @@ class Restore(Speed, Tiling, Saving):
         max=1,
         title="Least likeness",
     )
+    unclear_strength: float = option(
+        0.4,
+        "strength of faces of which the photo shows too little to be restored, as a part of that of others, 0 to 1; "
+        "1: as others",
+        min=0,
+        max=1,
+        title="Strength of unclear faces",
+    )
     auto_face_model: str = option(
         "",
         "the network that auto stands for, where a record has it; the best one installed where empty",
@@ -225,6 +233,11 @@ class Restore(Speed, Tiling, Saving):
     @property
     def uses_face_mesh(self) -> bool:
         return self.auto_face_mesh != "none"
+
+    @property
+    def softens_unclear(self) -> bool:
+        """Not where a record of an earlier version is made again."""
+        return self.auto_face_mesh not in ("none", "1")
 
     def for_size(self, size: tuple[int, int]) -> "Restore":
         """The task with the scale that `cover` asks for, for a picture of this height and width.

@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -340,6 +341,29 @@ def test_a_face_too_unlike_the_photo_is_blended_back_and_it_is_said(engine, old_
     (face,) = result.record.faces
     assert face.kept < 1 and face.identity >= 0.95 and result.record.options["min_likeness"] == 0.95
     assert notes[-1].startswith("face 1 came out too unlike the photo (likeness 0.8")
+
+
+def test_a_face_of_which_the_photo_shows_too_little_is_left_softer(engine, portrait, tmp_path):
+    small = cv2.GaussianBlur(cv2.resize(portrait, (128, 128), interpolation=cv2.INTER_AREA), (0, 0), 1)
+    noisy = small + np.random.default_rng(0).normal(0, 10, small.shape)
+    source = tmp_path / "far.png"
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(source)
+
+    def run(**options):
+        options = {"faces": "1", "min_confidence": 0.8, "min_likeness": 0, **PLAIN, **options}
+        return finish(engine.run(Restore(source=source, **options)))
+
+    (notes, soft), (others, full) = run(), run(unclear_strength=1)
+    (face,), (whole,) = ([f for f in result.record.faces if f.treated] for result in (soft, full))
+    assert any("too little of face" in note for note in notes) and not any("too little" in note for note in others)
+    assert face.clarity == whole.clarity < 0.5 and (face.softened, whole.softened) == (0.4, 1)
+    assert soft.record.computed["face_mesh"] == "2" and "unclear_strength" not in soft.record.options
+    plain = restored(engine, source, faces="none", **PLAIN).picture.pixels.astype(int)
+    changes = [np.abs(result.picture.pixels - plain).sum() for result in (soft, full)]
+    assert 0.3 * changes[1] < changes[0] < 0.5 * changes[1]
+    earlier = replace(soft.record, computed=soft.record.computed | {"face_mesh": "1"})
+    again = task_again(StoredRecord(earlier, tmp_path / "far.json"), source)
+    assert np.array_equal(finish(engine.run(again))[1].picture.pixels, full.picture.pixels)
 
 
 def test_the_mesh_is_not_loaded_where_no_face_is_restored(settings, old_photo):
