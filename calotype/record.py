@@ -20,7 +20,7 @@ from calotype.picture import Picture
 from calotype.tasks import kind_of, options_of
 
 REPAIRED = "repaired"  # key of `computed`: names of repairs, with what was measured
-FACE_MESH = "face_mesh"  # key of `computed`: faces were treated by their mesh, and by which version of the guards
+FACE_MESH = "face_mesh"  # key of `computed`: the version of how faces are treated; none before there was a mesh
 IDENTITY = "identity"  # key of `computed`: how the likeness of faces was measured
 NO_NETWORK = "no face network"
 NO_STRENGTH = "strength 0"

@@ -18,7 +18,6 @@ from calotype.ops.faces import FaceBlend, yaw
 from calotype.record import FaceRecord
 from calotype.tasks import Note, Restore, Strengths, note
 
-FACE_GUARDS = "2"  # version of what follows, as records have it
 MESH_YAW = 50  # degrees to the side, up to which the mesh fits
 PROFILE_YAW, PROFILE_STRENGTH = 60, 0.3  # degrees from which strength falls, to this factor at 90
 MOUTH_CORNERS = (61, 291)  # of the mesh
@@ -77,7 +76,7 @@ def guarded(
             strength=face.strength,
         )
     crop = _with_meshes(photo, drawn, models) if abs(turn) <= MESH_YAW else None
-    if crop and task.softens_unclear:
+    if crop and task.face_version >= 2:
         face = yield from _softened(crop, face, task)
     parts = Strengths.read(task.strength).parts
     if crop is None or not crop.mesh.is_sure:

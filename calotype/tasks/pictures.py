@@ -235,9 +235,9 @@ class Restore(Speed, Tiling, Saving):
         return self.auto_face_mesh != "none"
 
     @property
-    def softens_unclear(self) -> bool:
-        """Not where a record of an earlier version is made again."""
-        return self.auto_face_mesh not in ("none", "1")
+    def face_version(self) -> int:
+        """How faces are treated: by the present version 2, or as a record of an earlier one has it."""
+        return {"none": 0, "1": 1}.get(self.auto_face_mesh, 2)
 
     def for_size(self, size: tuple[int, int]) -> "Restore":
         """The task with the scale that `cover` asks for, for a picture of this height and width.

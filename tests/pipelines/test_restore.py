@@ -251,6 +251,17 @@ def test_faces_of_a_photo_are_one_batch_where_memory_allows_it(limit, calls):
         torch.testing.assert_close(drawn, restore_crop(crop, network, 0.5))
 
 
+def test_a_face_and_its_mirror_image_are_restored_alike(engine, portrait):
+    (found,) = engine.models.detector().find(portrait)
+    crop = cv2.GaussianBlur(align(portrait, similarity(found.landmarks, template(512)), 512), (0, 0), 6)
+    mirrored, network = np.ascontiguousarray(crop[:, ::-1]), engine.models.faces("faces-v2")
+    apart = [
+        float((a.flip(2) - b).abs().max())
+        for a, b in (restore_crops([crop, mirrored], network, 0.5, is_mirrored) for is_mirrored in (False, True))
+    ]
+    assert network.sees_mirrored and apart[0] > 0.05 and apart[1] < 0.002
+
+
 @pytest.mark.parametrize(
     "cover, crop, size, left",
     [
@@ -286,7 +297,7 @@ def test_a_size_far_beyond_the_picture_is_refused(engine, tmp_path):
 
 def test_faces_are_pasted_by_their_mesh_and_records_of_earlier_versions_are_not(engine, old_photo):
     new, earlier = (restored(engine, old_photo, auto_face_mesh=way, **PLAIN) for way in ("", "none"))
-    assert new.record.face_mesh == "1" and earlier.record.face_mesh == "none"
+    assert new.record.face_mesh == "2" and earlier.record.face_mesh == "none"
     assert new.record.options == earlier.record.options
     assert not np.array_equal(new.picture.pixels, earlier.picture.pixels)
     plain = restored(engine, old_photo, faces="none", **PLAIN).picture.pixels.astype(int)
@@ -361,9 +372,20 @@ def test_a_face_of_which_the_photo_shows_too_little_is_left_softer(engine, portr
     plain = restored(engine, source, faces="none", **PLAIN).picture.pixels.astype(int)
     changes = [np.abs(result.picture.pixels - plain).sum() for result in (soft, full)]
     assert 0.3 * changes[1] < changes[0] < 0.5 * changes[1]
-    earlier = replace(soft.record, computed=soft.record.computed | {"face_mesh": "1"})
-    again = task_again(StoredRecord(earlier, tmp_path / "far.json"), source)
-    assert np.array_equal(finish(engine.run(again))[1].picture.pixels, full.picture.pixels)
+
+
+def test_a_record_of_an_earlier_version_is_made_again_without_the_mirror_image(
+    engine, old_photo, tmp_path, monkeypatch
+):
+    new = restored(engine, old_photo, **PLAIN)
+    network = engine.models.faces("faces-v2")
+    with monkeypatch.context() as patch:
+        patch.setattr(network, "sees_mirrored", False)
+        once = restored(engine, old_photo, **PLAIN)
+    earlier = replace(new.record, computed=new.record.computed | {"face_mesh": "1"})
+    again = finish(engine.run(task_again(StoredRecord(earlier, tmp_path / "old.json"), old_photo)))[1]
+    assert again.record.face_mesh == "1" and np.array_equal(again.picture.pixels, once.picture.pixels)
+    assert not np.array_equal(again.picture.pixels, new.picture.pixels)
 
 
 def test_the_mesh_is_not_loaded_where_no_face_is_restored(settings, old_photo):
