@@ -20,7 +20,7 @@ from calotype.picture import Picture
 from calotype.tasks import kind_of, options_of
 
 REPAIRED = "repaired"  # key of `computed`: names of repairs, with what was measured
-FACE_MESH = "face_mesh"  # key of `computed`: faces were treated by their mesh
+FACE_MESH = "face_mesh"  # key of `computed`: the version of how faces are treated; none before there was a mesh
 IDENTITY = "identity"  # key of `computed`: how the likeness of faces was measured
 NO_NETWORK = "no face network"
 NO_STRENGTH = "strength 0"
@@ -48,6 +48,8 @@ class FaceRecord:
     creases: tuple[tuple[float, float], ...] = ()  # depth on each upper eyelid, in the photo and in the result
     identity: float | None = None  # likeness of the result to the photo, 0 to 1
     kept: float = 1.0  # factor of strength that was left for it
+    clarity: float | None = None  # of the photo: confidence of the mesh in it, 0 to 1
+    softened: float = 1.0  # factor of strength where the photo shows too little of it
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,7 @@ class Built:
     min_side: int = 1
     side: int | None = None
     has_fidelity: bool = False
+    sees_mirrored: bool = False
     half: bool = True
     bfloat16: bool = True
     by_rows: bool = True
@@ -158,7 +159,7 @@ def _our_restorer(state: dict[str, Tensor]) -> Built:
         return unsigned(module(signed(x)))
 
     network = restorer.build(state)
-    return Built("faces", network, call, side=network.side)
+    return Built("faces", network, call, side=network.side, sees_mirrored=True)
 
 
 def _codeformer(state: dict[str, Tensor]) -> Built:

@@ -30,6 +30,9 @@ GAZE_SHIFT, GAZE_BLUR = 0.15, 2.0
 # drawn one has where it is blurred as the photo is (recipes/facemesh/measure.py: on 148 eyes of degraded faces 14 of 17
 # creases that were drawn on single lids are taken back, and 14 of 53 on double ones).
 DRAWN_CREASE, PHOTO_CREASE, CREASE_FRACTION = 0.06, 0.02, 0.4
+# A photo shows too little of a face if the mesh is less sure of it than CLEAR, and if it is at least as blurred as
+# UNCLEAR_BLUR, of 512 pixels (recipes/faces/measure.py measures how well this tells faces that come out as others)
+CLEAR, UNCLEAR_BLUR = 0.95, 4.0
 BACK = (0.85, 0.7, 0.55, 0.4, 0.25, 0.1, 0.0)  # factors of strength that are tried when a face is blended back
 
 
@@ -73,12 +76,15 @@ def guarded(
             strength=face.strength,
         )
     crop = _with_meshes(photo, drawn, models) if abs(turn) <= MESH_YAW else None
+    if crop and task.face_version >= 2:
+        face = yield from _softened(crop, face, task)
     parts = Strengths.read(task.strength).parts
-    if crop is None:
+    if crop is None or not crop.mesh.is_sure:
+        face = replace(face, strength=round(face.softened * face.strength, 3))
         if parts:
             yield note("the parts of face {number} are not found, so it has one strength", number=face.number)
         return face, None
-    strength = part_strengths(crop.mesh, crop.side, face.strength, parts)
+    strength = face.softened * part_strengths(crop.mesh, crop.side, face.strength, parts)
     for guard in (_keep_closed_eyes, _keep_gaze, _keep_single_lids, _keep_identity):
         face, strength = yield from guard(crop, strength, face, task, models)
     return face, FaceBlend(*face_masks(crop.mesh, crop.side), strength)
@@ -89,12 +95,31 @@ def _profile_factor(turn: float) -> float:
     return 1 - (1 - PROFILE_STRENGTH) * float(np.clip(beyond, 0, 1))
 
 
-def _with_meshes(photo: Tensor, drawn: Tensor, models: Models) -> RestoredCrop | None:
-    """None where the network draws no face that the mesh fits."""
+def _with_meshes(photo: Tensor, drawn: Tensor, models: Models) -> RestoredCrop:
     before, after = (np.ascontiguousarray(t.permute(1, 2, 0).numpy(), dtype=np.float32) for t in (photo, drawn))
     face_mesh = models.face_mesh()
-    mesh = face_mesh.find(after)
-    return RestoredCrop(before, after, face_mesh.find(before), mesh) if mesh.is_sure else None
+    return RestoredCrop(before, after, face_mesh.find(before), face_mesh.find(after))
+
+
+def is_unclear(crop: RestoredCrop) -> bool:
+    """Whether the photo shows too little of a face: what is drawn then is somebody."""
+    if crop.photo_mesh.confidence >= CLEAR:
+        return False
+    return measures.face_blur(measures.luma(crop.photo), measures.luma(crop.drawn)) >= UNCLEAR_BLUR * crop.side / 512
+
+
+def _softened(crop: RestoredCrop, face: FaceRecord, task: Restore) -> Generator[Note, None, FaceRecord]:
+    """Gives less strength to a face that the photo doesn't show well enough."""
+    face = replace(face, clarity=round(crop.photo_mesh.confidence, 3))
+    if task.unclear_strength == 1 or not is_unclear(crop):
+        return face
+    yield note(
+        "the photo shows too little of face {number} to tell what it looked like, so it is left softer, at {part:.0%} "
+        "of the restoration; {option:unclear_strength} 1 draws it in full",
+        number=face.number,
+        part=task.unclear_strength,
+    )
+    return replace(face, softened=task.unclear_strength)
 
 
 def part_strengths(mesh: Mesh, side: int, overall: float, parts: Mapping[str, float]) -> np.ndarray:

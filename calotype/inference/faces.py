@@ -146,9 +146,8 @@ def restore_faces(
         batch = to_restore[n : n + FACES_AT_ONCE]
         matrices = [_matrix(np.array(face.landmarks), network.side) for face in batch]
         crops = [ops.align(picture.pixels, matrix, network.side) for matrix in matrices]
-        for face, matrix, crop, drawn in zip(
-            batch, matrices, crops, restore_crops(crops, network, task.fidelity), strict=True
-        ):
+        all_drawn = restore_crops(crops, network, task.fidelity, sees_mirrored(network, task))
+        for face, matrix, crop, drawn in zip(batch, matrices, crops, all_drawn, strict=True):
             photo = to_tensor(crop)
             if skips_sharp and ops.is_sharp(*(t.permute(1, 2, 0).numpy() for t in (photo, drawn))):
                 continue
@@ -164,21 +163,33 @@ def _matrix(landmarks: np.ndarray, side: int) -> np.ndarray:
     return ops.similarity(np.asarray(landmarks, dtype=np.float64), ops.template(side))
 
 
-def restore_crops(crops: list[np.ndarray], network: Network, fidelity: float) -> list[Tensor]:
-    """Runs aligned (side, side, C) crops through the network and matches their colours: (3, side, side) each."""
+def sees_mirrored(network: Network, task: Restore) -> bool:
+    return network.sees_mirrored and task.face_version >= 2
+
+
+def restore_crops(
+    crops: list[np.ndarray], network: Network, fidelity: float, is_mirrored_too: bool = False
+) -> list[Tensor]:
+    """Runs aligned (side, side, C) crops through the network and matches their colours: (3, side, side) each.
+
+    Args:
+        is_mirrored_too: each is the mean of what the network draws of a crop and of its mirror image.
+    """
     x = torch.stack([to_tensor(crop) for crop in crops])
     try:
         y = network(x, fidelity)
+        if is_mirrored_too:
+            y = (y + network(x.flip(3), fidelity).flip(3)) / 2
     except (MemoryError, RuntimeError) as fault:
         if len(crops) == 1 or not is_out_of_memory(fault):
             raise
-        return [restore_crop(crop, network, fidelity) for crop in crops]
+        return [restore_crop(crop, network, fidelity, is_mirrored_too) for crop in crops]
     return [_matched(*each, crop.shape[2] == 1) for *each, crop in zip(y.clamp(0, 1), x, crops, strict=True)]
 
 
-def restore_crop(crop: np.ndarray, network: Network, fidelity: float) -> Tensor:
+def restore_crop(crop: np.ndarray, network: Network, fidelity: float, is_mirrored_too: bool = False) -> Tensor:
     """As `restore_crops`, of one crop."""
-    return restore_crops([crop], network, fidelity)[0]
+    return restore_crops([crop], network, fidelity, is_mirrored_too)[0]
 
 
 def _matched(drawn: Tensor, crop: Tensor, is_grey: bool) -> Tensor:
@@ -270,7 +281,7 @@ def restore_aligned(
     picture = picture.with_visible_colours()
     size, window = (network.side, network.side), slice(0, network.side)
     x = resized_region(picture.pixels, size, window, window).clamp(0, 1)
-    drawn = restore_crop(to_pixels(x, picture.pixels), network, task.fidelity)
+    drawn = restore_crop(to_pixels(x, picture.pixels), network, task.fidelity, sees_mirrored(network, task))
     points = tuple(map(tuple, ops.template(network.side).tolist()))
     whole = FaceRecord(1, (0, 0, *size), points, 1.0, treated=True, strength=strengths.of(1))
     whole, blend = yield from guarded(x, drawn, whole, task, models)
@@ -282,4 +293,6 @@ def restore_aligned(
 
 def mesh_facts(task: Restore) -> dict[str, str]:
     """What the record says of how faces were treated; nothing where it is as in earlier versions."""
-    return {record.FACE_MESH: "1", record.IDENTITY: identity_measure(task)} if task.uses_face_mesh else {}
+    if not task.uses_face_mesh:
+        return {}
+    return {record.FACE_MESH: str(task.face_version), record.IDENTITY: identity_measure(task)}

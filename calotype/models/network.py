@@ -36,6 +36,7 @@ class NetworkCheckpoint:
     min_side: int = 1  # pixels of a side
     side: int | None = None  # faces: the side of the aligned square
     has_fidelity: bool = False
+    sees_mirrored: bool = False  # faces: better as the mean with what it draws of the mirror image
     half: bool = True  # float16 is accurate
     bfloat16: bool = True
     by_rows: bool = True  # a compact network may be computed by rows: `call` is the module, and nothing else
@@ -59,6 +60,7 @@ class Network:
             loaded.side,
         )
         self.device, self.dtype = device, dtype
+        self.sees_mirrored = loaded.sees_mirrored
         self._loaded = loaded
         self._format, self._input = torch.channels_last, dtype
         self._module = self._moved(dtype)

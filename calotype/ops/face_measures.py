@@ -8,11 +8,13 @@ import numpy as np
 
 from calotype.ops.color import LUMA
 from calotype.ops.face_parts import OUTLINE, PARTS, Mesh, soft_mask
+from calotype.ops.faces import template
 
 BROWS = ((46, 53, 52, 65, 55), (276, 283, 282, 295, 285))  # lower edge of each, the picture's left one first
 LID_ALONG, LID_UP = np.linspace(0.22, 0.78, 24), np.linspace(0.08, 0.8, 36)  # where between lashes and brow is sampled
 LID_PARTS = 3  # of a lid's length: a crease runs through most of them
 BLURS = (0, 0.7, 1, 1.4, 2, 2.8, 4, 5.6, 8, 11, 16)  # sigmas of 512
+FACE_WIDTH = 1.5  # of what `face_blur` compares, of the eyes' distance
 SIDE = 256  # of crops whose appearance is compared
 FACE = np.array([(70, 90), (186, 90), (200, 130), (180, 215), (128, 245), (76, 215), (56, 130)])  # at that side
 FINE, COARSE = 2, 16  # sigmas at that side between which appearance is compared
@@ -96,6 +98,12 @@ def matching_blur(light: np.ndarray, sharp: np.ndarray, centre: np.ndarray, widt
     sigmas = [sigma * light.shape[0] / 512 for sigma in BLURS]
     errors = [np.square(blurred(sharp[rows, columns], sigma) - light[rows, columns]).mean() for sigma in sigmas]
     return sigmas[int(np.argmin(errors))]
+
+
+def face_blur(light: np.ndarray, sharp: np.ndarray) -> float:
+    """`matching_blur` over eyes, nose and mouth of aligned crops."""
+    (first, second), nose = template(len(light))[:2], template(len(light))[2]
+    return matching_blur(light, sharp, nose, FACE_WIDTH * float(np.linalg.norm(second - first)))
 
 
 def blurred(light: np.ndarray, sigma: float) -> np.ndarray:

@@ -220,6 +220,8 @@ def _face_lines(face: FaceRecord) -> list[Message]:
     reason = recognized(face.why, REASONS) if face.why else Message("as asked")
     alike = [] if face.identity is None else [Message("likeness to the photo {identity:.0%}", identity=face.identity)]
     alike += [Message("blended back to {kept:.0%} of the restoration", kept=face.kept)] if face.kept < 1 else []
+    if face.softened < 1:
+        alike.append(Message("left softer, at {part:.0%}: the photo shows too little of it", part=face.softened))
     return [
         Message("{width:.0f} × {height:.0f} pixels at {x:.0f}, {y:.0f}", width=width, height=height, x=x, y=y),
         Message("the detector is {confidence:.0%} sure", confidence=face.confidence),

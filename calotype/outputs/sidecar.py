@@ -124,8 +124,8 @@ def _is_face(face: "FaceRecord") -> bool:
     if not all(isinstance(values, tuple) for values in (*lists, *face.landmarks, *face.creases)):
         return False
     numbers = [*face.box, *face.eyes, *(v for pair in (*face.landmarks, *face.creases) for v in pair)]
-    numbers += [face.number, face.confidence, face.strength, face.kept]
-    numbers += [v for v in (face.yaw, face.identity) if v is not None]
+    numbers += [face.number, face.confidence, face.strength, face.kept, face.softened]
+    numbers += [v for v in (face.yaw, face.identity, face.clarity) if v is not None]
     are_numbers = all(isinstance(v, (int, float)) and math.isfinite(v) for v in numbers)
     return are_numbers and len(face.box) == 4 and isinstance(face.why, str)
 

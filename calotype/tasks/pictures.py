@@ -179,6 +179,14 @@ class Restore(Speed, Tiling, Saving):
         max=1,
         title="Least likeness",
     )
+    unclear_strength: float = option(
+        0.4,
+        "strength of faces of which the photo shows too little to be restored, as a part of that of others, 0 to 1; "
+        "1: as others",
+        min=0,
+        max=1,
+        title="Strength of unclear faces",
+    )
     auto_face_model: str = option(
         "",
         "the network that auto stands for, where a record has it; the best one installed where empty",
@@ -229,6 +237,11 @@ class Restore(Speed, Tiling, Saving):
     @property
     def uses_face_mesh(self) -> bool:
         return self.auto_face_mesh != "none"
+
+    @property
+    def face_version(self) -> int:
+        """How faces are treated: by the present version 2, or as a record of an earlier one has it."""
+        return {"none": 0, "1": 1}.get(self.auto_face_mesh, 2)
 
     def for_size(self, size: tuple[int, int]) -> "Restore":
         """The task with the scale that `cover` asks for, for a picture of this height and width.

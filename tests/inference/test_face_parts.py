@@ -102,6 +102,54 @@ def test_another_person_is_blended_back_until_the_photo_is_recognised(face, engi
     assert not any("unlike" in text for text in notes) and record.kept == 1 and record.identity < 0.6
 
 
+def as_ruin(crop):
+    """A face ten pixels wide, noisy: no mesh is found in it."""
+    small = cv2.resize(crop, (22, 22), interpolation=cv2.INTER_AREA)
+    small = small + np.random.default_rng(0).normal(0, 0.08, small.shape)
+    return cv2.resize(small, (512, 512), interpolation=cv2.INTER_CUBIC).clip(0, 1).astype(np.float32)
+
+
+def test_a_face_beyond_help_is_left_softer_and_it_is_said(face, engine):
+    crop, _ = face
+    notes, record, blend = run(engine, as_ruin(crop), crop, min_likeness=0)
+    assert notes[0].startswith("the photo shows too little of face 2 to tell what it looked like, so it is left softer")
+    assert "at 40% of the restoration" in notes[0]
+    assert record.clarity < 0.95 and record.softened == 0.4 and blend.strength.max() == pytest.approx(0.4)
+    notes, record, blend = run(engine, as_ruin(crop), crop, min_likeness=0, unclear_strength=1.0)
+    assert not any("too little" in text for text in notes)
+    assert record.clarity < 0.95 and record.softened == 1 and blend.strength.max() == 1
+
+
+def test_a_face_beyond_help_of_which_none_is_drawn_is_softer_as_a_whole(face, engine):
+    crop, _ = face
+    ruin = as_ruin(crop)
+    nobody = ruin + 0.3 * (crop[::-1] - ruin)
+    notes, record, blend = run(engine, cv2.GaussianBlur(ruin, (0, 0), 8), nobody, replace(FACE, strength=0.8))
+    assert blend is None and record.softened == 0.4 and record.strength == pytest.approx(0.32)
+    assert len(notes) == 1 and "too little of face 2" in notes[0]
+
+
+@pytest.mark.parametrize("sigma", [2, 5])
+def test_a_blurred_face_that_the_mesh_finds_is_restored_in_full(face, engine, sigma):
+    crop, _ = face
+    _, record, blend = run(engine, as_photo(crop, sigma), crop)
+    assert record.clarity > 0.95 and record.softened == 1 and blend.strength.max() == 1
+
+
+def test_a_sharp_face_that_the_mesh_does_not_know_is_restored_in_full(face, engine):
+    crop, _ = face
+    covered = crop.copy()
+    covered[120:330] = 0.1
+    notes, record, _ = run(engine, as_photo(covered, 0.7), covered)
+    assert record.clarity < 0.95 and record.softened == 1 and not any("too little" in text for text in notes)
+
+
+def test_records_of_earlier_versions_soften_nothing(face, engine):
+    crop, _ = face
+    notes, record, _ = run(engine, as_ruin(crop), crop, min_likeness=0, auto_face_mesh="1")
+    assert record.softened == 1 and not any("too little" in text for text in notes)
+
+
 def test_a_profile_gets_less(face, engine):
     crop, _ = face
     turned = replace(FACE, landmarks=(POINTS[0], POINTS[1], (256 + 290, 310), *POINTS[3:]), strength=0.8)

@@ -95,6 +95,12 @@ def test_the_blur_that_matches_is_found(face, sigma):
     assert measures.matching_blur(measures.blurred(light, sigma) + noise, light, mesh.irises[0, 0], 56) == sigma
 
 
+def test_the_blur_of_a_face_is_found(face):
+    light = measures.luma(face[0])
+    found = [measures.face_blur(measures.blurred(light, sigma), light) for sigma in (0, 2, 8)]
+    assert found == [0, 2, 8]
+
+
 def squeezed(crop):
     """Another face: mouth and nose moved up, the jaw wider."""
     y, x = np.mgrid[:512, :512].astype(np.float32)

@@ -441,6 +441,8 @@ def test_a_record_that_is_none_is_one_sentence(folder, content):
         {"identity": "a"},
         {"yaw": []},
         {"kept": None},
+        {"clarity": "a"},
+        {"softened": None},
     ],
 )
 def test_a_face_that_is_none_is_refused(folder, change):

@@ -90,6 +90,13 @@ def test_measures_stand_with_their_figures_and_decisions(tmp_path):
     assert "12.3" in (text := Reader((tmp_path / "b.html").read_text("utf-8")).text) and noise.decision not in text
 
 
+def test_faces_that_were_left_softer_are_told(tmp_path):
+    soft = replace(FACES[0], clarity=0.2, softened=0.4)
+    read = written(tmp_path / "a.html", result(faces=(soft, FACES[1])))
+    assert "left softer, at 40%: the photo shows too little of it" in read.text
+    assert "softer" not in written(tmp_path / "b.html", result()).text
+
+
 def test_no_name_becomes_markup(tmp_path):
     evil = result(EVIL, notes=(EVIL,))
     plain = written(tmp_path / "plain.html", result(notes=("x",)), failures=[("a.jpg", "b")])

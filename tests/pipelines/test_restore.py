@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -250,6 +251,17 @@ def test_faces_of_a_photo_are_one_batch_where_memory_allows_it(limit, calls):
         torch.testing.assert_close(drawn, restore_crop(crop, network, 0.5))
 
 
+def test_a_face_and_its_mirror_image_are_restored_alike(engine, portrait):
+    (found,) = engine.models.detector().find(portrait)
+    crop = cv2.GaussianBlur(align(portrait, similarity(found.landmarks, template(512)), 512), (0, 0), 6)
+    mirrored, network = np.ascontiguousarray(crop[:, ::-1]), engine.models.faces("faces-v2")
+    apart = [
+        float((a.flip(2) - b).abs().max())
+        for a, b in (restore_crops([crop, mirrored], network, 0.5, is_mirrored) for is_mirrored in (False, True))
+    ]
+    assert network.sees_mirrored and apart[0] > 0.05 and apart[1] < 0.002
+
+
 @pytest.mark.parametrize(
     "cover, crop, size, left",
     [
@@ -285,7 +297,7 @@ def test_a_size_far_beyond_the_picture_is_refused(engine, tmp_path):
 
 def test_faces_are_pasted_by_their_mesh_and_records_of_earlier_versions_are_not(engine, old_photo):
     new, earlier = (restored(engine, old_photo, auto_face_mesh=way, **PLAIN) for way in ("", "none"))
-    assert new.record.face_mesh == "1" and earlier.record.face_mesh == "none"
+    assert new.record.face_mesh == "2" and earlier.record.face_mesh == "none"
     assert new.record.options == earlier.record.options
     assert not np.array_equal(new.picture.pixels, earlier.picture.pixels)
     plain = restored(engine, old_photo, faces="none", **PLAIN).picture.pixels.astype(int)
@@ -340,6 +352,40 @@ def test_a_face_too_unlike_the_photo_is_blended_back_and_it_is_said(engine, old_
     (face,) = result.record.faces
     assert face.kept < 1 and face.identity >= 0.95 and result.record.options["min_likeness"] == 0.95
     assert notes[-1].startswith("face 1 came out too unlike the photo (likeness 0.8")
+
+
+def test_a_face_of_which_the_photo_shows_too_little_is_left_softer(engine, portrait, tmp_path):
+    small = cv2.GaussianBlur(cv2.resize(portrait, (128, 128), interpolation=cv2.INTER_AREA), (0, 0), 1)
+    noisy = small + np.random.default_rng(0).normal(0, 10, small.shape)
+    source = tmp_path / "far.png"
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(source)
+
+    def run(**options):
+        options = {"faces": "1", "min_confidence": 0.8, "min_likeness": 0, **PLAIN, **options}
+        return finish(engine.run(Restore(source=source, **options)))
+
+    (notes, soft), (others, full) = run(), run(unclear_strength=1)
+    (face,), (whole,) = ([f for f in result.record.faces if f.treated] for result in (soft, full))
+    assert any("too little of face" in note for note in notes) and not any("too little" in note for note in others)
+    assert face.clarity == whole.clarity < 0.5 and (face.softened, whole.softened) == (0.4, 1)
+    assert soft.record.computed["face_mesh"] == "2" and "unclear_strength" not in soft.record.options
+    plain = restored(engine, source, faces="none", **PLAIN).picture.pixels.astype(int)
+    changes = [np.abs(result.picture.pixels - plain).sum() for result in (soft, full)]
+    assert 0.3 * changes[1] < changes[0] < 0.5 * changes[1]
+
+
+def test_a_record_of_an_earlier_version_is_made_again_without_the_mirror_image(
+    engine, old_photo, tmp_path, monkeypatch
+):
+    new = restored(engine, old_photo, **PLAIN)
+    network = engine.models.faces("faces-v2")
+    with monkeypatch.context() as patch:
+        patch.setattr(network, "sees_mirrored", False)
+        once = restored(engine, old_photo, **PLAIN)
+    earlier = replace(new.record, computed=new.record.computed | {"face_mesh": "1"})
+    again = finish(engine.run(task_again(StoredRecord(earlier, tmp_path / "old.json"), old_photo)))[1]
+    assert again.record.face_mesh == "1" and np.array_equal(again.picture.pixels, once.picture.pixels)
+    assert not np.array_equal(again.picture.pixels, new.picture.pixels)
 
 
 def test_the_mesh_is_not_loaded_where_no_face_is_restored(settings, old_photo):
