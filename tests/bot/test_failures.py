@@ -7,6 +7,7 @@ import discord
 import pytest
 from PIL import Image
 
+from calotype.bot import delivery
 from calotype.bot.delivery import HEADROOM, Delivery
 from calotype.errors import CalotypeError
 from calotype.outputs.publish import fitting
@@ -73,6 +74,7 @@ def test_a_lost_connection_in_a_button_is_no_error_of_the_bot(play, studio, monk
         async def failing(*args, **more):
             raise fault
 
+        monkeypatch.setattr(delivery, "PAUSES", (0.0,))  # simcord does not wait for longer ones
         monkeypatch.setattr(discord.PartialMessageable, "send", failing)
         result = await ann.click(evening.messages[0], label="U1")
         assert result.followups[0].content == "Discord does not answer at present; try again in a minute"
