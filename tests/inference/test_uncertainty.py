@@ -73,7 +73,7 @@ def test_it_is_written_beside_the_result_and_into_the_report(old_photo, tmp_path
     assert (out / "old-uncertainty.png").stat().st_mtime_ns == written_at
 
 
-@pytest.mark.parametrize("command", [["upscale"], ["restore", "--faces", "none"], ["restore", "--aligned"]])
+@pytest.mark.parametrize("command", [["restore", "--faces", "none"], ["restore", "--aligned"]])
 def test_without_a_restored_face_it_is_refused(old_photo, tmp_path, capsys, command):
     assert main([command[0], str(old_photo), *command[1:], "-o", str(tmp_path), "--uncertainty"]) == 2
     assert "no face is restored, so --uncertainty has no effect" in capsys.readouterr().err
