@@ -14,14 +14,14 @@ import discord
 from discord import app_commands
 
 from calotype.bot.buttons import JobButton, JobSelect, job_view, picture_view, region_view
-from calotype.bot.delivery import GONE, Content, copied, is_for_later, plain_text
+from calotype.bot.delivery import GONE, Content, Make, copied, is_for_later, plain_text
 from calotype.bot.follow import LOOK_SECONDS, Follower
 from calotype.bot.guests import Guests
 from calotype.bot.interactions import (
     TOKEN_ENDED,
     acknowledge,
     fetched,
-    is_private,
+    is_ephemeral,
     language_for,
     person_of,
     place_of,
@@ -42,6 +42,11 @@ FREE = ("i", "c", "h")  # buttons that bring no message to the channel
 MAX_RATE_LIMIT = 30.0  # seconds that a request waits for its turn, the least of discord.py; the follower has others
 INTENTS = discord.Intents(guilds=True)  # none of them is privileged
 OWNING_ROLES = (discord.TeamMemberRole.admin, discord.TeamMemberRole.developer)  # in the team of an app
+DIRECTLY = Message("The pictures come as direct messages.")
+CLOSED = Message(
+    "Discord does not let the bot send you direct messages. Allow them in the privacy settings of this "
+    "server; /show has these pictures once they are done, for you alone."
+)
 MODAL_SECONDS = 1.5  # for the store, before a window opens: it cannot be acknowledged first
 
 
@@ -186,26 +191,45 @@ class Bot(discord.Client):
         """
         if command:
             await self.admit(interaction, command)
-        is_hidden = await asyncio.to_thread(is_private, self.studio, person_of(interaction))
-        channel = (await interaction.user.create_dm()).id if is_hidden else None
+        place = await self.place_for(interaction)
         contents = [await fetched(attachment, self.studio.service.max_upload) for attachment in attachments]
-        queued = await asyncio.to_thread(work, place_of(interaction, channel), contents)
-        try:
-            await self._respond(interaction, queued, is_hidden=is_hidden)
-        except (discord.DiscordException, aiohttp.ClientError, OSError) as fault:  # the jobs are queued all the same
-            LOG.warning("a command was not answered, and its jobs are in the queue: %s", fault)
+        queued = await asyncio.to_thread(work, place, contents)
+        await self.respond(interaction, queued, place)
 
-    async def _respond(self, interaction: discord.Interaction, queued: Queued, *, is_hidden: bool) -> None:
-        language, notes = language_for(interaction), [*queued.notes]
+    async def place_for(self, interaction: discord.Interaction, pressed: ChatMessage | None = None) -> CommandPlace:
+        """Where all that the person asks for is shown: here, or in direct messages for who wants that.
+
+        Args:
+            pressed: the message of the job whose button was pressed.
+        """
+        parent = await self.origin(interaction, pressed) if pressed else ""
+        member = await asyncio.to_thread(self.studio.chat.member, str(interaction.user.id))
+        is_private = member is not None and bool(member.options.get("private"))
+        channel = (await interaction.user.create_dm()).id if is_private else None
+        return place_of(interaction, channel, parent)
+
+    async def respond(
+        self, interaction: discord.Interaction, queued: Queued, place: CommandPlace, note: Message | None = None
+    ) -> None:
+        """Shows jobs that are queued, and tells the person what there is to know. `note`: that comes first."""
+        try:
+            await self._respond(interaction, queued, place, note)
+        except (discord.DiscordException, aiohttp.ClientError, OSError) as fault:  # the jobs are queued all the same
+            LOG.warning("an interaction was not answered, and its jobs are in the queue: %s", fault)
+
+    async def _respond(
+        self, interaction: discord.Interaction, queued: Queued, place: CommandPlace, note: Message | None
+    ) -> None:
+        language, notes = language_for(interaction), [*([note] if note else []), *queued.notes]
         await self.show_queued(interaction, queued)
-        if is_hidden:
+        if queued.is_new and place.channel != str(interaction.channel_id):
             notes.insert(0, await self._private_note(queued))
         if queued.refused:
             count = plural(len(queued.jobs), "1 job is in the queue", "{count} jobs are in the queue")
             notes.append(Message("{done}; the next one: {reason}", done=count, reason=queued.refused))
         if notes:
             await self.say(interaction, "\n".join(filled(language, note) for note in notes))
-        else:
+        elif interaction.type is discord.InteractionType.application_command:
             with contextlib.suppress(discord.HTTPException):  # nobody needs it any more
                 await interaction.delete_original_response()
 
@@ -214,12 +238,7 @@ class Bot(discord.Client):
         job = queued.jobs[0].id
         await self.follower.show(job)
         message = await asyncio.to_thread(self.studio.chat.message, job)
-        if message.is_final and not message.message:
-            return Message(
-                "Discord does not let the bot send you direct messages. Allow them in the privacy settings of this "
-                "server; /show has these pictures once they are done, for you alone."
-            )
-        return Message("The pictures come as direct messages.")
+        return CLOSED if message.is_final and not message.message else DIRECTLY
 
     async def say(self, interaction: discord.Interaction, text: str, **more: Any) -> None:
         """To the person alone; in a direct message where the interaction has ended: after 15 minutes, or at a time when
@@ -259,11 +278,16 @@ class Bot(discord.Client):
             text = "\n".join([facts, *(filled(language, note) for note in notes)])
             return Content(text, job_view(job, language), files)
 
+        await self._show_alone(interaction, make, facts)
+
+    async def _show_alone(self, interaction: discord.Interaction, make: Make, plain: str) -> None:
+        """Shows pictures and buttons to the person alone."""
+
         async def put(content: Content) -> None:
             view = {"view": content.view} if content.view else {}
             await self.say(interaction, content.text, files=list(content.files or ()), **view)
 
-        await delivery.attempt(put, interaction.channel_id, make, facts)
+        await self.follower.delivery.attempt(put, interaction.channel_id, make, plain)
 
     # Buttons
 
@@ -339,22 +363,27 @@ class Bot(discord.Client):
             await self._derive(interaction, "n", person, message, job, index, ",".join(map(str, numbers)))
 
     async def _show_picture(self, interaction: discord.Interaction, message: ChatMessage, job: Job, index: int) -> None:
-        """U1 to U4: one picture, once for a grid; it costs nothing. One that was deleted is sent again."""
+        """U1 to U4: one picture, once for a grid, or for a person who sees it alone; it costs nothing. One that was
+        deleted is sent again. Below a message that only the person sees, the answer is another such message."""
         studio, delivery, key = self.studio, self.follower.delivery, f"u.{job.id}.{index}"
-        language, channel, person = language_for(interaction), str(interaction.channel_id), str(interaction.user.id)
+        language, person = language_for(interaction), str(interaction.user.id)
+        place = await self.place_for(interaction, message)
+        channel, is_alone = place.channel, is_ephemeral(interaction)
+        if is_direct := channel != str(interaction.channel_id):
+            key += f".{person}"
         turn = self._turns.setdefault(key, asyncio.Lock())
         async with turn:
-            known = await asyncio.to_thread(studio.chat.pressed, key)
-            if known and await delivery.is_there(*(place := known.split("/")[-2:])):
-                await self._say_where(interaction, await self.address_of(*place))
+            known = "" if is_alone else await asyncio.to_thread(studio.chat.pressed, key)
+            if known and await delivery.is_there(*(sent := known.split("/")[-2:])):
+                await self._say_where(interaction, await self.address_of(*sent))
                 return
             result, mention = picture_of(job, index), interaction.user.mention
             line = Message("picture {number} of job `{job}`, by {mention}", number=index, job=job.id, mention=mention)
-            if where := await self.origin(interaction, message):
+            if place.parent:
                 line = Message(
                     "picture {number} of [this grid]({address}), by {mention}",
                     number=index,
-                    address=where,
+                    address=place.parent,
                     mention=mention,
                 )
 
@@ -363,10 +392,17 @@ class Bot(discord.Client):
                 text = "\n".join(filled(language, part) for part in (line, *notes))
                 return Content(text, picture_view(job, index, message.language), files)
 
-            sent = await delivery.send_now(channel, person, make, plain_text(person, job.id, language), key, known)
-            if sent is None:
+            plain = plain_text(person, job.id, language)
+            if is_alone:
+                await self._show_alone(interaction, make, plain)
+                return
+            sent = await delivery.send_now(channel, person, make, plain, key, known)
+            if sent is None and not is_direct:
                 raise CalotypeError("the picture cannot be sent: this channel takes none, nor do your direct messages")
-            await asyncio.to_thread(studio.chat.press, key, "/".join(sent))
+            if sent is not None:
+                await asyncio.to_thread(studio.chat.press, key, "/".join(sent))
+            if is_direct:
+                await self.say(interaction, filled(language, DIRECTLY if sent else CLOSED))
 
     async def address_of(self, channel: str, message: str) -> str:
         """The address of a message; empty where there is none."""
@@ -374,9 +410,8 @@ class Bot(discord.Client):
 
     async def origin(self, interaction: discord.Interaction, message: ChatMessage) -> str:
         """The address of the message whose button was pressed; of the job's own where only the person sees that one."""
-        pressed = interaction.message
-        if pressed is not None and not pressed.flags.ephemeral:
-            return await self.channels.address(str(interaction.channel_id), str(pressed.id))
+        if interaction.message is not None and not is_ephemeral(interaction):
+            return await self.channels.address(str(interaction.channel_id), str(interaction.message.id))
         return await self.address_of(message.channel, message.message)
 
     async def _derive(
@@ -390,10 +425,9 @@ class Bot(discord.Client):
         faces: str = "",
     ) -> None:
         """A job made of a picture; pressed twice by the same person, wherever that button is, it is the same job."""
-        place = place_of(interaction, parent=await self.origin(interaction, message))
-        key = f"{job.id}.{action}.{faces or index}"
+        place, key = await self.place_for(interaction, message), f"{job.id}.{action}.{faces or index}"
         queued = await asyncio.to_thread(self.studio.press, person, action, job, index, key, place, faces)
-        await self.show_queued(interaction, queued)
+        await self.respond(interaction, queued, place)
 
     async def show_queued(self, interaction: discord.Interaction, queued: Queued) -> None:
         """Has jobs shown in messages of their own, or says where they are shown already."""
@@ -436,6 +470,6 @@ class Bot(discord.Client):
             await asyncio.to_thread(store.favourite, job.id, job.owner, True)
             await self.say(interaction, translate("Kept: it is not deleted to make room.", language))
         self.follower.wake()
-        if action != "h" and interaction.message and interaction.message.flags.ephemeral:  # of /show: it stays as it is
+        if action != "h" and is_ephemeral(interaction):  # of /show: it stays as it is
             changed = await asyncio.to_thread(store.get, job.id)
             await self.say(interaction, filled(language, state(changed)))

@@ -8,7 +8,7 @@ import discord
 from discord import app_commands
 
 from calotype.bot.channels import location_of
-from calotype.bot.studio import CommandPlace, Person, Studio
+from calotype.bot.studio import CommandPlace, Person
 from calotype.errors import CalotypeError, Message
 from calotype.languages import language_of
 
@@ -51,10 +51,9 @@ def place_of(interaction: discord.Interaction, channel: int | None = None, paren
     return CommandPlace(str(channel or here), parent, language_for(interaction), ruled_by)
 
 
-def is_private(studio: Studio, person: Person) -> bool:
-    """Whether the person wants results as direct messages."""
-    member = studio.chat.member(person.id)
-    return member is not None and bool(member.options.get("private"))
+def is_ephemeral(interaction: discord.Interaction) -> bool:
+    """Whether the message whose button was pressed is seen by that person alone."""
+    return interaction.message is not None and interaction.message.flags.ephemeral
 
 
 async def fetched(attachment: discord.Attachment, limit: int) -> bytes:

@@ -4,7 +4,7 @@ import asyncio
 
 import discord
 
-from calotype.bot.interactions import answering, person_of, place_of
+from calotype.bot.interactions import answering, person_of
 from calotype.bot.regions import vary_region
 from calotype.bot.studio import VARIATIONS, CommandPlace, Person, Queued, Studio, picture_of
 from calotype.jobs.chat import ChatMessage
@@ -36,11 +36,11 @@ class PromptModal(discord.ui.Modal):
     async def on_submit(self, interaction: discord.Interaction) -> None:
         async with answering(interaction, is_button=True):
             client = interaction.client
-            place = place_of(interaction, parent=await client.origin(interaction, self._message))
+            place = await client.place_for(interaction, self._message)
             person, key = person_of(interaction), str(interaction.id)
             await client.admit(interaction, "imagine")
             queued = await asyncio.to_thread(self.queue, client.studio, person, key, place)
-            await client.show_queued(interaction, queued)
+            await client.respond(interaction, queued, place)
 
 
 class RemixModal(PromptModal):
