@@ -20,6 +20,7 @@ from calotype.bot.guests import Guests
 from calotype.bot.interactions import (
     TOKEN_ENDED,
     acknowledge,
+    answering,
     fetched,
     is_ephemeral,
     language_for,
@@ -29,7 +30,7 @@ from calotype.bot.interactions import (
 )
 from calotype.bot.message import filled, job_facts, state
 from calotype.bot.regions import faces_picture, regions_picture
-from calotype.bot.remix import REMIXED, RegionModal, RemixModal
+from calotype.bot.remix import REGIONAL, REMIXED, PromptWindow, Redrawing, redraw, typed
 from calotype.bot.studio import CommandPlace, Person, Queued, Studio, command_of, grid_of, picture_of
 from calotype.bot.wording import shortened
 from calotype.errors import CalotypeError, Message, plural
@@ -327,7 +328,8 @@ class Bot(discord.Client):
         found = await self._in_time(self.studio.remixed, person_of(interaction), job_id, language)
         if found is not None:
             message, job = found
-            await interaction.response.send_modal(RemixModal(message, job, action, index, language))
+            window = PromptWindow(Redrawing(action, job_id, index), message, job, language)
+            await interaction.response.send_modal(window)
         return found is not None
 
     async def _in_time(self, read: Callable[..., Any], *args: Any) -> Any:
@@ -353,14 +355,34 @@ class Bot(discord.Client):
             return
         person = person_of(interaction)
         async with refusing(interaction):
-            if action == "g":
+            if action == REGIONAL:
                 message, job = await self._in_time(self.studio.pressed, person, job_id)
-                modal = RegionModal(message, job, index, numbers, language_for(interaction))
-                await interaction.response.send_modal(modal)
+                redrawing = Redrawing(action, job_id, index, tuple(numbers))
+                window = PromptWindow(redrawing, message, job, language_for(interaction))
+                await interaction.response.send_modal(window)
                 return
             await acknowledge(interaction, is_button=True)
             message, job = await asyncio.to_thread(self.studio.pressed, person, job_id)
             await self._derive(interaction, "n", person, message, job, index, ",".join(map(str, numbers)))
+
+    async def on_interaction(self, interaction: discord.Interaction) -> None:
+        """A window was sent, maybe one that was open while the bot was started again; all else has other ways."""
+        if interaction.type is discord.InteractionType.modal_submit:
+            redrawing = Redrawing.of(interaction.data.get("custom_id", ""))
+            if redrawing is not None:
+                await self._redraw(interaction, redrawing)
+
+    async def _redraw(self, interaction: discord.Interaction, redrawing: Redrawing) -> None:
+        """A prompt was typed into a window."""
+        async with answering(interaction, is_button=True):
+            if not await self.serves(interaction):
+                return
+            person, language, text = person_of(interaction), language_for(interaction), typed(interaction)
+            message, job = await asyncio.to_thread(self.studio.pressed, person, redrawing.job, language)
+            await self.admit(interaction, "imagine")
+            place, key = await self.place_for(interaction, message), str(interaction.id)
+            queued = await asyncio.to_thread(redraw, self.studio, person, redrawing, text, key, place, message, job)
+            await self.respond(interaction, queued, place)
 
     async def _show_picture(self, interaction: discord.Interaction, message: ChatMessage, job: Job, index: int) -> None:
         """U1 to U4: one picture, once for a grid, or for a person who sees it alone; it costs nothing. One that was
@@ -426,7 +448,7 @@ class Bot(discord.Client):
     ) -> None:
         """A job made of a picture; pressed twice by the same person, wherever that button is, it is the same job."""
         place, key = await self.place_for(interaction, message), f"{job.id}.{action}.{faces or index}"
-        queued = await asyncio.to_thread(self.studio.press, person, action, job, index, key, place, faces)
+        queued = await asyncio.to_thread(self.studio.press, person, action, message, job, index, key, place, faces)
         await self.respond(interaction, queued, place)
 
     async def show_queued(self, interaction: discord.Interaction, queued: Queued) -> None:

@@ -77,8 +77,8 @@ def add(bot: "Bot") -> None:
         person, action = person_of(interaction), "vb" if strong else "vs"
 
         def work(place: CommandPlace, _: list[bytes]) -> Queued:
-            known = own_job(bot, person, job)
-            return bot.studio.press(person, action, known, number, str(interaction.id), place)
+            message, known = bot.studio.pressed(person, own_job(bot, person, job).id, place.language)
+            return bot.studio.press(person, action, message, known, number, str(interaction.id), place)
 
         async with answering(interaction):
             await bot.queue(interaction, work)
