@@ -5,7 +5,8 @@ import contextlib
 import io
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -18,12 +19,15 @@ from calotype.bot.delivery import GONE, Content, Make, copied, is_for_later, pla
 from calotype.bot.follow import LOOK_SECONDS, Follower
 from calotype.bot.guests import Guests
 from calotype.bot.interactions import (
+    ANSWERED_BEFORE,
     TOKEN_ENDED,
     acknowledge,
     answering,
     fetched,
+    is_acknowledged,
     is_ephemeral,
     language_for,
+    open_window,
     person_of,
     place_of,
     refusing,
@@ -48,7 +52,10 @@ CLOSED = Message(
     "Discord does not let the bot send you direct messages. Allow them in the privacy settings of this "
     "server; /show has these pictures once they are done, for you alone."
 )
-MODAL_SECONDS = 1.5  # for the store, before a window opens: it cannot be acknowledged first
+WINDOW_SECONDS = 0.4  # to find out what a window shows: it is the first answer, which is due within three
+THREADS = (
+    64  # that may wait for the store, as many as it has connections; Discord's addresses are looked up in them too
+)
 
 
 def owners_of(app: discord.AppInfo) -> set[int]:
@@ -99,10 +106,13 @@ class Bot(discord.Client):
         self.channels = self.follower.delivery.channels
         self.guests = Guests(self, lambda: studio.settings.servers)
         self.tree = Tree(self)
+        self.choices: dict[str, Mapping[str, Any]] = {}  # of /settings, by the person
         self._loop_task: asyncio.Task | None = None
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # while somebody has or awaits one
 
     async def setup_hook(self) -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "bot"))
+        self.choices = await asyncio.to_thread(self.studio.chat.choices)
         self.add_dynamic_items(JobButton, JobSelect)
         await self.tree.set_translator(CatalogTranslator())
         await self.tree.sync()
@@ -151,15 +161,28 @@ class Bot(discord.Client):
     # Commands
 
     async def serves(self, interaction: discord.Interaction) -> bool:
-        """Whether the bot serves the server, or the person who writes directly; who is not served is told so."""
-        if interaction.guild_id is not None:
-            is_served = self.guests.serves(interaction.guild_id)
-        else:
-            member = await self.guests.meet(interaction.user.id)
-            is_served = member is not None or not self.studio.settings.servers or self.is_owner(interaction)
-        if not is_served and interaction.type is not discord.InteractionType.autocomplete:
+        """Whether the bot serves the server, or the person who writes directly; who is not served is told so. Who
+        writes directly is looked up at Discord, after the interaction was acknowledged."""
+        is_typing = interaction.type is discord.InteractionType.autocomplete
+        if interaction.guild_id is None:
+            if not is_typing:
+                await acknowledge(interaction)
+            await self.guests.meet(interaction.user.id)  # also for `person_of`
+        is_served = await self._is_served(interaction)
+        if not is_served and not is_typing:
             await self.refuse(interaction, Message("this bot serves the servers of its owner only"))
         return is_served
+
+    async def _is_served(self, interaction: discord.Interaction) -> bool:
+        if interaction.guild_id is not None:
+            return self.guests.serves(interaction.guild_id)
+        if not self.studio.settings.servers or self.is_owner(interaction):
+            return True
+        return await self.guests.meet(interaction.user.id) is not None
+
+    def wants(self, interaction: discord.Interaction, name: str) -> bool:
+        """Whether the person has chosen something by /settings."""
+        return bool(self.choices.get(str(interaction.user.id), {}).get(name))
 
     def is_owner(self, interaction: discord.Interaction) -> bool:
         """Whether the person may use the owner's commands."""
@@ -204,9 +227,7 @@ class Bot(discord.Client):
             pressed: the message of the job whose button was pressed.
         """
         parent = await self.origin(interaction, pressed) if pressed else ""
-        member = await asyncio.to_thread(self.studio.chat.member, str(interaction.user.id))
-        is_private = member is not None and bool(member.options.get("private"))
-        channel = (await interaction.user.create_dm()).id if is_private else None
+        channel = (await interaction.user.create_dm()).id if self.wants(interaction, "private") else None
         return place_of(interaction, channel, parent)
 
     async def respond(
@@ -250,16 +271,24 @@ class Bot(discord.Client):
         """
         text = shortened(text)
         try:
-            if interaction.response.is_done():
-                await interaction.followup.send(text, ephemeral=True, suppress_embeds=True, **more)
-            else:
-                await interaction.response.send_message(text, ephemeral=True, suppress_embeds=True, **more)
+            await self._say(interaction, text, **more)
         except discord.HTTPException as fault:
             if fault.code not in TOKEN_ENDED:
                 raise
             with contextlib.suppress(discord.Forbidden):
                 more["files"] = copied(more.get("files", ()))
                 await interaction.user.send(text, suppress_embeds=True, **more)
+
+    async def _say(self, interaction: discord.Interaction, text: str, **more: Any) -> None:
+        if not is_acknowledged(interaction):
+            try:
+                await interaction.response.send_message(text, ephemeral=True, suppress_embeds=True, **more)
+                return
+            except discord.HTTPException as fault:
+                if fault.code != ANSWERED_BEFORE:
+                    raise
+            more["files"] = copied(more.get("files", ()))
+        await interaction.followup.send(text, ephemeral=True, suppress_embeds=True, **more)
 
     async def refuse(self, interaction: discord.Interaction, fault: CalotypeError | Message) -> None:
         """Says to the person alone why something is not done."""
@@ -294,12 +323,13 @@ class Bot(discord.Client):
 
     async def press(self, interaction: discord.Interaction, action: str, job_id: str, index: int) -> None:
         """A button was pressed. Presses of the same button by the same person run one after the other."""
-        if not await self.serves(interaction):
-            return
         async with refusing(interaction):
-            if action in REMIXED and await self._opens_remix(interaction, action, job_id, index):
+            if action in REMIXED and self.wants(interaction, "remix"):
+                await self._open_window(interaction, Redrawing(action, job_id, index))
                 return
-            await acknowledge(interaction, is_button=True)
+            await acknowledge(interaction)
+            if not await self.serves(interaction):
+                return
             turn = self._turns.setdefault(f"{interaction.user.id}.{action}.{job_id}.{index}", asyncio.Lock())
             async with turn:
                 await self._press(interaction, action, job_id, index)
@@ -322,22 +352,18 @@ class Bot(discord.Client):
         else:
             await self._derive(interaction, action, person, message, job, index)
 
-    async def _opens_remix(self, interaction: discord.Interaction, action: str, job_id: str, index: int) -> bool:
-        """Opens the window that asks for the prompt, for those who want it. Raises CalotypeError."""
-        language = language_for(interaction)
-        found = await self._in_time(self.studio.remixed, person_of(interaction), job_id, language)
+    async def _open_window(self, interaction: discord.Interaction, redrawing: Redrawing) -> None:
+        """Opens the window that asks for the prompt of what is drawn. Raises CalotypeError, also where what it shows
+        cannot be found out in time."""
+        person, language, found = person_of(interaction), language_for(interaction), None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WINDOW_SECONDS):
+                if await self._is_served(interaction):
+                    found = await asyncio.to_thread(self.studio.pressed, person, redrawing.job, language)
         if found is not None:
-            message, job = found
-            window = PromptWindow(Redrawing(action, job_id, index), message, job, language)
-            await interaction.response.send_modal(window)
-        return found is not None
-
-    async def _in_time(self, read: Callable[..., Any], *args: Any) -> Any:
-        """Reads the store before a window opens. Raises CalotypeError if that takes too long."""
-        try:
-            return await asyncio.wait_for(asyncio.to_thread(read, *args), MODAL_SECONDS)
-        except TimeoutError:
-            raise CalotypeError("the queue is busy; press the button again") from None
+            await open_window(interaction, PromptWindow(redrawing, *found, language))
+        elif await self.serves(interaction):  # who writes directly is known the next time
+            raise CalotypeError("the queue is busy; press the button again")
 
     async def _ask_regions(self, interaction: discord.Interaction, job: Job, index: int, language: str) -> None:
         """Vary (region), its first step: the regions of the picture, and a list to choose from."""
@@ -351,17 +377,14 @@ class Bot(discord.Client):
         self, interaction: discord.Interaction, action: str, job_id: str, index: int, numbers: list[int]
     ) -> None:
         """Numbers of a list were chosen: of faces, which are restored alone, or of regions, which are drawn anew."""
-        if not await self.serves(interaction):
-            return
-        person = person_of(interaction)
         async with refusing(interaction):
             if action == REGIONAL:
-                message, job = await self._in_time(self.studio.pressed, person, job_id)
-                redrawing = Redrawing(action, job_id, index, tuple(numbers))
-                window = PromptWindow(redrawing, message, job, language_for(interaction))
-                await interaction.response.send_modal(window)
+                await self._open_window(interaction, Redrawing(action, job_id, index, tuple(numbers)))
                 return
-            await acknowledge(interaction, is_button=True)
+            await acknowledge(interaction)
+            if not await self.serves(interaction):
+                return
+            person = person_of(interaction)
             message, job = await asyncio.to_thread(self.studio.pressed, person, job_id)
             await self._derive(interaction, "n", person, message, job, index, ",".join(map(str, numbers)))
 
@@ -374,7 +397,7 @@ class Bot(discord.Client):
 
     async def _redraw(self, interaction: discord.Interaction, redrawing: Redrawing) -> None:
         """A prompt was typed into a window."""
-        async with answering(interaction, is_button=True):
+        async with answering(interaction):
             if not await self.serves(interaction):
                 return
             person, language, text = person_of(interaction), language_for(interaction), typed(interaction)

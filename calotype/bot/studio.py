@@ -333,17 +333,6 @@ class Studio:
         with open_stored(self.service.store.files.upload(upload)) as file:
             return self.stored(member, file, name or "picture.png")
 
-    def remixed(self, person: Person, job_id: str, language: str = "en") -> tuple[ChatMessage, Job] | None:
-        """The job whose prompt a person is asked for before a button draws it again; None for who does not want that.
-
-        Raises:
-            CalotypeError: it is not there any more, or not for this person.
-        """
-        member = self.chat.member(person.id)
-        if member is None or not member.options.get("remix"):
-            return None
-        return self.pressed(person, job_id, language)
-
     def pressed(self, person: Person, job_id: str, language: str = "en") -> tuple[ChatMessage, Job]:
         """A job whose button is pressed, and its message; that of a job of the page was never sent.
 

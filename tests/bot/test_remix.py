@@ -184,6 +184,7 @@ def test_windows_that_were_open_at_a_restart_are_drawn(play, studio):
             assert job.task["prompt"] == f"cat {number}"
             assert list(job.files) == [["init"], ["init"], [], ["init", "mask"]][number]
         assert len(studio.service.store.find()) == 5 == len(evening.messages) - 1
+        assert (await ben.click(grid, label="V2")).modal, "what people have chosen is known after it"
 
     play(scene)
 
