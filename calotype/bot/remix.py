@@ -59,8 +59,10 @@ class PromptWindow(discord.ui.Modal):
     """Asks for the prompt of a picture. The bot's `redraw` does the rest."""
 
     def __init__(self, redrawing: Redrawing, message: ChatMessage, job: Job, language: str):
-        title = "What these regions show" if redrawing.action == REGIONAL else "Change the prompt"
-        super().__init__(title=translate(title, language), custom_id=redrawing.custom_id)
+        title = translate("Change the prompt", language)
+        if redrawing.action == REGIONAL:
+            title = translate("What these regions show", language)
+        super().__init__(title=title, custom_id=redrawing.custom_id)
         text = literal(prompt_text(message, job))[:MAX_LENGTH]
         style = discord.TextStyle.paragraph
         self.add_item(
