@@ -175,8 +175,11 @@ class Studio:
     def imagine(
         self, person: Person, text: str, key: str, place: CommandPlace, picture: BinaryIO | None = None
     ) -> Queued:
-        """Queues the jobs of a prompt, of a person who was admitted, over a picture if there is one. Raises CalotypeError
-        if none is."""
+        """Queues the jobs of a prompt, of a person who was admitted, over a picture if there is one.
+
+        Raises:
+            CalotypeError: no job is in the queue.
+        """
         member = self.member(person)
         rows = self.rows
         prompts = read_prompts(text, rows, usual_row(rows, member))
