@@ -5,7 +5,8 @@ import contextlib
 import io
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -14,22 +15,26 @@ import discord
 from discord import app_commands
 
 from calotype.bot.buttons import JobButton, JobSelect, job_view, picture_view, region_view
-from calotype.bot.delivery import GONE, Content, copied, is_for_later, plain_text
+from calotype.bot.delivery import GONE, Content, Make, copied, is_for_later, plain_text
 from calotype.bot.follow import LOOK_SECONDS, Follower
 from calotype.bot.guests import Guests
 from calotype.bot.interactions import (
+    ANSWERED_BEFORE,
     TOKEN_ENDED,
     acknowledge,
+    answering,
     fetched,
-    is_private,
+    is_acknowledged,
+    is_ephemeral,
     language_for,
+    open_window,
     person_of,
     place_of,
     refusing,
 )
 from calotype.bot.message import filled, job_facts, state
 from calotype.bot.regions import faces_picture, regions_picture
-from calotype.bot.remix import REMIXED, RegionModal, RemixModal
+from calotype.bot.remix import REGIONAL, REMIXED, PromptWindow, Redrawing, redraw, typed
 from calotype.bot.studio import CommandPlace, Person, Queued, Studio, command_of, grid_of, picture_of
 from calotype.bot.wording import shortened
 from calotype.errors import CalotypeError, Message, plural
@@ -42,7 +47,15 @@ FREE = ("i", "c", "h")  # buttons that bring no message to the channel
 MAX_RATE_LIMIT = 30.0  # seconds that a request waits for its turn, the least of discord.py; the follower has others
 INTENTS = discord.Intents(guilds=True)  # none of them is privileged
 OWNING_ROLES = (discord.TeamMemberRole.admin, discord.TeamMemberRole.developer)  # in the team of an app
-MODAL_SECONDS = 1.5  # for the store, before a window opens: it cannot be acknowledged first
+DIRECTLY = Message("The pictures come as direct messages.")
+CLOSED = Message(
+    "Discord does not let the bot send you direct messages. Allow them in the privacy settings of this "
+    "server; /show has these pictures once they are done, for you alone."
+)
+WINDOW_SECONDS = 0.4  # to find out what a window shows: it is the first answer, which is due within three
+THREADS = (
+    64  # that may wait for the store, as many as it has connections; Discord's addresses are looked up in them too
+)
 
 
 def owners_of(app: discord.AppInfo) -> set[int]:
@@ -93,10 +106,13 @@ class Bot(discord.Client):
         self.channels = self.follower.delivery.channels
         self.guests = Guests(self, lambda: studio.settings.servers)
         self.tree = Tree(self)
+        self.choices: dict[str, Mapping[str, Any]] = {}  # of /settings, by the person
         self._loop_task: asyncio.Task | None = None
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # while somebody has or awaits one
 
     async def setup_hook(self) -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "bot"))
+        self.choices = await asyncio.to_thread(self.studio.chat.choices)
         self.add_dynamic_items(JobButton, JobSelect)
         await self.tree.set_translator(CatalogTranslator())
         await self.tree.sync()
@@ -145,15 +161,28 @@ class Bot(discord.Client):
     # Commands
 
     async def serves(self, interaction: discord.Interaction) -> bool:
-        """Whether the bot serves the server, or the person who writes directly; who is not served is told so."""
-        if interaction.guild_id is not None:
-            is_served = self.guests.serves(interaction.guild_id)
-        else:
-            member = await self.guests.meet(interaction.user.id)
-            is_served = member is not None or not self.studio.settings.servers or self.is_owner(interaction)
-        if not is_served and interaction.type is not discord.InteractionType.autocomplete:
+        """Whether the bot serves the server, or the person who writes directly; who is not served is told so. Who
+        writes directly is looked up at Discord, after the interaction was acknowledged."""
+        is_typing = interaction.type is discord.InteractionType.autocomplete
+        if interaction.guild_id is None:
+            if not is_typing:
+                await acknowledge(interaction)
+            await self.guests.meet(interaction.user.id)  # also for `person_of`
+        is_served = await self._is_served(interaction)
+        if not is_served and not is_typing:
             await self.refuse(interaction, Message("this bot serves the servers of its owner only"))
         return is_served
+
+    async def _is_served(self, interaction: discord.Interaction) -> bool:
+        if interaction.guild_id is not None:
+            return self.guests.serves(interaction.guild_id)
+        if not self.studio.settings.servers or self.is_owner(interaction):
+            return True
+        return await self.guests.meet(interaction.user.id) is not None
+
+    def wants(self, interaction: discord.Interaction, name: str) -> bool:
+        """Whether the person has chosen something by /settings."""
+        return bool(self.choices.get(str(interaction.user.id), {}).get(name))
 
     def is_owner(self, interaction: discord.Interaction) -> bool:
         """Whether the person may use the owner's commands."""
@@ -186,26 +215,43 @@ class Bot(discord.Client):
         """
         if command:
             await self.admit(interaction, command)
-        is_hidden = await asyncio.to_thread(is_private, self.studio, person_of(interaction))
-        channel = (await interaction.user.create_dm()).id if is_hidden else None
+        place = await self.place_for(interaction)
         contents = [await fetched(attachment, self.studio.service.max_upload) for attachment in attachments]
-        queued = await asyncio.to_thread(work, place_of(interaction, channel), contents)
-        try:
-            await self._respond(interaction, queued, is_hidden=is_hidden)
-        except (discord.DiscordException, aiohttp.ClientError, OSError) as fault:  # the jobs are queued all the same
-            LOG.warning("a command was not answered, and its jobs are in the queue: %s", fault)
+        queued = await asyncio.to_thread(work, place, contents)
+        await self.respond(interaction, queued, place)
 
-    async def _respond(self, interaction: discord.Interaction, queued: Queued, *, is_hidden: bool) -> None:
-        language, notes = language_for(interaction), [*queued.notes]
+    async def place_for(self, interaction: discord.Interaction, pressed: ChatMessage | None = None) -> CommandPlace:
+        """Where all that the person asks for is shown: here, or in direct messages for who wants that.
+
+        Args:
+            pressed: the message of the job whose button was pressed.
+        """
+        parent = await self.origin(interaction, pressed) if pressed else ""
+        channel = (await interaction.user.create_dm()).id if self.wants(interaction, "private") else None
+        return place_of(interaction, channel, parent)
+
+    async def respond(
+        self, interaction: discord.Interaction, queued: Queued, place: CommandPlace, note: Message | None = None
+    ) -> None:
+        """Shows jobs that are queued, and tells the person what there is to know. `note`: that comes first."""
+        try:
+            await self._respond(interaction, queued, place, note)
+        except (discord.DiscordException, aiohttp.ClientError, OSError) as fault:  # the jobs are queued all the same
+            LOG.warning("an interaction was not answered, and its jobs are in the queue: %s", fault)
+
+    async def _respond(
+        self, interaction: discord.Interaction, queued: Queued, place: CommandPlace, note: Message | None
+    ) -> None:
+        language, notes = language_for(interaction), [*([note] if note else []), *queued.notes]
         await self.show_queued(interaction, queued)
-        if is_hidden:
+        if queued.is_new and place.channel != str(interaction.channel_id):
             notes.insert(0, await self._private_note(queued))
         if queued.refused:
             count = plural(len(queued.jobs), "1 job is in the queue", "{count} jobs are in the queue")
             notes.append(Message("{done}; the next one: {reason}", done=count, reason=queued.refused))
         if notes:
             await self.say(interaction, "\n".join(filled(language, note) for note in notes))
-        else:
+        elif interaction.type is discord.InteractionType.application_command:
             with contextlib.suppress(discord.HTTPException):  # nobody needs it any more
                 await interaction.delete_original_response()
 
@@ -214,12 +260,7 @@ class Bot(discord.Client):
         job = queued.jobs[0].id
         await self.follower.show(job)
         message = await asyncio.to_thread(self.studio.chat.message, job)
-        if message.is_final and not message.message:
-            return Message(
-                "Discord does not let the bot send you direct messages. Allow them in the privacy settings of this "
-                "server; /show has these pictures once they are done, for you alone."
-            )
-        return Message("The pictures come as direct messages.")
+        return CLOSED if message.is_final and not message.message else DIRECTLY
 
     async def say(self, interaction: discord.Interaction, text: str, **more: Any) -> None:
         """To the person alone; in a direct message where the interaction has ended: after 15 minutes, or at a time when
@@ -230,16 +271,24 @@ class Bot(discord.Client):
         """
         text = shortened(text)
         try:
-            if interaction.response.is_done():
-                await interaction.followup.send(text, ephemeral=True, suppress_embeds=True, **more)
-            else:
-                await interaction.response.send_message(text, ephemeral=True, suppress_embeds=True, **more)
+            await self._say(interaction, text, **more)
         except discord.HTTPException as fault:
             if fault.code not in TOKEN_ENDED:
                 raise
             with contextlib.suppress(discord.Forbidden):
                 more["files"] = copied(more.get("files", ()))
                 await interaction.user.send(text, suppress_embeds=True, **more)
+
+    async def _say(self, interaction: discord.Interaction, text: str, **more: Any) -> None:
+        if not is_acknowledged(interaction):
+            try:
+                await interaction.response.send_message(text, ephemeral=True, suppress_embeds=True, **more)
+                return
+            except discord.HTTPException as fault:
+                if fault.code != ANSWERED_BEFORE:
+                    raise
+            more["files"] = copied(more.get("files", ()))
+        await interaction.followup.send(text, ephemeral=True, suppress_embeds=True, **more)
 
     async def refuse(self, interaction: discord.Interaction, fault: CalotypeError | Message) -> None:
         """Says to the person alone why something is not done."""
@@ -259,22 +308,28 @@ class Bot(discord.Client):
             text = "\n".join([facts, *(filled(language, note) for note in notes)])
             return Content(text, job_view(job, language), files)
 
+        await self._show_alone(interaction, make, facts)
+
+    async def _show_alone(self, interaction: discord.Interaction, make: Make, plain: str) -> None:
+        """Shows pictures and buttons to the person alone."""
+
         async def put(content: Content) -> None:
             view = {"view": content.view} if content.view else {}
             await self.say(interaction, content.text, files=list(content.files or ()), **view)
 
-        await delivery.attempt(put, interaction.channel_id, make, facts)
+        await self.follower.delivery.attempt(put, interaction.channel_id, make, plain)
 
     # Buttons
 
     async def press(self, interaction: discord.Interaction, action: str, job_id: str, index: int) -> None:
         """A button was pressed. Presses of the same button by the same person run one after the other."""
-        if not await self.serves(interaction):
-            return
         async with refusing(interaction):
-            if action in REMIXED and await self._opens_remix(interaction, action, job_id, index):
+            if action in REMIXED and self.wants(interaction, "remix"):
+                await self._open_window(interaction, Redrawing(action, job_id, index))
                 return
-            await acknowledge(interaction, is_button=True)
+            await acknowledge(interaction)
+            if not await self.serves(interaction):
+                return
             turn = self._turns.setdefault(f"{interaction.user.id}.{action}.{job_id}.{index}", asyncio.Lock())
             async with turn:
                 await self._press(interaction, action, job_id, index)
@@ -297,21 +352,18 @@ class Bot(discord.Client):
         else:
             await self._derive(interaction, action, person, message, job, index)
 
-    async def _opens_remix(self, interaction: discord.Interaction, action: str, job_id: str, index: int) -> bool:
-        """Opens the window that asks for the prompt, for those who want it. Raises CalotypeError."""
-        language = language_for(interaction)
-        found = await self._in_time(self.studio.remixed, person_of(interaction), job_id, language)
+    async def _open_window(self, interaction: discord.Interaction, redrawing: Redrawing) -> None:
+        """Opens the window that asks for the prompt of what is drawn. Raises CalotypeError, also where what it shows
+        cannot be found out in time."""
+        person, language, found = person_of(interaction), language_for(interaction), None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WINDOW_SECONDS):
+                if await self._is_served(interaction):
+                    found = await asyncio.to_thread(self.studio.pressed, person, redrawing.job, language)
         if found is not None:
-            message, job = found
-            await interaction.response.send_modal(RemixModal(message, job, action, index, language))
-        return found is not None
-
-    async def _in_time(self, read: Callable[..., Any], *args: Any) -> Any:
-        """Reads the store before a window opens. Raises CalotypeError if that takes too long."""
-        try:
-            return await asyncio.wait_for(asyncio.to_thread(read, *args), MODAL_SECONDS)
-        except TimeoutError:
-            raise CalotypeError("the queue is busy; press the button again") from None
+            await open_window(interaction, PromptWindow(redrawing, *found, language))
+        elif await self.serves(interaction):  # who writes directly is known the next time
+            raise CalotypeError("the queue is busy; press the button again")
 
     async def _ask_regions(self, interaction: discord.Interaction, job: Job, index: int, language: str) -> None:
         """Vary (region), its first step: the regions of the picture, and a list to choose from."""
@@ -325,36 +377,58 @@ class Bot(discord.Client):
         self, interaction: discord.Interaction, action: str, job_id: str, index: int, numbers: list[int]
     ) -> None:
         """Numbers of a list were chosen: of faces, which are restored alone, or of regions, which are drawn anew."""
-        if not await self.serves(interaction):
-            return
-        person = person_of(interaction)
         async with refusing(interaction):
-            if action == "g":
-                message, job = await self._in_time(self.studio.pressed, person, job_id)
-                modal = RegionModal(message, job, index, numbers, language_for(interaction))
-                await interaction.response.send_modal(modal)
+            if action == REGIONAL:
+                await self._open_window(interaction, Redrawing(action, job_id, index, tuple(numbers)))
                 return
-            await acknowledge(interaction, is_button=True)
+            await acknowledge(interaction)
+            if not await self.serves(interaction):
+                return
+            person = person_of(interaction)
             message, job = await asyncio.to_thread(self.studio.pressed, person, job_id)
             await self._derive(interaction, "n", person, message, job, index, ",".join(map(str, numbers)))
 
+    async def on_interaction(self, interaction: discord.Interaction) -> None:
+        """A window was sent, maybe one that was open while the bot was started again; all else has other ways."""
+        if interaction.type is discord.InteractionType.modal_submit:
+            redrawing = Redrawing.of(interaction.data.get("custom_id", ""))
+            if redrawing is not None:
+                await self._redraw(interaction, redrawing)
+
+    async def _redraw(self, interaction: discord.Interaction, redrawing: Redrawing) -> None:
+        """A prompt was typed into a window."""
+        async with answering(interaction):
+            if not await self.serves(interaction):
+                return
+            person, language, text = person_of(interaction), language_for(interaction), typed(interaction)
+            message, job = await asyncio.to_thread(self.studio.pressed, person, redrawing.job, language)
+            await self.admit(interaction, "imagine")
+            place, key = await self.place_for(interaction, message), str(interaction.id)
+            queued = await asyncio.to_thread(redraw, self.studio, person, redrawing, text, key, place, message, job)
+            await self.respond(interaction, queued, place)
+
     async def _show_picture(self, interaction: discord.Interaction, message: ChatMessage, job: Job, index: int) -> None:
-        """U1 to U4: one picture, once for a grid; it costs nothing. One that was deleted is sent again."""
+        """U1 to U4: one picture, once for a grid, or for a person who sees it alone; it costs nothing. One that was
+        deleted is sent again. Below a message that only the person sees, the answer is another such message."""
         studio, delivery, key = self.studio, self.follower.delivery, f"u.{job.id}.{index}"
-        language, channel, person = language_for(interaction), str(interaction.channel_id), str(interaction.user.id)
+        language, person = language_for(interaction), str(interaction.user.id)
+        place = await self.place_for(interaction, message)
+        channel, is_alone = place.channel, is_ephemeral(interaction)
+        if is_direct := channel != str(interaction.channel_id):
+            key += f".{person}"
         turn = self._turns.setdefault(key, asyncio.Lock())
         async with turn:
-            known = await asyncio.to_thread(studio.chat.pressed, key)
-            if known and await delivery.is_there(*(place := known.split("/")[-2:])):
-                await self._say_where(interaction, await self.address_of(*place))
+            known = "" if is_alone else await asyncio.to_thread(studio.chat.pressed, key)
+            if known and await delivery.is_there(*(sent := known.split("/")[-2:])):
+                await self._say_where(interaction, await self.address_of(*sent))
                 return
             result, mention = picture_of(job, index), interaction.user.mention
             line = Message("picture {number} of job `{job}`, by {mention}", number=index, job=job.id, mention=mention)
-            if where := await self.origin(interaction, message):
+            if place.parent:
                 line = Message(
                     "picture {number} of [this grid]({address}), by {mention}",
                     number=index,
-                    address=where,
+                    address=place.parent,
                     mention=mention,
                 )
 
@@ -363,10 +437,17 @@ class Bot(discord.Client):
                 text = "\n".join(filled(language, part) for part in (line, *notes))
                 return Content(text, picture_view(job, index, message.language), files)
 
-            sent = await delivery.send_now(channel, person, make, plain_text(person, job.id, language), key, known)
-            if sent is None:
+            plain = plain_text(person, job.id, language)
+            if is_alone:
+                await self._show_alone(interaction, make, plain)
+                return
+            sent = await delivery.send_now(channel, person, make, plain, key, known)
+            if sent is None and not is_direct:
                 raise CalotypeError("the picture cannot be sent: this channel takes none, nor do your direct messages")
-            await asyncio.to_thread(studio.chat.press, key, "/".join(sent))
+            if sent is not None:
+                await asyncio.to_thread(studio.chat.press, key, "/".join(sent))
+            if is_direct:
+                await self.say(interaction, filled(language, DIRECTLY if sent else CLOSED))
 
     async def address_of(self, channel: str, message: str) -> str:
         """The address of a message; empty where there is none."""
@@ -374,9 +455,8 @@ class Bot(discord.Client):
 
     async def origin(self, interaction: discord.Interaction, message: ChatMessage) -> str:
         """The address of the message whose button was pressed; of the job's own where only the person sees that one."""
-        pressed = interaction.message
-        if pressed is not None and not pressed.flags.ephemeral:
-            return await self.channels.address(str(interaction.channel_id), str(pressed.id))
+        if interaction.message is not None and not is_ephemeral(interaction):
+            return await self.channels.address(str(interaction.channel_id), str(interaction.message.id))
         return await self.address_of(message.channel, message.message)
 
     async def _derive(
@@ -390,10 +470,9 @@ class Bot(discord.Client):
         faces: str = "",
     ) -> None:
         """A job made of a picture; pressed twice by the same person, wherever that button is, it is the same job."""
-        place = place_of(interaction, parent=await self.origin(interaction, message))
-        key = f"{job.id}.{action}.{faces or index}"
-        queued = await asyncio.to_thread(self.studio.press, person, action, job, index, key, place, faces)
-        await self.show_queued(interaction, queued)
+        place, key = await self.place_for(interaction, message), f"{job.id}.{action}.{faces or index}"
+        queued = await asyncio.to_thread(self.studio.press, person, action, message, job, index, key, place, faces)
+        await self.respond(interaction, queued, place)
 
     async def show_queued(self, interaction: discord.Interaction, queued: Queued) -> None:
         """Has jobs shown in messages of their own, or says where they are shown already."""
@@ -436,6 +515,6 @@ class Bot(discord.Client):
             await asyncio.to_thread(store.favourite, job.id, job.owner, True)
             await self.say(interaction, translate("Kept: it is not deleted to make room.", language))
         self.follower.wake()
-        if action != "h" and interaction.message and interaction.message.flags.ephemeral:  # of /show: it stays as it is
+        if action != "h" and is_ephemeral(interaction):  # of /show: it stays as it is
             changed = await asyncio.to_thread(store.get, job.id)
             await self.say(interaction, filled(language, state(changed)))

@@ -115,9 +115,9 @@ async def _evening(studio: Studio) -> None:
     await _follow(follower, studio)
     if first:
         print("@ben: [V1]", flush=True)
-        studio.press(BEN, "v", studio.service.store.get(first.jobs[0].id), 1, "demo.v", CommandPlace(CHANNEL))
+        studio.press(BEN, "v", *studio.pressed(BEN, first.jobs[0].id), 1, "demo.v", CommandPlace(CHANNEL))
         print("@ann: [Upscale 2x]", flush=True)
-        studio.press(ANN, "x2", studio.service.store.get(first.jobs[0].id), 2, "demo.x", CommandPlace(CHANNEL))
+        studio.press(ANN, "x2", *studio.pressed(ANN, first.jobs[0].id), 2, "demo.x", CommandPlace(CHANNEL))
         await _follow(follower, studio)
 
 

@@ -2,18 +2,22 @@
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
+import aiohttp
 import discord
 from discord import app_commands
 
 from calotype.bot.channels import location_of
-from calotype.bot.studio import CommandPlace, Person, Studio
+from calotype.bot.studio import CommandPlace, Person
 from calotype.errors import CalotypeError, Message
 from calotype.languages import language_of
 
 LOG = logging.getLogger("calotype.bot")
 UNKNOWN_INTERACTION = 10062
+ANSWERED_BEFORE = 40060
+ACKNOWLEDGED = "acknowledged"  # in `extras` of an interaction: Discord has its first answer
 TOKEN_ENDED = (UNKNOWN_INTERACTION, 10015, 50027)  # unknown webhook, invalid token of one
 _ = app_commands.locale_str  # names and descriptions, translated by the catalogs
 
@@ -51,10 +55,9 @@ def place_of(interaction: discord.Interaction, channel: int | None = None, paren
     return CommandPlace(str(channel or here), parent, language_for(interaction), ruled_by)
 
 
-def is_private(studio: Studio, person: Person) -> bool:
-    """Whether the person wants results as direct messages."""
-    member = studio.chat.member(person.id)
-    return member is not None and bool(member.options.get("private"))
+def is_ephemeral(interaction: discord.Interaction) -> bool:
+    """Whether the message whose button was pressed is seen by that person alone."""
+    return interaction.message is not None and interaction.message.flags.ephemeral
 
 
 async def fetched(attachment: discord.Attachment, limit: int) -> bytes:
@@ -73,25 +76,54 @@ async def fetched(attachment: discord.Attachment, limit: int) -> bytes:
         ) from None
 
 
-async def acknowledge(interaction: discord.Interaction, *, is_button: bool = False) -> None:
-    """Tells Discord that an answer follows; without that it ends an interaction after three seconds.
+async def acknowledge(interaction: discord.Interaction) -> None:
+    """Tells Discord that an answer follows, if that was not done yet; without it an interaction ends after three
+    seconds.
 
     The answer to a command is for the person alone. Where Discord has ended the interaction already, the work is done
     all the same: messages of jobs do not need it, and answers come as direct messages.
     """
+    if is_acknowledged(interaction):
+        return
+    is_command = interaction.type is discord.InteractionType.application_command
+    more = {"ephemeral": True, "thinking": True} if is_command else {}
     try:
-        await (interaction.response.defer() if is_button else interaction.response.defer(ephemeral=True, thinking=True))
+        await _acknowledge_by(interaction, lambda: interaction.response.defer(**more))
     except discord.HTTPException as fault:
         if fault.code not in TOKEN_ENDED:
             raise
         LOG.warning("an interaction came too late to be acknowledged: %s", fault)
 
 
+async def open_window(interaction: discord.Interaction, window: discord.ui.Modal) -> None:
+    """Opens a window, which has to be the first answer."""
+    await _acknowledge_by(interaction, lambda: interaction.response.send_modal(window))
+
+
+def is_acknowledged(interaction: discord.Interaction) -> bool:
+    return interaction.response.is_done() or bool(interaction.extras.get(ACKNOWLEDGED))
+
+
+async def _acknowledge_by(interaction: discord.Interaction, call: Callable[[], Awaitable[Any]]) -> None:
+    """Gives the first answer; once more where the connection broke. Discord may have had it all the same, and says so
+    then."""
+    try:
+        try:
+            await call()
+        except (aiohttp.ClientError, OSError) as fault:
+            LOG.warning("an interaction is acknowledged once more: %s", fault)
+            await call()
+    except discord.HTTPException as fault:
+        if fault.code != ANSWERED_BEFORE:
+            raise
+    interaction.extras[ACKNOWLEDGED] = True
+
+
 @contextlib.asynccontextmanager
-async def answering(interaction: discord.Interaction, *, is_button: bool = False) -> AsyncIterator[None]:
+async def answering(interaction: discord.Interaction) -> AsyncIterator[None]:
     """What every command runs in: it is acknowledged before anything else, and `refusing` says what fails."""
-    await acknowledge(interaction, is_button=is_button)
     async with refusing(interaction):
+        await acknowledge(interaction)
         yield
 
 

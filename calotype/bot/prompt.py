@@ -89,7 +89,7 @@ def read_prompts(text: str, rows: Mapping[str, ModelRow], usual: ModelRow | None
     """
     if len(text) > MAX_LENGTH:
         raise CalotypeError("{option} takes up to {limit:,} characters", option="prompt", limit=MAX_LENGTH)
-    prompts = [_read(part, rows, usual or ModelRow()) for part in permutations(text)]
+    prompts = [read_prompt(part, rows, usual or ModelRow()) for part in permutations(text)]
     if (count := sum(prompt.repeat for prompt in prompts)) > MAX_PROMPTS:
         raise _too_many(count)
     return prompts
@@ -148,7 +148,13 @@ def _too_many(count: int) -> CalotypeError:
     )
 
 
-def _read(text: str, rows: Mapping[str, ModelRow], usual: ModelRow) -> ImaginePrompt:
+def literal(text: str) -> str:
+    """A prompt whose braces are characters, as it is written in a command."""
+    return re.sub(r"[{}]", r"\\\g<0>", text)
+
+
+def read_prompt(text: str, rows: Mapping[str, ModelRow], usual: ModelRow) -> ImaginePrompt:
+    """One prompt, in which braces are characters. Raises CalotypeError as `read_prompts` does."""
     words, *parameters = _PARAMETER.split(text)
     reading, given = _Reading(usual, rows), set()
     for parameter in parameters:

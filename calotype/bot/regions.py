@@ -1,14 +1,12 @@
 """Choosing parts of a picture by their numbers: faces of a photo, regions of a grid."""
 
-import io
 from contextlib import suppress
 
 from calotype.api.service import Service
-from calotype.bot.studio import CommandPlace, Person, Queued, Studio, faces_of, picture_of
+from calotype.bot.studio import faces_of, picture_of
 from calotype.errors import CalotypeError
-from calotype.jobs.files import open_stored
 from calotype.jobs.jobs import Job
-from calotype.outputs.numbered import numbered_faces, numbered_regions, region_mask
+from calotype.outputs.numbered import numbered_faces, numbered_regions
 
 
 def faces_picture(service: Service, job: Job) -> bytes | None:
@@ -29,13 +27,3 @@ def faces_picture(service: Service, job: Job) -> bytes | None:
 def regions_picture(service: Service, job: Job, index: int) -> bytes:
     """A picture with its regions numbered, as JPEG. Raises CalotypeError if there is none of this number."""
     return numbered_regions(service.store.files.result(picture_of(job, index).id), service.settings.max_pixels)
-
-
-def vary_region(
-    studio: Studio, person: Person, text: str, key: str, place: CommandPlace, job: Job, index: int, regions: list[int]
-) -> Queued:
-    """Queues a job that draws regions of a picture anew, by a prompt. Raises CalotypeError."""
-    result = picture_of(job, index)
-    mask = region_mask(int(result.facts["width"]), int(result.facts["height"]), regions)
-    with open_stored(studio.service.store.files.result(result.id)) as picture:
-        return studio.imagine(person, text, key, place, picture, job, io.BytesIO(mask))

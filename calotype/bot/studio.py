@@ -12,7 +12,7 @@ from calotype.api.limiter import Rate, RateLimiter
 from calotype.api.orders import read_order
 from calotype.api.service import Caller, Service
 from calotype.bot.blocked import STEPS, check_words
-from calotype.bot.prompt import ImaginePrompt, ModelRow, read_prompts
+from calotype.bot.prompt import COUNT, ImaginePrompt, ModelRow, read_prompts
 from calotype.bot.settings import BotSettings, read_rows
 from calotype.bot.wording import COMMANDS
 from calotype.errors import CalotypeError, Message
@@ -27,6 +27,7 @@ NOBODY = "nobody"  # owner of no job and no model
 FLOOD = Rate(burst=10, per_minute=12)  # commands and presses of a person
 CROWD = Rate(burst=60, per_minute=60)  # of everybody in a channel, whose messages Discord limits to one a second
 INITIAL = 1.0  # weight of the initial picture where --iw is not given
+HEAVIEST = 4.0  # weight of an initial picture that stays as it is
 VARIATIONS = {"v": 0.65, "vs": 0.4, "vb": 0.85}  # strength of redrawing by button
 REGION = 0.9  # strength of redrawing within a mask
 ZOOMS = {"z15": 0.25, "z2": 0.5}  # margin on each side, of the picture's size
@@ -172,19 +173,10 @@ class Studio:
     # Jobs
 
     def imagine(
-        self,
-        person: Person,
-        text: str,
-        key: str,
-        place: CommandPlace,
-        picture: BinaryIO | None = None,
-        parent: Job | None = None,
-        mask: BinaryIO | None = None,
+        self, person: Person, text: str, key: str, place: CommandPlace, picture: BinaryIO | None = None
     ) -> Queued:
         """Queues the jobs of a prompt, of a person who was admitted, over a picture if there is one.
 
-        Args:
-            mask: of the picture's size; only where it is white the picture is drawn anew.
         Raises:
             CalotypeError: no job is in the queue.
         """
@@ -197,14 +189,41 @@ class Studio:
             files = {"init": self.stored(member, picture, "init.png")}
         elif any(prompt.image_weight is not None for prompt in prompts):
             raise CalotypeError("--{name} weighs a picture; attach one to the command", name="iw")
-        if mask is not None:
-            files["mask"] = self.stored(member, mask, "mask.png")
-        tasks = [(prompt, self._task(prompt, member, files)) for prompt in prompts for _ in range(prompt.repeat)]
+        orders = [
+            {"kind": "imagine", "task": self._task(prompt, member, bool(files)), "files": files} for prompt in prompts
+        ]
+        return self.submit_all(member, person, prompts, orders, key, place)
+
+    def _task(self, prompt: ImaginePrompt, member: ChatMember, has_picture: bool) -> dict[str, Any]:
+        task = {**prompt.task, "grid": True}
+        if "size" not in task and member.options.get("size"):
+            task["size"] = member.options["size"]
+        if has_picture:
+            task["strength"] = strength_of(INITIAL if prompt.image_weight is None else prompt.image_weight)
+        return task
+
+    def submit_all(
+        self,
+        member: ChatMember,
+        person: Person,
+        prompts: Sequence[ImaginePrompt],
+        orders: Sequence[Mapping[str, Any]],
+        key: str,
+        place: CommandPlace,
+        parent: Job | None = None,
+    ) -> Queued:
+        """Queues the jobs of prompts, each as often as it says, as long as they are taken.
+
+        Args:
+            orders: of the prompts.
+        Raises:
+            CalotypeError: none is taken.
+        """
+        repeated = [pair for pair in zip(prompts, orders, strict=True) for _ in range(pair[0].repeat)]
         jobs: list[Job] = []
         is_new, refused = False, None
         try:
-            for n, (prompt, task) in enumerate(tasks):
-                order = {"kind": "imagine", "task": task, "files": files}
+            for n, (prompt, order) in enumerate(repeated):
                 job, is_first = self.submit(member, person, order, f"{key}.{n}", place, prompt.text, parent)
                 is_new |= is_first
                 jobs.append(job)
@@ -213,17 +232,6 @@ class Studio:
                 raise
             refused = fault
         return Queued(tuple(jobs), is_new, prompts[0].notes, refused)
-
-    def _task(self, prompt: ImaginePrompt, member: ChatMember, files: Mapping[str, str]) -> dict[str, Any]:
-        task = {**prompt.task, "grid": True}
-        if "mask" in files:
-            return {name: task[name] for name in task if name != "size"} | {"strength": REGION}
-        if "size" not in task and member.options.get("size"):
-            task["size"] = member.options["size"]
-        if files:
-            weight = INITIAL if prompt.image_weight is None else prompt.image_weight
-            task["strength"] = round(1 - weight / 4, 3)
-        return task
 
     def check_tasks(self, command: str, tasks: Iterable[Mapping[str, Any]], place: CommandPlace) -> None:
         """Raises CalotypeError for a model that the channel does not take, and for a blocked word."""
@@ -284,9 +292,17 @@ class Studio:
         return Queued((job,), is_new)
 
     def press(
-        self, person: Person, action: str, job: Job, index: int, key: str, place: CommandPlace, faces: str = ""
+        self,
+        person: Person,
+        action: str,
+        message: ChatMessage,
+        job: Job,
+        index: int,
+        key: str,
+        place: CommandPlace,
+        faces: str = "",
     ) -> Queued:
-        """Queues what a button of a picture asks for. Raises CalotypeError.
+        """Queues what a button of a picture asks for, of a job and its message. Raises CalotypeError.
 
         Args:
             faces: their numbers, as "1,3", of the action n; face `index` alone where not given.
@@ -294,21 +310,18 @@ class Studio:
         command = command_of(action, job)
         member = self.admit(person, command, place.ruling_channel)
         self.check_tasks(command, (job.task,), place)
-        message, _ = self.pressed(person, job.id)
-        if action == "r":
-            order = {"kind": job.kind, "task": {**job.task, "seed": -1}, "files": self._same_files(member, job)}
-        elif action == "n":
-            order = {
-                "kind": job.kind,
-                "task": {**job.task, "faces": faces or str(index)},
-                "files": self._same_files(member, job),
-            }
-        else:
-            result = picture_of(job, index)
-            with open_stored(self.service.store.files.result(result.id)) as file:
-                order = derived(action, job, result, self.stored(member, file, f"picture{suffix_of(result)}"))
+        order = self.order(member, action, job, index, faces)
         queued, is_new = self.submit(member, person, order, key, place, message.text, job)
         return Queued((queued,), is_new)
+
+    def order(self, member: ChatMember, action: str, job: Job, index: int, faces: str = "") -> dict[str, Any]:
+        """The order that a button of a picture stands for, with files of this person. Raises CalotypeError."""
+        if action in ("r", "n"):
+            changes = {"seed": -1} if action == "r" else {"faces": faces or str(index)}
+            return {"kind": job.kind, "task": {**job.task, **changes}, "files": self._same_files(member, job)}
+        result = picture_of(job, index)
+        with open_stored(self.service.store.files.result(result.id)) as file:
+            return derived(action, job, result, self.stored(member, file, f"picture{suffix_of(result)}"))
 
     def _same_files(self, member: ChatMember, job: Job) -> dict[str, Any]:
         """The uploads of a job, also for somebody else who pressed its button."""
@@ -322,17 +335,6 @@ class Studio:
         upload, _, name = ref.partition("/")
         with open_stored(self.service.store.files.upload(upload)) as file:
             return self.stored(member, file, name or "picture.png")
-
-    def remixed(self, person: Person, job_id: str, language: str = "en") -> tuple[ChatMessage, Job] | None:
-        """The job whose prompt a person is asked for before a button draws it again; None for who does not want that.
-
-        Raises:
-            CalotypeError: it is not there any more, or not for this person.
-        """
-        member = self.chat.member(person.id)
-        if member is None or not member.options.get("remix"):
-            return None
-        return self.pressed(person, job_id, language)
 
     def pressed(self, person: Person, job_id: str, language: str = "en") -> tuple[ChatMessage, Job]:
         """A job whose button is pressed, and its message; that of a job of the page was never sent.
@@ -380,9 +382,18 @@ class Studio:
 
 def usual_row(rows: Mapping[str, ModelRow], member: ChatMember) -> ModelRow:
     """The row of the model that a person draws with where the prompt names none."""
-    if not (model := member.options.get("model")):
-        return rows["default"]
+    model = member.options.get("model")
+    return row_of(rows, model) if model else rows["default"]
+
+
+def row_of(rows: Mapping[str, ModelRow], model: str) -> ModelRow:
+    """The row of a model."""
     return next((row for row in rows.values() if row.model == model), ModelRow(model))
+
+
+def strength_of(weight: float) -> float:
+    """How far an initial picture of this weight is redrawn."""
+    return round(1 - weight / HEAVIEST, 3)
 
 
 def pictures_of(job: Job) -> Sequence[StoredResult]:
@@ -438,11 +449,11 @@ def derived(action: str, job: Job, result: StoredResult, upload: str) -> dict[st
     task = {name: value for name, value in job.task.items() if name not in dropped}
     width, height = int(result.facts["width"]), int(result.facts["height"])
     if action in VARIATIONS:
-        return {
-            "kind": "imagine",
-            "task": {**task, "strength": VARIATIONS[action], "size": f"{width}x{height}"},
-            "files": {"init": upload},
-        }
+        task |= {"strength": VARIATIONS[action], "size": f"{width}x{height}", "count": COUNT, "grid": True}
+        return {"kind": "imagine", "task": task, "files": {"init": upload}}
+    if action == "g":  # the regions are the mask that comes with it
+        task |= {"strength": REGION, "count": COUNT, "grid": True}
+        return {"kind": "imagine", "task": task, "files": {"init": upload}}
     sides = tuple(ZOOMS[action] for _ in range(4)) if action in ZOOMS else tuple(n / 2 for n in PANS[action])
     lengths = (width, height, width, height)
     margins = [round(part * length / MARGIN) * MARGIN for part, length in zip(sides, lengths, strict=True)]

@@ -11,7 +11,7 @@ from calotype.jobs.figures import UsageFigures, figures
 from calotype.jobs.jobs import Job, NotFound
 from calotype.jobs.rows import upsert
 from calotype.jobs.schema import JOBS
-from calotype.jobs.tables import CHAT_MESSAGES, CHAT_OPTIONS, CHAT_PRESSES
+from calotype.jobs.tables import CHAT_MEMBERS, CHAT_MESSAGES, CHAT_OPTIONS, CHAT_PRESSES
 
 __all__ = ["Chat", "ChatMember", "ChatMessage", "Terms"]
 
@@ -110,7 +110,13 @@ class Chat(ChatPeople):
         with self._database.writing() as db:
             upsert(db, CHAT_PRESSES, {"key": key, "address": address}, {"address": address})
 
-    # Options of channels and roles
+    # Options of people, channels and roles
+
+    def choices(self) -> dict[str, dict[str, Any]]:
+        """The options of everybody who has chosen some, by the person."""
+        with self._database.reading() as db:
+            found = db.execute(select(CHAT_MEMBERS.c.id, CHAT_MEMBERS.c.options)).all()
+        return {id: options for id, options in found if options}
 
     def options(self, id: str) -> dict[str, Any]:
         """Of "channel-ID" or "role-ID"."""

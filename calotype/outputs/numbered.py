@@ -17,7 +17,8 @@ Box = tuple[float, float, float, float]  # x, y, width, height
 
 
 def draw_boxes(image: "Image.Image", boxes: Iterable[tuple[int, Box]], size: int) -> None:
-    """Draws boxes in pixels of the image, each with its number above it. `size`: of the digits, in pixels."""
+    """Draws boxes in pixels of the image, each with its number above it, or below where there is no room above, so that
+    it covers no face. `size`: of the digits, in pixels."""
     from PIL import ImageDraw, ImageFont
 
     draw = ImageDraw.Draw(image)
@@ -25,9 +26,12 @@ def draw_boxes(image: "Image.Image", boxes: Iterable[tuple[int, Box]], size: int
     for number, (x, y, width, height) in boxes:
         draw.rectangle((x, y, x + width, y + height), outline=ACCENT, width=3)
         right, bottom = draw.textbbox((0, 0), str(number), font)[2:]
-        above = max(0, y - bottom - 6)  # the number stands on the box, not in the face
-        draw.rectangle((x, above, x + right + 8, above + bottom + 6), fill=ACCENT)
-        draw.text((x + 4, above + 2), str(number), (255, 255, 255), font)
+        wide, high = right + 8, bottom + 6
+        left, top = max(0, min(x, image.width - wide - 1)), y - high
+        if top < 0:
+            top = y + height if y + height + high < image.height else 0
+        draw.rectangle((left, top, left + wide, top + high), fill=ACCENT)
+        draw.text((left + 4, top + 2), str(number), (255, 255, 255), font)
 
 
 def numbered_faces(photo: Path, boxes: Iterable[tuple[int, Box]], max_pixels: int) -> bytes:

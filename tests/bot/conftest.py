@@ -140,11 +140,9 @@ def work(store, fault=None, seconds=2.0, size=(64, 48), preview=None, content=No
 
 def buttons(message):
     """The custom ids of a message's buttons, by what they show."""
-    found = {}
-    for row in message.components:
-        for button in row.children:
-            found[button.label or str(button.emoji)] = button.custom_id
-    return found
+    rows = [row if isinstance(row, dict) else row.to_dict() for row in message.components]
+    children = [child for row in rows for child in row["components"]]
+    return {child.get("label") or child.get("emoji", {}).get("name"): child["custom_id"] for child in children}
 
 
 @pytest.fixture(scope="session")

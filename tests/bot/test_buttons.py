@@ -7,6 +7,7 @@ from calotype.bot.studio import Person
 from calotype.jobs.account import Allowance
 from calotype.jobs.jobs import NotFound
 from calotype.jobs.users import Accounts
+from tests.api.conftest import png
 from tests.bot.conftest import buttons, noise
 
 
@@ -130,7 +131,10 @@ def test_buttons_of_show_are_those_of_the_job(play, studio):
         await evening.work()
         (posted,) = (found for found in other.history() if not found.flags.ephemeral)
         assert f"/{evening.channel.id}/{message.id})" in posted.content, "its parent is the grid"
-        await ann.click(shown, label="U1")
+        one = (await ann.click(shown, label="U1")).followups[0]
+        assert one.flags.ephemeral and one.attachments and "Vary (subtle)" in buttons(one)
+        assert len([found for found in other.history() if not found.flags.ephemeral]) == 1
+        assert f"/{message.id})" in one.content and not studio.chat.pictures(job.id)
         assert studio.chat.message(job.id).message == str(message.id)
         assert variation.parent == job.id and len(studio.service.store.find()) == 2
 
@@ -161,13 +165,96 @@ def test_show_has_the_buttons_of_a_job_of_the_page_for_its_owner(play, studio, c
         job = studio.service.store.submit(page.id, "imagine", task, budget=page.budget)
         await evening.work()
         shown = (await ann.slash(evening.channel, "show", job=job.id)).response.message
-        await ann.click(shown, label="U3")
-        assert f"picture 3 of job `{job.id}`" in evening.messages[0].content
+        one = (await ann.click(shown, label="U3")).followups[0]
+        assert f"picture 3 of job `{job.id}`" in one.content and one.flags.ephemeral and evening.messages == []
         await ann.click(shown, label="V2")
         variation = studio.service.store.find()[0]
-        assert variation.parent == job.id and "From" not in evening.messages[1].content
+        assert variation.parent == job.id and "From" not in evening.messages[0].content
         with pytest.raises(NotFound, match="not there any more"):
             studio.pressed(Person(str(ben.id), 0.0), job.id)
+
+    play(scene)
+
+
+def direct_messages(user):
+    return sorted(user.dm_channel.history(), key=lambda message: message.id)
+
+
+async def private_grid(evening, user, **options):
+    """A person who wants private results, and a grid of theirs in the channel from before."""
+    ann = evening.guild.add_member(user)
+    message = await grid(evening, ann)
+    await ann.slash(evening.channel, "settings", private=True, **options)
+    return ann, message
+
+
+@pytest.mark.parametrize("label", ["V1", "🔄", "Upscale 2x", "Zoom out 2x", "⬅️", "Restore faces"])
+def test_what_a_button_makes_for_who_wants_it_private_comes_directly(play, studio, label):
+    async def scene(evening):
+        user = evening.env.create_user("ann")
+        ann, message = await private_grid(evening, user)
+        shown = (await ann.slash(evening.channel, "show", job=studio.service.store.find()[0].id)).response.message
+        if label not in buttons(shown):
+            shown = (await ann.click(shown, label="U2")).followups[0]
+        said = await ann.click(shown, custom_id=buttons(shown)[label])
+        assert said.followups[0].content == "The pictures come as direct messages."
+        await evening.work()
+        (result,) = direct_messages(user)
+        assert "done in" in result.content and f"/{message.id})" in result.content
+        further = await user.click(
+            result, custom_id=buttons(result)["Upscale 2x" if "U1" not in buttons(result) else "V1"]
+        )
+        assert not further.followups, "it is plain where that goes"
+        await evening.work()
+        assert len(direct_messages(user)) == 2 and evening.messages == [message]
+
+    play(scene)
+
+
+def test_u_of_who_wants_it_private_comes_directly_and_hides_it_from_nobody_else(play):
+    async def scene(evening):
+        user, ben = evening.env.create_user("ann"), evening.person("ben")
+        ann, message = await private_grid(evening, user)
+        said = await ann.click(message, label="U1")
+        assert said.followups[0].content == "The pictures come as direct messages." and evening.messages == [message]
+        (one,) = direct_messages(user)
+        assert "picture 1 of [this grid]" in one.content
+        again = await ann.click(message, label="U1")
+        assert str(one.id) in again.followups[0].content
+        await ben.click(message, label="U1")
+        assert len(evening.messages) == 2 and len(direct_messages(user)) == 1
+        evening.env.inject_error("POST", f"/channels/{user.dm_channel.id}/messages", status=403, code=50007, times=None)
+        said = await ann.click(message, label="U2")
+        assert said.followups[0].content.startswith("Discord does not let the bot send you direct messages.")
+        assert len(evening.messages) == 2
+
+    play(scene)
+
+
+def test_a_changed_prompt_of_who_wants_it_private_is_drawn_directly(play):
+    async def scene(evening):
+        user = evening.env.create_user("ann")
+        ann, message = await private_grid(evening, user, remix=True)
+        shown = await ann.click(message, label="V1")
+        said = await ann.submit_modal(shown, {"prompt": "blue fox --s 250"})
+        assert said.followups[0].content.splitlines() == [
+            "The pictures come as direct messages.",
+            "--stylize 250 is a guidance scale of 6.3",
+        ]
+        assert "**blue fox" in direct_messages(user)[0].content and evening.messages == [message]
+
+    play(scene)
+
+
+def test_tags_of_who_wants_it_private_come_directly(play, studio):
+    studio.service.has_tagger = True
+
+    async def scene(evening):
+        user = evening.env.create_user("ann")
+        ann, message = await private_grid(evening, user)
+        said = await ann.slash(evening.channel, "describe", picture=("a.png", png()))
+        assert said.response.content.splitlines()[1:] == ["It says nothing of a prompt; its tags follow."]
+        assert "Tags of a picture" in direct_messages(user)[0].content and evening.messages == [message]
 
     play(scene)
 

@@ -128,6 +128,19 @@ def test_boxes_of_faces_are_in_pixels_of_the_photo(tmp_path):
     assert abs(rows.max() - 300) < 4 and abs(columns.min() - 500) < 4 and abs(columns.max() - 600) < 4
 
 
+@pytest.mark.parametrize(
+    "box", [(40, 0, 20, 20), (580, 200, 18, 18), (0, 290, 9, 9), (300, 2, 60, 60), (620, 0, 20, 30)]
+)
+def test_numbers_stand_beside_faces_not_in_them(tmp_path, box):
+    path = tmp_path / "a.png"
+    path.write_bytes(png(640, 300))
+    shown = np.asarray(Image.open(io.BytesIO(numbered_faces(path, [(12, box)], 10**6))).convert("RGB"), int)
+    is_accent = abs(shown - ACCENT).sum(2) < 60
+    x, y, width, height = box
+    assert not is_accent[y + 3 : y + height - 2, x + 3 : x + width - 2].any(), "the face is seen"
+    assert (shown.min(2) > 150).sum() > 10, "and its number, in white"
+
+
 def test_regions_of_a_small_picture_can_be_read(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(png(64, 64))

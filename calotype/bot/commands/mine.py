@@ -269,6 +269,7 @@ def change_settings(bot: "Bot", interaction: discord.Interaction, given: dict[st
     options = {**member.options, **given}
     if given:
         studio.chat.change_member(person.id, options=options)
+        bot.choices[person.id] = options
     row = studio.rows["default"]
     switch = {True: wording.translate("yes"), False: wording.translate("no")}
     presses = {"mine": wording.translate("only me")}.get(options.get("presses"), wording.translate("everybody"))

@@ -9,12 +9,11 @@ import discord
 from discord import app_commands
 
 from calotype.bot.commands.mine import own_job, suggest_jobs
-from calotype.bot.interactions import _, answering, fetched, person_of, place_of
+from calotype.bot.interactions import _, answering, fetched, person_of
 from calotype.bot.studio import CommandPlace, Queued
 from calotype.bot.tags import tag
 from calotype.bot.wording import escaped
-from calotype.errors import CalotypeError
-from calotype.languages import translate
+from calotype.errors import CalotypeError, Message
 
 if TYPE_CHECKING:
     from calotype.bot.client import Bot
@@ -78,8 +77,8 @@ def add(bot: "Bot") -> None:
         person, action = person_of(interaction), "vb" if strong else "vs"
 
         def work(place: CommandPlace, _: list[bytes]) -> Queued:
-            known = own_job(bot, person, job)
-            return bot.studio.press(person, action, known, number, str(interaction.id), place)
+            message, known = bot.studio.pressed(person, own_job(bot, person, job).id, place.language)
+            return bot.studio.press(person, action, message, known, number, str(interaction.id), place)
 
         async with answering(interaction):
             await bot.queue(interaction, work)
@@ -106,12 +105,11 @@ async def say_parameters(bot: "Bot", interaction: discord.Interaction, picture: 
     await bot.admit(interaction, "describe")
     content = await fetched(picture, bot.studio.service.max_upload)
     name = name_of(picture)
-    person, place = person_of(interaction), place_of(interaction)
+    person, place = person_of(interaction), await bot.place_for(interaction)
     found = await asyncio.to_thread(bot.studio.describe, person, io.BytesIO(content), name)
     if not found:
         tagged = await asyncio.to_thread(tag, bot.studio, person, io.BytesIO(content), str(interaction.id), place)
-        await bot.show_queued(interaction, tagged)
-        await bot.say(interaction, translate("It says nothing of a prompt; its tags follow.", place.language))
+        await bot.respond(interaction, tagged, place, Message("It says nothing of a prompt; its tags follow."))
         return
     lines = [f"**{escaped(str(key))}**: {escaped(str(value))}" for key, value in found.items() if value]
     await bot.say(interaction, "\n".join(lines))

@@ -137,3 +137,23 @@ def test_killed_while_u1_is_sent_a_second_press_does_not_send_another(restart):
         assert len([message for message in seen(channel) if message.content.startswith("picture 1")]) == 1
 
     restart(scene)
+
+
+@pytest.mark.slow
+def test_a_window_that_was_open_while_it_was_killed_counts(restart):
+    async def scene(double, channel, program, store):
+        ann = double.person("ann", channel.guild)
+        await ann.slash(channel, "settings", remix=True)
+        await ann.slash(channel, "imagine", prompt="fox")
+        work(store)
+        await eventually(lambda: not open_messages(store))
+        (grid,) = seen(channel)
+        window = await ann.click(grid, "V2")
+        await program.kill()
+        await program.connect()
+        sent = await ann.submit(window, prompt="cat")
+        assert not sent.has_failed
+        await eventually(lambda: len(seen(channel)) == 2)
+        assert store.find()[0].task["prompt"] == "cat" and (await ann.click(grid, "V2")).form
+
+    restart(scene)

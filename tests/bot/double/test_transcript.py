@@ -41,6 +41,14 @@ VARIABLE = [
 TIME = re.compile(r"\d+(?:\.\d+)? (?:hours?|minutes?|小时|分钟)")  # until midnight
 
 
+HANDLERS = ("CommandTree", "discord-ui", "discord.py: on_interaction")  # names of tasks of discord.py
+
+
+def is_at_work():
+    """Whether the bot, in this process, works on a command, a press or a window."""
+    return any(task.get_name().startswith(HANDLERS) for task in asyncio.all_tasks())
+
+
 class Transcript:
     """Plays commands and notes what people read."""
 
@@ -116,8 +124,10 @@ class Transcript:
         """Until all messages are up to date, and nothing was asked of Discord for so long."""
         discord, count = self.stage.discord, -1
         end = time.monotonic() + LONGEST
-        while (count != len(discord.requests) or discord.in_flight or not self._is_shown()) and time.monotonic() < end:
+        while count != len(discord.requests) or discord.in_flight or is_at_work() or not self._is_shown():
             count = len(discord.requests)
+            if time.monotonic() > end:
+                break
             await asyncio.sleep(seconds)
 
     def _is_shown(self):
