@@ -76,8 +76,8 @@ def test_a_press_on_another_server_makes_no_job(play, studio):
         await ann.slash(evening.channel, "imagine", prompt="fox")
         await evening.work()
         studio.settings = BotSettings(servers=("1",))
-        pressed = await ann.click(evening.messages[0], label="V1")
-        assert "the servers of its owner only" in pressed.response.content and len(studio.service.store.find()) == 1
+        assert "the servers of its owner only" in await press(ann, evening.messages[0], "V1")
+        assert len(studio.service.store.find()) == 1
 
     play(scene)
 
