@@ -15,11 +15,11 @@ PLACES = [ScannedPhoto((140, 160), (200, 180), 5), ScannedPhoto((400, 160), (180
 
 @pytest.fixture
 def scans(tmp_path):
-    """A scan of two photos, and one of the lid alone."""
-    for name, photos in (("album page.png", PLACES), ("empty.png", [])):
+    """A scan of two photos, in a format that browsers do not show, and one of the lid alone."""
+    for name, photos in (("album page.tif", PLACES), ("empty.png", [])):
         drawn = [Drawn(place, n) for n, place in enumerate(photos)]
         Image.fromarray(drawn_scan((320, 560), LIDS["white"], drawn)).save(tmp_path / name)
-    return [tmp_path / "album page.png", tmp_path / "empty.png"]
+    return [tmp_path / "album page.tif", tmp_path / "empty.png"]
 
 
 def test_photos_are_outlined_cut_out_and_handed_to_restore(tmp_path, scans, visit, engine):
@@ -32,7 +32,7 @@ def test_photos_are_outlined_cut_out_and_handed_to_restore(tmp_path, scans, visi
         page.set_input_files("ct-scans input[type=file] >> nth=0", scans)
         page.get_by_text("2 photos were found").wait_for()
         page.get_by_text("there is no photo on empty.png, only the lid of the scanner").wait_for()
-        plan = page.get_by_alt_text("album page.png with the outlines of its photos")
+        plan = page.get_by_alt_text("album page.tif with the outlines of its photos")
         assert plan.evaluate("image => image.naturalWidth") == 560
         assert studio.store.find(kinds=("split",), states=("done",))[0].results == ()
         page.get_by_text("Where they lie").click()
@@ -50,10 +50,14 @@ def test_photos_are_outlined_cut_out_and_handed_to_restore(tmp_path, scans, visi
         expect(page.locator("ct-queue .ct-job")).to_have_count(1)  # plans are no work of their own
         page.get_by_role("tab", name="Gallery").click()
         expect(page.locator("ct-gallery .ct-card")).to_have_count(2)
+        page.locator("ct-gallery .ct-open").first.click()
+        shown = page.locator("dialog img")
+        assert shown.evaluate("image => image.decode().then(() => image.naturalHeight)") == pytest.approx(200, abs=4)
+        page.get_by_role("button", name="Close").click()
         page.reload()
         page.get_by_role("tab", name="Scans").click()
         cards.first.get_by_role("button", name="Restore this").click()
-        page.locator("ct-restore").get_by_text("album page-01.png").wait_for()
+        page.locator("ct-restore").get_by_text("album page-01.tif").wait_for()
         page.get_by_role("tab", name="Scans").click()
         page.locator("ct-scans .ct-photo").filter(has_text="album page").get_by_role("button", name="Remove").click()
         expect(page.locator("ct-scans > ul > .ct-card")).to_have_count(1)

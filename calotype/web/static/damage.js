@@ -15,7 +15,7 @@ const VEIL = "rgb(217 60 40)";
 /** Opens the dialog; `take(ref)` is called with the upload of the mask, or null for none. */
 export async function openDamage(photo, take) {
   const bitmap = SHOWN_BY_BROWSER.test(photo.name) ? await bitmapOf(await contentOf(`/uploads/${photo.upload}`)) : null;
-  const [brush, size] = slider("restore-brush", _("Brush size"), { min: 1, max: 20, step: 1, value: 3 });
+  const [brush, size] = slider("restore-brush", _("Brush size"), { min: 0.5, max: 20, step: 0.5, value: 3 });
   const note = el("p", { class: "ct-soft", role: "status" });
   const fault = el("p", { class: "ct-fault", role: "alert" });
   let given = null; // a mask as it came from a file, until something is painted

@@ -6,6 +6,7 @@ import { el, guarded, keepFocus, toast } from "./dom.js";
 import { hand } from "./hand.js";
 import { asMany, inventedOf, isPicture, isTrial, jobTitle, joined, kindTitle, openTab, smallOf } from "./jobs.js";
 import { watch } from "./live.js";
+import { SHOWN_BY_BROWSER } from "./photo.js";
 import { isRemoved, picturesOf, remove, watchRemoval } from "./removal.js";
 import { _, duration } from "./texts.js";
 import { fileOf, upload } from "./upload.js";
@@ -200,7 +201,7 @@ customElements.define(
       const content = el(
         "div",
         {},
-        el("img", { src: result.url, alt: jobTitle(job), style: "max-width:100%;max-height:64vh;display:block;margin:0 auto 16px" }),
+        el("img", { src: SHOWN_BY_BROWSER.test(result.name) ? result.url : smallOf(job, result), alt: jobTitle(job), style: "max-width:100%;max-height:64vh;display:block;margin:0 auto 16px" }),
         el("div", { class: "ct-bar" }, act(_("Restore it"), () => this.send("restore", "restore", result)), act(_("Enlarge it"), () => this.enlarge(result)), act(_("Use in Imagine"), () => this.send("imagine", "start", result)), act(_("Share by a link"), () => this.share(job, result)), inventedOf(job) && act(_("What was invented"), () => openInvented(jobTitle(job), inventedOf(job)) && false), el("a", { class: "ct-button", href: result.url, download: result.name }, _("Download"))),
         el("dl", {}, recordOf(job, result, options).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])),
       );
